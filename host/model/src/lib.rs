@@ -1,0 +1,28 @@
+//! The vocabulary of every other room: names, values, messages, refusals, limits.
+//!
+//! *Not here:* wire formats, routing, time, any I/O. The crate is `no_std`, so that
+//! reaching for one is a compile error.
+//!
+//! *In and out:* plain data. A message keeps the encoded form of the protocol it came by
+//! ([`Form`]); its fields are read from there when somebody asks.
+//!
+//! *Invariants:* a [`Name`] has at most 255 bytes; the properties of a [`MessageView`] were
+//! checked by the protocol room that made it.
+//!
+//! Read [`message`] first, then [`refusal`].
+#![no_std]
+extern crate alloc;
+
+pub mod flat;
+pub mod limits;
+pub mod message;
+pub mod name;
+pub mod reads;
+pub mod refusal;
+pub mod value;
+
+pub use message::{Form, MessageView};
+pub use name::Name;
+pub use reads::{HeaderSelection, Property, Reads};
+pub use refusal::Refusal;
+pub use value::{Table, Value};

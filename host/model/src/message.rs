@@ -1,0 +1,84 @@
+//! A message, borrowed: in the encoded form of the protocol it came by.
+
+use crate::{HeaderSelection, Property, Reads, flat};
+use alloc::vec::Vec;
+use core::fmt;
+
+/// The encoded form of one protocol: how to read fields from a message's properties.
+///
+/// A protocol room has one `static` of it. Properties given to these functions were checked when
+/// the message came in; an implementation stops at the first byte that makes no sense, and never
+/// panics.
+pub trait Form: Send + Sync {
+    /// The protocol, for people to read: `amqp-0-9-1`.
+    fn protocol(&self) -> &'static str;
+
+    /// Appends the selected headers as `wit/CONTRACT.md` lays them out under "Batches": their
+    /// number (u16 LE), then for each the length of its name (u8), its name, a flat value.
+    fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>);
+
+    /// Appends a property as a flat value, or [`flat::ABSENT`].
+    fn put_property(&self, properties: &[u8], property: Property, out: &mut Vec<u8>);
+}
+
+/// A message on its way: everything borrowed from the read buffer or from a queue's slab.
+#[derive(Clone, Copy)]
+pub struct MessageView<'a> {
+    /// The exchange it was published to; stays the same through alternate exchanges.
+    pub exchange: &'a [u8],
+    /// The key it was published with.
+    pub routing_key: &'a [u8],
+    /// How to read `properties`.
+    pub form: &'static dyn Form,
+    /// Properties and headers in `form`'s encoding. AMQP 0-9-1: the content header's payload from
+    /// the property flags on.
+    pub properties: &'a [u8],
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl MessageView<'_> {
+    /// Appends what `reads` selects, laid out as in `wit/CONTRACT.md` under "Batches". These bytes
+    /// go to the guest and are the key of the memo.
+    pub fn project(&self, reads: &Reads, out: &mut Vec<u8>) {
+        if reads.routing_key {
+            out.extend_from_slice(&u16::try_from(self.routing_key.len()).unwrap_or(u16::MAX).to_le_bytes());
+            out.extend_from_slice(self.routing_key);
+        }
+        if reads.headers != HeaderSelection::None {
+            self.form.put_headers(self.properties, &reads.headers, out);
+        }
+        for property in &reads.properties {
+            self.form.put_property(self.properties, *property, out);
+        }
+        if let Some(bytes_max) = reads.body_bytes_max {
+            match u32::try_from(self.body.len()) {
+                Ok(length) if length <= bytes_max => {
+                    out.extend_from_slice(&length.to_le_bytes());
+                    out.extend_from_slice(self.body);
+                }
+                _ => out.extend_from_slice(&u32::MAX.to_le_bytes()),
+            }
+        }
+    }
+
+    /// The bytes that a queue charges for it.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.exchange.len() + self.routing_key.len() + self.properties.len() + self.body.len()
+    }
+}
+
+impl fmt::Debug for MessageView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageView")
+            .field("protocol", &self.form.protocol())
+            .field("exchange", &alloc::string::String::from_utf8_lossy(self.exchange))
+            .field("routing_key", &alloc::string::String::from_utf8_lossy(self.routing_key))
+            .field("properties_bytes", &self.properties.len())
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
+}
+
+const _: () = assert!(flat::ABSENT == 0xff, "absent is outside the tags of values");

@@ -1,0 +1,220 @@
+//! Why the broker refuses something: typed, with the facts that the text needs.
+//!
+//! `Display` gives the explanation in RabbitMQ's words; each protocol room has one file that
+//! turns a refusal into its code.
+
+use crate::Name;
+use alloc::string::String;
+use core::fmt;
+
+/// The two kinds of things with names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// An exchange.
+    Exchange,
+    /// A queue.
+    Queue,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exchange => "exchange",
+            Self::Queue => "queue",
+        })
+    }
+}
+
+/// A typed refusal. Whoever asked keeps everything as it was before.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// No exchange or queue of that name.
+    NotFound {
+        /// What was looked for.
+        resource: Resource,
+        /// Its name.
+        name: Name,
+        /// Where.
+        vhost: Name,
+    },
+    /// `queue=""` on a channel that has declared none.
+    NoLastQueue,
+    /// No virtual host of that name.
+    VhostNotFound {
+        /// The name.
+        vhost: Name,
+    },
+    /// Redeclared with something that differs.
+    Inequivalent {
+        /// The property or argument.
+        argument: String,
+        /// What was redeclared.
+        resource: Resource,
+        /// Its name.
+        name: Name,
+        /// Where.
+        vhost: Name,
+        /// As received, in RabbitMQ's words: `'true'`, `the value '5' of type 'signedint'`, `none`.
+        received: String,
+        /// As it is.
+        current: String,
+    },
+    /// An exclusive queue of another connection.
+    Locked {
+        /// The queue.
+        queue: Name,
+        /// Where.
+        vhost: Name,
+    },
+    /// A name beginning with `amq.` that is not there yet.
+    ReservedName {
+        /// What was to be declared.
+        resource: Resource,
+        /// Its name.
+        name: Name,
+    },
+    /// Declare, delete or bind on the default exchange, or delete of a predeclared one.
+    Protected {
+        /// The exchange.
+        exchange: Name,
+        /// Where.
+        vhost: Name,
+    },
+    /// A publish to an internal exchange.
+    Internal {
+        /// The exchange.
+        exchange: Name,
+        /// Where.
+        vhost: Name,
+    },
+    /// A consumer is exclusive, or wants to be while there are others.
+    ExclusiveUse {
+        /// The queue.
+        queue: Name,
+        /// Where.
+        vhost: Name,
+    },
+    /// Deleted with `if-unused` while used.
+    InUse {
+        /// What.
+        resource: Resource,
+        /// Its name.
+        name: Name,
+        /// Where.
+        vhost: Name,
+    },
+    /// Deleted with `if-empty` while not empty.
+    NotEmpty {
+        /// The queue.
+        queue: Name,
+        /// Where.
+        vhost: Name,
+    },
+    /// No exchange type of that name.
+    UnknownExchangeType {
+        /// The type.
+        type_name: Name,
+    },
+    /// The plugin of an exchange's type is missing or set aside.
+    Parked {
+        /// The exchange.
+        exchange: Name,
+        /// Where.
+        vhost: Name,
+        /// Its type.
+        type_name: Name,
+        /// Why, for people to read.
+        why: String,
+    },
+    /// A plugin refused an exchange or a binding.
+    PluginRefused {
+        /// The exchange.
+        exchange: Name,
+        /// Where.
+        vhost: Name,
+        /// The plugin's text.
+        text: String,
+    },
+    /// A plugin trapped or exceeded a limit while it was asked about an exchange or a binding.
+    PluginFailed {
+        /// The exchange.
+        exchange: Name,
+        /// Where.
+        vhost: Name,
+        /// What happened.
+        what: String,
+    },
+    /// An argument that makes no sense.
+    InvalidArgument {
+        /// The whole explanation.
+        text: String,
+    },
+    /// A delivery tag that is not outstanding.
+    UnknownDelivery {
+        /// The tag.
+        tag: u64,
+    },
+    /// A consumer tag that is in use on the channel.
+    ConsumerTagInUse {
+        /// The tag.
+        tag: Name,
+    },
+    /// Not built yet.
+    NotImplemented {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { resource, name, vhost } => write!(f, "no {resource} '{name}' in vhost '{vhost}'"),
+            Self::NoLastQueue => f.write_str("no previously declared queue"),
+            Self::VhostNotFound { vhost } => write!(f, "vhost {vhost} not found"),
+            Self::Inequivalent { argument, resource, name, vhost, received, current } => write!(
+                f,
+                "inequivalent arg '{argument}' for {resource} '{name}' in vhost '{vhost}': received {received} but current is {current}"
+            ),
+            Self::Locked { queue, vhost } => write!(
+                f,
+                "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally \
+                 declared on another connection or the exclusive property value does not match that of the original \
+                 declaration."
+            ),
+            Self::ReservedName { resource, name } => {
+                write!(f, "{resource} name '{name}' contains reserved prefix 'amq.*'")
+            }
+            Self::Protected { exchange, .. } if exchange.is_empty() => {
+                f.write_str("operation not permitted on the default exchange")
+            }
+            Self::Protected { exchange, vhost } => {
+                write!(f, "exchange name '{exchange}' contains reserved prefix 'amq.*' (vhost '{vhost}')")
+            }
+            Self::Internal { exchange, vhost } => {
+                write!(f, "cannot publish to internal exchange '{exchange}' in vhost '{vhost}'")
+            }
+            Self::ExclusiveUse { queue, vhost } => {
+                write!(f, "queue '{queue}' in vhost '{vhost}' in exclusive use")
+            }
+            Self::InUse { resource, name, vhost } => write!(f, "{resource} '{name}' in vhost '{vhost}' in use"),
+            Self::NotEmpty { queue, vhost } => write!(f, "queue '{queue}' in vhost '{vhost}' not empty"),
+            Self::UnknownExchangeType { type_name } => write!(f, "unknown exchange type '{type_name}'"),
+            Self::Parked { exchange, vhost, type_name, why } => {
+                write!(f, "exchange '{exchange}' in vhost '{vhost}' is parked: type '{type_name}': {why}")
+            }
+            Self::PluginRefused { exchange, vhost, text } => {
+                write!(f, "exchange '{exchange}' in vhost '{vhost}': {text}")
+            }
+            Self::PluginFailed { exchange, vhost, what } => {
+                write!(f, "exchange '{exchange}' in vhost '{vhost}': the plugin of its type failed: {what}")
+            }
+            Self::InvalidArgument { text } => f.write_str(text),
+            Self::UnknownDelivery { tag } => write!(f, "unknown delivery tag {tag}"),
+            Self::ConsumerTagInUse { tag } => write!(f, "attempt to reuse consumer tag '{tag}'"),
+            Self::NotImplemented { what } => write!(f, "{what}"),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}

@@ -1,0 +1,1 @@
+//! The broker as a program: configuration, listeners, connections, plugin watcher, command line.

@@ -1,0 +1,1 @@
+//! Write a Leveret exchange type in Rust.

@@ -1,0 +1,1 @@
+//! Starts the built broker and the foreign clients for the integration tests.
