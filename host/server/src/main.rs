@@ -1,2 +1,7 @@
-//! The broker.
-fn main() {}
+//! The `leveret` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leveret_server::cli::run()
+}

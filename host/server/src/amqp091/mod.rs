@@ -1,0 +1,232 @@
+//! An AMQP 0-9-1 connection without its socket: the session's events become calls of the broker,
+//! the broker's answers become replies.
+//!
+//! One file for each class of the protocol; [`Connection::handle_event`] is the one place that
+//! sorts events to them. Refusals become codes in `leveret-amqp091`'s `close` and nowhere else.
+//!
+//! *Order.* Publishes that come in one read are handed to the broker together; every other method
+//! is a cut: what was published before it is dealt with first. While the broker's answer for a
+//! publish is pending, later input of the connection waits in `leftover` of its task.
+
+mod basic;
+mod connection;
+mod exchange;
+mod publish;
+mod queue;
+
+use crate::{connection::ConnectionWake, users, wiring::Shared};
+use leveret_amqp091::{Event, Session};
+use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
+use leveret_model::Name;
+use std::{net::IpAddr, sync::Arc};
+
+/// Whether a connection may be read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Yes.
+    Open,
+    /// No: a publish is pending, or memory is short. A wake follows.
+    Paused,
+}
+
+/// The broker's side of one client.
+pub struct Connection {
+    id: ConnectionId,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+    session: Session,
+    wake: Arc<dyn Wake>,
+    user: Option<Name>,
+    open: Option<Open>,
+    publishing: publish::Publishing,
+    /// Deliveries stopped for want of room.
+    deliveries_wait: bool,
+    /// The client was told that it is blocked.
+    blocked: bool,
+}
+
+/// What exists from connection.open on.
+struct Open {
+    vhost: Arc<Vhost>,
+    client: Client,
+    publisher: Publisher,
+    /// By channel number.
+    channels: Vec<Option<Channel>>,
+}
+
+/// What 0-9-1 keeps for a channel beyond what the broker does.
+#[derive(Default)]
+struct Channel {
+    /// The queue that an empty name means: the last one declared.
+    last_queue: Option<Name>,
+    /// The sequence number of the next publish, once confirms are on.
+    confirm_next: Option<u64>,
+}
+
+impl Open {
+    fn channel(&mut self, number: u16) -> Option<&mut Channel> {
+        self.channels.get_mut(usize::from(number))?.as_mut()
+    }
+}
+
+impl Connection {
+    /// A connection that begins.
+    pub fn new(id: u64, peer: IpAddr, shared: Arc<Shared>, wake: Arc<ConnectionWake>) -> Self {
+        Self {
+            id: ConnectionId(id),
+            peer,
+            session: Session::new(shared.session.clone()),
+            shared,
+            wake,
+            user: None,
+            open: None,
+            publishing: publish::Publishing::default(),
+            deliveries_wait: false,
+            blocked: false,
+        }
+    }
+
+    /// Uses bytes from the front of `bytes`; returns how many. What is not used is to be given
+    /// again, with more behind it or after a wake.
+    pub fn handle_bytes(&mut self, bytes: &[u8], router: &mut dyn Router) -> usize {
+        let mut used = 0;
+        let mut batch = Vec::new();
+        while self.publishing.is_clear() && !self.session.is_closed() {
+            let rest = bytes.get(used..).unwrap_or_default();
+            if !batch.is_empty() && (batch.len() == publish::BATCH_MAX || !leveret_amqp091::continues_publish(rest)) {
+                self.publish(std::mem::take(&mut batch), router);
+                continue;
+            }
+            let (consumed, event) = self.session.next(rest);
+            used += consumed;
+            match event {
+                Some(Event::Publish(publish)) => batch.push(publish),
+                Some(event) => self.handle_event(event, router),
+                None if consumed == 0 => break,
+                None => {}
+            }
+        }
+        if !batch.is_empty() {
+            self.publish(batch, router);
+        }
+        used
+    }
+
+    fn handle_event(&mut self, event: Event<'_>, router: &mut dyn Router) {
+        match event {
+            Event::Login(login) => self.on_login(&login),
+            Event::Open { vhost } => self.on_open(&vhost),
+            Event::ChannelOpened(number) => self.on_channel_opened(number),
+            Event::ChannelClosed(number) => self.on_channel_closed(number, router),
+            Event::Publish(publish) => self.publish(vec![publish], router),
+            Event::Request { channel, method } => self.on_request(channel, method, router),
+            Event::Closed => {}
+        }
+    }
+
+    /// After a wake: what waited may go on.
+    pub fn woken(&mut self, router: &mut dyn Router) {
+        self.retry_publishes(router);
+        self.tell_cancelled();
+        self.tell_blocked();
+        self.deliveries_wait = true;
+    }
+
+    /// Encodes deliveries until `output_bytes_max` wait for the socket.
+    pub fn deliver(&mut self, output_bytes_max: usize) {
+        let Some(open) = &mut self.open else {
+            self.deliveries_wait = false;
+            return;
+        };
+        let mut sink = SessionSink { session: &mut self.session, output_bytes_max };
+        self.deliveries_wait = open.client.deliver(&mut sink);
+    }
+
+    /// Whether [`Self::deliver`] stopped for want of room and there is room again.
+    pub fn has_deliveries(&mut self) -> bool {
+        self.deliveries_wait && self.session.output().len() < crate::connection::OUTPUT_BYTES_SOFT_MAX
+    }
+
+    /// Whether to read from the socket.
+    pub fn reading(&mut self) -> Reading {
+        if !self.publishing.is_clear() {
+            return Reading::Paused;
+        }
+        if self.publishing.has_published() && self.shared.memory.over_watermark() {
+            self.shared.memory.wake_below(&self.wake);
+            self.tell_blocked();
+            return Reading::Paused;
+        }
+        Reading::Open
+    }
+
+    /// What waits to be written.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        self.session.output()
+    }
+
+    /// Whether the handshake is over.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether to drop the socket once the output is written.
+    pub fn is_closed(&self) -> bool {
+        self.session.is_closed()
+    }
+
+    /// The negotiated heartbeat interval, 0 for none.
+    pub fn heartbeat_seconds(&self) -> u16 {
+        self.session.heartbeat_seconds()
+    }
+
+    /// Puts a heartbeat into the output.
+    pub fn put_heartbeat(&mut self) {
+        self.session.put_heartbeat();
+    }
+
+    /// The broker is being stopped: tells the client.
+    pub fn stop(&mut self) {
+        if !self.session.is_closing() {
+            self.session.close_connection(320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'");
+        }
+    }
+
+    /// The socket is gone: gives back what the client held.
+    pub fn end(&mut self, router: &mut dyn Router) {
+        if let Some(mut open) = self.open.take() {
+            open.client.close(router);
+        }
+    }
+}
+
+/// Encodes deliveries straight into the session's output.
+struct SessionSink<'a> {
+    session: &'a mut Session,
+    output_bytes_max: usize,
+}
+
+impl Sink for SessionSink<'_> {
+    fn has_room(&mut self) -> bool {
+        self.session.output().len() < self.output_bytes_max
+    }
+
+    fn deliver(&mut self, delivery: Delivery<'_>) {
+        self.session.deliver(
+            delivery.channel,
+            delivery.consumer_tag,
+            delivery.delivery_tag,
+            delivery.redelivered,
+            &delivery.message,
+        );
+    }
+}
+
+/// The outcome of a log-in, for the log.
+fn login_text(outcome: users::LoginOutcome) -> &'static str {
+    match outcome {
+        users::LoginOutcome::Accepted => "accepted",
+        users::LoginOutcome::Refused => "wrong user or password",
+        users::LoginOutcome::LoopbackOnly => "guest may connect from the machine itself only",
+    }
+}

@@ -1,0 +1,140 @@
+//! Publishes: from a read's worth of basic.publish to enqueued messages, returns and confirms
+//! (AMQP 0-9-1 section 1.8.3.7; confirms are RabbitMQ's extension).
+
+use super::Connection;
+use leveret_amqp091::{FORM, Publish};
+use leveret_broker::{Published, port::Router};
+use leveret_model::{MessageView, Refusal};
+use std::borrow::Cow;
+
+/// How many publishes the broker gets at once.
+pub(super) const BATCH_MAX: usize = 1024;
+/// basic.publish, as close methods name it.
+const BASIC_PUBLISH: (u16, u16) = (60, 40);
+
+/// Publishes that wait, and what is kept between batches.
+#[derive(Default)]
+pub(super) struct Publishing {
+    /// The rest of a batch whose answer is pending.
+    pending: Vec<Publish<'static>>,
+    outcomes: Vec<Published>,
+    published: bool,
+}
+
+impl Publishing {
+    /// Whether nothing waits.
+    pub(super) fn is_clear(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether the connection ever published.
+    pub(super) fn has_published(&self) -> bool {
+        self.published
+    }
+}
+
+impl Connection {
+    /// Hands a batch to the broker and answers for what it dealt with; the rest is kept.
+    pub(super) fn publish(&mut self, mut batch: Vec<Publish<'_>>, router: &mut dyn Router) {
+        let Some(open) = &mut self.open else { return };
+        self.publishing.published = true;
+        let views: Vec<leveret_broker::Publish<'_>> = batch
+            .iter()
+            .map(|publish| leveret_broker::Publish { channel: publish.channel, message: view(publish) })
+            .collect();
+        let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
+        outcomes.clear();
+        let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &self.wake);
+        drop(views);
+        self.answer(&batch[..done.min(batch.len())], &mut outcomes);
+        self.publishing.outcomes = outcomes;
+        self.publishing.pending.extend(batch.drain(done.min(batch.len())..).map(into_owned));
+    }
+
+    /// Tries again what waited.
+    pub(super) fn retry_publishes(&mut self, router: &mut dyn Router) {
+        if !self.publishing.is_clear() {
+            let batch = std::mem::take(&mut self.publishing.pending);
+            self.publish(batch, router);
+        }
+    }
+
+    /// Returns and confirms for publishes that were dealt with, in order.
+    fn answer(&mut self, batch: &[Publish<'_>], outcomes: &mut Vec<Published>) {
+        // Runs of one channel whose publishes all went well are confirmed by one ack.
+        let mut run: Option<(u16, u64, u64)> = None;
+        for (publish, outcome) in batch.iter().zip(outcomes.drain(..)) {
+            let Some(open) = &mut self.open else { return };
+            let Some(channel) = open.channel(publish.channel) else { continue };
+            let sequence = channel.confirm_next.as_mut().map(|next| {
+                *next += 1;
+                *next - 1
+            });
+            let refused = match outcome {
+                Published::Routed | Published::Dropped => None,
+                Published::Unroutable => {
+                    if publish.mandatory {
+                        self.session.return_message(publish.channel, 312, "NO_ROUTE", &view(publish));
+                    }
+                    None
+                }
+                Published::Rejected(reason) => {
+                    tracing::debug!("publish to '{}' rejected: {reason}", String::from_utf8_lossy(&publish.exchange));
+                    Some(sequence)
+                }
+                Published::Refused(refusal @ Refusal::PluginFailed { .. }) => {
+                    tracing::debug!("publish refused: {refusal}");
+                    Some(sequence)
+                }
+                Published::Refused(refusal) => {
+                    self.put_acks(&mut run);
+                    self.session.refuse(publish.channel, &refusal, BASIC_PUBLISH);
+                    continue;
+                }
+            };
+            match (refused, sequence) {
+                (None, Some(sequence)) => match &mut run {
+                    Some((channel, _, last)) if *channel == publish.channel => *last = sequence,
+                    _ => {
+                        self.put_acks(&mut run);
+                        run = Some((publish.channel, sequence, sequence));
+                    }
+                },
+                (Some(Some(sequence)), _) => {
+                    self.put_acks(&mut run);
+                    self.session.nack(publish.channel, sequence, false);
+                }
+                (None, None) | (Some(None), _) => {}
+            }
+        }
+        self.put_acks(&mut run);
+    }
+
+    fn put_acks(&mut self, run: &mut Option<(u16, u64, u64)>) {
+        if let Some((channel, first, last)) = run.take() {
+            self.session.ack(channel, last, last > first);
+        }
+    }
+}
+
+/// The message of a publish, in the broker's words.
+fn view<'a>(publish: &'a Publish<'_>) -> MessageView<'a> {
+    MessageView {
+        exchange: &publish.exchange,
+        routing_key: &publish.routing_key,
+        form: FORM,
+        properties: &publish.properties,
+        body: &publish.body,
+    }
+}
+
+fn into_owned(publish: Publish<'_>) -> Publish<'static> {
+    Publish {
+        channel: publish.channel,
+        mandatory: publish.mandatory,
+        exchange: Cow::Owned(publish.exchange.into_owned()),
+        routing_key: Cow::Owned(publish.routing_key.into_owned()),
+        properties: Cow::Owned(publish.properties.into_owned()),
+        body: Cow::Owned(publish.body.into_owned()),
+    }
+}

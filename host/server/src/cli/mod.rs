@@ -1,0 +1,82 @@
+//! The command line: without a subcommand, the broker runs.
+
+mod bench;
+
+use crate::{
+    config::{Config, Settings},
+    wiring,
+};
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+/// A message broker whose exchange types are WebAssembly components.
+///
+/// Without a command it runs the broker: AMQP 0-9-1 on 127.0.0.1:5672, user guest, password guest.
+/// Put a component that is an exchange type into the plugins folder while it runs, and exchanges of
+/// that type can be declared a moment later.
+#[derive(Parser, Debug)]
+#[command(name = "leveret", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Settings from a TOML file; flags and environment variables win over it
+    #[arg(long, env = "LEVERET_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Put load on any AMQP 0-9-1 broker and measure it
+    Bench(bench::BenchArguments),
+}
+
+/// Runs the program.
+#[must_use]
+pub fn run() -> ExitCode {
+    let began = Instant::now();
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Bench(bench)) => bench.run(),
+        None => run_broker(arguments.config, arguments.settings, began),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leveret: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_broker(file: Option<PathBuf>, flags: Settings, began: Instant) -> anyhow::Result<()> {
+    let settings = match file {
+        Some(path) => flags.or(Settings::read(&path)?),
+        None => flags,
+    };
+    let config = Config::try_from(settings)?;
+    start_logging(&config.log)?;
+    wiring::start(&config, began)?.serve()
+}
+
+fn start_logging(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("log = {filter:?} is not a log filter; try info, or leveret=debug"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,301 @@
+//! A connection as a task: the socket, the timers, and turns of read, handle, deliver, write.
+//!
+//! It is a future written by hand, so that one turn does everything that is ready and registers
+//! for the rest, and so that the worker's read buffer is borrowed only inside a turn.
+//!
+//! *Buffers.* A connection reads into the worker's buffer; what it could not use stays in
+//! `leftover`, normally empty. Its output buffer comes from the worker's spares and goes back
+//! when it is drained: an idle connection holds neither.
+//!
+//! *Back-pressure.* While more than [`OUTPUT_BYTES_SOFT_MAX`] wait for the socket nothing is
+//! delivered, and above [`OUTPUT_BYTES_HARD_MAX`] nothing is read, so a slow reader costs that much
+//! and one message more. While queued messages exceed the memory limit, a connection that publishes
+//! is not read.
+
+mod timers;
+
+use crate::{
+    amqp091::{Connection, Reading},
+    worker::Worker,
+};
+use atomic_waker::AtomicWaker;
+use leveret_broker::port::Wake;
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+use timers::{Tick, Timers};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// With this many bytes waiting for the socket, a connection delivers no more.
+pub const OUTPUT_BYTES_SOFT_MAX: usize = 64 * 1024;
+/// With this many bytes waiting for the socket, a connection reads no more requests.
+pub const OUTPUT_BYTES_HARD_MAX: usize = 1024 * 1024;
+/// How many turns a connection takes before it lets others on the worker have theirs.
+const TURNS_MAX: usize = 8;
+
+/// Wakes a connection's task from anywhere.
+#[derive(Default)]
+pub struct ConnectionWake {
+    woken: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl ConnectionWake {
+    /// Wakes the task even if it was woken already.
+    pub fn wake_now(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn take(&self) -> bool {
+        self.woken.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for ConnectionWake {
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// Serves one client from accept to the end.
+pub struct ConnectionTask {
+    stream: TcpStream,
+    peer: SocketAddr,
+    worker: Rc<Worker>,
+    connection: Connection,
+    wake: Arc<ConnectionWake>,
+    timers: Timers,
+    /// Bytes that were read and not used yet.
+    leftover: Vec<u8>,
+    /// How much of the output is written already.
+    written: usize,
+    /// The client sends no more.
+    read_ended: bool,
+}
+
+enum Turn {
+    /// Something moved: take another turn.
+    Again,
+    /// Nothing to do until something registered for happens.
+    Wait,
+    /// The connection is over.
+    End(&'static str),
+}
+
+impl ConnectionTask {
+    /// A task for this socket.
+    ///
+    /// # Errors
+    /// If the socket is unusable already.
+    pub fn new(id: u64, stream: std::net::TcpStream, worker: Rc<Worker>) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?;
+        let wake = Arc::new(ConnectionWake::default());
+        let connection = Connection::new(id, peer.ip(), worker.shared.clone(), wake.clone());
+        tracing::debug!(%peer, id, "connection accepted");
+        Ok(Self {
+            stream: TcpStream::from_std(stream)?,
+            peer,
+            worker,
+            connection,
+            wake,
+            timers: Timers::new(),
+            leftover: Vec::new(),
+            written: 0,
+            read_ended: false,
+        })
+    }
+
+    /// What wakes this task.
+    #[must_use]
+    pub fn wake_handle(&self) -> Arc<ConnectionWake> {
+        self.wake.clone()
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        let mut moved = false;
+        if self.wake.take() || self.connection.has_deliveries() {
+            let worker = self.worker.clone();
+            let mut router = worker.router.borrow_mut();
+            self.lend_output();
+            if worker.is_stopping() {
+                self.connection.stop();
+            }
+            self.connection.woken(&mut *router);
+            self.connection.deliver(OUTPUT_BYTES_SOFT_MAX);
+        }
+        match self.read(cx) {
+            Ok(read) => moved |= read,
+            Err(why) => return Turn::End(why),
+        }
+        match self.write(cx) {
+            Ok(wrote) => moved |= wrote,
+            Err(why) => return Turn::End(why),
+        }
+        if self.connection.is_closed() && self.connection.output().is_empty() {
+            return Turn::End("closed");
+        }
+        if self.read_ended && self.leftover.is_empty() && self.connection.output().is_empty() {
+            return Turn::End("the client closed the socket");
+        }
+        if moved { Turn::Again } else { Turn::Wait }
+    }
+
+    /// Reads and handles what there is; true if anything came.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, &'static str> {
+        if self.connection.output().len() - self.written > OUTPUT_BYTES_HARD_MAX || self.connection.is_closed() {
+            return Ok(false);
+        }
+        match self.connection.reading() {
+            Reading::Open => {}
+            Reading::Paused => {
+                // A client that is kept waiting is not silent.
+                self.timers.note_read(1);
+                return Ok(false);
+            }
+        }
+        let worker = self.worker.clone();
+        let mut buffer = worker.read_buffer.borrow_mut();
+        let kept = self.leftover.len().min(buffer.len());
+        let (front, rest) = buffer.split_at_mut(kept);
+        front.copy_from_slice(&self.leftover[..kept]);
+        let mut came = 0;
+        if !self.read_ended && !rest.is_empty() {
+            let mut into = ReadBuf::new(rest);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
+                Poll::Ready(Ok(())) => {
+                    came = into.filled().len();
+                    self.read_ended = came == 0;
+                }
+                Poll::Ready(Err(_)) => return Err("the connection was reset"),
+                Poll::Pending if kept == 0 => return Ok(false),
+                Poll::Pending => {}
+            }
+        }
+        self.timers.note_read(came);
+        self.lend_output();
+        let bytes = &buffer[..kept + came];
+        let used = self.connection.handle_bytes(bytes, &mut *worker.router.borrow_mut());
+        let left = bytes.get(used..).unwrap_or_default();
+        self.leftover.clear();
+        if left.is_empty() {
+            self.leftover = Vec::new();
+        } else {
+            self.leftover.extend_from_slice(left);
+        }
+        if self.read_ended && used == 0 {
+            // What is left will never be whole.
+            self.leftover = Vec::new();
+        }
+        Ok(came > 0 || used > 0)
+    }
+
+    /// Writes what there is; true if anything went.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, &'static str> {
+        let mut wrote = false;
+        loop {
+            let output = self.connection.output();
+            let Some(rest) = output.get(self.written..).filter(|rest| !rest.is_empty()) else {
+                output.clear();
+                self.written = 0;
+                let spare = std::mem::take(output);
+                if spare.capacity() > 0 {
+                    self.worker.return_output(spare);
+                }
+                return Ok(wrote);
+            };
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err("the socket takes no more"),
+                Poll::Ready(Ok(count)) => {
+                    self.written += count;
+                    self.timers.note_write();
+                    wrote = true;
+                }
+                Poll::Ready(Err(_)) => return Err("the client is gone"),
+                Poll::Pending => return Ok(wrote),
+            }
+        }
+    }
+
+    /// Gives the session an output buffer with room, if it has none.
+    fn lend_output(&mut self) {
+        let output = self.connection.output();
+        if output.capacity() == 0 {
+            *output = self.worker.take_output();
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        let heartbeat_seconds = self.connection.heartbeat_seconds();
+        match self.timers.poll(cx, self.connection.is_open(), heartbeat_seconds) {
+            Tick::Nothing => None,
+            Tick::SendHeartbeat => {
+                self.lend_output();
+                self.connection.put_heartbeat();
+                self.wake.wake_now();
+                None
+            }
+            Tick::PeerSilent => Some("missed heartbeats from the client"),
+            Tick::HandshakeTooSlow => Some("the client did not open a connection in time"),
+        }
+    }
+}
+
+impl Future for ConnectionTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = &mut *self;
+        task.wake.waker.register(cx.waker());
+        let mut end = task.tick(cx);
+        for _ in 0..TURNS_MAX {
+            if end.is_some() {
+                break;
+            }
+            match task.turn(cx) {
+                Turn::Again => {}
+                Turn::Wait => {
+                    // Between the turn and now a wake may have come: the flag is looked at again
+                    // after the waker was registered, so none is lost.
+                    if !task.wake.woken.load(Ordering::Acquire) {
+                        end = if task.timers.starts(task.connection.is_open()) { task.tick(cx) } else { None };
+                        if end.is_none() {
+                            return Poll::Pending;
+                        }
+                    }
+                }
+                Turn::End(why) => end = Some(why),
+            }
+        }
+        let Some(why) = end else {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        tracing::debug!(peer = %task.peer, "connection ended: {why}");
+        Poll::Ready(())
+    }
+}
+
+impl Drop for ConnectionTask {
+    fn drop(&mut self) {
+        let worker = self.worker.clone();
+        let mut router = worker.router.borrow_mut();
+        self.connection.end(&mut *router);
+    }
+}

@@ -1,0 +1,99 @@
+//! Heartbeats and the time limit of the handshake (AMQP 0-9-1 section 4.2.7).
+
+use std::{future::Future, pin::Pin, task::Context, time::Duration};
+use tokio::time::{Instant, Sleep};
+
+/// How long a client may take from the first byte to connection.open.
+pub const HANDSHAKE_SECONDS_MAX: u64 = 10;
+
+/// What a timer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tick {
+    /// Nothing.
+    Nothing,
+    /// Nothing was written for half an interval.
+    SendHeartbeat,
+    /// Nothing was read for two intervals.
+    PeerSilent,
+    /// The handshake is not over in time.
+    HandshakeTooSlow,
+}
+
+/// One timer for a connection: the handshake's first, then every half heartbeat interval.
+pub struct Timers {
+    sleep: Pin<Box<Sleep>>,
+    /// Something came since the last tick.
+    read: bool,
+    /// Something went since the last tick.
+    wrote: bool,
+    /// Ticks in a row in which nothing came.
+    silent_ticks: u32,
+    open: bool,
+}
+
+impl Timers {
+    /// Timers of a connection that begins now.
+    pub fn new() -> Self {
+        Self {
+            sleep: Box::pin(tokio::time::sleep(Duration::from_secs(HANDSHAKE_SECONDS_MAX))),
+            read: false,
+            wrote: false,
+            silent_ticks: 0,
+            open: false,
+        }
+    }
+
+    /// So many bytes came.
+    pub fn note_read(&mut self, bytes: usize) {
+        self.read |= bytes > 0;
+    }
+
+    /// Something was written.
+    pub fn note_write(&mut self) {
+        self.wrote = true;
+    }
+
+    /// Whether the handshake is just over: then [`Self::poll`] is to be called at once.
+    pub fn starts(&self, open: bool) -> bool {
+        open && !self.open
+    }
+
+    /// What is due; registers for the next time. `heartbeat_seconds` is the negotiated interval, 0
+    /// for none.
+    pub fn poll(&mut self, cx: &mut Context<'_>, open: bool, heartbeat_seconds: u16) -> Tick {
+        if self.starts(open) {
+            self.open = true;
+            self.again(heartbeat_seconds);
+        }
+        if self.sleep.as_mut().poll(cx).is_pending() {
+            return Tick::Nothing;
+        }
+        if !self.open {
+            return Tick::HandshakeTooSlow;
+        }
+        self.again(heartbeat_seconds);
+        // Registers the new deadline; it is in the future.
+        let _pending = self.sleep.as_mut().poll(cx);
+        if heartbeat_seconds == 0 {
+            return Tick::Nothing;
+        }
+        let (read, wrote) = (std::mem::take(&mut self.read), std::mem::take(&mut self.wrote));
+        self.silent_ticks = if read { 0 } else { self.silent_ticks + 1 };
+        // Two intervals are four ticks; a tick may fall just before a heartbeat comes, so one more.
+        if self.silent_ticks > 4 {
+            Tick::PeerSilent
+        } else if wrote {
+            Tick::Nothing
+        } else {
+            Tick::SendHeartbeat
+        }
+    }
+
+    fn again(&mut self, heartbeat_seconds: u16) {
+        /// How often to look where there are no heartbeats: never, in effect.
+        const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+        let half = Duration::from_millis(u64::from(heartbeat_seconds) * 500);
+        let wait = if heartbeat_seconds == 0 { NEVER } else { half };
+        self.sleep.as_mut().reset(Instant::now() + wait);
+    }
+}

@@ -1,0 +1,199 @@
+//! Who starts what: workers, the listener, the plugin watcher, and the clean stop.
+
+use crate::{
+    config::Config,
+    watch::PluginWatcher,
+    worker::{self, Order, WorkerHandle},
+};
+use anyhow::Context;
+use leveret_amqp091::SessionConfig;
+use leveret_broker::{MemoryAccount, Vhost};
+use leveret_model::Name;
+use leveret_plugin::{Host, HostConfig};
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+/// The most connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// What all workers share; nothing of it is on a message's path but by reference.
+pub struct Shared {
+    /// The plugin host.
+    pub plugins: Arc<Host>,
+    /// The virtual hosts by name.
+    pub vhosts: HashMap<Name, Arc<Vhost>>,
+    /// The bytes of all queued messages.
+    pub memory: Arc<MemoryAccount>,
+    /// What a session tells clients.
+    pub session: Arc<SessionConfig>,
+    connection_ids: AtomicU64,
+    connections: AtomicUsize,
+}
+
+impl Shared {
+    /// A number for the next connection; never used again.
+    pub fn next_connection_id(&self) -> u64 {
+        self.connection_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A connection is gone.
+    pub fn connection_ended(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A broker that accepts connections.
+pub struct Running {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    workers: Vec<WorkerHandle>,
+    _watcher: PluginWatcher,
+}
+
+/// Starts everything up to the listening socket. `since` is when the program began, for the log.
+///
+/// # Errors
+/// If a folder cannot be made, the address is taken, or the system gives no thread.
+pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
+    for dir in [&config.data_dir, &config.plugins_dir] {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    }
+    let listener = listen(config.listen)?;
+    let address = listener.local_addr().context("the listening socket has no address")?;
+
+    let plugins = Host::new(HostConfig { workers: config.workers, ..HostConfig::default() })
+        .context("the plugin host cannot start")?;
+    let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
+    let vhosts = {
+        let mut router = plugins.worker(0);
+        let mut vhosts = HashMap::new();
+        for name in &config.vhosts {
+            let vhost = Vhost::new(name.clone(), memory.clone(), &mut router)
+                .with_context(|| format!("virtual host {name}"))?;
+            vhosts.insert(name.clone(), vhost);
+        }
+        vhosts
+    };
+    let shared = Arc::new(Shared {
+        plugins: plugins.clone(),
+        vhosts,
+        memory,
+        session: Arc::new(session_config(config)),
+        connection_ids: AtomicU64::new(1),
+        connections: AtomicUsize::new(0),
+    });
+    let watcher = PluginWatcher::start(&config.plugins_dir, plugins)
+        .with_context(|| format!("cannot watch {}", config.plugins_dir.display()))?;
+    let workers = (0..config.workers)
+        .map(|index| worker::start(index, shared.clone()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .context("cannot start the worker threads")?;
+
+    tracing::warn!(
+        "everything is kept in memory for now: queues and messages do not survive a restart, \
+         and a confirm means that the message is queued"
+    );
+    tracing::info!("exchange types from {}", config.plugins_dir.display());
+    tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
+    Ok(Running { address, shared, listener, workers, _watcher: watcher })
+}
+
+fn session_config(config: &Config) -> SessionConfig {
+    SessionConfig {
+        product: "Leveret".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        platform: "Rust".to_owned(),
+        cluster_name: format!("leveret@{}", config.listen.ip()),
+        frame_bytes_max: 131_072,
+        channel_max: 2047,
+        heartbeat_seconds: 60,
+        message_body_bytes_max: leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
+    }
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)
+        .context("the system gives no socket")?;
+    socket.set_reuse_address(true).context("SO_REUSEADDR")?;
+    socket
+        .bind(&address.into())
+        .with_context(|| format!("cannot listen on {address}; is another broker running there? (--listen chooses another)"))?;
+    socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))?;
+    socket.set_nonblocking(true).context("a non-blocking listener")?;
+    Ok(socket.into())
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts connections until SIGTERM or Ctrl-C, then tells every client and ends.
+    ///
+    /// # Errors
+    /// If the runtime for accepting cannot be made.
+    pub fn serve(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let signal = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(self.listener)?;
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            let accept = accept(&listener, &self.shared, &self.workers);
+            anyhow::Ok(tokio::select! {
+                () = accept => unreachable_by_design(),
+                _ = terminate.recv() => "SIGTERM",
+                _ = tokio::signal::ctrl_c() => "Ctrl-C",
+            })
+        })?;
+        tracing::info!("{signal}: closing {} connections", self.shared.connections.load(Ordering::Relaxed));
+        for worker in &self.workers {
+            // A worker that is gone already has nothing to stop.
+            let _ = worker.orders.send(Order::Stop);
+        }
+        for worker in self.workers {
+            if worker.thread.join().is_err() {
+                tracing::error!("a worker thread had panicked");
+            }
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// `accept` never returns; this gives the arm of the select its type.
+fn unreachable_by_design() -> &'static str {
+    "the listener ended"
+}
+
+/// Gives connections to the workers in turn.
+async fn accept(listener: &tokio::net::TcpListener, shared: &Shared, workers: &[WorkerHandle]) {
+    /// How long to wait when the process is out of file descriptors.
+    const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+    for worker in workers.iter().cycle() {
+        let stream = loop {
+            match listener.accept().await {
+                Ok((stream, _peer)) => match stream.into_std() {
+                    Ok(stream) => break stream,
+                    Err(error) => tracing::warn!(%error, "a new connection is lost"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        };
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        if worker.orders.send(Order::Serve(stream)).is_err() {
+            shared.connection_ended();
+        }
+    }
+}
