@@ -14,8 +14,8 @@ use core::{
     hash::{BuildHasher, Hash, Hasher},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
-use hashbrown::HashTable;
-use leveret_model::{Name, Table};
+use hashbrown::{HashSet, HashTable};
+use leveret_model::{Name, Table, Value};
 use parking_lot::RwLock;
 use std::rc::Rc;
 
@@ -182,13 +182,20 @@ pub struct Targets {
     pub exchanges: Vec<Arc<Exchange>>,
 }
 
-static NO_TARGETS: Targets = Targets { queues: Vec::new(), exchanges: Vec::new() };
+static NO_TARGETS: Targets = Targets {
+    queues: Vec::new(),
+    exchanges: Vec::new(),
+};
 
 impl RouteSet {
     /// A set of these.
     #[must_use]
     pub fn new(targets: Targets) -> Self {
-        if targets.queues.is_empty() && targets.exchanges.is_empty() { Self(None) } else { Self(Some(Rc::new(targets))) }
+        if targets.queues.is_empty() && targets.exchanges.is_empty() {
+            Self(None)
+        } else {
+            Self(Some(Rc::new(targets)))
+        }
     }
 
     /// The destinations.
@@ -252,7 +259,11 @@ impl Exchange {
     #[must_use]
     pub fn all_bindings(&self) -> (Generation, Vec<Arc<Binding>>) {
         let bindings = self.bindings.read();
-        let all = bindings.slots.iter().filter_map(|slot| slot.binding.clone()).collect();
+        let all = bindings
+            .slots
+            .iter()
+            .filter_map(|slot| slot.binding.clone())
+            .collect();
         (self.generation(), all)
     }
 
@@ -265,22 +276,31 @@ impl Exchange {
         let generation = self.generation();
         let count = usize::try_from(generation.0.saturating_sub(since.0)).map_err(|_| Lagging)?;
         let first = bindings.changes.len().checked_sub(count).ok_or(Lagging)?;
-        let mut changes = Changes { generation, ..Changes::default() };
-        let mut bound = Vec::new();
-        for change in bindings.changes.range(first..) {
+        let window = bindings.changes.range(first..);
+        // An id is bound once and never used again: what was bound in the window and is not live
+        // was unbound in it too.
+        let mut bound = HashSet::with_hasher(bindings.hasher.clone());
+        let mut unbound = Vec::new();
+        let mut live = Vec::new();
+        for change in window {
             match *change {
-                Change::Bound(id) => bound.push(id),
-                Change::Unbound(id) => match bound.iter().rposition(|b| *b == id) {
-                    Some(position) => {
-                        bound.swap_remove(position);
+                Change::Bound(id) => {
+                    bound.insert(id);
+                    live.extend(bindings.get(id).cloned());
+                }
+                Change::Unbound(id) => {
+                    if !bound.contains(&id) {
+                        unbound.push(id);
                     }
-                    None => changes.unbound.push(id),
-                },
+                }
                 Change::Type => {}
             }
         }
-        changes.bound = bound.into_iter().filter_map(|id| bindings.get(id).cloned()).collect();
-        Ok(changes)
+        Ok(Changes {
+            bound: live,
+            unbound,
+            generation,
+        })
     }
 
     /// The destinations of these bindings, and how many of the ids are not live bindings.
@@ -304,9 +324,14 @@ impl Exchange {
 
     /// The binding of this destination, key and arguments, if there is one.
     #[must_use]
-    pub fn find(&self, destination: &Destination, routing_key: &[u8], arguments: &Table) -> Option<Arc<Binding>> {
+    pub fn find(
+        &self,
+        destination: &Destination,
+        routing_key: &[u8],
+        arguments: &Table,
+    ) -> Option<Arc<Binding>> {
         let bindings = self.bindings.read();
-        let hash = bindings.hash(destination, routing_key);
+        let hash = bindings.hash(destination, routing_key, arguments);
         let slot = bindings.index.find(hash, |slot| {
             bindings.slot(*slot).is_some_and(|binding| {
                 binding.destination.is(destination)
@@ -320,9 +345,17 @@ impl Exchange {
     /// The binding that [`Self::commit`] would make next. The vhost's lock for changes is held.
     pub(crate) fn prepare(&self, destination: Destination, routing_key: Name, arguments: Table) -> Binding {
         let bindings = self.bindings.read();
-        let slot = bindings.free.last().map_or(bindings.slots.len(), |slot| *slot as usize);
+        let slot = bindings
+            .free
+            .last()
+            .map_or(bindings.slots.len(), |slot| *slot as usize);
         let uses = bindings.slots.get(slot).map_or(0, |slot| slot.uses);
-        Binding { id: BindingId::new(slot, uses), destination, routing_key, arguments }
+        Binding {
+            id: BindingId::new(slot, uses),
+            destination,
+            routing_key,
+            arguments,
+        }
     }
 
     /// Makes a prepared binding visible. The vhost's lock for changes is held since.
@@ -337,7 +370,7 @@ impl Exchange {
             bindings.slots.resize_with(slot + 1, Slot::default);
         }
         let id = binding.id;
-        let hash = bindings.hash(&binding.destination, &binding.routing_key);
+        let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
         if let Some(place) = bindings.slots.get_mut(slot) {
             place.binding = Some(Arc::new(binding));
         }
@@ -346,7 +379,9 @@ impl Exchange {
             slots
                 .get(*slot as usize)
                 .and_then(|slot| slot.binding.as_deref())
-                .map_or(0, |b| hash_of(hasher, &b.destination, &b.routing_key))
+                .map_or(0, |b| {
+                    hash_of(hasher, &b.destination, &b.routing_key, &b.arguments)
+                })
         });
         bindings.live += 1;
         self.changed(bindings, Change::Bound(id));
@@ -356,9 +391,14 @@ impl Exchange {
     pub(crate) fn remove(&self, id: BindingId) -> bool {
         let mut guard = self.bindings.write();
         let bindings = &mut *guard;
-        let Some(binding) = bindings.get(id).cloned() else { return false };
-        let hash = bindings.hash(&binding.destination, &binding.routing_key);
-        if let Ok(entry) = bindings.index.find_entry(hash, |slot| *slot as usize == id.slot()) {
+        let Some(binding) = bindings.get(id).cloned() else {
+            return false;
+        };
+        let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
+        if let Ok(entry) = bindings
+            .index
+            .find_entry(hash, |slot| *slot as usize == id.slot())
+        {
             entry.remove();
         }
         if let Some(slot) = bindings.slots.get_mut(id.slot()) {
@@ -397,19 +437,49 @@ impl Bindings {
         self.slots.get(slot as usize)?.binding.as_ref()
     }
 
-    fn hash(&self, destination: &Destination, routing_key: &[u8]) -> u64 {
-        hash_of(&self.hasher, destination, routing_key)
+    fn hash(&self, destination: &Destination, routing_key: &[u8], arguments: &Table) -> u64 {
+        hash_of(&self.hasher, destination, routing_key, arguments)
     }
 }
 
-fn hash_of(hasher: &foldhash::fast::FixedState, destination: &Destination, routing_key: &[u8]) -> u64 {
+fn hash_of(
+    hasher: &foldhash::fast::FixedState,
+    destination: &Destination,
+    routing_key: &[u8],
+    arguments: &Table,
+) -> u64 {
     let mut state = hasher.build_hasher();
     matches!(destination, Destination::Queue(_)).hash(&mut state);
     destination.name().as_bytes().hash(&mut state);
     routing_key.hash(&mut state);
+    // The order of arguments does not matter, so their hashes are added up.
+    let fields = arguments.iter().map(|(name, value)| {
+        let mut state = hasher.build_hasher();
+        name.as_bytes().hash(&mut state);
+        hash_value(value, &mut state);
+        state.finish()
+    });
+    fields.fold(0, u64::wrapping_add).hash(&mut state);
     state.finish()
 }
 
+/// Equal values hash alike. Of the rare kinds not everything is hashed.
+fn hash_value(value: &Value, state: &mut impl Hasher) {
+    core::mem::discriminant(value).hash(state);
+    match value {
+        Value::Boolean(boolean) => boolean.hash(state),
+        Value::Integer(integer) | Value::Timestamp(integer) => integer.hash(state),
+        Value::Unsigned(integer) => integer.hash(state),
+        Value::Decimal { scale, unscaled } => (scale, unscaled).hash(state),
+        Value::Text(text) => text.hash(state),
+        Value::Binary(bytes) => bytes.hash(state),
+        Value::List(values) => values.iter().for_each(|value| hash_value(value, state)),
+        // Both zeros are equal; maps are rare here.
+        Value::Void | Value::Real(_) | Value::Map(_) => {}
+    }
+}
+
+/// Each once; up to sixteen keep the order of their first places.
 fn dedup_arcs<T>(arcs: &mut Vec<Arc<T>>) {
     match arcs.len() {
         0 | 1 => {}
@@ -417,7 +487,9 @@ fn dedup_arcs<T>(arcs: &mut Vec<Arc<T>>) {
             let mut kept = 0;
             for i in 0..arcs.len() {
                 let (before, rest) = arcs.split_at(i);
-                let seen = rest.first().is_some_and(|arc| before.iter().take(kept).any(|k| Arc::ptr_eq(k, arc)));
+                let seen = rest
+                    .first()
+                    .is_some_and(|arc| before.iter().take(kept).any(|k| Arc::ptr_eq(k, arc)));
                 if !seen {
                     arcs.swap(kept, i);
                     kept += 1;
@@ -442,3 +514,6 @@ impl fmt::Debug for Exchange {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,52 @@
-//! Virtual hosts, exchanges, bindings, the routing walk, queues, consumers, confirms.
+//! Virtual hosts, exchanges, bindings, the routing walk, queues, consumers, acknowledgements.
 //!
 //! *Not here:* sockets, clocks, wire formats, WebAssembly. Exchange types are asked through a
 //! port ([`port::Router`]); a consumer's connection is woken through another ([`port::Wake`]).
 //!
-//! Read [`port`] first, then [`exchange`].
+//! *In:* declarations and bindings ([`Vhost`]), batches of publishes ([`Publisher`]), and what a
+//! connection says of its consumers and deliveries ([`Client`]). *Out:* outcomes of publishes,
+//! deliveries into a [`Sink`], refusals. A message keeps the form in which it came.
+//!
+//! *Invariants:* from one channel to one queue messages stay in order. A message is in a queue,
+//! assigned to a consumer or in one channel's ledger, never in two of these, until it is settled.
+//! Locks are taken in this order: the vhost's for changes, the name maps, a queue's, then those
+//! that guard a list and nothing else (ready lists, waiters). Nothing is called under a queue's
+//! lock but a [`Sink`] and a [`port::Wake`].
+//!
+//! Read [`port`] first, then [`exchange`], `publish.rs` for the way in and `client/deliver.rs`
+//! for the way out.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal is rare, and is made where no message passes"
+)]
 
 extern crate alloc;
 
+mod bind;
+mod client;
+mod credit;
+mod equivalence;
 pub mod exchange;
+mod memory;
+mod names;
 pub mod port;
+mod publish;
 pub mod queue;
+mod recent;
+mod stage;
+mod topology;
+mod vhost;
+mod walk;
+
+pub use bind::BindTo;
+pub use client::{Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got, Sink};
+pub use exchange::ExchangeSpec;
+pub use memory::MemoryAccount;
+pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher};
+pub use queue::{QueueSpec, QueueStatus, Settle};
+pub use vhost::Vhost;
+
+/// Numbers a connection for as long as the broker runs; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ConnectionId(pub u64);

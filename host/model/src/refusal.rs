@@ -189,7 +189,7 @@ impl fmt::Display for Refusal {
                 f.write_str("operation not permitted on the default exchange")
             }
             Self::Protected { exchange, vhost } => {
-                write!(f, "exchange name '{exchange}' contains reserved prefix 'amq.*' (vhost '{vhost}')")
+                write!(f, "deletion of system exchange '{exchange}' in vhost '{vhost}' not allowed")
             }
             Self::Internal { exchange, vhost } => {
                 write!(f, "cannot publish to internal exchange '{exchange}' in vhost '{vhost}'")

@@ -5,7 +5,7 @@
 //! work too. A file counts as whole when whoever wrote it closed it or renamed it into place, or
 //! when it did not change for [`SETTLED_AFTER`].
 
-use leveret_plugin::Host;
+use leveret_plugin::{Host, LoadChange, LoadReport};
 use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -106,6 +106,26 @@ fn notifier(folder: &Path, notices: Sender<Notice>) -> Option<notify::Recommende
         .ok()
 }
 
+/// What an accepted file comes to, for the log.
+fn serving(report: &LoadReport) -> String {
+    let change = match report.change {
+        LoadChange::Added => "new",
+        LoadChange::Replaced { .. } => "replaces the version before",
+        LoadChange::Unchanged => "the same as before",
+    };
+    format!(
+        "serves {}, version {}, {change}; replayed {} exchanges with {} bindings",
+        names(&report.exchange_types),
+        report.version,
+        report.exchanges,
+        report.bindings,
+    )
+}
+
+fn names(types: &[leveret_model::Name]) -> String {
+    types.iter().map(leveret_model::Name::to_text).collect::<Vec<_>>().join(", ")
+}
+
 /// What tells one content of a file from the next without reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Stamp {
@@ -175,7 +195,11 @@ impl Folder {
             let seen = self.files.remove(&path);
             self.complained.remove(&path);
             if seen.is_some_and(|seen| seen.offered) {
-                self.host.registry().remove(&path);
+                if let Some(report) = self.host.registry().remove(&path) {
+                    let types = names(&report.exchange_types);
+                    let parked = report.exchanges;
+                    tracing::warn!("plugin {} removed: no more {types}; {parked} exchanges are parked", path.display());
+                }
             }
         }
         for (path, stamp) in found {
@@ -251,9 +275,9 @@ impl Folder {
             }
         };
         let began = Instant::now();
-        match self.host.registry().offer(path, bytes) {
-            Ok(report) => tracing::info!("plugin {name}: {report} ({} ms)", began.elapsed().as_millis()),
-            Err(error) => tracing::error!("plugin {name}: refused: {error}. What served before still serves"),
+        match self.host.registry().offer(path, &bytes) {
+            Ok(report) => tracing::info!("plugin {name}: {} ({} ms)", serving(&report), began.elapsed().as_millis()),
+            Err(error) => tracing::error!("plugin {name}: {error}. What served before still serves"),
         }
     }
 }

@@ -1,1 +1,84 @@
-//! The direct exchange type.
+//! The direct exchange type: to the bindings whose key is the routing key.
+//!
+//! *Not here:* anything but that rule; the bindings' destinations are the broker's.
+//!
+//! *In and out:* reads the routing key; names the bindings with that very key, arguments ignored.
+//!
+//! *Invariants:* pure, and each binding decides for itself. Keys are bytes.
+
+use leveret_sdk::{
+    Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Message, Reads,
+    Refusal, Targets,
+};
+
+/// A direct exchange.
+#[derive(Debug, Default)]
+pub struct Direct {
+    bindings: BindingIndex,
+}
+
+impl ExchangeType for Direct {
+    fn describe() -> Description {
+        Description::new("direct", "To the bindings whose key is the routing key")
+            .pure()
+            .independent_bindings()
+    }
+
+    fn open(_: &Declaration) -> Result<Self, Refusal> {
+        Ok(Self::default())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::nothing().routing_key()
+    }
+
+    fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
+        self.bindings.insert(binding.routing_key, binding.id);
+        Ok(())
+    }
+
+    fn unbind(&mut self, id: BindingId) {
+        self.bindings.remove(id);
+    }
+
+    fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
+        to.extend_from_slice(self.bindings.get(message.routing_key()));
+        Decision::Deliver
+    }
+}
+
+leveret_sdk::export!(Direct);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leveret_sdk::{
+        Arguments,
+        testkit::{Exchange, Routed},
+    };
+
+    #[test]
+    fn a_message_goes_to_the_bindings_of_its_key() {
+        let mut exchange = Exchange::<Direct>::open(Arguments::new()).unwrap();
+        let a = exchange.bind("a", Arguments::new()).unwrap();
+        let also_a = exchange.bind("a", Arguments::new().with("foo", "bar")).unwrap();
+        let empty = exchange.bind("", Arguments::new()).unwrap();
+        let bytes = exchange.bind([0xff, 0x00], Arguments::new()).unwrap();
+        assert_eq!(exchange.route("a"), Routed::Deliver(vec![a, also_a]));
+        assert_eq!(exchange.route(""), Routed::Deliver(vec![empty]));
+        assert_eq!(exchange.route([0xff, 0x00]), Routed::Deliver(vec![bytes]));
+        assert_eq!(exchange.route("A"), Routed::Deliver(vec![]));
+        exchange.unbind(a);
+        assert_eq!(exchange.route("a"), Routed::Deliver(vec![also_a]));
+        exchange.unbind(also_a);
+        assert_eq!(exchange.route("a"), Routed::Deliver(vec![]));
+    }
+
+    #[test]
+    fn wildcards_mean_nothing_here() {
+        let mut exchange = Exchange::<Direct>::open(Arguments::new()).unwrap();
+        let hash = exchange.bind("#", Arguments::new()).unwrap();
+        assert_eq!(exchange.route("a"), Routed::Deliver(vec![]));
+        assert_eq!(exchange.route("#"), Routed::Deliver(vec![hash]));
+    }
+}

@@ -1,1 +1,73 @@
-//! The headers exchange type.
+//! The headers exchange type: to the bindings whose arguments the message's headers meet.
+//!
+//! The argument `x-match` says how: `all` (as without it), `any`, and `all-with-x`, `any-with-x`,
+//! which also look at arguments whose name begins with `x-`. An argument without a value asks only
+//! that the header be there. Values are the same only where their classes are.
+//!
+//! *Not here:* how conditions are found; that is [`conditions`].
+//!
+//! *In and out:* reads the headers that its bindings name and no others, in the order of their
+//! names; names each binding that is met once. The routing key is not looked at.
+//!
+//! *Invariants:* pure, and each binding decides for itself.
+//!
+//! Read [`x_match`] first, then [`conditions`].
+
+pub mod conditions;
+pub mod x_match;
+
+use conditions::Conditions;
+use leveret_sdk::{
+    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Message, Reads, Refusal, Targets,
+};
+use x_match::XMatch;
+
+/// A headers exchange.
+#[derive(Debug, Default)]
+pub struct Headers {
+    conditions: Conditions,
+}
+
+impl ExchangeType for Headers {
+    fn describe() -> Description {
+        Description::new(
+            "headers",
+            "To the bindings whose arguments the message's headers meet",
+        )
+        .pure()
+        .independent_bindings()
+    }
+
+    fn open(_: &Declaration) -> Result<Self, Refusal> {
+        Ok(Self::default())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::nothing().only_headers(self.conditions.names().map(<[u8]>::to_vec))
+    }
+
+    fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
+        let x_match = XMatch::of(&binding.arguments)?;
+        let conditions = binding
+            .arguments
+            .iter()
+            .filter(|argument| x_match.looks_at(argument.name()));
+        self.conditions
+            .insert(binding.id, x_match.quantifier(), conditions);
+        Ok(())
+    }
+
+    fn unbind(&mut self, id: BindingId) {
+        self.conditions.remove(id);
+    }
+
+    fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
+        self.conditions.find(message.headers(), to);
+        Decision::Deliver
+    }
+}
+
+leveret_sdk::export!(Headers);
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,65 @@
-//! The topic exchange type.
+//! The topic exchange type: to the bindings whose pattern matches the routing key.
+//!
+//! A key is words with dots between them; the empty key is no words at all. In a pattern `*` stands
+//! for exactly one word and `#` for any number of them, none included.
+//!
+//! *Not here:* how patterns are kept and matched; that is [`trie`].
+//!
+//! *In and out:* reads the routing key; names each binding that matches once, arguments ignored.
+//!
+//! *Invariants:* pure, and each binding decides for itself. Words are bytes.
+//!
+//! Read [`trie`] first.
+
+pub mod trie;
+mod words;
+
+use leveret_sdk::{
+    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Message, Reads, Refusal, Targets,
+};
+use trie::Trie;
+
+/// A topic exchange.
+#[derive(Debug, Default)]
+pub struct Topic {
+    patterns: Trie,
+}
+
+impl ExchangeType for Topic {
+    fn describe() -> Description {
+        Description::new(
+            "topic",
+            "To the bindings whose pattern, with * and #, matches the routing key",
+        )
+        .pure()
+        .independent_bindings()
+    }
+
+    fn open(_: &Declaration) -> Result<Self, Refusal> {
+        Ok(Self::default())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::nothing().routing_key()
+    }
+
+    fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
+        self.patterns.insert(&binding.routing_key, binding.id);
+        Ok(())
+    }
+
+    fn unbind(&mut self, id: BindingId) {
+        self.patterns.remove(id);
+    }
+
+    fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
+        self.patterns
+            .find(message.routing_key(), |ids| to.extend_from_slice(ids));
+        Decision::Deliver
+    }
+}
+
+leveret_sdk::export!(Topic);
+
+#[cfg(test)]
+mod tests;

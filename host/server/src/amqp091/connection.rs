@@ -2,7 +2,7 @@
 
 use super::{Channel, Connection, Open, login_text};
 use crate::users::{self, LoginOutcome};
-use leveret_amqp091::{Login, Method, method};
+use leveret_amqp091::{Login, Method};
 use leveret_broker::{Client, Publisher, port::Router};
 use leveret_model::{Name, Refusal};
 
@@ -11,14 +11,14 @@ impl Connection {
     ///
     /// A wrong password is 403 for clients that understand it, else the socket is closed.
     pub(super) fn on_login(&mut self, login: &Login<'_>) {
-        let outcome = users::log_in(&login.user, &login.password, self.peer);
+        let outcome = users::log_in(login.user, login.password, self.peer);
         match outcome {
             LoginOutcome::Accepted => {
-                self.user = Name::new(&login.user).ok();
+                self.user = Name::new(login.user).ok();
                 self.session.authenticated();
             }
             LoginOutcome::Refused | LoginOutcome::LoopbackOnly => {
-                let user = String::from_utf8_lossy(&login.user);
+                let user = String::from_utf8_lossy(login.user);
                 tracing::warn!("log-in of '{user}' from {} refused: {}", self.peer, login_text(outcome));
                 self.session.login_refused();
             }
@@ -74,8 +74,7 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         for (channel, tag) in open.client.take_cancelled() {
             if self.session.client().consumer_cancel_notify {
-                let cancel = method::BasicCancel { consumer_tag: &tag, no_wait: true };
-                self.session.reply(channel, Method::BasicCancel(cancel));
+                self.session.reply(channel, Method::BasicCancel { consumer_tag: &tag, nowait: true });
             }
         }
     }
@@ -89,9 +88,9 @@ impl Connection {
         self.blocked = blocks;
         if self.session.client().connection_blocked {
             let method = if blocks {
-                Method::ConnectionBlocked(method::ConnectionBlocked { reason: b"low on memory" })
+                Method::ConnectionBlocked { reason: b"low on memory" }
             } else {
-                Method::ConnectionUnblocked(method::ConnectionUnblocked {})
+                Method::ConnectionUnblocked {}
             };
             self.session.reply(0, method);
         }

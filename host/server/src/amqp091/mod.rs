@@ -41,6 +41,8 @@ pub struct Connection {
     publishing: publish::Publishing,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
+    /// Queued messages exceed the memory limit, and a wake follows when they do not.
+    waits_for_memory: bool,
     /// The client was told that it is blocked.
     blocked: bool,
 }
@@ -82,6 +84,7 @@ impl Connection {
             open: None,
             publishing: publish::Publishing::default(),
             deliveries_wait: false,
+            waits_for_memory: false,
             blocked: false,
         }
     }
@@ -93,7 +96,7 @@ impl Connection {
         let mut batch = Vec::new();
         while self.publishing.is_clear() && !self.session.is_closed() {
             let rest = bytes.get(used..).unwrap_or_default();
-            if !batch.is_empty() && (batch.len() == publish::BATCH_MAX || !leveret_amqp091::continues_publish(rest)) {
+            if !batch.is_empty() && (batch.len() == publish::BATCH_MAX || !self.session.continues_publish(rest)) {
                 self.publish(std::mem::take(&mut batch), router);
                 continue;
             }
@@ -126,6 +129,7 @@ impl Connection {
 
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
+        self.waits_for_memory &= self.shared.memory.over_watermark();
         self.retry_publishes(router);
         self.tell_cancelled();
         self.tell_blocked();
@@ -152,8 +156,14 @@ impl Connection {
         if !self.publishing.is_clear() {
             return Reading::Paused;
         }
-        if self.publishing.has_published() && self.shared.memory.over_watermark() {
-            self.shared.memory.wake_below(&self.wake);
+        if self.waits_for_memory {
+            return Reading::Paused;
+        }
+        if self.publishing.has_published()
+            && self.shared.memory.over_watermark()
+            && self.shared.memory.wake_when_below(&self.wake)
+        {
+            self.waits_for_memory = true;
             self.tell_blocked();
             return Reading::Paused;
         }
@@ -207,8 +217,8 @@ struct SessionSink<'a> {
 }
 
 impl Sink for SessionSink<'_> {
-    fn has_room(&mut self) -> bool {
-        self.session.output().len() < self.output_bytes_max
+    fn has_room(&self) -> bool {
+        self.session.output_bytes() < self.output_bytes_max
     }
 
     fn deliver(&mut self, delivery: Delivery<'_>) {

@@ -2,9 +2,9 @@
 //! (AMQP 0-9-1 section 1.8.3.7; confirms are RabbitMQ's extension).
 
 use super::Connection;
-use leveret_amqp091::{FORM, Publish};
+use leveret_amqp091::{Publish, form::FORM};
 use leveret_broker::{Published, port::Router};
-use leveret_model::{MessageView, Refusal};
+use leveret_model::MessageView;
 use std::borrow::Cow;
 
 /// How many publishes the broker gets at once.
@@ -80,10 +80,6 @@ impl Connection {
                 }
                 Published::Rejected(reason) => {
                     tracing::debug!("publish to '{}' rejected: {reason}", String::from_utf8_lossy(&publish.exchange));
-                    Some(sequence)
-                }
-                Published::Refused(refusal @ Refusal::PluginFailed { .. }) => {
-                    tracing::debug!("publish refused: {refusal}");
                     Some(sequence)
                 }
                 Published::Refused(refusal) => {

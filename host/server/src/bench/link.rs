@@ -2,7 +2,11 @@
 
 use super::Plan;
 use anyhow::{Context, bail};
-use leveret_amqp091::{Method, client, method};
+use leveret_amqp091::{
+    Method,
+    client::{self, Incoming},
+    frame,
+};
 use leveret_model::{Name, Table, Value};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -18,7 +22,7 @@ const BLOCK_MAX: Duration = Duration::from_millis(200);
 /// How long an answer may take.
 const ANSWER_SECONDS_MAX: u32 = 60;
 /// The one channel.
-const CHANNEL: u16 = 1;
+pub(super) const CHANNEL: u16 = 1;
 
 /// An open connection with channel 1 open.
 pub(super) struct Link {
@@ -44,25 +48,21 @@ impl Link {
         stream.set_read_timeout(Some(BLOCK_MAX))?;
         stream.set_write_timeout(Some(BLOCK_MAX))?;
         let mut link = Self { stream, buffer: Vec::new(), output: Vec::new() };
-        link.stream.write_all(b"AMQP\x00\x00\x09\x01")?;
-        link.expect("connection.start", |answer| matches!(answer, Method::ConnectionStart(_)))?;
-        let response = [b"\0", plan.user.as_bytes(), b"\0", plan.password.as_bytes()].concat();
-        link.send(0, Method::ConnectionStartOk(method::ConnectionStartOk {
-            client_properties: client_properties(),
-            mechanism: b"PLAIN",
-            response: &response,
-            locale: b"en_US",
-        }))?;
-        link.expect("connection.tune (is the password right?)", |answer| matches!(answer, Method::ConnectionTune(_)))?;
-        link.send(0, Method::ConnectionTuneOk(method::ConnectionTuneOk {
+        client::put_protocol_header(&mut link.output);
+        link.flush()?;
+        link.expect("connection.start", |answer| matches!(answer, Method::ConnectionStart { .. }))?;
+        client::put_start_ok(&mut link.output, plan.user.as_bytes(), plan.password.as_bytes(), client_properties());
+        link.flush()?;
+        link.expect("connection.tune (is the password right?)", |answer| matches!(answer, Method::ConnectionTune { .. }))?;
+        link.send(0, Method::ConnectionTuneOk {
             channel_max: 1,
             frame_max: FRAME_BYTES_MAX,
             heartbeat: 0,
-        }))?;
-        link.send(0, Method::ConnectionOpen(method::ConnectionOpen { virtual_host: plan.vhost.as_bytes() }))?;
-        link.expect("connection.open-ok", |answer| matches!(answer, Method::ConnectionOpenOk(_)))?;
-        link.send(CHANNEL, Method::ChannelOpen(method::ChannelOpen {}))?;
-        link.expect("channel.open-ok", |answer| matches!(answer, Method::ChannelOpenOk(_)))?;
+        })?;
+        link.send(0, Method::ConnectionOpen { virtual_host: plan.vhost.as_bytes() })?;
+        link.expect("connection.open-ok", |answer| matches!(answer, Method::ConnectionOpenOk { .. }))?;
+        link.send(CHANNEL, Method::ChannelOpen {})?;
+        link.expect("channel.open-ok", |answer| matches!(answer, Method::ChannelOpenOk { .. }))?;
         Ok(link)
     }
 
@@ -73,25 +73,24 @@ impl Link {
     }
 
     pub(super) fn confirm_select(&mut self) -> anyhow::Result<()> {
-        self.call(Method::ConfirmSelect(method::ConfirmSelect { no_wait: false }))
+        self.call(Method::ConfirmSelect { nowait: false })
     }
 
     pub(super) fn qos(&mut self, prefetch: u16) -> anyhow::Result<()> {
-        let qos = method::BasicQos { prefetch_size: 0, prefetch_count: prefetch, global: false };
-        self.call(Method::BasicQos(qos))
+        self.call(Method::BasicQos { prefetch_size: 0, prefetch_count: prefetch, global: false })
     }
 
     pub(super) fn consume(&mut self, queue: &str, no_ack: bool) -> anyhow::Result<()> {
-        self.send(CHANNEL, Method::BasicConsume(method::BasicConsume {
+        self.send(CHANNEL, Method::BasicConsume {
             queue: queue.as_bytes(),
             consumer_tag: b"bench",
             no_local: false,
             no_ack,
             exclusive: false,
-            no_wait: false,
+            nowait: false,
             arguments: Table::new(),
-        }))?;
-        self.expect("basic.consume-ok", |answer| matches!(answer, Method::BasicConsumeOk(_)))
+        })?;
+        self.expect("basic.consume-ok", |answer| matches!(answer, Method::BasicConsumeOk { .. }))
     }
 
     /// Acknowledges in steps of `each`, up to `last_tag`; `unacked` is what is left.
@@ -99,8 +98,8 @@ impl Link {
         self.output.clear();
         while *unacked >= each {
             *unacked -= each;
-            let ack = method::BasicAck { delivery_tag: last_tag - *unacked, multiple: each > 1 };
-            client::put_method(&mut self.output, CHANNEL, &Method::BasicAck(ack));
+            let ack = Method::BasicAck { delivery_tag: last_tag - *unacked, multiple: each > 1 };
+            frame::put_method(&mut self.output, CHANNEL, &ack);
         }
         let output = std::mem::take(&mut self.output);
         let written = self.write_unless(&output, &AtomicBool::new(false));
@@ -117,16 +116,18 @@ impl Link {
                 more => more?,
             }
             let mut used = 0;
-            while let Some((consumed, _channel, incoming)) = client::next_method(&self.buffer[used..])? {
+            while let Some((consumed, incoming)) = client::next_frame(&self.buffer[used..], FRAME_BYTES_MAX)? {
                 used += consumed;
-                match incoming {
-                    Method::BasicAck(ack) => confirms.up_to = confirms.up_to.max(ack.delivery_tag),
-                    Method::BasicNack(nack) => {
-                        confirms.refused += if nack.multiple { nack.delivery_tag - confirms.up_to } else { 1 };
-                        confirms.up_to = confirms.up_to.max(nack.delivery_tag);
+                let Incoming::Method { method, .. } = incoming else { continue };
+                match method {
+                    Method::BasicAck { delivery_tag, .. } => confirms.up_to = confirms.up_to.max(delivery_tag),
+                    Method::BasicNack { delivery_tag, multiple, .. } => {
+                        confirms.refused += if multiple { delivery_tag - confirms.up_to } else { 1 };
+                        confirms.up_to = confirms.up_to.max(delivery_tag);
                     }
-                    Method::ChannelClose(close) => bail!("the broker closed a publisher: {close:?}"),
-                    Method::ConnectionClose(close) => bail!("the broker closed a publisher: {close:?}"),
+                    Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. } => {
+                        bail!("the broker closed a publisher: {}", String::from_utf8_lossy(reply_text));
+                    }
                     _ => {}
                 }
             }
@@ -176,9 +177,8 @@ impl Link {
 
     /// Closes as the protocol wants it.
     pub(super) fn close(mut self) -> anyhow::Result<()> {
-        let close = method::ConnectionClose { reply_code: 200, reply_text: b"done", class_id: 0, method_id: 0 };
-        self.send(0, Method::ConnectionClose(close))?;
-        self.expect("connection.close-ok", |answer| matches!(answer, Method::ConnectionCloseOk(_)))
+        self.send(0, Method::ConnectionClose { reply_code: 200, reply_text: b"done", class_id: 0, method_id: 0 })?;
+        self.expect("connection.close-ok", |answer| matches!(answer, Method::ConnectionCloseOk { .. }))
     }
 
     /// Leaves without a word.
@@ -188,19 +188,27 @@ impl Link {
     }
 
     fn send(&mut self, channel: u16, request: Method<'_>) -> anyhow::Result<()> {
+        frame::put_method(&mut self.output, channel, &request);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(&self.output).context("the broker closed the connection")?;
         self.output.clear();
-        client::put_method(&mut self.output, channel, &request);
-        self.stream.write_all(&self.output).context("the broker closed the connection")
+        Ok(())
     }
 
     fn expect(&mut self, what: &str, is_it: impl Fn(&Method<'_>) -> bool) -> anyhow::Result<()> {
         let mut waits = 0;
         loop {
-            if let Some((consumed, _channel, answer)) = client::next_method(&self.buffer)? {
-                let outcome = match &answer {
-                    Method::ChannelClose(close) => Err(anyhow::anyhow!("the broker refused: {close:?}")),
-                    Method::ConnectionClose(close) => Err(anyhow::anyhow!("the broker refused: {close:?}")),
-                    other => Ok(is_it(other)),
+            if let Some((consumed, incoming)) = client::next_frame(&self.buffer, FRAME_BYTES_MAX)? {
+                let outcome = match &incoming {
+                    Incoming::Method {
+                        method: Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. },
+                        ..
+                    } => Err(anyhow::anyhow!("the broker refused: {}", String::from_utf8_lossy(reply_text))),
+                    Incoming::Method { method, .. } => Ok(is_it(method)),
+                    Incoming::Header { .. } | Incoming::Body { .. } | Incoming::Heartbeat => Ok(false),
                 };
                 self.buffer.drain(..consumed);
                 if outcome? {

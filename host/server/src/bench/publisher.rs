@@ -1,6 +1,11 @@
 //! One connection that publishes.
 
-use super::{Counters, Plan, link::Link, topology::Names};
+use super::{
+    Counters, Plan,
+    link::{CHANNEL, FRAME_BYTES_MAX, Link},
+    topology::Names,
+};
+use leveret_amqp091::client::put_publish;
 use std::{
     sync::{Barrier, atomic::Ordering},
     time::{Duration, Instant},
@@ -93,17 +98,10 @@ fn template(plan: &Plan, names: &Names, key: &str) -> Template {
     let mut bytes = Vec::new();
     // content-type is left out; delivery-mode is the one property (bit 12 of the flags).
     let properties = [0x10, 0x00, delivery_mode];
-    leveret_amqp091::client::put_publish(
-        &mut bytes,
-        1,
-        names.exchange.as_bytes(),
-        key.as_bytes(),
-        &properties,
-        &body,
-        super::link::FRAME_BYTES_MAX,
-    );
+    let (exchange, key) = (names.exchange.as_bytes(), key.as_bytes());
+    put_publish(&mut bytes, CHANNEL, exchange, key, &properties, &body, FRAME_BYTES_MAX);
     // The body frame is last when the body fits one frame: its content ends before the end octet.
-    let fits = plan.body_bytes >= 8 && plan.body_bytes + 8 <= super::link::FRAME_BYTES_MAX as usize;
+    let fits = plan.body_bytes >= 8 && plan.body_bytes + 8 <= FRAME_BYTES_MAX as usize;
     let stamp_at = fits.then(|| bytes.len() - 1 - plan.body_bytes);
     Template { bytes, stamp_at }
 }

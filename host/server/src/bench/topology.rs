@@ -1,7 +1,7 @@
 //! What the load runs through: an exchange, queues, bindings, and their names.
 
 use super::{Plan, link::Link};
-use leveret_amqp091::{Method, method};
+use leveret_amqp091::Method;
 use leveret_model::Table;
 
 /// Names of this run; they carry the process id, so that two runs do not meet.
@@ -32,27 +32,27 @@ impl Names {
 pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
     let mut link = Link::open(plan)?;
     if let Some(type_name) = &plan.exchange_type {
-        link.call(Method::ExchangeDeclare(method::ExchangeDeclare {
+        link.call(Method::ExchangeDeclare {
             exchange: names.exchange.as_bytes(),
-            type_: type_name.as_bytes(),
+            type_name: type_name.as_bytes(),
             passive: false,
             durable: plan.persistent,
             auto_delete: false,
             internal: false,
-            no_wait: false,
+            nowait: false,
             arguments: Table::new(),
-        }))?;
+        })?;
     }
     for queue in &names.queues {
-        link.call(Method::QueueDeclare(method::QueueDeclare {
+        link.call(Method::QueueDeclare {
             queue: queue.as_bytes(),
             passive: false,
             durable: plan.persistent,
             exclusive: false,
             auto_delete: false,
-            no_wait: false,
+            nowait: false,
             arguments: Table::new(),
-        }))?;
+        })?;
     }
     if plan.exchange_type.is_some() {
         for (index, key) in names.keys.iter().enumerate() {
@@ -69,13 +69,13 @@ pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
 }
 
 fn bind(link: &mut Link, names: &Names, queue: &str, key: &str) -> anyhow::Result<()> {
-    link.call(Method::QueueBind(method::QueueBind {
+    link.call(Method::QueueBind {
         queue: queue.as_bytes(),
         exchange: names.exchange.as_bytes(),
         routing_key: key.as_bytes(),
-        no_wait: false,
+        nowait: false,
         arguments: Table::new(),
-    }))
+    })
     .map(drop)
 }
 
@@ -84,15 +84,15 @@ pub(super) fn remove(plan: &Plan, names: &Names) -> anyhow::Result<()> {
     let mut link = Link::open(plan)?;
     if plan.exchange_type.is_some() {
         let exchange = names.exchange.as_bytes();
-        link.call(Method::ExchangeDelete(method::ExchangeDelete { exchange, if_unused: false, no_wait: false }))?;
+        link.call(Method::ExchangeDelete { exchange, if_unused: false, nowait: false })?;
     }
     for queue in &names.queues {
-        link.call(Method::QueueDelete(method::QueueDelete {
+        link.call(Method::QueueDelete {
             queue: queue.as_bytes(),
             if_unused: false,
             if_empty: false,
-            no_wait: false,
-        }))?;
+            nowait: false,
+        })?;
     }
     link.close()
 }

@@ -4,11 +4,11 @@ use std::{future::Future, pin::Pin, task::Context, time::Duration};
 use tokio::time::{Instant, Sleep};
 
 /// How long a client may take from the first byte to connection.open.
-pub const HANDSHAKE_SECONDS_MAX: u64 = 10;
+pub(super) const HANDSHAKE_SECONDS_MAX: u64 = 10;
 
 /// What a timer asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tick {
+pub(super) enum Tick {
     /// Nothing.
     Nothing,
     /// Nothing was written for half an interval.
@@ -20,7 +20,7 @@ pub enum Tick {
 }
 
 /// One timer for a connection: the handshake's first, then every half heartbeat interval.
-pub struct Timers {
+pub(super) struct Timers {
     sleep: Pin<Box<Sleep>>,
     /// Something came since the last tick.
     read: bool,
@@ -33,7 +33,7 @@ pub struct Timers {
 
 impl Timers {
     /// Timers of a connection that begins now.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             sleep: Box::pin(tokio::time::sleep(Duration::from_secs(HANDSHAKE_SECONDS_MAX))),
             read: false,
@@ -44,23 +44,23 @@ impl Timers {
     }
 
     /// So many bytes came.
-    pub fn note_read(&mut self, bytes: usize) {
+    pub(super) fn note_read(&mut self, bytes: usize) {
         self.read |= bytes > 0;
     }
 
     /// Something was written.
-    pub fn note_write(&mut self) {
+    pub(super) fn note_write(&mut self) {
         self.wrote = true;
     }
 
     /// Whether the handshake is just over: then [`Self::poll`] is to be called at once.
-    pub fn starts(&self, open: bool) -> bool {
+    pub(super) fn starts(&self, open: bool) -> bool {
         open && !self.open
     }
 
     /// What is due; registers for the next time. `heartbeat_seconds` is the negotiated interval, 0
     /// for none.
-    pub fn poll(&mut self, cx: &mut Context<'_>, open: bool, heartbeat_seconds: u16) -> Tick {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, open: bool, heartbeat_seconds: u16) -> Tick {
         if self.starts(open) {
             self.open = true;
             self.again(heartbeat_seconds);

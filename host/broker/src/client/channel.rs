@@ -1,0 +1,191 @@
+//! One channel of a connection: its consumers, its limits, its ledger.
+
+use super::{
+    ready_list::Handle,
+    unacked::{Entry, Unacked},
+};
+use crate::{
+    credit::ChannelCredit,
+    queue::{ConsumerKey, MessageRef, Queue, Settle},
+};
+use alloc::{sync::Arc, vec::Vec};
+use leveret_model::{Name, Refusal};
+
+/// Whoever delivered messages of this channel came from: a consumer, or all `basic.get` of one
+/// queue. It outlives its consumer until all its messages are settled.
+pub(super) struct Holder {
+    pub(super) queue: Arc<Queue>,
+    /// None for `basic.get`.
+    pub(super) consumer: Option<Consuming>,
+    pub(super) outstanding: u32,
+}
+
+/// The consumer of a holder.
+pub(super) struct Consuming {
+    pub(super) tag: Name,
+    pub(super) key: ConsumerKey,
+    pub(super) handle: Arc<Handle>,
+    pub(super) no_ack: bool,
+    /// Neither cancelled nor gone with its queue.
+    pub(super) active: bool,
+}
+
+/// What a settled message belonged to.
+type Settled = (MessageRef, Option<ConsumerKey>);
+
+#[derive(Default)]
+pub(super) struct Channel {
+    pub(super) last_tag: u64,
+    pub(super) unacked: Unacked,
+    pub(super) holders: Vec<Option<Holder>>,
+    free: Vec<u32>,
+    /// For new consumers, in messages; 0 is no limit.
+    pub(super) prefetch: u16,
+    pub(super) credit: Arc<ChannelCredit>,
+    taken: Vec<Entry>,
+    run: Vec<Settled>,
+}
+
+impl Channel {
+    pub(super) fn holder_mut(&mut self, at: u32) -> Option<&mut Holder> {
+        self.holders.get_mut(at as usize)?.as_mut()
+    }
+
+    /// The place the next holder gets.
+    pub(super) fn next_place(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.holders.len() as u32)
+    }
+
+    pub(super) fn add_holder(&mut self, holder: Holder) -> u32 {
+        if let Some(at) = self.free.pop() {
+            if let Some(place) = self.holders.get_mut(at as usize) {
+                *place = Some(holder);
+            }
+            return at;
+        }
+        self.holders.push(Some(holder));
+        (self.holders.len() - 1) as u32
+    }
+
+    /// The consumer of a tag.
+    pub(super) fn consumer_at(&self, tag: &[u8]) -> Option<u32> {
+        let place = self.holders.iter().position(|holder| {
+            let consumer = holder.as_ref().and_then(|holder| holder.consumer.as_ref());
+            consumer.is_some_and(|consumer| consumer.active && consumer.tag.as_bytes() == tag)
+        })?;
+        Some(place as u32)
+    }
+
+    /// The holder of what was got from a queue.
+    pub(super) fn getter(&mut self, queue: &Arc<Queue>) -> u32 {
+        let place = self.holders.iter().position(|holder| {
+            holder
+                .as_ref()
+                .is_some_and(|holder| holder.consumer.is_none() && Arc::ptr_eq(&holder.queue, queue))
+        });
+        match place {
+            Some(place) => place as u32,
+            None => self.add_holder(Holder {
+                queue: queue.clone(),
+                consumer: None,
+                outstanding: 0,
+            }),
+        }
+    }
+
+    /// Frees the place of a holder that nothing refers to.
+    pub(super) fn release_holder(&mut self, at: u32) {
+        if let Some(place) = self.holders.get_mut(at as usize)
+            && place.as_ref().is_some_and(|holder| {
+                holder.outstanding == 0 && holder.consumer.as_ref().is_none_or(|consumer| !consumer.active)
+            })
+        {
+            *place = None;
+            self.free.push(at);
+        }
+    }
+
+    /// Settles one delivery, or all up to one, or all for tag 0 with `multiple`.
+    pub(super) fn settle(&mut self, tag: u64, multiple: bool, outcome: Settle) -> Result<(), Refusal> {
+        if !multiple {
+            let entry = self.unacked.take(tag).ok_or(Refusal::UnknownDelivery { tag })?;
+            self.settle_one(entry, outcome);
+            return Ok(());
+        }
+        let up_to = if tag == 0 { None } else { Some(tag) };
+        // Both are kept for their space alone.
+        let mut taken = core::mem::take(&mut self.taken);
+        let mut run = core::mem::take(&mut self.run);
+        taken.extend(self.unacked.take_up_to(up_to).into_iter().flatten());
+        if taken.is_empty() && tag != 0 {
+            return Err(Refusal::UnknownDelivery { tag });
+        }
+        self.settle_runs(&taken, &mut run, outcome);
+        taken.clear();
+        (self.taken, self.run) = (taken, run);
+        Ok(())
+    }
+
+    /// Settles entries, those of one queue that follow each other under one lock.
+    fn settle_runs(&mut self, mut entries: &[Entry], run: &mut Vec<Settled>, outcome: Settle) {
+        while let Some(first) = entries.first() {
+            let Some(queue) = self.holder_mut(first.holder).map(|holder| holder.queue.clone()) else {
+                return;
+            };
+            let mut counted = 0;
+            while let Some((entry, rest)) = entries.split_first() {
+                let holder = self.holders.get(entry.holder as usize).and_then(Option::as_ref);
+                if !holder.is_some_and(|holder| Arc::ptr_eq(&holder.queue, &queue)) {
+                    break;
+                }
+                let key = self.let_go(entry.holder);
+                counted += u32::from(key.is_some());
+                run.push((entry.message, key));
+                entries = rest;
+            }
+            self.credit.release(counted);
+            queue.settle(run, outcome);
+            run.clear();
+        }
+    }
+
+    fn settle_one(&mut self, entry: Entry, outcome: Settle) {
+        let Some(holder) = self.holders.get(entry.holder as usize).and_then(Option::as_ref) else {
+            return;
+        };
+        let key = holder.consumer.as_ref().map(|consumer| consumer.key);
+        if key.is_some() {
+            self.credit.release(1);
+        }
+        holder.queue.settle(&[(entry.message, key)], outcome);
+        self.let_go(entry.holder);
+    }
+
+    /// One message less for a holder; returns its consumer.
+    fn let_go(&mut self, at: u32) -> Option<ConsumerKey> {
+        let holder = self.holder_mut(at)?;
+        holder.outstanding -= 1;
+        let key = holder.consumer.as_ref().map(|consumer| consumer.key);
+        if holder.outstanding == 0 && holder.consumer.as_ref().is_none_or(|consumer| !consumer.active) {
+            self.release_holder(at);
+        }
+        key
+    }
+
+    /// Gives consumers a chance that had to wait for credit of the channel.
+    pub(super) fn nudge_if_unblocked(&self) {
+        if self.credit.take_unblocked() {
+            self.nudge();
+        }
+    }
+
+    pub(super) fn nudge(&self) {
+        for holder in self.holders.iter().flatten() {
+            if let Some(consumer) = &holder.consumer
+                && consumer.active
+            {
+                holder.queue.nudge(consumer.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! From the queues to the connection: what happens after a wake.
+
+use super::{
+    Client,
+    ready_list::ConsumerAt,
+    unacked::{Entry, Unacked},
+};
+use crate::queue::{MessageRef, Pull, Taker};
+use alloc::vec::Vec;
+use leveret_model::{MessageView, Name};
+
+/// How many messages one consumer is given before the next consumer of the connection has its
+/// turn. The queue's lock is held for so many at most.
+pub const DELIVER_BURST_MESSAGES_MAX: u32 = 256;
+
+/// Takes what is delivered to one connection. Its methods are called under a queue's lock: they
+/// must not call back into the broker.
+pub trait Sink {
+    /// Whether one more delivery can be taken.
+    fn has_room(&self) -> bool;
+
+    /// Takes a delivery. What it borrows is gone afterwards.
+    fn deliver(&mut self, delivery: Delivery<'_>);
+}
+
+/// A message for a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// The channel of the consumer.
+    pub channel: u16,
+    /// The consumer.
+    pub consumer_tag: &'a Name,
+    /// The number to acknowledge it with; counts up by one in each channel.
+    pub delivery_tag: u64,
+    /// It was delivered before, to whomever.
+    pub redelivered: bool,
+    /// The message, with the exchange and the key it was published with.
+    pub message: MessageView<'a>,
+}
+
+/// Numbers deliveries, notes them in the ledger, passes them on.
+struct Ledgering<'a, S> {
+    sink: &'a mut S,
+    channel: u16,
+    consumer_tag: &'a Name,
+    holder: u32,
+    no_ack: bool,
+    last_tag: &'a mut u64,
+    unacked: &'a mut Unacked,
+    count: u32,
+}
+
+impl<S: Sink> Taker for Ledgering<'_, S> {
+    fn has_room(&self) -> bool {
+        self.sink.has_room()
+    }
+
+    fn take(&mut self, message: MessageRef, redelivered: bool, view: MessageView<'_>) {
+        *self.last_tag += 1;
+        let tag = *self.last_tag;
+        self.count += 1;
+        if !self.no_ack {
+            self.unacked.push(Entry {
+                tag,
+                message,
+                holder: self.holder,
+            });
+        }
+        self.sink.deliver(Delivery {
+            channel: self.channel,
+            consumer_tag: self.consumer_tag,
+            delivery_tag: tag,
+            redelivered,
+            message: view,
+        });
+    }
+}
+
+/// What came of looking at one consumer.
+struct Pulled {
+    pull: Pull,
+    /// How many messages it was given.
+    count: u32,
+    /// It is to be looked at again, and is on no list.
+    keep: bool,
+}
+
+impl Client {
+    /// Encodes what waits for this connection's consumers, as much as the sink has room for. To be
+    /// called after a wake. True if it stopped for want of room: call again when there is some.
+    pub fn deliver<S: Sink>(&mut self, sink: &mut S) -> bool {
+        self.collect_ready();
+        let mut stopped = false;
+        while let Some(at) = self.next_ready() {
+            let pulled = self.pull(at, sink);
+            if pulled.keep {
+                // Whoever got something goes behind the others.
+                if pulled.count == 0 {
+                    self.backlog.push_front(at);
+                } else {
+                    self.backlog.push_back(at);
+                }
+            }
+            if pulled.pull == Pull::NoRoom {
+                stopped = true;
+                break;
+            }
+        }
+        // A grant that was not used up may be what another consumer of the channel waits for.
+        for channel in self.channels.values() {
+            channel.nudge_if_unblocked();
+        }
+        stopped
+    }
+
+    /// The consumers that ended because their queue was deleted, each once, by channel and tag. To
+    /// be asked after [`Self::deliver`].
+    pub fn take_cancelled(&mut self) -> Vec<(u16, Name)> {
+        self.collect_ready();
+        for _ in 0..self.backlog.len() {
+            if let Some(at) = self.backlog.pop_front()
+                && !self.end_if_deleted(at)
+            {
+                self.backlog.push_back(at);
+            }
+        }
+        core::mem::take(&mut self.cancelled)
+    }
+
+    fn next_ready(&mut self) -> Option<ConsumerAt> {
+        if self.backlog.is_empty() {
+            self.collect_ready();
+        }
+        self.backlog.pop_front()
+    }
+
+    fn collect_ready(&mut self) {
+        self.ready.take_into(&mut self.collected);
+        self.backlog.extend(self.collected.drain(..));
+    }
+
+    fn pull<S: Sink>(&mut self, at: ConsumerAt, sink: &mut S) -> Pulled {
+        const NOTHING: Pulled = Pulled {
+            pull: Pull::Drained,
+            count: 0,
+            keep: false,
+        };
+        if self.end_if_deleted(at) {
+            return NOTHING;
+        }
+        let Some(channel) = self.channels.get_mut(&at.channel) else {
+            return NOTHING;
+        };
+        let Some(Some(holder)) = channel.holders.get_mut(at.holder as usize) else {
+            return NOTHING;
+        };
+        let Some(consumer) = holder.consumer.as_ref().filter(|consumer| consumer.active) else {
+            return NOTHING;
+        };
+        consumer.handle.clear();
+        let mut taker = Ledgering {
+            sink,
+            channel: at.channel,
+            consumer_tag: &consumer.tag,
+            holder: at.holder,
+            no_ack: consumer.no_ack,
+            last_tag: &mut channel.last_tag,
+            unacked: &mut channel.unacked,
+            count: 0,
+        };
+        let pull = holder
+            .queue
+            .pull(consumer.key, DELIVER_BURST_MESSAGES_MAX, &mut taker);
+        let count = taker.count;
+        if !consumer.no_ack {
+            holder.outstanding += count;
+        }
+        // It stays on the connection's own list, unless somebody put it on the shared one just now.
+        let keep = pull != Pull::Drained && consumer.handle.keep();
+        Pulled { pull, count, keep }
+    }
+
+    /// Ends the consumer if its queue is gone.
+    fn end_if_deleted(&mut self, at: ConsumerAt) -> bool {
+        let Some(channel) = self.channels.get_mut(&at.channel) else {
+            return false;
+        };
+        let Some(consumer) = channel
+            .holder_mut(at.holder)
+            .and_then(|holder| holder.consumer.as_mut())
+        else {
+            return false;
+        };
+        if !consumer.active || !consumer.handle.is_queue_deleted() {
+            return false;
+        }
+        consumer.active = false;
+        self.cancelled.push((at.channel, consumer.tag.clone()));
+        channel.release_holder(at.holder);
+        true
+    }
+}

@@ -1,0 +1,336 @@
+//! The broker's side of one connection: channels, consumers, acknowledgements.
+//!
+//! A [`Client`] lives on one worker. Queues reach it only through its ready list
+//! ([`ready_list`]), from whatever thread; the connection then calls [`Client::deliver`].
+
+mod channel;
+mod deliver;
+pub(crate) mod ready_list;
+mod unacked;
+
+use crate::{
+    ConnectionId, names,
+    port::{Router, Wake},
+    queue::{Consumer, Queue, Settle},
+    vhost::Vhost,
+};
+use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
+use channel::{Channel, Consuming, Holder};
+use hashbrown::HashMap;
+use leveret_model::{MessageView, Name, Refusal, Table};
+use ready_list::{ConsumerAt, Handle, ReadyList};
+use unacked::Entry;
+
+pub use deliver::{DELIVER_BURST_MESSAGES_MAX, Delivery, Sink};
+
+/// What `basic.consume` says.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumeSpec {
+    /// The queue's name.
+    pub queue: Name,
+    /// The consumer's tag; empty to have one made.
+    pub tag: Name,
+    /// Messages count as acknowledged when they are handed to the sink.
+    pub no_ack: bool,
+    /// No other consumer beside it.
+    pub exclusive: bool,
+    /// All arguments; `x-priority` is honoured.
+    pub arguments: Table,
+}
+
+/// A message that was got.
+#[derive(Clone, Copy, Debug)]
+pub struct Got<'a> {
+    /// The number to acknowledge it with; counts up by one in each channel.
+    pub delivery_tag: u64,
+    /// It was delivered before, to whomever.
+    pub redelivered: bool,
+    /// How many ready messages are left.
+    pub messages_left: u64,
+    /// The message, with the exchange and the key it was published with.
+    pub message: MessageView<'a>,
+}
+
+/// The broker's side of one connection.
+///
+/// Dropped without [`Client::close`] it does the same; only exchanges that go with their last
+/// binding are then reported to the router by whichever change of the vhost comes next.
+pub struct Client {
+    vhost: Arc<Vhost>,
+    id: ConnectionId,
+    ready: Arc<ReadyList>,
+    channels: HashMap<u16, Channel, foldhash::fast::RandomState>,
+    /// Taken from the ready list and not looked at to the end.
+    backlog: VecDeque<ConsumerAt>,
+    collected: Vec<ConsumerAt>,
+    cancelled: Vec<(u16, Name)>,
+}
+
+impl Client {
+    /// The side of a new connection. `wake` is called when [`Self::deliver`] or
+    /// [`Self::take_cancelled`] has something to do, once until the next call of either.
+    #[must_use]
+    pub fn new(vhost: Arc<Vhost>, id: ConnectionId, wake: Arc<dyn Wake>) -> Self {
+        Self {
+            vhost,
+            id,
+            ready: ReadyList::new(wake),
+            channels: HashMap::default(),
+            backlog: VecDeque::new(),
+            collected: Vec::new(),
+            cancelled: Vec::new(),
+        }
+    }
+
+    /// The virtual host it is in.
+    #[must_use]
+    pub fn vhost(&self) -> &Arc<Vhost> {
+        &self.vhost
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Opens a channel (`channel.open`). One that is open stays as it is.
+    pub fn open_channel(&mut self, n: u16) {
+        self.channels.entry(n).or_default();
+    }
+
+    /// Closes a channel: its consumers end, and what is not acknowledged goes back to where it
+    /// was, marked as redelivered.
+    pub fn close_channel(&mut self, n: u16, router: &mut dyn Router) {
+        self.end_channel(n, Some(router));
+    }
+
+    /// Closes all channels and deletes the connection's exclusive queues.
+    pub fn close(&mut self, router: &mut dyn Router) {
+        self.end(Some(router));
+    }
+
+    /// How many messages of a channel wait for their acknowledgement.
+    #[must_use]
+    pub fn unacknowledged(&self, n: u16) -> usize {
+        self.channels.get(&n).map_or(0, |channel| channel.unacked.len())
+    }
+
+    /// Starts a consumer (`basic.consume`); returns its tag.
+    ///
+    /// # Errors
+    /// No such queue, exclusive to another connection or consumer, a tag in use, an `x-priority`
+    /// that is no integer.
+    pub fn consume(&mut self, n: u16, spec: ConsumeSpec) -> Result<Name, Refusal> {
+        let Some(channel) = self.channels.get_mut(&n) else {
+            return Err(Refusal::InvalidArgument {
+                text: format!("channel {n} is not open"),
+            });
+        };
+        if !spec.tag.is_empty() && channel.consumer_at(&spec.tag).is_some() {
+            return Err(Refusal::ConsumerTagInUse { tag: spec.tag });
+        }
+        let queue = self.vhost.usable_queue(&spec.queue, self.id)?;
+        let priority = priority_of(&spec, &queue, &self.vhost)?;
+        let tag = if spec.tag.is_empty() {
+            names::made("amq.ctag-")
+        } else {
+            spec.tag
+        };
+        let at = channel.next_place();
+        let handle = Handle::new(
+            self.ready.clone(),
+            ConsumerAt {
+                channel: n,
+                holder: at,
+            },
+        );
+        let consumer = Consumer::new(
+            handle.clone(),
+            channel.credit.clone(),
+            spec.no_ack,
+            priority,
+            channel.prefetch,
+        );
+        let key = queue.add_consumer(consumer, spec.exclusive)?;
+        let consumer = Consuming {
+            tag: tag.clone(),
+            key,
+            handle,
+            no_ack: spec.no_ack,
+            active: true,
+        };
+        channel.add_holder(Holder {
+            queue,
+            consumer: Some(consumer),
+            outstanding: 0,
+        });
+        Ok(tag)
+    }
+
+    /// Ends a consumer (`basic.cancel`); false if there is none of that tag. What it was given
+    /// stays to be acknowledged.
+    pub fn cancel(&mut self, n: u16, tag: &[u8], router: &mut dyn Router) -> bool {
+        let Some(channel) = self.channels.get_mut(&n) else {
+            return false;
+        };
+        let Some(at) = channel.consumer_at(tag) else {
+            return false;
+        };
+        let gone = end_consumer(channel, at);
+        channel.release_holder(at);
+        channel.nudge_if_unblocked();
+        if let Some(queue) = gone {
+            self.vhost.queue_gone(&queue, Some(router));
+        }
+        true
+    }
+
+    /// Sets how many messages may be unacknowledged (`basic.qos`); 0 is no limit. Without `global`
+    /// for each consumer started afterwards, with it for all of the channel's consumers together.
+    pub fn qos(&mut self, n: u16, prefetch: u16, global: bool) {
+        let Some(channel) = self.channels.get_mut(&n) else {
+            return;
+        };
+        if global {
+            channel.credit.set_limit(prefetch);
+            channel.nudge();
+        } else {
+            channel.prefetch = prefetch;
+        }
+    }
+
+    /// Hands out one ready message (`basic.get`); false if there is none.
+    ///
+    /// `sink` is called under the queue's lock: it must not call back into the broker.
+    ///
+    /// # Errors
+    /// No such queue, or exclusive to another connection.
+    pub fn get(
+        &mut self,
+        n: u16,
+        queue: &[u8],
+        no_ack: bool,
+        sink: &mut dyn FnMut(Got<'_>),
+    ) -> Result<bool, Refusal> {
+        let queue = self.vhost.usable_queue(queue, self.id)?;
+        let Some(channel) = self.channels.get_mut(&n) else {
+            return Ok(false);
+        };
+        let tag = channel.last_tag + 1;
+        let mut taken = None;
+        let any = queue.get(no_ack, |got, message| {
+            taken = Some(message);
+            sink(Got {
+                delivery_tag: tag,
+                redelivered: got.redelivered,
+                messages_left: got.messages_left,
+                message: got.message,
+            });
+        });
+        if let Some(message) = taken {
+            channel.last_tag = tag;
+            if !no_ack {
+                let at = channel.getter(&queue);
+                if let Some(holder) = channel.holder_mut(at) {
+                    holder.outstanding += 1;
+                }
+                channel.unacked.push(Entry {
+                    tag,
+                    message,
+                    holder: at,
+                });
+            }
+        }
+        Ok(any)
+    }
+
+    /// Settles a delivery (`basic.ack`, `basic.nack`, `basic.reject`), with `multiple` all up to
+    /// it, and all there are for tag 0.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownDelivery`] for a tag that is not outstanding; nothing was settled then.
+    pub fn settle(
+        &mut self,
+        n: u16,
+        delivery_tag: u64,
+        multiple: bool,
+        outcome: Settle,
+    ) -> Result<(), Refusal> {
+        let Some(channel) = self.channels.get_mut(&n) else {
+            return Err(Refusal::UnknownDelivery { tag: delivery_tag });
+        };
+        channel.settle(delivery_tag, multiple, outcome)?;
+        channel.nudge_if_unblocked();
+        Ok(())
+    }
+
+    /// Puts all that the channel has not acknowledged back to where it was (`basic.recover` with
+    /// `requeue`).
+    pub fn recover(&mut self, n: u16) {
+        if let Some(channel) = self.channels.get_mut(&n) {
+            // Tag 0 with `multiple` is always known.
+            let _ = channel.settle(0, true, Settle::Requeue);
+            channel.nudge_if_unblocked();
+        }
+    }
+
+    fn end_channel(&mut self, n: u16, mut router: Option<&mut (dyn Router + '_)>) {
+        let Some(mut channel) = self.channels.remove(&n) else {
+            return;
+        };
+        // The consumers first: what comes back is not for them.
+        let mut gone = Vec::new();
+        for at in 0..channel.holders.len() as u32 {
+            gone.extend(end_consumer(&mut channel, at));
+        }
+        let _ = channel.settle(0, true, Settle::Requeue);
+        self.backlog.retain(|at| at.channel != n);
+        self.cancelled.retain(|(channel, _)| *channel != n);
+        for queue in gone {
+            self.vhost.queue_gone(
+                &queue,
+                router.as_mut().map(|router| &mut **router as &mut dyn Router),
+            );
+        }
+    }
+
+    fn end(&mut self, mut router: Option<&mut (dyn Router + '_)>) {
+        let channels: Vec<u16> = self.channels.keys().copied().collect();
+        for n in channels {
+            self.end_channel(n, router.as_mut().map(|router| &mut **router as &mut dyn Router));
+        }
+        self.vhost.connection_gone(self.id, router);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+/// Takes a consumer off its queue. Returns the queue if it went with its last consumer.
+fn end_consumer(channel: &mut Channel, at: u32) -> Option<Arc<Queue>> {
+    let holder = channel.holder_mut(at)?;
+    let consumer = holder.consumer.as_mut().filter(|consumer| consumer.active)?;
+    consumer.active = false;
+    holder
+        .queue
+        .remove_consumer(consumer.key)
+        .then(|| holder.queue.clone())
+}
+
+fn priority_of(spec: &ConsumeSpec, queue: &Queue, vhost: &Vhost) -> Result<i64, Refusal> {
+    let Some(value) = spec.arguments.get(b"x-priority") else {
+        return Ok(0);
+    };
+    value.as_integer().ok_or_else(|| Refusal::InvalidArgument {
+        text: format!(
+            "invalid arg 'x-priority' for queue '{}' in vhost '{}': \"expected integer, got {}\"",
+            queue.name(),
+            vhost.name(),
+            value.class()
+        ),
+    })
+}

@@ -1,0 +1,163 @@
+//! The account of memory that queued messages take.
+
+use crate::port::Wake;
+use alloc::{sync::Arc, vec::Vec};
+use core::{
+    fmt, mem,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+use parking_lot::Mutex;
+
+/// Counts the bytes of the queued messages of the whole broker, unacknowledged ones included.
+///
+/// Queues add to it once a batch. What was acknowledged may be taken off later, but never more
+/// than a queue still holds, nor more than [`crate::queue::RELEASE_BYTES_MAX`] a queue.
+pub struct MemoryAccount {
+    bytes: AtomicU64,
+    watermark_bytes: u64,
+    waiting: AtomicBool,
+    waiters: Mutex<Vec<Arc<dyn Wake>>>,
+}
+
+impl MemoryAccount {
+    /// An empty account. At `watermark_bytes` and above it is over its watermark.
+    #[must_use]
+    pub fn new(watermark_bytes: u64) -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            watermark_bytes,
+            waiting: AtomicBool::new(false),
+            waiters: Mutex::default(),
+        }
+    }
+
+    /// How many bytes are charged now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The watermark, in bytes.
+    #[must_use]
+    pub fn watermark_bytes(&self) -> u64 {
+        self.watermark_bytes
+    }
+
+    /// Whether publishers should be held back.
+    #[must_use]
+    pub fn over_watermark(&self) -> bool {
+        self.bytes() >= self.watermark_bytes
+    }
+
+    /// Wakes `waker` once when the account falls below its watermark. False if it is below now:
+    /// then nobody is woken. Call it once for each time of waiting.
+    pub fn wake_when_below(&self, waker: &Arc<dyn Wake>) -> bool {
+        let mut waiters = self.waiters.lock();
+        // First say that somebody waits, then look: whoever releases does it the other way round.
+        self.waiting.store(true, Ordering::SeqCst);
+        if self.bytes.load(Ordering::SeqCst) < self.watermark_bytes {
+            self.waiting.store(!waiters.is_empty(), Ordering::SeqCst);
+            return false;
+        }
+        waiters.push(waker.clone());
+        true
+    }
+
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes as u64, Ordering::SeqCst);
+        let now = before.saturating_sub(bytes as u64);
+        if now < self.watermark_bytes && self.waiting.load(Ordering::SeqCst) {
+            let waiters = {
+                let mut waiters = self.waiters.lock();
+                self.waiting.store(false, Ordering::SeqCst);
+                mem::take(&mut *waiters)
+            };
+            for waker in waiters {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MemoryAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryAccount")
+            .field("bytes", &self.bytes())
+            .field("watermark_bytes", &self.watermark_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A body too large for a slab, shared by all queues that hold the message and charged once.
+pub(crate) struct LargeBody {
+    bytes: alloc::boxed::Box<[u8]>,
+    account: Arc<MemoryAccount>,
+}
+
+impl LargeBody {
+    pub(crate) fn new(body: &[u8], account: &Arc<MemoryAccount>) -> Arc<Self> {
+        account.charge(body.len());
+        Arc::new(Self {
+            bytes: body.into(),
+            account: account.clone(),
+        })
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for LargeBody {
+    fn drop(&mut self) {
+        self.account.release(self.bytes.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicUsize;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+    impl Wake for Counter {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn wakes_once_when_it_falls_below() {
+        let account = MemoryAccount::new(100);
+        let counter = Arc::new(Counter::default());
+        let waker: Arc<dyn Wake> = counter.clone();
+        account.charge(99);
+        assert!(!account.over_watermark());
+        assert!(!account.wake_when_below(&waker), "nothing to wait for");
+        account.charge(51);
+        assert!(account.over_watermark());
+        assert!(account.wake_when_below(&waker));
+        account.release(50);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 0, "100 is not below 100");
+        account.release(1);
+        account.release(1);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_large_body_is_charged_once_until_its_last_owner_goes() {
+        let account = Arc::new(MemoryAccount::new(100));
+        let body = LargeBody::new(&[7; 1000], &account);
+        let other = body.clone();
+        drop(body);
+        assert_eq!(account.bytes(), 1000);
+        assert_eq!(other.as_bytes().len(), 1000);
+        drop(other);
+        assert_eq!(account.bytes(), 0);
+    }
+}

@@ -1,0 +1,91 @@
+//! Names: which may be declared, and those the broker makes.
+
+use alloc::{string::String, vec::Vec};
+use core::{
+    hash::{BuildHasher, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
+};
+use leveret_model::{Name, Refusal, refusal::Resource};
+use std::{collections::hash_map::RandomState, sync::LazyLock};
+
+/// What names of the broker's own begin with.
+const RESERVED: &[u8] = b"amq.";
+
+/// Whether clients may not declare or delete an exchange or queue of this name.
+pub(crate) fn is_reserved(name: &[u8]) -> bool {
+    name.starts_with(RESERVED)
+}
+
+/// A name as it is declared: without carriage returns and line feeds.
+pub(crate) fn declared(name: &Name) -> Name {
+    if !name.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+        return name.clone();
+    }
+    let kept: Vec<u8> = name
+        .iter()
+        .copied()
+        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+        .collect();
+    // Never longer than it was.
+    Name::new(&kept).unwrap_or_default()
+}
+
+/// Whether a new exchange or queue may have this name.
+///
+/// # Errors
+/// [`Refusal::ReservedName`].
+pub(crate) fn check_new(resource: Resource, name: &Name) -> Result<(), Refusal> {
+    if is_reserved(name) {
+        Err(Refusal::ReservedName {
+            resource,
+            name: name.clone(),
+        })
+    } else {
+        Ok(())
+    }
+}
+
+/// A name nobody can guess and that is not made twice while the broker runs: the prefix and 128
+/// bits that follow from a counter and from keys that the process drew when it began.
+pub(crate) fn made(prefix: &str) -> Name {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut bits = KEYS.iter().fold(0_u128, |bits, key| {
+        let mut hasher = key.build_hasher();
+        hasher.write_u64(count);
+        (bits << 64) | u128::from(hasher.finish())
+    });
+    let mut name = String::from(prefix);
+    for _ in 0..22 {
+        name.push(char::from(
+            ALPHABET.get((bits % 64) as usize).copied().unwrap_or(b'A'),
+        ));
+        bits /= 64;
+    }
+    Name::new(name.as_bytes()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn made_names_differ_and_have_the_usual_shape() {
+        let names: HashSet<Name> = (0..10_000).map(|_| made("amq.gen-")).collect();
+        assert_eq!(names.len(), 10_000);
+        assert!(
+            names
+                .iter()
+                .all(|name| name.starts_with(b"amq.gen-") && name.len() == 30)
+        );
+    }
+
+    #[test]
+    fn line_breaks_are_taken_out() {
+        assert_eq!(declared(&Name::from_static("a\r\nb\n")).as_bytes(), b"ab");
+        assert_eq!(declared(&Name::from_static("ab")).as_bytes(), b"ab");
+    }
+}

@@ -1,0 +1,224 @@
+//! The consumers of a queue and whose turn it is.
+//!
+//! With a single consumer nothing is assigned: it takes from the queue when its connection has
+//! room. With several, messages are assigned one after the other to those that may take one, the
+//! highest `x-priority` first, equal ones in turn; a connection then takes what was assigned.
+
+use super::slab::MessageRef;
+use crate::{client::ready_list::Handle, credit::ChannelCredit};
+use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
+
+/// How many messages a consumer among several may have assigned that its connection has not taken
+/// yet: what one slow connection keeps from the others.
+pub const ASSIGNED_MESSAGES_MAX: usize = 512;
+
+/// Numbers a consumer within its queue; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConsumerKey {
+    slot: u32,
+    uses: u32,
+}
+
+pub(crate) struct Consumer {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) no_ack: bool,
+    /// Higher ones are served first.
+    pub(crate) priority: i64,
+    /// How many messages it may hold unacknowledged; 0 is no limit.
+    pub(crate) prefetch: u32,
+    /// The limit of its channel.
+    pub(crate) credit: Arc<ChannelCredit>,
+    /// How many messages are assigned to it or delivered and not settled.
+    pub(super) unsettled: u32,
+    pub(super) assigned: VecDeque<MessageRef>,
+    /// It is in the rotation: it had credit when it was last looked at.
+    in_rotation: bool,
+}
+
+impl Consumer {
+    pub(crate) fn new(
+        handle: Arc<Handle>,
+        credit: Arc<ChannelCredit>,
+        no_ack: bool,
+        priority: i64,
+        prefetch: u16,
+    ) -> Self {
+        let prefetch = u32::from(prefetch);
+        let (unsettled, assigned, in_rotation) = (0, VecDeque::new(), false);
+        Self {
+            handle,
+            no_ack,
+            priority,
+            prefetch,
+            credit,
+            unsettled,
+            assigned,
+            in_rotation,
+        }
+    }
+
+    /// For how many messages its own limit leaves credit, at most `wanted`.
+    pub(super) fn own_credit(&self, wanted: u32) -> u32 {
+        if self.no_ack || self.prefetch == 0 {
+            return wanted;
+        }
+        wanted.min(self.prefetch.saturating_sub(self.unsettled))
+    }
+
+    /// Takes credit for a message about to be assigned.
+    fn acquire_one(&mut self) -> bool {
+        if self.assigned.len() >= ASSIGNED_MESSAGES_MAX || self.own_credit(1) == 0 {
+            return false;
+        }
+        if !self.no_ack {
+            if self.credit.acquire(1) == 0 {
+                return false;
+            }
+            self.unsettled += 1;
+        }
+        true
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Consumers {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    count: usize,
+    /// The only consumer, if there is just one.
+    sole: Option<ConsumerKey>,
+    rotation: VecDeque<ConsumerKey>,
+    /// The consumer that admits no other.
+    pub(super) exclusive: Option<ConsumerKey>,
+}
+
+#[derive(Default)]
+struct Slot {
+    uses: u32,
+    consumer: Option<Consumer>,
+}
+
+impl Consumers {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        if slot.uses == key.uses {
+            slot.consumer.as_mut()
+        } else {
+            None
+        }
+    }
+
+    fn first(&self) -> Option<ConsumerKey> {
+        let slot = self.slots.iter().position(|slot| slot.consumer.is_some())?;
+        let uses = self.slots.get(slot)?.uses;
+        Some(ConsumerKey {
+            slot: slot as u32,
+            uses,
+        })
+    }
+
+    /// The only consumer, if there is just one.
+    pub(super) fn sole(&self) -> Option<ConsumerKey> {
+        self.sole
+    }
+
+    pub(super) fn add(&mut self, consumer: Consumer) -> ConsumerKey {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let mut uses = 0;
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            uses = place.uses;
+            place.consumer = Some(consumer);
+        }
+        self.count += 1;
+        let key = ConsumerKey { slot, uses };
+        if let Some(alone) = self.sole.take() {
+            // It was not looked at in turn.
+            self.rejoin(alone);
+        }
+        self.rejoin(key);
+        if self.count == 1 {
+            self.sole = Some(key);
+        }
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: ConsumerKey) -> Option<Consumer> {
+        let slot = self
+            .slots
+            .get_mut(key.slot as usize)
+            .filter(|slot| slot.uses == key.uses)?;
+        let consumer = slot.consumer.take()?;
+        slot.uses = slot.uses.wrapping_add(1);
+        self.free.push(key.slot);
+        self.count -= 1;
+        if self.exclusive == Some(key) {
+            self.exclusive = None;
+        }
+        if consumer.in_rotation {
+            self.rotation.retain(|other| *other != key);
+        }
+        self.sole = if self.count == 1 { self.first() } else { None };
+        Some(consumer)
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<Consumer> {
+        self.rotation.clear();
+        self.exclusive = None;
+        self.sole = None;
+        self.count = 0;
+        self.free.clear();
+        core::mem::take(&mut self.slots)
+            .into_iter()
+            .filter_map(|slot| slot.consumer)
+            .collect()
+    }
+
+    /// The consumer may have credit again: it takes its place behind those of its priority.
+    pub(super) fn rejoin(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.get_mut(key) else { return };
+        if !consumer.in_rotation {
+            consumer.in_rotation = true;
+            let priority = consumer.priority;
+            self.queue_up(key, priority);
+        }
+    }
+
+    fn queue_up(&mut self, key: ConsumerKey, priority: i64) {
+        let mut place = self.rotation.len();
+        while let Some(before) = place.checked_sub(1) {
+            let other = self.rotation.get(before).copied();
+            if other
+                .and_then(|other| self.get_mut(other))
+                .is_some_and(|other| other.priority < priority)
+            {
+                place = before;
+            } else {
+                break;
+            }
+        }
+        self.rotation.insert(place, key);
+    }
+
+    /// The next consumer that may take a message, with credit for it taken.
+    pub(super) fn next(&mut self) -> Option<&mut Consumer> {
+        loop {
+            let key = self.rotation.pop_front()?;
+            let Some(consumer) = self.get_mut(key) else {
+                continue;
+            };
+            if consumer.acquire_one() {
+                let priority = consumer.priority;
+                self.queue_up(key, priority);
+                return self.get_mut(key);
+            }
+            consumer.in_rotation = false;
+        }
+    }
+}

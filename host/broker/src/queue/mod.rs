@@ -1,0 +1,364 @@
+//! A queue: messages, who waits for them, whose turn it is.
+//!
+//! One lock for each queue. It is taken once for a batch of publishes, once for a burst of
+//! deliveries, once for the acknowledgements of a request. Nothing is called under it but the
+//! consumer's sink, a `Wake`, and the memory account.
+
+mod consumers;
+mod pool;
+mod record;
+mod slab;
+mod state;
+
+use crate::{
+    ConnectionId,
+    memory::{LargeBody, MemoryAccount},
+    publish::Publish,
+};
+use alloc::sync::Arc;
+use core::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use leveret_model::{MessageView, Name, Refusal, Table, refusal::Resource};
+use parking_lot::Mutex;
+use state::State;
+
+pub use consumers::ASSIGNED_MESSAGES_MAX;
+pub(crate) use consumers::{Consumer, ConsumerKey};
+pub(crate) use slab::MessageRef;
+pub use state::RELEASE_BYTES_MAX;
+pub(crate) use state::{Pull, Taker};
+
+/// Bodies of this many bytes and more have an allocation of their own, which the queues that hold
+/// the message share.
+pub const LARGE_BODY_BYTES: usize = 32 * 1024;
+
+/// Numbers a queue for as long as the broker runs; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct QueueId(pub u64);
+
+/// What a declarer says of a queue.
+#[derive(Clone, Debug, Default)]
+pub struct QueueSpec {
+    /// Its name; empty to have one made.
+    pub name: Name,
+    /// Survives a restart (once there is a store). An exclusive queue never does.
+    pub durable: bool,
+    /// Of the declaring connection alone; goes with it.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// All arguments.
+    pub arguments: Table,
+}
+
+/// What `queue.declare-ok` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// The queue's name.
+    pub name: Name,
+    /// How many messages are ready: neither delivered nor on their way to a consumer.
+    pub messages: u64,
+    /// How many consumers there are.
+    pub consumers: u64,
+}
+
+/// What becomes of delivered messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// Done.
+    Accepted,
+    /// Not wanted: dropped (dead-lettered, once there is such a thing).
+    Rejected,
+    /// Back to where it was in the queue, marked as redelivered.
+    Requeue,
+}
+
+/// A declared queue.
+pub struct Queue {
+    id: QueueId,
+    vhost: Name,
+    spec: QueueSpec,
+    owner: Option<ConnectionId>,
+    account: Arc<MemoryAccount>,
+    deleted: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// A message that was got.
+pub(crate) struct GotMessage<'a> {
+    pub(crate) message: MessageView<'a>,
+    pub(crate) redelivered: bool,
+    pub(crate) messages_left: u64,
+}
+
+impl Queue {
+    pub(crate) fn new(
+        id: QueueId,
+        vhost: Name,
+        spec: QueueSpec,
+        owner: Option<ConnectionId>,
+        account: Arc<MemoryAccount>,
+    ) -> Self {
+        let (deleted, state) = (AtomicBool::new(false), Mutex::default());
+        Self {
+            id,
+            vhost,
+            spec,
+            owner,
+            account,
+            deleted,
+            state,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.spec.name
+    }
+
+    /// What it was declared as.
+    #[must_use]
+    pub fn spec(&self) -> &QueueSpec {
+        &self.spec
+    }
+
+    /// The connection it is exclusive to.
+    #[must_use]
+    pub fn owner(&self) -> Option<ConnectionId> {
+        self.owner
+    }
+
+    /// Whether it was deleted. Whoever holds on to it looks it up by name again.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Its ready messages and its consumers.
+    #[must_use]
+    pub fn status(&self) -> QueueStatus {
+        let state = self.state.lock();
+        QueueStatus {
+            name: self.spec.name.clone(),
+            messages: state.ready() as u64,
+            consumers: state.consumer_count() as u64,
+        }
+    }
+
+    /// How many messages were delivered or assigned to consumers and are not settled.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.state.lock().unsettled() as u64
+    }
+
+    /// Whether a connection may use it.
+    ///
+    /// # Errors
+    /// [`Refusal::Locked`] if it is exclusive to another.
+    pub(crate) fn check_access(&self, by: ConnectionId) -> Result<(), Refusal> {
+        if self.owner.is_none_or(|owner| owner == by) {
+            Ok(())
+        } else {
+            Err(self.locked())
+        }
+    }
+
+    pub(crate) fn locked(&self) -> Refusal {
+        Refusal::Locked {
+            queue: self.spec.name.clone(),
+            vhost: self.vhost.clone(),
+        }
+    }
+
+    pub(crate) fn not_found(&self) -> Refusal {
+        let (name, vhost) = (self.spec.name.clone(), self.vhost.clone());
+        Refusal::NotFound {
+            resource: Resource::Queue,
+            name,
+            vhost,
+        }
+    }
+
+    /// Takes the members of a batch, in order. False if the queue is deleted: it took none.
+    ///
+    /// `large` has the bodies of [`LARGE_BODY_BYTES`] and more, by their place in the batch.
+    pub(crate) fn enqueue(
+        &self,
+        batch: &[Publish<'_>],
+        members: &[u32],
+        large: &[(u32, Arc<LargeBody>)],
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return false;
+        }
+        let mut bytes = 0;
+        for member in members {
+            let Some(publish) = batch.get(*member as usize) else {
+                continue;
+            };
+            let apart = if publish.message.body.len() < LARGE_BODY_BYTES {
+                None
+            } else {
+                let found = large.binary_search_by_key(member, |(index, _)| *index).ok();
+                found
+                    .and_then(|index| large.get(index))
+                    .map(|(_, body)| body.clone())
+            };
+            bytes += state.append(&publish.message, apart);
+        }
+        self.account.charge(bytes);
+        state.serve();
+        true
+    }
+
+    /// Adds a consumer.
+    ///
+    /// # Errors
+    /// [`Refusal::ExclusiveUse`] if it or another one is exclusive; [`Refusal::NotFound`] if the
+    /// queue was deleted meanwhile.
+    pub(crate) fn add_consumer(&self, consumer: Consumer, exclusive: bool) -> Result<ConsumerKey, Refusal> {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return Err(self.not_found());
+        }
+        state
+            .add_consumer(consumer, exclusive)
+            .ok_or_else(|| Refusal::ExclusiveUse {
+                queue: self.spec.name.clone(),
+                vhost: self.vhost.clone(),
+            })
+    }
+
+    /// Removes a consumer. True if the queue went with it; then its bindings are to be removed.
+    pub(crate) fn remove_consumer(&self, key: ConsumerKey) -> bool {
+        let mut state = self.state.lock();
+        if !state.remove_consumer(key) {
+            return false;
+        }
+        let goes = self.spec.auto_delete && state.consumer_count() == 0;
+        if goes {
+            self.delete_locked(&mut state);
+        }
+        goes
+    }
+
+    /// Hands messages to a consumer, at most `burst`.
+    pub(crate) fn pull(&self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
+        let mut state = self.state.lock();
+        let pull = state.pull(key, burst, taker);
+        state.report_released(&self.account);
+        pull
+    }
+
+    /// Hands out one message. With `no_ack` it is settled already.
+    pub(crate) fn get(&self, no_ack: bool, got: impl FnOnce(GotMessage<'_>, MessageRef)) -> bool {
+        let mut state = self.state.lock();
+        let any = state.get(no_ack, got);
+        state.report_released(&self.account);
+        any
+    }
+
+    /// Settles messages that were handed out. What was in a deleted queue is gone already.
+    pub(crate) fn settle(&self, messages: &[(MessageRef, Option<ConsumerKey>)], outcome: Settle) {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return;
+        }
+        for (message, key) in messages {
+            state.settle(*message, *key, outcome);
+        }
+        state.serve();
+        state.report_released(&self.account);
+    }
+
+    /// A consumer may have got credit from its channel.
+    pub(crate) fn nudge(&self, key: ConsumerKey) {
+        self.state.lock().nudge(key);
+    }
+
+    /// Drops all ready messages; returns how many.
+    pub(crate) fn purge(&self) -> u64 {
+        let mut state = self.state.lock();
+        let purged = state.purge() as u64;
+        state.report_released(&self.account);
+        purged
+    }
+
+    /// Deletes the queue; returns how many messages were ready. `None` if it was deleted already.
+    /// Its bindings and its name are the caller's business.
+    ///
+    /// # Errors
+    /// [`Refusal::InUse`], [`Refusal::NotEmpty`].
+    pub(crate) fn delete(&self, if_unused: bool, if_empty: bool) -> Result<Option<u64>, Refusal> {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return Ok(None);
+        }
+        let (name, vhost) = (self.spec.name.clone(), self.vhost.clone());
+        if if_unused && state.consumer_count() > 0 {
+            return Err(Refusal::InUse {
+                resource: Resource::Queue,
+                name,
+                vhost,
+            });
+        }
+        if if_empty && state.ready() > 0 {
+            return Err(Refusal::NotEmpty { queue: name, vhost });
+        }
+        let ready = state.ready() as u64;
+        self.delete_locked(&mut state);
+        Ok(Some(ready))
+    }
+
+    fn delete_locked(&self, state: &mut State) {
+        self.deleted.store(true, Ordering::Release);
+        state.delete(&self.account);
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.state.get_mut().delete(&self.account);
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("id", &self.id)
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use alloc::vec::Vec;
+    use leveret_model::{Form, HeaderSelection, Property, flat};
+
+    /// A form without headers and properties.
+    pub(crate) struct Bare;
+    pub(crate) static FORM: Bare = Bare;
+
+    impl Form for Bare {
+        fn protocol(&self) -> &'static str {
+            "bare"
+        }
+        fn put_headers(&self, _: &[u8], _: &HeaderSelection, out: &mut Vec<u8>) {
+            out.extend_from_slice(&0_u16.to_le_bytes());
+        }
+        fn put_property(&self, _: &[u8], _: Property, out: &mut Vec<u8>) {
+            out.push(flat::ABSENT);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A message as it lies in a queue's slab.
+//!
+//! ```text
+//!  0  u32 LE  length of the record, this header included
+//!  4  u8      flags: 01 settled, 02 redelivered, 04 the body is kept apart
+//!  5  u8      form: which of the store's forms the properties are in
+//!  6  u8      length of the exchange's name
+//!  7  u8      length of the routing key
+//!  8  u32 LE  length of the properties
+//! 12  u32 LE  length of the body; 0 if it is kept apart
+//! 16          exchange, routing key, properties, body
+//! ```
+
+use alloc::vec::Vec;
+use leveret_model::MessageView;
+
+/// The bytes before the exchange's name.
+pub(super) const HEADER_BYTES: usize = 16;
+
+const FLAGS_AT: usize = 4;
+/// The message is settled: the record only takes up space.
+pub(super) const SETTLED: u8 = 1;
+/// The message was delivered before.
+pub(super) const REDELIVERED: u8 = 2;
+/// The body is in an allocation of its own.
+pub(super) const APART: u8 = 4;
+
+/// The fixed part of a record.
+#[derive(Clone, Copy)]
+pub(super) struct Header {
+    /// Of the whole record, in bytes.
+    pub(super) length: usize,
+    pub(super) flags: u8,
+    pub(super) form: u8,
+    exchange_length: u8,
+    routing_key_length: u8,
+    properties_length: u32,
+    body_length: u32,
+}
+
+/// The variable part of a record.
+pub(super) struct Fields<'a> {
+    pub(super) exchange: &'a [u8],
+    pub(super) routing_key: &'a [u8],
+    pub(super) properties: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+/// How long the record of a message is, in bytes.
+pub(super) fn length_bytes(message: &MessageView<'_>, apart: bool) -> usize {
+    HEADER_BYTES + message.len_bytes() - if apart { message.body.len() } else { 0 }
+}
+
+/// Appends a record. Lengths were checked when the message was published.
+pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, apart: bool) {
+    let body = if apart { &[] } else { message.body };
+    let length = length_bytes(message, apart);
+    let mut header = [0; HEADER_BYTES];
+    header[0..4].copy_from_slice(&(length as u32).to_le_bytes());
+    header[4] = if apart { APART } else { 0 };
+    header[5] = form;
+    header[6] = message.exchange.len() as u8;
+    header[7] = message.routing_key.len() as u8;
+    header[8..12].copy_from_slice(&(message.properties.len() as u32).to_le_bytes());
+    header[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&header);
+    out.extend_from_slice(message.exchange);
+    out.extend_from_slice(message.routing_key);
+    out.extend_from_slice(message.properties);
+    out.extend_from_slice(body);
+}
+
+/// Reads the fixed part at an offset.
+pub(super) fn header(bytes: &[u8], offset: usize) -> Option<Header> {
+    let h: &[u8; HEADER_BYTES] = bytes.get(offset..)?.first_chunk()?;
+    Some(Header {
+        length: u32::from_le_bytes([h[0], h[1], h[2], h[3]]) as usize,
+        flags: h[4],
+        form: h[5],
+        exchange_length: h[6],
+        routing_key_length: h[7],
+        properties_length: u32::from_le_bytes([h[8], h[9], h[10], h[11]]),
+        body_length: u32::from_le_bytes([h[12], h[13], h[14], h[15]]),
+    })
+}
+
+/// Reads the variable part of the record at an offset.
+pub(super) fn fields(bytes: &[u8], offset: usize, header: Header) -> Option<Fields<'_>> {
+    let rest = bytes.get(offset + HEADER_BYTES..offset + header.length)?;
+    let (exchange, rest) = rest.split_at_checked(usize::from(header.exchange_length))?;
+    let (routing_key, rest) = rest.split_at_checked(usize::from(header.routing_key_length))?;
+    let (properties, body) = rest.split_at_checked(header.properties_length as usize)?;
+    debug_assert_eq!(body.len(), header.body_length as usize);
+    Some(Fields {
+        exchange,
+        routing_key,
+        properties,
+        body,
+    })
+}
+
+/// Sets flags of the record at an offset.
+pub(super) fn set_flags(bytes: &mut [u8], offset: usize, flags: u8) {
+    if let Some(place) = bytes.get_mut(offset + FLAGS_AT) {
+        *place |= flags;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::tests::FORM;
+
+    #[test]
+    fn layout_is_the_documented_one() {
+        let message = MessageView {
+            exchange: b"ex",
+            routing_key: b"k",
+            form: &FORM,
+            properties: &[0xff, 0],
+            body: b"body",
+        };
+        let mut out = Vec::new();
+        append(&mut out, &message, 7, false);
+        let mut expected = vec![25, 0, 0, 0, 0, 7, 2, 1, 2, 0, 0, 0, 4, 0, 0, 0];
+        expected.extend(b"exk\xff\x00body");
+        assert_eq!(out, expected);
+        set_flags(&mut out, 0, REDELIVERED);
+        let header = header(&out, 0).unwrap();
+        assert_eq!((header.length, header.flags, header.form), (25, REDELIVERED, 7));
+        let fields = fields(&out, 0, header).unwrap();
+        assert_eq!((fields.exchange, fields.routing_key), (&b"ex"[..], &b"k"[..]));
+        assert_eq!((fields.properties, fields.body), (&[0xff, 0][..], &b"body"[..]));
+    }
+
+    #[test]
+    fn a_body_kept_apart_is_not_in_the_record() {
+        let message = MessageView {
+            exchange: b"",
+            routing_key: b"q",
+            form: &FORM,
+            properties: &[],
+            body: b"large",
+        };
+        let mut out = Vec::new();
+        append(&mut out, &message, 0, true);
+        assert_eq!(out.len(), length_bytes(&message, true));
+        assert_eq!(header(&out, 0).map(|h| (h.length, h.flags)), Some((17, APART)));
+    }
+
+    #[test]
+    fn a_cut_record_is_none() {
+        assert!(header(&[0; 15], 0).is_none());
+        let message = MessageView {
+            exchange: b"",
+            routing_key: b"q",
+            form: &FORM,
+            properties: &[],
+            body: b"b",
+        };
+        let mut out = Vec::new();
+        append(&mut out, &message, 0, false);
+        let header = header(&out, 0).unwrap();
+        assert!(fields(&out[..out.len() - 1], 0, header).is_none());
+    }
+}

@@ -1,0 +1,301 @@
+//! What a queue's lock guards.
+//!
+//! A message is *untaken* (in the store, behind the cursor), *returned* (requeued, or taken back
+//! from a consumer it was assigned to), *assigned*, or *handed out*. The first two are ready, and
+//! what was returned comes first since it is older. Handed-out messages are known to the channel
+//! that has them and to nobody here.
+
+use super::{
+    GotMessage, Settle,
+    consumers::{Consumer, ConsumerKey, Consumers},
+    slab::{MessageRef, Store},
+};
+use crate::memory::{LargeBody, MemoryAccount};
+use alloc::{collections::BTreeMap, sync::Arc};
+use leveret_model::MessageView;
+
+/// How many bytes of settled messages a queue keeps to itself before it tells the account.
+pub const RELEASE_BYTES_MAX: usize = 64 * 1024;
+
+/// Takes messages for a consumer, under the queue's lock.
+pub(crate) trait Taker {
+    fn has_room(&self) -> bool;
+    fn take(&mut self, message: MessageRef, redelivered: bool, view: MessageView<'_>);
+}
+
+/// Why a pull ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pull {
+    /// Nothing more for this consumer; it will be told when there is.
+    Drained,
+    /// The burst is over; there may be more.
+    Burst,
+    /// There is more, but no room.
+    NoRoom,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    deleted: bool,
+    store: Store,
+    returned: BTreeMap<u64, MessageRef>,
+    consumers: Consumers,
+    /// Bytes settled that the account was not told of.
+    released_bytes: usize,
+}
+
+impl State {
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    pub(super) fn ready(&self) -> usize {
+        self.store.untaken() + self.returned.len()
+    }
+
+    pub(super) fn unsettled(&self) -> usize {
+        self.store.live().0 - self.ready()
+    }
+
+    pub(super) fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    pub(super) fn append(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
+        self.store.append(message, apart)
+    }
+
+    fn take_ready(&mut self) -> Option<MessageRef> {
+        if self.returned.is_empty() {
+            return self.store.take();
+        }
+        self.returned.pop_first().map(|(_, message)| message)
+    }
+
+    /// After any change that may let a consumer have something: tells the only one, or assigns
+    /// to several.
+    pub(super) fn serve(&mut self) {
+        if self.consumers.len() == 0 || self.ready() == 0 {
+            return;
+        }
+        if let Some(key) = self.consumers.sole() {
+            if let Some(consumer) = self.consumers.get_mut(key)
+                && consumer.own_credit(1) > 0
+            {
+                consumer.handle.notify();
+            }
+            return;
+        }
+        while self.ready() > 0 {
+            let Some(consumer) = self.consumers.next() else {
+                return;
+            };
+            let message = match self.returned.pop_first() {
+                Some((_, message)) => Some(message),
+                None => self.store.take(),
+            };
+            let Some(message) = message else { return };
+            consumer.assigned.push_back(message);
+            consumer.handle.notify();
+        }
+    }
+
+    pub(super) fn add_consumer(&mut self, consumer: Consumer, exclusive: bool) -> Option<ConsumerKey> {
+        if self.consumers.exclusive.is_some() || (exclusive && self.consumers.len() > 0) {
+            return None;
+        }
+        let key = self.consumers.add(consumer);
+        if exclusive {
+            self.consumers.exclusive = Some(key);
+        }
+        self.serve();
+        Some(key)
+    }
+
+    /// False if there is no such consumer.
+    pub(super) fn remove_consumer(&mut self, key: ConsumerKey) -> bool {
+        let Some(mut consumer) = self.consumers.remove(key) else {
+            return false;
+        };
+        unassign(&mut consumer, &mut self.returned);
+        if let Some(left) = self.consumers.sole()
+            && let Some(left) = self.consumers.get_mut(left)
+        {
+            // From now on it takes from the queue itself; in order, so with what it was assigned.
+            unassign(left, &mut self.returned);
+        }
+        self.serve();
+        true
+    }
+
+    pub(super) fn pull(&mut self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
+        if self.consumers.sole() == Some(key) {
+            return self.pull_ready(key, burst, taker);
+        }
+        let mut left = burst;
+        loop {
+            let Some(consumer) = self.consumers.get_mut(key) else {
+                return Pull::Drained;
+            };
+            let no_ack = consumer.no_ack;
+            if consumer.assigned.is_empty() {
+                self.consumers.rejoin(key);
+                self.serve();
+                if self
+                    .consumers
+                    .get_mut(key)
+                    .is_none_or(|consumer| consumer.assigned.is_empty())
+                {
+                    return Pull::Drained;
+                }
+                continue;
+            }
+            if left == 0 {
+                return Pull::Burst;
+            }
+            if !taker.has_room() {
+                return Pull::NoRoom;
+            }
+            let Some(message) = consumer.assigned.pop_front() else {
+                return Pull::Drained;
+            };
+            self.hand_out(message, no_ack, taker);
+            left -= 1;
+        }
+    }
+
+    /// For the only consumer, straight from what is ready.
+    fn pull_ready(&mut self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
+        let wanted = burst.min(u32::try_from(self.ready()).unwrap_or(u32::MAX));
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return Pull::Drained;
+        };
+        let no_ack = consumer.no_ack;
+        let wanted = consumer.own_credit(wanted);
+        let granted = if no_ack || wanted == 0 {
+            wanted
+        } else {
+            consumer.credit.acquire(wanted)
+        };
+        if granted == 0 {
+            return Pull::Drained;
+        }
+        let mut taken = 0;
+        while taken < granted && taker.has_room() {
+            let Some(message) = self.take_ready() else { break };
+            self.hand_out(message, no_ack, taker);
+            taken += 1;
+        }
+        let more = self.ready() > 0;
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return Pull::Drained;
+        };
+        if !no_ack {
+            consumer.unsettled += taken;
+            consumer.credit.release(granted - taken);
+        }
+        if taken < granted {
+            Pull::NoRoom
+        } else if more && consumer.own_credit(1) > 0 {
+            Pull::Burst
+        } else {
+            Pull::Drained
+        }
+    }
+
+    fn hand_out(&mut self, message: MessageRef, no_ack: bool, taker: &mut impl Taker) {
+        if let Some((view, redelivered)) = self.store.view(message) {
+            taker.take(message, redelivered, view);
+        }
+        if no_ack {
+            self.released_bytes += self.store.settle(message);
+        }
+    }
+
+    pub(super) fn get(&mut self, no_ack: bool, got: impl FnOnce(GotMessage<'_>, MessageRef)) -> bool {
+        let Some(taken) = self.take_ready() else {
+            return false;
+        };
+        let messages_left = self.ready() as u64;
+        let Some((message, redelivered)) = self.store.view(taken) else {
+            return false;
+        };
+        got(
+            GotMessage {
+                message,
+                redelivered,
+                messages_left,
+            },
+            taken,
+        );
+        if no_ack {
+            self.released_bytes += self.store.settle(taken);
+        }
+        true
+    }
+
+    pub(super) fn settle(&mut self, message: MessageRef, key: Option<ConsumerKey>, outcome: Settle) {
+        match outcome {
+            Settle::Accepted | Settle::Rejected => self.released_bytes += self.store.settle(message),
+            Settle::Requeue => {
+                self.store.mark_redelivered(message);
+                self.returned.insert(message.sequence, message);
+            }
+        }
+        if let Some(key) = key
+            && let Some(consumer) = self.consumers.get_mut(key)
+        {
+            consumer.unsettled = consumer.unsettled.saturating_sub(1);
+            self.consumers.rejoin(key);
+        }
+    }
+
+    pub(super) fn nudge(&mut self, key: ConsumerKey) {
+        self.consumers.rejoin(key);
+        self.serve();
+    }
+
+    pub(super) fn purge(&mut self) -> usize {
+        let mut purged = 0;
+        while let Some(message) = self.take_ready() {
+            self.released_bytes += self.store.settle(message);
+            purged += 1;
+        }
+        purged
+    }
+
+    /// Forgets everything, for good.
+    pub(super) fn delete(&mut self, account: &MemoryAccount) {
+        self.deleted = true;
+        self.released_bytes += self.store.clear();
+        self.returned.clear();
+        for mut consumer in self.consumers.drain() {
+            unassign(&mut consumer, &mut BTreeMap::new());
+            consumer.handle.notify_deleted();
+        }
+        self.report_released(account);
+    }
+
+    /// Takes settled messages off the account, in lumps: at most as much is kept back as is held.
+    pub(super) fn report_released(&mut self, account: &MemoryAccount) {
+        let (_, live_bytes) = self.store.live();
+        if self.released_bytes > 0 && self.released_bytes >= RELEASE_BYTES_MAX.min(live_bytes) {
+            account.release(core::mem::take(&mut self.released_bytes));
+        }
+    }
+}
+
+/// Takes back what was assigned to a consumer and not yet handed out, and the credit for it.
+fn unassign(consumer: &mut Consumer, returned: &mut BTreeMap<u64, MessageRef>) {
+    let count = consumer.assigned.len() as u32;
+    if !consumer.no_ack {
+        consumer.unsettled -= count;
+        consumer.credit.release(count);
+    }
+    returned.extend(
+        consumer
+            .assigned
+            .drain(..)
+            .map(|message| (message.sequence, message)),
+    );
+}

@@ -1,0 +1,394 @@
+//! A virtual host: its exchanges and queues by name, and how they come and go.
+//!
+//! Look-ups take a read lock on one of two maps. Changes take the lock for changes as well, for
+//! as long as the change lasts, exchange types being asked included; so changes of one vhost come
+//! one after the other, and publishing goes on meanwhile.
+
+use crate::{
+    ConnectionId, equivalence,
+    exchange::{Exchange, ExchangeId, ExchangeSpec},
+    memory::MemoryAccount,
+    names,
+    port::Router,
+    queue::{Queue, QueueId, QueueSpec, QueueStatus},
+    topology::{self, Topology},
+};
+use alloc::{format, sync::Arc, vec::Vec};
+use core::fmt;
+use hashbrown::HashMap;
+use leveret_model::{Name, Refusal, Table, refusal::Resource};
+use parking_lot::{Mutex, RwLock};
+
+type ByName<T> = RwLock<HashMap<Name, Arc<T>, foldhash::fast::RandomState>>;
+
+/// The exchanges every vhost begins with: name, type, whether internal.
+const PREDECLARED: [(&str, &str, bool); 6] = [
+    ("amq.direct", "direct", false),
+    ("amq.fanout", "fanout", false),
+    ("amq.topic", "topic", false),
+    ("amq.headers", "headers", false),
+    ("amq.match", "headers", false),
+    ("amq.rabbitmq.trace", "topic", true),
+];
+
+/// A virtual host.
+pub struct Vhost {
+    name: Name,
+    memory: Arc<MemoryAccount>,
+    pub(crate) changes: Mutex<Topology>,
+    exchanges: ByName<Exchange>,
+    queues: ByName<Queue>,
+}
+
+impl Vhost {
+    /// A vhost with the predeclared exchanges and no queues. The default exchange (`""`) is there
+    /// by name; its messages go to the queue that the routing key names, and no type is asked.
+    ///
+    /// # Errors
+    /// The refusal of a predeclared exchange's type.
+    pub fn new(
+        name: Name,
+        memory: Arc<MemoryAccount>,
+        router: &mut dyn Router,
+    ) -> Result<Arc<Self>, Refusal> {
+        let vhost = Self {
+            name,
+            memory,
+            changes: Mutex::default(),
+            exchanges: RwLock::default(),
+            queues: RwLock::default(),
+        };
+        let spec = |name, type_name, internal| ExchangeSpec {
+            name: Name::from_static(name),
+            type_name: Name::from_static(type_name),
+            durable: true,
+            auto_delete: false,
+            internal,
+            arguments: Table::new(),
+        };
+        let default = vhost.new_exchange(spec("", "direct", false));
+        vhost.exchanges.write().insert(Name::EMPTY, Arc::new(default));
+        for (name, type_name, internal) in PREDECLARED {
+            vhost.open_exchange(router, spec(name, type_name, internal))?;
+        }
+        Ok(Arc::new(vhost))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The account that its queues charge.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.memory
+    }
+
+    /// The exchange of a name.
+    #[must_use]
+    pub fn exchange(&self, name: &[u8]) -> Option<Arc<Exchange>> {
+        self.exchanges.read().get(name).cloned()
+    }
+
+    /// The queue of a name.
+    #[must_use]
+    pub fn queue(&self, name: &[u8]) -> Option<Arc<Queue>> {
+        self.queues
+            .read()
+            .get(name)
+            .filter(|queue| !queue.is_deleted())
+            .cloned()
+    }
+
+    /// All exchanges, the default one included, in no order.
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<Arc<Exchange>> {
+        self.exchanges.read().values().cloned().collect()
+    }
+
+    /// All queues, in no order.
+    #[must_use]
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.queues
+            .read()
+            .values()
+            .filter(|queue| !queue.is_deleted())
+            .cloned()
+            .collect()
+    }
+
+    /// Declares an exchange (`exchange.declare`); one that is there must be equivalent.
+    ///
+    /// # Errors
+    /// The default exchange, a reserved name, an unknown type, a difference to the exchange that
+    /// is there, the type's refusal.
+    pub fn declare_exchange(&self, router: &mut dyn Router, mut spec: ExchangeSpec) -> Result<(), Refusal> {
+        spec.name = names::declared(&spec.name);
+        if spec.name.is_empty() {
+            return Err(self.protected(Name::EMPTY));
+        }
+        if let Some(value) = spec.arguments.get(b"alternate-exchange")
+            && value.as_text().is_none()
+        {
+            let (type_name, name, vhost) = (equivalence::type_of(value), &spec.name, &self.name);
+            let text = format!(
+                "invalid type '{type_name}' for arg 'alternate-exchange' in exchange '{name}' in vhost '{vhost}'"
+            );
+            return Err(Refusal::InvalidArgument { text });
+        }
+        let mut changes = self.changes.lock();
+        if let Some(current) = self.exchange(&spec.name) {
+            if current.spec.type_name != spec.type_name {
+                // An unknown type is told before the difference; a known one that is parked now
+                // can still be redeclared.
+                router.check_type(&self.name, &spec.type_name)?;
+            }
+            return equivalence::check_exchange(&spec, &current.spec, &self.name);
+        }
+        router.check_type(&self.name, &spec.type_name)?;
+        names::check_new(Resource::Exchange, &spec.name)?;
+        self.open_exchange(router, spec)?;
+        changes.tell(Some(router));
+        Ok(())
+    }
+
+    /// Whether an exchange is there (`exchange.declare` with `passive`).
+    ///
+    /// # Errors
+    /// It is not, or it is the default exchange.
+    pub fn check_exchange(&self, name: &[u8]) -> Result<(), Refusal> {
+        if name.is_empty() {
+            return Err(self.protected(Name::EMPTY));
+        }
+        if self.exchange(name).is_some() {
+            Ok(())
+        } else {
+            Err(self.no_exchange(name))
+        }
+    }
+
+    /// Deletes an exchange with its bindings both ways (`exchange.delete`). One that is not there
+    /// counts as deleted.
+    ///
+    /// # Errors
+    /// A predeclared exchange or any name beginning with `amq.`; in use, with `if_unused`.
+    pub fn delete_exchange(
+        &self,
+        router: &mut dyn Router,
+        name: &[u8],
+        if_unused: bool,
+    ) -> Result<(), Refusal> {
+        if name.is_empty() || names::is_reserved(name) {
+            return Err(self.protected(Name::new(name).unwrap_or_default()));
+        }
+        let mut changes = self.changes.lock();
+        let Some(exchange) = self.exchange(name) else {
+            return Ok(());
+        };
+        if if_unused && exchange.binding_count() > 0 {
+            let (name, vhost) = (exchange.spec.name.clone(), self.name.clone());
+            return Err(Refusal::InUse {
+                resource: Resource::Exchange,
+                name,
+                vhost,
+            });
+        }
+        let gone = changes.remove_exchange(exchange);
+        self.forget_exchanges(&gone);
+        changes.tell(Some(router));
+        Ok(())
+    }
+
+    /// Declares a queue (`queue.declare`); one that is there must be equivalent. An empty name has
+    /// one made.
+    ///
+    /// # Errors
+    /// A reserved name, an exclusive queue of another connection, a difference to the queue that
+    /// is there.
+    pub fn declare_queue(&self, mut spec: QueueSpec, by: ConnectionId) -> Result<QueueStatus, Refusal> {
+        spec.name = names::declared(&spec.name);
+        spec.durable &= !spec.exclusive;
+        let made = spec.name.is_empty();
+        let mut changes = self.changes.lock();
+        if made {
+            spec.name = names::made("amq.gen-");
+        } else if let Some(current) = self.queue(&spec.name) {
+            if current.owner() != spec.exclusive.then_some(by) {
+                return Err(current.locked());
+            }
+            equivalence::check_queue(&spec, current.spec(), &self.name)?;
+            return Ok(current.status());
+        } else {
+            names::check_new(Resource::Queue, &spec.name)?;
+        }
+        let owner = spec.exclusive.then_some(by);
+        let id = QueueId(topology::next_id());
+        let name = spec.name.clone();
+        let queue = Arc::new(Queue::new(
+            id,
+            self.name.clone(),
+            spec,
+            owner,
+            self.memory.clone(),
+        ));
+        if let Some(owner) = owner {
+            changes.own(owner, &queue);
+        }
+        // One of that name may be there whose last consumer went just now.
+        let replaced = self.queues.write().insert(name.clone(), queue);
+        if let Some(replaced) = replaced {
+            let gone = changes.remove_queue(&replaced);
+            self.forget_exchanges(&gone);
+        }
+        Ok(QueueStatus {
+            name,
+            messages: 0,
+            consumers: 0,
+        })
+    }
+
+    /// The state of a queue (`queue.declare` with `passive`).
+    ///
+    /// # Errors
+    /// No such queue, or exclusive to another connection.
+    pub fn check_queue(&self, name: &[u8], by: ConnectionId) -> Result<QueueStatus, Refusal> {
+        Ok(self.usable_queue(name, by)?.status())
+    }
+
+    /// Deletes a queue with its bindings (`queue.delete`); returns how many messages were ready.
+    /// One that is not there counts as deleted. A publish that begins after this has returned
+    /// finds no such queue.
+    ///
+    /// # Errors
+    /// Exclusive to another connection; in use or not empty, where that was asked.
+    pub fn delete_queue(
+        &self,
+        router: &mut dyn Router,
+        name: &[u8],
+        if_unused: bool,
+        if_empty: bool,
+        by: ConnectionId,
+    ) -> Result<u64, Refusal> {
+        let Some(queue) = self.queue(name) else {
+            return Ok(0);
+        };
+        queue.check_access(by)?;
+        let Some(ready) = queue.delete(if_unused, if_empty)? else {
+            return Ok(0);
+        };
+        self.queue_gone(&queue, Some(router));
+        Ok(ready)
+    }
+
+    /// Drops a queue's ready messages (`queue.purge`); returns how many.
+    ///
+    /// # Errors
+    /// No such queue, or exclusive to another connection.
+    pub fn purge_queue(&self, name: &[u8], by: ConnectionId) -> Result<u64, Refusal> {
+        Ok(self.usable_queue(name, by)?.purge())
+    }
+
+    pub(crate) fn usable_queue(&self, name: &[u8], by: ConnectionId) -> Result<Arc<Queue>, Refusal> {
+        let queue = self.queue(name).ok_or_else(|| self.no_queue(name))?;
+        queue.check_access(by)?;
+        Ok(queue)
+    }
+
+    /// Removes what leads to a queue that was marked as deleted.
+    pub(crate) fn queue_gone(&self, queue: &Arc<Queue>, router: Option<&mut (dyn Router + '_)>) {
+        let mut changes = self.changes.lock();
+        self.queue_gone_locked(&mut changes, queue);
+        changes.tell(router);
+    }
+
+    fn queue_gone_locked(&self, changes: &mut Topology, queue: &Arc<Queue>) {
+        let gone = changes.remove_queue(queue);
+        self.forget_exchanges(&gone);
+        let mut queues = self.queues.write();
+        // Another of that name may have been declared meanwhile.
+        if queues
+            .get(queue.name().as_bytes())
+            .is_some_and(|found| Arc::ptr_eq(found, queue))
+        {
+            queues.remove(queue.name().as_bytes());
+        }
+    }
+
+    /// Deletes the exclusive queues of a connection that is gone.
+    pub(crate) fn connection_gone(&self, id: ConnectionId, router: Option<&mut (dyn Router + '_)>) {
+        let mut changes = self.changes.lock();
+        for queue in changes.owned(id) {
+            // Without conditions there is nothing to refuse.
+            let _ = queue.delete(false, false);
+            self.queue_gone_locked(&mut changes, &queue);
+        }
+        changes.tell(router);
+    }
+
+    pub(crate) fn forget_exchanges(&self, gone: &[Arc<Exchange>]) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut exchanges = self.exchanges.write();
+        for exchange in gone {
+            exchanges.remove(exchange.spec.name.as_bytes());
+        }
+    }
+
+    fn new_exchange(&self, spec: ExchangeSpec) -> Exchange {
+        Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec)
+    }
+
+    fn open_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {
+        let exchange = Arc::new(self.new_exchange(spec));
+        router.open(&exchange)?;
+        self.exchanges
+            .write()
+            .insert(exchange.spec.name.clone(), exchange);
+        Ok(())
+    }
+
+    pub(crate) fn no_exchange(&self, name: &[u8]) -> Refusal {
+        self.not_found(Resource::Exchange, name)
+    }
+
+    pub(crate) fn no_queue(&self, name: &[u8]) -> Refusal {
+        self.not_found(Resource::Queue, name)
+    }
+
+    fn not_found(&self, resource: Resource, name: &[u8]) -> Refusal {
+        let shown = name.get(..Name::BYTES_MAX).unwrap_or(name);
+        Refusal::NotFound {
+            resource,
+            name: Name::new(shown).unwrap_or_default(),
+            vhost: self.name.clone(),
+        }
+    }
+
+    pub(crate) fn protected(&self, exchange: Name) -> Refusal {
+        Refusal::Protected {
+            exchange,
+            vhost: self.name.clone(),
+        }
+    }
+}
+
+/// Bindings between exchanges may go in circles; they are taken apart so that all is freed.
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        let changes = self.changes.get_mut();
+        for (_, exchange) in self.exchanges.get_mut().drain() {
+            changes.remove_exchange(exchange);
+        }
+    }
+}
+
+impl fmt::Debug for Vhost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vhost")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

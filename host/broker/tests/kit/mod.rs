@@ -1,0 +1,449 @@
+//! What the tests of this crate share: a router with native types, a sink, a connection.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use leveret_broker::{
+    Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published, Publisher,
+    QueueSpec, Sink, Vhost,
+    exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
+    port::{Answer, Routed, Router, Wake},
+};
+use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, Value, flat};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+/// A form without headers and properties.
+pub struct Bare;
+pub static FORM: Bare = Bare;
+
+impl Form for Bare {
+    fn protocol(&self) -> &'static str {
+        "bare"
+    }
+    fn put_headers(&self, _: &[u8], _: &HeaderSelection, out: &mut Vec<u8>) {
+        out.extend_from_slice(&0_u16.to_le_bytes());
+    }
+    fn put_property(&self, _: &[u8], _: Property, out: &mut Vec<u8>) {
+        out.push(flat::ABSENT);
+    }
+}
+
+type Memo = HashMap<ExchangeId, (Generation, HashMap<Vec<u8>, RouteSet>)>;
+
+/// Native `direct`, `fanout` and `topic` (where nothing but direct matching is tested), and types
+/// that answer as their name says: `drop`, `reject`, `trap`, `park`, `later` (pending until told).
+#[derive(Default)]
+pub struct Native {
+    memo: Memo,
+    pub closed: Vec<Name>,
+    pub route_calls: usize,
+    pub answer_now: bool,
+    pub refuse_binding: bool,
+}
+
+impl Native {
+    fn deliver(&mut self, exchange: &Arc<Exchange>, message: &MessageView<'_>) -> RouteSet {
+        let generation = exchange.generation();
+        let entry = self
+            .memo
+            .entry(exchange.id)
+            .or_insert_with(|| (generation, HashMap::new()));
+        if entry.0 != generation {
+            *entry = (generation, HashMap::new());
+        }
+        let fanout = exchange.spec.type_name.as_bytes() == b"fanout";
+        let key = if fanout { &[] } else { message.routing_key };
+        if let Some(set) = entry.1.get(key) {
+            return set.clone();
+        }
+        let (_, bindings) = exchange.all_bindings();
+        let ids: Vec<BindingId> = bindings
+            .iter()
+            .filter(|binding| fanout || binding.routing_key.as_bytes() == key)
+            .map(|binding| binding.id)
+            .collect();
+        let (set, _) = exchange.resolve(&mut ids.into_iter());
+        entry.1.insert(key.to_vec(), set.clone());
+        set
+    }
+}
+
+impl Router for Native {
+    fn check_type(&mut self, _: &Name, type_name: &Name) -> Result<(), Refusal> {
+        const TYPES: [&[u8]; 9] = [
+            b"direct", b"fanout", b"topic", b"headers", b"drop", b"reject", b"trap", b"park", b"later",
+        ];
+        if TYPES.contains(&type_name.as_bytes()) {
+            Ok(())
+        } else {
+            Err(Refusal::UnknownExchangeType {
+                type_name: type_name.clone(),
+            })
+        }
+    }
+
+    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
+        assert!(
+            exchange
+                .find(
+                    &candidate.destination,
+                    &candidate.routing_key,
+                    &candidate.arguments
+                )
+                .is_none()
+        );
+        if !self.refuse_binding {
+            return Ok(());
+        }
+        let (exchange, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
+        Err(Refusal::PluginRefused {
+            exchange,
+            vhost,
+            text: String::from("no"),
+        })
+    }
+
+    fn route(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        _: &Arc<dyn Wake>,
+    ) -> Routed {
+        self.route_calls += 1;
+        let (name, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
+        for message in messages {
+            answers.push(match exchange.spec.type_name.as_bytes() {
+                b"drop" => Answer::Drop,
+                b"reject" => Answer::Reject(Arc::from("not today")),
+                b"trap" => {
+                    let what = String::from("trap");
+                    Answer::Failed(Box::new(Refusal::PluginFailed {
+                        exchange: name.clone(),
+                        vhost: vhost.clone(),
+                        what,
+                    }))
+                }
+                b"park" => Answer::Failed(Box::new(Refusal::Parked {
+                    exchange: name.clone(),
+                    vhost: vhost.clone(),
+                    type_name: exchange.spec.type_name.clone(),
+                    why: String::from("gone"),
+                })),
+                b"later" if !self.answer_now => return Routed::Pending,
+                _ => Answer::Deliver(self.deliver(exchange, message)),
+            });
+        }
+        Routed::Ready
+    }
+
+    fn closed(&mut self, exchange: &Exchange) {
+        self.memo.remove(&exchange.id);
+        self.closed.push(exchange.spec.name.clone());
+    }
+}
+
+/// Counts wakes, and lets a thread wait for the next.
+#[derive(Default)]
+pub struct Bell {
+    pub rings: AtomicUsize,
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    /// Waits until it was rung since the last time.
+    pub fn wait(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.changed.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        *self.rung.lock().unwrap() = true;
+        self.changed.notify_one();
+    }
+}
+
+/// A delivery, copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    pub channel: u16,
+    pub consumer: String,
+    pub tag: u64,
+    pub redelivered: bool,
+    pub exchange: String,
+    pub key: String,
+    pub body: Vec<u8>,
+}
+
+/// A sink with room for so many deliveries.
+pub struct Taken {
+    pub room: usize,
+    pub deliveries: Vec<Delivered>,
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self {
+            room: usize::MAX,
+            deliveries: Vec::new(),
+        }
+    }
+}
+
+impl Sink for Taken {
+    fn has_room(&self) -> bool {
+        self.deliveries.len() < self.room
+    }
+    fn deliver(&mut self, delivery: Delivery<'_>) {
+        assert!(self.has_room());
+        self.deliveries.push(Delivered {
+            channel: delivery.channel,
+            consumer: delivery.consumer_tag.to_text(),
+            tag: delivery.delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: String::from_utf8_lossy(delivery.message.exchange).into_owned(),
+            key: String::from_utf8_lossy(delivery.message.routing_key).into_owned(),
+            body: delivery.message.body.to_vec(),
+        });
+    }
+}
+
+pub fn message<'a>(exchange: &'a str, key: &'a str, body: &'a [u8]) -> MessageView<'a> {
+    MessageView {
+        exchange: exchange.as_bytes(),
+        routing_key: key.as_bytes(),
+        form: &FORM,
+        properties: &[0, 0],
+        body,
+    }
+}
+
+pub fn name(name: &str) -> Name {
+    Name::new(name.as_bytes()).unwrap()
+}
+
+pub fn text(name: &str, value: &str) -> Table {
+    [(self::name(name), Value::Text(String::from(value)))]
+        .into_iter()
+        .collect()
+}
+
+pub fn memory() -> Arc<MemoryAccount> {
+    Arc::new(MemoryAccount::new(1 << 30))
+}
+
+pub fn exchange(name: &str, type_name: &str) -> ExchangeSpec {
+    ExchangeSpec {
+        name: self::name(name),
+        type_name: self::name(type_name),
+        durable: false,
+        auto_delete: false,
+        internal: false,
+        arguments: Table::new(),
+    }
+}
+
+pub fn with_alternate(name: &str, type_name: &str, alternate: &str) -> ExchangeSpec {
+    ExchangeSpec {
+        arguments: text("alternate-exchange", alternate),
+        ..exchange(name, type_name)
+    }
+}
+
+pub fn queue(name: &str) -> QueueSpec {
+    QueueSpec {
+        name: self::name(name),
+        ..QueueSpec::default()
+    }
+}
+
+/// A connection with channels 1 and 2, and all that it needs.
+pub struct Connection {
+    pub vhost: Arc<Vhost>,
+    pub id: ConnectionId,
+    pub router: Native,
+    pub client: Client,
+    pub publisher: Publisher,
+    pub bell: Arc<Bell>,
+}
+
+impl Connection {
+    pub fn first() -> Self {
+        let vhost = Vhost::new(name("/"), memory(), &mut Native::default()).unwrap();
+        Self::to(&vhost)
+    }
+
+    pub fn to(vhost: &Arc<Vhost>) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let id = ConnectionId(LAST.fetch_add(1, Ordering::SeqCst) + 1);
+        let bell = Arc::new(Bell::default());
+        let mut client = Client::new(vhost.clone(), id, bell.clone());
+        client.open_channel(1);
+        client.open_channel(2);
+        let (router, publisher) = (Native::default(), Publisher::default());
+        Self {
+            vhost: vhost.clone(),
+            id,
+            router,
+            client,
+            publisher,
+            bell,
+        }
+    }
+
+    pub fn exchange(&mut self, spec: ExchangeSpec) {
+        self.vhost.declare_exchange(&mut self.router, spec).unwrap();
+    }
+
+    pub fn queue(&mut self, name: &str) {
+        self.vhost.declare_queue(queue(name), self.id).unwrap();
+    }
+
+    pub fn bind(&mut self, source: &str, to: leveret_broker::BindTo<'_>, key: &str) {
+        self.vhost
+            .bind(
+                &mut self.router,
+                source.as_bytes(),
+                to,
+                key.as_bytes(),
+                Table::new(),
+                self.id,
+            )
+            .unwrap();
+    }
+
+    pub fn unbind(&mut self, source: &str, to: leveret_broker::BindTo<'_>, key: &str) {
+        self.vhost
+            .unbind(
+                &mut self.router,
+                source.as_bytes(),
+                to,
+                key.as_bytes(),
+                Table::new(),
+                self.id,
+            )
+            .unwrap();
+    }
+
+    pub fn publish_all(&mut self, messages: &[MessageView<'_>]) -> Vec<Published> {
+        let batch: Vec<_> = messages
+            .iter()
+            .map(|message| Publish {
+                channel: 1,
+                message: *message,
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        let waker: Arc<dyn Wake> = self.bell.clone();
+        let done = self
+            .publisher
+            .publish(&self.vhost, &mut self.router, &batch, &mut outcomes, &waker);
+        assert_eq!(done, outcomes.len());
+        outcomes
+    }
+
+    pub fn publish(&mut self, exchange: &str, key: &str, body: &str) -> Published {
+        self.publish_all(&[message(exchange, key, body.as_bytes())])
+            .pop()
+            .unwrap()
+    }
+
+    /// Starts a consumer on channel 1.
+    pub fn consume(&mut self, queue: &str, tag: &str, no_ack: bool) {
+        let spec = ConsumeSpec {
+            queue: name(queue),
+            tag: name(tag),
+            no_ack,
+            ..ConsumeSpec::default()
+        };
+        assert_eq!(self.client.consume(1, spec), Ok(name(tag)));
+    }
+
+    /// What is delivered now.
+    pub fn deliveries(&mut self) -> Vec<Delivered> {
+        let mut taken = Taken::default();
+        assert!(!self.client.deliver(&mut taken));
+        taken.deliveries
+    }
+
+    /// The bodies delivered now.
+    pub fn bodies(&mut self) -> Vec<String> {
+        self.deliveries()
+            .into_iter()
+            .map(|delivery| String::from_utf8(delivery.body).unwrap())
+            .collect()
+    }
+
+    /// Gets one message on channel 1: tag, redelivered, body.
+    pub fn get(&mut self, queue: &str) -> Option<(u64, bool, String)> {
+        let mut got = None;
+        let any = self.client.get(1, queue.as_bytes(), false, &mut |message| {
+            let body = String::from_utf8(message.message.body.to_vec()).unwrap();
+            got = Some((message.delivery_tag, message.redelivered, body));
+        });
+        assert_eq!(any, Ok(got.is_some()));
+        got
+    }
+
+    /// Empties a queue by getting without acks: exchange, key and body of each.
+    pub fn drain(&mut self, queue: &str) -> Vec<(String, String, String)> {
+        let mut all = Vec::new();
+        while self
+            .client
+            .get(1, queue.as_bytes(), true, &mut |got| {
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                all.push((
+                    text(got.message.exchange),
+                    text(got.message.routing_key),
+                    text(got.message.body),
+                ));
+            })
+            .unwrap()
+        {}
+        all
+    }
+
+    /// Which of these queues have a message; they are emptied. Each may have one at most.
+    pub fn receivers<'a>(&mut self, queues: &[&'a str]) -> HashSet<&'a str> {
+        let mut receivers = HashSet::new();
+        for queue in queues {
+            let got = self.drain(queue).len();
+            assert!(got <= 1, "{queue} has {got} copies");
+            if got == 1 {
+                receivers.insert(*queue);
+            }
+        }
+        receivers
+    }
+
+    pub fn ready(&self, queue: &str) -> u64 {
+        self.vhost.queue(queue.as_bytes()).unwrap().status().messages
+    }
+}
+
+/// A small deterministic generator (xorshift64*).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}

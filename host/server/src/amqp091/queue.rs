@@ -1,0 +1,85 @@
+//! Class queue (AMQP 0-9-1 section 1.7); its bindings are with those of class exchange.
+
+use super::{Connection, exchange::name_of};
+use leveret_amqp091::Method;
+use leveret_broker::{QueueSpec, QueueStatus, port::Router};
+use leveret_model::{Name, Refusal, Table};
+
+/// The words of a queue.declare.
+pub(super) struct Declare<'a> {
+    pub(super) queue: &'a [u8],
+    pub(super) passive: bool,
+    pub(super) durable: bool,
+    pub(super) exclusive: bool,
+    pub(super) auto_delete: bool,
+    pub(super) arguments: Table,
+}
+
+impl Connection {
+    /// queue.declare (section 1.7.2.1). An empty name makes one up.
+    ///
+    /// 404 passive and not there; 403 a reserved name; 405 exclusive to another connection; 406
+    /// redeclared with something that differs.
+    pub(super) fn on_queue_declare(&mut self, channel: u16, declare: Declare<'_>) -> Result<QueueStatus, Refusal> {
+        let by = self.id;
+        let open = self.open()?;
+        let status = if declare.passive {
+            let name = last_queue_or(open.channel(channel).and_then(|c| c.last_queue.clone()), declare.queue)?;
+            open.vhost.check_queue(&name, by)?
+        } else {
+            open.vhost.declare_queue(
+                QueueSpec {
+                    name: name_of(declare.queue),
+                    durable: declare.durable,
+                    exclusive: declare.exclusive,
+                    auto_delete: declare.auto_delete,
+                    arguments: declare.arguments,
+                },
+                by,
+            )?
+        };
+        if let Some(channel) = open.channel(channel) {
+            channel.last_queue = Some(status.name.clone());
+        }
+        Ok(status)
+    }
+
+    /// queue.purge (section 1.7.2.7). 404 not there; 405 exclusive to another connection.
+    pub(super) fn on_queue_purge(&mut self, channel: u16, queue: &[u8]) -> Result<Method<'static>, Refusal> {
+        let by = self.id;
+        let queue = self.queue_named(channel, queue)?;
+        let messages = self.open()?.vhost.purge_queue(&queue, by)?;
+        Ok(Method::QueuePurgeOk { message_count: count_of(messages) })
+    }
+
+    /// queue.delete (section 1.7.2.9). Deleting what is not there succeeds. 405 exclusive to
+    /// another connection; 406 in use or not empty, if that was a condition.
+    pub(super) fn on_queue_delete(
+        &mut self,
+        channel: u16,
+        queue: &[u8],
+        if_unused: bool,
+        if_empty: bool,
+        router: &mut dyn Router,
+    ) -> Result<Method<'static>, Refusal> {
+        let by = self.id;
+        let queue = self.queue_named(channel, queue)?;
+        let messages = self.open()?.vhost.delete_queue(router, &queue, if_unused, if_empty, by)?;
+        Ok(Method::QueueDeleteOk { message_count: count_of(messages) })
+    }
+
+    /// The queue that a name means on a channel: an empty one is the last declared there.
+    pub(super) fn queue_named(&mut self, channel: u16, queue: &[u8]) -> Result<Name, Refusal> {
+        let last = self.open()?.channel(channel).and_then(|channel| channel.last_queue.clone());
+        last_queue_or(last, queue)
+    }
+}
+
+fn last_queue_or(last: Option<Name>, queue: &[u8]) -> Result<Name, Refusal> {
+    if queue.is_empty() { last.ok_or(Refusal::NoLastQueue) } else { Ok(name_of(queue)) }
+}
+
+/// A count as the protocol has it: 32 bits, the most if there are more.
+pub(super) fn count_of(messages: u64) -> u32 {
+    u32::try_from(messages).unwrap_or(u32::MAX)
+}

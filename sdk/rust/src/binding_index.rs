@@ -1,0 +1,131 @@
+//! Binding ids by key: what most exchange types need.
+
+use crate::BindingId;
+use foldhash::fast::FixedState;
+use std::{borrow::Borrow, collections::HashMap, hash::Hash, rc::Rc};
+
+/// A map whose hash function is quick on short keys and needs no random seed. (The standard one
+/// works in a component as well; it is slower.)
+pub type KeyMap<K, V> = HashMap<K, V, FixedState>;
+
+/// Finds the bindings of a key, and forgets a binding by its id alone; both take the same time
+/// however many bindings there are.
+///
+/// ```
+/// # use leveret_sdk::{BindingId, BindingIndex};
+/// let mut index = BindingIndex::new();
+/// index.insert(&b"invoices"[..], BindingId(1));
+/// index.insert(&b"invoices"[..], BindingId(2));
+/// index.remove(BindingId(1));
+/// assert_eq!(index.get(&b"invoices"[..]), [BindingId(2)]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct BindingIndex<K = Rc<[u8]>> {
+    groups: KeyMap<K, Vec<BindingId>>,
+    /// For each id its key, and where in the key's group it is.
+    places: KeyMap<BindingId, (K, usize)>,
+}
+
+impl BindingIndex {
+    /// An index by bytes, without bindings; for another kind of key use `BindingIndex::default()`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<K: Clone + Eq + Hash> BindingIndex<K> {
+    /// Adds a binding under a key. An id that is there already moves to the key.
+    pub fn insert(&mut self, key: impl Into<K>, id: BindingId) {
+        self.remove(id);
+        let key = key.into();
+        // One allocation a key, not one a binding.
+        let key = self
+            .groups
+            .get_key_value(&key)
+            .map_or(key, |(known, _)| known.clone());
+        let group = self.groups.entry(key.clone()).or_default();
+        self.places.insert(id, (key, group.len()));
+        group.push(id);
+    }
+
+    /// Removes a binding, and says under which key it was.
+    pub fn remove(&mut self, id: BindingId) -> Option<K> {
+        let (key, place) = self.places.remove(&id)?;
+        let group = self.groups.get_mut(&key)?;
+        group.swap_remove(place);
+        match group.get(place).and_then(|moved| self.places.get_mut(moved)) {
+            Some((_, moved_to)) => *moved_to = place,
+            None if group.is_empty() => {
+                self.groups.remove(&key);
+            }
+            None => {}
+        }
+        Some(key)
+    }
+
+    /// The bindings of a key, each once, in no particular order.
+    #[inline]
+    #[must_use]
+    pub fn get<Q>(&self, key: &Q) -> &[BindingId]
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.groups.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The keys that have bindings, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.groups.keys()
+    }
+
+    /// How many bindings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+impl<K: Clone + Eq + Hash> Default for BindingIndex<K> {
+    fn default() -> Self {
+        Self {
+            groups: KeyMap::default(),
+            places: KeyMap::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removal_in_any_order_leaves_the_others() {
+        let mut index = BindingIndex::new();
+        for id in 0..10 {
+            index.insert(if id % 2 == 0 { &b"even"[..] } else { b"odd" }, BindingId(id));
+        }
+        for id in [0, 9, 4, 1, 8] {
+            assert!(index.remove(BindingId(id)).is_some());
+            assert!(index.remove(BindingId(id)).is_none());
+        }
+        let mut even = index.get(&b"even"[..]).to_vec();
+        even.sort();
+        assert_eq!(even, [BindingId(2), BindingId(6)]);
+        assert_eq!(index.len(), 5);
+        for id in [2, 6] {
+            index.remove(BindingId(id));
+        }
+        assert_eq!(index.keys().map(|key| &**key).collect::<Vec<_>>(), [b"odd"]);
+        index.insert(&b"even"[..], BindingId(3));
+        assert_eq!(index.get(&b"even"[..]), [BindingId(3)]);
+        assert_eq!(index.len(), 3);
+    }
+}
