@@ -4,7 +4,7 @@
 //! turns a refusal into its code.
 
 use crate::Name;
-use alloc::string::String;
+use alloc::{borrow::Cow, string::String};
 use core::fmt;
 
 /// The two kinds of things with names.
@@ -161,8 +161,8 @@ pub enum Refusal {
     },
     /// Not built yet.
     NotImplemented {
-        /// What.
-        what: &'static str,
+        /// What, as the explanation.
+        what: Cow<'static, str>,
     },
 }
 

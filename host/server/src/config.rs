@@ -60,8 +60,8 @@ impl Settings {
     /// # Errors
     /// If it cannot be read, is no TOML, or has a key that is no setting; the error names the line.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("the configuration {} is not valid", path.display()))
     }
 
@@ -103,7 +103,9 @@ impl TryFrom<Settings> for Config {
     type Error = anyhow::Error;
 
     fn try_from(settings: Settings) -> anyhow::Result<Self> {
-        let data_dir = settings.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
+        let data_dir = settings
+            .data_dir
+            .unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
         let plugins_dir = settings.plugins_dir.unwrap_or_else(|| data_dir.join("plugins"));
         let workers = match settings.workers {
             Some(0) => bail!("workers = 0: there must be at least one worker thread"),
@@ -142,7 +144,9 @@ impl TryFrom<Settings> for Config {
 /// The machine's memory in bytes, or a cautious guess of 4 GiB where it cannot be read.
 fn memory_of_machine_bytes() -> u64 {
     const GUESS_BYTES: u64 = 4 << 30;
-    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return GUESS_BYTES };
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else {
+        return GUESS_BYTES;
+    };
     let kib = text
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
@@ -156,8 +160,12 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file: Settings = toml::from_str("listen = \"127.0.0.1:1\"\ndata-dir = \"d\"\nmemory-mib = 64").unwrap();
-        let flags = Settings { listen: Some(([127, 0, 0, 1], 2).into()), ..Settings::default() };
+        let file: Settings =
+            toml::from_str("listen = \"127.0.0.1:1\"\ndata-dir = \"d\"\nmemory-mib = 64").unwrap();
+        let flags = Settings {
+            listen: Some(([127, 0, 0, 1], 2).into()),
+            ..Settings::default()
+        };
         let config = Config::try_from(flags.or(file)).unwrap();
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.plugins_dir, Path::new("d/plugins"));
@@ -167,11 +175,23 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_impossible_values_are_refused_by_name() {
-        let error = toml::from_str::<Settings>("plugin-dir = \"x\"").unwrap_err().to_string();
+        let error = toml::from_str::<Settings>("plugin-dir = \"x\"")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("plugin-dir"), "{error}");
-        let error = Config::try_from(Settings { workers: Some(0), ..Settings::default() }).unwrap_err().to_string();
+        let error = Config::try_from(Settings {
+            workers: Some(0),
+            ..Settings::default()
+        })
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("workers"), "{error}");
-        let error = Config::try_from(Settings { memory_mib: Some(1), ..Settings::default() }).unwrap_err().to_string();
+        let error = Config::try_from(Settings {
+            memory_mib: Some(1),
+            ..Settings::default()
+        })
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("memory-mib"), "{error}");
     }
 }

@@ -5,7 +5,7 @@
 //! work too. A file counts as whole when whoever wrote it closed it or renamed it into place, or
 //! when it did not change for [`SETTLED_AFTER`].
 
-use leveret_plugin::{Host, LoadChange, LoadReport};
+use leveret_plugin::Host;
 use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -55,11 +55,22 @@ impl PluginWatcher {
         let folder = folder.canonicalize()?;
         let (stop, notices) = channel();
         let notifier = notifier(&folder, stop.clone());
-        let mut state = Folder { folder, host, files: BTreeMap::new(), complained: HashSet::new() };
+        let mut state = Folder {
+            folder,
+            host,
+            files: BTreeMap::new(),
+            complained: HashSet::new(),
+        };
         state.look(&HashSet::new());
         state.load_before_serving();
-        let thread = std::thread::Builder::new().name("plugins".to_owned()).spawn(move || state.watch(&notices))?;
-        Ok(Self { _notifier: notifier, stop, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("plugins".to_owned())
+            .spawn(move || state.watch(&notices))?;
+        Ok(Self {
+            _notifier: notifier,
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -104,26 +115,6 @@ fn notifier(folder: &Path, notices: Sender<Notice>) -> Option<notify::Recommende
             );
         })
         .ok()
-}
-
-/// What an accepted file comes to, for the log.
-fn serving(report: &LoadReport) -> String {
-    let change = match report.change {
-        LoadChange::Added => "new",
-        LoadChange::Replaced { .. } => "replaces the version before",
-        LoadChange::Unchanged => "the same as before",
-    };
-    format!(
-        "serves {}, version {}, {change}; replayed {} exchanges with {} bindings",
-        names(&report.exchange_types),
-        report.version,
-        report.exchanges,
-        report.bindings,
-    )
-}
-
-fn names(types: &[leveret_model::Name]) -> String {
-    types.iter().map(leveret_model::Name::to_text).collect::<Vec<_>>().join(", ")
 }
 
 /// What tells one content of a file from the next without reading it.
@@ -178,7 +169,10 @@ impl Folder {
     /// How long nothing needs to be done if no notice comes.
     fn wait(&self) -> Duration {
         let unsettled = self.files.values().filter(|seen| !seen.offered);
-        unsettled.map(|seen| SETTLED_AFTER.saturating_sub(seen.since.elapsed())).min().unwrap_or(RESCAN_AFTER)
+        unsettled
+            .map(|seen| SETTLED_AFTER.saturating_sub(seen.since.elapsed()))
+            .min()
+            .unwrap_or(RESCAN_AFTER)
     }
 
     /// Compares the folder with what is known of it.
@@ -190,25 +184,42 @@ impl Folder {
                 return;
             }
         };
-        let gone: Vec<PathBuf> = self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
+        let gone: Vec<PathBuf> = self
+            .files
+            .keys()
+            .filter(|path| !found.contains_key(*path))
+            .cloned()
+            .collect();
         for path in gone {
             let seen = self.files.remove(&path);
             self.complained.remove(&path);
             if seen.is_some_and(|seen| seen.offered) {
-                if let Some(report) = self.host.registry().remove(&path) {
-                    let types = names(&report.exchange_types);
-                    let parked = report.exchanges;
-                    tracing::warn!("plugin {} removed: no more {types}; {parked} exchanges are parked", path.display());
-                }
+                // The registry logs what became of its exchanges.
+                self.host.registry().remove(&path);
             }
         }
         for (path, stamp) in found {
             let closed = whole.contains(&path);
             match self.files.get_mut(&path) {
                 Some(seen) if seen.stamp == stamp => seen.whole |= closed,
-                Some(seen) => *seen = Seen { stamp, since: Instant::now(), whole: closed, offered: false },
+                Some(seen) => {
+                    *seen = Seen {
+                        stamp,
+                        since: Instant::now(),
+                        whole: closed,
+                        offered: false,
+                    }
+                }
                 None => {
-                    self.files.insert(path, Seen { stamp, since: Instant::now(), whole: closed, offered: false });
+                    self.files.insert(
+                        path,
+                        Seen {
+                            stamp,
+                            since: Instant::now(),
+                            whole: closed,
+                            offered: false,
+                        },
+                    );
                 }
             }
         }
@@ -223,7 +234,9 @@ impl Folder {
                 continue;
             }
             // It may be gone again by now.
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
             if !metadata.is_file() {
                 if self.complained.insert(path.clone()) {
                     tracing::warn!("{} is not a regular file; links are not followed", path.display());
@@ -231,14 +244,24 @@ impl Folder {
                 continue;
             }
             let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-            found.insert(path, Stamp { bytes: metadata.len(), modified: metadata.modified().ok(), inode });
+            found.insert(
+                path,
+                Stamp {
+                    bytes: metadata.len(),
+                    modified: metadata.modified().ok(),
+                    inode,
+                },
+            );
         }
         Ok(found)
     }
 
     /// What lies there at the start is whole: nobody is writing it for this broker.
     fn load_before_serving(&mut self) {
-        let small = self.files.iter().filter(|(_, seen)| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
+        let small = self
+            .files
+            .iter()
+            .filter(|(_, seen)| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
         for path in small.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             self.offer(&path);
         }
@@ -257,9 +280,15 @@ impl Folder {
     }
 
     fn offer(&mut self, path: &Path) {
-        let Some(seen) = self.files.get_mut(path) else { return };
+        let Some(seen) = self.files.get_mut(path) else {
+            return;
+        };
         seen.offered = true;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if seen.stamp.bytes > PLUGIN_BYTES_MAX {
             tracing::error!(
                 "plugin {name}: refused: {} bytes; the most is {PLUGIN_BYTES_MAX}. What served before still serves",
@@ -274,10 +303,7 @@ impl Folder {
                 return;
             }
         };
-        let began = Instant::now();
-        match self.host.registry().offer(path, &bytes) {
-            Ok(report) => tracing::info!("plugin {name}: {} ({} ms)", serving(&report), began.elapsed().as_millis()),
-            Err(error) => tracing::error!("plugin {name}: {error}. What served before still serves"),
-        }
+        // The registry logs what became of it.
+        let _outcome = self.host.registry().offer(path, &bytes);
     }
 }

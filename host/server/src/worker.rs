@@ -79,33 +79,43 @@ impl Worker {
 /// If the system gives no thread or no runtime.
 pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle> {
     let (orders, mut incoming) = mpsc::unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES).spawn(move || {
-        let worker = Rc::new(Worker {
-            router: RefCell::new(shared.plugins.worker(index)),
-            shared,
-            read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
-            spare_outputs: RefCell::default(),
-            connections: RefCell::default(),
-            stopping: Cell::new(false),
-        });
-        let tasks = LocalSet::new();
-        tasks.block_on(&runtime, async move {
-            let mut serving = tokio::task::JoinSet::new();
-            loop {
-                tokio::select! {
-                    order = incoming.recv() => match order {
-                        Some(Order::Serve(stream)) => worker.serve(stream, &mut serving),
-                        Some(Order::Stop) | None => break,
-                    },
-                    Some(_ended) = serving.join_next() => {}
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let worker = Rc::new(Worker {
+                router: RefCell::new(shared.plugins.worker(index)),
+                shared,
+                read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
+                spare_outputs: RefCell::default(),
+                connections: RefCell::default(),
+                stopping: Cell::new(false),
+            });
+            let tasks = LocalSet::new();
+            tasks.block_on(&runtime, async move {
+                let mut serving = tokio::task::JoinSet::new();
+                loop {
+                    tokio::select! {
+                        order = incoming.recv() => match order {
+                            Some(Order::Serve(stream)) => worker.serve(stream, &mut serving),
+                            Some(Order::Stop) | None => break,
+                        },
+                        Some(_ended) = serving.join_next() => {}
+                    }
                 }
-            }
-            worker.stopping.set(true);
-            worker.connections.borrow().values().for_each(|wake| wake.wake_now());
-            while serving.join_next().await.is_some() {}
-        });
-    })?;
+                worker.stopping.set(true);
+                worker
+                    .connections
+                    .borrow()
+                    .values()
+                    .for_each(|wake| wake.wake_now());
+                while serving.join_next().await.is_some() {}
+            });
+        })?;
     Ok(WorkerHandle { orders, thread })
 }
 

@@ -38,14 +38,17 @@ impl Connection {
         if declare.passive {
             vhost.check_exchange(declare.exchange)?;
         } else {
-            vhost.declare_exchange(router, ExchangeSpec {
-                name: name_of(declare.exchange),
-                type_name: name_of(declare.type_name),
-                durable: declare.durable,
-                auto_delete: declare.auto_delete,
-                internal: declare.internal,
-                arguments: declare.arguments,
-            })?;
+            vhost.declare_exchange(
+                router,
+                ExchangeSpec {
+                    name: name_of(declare.exchange),
+                    type_name: name_of(declare.type_name),
+                    durable: declare.durable,
+                    auto_delete: declare.auto_delete,
+                    internal: declare.internal,
+                    arguments: declare.arguments,
+                },
+            )?;
         }
         Ok(Method::ExchangeDeclareOk {})
     }
@@ -72,7 +75,9 @@ impl Connection {
         router: &mut dyn Router,
     ) -> Result<Method<'static>, Refusal> {
         let by = self.id;
-        self.open()?.vhost.bind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
+        self.open()?
+            .vhost
+            .bind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
         Ok(ok)
     }
 
@@ -84,7 +89,9 @@ impl Connection {
         router: &mut dyn Router,
     ) -> Result<Method<'static>, Refusal> {
         let by = self.id;
-        self.open()?.vhost.unbind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
+        self.open()?
+            .vhost
+            .unbind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
         Ok(ok)
     }
 }

@@ -96,7 +96,9 @@ impl Connection {
         let mut batch = Vec::new();
         while self.publishing.is_clear() && !self.session.is_closed() {
             let rest = bytes.get(used..).unwrap_or_default();
-            if !batch.is_empty() && (batch.len() == publish::BATCH_MAX || !self.session.continues_publish(rest)) {
+            if !batch.is_empty()
+                && (batch.len() == publish::BATCH_MAX || !self.session.continues_publish(rest))
+            {
                 self.publish(std::mem::take(&mut batch), router);
                 continue;
             }
@@ -142,7 +144,10 @@ impl Connection {
             self.deliveries_wait = false;
             return;
         };
-        let mut sink = SessionSink { session: &mut self.session, output_bytes_max };
+        let mut sink = SessionSink {
+            session: &mut self.session,
+            output_bytes_max,
+        };
         self.deliveries_wait = open.client.deliver(&mut sink);
     }
 
@@ -180,6 +185,11 @@ impl Connection {
         self.open.is_some()
     }
 
+    /// Whether close was sent and is not answered yet.
+    pub fn is_closing(&self) -> bool {
+        self.session.is_closing()
+    }
+
     /// Whether to drop the socket once the output is written.
     pub fn is_closed(&self) -> bool {
         self.session.is_closed()
@@ -198,7 +208,10 @@ impl Connection {
     /// The broker is being stopped: tells the client.
     pub fn stop(&mut self) {
         if !self.session.is_closing() {
-            self.session.close_connection(320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'");
+            self.session.close_connection(
+                320,
+                "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
+            );
         }
     }
 

@@ -40,15 +40,22 @@ impl Connection {
         self.publishing.published = true;
         let views: Vec<leveret_broker::Publish<'_>> = batch
             .iter()
-            .map(|publish| leveret_broker::Publish { channel: publish.channel, message: view(publish) })
+            .map(|publish| leveret_broker::Publish {
+                channel: publish.channel,
+                message: view(publish),
+            })
             .collect();
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         outcomes.clear();
-        let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &self.wake);
+        let done = open
+            .publisher
+            .publish(&open.vhost, router, &views, &mut outcomes, &self.wake);
         drop(views);
         self.answer(&batch[..done.min(batch.len())], &mut outcomes);
         self.publishing.outcomes = outcomes;
-        self.publishing.pending.extend(batch.drain(done.min(batch.len())..).map(into_owned));
+        self.publishing
+            .pending
+            .extend(batch.drain(done.min(batch.len())..).map(into_owned));
     }
 
     /// Tries again what waited.
@@ -65,7 +72,9 @@ impl Connection {
         let mut run: Option<(u16, u64, u64)> = None;
         for (publish, outcome) in batch.iter().zip(outcomes.drain(..)) {
             let Some(open) = &mut self.open else { return };
-            let Some(channel) = open.channel(publish.channel) else { continue };
+            let Some(channel) = open.channel(publish.channel) else {
+                continue;
+            };
             let sequence = channel.confirm_next.as_mut().map(|next| {
                 *next += 1;
                 *next - 1
@@ -74,12 +83,16 @@ impl Connection {
                 Published::Routed | Published::Dropped => None,
                 Published::Unroutable => {
                     if publish.mandatory {
-                        self.session.return_message(publish.channel, 312, "NO_ROUTE", &view(publish));
+                        self.session
+                            .return_message(publish.channel, 312, "NO_ROUTE", &view(publish));
                     }
                     None
                 }
                 Published::Rejected(reason) => {
-                    tracing::debug!("publish to '{}' rejected: {reason}", String::from_utf8_lossy(&publish.exchange));
+                    tracing::debug!(
+                        "publish to '{}' rejected: {reason}",
+                        String::from_utf8_lossy(&publish.exchange)
+                    );
                     Some(sequence)
                 }
                 Published::Refused(refusal) => {

@@ -20,12 +20,15 @@ impl Connection {
     ///
     /// 404 passive and not there; 403 a reserved name; 405 exclusive to another connection; 406
     /// redeclared with something that differs.
-    pub(super) fn on_queue_declare(&mut self, channel: u16, declare: Declare<'_>) -> Result<QueueStatus, Refusal> {
+    pub(super) fn on_queue_declare(
+        &mut self,
+        channel: u16,
+        declare: Declare<'_>,
+    ) -> Result<QueueStatus, Refusal> {
         let by = self.id;
         let open = self.open()?;
         let status = if declare.passive {
-            let name = last_queue_or(open.channel(channel).and_then(|c| c.last_queue.clone()), declare.queue)?;
-            open.vhost.check_queue(&name, by)?
+            open.vhost.check_queue(declare.queue, by)?
         } else {
             open.vhost.declare_queue(
                 QueueSpec {
@@ -49,7 +52,9 @@ impl Connection {
         let by = self.id;
         let queue = self.queue_named(channel, queue)?;
         let messages = self.open()?.vhost.purge_queue(&queue, by)?;
-        Ok(Method::QueuePurgeOk { message_count: count_of(messages) })
+        Ok(Method::QueuePurgeOk {
+            message_count: count_of(messages),
+        })
     }
 
     /// queue.delete (section 1.7.2.9). Deleting what is not there succeeds. 405 exclusive to
@@ -64,19 +69,31 @@ impl Connection {
     ) -> Result<Method<'static>, Refusal> {
         let by = self.id;
         let queue = self.queue_named(channel, queue)?;
-        let messages = self.open()?.vhost.delete_queue(router, &queue, if_unused, if_empty, by)?;
-        Ok(Method::QueueDeleteOk { message_count: count_of(messages) })
+        let messages = self
+            .open()?
+            .vhost
+            .delete_queue(router, &queue, if_unused, if_empty, by)?;
+        Ok(Method::QueueDeleteOk {
+            message_count: count_of(messages),
+        })
     }
 
     /// The queue that a name means on a channel: an empty one is the last declared there.
     pub(super) fn queue_named(&mut self, channel: u16, queue: &[u8]) -> Result<Name, Refusal> {
-        let last = self.open()?.channel(channel).and_then(|channel| channel.last_queue.clone());
+        let last = self
+            .open()?
+            .channel(channel)
+            .and_then(|channel| channel.last_queue.clone());
         last_queue_or(last, queue)
     }
 }
 
 fn last_queue_or(last: Option<Name>, queue: &[u8]) -> Result<Name, Refusal> {
-    if queue.is_empty() { last.ok_or(Refusal::NoLastQueue) } else { Ok(name_of(queue)) }
+    if queue.is_empty() {
+        last.ok_or(Refusal::NoLastQueue)
+    } else {
+        Ok(name_of(queue))
+    }
 }
 
 /// A count as the protocol has it: 32 bits, the most if there are more.

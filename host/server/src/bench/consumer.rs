@@ -43,13 +43,15 @@ pub(super) fn run(
     let link = prepare(plan, queue);
     ready.wait();
     let mut link = link?;
-    let mut latencies = Histogram::<u64>::new(3)?;
+    let mut latencies = super::latency_histogram()?;
     let mut buffer = vec![0; READ_BYTES];
     let mut filled = 0;
     let mut unacked = 0;
     let mut pass = Pass::default();
     while !counters.stop.load(Ordering::Relaxed) {
-        let Some(count) = link.read_unless(&mut buffer[filled..], &counters.stop)? else { break };
+        let Some(count) = link.read_unless(&mut buffer[filled..], &counters.stop)? else {
+            break;
+        };
         filled += count;
         scan(&buffer[..filled], plan.body_bytes, &mut pass)?;
         buffer.copy_within(pass.used..filled, 0);
@@ -84,7 +86,11 @@ fn prepare(plan: &Plan, queue: &str) -> anyhow::Result<Link> {
 }
 
 fn scan(bytes: &[u8], body_bytes: usize, pass: &mut Pass) -> anyhow::Result<()> {
-    *pass = Pass { stamps: std::mem::take(&mut pass.stamps), last_tag: pass.last_tag, ..Pass::default() };
+    *pass = Pass {
+        stamps: std::mem::take(&mut pass.stamps),
+        last_tag: pass.last_tag,
+        ..Pass::default()
+    };
     pass.stamps.clear();
     while let Some((header, rest)) = bytes[pass.used..].split_first_chunk::<7>() {
         let length = u32::from_be_bytes([header[3], header[4], header[5], header[6]]) as usize;
@@ -102,7 +108,10 @@ fn scan(bytes: &[u8], body_bytes: usize, pass: &mut Pass) -> anyhow::Result<()> 
                     pass.deliveries += 1;
                 }
                 Some(id) if id == CHANNEL_CLOSE || id == CONNECTION_CLOSE => {
-                    bail!("the broker closed a consumer: {}", String::from_utf8_lossy(&payload[4..]));
+                    bail!(
+                        "the broker closed a consumer: {}",
+                        String::from_utf8_lossy(&payload[4..])
+                    );
                 }
                 _ => {}
             },

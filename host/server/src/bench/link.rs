@@ -42,27 +42,52 @@ pub(super) struct Confirms {
 impl Link {
     /// Connects, logs in, opens the virtual host and a channel.
     pub(super) fn open(plan: &Plan) -> anyhow::Result<Self> {
-        let stream =
-            TcpStream::connect(plan.address).with_context(|| format!("no broker answers at {}", plan.address))?;
+        let stream = TcpStream::connect(plan.address)
+            .with_context(|| format!("no broker answers at {}", plan.address))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(BLOCK_MAX))?;
         stream.set_write_timeout(Some(BLOCK_MAX))?;
-        let mut link = Self { stream, buffer: Vec::new(), output: Vec::new() };
+        let mut link = Self {
+            stream,
+            buffer: Vec::new(),
+            output: Vec::new(),
+        };
         client::put_protocol_header(&mut link.output);
         link.flush()?;
-        link.expect("connection.start", |answer| matches!(answer, Method::ConnectionStart { .. }))?;
-        client::put_start_ok(&mut link.output, plan.user.as_bytes(), plan.password.as_bytes(), client_properties());
-        link.flush()?;
-        link.expect("connection.tune (is the password right?)", |answer| matches!(answer, Method::ConnectionTune { .. }))?;
-        link.send(0, Method::ConnectionTuneOk {
-            channel_max: 1,
-            frame_max: FRAME_BYTES_MAX,
-            heartbeat: 0,
+        link.expect("connection.start", |answer| {
+            matches!(answer, Method::ConnectionStart { .. })
         })?;
-        link.send(0, Method::ConnectionOpen { virtual_host: plan.vhost.as_bytes() })?;
-        link.expect("connection.open-ok", |answer| matches!(answer, Method::ConnectionOpenOk { .. }))?;
+        client::put_start_ok(
+            &mut link.output,
+            plan.user.as_bytes(),
+            plan.password.as_bytes(),
+            client_properties(),
+        );
+        link.flush()?;
+        link.expect("connection.tune (is the password right?)", |answer| {
+            matches!(answer, Method::ConnectionTune { .. })
+        })?;
+        link.send(
+            0,
+            Method::ConnectionTuneOk {
+                channel_max: 1,
+                frame_max: FRAME_BYTES_MAX,
+                heartbeat: 0,
+            },
+        )?;
+        link.send(
+            0,
+            Method::ConnectionOpen {
+                virtual_host: plan.vhost.as_bytes(),
+            },
+        )?;
+        link.expect("connection.open-ok", |answer| {
+            matches!(answer, Method::ConnectionOpenOk { .. })
+        })?;
         link.send(CHANNEL, Method::ChannelOpen {})?;
-        link.expect("channel.open-ok", |answer| matches!(answer, Method::ChannelOpenOk { .. }))?;
+        link.expect("channel.open-ok", |answer| {
+            matches!(answer, Method::ChannelOpenOk { .. })
+        })?;
         Ok(link)
     }
 
@@ -77,20 +102,29 @@ impl Link {
     }
 
     pub(super) fn qos(&mut self, prefetch: u16) -> anyhow::Result<()> {
-        self.call(Method::BasicQos { prefetch_size: 0, prefetch_count: prefetch, global: false })
+        self.call(Method::BasicQos {
+            prefetch_size: 0,
+            prefetch_count: prefetch,
+            global: false,
+        })
     }
 
     pub(super) fn consume(&mut self, queue: &str, no_ack: bool) -> anyhow::Result<()> {
-        self.send(CHANNEL, Method::BasicConsume {
-            queue: queue.as_bytes(),
-            consumer_tag: b"bench",
-            no_local: false,
-            no_ack,
-            exclusive: false,
-            nowait: false,
-            arguments: Table::new(),
-        })?;
-        self.expect("basic.consume-ok", |answer| matches!(answer, Method::BasicConsumeOk { .. }))
+        self.send(
+            CHANNEL,
+            Method::BasicConsume {
+                queue: queue.as_bytes(),
+                consumer_tag: b"bench",
+                no_local: false,
+                no_ack,
+                exclusive: false,
+                nowait: false,
+                arguments: Table::new(),
+            },
+        )?;
+        self.expect("basic.consume-ok", |answer| {
+            matches!(answer, Method::BasicConsumeOk { .. })
+        })
     }
 
     /// Acknowledges in steps of `each`, up to `last_tag`; `unacked` is what is left.
@@ -98,7 +132,10 @@ impl Link {
         self.output.clear();
         while *unacked >= each {
             *unacked -= each;
-            let ack = Method::BasicAck { delivery_tag: last_tag - *unacked, multiple: each > 1 };
+            let ack = Method::BasicAck {
+                delivery_tag: last_tag - *unacked,
+                multiple: each > 1,
+            };
             frame::put_method(&mut self.output, CHANNEL, &ack);
         }
         let output = std::mem::take(&mut self.output);
@@ -109,24 +146,43 @@ impl Link {
 
     /// Waits a moment for confirms; there may be none yet.
     pub(super) fn read_confirms(&mut self, confirmed: u64) -> anyhow::Result<Confirms> {
-        let mut confirms = Confirms { up_to: confirmed, refused: 0 };
+        let mut confirms = Confirms {
+            up_to: confirmed,
+            refused: 0,
+        };
         while confirms.up_to == confirmed {
             match self.read_more() {
                 Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_timeout) => break,
                 more => more?,
             }
             let mut used = 0;
-            while let Some((consumed, incoming)) = client::next_frame(&self.buffer[used..], FRAME_BYTES_MAX)? {
+            while let Some((consumed, incoming)) = client::next_frame(&self.buffer[used..], FRAME_BYTES_MAX)?
+            {
                 used += consumed;
-                let Incoming::Method { method, .. } = incoming else { continue };
+                let Incoming::Method { method, .. } = incoming else {
+                    continue;
+                };
                 match method {
-                    Method::BasicAck { delivery_tag, .. } => confirms.up_to = confirms.up_to.max(delivery_tag),
-                    Method::BasicNack { delivery_tag, multiple, .. } => {
-                        confirms.refused += if multiple { delivery_tag - confirms.up_to } else { 1 };
+                    Method::BasicAck { delivery_tag, .. } => {
+                        confirms.up_to = confirms.up_to.max(delivery_tag)
+                    }
+                    Method::BasicNack {
+                        delivery_tag,
+                        multiple,
+                        ..
+                    } => {
+                        confirms.refused += if multiple {
+                            delivery_tag - confirms.up_to
+                        } else {
+                            1
+                        };
                         confirms.up_to = confirms.up_to.max(delivery_tag);
                     }
                     Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. } => {
-                        bail!("the broker closed a publisher: {}", String::from_utf8_lossy(reply_text));
+                        bail!(
+                            "the broker closed a publisher: {}",
+                            String::from_utf8_lossy(reply_text)
+                        );
                     }
                     _ => {}
                 }
@@ -154,7 +210,11 @@ impl Link {
     }
 
     /// Reads something, or gives up when `stop` is set. What came with the last answer comes first.
-    pub(super) fn read_unless(&mut self, into: &mut [u8], stop: &AtomicBool) -> anyhow::Result<Option<usize>> {
+    pub(super) fn read_unless(
+        &mut self,
+        into: &mut [u8],
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<usize>> {
         if !self.buffer.is_empty() {
             let count = self.buffer.len().min(into.len());
             into[..count].copy_from_slice(&self.buffer[..count]);
@@ -177,8 +237,18 @@ impl Link {
 
     /// Closes as the protocol wants it.
     pub(super) fn close(mut self) -> anyhow::Result<()> {
-        self.send(0, Method::ConnectionClose { reply_code: 200, reply_text: b"done", class_id: 0, method_id: 0 })?;
-        self.expect("connection.close-ok", |answer| matches!(answer, Method::ConnectionCloseOk { .. }))
+        self.send(
+            0,
+            Method::ConnectionClose {
+                reply_code: 200,
+                reply_text: b"done",
+                class_id: 0,
+                method_id: 0,
+            },
+        )?;
+        self.expect("connection.close-ok", |answer| {
+            matches!(answer, Method::ConnectionCloseOk { .. })
+        })
     }
 
     /// Leaves without a word.
@@ -193,7 +263,9 @@ impl Link {
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        self.stream.write_all(&self.output).context("the broker closed the connection")?;
+        self.stream
+            .write_all(&self.output)
+            .context("the broker closed the connection")?;
         self.output.clear();
         Ok(())
     }
@@ -204,9 +276,13 @@ impl Link {
             if let Some((consumed, incoming)) = client::next_frame(&self.buffer, FRAME_BYTES_MAX)? {
                 let outcome = match &incoming {
                     Incoming::Method {
-                        method: Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. },
+                        method:
+                            Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. },
                         ..
-                    } => Err(anyhow::anyhow!("the broker refused: {}", String::from_utf8_lossy(reply_text))),
+                    } => Err(anyhow::anyhow!(
+                        "the broker refused: {}",
+                        String::from_utf8_lossy(reply_text)
+                    )),
                     Incoming::Method { method, .. } => Ok(is_it(method)),
                     Incoming::Header { .. } | Incoming::Body { .. } | Incoming::Heartbeat => Ok(false),
                 };
@@ -240,13 +316,24 @@ impl Link {
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
 }
 
 fn client_properties() -> Table {
     let text = |text: &str| Value::Text(text.to_owned());
-    let capabilities = ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked"];
-    let capabilities = capabilities.iter().map(|name| (text(name), Value::Boolean(true))).collect();
+    let capabilities = [
+        "publisher_confirms",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+    ];
+    let capabilities = capabilities
+        .iter()
+        .map(|name| (text(name), Value::Boolean(true)))
+        .collect();
     [
         (Name::from_static("product"), text("leveret bench")),
         (Name::from_static("version"), text(env!("CARGO_PKG_VERSION"))),

@@ -155,10 +155,17 @@ impl Counters {
 fn cpu_seconds_of_process() -> f64 {
     /// Linux counts these in hundredths of a second for every program.
     const TICKS_PER_SECOND: f64 = 100.0;
-    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return 0.0 };
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return 0.0;
+    };
     // The second field is the name in parentheses and may contain spaces.
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     ticks as f64 / TICKS_PER_SECOND
 }
 
@@ -202,22 +209,40 @@ fn load(plan: &Plan, names: &topology::Names) -> anyhow::Result<Report> {
         counters.measuring.store(false, Ordering::Relaxed);
         counters.stop.store(true, Ordering::Relaxed);
 
-        let mut latencies = Histogram::<u64>::new(3).context("a histogram")?;
+        let mut latencies = latency_histogram()?;
         for thread in consumers {
-            let histogram = thread.join().map_err(|_| anyhow::anyhow!("a consumer panicked"))??;
+            let histogram = thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a consumer panicked"))??;
             latencies.add(&histogram).context("adding up latencies")?;
         }
         for thread in publishers {
-            thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
+            thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
         }
-        Ok(report(plan, &from, &to, &latencies, counters.refused.load(Ordering::Relaxed)))
+        Ok(report(
+            plan,
+            &from,
+            &to,
+            &latencies,
+            counters.refused.load(Ordering::Relaxed),
+        ))
     })
+}
+
+/// For latencies in nanoseconds up to a minute, with three significant digits.
+fn latency_histogram() -> anyhow::Result<Histogram<u64>> {
+    const LATENCY_NANOSECONDS_MAX: u64 = 60_000_000_000;
+    Histogram::new_with_bounds(1, LATENCY_NANOSECONDS_MAX, 3).context("a histogram")
 }
 
 fn report(plan: &Plan, from: &Reading, to: &Reading, latencies: &Histogram<u64>, refused: u64) -> Report {
     let seconds = (to.at - from.at).as_secs_f64();
     let rate = |from: u64, to: u64| ((to - from) as f64 / seconds).round() as u64;
-    let moved = (to.consumed - from.consumed).max(to.published - from.published).max(1);
+    let moved = (to.consumed - from.consumed)
+        .max(to.published - from.published)
+        .max(1);
     let microseconds = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     Report {
         published_per_second: rate(from.published, to.published),

@@ -32,7 +32,7 @@ use std::{
     },
     task::{Context, Poll},
 };
-use timers::{Tick, Timers};
+use timers::{Stage, Tick, Timers};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -159,7 +159,9 @@ impl ConnectionTask {
 
     /// Reads and handles what there is; true if anything came.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, &'static str> {
-        if self.connection.output().len() - self.written > OUTPUT_BYTES_HARD_MAX || self.connection.is_closed() {
+        if self.connection.output().len() - self.written > OUTPUT_BYTES_HARD_MAX
+            || self.connection.is_closed()
+        {
             return Ok(false);
         }
         match self.connection.reading() {
@@ -191,7 +193,9 @@ impl ConnectionTask {
         self.timers.note_read(came);
         self.lend_output();
         let bytes = &buffer[..kept + came];
-        let used = self.connection.handle_bytes(bytes, &mut *worker.router.borrow_mut());
+        let used = self
+            .connection
+            .handle_bytes(bytes, &mut *worker.router.borrow_mut());
         let left = bytes.get(used..).unwrap_or_default();
         self.leftover.clear();
         if left.is_empty() {
@@ -241,9 +245,19 @@ impl ConnectionTask {
         }
     }
 
+    fn stage(&self) -> Stage {
+        if self.connection.is_closing() {
+            Stage::Closing
+        } else if self.connection.is_open() {
+            Stage::Open
+        } else {
+            Stage::Handshake
+        }
+    }
+
     fn tick(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
         let heartbeat_seconds = self.connection.heartbeat_seconds();
-        match self.timers.poll(cx, self.connection.is_open(), heartbeat_seconds) {
+        match self.timers.poll(cx, self.stage(), heartbeat_seconds) {
             Tick::Nothing => None,
             Tick::SendHeartbeat => {
                 self.lend_output();
@@ -253,6 +267,7 @@ impl ConnectionTask {
             }
             Tick::PeerSilent => Some("missed heartbeats from the client"),
             Tick::HandshakeTooSlow => Some("the client did not open a connection in time"),
+            Tick::ClosingTooSlow => Some("the client did not answer connection.close in time"),
         }
     }
 }
@@ -274,7 +289,11 @@ impl Future for ConnectionTask {
                     // Between the turn and now a wake may have come: the flag is looked at again
                     // after the waker was registered, so none is lost.
                     if !task.wake.woken.load(Ordering::Acquire) {
-                        end = if task.timers.starts(task.connection.is_open()) { task.tick(cx) } else { None };
+                        end = if task.timers.is_new(task.stage()) {
+                            task.tick(cx)
+                        } else {
+                            None
+                        };
                         if end.is_none() {
                             return Poll::Pending;
                         }

@@ -1,10 +1,24 @@
-//! Heartbeats and the time limit of the handshake (AMQP 0-9-1 section 4.2.7).
+//! Heartbeats (AMQP 0-9-1 section 4.2.7), and the time limits of the handshake and of closing.
 
 use std::{future::Future, pin::Pin, task::Context, time::Duration};
 use tokio::time::{Instant, Sleep};
 
 /// How long a client may take from the first byte to connection.open.
 pub(super) const HANDSHAKE_SECONDS_MAX: u64 = 10;
+
+/// How long a client may take to answer connection.close.
+pub(super) const CLOSING_SECONDS_MAX: u64 = 5;
+
+/// How far a connection is, as its timers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Before connection.open.
+    Handshake,
+    /// Open.
+    Open,
+    /// connection.close was sent.
+    Closing,
+}
 
 /// What a timer asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +31,12 @@ pub(super) enum Tick {
     PeerSilent,
     /// The handshake is not over in time.
     HandshakeTooSlow,
+    /// The client did not answer connection.close in time.
+    ClosingTooSlow,
 }
 
-/// One timer for a connection: the handshake's first, then every half heartbeat interval.
+/// One timer for a connection: the handshake's first, then every half heartbeat interval, then
+/// that of closing.
 pub(super) struct Timers {
     sleep: Pin<Box<Sleep>>,
     /// Something came since the last tick.
@@ -28,7 +45,7 @@ pub(super) struct Timers {
     wrote: bool,
     /// Ticks in a row in which nothing came.
     silent_ticks: u32,
-    open: bool,
+    stage: Stage,
 }
 
 impl Timers {
@@ -39,7 +56,7 @@ impl Timers {
             read: false,
             wrote: false,
             silent_ticks: 0,
-            open: false,
+            stage: Stage::Handshake,
         }
     }
 
@@ -53,23 +70,31 @@ impl Timers {
         self.wrote = true;
     }
 
-    /// Whether the handshake is just over: then [`Self::poll`] is to be called at once.
-    pub(super) fn starts(&self, open: bool) -> bool {
-        open && !self.open
+    /// Whether the connection came to another stage: then [`Self::poll`] is to be called at once.
+    pub(super) fn is_new(&self, stage: Stage) -> bool {
+        stage != self.stage
     }
 
     /// What is due; registers for the next time. `heartbeat_seconds` is the negotiated interval, 0
     /// for none.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, open: bool, heartbeat_seconds: u16) -> Tick {
-        if self.starts(open) {
-            self.open = true;
-            self.again(heartbeat_seconds);
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, stage: Stage, heartbeat_seconds: u16) -> Tick {
+        if self.is_new(stage) {
+            self.stage = stage;
+            match stage {
+                Stage::Handshake | Stage::Open => self.again(heartbeat_seconds),
+                Stage::Closing => self
+                    .sleep
+                    .as_mut()
+                    .reset(Instant::now() + Duration::from_secs(CLOSING_SECONDS_MAX)),
+            }
         }
         if self.sleep.as_mut().poll(cx).is_pending() {
             return Tick::Nothing;
         }
-        if !self.open {
-            return Tick::HandshakeTooSlow;
+        match self.stage {
+            Stage::Handshake => return Tick::HandshakeTooSlow,
+            Stage::Closing => return Tick::ClosingTooSlow,
+            Stage::Open => {}
         }
         self.again(heartbeat_seconds);
         // Registers the new deadline; it is in the future.

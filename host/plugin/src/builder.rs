@@ -1,0 +1,182 @@
+//! Replicas that are built away from the worker that will use them: large ones by a thread of
+//! their own while the channels that need them wait, and those of a new version before the swap.
+
+use crate::{
+    engine::{CallSlot, Engines},
+    replica::Replica,
+    version::{Version, VersionId},
+};
+use hashbrown::Equivalent as _;
+use leveret_broker::{exchange::Exchange, port::Wake};
+use leveret_model::Name;
+use parking_lot::Mutex;
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+/// Which replica of a worker: of a version, for a vhost. Built-in types serve all vhosts with one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) version: VersionId,
+    pub(crate) vhost: Option<Name>,
+}
+
+impl Place {
+    /// The place of that version's replica for exchanges of that vhost.
+    pub(crate) fn of(version: &Version, vhost: &Name) -> Self {
+        Self {
+            version: version.id,
+            vhost: (!version.code.builtin).then(|| vhost.clone()),
+        }
+    }
+}
+
+/// Finds a [`Place`] without making one.
+#[derive(Hash)]
+pub(crate) struct PlaceRef<'a> {
+    version: VersionId,
+    vhost: Option<&'a Name>,
+}
+
+impl<'a> PlaceRef<'a> {
+    /// See [`Place::of`].
+    pub(crate) fn of(version: &Version, vhost: &'a Name) -> Self {
+        Self {
+            version: version.id,
+            vhost: (!version.code.builtin).then_some(vhost),
+        }
+    }
+}
+
+impl hashbrown::Equivalent<Place> for PlaceRef<'_> {
+    fn equivalent(&self, place: &Place) -> bool {
+        self.version == place.version && self.vhost == place.vhost.as_ref()
+    }
+}
+
+impl From<&PlaceRef<'_>> for Place {
+    fn from(place: &PlaceRef<'_>) -> Self {
+        Self {
+            version: place.version,
+            vhost: place.vhost.cloned(),
+        }
+    }
+}
+
+/// Replicas handed to one worker before it needs them.
+#[derive(Default)]
+pub(crate) struct Mailbox(Mutex<Vec<(Place, Replica)>>);
+
+impl Mailbox {
+    /// Hands over a replica.
+    pub(crate) fn put(&self, place: Place, replica: Replica) {
+        self.0.lock().push((place, replica));
+    }
+
+    /// Drops what was never taken of that version.
+    pub(crate) fn discard(&self, version: VersionId) {
+        let mut all = self.0.lock();
+        let discarded = all
+            .extract_if(.., |(place, _)| place.version == version)
+            .collect::<Vec<_>>();
+        drop(all);
+        drop(discarded);
+    }
+
+    /// Takes the replica for that place, if there is one.
+    pub(crate) fn take(&self, place: &PlaceRef<'_>) -> Option<Replica> {
+        let mut all = self.0.lock();
+        let position = all.iter().position(|(p, _)| place.equivalent(p))?;
+        Some(all.swap_remove(position).1)
+    }
+}
+
+/// A replica under construction.
+#[derive(Default)]
+pub(crate) struct Construction(Mutex<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    /// The replica, or why there is none.
+    finished: Option<Result<Replica, String>>,
+    wakers: Vec<Arc<dyn Wake>>,
+}
+
+impl Construction {
+    /// What came of it, if it is finished.
+    pub(crate) fn take(&self) -> Option<Result<Replica, String>> {
+        self.0.lock().finished.take()
+    }
+
+    /// What came of it. While it goes on, `None`, and the waker is called when it is finished.
+    pub(crate) fn poll(&self, waker: &Arc<dyn Wake>) -> Option<Result<Replica, String>> {
+        let mut progress = self.0.lock();
+        let finished = progress.finished.take();
+        if finished.is_none() {
+            progress.wakers.push(waker.clone());
+        }
+        finished
+    }
+
+    fn finish(&self, result: Result<Replica, String>) {
+        let mut progress = self.0.lock();
+        progress.finished = Some(result);
+        let wakers = std::mem::take(&mut progress.wakers);
+        drop(progress);
+        wakers.iter().for_each(|waker| waker.wake());
+    }
+}
+
+/// The thread that builds large replicas.
+pub(crate) struct Builder(mpsc::Sender<Job>);
+
+struct Job {
+    version: Arc<Version>,
+    exchanges: Vec<Arc<Exchange>>,
+    construction: Arc<Construction>,
+}
+
+impl Builder {
+    /// Starts the thread; it ends when the builder is dropped.
+    pub(crate) fn start(engines: &Engines) -> io::Result<Self> {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        let slot = engines.ticker().slot();
+        thread::Builder::new()
+            .name("leveret-builder".into())
+            .spawn(move || {
+                for job in jobs {
+                    job.construction
+                        .finish(build(&job.version, &job.exchanges, &slot));
+                }
+            })?;
+        Ok(Self(sender))
+    }
+
+    /// Begins to build a replica that serves these exchanges.
+    pub(crate) fn begin(&self, version: Arc<Version>, exchanges: Vec<Arc<Exchange>>) -> Arc<Construction> {
+        let construction = Arc::new(Construction::default());
+        let job = Job {
+            version,
+            exchanges,
+            construction: construction.clone(),
+        };
+        if self.0.send(job).is_err() {
+            construction.finish(Err(String::from("the thread that builds instances is gone")));
+        }
+        construction
+    }
+}
+
+fn build(version: &Arc<Version>, exchanges: &[Arc<Exchange>], slot: &CallSlot) -> Result<Replica, String> {
+    let mut replica = Replica::start(version, slot.clone()).map_err(|failure| failure.to_string())?;
+    for exchange in exchanges {
+        match replica.serve(exchange) {
+            // Whoever asks about that exchange is told why.
+            Ok(()) | Err(crate::guest::Refused::ByPlugin(_)) => {}
+            Err(crate::guest::Refused::Failed(failure)) => return Err(failure.to_string()),
+        }
+    }
+    Ok(replica)
+}

@@ -1,0 +1,248 @@
+//! The vocabulary of the broker, lowered to the types of the contract: borrowed, except for
+//! lists, maps and decimals in arguments, which are encoded first.
+
+use crate::bindings::plain::leveret::routing::types as wit;
+use leveret_broker::exchange::Binding;
+use leveret_model::{HeaderSelection, Name, Reads, Table, Value, flat};
+use std::{borrow::Borrow, slice};
+
+/// The arguments of an exchange without those that the host handles itself.
+pub(super) fn declared_arguments(arguments: &Table) -> impl Iterator<Item = (&Name, &Value)> {
+    arguments
+        .iter()
+        .filter(|(name, _)| name.as_bytes() != b"alternate-exchange")
+}
+
+/// Values of some tables that arrive encoded, in their order: made before [`fields`] borrows
+/// from them.
+pub(super) fn encoded<'a>(fields: impl Iterator<Item = (&'a Name, &'a Value)>) -> Vec<Vec<u8>> {
+    fields
+        .filter(|(_, value)| matches!(value, Value::Decimal { .. } | Value::List(_) | Value::Map(_)))
+        .map(|(_, value)| {
+            let mut out = Vec::new();
+            flat::put_value(&mut out, value);
+            out
+        })
+        .collect()
+}
+
+/// The fields of a table; `encoded` gives the next value that [`encoded`] made.
+pub(super) fn fields<'a>(
+    fields: impl Iterator<Item = (&'a Name, &'a Value)>,
+    encoded: &mut slice::Iter<'a, Vec<u8>>,
+) -> Vec<wit::Field<'a>> {
+    fields
+        .map(|(name, value)| wit::Field {
+            name: name.as_bytes(),
+            value: match value {
+                Value::Void => wit::Value::Void,
+                Value::Boolean(boolean) => wit::Value::Boolean(*boolean),
+                Value::Integer(integer) => wit::Value::Integer(*integer),
+                Value::Unsigned(integer) => match i64::try_from(*integer) {
+                    Ok(integer) => wit::Value::Integer(integer),
+                    Err(_) => wit::Value::Unsigned(*integer),
+                },
+                Value::Real(real) => wit::Value::Real(*real),
+                Value::Text(text) => wit::Value::Text(text),
+                Value::Binary(bytes) => wit::Value::Binary(bytes),
+                Value::Timestamp(milliseconds) => wit::Value::Timestamp(*milliseconds),
+                Value::Decimal { .. } | Value::List(_) | Value::Map(_) => {
+                    wit::Value::Encoded(encoded.next().map_or(&[], Vec::as_slice))
+                }
+            },
+        })
+        .collect()
+}
+
+/// All encoded values of the arguments of these bindings.
+pub(super) fn encoded_in_bindings(bindings: &[impl Borrow<Binding>]) -> Vec<Vec<u8>> {
+    encoded(
+        bindings
+            .iter()
+            .flat_map(|binding| binding.borrow().arguments.iter()),
+    )
+}
+
+/// These bindings.
+pub(super) fn bindings<'a, B: Borrow<Binding>>(
+    bindings: &'a [B],
+    arguments: &'a [Vec<wit::Field<'a>>],
+) -> Vec<wit::Binding<'a>> {
+    bindings
+        .iter()
+        .zip(arguments)
+        .map(|(binding, arguments)| {
+            let binding = binding.borrow();
+            wit::Binding {
+                id: binding.id.0,
+                routing_key: binding.routing_key.as_bytes(),
+                arguments,
+            }
+        })
+        .collect()
+}
+
+/// The parts of a message in the plain form.
+#[derive(Default)]
+pub(super) struct PlainMessage<'a> {
+    pub(super) routing_key: &'a [u8],
+    pub(super) headers: Vec<wit::Field<'a>>,
+    pub(super) properties: Vec<Option<wit::Value<'a>>>,
+    pub(super) body: Option<&'a [u8]>,
+}
+
+impl<'a> PlainMessage<'a> {
+    /// The message that a projection shows; `None` if it is not one of these reads.
+    pub(super) fn from_projection(projection: &'a [u8], reads: &Reads) -> Option<Self> {
+        let mut message = Self::default();
+        let mut rest = Bytes(projection);
+        if reads.routing_key {
+            let length = rest.u16()?;
+            message.routing_key = rest.take(length.into())?;
+        }
+        if reads.headers != HeaderSelection::None {
+            for _ in 0..rest.u16()? {
+                let length = rest.u8()?;
+                let name = rest.take(length.into())?;
+                message.headers.push(wit::Field {
+                    name,
+                    value: rest.value()??,
+                });
+            }
+        }
+        for _ in &reads.properties {
+            message.properties.push(rest.value()?);
+        }
+        if reads.body_bytes_max.is_some() {
+            let length = rest.u32()?;
+            if length != u32::MAX {
+                message.body = Some(rest.take(usize::try_from(length).ok()?)?);
+            }
+        }
+        rest.0.is_empty().then_some(message)
+    }
+}
+
+/// Reads flat values from the front.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn sized(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        self.take(length)
+    }
+
+    /// The next value; the inner `None` is [`flat::ABSENT`].
+    fn value(&mut self) -> Option<Option<wit::Value<'a>>> {
+        let whole = self.0;
+        let value = match self.u8()? {
+            flat::ABSENT => return Some(None),
+            flat::VOID => wit::Value::Void,
+            flat::BOOLEAN => wit::Value::Boolean(self.u8()? != 0),
+            flat::INTEGER => wit::Value::Integer(self.array().map(i64::from_le_bytes)?),
+            flat::UNSIGNED => wit::Value::Unsigned(self.array().map(u64::from_le_bytes)?),
+            flat::REAL => wit::Value::Real(self.array().map(f64::from_le_bytes)?),
+            flat::TIMESTAMP => wit::Value::Timestamp(self.array().map(i64::from_le_bytes)?),
+            flat::TEXT => wit::Value::Text(std::str::from_utf8(self.sized()?).ok()?),
+            flat::BINARY => wit::Value::Binary(self.sized()?),
+            flat::DECIMAL => {
+                self.take(9)?;
+                wit::Value::Encoded(whole.get(..10)?)
+            }
+            flat::LIST | flat::MAP => {
+                let length = self.sized()?.len();
+                wit::Value::Encoded(whole.get(..length + 5)?)
+            }
+            _ => return None,
+        };
+        Some(Some(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leveret_model::Property;
+
+    #[test]
+    fn a_projection_is_read_back() {
+        let reads = Reads {
+            routing_key: true,
+            headers: HeaderSelection::All,
+            properties: vec![Property::AppId, Property::Priority],
+            body_bytes_max: Some(10),
+        };
+        let mut bytes = vec![2, 0, b'r', b'k', 2, 0, 1, b'a'];
+        flat::put_value(&mut bytes, &Value::List(vec![Value::Void]));
+        bytes.extend([1, b'b']);
+        flat::put_string(&mut bytes, b"text");
+        bytes.push(flat::ABSENT);
+        flat::put_integer(&mut bytes, 3);
+        bytes.extend([3, 0, 0, 0, 1, 2, 3]);
+        let message = PlainMessage::from_projection(&bytes, &reads).unwrap();
+        assert_eq!(message.routing_key, b"rk");
+        assert!(matches!(
+            message.headers[0].value,
+            wit::Value::Encoded(&[flat::LIST, 1, 0, 0, 0, 0])
+        ));
+        assert!(matches!(message.headers[1].value, wit::Value::Text("text")));
+        assert!(matches!(
+            message.properties[..],
+            [None, Some(wit::Value::Integer(3))]
+        ));
+        assert_eq!(message.body, Some(&[1, 2, 3][..]));
+        for end in 0..bytes.len() {
+            assert!(PlainMessage::from_projection(&bytes[..end], &reads).is_none());
+        }
+    }
+
+    #[test]
+    fn arguments_are_lowered_without_those_of_the_host() {
+        let name = Name::from_static;
+        let table: Table = [
+            (name("alternate-exchange"), Value::Text("a".into())),
+            (name("l"), Value::List(vec![])),
+            (name("n"), Value::Unsigned(7)),
+            (
+                name("d"),
+                Value::Decimal {
+                    scale: 2,
+                    unscaled: 5,
+                },
+            ),
+        ]
+        .into_iter()
+        .collect();
+        let encoded = encoded(declared_arguments(&table));
+        let fields = fields(declared_arguments(&table), &mut encoded.iter());
+        assert_eq!(fields.len(), 3);
+        assert!(matches!(fields[0].value, wit::Value::Encoded([flat::LIST, ..])));
+        assert!(matches!(fields[1].value, wit::Value::Integer(7)));
+        assert!(matches!(
+            fields[2].value,
+            wit::Value::Encoded([flat::DECIMAL, 2, ..])
+        ));
+    }
+}

@@ -1,0 +1,147 @@
+//! What came of offering or removing a file.
+
+use crate::{artifact::Digest, engine::CodeStrategy};
+use leveret_model::Name;
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// The stages that a file passes, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The file is whole and a component.
+    Read,
+    /// It compiles.
+    Compile,
+    /// Its exports and imports are those of the contract.
+    Contract,
+    /// An instance starts and describes itself, with names that are free.
+    Trial,
+    /// A fresh instance takes every live exchange and binding.
+    Replay,
+    /// It may take the place of what serves.
+    Swap,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Compile => "compile",
+            Self::Contract => "contract",
+            Self::Trial => "trial",
+            Self::Replay => "replay",
+            Self::Swap => "swap",
+        })
+    }
+}
+
+/// Why a file was not put into service. What served before serves on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// The stage it did not pass.
+    pub stage: Stage,
+    /// Why, for people to read.
+    pub reason: String,
+}
+
+impl LoadError {
+    pub(super) fn at(stage: Stage) -> impl Fn(String) -> Self {
+        move |reason| Self { stage, reason }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused at stage {}: {}", self.stage, self.reason)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// What an accepted file changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadChange {
+    /// The file was not known before.
+    Added,
+    /// It took the place of an older version of the file.
+    Replaced {
+        /// The older one's.
+        digest: Digest,
+    },
+    /// The very same bytes serve already.
+    Unchanged,
+}
+
+/// A file that serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Of its bytes.
+    pub digest: Digest,
+    /// The plugin's version as it describes itself.
+    pub version: String,
+    /// The exchange types it provides.
+    pub exchange_types: Vec<Name>,
+    /// What changed.
+    pub change: LoadChange,
+    /// Which compiler made the code that serves now. For a large file Winch, until Cranelift's
+    /// code takes over by itself.
+    pub strategy: CodeStrategy,
+    /// How many live exchanges were replayed.
+    pub exchanges: usize,
+    /// How many bindings they have.
+    pub bindings: usize,
+    /// How long compiling took.
+    pub compile_time: Duration,
+    /// How long replaying took.
+    pub replay_time: Duration,
+}
+
+/// A file that serves no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoveReport {
+    /// The file.
+    pub path: PathBuf,
+    /// The exchange types it provided.
+    pub exchange_types: Vec<Name>,
+    /// How many exchanges are parked for it.
+    pub exchanges: usize,
+}
+
+/// An exchange type, for people to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeInfo {
+    /// Its name.
+    pub name: Name,
+    /// How many live exchanges have it.
+    pub exchanges: usize,
+    /// What serves it, or why nothing does.
+    pub state: TypeState,
+}
+
+/// What serves an exchange type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TypeState {
+    /// A plugin.
+    Serving {
+        /// Its file's name, or the type's for one that came with the broker.
+        plugin: String,
+        /// Its version as it describes itself.
+        version: String,
+        /// Of its bytes.
+        digest: Digest,
+        /// Which compiler made its code.
+        strategy: CodeStrategy,
+        /// It came with the broker.
+        builtin: bool,
+        /// One line of help, by the plugin.
+        summary: String,
+        /// Its decisions are remembered.
+        pure: bool,
+    },
+    /// Nothing.
+    Parked {
+        /// Why.
+        why: String,
+    },
+}

@@ -1,0 +1,275 @@
+//! A guest by hand for the tests of this crate, and a vhost whose exchanges it serves.
+//!
+//! The guest matches keys exactly, and does evil on request: see `testing_guest.wat`.
+
+use crate::{
+    host::{Host, HostConfig},
+    worker::Worker,
+};
+use leveret_broker::{
+    BindTo, ConnectionId, ExchangeSpec, MemoryAccount, QueueSpec, Vhost,
+    exchange::Exchange,
+    port::{Answer, Routed, Router, Wake},
+};
+use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, flat};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// What the guest is made with.
+#[derive(Clone, Copy)]
+pub(crate) struct Guest {
+    pub(crate) type_name: &'static str,
+    pub(crate) version: u8,
+    pub(crate) pure: bool,
+    pub(crate) batch: bool,
+    /// Every binding gets every message.
+    pub(crate) fanout: bool,
+    /// Six bytes: the key that it refuses to bind.
+    pub(crate) refuses: &'static str,
+    /// Bytes of padding, to make the file large.
+    pub(crate) padding_bytes: usize,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            type_name: "x-test",
+            version: 1,
+            pure: true,
+            batch: true,
+            fanout: false,
+            refuses: "refuse",
+            padding_bytes: 0,
+        }
+    }
+}
+
+impl Guest {
+    pub(crate) fn component(self) -> Vec<u8> {
+        self.component_of(&|wit| wit, &|wat| wat)
+    }
+
+    /// The guest of another contract, by another text.
+    pub(crate) fn component_of(
+        self,
+        edit_wit: &dyn Fn(String) -> String,
+        edit_wat: &dyn Fn(String) -> String,
+    ) -> Vec<u8> {
+        let mut module = wat::parse_str(
+            edit_wat(String::from(include_str!("testing_guest.wat")))
+                .replace("$$NAME", self.type_name)
+                .replace("$$LENGTH", &self.type_name.len().to_string())
+                .replace("$$REFUSE", self.refuses)
+                .replace("$$VERSION", &self.version.to_string())
+                .replace("$$PURE", if self.pure { "\\01" } else { "\\00" })
+                .replace("$$FANOUT", if self.fanout { "1" } else { "0" }),
+        )
+        .unwrap();
+        let mut resolve = wit_parser::Resolve::default();
+        // One file of both, so with one package line.
+        let types = include_str!("../../../wit/types.wit");
+        let interfaces = include_str!("../../../wit/exchange-type.wit");
+        let interfaces = interfaces.replace("package leveret:routing@0.1.0;", "");
+        let package = resolve.push_str("contract.wit", &edit_wit(format!("{types}\n{interfaces}"))).unwrap();
+        let world = if self.batch { "exchange-type-batch-plugin" } else { "exchange-type-plugin" };
+        let world = resolve.select_world(&[package], Some(world)).unwrap();
+        wit_component::embed_component_metadata(
+            &mut module,
+            &resolve,
+            world,
+            wit_component::StringEncoding::UTF8,
+        )
+        .unwrap();
+        let mut component = wit_component::ComponentEncoder::default()
+            .module(&module)
+            .unwrap()
+            .validate(true)
+            .encode()
+            .unwrap();
+        if self.padding_bytes > 0 {
+            // A custom section of the component: its name has one byte.
+            let size = u32::try_from(self.padding_bytes + 2).unwrap();
+            component.push(0);
+            component
+                .extend((0..5).map(|at| (size >> (7 * at)) as u8 & 0x7f | if at < 4 { 0x80 } else { 0 }));
+            component.extend([1, b'p']);
+            component.resize(component.len() + self.padding_bytes, 0);
+        }
+        component
+    }
+}
+
+/// A form without headers and properties.
+struct Plain;
+static PLAIN: Plain = Plain;
+
+impl Form for Plain {
+    fn protocol(&self) -> &'static str {
+        "test"
+    }
+
+    fn put_headers(&self, _properties: &[u8], _selection: &HeaderSelection, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0, 0]);
+    }
+
+    fn put_property(&self, _properties: &[u8], _property: Property, out: &mut Vec<u8>) {
+        out.push(flat::ABSENT);
+    }
+}
+
+/// Counts how often it was called.
+#[derive(Default)]
+pub(crate) struct Woken(pub(crate) AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A host with some workers, and a vhost.
+pub(crate) struct World {
+    pub(crate) host: Arc<Host>,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) vhost: Arc<Vhost>,
+    pub(crate) woken: Arc<Woken>,
+}
+
+const BY: ConnectionId = ConnectionId(1);
+
+impl World {
+    /// A world in which the guest serves already.
+    pub(crate) fn with(guest: Guest, workers: usize) -> Self {
+        let world = Self::empty(workers);
+        world.offer("guest.wasm", &guest.component()).unwrap();
+        world
+    }
+
+    pub(crate) fn empty(workers: usize) -> Self {
+        let host = Host::new(HostConfig { workers, ..HostConfig::default() }).unwrap();
+        let mut workers: Vec<Worker> = (0..workers).map(|index| host.worker(index)).collect();
+        let memory = Arc::new(MemoryAccount::new(1 << 30));
+        let vhost = Vhost::new(Name::from_static("/"), memory, &mut workers[0]).unwrap();
+        Self { host, workers, vhost, woken: Arc::default() }
+    }
+
+    pub(crate) fn offer(&self, path: &str, bytes: &[u8]) -> Result<crate::LoadReport, crate::LoadError> {
+        self.host.registry().offer(Path::new(path), bytes)
+    }
+
+    pub(crate) fn declare(&mut self, worker: usize, exchange: &str) -> Result<(), Refusal> {
+        self.declare_with(worker, exchange, "x-test", Table::new())
+    }
+
+    pub(crate) fn declare_with(
+        &mut self,
+        worker: usize,
+        exchange: &str,
+        type_name: &'static str,
+        arguments: Table,
+    ) -> Result<(), Refusal> {
+        let spec = ExchangeSpec {
+            name: Name::new(exchange.as_bytes()).unwrap(),
+            type_name: Name::from_static(type_name),
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments,
+        };
+        self.vhost.declare_exchange(&mut self.workers[worker], spec)
+    }
+
+    pub(crate) fn delete(&mut self, worker: usize, exchange: &str) {
+        let router = &mut self.workers[worker];
+        self.vhost.delete_exchange(router, exchange.as_bytes(), false).unwrap();
+    }
+
+    /// Binds a queue that is named like the key, and declared first.
+    pub(crate) fn bind(&mut self, worker: usize, exchange: &str, key: &str) -> Result<(), Refusal> {
+        self.bind_to(worker, exchange, key, key)
+    }
+
+    pub(crate) fn bind_to(
+        &mut self,
+        worker: usize,
+        exchange: &str,
+        key: &str,
+        queue: &str,
+    ) -> Result<(), Refusal> {
+        let spec = QueueSpec {
+            name: Name::new(queue.as_bytes()).unwrap(),
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Table::new(),
+        };
+        self.vhost.declare_queue(spec, BY)?;
+        let router = &mut self.workers[worker];
+        let to = BindTo::Queue(queue.as_bytes());
+        self.vhost.bind(router, exchange.as_bytes(), to, key.as_bytes(), Table::new(), BY)
+    }
+
+    pub(crate) fn unbind(&mut self, worker: usize, exchange: &str, key: &str) {
+        let router = &mut self.workers[worker];
+        let to = BindTo::Queue(key.as_bytes());
+        self.vhost.unbind(router, exchange.as_bytes(), to, key.as_bytes(), Table::new(), BY).unwrap();
+    }
+
+    pub(crate) fn exchange(&self, name: &str) -> Arc<Exchange> {
+        self.vhost.exchange(name.as_bytes()).unwrap()
+    }
+
+    /// Routes messages with these keys, as often as it takes; each answer as a text.
+    pub(crate) fn route(&mut self, worker: usize, exchange: &str, keys: &[&str]) -> Vec<String> {
+        let exchange = self.exchange(exchange);
+        route(&mut self.workers[worker], &exchange, keys, &self.woken)
+    }
+}
+
+/// See [`World::route`].
+pub(crate) fn route(
+    worker: &mut Worker,
+    exchange: &Arc<Exchange>,
+    keys: &[&str],
+    woken: &Arc<Woken>,
+) -> Vec<String> {
+    let messages: Vec<MessageView<'_>> = keys.iter().map(|key| message(key.as_bytes())).collect();
+    let waker: Arc<dyn Wake> = woken.clone();
+    let mut answers = vec![Answer::Drop];
+    loop {
+        let woken_before = woken.0.load(Ordering::SeqCst);
+        match worker.route(exchange, &mut messages.iter(), &mut answers, &waker) {
+            Routed::Ready => break,
+            Routed::Pending => assert_eq!(answers.len(), 1, "nothing is appended"),
+        }
+        while woken.0.load(Ordering::SeqCst) == woken_before {
+            std::thread::yield_now();
+        }
+    }
+    answers.remove(0);
+    assert_eq!(answers.len(), keys.len());
+    answers.iter().map(text).collect()
+}
+
+pub(crate) fn message(routing_key: &[u8]) -> MessageView<'_> {
+    MessageView { exchange: b"x", routing_key, form: &PLAIN, properties: &[], body: &[] }
+}
+
+/// `a,b` for the queues a and b, sorted; else what the answer is.
+pub(crate) fn text(answer: &Answer) -> String {
+    match answer {
+        Answer::Deliver(routes) => {
+            let mut names: Vec<String> = routes.targets().queues.iter().map(|q| q.name().to_text()).collect();
+            names.sort();
+            names.join(",")
+        }
+        Answer::Drop => String::from("drop"),
+        Answer::Reject(reason) => format!("reject {reason}"),
+        Answer::Failed(refusal) => format!("failed: {refusal}"),
+    }
+}

@@ -1,0 +1,98 @@
+//! How often a plugin failed on this worker, and whether it is set aside for it.
+
+use std::time::{Duration, Instant};
+
+/// After so many failed calls in a row a plugin is set aside.
+pub const FAILURES_IN_A_ROW_MAX: u32 = 5;
+/// How long it is set aside the first time.
+pub const SET_ASIDE_MIN: Duration = Duration::from_millis(100);
+/// The longest it is set aside: each failure after the first time doubles it.
+pub const SET_ASIDE_MAX: Duration = Duration::from_secs(10);
+/// How often at most failures of one plugin are logged by one worker.
+const LOGGED_EVERY: Duration = Duration::from_secs(1);
+
+/// The failures of one plugin in one vhost on one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    in_a_row: u32,
+    until: Option<Instant>,
+    last: String,
+    logged: Option<Instant>,
+    not_logged: u32,
+}
+
+impl Failures {
+    /// If it is set aside, why, for the publisher.
+    pub(crate) fn set_aside(&self) -> Option<String> {
+        self.set_aside_at(self.until.map(|_| Instant::now())?)
+    }
+
+    fn set_aside_at(&self, now: Instant) -> Option<String> {
+        let left = self.until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        let (failures, left, last) = (self.in_a_row, left.as_millis(), &self.last);
+        Some(format!("set aside for {left} ms after {failures} failures in a row, the last: {last}"))
+    }
+
+    /// A call succeeded.
+    pub(crate) fn succeeded(&mut self) {
+        if self.in_a_row > 0 {
+            self.in_a_row = 0;
+            self.until = None;
+        }
+    }
+
+    /// A call failed. Gives how many failures to log, this one included, if it is time to.
+    pub(crate) fn failed(&mut self, what: String) -> Option<u32> {
+        self.failed_at(what, Instant::now())
+    }
+
+    fn failed_at(&mut self, what: String, now: Instant) -> Option<u32> {
+        self.last = what;
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if let Some(doublings) = self.in_a_row.checked_sub(FAILURES_IN_A_ROW_MAX) {
+            let aside = SET_ASIDE_MIN.saturating_mul(1 << doublings.min(16)).min(SET_ASIDE_MAX);
+            self.until = Some(now + aside);
+        }
+        self.not_logged += 1;
+        if self.logged.is_some_and(|logged| now.duration_since(logged) < LOGGED_EVERY) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.not_logged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_set_aside_longer_and_longer_until_it_succeeds() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        for _ in 1..FAILURES_IN_A_ROW_MAX {
+            failures.failed_at("trap".into(), now);
+            assert!(failures.set_aside_at(now).is_none());
+        }
+        let mut aside = SET_ASIDE_MIN;
+        for _ in 0..20 {
+            failures.failed_at("trap".into(), now);
+            assert!(failures.set_aside_at(now + aside - Duration::from_millis(1)).is_some());
+            now += aside;
+            assert!(failures.set_aside_at(now).is_none());
+            aside = (aside * 2).min(SET_ASIDE_MAX);
+        }
+        failures.succeeded();
+        failures.failed_at("trap".into(), now);
+        assert!(failures.set_aside_at(now).is_none());
+    }
+
+    #[test]
+    fn failures_are_logged_once_in_a_while() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        assert_eq!(failures.failed_at("trap".into(), now), Some(1));
+        for _ in 0..10 {
+            assert_eq!(failures.failed_at("trap".into(), now), None);
+        }
+        assert_eq!(failures.failed_at("trap".into(), now + LOGGED_EVERY), Some(11));
+    }
+}

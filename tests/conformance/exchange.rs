@@ -1,0 +1,87 @@
+//! Class exchange (40).
+
+use super::with_bystander;
+use leveret_testkit::unique_name;
+use leveret_testkit::wire::{Arguments, RawConnection, id};
+
+/// passive, durable, auto-delete, internal, no-wait
+type Bits = [bool; 5];
+
+fn declare(name: &str, kind: &str, bits: Bits) -> Arguments {
+    Arguments::new()
+        .short(0)
+        .short_string(name)
+        .short_string(kind)
+        .bits(&bits)
+        .empty_table()
+}
+
+fn delete(name: &str) -> Arguments {
+    Arguments::new().short(0).short_string(name).octet(0)
+}
+
+/// no-wait: no answer, and the exchange is there for what follows.
+#[test]
+fn declare_without_waiting() {
+    with_bystander(|broker| {
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        let name = unique_name("exchange");
+        connection.send_method(
+            1,
+            id::EXCHANGE_DECLARE,
+            declare(&name, "direct", [false, false, false, false, true]),
+        );
+        connection.send_method(
+            1,
+            id::EXCHANGE_DECLARE,
+            declare(&name, "", [true, false, false, false, false]),
+        );
+        connection.expect_method(1, id::EXCHANGE_DECLARE_OK);
+        connection.send_method(1, id::EXCHANGE_DELETE, delete(&name));
+        connection.expect_method(1, id::EXCHANGE_DELETE_OK);
+    });
+}
+
+/// "The client MAY declare an exchange with the passive bit": 404 where it is not there.
+#[test]
+fn passive_of_an_absent_one() {
+    with_bystander(|broker| {
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        connection.send_method(
+            1,
+            id::EXCHANGE_DECLARE,
+            declare("absent", "direct", [true, false, false, false, false]),
+        );
+        let closed = connection.expect_channel_close(1, 404);
+        assert_eq!(
+            (closed.text.as_str(), closed.method),
+            (
+                "NOT_FOUND - no exchange 'absent' in vhost '/'",
+                id::EXCHANGE_DECLARE
+            )
+        );
+    });
+}
+
+/// Names longer than 127 octets are taken; the longest short string has 255.
+#[test]
+fn the_longest_name() {
+    with_bystander(|broker| {
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        let name = format!("{:x<255}", unique_name("exchange"));
+        connection.send_method(1, id::EXCHANGE_DECLARE, declare(&name, "fanout", [false; 5]));
+        connection.expect_method(1, id::EXCHANGE_DECLARE_OK);
+        connection.send_method(1, id::EXCHANGE_DELETE, delete(&name));
+        connection.expect_method(1, id::EXCHANGE_DELETE_OK);
+    });
+}
+
+/// exchange.delete of what is not there is answered with delete-ok.
+#[test]
+fn delete_of_an_absent_one() {
+    with_bystander(|broker| {
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        connection.send_method(1, id::EXCHANGE_DELETE, delete("absent"));
+        connection.expect_method(1, id::EXCHANGE_DELETE_OK);
+    });
+}

@@ -1,0 +1,5 @@
+module leveret/tests/interop
+
+go 1.23
+
+require github.com/rabbitmq/amqp091-go v1.16.0

@@ -1,0 +1,15 @@
+//! The words of the broker's log that tests wait for: each is part of one line.
+//!
+//! Operators grep for the same words, so a change here is a change for users.
+
+/// Before the address, once the broker accepts connections: `listening on 127.0.0.1:5672`.
+pub const LISTENING: &str = "listening on ";
+
+/// In the line that says that the exchange types of a file now serve; the line names the file.
+pub const PLUGIN_SERVES: &str = "the plugin serves";
+
+/// In the line that says that a file was refused; the line names the file, the stage and the reason.
+pub const PLUGIN_REFUSED: &str = "the plugin was not taken";
+
+/// In the line that says that a file is gone and its exchanges are parked; the line names the file.
+pub const PLUGIN_REMOVED: &str = "the plugin was removed";

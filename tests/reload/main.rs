@@ -1,0 +1,17 @@
+//! Hot deploy: what happens to exchanges, bindings and messages while plugins come, change and go.
+//!
+//! `works` puts whole components into the plugins directory, `refuses` everything else. A stage of a
+//! reload is awaited by its line in the broker's log, and judged by where messages go.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod deploy;
+mod refuses;
+#[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
+#[path = "../interop/rust/session.rs"]
+mod session;
+mod works;
