@@ -47,14 +47,7 @@ const PROFILE: [&str; 9] = [
 ];
 
 /// What changes the components, seen from the workspace.
-const INPUTS: [&str; 6] = [
-    "plugins",
-    "sdk",
-    "wit",
-    "Cargo.lock",
-    "Cargo.toml",
-    "rust-toolchain.toml",
-];
+const INPUTS: [&str; 6] = ["plugins", "sdk", "wit", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"];
 
 /// Why the built-ins are not there.
 enum Failure {
@@ -93,10 +86,7 @@ fn build() -> Result<(), Failure> {
     let engine = engine(&target);
     for (name, file) in BUILTINS.iter().zip(&components) {
         let component = fs::read(file).map_err(|error| failed("read", file, &error))?;
-        write(
-            &out_dir.join(format!("{name}.cwasm")),
-            &precompile(engine.as_ref(), name, &component)?,
-        )?;
+        write(&out_dir.join(format!("{name}.cwasm")), &precompile(engine.as_ref(), name, &component)?)?;
         write(&out_dir.join(format!("{name}.wasm")), &component)?;
     }
     write(&out_dir.join("builtins.rs"), builtins_source().as_bytes())
@@ -131,11 +121,9 @@ fn precompile(engine: Option<&wasmtime::Engine>, name: &str, component: &[u8]) -
     let Some(engine) = engine else {
         return Ok(Vec::new());
     };
-    engine.precompile_component(component).map_err(|error| {
-        Failure::Report(format!(
-            "the exchange type {name} is no good component: {error:#}"
-        ))
-    })
+    engine
+        .precompile_component(component)
+        .map_err(|error| Failure::Report(format!("the exchange type {name} is no good component: {error:#}")))
 }
 
 /// Compiles the built-ins and returns their components' files, in the order of [`BUILTINS`].
@@ -163,24 +151,15 @@ fn build_components(root: &Path, target_dir: &Path) -> Result<Vec<PathBuf>, Fail
                     .into(),
             ));
         }
-        return Err(Failure::Report(format!(
-            "the built-in exchange types do not compile:\n\n{report}"
-        )));
+        return Err(Failure::Report(format!("the built-in exchange types do not compile:\n\n{report}")));
     }
     let release_dir = target_dir.join(WASM_TARGET).join("release");
-    Ok(BUILTINS
-        .map(|name| release_dir.join(format!("leveret_exchange_{name}.wasm")))
-        .into())
+    Ok(BUILTINS.map(|name| release_dir.join(format!("leveret_exchange_{name}.wasm"))).into())
 }
 
 /// Takes from `cargo`'s environment what the outer build left there for itself.
 fn isolate(cargo: &mut Command, root: &Path) {
-    const NAMES: [&str; 4] = [
-        "RUSTFLAGS",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-        "CARGO_TARGET_DIR",
-    ];
+    const NAMES: [&str; 4] = ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_TARGET_DIR"];
     // `RUSTC` stays: it is the compiler that cargo chose, without any wrapper.
     const PREFIXES: [&str; 4] = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_CFG_", "CARGO_FEATURE_"];
     for (name, _) in env::vars_os() {
@@ -191,9 +170,8 @@ fn isolate(cargo: &mut Command, root: &Path) {
     }
     // Given, this is all the flags there are, whatever a user's configuration says. Paths of
     // this machine are kept out of the components, so that they come out alike everywhere.
-    let cargo_home = env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let cargo_home =
+        env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     let mut flags = OsString::new();
     for (path, name) in [(cargo_home.as_deref(), "cargo"), (Some(root), "leveret")] {
         let Some(path) = path else { continue };
@@ -210,9 +188,7 @@ fn isolate(cargo: &mut Command, root: &Path) {
 
 /// `<target>/plugins`, where `OUT_DIR` is `<target>/<profile>/build/<package>/out`.
 fn inner_target_dir(out_dir: &Path) -> PathBuf {
-    let build_dir = out_dir
-        .ancestors()
-        .find(|dir| dir.file_name().is_some_and(|name| name == "build"));
+    let build_dir = out_dir.ancestors().find(|dir| dir.file_name().is_some_and(|name| name == "build"));
     let target_dir = build_dir.and_then(|dir| dir.parent()?.parent());
     target_dir.unwrap_or(out_dir).join("plugins")
 }
@@ -234,10 +210,7 @@ fn ensure_wasm_target(root: &Path) -> Result<(), Failure> {
     }
     let command = format!("rustup {}", arguments.join(" "));
     let mut rustup = Command::new("rustup");
-    rustup
-        .args(&arguments)
-        .current_dir(root)
-        .env("RUST_BACKTRACE", "0");
+    rustup.args(&arguments).current_dir(root).env("RUST_BACKTRACE", "0");
     let reason = match rustup.output() {
         Ok(output) if output.status.success() && has_wasm_target(root)? => return Ok(()),
         Ok(output) if output.status.success() => "rustup says it is".to_owned(),
@@ -255,9 +228,7 @@ fn has_wasm_target(root: &Path) -> Result<bool, Failure> {
     let Ok(files) = fs::read_dir(library_dir) else {
         return Ok(false);
     };
-    Ok(files
-        .flatten()
-        .any(|file| file.file_name().to_string_lossy().starts_with("libstd-")))
+    Ok(files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
 /// The line that the compiler in use prints.
@@ -265,9 +236,7 @@ fn rustc(root: &Path, arguments: &[&str]) -> Result<String, Failure> {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     let output = run(rustc.args(arguments).current_dir(root))?;
     if !output.status.success() {
-        return Err(Failure::Report(
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        ));
+        return Err(Failure::Report(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -275,20 +244,14 @@ fn rustc(root: &Path, arguments: &[&str]) -> Result<String, Failure> {
 /// Runs `command` to its end and keeps what it prints.
 fn run(command: &mut Command) -> Result<Output, Failure> {
     command.output().map_err(|error| {
-        Failure::Advice(format!(
-            "{} does not start: {error}",
-            command.get_program().display()
-        ))
+        Failure::Advice(format!("{} does not start: {error}", command.get_program().display()))
     })
 }
 
 /// The line in which rustup says what went wrong.
 fn first_error(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("error"))
-        .or(text.lines().last());
+    let line = text.lines().find(|line| line.starts_with("error")).or(text.lines().last());
     line.unwrap_or("rustup fails without a word").to_owned()
 }
 

@@ -8,11 +8,7 @@ use leveret_testkit::wire::{Arguments, RawConnection, body_bytes, header_bytes, 
 fn publish_immediate() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open_with_channel(broker.address());
-        let arguments = Arguments::new()
-            .short(0)
-            .short_string("")
-            .short_string("key")
-            .bits(&[false, true]);
+        let arguments = Arguments::new().short(0).short_string("").short_string("key").bits(&[false, true]);
         connection.send_method(1, id::BASIC_PUBLISH, arguments);
         connection.send(&header_bytes(1, 60, 0));
         let closed = connection.expect_connection_close(540);
@@ -51,19 +47,12 @@ fn return_before_ack() {
         let mut connection = RawConnection::open_with_channel(broker.address());
         connection.send_method(1, id::CONFIRM_SELECT, Arguments::new().octet(0));
         connection.expect_method(1, id::CONFIRM_SELECT_OK);
-        let arguments = Arguments::new()
-            .short(0)
-            .short_string("amq.direct")
-            .short_string("nobody")
-            .octet(1);
+        let arguments = Arguments::new().short(0).short_string("amq.direct").short_string("nobody").octet(1);
         connection.send_method(1, id::BASIC_PUBLISH, arguments);
         connection.send(&header_bytes(1, 60, 4));
         connection.send(&body_bytes(1, b"body"));
         let mut returned = connection.expect_method(1, id::BASIC_RETURN);
-        assert_eq!(
-            (returned.short(), returned.short_string()),
-            (312, "NO_ROUTE".to_owned())
-        );
+        assert_eq!((returned.short(), returned.short_string()), (312, "NO_ROUTE".to_owned()));
         assert_eq!(
             (returned.short_string(), returned.short_string()),
             ("amq.direct".to_owned(), "nobody".to_owned())
@@ -98,17 +87,10 @@ fn consumer_tag_twice() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open_with_channel(broker.address());
         let queue = connection.declare_queue(1);
-        let consume = Arguments::new()
-            .short(0)
-            .short_string(&queue)
-            .short_string("twice")
-            .octet(0)
-            .empty_table();
+        let consume =
+            Arguments::new().short(0).short_string(&queue).short_string("twice").octet(0).empty_table();
         connection.send_method(1, id::BASIC_CONSUME, consume.clone());
-        assert_eq!(
-            connection.expect_method(1, id::BASIC_CONSUME_OK).short_string(),
-            "twice"
-        );
+        assert_eq!(connection.expect_method(1, id::BASIC_CONSUME_OK).short_string(), "twice");
         connection.send_method(1, id::BASIC_CONSUME, consume);
         let closed = connection.expect_connection_close(530);
         assert_eq!(closed.text, "NOT_ALLOWED - attempt to reuse consumer tag 'twice'");
@@ -123,12 +105,8 @@ fn consumer_tags_are_of_a_channel() {
         connection.open_channel(2);
         let queue = connection.declare_queue(1);
         for channel in [1, 2] {
-            let consume = Arguments::new()
-                .short(0)
-                .short_string(&queue)
-                .short_string("tag")
-                .octet(0)
-                .empty_table();
+            let consume =
+                Arguments::new().short(0).short_string(&queue).short_string("tag").octet(0).empty_table();
             connection.send_method(channel, id::BASIC_CONSUME, consume);
             connection.expect_method(channel, id::BASIC_CONSUME_OK);
         }
@@ -141,11 +119,7 @@ fn get_empty() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open_with_channel(broker.address());
         let queue = connection.declare_queue(1);
-        connection.send_method(
-            1,
-            id::BASIC_GET,
-            Arguments::new().short(0).short_string(&queue).octet(0),
-        );
+        connection.send_method(1, id::BASIC_GET, Arguments::new().short(0).short_string(&queue).octet(0));
         connection.expect_method(1, id::BASIC_GET_EMPTY);
     });
 }

@@ -35,10 +35,7 @@ fn more_than_channel_max() {
         connection.send_method(
             0,
             id::CONNECTION_TUNE_OK,
-            Arguments::tune_ok(Tune {
-                channel_max: 5,
-                ..tune
-            }),
+            Arguments::tune_ok(Tune { channel_max: 5, ..tune }),
         );
         connection.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
         connection.expect_method(0, id::CONNECTION_OPEN_OK);
@@ -121,11 +118,7 @@ fn flow() {
 fn access_request_is_granted() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open_with_channel(broker.address());
-        connection.send_method(
-            1,
-            id::ACCESS_REQUEST,
-            Arguments::new().short_string("/data").octet(0),
-        );
+        connection.send_method(1, id::ACCESS_REQUEST, Arguments::new().short_string("/data").octet(0));
         assert_eq!(connection.expect_method(1, id::ACCESS_REQUEST_OK).short(), 1);
     });
 }

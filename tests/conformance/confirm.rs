@@ -34,10 +34,7 @@ fn each_publish_is_confirmed_once() {
         while !open.is_empty() {
             let mut ack = connection.expect_method(1, id::BASIC_ACK);
             let (tag, multiple) = (ack.long_long(), ack.octet() == 1);
-            assert!(
-                open.contains(&tag),
-                "{tag} was confirmed before, or never published"
-            );
+            assert!(open.contains(&tag), "{tag} was confirmed before, or never published");
             if multiple {
                 open = open.split_off(&(tag + 1));
             } else {

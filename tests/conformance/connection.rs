@@ -13,22 +13,12 @@ fn at_tune(broker: &Broker) -> (RawConnection, Tune) {
 
 /// A login with client properties that announce the capability to be told why it failed.
 fn start_ok_with_failure_close(response: &[u8]) -> Arguments {
-    let capability = Arguments::new()
-        .short_string("authentication_failure_close")
-        .octet(b't')
-        .octet(1)
-        .into_bytes();
-    let capabilities = Arguments::new()
-        .short_string("capabilities")
-        .octet(b'F')
-        .long_string(capability)
-        .into_bytes();
+    let capability =
+        Arguments::new().short_string("authentication_failure_close").octet(b't').octet(1).into_bytes();
+    let capabilities =
+        Arguments::new().short_string("capabilities").octet(b'F').long_string(capability).into_bytes();
     let properties = Arguments::new().long_string(capabilities).into_bytes();
-    Arguments::new()
-        .raw(&properties)
-        .short_string("PLAIN")
-        .long_string(response)
-        .short_string("en_US")
+    Arguments::new().raw(&properties).short_string("PLAIN").long_string(response).short_string("en_US")
 }
 
 /// connection.start-ok: AMQPLAIN carries a field table's content, without its length.
@@ -38,15 +28,9 @@ fn start_ok_amqplain() {
         let mut connection = RawConnection::connect(broker.address());
         connection.send(&PROTOCOL_HEADER);
         connection.expect_method(0, id::CONNECTION_START);
-        let table = Arguments::new()
-            .table(&[("LOGIN", "guest"), ("PASSWORD", "guest")])
-            .into_bytes();
+        let table = Arguments::new().table(&[("LOGIN", "guest"), ("PASSWORD", "guest")]).into_bytes();
         let without_length = table.get(4..).unwrap();
-        connection.send_method(
-            0,
-            id::CONNECTION_START_OK,
-            Arguments::start_ok("AMQPLAIN", without_length),
-        );
+        connection.send_method(0, id::CONNECTION_START_OK, Arguments::start_ok("AMQPLAIN", without_length));
         connection.expect_tune();
     });
 }
@@ -58,11 +42,7 @@ fn start_ok_wrong_password_is_told() {
         let mut connection = RawConnection::connect(broker.address());
         connection.send(&PROTOCOL_HEADER);
         connection.expect_method(0, id::CONNECTION_START);
-        connection.send_method(
-            0,
-            id::CONNECTION_START_OK,
-            start_ok_with_failure_close(b"\0guest\0wrong"),
-        );
+        connection.send_method(0, id::CONNECTION_START_OK, start_ok_with_failure_close(b"\0guest\0wrong"));
         let closed = connection.expect_connection_close(403);
         assert_eq!(
             closed.text,
@@ -89,11 +69,7 @@ fn start_ok_unknown_mechanism() {
         let mut connection = RawConnection::connect(broker.address());
         connection.send(&PROTOCOL_HEADER);
         connection.expect_method(0, id::CONNECTION_START);
-        connection.send_method(
-            0,
-            id::CONNECTION_START_OK,
-            Arguments::start_ok("NO-SUCH-MECHANISM", b""),
-        );
+        connection.send_method(0, id::CONNECTION_START_OK, Arguments::start_ok("NO-SUCH-MECHANISM", b""));
         connection.expect_end();
     });
 }
@@ -104,14 +80,7 @@ fn start_ok_unknown_mechanism() {
 fn tune_proposes_limits() {
     with_bystander(|broker| {
         let (_, tune) = at_tune(broker);
-        assert_eq!(
-            tune,
-            Tune {
-                channel_max: 2047,
-                frame_max_bytes: 131_072,
-                heartbeat_seconds: 60
-            }
-        );
+        assert_eq!(tune, Tune { channel_max: 2047, frame_max_bytes: 131_072, heartbeat_seconds: 60 });
     });
 }
 
@@ -121,11 +90,7 @@ fn tune_ok_with_too_many_channels() {
     with_bystander(|broker| {
         let (mut connection, tune) = at_tune(broker);
         let channel_max = tune.channel_max + 1;
-        connection.send_method(
-            0,
-            id::CONNECTION_TUNE_OK,
-            Arguments::tune_ok(Tune { channel_max, ..tune }),
-        );
+        connection.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(Tune { channel_max, ..tune }));
         connection.expect_connection_close_or_end(530);
     });
 }
@@ -139,10 +104,7 @@ fn tune_ok_with_too_large_frames() {
         connection.send_method(
             0,
             id::CONNECTION_TUNE_OK,
-            Arguments::tune_ok(Tune {
-                frame_max_bytes,
-                ..tune
-            }),
+            Arguments::tune_ok(Tune { frame_max_bytes, ..tune }),
         );
         connection.expect_connection_close_or_end(530);
     });
@@ -153,10 +115,7 @@ fn tune_ok_with_too_large_frames() {
 fn tune_ok_with_too_small_frames() {
     with_bystander(|broker| {
         let (mut connection, tune) = at_tune(broker);
-        let tune = Tune {
-            frame_max_bytes: 4095,
-            ..tune
-        };
+        let tune = Tune { frame_max_bytes: 4095, ..tune };
         connection.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune));
         connection.expect_connection_close_or_end(530);
     });
@@ -194,10 +153,7 @@ fn open_twice() {
         let mut connection = RawConnection::open(broker.address());
         connection.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
         let closed = connection.expect_connection_close(504);
-        assert_eq!(
-            closed.text,
-            "CHANNEL_ERROR - unexpected method in connection state running"
-        );
+        assert_eq!(closed.text, "CHANNEL_ERROR - unexpected method in connection state running");
     });
 }
 
@@ -260,11 +216,7 @@ fn a_method_of_the_server() {
 fn arguments_cut_short() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open_with_channel(broker.address());
-        connection.send_method(
-            1,
-            id::QUEUE_DECLARE,
-            Arguments::new().short(0).octet(200).raw(b"short"),
-        );
+        connection.send_method(1, id::QUEUE_DECLARE, Arguments::new().short(0).octet(200).raw(b"short"));
         connection.expect_connection_close(501);
     });
 }
@@ -274,12 +226,7 @@ fn arguments_cut_short() {
 fn a_field_table_that_lies() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open_with_channel(broker.address());
-        let arguments = Arguments::new()
-            .short(0)
-            .short_string("")
-            .octet(0)
-            .long(1_000_000)
-            .raw(b"\x01aI");
+        let arguments = Arguments::new().short(0).short_string("").octet(0).long(1_000_000).raw(b"\x01aI");
         connection.send_method(1, id::QUEUE_DECLARE, arguments);
         connection.expect_connection_close(501);
     });

@@ -105,11 +105,7 @@ fn two_channels_interleave() {
         connection.send(&body_bytes(1, b"one"));
         connection.expect_method(1, id::BASIC_ACK);
         for body in [b"twotwo", b"oneone"] {
-            connection.send_method(
-                1,
-                id::BASIC_GET,
-                Arguments::new().short(0).short_string(&queue).octet(1),
-            );
+            connection.send_method(1, id::BASIC_GET, Arguments::new().short(0).short_string(&queue).octet(1));
             connection.expect_method(1, id::BASIC_GET_OK);
             connection.expect_frame();
             assert_eq!(connection.expect_frame().payload, body);

@@ -8,12 +8,7 @@ use leveret_testkit::wire::{Arguments, RawConnection, id};
 type Bits = [bool; 5];
 
 fn declare(name: &str, kind: &str, bits: Bits) -> Arguments {
-    Arguments::new()
-        .short(0)
-        .short_string(name)
-        .short_string(kind)
-        .bits(&bits)
-        .empty_table()
+    Arguments::new().short(0).short_string(name).short_string(kind).bits(&bits).empty_table()
 }
 
 fn delete(name: &str) -> Arguments {
@@ -55,10 +50,7 @@ fn passive_of_an_absent_one() {
         let closed = connection.expect_channel_close(1, 404);
         assert_eq!(
             (closed.text.as_str(), closed.method),
-            (
-                "NOT_FOUND - no exchange 'absent' in vhost '/'",
-                id::EXCHANGE_DECLARE
-            )
+            ("NOT_FOUND - no exchange 'absent' in vhost '/'", id::EXCHANGE_DECLARE)
         );
     });
 }

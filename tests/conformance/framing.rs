@@ -42,10 +42,7 @@ fn a_small_frame_max_is_kept_by_the_broker() {
         connection.send_method(
             0,
             id::CONNECTION_TUNE_OK,
-            Arguments::tune_ok(Tune {
-                frame_max_bytes: 8192,
-                ..tune
-            }),
+            Arguments::tune_ok(Tune { frame_max_bytes: 8192, ..tune }),
         );
         connection.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
         connection.expect_method(0, id::CONNECTION_OPEN_OK);
@@ -59,22 +56,14 @@ fn a_small_frame_max_is_kept_by_the_broker() {
             connection.send_frame(BODY, 1, &vec![1; part]);
         }
         connection.expect_method(1, id::BASIC_ACK);
-        connection.send_method(
-            1,
-            id::BASIC_GET,
-            Arguments::new().short(0).short_string(&queue).octet(1),
-        );
+        connection.send_method(1, id::BASIC_GET, Arguments::new().short(0).short_string(&queue).octet(1));
         connection.expect_method(1, id::BASIC_GET_OK);
         connection.expect_frame();
         let mut size = 0;
         while size < 20_000 {
             let frame = connection.expect_frame();
             assert_eq!(frame.kind, BODY);
-            assert!(
-                frame.payload.len() <= 8184,
-                "a frame of {} octets",
-                frame.payload.len() + 8
-            );
+            assert!(frame.payload.len() <= 8184, "a frame of {} octets", frame.payload.len() + 8);
             size += frame.payload.len();
         }
         assert_eq!(size, 20_000);
@@ -149,9 +138,7 @@ fn random_frames() {
     with_bystander(|broker| {
         let mut state = 1_u64;
         let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8
         };
         // RabbitMQ takes seconds to end a connection after an error.

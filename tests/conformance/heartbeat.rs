@@ -9,14 +9,7 @@ fn open_with_heartbeat(broker: &Broker, heartbeat_seconds: u16) -> RawConnection
     let mut connection = RawConnection::connect(broker.address());
     connection.log_in("guest", "guest");
     let tune = connection.expect_tune();
-    connection.send_method(
-        0,
-        id::CONNECTION_TUNE_OK,
-        Arguments::tune_ok(Tune {
-            heartbeat_seconds,
-            ..tune
-        }),
-    );
+    connection.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(Tune { heartbeat_seconds, ..tune }));
     connection.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
     connection.expect_method(0, id::CONNECTION_OPEN_OK);
     connection
@@ -46,10 +39,7 @@ fn heartbeats_keep_it_open() {
         let mut connection = open_with_heartbeat(broker, 1);
         for _ in 0..5 {
             let frame = connection.read_frame().expect("the connection was dropped");
-            assert_eq!(
-                (frame.kind, frame.channel, frame.payload.len()),
-                (HEARTBEAT, 0, 0)
-            );
+            assert_eq!((frame.kind, frame.channel, frame.payload.len()), (HEARTBEAT, 0, 0));
             connection.send(&frame_bytes(HEARTBEAT, 0, b"", FRAME_END));
         }
         connection.expect_alive();

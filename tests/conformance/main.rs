@@ -8,11 +8,7 @@
 //! Each test that provokes an error ends by looking after a bystander: another connection, which
 //! must not have noticed anything.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basic;
 mod channel;

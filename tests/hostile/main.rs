@@ -1,11 +1,7 @@
 //! Plugins that misbehave while they serve: the publisher gets a clear refusal, the broker goes on,
 //! and other exchanges do not notice.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
@@ -19,9 +15,7 @@ use session::*;
 
 /// A broker with this guest from the start.
 fn with_guest(guest: &str) -> Broker {
-    Broker::builder(env!("CARGO_BIN_EXE_leveret"))
-        .plugin(guests::component(guest))
-        .start()
+    Broker::builder(env!("CARGO_BIN_EXE_leveret")).plugin(guests::component(guest)).start()
 }
 
 /// That the exchange still routes `good`, and that the broker's own types do.
@@ -47,25 +41,12 @@ fn keys_are_refused(guest: &str, keys: &[&str]) {
         for key in keys.iter().chain(&["good"]) {
             bind(&channel, &queue, &exchange, key, FieldTable::default()).await;
         }
-        bind(
-            &channel,
-            &queue,
-            &"amq.topic".into(),
-            "good.*",
-            FieldTable::default(),
-        )
-        .await;
+        bind(&channel, &queue, &"amq.topic".into(), "good.*", FieldTable::default()).await;
         still_routes(&channel, &exchange, &queue).await;
         for key in keys {
             let confirmation = publish(&channel, &exchange, key, b"bad", true).await.unwrap();
-            assert!(
-                confirmation.is_nack(),
-                "the key {key} is answered with {confirmation:?}"
-            );
-            assert!(
-                drain(&channel, &queue).await.is_empty(),
-                "a refused message was routed"
-            );
+            assert!(confirmation.is_nack(), "the key {key} is answered with {confirmation:?}");
+            assert!(drain(&channel, &queue).await.is_empty(), "a refused message was routed");
             still_routes(&channel, &exchange, &queue).await;
         }
     });
@@ -107,19 +88,8 @@ fn forged_binding_ids() {
         let (own, other) = (own_queue(&channel).await, own_queue(&channel).await);
         bind(&channel, &own, &exchange, "forge", FieldTable::default()).await;
         bind(&channel, &other, &"amq.fanout".into(), "", FieldTable::default()).await;
-        assert!(
-            publish(&channel, &exchange, "forge", b"x", true)
-                .await
-                .unwrap()
-                .is_ack()
-        );
-        assert_eq!(
-            (
-                drain(&channel, &own).await.len(),
-                drain(&channel, &other).await.len()
-            ),
-            (1, 0)
-        );
+        assert!(publish(&channel, &exchange, "forge", b"x", true).await.unwrap().is_ack());
+        assert_eq!((drain(&channel, &own).await.len(), drain(&channel, &other).await.len()), (1, 0));
     });
 }
 
@@ -134,13 +104,7 @@ fn reaching_outside() {
         let queue = own_queue(&channel).await;
         for key in ["file", "clock"] {
             bind(&channel, &queue, &exchange, key, FieldTable::default()).await;
-            assert!(
-                publish(&channel, &exchange, key, b"x", true)
-                    .await
-                    .unwrap()
-                    .is_ack(),
-                "{key}"
-            );
+            assert!(publish(&channel, &exchange, key, b"x", true).await.unwrap().is_ack(), "{key}");
             assert_eq!(drain(&channel, &queue).await.len(), 1, "{key}");
         }
     });
@@ -156,10 +120,7 @@ fn a_trap_while_declaring() {
         let kind = lapin::ExchangeKind::Custom("x-traps-in-open".into());
         let name = ShortString::from(unique_name("exchange"));
         let arguments = texts(&[("x-trap", "now")]);
-        let error = channel
-            .exchange_declare(name, kind, Default::default(), arguments)
-            .await
-            .unwrap_err();
+        let error = channel.exchange_declare(name, kind, Default::default(), arguments).await.unwrap_err();
         assert_eq!(refusal(&error).0, 406);
         own_exchange(&confirming(&connection).await, "x-traps-in-open").await;
     });
@@ -175,14 +136,7 @@ fn a_trap_while_binding() {
         let exchange = own_exchange(&channel, "x-traps-in-bind").await;
         let queue = own_queue(&channel).await;
         bind(&channel, &queue, &exchange, "good", FieldTable::default()).await;
-        bind(
-            &channel,
-            &queue,
-            &"amq.topic".into(),
-            "good.*",
-            FieldTable::default(),
-        )
-        .await;
+        bind(&channel, &queue, &"amq.topic".into(), "good.*", FieldTable::default()).await;
         let refused = confirming(&connection).await;
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
         let error = refused
@@ -217,10 +171,8 @@ fn bad_messages_in_a_batch_of_good_ones() {
         for (number, confirm) in confirms.into_iter().enumerate() {
             assert_eq!(confirm.await.unwrap().is_ack(), number != 90, "message {number}");
         }
-        let wanted: Vec<Vec<u8>> = (0..200_u32)
-            .filter(|number| *number != 90)
-            .map(|number| number.to_be_bytes().to_vec())
-            .collect();
+        let wanted: Vec<Vec<u8>> =
+            (0..200_u32).filter(|number| *number != 90).map(|number| number.to_be_bytes().to_vec()).collect();
         assert_eq!(drain(&channel, &queue).await, wanted);
     });
 }

@@ -22,11 +22,7 @@ fn run(language: Language, suite: &str, cases: usize) {
         .env("ROUTING_CASES", workspace().join("tests/interop/cases"));
     let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
     assert!(finished.status.success(), "{}", finished.report());
-    let passed = finished
-        .stdout
-        .lines()
-        .filter(|line| line.starts_with("ok "))
-        .count();
+    let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
     assert_eq!(passed, cases, "{}", finished.report());
 }
 

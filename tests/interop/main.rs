@@ -5,11 +5,7 @@
 //! folder a language. The expectations hold for RabbitMQ 4.3 as well: with
 //! `LEVERET_TEST_ADDRESS=host:port` the same tests ask a broker that runs there.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod foreign;
 mod rust;

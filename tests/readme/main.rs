@@ -95,7 +95,10 @@ fn shell(command: &str) -> Command {
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("exec {command}")]).current_dir(workspace());
     for (name, _) in std::env::vars() {
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_BIN_") {
+        if name.starts_with("CARGO_PKG_")
+            || name.starts_with("CARGO_MANIFEST_")
+            || name.starts_with("CARGO_BIN_")
+        {
             shell.env_remove(name);
         }
     }
@@ -125,7 +128,8 @@ fn every_command_of_the_readme_works() {
     run("cargo build --release", "", BUILD_MAX);
     let broker = Running::start(start, &data);
     let listening = broker.wait_for("listening on ");
-    let address = listening.split("listening on ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
+    let address =
+        listening.split("listening on ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
 
     let mut ran = 1;
     for command in commands {
@@ -135,7 +139,8 @@ fn every_command_of_the_readme_works() {
             assert!(ci.contains("\ncargo test --locked --workspace\n"), "CI runs the README's command");
             continue;
         }
-        let here = command.replace("leveret-data/", &format!("{data}/")).replace(" target/", &format!(" {target}/"));
+        let here =
+            command.replace("leveret-data/", &format!("{data}/")).replace(" target/", &format!(" {target}/"));
         let output = run(&here, address, COMMAND_MAX);
         match command.as_str() {
             hello if hello.ends_with("example-01-hello") => assert_eq!(Some(&output), outputs.first()),

@@ -3,11 +3,7 @@
 //! `works` puts whole components into the plugins directory, `refuses` everything else. A stage of a
 //! reload is awaited by its line in the broker's log, and judged by where messages go.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deploy;
 mod refuses;

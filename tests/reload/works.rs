@@ -17,14 +17,8 @@ fn started() -> Broker {
 async fn lasting_exchange(channel: &Channel, kind: &str) -> ShortString {
     let name = ShortString::from(unique_name("exchange"));
     let kind = ExchangeKind::Custom(kind.into());
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    channel
-        .exchange_declare(name.clone(), kind, options, FieldTable::default())
-        .await
-        .unwrap();
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(name.clone(), kind, options, FieldTable::default()).await.unwrap();
     name
 }
 
@@ -40,19 +34,8 @@ fn a_new_file_brings_a_new_type() {
             let (short, long) = (own_queue(&channel).await, own_queue(&channel).await);
             bind(&channel, &short, &exchange, "order.", FieldTable::default()).await;
             bind(&channel, &long, &exchange, "order.eu.", FieldTable::default()).await;
-            assert!(
-                publish(&channel, &exchange, "order.eu.1", b"x", true)
-                    .await
-                    .unwrap()
-                    .is_ack()
-            );
-            assert_eq!(
-                (
-                    drain(&channel, &short).await.len(),
-                    drain(&channel, &long).await.len()
-                ),
-                (0, 1)
-            );
+            assert!(publish(&channel, &exchange, "order.eu.1", b"x", true).await.unwrap().is_ack());
+            assert_eq!((drain(&channel, &short).await.len(), drain(&channel, &long).await.len()), (0, 1));
         });
     }
 }
@@ -60,9 +43,7 @@ fn a_new_file_brings_a_new_type() {
 #[test]
 fn a_file_that_is_there_at_the_start_serves_from_the_start() {
     let component = guests::component("versioned_v1");
-    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
-        .plugin(component)
-        .start();
+    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret")).plugin(component).start();
     on_broker(&broker, async |broker| {
         let connection = connect(broker).await;
         own_exchange(&confirming(&connection).await, "x-versioned").await;
@@ -103,16 +84,10 @@ fn replaced_under_load(way: Way) {
 
         let (by_old, by_new) = (ready(&receiving, &old).await, ready(&receiving, &new).await);
         assert_eq!(by_old + by_new, published, "every message exactly once");
-        assert!(
-            by_old >= 200 && by_new >= 500,
-            "{by_old} by version 1, {by_new} by version 2"
-        );
+        assert!(by_old >= 200 && by_new >= 500, "{by_old} by version 1, {by_new} by version 2");
         // The change of version is one point in the order of the channel.
         for (queue, numbers) in [(&old, 0..by_old), (&new, by_old..published)] {
-            let options = BasicConsumeOptions {
-                no_ack: true,
-                ..Default::default()
-            };
+            let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
             let consuming = receiving.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
             let mut consumer = consuming.await.unwrap();
             for number in numbers {
@@ -143,10 +118,7 @@ async fn publish_past(channel: &Channel, exchange: &ShortString, replaced: &Cell
     while after < 500 {
         let mut confirms = Vec::new();
         for _ in 0..50 {
-            let options = BasicPublishOptions {
-                mandatory: true,
-                ..Default::default()
-            };
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
             let (body, properties) = (number.to_be_bytes(), BasicProperties::default());
             let published = channel.basic_publish(exchange.clone(), "k".into(), options, &body, properties);
             confirms.push(published.await.unwrap());
@@ -156,25 +128,15 @@ async fn publish_past(channel: &Channel, exchange: &ShortString, replaced: &Cell
         for confirm in confirms {
             let confirmation = confirm.await.unwrap();
             assert!(confirmation.is_ack(), "{confirmation:?}");
-            assert!(
-                confirmation.take_message().is_none(),
-                "a message was routed to nowhere"
-            );
+            assert!(confirmation.take_message().is_none(), "a message was routed to nowhere");
         }
     }
     number
 }
 
 async fn ready(channel: &Channel, queue: &ShortString) -> u32 {
-    let options = lapin::options::QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    channel
-        .queue_declare(queue.clone(), options, FieldTable::default())
-        .await
-        .unwrap()
-        .message_count()
+    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(queue.clone(), options, FieldTable::default()).await.unwrap().message_count()
 }
 
 /// Asks until so many messages are there; each question is a round trip, and the test has a limit.
@@ -202,45 +164,20 @@ fn removed_parks_and_back_again_serves_with_its_bindings() {
         let exchange = lasting_exchange(&channel, "x-versioned").await;
         let queue = own_queue(&channel).await;
         bind(&channel, &queue, &exchange, "k.v1", FieldTable::default()).await;
-        assert!(
-            publish(&channel, &exchange, "k", b"before", true)
-                .await
-                .unwrap()
-                .is_ack()
-        );
+        assert!(publish(&channel, &exchange, "k", b"before", true).await.unwrap().is_ack());
 
         remove(broker, "versioned.wasm");
         let parked = confirming(&connection).await;
-        let (code, text) = refusal(
-            &publish(&parked, &exchange, "k", b"while parked", false)
-                .await
-                .unwrap_err(),
-        );
+        let (code, text) =
+            refusal(&publish(&parked, &exchange, "k", b"while parked", false).await.unwrap_err());
         assert_eq!(code, 406);
-        assert!(
-            text.contains(exchange.as_str()) && text.contains("x-versioned"),
-            "{text}"
-        );
+        assert!(text.contains(exchange.as_str()) && text.contains("x-versioned"), "{text}");
         // Others do not notice.
         let direct = ShortString::from("");
-        assert!(
-            publish(&channel, &direct, queue.as_str(), b"beside", true)
-                .await
-                .unwrap()
-                .is_ack()
-        );
+        assert!(publish(&channel, &direct, queue.as_str(), b"beside", true).await.unwrap().is_ack());
 
         deploy(broker, Way::Renamed, "versioned_v1", "versioned.wasm");
-        assert!(
-            publish(&channel, &exchange, "k", b"after", true)
-                .await
-                .unwrap()
-                .take_message()
-                .is_none()
-        );
-        assert_eq!(
-            drain(&channel, &queue).await,
-            [b"before".as_slice(), b"beside", b"after"]
-        );
+        assert!(publish(&channel, &exchange, "k", b"after", true).await.unwrap().take_message().is_none());
+        assert_eq!(drain(&channel, &queue).await, [b"before".as_slice(), b"beside", b"after"]);
     });
 }

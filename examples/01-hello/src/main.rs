@@ -24,26 +24,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let channel = connection.create_channel().await?;
 
     // A queue of our own: the broker picks its name and deletes it when the connection closes.
-    let exclusive = QueueDeclareOptions {
-        exclusive: true,
-        ..Default::default()
-    };
-    let queue = channel
-        .queue_declare("".into(), exclusive, FieldTable::default())
-        .await?
-        .name()
-        .clone();
+    let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let queue = channel.queue_declare("".into(), exclusive, FieldTable::default()).await?.name().clone();
 
     // All greetings, whatever their language: `*` stands for one word.
     let bind = QueueBindOptions::default();
     channel
-        .queue_bind(
-            queue.clone(),
-            "amq.topic".into(),
-            "greeting.*".into(),
-            bind,
-            FieldTable::default(),
-        )
+        .queue_bind(queue.clone(), "amq.topic".into(), "greeting.*".into(), bind, FieldTable::default())
         .await?;
 
     // With confirms on, the broker says when it has taken a message.
@@ -51,25 +38,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let publish = BasicPublishOptions::default();
     let properties = BasicProperties::default().with_content_type("text/plain".into());
     let confirm = channel
-        .basic_publish(
-            "amq.topic".into(),
-            "greeting.english".into(),
-            publish,
-            b"Hello!",
-            properties,
-        )
+        .basic_publish("amq.topic".into(), "greeting.english".into(), publish, b"Hello!", properties)
         .await?
         .await?;
     println!("published, and confirmed: {}", confirm.is_ack());
 
     let consume = BasicConsumeOptions::default();
-    let mut messages = channel
-        .basic_consume(queue, "".into(), consume, FieldTable::default())
-        .await?;
-    let message = messages
-        .next()
-        .await
-        .ok_or("the broker cancelled the consumer")??;
+    let mut messages = channel.basic_consume(queue, "".into(), consume, FieldTable::default()).await?;
+    let message = messages.next().await.ok_or("the broker cancelled the consumer")??;
     println!(
         "consumed {:?}, sent with the key {:?}",
         String::from_utf8_lossy(&message.data),

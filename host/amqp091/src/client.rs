@@ -69,10 +69,7 @@ impl fmt::Display for ReceiveError {
             Self::OtherProtocol(header) => write!(f, "the server wants another protocol: {header:?}"),
             Self::Frame => f.write_str("the server sent what is no frame"),
             Self::Method { class, method } => {
-                write!(
-                    f,
-                    "the server sent method {class}.{method}, which cannot be decoded"
-                )
+                write!(f, "the server sent method {class}.{method}, which cannot be decoded")
             }
         }
     }
@@ -90,21 +87,12 @@ pub fn next_frame(bytes: &[u8], frame_bytes_max: u32) -> Result<Option<(usize, I
         return Ok(None);
     };
     if bytes.starts_with(b"AMQP") {
-        return bytes
-            .first_chunk()
-            .map_or(Ok(None), |header| Err(ReceiveError::OtherProtocol(*header)));
+        return bytes.first_chunk().map_or(Ok(None), |header| Err(ReceiveError::OtherProtocol(*header)));
     }
     if header.payload_bytes > frame_bytes_max {
         return Err(ReceiveError::Frame);
     }
-    let Some(Frame {
-        kind,
-        channel,
-        payload,
-        end,
-        length_bytes,
-    }) = header.frame(bytes)
-    else {
+    let Some(Frame { kind, channel, payload, end, length_bytes }) = header.frame(bytes) else {
         return Ok(None);
     };
     let incoming = match (kind, end) {
@@ -122,16 +110,9 @@ pub fn next_frame(bytes: &[u8], frame_bytes_max: u32) -> Result<Option<(usize, I
             let (Ok(_class_and_weight), Ok(body_bytes)) = (reader.long(), reader.longlong()) else {
                 return Err(ReceiveError::Frame);
             };
-            Incoming::Header {
-                channel,
-                body_bytes,
-                properties: reader.rest(),
-            }
+            Incoming::Header { channel, body_bytes, properties: reader.rest() }
         }
-        (BODY, END) => Incoming::Body {
-            channel,
-            bytes: payload,
-        },
+        (BODY, END) => Incoming::Body { channel, bytes: payload },
         (HEARTBEAT, END) => Incoming::Heartbeat,
         _ => return Err(ReceiveError::Frame),
     };
@@ -200,12 +181,8 @@ mod tests {
     use super::*;
     use crate::properties::NONE;
 
-    const PUBLISH: Method<'static> = Method::BasicPublish {
-        exchange: b"ex",
-        routing_key: b"key",
-        mandatory: false,
-        immediate: false,
-    };
+    const PUBLISH: Method<'static> =
+        Method::BasicPublish { exchange: b"ex", routing_key: b"key", mandatory: false, immediate: false };
 
     fn publish() -> Vec<u8> {
         let mut out = Vec::new();
@@ -233,19 +210,9 @@ mod tests {
             seen.push(incoming);
         }
         let expected = [
-            Incoming::Method {
-                channel: 5,
-                method: PUBLISH,
-            },
-            Incoming::Header {
-                channel: 5,
-                body_bytes: 5,
-                properties: NONE,
-            },
-            Incoming::Body {
-                channel: 5,
-                bytes: b"hello",
-            },
+            Incoming::Method { channel: 5, method: PUBLISH },
+            Incoming::Header { channel: 5, body_bytes: 5, properties: NONE },
+            Incoming::Body { channel: 5, bytes: b"hello" },
             Incoming::Heartbeat,
         ];
         assert_eq!(seen, expected);
@@ -255,26 +222,13 @@ mod tests {
     #[test]
     fn other_frames_are_passed_over() {
         let mut bytes = frame::HEARTBEAT_FRAME.to_vec();
-        put_method(
-            &mut bytes,
-            3,
-            &Method::BasicAck {
-                delivery_tag: 9,
-                multiple: true,
-            },
-        );
+        put_method(&mut bytes, 3, &Method::BasicAck { delivery_tag: 9, multiple: true });
         let length = bytes.len();
         bytes.extend(publish());
-        let ack = Method::BasicAck {
-            delivery_tag: 9,
-            multiple: true,
-        };
+        let ack = Method::BasicAck { delivery_tag: 9, multiple: true };
         assert_eq!(next_method(&bytes), Ok(Some((length, 3, ack))));
         assert_eq!(next_method(&bytes[..length - 1]), Ok(None));
-        assert_eq!(
-            next_method(b"AMQP\0\0\x09\0"),
-            Err(ReceiveError::OtherProtocol(*b"AMQP\0\0\x09\0"))
-        );
+        assert_eq!(next_method(b"AMQP\0\0\x09\0"), Err(ReceiveError::OtherProtocol(*b"AMQP\0\0\x09\0")));
     }
 
     #[test]
@@ -282,33 +236,15 @@ mod tests {
         assert_eq!(next_frame(b"AMQP\0\0\x09", 4096), Ok(None));
         let other = next_frame(b"AMQP\x03\x01\0\0", 4096);
         assert_eq!(other, Err(ReceiveError::OtherProtocol(*b"AMQP\x03\x01\0\0")));
-        assert_eq!(
-            next_frame(b"\x01\0\0\0\0\x10\x01", 4096),
-            Err(ReceiveError::Frame),
-            "too large"
-        );
-        assert_eq!(
-            next_frame(b"\x08\0\0\0\0\0\0\0", 4096),
-            Err(ReceiveError::Frame),
-            "end octet"
-        );
-        assert_eq!(
-            next_frame(b"\x07\0\0\0\0\0\0\xce", 4096),
-            Err(ReceiveError::Frame),
-            "type"
-        );
+        assert_eq!(next_frame(b"\x01\0\0\0\0\x10\x01", 4096), Err(ReceiveError::Frame), "too large");
+        assert_eq!(next_frame(b"\x08\0\0\0\0\0\0\0", 4096), Err(ReceiveError::Frame), "end octet");
+        assert_eq!(next_frame(b"\x07\0\0\0\0\0\0\xce", 4096), Err(ReceiveError::Frame), "type");
         assert_eq!(
             next_frame(b"\x01\0\0\0\0\0\x03\0\x3c\0\xce", 4096),
             Err(ReceiveError::Frame),
             "too short"
         );
         let unknown = next_frame(b"\x01\0\x01\0\0\0\x04\0\x3c\0\x63\xce", 4096);
-        assert_eq!(
-            unknown,
-            Err(ReceiveError::Method {
-                class: 60,
-                method: 99
-            })
-        );
+        assert_eq!(unknown, Err(ReceiveError::Method { class: 60, method: 99 }));
     }
 }

@@ -136,11 +136,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: ReplyCode, explanation: impl Into<String>, on: (u16, u16)) -> Self {
-        Self {
-            code,
-            explanation: explanation.into(),
-            on,
-        }
+        Self { code, explanation: explanation.into(), on }
     }
 
     /// 501: a frame that breaks the rules of frames.
@@ -152,20 +148,12 @@ impl Failure {
     /// 501: arguments that cannot be decoded.
     pub(crate) fn arguments(arguments: &[u8], on: (u16, u16)) -> Self {
         let shown = arguments.get(..REPLY_TEXT_BYTES_MAX).unwrap_or(arguments);
-        Self::new(
-            ReplyCode::FrameError,
-            format!("cannot decode {}", Numbers(shown)),
-            on,
-        )
+        Self::new(ReplyCode::FrameError, format!("cannot decode {}", Numbers(shown)), on)
     }
 
     /// 505: a whole frame where it does not belong.
     pub(crate) fn unexpected_frame(kind: u8, payload: &[u8]) -> Self {
-        Self::new(
-            ReplyCode::UnexpectedFrame,
-            format!("type {kind}, {}", Octets(payload)),
-            (0, 0),
-        )
+        Self::new(ReplyCode::UnexpectedFrame, format!("type {kind}, {}", Octets(payload)), (0, 0))
     }
 
     /// 503: a method that is unknown, or that a client does not send here.
@@ -222,11 +210,8 @@ mod tests {
 
     #[test]
     fn soft_codes_are_those_of_the_specification() {
-        let soft: Vec<u16> = ReplyCode::ALL
-            .iter()
-            .filter(|code| code.is_soft())
-            .map(|code| code.number())
-            .collect();
+        let soft: Vec<u16> =
+            ReplyCode::ALL.iter().filter(|code| code.is_soft()).map(|code| code.number()).collect();
         assert_eq!(soft, [311, 312, 313, 403, 404, 405, 406]);
     }
 
@@ -255,27 +240,12 @@ mod tests {
     #[test]
     fn octets_look_as_in_rabbitmq() {
         let failure = Failure::frame(9, b"abc", &"unknown_frame");
-        assert_eq!(
-            failure.explanation,
-            "type 9, all octets = <<\"abc\">>: unknown_frame"
-        );
+        assert_eq!(failure.explanation, "type 9, all octets = <<\"abc\">>: unknown_frame");
         let failure = Failure::frame(1, &[0, 10, 0, 50], &"{invalid_frame_end_marker,0}");
-        assert_eq!(
-            failure.explanation,
-            "type 1, all octets = <<0,10,0,50>>: {invalid_frame_end_marker,0}"
-        );
-        assert_eq!(
-            Failure::unexpected_frame(8, b"").explanation,
-            "type 8, all octets = <<>>"
-        );
+        assert_eq!(failure.explanation, "type 1, all octets = <<0,10,0,50>>: {invalid_frame_end_marker,0}");
+        assert_eq!(Failure::unexpected_frame(8, b"").explanation, "type 8, all octets = <<>>");
         let long = Failure::unexpected_frame(3, b"0123456789abcdefgh");
-        assert_eq!(
-            long.explanation,
-            "type 3, first 16 octets = <<\"0123456789abcdef\">>"
-        );
-        assert_eq!(
-            Failure::arguments(b"\0\xff", (50, 10)).explanation,
-            "cannot decode <<0,255>>"
-        );
+        assert_eq!(long.explanation, "type 3, first 16 octets = <<\"0123456789abcdef\">>");
+        assert_eq!(Failure::arguments(b"\0\xff", (50, 10)).explanation, "cannot decode <<0,255>>");
     }
 }

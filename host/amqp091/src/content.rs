@@ -133,10 +133,7 @@ impl<'a> ContentHeader<'a> {
             return Err(fail(ReplyCode::SyntaxError, "cannot decode content properties"));
         }
         match usize::try_from(bytes) {
-            Ok(body_bytes) if bytes <= body_bytes_max => Ok(Self {
-                body_bytes,
-                properties: reader.rest(),
-            }),
+            Ok(body_bytes) if bytes <= body_bytes_max => Ok(Self { body_bytes, properties: reader.rest() }),
             _ => Err(HeaderFault::BodyTooLarge { bytes }),
         }
     }
@@ -160,49 +157,24 @@ mod tests {
     use super::*;
 
     fn code(fault: &HeaderFault) -> Option<u16> {
-        if let HeaderFault::Failure(failure) = fault {
-            Some(failure.code.number())
-        } else {
-            None
-        }
+        if let HeaderFault::Failure(failure) = fault { Some(failure.code.number()) } else { None }
     }
 
     #[test]
     fn a_header_is_the_stored_one() {
         let payload = b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\x10\0\x02";
         let header = ContentHeader::read(payload, 5).unwrap();
-        assert_eq!(
-            header,
-            ContentHeader {
-                body_bytes: 5,
-                properties: b"\x10\0\x02"
-            }
-        );
-        assert_eq!(
-            ContentHeader::read(payload, 4),
-            Err(HeaderFault::BodyTooLarge { bytes: 5 })
-        );
+        assert_eq!(header, ContentHeader { body_bytes: 5, properties: b"\x10\0\x02" });
+        assert_eq!(ContentHeader::read(payload, 4), Err(HeaderFault::BodyTooLarge { bytes: 5 }));
     }
 
     #[test]
     fn each_fault_has_its_code() {
         let read = |payload: &[u8]| code(&ContentHeader::read(payload, u64::MAX).unwrap_err());
         assert_eq!(read(b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\0"), Some(501), "too short");
-        assert_eq!(
-            read(b"\0\x32\0\0\0\0\0\0\0\0\0\x05\0\0"),
-            Some(505),
-            "another class"
-        );
+        assert_eq!(read(b"\0\x32\0\0\0\0\0\0\0\0\0\x05\0\0"), Some(505), "another class");
         assert_eq!(read(b"\0\x3c\0\x07\0\0\0\0\0\0\0\x05\0\0"), Some(505), "a weight");
-        assert_eq!(
-            read(b"\0\x3c\0\0\x80\0\0\0\0\0\0\0\0\0"),
-            Some(501),
-            "a body that cannot be"
-        );
-        assert_eq!(
-            read(b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\x80\0\x09a"),
-            Some(502),
-            "properties cut short"
-        );
+        assert_eq!(read(b"\0\x3c\0\0\x80\0\0\0\0\0\0\0\0\0"), Some(501), "a body that cannot be");
+        assert_eq!(read(b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\x80\0\x09a"), Some(502), "properties cut short");
     }
 }

@@ -52,14 +52,7 @@ pub fn put_get_ok(
     message: &MessageView<'_>,
     frame_bytes_max: u32,
 ) {
-    begin(
-        out,
-        channel,
-        71,
-        13 + exchange_and_key_bytes(message),
-        message,
-        frame_bytes_max,
-    );
+    begin(out, channel, 71, 13 + exchange_and_key_bytes(message), message, frame_bytes_max);
     out.extend_from_slice(&delivery_tag.to_be_bytes());
     out.push(u8::from(redelivered));
     put_exchange_and_key(out, message);
@@ -142,11 +135,7 @@ mod tests {
     #[test]
     fn a_delivery_is_its_method_frame_and_the_content() {
         let mut out = Vec::new();
-        let delivery = Delivery {
-            consumer_tag: b"tag",
-            delivery_tag: 9,
-            redelivered: true,
-        };
+        let delivery = Delivery { consumer_tag: b"tag", delivery_tag: 9, redelivered: true };
         put_deliver(&mut out, 3, &delivery, &message(), 4096);
         let method = Method::BasicDeliver {
             consumer_tag: b"tag",

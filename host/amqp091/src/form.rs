@@ -77,9 +77,7 @@ fn put_all(headers: Fields<'_>, list: &mut HeaderList<'_>) {
     let mut ahead = headers;
     if ahead.nth(SCAN_MAX).is_some() {
         let mut seen = BTreeSet::new();
-        headers
-            .filter(|(name, _)| seen.insert(*name))
-            .for_each(|(name, field)| list.put(name, field));
+        headers.filter(|(name, _)| seen.insert(*name)).for_each(|(name, field)| list.put(name, field));
         return;
     }
     for (index, (name, field)) in headers.enumerate() {
@@ -142,15 +140,9 @@ mod tests {
     fn headers_are_the_stored_bytes() {
         let a = b"\x01a\x02\x05\0\0\0\0\0\0\0".as_slice();
         let b = b"\x01b\x04\0\0\0\0".as_slice();
-        assert_eq!(
-            headers(FIXTURE, &HeaderSelection::All),
-            [b"\x02\0", a, b].concat()
-        );
+        assert_eq!(headers(FIXTURE, &HeaderSelection::All), [b"\x02\0", a, b].concat());
         assert_eq!(headers(FIXTURE, &HeaderSelection::None), [0, 0]);
-        assert_eq!(
-            headers(FIXTURE, &named(&["b", "no", "a"])),
-            [b"\x02\0", b, a].concat()
-        );
+        assert_eq!(headers(FIXTURE, &named(&["b", "no", "a"])), [b"\x02\0", b, a].concat());
         assert_eq!(headers(NONE, &HeaderSelection::All), [0, 0]);
         assert_eq!(headers(NONE, &named(&["a"])), [0, 0]);
     }
@@ -158,10 +150,7 @@ mod tests {
     #[test]
     fn of_equal_names_the_first_counts() {
         let properties = with_headers(b"\x01at\x01\x01bV\x01at\x00");
-        assert_eq!(
-            headers(&properties, &HeaderSelection::All),
-            b"\x02\0\x01a\x01\x01\x01b\0"
-        );
+        assert_eq!(headers(&properties, &HeaderSelection::All), b"\x02\0\x01a\x01\x01\x01b\0");
         assert_eq!(headers(&properties, &named(&["a"])), b"\x01\0\x01a\x01\x01");
     }
 

@@ -66,13 +66,7 @@ impl FrameHeader {
         let payload_end = HEADER_BYTES.checked_add(usize::try_from(self.payload_bytes).ok()?)?;
         let payload = bytes.get(HEADER_BYTES..payload_end)?;
         let end = *bytes.get(payload_end)?;
-        Some(Frame {
-            kind: self.kind,
-            channel: self.channel,
-            payload,
-            end,
-            length_bytes: payload_end + 1,
-        })
+        Some(Frame { kind: self.kind, channel: self.channel, payload, end, length_bytes: payload_end + 1 })
     }
 }
 
@@ -94,10 +88,7 @@ pub struct Frame<'b> {
 /// The most payload of a frame, in bytes, for a negotiated frame-max.
 #[must_use]
 pub fn payload_bytes_max(frame_bytes_max: u32) -> usize {
-    usize::try_from(frame_bytes_max)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(OVERHEAD_BYTES)
-        .max(1)
+    usize::try_from(frame_bytes_max).unwrap_or(usize::MAX).saturating_sub(OVERHEAD_BYTES).max(1)
 }
 
 /// Appends a method frame.
@@ -118,9 +109,7 @@ pub fn put_method(out: &mut Vec<u8>, channel: u16, method: &Method<'_>) {
 #[inline]
 pub fn put_content(out: &mut Vec<u8>, channel: u16, properties: &[u8], body: &[u8], frame_bytes_max: u32) {
     let [c0, c1] = channel.to_be_bytes();
-    let [s0, s1, s2, s3] = u32::try_from(12 + properties.len())
-        .unwrap_or(u32::MAX)
-        .to_be_bytes();
+    let [s0, s1, s2, s3] = u32::try_from(12 + properties.len()).unwrap_or(u32::MAX).to_be_bytes();
     out.extend_from_slice(&[HEADER, c0, c1, s0, s1, s2, s3, 0, 60, 0, 0]);
     out.extend_from_slice(&(body.len() as u64).to_be_bytes());
     out.extend_from_slice(properties);
@@ -151,21 +140,8 @@ mod tests {
         put_method(&mut out, 258, &Method::ChannelFlow { active: true });
         assert_eq!(out, b"\x01\x01\x02\0\0\0\x05\0\x14\0\x14\x01\xce");
         let header = FrameHeader::read(&out).unwrap();
-        assert_eq!(
-            header,
-            FrameHeader {
-                kind: METHOD,
-                channel: 258,
-                payload_bytes: 5
-            }
-        );
-        let frame = Frame {
-            kind: METHOD,
-            channel: 258,
-            payload: &out[7..12],
-            end: END,
-            length_bytes: 13,
-        };
+        assert_eq!(header, FrameHeader { kind: METHOD, channel: 258, payload_bytes: 5 });
+        let frame = Frame { kind: METHOD, channel: 258, payload: &out[7..12], end: END, length_bytes: 13 };
         assert_eq!(header.frame(&out), Some(frame));
         assert_eq!(header.frame(&out[..12]), None);
         assert_eq!(FrameHeader::read(&out[..6]), None);
@@ -187,11 +163,7 @@ mod tests {
 
     #[test]
     fn a_payload_length_that_no_buffer_has_is_not_a_frame() {
-        let header = FrameHeader {
-            kind: 1,
-            channel: 0,
-            payload_bytes: u32::MAX,
-        };
+        let header = FrameHeader { kind: 1, channel: 0, payload_bytes: u32::MAX };
         assert_eq!(header.frame(&[0; 64]), None);
     }
 }

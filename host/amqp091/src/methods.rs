@@ -362,10 +362,7 @@ struct ArgumentReader<'a> {
 
 impl<'a> ArgumentReader<'a> {
     fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new(bytes),
-            bits: 1,
-        }
+        Self { reader: Reader::new(bytes), bits: 1 }
     }
 
     fn plain(&mut self) -> &mut Reader<'a> {
@@ -422,11 +419,7 @@ impl<'o> ArgumentWriter<'o> {
     fn new(out: &'o mut Vec<u8>, class: u16, method: u16) -> Self {
         out.extend_from_slice(&class.to_be_bytes());
         out.extend_from_slice(&method.to_be_bytes());
-        Self {
-            out,
-            bits: 0,
-            bits_count: 0,
-        }
+        Self { out, bits: 0, bits_count: 0 }
     }
 
     fn plain(&mut self) -> &mut Vec<u8> {
@@ -516,12 +509,7 @@ mod tests {
             assert_eq!(ids, (info.class, info.id), "{}", info.name);
             assert_eq!(ids, method.ids());
             assert_eq!(method.info(), *info);
-            assert_eq!(
-                Method::decode(ids.0, ids.1, reader.rest()).as_ref(),
-                Ok(method),
-                "{}",
-                info.name
-            );
+            assert_eq!(Method::decode(ids.0, ids.1, reader.rest()).as_ref(), Ok(method), "{}", info.name);
         }
     }
 
@@ -533,18 +521,10 @@ mod tests {
             let (class, id) = method.ids();
             for end in 4..bytes.len() {
                 let decoded = Method::decode(class, id, &bytes[4..end]);
-                assert_eq!(
-                    decoded,
-                    Err(DecodeError::Malformed),
-                    "{} cut at {end}",
-                    method.info().name
-                );
+                assert_eq!(decoded, Err(DecodeError::Malformed), "{} cut at {end}", method.info().name);
             }
             bytes.push(0);
-            assert_eq!(
-                Method::decode(class, id, &bytes[4..]),
-                Err(DecodeError::Malformed)
-            );
+            assert_eq!(Method::decode(class, id, &bytes[4..]), Err(DecodeError::Malformed));
         }
     }
 
@@ -556,10 +536,7 @@ mod tests {
             assert_eq!(Method::decode(class, id, &[]), Err(DecodeError::Unknown));
         }
         let content: Vec<_> = METHODS.iter().filter(|m| m.has_content).map(|m| m.name).collect();
-        assert_eq!(
-            content,
-            ["basic.publish", "basic.return", "basic.deliver", "basic.get-ok"]
-        );
+        assert_eq!(content, ["basic.publish", "basic.return", "basic.deliver", "basic.get-ok"]);
     }
 
     #[test]

@@ -103,11 +103,7 @@ impl<'a> Properties<'a> {
     /// A property that is a string.
     #[must_use]
     pub fn string(&self, property: Property) -> Option<&'a [u8]> {
-        if let Field::LongStr(bytes) = self.get(property)? {
-            Some(bytes)
-        } else {
-            None
-        }
+        if let Field::LongStr(bytes) = self.get(property)? { Some(bytes) } else { None }
     }
 
     /// Whether the message is to survive a restart: delivery-mode 2.
@@ -119,11 +115,7 @@ impl<'a> Properties<'a> {
     /// The headers, in their order, with names that come twice.
     #[must_use]
     pub fn headers(&self) -> Fields<'a> {
-        Fields::new(
-            self.seek(HEADERS)
-                .and_then(|mut reader| reader.longstr().ok())
-                .unwrap_or_default(),
-        )
+        Fields::new(self.seek(HEADERS).and_then(|mut reader| reader.longstr().ok()).unwrap_or_default())
     }
 
     /// A reader in front of a property, if it is there.
@@ -232,10 +224,7 @@ pub(crate) mod tests {
     fn every_property_of_the_fixture_is_read() {
         assert_eq!(check(FIXTURE), Ok(()));
         let properties = Properties::new(FIXTURE);
-        let values: Vec<_> = ALL
-            .iter()
-            .map(|property| properties.get(*property).unwrap())
-            .collect();
+        let values: Vec<_> = ALL.iter().map(|property| properties.get(*property).unwrap()).collect();
         let expected = [
             Field::LongStr(b"text/plain"),
             Field::LongStr(b"gzip"),
@@ -254,10 +243,7 @@ pub(crate) mod tests {
         assert!(properties.is_persistent());
         assert_eq!(properties.string(Property::ReplyTo), Some(b"rep".as_slice()));
         let headers: Vec<_> = properties.headers().collect();
-        let names = [
-            (b"a".as_slice(), Field::Integer(5)),
-            (b"b".as_slice(), Field::LongStr(b"")),
-        ];
+        let names = [(b"a".as_slice(), Field::Integer(5)), (b"b".as_slice(), Field::LongStr(b""))];
         assert_eq!(headers, names);
     }
 
@@ -276,28 +262,18 @@ pub(crate) mod tests {
         for end in 0..FIXTURE.len() {
             assert_eq!(check(&FIXTURE[..end]), Err(Malformed), "cut at {end}");
         }
-        assert_eq!(
-            check(&[FIXTURE, b"x"].concat()),
-            Err(Malformed),
-            "bytes left over"
-        );
+        assert_eq!(check(&[FIXTURE, b"x"].concat()), Err(Malformed), "bytes left over");
         assert_eq!(check(b"\0\x01\0\0"), Err(Malformed), "more flags");
-        assert_eq!(
-            check(b"\x20\0\0\0\0\x03\x01aQ"),
-            Err(Malformed),
-            "an unknown field type"
-        );
+        assert_eq!(check(b"\x20\0\0\0\0\x03\x01aQ"), Err(Malformed), "an unknown field type");
         assert_eq!(check(b"\x80\x02\x01x"), Ok(()), "the flag that says nothing");
     }
 
     #[test]
     fn what_a_client_encodes_is_read_back() {
-        let headers: Table = [
-            (Name::from_static("a"), Value::Integer(5)),
-            (Name::from_static("b"), Value::Text("".into())),
-        ]
-        .into_iter()
-        .collect();
+        let headers: Table =
+            [(Name::from_static("a"), Value::Integer(5)), (Name::from_static("b"), Value::Text("".into()))]
+                .into_iter()
+                .collect();
         let encoded = MessageProperties {
             content_type: Some(b"text/plain"),
             content_encoding: Some(b"gzip"),
@@ -316,16 +292,9 @@ pub(crate) mod tests {
         .encode();
         assert_eq!(check(&encoded), Ok(()));
         for property in ALL {
-            assert_eq!(
-                Properties::new(&encoded).get(property),
-                Properties::new(FIXTURE).get(property)
-            );
+            assert_eq!(Properties::new(&encoded).get(property), Properties::new(FIXTURE).get(property));
         }
-        assert!(
-            Properties::new(&encoded)
-                .headers()
-                .eq(Properties::new(FIXTURE).headers())
-        );
+        assert!(Properties::new(&encoded).headers().eq(Properties::new(FIXTURE).headers()));
         assert_eq!(MessageProperties::default().encode(), NONE);
     }
 }

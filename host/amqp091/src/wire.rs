@@ -131,10 +131,7 @@ impl<'a> Reader<'a> {
             b'l' | b'L' => Field::Integer(self.longlong()?.cast_signed()),
             b'f' => Field::Real(f64::from(f32::from_bits(self.long()?))),
             b'd' => Field::Real(f64::from_bits(self.longlong()?)),
-            b'D' => Field::Decimal {
-                scale: self.octet()?,
-                unscaled: self.long()?,
-            },
+            b'D' => Field::Decimal { scale: self.octet()?, unscaled: self.long()? },
             b'S' => Field::LongStr(self.longstr()?),
             b'A' => Field::Array(self.longstr()?),
             b'T' => Field::Timestamp(milliseconds(self.longlong()?)),
@@ -155,19 +152,12 @@ impl<'a> Reader<'a> {
             return Ok(Table::new());
         }
         check_table(content)?;
-        if (Fields {
-            reader: Reader::new(content),
-        })
-        .nth(TABLE_FIELDS_MAX)
-        .is_some()
-        {
+        if (Fields { reader: Reader::new(content) }).nth(TABLE_FIELDS_MAX).is_some() {
             return Err(Malformed);
         }
-        Fields {
-            reader: Reader::new(content),
-        }
-        .map(|(name, field)| Ok((Name::new(name).map_err(|_| Malformed)?, field.to_value())))
-        .collect()
+        Fields { reader: Reader::new(content) }
+            .map(|(name, field)| Ok((Name::new(name).map_err(|_| Malformed)?, field.to_value())))
+            .collect()
     }
 }
 
@@ -220,19 +210,14 @@ impl Field<'_> {
             Self::Boolean(boolean) => Value::Boolean(boolean),
             Self::Integer(integer) => Value::Integer(integer),
             Self::Real(real) => Value::Real(real),
-            Self::Decimal { scale, unscaled } => Value::Decimal {
-                scale,
-                unscaled: i64::from(unscaled),
-            },
+            Self::Decimal { scale, unscaled } => Value::Decimal { scale, unscaled: i64::from(unscaled) },
             Self::LongStr(bytes) => string_value(bytes),
             Self::Bytes(bytes) => Value::Binary(Bytes::copy_from_slice(bytes)),
             Self::Timestamp(milliseconds) => Value::Timestamp(milliseconds),
             Self::Array(_) | Self::Table(_) if depth == 0 => Value::Void,
-            Self::Array(content) => Value::List(
-                Elements::new(content)
-                    .map(|field| field.to_value_within(depth - 1))
-                    .collect(),
-            ),
+            Self::Array(content) => {
+                Value::List(Elements::new(content).map(|field| field.to_value_within(depth - 1)).collect())
+            }
             Self::Table(content) => Value::Map(
                 Fields::new(content)
                     .map(|(name, field)| (string_value(name), field.to_value_within(depth - 1)))
@@ -287,9 +272,7 @@ impl<'a> Fields<'a> {
     /// Of a table without its length.
     #[must_use]
     pub fn new(content: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new(content),
-        }
+        Self { reader: Reader::new(content) }
     }
 }
 
@@ -313,9 +296,7 @@ impl<'a> Elements<'a> {
     /// Of an array without its length.
     #[must_use]
     pub fn new(content: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new(content),
-        }
+        Self { reader: Reader::new(content) }
     }
 }
 
@@ -495,10 +476,7 @@ mod tests {
             Value::Integer(7),
             Value::Real(1.5),
             Value::Real(1.5),
-            Value::Decimal {
-                scale: 2,
-                unscaled: 256,
-            },
+            Value::Decimal { scale: 2, unscaled: 256 },
             text("x"),
             Value::Binary(Bytes::from_static(&[0xff])),
             Value::List(vec![Value::Void, Value::Boolean(false)]),
@@ -562,10 +540,7 @@ mod tests {
             put_longstr(&mut out, &content);
             out
         };
-        assert_eq!(
-            Reader::new(&fields(TABLE_FIELDS_MAX)).table().map(|t| t.len()),
-            Ok(TABLE_FIELDS_MAX)
-        );
+        assert_eq!(Reader::new(&fields(TABLE_FIELDS_MAX)).table().map(|t| t.len()), Ok(TABLE_FIELDS_MAX));
         assert_eq!(Reader::new(&fields(TABLE_FIELDS_MAX + 1)).table(), Err(Malformed));
     }
 

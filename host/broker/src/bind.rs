@@ -96,15 +96,12 @@ impl Vhost {
 
     fn destination(&self, to: BindTo<'_>) -> Result<Destination, Refusal> {
         match to {
-            BindTo::Queue(name) => self
-                .queue(name)
-                .map(Destination::Queue)
-                .ok_or_else(|| self.no_queue(name)),
+            BindTo::Queue(name) => {
+                self.queue(name).map(Destination::Queue).ok_or_else(|| self.no_queue(name))
+            }
             BindTo::Exchange(name) => {
                 let exchange: Option<Arc<Exchange>> = self.exchange(name);
-                exchange
-                    .map(Destination::Exchange)
-                    .ok_or_else(|| self.no_exchange(name))
+                exchange.map(Destination::Exchange).ok_or_else(|| self.no_exchange(name))
             }
         }
     }
@@ -118,7 +115,6 @@ fn check_owner(destination: &Destination, by: ConnectionId) -> Result<(), Refusa
 }
 
 fn key(routing_key: &[u8]) -> Result<Name, Refusal> {
-    Name::new(routing_key).map_err(|error| Refusal::InvalidArgument {
-        text: alloc::format!("routing key: {error}"),
-    })
+    Name::new(routing_key)
+        .map_err(|error| Refusal::InvalidArgument { text: alloc::format!("routing key: {error}") })
 }

@@ -37,9 +37,8 @@ impl ChannelCredit {
             return Some(wanted);
         }
         let grant = |in_use: u32| wanted.min(limit.saturating_sub(in_use));
-        let before = self
-            .in_use
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |in_use| match grant(in_use) {
+        let before =
+            self.in_use.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |in_use| match grant(in_use) {
                 0 => None,
                 granted => Some(in_use + granted),
             });

@@ -83,11 +83,7 @@ impl Compare<'_> {
 /// # Errors
 /// [`Refusal::Inequivalent`] for the first difference.
 pub(crate) fn check_queue(received: &QueueSpec, current: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
-    let compare = Compare {
-        resource: Resource::Queue,
-        name: &current.name,
-        vhost,
-    };
+    let compare = Compare { resource: Resource::Queue, name: &current.name, vhost };
     compare.field("durable", &received.durable, &current.durable)?;
     compare.field("auto_delete", &received.auto_delete, &current.auto_delete)?;
     let classic = Value::Text(String::from("classic"));
@@ -110,34 +106,18 @@ pub(crate) fn check_exchange(
     current: &ExchangeSpec,
     vhost: &Name,
 ) -> Result<(), Refusal> {
-    let compare = Compare {
-        resource: Resource::Exchange,
-        name: &current.name,
-        vhost,
-    };
+    let compare = Compare { resource: Resource::Exchange, name: &current.name, vhost };
     compare.field("type", &received.type_name, &current.type_name)?;
     compare.field("durable", &received.durable, &current.durable)?;
     compare.field("auto_delete", &received.auto_delete, &current.auto_delete)?;
     compare.field("internal", &received.internal, &current.internal)?;
     const ALTERNATE: &[u8] = b"alternate-exchange";
-    compare.argument(
-        ALTERNATE,
-        received.arguments.get(ALTERNATE),
-        current.arguments.get(ALTERNATE),
-    )?;
+    compare.argument(ALTERNATE, received.arguments.get(ALTERNATE), current.arguments.get(ALTERNATE))?;
     if TYPES_WITHOUT_ARGUMENTS.contains(&current.type_name.as_bytes()) {
         return Ok(());
     }
-    let names = |table: &Table| {
-        table
-            .iter()
-            .map(|(name, _)| name.clone())
-            .collect::<alloc::vec::Vec<_>>()
-    };
-    for name in names(&current.arguments)
-        .iter()
-        .chain(&names(&received.arguments))
-    {
+    let names = |table: &Table| table.iter().map(|(name, _)| name.clone()).collect::<alloc::vec::Vec<_>>();
+    for name in names(&current.arguments).iter().chain(&names(&received.arguments)) {
         compare.argument(name, received.arguments.get(name), current.arguments.get(name))?;
     }
     Ok(())

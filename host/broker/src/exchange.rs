@@ -182,10 +182,7 @@ pub struct Targets {
     pub exchanges: Vec<Arc<Exchange>>,
 }
 
-static NO_TARGETS: Targets = Targets {
-    queues: Vec::new(),
-    exchanges: Vec::new(),
-};
+static NO_TARGETS: Targets = Targets { queues: Vec::new(), exchanges: Vec::new() };
 
 impl RouteSet {
     /// A set of these.
@@ -259,11 +256,7 @@ impl Exchange {
     #[must_use]
     pub fn all_bindings(&self) -> (Generation, Vec<Arc<Binding>>) {
         let bindings = self.bindings.read();
-        let all = bindings
-            .slots
-            .iter()
-            .filter_map(|slot| slot.binding.clone())
-            .collect();
+        let all = bindings.slots.iter().filter_map(|slot| slot.binding.clone()).collect();
         (self.generation(), all)
     }
 
@@ -296,11 +289,7 @@ impl Exchange {
                 Change::Type => {}
             }
         }
-        Ok(Changes {
-            bound: live,
-            unbound,
-            generation,
-        })
+        Ok(Changes { bound: live, unbound, generation })
     }
 
     /// The destinations of these bindings, and how many of the ids are not live bindings.
@@ -345,17 +334,9 @@ impl Exchange {
     /// The binding that [`Self::commit`] would make next. The vhost's lock for changes is held.
     pub(crate) fn prepare(&self, destination: Destination, routing_key: Name, arguments: Table) -> Binding {
         let bindings = self.bindings.read();
-        let slot = bindings
-            .free
-            .last()
-            .map_or(bindings.slots.len(), |slot| *slot as usize);
+        let slot = bindings.free.last().map_or(bindings.slots.len(), |slot| *slot as usize);
         let uses = bindings.slots.get(slot).map_or(0, |slot| slot.uses);
-        Binding {
-            id: BindingId::new(slot, uses),
-            destination,
-            routing_key,
-            arguments,
-        }
+        Binding { id: BindingId::new(slot, uses), destination, routing_key, arguments }
     }
 
     /// Makes a prepared binding visible. The vhost's lock for changes is held since.
@@ -379,9 +360,7 @@ impl Exchange {
             slots
                 .get(*slot as usize)
                 .and_then(|slot| slot.binding.as_deref())
-                .map_or(0, |b| {
-                    hash_of(hasher, &b.destination, &b.routing_key, &b.arguments)
-                })
+                .map_or(0, |b| hash_of(hasher, &b.destination, &b.routing_key, &b.arguments))
         });
         bindings.live += 1;
         self.changed(bindings, Change::Bound(id));
@@ -395,10 +374,7 @@ impl Exchange {
             return false;
         };
         let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
-        if let Ok(entry) = bindings
-            .index
-            .find_entry(hash, |slot| *slot as usize == id.slot())
-        {
+        if let Ok(entry) = bindings.index.find_entry(hash, |slot| *slot as usize == id.slot()) {
             entry.remove();
         }
         if let Some(slot) = bindings.slots.get_mut(id.slot()) {
@@ -487,9 +463,8 @@ fn dedup_arcs<T>(arcs: &mut Vec<Arc<T>>) {
             let mut kept = 0;
             for i in 0..arcs.len() {
                 let (before, rest) = arcs.split_at(i);
-                let seen = rest
-                    .first()
-                    .is_some_and(|arc| before.iter().take(kept).any(|k| Arc::ptr_eq(k, arc)));
+                let seen =
+                    rest.first().is_some_and(|arc| before.iter().take(kept).any(|k| Arc::ptr_eq(k, arc)));
                 if !seen {
                     arcs.swap(kept, i);
                     kept += 1;

@@ -101,10 +101,7 @@ pub(crate) struct LargeBody {
 impl LargeBody {
     pub(crate) fn new(body: &[u8], account: &Arc<MemoryAccount>) -> Arc<Self> {
         account.charge(body.len());
-        Arc::new(Self {
-            bytes: body.into(),
-            account: account.clone(),
-        })
+        Arc::new(Self { bytes: body.into(), account: account.clone() })
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

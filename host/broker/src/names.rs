@@ -21,11 +21,7 @@ pub(crate) fn declared(name: &Name) -> Name {
     if !name.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
         return name.clone();
     }
-    let kept: Vec<u8> = name
-        .iter()
-        .copied()
-        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-        .collect();
+    let kept: Vec<u8> = name.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     // Never longer than it was.
     Name::new(&kept).unwrap_or_default()
 }
@@ -35,14 +31,7 @@ pub(crate) fn declared(name: &Name) -> Name {
 /// # Errors
 /// [`Refusal::ReservedName`].
 pub(crate) fn check_new(resource: Resource, name: &Name) -> Result<(), Refusal> {
-    if is_reserved(name) {
-        Err(Refusal::ReservedName {
-            resource,
-            name: name.clone(),
-        })
-    } else {
-        Ok(())
-    }
+    if is_reserved(name) { Err(Refusal::ReservedName { resource, name: name.clone() }) } else { Ok(()) }
 }
 
 /// A name nobody can guess and that is not made twice while the broker runs: the prefix and 128
@@ -59,9 +48,7 @@ pub(crate) fn made(prefix: &str) -> Name {
     });
     let mut name = String::from(prefix);
     for _ in 0..22 {
-        name.push(char::from(
-            ALPHABET.get((bits % 64) as usize).copied().unwrap_or(b'A'),
-        ));
+        name.push(char::from(ALPHABET.get((bits % 64) as usize).copied().unwrap_or(b'A')));
         bits /= 64;
     }
     Name::new(name.as_bytes()).unwrap_or_default()
@@ -76,11 +63,7 @@ mod tests {
     fn made_names_differ_and_have_the_usual_shape() {
         let names: HashSet<Name> = (0..10_000).map(|_| made("amq.gen-")).collect();
         assert_eq!(names.len(), 10_000);
-        assert!(
-            names
-                .iter()
-                .all(|name| name.starts_with(b"amq.gen-") && name.len() == 30)
-        );
+        assert!(names.iter().all(|name| name.starts_with(b"amq.gen-") && name.len() == 30));
     }
 
     #[test]

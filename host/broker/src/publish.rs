@@ -93,20 +93,12 @@ impl Publisher {
             self.vhost = Some(vhost.clone());
         }
         let before = outcomes.len();
-        let mut batch = Batch {
-            vhost,
-            router,
-            messages: batch,
-            outcomes,
-            waker,
-        };
+        let mut batch = Batch { vhost, router, messages: batch, outcomes, waker };
         let mut done = 0;
         while let Some(first) = batch.messages.get(done) {
             let exchange = first.message.exchange;
             let rest = batch.messages.iter().skip(done);
-            let run = rest
-                .take_while(|publish| is_same(publish.message.exchange, exchange))
-                .count();
+            let run = rest.take_while(|publish| is_same(publish.message.exchange, exchange)).count();
             let dealt = if exchange.is_empty() {
                 self.publish_to_default(&mut batch, done, run)
             } else {
@@ -145,14 +137,8 @@ impl Publisher {
 
     /// Publishes to one exchange that follow each other. Returns how many were dealt with.
     fn publish_to(&mut self, batch: &mut Batch<'_, '_>, name: &[u8], start: usize, run: usize) -> usize {
-        let Self {
-            exchanges, scratch, ..
-        } = self;
-        let exchange = exchanges.get(
-            name,
-            |exchange| !exchange.is_deleted(),
-            || batch.vhost.exchange(name),
-        );
+        let Self { exchanges, scratch, .. } = self;
+        let exchange = exchanges.get(name, |exchange| !exchange.is_deleted(), || batch.vhost.exchange(name));
         let refusal = match exchange {
             None => Some(batch.vhost.no_exchange(name)),
             Some(exchange) if exchange.spec.internal => Some(Refusal::Internal {
@@ -164,21 +150,12 @@ impl Publisher {
         let (None, Some(exchange)) = (&refusal, exchange) else {
             for publish in batch.messages.iter().skip(start).take(run) {
                 let refusal = scratch.refusal(publish).or_else(|| refusal.clone());
-                scratch.refuse(
-                    batch.outcomes,
-                    publish.channel,
-                    refusal.unwrap_or(Refusal::NoLastQueue),
-                );
+                scratch.refuse(batch.outcomes, publish.channel, refusal.unwrap_or(Refusal::NoLastQueue));
             }
             return run;
         };
         let mut answers = core::mem::take(&mut scratch.answers);
-        let messages = &mut batch
-            .messages
-            .iter()
-            .skip(start)
-            .take(run)
-            .map(|publish| &publish.message);
+        let messages = &mut batch.messages.iter().skip(start).take(run).map(|publish| &publish.message);
         let routed = batch.router.route(exchange, messages, &mut answers, batch.waker);
         let dealt = if routed == Routed::Ready {
             scratch.answered(batch, exchange, start, run, &mut answers)
@@ -207,9 +184,7 @@ impl Scratch {
         for (place, publish) in batch.messages.iter().skip(start).take(run).enumerate() {
             let index = start + place;
             let Some(answer) = answers.next() else {
-                batch.outcomes.push(Published::Rejected(Arc::from(
-                    "the exchange's type gave no answer",
-                )));
+                batch.outcomes.push(Published::Rejected(Arc::from("the exchange's type gave no answer")));
                 continue;
             };
             if let Some(refusal) = self.refusal(publish) {
@@ -228,9 +203,7 @@ impl Scratch {
             let answer = core::mem::replace(answer, Answer::Drop);
             self.stage.forget_set();
             let first = (exchange, answer);
-            let walked = self
-                .walk
-                .run(batch.vhost, batch.router, first, &publish.message, batch.waker);
+            let walked = self.walk.run(batch.vhost, batch.router, first, &publish.message, batch.waker);
             let outcome = match walked {
                 Walked::Pending => return place,
                 Walked::Queues => {
@@ -257,10 +230,7 @@ impl Scratch {
     /// Why a publish is refused whatever its exchange says.
     fn refusal(&self, publish: &Publish<'_>) -> Option<Refusal> {
         if !self.refused.is_empty() {
-            let earlier = self
-                .refused
-                .iter()
-                .find(|(channel, _)| *channel == publish.channel);
+            let earlier = self.refused.iter().find(|(channel, _)| *channel == publish.channel);
             if let Some((_, refusal)) = earlier {
                 return Some(refusal.clone());
             }
@@ -290,8 +260,7 @@ impl Scratch {
     /// Copies a large body once, for all queues of its message.
     fn keep_large(&mut self, vhost: &Vhost, index: usize, message: &MessageView<'_>) {
         if message.body.len() >= LARGE_BODY_BYTES {
-            self.large
-                .push((index as u32, LargeBody::new(message.body, vhost.memory())));
+            self.large.push((index as u32, LargeBody::new(message.body, vhost.memory())));
         }
     }
 
@@ -304,11 +273,7 @@ impl Scratch {
         stage.give(
             |queue, members| queue.enqueue(messages, members, large),
             |members, took| {
-                if took {
-                    taken.extend(members)
-                } else {
-                    lost.extend_from_slice(members)
-                }
+                if took { taken.extend(members) } else { lost.extend_from_slice(members) }
             },
         );
         for message in lost {

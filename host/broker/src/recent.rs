@@ -14,10 +14,7 @@ pub(crate) struct Recent<T> {
 
 impl<T> Default for Recent<T> {
     fn default() -> Self {
-        Self {
-            last: None,
-            by_name: HashMap::default(),
-        }
+        Self { last: None, by_name: HashMap::default() }
     }
 }
 
@@ -76,22 +73,12 @@ mod tests {
                 found.set(found.get() + 1);
                 (name != 999).then(|| Arc::new(name))
             };
-            recent
-                .get(&name.to_le_bytes(), |_| valid, find)
-                .map(|thing| **thing)
+            recent.get(&name.to_le_bytes(), |_| valid, find).map(|thing| **thing)
         };
         assert_eq!((get(1, true), get(1, true), found.get()), (Some(1), Some(1), 1));
         assert_eq!((get(2, true), get(1, true), found.get()), (Some(2), Some(1), 2));
-        assert_eq!(
-            (get(1, false), found.get()),
-            (Some(1), 3),
-            "not valid: found again"
-        );
-        assert_eq!(
-            (get(999, true), found.get()),
-            (None, 4),
-            "what is not there is not remembered"
-        );
+        assert_eq!((get(1, false), found.get()), (Some(1), 3), "not valid: found again");
+        assert_eq!((get(999, true), found.get()), (None, 4), "what is not there is not remembered");
         assert_eq!((get(999, true), found.get()), (None, 5));
         for name in 1000..2000 {
             assert_eq!(get(name, true), Some(name));

@@ -62,12 +62,7 @@ impl Stage {
     }
 
     fn group_of(&mut self, queue: &Arc<Queue>) -> usize {
-        let is_last = |group: &Group| {
-            group
-                .queue
-                .as_ref()
-                .is_some_and(|other| Arc::ptr_eq(other, queue))
-        };
+        let is_last = |group: &Group| group.queue.as_ref().is_some_and(|other| Arc::ptr_eq(other, queue));
         if self.groups.get(self.last).is_some_and(is_last) {
             return self.last;
         }
@@ -99,11 +94,7 @@ impl Stage {
         let used = core::mem::take(&mut self.used);
         let mut took = Vec::new();
         for (index, group) in self.groups.iter().take(used).enumerate() {
-            if group
-                .queue
-                .as_ref()
-                .is_some_and(|queue| !give(queue, &group.members))
-            {
+            if group.queue.as_ref().is_some_and(|queue| !give(queue, &group.members)) {
                 // Rare: only then is anything noted.
                 took.push(index);
             }

@@ -112,27 +112,17 @@ impl Topology {
 
     /// Of these exchanges, deletes those that go without bindings.
     pub(crate) fn delete_unbound(&mut self, exchanges: Vec<Arc<Exchange>>) -> Vec<Arc<Exchange>> {
-        let unbound = exchanges
-            .into_iter()
-            .filter(|exchange| goes_without_bindings(exchange));
-        unbound
-            .flat_map(|exchange| self.remove_exchange(exchange))
-            .collect()
+        let unbound = exchanges.into_iter().filter(|exchange| goes_without_bindings(exchange));
+        unbound.flat_map(|exchange| self.remove_exchange(exchange)).collect()
     }
 
     pub(crate) fn own(&mut self, owner: ConnectionId, queue: &Arc<Queue>) {
-        self.exclusive
-            .entry(owner)
-            .or_default()
-            .insert(queue.id(), queue.clone());
+        self.exclusive.entry(owner).or_default().insert(queue.id(), queue.clone());
     }
 
     /// The exclusive queues of a connection.
     pub(crate) fn owned(&self, owner: ConnectionId) -> Vec<Arc<Queue>> {
-        self.exclusive
-            .get(&owner)
-            .map(|queues| queues.values().cloned().collect())
-            .unwrap_or_default()
+        self.exclusive.get(&owner).map(|queues| queues.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Tells a router of the exchanges that are gone.

@@ -95,11 +95,7 @@ impl Vhost {
     /// The queue of a name.
     #[must_use]
     pub fn queue(&self, name: &[u8]) -> Option<Arc<Queue>> {
-        self.queues
-            .read()
-            .get(name)
-            .filter(|queue| !queue.is_deleted())
-            .cloned()
+        self.queues.read().get(name).filter(|queue| !queue.is_deleted()).cloned()
     }
 
     /// All exchanges, the default one included, in no order.
@@ -111,12 +107,7 @@ impl Vhost {
     /// All queues, in no order.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
-        self.queues
-            .read()
-            .values()
-            .filter(|queue| !queue.is_deleted())
-            .cloned()
-            .collect()
+        self.queues.read().values().filter(|queue| !queue.is_deleted()).cloned().collect()
     }
 
     /// Declares an exchange (`exchange.declare`); one that is there must be equivalent.
@@ -162,11 +153,7 @@ impl Vhost {
         if name.is_empty() {
             return Err(self.protected(Name::EMPTY));
         }
-        if self.exchange(name).is_some() {
-            Ok(())
-        } else {
-            Err(self.no_exchange(name))
-        }
+        if self.exchange(name).is_some() { Ok(()) } else { Err(self.no_exchange(name)) }
     }
 
     /// Deletes an exchange with its bindings both ways (`exchange.delete`). One that is not there
@@ -189,11 +176,7 @@ impl Vhost {
         };
         if if_unused && exchange.binding_count() > 0 {
             let (name, vhost) = (exchange.spec.name.clone(), self.name.clone());
-            return Err(Refusal::InUse {
-                resource: Resource::Exchange,
-                name,
-                vhost,
-            });
+            return Err(Refusal::InUse { resource: Resource::Exchange, name, vhost });
         }
         let gone = changes.remove_exchange(exchange);
         self.forget_exchanges(&gone);
@@ -211,6 +194,10 @@ impl Vhost {
         spec.name = names::declared(&spec.name);
         spec.durable &= !spec.exclusive;
         let made = spec.name.is_empty();
+        if !made {
+            // Not even its owner declares a server-named queue by its name, as in RabbitMQ.
+            names::check_new(Resource::Queue, &spec.name)?;
+        }
         let mut changes = self.changes.lock();
         if made {
             spec.name = names::made("amq.gen-");
@@ -220,19 +207,11 @@ impl Vhost {
             }
             equivalence::check_queue(&spec, current.spec(), &self.name)?;
             return Ok(current.status());
-        } else {
-            names::check_new(Resource::Queue, &spec.name)?;
         }
         let owner = spec.exclusive.then_some(by);
         let id = QueueId(topology::next_id());
         let name = spec.name.clone();
-        let queue = Arc::new(Queue::new(
-            id,
-            self.name.clone(),
-            spec,
-            owner,
-            self.memory.clone(),
-        ));
+        let queue = Arc::new(Queue::new(id, self.name.clone(), spec, owner, self.memory.clone()));
         if let Some(owner) = owner {
             changes.own(owner, &queue);
         }
@@ -242,11 +221,7 @@ impl Vhost {
             let gone = changes.remove_queue(&replaced);
             self.forget_exchanges(&gone);
         }
-        Ok(QueueStatus {
-            name,
-            messages: 0,
-            consumers: 0,
-        })
+        Ok(QueueStatus { name, messages: 0, consumers: 0 })
     }
 
     /// The state of a queue (`queue.declare` with `passive`).
@@ -308,10 +283,7 @@ impl Vhost {
         self.forget_exchanges(&gone);
         let mut queues = self.queues.write();
         // Another of that name may have been declared meanwhile.
-        if queues
-            .get(queue.name().as_bytes())
-            .is_some_and(|found| Arc::ptr_eq(found, queue))
-        {
+        if queues.get(queue.name().as_bytes()).is_some_and(|found| Arc::ptr_eq(found, queue)) {
             queues.remove(queue.name().as_bytes());
         }
     }
@@ -344,9 +316,7 @@ impl Vhost {
     fn open_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {
         let exchange = Arc::new(self.new_exchange(spec));
         router.open(&exchange)?;
-        self.exchanges
-            .write()
-            .insert(exchange.spec.name.clone(), exchange);
+        self.exchanges.write().insert(exchange.spec.name.clone(), exchange);
         Ok(())
     }
 
@@ -360,18 +330,11 @@ impl Vhost {
 
     fn not_found(&self, resource: Resource, name: &[u8]) -> Refusal {
         let shown = name.get(..Name::BYTES_MAX).unwrap_or(name);
-        Refusal::NotFound {
-            resource,
-            name: Name::new(shown).unwrap_or_default(),
-            vhost: self.name.clone(),
-        }
+        Refusal::NotFound { resource, name: Name::new(shown).unwrap_or_default(), vhost: self.name.clone() }
     }
 
     pub(crate) fn protected(&self, exchange: Name) -> Refusal {
-        Refusal::Protected {
-            exchange,
-            vhost: self.name.clone(),
-        }
+        Refusal::Protected { exchange, vhost: self.name.clone() }
     }
 }
 
@@ -387,8 +350,6 @@ impl Drop for Vhost {
 
 impl fmt::Debug for Vhost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vhost")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Vhost").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -79,12 +79,8 @@ impl Walk {
             }
             let Some(exchange) = self.to_ask.pop() else { break };
             self.answers.clear();
-            if router.route(
-                &exchange,
-                &mut core::iter::once(message),
-                &mut self.answers,
-                waker,
-            ) == Routed::Pending
+            if router.route(&exchange, &mut core::iter::once(message), &mut self.answers, waker)
+                == Routed::Pending
             {
                 return Walked::Pending;
             }

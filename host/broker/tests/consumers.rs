@@ -1,9 +1,5 @@
 //! Consumers: whose turn it is, limits, wakes, ends; by the rules of AMQP 0-9-1 as RabbitMQ keeps them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::result_large_err,
-    reason = "a test may panic, and need not be fast"
-)]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 
@@ -24,11 +20,7 @@ fn with(published: &[&str]) -> Connection {
 }
 
 fn consume(queue: &str, tag: &str) -> ConsumeSpec {
-    ConsumeSpec {
-        queue: name(queue),
-        tag: name(tag),
-        ..ConsumeSpec::default()
-    }
+    ConsumeSpec { queue: name(queue), tag: name(tag), ..ConsumeSpec::default() }
 }
 
 #[test]
@@ -38,10 +30,7 @@ fn no_ack_messages_are_gone_when_handed_over() {
     let tags: Vec<_> = c.deliveries().into_iter().map(|d| d.tag).collect();
     assert_eq!(tags, [1, 2]);
     assert_eq!((c.client.unacknowledged(1), c.vhost.memory().bytes()), (0, 0));
-    assert_eq!(
-        c.client.settle(1, 1, false, Settle::Accepted),
-        Err(Refusal::UnknownDelivery { tag: 1 })
-    );
+    assert_eq!(c.client.settle(1, 1, false, Settle::Accepted), Err(Refusal::UnknownDelivery { tag: 1 }));
 }
 
 #[test]
@@ -106,9 +95,7 @@ fn the_higher_priority_goes_first_while_it_has_credit() {
     let mut c = with(&[]);
     c.client.qos(1, 3, false);
     let spec = |tag, priority| ConsumeSpec {
-        arguments: [(name("x-priority"), Value::Integer(priority))]
-            .into_iter()
-            .collect(),
+        arguments: [(name("x-priority"), Value::Integer(priority))].into_iter().collect(),
         ..consume("q", tag)
     };
     c.client.consume(1, spec("low", 0)).unwrap();
@@ -124,16 +111,10 @@ fn the_higher_priority_goes_first_while_it_has_credit() {
     };
     assert_eq!(
         (of("high"), of("high too")),
-        (
-            vec!["0".into(), "2".into(), "4".into()],
-            vec!["1".into(), "3".into(), "5".into()]
-        )
+        (vec!["0".into(), "2".into(), "4".into()], vec!["1".into(), "3".into(), "5".into()])
     );
     assert_eq!(of("low"), ["6", "7"]);
-    let text = ConsumeSpec {
-        arguments: text("x-priority", "1"),
-        ..consume("q", "text")
-    };
+    let text = ConsumeSpec { arguments: text("x-priority", "1"), ..consume("q", "text") };
     assert_eq!(
         c.client.consume(1, text).unwrap_err().to_string(),
         "invalid arg 'x-priority' for queue 'q' in vhost '/': \"expected integer, got longstr\""
@@ -152,11 +133,7 @@ fn a_consumer_that_leaves_gives_back_what_it_was_assigned() {
     assert_eq!(c.ready("q"), 0, "all assigned");
     assert!(other.client.cancel(1, b"b", &mut other.router));
     assert!(!other.client.cancel(1, b"b", &mut other.router));
-    let deliveries: Vec<_> = c
-        .deliveries()
-        .into_iter()
-        .map(|d| (d.redelivered, d.body))
-        .collect();
+    let deliveries: Vec<_> = c.deliveries().into_iter().map(|d| (d.redelivered, d.body)).collect();
     let expected: Vec<_> = (0..6).map(|i| (false, i.to_string().into_bytes())).collect();
     assert_eq!(deliveries, expected, "in order, and not as redelivered");
     assert!(other.bodies().is_empty());
@@ -176,10 +153,7 @@ fn a_full_sink_stops_and_goes_on_where_it_was() {
     let mut seen = HashSet::new();
     let mut last = [0; 2];
     for _ in 0..4 {
-        let mut taken = Taken {
-            room: 5,
-            ..Taken::default()
-        };
+        let mut taken = Taken { room: 5, ..Taken::default() };
         let more = c.client.deliver(&mut taken);
         assert_eq!(taken.deliveries.len(), 5);
         for delivery in taken.deliveries {
@@ -193,10 +167,7 @@ fn a_full_sink_stops_and_goes_on_where_it_was() {
     }
     assert_eq!(seen.len(), 20);
     assert!(c.bodies().is_empty());
-    let mut full = Taken {
-        room: 0,
-        ..Taken::default()
-    };
+    let mut full = Taken { room: 0, ..Taken::default() };
     assert!(!c.client.deliver(&mut full), "nothing to deliver");
     c.publish("", "q", "x");
     assert!(c.client.deliver(&mut full));
@@ -223,29 +194,15 @@ fn many_messages_wake_once() {
 #[test]
 fn exclusive_consumers_admit_no_other() {
     let mut c = with(&["1"]);
-    c.client
-        .consume(
-            1,
-            ConsumeSpec {
-                exclusive: true,
-                ..consume("q", "t")
-            },
-        )
-        .unwrap();
+    c.client.consume(1, ConsumeSpec { exclusive: true, ..consume("q", "t") }).unwrap();
     let refused = c.client.consume(2, consume("q", "u")).unwrap_err();
     assert_eq!(refused.to_string(), "queue 'q' in vhost '/' in exclusive use");
     c.publish("", "q", "2");
     assert_eq!(c.get("q").unwrap().2, "1", "basic.get is allowed beside it");
     c.client.cancel(1, b"t", &mut c.router);
     c.client.consume(2, consume("q", "u")).unwrap();
-    let exclusive = ConsumeSpec {
-        exclusive: true,
-        ..consume("q", "t")
-    };
-    assert!(matches!(
-        c.client.consume(1, exclusive),
-        Err(Refusal::ExclusiveUse { .. })
-    ));
+    let exclusive = ConsumeSpec { exclusive: true, ..consume("q", "t") };
+    assert!(matches!(c.client.consume(1, exclusive), Err(Refusal::ExclusiveUse { .. })));
 }
 
 #[test]
@@ -257,14 +214,8 @@ fn consumer_tags_are_of_a_channel_and_used_once() {
     assert!(c.client.consume(2, consume("q", "t")).is_ok());
     let made = c.client.consume(1, consume("q", "")).unwrap();
     assert!(made.starts_with(b"amq.ctag-"));
-    assert!(matches!(
-        c.client.consume(1, consume("nobody", "")),
-        Err(Refusal::NotFound { .. })
-    ));
-    let in_use = c
-        .vhost
-        .delete_queue(&mut c.router, b"q", true, false, c.id)
-        .unwrap_err();
+    assert!(matches!(c.client.consume(1, consume("nobody", "")), Err(Refusal::NotFound { .. })));
+    let in_use = c.vhost.delete_queue(&mut c.router, b"q", true, false, c.id).unwrap_err();
     assert_eq!(in_use.to_string(), "queue 'q' in vhost '/' in use");
 }
 
@@ -276,9 +227,7 @@ fn consumers_of_a_deleted_queue_are_cancelled() {
     other.client.consume(2, consume("q", "u")).unwrap();
     let before = other.deliveries();
     assert_eq!(before.len(), 1);
-    c.vhost
-        .delete_queue(&mut c.router, b"q", false, false, c.id)
-        .unwrap();
+    c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id).unwrap();
     assert_eq!(other.bell.rings.load(Ordering::SeqCst), 2);
     assert!(other.bodies().is_empty());
     let mut cancelled = other.client.take_cancelled();
@@ -286,10 +235,7 @@ fn consumers_of_a_deleted_queue_are_cancelled() {
     assert_eq!(cancelled, [(1, name("t")), (2, name("u"))]);
     assert!(other.client.take_cancelled().is_empty());
     assert!(!other.client.cancel(1, b"t", &mut other.router));
-    assert_eq!(
-        other.client.settle(before[0].channel, 1, false, Settle::Accepted),
-        Ok(())
-    );
+    assert_eq!(other.client.settle(before[0].channel, 1, false, Settle::Accepted), Ok(()));
     c.queue("q");
     other.consume("q", "t", false);
     c.publish("", "q", "2");

@@ -1,9 +1,5 @@
 //! Declaring exchanges: equivalence and names.
-#![allow(
-    clippy::unwrap_used,
-    clippy::result_large_err,
-    reason = "a test may panic, and need not be fast"
-)]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 
@@ -16,12 +12,8 @@ fn redeclaring_an_exchange_says_what_differs() {
     let mut c = Connection::first();
     c.exchange(with_alternate("x", "direct", "a"));
     c.exchange(with_alternate("x", "direct", "a"));
-    let declare = |c: &mut Connection, spec| {
-        c.vhost
-            .declare_exchange(&mut c.router, spec)
-            .unwrap_err()
-            .to_string()
-    };
+    let declare =
+        |c: &mut Connection, spec| c.vhost.declare_exchange(&mut c.router, spec).unwrap_err().to_string();
     let base = "for exchange 'x' in vhost '/'";
     let spec = with_alternate("x", "direct", "a");
     assert_eq!(
@@ -29,33 +21,15 @@ fn redeclaring_an_exchange_says_what_differs() {
         format!("inequivalent arg 'type' {base}: received 'fanout' but current is 'direct'")
     );
     assert_eq!(
-        declare(
-            &mut c,
-            ExchangeSpec {
-                durable: true,
-                ..spec.clone()
-            }
-        ),
+        declare(&mut c, ExchangeSpec { durable: true, ..spec.clone() }),
         format!("inequivalent arg 'durable' {base}: received 'true' but current is 'false'")
     );
     assert_eq!(
-        declare(
-            &mut c,
-            ExchangeSpec {
-                auto_delete: true,
-                ..spec.clone()
-            }
-        ),
+        declare(&mut c, ExchangeSpec { auto_delete: true, ..spec.clone() }),
         format!("inequivalent arg 'auto_delete' {base}: received 'true' but current is 'false'")
     );
     assert_eq!(
-        declare(
-            &mut c,
-            ExchangeSpec {
-                internal: true,
-                ..spec
-            }
-        ),
+        declare(&mut c, ExchangeSpec { internal: true, ..spec }),
         format!("inequivalent arg 'internal' {base}: received 'true' but current is 'false'")
     );
     assert_eq!(
@@ -65,18 +39,12 @@ fn redeclaring_an_exchange_says_what_differs() {
              'longstr'"
         )
     );
-    assert_eq!(
-        declare(&mut c, exchange("x", "nix")),
-        "unknown exchange type 'nix'"
-    );
+    assert_eq!(declare(&mut c, exchange("x", "nix")), "unknown exchange type 'nix'");
     assert_eq!(
         declare(&mut c, exchange("amq.mine", "direct")),
         "exchange name 'amq.mine' contains reserved prefix 'amq.*'"
     );
-    c.exchange(ExchangeSpec {
-        durable: true,
-        ..exchange("amq.direct", "direct")
-    });
+    c.exchange(ExchangeSpec { durable: true, ..exchange("amq.direct", "direct") });
     let protected = c.vhost.delete_exchange(&mut c.router, b"amq.direct", false);
     assert!(matches!(protected, Err(Refusal::Protected { .. })));
 }

@@ -1,9 +1,5 @@
 //! Queues against naive models, with seeded random histories.
-#![allow(
-    clippy::unwrap_used,
-    clippy::result_large_err,
-    reason = "a test may panic, and need not be fast"
-)]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 
@@ -27,10 +23,7 @@ fn body(number: u64, random: &mut Random) -> Vec<u8> {
 }
 
 fn number(body: &[u8]) -> u64 {
-    assert!(
-        body[8..].iter().all(|byte| *byte == body[0]),
-        "the padding is whole"
-    );
+    assert!(body[8..].iter().all(|byte| *byte == body[0]), "the padding is whole");
     u64::from_le_bytes(body[..8].try_into().unwrap())
 }
 
@@ -79,11 +72,8 @@ impl Model {
         if !self.unacked.contains_key(&tag) {
             return false;
         }
-        let tags: Vec<u64> = if multiple {
-            self.unacked.range(..=tag).map(|(tag, _)| *tag).collect()
-        } else {
-            vec![tag]
-        };
+        let tags: Vec<u64> =
+            if multiple { self.unacked.range(..=tag).map(|(tag, _)| *tag).collect() } else { vec![tag] };
         for tag in tags {
             let (number, _) = self.unacked.remove(&tag).unwrap();
             if requeue {
@@ -120,16 +110,10 @@ fn one_history(seed: u64) {
             0..=3 => publish(&mut c, &mut model, &mut random),
             4 | 5 => {
                 let room = random.below(20) as usize;
-                let mut taken = Taken {
-                    room,
-                    ..Taken::default()
-                };
+                let mut taken = Taken { room, ..Taken::default() };
                 c.client.deliver(&mut taken);
-                let got: Vec<_> = taken
-                    .deliveries
-                    .iter()
-                    .map(|d| (d.tag, number(&d.body), d.redelivered))
-                    .collect();
+                let got: Vec<_> =
+                    taken.deliveries.iter().map(|d| (d.tag, number(&d.body), d.redelivered)).collect();
                 assert_eq!(got, model.deliver(room), "{context}");
             }
             6 => {
@@ -144,11 +128,7 @@ fn one_history(seed: u64) {
             7..=10 => {
                 let tag = (model.tag + 2).saturating_sub(random.below(30)).max(1);
                 let (multiple, requeue) = (random.below(3) == 0, random.below(3) == 0);
-                let outcome = if requeue {
-                    Settle::Requeue
-                } else {
-                    Settle::Accepted
-                };
+                let outcome = if requeue { Settle::Requeue } else { Settle::Accepted };
                 let settled = c.client.settle(1, tag, multiple, outcome).is_ok();
                 assert_eq!(settled, model.settle(tag, multiple, requeue), "{context}");
             }
@@ -167,15 +147,9 @@ fn one_history(seed: u64) {
 }
 
 fn publish(c: &mut Connection, model: &mut Model, random: &mut Random) {
-    let bodies: Vec<_> = (0..random.below(12))
-        .map(|i| body(model.next + i, random))
-        .collect();
+    let bodies: Vec<_> = (0..random.below(12)).map(|i| body(model.next + i, random)).collect();
     let messages: Vec<_> = bodies.iter().map(|body| message("", "q", body)).collect();
-    assert!(
-        c.publish_all(&messages)
-            .iter()
-            .all(|outcome| *outcome == Published::Routed)
-    );
+    assert!(c.publish_all(&messages).iter().all(|outcome| *outcome == Published::Routed));
     model.ready.extend(model.next..model.next + bodies.len() as u64);
     model.next += bodies.len() as u64;
 }
@@ -204,10 +178,7 @@ fn consume_or_cancel(c: &mut Connection, model: &mut Model, random: &mut Random)
     if model.consuming.take().is_some() {
         assert!(c.client.cancel(1, b"t", &mut c.router));
         // What the cancelled one holds does not count for the next.
-        model
-            .unacked
-            .values_mut()
-            .for_each(|(_, consumer)| *consumer = false);
+        model.unacked.values_mut().for_each(|(_, consumer)| *consumer = false);
         return;
     }
     let (no_ack, prefetch) = (random.below(4) == 0, random.below(6));
@@ -240,18 +211,10 @@ fn several(seed: u64) {
     let mut peers: Vec<Peer> = (0..3)
         .map(|_| {
             let connection = Connection::to(&publisher.vhost);
-            Peer {
-                connection,
-                prefetch: 0,
-                held: BTreeMap::new(),
-                consuming: false,
-            }
+            Peer { connection, prefetch: 0, held: BTreeMap::new(), consuming: false }
         })
         .collect();
-    let mut model = Model {
-        next: 1,
-        ..Model::default()
-    };
+    let mut model = Model { next: 1, ..Model::default() };
     let mut done = BTreeSet::new();
     for _ in 0..STEPS {
         let index = random.below(3) as usize;
@@ -263,26 +226,16 @@ fn several(seed: u64) {
                 let Some((tag, number)) = peer.held.pop_first() else {
                     continue;
                 };
-                let outcome = if random.below(4) == 0 {
-                    Settle::Requeue
-                } else {
-                    Settle::Accepted
-                };
+                let outcome = if random.below(4) == 0 { Settle::Requeue } else { Settle::Accepted };
                 peer.connection.client.settle(1, tag, false, outcome).unwrap();
                 assert!(outcome == Settle::Requeue || done.insert(number), "settled twice");
             }
             9 if peer.consuming => {
-                assert!(
-                    peer.connection
-                        .client
-                        .cancel(1, b"t", &mut peer.connection.router)
-                );
+                assert!(peer.connection.client.cancel(1, b"t", &mut peer.connection.router));
                 peer.consuming = false;
             }
             10 => {
-                peer.connection
-                    .client
-                    .close_channel(1, &mut peer.connection.router);
+                peer.connection.client.close_channel(1, &mut peer.connection.router);
                 peer.connection.client.open_channel(1);
                 peer.held.clear();
                 peer.consuming = false;
@@ -302,9 +255,7 @@ fn check_conserved(publisher: &mut Connection, done: &BTreeSet<u64>, next: u64) 
     let mut left = BTreeSet::new();
     while publisher
         .client
-        .get(1, b"q", true, &mut |got| {
-            assert!(left.insert(number(got.message.body)))
-        })
+        .get(1, b"q", true, &mut |got| assert!(left.insert(number(got.message.body))))
         .unwrap()
     {}
     assert!(left.is_disjoint(done));
@@ -317,20 +268,13 @@ impl Peer {
     fn consume(&mut self, random: &mut Random) {
         self.prefetch = random.below(5);
         self.connection.client.qos(1, self.prefetch as u16, false);
-        let spec = ConsumeSpec {
-            queue: name("q"),
-            tag: name("t"),
-            ..ConsumeSpec::default()
-        };
+        let spec = ConsumeSpec { queue: name("q"), tag: name("t"), ..ConsumeSpec::default() };
         self.connection.client.consume(1, spec).unwrap();
         self.consuming = true;
     }
 
     fn deliver(&mut self, room: usize) {
-        let mut taken = Taken {
-            room,
-            ..Taken::default()
-        };
+        let mut taken = Taken { room, ..Taken::default() };
         self.connection.client.deliver(&mut taken);
         for delivery in taken.deliveries {
             let number = number(&delivery.body);

@@ -1,9 +1,5 @@
 //! Queues, consumers and acknowledgements, by the rules of AMQP 0-9-1 as RabbitMQ keeps them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::result_large_err,
-    reason = "a test may panic, and need not be fast"
-)]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 
@@ -21,11 +17,7 @@ fn with(published: &[&str]) -> Connection {
 }
 
 fn consume(queue: &str, tag: &str) -> ConsumeSpec {
-    ConsumeSpec {
-        queue: name(queue),
-        tag: name(tag),
-        ..ConsumeSpec::default()
-    }
+    ConsumeSpec { queue: name(queue), tag: name(tag), ..ConsumeSpec::default() }
 }
 
 #[test]
@@ -33,26 +25,14 @@ fn redeclaring_a_queue_says_what_differs() {
     let c = Connection::first();
     let spec = QueueSpec {
         durable: true,
-        arguments: [
-            (name("x-max-length"), Value::Integer(5)),
-            (name("foo"), Value::Integer(1)),
-        ]
-        .into_iter()
-        .collect(),
+        arguments: [(name("x-max-length"), Value::Integer(5)), (name("foo"), Value::Integer(1))]
+            .into_iter()
+            .collect(),
         ..queue("q")
     };
     c.vhost.declare_queue(spec.clone(), c.id).unwrap();
     let declare = |arguments: Table| {
-        c.vhost
-            .declare_queue(
-                QueueSpec {
-                    arguments,
-                    ..spec.clone()
-                },
-                c.id,
-            )
-            .unwrap_err()
-            .to_string()
+        c.vhost.declare_queue(QueueSpec { arguments, ..spec.clone() }, c.id).unwrap_err().to_string()
     };
     let base = "for queue 'q' in vhost '/'";
     assert_eq!(
@@ -71,14 +51,8 @@ fn redeclaring_a_queue_says_what_differs() {
     );
     let mut arguments = spec.arguments.clone();
     arguments.push(name("x-queue-type"), Value::Text(String::from("classic")));
-    let same = QueueSpec {
-        arguments: arguments.clone(),
-        ..spec.clone()
-    };
-    assert!(
-        c.vhost.declare_queue(same, c.id).is_ok(),
-        "the type of a queue that names none"
-    );
+    let same = QueueSpec { arguments: arguments.clone(), ..spec.clone() };
+    assert!(c.vhost.declare_queue(same, c.id).is_ok(), "the type of a queue that names none");
     arguments.push(name("x-overflow"), Value::Text(String::from("drop-head")));
     assert_eq!(
         declare(arguments),
@@ -93,27 +67,15 @@ fn redeclaring_a_queue_says_what_differs() {
 fn redeclaring_a_queue_compares_its_flags() {
     let c = Connection::first();
     let base = "for queue 'q' in vhost '/'";
-    let spec = QueueSpec {
-        durable: true,
-        ..queue("q")
-    };
+    let spec = QueueSpec { durable: true, ..queue("q") };
     c.vhost.declare_queue(spec.clone(), c.id).unwrap();
-    let other = QueueSpec {
-        durable: false,
-        ..spec.clone()
-    };
+    let other = QueueSpec { durable: false, ..spec.clone() };
     assert_eq!(
         c.vhost.declare_queue(other, c.id).unwrap_err().to_string(),
         format!("inequivalent arg 'durable' {base}: received 'false' but current is 'true'")
     );
-    let exclusive = QueueSpec {
-        exclusive: true,
-        ..spec
-    };
-    assert!(matches!(
-        c.vhost.declare_queue(exclusive, c.id),
-        Err(Refusal::Locked { .. })
-    ));
+    let exclusive = QueueSpec { exclusive: true, ..spec };
+    assert!(matches!(c.vhost.declare_queue(exclusive, c.id), Err(Refusal::Locked { .. })));
 }
 
 #[test]
@@ -121,22 +83,9 @@ fn names_are_made_reserved_and_looked_up() {
     let c = Connection::first();
     let made = c.vhost.declare_queue(QueueSpec::default(), c.id).unwrap().name;
     assert!(made.starts_with(b"amq.gen-"));
-    assert!(
-        c.vhost
-            .declare_queue(
-                QueueSpec {
-                    name: made.clone(),
-                    ..QueueSpec::default()
-                },
-                c.id
-            )
-            .is_ok()
-    );
+    assert!(c.vhost.declare_queue(QueueSpec { name: made.clone(), ..QueueSpec::default() }, c.id).is_ok());
     assert_eq!(c.vhost.check_queue(&made, c.id).unwrap().name, made);
-    let reserved = Refusal::ReservedName {
-        resource: Resource::Queue,
-        name: name("amq.mine"),
-    };
+    let reserved = Refusal::ReservedName { resource: Resource::Queue, name: name("amq.mine") };
     assert_eq!(c.vhost.declare_queue(queue("amq.mine"), c.id), Err(reserved));
     let missing = c.vhost.check_queue(b"nobody", c.id).unwrap_err();
     assert_eq!(missing.to_string(), "no queue 'nobody' in vhost '/'");
@@ -150,15 +99,9 @@ fn counts_are_of_ready_messages_only() {
     assert_eq!(c.vhost.purge_queue(b"q", c.id), Ok(2));
     assert!(c.get("q").is_none());
     c.client.settle(1, 1, false, Settle::Requeue).unwrap();
-    let not_empty = c
-        .vhost
-        .delete_queue(&mut c.router, b"q", false, true, c.id)
-        .unwrap_err();
+    let not_empty = c.vhost.delete_queue(&mut c.router, b"q", false, true, c.id).unwrap_err();
     assert_eq!(not_empty.to_string(), "queue 'q' in vhost '/' not empty");
-    assert_eq!(
-        c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id),
-        Ok(1)
-    );
+    assert_eq!(c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id), Ok(1));
     assert_eq!(c.vhost.memory().bytes(), 0);
 }
 
@@ -199,19 +142,9 @@ fn a_dropped_connection_loses_nothing_but_its_exclusive_queues() {
     let mut other = Connection::to(&c.vhost);
     other
         .vhost
-        .declare_queue(
-            QueueSpec {
-                exclusive: true,
-                durable: true,
-                ..queue("own")
-            },
-            other.id,
-        )
+        .declare_queue(QueueSpec { exclusive: true, durable: true, ..queue("own") }, other.id)
         .unwrap();
-    other.exchange(ExchangeSpec {
-        auto_delete: true,
-        ..kit::exchange("x", "fanout")
-    });
+    other.exchange(ExchangeSpec { auto_delete: true, ..kit::exchange("x", "fanout") });
     other.bind("x", BindTo::Queue(b"own"), "");
     other.consume("q", "t", false);
     assert_eq!(other.bodies(), ["1", "2"]);
@@ -227,11 +160,7 @@ fn a_dropped_connection_loses_nothing_but_its_exclusive_queues() {
 fn unknown_tags_are_refused_and_zero_means_all() {
     let mut c = with(&["1", "2", "3"]);
     let unknown = |tag| Err(Refusal::UnknownDelivery { tag });
-    assert_eq!(
-        c.client.settle(1, 0, true, Settle::Accepted),
-        Ok(()),
-        "none at all"
-    );
+    assert_eq!(c.client.settle(1, 0, true, Settle::Accepted), Ok(()), "none at all");
     assert_eq!(c.client.settle(1, 1, false, Settle::Accepted), unknown(1));
     assert_eq!(c.client.settle(1, 0, false, Settle::Accepted), unknown(0));
     for _ in 0..3 {
@@ -242,11 +171,7 @@ fn unknown_tags_are_refused_and_zero_means_all() {
     assert_eq!(c.client.settle(1, 2, true, Settle::Accepted), unknown(2));
     assert_eq!(c.client.settle(1, 4, true, Settle::Accepted), unknown(4));
     assert_eq!(c.client.unacknowledged(1), 2, "a refusal settles nothing");
-    assert_eq!(
-        c.client.settle(2, 1, false, Settle::Accepted),
-        unknown(1),
-        "tags are of a channel"
-    );
+    assert_eq!(c.client.settle(2, 1, false, Settle::Accepted), unknown(1), "tags are of a channel");
     c.client.settle(1, 0, true, Settle::Accepted).unwrap();
     assert_eq!((c.client.unacknowledged(1), c.vhost.memory().bytes()), (0, 0));
 }
@@ -257,11 +182,7 @@ fn recover_brings_all_back() {
     c.consume("q", "t", false);
     assert_eq!(c.bodies(), ["1", "2"]);
     c.client.recover(1);
-    let again: Vec<_> = c
-        .deliveries()
-        .into_iter()
-        .map(|d| (d.tag, d.redelivered, d.body))
-        .collect();
+    let again: Vec<_> = c.deliveries().into_iter().map(|d| (d.tag, d.redelivered, d.body)).collect();
     assert_eq!(again, [(3, true, b"1".to_vec()), (4, true, b"2".to_vec())]);
 }
 
@@ -269,58 +190,28 @@ fn recover_brings_all_back() {
 fn an_exclusive_queue_is_of_one_connection() {
     let mut c = Connection::first();
     let mut other = Connection::to(&c.vhost);
-    let spec = QueueSpec {
-        exclusive: true,
-        durable: true,
-        ..queue("q")
-    };
+    let spec = QueueSpec { exclusive: true, durable: true, ..queue("q") };
     c.vhost.declare_queue(spec.clone(), c.id).unwrap();
     assert!(!c.vhost.queue(b"q").unwrap().spec().durable);
     assert!(c.vhost.declare_queue(spec.clone(), c.id).is_ok());
     let id = other.id;
-    assert!(matches!(
-        c.vhost.declare_queue(queue("q"), c.id),
-        Err(Refusal::Locked { .. })
-    ));
-    assert!(matches!(
-        c.vhost.declare_queue(spec, id),
-        Err(Refusal::Locked { .. })
-    ));
-    assert!(matches!(
-        c.vhost.check_queue(b"q", id),
-        Err(Refusal::Locked { .. })
-    ));
-    assert!(matches!(
-        c.vhost.purge_queue(b"q", id),
-        Err(Refusal::Locked { .. })
-    ));
-    let deleted = other
-        .vhost
-        .delete_queue(&mut other.router, b"q", false, false, id);
+    assert!(matches!(c.vhost.declare_queue(queue("q"), c.id), Err(Refusal::Locked { .. })));
+    assert!(matches!(c.vhost.declare_queue(spec, id), Err(Refusal::Locked { .. })));
+    assert!(matches!(c.vhost.check_queue(b"q", id), Err(Refusal::Locked { .. })));
+    assert!(matches!(c.vhost.purge_queue(b"q", id), Err(Refusal::Locked { .. })));
+    let deleted = other.vhost.delete_queue(&mut other.router, b"q", false, false, id);
     assert!(matches!(deleted, Err(Refusal::Locked { .. })));
-    assert!(matches!(
-        other.client.consume(1, consume("q", "")),
-        Err(Refusal::Locked { .. })
-    ));
-    assert!(matches!(
-        other.client.get(1, b"q", true, &mut |_| ()),
-        Err(Refusal::Locked { .. })
-    ));
+    assert!(matches!(other.client.consume(1, consume("q", "")), Err(Refusal::Locked { .. })));
+    assert!(matches!(other.client.get(1, b"q", true, &mut |_| ()), Err(Refusal::Locked { .. })));
     c.client.close(&mut c.router);
-    assert!(matches!(
-        c.vhost.check_queue(b"q", id),
-        Err(Refusal::NotFound { .. })
-    ));
+    assert!(matches!(c.vhost.check_queue(b"q", id), Err(Refusal::NotFound { .. })));
     assert!(c.vhost.declare_queue(queue("q"), id).is_ok());
 }
 
 #[test]
 fn an_auto_delete_queue_goes_with_its_last_consumer() {
     let mut c = Connection::first();
-    let spec = QueueSpec {
-        auto_delete: true,
-        ..queue("q")
-    };
+    let spec = QueueSpec { auto_delete: true, ..queue("q") };
     let declare = |c: &mut Connection| {
         c.vhost.declare_queue(spec.clone(), c.id).unwrap();
         c.bind("amq.fanout", BindTo::Queue(b"q"), "");
@@ -363,20 +254,13 @@ fn the_account_follows_what_is_queued() {
     assert!((1_000_000..1_100_000).contains(&full), "{full}");
     c.consume("q", "t", false);
     assert_eq!(c.deliveries().len(), 1000);
-    assert_eq!(
-        c.vhost.memory().bytes(),
-        full,
-        "unacknowledged ones are still held"
-    );
+    assert_eq!(c.vhost.memory().bytes(), full, "unacknowledged ones are still held");
     for tag in 1..=1000 {
         c.client.settle(1, tag, false, Settle::Accepted).unwrap();
         let held = (1000 - tag) * full / 1000;
         let charged = c.vhost.memory().bytes();
         let lag = held.min(leveret_broker::queue::RELEASE_BYTES_MAX as u64);
-        assert!(
-            charged >= held && charged <= held + lag + 1100,
-            "{tag}: {charged} for {held}"
-        );
+        assert!(charged >= held && charged <= held + lag + 1100, "{tag}: {charged} for {held}");
     }
     assert_eq!(c.vhost.memory().bytes(), 0);
 }
@@ -385,13 +269,7 @@ fn the_account_follows_what_is_queued() {
 fn bodies_around_the_limit_for_slabs_arrive_whole() {
     use leveret_broker::queue::LARGE_BODY_BYTES;
     let mut c = with(&[]);
-    for length in [
-        0,
-        LARGE_BODY_BYTES - 1,
-        LARGE_BODY_BYTES,
-        LARGE_BODY_BYTES + 1,
-        3 << 20,
-    ] {
+    for length in [0, LARGE_BODY_BYTES - 1, LARGE_BODY_BYTES, LARGE_BODY_BYTES + 1, 3 << 20] {
         let body = "b".repeat(length);
         c.publish("", "q", &body);
         assert!(c.get("q").unwrap().2 == body);

@@ -1,9 +1,5 @@
 //! Exchanges, bindings and the routing walk, by the rules of AMQP 0-9-1 as RabbitMQ keeps them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::result_large_err,
-    reason = "a test may panic, and need not be fast"
-)]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 
@@ -35,17 +31,13 @@ fn bindings_that_differ_in_arguments_give_one_copy_and_end_apart() {
     c.queue("q");
     for i in [1, 2] {
         let arguments = [(name("n"), Value::Integer(i))].into_iter().collect();
-        c.vhost
-            .bind(&mut c.router, b"amq.direct", Q, b"k", arguments, c.id)
-            .unwrap();
+        c.vhost.bind(&mut c.router, b"amq.direct", Q, b"k", arguments, c.id).unwrap();
     }
     assert_eq!(c.vhost.exchange(b"amq.direct").unwrap().binding_count(), 2);
     c.publish("amq.direct", "k", "1");
     assert_eq!(c.drain("q").len(), 1);
     let first = [(name("n"), Value::Integer(1))].into_iter().collect();
-    c.vhost
-        .unbind(&mut c.router, b"amq.direct", Q, b"k", first, c.id)
-        .unwrap();
+    c.vhost.unbind(&mut c.router, b"amq.direct", Q, b"k", first, c.id).unwrap();
     c.publish("amq.direct", "k", "2");
     assert_eq!(c.drain("q").len(), 1);
 }
@@ -55,35 +47,14 @@ fn the_default_exchange_goes_by_queue_name_and_admits_nothing_else() {
     let mut c = Connection::first();
     c.queue("q");
     assert_eq!(c.publish("", "q", "1"), Published::Routed);
-    assert_eq!(
-        c.drain("q"),
-        [(String::new(), String::from("q"), String::from("1"))]
-    );
+    assert_eq!(c.drain("q"), [(String::new(), String::from("q"), String::from("1"))]);
     assert_eq!(c.publish("", "nobody", "1"), Published::Unroutable);
-    let protected = || {
-        Err(Refusal::Protected {
-            exchange: name(""),
-            vhost: name("/"),
-        })
-    };
-    assert_eq!(
-        c.vhost.bind(&mut c.router, b"", Q, b"k", Table::new(), c.id),
-        protected()
-    );
-    assert_eq!(
-        c.vhost.unbind(&mut c.router, b"", Q, b"k", Table::new(), c.id),
-        protected()
-    );
+    let protected = || Err(Refusal::Protected { exchange: name(""), vhost: name("/") });
+    assert_eq!(c.vhost.bind(&mut c.router, b"", Q, b"k", Table::new(), c.id), protected());
+    assert_eq!(c.vhost.unbind(&mut c.router, b"", Q, b"k", Table::new(), c.id), protected());
     let to = BindTo::Exchange(b"");
-    assert_eq!(
-        c.vhost
-            .bind(&mut c.router, b"amq.direct", to, b"k", Table::new(), c.id),
-        protected()
-    );
-    assert_eq!(
-        c.vhost.declare_exchange(&mut c.router, exchange("", "direct")),
-        protected()
-    );
+    assert_eq!(c.vhost.bind(&mut c.router, b"amq.direct", to, b"k", Table::new(), c.id), protected());
+    assert_eq!(c.vhost.declare_exchange(&mut c.router, exchange("", "direct")), protected());
     assert_eq!(c.vhost.check_exchange(b""), protected());
     assert_eq!(c.vhost.delete_exchange(&mut c.router, b"", false), protected());
 }
@@ -102,20 +73,11 @@ fn binding_to_or_from_what_is_not_there_is_not_found() {
     let mut c = Connection::first();
     c.queue("q");
     let bind = |c: &mut Connection, source: &[u8], to| {
-        c.vhost
-            .bind(&mut c.router, source, to, b"k", Table::new(), c.id)
-            .unwrap_err()
-            .to_string()
+        c.vhost.bind(&mut c.router, source, to, b"k", Table::new(), c.id).unwrap_err().to_string()
     };
     assert_eq!(bind(&mut c, b"nowhere", Q), "no exchange 'nowhere' in vhost '/'");
-    assert_eq!(
-        bind(&mut c, b"amq.direct", BindTo::Queue(b"nobody")),
-        "no queue 'nobody' in vhost '/'"
-    );
-    assert_eq!(
-        bind(&mut c, b"amq.direct", BindTo::Exchange(b"no")),
-        "no exchange 'no' in vhost '/'"
-    );
+    assert_eq!(bind(&mut c, b"amq.direct", BindTo::Queue(b"nobody")), "no queue 'nobody' in vhost '/'");
+    assert_eq!(bind(&mut c, b"amq.direct", BindTo::Exchange(b"no")), "no exchange 'no' in vhost '/'");
 }
 
 #[test]
@@ -123,9 +85,7 @@ fn a_binding_that_the_type_refuses_is_not_made() {
     let mut c = Connection::first();
     c.queue("q");
     c.router.refuse_binding = true;
-    let refused = c
-        .vhost
-        .bind(&mut c.router, b"amq.direct", Q, b"k", Table::new(), c.id);
+    let refused = c.vhost.bind(&mut c.router, b"amq.direct", Q, b"k", Table::new(), c.id);
     assert!(matches!(refused, Err(Refusal::PluginRefused { .. })));
     assert_eq!(c.publish("amq.direct", "k", "1"), Published::Unroutable);
 }
@@ -169,10 +129,7 @@ fn deleting_the_source_leaves_the_queue() {
     c.vhost.delete_exchange(&mut c.router, b"x", false).unwrap();
     c.vhost.delete_exchange(&mut c.router, b"x", false).unwrap();
     assert!(c.vhost.queue(b"q").is_some());
-    assert!(matches!(
-        c.publish("x", "k", "1"),
-        Published::Refused(Refusal::NotFound { .. })
-    ));
+    assert!(matches!(c.publish("x", "k", "1"), Published::Refused(Refusal::NotFound { .. })));
     // A new exchange of that name begins without bindings.
     c.exchange(exchange("x", "direct"));
     assert_eq!(c.publish("x", "k", "1"), Published::Unroutable);
@@ -182,24 +139,15 @@ fn deleting_the_source_leaves_the_queue() {
 fn deleting_a_queue_removes_its_bindings_and_auto_delete_exchanges_up_the_line() {
     let mut c = Connection::first();
     for x in ["first", "second"] {
-        c.exchange(ExchangeSpec {
-            auto_delete: true,
-            ..exchange(x, "fanout")
-        });
+        c.exchange(ExchangeSpec { auto_delete: true, ..exchange(x, "fanout") });
     }
     c.queue("q");
     c.bind("first", BindTo::Exchange(b"second"), "");
     c.bind("second", Q, "");
     c.bind("amq.direct", Q, "k");
     assert_eq!(c.publish("first", "", "1"), Published::Routed);
-    assert_eq!(
-        c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id),
-        Ok(1)
-    );
-    assert_eq!(
-        c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id),
-        Ok(0)
-    );
+    assert_eq!(c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id), Ok(1));
+    assert_eq!(c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id), Ok(0));
     assert_eq!(c.vhost.exchange(b"amq.direct").unwrap().binding_count(), 0);
     assert!(c.vhost.exchange(b"first").is_none() && c.vhost.exchange(b"second").is_none());
     assert_eq!(c.router.closed.len(), 2);
@@ -208,10 +156,7 @@ fn deleting_a_queue_removes_its_bindings_and_auto_delete_exchanges_up_the_line()
 #[test]
 fn an_auto_delete_exchange_stays_until_its_last_binding_goes() {
     let mut c = Connection::first();
-    c.exchange(ExchangeSpec {
-        auto_delete: true,
-        ..exchange("x", "direct")
-    });
+    c.exchange(ExchangeSpec { auto_delete: true, ..exchange("x", "direct") });
     c.queue("q");
     c.unbind("x", Q, "never");
     assert!(c.vhost.exchange(b"x").is_some(), "never bound");
@@ -231,18 +176,11 @@ fn the_alternate_exchange_takes_what_is_unroutable_with_its_first_name() {
     c.exchange(exchange("z", "fanout"));
     c.queue("q");
     c.queue("r");
-    assert_eq!(
-        c.publish("x", "k", "1"),
-        Published::Unroutable,
-        "a chain that ends nowhere"
-    );
+    assert_eq!(c.publish("x", "k", "1"), Published::Unroutable, "a chain that ends nowhere");
     c.bind("z", Q, "");
     c.bind("x", BindTo::Queue(b"r"), "known");
     assert_eq!(c.publish("x", "k", "1"), Published::Routed);
-    assert_eq!(
-        c.drain("q"),
-        [(String::from("x"), String::from("k"), String::from("1"))]
-    );
+    assert_eq!(c.drain("q"), [(String::from("x"), String::from("k"), String::from("1"))]);
     assert_eq!(c.publish("x", "known", "2"), Published::Routed);
     assert_eq!(c.receivers(&["q", "r"]), set(&["r"]));
 }
@@ -257,22 +195,13 @@ fn circles_of_alternate_exchanges_end_and_absent_ones_count_as_none() {
     c.queue("q");
     assert_eq!(c.publish("x", "k", "1"), Published::Unroutable);
     assert_eq!(c.publish("w", "k", "1"), Published::Unroutable);
-    assert_eq!(
-        c.publish("d", "q", "1"),
-        Published::Routed,
-        "the default exchange as alternate"
-    );
+    assert_eq!(c.publish("d", "q", "1"), Published::Routed, "the default exchange as alternate");
     let spec = ExchangeSpec {
-        arguments: [(name("alternate-exchange"), Value::Integer(5))]
-            .into_iter()
-            .collect(),
+        arguments: [(name("alternate-exchange"), Value::Integer(5))].into_iter().collect(),
         ..exchange("v", "direct")
     };
     assert_eq!(
-        c.vhost
-            .declare_exchange(&mut c.router, spec)
-            .unwrap_err()
-            .to_string(),
+        c.vhost.declare_exchange(&mut c.router, spec).unwrap_err().to_string(),
         "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'v' in vhost '/'"
     );
 }
@@ -280,19 +209,11 @@ fn circles_of_alternate_exchanges_end_and_absent_ones_count_as_none() {
 #[test]
 fn an_internal_exchange_takes_from_exchanges_only() {
     let mut c = Connection::first();
-    c.exchange(ExchangeSpec {
-        internal: true,
-        ..exchange("x", "fanout")
-    });
+    c.exchange(ExchangeSpec { internal: true, ..exchange("x", "fanout") });
     c.queue("q");
     c.bind("x", Q, "");
-    let Published::Refused(refusal) = c.publish("x", "k", "1") else {
-        panic!()
-    };
-    assert_eq!(
-        refusal.to_string(),
-        "cannot publish to internal exchange 'x' in vhost '/'"
-    );
+    let Published::Refused(refusal) = c.publish("x", "k", "1") else { panic!() };
+    assert_eq!(refusal.to_string(), "cannot publish to internal exchange 'x' in vhost '/'");
     c.bind("amq.fanout", BindTo::Exchange(b"x"), "");
     assert_eq!(c.publish("amq.fanout", "k", "1"), Published::Routed);
     assert_eq!(c.drain("q").len(), 1);
@@ -307,18 +228,12 @@ fn a_type_that_drops_rejects_or_fails_is_not_unroutable() {
     c.exchange(exchange("trap", "trap"));
     c.bind("amq.fanout", Q, "");
     assert_eq!(c.publish("drop", "k", "1"), Published::Dropped);
-    assert_eq!(
-        c.publish("reject", "k", "1"),
-        Published::Rejected(Arc::from("not today"))
-    );
+    assert_eq!(c.publish("reject", "k", "1"), Published::Rejected(Arc::from("not today")));
     assert!(matches!(c.publish("trap", "k", "1"), Published::Rejected(_)));
     assert_eq!(c.ready("q"), 0);
     // One branch that rejects: nothing is enqueued anywhere.
     c.bind("amq.fanout", BindTo::Exchange(b"reject"), "");
-    assert!(matches!(
-        c.publish("amq.fanout", "k", "1"),
-        Published::Rejected(_)
-    ));
+    assert!(matches!(c.publish("amq.fanout", "k", "1"), Published::Rejected(_)));
     assert_eq!(c.ready("q"), 0);
 }
 
@@ -327,31 +242,17 @@ fn after_a_refusal_nothing_more_of_that_channel_is_published() {
     let mut c = Connection::first();
     c.queue("q");
     c.exchange(exchange("park", "park"));
-    let publish = |channel, exchange: &'static str| Publish {
-        channel,
-        message: message(exchange, "q", b"1"),
-    };
+    let publish =
+        |channel, exchange: &'static str| Publish { channel, message: message(exchange, "q", b"1") };
     for bad in ["park", "absent", "amq.rabbitmq.trace"] {
-        let batch = [
-            publish(1, ""),
-            publish(1, bad),
-            publish(1, ""),
-            publish(2, ""),
-            publish(1, "amq.fanout"),
-        ];
+        let batch =
+            [publish(1, ""), publish(1, bad), publish(1, ""), publish(2, ""), publish(1, "amq.fanout")];
         let mut outcomes = Vec::new();
         let waker: Arc<dyn Wake> = c.bell.clone();
-        assert_eq!(
-            c.publisher
-                .publish(&c.vhost, &mut c.router, &batch, &mut outcomes, &waker),
-            5
-        );
+        assert_eq!(c.publisher.publish(&c.vhost, &mut c.router, &batch, &mut outcomes, &waker), 5);
         use Published::{Refused, Routed};
         assert!(
-            matches!(
-                &outcomes[..],
-                [Routed, Refused(_), Refused(_), Routed, Refused(_)]
-            ),
+            matches!(&outcomes[..], [Routed, Refused(_), Refused(_), Routed, Refused(_)]),
             "{bad}: {outcomes:?}"
         );
         assert_eq!(c.drain("q").len(), 2);
@@ -369,22 +270,12 @@ fn a_pending_type_holds_the_rest_of_the_batch_and_nothing_before_it() {
     c.bind("x", Q, "");
     c.bind("x", BindTo::Exchange(b"later"), "");
     c.bind("later", Q, "");
-    let messages = [
-        message("", "q", b"1"),
-        message("later", "", b"2"),
-        message("", "q", b"3"),
-    ];
+    let messages = [message("", "q", b"1"), message("later", "", b"2"), message("", "q", b"3")];
     assert_eq!(c.publish_all(&messages), [Published::Routed]);
     // Also when the walk meets it only on the way.
-    assert_eq!(
-        c.publish_all(&[message("", "q", b"2"), message("x", "", b"3")]),
-        [Published::Routed]
-    );
+    assert_eq!(c.publish_all(&[message("", "q", b"2"), message("x", "", b"3")]), [Published::Routed]);
     c.router.answer_now = true;
-    assert_eq!(
-        c.publish_all(&messages[1..]),
-        [Published::Routed, Published::Routed]
-    );
+    assert_eq!(c.publish_all(&messages[1..]), [Published::Routed, Published::Routed]);
     let bodies: Vec<_> = c.drain("q").into_iter().map(|(_, _, body)| body).collect();
     assert_eq!(bodies, ["1", "2", "2", "3"]);
 }
@@ -407,21 +298,10 @@ fn one_call_routes_a_run_and_each_queue_keeps_its_order() {
     let outcomes = c.publish_all(&messages);
     assert_eq!(c.router.route_calls, 1);
     for (i, outcome) in outcomes.iter().enumerate() {
-        assert_eq!(
-            *outcome,
-            if i % 4 == 3 {
-                Published::Unroutable
-            } else {
-                Published::Routed
-            }
-        );
+        assert_eq!(*outcome, if i % 4 == 3 { Published::Unroutable } else { Published::Routed });
     }
     for (q, own) in [("a", 0), ("b", 1)] {
-        let got: Vec<usize> = c
-            .drain(q)
-            .iter()
-            .map(|(_, _, body)| body.parse().unwrap())
-            .collect();
+        let got: Vec<usize> = c.drain(q).iter().map(|(_, _, body)| body.parse().unwrap()).collect();
         let expected: Vec<usize> = (0..100).filter(|i| i % 4 == own || i % 4 == 2).collect();
         assert_eq!(got, expected);
     }
@@ -435,10 +315,7 @@ fn a_deleted_queue_is_unroutable_from_the_next_publish_on() {
     let mut other = Connection::to(&c.vhost);
     assert_eq!(c.publish("", "q", "1"), Published::Routed);
     assert_eq!(c.publish("amq.direct", "k", "1"), Published::Routed);
-    other
-        .vhost
-        .delete_queue(&mut other.router, b"q", false, false, other.id)
-        .unwrap();
+    other.vhost.delete_queue(&mut other.router, b"q", false, false, other.id).unwrap();
     assert_eq!(c.publish("", "q", "2"), Published::Unroutable);
     assert_eq!(c.publish("amq.direct", "k", "2"), Published::Unroutable);
     other.queue("q");
@@ -484,17 +361,11 @@ fn a_head_beyond_its_limit_is_refused() {
     let mut c = Connection::first();
     c.queue("q");
     let key = "k".repeat(256);
-    assert!(matches!(
-        c.publish("", &key, "1"),
-        Published::Refused(Refusal::InvalidArgument { .. })
-    ));
+    assert!(matches!(c.publish("", &key, "1"), Published::Refused(Refusal::InvalidArgument { .. })));
     let properties = vec![0; leveret_broker::MESSAGE_HEAD_BYTES_MAX];
     let mut large = message("", "q", b"1");
     large.properties = &properties;
-    assert!(matches!(
-        c.publish_all(&[large])[..],
-        [Published::Refused(Refusal::InvalidArgument { .. })]
-    ));
+    assert!(matches!(c.publish_all(&[large])[..], [Published::Refused(Refusal::InvalidArgument { .. })]));
     let within = leveret_broker::MESSAGE_HEAD_BYTES_MAX - 1;
     large.properties = &properties[..within];
     assert_eq!(c.publish_all(&[large]), [Published::Routed]);
@@ -504,22 +375,10 @@ fn a_head_beyond_its_limit_is_refused() {
 fn an_exclusive_queue_is_bound_by_its_connection_only() {
     let mut c = Connection::first();
     let mut other = Connection::to(&c.vhost);
-    c.vhost
-        .declare_queue(
-            QueueSpec {
-                exclusive: true,
-                ..queue("q")
-            },
-            c.id,
-        )
-        .unwrap();
-    let locked = other
-        .vhost
-        .bind(&mut other.router, b"amq.direct", Q, b"k", Table::new(), other.id);
+    c.vhost.declare_queue(QueueSpec { exclusive: true, ..queue("q") }, c.id).unwrap();
+    let locked = other.vhost.bind(&mut other.router, b"amq.direct", Q, b"k", Table::new(), other.id);
     assert!(matches!(locked, Err(Refusal::Locked { .. })));
-    let locked = other
-        .vhost
-        .unbind(&mut other.router, b"amq.direct", Q, b"k", Table::new(), other.id);
+    let locked = other.vhost.unbind(&mut other.router, b"amq.direct", Q, b"k", Table::new(), other.id);
     assert!(matches!(locked, Err(Refusal::Locked { .. })));
     assert_eq!(other.publish("", "q", "anybody may publish"), Published::Routed);
     c.bind("amq.direct", Q, "k");

@@ -1,10 +1,6 @@
 //! Many threads at once: every message arrives exactly once, and no wake-up is lost. A lost one
 //! would leave a thread waiting for its bell for ever.
-#![allow(
-    clippy::unwrap_used,
-    clippy::result_large_err,
-    reason = "a test may panic, and need not be fast"
-)]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 
@@ -39,13 +35,8 @@ fn publish(shared: &Shared, publisher: u64) {
     let mut next = 0;
     while next < MESSAGES {
         let count = (random.below(40) + 1).min(MESSAGES - next);
-        let bodies: Vec<_> = (next..next + count)
-            .map(|i| (publisher * MESSAGES + i).to_le_bytes())
-            .collect();
-        let messages: Vec<_> = bodies
-            .iter()
-            .map(|body| message("amq.fanout", "k", body))
-            .collect();
+        let bodies: Vec<_> = (next..next + count).map(|i| (publisher * MESSAGES + i).to_le_bytes()).collect();
+        let messages: Vec<_> = bodies.iter().map(|body| message("amq.fanout", "k", body)).collect();
         let outcomes = c.publish_all(&messages);
         assert!(outcomes.iter().all(|outcome| *outcome == Published::Routed));
         next += count;
@@ -65,10 +56,7 @@ fn consume(shared: &Shared, seed: u64) {
     };
     start(&mut c, &mut random);
     loop {
-        let mut taken = Taken {
-            room: 1 + random.below(200) as usize,
-            ..Taken::default()
-        };
+        let mut taken = Taken { room: 1 + random.below(200) as usize, ..Taken::default() };
         let more = c.client.deliver(&mut taken);
         let any = !taken.deliveries.is_empty();
         for delivery in taken.deliveries {
@@ -108,16 +96,11 @@ fn churn(shared: &Shared, n: u64) {
         c.queue(&queue);
         c.bind("amq.fanout", BindTo::Queue(queue.as_bytes()), "");
         c.consume(&queue, "t", random.below(2) == 0);
-        c.client.deliver(&mut Taken {
-            room: 100,
-            ..Taken::default()
-        });
+        c.client.deliver(&mut Taken { room: 100, ..Taken::default() });
         if random.below(2) == 0 {
             c.unbind("amq.fanout", BindTo::Queue(queue.as_bytes()), "");
         }
-        c.vhost
-            .delete_queue(&mut c.router, queue.as_bytes(), false, false, c.id)
-            .unwrap();
+        c.vhost.delete_queue(&mut c.router, queue.as_bytes(), false, false, c.id).unwrap();
         assert_eq!(c.publish("", &queue, "late"), Published::Unroutable);
         c.deliveries();
         assert_eq!(c.client.take_cancelled().len(), 1);
@@ -142,9 +125,7 @@ fn every_message_once_whatever_else_happens() {
     };
     thread::scope(|scope| {
         let shared = &shared;
-        let publishers: Vec<_> = (0..PUBLISHERS)
-            .map(|n| scope.spawn(move || publish(shared, n)))
-            .collect();
+        let publishers: Vec<_> = (0..PUBLISHERS).map(|n| scope.spawn(move || publish(shared, n))).collect();
         for n in 0..3 {
             scope.spawn(move || consume(shared, n + 10));
         }
@@ -159,10 +140,7 @@ fn every_message_once_whatever_else_happens() {
     for settled in &shared.settled {
         assert_eq!(settled.lock().unwrap().len() as u64, total);
     }
-    assert_eq!(
-        c.vhost.exchange(b"amq.fanout").unwrap().binding_count(),
-        QUEUES.len()
-    );
+    assert_eq!(c.vhost.exchange(b"amq.fanout").unwrap().binding_count(), QUEUES.len());
     assert_eq!(c.vhost.memory().bytes(), 0);
 }
 

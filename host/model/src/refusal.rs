@@ -169,7 +169,9 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { resource, name, vhost } => write!(f, "no {resource} '{name}' in vhost '{vhost}'"),
+            Self::NotFound { resource, name, vhost } => {
+                write!(f, "no {resource} '{name}' in vhost '{vhost}'")
+            }
             Self::NoLastQueue => f.write_str("no previously declared queue"),
             Self::VhostNotFound { vhost } => write!(f, "vhost {vhost} not found"),
             Self::Inequivalent { argument, resource, name, vhost, received, current } => write!(
@@ -197,7 +199,9 @@ impl fmt::Display for Refusal {
             Self::ExclusiveUse { queue, vhost } => {
                 write!(f, "queue '{queue}' in vhost '{vhost}' in exclusive use")
             }
-            Self::InUse { resource, name, vhost } => write!(f, "{resource} '{name}' in vhost '{vhost}' in use"),
+            Self::InUse { resource, name, vhost } => {
+                write!(f, "{resource} '{name}' in vhost '{vhost}' in use")
+            }
             Self::NotEmpty { queue, vhost } => write!(f, "queue '{queue}' in vhost '{vhost}' not empty"),
             Self::UnknownExchangeType { type_name } => write!(f, "unknown exchange type '{type_name}'"),
             Self::Parked { exchange, vhost, type_name, why } => {

@@ -98,9 +98,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ArtifactError> {
     }
     let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
     // It may grow while it is read.
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut content)
-        .map_err(ArtifactError::Unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(ArtifactError::Unreadable)?;
     Ok(content)
 }
 
@@ -126,10 +124,7 @@ pub fn check(bytes: &[u8]) -> Result<(), ArtifactError> {
     }
     let Some((magic, rest)) = bytes.split_at_checked(4) else {
         return Err(if MAGIC.starts_with(bytes) {
-            ArtifactError::Truncated {
-                bytes: length,
-                bytes_min: 8,
-            }
+            ArtifactError::Truncated { bytes: length, bytes_min: 8 }
         } else {
             ArtifactError::NotWebAssembly
         });
@@ -138,10 +133,7 @@ pub fn check(bytes: &[u8]) -> Result<(), ArtifactError> {
         return Err(ArtifactError::NotWebAssembly);
     }
     match rest.first_chunk::<4>() {
-        None => Err(ArtifactError::Truncated {
-            bytes: length,
-            bytes_min: 8,
-        }),
+        None => Err(ArtifactError::Truncated { bytes: length, bytes_min: 8 }),
         Some(&COMPONENT) => whole_sections(bytes),
         Some(&CORE_MODULE) => whole_sections(bytes).and(Err(ArtifactError::CoreModule)),
         Some(version) => Err(ArtifactError::UnknownVersion(*version)),
@@ -156,18 +148,12 @@ fn whole_sections(bytes: &[u8]) -> Result<(), ArtifactError> {
         let after_id = usize::try_from(at + 1).unwrap_or(usize::MAX);
         let header = bytes.get(after_id..).unwrap_or_default();
         let Some((size, size_bytes)) = leb128_u32(header) else {
-            return Err(ArtifactError::Truncated {
-                bytes: length,
-                bytes_min: length + 1,
-            });
+            return Err(ArtifactError::Truncated { bytes: length, bytes_min: length + 1 });
         };
         at += 1 + size_bytes + u64::from(size);
     }
     if at > length {
-        return Err(ArtifactError::Truncated {
-            bytes: length,
-            bytes_min: at,
-        });
+        return Err(ArtifactError::Truncated { bytes: length, bytes_min: at });
     }
     Ok(())
 }
@@ -219,15 +205,9 @@ mod tests {
         let module = wat::parse_str("(module (func))").unwrap();
         assert!(matches!(check(&module), Err(ArtifactError::CoreModule)));
         assert!(matches!(check(b""), Err(ArtifactError::Empty)));
-        assert!(matches!(
-            check(b"hello there"),
-            Err(ArtifactError::NotWebAssembly)
-        ));
+        assert!(matches!(check(b"hello there"), Err(ArtifactError::NotWebAssembly)));
         assert!(matches!(check(b" (component)"), Err(ArtifactError::Text)));
-        assert!(matches!(
-            check(b"\0asm\x07\0\0\0"),
-            Err(ArtifactError::UnknownVersion(_))
-        ));
+        assert!(matches!(check(b"\0asm\x07\0\0\0"), Err(ArtifactError::UnknownVersion(_))));
     }
 
     #[test]

@@ -1,11 +1,6 @@
 //! The types and calls of the contract, generated from `wit/`.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    reason = "generated; the documentation is in wit/"
-)]
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the documentation is in wit/")]
 
 /// The plain form: `leveret:routing/exchange-type`.
 pub(crate) mod plain {

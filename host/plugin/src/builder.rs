@@ -26,10 +26,7 @@ pub(crate) struct Place {
 impl Place {
     /// The place of that version's replica for exchanges of that vhost.
     pub(crate) fn of(version: &Version, vhost: &Name) -> Self {
-        Self {
-            version: version.id,
-            vhost: (!version.code.builtin).then(|| vhost.clone()),
-        }
+        Self { version: version.id, vhost: (!version.code.builtin).then(|| vhost.clone()) }
     }
 }
 
@@ -43,10 +40,7 @@ pub(crate) struct PlaceRef<'a> {
 impl<'a> PlaceRef<'a> {
     /// See [`Place::of`].
     pub(crate) fn of(version: &Version, vhost: &'a Name) -> Self {
-        Self {
-            version: version.id,
-            vhost: (!version.code.builtin).then_some(vhost),
-        }
+        Self { version: version.id, vhost: (!version.code.builtin).then_some(vhost) }
     }
 }
 
@@ -58,10 +52,7 @@ impl hashbrown::Equivalent<Place> for PlaceRef<'_> {
 
 impl From<&PlaceRef<'_>> for Place {
     fn from(place: &PlaceRef<'_>) -> Self {
-        Self {
-            version: place.version,
-            vhost: place.vhost.cloned(),
-        }
+        Self { version: place.version, vhost: place.vhost.cloned() }
     }
 }
 
@@ -78,9 +69,7 @@ impl Mailbox {
     /// Drops what was never taken of that version.
     pub(crate) fn discard(&self, version: VersionId) {
         let mut all = self.0.lock();
-        let discarded = all
-            .extract_if(.., |(place, _)| place.version == version)
-            .collect::<Vec<_>>();
+        let discarded = all.extract_if(.., |(place, _)| place.version == version).collect::<Vec<_>>();
         drop(all);
         drop(discarded);
     }
@@ -143,25 +132,18 @@ impl Builder {
     pub(crate) fn start(engines: &Engines) -> io::Result<Self> {
         let (sender, jobs) = mpsc::channel::<Job>();
         let slot = engines.ticker().slot();
-        thread::Builder::new()
-            .name("leveret-builder".into())
-            .spawn(move || {
-                for job in jobs {
-                    job.construction
-                        .finish(build(&job.version, &job.exchanges, &slot));
-                }
-            })?;
+        thread::Builder::new().name("leveret-builder".into()).spawn(move || {
+            for job in jobs {
+                job.construction.finish(build(&job.version, &job.exchanges, &slot));
+            }
+        })?;
         Ok(Self(sender))
     }
 
     /// Begins to build a replica that serves these exchanges.
     pub(crate) fn begin(&self, version: Arc<Version>, exchanges: Vec<Arc<Exchange>>) -> Arc<Construction> {
         let construction = Arc::new(Construction::default());
-        let job = Job {
-            version,
-            exchanges,
-            construction: construction.clone(),
-        };
+        let job = Job { version, exchanges, construction: construction.clone() };
         if self.0.send(job).is_err() {
             construction.finish(Err(String::from("the thread that builds instances is gone")));
         }

@@ -39,10 +39,7 @@ mod tests {
 
     fn instantiates(component: &Component) {
         for (name, _) in component.component_type().imports(component.engine()) {
-            assert!(
-                wasi::is_wasi(name) || name.starts_with("leveret:routing/"),
-                "{name}"
-            );
+            assert!(wasi::is_wasi(name) || name.starts_with("leveret:routing/"), "{name}");
         }
         let mut linker = Linker::<State>::new(component.engine());
         wasi::link(&mut linker, component).unwrap();
@@ -61,11 +58,7 @@ mod tests {
     fn components_compile_link_and_instantiate() {
         let engines = Engines::new().unwrap();
         for builtin in BUILTINS {
-            instantiates(
-                &engines
-                    .compile(CodeStrategy::Cranelift, builtin.component)
-                    .unwrap(),
-            );
+            instantiates(&engines.compile(CodeStrategy::Cranelift, builtin.component).unwrap());
         }
     }
 
@@ -75,10 +68,7 @@ mod tests {
         let engines = Engines::new().unwrap();
         let engine = engines.engine(CodeStrategy::Cranelift).unwrap();
         for builtin in BUILTINS {
-            assert_eq!(
-                Engine::detect_precompiled(builtin.precompiled),
-                Some(Precompiled::Component)
-            );
+            assert_eq!(Engine::detect_precompiled(builtin.precompiled), Some(Precompiled::Component));
             // SAFETY: the build script made these bytes with wasmtime, and they are unchanged.
             let component = unsafe { Component::deserialize(engine, builtin.precompiled) };
             instantiates(&component.unwrap());
@@ -90,11 +80,7 @@ mod tests {
     fn components_hold_no_path_of_the_building_machine() {
         let home = env!("CARGO_MANIFEST_DIR").as_bytes();
         for builtin in BUILTINS {
-            assert!(
-                !builtin.component.windows(home.len()).any(|bytes| bytes == home),
-                "{}",
-                builtin.name
-            );
+            assert!(!builtin.component.windows(home.len()).any(|bytes| bytes == home), "{}", builtin.name);
         }
     }
 }

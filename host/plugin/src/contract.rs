@@ -65,10 +65,9 @@ impl fmt::Display for ContractError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoExchangeType => write!(f, "the component does not export {EXCHANGE_TYPE}"),
-            Self::OtherVersion { found } => write!(
-                f,
-                "the component is made for {found}; this broker serves version {CONTRACT_VERSION}"
-            ),
+            Self::OtherVersion { found } => {
+                write!(f, "the component is made for {found}; this broker serves version {CONTRACT_VERSION}")
+            }
             Self::ForbiddenImport { name } => write!(
                 f,
                 "the component imports {name}; a plugin may import the interfaces of WASI 0.2 and nothing else"
@@ -92,19 +91,13 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<Exports, C
         check_import(name, &item.ty, engine)?;
     }
     if !exports.contains(&EXCHANGE_TYPE) {
-        let other = exports
-            .iter()
-            .find(|name| name.starts_with("leveret:routing/exchange-type"));
+        let other = exports.iter().find(|name| name.starts_with("leveret:routing/exchange-type"));
         return Err(match other {
-            Some(found) => ContractError::OtherVersion {
-                found: String::from(*found),
-            },
+            Some(found) => ContractError::OtherVersion { found: String::from(*found) },
             None => ContractError::NoExchangeType,
         });
     }
-    Ok(Exports {
-        batch: exports.contains(&EXCHANGE_TYPE_BATCH),
-    })
+    Ok(Exports { batch: exports.contains(&EXCHANGE_TYPE_BATCH) })
 }
 
 /// Checks that the exported functions are there and have the contract's types.
@@ -135,10 +128,7 @@ impl<'a> Interface<'a> {
         let component = pre.component().component_type();
         match component.get_export(pre.engine(), name).map(|export| export.ty) {
             Some(ComponentItem::ComponentInstance(instance)) => Ok(Self { pre, instance }),
-            _ => Err(ContractError::WrongFunction {
-                name,
-                what: String::from("it is no interface"),
-            }),
+            _ => Err(ContractError::WrongFunction { name, what: String::from("it is no interface") }),
         }
     }
 
@@ -148,11 +138,7 @@ impl<'a> Interface<'a> {
         Results: ComponentNamedList + Lift,
     {
         let wrong = |what| ContractError::WrongFunction { name, what };
-        match self
-            .instance
-            .get_export(self.pre.engine(), name)
-            .map(|export| export.ty)
-        {
+        match self.instance.get_export(self.pre.engine(), name).map(|export| export.ty) {
             // Not in wasmtime's documentation, though the code that its macro generates calls it:
             // the same check without an instance, so before any of the guest's code runs.
             Some(ComponentItem::ComponentFunc(function)) => function
@@ -169,24 +155,20 @@ fn check_import(name: &str, item: &ComponentItem, engine: &Engine) -> Result<(),
         return Ok(());
     }
     if name.starts_with("leveret:routing/types@") && only_types(item, engine) {
-        return Err(ContractError::OtherVersion {
-            found: String::from(name),
-        });
+        return Err(ContractError::OtherVersion { found: String::from(name) });
     }
     if wasi::is_wasi(name) {
         Ok(())
     } else {
-        Err(ContractError::ForbiddenImport {
-            name: String::from(name),
-        })
+        Err(ContractError::ForbiddenImport { name: String::from(name) })
     }
 }
 
 fn only_types(item: &ComponentItem, engine: &Engine) -> bool {
     match item {
-        ComponentItem::ComponentInstance(instance) => instance
-            .exports(engine)
-            .all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))),
+        ComponentItem::ComponentInstance(instance) => {
+            instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
+        }
         _ => false,
     }
 }
@@ -198,9 +180,7 @@ mod tests {
 
     fn check_text(text: &str) -> Result<Exports, ContractError> {
         let engines = Engines::new().unwrap();
-        let component = engines
-            .compile(CodeStrategy::Cranelift, &wat::parse_str(text).unwrap())
-            .unwrap();
+        let component = engines.compile(CodeStrategy::Cranelift, &wat::parse_str(text).unwrap()).unwrap();
         check(engines.engine(CodeStrategy::Cranelift).unwrap(), &component)
     }
 
@@ -216,27 +196,18 @@ mod tests {
         )
         .unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains("0.7.0") && text.contains(CONTRACT_VERSION),
-            "{text}"
-        );
+        assert!(text.contains("0.7.0") && text.contains(CONTRACT_VERSION), "{text}");
         let error = check_text(
             "(component (import \"leveret:routing/types@0.2.0\" (instance (type $t u32) (export \"t\" (type (eq $t))))))",
         );
-        assert!(
-            matches!(error, Err(ContractError::OtherVersion { .. })),
-            "{error:?}"
-        );
+        assert!(matches!(error, Err(ContractError::OtherVersion { .. })), "{error:?}");
     }
 
     #[test]
     fn imports_beyond_wasi_are_refused_by_name() {
-        for import in [
-            "evil:world/api@1.0.0",
-            "wasi:cli/environment@0.3.0",
-            "leveret:routing/store@0.1.0",
-            "x",
-        ] {
+        for import in
+            ["evil:world/api@1.0.0", "wasi:cli/environment@0.3.0", "leveret:routing/store@0.1.0", "x"]
+        {
             let text = format!("(component (import \"{import}\" (instance (export \"f\" (func)))))");
             match check_text(&text) {
                 Err(ContractError::ForbiddenImport { name }) => assert_eq!(name, import),

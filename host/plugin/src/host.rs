@@ -25,10 +25,7 @@ pub struct HostConfig {
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self {
-            workers: 1,
-            memo_bytes_max: MEMO_BYTES_MAX,
-        }
+        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX }
     }
 }
 

@@ -171,12 +171,8 @@ impl Memo {
         entry.touched = true;
         self.hits += 1;
         let answer = entry.answer.answer();
-        let last = Last {
-            answer: entry.answer.clone(),
-            segment: entry.segment,
-            at: entry.at,
-            length: entry.length,
-        };
+        let last =
+            Last { answer: entry.answer.clone(), segment: entry.segment, at: entry.at, length: entry.length };
         self.last = Some(last);
         Some(answer)
     }
@@ -233,17 +229,11 @@ impl Memo {
 
     fn write(&mut self, hash: u64, key: &[u8], answer: Remembered, bytes: usize) {
         let segment_bytes_max = self.bytes_max / SEGMENTS;
-        let full = self
-            .segments
-            .back()
-            .is_none_or(|segment| segment.bytes + bytes > segment_bytes_max);
+        let full = self.segments.back().is_none_or(|segment| segment.bytes + bytes > segment_bytes_max);
         if full {
             self.segments.push_back(Segment::default());
         }
-        let newest = self
-            .first_segment
-            .wrapping_add(self.segments.len() as u16)
-            .wrapping_sub(1);
+        let newest = self.first_segment.wrapping_add(self.segments.len() as u16).wrapping_sub(1);
         let Some(segment) = self.segments.back_mut() else {
             return;
         };
@@ -252,13 +242,7 @@ impl Memo {
         segment.ends.push((segment.keys.len() as u32, bytes as u32));
         segment.bytes += bytes;
         self.bytes += bytes;
-        let entry = Entry {
-            answer,
-            at,
-            length: key.len() as u16,
-            segment: newest,
-            touched: false,
-        };
+        let entry = Entry { answer, at, length: key.len() as u16, segment: newest, touched: false };
         let (segments, first, hasher) = (&self.segments, self.first_segment, &self.hasher);
         self.table.insert_unique(hash, entry, |entry| {
             hasher
@@ -285,9 +269,7 @@ impl Memo {
             let at = std::mem::replace(&mut start, end);
             let key = oldest.keys.get(at as usize..end as usize).unwrap_or_default();
             let hash = self.hasher.hash_one(key);
-            let found = self
-                .table
-                .find_entry(hash, |entry| entry.segment == number && entry.at == at);
+            let found = self.table.find_entry(hash, |entry| entry.segment == number && entry.at == at);
             let Ok((entry, _)) = found.map(|found| found.remove()) else {
                 continue;
             };
@@ -347,10 +329,7 @@ mod tests {
         memo.insert(b"k", &Answer::Drop, 0);
         memo.insert(b"", &reject("empty"), 0);
         assert!(matches!(memo.get(b"k"), Some(Answer::Drop)));
-        assert!(
-            matches!(memo.get(b"k"), Some(Answer::Drop)),
-            "by the shortcut too"
-        );
+        assert!(matches!(memo.get(b"k"), Some(Answer::Drop)), "by the shortcut too");
         assert_eq!(text(memo.get(b"")).as_deref(), Some("empty"));
         memo.at_generation(Generation(1));
         assert!(memo.get(b"k").is_some());
@@ -378,14 +357,8 @@ mod tests {
             }
         }
         assert!(memo.len() > 100);
-        let kept = hot
-            .iter()
-            .filter(|key| memo.get(key.as_bytes()).is_some())
-            .count();
-        assert!(
-            kept > hot.len() / 2,
-            "{kept} of the keys that are hit all the time"
-        );
+        let kept = hot.iter().filter(|key| memo.get(key.as_bytes()).is_some()).count();
+        assert!(kept > hot.len() / 2, "{kept} of the keys that are hit all the time");
     }
 
     #[test]
@@ -398,10 +371,7 @@ mod tests {
             memo.insert(&key, &Answer::Drop, 0);
         }
         assert_eq!(memo.len(), 0);
-        assert!(
-            keys.start as usize > MEMO_BYTES_MAX / ENTRY_BYTES / 2,
-            "it was full before"
-        );
+        assert!(keys.start as usize > MEMO_BYTES_MAX / ENTRY_BYTES / 2, "it was full before");
         let away = AWAY_LOOKUPS - 1;
         for _ in 0..away {
             assert!(memo.is_away());

@@ -60,9 +60,7 @@ impl Replica {
     pub(crate) fn start(version: &Arc<Version>, slot: CallSlot) -> Result<Self, GuestFailure> {
         let mut instance = Instance::start(&version.code, slot)?;
         if instance.describe()? != version.description {
-            return Err(GuestFailure::Answer(String::from(
-                "it describes itself in another way than before",
-            )));
+            return Err(GuestFailure::Answer(String::from("it describes itself in another way than before")));
         }
         Ok(Self {
             version: version.clone(),
@@ -103,10 +101,7 @@ impl Replica {
 
     /// The exchanges that it knows and that are still there.
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = Arc<Exchange>> {
-        self.seats
-            .values()
-            .filter_map(|seat| seat.exchange.upgrade())
-            .filter(|e| !e.is_deleted())
+        self.seats.values().filter_map(|seat| seat.exchange.upgrade()).filter(|e| !e.is_deleted())
     }
 
     /// Brings the instance to the exchange's current generation, opening the exchange first if it
@@ -164,11 +159,7 @@ impl Replica {
         let gone: Vec<ExchangeId> = self
             .seats
             .iter()
-            .filter(|(_, seat)| {
-                seat.exchange
-                    .upgrade()
-                    .is_none_or(|exchange| exchange.is_deleted())
-            })
+            .filter(|(_, seat)| seat.exchange.upgrade().is_none_or(|exchange| exchange.is_deleted()))
             .map(|(id, _)| *id)
             .collect();
         gone.into_iter().try_for_each(|id| self.close(id))
@@ -239,15 +230,13 @@ impl Seat {
 fn apply(instance: &mut Instance, seat: &mut Seat, changes: Changes) -> Result<(), Refused> {
     let mut candidates = std::mem::take(&mut seat.candidates);
     let mut bound = changes.bound;
-    bound.retain(
-        |binding| match candidates.iter().position(|candidate| candidate.is(binding)) {
-            Some(position) => {
-                candidates.swap_remove(position);
-                false
-            }
-            None => true,
-        },
-    );
+    bound.retain(|binding| match candidates.iter().position(|candidate| candidate.is(binding)) {
+        Some(position) => {
+            candidates.swap_remove(position);
+            false
+        }
+        None => true,
+    });
     let mut unbound = changes.unbound;
     unbound.extend(candidates.iter().map(|candidate| candidate.id));
     for ids in unbound.chunks(REPLAY_BINDINGS_PER_CALL) {

@@ -43,9 +43,7 @@ impl Code {
     ) -> Result<Self, ContractError> {
         let engine = component.engine();
         let exports = contract::check(engine, component)?;
-        let unlinkable = |error: wasmtime::Error| ContractError::Unlinkable {
-            why: format!("{error:#}"),
-        };
+        let unlinkable = |error: wasmtime::Error| ContractError::Unlinkable { why: format!("{error:#}") };
         let mut linker = Linker::new(engine);
         wasi::link::<GuestState>(&mut linker, component).map_err(unlinkable)?;
         let pre = linker.instantiate_pre(component).map_err(unlinkable)?;
@@ -55,15 +53,7 @@ impl Code {
             true => Some(BatchOnlyIndices::new(&pre).map_err(unlinkable)?),
             false => None,
         };
-        Ok(Self {
-            plugin,
-            digest,
-            strategy,
-            builtin,
-            pre,
-            plain,
-            batch,
-        })
+        Ok(Self { plugin, digest, strategy, builtin, pre, plain, batch })
     }
 
     /// The engine it was compiled for.
@@ -109,19 +99,11 @@ impl Version {
     pub(crate) fn new(code: Code, description: Description) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = VersionId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self {
-            id,
-            code,
-            description,
-            dead_ids: AtomicU64::new(0),
-        }
+        Self { id, code, description, dead_ids: AtomicU64::new(0) }
     }
 
     /// What it says of one of its types.
     pub(crate) fn describes(&self, type_name: &[u8]) -> Option<&TypeDescription> {
-        self.description
-            .types
-            .iter()
-            .find(|t| t.name.as_bytes() == type_name)
+        self.description.types.iter().find(|t| t.name.as_bytes() == type_name)
     }
 }

@@ -103,9 +103,7 @@ impl TryFrom<Settings> for Config {
     type Error = anyhow::Error;
 
     fn try_from(settings: Settings) -> anyhow::Result<Self> {
-        let data_dir = settings
-            .data_dir
-            .unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
+        let data_dir = settings.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
         let plugins_dir = settings.plugins_dir.unwrap_or_else(|| data_dir.join("plugins"));
         let workers = match settings.workers {
             Some(0) => bail!("workers = 0: there must be at least one worker thread"),
@@ -162,10 +160,7 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: Settings =
             toml::from_str("listen = \"127.0.0.1:1\"\ndata-dir = \"d\"\nmemory-mib = 64").unwrap();
-        let flags = Settings {
-            listen: Some(([127, 0, 0, 1], 2).into()),
-            ..Settings::default()
-        };
+        let flags = Settings { listen: Some(([127, 0, 0, 1], 2).into()), ..Settings::default() };
         let config = Config::try_from(flags.or(file)).unwrap();
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.plugins_dir, Path::new("d/plugins"));
@@ -175,23 +170,14 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_impossible_values_are_refused_by_name() {
-        let error = toml::from_str::<Settings>("plugin-dir = \"x\"")
+        let error = toml::from_str::<Settings>("plugin-dir = \"x\"").unwrap_err().to_string();
+        assert!(error.contains("plugin-dir"), "{error}");
+        let error =
+            Config::try_from(Settings { workers: Some(0), ..Settings::default() }).unwrap_err().to_string();
+        assert!(error.contains("workers"), "{error}");
+        let error = Config::try_from(Settings { memory_mib: Some(1), ..Settings::default() })
             .unwrap_err()
             .to_string();
-        assert!(error.contains("plugin-dir"), "{error}");
-        let error = Config::try_from(Settings {
-            workers: Some(0),
-            ..Settings::default()
-        })
-        .unwrap_err()
-        .to_string();
-        assert!(error.contains("workers"), "{error}");
-        let error = Config::try_from(Settings {
-            memory_mib: Some(1),
-            ..Settings::default()
-        })
-        .unwrap_err()
-        .to_string();
         assert!(error.contains("memory-mib"), "{error}");
     }
 }

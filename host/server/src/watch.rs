@@ -55,22 +55,12 @@ impl PluginWatcher {
         let folder = folder.canonicalize()?;
         let (stop, notices) = channel();
         let notifier = notifier(&folder, stop.clone());
-        let mut state = Folder {
-            folder,
-            host,
-            files: BTreeMap::new(),
-            complained: HashSet::new(),
-        };
+        let mut state = Folder { folder, host, files: BTreeMap::new(), complained: HashSet::new() };
         state.look(&HashSet::new());
         state.load_before_serving();
-        let thread = std::thread::Builder::new()
-            .name("plugins".to_owned())
-            .spawn(move || state.watch(&notices))?;
-        Ok(Self {
-            _notifier: notifier,
-            stop,
-            thread: Some(thread),
-        })
+        let thread =
+            std::thread::Builder::new().name("plugins".to_owned()).spawn(move || state.watch(&notices))?;
+        Ok(Self { _notifier: notifier, stop, thread: Some(thread) })
     }
 }
 
@@ -132,6 +122,8 @@ struct Seen {
     whole: bool,
     /// It was offered to the host with this stamp.
     offered: bool,
+    /// The host refused it. It may take it once another file is gone, whose types it claims too.
+    refused: bool,
 }
 
 struct Folder {
@@ -169,10 +161,7 @@ impl Folder {
     /// How long nothing needs to be done if no notice comes.
     fn wait(&self) -> Duration {
         let unsettled = self.files.values().filter(|seen| !seen.offered);
-        unsettled
-            .map(|seen| SETTLED_AFTER.saturating_sub(seen.since.elapsed()))
-            .min()
-            .unwrap_or(RESCAN_AFTER)
+        unsettled.map(|seen| SETTLED_AFTER.saturating_sub(seen.since.elapsed())).min().unwrap_or(RESCAN_AFTER)
     }
 
     /// Compares the folder with what is known of it.
@@ -184,12 +173,9 @@ impl Folder {
                 return;
             }
         };
-        let gone: Vec<PathBuf> = self
-            .files
-            .keys()
-            .filter(|path| !found.contains_key(*path))
-            .cloned()
-            .collect();
+        let gone: Vec<PathBuf> =
+            self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
+        let any_gone = !gone.is_empty();
         for path in gone {
             let seen = self.files.remove(&path);
             self.complained.remove(&path);
@@ -198,27 +184,23 @@ impl Folder {
                 self.host.registry().remove(&path);
             }
         }
+        if any_gone {
+            for seen in self.files.values_mut().filter(|seen| seen.refused) {
+                (seen.offered, seen.refused) = (false, false);
+            }
+        }
         for (path, stamp) in found {
             let closed = whole.contains(&path);
             match self.files.get_mut(&path) {
                 Some(seen) if seen.stamp == stamp => seen.whole |= closed,
                 Some(seen) => {
-                    *seen = Seen {
-                        stamp,
-                        since: Instant::now(),
-                        whole: closed,
-                        offered: false,
-                    }
+                    *seen =
+                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: false }
                 }
                 None => {
                     self.files.insert(
                         path,
-                        Seen {
-                            stamp,
-                            since: Instant::now(),
-                            whole: closed,
-                            offered: false,
-                        },
+                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: false },
                     );
                 }
             }
@@ -244,24 +226,14 @@ impl Folder {
                 continue;
             }
             let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-            found.insert(
-                path,
-                Stamp {
-                    bytes: metadata.len(),
-                    modified: metadata.modified().ok(),
-                    inode,
-                },
-            );
+            found.insert(path, Stamp { bytes: metadata.len(), modified: metadata.modified().ok(), inode });
         }
         Ok(found)
     }
 
     /// What lies there at the start is whole: nobody is writing it for this broker.
     fn load_before_serving(&mut self) {
-        let small = self
-            .files
-            .iter()
-            .filter(|(_, seen)| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
+        let small = self.files.iter().filter(|(_, seen)| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
         for path in small.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             self.offer(&path);
         }
@@ -284,11 +256,7 @@ impl Folder {
             return;
         };
         seen.offered = true;
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if seen.stamp.bytes > PLUGIN_BYTES_MAX {
             tracing::error!(
                 "plugin {name}: refused: {} bytes; the most is {PLUGIN_BYTES_MAX}. What served before still serves",
@@ -304,6 +272,9 @@ impl Folder {
             }
         };
         // The registry logs what became of it.
-        let _outcome = self.host.registry().offer(path, &bytes);
+        let refused = self.host.registry().offer(path, &bytes).is_err();
+        if let Some(seen) = self.files.get_mut(path) {
+            seen.refused = refused;
+        }
     }
 }

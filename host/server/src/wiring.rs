@@ -67,15 +67,10 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     }
     let listener = listen(config.listen)?;
-    let address = listener
-        .local_addr()
-        .context("the listening socket has no address")?;
+    let address = listener.local_addr().context("the listening socket has no address")?;
 
-    let plugins = Host::new(HostConfig {
-        workers: config.workers,
-        ..HostConfig::default()
-    })
-    .context("the plugin host cannot start")?;
+    let plugins = Host::new(HostConfig { workers: config.workers, ..HostConfig::default() })
+        .context("the plugin host cannot start")?;
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = {
         let mut router = plugins.worker(0);
@@ -108,13 +103,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     );
     tracing::info!("exchange types from {}", config.plugins_dir.display());
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
-    Ok(Running {
-        address,
-        shared,
-        listener,
-        workers,
-        _watcher: watcher,
-    })
+    Ok(Running { address, shared, listener, workers, _watcher: watcher })
 }
 
 fn session_config(config: &Config) -> SessionConfig {
@@ -137,9 +126,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     socket.bind(&address.into()).with_context(|| {
         format!("cannot listen on {address}; is another broker running there? (--listen chooses another)")
     })?;
-    socket
-        .listen(BACKLOG)
-        .with_context(|| format!("cannot listen on {address}"))?;
+    socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))?;
     socket.set_nonblocking(true).context("a non-blocking listener")?;
     Ok(socket.into())
 }
@@ -156,10 +143,7 @@ impl Running {
     /// # Errors
     /// If the runtime for accepting cannot be made.
     pub fn serve(self) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let signal = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
             let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -170,10 +154,7 @@ impl Running {
                 _ = tokio::signal::ctrl_c() => "Ctrl-C",
             })
         })?;
-        tracing::info!(
-            "{signal}: closing {} connections",
-            self.shared.connections.load(Ordering::Relaxed)
-        );
+        tracing::info!("{signal}: closing {} connections", self.shared.connections.load(Ordering::Relaxed));
         for worker in &self.workers {
             // A worker that is gone already has nothing to stop.
             let _ = worker.orders.send(Order::Stop);

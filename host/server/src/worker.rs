@@ -79,14 +79,9 @@ impl Worker {
 /// If the system gives no thread or no runtime.
 pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle> {
     let (orders, mut incoming) = mpsc::unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
-    let thread = std::thread::Builder::new()
-        .name(format!("worker-{index}"))
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES).spawn(
+        move || {
             let worker = Rc::new(Worker {
                 router: RefCell::new(shared.plugins.worker(index)),
                 shared,
@@ -108,14 +103,11 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                     }
                 }
                 worker.stopping.set(true);
-                worker
-                    .connections
-                    .borrow()
-                    .values()
-                    .for_each(|wake| wake.wake_now());
+                worker.connections.borrow().values().for_each(|wake| wake.wake_now());
                 while serving.join_next().await.is_some() {}
             });
-        })?;
+        },
+    )?;
     Ok(WorkerHandle { orders, thread })
 }
 

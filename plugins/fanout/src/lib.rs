@@ -19,9 +19,7 @@ pub struct Fanout {
 
 impl ExchangeType for Fanout {
     fn describe() -> Description {
-        Description::new("fanout", "To every binding")
-            .pure()
-            .independent_bindings()
+        Description::new("fanout", "To every binding").pure().independent_bindings()
     }
 
     fn open(_: &Declaration) -> Result<Self, Refusal> {

@@ -74,19 +74,9 @@ impl Conditions {
         arguments: impl Iterator<Item = Field<'a>>,
     ) {
         self.remove(id);
-        let needs = arguments
-            .map(|argument| Need {
-                condition: self.hold(&argument),
-                listed_at: UNLISTED,
-            })
-            .collect();
-        let bound = Bound {
-            id,
-            quantifier,
-            named_for: 0,
-            unconditional_at: UNLISTED,
-            needs,
-        };
+        let needs =
+            arguments.map(|argument| Need { condition: self.hold(&argument), listed_at: UNLISTED }).collect();
+        let bound = Bound { id, quantifier, named_for: 0, unconditional_at: UNLISTED, needs };
         let slot = put(&mut self.bindings, &mut self.bindings_free, bound);
         self.slots.insert(id, slot);
         self.list(slot);
@@ -125,11 +115,7 @@ impl Conditions {
     pub fn find<'a>(&mut self, headers: impl Iterator<Item = Field<'a>>, to: &mut Targets<'_>) {
         self.message += 1;
         self.met.clear();
-        to.extend(
-            self.unconditional
-                .iter()
-                .filter_map(|slot| Some(self.bindings.get(*slot as usize)?.id)),
-        );
+        to.extend(self.unconditional.iter().filter_map(|slot| Some(self.bindings.get(*slot as usize)?.id)));
         for header in headers {
             let key = header.flat();
             self.meet(key);
@@ -137,13 +123,7 @@ impl Conditions {
                 self.meet(presence_key(&header));
             }
         }
-        let Self {
-            conditions,
-            bindings,
-            met,
-            message,
-            ..
-        } = self;
+        let Self { conditions, bindings, met, message, .. } = self;
         for number in met.iter() {
             let Some(condition) = conditions.get(*number as usize) else {
                 continue;
@@ -189,11 +169,8 @@ impl Conditions {
             return;
         };
         let conditions = &mut self.conditions;
-        let listed = |need: &Need| {
-            conditions
-                .get(need.condition as usize)
-                .map_or(usize::MAX, |c| c.listed.len())
-        };
+        let listed =
+            |need: &Need| conditions.get(need.condition as usize).map_or(usize::MAX, |c| c.listed.len());
         let anchor = match bound.quantifier {
             Quantifier::All => (0..bound.needs.len()).min_by_key(|at| bound.needs.get(*at).map(&listed)),
             Quantifier::Any => None,
@@ -223,10 +200,7 @@ impl Conditions {
             return;
         }
         condition.listed.swap_remove(at);
-        let moved = condition
-            .listed
-            .get(at)
-            .and_then(|slot| self.bindings.get_mut(*slot as usize));
+        let moved = condition.listed.get(at).and_then(|slot| self.bindings.get_mut(*slot as usize));
         if let Some(moved) =
             moved.and_then(|bound| bound.needs.iter_mut().find(|n| n.condition == need.condition))
         {
@@ -237,11 +211,7 @@ impl Conditions {
     /// The number of a condition, for one more holder.
     fn hold(&mut self, argument: &Field<'_>) -> u32 {
         let only_presence = argument.value() == Some(Value::Void);
-        let key = if only_presence {
-            presence_key(argument)
-        } else {
-            argument.flat()
-        };
+        let key = if only_presence { presence_key(argument) } else { argument.flat() };
         *self.names.entry(argument.name().into()).or_default() += 1;
         if let Some(number) = self.numbers.get(key) {
             if let Some(condition) = self.conditions.get_mut(*number as usize) {
@@ -251,12 +221,7 @@ impl Conditions {
         }
         self.presence += usize::from(only_presence);
         let key: Rc<[u8]> = key.into();
-        let condition = Condition {
-            key: key.clone(),
-            holders: 1,
-            met_by: 0,
-            listed: Vec::new(),
-        };
+        let condition = Condition { key: key.clone(), holders: 1, met_by: 0, listed: Vec::new() };
         let number = put(&mut self.conditions, &mut self.conditions_free, condition);
         self.numbers.insert(key, number);
         number
@@ -286,13 +251,7 @@ impl Conditions {
     /// How much is kept, for a test that nothing is left.
     #[cfg(test)]
     pub(crate) fn size(&self) -> [usize; 5] {
-        [
-            self.numbers.len(),
-            self.slots.len(),
-            self.unconditional.len(),
-            self.names.len(),
-            self.presence,
-        ]
+        [self.numbers.len(), self.slots.len(), self.unconditional.len(), self.names.len(), self.presence]
     }
 }
 

@@ -30,12 +30,9 @@ pub struct Headers {
 
 impl ExchangeType for Headers {
     fn describe() -> Description {
-        Description::new(
-            "headers",
-            "To the bindings whose arguments the message's headers meet",
-        )
-        .pure()
-        .independent_bindings()
+        Description::new("headers", "To the bindings whose arguments the message's headers meet")
+            .pure()
+            .independent_bindings()
     }
 
     fn open(_: &Declaration) -> Result<Self, Refusal> {
@@ -48,12 +45,8 @@ impl ExchangeType for Headers {
 
     fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
         let x_match = XMatch::of(&binding.arguments)?;
-        let conditions = binding
-            .arguments
-            .iter()
-            .filter(|argument| x_match.looks_at(argument.name()));
-        self.conditions
-            .insert(binding.id, x_match.quantifier(), conditions);
+        let conditions = binding.arguments.iter().filter(|argument| x_match.looks_at(argument.name()));
+        self.conditions.insert(binding.id, x_match.quantifier(), conditions);
         Ok(())
     }
 

@@ -11,17 +11,11 @@ use std::collections::BTreeMap;
 type Fields<'a> = &'a [(&'a str, Value<'a>)];
 
 fn arguments(fields: Fields<'_>) -> Arguments {
-    fields.iter().fold(Arguments::new(), |arguments, (name, value)| {
-        arguments.with(name, *value)
-    })
+    fields.iter().fold(Arguments::new(), |arguments, (name, value)| arguments.with(name, *value))
 }
 
 fn message(fields: Fields<'_>) -> TestMessage {
-    fields
-        .iter()
-        .fold(TestMessage::new("ignored"), |message, (name, value)| {
-            message.header(name, *value)
-        })
+    fields.iter().fold(TestMessage::new("ignored"), |message, (name, value)| message.header(name, *value))
 }
 
 const ONE: Value<'_> = Value::Integer(1);
@@ -43,17 +37,9 @@ fn each_row_of_the_rules() {
         (&[x_match("all"), ("a", true.into())], &[("a", ONE)], false),
         (&[x_match("all"), ("a", ONE)], &[("a", 1.0.into())], false),
         (&[x_match("all"), ("a", ONE), ("b", TWO)], &[("a", ONE)], false),
-        (
-            &[x_match("all"), ("a", ONE), ("b", TWO)],
-            &[("c", ONE), ("b", TWO), ("a", ONE)],
-            true,
-        ),
+        (&[x_match("all"), ("a", ONE), ("b", TWO)], &[("c", ONE), ("b", TWO), ("a", ONE)], true),
         (&[x_match("any"), ("a", ONE), ("b", TWO)], &[("a", ONE)], true),
-        (
-            &[x_match("any"), ("a", ONE), ("b", TWO)],
-            &[("a", TWO), ("b", ONE)],
-            false,
-        ),
+        (&[x_match("any"), ("a", ONE), ("b", TWO)], &[("a", TWO), ("b", ONE)], false),
         (&[x_match("any")], &[("a", ONE)], false),
         (&[x_match("all")], &[("a", ONE)], true),
         (&[("a", void)], &[("a", 5.into())], true),
@@ -65,32 +51,16 @@ fn each_row_of_the_rules() {
         (&[x_match("any"), ("x-foo", ONE)], &[("x-foo", ONE)], false),
         (&[x_match("all-with-x"), ("x-foo", ONE)], &[("x-foo", ONE)], true),
         (&[x_match("all-with-x"), ("x-foo", ONE)], &[("a", ONE)], false),
-        (
-            &[x_match("all-with-x"), ("x-foo", ONE), ("a", ONE)],
-            &[("a", ONE)],
-            false,
-        ),
+        (&[x_match("all-with-x"), ("x-foo", ONE), ("a", ONE)], &[("a", ONE)], false),
         (&[x_match("any-with-x"), ("x-foo", ONE)], &[("x-foo", ONE)], true),
-        (
-            &[x_match("any-with-x"), ("x-foo", ONE), ("a", ONE)],
-            &[("a", ONE)],
-            true,
-        ),
-        (
-            &[x_match("any-with-x")],
-            &[("x-match", "any-with-x".into())],
-            false,
-        ),
+        (&[x_match("any-with-x"), ("x-foo", ONE), ("a", ONE)], &[("a", ONE)], true),
+        (&[x_match("any-with-x")], &[("x-match", "any-with-x".into())], false),
     ];
     for (binding, headers, routed) in rows {
         let mut exchange = Exchange::<Headers>::open(Arguments::new()).unwrap();
         let id = exchange.bind("key", arguments(binding)).unwrap();
         let expected = Routed::Deliver(routed.then_some(id).into_iter().collect());
-        assert_eq!(
-            exchange.route_message(&message(headers)),
-            expected,
-            "{binding:?} against {headers:?}"
-        );
+        assert_eq!(exchange.route_message(&message(headers)), expected, "{binding:?} against {headers:?}");
     }
 }
 
@@ -98,37 +68,15 @@ fn each_row_of_the_rules() {
 fn another_x_match_is_refused_in_rabbitmqs_words() {
     let mut exchange = Exchange::<Headers>::open(Arguments::new()).unwrap();
     let mut refusal = |value: Value<'_>| {
-        exchange
-            .bind("", Arguments::new().with("x-match", value))
-            .unwrap_err()
-            .reason()
-            .to_owned()
+        exchange.bind("", Arguments::new().with("x-match", value)).unwrap_err().reason().to_owned()
     };
     let expected = "; expected all, any, all-with-x, or any-with-x";
-    assert_eq!(
-        refusal("none".into()),
-        format!("Invalid x-match field value <<\"none\">>{expected}")
-    );
-    assert_eq!(
-        refusal("".into()),
-        format!("Invalid x-match field value <<>>{expected}")
-    );
-    assert_eq!(
-        refusal(Value::Binary(&[255, 0])),
-        format!("Invalid x-match field value <<255,0>>{expected}")
-    );
-    assert_eq!(
-        refusal(ONE),
-        "Invalid x-match field type long (value 1); expected longstr"
-    );
-    assert_eq!(
-        refusal(true.into()),
-        "Invalid x-match field type bool (value true); expected longstr"
-    );
-    assert_eq!(
-        refusal(Value::Void),
-        "Invalid x-match field type void (value undefined); expected longstr"
-    );
+    assert_eq!(refusal("none".into()), format!("Invalid x-match field value <<\"none\">>{expected}"));
+    assert_eq!(refusal("".into()), format!("Invalid x-match field value <<>>{expected}"));
+    assert_eq!(refusal(Value::Binary(&[255, 0])), format!("Invalid x-match field value <<255,0>>{expected}"));
+    assert_eq!(refusal(ONE), "Invalid x-match field type long (value 1); expected longstr");
+    assert_eq!(refusal(true.into()), "Invalid x-match field type bool (value true); expected longstr");
+    assert_eq!(refusal(Value::Void), "Invalid x-match field type void (value undefined); expected longstr");
 }
 
 #[test]
@@ -136,15 +84,9 @@ fn only_headers_that_bindings_name_are_read() {
     let mut exchange = Exchange::<Headers>::open(Arguments::new()).unwrap();
     let named = |names: &[&str]| Reads::nothing().only_headers(names.iter().copied());
     assert_eq!(*exchange.reads(), Reads::nothing());
-    let first = exchange
-        .bind("", arguments(&[("b", ONE), ("x-foo", ONE)]))
-        .unwrap();
-    let second = exchange
-        .bind(
-            "",
-            arguments(&[x_match("any-with-x"), ("x-foo", ONE), ("b", Value::Void)]),
-        )
-        .unwrap();
+    let first = exchange.bind("", arguments(&[("b", ONE), ("x-foo", ONE)])).unwrap();
+    let second =
+        exchange.bind("", arguments(&[x_match("any-with-x"), ("x-foo", ONE), ("b", Value::Void)])).unwrap();
     let third = exchange.bind("", arguments(&[("a", ONE)])).unwrap();
     assert_eq!(*exchange.reads(), named(&["a", "b", "x-foo"]));
     exchange.unbind(second);
@@ -171,11 +113,7 @@ fn is_met(binding: &Arguments, headers: &Arguments) -> bool {
         (Some(Value::Void), Some(_)) => true,
         (wanted, there) => wanted == there,
     };
-    if how.starts_with("all") {
-        wanted.all(&mut meets)
-    } else {
-        wanted.any(&mut meets)
-    }
+    if how.starts_with("all") { wanted.all(&mut meets) } else { wanted.any(&mut meets) }
 }
 
 fn fields() -> impl Strategy<Value = Arguments> {
@@ -191,13 +129,11 @@ fn fields() -> impl Strategy<Value = Arguments> {
 
 fn binding_arguments() -> impl Strategy<Value = Arguments> {
     let how = prop::sample::select(vec!["", "all", "any", "all-with-x", "any-with-x"]);
-    (how, fields()).prop_map(|(how, fields)| {
-        if how.is_empty() {
-            fields
-        } else {
-            fields.with("x-match", how)
-        }
-    })
+    (how, fields()).prop_map(
+        |(how, fields)| {
+            if how.is_empty() { fields } else { fields.with("x-match", how) }
+        },
+    )
 }
 
 proptest! {

@@ -68,9 +68,7 @@ impl XMatch {
 }
 
 fn unknown(shown: &str) -> Refusal {
-    Refusal::new(format!(
-        "Invalid x-match field value {shown}; expected all, any, all-with-x, or any-with-x"
-    ))
+    Refusal::new(format!("Invalid x-match field value {shown}; expected all, any, all-with-x, or any-with-x"))
 }
 
 /// The class as RabbitMQ's text names it. Which width an integer had is not known here.

@@ -27,12 +27,9 @@ pub struct Topic {
 
 impl ExchangeType for Topic {
     fn describe() -> Description {
-        Description::new(
-            "topic",
-            "To the bindings whose pattern, with * and #, matches the routing key",
-        )
-        .pure()
-        .independent_bindings()
+        Description::new("topic", "To the bindings whose pattern, with * and #, matches the routing key")
+            .pure()
+            .independent_bindings()
     }
 
     fn open(_: &Declaration) -> Result<Self, Refusal> {
@@ -53,8 +50,7 @@ impl ExchangeType for Topic {
     }
 
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
-        self.patterns
-            .find(message.routing_key(), |ids| to.extend_from_slice(ids));
+        self.patterns.find(message.routing_key(), |ids| to.extend_from_slice(ids));
         Decision::Deliver
     }
 }

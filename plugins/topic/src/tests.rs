@@ -62,20 +62,14 @@ impl Bound {
     }
 
     fn assert_routes(&mut self, key: &str, expected: &[u32]) {
-        let Routed::Deliver(ids) = self.exchange.route(key) else {
-            panic!("not delivered")
-        };
+        let Routed::Deliver(ids) = self.exchange.route(key) else { panic!("not delivered") };
         let mut queues: Vec<_> = ids.iter().map(|id| self.queues[id]).collect();
         queues.sort();
         let bindings = queues.len();
         queues.dedup();
         assert_eq!(queues, expected, "{key:?}");
         let twice = self.queues.values().filter(|queue| **queue == 27).count() == 2;
-        assert_eq!(
-            bindings - queues.len(),
-            usize::from(twice && queues.contains(&27)),
-            "each binding once"
-        );
+        assert_eq!(bindings - queues.len(), usize::from(twice && queues.contains(&27)), "each binding once");
     }
 }
 

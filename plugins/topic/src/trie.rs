@@ -84,15 +84,7 @@ impl Default for Trie {
 
 impl Node {
     fn new(parent: u32, edge: Edge) -> Self {
-        Self {
-            parent,
-            edge,
-            star: NONE,
-            hash: NONE,
-            word_edges: 0,
-            reached_in: 0,
-            ids: Vec::new(),
-        }
+        Self { parent, edge, star: NONE, hash: NONE, word_edges: 0, reached_in: 0, ids: Vec::new() }
     }
 
     fn is_bare(&self) -> bool {
@@ -119,13 +111,7 @@ impl Trie {
         }
         node = self.go_wildcards(node, stars, hash);
         if let Some(end) = self.nodes.get_mut(node as usize) {
-            self.places.insert(
-                id,
-                Place {
-                    node,
-                    position: end.ids.len() as u32,
-                },
-            );
+            self.places.insert(id, Place { node, position: end.ids.len() as u32 });
             end.ids.push(id);
         }
     }
@@ -142,11 +128,7 @@ impl Trie {
         if position < node.ids.len() {
             node.ids.swap_remove(position);
         }
-        if let Some(moved) = node
-            .ids
-            .get(position)
-            .and_then(|moved| self.places.get_mut(moved))
-        {
+        if let Some(moved) = node.ids.get(position).and_then(|moved| self.places.get_mut(moved)) {
             moved.position = place.position;
         }
         self.prune(place.node);
@@ -154,15 +136,7 @@ impl Trie {
 
     /// Passes on the bindings whose pattern matches a key, in groups, each binding once.
     pub fn find(&mut self, key: &[u8], mut found: impl FnMut(&[BindingId])) {
-        let Self {
-            nodes,
-            edges,
-            words,
-            reached,
-            reached_next,
-            step,
-            ..
-        } = self;
+        let Self { nodes, edges, words, reached, reached_next, step, .. } = self;
         *step += 1;
         reached.clear();
         reach(nodes, *step, ROOT, reached);
@@ -204,11 +178,7 @@ impl Trie {
 
     fn go_wildcards(&mut self, from: u32, stars: usize, hash: bool) -> u32 {
         let node = (0..stars).fold(from, |node, _| self.go_wildcard(node, Edge::Star));
-        if hash {
-            self.go_wildcard(node, Edge::Hash)
-        } else {
-            node
-        }
+        if hash { self.go_wildcard(node, Edge::Hash) } else { node }
     }
 
     fn go_wildcard(&mut self, from: u32, edge: Edge) -> u32 {
@@ -221,21 +191,13 @@ impl Trie {
         }
         let to = self.add(from, edge);
         if let Some(node) = self.nodes.get_mut(from as usize) {
-            *if edge == Edge::Hash {
-                &mut node.hash
-            } else {
-                &mut node.star
-            } = to;
+            *if edge == Edge::Hash { &mut node.hash } else { &mut node.star } = to;
         }
         to
     }
 
     fn go_word(&mut self, from: u32, word: &[u8]) -> u32 {
-        if let Some(to) = self
-            .words
-            .get(word)
-            .and_then(|word| self.edges.get(&edge_key(from, word)))
-        {
+        if let Some(to) = self.words.get(word).and_then(|word| self.edges.get(&edge_key(from, word))) {
             return *to;
         }
         let word = self.words.hold(word);

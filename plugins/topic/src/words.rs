@@ -35,10 +35,7 @@ impl Words {
             }
             return id;
         }
-        let entry = Entry {
-            word: word.into(),
-            holders: 1,
-        };
+        let entry = Entry { word: word.into(), holders: 1 };
         let word = entry.word.clone();
         let id = match self.free.pop() {
             Some(id) => {

@@ -46,9 +46,7 @@ impl Arguments {
 
     /// The value of an argument.
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<Value<'_>> {
-        self.iter()
-            .find(|field| field.name() == name.as_ref())
-            .and_then(|field| field.value())
+        self.iter().find(|field| field.name() == name.as_ref()).and_then(|field| field.value())
     }
 
     /// The arguments, in order.
@@ -68,8 +66,7 @@ impl Arguments {
     /// # Errors
     /// It is missing, or of another class.
     pub fn required<'a, T: FromValue<'a>>(&'a self, name: &str) -> Result<T, Refusal> {
-        self.optional(name)?
-            .ok_or_else(|| Refusal::new(format!("argument '{name}' is missing")))
+        self.optional(name)?.ok_or_else(|| Refusal::new(format!("argument '{name}' is missing")))
     }
 
     /// The value of an argument that may be there.
@@ -82,11 +79,9 @@ impl Arguments {
         };
         match T::from_value(value) {
             Some(converted) => Ok(Some(converted)),
-            None => Err(Refusal::new(format!(
-                "argument '{name}' must be {}, not {}",
-                T::EXPECTED,
-                value.class()
-            ))),
+            None => {
+                Err(Refusal::new(format!("argument '{name}' must be {}, not {}", T::EXPECTED, value.class())))
+            }
         }
     }
 }
@@ -103,9 +98,7 @@ impl<'a> IntoIterator for &'a Arguments {
 impl fmt::Debug for Arguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |field: &Field<'_>| String::from_utf8_lossy(field.name()).into_owned();
-        f.debug_map()
-            .entries(self.iter().map(|field| (name(&field), field.value())))
-            .finish()
+        f.debug_map().entries(self.iter().map(|field| (name(&field), field.value()))).finish()
     }
 }
 
@@ -149,10 +142,7 @@ mod tests {
 
     #[test]
     fn refusals_say_what_is_wrong() {
-        let arguments = Arguments::new()
-            .with("x-count", -1)
-            .with("x-name", "n")
-            .with("x-name", "second");
+        let arguments = Arguments::new().with("x-count", -1).with("x-name", "n").with("x-name", "second");
         let reason = |refusal: Refusal| refusal.reason().to_owned();
         assert_eq!(
             arguments.required::<&str>("x-none").map_err(reason),
@@ -166,10 +156,7 @@ mod tests {
             arguments.optional::<bool>("x-name").map_err(reason),
             Err("argument 'x-name' must be a boolean, not text".into())
         );
-        assert_eq!(
-            arguments.optional::<f64>("x-count").map_err(reason),
-            Ok(Some(-1.0))
-        );
+        assert_eq!(arguments.optional::<f64>("x-count").map_err(reason), Ok(Some(-1.0)));
         assert_eq!(arguments.required::<&str>("x-name").map_err(reason), Ok("n"));
         assert_eq!(arguments.optional::<i64>("x-none").map_err(reason), Ok(None));
     }

@@ -40,10 +40,7 @@ impl<K: Clone + Eq + Hash> BindingIndex<K> {
         self.remove(id);
         let key = key.into();
         // One allocation a key, not one a binding.
-        let key = self
-            .groups
-            .get_key_value(&key)
-            .map_or(key, |(known, _)| known.clone());
+        let key = self.groups.get_key_value(&key).map_or(key, |(known, _)| known.clone());
         let group = self.groups.entry(key.clone()).or_default();
         self.places.insert(id, (key, group.len()));
         group.push(id);
@@ -95,10 +92,7 @@ impl<K: Clone + Eq + Hash> BindingIndex<K> {
 
 impl<K: Clone + Eq + Hash> Default for BindingIndex<K> {
     fn default() -> Self {
-        Self {
-            groups: KeyMap::default(),
-            places: KeyMap::default(),
-        }
+        Self { groups: KeyMap::default(), places: KeyMap::default() }
     }
 }
 

@@ -142,9 +142,8 @@ impl Instance {
         mut declaration: exported::Declaration,
     ) -> Result<wit::Reads, String> {
         let name = declaration.exchange_type.as_str();
-        let Some(registration) = P::EXCHANGE_TYPES
-            .iter()
-            .find(|registration| (registration.describe)().name == name)
+        let Some(registration) =
+            P::EXCHANGE_TYPES.iter().find(|registration| (registration.describe)().name == name)
         else {
             return Err(format!("this plugin has no exchange type '{name}'"));
         };
@@ -173,15 +172,8 @@ impl Instance {
     }
 
     fn route(&mut self, exchange: u32, message: &wit::Message) -> wit::Decision {
-        let Self {
-            exchanges,
-            words,
-            projection,
-            ..
-        } = self;
-        let Some(open) = exchanges.get_mut(&exchange) else {
-            panic!("{}", not_open(exchange))
-        };
+        let Self { exchanges, words, projection, .. } = self;
+        let Some(open) = exchanges.get_mut(&exchange) else { panic!("{}", not_open(exchange)) };
         clear(words);
         projection.clear();
         contract::put_projection(projection, open.reads(), message);
@@ -193,9 +185,7 @@ impl Instance {
     }
 
     fn route_batch(&mut self, exchange: u32, messages: &[u8]) -> &[usize; 2] {
-        let Some(open) = self.exchanges.get_mut(&exchange) else {
-            panic!("{}", not_open(exchange))
-        };
+        let Some(open) = self.exchanges.get_mut(&exchange) else { panic!("{}", not_open(exchange)) };
         clear(&mut self.words);
         open.route_batch(messages, &mut self.words);
         self.answer = [self.words.as_ptr().addr(), self.words.len()];
@@ -293,11 +283,7 @@ mod tests {
         }
 
         fn reads(&self) -> Reads {
-            if self.0.is_empty() {
-                Reads::nothing()
-            } else {
-                Reads::nothing().routing_key()
-            }
+            if self.0.is_empty() { Reads::nothing() } else { Reads::nothing().routing_key() }
         }
 
         fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
@@ -326,28 +312,15 @@ mod tests {
     }
 
     fn declaration(exchange_type: &str, arguments: Vec<wit::Field>) -> exported::Declaration {
-        exported::Declaration {
-            name: b"e".to_vec(),
-            exchange_type: exchange_type.into(),
-            arguments,
-        }
+        exported::Declaration { name: b"e".to_vec(), exchange_type: exchange_type.into(), arguments }
     }
 
     fn binding(id: u64, key: &str) -> wit::Binding {
-        wit::Binding {
-            id,
-            routing_key: key.into(),
-            arguments: Vec::new(),
-        }
+        wit::Binding { id, routing_key: key.into(), arguments: Vec::new() }
     }
 
     fn message(key: &str) -> wit::Message {
-        wit::Message {
-            routing_key: key.into(),
-            headers: vec![],
-            properties: vec![],
-            body: None,
-        }
+        wit::Message { routing_key: key.into(), headers: vec![], properties: vec![], body: None }
     }
 
     fn delivered_to(exchange: u32, key: &str) -> Vec<u64> {
@@ -378,10 +351,7 @@ mod tests {
 
     #[test]
     fn refusals_reach_the_client_as_text() {
-        let bad = wit::Field {
-            name: b"x-mood".to_vec(),
-            value: wit::Value::Text("bad".into()),
-        };
+        let bad = wit::Field { name: b"x-mood".to_vec(), value: wit::Value::Text("bad".into()) };
         let refusal = Component::open(1, declaration("x-picky", vec![bad])).map(drop);
         assert_eq!(refusal, Err("not in the mood".into()));
         let refusal = Component::open(1, declaration("x-other", vec![])).map(drop);
@@ -394,12 +364,7 @@ mod tests {
         assert!(Component::bind(2, vec![binding(1, "a")]).is_ok());
         let refusal = Component::bind(
             2,
-            vec![
-                binding(2, "a"),
-                binding(3, "b"),
-                binding(4, "refused"),
-                binding(5, "c"),
-            ],
+            vec![binding(2, "a"), binding(3, "b"), binding(4, "refused"), binding(5, "c")],
         );
         assert_eq!(refusal.map(drop), Err("refused".into()));
         assert_eq!(delivered_to(2, "a"), [1]);

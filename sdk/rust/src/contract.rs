@@ -46,11 +46,7 @@ pub(crate) fn reads_to_wit(reads: &Reads) -> wit::Reads {
             HeaderSelection::Named(names) => wit::HeaderSelection::Named(names.clone()),
             HeaderSelection::All => wit::HeaderSelection::All,
         },
-        properties: reads
-            .properties
-            .iter()
-            .map(|property| property_to_wit(*property))
-            .collect(),
+        properties: reads.properties.iter().map(|property| property_to_wit(*property)).collect(),
         body_limit: reads.body_bytes_max,
     }
 }
@@ -92,10 +88,8 @@ pub(crate) fn put_projection(out: &mut Vec<u8>, reads: &Reads, message: &wit::Me
 }
 
 fn put_fields(out: &mut Vec<u8>, fields: &[wit::Field]) -> u16 {
-    let put = fields
-        .iter()
-        .filter(|field| put_field(out, &field.name, |out| put_value(out, &field.value)))
-        .count();
+    let put =
+        fields.iter().filter(|field| put_field(out, &field.name, |out| put_value(out, &field.value))).count();
     u16::try_from(put).unwrap_or(u16::MAX)
 }
 
@@ -135,10 +129,7 @@ mod tests {
     #[test]
     fn the_plain_form_of_a_message_becomes_the_flat_one() {
         let list = [0x07, 1, 0, 0, 0, 0x00];
-        let field = |name: &str, value| wit::Field {
-            name: name.into(),
-            value,
-        };
+        let field = |name: &str, value| wit::Field { name: name.into(), value };
         let message = wit::Message {
             routing_key: b"key".to_vec(),
             headers: vec![
@@ -167,10 +158,7 @@ mod tests {
     #[test]
     fn generated_files_are_fresh() {
         let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
-        let mut paths: Vec<_> = std::fs::read_dir(wit)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
+        let mut paths: Vec<_> = std::fs::read_dir(wit).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "wit"));
         paths.sort();
         let bytes = paths.iter().flat_map(|path| std::fs::read(path).unwrap());

@@ -53,12 +53,7 @@ impl Description {
     /// `_` and `.`, by custom beginning with `x-`; and one line of help for an operator.
     #[must_use]
     pub const fn new(name: &'static str, summary: &'static str) -> Self {
-        Self {
-            name,
-            summary,
-            pure: false,
-            independent_bindings: false,
-        }
+        Self { name, summary, pure: false, independent_bindings: false }
     }
 
     /// Claims that a decision depends on what the exchange reads and on its bindings, and on

@@ -34,11 +34,7 @@ impl<'a> Message<'a> {
         {
             routing_key = rest.take(usize::from(length)).unwrap_or_default();
         }
-        Self {
-            reads,
-            routing_key,
-            rest,
-        }
+        Self { reads, routing_key, rest }
     }
 
     /// The routing key; empty unless it is read.
@@ -57,9 +53,7 @@ impl<'a> Message<'a> {
 
     /// A header; none unless it is read and there.
     pub fn header(&self, name: impl AsRef<[u8]>) -> Option<Value<'a>> {
-        self.headers()
-            .find(|field| field.name() == name.as_ref())
-            .and_then(|field| field.value())
+        self.headers().find(|field| field.name() == name.as_ref()).and_then(|field| field.value())
     }
 
     /// A property; none unless it is read and there.
@@ -88,18 +82,8 @@ impl<'a> Message<'a> {
     #[inline]
     fn headers_and_rest(&self) -> (Fields<'a>, Bytes<'a>) {
         let mut bytes = self.rest;
-        let left = if self.reads.headers == HeaderSelection::None {
-            0
-        } else {
-            bytes.u16().unwrap_or(0)
-        };
-        (
-            Fields {
-                bytes,
-                left: usize::from(left),
-            },
-            bytes,
-        )
+        let left = if self.reads.headers == HeaderSelection::None { 0 } else { bytes.u16().unwrap_or(0) };
+        (Fields { bytes, left: usize::from(left) }, bytes)
     }
 
     fn after_headers(&self) -> Bytes<'a> {
@@ -121,10 +105,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn to_the_end_of(flat: &'a [u8]) -> Self {
-        Self {
-            bytes: Bytes(flat),
-            left: usize::MAX,
-        }
+        Self { bytes: Bytes(flat), left: usize::MAX }
     }
 }
 
@@ -139,11 +120,7 @@ impl<'a> Iterator for Fields<'a> {
         let name = self.bytes.take(usize::from(name_length))?;
         let flat_value = self.bytes.flat()?;
         let flat = whole.get(..1 + name.len() + flat_value.len())?;
-        Some(Field {
-            flat,
-            name,
-            flat_value,
-        })
+        Some(Field { flat, name, flat_value })
     }
 }
 

@@ -62,11 +62,7 @@ impl Reads {
     #[must_use]
     pub fn only_headers(mut self, names: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         let names: Vec<_> = names.into_iter().map(Into::into).collect();
-        self.headers = if names.is_empty() {
-            HeaderSelection::None
-        } else {
-            HeaderSelection::Named(names)
-        };
+        self.headers = if names.is_empty() { HeaderSelection::None } else { HeaderSelection::Named(names) };
         self
     }
 

@@ -110,11 +110,7 @@ impl Answer {
             DROP if count == 0 => Some((Self::Drop, rest)),
             REJECT => {
                 let (text, rest) = rest.split_at_checked(count.div_ceil(8))?;
-                let bytes = text
-                    .iter()
-                    .flat_map(|word| word.to_le_bytes())
-                    .take(count)
-                    .collect();
+                let bytes = text.iter().flat_map(|word| word.to_le_bytes()).take(count).collect();
                 Some((Self::Reject(String::from_utf8(bytes).ok()?), rest))
             }
             _ => None,
@@ -140,10 +136,7 @@ mod tests {
         Targets::begin(&mut words).end(Decision::Reject("nine byte".into()));
         Targets::begin(&mut words).end(Decision::Deliver);
         let text = u64::from_le_bytes(*b"nine byt");
-        assert_eq!(
-            words,
-            [3, 7, 8, 9, 1 << 56, 2 << 56 | 9, text, u64::from(b'e'), 0]
-        );
+        assert_eq!(words, [3, 7, 8, 9, 1 << 56, 2 << 56 | 9, text, u64::from(b'e'), 0]);
 
         let (answer, rest) = Answer::read(&words).unwrap();
         assert_eq!(answer, Answer::Deliver(vec![7, 8, 9]));

@@ -58,16 +58,8 @@ impl<T: ExchangeType> Exchange<T> {
     /// # Errors
     /// The type's refusal.
     pub fn open(arguments: Arguments) -> Result<Self, Refusal> {
-        let open = Open::new(&Declaration {
-            name: b"test".to_vec(),
-            arguments,
-        })?;
-        Ok(Self {
-            open,
-            next_id: 1,
-            batch: Vec::new(),
-            words: Vec::new(),
-        })
+        let open = Open::new(&Declaration { name: b"test".to_vec(), arguments })?;
+        Ok(Self { open, next_id: 1, batch: Vec::new(), words: Vec::new() })
     }
 
     /// Binds.
@@ -99,11 +91,7 @@ impl<T: ExchangeType> Exchange<T> {
             let id = BindingId(*next_id);
             *next_id += 1;
             ids.push(id);
-            Binding {
-                id,
-                routing_key: key.as_ref().to_vec(),
-                arguments,
-            }
+            Binding { id, routing_key: key.as_ref().to_vec(), arguments }
         }))?;
         Ok(ids)
     }
@@ -141,8 +129,7 @@ impl<T: ExchangeType> Exchange<T> {
         for message in messages {
             let mut projection = Vec::new();
             message.project(&self.open.reads, &mut projection);
-            self.batch
-                .extend_from_slice(&u32::try_from(projection.len()).unwrap_or(u32::MAX).to_le_bytes());
+            self.batch.extend_from_slice(&u32::try_from(projection.len()).unwrap_or(u32::MAX).to_le_bytes());
             self.batch.extend_from_slice(&projection);
         }
         self.open.route_batch(&self.batch, &mut self.words);
@@ -172,10 +159,7 @@ pub struct TestMessage {
 impl TestMessage {
     /// With this routing key, without headers, properties and body.
     pub fn new(routing_key: impl AsRef<[u8]>) -> Self {
-        Self {
-            routing_key: routing_key.as_ref().to_vec(),
-            ..Self::default()
-        }
+        Self { routing_key: routing_key.as_ref().to_vec(), ..Self::default() }
     }
 
     /// With this header too, unless one of that name is there.
@@ -210,10 +194,7 @@ impl TestMessage {
             HeaderSelection::None => {}
             HeaderSelection::All => put_headers(out, |out| self.put_headers(out, |_| true)),
             HeaderSelection::Named(names) => put_headers(out, |out| {
-                names
-                    .iter()
-                    .map(|name| self.put_headers(out, |header| header == name.as_slice()))
-                    .sum()
+                names.iter().map(|name| self.put_headers(out, |header| header == name.as_slice())).sum()
             }),
         }
         for property in &reads.properties {
@@ -223,20 +204,14 @@ impl TestMessage {
             }
         }
         if let Some(bytes_max) = reads.body_bytes_max {
-            put_body(
-                out,
-                Some(self.body.as_slice()).filter(|body| body.len() <= bytes_max as usize),
-            );
+            put_body(out, Some(self.body.as_slice()).filter(|body| body.len() <= bytes_max as usize));
         }
     }
 
     fn put_headers(&self, out: &mut Vec<u8>, mut wanted: impl FnMut(&[u8]) -> bool) -> u16 {
         let headers = self.headers.iter().filter(|header| wanted(header.name()));
-        let put = headers.filter(|header| {
-            put_field(out, header.name(), |out| {
-                out.extend_from_slice(header.flat_value())
-            })
-        });
+        let put = headers
+            .filter(|header| put_field(out, header.name(), |out| out.extend_from_slice(header.flat_value())));
         u16::try_from(put.count()).unwrap_or(u16::MAX)
     }
 }

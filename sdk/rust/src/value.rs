@@ -212,10 +212,7 @@ impl<'a> Bytes<'a> {
             LIST => Value::List(List(Bytes(self.sized()?))),
             MAP => Value::Map(Map(Bytes(self.sized()?))),
             UNSIGNED => Value::Unsigned(u64::from_le_bytes(self.array()?)),
-            DECIMAL => Value::Decimal {
-                scale: self.u8()?,
-                unscaled: self.i64()?,
-            },
+            DECIMAL => Value::Decimal { scale: self.u8()?, unscaled: self.i64()? },
             _ => return None,
         })
     }
@@ -280,9 +277,7 @@ mod tests {
         let inner = [0x02, 7, 0, 0, 0, 0, 0, 0, 0, 0x04, 2, 0, 0, 0, b'h', b'i'];
         let mut flat = vec![0x07, inner.len() as u8, 0, 0, 0];
         flat.extend(inner);
-        let Some(Value::List(list)) = Value::from_flat(&flat) else {
-            panic!("not a list")
-        };
+        let Some(Value::List(list)) = Value::from_flat(&flat) else { panic!("not a list") };
         assert_eq!(list.collect::<Vec<_>>(), [Value::Integer(7), Value::Text("hi")]);
         let mut again = Vec::new();
         Value::List(list).put_flat(&mut again);
@@ -298,10 +293,7 @@ mod tests {
             Value::from(-5),
             Value::from(u64::MAX),
             Value::from(1.5),
-            Value::Decimal {
-                scale: 2,
-                unscaled: -314,
-            },
+            Value::Decimal { scale: 2, unscaled: -314 },
             Value::from("text"),
             Value::Binary(&[0xff, 0]),
             Value::Timestamp(1_700_000_000_000),
@@ -324,19 +316,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_value_are_none_and_never_panic() {
-        for flat in [
-            &[][..],
-            &[0xfe],
-            &[0x02, 1],
-            &[0x04, 9, 0, 0, 0, b'x'],
-            &[0x00, 0x00],
-            &[ABSENT],
-        ] {
+        for flat in [&[][..], &[0xfe], &[0x02, 1], &[0x04, 9, 0, 0, 0, b'x'], &[0x00, 0x00], &[ABSENT]] {
             assert_eq!(Value::from_flat(flat), None, "{flat:?}");
         }
-        assert_eq!(
-            Value::from_flat(&[0x04, 1, 0, 0, 0, 0xff]),
-            Some(Value::Binary(&[0xff]))
-        );
+        assert_eq!(Value::from_flat(&[0x04, 1, 0, 0, 0, 0xff]), Some(Value::Binary(&[0xff])));
     }
 }

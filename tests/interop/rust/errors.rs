@@ -13,10 +13,7 @@ fn an_absent_exchange_closes_the_channel_only() {
         let channel = confirming(&connection).await;
         let name = ShortString::from(unique_name("absent"));
         let error = publish(&channel, &name, "key", b"x", false).await.unwrap_err();
-        assert_eq!(
-            refusal(&error),
-            (404, format!("NOT_FOUND - no exchange '{name}' in vhost '/'"))
-        );
+        assert_eq!(refusal(&error), (404, format!("NOT_FOUND - no exchange '{name}' in vhost '/'")));
         own_queue(&confirming(&connection).await).await;
     });
 }
@@ -28,20 +25,11 @@ fn an_absent_queue() {
         let name = ShortString::from(unique_name("absent"));
         let text = format!("NOT_FOUND - no queue '{name}' in vhost '/'");
         let channel = confirming(&connection).await;
-        let error = channel
-            .basic_get(name.clone(), BasicGetOptions::default())
-            .await
-            .unwrap_err();
+        let error = channel.basic_get(name.clone(), BasicGetOptions::default()).await.unwrap_err();
         assert_eq!(refusal(&error), (404, text.clone()));
         let channel = confirming(&connection).await;
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let error = channel
-            .queue_declare(name, options, FieldTable::default())
-            .await
-            .unwrap_err();
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let error = channel.queue_declare(name, options, FieldTable::default()).await.unwrap_err();
         assert_eq!(refusal(&error), (404, text));
     });
 }
@@ -53,12 +41,7 @@ fn a_locked_queue() {
         let queue = own_queue(&confirming(&owner).await).await;
         let channel = confirming(&other).await;
         let error = channel
-            .basic_consume(
-                queue.clone(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
+            .basic_consume(queue.clone(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
             .await
             .unwrap_err();
         let (code, text) = refusal(&error);
@@ -76,9 +59,7 @@ fn an_unknown_exchange_type() {
         let connection = connect(broker).await;
         let channel = confirming(&connection).await;
         let name = ShortString::from(unique_name("exchange"));
-        let error = declare_exchange(&channel, &name, "x-no-such-type")
-            .await
-            .unwrap_err();
+        let error = declare_exchange(&channel, &name, "x-no-such-type").await.unwrap_err();
         let text = "PRECONDITION_FAILED - unknown exchange type 'x-no-such-type'".to_owned();
         assert_eq!(refusal(&error), (406, text));
     });
@@ -92,17 +73,12 @@ fn an_unknown_delivery_tag() {
         channel.basic_ack(99, BasicAckOptions::default()).await.unwrap();
         // The refusal comes without having been asked for; the next call on the channel meets it.
         let error = loop {
-            let asked = channel
-                .basic_get("amq.none".into(), BasicGetOptions::default())
-                .await;
+            let asked = channel.basic_get("amq.none".into(), BasicGetOptions::default()).await;
             if let Err(error) = asked {
                 break error;
             }
         };
-        assert_eq!(
-            refusal(&error),
-            (406, "PRECONDITION_FAILED - unknown delivery tag 99".to_owned())
-        );
+        assert_eq!(refusal(&error), (406, "PRECONDITION_FAILED - unknown delivery tag 99".to_owned()));
     });
 }
 
@@ -122,17 +98,10 @@ fn bad_logins() {
                 403,
                 "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
             ),
-            (
-                "guest:guest",
-                "nowhere",
-                530,
-                "NOT_ALLOWED - vhost nowhere not found",
-            ),
+            ("guest:guest", "nowhere", 530, "NOT_ALLOWED - vhost nowhere not found"),
         ] {
             let url = format!("amqp://{user}@{}/{virtual_host}", broker.address());
-            let error = Connection::connect(&url, ConnectionProperties::default())
-                .await
-                .unwrap_err();
+            let error = Connection::connect(&url, ConnectionProperties::default()).await.unwrap_err();
             assert_eq!(refusal(&error), (code, text.to_owned()));
         }
     });

@@ -40,20 +40,11 @@ async fn check_routes(
 ) {
     for route in routes.as_array().unwrap() {
         let key = text(&route["key"]);
-        assert!(
-            publish(channel, exchange, key, b"x", false)
-                .await
-                .unwrap()
-                .is_ack()
-        );
+        assert!(publish(channel, exchange, key, b"x", false).await.unwrap().is_ack());
         let wanted: Vec<&str> = route["queues"].as_array().unwrap().iter().map(text).collect();
         for (name, queue) in queues {
             let copies = usize::from(wanted.contains(name));
-            assert_eq!(
-                drain(channel, queue).await.len(),
-                copies,
-                "copies for the key {key:?} in {name}"
-            );
+            assert_eq!(drain(channel, queue).await.len(), copies, "copies for the key {key:?} in {name}");
         }
     }
 }
@@ -74,24 +65,14 @@ fn topic_by_its_table() {
                 queues.insert(name, own_queue(&channel).await);
             }
             let arguments = fields(&binding["arguments"]);
-            bind(
-                &channel,
-                &queues[name],
-                &exchange,
-                text(&binding["pattern"]),
-                arguments,
-            )
-            .await;
+            bind(&channel, &queues[name], &exchange, text(&binding["pattern"]), arguments).await;
         }
         check_routes(&channel, &exchange, &queues, &table["routes"]).await;
         for index in table["unbind"].as_array().unwrap() {
             let binding = &bindings[usize::try_from(index.as_u64().unwrap()).unwrap()];
             let (queue, pattern) = (queues[text(&binding["queue"])].clone(), text(&binding["pattern"]));
             let arguments = fields(&binding["arguments"]);
-            channel
-                .queue_unbind(queue, exchange.clone(), pattern.into(), arguments)
-                .await
-                .unwrap();
+            channel.queue_unbind(queue, exchange.clone(), pattern.into(), arguments).await.unwrap();
         }
         check_routes(&channel, &exchange, &queues, &table["routes_after"]).await;
     });
@@ -135,36 +116,14 @@ fn direct_with_a_thousand_bindings() {
         let (even, odd) = (own_queue(&channel).await, own_queue(&channel).await);
         for number in 0..1000 {
             let queue = if number % 2 == 0 { &even } else { &odd };
-            bind(
-                &channel,
-                queue,
-                &exchange,
-                &number.to_string(),
-                FieldTable::default(),
-            )
-            .await;
+            bind(&channel, queue, &exchange, &number.to_string(), FieldTable::default()).await;
         }
         for number in (0..1000).step_by(7) {
-            publish(&channel, &exchange, &number.to_string(), b"x", true)
-                .await
-                .unwrap();
-            let (wanted, other) = if number % 2 == 0 {
-                (&even, &odd)
-            } else {
-                (&odd, &even)
-            };
-            assert_eq!(
-                (
-                    drain(&channel, wanted).await.len(),
-                    drain(&channel, other).await.len()
-                ),
-                (1, 0)
-            );
+            publish(&channel, &exchange, &number.to_string(), b"x", true).await.unwrap();
+            let (wanted, other) = if number % 2 == 0 { (&even, &odd) } else { (&odd, &even) };
+            assert_eq!((drain(&channel, wanted).await.len(), drain(&channel, other).await.len()), (1, 0));
         }
-        let returned = publish(&channel, &exchange, "1000", b"x", true)
-            .await
-            .unwrap()
-            .take_message();
+        let returned = publish(&channel, &exchange, "1000", b"x", true).await.unwrap().take_message();
         assert!(returned.is_some(), "a key that is not bound routes nowhere");
     });
 }
@@ -181,12 +140,7 @@ fn fanout_to_a_hundred_queues() {
             bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
             queues.push(queue);
         }
-        assert!(
-            publish(&channel, &exchange, "any", b"x", true)
-                .await
-                .unwrap()
-                .is_ack()
-        );
+        assert!(publish(&channel, &exchange, "any", b"x", true).await.unwrap().is_ack());
         for queue in &queues {
             assert_eq!(drain(&channel, queue).await, [b"x"]);
         }
@@ -205,25 +159,15 @@ fn exchanges_in_a_row() {
         for pair in row.windows(2) {
             let (source, destination) = (pair[0].clone(), pair[1].clone());
             let (options, arguments) = (ExchangeBindOptions::default(), FieldTable::default());
-            channel
-                .exchange_bind(destination, source, "a.b".into(), options, arguments)
-                .await
-                .unwrap();
+            channel.exchange_bind(destination, source, "a.b".into(), options, arguments).await.unwrap();
         }
         let queue = own_queue(&channel).await;
         bind(&channel, &queue, &row[3], "a.b", FieldTable::default()).await;
         publish(&channel, &row[0], "a.b", b"routed", false).await.unwrap();
-        publish(&channel, &row[0], "a.c", b"stopped by the topic", false)
-            .await
-            .unwrap();
+        publish(&channel, &row[0], "a.c", b"stopped by the topic", false).await.unwrap();
         assert_eq!(drain(&channel, &queue).await, [b"routed"]);
-        channel
-            .exchange_delete(row[1].clone(), ExchangeDeleteOptions::default())
-            .await
-            .unwrap();
-        publish(&channel, &row[2], "a.b", b"from the middle", false)
-            .await
-            .unwrap();
+        channel.exchange_delete(row[1].clone(), ExchangeDeleteOptions::default()).await.unwrap();
+        publish(&channel, &row[2], "a.b", b"from the middle", false).await.unwrap();
         assert_eq!(drain(&channel, &queue).await, [b"from the middle".as_slice()]);
     });
 }

@@ -11,22 +11,12 @@ use lapin::{BasicProperties, Channel, Confirmation, Consumer};
 use leveret_testkit::unique_name;
 
 async fn consume(channel: &Channel, queue: &ShortString, options: BasicConsumeOptions) -> Consumer {
-    channel
-        .basic_consume(queue.clone(), "".into(), options, FieldTable::default())
-        .await
-        .unwrap()
+    channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default()).await.unwrap()
 }
 
 async fn ready_count(channel: &Channel, queue: &ShortString) -> u32 {
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    channel
-        .queue_declare(queue.clone(), options, FieldTable::default())
-        .await
-        .unwrap()
-        .message_count()
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(queue.clone(), options, FieldTable::default()).await.unwrap().message_count()
 }
 
 #[test]
@@ -36,11 +26,8 @@ fn a_message_comes_back_as_it_was_sent() {
         let channel = confirming(&connection).await;
         let queue = own_queue(&channel).await;
         let mut headers = texts(&[("text", "ä")]);
-        let list = FieldArray::from(vec![
-            AMQPValue::ShortShortInt(-1),
-            AMQPValue::Void,
-            AMQPValue::Double(2.5),
-        ]);
+        let list =
+            FieldArray::from(vec![AMQPValue::ShortShortInt(-1), AMQPValue::Void, AMQPValue::Double(2.5)]);
         for (name, value) in [
             ("boolean", AMQPValue::Boolean(true)),
             ("octet", AMQPValue::ShortShortUInt(200)),
@@ -70,26 +57,12 @@ fn a_message_comes_back_as_it_was_sent() {
             .with_user_id("guest".into())
             .with_app_id("app".into());
         let (default, options) = (ShortString::from(""), BasicPublishOptions::default());
-        let confirmed = publish_with(
-            &channel,
-            &default,
-            queue.as_str(),
-            b"{}",
-            options,
-            properties.clone(),
-        );
+        let confirmed = publish_with(&channel, &default, queue.as_str(), b"{}", options, properties.clone());
         assert!(confirmed.await.unwrap().is_ack());
         let delivery = get(&channel, &queue, true).await.unwrap();
+        assert_eq!((delivery.data.as_slice(), delivery.properties), (b"{}".as_slice(), properties));
         assert_eq!(
-            (delivery.data.as_slice(), delivery.properties),
-            (b"{}".as_slice(), properties)
-        );
-        assert_eq!(
-            (
-                delivery.exchange.as_str(),
-                &delivery.routing_key,
-                delivery.redelivered
-            ),
+            (delivery.exchange.as_str(), &delivery.routing_key, delivery.redelivered),
             ("", &queue, false)
         );
     });
@@ -99,10 +72,8 @@ fn a_message_comes_back_as_it_was_sent() {
 fn ten_thousand_messages_in_order_each_confirmed_once() {
     on_broker_under_test(async |broker| {
         let connection = connect(broker).await;
-        let (publisher, receiver) = (
-            confirming(&connection).await,
-            connection.create_channel().await.unwrap(),
-        );
+        let (publisher, receiver) =
+            (confirming(&connection).await, connection.create_channel().await.unwrap());
         let queue = own_queue(&receiver).await;
         receiver.basic_qos(500, BasicQosOptions::default()).await.unwrap();
         let mut deliveries = consume(&receiver, &queue, BasicConsumeOptions::default()).await;
@@ -140,12 +111,7 @@ fn a_body_larger_than_many_frames() {
         let channel = confirming(&connection).await;
         let queue = own_queue(&channel).await;
         let body: Vec<u8> = (0..1_048_576_u32).map(|place| (place % 251) as u8).collect();
-        assert!(
-            publish(&channel, &"".into(), queue.as_str(), &body, false)
-                .await
-                .unwrap()
-                .is_ack()
-        );
+        assert!(publish(&channel, &"".into(), queue.as_str(), &body, false).await.unwrap().is_ack());
         let mut deliveries = consume(&channel, &queue, BasicConsumeOptions::default()).await;
         let delivery = deliveries.next().await.unwrap().unwrap();
         assert!(delivery.data == body, "the body came back changed");
@@ -164,16 +130,10 @@ fn two_hundred_channels() {
         }
         for (channel, queue) in &open {
             assert!(
-                publish(
-                    channel,
-                    &"".into(),
-                    queue.as_str(),
-                    queue.as_str().as_bytes(),
-                    false
-                )
-                .await
-                .unwrap()
-                .is_ack()
+                publish(channel, &"".into(), queue.as_str(), queue.as_str().as_bytes(), false)
+                    .await
+                    .unwrap()
+                    .is_ack()
             );
         }
         for (channel, queue) in open.iter().rev() {
@@ -189,29 +149,15 @@ fn requeued_comes_again_marked() {
         let channel = confirming(&connection).await;
         let queue = own_queue(&channel).await;
         for body in [b"1", b"2", b"3"] {
-            publish(&channel, &"".into(), queue.as_str(), body, false)
-                .await
-                .unwrap();
+            publish(&channel, &"".into(), queue.as_str(), body, false).await.unwrap();
         }
         let first = get(&channel, &queue, false).await.unwrap();
-        first
-            .nack(BasicNackOptions {
-                requeue: true,
-                multiple: false,
-            })
-            .await
-            .unwrap();
+        first.nack(BasicNackOptions { requeue: true, multiple: false }).await.unwrap();
         let again = get(&channel, &queue, false).await.unwrap();
-        assert_eq!(
-            (again.data.as_slice(), again.redelivered),
-            (b"1".as_slice(), true)
-        );
+        assert_eq!((again.data.as_slice(), again.redelivered), (b"1".as_slice(), true));
         again.reject(BasicRejectOptions { requeue: false }).await.unwrap();
         let second = get(&channel, &queue, false).await.unwrap();
-        assert_eq!(
-            (second.data.as_slice(), second.redelivered),
-            (b"2".as_slice(), false)
-        );
+        assert_eq!((second.data.as_slice(), second.redelivered), (b"2".as_slice(), false));
         second.ack(BasicAckOptions::default()).await.unwrap();
         assert_eq!(drain(&channel, &queue).await, [b"3"]);
     });
@@ -223,17 +169,9 @@ fn a_lost_connection_gives_back() {
         let keeper = connect(broker).await;
         let channel = confirming(&keeper).await;
         let queue = ShortString::from(unique_name("given-back"));
-        let options = QueueDeclareOptions {
-            durable: true,
-            ..Default::default()
-        };
-        channel
-            .queue_declare(queue.clone(), options, FieldTable::default())
-            .await
-            .unwrap();
-        publish(&channel, &"".into(), queue.as_str(), b"x", false)
-            .await
-            .unwrap();
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(queue.clone(), options, FieldTable::default()).await.unwrap();
+        publish(&channel, &"".into(), queue.as_str(), b"x", false).await.unwrap();
 
         let other = connect(broker).await;
         let taking = other.create_channel().await.unwrap();
@@ -255,9 +193,7 @@ fn prefetch_holds_the_rest_back() {
         let channel = confirming(&connection).await;
         let queue = own_queue(&channel).await;
         for _ in 0..10 {
-            publish(&channel, &"".into(), queue.as_str(), b"x", false)
-                .await
-                .unwrap();
+            publish(&channel, &"".into(), queue.as_str(), b"x", false).await.unwrap();
         }
         channel.basic_qos(4, BasicQosOptions::default()).await.unwrap();
         let mut deliveries = consume(&channel, &queue, BasicConsumeOptions::default()).await;
@@ -266,21 +202,12 @@ fn prefetch_holds_the_rest_back() {
             last = Some(deliveries.next().await.unwrap().unwrap());
         }
         assert_eq!(ready_count(&channel, &queue).await, 6);
-        last.unwrap()
-            .ack(BasicAckOptions { multiple: true })
-            .await
-            .unwrap();
+        last.unwrap().ack(BasicAckOptions { multiple: true }).await.unwrap();
         for _ in 0..4 {
             deliveries.next().await.unwrap().unwrap();
         }
         assert_eq!(ready_count(&channel, &queue).await, 2);
-        assert_eq!(
-            channel
-                .queue_purge(queue, QueuePurgeOptions::default())
-                .await
-                .unwrap(),
-            2
-        );
+        assert_eq!(channel.queue_purge(queue, QueuePurgeOptions::default()).await.unwrap(), 2);
     });
 }
 
@@ -291,18 +218,9 @@ fn a_cancelled_consumer_gets_no_more() {
         let channel = confirming(&connection).await;
         let queue = own_queue(&channel).await;
         let consumer = consume(&channel, &queue, BasicConsumeOptions::default()).await;
-        assert!(
-            consumer.tag().as_str().starts_with("amq.ctag-"),
-            "{}",
-            consumer.tag()
-        );
-        channel
-            .basic_cancel(consumer.tag(), BasicCancelOptions::default())
-            .await
-            .unwrap();
-        publish(&channel, &"".into(), queue.as_str(), b"x", false)
-            .await
-            .unwrap();
+        assert!(consumer.tag().as_str().starts_with("amq.ctag-"), "{}", consumer.tag());
+        channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.unwrap();
+        publish(&channel, &"".into(), queue.as_str(), b"x", false).await.unwrap();
         assert_eq!(ready_count(&channel, &queue).await, 1);
     });
 }
@@ -316,10 +234,7 @@ fn the_broker_cancels_when_the_queue_is_deleted() {
         let mut consumer = consume(&channel, &queue, BasicConsumeOptions::default()).await;
         let other = connection.create_channel().await.unwrap();
         other.queue_delete(queue, Default::default()).await.unwrap();
-        assert!(
-            consumer.next().await.is_none(),
-            "the stream of a cancelled consumer ends"
-        );
+        assert!(consumer.next().await.is_none(), "the stream of a cancelled consumer ends");
     });
 }
 
@@ -333,24 +248,13 @@ fn returned_and_then_acknowledged() {
         let confirmation = publish(&channel, &direct, &key, b"body", true).await.unwrap();
         assert!(confirmation.is_ack());
         // lapin attaches a return to the confirm that follows it: there is none unless it came first.
-        let returned = confirmation
-            .take_message()
-            .expect("the message is returned before its confirm");
+        let returned = confirmation.take_message().expect("the message is returned before its confirm");
+        assert_eq!((returned.reply_code, returned.reply_text.as_str()), (312, "NO_ROUTE"));
         assert_eq!(
-            (returned.reply_code, returned.reply_text.as_str()),
-            (312, "NO_ROUTE")
-        );
-        assert_eq!(
-            (
-                returned.delivery.exchange.as_str(),
-                returned.delivery.routing_key.as_str()
-            ),
+            (returned.delivery.exchange.as_str(), returned.delivery.routing_key.as_str()),
             ("amq.direct", &*key)
         );
         assert_eq!(returned.delivery.data, b"body");
-        assert_eq!(
-            publish(&channel, &direct, &key, b"body", false).await.unwrap(),
-            Confirmation::Ack(None)
-        );
+        assert_eq!(publish(&channel, &direct, &key, b"body", false).await.unwrap(), Confirmation::Ack(None));
     });
 }

@@ -22,46 +22,28 @@ pub(crate) fn on_broker_under_test(test: impl AsyncFnOnce(&Broker)) {
 
 /// Runs a test against this broker.
 pub(crate) fn on_broker(broker: &Broker, test: impl AsyncFnOnce(&Broker)) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(TEST_MAX, test(broker))
-            .await
-            .expect("the test waited for something in vain");
+        tokio::time::timeout(TEST_MAX, test(broker)).await.expect("the test waited for something in vain");
     });
 }
 
 /// A new connection.
 pub(crate) async fn connect(broker: &Broker) -> Connection {
-    Connection::connect(&broker.amqp_url(), ConnectionProperties::default())
-        .await
-        .unwrap()
+    Connection::connect(&broker.amqp_url(), ConnectionProperties::default()).await.unwrap()
 }
 
 /// A new channel in confirm mode.
 pub(crate) async fn confirming(connection: &Connection) -> Channel {
     let channel = connection.create_channel().await.unwrap();
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     channel
 }
 
 /// An exclusive queue named by the server.
 pub(crate) async fn own_queue(channel: &Channel) -> ShortString {
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        ..Default::default()
-    };
-    channel
-        .queue_declare("".into(), options, FieldTable::default())
-        .await
-        .unwrap()
-        .name()
-        .clone()
+    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap().name().clone()
 }
 
 /// An exchange that goes with its last binding.
@@ -73,17 +55,9 @@ pub(crate) async fn own_exchange(channel: &Channel, kind: &str) -> ShortString {
 
 /// Declares an auto-delete exchange.
 pub(crate) async fn declare_exchange(channel: &Channel, name: &ShortString, kind: &str) -> lapin::Result<()> {
-    let options = ExchangeDeclareOptions {
-        auto_delete: true,
-        ..Default::default()
-    };
+    let options = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
     channel
-        .exchange_declare(
-            name.clone(),
-            ExchangeKind::Custom(kind.into()),
-            options,
-            FieldTable::default(),
-        )
+        .exchange_declare(name.clone(), ExchangeKind::Custom(kind.into()), options, FieldTable::default())
         .await
 }
 
@@ -96,13 +70,7 @@ pub(crate) async fn bind(
     arguments: FieldTable,
 ) {
     channel
-        .queue_bind(
-            queue.clone(),
-            exchange.clone(),
-            key.into(),
-            QueueBindOptions::default(),
-            arguments,
-        )
+        .queue_bind(queue.clone(), exchange.clone(), key.into(), QueueBindOptions::default(), arguments)
         .await
         .unwrap();
 }
@@ -115,10 +83,7 @@ pub(crate) async fn publish(
     body: &[u8],
     mandatory: bool,
 ) -> lapin::Result<Confirmation> {
-    let options = BasicPublishOptions {
-        mandatory,
-        ..Default::default()
-    };
+    let options = BasicPublishOptions { mandatory, ..Default::default() };
     publish_with(channel, exchange, key, body, options, BasicProperties::default()).await
 }
 
@@ -131,18 +96,12 @@ pub(crate) async fn publish_with(
     options: BasicPublishOptions,
     properties: BasicProperties,
 ) -> lapin::Result<Confirmation> {
-    channel
-        .basic_publish(exchange.clone(), key.into(), options, body, properties)
-        .await?
-        .await
+    channel.basic_publish(exchange.clone(), key.into(), options, body, properties).await?.await
 }
 
 /// Takes one message, acknowledged at once or not.
 pub(crate) async fn get(channel: &Channel, queue: &ShortString, no_ack: bool) -> Option<Delivery> {
-    let got = channel
-        .basic_get(queue.clone(), BasicGetOptions { no_ack })
-        .await
-        .unwrap();
+    let got = channel.basic_get(queue.clone(), BasicGetOptions { no_ack }).await.unwrap();
     got.map(|message| message.delivery)
 }
 

@@ -88,17 +88,9 @@ impl Builder {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.binary.display()));
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
-        let process = BrokerProcess {
-            pid: child.id(),
-            status: process::wait_aside(child),
-            log,
-            directory,
-        };
+        let process = BrokerProcess { pid: child.id(), status: process::wait_aside(child), log, directory };
         let line = process.log.wait_for(log_lines::LISTENING, 0, EVENT_WAIT_MAX);
-        Broker {
-            address: listening_address(&line),
-            process: Some(process),
-        }
+        Broker { address: listening_address(&line), process: Some(process) }
     }
 }
 
@@ -112,12 +104,7 @@ impl Broker {
     /// For a broker with more arguments, or with plugins from the start.
     #[must_use]
     pub fn builder(binary: impl Into<PathBuf>) -> Builder {
-        Builder {
-            binary: binary.into(),
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            plugins: Vec::new(),
-        }
+        Builder { binary: binary.into(), arguments: Vec::new(), environment: Vec::new(), plugins: Vec::new() }
     }
 
     /// The broker that [`ADDRESS_VARIABLE`] names, or else a started `binary`.
@@ -125,13 +112,9 @@ impl Broker {
     pub fn under_test(binary: impl Into<PathBuf>) -> Self {
         match std::env::var(ADDRESS_VARIABLE) {
             Ok(address) => {
-                let address = address
-                    .parse()
-                    .unwrap_or_else(|_| panic!("{ADDRESS_VARIABLE}: no address: {address}"));
-                Self {
-                    address,
-                    process: None,
-                }
+                let address =
+                    address.parse().unwrap_or_else(|_| panic!("{ADDRESS_VARIABLE}: no address: {address}"));
+                Self { address, process: None }
             }
             Err(_) => Self::start(binary),
         }
@@ -198,18 +181,13 @@ impl Broker {
     }
 
     fn own_process(&self) -> &BrokerProcess {
-        self.process
-            .as_ref()
-            .expect("a broker that somebody else runs has no log and no directories")
+        self.process.as_ref().expect("a broker that somebody else runs has no log and no directories")
     }
 }
 
 impl BrokerProcess {
     fn signal(&self, signal: rustix::process::Signal) {
-        if let Some(pid) = i32::try_from(self.pid)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        {
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) {
             // It may have ended by itself.
             let _ = rustix::process::kill_process(pid, signal);
         }
@@ -219,10 +197,7 @@ impl BrokerProcess {
         self.signal(rustix::process::Signal::TERM);
         self.status.recv_timeout(EVENT_WAIT_MAX).unwrap_or_else(|_| {
             self.signal(rustix::process::Signal::KILL);
-            panic!(
-                "the broker did not stop; its log:\n{}",
-                self.log.lock().lines.join("\n")
-            )
+            panic!("the broker did not stop; its log:\n{}", self.log.lock().lines.join("\n"))
         })
     }
 }
@@ -272,10 +247,7 @@ impl Log {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n') {
                 let Ok(line) = line else { break };
-                writer
-                    .lock()
-                    .lines
-                    .push(String::from_utf8_lossy(&line).into_owned());
+                writer.lock().lines.push(String::from_utf8_lossy(&line).into_owned());
                 writer.grown.notify_all();
             }
             writer.lock().ended = true;
@@ -292,32 +264,16 @@ impl Log {
         let deadline = Instant::now() + limit;
         let mut content = self.lock();
         loop {
-            if let Some(line) = content
-                .lines
-                .iter()
-                .skip(from)
-                .find(|line| line.contains(pattern))
-            {
+            if let Some(line) = content.lines.iter().skip(from).find(|line| line.contains(pattern)) {
                 return line.clone();
             }
             from = from.max(content.lines.len());
             let left = deadline.saturating_duration_since(Instant::now());
             if content.ended || left.is_zero() {
-                let why = if content.ended {
-                    "the broker ended"
-                } else {
-                    "the wait was too long"
-                };
-                panic!(
-                    "no line with {pattern:?} in the log ({why}):\n{}",
-                    content.lines.join("\n")
-                );
+                let why = if content.ended { "the broker ended" } else { "the wait was too long" };
+                panic!("no line with {pattern:?} in the log ({why}):\n{}", content.lines.join("\n"));
             }
-            content = self
-                .grown
-                .wait_timeout(content, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            content = self.grown.wait_timeout(content, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

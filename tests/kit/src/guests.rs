@@ -15,11 +15,7 @@ const TARGET: &str = "wasm32-wasip2";
 const BUILD_MAX: Duration = Duration::from_secs(900);
 
 /// The packages whose components are made, below the root of the workspace.
-const PACKAGES: [&str; 3] = [
-    "leveret-guests-hostile",
-    "leveret-guests-peaceful",
-    "example-02-exchange-type",
-];
+const PACKAGES: [&str; 3] = ["leveret-guests-hostile", "leveret-guests-peaceful", "example-02-exchange-type"];
 
 /// A component by the name of its file: that of a file in `tests/guests/*/guests` (`loops`), or
 /// `example_02_exchange_type`.
@@ -32,10 +28,8 @@ pub fn component(name: &str) -> PathBuf {
     let directory = BUILT.get_or_init(build_all);
     // The guests are example targets of their packages, the example is a library.
     let places = [directory.join("examples"), directory.clone()];
-    let found = places
-        .iter()
-        .map(|place| place.join(name).with_extension("wasm"))
-        .find(|path| path.is_file());
+    let found =
+        places.iter().map(|place| place.join(name).with_extension("wasm")).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("no component {name} in {}", directory.display()))
 }
 
@@ -48,15 +42,7 @@ fn build_all() -> PathBuf {
 
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(crate::workspace());
-    cargo.args([
-        "build",
-        "--release",
-        "--locked",
-        "--target",
-        TARGET,
-        "--lib",
-        "--examples",
-    ]);
+    cargo.args(["build", "--release", "--locked", "--target", TARGET, "--lib", "--examples"]);
     for package in PACKAGES {
         cargo.args(["--package", package]);
     }
@@ -85,14 +71,8 @@ fn belongs_to_the_outer_build(name: &str) -> bool {
         "RUSTC_WORKSPACE_WRAPPER",
         "CARGO_TARGET_DIR",
     ];
-    const PREFIXES: [&str; 6] = [
-        "CARGO_BUILD_",
-        "CARGO_PROFILE_",
-        "CARGO_CFG_",
-        "CARGO_FEATURE_",
-        "CARGO_PKG_",
-        "CARGO_MANIFEST_",
-    ];
+    const PREFIXES: [&str; 6] =
+        ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_", "CARGO_MANIFEST_"];
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

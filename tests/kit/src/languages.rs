@@ -49,10 +49,7 @@ impl Language {
             Ok(()) => Some(self.command()),
             Err(Missing(program)) => {
                 let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-                assert!(
-                    !in_ci,
-                    "no {program} on this machine, and in CI nothing is skipped"
-                );
+                assert!(!in_ci, "no {program} on this machine, and in CI nothing is skipped");
                 println!("skipped: no {program} on this machine");
                 None
             }
@@ -114,11 +111,7 @@ impl Language {
     /// a venv has written into its scripts.
     fn stamp(self) -> Vec<u8> {
         let mut stamp = self.environment().to_string_lossy().into_owned().into_bytes();
-        for path in self
-            .stamp_files()
-            .iter()
-            .flat_map(|pattern| matching(&self.source(), pattern))
-        {
+        for path in self.stamp_files().iter().flat_map(|pattern| matching(&self.source(), pattern)) {
             stamp.extend_from_slice(format!("\n--- {}\n", path.display()).as_bytes());
             let content =
                 fs::read(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
@@ -138,8 +131,7 @@ impl Language {
             }
             Self::Node => {
                 let mut node = Command::new("node");
-                node.env("NODE_PATH", environment.join("node_modules"))
-                    .arg(source.join("main.js"));
+                node.env("NODE_PATH", environment.join("node_modules")).arg(source.join("main.js"));
                 node
             }
             Self::Go => Command::new(environment.join("interop")),
@@ -147,9 +139,7 @@ impl Language {
                 let class_path = fs::read_to_string(environment.join("class-path")).expect("the class path");
                 let classes = environment.join("build/classes");
                 let mut java = Command::new("java");
-                java.arg("-cp")
-                    .arg(format!("{}:{}", classes.display(), class_path.trim()))
-                    .arg("Main");
+                java.arg("-cp").arg(format!("{}:{}", classes.display(), class_path.trim())).arg("Main");
                 java
             }
         }
@@ -159,11 +149,7 @@ impl Language {
 /// The files below `directory` that a pattern names; `*` may stand for the stem of the last part.
 fn matching(directory: &Path, pattern: &str) -> Vec<PathBuf> {
     let path = directory.join(pattern);
-    let Some(extension) = pattern
-        .rsplit('/')
-        .next()
-        .and_then(|last| last.strip_prefix("*."))
-    else {
+    let Some(extension) = pattern.rsplit('/').next().and_then(|last| last.strip_prefix("*.")) else {
         return vec![path];
     };
     let parent = path.parent().expect("a pattern has a parent");
@@ -178,17 +164,12 @@ fn matching(directory: &Path, pattern: &str) -> Vec<PathBuf> {
 
 /// One step: `program` is what the step cannot do without.
 fn step(program: &'static str, command: &mut Command) -> Step {
-    process::run_successfully(command, SET_UP_MAX)
-        .map(|_| ())
-        .ok_or(Missing(program))
+    process::run_successfully(command, SET_UP_MAX).map(|_| ()).ok_or(Missing(program))
 }
 
 fn set_up_python(source: &Path, environment: &Path) -> Step {
     let venv = environment.join("venv");
-    step(
-        "python3",
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv),
-    )?;
+    step("python3", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     step(
         "python3",
         Command::new(venv.join("bin/python"))
@@ -210,12 +191,7 @@ fn set_up_node(source: &Path, environment: &Path) -> Step {
     for name in Language::Node.stamp_files() {
         fs::copy(source.join(name), environment.join(name)).expect("a copy of the lock file");
     }
-    step(
-        "npm",
-        Command::new("npm")
-            .args(["ci", "--no-audit", "--no-fund"])
-            .current_dir(environment),
-    )
+    step("npm", Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(environment))
 }
 
 fn set_up_go(source: &Path, environment: &Path) -> Step {
@@ -244,10 +220,7 @@ fn set_up_java(source: &Path, environment: &Path) -> Step {
                 "dependency:build-classpath",
             ])
             .arg(format!("-Dinterop.build={}", environment.join("build").display()))
-            .arg(format!(
-                "-Dmdep.outputFile={}",
-                environment.join("class-path").display()
-            ))
+            .arg(format!("-Dmdep.outputFile={}", environment.join("class-path").display()))
             .current_dir(source),
     )
 }
@@ -265,10 +238,9 @@ mod tests {
 
     #[test]
     fn no_lock_file_names_a_registry() {
-        for (language, name) in [
-            (Language::Python, "requirements.txt"),
-            (Language::Node, "package-lock.json"),
-        ] {
+        for (language, name) in
+            [(Language::Python, "requirements.txt"), (Language::Node, "package-lock.json")]
+        {
             let content = fs::read_to_string(language.source().join(name)).unwrap();
             assert!(!content.contains("http"), "{name} names a place to download from");
         }

@@ -19,11 +19,7 @@
 //!
 //! Read [`broker`] first, then [`wire`].
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a failed set-up is a failed test"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed set-up is a failed test")]
 
 pub mod broker;
 pub mod guests;
@@ -49,10 +45,7 @@ pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn workspace() -> PathBuf {
     let kit = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    kit.ancestors()
-        .nth(2)
-        .expect("the kit is two levels below the root")
-        .to_path_buf()
+    kit.ancestors().nth(2).expect("the kit is two levels below the root").to_path_buf()
 }
 
 /// The directory that cargo builds into, seen from the test that is running.
@@ -60,10 +53,7 @@ pub fn workspace() -> PathBuf {
 pub fn target_directory() -> PathBuf {
     let test = std::env::current_exe().expect("the path of the running test");
     // <target>/<profile>/deps/<test>
-    test.ancestors()
-        .nth(3)
-        .expect("a test runs below the target directory")
-        .to_path_buf()
+    test.ancestors().nth(3).expect("a test runs below the target directory").to_path_buf()
 }
 
 /// A name for a queue or an exchange that no other test and no other run uses, so that the tests

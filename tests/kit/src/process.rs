@@ -21,10 +21,7 @@ impl Finished {
     /// Both outputs with headings, for the message of a failed test.
     #[must_use]
     pub fn report(&self) -> String {
-        format!(
-            "{}\n--- standard output\n{}\n--- standard error\n{}",
-            self.status, self.stdout, self.stderr
-        )
+        format!("{}\n--- standard output\n{}\n--- standard error\n{}", self.status, self.stdout, self.stderr)
     }
 }
 
@@ -34,11 +31,7 @@ impl Finished {
 /// `limit` is killed, and this function panics with what had been said until then.
 #[must_use]
 pub fn run(command: &mut Command, limit: Duration) -> Option<Finished> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
@@ -53,19 +46,12 @@ pub fn run(command: &mut Command, limit: Duration) -> Option<Finished> {
             // A grandchild may hold the pipes open for longer than the child lived.
             kill_group(group);
             let text = |pipe: Receiver<String>| pipe.recv().unwrap_or_default();
-            Some(Finished {
-                status,
-                stdout: text(stdout),
-                stderr: text(stderr),
-            })
+            Some(Finished { status, stdout: text(stdout), stderr: text(stderr) })
         }
         Err(RecvTimeoutError::Timeout) => {
             kill_group(group);
-            let said = format!(
-                "{}\n{}",
-                stdout.recv().unwrap_or_default(),
-                stderr.recv().unwrap_or_default()
-            );
+            let said =
+                format!("{}\n{}", stdout.recv().unwrap_or_default(), stderr.recv().unwrap_or_default());
             panic!("{command:?} did not end within {limit:?}; it said:\n{said}");
         }
         Err(RecvTimeoutError::Disconnected) => panic!("nobody waited for {command:?}"),
@@ -105,10 +91,7 @@ pub(crate) fn wait_aside(mut child: Child) -> Receiver<ExitStatus> {
 }
 
 fn kill_group(leader: u32) {
-    if let Some(group) = i32::try_from(leader)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    {
+    if let Some(group) = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw) {
         // The group may be gone already, which is what is wanted.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
@@ -126,17 +109,9 @@ mod tests {
 
     #[test]
     fn gives_both_outputs_and_the_status() {
-        let finished = run(
-            &mut shell("echo out; echo err >&2; exit 3"),
-            Duration::from_secs(30),
-        )
-        .unwrap();
+        let finished = run(&mut shell("echo out; echo err >&2; exit 3"), Duration::from_secs(30)).unwrap();
         assert_eq!(
-            (
-                finished.stdout.as_str(),
-                finished.stderr.as_str(),
-                finished.status.code()
-            ),
+            (finished.stdout.as_str(), finished.stderr.as_str(), finished.status.code()),
             ("out\n", "err\n", Some(3))
         );
     }
@@ -144,30 +119,18 @@ mod tests {
     #[test]
     #[should_panic(expected = "did not end within")]
     fn kills_what_does_not_end() {
-        let _ = run(
-            &mut shell("echo begun; cat /dev/zero >/dev/null"),
-            Duration::from_millis(200),
-        );
+        let _ = run(&mut shell("echo begun; cat /dev/zero >/dev/null"), Duration::from_millis(200));
     }
 
     #[test]
     fn a_grandchild_does_not_hold_the_caller() {
-        let finished = run(
-            &mut shell("cat /dev/zero >/dev/null & echo done"),
-            Duration::from_secs(30),
-        )
-        .unwrap();
+        let finished =
+            run(&mut shell("cat /dev/zero >/dev/null & echo done"), Duration::from_secs(30)).unwrap();
         assert_eq!(finished.stdout, "done\n");
     }
 
     #[test]
     fn says_when_the_program_is_not_there() {
-        assert!(
-            run(
-                &mut Command::new("leveret-no-such-program"),
-                Duration::from_secs(1)
-            )
-            .is_none()
-        );
+        assert!(run(&mut Command::new("leveret-no-such-program"), Duration::from_secs(1)).is_none());
     }
 }

@@ -160,11 +160,7 @@ pub fn method_bytes(channel: u16, method: id::MethodId, arguments: Arguments) ->
 /// The bytes of a content header frame without properties.
 #[must_use]
 pub fn header_bytes(channel: u16, class: u16, body_size: u64) -> Vec<u8> {
-    let arguments = Arguments::new()
-        .short(class)
-        .short(0)
-        .long_long(body_size)
-        .short(0);
+    let arguments = Arguments::new().short(class).short(0).long_long(body_size).short(0);
     frame_bytes(HEADER, channel, &arguments.into_bytes(), FRAME_END)
 }
 

@@ -156,12 +156,7 @@ pub struct ClientProperties {
 
 impl ClientProperties {
     pub(super) fn new(all: Table) -> Self {
-        let text = |name: &[u8]| {
-            all.get(name)
-                .and_then(Value::as_text)
-                .map(String::from)
-                .unwrap_or_default()
-        };
+        let text = |name: &[u8]| all.get(name).and_then(Value::as_text).map(String::from).unwrap_or_default();
         let capability = |name: &str| match all.get(b"capabilities") {
             Some(Value::Map(pairs)) => pairs
                 .iter()

@@ -56,10 +56,7 @@ impl Session {
 
     fn server_properties(&self) -> Table {
         let text = |text: &str| Value::Text(String::from(text));
-        let capabilities = CAPABILITIES
-            .iter()
-            .map(|name| (text(name), Value::Boolean(true)))
-            .collect();
+        let capabilities = CAPABILITIES.iter().map(|name| (text(name), Value::Boolean(true))).collect();
         [
             ("capabilities", Value::Map(capabilities)),
             ("cluster_name", text(&self.config.cluster_name)),
@@ -88,23 +85,10 @@ impl Session {
         let method = decode_method(frame.payload)?;
         let ids = method.ids();
         match (self.phase, method) {
-            (
-                Phase::StartOk,
-                Method::ConnectionStartOk {
-                    client_properties,
-                    mechanism,
-                    response,
-                    ..
-                },
-            ) => Ok(self.on_start_ok(client_properties, mechanism, response, took)),
-            (
-                Phase::TuneOk,
-                Method::ConnectionTuneOk {
-                    channel_max,
-                    frame_max,
-                    heartbeat,
-                },
-            ) => {
+            (Phase::StartOk, Method::ConnectionStartOk { client_properties, mechanism, response, .. }) => {
+                Ok(self.on_start_ok(client_properties, mechanism, response, took))
+            }
+            (Phase::TuneOk, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
                 self.on_tune_ok(channel_max, frame_max, heartbeat)?;
                 Ok(Step::Took(took))
             }
@@ -119,11 +103,7 @@ impl Session {
                 Ok(Step::Took(took))
             }
             (phase, _) => {
-                let state = if phase == Phase::TuneOk {
-                    "tuning"
-                } else {
-                    "opening"
-                };
+                let state = if phase == Phase::TuneOk { "tuning" } else { "opening" };
                 let text = format!("unexpected method in connection state {state}");
                 Err(Failure::new(ReplyCode::ChannelError, text, ids))
             }
@@ -200,25 +180,11 @@ impl Session {
             ));
         }
         if frame_max != 0 && frame_max < FRAME_BYTES_MIN {
-            return Err(not_negotiable(
-                "frame_max",
-                frame_max,
-                "",
-                "lower",
-                "minimum",
-                FRAME_BYTES_MIN,
-            ));
+            return Err(not_negotiable("frame_max", frame_max, "", "lower", "minimum", FRAME_BYTES_MIN));
         }
         let offered = self.config.frame_bytes_max;
         if frame_max == 0 || frame_max > offered {
-            return Err(not_negotiable(
-                "frame_max",
-                frame_max,
-                "",
-                "higher",
-                "maximum",
-                offered,
-            ));
+            return Err(not_negotiable("frame_max", frame_max, "", "higher", "maximum", offered));
         }
         self.channel_max = channel_max;
         self.heartbeat_seconds = heartbeat;
@@ -248,7 +214,7 @@ impl Session {
 pub(super) fn decode_method(payload: &[u8]) -> Result<Method<'_>, Failure> {
     let (ids, arguments) = method_ids(payload)?;
     Method::decode(ids.0, ids.1, arguments).map_err(|error| match error {
-        DecodeError::Unknown => Failure::unimplemented(ids),
+        DecodeError::Unknown => Failure::new(ReplyCode::NotImplemented, "unimplemented method", ids),
         DecodeError::Malformed => Failure::arguments(arguments, ids),
     })
 }
@@ -275,11 +241,7 @@ fn parse_login<'b>(mechanism: &[u8], response: &'b [u8]) -> Option<Login<'b>> {
             let [[], user, password] = *parts.as_slice() else {
                 return None;
             };
-            Some(Login {
-                mechanism: Mechanism::Plain,
-                user,
-                password,
-            })
+            Some(Login { mechanism: Mechanism::Plain, user, password })
         }
         b"AMQPLAIN" => {
             let string = |wanted: &[u8]| {
@@ -289,11 +251,7 @@ fn parse_login<'b>(mechanism: &[u8], response: &'b [u8]) -> Option<Login<'b>> {
                 })
             };
             let (user, password) = (string(b"LOGIN")?, string(b"PASSWORD")?);
-            Some(Login {
-                mechanism: Mechanism::AmqPlain,
-                user,
-                password,
-            })
+            Some(Login { mechanism: Mechanism::AmqPlain, user, password })
         }
         _ => None,
     }

@@ -355,18 +355,8 @@ impl Session {
         message: &MessageView<'_>,
     ) {
         if self.is_channel_open(channel) {
-            let delivery = Delivery {
-                consumer_tag,
-                delivery_tag,
-                redelivered,
-            };
-            delivery::put_deliver(
-                &mut self.output,
-                channel,
-                &delivery,
-                message,
-                self.frame_bytes_max,
-            );
+            let delivery = Delivery { consumer_tag, delivery_tag, redelivered };
+            delivery::put_deliver(&mut self.output, channel, &delivery, message, self.frame_bytes_max);
         }
     }
 
@@ -382,54 +372,26 @@ impl Session {
     ) {
         if self.is_channel_open(channel) {
             let (out, frame_max) = (&mut self.output, self.frame_bytes_max);
-            delivery::put_get_ok(
-                out,
-                channel,
-                delivery_tag,
-                redelivered,
-                message_count,
-                message,
-                frame_max,
-            );
+            delivery::put_get_ok(out, channel, delivery_tag, redelivered, message_count, message, frame_max);
         }
     }
 
     /// Gives a message back, as with 312 `NO_ROUTE`; dropped if the channel is not open any more.
     pub fn return_message(&mut self, channel: u16, code: u16, text: &str, message: &MessageView<'_>) {
         if self.is_channel_open(channel) {
-            delivery::put_return(
-                &mut self.output,
-                channel,
-                code,
-                text,
-                message,
-                self.frame_bytes_max,
-            );
+            delivery::put_return(&mut self.output, channel, code, text, message, self.frame_bytes_max);
         }
     }
 
     /// Confirms a publish, or all up to it; dropped if the channel is not open any more.
     pub fn ack(&mut self, channel: u16, delivery_tag: u64, multiple: bool) {
-        self.reply(
-            channel,
-            Method::BasicAck {
-                delivery_tag,
-                multiple,
-            },
-        );
+        self.reply(channel, Method::BasicAck { delivery_tag, multiple });
     }
 
     /// Tells that a publish was not taken, or all up to it that are not confirmed; dropped if the
     /// channel is not open any more.
     pub fn nack(&mut self, channel: u16, delivery_tag: u64, multiple: bool) {
-        self.reply(
-            channel,
-            Method::BasicNack {
-                delivery_tag,
-                multiple,
-                requeue: false,
-            },
-        );
+        self.reply(channel, Method::BasicNack { delivery_tag, multiple, requeue: false });
     }
 
     fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {

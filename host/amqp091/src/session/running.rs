@@ -34,14 +34,7 @@ impl Session {
         if header.kind == BODY && header.channel != 0 {
             return self.begin_body_frame(header);
         }
-        let Some(Frame {
-            kind,
-            channel,
-            payload,
-            length_bytes: took,
-            ..
-        }) = self.frame(bytes)?
-        else {
+        let Some(Frame { kind, channel, payload, length_bytes: took, .. }) = self.frame(bytes)? else {
             return Ok(Step::More);
         };
         match (kind, channel) {
@@ -72,11 +65,7 @@ impl Session {
                 return Err(Failure::new(ReplyCode::UnexpectedFrame, NO_METHOD, (0, 0)));
             }
         };
-        self.body_frame = Some(BodyFrame {
-            channel: header.channel,
-            left_bytes: payload_bytes,
-            start,
-        });
+        self.body_frame = Some(BodyFrame { channel: header.channel, left_bytes: payload_bytes, start });
         Ok(Step::Took(HEADER_BYTES))
     }
 
@@ -86,20 +75,14 @@ impl Session {
             return Ok(Step::More);
         };
         let mut whole = Slot::Open;
-        let slot = self
-            .channels
-            .get_mut(usize::from(body_frame.channel))
-            .unwrap_or(&mut whole);
+        let slot = self.channels.get_mut(usize::from(body_frame.channel)).unwrap_or(&mut whole);
         if body_frame.left_bytes > 0 {
             let piece = bytes.get(..body_frame.left_bytes).unwrap_or(bytes);
             if let Slot::AwaitBody(content) = slot {
                 content.body.extend_from_slice(piece);
             }
             let left_bytes = body_frame.left_bytes - piece.len();
-            self.body_frame = Some(BodyFrame {
-                left_bytes,
-                ..body_frame
-            });
+            self.body_frame = Some(BodyFrame { left_bytes, ..body_frame });
             return Ok(Step::Took(piece.len()));
         }
         if *first != frame::END {
@@ -201,11 +184,7 @@ impl Session {
                 if matches!(decode_method(payload)?, Method::ChannelOpen {}) {
                     self.on_channel_open(channel, took)
                 } else {
-                    Err(Failure::new(
-                        ReplyCode::ChannelError,
-                        "expected 'channel.open'",
-                        ids,
-                    ))
+                    Err(Failure::new(ReplyCode::ChannelError, "expected 'channel.open'", ids))
                 }
             }
         }
@@ -276,16 +255,8 @@ impl Session {
             Method::BasicPublish { immediate: true, .. } => {
                 return Err(Failure::new(ReplyCode::NotImplemented, "immediate=true", ids));
             }
-            Method::BasicPublish {
-                exchange,
-                routing_key,
-                mandatory,
-                immediate: false,
-            } => {
-                self.set_slot(
-                    channel,
-                    Slot::AwaitHeader(Content::new(exchange, routing_key, mandatory)),
-                );
+            Method::BasicPublish { exchange, routing_key, mandatory, immediate: false } => {
+                self.set_slot(channel, Slot::AwaitHeader(Content::new(exchange, routing_key, mandatory)));
             }
             // The answer to a basic.cancel of this side.
             Method::BasicCancelOk { .. } => {}
@@ -316,11 +287,7 @@ impl Session {
     }
 
     fn drop_payload(&mut self, header: FrameHeader) {
-        self.body_frame = Some(BodyFrame {
-            channel: 0,
-            left_bytes: header.payload_bytes as usize,
-            start: 0,
-        });
+        self.body_frame = Some(BodyFrame { channel: 0, left_bytes: header.payload_bytes as usize, start: 0 });
     }
 
     /// After connection.close was sent: all but close and close-ok of the connection is dropped,
@@ -331,10 +298,7 @@ impl Session {
         }
         if let Some(dropped) = self.body_frame {
             let took = bytes.len().min(dropped.left_bytes);
-            self.body_frame = Some(BodyFrame {
-                left_bytes: dropped.left_bytes - took,
-                ..dropped
-            });
+            self.body_frame = Some(BodyFrame { left_bytes: dropped.left_bytes - took, ..dropped });
             if took < bytes.len() {
                 self.body_frame = None;
                 return Step::Took(took + 1);
@@ -381,11 +345,7 @@ fn assembled<'b>(channel: u16, content: Content) -> Event<'b> {
 }
 
 fn second_open() -> Failure {
-    Failure::new(
-        ReplyCode::ChannelError,
-        "second 'channel.open' seen",
-        CHANNEL_OPEN,
-    )
+    Failure::new(ReplyCode::ChannelError, "second 'channel.open' seen", CHANNEL_OPEN)
 }
 
 /// Whether the broker answers it: sent by clients, on a channel, and not settled in the session.

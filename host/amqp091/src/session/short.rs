@@ -31,29 +31,8 @@ impl Session {
     #[inline]
     pub(super) fn whole_ack<'b>(&self, bytes: &[u8]) -> Option<(usize, Event<'b>)> {
         // Frame header, class 60, method 80, delivery-tag, bits, end octet.
-        let [
-            METHOD,
-            c0,
-            c1,
-            0,
-            0,
-            0,
-            13,
-            0,
-            60,
-            0,
-            80,
-            t0,
-            t1,
-            t2,
-            t3,
-            t4,
-            t5,
-            t6,
-            t7,
-            bits,
-            END,
-        ] = *bytes.first_chunk::<21>()?
+        let [METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, 80, t0, t1, t2, t3, t4, t5, t6, t7, bits, END] =
+            *bytes.first_chunk::<21>()?
         else {
             return None;
         };
@@ -62,10 +41,7 @@ impl Session {
             return None;
         }
         let delivery_tag = u64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
-        let method = Method::BasicAck {
-            delivery_tag,
-            multiple: bits & 1 != 0,
-        };
+        let method = Method::BasicAck { delivery_tag, multiple: bits & 1 != 0 };
         Some((21, Event::Request { channel, method }))
     }
 
@@ -99,30 +75,8 @@ impl Session {
             return None;
         }
         // Header frame: class 60, weight 0, body length, properties.
-        let (
-            [
-                HEADER,
-                h0,
-                h1,
-                s0,
-                s1,
-                s2,
-                s3,
-                0,
-                60,
-                0,
-                0,
-                b0,
-                b1,
-                b2,
-                b3,
-                b4,
-                b5,
-                b6,
-                b7,
-            ],
-            rest,
-        ) = rest.split_first_chunk()?
+        let ([HEADER, h0, h1, s0, s1, s2, s3, 0, 60, 0, 0, b0, b1, b2, b3, b4, b5, b6, b7], rest) =
+            rest.split_first_chunk()?
         else {
             return None;
         };

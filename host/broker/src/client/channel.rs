@@ -85,11 +85,7 @@ impl Channel {
         });
         match place {
             Some(place) => place as u32,
-            None => self.add_holder(Holder {
-                queue: queue.clone(),
-                consumer: None,
-                outstanding: 0,
-            }),
+            None => self.add_holder(Holder { queue: queue.clone(), consumer: None, outstanding: 0 }),
         }
     }
 

@@ -60,11 +60,7 @@ impl<S: Sink> Taker for Ledgering<'_, S> {
         let tag = *self.last_tag;
         self.count += 1;
         if !self.no_ack {
-            self.unacked.push(Entry {
-                tag,
-                message,
-                holder: self.holder,
-            });
+            self.unacked.push(Entry { tag, message, holder: self.holder });
         }
         self.sink.deliver(Delivery {
             channel: self.channel,
@@ -140,11 +136,7 @@ impl Client {
     }
 
     fn pull<S: Sink>(&mut self, at: ConsumerAt, sink: &mut S) -> Pulled {
-        const NOTHING: Pulled = Pulled {
-            pull: Pull::Drained,
-            count: 0,
-            keep: false,
-        };
+        const NOTHING: Pulled = Pulled { pull: Pull::Drained, count: 0, keep: false };
         if self.end_if_deleted(at) {
             return NOTHING;
         }
@@ -168,9 +160,7 @@ impl Client {
             unacked: &mut channel.unacked,
             count: 0,
         };
-        let pull = holder
-            .queue
-            .pull(consumer.key, DELIVER_BURST_MESSAGES_MAX, &mut taker);
+        let pull = holder.queue.pull(consumer.key, DELIVER_BURST_MESSAGES_MAX, &mut taker);
         let count = taker.count;
         if !consumer.no_ack {
             holder.outstanding += count;
@@ -185,10 +175,7 @@ impl Client {
         let Some(channel) = self.channels.get_mut(&at.channel) else {
             return false;
         };
-        let Some(consumer) = channel
-            .holder_mut(at.holder)
-            .and_then(|holder| holder.consumer.as_mut())
-        else {
+        let Some(consumer) = channel.holder_mut(at.holder).and_then(|holder| holder.consumer.as_mut()) else {
             return false;
         };
         if !consumer.active || !consumer.handle.is_queue_deleted() {

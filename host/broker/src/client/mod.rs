@@ -123,48 +123,21 @@ impl Client {
     /// that is no integer.
     pub fn consume(&mut self, n: u16, spec: ConsumeSpec) -> Result<Name, Refusal> {
         let Some(channel) = self.channels.get_mut(&n) else {
-            return Err(Refusal::InvalidArgument {
-                text: format!("channel {n} is not open"),
-            });
+            return Err(Refusal::InvalidArgument { text: format!("channel {n} is not open") });
         };
         if !spec.tag.is_empty() && channel.consumer_at(&spec.tag).is_some() {
             return Err(Refusal::ConsumerTagInUse { tag: spec.tag });
         }
         let queue = self.vhost.usable_queue(&spec.queue, self.id)?;
         let priority = priority_of(&spec, &queue, &self.vhost)?;
-        let tag = if spec.tag.is_empty() {
-            names::made("amq.ctag-")
-        } else {
-            spec.tag
-        };
+        let tag = if spec.tag.is_empty() { names::made("amq.ctag-") } else { spec.tag };
         let at = channel.next_place();
-        let handle = Handle::new(
-            self.ready.clone(),
-            ConsumerAt {
-                channel: n,
-                holder: at,
-            },
-        );
-        let consumer = Consumer::new(
-            handle.clone(),
-            channel.credit.clone(),
-            spec.no_ack,
-            priority,
-            channel.prefetch,
-        );
+        let handle = Handle::new(self.ready.clone(), ConsumerAt { channel: n, holder: at });
+        let consumer =
+            Consumer::new(handle.clone(), channel.credit.clone(), spec.no_ack, priority, channel.prefetch);
         let key = queue.add_consumer(consumer, spec.exclusive)?;
-        let consumer = Consuming {
-            tag: tag.clone(),
-            key,
-            handle,
-            no_ack: spec.no_ack,
-            active: true,
-        };
-        channel.add_holder(Holder {
-            queue,
-            consumer: Some(consumer),
-            outstanding: 0,
-        });
+        let consumer = Consuming { tag: tag.clone(), key, handle, no_ack: spec.no_ack, active: true };
+        channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0 });
         Ok(tag)
     }
 
@@ -235,11 +208,7 @@ impl Client {
                 if let Some(holder) = channel.holder_mut(at) {
                     holder.outstanding += 1;
                 }
-                channel.unacked.push(Entry {
-                    tag,
-                    message,
-                    holder: at,
-                });
+                channel.unacked.push(Entry { tag, message, holder: at });
             }
         }
         Ok(any)
@@ -288,10 +257,7 @@ impl Client {
         self.backlog.retain(|at| at.channel != n);
         self.cancelled.retain(|(channel, _)| *channel != n);
         for queue in gone {
-            self.vhost.queue_gone(
-                &queue,
-                router.as_mut().map(|router| &mut **router as &mut dyn Router),
-            );
+            self.vhost.queue_gone(&queue, router.as_mut().map(|router| &mut **router as &mut dyn Router));
         }
     }
 
@@ -315,10 +281,7 @@ fn end_consumer(channel: &mut Channel, at: u32) -> Option<Arc<Queue>> {
     let holder = channel.holder_mut(at)?;
     let consumer = holder.consumer.as_mut().filter(|consumer| consumer.active)?;
     consumer.active = false;
-    holder
-        .queue
-        .remove_consumer(consumer.key)
-        .then(|| holder.queue.clone())
+    holder.queue.remove_consumer(consumer.key).then(|| holder.queue.clone())
 }
 
 fn priority_of(spec: &ConsumeSpec, queue: &Queue, vhost: &Vhost) -> Result<i64, Refusal> {

@@ -26,10 +26,7 @@ pub(crate) struct ReadyList {
 
 impl ReadyList {
     pub(crate) fn new(wake: Arc<dyn Wake>) -> Arc<Self> {
-        Arc::new(Self {
-            list: Mutex::default(),
-            wake,
-        })
+        Arc::new(Self { list: Mutex::default(), wake })
     }
 
     /// Swaps the list for an empty one.
@@ -53,12 +50,7 @@ pub(crate) struct Handle {
 
 impl Handle {
     pub(crate) fn new(list: Arc<ReadyList>, at: ConsumerAt) -> Arc<Self> {
-        Arc::new(Self {
-            ready: AtomicBool::new(false),
-            queue_deleted: AtomicBool::new(false),
-            list,
-            at,
-        })
+        Arc::new(Self { ready: AtomicBool::new(false), queue_deleted: AtomicBool::new(false), list, at })
     }
 
     /// Something to do. The first to say so puts the consumer on its connection's list, and the

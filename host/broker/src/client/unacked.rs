@@ -46,11 +46,7 @@ impl Unacked {
         entry.holder = TOMBSTONE;
         self.live -= 1;
         if index == 0 {
-            while self
-                .entries
-                .front()
-                .is_some_and(|entry| entry.holder == TOMBSTONE)
-            {
+            while self.entries.front().is_some_and(|entry| entry.holder == TOMBSTONE) {
                 self.entries.pop_front();
             }
         } else if self.entries.len() - self.live > self.live + TOMBSTONES_MAX {
@@ -66,17 +62,9 @@ impl Unacked {
             Some(tag) => self.find(tag)? + 1,
             None => self.entries.len(),
         };
-        let taken = self
-            .entries
-            .range(..count)
-            .filter(|entry| entry.holder != TOMBSTONE)
-            .count();
+        let taken = self.entries.range(..count).filter(|entry| entry.holder != TOMBSTONE).count();
         self.live -= taken;
-        Some(
-            self.entries
-                .drain(..count)
-                .filter(|entry| entry.holder != TOMBSTONE),
-        )
+        Some(self.entries.drain(..count).filter(|entry| entry.holder != TOMBSTONE))
     }
 
     fn find(&self, tag: u64) -> Option<usize> {
@@ -86,10 +74,7 @@ impl Unacked {
             Some(entry) if entry.tag == tag => guess,
             _ => self.entries.binary_search_by_key(&tag, |entry| entry.tag).ok()?,
         };
-        self.entries
-            .get(index)
-            .filter(|entry| entry.holder != TOMBSTONE)
-            .map(|_| index)
+        self.entries.get(index).filter(|entry| entry.holder != TOMBSTONE).map(|_| index)
     }
 }
 
@@ -101,16 +86,8 @@ mod tests {
     fn ledger(tags: impl IntoIterator<Item = u64>) -> Unacked {
         let mut unacked = Unacked::default();
         for tag in tags {
-            let message = MessageRef {
-                sequence: tag,
-                segment: 0,
-                offset: 0,
-            };
-            unacked.push(Entry {
-                tag,
-                message,
-                holder: 0,
-            });
+            let message = MessageRef { sequence: tag, segment: 0, offset: 0 };
+            unacked.push(Entry { tag, message, holder: 0 });
         }
         unacked
     }
@@ -119,10 +96,7 @@ mod tests {
     fn takes_each_tag_once_in_any_order() {
         let mut unacked = ledger((1..=1000).filter(|tag| tag % 3 != 0));
         for tag in (1..=1000).rev() {
-            assert_eq!(
-                unacked.take(tag).map(|entry| entry.tag),
-                (tag % 3 != 0).then_some(tag)
-            );
+            assert_eq!(unacked.take(tag).map(|entry| entry.tag), (tag % 3 != 0).then_some(tag));
             assert!(unacked.take(tag).is_none());
             assert!(unacked.entries.len() <= 2 * unacked.live + TOMBSTONES_MAX + 1);
         }
@@ -135,11 +109,7 @@ mod tests {
         for tag in 2..100_000 {
             unacked.push(Entry {
                 tag,
-                message: MessageRef {
-                    sequence: tag,
-                    segment: 0,
-                    offset: 0,
-                },
+                message: MessageRef { sequence: tag, segment: 0, offset: 0 },
                 holder: 0,
             });
             assert!(unacked.take(tag).is_some());
@@ -155,11 +125,7 @@ mod tests {
         unacked.take(5);
         assert!(unacked.take_up_to(Some(5)).is_none(), "settled already");
         assert!(unacked.take_up_to(Some(7)).is_none(), "never there");
-        let tags: Vec<_> = unacked
-            .take_up_to(Some(4))
-            .unwrap()
-            .map(|entry| entry.tag)
-            .collect();
+        let tags: Vec<_> = unacked.take_up_to(Some(4)).unwrap().map(|entry| entry.tag).collect();
         assert_eq!(tags, [1, 3, 4]);
         let tags: Vec<_> = unacked.take_up_to(None).unwrap().map(|entry| entry.tag).collect();
         assert_eq!(tags, [6]);

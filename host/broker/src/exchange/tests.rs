@@ -18,17 +18,8 @@ fn exchange() -> Exchange {
 
 fn queue(id: u64) -> Destination {
     let account = Arc::new(MemoryAccount::new(1));
-    let spec = QueueSpec {
-        name: Name::from_static("q"),
-        ..QueueSpec::default()
-    };
-    Destination::Queue(Arc::new(Queue::new(
-        QueueId(id),
-        Name::from_static("/"),
-        spec,
-        None,
-        account,
-    )))
+    let spec = QueueSpec { name: Name::from_static("q"), ..QueueSpec::default() };
+    Destination::Queue(Arc::new(Queue::new(QueueId(id), Name::from_static("/"), spec, None, account)))
 }
 
 fn bind(exchange: &Exchange, to: &Destination, key: &'static str, arguments: Table) -> BindingId {
@@ -77,10 +68,7 @@ fn who_lags_too_far_is_told() {
 fn bindings_are_found_by_all_that_they_are() {
     let (x, q, other) = (exchange(), queue(1), queue(2));
     let table = |a: i64, b: f64| -> Table {
-        let fields = [
-            (Name::from_static("a"), Value::Integer(a)),
-            (Name::from_static("b"), Value::Real(b)),
-        ];
+        let fields = [(Name::from_static("a"), Value::Integer(a)), (Name::from_static("b"), Value::Real(b))];
         fields.into_iter().collect()
     };
     let plain = bind(&x, &q, "k", Table::new());
@@ -89,23 +77,13 @@ fn bindings_are_found_by_all_that_they_are() {
     let find = |to: &Destination, key: &[u8], table: &Table| x.find(to, key, table).map(|binding| binding.id);
     assert_eq!(find(&q, b"k", &Table::new()), Some(plain));
     assert_eq!(find(&q, b"k", &table(2, -0.0)), Some(two), "both zeros are equal");
-    let turned: Table = [
-        (Name::from_static("b"), Value::Real(0.0)),
-        (Name::from_static("a"), Value::Integer(1)),
-    ]
-    .into_iter()
-    .collect();
-    assert_eq!(
-        find(&q, b"k", &turned),
-        Some(one),
-        "the order of arguments does not matter"
-    );
+    let turned: Table =
+        [(Name::from_static("b"), Value::Real(0.0)), (Name::from_static("a"), Value::Integer(1))]
+            .into_iter()
+            .collect();
+    assert_eq!(find(&q, b"k", &turned), Some(one), "the order of arguments does not matter");
     assert_eq!(find(&q, b"l", &Table::new()), None);
-    assert_eq!(
-        find(&other, b"k", &Table::new()),
-        None,
-        "of the same name, another queue"
-    );
+    assert_eq!(find(&other, b"k", &Table::new()), None, "of the same name, another queue");
     let (set, dead) = x.resolve(&mut [two, one, BindingId(99), plain].into_iter());
     assert_eq!((set.targets().queues.len(), dead), (1, 1));
 }

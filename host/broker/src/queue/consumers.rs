@@ -45,16 +45,7 @@ impl Consumer {
     ) -> Self {
         let prefetch = u32::from(prefetch);
         let (unsettled, assigned, in_rotation) = (0, VecDeque::new(), false);
-        Self {
-            handle,
-            no_ack,
-            priority,
-            prefetch,
-            credit,
-            unsettled,
-            assigned,
-            in_rotation,
-        }
+        Self { handle, no_ack, priority, prefetch, credit, unsettled, assigned, in_rotation }
     }
 
     /// For how many messages its own limit leaves credit, at most `wanted`.
@@ -105,20 +96,13 @@ impl Consumers {
 
     pub(super) fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        if slot.uses == key.uses {
-            slot.consumer.as_mut()
-        } else {
-            None
-        }
+        if slot.uses == key.uses { slot.consumer.as_mut() } else { None }
     }
 
     fn first(&self) -> Option<ConsumerKey> {
         let slot = self.slots.iter().position(|slot| slot.consumer.is_some())?;
         let uses = self.slots.get(slot)?.uses;
-        Some(ConsumerKey {
-            slot: slot as u32,
-            uses,
-        })
+        Some(ConsumerKey { slot: slot as u32, uses })
     }
 
     /// The only consumer, if there is just one.
@@ -150,10 +134,7 @@ impl Consumers {
     }
 
     pub(super) fn remove(&mut self, key: ConsumerKey) -> Option<Consumer> {
-        let slot = self
-            .slots
-            .get_mut(key.slot as usize)
-            .filter(|slot| slot.uses == key.uses)?;
+        let slot = self.slots.get_mut(key.slot as usize).filter(|slot| slot.uses == key.uses)?;
         let consumer = slot.consumer.take()?;
         slot.uses = slot.uses.wrapping_add(1);
         self.free.push(key.slot);
@@ -174,10 +155,7 @@ impl Consumers {
         self.sole = None;
         self.count = 0;
         self.free.clear();
-        core::mem::take(&mut self.slots)
-            .into_iter()
-            .filter_map(|slot| slot.consumer)
-            .collect()
+        core::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.consumer).collect()
     }
 
     /// The consumer may have credit again: it takes its place behind those of its priority.
@@ -194,10 +172,7 @@ impl Consumers {
         let mut place = self.rotation.len();
         while let Some(before) = place.checked_sub(1) {
             let other = self.rotation.get(before).copied();
-            if other
-                .and_then(|other| self.get_mut(other))
-                .is_some_and(|other| other.priority < priority)
-            {
+            if other.and_then(|other| self.get_mut(other)).is_some_and(|other| other.priority < priority) {
                 place = before;
             } else {
                 break;

@@ -102,15 +102,7 @@ impl Queue {
         account: Arc<MemoryAccount>,
     ) -> Self {
         let (deleted, state) = (AtomicBool::new(false), Mutex::default());
-        Self {
-            id,
-            vhost,
-            spec,
-            owner,
-            account,
-            deleted,
-            state,
-        }
+        Self { id, vhost, spec, owner, account, deleted, state }
     }
 
     /// Its number.
@@ -165,27 +157,16 @@ impl Queue {
     /// # Errors
     /// [`Refusal::Locked`] if it is exclusive to another.
     pub(crate) fn check_access(&self, by: ConnectionId) -> Result<(), Refusal> {
-        if self.owner.is_none_or(|owner| owner == by) {
-            Ok(())
-        } else {
-            Err(self.locked())
-        }
+        if self.owner.is_none_or(|owner| owner == by) { Ok(()) } else { Err(self.locked()) }
     }
 
     pub(crate) fn locked(&self) -> Refusal {
-        Refusal::Locked {
-            queue: self.spec.name.clone(),
-            vhost: self.vhost.clone(),
-        }
+        Refusal::Locked { queue: self.spec.name.clone(), vhost: self.vhost.clone() }
     }
 
     pub(crate) fn not_found(&self) -> Refusal {
         let (name, vhost) = (self.spec.name.clone(), self.vhost.clone());
-        Refusal::NotFound {
-            resource: Resource::Queue,
-            name,
-            vhost,
-        }
+        Refusal::NotFound { resource: Resource::Queue, name, vhost }
     }
 
     /// Takes the members of a batch, in order. False if the queue is deleted: it took none.
@@ -210,9 +191,7 @@ impl Queue {
                 None
             } else {
                 let found = large.binary_search_by_key(member, |(index, _)| *index).ok();
-                found
-                    .and_then(|index| large.get(index))
-                    .map(|(_, body)| body.clone())
+                found.and_then(|index| large.get(index)).map(|(_, body)| body.clone())
             };
             bytes += state.append(&publish.message, apart);
         }
@@ -233,10 +212,7 @@ impl Queue {
         }
         state
             .add_consumer(consumer, exclusive)
-            .ok_or_else(|| Refusal::ExclusiveUse {
-                queue: self.spec.name.clone(),
-                vhost: self.vhost.clone(),
-            })
+            .ok_or_else(|| Refusal::ExclusiveUse { queue: self.spec.name.clone(), vhost: self.vhost.clone() })
     }
 
     /// Removes a consumer. True if the queue went with it; then its bindings are to be removed.
@@ -306,11 +282,7 @@ impl Queue {
         }
         let (name, vhost) = (self.spec.name.clone(), self.vhost.clone());
         if if_unused && state.consumer_count() > 0 {
-            return Err(Refusal::InUse {
-                resource: Resource::Queue,
-                name,
-                vhost,
-            });
+            return Err(Refusal::InUse { resource: Resource::Queue, name, vhost });
         }
         if if_empty && state.ready() > 0 {
             return Err(Refusal::NotEmpty { queue: name, vhost });
@@ -334,10 +306,7 @@ impl Drop for Queue {
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
-            .field("id", &self.id)
-            .field("spec", &self.spec)
-            .finish_non_exhaustive()
+        f.debug_struct("Queue").field("id", &self.id).field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 

@@ -38,9 +38,7 @@ pub(super) fn take(capacity: usize) -> Vec<u8> {
         pool.bytes -= segment.capacity();
         Some(segment)
     });
-    free.ok()
-        .flatten()
-        .unwrap_or_else(|| Vec::with_capacity(capacity))
+    free.ok().flatten().unwrap_or_else(|| Vec::with_capacity(capacity))
 }
 
 /// Gives a segment back; what is beyond the bound is freed.
@@ -74,10 +72,7 @@ mod tests {
         assert_eq!(kept, POOL_BYTES_MAX);
         let segment = take(SEGMENT_BYTES_MAX);
         assert_eq!((segment.len(), segment.capacity()), (0, SEGMENT_BYTES_MAX));
-        assert_eq!(
-            POOL.with(|pool| pool.borrow().bytes),
-            POOL_BYTES_MAX - SEGMENT_BYTES_MAX
-        );
+        assert_eq!(POOL.with(|pool| pool.borrow().bytes), POOL_BYTES_MAX - SEGMENT_BYTES_MAX);
     }
 
     #[test]

@@ -91,12 +91,7 @@ pub(super) fn fields(bytes: &[u8], offset: usize, header: Header) -> Option<Fiel
     let (routing_key, rest) = rest.split_at_checked(usize::from(header.routing_key_length))?;
     let (properties, body) = rest.split_at_checked(header.properties_length as usize)?;
     debug_assert_eq!(body.len(), header.body_length as usize);
-    Some(Fields {
-        exchange,
-        routing_key,
-        properties,
-        body,
-    })
+    Some(Fields { exchange, routing_key, properties, body })
 }
 
 /// Sets flags of the record at an offset.
@@ -135,13 +130,8 @@ mod tests {
 
     #[test]
     fn a_body_kept_apart_is_not_in_the_record() {
-        let message = MessageView {
-            exchange: b"",
-            routing_key: b"q",
-            form: &FORM,
-            properties: &[],
-            body: b"large",
-        };
+        let message =
+            MessageView { exchange: b"", routing_key: b"q", form: &FORM, properties: &[], body: b"large" };
         let mut out = Vec::new();
         append(&mut out, &message, 0, true);
         assert_eq!(out.len(), length_bytes(&message, true));
@@ -151,13 +141,8 @@ mod tests {
     #[test]
     fn a_cut_record_is_none() {
         assert!(header(&[0; 15], 0).is_none());
-        let message = MessageView {
-            exchange: b"",
-            routing_key: b"q",
-            form: &FORM,
-            properties: &[],
-            body: b"b",
-        };
+        let message =
+            MessageView { exchange: b"", routing_key: b"q", form: &FORM, properties: &[], body: b"b" };
         let mut out = Vec::new();
         append(&mut out, &message, 0, false);
         let header = header(&out, 0).unwrap();

@@ -93,11 +93,7 @@ impl Store {
     pub(super) fn append(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
         let form = self.form_of(message.form);
         let length = record::length_bytes(message, apart.is_some());
-        if self
-            .segments
-            .back()
-            .is_none_or(|last| last.bytes.capacity() - last.bytes.len() < length)
-        {
+        if self.segments.back().is_none_or(|last| last.bytes.capacity() - last.bytes.len() < length) {
             self.add_segment(length);
         }
         let sequence = self.next_sequence;
@@ -141,20 +137,14 @@ impl Store {
 
     /// Reads a message that is not settled, and whether it was delivered before.
     pub(super) fn view(&self, message: MessageRef) -> Option<(MessageView<'_>, bool)> {
-        let (bytes, offset) = match self
-            .position(message.segment)
-            .and_then(|index| self.segments.get(index))
+        let (bytes, offset) = match self.position(message.segment).and_then(|index| self.segments.get(index))
         {
             Some(segment) => (segment.bytes.as_slice(), message.offset as usize),
             None => (&**self.moved.get(&message.sequence)?, 0),
         };
         let header = record::header(bytes, offset)?;
         let fields = record::fields(bytes, offset, header)?;
-        let apart = if header.flags & APART == 0 {
-            None
-        } else {
-            self.apart.get(&message.sequence)
-        };
+        let apart = if header.flags & APART == 0 { None } else { self.apart.get(&message.sequence) };
         let view = MessageView {
             exchange: fields.exchange,
             routing_key: fields.routing_key,
@@ -167,10 +157,7 @@ impl Store {
 
     /// Marks a message as delivered before.
     pub(super) fn mark_redelivered(&mut self, message: MessageRef) {
-        match self
-            .position(message.segment)
-            .and_then(|index| self.segments.get_mut(index))
-        {
+        match self.position(message.segment).and_then(|index| self.segments.get_mut(index)) {
             Some(segment) => record::set_flags(&mut segment.bytes, message.offset as usize, REDELIVERED),
             None => {
                 if let Some(bytes) = self.moved.get_mut(&message.sequence) {
@@ -257,13 +244,9 @@ impl Store {
     }
 
     fn add_segment(&mut self, length: usize) {
-        let grown = self
-            .segments
-            .back()
-            .map_or(SEGMENT_BYTES_MIN, |last| last.bytes.capacity().saturating_mul(2));
-        let wanted = grown
-            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
-            .max(length.next_power_of_two());
+        let grown =
+            self.segments.back().map_or(SEGMENT_BYTES_MIN, |last| last.bytes.capacity().saturating_mul(2));
+        let wanted = grown.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).max(length.next_power_of_two());
         let bytes = match self.spare.take_if(|spare| spare.capacity() >= length) {
             Some(spare) => spare,
             None => pool::take(wanted),
@@ -280,11 +263,7 @@ impl Store {
             noted: false,
         });
         if self.untaken() == 0 {
-            self.cursor = Cursor {
-                segment: id,
-                offset: 0,
-                sequence: self.next_sequence,
-            };
+            self.cursor = Cursor { segment: id, offset: 0, sequence: self.next_sequence };
             // The segment that was the last is read to its end now.
             if let Some(before) = self.segments.len().checked_sub(2) {
                 if self.segments.get(before).is_some_and(|segment| segment.live == 0) {
@@ -359,11 +338,7 @@ impl Store {
             core::ptr::addr_eq(core::ptr::from_ref(*known), core::ptr::from_ref(form))
                 && known.protocol() == form.protocol()
         });
-        let index = known.or_else(|| {
-            self.forms
-                .iter()
-                .position(|known| known.protocol() == form.protocol())
-        });
+        let index = known.or_else(|| self.forms.iter().position(|known| known.protocol() == form.protocol()));
         let index = index.unwrap_or_else(|| {
             debug_assert!(self.forms.len() < FORMS_MAX);
             self.forms.push(form);
@@ -389,13 +364,7 @@ mod tests {
     use crate::queue::tests::FORM;
 
     fn message(body: &[u8]) -> MessageView<'_> {
-        MessageView {
-            exchange: b"e",
-            routing_key: b"k",
-            form: &FORM,
-            properties: &[],
-            body,
-        }
+        MessageView { exchange: b"e", routing_key: b"k", form: &FORM, properties: &[], body }
     }
 
     fn body(store: &Store, message: MessageRef) -> Vec<u8> {
@@ -417,10 +386,7 @@ mod tests {
             for taken in taken {
                 assert!(store.settle(taken) > 0);
             }
-            assert_eq!(
-                (store.live(), store.held_bytes(), store.segment_count()),
-                ((0, 0), 0, 0)
-            );
+            assert_eq!((store.live(), store.held_bytes(), store.segment_count()), ((0, 0), 0, 0));
         }
     }
 

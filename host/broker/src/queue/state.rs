@@ -141,11 +141,7 @@ impl State {
             if consumer.assigned.is_empty() {
                 self.consumers.rejoin(key);
                 self.serve();
-                if self
-                    .consumers
-                    .get_mut(key)
-                    .is_none_or(|consumer| consumer.assigned.is_empty())
-                {
+                if self.consumers.get_mut(key).is_none_or(|consumer| consumer.assigned.is_empty()) {
                     return Pull::Drained;
                 }
                 continue;
@@ -172,11 +168,7 @@ impl State {
         };
         let no_ack = consumer.no_ack;
         let wanted = consumer.own_credit(wanted);
-        let granted = if no_ack || wanted == 0 {
-            wanted
-        } else {
-            consumer.credit.acquire(wanted)
-        };
+        let granted = if no_ack || wanted == 0 { wanted } else { consumer.credit.acquire(wanted) };
         if granted == 0 {
             return Pull::Drained;
         }
@@ -220,14 +212,7 @@ impl State {
         let Some((message, redelivered)) = self.store.view(taken) else {
             return false;
         };
-        got(
-            GotMessage {
-                message,
-                redelivered,
-                messages_left,
-            },
-            taken,
-        );
+        got(GotMessage { message, redelivered, messages_left }, taken);
         if no_ack {
             self.released_bytes += self.store.settle(taken);
         }
@@ -292,10 +277,5 @@ fn unassign(consumer: &mut Consumer, returned: &mut BTreeMap<u64, MessageRef>) {
         consumer.unsettled -= count;
         consumer.credit.release(count);
     }
-    returned.extend(
-        consumer
-            .assigned
-            .drain(..)
-            .map(|message| (message.sequence, message)),
-    );
+    returned.extend(consumer.assigned.drain(..).map(|message| (message.sequence, message)));
 }

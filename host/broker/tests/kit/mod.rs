@@ -48,10 +48,7 @@ pub struct Native {
 impl Native {
     fn deliver(&mut self, exchange: &Arc<Exchange>, message: &MessageView<'_>) -> RouteSet {
         let generation = exchange.generation();
-        let entry = self
-            .memo
-            .entry(exchange.id)
-            .or_insert_with(|| (generation, HashMap::new()));
+        let entry = self.memo.entry(exchange.id).or_insert_with(|| (generation, HashMap::new()));
         if entry.0 != generation {
             *entry = (generation, HashMap::new());
         }
@@ -74,15 +71,12 @@ impl Native {
 
 impl Router for Native {
     fn check_type(&mut self, _: &Name, type_name: &Name) -> Result<(), Refusal> {
-        const TYPES: [&[u8]; 9] = [
-            b"direct", b"fanout", b"topic", b"headers", b"drop", b"reject", b"trap", b"park", b"later",
-        ];
+        const TYPES: [&[u8]; 9] =
+            [b"direct", b"fanout", b"topic", b"headers", b"drop", b"reject", b"trap", b"park", b"later"];
         if TYPES.contains(&type_name.as_bytes()) {
             Ok(())
         } else {
-            Err(Refusal::UnknownExchangeType {
-                type_name: type_name.clone(),
-            })
+            Err(Refusal::UnknownExchangeType { type_name: type_name.clone() })
         }
     }
 
@@ -92,23 +86,13 @@ impl Router for Native {
 
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
         assert!(
-            exchange
-                .find(
-                    &candidate.destination,
-                    &candidate.routing_key,
-                    &candidate.arguments
-                )
-                .is_none()
+            exchange.find(&candidate.destination, &candidate.routing_key, &candidate.arguments).is_none()
         );
         if !self.refuse_binding {
             return Ok(());
         }
         let (exchange, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
-        Err(Refusal::PluginRefused {
-            exchange,
-            vhost,
-            text: String::from("no"),
-        })
+        Err(Refusal::PluginRefused { exchange, vhost, text: String::from("no") })
     }
 
     fn route(
@@ -198,10 +182,7 @@ pub struct Taken {
 
 impl Default for Taken {
     fn default() -> Self {
-        Self {
-            room: usize::MAX,
-            deliveries: Vec::new(),
-        }
+        Self { room: usize::MAX, deliveries: Vec::new() }
     }
 }
 
@@ -238,9 +219,7 @@ pub fn name(name: &str) -> Name {
 }
 
 pub fn text(name: &str, value: &str) -> Table {
-    [(self::name(name), Value::Text(String::from(value)))]
-        .into_iter()
-        .collect()
+    [(self::name(name), Value::Text(String::from(value)))].into_iter().collect()
 }
 
 pub fn memory() -> Arc<MemoryAccount> {
@@ -259,17 +238,11 @@ pub fn exchange(name: &str, type_name: &str) -> ExchangeSpec {
 }
 
 pub fn with_alternate(name: &str, type_name: &str, alternate: &str) -> ExchangeSpec {
-    ExchangeSpec {
-        arguments: text("alternate-exchange", alternate),
-        ..exchange(name, type_name)
-    }
+    ExchangeSpec { arguments: text("alternate-exchange", alternate), ..exchange(name, type_name) }
 }
 
 pub fn queue(name: &str) -> QueueSpec {
-    QueueSpec {
-        name: self::name(name),
-        ..QueueSpec::default()
-    }
+    QueueSpec { name: self::name(name), ..QueueSpec::default() }
 }
 
 /// A connection with channels 1 and 2, and all that it needs.
@@ -296,14 +269,7 @@ impl Connection {
         client.open_channel(1);
         client.open_channel(2);
         let (router, publisher) = (Native::default(), Publisher::default());
-        Self {
-            vhost: vhost.clone(),
-            id,
-            router,
-            client,
-            publisher,
-            bell,
-        }
+        Self { vhost: vhost.clone(), id, router, client, publisher, bell }
     }
 
     pub fn exchange(&mut self, spec: ExchangeSpec) {
@@ -316,61 +282,33 @@ impl Connection {
 
     pub fn bind(&mut self, source: &str, to: leveret_broker::BindTo<'_>, key: &str) {
         self.vhost
-            .bind(
-                &mut self.router,
-                source.as_bytes(),
-                to,
-                key.as_bytes(),
-                Table::new(),
-                self.id,
-            )
+            .bind(&mut self.router, source.as_bytes(), to, key.as_bytes(), Table::new(), self.id)
             .unwrap();
     }
 
     pub fn unbind(&mut self, source: &str, to: leveret_broker::BindTo<'_>, key: &str) {
         self.vhost
-            .unbind(
-                &mut self.router,
-                source.as_bytes(),
-                to,
-                key.as_bytes(),
-                Table::new(),
-                self.id,
-            )
+            .unbind(&mut self.router, source.as_bytes(), to, key.as_bytes(), Table::new(), self.id)
             .unwrap();
     }
 
     pub fn publish_all(&mut self, messages: &[MessageView<'_>]) -> Vec<Published> {
-        let batch: Vec<_> = messages
-            .iter()
-            .map(|message| Publish {
-                channel: 1,
-                message: *message,
-            })
-            .collect();
+        let batch: Vec<_> =
+            messages.iter().map(|message| Publish { channel: 1, message: *message }).collect();
         let mut outcomes = Vec::new();
         let waker: Arc<dyn Wake> = self.bell.clone();
-        let done = self
-            .publisher
-            .publish(&self.vhost, &mut self.router, &batch, &mut outcomes, &waker);
+        let done = self.publisher.publish(&self.vhost, &mut self.router, &batch, &mut outcomes, &waker);
         assert_eq!(done, outcomes.len());
         outcomes
     }
 
     pub fn publish(&mut self, exchange: &str, key: &str, body: &str) -> Published {
-        self.publish_all(&[message(exchange, key, body.as_bytes())])
-            .pop()
-            .unwrap()
+        self.publish_all(&[message(exchange, key, body.as_bytes())]).pop().unwrap()
     }
 
     /// Starts a consumer on channel 1.
     pub fn consume(&mut self, queue: &str, tag: &str, no_ack: bool) {
-        let spec = ConsumeSpec {
-            queue: name(queue),
-            tag: name(tag),
-            no_ack,
-            ..ConsumeSpec::default()
-        };
+        let spec = ConsumeSpec { queue: name(queue), tag: name(tag), no_ack, ..ConsumeSpec::default() };
         assert_eq!(self.client.consume(1, spec), Ok(name(tag)));
     }
 
@@ -383,10 +321,7 @@ impl Connection {
 
     /// The bodies delivered now.
     pub fn bodies(&mut self) -> Vec<String> {
-        self.deliveries()
-            .into_iter()
-            .map(|delivery| String::from_utf8(delivery.body).unwrap())
-            .collect()
+        self.deliveries().into_iter().map(|delivery| String::from_utf8(delivery.body).unwrap()).collect()
     }
 
     /// Gets one message on channel 1: tag, redelivered, body.
@@ -407,11 +342,7 @@ impl Connection {
             .client
             .get(1, queue.as_bytes(), true, &mut |got| {
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-                all.push((
-                    text(got.message.exchange),
-                    text(got.message.routing_key),
-                    text(got.message.body),
-                ));
+                all.push((text(got.message.exchange), text(got.message.routing_key), text(got.message.body)));
             })
             .unwrap()
         {}

@@ -16,20 +16,10 @@ use wasmtime::{Engine, component::Component};
 /// refused and compiled anew).
 const TARGET: Option<&str> = match option_env!("LEVERET_TARGET") {
     Some(target) => Some(target),
-    None if cfg!(all(
-        target_arch = "x86_64",
-        target_os = "linux",
-        target_env = "gnu"
-    )) =>
-    {
+    None if cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")) => {
         Some("x86_64-unknown-linux-gnu")
     }
-    None if cfg!(all(
-        target_arch = "aarch64",
-        target_os = "linux",
-        target_env = "gnu"
-    )) =>
-    {
+    None if cfg!(all(target_arch = "aarch64", target_os = "linux", target_env = "gnu")) => {
         Some("aarch64-unknown-linux-gnu")
     }
     None => None,
@@ -49,11 +39,7 @@ impl Engines {
         let cranelift = Engine::new(&config::config(CodeStrategy::Cranelift, TARGET)?)?;
         let ticker = Ticker::start()?;
         ticker.drive(&cranelift);
-        Ok(Self {
-            cranelift,
-            winch: OnceLock::new(),
-            ticker,
-        })
+        Ok(Self { cranelift, winch: OnceLock::new(), ticker })
     }
 
     /// The engine of a strategy.

@@ -61,13 +61,8 @@ impl Ticker {
             stop: AtomicBool::new(false),
         });
         let for_thread = shared.clone();
-        let handle = thread::Builder::new()
-            .name("leveret-ticker".into())
-            .spawn(move || for_thread.run())?;
-        Ok(Self {
-            shared,
-            thread: handle.thread().clone(),
-        })
+        let handle = thread::Builder::new().name("leveret-ticker".into()).spawn(move || for_thread.run())?;
+        Ok(Self { shared, thread: handle.thread().clone() })
     }
 
     /// Raises the epoch of this engine too.
@@ -79,11 +74,7 @@ impl Ticker {
     pub(crate) fn slot(&self) -> CallSlot {
         let calls = Arc::new(Calls::default());
         self.shared.slots.lock().push(Arc::downgrade(&calls));
-        CallSlot {
-            calls,
-            shared: self.shared.clone(),
-            ticker: self.thread.clone(),
-        }
+        CallSlot { calls, shared: self.shared.clone(), ticker: self.thread.clone() }
     }
 }
 
@@ -122,11 +113,7 @@ impl Shared {
                 }
                 engine.is_some()
             });
-            idle_ticks = if self.quiet_since(&mut seen) {
-                idle_ticks + 1
-            } else {
-                0
-            };
+            idle_ticks = if self.quiet_since(&mut seen) { idle_ticks + 1 } else { 0 };
             if idle_ticks >= IDLE_TICKS_MAX {
                 self.park(&mut seen);
                 idle_ticks = 0;

@@ -65,24 +65,15 @@ impl Decisions {
                 _ => return Err(format!("the answer has the unknown word {first:#x}")),
             };
             if at > words.len() {
-                return Err(format!(
-                    "the answer has {} words and should have {at}",
-                    words.len()
-                ));
+                return Err(format!("the answer has {} words and should have {at}", words.len()));
             }
             decisions.push(decision);
         }
         if at != words.len() {
-            return Err(format!(
-                "the answer has {} words and should have {at}",
-                words.len()
-            ));
+            return Err(format!("the answer has {} words and should have {at}", words.len()));
         }
         // In place: an id is a word.
-        Ok(Self {
-            words: words.into_iter().map(BindingId).collect(),
-            decisions,
-        })
+        Ok(Self { words: words.into_iter().map(BindingId).collect(), decisions })
     }
 
     /// Checks the decision that a guest answered in the plain form.
@@ -94,21 +85,12 @@ impl Decisions {
             wit::Decision::Deliver(ids) if ids.len() > IDS_MAX => return Err(too_many(ids.len())),
             wit::Decision::Deliver(ids) => {
                 let all = Decision::Deliver(0..ids.len());
-                Self {
-                    words: ids.into_iter().map(BindingId).collect(),
-                    decisions: vec![all],
-                }
+                Self { words: ids.into_iter().map(BindingId).collect(), decisions: vec![all] }
             }
-            wit::Decision::Drop => Self {
-                words: Vec::new(),
-                decisions: vec![Decision::Drop],
-            },
+            wit::Decision::Drop => Self { words: Vec::new(), decisions: vec![Decision::Drop] },
             wit::Decision::Reject(reason) => {
                 let reason = Decision::Reject(cut(&reason).into());
-                Self {
-                    words: Vec::new(),
-                    decisions: vec![reason],
-                }
+                Self { words: Vec::new(), decisions: vec![reason] }
             }
         })
     }
@@ -141,9 +123,7 @@ fn reason_from_words(words: &[u64], length: usize) -> Arc<str> {
 
 /// At most [`REJECT_REASON_BYTES_MAX`] bytes of it, whole characters.
 fn cut(reason: &str) -> &str {
-    reason
-        .get(..reason.floor_char_boundary(REJECT_REASON_BYTES_MAX))
-        .unwrap_or_default()
+    reason.get(..reason.floor_char_boundary(REJECT_REASON_BYTES_MAX)).unwrap_or_default()
 }
 
 /// Checks what a guest says an exchange reads.
@@ -155,40 +135,20 @@ pub(super) fn reads(reads: wit::Reads) -> Result<Reads, String> {
         wit::HeaderSelection::None => HeaderSelection::None,
         wit::HeaderSelection::All => HeaderSelection::All,
         wit::HeaderSelection::Named(names) => {
-            let names = names
-                .iter()
-                .map(|name| Name::new(name))
-                .collect::<Result<Vec<_>, _>>();
+            let names = names.iter().map(|name| Name::new(name)).collect::<Result<Vec<_>, _>>();
             let names = names.map_err(|error| format!("a header to read: {error}"))?;
-            let distinct = names
-                .iter()
-                .map(Name::as_bytes)
-                .collect::<hashbrown::HashSet<_>>()
-                .len();
+            let distinct = names.iter().map(Name::as_bytes).collect::<hashbrown::HashSet<_>>().len();
             if distinct != names.len() {
                 return Err(String::from("a header to read is named twice"));
             }
             HeaderSelection::Named(names)
         }
     };
-    let properties: Vec<Property> = reads
-        .properties
-        .iter()
-        .map(|property| property_of(*property))
-        .collect();
-    if properties
-        .iter()
-        .enumerate()
-        .any(|(at, property)| properties.iter().take(at).any(|p| p == property))
-    {
+    let properties: Vec<Property> = reads.properties.iter().map(|property| property_of(*property)).collect();
+    if properties.iter().enumerate().any(|(at, property)| properties.iter().take(at).any(|p| p == property)) {
         return Err(String::from("a property to read is named twice"));
     }
-    Ok(Reads {
-        routing_key: reads.routing_key,
-        headers,
-        properties,
-        body_bytes_max: reads.body_limit,
-    })
+    Ok(Reads { routing_key: reads.routing_key, headers, properties, body_bytes_max: reads.body_limit })
 }
 
 fn property_of(property: wit::Property) -> Property {
@@ -252,16 +212,11 @@ mod tests {
     fn a_long_reason_is_cut_between_characters() {
         let long = "ü".repeat(REJECT_REASON_BYTES_MAX);
         let mut words = vec![word(2, long.len() as u64)];
-        words.extend(
-            long.as_bytes()
-                .chunks(8)
-                .map(|c| u64::from_le_bytes(c.try_into().unwrap())),
-        );
+        words.extend(long.as_bytes().chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())));
         let plain = wit::Decision::Reject(format!("x{long}"));
-        for (decisions, expected) in [
-            (Decisions::from_words(words, 1), 1_024),
-            (Decisions::from_plain(plain), 1_023),
-        ] {
+        for (decisions, expected) in
+            [(Decisions::from_words(words, 1), 1_024), (Decisions::from_plain(plain), 1_023)]
+        {
             match decisions.unwrap().iter().next() {
                 Some(Decision::Reject(reason)) => assert_eq!(reason.len(), expected),
                 other => panic!("{other:?}"),
@@ -271,20 +226,12 @@ mod tests {
 
     #[test]
     fn reads_that_name_something_twice_are_refused() {
-        let plain = |headers, properties| wit::Reads {
-            routing_key: true,
-            headers,
-            properties,
-            body_limit: None,
-        };
+        let plain =
+            |headers, properties| wit::Reads { routing_key: true, headers, properties, body_limit: None };
         let twice = wit::HeaderSelection::Named(vec![b"a".to_vec(), b"a".to_vec()]);
         assert!(reads(plain(twice, vec![])).unwrap_err().contains("header"));
         let properties = vec![wit::Property::AppId, wit::Property::UserId, wit::Property::AppId];
-        assert!(
-            reads(plain(wit::HeaderSelection::None, properties))
-                .unwrap_err()
-                .contains("property")
-        );
+        assert!(reads(plain(wit::HeaderSelection::None, properties)).unwrap_err().contains("property"));
         let long = wit::HeaderSelection::Named(vec![vec![b'x'; 256]]);
         assert!(reads(plain(long, vec![])).unwrap_err().contains("256 bytes"));
     }

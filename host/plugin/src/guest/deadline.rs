@@ -48,32 +48,19 @@ impl Deadline {
     fn check(&mut self, now: Duration) -> Result<(), CpuExceeded> {
         let began = *self.began.get_or_insert(now);
         let used = now.saturating_sub(began);
-        if used > self.limit {
-            Err(CpuExceeded {
-                used,
-                limit: self.limit,
-            })
-        } else {
-            Ok(())
-        }
+        if used > self.limit { Err(CpuExceeded { used, limit: self.limit }) } else { Ok(()) }
     }
 }
 
 /// How much CPU time this thread has used.
 fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or(0),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 impl fmt::Display for CpuExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (used, limit) = (
-            self.used.as_secs_f64() * 1000.0,
-            self.limit.as_secs_f64() * 1000.0,
-        );
+        let (used, limit) = (self.used.as_secs_f64() * 1000.0, self.limit.as_secs_f64() * 1000.0);
         write!(f, "used {used:.1} ms of CPU; the limit is {limit:.1} ms")
     }
 }

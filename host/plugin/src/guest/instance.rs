@@ -85,11 +85,7 @@ impl fmt::Display for GuestFailure {
             Self::Trap(trap) => write!(f, "trapped: {trap}"),
             Self::Cpu(text) => f.write_str(text),
             Self::Memory { bytes_max, trap } => {
-                write!(
-                    f,
-                    "wanted more than {} MiB of memory and trapped: {trap}",
-                    bytes_max >> 20
-                )
+                write!(f, "wanted more than {} MiB of memory and trapped: {trap}", bytes_max >> 20)
             }
             Self::Answer(text) => write!(f, "answered nonsense: {text}"),
         }
@@ -138,12 +134,7 @@ impl Instance {
         let started = code.instantiate(&mut store);
         slot.leave();
         let (plain, batch) = started.map_err(|error| failure(&store, &error))?;
-        Ok(Self {
-            store,
-            plain,
-            batch,
-            slot,
-        })
+        Ok(Self { store, plain, batch, slot })
     }
 
     /// From now on, calls are made through that slot.
@@ -158,22 +149,14 @@ impl Instance {
 
     /// Asks it what it is.
     pub(crate) fn describe(&mut self) -> Result<Description, GuestFailure> {
-        let description = self.call(CPU_START, 0, |guest, store| {
-            guest.leveret_routing_exchange_type().call_describe(store)
-        })?;
+        let description = self
+            .call(CPU_START, 0, |guest, store| guest.leveret_routing_exchange_type().call_describe(store))?;
         let types = description
             .exchange_types
             .into_iter()
-            .map(|t| TypeDescription {
-                name: t.name,
-                summary: cut(t.summary),
-                pure: t.pure,
-            })
+            .map(|t| TypeDescription { name: t.name, summary: cut(t.summary), pure: t.pure })
             .collect();
-        Ok(Description {
-            version: cut(description.version),
-            types,
-        })
+        Ok(Description { version: cut(description.version), types })
     }
 
     /// Tells it of an exchange.
@@ -181,39 +164,28 @@ impl Instance {
         let type_name = spec.type_name.to_text();
         let encoded = lower::encoded(declared_arguments(&spec.arguments));
         let arguments = lower::fields(declared_arguments(&spec.arguments), &mut encoded.iter());
-        let declaration = wit::Declaration {
-            name: spec.name.as_bytes(),
-            exchange_type: &type_name,
-            arguments: &arguments,
-        };
+        let declaration =
+            wit::Declaration { name: spec.name.as_bytes(), exchange_type: &type_name, arguments: &arguments };
         let answer = self.call(CPU_BASE, spec.arguments.len(), |guest, store| {
-            guest
-                .leveret_routing_exchange_type()
-                .call_open(store, id, declaration)
+            guest.leveret_routing_exchange_type().call_open(store, id, declaration)
         })?;
         checked_reads(answer)
     }
 
     /// Tells it that an exchange is gone.
     pub(crate) fn close(&mut self, id: u32) -> Result<(), GuestFailure> {
-        self.call(CPU_BASE, 0, |guest, store| {
-            guest.leveret_routing_exchange_type().call_close(store, id)
-        })
+        self.call(CPU_BASE, 0, |guest, store| guest.leveret_routing_exchange_type().call_close(store, id))
     }
 
     /// Tells it of bindings.
     pub(crate) fn bind(&mut self, id: u32, bindings: &[impl Borrow<Binding>]) -> Result<Reads, Refused> {
         let encoded = lower::encoded_in_bindings(bindings);
         let mut next = encoded.iter();
-        let arguments: Vec<_> = bindings
-            .iter()
-            .map(|b| lower::fields(b.borrow().arguments.iter(), &mut next))
-            .collect();
+        let arguments: Vec<_> =
+            bindings.iter().map(|b| lower::fields(b.borrow().arguments.iter(), &mut next)).collect();
         let lowered = lower::bindings(bindings, &arguments);
         let answer = self.call(CPU_BASE, lowered.len(), |guest, store| {
-            guest
-                .leveret_routing_exchange_type()
-                .call_bind(store, id, &lowered)
+            guest.leveret_routing_exchange_type().call_bind(store, id, &lowered)
         })?;
         checked_reads(answer)
     }
@@ -235,9 +207,7 @@ impl Instance {
         reads: &Reads,
     ) -> Result<Decisions, GuestFailure> {
         let Some(message) = PlainMessage::from_projection(projection, reads) else {
-            return Err(GuestFailure::Answer(String::from(
-                "the projection is not of what it reads",
-            )));
+            return Err(GuestFailure::Answer(String::from("the projection is not of what it reads")));
         };
         let message = types::Message {
             routing_key: message.routing_key,
@@ -246,9 +216,7 @@ impl Instance {
             body: message.body,
         };
         let decision = self.call(CPU_BASE, 1, |guest, store| {
-            guest
-                .leveret_routing_exchange_type()
-                .call_route(store, id, message)
+            guest.leveret_routing_exchange_type().call_route(store, id, message)
         })?;
         Decisions::from_plain(decision).map_err(GuestFailure::Answer)
     }
@@ -267,9 +235,7 @@ impl Instance {
         begin(&mut self.store, CPU_BASE, count);
         self.slot.enter();
         let words =
-            batch
-                .leveret_routing_exchange_type_batch()
-                .call_route_batch(&mut self.store, id, projections);
+            batch.leveret_routing_exchange_type_batch().call_route_batch(&mut self.store, id, projections);
         self.slot.leave();
         let words = words.map_err(|error| failure(&self.store, &error))?;
         Decisions::from_words(words, count).map_err(GuestFailure::Answer)
@@ -302,10 +268,7 @@ fn failure(store: &Store<GuestState>, error: &wasmtime::Error) -> GuestFailure {
     let trap = cut(format!("{error:#}"));
     let memory = &store.data().memory;
     if memory.was_refused() {
-        GuestFailure::Memory {
-            bytes_max: memory.bytes_max(),
-            trap,
-        }
+        GuestFailure::Memory { bytes_max: memory.bytes_max(), trap }
     } else {
         GuestFailure::Trap(trap)
     }

@@ -8,9 +8,7 @@ use std::{borrow::Borrow, slice};
 
 /// The arguments of an exchange without those that the host handles itself.
 pub(super) fn declared_arguments(arguments: &Table) -> impl Iterator<Item = (&Name, &Value)> {
-    arguments
-        .iter()
-        .filter(|(name, _)| name.as_bytes() != b"alternate-exchange")
+    arguments.iter().filter(|(name, _)| name.as_bytes() != b"alternate-exchange")
 }
 
 /// Values of some tables that arrive encoded, in their order: made before [`fields`] borrows
@@ -56,11 +54,7 @@ pub(super) fn fields<'a>(
 
 /// All encoded values of the arguments of these bindings.
 pub(super) fn encoded_in_bindings(bindings: &[impl Borrow<Binding>]) -> Vec<Vec<u8>> {
-    encoded(
-        bindings
-            .iter()
-            .flat_map(|binding| binding.borrow().arguments.iter()),
-    )
+    encoded(bindings.iter().flat_map(|binding| binding.borrow().arguments.iter()))
 }
 
 /// These bindings.
@@ -73,11 +67,7 @@ pub(super) fn bindings<'a, B: Borrow<Binding>>(
         .zip(arguments)
         .map(|(binding, arguments)| {
             let binding = binding.borrow();
-            wit::Binding {
-                id: binding.id.0,
-                routing_key: binding.routing_key.as_bytes(),
-                arguments,
-            }
+            wit::Binding { id: binding.id.0, routing_key: binding.routing_key.as_bytes(), arguments }
         })
         .collect()
 }
@@ -104,10 +94,7 @@ impl<'a> PlainMessage<'a> {
             for _ in 0..rest.u16()? {
                 let length = rest.u8()?;
                 let name = rest.take(length.into())?;
-                message.headers.push(wit::Field {
-                    name,
-                    value: rest.value()??,
-                });
+                message.headers.push(wit::Field { name, value: rest.value()?? });
             }
         }
         for _ in &reads.properties {
@@ -203,15 +190,9 @@ mod tests {
         bytes.extend([3, 0, 0, 0, 1, 2, 3]);
         let message = PlainMessage::from_projection(&bytes, &reads).unwrap();
         assert_eq!(message.routing_key, b"rk");
-        assert!(matches!(
-            message.headers[0].value,
-            wit::Value::Encoded(&[flat::LIST, 1, 0, 0, 0, 0])
-        ));
+        assert!(matches!(message.headers[0].value, wit::Value::Encoded(&[flat::LIST, 1, 0, 0, 0, 0])));
         assert!(matches!(message.headers[1].value, wit::Value::Text("text")));
-        assert!(matches!(
-            message.properties[..],
-            [None, Some(wit::Value::Integer(3))]
-        ));
+        assert!(matches!(message.properties[..], [None, Some(wit::Value::Integer(3))]));
         assert_eq!(message.body, Some(&[1, 2, 3][..]));
         for end in 0..bytes.len() {
             assert!(PlainMessage::from_projection(&bytes[..end], &reads).is_none());
@@ -225,13 +206,7 @@ mod tests {
             (name("alternate-exchange"), Value::Text("a".into())),
             (name("l"), Value::List(vec![])),
             (name("n"), Value::Unsigned(7)),
-            (
-                name("d"),
-                Value::Decimal {
-                    scale: 2,
-                    unscaled: 5,
-                },
-            ),
+            (name("d"), Value::Decimal { scale: 2, unscaled: 5 }),
         ]
         .into_iter()
         .collect();
@@ -240,9 +215,6 @@ mod tests {
         assert_eq!(fields.len(), 3);
         assert!(matches!(fields[0].value, wit::Value::Encoded([flat::LIST, ..])));
         assert!(matches!(fields[1].value, wit::Value::Integer(7)));
-        assert!(matches!(
-            fields[2].value,
-            wit::Value::Encoded([flat::DECIMAL, 2, ..])
-        ));
+        assert!(matches!(fields[2].value, wit::Value::Encoded([flat::DECIMAL, 2, ..])));
     }
 }

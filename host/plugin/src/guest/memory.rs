@@ -26,13 +26,7 @@ pub(crate) struct MemoryLimit {
 
 impl MemoryLimit {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self {
-            bytes: 0,
-            bytes_max,
-            elements: 0,
-            last_bytes: 0,
-            refused: false,
-        }
+        Self { bytes: 0, bytes_max, elements: 0, last_bytes: 0, refused: false }
     }
 
     /// Whether the guest asked for more than it may have, which explains a trap that follows.
@@ -105,9 +99,7 @@ mod tests {
         assert!(!limit.memory_growing(0, 60, None).unwrap());
         assert!(limit.was_refused());
         assert!(limit.memory_growing(0, 40, None).unwrap());
-        limit
-            .memory_grow_failed(wasmtime::Error::msg("no memory"))
-            .unwrap();
+        limit.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
         assert!(limit.memory_growing(60, 100, None).unwrap());
     }
 

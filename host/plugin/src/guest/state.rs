@@ -19,11 +19,7 @@ pub(crate) struct GuestState {
 impl GuestState {
     /// The state of a fresh instance of the plugin of that name and digest.
     pub(crate) fn new(plugin: &str, digest: Digest, builtin: bool) -> Self {
-        let bytes_max = if builtin {
-            BUILTIN_MEMORY_BYTES_MAX
-        } else {
-            GUEST_MEMORY_BYTES_MAX
-        };
+        let bytes_max = if builtin { BUILTIN_MEMORY_BYTES_MAX } else { GUEST_MEMORY_BYTES_MAX };
         Self {
             deadline: Deadline::default(),
             memory: MemoryLimit::new(bytes_max),

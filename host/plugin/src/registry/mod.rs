@@ -72,19 +72,12 @@ pub(crate) enum Lookup {
 
 impl Slot {
     fn new(state: State) -> Self {
-        Self {
-            state,
-            exchanges: Vec::new(),
-            prune_at: 16,
-        }
+        Self { state, exchanges: Vec::new(), prune_at: 16 }
     }
 
     /// The exchanges that are still there.
     fn live(&self) -> impl Iterator<Item = Arc<Exchange>> {
-        self.exchanges
-            .iter()
-            .filter_map(Weak::upgrade)
-            .filter(|exchange| !exchange.is_deleted())
+        self.exchanges.iter().filter_map(Weak::upgrade).filter(|exchange| !exchange.is_deleted())
     }
 }
 
@@ -112,9 +105,7 @@ impl Registry {
     /// Whether a version serves any type.
     pub(crate) fn serves(&self, id: VersionId) -> bool {
         let slots = self.slots.read();
-        slots
-            .values()
-            .any(|slot| matches!(&slot.state, State::Serving(version) if version.id == id))
+        slots.values().any(|slot| matches!(&slot.state, State::Serving(version) if version.id == id))
     }
 
     /// Takes an exchange into account at the next swap. Of an unknown type, nothing.
@@ -122,8 +113,7 @@ impl Registry {
         if let Some(slot) = self.slots.write().get_mut(exchange.spec.type_name.as_bytes()) {
             slot.exchanges.push(Arc::downgrade(exchange));
             if slot.exchanges.len() >= slot.prune_at {
-                slot.exchanges
-                    .retain(|e| e.upgrade().is_some_and(|e| !e.is_deleted()));
+                slot.exchanges.retain(|e| e.upgrade().is_some_and(|e| !e.is_deleted()));
                 slot.prune_at = 16.max(slot.exchanges.len() * 2);
             }
         }
@@ -135,10 +125,7 @@ impl Registry {
         let Some(slot) = slots.get_mut(exchange.spec.type_name.as_bytes()) else {
             return;
         };
-        let place = slot
-            .exchanges
-            .iter()
-            .position(|e| std::ptr::eq(e.as_ptr(), exchange));
+        let place = slot.exchanges.iter().position(|e| std::ptr::eq(e.as_ptr(), exchange));
         if let Some(place) = place {
             slot.exchanges.swap_remove(place);
         }
@@ -183,26 +170,18 @@ impl Registry {
         });
         drop(slots);
         parked.iter().for_each(|exchange| exchange.type_changed());
-        self.mailboxes
-            .iter()
-            .for_each(|mailbox| mailbox.discard(version.id));
+        self.mailboxes.iter().for_each(|mailbox| mailbox.discard(version.id));
         tracing::info!(
             target: "leveret::plugin",
             path = %path.display(), exchanges = parked.len(),
             "the plugin was removed"
         );
-        Some(RemoveReport {
-            path: path.to_path_buf(),
-            exchange_types,
-            exchanges: parked.len(),
-        })
+        Some(RemoveReport { path: path.to_path_buf(), exchange_types, exchanges: parked.len() })
     }
 
     /// Puts a type that came with the broker into service.
     pub(crate) fn add_builtin(&self, builtin: &Builtin) -> Result<(), String> {
-        let component = self
-            .builtin_component(builtin)
-            .map_err(|error| format!("{error:#}"))?;
+        let component = self.builtin_component(builtin).map_err(|error| format!("{error:#}"))?;
         let digest = Digest::of(builtin.component);
         let name = String::from(builtin.name);
         let code = Code::link(name, digest, CodeStrategy::Cranelift, true, &component)
@@ -240,9 +219,7 @@ impl Registry {
 impl State {
     fn describe(&self, type_name: &Name) -> TypeState {
         match self {
-            Self::Parked(why) => TypeState::Parked {
-                why: String::from(&**why),
-            },
+            Self::Parked(why) => TypeState::Parked { why: String::from(&**why) },
             Self::Serving(version) => {
                 let described = version.describes(type_name);
                 TypeState::Serving {

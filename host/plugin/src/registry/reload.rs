@@ -66,13 +66,7 @@ impl Registry {
         let digest = Digest::of(bytes);
         let mut files = self.files.lock();
         if let Some(version) = files.get(path).filter(|version| version.code.digest == digest) {
-            return Ok(report(
-                path,
-                version,
-                LoadChange::Unchanged,
-                Duration::ZERO,
-                &Replayed::nothing(),
-            ));
+            return Ok(report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing()));
         }
         let began = Instant::now();
         let (strategy, component) = self.compile(bytes)?;
@@ -111,31 +105,20 @@ impl Registry {
         component: &Component,
         compile_time: Duration,
     ) -> Result<LoadReport, LoadError> {
-        let plugin = path
-            .file_name()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy()
-            .into_owned();
+        let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let code = Code::link(plugin, digest, strategy, false, component)
             .map_err(|error| LoadError::at(Stage::Contract)(error.to_string()))?;
         let description = self.try_out(&code).map_err(LoadError::at(Stage::Trial))?;
         let names = type_names(&description).map_err(LoadError::at(Stage::Trial))?;
         let old = files.get(path).cloned();
-        self.check_claims(files, path, &names)
-            .map_err(LoadError::at(Stage::Trial))?;
-        self.check_dropped(old.as_deref(), &names)
-            .map_err(LoadError::at(Stage::Swap))?;
+        self.check_claims(files, path, &names).map_err(LoadError::at(Stage::Trial))?;
+        self.check_dropped(old.as_deref(), &names).map_err(LoadError::at(Stage::Swap))?;
         let version = Arc::new(Version::new(code, description));
         let began = Instant::now();
-        let replayed = self
-            .replay(&version, &names)
-            .map_err(LoadError::at(Stage::Replay))?;
+        let replayed = self.replay(&version, &names).map_err(LoadError::at(Stage::Replay))?;
         let replay_time = began.elapsed();
-        let change = old
-            .as_ref()
-            .map_or(LoadChange::Added, |old| LoadChange::Replaced {
-                digest: old.code.digest,
-            });
+        let change =
+            old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });
         let mut loaded = report(path, &version, change, compile_time, &replayed);
         loaded.replay_time = replay_time;
         self.swap(old.as_deref(), &version, &names, replayed);
@@ -146,19 +129,16 @@ impl Registry {
     /// Starts an instance and asks it what it is.
     fn try_out(&self, code: &Code) -> Result<Description, String> {
         let slot = self.engines.ticker().slot();
-        Instance::start(code, slot)
-            .and_then(|mut instance| instance.describe())
-            .map_err(|failure| failure.to_string())
+        let mut instance =
+            Instance::start(code, slot).map_err(|failure| format!("it does not start: {failure}"))?;
+        instance.describe().map_err(|failure| format!("describe {failure}"))
     }
 
     /// No name may be another plugin's.
     fn check_claims(&self, files: &Files, path: &Path, names: &[Name]) -> Result<(), String> {
         for (other, version) in files.iter().filter(|(other, _)| *other != path) {
             if let Some(name) = names.iter().find(|name| version.describes(name).is_some()) {
-                return Err(format!(
-                    "the exchange type '{name}' is provided by {} already",
-                    other.display()
-                ));
+                return Err(format!("the exchange type '{name}' is provided by {} already", other.display()));
             }
         }
         let slots = self.slots.read();
@@ -176,9 +156,7 @@ impl Registry {
     fn check_dropped(&self, old: Option<&Version>, names: &[Name]) -> Result<(), String> {
         let slots = self.slots.read();
         for dropped in old.iter().flat_map(|old| &old.description.types) {
-            let kept = names
-                .iter()
-                .any(|name| name.as_bytes() == dropped.name.as_bytes());
+            let kept = names.iter().any(|name| name.as_bytes() == dropped.name.as_bytes());
             let slot = slots.get(dropped.name.as_bytes()).filter(|_| !kept);
             if let Some(exchange) = slot.and_then(|slot| slot.live().next()) {
                 return Err(format!(
@@ -194,16 +172,9 @@ impl Registry {
     fn replay(&self, version: &Arc<Version>, names: &[Name]) -> Result<Replayed, String> {
         let exchanges: Vec<Arc<Exchange>> = {
             let slots = self.slots.read();
-            names
-                .iter()
-                .filter_map(|name| slots.get(name.as_bytes()))
-                .flat_map(Slot::live)
-                .collect()
+            names.iter().filter_map(|name| slots.get(name.as_bytes())).flat_map(Slot::live).collect()
         };
-        let mut replayed = Replayed {
-            exchanges: exchanges.len(),
-            ..Replayed::nothing()
-        };
+        let mut replayed = Replayed { exchanges: exchanges.len(), ..Replayed::nothing() };
         replayed.bindings = exchanges.iter().map(|exchange| exchange.binding_count()).sum();
         for _ in 0..self.mailboxes.len().max(1) {
             let mut replicas: HashMap<Place, Replica> = HashMap::new();
@@ -216,9 +187,7 @@ impl Registry {
                         entry.insert(Replica::start(version, slot).map_err(|failure| failure.to_string())?)
                     }
                 };
-                replica
-                    .serve(exchange)
-                    .map_err(|refused| not_replayed(exchange, &refused))?;
+                replica.serve(exchange).map_err(|refused| not_replayed(exchange, &refused))?;
             }
             replayed.replicas.push(replicas.into_iter().collect());
         }
@@ -231,9 +200,7 @@ impl Registry {
             if let Some(old) = old {
                 mailbox.discard(old.id);
             }
-            replicas
-                .into_iter()
-                .for_each(|(place, replica)| mailbox.put(place, replica));
+            replicas.into_iter().for_each(|(place, replica)| mailbox.put(place, replica));
         }
         let mut slots = self.slots.write();
         if let Some(old) = old {
@@ -272,11 +239,7 @@ impl Registry {
             }
             registry.upgrade_done();
         };
-        if std::thread::Builder::new()
-            .name("leveret-compile".into())
-            .spawn(upgrade)
-            .is_err()
-        {
+        if std::thread::Builder::new().name("leveret-compile".into()).spawn(upgrade).is_err() {
             self.upgrade_done();
         }
     }
@@ -318,11 +281,7 @@ impl Registry {
 
 impl Replayed {
     fn nothing() -> Self {
-        Self {
-            replicas: Vec::new(),
-            exchanges: 0,
-            bindings: 0,
-        }
+        Self { replicas: Vec::new(), exchanges: 0, bindings: 0 }
     }
 }
 
@@ -331,10 +290,7 @@ fn not_replayed(exchange: &Exchange, refused: &Refused) -> String {
         Refused::ByPlugin(text) => format!("was refused: {text}"),
         Refused::Failed(failure) => format!("could not be replayed: the plugin {failure}"),
     };
-    format!(
-        "exchange '{}' in vhost '{}' {what}",
-        exchange.spec.name, exchange.vhost
-    )
+    format!("exchange '{}' in vhost '{}' {what}", exchange.spec.name, exchange.vhost)
 }
 
 fn report(
@@ -349,10 +305,7 @@ fn report(
         path: path.to_path_buf(),
         digest: version.code.digest,
         version: version.description.version.clone(),
-        exchange_types: types
-            .iter()
-            .filter_map(|t| Name::new(t.name.as_bytes()).ok())
-            .collect(),
+        exchange_types: types.iter().filter_map(|t| Name::new(t.name.as_bytes()).ok()).collect(),
         change,
         strategy: version.code.strategy,
         exchanges: replayed.exchanges,
@@ -395,16 +348,10 @@ mod tests {
     use crate::guest::TypeDescription;
 
     fn names(names: &[&str]) -> Result<Vec<Name>, String> {
-        let described = |name: &&str| TypeDescription {
-            name: String::from(*name),
-            summary: String::new(),
-            pure: true,
-        };
+        let described =
+            |name: &&str| TypeDescription { name: String::from(*name), summary: String::new(), pure: true };
         let types = names.iter().map(described).collect();
-        type_names(&Description {
-            version: String::from("1"),
-            types,
-        })
+        type_names(&Description { version: String::from("1"), types })
     }
 
     #[test]

@@ -126,22 +126,14 @@ pub(super) fn call<T: HasWasi + 'static>(
             object = number;
         }
     }
-    let answer = function(&mut Call {
-        import,
-        store,
-        params,
-        object,
-    })?;
+    let answer = function(&mut Call { import, store, params, object })?;
     match (results, answer) {
         ([], None) => Ok(()),
         ([result], Some(answer)) => {
             *result = answer;
             Ok(())
         }
-        _ => Err(WasiTrap::Malformed {
-            import: import.clone(),
-        }
-        .into()),
+        _ => Err(WasiTrap::Malformed { import: import.clone() }.into()),
     }
 }
 
@@ -176,19 +168,11 @@ impl<T: HasWasi + 'static> Call<'_, T> {
     }
 
     fn malformed<R>(&self) -> wasmtime::Result<R> {
-        Err(WasiTrap::Malformed {
-            import: self.import.clone(),
-        }
-        .into())
+        Err(WasiTrap::Malformed { import: self.import.clone() }.into())
     }
 
     fn too_long<R>(&self, length_bytes: u64, length_bytes_max: u64) -> wasmtime::Result<R> {
-        Err(WasiTrap::TooLong {
-            import: self.import.clone(),
-            length_bytes,
-            length_bytes_max,
-        }
-        .into())
+        Err(WasiTrap::TooLong { import: self.import.clone(), length_bytes, length_bytes_max }.into())
     }
 }
 
@@ -199,11 +183,7 @@ fn exit<T: HasWasi + 'static>(call: &mut Call<'_, T>) -> wasmtime::Result<Option
         [Val::U8(status)] => *status,
         _ => return call.malformed(),
     };
-    Err(WasiTrap::Exited {
-        import: call.import.clone(),
-        status,
-    }
-    .into())
+    Err(WasiTrap::Exited { import: call.import.clone(), status }.into())
 }
 
 /// `poll(in: list<borrow<pollable>>) -> list<u32>`: all of them, by position. The
@@ -211,10 +191,7 @@ fn exit<T: HasWasi + 'static>(call: &mut Call<'_, T>) -> wasmtime::Result<Option
 fn poll<T: HasWasi + 'static>(call: &mut Call<'_, T>) -> wasmtime::Result<Option<Val>> {
     match call.params {
         [Val::List(pollables)] if !pollables.is_empty() => {
-            let ready = (0u32..)
-                .zip(pollables)
-                .map(|(position, _)| Val::U32(position))
-                .collect();
+            let ready = (0u32..).zip(pollables).map(|(position, _)| Val::U32(position)).collect();
             Ok(Some(Val::List(ready)))
         }
         _ => call.malformed(),
@@ -254,17 +231,12 @@ fn random_bytes<T: HasWasi + 'static>(call: &mut Call<'_, T>) -> wasmtime::Resul
         return call.too_long(length_bytes, RANDOM_BYTES_MAX);
     }
     let random = &mut call.store.data_mut().wasi().random;
-    Ok(Some(Val::List(
-        (0..length_bytes).map(|_| Val::U8(random.next_u8())).collect(),
-    )))
+    Ok(Some(Val::List((0..length_bytes).map(|_| Val::U8(random.next_u8())).collect())))
 }
 
 /// The record `datetime` of `wasi:clocks/wall-clock`.
 fn datetime(seconds: u64) -> Val {
-    Val::Record(vec![
-        ("seconds".into(), Val::U64(seconds)),
-        ("nanoseconds".into(), Val::U32(0)),
-    ])
+    Val::Record(vec![("seconds".into(), Val::U64(seconds)), ("nanoseconds".into(), Val::U32(0))])
 }
 
 fn ok(value: Option<Val>) -> Val {

@@ -57,10 +57,7 @@ impl WasiState {
     /// The state of a new instance of the plugin called `plugin_name` in the log, whose
     /// file has the SHA-256 `digest`.
     pub(crate) fn new(plugin_name: &str, digest: [u8; 32]) -> Self {
-        Self {
-            output: Output::new(plugin_name),
-            random: RandomStream::new(digest),
-        }
+        Self { output: Output::new(plugin_name), random: RandomStream::new(digest) }
     }
 }
 

@@ -33,14 +33,8 @@ pub(super) enum Stream {
 /// What goes to the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry<'a> {
-    Line {
-        stream: Stream,
-        text: Cow<'a, str>,
-        cut_bytes: u64,
-    },
-    LeftOut {
-        lines: u64,
-    },
+    Line { stream: Stream, text: Cow<'a, str>, cut_bytes: u64 },
+    LeftOut { lines: u64 },
 }
 
 /// Both streams of one instance.
@@ -63,12 +57,7 @@ impl Output {
 
     /// Takes what the plugin wrote to `stream`.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let Self {
-            plugin_name,
-            stdout,
-            stderr,
-            limit,
-        } = self;
+        let Self { plugin_name, stdout, stderr, limit } = self;
         let line = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
@@ -85,12 +74,7 @@ impl Drop for Output {
     /// What was printed last is often why the instance ended.
     fn drop(&mut self) {
         let now = Instant::now();
-        let Self {
-            plugin_name,
-            stdout,
-            stderr,
-            limit,
-        } = self;
+        let Self { plugin_name, stdout, stderr, limit } = self;
         for (stream, line) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             line.end(&mut |text, cut_bytes| {
                 limit.pass(now, stream, text, cut_bytes, |entry| log(plugin_name, &entry));
@@ -102,32 +86,16 @@ impl Drop for Output {
 
 fn log(plugin: &str, entry: &Entry<'_>) {
     match entry {
-        Entry::Line {
-            stream: Stream::Stdout,
-            text,
-            cut_bytes: 0,
-        } => {
+        Entry::Line { stream: Stream::Stdout, text, cut_bytes: 0 } => {
             tracing::info!(target: TARGET, plugin, stream = "stdout", "{text}");
         }
-        Entry::Line {
-            stream: Stream::Stderr,
-            text,
-            cut_bytes: 0,
-        } => {
+        Entry::Line { stream: Stream::Stderr, text, cut_bytes: 0 } => {
             tracing::warn!(target: TARGET, plugin, stream = "stderr", "{text}");
         }
-        Entry::Line {
-            stream: Stream::Stdout,
-            text,
-            cut_bytes,
-        } => {
+        Entry::Line { stream: Stream::Stdout, text, cut_bytes } => {
             tracing::info!(target: TARGET, plugin, stream = "stdout", cut_bytes, "{text}");
         }
-        Entry::Line {
-            stream: Stream::Stderr,
-            text,
-            cut_bytes,
-        } => {
+        Entry::Line { stream: Stream::Stderr, text, cut_bytes } => {
             tracing::warn!(target: TARGET, plugin, stream = "stderr", cut_bytes, "{text}");
         }
         Entry::LeftOut { lines } => tracing::warn!(
@@ -174,10 +142,7 @@ impl Line {
     }
 
     fn emit(&mut self, emit: &mut impl FnMut(&[u8], u64)) {
-        emit(
-            self.bytes.strip_suffix(b"\r").unwrap_or(&self.bytes),
-            self.cut_bytes,
-        );
+        emit(self.bytes.strip_suffix(b"\r").unwrap_or(&self.bytes), self.cut_bytes);
         self.bytes.clear();
         self.cut_bytes = 0;
     }
@@ -202,9 +167,8 @@ impl RateLimit {
         cut_bytes: u64,
         mut sink: impl FnMut(Entry<'_>),
     ) {
-        let window_open = self
-            .window_start
-            .is_some_and(|start| now.saturating_duration_since(start) < WINDOW);
+        let window_open =
+            self.window_start.is_some_and(|start| now.saturating_duration_since(start) < WINDOW);
         if !window_open {
             self.window_start = Some(now);
             self.passed_lines = 0;
@@ -215,11 +179,7 @@ impl RateLimit {
         }
         self.passed_lines += 1;
         self.end(&mut sink);
-        sink(Entry::Line {
-            stream,
-            text: printable(line),
-            cut_bytes,
-        });
+        sink(Entry::Line { stream, text: printable(line), cut_bytes });
     }
 
     /// Tells `sink` how many lines were left out since it was last told.
@@ -262,9 +222,7 @@ mod tests {
         for (after_ms, bytes) in writes {
             let now = start + Duration::from_millis(*after_ms);
             line.push(bytes, |text, cut_bytes| {
-                limit.pass(now, Stream::Stderr, text, cut_bytes, |entry| {
-                    entries.push(owned(&entry))
-                });
+                limit.pass(now, Stream::Stderr, text, cut_bytes, |entry| entries.push(owned(&entry)));
             });
         }
         entries
@@ -272,25 +230,15 @@ mod tests {
 
     fn owned(entry: &Entry<'_>) -> Entry<'static> {
         match entry {
-            Entry::Line {
-                stream,
-                text,
-                cut_bytes,
-            } => Entry::Line {
-                stream: *stream,
-                text: text.to_string().into(),
-                cut_bytes: *cut_bytes,
-            },
+            Entry::Line { stream, text, cut_bytes } => {
+                Entry::Line { stream: *stream, text: text.to_string().into(), cut_bytes: *cut_bytes }
+            }
             Entry::LeftOut { lines } => Entry::LeftOut { lines: *lines },
         }
     }
 
     fn line(text: &str) -> Entry<'_> {
-        Entry::Line {
-            stream: Stream::Stderr,
-            text: text.into(),
-            cut_bytes: 0,
-        }
+        Entry::Line { stream: Stream::Stderr, text: text.into(), cut_bytes: 0 }
     }
 
     #[test]
@@ -305,14 +253,7 @@ mod tests {
         let entries = logged(&[(0, long.as_bytes()), (1, b"yyy"), (2, b"y\nshort\n")]);
         assert_eq!(
             entries,
-            [
-                Entry::Line {
-                    stream: Stream::Stderr,
-                    text: long.into(),
-                    cut_bytes: 4
-                },
-                line("short")
-            ]
+            [Entry::Line { stream: Stream::Stderr, text: long.into(), cut_bytes: 4 }, line("short")]
         );
     }
 
@@ -327,11 +268,7 @@ mod tests {
         let burst = b"again\n".repeat(LINES_PER_SECOND_MAX as usize + 5);
         let entries = logged(&[(0, &burst), (999, b"late\n"), (1_000, b"next second\n")]);
         assert_eq!(entries.len(), LINES_PER_SECOND_MAX as usize + 2);
-        assert!(
-            entries[..LINES_PER_SECOND_MAX as usize]
-                .iter()
-                .all(|entry| *entry == line("again"))
-        );
+        assert!(entries[..LINES_PER_SECOND_MAX as usize].iter().all(|entry| *entry == line("again")));
         assert_eq!(
             entries[LINES_PER_SECOND_MAX as usize..],
             [Entry::LeftOut { lines: 6 }, line("next second")]

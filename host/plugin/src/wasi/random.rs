@@ -24,12 +24,7 @@ pub(super) struct RandomStream {
 
 impl RandomStream {
     pub(super) fn new(digest: [u8; 32]) -> Self {
-        Self {
-            digest,
-            next_block: 0,
-            block: [0; BLOCK_BYTES],
-            used_bytes: BLOCK_BYTES,
-        }
+        Self { digest, next_block: 0, block: [0; BLOCK_BYTES], used_bytes: BLOCK_BYTES }
     }
 
     /// The next byte of the stream.

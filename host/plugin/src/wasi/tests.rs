@@ -135,10 +135,7 @@ fn instance(text: &str, digest: [u8; 32]) -> wasmtime::Result<(Store<State>, Ins
 fn run(body: &str, digest: [u8; 32], arguments: &[u64]) -> wasmtime::Result<Vec<u64>> {
     let (mut store, instance) = instance(&guest("0.2.3", body), digest)?;
     let function = instance.get_typed_func::<(u64,), (u64,)>(&mut store, "run")?;
-    arguments
-        .iter()
-        .map(|n| Ok(function.call(&mut store, (*n,))?.0))
-        .collect()
+    arguments.iter().map(|n| Ok(function.call(&mut store, (*n,))?.0)).collect()
 }
 
 fn trap(body: &str, argument: u64) -> wasmtime::Error {
@@ -147,12 +144,9 @@ fn trap(body: &str, argument: u64) -> wasmtime::Error {
 
 #[test]
 fn only_interfaces_of_wasi_0_2_are_wasi() {
-    for name in [
-        "wasi:cli/stdout@0.2.0",
-        "wasi:http/types@0.2.10",
-        "wasi:io/poll@0.2",
-        "wasi:x/y@0.2.0-draft",
-    ] {
+    for name in
+        ["wasi:cli/stdout@0.2.0", "wasi:http/types@0.2.10", "wasi:io/poll@0.2", "wasi:x/y@0.2.0-draft"]
+    {
         assert!(is_wasi(name), "{name}");
     }
     for name in [
@@ -234,15 +228,10 @@ fn clocks_stand_still_and_waiting_ends_at_once() {
 
 #[test]
 fn polling_nothing_is_a_trap() {
-    let trap = trap(
-        "(call $poll (i32.const 64) (i32.const 0) (i32.const 0)) (i64.const 0)",
-        0,
-    );
+    let trap = trap("(call $poll (i32.const 64) (i32.const 0) (i32.const 0)) (i64.const 0)", 0);
     assert_eq!(
         trap.downcast_ref::<WasiTrap>().unwrap(),
-        &WasiTrap::Malformed {
-            import: "wasi:io/poll@0.2.3#poll".into()
-        }
+        &WasiTrap::Malformed { import: "wasi:io/poll@0.2.3#poll".into() }
     );
 }
 
@@ -320,10 +309,7 @@ fn a_list_longer_than_a_write_may_be_is_a_trap() {
         (i64.load8_u (i32.const 65536))";
     assert_eq!(run(body, [0; 32], &[WRITE_BYTES_MAX]).unwrap(), [0]);
     let trap = trap(body, WRITE_BYTES_MAX + 1);
-    assert!(
-        matches!(trap.downcast_ref::<WasiTrap>(), Some(WasiTrap::TooLong { .. })),
-        "{trap:#}"
-    );
+    assert!(matches!(trap.downcast_ref::<WasiTrap>(), Some(WasiTrap::TooLong { .. })), "{trap:#}");
 }
 
 #[test]
@@ -351,11 +337,7 @@ fn what_is_printed_reaches_the_log_under_the_plugins_name() {
     let logged = log(body, 30);
     assert_eq!(logged.len(), 21);
     assert_eq!(logged[..20], vec![line(""); 20]);
-    assert!(
-        logged[20].contains("left out") && logged[20].contains("lines=10 "),
-        "{}",
-        logged[20]
-    );
+    assert!(logged[20].contains("left out") && logged[20].contains("lines=10 "), "{}", logged[20]);
 }
 
 /// Keeps each event as one line: target, level, message and fields.
@@ -374,11 +356,7 @@ impl tracing::Subscriber for Recorder {
         if !event.metadata().target().starts_with("leveret") {
             return;
         }
-        let mut line = Text(format!(
-            "{} {} ",
-            event.metadata().target(),
-            event.metadata().level()
-        ));
+        let mut line = Text(format!("{} {} ", event.metadata().target(), event.metadata().level()));
         event.record(&mut line);
         self.0.lock().unwrap().push(line.0);
     }

@@ -43,24 +43,14 @@ impl fmt::Display for WasiTrap {
                 write!(f, "the plugin called {import}, which the broker does not provide")
             }
             Self::Exited { import, status } => {
-                write!(
-                    f,
-                    "the plugin called {import} and so ended itself with status {status}"
-                )
+                write!(f, "the plugin called {import} and so ended itself with status {status}")
             }
-            Self::TooLong {
-                import,
-                length_bytes,
-                length_bytes_max,
-            } => write!(
+            Self::TooLong { import, length_bytes, length_bytes_max } => write!(
                 f,
                 "the plugin called {import} for {length_bytes} bytes, of which it can have {length_bytes_max} at a time"
             ),
             Self::Malformed { import } => {
-                write!(
-                    f,
-                    "the plugin called {import} in a way the interface does not allow"
-                )
+                write!(f, "the plugin called {import} in a way the interface does not allow")
             }
         }
     }

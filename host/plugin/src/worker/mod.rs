@@ -1,6 +1,6 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
-//! [`asking`] has the path of a message; [`homes`] the instances; [`sets`] shares destinations.
+//! `asking.rs` has the path of a message, `homes.rs` the instances, `sets.rs` shares destinations.
 
 mod asking;
 mod failures;

@@ -314,13 +314,3 @@ fn workers_on_threads_of_their_own_never_give_a_stale_answer() {
         drop(to_other);
     });
 }
-
-#[test]
-fn zz_timing() {
-    for _ in 0..3 {
-        let t = std::time::Instant::now();
-        let host = crate::Host::new(crate::HostConfig::default()).unwrap();
-        eprintln!("host start {:?}", t.elapsed());
-        drop(host);
-    }
-}

@@ -16,9 +16,7 @@ type Answer = Result<Option<Method<'static>>, Refusal>;
 impl Connection {
     /// The open part of the connection; requests come only once it is there.
     pub(super) fn open(&mut self) -> Result<&mut Open, Refusal> {
-        self.open.as_mut().ok_or(Refusal::NotImplemented {
-            what: "a request before connection.open".into(),
-        })
+        self.open.as_mut().ok_or(Refusal::NotImplemented { what: "a request before connection.open".into() })
     }
 
     /// Sorts a request to its handler, and sends the answer or the refusal.
@@ -54,58 +52,19 @@ impl Connection {
                 };
                 unless(nowait, self.on_exchange_declare(declare, router))
             }
-            Method::ExchangeDelete {
-                exchange,
-                if_unused,
-                nowait,
-            } => unless(nowait, self.on_exchange_delete(exchange, if_unused, router)),
-            Method::ExchangeBind {
-                destination,
-                source,
-                routing_key,
-                nowait,
-                arguments,
-            } => {
-                let bind = Bind {
-                    to: BindTo::Exchange(destination),
-                    source,
-                    routing_key,
-                    arguments,
-                };
+            Method::ExchangeDelete { exchange, if_unused, nowait } => {
+                unless(nowait, self.on_exchange_delete(exchange, if_unused, router))
+            }
+            Method::ExchangeBind { destination, source, routing_key, nowait, arguments } => {
+                let bind = Bind { to: BindTo::Exchange(destination), source, routing_key, arguments };
                 unless(nowait, self.on_bind(bind, Method::ExchangeBindOk {}, router))
             }
-            Method::ExchangeUnbind {
-                destination,
-                source,
-                routing_key,
-                nowait,
-                arguments,
-            } => {
-                let bind = Bind {
-                    to: BindTo::Exchange(destination),
-                    source,
-                    routing_key,
-                    arguments,
-                };
+            Method::ExchangeUnbind { destination, source, routing_key, nowait, arguments } => {
+                let bind = Bind { to: BindTo::Exchange(destination), source, routing_key, arguments };
                 unless(nowait, self.on_unbind(bind, Method::ExchangeUnbindOk {}, router))
             }
-            Method::QueueDeclare {
-                queue,
-                passive,
-                durable,
-                exclusive,
-                auto_delete,
-                nowait,
-                arguments,
-            } => {
-                let declare = queue::Declare {
-                    queue,
-                    passive,
-                    durable,
-                    exclusive,
-                    auto_delete,
-                    arguments,
-                };
+            Method::QueueDeclare { queue, passive, durable, exclusive, auto_delete, nowait, arguments } => {
+                let declare = queue::Declare { queue, passive, durable, exclusive, auto_delete, arguments };
                 let status = self.on_queue_declare(channel, declare)?;
                 if !nowait {
                     let (messages, consumers) = (count_of(status.messages), count_of(status.consumers));
@@ -120,41 +79,19 @@ impl Connection {
                 }
                 Ok(None)
             }
-            Method::QueueBind {
-                queue,
-                exchange,
-                routing_key,
-                nowait,
-                arguments,
-            } => {
+            Method::QueueBind { queue, exchange, routing_key, nowait, arguments } => {
                 let bound = self.bind_queue(channel, queue, exchange, routing_key, arguments, router);
                 unless(nowait, bound)
             }
-            Method::QueueUnbind {
-                queue,
-                exchange,
-                routing_key,
-                arguments,
-            } => {
+            Method::QueueUnbind { queue, exchange, routing_key, arguments } => {
                 let queue = self.queue_named(channel, queue)?;
-                let bind = Bind {
-                    to: BindTo::Queue(&queue),
-                    source: exchange,
-                    routing_key,
-                    arguments,
-                };
+                let bind = Bind { to: BindTo::Queue(&queue), source: exchange, routing_key, arguments };
                 self.on_unbind(bind, Method::QueueUnbindOk {}, router).map(Some)
             }
             Method::QueuePurge { queue, nowait } => unless(nowait, self.on_queue_purge(channel, queue)),
-            Method::QueueDelete {
-                queue,
-                if_unused,
-                if_empty,
-                nowait,
-            } => unless(
-                nowait,
-                self.on_queue_delete(channel, queue, if_unused, if_empty, router),
-            ),
+            Method::QueueDelete { queue, if_unused, if_empty, nowait } => {
+                unless(nowait, self.on_queue_delete(channel, queue, if_unused, if_empty, router))
+            }
             Method::ConfirmSelect { nowait } => unless(nowait, self.on_confirm_select(channel)),
             other => self.answer_basic(channel, other, router),
         }
@@ -171,29 +108,17 @@ impl Connection {
         router: &mut dyn Router,
     ) -> Result<Method<'static>, Refusal> {
         let name = self.queue_named(channel, queue)?;
-        let routing_key = if queue.is_empty() && routing_key.is_empty() {
-            name.as_bytes()
-        } else {
-            routing_key
-        };
-        let bind = Bind {
-            to: BindTo::Queue(&name),
-            source,
-            routing_key,
-            arguments,
-        };
+        let routing_key =
+            if queue.is_empty() && routing_key.is_empty() { name.as_bytes() } else { routing_key };
+        let bind = Bind { to: BindTo::Queue(&name), source, routing_key, arguments };
         self.on_bind(bind, Method::QueueBindOk {}, router)
     }
 
     fn answer_basic(&mut self, channel: u16, request: Method<'_>, router: &mut dyn Router) -> Answer {
         match request {
-            Method::BasicQos {
-                prefetch_size,
-                prefetch_count,
-                global,
-            } => self
-                .on_qos(channel, prefetch_size, prefetch_count, global)
-                .map(Some),
+            Method::BasicQos { prefetch_size, prefetch_count, global } => {
+                self.on_qos(channel, prefetch_size, prefetch_count, global).map(Some)
+            }
             Method::BasicConsume {
                 queue,
                 consumer_tag,
@@ -205,54 +130,39 @@ impl Connection {
             } => {
                 let queue = self.queue_named(channel, queue)?;
                 let tag = exchange::name_of(consumer_tag);
-                let spec = ConsumeSpec {
-                    queue,
-                    tag,
-                    no_ack,
-                    exclusive,
-                    arguments,
-                };
+                let spec = ConsumeSpec { queue, tag, no_ack, exclusive, arguments };
                 self.on_consume(channel, spec, nowait)
             }
             Method::BasicCancel { consumer_tag, nowait } => {
                 self.open()?.client.cancel(channel, consumer_tag, router);
                 if !nowait {
-                    self.session
-                        .reply(channel, Method::BasicCancelOk { consumer_tag });
+                    self.session.reply(channel, Method::BasicCancelOk { consumer_tag });
                 }
                 Ok(None)
             }
             // The client's answer to a cancel of ours; nothing waits for it.
             Method::BasicCancelOk { .. } => Ok(None),
             Method::BasicGet { queue, no_ack } => self.on_get(channel, queue, no_ack),
-            Method::BasicAck {
-                delivery_tag,
-                multiple,
-            } => self.on_settle(channel, delivery_tag, multiple, Settle::Accepted),
-            Method::BasicReject {
-                delivery_tag,
-                requeue,
-            } => self.on_settle(channel, delivery_tag, false, settle_refused(requeue)),
-            Method::BasicNack {
-                delivery_tag,
-                multiple,
-                requeue,
-            } => self.on_settle(channel, delivery_tag, multiple, settle_refused(requeue)),
-            Method::BasicRecover { requeue } => self
-                .on_recover(channel, requeue)
-                .map(|()| Some(Method::BasicRecoverOk {})),
+            Method::BasicAck { delivery_tag, multiple } => {
+                self.on_settle(channel, delivery_tag, multiple, Settle::Accepted)
+            }
+            Method::BasicReject { delivery_tag, requeue } => {
+                self.on_settle(channel, delivery_tag, false, settle_refused(requeue))
+            }
+            Method::BasicNack { delivery_tag, multiple, requeue } => {
+                self.on_settle(channel, delivery_tag, multiple, settle_refused(requeue))
+            }
+            Method::BasicRecover { requeue } => {
+                self.on_recover(channel, requeue).map(|()| Some(Method::BasicRecoverOk {}))
+            }
             Method::BasicRecoverAsync { requeue } => self.on_recover(channel, requeue).map(|()| None),
             // Transactions come with the rest of the protocol.
             Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
-                Err(Refusal::NotImplemented {
-                    what: "transactions are not there yet".into(),
-                })
+                Err(Refusal::NotImplemented { what: "transactions are not there yet".into() })
             }
             other => {
                 tracing::debug!("no handler for {}", other.info().name);
-                Err(Refusal::NotImplemented {
-                    what: "method is not there yet".into(),
-                })
+                Err(Refusal::NotImplemented { what: "method is not there yet".into() })
             }
         }
     }
@@ -266,9 +176,7 @@ impl Connection {
         global: bool,
     ) -> Result<Method<'static>, Refusal> {
         if size != 0 {
-            return Err(Refusal::NotImplemented {
-                what: format!("prefetch_size!=0 ({size})").into(),
-            });
+            return Err(Refusal::NotImplemented { what: format!("prefetch_size!=0 ({size})").into() });
         }
         self.open()?.client.qos(channel, count, global);
         Ok(Method::BasicQosOk {})
@@ -281,8 +189,7 @@ impl Connection {
     fn on_consume(&mut self, channel: u16, spec: ConsumeSpec, nowait: bool) -> Answer {
         let tag = self.open()?.client.consume(channel, spec)?;
         if !nowait {
-            self.session
-                .reply(channel, Method::BasicConsumeOk { consumer_tag: &tag });
+            self.session.reply(channel, Method::BasicConsumeOk { consumer_tag: &tag });
         }
         // Messages that are there already are delivered behind the answer.
         self.deliveries_wait = true;
@@ -293,9 +200,10 @@ impl Connection {
     fn on_get(&mut self, channel: u16, queue: &[u8], no_ack: bool) -> Answer {
         let queue = self.queue_named(channel, queue)?;
         let session = &mut self.session;
-        let open = self.open.as_mut().ok_or(Refusal::NotImplemented {
-            what: "a request before connection.open".into(),
-        })?;
+        let open = self
+            .open
+            .as_mut()
+            .ok_or(Refusal::NotImplemented { what: "a request before connection.open".into() })?;
         let found = open.client.get(channel, &queue, no_ack, &mut |got| {
             session.get_ok(
                 channel,
@@ -310,9 +218,7 @@ impl Connection {
 
     /// basic.ack, basic.reject, basic.nack (section 1.8.3.13). 406 a tag that is not outstanding.
     fn on_settle(&mut self, channel: u16, delivery_tag: u64, multiple: bool, settle: Settle) -> Answer {
-        self.open()?
-            .client
-            .settle(channel, delivery_tag, multiple, settle)?;
+        self.open()?.client.settle(channel, delivery_tag, multiple, settle)?;
         // A consumer at its limit may have room again.
         self.deliveries_wait = true;
         Ok(None)
@@ -321,9 +227,7 @@ impl Connection {
     /// basic.recover (section 1.8.3.16). 540 without requeue, as in RabbitMQ.
     fn on_recover(&mut self, channel: u16, requeue: bool) -> Result<(), Refusal> {
         if !requeue {
-            return Err(Refusal::NotImplemented {
-                what: "requeue=false".into(),
-            });
+            return Err(Refusal::NotImplemented { what: "requeue=false".into() });
         }
         self.open()?.client.recover(channel);
         self.deliveries_wait = true;
@@ -340,11 +244,7 @@ impl Connection {
 }
 
 fn settle_refused(requeue: bool) -> Settle {
-    if requeue {
-        Settle::Requeue
-    } else {
-        Settle::Rejected
-    }
+    if requeue { Settle::Requeue } else { Settle::Rejected }
 }
 
 /// With `nowait` only a refusal is told.

@@ -19,11 +19,7 @@ impl Connection {
             }
             LoginOutcome::Refused | LoginOutcome::LoopbackOnly => {
                 let user = String::from_utf8_lossy(login.user);
-                tracing::warn!(
-                    "log-in of '{user}' from {} refused: {}",
-                    self.peer,
-                    login_text(outcome)
-                );
+                tracing::warn!("log-in of '{user}' from {} refused: {}", self.peer, login_text(outcome));
                 self.session.login_refused();
             }
         }
@@ -32,8 +28,7 @@ impl Connection {
     /// connection.open (section 1.4.2.7). 530 for a virtual host that is not there.
     pub(super) fn on_open(&mut self, vhost: &Name) {
         let Some(found) = self.shared.vhosts.get(vhost) else {
-            self.session
-                .open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
+            self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
             return;
         };
         self.open = Some(Open {
@@ -79,13 +74,7 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         for (channel, tag) in open.client.take_cancelled() {
             if self.session.client().consumer_cancel_notify {
-                self.session.reply(
-                    channel,
-                    Method::BasicCancel {
-                        consumer_tag: &tag,
-                        nowait: true,
-                    },
-                );
+                self.session.reply(channel, Method::BasicCancel { consumer_tag: &tag, nowait: true });
             }
         }
     }
@@ -99,9 +88,7 @@ impl Connection {
         self.blocked = blocks;
         if self.session.client().connection_blocked {
             let method = if blocks {
-                Method::ConnectionBlocked {
-                    reason: b"low on memory",
-                }
+                Method::ConnectionBlocked { reason: b"low on memory" }
             } else {
                 Method::ConnectionUnblocked {}
             };

@@ -75,9 +75,7 @@ impl Connection {
         router: &mut dyn Router,
     ) -> Result<Method<'static>, Refusal> {
         let by = self.id;
-        self.open()?
-            .vhost
-            .bind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
+        self.open()?.vhost.bind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
         Ok(ok)
     }
 
@@ -89,9 +87,7 @@ impl Connection {
         router: &mut dyn Router,
     ) -> Result<Method<'static>, Refusal> {
         let by = self.id;
-        self.open()?
-            .vhost
-            .unbind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
+        self.open()?.vhost.unbind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
         Ok(ok)
     }
 }

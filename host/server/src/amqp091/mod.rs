@@ -144,10 +144,7 @@ impl Connection {
             self.deliveries_wait = false;
             return;
         };
-        let mut sink = SessionSink {
-            session: &mut self.session,
-            output_bytes_max,
-        };
+        let mut sink = SessionSink { session: &mut self.session, output_bytes_max };
         self.deliveries_wait = open.client.deliver(&mut sink);
     }
 

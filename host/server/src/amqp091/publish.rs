@@ -40,22 +40,15 @@ impl Connection {
         self.publishing.published = true;
         let views: Vec<leveret_broker::Publish<'_>> = batch
             .iter()
-            .map(|publish| leveret_broker::Publish {
-                channel: publish.channel,
-                message: view(publish),
-            })
+            .map(|publish| leveret_broker::Publish { channel: publish.channel, message: view(publish) })
             .collect();
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         outcomes.clear();
-        let done = open
-            .publisher
-            .publish(&open.vhost, router, &views, &mut outcomes, &self.wake);
+        let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &self.wake);
         drop(views);
         self.answer(&batch[..done.min(batch.len())], &mut outcomes);
         self.publishing.outcomes = outcomes;
-        self.publishing
-            .pending
-            .extend(batch.drain(done.min(batch.len())..).map(into_owned));
+        self.publishing.pending.extend(batch.drain(done.min(batch.len())..).map(into_owned));
     }
 
     /// Tries again what waited.
@@ -83,8 +76,7 @@ impl Connection {
                 Published::Routed | Published::Dropped => None,
                 Published::Unroutable => {
                     if publish.mandatory {
-                        self.session
-                            .return_message(publish.channel, 312, "NO_ROUTE", &view(publish));
+                        self.session.return_message(publish.channel, 312, "NO_ROUTE", &view(publish));
                     }
                     None
                 }

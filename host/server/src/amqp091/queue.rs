@@ -52,9 +52,7 @@ impl Connection {
         let by = self.id;
         let queue = self.queue_named(channel, queue)?;
         let messages = self.open()?.vhost.purge_queue(&queue, by)?;
-        Ok(Method::QueuePurgeOk {
-            message_count: count_of(messages),
-        })
+        Ok(Method::QueuePurgeOk { message_count: count_of(messages) })
     }
 
     /// queue.delete (section 1.7.2.9). Deleting what is not there succeeds. 405 exclusive to
@@ -69,31 +67,19 @@ impl Connection {
     ) -> Result<Method<'static>, Refusal> {
         let by = self.id;
         let queue = self.queue_named(channel, queue)?;
-        let messages = self
-            .open()?
-            .vhost
-            .delete_queue(router, &queue, if_unused, if_empty, by)?;
-        Ok(Method::QueueDeleteOk {
-            message_count: count_of(messages),
-        })
+        let messages = self.open()?.vhost.delete_queue(router, &queue, if_unused, if_empty, by)?;
+        Ok(Method::QueueDeleteOk { message_count: count_of(messages) })
     }
 
     /// The queue that a name means on a channel: an empty one is the last declared there.
     pub(super) fn queue_named(&mut self, channel: u16, queue: &[u8]) -> Result<Name, Refusal> {
-        let last = self
-            .open()?
-            .channel(channel)
-            .and_then(|channel| channel.last_queue.clone());
+        let last = self.open()?.channel(channel).and_then(|channel| channel.last_queue.clone());
         last_queue_or(last, queue)
     }
 }
 
 fn last_queue_or(last: Option<Name>, queue: &[u8]) -> Result<Name, Refusal> {
-    if queue.is_empty() {
-        last.ok_or(Refusal::NoLastQueue)
-    } else {
-        Ok(name_of(queue))
-    }
+    if queue.is_empty() { last.ok_or(Refusal::NoLastQueue) } else { Ok(name_of(queue)) }
 }
 
 /// A count as the protocol has it: 32 bits, the most if there are more.

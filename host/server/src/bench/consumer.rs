@@ -86,11 +86,7 @@ fn prepare(plan: &Plan, queue: &str) -> anyhow::Result<Link> {
 }
 
 fn scan(bytes: &[u8], body_bytes: usize, pass: &mut Pass) -> anyhow::Result<()> {
-    *pass = Pass {
-        stamps: std::mem::take(&mut pass.stamps),
-        last_tag: pass.last_tag,
-        ..Pass::default()
-    };
+    *pass = Pass { stamps: std::mem::take(&mut pass.stamps), last_tag: pass.last_tag, ..Pass::default() };
     pass.stamps.clear();
     while let Some((header, rest)) = bytes[pass.used..].split_first_chunk::<7>() {
         let length = u32::from_be_bytes([header[3], header[4], header[5], header[6]]) as usize;
@@ -108,10 +104,7 @@ fn scan(bytes: &[u8], body_bytes: usize, pass: &mut Pass) -> anyhow::Result<()> 
                     pass.deliveries += 1;
                 }
                 Some(id) if id == CHANNEL_CLOSE || id == CONNECTION_CLOSE => {
-                    bail!(
-                        "the broker closed a consumer: {}",
-                        String::from_utf8_lossy(&payload[4..])
-                    );
+                    bail!("the broker closed a consumer: {}", String::from_utf8_lossy(&payload[4..]));
                 }
                 _ => {}
             },

@@ -47,16 +47,10 @@ impl Link {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(BLOCK_MAX))?;
         stream.set_write_timeout(Some(BLOCK_MAX))?;
-        let mut link = Self {
-            stream,
-            buffer: Vec::new(),
-            output: Vec::new(),
-        };
+        let mut link = Self { stream, buffer: Vec::new(), output: Vec::new() };
         client::put_protocol_header(&mut link.output);
         link.flush()?;
-        link.expect("connection.start", |answer| {
-            matches!(answer, Method::ConnectionStart { .. })
-        })?;
+        link.expect("connection.start", |answer| matches!(answer, Method::ConnectionStart { .. }))?;
         client::put_start_ok(
             &mut link.output,
             plan.user.as_bytes(),
@@ -67,27 +61,11 @@ impl Link {
         link.expect("connection.tune (is the password right?)", |answer| {
             matches!(answer, Method::ConnectionTune { .. })
         })?;
-        link.send(
-            0,
-            Method::ConnectionTuneOk {
-                channel_max: 1,
-                frame_max: FRAME_BYTES_MAX,
-                heartbeat: 0,
-            },
-        )?;
-        link.send(
-            0,
-            Method::ConnectionOpen {
-                virtual_host: plan.vhost.as_bytes(),
-            },
-        )?;
-        link.expect("connection.open-ok", |answer| {
-            matches!(answer, Method::ConnectionOpenOk { .. })
-        })?;
+        link.send(0, Method::ConnectionTuneOk { channel_max: 1, frame_max: FRAME_BYTES_MAX, heartbeat: 0 })?;
+        link.send(0, Method::ConnectionOpen { virtual_host: plan.vhost.as_bytes() })?;
+        link.expect("connection.open-ok", |answer| matches!(answer, Method::ConnectionOpenOk { .. }))?;
         link.send(CHANNEL, Method::ChannelOpen {})?;
-        link.expect("channel.open-ok", |answer| {
-            matches!(answer, Method::ChannelOpenOk { .. })
-        })?;
+        link.expect("channel.open-ok", |answer| matches!(answer, Method::ChannelOpenOk { .. }))?;
         Ok(link)
     }
 
@@ -102,11 +80,7 @@ impl Link {
     }
 
     pub(super) fn qos(&mut self, prefetch: u16) -> anyhow::Result<()> {
-        self.call(Method::BasicQos {
-            prefetch_size: 0,
-            prefetch_count: prefetch,
-            global: false,
-        })
+        self.call(Method::BasicQos { prefetch_size: 0, prefetch_count: prefetch, global: false })
     }
 
     pub(super) fn consume(&mut self, queue: &str, no_ack: bool) -> anyhow::Result<()> {
@@ -122,9 +96,7 @@ impl Link {
                 arguments: Table::new(),
             },
         )?;
-        self.expect("basic.consume-ok", |answer| {
-            matches!(answer, Method::BasicConsumeOk { .. })
-        })
+        self.expect("basic.consume-ok", |answer| matches!(answer, Method::BasicConsumeOk { .. }))
     }
 
     /// Acknowledges in steps of `each`, up to `last_tag`; `unacked` is what is left.
@@ -132,10 +104,7 @@ impl Link {
         self.output.clear();
         while *unacked >= each {
             *unacked -= each;
-            let ack = Method::BasicAck {
-                delivery_tag: last_tag - *unacked,
-                multiple: each > 1,
-            };
+            let ack = Method::BasicAck { delivery_tag: last_tag - *unacked, multiple: each > 1 };
             frame::put_method(&mut self.output, CHANNEL, &ack);
         }
         let output = std::mem::take(&mut self.output);
@@ -146,10 +115,7 @@ impl Link {
 
     /// Waits a moment for confirms; there may be none yet.
     pub(super) fn read_confirms(&mut self, confirmed: u64) -> anyhow::Result<Confirms> {
-        let mut confirms = Confirms {
-            up_to: confirmed,
-            refused: 0,
-        };
+        let mut confirms = Confirms { up_to: confirmed, refused: 0 };
         while confirms.up_to == confirmed {
             match self.read_more() {
                 Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_timeout) => break,
@@ -166,23 +132,12 @@ impl Link {
                     Method::BasicAck { delivery_tag, .. } => {
                         confirms.up_to = confirms.up_to.max(delivery_tag)
                     }
-                    Method::BasicNack {
-                        delivery_tag,
-                        multiple,
-                        ..
-                    } => {
-                        confirms.refused += if multiple {
-                            delivery_tag - confirms.up_to
-                        } else {
-                            1
-                        };
+                    Method::BasicNack { delivery_tag, multiple, .. } => {
+                        confirms.refused += if multiple { delivery_tag - confirms.up_to } else { 1 };
                         confirms.up_to = confirms.up_to.max(delivery_tag);
                     }
                     Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. } => {
-                        bail!(
-                            "the broker closed a publisher: {}",
-                            String::from_utf8_lossy(reply_text)
-                        );
+                        bail!("the broker closed a publisher: {}", String::from_utf8_lossy(reply_text));
                     }
                     _ => {}
                 }
@@ -239,16 +194,9 @@ impl Link {
     pub(super) fn close(mut self) -> anyhow::Result<()> {
         self.send(
             0,
-            Method::ConnectionClose {
-                reply_code: 200,
-                reply_text: b"done",
-                class_id: 0,
-                method_id: 0,
-            },
+            Method::ConnectionClose { reply_code: 200, reply_text: b"done", class_id: 0, method_id: 0 },
         )?;
-        self.expect("connection.close-ok", |answer| {
-            matches!(answer, Method::ConnectionCloseOk { .. })
-        })
+        self.expect("connection.close-ok", |answer| matches!(answer, Method::ConnectionCloseOk { .. }))
     }
 
     /// Leaves without a word.
@@ -263,9 +211,7 @@ impl Link {
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        self.stream
-            .write_all(&self.output)
-            .context("the broker closed the connection")?;
+        self.stream.write_all(&self.output).context("the broker closed the connection")?;
         self.output.clear();
         Ok(())
     }
@@ -279,10 +225,7 @@ impl Link {
                         method:
                             Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. },
                         ..
-                    } => Err(anyhow::anyhow!(
-                        "the broker refused: {}",
-                        String::from_utf8_lossy(reply_text)
-                    )),
+                    } => Err(anyhow::anyhow!("the broker refused: {}", String::from_utf8_lossy(reply_text))),
                     Incoming::Method { method, .. } => Ok(is_it(method)),
                     Incoming::Header { .. } | Incoming::Body { .. } | Incoming::Heartbeat => Ok(false),
                 };
@@ -316,24 +259,13 @@ impl Link {
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 fn client_properties() -> Table {
     let text = |text: &str| Value::Text(text.to_owned());
-    let capabilities = [
-        "publisher_confirms",
-        "basic.nack",
-        "consumer_cancel_notify",
-        "connection.blocked",
-    ];
-    let capabilities = capabilities
-        .iter()
-        .map(|name| (text(name), Value::Boolean(true)))
-        .collect();
+    let capabilities = ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked"];
+    let capabilities = capabilities.iter().map(|name| (text(name), Value::Boolean(true))).collect();
     [
         (Name::from_static("product"), text("leveret bench")),
         (Name::from_static("version"), text(env!("CARGO_PKG_VERSION"))),

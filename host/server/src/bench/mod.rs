@@ -160,12 +160,8 @@ fn cpu_seconds_of_process() -> f64 {
     };
     // The second field is the name in parentheses and may contain spaces.
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     ticks as f64 / TICKS_PER_SECOND
 }
 
@@ -211,23 +207,13 @@ fn load(plan: &Plan, names: &topology::Names) -> anyhow::Result<Report> {
 
         let mut latencies = latency_histogram()?;
         for thread in consumers {
-            let histogram = thread
-                .join()
-                .map_err(|_| anyhow::anyhow!("a consumer panicked"))??;
+            let histogram = thread.join().map_err(|_| anyhow::anyhow!("a consumer panicked"))??;
             latencies.add(&histogram).context("adding up latencies")?;
         }
         for thread in publishers {
-            thread
-                .join()
-                .map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
+            thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
         }
-        Ok(report(
-            plan,
-            &from,
-            &to,
-            &latencies,
-            counters.refused.load(Ordering::Relaxed),
-        ))
+        Ok(report(plan, &from, &to, &latencies, counters.refused.load(Ordering::Relaxed)))
     })
 }
 
@@ -240,9 +226,7 @@ fn latency_histogram() -> anyhow::Result<Histogram<u64>> {
 fn report(plan: &Plan, from: &Reading, to: &Reading, latencies: &Histogram<u64>, refused: u64) -> Report {
     let seconds = (to.at - from.at).as_secs_f64();
     let rate = |from: u64, to: u64| ((to - from) as f64 / seconds).round() as u64;
-    let moved = (to.consumed - from.consumed)
-        .max(to.published - from.published)
-        .max(1);
+    let moved = (to.consumed - from.consumed).max(to.published - from.published).max(1);
     let microseconds = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     Report {
         published_per_second: rate(from.published, to.published),

@@ -46,9 +46,7 @@ pub(super) fn run(
             if sent - confirmed >= window {
                 let confirms = link.read_confirms(confirmed)?;
                 counters.refused.fetch_add(confirms.refused, Ordering::Relaxed);
-                counters
-                    .confirmed
-                    .fetch_add(confirms.up_to - confirmed, Ordering::Relaxed);
+                counters.confirmed.fetch_add(confirms.up_to - confirmed, Ordering::Relaxed);
                 confirmed = confirms.up_to;
                 continue;
             }
@@ -101,15 +99,7 @@ fn template(plan: &Plan, names: &Names, key: &str) -> Template {
     // content-type is left out; delivery-mode is the one property (bit 12 of the flags).
     let properties = [0x10, 0x00, delivery_mode];
     let (exchange, key) = (names.exchange.as_bytes(), key.as_bytes());
-    put_publish(
-        &mut bytes,
-        CHANNEL,
-        exchange,
-        key,
-        &properties,
-        &body,
-        FRAME_BYTES_MAX,
-    );
+    put_publish(&mut bytes, CHANNEL, exchange, key, &properties, &body, FRAME_BYTES_MAX);
     // The body frame is last when the body fits one frame: its content ends before the end octet.
     let fits = plan.body_bytes >= 8 && plan.body_bytes + 8 <= FRAME_BYTES_MAX as usize;
     let stamp_at = fits.then(|| bytes.len() - 1 - plan.body_bytes);

@@ -17,26 +17,14 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(plan: &Plan) -> Self {
         let run = std::process::id();
-        let queues: Vec<String> = (0..plan.queues)
-            .map(|index| format!("bench.{run}.q{index}"))
-            .collect();
+        let queues: Vec<String> = (0..plan.queues).map(|index| format!("bench.{run}.q{index}")).collect();
         let keys = match plan.exchange_type {
             // The default exchange knows queue names only.
             None => queues.clone(),
-            Some(_) => (0..plan.keys)
-                .map(|index| format!("bench.key{index}.end"))
-                .collect(),
+            Some(_) => (0..plan.keys).map(|index| format!("bench.key{index}.end")).collect(),
         };
-        let exchange = if plan.exchange_type.is_some() {
-            format!("bench.{run}.x")
-        } else {
-            String::new()
-        };
-        Self {
-            exchange,
-            queues,
-            keys,
-        }
+        let exchange = if plan.exchange_type.is_some() { format!("bench.{run}.x") } else { String::new() };
+        Self { exchange, queues, keys }
     }
 }
 
@@ -69,23 +57,12 @@ pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
     if plan.exchange_type.is_some() {
         for (index, key) in names.keys.iter().enumerate() {
             let last = if plan.fan_out { names.queues.len() } else { 1 };
-            for queue in names
-                .queues
-                .iter()
-                .cycle()
-                .skip(index % names.queues.len())
-                .take(last)
-            {
+            for queue in names.queues.iter().cycle().skip(index % names.queues.len()).take(last) {
                 bind(&mut link, names, queue, key)?;
             }
         }
         for index in 0..plan.idle_bindings {
-            bind(
-                &mut link,
-                names,
-                &names.queues[0],
-                &format!("idle{index}.*.nothing"),
-            )?;
+            bind(&mut link, names, &names.queues[0], &format!("idle{index}.*.nothing"))?;
         }
     }
     link.close()
@@ -107,11 +84,7 @@ pub(super) fn remove(plan: &Plan, names: &Names) -> anyhow::Result<()> {
     let mut link = Link::open(plan)?;
     if plan.exchange_type.is_some() {
         let exchange = names.exchange.as_bytes();
-        link.call(Method::ExchangeDelete {
-            exchange,
-            if_unused: false,
-            nowait: false,
-        })?;
+        link.call(Method::ExchangeDelete { exchange, if_unused: false, nowait: false })?;
     }
     for queue in &names.queues {
         link.call(Method::QueueDelete {

@@ -9,7 +9,12 @@ use std::{net::SocketAddr, time::Duration};
 #[derive(Args, Debug)]
 pub(crate) struct BenchArguments {
     /// The broker
-    #[arg(long, env = "LEVERET_BENCH_ADDRESS", default_value = "127.0.0.1:5672", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "LEVERET_BENCH_ADDRESS",
+        default_value = "127.0.0.1:5672",
+        value_name = "ADDRESS:PORT"
+    )]
     address: SocketAddr,
     /// User name
     #[arg(long, default_value = "guest")]
@@ -95,10 +100,7 @@ impl BenchArguments {
             && self.prefetch > 0
             && count > u64::from(self.prefetch)
         {
-            bail!(
-                "--ack {count} waits for more messages than --prefetch {} allows",
-                self.prefetch
-            );
+            bail!("--ack {count} waits for more messages than --prefetch {} allows", self.prefetch);
         }
         Ok(Plan {
             address: self.address,

@@ -193,9 +193,7 @@ impl ConnectionTask {
         self.timers.note_read(came);
         self.lend_output();
         let bytes = &buffer[..kept + came];
-        let used = self
-            .connection
-            .handle_bytes(bytes, &mut *worker.router.borrow_mut());
+        let used = self.connection.handle_bytes(bytes, &mut *worker.router.borrow_mut());
         let left = bytes.get(used..).unwrap_or_default();
         self.leftover.clear();
         if left.is_empty() {
@@ -289,11 +287,7 @@ impl Future for ConnectionTask {
                     // Between the turn and now a wake may have come: the flag is looked at again
                     // after the waker was registered, so none is lost.
                     if !task.wake.woken.load(Ordering::Acquire) {
-                        end = if task.timers.is_new(task.stage()) {
-                            task.tick(cx)
-                        } else {
-                            None
-                        };
+                        end = if task.timers.is_new(task.stage()) { task.tick(cx) } else { None };
                         if end.is_none() {
                             return Poll::Pending;
                         }

@@ -82,10 +82,9 @@ impl Timers {
             self.stage = stage;
             match stage {
                 Stage::Handshake | Stage::Open => self.again(heartbeat_seconds),
-                Stage::Closing => self
-                    .sleep
-                    .as_mut()
-                    .reset(Instant::now() + Duration::from_secs(CLOSING_SECONDS_MAX)),
+                Stage::Closing => {
+                    self.sleep.as_mut().reset(Instant::now() + Duration::from_secs(CLOSING_SECONDS_MAX))
+                }
             }
         }
         if self.sleep.as_mut().poll(cx).is_pending() {

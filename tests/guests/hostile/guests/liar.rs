@@ -15,10 +15,7 @@ impl ExchangeType for Liar {
     }
 
     fn open(_: &Declaration) -> Result<Self, Refusal> {
-        Ok(Self {
-            bindings: Vec::new(),
-            turn: 0,
-        })
+        Ok(Self { bindings: Vec::new(), turn: 0 })
     }
 
     fn reads(&self) -> Reads {
@@ -36,10 +33,7 @@ impl ExchangeType for Liar {
 
     fn route(&mut self, _: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         self.turn = self.turn.wrapping_add(1);
-        let next = self
-            .turn
-            .checked_rem(self.bindings.len())
-            .and_then(|turn| self.bindings.get(turn));
+        let next = self.turn.checked_rem(self.bindings.len()).and_then(|turn| self.bindings.get(turn));
         to.extend(next.copied());
         Decision::Deliver
     }

@@ -4,10 +4,7 @@
 #[allow(unconditional_recursion, reason = "that is what it is for")]
 fn deeper(depth: u64) -> u64 {
     let room = std::hint::black_box([depth; 64]);
-    room.iter()
-        .sum::<u64>()
-        .wrapping_add(deeper(depth.wrapping_add(1)))
-        ^ depth
+    room.iter().sum::<u64>().wrapping_add(deeper(depth.wrapping_add(1))) ^ depth
 }
 
 leveret_guests_hostile::misbehaving!("x-recurses", route(message, to) {

@@ -30,26 +30,17 @@ impl ExchangeType for HashMapExchange {
 
     fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
         eprintln!("bound {}", String::from_utf8_lossy(&binding.routing_key));
-        self.bindings
-            .entry(binding.routing_key)
-            .or_default()
-            .push(binding.id);
+        self.bindings.entry(binding.routing_key).or_default().push(binding.id);
         Ok(())
     }
 
     fn unbind(&mut self, id: BindingId) {
-        self.bindings
-            .values_mut()
-            .for_each(|ids| ids.retain(|bound| *bound != id));
+        self.bindings.values_mut().for_each(|ids| ids.retain(|bound| *bound != id));
     }
 
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         eprintln!("routed {}", String::from_utf8_lossy(message.routing_key()));
-        to.extend_from_slice(
-            self.bindings
-                .get(message.routing_key())
-                .map_or(&[], Vec::as_slice),
-        );
+        to.extend_from_slice(self.bindings.get(message.routing_key()).map_or(&[], Vec::as_slice));
         Decision::Deliver
     }
 }

@@ -23,10 +23,7 @@ impl ExchangeType for ReadsEverything {
 
     fn reads(&self) -> Reads {
         let reads = Reads::nothing().routing_key().all_headers().body_up_to_bytes(64);
-        reads
-            .property(Property::MessageId)
-            .property(Property::Priority)
-            .property(Property::Timestamp)
+        reads.property(Property::MessageId).property(Property::Priority).property(Property::Timestamp)
     }
 
     fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {

@@ -10,9 +10,7 @@ struct All(BindingIndex<()>);
 
 impl ExchangeType for All {
     fn describe() -> Description {
-        Description::new("x-all", "To every binding")
-            .pure()
-            .independent_bindings()
+        Description::new("x-all", "To every binding").pure().independent_bindings()
     }
 
     fn open(_: &Declaration) -> Result<Self, Refusal> {

@@ -23,16 +23,11 @@ pub struct Versioned<const VERSION: u8> {
 
 impl<const VERSION: u8> ExchangeType for Versioned<VERSION> {
     fn describe() -> Description {
-        Description::new("x-versioned", "Shows which version routed")
-            .pure()
-            .independent_bindings()
+        Description::new("x-versioned", "Shows which version routed").pure().independent_bindings()
     }
 
     fn open(_: &Declaration) -> Result<Self, Refusal> {
-        Ok(Self {
-            bindings: BindingIndex::new(),
-            key: Vec::new(),
-        })
+        Ok(Self { bindings: BindingIndex::new(), key: Vec::new() })
     }
 
     fn reads(&self) -> Reads {

@@ -25,10 +25,7 @@ impl Arguments {
     #[must_use]
     pub fn bits(self, values: &[bool]) -> Self {
         assert!(values.len() <= 8, "an octet has eight bits");
-        let octet = values
-            .iter()
-            .enumerate()
-            .fold(0, |octet, (place, set)| octet | u8::from(*set) << place);
+        let octet = values.iter().enumerate().fold(0, |octet, (place, set)| octet | u8::from(*set) << place);
         self.octet(octet)
     }
 
@@ -57,8 +54,7 @@ impl Arguments {
     #[must_use]
     pub fn short_string(mut self, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
-        self.bytes
-            .push(u8::try_from(value.len()).expect("a short string has at most 255 octets"));
+        self.bytes.push(u8::try_from(value.len()).expect("a short string has at most 255 octets"));
         self.bytes.extend_from_slice(value);
         self
     }
@@ -67,8 +63,7 @@ impl Arguments {
     #[must_use]
     pub fn long_string(mut self, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
-        self.bytes
-            .extend_from_slice(&u32::try_from(value.len()).expect("below 4 GiB").to_be_bytes());
+        self.bytes.extend_from_slice(&u32::try_from(value.len()).expect("below 4 GiB").to_be_bytes());
         self.bytes.extend_from_slice(value);
         self
     }
@@ -113,9 +108,6 @@ mod tests {
 
     #[test]
     fn a_table_has_its_length_in_octets() {
-        assert_eq!(
-            Arguments::new().table(&[("a", "b")]).into_bytes(),
-            b"\0\0\0\x08\x01aS\0\0\0\x01b"
-        );
+        assert_eq!(Arguments::new().table(&[("a", "b")]).into_bytes(), b"\0\0\0\x08\x01aS\0\0\0\x01b");
     }
 }

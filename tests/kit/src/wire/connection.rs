@@ -39,9 +39,7 @@ impl RawConnection {
     pub fn connect(address: SocketAddr) -> Self {
         let stream =
             TcpStream::connect(address).unwrap_or_else(|error| panic!("no connection to {address}: {error}"));
-        stream
-            .set_read_timeout(Some(EVENT_WAIT_MAX))
-            .expect("a limit on reads");
+        stream.set_read_timeout(Some(EVENT_WAIT_MAX)).expect("a limit on reads");
         stream.set_nodelay(true).expect("no delay");
         Self { stream }
     }
@@ -77,20 +75,12 @@ impl RawConnection {
         self.send(&PROTOCOL_HEADER);
         self.expect_method(0, id::CONNECTION_START);
         let response = format!("\0{user}\0{password}");
-        self.send_method(
-            0,
-            id::CONNECTION_START_OK,
-            Arguments::start_ok("PLAIN", response.as_bytes()),
-        );
+        self.send_method(0, id::CONNECTION_START_OK, Arguments::start_ok("PLAIN", response.as_bytes()));
     }
 
     /// Declares an exclusive queue named by the server and gives its name.
     pub fn declare_queue(&mut self, channel: u16) -> String {
-        let arguments = Arguments::new()
-            .short(0)
-            .short_string("")
-            .bits(&[false, false, true])
-            .empty_table();
+        let arguments = Arguments::new().short(0).short_string("").bits(&[false, false, true]).empty_table();
         self.send_method(channel, id::QUEUE_DECLARE, arguments);
         self.expect_method(channel, id::QUEUE_DECLARE_OK).short_string()
     }
@@ -127,18 +117,13 @@ impl RawConnection {
         let mut payload = vec![0; u32::from_be_bytes([s0, s1, s2, s3]) as usize + 1];
         self.read_exactly(&mut payload)?;
         assert_eq!(payload.pop(), Some(FRAME_END), "the broker's frame ends wrongly");
-        Some(Frame {
-            kind,
-            channel: u16::from_be_bytes([c0, c1]),
-            payload,
-        })
+        Some(Frame { kind, channel: u16::from_be_bytes([c0, c1]), payload })
     }
 
     /// Exactly `count` bytes that are no frame.
     pub fn read_bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.read_exactly(&mut bytes)
-            .expect("the broker closed the connection instead");
+        self.read_exactly(&mut bytes).expect("the broker closed the connection instead");
         bytes
     }
 
@@ -153,9 +138,7 @@ impl RawConnection {
     /// The next frame that is no heartbeat.
     pub fn expect_frame(&mut self) -> Frame {
         loop {
-            let frame = self
-                .read_frame()
-                .expect("the broker closed the connection instead");
+            let frame = self.read_frame().expect("the broker closed the connection instead");
             if frame.kind != super::HEARTBEAT {
                 return frame;
             }
@@ -203,11 +186,7 @@ impl RawConnection {
     pub fn expect_connection_close_or_end(&mut self, code: u16) {
         let Some(frame) = self.read_frame() else { return };
         let mut arguments = Reader::new(&frame.payload);
-        assert_eq!(
-            (arguments.short(), arguments.short()),
-            id::CONNECTION_CLOSE,
-            "{frame:?}"
-        );
+        assert_eq!((arguments.short(), arguments.short()), id::CONNECTION_CLOSE, "{frame:?}");
         let closed = Closed::read(arguments);
         assert_eq!(closed.code, code, "{closed:?}");
         self.send_method(0, id::CONNECTION_CLOSE_OK, Arguments::new());
@@ -247,20 +226,13 @@ impl Arguments {
     /// Of connection.start-ok, without client properties.
     #[must_use]
     pub fn start_ok(mechanism: &str, response: &[u8]) -> Self {
-        Self::new()
-            .empty_table()
-            .short_string(mechanism)
-            .long_string(response)
-            .short_string("en_US")
+        Self::new().empty_table().short_string(mechanism).long_string(response).short_string("en_US")
     }
 
     /// Of connection.tune-ok.
     #[must_use]
     pub fn tune_ok(tune: Tune) -> Self {
-        Self::new()
-            .short(tune.channel_max)
-            .long(tune.frame_max_bytes)
-            .short(tune.heartbeat_seconds)
+        Self::new().short(tune.channel_max).long(tune.frame_max_bytes).short(tune.heartbeat_seconds)
     }
 
     /// Of connection.open.
@@ -272,17 +244,10 @@ impl Arguments {
     /// Of basic.publish, neither mandatory nor immediate.
     #[must_use]
     pub fn publish(exchange: &str, routing_key: &str) -> Self {
-        Self::new()
-            .short(0)
-            .short_string(exchange)
-            .short_string(routing_key)
-            .octet(0)
+        Self::new().short(0).short_string(exchange).short_string(routing_key).octet(0)
     }
 }
 
 fn is_closed(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted
-    )
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
 }

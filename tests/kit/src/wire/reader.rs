@@ -12,10 +12,7 @@ impl Reader {
     /// Reads `bytes` from their beginning.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
-        Self {
-            bytes: bytes.to_vec(),
-            position: 0,
-        }
+        Self { bytes: bytes.to_vec(), position: 0 }
     }
 
     fn take(&mut self, count: usize) -> &[u8] {

@@ -22,26 +22,11 @@ fn frames_that_break_the_rules_of_frames() {
     hard(Script::channel().frame(frame::METHOD, 1, b""), 501, text, (0, 0));
     hard(connected().frame(frame::METHOD, 0, b""), 501, text, (0, 0));
     let text = "FRAME_ERROR - type 1, all octets = <<0,10,0,50>>: {invalid_frame_end_marker,0}";
-    hard(
-        connected().frame_ending(frame::METHOD, 0, b"\0\x0a\0\x32", 0),
-        501,
-        text,
-        (0, 0),
-    );
+    hard(connected().frame_ending(frame::METHOD, 0, b"\0\x0a\0\x32", 0), 501, text, (0, 0));
     let text = "FRAME_ERROR - type 3, all octets = <<\"abc\">>: {invalid_frame_end_marker,65}";
     let content = || Script::channel().publish_method(1, b"a").header(1, 6, b"\0\0");
-    hard(
-        content().frame_ending(frame::BODY, 1, b"abc", 65),
-        501,
-        text,
-        (0, 0),
-    );
-    hard(
-        content().body(1, b"xyz").frame_ending(frame::BODY, 1, b"abc", 65),
-        501,
-        text,
-        (0, 0),
-    );
+    hard(content().frame_ending(frame::BODY, 1, b"abc", 65), 501, text, (0, 0));
+    hard(content().body(1, b"xyz").frame_ending(frame::BODY, 1, b"abc", 65), 501, text, (0, 0));
     let text = "FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,8193,8184}";
     hard(connected().raw(b"\x01\0\0\0\0\x20\x01"), 501, text, (0, 0));
     let text = "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,4294967295,8184}";
@@ -51,12 +36,7 @@ fn frames_that_break_the_rules_of_frames() {
 #[test]
 fn frames_where_they_do_not_belong() {
     let text = "UNEXPECTED_FRAME - type 8, all octets = <<>>";
-    hard(
-        Script::channel().frame(frame::HEARTBEAT, 1, b""),
-        505,
-        text,
-        (0, 0),
-    );
+    hard(Script::channel().frame(frame::HEARTBEAT, 1, b""), 505, text, (0, 0));
     let text = "UNEXPECTED_FRAME - type 3, all octets = <<\"a\">>";
     hard(Script::connected().body(0, b"a"), 505, text, (0, 0));
     let text = "UNEXPECTED_FRAME - type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0,0,0,0>>";
@@ -95,49 +75,23 @@ fn content_out_of_order() {
 fn content_that_makes_no_sense() {
     let publish = || Script::channel().publish_method(1, b"a");
     let text = "FRAME_ERROR - type 2, all octets = <<0,60,0,0,0,0,0,2>>: unknown_frame";
-    hard(
-        publish().frame(frame::HEADER, 1, b"\0\x3c\0\0\0\0\0\x02"),
-        501,
-        text,
-        (0, 0),
-    );
+    hard(publish().frame(frame::HEADER, 1, b"\0\x3c\0\0\0\0\0\x02"), 501, text, (0, 0));
     let text = "SYNTAX_ERROR - cannot decode content properties";
-    hard(
-        publish().header(1, 0, b"\x80\0\x20text/plain"),
-        502,
-        text,
-        (60, 40),
-    );
-    hard(
-        publish().header(1, 0, b"\x20\0\0\0\0\x03\x01aQ"),
-        502,
-        text,
-        (60, 40),
-    );
+    hard(publish().header(1, 0, b"\x80\0\x20text/plain"), 502, text, (60, 40));
+    hard(publish().header(1, 0, b"\x20\0\0\0\0\x03\x01aQ"), 502, text, (60, 40));
     let text = "FRAME_ERROR - content body size 9223372036854775808 exceeds maximum allowed size 536870912";
     hard(publish().header(1, 1 << 63, b"\0\0"), 501, text, (60, 40));
-    let immediate = Method::BasicPublish {
-        exchange: b"",
-        routing_key: b"",
-        mandatory: false,
-        immediate: true,
-    };
-    hard(
-        Script::channel().method(1, &immediate),
-        540,
-        "NOT_IMPLEMENTED - immediate=true",
-        (60, 40),
-    );
+    let immediate =
+        Method::BasicPublish { exchange: b"", routing_key: b"", mandatory: false, immediate: true };
+    hard(Script::channel().method(1, &immediate), 540, "NOT_IMPLEMENTED - immediate=true", (60, 40));
 }
 
 #[test]
 fn a_body_above_the_limit_closes_the_channel_alone() {
     let body = [b'x'; BODY_MAX as usize + 1];
     for body_frame in [8000, 30] {
-        let played = Script::channel()
-            .publish(1, b"a", &body, body_frame)
-            .publish(1, b"a", b"x", 8000)
-            .play();
+        let played =
+            Script::channel().publish(1, b"a", &body, body_frame).publish(1, b"a", b"x", 8000).play();
         let text =
             String::from("PRECONDITION_FAILED - message size 101 is larger than configured max size 100");
         assert_eq!(played.closes(), [(1, 406, text, (60, 40))]);
@@ -150,158 +104,51 @@ fn a_body_above_the_limit_closes_the_channel_alone() {
 #[test]
 fn channels_are_opened_once_and_first() {
     let text = "CHANNEL_ERROR - second 'channel.open' seen";
-    hard(
-        Script::channel().method(1, &Method::ChannelOpen {}),
-        504,
-        text,
-        (20, 10),
-    );
+    hard(Script::channel().method(1, &Method::ChannelOpen {}), 504, text, (20, 10));
     let text = "CHANNEL_ERROR - expected 'channel.open'";
-    hard(
-        Script::connected().method(1, &Method::TxSelect {}),
-        504,
-        text,
-        (90, 10),
-    );
-    hard(
-        Script::connected().method(1, &close_of_client()),
-        504,
-        text,
-        (20, 40),
-    );
-    hard(
-        Script::connected().method(1, &Method::ChannelCloseOk {}),
-        504,
-        text,
-        (20, 41),
-    );
-    let ack = Method::BasicAck {
-        delivery_tag: 1,
-        multiple: false,
-    };
+    hard(Script::connected().method(1, &Method::TxSelect {}), 504, text, (90, 10));
+    hard(Script::connected().method(1, &close_of_client()), 504, text, (20, 40));
+    hard(Script::connected().method(1, &Method::ChannelCloseOk {}), 504, text, (20, 41));
+    let ack = Method::BasicAck { delivery_tag: 1, multiple: false };
     hard(Script::connected().method(1, &ack), 504, text, (60, 80));
     let closed = || Script::channel().method(1, &close_of_client());
     assert_eq!(closed().method(1, &ack).play().closes(), []);
     hard(closed().method(1, &Method::TxSelect {}), 504, text, (90, 10));
     let text = "NOT_ALLOWED - channel number 11 is higher than the negotiated channel_max (10)";
-    hard(
-        Script::connected().method(11, &Method::ChannelOpen {}),
-        530,
-        text,
-        (20, 10),
-    );
-    assert_eq!(
-        Script::connected()
-            .method(10, &Method::ChannelOpen {})
-            .play()
-            .closes(),
-        []
-    );
+    hard(Script::connected().method(11, &Method::ChannelOpen {}), 530, text, (20, 10));
+    assert_eq!(Script::connected().method(10, &Method::ChannelOpen {}).play().closes(), []);
 }
 
 #[test]
 fn methods_that_are_unknown_or_not_for_clients() {
+    let unknown = "NOT_IMPLEMENTED - unimplemented method";
     let text = "COMMAND_INVALID - unimplemented method";
     let channel = Script::channel;
-    hard(
-        channel().frame(frame::METHOD, 1, b"\0\x3c\0\x63"),
-        503,
-        text,
-        (60, 99),
-    );
-    hard(
-        channel().frame(frame::METHOD, 1, b"\0\x63\0\x0a"),
-        503,
-        text,
-        (99, 10),
-    );
-    hard(
-        channel().frame(frame::METHOD, 0, b"\0\x0a\0\x63"),
-        503,
-        text,
-        (10, 99),
-    );
-    hard(
-        channel().method(1, &connection_close_of_client()),
-        503,
-        text,
-        (10, 50),
-    );
-    hard(
-        channel().method(1, &Method::ChannelOpenOk {}),
-        503,
-        text,
-        (20, 11),
-    );
-    hard(
-        channel().method(1, &Method::ChannelFlowOk { active: true }),
-        503,
-        text,
-        (20, 21),
-    );
-    hard(
-        channel().method(1, &Method::ChannelCloseOk {}),
-        503,
-        text,
-        (20, 41),
-    );
-    hard(
-        channel().method(1, &Method::QueueUnbindOk {}),
-        503,
-        text,
-        (50, 51),
-    );
-    hard(
-        channel().method(1, &Method::BasicGetEmpty {}),
-        503,
-        text,
-        (60, 72),
-    );
+    hard(channel().frame(frame::METHOD, 1, b"\0\x3c\0\x63"), 540, unknown, (60, 99));
+    hard(channel().frame(frame::METHOD, 1, b"\0\x63\0\x0a"), 540, unknown, (99, 10));
+    hard(channel().frame(frame::METHOD, 0, b"\0\x0a\0\x63"), 540, unknown, (10, 99));
+    hard(channel().method(1, &connection_close_of_client()), 503, text, (10, 50));
+    hard(channel().method(1, &Method::ChannelOpenOk {}), 503, text, (20, 11));
+    hard(channel().method(1, &Method::ChannelFlowOk { active: true }), 503, text, (20, 21));
+    hard(channel().method(1, &Method::ChannelCloseOk {}), 503, text, (20, 41));
+    hard(channel().method(1, &Method::QueueUnbindOk {}), 503, text, (50, 51));
+    hard(channel().method(1, &Method::BasicGetEmpty {}), 503, text, (60, 72));
     let text = "NOT_IMPLEMENTED - active=false";
-    hard(
-        channel().method(1, &Method::ChannelFlow { active: false }),
-        540,
-        text,
-        (20, 20),
-    );
+    hard(channel().method(1, &Method::ChannelFlow { active: false }), 540, text, (20, 20));
     let text = "FRAME_ERROR - cannot decode <<0,0,255,97,98,99>>";
-    hard(
-        channel().frame(frame::METHOD, 1, b"\0\x32\0\x0a\0\0\xffabc"),
-        501,
-        text,
-        (50, 10),
-    );
+    hard(channel().frame(frame::METHOD, 1, b"\0\x32\0\x0a\0\0\xffabc"), 501, text, (50, 10));
 }
 
 #[test]
 fn methods_on_channel_0() {
     let text = "CHANNEL_ERROR - unexpected method in connection state running";
     let connected = Script::connected;
-    hard(
-        connected().method(0, &Method::ChannelOpen {}),
-        504,
-        text,
-        (20, 10),
-    );
+    hard(connected().method(0, &Method::ChannelOpen {}), 504, text, (20, 10));
     hard(connected().method(0, &Method::TxSelect {}), 504, text, (90, 10));
-    hard(
-        connected().method(0, &Method::ConnectionOpen { virtual_host: b"/" }),
-        504,
-        text,
-        (10, 40),
-    );
-    hard(
-        connected().method(0, &Method::ConnectionCloseOk {}),
-        504,
-        text,
-        (10, 51),
-    );
-    let publish = Method::BasicPublish {
-        exchange: b"",
-        routing_key: b"",
-        mandatory: false,
-        immediate: false,
-    };
+    hard(connected().method(0, &Method::ConnectionOpen { virtual_host: b"/" }), 504, text, (10, 40));
+    hard(connected().method(0, &Method::ConnectionCloseOk {}), 504, text, (10, 51));
+    let publish =
+        Method::BasicPublish { exchange: b"", routing_key: b"", mandatory: false, immediate: false };
     hard(connected().method(0, &publish), 504, text, (60, 40));
 }
 
@@ -311,27 +158,11 @@ fn before_open_only_open_is_expected() {
     client::put_protocol_header(&mut tuned.0);
     client::put_start_ok(&mut tuned.0, b"guest", b"guest", Table::new());
     let text = "CHANNEL_ERROR - unexpected method in connection state tuning";
-    hard(
-        tuned
-            .clone()
-            .method(0, &Method::ConnectionOpen { virtual_host: b"/" }),
-        504,
-        text,
-        (10, 40),
-    );
-    let tune_ok = Method::ConnectionTuneOk {
-        channel_max: 1,
-        frame_max: 8192,
-        heartbeat: 0,
-    };
+    hard(tuned.clone().method(0, &Method::ConnectionOpen { virtual_host: b"/" }), 504, text, (10, 40));
+    let tune_ok = Method::ConnectionTuneOk { channel_max: 1, frame_max: 8192, heartbeat: 0 };
     let tuned = tuned.method(0, &tune_ok);
     let text = "UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>>";
-    hard(
-        tuned.clone().method(1, &Method::ChannelOpen {}),
-        505,
-        text,
-        (0, 0),
-    );
+    hard(tuned.clone().method(1, &Method::ChannelOpen {}), 505, text, (0, 0));
     let text = "CHANNEL_ERROR - unexpected method in connection state opening";
     hard(tuned.clone().method(0, &tune_ok), 504, text, (10, 31));
     let played = tuned.method(0, &connection_close_of_client()).play();
@@ -350,20 +181,12 @@ fn after_a_hard_error_only_close_and_close_ok_count() {
         .method(0, &connection_close_of_client());
     let played = failed.play();
     assert_eq!(played.closes().len(), 1);
-    assert_eq!(
-        played.replies()[1..],
-        [(0, "connection.close"), (0, "connection.close-ok")]
-    );
+    assert_eq!(played.replies()[1..], [(0, "connection.close"), (0, "connection.close-ok")]);
     assert!(played.closing && !played.closed);
-    let played = failed
-        .method(0, &Method::ConnectionCloseOk {})
-        .raw(b"anything")
-        .play();
+    let played = failed.method(0, &Method::ConnectionCloseOk {}).raw(b"anything").play();
     assert!(played.closed && !played.closing);
 
     // After a frame too large the next one cannot be found: nothing is.
-    let lost = Script::channel()
-        .raw(b"\x01\0\0\xff\xff\xff\xff")
-        .method(0, &Method::ConnectionCloseOk {});
+    let lost = Script::channel().raw(b"\x01\0\0\xff\xff\xff\xff").method(0, &Method::ConnectionCloseOk {});
     assert!(lost.play().closing);
 }

@@ -22,21 +22,9 @@ fn long_script() -> Script {
         .publish(2, b"nope", b"refused", 100)
         .publish(2, b"nope", b"dropped", 3)
         .method(2, &Method::ChannelCloseOk {})
-        .method(
-            1,
-            &Method::BasicAck {
-                delivery_tag: 3,
-                multiple: true,
-            },
-        )
+        .method(1, &Method::BasicAck { delivery_tag: 3, multiple: true })
         .method(1, &close_of_client())
-        .method(
-            1,
-            &Method::BasicAck {
-                delivery_tag: 4,
-                multiple: true,
-            },
-        )
+        .method(1, &Method::BasicAck { delivery_tag: 4, multiple: true })
         .method(0, &connection_close_of_client())
 }
 
@@ -44,35 +32,15 @@ fn long_script() -> Script {
 fn failing_scripts() -> Vec<Script> {
     let content = || Script::channel().publish_method(1, b"a").header(1, 6, b"\0\0");
     vec![
-        content()
-            .frame_ending(frame::BODY, 1, b"abcdef", 0)
-            .publish(1, b"a", b"x", 100),
-        content()
-            .body(1, b"abcdefg")
-            .method(0, &Method::ConnectionCloseOk {}),
-        Script::channel()
-            .publish(1, b"a", &[0; 101], 8000)
-            .method(1, &Method::ChannelCloseOk {}),
-        Script::channel()
-            .publish(1, b"a", &[0; 101], 13)
-            .publish(1, b"a", b"x", 100),
-        Script::channel()
-            .publish_method(1, b"a")
-            .header(1, 1, b"\x80\0\x05x")
-            .body(1, b"x"),
-        Script::channel()
-            .frame(9, 1, b"abc")
-            .method(0, &connection_close_of_client()),
-        Script::channel()
-            .body(1, b"stray")
-            .method(0, &Method::ConnectionCloseOk {}),
-        Script::channel()
-            .raw(b"\x01\0\0\xff\xff\xff\xff")
-            .body(1, b"stray"),
-        Script::channel()
-            .publish(1, b"nope", b"x", 100)
-            .body(1, b"stray")
-            .method(1, &Method::ChannelOpen {}),
+        content().frame_ending(frame::BODY, 1, b"abcdef", 0).publish(1, b"a", b"x", 100),
+        content().body(1, b"abcdefg").method(0, &Method::ConnectionCloseOk {}),
+        Script::channel().publish(1, b"a", &[0; 101], 8000).method(1, &Method::ChannelCloseOk {}),
+        Script::channel().publish(1, b"a", &[0; 101], 13).publish(1, b"a", b"x", 100),
+        Script::channel().publish_method(1, b"a").header(1, 1, b"\x80\0\x05x").body(1, b"x"),
+        Script::channel().frame(9, 1, b"abc").method(0, &connection_close_of_client()),
+        Script::channel().body(1, b"stray").method(0, &Method::ConnectionCloseOk {}),
+        Script::channel().raw(b"\x01\0\0\xff\xff\xff\xff").body(1, b"stray"),
+        Script::channel().publish(1, b"nope", b"x", 100).body(1, b"stray").method(1, &Method::ChannelOpen {}),
     ]
 }
 
@@ -96,11 +64,7 @@ fn the_long_script_ends_well() {
     let played = long_script().play();
     assert!(played.closed);
     assert_eq!(played.closes().len(), 1, "the refusal");
-    let publishes = played
-        .events
-        .iter()
-        .filter(|event| event.starts_with("Publish"))
-        .count();
+    let publishes = played.events.iter().filter(|event| event.starts_with("Publish")).count();
     assert_eq!(publishes, 6);
 }
 

@@ -19,34 +19,18 @@ fn both_headers_of_this_version_get_connection_start() {
                 locales,
             } => {
                 assert_eq!((version_major, version_minor), (0, 9));
-                assert_eq!(
-                    (mechanisms, locales),
-                    (b"PLAIN AMQPLAIN".as_slice(), b"en_US".as_slice())
-                );
+                assert_eq!((mechanisms, locales), (b"PLAIN AMQPLAIN".as_slice(), b"en_US".as_slice()));
                 Some(server_properties)
             }
             _ => None,
         });
         let names: Vec<_> = start[0].iter().map(|(name, _)| name.to_text()).collect();
-        let expected = [
-            "capabilities",
-            "cluster_name",
-            "copyright",
-            "information",
-            "platform",
-            "product",
-            "version",
-        ];
+        let expected =
+            ["capabilities", "cluster_name", "copyright", "information", "platform", "product", "version"];
         assert_eq!(names, expected);
-        let Some(Value::Map(capabilities)) = start[0].get(b"capabilities") else {
-            panic!("no capabilities")
-        };
+        let Some(Value::Map(capabilities)) = start[0].get(b"capabilities") else { panic!("no capabilities") };
         assert_eq!(capabilities.len(), 9);
-        assert!(
-            capabilities
-                .iter()
-                .all(|(_, value)| *value == Value::Boolean(true))
-        );
+        assert!(capabilities.iter().all(|(_, value)| *value == Value::Boolean(true)));
         assert!(!played.closed);
     }
 }
@@ -81,10 +65,7 @@ fn what_was_negotiated_holds() {
         at += took;
         match event {
             Some(Event::Login(login)) => {
-                assert_eq!(
-                    (login.user, login.password),
-                    (b"guest".as_slice(), b"secret".as_slice())
-                );
+                assert_eq!((login.user, login.password), (b"guest".as_slice(), b"secret".as_slice()));
                 assert_eq!(login.mechanism, Mechanism::Plain);
                 assert!(!format!("{login:?}").contains("secret"));
                 // Nothing is read until the answer.
@@ -108,42 +89,26 @@ fn what_was_negotiated_holds() {
     assert!(session.client().consumer_cancel_notify && session.client().authentication_failure_close);
     assert!(!session.client().connection_blocked);
     let sent = methods(session.output(), |_, method| Some(method.info().name));
-    assert_eq!(
-        sent,
-        ["connection.start", "connection.tune", "connection.open-ok"]
-    );
+    assert_eq!(sent, ["connection.start", "connection.tune", "connection.open-ok"]);
     session.output().clear();
     session.put_heartbeat();
     assert_eq!(*session.output(), frame::HEARTBEAT_FRAME);
 }
 
 fn start_ok(mechanism: &[u8], response: &[u8], close_wanted: bool) -> Script {
-    let capabilities = vec![(
-        Value::Text("authentication_failure_close".into()),
-        Value::Boolean(close_wanted),
-    )];
-    let client_properties = [(Name::from_static("capabilities"), Value::Map(capabilities))]
-        .into_iter()
-        .collect();
-    let start_ok = Method::ConnectionStartOk {
-        client_properties,
-        mechanism,
-        response,
-        locale: b"en_US",
-    };
-    Script::default()
-        .raw(&frame::PROTOCOL_HEADER)
-        .method(0, &start_ok)
+    let capabilities =
+        vec![(Value::Text("authentication_failure_close".into()), Value::Boolean(close_wanted))];
+    let client_properties =
+        [(Name::from_static("capabilities"), Value::Map(capabilities))].into_iter().collect();
+    let start_ok = Method::ConnectionStartOk { client_properties, mechanism, response, locale: b"en_US" };
+    Script::default().raw(&frame::PROTOCOL_HEADER).method(0, &start_ok)
 }
 
 #[test]
 fn amqplain_is_a_table_without_its_length() {
     let response = b"\x05LOGINS\0\0\0\x02me\x08PASSWORDS\0\0\0\x02pw";
     let played = start_ok(b"AMQPLAIN", response, true).play();
-    assert_eq!(
-        played.events,
-        ["Login(Login { mechanism: AmqPlain, user: \"me\", .. })"]
-    );
+    assert_eq!(played.events, ["Login(Login { mechanism: AmqPlain, user: \"me\", .. })"]);
 }
 
 #[test]
@@ -184,10 +149,7 @@ fn before_the_login_an_error_ends_in_silence() {
     ];
     for script in bad {
         let played = script.play();
-        assert_eq!(
-            methods(&played.output, |_, method| Some(method.info().name)),
-            ["connection.start"]
-        );
+        assert_eq!(methods(&played.output, |_, method| Some(method.info().name)), ["connection.start"]);
         assert!(played.closed);
         assert_eq!(played.events, ["Closed"]);
     }
@@ -197,50 +159,18 @@ fn before_the_login_an_error_ends_in_silence() {
 fn negotiation_has_limits() {
     let tuned = |channel_max, frame_max| {
         let login = start_ok(b"PLAIN", b"\0guest\0guest", false);
-        login
-            .method(
-                0,
-                &Method::ConnectionTuneOk {
-                    channel_max,
-                    frame_max,
-                    heartbeat: 0,
-                },
-            )
-            .play()
+        login.method(0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 }).play()
     };
     let refused = [
-        (
-            0,
-            8192,
-            "channel_max = 0 (no limit) is higher than the maximum allowed value (2047)",
-        ),
-        (
-            2048,
-            8192,
-            "channel_max = 2048 is higher than the maximum allowed value (2047)",
-        ),
-        (
-            1,
-            0,
-            "frame_max = 0 is higher than the maximum allowed value (131072)",
-        ),
-        (
-            1,
-            8191,
-            "frame_max = 8191 is lower than the minimum allowed value (8192)",
-        ),
-        (
-            1,
-            131_073,
-            "frame_max = 131073 is higher than the maximum allowed value (131072)",
-        ),
+        (0, 8192, "channel_max = 0 (no limit) is higher than the maximum allowed value (2047)"),
+        (2048, 8192, "channel_max = 2048 is higher than the maximum allowed value (2047)"),
+        (1, 0, "frame_max = 0 is higher than the maximum allowed value (131072)"),
+        (1, 8191, "frame_max = 8191 is lower than the minimum allowed value (8192)"),
+        (1, 131_073, "frame_max = 131073 is higher than the maximum allowed value (131072)"),
     ];
     for (channel_max, frame_max, text) in refused {
         let played = tuned(channel_max, frame_max);
-        assert_eq!(
-            played.closes(),
-            [(0, 530, format!("NOT_ALLOWED - negotiated {text}"), (10, 30))]
-        );
+        assert_eq!(played.closes(), [(0, 530, format!("NOT_ALLOWED - negotiated {text}"), (10, 30))]);
         assert!(played.closing);
     }
     assert_eq!(tuned(2047, 131_072).closes(), []);
@@ -261,12 +191,6 @@ fn a_virtual_host_may_be_refused() {
             None => break,
         }
     }
-    let played = Played {
-        output: core::mem::take(session.output()),
-        ..Played::default()
-    };
-    assert_eq!(
-        played.closes(),
-        [(0, 530, String::from("NOT_ALLOWED - vhost / not found"), (10, 40))]
-    );
+    let played = Played { output: core::mem::take(session.output()), ..Played::default() };
+    assert_eq!(played.closes(), [(0, 530, String::from("NOT_ALLOWED - vhost / not found"), (10, 40))]);
 }

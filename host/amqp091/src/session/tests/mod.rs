@@ -16,10 +16,7 @@ use leveret_model::{Name, Table, Value, refusal::Resource};
 const BODY_MAX: u64 = 100;
 
 fn config() -> Arc<SessionConfig> {
-    Arc::new(SessionConfig {
-        message_body_bytes_max: BODY_MAX,
-        ..SessionConfig::default()
-    })
+    Arc::new(SessionConfig { message_body_bytes_max: BODY_MAX, ..SessionConfig::default() })
 }
 
 /// What came of some bytes.
@@ -36,18 +33,8 @@ impl Played {
     /// The methods of channel and connection closes: channel, code, text, class, method.
     fn closes(&self) -> Vec<(u16, u16, String, (u16, u16))> {
         methods(&self.output, |channel, method| match method {
-            Method::ConnectionClose {
-                reply_code,
-                reply_text,
-                class_id,
-                method_id,
-            }
-            | Method::ChannelClose {
-                reply_code,
-                reply_text,
-                class_id,
-                method_id,
-            } => {
+            Method::ConnectionClose { reply_code, reply_text, class_id, method_id }
+            | Method::ChannelClose { reply_code, reply_text, class_id, method_id } => {
                 let text = String::from_utf8(reply_text.to_vec()).unwrap();
                 Some((channel, reply_code, text, (class_id, method_id)))
             }
@@ -57,13 +44,8 @@ impl Played {
 
     /// The names of the methods sent after connection.open-ok, with their channels.
     fn replies(&self) -> Vec<(u16, &'static str)> {
-        let all = methods(&self.output, |channel, method| {
-            Some((channel, method.info().name))
-        });
-        let open_ok = all
-            .iter()
-            .position(|(_, name)| *name == "connection.open-ok")
-            .unwrap();
+        let all = methods(&self.output, |channel, method| Some((channel, method.info().name)));
+        let open_ok = all.iter().position(|(_, name)| *name == "connection.open-ok").unwrap();
         all[open_ok + 1..].to_vec()
     }
 }
@@ -83,11 +65,7 @@ fn methods<T>(output: &[u8], mut pick: impl FnMut(u16, Method<'_>) -> Option<T>)
 
 fn no_exchange(name: &[u8]) -> Refusal {
     let (name, vhost) = (Name::new(name).unwrap(), Name::from_static("/"));
-    Refusal::NotFound {
-        resource: Resource::Exchange,
-        name,
-        vhost,
-    }
+    Refusal::NotFound { resource: Resource::Exchange, name, vhost }
 }
 
 /// Gives the pieces one after another, with what was not taken in front of the next.
@@ -133,10 +111,7 @@ impl Script {
     /// The handshake, up to connection.open.
     fn connected() -> Self {
         let capabilities = Value::Map(vec![
-            (
-                Value::Text("authentication_failure_close".into()),
-                Value::Boolean(true),
-            ),
+            (Value::Text("authentication_failure_close".into()), Value::Boolean(true)),
             (Value::Text("consumer_cancel_notify".into()), Value::Boolean(true)),
         ]);
         let properties = [
@@ -145,21 +120,9 @@ impl Script {
         ];
         let mut script = Self::default();
         client::put_protocol_header(&mut script.0);
-        client::put_start_ok(
-            &mut script.0,
-            b"guest",
-            b"secret",
-            properties.into_iter().collect(),
-        );
+        client::put_start_ok(&mut script.0, b"guest", b"secret", properties.into_iter().collect());
         script
-            .method(
-                0,
-                &Method::ConnectionTuneOk {
-                    channel_max: 10,
-                    frame_max: 8192,
-                    heartbeat: 7,
-                },
-            )
+            .method(0, &Method::ConnectionTuneOk { channel_max: 10, frame_max: 8192, heartbeat: 7 })
             .method(0, &Method::ConnectionOpen { virtual_host: b"/" })
     }
 
@@ -185,20 +148,15 @@ impl Script {
     fn frame_ending(mut self, kind: u8, channel: u16, payload: &[u8], end: u8) -> Self {
         self.0.push(kind);
         self.0.extend_from_slice(&channel.to_be_bytes());
-        self.0
-            .extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes());
+        self.0.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes());
         self.0.extend_from_slice(payload);
         self.0.push(end);
         self
     }
 
     fn publish_method(self, channel: u16, exchange: &[u8]) -> Self {
-        let method = Method::BasicPublish {
-            exchange,
-            routing_key: b"key",
-            mandatory: true,
-            immediate: false,
-        };
+        let method =
+            Method::BasicPublish { exchange, routing_key: b"key", mandatory: true, immediate: false };
         self.method(channel, &method)
     }
 
@@ -213,15 +171,7 @@ impl Script {
 
     /// A publish in body frames of at most `body_frame` bytes.
     fn publish(mut self, channel: u16, exchange: &[u8], body: &[u8], body_frame: u32) -> Self {
-        client::put_publish(
-            &mut self.0,
-            channel,
-            exchange,
-            b"key",
-            b"\x10\0\x02",
-            body,
-            body_frame + 8,
-        );
+        client::put_publish(&mut self.0, channel, exchange, b"key", b"\x10\0\x02", body, body_frame + 8);
         self
     }
 
@@ -231,21 +181,11 @@ impl Script {
 }
 
 fn close_of_client() -> Method<'static> {
-    Method::ChannelClose {
-        reply_code: 200,
-        reply_text: b"bye",
-        class_id: 0,
-        method_id: 0,
-    }
+    Method::ChannelClose { reply_code: 200, reply_text: b"bye", class_id: 0, method_id: 0 }
 }
 
 fn connection_close_of_client() -> Method<'static> {
-    Method::ConnectionClose {
-        reply_code: 200,
-        reply_text: b"bye",
-        class_id: 0,
-        method_id: 0,
-    }
+    Method::ConnectionClose { reply_code: 200, reply_text: b"bye", class_id: 0, method_id: 0 }
 }
 
 #[test]
@@ -268,12 +208,7 @@ fn a_whole_publish_is_borrowed_and_a_cut_one_is_the_same() {
     assert_eq!(at, script.0.len());
     let publish = borrowed.unwrap();
     assert!(matches!(
-        (
-            &publish.exchange,
-            &publish.routing_key,
-            &publish.properties,
-            &publish.body
-        ),
+        (&publish.exchange, &publish.routing_key, &publish.properties, &publish.body),
         (
             alloc::borrow::Cow::Borrowed(b"ex"),
             alloc::borrow::Cow::Borrowed(b"key"),
@@ -314,22 +249,11 @@ fn requests_come_through_and_replies_go_out() {
     }
     assert_eq!(requests, [(1, declare)]);
     session.output().clear();
-    let reply = || Method::QueueDeclareOk {
-        queue: b"q",
-        message_count: 0,
-        consumer_count: 0,
-    };
+    let reply = || Method::QueueDeclareOk { queue: b"q", message_count: 0, consumer_count: 0 };
     session.reply(1, reply());
     session.reply(2, reply());
-    session.reply(
-        0,
-        Method::ConnectionBlocked {
-            reason: b"low on memory",
-        },
-    );
-    let sent = methods(session.output(), |channel, method| {
-        Some((channel, method.info().name))
-    });
+    session.reply(0, Method::ConnectionBlocked { reason: b"low on memory" });
+    let sent = methods(session.output(), |channel, method| Some((channel, method.info().name)));
     assert_eq!(sent, [(1, "queue.declare-ok"), (0, "connection.blocked")]);
 
     session.output().clear();
@@ -346,34 +270,22 @@ fn requests_come_through_and_replies_go_out() {
     session.ack(1, 7, true);
     session.nack(1, 8, false);
     session.deliver(3, b"tag", 1, false, &message);
-    let sent = methods(session.output(), |channel, method| {
-        Some((channel, method.info().name))
-    });
+    let sent = methods(session.output(), |channel, method| Some((channel, method.info().name)));
     assert_eq!(
         sent,
-        [
-            (1, "basic.deliver"),
-            (1, "basic.get-ok"),
-            (1, "basic.return"),
-            (1, "basic.ack"),
-            (1, "basic.nack"),
-        ]
+        [(1, "basic.deliver"), (1, "basic.get-ok"), (1, "basic.return"), (1, "basic.ack"), (1, "basic.nack"),]
     );
 
     session.output().clear();
-    session.close_connection(
-        320,
-        "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
-    );
+    session
+        .close_connection(320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'");
     assert_eq!(session.next(&[]), (0, Some(Event::Closed)));
     assert!(session.is_closing() && !session.is_closed());
     session.deliver(1, b"tag", 1, false, &message);
     session.reply(1, reply());
     session.put_heartbeat();
     session.close_connection(320, "again");
-    let sent = methods(session.output(), |channel, method| {
-        Some((channel, method.info().name))
-    });
+    let sent = methods(session.output(), |channel, method| Some((channel, method.info().name)));
     assert_eq!(sent, [(0, "connection.close")]);
 }
 
@@ -392,21 +304,9 @@ fn what_concerns_the_connection_alone_is_answered_here() {
         .method(1, &Method::ChannelFlow { active: true })
         .method(1, &realm)
         .method(1, &Method::BasicCancelOk { consumer_tag: b"t" })
-        .method(
-            0,
-            &Method::ConnectionUpdateSecret {
-                new_secret: b"s",
-                reason: b"r",
-            },
-        )
+        .method(0, &Method::ConnectionUpdateSecret { new_secret: b"s", reason: b"r" })
         .method(1, &close_of_client())
-        .method(
-            1,
-            &Method::BasicAck {
-                delivery_tag: 1,
-                multiple: false,
-            },
-        )
+        .method(1, &Method::BasicAck { delivery_tag: 1, multiple: false })
         .method(1, &Method::ChannelOpen {})
         .method(0, &connection_close_of_client())
         .raw(b"anything")
@@ -421,12 +321,7 @@ fn what_concerns_the_connection_alone_is_answered_here() {
         (0, "connection.close-ok"),
     ];
     assert_eq!(played.replies(), replies);
-    let events = [
-        "ChannelOpened(1)",
-        "ChannelClosed(1)",
-        "ChannelOpened(1)",
-        "Closed",
-    ];
+    let events = ["ChannelOpened(1)", "ChannelClosed(1)", "ChannelOpened(1)", "Closed"];
     assert_eq!(played.events[2..], events);
     assert!(played.closed);
 }
@@ -453,18 +348,10 @@ fn content_of_several_channels_may_be_interleaved() {
 
 #[test]
 fn after_a_refusal_the_channel_drops_everything_until_close_ok() {
-    let refused = Script::channel()
-        .publish(1, b"nope", b"x", 100)
-        .publish(1, b"nope", b"x", 100);
+    let refused = Script::channel().publish(1, b"nope", b"x", 100).publish(1, b"nope", b"x", 100);
     let played = refused
         .clone()
-        .method(
-            1,
-            &Method::BasicAck {
-                delivery_tag: 1,
-                multiple: false,
-            },
-        )
+        .method(1, &Method::BasicAck { delivery_tag: 1, multiple: false })
         .publish_method(1, b"a")
         .body(1, b"stray")
         .method(1, &close_of_client())
@@ -473,12 +360,8 @@ fn after_a_refusal_the_channel_drops_everything_until_close_ok() {
         .play();
     let text = String::from("NOT_FOUND - no exchange 'nope' in vhost '/'");
     assert_eq!(played.closes(), [(1, 404, text, (60, 40))]);
-    let replies = [
-        (1, "channel.open-ok"),
-        (1, "channel.close"),
-        (1, "channel.close-ok"),
-        (1, "channel.open-ok"),
-    ];
+    let replies =
+        [(1, "channel.open-ok"), (1, "channel.close"), (1, "channel.close-ok"), (1, "channel.open-ok")];
     assert_eq!(played.replies(), replies);
     assert_eq!(played.events[4..], ["ChannelClosed(1)", "ChannelOpened(1)"]);
 
