@@ -7,6 +7,8 @@
 #[path = "../interop/rust/session.rs"]
 mod session;
 
+mod odd;
+
 use lapin::Channel;
 use lapin::options::QueueBindOptions;
 use lapin::types::{FieldTable, ShortString};

@@ -83,7 +83,9 @@ fn names_are_made_reserved_and_looked_up() {
     let c = Connection::first();
     let made = c.vhost.declare_queue(QueueSpec::default(), c.id).unwrap().name;
     assert!(made.starts_with(b"amq.gen-"));
-    assert!(c.vhost.declare_queue(QueueSpec { name: made.clone(), ..QueueSpec::default() }, c.id).is_ok());
+    let again = QueueSpec { name: made.clone(), ..QueueSpec::default() };
+    let reserved = Refusal::ReservedName { resource: Resource::Queue, name: made.clone() };
+    assert_eq!(c.vhost.declare_queue(again, c.id), Err(reserved), "it is used by its name, not declared");
     assert_eq!(c.vhost.check_queue(&made, c.id).unwrap().name, made);
     let reserved = Refusal::ReservedName { resource: Resource::Queue, name: name("amq.mine") };
     assert_eq!(c.vhost.declare_queue(queue("amq.mine"), c.id), Err(reserved));
