@@ -16,8 +16,6 @@
 //! Read [`port`] first, then [`exchange`], `publish.rs` for the way in and `client/deliver.rs`
 //! for the way out.
 
-#![allow(clippy::result_large_err, reason = "a refusal is rare, and is made where no message passes")]
-
 extern crate alloc;
 
 mod bind;

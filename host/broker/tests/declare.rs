@@ -1,5 +1,5 @@
 //! Declaring exchanges: equivalence and names.
-#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 

@@ -1,5 +1,5 @@
 //! Queues, consumers and acknowledgements, by the rules of AMQP 0-9-1 as RabbitMQ keeps them.
-#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 

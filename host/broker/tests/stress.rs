@@ -1,6 +1,6 @@
 //! Many threads at once: every message arrives exactly once, and no wake-up is lost. A lost one
 //! would leave a thread waiting for its bell for ever.
-#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may panic, and need not be fast")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 

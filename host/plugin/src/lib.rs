@@ -20,11 +20,6 @@
 //!
 //! Read [`worker`] first (the path of a message), then [`registry`] (the path of a file).
 
-#![allow(
-    clippy::result_large_err,
-    reason = "the broker's port wants refusals as they are; one is rare, and is made where no message passes"
-)]
-
 pub mod artifact;
 mod bindings;
 mod builder;

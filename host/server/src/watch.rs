@@ -1,9 +1,9 @@
 //! The plugins folder: finds out when a file is whole, and offers it to the plugin host.
 //!
 //! The folder itself is the truth; the system's notifications only say when to look. So a missed
-//! or merged notification costs at most [`RESCAN_AFTER`], and file systems without notifications
+//! or merged notification costs at most `RESCAN_AFTER`, and file systems without notifications
 //! work too. A file counts as whole when whoever wrote it closed it or renamed it into place, or
-//! when it did not change for [`SETTLED_AFTER`].
+//! when it did not change for `SETTLED_AFTER`.
 
 use leveret_plugin::Host;
 use notify::{

@@ -1,5 +1,7 @@
 //! Holds the table of rooms in `host/ARCHITECTURE.md` against the manifests.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},

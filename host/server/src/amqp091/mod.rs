@@ -1,7 +1,7 @@
 //! An AMQP 0-9-1 connection without its socket: the session's events become calls of the broker,
 //! the broker's answers become replies.
 //!
-//! One file for each class of the protocol; [`Connection::handle_event`] is the one place that
+//! One file for each class of the protocol; `Connection::handle_event` is the one place that
 //! sorts events to them. Refusals become codes in `leveret-amqp091`'s `close` and nowhere else.
 //!
 //! *Order.* Publishes that come in one read are handed to the broker together; every other method
