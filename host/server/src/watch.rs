@@ -13,6 +13,7 @@ use notify::{
 use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -113,6 +114,8 @@ struct Stamp {
     bytes: u64,
     modified: Option<SystemTime>,
     inode: u64,
+    /// When the content or its attributes changed, in seconds and nanoseconds: no copy sets it back.
+    changed: (i64, i64),
 }
 
 struct Seen {
@@ -225,8 +228,11 @@ impl Folder {
                 }
                 continue;
             }
-            let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-            found.insert(path, Stamp { bytes: metadata.len(), modified: metadata.modified().ok(), inode });
+            let (inode, changed) = (metadata.ino(), (metadata.ctime(), metadata.ctime_nsec()));
+            found.insert(
+                path,
+                Stamp { bytes: metadata.len(), modified: metadata.modified().ok(), inode, changed },
+            );
         }
         Ok(found)
     }

@@ -120,6 +120,12 @@ impl Broker {
         }
     }
 
+    /// The number of its process. Panics where somebody else runs this broker.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.own_process().pid
+    }
+
     /// Whether somebody else runs this broker, so that there is no log and no plugins directory.
     #[must_use]
     pub fn is_external(&self) -> bool {

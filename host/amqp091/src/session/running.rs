@@ -23,6 +23,12 @@ const CONNECTION_CLOSE_OK: (u16, u16) = (10, 51);
 /// ack, reject, nack: they may cross a close of their channel.
 const ACKNOWLEDGEMENTS: [(u16, u16); 3] = [(60, 80), (60, 90), (60, 120)];
 
+/// How many bytes of bodies that are not whole yet one connection may announce: they are kept in
+/// memory until they are whole.
+pub(crate) const ANNOUNCED_BODY_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bodies up to this size are not counted for that: with all channels they come to 128 MiB at most.
+const UNCOUNTED_BODY_BYTES_MAX: usize = 64 * 1024;
+
 impl Session {
     pub(super) fn step_running<'b>(&mut self, bytes: &'b [u8]) -> Result<Step<'b>, Failure> {
         if let Some(body_frame) = self.body_frame {
@@ -105,8 +111,17 @@ impl Session {
         }
     }
 
+    /// How many bytes of bodies that are not whole yet were announced on all channels.
+    fn announced_bytes(&self) -> usize {
+        let announced = self.channels.iter().map(|slot| match slot {
+            Slot::AwaitBody(content) => content.body_bytes,
+            _ => 0,
+        });
+        announced.fold(0, usize::saturating_add)
+    }
+
     /// A content header: 505 if none is due, 501, 502 or 505 if it makes no sense, 406 on the
-    /// channel if the body is larger than is configured.
+    /// channel if the body is larger than is configured, 506 if too many large bodies are under way.
     fn on_content_header<'b>(
         &mut self,
         channel: u16,
@@ -121,6 +136,18 @@ impl Session {
             Slot::AwaitHeader(mut content) => match ContentHeader::read(payload, body_bytes_max) {
                 Ok(header) => {
                     content.begin_body(&header);
+                    if header.body_bytes > UNCOUNTED_BODY_BYTES_MAX {
+                        let announced = self.announced_bytes().saturating_add(header.body_bytes);
+                        if announced > ANNOUNCED_BODY_BYTES_MAX {
+                            let text = format!(
+                                "{announced} bytes of bodies are under way at once; the most is {ANNOUNCED_BODY_BYTES_MAX}"
+                            );
+                            return Err(Failure::new(ReplyCode::ResourceError, text, PUBLISH));
+                        }
+                    }
+                    let Some(slot) = self.channels.get_mut(usize::from(channel)) else {
+                        return Err(Failure::new(ReplyCode::UnexpectedFrame, NO_METHOD, (0, 0)));
+                    };
                     if content.is_whole() {
                         *slot = Slot::Open;
                         return Ok(Step::Event(took, assembled(channel, *content)));

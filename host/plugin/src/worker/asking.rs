@@ -191,6 +191,7 @@ impl Batch<'_> {
             }
             let count_max = if asked < singly_before { 1 } else { replica.messages_per_call_max() };
             let count = self.scratch.fitting(asked, count_max);
+            let began = Instant::now();
             let decisions = replica.route(self.exchange.id, self.scratch.bytes(asked, count), count);
             self.counters.calls += 1;
             match decisions {
@@ -200,7 +201,7 @@ impl Batch<'_> {
                     asked += count;
                 }
                 Err(failure) => {
-                    self.homes.failed(version, self.exchange, &failure);
+                    self.homes.failed(version, self.exchange, &failure, began.elapsed());
                     if count > 1 {
                         singly_before = asked + count;
                     } else {

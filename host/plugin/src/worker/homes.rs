@@ -13,7 +13,7 @@ use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation},
     port::Wake,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
 /// the asker can wait.
@@ -132,9 +132,15 @@ impl Homes {
     }
 
     /// A call of the replica of that exchange failed: the replica is lost.
-    pub(crate) fn failed(&mut self, version: &Version, exchange: &Exchange, failure: &GuestFailure) {
+    pub(crate) fn failed(
+        &mut self,
+        version: &Version,
+        exchange: &Exchange,
+        failure: &GuestFailure,
+        took: Duration,
+    ) {
         if let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
-            home.failed(version, failure.to_string());
+            home.failed(version, failure.to_string(), took);
         }
     }
 
@@ -168,7 +174,7 @@ impl Home {
                 replica.move_to(slot.clone());
                 self.replica = Some(replica);
             }
-            Err(what) => self.failed(version, what),
+            Err(what) => self.failed(version, what, Duration::ZERO),
         }
     }
 
@@ -225,15 +231,15 @@ impl Home {
             Refused::ByPlugin(text) => NotServed::Refused(text),
             Refused::Failed(failure) => {
                 let what = failure.to_string();
-                self.failed(version, what.clone());
+                self.failed(version, what.clone(), Duration::ZERO);
                 NotServed::Failed(what)
             }
         }
     }
 
-    fn failed(&mut self, version: &Version, what: String) {
+    fn failed(&mut self, version: &Version, what: String, took: Duration) {
         self.replica = None;
-        if let Some(count) = self.failures.failed(what.clone()) {
+        if let Some(count) = self.failures.failed(what.clone(), took) {
             tracing::warn!(
                 target: "leveret::plugin",
                 plugin = version.code.plugin, digest = %version.code.digest, failures = count,
@@ -248,7 +254,7 @@ impl Home {
             && let Err(failure) = call(replica)
         {
             let version = replica.version().clone();
-            self.failed(&version, failure.to_string());
+            self.failed(&version, failure.to_string(), Duration::ZERO);
         }
     }
 }

@@ -9,7 +9,9 @@ mod sets;
 #[cfg(test)]
 mod tests;
 
-pub use failures::{FAILURES_IN_A_ROW_MAX, SET_ASIDE_MAX, SET_ASIDE_MIN};
+pub use failures::{
+    FAILED_TIME_MAX, FAILED_TIME_WITHIN, FAILURES_IN_A_ROW_MAX, SET_ASIDE_MAX, SET_ASIDE_MIN,
+};
 pub use homes::INLINE_REPLAY_BINDINGS_MAX;
 
 use crate::{

@@ -80,8 +80,7 @@ impl Connection {
     }
 
     /// connection.blocked and connection.unblocked, when the memory limit is crossed.
-    pub(super) fn tell_blocked(&mut self) {
-        let blocks = self.publishing.has_published() && self.shared.memory.over_watermark();
+    pub(super) fn tell_blocked(&mut self, blocks: bool) {
         if blocks == self.blocked || self.open.is_none() {
             return;
         }

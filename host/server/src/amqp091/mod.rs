@@ -18,7 +18,13 @@ use crate::{connection::ConnectionWake, users, wiring::Shared};
 use leveret_amqp091::{Event, Session};
 use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
 use leveret_model::Name;
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Whether a connection may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +47,23 @@ pub struct Connection {
     publishing: publish::Publishing,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
-    /// Queued messages exceed the memory limit, and a wake follows when they do not.
-    waits_for_memory: bool,
+    memory_wake: Arc<MemoryWake>,
     /// The client was told that it is blocked.
     blocked: bool,
+}
+
+/// Waits in the account of memory for this connection, once at a time.
+struct MemoryWake {
+    /// It is on the account's list, and was not woken since.
+    waits: AtomicBool,
+    connection: Arc<ConnectionWake>,
+}
+
+impl Wake for MemoryWake {
+    fn wake(&self) {
+        self.waits.store(false, Ordering::Release);
+        self.connection.wake();
+    }
 }
 
 /// What exists from connection.open on.
@@ -79,22 +98,26 @@ impl Connection {
             peer,
             session: Session::new(shared.session.clone()),
             shared,
+            memory_wake: Arc::new(MemoryWake { waits: AtomicBool::new(false), connection: wake.clone() }),
             wake,
             user: None,
             open: None,
             publishing: publish::Publishing::default(),
             deliveries_wait: false,
-            waits_for_memory: false,
             blocked: false,
         }
     }
 
-    /// Uses bytes from the front of `bytes`; returns how many. What is not used is to be given
-    /// again, with more behind it or after a wake.
-    pub fn handle_bytes(&mut self, bytes: &[u8], router: &mut dyn Router) -> usize {
+    /// Uses bytes from the front of `bytes`, until more than `output_bytes_max` wait to be written;
+    /// returns how many. What is not used is to be given again, with more behind it, after a wake, or
+    /// when there is less to write.
+    pub fn handle_bytes(&mut self, bytes: &[u8], output_bytes_max: usize, router: &mut dyn Router) -> usize {
         let mut used = 0;
         let mut batch = Vec::new();
-        while self.publishing.is_clear() && !self.session.is_closed() {
+        while self.publishing.is_clear()
+            && !self.session.is_closed()
+            && self.session.output_bytes() <= output_bytes_max
+        {
             let rest = bytes.get(used..).unwrap_or_default();
             if !batch.is_empty()
                 && (batch.len() == publish::BATCH_MAX || !self.session.continues_publish(rest))
@@ -131,10 +154,8 @@ impl Connection {
 
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
-        self.waits_for_memory &= self.shared.memory.over_watermark();
         self.retry_publishes(router);
         self.tell_cancelled();
-        self.tell_blocked();
         self.deliveries_wait = true;
     }
 
@@ -153,23 +174,30 @@ impl Connection {
         self.deliveries_wait && self.session.output().len() < crate::connection::OUTPUT_BYTES_SOFT_MAX
     }
 
-    /// Whether to read from the socket.
+    /// Whether to handle what is read. Tells the client when that changes for want of memory.
     pub fn reading(&mut self) -> Reading {
         if !self.publishing.is_clear() {
             return Reading::Paused;
         }
-        if self.waits_for_memory {
+        if self.publishing.has_published() && self.shared.memory.over_watermark() && self.waits_for_memory() {
+            self.tell_blocked(true);
             return Reading::Paused;
         }
-        if self.publishing.has_published()
-            && self.shared.memory.over_watermark()
-            && self.shared.memory.wake_when_below(&self.wake)
-        {
-            self.waits_for_memory = true;
-            self.tell_blocked();
-            return Reading::Paused;
-        }
+        self.tell_blocked(false);
         Reading::Open
+    }
+
+    /// Sees to it that a wake comes when memory is below its limit; false if it is already.
+    fn waits_for_memory(&mut self) -> bool {
+        if self.memory_wake.waits.swap(true, Ordering::AcqRel) {
+            return true;
+        }
+        let waker: Arc<dyn Wake> = self.memory_wake.clone();
+        let waits = self.shared.memory.wake_when_below(&waker);
+        if !waits {
+            self.memory_wake.waits.store(false, Ordering::Release);
+        }
+        waits
     }
 
     /// What waits to be written.

@@ -8,9 +8,9 @@
 //! when it is drained: an idle connection holds neither.
 //!
 //! *Back-pressure.* While more than [`OUTPUT_BYTES_SOFT_MAX`] wait for the socket nothing is
-//! delivered, and above [`OUTPUT_BYTES_HARD_MAX`] nothing is read, so a slow reader costs that much
-//! and one message more. While queued messages exceed the memory limit, a connection that publishes
-//! is not read.
+//! delivered, and above [`OUTPUT_BYTES_HARD_MAX`] no request is handled, so a slow reader costs that
+//! much and one message more. While queued messages exceed the memory limit, nothing of a connection
+//! that publishes is handled. What is not handled is read only until the read buffer is full.
 
 mod timers;
 
@@ -40,7 +40,7 @@ use tokio::{
 
 /// With this many bytes waiting for the socket, a connection delivers no more.
 pub const OUTPUT_BYTES_SOFT_MAX: usize = 64 * 1024;
-/// With this many bytes waiting for the socket, a connection reads no more requests.
+/// With this many bytes waiting for the socket, a connection handles no more requests.
 pub const OUTPUT_BYTES_HARD_MAX: usize = 1024 * 1024;
 /// How many turns a connection takes before it lets others on the worker have theirs.
 const TURNS_MAX: usize = 8;
@@ -157,28 +157,26 @@ impl ConnectionTask {
         if moved { Turn::Again } else { Turn::Wait }
     }
 
-    /// Reads and handles what there is; true if anything came.
+    /// Reads what there is, and handles what may be handled now; true if anything came or was used.
+    ///
+    /// Reading goes on while handling waits, until the read buffer is full: so a client that is gone
+    /// is noticed, and one that sends heartbeats is not taken for silent.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, &'static str> {
-        if self.connection.output().len() - self.written > OUTPUT_BYTES_HARD_MAX
-            || self.connection.is_closed()
-        {
+        if self.connection.is_closed() {
             return Ok(false);
         }
-        match self.connection.reading() {
-            Reading::Open => {}
-            Reading::Paused => {
-                // A client that is kept waiting is not silent.
-                self.timers.note_read(1);
-                return Ok(false);
-            }
-        }
+        // Asked in every turn, even if nothing came: a client that was told to wait sends nothing.
+        let reading = self.connection.reading();
         let worker = self.worker.clone();
         let mut buffer = worker.read_buffer.borrow_mut();
         let kept = self.leftover.len().min(buffer.len());
         let (front, rest) = buffer.split_at_mut(kept);
         front.copy_from_slice(&self.leftover[..kept]);
         let mut came = 0;
-        if !self.read_ended && !rest.is_empty() {
+        if rest.is_empty() {
+            // Nothing can come in, which is not the client's silence.
+            self.timers.note_read(1);
+        } else if !self.read_ended {
             let mut into = ReadBuf::new(rest);
             match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
                 Poll::Ready(Ok(())) => {
@@ -191,21 +189,37 @@ impl ConnectionTask {
             }
         }
         self.timers.note_read(came);
-        self.lend_output();
         let bytes = &buffer[..kept + came];
-        let used = self.connection.handle_bytes(bytes, &mut *worker.router.borrow_mut());
-        let left = bytes.get(used..).unwrap_or_default();
-        self.leftover.clear();
-        if left.is_empty() {
-            self.leftover = Vec::new();
-        } else {
-            self.leftover.extend_from_slice(left);
+        let mut used = 0;
+        match reading {
+            Reading::Open => {
+                self.lend_output();
+                let router = &mut *worker.router.borrow_mut();
+                used = self.connection.handle_bytes(bytes, OUTPUT_BYTES_HARD_MAX, router);
+            }
+            Reading::Paused if self.read_ended => {
+                return Err("the client closed the socket while it was kept waiting");
+            }
+            Reading::Paused => {}
         }
-        if self.read_ended && used == 0 {
+        self.keep(bytes.get(used..).unwrap_or_default(), came);
+        if self.read_ended && used == 0 && self.connection.output().len() <= OUTPUT_BYTES_HARD_MAX {
             // What is left will never be whole.
             self.leftover = Vec::new();
         }
         Ok(came > 0 || used > 0)
+    }
+
+    /// Keeps what was not used, of which the last `came` bytes are new.
+    fn keep(&mut self, left: &[u8], came: usize) {
+        if left.is_empty() {
+            self.leftover = Vec::new();
+        } else if left.len() == self.leftover.len() + came {
+            self.leftover.extend_from_slice(&left[self.leftover.len()..]);
+        } else {
+            self.leftover.clear();
+            self.leftover.extend_from_slice(left);
+        }
     }
 
     /// Writes what there is; true if anything went.

@@ -102,6 +102,22 @@ fn a_body_above_the_limit_closes_the_channel_alone() {
 }
 
 #[test]
+fn bodies_under_way_are_bounded_for_the_connection() {
+    const BODY: u64 = 200 * 1024 * 1024;
+    let config = Arc::new(SessionConfig { message_body_bytes_max: BODY, ..SessionConfig::default() });
+    let under_way = |channels: u16| {
+        (1..=channels).fold(Script::connected(), |script, channel| {
+            let script = script.method(channel, &Method::ChannelOpen {});
+            script.publish_method(channel, b"a").header(channel, BODY, b"\0\0")
+        })
+    };
+    assert_eq!(play_with(config.clone(), [&under_way(2).0[..]]).closes(), []);
+    let text = "RESOURCE_ERROR - 629145600 bytes of bodies are under way at once; the most is 536870912";
+    let closes = play_with(config, [&under_way(3).0[..]]).closes();
+    assert_eq!(closes, [(0, 506, String::from(text), (60, 40))]);
+}
+
+#[test]
 fn channels_are_opened_once_and_first() {
     let text = "CHANNEL_ERROR - second 'channel.open' seen";
     hard(Script::channel().method(1, &Method::ChannelOpen {}), 504, text, (20, 10));

@@ -70,7 +70,11 @@ fn no_exchange(name: &[u8]) -> Refusal {
 
 /// Gives the pieces one after another, with what was not taken in front of the next.
 fn play<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Played {
-    let mut session = Session::new(config());
+    play_with(config(), pieces)
+}
+
+fn play_with<'p>(config: Arc<SessionConfig>, pieces: impl IntoIterator<Item = &'p [u8]>) -> Played {
+    let mut session = Session::new(config);
     let mut played = Played::default();
     let mut unread = Vec::new();
     for piece in pieces {
