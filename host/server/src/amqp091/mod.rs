@@ -148,7 +148,8 @@ impl Connection {
             Event::ChannelClosed(number) => self.on_channel_closed(number, router),
             Event::Publish(publish) => self.publish(vec![publish], router),
             Event::Request { channel, method } => self.on_request(channel, method, router),
-            Event::Closed => {}
+            // Before close-ok is written: whoever reads it finds the messages back in their queues.
+            Event::Closed => self.end(router),
         }
     }
 
@@ -240,7 +241,7 @@ impl Connection {
         }
     }
 
-    /// The socket is gone: gives back what the client held.
+    /// The connection is over: gives back what the client held.
     pub fn end(&mut self, router: &mut dyn Router) {
         if let Some(mut open) = self.open.take() {
             open.client.close(router);
