@@ -65,6 +65,25 @@ fn http_is_answered_with_a_header() {
     answered_with(b"GET / HTTP/1.1\r\n\r\n", &PROTOCOL_HEADER);
 }
 
+/// Whoever looks into the log for why nothing works finds a hint.
+#[test]
+fn a_well_known_protocol_is_named_in_the_log() {
+    with_bystander(|broker| {
+        for (sent, protocol) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP"),
+            (b"\x16\x03\x01\x02\0", "TLS"),
+            (b"AMQP\x03\x01\0\0", "AMQP 1.0"),
+        ] {
+            let mut connection = RawConnection::connect(broker.address());
+            connection.send(sent);
+            if !broker.is_external() {
+                broker.wait_for_log(&format!("speaks {protocol};"), leveret_testkit::EVENT_WAIT_MAX);
+            }
+            connection.finish_sending();
+        }
+    });
+}
+
 /// A client that expects TLS.
 #[test]
 fn a_client_hello_is_answered_with_a_header() {

@@ -86,6 +86,20 @@ pub struct ConnectionTask {
     written: usize,
     /// The client sends no more.
     read_ended: bool,
+    /// What the client speaks was looked at.
+    greeted: bool,
+}
+
+/// What a client speaks that begins with these bytes, if that is well known and not AMQP 0-9-1.
+fn foreign_protocol(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x16, 0x03, ..] => Some("TLS"),
+        [b'G', b'E', b'T', b' ', ..] | [b'P', b'O', b'S', b'T', ..] | [b'P', b'U', b'T', b' ', ..] => {
+            Some("HTTP")
+        }
+        [b'A', b'M', b'Q', b'P', 0 | 2 | 3, 1, 0, 0, ..] => Some("AMQP 1.0"),
+        _ => None,
+    }
 }
 
 enum Turn {
@@ -119,6 +133,7 @@ impl ConnectionTask {
             leftover: Vec::new(),
             written: 0,
             read_ended: false,
+            greeted: false,
         })
     }
 
@@ -190,6 +205,15 @@ impl ConnectionTask {
         }
         self.timers.note_read(came);
         let bytes = &buffer[..kept + came];
+        if !self.greeted && !bytes.is_empty() {
+            self.greeted = true;
+            if let Some(protocol) = foreign_protocol(bytes) {
+                tracing::info!(
+                    "a client at {} speaks {protocol}; what is spoken here is AMQP 0-9-1 without TLS",
+                    self.peer
+                );
+            }
+        }
         let mut used = 0;
         match reading {
             Reading::Open => {
