@@ -63,6 +63,8 @@ struct Scratch {
     large: Vec<(u32, Arc<LargeBody>)>,
     /// Channels whose publish was refused in this batch, and why.
     refused: Vec<(u16, Refusal)>,
+    /// A queue of the last batch has consumers that are behind.
+    behind: bool,
 }
 
 /// What one call works on.
@@ -75,6 +77,13 @@ struct Batch<'a, 'b> {
 }
 
 impl Publisher {
+    /// Whether consumers of a queue that took messages of the last batch are behind by more than
+    /// [`crate::queue::BEHIND_BYTES`]: then it is better to publish more slowly.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.scratch.behind
+    }
+
     /// Publishes a batch in order, appending an outcome for each message dealt with, and returns
     /// how many that are. Fewer than all means that a type answers later: call again with the rest
     /// after `waker` was woken. (Exchanges that were asked about the first of the rest are then
@@ -266,12 +275,17 @@ impl Scratch {
 
     /// Gives each queue its messages. What only deleted queues would have taken is unroutable.
     fn enqueue(&mut self, batch: &mut Batch<'_, '_>, before: usize) {
-        let Self { stage, large, .. } = self;
+        self.behind = false;
+        let Self { stage, large, behind, .. } = self;
         let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
         let mut taken = hashbrown::HashSet::<u32>::new();
         let mut lost = Vec::new();
         stage.give(
-            |queue, members| queue.enqueue(messages, members, large),
+            |queue, members| {
+                let took = queue.enqueue(messages, members, large);
+                *behind |= queue.is_behind();
+                took
+            },
             |members, took| {
                 if took { taken.extend(members) } else { lost.extend_from_slice(members) }
             },

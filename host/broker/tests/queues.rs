@@ -297,3 +297,21 @@ fn publishers_learn_when_the_account_falls_below_its_watermark() {
     c.bell.wait();
     assert!(!memory.over_watermark());
 }
+
+/// Publishers are asked to go slower only where there are consumers and they are behind.
+#[test]
+fn publishers_hear_of_consumers_that_are_behind() {
+    let body = "x".repeat(16 * 1024);
+    let enough = leveret_broker::queue::BEHIND_BYTES / body.len() + 1;
+    let mut c = with(&[]);
+    for _ in 0..enough {
+        assert_eq!(c.publish("", "q", &body), Published::Routed);
+        assert!(!c.publisher.is_behind(), "nobody consumes");
+    }
+    c.consume("q", "tag", true);
+    c.publish("", "q", &body);
+    assert!(c.publisher.is_behind());
+    while !c.deliveries().is_empty() {}
+    c.publish("", "q", &body);
+    assert!(!c.publisher.is_behind(), "the consumer has caught up");
+}

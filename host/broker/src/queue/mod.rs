@@ -27,7 +27,7 @@ use state::State;
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
 pub(crate) use slab::MessageRef;
-pub use state::RELEASE_BYTES_MAX;
+pub use state::{BEHIND_BYTES, RELEASE_BYTES_MAX};
 pub(crate) use state::{Pull, Taker};
 
 /// Bodies of this many bytes and more have an allocation of their own, which the queues that hold
@@ -83,6 +83,8 @@ pub struct Queue {
     owner: Option<ConnectionId>,
     account: Arc<MemoryAccount>,
     deleted: AtomicBool,
+    /// What [`State::is_behind`] said after the last batch.
+    behind: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -101,8 +103,8 @@ impl Queue {
         owner: Option<ConnectionId>,
         account: Arc<MemoryAccount>,
     ) -> Self {
-        let (deleted, state) = (AtomicBool::new(false), Mutex::default());
-        Self { id, vhost, spec, owner, account, deleted, state }
+        let (deleted, behind, state) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
+        Self { id, vhost, spec, owner, account, deleted, behind, state }
     }
 
     /// Its number.
@@ -197,7 +199,13 @@ impl Queue {
         }
         self.account.charge(bytes);
         state.serve();
+        self.behind.store(state.is_behind(), Ordering::Relaxed);
         true
+    }
+
+    /// Whether its consumers were behind after the last batch.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// Adds a consumer.

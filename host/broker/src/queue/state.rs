@@ -17,6 +17,10 @@ use leveret_model::MessageView;
 /// How many bytes of settled messages a queue keeps to itself before it tells the account.
 pub const RELEASE_BYTES_MAX: usize = 64 * 1024;
 
+/// With about so many bytes ready, a queue's consumers are behind: publishers should go slower. Small
+/// enough that what is delivered next is still in the processor's cache.
+pub const BEHIND_BYTES: usize = 4 * 1024 * 1024;
+
 /// Takes messages for a consumer, under the queue's lock.
 pub(crate) trait Taker {
     fn has_room(&self) -> bool;
@@ -55,6 +59,15 @@ impl State {
 
     pub(super) fn unsettled(&self) -> usize {
         self.store.live().0 - self.ready()
+    }
+
+    /// Whether there are consumers and more waits for them than they should be behind.
+    pub(super) fn is_behind(&self) -> bool {
+        let (live, live_bytes) = self.store.live();
+        // Of the average length, since what is ready is counted in messages only.
+        live_bytes > BEHIND_BYTES
+            && self.consumers.len() > 0
+            && live_bytes / live.max(1) * self.ready() > BEHIND_BYTES
     }
 
     pub(super) fn consumer_count(&self) -> usize {

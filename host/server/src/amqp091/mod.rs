@@ -33,6 +33,8 @@ pub enum Reading {
     Open,
     /// No: a publish is pending, or memory is short. A wake follows.
     Paused,
+    /// Not for a moment: consumers of what it published are behind. Then [`Connection::release`].
+    Slowed,
 }
 
 /// The broker's side of one client.
@@ -185,7 +187,12 @@ impl Connection {
             return Reading::Paused;
         }
         self.tell_blocked(false);
-        Reading::Open
+        if self.publishing.is_slowed() { Reading::Slowed } else { Reading::Open }
+    }
+
+    /// The moment of [`Reading::Slowed`] is over.
+    pub fn release(&mut self) {
+        self.publishing.release();
     }
 
     /// Sees to it that a wake comes when memory is below its limit; false if it is already.

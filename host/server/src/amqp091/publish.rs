@@ -19,12 +19,24 @@ pub(super) struct Publishing {
     pending: Vec<Publish<'static>>,
     outcomes: Vec<Published>,
     published: bool,
+    /// Consumers of what was published last are behind.
+    slowed: bool,
 }
 
 impl Publishing {
     /// Whether nothing waits.
     pub(super) fn is_clear(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Whether to publish more slowly; from now on not, until the next batch says so.
+    pub(super) fn release(&mut self) {
+        self.slowed = false;
+    }
+
+    /// Whether to publish more slowly.
+    pub(super) fn is_slowed(&self) -> bool {
+        self.slowed
     }
 
     /// Whether the connection ever published.
@@ -46,6 +58,7 @@ impl Connection {
         outcomes.clear();
         let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &self.wake);
         drop(views);
+        self.publishing.slowed = open.publisher.is_behind();
         self.answer(&batch[..done.min(batch.len())], &mut outcomes);
         self.publishing.outcomes = outcomes;
         self.publishing.pending.extend(batch.drain(done.min(batch.len())..).map(into_owned));

@@ -31,17 +31,21 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 use timers::{Stage, Tick, Timers};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Sleep,
 };
 
 /// With this many bytes waiting for the socket, a connection delivers no more.
 pub const OUTPUT_BYTES_SOFT_MAX: usize = 64 * 1024;
 /// With this many bytes waiting for the socket, a connection handles no more requests.
 pub const OUTPUT_BYTES_HARD_MAX: usize = 1024 * 1024;
+/// How long a publisher waits after each read while consumers are behind.
+const BRAKE: Duration = Duration::from_millis(1);
 /// How many turns a connection takes before it lets others on the worker have theirs.
 const TURNS_MAX: usize = 8;
 
@@ -86,6 +90,8 @@ pub struct ConnectionTask {
     written: usize,
     /// The client sends no more.
     read_ended: bool,
+    /// Until when its publishes wait for consumers that are behind.
+    brake: Option<Pin<Box<Sleep>>>,
     /// What the client speaks was looked at.
     greeted: bool,
 }
@@ -133,6 +139,7 @@ impl ConnectionTask {
             leftover: Vec::new(),
             written: 0,
             read_ended: false,
+            brake: None,
             greeted: false,
         })
     }
@@ -181,7 +188,10 @@ impl ConnectionTask {
             return Ok(false);
         }
         // Asked in every turn, even if nothing came: a client that was told to wait sends nothing.
-        let reading = self.connection.reading();
+        let mut reading = self.connection.reading();
+        if reading == Reading::Slowed && self.brake_is_over(cx) {
+            reading = Reading::Open;
+        }
         let worker = self.worker.clone();
         let mut buffer = worker.read_buffer.borrow_mut();
         let kept = self.leftover.len().min(buffer.len());
@@ -224,7 +234,7 @@ impl ConnectionTask {
             Reading::Paused if self.read_ended => {
                 return Err("the client closed the socket while it was kept waiting");
             }
-            Reading::Paused => {}
+            Reading::Paused | Reading::Slowed => {}
         }
         self.keep(bytes.get(used..).unwrap_or_default(), came);
         if self.read_ended && used == 0 && self.connection.output().len() <= OUTPUT_BYTES_HARD_MAX {
@@ -232,6 +242,18 @@ impl ConnectionTask {
             self.leftover = Vec::new();
         }
         Ok(came > 0 || used > 0)
+    }
+
+    /// Holds a publisher back for a moment, so that at most a read buffer of publishes goes in each
+    /// moment while consumers are behind; registers for its end.
+    fn brake_is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let brake = self.brake.get_or_insert_with(|| Box::pin(tokio::time::sleep(BRAKE)));
+        if brake.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.brake = None;
+        self.connection.release();
+        true
     }
 
     /// Keeps what was not used, of which the last `came` bytes are new.
