@@ -14,7 +14,10 @@ use lapin::{
 };
 use leveret_testkit::{
     Broker,
-    wire::{Arguments, FRAME_END, HEARTBEAT, RawConnection, Tune, body_bytes, frame_bytes, header_bytes, id},
+    wire::{
+        Arguments, FRAME_END, HEARTBEAT, RawConnection, Tune, body_bytes, frame_bytes, header_bytes, id,
+        method_bytes,
+    },
 };
 use session::{connect, on_broker};
 use std::time::{Duration, Instant};
@@ -75,6 +78,56 @@ fn publishers_wait_for_memory_and_get_on_again() {
         let resident = resident_kib(broker.pid());
         assert!(resident < 200 * 1024, "{resident} KiB were used");
     });
+}
+
+/// A publisher that is slowed because consumers are behind, and closes its socket without a word: what
+/// it sent before arrives, all of it.
+#[test]
+fn what_was_sent_before_the_socket_closed_arrives() {
+    const BODY_BYTES: usize = 16 * 1024;
+    const MESSAGES: usize = 2000;
+    let broker = Broker::start(BINARY);
+    let mut reader = RawConnection::open_with_channel(broker.address());
+    let declare = Arguments::new().short(0).short_string("behind").octet(0).empty_table();
+    reader.send_method(1, id::QUEUE_DECLARE, declare);
+    reader.expect_method(1, id::QUEUE_DECLARE_OK);
+    let consume =
+        Arguments::new().short(0).short_string("behind").short_string("tag").octet(0b10).empty_table();
+    reader.send_method(1, id::BASIC_CONSUME, consume);
+    reader.expect_method(1, id::BASIC_CONSUME_OK);
+    let mut publisher = RawConnection::open_with_channel(broker.address());
+    for _ in 0..MESSAGES {
+        publish(&mut publisher, "behind", BODY_BYTES);
+    }
+    publisher.finish_sending();
+    for _ in 0..MESSAGES {
+        reader.expect_method(1, id::BASIC_DELIVER);
+        read_content(&mut reader, BODY_BYTES);
+    }
+}
+
+/// Messages in front of a frame that ends the connection, in the same write, are taken.
+#[test]
+fn what_was_sent_before_an_error_arrives() {
+    let broker = Broker::start(BINARY);
+    let mut other = RawConnection::open_with_channel(broker.address());
+    let declare = || Arguments::new().short(0).short_string("before").octet(0).empty_table();
+    other.send_method(1, id::QUEUE_DECLARE, declare());
+    other.expect_method(1, id::QUEUE_DECLARE_OK);
+    let mut bytes = Vec::new();
+    for _ in 0..3 {
+        bytes.extend(method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", "before")));
+        bytes.extend(header_bytes(1, 60, 1));
+        bytes.extend(body_bytes(1, b"x"));
+    }
+    bytes.extend(method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", "before")));
+    bytes.extend(frame_bytes(2, 1, b"no content header", 0));
+    let mut publisher = RawConnection::open_with_channel(broker.address());
+    publisher.send(&bytes);
+    publisher.expect_connection_close(501);
+    other.send_method(1, id::QUEUE_DECLARE, declare());
+    let mut status = other.expect_method(1, id::QUEUE_DECLARE_OK);
+    assert_eq!((status.short_string().as_str(), status.long()), ("before", 3));
 }
 
 /// Pipelined requests whose answers nobody reads wait in the socket, not in memory.

@@ -5,7 +5,7 @@
 //! work too. A file counts as whole when whoever wrote it closed it or renamed it into place, or
 //! when it did not change for `SETTLED_AFTER`.
 
-use leveret_plugin::Host;
+use leveret_plugin::{Host, artifact};
 use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -29,8 +29,6 @@ const SETTLED_AFTER: Duration = Duration::from_millis(300);
 const RESCAN_AFTER: Duration = Duration::from_secs(1);
 /// Files up to this size are loaded before the broker accepts connections; larger ones beside.
 const LOAD_FIRST_BYTES_MAX: u64 = 512 * 1024;
-/// The largest plugin, in bytes.
-const PLUGIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Watches until it is dropped.
 pub struct PluginWatcher {
@@ -263,17 +261,10 @@ impl Folder {
         };
         seen.offered = true;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if seen.stamp.bytes > PLUGIN_BYTES_MAX {
-            tracing::error!(
-                "plugin {name}: refused: {} bytes; the most is {PLUGIN_BYTES_MAX}. What served before still serves",
-                seen.stamp.bytes
-            );
-            return;
-        }
-        let bytes = match fs::read(path) {
+        let bytes = match artifact::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                tracing::error!("plugin {name}: cannot be read: {error}. What served before still serves");
+                tracing::warn!("the plugin was not taken: {name}: {error}. What served before still serves");
                 return;
             }
         };

@@ -131,7 +131,13 @@ impl Connection {
             used += consumed;
             match event {
                 Some(Event::Publish(publish)) => batch.push(publish),
-                Some(event) => self.handle_event(event, router),
+                Some(event) => {
+                    // What came before it counts, also before an error that ends the connection.
+                    if !batch.is_empty() {
+                        self.publish(std::mem::take(&mut batch), router);
+                    }
+                    self.handle_event(event, router);
+                }
                 None if consumed == 0 => break,
                 None => {}
             }

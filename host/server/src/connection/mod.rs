@@ -237,7 +237,9 @@ impl ConnectionTask {
             Reading::Paused | Reading::Slowed => {}
         }
         self.keep(bytes.get(used..).unwrap_or_default(), came);
-        if self.read_ended && used == 0 && self.connection.output().len() <= OUTPUT_BYTES_HARD_MAX {
+        let had_its_turn =
+            reading == Reading::Open && self.connection.output().len() <= OUTPUT_BYTES_HARD_MAX;
+        if self.read_ended && used == 0 && had_its_turn {
             // What is left will never be whole.
             self.leftover = Vec::new();
         }
