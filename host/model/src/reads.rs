@@ -3,7 +3,7 @@
 use crate::Name;
 use alloc::vec::Vec;
 
-/// A message property that a plugin may read; the order is that of `wit/types.wit`.
+/// A message property that a plugin may read; the order is that of `wit/0.1.0/types.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are those of AMQP 0-9-1 section 1.8")]
 pub enum Property {

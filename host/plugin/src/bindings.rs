@@ -5,7 +5,7 @@
 /// The plain form: `leveret:routing/exchange-type`.
 pub(crate) mod plain {
     wasmtime::component::bindgen!({
-        path: "../../wit",
+        path: "../../wit/0.1.0",
         world: "leveret:routing/exchange-type-plugin",
         ownership: Borrowing { duplicate_if_necessary: false },
     });
@@ -14,7 +14,7 @@ pub(crate) mod plain {
 /// The flat form: `leveret:routing/exchange-type-batch`.
 pub(crate) mod batch {
     wasmtime::component::bindgen!({
-        path: "../../wit",
+        path: "../../wit/0.1.0",
         inline: "
             package leveret:host;
             world batch-only {

@@ -72,8 +72,8 @@ impl Guest {
         .unwrap();
         let mut resolve = wit_parser::Resolve::default();
         // One file of both, so with one package line.
-        let types = include_str!("../../../wit/types.wit");
-        let interfaces = include_str!("../../../wit/exchange-type.wit");
+        let types = include_str!("../../../wit/0.1.0/types.wit");
+        let interfaces = include_str!("../../../wit/0.1.0/exchange-type.wit");
         let interfaces = interfaces.replace("package leveret:routing@0.1.0;", "");
         let package = resolve.push_str("contract.wit", &edit_wit(format!("{types}\n{interfaces}"))).unwrap();
         let world = if self.batch { "exchange-type-batch-plugin" } else { "exchange-type-plugin" };
