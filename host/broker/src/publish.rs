@@ -7,7 +7,7 @@
 use crate::{
     exchange::Exchange,
     memory::LargeBody,
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Layer, Routed, Router, Wake},
     queue::{LARGE_BODY_BYTES, Queue},
     recent::Recent,
     stage::Stage,
@@ -27,6 +27,9 @@ pub struct Publish<'a> {
     pub channel: u16,
     /// The message.
     pub message: MessageView<'a>,
+    /// Whether its publisher wants it back if there is no queue for it: then what is to be held is
+    /// refused in time.
+    pub mandatory: bool,
 }
 
 /// What became of a published message.
@@ -165,7 +168,7 @@ impl Publisher {
         };
         let mut answers = core::mem::take(&mut scratch.answers);
         let messages = &mut batch.messages.iter().skip(start).take(run).map(|publish| &publish.message);
-        let routed = batch.router.route(exchange, messages, &mut answers, batch.waker);
+        let routed = batch.router.route(exchange, Layer::FRONT, messages, &mut answers, batch.waker);
         let dealt = if routed == Routed::Ready {
             scratch.answered(batch, exchange, start, run, &mut answers)
         } else {
@@ -209,7 +212,7 @@ impl Scratch {
                 batch.outcomes.push(Published::Routed);
                 continue;
             }
-            let answer = core::mem::replace(answer, Answer::Drop);
+            let answer = core::mem::replace(answer, Answer::Drop(None));
             self.stage.forget_set();
             let first = (exchange, answer);
             let walked = self.walk.run(batch.vhost, batch.router, first, &publish.message, batch.waker);

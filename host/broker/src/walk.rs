@@ -6,7 +6,7 @@
 
 use crate::{
     exchange::{Exchange, ExchangeId, Targets},
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Layer, Routed, Router, Wake},
     queue::Queue,
     vhost::Vhost,
 };
@@ -73,18 +73,20 @@ impl Walk {
             match answered.1 {
                 Answer::Deliver(set) if set.is_empty() => self.alternate(vhost, &answered.0, message),
                 Answer::Deliver(set) => self.follow(set.targets()),
-                Answer::Drop => dropped = true,
+                Answer::Drop(_) => dropped = true,
                 Answer::Reject(reason) => return Walked::Rejected(reason),
+                // Nobody answers so yet.
+                Answer::Hold(_) | Answer::Effective(_) => dropped = true,
                 Answer::Failed(refusal) => return Walked::Failed(refusal),
             }
             let Some(exchange) = self.to_ask.pop() else { break };
             self.answers.clear();
-            if router.route(&exchange, &mut core::iter::once(message), &mut self.answers, waker)
+            if router.route(&exchange, Layer::FRONT, &mut core::iter::once(message), &mut self.answers, waker)
                 == Routed::Pending
             {
                 return Walked::Pending;
             }
-            let answer = self.answers.pop().unwrap_or(Answer::Drop);
+            let answer = self.answers.pop().unwrap_or(Answer::Drop(None));
             answered = (exchange, answer);
         }
         match (self.queues.is_empty(), dropped) {

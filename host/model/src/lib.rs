@@ -21,7 +21,7 @@ pub mod reads;
 pub mod refusal;
 pub mod value;
 
-pub use message::{Form, MessageView};
+pub use message::{Form, MessageView, OwnedMessage, PublisherIdentity};
 pub use name::Name;
 pub use reads::{HeaderSelection, Property, Reads};
 pub use refusal::Refusal;

@@ -1,7 +1,9 @@
-//! A message, borrowed: in the encoded form of the protocol it came by.
+//! A message in the encoded form of the protocol it came by: borrowed on its way, owned where it
+//! is to stay outside a queue.
 
-use crate::{HeaderSelection, Property, Reads, flat};
-use alloc::vec::Vec;
+use crate::{HeaderSelection, Name, Property, Reads, flat};
+use alloc::{string::String, vec::Vec};
+use bytes::Bytes;
 use core::fmt;
 
 /// The encoded form of one protocol: how to read fields from a message's properties.
@@ -35,6 +37,73 @@ pub struct MessageView<'a> {
     pub properties: &'a [u8],
     /// The body.
     pub body: &'a [u8],
+    /// Who published it; `None` where the broker did, and once it is in a queue.
+    pub publisher: Option<&'a PublisherIdentity>,
+}
+
+/// Who publishes on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherIdentity {
+    /// The user as whom it logged in.
+    pub user: Name,
+    /// The connection, for people to read; no other has the same while the broker runs.
+    pub connection: String,
+    /// The protocol that it speaks: `amqp-0-9-1`.
+    pub protocol: &'static str,
+}
+
+/// A message on its own, outside a queue: held, stored by an exchange type, or to be emitted.
+#[derive(Clone)]
+pub struct OwnedMessage {
+    /// The exchange it was published to.
+    pub exchange: Name,
+    /// The key it was published with.
+    pub routing_key: Name,
+    /// How to read `properties`.
+    pub form: &'static dyn Form,
+    /// See [`MessageView::properties`].
+    pub properties: Bytes,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl OwnedMessage {
+    /// A copy of a message, without its publisher.
+    #[must_use]
+    pub fn from_view(message: &MessageView<'_>) -> Self {
+        Self {
+            exchange: Name::cut(message.exchange),
+            routing_key: Name::cut(message.routing_key),
+            form: message.form,
+            properties: Bytes::copy_from_slice(message.properties),
+            body: Bytes::copy_from_slice(message.body),
+        }
+    }
+
+    /// The message as it is published.
+    #[must_use]
+    pub fn view(&self) -> MessageView<'_> {
+        MessageView {
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            form: self.form,
+            properties: &self.properties,
+            body: &self.body,
+            publisher: None,
+        }
+    }
+
+    /// How many bytes it has, as [`MessageView::len_bytes`] counts them.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.view().len_bytes()
+    }
+}
+
+impl fmt::Debug for OwnedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view().fmt(f)
+    }
 }
 
 impl MessageView<'_> {
@@ -73,8 +142,8 @@ impl fmt::Debug for MessageView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageView")
             .field("protocol", &self.form.protocol())
-            .field("exchange", &alloc::string::String::from_utf8_lossy(self.exchange))
-            .field("routing_key", &alloc::string::String::from_utf8_lossy(self.routing_key))
+            .field("exchange", &String::from_utf8_lossy(self.exchange))
+            .field("routing_key", &String::from_utf8_lossy(self.routing_key))
             .field("properties_bytes", &self.properties.len())
             .field("body_bytes", &self.body.len())
             .finish()

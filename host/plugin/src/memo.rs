@@ -81,7 +81,7 @@ struct Entry {
 #[derive(Clone)]
 enum Remembered {
     Deliver(RouteSet),
-    Drop,
+    Drop(Option<Rc<Arc<str>>>),
     Reject(Rc<Arc<str>>),
 }
 
@@ -97,7 +97,7 @@ impl Remembered {
     fn answer(&self) -> Answer {
         match self {
             Self::Deliver(routes) => Answer::Deliver(routes.clone()),
-            Self::Drop => Answer::Drop,
+            Self::Drop(reason) => Answer::Drop(reason.as_deref().cloned()),
             Self::Reject(reason) => Answer::Reject(Arc::clone(reason)),
         }
     }
@@ -182,9 +182,9 @@ impl Memo {
     pub(crate) fn insert(&mut self, key: &[u8], answer: &Answer, answer_bytes: usize) {
         let answer = match answer {
             Answer::Deliver(routes) => Remembered::Deliver(routes.clone()),
-            Answer::Drop => Remembered::Drop,
+            Answer::Drop(reason) => Remembered::Drop(reason.clone().map(Rc::new)),
             Answer::Reject(reason) => Remembered::Reject(Rc::new(reason.clone())),
-            Answer::Failed(_) => return,
+            Answer::Hold(_) | Answer::Effective(_) | Answer::Failed(_) => return,
         };
         if key.len() > KEY_BYTES_MAX || self.away > 0 {
             return;
@@ -326,10 +326,10 @@ mod tests {
     fn an_answer_of_another_generation_is_not_given() {
         let mut memo = Memo::new(MEMO_BYTES_MAX);
         memo.at_generation(Generation(1));
-        memo.insert(b"k", &Answer::Drop, 0);
+        memo.insert(b"k", &Answer::Drop(None), 0);
         memo.insert(b"", &reject("empty"), 0);
-        assert!(matches!(memo.get(b"k"), Some(Answer::Drop)));
-        assert!(matches!(memo.get(b"k"), Some(Answer::Drop)), "by the shortcut too");
+        assert!(matches!(memo.get(b"k"), Some(Answer::Drop(None))));
+        assert!(matches!(memo.get(b"k"), Some(Answer::Drop(None))), "by the shortcut too");
         assert_eq!(text(memo.get(b"")).as_deref(), Some("empty"));
         memo.at_generation(Generation(1));
         assert!(memo.get(b"k").is_some());
@@ -368,7 +368,7 @@ mod tests {
         while !memo.is_away() {
             let key = keys.next().unwrap().to_le_bytes();
             assert!(memo.get(&key).is_none());
-            memo.insert(&key, &Answer::Drop, 0);
+            memo.insert(&key, &Answer::Drop(None), 0);
         }
         assert_eq!(memo.len(), 0);
         assert!(keys.start as usize > MEMO_BYTES_MAX / ENTRY_BYTES / 2, "it was full before");
@@ -377,7 +377,7 @@ mod tests {
             assert!(memo.is_away());
         }
         assert!(!memo.is_away());
-        memo.insert(b"k", &Answer::Drop, 0);
+        memo.insert(b"k", &Answer::Drop(None), 0);
         assert!(memo.get(b"k").is_some());
     }
 
@@ -389,7 +389,7 @@ mod tests {
             rounds += 1;
             memo.at_generation(Generation(rounds));
             assert!(memo.get(b"k").is_none());
-            memo.insert(b"k", &Answer::Drop, 0);
+            memo.insert(b"k", &Answer::Drop(None), 0);
         }
         assert_eq!(rounds, u64::from(JUDGED_AFTER_LOOKUPS));
     }
@@ -397,8 +397,8 @@ mod tests {
     #[test]
     fn long_keys_are_not_remembered() {
         let mut memo = Memo::new(MEMO_BYTES_MAX);
-        memo.insert(&[0; KEY_BYTES_MAX + 1], &Answer::Drop, 0);
-        memo.insert(&[0; KEY_BYTES_MAX], &Answer::Drop, 0);
+        memo.insert(&[0; KEY_BYTES_MAX + 1], &Answer::Drop(None), 0);
+        memo.insert(&[0; KEY_BYTES_MAX], &Answer::Drop(None), 0);
         assert_eq!(memo.len(), 1);
     }
 

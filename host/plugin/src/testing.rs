@@ -9,7 +9,7 @@ use crate::{
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, QueueSpec, Vhost,
     exchange::Exchange,
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Layer, Routed, Router, Wake},
 };
 use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, flat};
 use std::{
@@ -240,11 +240,12 @@ pub(crate) fn route(
 ) -> Vec<String> {
     let messages: Vec<MessageView<'_>> = keys.iter().map(|key| message(key.as_bytes())).collect();
     let waker: Arc<dyn Wake> = woken.clone();
-    let mut answers = vec![Answer::Drop];
+    let mut answers = vec![Answer::Drop(None)];
     loop {
         let woken_before = woken.0.load(Ordering::SeqCst);
-        match worker.route(exchange, &mut messages.iter(), &mut answers, &waker) {
+        match worker.route(exchange, Layer::FRONT, &mut messages.iter(), &mut answers, &waker) {
             Routed::Ready => break,
+            Routed::Cut => panic!("nothing is cut here"),
             Routed::Pending => assert_eq!(answers.len(), 1, "nothing is appended"),
         }
         while woken.0.load(Ordering::SeqCst) == woken_before {
@@ -257,7 +258,7 @@ pub(crate) fn route(
 }
 
 pub(crate) fn message(routing_key: &[u8]) -> MessageView<'_> {
-    MessageView { exchange: b"x", routing_key, form: &PLAIN, properties: &[], body: &[] }
+    MessageView { exchange: b"x", routing_key, form: &PLAIN, properties: &[], body: &[], publisher: None }
 }
 
 /// `a,b` for the queues a and b, sorted; else what the answer is.
@@ -268,8 +269,11 @@ pub(crate) fn text(answer: &Answer) -> String {
             names.sort();
             names.join(",")
         }
-        Answer::Drop => String::from("drop"),
+        Answer::Drop(None) => String::from("drop"),
+        Answer::Drop(Some(reason)) => format!("drop {reason}"),
         Answer::Reject(reason) => format!("reject {reason}"),
         Answer::Failed(refusal) => format!("failed: {refusal}"),
+        Answer::Hold(hold) => format!("hold {} ms", hold.delay_ms),
+        Answer::Effective(effective) => format!("effects and {}", text(&effective.answer)),
     }
 }

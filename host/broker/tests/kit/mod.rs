@@ -5,9 +5,11 @@ use leveret_broker::{
     Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published, Publisher,
     QueueSpec, Sink, Vhost,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Deed, Layer, Routed, Router, Wake},
 };
-use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, Value, flat};
+use leveret_model::{
+    Form, HeaderSelection, MessageView, Name, OwnedMessage, Property, Refusal, Table, Value, flat,
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -95,9 +97,31 @@ impl Router for Native {
         Err(Refusal::PluginRefused { exchange, vhost, text: String::from("no") })
     }
 
+    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
+        Vec::new()
+    }
+
+    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
+
+    fn timer(
+        &mut self,
+        _: &Arc<Exchange>,
+        _: Layer,
+        _: &Name,
+        _: &Arc<dyn Wake>,
+        _: &mut Vec<Deed>,
+    ) -> Routed {
+        Routed::Ready
+    }
+
+    fn now_ms(&self) -> u64 {
+        0
+    }
+
     fn route(
         &mut self,
         exchange: &Arc<Exchange>,
+        _: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
         _: &Arc<dyn Wake>,
@@ -106,7 +130,7 @@ impl Router for Native {
         let (name, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
         for message in messages {
             answers.push(match exchange.spec.type_name.as_bytes() {
-                b"drop" => Answer::Drop,
+                b"drop" => Answer::Drop(None),
                 b"reject" => Answer::Reject(Arc::from("not today")),
                 b"trap" => {
                     let what = String::from("trap");
@@ -211,6 +235,7 @@ pub fn message<'a>(exchange: &'a str, key: &'a str, body: &'a [u8]) -> MessageVi
         form: &FORM,
         properties: &[0, 0],
         body,
+        publisher: None,
     }
 }
 
@@ -293,8 +318,10 @@ impl Connection {
     }
 
     pub fn publish_all(&mut self, messages: &[MessageView<'_>]) -> Vec<Published> {
-        let batch: Vec<_> =
-            messages.iter().map(|message| Publish { channel: 1, message: *message }).collect();
+        let batch: Vec<_> = messages
+            .iter()
+            .map(|message| Publish { channel: 1, message: *message, mandatory: false })
+            .collect();
         let mut outcomes = Vec::new();
         let waker: Arc<dyn Wake> = self.bell.clone();
         let done = self.publisher.publish(&self.vhost, &mut self.router, &batch, &mut outcomes, &waker);

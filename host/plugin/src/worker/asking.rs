@@ -237,7 +237,7 @@ impl Batch<'_> {
             }
             while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question == question) {
                 if let Some(place) = answers.get_mut(waiting.answer) {
-                    *place = answer.clone();
+                    *place = answer.without_effects();
                 }
                 answered += 1;
                 self.counters.asked += 1;
@@ -256,7 +256,7 @@ impl Batch<'_> {
                 }
                 (Answer::Deliver(resolved.routes), resolved.new_bytes)
             }
-            Decision::Drop => (Answer::Drop, 0),
+            Decision::Drop => (Answer::Drop(None), 0),
             Decision::Reject(reason) => (Answer::Reject(reason.clone()), reason.len() + 64),
         }
     }
@@ -318,7 +318,7 @@ impl Scratch {
             self.questions.push(place);
         }
         self.waiting.push(Waiting { answer: answers.len(), question: self.questions.len() - 1 });
-        answers.push(Answer::Drop);
+        answers.push(Answer::Drop(None));
     }
 
     /// How many questions from that one on fit in a call.

@@ -26,16 +26,16 @@ use hashbrown::HashMap;
 use homes::{Homes, NotServed};
 use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation},
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Deed, Layer, Routed, Router, Wake},
 };
-use leveret_model::{MessageView, Name, Reads, Refusal};
+use leveret_model::{MessageView, Name, OwnedMessage, Reads, Refusal};
 use sets::RouteSets;
 use std::{
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// How long an exchange that the plugin refused on a replay is not tried again.
@@ -213,9 +213,21 @@ impl Router for Worker {
         self.homes.bind(&version, exchange, candidate).map_err(|not| refusal(exchange, not))
     }
 
+    fn bound(
+        &mut self,
+        _exchange: &Arc<Exchange>,
+        _binding: &Arc<Binding>,
+        _deeds: &mut Vec<Deed>,
+    ) -> Vec<Arc<OwnedMessage>> {
+        Vec::new()
+    }
+
+    fn unbound(&mut self, _exchange: &Arc<Exchange>, _binding: &Arc<Binding>, _deeds: &mut Vec<Deed>) {}
+
     fn route(
         &mut self,
         exchange: &Arc<Exchange>,
+        _layer: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
@@ -240,6 +252,22 @@ impl Router for Worker {
                 Routed::Pending
             }
         }
+    }
+
+    fn timer(
+        &mut self,
+        _exchange: &Arc<Exchange>,
+        _layer: Layer,
+        _name: &Name,
+        _waker: &Arc<dyn Wake>,
+        _deeds: &mut Vec<Deed>,
+    ) -> Routed {
+        Routed::Ready
+    }
+
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn closed(&mut self, exchange: &Exchange) {
