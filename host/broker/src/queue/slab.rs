@@ -361,10 +361,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::tests::FORM;
+    use leveret_amqp091::FORM;
 
     fn message(body: &[u8]) -> MessageView<'_> {
-        MessageView { exchange: b"e", routing_key: b"k", form: &FORM, properties: &[], body }
+        MessageView { exchange: b"e", routing_key: b"k", form: FORM, properties: &[], body }
     }
 
     fn body(store: &Store, message: MessageRef) -> Vec<u8> {
