@@ -7,6 +7,7 @@
 //! ```
 
 use crate::{
+    patch,
     properties::Properties,
     wire::{Field, Fields},
 };
@@ -14,7 +15,7 @@ use alloc::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     vec::Vec,
 };
-use leveret_model::{Form, HeaderSelection, Name, Property, flat};
+use leveret_model::{Form, HeaderSelection, Name, Patch, PatchError, Property, flat};
 
 /// The form of AMQP 0-9-1.
 pub static FORM: &dyn Form = &Amqp091;
@@ -51,6 +52,10 @@ impl Form for Amqp091 {
             Some(field) => field.put_flat(out),
             None => out.push(flat::ABSENT),
         }
+    }
+
+    fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
+        patch::patch(properties, patch, out)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A message in the encoded form of the protocol it came by: borrowed on its way, owned where it
 //! is to stay outside a queue.
 
-use crate::{HeaderSelection, Name, Property, Reads, flat};
+use crate::{HeaderSelection, Name, Patch, PatchError, Property, Reads, Value, flat};
 use alloc::{string::String, vec::Vec};
 use bytes::Bytes;
 use core::fmt;
@@ -21,6 +21,14 @@ pub trait Form: Send + Sync {
 
     /// Appends a property as a flat value, or [`flat::ABSENT`].
     fn put_property(&self, properties: &[u8], property: Property, out: &mut Vec<u8>);
+
+    /// Appends the properties with the patch's changes of headers and properties made; its routing
+    /// key and its body are not looked at. What is not changed stays byte for byte. If the last
+    /// header goes, so does the property that holds them.
+    ///
+    /// # Errors
+    /// If a changed value cannot be said in this form. What was appended until then is of no use.
+    fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError>;
 }
 
 /// A message on its way: everything borrowed from the read buffer or from a queue's slab.
@@ -129,6 +137,51 @@ impl MessageView<'_> {
                 _ => out.extend_from_slice(&u32::MAX.to_le_bytes()),
             }
         }
+    }
+
+    /// A header's value, if there is one of that name. For what is seldom asked: it is copied.
+    #[must_use]
+    pub fn header(&self, name: &Name) -> Option<Value> {
+        let mut list = Vec::new();
+        let selection = HeaderSelection::Named(Vec::from([name.clone()]));
+        self.form.put_headers(self.properties, &selection, &mut list);
+        // Past the number of headers, the length of the name and the name.
+        flat::take_value(&mut list.get(3 + name.len()..)?)
+    }
+
+    /// A property's value, if it is there. For what is seldom asked: it is copied.
+    #[must_use]
+    pub fn property(&self, property: Property) -> Option<Value> {
+        let mut value = Vec::new();
+        self.form.put_property(self.properties, property, &mut value);
+        flat::take_value(&mut value.as_slice())
+    }
+
+    /// The message as a patch changes it. Changed properties are appended to `arena`; a new routing
+    /// key and a new body are the patch's own.
+    ///
+    /// # Errors
+    /// If the message's form cannot say a changed value; `arena` is then as long as before.
+    pub fn patched<'b>(&self, patch: &'b Patch, arena: &'b mut Vec<u8>) -> Result<MessageView<'b>, PatchError>
+    where
+        Self: 'b,
+    {
+        let mut patched: MessageView<'b> = *self;
+        if let Some(key) = patch.routing_key() {
+            patched.routing_key = key;
+        }
+        if let Some(body) = patch.body() {
+            patched.body = body;
+        }
+        if !patch.keeps_properties() {
+            let start = arena.len();
+            if let Err(error) = self.form.patch(self.properties, patch, arena) {
+                arena.truncate(start);
+                return Err(error);
+            }
+            patched.properties = arena.get(start..).unwrap_or_default();
+        }
+        Ok(patched)
     }
 
     /// The bytes that a queue charges for it.

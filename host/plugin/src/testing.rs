@@ -11,7 +11,9 @@ use leveret_broker::{
     exchange::Exchange,
     port::{Answer, Layer, Routed, Router, Wake},
 };
-use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, flat};
+use leveret_model::{
+    Form, HeaderSelection, MessageView, Name, Patch, PatchError, Property, Refusal, Table, flat,
+};
 use std::{
     path::Path,
     sync::{
@@ -119,6 +121,10 @@ impl Form for Plain {
 
     fn put_property(&self, _properties: &[u8], _property: Property, out: &mut Vec<u8>) {
         out.push(flat::ABSENT);
+    }
+
+    fn patch(&self, _properties: &[u8], _patch: &Patch, _out: &mut Vec<u8>) -> Result<(), PatchError> {
+        unreachable!("nothing here changes a message")
     }
 }
 

@@ -104,14 +104,14 @@ pub(super) fn set_flags(bytes: &mut [u8], offset: usize, flags: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::tests::FORM;
+    use leveret_amqp091::FORM;
 
     #[test]
     fn layout_is_the_documented_one() {
         let message = MessageView {
             exchange: b"ex",
             routing_key: b"k",
-            form: &FORM,
+            form: FORM,
             properties: &[0xff, 0],
             body: b"body",
             publisher: None,
@@ -134,7 +134,7 @@ mod tests {
         let message = MessageView {
             exchange: b"",
             routing_key: b"q",
-            form: &FORM,
+            form: FORM,
             properties: &[],
             body: b"large",
             publisher: None,
@@ -151,7 +151,7 @@ mod tests {
         let message = MessageView {
             exchange: b"",
             routing_key: b"q",
-            form: &FORM,
+            form: FORM,
             properties: &[],
             body: b"b",
             publisher: None,

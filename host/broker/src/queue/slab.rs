@@ -362,10 +362,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::tests::FORM;
+    use leveret_amqp091::FORM;
 
     fn message(body: &[u8]) -> MessageView<'_> {
-        MessageView { exchange: b"e", routing_key: b"k", form: &FORM, properties: &[], body, publisher: None }
+        MessageView { exchange: b"e", routing_key: b"k", form: FORM, properties: &[], body, publisher: None }
     }
 
     fn body(store: &Store, message: MessageRef) -> Vec<u8> {

@@ -1,15 +1,14 @@
 //! What the tests of this crate share: a router with native types, a sink, a connection.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+use leveret_amqp091::FORM;
 use leveret_broker::{
     Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published, Publisher,
     QueueSpec, Sink, Vhost,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
     port::{Answer, Deed, Layer, Routed, Router, Wake},
 };
-use leveret_model::{
-    Form, HeaderSelection, MessageView, Name, OwnedMessage, Property, Refusal, Table, Value, flat,
-};
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table, Value};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -17,22 +16,6 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-
-/// A form without headers and properties.
-pub struct Bare;
-pub static FORM: Bare = Bare;
-
-impl Form for Bare {
-    fn protocol(&self) -> &'static str {
-        "bare"
-    }
-    fn put_headers(&self, _: &[u8], _: &HeaderSelection, out: &mut Vec<u8>) {
-        out.extend_from_slice(&0_u16.to_le_bytes());
-    }
-    fn put_property(&self, _: &[u8], _: Property, out: &mut Vec<u8>) {
-        out.push(flat::ABSENT);
-    }
-}
 
 type Memo = HashMap<ExchangeId, (Generation, HashMap<Vec<u8>, RouteSet>)>;
 
@@ -232,7 +215,7 @@ pub fn message<'a>(exchange: &'a str, key: &'a str, body: &'a [u8]) -> MessageVi
     MessageView {
         exchange: exchange.as_bytes(),
         routing_key: key.as_bytes(),
-        form: &FORM,
+        form: FORM,
         properties: &[0, 0],
         body,
         publisher: None,
