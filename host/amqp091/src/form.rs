@@ -30,6 +30,10 @@ impl Form for Amqp091 {
         "amqp-0-9-1"
     }
 
+    fn empty(&self) -> &'static [u8] {
+        properties::NONE
+    }
+
     fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>) {
         let count_at = out.len();
         out.extend_from_slice(&[0; 2]);

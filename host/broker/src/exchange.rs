@@ -8,7 +8,7 @@
 //! generation finds the change.
 
 use crate::queue::Queue;
-use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 use core::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
@@ -17,7 +17,7 @@ use core::{
 use hashbrown::{HashSet, HashTable};
 use leveret_model::{Name, Table, Value};
 use parking_lot::RwLock;
-use std::rc::Rc;
+use std::{rc::Rc, sync::OnceLock};
 
 /// How many changes of bindings an exchange remembers for instances that lag behind; one that
 /// lags further starts from the whole list.
@@ -115,6 +115,17 @@ pub struct ExchangeSpec {
     pub arguments: Table,
 }
 
+/// One of the types of an exchange.
+#[derive(Clone, Debug)]
+pub struct TypeSpec {
+    /// The type's name.
+    pub type_name: Name,
+    /// The arguments that it is opened with.
+    pub arguments: Table,
+    /// The type that it is put in front of, where an argument of the exchange asked for that.
+    pub in_front_of: Option<Name>,
+}
+
 /// A declared exchange.
 pub struct Exchange {
     /// Its number.
@@ -123,6 +134,7 @@ pub struct Exchange {
     pub vhost: Name,
     /// What it was declared as.
     pub spec: ExchangeSpec,
+    types: OnceLock<Box<[TypeSpec]>>,
     generation: AtomicU64,
     deleted: AtomicBool,
     bindings: RwLock<Bindings>,
@@ -216,6 +228,7 @@ impl Exchange {
             id,
             vhost,
             spec,
+            types: OnceLock::new(),
             generation: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             bindings: RwLock::default(),
@@ -227,6 +240,18 @@ impl Exchange {
     pub fn alternate(&self) -> Option<Name> {
         let name = self.spec.arguments.get(b"alternate-exchange")?.as_text()?;
         Name::new(name.as_bytes()).ok()
+    }
+
+    /// Its types, those in front first, as whoever opened it found them: an exchange keeps the types
+    /// that it was declared with. Empty until then.
+    #[must_use]
+    pub fn types(&self) -> &[TypeSpec] {
+        self.types.get().map_or(&[], |types| types)
+    }
+
+    /// Notes its types; later calls change nothing.
+    pub fn set_types(&self, types: Vec<TypeSpec>) {
+        self.types.get_or_init(|| types.into_boxed_slice());
     }
 
     /// The generation of what can be read now.
@@ -309,6 +334,12 @@ impl Exchange {
         dedup_arcs(&mut targets.queues);
         dedup_arcs(&mut targets.exchanges);
         (RouteSet::new(targets), dead)
+    }
+
+    /// Where a live binding leads.
+    #[must_use]
+    pub fn destination(&self, id: BindingId) -> Option<Destination> {
+        self.bindings.read().get(id).map(|binding| binding.destination.clone())
     }
 
     /// The binding of this destination, key and arguments, if there is one.

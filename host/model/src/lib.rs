@@ -22,9 +22,9 @@ pub mod reads;
 pub mod refusal;
 pub mod value;
 
-pub use message::{Form, MessageView, OwnedMessage, PublisherIdentity};
+pub use message::{Form, MessageView, OwnedMessage, Place, PublisherIdentity};
 pub use name::Name;
 pub use patch::{Change, Patch, PatchError};
-pub use reads::{HeaderSelection, Property, Reads};
+pub use reads::{BodyReading, HeaderSelection, Property, Reads};
 pub use refusal::Refusal;
 pub use value::{Table, Value};

@@ -22,6 +22,9 @@ pub trait Form: Send + Sync {
     /// Appends a property as a flat value, or [`flat::ABSENT`].
     fn put_property(&self, properties: &[u8], property: Property, out: &mut Vec<u8>);
 
+    /// No properties and no headers, encoded.
+    fn empty(&self) -> &'static [u8];
+
     /// Appends the properties with the patch's changes of headers and properties made; its routing
     /// key and its body are not looked at. What is not changed stays byte for byte. If the last
     /// header goes, so does the property that holds them.
@@ -47,6 +50,15 @@ pub struct MessageView<'a> {
     pub body: &'a [u8],
     /// Who published it; `None` where the broker did, and once it is in a queue.
     pub publisher: Option<&'a PublisherIdentity>,
+}
+
+/// Where a message is, beyond what it says itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// The queue that it leaves; empty on publish.
+    pub queue: &'a [u8],
+    /// Why it is dead-lettered; empty otherwise.
+    pub reason: &'a str,
 }
 
 /// Who publishes on a connection.
@@ -118,6 +130,11 @@ impl MessageView<'_> {
     /// Appends what `reads` selects, laid out as in `wit/CONTRACT.md` under "Batches". These bytes
     /// go to the guest and are the key of the memo.
     pub fn project(&self, reads: &Reads, out: &mut Vec<u8>) {
+        self.project_at(reads, Place::default(), out);
+    }
+
+    /// The same for an interceptor that also sees where the message is.
+    pub fn project_at(&self, reads: &Reads, place: Place<'_>, out: &mut Vec<u8>) {
         if reads.routing_key {
             out.extend_from_slice(&u16::try_from(self.routing_key.len()).unwrap_or(u16::MAX).to_le_bytes());
             out.extend_from_slice(self.routing_key);
@@ -128,15 +145,39 @@ impl MessageView<'_> {
         for property in &reads.properties {
             self.form.put_property(self.properties, *property, out);
         }
-        if let Some(bytes_max) = reads.body_bytes_max {
+        if let Some(body) = reads.body {
             match u32::try_from(self.body.len()) {
-                Ok(length) if length <= bytes_max => {
+                Ok(length) if length <= body.bytes_max => {
                     out.extend_from_slice(&length.to_le_bytes());
                     out.extend_from_slice(self.body);
                 }
                 _ => out.extend_from_slice(&u32::MAX.to_le_bytes()),
             }
         }
+        if reads.publisher {
+            self.put_publisher(out);
+        }
+        if reads.exchange {
+            put_short(out, self.exchange);
+        }
+        if reads.queue {
+            put_short(out, place.queue);
+        }
+        if reads.reason {
+            put_short(out, place.reason.as_bytes());
+        }
+    }
+
+    fn put_publisher(&self, out: &mut Vec<u8>) {
+        let Some(publisher) = self.publisher else {
+            return out.extend_from_slice(&[0; 4]);
+        };
+        put_short(out, &publisher.user);
+        let connection = publisher.connection.as_bytes();
+        let connection = connection.get(..usize::from(u16::MAX)).unwrap_or(connection);
+        out.extend_from_slice(&(connection.len() as u16).to_le_bytes());
+        out.extend_from_slice(connection);
+        put_short(out, publisher.protocol.as_bytes());
     }
 
     /// A header's value, if there is one of that name. For what is seldom asked: it is copied.
@@ -189,6 +230,13 @@ impl MessageView<'_> {
     pub fn len_bytes(&self) -> usize {
         self.exchange.len() + self.routing_key.len() + self.properties.len() + self.body.len()
     }
+}
+
+/// Appends at most 255 bytes after their number.
+fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = bytes.get(..usize::from(u8::MAX)).unwrap_or(bytes);
+    out.push(bytes.len() as u8);
+    out.extend_from_slice(bytes);
 }
 
 impl fmt::Debug for MessageView<'_> {

@@ -4,10 +4,14 @@
 use crate::{
     engine::{CallSlot, Engines},
     replica::Replica,
+    services::Services,
     version::{Version, VersionId},
 };
 use hashbrown::Equivalent as _;
-use leveret_broker::{exchange::Exchange, port::Wake};
+use leveret_broker::{
+    exchange::Exchange,
+    port::{Layer, Wake},
+};
 use leveret_model::Name;
 use parking_lot::Mutex;
 use std::{
@@ -123,25 +127,29 @@ pub(crate) struct Builder(mpsc::Sender<Job>);
 
 struct Job {
     version: Arc<Version>,
-    exchanges: Vec<Arc<Exchange>>,
+    exchanges: Vec<(Arc<Exchange>, Layer)>,
     construction: Arc<Construction>,
 }
 
 impl Builder {
     /// Starts the thread; it ends when the builder is dropped.
-    pub(crate) fn start(engines: &Engines) -> io::Result<Self> {
+    pub(crate) fn start(engines: &Engines, services: &Arc<Services>) -> io::Result<Self> {
         let (sender, jobs) = mpsc::channel::<Job>();
-        let slot = engines.ticker().slot();
+        let (slot, services) = (engines.ticker().slot(), services.clone());
         thread::Builder::new().name("leveret-builder".into()).spawn(move || {
             for job in jobs {
-                job.construction.finish(build(&job.version, &job.exchanges, &slot));
+                job.construction.finish(build(&job.version, &job.exchanges, &services, &slot));
             }
         })?;
         Ok(Self(sender))
     }
 
     /// Begins to build a replica that serves these exchanges.
-    pub(crate) fn begin(&self, version: Arc<Version>, exchanges: Vec<Arc<Exchange>>) -> Arc<Construction> {
+    pub(crate) fn begin(
+        &self,
+        version: Arc<Version>,
+        exchanges: Vec<(Arc<Exchange>, Layer)>,
+    ) -> Arc<Construction> {
         let construction = Arc::new(Construction::default());
         let job = Job { version, exchanges, construction: construction.clone() };
         if self.0.send(job).is_err() {
@@ -151,10 +159,17 @@ impl Builder {
     }
 }
 
-fn build(version: &Arc<Version>, exchanges: &[Arc<Exchange>], slot: &CallSlot) -> Result<Replica, String> {
-    let mut replica = Replica::start(version, slot.clone()).map_err(|failure| failure.to_string())?;
-    for exchange in exchanges {
-        match replica.serve(exchange) {
+fn build(
+    version: &Arc<Version>,
+    exchanges: &[(Arc<Exchange>, Layer)],
+    services: &Arc<Services>,
+    slot: &CallSlot,
+) -> Result<Replica, String> {
+    let vhost = exchanges.first().map_or(Name::EMPTY, |(exchange, _)| exchange.vhost.clone());
+    let mut replica =
+        Replica::start(version, &vhost, services, slot.clone()).map_err(|failure| failure.to_string())?;
+    for (exchange, layer) in exchanges {
+        match replica.serve(exchange, *layer) {
             // Whoever asks about that exchange is told why.
             Ok(()) | Err(crate::guest::Refused::ByPlugin(_)) => {}
             Err(crate::guest::Refused::Failed(failure)) => return Err(failure.to_string()),

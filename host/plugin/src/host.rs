@@ -7,25 +7,29 @@ use crate::{
     engine::Engines,
     memo::MEMO_BYTES_MAX,
     registry::Registry,
+    services::Services,
     worker::Worker,
 };
+use leveret_model::Form;
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicU64},
 };
 
 /// How a host is made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostConfig {
     /// How many workers there will be: each is handed instances of a new version before the swap.
     pub workers: usize,
     /// The memory of remembered answers, for each exchange on each worker, in bytes.
     pub memo_bytes_max: usize,
+    /// How messages that plugins make are encoded. Without it they cannot make any.
+    pub form: Option<&'static dyn Form>,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX }
+        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, form: None }
     }
 }
 
@@ -50,6 +54,7 @@ pub struct Host {
     /// How many exchanges were closed, by any worker.
     closed: Arc<AtomicU64>,
     memo_bytes_max: usize,
+    services: Arc<Services>,
 }
 
 impl Host {
@@ -72,15 +77,17 @@ impl Host {
         let engines =
             Engines::new().map_err(|error| HostError(format!("the engine of plugins: {error:#}")))?;
         let engines = Arc::new(engines);
-        let builder = Builder::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;
+        let services = Arc::new(Services { form: config.form, ..Services::default() });
+        let builder = Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
         Ok(Self {
-            registry: Arc::new(Registry::new(engines.clone(), mailboxes.clone())),
+            registry: Arc::new(Registry::new(engines.clone(), mailboxes.clone(), services.clone())),
             engines,
             mailboxes,
             builder: Arc::new(builder),
             closed: Arc::default(),
             memo_bytes_max: config.memo_bytes_max,
+            services,
         })
     }
 
@@ -99,6 +106,7 @@ impl Host {
             self.mailboxes.get(index).cloned().unwrap_or_default(),
             self.builder.clone(),
             self.engines.ticker().slot(),
+            self.services.clone(),
             self.closed.clone(),
             self.memo_bytes_max,
         )

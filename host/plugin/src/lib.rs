@@ -20,17 +20,22 @@
 //!
 //! Read [`worker`] first (the path of a message), then [`registry`] (the path of a file).
 
+mod account;
 pub mod artifact;
 mod bindings;
 mod builder;
 mod builtin;
+mod capability;
 pub mod contract;
 mod engine;
 mod guest;
 mod host;
 mod memo;
+pub mod policy;
 pub mod registry;
 mod replica;
+mod services;
+mod state;
 #[cfg(test)]
 mod testing;
 mod version;

@@ -115,6 +115,10 @@ impl Form for Plain {
         "test"
     }
 
+    fn empty(&self) -> &'static [u8] {
+        &[]
+    }
+
     fn put_headers(&self, _properties: &[u8], _selection: &HeaderSelection, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0, 0]);
     }

@@ -1,24 +1,27 @@
 //! A loaded version of a plugin: compiled, checked against the contract, and described by itself.
 
 use crate::{
+    account::Account,
     artifact::Digest,
-    bindings::{
-        batch::{BatchOnly, BatchOnlyIndices},
-        plain::{ExchangeTypePlugin, ExchangeTypePluginIndices},
-    },
-    contract::{self, ContractError},
+    capability,
+    contract::{self, ContractError, Exported},
     engine::CodeStrategy,
-    guest::{Description, GuestState, TypeDescription},
+    guest::{Description, Exports, GuestState, Indices, TypeDescription},
     wasi,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use leveret_model::Form;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use wasmtime::{
     Engine, Store,
     component::{Component, InstancePre, Linker},
 };
 
-/// Machine code that keeps the contract, ready to be instantiated.
-pub(crate) struct Code {
+/// Where code comes from.
+#[derive(Clone)]
+pub(crate) struct Origin {
     /// What the plugin is called in logs: its file's name, or the type's for a built-in one.
     pub(crate) plugin: String,
     /// Of the component's bytes.
@@ -27,33 +30,37 @@ pub(crate) struct Code {
     pub(crate) strategy: CodeStrategy,
     /// It came with the broker.
     pub(crate) builtin: bool,
+    /// How messages that it makes are encoded.
+    pub(crate) form: Option<&'static dyn Form>,
+}
+
+/// Machine code that keeps the contract, ready to be instantiated.
+pub(crate) struct Code {
+    pub(crate) plugin: String,
+    pub(crate) digest: Digest,
+    pub(crate) strategy: CodeStrategy,
+    pub(crate) builtin: bool,
+    /// What it exports and imports.
+    pub(crate) exported: Exported,
+    form: Option<&'static dyn Form>,
     pre: InstancePre<GuestState>,
-    plain: ExchangeTypePluginIndices,
-    batch: Option<BatchOnlyIndices>,
+    indices: Indices,
 }
 
 impl Code {
     /// Checks a compiled component and links it.
-    pub(crate) fn link(
-        plugin: String,
-        digest: Digest,
-        strategy: CodeStrategy,
-        builtin: bool,
-        component: &Component,
-    ) -> Result<Self, ContractError> {
+    pub(crate) fn link(origin: Origin, component: &Component) -> Result<Self, ContractError> {
         let engine = component.engine();
-        let exports = contract::check(engine, component)?;
+        let exported = contract::check(engine, component)?;
         let unlinkable = |error: wasmtime::Error| ContractError::Unlinkable { why: format!("{error:#}") };
         let mut linker = Linker::new(engine);
         wasi::link::<GuestState>(&mut linker, component).map_err(unlinkable)?;
+        capability::link(&mut linker).map_err(unlinkable)?;
         let pre = linker.instantiate_pre(component).map_err(unlinkable)?;
-        contract::check_functions(&pre, exports)?;
-        let plain = ExchangeTypePluginIndices::new(&pre).map_err(unlinkable)?;
-        let batch = match exports.batch {
-            true => Some(BatchOnlyIndices::new(&pre).map_err(unlinkable)?),
-            false => None,
-        };
-        Ok(Self { plugin, digest, strategy, builtin, pre, plain, batch })
+        contract::check_functions(&pre, &exported)?;
+        let indices = Indices::new(&pre, &exported).map_err(unlinkable)?;
+        let Origin { plugin, digest, strategy, builtin, form } = origin;
+        Ok(Self { plugin, digest, strategy, builtin, exported, form, pre, indices })
     }
 
     /// The engine it was compiled for.
@@ -62,22 +69,19 @@ impl Code {
     }
 
     /// The host's side of a fresh instance.
-    pub(crate) fn guest_state(&self) -> GuestState {
-        GuestState::new(&self.plugin, self.digest, self.builtin)
+    pub(crate) fn guest_state(&self, account: &Arc<Account>) -> GuestState {
+        GuestState::new(account, self.form, self.digest, self.builtin)
     }
 
     /// Makes an instance in that store.
-    pub(crate) fn instantiate(
-        &self,
-        store: &mut Store<GuestState>,
-    ) -> wasmtime::Result<(ExchangeTypePlugin, Option<BatchOnly>)> {
+    pub(crate) fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Exports> {
         let instance = self.pre.instantiate(&mut *store)?;
-        let plain = self.plain.load(&mut *store, &instance)?;
-        let batch = match &self.batch {
-            Some(indices) => Some(indices.load(&mut *store, &instance)?),
-            None => None,
-        };
-        Ok((plain, batch))
+        self.indices.load(store, &instance)
+    }
+
+    /// Whether it imports anything, so that calls have to be told what they are about.
+    pub(crate) fn has_capabilities(&self) -> bool {
+        !self.exported.imports.is_empty() || self.exported.has_effects
     }
 }
 

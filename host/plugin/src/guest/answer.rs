@@ -2,9 +2,10 @@
 //!
 //! The layout of the words is described in `wit/CONTRACT.md`, "Batches".
 
-use crate::bindings::plain::leveret::routing::types as wit;
+use super::{description::missing, instance::Refused};
+use crate::bindings::v0_2::leveret::routing::types as wit;
 use leveret_broker::exchange::BindingId;
-use leveret_model::{HeaderSelection, Name, Property, Reads};
+use leveret_model::{BodyReading, HeaderSelection, Name, Property, Reads};
 use std::{ops::Range, sync::Arc};
 
 /// The most ids in a decision.
@@ -24,15 +25,21 @@ pub(crate) struct Decisions {
 pub(crate) enum Decision {
     /// To the bindings at these places of [`Decisions::ids`].
     Deliver(Range<usize>),
-    /// Nowhere, on purpose.
-    Drop,
+    /// Nowhere, on purpose, for that reason.
+    Drop(Option<Arc<str>>),
     /// Not accepted.
     Reject(Arc<str>),
+    /// As the inner type decides.
+    Delegate,
+    /// As the inner type decides in so many milliseconds.
+    Hold(u64),
 }
 
 const DELIVER: u64 = 0;
 const DROP: u64 = 1;
 const REJECT: u64 = 2;
+const DELEGATE: u64 = 3;
+const HOLD: u64 = 4;
 const COUNT_MASK: u64 = (1 << 56) - 1;
 
 impl Decisions {
@@ -56,12 +63,15 @@ impl Decisions {
                     at = ids.end;
                     Decision::Deliver(ids)
                 }
-                DROP if argument == 0 => Decision::Drop,
-                REJECT => {
+                DROP if argument == 0 => Decision::Drop(None),
+                kind @ (DROP | REJECT) => {
                     let reason = at..at.saturating_add(argument.div_ceil(8));
                     at = reason.end;
-                    Decision::Reject(reason_from_words(words.get(reason).unwrap_or_default(), argument))
+                    let reason = reason_from_words(words.get(reason).unwrap_or_default(), argument);
+                    if kind == DROP { Decision::Drop(Some(reason)) } else { Decision::Reject(reason) }
                 }
+                DELEGATE if argument == 0 => Decision::Delegate,
+                HOLD => Decision::Hold(first & COUNT_MASK),
                 _ => return Err(format!("the answer has the unknown word {first:#x}")),
             };
             if at > words.len() {
@@ -76,23 +86,21 @@ impl Decisions {
         Ok(Self { words: words.into_iter().map(BindingId).collect(), decisions })
     }
 
-    /// Checks the decision that a guest answered in the plain form.
+    /// The one decision that a guest answered in the plain form.
+    pub(super) fn one(decision: Decision) -> Self {
+        Self { words: Vec::new(), decisions: vec![decision] }
+    }
+
+    /// Checks the ids that a guest answered in the plain form.
     ///
     /// # Errors
-    /// What is wrong with it, for people to read.
-    pub(crate) fn from_plain(decision: wit::Decision) -> Result<Self, String> {
-        Ok(match decision {
-            wit::Decision::Deliver(ids) if ids.len() > IDS_MAX => return Err(too_many(ids.len())),
-            wit::Decision::Deliver(ids) => {
-                let all = Decision::Deliver(0..ids.len());
-                Self { words: ids.into_iter().map(BindingId).collect(), decisions: vec![all] }
-            }
-            wit::Decision::Drop => Self { words: Vec::new(), decisions: vec![Decision::Drop] },
-            wit::Decision::Reject(reason) => {
-                let reason = Decision::Reject(cut(&reason).into());
-                Self { words: Vec::new(), decisions: vec![reason] }
-            }
-        })
+    /// What is wrong with them, for people to read.
+    pub(super) fn deliver(ids: Vec<u64>) -> Result<Self, String> {
+        if ids.len() > IDS_MAX {
+            return Err(too_many(ids.len()));
+        }
+        let all = Decision::Deliver(0..ids.len());
+        Ok(Self { words: ids.into_iter().map(BindingId).collect(), decisions: vec![all] })
     }
 
     /// One decision for each message, in order.
@@ -122,36 +130,73 @@ fn reason_from_words(words: &[u64], length: usize) -> Arc<str> {
 }
 
 /// At most [`REJECT_REASON_BYTES_MAX`] bytes of it, whole characters.
-fn cut(reason: &str) -> &str {
+pub(super) fn cut(reason: &str) -> &str {
     reason.get(..reason.floor_char_boundary(REJECT_REASON_BYTES_MAX)).unwrap_or_default()
 }
 
-/// Checks what a guest says an exchange reads.
+/// The text of a refusal by a plugin.
+pub(super) fn refusal(refusal: wit::Refusal) -> Refused {
+    Refused::ByPlugin(match refusal {
+        wit::Refusal::MissingArgument(name) => missing(cut(&name)),
+        wit::Refusal::InvalidArgument((name, why)) => format!("invalid arg '{}': {}", cut(&name), cut(&why)),
+        wit::Refusal::Unsupported(what) => format!("not supported: {}", cut(&what)),
+        wit::Refusal::Other(why) => String::from(cut(&why)),
+    })
+}
+
+/// Checks what a guest says is read.
 ///
 /// # Errors
 /// What is wrong with it, for people to read.
 pub(super) fn reads(reads: wit::Reads) -> Result<Reads, String> {
-    let headers = match reads.headers {
-        wit::HeaderSelection::None => HeaderSelection::None,
-        wit::HeaderSelection::All => HeaderSelection::All,
-        wit::HeaderSelection::Named(names) => {
-            let names = names.iter().map(|name| Name::new(name)).collect::<Result<Vec<_>, _>>();
-            let names = names.map_err(|error| format!("a header to read: {error}"))?;
-            let distinct = names.iter().map(Name::as_bytes).collect::<hashbrown::HashSet<_>>().len();
-            if distinct != names.len() {
-                return Err(String::from("a header to read is named twice"));
-            }
-            HeaderSelection::Named(names)
-        }
+    let body = reads.body.map(|body| BodyReading {
+        bytes_max: body.limit,
+        rejects_above: matches!(body.above, wit::AboveLimit::Reject),
+    });
+    Ok(Reads {
+        routing_key: reads.routing_key,
+        headers: headers(reads.headers)?,
+        properties: properties(&reads.properties)?,
+        body,
+        publisher: reads.publisher,
+        exchange: reads.exchange,
+        queue: reads.queue,
+        reason: reads.reason,
+    })
+}
+
+/// Checks which headers a guest wants to read.
+///
+/// # Errors
+/// What is wrong with it, for people to read.
+pub(super) fn headers(headers: wit::HeaderSelection) -> Result<HeaderSelection, String> {
+    let names = match headers {
+        wit::HeaderSelection::None => return Ok(HeaderSelection::None),
+        wit::HeaderSelection::All => return Ok(HeaderSelection::All),
+        wit::HeaderSelection::Named(names) => names,
     };
-    let properties: Vec<Property> = reads.properties.iter().map(|property| property_of(*property)).collect();
+    let names = names.iter().map(|name| Name::new(name)).collect::<Result<Vec<_>, _>>();
+    let names = names.map_err(|error| format!("a header to read: {error}"))?;
+    let distinct = names.iter().map(Name::as_bytes).collect::<hashbrown::HashSet<_>>().len();
+    if distinct != names.len() {
+        return Err(String::from("a header to read is named twice"));
+    }
+    Ok(HeaderSelection::Named(names))
+}
+
+/// Checks which properties a guest wants to read.
+///
+/// # Errors
+/// What is wrong with it, for people to read.
+pub(super) fn properties(properties: &[wit::Property]) -> Result<Vec<Property>, String> {
+    let properties: Vec<Property> = properties.iter().map(|property| property_of(*property)).collect();
     if properties.iter().enumerate().any(|(at, property)| properties.iter().take(at).any(|p| p == property)) {
         return Err(String::from("a property to read is named twice"));
     }
-    Ok(Reads { routing_key: reads.routing_key, headers, properties, body_bytes_max: reads.body_limit })
+    Ok(properties)
 }
 
-fn property_of(property: wit::Property) -> Property {
+pub(super) fn property_of(property: wit::Property) -> Property {
     match property {
         wit::Property::ContentType => Property::ContentType,
         wit::Property::ContentEncoding => Property::ContentEncoding,
@@ -180,16 +225,21 @@ mod tests {
     #[test]
     fn words_are_read_as_laid_out() {
         let reason = u64::from_le_bytes(*b"too lon\0");
-        let words = vec![word(0, 2), 7, 9, word(1, 0), word(0, 0), word(2, 7), reason];
-        let decisions = Decisions::from_words(words, 4).unwrap();
+        let words = vec![
+            word(0, 2), 7, 9, word(1, 0), word(0, 0), word(2, 7), reason, word(3, 0), word(4, 99), word(1, 7), reason,
+        ];
+        let decisions = Decisions::from_words(words, 7).unwrap();
         let all: Vec<_> = decisions.iter().cloned().collect();
         assert_eq!(
             all,
             [
                 Decision::Deliver(1..3),
-                Decision::Drop,
+                Decision::Drop(None),
                 Decision::Deliver(5..5),
-                Decision::Reject("too lon".into())
+                Decision::Reject("too lon".into()),
+                Decision::Delegate,
+                Decision::Hold(99),
+                Decision::Drop(Some("too lon".into())),
             ]
         );
         assert_eq!(decisions.ids(&(1..3)), [BindingId(7), BindingId(9)]);
@@ -201,8 +251,9 @@ mod tests {
         assert!(refused(vec![], 1).contains("0 decisions of 1"));
         assert!(refused(vec![word(0, 2), 1], 1).contains("should have 3"));
         assert!(refused(vec![word(1, 0), word(1, 0)], 1).contains("should have 1"));
-        assert!(refused(vec![word(3, 0)], 1).contains("unknown word"));
-        assert!(refused(vec![word(1, 1)], 1).contains("unknown word"));
+        assert!(refused(vec![word(5, 0)], 1).contains("unknown word"));
+        assert!(refused(vec![word(3, 1)], 1).contains("unknown word"));
+        assert!(refused(vec![word(1, 1)], 1).contains("should have"));
         assert!(refused(vec![word(2, COUNT_MASK)], 1).contains("should have"));
         assert!(refused(vec![word(0, IDS_MAX as u64 + 1)], 1).contains("the most is 65536"));
         Decisions::from_words([vec![word(0, IDS_MAX as u64)], vec![1; IDS_MAX]].concat(), 1).unwrap();
@@ -213,21 +264,25 @@ mod tests {
         let long = "ü".repeat(REJECT_REASON_BYTES_MAX);
         let mut words = vec![word(2, long.len() as u64)];
         words.extend(long.as_bytes().chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())));
-        let plain = wit::Decision::Reject(format!("x{long}"));
-        for (decisions, expected) in
-            [(Decisions::from_words(words, 1), 1_024), (Decisions::from_plain(plain), 1_023)]
-        {
-            match decisions.unwrap().iter().next() {
-                Some(Decision::Reject(reason)) => assert_eq!(reason.len(), expected),
-                other => panic!("{other:?}"),
-            }
+        match Decisions::from_words(words, 1).unwrap().iter().next() {
+            Some(Decision::Reject(reason)) => assert_eq!(reason.len(), 1_024),
+            other => panic!("{other:?}"),
         }
+        assert_eq!(cut(&format!("x{long}")).len(), 1_023);
     }
 
     #[test]
     fn reads_that_name_something_twice_are_refused() {
-        let plain =
-            |headers, properties| wit::Reads { routing_key: true, headers, properties, body_limit: None };
+        let plain = |headers, properties| wit::Reads {
+            routing_key: true,
+            headers,
+            properties,
+            body: None,
+            publisher: false,
+            exchange: false,
+            queue: false,
+            reason: false,
+        };
         let twice = wit::HeaderSelection::Named(vec![b"a".to_vec(), b"a".to_vec()]);
         assert!(reads(plain(twice, vec![])).unwrap_err().contains("header"));
         let properties = vec![wit::Property::AppId, wit::Property::UserId, wit::Property::AppId];
@@ -240,7 +295,7 @@ mod tests {
         #[test]
         fn any_words_are_read_or_refused(
             words in proptest::collection::vec(
-                prop_oneof![any::<u64>(), (0_u64..4, 0_u64..20).prop_map(|(k, a)| word(k, a))], 0..40),
+                prop_oneof![any::<u64>(), (0_u64..6, 0_u64..20).prop_map(|(k, a)| word(k, a))], 0..40),
             count in 0_usize..20,
         ) {
             let length = words.len();

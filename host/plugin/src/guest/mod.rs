@@ -6,14 +6,24 @@
 
 mod answer;
 mod deadline;
+mod description;
+mod exports;
 mod instance;
+pub(crate) mod lift;
 mod lower;
 mod memory;
 mod state;
+mod verdict;
 
 pub(crate) use answer::{Decision, Decisions};
 pub use answer::{IDS_MAX, REJECT_REASON_BYTES_MAX};
 pub use deadline::{CPU_BASE, CPU_PER_ITEM};
 pub use instance::GuestFailure;
-pub(crate) use instance::{Description, Instance, Refused, TypeDescription};
+pub use description::{
+    ArgumentDescription, ArgumentKind, AttachmentPoint, InterceptorDescription, Stage, TypeDescription,
+};
+pub(crate) use description::{Description, InnerType, Opened, check_arguments};
+pub(crate) use exports::{Attaching, Exports, Indices, Opening};
+pub(crate) use instance::{Instance, Refused};
+pub(crate) use verdict::{Verdict, Verdicts};
 pub(crate) use state::GuestState;

@@ -19,7 +19,8 @@ use crate::{
     builtin::Builtin,
     engine::{CodeStrategy, Engines},
     guest::Instance,
-    version::{Code, Version, VersionId},
+    services::Services,
+    version::{Code, Origin, Version, VersionId},
 };
 use hashbrown::HashMap;
 use leveret_broker::exchange::Exchange;
@@ -39,6 +40,7 @@ const RESERVED_PREFIX: &str = "x-leveret-";
 /// Which plugin serves which exchange type.
 pub struct Registry {
     engines: Arc<Engines>,
+    services: Arc<Services>,
     /// Of the workers, by index.
     mailboxes: Vec<Arc<Mailbox>>,
     slots: RwLock<HashMap<Name, Slot>>,
@@ -82,9 +84,14 @@ impl Slot {
 }
 
 impl Registry {
-    pub(crate) fn new(engines: Arc<Engines>, mailboxes: Vec<Arc<Mailbox>>) -> Self {
+    pub(crate) fn new(
+        engines: Arc<Engines>,
+        mailboxes: Vec<Arc<Mailbox>>,
+        services: Arc<Services>,
+    ) -> Self {
         Self {
             engines,
+            services,
             mailboxes,
             slots: RwLock::default(),
             files: Mutex::default(),
@@ -184,11 +191,13 @@ impl Registry {
         let component = self.builtin_component(builtin).map_err(|error| format!("{error:#}"))?;
         let digest = Digest::of(builtin.component);
         let name = String::from(builtin.name);
-        let code = Code::link(name, digest, CodeStrategy::Cranelift, true, &component)
-            .map_err(|error| error.to_string())?;
+        let form = self.services.form;
+        let origin = Origin { plugin: name, digest, strategy: CodeStrategy::Cranelift, builtin: true, form };
+        let code = Code::link(origin, &component).map_err(|error| error.to_string())?;
         let slot = self.engines.ticker().slot();
-        let description = Instance::start(&code, slot)
-            .and_then(|mut instance| instance.describe())
+        let account = self.services.accounts.of(&Name::EMPTY, &code.plugin);
+        let description = Instance::start(&code, &account, slot)
+            .and_then(|mut instance| instance.describe(true, code.exported.interceptor))
             .map_err(|failure| failure.to_string())?;
         let version = Arc::new(Version::new(code, description));
         let mut slots = self.slots.write();

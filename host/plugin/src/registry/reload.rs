@@ -8,10 +8,10 @@ use crate::{
     engine::CodeStrategy,
     guest::{Description, Instance, Refused},
     replica::Replica,
-    version::{Code, Version},
+    version::{Code, Origin, Version},
 };
 use hashbrown::HashMap;
-use leveret_broker::exchange::Exchange;
+use leveret_broker::{exchange::Exchange, port::Layer};
 use leveret_model::Name;
 use std::{
     path::{Path, PathBuf},
@@ -106,7 +106,8 @@ impl Registry {
         compile_time: Duration,
     ) -> Result<LoadReport, LoadError> {
         let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let code = Code::link(plugin, digest, strategy, false, component)
+        let origin = Origin { plugin, digest, strategy, builtin: false, form: self.services.form };
+        let code = Code::link(origin, component)
             .map_err(|error| LoadError::at(Stage::Contract)(error.to_string()))?;
         let description = self.try_out(&code).map_err(LoadError::at(Stage::Trial))?;
         let names = type_names(&description).map_err(LoadError::at(Stage::Trial))?;
@@ -129,9 +130,11 @@ impl Registry {
     /// Starts an instance and asks it what it is.
     fn try_out(&self, code: &Code) -> Result<Description, String> {
         let slot = self.engines.ticker().slot();
+        let account = self.services.accounts.of(&Name::EMPTY, &code.plugin);
         let mut instance =
-            Instance::start(code, slot).map_err(|failure| format!("it does not start: {failure}"))?;
-        instance.describe().map_err(|failure| format!("describe {failure}"))
+            Instance::start(code, &account, slot).map_err(|failure| format!("it does not start: {failure}"))?;
+        let exported = &code.exported;
+        instance.describe(exported.exchange_type, exported.interceptor).map_err(|failure| format!("describe {failure}"))
     }
 
     /// No name may be another plugin's.
@@ -184,10 +187,15 @@ impl Registry {
                     hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     hashbrown::hash_map::Entry::Vacant(entry) => {
                         let slot = self.engines.ticker().slot();
-                        entry.insert(Replica::start(version, slot).map_err(|failure| failure.to_string())?)
+                        let started = Replica::start(version, &exchange.vhost, &self.services, slot);
+                        entry.insert(started.map_err(|failure| failure.to_string())?)
                     }
                 };
-                replica.serve(exchange).map_err(|refused| not_replayed(exchange, &refused))?;
+                for (layer, spec) in (0..).map(Layer).zip(exchange.types()) {
+                    if names.iter().any(|name| *name == spec.type_name) {
+                        replica.serve(exchange, layer).map_err(|refused| not_replayed(exchange, &refused))?;
+                    }
+                }
             }
             replayed.replicas.push(replicas.into_iter().collect());
         }
@@ -349,9 +357,9 @@ mod tests {
 
     fn names(names: &[&str]) -> Result<Vec<Name>, String> {
         let described =
-            |name: &&str| TypeDescription { name: String::from(*name), summary: String::new(), pure: true };
+            |name: &&str| TypeDescription { name: String::from(*name), ..TypeDescription::default() };
         let types = names.iter().map(described).collect();
-        type_names(&Description { version: String::from("1"), types })
+        type_names(&Description { version: String::from("1"), types, interceptors: Vec::new() })
     }
 
     #[test]

@@ -11,9 +11,10 @@ use crate::{
     registry::Registry,
     version::Version,
 };
+use crate::replica::About;
 use leveret_broker::{
     exchange::Exchange,
-    port::{Answer, Wake},
+    port::{Answer, Layer, Wake},
 };
 use leveret_model::{MessageView, Refusal};
 use std::{
@@ -150,9 +151,9 @@ impl Batch<'_> {
             }
             entry.refused = None;
         }
-        match self.homes.served(&version, self.exchange, Some(self.waker)) {
+        match self.homes.served(&version, self.exchange, Layer::FRONT, Some(self.waker)) {
             Ok(replica) => {
-                if let Some((generation, reads)) = replica.knows(self.exchange.id) {
+                if let Some((generation, reads)) = replica.knows(self.exchange.id, Layer::FRONT) {
                     entry.follow(generation, reads);
                 }
                 entry.pure = version.describes(&self.exchange.spec.type_name).is_some_and(|t| t.pure);
@@ -174,7 +175,7 @@ impl Batch<'_> {
     fn ask_guest(&mut self, version: &Arc<Version>, answers: &mut [Answer]) -> Result<(), Again> {
         let (mut asked, mut answered, mut singly_before) = (0, 0, 0);
         while asked < self.scratch.questions.len() {
-            let replica = match self.homes.at(version, self.exchange, self.entry.generation) {
+            let replica = match self.homes.at(version, self.exchange, Layer::FRONT, self.entry.generation) {
                 Ok(replica) => replica,
                 Err(not_served) => {
                     let refusal = refusal(self.exchange, not_served);
@@ -182,7 +183,7 @@ impl Batch<'_> {
                     return Ok(());
                 }
             };
-            if replica.knows(self.exchange.id).map(|(generation, _)| generation)
+            if replica.knows(self.exchange.id, Layer::FRONT).map(|(generation, _)| generation)
                 != Some(self.entry.generation)
             {
                 // Made anew, at a later generation: the questions are not of what it reads.
@@ -192,10 +193,11 @@ impl Batch<'_> {
             let count_max = if asked < singly_before { 1 } else { replica.messages_per_call_max() };
             let count = self.scratch.fitting(asked, count_max);
             let began = Instant::now();
-            let decisions = replica.route(self.exchange.id, self.scratch.bytes(asked, count), count);
+            let about = About { exchange: self.exchange, layer: Layer::FRONT, on_hand: None };
+            let decisions = replica.route(about, self.scratch.bytes(asked, count), count);
             self.counters.calls += 1;
             match decisions {
-                Ok(decisions) => {
+                Ok((decisions, _outcome)) => {
                     self.homes.succeeded(version, self.exchange);
                     answered = self.take_over(version, asked, answered, &decisions, answers);
                     asked += count;
@@ -256,7 +258,8 @@ impl Batch<'_> {
                 }
                 (Answer::Deliver(resolved.routes), resolved.new_bytes)
             }
-            Decision::Drop => (Answer::Drop(None), 0),
+            Decision::Drop(reason) => (Answer::Drop(reason.clone()), 0),
+            Decision::Delegate | Decision::Hold(_) => (Answer::Drop(None), 0),
             Decision::Reject(reason) => (Answer::Reject(reason.clone()), reason.len() + 64),
         }
     }

@@ -6,12 +6,13 @@ use crate::{
     engine::CallSlot,
     guest::{GuestFailure, Refused},
     replica::Replica,
+    services::Services,
     version::{Version, VersionId},
 };
 use hashbrown::HashMap;
 use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation},
-    port::Wake,
+    port::{Layer, Wake},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +37,7 @@ pub(crate) struct Homes {
     mailbox: Arc<Mailbox>,
     builder: Arc<Builder>,
     slot: CallSlot,
+    services: Arc<Services>,
 }
 
 #[derive(Default)]
@@ -46,8 +48,13 @@ struct Home {
 }
 
 impl Homes {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, builder: Arc<Builder>, slot: CallSlot) -> Self {
-        Self { homes: HashMap::default(), mailbox, builder, slot }
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        builder: Arc<Builder>,
+        slot: CallSlot,
+        services: Arc<Services>,
+    ) -> Self {
+        Self { homes: HashMap::default(), mailbox, builder, slot, services }
     }
 
     /// The replica that knows this exchange's current generation. With a waker, a replica that
@@ -57,6 +64,7 @@ impl Homes {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         waker: Option<&Arc<dyn Wake>>,
     ) -> Result<&mut Replica, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
@@ -79,11 +87,11 @@ impl Homes {
             home.replica = Some(replica);
         }
         if let Some(waker) = waker
-            && home.must_wait(version, exchange, waker, &self.builder, &self.slot)
+            && home.must_wait(version, exchange, layer, waker, &self.builder, &self.slot)
         {
             return Err(NotServed::Pending);
         }
-        home.serve(version, exchange, &self.slot)
+        home.serve(version, exchange, layer, &self.services, &self.slot)
     }
 
     /// The replica that knows this exchange at that generation; where there is none, one that knows
@@ -92,13 +100,14 @@ impl Homes {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         generation: Generation,
     ) -> Result<&mut Replica, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
-        let knows = |replica: &Replica| replica.knows(exchange.id).is_some_and(|(g, _)| g == generation);
+        let knows = |replica: &Replica| replica.knows(exchange.id, layer).is_some_and(|(g, _)| g == generation);
         let known = self.homes.get(&place).and_then(|home| home.replica.as_ref()).is_some_and(knows);
         if !known {
-            return self.served(version, exchange, None);
+            return self.served(version, exchange, layer, None);
         }
         self.homes.get_mut(&place).and_then(|home| home.replica.as_mut()).ok_or(NotServed::Pending)
     }
@@ -108,10 +117,11 @@ impl Homes {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         candidate: &Binding,
     ) -> Result<(), NotServed> {
-        let replica = self.served(version, exchange, None)?;
-        let answer = replica.bind_candidate(exchange, candidate);
+        let replica = self.served(version, exchange, layer, None)?;
+        let answer = replica.bind_candidate(exchange, layer, candidate);
         let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) else {
             return Ok(());
         };
@@ -183,17 +193,18 @@ impl Home {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         waker: &Arc<dyn Wake>,
         builder: &Builder,
         slot: &CallSlot,
     ) -> bool {
-        let backlog = self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange));
+        let backlog = self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
         if backlog <= INLINE_REPLAY_BINDINGS_MAX || self.failures.set_aside().is_some() {
             return false;
         }
         if self.construction.is_none() {
-            let known = self.replica.iter().flat_map(Replica::exchanges).filter(|e| e.id != exchange.id);
-            let exchanges = known.chain([exchange.clone()]).collect();
+            let known = self.replica.iter().flat_map(Replica::exchanges).filter(|(e, l)| e.id != exchange.id || *l != layer);
+            let exchanges = known.chain([(exchange.clone(), layer)]).collect();
             let construction = builder.begin(version.clone(), exchanges);
             self.construction = Some(construction);
         }
@@ -208,18 +219,20 @@ impl Home {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
+        services: &Arc<Services>,
         slot: &CallSlot,
     ) -> Result<&mut Replica, NotServed> {
         if let Some(why) = self.failures.set_aside() {
             return Err(NotServed::Failed(why));
         }
         if self.replica.is_none() {
-            match Replica::start(version, slot.clone()) {
+            match Replica::start(version, &exchange.vhost, services, slot.clone()) {
                 Ok(replica) => self.replica = Some(replica),
                 Err(failure) => return Err(self.refused(version, Refused::Failed(failure))),
             }
         }
-        let served = self.replica.as_mut().map_or(Ok(()), |replica| replica.serve(exchange));
+        let served = self.replica.as_mut().map_or(Ok(()), |replica| replica.serve(exchange, layer));
         if let Err(refused) = served {
             return Err(self.refused(version, refused));
         }

@@ -19,6 +19,7 @@ use crate::{
     engine::CallSlot,
     memo::Memo,
     registry::{Lookup, Registry},
+    services::Services,
     version::Version,
 };
 use asking::{Again, Batch, Scratch};
@@ -119,12 +120,13 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         builder: Arc<Builder>,
         slot: CallSlot,
+        services: Arc<Services>,
         closed: Arc<AtomicU64>,
         memo_bytes_max: usize,
     ) -> Self {
         Self {
             registry,
-            homes: Homes::new(mailbox, builder, slot),
+            homes: Homes::new(mailbox, builder, slot, services),
             entries: HashMap::default(),
             scratch: Scratch::default(),
             memo_bytes_max,
@@ -198,7 +200,7 @@ impl Router for Worker {
         // Known to the registry first, so that a version swapped in meanwhile is asked too.
         self.registry.register(exchange);
         let opened = version_of(&self.registry, exchange).and_then(|version| {
-            self.homes.served(&version, exchange, None).map_err(|not| refusal(exchange, not))?;
+            self.homes.served(&version, exchange, Layer::FRONT, None).map_err(|not| refusal(exchange, not))?;
             self.homes.succeeded(&version, exchange);
             Ok(())
         });
@@ -210,7 +212,7 @@ impl Router for Worker {
 
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
         let version = version_of(&self.registry, exchange)?;
-        self.homes.bind(&version, exchange, candidate).map_err(|not| refusal(exchange, not))
+        self.homes.bind(&version, exchange, Layer::FRONT, candidate).map_err(|not| refusal(exchange, not))
     }
 
     fn bound(
