@@ -1,5 +1,5 @@
 //! What the tests of this crate share: a router with native types, a sink, a connection.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of it")]
 
 mod native;
 mod stages;
