@@ -1,7 +1,7 @@
-//! What follows once the queues have a batch's messages: holds, and the effects of the types that
-//! were asked.
+//! What follows once the queues have a batch's messages: holds, the effects of the types that were
+//! asked, the reasons for which some were dropped.
 //!
-//! Scratch of one publisher. A batch without either costs one look.
+//! Scratch of one publisher. A batch without any of it costs one look.
 
 use crate::{
     exchange::Exchange,
@@ -16,12 +16,13 @@ pub(crate) struct After {
     /// Which message of the batch, and where; for each there is room already. In order.
     holds: Vec<(u32, Arc<Exchange>, Hold)>,
     effects: Vec<(u32, Box<dyn Effects>)>,
+    drops: Vec<(Arc<Exchange>, Arc<str>)>,
     deeds: Vec<Deed>,
 }
 
 impl After {
     pub(crate) fn is_empty(&self) -> bool {
-        self.holds.is_empty() && self.effects.is_empty()
+        self.holds.is_empty() && self.effects.is_empty() && self.drops.is_empty()
     }
 
     /// Keeps the effects of an answer for a message.
@@ -33,6 +34,7 @@ impl After {
     pub(crate) fn keep_walked(&mut self, message: u32, walk: &mut Walk) {
         self.holds.extend(walk.holds().drain(..).map(|(exchange, hold)| (message, exchange, hold)));
         self.effects.extend(walk.effects().drain(..).map(|effects| (message, effects)));
+        self.drops.append(walk.drops());
     }
 
     /// Whether a message is to be held.
@@ -40,7 +42,7 @@ impl After {
         self.holds.binary_search_by_key(&message, |(held, ..)| *held).is_ok()
     }
 
-    /// Holds what is to be held, commits the effects of what was accepted, and does what they ask.
+    /// Holds what is to be held, counts drops, commits the effects of what was accepted, and does what they ask.
     pub(crate) fn settle(&mut self, batch: &mut Batch<'_, '_>) {
         if !self.holds.is_empty() {
             let now_ms = batch.router.now_ms();
@@ -51,6 +53,9 @@ impl After {
                     Some((exchange, hold, message, batch.hops(index)))
                 }),
             );
+        }
+        if !self.drops.is_empty() {
+            batch.vhost.drops.count(self.drops.drain(..));
         }
         for (index, effects) in self.effects.drain(..) {
             let outcome = batch.outcomes.get(batch.before + index as usize);

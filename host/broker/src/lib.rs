@@ -23,6 +23,7 @@ mod bind;
 mod client;
 mod credit;
 mod deeds;
+mod drops;
 mod equivalence;
 pub mod exchange;
 pub mod later;

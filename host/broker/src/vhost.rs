@@ -5,7 +5,9 @@
 //! one after the other, and publishing goes on meanwhile.
 
 use crate::{
-    ConnectionId, equivalence,
+    ConnectionId,
+    drops::Drops,
+    equivalence,
     exchange::{Exchange, ExchangeId, ExchangeSpec},
     later::Later,
     memory::MemoryAccount,
@@ -38,6 +40,7 @@ pub struct Vhost {
     memory: Arc<MemoryAccount>,
     pub(crate) changes: Mutex<Topology>,
     pub(crate) later: Later,
+    pub(crate) drops: Drops,
     exchanges: ByName<Exchange>,
     queues: ByName<Queue>,
 }
@@ -56,6 +59,7 @@ impl Vhost {
         let vhost = Self {
             name,
             later: Later::new(&memory),
+            drops: Drops::default(),
             memory,
             changes: Mutex::default(),
             exchanges: RwLock::default(),
@@ -313,6 +317,7 @@ impl Vhost {
         drop(exchanges);
         for exchange in gone {
             self.later.exchange_gone(exchange);
+            self.drops.forget(exchange);
         }
     }
 

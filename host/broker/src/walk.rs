@@ -57,6 +57,7 @@ pub(crate) struct Walk {
     answers: Vec<Answer>,
     effects: Vec<Box<dyn Effects>>,
     holds: Vec<(Arc<Exchange>, Hold)>,
+    drops: Vec<(Arc<Exchange>, Arc<str>)>,
     /// Walks on behind a hold, to see whether there is a destination.
     probe: Option<Box<Walk>>,
     /// This is such a walk.
@@ -79,6 +80,11 @@ impl Walk {
         &mut self.effects
     }
 
+    /// The exchanges whose types dropped the message with a reason.
+    pub(crate) fn drops(&mut self) -> &mut Vec<(Arc<Exchange>, Arc<str>)> {
+        &mut self.drops
+    }
+
     /// Lets go of what the last walk found; effects that are still here are undone.
     pub(crate) fn clear(&mut self) {
         self.queues.clear();
@@ -88,6 +94,7 @@ impl Walk {
         self.answers.clear();
         self.effects.clear();
         self.holds.clear();
+        self.drops.clear();
     }
 
     /// Walks on from an exchange's answer, which was asked for from a layer on, and its effects.
@@ -113,7 +120,10 @@ impl Walk {
                         return ended;
                     }
                 }
-                Answer::Drop(_) => dropped = true,
+                Answer::Drop(reason) => {
+                    dropped = true;
+                    self.drops.extend(reason.map(|reason| (exchange.clone(), reason)));
+                }
                 Answer::Reject(reason) => return Walked::Rejected(reason),
                 Answer::Failed(refusal) => return Walked::Failed(refusal),
                 Answer::Effective(_) => return Walked::Rejected(Arc::from(NO_ANSWER)),
