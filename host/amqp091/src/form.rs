@@ -31,7 +31,7 @@ impl Form for Amqp091 {
     }
 
     fn empty(&self) -> &'static [u8] {
-        properties::NONE
+        crate::properties::NONE
     }
 
     fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>) {

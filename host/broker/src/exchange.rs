@@ -371,7 +371,7 @@ impl Exchange {
     }
 
     /// Makes a prepared binding visible. The vhost's lock for changes is held since.
-    pub(crate) fn commit(&self, binding: Binding) {
+    pub(crate) fn commit(&self, binding: Binding) -> Arc<Binding> {
         let mut guard = self.bindings.write();
         let bindings = &mut *guard;
         let slot = binding.id.slot();
@@ -383,8 +383,9 @@ impl Exchange {
         }
         let id = binding.id;
         let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
+        let binding = Arc::new(binding);
         if let Some(place) = bindings.slots.get_mut(slot) {
-            place.binding = Some(Arc::new(binding));
+            place.binding = Some(binding.clone());
         }
         let (slots, hasher) = (&bindings.slots, &bindings.hasher);
         bindings.index.insert_unique(hash, slot as u32, |slot| {
@@ -395,15 +396,15 @@ impl Exchange {
         });
         bindings.live += 1;
         self.changed(bindings, Change::Bound(id));
+        binding
     }
 
-    /// Removes a binding; false if it is gone already. The vhost's lock for changes is held.
-    pub(crate) fn remove(&self, id: BindingId) -> bool {
+    /// Removes a binding and gives it; none if it is gone already. The vhost's lock for changes is
+    /// held.
+    pub(crate) fn remove(&self, id: BindingId) -> Option<Arc<Binding>> {
         let mut guard = self.bindings.write();
         let bindings = &mut *guard;
-        let Some(binding) = bindings.get(id).cloned() else {
-            return false;
-        };
+        let binding = bindings.get(id)?.clone();
         let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
         if let Ok(entry) = bindings.index.find_entry(hash, |slot| *slot as usize == id.slot()) {
             entry.remove();
@@ -415,7 +416,7 @@ impl Exchange {
         bindings.free.push(id.slot() as u32);
         bindings.live -= 1;
         self.changed(bindings, Change::Unbound(id));
-        true
+        Some(binding)
     }
 
     /// Makes the next generation because the plugin behind the type changed: everything derived
