@@ -7,8 +7,16 @@
 //! been told. The counter is raised after the change can be read, so whoever reads the new
 //! generation finds the change.
 
-use crate::queue::Queue;
-use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
+use crate::{
+    later::{HoldInfo, Later},
+    queue::Queue,
+};
+use alloc::{
+    boxed::Box,
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 use core::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
@@ -135,6 +143,7 @@ pub struct Exchange {
     /// What it was declared as.
     pub spec: ExchangeSpec,
     types: OnceLock<Box<[TypeSpec]>>,
+    later: Weak<Later>,
     generation: AtomicU64,
     deleted: AtomicBool,
     bindings: RwLock<Bindings>,
@@ -229,6 +238,7 @@ impl Exchange {
             vhost,
             spec,
             types: OnceLock::new(),
+            later: Weak::new(),
             generation: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             bindings: RwLock::default(),
@@ -240,6 +250,24 @@ impl Exchange {
     pub fn alternate(&self) -> Option<Name> {
         let name = self.spec.arguments.get(b"alternate-exchange")?.as_text()?;
         Name::new(name.as_bytes()).ok()
+    }
+
+    /// The same, whose messages are held there.
+    pub(crate) fn holding_in(mut self, later: &Arc<Later>) -> Self {
+        self.later = Arc::downgrade(later);
+        self
+    }
+
+    /// How many of its messages are held.
+    #[must_use]
+    pub fn hold_count(&self) -> usize {
+        self.later.upgrade().map_or(0, |later| later.hold_count(self.id))
+    }
+
+    /// Its messages that are held, by their times, from the `skip`th on, at most `max`.
+    #[must_use]
+    pub fn holds(&self, skip: usize, max: usize) -> Vec<HoldInfo> {
+        self.later.upgrade().map(|later| later.holds(self.id, skip, max)).unwrap_or_default()
     }
 
     /// Its types, those in front first, as whoever opened it found them: an exchange keeps the types

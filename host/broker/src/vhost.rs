@@ -39,7 +39,7 @@ pub struct Vhost {
     name: Name,
     memory: Arc<MemoryAccount>,
     pub(crate) changes: Mutex<Topology>,
-    pub(crate) later: Later,
+    pub(crate) later: Arc<Later>,
     pub(crate) drops: Drops,
     exchanges: ByName<Exchange>,
     queues: ByName<Queue>,
@@ -58,7 +58,7 @@ impl Vhost {
     ) -> Result<Arc<Self>, Refusal> {
         let vhost = Self {
             name,
-            later: Later::new(&memory),
+            later: Arc::new(Later::new(&memory)),
             drops: Drops::default(),
             memory,
             changes: Mutex::default(),
@@ -331,7 +331,7 @@ impl Vhost {
     }
 
     fn new_exchange(&self, spec: ExchangeSpec) -> Exchange {
-        Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec)
+        Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec).holding_in(&self.later)
     }
 
     fn open_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {

@@ -78,7 +78,8 @@ impl Host {
             Engines::new().map_err(|error| HostError(format!("the engine of plugins: {error:#}")))?;
         let engines = Arc::new(engines);
         let services = Arc::new(Services { form: config.form, ..Services::default() });
-        let builder = Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
+        let builder =
+            Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
         Ok(Self {
             registry: Arc::new(Registry::new(engines.clone(), mailboxes.clone(), services.clone())),

@@ -333,7 +333,9 @@ impl Replica {
                 None => Ok(()),
             }
         } else {
-            Err(Refused::ByPlugin(String::from("it wants another inner type than the exchange was declared with")))
+            Err(Refused::ByPlugin(String::from(
+                "it wants another inner type than the exchange was declared with",
+            )))
         };
         if matches!(told, Err(Refused::ByPlugin(_))) {
             self.close_seat((exchange.id, layer))?;

@@ -107,8 +107,8 @@ impl Guest {
 }
 
 /// A form without headers and properties.
-struct Plain;
-static PLAIN: Plain = Plain;
+pub(crate) struct Plain;
+pub(crate) static PLAIN: Plain = Plain;
 
 impl Form for Plain {
     fn protocol(&self) -> &'static str {

@@ -298,6 +298,29 @@ impl Later {
         });
     }
 
+    /// How many messages an exchange holds.
+    pub(crate) fn hold_count(&self, exchange: ExchangeId) -> usize {
+        let state = self.state.lock();
+        state.holds.lanes(layers(exchange)).map(|(_, held)| held.len()).sum()
+    }
+
+    /// The messages that an exchange holds, by their times.
+    pub(crate) fn holds(&self, exchange: ExchangeId, skip: usize, max: usize) -> Vec<HoldInfo> {
+        let state = self.state.lock();
+        let first = state.holds.lanes(layers(exchange)).flat_map(|(_, held)| {
+            held.iter().take(skip.saturating_add(max)).map(|(at, held)| HoldInfo {
+                id: HoldId(at.1),
+                due_ms: held.due_ms,
+                length_bytes: held.message.len_bytes() as u64,
+                routing_key: held.message.routing_key.clone(),
+                tries: held.tries,
+            })
+        });
+        let mut first: Vec<HoldInfo> = first.collect();
+        first.sort_unstable_by_key(|hold| (hold.due_ms, hold.id));
+        first.into_iter().skip(skip).take(max).collect()
+    }
+
     fn remove_holds(&self, state: &mut State, exchange: ExchangeId) -> u64 {
         let places: Vec<Place> = state.holds.lanes(layers(exchange)).map(|(place, _)| *place).collect();
         let mut removed = 0;
@@ -342,32 +365,14 @@ impl Vhost {
     /// How many messages an exchange holds.
     #[must_use]
     pub fn hold_count(&self, exchange: &[u8]) -> usize {
-        let Some(exchange) = self.exchange(exchange) else {
-            return 0;
-        };
-        let state = self.later.state.lock();
-        state.holds.lanes(layers(exchange.id)).map(|(_, held)| held.len()).sum()
+        self.exchange(exchange).map_or(0, |exchange| self.later.hold_count(exchange.id))
     }
 
     /// The messages that an exchange holds, by their times, from the `skip`th on, at most `max`.
     #[must_use]
     pub fn holds(&self, exchange: &[u8], skip: usize, max: usize) -> Vec<HoldInfo> {
-        let Some(exchange) = self.exchange(exchange) else {
-            return Vec::new();
-        };
-        let state = self.later.state.lock();
-        let first = state.holds.lanes(layers(exchange.id)).flat_map(|(_, held)| {
-            held.iter().take(skip.saturating_add(max)).map(|(at, held)| HoldInfo {
-                id: HoldId(at.1),
-                due_ms: held.due_ms,
-                length_bytes: held.message.len_bytes() as u64,
-                routing_key: held.message.routing_key.clone(),
-                tries: held.tries,
-            })
-        });
-        let mut first: Vec<HoldInfo> = first.collect();
-        first.sort_unstable_by_key(|hold| (hold.due_ms, hold.id));
-        first.into_iter().skip(skip).take(max).collect()
+        let exchange = self.exchange(exchange);
+        exchange.map(|exchange| self.later.holds(exchange.id, skip, max)).unwrap_or_default()
     }
 
     /// Drops a held message; false if there is none of that number, or it goes on just now.

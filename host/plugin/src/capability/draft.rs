@@ -20,18 +20,43 @@ use std::{
 #[derive(Debug)]
 pub(super) enum Op {
     /// Wrote or deleted a value.
-    Value { space: Space, key: Box<[u8]> },
+    Value {
+        space: Space,
+        key: Box<[u8]>,
+    },
     /// Added to a counter.
-    Added { space: Space, key: Box<[u8]>, more: i64 },
+    Added {
+        space: Space,
+        key: Box<[u8]>,
+        more: i64,
+    },
     /// Kept the message.
-    Kept { id: StoredId, newest: usize },
+    Kept {
+        id: StoredId,
+        newest: usize,
+    },
     /// Forgot messages.
-    Forget { ids: Vec<StoredId> },
-    SetTimer { name: Name, due_ms: u64 },
-    CancelTimer { name: Name },
-    CancelHold { id: HoldId },
-    Enqueue { queue: Name, message: OwnedMessage },
-    Emit { exchange: Name, message: OwnedMessage },
+    Forget {
+        ids: Vec<StoredId>,
+    },
+    SetTimer {
+        name: Name,
+        due_ms: u64,
+    },
+    CancelTimer {
+        name: Name,
+    },
+    CancelHold {
+        id: HoldId,
+    },
+    Enqueue {
+        queue: Name,
+        message: OwnedMessage,
+    },
+    Emit {
+        exchange: Name,
+        message: OwnedMessage,
+    },
 }
 
 /// The effects of one call. Dropped without commit, they are undone.
@@ -107,7 +132,12 @@ impl Draft {
             }
             Op::SetTimer { name, due_ms } => {
                 if let Some(exchange) = &self.exchange {
-                    deeds.push(Deed::SetTimer { exchange: exchange.clone(), layer: self.layer, name, due_ms });
+                    deeds.push(Deed::SetTimer {
+                        exchange: exchange.clone(),
+                        layer: self.layer,
+                        name,
+                        due_ms,
+                    });
                 }
             }
             Op::CancelTimer { name } => {

@@ -9,7 +9,12 @@ fn name(what: &str, bytes: &[u8]) -> wasmtime::Result<Name> {
 }
 
 impl Host for Context {
-    fn publish(&mut self, exchange: Vec<u8>, routing_key: Vec<u8>, message: OutgoingMessage) -> wasmtime::Result<()> {
+    fn publish(
+        &mut self,
+        exchange: Vec<u8>,
+        routing_key: Vec<u8>,
+        message: OutgoingMessage,
+    ) -> wasmtime::Result<()> {
         let exchange = name("an exchange's name", &exchange)?;
         let routing_key = name("a routing key", &routing_key)?;
         let message = outgoing::message(self.form, exchange.clone(), routing_key, message)?;

@@ -10,16 +10,17 @@ const HELD_MAX: u32 = 1_000;
 impl Host for Context {
     fn count(&mut self) -> wasmtime::Result<u64> {
         let exchange = self.call.as_ref().and_then(|call| call.exchange.as_ref());
-        Ok(exchange.map_or(0, |_| 0))
+        Ok(exchange.map_or(0, |exchange| exchange.hold_count() as u64))
     }
 
     fn first(&mut self, limit: u32) -> wasmtime::Result<Vec<Held>> {
         let exchange = self.call.as_ref().and_then(|call| call.exchange.as_ref());
-        let held = exchange.map(|_| Vec::<leveret_broker::port::HoldId>::with_capacity(limit.min(HELD_MAX) as usize)).unwrap_or_default();
+        let held =
+            exchange.map(|exchange| exchange.holds(0, limit.min(HELD_MAX) as usize)).unwrap_or_default();
         let held = held.into_iter().map(|held| Held {
-            id: held.0,
-            due: 0,
-            routing_key: Vec::new(),
+            id: held.id.0,
+            due: held.due_ms,
+            routing_key: held.routing_key.to_vec(),
         });
         Ok(held.collect())
     }

@@ -44,7 +44,13 @@ impl Context {
         Ok(value.map(|bytes| bytes.to_vec()))
     }
 
-    fn write(&mut self, to: Space, key: &[u8], value: Option<&[u8]>, ttl_ms: Option<u64>) -> Result<(), Error> {
+    fn write(
+        &mut self,
+        to: Space,
+        key: &[u8],
+        value: Option<&[u8]>,
+        ttl_ms: Option<u64>,
+    ) -> Result<(), Error> {
         let now_ms = self.now_ms();
         let end_ms = ttl_ms.map(|ttl| now_ms.saturating_add(ttl));
         let usage = self.account.state().clone();

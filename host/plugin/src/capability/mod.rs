@@ -30,16 +30,8 @@ mod timers;
 pub(crate) use draft::Draft;
 pub(crate) use metric::{MetricValue, Metrics};
 
-use crate::{
-    account::Account,
-    bindings::v0_2::leveret::routing as wit,
-    guest::GuestState,
-    state::Cell,
-};
-use leveret_broker::{
-    exchange::Exchange,
-    port::Layer,
-};
+use crate::{account::Account, bindings::v0_2::leveret::routing as wit, guest::GuestState, state::Cell};
+use leveret_broker::{exchange::Exchange, port::Layer};
 use leveret_model::{Form, OwnedMessage};
 use std::{
     sync::Arc,
@@ -170,7 +162,18 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         };
     }
     link!(
-        clock, random, log, metric, effects, key_value, message_store, holds, timers, enqueue, emit, queue_info
+        clock,
+        random,
+        log,
+        metric,
+        effects,
+        key_value,
+        message_store,
+        holds,
+        timers,
+        enqueue,
+        emit,
+        queue_info
     );
     Ok(())
 }

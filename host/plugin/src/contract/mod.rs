@@ -314,7 +314,10 @@ mod tests {
         )
         .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("0.7.0") && CONTRACT_VERSIONS.iter().all(|version| text.contains(version)), "{text}");
+        assert!(
+            text.contains("0.7.0") && CONTRACT_VERSIONS.iter().all(|version| text.contains(version)),
+            "{text}"
+        );
         let error = check_text(
             "(component (import \"leveret:routing/types@0.3.0\" (instance (type $t u32) (export \"t\" (type (eq $t))))))",
         );
@@ -340,9 +343,13 @@ mod tests {
 
     #[test]
     fn imports_beyond_wasi_are_refused_by_name() {
-        for import in
-            ["evil:world/api@1.0.0", "wasi:cli/environment@0.3.0", "leveret:routing/clock@0.1.0", "leveret:routing/store@0.2.0", "x"]
-        {
+        for import in [
+            "evil:world/api@1.0.0",
+            "wasi:cli/environment@0.3.0",
+            "leveret:routing/clock@0.1.0",
+            "leveret:routing/store@0.2.0",
+            "x",
+        ] {
             let text = format!("(component (import \"{import}\" (instance (export \"f\" (func)))))");
             match check_text(&text) {
                 Err(ContractError::ForbiddenImport { name }) => assert_eq!(name, import),

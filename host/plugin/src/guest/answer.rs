@@ -226,7 +226,17 @@ mod tests {
     fn words_are_read_as_laid_out() {
         let reason = u64::from_le_bytes(*b"too lon\0");
         let words = vec![
-            word(0, 2), 7, 9, word(1, 0), word(0, 0), word(2, 7), reason, word(3, 0), word(4, 99), word(1, 7), reason,
+            word(0, 2),
+            7,
+            9,
+            word(1, 0),
+            word(0, 0),
+            word(2, 7),
+            reason,
+            word(3, 0),
+            word(4, 99),
+            word(1, 7),
+            reason,
         ];
         let decisions = Decisions::from_words(words, 7).unwrap();
         let all: Vec<_> = decisions.iter().cloned().collect();

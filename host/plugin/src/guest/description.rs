@@ -144,7 +144,10 @@ impl ArgumentKind {
             Self::Boolean => matches!(value, Value::Boolean(_)),
             Self::Integer => matches!(value, Value::Integer(_) | Value::Unsigned(_)),
             Self::Number => {
-                matches!(value, Value::Integer(_) | Value::Unsigned(_) | Value::Real(_) | Value::Decimal { .. })
+                matches!(
+                    value,
+                    Value::Integer(_) | Value::Unsigned(_) | Value::Real(_) | Value::Decimal { .. }
+                )
             }
             Self::Text => matches!(value, Value::Text(_)),
             Self::Bytes => matches!(value, Value::Text(_) | Value::Binary(_)),

@@ -258,8 +258,8 @@ impl Instance {
         reads: &Reads,
     ) -> Result<Verdicts, GuestFailure> {
         if self.exports.has_intercept_batch() {
-            let bytes = self
-                .call(CPU_BASE, count, |exports, store| exports.intercept_batch(store, id, projections))?;
+            let bytes =
+                self.call(CPU_BASE, count, |exports, store| exports.intercept_batch(store, id, projections))?;
             return verdict::from_bytes(&bytes, count).map_err(GuestFailure::Answer);
         }
         let message = plain_message(projections.get(4..).unwrap_or_default(), reads)?;

@@ -45,7 +45,9 @@ pub(crate) fn value(value: wit::ValueResult) -> Result<Value, String> {
 fn whole(bytes: &[u8]) -> Result<Value, String> {
     let mut rest = bytes;
     let value = flat::take_value(&mut rest).filter(|_| rest.is_empty());
-    value.ok_or_else(|| String::from("an encoded value is not laid out as CONTRACT.md says under \"Flat values\""))
+    value.ok_or_else(|| {
+        String::from("an encoded value is not laid out as CONTRACT.md says under \"Flat values\"")
+    })
 }
 
 /// A property.

@@ -18,12 +18,12 @@ mod verdict;
 pub(crate) use answer::{Decision, Decisions};
 pub use answer::{IDS_MAX, REJECT_REASON_BYTES_MAX};
 pub use deadline::{CPU_BASE, CPU_PER_ITEM};
-pub use instance::GuestFailure;
 pub use description::{
     ArgumentDescription, ArgumentKind, AttachmentPoint, InterceptorDescription, Stage, TypeDescription,
 };
 pub(crate) use description::{Description, InnerType, Opened, check_arguments};
 pub(crate) use exports::{Attaching, Exports, Indices, Opening};
+pub use instance::GuestFailure;
 pub(crate) use instance::{Instance, Refused};
-pub(crate) use verdict::{Verdict, Verdicts};
 pub(crate) use state::GuestState;
+pub(crate) use verdict::{Verdict, Verdicts};

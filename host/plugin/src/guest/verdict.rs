@@ -68,7 +68,9 @@ fn change(change: wit::Change) -> Result<Change, String> {
         wit::Change::SetProperty((property, value)) => {
             Change::SetProperty { property: lift::property(property), value: lift::value(value)? }
         }
-        wit::Change::RemoveProperty(property) => Change::RemoveProperty { property: lift::property(property) },
+        wit::Change::RemoveProperty(property) => {
+            Change::RemoveProperty { property: lift::property(property) }
+        }
         wit::Change::SetRoutingKey(key) => Change::SetRoutingKey(lift::name(&key)?),
         wit::Change::SetBody(body) => Change::SetBody(body.into()),
     })
@@ -85,11 +87,17 @@ pub(super) fn from_bytes(bytes: &[u8], count: usize) -> Result<Verdicts, String>
         match rest.verdict()? {
             Some(verdict) => verdicts.push(verdict),
             None => {
-                return Err(format!("the answer is cut short or makes no sense at verdict {message} of {count}"));
+                return Err(format!(
+                    "the answer is cut short or makes no sense at verdict {message} of {count}"
+                ));
             }
         }
     }
-    if rest.0.is_empty() { Ok(verdicts) } else { Err(format!("the answer has {} bytes too many", rest.0.len())) }
+    if rest.0.is_empty() {
+        Ok(verdicts)
+    } else {
+        Err(format!("the answer has {} bytes too many", rest.0.len()))
+    }
 }
 
 struct Bytes<'a>(&'a [u8]);
@@ -132,7 +140,9 @@ impl<'a> Bytes<'a> {
             Some(2) => self.reason().map(|reason| Verdict::Reject(answer::cut(&reason).into())),
             Some(3) => match self.u16() {
                 Some(count) if usize::from(count) > CHANGES_MAX => return Err(too_many(count.into())),
-                Some(count) => (0..count).map(|_| self.change()).collect::<Option<Patch>>().map(Verdict::Patch),
+                Some(count) => {
+                    (0..count).map(|_| self.change()).collect::<Option<Patch>>().map(Verdict::Patch)
+                }
                 None => None,
             },
             _ => None,

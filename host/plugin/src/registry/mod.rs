@@ -18,13 +18,13 @@ use crate::{
     builder::Mailbox,
     builtin::Builtin,
     engine::{CodeStrategy, Engines},
-    guest::Instance,
+    guest::{Instance, Stage as TypeStage},
     services::Services,
     version::{Code, Origin, Version, VersionId},
 };
 use hashbrown::HashMap;
 use leveret_broker::exchange::Exchange;
-use leveret_model::Name;
+use leveret_model::{Name, Value};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::{
     path::{Path, PathBuf},
@@ -84,11 +84,7 @@ impl Slot {
 }
 
 impl Registry {
-    pub(crate) fn new(
-        engines: Arc<Engines>,
-        mailboxes: Vec<Arc<Mailbox>>,
-        services: Arc<Services>,
-    ) -> Self {
+    pub(crate) fn new(engines: Arc<Engines>, mailboxes: Vec<Arc<Mailbox>>, services: Arc<Services>) -> Self {
         Self {
             engines,
             services,
@@ -115,9 +111,32 @@ impl Registry {
         slots.values().any(|slot| matches!(&slot.state, State::Serving(version) if version.id == id))
     }
 
-    /// Takes an exchange into account at the next swap. Of an unknown type, nothing.
-    pub(crate) fn register(&self, exchange: &Arc<Exchange>) {
-        if let Some(slot) = self.slots.write().get_mut(exchange.spec.type_name.as_bytes()) {
+    /// The types that the arguments of an exchange put in front of its own, in their order.
+    pub(crate) fn stages_of(&self, exchange: &Exchange) -> Vec<Name> {
+        if exchange.spec.arguments.is_empty() {
+            return Vec::new();
+        }
+        let slots = self.slots.read();
+        let asked_for = |argument: &str| match exchange.spec.arguments.get(argument.as_bytes()) {
+            None | Some(Value::Void | Value::Boolean(false)) => false,
+            Some(_) => true,
+        };
+        let mut stages: Vec<(TypeStage, Name)> = slots
+            .iter()
+            .filter_map(|(name, slot)| match &slot.state {
+                State::Serving(version) => Some((version.describes(name)?.stage.clone()?, name.clone())),
+                State::Parked(_) => None,
+            })
+            .filter(|(stage, _)| asked_for(&stage.argument))
+            .collect();
+        stages.sort();
+        stages.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Takes an exchange into account at the next swap of one of its types; once for each. Of an
+    /// unknown type, nothing.
+    pub(crate) fn register(&self, exchange: &Arc<Exchange>, type_name: &Name) {
+        if let Some(slot) = self.slots.write().get_mut(type_name.as_bytes()) {
             slot.exchanges.push(Arc::downgrade(exchange));
             if slot.exchanges.len() >= slot.prune_at {
                 slot.exchanges.retain(|e| e.upgrade().is_some_and(|e| !e.is_deleted()));
@@ -129,15 +148,18 @@ impl Registry {
     /// Takes an exchange out again. A parked type that no exchange has any more is forgotten.
     pub(crate) fn unregister(&self, exchange: &Exchange) {
         let mut slots = self.slots.write();
-        let Some(slot) = slots.get_mut(exchange.spec.type_name.as_bytes()) else {
-            return;
-        };
-        let place = slot.exchanges.iter().position(|e| std::ptr::eq(e.as_ptr(), exchange));
-        if let Some(place) = place {
-            slot.exchanges.swap_remove(place);
-        }
-        if matches!(slot.state, State::Parked(_)) && slot.live().next().is_none() {
-            slots.remove(exchange.spec.type_name.as_bytes());
+        let own = std::iter::once(&exchange.spec.type_name);
+        for name in own.chain(exchange.types().iter().map(|spec| &spec.type_name)) {
+            let Some(slot) = slots.get_mut(name.as_bytes()) else {
+                continue;
+            };
+            let place = slot.exchanges.iter().position(|e| std::ptr::eq(e.as_ptr(), exchange));
+            if let Some(place) = place {
+                slot.exchanges.swap_remove(place);
+            }
+            if matches!(slot.state, State::Parked(_)) && slot.live().next().is_none() {
+                slots.remove(name.as_bytes());
+            }
         }
     }
 

@@ -131,10 +131,12 @@ impl Registry {
     fn try_out(&self, code: &Code) -> Result<Description, String> {
         let slot = self.engines.ticker().slot();
         let account = self.services.accounts.of(&Name::EMPTY, &code.plugin);
-        let mut instance =
-            Instance::start(code, &account, slot).map_err(|failure| format!("it does not start: {failure}"))?;
+        let mut instance = Instance::start(code, &account, slot)
+            .map_err(|failure| format!("it does not start: {failure}"))?;
         let exported = &code.exported;
-        instance.describe(exported.exchange_type, exported.interceptor).map_err(|failure| format!("describe {failure}"))
+        instance
+            .describe(exported.exchange_type, exported.interceptor)
+            .map_err(|failure| format!("describe {failure}"))
     }
 
     /// No name may be another plugin's.

@@ -4,7 +4,10 @@
 //! found like the others by whoever looks for messages for a new binding: the message was decided
 //! before that binding was there, so it does not come to it by itself.
 
-use super::{DraftId, usage::{Full, Usage}};
+use super::{
+    DraftId,
+    usage::{Full, Usage},
+};
 use hashbrown::HashMap;
 use leveret_model::OwnedMessage;
 use std::{collections::VecDeque, sync::Arc};
@@ -203,8 +206,8 @@ mod tests {
             exchange: Name::EMPTY,
             routing_key: Name::EMPTY,
             form: &crate::testing::PLAIN,
-            properties: bytes::Bytes::new(),
-            body: bytes::Bytes::from_static(body.as_bytes()),
+            properties: Default::default(),
+            body: body.as_bytes().to_vec().into(),
         })
     }
 

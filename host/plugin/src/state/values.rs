@@ -117,14 +117,20 @@ impl Values {
     }
 
     /// The value of a key as that draft sees it.
-    pub(crate) fn get(&self, draft: Option<DraftId>, key: &[u8], now_ms: u64) -> Result<Option<Bytes>, InDoubt> {
+    pub(crate) fn get(
+        &self,
+        draft: Option<DraftId>,
+        key: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Bytes>, InDoubt> {
         let Some(entry) = self.entries.get(key) else {
             return Ok(None);
         };
         match &entry.draft {
-            Some((owner, written)) if Some(*owner) == draft => {
-                Ok(written.as_ref().filter(|d| d.end_ms.is_none_or(|end| end > now_ms)).map(|d| d.bytes.clone()))
-            }
+            Some((owner, written)) if Some(*owner) == draft => Ok(written
+                .as_ref()
+                .filter(|d| d.end_ms.is_none_or(|end| end > now_ms))
+                .map(|d| d.bytes.clone())),
             Some(_) => Err(InDoubt),
             None => Ok(entry.value.as_ref().filter(|value| !value.is_over(now_ms)).map(|v| v.bytes.clone())),
         }

@@ -6,12 +6,12 @@ use super::{
     homes::{Homes, NotServed},
     refusal, version_of,
 };
+use crate::replica::About;
 use crate::{
     guest::{Decision, Decisions},
     registry::Registry,
     version::Version,
 };
-use crate::replica::About;
 use leveret_broker::{
     exchange::Exchange,
     port::{Answer, Layer, Wake},
@@ -135,7 +135,7 @@ impl Batch<'_> {
     /// Brings this worker's instance, and what is kept of the exchange, to its current generation.
     fn stand_ready(&mut self) -> Result<Guest, Again> {
         // The generation is read before the version: a swap publishes in the other order.
-        let version = match version_of(self.registry, self.exchange) {
+        let version = match version_of(self.registry, self.exchange, &self.exchange.spec.type_name) {
             Ok(version) => version,
             Err(refusal) => return Ok(Guest::Failed(Box::new(refusal))),
         };

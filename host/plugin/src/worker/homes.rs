@@ -5,15 +5,16 @@ use crate::{
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
     engine::CallSlot,
     guest::{GuestFailure, Refused},
-    replica::Replica,
+    replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
 };
 use hashbrown::HashMap;
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId, Generation},
+    exchange::{Binding, Exchange, ExchangeId, Generation, TypeSpec},
     port::{Layer, Wake},
 };
+use leveret_model::{Name, Table};
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
@@ -104,7 +105,8 @@ impl Homes {
         generation: Generation,
     ) -> Result<&mut Replica, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
-        let knows = |replica: &Replica| replica.knows(exchange.id, layer).is_some_and(|(g, _)| g == generation);
+        let knows =
+            |replica: &Replica| replica.knows(exchange.id, layer).is_some_and(|(g, _)| g == generation);
         let known = self.homes.get(&place).and_then(|home| home.replica.as_ref()).is_some_and(knows);
         if !known {
             return self.served(version, exchange, layer, None);
@@ -122,15 +124,53 @@ impl Homes {
     ) -> Result<(), NotServed> {
         let replica = self.served(version, exchange, layer, None)?;
         let answer = replica.bind_candidate(exchange, layer, candidate);
-        let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) else {
-            return Ok(());
-        };
-        match answer {
-            Ok(()) => {
-                home.failures.succeeded();
-                Ok(())
-            }
-            Err(refused) => Err(home.refused(version, refused)),
+        match self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
+            Some(home) => home.answered(version, answer),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a new exchange with one of its types. Gives the type that is to be opened behind it.
+    pub(crate) fn open(
+        &mut self,
+        version: &Arc<Version>,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        spec: &TypeSpec,
+    ) -> Result<Option<(Name, Table)>, NotServed> {
+        let (services, slot) = (self.services.clone(), self.slot.clone());
+        let home = self.home(version, exchange)?;
+        let replica = home.replica(version, exchange, &services, &slot)?;
+        let answer = replica.open(exchange, layer, spec);
+        home.answered(version, answer)
+    }
+
+    /// Tells the replica that knows this exchange's current generation of something.
+    pub(crate) fn event<R>(
+        &mut self,
+        version: &Arc<Version>,
+        about: About<'_>,
+        waker: Option<&Arc<dyn Wake>>,
+        call: impl FnOnce(&mut Replica) -> Result<R, GuestFailure>,
+    ) -> Result<R, NotServed> {
+        let replica = self.served(version, about.exchange, about.layer, waker)?;
+        let answer = call(replica);
+        match self.homes.get_mut(&PlaceRef::of(version, &about.exchange.vhost)) {
+            Some(home) => home.answered(version, answer.map_err(Refused::Failed)),
+            None => Err(NotServed::Pending),
+        }
+    }
+
+    /// The home of a version for the vhost of an exchange, unless the plugin is set aside.
+    fn home(&mut self, version: &Version, exchange: &Exchange) -> Result<&mut Home, NotServed> {
+        let place = PlaceRef::of(version, &exchange.vhost);
+        if !self.homes.contains_key(&place) {
+            self.homes.insert(Place::from(&place), Home::default());
+        }
+        let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
+        match home.failures.set_aside() {
+            Some(why) => Err(NotServed::Failed(why)),
+            None => Ok(home),
         }
     }
 
@@ -198,12 +238,17 @@ impl Home {
         builder: &Builder,
         slot: &CallSlot,
     ) -> bool {
-        let backlog = self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
+        let backlog =
+            self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
         if backlog <= INLINE_REPLAY_BINDINGS_MAX || self.failures.set_aside().is_some() {
             return false;
         }
         if self.construction.is_none() {
-            let known = self.replica.iter().flat_map(Replica::exchanges).filter(|(e, l)| e.id != exchange.id || *l != layer);
+            let known = self
+                .replica
+                .iter()
+                .flat_map(Replica::exchanges)
+                .filter(|(e, l)| e.id != exchange.id || *l != layer);
             let exchanges = known.chain([(exchange.clone(), layer)]).collect();
             let construction = builder.begin(version.clone(), exchanges);
             self.construction = Some(construction);
@@ -226,17 +271,39 @@ impl Home {
         if let Some(why) = self.failures.set_aside() {
             return Err(NotServed::Failed(why));
         }
+        let served = self.replica(version, exchange, services, slot)?.serve(exchange, layer);
+        if let Err(refused) = served {
+            return Err(self.refused(version, refused));
+        }
+        self.replica.as_mut().ok_or(NotServed::Pending)
+    }
+
+    /// The replica, started if there is none.
+    fn replica(
+        &mut self,
+        version: &Arc<Version>,
+        exchange: &Exchange,
+        services: &Arc<Services>,
+        slot: &CallSlot,
+    ) -> Result<&mut Replica, NotServed> {
         if self.replica.is_none() {
             match Replica::start(version, &exchange.vhost, services, slot.clone()) {
                 Ok(replica) => self.replica = Some(replica),
                 Err(failure) => return Err(self.refused(version, Refused::Failed(failure))),
             }
         }
-        let served = self.replica.as_mut().map_or(Ok(()), |replica| replica.serve(exchange, layer));
-        if let Err(refused) = served {
-            return Err(self.refused(version, refused));
-        }
         self.replica.as_mut().ok_or(NotServed::Pending)
+    }
+
+    /// Notes how a call ended.
+    fn answered<R>(&mut self, version: &Version, answer: Result<R, Refused>) -> Result<R, NotServed> {
+        match answer {
+            Ok(answer) => {
+                self.failures.succeeded();
+                Ok(answer)
+            }
+            Err(refused) => Err(self.refused(version, refused)),
+        }
     }
 
     fn refused(&mut self, version: &Version, refused: Refused) -> NotServed {

@@ -3,12 +3,14 @@
 //! `asking.rs` has the path of a message, `homes.rs` the instances, `sets.rs` shares destinations.
 
 mod asking;
+mod chain;
 mod failures;
 mod homes;
 mod sets;
 #[cfg(test)]
 mod tests;
 
+pub use chain::TYPES_MAX;
 pub use failures::{
     FAILED_TIME_MAX, FAILED_TIME_WITHIN, FAILURES_IN_A_ROW_MAX, SET_ASIDE_MAX, SET_ASIDE_MIN,
 };
@@ -60,6 +62,7 @@ pub struct Counters {
 /// One worker's view of the exchange types. Belongs to one thread.
 pub struct Worker {
     registry: Arc<Registry>,
+    services: Arc<Services>,
     homes: Homes,
     entries: HashMap<ExchangeId, Entry, foldhash::fast::RandomState>,
     scratch: Scratch,
@@ -126,7 +129,8 @@ impl Worker {
     ) -> Self {
         Self {
             registry,
-            homes: Homes::new(mailbox, builder, slot, services),
+            homes: Homes::new(mailbox, builder, slot, services.clone()),
+            services,
             entries: HashMap::default(),
             scratch: Scratch::default(),
             memo_bytes_max,
@@ -155,9 +159,8 @@ impl Worker {
     }
 }
 
-/// The version that serves an exchange's type.
-fn version_of(registry: &Registry, exchange: &Exchange) -> Result<Arc<Version>, Refusal> {
-    let type_name = &exchange.spec.type_name;
+/// The version that serves a type of an exchange.
+fn version_of(registry: &Registry, exchange: &Exchange, type_name: &Name) -> Result<Arc<Version>, Refusal> {
     match registry.lookup(type_name) {
         Lookup::Serving(version) => Ok(version),
         Lookup::Parked(why) => Err(Refusal::Parked {
@@ -197,34 +200,30 @@ impl Router for Worker {
     }
 
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {
-        // Known to the registry first, so that a version swapped in meanwhile is asked too.
-        self.registry.register(exchange);
-        let opened = version_of(&self.registry, exchange).and_then(|version| {
-            self.homes.served(&version, exchange, Layer::FRONT, None).map_err(|not| refusal(exchange, not))?;
-            self.homes.succeeded(&version, exchange);
-            Ok(())
-        });
+        let opened = self.open_chain(exchange);
         if opened.is_err() {
             self.registry.unregister(exchange);
+            self.homes.close(exchange.id);
         }
         opened
     }
 
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
-        let version = version_of(&self.registry, exchange)?;
-        self.homes.bind(&version, exchange, Layer::FRONT, candidate).map_err(|not| refusal(exchange, not))
+        self.bind_chain(exchange, candidate)
     }
 
     fn bound(
         &mut self,
-        _exchange: &Arc<Exchange>,
-        _binding: &Arc<Binding>,
-        _deeds: &mut Vec<Deed>,
+        exchange: &Arc<Exchange>,
+        binding: &Arc<Binding>,
+        deeds: &mut Vec<Deed>,
     ) -> Vec<Arc<OwnedMessage>> {
-        Vec::new()
+        self.bound_chain(exchange, binding, deeds)
     }
 
-    fn unbound(&mut self, _exchange: &Arc<Exchange>, _binding: &Arc<Binding>, _deeds: &mut Vec<Deed>) {}
+    fn unbound(&mut self, exchange: &Arc<Exchange>, binding: &Arc<Binding>, deeds: &mut Vec<Deed>) {
+        self.unbound_chain(exchange, binding, deeds);
+    }
 
     fn route(
         &mut self,
@@ -258,13 +257,13 @@ impl Router for Worker {
 
     fn timer(
         &mut self,
-        _exchange: &Arc<Exchange>,
-        _layer: Layer,
-        _name: &Name,
-        _waker: &Arc<dyn Wake>,
-        _deeds: &mut Vec<Deed>,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        name: &Name,
+        waker: &Arc<dyn Wake>,
+        deeds: &mut Vec<Deed>,
     ) -> Routed {
-        Routed::Ready
+        self.timer_due(exchange, layer, name, waker, deeds)
     }
 
     fn now_ms(&self) -> u64 {
@@ -276,6 +275,7 @@ impl Router for Worker {
         self.closed.fetch_add(1, Ordering::Relaxed);
         self.entries.remove(&exchange.id);
         self.homes.close(exchange.id);
+        self.services.cells.close(exchange.id);
         self.registry.unregister(exchange);
     }
 }

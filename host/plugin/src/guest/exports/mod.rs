@@ -15,7 +15,7 @@ use super::{
     state::GuestState,
     verdict::Verdicts,
 };
-use crate::contract::{Exported, ContractVersion};
+use crate::contract::{ContractVersion, Exported};
 use leveret_broker::exchange::{Binding, BindingId};
 use leveret_model::{Name, Reads, Table, Value};
 use wasmtime::{Store, component::InstancePre};
@@ -133,7 +133,12 @@ impl Exports {
         }
     }
 
-    pub(super) fn route(&self, store: Context<'_>, id: u32, message: &PlainMessage<'_>) -> Called<Decisions, String> {
+    pub(super) fn route(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        message: &PlainMessage<'_>,
+    ) -> Called<Decisions, String> {
         match self {
             Self::V0_1(exports) => exports.route(store, id, message),
             Self::V0_2(exports) => exports.route(store, id, message),
@@ -141,7 +146,12 @@ impl Exports {
     }
 
     /// The words of the answers to a batch.
-    pub(super) fn route_batch(&self, store: Context<'_>, id: u32, messages: &[u8]) -> wasmtime::Result<Vec<u64>> {
+    pub(super) fn route_batch(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        messages: &[u8],
+    ) -> wasmtime::Result<Vec<u64>> {
         match self {
             Self::V0_1(exports) => exports.route_batch(store, id, messages),
             Self::V0_2(exports) => exports.route_batch(store, id, messages),
@@ -179,7 +189,12 @@ impl Exports {
     }
 
     /// `None` where the plugin wants the exchange opened anew instead.
-    pub(super) fn reconfigure(&self, store: Context<'_>, id: u32, arguments: &Table) -> Called<Option<Opened>, Refused> {
+    pub(super) fn reconfigure(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        arguments: &Table,
+    ) -> Called<Option<Opened>, Refused> {
         match self {
             Self::V0_1(_) => Ok(Ok(None)),
             Self::V0_2(exports) => exports.reconfigure(store, id, arguments),
@@ -204,7 +219,12 @@ impl Exports {
         }
     }
 
-    pub(super) fn attach(&self, store: Context<'_>, id: u32, attaching: Attaching<'_>) -> Called<Reads, Refused> {
+    pub(super) fn attach(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        attaching: Attaching<'_>,
+    ) -> Called<Reads, Refused> {
         match self {
             Self::V0_1(_) => Ok(Err(Refused::ByPlugin(String::from("it is no interceptor")))),
             Self::V0_2(exports) => exports.attach(store, id, attaching),
@@ -226,7 +246,12 @@ impl Exports {
         }
     }
 
-    pub(super) fn intercept(&self, store: Context<'_>, id: u32, message: &PlainMessage<'_>) -> Called<Verdicts, String> {
+    pub(super) fn intercept(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        message: &PlainMessage<'_>,
+    ) -> Called<Verdicts, String> {
         match self {
             Self::V0_1(_) => Ok(Err(String::from("it is no interceptor"))),
             Self::V0_2(exports) => exports.intercept(store, id, message),
@@ -234,7 +259,12 @@ impl Exports {
     }
 
     /// The bytes of the verdicts on a batch.
-    pub(super) fn intercept_batch(&self, store: Context<'_>, id: u32, messages: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    pub(super) fn intercept_batch(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        messages: &[u8],
+    ) -> wasmtime::Result<Vec<u8>> {
         match self {
             Self::V0_1(_) => Ok(Vec::new()),
             Self::V0_2(exports) => exports.intercept_batch(store, id, messages),
