@@ -2,6 +2,7 @@
 //! beside the workers.
 
 use crate::{
+    audit::Auditor,
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
     engine::Engines,
@@ -51,6 +52,7 @@ pub struct Host {
     registry: Arc<Registry>,
     mailboxes: Vec<Arc<Mailbox>>,
     builder: Arc<Builder>,
+    auditor: Arc<Auditor>,
     /// How many exchanges were closed, by any worker.
     closed: Arc<AtomicU64>,
     memo_bytes_max: usize,
@@ -81,8 +83,12 @@ impl Host {
         let builder =
             Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
+        let registry = Arc::new(Registry::new(engines.clone(), mailboxes.clone(), services.clone()));
+        let auditor = Auditor::start(&engines, &registry, &services)
+            .map_err(|error| HostError(format!("a thread: {error}")))?;
         Ok(Self {
-            registry: Arc::new(Registry::new(engines.clone(), mailboxes.clone(), services.clone())),
+            registry,
+            auditor: Arc::new(auditor),
             engines,
             mailboxes,
             builder: Arc::new(builder),
@@ -90,6 +96,12 @@ impl Host {
             memo_bytes_max: config.memo_bytes_max,
             services,
         })
+    }
+
+    /// Waits until the audit has checked all that workers handed in.
+    #[cfg(test)]
+    pub(crate) fn wait_for_audit(&self) {
+        self.auditor.wait();
     }
 
     /// Which plugin serves which exchange type.
@@ -106,6 +118,7 @@ impl Host {
             self.registry.clone(),
             self.mailboxes.get(index).cloned().unwrap_or_default(),
             self.builder.clone(),
+            self.auditor.clone(),
             self.engines.ticker().slot(),
             self.services.clone(),
             self.closed.clone(),

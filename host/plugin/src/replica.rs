@@ -10,7 +10,7 @@
 use crate::{
     capability::{Call, Outcome, Purpose},
     engine::CallSlot,
-    guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused},
+    guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused, narrow},
     services::Services,
     state::{Cell, Owner},
     version::Version,
@@ -34,6 +34,14 @@ pub(crate) struct Replica {
     seats: HashMap<SeatKey, Seat, foldhash::fast::RandomState>,
     free_ids: Vec<u32>,
     next_id: u32,
+}
+
+/// Some bindings of an exchange, in an instance as an exchange of their own.
+pub(crate) struct Apart {
+    guest_id: u32,
+    reads: Reads,
+    /// Used again for each call.
+    projections: Vec<u8>,
 }
 
 /// A type of an exchange.
@@ -118,6 +126,13 @@ impl Replica {
     pub(crate) fn knows(&self, id: ExchangeId, layer: Layer) -> Option<(Generation, &Arc<Reads>)> {
         let seat = self.seats.get(&(id, layer))?;
         Some((seat.generation, &seat.reads))
+    }
+
+    /// Whether it knows a type of an exchange at that generation, and no binding beyond it.
+    #[inline]
+    pub(crate) fn is_at(&self, id: ExchangeId, layer: Layer, generation: Generation) -> bool {
+        let seat = self.seats.get(&(id, layer));
+        seat.is_some_and(|seat| seat.generation == generation && seat.candidates.is_empty())
     }
 
     /// How many bindings [`Self::serve`] would have to tell.
@@ -246,6 +261,77 @@ impl Replica {
         Ok((decisions?, outcome))
     }
 
+    /// Opens an exchange of the same kind that has these bindings alone, which it knows already.
+    pub(crate) fn open_apart(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        bindings: &[Arc<Binding>],
+    ) -> Result<Apart, Refused> {
+        let unfit = |text: &str| Err(Refused::ByPlugin(String::from(text)));
+        if !self.instance.has_batch() {
+            return unfit("it would be asked one by one");
+        }
+        let Some(spec) = exchange.types().get(usize::from(layer.0)) else {
+            return unfit("the exchange has no such type");
+        };
+        if self.version.code.has_capabilities()
+            || !self.seats.get(&(exchange.id, layer)).is_some_and(|s| s.bindings)
+        {
+            return unfit("its decisions follow from more than bindings, or from none");
+        }
+        let guest_id = self.take_id();
+        let bindings: Vec<&Binding> = bindings.iter().map(|binding| &**binding).collect();
+        let reads = match self.instance.open(guest_id, opening(exchange, spec)) {
+            Ok(_) => self.instance.bind(guest_id, &bindings),
+            Err(refused) => Err(refused),
+        };
+        match reads {
+            Ok(reads) => Ok(Apart { guest_id, reads, projections: Vec::new() }),
+            Err(refused) => {
+                // A failure ends the instance; a refusal to bind leaves the exchange open.
+                if matches!(refused, Refused::ByPlugin(_)) {
+                    self.instance.close(guest_id)?;
+                    self.free_ids.push(guest_id);
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// Asks where messages go by these bindings alone: `projections` of what the whole exchange
+    /// reads, back to back, each after its length (4 bytes).
+    pub(crate) fn route_apart(
+        &mut self,
+        apart: &mut Apart,
+        reads: &Reads,
+        projections: &[u8],
+        count: usize,
+    ) -> Result<Decisions, Refused> {
+        if apart.reads == *reads {
+            return Ok(self.instance.route_batch(apart.guest_id, projections, count)?);
+        }
+        apart.projections.clear();
+        if narrow(projections, reads, &apart.reads, &mut apart.projections).is_none() {
+            return Err(Refused::ByPlugin(String::from("it reads something else for these bindings")));
+        }
+        Ok(self.instance.route_batch(apart.guest_id, &apart.projections, count)?)
+    }
+
+    /// Closes what [`Self::open_apart`] opened.
+    pub(crate) fn close_apart(&mut self, apart: Apart) -> Result<(), GuestFailure> {
+        self.free_ids.push(apart.guest_id);
+        self.instance.close(apart.guest_id)
+    }
+
+    fn take_id(&mut self) -> u32 {
+        self.free_ids.pop().unwrap_or_else(|| {
+            let id = self.next_id;
+            self.next_id += 1;
+            id
+        })
+    }
+
     /// How many messages [`Self::route`] takes at most.
     pub(crate) fn messages_per_call_max(&self) -> usize {
         if self.instance.has_batch() && !self.version.code.exported.has_effects { 256 } else { 1 }
@@ -353,21 +439,10 @@ impl Replica {
     ) -> Result<Option<crate::guest::InnerType>, Refused> {
         let owner = Owner::Exchange(exchange.id, layer);
         let cell = self.version.code.has_capabilities().then(|| self.services.cells.of(owner));
-        let guest_id = self.free_ids.pop().unwrap_or_else(|| {
-            let id = self.next_id;
-            self.next_id += 1;
-            id
-        });
+        let guest_id = self.take_id();
         let about = About { exchange, layer, on_hand: None };
         self.instance.begin_call(cell.as_ref().map(|cell| about.call(cell, Purpose::Setup)));
-        let opening = Opening {
-            name: &exchange.spec.name,
-            vhost: &exchange.vhost,
-            type_name: &spec.type_name,
-            arguments: &spec.arguments,
-            in_front_of: spec.in_front_of.as_ref(),
-        };
-        let opened = match self.instance.open(guest_id, opening) {
+        let opened = match self.instance.open(guest_id, opening(exchange, spec)) {
             Ok(opened) => opened,
             Err(refused) => {
                 self.free_ids.push(guest_id);
@@ -411,6 +486,16 @@ impl Seat {
         if *self.reads != reads {
             self.reads = Arc::new(reads);
         }
+    }
+}
+
+fn opening<'a>(exchange: &'a Exchange, spec: &'a TypeSpec) -> Opening<'a> {
+    Opening {
+        name: &exchange.spec.name,
+        vhost: &exchange.vhost,
+        type_name: &spec.type_name,
+        arguments: &spec.arguments,
+        in_front_of: spec.in_front_of.as_ref(),
     }
 }
 

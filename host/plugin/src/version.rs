@@ -7,12 +7,13 @@ use crate::{
     contract::{self, ContractError, Exported},
     engine::CodeStrategy,
     guest::{Description, Exports, GuestState, Indices, TypeDescription},
+    policy::Capability,
     wasi,
 };
 use leveret_model::Form;
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use wasmtime::{
     Engine, Store,
@@ -79,6 +80,12 @@ impl Code {
         self.indices.load(store, &instance)
     }
 
+    /// Whether it imports something that takes the message on hand.
+    pub(crate) fn takes_messages(&self) -> bool {
+        let imports = self.exported.imports;
+        [Capability::MessageStore, Capability::Enqueue, Capability::Emit].iter().any(|c| imports.contains(*c))
+    }
+
     /// Whether it imports anything, so that calls have to be told what they are about.
     pub(crate) fn has_capabilities(&self) -> bool {
         !self.exported.imports.is_empty() || self.exported.has_effects
@@ -96,6 +103,17 @@ pub(crate) struct Version {
     pub(crate) description: Description,
     /// How many ids its decisions named that were not live bindings.
     pub(crate) dead_ids: AtomicU64,
+    /// Of each of its types, whether the claim to be pure was found wrong.
+    withdrawn: Box<[AtomicBool]>,
+}
+
+/// What a type claims that was not found wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// Decisions depend on the bindings and on what is read alone.
+    pub(crate) pure: bool,
+    /// And are the union of what each binding would decide.
+    pub(crate) independent: bool,
 }
 
 impl Version {
@@ -103,7 +121,44 @@ impl Version {
     pub(crate) fn new(code: Code, description: Description) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = VersionId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { id, code, description, dead_ids: AtomicU64::new(0) }
+        let withdrawn = description.types.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { id, code, description, dead_ids: AtomicU64::new(0), withdrawn }
+    }
+
+    /// What one of its types claims, as far as that holds.
+    pub(crate) fn claims(&self, type_name: &[u8]) -> Claims {
+        match self.describes(type_name) {
+            Some(described) if described.pure && !self.is_withdrawn(type_name) => {
+                Claims { pure: true, independent: described.independent_bindings }
+            }
+            _ => Claims::default(),
+        }
+    }
+
+    /// Whether the claim of one of its types to be pure was found wrong.
+    pub(crate) fn is_withdrawn(&self, type_name: &[u8]) -> bool {
+        self.withdrawn_flag(type_name).is_some_and(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// From now on one of its types counts as impure. False if it did before.
+    pub(crate) fn withdraw(&self, type_name: &[u8]) -> bool {
+        self.withdrawn_flag(type_name).is_some_and(|flag| !flag.swap(true, Ordering::AcqRel))
+    }
+
+    /// What was found wrong with the same code before is wrong with this too.
+    pub(crate) fn inherit(&self, before: &Self) {
+        if self.code.digest == before.code.digest {
+            for described in &self.description.types {
+                if before.is_withdrawn(described.name.as_bytes()) {
+                    self.withdraw(described.name.as_bytes());
+                }
+            }
+        }
+    }
+
+    fn withdrawn_flag(&self, type_name: &[u8]) -> Option<&AtomicBool> {
+        let place = self.description.types.iter().position(|t| t.name.as_bytes() == type_name)?;
+        self.withdrawn.get(place)
     }
 
     /// What it says of one of its types.

@@ -107,7 +107,7 @@ impl Draft {
     }
 
     /// Makes the effects last.
-    pub(crate) fn commit(mut self, fate: Fate, deeds: &mut Vec<Deed>) {
+    pub(crate) fn settle(mut self, fate: Fate, deeds: &mut Vec<Deed>) {
         let all = fate != Fate::Unroutable || self.keep_if_unroutable;
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
@@ -183,6 +183,6 @@ impl Drop for Draft {
 
 impl Effects for Draft {
     fn commit(self: Box<Self>, fate: Fate, _message: &MessageView<'_>, deeds: &mut Vec<Deed>) {
-        Self::commit(*self, fate, deeds);
+        self.settle(fate, deeds);
     }
 }

@@ -81,12 +81,19 @@ pub(crate) struct Context {
 }
 
 /// What a call left.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Outcome {
     /// Its effects, if it has any.
     pub(crate) draft: Option<Box<Draft>>,
-    /// It met a key that is in doubt: its answer is not to be used.
-    pub(crate) in_doubt: bool,
+    /// It met a key of this cell that is in doubt: its answer is not to be used.
+    pub(crate) in_doubt: Option<Arc<Cell>>,
+}
+
+impl Outcome {
+    /// Whether the message is kept: it must then have been decided with the newest bindings.
+    pub(crate) fn keeps_message(&self) -> bool {
+        self.draft.as_ref().is_some_and(|draft| draft.keeps_message())
+    }
 }
 
 impl Context {
@@ -115,8 +122,8 @@ impl Context {
 
     /// The call returned.
     pub(crate) fn end(&mut self) -> Outcome {
-        self.call = None;
-        Outcome { draft: self.draft.take(), in_doubt: self.in_doubt }
+        let call = self.call.take().filter(|_| self.in_doubt);
+        Outcome { draft: self.draft.take(), in_doubt: call.map(|call| call.cell) }
     }
 
     /// The time of this call.

@@ -6,25 +6,26 @@ use super::{description::missing, instance::Refused};
 use crate::bindings::v0_2::leveret::routing::types as wit;
 use leveret_broker::exchange::BindingId;
 use leveret_model::{BodyReading, HeaderSelection, Name, Property, Reads};
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 /// The most ids in a decision.
 pub const IDS_MAX: usize = 65_536;
 /// The most bytes of a reject reason; what is longer is cut.
 pub const REJECT_REASON_BYTES_MAX: usize = 1_024;
 
-/// The decisions of one call.
+/// The decisions of one call, checked.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
+    /// As the guest laid them out; most are ids.
     words: Vec<BindingId>,
-    decisions: Vec<Decision>,
+    count: usize,
 }
 
 /// What a guest decided for one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// To the bindings at these places of [`Decisions::ids`].
-    Deliver(Range<usize>),
+pub(crate) enum Decision<'a> {
+    /// To these bindings.
+    Deliver(&'a [BindingId]),
     /// Nowhere, on purpose, for that reason.
     Drop(Option<Arc<str>>),
     /// Not accepted.
@@ -48,82 +49,110 @@ impl Decisions {
     /// # Errors
     /// What is wrong with them, for people to read.
     pub(crate) fn from_words(words: Vec<u64>, count: usize) -> Result<Self, String> {
-        let mut decisions = Vec::with_capacity(count);
-        let mut at = 0;
+        let mut at = 0_usize;
         for message in 0..count {
             let Some(&first) = words.get(at) else {
-                return Err(format!("the answer ends after {message} decisions of {count}"));
+                return Err(match at > words.len() {
+                    true => wrong_length(words.len(), at),
+                    false => format!("the answer ends after {message} decisions of {count}"),
+                });
             };
-            at += 1;
             let argument = usize::try_from(first & COUNT_MASK).unwrap_or(usize::MAX);
-            let decision = match first >> 56 {
+            let following = match first >> 56 {
                 DELIVER if argument > IDS_MAX => return Err(too_many(argument)),
-                DELIVER => {
-                    let ids = at..at + argument;
-                    at = ids.end;
-                    Decision::Deliver(ids)
-                }
-                DROP if argument == 0 => Decision::Drop(None),
-                kind @ (DROP | REJECT) => {
-                    let reason = at..at.saturating_add(argument.div_ceil(8));
-                    at = reason.end;
-                    let reason = reason_from_words(words.get(reason).unwrap_or_default(), argument);
-                    if kind == DROP { Decision::Drop(Some(reason)) } else { Decision::Reject(reason) }
-                }
-                DELEGATE if argument == 0 => Decision::Delegate,
-                HOLD => Decision::Hold(first & COUNT_MASK),
+                DELIVER => argument,
+                DROP | REJECT => argument.div_ceil(8),
+                DELEGATE if argument == 0 => 0,
+                HOLD => 0,
                 _ => return Err(format!("the answer has the unknown word {first:#x}")),
             };
-            if at > words.len() {
-                return Err(format!("the answer has {} words and should have {at}", words.len()));
-            }
-            decisions.push(decision);
+            at = at.saturating_add(1).saturating_add(following);
         }
         if at != words.len() {
-            return Err(format!("the answer has {} words and should have {at}", words.len()));
+            return Err(wrong_length(words.len(), at));
         }
         // In place: an id is a word.
-        Ok(Self { words: words.into_iter().map(BindingId).collect(), decisions })
+        Ok(Self { words: words.into_iter().map(BindingId).collect(), count })
     }
 
-    /// The one decision that a guest answered in the plain form.
-    pub(super) fn one(decision: Decision) -> Self {
-        Self { words: Vec::new(), decisions: vec![decision] }
-    }
-
-    /// Checks the ids that a guest answered in the plain form.
+    /// Checks the one decision that a guest answered in the plain form.
     ///
     /// # Errors
-    /// What is wrong with them, for people to read.
-    pub(super) fn deliver(ids: Vec<u64>) -> Result<Self, String> {
-        if ids.len() > IDS_MAX {
-            return Err(too_many(ids.len()));
-        }
-        let all = Decision::Deliver(0..ids.len());
-        Ok(Self { words: ids.into_iter().map(BindingId).collect(), decisions: vec![all] })
+    /// What is wrong with it, for people to read.
+    pub(super) fn one(decision: PlainDecision) -> Result<Self, String> {
+        let words = match decision {
+            PlainDecision::Deliver(mut ids) => {
+                ids.insert(0, ids.len() as u64);
+                ids
+            }
+            PlainDecision::Drop(reason) => words_of(DROP, cut(&reason)),
+            PlainDecision::Reject(reason) => words_of(REJECT, cut(&reason)),
+            PlainDecision::Delegate => vec![DELEGATE << 56],
+            PlainDecision::Hold(milliseconds) => vec![HOLD << 56 | milliseconds.min(COUNT_MASK)],
+        };
+        Self::from_words(words, 1)
     }
 
     /// One decision for each message, in order.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Decision> {
-        self.decisions.iter()
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Decision<'_>> {
+        let mut rest = self.words.as_slice();
+        (0..self.count).map_while(move |_| {
+            let (first, after) = rest.split_first()?;
+            let argument = (first.0 & COUNT_MASK) as usize;
+            let (decision, after) = match first.0 >> 56 {
+                DELIVER => {
+                    let (ids, after) = after.split_at_checked(argument)?;
+                    (Decision::Deliver(ids), after)
+                }
+                DROP if argument == 0 => (Decision::Drop(None), after),
+                DELEGATE => (Decision::Delegate, after),
+                HOLD => (Decision::Hold(first.0 & COUNT_MASK), after),
+                kind => {
+                    let (reason, after) = after.split_at_checked(argument.div_ceil(8))?;
+                    let reason = reason_from_words(reason, argument);
+                    let dropped = kind == DROP;
+                    (if dropped { Decision::Drop(Some(reason)) } else { Decision::Reject(reason) }, after)
+                }
+            };
+            rest = after;
+            Some(decision)
+        })
     }
+}
 
-    /// The ids of a [`Decision::Deliver`].
-    pub(crate) fn ids(&self, range: &Range<usize>) -> &[BindingId] {
-        self.words.get(range.clone()).unwrap_or_default()
-    }
+/// A decision in the plain form, of whichever version.
+pub(super) enum PlainDecision {
+    Deliver(Vec<u64>),
+    Drop(String),
+    Reject(String),
+    Delegate,
+    Hold(u64),
+}
+
+fn words_of(kind: u64, text: &str) -> Vec<u64> {
+    let words = text.as_bytes().chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+        u64::from_le_bytes(word)
+    });
+    std::iter::once(kind << 56 | text.len() as u64).chain(words).collect()
+}
+
+fn wrong_length(words: usize, expected: usize) -> String {
+    format!("the answer has {words} words and should have {expected}")
 }
 
 fn too_many(ids: usize) -> String {
     format!("the decision has {ids} ids; the most is {IDS_MAX}")
 }
 
-fn reason_from_words(words: &[u64], length: usize) -> Arc<str> {
+fn reason_from_words(words: &[BindingId], length: usize) -> Arc<str> {
     let mut bytes: Vec<u8> = words
         .iter()
         // A character more than the limit, so that cutting finds its boundary.
         .take(REJECT_REASON_BYTES_MAX / 8 + 1)
-        .flat_map(|word| word.to_le_bytes())
+        .flat_map(|word| word.0.to_le_bytes())
         .collect();
     bytes.truncate(length);
     cut(&String::from_utf8_lossy(&bytes)).into()
@@ -239,20 +268,19 @@ mod tests {
             reason,
         ];
         let decisions = Decisions::from_words(words, 7).unwrap();
-        let all: Vec<_> = decisions.iter().cloned().collect();
+        let all: Vec<_> = decisions.iter().collect();
         assert_eq!(
             all,
             [
-                Decision::Deliver(1..3),
+                Decision::Deliver(&[BindingId(7), BindingId(9)]),
                 Decision::Drop(None),
-                Decision::Deliver(5..5),
+                Decision::Deliver(&[]),
                 Decision::Reject("too lon".into()),
                 Decision::Delegate,
                 Decision::Hold(99),
                 Decision::Drop(Some("too lon".into())),
             ]
         );
-        assert_eq!(decisions.ids(&(1..3)), [BindingId(7), BindingId(9)]);
     }
 
     #[test]
@@ -308,15 +336,8 @@ mod tests {
                 prop_oneof![any::<u64>(), (0_u64..6, 0_u64..20).prop_map(|(k, a)| word(k, a))], 0..40),
             count in 0_usize..20,
         ) {
-            let length = words.len();
             if let Ok(decisions) = Decisions::from_words(words, count) {
-                prop_assert_eq!(decisions.iter().len(), count);
-                for decision in decisions.iter() {
-                    if let Decision::Deliver(range) = decision {
-                        prop_assert!(range.end <= length);
-                        prop_assert_eq!(decisions.ids(range).len(), range.len());
-                    }
-                }
+                prop_assert_eq!(decisions.iter().count(), count);
             }
         }
     }

@@ -17,7 +17,8 @@ pub const CPU_PER_ITEM: Duration = Duration::from_micros(100);
 /// The deadline of the call that is on.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
-    limit: Duration,
+    base: Duration,
+    items: usize,
     /// The thread's CPU time at the first tick of the call.
     began: Option<Duration>,
 }
@@ -31,10 +32,14 @@ pub(crate) struct CpuExceeded {
 
 impl Deadline {
     /// A call begins, with so many messages or bindings in it, for which `base` is allowed.
+    #[inline]
     pub(crate) fn begin(&mut self, base: Duration, items: usize) {
-        self.limit =
-            base.saturating_add(CPU_PER_ITEM.saturating_mul(u32::try_from(items).unwrap_or(u32::MAX)));
-        self.began = None;
+        *self = Self { base, items, began: None };
+    }
+
+    fn limit(&self) -> Duration {
+        let items = u32::try_from(self.items).unwrap_or(u32::MAX);
+        self.base.saturating_add(CPU_PER_ITEM.saturating_mul(items))
     }
 
     /// A tick came while the guest runs.
@@ -47,8 +52,8 @@ impl Deadline {
 
     fn check(&mut self, now: Duration) -> Result<(), CpuExceeded> {
         let began = *self.began.get_or_insert(now);
-        let used = now.saturating_sub(began);
-        if used > self.limit { Err(CpuExceeded { used, limit: self.limit }) } else { Ok(()) }
+        let (used, limit) = (now.saturating_sub(began), self.limit());
+        if used > limit { Err(CpuExceeded { used, limit }) } else { Ok(()) }
     }
 }
 

@@ -12,6 +12,7 @@ mod instance;
 pub(crate) mod lift;
 mod lower;
 mod memory;
+mod narrow;
 mod state;
 mod verdict;
 
@@ -25,5 +26,6 @@ pub(crate) use description::{Description, InnerType, Opened, check_arguments};
 pub(crate) use exports::{Attaching, Exports, Indices, Opening};
 pub use instance::GuestFailure;
 pub(crate) use instance::{Instance, Refused};
+pub(crate) use narrow::narrow;
 pub(crate) use state::GuestState;
 pub(crate) use verdict::{Verdict, Verdicts};

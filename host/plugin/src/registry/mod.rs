@@ -163,6 +163,23 @@ impl Registry {
         }
     }
 
+    /// A type was found not to be pure, though it claims to be: from now on nothing of it is
+    /// remembered, by any worker. False if that was known.
+    pub(crate) fn withdraw_purity(&self, version: &Version, type_name: &[u8]) -> bool {
+        if !version.withdraw(type_name) {
+            return false;
+        }
+        let exchanges: Vec<_> = match self.slots.read().get(type_name) {
+            Some(slot) if matches!(&slot.state, State::Serving(serving) if serving.id == version.id) => {
+                slot.live().collect()
+            }
+            _ => Vec::new(),
+        };
+        // The next generation, so that all that is remembered is looked at again.
+        exchanges.iter().for_each(|exchange| exchange.type_changed());
+        true
+    }
+
     /// All exchange types, by name.
     #[must_use]
     pub fn types(&self) -> Vec<TypeInfo> {
@@ -260,7 +277,8 @@ impl State {
                     strategy: version.code.strategy,
                     builtin: version.code.builtin,
                     summary: described.map(|t| t.summary.clone()).unwrap_or_default(),
-                    pure: described.is_some_and(|t| t.pure),
+                    pure: version.claims(type_name).pure,
+                    purity_withdrawn: version.is_withdrawn(type_name),
                 }
             }
         }

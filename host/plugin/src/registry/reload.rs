@@ -115,6 +115,9 @@ impl Registry {
         self.check_claims(files, path, &names).map_err(LoadError::at(Stage::Trial))?;
         self.check_dropped(old.as_deref(), &names).map_err(LoadError::at(Stage::Swap))?;
         let version = Arc::new(Version::new(code, description));
+        if let Some(old) = &old {
+            version.inherit(old);
+        }
         let began = Instant::now();
         let replayed = self.replay(&version, &names).map_err(LoadError::at(Stage::Replay))?;
         let replay_time = began.elapsed();

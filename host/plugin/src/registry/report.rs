@@ -138,6 +138,8 @@ pub enum TypeState {
         summary: String,
         /// Its decisions are remembered.
         pure: bool,
+        /// It claims to be pure and was found not to be: its decisions are not remembered.
+        purity_withdrawn: bool,
     },
     /// Nothing.
     Parked {

@@ -4,13 +4,18 @@
 //! In front are those that the exchange's arguments ask for, then the declared type, then the inner
 //! types that each type asks for. What they are is noted in the exchange and does not change.
 
-use super::{Worker, homes::NotServed, refusal, version_of};
+use super::{
+    Worker,
+    asking::{Again, Asked},
+    homes::NotServed,
+    refusal, version_of,
+};
 use crate::{capability::Outcome, guest::check_arguments, replica::About, version::Version};
 use leveret_broker::{
     exchange::{Binding, Exchange, TypeSpec},
-    port::{Deed, Fate, Layer, Routed, Wake},
+    port::{Answer, Deed, Effective, Effects, Fate, Layer, Routed, Wake},
 };
-use leveret_model::{Name, OwnedMessage, Refusal, Table};
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
 use std::sync::Arc;
 
 /// The most types of an exchange.
@@ -148,6 +153,49 @@ impl Worker {
         }
     }
 
+    /// Asks the types from that layer on: each about the messages that the one before delegates.
+    pub(super) fn ask_chain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        first: Layer,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        waker: &Arc<dyn Wake>,
+    ) -> Result<Asked, Again> {
+        let messages: Vec<&MessageView<'_>> = messages.collect();
+        let before = answers.len();
+        let mut asked = self.ask_layer(exchange, first, &mut messages.iter().copied(), answers, waker)?;
+        for layer in (first.0 + 1..).take(exchange.types().len()).map(Layer) {
+            let given = answers.get(before..).unwrap_or_default();
+            let delegated: Vec<usize> =
+                given.iter().enumerate().filter(|(_, a)| goes_on_at(a, layer)).map(|(at, _)| at).collect();
+            if delegated.is_empty() {
+                continue;
+            }
+            let mut some = delegated.iter().filter_map(|at| messages.get(*at).copied());
+            let mut inner = Vec::with_capacity(delegated.len());
+            let answered = match self.ask_layer(exchange, layer, &mut some, &mut inner, waker) {
+                Ok(Asked::All) => delegated.len(),
+                Ok(Asked::Some) => inner.len(),
+                Err(Again) => 0,
+            };
+            if let Some(open) = delegated.get(answered) {
+                // What comes before the first that has to wait can be dealt with.
+                if *open == 0 {
+                    return Err(Again);
+                }
+                answers.truncate(before + open);
+                asked = Asked::Some;
+            }
+            for (at, answer) in delegated.into_iter().zip(inner) {
+                if let Some(place) = answers.get_mut(before + at) {
+                    *place = behind(std::mem::replace(place, Answer::Drop(None)), answer);
+                }
+            }
+        }
+        Ok(asked)
+    }
+
     /// The types of an exchange whose plugins want to hear of bindings.
     fn listening(&self, exchange: &Exchange) -> Vec<(Layer, Arc<Version>)> {
         let listens = |(layer, spec): (Layer, &TypeSpec)| {
@@ -163,9 +211,42 @@ pub(super) fn layers(exchange: &Exchange) -> impl Iterator<Item = (Layer, &TypeS
     (0..).map(Layer).zip(exchange.types())
 }
 
+/// Whether the type at that layer decides now.
+fn goes_on_at(answer: &Answer, layer: Layer) -> bool {
+    match answer {
+        Answer::Hold(hold) => hold.delay_ms == 0 && hold.resume == layer,
+        Answer::Effective(effective) => goes_on_at(&effective.answer, layer),
+        _ => false,
+    }
+}
+
+/// The answer of a type behind another, with the effects of both.
+fn behind(outer: Answer, inner: Answer) -> Answer {
+    let Answer::Effective(outer) = outer else {
+        return inner;
+    };
+    Answer::Effective(Box::new(match inner {
+        Answer::Effective(inner) => {
+            Effective { answer: inner.answer, effects: Box::new(Both(outer.effects, inner.effects)) }
+        }
+        answer => Effective { answer, effects: outer.effects },
+    }))
+}
+
+/// The effects of two types on behalf of one message.
+#[derive(Debug)]
+struct Both(Box<dyn Effects>, Box<dyn Effects>);
+
+impl Effects for Both {
+    fn commit(self: Box<Self>, fate: Fate, message: &MessageView<'_>, deeds: &mut Vec<Deed>) {
+        self.0.commit(fate, message, deeds);
+        self.1.commit(fate, message, deeds);
+    }
+}
+
 /// The effects of a call that was about no message.
 fn take_place(outcome: Outcome, deeds: &mut Vec<Deed>) {
     if let Some(draft) = outcome.draft {
-        draft.commit(Fate::Routed, deeds);
+        draft.settle(Fate::Routed, deeds);
     }
 }

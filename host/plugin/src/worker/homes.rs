@@ -3,8 +3,9 @@
 use super::failures::Failures;
 use crate::{
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
+    capability::Outcome,
     engine::CallSlot,
-    guest::{GuestFailure, Refused},
+    guest::{CPU_BASE, CPU_PER_ITEM, Decisions, GuestFailure, Refused},
     replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
@@ -15,11 +16,22 @@ use leveret_broker::{
     port::{Layer, Wake},
 };
 use leveret_model::{Name, Table};
+use rustix::time::{ClockId, clock_gettime};
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
 /// the asker can wait.
 pub const INLINE_REPLAY_BINDINGS_MAX: usize = 2_000;
+
+/// How late a call that takes too long may be cut off.
+const CUT_OFF_LATE_MAX: Duration = Duration::from_millis(2);
+
+/// A clock whose steps are milliseconds, and which takes a fifth of the time to read: what failed
+/// calls take is charged right on the average.
+fn coarse_time() -> Duration {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
 
 /// Why an exchange cannot be served now.
 #[derive(Debug)]
@@ -41,8 +53,9 @@ pub(crate) struct Homes {
     services: Arc<Services>,
 }
 
+/// The replica of one plugin for one vhost, or what became of it.
 #[derive(Default)]
-struct Home {
+pub(crate) struct Home {
     replica: Option<Replica>,
     construction: Option<Arc<Construction>>,
     failures: Failures,
@@ -95,23 +108,31 @@ impl Homes {
         home.serve(version, exchange, layer, &self.services, &self.slot)
     }
 
-    /// The replica that knows this exchange at that generation; where there is none, one that knows
-    /// the current generation.
+    /// Whether a replica knows a type of this exchange at that generation.
+    pub(crate) fn know(
+        &self,
+        version: &Version,
+        exchange: &Exchange,
+        layer: Layer,
+        generation: Generation,
+    ) -> bool {
+        let home = self.homes.get(&PlaceRef::of(version, &exchange.vhost));
+        home.is_some_and(|home| home.knows(exchange.id, layer, generation))
+    }
+
+    /// The home whose replica knows this exchange at that generation. Where there is none, one that
+    /// knows the current generation is made, which the caller finds out by [`Home::knows`].
     pub(crate) fn at(
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
         layer: Layer,
         generation: Generation,
-    ) -> Result<&mut Replica, NotServed> {
-        let place = PlaceRef::of(version, &exchange.vhost);
-        let knows =
-            |replica: &Replica| replica.knows(exchange.id, layer).is_some_and(|(g, _)| g == generation);
-        let known = self.homes.get(&place).and_then(|home| home.replica.as_ref()).is_some_and(knows);
-        if !known {
-            return self.served(version, exchange, layer, None);
+    ) -> Result<&mut Home, NotServed> {
+        if !self.know(version, exchange, layer, generation) {
+            self.served(version, exchange, layer, None)?;
         }
-        self.homes.get_mut(&place).and_then(|home| home.replica.as_mut()).ok_or(NotServed::Pending)
+        self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)).ok_or(NotServed::Pending)
     }
 
     /// Asks whether the plugin takes a binding.
@@ -174,23 +195,10 @@ impl Homes {
         }
     }
 
-    /// A call of the replica of that exchange succeeded.
-    pub(crate) fn succeeded(&mut self, version: &Version, exchange: &Exchange) {
-        if let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
-            home.failures.succeeded();
-        }
-    }
-
     /// A call of the replica of that exchange failed: the replica is lost.
-    pub(crate) fn failed(
-        &mut self,
-        version: &Version,
-        exchange: &Exchange,
-        failure: &GuestFailure,
-        took: Duration,
-    ) {
+    pub(crate) fn failed(&mut self, version: &Version, exchange: &Exchange, failure: &GuestFailure) {
         if let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
-            home.failed(version, failure.to_string(), took);
+            home.failed(version, failure.to_string(), Duration::ZERO);
         }
     }
 
@@ -216,6 +224,46 @@ impl Homes {
 }
 
 impl Home {
+    /// Whether the replica knows a type of an exchange at that very generation.
+    #[inline]
+    pub(crate) fn knows(&self, exchange: ExchangeId, layer: Layer, generation: Generation) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.is_at(exchange, layer, generation))
+    }
+
+    /// How many messages [`Self::route`] takes at most.
+    pub(crate) fn messages_per_call_max(&self) -> usize {
+        self.replica.as_ref().map_or(1, Replica::messages_per_call_max)
+    }
+
+    /// Asks where messages go; see [`Replica::route`]. After a failure the replica is lost.
+    pub(crate) fn route(
+        &mut self,
+        version: &Version,
+        about: About<'_>,
+        projections: &[u8],
+        count: usize,
+    ) -> Result<(Decisions, Outcome), GuestFailure> {
+        let Some(replica) = &mut self.replica else {
+            return Err(GuestFailure::Answer(String::from("the instance is gone")));
+        };
+        let began = coarse_time();
+        match replica.route(about, projections, count) {
+            Ok(decided) => {
+                self.failures.succeeded();
+                Ok(decided)
+            }
+            Err(failure) => {
+                // On a busy machine a call takes longer than the CPU time that it may use: what is
+                // others' time is not charged.
+                let items = u32::try_from(count).unwrap_or(u32::MAX);
+                let used_max = CPU_BASE.saturating_add(CPU_PER_ITEM.saturating_mul(items)) + CUT_OFF_LATE_MAX;
+                let took = coarse_time().saturating_sub(began).min(used_max);
+                self.failed(version, failure.to_string(), took);
+                Err(failure)
+            }
+        }
+    }
+
     /// Takes the replica of a construction that is finished.
     fn adopt(&mut self, finished: Result<Replica, String>, version: &Version, slot: &CallSlot) {
         self.construction = None;

@@ -1,11 +1,13 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
-//! `asking.rs` has the path of a message, `homes.rs` the instances, `sets.rs` shares destinations.
+//! `asking.rs` has the path of a message, `homes.rs` the instances, `keeping.rs` keeps what is
+//! remembered up to date, `sets.rs` shares destinations.
 
 mod asking;
 mod chain;
 mod failures;
 mod homes;
+mod keeping;
 mod sets;
 #[cfg(test)]
 mod tests;
@@ -17,28 +19,28 @@ pub use failures::{
 pub use homes::INLINE_REPLAY_BINDINGS_MAX;
 
 use crate::{
+    audit::Auditor,
     builder::{Builder, Mailbox},
     engine::CallSlot,
-    memo::Memo,
     registry::{Lookup, Registry},
     services::Services,
     version::Version,
 };
-use asking::{Again, Batch, Scratch};
+use asking::{Again, Asked, Batch, Scratch};
 use hashbrown::HashMap;
 use homes::{Homes, NotServed};
+use keeping::Entry;
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId, Generation},
+    exchange::{Binding, Exchange, ExchangeId},
     port::{Answer, Deed, Layer, Routed, Router, Wake},
 };
-use leveret_model::{MessageView, Name, OwnedMessage, Reads, Refusal};
-use sets::RouteSets;
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// How long an exchange that the plugin refused on a replay is not tried again.
@@ -64,8 +66,10 @@ pub struct Worker {
     registry: Arc<Registry>,
     services: Arc<Services>,
     homes: Homes,
-    entries: HashMap<ExchangeId, Entry, foldhash::fast::RandomState>,
+    /// By exchange and layer.
+    entries: HashMap<(ExchangeId, Layer), Entry, foldhash::fast::RandomState>,
     scratch: Scratch,
+    auditor: Arc<Auditor>,
     memo_bytes_max: usize,
     counters: Counters,
     /// How many exchanges were closed when this worker last let go of those that are gone.
@@ -73,55 +77,12 @@ pub struct Worker {
     closed: Arc<AtomicU64>,
 }
 
-/// What a worker keeps of an exchange.
-struct Entry {
-    exchange: Weak<Exchange>,
-    /// The version that serves it, once one did.
-    version: Option<Arc<Version>>,
-    pure: bool,
-    /// `reads`, the memo and the sets are those of this generation.
-    generation: Generation,
-    reads: Arc<Reads>,
-    /// `reads` is the routing key and nothing else.
-    key_only: bool,
-    memo: Memo,
-    sets: RouteSets,
-    /// The plugin refused it on a replay: why, and until when that holds.
-    refused: Option<(String, Instant)>,
-}
-
-impl Entry {
-    fn new(exchange: &Arc<Exchange>, memo_bytes_max: usize) -> Self {
-        Self {
-            exchange: Arc::downgrade(exchange),
-            version: None,
-            pure: false,
-            generation: Generation::default(),
-            reads: Arc::default(),
-            key_only: false,
-            memo: Memo::new(memo_bytes_max),
-            sets: RouteSets::default(),
-            refused: None,
-        }
-    }
-
-    /// Takes over what a replica knows.
-    fn follow(&mut self, generation: Generation, reads: &Arc<Reads>) {
-        if !Arc::ptr_eq(&self.reads, reads) {
-            self.reads = reads.clone();
-        }
-        self.key_only = reads.only_routing_key();
-        self.generation = generation;
-        self.memo.at_generation(generation);
-        self.sets.at_generation(generation);
-    }
-}
-
 impl Worker {
     pub(crate) fn new(
         registry: Arc<Registry>,
         mailbox: Arc<Mailbox>,
         builder: Arc<Builder>,
+        auditor: Arc<Auditor>,
         slot: CallSlot,
         services: Arc<Services>,
         closed: Arc<AtomicU64>,
@@ -133,6 +94,7 @@ impl Worker {
             services,
             entries: HashMap::default(),
             scratch: Scratch::default(),
+            auditor,
             memo_bytes_max,
             counters: Counters::default(),
             swept_at: closed.load(Ordering::Relaxed),
@@ -144,6 +106,34 @@ impl Worker {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Asks one type.
+    fn ask_layer(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        waker: &Arc<dyn Wake>,
+    ) -> Result<Asked, Again> {
+        let entry = self
+            .entries
+            .entry((exchange.id, layer))
+            .or_insert_with(|| Entry::new(exchange, layer, self.memo_bytes_max));
+        let mut batch = Batch {
+            registry: &self.registry,
+            homes: &mut self.homes,
+            entry,
+            scratch: &mut self.scratch,
+            counters: &mut self.counters,
+            exchange,
+            layer,
+            waker,
+            auditor: &self.auditor,
+            first_answer: answers.len(),
+        };
+        batch.answer(messages, answers)
     }
 
     /// Now and then, when enough exchanges are gone, lets go of what is kept for them.
@@ -228,26 +218,21 @@ impl Router for Worker {
     fn route(
         &mut self,
         exchange: &Arc<Exchange>,
-        _layer: Layer,
+        layer: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Routed {
         self.sweep_if_worth_it();
         let before = answers.len();
-        let entry =
-            self.entries.entry(exchange.id).or_insert_with(|| Entry::new(exchange, self.memo_bytes_max));
-        let mut batch = Batch {
-            registry: &self.registry,
-            homes: &mut self.homes,
-            entry,
-            scratch: &mut self.scratch,
-            counters: &mut self.counters,
-            exchange,
-            waker,
+        let asked = if exchange.types().len() > usize::from(layer.0) + 1 {
+            self.ask_chain(exchange, layer, messages, answers, waker)
+        } else {
+            self.ask_layer(exchange, layer, messages, answers, waker)
         };
-        match batch.answer(messages, answers) {
-            Ok(()) => Routed::Ready,
+        match asked {
+            Ok(Asked::All) => Routed::Ready,
+            Ok(Asked::Some) => Routed::Cut,
             Err(Again) => {
                 answers.truncate(before);
                 Routed::Pending
@@ -273,7 +258,9 @@ impl Router for Worker {
 
     fn closed(&mut self, exchange: &Exchange) {
         self.closed.fetch_add(1, Ordering::Relaxed);
-        self.entries.remove(&exchange.id);
+        for layer in 0..exchange.types().len() {
+            self.entries.remove(&(exchange.id, Layer(layer as u8)));
+        }
         self.homes.close(exchange.id);
         self.services.cells.close(exchange.id);
         self.registry.unregister(exchange);

@@ -9,7 +9,7 @@ use crate::{
     contract::Exported,
     guest::{
         GuestState,
-        answer::{self, Decision, Decisions},
+        answer::{self, Decisions, PlainDecision},
         description::{Description, Opened, TypeDescription},
         instance::Refused,
         lower::{self, PlainMessage},
@@ -119,13 +119,11 @@ impl Exports {
             properties: &message.properties,
             body: message.body,
         };
-        Ok(match self.plain.call_route(store, id, message)? {
-            types::Decision::Deliver(ids) => Decisions::deliver(ids),
-            types::Decision::Drop => Ok(Decisions::one(Decision::Drop(None))),
-            types::Decision::Reject(reason) => {
-                Ok(Decisions::one(Decision::Reject(answer::cut(&reason).into())))
-            }
-        })
+        Ok(Decisions::one(match self.plain.call_route(store, id, message)? {
+            types::Decision::Deliver(ids) => PlainDecision::Deliver(ids),
+            types::Decision::Drop => PlainDecision::Drop(String::new()),
+            types::Decision::Reject(reason) => PlainDecision::Reject(reason),
+        }))
     }
 
     pub(super) fn route_batch(

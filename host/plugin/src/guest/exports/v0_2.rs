@@ -14,7 +14,7 @@ use crate::{
     contract::Exported,
     guest::{
         GuestState,
-        answer::{self, Decision, Decisions},
+        answer::{self, Decisions, PlainDecision},
         description::{
             ARGUMENTS_MAX, ArgumentDescription, ArgumentKind, AttachmentPoint, Description, InnerType,
             InterceptorDescription, Opened, PROVIDED_MAX, Stage, TypeDescription,
@@ -149,18 +149,13 @@ impl Exports {
         id: u32,
         message: &PlainMessage<'_>,
     ) -> Called<Decisions, String> {
-        Ok(match self.plain()?.call_route(store, id, plain(message))? {
-            wit::Decision::Deliver(ids) => Decisions::deliver(ids),
-            wit::Decision::Drop(reason) if reason.is_empty() => Ok(Decisions::one(Decision::Drop(None))),
-            wit::Decision::Drop(reason) => {
-                Ok(Decisions::one(Decision::Drop(Some(answer::cut(&reason).into()))))
-            }
-            wit::Decision::Reject(reason) => {
-                Ok(Decisions::one(Decision::Reject(answer::cut(&reason).into())))
-            }
-            wit::Decision::Delegate => Ok(Decisions::one(Decision::Delegate)),
-            wit::Decision::Hold(milliseconds) => Ok(Decisions::one(Decision::Hold(milliseconds))),
-        })
+        Ok(Decisions::one(match self.plain()?.call_route(store, id, plain(message))? {
+            wit::Decision::Deliver(ids) => PlainDecision::Deliver(ids),
+            wit::Decision::Drop(reason) => PlainDecision::Drop(reason),
+            wit::Decision::Reject(reason) => PlainDecision::Reject(reason),
+            wit::Decision::Delegate => PlainDecision::Delegate,
+            wit::Decision::Hold(milliseconds) => PlainDecision::Hold(milliseconds),
+        }))
     }
 
     pub(super) fn route_batch(
