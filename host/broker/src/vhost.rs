@@ -6,7 +6,7 @@
 
 use crate::{
     ConnectionId, equivalence,
-    exchange::{Exchange, ExchangeId, ExchangeSpec},
+    exchange::{Binding, Destination, Exchange, ExchangeId, ExchangeSpec},
     memory::MemoryAccount,
     names,
     port::Router,
@@ -108,6 +108,15 @@ impl Vhost {
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
         self.queues.read().values().filter(|queue| !queue.is_deleted()).cloned().collect()
+    }
+
+    /// All bindings that lead to a queue or an exchange, with their sources, in no order. That every
+    /// queue gets what the default exchange has for its name is no binding.
+    ///
+    /// Takes the lock for changes: not for a message's path.
+    #[must_use]
+    pub fn bindings_to(&self, destination: &Destination) -> Vec<(Arc<Exchange>, Arc<Binding>)> {
+        self.changes.lock().incoming(destination)
     }
 
     /// Declares an exchange (`exchange.declare`); one that is there must be equivalent.
