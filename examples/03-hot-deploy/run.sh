@@ -29,7 +29,7 @@ sed -i 's|(0..=key.len()).rev()|(0..=key.len())|' "$work/v2/src/lib.rs"
 
 say "Starting a broker that has no such exchange type"
 mkfifo "$work/log"
-"$target/release/leveret" --listen 127.0.0.1:0 --data-dir "$work/data" 2>"$work/log" &
+"$target/release/leveret" --listen 127.0.0.1:0 --http-listen none --data-dir "$work/data" 2>"$work/log" &
 broker=$!
 exec 3<"$work/log"
 while read -r line <&3; do

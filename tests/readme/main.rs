@@ -1,7 +1,7 @@
 //! Runs every command of the README, in its order, as a newcomer would: the release build under a
 //! time limit, the broker, the first message, the first plugin, hot deploy, the load generator.
 //!
-//! What is changed for the test: the broker takes a free port and a folder of its own (by the
+//! What is changed for the test: the broker takes free ports and a folder of its own (by the
 //! environment), and the folder's name in commands follows.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -54,6 +54,7 @@ impl Running {
     fn start(command: &str, data: &str) -> Self {
         let mut broker = shell(command)
             .env("LEVERET_LISTEN", "127.0.0.1:0")
+            .env("LEVERET_HTTP_LISTEN", "127.0.0.1:0")
             .env("LEVERET_DATA_DIR", data)
             .stderr(Stdio::piped())
             .spawn()
@@ -105,9 +106,10 @@ fn shell(command: &str) -> Command {
     shell
 }
 
-fn run(command: &str, address: &str, limit: Duration) -> String {
+fn run(command: &str, address: &str, data: &str, limit: Duration) -> String {
     let mut shell = shell(command);
     shell.env("AMQP_URL", format!("amqp://guest:guest@{address}/%2f")).env("LEVERET_BENCH_ADDRESS", address);
+    shell.env("LEVERET_DATA_DIR", data);
     let finished = process::run(&mut shell, limit).expect("bash is there");
     assert!(finished.status.success(), "{command}\n{}", finished.report());
     finished.stdout
@@ -125,7 +127,7 @@ fn every_command_of_the_readme_works() {
     let mut commands = commands.iter();
     let start = commands.next().expect("the first command starts the broker");
     assert_eq!(start, "cargo run --release");
-    run("cargo build --release", "", BUILD_MAX);
+    run("cargo build --release", "", &data, BUILD_MAX);
     let broker = Running::start(start, &data);
     let listening = broker.wait_for("listening on ");
     let address =
@@ -141,7 +143,7 @@ fn every_command_of_the_readme_works() {
         }
         let here =
             command.replace("leveret-data/", &format!("{data}/")).replace(" target/", &format!(" {target}/"));
-        let output = run(&here, address, COMMAND_MAX);
+        let output = run(&here, address, &data, COMMAND_MAX);
         match command.as_str() {
             hello if hello.ends_with("example-01-hello") => assert_eq!(Some(&output), outputs.first()),
             copy if copy.starts_with("cp ") => {
@@ -150,6 +152,10 @@ fn every_command_of_the_readme_works() {
                 for word in ["the plugin serves", "x-longest-prefix", "exchanges=0"] {
                     assert!(line.contains(word) && promised.contains(word), "{word}: {line}");
                 }
+            }
+            list if list.ends_with("plugin list") => {
+                let line = output.lines().find(|line| line.starts_with("x-longest-prefix"));
+                assert!(line.is_some_and(|line| line.contains("serving")), "{output}");
             }
             bench if bench.contains("bench") => {
                 let report: serde_json::Value = serde_json::from_str(&output).expect("a line of JSON");

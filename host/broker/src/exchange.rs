@@ -305,6 +305,11 @@ impl Exchange {
         self.bindings.read().live
     }
 
+    /// The binding of that number, if it is still there.
+    pub(crate) fn binding(&self, id: BindingId) -> Option<Arc<Binding>> {
+        self.bindings.read().get(id).cloned()
+    }
+
     /// All bindings and the generation they belong to.
     #[must_use]
     pub fn all_bindings(&self) -> (Generation, Vec<Arc<Binding>>) {

@@ -43,7 +43,7 @@ pub use client::{Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got,
 pub use exchange::ExchangeSpec;
 pub use memory::MemoryAccount;
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher};
-pub use queue::{QueueSpec, QueueStatus, Settle};
+pub use queue::{QueueCounts, QueueSpec, QueueStatus, Settle};
 pub use vhost::Vhost;
 
 /// Numbers a connection for as long as the broker runs; never used again.

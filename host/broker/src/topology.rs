@@ -68,6 +68,16 @@ impl Topology {
         }
     }
 
+    /// All bindings that lead to something, with their sources, in no order.
+    pub(crate) fn incoming(&self, destination: &Destination) -> Vec<(Arc<Exchange>, Arc<Binding>)> {
+        let Some(incoming) = self.incoming.get(&To::of(destination)) else {
+            return Vec::new();
+        };
+        let found =
+            incoming.iter().filter_map(|((_, id), source)| Some((source.clone(), source.binding(*id)?)));
+        found.collect()
+    }
+
     /// Removes all bindings that lead to something; returns their sources, each once.
     fn unbind_incoming(&mut self, to: To) -> Vec<Arc<Exchange>> {
         let Some(incoming) = self.incoming.remove(&to) else {

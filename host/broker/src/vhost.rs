@@ -8,7 +8,7 @@ use crate::{
     ConnectionId,
     drops::Drops,
     equivalence,
-    exchange::{Exchange, ExchangeId, ExchangeSpec},
+    exchange::{Binding, Destination, Exchange, ExchangeId, ExchangeSpec},
     later::Later,
     memory::MemoryAccount,
     names,
@@ -115,6 +115,15 @@ impl Vhost {
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
         self.queues.read().values().filter(|queue| !queue.is_deleted()).cloned().collect()
+    }
+
+    /// All bindings that lead to a queue or an exchange, with their sources, in no order. That every
+    /// queue gets what the default exchange has for its name is no binding.
+    ///
+    /// Takes the lock for changes: not for a message's path.
+    #[must_use]
+    pub fn bindings_to(&self, destination: &Destination) -> Vec<(Arc<Exchange>, Arc<Binding>)> {
+        self.changes.lock().incoming(destination)
     }
 
     /// Declares an exchange (`exchange.declare`); one that is there must be equivalent.

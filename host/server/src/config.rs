@@ -10,16 +10,50 @@ use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 /// Where the broker listens if nobody says otherwise.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5672);
+/// Where the HTTP API listens if nobody says otherwise.
+pub const HTTP_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15672);
 /// The folder for everything that the broker keeps.
 pub const DATA_DIR_DEFAULT: &str = "leveret-data";
 /// The share of the machine's memory that queued messages may take before publishers wait.
 const MEMORY_SHARE_DEFAULT: f64 = 0.4;
 /// The least memory for queued messages that makes sense, in bytes.
 const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// Where the HTTP API listens: an address with a port, or the word `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum HttpListen {
+    /// There; port 0 takes a free one.
+    At(SocketAddr),
+    /// Nowhere: there is no HTTP API.
+    Off,
+}
+
+impl FromStr for HttpListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::Off);
+        }
+        text.parse()
+            .map(Self::At)
+            .map_err(|_| format!("{text:?} is neither an address with a port nor the word none"))
+    }
+}
+
+impl TryFrom<String> for HttpListen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
 
 /// The settings as a user gives them.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
@@ -28,6 +62,10 @@ pub struct Settings {
     /// Address and port for AMQP clients [default: 127.0.0.1:5672]
     #[arg(long, env = "LEVERET_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+
+    /// Address and port for the HTTP API, or none [default: 127.0.0.1:15672]
+    #[arg(long, env = "LEVERET_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
+    pub http_listen: Option<HttpListen>,
 
     /// Folder for everything the broker keeps [default: leveret-data]
     #[arg(long, env = "LEVERET_DATA_DIR", value_name = "DIR")]
@@ -70,6 +108,7 @@ impl Settings {
     pub fn or(self, other: Self) -> Self {
         Self {
             listen: self.listen.or(other.listen),
+            http_listen: self.http_listen.or(other.http_listen),
             data_dir: self.data_dir.or(other.data_dir),
             plugins_dir: self.plugins_dir.or(other.plugins_dir),
             vhosts: self.vhosts.or(other.vhosts),
@@ -85,6 +124,8 @@ impl Settings {
 pub struct Config {
     /// Where AMQP clients connect; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where the HTTP API listens, if it does; port 0 takes a free one.
+    pub http_listen: Option<SocketAddr>,
     /// The folder for everything that the broker keeps.
     pub data_dir: PathBuf,
     /// The folder that is watched for plugins.
@@ -129,6 +170,11 @@ impl TryFrom<Settings> for Config {
         }
         Ok(Self {
             listen: settings.listen.unwrap_or(LISTEN_DEFAULT),
+            http_listen: match settings.http_listen {
+                Some(HttpListen::Off) => None,
+                Some(HttpListen::At(address)) => Some(address),
+                None => Some(HTTP_LISTEN_DEFAULT),
+            },
             data_dir,
             plugins_dir,
             vhosts,
@@ -166,6 +212,20 @@ mod tests {
         assert_eq!(config.plugins_dir, Path::new("d/plugins"));
         assert_eq!(config.memory_bytes_max, 64 << 20);
         assert_eq!(config.vhosts, [Name::from_static("/")]);
+    }
+
+    #[test]
+    fn http_listens_by_default_and_can_be_turned_off() {
+        let with = |http_listen| {
+            Config::try_from(Settings { http_listen, ..Settings::default() }).unwrap().http_listen
+        };
+        assert_eq!(with(None), Some(HTTP_LISTEN_DEFAULT));
+        let file: Settings = toml::from_str("http-listen = \"none\"").unwrap();
+        assert_eq!(with(file.http_listen), None);
+        let file: Settings = toml::from_str("http-listen = \"[::1]:0\"").unwrap();
+        assert_eq!(with(file.http_listen).map(|address| address.to_string()), Some("[::1]:0".to_owned()));
+        let error = toml::from_str::<Settings>("http-listen = \"never\"").unwrap_err().to_string();
+        assert!(error.contains("none"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The broker as a program: configuration, listeners, connections, plugin watcher, command line.
+//! The broker as a program: configuration, listeners, connections, HTTP API, plugin watcher, command
+//! line.
 //!
 //! *Not here:* what a byte of AMQP means (`leveret-amqp091`), where a message goes
 //! (`leveret-broker`), how a plugin is run (`leveret-plugin`). This room wires them, and is the
@@ -9,7 +10,7 @@
 //! *Invariants:* a connection stays on the worker thread that got it; nothing on a message's path
 //! is shared by all workers; no borrowed read buffer outlives one turn of a connection.
 //!
-//! Read [`wiring`] first, then [`connection`], then [`amqp091`].
+//! Read [`wiring`] first, then [`connection`], then [`amqp091`]; [`http`] stands apart.
 
 pub mod amqp091;
 pub mod bench;
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod housekeeper;
+pub mod http;
 pub mod users;
 pub mod watch;
 pub mod wiring;

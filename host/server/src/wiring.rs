@@ -1,7 +1,8 @@
-//! Who starts what: workers, the listener, the plugin watcher, and the clean stop.
+//! Who starts what: workers, the listener, the HTTP API, the plugin watcher, and the clean stop.
 
 use crate::{
     config::Config,
+    http::{self, HttpServer},
     watch::PluginWatcher,
     worker::{self, Order, WorkerHandle},
 };
@@ -51,6 +52,12 @@ impl Shared {
         self.connection_ids.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// How many AMQP connections there are.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// A connection is gone.
     pub fn connection_ended(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
@@ -63,6 +70,7 @@ pub struct Running {
     shared: Arc<Shared>,
     listener: TcpListener,
     workers: Vec<WorkerHandle>,
+    http: Option<HttpServer>,
     _watcher: PluginWatcher,
 }
 
@@ -74,7 +82,11 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     for dir in [&config.data_dir, &config.plugins_dir] {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     }
-    let listener = listen(config.listen)?;
+    let listener = listen(config.listen, "--listen chooses another")?;
+    let http_listener = match config.http_listen {
+        Some(address) => Some(listen(address, "for HTTP; --http-listen chooses another, none turns it off")?),
+        None => None,
+    };
     let address = listener.local_addr().context("the listening socket has no address")?;
 
     let plugins = Host::new(HostConfig { workers: config.workers, ..HostConfig::default() })
@@ -105,14 +117,24 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         .map(|index| worker::start(index, shared.clone()))
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the worker threads")?;
+    let http = match http_listener {
+        Some(listener) => Some(
+            http::start(listener, shared.clone(), address, &config.data_dir)
+                .context("cannot start the HTTP API")?,
+        ),
+        None => None,
+    };
 
     tracing::warn!(
         "everything is kept in memory for now: queues and messages do not survive a restart, \
          and a confirm means that the message is queued"
     );
     tracing::info!("exchange types from {}", config.plugins_dir.display());
+    if let Some(http) = &http {
+        tracing::info!("HTTP API on http://{}", http.address());
+    }
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
-    Ok(Running { address, shared, listener, workers, _watcher: watcher })
+    Ok(Running { address, shared, listener, workers, http, _watcher: watcher })
 }
 
 fn session_config(config: &Config) -> SessionConfig {
@@ -128,12 +150,13 @@ fn session_config(config: &Config) -> SessionConfig {
     }
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// `way_out` says which flag to use where the address is taken.
+fn listen(address: SocketAddr, way_out: &str) -> anyhow::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)
         .context("the system gives no socket")?;
     socket.set_reuse_address(true).context("SO_REUSEADDR")?;
     socket.bind(&address.into()).with_context(|| {
-        format!("cannot listen on {address}; is another broker running there? (--listen chooses another)")
+        format!("cannot listen on {address}; is another broker running there? ({way_out})")
     })?;
     socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))?;
     socket.set_nonblocking(true).context("a non-blocking listener")?;
@@ -173,6 +196,7 @@ impl Running {
                 tracing::error!("a worker thread had panicked");
             }
         }
+        drop(self.http);
         tracing::info!("stopped");
         Ok(())
     }

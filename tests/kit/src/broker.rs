@@ -38,6 +38,7 @@ pub struct Builder {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     plugins: Vec<PathBuf>,
+    http_listen: OsString,
 }
 
 impl Builder {
@@ -52,6 +53,13 @@ impl Builder {
     #[must_use]
     pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Where the HTTP API listens, instead of on a free port; or `none`.
+    #[must_use]
+    pub fn http_listen(mut self, address: impl Into<OsString>) -> Self {
+        self.http_listen = address.into();
         self
     }
 
@@ -74,7 +82,9 @@ impl Builder {
                 .unwrap_or_else(|error| panic!("cannot copy {}: {error}", component.display()));
         }
         let mut child = Command::new(&self.binary)
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["--listen", "127.0.0.1:0", "--http-listen"])
+            .arg(&self.http_listen)
+            .arg("--data-dir")
             .arg(directory.path().join("data"))
             .arg("--plugins-dir")
             .arg(&plugins)
@@ -90,7 +100,8 @@ impl Builder {
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
         let process = BrokerProcess { pid: child.id(), status: process::wait_aside(child), log, directory };
         let line = process.log.wait_for(log_lines::LISTENING, 0, EVENT_WAIT_MAX);
-        Broker { address: listening_address(&line), process: Some(process) }
+        let address = address_after(log_lines::LISTENING, &line);
+        Broker { address, process: Some(process) }
     }
 }
 
@@ -104,7 +115,13 @@ impl Broker {
     /// For a broker with more arguments, or with plugins from the start.
     #[must_use]
     pub fn builder(binary: impl Into<PathBuf>) -> Builder {
-        Builder { binary: binary.into(), arguments: Vec::new(), environment: Vec::new(), plugins: Vec::new() }
+        Builder {
+            binary: binary.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            plugins: Vec::new(),
+            http_listen: OsString::from("127.0.0.1:0"),
+        }
     }
 
     /// The broker that [`ADDRESS_VARIABLE`] names, or else a started `binary`.
@@ -138,6 +155,15 @@ impl Broker {
         self.address
     }
 
+    /// Where its HTTP API listens. Panics where it has none.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        // Said before the line that start() waited for.
+        let log = self.own_process().log.lock();
+        let line = log.lines.iter().find(|line| line.contains(log_lines::HTTP_API));
+        address_after(log_lines::HTTP_API, line.expect("a broker with an HTTP API says where"))
+    }
+
     /// The same for clients that take an address, user and virtual host in one.
     #[must_use]
     pub fn amqp_url(&self) -> String {
@@ -148,6 +174,12 @@ impl Broker {
     #[must_use]
     pub fn plugins_directory(&self) -> PathBuf {
         self.own_process().directory.path().join("plugins")
+    }
+
+    /// The directory for everything that the broker keeps.
+    #[must_use]
+    pub fn data_directory(&self) -> PathBuf {
+        self.own_process().directory.path().join("data")
     }
 
     /// Beside the plugins directory, on the same file system: a place to write a file aside before
@@ -223,9 +255,9 @@ impl Drop for Broker {
     }
 }
 
-/// Finds the address in a line like `... listening on 127.0.0.1:40321`.
-fn listening_address(line: &str) -> SocketAddr {
-    line.split(log_lines::LISTENING)
+/// Finds the address after `words` in a line like `... listening on 127.0.0.1:40321`.
+fn address_after(words: &str, line: &str) -> SocketAddr {
+    line.split(words)
         .nth(1)
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|address| address.parse().ok())
@@ -302,11 +334,13 @@ mod tests {
     fn reads_the_address_and_stops() {
         let (_keep, path) = stand_in(
             "mkfifo \"$0.never\"; trap 'kill $!; exit 0' TERM; cat \"$0.never\" &\n\
+             echo \"INFO HTTP API on http://127.0.0.1:4322\" >&2\n\
              echo \"INFO listening on 127.0.0.1:4321 ($*)\" >&2; wait",
         );
         let broker = Broker::builder(path).argument("--extra").start();
         assert_eq!(broker.address(), "127.0.0.1:4321".parse().unwrap());
-        assert!(broker.log().contains("--listen 127.0.0.1:0 --data-dir"));
+        assert_eq!(broker.http_address(), "127.0.0.1:4322".parse().unwrap());
+        assert!(broker.log().contains("--listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --data-dir"));
         assert!(broker.log().contains("--extra"));
         assert!(broker.plugins_directory().is_dir());
         assert!(broker.stop().success());

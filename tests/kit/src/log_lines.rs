@@ -5,6 +5,9 @@
 /// Before the address, once the broker accepts connections: `listening on 127.0.0.1:5672`.
 pub const LISTENING: &str = "listening on ";
 
+/// Before the address of the HTTP API, in a line before that: `HTTP API on http://127.0.0.1:15672`.
+pub const HTTP_API: &str = "HTTP API on http://";
+
 /// In the line that says that the exchange types of a file now serve; the line names the file.
 pub const PLUGIN_SERVES: &str = "the plugin serves";
 

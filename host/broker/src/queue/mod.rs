@@ -64,6 +64,17 @@ pub struct QueueStatus {
     pub consumers: u64,
 }
 
+/// What is in a queue at one moment, for people to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Messages that wait for a consumer.
+    pub ready: u64,
+    /// Messages that were delivered or assigned to consumers and are not settled.
+    pub unsettled: u64,
+    /// Consumers.
+    pub consumers: u64,
+}
+
 /// What becomes of delivered messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
@@ -152,6 +163,17 @@ impl Queue {
     #[must_use]
     pub fn unsettled(&self) -> u64 {
         self.state.lock().unsettled() as u64
+    }
+
+    /// All counts, of one moment.
+    #[must_use]
+    pub fn counts(&self) -> QueueCounts {
+        let state = self.state.lock();
+        QueueCounts {
+            ready: state.ready() as u64,
+            unsettled: state.unsettled() as u64,
+            consumers: state.consumer_count() as u64,
+        }
     }
 
     /// Whether a connection may use it.

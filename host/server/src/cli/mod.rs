@@ -1,6 +1,7 @@
 //! The command line: without a subcommand, the broker runs.
 
 mod bench;
+mod plugin;
 
 use crate::{
     config::{Config, Settings},
@@ -33,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Put load on any AMQP 0-9-1 broker and measure it
     Bench(bench::BenchArguments),
+    /// Look at the exchange types of a running broker
+    Plugin(plugin::PluginArguments),
 }
 
 /// Runs the program.
@@ -42,22 +45,30 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Bench(bench)) => bench.run(),
-        None => run_broker(arguments.config, arguments.settings, began),
+        Some(Command::Plugin(plugin)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| plugin.run(&settings))
+        }
+        None => {
+            settings(arguments.config, arguments.settings).and_then(|settings| run_broker(settings, began))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leveret: {error:#}");
-            ExitCode::FAILURE
+            plugin::exit_code(&error)
         }
     }
 }
 
-fn run_broker(file: Option<PathBuf>, flags: Settings, began: Instant) -> anyhow::Result<()> {
-    let settings = match file {
+fn settings(file: Option<PathBuf>, flags: Settings) -> anyhow::Result<Settings> {
+    Ok(match file {
         Some(path) => flags.or(Settings::read(&path)?),
         None => flags,
-    };
+    })
+}
+
+fn run_broker(settings: Settings, began: Instant) -> anyhow::Result<()> {
     let config = Config::try_from(settings)?;
     start_logging(&config.log)?;
     wiring::start(&config, began)?.serve()

@@ -1,0 +1,168 @@
+//! Finding the running broker and asking it over HTTP.
+//!
+//! Without an address the token file in the data folder says where the broker is and lets its owner
+//! in; with one, a user name and password do.
+
+use crate::{
+    config::{DATA_DIR_DEFAULT, Settings},
+    http::{json::ErrorJson, token_file::TokenFile},
+    users,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::Args;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long the broker may take for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// The longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Which broker, and who asks.
+#[derive(Args, Debug)]
+pub(super) struct BrokerArguments {
+    /// Data folder of the broker, whose token file says where it is [default: leveret-data]
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    data_dir: Option<PathBuf>,
+    /// The broker's HTTP API, instead of its data folder
+    #[arg(long, value_name = "http://ADDRESS:PORT")]
+    url: Option<String>,
+    /// User name
+    #[arg(long, requires = "url", default_value = users::GUEST)]
+    user: String,
+    /// Password
+    #[arg(long, env = "LEVERET_PASSWORD", hide_env_values = true, default_value = "guest")]
+    password: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum ClientError {
+    /// No running broker has left its token file there.
+    NoTokenFile(PathBuf),
+    /// The token file is there and not for us, or broken.
+    TokenFile(PathBuf, io::Error),
+    /// Not a URL that can be asked.
+    Url(String),
+    /// Nobody answers, or not as a broker would.
+    Unreachable(String, ureq::Error),
+    /// The broker refuses.
+    Refused { url: String, status: u16, why: String },
+    /// What is asked for is not there.
+    NotFound,
+    /// The answer is not what this program understands.
+    Answer(String, serde_json::Error),
+}
+
+impl ClientError {
+    /// Whether it looks as if no broker ran.
+    pub(super) fn means_no_broker(&self) -> bool {
+        matches!(self, Self::NoTokenFile(_) | Self::Unreachable(..))
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTokenFile(path) => write!(
+                f,
+                "no broker runs with this data folder: there is no {} (--data-dir names another folder, --url an \
+                 address; a broker with --http-listen none cannot be asked)",
+                path.display()
+            ),
+            Self::TokenFile(path, error) => write!(
+                f,
+                "cannot read {}: {error} (only the broker's own user may; others use --url, --user and --password)",
+                path.display()
+            ),
+            Self::Url(url) => write!(f, "--url {url}: it must be http://ADDRESS:PORT"),
+            Self::Unreachable(url, error) => write!(f, "no broker answers at {url}: {error}"),
+            Self::Refused { url, status, why } => write!(f, "the broker at {url} refuses: {why} ({status})"),
+            Self::NotFound => f.write_str("what answers has no such thing; is it a Leveret broker?"),
+            Self::Answer(url, error) => write!(f, "what answers at {url} is no broker of this kind: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+/// A broker to ask.
+pub(super) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    authorization: String,
+}
+
+impl BrokerArguments {
+    /// Finds the broker; whether it answers is seen when it is asked.
+    pub(super) fn client(self, settings: &Settings) -> Result<Client, ClientError> {
+        if let Some(url) = self.url {
+            let is_http = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+            if !is_http {
+                return Err(ClientError::Url(url));
+            }
+            let pair = STANDARD.encode(format!("{}:{}", self.user, self.password));
+            return Ok(Client::new(url.trim_end_matches('/').to_owned(), format!("Basic {pair}")));
+        }
+        let data_dir = self.data_dir.as_deref().or(settings.data_dir.as_deref());
+        let data_dir = data_dir.unwrap_or(Path::new(DATA_DIR_DEFAULT));
+        let path = TokenFile::path(data_dir);
+        let file = TokenFile::read(data_dir).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ClientError::NoTokenFile(path),
+            _ => ClientError::TokenFile(path, error),
+        })?;
+        Ok(Client::new(format!("http://{}", file.address), format!("Bearer {}", file.token.as_str())))
+    }
+}
+
+impl Client {
+    fn new(url: String, authorization: String) -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(ANSWER_MAX))
+            .http_status_as_error(false)
+            // Credentials go to the broker and nowhere else.
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("leveret/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.into(), url, authorization }
+    }
+
+    /// Asks for what is below `/api/`, by the parts of its path.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        let unreachable = |error| match error {
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => ClientError::Url(self.url.clone()),
+            error => ClientError::Unreachable(self.url.clone(), error),
+        };
+        let request = self.agent.get(self.url_of(path)).header("authorization", &self.authorization);
+        let mut response = request.call().map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let body =
+            response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(unreachable)?;
+        match status {
+            200 => {
+                serde_json::from_slice(&body).map_err(|error| ClientError::Answer(self.url.clone(), error))
+            }
+            404 => Err(ClientError::NotFound),
+            _ => {
+                let why = serde_json::from_slice(&body).map(|ErrorJson { reason, .. }| reason);
+                let why = why.unwrap_or_else(|_| "without a reason".to_owned());
+                Err(ClientError::Refused { url: self.url.clone(), status, why: super::printable(&why) })
+            }
+        }
+    }
+
+    fn url_of(&self, path: &[&str]) -> String {
+        let mut url = format!("{}/api", self.url);
+        for part in path {
+            url.push('/');
+            url.extend(utf8_percent_encode(part, NON_ALPHANUMERIC));
+        }
+        url
+    }
+}

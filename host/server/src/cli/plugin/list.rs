@@ -1,0 +1,116 @@
+//! `leveret plugin list`: every exchange type and what serves it, as a table.
+
+use super::{BrokerArguments, printable};
+use crate::{
+    config::Settings,
+    http::json::{PluginJson, PluginState},
+};
+use anyhow::Context;
+use clap::Args;
+use std::io::Write;
+
+/// The headings of the table.
+const HEADINGS: [&str; COLUMNS] = ["TYPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "SUMMARY"];
+const COLUMNS: usize = 7;
+
+#[derive(Args, Debug)]
+pub(super) struct ListArguments {
+    #[command(flatten)]
+    broker: BrokerArguments,
+    /// As the broker tells it
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListArguments {
+    pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
+        let told: serde_json::Value = self.broker.client(settings)?.get(&["plugins"])?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{told:#}")?;
+        } else {
+            let plugins = serde_json::from_value::<Vec<PluginJson>>(told).context("the broker's answer")?;
+            out.write_all(table(&plugins).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn table(plugins: &[PluginJson]) -> String {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(plugins.iter().map(row));
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for row in &rows {
+        let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(plugin: &PluginJson) -> [String; COLUMNS] {
+    let (of, version, pure, summary) = match &plugin.serving {
+        Some(serving) => {
+            let of = if serving.builtin { "(built in)" } else { &serving.plugin };
+            (of, serving.version.as_str(), yes_or_no(serving.pure), serving.summary.as_str())
+        }
+        None => ("-", "-", "-", plugin.reason.as_deref().unwrap_or_default()),
+    };
+    let exchanges = plugin.exchanges.to_string();
+    [&plugin.type_name, state(plugin.state), of, version, pure, &exchanges, summary].map(printable)
+}
+
+/// The state in a word.
+pub(super) fn state(state: PluginState) -> &'static str {
+    match state {
+        PluginState::Serving => "serving",
+        PluginState::Parked => "parked",
+        PluginState::Unknown => "?",
+    }
+}
+
+/// A truth value in a word.
+pub(super) fn yes_or_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::json::ServingJson;
+
+    #[test]
+    fn columns_line_up_and_control_characters_are_taken_out() {
+        let serving = ServingJson {
+            plugin: "prefix.wasm".to_owned(),
+            version: "1.0".to_owned(),
+            digest: String::new(),
+            compiler: "cranelift".to_owned(),
+            builtin: false,
+            summary: "red \u{1b}[31m".to_owned(),
+            pure: true,
+        };
+        let served = PluginJson {
+            type_name: "x-longest-prefix".to_owned(),
+            state: PluginState::Serving,
+            exchanges: 12,
+            serving: Some(serving),
+            reason: None,
+        };
+        let parked = PluginJson {
+            type_name: "x".to_owned(),
+            state: PluginState::Parked,
+            exchanges: 1,
+            serving: None,
+            reason: Some("its plugin was removed".to_owned()),
+        };
+        let expected = "\
+            TYPE              STATE    PLUGIN       VERSION  PURE  EXCHANGES  SUMMARY\n\
+            x-longest-prefix  serving  prefix.wasm  1.0      yes   12         red \u{fffd}[31m\n\
+            x                 parked   -            -        -     1          its plugin was removed\n";
+        assert_eq!(table(&[served, parked]), expected);
+    }
+}

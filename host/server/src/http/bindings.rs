@@ -1,0 +1,126 @@
+//! Bindings: all of them, and those of one exchange or queue.
+//!
+//! As in RabbitMQ, each queue is shown bound to the default exchange by its name. Unlike there, the
+//! bindings of an exchange or queue that does not exist are 404, not a list.
+
+use super::{
+    Api, arguments,
+    error::ApiError,
+    json::{BindingJson, DestinationType},
+    path::Names,
+};
+use axum::{Json, extract::State};
+use leveret_broker::{
+    Vhost,
+    exchange::{Binding, Destination, Exchange},
+    queue::Queue,
+};
+use leveret_model::{Name, Table};
+use std::sync::Arc;
+
+/// What a list of bindings is answered with.
+type Listed = Result<Json<Vec<BindingJson>>, ApiError>;
+
+/// `/api/bindings`.
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<BindingJson>> {
+    Json(api.vhosts().into_iter().flat_map(|vhost| of_vhost(vhost)).collect())
+}
+
+/// `/api/bindings/{vhost}`.
+pub(super) async fn list_of_vhost(State(api): State<Arc<Api>>, Names(vhost): Names<String>) -> Listed {
+    Ok(Json(of_vhost(api.vhost(&vhost)?)))
+}
+
+/// `/api/exchanges/{vhost}/{exchange}/bindings/source`.
+pub(super) async fn list_from_exchange(
+    State(api): State<Arc<Api>>,
+    Names((vhost, exchange)): Names<(String, String)>,
+) -> Listed {
+    let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
+    Ok(Json(sorted(from_exchange(vhost, &exchange))))
+}
+
+/// `/api/exchanges/{vhost}/{exchange}/bindings/destination`.
+pub(super) async fn list_to_exchange(
+    State(api): State<Arc<Api>>,
+    Names((vhost, exchange)): Names<(String, String)>,
+) -> Listed {
+    let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
+    Ok(Json(sorted(leading_to(vhost, &Destination::Exchange(exchange)))))
+}
+
+/// `/api/queues/{vhost}/{queue}/bindings`.
+pub(super) async fn list_to_queue(
+    State(api): State<Arc<Api>>,
+    Names((vhost, queue)): Names<(String, String)>,
+) -> Listed {
+    let (vhost, queue) = api.queue(&vhost, &queue)?;
+    let mut bindings = vec![by_default(vhost, &queue)];
+    bindings.extend(leading_to(vhost, &Destination::Queue(queue)));
+    Ok(Json(sorted(bindings)))
+}
+
+fn of_vhost(vhost: &Vhost) -> Vec<BindingJson> {
+    sorted(vhost.exchanges().iter().flat_map(|exchange| from_exchange(vhost, exchange)).collect())
+}
+
+fn from_exchange(vhost: &Vhost, exchange: &Exchange) -> Vec<BindingJson> {
+    if exchange.spec.name == Name::EMPTY {
+        return vhost.queues().iter().map(|queue| by_default(vhost, queue)).collect();
+    }
+    let (_, bindings) = exchange.all_bindings();
+    bindings.iter().map(|binding| describe(exchange, binding)).collect()
+}
+
+fn leading_to(vhost: &Vhost, destination: &Destination) -> Vec<BindingJson> {
+    let found = vhost.bindings_to(destination);
+    found.iter().map(|(source, binding)| describe(source, binding)).collect()
+}
+
+fn sorted(mut bindings: Vec<BindingJson>) -> Vec<BindingJson> {
+    bindings.sort_by(|a, b| {
+        let key = |binding: &BindingJson| binding.destination_type;
+        (&a.source, key(a), &a.destination, &a.routing_key, &a.properties_key).cmp(&(
+            &b.source,
+            key(b),
+            &b.destination,
+            &b.routing_key,
+            &b.properties_key,
+        ))
+    });
+    bindings
+}
+
+fn describe(source: &Exchange, binding: &Binding) -> BindingJson {
+    let destination_type = match &binding.destination {
+        Destination::Queue(_) => DestinationType::Queue,
+        Destination::Exchange(_) => DestinationType::Exchange,
+    };
+    let (vhost, from, to) = (&source.vhost, &source.spec.name, binding.destination.name());
+    describe_parts(vhost, from, (destination_type, to), &binding.routing_key, &binding.arguments)
+}
+
+/// A queue's binding that nobody made.
+fn by_default(vhost: &Vhost, queue: &Queue) -> BindingJson {
+    let to = (DestinationType::Queue, queue.name());
+    describe_parts(vhost.name(), &Name::EMPTY, to, queue.name(), &Table::new())
+}
+
+fn describe_parts(
+    vhost: &Name,
+    source: &Name,
+    (destination_type, destination): (DestinationType, &Name),
+    routing_key: &Name,
+    arguments: &Table,
+) -> BindingJson {
+    let arguments = arguments::to_json(arguments);
+    BindingJson {
+        source: source.to_text(),
+        vhost: vhost.to_text(),
+        destination: destination.to_text(),
+        destination_type,
+        routing_key: routing_key.to_text(),
+        properties_key: arguments::properties_key(routing_key, &arguments),
+        arguments,
+    }
+}

@@ -1,0 +1,72 @@
+//! Bodies of requests: JSON, of a bounded length, within a bounded time.
+
+use super::error::ApiError;
+use axum::{
+    body::{Body, HttpBody, to_bytes},
+    extract::Request,
+    http::{HeaderMap, header},
+};
+use std::time::Duration;
+
+/// The longest body of a request, in bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a body may take to arrive.
+pub const BODY_READ_MAX: Duration = Duration::from_secs(10);
+
+/// The request with its body read to the end, before any handler sees it. One without a body stays
+/// as it is.
+///
+/// That a body must be called JSON keeps web forms of other pages out: a browser asks before it
+/// sends another page's JSON, and gets no permission.
+///
+/// # Errors
+/// [`ApiError::NotJson`], [`ApiError::BodyTooLarge`], [`ApiError::BodyTooSlow`].
+pub(super) async fn read_whole(request: Request) -> Result<Request, ApiError> {
+    if request.body().is_end_stream() {
+        return Ok(request);
+    }
+    if !is_json(request.headers()) {
+        return Err(ApiError::NotJson);
+    }
+    let (head, body) = request.into_parts();
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(ApiError::BodyTooLarge);
+    }
+    let read = tokio::time::timeout(BODY_READ_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+    // Where it broke off instead, nobody is left to read the difference.
+    let bytes = read.map_err(|_| ApiError::BodyTooSlow)?.map_err(|_| ApiError::BodyTooLarge)?;
+    Ok(Request::from_parts(head, Body::from(bytes)))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(given), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn only_one_content_type_and_only_json() {
+        let said = |types: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for given in types {
+                headers.append(header::CONTENT_TYPE, HeaderValue::from_str(given).unwrap());
+            }
+            is_json(&headers)
+        };
+        assert!(said(&["application/json"]));
+        assert!(said(&["Application/JSON; charset=utf-8"]));
+        for wrong in ["text/plain", "application/jsonp", "application/x-www-form-urlencoded", ""] {
+            assert!(!said(&[wrong]), "{wrong}");
+        }
+        assert!(!said(&[]));
+        assert!(!said(&["application/json", "text/plain"]));
+    }
+}

@@ -1,0 +1,68 @@
+//! What goes wrong with a request, and the one place where it becomes a status and JSON.
+
+use super::json::ErrorJson;
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// Why a request is not answered with what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ApiError {
+    /// Nothing of that name, or no such path.
+    NotFound,
+    /// No credentials, or wrong ones.
+    NotAuthorized,
+    /// The right password from the wrong place.
+    LoopbackOnly,
+    /// The `Host` is not this broker's.
+    ForeignHost,
+    /// The body is not said to be JSON.
+    NotJson,
+    /// The body is longer than [`super::body::BODY_BYTES_MAX`], or broke off.
+    BodyTooLarge,
+    /// The body took longer than [`super::body::BODY_READ_MAX`].
+    BodyTooSlow,
+}
+
+impl ApiError {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotAuthorized | Self::LoopbackOnly => StatusCode::UNAUTHORIZED,
+            Self::ForeignHost => StatusCode::FORBIDDEN,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// The words of `error` and `reason`; RabbitMQ's where it has such an error.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NotFound => ("Object Not Found", "Not Found"),
+            Self::NotAuthorized => ("not_authorized", "Not_Authorized"),
+            Self::LoopbackOnly => ("not_authorized", "User can only log in via localhost"),
+            Self::ForeignHost => {
+                ("forbidden", "the Host header names neither loopback nor the listening address")
+            }
+            Self::NotJson => ("unsupported_media_type", "a body must be application/json"),
+            Self::BodyTooLarge => ("payload_too_large", "the body is longer than this API takes"),
+            Self::BodyTooSlow => ("request_timeout", "the body did not arrive in time"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (error, reason) = self.words();
+        let body = Json(ErrorJson { error: error.to_owned(), reason: reason.to_owned() });
+        let mut response = (self.status(), body).into_response();
+        if self.status() == StatusCode::UNAUTHORIZED {
+            let ask = HeaderValue::from_static("Basic realm=\"Leveret\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
+        }
+        response
+    }
+}

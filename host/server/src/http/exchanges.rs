@@ -1,0 +1,45 @@
+//! `/api/exchanges`: exchanges as they were declared.
+
+use super::{Api, arguments, error::ApiError, json::ExchangeJson, path::Names};
+use axum::{Json, extract::State};
+use leveret_broker::{Vhost, exchange::Exchange};
+use std::sync::Arc;
+
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<ExchangeJson>> {
+    Json(api.vhosts().into_iter().flat_map(|vhost| describe_all(vhost)).collect())
+}
+
+pub(super) async fn list_of_vhost(
+    State(api): State<Arc<Api>>,
+    Names(vhost): Names<String>,
+) -> Result<Json<Vec<ExchangeJson>>, ApiError> {
+    Ok(Json(describe_all(api.vhost(&vhost)?)))
+}
+
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Names((vhost, exchange)): Names<(String, String)>,
+) -> Result<Json<ExchangeJson>, ApiError> {
+    let (_, exchange) = api.exchange(&vhost, &exchange)?;
+    Ok(Json(describe(&exchange)))
+}
+
+/// By name.
+fn describe_all(vhost: &Vhost) -> Vec<ExchangeJson> {
+    let mut exchanges = vhost.exchanges();
+    exchanges.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    exchanges.iter().map(|exchange| describe(exchange)).collect()
+}
+
+fn describe(exchange: &Exchange) -> ExchangeJson {
+    let spec = &exchange.spec;
+    ExchangeJson {
+        name: spec.name.to_text(),
+        vhost: exchange.vhost.to_text(),
+        type_name: spec.type_name.to_text(),
+        durable: spec.durable,
+        auto_delete: spec.auto_delete,
+        internal: spec.internal,
+        arguments: arguments::to_json(&spec.arguments),
+    }
+}

@@ -1,0 +1,242 @@
+//! The JSON of the API.
+//!
+//! Fields have the names and types that RabbitMQ 4.3 gives them; a field that is not here is one
+//! that this broker could only make up. The types of `/api/plugins` are our own. Names that are not
+//! UTF-8 are shown with replacement characters.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::net::IpAddr;
+
+/// The only type of queue there is.
+pub const QUEUE_TYPE: &str = "classic";
+
+/// Any error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorJson {
+    /// The kind of error.
+    pub error: String,
+    /// Why, for people to read.
+    pub reason: String,
+}
+
+/// `GET /api/whoami`.
+#[derive(Clone, Debug, Serialize)]
+pub struct WhoamiJson {
+    /// The user's name; `http-token` for who showed the token.
+    pub name: String,
+    /// What the user may do.
+    pub tags: Vec<&'static str>,
+    /// The broker knows the user itself.
+    pub is_internal_user: bool,
+}
+
+/// `GET /api/overview`.
+#[derive(Clone, Debug, Serialize)]
+pub struct OverviewJson {
+    /// The broker's name.
+    pub product_name: String,
+    /// The broker's version.
+    pub product_version: String,
+    /// As clients are told it.
+    pub cluster_name: String,
+    /// There are no rates: `none`.
+    pub rates_mode: &'static str,
+    /// The type of a queue that names none.
+    pub default_queue_type: &'static str,
+    /// The exchange types, by name.
+    pub exchange_types: Vec<ExchangeTypeJson>,
+    /// How many there are of each kind.
+    pub object_totals: ObjectTotalsJson,
+    /// The messages of all queues.
+    pub queue_totals: MessagesJson,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerJson>,
+}
+
+/// An exchange type in the overview.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExchangeTypeJson {
+    /// Its name.
+    pub name: String,
+    /// One line of help.
+    pub description: String,
+    /// Whether a plugin serves it.
+    pub enabled: bool,
+}
+
+/// How many there are of each kind.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ObjectTotalsJson {
+    /// AMQP connections.
+    pub connections: usize,
+    /// Consumers of all queues.
+    pub consumers: u64,
+    /// Exchanges, default exchanges included.
+    pub exchanges: usize,
+    /// Queues.
+    pub queues: usize,
+}
+
+/// Counts of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MessagesJson {
+    /// All of them.
+    pub messages: u64,
+    /// Those that wait for a consumer.
+    pub messages_ready: u64,
+    /// Those that were delivered or are on their way, and are not settled.
+    pub messages_unacknowledged: u64,
+}
+
+/// A socket that listens.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerJson {
+    /// `amqp` or `http`.
+    pub protocol: &'static str,
+    /// Its address.
+    pub ip_address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Whether it wants TLS.
+    pub tls: bool,
+}
+
+/// A virtual host.
+#[derive(Clone, Debug, Serialize)]
+pub struct VhostJson {
+    /// Its name.
+    pub name: String,
+    /// The type of a queue that names none.
+    pub default_queue_type: &'static str,
+    /// The messages of its queues.
+    #[serde(flatten)]
+    pub messages: MessagesJson,
+}
+
+/// An exchange.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExchangeJson {
+    /// Its name; empty for the default exchange.
+    pub name: String,
+    /// Its virtual host.
+    pub vhost: String,
+    /// The name of its type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Survives a restart, once anything does.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Only exchanges publish to it.
+    pub internal: bool,
+    /// What it was declared with.
+    pub arguments: Map<String, Value>,
+}
+
+/// A queue.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueJson {
+    /// Its name.
+    pub name: String,
+    /// Its virtual host.
+    pub vhost: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub queue_type: &'static str,
+    /// `running`.
+    pub state: &'static str,
+    /// Survives a restart, once anything does.
+    pub durable: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Of one connection alone.
+    pub exclusive: bool,
+    /// What it was declared with.
+    pub arguments: Map<String, Value>,
+    /// How many consumers it has.
+    pub consumers: u64,
+    /// Its messages.
+    #[serde(flatten)]
+    pub messages: MessagesJson,
+}
+
+/// A binding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BindingJson {
+    /// The exchange that it leads from.
+    pub source: String,
+    /// The virtual host of both ends.
+    pub vhost: String,
+    /// The queue or exchange that it leads to.
+    pub destination: String,
+    /// Which of the two.
+    pub destination_type: DestinationType,
+    /// The binding key.
+    pub routing_key: String,
+    /// What it was bound with.
+    pub arguments: Map<String, Value>,
+    /// Tells it from other bindings of the same ends, in a form that fits into a path. Its parts
+    /// mean nothing to anybody but the broker.
+    pub properties_key: String,
+}
+
+/// What a binding leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DestinationType {
+    /// An exchange.
+    Exchange,
+    /// A queue.
+    Queue,
+}
+
+/// `GET /api/plugins`, `GET /api/plugins/{type}`: an exchange type and what serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginJson {
+    /// The name of the exchange type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Whether it is served.
+    pub state: PluginState,
+    /// How many exchanges have the type.
+    pub exchanges: usize,
+    /// What serves it, while something does.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<ServingJson>,
+    /// Why nothing serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether an exchange type is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginState {
+    /// A plugin routes for it.
+    Serving,
+    /// Its plugin is gone; its exchanges wait for another.
+    Parked,
+    /// A state that this program does not know, told by a newer broker.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The version of a plugin that serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingJson {
+    /// Its file's name, or the type's for one that came with the broker.
+    pub plugin: String,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// SHA-256 of its bytes, in hexadecimal digits.
+    pub digest: String,
+    /// Which of wasmtime's compilers made its code: `cranelift` or `winch`.
+    pub compiler: String,
+    /// It came with the broker.
+    pub builtin: bool,
+    /// One line of help, by the plugin.
+    pub summary: String,
+    /// Its decisions depend on nothing but message and bindings, so they are remembered.
+    pub pure: bool,
+}

@@ -1,0 +1,140 @@
+//! The HTTP API: RabbitMQ's management paths and JSON where RabbitMQ has them, `/api/plugins` for
+//! what is ours.
+//!
+//! *Not here:* changing anything. All of it reads, and what RabbitMQ tells and this broker does not
+//! have (rates, policies, who declared what) is left out rather than made up.
+//!
+//! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
+//! thread of their own ([`server`]), so that nothing of it runs on the workers. What it reads it
+//! reads through the same short locks as they do.
+//!
+//! *Invariants:* no handler runs before `guard` let the request through: a trusted `Host`, a known
+//! caller, a whole body that is JSON. No answer allows another origin (there are no CORS headers).
+//! Whatever a client may make wait, grow or hold has a limit ([`server`], [`body`]).
+//!
+//! One file a resource; `router` is the list of paths. A resource that comes is a file beside,
+//! its JSON in [`json`], and its lines in the list.
+
+mod arguments;
+mod bindings;
+pub mod body;
+mod error;
+mod exchanges;
+mod host_header;
+pub mod json;
+mod login;
+mod overview;
+mod path;
+mod plugins;
+mod queues;
+pub mod server;
+pub mod token_file;
+mod vhosts;
+mod whoami;
+
+pub use server::{HttpServer, start};
+
+use crate::wiring::Shared;
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, header},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use error::ApiError;
+use leveret_broker::{Vhost, exchange::Exchange, queue::Queue};
+use std::{net::SocketAddr, sync::Arc};
+use token_file::Token;
+
+/// What the default exchange is called in paths, since its name is empty.
+const DEFAULT_EXCHANGE: &str = "amq.default";
+
+/// What the handlers read from.
+pub struct Api {
+    /// What the workers share.
+    pub shared: Arc<Shared>,
+    /// Where AMQP clients connect.
+    pub amqp_address: SocketAddr,
+    /// Where HTTP clients connect.
+    pub http_address: SocketAddr,
+    /// The secret of the command line.
+    pub token: Token,
+}
+
+/// The two ends of a request's connection.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl Api {
+    /// All virtual hosts, by name.
+    fn vhosts(&self) -> Vec<&Arc<Vhost>> {
+        let mut vhosts: Vec<&Arc<Vhost>> = self.shared.vhosts.values().collect();
+        vhosts.sort_by(|a, b| a.name().cmp(b.name()));
+        vhosts
+    }
+
+    fn vhost(&self, name: &str) -> Result<&Arc<Vhost>, ApiError> {
+        self.shared.vhosts.get(name.as_bytes()).ok_or(ApiError::NotFound)
+    }
+
+    fn exchange(&self, vhost: &str, name: &str) -> Result<(&Arc<Vhost>, Arc<Exchange>), ApiError> {
+        let vhost = self.vhost(vhost)?;
+        let name: &[u8] = if name == DEFAULT_EXCHANGE { b"" } else { name.as_bytes() };
+        Ok((vhost, vhost.exchange(name).ok_or(ApiError::NotFound)?))
+    }
+
+    fn queue(&self, vhost: &str, name: &str) -> Result<(&Arc<Vhost>, Arc<Queue>), ApiError> {
+        let vhost = self.vhost(vhost)?;
+        Ok((vhost, vhost.queue(name.as_bytes()).ok_or(ApiError::NotFound)?))
+    }
+}
+
+/// All paths, behind the [`guard`].
+fn router(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route("/api/overview", get(overview::read))
+        .route("/api/whoami", get(whoami::read))
+        .route("/api/vhosts", get(vhosts::list))
+        .route("/api/vhosts/{vhost}", get(vhosts::read))
+        .route("/api/exchanges", get(exchanges::list))
+        .route("/api/exchanges/{vhost}", get(exchanges::list_of_vhost))
+        .route("/api/exchanges/{vhost}/{exchange}", get(exchanges::read))
+        .route("/api/exchanges/{vhost}/{exchange}/bindings/source", get(bindings::list_from_exchange))
+        .route("/api/exchanges/{vhost}/{exchange}/bindings/destination", get(bindings::list_to_exchange))
+        .route("/api/queues", get(queues::list))
+        .route("/api/queues/{vhost}", get(queues::list_of_vhost))
+        .route("/api/queues/{vhost}/{queue}", get(queues::read))
+        .route("/api/queues/{vhost}/{queue}/bindings", get(bindings::list_to_queue))
+        .route("/api/bindings", get(bindings::list))
+        .route("/api/bindings/{vhost}", get(bindings::list_of_vhost))
+        .route("/api/plugins", get(plugins::list))
+        .route("/api/plugins/{type}", get(plugins::read))
+        .fallback(async || ApiError::NotFound)
+        .layer(middleware::from_fn_with_state(api.clone(), guard))
+        .layer(middleware::map_response(seal))
+        .with_state(api.clone())
+}
+
+/// Lets through what comes from a caller that may, to the name this broker has, with a body that
+/// handlers may read.
+async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let ends = request.extensions().get::<Ends>().copied().ok_or(ApiError::ForeignHost)?;
+    host_header::check(request.uri(), request.headers(), ends.local)?;
+    let caller = login::check(request.headers(), ends.peer, &api.token)?;
+    let mut request = body::read_whole(request).await?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// Answers are for the one who asked: nobody keeps them, and no browser takes them for a page.
+async fn seal(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

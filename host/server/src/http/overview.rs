@@ -1,0 +1,51 @@
+//! `/api/overview`: the broker at a glance.
+
+use super::{
+    Api,
+    json::{ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE},
+};
+use axum::{Json, extract::State};
+use leveret_broker::QueueCounts;
+use leveret_plugin::registry::{TypeInfo, TypeState};
+use std::{net::SocketAddr, sync::Arc};
+
+pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
+    let shared = &api.shared;
+    let mut totals = ObjectTotalsJson { connections: shared.connection_count(), ..Default::default() };
+    let mut counts = QueueCounts::default();
+    for vhost in shared.vhosts.values() {
+        let queues = vhost.queues();
+        totals.exchanges += vhost.exchanges().len();
+        totals.queues += queues.len();
+        for queue in &queues {
+            let of_queue = queue.counts();
+            counts.ready += of_queue.ready;
+            counts.unsettled += of_queue.unsettled;
+            counts.consumers += of_queue.consumers;
+        }
+    }
+    totals.consumers = counts.consumers;
+    Json(OverviewJson {
+        product_name: shared.session.product.clone(),
+        product_version: shared.session.version.clone(),
+        cluster_name: shared.session.cluster_name.clone(),
+        rates_mode: "none",
+        default_queue_type: QUEUE_TYPE,
+        exchange_types: shared.plugins.registry().types().into_iter().map(exchange_type).collect(),
+        object_totals: totals,
+        queue_totals: counts.into(),
+        listeners: vec![listener("amqp", api.amqp_address), listener("http", api.http_address)],
+    })
+}
+
+fn exchange_type(info: TypeInfo) -> ExchangeTypeJson {
+    let (description, enabled) = match info.state {
+        TypeState::Serving { summary, .. } => (summary, true),
+        TypeState::Parked { why } => (why, false),
+    };
+    ExchangeTypeJson { name: info.name.to_text(), description, enabled }
+}
+
+fn listener(protocol: &'static str, address: SocketAddr) -> ListenerJson {
+    ListenerJson { protocol, ip_address: address.ip(), port: address.port(), tls: false }
+}

@@ -1,0 +1,73 @@
+//! `/api/queues`: queues as they were declared, with their counts.
+
+use super::{
+    Api, arguments,
+    error::ApiError,
+    json::{MessagesJson, QUEUE_TYPE, QueueJson},
+    path::Names,
+};
+use axum::{Json, extract::State};
+use leveret_broker::{QueueCounts, Vhost, queue::Queue};
+use std::{iter::Sum, sync::Arc};
+
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<QueueJson>> {
+    Json(api.vhosts().into_iter().flat_map(|vhost| describe_all(vhost)).collect())
+}
+
+pub(super) async fn list_of_vhost(
+    State(api): State<Arc<Api>>,
+    Names(vhost): Names<String>,
+) -> Result<Json<Vec<QueueJson>>, ApiError> {
+    Ok(Json(describe_all(api.vhost(&vhost)?)))
+}
+
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Names((vhost, queue)): Names<(String, String)>,
+) -> Result<Json<QueueJson>, ApiError> {
+    let (vhost, queue) = api.queue(&vhost, &queue)?;
+    Ok(Json(describe(vhost, &queue)))
+}
+
+/// By name.
+fn describe_all(vhost: &Vhost) -> Vec<QueueJson> {
+    let mut queues = vhost.queues();
+    queues.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+    queues.iter().map(|queue| describe(vhost, queue)).collect()
+}
+
+fn describe(vhost: &Vhost, queue: &Queue) -> QueueJson {
+    let (spec, counts) = (queue.spec(), queue.counts());
+    QueueJson {
+        name: spec.name.to_text(),
+        vhost: vhost.name().to_text(),
+        queue_type: QUEUE_TYPE,
+        state: "running",
+        durable: spec.durable,
+        auto_delete: spec.auto_delete,
+        exclusive: spec.exclusive,
+        arguments: arguments::to_json(&spec.arguments),
+        consumers: counts.consumers,
+        messages: counts.into(),
+    }
+}
+
+impl From<QueueCounts> for MessagesJson {
+    fn from(counts: QueueCounts) -> Self {
+        Self {
+            messages: counts.ready + counts.unsettled,
+            messages_ready: counts.ready,
+            messages_unacknowledged: counts.unsettled,
+        }
+    }
+}
+
+impl Sum for MessagesJson {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            messages: sum.messages + one.messages,
+            messages_ready: sum.messages_ready + one.messages_ready,
+            messages_unacknowledged: sum.messages_unacknowledged + one.messages_unacknowledged,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! The thread of the HTTP API: accepts connections and bounds what each may hold, and for how long.
+
+use super::{
+    Api, Ends, router,
+    token_file::{Token, TokenFile},
+};
+use crate::wiring::Shared;
+use anyhow::Context;
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::timeout,
+};
+
+/// The most connections at a time. One more is told 503 and closed.
+pub const CONNECTIONS_MAX: usize = 64;
+/// How long the head of a request may take, and how long a connection may wait for the next one.
+pub const HEAD_READ_MAX: Duration = Duration::from_secs(10);
+/// The longest head of a request, in bytes; a longer one is answered with 431.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How long a connection may last; so one that reads no answer does not hold its place for ever.
+pub const CONNECTION_MAX: Duration = Duration::from_secs(600);
+/// What is left of an answer then, may take so long.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long to wait when the process is out of file descriptors.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// What a connection above [`CONNECTIONS_MAX`] gets.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// The running API. Dropping it stops the thread and takes the token file away.
+#[derive(Debug)]
+pub struct HttpServer {
+    address: SocketAddr,
+    token_file: TokenFile,
+    data_dir: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Writes the token file into the data folder and answers requests on a thread of its own.
+///
+/// `listener` listens already and does not block; `amqp_address` is where AMQP clients connect.
+///
+/// # Errors
+/// If the token file cannot be written, or the system gives no thread, runtime or random bytes.
+pub fn start(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    amqp_address: SocketAddr,
+    data_dir: &Path,
+) -> anyhow::Result<HttpServer> {
+    let address = listener.local_addr().context("the HTTP socket has no address")?;
+    let token = Token::random()?;
+    let token_file = TokenFile::new(address, token.clone());
+    let router = router(&Arc::new(Api { shared, amqp_address, http_address: address, token }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let listener = {
+        let _inside = runtime.enter();
+        tokio::net::TcpListener::from_std(listener)?
+    };
+    token_file.write(data_dir)?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = accept(&listener, router) => {}
+                // Told to stop, or nobody is left who could.
+                _ = stopped => {}
+            }
+        });
+    })?;
+    let data_dir = data_dir.to_path_buf();
+    Ok(HttpServer { address, token_file, data_dir, stop: Some(stop), thread: Some(thread) })
+}
+
+impl HttpServer {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.token_file.remove(&self.data_dir);
+        if let Some(stop) = self.stop.take() {
+            // If the thread is gone already there is nobody to tell.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the HTTP API had panicked");
+        }
+    }
+}
+
+/// Never returns.
+async fn accept(listener: &tokio::net::TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an HTTP connection; trying again");
+                tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            send_away(stream);
+            tracing::debug!("more than {CONNECTIONS_MAX} HTTP connections; {peer} was sent away");
+            continue;
+        };
+        tokio::spawn(serve(stream, peer, router.clone(), CONNECTION_MAX, place));
+    }
+}
+
+/// A fresh socket has room for the answer and does not block; whoever does not read it sees the end.
+fn send_away(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(TOO_MANY);
+    }
+}
+
+/// Answers one connection until it ends, or is at its end after `longest`.
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    longest: Duration,
+    _place: OwnedSemaphorePermit,
+) {
+    // Gone already.
+    let Ok(local) = stream.local_addr() else { return };
+    // Answers are written whole; without this the last packet would wait. Else it is slow, not wrong.
+    let _ = stream.set_nodelay(true);
+    let api = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Ends { local, peer });
+        api.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_READ_MAX).max_header_size(HEAD_BYTES_MAX);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = match timeout(longest, connection.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER_MAX, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "HTTP connection from {peer}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[test]
+    fn a_connection_that_says_nothing_ends_when_its_time_is_over() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, peer) = listener.accept().await.unwrap();
+            let places = Arc::new(Semaphore::new(1));
+            let place = places.clone().try_acquire_owned().unwrap();
+            serve(stream, peer, Router::new(), Duration::ZERO, place).await;
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+            assert_eq!(places.available_permits(), 1);
+        });
+    }
+}

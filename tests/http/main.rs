@@ -1,0 +1,16 @@
+//! The HTTP API of a running broker, and the command line that asks it.
+//!
+//! `resources` holds answers against RabbitMQ's (the files in `rabbitmq`, less what this broker does
+//! not have); `safety` sends what must be refused; `plugins` and `command_line` are our own part.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod asking;
+mod command_line;
+mod plugins;
+mod resources;
+mod safety;
+#[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
+#[path = "../interop/rust/session.rs"]
+mod session;
+mod start;

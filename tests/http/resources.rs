@@ -1,0 +1,220 @@
+//! RabbitMQ's resources, as RabbitMQ 4.3 answered for the same exchanges, queues and bindings.
+
+use super::{
+    asking::{BINARY, GUEST, get, get_as, json_of},
+    session::{confirming, connect, on_broker, publish},
+};
+use lapin::{
+    Channel, Connection, ExchangeKind,
+    options::{
+        BasicConsumeOptions, BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable, LongString},
+};
+use leveret_testkit::{Broker, workspace};
+use serde_json::{Value, json};
+
+/// What RabbitMQ answered, less the fields that are not served here.
+fn rabbitmq(name: &str) -> Value {
+    let path = workspace().join("tests/http/rabbitmq").join(name).with_extension("json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(text))
+}
+
+fn table(fields: Vec<(&str, AMQPValue)>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in fields {
+        table.insert(name.into(), value);
+    }
+    table
+}
+
+/// The exchanges, the queue, the bindings and the one message that the files show.
+async fn declare(channel: &Channel) {
+    let topic = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let alternate = table(vec![("alternate-exchange", text("fx.rest"))]);
+    channel.exchange_declare("fx.orders".into(), ExchangeKind::Topic, topic, alternate).await.unwrap();
+    let inner = ExchangeDeclareOptions { auto_delete: true, internal: true, ..Default::default() };
+    channel
+        .exchange_declare("fx.rest".into(), ExchangeKind::Fanout, inner, FieldTable::default())
+        .await
+        .unwrap();
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let arguments = table(vec![("x-max-length", AMQPValue::LongInt(10)), ("x-queue-type", text("classic"))]);
+    channel.queue_declare("fx.work".into(), durable, arguments).await.unwrap();
+    let with_arguments = table(vec![
+        ("a", AMQPValue::LongInt(1)),
+        ("b", text("x")),
+        ("c", AMQPValue::Boolean(true)),
+        ("d", AMQPValue::Double(1.5)),
+    ]);
+    let bindings =
+        [("order.*", with_arguments), ("plain.#", FieldTable::default()), ("", FieldTable::default())];
+    for (key, arguments) in bindings {
+        let options = QueueBindOptions::default();
+        channel
+            .queue_bind("fx.work".into(), "fx.orders".into(), key.into(), options, arguments)
+            .await
+            .unwrap();
+    }
+    let (options, key) = (ExchangeBindOptions::default(), "x y/z~é".into());
+    let nothing = FieldTable::default();
+    channel.exchange_bind("fx.rest".into(), "fx.orders".into(), key, options, nothing).await.unwrap();
+    assert!(publish(channel, &"".into(), "fx.work", b"hi", true).await.unwrap().is_ack());
+}
+
+/// The connection keeps what was declared alive.
+async fn declared(broker: &Broker) -> Connection {
+    let connection = connect(broker).await;
+    declare(&confirming(&connection).await).await;
+    connection
+}
+
+/// A binding's key is the broker's own business where there are arguments; it must be there.
+fn without_digests(mut bindings: Value) -> Value {
+    for binding in bindings.as_array_mut().expect("a list") {
+        if binding["arguments"].as_object().is_some_and(|arguments| !arguments.is_empty()) {
+            let key = binding["properties_key"].as_str().expect("a key");
+            let (routing_key, digest) = key.rsplit_once('~').expect("a key with a digest");
+            assert!(!digest.is_empty(), "{binding}");
+            binding["properties_key"] = json!(format!("{routing_key}~"));
+        }
+    }
+    bindings
+}
+
+#[test]
+fn exchanges_and_queues_have_rabbitmqs_json() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let _connection = declared(broker).await;
+        let cases = [
+            ("whoami", "whoami"),
+            ("vhosts", "vhosts"),
+            ("vhosts/%2F", "vhost"),
+            ("exchanges", "exchanges"),
+            ("exchanges/%2F", "exchanges"),
+            ("exchanges/%2f/fx.orders", "exchange"),
+            ("exchanges/%2F/amq.default", "default-exchange"),
+            ("queues", "queues"),
+            ("queues/%2F", "queues"),
+            ("queues/%2F/fx.work", "queue"),
+        ];
+        for (path, file) in cases {
+            assert_eq!(get(broker, path), rabbitmq(file), "{path}");
+        }
+    });
+}
+
+#[test]
+fn bindings_have_rabbitmqs_json_and_order() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let _connection = declared(broker).await;
+        let cases = [
+            ("bindings", "bindings"),
+            ("bindings/%2F", "bindings"),
+            ("exchanges/%2F/fx.orders/bindings/source", "bindings-from-exchange"),
+            ("exchanges/%2F/fx.rest/bindings/destination", "bindings-to-exchange"),
+            ("exchanges/%2F/amq.default/bindings/source", "bindings-from-default-exchange"),
+            ("queues/%2F/fx.work/bindings", "bindings-to-queue"),
+        ];
+        for (path, file) in cases {
+            assert_eq!(without_digests(get(broker, path)), rabbitmq(file), "{path}");
+        }
+        assert_eq!(get(broker, "exchanges/%2F/fx.orders/bindings/destination"), json!([]));
+    });
+}
+
+#[test]
+fn the_overview_counts_and_says_where_to_connect() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let _connection = declared(broker).await;
+        let mut overview = get(broker, "overview");
+        let types = overview["exchange_types"].take();
+        let names: Vec<&str> = types.as_array().unwrap().iter().filter_map(|t| t["name"].as_str()).collect();
+        assert_eq!(names, ["direct", "fanout", "headers", "topic"]);
+        for exchange_type in types.as_array().unwrap() {
+            assert_eq!(exchange_type["enabled"], true);
+            assert!(!exchange_type["description"].as_str().unwrap().is_empty(), "{exchange_type}");
+        }
+        let mut expected = rabbitmq("overview");
+        // What is this broker's own, and of this run.
+        expected["product_name"] = json!("Leveret");
+        expected["product_version"] = json!(env!("CARGO_PKG_VERSION"));
+        expected["cluster_name"] = json!("leveret@127.0.0.1");
+        expected["exchange_types"] = Value::Null;
+        expected["listeners"][0]["port"] = json!(broker.address().port());
+        expected["listeners"][1]["port"] = json!(broker.http_address().port());
+        assert_eq!(overview, expected);
+    });
+}
+
+#[test]
+fn counts_follow_what_consumers_do() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let connection = declared(broker).await;
+        let channel = connection.create_channel().await.unwrap();
+        let counts = || {
+            let queue = get(broker, "queues/%2F/fx.work");
+            ["messages", "messages_ready", "messages_unacknowledged", "consumers"]
+                .map(|field| queue[field].as_u64().expect("a number"))
+        };
+        assert_eq!(counts(), [1, 1, 0, 0]);
+        let got = channel.basic_get("fx.work".into(), BasicGetOptions::default()).await.unwrap().unwrap();
+        assert_eq!(counts(), [1, 0, 1, 0]);
+        let options = BasicConsumeOptions::default();
+        let nothing = FieldTable::default();
+        let _consumer = channel.basic_consume("fx.work".into(), "c".into(), options, nothing).await.unwrap();
+        assert_eq!(counts(), [1, 0, 1, 1]);
+        assert_eq!(get(broker, "overview")["object_totals"]["consumers"], 1);
+        got.delivery.acker.ack(Default::default()).await.unwrap();
+        // Answered after the acknowledgement was handled.
+        channel.basic_qos(1, Default::default()).await.unwrap();
+        assert_eq!(counts(), [0, 0, 0, 1]);
+        assert_eq!(get(broker, "vhosts/%2F")["messages"], 0);
+    });
+}
+
+#[test]
+fn what_is_not_there_is_404_and_other_methods_are_405() {
+    on_broker(&Broker::builder(BINARY).argument("--vhosts").argument("/,a/b").start(), async |broker| {
+        let missing = [
+            "no-such-thing",
+            "vhosts/none",
+            "exchanges/none",
+            "exchanges/%2F/none",
+            "exchanges/%2F/none/bindings/source",
+            "exchanges/%2F/none/bindings/destination",
+            "exchanges/%2F/amq.direct/bindings",
+            "exchanges/%2F/%FF",
+            "queues/none",
+            "queues/%2F/none",
+            "queues/%2F/none/bindings",
+            "bindings/none",
+            "plugins/none",
+        ];
+        for path in missing {
+            let answer = get_as(broker, Some(GUEST), path);
+            assert_eq!(answer.status(), 404, "{path}");
+            assert_eq!(
+                json_of(&answer),
+                json!({"error": "Object Not Found", "reason": "Not Found"}),
+                "{path}"
+            );
+        }
+        let answer = super::asking::post(broker, "exchanges", "application/json", b"{}");
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["allow"]),
+            (405, &"GET,HEAD".parse().unwrap())
+        );
+        let vhosts = get(broker, "vhosts");
+        let names: Vec<&str> = vhosts.as_array().unwrap().iter().filter_map(|v| v["name"].as_str()).collect();
+        assert_eq!(names, ["/", "a/b"]);
+        assert_eq!(get(broker, "exchanges/a%2Fb/amq.topic")["vhost"], "a/b");
+        assert_eq!(get(broker, "exchanges").as_array().unwrap().len(), 14);
+    });
+}
