@@ -146,6 +146,13 @@ pub(crate) fn property_to_wit(property: Property) -> wit::Property {
     }
 }
 
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn property_from_wit(property: wit::Property) -> Property {
+    let from_wit = |there: &Property| property_to_wit(*there) == property;
+    // Each has its pair.
+    Property::ALL.into_iter().find(from_wit).unwrap_or(Property::AppId)
+}
+
 /// Appends the projection that the batch form of the same message would bring.
 pub(crate) fn put_projection(out: &mut Vec<u8>, reads: &Reads, message: &wit::Message) {
     if reads.routing_key {
@@ -186,7 +193,7 @@ fn put_fields(out: &mut Vec<u8>, fields: &[wit::Field]) -> u16 {
     u16::try_from(put).unwrap_or(u16::MAX)
 }
 
-fn put_value(out: &mut Vec<u8>, value: &wit::Value) {
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &wit::Value) {
     match value {
         wit::Value::Void => Value::Void.put_flat(out),
         wit::Value::Boolean(boolean) => Value::Boolean(*boolean).put_flat(out),

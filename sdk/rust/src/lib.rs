@@ -59,6 +59,7 @@
 
 pub mod arguments;
 pub mod binding_index;
+pub mod capability;
 pub mod component;
 mod contract;
 pub mod description;
@@ -99,6 +100,11 @@ use wit_bindgen::rt as wit_bindgen_rt;
 
 pub use arguments::Arguments;
 pub use binding_index::{BindingIndex, KeyMap};
+pub use capability::OutgoingMessage;
+#[doc(no_inline)]
+pub use capability::{
+    clock, effects, emit, enqueue, holds, key_value, log, message_store, metric, queue_info, random, timers,
+};
 pub use description::{Description, InterceptorDescription, Kind, Point};
 pub use exchange_type::{
     Binding, BindingId, Decision, Declaration, Destination, Events, ExchangeType, Info, InnerType, Migrate,

@@ -170,7 +170,7 @@ impl TestMessage {
         }
     }
 
-    fn set_property(&mut self, property: Property, flat: Vec<u8>) {
+    pub(super) fn set_property(&mut self, property: Property, flat: Vec<u8>) {
         match self.properties.iter_mut().find(|(there, _)| *there == property) {
             Some((_, value)) => *value = flat,
             None => {
