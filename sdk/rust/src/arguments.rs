@@ -1,5 +1,8 @@
 //! Arguments of exchanges and bindings, with refusals that say what is wrong.
 
+#[cfg(feature = "serde")]
+mod typed;
+
 use crate::{
     Refusal, Value,
     message::{Field, Fields},
