@@ -1,12 +1,13 @@
 //! Write a Leveret plugin in Rust: an exchange type, an interceptor, or both.
 //!
-//! An exchange type decides where the messages of an exchange go. It is a WebAssembly component
-//! that the broker loads, and replaces, while it runs. This crate is what its author imports:
-//! implement [`ExchangeType`] for a struct, name it in [`export!`], and build:
+//! A plugin is a WebAssembly component that the broker loads, and replaces, while it runs. This crate is
+//! what its author imports: implement a trait for a struct, name the struct in a macro, and build:
 //!
 //! ```text
 //! cargo build --release --target wasm32-wasip2
 //! ```
+//!
+//! An exchange type decides where the messages of an exchange go ([`ExchangeType`], [`export!`]):
 //!
 //! ```
 //! use leveret_sdk::{Binding, BindingId, BindingIndex, Decision, Declaration, Description};
@@ -42,6 +43,43 @@
 //! # fn main() {}
 //! ```
 //!
+//! An interceptor looks at messages on their way and may change, drop or reject them ([`Interceptor`],
+//! [`export_interceptors!`]):
+//!
+//! ```
+//! use leveret_sdk::{Attachment, Interceptor, InterceptorDescription, Kind, Message, Patch, Point, Reads};
+//! use leveret_sdk::{Refusal, Verdict, clock};
+//!
+//! /// Sets a header to the time when the message was published.
+//! struct Stamp {
+//!     header: String,
+//! }
+//!
+//! impl Interceptor for Stamp {
+//!     fn describe() -> InterceptorDescription {
+//!         InterceptorDescription::new("stamp", "Says when a message was published", Point::Publish)
+//!             .required_argument("header", Kind::Text, "the header that says so")
+//!     }
+//!     fn open(attachment: &Attachment) -> Result<Self, Refusal> {
+//!         Ok(Self { header: attachment.arguments.required::<&str>("header")?.to_owned() })
+//!     }
+//!     fn reads(&self) -> Reads {
+//!         Reads::nothing()
+//!     }
+//!     fn intercept(&mut self, _: &Message<'_>) -> Verdict {
+//!         Patch::new().set_header(&self.header, clock::now()).into()
+//!     }
+//! }
+//!
+//! leveret_sdk::export_interceptors!(Stamp);
+//! # fn main() {}
+//! ```
+//!
+//! What reaches further than the call is a [`capability`]: time, chance, a log, values and messages that are
+//! kept, timers, messages to queues and exchanges. A component imports those that its code calls, and the
+//! operator grants them. What an exchange type can do beside routing is an optional trait ([`Events`],
+//! [`Timers`], [`Info`], [`Reconfigure`], [`Migrate`]), named in the macro: `export!(Mine: Events + Info)`.
+//!
 //! *Not here:* the broker, WebAssembly's runtime, any I/O. A plugin has none: WASI is an empty room.
 //!
 //! *In and out:* the broker's calls come in as `wit/0.2.0/exchange-type.wit` and `interceptor.wit` declare them
@@ -52,10 +90,11 @@
 //! *Invariants:* one value of the struct per exchange and instance; a list of bindings is taken
 //! whole or not at all; what [`ExchangeType::reads`] does not select is never there to be read.
 //!
-//! On other targets than WebAssembly the `testkit` module (there is none in a component) opens, binds and
-//! routes in a plain `cargo test`, through the very same bytes.
+//! On other targets than WebAssembly the `testkit` module (there is none in a component) opens, binds, routes
+//! and intercepts in a plain `cargo test`, through the very same bytes, and capabilities work in memory.
 //!
-//! Read [`exchange_type`] first, then [`message`]; [`component`] is the inside.
+//! Read [`exchange_type`] or [`interceptor`] first, then [`message`] and [`capability`]; [`component`] is the
+//! inside.
 
 pub mod arguments;
 pub mod binding_index;

@@ -1,5 +1,7 @@
 //! What a built component imports and exports: what its code uses, and nothing else.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use leveret_testkit::guests::component;
 use std::{collections::BTreeSet, fs};
 

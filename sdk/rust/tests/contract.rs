@@ -1,6 +1,8 @@
 //! The folders of the contract are what they were when they were frozen, and the SDK's generated files
 //! were made from the current one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,5 +1,7 @@
 //! Effects in the test kit take place as the contract says: with the message, or not at all.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use leveret_sdk::{
     Arguments, Binding, BindingId, Decision, Declaration, Description, ExchangeType, Kind, Message,
     OutgoingMessage, Reads, Refusal, Targets, Timers, clock, effects, emit, enqueue, holds,

@@ -1,6 +1,8 @@
 //! What an author writes beyond deciding: kept messages for new bindings, what operators see and change,
 //! stages, interceptors. One crate exports both kinds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use leveret_sdk::{
     Above, Arguments, Attachment, Binding, BindingId, BindingIndex, Decision, Declaration, Description,
     Destination, Events, ExchangeType, Info, InnerType, Interceptor, InterceptorDescription, Kind, Message,

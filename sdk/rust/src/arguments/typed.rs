@@ -89,7 +89,7 @@ impl de::Error for Error {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self(Refusal::Other(format!("must be {expected}, not {unexpected}")))
+        Self(Refusal::Other(format!("must be {expected}, not {}", shown(&unexpected))))
     }
 
     /// A number out of its range is most of these.
@@ -105,7 +105,7 @@ impl de::Error for Error {
             "i32" => "an integer from -2147483648 to 2147483647",
             other => other,
         };
-        Self(Refusal::Other(format!("must be {range}, not {unexpected}")))
+        Self(Refusal::Other(format!("must be {range}, not {}", shown(&unexpected))))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -118,6 +118,23 @@ impl de::Error for Error {
 
     fn missing_field(field: &'static str) -> Self {
         Self(Refusal::MissingArgument(field.into()))
+    }
+}
+
+/// What is there instead. Serde could show it too, but the code that writes floats would be a fifth of the
+/// component.
+fn shown(unexpected: &Unexpected<'_>) -> String {
+    match unexpected {
+        Unexpected::Signed(integer) => integer.to_string(),
+        Unexpected::Unsigned(integer) => integer.to_string(),
+        Unexpected::Str(text) => format!("'{text}'"),
+        Unexpected::Bool(_) => "a boolean".into(),
+        Unexpected::Float(_) => "a real number".into(),
+        Unexpected::Bytes(_) => "binary".into(),
+        Unexpected::Unit => "void".into(),
+        Unexpected::Seq => "a list".into(),
+        Unexpected::Map => "a map".into(),
+        _ => "that".into(),
     }
 }
 
@@ -362,10 +379,7 @@ mod tests {
         let size = |value: Value<'_>| refused(&Arguments::new().with("x-size", value));
         assert_eq!(size("big".into()), "argument 'x-size' must be an integer, not text");
         assert_eq!(size(1.5.into()), "argument 'x-size' must be an integer, not a real number");
-        assert_eq!(
-            size(70_000.into()),
-            "argument 'x-size' must be an integer from 0 to 65535, not integer `70000`"
-        );
+        assert_eq!(size(70_000.into()), "argument 'x-size' must be an integer from 0 to 65535, not 70000");
         let and =
             |name: &str, value: Value<'_>| refused(&Arguments::new().with("x-size", 1).with(name, value));
         assert_eq!(

@@ -30,6 +30,9 @@ pub use crate::generated::leveret::routing::key_value::Space;
 #[doc(inline)]
 pub use crate::generated::leveret::routing::key_value::Error;
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 impl Space {
     /// The value of a key.
     ///
@@ -124,7 +127,7 @@ impl Space {
         prefix: impl AsRef<[u8]>,
         after: Option<&[u8]>,
         limit: u32,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    ) -> Result<Vec<Pair>, Error> {
         host::scan(self, prefix.as_ref(), after, limit)
     }
 

@@ -16,7 +16,7 @@ pub fn next() -> u64 {
 #[must_use]
 pub fn below(end: u64) -> u64 {
     // The high half of the product; it fits.
-    (u128::from(host::next()) * u128::from(end) >> 64) as u64
+    ((u128::from(host::next()) * u128::from(end)) >> 64) as u64
 }
 
 /// So many such bytes, at most [`BYTES_MAX`].

@@ -34,6 +34,7 @@ pub struct Attached<T> {
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a box would be in the way of tests")]
 pub enum Judged {
     /// It goes on, with the changes of the verdict made.
     Pass(TestMessage),

@@ -67,7 +67,7 @@ pub(crate) mod effects {
 
 pub(crate) mod key_value {
     use super::Host;
-    use crate::key_value::{Error, Space};
+    use crate::key_value::{Error, Pair, Space};
 
     const SCAN_MAX: u32 = 1000;
 
@@ -114,7 +114,7 @@ pub(crate) mod key_value {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: u32,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    ) -> Result<Vec<Pair>, Error> {
         Host::with_current(|state| {
             let values = state.view().values(space, state.now_ms);
             let wanted = values

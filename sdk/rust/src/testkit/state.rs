@@ -81,7 +81,7 @@ pub(super) enum Effect {
 }
 
 /// What kind of call is on hand, which says what effects there can be.
-#[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum CallKind {
     /// A message is decided.
     Message(TestMessage),
