@@ -46,7 +46,17 @@ fn the_standard_library_works_inside() {
 /// A plugin without the batch form is asked message by message.
 #[test]
 fn the_plain_form_is_enough() {
-    let broker = with_guest("plain_form_only");
+    routes_in_the_plain_form("plain_form_only");
+}
+
+/// A component that was made for the version before is served as it always was.
+#[test]
+fn the_version_before_is_served() {
+    routes_in_the_plain_form("contract_0_1_0");
+}
+
+fn routes_in_the_plain_form(guest: &str) {
+    let broker = with_guest(guest);
     on_broker(&broker, async |broker| {
         let connection = connect(broker).await;
         let channel = confirming(&connection).await;

@@ -1,8 +1,12 @@
 //! Arguments of exchanges and bindings, with refusals that say what is wrong.
 
+#[cfg(feature = "serde")]
+mod typed;
+
 use crate::{
     Refusal, Value,
-    message::{Field, Fields, put_field},
+    message::{Field, Fields},
+    projection::put_field,
 };
 use std::fmt;
 
@@ -15,7 +19,7 @@ use std::fmt;
 /// let maximum: Option<i64> = arguments.optional("x-maximum")?;
 /// assert_eq!((minimum, maximum), (18, None));
 /// let refusal = arguments.required::<i64>("x-label").unwrap_err();
-/// assert_eq!(refusal.reason(), "argument 'x-label' must be an integer, not text");
+/// assert_eq!(refusal.to_string(), "argument 'x-label' must be an integer, not text");
 /// # Ok::<(), Refusal>(())
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -66,7 +70,7 @@ impl Arguments {
     /// # Errors
     /// It is missing, or of another class.
     pub fn required<'a, T: FromValue<'a>>(&'a self, name: &str) -> Result<T, Refusal> {
-        self.optional(name)?.ok_or_else(|| Refusal::new(format!("argument '{name}' is missing")))
+        self.optional(name)?.ok_or_else(|| Refusal::missing_argument(name))
     }
 
     /// The value of an argument that may be there.
@@ -80,7 +84,8 @@ impl Arguments {
         match T::from_value(value) {
             Some(converted) => Ok(Some(converted)),
             None => {
-                Err(Refusal::new(format!("argument '{name}' must be {}, not {}", T::EXPECTED, value.class())))
+                let reason = format!("must be {}, not {}", T::EXPECTED, value.class());
+                Err(Refusal::invalid_argument(name, reason))
             }
         }
     }
@@ -143,7 +148,7 @@ mod tests {
     #[test]
     fn refusals_say_what_is_wrong() {
         let arguments = Arguments::new().with("x-count", -1).with("x-name", "n").with("x-name", "second");
-        let reason = |refusal: Refusal| refusal.reason().to_owned();
+        let reason = |refusal: Refusal| refusal.to_string();
         assert_eq!(
             arguments.required::<&str>("x-none").map_err(reason),
             Err("argument 'x-none' is missing".into())

@@ -1,9 +1,15 @@
 //! Between the generated types of the contract and the SDK's own.
 
 use crate::{
-    Arguments, Binding, BindingId, Declaration, Description, Property, Reads, Value,
-    generated::{exports::leveret::routing::exchange_type as exported, leveret::routing::types as wit},
-    message::{put_absent, put_body, put_field, put_headers, put_routing_key},
+    Above, Arguments, Attachment, Binding, BindingId, Declaration, Description, Destination, InnerType,
+    InterceptorDescription, Property, Reads, Refusal, Value, Verdict,
+    description::ArgumentDescription,
+    generated::{
+        exports::leveret::routing::{exchange_type as exported, interceptor},
+        leveret::routing::types as wit,
+    },
+    patch::Change,
+    projection::{put_absent, put_body, put_field, put_headers, put_publisher, put_routing_key, put_short},
     reads::HeaderSelection,
     targets::Answer,
 };
@@ -12,15 +18,53 @@ pub(crate) fn description_to_wit(description: Description) -> exported::Exchange
     exported::ExchangeTypeDescription {
         name: description.name.into(),
         summary: description.summary.into(),
+        arguments: argument_descriptions_to_wit(description.arguments),
+        binding_arguments: argument_descriptions_to_wit(description.binding_arguments),
         pure: description.pure,
         independent_bindings: description.independent_bindings,
+        single_writer: description.single_writer,
+        stage: description
+            .stage
+            .map(|(argument, order)| exported::Stage { argument: argument.into(), order }),
     }
 }
 
-pub(crate) fn declaration_from_wit(declaration: &mut exported::Declaration) -> Declaration {
+pub(crate) fn interceptor_description_to_wit(
+    description: InterceptorDescription,
+) -> interceptor::InterceptorDescription {
+    interceptor::InterceptorDescription {
+        name: description.name.into(),
+        summary: description.summary.into(),
+        points: description.points,
+        arguments: argument_descriptions_to_wit(description.arguments),
+        pure: description.pure,
+    }
+}
+
+fn argument_descriptions_to_wit(arguments: Vec<ArgumentDescription>) -> Vec<wit::ArgumentDescription> {
+    let to_wit = |argument: ArgumentDescription| wit::ArgumentDescription {
+        name: argument.name.into(),
+        kind: argument.kind,
+        required: argument.required,
+        summary: argument.summary.into(),
+    };
+    arguments.into_iter().map(to_wit).collect()
+}
+
+pub(crate) fn declaration_from_wit(declaration: exported::Declaration) -> Declaration {
     Declaration {
-        name: std::mem::take(&mut declaration.name),
         arguments: arguments_from_wit(&declaration.arguments),
+        name: declaration.name,
+        vhost: declaration.vhost,
+        in_front_of: declaration.in_front_of,
+    }
+}
+
+pub(crate) fn attachment_from_wit(attachment: interceptor::Attachment) -> Attachment {
+    Attachment {
+        point: attachment.point,
+        arguments: arguments_from_wit(&attachment.arguments),
+        vhost: attachment.vhost,
     }
 }
 
@@ -29,13 +73,37 @@ pub(crate) fn binding_from_wit(binding: wit::Binding) -> Binding {
         id: BindingId(binding.id),
         arguments: arguments_from_wit(&binding.arguments),
         routing_key: binding.routing_key,
+        destination: match binding.destination {
+            wit::Destination::Queue(name) => Destination::Queue(name),
+            wit::Destination::Exchange(name) => Destination::Exchange(name),
+        },
     }
 }
 
-fn arguments_from_wit(fields: &[wit::Field]) -> Arguments {
+pub(crate) fn arguments_from_wit(fields: &[wit::Field]) -> Arguments {
     let mut flat = Vec::new();
     put_fields(&mut flat, fields);
     Arguments::from_flat(flat)
+}
+
+pub(crate) fn arguments_to_wit(arguments: &Arguments) -> Vec<wit::Field> {
+    let to_wit = |field: crate::message::Field<'_>| {
+        Some(wit::Field { name: field.name().to_vec(), value: value_to_wit(field.value()?) })
+    };
+    arguments.iter().filter_map(to_wit).collect()
+}
+
+pub(crate) fn inner_to_wit(inner: InnerType) -> exported::InnerType {
+    exported::InnerType { arguments: arguments_to_wit(&inner.arguments), exchange_type: inner.exchange_type }
+}
+
+pub(crate) fn refusal_to_wit(refusal: Refusal) -> wit::Refusal {
+    match refusal {
+        Refusal::MissingArgument(name) => wit::Refusal::MissingArgument(name),
+        Refusal::InvalidArgument { name, reason } => wit::Refusal::InvalidArgument((name, reason)),
+        Refusal::Unsupported(what) => wit::Refusal::Unsupported(what),
+        Refusal::Other(reason) => wit::Refusal::Other(reason),
+    }
 }
 
 pub(crate) fn reads_to_wit(reads: &Reads) -> wit::Reads {
@@ -47,11 +115,21 @@ pub(crate) fn reads_to_wit(reads: &Reads) -> wit::Reads {
             HeaderSelection::All => wit::HeaderSelection::All,
         },
         properties: reads.properties.iter().map(|property| property_to_wit(*property)).collect(),
-        body_limit: reads.body_bytes_max,
+        body: reads.body.map(|body| wit::BodyReading {
+            limit: body.bytes_max,
+            above: match body.above {
+                Above::Absent => wit::AboveLimit::Absent,
+                Above::Reject => wit::AboveLimit::Reject,
+            },
+        }),
+        publisher: reads.publisher,
+        exchange: reads.exchange,
+        queue: reads.queue,
+        reason: reads.reason,
     }
 }
 
-fn property_to_wit(property: Property) -> wit::Property {
+pub(crate) fn property_to_wit(property: Property) -> wit::Property {
     match property {
         Property::ContentType => wit::Property::ContentType,
         Property::ContentEncoding => wit::Property::ContentEncoding,
@@ -68,6 +146,13 @@ fn property_to_wit(property: Property) -> wit::Property {
     }
 }
 
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn property_from_wit(property: wit::Property) -> Property {
+    let from_wit = |there: &Property| property_to_wit(*there) == property;
+    // Each has its pair.
+    Property::ALL.into_iter().find(from_wit).unwrap_or(Property::AppId)
+}
+
 /// Appends the projection that the batch form of the same message would bring.
 pub(crate) fn put_projection(out: &mut Vec<u8>, reads: &Reads, message: &wit::Message) {
     if reads.routing_key {
@@ -82,8 +167,23 @@ pub(crate) fn put_projection(out: &mut Vec<u8>, reads: &Reads, message: &wit::Me
             _ => put_absent(out),
         }
     }
-    if reads.body_bytes_max.is_some() {
+    if reads.body.is_some() {
         put_body(out, message.body.as_deref());
+    }
+    if reads.publisher {
+        match &message.publisher {
+            Some(from) => put_publisher(out, &from.user, &from.connection, &from.protocol),
+            None => put_publisher(out, "", "", ""),
+        }
+    }
+    if reads.exchange {
+        put_short(out, &message.exchange);
+    }
+    if reads.queue {
+        put_short(out, &message.queue);
+    }
+    if reads.reason {
+        put_short(out, message.reason.as_bytes());
     }
 }
 
@@ -93,7 +193,7 @@ fn put_fields(out: &mut Vec<u8>, fields: &[wit::Field]) -> u16 {
     u16::try_from(put).unwrap_or(u16::MAX)
 }
 
-fn put_value(out: &mut Vec<u8>, value: &wit::Value) {
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &wit::Value) {
     match value {
         wit::Value::Void => Value::Void.put_flat(out),
         wit::Value::Boolean(boolean) => Value::Boolean(*boolean).put_flat(out),
@@ -108,17 +208,59 @@ fn put_value(out: &mut Vec<u8>, value: &wit::Value) {
     }
 }
 
-pub(crate) fn answer_to_wit(answer: Answer) -> wit::Decision {
-    match answer {
-        Answer::Deliver(ids) => wit::Decision::Deliver(ids),
-        Answer::Drop => wit::Decision::Drop,
-        Answer::Reject(reason) => wit::Decision::Reject(reason),
+pub(crate) fn value_to_wit(value: Value<'_>) -> wit::Value {
+    match value {
+        Value::Void => wit::Value::Void,
+        Value::Boolean(boolean) => wit::Value::Boolean(boolean),
+        Value::Integer(integer) => wit::Value::Integer(integer),
+        Value::Unsigned(integer) => wit::Value::Unsigned(integer),
+        Value::Real(real) => wit::Value::Real(real),
+        Value::Text(text) => wit::Value::Text(text.into()),
+        Value::Binary(bytes) => wit::Value::Binary(bytes.into()),
+        Value::Timestamp(milliseconds) => wit::Value::Timestamp(milliseconds),
+        Value::Decimal { .. } | Value::List(_) | Value::Map(_) => {
+            let mut flat = Vec::new();
+            value.put_flat(&mut flat);
+            wit::Value::Encoded(flat)
+        }
     }
 }
 
-/// What an exchange reads while nothing is known of it.
-pub(crate) fn reads_nothing() -> wit::Reads {
-    reads_to_wit(&Reads::nothing())
+pub(crate) fn answer_to_wit(answer: Answer) -> exported::Decision {
+    match answer {
+        Answer::Deliver(ids) => exported::Decision::Deliver(ids),
+        Answer::Drop(reason) => exported::Decision::Drop(reason),
+        Answer::Reject(reason) => exported::Decision::Reject(reason),
+        Answer::Delegate => exported::Decision::Delegate,
+        Answer::HoldMs(milliseconds) => exported::Decision::Hold(milliseconds),
+    }
+}
+
+pub(crate) fn verdict_to_wit(verdict: Verdict) -> interceptor::Verdict {
+    match verdict {
+        Verdict::Pass => interceptor::Verdict::Pass,
+        Verdict::Drop(reason) => interceptor::Verdict::Drop(reason.into()),
+        Verdict::Reject(reason) => interceptor::Verdict::Reject(reason.into()),
+        Verdict::Patch(patch) => {
+            interceptor::Verdict::Patch(patch.changes().filter_map(change_to_wit).collect())
+        }
+    }
+}
+
+fn change_to_wit(change: Change<'_>) -> Option<interceptor::Change> {
+    Some(match change {
+        Change::SetHeader(field) => interceptor::Change::SetHeader(wit::Field {
+            name: field.name().to_vec(),
+            value: value_to_wit(field.value()?),
+        }),
+        Change::RemoveHeader(name) => interceptor::Change::RemoveHeader(name.to_vec()),
+        Change::SetProperty(property, value) => {
+            interceptor::Change::SetProperty((property_to_wit(property), value_to_wit(value)))
+        }
+        Change::RemoveProperty(property) => interceptor::Change::RemoveProperty(property_to_wit(property)),
+        Change::SetRoutingKey(key) => interceptor::Change::SetRoutingKey(key.to_vec()),
+        Change::SetBody(body) => interceptor::Change::SetBody(body.to_vec()),
+    })
 }
 
 #[cfg(test)]
@@ -139,8 +281,17 @@ mod tests {
             ],
             properties: vec![None, Some(wit::Value::Integer(3))],
             body: Some(b"body".to_vec()),
+            publisher: Some(wit::Publisher {
+                user: "me".into(),
+                connection: "here".into(),
+                protocol: "amqp-0-9-1".into(),
+            }),
+            exchange: b"from".to_vec(),
+            queue: b"q".to_vec(),
+            reason: "expired".into(),
         };
-        let reads = Reads::nothing().routing_key().all_headers().body_up_to_bytes(9);
+        let reads = Reads::nothing().routing_key().all_headers().body(9, Above::Absent);
+        let reads = reads.publisher().exchange().queue().reason();
         let reads = reads.property(Property::AppId).property(Property::Priority);
         let mut projection = Vec::new();
         put_projection(&mut projection, &reads, &message);
@@ -152,23 +303,30 @@ mod tests {
         assert_eq!(message.property(Property::AppId), None);
         assert_eq!(message.property(Property::Priority), Some(Value::Integer(3)));
         assert_eq!(message.body(), Some(&b"body"[..]));
+        assert_eq!(message.publisher().map(|publisher| publisher.connection), Some("here"));
+        assert_eq!(
+            (message.exchange(), message.queue(), message.reason()),
+            (&b"from"[..], &b"q"[..], "expired")
+        );
     }
 
-    /// The files in `generated/` were made from what is in `wit/` now.
     #[test]
-    fn generated_files_are_fresh() {
-        let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0");
-        let mut paths: Vec<_> = std::fs::read_dir(wit).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "wit"));
-        paths.sort();
-        let bytes = paths.iter().flat_map(|path| std::fs::read(path).unwrap());
-        let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
-            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        assert_eq!(
-            include_str!("../generated/wit-digest.txt").trim(),
-            format!("{digest:016x}"),
-            "wit/ changed: cargo run --manifest-path sdk/rust/regenerate/Cargo.toml"
-        );
+    fn values_go_there_and_back() {
+        let list = [0x07, 1, 0, 0, 0, 0x00];
+        let arguments = Arguments::new()
+            .with("list", Value::from_flat(&list).unwrap())
+            .with("decimal", Value::Decimal { scale: 2, unscaled: 314 })
+            .with("text", "t")
+            .with("bytes", Value::Binary(&[0xff]))
+            .with("count", u64::MAX)
+            .with("when", Value::Timestamp(5));
+        assert_eq!(arguments_from_wit(&arguments_to_wit(&arguments)), arguments);
+    }
+
+    #[test]
+    fn properties_have_the_numbers_of_the_contract() {
+        for (number, property) in Property::ALL.into_iter().enumerate() {
+            assert_eq!((property as usize, property_to_wit(property) as usize), (number, number));
+        }
     }
 }

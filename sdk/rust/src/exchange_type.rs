@@ -1,14 +1,15 @@
-//! What an author implements, and the words it is said in.
+//! What the author of an exchange type implements, and the words it is said in.
 
-use crate::{Arguments, Message, Reads, Targets};
-use std::{borrow::Cow, fmt};
+use crate::{Arguments, Description, Message, Reads, Refusal, Targets};
+use std::{borrow::Cow, time::Duration};
 
 /// An exchange type. One value of the implementing struct stands for one declared exchange.
 ///
 /// The broker makes as many instances of a plugin as it needs, and makes a new one at any time: it
 /// opens its exchanges again and binds their bindings again. So hold nothing that does not follow
-/// from [`open`](Self::open), [`bind`](Self::bind) and [`unbind`](Self::unbind). A panic ends the
-/// instance, never the broker.
+/// from [`open`](Self::open), [`bind`](Self::bind) and [`unbind`](Self::unbind); what has to outlive
+/// an instance belongs into [`key_value`](crate::key_value) or
+/// [`message_store`](crate::message_store). A panic ends the instance, never the broker.
 pub trait ExchangeType: Sized + 'static {
     /// Called once for each new instance: the type's name and what it claims of itself.
     fn describe() -> Description;
@@ -24,14 +25,33 @@ pub trait ExchangeType: Sized + 'static {
     /// whatever order they came in: sort what you name.
     fn reads(&self) -> Reads;
 
-    /// Called for each new binding. Its id is none that the exchange holds already.
+    /// The type that decides, with the same bindings, what [`Decision::Delegate`] and
+    /// [`Decision::Hold`] leave to it. Asked after `open`, and not where
+    /// [`Declaration::in_front_of`] names that type already.
+    fn inner(&self) -> Option<InnerType> {
+        None
+    }
+
+    /// Whether this type looks at bindings at all. Asked after `open`; if not, `bind` and `unbind` are
+    /// never called.
+    fn wants_bindings(&self) -> bool {
+        true
+    }
+
+    /// Called for each new binding. Its id is none that the exchange holds already. For a type that
+    /// does not want bindings there is nothing to write.
     ///
     /// # Errors
     /// Refuses the binding, and nothing of it may stay; the client gets 406 with the text.
-    fn bind(&mut self, binding: Binding) -> Result<(), Refusal>;
+    fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
+        drop(binding);
+        Ok(())
+    }
 
     /// Called after a binding is gone. An id that `bind` never took is to be ignored.
-    fn unbind(&mut self, id: BindingId);
+    fn unbind(&mut self, id: BindingId) {
+        let _ = id;
+    }
 
     /// Called for a message: adds the bindings it goes to, if it is to be delivered.
     ///
@@ -39,52 +59,112 @@ pub trait ExchangeType: Sized + 'static {
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision;
 }
 
-/// What an exchange type says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Description {
-    pub(crate) name: &'static str,
-    pub(crate) summary: &'static str,
-    pub(crate) pure: bool,
-    pub(crate) independent_bindings: bool,
+/// Hears of bindings, once for the whole broker. Optional: `export!(Mine: Events)`.
+///
+/// [`ExchangeType::bind`] and `unbind` tell each instance, and again on each new one; these calls come
+/// to one instance, once. They may have effects, which take place on return.
+pub trait Events: ExchangeType {
+    /// Called after a new binding took effect and before the client is told so. Gives kept messages
+    /// ([`message_store`](crate::message_store)) that the broker puts into the binding's destination,
+    /// in this order.
+    fn bound(&mut self, binding: &Binding) -> Vec<StoredId>;
+
+    /// Called after a binding was removed, also because its destination was deleted.
+    fn unbound(&mut self, binding: &Binding) {
+        let _ = binding;
+    }
 }
 
-impl Description {
-    /// The name clients declare the type by, 1 to 127 bytes of lower-case letters, digits, `-`,
-    /// `_` and `.`, by custom beginning with `x-`; and one line of help for an operator.
-    #[must_use]
-    pub const fn new(name: &'static str, summary: &'static str) -> Self {
-        Self { name, summary, pure: false, independent_bindings: false }
-    }
+/// Is called at a time. Optional: `export!(Mine: Timers)`.
+pub trait Timers: ExchangeType {
+    /// Called, on one instance, when a timer of this name ([`timers::set`](crate::timers::set)) is due.
+    /// After a panic the call is made again later.
+    fn timer(&mut self, name: &[u8]);
+}
 
-    /// Claims that a decision depends on what the exchange reads and on its bindings, and on
-    /// nothing else. The broker then remembers decisions, which saves nearly all calls. It checks
-    /// the claim now and then, and drops it where it does not hold.
-    #[must_use]
-    pub const fn pure(mut self) -> Self {
-        self.pure = true;
-        self
-    }
+/// Shows operators what is inside. Optional: `export!(Mine: Info)`.
+pub trait Info: ExchangeType {
+    /// Called when an operator looks at the exchange. Shown as it is, at most 64 fields.
+    fn info(&self) -> Arguments;
+}
 
-    /// Claims that a message goes to each binding or not whatever other bindings there are. The
-    /// broker then keeps more of what it remembers when bindings come and go.
-    #[must_use]
-    pub const fn independent_bindings(mut self) -> Self {
-        self.independent_bindings = true;
-        self
-    }
+/// Takes new arguments while the exchange is in use. Optional: `export!(Mine: Reconfigure)`; without it
+/// the broker opens the exchange anew.
+pub trait Reconfigure: ExchangeType {
+    /// Called on every instance when an operator changed the arguments. What `reads` and
+    /// `wants_bindings` say is asked again; what `inner` says may not change.
+    ///
+    /// # Errors
+    /// Refuses the change; everything must be as it was before the call.
+    fn reconfigure(&mut self, arguments: &Arguments) -> Result<(), Refusal>;
+}
+
+/// Takes over the state that an older version of the plugin left. Optional: `export!(Mine: Migrate)`;
+/// without it the new version finds the state as it is.
+pub trait Migrate: ExchangeType {
+    /// Called on one instance of a new version for each open exchange that has state, before that
+    /// version serves. [`key_value`](crate::key_value) then works on a copy.
+    ///
+    /// # Errors
+    /// Refuses the new version, with a text for the log. A panic does too.
+    fn migrate(&mut self, from_version: &str) -> Result<(), String>;
 }
 
 /// An exchange as its declarer wanted it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Declaration {
     /// Its name.
     pub name: Vec<u8>,
+    /// Its virtual host.
+    pub vhost: Vec<u8>,
     /// Its arguments, without those that the broker handles itself (`alternate-exchange`).
     pub arguments: Arguments,
+    /// Where it is put in front of an exchange of another type: that type's name. It decides what
+    /// this one delegates or holds.
+    pub in_front_of: Option<String>,
+}
+
+/// The type that decides what another one delegates or holds.
+///
+/// ```
+/// # use leveret_sdk::{Arguments, InnerType};
+/// InnerType::new("topic");
+/// InnerType::new("x-longest-prefix").with_arguments(Arguments::new().with("x-limit", 3));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct InnerType {
+    pub(crate) exchange_type: String,
+    pub(crate) arguments: Arguments,
+}
+
+impl InnerType {
+    /// The type of this name, without arguments.
+    pub fn new(exchange_type: impl Into<String>) -> Self {
+        Self { exchange_type: exchange_type.into(), arguments: Arguments::new() }
+    }
+
+    /// With these arguments, as if the exchange were declared with them.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: Arguments) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn exchange_type(&self) -> &str {
+        &self.exchange_type
+    }
+
+    /// Its arguments.
+    #[must_use]
+    pub fn arguments(&self) -> &Arguments {
+        &self.arguments
+    }
 }
 
 /// A binding whose source is the exchange.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Binding {
     /// The number by which [`ExchangeType::route`] names it.
     pub id: BindingId,
@@ -92,6 +172,8 @@ pub struct Binding {
     pub routing_key: Vec<u8>,
     /// Its arguments.
     pub arguments: Arguments,
+    /// Where it leads. Two bindings may lead to one destination.
+    pub destination: Destination,
 }
 
 /// Numbers a binding within its exchange. The number says nothing about order.
@@ -99,61 +181,34 @@ pub struct Binding {
 #[repr(transparent)]
 pub struct BindingId(pub u64);
 
+/// Numbers a message that the broker keeps for a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct StoredId(pub u64);
+
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Destination {
+    /// To the queue of this name.
+    Queue(Vec<u8>),
+    /// To the exchange of this name.
+    Exchange(Vec<u8>),
+}
+
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// To the bindings added to the [`Targets`]. To none is unroutable: the alternate exchange,
     /// then a mandatory return, follow.
     Deliver,
-    /// Nowhere, on purpose: the publisher is confirmed, nothing is returned.
-    Drop,
+    /// Nowhere, on purpose: the publisher is confirmed, nothing is returned. Messages are counted by
+    /// the reason, which may be empty.
+    Drop(Cow<'static, str>),
     /// Not accepted, with a reason (cut at 1,024 bytes) for the publisher and the log.
     Reject(Cow<'static, str>),
+    /// As the inner type decides.
+    Delegate,
+    /// Kept by the broker for so long (in whole milliseconds, fractions cut), then where the inner
+    /// type decides at that time. Needs the grant `hold`.
+    Hold(Duration),
 }
-
-/// Why a declaration or a binding is refused, for the client to read.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Refusal(String);
-
-impl Refusal {
-    /// A refusal for this reason.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
-    }
-
-    /// The reason.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn into_reason(self) -> String {
-        self.0
-    }
-}
-
-impl From<&str> for Refusal {
-    fn from(reason: &str) -> Self {
-        Self::new(reason)
-    }
-}
-
-impl From<String> for Refusal {
-    fn from(reason: String) -> Self {
-        Self::new(reason)
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Refusal").field(&self.0).finish()
-    }
-}
-
-impl std::error::Error for Refusal {}

@@ -1,4 +1,4 @@
-//! A message as an exchange declared to read it, read in place.
+//! A message as it was declared to be read, read in place.
 //!
 //! The bytes are a projection as `wit/CONTRACT.md` lays it out under "Batches":
 //!
@@ -7,13 +7,14 @@
 //! if headers are read:          number (u16 LE), then for each: length of name (u8), name, flat value
 //! for each property read:       flat value, or ff
 //! if the body is read:          length (u32 LE), body; or ffffffff where it is longer than the limit
+//! if the publisher is read:     length (u8), user; length (u16 LE), connection; length (u8), protocol
+//! if the exchange is read:      length (u8), name
+//! if the queue is read:         length (u8), name
+//! if the reason is read:        length (u8), reason
 //! ```
 
-use crate::{
-    Property, Reads, Value,
-    reads::HeaderSelection,
-    value::{ABSENT, Bytes},
-};
+use crate::{Property, Reads, Value, reads::HeaderSelection, value::Bytes};
+use std::fmt;
 
 /// A message on its way. Looking something up walks the bytes; nothing is copied.
 #[derive(Clone, Copy)]
@@ -70,13 +71,41 @@ impl<'a> Message<'a> {
     /// The body; none unless it is read and within the limit.
     #[must_use]
     pub fn body(&self) -> Option<&'a [u8]> {
-        self.reads.body_bytes_max?;
-        let mut bytes = self.after_headers();
-        for _ in &self.reads.properties {
-            bytes.flat()?;
-        }
+        self.reads.body?;
+        let mut bytes = self.after_properties()?;
         let length = bytes.u32().filter(|length| *length != u32::MAX)?;
         bytes.take(length as usize)
+    }
+
+    /// Who published it; none unless it is read, and for a message that the broker or a plugin
+    /// published.
+    #[must_use]
+    pub fn publisher(&self) -> Option<Publisher<'a>> {
+        if !self.reads.publisher {
+            return None;
+        }
+        let (publisher, _) = self.publisher_and_rest()?;
+        (publisher != Publisher::default()).then_some(publisher)
+    }
+
+    /// The exchange it was published to; empty unless it is read.
+    #[must_use]
+    pub fn exchange(&self) -> &'a [u8] {
+        self.name_after_publisher(0).unwrap_or_default()
+    }
+
+    /// The queue it comes from; empty unless it is read, which interceptors can on deliver and on
+    /// dead-letter.
+    #[must_use]
+    pub fn queue(&self) -> &'a [u8] {
+        self.name_after_publisher(1).unwrap_or_default()
+    }
+
+    /// Why it is dead-lettered: `rejected`, `expired`, `maxlen`, `delivery_limit`; empty unless it is
+    /// read, which interceptors can on dead-letter.
+    #[must_use]
+    pub fn reason(&self) -> &'a str {
+        self.name_after_publisher(2).and_then(|reason| std::str::from_utf8(reason).ok()).unwrap_or_default()
     }
 
     #[inline]
@@ -94,6 +123,62 @@ impl<'a> Message<'a> {
         headers.by_ref().for_each(drop);
         headers.bytes
     }
+
+    fn after_properties(&self) -> Option<Bytes<'a>> {
+        let mut bytes = self.after_headers();
+        for _ in &self.reads.properties {
+            bytes.flat()?;
+        }
+        Some(bytes)
+    }
+
+    fn publisher_and_rest(&self) -> Option<(Publisher<'a>, Bytes<'a>)> {
+        let mut bytes = self.after_properties()?;
+        if self.reads.body.is_some() {
+            let length = bytes.u32()?;
+            if length != u32::MAX {
+                bytes.take(length as usize)?;
+            }
+        }
+        if !self.reads.publisher {
+            return Some((Publisher::default(), bytes));
+        }
+        let publisher = Publisher {
+            user: text(bytes.short()?),
+            connection: text(bytes.u16().and_then(|length| bytes.take(usize::from(length)))?),
+            protocol: text(bytes.short()?),
+        };
+        Some((publisher, bytes))
+    }
+
+    /// The name at this place of exchange, queue and reason.
+    fn name_after_publisher(&self, wanted: usize) -> Option<&'a [u8]> {
+        let reads = [self.reads.exchange, self.reads.queue, self.reads.reason];
+        if !*reads.get(wanted)? {
+            return None;
+        }
+        let (_, mut bytes) = self.publisher_and_rest()?;
+        for _ in reads.iter().take(wanted).filter(|is_read| **is_read) {
+            bytes.short()?;
+        }
+        bytes.short()
+    }
+}
+
+/// Who published a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Publisher<'a> {
+    /// The user's name.
+    pub user: &'a str,
+    /// The connection's name, as in the management API.
+    pub connection: &'a str,
+    /// `amqp-0-9-1`, `amqp-1-0`, …
+    pub protocol: &'a str,
+}
+
+/// The broker sends these as UTF-8 and nothing else.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// Named values, in order; ends at the first byte that makes no sense.
@@ -163,56 +248,21 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Appends a field; nothing where the name does not fit. Says whether it did.
-pub(crate) fn put_field(out: &mut Vec<u8>, name: &[u8], put_value: impl FnOnce(&mut Vec<u8>)) -> bool {
-    let Ok(length) = u8::try_from(name.len()) else {
-        return false;
-    };
-    out.push(length);
-    out.extend_from_slice(name);
-    put_value(out);
-    true
-}
-
-/// Appends a routing key as a projection begins with it.
-pub(crate) fn put_routing_key(out: &mut Vec<u8>, key: &[u8]) {
-    out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
-    out.extend_from_slice(key);
-}
-
-/// Appends headers: their number, then what `fill` appends, which returns how many those are.
-pub(crate) fn put_headers(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>) -> u16) {
-    let number_at = out.len();
-    out.extend_from_slice(&[0; 2]);
-    let number = fill(out);
-    if let Some(place) = out.get_mut(number_at..number_at + 2) {
-        place.copy_from_slice(&number.to_le_bytes());
-    }
-}
-
-/// Appends a property that is not there.
-pub(crate) fn put_absent(out: &mut Vec<u8>) {
-    out.push(ABSENT);
-}
-
-/// Appends the body, or the mark of one that is too long to pass.
-pub(crate) fn put_body(out: &mut Vec<u8>, body: Option<&[u8]>) {
-    match body.map(|body| (u32::try_from(body.len()), body)) {
-        Some((Ok(length), body)) => {
-            out.extend_from_slice(&length.to_le_bytes());
-            out.extend_from_slice(body);
-        }
-        _ => out.extend_from_slice(&u32::MAX.to_le_bytes()),
+impl fmt::Debug for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?}", String::from_utf8_lossy(self.name), self.value())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Above;
 
     fn reads_everything() -> Reads {
-        let reads = Reads::nothing().routing_key().all_headers().body_up_to_bytes(10);
-        reads.property(Property::Priority).property(Property::AppId)
+        let reads = Reads::nothing().routing_key().all_headers().body(10, Above::Absent);
+        let reads = reads.property(Property::Priority).property(Property::AppId);
+        reads.publisher().exchange().queue().reason()
     }
 
     /// The layout of the header comment, by hand.
@@ -224,6 +274,8 @@ mod tests {
         0x02, 9, 0, 0, 0, 0, 0, 0, 0,    // priority 9
         0xff, // no app-id
         3, 0, 0, 0, b'o', b'n', b'e', // body
+        2, b'm', b'e', 1, 0, b'c', 1, b'p', // user, connection, protocol
+        2, b'e', b'x', 1, b'q', 3, b'w', b'h', b'y', // exchange, queue, reason
     ];
 
     #[test]
@@ -238,6 +290,9 @@ mod tests {
         assert_eq!(message.property(Property::AppId), None);
         assert_eq!(message.property(Property::UserId), None);
         assert_eq!(message.body(), Some(&b"one"[..]));
+        let publisher = Publisher { user: "me", connection: "c", protocol: "p" };
+        assert_eq!(message.publisher(), Some(publisher));
+        assert_eq!((message.exchange(), message.queue(), message.reason()), (&b"ex"[..], &b"q"[..], "why"));
         let fields: Vec<_> = message.headers().map(|field| field.flat().len()).collect();
         assert_eq!(fields, [8, 5]);
     }
@@ -250,11 +305,20 @@ mod tests {
         assert_eq!(message.headers().count(), 0);
         assert_eq!(message.property(Property::Priority), None);
         assert_eq!(message.body(), None);
+        assert_eq!(message.publisher(), None);
+        assert_eq!((message.exchange(), message.queue(), message.reason()), (&b""[..], &b""[..], ""));
+    }
+
+    #[test]
+    fn what_comes_after_a_body_that_is_not_there_is_read() {
+        let reads = Reads::nothing().body(1, Above::Absent).publisher().queue();
+        let message = Message::new(&reads, &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1, b'q']);
+        assert_eq!((message.body(), message.publisher(), message.queue()), (None, None, &b"q"[..]));
     }
 
     #[test]
     fn a_body_over_the_limit_is_not_there() {
-        let reads = Reads::nothing().body_up_to_bytes(10);
+        let reads = Reads::nothing().body(10, Above::Absent);
         assert_eq!(Message::new(&reads, &[0xff; 4]).body(), None);
         assert_eq!(Message::new(&reads, &[0; 4]).body(), Some(&[][..]));
     }
@@ -267,7 +331,9 @@ mod tests {
             assert!(message.routing_key().len() <= 2);
             assert!(message.headers().count() <= 2);
             assert_eq!(message.property(Property::AppId), None);
-            assert_eq!(message.body(), None);
+            assert!(message.body().is_none_or(|body| body == b"one"));
+            assert!(message.publisher().is_none_or(|publisher| publisher.user == "me"));
+            assert_eq!(message.reason(), "");
         }
     }
 }

@@ -1,24 +1,28 @@
-//! What an exchange declares to read of a message.
+//! What an exchange or an interceptor declares to read of a message.
 
-/// What the decisions of an exchange depend on. The less, the faster: nothing else is passed, and
-/// two messages that look the same get the same remembered decision.
+/// What answers depend on. The less, the faster: nothing else is passed, and two messages that look
+/// the same get the same remembered answer.
 ///
 /// ```
-/// # use leveret_sdk::{Property, Reads};
+/// # use leveret_sdk::{Above, Property, Reads};
 /// Reads::nothing();
 /// Reads::nothing().routing_key();
 /// Reads::nothing().header("x-delay").header("x-kind").property(Property::Priority);
-/// Reads::nothing().routing_key().body_up_to_bytes(4096);
+/// Reads::nothing().routing_key().body(4096, Above::Absent);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     pub(crate) routing_key: bool,
     pub(crate) headers: HeaderSelection,
     pub(crate) properties: Vec<Property>,
-    pub(crate) body_bytes_max: Option<u32>,
+    pub(crate) body: Option<BodyReading>,
+    pub(crate) publisher: bool,
+    pub(crate) exchange: bool,
+    pub(crate) queue: bool,
+    pub(crate) reason: bool,
 }
 
-/// Which headers an exchange reads.
+/// Which headers are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum HeaderSelection {
     #[default]
@@ -27,15 +31,35 @@ pub(crate) enum HeaderSelection {
     All,
 }
 
+/// How the body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BodyReading {
+    pub(crate) bytes_max: u32,
+    pub(crate) above: Above,
+}
+
+/// What happens to a message whose body is longer than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Above {
+    /// The plugin is asked all the same, without a body.
+    Absent,
+    /// The plugin is not asked: the message is rejected.
+    Reject,
+}
+
 impl Reads {
-    /// Nothing: the same decision for every message.
+    /// Nothing: the same answer for every message.
     #[must_use]
     pub const fn nothing() -> Self {
         Self {
             routing_key: false,
             headers: HeaderSelection::None,
             properties: Vec::new(),
-            body_bytes_max: None,
+            body: None,
+            publisher: false,
+            exchange: false,
+            queue: false,
+            reason: false,
         }
     }
 
@@ -82,17 +106,46 @@ impl Reads {
         self
     }
 
-    /// The body too, where it is at most this many bytes long.
+    /// The body too, of at most this many bytes, and what happens to a message with a longer one.
     #[must_use]
-    pub const fn body_up_to_bytes(mut self, bytes_max: u32) -> Self {
-        self.body_bytes_max = Some(bytes_max);
+    pub const fn body(mut self, bytes_max: u32, above: Above) -> Self {
+        self.body = Some(BodyReading { bytes_max, above });
+        self
+    }
+
+    /// Who published it too. Needs the grant `publisher`.
+    #[must_use]
+    pub const fn publisher(mut self) -> Self {
+        self.publisher = true;
+        self
+    }
+
+    /// The exchange it was published to too.
+    #[must_use]
+    pub const fn exchange(mut self) -> Self {
+        self.exchange = true;
+        self
+    }
+
+    /// Interceptors on deliver and on dead-letter: the queue it comes from too.
+    #[must_use]
+    pub const fn queue(mut self) -> Self {
+        self.queue = true;
+        self
+    }
+
+    /// Interceptors on dead-letter: why it is dead-lettered too.
+    #[must_use]
+    pub const fn reason(mut self) -> Self {
+        self.reason = true;
         self
     }
 }
 
-/// A message property that a plugin may read.
+/// A message property. The order is that of `types.wit`, which numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are those of AMQP 0-9-1 section 1.8")]
+#[repr(u8)]
 pub enum Property {
     ContentType,
     ContentEncoding,
@@ -106,4 +159,22 @@ pub enum Property {
     MessageType,
     UserId,
     AppId,
+}
+
+impl Property {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Self; 12] = [
+        Self::ContentType,
+        Self::ContentEncoding,
+        Self::DeliveryMode,
+        Self::Priority,
+        Self::CorrelationId,
+        Self::ReplyTo,
+        Self::Expiration,
+        Self::MessageId,
+        Self::Timestamp,
+        Self::MessageType,
+        Self::UserId,
+        Self::AppId,
+    ];
 }

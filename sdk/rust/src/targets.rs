@@ -2,14 +2,20 @@
 //!
 //! ```text
 //! 0 << 56 | n    deliver: n words follow, a binding id each
-//! 1 << 56        drop
-//! 2 << 56 | n    reject: n bytes of UTF-8 follow in ⌈n / 8⌉ words, little-endian, zero-filled
+//! 1 << 56 | n    drop: n bytes of UTF-8 follow in ⌈n / 8⌉ words, little-endian, zero-filled
+//! 2 << 56 | n    reject: the same
+//! 3 << 56        delegate
+//! 4 << 56 | n    hold for n milliseconds
 //! ```
 
 use crate::{BindingId, Decision};
 
 const DROP: u64 = 1 << 56;
 const REJECT: u64 = 2 << 56;
+const DELEGATE: u64 = 3 << 56;
+const HOLD: u64 = 4 << 56;
+/// The most that fits beside the kind.
+const COUNT_MAX: u64 = DROP - 1;
 
 /// The bindings one message goes to. Naming one twice is harmless and costs time.
 #[derive(Debug)]
@@ -33,14 +39,9 @@ impl<'a> Targets<'a> {
     pub(crate) fn end(self, decision: Decision) {
         let head = match decision {
             Decision::Deliver => self.len() as u64,
-            Decision::Drop => {
+            other => {
                 self.words.truncate(self.first);
-                DROP
-            }
-            Decision::Reject(reason) => {
-                self.words.truncate(self.first);
-                put_text(self.words, &reason);
-                REJECT | reason.len() as u64
+                put_other(self.words, &other)
             }
         };
         if let Some(place) = self.first.checked_sub(1).and_then(|at| self.words.get_mut(at)) {
@@ -81,6 +82,23 @@ impl Extend<BindingId> for Targets<'_> {
     }
 }
 
+/// The first word of what is not delivered; appends the words that follow it.
+fn put_other(words: &mut Vec<u64>, decision: &Decision) -> u64 {
+    match decision {
+        Decision::Deliver => 0,
+        Decision::Drop(reason) => {
+            put_text(words, reason);
+            DROP | reason.len() as u64
+        }
+        Decision::Reject(reason) => {
+            put_text(words, reason);
+            REJECT | reason.len() as u64
+        }
+        Decision::Delegate => DELEGATE,
+        Decision::Hold(time) => HOLD | u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(COUNT_MAX),
+    }
+}
+
 fn put_text(words: &mut Vec<u64>, text: &str) {
     words.extend(text.as_bytes().chunks(8).map(|chunk| {
         let mut word = [0; 8];
@@ -93,34 +111,43 @@ fn put_text(words: &mut Vec<u64>, text: &str) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Deliver(Vec<u64>),
-    Drop,
+    Drop(String),
     Reject(String),
+    Delegate,
+    HoldMs(u64),
 }
 
 impl Answer {
     /// Reads the answer for one message and says what is left; none where the words make no sense.
     pub(crate) fn read(words: &[u64]) -> Option<(Self, &[u64])> {
         let (head, rest) = words.split_first()?;
-        let count = usize::try_from(head & (DROP - 1)).ok()?;
-        match head & !(DROP - 1) {
+        let count = head & COUNT_MAX;
+        let length = usize::try_from(count).ok()?;
+        match head & !COUNT_MAX {
             0 => {
-                let (ids, rest) = rest.split_at_checked(count)?;
+                let (ids, rest) = rest.split_at_checked(length)?;
                 Some((Self::Deliver(ids.to_vec()), rest))
             }
-            DROP if count == 0 => Some((Self::Drop, rest)),
-            REJECT => {
-                let (text, rest) = rest.split_at_checked(count.div_ceil(8))?;
-                let bytes = text.iter().flat_map(|word| word.to_le_bytes()).take(count).collect();
-                Some((Self::Reject(String::from_utf8(bytes).ok()?), rest))
-            }
+            DROP => text(rest, length).map(|(reason, rest)| (Self::Drop(reason), rest)),
+            REJECT => text(rest, length).map(|(reason, rest)| (Self::Reject(reason), rest)),
+            DELEGATE if count == 0 => Some((Self::Delegate, rest)),
+            HOLD => Some((Self::HoldMs(count), rest)),
             _ => None,
         }
     }
 }
 
+/// So many bytes of text, and the words after them.
+fn text(words: &[u64], length: usize) -> Option<(String, &[u64])> {
+    let (text, rest) = words.split_at_checked(length.div_ceil(8))?;
+    let bytes = text.iter().flat_map(|word| word.to_le_bytes()).take(length).collect();
+    Some((String::from_utf8(bytes).ok()?, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn words_are_the_documented_ones() {
@@ -132,24 +159,44 @@ mod tests {
         targets.end(Decision::Deliver);
         let mut targets = Targets::begin(&mut words);
         targets.push(BindingId(1));
-        targets.end(Decision::Drop);
+        targets.end(Decision::Drop("".into()));
         Targets::begin(&mut words).end(Decision::Reject("nine byte".into()));
         Targets::begin(&mut words).end(Decision::Deliver);
+        Targets::begin(&mut words).end(Decision::Drop("seen".into()));
+        Targets::begin(&mut words).end(Decision::Delegate);
+        Targets::begin(&mut words).end(Decision::Hold(Duration::from_micros(1999)));
+        Targets::begin(&mut words).end(Decision::Hold(Duration::MAX));
         let text = u64::from_le_bytes(*b"nine byt");
-        assert_eq!(words, [3, 7, 8, 9, 1 << 56, 2 << 56 | 9, text, u64::from(b'e'), 0]);
+        let seen = u64::from(u32::from_le_bytes(*b"seen"));
+        #[rustfmt::skip]
+        let expected = [
+            3, 7, 8, 9, 1 << 56, 2 << 56 | 9, text, u64::from(b'e'), 0,
+            1 << 56 | 4, seen, 3 << 56, 4 << 56 | 1, 5 * (1 << 56) - 1,
+        ];
+        assert_eq!(words, expected);
 
-        let (answer, rest) = Answer::read(&words).unwrap();
-        assert_eq!(answer, Answer::Deliver(vec![7, 8, 9]));
-        let (answer, rest) = Answer::read(rest).unwrap();
-        assert_eq!(answer, Answer::Drop);
-        let (answer, rest) = Answer::read(rest).unwrap();
-        assert_eq!(answer, Answer::Reject("nine byte".into()));
-        assert_eq!(Answer::read(rest), Some((Answer::Deliver(vec![]), &[][..])));
+        let mut left = words.as_slice();
+        let mut answers = Vec::new();
+        while let Some((answer, rest)) = Answer::read(left) {
+            answers.push(answer);
+            left = rest;
+        }
+        let expected = [
+            Answer::Deliver(vec![7, 8, 9]),
+            Answer::Drop(String::new()),
+            Answer::Reject("nine byte".into()),
+            Answer::Deliver(vec![]),
+            Answer::Drop("seen".into()),
+            Answer::Delegate,
+            Answer::HoldMs(1),
+            Answer::HoldMs((1 << 56) - 1),
+        ];
+        assert_eq!((answers.as_slice(), left), (&expected[..], &[][..]));
     }
 
     #[test]
     fn words_that_make_no_sense_are_none() {
-        for words in [&[][..], &[1], &[3 << 56], &[1 << 56 | 1, 0], &[2 << 56 | 9, 0]] {
+        for words in [&[][..], &[1], &[5 << 56], &[3 << 56 | 1], &[1 << 56 | 1], &[2 << 56 | 9, 0]] {
             assert_eq!(Answer::read(words), None);
         }
     }

@@ -187,6 +187,13 @@ impl<'a> Bytes<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
+    /// What comes after its length (u8).
+    #[inline]
+    pub(crate) fn short(&mut self) -> Option<&'a [u8]> {
+        let length = self.u8()?;
+        self.take(usize::from(length))
+    }
+
     fn i64(&mut self) -> Option<i64> {
         self.array().map(i64::from_le_bytes)
     }
@@ -259,6 +266,13 @@ impl From<bool> for Value<'_> {
 impl From<f64> for Value<'_> {
     fn from(real: f64) -> Self {
         Self::Real(real)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Value<'a> {
+    /// Text where it is UTF-8, as it would arrive.
+    fn from(bytes: &'a [u8]) -> Self {
+        std::str::from_utf8(bytes).map_or(Self::Binary(bytes), Self::Text)
     }
 }
 

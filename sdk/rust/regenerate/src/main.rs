@@ -3,9 +3,13 @@
 //! ```text
 //! cargo run --manifest-path sdk/rust/regenerate/Cargo.toml
 //! ```
-//! makes `sdk/rust/generated/` from `wit/`. Run it after every change in `wit/`; a test of the SDK
+//! makes `sdk/rust/generated/` from `wit/`. Run it for a new version of the contract; a test of the SDK
 //! compares the digest written here with the folder. The files are kept in the repository because
 //! the generator takes longer to compile than everything a plugin's author builds otherwise.
+//!
+//! The Rust is made from one world with everything in it. The encoded types that a component carries
+//! come in pieces, one for each interface it may export, for it must not say that it exports what it does
+//! not. What it imports the Rust says by itself, all of it; the linker leaves out what is not called.
 //!
 //! ```text
 //! cargo run --manifest-path sdk/rust/regenerate/Cargo.toml -- WIT-FOLDER WORLD FILE
@@ -23,41 +27,61 @@ use wit_bindgen_core::{
 };
 use wit_component::StringEncoding;
 
-/// The world whose functions the generated Rust exports.
-const PLAIN_WORLD: &str = "exchange-type-plugin";
-/// The world whose type the components carry; the SDK writes its other export by hand.
-const WHOLE_WORLD: &str = "exchange-type-batch-plugin";
+/// The version of the contract that the SDK speaks.
+const VERSION: &str = "0.2.0";
+/// The interfaces that a component may export, and the one that each wants beside it.
+const EXPORTS: [(&str, Option<&str>); 9] = [
+    ("exchange-type", None),
+    ("exchange-type-batch", None),
+    ("exchange-type-events", None),
+    ("exchange-type-timers", None),
+    ("exchange-type-info", None),
+    ("exchange-type-reconfigure", Some("exchange-type")),
+    ("exchange-type-migrate", None),
+    ("interceptor", None),
+    ("interceptor-batch", None),
+];
+/// Those that the SDK exports by hand.
+const BY_HAND: [&str; 2] = ["route-batch", "intercept-batch"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.as_slice() {
         [] => sdk(),
-        [wit, world, file] => write_world_type(Path::new(wit), world, Path::new(file)),
+        [wit, world, file] => {
+            let mut resolve = Resolve::default();
+            let (package, _) = resolve.push_path(Path::new(wit))?;
+            let world = resolve.select_world(&[package], Some(world))?;
+            write_world_type(&resolve, world, Path::new(file))
+        }
         _ => bail!("no arguments, or three: WIT-FOLDER WORLD FILE"),
     }
 }
 
 fn sdk() -> Result<()> {
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let wit = sdk.join("../../wit/0.1.0");
+    let wit = sdk.join("../../wit").join(VERSION);
     let generated = sdk.join("generated");
-    write_bindings(&wit, &generated.join("exchange_type_plugin.rs"))?;
-    write_world_type(
-        &wit,
-        WHOLE_WORLD,
-        &generated.join("exchange-type-batch-plugin.bin"),
-    )?;
-    write_world_type(&wit, PLAIN_WORLD, &generated.join("exchange-type-plugin.bin"))?;
+    let whole = ["whole-exchange-type", "whole-interceptor"]
+        .map(|world| format!("include leveret:routing/{world}@{VERSION};"))
+        .concat();
+    write_bindings(load(&wit, "plugin", &whole)?, &generated.join("plugin.rs"))?;
+    for (interface, beside) in EXPORTS {
+        let export = |interface: &str| format!("export leveret:routing/{interface}@{VERSION};");
+        let body = beside.map(export).unwrap_or_default() + &export(interface);
+        let (resolve, world) = load(&wit, &format!("exports-{interface}"), &body)?;
+        write_world_type(&resolve, world, &generated.join(format!("{interface}.bin")))?;
+    }
     let digest = digest(&wit)?;
     fs::write(generated.join("wit-digest.txt"), format!("{digest:016x}\n")).context("writing the digest")
 }
 
-fn write_bindings(wit: &Path, file: &Path) -> Result<()> {
-    let (mut resolve, world) = load(wit, PLAIN_WORLD)?;
+fn write_bindings((mut resolve, world): (Resolve, WorldId), file: &Path) -> Result<()> {
     let options = wit_bindgen_rust::Opts {
         format: true,
         generate_all: true,
         pub_export_macro: true,
+        skip: BY_HAND.map(String::from).to_vec(),
         runtime_path: Some(String::from("crate::wit_bindgen_rt")),
         ..Default::default()
     };
@@ -67,15 +91,17 @@ fn write_bindings(wit: &Path, file: &Path) -> Result<()> {
     fs::write(file, source).with_context(|| format!("writing {}", file.display()))
 }
 
-fn write_world_type(wit: &Path, world: &str, file: &Path) -> Result<()> {
-    let (resolve, world) = load(wit, world)?;
-    let bytes = wit_component::metadata::encode(&resolve, world, StringEncoding::UTF8, None)?;
+fn write_world_type(resolve: &Resolve, world: WorldId, file: &Path) -> Result<()> {
+    let bytes = wit_component::metadata::encode(resolve, world, StringEncoding::UTF8, None)?;
     fs::write(file, bytes).with_context(|| format!("writing {}", file.display()))
 }
 
-fn load(wit: &Path, world: &str) -> Result<(Resolve, WorldId)> {
+/// The contract, and a world of the SDK's own with this in it.
+fn load(wit: &Path, world: &str, body: &str) -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(wit)?;
+    resolve.push_path(wit)?;
+    let source = format!("package leveret:sdk; world {world} {{ {body} }}");
+    let package = resolve.push_str("sdk.wit", &source)?;
     let world = resolve.select_world(&[package], Some(world))?;
     Ok((resolve, world))
 }

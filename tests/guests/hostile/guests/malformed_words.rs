@@ -23,7 +23,8 @@ impl Plugin for Component {
     const EXCHANGE_TYPES: &'static [Registration] = &[Registration::of::<Guest>()];
 }
 
-leveret_sdk::__export_component!(Component, malformed);
+leveret_sdk::__export_exchange_type!(Component);
+leveret_sdk::__export_exchange_type_batch!(malformed);
 
 /// # Safety
 /// As `route_batch`.

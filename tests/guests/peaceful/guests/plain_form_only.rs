@@ -11,4 +11,4 @@ impl Plugin for Component {
     const EXCHANGE_TYPES: &'static [Registration] = &[Registration::of::<Versioned<1>>()];
 }
 
-leveret_sdk::__export_plain_component!(Component);
+leveret_sdk::__export_exchange_type!(Component);

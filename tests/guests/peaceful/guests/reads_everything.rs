@@ -3,8 +3,8 @@
 //! 64 bytes; a message is whole if it has a header `whole`, whatever its value.
 
 use leveret_sdk::{
-    Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Message, Property,
-    Reads, Refusal, Targets,
+    Above, Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Message,
+    Property, Reads, Refusal, Targets,
 };
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ impl ExchangeType for ReadsEverything {
     }
 
     fn reads(&self) -> Reads {
-        let reads = Reads::nothing().routing_key().all_headers().body_up_to_bytes(64);
+        let reads = Reads::nothing().routing_key().all_headers().body(64, Above::Absent);
         reads.property(Property::MessageId).property(Property::Priority).property(Property::Timestamp)
     }
 

@@ -65,7 +65,7 @@ impl ExchangeType for Nowhere {
 
     fn route(&mut self, message: &Message<'_>, _: &mut Targets<'_>) -> Decision {
         match message.routing_key() {
-            b"drop" => Decision::Drop,
+            b"drop" => Decision::Drop("".into()),
             b"reject" => Decision::Reject("rejected, since the routing key says so".into()),
             _ => Decision::Deliver,
         }
