@@ -123,6 +123,7 @@ pub(crate) struct Builder(mpsc::Sender<Job>);
 
 struct Job {
     version: Arc<Version>,
+    vhost: Name,
     exchanges: Vec<Arc<Exchange>>,
     construction: Arc<Construction>,
 }
@@ -134,16 +135,22 @@ impl Builder {
         let slot = engines.ticker().slot();
         thread::Builder::new().name("leveret-builder".into()).spawn(move || {
             for job in jobs {
-                job.construction.finish(build(&job.version, &job.exchanges, &slot));
+                job.construction.finish(build(&job, &slot));
             }
         })?;
         Ok(Self(sender))
     }
 
-    /// Begins to build a replica that serves these exchanges.
-    pub(crate) fn begin(&self, version: Arc<Version>, exchanges: Vec<Arc<Exchange>>) -> Arc<Construction> {
+    /// Begins to build a replica that serves these exchanges, of one virtual host unless it is of a
+    /// built-in type.
+    pub(crate) fn begin(
+        &self,
+        version: Arc<Version>,
+        vhost: Name,
+        exchanges: Vec<Arc<Exchange>>,
+    ) -> Arc<Construction> {
         let construction = Arc::new(Construction::default());
-        let job = Job { version, exchanges, construction: construction.clone() };
+        let job = Job { version, vhost, exchanges, construction: construction.clone() };
         if self.0.send(job).is_err() {
             construction.finish(Err(String::from("the thread that builds instances is gone")));
         }
@@ -151,9 +158,10 @@ impl Builder {
     }
 }
 
-fn build(version: &Arc<Version>, exchanges: &[Arc<Exchange>], slot: &CallSlot) -> Result<Replica, String> {
-    let mut replica = Replica::start(version, slot.clone()).map_err(|failure| failure.to_string())?;
-    for exchange in exchanges {
+fn build(job: &Job, slot: &CallSlot) -> Result<Replica, String> {
+    let mut replica =
+        Replica::start(&job.version, &job.vhost, slot.clone()).map_err(|failure| failure.to_string())?;
+    for exchange in &job.exchanges {
         match replica.serve(exchange) {
             // Whoever asks about that exchange is told why.
             Ok(()) | Err(crate::guest::Refused::ByPlugin(_)) => {}

@@ -6,6 +6,7 @@ use crate::{
     builtin::BUILTINS,
     engine::Engines,
     memo::MEMO_BYTES_MAX,
+    policy::Policies,
     registry::Registry,
     worker::Worker,
 };
@@ -21,11 +22,13 @@ pub struct HostConfig {
     pub workers: usize,
     /// The memory of remembered answers, for each exchange on each worker, in bytes.
     pub memo_bytes_max: usize,
+    /// What plugins may do.
+    pub policies: Arc<Policies>,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX }
+        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default() }
     }
 }
 
@@ -75,7 +78,7 @@ impl Host {
         let builder = Builder::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
         Ok(Self {
-            registry: Arc::new(Registry::new(engines.clone(), mailboxes.clone())),
+            registry: Arc::new(Registry::new(engines.clone(), config.policies.clone(), mailboxes.clone())),
             engines,
             mailboxes,
             builder: Arc::new(builder),

@@ -29,8 +29,10 @@ mod engine;
 mod guest;
 mod host;
 mod memo;
+pub mod policy;
 pub mod registry;
 mod replica;
+mod scope;
 #[cfg(test)]
 mod testing;
 mod version;
@@ -39,8 +41,10 @@ pub mod worker;
 
 pub use artifact::Digest;
 pub use engine::CodeStrategy;
-pub use guest::{CPU_BASE, CPU_PER_ITEM, GuestFailure, IDS_MAX, REJECT_REASON_BYTES_MAX};
+pub use guest::{GuestFailure, REJECT_REASON_BYTES_MAX};
 pub use host::{Host, HostConfig, HostError};
 pub use memo::MEMO_BYTES_MAX;
+pub use policy::Policies;
 pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage};
+pub use scope::Scope;
 pub use worker::Worker;

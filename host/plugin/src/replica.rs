@@ -56,9 +56,9 @@ impl Candidate {
 }
 
 impl Replica {
-    /// A fresh instance that knows of no exchange.
-    pub(crate) fn start(version: &Arc<Version>, slot: CallSlot) -> Result<Self, GuestFailure> {
-        let mut instance = Instance::start(&version.code, slot)?;
+    /// A fresh instance that knows of no exchange, for those of a virtual host.
+    pub(crate) fn start(version: &Arc<Version>, vhost: &Name, slot: CallSlot) -> Result<Self, GuestFailure> {
+        let mut instance = version.start(vhost, slot)?;
         if instance.describe()? != version.description {
             return Err(GuestFailure::Answer(String::from("it describes itself in another way than before")));
         }

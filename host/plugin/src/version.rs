@@ -7,11 +7,17 @@ use crate::{
         plain::{ExchangeTypePlugin, ExchangeTypePluginIndices},
     },
     contract::{self, ContractError},
-    engine::CodeStrategy,
-    guest::{Description, GuestState, TypeDescription},
+    engine::{CallSlot, CodeStrategy},
+    guest::{Description, GuestFailure, GuestState, Instance, TypeDescription},
+    policy::{PluginPolicy, Policies},
+    scope::Scope,
     wasi,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use leveret_model::Name;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use wasmtime::{
     Engine, Store,
     component::{Component, InstancePre, Linker},
@@ -19,7 +25,7 @@ use wasmtime::{
 
 /// Machine code that keeps the contract, ready to be instantiated.
 pub(crate) struct Code {
-    /// What the plugin is called in logs: its file's name, or the type's for a built-in one.
+    /// The plugin's name: its file's without `.wasm`, or the type's for a built-in one.
     pub(crate) plugin: String,
     /// Of the component's bytes.
     pub(crate) digest: Digest,
@@ -62,8 +68,8 @@ impl Code {
     }
 
     /// The host's side of a fresh instance.
-    pub(crate) fn guest_state(&self) -> GuestState {
-        GuestState::new(&self.plugin, self.digest, self.builtin)
+    pub(crate) fn guest_state(&self, policy: &PluginPolicy) -> GuestState {
+        GuestState::new(policy, self.digest, self.builtin)
     }
 
     /// Makes an instance in that store.
@@ -88,18 +94,38 @@ pub(crate) struct VersionId(u64);
 /// Code and what it says of itself.
 pub(crate) struct Version {
     pub(crate) id: VersionId,
+    /// For whom it is there.
+    pub(crate) scope: Scope,
     pub(crate) code: Code,
     pub(crate) description: Description,
     /// How many ids its decisions named that were not live bindings.
     pub(crate) dead_ids: AtomicU64,
+    policies: Arc<Policies>,
 }
 
 impl Version {
     /// The version that this code is.
-    pub(crate) fn new(code: Code, description: Description) -> Self {
+    pub(crate) fn new(scope: Scope, code: Code, description: Description, policies: Arc<Policies>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = VersionId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { id, code, description, dead_ids: AtomicU64::new(0) }
+        Self { id, scope, code, description, dead_ids: AtomicU64::new(0), policies }
+    }
+
+    /// What holds for it in a virtual host.
+    pub(crate) fn policy(&self, vhost: &Name) -> Arc<PluginPolicy> {
+        self.policies.of(&self.scope, Some(vhost), &self.code.plugin)
+    }
+
+    /// What holds for an instance that serves a virtual host. A built-in's serves all of them, so
+    /// nothing of it is one virtual host's.
+    fn policy_of_instance(&self, vhost: &Name) -> Arc<PluginPolicy> {
+        let vhost = (!self.code.builtin).then_some(vhost);
+        self.policies.of(&self.scope, vhost, &self.code.plugin)
+    }
+
+    /// A fresh instance for a virtual host.
+    pub(crate) fn start(&self, vhost: &Name, slot: CallSlot) -> Result<Instance, GuestFailure> {
+        Instance::start(&self.code, self.policy_of_instance(vhost), slot)
     }
 
     /// What it says of one of its types.

@@ -7,8 +7,6 @@ use leveret_broker::exchange::BindingId;
 use leveret_model::{HeaderSelection, Name, Property, Reads};
 use std::{ops::Range, sync::Arc};
 
-/// The most ids in a decision.
-pub const IDS_MAX: usize = 65_536;
 /// The most bytes of a reject reason; what is longer is cut.
 pub const REJECT_REASON_BYTES_MAX: usize = 1_024;
 
@@ -36,11 +34,11 @@ const REJECT: u64 = 2;
 const COUNT_MASK: u64 = (1 << 56) - 1;
 
 impl Decisions {
-    /// Checks the words that a guest answered for `count` messages.
+    /// Checks the words that a guest answered for `count` messages, each with at most `ids_max` ids.
     ///
     /// # Errors
     /// What is wrong with them, for people to read.
-    pub(crate) fn from_words(words: Vec<u64>, count: usize) -> Result<Self, String> {
+    pub(crate) fn from_words(words: Vec<u64>, count: usize, ids_max: usize) -> Result<Self, String> {
         let mut decisions = Vec::with_capacity(count);
         let mut at = 0;
         for message in 0..count {
@@ -50,7 +48,7 @@ impl Decisions {
             at += 1;
             let argument = usize::try_from(first & COUNT_MASK).unwrap_or(usize::MAX);
             let decision = match first >> 56 {
-                DELIVER if argument > IDS_MAX => return Err(too_many(argument)),
+                DELIVER if argument > ids_max => return Err(too_many(argument, ids_max)),
                 DELIVER => {
                     let ids = at..at + argument;
                     at = ids.end;
@@ -76,13 +74,13 @@ impl Decisions {
         Ok(Self { words: words.into_iter().map(BindingId).collect(), decisions })
     }
 
-    /// Checks the decision that a guest answered in the plain form.
+    /// Checks the decision that a guest answered in the plain form, with at most `ids_max` ids.
     ///
     /// # Errors
     /// What is wrong with it, for people to read.
-    pub(crate) fn from_plain(decision: wit::Decision) -> Result<Self, String> {
+    pub(crate) fn from_plain(decision: wit::Decision, ids_max: usize) -> Result<Self, String> {
         Ok(match decision {
-            wit::Decision::Deliver(ids) if ids.len() > IDS_MAX => return Err(too_many(ids.len())),
+            wit::Decision::Deliver(ids) if ids.len() > ids_max => return Err(too_many(ids.len(), ids_max)),
             wit::Decision::Deliver(ids) => {
                 let all = Decision::Deliver(0..ids.len());
                 Self { words: ids.into_iter().map(BindingId).collect(), decisions: vec![all] }
@@ -106,8 +104,8 @@ impl Decisions {
     }
 }
 
-fn too_many(ids: usize) -> String {
-    format!("the decision has {ids} ids; the most is {IDS_MAX}")
+fn too_many(ids: usize, ids_max: usize) -> String {
+    format!("the decision has {ids} ids; the most is {ids_max}")
 }
 
 fn reason_from_words(words: &[u64], length: usize) -> Arc<str> {
@@ -171,6 +169,7 @@ fn property_of(property: wit::Property) -> Property {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::ANSWER_IDS_MAX as IDS_MAX;
     use proptest::prelude::*;
 
     fn word(kind: u64, argument: u64) -> u64 {
@@ -181,7 +180,7 @@ mod tests {
     fn words_are_read_as_laid_out() {
         let reason = u64::from_le_bytes(*b"too lon\0");
         let words = vec![word(0, 2), 7, 9, word(1, 0), word(0, 0), word(2, 7), reason];
-        let decisions = Decisions::from_words(words, 4).unwrap();
+        let decisions = Decisions::from_words(words, 4, IDS_MAX).unwrap();
         let all: Vec<_> = decisions.iter().cloned().collect();
         assert_eq!(
             all,
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn malformed_words_are_refused() {
-        let refused = |words: Vec<u64>, count| Decisions::from_words(words, count).unwrap_err();
+        let refused = |words: Vec<u64>, count| Decisions::from_words(words, count, IDS_MAX).unwrap_err();
         assert!(refused(vec![], 1).contains("0 decisions of 1"));
         assert!(refused(vec![word(0, 2), 1], 1).contains("should have 3"));
         assert!(refused(vec![word(1, 0), word(1, 0)], 1).contains("should have 1"));
@@ -205,7 +204,8 @@ mod tests {
         assert!(refused(vec![word(1, 1)], 1).contains("unknown word"));
         assert!(refused(vec![word(2, COUNT_MASK)], 1).contains("should have"));
         assert!(refused(vec![word(0, IDS_MAX as u64 + 1)], 1).contains("the most is 65536"));
-        Decisions::from_words([vec![word(0, IDS_MAX as u64)], vec![1; IDS_MAX]].concat(), 1).unwrap();
+        Decisions::from_words([vec![word(0, IDS_MAX as u64)], vec![1; IDS_MAX]].concat(), 1, IDS_MAX)
+            .unwrap();
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         words.extend(long.as_bytes().chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())));
         let plain = wit::Decision::Reject(format!("x{long}"));
         for (decisions, expected) in
-            [(Decisions::from_words(words, 1), 1_024), (Decisions::from_plain(plain), 1_023)]
+            [(Decisions::from_words(words, 1, 9), 1_024), (Decisions::from_plain(plain, 9), 1_023)]
         {
             match decisions.unwrap().iter().next() {
                 Some(Decision::Reject(reason)) => assert_eq!(reason.len(), expected),
@@ -244,7 +244,7 @@ mod tests {
             count in 0_usize..20,
         ) {
             let length = words.len();
-            if let Ok(decisions) = Decisions::from_words(words, count) {
+            if let Ok(decisions) = Decisions::from_words(words, count, IDS_MAX) {
                 prop_assert_eq!(decisions.iter().len(), count);
                 for decision in decisions.iter() {
                     if let Decision::Deliver(range) = decision {

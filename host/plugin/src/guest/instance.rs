@@ -3,9 +3,10 @@
 
 use super::{
     answer::{self, Decisions},
-    deadline::{CPU_BASE, CpuExceeded},
+    deadline::CpuExceeded,
     lower::{self, PlainMessage, declared_arguments},
     state::GuestState,
+    told::Told,
 };
 use crate::{
     bindings::{
@@ -15,15 +16,14 @@ use crate::{
         },
     },
     engine::CallSlot,
+    policy::PluginPolicy,
     version::Code,
 };
 use leveret_broker::exchange::{Binding, BindingId, ExchangeSpec};
 use leveret_model::Reads;
-use std::{borrow::Borrow, fmt, time::Duration};
+use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
 use wasmtime::{Store, UpdateDeadline};
 
-/// The CPU time in which an instance must have started.
-const CPU_START: Duration = Duration::from_millis(50);
 /// The most bytes of a text that a guest gives: a refusal, a trap, its own description.
 const TEXT_BYTES_MAX: usize = 1_024;
 
@@ -39,6 +39,7 @@ pub(crate) struct Instance {
     plain: ExchangeTypePlugin,
     batch: Option<BatchOnly>,
     slot: CallSlot,
+    policy: Arc<PluginPolicy>,
 }
 
 /// What a plugin says of itself.
@@ -119,9 +120,14 @@ impl fmt::Display for Refused {
 }
 
 impl Instance {
-    /// Makes an instance. The contract wants it to be asked for its description next.
-    pub(crate) fn start(code: &Code, slot: CallSlot) -> Result<Self, GuestFailure> {
-        let mut store = Store::new(code.engine(), code.guest_state());
+    /// Makes an instance, with the limits of that policy. The contract wants it to be asked for its
+    /// description next.
+    pub(crate) fn start(
+        code: &Code,
+        policy: Arc<PluginPolicy>,
+        slot: CallSlot,
+    ) -> Result<Self, GuestFailure> {
+        let mut store = Store::new(code.engine(), code.guest_state(&policy));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
@@ -129,12 +135,12 @@ impl Instance {
             context.data_mut().deadline.tick()?;
             Ok(UpdateDeadline::Continue(1))
         });
-        begin(&mut store, CPU_START, 0);
+        begin(&mut store, policy.limits.cpu_start, Duration::ZERO, 0);
         slot.enter();
         let started = code.instantiate(&mut store);
         slot.leave();
         let (plain, batch) = started.map_err(|error| failure(&store, &error))?;
-        Ok(Self { store, plain, batch, slot })
+        Ok(Self { store, plain, batch, slot, policy })
     }
 
     /// From now on, calls are made through that slot.
@@ -149,8 +155,9 @@ impl Instance {
 
     /// Asks it what it is.
     pub(crate) fn describe(&mut self) -> Result<Description, GuestFailure> {
-        let description = self
-            .call(CPU_START, 0, |guest, store| guest.leveret_routing_exchange_type().call_describe(store))?;
+        let start = self.policy.limits.cpu_start;
+        let description =
+            self.call(start, 0, |guest, store| guest.leveret_routing_exchange_type().call_describe(store))?;
         let types = description
             .exchange_types
             .into_iter()
@@ -166,7 +173,7 @@ impl Instance {
         let arguments = lower::fields(declared_arguments(&spec.arguments), &mut encoded.iter());
         let declaration =
             wit::Declaration { name: spec.name.as_bytes(), exchange_type: &type_name, arguments: &arguments };
-        let answer = self.call(CPU_BASE, spec.arguments.len(), |guest, store| {
+        let answer = self.call(self.cpu_per_call(), spec.arguments.len(), |guest, store| {
             guest.leveret_routing_exchange_type().call_open(store, id, declaration)
         })?;
         checked_reads(answer)
@@ -174,7 +181,11 @@ impl Instance {
 
     /// Tells it that an exchange is gone.
     pub(crate) fn close(&mut self, id: u32) -> Result<(), GuestFailure> {
-        self.call(CPU_BASE, 0, |guest, store| guest.leveret_routing_exchange_type().call_close(store, id))
+        self.call(self.cpu_per_call(), 0, |guest, store| {
+            guest.leveret_routing_exchange_type().call_close(store, id)
+        })?;
+        self.store.data_mut().tell(|tellings| tellings.close(id));
+        Ok(())
     }
 
     /// Tells it of bindings.
@@ -184,7 +195,9 @@ impl Instance {
         let arguments: Vec<_> =
             bindings.iter().map(|b| lower::fields(b.borrow().arguments.iter(), &mut next)).collect();
         let lowered = lower::bindings(bindings, &arguments);
-        let answer = self.call(CPU_BASE, lowered.len(), |guest, store| {
+        let told = Told { bindings: lowered.len(), bytes: lower::bytes(&lowered) };
+        self.store.data_mut().tell(|tellings| tellings.bind(id, told));
+        let answer = self.call(self.cpu_per_call(), lowered.len(), |guest, store| {
             guest.leveret_routing_exchange_type().call_bind(store, id, &lowered)
         })?;
         checked_reads(answer)
@@ -193,9 +206,10 @@ impl Instance {
     /// Tells it of bindings that are gone.
     pub(crate) fn unbind(&mut self, id: u32, ids: &[BindingId]) -> Result<Reads, GuestFailure> {
         let ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
-        let reads = self.call(CPU_BASE, ids.len(), |guest, store| {
+        let reads = self.call(self.cpu_per_call(), ids.len(), |guest, store| {
             guest.leveret_routing_exchange_type().call_unbind(store, id, &ids)
         })?;
+        self.store.data_mut().tell(|tellings| tellings.unbind(id, ids.len()));
         answer::reads(reads).map_err(GuestFailure::Answer)
     }
 
@@ -215,10 +229,10 @@ impl Instance {
             properties: &message.properties,
             body: message.body,
         };
-        let decision = self.call(CPU_BASE, 1, |guest, store| {
+        let decision = self.call(self.cpu_per_call(), 1, |guest, store| {
             guest.leveret_routing_exchange_type().call_route(store, id, message)
         })?;
-        Decisions::from_plain(decision).map_err(GuestFailure::Answer)
+        Decisions::from_plain(decision, self.policy.limits.answer_ids_max).map_err(GuestFailure::Answer)
     }
 
     /// Asks where many messages go: `projections` back to back, each after its length. Only if
@@ -232,13 +246,18 @@ impl Instance {
         let Some(batch) = &self.batch else {
             return Err(GuestFailure::Answer(String::from("the plugin has no batch form")));
         };
-        begin(&mut self.store, CPU_BASE, count);
+        let limits = &self.policy.limits;
+        begin(&mut self.store, limits.cpu_per_call, limits.cpu_per_item, count);
         self.slot.enter();
         let words =
             batch.leveret_routing_exchange_type_batch().call_route_batch(&mut self.store, id, projections);
         self.slot.leave();
         let words = words.map_err(|error| failure(&self.store, &error))?;
-        Decisions::from_words(words, count).map_err(GuestFailure::Answer)
+        Decisions::from_words(words, count, limits.answer_ids_max).map_err(GuestFailure::Answer)
+    }
+
+    fn cpu_per_call(&self) -> Duration {
+        self.policy.limits.cpu_per_call
     }
 
     fn call<R>(
@@ -247,7 +266,7 @@ impl Instance {
         items: usize,
         call: impl FnOnce(&ExchangeTypePlugin, &mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> Result<R, GuestFailure> {
-        begin(&mut self.store, base, items);
+        begin(&mut self.store, base, self.policy.limits.cpu_per_item, items);
         self.slot.enter();
         let answer = call(&self.plain, &mut self.store);
         self.slot.leave();
@@ -256,8 +275,8 @@ impl Instance {
 }
 
 /// Sets the deadline of the call that begins: the next tick looks at it.
-fn begin(store: &mut Store<GuestState>, base: Duration, items: usize) {
-    store.data_mut().deadline.begin(base, items);
+fn begin(store: &mut Store<GuestState>, base: Duration, per_item: Duration, items: usize) {
+    store.data_mut().deadline.begin(base, per_item, items);
     store.set_epoch_deadline(1);
 }
 

@@ -72,6 +72,20 @@ pub(super) fn bindings<'a, B: Borrow<Binding>>(
         .collect()
 }
 
+/// The bytes of the keys and arguments of these bindings; a number counts as its class's byte.
+pub(super) fn bytes(bindings: &[wit::Binding<'_>]) -> usize {
+    let field = |field: &wit::Field<'_>| {
+        let value = match field.value {
+            wit::Value::Text(text) => text.len(),
+            wit::Value::Binary(bytes) | wit::Value::Encoded(bytes) => bytes.len(),
+            _ => 1,
+        };
+        field.name.len() + value
+    };
+    let binding = |b: &wit::Binding<'_>| b.routing_key.len() + b.arguments.iter().map(field).sum::<usize>();
+    bindings.iter().map(binding).sum()
+}
+
 /// The parts of a message in the plain form.
 #[derive(Default)]
 pub(super) struct PlainMessage<'a> {

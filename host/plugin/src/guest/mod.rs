@@ -10,10 +10,10 @@ mod instance;
 mod lower;
 mod memory;
 mod state;
+mod told;
 
+pub use answer::REJECT_REASON_BYTES_MAX;
 pub(crate) use answer::{Decision, Decisions};
-pub use answer::{IDS_MAX, REJECT_REASON_BYTES_MAX};
-pub use deadline::{CPU_BASE, CPU_PER_ITEM};
 pub use instance::GuestFailure;
 pub(crate) use instance::{Description, Instance, Refused, TypeDescription};
 pub(crate) use state::GuestState;

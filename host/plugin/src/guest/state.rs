@@ -1,11 +1,9 @@
 //! What the host keeps in the store of an instance.
 
-use super::{
-    deadline::Deadline,
-    memory::{BUILTIN_MEMORY_BYTES_MAX, GUEST_MEMORY_BYTES_MAX, MemoryLimit},
-};
+use super::{deadline::Deadline, memory::MemoryLimit, told::Tellings};
 use crate::{
     artifact::Digest,
+    policy::PluginPolicy,
     wasi::{HasWasi, WasiState},
 };
 
@@ -13,17 +11,28 @@ use crate::{
 pub(crate) struct GuestState {
     pub(super) deadline: Deadline,
     pub(super) memory: MemoryLimit,
+    /// Of a built-in type alone, whose memory follows its bindings.
+    pub(super) tellings: Option<Tellings>,
     wasi: WasiState,
 }
 
 impl GuestState {
-    /// The state of a fresh instance of the plugin of that name and digest.
-    pub(crate) fn new(plugin: &str, digest: Digest, builtin: bool) -> Self {
-        let bytes_max = if builtin { BUILTIN_MEMORY_BYTES_MAX } else { GUEST_MEMORY_BYTES_MAX };
+    /// The state of a fresh instance of the plugin with that policy and digest.
+    pub(crate) fn new(policy: &PluginPolicy, digest: Digest, builtin: bool) -> Self {
+        let limits = &policy.limits;
         Self {
             deadline: Deadline::default(),
-            memory: MemoryLimit::new(bytes_max),
-            wasi: WasiState::new(plugin, digest.0),
+            memory: MemoryLimit::new(limits.memory_bytes_max),
+            tellings: builtin.then(Tellings::default),
+            wasi: WasiState::new(policy, digest.0),
+        }
+    }
+
+    /// The memory of a built-in type follows what it is told.
+    pub(super) fn tell(&mut self, tell: impl FnOnce(&mut Tellings)) {
+        if let Some(tellings) = &mut self.tellings {
+            tell(tellings);
+            self.memory.grow_with(tellings.total());
         }
     }
 }

@@ -136,7 +136,13 @@ impl Batch<'_> {
         // The generation is read before the version: a swap publishes in the other order.
         let version = match version_of(self.registry, self.exchange) {
             Ok(version) => version,
-            Err(refusal) => return Ok(Guest::Failed(Box::new(refusal))),
+            Err(refusal) => {
+                // What does not serve keeps no memory.
+                if let Some(old) = self.entry.version.take() {
+                    self.homes.leave(&old, &self.exchange.vhost);
+                }
+                return Ok(Guest::Failed(Box::new(refusal)));
+            }
         };
         let entry = &mut *self.entry;
         if let Some(old) = entry.version.take_if(|old| old.id != version.id) {

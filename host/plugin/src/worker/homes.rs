@@ -13,6 +13,7 @@ use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation},
     port::Wake,
 };
+use leveret_model::Name;
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
@@ -159,6 +160,13 @@ impl Homes {
         }
     }
 
+    /// Drops what a version has for a virtual host that it serves no more.
+    pub(crate) fn leave(&mut self, version: &Version, vhost: &Name) {
+        if !version.code.builtin {
+            self.homes.remove(&PlaceRef::of(version, vhost));
+        }
+    }
+
     /// Drops everything of a version that was replaced.
     pub(crate) fn discard(&mut self, version: VersionId) {
         self.homes.retain(|place, _| place.version != version);
@@ -194,7 +202,7 @@ impl Home {
         if self.construction.is_none() {
             let known = self.replica.iter().flat_map(Replica::exchanges).filter(|e| e.id != exchange.id);
             let exchanges = known.chain([exchange.clone()]).collect();
-            let construction = builder.begin(version.clone(), exchanges);
+            let construction = builder.begin(version.clone(), exchange.vhost.clone(), exchanges);
             self.construction = Some(construction);
         }
         if let Some(finished) = self.construction.as_ref().and_then(|construction| construction.poll(waker)) {
@@ -214,7 +222,7 @@ impl Home {
             return Err(NotServed::Failed(why));
         }
         if self.replica.is_none() {
-            match Replica::start(version, slot.clone()) {
+            match Replica::start(version, &exchange.vhost, slot.clone()) {
                 Ok(replica) => self.replica = Some(replica),
                 Err(failure) => return Err(self.refused(version, Refused::Failed(failure))),
             }

@@ -155,16 +155,25 @@ impl Worker {
 
 /// The version that serves an exchange's type.
 fn version_of(registry: &Registry, exchange: &Exchange) -> Result<Arc<Version>, Refusal> {
-    let type_name = &exchange.spec.type_name;
-    match registry.lookup(type_name) {
+    version_for(registry, &exchange.vhost, &exchange.spec.type_name, &exchange.spec.name)
+}
+
+/// The version that serves a type in a virtual host; `exchange` is for the refusal.
+fn version_for(
+    registry: &Registry,
+    vhost: &Name,
+    type_name: &Name,
+    exchange: &Name,
+) -> Result<Arc<Version>, Refusal> {
+    let (vhost, type_name) = (vhost.clone(), type_name.clone());
+    match registry.lookup(&vhost, &type_name) {
         Lookup::Serving(version) => Ok(version),
-        Lookup::Parked(why) => Err(Refusal::Parked {
-            exchange: exchange.spec.name.clone(),
-            vhost: exchange.vhost.clone(),
-            type_name: type_name.clone(),
-            why: String::from(&*why),
-        }),
-        Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name: type_name.clone() }),
+        Lookup::Parked(why) => {
+            let (exchange, why) = (exchange.clone(), String::from(&*why));
+            Err(Refusal::Parked { exchange, vhost, type_name, why })
+        }
+        Lookup::NotAllowed(plugin) => Err(Refusal::ExchangeTypeNotAllowed { type_name, vhost, plugin }),
+        Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name }),
     }
 }
 
@@ -182,16 +191,7 @@ fn refusal(exchange: &Exchange, not_served: NotServed) -> Refusal {
 
 impl Router for Worker {
     fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal> {
-        match self.registry.lookup(type_name) {
-            Lookup::Serving(_) => Ok(()),
-            Lookup::Parked(why) => Err(Refusal::Parked {
-                exchange: Name::EMPTY,
-                vhost: vhost.clone(),
-                type_name: type_name.clone(),
-                why: String::from(&*why),
-            }),
-            Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name: type_name.clone() }),
-        }
+        version_for(&self.registry, vhost, type_name, &Name::EMPTY).map(drop)
     }
 
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {
