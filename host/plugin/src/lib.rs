@@ -26,6 +26,7 @@ mod builder;
 mod builtin;
 pub mod contract;
 mod engine;
+pub mod folder;
 mod guest;
 mod host;
 mod memo;
