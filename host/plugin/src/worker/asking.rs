@@ -79,7 +79,7 @@ impl Batch<'_> {
         for message in messages {
             if let Guest::Failed(refusal) = &guest {
                 self.counters.failed += 1;
-                answers.push(Answer::Failed(refusal.clone()));
+                answers.push(self.entry.failed(refusal));
                 continue;
             }
             let mut remember = self.entry.pure && !self.entry.memo.is_away();
@@ -102,7 +102,7 @@ impl Batch<'_> {
                 }
                 if let Guest::Failed(refusal) = &guest {
                     self.counters.failed += 1;
-                    answers.push(Answer::Failed(refusal.clone()));
+                    answers.push(self.entry.failed(refusal));
                     continue;
                 }
             }
@@ -137,7 +137,8 @@ impl Batch<'_> {
         let version = match version_of(self.registry, self.exchange) {
             Ok(version) => version,
             Err(refusal) => {
-                // What does not serve keeps no memory.
+                // What does not serve keeps no memory, and nothing stands in for it.
+                self.entry.policy = None;
                 if let Some(old) = self.entry.version.take() {
                     self.homes.leave(&old, &self.exchange.vhost);
                 }
@@ -145,6 +146,7 @@ impl Batch<'_> {
             }
         };
         let entry = &mut *self.entry;
+        entry.policy = Some(version.policy(&self.exchange.vhost));
         if let Some(old) = entry.version.take_if(|old| old.id != version.id) {
             self.homes.discard(old.id);
             entry.refused = None;
@@ -278,7 +280,7 @@ impl Batch<'_> {
     ) -> usize {
         while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question < question_end) {
             if let Some(place) = answers.get_mut(waiting.answer) {
-                *place = Answer::Failed(Box::new(refusal.clone()));
+                *place = self.entry.failed(refusal);
             }
             answered += 1;
             self.counters.failed += 1;

@@ -41,6 +41,8 @@ pub(crate) struct Homes {
 
 #[derive(Default)]
 struct Home {
+    /// Whose exchanges it serves; of a built-in type all of them.
+    vhost: Option<Name>,
     replica: Option<Replica>,
     construction: Option<Arc<Construction>>,
     failures: Failures,
@@ -62,7 +64,9 @@ impl Homes {
     ) -> Result<&mut Replica, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
         if !self.homes.contains_key(&place) {
-            self.homes.insert(Place::from(&place), Home::default());
+            let place = Place::from(&place);
+            let vhost = place.vhost.clone();
+            self.homes.insert(place, Home { vhost, ..Home::default() });
         }
         let Some(home) = self.homes.get_mut(&place) else {
             return Err(NotServed::Pending);
@@ -248,9 +252,10 @@ impl Home {
     fn failed(&mut self, version: &Version, what: String, took: Duration) {
         self.replica = None;
         if let Some(count) = self.failures.failed(what.clone(), took) {
+            let vhost = self.vhost.as_ref().map(tracing::field::display);
             tracing::warn!(
                 target: "leveret::plugin",
-                plugin = version.code.plugin, digest = %version.code.digest, failures = count,
+                plugin = version.code.plugin, vhost, digest = %version.code.digest, failures = count,
                 "the plugin failed: {what}"
             );
         }

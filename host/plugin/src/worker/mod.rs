@@ -18,6 +18,7 @@ use crate::{
     builder::{Builder, Mailbox},
     engine::CallSlot,
     memo::Memo,
+    policy::{FailurePolicy, PluginPolicy},
     registry::{Lookup, Registry},
     version::Version,
 };
@@ -25,7 +26,7 @@ use asking::{Again, Batch, Scratch};
 use hashbrown::HashMap;
 use homes::{Homes, NotServed};
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId, Generation},
+    exchange::{Binding, Exchange, ExchangeId, Generation, RouteSet},
     port::{Answer, Routed, Router, Wake},
 };
 use leveret_model::{MessageView, Name, Reads, Refusal};
@@ -74,6 +75,8 @@ struct Entry {
     exchange: Weak<Exchange>,
     /// The version that serves it, once one did.
     version: Option<Arc<Version>>,
+    /// What holds for that plugin here; `None` where none is to serve.
+    policy: Option<Arc<PluginPolicy>>,
     pure: bool,
     /// `reads`, the memo and the sets are those of this generation.
     generation: Generation,
@@ -91,6 +94,7 @@ impl Entry {
         Self {
             exchange: Arc::downgrade(exchange),
             version: None,
+            policy: None,
             pure: false,
             generation: Generation::default(),
             reads: Arc::default(),
@@ -98,6 +102,15 @@ impl Entry {
             memo: Memo::new(memo_bytes_max),
             sets: RouteSets::default(),
             refused: None,
+        }
+    }
+
+    /// The answer to a message when the plugin cannot give one. A fallback type counts as a refusal
+    /// as long as no exchange type can be asked in another's place.
+    fn failed(&self, refusal: &Refusal) -> Answer {
+        match self.policy.as_ref().map(|policy| &policy.on_failure) {
+            Some(FailurePolicy::Unroutable) => Answer::Deliver(RouteSet::default()),
+            _ => Answer::Failed(Box::new(refusal.clone())),
         }
     }
 
