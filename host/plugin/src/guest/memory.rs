@@ -40,12 +40,13 @@ impl MemoryLimit {
         self.refused
     }
 
-    /// From now on a built-in type knows these bindings: its limit follows.
+    /// From now on a built-in type knows these bindings: its limit follows, up to the highest that it
+    /// ever was, since linear memory never shrinks.
     pub(crate) fn grow_with(&mut self, told: Told) {
         let more = told.bindings.saturating_mul(BUILTIN_BYTES_PER_BINDING);
         let more = more.saturating_add(told.bytes.saturating_mul(BUILTIN_BYTES_PER_BYTE));
         let most = BUILTIN_MEMORY_BYTES_MAX.max(self.base_bytes);
-        self.bytes_max = self.base_bytes.saturating_add(more).min(most);
+        self.bytes_max = self.base_bytes.saturating_add(more).min(most).max(self.bytes_max);
     }
 
     /// The most bytes.
@@ -125,7 +126,7 @@ mod tests {
         limit.grow_with(Told { bindings: usize::MAX, bytes: 0 });
         assert_eq!(limit.bytes_max(), BUILTIN_MEMORY_BYTES_MAX);
         limit.grow_with(Told::default());
-        assert_eq!(limit.bytes_max(), 100);
+        assert_eq!(limit.bytes_max(), BUILTIN_MEMORY_BYTES_MAX, "what it has it keeps");
     }
 
     #[test]

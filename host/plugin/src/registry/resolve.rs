@@ -66,18 +66,15 @@ impl Registry {
         Some(report)
     }
 
-    /// Switches plugins off: their exchanges are parked, they and their bindings stay. Whatever a
-    /// worker has begun it finishes. Gives whether it was on.
+    /// Switches plugins off, at once, even while a file is being loaded: their exchanges are parked,
+    /// they and their bindings stay. Whatever a worker has begun it finishes. Gives whether it was on.
     pub fn disable(&self, switch: &Switch) -> bool {
-        let _changing = self.files.lock();
+        // A swap that comes between looks the policy up after this, or raises the generation itself.
         let before = self.served();
         let changed = self.policies.disable(switch);
         let still_served = self.served();
-        let parked: Vec<&Group> = before
-            .iter()
-            .map(|(_, group)| group)
-            .filter(|group| !still_served.iter().any(|(_, served)| served.is(group)))
-            .collect();
+        let parked: Vec<&Group> =
+            before.iter().filter(|group| !still_served.iter().any(|served| served.is(group))).collect();
         tell(parked.iter().copied());
         let exchanges: usize = parked.iter().map(|group| group.exchanges.len()).sum();
         tracing::warn!(target: "leveret::plugin", exchanges, "{switch} switched off");
@@ -90,12 +87,9 @@ impl Registry {
         let _changing = self.files.lock();
         let before = self.served();
         let changed = self.policies.enable(switch);
-        let back: Vec<(VersionId, Group)> = self
-            .served()
-            .into_iter()
-            .filter(|(_, group)| !before.iter().any(|(_, served)| served.is(group)))
-            .collect();
-        for (_, group) in &back {
+        let back: Vec<Group> =
+            self.served().into_iter().filter(|group| !before.iter().any(|served| served.is(group))).collect();
+        for group in &back {
             let why = match self.provider(group, None) {
                 Provider::Version(version) => self.replay(&version, &group.exchanges, 1).err(),
                 Provider::NotAllowed(_) | Provider::Nobody => continue,
@@ -106,7 +100,7 @@ impl Registry {
             let parked = why.map(|why| Parked { why: why.into(), alone: true });
             self.slots.write().park(&group.vhost, &group.type_name, parked);
         }
-        tell(back.iter().map(|(_, group)| group));
+        tell(&back);
         tracing::info!(target: "leveret::plugin", groups = back.len(), "{switch} switched on");
         changed
     }
@@ -130,14 +124,14 @@ impl Registry {
     }
 
     /// Every group that has a provider which is not switched off, parked for another reason or not.
-    fn served(&self) -> Vec<(VersionId, Group)> {
+    fn served(&self) -> Vec<Group> {
         let slots = self.slots.read();
         let provided =
-            |group: Group| match slots.provider(&self.policies, &group.vhost, &group.type_name, None) {
-                Provider::Version(v) if v.policy(&group.vhost).enabled => Some((v.id, group)),
-                _ => None,
+            |group: &Group| match slots.provider(&self.policies, &group.vhost, &group.type_name, None) {
+                Provider::Version(version) => version.policy(&group.vhost).enabled,
+                Provider::NotAllowed(_) | Provider::Nobody => false,
             };
-        slots.groups().filter_map(provided).collect()
+        slots.groups().filter(provided).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     testing::{Guest, World},
 };
 use leveret_model::Refusal;
+use proptest::prelude::*;
 use std::path::Path;
 
 const FANOUT: Guest = Guest {
@@ -338,6 +339,116 @@ fn the_limits_of_the_policy_hold_where_they_are_said() {
             world.declare(0, "x").unwrap();
             let answers = world.route(0, "x", &[key]);
             assert!(answers[0].contains(said), "{said} is not in: {}", answers[0]);
+        }
+    }
+}
+
+/// A change that an operator or a client makes.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// Puts a file there (of `a`, of `b`, for all), by key or to all.
+    Offer(usize, bool),
+    Remove(usize),
+    /// Switches it off in a vhost, or on again.
+    Switch(usize, bool),
+    /// Binds or unbinds the key `n` there.
+    Bind(usize, bool),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (0_usize..3, any::<bool>()).prop_map(|(place, fanout)| Change::Offer(place, fanout)),
+        (0_usize..3).prop_map(Change::Remove),
+        (0_usize..2, any::<bool>()).prop_map(|(vhost, on)| Change::Switch(vhost, on)),
+        (0_usize..2, any::<bool>()).prop_map(|(vhost, bound)| Change::Bind(vhost, bound)),
+    ]
+}
+
+const FILES: [&str; 3] = ["a/guest.wasm", "b/guest.wasm", "guest.wasm"];
+const VHOSTS: [&str; 2] = ["a", "b"];
+
+/// What there should be.
+#[derive(Default)]
+struct Model {
+    /// Whether the plugin of each file sends to all, where there is one.
+    files: [Option<bool>; 3],
+    off: [bool; 2],
+    bound: [bool; 2],
+}
+
+impl Model {
+    /// What `k` and `n` are answered in a vhost, `None` if it is parked.
+    fn routes(&self, vhost: usize) -> Option<[&str; 2]> {
+        let fanout = self.files[vhost].or(self.files[2]).filter(|_| !self.off[vhost])?;
+        Some(match (fanout, self.bound[vhost]) {
+            (false, false) => ["k", ""],
+            (false, true) => ["k", "n"],
+            (true, false) => ["k", "k"],
+            (true, true) => ["k,n", "k,n"],
+        })
+    }
+}
+
+fn apply(world: &mut World, model: &mut Model, change: Change) {
+    let registry = world.host.registry().clone();
+    match change {
+        Change::Offer(place, fanout) => {
+            let bytes = Guest { fanout, ..Guest::default() }.component();
+            match VHOSTS.get(place) {
+                Some(vhost) => world.offer_own(vhost, FILES[place], &bytes).unwrap(),
+                None => world.offer(FILES[place], &bytes).unwrap(),
+            };
+            model.files[place] = Some(fanout);
+        }
+        Change::Remove(place) => {
+            let removed = registry.remove(Path::new(FILES[place]));
+            assert_eq!(removed.is_some(), model.files[place].take().is_some());
+        }
+        Change::Switch(vhost, on) => {
+            let name = Name::from_static(VHOSTS[vhost]);
+            let switch = Switch::PluginInVhost { plugin: "guest".into(), vhost: name };
+            let changed = if on { registry.enable(&switch) } else { registry.disable(&switch) };
+            assert_eq!(changed, model.off[vhost] == on);
+            model.off[vhost] = !on;
+        }
+        Change::Bind(vhost, bind) => {
+            world.enter(VHOSTS[vhost]);
+            if !bind {
+                world.unbind(0, "x", "n");
+            } else if let Err(refused) = world.bind(0, "x", "n") {
+                let parked = model.routes(vhost).is_none() && !model.bound[vhost];
+                assert!(parked && matches!(refused, Refusal::Parked { .. }), "{refused}");
+                return;
+            }
+            model.bound[vhost] = bind;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// After any changes each worker answers as whoever should serve each vhost would.
+    #[test]
+    fn whoever_should_serve_a_vhost_does(changes in proptest::collection::vec(change(), 1..25)) {
+        let mut world = World::with(Guest::default(), 2);
+        let mut model = Model { files: [None, None, Some(false)], ..Model::default() };
+        for vhost in VHOSTS {
+            world.enter(vhost);
+            populate_one(&mut world);
+        }
+        for change in changes {
+            apply(&mut world, &mut model, change);
+            for (vhost, name) in VHOSTS.iter().enumerate() {
+                world.enter(name);
+                for worker in 0..2 {
+                    let answers = world.route(worker, "x", &["k", "n"]);
+                    match model.routes(vhost) {
+                        Some(expected) => prop_assert_eq!(&answers, &expected, "{} after {:?}", name, change),
+                        None => prop_assert!(answers.iter().all(|a| a.contains("parked")), "{:?}", answers),
+                    }
+                }
+            }
         }
     }
 }

@@ -102,6 +102,23 @@ fn every_key_has_its_effect() {
     assert_eq!(there.grants, Some(Grants::NONE.with(Capability::Clock)));
 }
 
+/// The README's example is read, and says what the text around it says.
+#[test]
+fn the_example_of_the_readme_is_valid() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let text = std::fs::read_to_string(readme).unwrap();
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = Config::try_from(Settings::parse(example).unwrap()).unwrap();
+    let tenant = &config.policies.vhosts[&Name::from_static("tenant-a")];
+    assert_eq!(tenant.plugins["rate-limit"].grants, Some(Grants::NONE.with(Capability::Clock)));
+    for key in Limit::ALL.map(Limit::key) {
+        assert!(text.contains(&format!("`{key}`")), "{key} is not in the README");
+    }
+    for capability in Capability::ALL {
+        assert!(text.contains(&format!("`{capability}`")), "{capability} is not in the README");
+    }
+}
+
 /// Every way to get it wrong, with the line it is in and the words that say what.
 #[test]
 fn an_error_names_the_line_and_the_key() {
