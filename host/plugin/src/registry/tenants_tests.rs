@@ -322,6 +322,41 @@ fn a_plugin_with_more_memory_than_its_vhosts_ceiling_is_refused_there() {
     assert!(matches!(world.declare(0, "x"), Err(Refusal::PluginFailed { .. })));
 }
 
+/// The guest counts its calls for the key `!n`: an instance that is made again counts from the start.
+#[test]
+fn one_vhosts_plugins_come_and_go_and_anothers_instances_stay() {
+    let counts = |disturb: &mut dyn FnMut(&mut World, usize)| {
+        let mut world = World::with(Guest { pure: false, ..Guest::default() }, 1);
+        for vhost in ["a", "b"] {
+            world.enter(vhost);
+            world.declare(0, "x").unwrap();
+            for key in ["k", "l", "m"] {
+                world.bind(0, "x", key).unwrap();
+            }
+        }
+        (0..6)
+            .map(|turn| {
+                disturb(&mut world, turn);
+                world.enter("b");
+                world.route(0, "x", &["!n"])
+            })
+            .collect::<Vec<_>>()
+    };
+    let quiet = counts(&mut |_, _| {});
+    assert!(quiet.windows(2).any(|two| two[0] != two[1]), "it counts: {quiet:?}");
+    let disturbed = counts(&mut |world, turn| {
+        world.enter("a");
+        world.route(0, "x", &["k"]);
+        if turn % 2 == 0 {
+            world.offer_own("a", "a/guest.wasm", &FANOUT.component()).unwrap();
+        } else {
+            world.host.registry().remove(Path::new("a/guest.wasm")).unwrap();
+        }
+        world.route(0, "x", &["k"]);
+    });
+    assert_eq!(disturbed, quiet);
+}
+
 #[test]
 fn the_limits_of_the_policy_hold_where_they_are_said() {
     let mut rules = PolicyRules::default();

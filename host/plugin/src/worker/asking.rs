@@ -140,7 +140,7 @@ impl Batch<'_> {
                 // What does not serve keeps no memory, and nothing stands in for it.
                 self.entry.policy = None;
                 if let Some(old) = self.entry.version.take() {
-                    self.homes.leave(&old, &self.exchange.vhost);
+                    self.homes.leave(&old, self.exchange);
                 }
                 return Ok(Guest::Failed(Box::new(refusal)));
             }
@@ -148,7 +148,11 @@ impl Batch<'_> {
         let entry = &mut *self.entry;
         entry.policy = Some(version.policy(&self.exchange.vhost));
         if let Some(old) = entry.version.take_if(|old| old.id != version.id) {
-            self.homes.discard(old.id);
+            // Another virtual host's may still be that version's.
+            match self.registry.serves(old.id) {
+                true => self.homes.leave(&old, self.exchange),
+                false => self.homes.discard(old.id),
+            }
             entry.refused = None;
         }
         if let Some((text, until)) = &entry.refused {

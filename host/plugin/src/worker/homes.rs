@@ -164,10 +164,14 @@ impl Homes {
         }
     }
 
-    /// Drops what a version has for a virtual host that it serves no more.
-    pub(crate) fn leave(&mut self, version: &Version, vhost: &Name) {
+    /// The version serves this exchange no more, though perhaps others: it lets go of the exchange if it
+    /// serves all virtual hosts with one instance, else of all that it has for this virtual host.
+    pub(crate) fn leave(&mut self, version: &Version, exchange: &Exchange) {
+        let place = PlaceRef::of(version, &exchange.vhost);
         if !version.code.builtin {
-            self.homes.remove(&PlaceRef::of(version, vhost));
+            self.homes.remove(&place);
+        } else if let Some(home) = self.homes.get_mut(&place) {
+            home.tidy(|replica| replica.close(exchange.id));
         }
     }
 
