@@ -11,6 +11,8 @@
 //!   again at any time. After any failure it is never called again.
 //! - A remembered answer belongs to a generation of its exchange and is compared on use.
 //! - One place swaps versions ([`registry`]); a version that fails any stage changes nothing.
+//! - Virtual hosts share no instance, no remembered answer and no count of failures but of what came
+//!   with the broker; a plugin has in each of them what its policy there grants and allows ([`policy`]).
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!

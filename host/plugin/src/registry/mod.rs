@@ -17,7 +17,7 @@ mod tenants_tests;
 #[cfg(test)]
 mod tests;
 
-pub use reload::WINCH_FIRST_ABOVE_BYTES;
+pub use reload::{VHOST_PLUGINS_MAX, WINCH_FIRST_ABOVE_BYTES};
 pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInfo, TypeState};
 
 use crate::{

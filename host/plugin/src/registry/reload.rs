@@ -26,6 +26,8 @@ use wasmtime::component::Component;
 pub const WINCH_FIRST_ABOVE_BYTES: usize = 512 * 1024;
 /// The longest name of an exchange type, in bytes.
 const TYPE_NAME_BYTES_MAX: usize = 127;
+/// How many files of its own a virtual host has in service: each keeps its machine code in memory.
+pub const VHOST_PLUGINS_MAX: usize = 100;
 /// A page of linear memory, in bytes.
 const WASM_PAGE_BYTES: u64 = 64 * 1024;
 
@@ -99,6 +101,7 @@ impl Registry {
         if let Some(version) = files.get(path).filter(|version| version.code.digest == digest) {
             return Ok(report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing()));
         }
+        check_count(&files, scope, path).map_err(LoadError::at(Stage::Policy))?;
         let began = Instant::now();
         let (strategy, component) = self.compile(bytes)?;
         let compile_time = began.elapsed();
@@ -335,6 +338,17 @@ impl Registry {
 impl Replayed {
     fn nothing() -> Self {
         Self { replicas: Vec::new(), took: HashSet::new(), exchanges: 0, bindings: 0 }
+    }
+}
+
+/// A virtual host has only so many files of its own.
+fn check_count(files: &Files, scope: &Scope, path: &Path) -> Result<(), String> {
+    let others = files.iter().filter(|(other, version)| *other != path && version.scope == *scope).count();
+    match scope {
+        Scope::Vhost(vhost) if others >= VHOST_PLUGINS_MAX => {
+            Err(format!("vhost '{vhost}' has {others} plugins of its own; the most is {VHOST_PLUGINS_MAX}"))
+        }
+        Scope::Vhost(_) | Scope::Global | Scope::Shipped => Ok(()),
     }
 }
 

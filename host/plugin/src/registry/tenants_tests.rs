@@ -185,6 +185,17 @@ fn kill_switches_park_and_give_back() {
         let only_a = matches!(switch, Switch::PluginInVhost { .. });
         assert!(registry.disable(&switch));
         assert!(parked(&mut world, "a") && parked(&mut world, "b") != only_a, "{switch}");
+        let types = registry.types();
+        let listed: Vec<_> = types.iter().filter(|t| t.name.as_bytes() == b"x-test").collect();
+        let seen: Vec<_> = listed
+            .iter()
+            .map(|t| (t.scope.to_string(), t.exchanges, matches!(t.state, TypeState::Serving { .. })))
+            .collect();
+        let expected = match only_a {
+            true => vec![("global".to_owned(), 1, true), ("vhost 'a'".to_owned(), 1, false)],
+            false => vec![("global".to_owned(), 2, false)],
+        };
+        assert_eq!(seen, expected, "{switch}");
         let bound = world.bind(0, "x", &switch.to_string());
         assert!(matches!(bound, Err(Refusal::Parked { .. })) != only_a, "{switch}: {bound:?}");
         world.enter("a");
@@ -277,6 +288,23 @@ fn two_files_of_one_vhost_may_not_claim_one_type() {
     let error = world.offer_own("a", "a/two.wasm", &FANOUT.component()).unwrap_err();
     assert!(error.reason.contains("a/one.wasm already"), "{error}");
     world.offer_own("b", "b/two.wasm", &FANOUT.component()).unwrap();
+}
+
+#[test]
+fn a_vhost_has_only_so_many_plugins_of_its_own() {
+    let world = World::empty(1);
+    let offer = |vhost, number: usize| {
+        let type_name = format!("x-{number}").leak();
+        let bytes = Guest { type_name, ..Guest::default() }.component();
+        world.offer_own(vhost, &format!("{vhost}/{number}.wasm"), &bytes)
+    };
+    for number in 0..VHOST_PLUGINS_MAX {
+        offer("a", number).unwrap();
+    }
+    let error = offer("a", VHOST_PLUGINS_MAX).unwrap_err();
+    assert_eq!((error.stage, error.reason.contains("the most is 100")), (Stage::Policy, true), "{error}");
+    assert_eq!(offer("a", 7).unwrap().change, LoadChange::Unchanged, "one that is there may change");
+    offer("b", 0).unwrap();
 }
 
 #[test]
