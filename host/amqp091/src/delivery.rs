@@ -122,6 +122,7 @@ mod tests {
             form: FORM,
             properties: b"\x10\0\x02",
             body: b"hello",
+            publisher: None,
         }
     }
 

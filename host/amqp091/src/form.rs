@@ -7,6 +7,7 @@
 //! ```
 
 use crate::{
+    patch,
     properties::Properties,
     wire::{Field, Fields},
 };
@@ -14,7 +15,7 @@ use alloc::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     vec::Vec,
 };
-use leveret_model::{Form, HeaderSelection, Name, Property, flat};
+use leveret_model::{Form, HeaderSelection, Name, Patch, PatchError, Property, flat};
 
 /// The form of AMQP 0-9-1.
 pub static FORM: &dyn Form = &Amqp091;
@@ -27,6 +28,10 @@ struct Amqp091;
 impl Form for Amqp091 {
     fn protocol(&self) -> &'static str {
         "amqp-0-9-1"
+    }
+
+    fn empty(&self) -> &'static [u8] {
+        crate::properties::NONE
     }
 
     fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>) {
@@ -51,6 +56,10 @@ impl Form for Amqp091 {
             Some(field) => field.put_flat(out),
             None => out.push(flat::ABSENT),
         }
+    }
+
+    fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
+        patch::patch(properties, patch, out)
     }
 }
 

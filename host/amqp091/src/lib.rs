@@ -25,6 +25,7 @@ pub mod delivery;
 pub mod form;
 pub mod frame;
 pub mod methods;
+pub mod patch;
 pub mod properties;
 pub mod session;
 pub mod wire;

@@ -20,10 +20,10 @@ use leveret_model::{Property, Table};
 /// The properties of a message that has none.
 pub const NONE: &[u8] = &[0, 0];
 
-const HEADERS: u32 = 13;
-const CONTINUED: u16 = 1;
+pub(crate) const HEADERS: u32 = 13;
+pub(crate) const CONTINUED: u16 = 1;
 /// The flags that stand for a property.
-const DEFINED: u16 = 0xfffc;
+pub(crate) const DEFINED: u16 = 0xfffc;
 
 /// Checks properties, headers included: every byte is accounted for.
 ///
@@ -50,8 +50,9 @@ pub fn check(properties: &[u8]) -> Result<(), Malformed> {
     if reader.is_empty() { Ok(()) } else { Err(Malformed) }
 }
 
+/// Passes over one property.
 #[inline]
-fn skip(reader: &mut Reader<'_>, bit: u32) -> Result<(), Malformed> {
+pub(crate) fn skip(reader: &mut Reader<'_>, bit: u32) -> Result<(), Malformed> {
     match bit {
         HEADERS => reader.longstr().map(drop),
         12 | 11 => reader.octet().map(drop),
@@ -75,6 +76,25 @@ const fn flag(property: Property) -> u32 {
         Property::UserId => 4,
         Property::AppId => 3,
     }
+}
+
+/// The property of a flag; none for the headers, and for what no plugin reads.
+pub(crate) const fn of_flag(bit: u32) -> Option<Property> {
+    Some(match bit {
+        15 => Property::ContentType,
+        14 => Property::ContentEncoding,
+        12 => Property::DeliveryMode,
+        11 => Property::Priority,
+        10 => Property::CorrelationId,
+        9 => Property::ReplyTo,
+        8 => Property::Expiration,
+        7 => Property::MessageId,
+        6 => Property::Timestamp,
+        5 => Property::MessageType,
+        4 => Property::UserId,
+        3 => Property::AppId,
+        _ => return None,
+    })
 }
 
 /// Reads single properties of checked ones. What makes no sense is as if it were not there.
@@ -255,6 +275,14 @@ pub(crate) mod tests {
         }
         assert_eq!(Properties::new(NONE).headers().next(), None);
         assert!(!Properties::new(b"\x10\0\x01").is_persistent());
+    }
+
+    #[test]
+    fn flags_and_properties_belong_together() {
+        for property in ALL {
+            assert_eq!(of_flag(flag(property)), Some(property));
+        }
+        assert_eq!((0..16).filter_map(of_flag).count(), ALL.len());
     }
 
     #[test]

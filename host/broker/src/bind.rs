@@ -3,11 +3,12 @@
 use crate::{
     ConnectionId,
     exchange::{Destination, Exchange},
-    port::Router,
+    port::{Layer, Router},
+    publish::{Publish, Published, Publisher},
     vhost::Vhost,
 };
 use alloc::{sync::Arc, vec::Vec};
-use leveret_model::{Name, Refusal, Table};
+use leveret_model::{Name, OwnedMessage, Refusal, Table};
 
 /// What a binding is to lead to, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +21,14 @@ pub enum BindTo<'a> {
 
 impl Vhost {
     /// Binds (`queue.bind`, `exchange.bind`). What is bound already stays as it is. When this
-    /// returns, publishes that begin afterwards are routed by it.
+    /// returns, publishes that begin afterwards are routed by it, and the destination has what the
+    /// source stored for it.
     ///
     /// # Errors
     /// Source or destination not there, or the default exchange; an exclusive queue of another
     /// connection; the refusal of the exchange's type.
     pub fn bind(
-        &self,
+        self: &Arc<Self>,
         router: &mut dyn Router,
         source: &[u8],
         to: BindTo<'_>,
@@ -49,8 +51,45 @@ impl Vhost {
             // Its last consumer went while the type was asked; its removal waits for our lock.
             return Err(self.no_queue(binding.destination.name()));
         }
-        changes.bind(&source, binding);
+        // Of what was unbound here before the type is told before.
+        self.tell(&mut changes, Some(&mut *router));
+        let binding = changes.bind(&source, binding);
+        let mut deeds = Vec::new();
+        let stored = router.bound(&source, &binding, &mut deeds);
+        self.perform(&mut deeds, 0);
+        match &binding.destination {
+            Destination::Queue(queue) if !stored.is_empty() => {
+                // A queue that is deleted meanwhile has no use for them.
+                self.put(queue, stored.iter().map(|message| &**message));
+            }
+            Destination::Exchange(exchange) if !stored.is_empty() => {
+                drop(changes);
+                self.publish_stored(router, exchange, &stored);
+            }
+            Destination::Queue(_) | Destination::Exchange(_) => {}
+        }
         Ok(())
+    }
+
+    /// Publishes to an exchange what its new source stored; what it does not take now, soon.
+    fn publish_stored(
+        self: &Arc<Self>,
+        router: &mut dyn Router,
+        exchange: &Arc<Exchange>,
+        stored: &[Arc<OwnedMessage>],
+    ) {
+        let batch: Vec<Publish<'_>> = stored
+            .iter()
+            .map(|message| Publish { channel: 0, message: message.view(), mandatory: false })
+            .collect();
+        let (mut outcomes, waker) = (Vec::new(), self.later.waker());
+        let to = (exchange, Layer::FRONT);
+        Publisher::default().publish_own(self, router, to, (&batch, &[]), &mut outcomes, &waker);
+        for (place, message) in stored.iter().enumerate() {
+            if matches!(outcomes.get(place), None | Some(Published::Rejected(_) | Published::Refused(_))) {
+                self.later.emit(exchange.spec.name.clone(), OwnedMessage::clone(message), 0);
+            }
+        }
     }
 
     /// Unbinds (`queue.unbind`, `exchange.unbind`). What is not bound, or not there at all, counts
@@ -82,7 +121,7 @@ impl Vhost {
         changes.unbind(&source, &binding);
         let gone = changes.delete_unbound(Vec::from([source]));
         self.forget_exchanges(&gone);
-        changes.tell(Some(router));
+        self.tell(&mut changes, Some(router));
         Ok(())
     }
 

@@ -7,8 +7,16 @@
 //! been told. The counter is raised after the change can be read, so whoever reads the new
 //! generation finds the change.
 
-use crate::queue::Queue;
-use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
+use crate::{
+    later::{HoldInfo, Later},
+    queue::Queue,
+};
+use alloc::{
+    boxed::Box,
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 use core::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
@@ -17,7 +25,7 @@ use core::{
 use hashbrown::{HashSet, HashTable};
 use leveret_model::{Name, Table, Value};
 use parking_lot::RwLock;
-use std::rc::Rc;
+use std::{rc::Rc, sync::OnceLock};
 
 /// How many changes of bindings an exchange remembers for instances that lag behind; one that
 /// lags further starts from the whole list.
@@ -115,6 +123,17 @@ pub struct ExchangeSpec {
     pub arguments: Table,
 }
 
+/// One of the types of an exchange.
+#[derive(Clone, Debug)]
+pub struct TypeSpec {
+    /// The type's name.
+    pub type_name: Name,
+    /// The arguments that it is opened with.
+    pub arguments: Table,
+    /// The type that it is put in front of, where an argument of the exchange asked for that.
+    pub in_front_of: Option<Name>,
+}
+
 /// A declared exchange.
 pub struct Exchange {
     /// Its number.
@@ -123,6 +142,8 @@ pub struct Exchange {
     pub vhost: Name,
     /// What it was declared as.
     pub spec: ExchangeSpec,
+    types: OnceLock<Box<[TypeSpec]>>,
+    later: Weak<Later>,
     generation: AtomicU64,
     deleted: AtomicBool,
     bindings: RwLock<Bindings>,
@@ -216,6 +237,8 @@ impl Exchange {
             id,
             vhost,
             spec,
+            types: OnceLock::new(),
+            later: Weak::new(),
             generation: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             bindings: RwLock::default(),
@@ -227,6 +250,36 @@ impl Exchange {
     pub fn alternate(&self) -> Option<Name> {
         let name = self.spec.arguments.get(b"alternate-exchange")?.as_text()?;
         Name::new(name.as_bytes()).ok()
+    }
+
+    /// The same, whose messages are held there.
+    pub(crate) fn holding_in(mut self, later: &Arc<Later>) -> Self {
+        self.later = Arc::downgrade(later);
+        self
+    }
+
+    /// How many of its messages are held.
+    #[must_use]
+    pub fn hold_count(&self) -> usize {
+        self.later.upgrade().map_or(0, |later| later.hold_count(self.id))
+    }
+
+    /// Its messages that are held, by their times, from the `skip`th on, at most `max`.
+    #[must_use]
+    pub fn holds(&self, skip: usize, max: usize) -> Vec<HoldInfo> {
+        self.later.upgrade().map(|later| later.holds(self.id, skip, max)).unwrap_or_default()
+    }
+
+    /// Its types, those in front first, as whoever opened it found them: an exchange keeps the types
+    /// that it was declared with. Empty until then.
+    #[must_use]
+    pub fn types(&self) -> &[TypeSpec] {
+        self.types.get().map_or(&[], |types| types)
+    }
+
+    /// Notes its types; later calls change nothing.
+    pub fn set_types(&self, types: Vec<TypeSpec>) {
+        self.types.get_or_init(|| types.into_boxed_slice());
     }
 
     /// The generation of what can be read now.
@@ -311,6 +364,12 @@ impl Exchange {
         (RouteSet::new(targets), dead)
     }
 
+    /// Where a live binding leads.
+    #[must_use]
+    pub fn destination(&self, id: BindingId) -> Option<Destination> {
+        self.bindings.read().get(id).map(|binding| binding.destination.clone())
+    }
+
     /// The binding of this destination, key and arguments, if there is one.
     #[must_use]
     pub fn find(
@@ -340,7 +399,7 @@ impl Exchange {
     }
 
     /// Makes a prepared binding visible. The vhost's lock for changes is held since.
-    pub(crate) fn commit(&self, binding: Binding) {
+    pub(crate) fn commit(&self, binding: Binding) -> Arc<Binding> {
         let mut guard = self.bindings.write();
         let bindings = &mut *guard;
         let slot = binding.id.slot();
@@ -352,8 +411,9 @@ impl Exchange {
         }
         let id = binding.id;
         let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
+        let binding = Arc::new(binding);
         if let Some(place) = bindings.slots.get_mut(slot) {
-            place.binding = Some(Arc::new(binding));
+            place.binding = Some(binding.clone());
         }
         let (slots, hasher) = (&bindings.slots, &bindings.hasher);
         bindings.index.insert_unique(hash, slot as u32, |slot| {
@@ -364,15 +424,15 @@ impl Exchange {
         });
         bindings.live += 1;
         self.changed(bindings, Change::Bound(id));
+        binding
     }
 
-    /// Removes a binding; false if it is gone already. The vhost's lock for changes is held.
-    pub(crate) fn remove(&self, id: BindingId) -> bool {
+    /// Removes a binding and gives it; none if it is gone already. The vhost's lock for changes is
+    /// held.
+    pub(crate) fn remove(&self, id: BindingId) -> Option<Arc<Binding>> {
         let mut guard = self.bindings.write();
         let bindings = &mut *guard;
-        let Some(binding) = bindings.get(id).cloned() else {
-            return false;
-        };
+        let binding = bindings.get(id)?.clone();
         let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
         if let Ok(entry) = bindings.index.find_entry(hash, |slot| *slot as usize == id.slot()) {
             entry.remove();
@@ -384,7 +444,7 @@ impl Exchange {
         bindings.free.push(id.slot() as u32);
         bindings.live -= 1;
         self.changed(bindings, Change::Unbound(id));
-        true
+        Some(binding)
     }
 
     /// Makes the next generation because the plugin behind the type changed: everything derived

@@ -10,19 +10,23 @@
 //! *Invariants:* from one channel to one queue messages stay in order. A message is in a queue,
 //! assigned to a consumer or in one channel's ledger, never in two of these, until it is settled.
 //! Locks are taken in this order: the vhost's for changes, the name maps, a queue's, then those
-//! that guard a list and nothing else (ready lists, waiters). Nothing is called under a queue's
+//! that guard a list and nothing else (ready lists, waiters, what is to happen later). Nothing is called under a queue's
 //! lock but a [`Sink`] and a [`port::Wake`].
 //!
-//! Read [`port`] first, then [`exchange`], `publish.rs` for the way in and `client/deliver.rs`
-//! for the way out.
+//! Read [`port`] first, then [`exchange`], `publish.rs` for the way in, `client/deliver.rs`
+//! for the way out, and [`later`] for what happens in between.
 
 extern crate alloc;
 
+mod after;
 mod bind;
 mod client;
 mod credit;
+mod deeds;
+mod drops;
 mod equivalence;
 pub mod exchange;
+pub mod later;
 mod memory;
 mod names;
 pub mod port;

@@ -1,22 +1,145 @@
 //! What the broker asks of others: exchange types, and waking a connection.
+//!
+//! *Layers.* An exchange may have several types one behind the other (deduplicate, then delay,
+//! then topic). The broker does not know them: it asks the exchange, and only says from which
+//! [`Layer`] on, where it goes on with a message that one of them held.
+//!
+//! *Effects.* A type may want more than an answer: remember a key, store the message, emit
+//! another. Such an answer is an [`Answer::Effective`]. Its [`Effects`] are committed once the
+//! message is where the answers sent it, and dropped if it is not accepted, so that a publisher
+//! who is told "no" finds nothing changed. What they want of the broker itself are [`Deed`]s.
 
-use crate::exchange::{Binding, Exchange, RouteSet};
-use alloc::sync::Arc;
-use leveret_model::{MessageView, Name, Refusal};
+use crate::exchange::{Binding, Exchange, ExchangeId, RouteSet};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::fmt;
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
+
+/// Where in an exchange's chain of types a question starts; 0 is the front.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Layer(pub u8);
+
+impl Layer {
+    /// Where a publish starts.
+    pub const FRONT: Self = Self(0);
+}
+
+/// Numbers a held message within its vhost; never used again while the broker runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct HoldId(pub u64);
 
 /// What an exchange type answers for one message.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Answer {
     /// To these destinations; an empty set is unroutable.
     Deliver(RouteSet),
-    /// Nowhere, on purpose.
-    Drop,
+    /// Nowhere, on purpose. Operators see the reason and how often it was given.
+    Drop(Option<Arc<str>>),
     /// Not accepted, with a reason for the publisher.
     Reject(Arc<str>),
+    /// Later.
+    Hold(Hold),
+    /// An answer that has effects.
+    Effective(Box<Effective>),
     /// The exchange cannot be asked (parked, trapped, over its limits).
     ///
     /// Boxed because it is rare and large.
     Failed(Box<Refusal>),
+}
+
+impl Answer {
+    /// A copy of the answer without its effects.
+    #[must_use]
+    pub fn without_effects(&self) -> Self {
+        match self {
+            Self::Deliver(set) => Self::Deliver(set.clone()),
+            Self::Drop(reason) => Self::Drop(reason.clone()),
+            Self::Reject(reason) => Self::Reject(reason.clone()),
+            Self::Hold(hold) => Self::Hold(*hold),
+            Self::Effective(effective) => effective.answer.without_effects(),
+            Self::Failed(refusal) => Self::Failed(refusal.clone()),
+        }
+    }
+}
+
+/// A message is to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// For how long, in milliseconds.
+    pub delay_ms: u64,
+    /// Which types are asked then: those from this layer on.
+    pub resume: Layer,
+}
+
+/// An answer and what goes with it.
+#[derive(Debug)]
+pub struct Effective {
+    /// The answer; not again an [`Answer::Effective`].
+    pub answer: Answer,
+    /// Its effects.
+    pub effects: Box<dyn Effects>,
+}
+
+/// What a type did while it answered for one message, and what is not to be seen yet. Dropped
+/// without [`Self::commit`] it is undone.
+pub trait Effects: fmt::Debug {
+    /// The message is where it belongs: makes the effects last. What the broker is to do for them
+    /// is appended to `deeds`.
+    fn commit(self: Box<Self>, fate: Fate, message: &MessageView<'_>, deeds: &mut Vec<Deed>);
+}
+
+/// What became of an accepted message in the end, through all exchanges of its walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A queue has it, or it is held.
+    Routed,
+    /// Dropped on purpose.
+    Dropped,
+    /// There was no queue for it.
+    Unroutable,
+}
+
+/// What an exchange type wants the broker to do.
+#[derive(Debug)]
+pub enum Deed {
+    /// Publish a message, soon.
+    Emit {
+        /// To this exchange.
+        exchange: Name,
+        /// The message.
+        message: OwnedMessage,
+        /// How many emissions led to it, as far as the type knows: 0. The broker adds those that
+        /// led to the message it was routing.
+        hops: u8,
+    },
+    /// Put a message into a queue, past all exchanges.
+    Enqueue {
+        /// The queue; if it is not there the message is dropped.
+        queue: Name,
+        /// The message.
+        message: OwnedMessage,
+    },
+    /// Call [`Router::timer`] at a time. One of the same exchange, layer and name is replaced.
+    SetTimer {
+        /// The exchange.
+        exchange: Arc<Exchange>,
+        /// Its type.
+        layer: Layer,
+        /// The timer's name.
+        name: Name,
+        /// When, in milliseconds since 1970.
+        due_ms: u64,
+    },
+    /// Forget a timer; not there is fine.
+    CancelTimer {
+        /// The exchange.
+        exchange: ExchangeId,
+        /// Its type.
+        layer: Layer,
+        /// The timer's name.
+        name: Name,
+    },
+    /// Drop a held message; not there is fine.
+    CancelHold(HoldId),
 }
 
 /// Whether a batch was answered.
@@ -24,6 +147,10 @@ pub enum Answer {
 pub enum Routed {
     /// As many answers as messages were appended, in order.
     Ready,
+    /// Answers for the first messages were appended, at least one and fewer than all. What they
+    /// ask for is to be done completely, their effects committed, before the rest is asked; then
+    /// the rest is asked at once.
+    Cut,
     /// Nothing was appended. The waker given with the batch is called when asking again makes
     /// sense; until then the channel waits, and only that channel.
     Pending,
@@ -31,8 +158,6 @@ pub enum Routed {
 
 /// The exchange types, as one worker thread sees them. Not shared between threads: each worker
 /// has its own instances and its own remembered answers.
-///
-/// Times are milliseconds or nanoseconds nobody here needs: the implementation measures its own.
 pub trait Router {
     /// Whether exchanges of that type can be declared now.
     ///
@@ -56,16 +181,47 @@ pub trait Router {
     /// The type's refusal; the binding is then not made.
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal>;
 
+    /// A new binding was committed; its `bind-ok` is sent after this. Gives the stored messages
+    /// that its destination gets now, in order. The vhost's lock for changes is still held.
+    ///
+    /// Messages are published meanwhile: one that was routed before the binding was there and
+    /// whose effects come after this call is in neither, unless the type sees to it.
+    fn bound(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        binding: &Arc<Binding>,
+        deeds: &mut Vec<Deed>,
+    ) -> Vec<Arc<OwnedMessage>>;
+
+    /// A binding is gone, while its exchange stays. Comes before any later [`Self::bound`] of the
+    /// exchange.
+    fn unbound(&mut self, exchange: &Arc<Exchange>, binding: &Arc<Binding>, deeds: &mut Vec<Deed>);
+
     /// Asks where messages go, appending an answer for each to `answers`.
     ///
-    /// All messages of the batch are asked of this one exchange.
+    /// All messages of the batch are asked of this one exchange, from `layer` on.
     fn route(
         &mut self,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Routed;
+
+    /// A timer that was set is due. [`Routed::Pending`] if the type is to be asked again after a
+    /// wake; else it is done with, and what the type set anew is in `deeds`.
+    fn timer(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        name: &Name,
+        waker: &Arc<dyn Wake>,
+        deeds: &mut Vec<Deed>,
+    ) -> Routed;
+
+    /// The time, in milliseconds since 1970. The broker asks only when it needs it.
+    fn now_ms(&self) -> u64;
 
     /// The exchange is gone: what is kept for it may go too.
     fn closed(&mut self, exchange: &Exchange);

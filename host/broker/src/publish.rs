@@ -3,18 +3,21 @@
 //! Publishes to one exchange that follow each other are routed in one call. Then the batch is
 //! sorted by queue, and each queue takes its messages under one lock. Nothing is enqueued before
 //! all that could be routed is routed, so one channel's messages keep their order in each queue.
+//! (A router may cut the batch; then that holds for each part.) After the queues come holds, then
+//! the effects of the types that were asked; those of what is not accepted are dropped.
 
 use crate::{
+    after::After,
     exchange::Exchange,
     memory::LargeBody,
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Effects, Layer, Routed, Router, Wake},
     queue::{LARGE_BODY_BYTES, Queue},
     recent::Recent,
     stage::Stage,
     vhost::Vhost,
-    walk::{Walk, Walked},
+    walk::{Asking, NO_ANSWER, Walk, Walked},
 };
-use alloc::{format, string::ToString, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, format, string::ToString, sync::Arc, vec::Vec};
 use leveret_model::{MessageView, Name, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
@@ -27,12 +30,15 @@ pub struct Publish<'a> {
     pub channel: u16,
     /// The message.
     pub message: MessageView<'a>,
+    /// Whether its publisher wants it back if there is no queue for it: then what is to be held is
+    /// refused in time.
+    pub mandatory: bool,
 }
 
 /// What became of a published message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Published {
-    /// At least one queue took it.
+    /// At least one queue took it, or it is held.
     Routed,
     /// The exchange's type dropped it on purpose: to be confirmed, not returned.
     Dropped,
@@ -61,6 +67,7 @@ struct Scratch {
     walk: Walk,
     /// Large bodies of the batch, by their place in it.
     large: Vec<(u32, Arc<LargeBody>)>,
+    after: After,
     /// Channels whose publish was refused in this batch, and why.
     refused: Vec<(u16, Refusal)>,
     /// A queue of the last batch has consumers that are behind.
@@ -68,12 +75,22 @@ struct Scratch {
 }
 
 /// What one call works on.
-struct Batch<'a, 'b> {
-    vhost: &'a Arc<Vhost>,
-    router: &'a mut dyn Router,
-    messages: &'a [Publish<'b>],
-    outcomes: &'a mut Vec<Published>,
-    waker: &'a Arc<dyn Wake>,
+pub(crate) struct Batch<'a, 'b> {
+    pub(crate) vhost: &'a Vhost,
+    pub(crate) router: &'a mut dyn Router,
+    pub(crate) messages: &'a [Publish<'b>],
+    /// How many emissions led to each message, where the broker itself publishes.
+    pub(crate) hops: Option<&'a [u8]>,
+    pub(crate) outcomes: &'a mut Vec<Published>,
+    /// How many outcomes are of earlier calls.
+    pub(crate) before: usize,
+    pub(crate) waker: &'a Arc<dyn Wake>,
+}
+
+impl Batch<'_, '_> {
+    pub(crate) fn hops(&self, message: u32) -> u8 {
+        self.hops.and_then(|hops| hops.get(message as usize)).copied().unwrap_or(0)
+    }
 }
 
 impl Publisher {
@@ -96,13 +113,9 @@ impl Publisher {
         outcomes: &mut Vec<Published>,
         waker: &Arc<dyn Wake>,
     ) -> usize {
-        if !self.vhost.as_ref().is_some_and(|known| Arc::ptr_eq(known, vhost)) {
-            self.exchanges.clear();
-            self.queues.clear();
-            self.vhost = Some(vhost.clone());
-        }
+        self.begin(vhost);
         let before = outcomes.len();
-        let mut batch = Batch { vhost, router, messages: batch, outcomes, waker };
+        let mut batch = Batch { vhost, router, messages: batch, hops: None, outcomes, before, waker };
         let mut done = 0;
         while let Some(first) = batch.messages.get(done) {
             let exchange = first.message.exchange;
@@ -118,8 +131,41 @@ impl Publisher {
                 break;
             }
         }
-        self.scratch.enqueue(&mut batch, before);
+        self.scratch.end(&mut batch);
         done
+    }
+
+    /// Publishes messages of the broker itself to one exchange, from a layer on, as
+    /// [`Self::publish`] does, but that a refusal of one says nothing of the next. `hops` has how
+    /// many emissions led to each.
+    pub(crate) fn publish_own(
+        &mut self,
+        vhost: &Arc<Vhost>,
+        router: &mut dyn Router,
+        (exchange, layer): (&Arc<Exchange>, Layer),
+        (messages, hops): (&[Publish<'_>], &[u8]),
+        outcomes: &mut Vec<Published>,
+        waker: &Arc<dyn Wake>,
+    ) -> usize {
+        self.begin(vhost);
+        let (before, hops) = (outcomes.len(), Some(hops));
+        let mut batch = Batch { vhost, router, messages, hops, outcomes, before, waker };
+        let done = if exchange.spec.name.is_empty() {
+            self.publish_to_default(&mut batch, 0, messages.len())
+        } else {
+            self.scratch.route(&mut batch, (exchange, layer), 0, messages.len())
+        };
+        self.scratch.end(&mut batch);
+        done
+    }
+
+    fn begin(&mut self, vhost: &Arc<Vhost>) {
+        self.scratch.behind = false;
+        if !self.vhost.as_ref().is_some_and(|known| Arc::ptr_eq(known, vhost)) {
+            self.exchanges.clear();
+            self.queues.clear();
+            self.vhost = Some(vhost.clone());
+        }
     }
 
     /// The default exchange: the routing key is the queue's name.
@@ -127,7 +173,7 @@ impl Publisher {
         let Self { queues, scratch, .. } = self;
         for (index, publish) in batch.messages.iter().enumerate().skip(start).take(run) {
             if let Some(refusal) = scratch.refusal(publish) {
-                scratch.refuse(batch.outcomes, publish.channel, refusal);
+                scratch.refuse(batch, publish.channel, refusal);
                 continue;
             }
             let name = publish.message.routing_key;
@@ -159,81 +205,154 @@ impl Publisher {
         let (None, Some(exchange)) = (&refusal, exchange) else {
             for publish in batch.messages.iter().skip(start).take(run) {
                 let refusal = scratch.refusal(publish).or_else(|| refusal.clone());
-                scratch.refuse(batch.outcomes, publish.channel, refusal.unwrap_or(Refusal::NoLastQueue));
+                scratch.refuse(batch, publish.channel, refusal.unwrap_or(Refusal::NoLastQueue));
             }
             return run;
         };
-        let mut answers = core::mem::take(&mut scratch.answers);
-        let messages = &mut batch.messages.iter().skip(start).take(run).map(|publish| &publish.message);
-        let routed = batch.router.route(exchange, messages, &mut answers, batch.waker);
-        let dealt = if routed == Routed::Ready {
-            scratch.answered(batch, exchange, start, run, &mut answers)
-        } else {
-            0
-        };
-        scratch.stage.forget_set();
-        answers.clear();
-        scratch.answers = answers;
-        dealt
+        scratch.route(batch, (exchange, Layer::FRONT), start, run)
     }
 }
 
 impl Scratch {
-    /// Deals with the answers for a run; stops where a walk has to wait.
+    /// Asks one exchange about a run of messages, as often as it cuts. Returns how many were dealt
+    /// with; fewer than all means that the rest has to wait.
+    fn route(
+        &mut self,
+        batch: &mut Batch<'_, '_>,
+        (exchange, layer): (&Arc<Exchange>, Layer),
+        start: usize,
+        run: usize,
+    ) -> usize {
+        let mut answers = core::mem::take(&mut self.answers);
+        let mut dealt = 0;
+        while dealt < run {
+            let (first, left) = (start + dealt, run - dealt);
+            let messages = &mut batch.messages.iter().skip(first).take(left).map(|publish| &publish.message);
+            let routed = batch.router.route(exchange, layer, messages, &mut answers, batch.waker);
+            let answered = match routed {
+                Routed::Ready => left,
+                Routed::Cut => answers.len().clamp(1, left),
+                Routed::Pending => 0,
+            };
+            debug_assert!(answers.len() >= answered, "the router answers for each message");
+            let went = self.answered(batch, (exchange, layer), first..first + answered, &mut answers);
+            self.stage.forget_set();
+            // Answers nobody looked at, because a walk waits, are undone with this.
+            answers.clear();
+            dealt += went;
+            let waits = went < answered || routed == Routed::Pending;
+            if waits && self.after.is_empty() {
+                break;
+            }
+            if waits || routed == Routed::Cut {
+                // What waits may wait for the effects of those before it.
+                self.enqueue(batch);
+            }
+        }
+        self.answers = answers;
+        dealt
+    }
+
+    /// Deals with the answers for a run; stops where a walk has to wait. Returns how many were
+    /// dealt with.
     fn answered(
         &mut self,
         batch: &mut Batch<'_, '_>,
-        exchange: &Arc<Exchange>,
-        start: usize,
-        run: usize,
+        exchange: (&Arc<Exchange>, Layer),
+        run: core::ops::Range<usize>,
         answers: &mut [Answer],
     ) -> usize {
-        debug_assert_eq!(answers.len(), run, "the router answers for each message");
+        let length = run.len();
         let mut answers = answers.iter_mut();
-        for (place, publish) in batch.messages.iter().skip(start).take(run).enumerate() {
-            let index = start + place;
+        for (place, publish) in batch.messages.iter().skip(run.start).take(length).enumerate() {
+            let index = run.start + place;
             let Some(answer) = answers.next() else {
-                batch.outcomes.push(Published::Rejected(Arc::from("the exchange's type gave no answer")));
+                batch.outcomes.push(Published::Rejected(Arc::from(NO_ANSWER)));
                 continue;
             };
             if let Some(refusal) = self.refusal(publish) {
-                self.refuse(batch.outcomes, publish.channel, refusal);
+                self.refuse(batch, publish.channel, refusal);
                 continue;
             }
-            if let Answer::Deliver(set) = answer
-                && set.targets().exchanges.is_empty()
-                && !set.is_empty()
-            {
-                self.keep_large(batch.vhost, index, &publish.message);
-                self.stage.add_set(set.targets(), index as u32);
-                batch.outcomes.push(Published::Routed);
+            if self.deliver(batch, answer, index, publish) {
                 continue;
             }
-            let answer = core::mem::replace(answer, Answer::Drop);
-            self.stage.forget_set();
-            let first = (exchange, answer);
-            let walked = self.walk.run(batch.vhost, batch.router, first, &publish.message, batch.waker);
-            let outcome = match walked {
-                Walked::Pending => return place,
-                Walked::Queues => {
-                    self.keep_large(batch.vhost, index, &publish.message);
-                    for queue in self.walk.queues() {
-                        self.stage.add(queue, index as u32);
-                    }
-                    Published::Routed
-                }
-                Walked::Unroutable => Published::Unroutable,
-                Walked::Dropped => Published::Dropped,
-                Walked::Rejected(reason) => Published::Rejected(reason),
-                Walked::Failed(refusal) => failed(*refusal),
-            };
-            self.walk.clear();
-            match outcome {
-                Published::Refused(refusal) => self.refuse(batch.outcomes, publish.channel, refusal),
-                outcome => batch.outcomes.push(outcome),
+            let mut effects = take_effects(answer);
+            if effects.is_some() && self.deliver(batch, answer, index, publish) {
+                self.after.keep(index as u32, effects.take());
+                continue;
+            }
+            let answer = core::mem::replace(answer, Answer::Drop(None));
+            match self.walk(batch, exchange, (answer, effects), index) {
+                None => return place,
+                Some(Published::Refused(refusal)) => self.refuse(batch, publish.channel, refusal),
+                Some(outcome) => batch.outcomes.push(outcome),
             }
         }
-        run
+        length
+    }
+
+    /// Stages a message whose answer names queues and nothing else; false for any other.
+    fn deliver(
+        &mut self,
+        batch: &mut Batch<'_, '_>,
+        answer: &Answer,
+        index: usize,
+        publish: &Publish<'_>,
+    ) -> bool {
+        let Answer::Deliver(set) = answer else { return false };
+        if set.is_empty() || !set.targets().exchanges.is_empty() {
+            return false;
+        }
+        self.keep_large(batch.vhost, index, &publish.message);
+        self.stage.add_set(set.targets(), index as u32);
+        batch.outcomes.push(Published::Routed);
+        true
+    }
+
+    /// Walks on from an answer and what it has effects; `None` if the walk has to wait.
+    fn walk(
+        &mut self,
+        batch: &mut Batch<'_, '_>,
+        exchange: (&Arc<Exchange>, Layer),
+        (answer, effects): (Answer, Option<Box<dyn Effects>>),
+        index: usize,
+    ) -> Option<Published> {
+        let publish = batch.messages.get(index)?;
+        // The walk may free the set that was added last.
+        self.stage.forget_set();
+        let mut asking = Asking {
+            vhost: batch.vhost,
+            router: &mut *batch.router,
+            message: &publish.message,
+            mandatory: publish.mandatory,
+            waker: batch.waker,
+        };
+        let walked = self.walk.run(&mut asking, exchange, answer, effects);
+        let outcome = match walked {
+            Walked::Pending => None,
+            Walked::Routed => match batch.vhost.later.make_room(&publish.message, self.walk.holds().len()) {
+                Ok(()) => Some(Published::Routed),
+                Err(no_room) => Some(Published::Rejected(Arc::from(no_room.to_string()))),
+            },
+            Walked::Unroutable => Some(Published::Unroutable),
+            Walked::Dropped => Some(Published::Dropped),
+            Walked::Rejected(reason) => Some(Published::Rejected(reason)),
+            Walked::Failed(refusal) => Some(failed(*refusal)),
+        };
+        if outcome == Some(Published::Routed) {
+            if !self.walk.queues().is_empty() {
+                self.keep_large(batch.vhost, index, &publish.message);
+            }
+            for queue in self.walk.queues() {
+                self.stage.add(queue, index as u32);
+            }
+        }
+        if matches!(outcome, Some(Published::Routed | Published::Unroutable | Published::Dropped)) {
+            self.after.keep_walked(index as u32, &mut self.walk);
+        }
+        self.walk.clear();
+        outcome
     }
 
     /// Why a publish is refused whatever its exchange says.
@@ -259,9 +378,9 @@ impl Scratch {
         })
     }
 
-    fn refuse(&mut self, outcomes: &mut Vec<Published>, channel: u16, refusal: Refusal) {
-        outcomes.push(Published::Refused(refusal.clone()));
-        if !self.refused.iter().any(|(refused, _)| *refused == channel) {
+    fn refuse(&mut self, batch: &mut Batch<'_, '_>, channel: u16, refusal: Refusal) {
+        batch.outcomes.push(Published::Refused(refusal.clone()));
+        if batch.hops.is_none() && !self.refused.iter().any(|(refused, _)| *refused == channel) {
             self.refused.push((channel, refusal));
         }
     }
@@ -273,10 +392,16 @@ impl Scratch {
         }
     }
 
-    /// Gives each queue its messages. What only deleted queues would have taken is unroutable.
-    fn enqueue(&mut self, batch: &mut Batch<'_, '_>, before: usize) {
-        self.behind = false;
-        let Self { stage, large, behind, .. } = self;
+    /// The call is over: what is staged still goes to its queues.
+    fn end(&mut self, batch: &mut Batch<'_, '_>) {
+        self.enqueue(batch);
+        self.refused.clear();
+    }
+
+    /// Gives each queue its messages; then come holds and effects. What only deleted queues would
+    /// have taken is unroutable.
+    fn enqueue(&mut self, batch: &mut Batch<'_, '_>) {
+        let Self { stage, large, behind, after, .. } = self;
         let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
         let mut taken = hashbrown::HashSet::<u32>::new();
         let mut lost = Vec::new();
@@ -292,14 +417,29 @@ impl Scratch {
         );
         for message in lost {
             if !taken.contains(&message)
-                && let Some(outcome) = outcomes.get_mut(before + message as usize)
+                && !after.holds(message)
+                && let Some(outcome) = outcomes.get_mut(batch.before + message as usize)
             {
                 *outcome = Published::Unroutable;
             }
         }
         large.clear();
-        self.refused.clear();
+        if !after.is_empty() {
+            after.settle(batch);
+        }
     }
+}
+
+/// Leaves the answer alone in its place.
+fn take_effects(answer: &mut Answer) -> Option<Box<dyn Effects>> {
+    if !matches!(answer, Answer::Effective(_)) {
+        return None;
+    }
+    let Answer::Effective(effective) = core::mem::replace(answer, Answer::Drop(None)) else {
+        return None;
+    };
+    *answer = effective.answer;
+    Some(effective.effects)
 }
 
 /// Whether two names are the same. Comparing no bytes at all can cost a hundred nanoseconds: masked

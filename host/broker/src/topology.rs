@@ -5,7 +5,7 @@
 use crate::{
     ConnectionId,
     exchange::{Binding, BindingId, Destination, Exchange, ExchangeId},
-    port::Router,
+    port::{Deed, Router},
     queue::{Queue, QueueId},
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -35,6 +35,8 @@ pub(crate) struct Topology {
     exclusive: Map<ConnectionId, Map<QueueId, Arc<Queue>>>,
     /// Deleted, and no router was told yet.
     closed: Vec<Arc<Exchange>>,
+    /// Bindings that are gone, and no router was told yet.
+    unbound: Vec<(Arc<Exchange>, Arc<Binding>)>,
 }
 
 /// The number of the next exchange or queue of the whole broker.
@@ -45,15 +47,18 @@ pub(crate) fn next_id() -> u64 {
 
 impl Topology {
     /// Makes a prepared binding visible.
-    pub(crate) fn bind(&mut self, source: &Arc<Exchange>, binding: Binding) {
+    pub(crate) fn bind(&mut self, source: &Arc<Exchange>, binding: Binding) -> Arc<Binding> {
         let incoming = self.incoming.entry(To::of(&binding.destination)).or_default();
         incoming.insert((source.id, binding.id), source.clone());
-        source.commit(binding);
+        source.commit(binding)
     }
 
     /// Removes a binding. Whether its source goes with it is the caller's question.
-    pub(crate) fn unbind(&mut self, source: &Exchange, binding: &Binding) {
-        source.remove(binding.id);
+    pub(crate) fn unbind(&mut self, source: &Arc<Exchange>, binding: &Binding) {
+        let removed = source.remove(binding.id);
+        if !source.is_deleted() {
+            self.unbound.extend(removed.map(|binding| (source.clone(), binding)));
+        }
         let to = To::of(&binding.destination);
         if let Some(incoming) = self.incoming.get_mut(&to) {
             incoming.remove(&(source.id, binding.id));
@@ -70,7 +75,8 @@ impl Topology {
         };
         let mut sources: Map<ExchangeId, Arc<Exchange>> = Map::default();
         for ((_, binding), source) in incoming {
-            source.remove(binding);
+            let removed = source.remove(binding);
+            self.unbound.extend(removed.map(|binding| (source.clone(), binding)));
             sources.entry(source.id).or_insert(source);
         }
         sources.into_values().collect()
@@ -125,12 +131,16 @@ impl Topology {
         self.exclusive.get(&owner).map(|queues| queues.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Tells a router of the exchanges that are gone.
-    pub(crate) fn tell(&mut self, router: Option<&mut (dyn Router + '_)>) {
-        if let Some(router) = router {
-            for exchange in self.closed.drain(..) {
-                router.closed(&exchange);
+    /// Tells a router of the bindings and exchanges that are gone.
+    pub(crate) fn tell(&mut self, router: &mut dyn Router, deeds: &mut Vec<Deed>) {
+        for (source, binding) in self.unbound.drain(..) {
+            // All bindings of a deleted exchange go with it.
+            if !source.is_deleted() {
+                router.unbound(&source, &binding, deeds);
             }
+        }
+        for exchange in self.closed.drain(..) {
+            router.closed(&exchange);
         }
     }
 }

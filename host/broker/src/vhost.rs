@@ -5,8 +5,11 @@
 //! one after the other, and publishing goes on meanwhile.
 
 use crate::{
-    ConnectionId, equivalence,
+    ConnectionId,
+    drops::Drops,
+    equivalence,
     exchange::{Exchange, ExchangeId, ExchangeSpec},
+    later::Later,
     memory::MemoryAccount,
     names,
     port::Router,
@@ -36,6 +39,8 @@ pub struct Vhost {
     name: Name,
     memory: Arc<MemoryAccount>,
     pub(crate) changes: Mutex<Topology>,
+    pub(crate) later: Arc<Later>,
+    pub(crate) drops: Drops,
     exchanges: ByName<Exchange>,
     queues: ByName<Queue>,
 }
@@ -53,6 +58,8 @@ impl Vhost {
     ) -> Result<Arc<Self>, Refusal> {
         let vhost = Self {
             name,
+            later: Arc::new(Later::new(&memory)),
+            drops: Drops::default(),
             memory,
             changes: Mutex::default(),
             exchanges: RwLock::default(),
@@ -141,7 +148,7 @@ impl Vhost {
         router.check_type(&self.name, &spec.type_name)?;
         names::check_new(Resource::Exchange, &spec.name)?;
         self.open_exchange(router, spec)?;
-        changes.tell(Some(router));
+        self.tell(&mut changes, Some(router));
         Ok(())
     }
 
@@ -180,7 +187,7 @@ impl Vhost {
         }
         let gone = changes.remove_exchange(exchange);
         self.forget_exchanges(&gone);
-        changes.tell(Some(router));
+        self.tell(&mut changes, Some(router));
         Ok(())
     }
 
@@ -275,7 +282,7 @@ impl Vhost {
     pub(crate) fn queue_gone(&self, queue: &Arc<Queue>, router: Option<&mut (dyn Router + '_)>) {
         let mut changes = self.changes.lock();
         self.queue_gone_locked(&mut changes, queue);
-        changes.tell(router);
+        self.tell(&mut changes, router);
     }
 
     fn queue_gone_locked(&self, changes: &mut Topology, queue: &Arc<Queue>) {
@@ -296,7 +303,7 @@ impl Vhost {
             let _ = queue.delete(false, false);
             self.queue_gone_locked(&mut changes, &queue);
         }
-        changes.tell(router);
+        self.tell(&mut changes, router);
     }
 
     pub(crate) fn forget_exchanges(&self, gone: &[Arc<Exchange>]) {
@@ -307,10 +314,24 @@ impl Vhost {
         for exchange in gone {
             exchanges.remove(exchange.spec.name.as_bytes());
         }
+        drop(exchanges);
+        for exchange in gone {
+            self.later.exchange_gone(exchange);
+            self.drops.forget(exchange);
+        }
+    }
+
+    /// Tells a router of bindings and exchanges that are gone, and does what their types ask then.
+    pub(crate) fn tell(&self, changes: &mut Topology, router: Option<&mut (dyn Router + '_)>) {
+        if let Some(router) = router {
+            let mut deeds = Vec::new();
+            changes.tell(router, &mut deeds);
+            self.perform(&mut deeds, 0);
+        }
     }
 
     fn new_exchange(&self, spec: ExchangeSpec) -> Exchange {
-        Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec)
+        Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec).holding_in(&self.later)
     }
 
     fn open_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {

@@ -1,12 +1,16 @@
 //! The routing walk of one message: on through bindings between exchanges and alternate exchanges.
 //!
 //! Each exchange is asked once and each queue found once, so circles end. The alternate exchange
-//! is asked where the answer is an empty set, never where the type dropped or rejected. If one
-//! branch rejects or cannot be asked the message goes nowhere.
+//! is asked where the answer is an empty set, never where the type dropped, rejected or held. If
+//! one branch rejects or cannot be asked the message goes nowhere.
+//!
+//! Where a type holds a message whose publisher wants it back if there is no queue for it, the
+//! types behind are asked too, as if the time had come, and what they say has no effects: without
+//! a destination now the message is not held there.
 
 use crate::{
     exchange::{Exchange, ExchangeId, Targets},
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Effects, Hold, Layer, Routed, Router, Wake},
     queue::Queue,
     vhost::Vhost,
 };
@@ -14,10 +18,13 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use hashbrown::HashSet;
 use leveret_model::{MessageView, Refusal};
 
+/// The reason for a message that its exchange's type was asked about in vain.
+pub(crate) const NO_ANSWER: &str = "the exchange's type gave no answer";
+
 /// Where a walk ended.
 pub(crate) enum Walked {
-    /// At the queues in [`Walk::queues`].
-    Queues,
+    /// At the queues in [`Walk::queues`], the holds in [`Walk::holds`], or both.
+    Routed,
     /// At no queue.
     Unroutable,
     /// At no queue, and a type dropped the message on purpose.
@@ -30,14 +37,31 @@ pub(crate) enum Walked {
     Pending,
 }
 
+/// Whom a walk asks, and about what.
+pub(crate) struct Asking<'a, 'b> {
+    pub(crate) vhost: &'a Vhost,
+    pub(crate) router: &'a mut dyn Router,
+    pub(crate) message: &'a MessageView<'b>,
+    /// The publisher wants it back if there is no queue for it.
+    pub(crate) mandatory: bool,
+    pub(crate) waker: &'a Arc<dyn Wake>,
+}
+
 /// Scratch for walks.
 #[derive(Default)]
 pub(crate) struct Walk {
     queues: Vec<Arc<Queue>>,
     seen_queues: HashSet<*const Queue, foldhash::fast::RandomState>,
     seen: Vec<ExchangeId>,
-    to_ask: Vec<Arc<Exchange>>,
+    to_ask: Vec<(Arc<Exchange>, Layer)>,
     answers: Vec<Answer>,
+    effects: Vec<Box<dyn Effects>>,
+    holds: Vec<(Arc<Exchange>, Hold)>,
+    drops: Vec<(Arc<Exchange>, Arc<str>)>,
+    /// Walks on behind a hold, to see whether there is a destination.
+    probe: Option<Box<Walk>>,
+    /// This is such a walk.
+    probing: bool,
 }
 
 impl Walk {
@@ -46,61 +70,141 @@ impl Walk {
         &self.queues
     }
 
-    /// Lets go of what the last walk found.
+    /// The exchanges that hold the message, for how long, and where it goes on.
+    pub(crate) fn holds(&mut self) -> &mut Vec<(Arc<Exchange>, Hold)> {
+        &mut self.holds
+    }
+
+    /// What the types that were asked want to do, in the order in which they were asked.
+    pub(crate) fn effects(&mut self) -> &mut Vec<Box<dyn Effects>> {
+        &mut self.effects
+    }
+
+    /// The exchanges whose types dropped the message with a reason.
+    pub(crate) fn drops(&mut self) -> &mut Vec<(Arc<Exchange>, Arc<str>)> {
+        &mut self.drops
+    }
+
+    /// Lets go of what the last walk found; effects that are still here are undone.
     pub(crate) fn clear(&mut self) {
         self.queues.clear();
         self.seen_queues.clear();
         self.seen.clear();
         self.to_ask.clear();
         self.answers.clear();
+        self.effects.clear();
+        self.holds.clear();
+        self.drops.clear();
     }
 
-    /// Walks on from the first exchange's answer.
+    /// Walks on from an exchange's answer, which was asked for from a layer on, and its effects.
     pub(crate) fn run(
         &mut self,
-        vhost: &Vhost,
-        router: &mut dyn Router,
-        first: (&Arc<Exchange>, Answer),
-        message: &MessageView<'_>,
-        waker: &Arc<dyn Wake>,
+        asking: &mut Asking<'_, '_>,
+        first: (&Arc<Exchange>, Layer),
+        answer: Answer,
+        effects: Option<Box<dyn Effects>>,
     ) -> Walked {
         self.clear();
-        let (exchange, answer) = first;
+        self.effects.extend(effects);
+        let (exchange, mut layer) = first;
+        let (mut exchange, mut answer) = (exchange.clone(), answer);
         self.seen.push(exchange.id);
         let mut dropped = false;
-        let mut answered = (exchange.clone(), answer);
         loop {
-            match answered.1 {
-                Answer::Deliver(set) if set.is_empty() => self.alternate(vhost, &answered.0, message),
+            match self.keep_effects(answer) {
+                Answer::Deliver(set) if set.is_empty() => self.alternate(asking, &exchange),
                 Answer::Deliver(set) => self.follow(set.targets()),
-                Answer::Drop => dropped = true,
+                Answer::Hold(hold) => {
+                    if let Err(ended) = self.hold(asking, &exchange, layer, hold) {
+                        return ended;
+                    }
+                }
+                Answer::Drop(reason) => {
+                    dropped = true;
+                    self.drops.extend(reason.map(|reason| (exchange.clone(), reason)));
+                }
                 Answer::Reject(reason) => return Walked::Rejected(reason),
                 Answer::Failed(refusal) => return Walked::Failed(refusal),
+                Answer::Effective(_) => return Walked::Rejected(Arc::from(NO_ANSWER)),
             }
-            let Some(exchange) = self.to_ask.pop() else { break };
-            self.answers.clear();
-            if router.route(&exchange, &mut core::iter::once(message), &mut self.answers, waker)
-                == Routed::Pending
-            {
+            let Some(next) = self.to_ask.pop() else { break };
+            (exchange, layer) = next;
+            let Some(next) = self.put_question(asking, &exchange, layer) else {
                 return Walked::Pending;
-            }
-            let answer = self.answers.pop().unwrap_or(Answer::Drop);
-            answered = (exchange, answer);
+            };
+            answer = next;
         }
-        match (self.queues.is_empty(), dropped) {
-            (false, _) => Walked::Queues,
+        match (self.queues.is_empty() && self.holds.is_empty(), dropped) {
+            (false, _) => Walked::Routed,
             (true, true) => Walked::Dropped,
             (true, false) => Walked::Unroutable,
         }
     }
 
-    fn alternate(&mut self, vhost: &Vhost, exchange: &Exchange, message: &MessageView<'_>) {
+    /// Asks an exchange; `None` if it answers later.
+    fn put_question(
+        &mut self,
+        asking: &mut Asking<'_, '_>,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+    ) -> Option<Answer> {
+        self.answers.clear();
+        let message = &mut core::iter::once(asking.message);
+        match asking.router.route(exchange, layer, message, &mut self.answers, asking.waker) {
+            Routed::Pending => None,
+            Routed::Ready | Routed::Cut => {
+                Some(self.answers.pop().unwrap_or_else(|| Answer::Reject(Arc::from(NO_ANSWER))))
+            }
+        }
+    }
+
+    fn keep_effects(&mut self, mut answer: Answer) -> Answer {
+        while let Answer::Effective(effective) = answer {
+            self.effects.push(effective.effects);
+            answer = effective.answer;
+        }
+        answer
+    }
+
+    /// Notes a hold, unless it is certain that there is no destination. An error ends the walk.
+    fn hold(
+        &mut self,
+        asking: &mut Asking<'_, '_>,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        hold: Hold,
+    ) -> Result<(), Walked> {
+        if self.probing && hold.resume > layer {
+            self.to_ask.push((exchange.clone(), hold.resume));
+            return Ok(());
+        }
+        if asking.mandatory && !self.probing {
+            let mut probe =
+                self.probe.take().unwrap_or_else(|| Box::new(Self { probing: true, ..Self::default() }));
+            let ended = match probe.put_question(asking, exchange, hold.resume) {
+                Some(answer) => probe.run(asking, (exchange, hold.resume), answer, None),
+                None => Walked::Pending,
+            };
+            probe.clear();
+            self.probe = Some(probe);
+            match ended {
+                Walked::Routed | Walked::Dropped => {}
+                Walked::Unroutable => return Ok(()),
+                ended => return Err(ended),
+            }
+        }
+        self.holds.push((exchange.clone(), hold));
+        Ok(())
+    }
+
+    fn alternate(&mut self, asking: &Asking<'_, '_>, exchange: &Exchange) {
         let Some(name) = exchange.alternate() else { return };
         if name.is_empty() {
-            if let Some(queue) = vhost.queue(message.routing_key) {
+            if let Some(queue) = asking.vhost.queue(asking.message.routing_key) {
                 self.found(&queue);
             }
-        } else if let Some(alternate) = vhost.exchange(&name) {
+        } else if let Some(alternate) = asking.vhost.exchange(&name) {
             self.ask(&alternate);
         }
     }
@@ -123,7 +227,7 @@ impl Walk {
     fn ask(&mut self, exchange: &Arc<Exchange>) {
         if !self.seen.contains(&exchange.id) {
             self.seen.push(exchange.id);
-            self.to_ask.push(exchange.clone());
+            self.to_ask.push((exchange.clone(), Layer::FRONT));
         }
     }
 }

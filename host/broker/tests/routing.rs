@@ -242,8 +242,11 @@ fn after_a_refusal_nothing_more_of_that_channel_is_published() {
     let mut c = Connection::first();
     c.queue("q");
     c.exchange(exchange("park", "park"));
-    let publish =
-        |channel, exchange: &'static str| Publish { channel, message: message(exchange, "q", b"1") };
+    let publish = |channel, exchange: &'static str| Publish {
+        channel,
+        message: message(exchange, "q", b"1"),
+        mandatory: false,
+    };
     for bad in ["park", "absent", "amq.rabbitmq.trace"] {
         let batch =
             [publish(1, ""), publish(1, bad), publish(1, ""), publish(2, ""), publish(1, "amq.fanout")];

@@ -11,8 +11,9 @@
 //!
 //! The public description is `wit/CONTRACT.md`, "Flat values".
 
-use crate::Value;
-use alloc::vec::Vec;
+use crate::{Value, limits::VALUE_DEPTH_MAX};
+use alloc::{string::String, vec::Vec};
+use bytes::Bytes;
 
 /// Tag of a field that is there without a value.
 pub const VOID: u8 = 0x00;
@@ -129,10 +130,102 @@ pub fn put_value(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
+/// Takes a value from the front. `None` for [`ABSENT`], for what makes no sense, and for what nests
+/// deeper than [`VALUE_DEPTH_MAX`].
+#[must_use]
+pub fn take_value(bytes: &mut &[u8]) -> Option<Value> {
+    take_value_within(bytes, VALUE_DEPTH_MAX)
+}
+
+fn take_value_within(bytes: &mut &[u8], depth: usize) -> Option<Value> {
+    let [tag] = take_array(bytes)?;
+    Some(match tag {
+        VOID => Value::Void,
+        BOOLEAN => Value::Boolean(take_array::<1>(bytes)? != [0]),
+        INTEGER => Value::Integer(i64::from_le_bytes(take_array(bytes)?)),
+        REAL => Value::Real(f64::from_le_bytes(take_array(bytes)?)),
+        TEXT => Value::Text(String::from(core::str::from_utf8(take_sized(bytes)?).ok()?)),
+        BINARY => Value::Binary(Bytes::copy_from_slice(take_sized(bytes)?)),
+        TIMESTAMP => Value::Timestamp(i64::from_le_bytes(take_array(bytes)?)),
+        LIST => {
+            let (mut nested, depth) = (take_sized(bytes)?, depth.checked_sub(1)?);
+            let mut values = Vec::new();
+            while !nested.is_empty() {
+                values.push(take_value_within(&mut nested, depth)?);
+            }
+            Value::List(values)
+        }
+        MAP => {
+            let (mut nested, depth) = (take_sized(bytes)?, depth.checked_sub(1)?);
+            let mut pairs = Vec::new();
+            while !nested.is_empty() {
+                let key = take_value_within(&mut nested, depth)?;
+                pairs.push((key, take_value_within(&mut nested, depth)?));
+            }
+            Value::Map(pairs)
+        }
+        UNSIGNED => Value::Unsigned(u64::from_le_bytes(take_array(bytes)?)),
+        DECIMAL => {
+            let [scale] = take_array(bytes)?;
+            Value::Decimal { scale, unscaled: i64::from_le_bytes(take_array(bytes)?) }
+        }
+        _ => return None,
+    })
+}
+
+fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
+}
+
+fn take_sized<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(u32::from_le_bytes(take_array(bytes)?)).ok()?;
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{string::String, vec};
+    use alloc::vec;
+
+    #[test]
+    fn a_value_is_read_back_and_a_cut_one_is_none() {
+        let value = Value::List(vec![
+            Value::Void,
+            Value::Boolean(true),
+            Value::Integer(-2),
+            Value::Unsigned(u64::MAX),
+            Value::Real(1.5),
+            Value::Decimal { scale: 2, unscaled: -7 },
+            Value::Text(String::from("hi")),
+            Value::Binary(Bytes::from_static(&[0xff])),
+            Value::Timestamp(-3),
+            Value::Map(vec![(Value::Text(String::from("k")), Value::List(vec![]))]),
+        ]);
+        let mut out = Vec::new();
+        put_value(&mut out, &value);
+        let mut rest = out.as_slice();
+        assert_eq!(take_value(&mut rest), Some(value));
+        assert!(rest.is_empty());
+        for end in 0..out.len() {
+            assert_eq!(take_value(&mut &out[..end]), None, "cut at {end}");
+        }
+        assert_eq!(take_value(&mut [ABSENT].as_slice()), None);
+    }
+
+    #[test]
+    fn reading_stops_at_the_depth_limit() {
+        let nested = |depth: usize| {
+            let mut out = Vec::new();
+            put_value(&mut out, &(0..depth).fold(Value::Void, |value, _| Value::List(vec![value])));
+            take_value(&mut out.as_slice())
+        };
+        assert!(nested(VALUE_DEPTH_MAX).is_some());
+        assert_eq!(nested(VALUE_DEPTH_MAX + 1), None);
+    }
 
     #[test]
     fn layout_is_the_documented_one() {

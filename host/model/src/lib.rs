@@ -17,12 +17,14 @@ pub mod flat;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod patch;
 pub mod reads;
 pub mod refusal;
 pub mod value;
 
-pub use message::{Form, MessageView};
+pub use message::{Form, MessageView, OwnedMessage, Place, PublisherIdentity};
 pub use name::Name;
-pub use reads::{HeaderSelection, Property, Reads};
+pub use patch::{Change, Patch, PatchError};
+pub use reads::{BodyReading, HeaderSelection, Property, Reads};
 pub use refusal::Refusal;
 pub use value::{Table, Value};

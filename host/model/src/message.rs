@@ -1,7 +1,9 @@
-//! A message, borrowed: in the encoded form of the protocol it came by.
+//! A message in the encoded form of the protocol it came by: borrowed on its way, owned where it
+//! is to stay outside a queue.
 
-use crate::{HeaderSelection, Property, Reads, flat};
-use alloc::vec::Vec;
+use crate::{HeaderSelection, Name, Patch, PatchError, Property, Reads, Value, flat};
+use alloc::{string::String, vec::Vec};
+use bytes::Bytes;
 use core::fmt;
 
 /// The encoded form of one protocol: how to read fields from a message's properties.
@@ -19,6 +21,17 @@ pub trait Form: Send + Sync {
 
     /// Appends a property as a flat value, or [`flat::ABSENT`].
     fn put_property(&self, properties: &[u8], property: Property, out: &mut Vec<u8>);
+
+    /// No properties and no headers, encoded.
+    fn empty(&self) -> &'static [u8];
+
+    /// Appends the properties with the patch's changes of headers and properties made; its routing
+    /// key and its body are not looked at. What is not changed stays byte for byte. If the last
+    /// header goes, so does the property that holds them.
+    ///
+    /// # Errors
+    /// If a changed value cannot be said in this form. What was appended until then is of no use.
+    fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError>;
 }
 
 /// A message on its way: everything borrowed from the read buffer or from a queue's slab.
@@ -35,12 +48,93 @@ pub struct MessageView<'a> {
     pub properties: &'a [u8],
     /// The body.
     pub body: &'a [u8],
+    /// Who published it; `None` where the broker did, and once it is in a queue.
+    pub publisher: Option<&'a PublisherIdentity>,
+}
+
+/// Where a message is, beyond what it says itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// The queue that it leaves; empty on publish.
+    pub queue: &'a [u8],
+    /// Why it is dead-lettered; empty otherwise.
+    pub reason: &'a str,
+}
+
+/// Who publishes on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherIdentity {
+    /// The user as whom it logged in.
+    pub user: Name,
+    /// The connection, for people to read; no other has the same while the broker runs.
+    pub connection: String,
+    /// The protocol that it speaks: `amqp-0-9-1`.
+    pub protocol: &'static str,
+}
+
+/// A message on its own, outside a queue: held, stored by an exchange type, or to be emitted.
+#[derive(Clone)]
+pub struct OwnedMessage {
+    /// The exchange it was published to.
+    pub exchange: Name,
+    /// The key it was published with.
+    pub routing_key: Name,
+    /// How to read `properties`.
+    pub form: &'static dyn Form,
+    /// See [`MessageView::properties`].
+    pub properties: Bytes,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl OwnedMessage {
+    /// A copy of a message, without its publisher.
+    #[must_use]
+    pub fn from_view(message: &MessageView<'_>) -> Self {
+        Self {
+            exchange: Name::cut(message.exchange),
+            routing_key: Name::cut(message.routing_key),
+            form: message.form,
+            properties: Bytes::copy_from_slice(message.properties),
+            body: Bytes::copy_from_slice(message.body),
+        }
+    }
+
+    /// The message as it is published.
+    #[must_use]
+    pub fn view(&self) -> MessageView<'_> {
+        MessageView {
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            form: self.form,
+            properties: &self.properties,
+            body: &self.body,
+            publisher: None,
+        }
+    }
+
+    /// How many bytes it has, as [`MessageView::len_bytes`] counts them.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.view().len_bytes()
+    }
+}
+
+impl fmt::Debug for OwnedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view().fmt(f)
+    }
 }
 
 impl MessageView<'_> {
     /// Appends what `reads` selects, laid out as in `wit/CONTRACT.md` under "Batches". These bytes
     /// go to the guest and are the key of the memo.
     pub fn project(&self, reads: &Reads, out: &mut Vec<u8>) {
+        self.project_at(reads, Place::default(), out);
+    }
+
+    /// The same for an interceptor that also sees where the message is.
+    pub fn project_at(&self, reads: &Reads, place: Place<'_>, out: &mut Vec<u8>) {
         if reads.routing_key {
             out.extend_from_slice(&u16::try_from(self.routing_key.len()).unwrap_or(u16::MAX).to_le_bytes());
             out.extend_from_slice(self.routing_key);
@@ -51,15 +145,84 @@ impl MessageView<'_> {
         for property in &reads.properties {
             self.form.put_property(self.properties, *property, out);
         }
-        if let Some(bytes_max) = reads.body_bytes_max {
+        if let Some(body) = reads.body {
             match u32::try_from(self.body.len()) {
-                Ok(length) if length <= bytes_max => {
+                Ok(length) if length <= body.bytes_max => {
                     out.extend_from_slice(&length.to_le_bytes());
                     out.extend_from_slice(self.body);
                 }
                 _ => out.extend_from_slice(&u32::MAX.to_le_bytes()),
             }
         }
+        if reads.publisher {
+            self.put_publisher(out);
+        }
+        if reads.exchange {
+            put_short(out, self.exchange);
+        }
+        if reads.queue {
+            put_short(out, place.queue);
+        }
+        if reads.reason {
+            put_short(out, place.reason.as_bytes());
+        }
+    }
+
+    fn put_publisher(&self, out: &mut Vec<u8>) {
+        let Some(publisher) = self.publisher else {
+            return out.extend_from_slice(&[0; 4]);
+        };
+        put_short(out, &publisher.user);
+        let connection = publisher.connection.as_bytes();
+        let connection = connection.get(..usize::from(u16::MAX)).unwrap_or(connection);
+        out.extend_from_slice(&(connection.len() as u16).to_le_bytes());
+        out.extend_from_slice(connection);
+        put_short(out, publisher.protocol.as_bytes());
+    }
+
+    /// A header's value, if there is one of that name. For what is seldom asked: it is copied.
+    #[must_use]
+    pub fn header(&self, name: &Name) -> Option<Value> {
+        let mut list = Vec::new();
+        let selection = HeaderSelection::Named(Vec::from([name.clone()]));
+        self.form.put_headers(self.properties, &selection, &mut list);
+        // Past the number of headers, the length of the name and the name.
+        flat::take_value(&mut list.get(3 + name.len()..)?)
+    }
+
+    /// A property's value, if it is there. For what is seldom asked: it is copied.
+    #[must_use]
+    pub fn property(&self, property: Property) -> Option<Value> {
+        let mut value = Vec::new();
+        self.form.put_property(self.properties, property, &mut value);
+        flat::take_value(&mut value.as_slice())
+    }
+
+    /// The message as a patch changes it. Changed properties are appended to `arena`; a new routing
+    /// key and a new body are the patch's own.
+    ///
+    /// # Errors
+    /// If the message's form cannot say a changed value; `arena` is then as long as before.
+    pub fn patched<'b>(&self, patch: &'b Patch, arena: &'b mut Vec<u8>) -> Result<MessageView<'b>, PatchError>
+    where
+        Self: 'b,
+    {
+        let mut patched: MessageView<'b> = *self;
+        if let Some(key) = patch.routing_key() {
+            patched.routing_key = key;
+        }
+        if let Some(body) = patch.body() {
+            patched.body = body;
+        }
+        if !patch.keeps_properties() {
+            let start = arena.len();
+            if let Err(error) = self.form.patch(self.properties, patch, arena) {
+                arena.truncate(start);
+                return Err(error);
+            }
+            patched.properties = arena.get(start..).unwrap_or_default();
+        }
+        Ok(patched)
     }
 
     /// The bytes that a queue charges for it.
@@ -69,12 +232,19 @@ impl MessageView<'_> {
     }
 }
 
+/// Appends at most 255 bytes after their number.
+fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = bytes.get(..usize::from(u8::MAX)).unwrap_or(bytes);
+    out.push(bytes.len() as u8);
+    out.extend_from_slice(bytes);
+}
+
 impl fmt::Debug for MessageView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageView")
             .field("protocol", &self.form.protocol())
-            .field("exchange", &alloc::string::String::from_utf8_lossy(self.exchange))
-            .field("routing_key", &alloc::string::String::from_utf8_lossy(self.routing_key))
+            .field("exchange", &String::from_utf8_lossy(self.exchange))
+            .field("routing_key", &String::from_utf8_lossy(self.routing_key))
             .field("properties_bytes", &self.properties.len())
             .field("body_bytes", &self.body.len())
             .finish()

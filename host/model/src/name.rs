@@ -32,6 +32,12 @@ impl Name {
         Ok(Self(Bytes::copy_from_slice(bytes)))
     }
 
+    /// A name of these bytes, copied; of more than [`Self::BYTES_MAX`] the rest is left out.
+    #[must_use]
+    pub fn cut(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes.get(..Self::BYTES_MAX).unwrap_or(bytes)))
+    }
+
     /// A name known when the program was written; longer than 255 bytes it is cut.
     #[must_use]
     pub fn from_static(name: &'static str) -> Self {

@@ -3,7 +3,7 @@
 use crate::Name;
 use alloc::vec::Vec;
 
-/// A message property that a plugin may read; the order is that of `wit/types.wit`.
+/// A message property that a plugin may read; the order is that of `wit/0.2.0/types.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are those of AMQP 0-9-1 section 1.8")]
 pub enum Property {
@@ -33,7 +33,16 @@ pub enum HeaderSelection {
     All,
 }
 
-/// What the decisions of one exchange depend on.
+/// How a body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyReading {
+    /// The longest body that is passed, in bytes.
+    pub bytes_max: u32,
+    /// A message with a longer one is rejected; else it is asked about without a body.
+    pub rejects_above: bool,
+}
+
+/// What the answers of one exchange, or one attachment of an interceptor, depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     /// The routing key.
@@ -42,8 +51,16 @@ pub struct Reads {
     pub headers: HeaderSelection,
     /// Properties, each at most once.
     pub properties: Vec<Property>,
-    /// The body, if it is at most this many bytes long.
-    pub body_bytes_max: Option<u32>,
+    /// The body.
+    pub body: Option<BodyReading>,
+    /// Who published it.
+    pub publisher: bool,
+    /// The exchange it was published to.
+    pub exchange: bool,
+    /// The queue it comes from (interceptors).
+    pub queue: bool,
+    /// Why it is dead-lettered (interceptors).
+    pub reason: bool,
 }
 
 impl Reads {
@@ -59,7 +76,17 @@ impl Reads {
         !self.routing_key && self.nothing_but_routing_key()
     }
 
+    /// Whether a message with a body of that length is rejected without being asked about.
+    #[must_use]
+    pub fn rejects_body(&self, body_bytes: usize) -> bool {
+        self.body.is_some_and(|body| body.rejects_above && body_bytes > body.bytes_max as usize)
+    }
+
     fn nothing_but_routing_key(&self) -> bool {
-        self.headers == HeaderSelection::None && self.properties.is_empty() && self.body_bytes_max.is_none()
+        let Self { routing_key: _, headers, properties, body, publisher, exchange, queue, reason } = self;
+        *headers == HeaderSelection::None
+            && properties.is_empty()
+            && body.is_none()
+            && !(*publisher || *exchange || *queue || *reason)
     }
 }

@@ -4,10 +4,14 @@
 use crate::{
     engine::{CallSlot, Engines},
     replica::Replica,
+    services::Services,
     version::{Version, VersionId},
 };
 use hashbrown::Equivalent as _;
-use leveret_broker::{exchange::Exchange, port::Wake};
+use leveret_broker::{
+    exchange::Exchange,
+    port::{Layer, Wake},
+};
 use leveret_model::Name;
 use parking_lot::Mutex;
 use std::{
@@ -124,18 +128,18 @@ pub(crate) struct Builder(mpsc::Sender<Job>);
 struct Job {
     version: Arc<Version>,
     vhost: Name,
-    exchanges: Vec<Arc<Exchange>>,
+    exchanges: Vec<(Arc<Exchange>, Layer)>,
     construction: Arc<Construction>,
 }
 
 impl Builder {
     /// Starts the thread; it ends when the builder is dropped.
-    pub(crate) fn start(engines: &Engines) -> io::Result<Self> {
+    pub(crate) fn start(engines: &Engines, services: &Arc<Services>) -> io::Result<Self> {
         let (sender, jobs) = mpsc::channel::<Job>();
-        let slot = engines.ticker().slot();
+        let (slot, services) = (engines.ticker().slot(), services.clone());
         thread::Builder::new().name("leveret-builder".into()).spawn(move || {
             for job in jobs {
-                job.construction.finish(build(&job, &slot));
+                job.construction.finish(build(&job, &services, &slot));
             }
         })?;
         Ok(Self(sender))
@@ -147,7 +151,7 @@ impl Builder {
         &self,
         version: Arc<Version>,
         vhost: Name,
-        exchanges: Vec<Arc<Exchange>>,
+        exchanges: Vec<(Arc<Exchange>, Layer)>,
     ) -> Arc<Construction> {
         let construction = Arc::new(Construction::default());
         let job = Job { version, vhost, exchanges, construction: construction.clone() };
@@ -158,11 +162,11 @@ impl Builder {
     }
 }
 
-fn build(job: &Job, slot: &CallSlot) -> Result<Replica, String> {
-    let mut replica =
-        Replica::start(&job.version, &job.vhost, slot.clone()).map_err(|failure| failure.to_string())?;
-    for exchange in &job.exchanges {
-        match replica.serve(exchange) {
+fn build(job: &Job, services: &Arc<Services>, slot: &CallSlot) -> Result<Replica, String> {
+    let mut replica = Replica::start(&job.version, &job.vhost, services, slot.clone())
+        .map_err(|failure| failure.to_string())?;
+    for (exchange, layer) in &job.exchanges {
+        match replica.serve(exchange, *layer) {
             // Whoever asks about that exchange is told why.
             Ok(()) | Err(crate::guest::Refused::ByPlugin(_)) => {}
             Err(crate::guest::Refused::Failed(failure)) => return Err(failure.to_string()),

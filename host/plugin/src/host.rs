@@ -2,21 +2,25 @@
 //! beside the workers.
 
 use crate::{
+    account::Accounts,
+    audit::Auditor,
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
     engine::Engines,
     memo::MEMO_BYTES_MAX,
     policy::Policies,
     registry::Registry,
+    services::Services,
     worker::Worker,
 };
+use leveret_model::Form;
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicU64},
 };
 
 /// How a host is made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostConfig {
     /// How many workers there will be: each is handed instances of a new version before the swap.
     pub workers: usize,
@@ -24,11 +28,13 @@ pub struct HostConfig {
     pub memo_bytes_max: usize,
     /// What plugins may do.
     pub policies: Arc<Policies>,
+    /// How messages that plugins make are encoded. Without it they cannot make any.
+    pub form: Option<&'static dyn Form>,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default() }
+        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default(), form: None }
     }
 }
 
@@ -50,9 +56,11 @@ pub struct Host {
     registry: Arc<Registry>,
     mailboxes: Vec<Arc<Mailbox>>,
     builder: Arc<Builder>,
+    auditor: Arc<Auditor>,
     /// How many exchanges were closed, by any worker.
     closed: Arc<AtomicU64>,
     memo_bytes_max: usize,
+    services: Arc<Services>,
 }
 
 impl Host {
@@ -75,16 +83,38 @@ impl Host {
         let engines =
             Engines::new().map_err(|error| HostError(format!("the engine of plugins: {error:#}")))?;
         let engines = Arc::new(engines);
-        let builder = Builder::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;
+        let services = Arc::new(Services {
+            form: config.form,
+            accounts: Accounts::new(config.policies.clone()),
+            ..Services::default()
+        });
+        let builder =
+            Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
+        let registry = Arc::new(Registry::new(
+            engines.clone(),
+            config.policies.clone(),
+            mailboxes.clone(),
+            services.clone(),
+        ));
+        let auditor = Auditor::start(&engines, &registry, &services)
+            .map_err(|error| HostError(format!("a thread: {error}")))?;
         Ok(Self {
-            registry: Arc::new(Registry::new(engines.clone(), config.policies.clone(), mailboxes.clone())),
+            registry,
+            auditor: Arc::new(auditor),
             engines,
             mailboxes,
             builder: Arc::new(builder),
             closed: Arc::default(),
             memo_bytes_max: config.memo_bytes_max,
+            services,
         })
+    }
+
+    /// Waits until the audit has checked all that workers handed in.
+    #[cfg(test)]
+    pub(crate) fn wait_for_audit(&self) {
+        self.auditor.wait();
     }
 
     /// Which plugin serves which exchange type.
@@ -101,7 +131,9 @@ impl Host {
             self.registry.clone(),
             self.mailboxes.get(index).cloned().unwrap_or_default(),
             self.builder.clone(),
+            self.auditor.clone(),
             self.engines.ticker().slot(),
+            self.services.clone(),
             self.closed.clone(),
             self.memo_bytes_max,
         )

@@ -10,22 +10,25 @@
 //! - An instance holds only what follows from what it was told, so it can be dropped and made
 //!   again at any time. After any failure it is never called again.
 //! - A remembered answer belongs to a generation of its exchange and is compared on use.
+//! - That a plugin is pure is its claim: some answers are checked by another instance, and where
+//!   they differ the claim is withdrawn.
 //! - One place swaps versions ([`registry`]); a version that fails any stage changes nothing.
 //! - Virtual hosts share no instance, no remembered answer and no count of failures but of what came
 //!   with the broker; a plugin has in each of them what its policy there grants and allows ([`policy`]).
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!
-//! The claim of a plugin to be pure is believed for now: an audit that asks a second instance now
-//! and then, and withdraws the claim where the answers differ, is not there yet. Nor is a lane for
-//! slow plugins: a plugin that always fails is set aside for up to ten seconds at a time instead.
+//! A lane for slow plugins is not there yet: a plugin that always fails is set aside for up to ten seconds at a time instead.
 //!
 //! Read [`worker`] first (the path of a message), then [`registry`] (the path of a file).
 
+mod account;
 pub mod artifact;
+mod audit;
 mod bindings;
 mod builder;
 mod builtin;
+mod capability;
 pub mod contract;
 mod engine;
 pub mod folder;
@@ -36,6 +39,8 @@ pub mod policy;
 pub mod registry;
 mod replica;
 mod scope;
+mod services;
+mod state;
 #[cfg(test)]
 mod testing;
 mod version;

@@ -2,26 +2,46 @@
 //!
 //! The key is the projection that a guest would get (of an exchange that reads the routing key
 //! alone: the key itself), the value its answer. All entries belong to one generation of the
-//! exchange: [`Memo::at_generation`] is called before the memo is used, compares, and forgets
-//! what belongs to another. Nothing relies on being told of a change.
+//! exchange, which the owner compares before it uses the memo. Nothing relies on being told of a
+//! change.
 //!
-//! *Memory.* Keys lie back to back in segments; an entry of the table knows where. Entries, keys
-//! and answers are charged to a budget. When it is used up, the oldest segment goes: entries hit
-//! since they were written move to the newest one, the others are forgotten. From then on a key
-//! is only taken when it is asked for a second time, so that keys which never come again do not
-//! drive out those which do.
+//! *Memory.* [`MEMO_BYTES_MAX`] by default. Keys lie back to back in segments ([`keys`]); an entry
+//! of the table knows where. Entries, keys and answers are charged to the budget. When it is used
+//! up, the oldest segment goes: entries hit since they were written move to the newest one, the
+//! others are forgotten. From then on a key is only taken when it is asked for a second time, so
+//! that keys which never come again do not drive out those which do.
 //!
 //! *Worth.* Where fewer than one lookup in ten hits, remembering costs more than it saves: the
 //! memo then forgets everything and stays away for a while before it tries again. One that still
 //! fills, at a generation that lasts, is given the time to.
+//!
+//! *Churn.* When the exchange's bindings change, the memo forgets everything, unless the type says
+//! that each binding decides for itself. Then the bindings that went are taken out of the answers
+//! that name them ([`Memo::remove_bindings`]), and the guest is asked about all keys once more with
+//! the new bindings alone, hundreds of keys in a call, to add what they decide
+//! ([`Memo::add_bindings`]). That is worth it where enough lookups came since the last time; else
+//! the memo forgets after all.
+//! Either way all entries belong to one generation afterwards.
+//!
+//! *Audit.* The first hits and later one in [`HITS_PER_AUDIT`] are checked by another instance, beside.
 
+mod kept;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use kept::{Kept, Many};
+pub(crate) use keys::KeyForm;
+
+use crate::guest::{Decision, Decisions};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use keys::{Place, Segments};
 use leveret_broker::{
-    exchange::{Generation, RouteSet},
+    exchange::{BindingId, Generation},
     port::Answer,
 };
-use std::{collections::VecDeque, hash::BuildHasher as _, rc::Rc, sync::Arc};
+use std::hash::BuildHasher as _;
 
 /// The memory of the remembered answers of one exchange on one worker, in bytes.
 pub const MEMO_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -29,77 +49,85 @@ pub const MEMO_BYTES_MAX: usize = 8 * 1024 * 1024;
 const KEY_BYTES_MAX: usize = 1024;
 /// How many segments of keys a full memo has.
 const SEGMENTS: usize = 8;
-/// What an entry takes in the table, in bytes, with the table's spare room.
-const ENTRY_BYTES: usize = 48;
+/// What an entry takes in the table, with the table's spare room, and beside its key, in bytes.
+const ENTRY_BYTES: usize = 56;
 /// After so many lookups the worth of the memo is judged.
-const JUDGED_AFTER_LOOKUPS: u32 = 16_384;
+const JUDGED_AFTER_LOOKUPS: u64 = 16_384;
 /// Fewer hits than one in this many lookups are not worth it.
-const LOOKUPS_PER_HIT_MAX: u32 = 10;
+const LOOKUPS_PER_HIT_MAX: u64 = 10;
 /// How many lookups are left out after that.
-const AWAY_LOOKUPS: u32 = 16 * JUDGED_AFTER_LOOKUPS;
+const AWAY_LOOKUPS: u64 = 16 * JUDGED_AFTER_LOOKUPS;
 /// How many keys that came once are noted while the memo is full.
 const DOOR_PLACES: usize = 8192;
+/// So many keys are asked about new bindings for each lookup since it was done last: asking about a
+/// key that is known takes a fraction of the time of asking about one that was forgotten.
+const KEYS_ASKED_PER_LOOKUP_MAX: u64 = 4;
+/// So many keys are asked about however few lookups came.
+const KEYS_ASKED_ALWAYS: u64 = 256;
+/// How many slots of bindings are told apart in [`Memo::named`].
+const SLOTS_NAMED: usize = 1 << 16;
+/// How many keys are asked about in one call, and how many bytes of them.
+const KEYS_PER_CALL_MAX: usize = 1024;
+const CALL_BYTES_MAX: usize = 64 * 1024;
+/// One hit in this many is audited; of the first ones each that is a power of two.
+pub(crate) const HITS_PER_AUDIT: u64 = 4096;
 
 /// Remembered answers.
 pub(crate) struct Memo {
     generation: Generation,
     table: HashTable<Entry>,
-    segments: VecDeque<Segment>,
-    /// The number of the first of `segments`.
-    first_segment: u16,
+    keys: Segments,
     bytes: usize,
     bytes_max: usize,
     hasher: RandomState,
-    last: Option<Last>,
     /// Marks of keys that came once since the memo is full; empty before.
     door: Vec<u8>,
-    lookups: u32,
-    hits: u32,
-    /// Another generation came since the worth was judged.
-    restarted: bool,
+    lookups: u64,
+    hits: u64,
+    judged: Judged,
+    /// Which bindings are named by answers, by their ids' slots and some others with them; one bit
+    /// each. Empty while none is.
+    named: Vec<u64>,
+    /// How many lookups there had been when the guest was last asked about all keys.
+    lookups_when_asked: u64,
+    /// The hit that is audited next.
+    audit_at: u64,
     /// How many lookups are still left out.
-    away: u32,
+    away: u64,
 }
 
+/// When the worth was judged last.
 #[derive(Default)]
-struct Segment {
-    keys: Vec<u8>,
-    /// Where each key ends, and what is charged for its entry, in bytes.
-    ends: Vec<(u32, u32)>,
-    bytes: usize,
+struct Judged {
+    lookups: u64,
+    hits: u64,
+    /// Everything was forgotten since.
+    restarted: bool,
 }
 
 struct Entry {
-    answer: Remembered,
+    kept: Kept,
     at: u32,
-    length: u16,
     segment: u16,
-    touched: bool,
+    /// The length of the key in bytes; the highest bit says that the entry was hit.
+    length_and_touched: u16,
 }
 
-/// An answer in two words.
-#[derive(Clone)]
-enum Remembered {
-    Deliver(RouteSet),
-    Drop,
-    Reject(Rc<Arc<str>>),
-}
+const TOUCHED: u16 = 1 << 15;
+const _: () = assert!(size_of::<Entry>() == 32 && KEY_BYTES_MAX < TOUCHED as usize);
 
-/// The entry that was hit last: messages in a row often have the same key.
-struct Last {
-    answer: Remembered,
-    segment: u16,
-    at: u32,
-    length: u16,
-}
+impl Entry {
+    fn new(kept: Kept, place: Place) -> Self {
+        Self { kept, at: place.at, segment: place.segment, length_and_touched: place.length }
+    }
 
-impl Remembered {
-    fn answer(&self) -> Answer {
-        match self {
-            Self::Deliver(routes) => Answer::Deliver(routes.clone()),
-            Self::Drop => Answer::Drop,
-            Self::Reject(reason) => Answer::Reject(Arc::clone(reason)),
-        }
+    #[inline]
+    fn place(&self) -> Place {
+        Place { at: self.at, segment: self.segment, length: self.length_and_touched & !TOUCHED }
+    }
+
+    fn is_touched(&self) -> bool {
+        self.length_and_touched & TOUCHED != 0
     }
 }
 
@@ -108,36 +136,44 @@ impl Memo {
         Self {
             generation: Generation::default(),
             table: HashTable::new(),
-            segments: VecDeque::new(),
-            first_segment: 0,
+            keys: Segments::default(),
             bytes: 0,
             bytes_max,
             hasher: RandomState::default(),
-            last: None,
             door: Vec::new(),
             lookups: 0,
             hits: 0,
-            restarted: false,
+            judged: Judged::default(),
+            named: Vec::new(),
+            lookups_when_asked: 0,
+            audit_at: 1,
             away: 0,
         }
     }
 
-    /// From now on the answers are those of this generation.
-    pub(crate) fn at_generation(&mut self, generation: Generation) {
-        if self.generation != generation {
+    /// From now on the answers are those of this generation; those of another are forgotten.
+    pub(crate) fn at_generation(&mut self, generation: Generation, form: KeyForm) {
+        if self.generation != generation || self.keys.form != form {
             self.forget();
+            self.keys.form = form;
             self.generation = generation;
-            self.restarted = true;
+            self.lookups_when_asked = self.lookups;
+            self.judged.restarted |= self.lookups > self.judged.lookups;
         }
+    }
+
+    /// The answers were brought to this generation.
+    pub(crate) fn carried_to(&mut self, generation: Generation) {
+        self.generation = generation;
     }
 
     /// Forgets everything.
     pub(crate) fn forget(&mut self) {
-        self.last = None;
-        if !self.segments.is_empty() {
+        if !self.keys.is_empty() {
             self.table.clear();
-            self.segments.clear();
+            self.keys.clear();
             self.door.clear();
+            self.named.clear();
             self.bytes = 0;
         }
     }
@@ -152,58 +188,161 @@ impl Memo {
     }
 
     /// The answer remembered for this key.
+    #[inline]
     pub(crate) fn get(&mut self, key: &[u8]) -> Option<Answer> {
         self.lookups += 1;
-        if self.lookups == JUDGED_AFTER_LOOKUPS {
+        if self.lookups - self.judged.lookups >= JUDGED_AFTER_LOOKUPS {
             self.judge();
         }
-        if let Some(last) = &self.last
-            && self.key(last.segment, last.at, last.length) == Some(key)
-        {
-            self.hits += 1;
-            return Some(last.answer.answer());
-        }
         let hash = self.hasher.hash_one(key);
-        let (segments, first) = (&self.segments, self.first_segment);
-        let entry = self.table.find_mut(hash, |entry| {
-            key_in(segments, first, entry.segment, entry.at, entry.length) == Some(key)
-        })?;
-        entry.touched = true;
+        let keys = &self.keys;
+        let entry = self.table.find_mut(hash, |entry| keys.key(entry.place()) == Some(key))?;
+        if !entry.is_touched() {
+            entry.length_and_touched |= TOUCHED;
+        }
         self.hits += 1;
-        let answer = entry.answer.answer();
-        let last =
-            Last { answer: entry.answer.clone(), segment: entry.segment, at: entry.at, length: entry.length };
-        self.last = Some(last);
-        Some(answer)
+        Some(entry.kept.answer())
+    }
+
+    /// The key before came once more: counts as a lookup and a hit.
+    #[inline]
+    pub(crate) fn hit_again(&mut self) {
+        self.lookups += 1;
+        self.hits += 1;
+    }
+
+    /// Whether the last hit is one to be audited.
+    #[inline]
+    pub(crate) fn is_audit_due(&mut self) -> bool {
+        if self.hits < self.audit_at {
+            return false;
+        }
+        self.audit_at = self.hits + self.hits.min(HITS_PER_AUDIT);
+        true
+    }
+
+    /// What is kept for a key, without counting.
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<&Kept> {
+        let hash = self.hasher.hash_one(key);
+        self.table.find(hash, |entry| self.keys.key(entry.place()) == Some(key)).map(|entry| &entry.kept)
     }
 
     /// Remembers an answer of the memo's generation. `answer_bytes` is what the answer takes for
     /// itself, in bytes.
-    pub(crate) fn insert(&mut self, key: &[u8], answer: &Answer, answer_bytes: usize) {
-        let answer = match answer {
-            Answer::Deliver(routes) => Remembered::Deliver(routes.clone()),
-            Answer::Drop => Remembered::Drop,
-            Answer::Reject(reason) => Remembered::Reject(Rc::new(reason.clone())),
-            Answer::Failed(_) => return,
-        };
-        if key.len() > KEY_BYTES_MAX || self.away > 0 {
+    pub(crate) fn insert(&mut self, key: &[u8], kept: &Kept, answer_bytes: usize) {
+        let bytes = ENTRY_BYTES + self.keys.form.head_bytes() + key.len() + answer_bytes;
+        if key.len() > KEY_BYTES_MAX || self.away > 0 || bytes > self.bytes_max / SEGMENTS {
             return;
         }
         let hash = self.hasher.hash_one(key);
-        let (segments, first) = (&self.segments, self.first_segment);
-        let same =
-            |entry: &Entry| key_in(segments, first, entry.segment, entry.at, entry.length) == Some(key);
-        if self.table.find(hash, same).is_some() {
-            return;
-        }
-        let bytes = ENTRY_BYTES + key.len() + answer_bytes;
-        if bytes > self.bytes_max / SEGMENTS || !self.let_in(hash) {
+        let keys = &self.keys;
+        if self.table.find(hash, |entry| keys.key(entry.place()) == Some(key)).is_some() || !self.let_in(hash)
+        {
             return;
         }
         while self.bytes + bytes > self.bytes_max {
             self.drop_oldest_segment();
         }
-        self.write(hash, key, answer, bytes);
+        self.name(kept.ids().unwrap_or_default());
+        self.write(hash, key, kept.clone(), bytes);
+    }
+
+    /// Whether asking the guest about all keys again is worth it, by the lookups since it was last
+    /// asked.
+    pub(crate) fn is_worth_asking_again(&self) -> bool {
+        let since = self.lookups - self.lookups_when_asked;
+        self.table.len() as u64 <= KEYS_ASKED_ALWAYS.max(since * KEYS_ASKED_PER_LOOKUP_MAX)
+    }
+
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Takes bindings out of all answers that name them. `resolve` gives what is to be kept for
+    /// the others, and what that takes, in bytes.
+    pub(crate) fn remove_bindings(
+        &mut self,
+        gone: &[BindingId],
+        mut resolve: impl FnMut(&[BindingId]) -> (Kept, usize),
+    ) {
+        if !gone.iter().any(|id| self.is_named(*id)) {
+            return;
+        }
+        for entry in &mut self.table {
+            let Some(ids) = entry.kept.ids() else {
+                continue;
+            };
+            if ids.iter().any(|id| gone.contains(id)) {
+                let left: Vec<BindingId> = ids.iter().copied().filter(|id| !gone.contains(id)).collect();
+                // What it takes is less than what is charged already.
+                (entry.kept, _) = resolve(&left);
+            }
+        }
+    }
+
+    /// Adds to all answers what new bindings decide. `ask` gives their decisions alone for so many
+    /// questions back to back, `resolve` what is to be kept for bindings.
+    ///
+    /// # Errors
+    /// That of `ask`; or [`NotAUnion`] where a decision is not to bindings. The memo is of no use
+    /// then.
+    pub(crate) fn add_bindings<E: From<NotAUnion>>(
+        &mut self,
+        mut ask: impl FnMut(&[u8], usize) -> Result<Decisions, E>,
+        mut resolve: impl FnMut(&[BindingId]) -> (Kept, usize),
+    ) -> Result<(), E> {
+        self.lookups_when_asked = self.lookups;
+        let (mut charges, mut added) = (Vec::new(), Vec::new());
+        let (keys, hasher) = (&self.keys, &self.hasher);
+        for questions in keys.questions(KEYS_PER_CALL_MAX, CALL_BYTES_MAX) {
+            let decisions = ask(questions.bytes, questions.count())?;
+            for (index, decision) in decisions.iter().enumerate() {
+                let Decision::Deliver(new) = decision else {
+                    return Err(NotAUnion.into());
+                };
+                let Some(place) = questions.place(index).filter(|_| !new.is_empty()) else {
+                    continue;
+                };
+                let hash = hasher.hash_one(keys.key(place).unwrap_or_default());
+                let Some(entry) = self.table.find_mut(hash, |entry| entry.place() == place) else {
+                    continue;
+                };
+                let mut ids = entry.kept.ids().ok_or(NotAUnion)?.to_vec();
+                ids.extend(new.iter().filter(|id| !entry.kept.ids().is_some_and(|old| old.contains(id))));
+                added.extend_from_slice(new);
+                let (kept, bytes) = resolve(&ids);
+                entry.kept = kept;
+                charges.push((place.segment, bytes));
+            }
+        }
+        self.name(&added);
+        for (segment, bytes) in charges {
+            self.keys.charge(segment, bytes);
+            self.bytes += bytes;
+        }
+        while self.bytes > self.bytes_max {
+            self.drop_oldest_segment();
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, ids: &[BindingId]) {
+        if self.named.is_empty() && !ids.is_empty() {
+            self.named.resize(SLOTS_NAMED / 64, 0);
+        }
+        for id in ids {
+            let slot = id.0 as usize % SLOTS_NAMED;
+            if let Some(bits) = self.named.get_mut(slot / 64) {
+                *bits |= 1 << (slot % 64);
+            }
+        }
+    }
+
+    /// Whether an answer may name a binding.
+    fn is_named(&self, id: BindingId) -> bool {
+        let slot = id.0 as usize % SLOTS_NAMED;
+        self.named.get(slot / 64).is_some_and(|bits| bits & 1 << (slot % 64) != 0)
     }
 
     #[cfg(test)]
@@ -227,206 +366,56 @@ impl Memo {
         }
     }
 
-    fn write(&mut self, hash: u64, key: &[u8], answer: Remembered, bytes: usize) {
-        let segment_bytes_max = self.bytes_max / SEGMENTS;
-        let full = self.segments.back().is_none_or(|segment| segment.bytes + bytes > segment_bytes_max);
-        if full {
-            self.segments.push_back(Segment::default());
-        }
-        let newest = self.first_segment.wrapping_add(self.segments.len() as u16).wrapping_sub(1);
-        let Some(segment) = self.segments.back_mut() else {
+    fn write(&mut self, hash: u64, key: &[u8], kept: Kept, bytes: usize) {
+        let Some(place) = self.keys.push(key, bytes, self.bytes_max / SEGMENTS) else {
             return;
         };
-        let at = segment.keys.len() as u32;
-        segment.keys.extend_from_slice(key);
-        segment.ends.push((segment.keys.len() as u32, bytes as u32));
-        segment.bytes += bytes;
         self.bytes += bytes;
-        let entry = Entry { answer, at, length: key.len() as u16, segment: newest, touched: false };
-        let (segments, first, hasher) = (&self.segments, self.first_segment, &self.hasher);
-        self.table.insert_unique(hash, entry, |entry| {
-            hasher
-                .hash_one(key_in(segments, first, entry.segment, entry.at, entry.length).unwrap_or_default())
+        let (keys, hasher) = (&self.keys, &self.hasher);
+        self.table.insert_unique(hash, Entry::new(kept, place), |entry| {
+            hasher.hash_one(keys.key(entry.place()).unwrap_or_default())
         });
     }
 
     fn drop_oldest_segment(&mut self) {
-        self.last = None;
         self.door.resize(DOOR_PLACES, 0);
-        let number = self.first_segment;
-        let Some(oldest) = self.segments.pop_front() else {
+        let Some(oldest) = self.keys.pop_oldest() else {
             return;
         };
-        self.first_segment = number.wrapping_add(1);
-        self.bytes -= oldest.bytes;
-        let mut start = 0_u32;
+        self.bytes -= oldest.segment.bytes;
         // What was hit moves on, at most half of it, so that there is always room afterwards. It is
         // written when the table knows nothing of the segment any more: to grow, the table reads
         // the keys of all its entries.
-        let mut moved_bytes_left = oldest.bytes / 2;
+        let mut moved_bytes_left = oldest.segment.bytes / 2;
         let mut moving = Vec::new();
-        for (end, bytes) in oldest.ends {
-            let at = std::mem::replace(&mut start, end);
-            let key = oldest.keys.get(at as usize..end as usize).unwrap_or_default();
+        for (place, key, bytes) in oldest.keys() {
             let hash = self.hasher.hash_one(key);
-            let found = self.table.find_entry(hash, |entry| entry.segment == number && entry.at == at);
+            let found = self.table.find_entry(hash, |entry| entry.place() == place);
             let Ok((entry, _)) = found.map(|found| found.remove()) else {
                 continue;
             };
-            let bytes = bytes as usize;
-            if entry.touched && bytes <= moved_bytes_left {
+            if entry.is_touched() && bytes <= moved_bytes_left {
                 moved_bytes_left -= bytes;
-                moving.push((hash, key, entry.answer, bytes));
+                moving.push((hash, key, entry.kept, bytes));
             }
         }
-        for (hash, key, answer, bytes) in moving {
-            self.write(hash, key, answer, bytes);
+        for (hash, key, kept, bytes) in moving {
+            self.write(hash, key, kept, bytes);
         }
     }
 
     fn judge(&mut self) {
+        let (lookups, hits) = (self.lookups - self.judged.lookups, self.hits - self.judged.hits);
         let full = !self.door.is_empty();
-        if self.hits < self.lookups / LOOKUPS_PER_HIT_MAX && (full || self.restarted) {
+        if hits < lookups / LOOKUPS_PER_HIT_MAX && (full || self.judged.restarted) {
             self.forget();
             self.table = HashTable::new();
             self.away = AWAY_LOOKUPS;
         }
-        self.restarted = false;
-        self.lookups = 0;
-        self.hits = 0;
-    }
-
-    fn key(&self, segment: u16, at: u32, length: u16) -> Option<&[u8]> {
-        key_in(&self.segments, self.first_segment, segment, at, length)
+        self.judged = Judged { lookups: self.lookups, hits: self.hits, restarted: false };
     }
 }
 
-fn key_in(segments: &VecDeque<Segment>, first: u16, segment: u16, at: u32, length: u16) -> Option<&[u8]> {
-    let segment = segments.get(usize::from(segment.wrapping_sub(first)))?;
-    segment.keys.get(at as usize..at as usize + usize::from(length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashMap;
-
-    fn reject(text: &str) -> Answer {
-        Answer::Reject(text.into())
-    }
-
-    fn text(answer: Option<Answer>) -> Option<String> {
-        answer.map(|answer| match answer {
-            Answer::Reject(reason) => reason.to_string(),
-            other => format!("{other:?}"),
-        })
-    }
-
-    #[test]
-    fn an_answer_of_another_generation_is_not_given() {
-        let mut memo = Memo::new(MEMO_BYTES_MAX);
-        memo.at_generation(Generation(1));
-        memo.insert(b"k", &Answer::Drop, 0);
-        memo.insert(b"", &reject("empty"), 0);
-        assert!(matches!(memo.get(b"k"), Some(Answer::Drop)));
-        assert!(matches!(memo.get(b"k"), Some(Answer::Drop)), "by the shortcut too");
-        assert_eq!(text(memo.get(b"")).as_deref(), Some("empty"));
-        memo.at_generation(Generation(1));
-        assert!(memo.get(b"k").is_some());
-        memo.at_generation(Generation(2));
-        assert!(memo.get(b"").is_none() && memo.get(b"k").is_none());
-    }
-
-    #[test]
-    fn a_full_memo_stays_within_its_budget_and_keeps_what_is_hit() {
-        let mut memo = Memo::new(64 * 1024);
-        let hot: Vec<String> = (0..50).map(|n| format!("hot.{n}")).collect();
-        for key in &hot {
-            memo.insert(key.as_bytes(), &reject(key), 32);
-        }
-        for n in 0..20_000 {
-            let key = format!("cold.{}", n % 5_000);
-            if memo.get(key.as_bytes()).is_none() {
-                memo.insert(key.as_bytes(), &reject(&key), 32);
-            }
-            assert!(memo.bytes <= memo.bytes_max);
-            let key = &hot[n % hot.len()];
-            match text(memo.get(key.as_bytes())) {
-                Some(found) => assert_eq!(&found, key),
-                None => memo.insert(key.as_bytes(), &reject(key), 32),
-            }
-        }
-        assert!(memo.len() > 100);
-        let kept = hot.iter().filter(|key| memo.get(key.as_bytes()).is_some()).count();
-        assert!(kept > hot.len() / 2, "{kept} of the keys that are hit all the time");
-    }
-
-    #[test]
-    fn a_memo_that_is_never_hit_stays_away_and_comes_back() {
-        let mut memo = Memo::new(MEMO_BYTES_MAX);
-        let mut keys = 0_u32..;
-        while !memo.is_away() {
-            let key = keys.next().unwrap().to_le_bytes();
-            assert!(memo.get(&key).is_none());
-            memo.insert(&key, &Answer::Drop, 0);
-        }
-        assert_eq!(memo.len(), 0);
-        assert!(keys.start as usize > MEMO_BYTES_MAX / ENTRY_BYTES / 2, "it was full before");
-        let away = AWAY_LOOKUPS - 1;
-        for _ in 0..away {
-            assert!(memo.is_away());
-        }
-        assert!(!memo.is_away());
-        memo.insert(b"k", &Answer::Drop, 0);
-        assert!(memo.get(b"k").is_some());
-    }
-
-    #[test]
-    fn a_memo_that_always_starts_anew_stays_away() {
-        let mut memo = Memo::new(MEMO_BYTES_MAX);
-        let mut rounds = 0_u64;
-        while !memo.is_away() {
-            rounds += 1;
-            memo.at_generation(Generation(rounds));
-            assert!(memo.get(b"k").is_none());
-            memo.insert(b"k", &Answer::Drop, 0);
-        }
-        assert_eq!(rounds, u64::from(JUDGED_AFTER_LOOKUPS));
-    }
-
-    #[test]
-    fn long_keys_are_not_remembered() {
-        let mut memo = Memo::new(MEMO_BYTES_MAX);
-        memo.insert(&[0; KEY_BYTES_MAX + 1], &Answer::Drop, 0);
-        memo.insert(&[0; KEY_BYTES_MAX], &Answer::Drop, 0);
-        assert_eq!(memo.len(), 1);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn whatever_is_remembered_is_what_was_answered(
-            steps in proptest::collection::vec((0_u16..600, 0_u8..50), 1..3000),
-        ) {
-            let mut memo = Memo::new(16 * 1024);
-            let mut generation = 0;
-            let mut truth: HashMap<u16, String> = HashMap::new();
-            for (key, action) in steps {
-                if action == 0 {
-                    generation += 1;
-                    truth.clear();
-                }
-                memo.at_generation(Generation(generation));
-                let bytes = key.to_le_bytes();
-                match text(memo.get(&bytes)) {
-                    Some(found) => proptest::prop_assert_eq!(Some(&found), truth.get(&key)),
-                    None => {
-                        let answer = format!("{key} at {generation}");
-                        memo.insert(&bytes, &reject(&answer), 16);
-                        truth.insert(key, answer);
-                    }
-                }
-                proptest::prop_assert!(memo.bytes <= memo.bytes_max);
-            }
-        }
-    }
-}
+/// A type whose decisions are to be the union of what each binding decides gave one that is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotAUnion;

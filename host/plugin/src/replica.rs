@@ -4,19 +4,25 @@
 //! The broker's [`Exchange`] is the truth. A replica notes for each exchange the generation up to
 //! which the guest was told of it, and [`Replica::serve`] tells it the rest. A replica can be
 //! built on one thread and used on another.
+//!
+//! An exchange has a seat for each of its types (layers) that the plugin provides.
 
 use crate::{
+    capability::{Call, Outcome, Purpose},
     engine::CallSlot,
-    guest::{Decisions, GuestFailure, Instance, Refused},
+    guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused, narrow},
+    policy::Limits,
+    services::Services,
+    state::{Cell, Owner},
     version::Version,
 };
 use hashbrown::HashMap;
-use leveret_broker::exchange::{Binding, BindingId, Changes, Exchange, ExchangeId, Generation};
-use leveret_model::{Name, Reads, Table};
-use std::{
-    borrow::Borrow,
-    sync::{Arc, Weak},
+use leveret_broker::{
+    exchange::{Binding, BindingId, Changes, Exchange, ExchangeId, Generation, TypeSpec},
+    port::Layer,
 };
+use leveret_model::{Name, OwnedMessage, Reads, Table, Value};
+use std::sync::{Arc, Weak};
 
 /// How many bindings are told in one call on a replay.
 const REPLAY_BINDINGS_PER_CALL: usize = 256;
@@ -24,21 +30,48 @@ const REPLAY_BINDINGS_PER_CALL: usize = 256;
 /// An instance and what it was told.
 pub(crate) struct Replica {
     version: Arc<Version>,
+    services: Arc<Services>,
     instance: Instance,
-    seats: HashMap<ExchangeId, Seat, foldhash::fast::RandomState>,
+    seats: HashMap<SeatKey, Seat, foldhash::fast::RandomState>,
     free_ids: Vec<u32>,
     next_id: u32,
 }
 
-/// An exchange in an instance.
+/// Some bindings of an exchange, in an instance as an exchange of their own.
+pub(crate) struct Apart {
+    guest_id: u32,
+    reads: Reads,
+    /// Used again for each call.
+    projections: Vec<u8>,
+}
+
+/// A type of an exchange.
+type SeatKey = (ExchangeId, Layer);
+
+/// A type of an exchange in an instance.
 struct Seat {
     guest_id: u32,
     exchange: Weak<Exchange>,
     generation: Generation,
     reads: Arc<Reads>,
+    /// It wants to be told of bindings.
+    bindings: bool,
+    /// The state, where the plugin imports anything.
+    cell: Option<Arc<Cell>>,
     /// Bindings that the guest took before they were committed; the next [`Replica::serve`] finds
     /// out whether they were.
     candidates: Vec<Candidate>,
+}
+
+/// What a call about messages is told.
+#[derive(Clone, Copy)]
+pub(crate) struct About<'a> {
+    /// The exchange.
+    pub(crate) exchange: &'a Arc<Exchange>,
+    /// Which of its types.
+    pub(crate) layer: Layer,
+    /// The message, if there is one and the plugin may take it.
+    pub(crate) on_hand: Option<&'a Arc<OwnedMessage>>,
 }
 
 struct Candidate {
@@ -57,18 +90,32 @@ impl Candidate {
 
 impl Replica {
     /// A fresh instance that knows of no exchange, for those of a virtual host.
-    pub(crate) fn start(version: &Arc<Version>, vhost: &Name, slot: CallSlot) -> Result<Self, GuestFailure> {
-        let mut instance = version.start(vhost, slot)?;
-        if instance.describe()? != version.description {
+    pub(crate) fn start(
+        version: &Arc<Version>,
+        vhost: &Name,
+        services: &Arc<Services>,
+        slot: CallSlot,
+    ) -> Result<Self, GuestFailure> {
+        let code = &version.code;
+        let account = services.accounts.of_instance(version, vhost);
+        let mut instance = Instance::start(code, &account, slot)?;
+        let described = instance.describe(code.exported.exchange_type, code.exported.interceptor)?;
+        if described != version.description {
             return Err(GuestFailure::Answer(String::from("it describes itself in another way than before")));
         }
         Ok(Self {
             version: version.clone(),
+            services: services.clone(),
             instance,
             seats: HashMap::default(),
             free_ids: Vec::new(),
             next_id: 0,
         })
+    }
+
+    /// How much it may use.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.instance.limits()
     }
 
     /// From now on, calls are made through that slot.
@@ -81,16 +128,23 @@ impl Replica {
         &self.version
     }
 
-    /// Up to which generation it knows an exchange, and what the exchange then reads.
-    pub(crate) fn knows(&self, id: ExchangeId) -> Option<(Generation, &Arc<Reads>)> {
-        let seat = self.seats.get(&id)?;
+    /// Up to which generation it knows a type of an exchange, and what that then reads.
+    pub(crate) fn knows(&self, id: ExchangeId, layer: Layer) -> Option<(Generation, &Arc<Reads>)> {
+        let seat = self.seats.get(&(id, layer))?;
         Some((seat.generation, &seat.reads))
     }
 
+    /// Whether it knows a type of an exchange at that generation, and no binding beyond it.
+    #[inline]
+    pub(crate) fn is_at(&self, id: ExchangeId, layer: Layer, generation: Generation) -> bool {
+        let seat = self.seats.get(&(id, layer));
+        seat.is_some_and(|seat| seat.generation == generation && seat.candidates.is_empty())
+    }
+
     /// How many bindings [`Self::serve`] would have to tell.
-    pub(crate) fn backlog(&self, exchange: &Exchange) -> usize {
+    pub(crate) fn backlog(&self, exchange: &Exchange, layer: Layer) -> usize {
         let all = exchange.binding_count();
-        match self.seats.get(&exchange.id) {
+        match self.seats.get(&(exchange.id, layer)) {
             None => all,
             Some(seat) => {
                 let changes = exchange.generation().0.saturating_sub(seat.generation.0);
@@ -100,41 +154,69 @@ impl Replica {
     }
 
     /// The exchanges that it knows and that are still there.
-    pub(crate) fn exchanges(&self) -> impl Iterator<Item = Arc<Exchange>> {
-        self.seats.values().filter_map(|seat| seat.exchange.upgrade()).filter(|e| !e.is_deleted())
+    pub(crate) fn exchanges(&self) -> impl Iterator<Item = (Arc<Exchange>, Layer)> {
+        let live = |(key, seat): (&SeatKey, &Seat)| {
+            let exchange = seat.exchange.upgrade().filter(|exchange| !exchange.is_deleted())?;
+            Some((exchange, key.1))
+        };
+        self.seats.iter().filter_map(live)
     }
 
     /// Brings the instance to the exchange's current generation, opening the exchange first if it
     /// does not know it.
     ///
     /// After a refusal by the plugin it does not know the exchange.
-    pub(crate) fn serve(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refused> {
-        let Some(seat) = self.seats.get_mut(&exchange.id) else {
-            return self.open_and_replay(exchange);
+    pub(crate) fn serve(&mut self, exchange: &Arc<Exchange>, layer: Layer) -> Result<(), Refused> {
+        let Some(seat) = self.seats.get_mut(&(exchange.id, layer)) else {
+            return self.open_and_replay(exchange, layer);
         };
         if seat.candidates.is_empty() && seat.generation == exchange.generation() {
+            return Ok(());
+        }
+        if !seat.bindings {
+            seat.generation = exchange.generation();
             return Ok(());
         }
         match exchange.changes_since(seat.generation) {
             Ok(changes) => {
                 let told = apply(&mut self.instance, seat, changes);
                 if matches!(told, Err(Refused::ByPlugin(_))) {
-                    self.close(exchange.id)?;
+                    self.close_seat((exchange.id, layer))?;
                 }
                 told
             }
             Err(_lagging) => {
-                self.close(exchange.id)?;
-                self.open_and_replay(exchange)
+                self.close_seat((exchange.id, layer))?;
+                self.open_and_replay(exchange, layer)
             }
         }
     }
 
+    /// Opens an exchange that has no bindings yet with one of its types, which is not noted in the
+    /// exchange yet. Gives what the type behind it is.
+    pub(crate) fn open(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        spec: &TypeSpec,
+    ) -> Result<Option<(Name, Table)>, Refused> {
+        self.close_seat((exchange.id, layer))?;
+        let generation = exchange.generation();
+        let opened = self.open_seat(exchange, layer, spec, generation)?;
+        Ok(opened.map(|inner| (inner.type_name, inner.arguments)))
+    }
+
     /// Asks whether it takes a binding that is not committed yet. [`Self::serve`] went before.
-    pub(crate) fn bind_candidate(&mut self, exchange: &Exchange, candidate: &Binding) -> Result<(), Refused> {
-        let Some(seat) = self.seats.get_mut(&exchange.id) else {
+    pub(crate) fn bind_candidate(
+        &mut self,
+        exchange: &Exchange,
+        layer: Layer,
+        candidate: &Binding,
+    ) -> Result<(), Refused> {
+        let Some(seat) = self.seats.get_mut(&(exchange.id, layer)).filter(|seat| seat.bindings) else {
             return Ok(());
         };
+        begin_setup(&mut self.instance, seat, layer);
         let reads = self.instance.bind(seat.guest_id, &[candidate])?;
         seat.set_reads(reads);
         seat.candidates.push(Candidate {
@@ -147,73 +229,261 @@ impl Replica {
 
     /// Tells it that an exchange is gone, if it knows it.
     pub(crate) fn close(&mut self, id: ExchangeId) -> Result<(), GuestFailure> {
-        let Some(seat) = self.seats.remove(&id) else {
-            return Ok(());
-        };
-        self.free_ids.push(seat.guest_id);
-        self.instance.close(seat.guest_id)
+        let keys: Vec<SeatKey> = self.seats.keys().filter(|key| key.0 == id).copied().collect();
+        keys.into_iter().try_for_each(|key| self.close_seat(key))
     }
 
     /// Closes the exchanges that are there no more.
     pub(crate) fn sweep(&mut self) -> Result<(), GuestFailure> {
-        let gone: Vec<ExchangeId> = self
+        let gone: Vec<SeatKey> = self
             .seats
             .iter()
             .filter(|(_, seat)| seat.exchange.upgrade().is_none_or(|exchange| exchange.is_deleted()))
-            .map(|(id, _)| *id)
+            .map(|(key, _)| *key)
             .collect();
-        gone.into_iter().try_for_each(|id| self.close(id))
+        gone.into_iter().try_for_each(|key| self.close_seat(key))
     }
 
     /// Asks where messages go: `projections` back to back, each after its length (4 bytes).
     pub(crate) fn route(
         &mut self,
-        id: ExchangeId,
+        about: About<'_>,
         projections: &[u8],
         count: usize,
-    ) -> Result<Decisions, GuestFailure> {
-        let Some(seat) = self.seats.get(&id) else {
+    ) -> Result<(Decisions, Outcome), GuestFailure> {
+        let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
             return Err(GuestFailure::Answer(String::from("the exchange is not open")));
         };
-        if self.instance.has_batch() {
-            return self.instance.route_batch(seat.guest_id, projections, count);
+        if let Some(cell) = &seat.cell {
+            self.instance.begin_call(Some(about.call(cell, Purpose::Decide)));
         }
-        let projection = projections.get(4..).unwrap_or_default();
-        self.instance.route(seat.guest_id, projection, &seat.reads)
+        let decisions = if self.instance.has_batch() {
+            self.instance.route_batch(seat.guest_id, projections, count)
+        } else {
+            let projection = projections.get(4..).unwrap_or_default();
+            self.instance.route(seat.guest_id, projection, &seat.reads)
+        };
+        let outcome = if seat.cell.is_some() { self.instance.end_call() } else { Outcome::default() };
+        Ok((decisions?, outcome))
+    }
+
+    /// Opens an exchange of the same kind that has these bindings alone, which it knows already.
+    pub(crate) fn open_apart(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        bindings: &[Arc<Binding>],
+    ) -> Result<Apart, Refused> {
+        let unfit = |text: &str| Err(Refused::ByPlugin(String::from(text)));
+        if !self.instance.has_batch() {
+            return unfit("it would be asked one by one");
+        }
+        let Some(spec) = exchange.types().get(usize::from(layer.0)) else {
+            return unfit("the exchange has no such type");
+        };
+        if self.version.code.has_capabilities()
+            || !self.seats.get(&(exchange.id, layer)).is_some_and(|s| s.bindings)
+        {
+            return unfit("its decisions follow from more than bindings, or from none");
+        }
+        let guest_id = self.take_id();
+        let bindings: Vec<&Binding> = bindings.iter().map(|binding| &**binding).collect();
+        let reads = match self.instance.open(guest_id, opening(exchange, spec)) {
+            Ok(_) => self.instance.bind(guest_id, &bindings),
+            Err(refused) => Err(refused),
+        };
+        match reads {
+            Ok(reads) => Ok(Apart { guest_id, reads, projections: Vec::new() }),
+            Err(refused) => {
+                // A failure ends the instance; a refusal to bind leaves the exchange open.
+                if matches!(refused, Refused::ByPlugin(_)) {
+                    self.instance.close(guest_id)?;
+                    self.free_ids.push(guest_id);
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// Asks where messages go by these bindings alone: `projections` of what the whole exchange
+    /// reads, back to back, each after its length (4 bytes).
+    pub(crate) fn route_apart(
+        &mut self,
+        apart: &mut Apart,
+        reads: &Reads,
+        projections: &[u8],
+        count: usize,
+    ) -> Result<Decisions, Refused> {
+        if apart.reads == *reads {
+            return Ok(self.instance.route_batch(apart.guest_id, projections, count)?);
+        }
+        apart.projections.clear();
+        if narrow(projections, reads, &apart.reads, &mut apart.projections).is_none() {
+            return Err(Refused::ByPlugin(String::from("it reads something else for these bindings")));
+        }
+        Ok(self.instance.route_batch(apart.guest_id, &apart.projections, count)?)
+    }
+
+    /// Closes what [`Self::open_apart`] opened.
+    pub(crate) fn close_apart(&mut self, apart: Apart) -> Result<(), GuestFailure> {
+        self.free_ids.push(apart.guest_id);
+        self.instance.close(apart.guest_id)
+    }
+
+    fn take_id(&mut self) -> u32 {
+        self.free_ids.pop().unwrap_or_else(|| {
+            let id = self.next_id;
+            self.next_id += 1;
+            id
+        })
     }
 
     /// How many messages [`Self::route`] takes at most.
     pub(crate) fn messages_per_call_max(&self) -> usize {
-        if self.instance.has_batch() { 256 } else { 1 }
+        if self.instance.has_batch() && !self.version.code.exported.has_effects { 256 } else { 1 }
     }
 
-    fn open_and_replay(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refused> {
+    /// Tells it of a binding that took effect; gives the stored messages for its destination.
+    pub(crate) fn bound(
+        &mut self,
+        about: About<'_>,
+        binding: &Binding,
+    ) -> Result<(Vec<Arc<OwnedMessage>>, Outcome), GuestFailure> {
+        let (ids, outcome) = self.event(about, |instance, id| instance.bound(id, binding))?;
+        let seat = self.seats.get(&(about.exchange.id, about.layer));
+        let messages = match seat.and_then(|seat| seat.cell.as_ref()) {
+            Some(cell) => {
+                let messages = cell.messages().lock();
+                ids.into_iter().filter_map(|id| messages.get(id)).collect()
+            }
+            None => Vec::new(),
+        };
+        Ok((messages, outcome))
+    }
+
+    /// Tells it of a binding that was removed.
+    pub(crate) fn unbound(&mut self, about: About<'_>, binding: &Binding) -> Result<Outcome, GuestFailure> {
+        Ok(self.event(about, |instance, id| instance.unbound(id, binding))?.1)
+    }
+
+    /// Tells it that a timer is due.
+    pub(crate) fn timer(&mut self, about: About<'_>, name: &Name) -> Result<Outcome, GuestFailure> {
+        Ok(self.event(about, |instance, id| instance.timer(id, name))?.1)
+    }
+
+    /// What it shows operators of an exchange.
+    pub(crate) fn info(&mut self, about: About<'_>) -> Result<Vec<(Name, Value)>, GuestFailure> {
+        let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
+            return Ok(Vec::new());
+        };
+        begin_setup(&mut self.instance, seat, about.layer);
+        self.instance.info(seat.guest_id)
+    }
+
+    fn event<R: Default>(
+        &mut self,
+        about: About<'_>,
+        call: impl FnOnce(&mut Instance, u32) -> Result<R, GuestFailure>,
+    ) -> Result<(R, Outcome), GuestFailure> {
+        let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
+            return Ok((R::default(), Outcome::default()));
+        };
+        if let Some(cell) = &seat.cell {
+            self.instance.begin_call(Some(about.call(cell, Purpose::Event)));
+        }
+        let answer = call(&mut self.instance, seat.guest_id);
+        let outcome = if seat.cell.is_some() { self.instance.end_call() } else { Outcome::default() };
+        Ok((answer?, outcome))
+    }
+
+    fn close_seat(&mut self, key: SeatKey) -> Result<(), GuestFailure> {
+        let Some(seat) = self.seats.remove(&key) else {
+            return Ok(());
+        };
+        self.free_ids.push(seat.guest_id);
+        self.instance.begin_call(None);
+        self.instance.close(seat.guest_id)
+    }
+
+    fn open_and_replay(&mut self, exchange: &Arc<Exchange>, layer: Layer) -> Result<(), Refused> {
+        let Some(spec) = exchange.types().get(usize::from(layer.0)) else {
+            return Err(Refused::ByPlugin(format!("the exchange has no type number {}", layer.0)));
+        };
         let (generation, bindings) = exchange.all_bindings();
-        let guest_id = self.free_ids.pop().unwrap_or_else(|| {
-            let id = self.next_id;
-            self.next_id += 1;
-            id
-        });
-        let reads = match self.instance.open(guest_id, &exchange.spec) {
-            Ok(reads) => reads,
+        let inner = self.open_seat(exchange, layer, spec, generation)?;
+        let behind = exchange.types().get(usize::from(layer.0) + 1).filter(|_| spec.in_front_of.is_none());
+        let same = match (&inner, behind) {
+            (None, None) => true,
+            (Some(inner), Some(spec)) => {
+                inner.type_name == spec.type_name && inner.arguments == spec.arguments
+            }
+            _ => false,
+        };
+        let told = if same {
+            match self.seats.get_mut(&(exchange.id, layer)).filter(|seat| seat.bindings) {
+                Some(seat) => tell_bindings(&mut self.instance, seat, layer, &bindings),
+                None => Ok(()),
+            }
+        } else {
+            Err(Refused::ByPlugin(String::from(
+                "it wants another inner type than the exchange was declared with",
+            )))
+        };
+        if matches!(told, Err(Refused::ByPlugin(_))) {
+            self.close_seat((exchange.id, layer))?;
+        }
+        told
+    }
+
+    /// Opens an exchange without its bindings. Gives the inner type that it wants.
+    fn open_seat(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        spec: &TypeSpec,
+        generation: Generation,
+    ) -> Result<Option<crate::guest::InnerType>, Refused> {
+        let owner = Owner::Exchange(exchange.id, layer);
+        let cell = self.version.code.has_capabilities().then(|| self.services.cells.of(owner));
+        let guest_id = self.take_id();
+        let about = About { exchange, layer, on_hand: None };
+        self.instance.begin_call(cell.as_ref().map(|cell| about.call(cell, Purpose::Setup)));
+        let opened = match self.instance.open(guest_id, opening(exchange, spec)) {
+            Ok(opened) => opened,
             Err(refused) => {
                 self.free_ids.push(guest_id);
                 return Err(refused);
             }
         };
-        let mut seat = Seat {
+        let Opened { reads, inner, bindings } = opened;
+        let seat = Seat {
             guest_id,
             exchange: Arc::downgrade(exchange),
             generation,
             reads: Arc::new(reads),
+            bindings,
+            cell,
             candidates: Vec::new(),
         };
-        let told = tell_bindings(&mut self.instance, &mut seat, &bindings);
-        self.seats.insert(exchange.id, seat);
-        if matches!(told, Err(Refused::ByPlugin(_))) {
-            self.close(exchange.id)?;
+        self.seats.insert((exchange.id, layer), seat);
+        if inner.is_some() && spec.in_front_of.is_some() {
+            self.close_seat((exchange.id, layer))?;
+            let what = String::from("it wants an inner type where it is put in front of one");
+            return Err(Refused::Failed(GuestFailure::Answer(what)));
         }
-        told
+        Ok(inner)
+    }
+}
+
+impl About<'_> {
+    fn call(&self, cell: &Arc<Cell>, purpose: Purpose) -> Call {
+        Call {
+            exchange: Some(self.exchange.clone()),
+            layer: self.layer,
+            cell: cell.clone(),
+            purpose,
+            on_hand: self.on_hand.cloned(),
+        }
     }
 }
 
@@ -222,6 +492,24 @@ impl Seat {
         if *self.reads != reads {
             self.reads = Arc::new(reads);
         }
+    }
+}
+
+fn opening<'a>(exchange: &'a Exchange, spec: &'a TypeSpec) -> Opening<'a> {
+    Opening {
+        name: &exchange.spec.name,
+        vhost: &exchange.vhost,
+        type_name: &spec.type_name,
+        arguments: &spec.arguments,
+        in_front_of: spec.in_front_of.as_ref(),
+    }
+}
+
+/// The next call only tells the guest something.
+fn begin_setup(instance: &mut Instance, seat: &Seat, layer: Layer) {
+    if let Some(cell) = &seat.cell {
+        let (exchange, cell) = (seat.exchange.upgrade(), cell.clone());
+        instance.begin_call(Some(Call { exchange, layer, cell, purpose: Purpose::Setup, on_hand: None }));
     }
 }
 
@@ -239,11 +527,12 @@ fn apply(instance: &mut Instance, seat: &mut Seat, changes: Changes) -> Result<(
     });
     let mut unbound = changes.unbound;
     unbound.extend(candidates.iter().map(|candidate| candidate.id));
+    begin_setup(instance, seat, Layer::FRONT);
     for ids in unbound.chunks(REPLAY_BINDINGS_PER_CALL) {
         let reads = instance.unbind(seat.guest_id, ids)?;
         seat.set_reads(reads);
     }
-    tell_bindings(instance, seat, &bound)?;
+    tell_bindings(instance, seat, Layer::FRONT, &bound)?;
     seat.generation = changes.generation;
     Ok(())
 }
@@ -251,10 +540,13 @@ fn apply(instance: &mut Instance, seat: &mut Seat, changes: Changes) -> Result<(
 fn tell_bindings(
     instance: &mut Instance,
     seat: &mut Seat,
-    bindings: &[impl Borrow<Binding>],
+    layer: Layer,
+    bindings: &[Arc<Binding>],
 ) -> Result<(), Refused> {
+    begin_setup(instance, seat, layer);
     for some in bindings.chunks(REPLAY_BINDINGS_PER_CALL) {
-        let reads = instance.bind(seat.guest_id, some)?;
+        let some: Vec<&Binding> = some.iter().map(|binding| &**binding).collect();
+        let reads = instance.bind(seat.guest_id, &some)?;
         seat.set_reads(reads);
     }
     Ok(())

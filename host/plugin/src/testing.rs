@@ -11,9 +11,11 @@ use crate::{
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, QueueSpec, Vhost,
     exchange::Exchange,
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Layer, Routed, Router, Wake},
 };
-use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, flat};
+use leveret_model::{
+    Form, HeaderSelection, MessageView, Name, Patch, PatchError, Property, Refusal, Table, flat,
+};
 use std::{
     path::Path,
     sync::{
@@ -74,8 +76,8 @@ impl Guest {
         .unwrap();
         let mut resolve = wit_parser::Resolve::default();
         // One file of both, so with one package line.
-        let types = include_str!("../../../wit/types.wit");
-        let interfaces = include_str!("../../../wit/exchange-type.wit");
+        let types = include_str!("../../../wit/0.1.0/types.wit");
+        let interfaces = include_str!("../../../wit/0.1.0/exchange-type.wit");
         let interfaces = interfaces.replace("package leveret:routing@0.1.0;", "");
         let package = resolve.push_str("contract.wit", &edit_wit(format!("{types}\n{interfaces}"))).unwrap();
         let world = if self.batch { "exchange-type-batch-plugin" } else { "exchange-type-plugin" };
@@ -107,12 +109,16 @@ impl Guest {
 }
 
 /// A form without headers and properties.
-struct Plain;
-static PLAIN: Plain = Plain;
+pub(crate) struct Plain;
+pub(crate) static PLAIN: Plain = Plain;
 
 impl Form for Plain {
     fn protocol(&self) -> &'static str {
         "test"
+    }
+
+    fn empty(&self) -> &'static [u8] {
+        &[]
     }
 
     fn put_headers(&self, _properties: &[u8], _selection: &HeaderSelection, out: &mut Vec<u8>) {
@@ -121,6 +127,10 @@ impl Form for Plain {
 
     fn put_property(&self, _properties: &[u8], _property: Property, out: &mut Vec<u8>) {
         out.push(flat::ABSENT);
+    }
+
+    fn patch(&self, _properties: &[u8], _patch: &Patch, _out: &mut Vec<u8>) -> Result<(), PatchError> {
+        unreachable!("nothing here changes a message")
     }
 }
 
@@ -276,11 +286,12 @@ pub(crate) fn route(
 ) -> Vec<String> {
     let messages: Vec<MessageView<'_>> = keys.iter().map(|key| message(key.as_bytes())).collect();
     let waker: Arc<dyn Wake> = woken.clone();
-    let mut answers = vec![Answer::Drop];
+    let mut answers = vec![Answer::Drop(None)];
     loop {
         let woken_before = woken.0.load(Ordering::SeqCst);
-        match worker.route(exchange, &mut messages.iter(), &mut answers, &waker) {
+        match worker.route(exchange, Layer::FRONT, &mut messages.iter(), &mut answers, &waker) {
             Routed::Ready => break,
+            Routed::Cut => panic!("nothing is cut here"),
             Routed::Pending => assert_eq!(answers.len(), 1, "nothing is appended"),
         }
         while woken.0.load(Ordering::SeqCst) == woken_before {
@@ -293,7 +304,7 @@ pub(crate) fn route(
 }
 
 pub(crate) fn message(routing_key: &[u8]) -> MessageView<'_> {
-    MessageView { exchange: b"x", routing_key, form: &PLAIN, properties: &[], body: &[] }
+    MessageView { exchange: b"x", routing_key, form: &PLAIN, properties: &[], body: &[], publisher: None }
 }
 
 /// `a,b` for the queues a and b, sorted; else what the answer is.
@@ -304,8 +315,11 @@ pub(crate) fn text(answer: &Answer) -> String {
             names.sort();
             names.join(",")
         }
-        Answer::Drop => String::from("drop"),
+        Answer::Drop(None) => String::from("drop"),
+        Answer::Drop(Some(reason)) => format!("drop {reason}"),
         Answer::Reject(reason) => format!("reject {reason}"),
         Answer::Failed(refusal) => format!("failed: {refusal}"),
+        Answer::Hold(hold) => format!("hold {} ms", hold.delay_ms),
+        Answer::Effective(effective) => format!("effects and {}", text(&effective.answer)),
     }
 }

@@ -1,30 +1,29 @@
 //! A loaded version of a plugin: compiled, checked against the contract, and described by itself.
 
 use crate::{
+    account::Account,
     artifact::Digest,
-    bindings::{
-        batch::{BatchOnly, BatchOnlyIndices},
-        plain::{ExchangeTypePlugin, ExchangeTypePluginIndices},
-    },
-    contract::{self, ContractError},
-    engine::{CallSlot, CodeStrategy},
-    guest::{Description, GuestFailure, GuestState, Instance, TypeDescription},
-    policy::{PluginPolicy, Policies},
+    capability,
+    contract::{self, ContractError, Exported},
+    engine::CodeStrategy,
+    guest::{Description, Exports, GuestState, Indices, TypeDescription},
+    policy::{Capability, PluginPolicy, Policies},
     scope::Scope,
     wasi,
 };
-use leveret_model::Name;
+use leveret_model::{Form, Name};
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use wasmtime::{
     Engine, Store,
     component::{Component, InstancePre, Linker},
 };
 
-/// Machine code that keeps the contract, ready to be instantiated.
-pub(crate) struct Code {
+/// Where code comes from.
+#[derive(Clone)]
+pub(crate) struct Origin {
     /// The plugin's name: its file's without `.wasm`, or the type's for a built-in one.
     pub(crate) plugin: String,
     /// Of the component's bytes.
@@ -33,33 +32,37 @@ pub(crate) struct Code {
     pub(crate) strategy: CodeStrategy,
     /// It came with the broker.
     pub(crate) builtin: bool,
+    /// How messages that it makes are encoded.
+    pub(crate) form: Option<&'static dyn Form>,
+}
+
+/// Machine code that keeps the contract, ready to be instantiated.
+pub(crate) struct Code {
+    pub(crate) plugin: String,
+    pub(crate) digest: Digest,
+    pub(crate) strategy: CodeStrategy,
+    pub(crate) builtin: bool,
+    /// What it exports and imports.
+    pub(crate) exported: Exported,
+    form: Option<&'static dyn Form>,
     pre: InstancePre<GuestState>,
-    plain: ExchangeTypePluginIndices,
-    batch: Option<BatchOnlyIndices>,
+    indices: Indices,
 }
 
 impl Code {
     /// Checks a compiled component and links it.
-    pub(crate) fn link(
-        plugin: String,
-        digest: Digest,
-        strategy: CodeStrategy,
-        builtin: bool,
-        component: &Component,
-    ) -> Result<Self, ContractError> {
+    pub(crate) fn link(origin: Origin, component: &Component) -> Result<Self, ContractError> {
         let engine = component.engine();
-        let exports = contract::check(engine, component)?;
+        let exported = contract::check(engine, component)?;
         let unlinkable = |error: wasmtime::Error| ContractError::Unlinkable { why: format!("{error:#}") };
         let mut linker = Linker::new(engine);
         wasi::link::<GuestState>(&mut linker, component).map_err(unlinkable)?;
+        capability::link(&mut linker).map_err(unlinkable)?;
         let pre = linker.instantiate_pre(component).map_err(unlinkable)?;
-        contract::check_functions(&pre, exports)?;
-        let plain = ExchangeTypePluginIndices::new(&pre).map_err(unlinkable)?;
-        let batch = match exports.batch {
-            true => Some(BatchOnlyIndices::new(&pre).map_err(unlinkable)?),
-            false => None,
-        };
-        Ok(Self { plugin, digest, strategy, builtin, pre, plain, batch })
+        contract::check_functions(&pre, &exported)?;
+        let indices = Indices::new(&pre, &exported).map_err(unlinkable)?;
+        let Origin { plugin, digest, strategy, builtin, form } = origin;
+        Ok(Self { plugin, digest, strategy, builtin, exported, form, pre, indices })
     }
 
     /// The engine it was compiled for.
@@ -68,22 +71,25 @@ impl Code {
     }
 
     /// The host's side of a fresh instance.
-    pub(crate) fn guest_state(&self, policy: &PluginPolicy) -> GuestState {
-        GuestState::new(policy, self.digest, self.builtin)
+    pub(crate) fn guest_state(&self, account: &Arc<Account>) -> GuestState {
+        GuestState::new(account, self.form, self.digest, self.builtin)
     }
 
     /// Makes an instance in that store.
-    pub(crate) fn instantiate(
-        &self,
-        store: &mut Store<GuestState>,
-    ) -> wasmtime::Result<(ExchangeTypePlugin, Option<BatchOnly>)> {
+    pub(crate) fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Exports> {
         let instance = self.pre.instantiate(&mut *store)?;
-        let plain = self.plain.load(&mut *store, &instance)?;
-        let batch = match &self.batch {
-            Some(indices) => Some(indices.load(&mut *store, &instance)?),
-            None => None,
-        };
-        Ok((plain, batch))
+        self.indices.load(store, &instance)
+    }
+
+    /// Whether it imports something that takes the message on hand.
+    pub(crate) fn takes_messages(&self) -> bool {
+        let imports = self.exported.imports;
+        [Capability::MessageStore, Capability::Enqueue, Capability::Emit].iter().any(|c| imports.contains(*c))
+    }
+
+    /// Whether it imports anything, so that calls have to be told what they are about.
+    pub(crate) fn has_capabilities(&self) -> bool {
+        !self.exported.imports.is_empty() || self.exported.has_effects
     }
 }
 
@@ -101,6 +107,17 @@ pub(crate) struct Version {
     /// How many ids its decisions named that were not live bindings.
     pub(crate) dead_ids: AtomicU64,
     policies: Arc<Policies>,
+    /// Of each of its types, whether the claim to be pure was found wrong.
+    withdrawn: Box<[AtomicBool]>,
+}
+
+/// What a type claims that was not found wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// Decisions depend on the bindings and on what is read alone.
+    pub(crate) pure: bool,
+    /// And are the union of what each binding would decide.
+    pub(crate) independent: bool,
 }
 
 impl Version {
@@ -108,7 +125,8 @@ impl Version {
     pub(crate) fn new(scope: Scope, code: Code, description: Description, policies: Arc<Policies>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = VersionId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { id, scope, code, description, dead_ids: AtomicU64::new(0), policies }
+        let withdrawn = description.types.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { id, scope, code, description, dead_ids: AtomicU64::new(0), policies, withdrawn }
     }
 
     /// What holds for it in a virtual host.
@@ -116,16 +134,40 @@ impl Version {
         self.policies.of(&self.scope, Some(vhost), &self.code.plugin)
     }
 
-    /// What holds for an instance that serves a virtual host. A built-in's serves all of them, so
-    /// nothing of it is one virtual host's.
-    fn policy_of_instance(&self, vhost: &Name) -> Arc<PluginPolicy> {
-        let vhost = (!self.code.builtin).then_some(vhost);
-        self.policies.of(&self.scope, vhost, &self.code.plugin)
+    /// What one of its types claims, as far as that holds.
+    pub(crate) fn claims(&self, type_name: &[u8]) -> Claims {
+        match self.describes(type_name) {
+            Some(described) if described.pure && !self.is_withdrawn(type_name) => {
+                Claims { pure: true, independent: described.independent_bindings }
+            }
+            _ => Claims::default(),
+        }
     }
 
-    /// A fresh instance for a virtual host.
-    pub(crate) fn start(&self, vhost: &Name, slot: CallSlot) -> Result<Instance, GuestFailure> {
-        Instance::start(&self.code, self.policy_of_instance(vhost), slot)
+    /// Whether the claim of one of its types to be pure was found wrong.
+    pub(crate) fn is_withdrawn(&self, type_name: &[u8]) -> bool {
+        self.withdrawn_flag(type_name).is_some_and(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// From now on one of its types counts as impure. False if it did before.
+    pub(crate) fn withdraw(&self, type_name: &[u8]) -> bool {
+        self.withdrawn_flag(type_name).is_some_and(|flag| !flag.swap(true, Ordering::AcqRel))
+    }
+
+    /// What was found wrong with the same code before is wrong with this too.
+    pub(crate) fn inherit(&self, before: &Self) {
+        if self.code.digest == before.code.digest {
+            for described in &self.description.types {
+                if before.is_withdrawn(described.name.as_bytes()) {
+                    self.withdraw(described.name.as_bytes());
+                }
+            }
+        }
+    }
+
+    fn withdrawn_flag(&self, type_name: &[u8]) -> Option<&AtomicBool> {
+        let place = self.description.types.iter().position(|t| t.name.as_bytes() == type_name)?;
+        self.withdrawn.get(place)
     }
 
     /// What it says of one of its types.

@@ -16,6 +16,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod housekeeper;
 pub mod users;
 pub mod watch;
 pub mod wiring;

@@ -35,11 +35,19 @@ pub struct Shared {
     pub memory: Arc<MemoryAccount>,
     /// What a session tells clients.
     pub session: Arc<SessionConfig>,
+    workers: usize,
     connection_ids: AtomicU64,
     connections: AtomicUsize,
 }
 
 impl Shared {
+    /// The virtual hosts that worker number `index` keeps house for: each has one worker.
+    pub fn vhosts_of(&self, index: usize) -> Vec<Arc<Vhost>> {
+        let mut vhosts: Vec<_> = self.vhosts.values().cloned().collect();
+        vhosts.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        vhosts.into_iter().skip(index).step_by(self.workers.max(1)).collect()
+    }
+
     /// A number for the next connection; never used again.
     pub fn next_connection_id(&self) -> u64 {
         self.connection_ids.fetch_add(1, Ordering::Relaxed)
@@ -90,6 +98,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         vhosts,
         memory,
         session: Arc::new(session_config(config)),
+        workers: config.workers,
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
     });

@@ -1,8 +1,9 @@
-//! A worker thread: one current-thread runtime, the connections that were given to it, its plugin
-//! instances and its buffers. Nothing of it is shared; no lock is needed to use it.
+//! A worker thread: one current-thread runtime, the connections that were given to it, the
+//! housekeepers of its share of the virtual hosts, its plugin instances and its buffers. Nothing of it is shared; no lock is needed to use it.
 
 use crate::{
     connection::{self, ConnectionWake},
+    housekeeper,
     wiring::Shared,
 };
 use leveret_plugin::Worker as PluginWorker;
@@ -91,6 +92,10 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                 stopping: Cell::new(false),
             });
             let tasks = LocalSet::new();
+            for vhost in worker.shared.vhosts_of(index) {
+                let worker = worker.clone();
+                tasks.spawn_local(async move { housekeeper::keep(vhost, &worker.router).await });
+            }
             tasks.block_on(&runtime, async move {
                 let mut serving = tokio::task::JoinSet::new();
                 loop {

@@ -44,7 +44,7 @@
 //!
 //! *Not here:* the broker, WebAssembly's runtime, any I/O. A plugin has none: WASI is an empty room.
 //!
-//! *In and out:* the broker's calls come in as `wit/exchange-type.wit` declares them and are passed
+//! *In and out:* the broker's calls come in as `wit/0.1.0/exchange-type.wit` declares them and are passed
 //! on to the struct of the exchange they concern; answers go out as binding ids. Messages arrive
 //! many at a time in the flat layout of `wit/CONTRACT.md`, "Batches"; [`Message`] reads from those
 //! bytes without copying, so a type that looks only at the routing key allocates nothing.

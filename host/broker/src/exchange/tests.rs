@@ -36,7 +36,7 @@ fn changes_are_net_and_in_order() {
     let since = x.generation();
     let a = bind(&x, &q, "a", Table::new());
     let b = bind(&x, &q, "b", Table::new());
-    assert!(x.remove(before) && x.remove(a) && !x.remove(a));
+    assert!(x.remove(before).is_some() && x.remove(a).is_some() && x.remove(a).is_none());
     let again = bind(&x, &q, "a", Table::new());
     assert_ne!(a, again, "the slot is used again, the id is not");
     x.type_changed();

@@ -317,25 +317,3 @@ impl fmt::Debug for Queue {
         f.debug_struct("Queue").field("id", &self.id).field("spec", &self.spec).finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-pub(super) mod tests {
-    use alloc::vec::Vec;
-    use leveret_model::{Form, HeaderSelection, Property, flat};
-
-    /// A form without headers and properties.
-    pub(crate) struct Bare;
-    pub(crate) static FORM: Bare = Bare;
-
-    impl Form for Bare {
-        fn protocol(&self) -> &'static str {
-            "bare"
-        }
-        fn put_headers(&self, _: &[u8], _: &HeaderSelection, out: &mut Vec<u8>) {
-            out.extend_from_slice(&0_u16.to_le_bytes());
-        }
-        fn put_property(&self, _: &[u8], _: Property, out: &mut Vec<u8>) {
-            out.push(flat::ABSENT);
-        }
-    }
-}

@@ -104,16 +104,17 @@ pub(super) fn set_flags(bytes: &mut [u8], offset: usize, flags: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::tests::FORM;
+    use leveret_amqp091::FORM;
 
     #[test]
     fn layout_is_the_documented_one() {
         let message = MessageView {
             exchange: b"ex",
             routing_key: b"k",
-            form: &FORM,
+            form: FORM,
             properties: &[0xff, 0],
             body: b"body",
+            publisher: None,
         };
         let mut out = Vec::new();
         append(&mut out, &message, 7, false);
@@ -130,8 +131,14 @@ mod tests {
 
     #[test]
     fn a_body_kept_apart_is_not_in_the_record() {
-        let message =
-            MessageView { exchange: b"", routing_key: b"q", form: &FORM, properties: &[], body: b"large" };
+        let message = MessageView {
+            exchange: b"",
+            routing_key: b"q",
+            form: FORM,
+            properties: &[],
+            body: b"large",
+            publisher: None,
+        };
         let mut out = Vec::new();
         append(&mut out, &message, 0, true);
         assert_eq!(out.len(), length_bytes(&message, true));
@@ -141,8 +148,14 @@ mod tests {
     #[test]
     fn a_cut_record_is_none() {
         assert!(header(&[0; 15], 0).is_none());
-        let message =
-            MessageView { exchange: b"", routing_key: b"q", form: &FORM, properties: &[], body: b"b" };
+        let message = MessageView {
+            exchange: b"",
+            routing_key: b"q",
+            form: FORM,
+            properties: &[],
+            body: b"b",
+            publisher: None,
+        };
         let mut out = Vec::new();
         append(&mut out, &message, 0, false);
         let header = header(&out, 0).unwrap();

@@ -151,6 +151,7 @@ impl Store {
             form: *self.forms.get(usize::from(header.form))?,
             properties: fields.properties,
             body: apart.map_or(fields.body, |body| body.as_bytes()),
+            publisher: None,
         };
         Some((view, header.flags & REDELIVERED != 0))
     }
@@ -361,10 +362,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::tests::FORM;
+    use leveret_amqp091::FORM;
 
     fn message(body: &[u8]) -> MessageView<'_> {
-        MessageView { exchange: b"e", routing_key: b"k", form: &FORM, properties: &[], body }
+        MessageView { exchange: b"e", routing_key: b"k", form: FORM, properties: &[], body, publisher: None }
     }
 
     fn body(store: &Store, message: MessageRef) -> Vec<u8> {

@@ -1,139 +1,24 @@
 //! What the tests of this crate share: a router with native types, a sink, a connection.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of it")]
 
+mod native;
+mod stages;
+
+pub use native::{Gate, Native};
+
+use leveret_amqp091::FORM;
 use leveret_broker::{
     Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published, Publisher,
-    QueueSpec, Sink, Vhost,
-    exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
-    port::{Answer, Routed, Router, Wake},
+    QueueSpec, Sink, Vhost, later::Ran, port::Wake,
 };
-use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, Value, flat};
+use leveret_model::{MessageView, Name, Table, Value};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-
-/// A form without headers and properties.
-pub struct Bare;
-pub static FORM: Bare = Bare;
-
-impl Form for Bare {
-    fn protocol(&self) -> &'static str {
-        "bare"
-    }
-    fn put_headers(&self, _: &[u8], _: &HeaderSelection, out: &mut Vec<u8>) {
-        out.extend_from_slice(&0_u16.to_le_bytes());
-    }
-    fn put_property(&self, _: &[u8], _: Property, out: &mut Vec<u8>) {
-        out.push(flat::ABSENT);
-    }
-}
-
-type Memo = HashMap<ExchangeId, (Generation, HashMap<Vec<u8>, RouteSet>)>;
-
-/// Native `direct`, `fanout` and `topic` (where nothing but direct matching is tested), and types
-/// that answer as their name says: `drop`, `reject`, `trap`, `park`, `later` (pending until told).
-#[derive(Default)]
-pub struct Native {
-    memo: Memo,
-    pub closed: Vec<Name>,
-    pub route_calls: usize,
-    pub answer_now: bool,
-    pub refuse_binding: bool,
-}
-
-impl Native {
-    fn deliver(&mut self, exchange: &Arc<Exchange>, message: &MessageView<'_>) -> RouteSet {
-        let generation = exchange.generation();
-        let entry = self.memo.entry(exchange.id).or_insert_with(|| (generation, HashMap::new()));
-        if entry.0 != generation {
-            *entry = (generation, HashMap::new());
-        }
-        let fanout = exchange.spec.type_name.as_bytes() == b"fanout";
-        let key = if fanout { &[] } else { message.routing_key };
-        if let Some(set) = entry.1.get(key) {
-            return set.clone();
-        }
-        let (_, bindings) = exchange.all_bindings();
-        let ids: Vec<BindingId> = bindings
-            .iter()
-            .filter(|binding| fanout || binding.routing_key.as_bytes() == key)
-            .map(|binding| binding.id)
-            .collect();
-        let (set, _) = exchange.resolve(&mut ids.into_iter());
-        entry.1.insert(key.to_vec(), set.clone());
-        set
-    }
-}
-
-impl Router for Native {
-    fn check_type(&mut self, _: &Name, type_name: &Name) -> Result<(), Refusal> {
-        const TYPES: [&[u8]; 9] =
-            [b"direct", b"fanout", b"topic", b"headers", b"drop", b"reject", b"trap", b"park", b"later"];
-        if TYPES.contains(&type_name.as_bytes()) {
-            Ok(())
-        } else {
-            Err(Refusal::UnknownExchangeType { type_name: type_name.clone() })
-        }
-    }
-
-    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
-        assert!(
-            exchange.find(&candidate.destination, &candidate.routing_key, &candidate.arguments).is_none()
-        );
-        if !self.refuse_binding {
-            return Ok(());
-        }
-        let (exchange, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
-        Err(Refusal::PluginRefused { exchange, vhost, text: String::from("no") })
-    }
-
-    fn route(
-        &mut self,
-        exchange: &Arc<Exchange>,
-        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
-        answers: &mut Vec<Answer>,
-        _: &Arc<dyn Wake>,
-    ) -> Routed {
-        self.route_calls += 1;
-        let (name, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
-        for message in messages {
-            answers.push(match exchange.spec.type_name.as_bytes() {
-                b"drop" => Answer::Drop,
-                b"reject" => Answer::Reject(Arc::from("not today")),
-                b"trap" => {
-                    let what = String::from("trap");
-                    Answer::Failed(Box::new(Refusal::PluginFailed {
-                        exchange: name.clone(),
-                        vhost: vhost.clone(),
-                        what,
-                    }))
-                }
-                b"park" => Answer::Failed(Box::new(Refusal::Parked {
-                    exchange: name.clone(),
-                    vhost: vhost.clone(),
-                    type_name: exchange.spec.type_name.clone(),
-                    why: String::from("gone"),
-                })),
-                b"later" if !self.answer_now => return Routed::Pending,
-                _ => Answer::Deliver(self.deliver(exchange, message)),
-            });
-        }
-        Routed::Ready
-    }
-
-    fn closed(&mut self, exchange: &Exchange) {
-        self.memo.remove(&exchange.id);
-        self.closed.push(exchange.spec.name.clone());
-    }
-}
 
 /// Counts wakes, and lets a thread wait for the next.
 #[derive(Default)]
@@ -208,10 +93,16 @@ pub fn message<'a>(exchange: &'a str, key: &'a str, body: &'a [u8]) -> MessageVi
     MessageView {
         exchange: exchange.as_bytes(),
         routing_key: key.as_bytes(),
-        form: &FORM,
+        form: FORM,
         properties: &[0, 0],
         body,
+        publisher: None,
     }
+}
+
+/// A message that a stage `hold` delays by so many milliseconds.
+pub fn delayed<'a>(exchange: &'a str, key: &'a str, delay_ms: &'a str, body: &'a str) -> MessageView<'a> {
+    MessageView { properties: delay_ms.as_bytes(), ..message(exchange, key, body.as_bytes()) }
 }
 
 pub fn name(name: &str) -> Name {
@@ -253,6 +144,8 @@ pub struct Connection {
     pub client: Client,
     pub publisher: Publisher,
     pub bell: Arc<Bell>,
+    /// How the housekeeper of the vhost publishes, where this connection plays it.
+    pub housekeeper: Publisher,
 }
 
 impl Connection {
@@ -268,8 +161,27 @@ impl Connection {
         let mut client = Client::new(vhost.clone(), id, bell.clone());
         client.open_channel(1);
         client.open_channel(2);
-        let (router, publisher) = (Native::default(), Publisher::default());
-        Self { vhost: vhost.clone(), id, router, client, publisher, bell }
+        let (router, publisher, housekeeper) =
+            (Native::default(), Publisher::default(), Publisher::default());
+        Self { vhost: vhost.clone(), id, router, client, publisher, bell, housekeeper }
+    }
+
+    /// Another connection to the same vhost, whose types share their memory with this one's.
+    pub fn sibling(&self) -> Self {
+        let mut sibling = Self::to(&self.vhost);
+        sibling.router.memory = self.router.memory.clone();
+        sibling
+    }
+
+    /// Lets time pass, and the housekeeper do all that is due.
+    pub fn pass(&mut self, milliseconds: u64) {
+        self.router.memory.lock().unwrap().now_ms += milliseconds;
+        while self.run().more {}
+    }
+
+    /// One run of the housekeeper.
+    pub fn run(&mut self) -> Ran {
+        self.vhost.run_later(&mut self.router, &mut self.housekeeper)
     }
 
     pub fn exchange(&mut self, spec: ExchangeSpec) {
@@ -293,8 +205,12 @@ impl Connection {
     }
 
     pub fn publish_all(&mut self, messages: &[MessageView<'_>]) -> Vec<Published> {
+        self.publish_batch(messages, false)
+    }
+
+    pub fn publish_batch(&mut self, messages: &[MessageView<'_>], mandatory: bool) -> Vec<Published> {
         let batch: Vec<_> =
-            messages.iter().map(|message| Publish { channel: 1, message: *message }).collect();
+            messages.iter().map(|message| Publish { channel: 1, message: *message, mandatory }).collect();
         let mut outcomes = Vec::new();
         let waker: Arc<dyn Wake> = self.bell.clone();
         let done = self.publisher.publish(&self.vhost, &mut self.router, &batch, &mut outcomes, &waker);
@@ -304,6 +220,10 @@ impl Connection {
 
     pub fn publish(&mut self, exchange: &str, key: &str, body: &str) -> Published {
         self.publish_all(&[message(exchange, key, body.as_bytes())]).pop().unwrap()
+    }
+
+    pub fn publish_one(&mut self, message: MessageView<'_>) -> Published {
+        self.publish_all(&[message]).pop().unwrap()
     }
 
     /// Starts a consumer on channel 1.
@@ -347,6 +267,11 @@ impl Connection {
             .unwrap()
         {}
         all
+    }
+
+    /// Empties a queue: the bodies.
+    pub fn drain_bodies(&mut self, queue: &str) -> Vec<String> {
+        self.drain(queue).into_iter().map(|(_, _, body)| body).collect()
     }
 
     /// Which of these queues have a message; they are emptied. Each may have one at most.

@@ -2,35 +2,43 @@
 //!
 //! The layout of the words is described in `wit/CONTRACT.md`, "Batches".
 
-use crate::bindings::plain::leveret::routing::types as wit;
+use super::{description::missing, instance::Refused};
+use crate::bindings::v0_2::leveret::routing::types as wit;
 use leveret_broker::exchange::BindingId;
-use leveret_model::{HeaderSelection, Name, Property, Reads};
-use std::{ops::Range, sync::Arc};
+use leveret_model::{BodyReading, HeaderSelection, Name, Property, Reads};
+use std::sync::Arc;
 
 /// The most bytes of a reject reason; what is longer is cut.
 pub const REJECT_REASON_BYTES_MAX: usize = 1_024;
 
-/// The decisions of one call.
+/// The decisions of one call, checked.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
+    /// As the guest laid them out; most are ids.
     words: Vec<BindingId>,
-    decisions: Vec<Decision>,
+    count: usize,
 }
 
 /// What a guest decided for one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// To the bindings at these places of [`Decisions::ids`].
-    Deliver(Range<usize>),
-    /// Nowhere, on purpose.
-    Drop,
+pub(crate) enum Decision<'a> {
+    /// To these bindings.
+    Deliver(&'a [BindingId]),
+    /// Nowhere, on purpose, for that reason.
+    Drop(Option<Arc<str>>),
     /// Not accepted.
     Reject(Arc<str>),
+    /// As the inner type decides.
+    Delegate,
+    /// As the inner type decides in so many milliseconds.
+    Hold(u64),
 }
 
 const DELIVER: u64 = 0;
 const DROP: u64 = 1;
 const REJECT: u64 = 2;
+const DELEGATE: u64 = 3;
+const HOLD: u64 = 4;
 const COUNT_MASK: u64 = (1 << 56) - 1;
 
 impl Decisions {
@@ -39,117 +47,183 @@ impl Decisions {
     /// # Errors
     /// What is wrong with them, for people to read.
     pub(crate) fn from_words(words: Vec<u64>, count: usize, ids_max: usize) -> Result<Self, String> {
-        let mut decisions = Vec::with_capacity(count);
-        let mut at = 0;
+        let mut at = 0_usize;
         for message in 0..count {
             let Some(&first) = words.get(at) else {
-                return Err(format!("the answer ends after {message} decisions of {count}"));
+                return Err(match at > words.len() {
+                    true => wrong_length(words.len(), at),
+                    false => format!("the answer ends after {message} decisions of {count}"),
+                });
             };
-            at += 1;
             let argument = usize::try_from(first & COUNT_MASK).unwrap_or(usize::MAX);
-            let decision = match first >> 56 {
+            let following = match first >> 56 {
                 DELIVER if argument > ids_max => return Err(too_many(argument, ids_max)),
-                DELIVER => {
-                    let ids = at..at + argument;
-                    at = ids.end;
-                    Decision::Deliver(ids)
-                }
-                DROP if argument == 0 => Decision::Drop,
-                REJECT => {
-                    let reason = at..at.saturating_add(argument.div_ceil(8));
-                    at = reason.end;
-                    Decision::Reject(reason_from_words(words.get(reason).unwrap_or_default(), argument))
-                }
+                DELIVER => argument,
+                DROP | REJECT => argument.div_ceil(8),
+                DELEGATE if argument == 0 => 0,
+                HOLD => 0,
                 _ => return Err(format!("the answer has the unknown word {first:#x}")),
             };
-            if at > words.len() {
-                return Err(format!("the answer has {} words and should have {at}", words.len()));
-            }
-            decisions.push(decision);
+            at = at.saturating_add(1).saturating_add(following);
         }
         if at != words.len() {
-            return Err(format!("the answer has {} words and should have {at}", words.len()));
+            return Err(wrong_length(words.len(), at));
         }
         // In place: an id is a word.
-        Ok(Self { words: words.into_iter().map(BindingId).collect(), decisions })
+        Ok(Self { words: words.into_iter().map(BindingId).collect(), count })
     }
 
-    /// Checks the decision that a guest answered in the plain form, with at most `ids_max` ids.
+    /// Checks the one decision that a guest answered in the plain form, with at most `ids_max` ids.
     ///
     /// # Errors
     /// What is wrong with it, for people to read.
-    pub(crate) fn from_plain(decision: wit::Decision, ids_max: usize) -> Result<Self, String> {
-        Ok(match decision {
-            wit::Decision::Deliver(ids) if ids.len() > ids_max => return Err(too_many(ids.len(), ids_max)),
-            wit::Decision::Deliver(ids) => {
-                let all = Decision::Deliver(0..ids.len());
-                Self { words: ids.into_iter().map(BindingId).collect(), decisions: vec![all] }
+    pub(super) fn one(decision: PlainDecision, ids_max: usize) -> Result<Self, String> {
+        let words = match decision {
+            PlainDecision::Deliver(mut ids) => {
+                ids.insert(0, ids.len() as u64);
+                ids
             }
-            wit::Decision::Drop => Self { words: Vec::new(), decisions: vec![Decision::Drop] },
-            wit::Decision::Reject(reason) => {
-                let reason = Decision::Reject(cut(&reason).into());
-                Self { words: Vec::new(), decisions: vec![reason] }
-            }
-        })
+            PlainDecision::Drop(reason) => words_of(DROP, cut(&reason)),
+            PlainDecision::Reject(reason) => words_of(REJECT, cut(&reason)),
+            PlainDecision::Delegate => vec![DELEGATE << 56],
+            PlainDecision::Hold(milliseconds) => vec![HOLD << 56 | milliseconds.min(COUNT_MASK)],
+        };
+        Self::from_words(words, 1, ids_max)
     }
 
     /// One decision for each message, in order.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Decision> {
-        self.decisions.iter()
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Decision<'_>> {
+        let mut rest = self.words.as_slice();
+        (0..self.count).map_while(move |_| {
+            let (first, after) = rest.split_first()?;
+            let argument = (first.0 & COUNT_MASK) as usize;
+            let (decision, after) = match first.0 >> 56 {
+                DELIVER => {
+                    let (ids, after) = after.split_at_checked(argument)?;
+                    (Decision::Deliver(ids), after)
+                }
+                DROP if argument == 0 => (Decision::Drop(None), after),
+                DELEGATE => (Decision::Delegate, after),
+                HOLD => (Decision::Hold(first.0 & COUNT_MASK), after),
+                kind => {
+                    let (reason, after) = after.split_at_checked(argument.div_ceil(8))?;
+                    let reason = reason_from_words(reason, argument);
+                    let dropped = kind == DROP;
+                    (if dropped { Decision::Drop(Some(reason)) } else { Decision::Reject(reason) }, after)
+                }
+            };
+            rest = after;
+            Some(decision)
+        })
     }
+}
 
-    /// The ids of a [`Decision::Deliver`].
-    pub(crate) fn ids(&self, range: &Range<usize>) -> &[BindingId] {
-        self.words.get(range.clone()).unwrap_or_default()
-    }
+/// A decision in the plain form, of whichever version.
+pub(super) enum PlainDecision {
+    Deliver(Vec<u64>),
+    Drop(String),
+    Reject(String),
+    Delegate,
+    Hold(u64),
+}
+
+fn words_of(kind: u64, text: &str) -> Vec<u64> {
+    let words = text.as_bytes().chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+        u64::from_le_bytes(word)
+    });
+    std::iter::once(kind << 56 | text.len() as u64).chain(words).collect()
+}
+
+fn wrong_length(words: usize, expected: usize) -> String {
+    format!("the answer has {words} words and should have {expected}")
 }
 
 fn too_many(ids: usize, ids_max: usize) -> String {
     format!("the decision has {ids} ids; the most is {ids_max}")
 }
 
-fn reason_from_words(words: &[u64], length: usize) -> Arc<str> {
+fn reason_from_words(words: &[BindingId], length: usize) -> Arc<str> {
     let mut bytes: Vec<u8> = words
         .iter()
         // A character more than the limit, so that cutting finds its boundary.
         .take(REJECT_REASON_BYTES_MAX / 8 + 1)
-        .flat_map(|word| word.to_le_bytes())
+        .flat_map(|word| word.0.to_le_bytes())
         .collect();
     bytes.truncate(length);
     cut(&String::from_utf8_lossy(&bytes)).into()
 }
 
 /// At most [`REJECT_REASON_BYTES_MAX`] bytes of it, whole characters.
-fn cut(reason: &str) -> &str {
+pub(super) fn cut(reason: &str) -> &str {
     reason.get(..reason.floor_char_boundary(REJECT_REASON_BYTES_MAX)).unwrap_or_default()
 }
 
-/// Checks what a guest says an exchange reads.
+/// The text of a refusal by a plugin.
+pub(super) fn refusal(refusal: wit::Refusal) -> Refused {
+    Refused::ByPlugin(match refusal {
+        wit::Refusal::MissingArgument(name) => missing(cut(&name)),
+        wit::Refusal::InvalidArgument((name, why)) => format!("invalid arg '{}': {}", cut(&name), cut(&why)),
+        wit::Refusal::Unsupported(what) => format!("not supported: {}", cut(&what)),
+        wit::Refusal::Other(why) => String::from(cut(&why)),
+    })
+}
+
+/// Checks what a guest says is read.
 ///
 /// # Errors
 /// What is wrong with it, for people to read.
 pub(super) fn reads(reads: wit::Reads) -> Result<Reads, String> {
-    let headers = match reads.headers {
-        wit::HeaderSelection::None => HeaderSelection::None,
-        wit::HeaderSelection::All => HeaderSelection::All,
-        wit::HeaderSelection::Named(names) => {
-            let names = names.iter().map(|name| Name::new(name)).collect::<Result<Vec<_>, _>>();
-            let names = names.map_err(|error| format!("a header to read: {error}"))?;
-            let distinct = names.iter().map(Name::as_bytes).collect::<hashbrown::HashSet<_>>().len();
-            if distinct != names.len() {
-                return Err(String::from("a header to read is named twice"));
-            }
-            HeaderSelection::Named(names)
-        }
+    let body = reads.body.map(|body| BodyReading {
+        bytes_max: body.limit,
+        rejects_above: matches!(body.above, wit::AboveLimit::Reject),
+    });
+    Ok(Reads {
+        routing_key: reads.routing_key,
+        headers: headers(reads.headers)?,
+        properties: properties(&reads.properties)?,
+        body,
+        publisher: reads.publisher,
+        exchange: reads.exchange,
+        queue: reads.queue,
+        reason: reads.reason,
+    })
+}
+
+/// Checks which headers a guest wants to read.
+///
+/// # Errors
+/// What is wrong with it, for people to read.
+pub(super) fn headers(headers: wit::HeaderSelection) -> Result<HeaderSelection, String> {
+    let names = match headers {
+        wit::HeaderSelection::None => return Ok(HeaderSelection::None),
+        wit::HeaderSelection::All => return Ok(HeaderSelection::All),
+        wit::HeaderSelection::Named(names) => names,
     };
-    let properties: Vec<Property> = reads.properties.iter().map(|property| property_of(*property)).collect();
+    let names = names.iter().map(|name| Name::new(name)).collect::<Result<Vec<_>, _>>();
+    let names = names.map_err(|error| format!("a header to read: {error}"))?;
+    let distinct = names.iter().map(Name::as_bytes).collect::<hashbrown::HashSet<_>>().len();
+    if distinct != names.len() {
+        return Err(String::from("a header to read is named twice"));
+    }
+    Ok(HeaderSelection::Named(names))
+}
+
+/// Checks which properties a guest wants to read.
+///
+/// # Errors
+/// What is wrong with it, for people to read.
+pub(super) fn properties(properties: &[wit::Property]) -> Result<Vec<Property>, String> {
+    let properties: Vec<Property> = properties.iter().map(|property| property_of(*property)).collect();
     if properties.iter().enumerate().any(|(at, property)| properties.iter().take(at).any(|p| p == property)) {
         return Err(String::from("a property to read is named twice"));
     }
-    Ok(Reads { routing_key: reads.routing_key, headers, properties, body_bytes_max: reads.body_limit })
+    Ok(properties)
 }
 
-fn property_of(property: wit::Property) -> Property {
+pub(super) fn property_of(property: wit::Property) -> Property {
     match property {
         wit::Property::ContentType => Property::ContentType,
         wit::Property::ContentEncoding => Property::ContentEncoding,
@@ -179,19 +253,33 @@ mod tests {
     #[test]
     fn words_are_read_as_laid_out() {
         let reason = u64::from_le_bytes(*b"too lon\0");
-        let words = vec![word(0, 2), 7, 9, word(1, 0), word(0, 0), word(2, 7), reason];
-        let decisions = Decisions::from_words(words, 4, IDS_MAX).unwrap();
-        let all: Vec<_> = decisions.iter().cloned().collect();
+        let words = vec![
+            word(0, 2),
+            7,
+            9,
+            word(1, 0),
+            word(0, 0),
+            word(2, 7),
+            reason,
+            word(3, 0),
+            word(4, 99),
+            word(1, 7),
+            reason,
+        ];
+        let decisions = Decisions::from_words(words, 7, IDS_MAX).unwrap();
+        let all: Vec<_> = decisions.iter().collect();
         assert_eq!(
             all,
             [
-                Decision::Deliver(1..3),
-                Decision::Drop,
-                Decision::Deliver(5..5),
-                Decision::Reject("too lon".into())
+                Decision::Deliver(&[BindingId(7), BindingId(9)]),
+                Decision::Drop(None),
+                Decision::Deliver(&[]),
+                Decision::Reject("too lon".into()),
+                Decision::Delegate,
+                Decision::Hold(99),
+                Decision::Drop(Some("too lon".into())),
             ]
         );
-        assert_eq!(decisions.ids(&(1..3)), [BindingId(7), BindingId(9)]);
     }
 
     #[test]
@@ -200,8 +288,9 @@ mod tests {
         assert!(refused(vec![], 1).contains("0 decisions of 1"));
         assert!(refused(vec![word(0, 2), 1], 1).contains("should have 3"));
         assert!(refused(vec![word(1, 0), word(1, 0)], 1).contains("should have 1"));
-        assert!(refused(vec![word(3, 0)], 1).contains("unknown word"));
-        assert!(refused(vec![word(1, 1)], 1).contains("unknown word"));
+        assert!(refused(vec![word(5, 0)], 1).contains("unknown word"));
+        assert!(refused(vec![word(3, 1)], 1).contains("unknown word"));
+        assert!(refused(vec![word(1, 1)], 1).contains("should have"));
         assert!(refused(vec![word(2, COUNT_MASK)], 1).contains("should have"));
         assert!(refused(vec![word(0, IDS_MAX as u64 + 1)], 1).contains("the most is 65536"));
         Decisions::from_words([vec![word(0, IDS_MAX as u64)], vec![1; IDS_MAX]].concat(), 1, IDS_MAX)
@@ -213,21 +302,25 @@ mod tests {
         let long = "ü".repeat(REJECT_REASON_BYTES_MAX);
         let mut words = vec![word(2, long.len() as u64)];
         words.extend(long.as_bytes().chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())));
-        let plain = wit::Decision::Reject(format!("x{long}"));
-        for (decisions, expected) in
-            [(Decisions::from_words(words, 1, 9), 1_024), (Decisions::from_plain(plain, 9), 1_023)]
-        {
-            match decisions.unwrap().iter().next() {
-                Some(Decision::Reject(reason)) => assert_eq!(reason.len(), expected),
-                other => panic!("{other:?}"),
-            }
+        match Decisions::from_words(words, 1, IDS_MAX).unwrap().iter().next() {
+            Some(Decision::Reject(reason)) => assert_eq!(reason.len(), 1_024),
+            other => panic!("{other:?}"),
         }
+        assert_eq!(cut(&format!("x{long}")).len(), 1_023);
     }
 
     #[test]
     fn reads_that_name_something_twice_are_refused() {
-        let plain =
-            |headers, properties| wit::Reads { routing_key: true, headers, properties, body_limit: None };
+        let plain = |headers, properties| wit::Reads {
+            routing_key: true,
+            headers,
+            properties,
+            body: None,
+            publisher: false,
+            exchange: false,
+            queue: false,
+            reason: false,
+        };
         let twice = wit::HeaderSelection::Named(vec![b"a".to_vec(), b"a".to_vec()]);
         assert!(reads(plain(twice, vec![])).unwrap_err().contains("header"));
         let properties = vec![wit::Property::AppId, wit::Property::UserId, wit::Property::AppId];
@@ -240,18 +333,11 @@ mod tests {
         #[test]
         fn any_words_are_read_or_refused(
             words in proptest::collection::vec(
-                prop_oneof![any::<u64>(), (0_u64..4, 0_u64..20).prop_map(|(k, a)| word(k, a))], 0..40),
+                prop_oneof![any::<u64>(), (0_u64..6, 0_u64..20).prop_map(|(k, a)| word(k, a))], 0..40),
             count in 0_usize..20,
         ) {
-            let length = words.len();
             if let Ok(decisions) = Decisions::from_words(words, count, IDS_MAX) {
-                prop_assert_eq!(decisions.iter().len(), count);
-                for decision in decisions.iter() {
-                    if let Decision::Deliver(range) = decision {
-                        prop_assert!(range.end <= length);
-                        prop_assert_eq!(decisions.ids(range).len(), range.len());
-                    }
-                }
+                prop_assert_eq!(decisions.iter().count(), count);
             }
         }
     }

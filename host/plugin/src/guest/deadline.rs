@@ -12,7 +12,9 @@ use std::{fmt, time::Duration};
 /// The deadline of the call that is on.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
-    limit: Duration,
+    base: Duration,
+    per_item: Duration,
+    items: usize,
     /// The thread's CPU time at the first tick of the call.
     began: Option<Duration>,
 }
@@ -26,9 +28,14 @@ pub(crate) struct CpuExceeded {
 
 impl Deadline {
     /// A call begins, with so many messages or bindings in it: `base` is allowed, and `per_item` for each.
+    #[inline]
     pub(crate) fn begin(&mut self, base: Duration, per_item: Duration, items: usize) {
-        self.limit = base.saturating_add(per_item.saturating_mul(u32::try_from(items).unwrap_or(u32::MAX)));
-        self.began = None;
+        *self = Self { base, per_item, items, began: None };
+    }
+
+    fn limit(&self) -> Duration {
+        let items = u32::try_from(self.items).unwrap_or(u32::MAX);
+        self.base.saturating_add(self.per_item.saturating_mul(items))
     }
 
     /// A tick came while the guest runs.
@@ -41,8 +48,8 @@ impl Deadline {
 
     fn check(&mut self, now: Duration) -> Result<(), CpuExceeded> {
         let began = *self.began.get_or_insert(now);
-        let used = now.saturating_sub(began);
-        if used > self.limit { Err(CpuExceeded { used, limit: self.limit }) } else { Ok(()) }
+        let (used, limit) = (now.saturating_sub(began), self.limit());
+        if used > limit { Err(CpuExceeded { used, limit }) } else { Ok(()) }
     }
 }
 

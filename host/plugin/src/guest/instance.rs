@@ -2,29 +2,28 @@
 //! drops it.
 
 use super::{
-    answer::{self, Decisions},
+    answer::Decisions,
     deadline::CpuExceeded,
-    lower::{self, PlainMessage, declared_arguments},
+    description::{Description, Opened},
+    exports::{Attaching, Called, Exports, Opening},
+    lower::{self, PlainMessage},
     state::GuestState,
     told::Told,
+    verdict::{self, Verdicts},
 };
 use crate::{
-    bindings::{
-        batch::BatchOnly,
-        plain::{
-            ExchangeTypePlugin, exports::leveret::routing::exchange_type as wit, leveret::routing::types,
-        },
-    },
+    account::Account,
+    capability::{Call, Outcome},
     engine::CallSlot,
-    policy::PluginPolicy,
+    policy::Limits,
     version::Code,
 };
-use leveret_broker::exchange::{Binding, BindingId, ExchangeSpec};
-use leveret_model::Reads;
-use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
+use leveret_broker::exchange::{Binding, BindingId};
+use leveret_model::{Name, Reads, Table, Value};
+use std::{fmt, sync::Arc, time::Duration};
 use wasmtime::{Store, UpdateDeadline};
 
-/// The most bytes of a text that a guest gives: a refusal, a trap, its own description.
+/// The most bytes of a text that a guest gives: a trap, its own description.
 const TEXT_BYTES_MAX: usize = 1_024;
 
 /// The most that the host copies out of a guest in one call, in bytes: an answer with the most ids
@@ -36,30 +35,9 @@ const HANDLES_MAX: usize = 1_000;
 /// A running instance of a plugin.
 pub(crate) struct Instance {
     store: Store<GuestState>,
-    plain: ExchangeTypePlugin,
-    batch: Option<BatchOnly>,
+    exports: Exports,
     slot: CallSlot,
-    policy: Arc<PluginPolicy>,
-}
-
-/// What a plugin says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Description {
-    /// Its own version.
-    pub(crate) version: String,
-    /// The types it provides.
-    pub(crate) types: Vec<TypeDescription>,
-}
-
-/// What a plugin says of a type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TypeDescription {
-    /// The name that clients use.
-    pub(crate) name: String,
-    /// One line of help.
-    pub(crate) summary: String,
-    /// Decisions depend on the bindings and on what is read alone.
-    pub(crate) pure: bool,
+    limits: Limits,
 }
 
 /// Why a call of a guest gave no answer. The instance is lost.
@@ -119,15 +97,19 @@ impl fmt::Display for Refused {
     }
 }
 
+impl Refused {
+    /// An answer that breaks the contract.
+    pub(super) fn nonsense(text: String) -> Self {
+        Self::Failed(GuestFailure::Answer(text))
+    }
+}
+
 impl Instance {
-    /// Makes an instance, with the limits of that policy. The contract wants it to be asked for its
+    /// Makes an instance, with the limits of that account. The contract wants it to be asked for its
     /// description next.
-    pub(crate) fn start(
-        code: &Code,
-        policy: Arc<PluginPolicy>,
-        slot: CallSlot,
-    ) -> Result<Self, GuestFailure> {
-        let mut store = Store::new(code.engine(), code.guest_state(&policy));
+    pub(crate) fn start(code: &Code, account: &Arc<Account>, slot: CallSlot) -> Result<Self, GuestFailure> {
+        let limits = account.policy().limits.clone();
+        let mut store = Store::new(code.engine(), code.guest_state(account));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
@@ -135,12 +117,17 @@ impl Instance {
             context.data_mut().deadline.tick()?;
             Ok(UpdateDeadline::Continue(1))
         });
-        begin(&mut store, policy.limits.cpu_start, Duration::ZERO, 0);
+        begin(&mut store, limits.cpu_start, Duration::ZERO, 0);
         slot.enter();
         let started = code.instantiate(&mut store);
         slot.leave();
-        let (plain, batch) = started.map_err(|error| failure(&store, &error))?;
-        Ok(Self { store, plain, batch, slot, policy })
+        let exports = started.map_err(|error| failure(&store, &error))?;
+        Ok(Self { store, exports, slot, limits })
+    }
+
+    /// How much it may use.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// From now on, calls are made through that slot.
@@ -150,67 +137,68 @@ impl Instance {
 
     /// Whether it takes many messages in one call.
     pub(crate) fn has_batch(&self) -> bool {
-        self.batch.is_some()
+        self.exports.has_batch()
     }
 
-    /// Asks it what it is.
-    pub(crate) fn describe(&mut self) -> Result<Description, GuestFailure> {
-        let start = self.policy.limits.cpu_start;
-        let description =
-            self.call(start, 0, |guest, store| guest.leveret_routing_exchange_type().call_describe(store))?;
-        let types = description
-            .exchange_types
-            .into_iter()
-            .map(|t| TypeDescription { name: t.name, summary: cut(t.summary), pure: t.pure })
-            .collect();
-        Ok(Description { version: cut(description.version), types })
+    /// What the next call is about; for a plugin that imports nothing, nothing needs to be said.
+    pub(crate) fn begin_call(&mut self, call: Option<Call>) {
+        self.store.data_mut().context.begin(call);
+    }
+
+    /// What the call left.
+    pub(crate) fn end_call(&mut self) -> Outcome {
+        self.store.data_mut().context.end()
+    }
+
+    /// Asks it what it is. `exchange_types` and `interceptors` say what it exports.
+    pub(crate) fn describe(
+        &mut self,
+        exchange_types: bool,
+        interceptors: bool,
+    ) -> Result<Description, GuestFailure> {
+        let mut description = Description::default();
+        if exchange_types {
+            description = self.checked(self.limits.cpu_start, 0, Exports::describe)?;
+        }
+        if interceptors
+            && let Some((version, described)) =
+                self.checked(self.limits.cpu_start, 0, Exports::describe_interceptors)?
+        {
+            description.version = version;
+            description.interceptors = described;
+        }
+        Ok(description)
     }
 
     /// Tells it of an exchange.
-    pub(crate) fn open(&mut self, id: u32, spec: &ExchangeSpec) -> Result<Reads, Refused> {
-        let type_name = spec.type_name.to_text();
-        let encoded = lower::encoded(declared_arguments(&spec.arguments));
-        let arguments = lower::fields(declared_arguments(&spec.arguments), &mut encoded.iter());
-        let declaration =
-            wit::Declaration { name: spec.name.as_bytes(), exchange_type: &type_name, arguments: &arguments };
-        let answer = self.call(self.cpu_per_call(), spec.arguments.len(), |guest, store| {
-            guest.leveret_routing_exchange_type().call_open(store, id, declaration)
-        })?;
-        checked_reads(answer)
+    pub(crate) fn open(&mut self, id: u32, opening: Opening<'_>) -> Result<Opened, Refused> {
+        let items = opening.arguments.len();
+        self.call(self.limits.cpu_per_call, items, |exports, store| exports.open(store, id, opening))?
     }
 
     /// Tells it that an exchange is gone.
     pub(crate) fn close(&mut self, id: u32) -> Result<(), GuestFailure> {
-        self.call(self.cpu_per_call(), 0, |guest, store| {
-            guest.leveret_routing_exchange_type().call_close(store, id)
-        })?;
+        self.call(self.limits.cpu_per_call, 0, |exports, store| exports.close(store, id))?;
         self.store.data_mut().tell(|tellings| tellings.close(id));
         Ok(())
     }
 
     /// Tells it of bindings.
-    pub(crate) fn bind(&mut self, id: u32, bindings: &[impl Borrow<Binding>]) -> Result<Reads, Refused> {
-        let encoded = lower::encoded_in_bindings(bindings);
-        let mut next = encoded.iter();
-        let arguments: Vec<_> =
-            bindings.iter().map(|b| lower::fields(b.borrow().arguments.iter(), &mut next)).collect();
-        let lowered = lower::bindings(bindings, &arguments);
-        let told = Told { bindings: lowered.len(), bytes: lower::bytes(&lowered) };
-        self.store.data_mut().tell(|tellings| tellings.bind(id, told));
-        let answer = self.call(self.cpu_per_call(), lowered.len(), |guest, store| {
-            guest.leveret_routing_exchange_type().call_bind(store, id, &lowered)
-        })?;
-        checked_reads(answer)
+    pub(crate) fn bind(&mut self, id: u32, bindings: &[&Binding]) -> Result<Reads, Refused> {
+        self.store.data_mut().tell(|tellings| {
+            tellings.bind(id, Told { bindings: bindings.len(), bytes: lower::bytes(bindings) });
+        });
+        self.call(self.limits.cpu_per_call, bindings.len(), |exports, store| {
+            exports.bind(store, id, bindings)
+        })?
     }
 
     /// Tells it of bindings that are gone.
     pub(crate) fn unbind(&mut self, id: u32, ids: &[BindingId]) -> Result<Reads, GuestFailure> {
-        let ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
-        let reads = self.call(self.cpu_per_call(), ids.len(), |guest, store| {
-            guest.leveret_routing_exchange_type().call_unbind(store, id, &ids)
-        })?;
+        let reads = self
+            .checked(self.limits.cpu_per_call, ids.len(), |exports, store| exports.unbind(store, id, ids))?;
         self.store.data_mut().tell(|tellings| tellings.unbind(id, ids.len()));
-        answer::reads(reads).map_err(GuestFailure::Answer)
+        Ok(reads)
     }
 
     /// Asks where one message goes, in the plain form.
@@ -220,19 +208,11 @@ impl Instance {
         projection: &[u8],
         reads: &Reads,
     ) -> Result<Decisions, GuestFailure> {
-        let Some(message) = PlainMessage::from_projection(projection, reads) else {
-            return Err(GuestFailure::Answer(String::from("the projection is not of what it reads")));
-        };
-        let message = types::Message {
-            routing_key: message.routing_key,
-            headers: &message.headers,
-            properties: &message.properties,
-            body: message.body,
-        };
-        let decision = self.call(self.cpu_per_call(), 1, |guest, store| {
-            guest.leveret_routing_exchange_type().call_route(store, id, message)
-        })?;
-        Decisions::from_plain(decision, self.policy.limits.answer_ids_max).map_err(GuestFailure::Answer)
+        let ids_max = self.limits.answer_ids_max;
+        let message = plain_message(projection, reads)?;
+        let decision =
+            self.call(self.limits.cpu_per_call, 1, |exports, store| exports.route(store, id, &message))?;
+        Decisions::one(decision, ids_max).map_err(GuestFailure::Answer)
     }
 
     /// Asks where many messages go: `projections` back to back, each after its length. Only if
@@ -243,35 +223,108 @@ impl Instance {
         projections: &[u8],
         count: usize,
     ) -> Result<Decisions, GuestFailure> {
-        let Some(batch) = &self.batch else {
-            return Err(GuestFailure::Answer(String::from("the plugin has no batch form")));
-        };
-        let limits = &self.policy.limits;
-        begin(&mut self.store, limits.cpu_per_call, limits.cpu_per_item, count);
-        self.slot.enter();
-        let words =
-            batch.leveret_routing_exchange_type_batch().call_route_batch(&mut self.store, id, projections);
-        self.slot.leave();
-        let words = words.map_err(|error| failure(&self.store, &error))?;
-        Decisions::from_words(words, count, limits.answer_ids_max).map_err(GuestFailure::Answer)
+        let words = self.call(self.limits.cpu_per_call, count, |exports, store| {
+            exports.route_batch(store, id, projections)
+        })?;
+        Decisions::from_words(words, count, self.limits.answer_ids_max).map_err(GuestFailure::Answer)
     }
 
-    fn cpu_per_call(&self) -> Duration {
-        self.policy.limits.cpu_per_call
+    /// Tells it of a new binding that took effect; gives the numbers of stored messages for it.
+    pub(crate) fn bound(&mut self, id: u32, binding: &Binding) -> Result<Vec<u64>, GuestFailure> {
+        self.call(self.limits.cpu_per_call, 1, |exports, store| exports.bound(store, id, binding))
+    }
+
+    /// Tells it of a binding that was removed.
+    pub(crate) fn unbound(&mut self, id: u32, binding: &Binding) -> Result<(), GuestFailure> {
+        self.call(self.limits.cpu_per_call, 1, |exports, store| exports.unbound(store, id, binding))
+    }
+
+    /// Tells it that a timer is due.
+    pub(crate) fn timer(&mut self, id: u32, name: &Name) -> Result<(), GuestFailure> {
+        self.call(self.limits.cpu_per_call, 1, |exports, store| exports.timer(store, id, name))
+    }
+
+    /// What it shows operators of an exchange.
+    pub(crate) fn info(&mut self, id: u32) -> Result<Vec<(Name, Value)>, GuestFailure> {
+        self.checked(self.limits.cpu_per_call, 0, |exports, store| exports.info(store, id))
+    }
+
+    /// Gives an exchange other arguments. `None` where it wants to be opened anew instead.
+    pub(crate) fn reconfigure(&mut self, id: u32, arguments: &Table) -> Result<Option<Opened>, Refused> {
+        self.call(self.limits.cpu_per_call, arguments.len(), |exports, store| {
+            exports.reconfigure(store, id, arguments)
+        })?
+    }
+
+    /// Has it take over the state that an older version left for an exchange.
+    pub(crate) fn migrate(&mut self, id: u32, from: &str) -> Result<Option<()>, Refused> {
+        let migrated =
+            self.call(self.limits.cpu_start, 0, |exports, store| exports.migrate(store, id, from))?;
+        migrated.map_err(Refused::ByPlugin)
+    }
+
+    /// Attaches an interceptor.
+    pub(crate) fn attach(&mut self, id: u32, attaching: Attaching<'_>) -> Result<Reads, Refused> {
+        let items = attaching.arguments.len();
+        self.call(self.limits.cpu_per_call, items, |exports, store| exports.attach(store, id, attaching))?
+    }
+
+    /// An interceptor is attached there no longer.
+    pub(crate) fn detach(&mut self, id: u32) -> Result<(), GuestFailure> {
+        self.call(self.limits.cpu_per_call, 0, |exports, store| exports.detach(store, id))
+    }
+
+    /// Asks for verdicts: `projections` back to back, each after its length. Where it does not take many
+    /// in one call, of the first only.
+    pub(crate) fn intercept(
+        &mut self,
+        id: u32,
+        projections: &[u8],
+        count: usize,
+        reads: &Reads,
+    ) -> Result<Verdicts, GuestFailure> {
+        if self.exports.has_intercept_batch() {
+            let bytes = self.call(self.limits.cpu_per_call, count, |exports, store| {
+                exports.intercept_batch(store, id, projections)
+            })?;
+            return verdict::from_bytes(&bytes, count).map_err(GuestFailure::Answer);
+        }
+        let message = plain_message(projections.get(4..).unwrap_or_default(), reads)?;
+        self.checked(self.limits.cpu_per_call, 1, |exports, store| exports.intercept(store, id, &message))
+    }
+
+    /// Whether it takes many messages to intercept in one call.
+    pub(crate) fn has_intercept_batch(&self) -> bool {
+        self.exports.has_intercept_batch()
     }
 
     fn call<R>(
         &mut self,
         base: Duration,
         items: usize,
-        call: impl FnOnce(&ExchangeTypePlugin, &mut Store<GuestState>) -> wasmtime::Result<R>,
+        call: impl FnOnce(&Exports, &mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> Result<R, GuestFailure> {
-        begin(&mut self.store, base, self.policy.limits.cpu_per_item, items);
+        begin(&mut self.store, base, self.limits.cpu_per_item, items);
         self.slot.enter();
-        let answer = call(&self.plain, &mut self.store);
+        let answer = call(&self.exports, &mut self.store);
         self.slot.leave();
         answer.map_err(|error| failure(&self.store, &error))
     }
+
+    /// A call whose answer has to be checked.
+    fn checked<R>(
+        &mut self,
+        base: Duration,
+        items: usize,
+        call: impl FnOnce(&Exports, &mut Store<GuestState>) -> Called<R, String>,
+    ) -> Result<R, GuestFailure> {
+        self.call(base, items, call)?.map_err(GuestFailure::Answer)
+    }
+}
+
+fn plain_message<'a>(projection: &'a [u8], reads: &Reads) -> Result<PlainMessage<'a>, GuestFailure> {
+    PlainMessage::from_projection(projection, reads)
+        .ok_or_else(|| GuestFailure::Answer(String::from("the projection is not of what it reads")))
 }
 
 /// Sets the deadline of the call that begins: the next tick looks at it.
@@ -290,13 +343,6 @@ fn failure(store: &Store<GuestState>, error: &wasmtime::Error) -> GuestFailure {
         GuestFailure::Memory { bytes_max: memory.bytes_max(), trap }
     } else {
         GuestFailure::Trap(trap)
-    }
-}
-
-fn checked_reads(answer: Result<types::Reads, String>) -> Result<Reads, Refused> {
-    match answer {
-        Ok(reads) => answer::reads(reads).map_err(|text| Refused::Failed(GuestFailure::Answer(text))),
-        Err(text) => Err(Refused::ByPlugin(cut(text))),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The vocabulary of the broker, lowered to the types of the contract: borrowed, except for
 //! lists, maps and decimals in arguments, which are encoded first.
 
-use crate::bindings::plain::leveret::routing::types as wit;
+use crate::bindings::v0_2::leveret::routing::types as wit;
 use leveret_broker::exchange::Binding;
 use leveret_model::{HeaderSelection, Name, Reads, Table, Value, flat};
-use std::{borrow::Borrow, slice};
+use std::slice;
 
 /// The arguments of an exchange without those that the host handles itself.
 pub(super) fn declared_arguments(arguments: &Table) -> impl Iterator<Item = (&Name, &Value)> {
@@ -28,24 +28,24 @@ pub(super) fn encoded<'a>(fields: impl Iterator<Item = (&'a Name, &'a Value)>) -
 pub(super) fn fields<'a>(
     fields: impl Iterator<Item = (&'a Name, &'a Value)>,
     encoded: &mut slice::Iter<'a, Vec<u8>>,
-) -> Vec<wit::Field<'a>> {
+) -> Vec<wit::FieldParam<'a>> {
     fields
-        .map(|(name, value)| wit::Field {
+        .map(|(name, value)| wit::FieldParam {
             name: name.as_bytes(),
             value: match value {
-                Value::Void => wit::Value::Void,
-                Value::Boolean(boolean) => wit::Value::Boolean(*boolean),
-                Value::Integer(integer) => wit::Value::Integer(*integer),
+                Value::Void => wit::ValueParam::Void,
+                Value::Boolean(boolean) => wit::ValueParam::Boolean(*boolean),
+                Value::Integer(integer) => wit::ValueParam::Integer(*integer),
                 Value::Unsigned(integer) => match i64::try_from(*integer) {
-                    Ok(integer) => wit::Value::Integer(integer),
-                    Err(_) => wit::Value::Unsigned(*integer),
+                    Ok(integer) => wit::ValueParam::Integer(integer),
+                    Err(_) => wit::ValueParam::Unsigned(*integer),
                 },
-                Value::Real(real) => wit::Value::Real(*real),
-                Value::Text(text) => wit::Value::Text(text),
-                Value::Binary(bytes) => wit::Value::Binary(bytes),
-                Value::Timestamp(milliseconds) => wit::Value::Timestamp(*milliseconds),
+                Value::Real(real) => wit::ValueParam::Real(*real),
+                Value::Text(text) => wit::ValueParam::Text(text),
+                Value::Binary(bytes) => wit::ValueParam::Binary(bytes),
+                Value::Timestamp(milliseconds) => wit::ValueParam::Timestamp(*milliseconds),
                 Value::Decimal { .. } | Value::List(_) | Value::Map(_) => {
-                    wit::Value::Encoded(encoded.next().map_or(&[], Vec::as_slice))
+                    wit::ValueParam::Encoded(encoded.next().map_or(&[], Vec::as_slice))
                 }
             },
         })
@@ -53,46 +53,44 @@ pub(super) fn fields<'a>(
 }
 
 /// All encoded values of the arguments of these bindings.
-pub(super) fn encoded_in_bindings(bindings: &[impl Borrow<Binding>]) -> Vec<Vec<u8>> {
-    encoded(bindings.iter().flat_map(|binding| binding.borrow().arguments.iter()))
+pub(super) fn encoded_in_bindings(bindings: &[&Binding]) -> Vec<Vec<u8>> {
+    encoded(bindings.iter().flat_map(|binding| binding.arguments.iter()))
 }
 
-/// These bindings.
-pub(super) fn bindings<'a, B: Borrow<Binding>>(
-    bindings: &'a [B],
-    arguments: &'a [Vec<wit::Field<'a>>],
-) -> Vec<wit::Binding<'a>> {
-    bindings
-        .iter()
-        .zip(arguments)
-        .map(|(binding, arguments)| {
-            let binding = binding.borrow();
-            wit::Binding { id: binding.id.0, routing_key: binding.routing_key.as_bytes(), arguments }
-        })
-        .collect()
+/// The bytes of the keys and arguments of these bindings, about: what is no text counts eight.
+pub(super) fn bytes(bindings: &[&Binding]) -> usize {
+    let arguments =
+        |table: &Table| table.iter().map(|(name, value)| name.len() + value_bytes(value)).sum::<usize>();
+    bindings.iter().map(|binding| binding.routing_key.len() + arguments(&binding.arguments)).sum()
 }
 
-/// The bytes of the keys and arguments of these bindings; a number counts as its class's byte.
-pub(super) fn bytes(bindings: &[wit::Binding<'_>]) -> usize {
-    let field = |field: &wit::Field<'_>| {
-        let value = match field.value {
-            wit::Value::Text(text) => text.len(),
-            wit::Value::Binary(bytes) | wit::Value::Encoded(bytes) => bytes.len(),
-            _ => 1,
-        };
-        field.name.len() + value
-    };
-    let binding = |b: &wit::Binding<'_>| b.routing_key.len() + b.arguments.iter().map(field).sum::<usize>();
-    bindings.iter().map(binding).sum()
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Binary(bytes) => bytes.len(),
+        Value::List(values) => values.iter().map(value_bytes).sum(),
+        Value::Map(fields) => fields.iter().map(|(name, value)| value_bytes(name) + value_bytes(value)).sum(),
+        Value::Void
+        | Value::Boolean(_)
+        | Value::Integer(_)
+        | Value::Unsigned(_)
+        | Value::Real(_)
+        | Value::Decimal { .. }
+        | Value::Timestamp(_) => 8,
+    }
 }
 
 /// The parts of a message in the plain form.
 #[derive(Default)]
 pub(super) struct PlainMessage<'a> {
     pub(super) routing_key: &'a [u8],
-    pub(super) headers: Vec<wit::Field<'a>>,
-    pub(super) properties: Vec<Option<wit::Value<'a>>>,
+    pub(super) headers: Vec<wit::FieldParam<'a>>,
+    pub(super) properties: Vec<Option<wit::ValueParam<'a>>>,
     pub(super) body: Option<&'a [u8]>,
+    pub(super) publisher: Option<wit::Publisher<'a>>,
+    pub(super) exchange: &'a [u8],
+    pub(super) queue: &'a [u8],
+    pub(super) reason: &'a str,
 }
 
 impl<'a> PlainMessage<'a> {
@@ -108,17 +106,35 @@ impl<'a> PlainMessage<'a> {
             for _ in 0..rest.u16()? {
                 let length = rest.u8()?;
                 let name = rest.take(length.into())?;
-                message.headers.push(wit::Field { name, value: rest.value()?? });
+                message.headers.push(wit::FieldParam { name, value: rest.value()?? });
             }
         }
         for _ in &reads.properties {
             message.properties.push(rest.value()?);
         }
-        if reads.body_bytes_max.is_some() {
+        if reads.body.is_some() {
             let length = rest.u32()?;
             if length != u32::MAX {
                 message.body = Some(rest.take(usize::try_from(length).ok()?)?);
             }
+        }
+        if reads.publisher {
+            let user = std::str::from_utf8(rest.short()?).unwrap_or_default();
+            let length = rest.u16()?;
+            let connection = std::str::from_utf8(rest.take(length.into())?).unwrap_or_default();
+            let protocol = std::str::from_utf8(rest.short()?).unwrap_or_default();
+            if !protocol.is_empty() {
+                message.publisher = Some(wit::Publisher { user, connection, protocol });
+            }
+        }
+        if reads.exchange {
+            message.exchange = rest.short()?;
+        }
+        if reads.queue {
+            message.queue = rest.short()?;
+        }
+        if reads.reason {
+            message.reason = std::str::from_utf8(rest.short()?).ok()?;
         }
         rest.0.is_empty().then_some(message)
     }
@@ -150,31 +166,36 @@ impl<'a> Bytes<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
+    fn short(&mut self) -> Option<&'a [u8]> {
+        let length = self.u8()?;
+        self.take(length.into())
+    }
+
     fn sized(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u32()?).ok()?;
         self.take(length)
     }
 
     /// The next value; the inner `None` is [`flat::ABSENT`].
-    fn value(&mut self) -> Option<Option<wit::Value<'a>>> {
+    fn value(&mut self) -> Option<Option<wit::ValueParam<'a>>> {
         let whole = self.0;
         let value = match self.u8()? {
             flat::ABSENT => return Some(None),
-            flat::VOID => wit::Value::Void,
-            flat::BOOLEAN => wit::Value::Boolean(self.u8()? != 0),
-            flat::INTEGER => wit::Value::Integer(self.array().map(i64::from_le_bytes)?),
-            flat::UNSIGNED => wit::Value::Unsigned(self.array().map(u64::from_le_bytes)?),
-            flat::REAL => wit::Value::Real(self.array().map(f64::from_le_bytes)?),
-            flat::TIMESTAMP => wit::Value::Timestamp(self.array().map(i64::from_le_bytes)?),
-            flat::TEXT => wit::Value::Text(std::str::from_utf8(self.sized()?).ok()?),
-            flat::BINARY => wit::Value::Binary(self.sized()?),
+            flat::VOID => wit::ValueParam::Void,
+            flat::BOOLEAN => wit::ValueParam::Boolean(self.u8()? != 0),
+            flat::INTEGER => wit::ValueParam::Integer(self.array().map(i64::from_le_bytes)?),
+            flat::UNSIGNED => wit::ValueParam::Unsigned(self.array().map(u64::from_le_bytes)?),
+            flat::REAL => wit::ValueParam::Real(self.array().map(f64::from_le_bytes)?),
+            flat::TIMESTAMP => wit::ValueParam::Timestamp(self.array().map(i64::from_le_bytes)?),
+            flat::TEXT => wit::ValueParam::Text(std::str::from_utf8(self.sized()?).ok()?),
+            flat::BINARY => wit::ValueParam::Binary(self.sized()?),
             flat::DECIMAL => {
                 self.take(9)?;
-                wit::Value::Encoded(whole.get(..10)?)
+                wit::ValueParam::Encoded(whole.get(..10)?)
             }
             flat::LIST | flat::MAP => {
                 let length = self.sized()?.len();
-                wit::Value::Encoded(whole.get(..length + 5)?)
+                wit::ValueParam::Encoded(whole.get(..length + 5)?)
             }
             _ => return None,
         };
@@ -185,7 +206,7 @@ impl<'a> Bytes<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leveret_model::Property;
+    use leveret_model::{BodyReading, Property};
 
     #[test]
     fn a_projection_is_read_back() {
@@ -193,7 +214,9 @@ mod tests {
             routing_key: true,
             headers: HeaderSelection::All,
             properties: vec![Property::AppId, Property::Priority],
-            body_bytes_max: Some(10),
+            body: Some(BodyReading { bytes_max: 10, rejects_above: false }),
+            exchange: true,
+            ..Reads::default()
         };
         let mut bytes = vec![2, 0, b'r', b'k', 2, 0, 1, b'a'];
         flat::put_value(&mut bytes, &Value::List(vec![Value::Void]));
@@ -202,12 +225,14 @@ mod tests {
         bytes.push(flat::ABSENT);
         flat::put_integer(&mut bytes, 3);
         bytes.extend([3, 0, 0, 0, 1, 2, 3]);
+        bytes.extend([2, b'e', b'x']);
         let message = PlainMessage::from_projection(&bytes, &reads).unwrap();
         assert_eq!(message.routing_key, b"rk");
-        assert!(matches!(message.headers[0].value, wit::Value::Encoded(&[flat::LIST, 1, 0, 0, 0, 0])));
-        assert!(matches!(message.headers[1].value, wit::Value::Text("text")));
-        assert!(matches!(message.properties[..], [None, Some(wit::Value::Integer(3))]));
+        assert!(matches!(message.headers[0].value, wit::ValueParam::Encoded(&[flat::LIST, 1, 0, 0, 0, 0])));
+        assert!(matches!(message.headers[1].value, wit::ValueParam::Text("text")));
+        assert!(matches!(message.properties[..], [None, Some(wit::ValueParam::Integer(3))]));
         assert_eq!(message.body, Some(&[1, 2, 3][..]));
+        assert_eq!(message.exchange, b"ex");
         for end in 0..bytes.len() {
             assert!(PlainMessage::from_projection(&bytes[..end], &reads).is_none());
         }
@@ -227,8 +252,8 @@ mod tests {
         let encoded = encoded(declared_arguments(&table));
         let fields = fields(declared_arguments(&table), &mut encoded.iter());
         assert_eq!(fields.len(), 3);
-        assert!(matches!(fields[0].value, wit::Value::Encoded([flat::LIST, ..])));
-        assert!(matches!(fields[1].value, wit::Value::Integer(7)));
-        assert!(matches!(fields[2].value, wit::Value::Encoded([flat::DECIMAL, 2, ..])));
+        assert!(matches!(fields[0].value, wit::ValueParam::Encoded([flat::LIST, ..])));
+        assert!(matches!(fields[1].value, wit::ValueParam::Integer(7)));
+        assert!(matches!(fields[2].value, wit::ValueParam::Encoded([flat::DECIMAL, 2, ..])));
     }
 }

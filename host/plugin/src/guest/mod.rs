@@ -6,14 +6,26 @@
 
 mod answer;
 mod deadline;
+mod description;
+mod exports;
 mod instance;
+pub(crate) mod lift;
 mod lower;
 mod memory;
+mod narrow;
 mod state;
 mod told;
+mod verdict;
 
 pub use answer::REJECT_REASON_BYTES_MAX;
 pub(crate) use answer::{Decision, Decisions};
+pub use description::{
+    ArgumentDescription, ArgumentKind, AttachmentPoint, InterceptorDescription, Stage, TypeDescription,
+};
+pub(crate) use description::{Description, InnerType, Opened, check_arguments};
+pub(crate) use exports::{Attaching, Exports, Indices, Opening};
 pub use instance::GuestFailure;
-pub(crate) use instance::{Description, Instance, Refused, TypeDescription};
+pub(crate) use instance::{Instance, Refused};
+pub(crate) use narrow::narrow;
 pub(crate) use state::GuestState;
+pub(crate) use verdict::{Verdict, Verdicts};

@@ -2,10 +2,14 @@
 
 use super::{deadline::Deadline, memory::MemoryLimit, told::Tellings};
 use crate::{
+    account::Account,
     artifact::Digest,
-    policy::PluginPolicy,
+    capability::Context,
     wasi::{HasWasi, WasiState},
 };
+
+use leveret_model::Form;
+use std::sync::Arc;
 
 /// The host's side of an instance.
 pub(crate) struct GuestState {
@@ -13,17 +17,24 @@ pub(crate) struct GuestState {
     pub(super) memory: MemoryLimit,
     /// Of a built-in type alone, whose memory follows its bindings.
     pub(super) tellings: Option<Tellings>,
+    pub(crate) context: Context,
     wasi: WasiState,
 }
 
 impl GuestState {
-    /// The state of a fresh instance of the plugin with that policy and digest.
-    pub(crate) fn new(policy: &PluginPolicy, digest: Digest, builtin: bool) -> Self {
-        let limits = &policy.limits;
+    /// The state of a fresh instance of the plugin of that account and digest.
+    pub(crate) fn new(
+        account: &Arc<Account>,
+        form: Option<&'static dyn Form>,
+        digest: Digest,
+        builtin: bool,
+    ) -> Self {
+        let policy = account.policy();
         Self {
             deadline: Deadline::default(),
-            memory: MemoryLimit::new(limits.memory_bytes_max),
+            memory: MemoryLimit::new(policy.limits.memory_bytes_max),
             tellings: builtin.then(Tellings::default),
+            context: Context::new(account.clone(), form),
             wasi: WasiState::new(policy, digest.0),
         }
     }

@@ -25,14 +25,15 @@ use crate::{
     builder::Mailbox,
     builtin::Builtin,
     engine::{CodeStrategy, Engines},
-    guest::Instance,
+    guest::{Instance, Stage as TypeStage},
     policy::Policies,
     scope::Scope,
-    version::{Code, Version, VersionId},
+    services::Services,
+    version::{Code, Origin, Version, VersionId},
 };
 use hashbrown::HashMap;
 use leveret_broker::exchange::Exchange;
-use leveret_model::Name;
+use leveret_model::{Name, Value};
 use parking_lot::{Condvar, Mutex, RwLock};
 use slots::{Provider, Slots};
 use std::{path::PathBuf, sync::Arc};
@@ -42,6 +43,7 @@ use wasmtime::component::Component;
 pub struct Registry {
     engines: Arc<Engines>,
     policies: Arc<Policies>,
+    services: Arc<Services>,
     /// Of the workers, by index.
     mailboxes: Vec<Arc<Mailbox>>,
     slots: RwLock<Slots>,
@@ -65,10 +67,16 @@ pub(crate) enum Lookup {
 }
 
 impl Registry {
-    pub(crate) fn new(engines: Arc<Engines>, policies: Arc<Policies>, mailboxes: Vec<Arc<Mailbox>>) -> Self {
+    pub(crate) fn new(
+        engines: Arc<Engines>,
+        policies: Arc<Policies>,
+        mailboxes: Vec<Arc<Mailbox>>,
+        services: Arc<Services>,
+    ) -> Self {
         Self {
             engines,
             policies,
+            services,
             mailboxes,
             slots: RwLock::default(),
             files: Mutex::default(),
@@ -98,15 +106,50 @@ impl Registry {
         self.slots.read().serves(id)
     }
 
-    /// Takes an exchange into account at the next change.
-    pub(crate) fn register(&self, exchange: &Arc<Exchange>) {
-        self.slots.write().register(exchange);
+    /// The types that the arguments of an exchange put in front of its own, in their order.
+    pub(crate) fn stages_of(&self, exchange: &Exchange) -> Vec<Name> {
+        if exchange.spec.arguments.is_empty() {
+            return Vec::new();
+        }
+        let slots = self.slots.read();
+        let asked_for = |argument: &str| match exchange.spec.arguments.get(argument.as_bytes()) {
+            None | Some(Value::Void | Value::Boolean(false)) => false,
+            Some(_) => true,
+        };
+        let mut stages: Vec<(TypeStage, Name)> = slots
+            .types_for(&self.policies, &exchange.vhost)
+            .filter_map(|(name, version)| Some((version.describes(name)?.stage.clone()?, name.clone())))
+            .filter(|(stage, _)| asked_for(&stage.argument))
+            .collect();
+        stages.sort();
+        // A type may be there in several scopes; it is one all the same.
+        stages.dedup();
+        stages.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Takes an exchange into account at the next change of who serves one of its types; once for
+    /// each.
+    pub(crate) fn register(&self, exchange: &Arc<Exchange>, type_name: &Name) {
+        self.slots.write().register(exchange, type_name);
     }
 
     /// Takes an exchange out again. That a type is parked is forgotten with the last exchange that
     /// has it.
     pub(crate) fn unregister(&self, exchange: &Exchange) {
         self.slots.write().unregister(exchange);
+    }
+
+    /// A type was found not to be pure, though it claims to be: from now on nothing of it is
+    /// remembered, by any worker. False if that was known.
+    pub(crate) fn withdraw_purity(&self, version: &Version, type_name: &[u8]) -> bool {
+        if !version.withdraw(type_name) {
+            return false;
+        }
+        let groups = self.slots.read().groups_of(&self.policies, version);
+        // The next generation, so that all that is remembered is looked at again.
+        let of_type = groups.iter().filter(|group| group.type_name.as_bytes() == type_name);
+        of_type.flat_map(|group| &group.exchanges).for_each(|exchange| exchange.type_changed());
+        true
     }
 
     /// What holds for each plugin in each virtual host.
@@ -162,12 +205,13 @@ impl Registry {
         let component = self.builtin_component(builtin).map_err(|error| format!("{error:#}"))?;
         let digest = Digest::of(builtin.component);
         let name = String::from(builtin.name);
-        let policy = self.policies.of(&Scope::Shipped, None, builtin.name);
-        let code = Code::link(name, digest, CodeStrategy::Cranelift, true, &component)
-            .map_err(|error| error.to_string())?;
+        let form = self.services.form;
+        let origin = Origin { plugin: name, digest, strategy: CodeStrategy::Cranelift, builtin: true, form };
+        let code = Code::link(origin, &component).map_err(|error| error.to_string())?;
         let slot = self.engines.ticker().slot();
-        let description = Instance::start(&code, policy, slot)
-            .and_then(|mut instance| instance.describe())
+        let account = self.services.accounts.of(&Scope::Shipped, &Name::EMPTY, &code.plugin);
+        let description = Instance::start(&code, &account, slot)
+            .and_then(|mut instance| instance.describe(true, code.exported.interceptor))
             .map_err(|failure| failure.to_string())?;
         let version = Arc::new(Version::new(Scope::Shipped, code, description, self.policies.clone()));
         let mut slots = self.slots.write();

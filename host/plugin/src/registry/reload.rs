@@ -7,13 +7,16 @@ use crate::{
     builder::Place,
     engine::CodeStrategy,
     guest::{Description, GuestFailure, Instance, Refused},
-    policy::{Attachment, PluginPolicy},
+    policy::Attachment,
     replica::Replica,
     scope::{CORE_TYPES, RESERVED_PREFIX, Scope},
-    version::{Code, Version},
+    version::{Code, Origin, Version},
 };
 use hashbrown::{HashMap, HashSet};
-use leveret_broker::exchange::{Exchange, ExchangeId};
+use leveret_broker::{
+    exchange::{Exchange, ExchangeId},
+    port::Layer,
+};
 use leveret_model::Name;
 use std::{
     path::{Path, PathBuf},
@@ -141,7 +144,8 @@ impl Registry {
     ) -> Result<LoadReport, LoadError> {
         let File { scope, path, digest } = *file;
         let plugin = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let code = Code::link(plugin, digest, strategy, false, component)
+        let origin = Origin { plugin, digest, strategy, builtin: false, form: self.services.form };
+        let code = Code::link(origin, component)
             .map_err(|error| LoadError::at(Stage::Contract)(error.to_string()))?;
         self.check_policy(scope, &code, component).map_err(LoadError::at(Stage::Policy))?;
         let description = self.try_out(scope, &code).map_err(LoadError::at(Stage::Trial))?;
@@ -150,10 +154,13 @@ impl Registry {
         check_claims(files, file, &names).map_err(LoadError::at(Stage::Trial))?;
         self.check_dropped(old.as_deref(), &names).map_err(LoadError::at(Stage::Swap))?;
         let version = Arc::new(Version::new(scope.clone(), code, description, self.policies.clone()));
+        if let Some(old) = &old {
+            version.inherit(old);
+        }
         let began = Instant::now();
-        let exchanges = self.to_replay(&version, &names);
+        let places = self.to_replay(&version, &names);
         let workers = self.mailboxes.len().max(1);
-        let replayed = self.replay(&version, &exchanges, workers).map_err(LoadError::at(Stage::Replay))?;
+        let replayed = self.replay(&version, &places, workers).map_err(LoadError::at(Stage::Replay))?;
         let replay_time = began.elapsed();
         let change =
             old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });
@@ -177,16 +184,14 @@ impl Registry {
     /// Starts an instance and asks it what it is.
     fn try_out(&self, scope: &Scope, code: &Code) -> Result<Description, String> {
         let slot = self.engines.ticker().slot();
-        let mut instance = Instance::start(code, self.policy_of_trial(scope, code), slot)
+        let vhost = if let Scope::Vhost(vhost) = scope { vhost } else { &Name::EMPTY };
+        let account = self.services.accounts.of(scope, vhost, &code.plugin);
+        let mut instance = Instance::start(code, &account, slot)
             .map_err(|failure| format!("it does not start: {failure}"))?;
-        instance.describe().map_err(|failure| format!("describe {failure}"))
-    }
-
-    fn policy_of_trial(&self, scope: &Scope, code: &Code) -> Arc<PluginPolicy> {
-        match scope {
-            Scope::Vhost(vhost) => self.policies.of(scope, Some(vhost), &code.plugin),
-            Scope::Shipped | Scope::Global => self.policies.of(scope, None, &code.plugin),
-        }
+        let exported = &code.exported;
+        instance
+            .describe(exported.exchange_type, exported.interceptor)
+            .map_err(|failure| format!("describe {failure}"))
     }
 
     /// A new version keeps the types that exchanges have.
@@ -210,44 +215,48 @@ impl Registry {
     /// The exchanges that a new version must take. One virtual host's trouble is not another's: those
     /// that are parked for a reason of their virtual host alone stay parked if a global plugin does not
     /// take them. Those for which it is switched off are asked about when it is switched on.
-    fn to_replay(&self, version: &Arc<Version>, names: &[Name]) -> Vec<Arc<Exchange>> {
-        let mut exchanges = Vec::new();
+    fn to_replay(&self, version: &Arc<Version>, names: &[Name]) -> Vec<(Arc<Exchange>, Layer)> {
+        let mut places = Vec::new();
         for name in names {
             let groups = self.slots.read().groups_for(version, name);
             for group in groups.into_iter().filter(|group| version.policy(&group.vhost).enabled) {
                 let alone = version.scope == Scope::Global
                     && group.parked.as_ref().is_some_and(|parked| parked.alone);
-                if !alone || self.replay(version, &group.exchanges, 1).is_ok() {
-                    exchanges.extend(group.exchanges);
+                if !alone || self.replay(version, &group.places(), 1).is_ok() {
+                    places.extend(group.places());
                 }
             }
         }
-        exchanges
+        places
     }
 
-    /// Replays these exchanges into fresh instances, a set for each worker.
+    /// Replays these types of exchanges into fresh instances, a set for each worker.
     pub(super) fn replay(
         &self,
         version: &Arc<Version>,
-        exchanges: &[Arc<Exchange>],
+        places: &[(Arc<Exchange>, Layer)],
         workers: usize,
     ) -> Result<Replayed, String> {
-        let mut replayed = Replayed { exchanges: exchanges.len(), ..Replayed::nothing() };
-        replayed.took = exchanges.iter().map(|exchange| exchange.id).collect();
-        replayed.bindings = exchanges.iter().map(|exchange| exchange.binding_count()).sum();
+        let mut replayed = Replayed::nothing();
+        for (exchange, _) in places {
+            if replayed.took.insert(exchange.id) {
+                replayed.exchanges += 1;
+                replayed.bindings += exchange.binding_count();
+            }
+        }
         for _ in 0..workers {
             let mut replicas: HashMap<Place, Replica> = HashMap::new();
-            for exchange in exchanges {
+            for (exchange, layer) in places {
                 let place = Place::of(version, &exchange.vhost);
                 let replica = match replicas.entry(place) {
                     hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     hashbrown::hash_map::Entry::Vacant(entry) => {
                         let slot = self.engines.ticker().slot();
-                        let started = Replica::start(version, &exchange.vhost, slot);
+                        let started = Replica::start(version, &exchange.vhost, &self.services, slot);
                         entry.insert(started.map_err(|failure| not_started(exchange, &failure))?)
                     }
                 };
-                replica.serve(exchange).map_err(|refused| not_replayed(exchange, &refused))?;
+                replica.serve(exchange, *layer).map_err(|refused| not_replayed(exchange, &refused))?;
             }
             replayed.replicas.push(replicas.into_iter().collect());
         }
@@ -431,9 +440,9 @@ mod tests {
 
     fn names(names: &[&str]) -> Result<Vec<Name>, String> {
         let described =
-            |name: &&str| TypeDescription { name: String::from(*name), summary: String::new(), pure: true };
+            |name: &&str| TypeDescription { name: String::from(*name), ..TypeDescription::default() };
         let types = names.iter().map(described).collect();
-        type_names(&Description { version: String::from("1"), types })
+        type_names(&Description { version: String::from("1"), types, interceptors: Vec::new() })
     }
 
     #[test]

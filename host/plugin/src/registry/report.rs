@@ -147,6 +147,8 @@ pub enum TypeState {
         summary: String,
         /// Its decisions are remembered.
         pure: bool,
+        /// It claims to be pure and was found not to be: its decisions are not remembered.
+        purity_withdrawn: bool,
     },
     /// Nothing.
     Parked {
@@ -166,7 +168,8 @@ impl TypeState {
             strategy: version.code.strategy,
             builtin: version.code.builtin,
             summary: described.map(|t| t.summary.clone()).unwrap_or_default(),
-            pure: described.is_some_and(|t| t.pure),
+            pure: version.claims(type_name).pure,
+            purity_withdrawn: version.is_withdrawn(type_name),
         }
     }
 }

@@ -91,7 +91,7 @@ impl Registry {
             self.served().into_iter().filter(|group| !before.iter().any(|served| served.is(group))).collect();
         for group in &back {
             let why = match self.provider(group, None) {
-                Provider::Version(version) => self.replay(&version, &group.exchanges, 1).err(),
+                Provider::Version(version) => self.replay(&version, &group.places(), 1).err(),
                 Provider::NotAllowed(_) | Provider::Nobody => continue,
             };
             if let Some(why) = &why {
@@ -109,7 +109,7 @@ impl Registry {
     fn hand_over(&self, version: &Version, group: &Group) -> Result<(), String> {
         let removed = removed(version);
         match self.provider(group, Some(version.id)) {
-            Provider::Version(next) => match self.replay(&next, &group.exchanges, 1) {
+            Provider::Version(next) => match self.replay(&next, &group.places(), 1) {
                 Ok(_) => Ok(()),
                 Err(why) => {
                     Err(format!("{removed}, and the {} plugin {}: {why}", next.scope, next.code.plugin))

@@ -11,7 +11,7 @@ use crate::{
     version::{Version, VersionId},
 };
 use hashbrown::HashMap;
-use leveret_broker::exchange::Exchange;
+use leveret_broker::{exchange::Exchange, port::Layer};
 use leveret_model::Name;
 use std::sync::{Arc, Weak};
 
@@ -82,6 +82,20 @@ impl Slots {
             denied.get_or_insert(version);
         }
         denied.map_or(Provider::Nobody, |version| Provider::NotAllowed(version.clone()))
+    }
+
+    /// The types that a virtual host has, each with the version that provides it.
+    pub(super) fn types_for<'a>(
+        &'a self,
+        policies: &'a Policies,
+        vhost: &'a Name,
+    ) -> impl Iterator<Item = (&'a Name, Arc<Version>)> {
+        self.serving.iter().flat_map(|(_, types)| types.keys()).filter_map(move |name| {
+            match self.provider(policies, vhost, name, None) {
+                Provider::Version(version) => Some((name, version)),
+                Provider::NotAllowed(_) | Provider::Nobody => None,
+            }
+        })
     }
 
     /// Whether that version provides a type for a virtual host.
@@ -166,9 +180,9 @@ impl Slots {
     }
 
     /// Takes an exchange into account at the next change.
-    pub(super) fn register(&mut self, exchange: &Arc<Exchange>) {
+    pub(super) fn register(&mut self, exchange: &Arc<Exchange>, type_name: &Name) {
         let types = self.users.entry(exchange.vhost.clone()).or_default();
-        types.entry(exchange.spec.type_name.clone()).or_default().push(exchange);
+        types.entry(type_name.clone()).or_default().push(exchange);
     }
 
     /// Takes an exchange out again, and forgets why its like are parked if it was the last.
@@ -176,19 +190,33 @@ impl Slots {
         let Some(types) = self.users.get_mut(&exchange.vhost) else {
             return;
         };
-        let type_name = exchange.spec.type_name.as_bytes();
-        if let Some(users) = types.get_mut(type_name) {
+        // Of one that was not opened to the end it is not known which types it has.
+        let known: Vec<&Name> = exchange.types().iter().map(|spec| &spec.type_name).collect();
+        types.retain(|type_name, users| {
+            if !known.is_empty() && !known.contains(&type_name) {
+                return true;
+            }
             let place = users.exchanges.iter().position(|e| std::ptr::eq(e.as_ptr(), exchange));
             if let Some(place) = place {
                 users.exchanges.swap_remove(place);
             }
-            if users.live().next().is_none() {
-                types.remove(type_name);
-            }
-        }
+            place.is_none() || users.live().next().is_some()
+        });
         if types.is_empty() {
             self.users.remove(&exchange.vhost);
         }
+    }
+}
+
+impl Group {
+    /// Where the type is among the types of each of its exchanges.
+    pub(super) fn places(&self) -> Vec<(Arc<Exchange>, Layer)> {
+        let of = |exchange: &Arc<Exchange>| {
+            let layers = (0..).map(Layer).zip(exchange.types());
+            let here = layers.filter(|(_, spec)| spec.type_name == self.type_name);
+            here.map(|(layer, _)| (exchange.clone(), layer)).collect::<Vec<_>>()
+        };
+        self.exchanges.iter().flat_map(of).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     builder::{Place, PlaceRef},
     testing::{Guest, World},
 };
+use leveret_broker::port::Layer;
 use leveret_model::Table;
 use std::path::Path;
 
@@ -53,7 +54,7 @@ fn instances_of_a_new_version_are_ready_when_it_is_swapped_in() {
     let exchange = world.exchange("x");
     for mailbox in &world.host.registry().mailboxes {
         let replica = mailbox.take(&place).unwrap();
-        let (generation, _) = replica.knows(exchange.id).unwrap();
+        let (generation, _) = replica.knows(exchange.id, Layer::FRONT).unwrap();
         assert_eq!(generation.0 + 1, exchange.generation().0, "all but the swap itself");
         mailbox.put(Place::from(&place), replica);
     }
@@ -72,7 +73,7 @@ fn each_stage_refuses_and_the_old_version_serves_on() {
     refused(&mut world, "guest.wasm", b"\0asm\x0d\0\x01\0\x07\x03\xff\xff\xff", Stage::Compile);
     let empty = wat::parse_str("(component)").unwrap();
     let reason = refused(&mut world, "guest.wasm", &empty, Stage::Contract);
-    assert!(reason.contains("does not export"), "{reason}");
+    assert!(reason.contains("exports neither"), "{reason}");
     let reserved = Guest { type_name: "x-leveret-a", ..Guest::default() }.component();
     let reason = refused(&mut world, "other.wasm", &reserved, Stage::Trial);
     assert!(reason.contains("reserved"), "{reason}");
@@ -93,11 +94,11 @@ fn a_function_of_another_type_and_another_version_are_named() {
     );
     let reason = refused(&mut world, "guest.wasm", &wrong, Stage::Contract);
     assert!(reason.contains("'close'") && reason.contains("expected `u32` found `u64`"), "{reason}");
-    let other = Guest::default().component_of(&|wit| wit.replace("routing@0.1.0", "routing@0.2.0"), &|wat| {
-        wat.replace("@0.1.0#", "@0.2.0#")
+    let other = Guest::default().component_of(&|wit| wit.replace("routing@0.1.0", "routing@0.9.0"), &|wat| {
+        wat.replace("@0.1.0#", "@0.9.0#")
     });
     let reason = refused(&mut world, "guest.wasm", &other, Stage::Contract);
-    assert!(reason.contains("@0.2.0; this broker serves version 0.1.0"), "{reason}");
+    assert!(reason.contains("@0.9.0; this broker serves the versions 0.2.0 and 0.1.0"), "{reason}");
 }
 
 #[test]

@@ -7,17 +7,23 @@ use super::{
     refusal, version_of,
 };
 use crate::{
+    audit::Auditor,
+    capability::{Draft, Outcome},
     guest::{Decision, Decisions},
+    memo::Kept,
     registry::Registry,
+    replica::About,
+    state::Cell,
     version::Version,
 };
 use leveret_broker::{
     exchange::Exchange,
-    port::{Answer, Wake},
+    port::{Answer, Effective, Layer, Wake},
 };
-use leveret_model::{MessageView, Refusal};
+use leveret_model::{MessageView, OwnedMessage, Refusal};
 use std::{
     ops::Range,
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -36,12 +42,23 @@ pub(super) struct Scratch {
     questions: Vec<Range<usize>>,
     /// Which answers are waiting for which question, in the order of both.
     waiting: Vec<Waiting>,
+    /// The message of each question, where the plugin may take it.
+    on_hand: Vec<Arc<OwnedMessage>>,
 }
 
 /// An answer that waits.
 struct Waiting {
     answer: usize,
     question: usize,
+}
+
+/// What came of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// All messages are answered.
+    All,
+    /// The first ones are: what they left has to be settled before the rest is asked again.
+    Some,
 }
 
 /// The batch cannot go on; all of it is asked again later.
@@ -54,6 +71,37 @@ enum Guest {
     Failed(Box<Refusal>),
 }
 
+/// What is known of the message before: many in a row are often the same to the guest.
+enum Before<'m> {
+    /// It is not answered yet, or more than its routing key counts.
+    Other,
+    /// Its answer is that of all messages with this routing key.
+    Key(&'m [u8]),
+    /// Its answer is that of all messages.
+    Any,
+}
+
+impl<'m> Before<'m> {
+    fn remembered(entry: &Entry, message: &MessageView<'m>) -> Self {
+        if entry.key_only {
+            Self::Key(message.routing_key)
+        } else if entry.reads_nothing {
+            Self::Any
+        } else {
+            Self::Other
+        }
+    }
+
+    #[inline]
+    fn is_like(&self, message: &MessageView<'_>) -> bool {
+        match self {
+            Self::Other => false,
+            Self::Key(key) => *key == message.routing_key,
+            Self::Any => true,
+        }
+    }
+}
+
 /// One batch of messages of one exchange.
 pub(super) struct Batch<'a> {
     pub(super) registry: &'a Registry,
@@ -62,7 +110,11 @@ pub(super) struct Batch<'a> {
     pub(super) scratch: &'a mut Scratch,
     pub(super) counters: &'a mut Counters,
     pub(super) exchange: &'a Arc<Exchange>,
+    pub(super) layer: Layer,
     pub(super) waker: &'a Arc<dyn Wake>,
+    pub(super) auditor: &'a Auditor,
+    /// Where the answers to this batch begin.
+    pub(super) first_answer: usize,
 }
 
 impl Batch<'_> {
@@ -71,15 +123,30 @@ impl Batch<'_> {
         &mut self,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
-    ) -> Result<(), Again> {
+    ) -> Result<Asked, Again> {
         self.scratch.clear();
+        self.first_answer = answers.len();
         let current = self.entry.version.is_some() && self.entry.generation == self.exchange.generation();
         let mut guest = if current { Guest::NotNeededYet } else { self.stand_ready()? };
         let mut remembered = 0;
+        let mut before = Before::Other;
         for message in messages {
             if let Guest::Failed(refusal) = &guest {
                 self.counters.failed += 1;
                 answers.push(self.entry.failed(refusal));
+                continue;
+            }
+            if before.is_like(message)
+                && let Some(answer) = answers.last().map(Answer::without_effects)
+            {
+                self.entry.memo.hit_again();
+                remembered += 1;
+                answers.push(answer);
+                continue;
+            }
+            if self.entry.rejects_bodies && self.entry.reads.rejects_body(message.body.len()) {
+                answers.push(self.too_long(message));
+                before = Before::Other;
                 continue;
             }
             let mut remember = self.entry.pure && !self.entry.memo.is_away();
@@ -87,10 +154,12 @@ impl Batch<'_> {
                 Ok(answer) => {
                     remembered += 1;
                     answers.push(answer);
+                    before = Before::remembered(self.entry, message);
                     continue;
                 }
                 Err(place) => place,
             };
+            before = Before::Other;
             if matches!(guest, Guest::NotNeededYet) {
                 let generation = self.entry.generation;
                 guest = self.stand_ready()?;
@@ -106,25 +175,41 @@ impl Batch<'_> {
                     continue;
                 }
             }
-            self.scratch.wait(place, answers, remember);
+            let is_new = self.scratch.wait(place, answers, remember);
+            if is_new && matches!(&guest, Guest::Ready(version) if version.code.takes_messages()) {
+                self.scratch.on_hand.push(Arc::new(OwnedMessage::from_view(message)));
+            }
         }
         self.counters.remembered += remembered;
         match guest {
             Guest::Ready(version) => self.ask_guest(&version, answers),
-            Guest::NotNeededYet | Guest::Failed(_) => Ok(()),
+            Guest::NotNeededYet | Guest::Failed(_) => Ok(Asked::All),
         }
     }
 
+    fn too_long(&self, message: &MessageView<'_>) -> Answer {
+        let bytes_max = self.entry.reads.body.map_or(0, |body| body.bytes_max);
+        let (type_name, bytes) = (&self.entry.type_name, message.body.len());
+        Answer::Reject(format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}").into())
+    }
+
     /// The remembered answer, or where the projection of the message lies.
+    #[inline]
     fn look_up(&mut self, message: &MessageView<'_>, remember: bool) -> Result<Answer, Range<usize>> {
         if remember && self.entry.key_only {
             if let Some(answer) = self.entry.memo.get(message.routing_key) {
+                if self.entry.memo.is_audit_due() {
+                    self.entry.audit(self.auditor, self.exchange, message.routing_key);
+                }
                 return Ok(answer);
             }
             return Err(self.scratch.project(self.entry, message));
         }
         let place = self.scratch.project(self.entry, message);
         if remember && let Some(answer) = self.entry.memo.get(self.scratch.projection(&place)) {
+            if self.entry.memo.is_audit_due() {
+                self.entry.audit(self.auditor, self.exchange, self.scratch.projection(&place));
+            }
             self.scratch.projections.truncate(place.start);
             return Ok(answer);
         }
@@ -134,7 +219,14 @@ impl Batch<'_> {
     /// Brings this worker's instance, and what is kept of the exchange, to its current generation.
     fn stand_ready(&mut self) -> Result<Guest, Again> {
         // The generation is read before the version: a swap publishes in the other order.
-        let version = match version_of(self.registry, self.exchange) {
+        let generation = self.exchange.generation();
+        if let Some(version) = &self.entry.version
+            && self.entry.generation == generation
+            && self.homes.know(version, self.exchange, self.layer, generation)
+        {
+            return Ok(Guest::Ready(version.clone()));
+        }
+        let version = match version_of(self.registry, self.exchange, &self.entry.type_name) {
             Ok(version) => version,
             Err(refusal) => {
                 // What does not serve keeps no memory, and nothing stands in for it.
@@ -162,69 +254,113 @@ impl Batch<'_> {
             }
             entry.refused = None;
         }
-        match self.homes.served(&version, self.exchange, Some(self.waker)) {
-            Ok(replica) => {
-                if let Some((generation, reads)) = replica.knows(self.exchange.id) {
-                    entry.follow(generation, reads);
-                }
-                entry.pure = version.describes(&self.exchange.spec.type_name).is_some_and(|t| t.pure);
-                entry.version = Some(version.clone());
-                Ok(Guest::Ready(version))
-            }
-            Err(NotServed::Pending) => Err(Again),
+        let kept_up = match self.homes.served(&version, self.exchange, self.layer, Some(self.waker)) {
+            Ok(replica) => entry.keep_up(&version, self.exchange, replica),
+            Err(NotServed::Pending) => return Err(Again),
             Err(not_served) => {
                 if let NotServed::Refused(text) = &not_served {
                     entry.refused = Some((text.clone(), Instant::now() + REFUSED_FOR));
                 }
-                Ok(Guest::Failed(Box::new(refusal(self.exchange, not_served))))
+                return Ok(Guest::Failed(Box::new(refusal(self.exchange, not_served))));
             }
+        };
+        if let Err(failure) = kept_up {
+            self.homes.failed(&version, self.exchange, &failure);
         }
+        if self.entry.generation != generation && !self.still_serves(&version) {
+            // The later generation may be that of a swap: another version's.
+            return self.stand_ready();
+        }
+        Ok(Guest::Ready(version))
+    }
+
+    fn still_serves(&self, version: &Version) -> bool {
+        version_of(self.registry, self.exchange, &self.entry.type_name)
+            .is_ok_and(|serving| serving.id == version.id)
     }
 
     /// Asks the guest all questions, many in a call; those of a call that failed one by one, on
     /// fresh instances, so that only the message which caused it meets the refusal.
-    fn ask_guest(&mut self, version: &Arc<Version>, answers: &mut [Answer]) -> Result<(), Again> {
+    fn ask_guest(&mut self, version: &Arc<Version>, answers: &mut Vec<Answer>) -> Result<Asked, Again> {
         let (mut asked, mut answered, mut singly_before) = (0, 0, 0);
         while asked < self.scratch.questions.len() {
-            let replica = match self.homes.at(version, self.exchange, self.entry.generation) {
-                Ok(replica) => replica,
+            let home = match self.homes.at(version, self.exchange, self.layer, self.entry.generation) {
+                Ok(home) => home,
                 Err(not_served) => {
                     let refusal = refusal(self.exchange, not_served);
                     self.fail(answered, usize::MAX, &refusal, answers);
-                    return Ok(());
+                    return Ok(Asked::All);
                 }
             };
-            if replica.knows(self.exchange.id).map(|(generation, _)| generation)
-                != Some(self.entry.generation)
-            {
+            if !home.knows(self.exchange.id, self.layer, self.entry.generation) {
                 // Made anew, at a later generation: the questions are not of what it reads.
-                self.waker.wake();
-                return Err(Again);
+                return self.cut(answered, answers, None);
             }
-            let count_max = if asked < singly_before { 1 } else { replica.messages_per_call_max() };
+            let count_max = if asked < singly_before { 1 } else { home.messages_per_call_max() };
             let count = self.scratch.fitting(asked, count_max);
-            let began = Instant::now();
-            let decisions = replica.route(self.exchange.id, self.scratch.bytes(asked, count), count);
+            let on_hand = self.scratch.on_hand.get(asked);
+            let about = About { exchange: self.exchange, layer: self.layer, on_hand };
+            let decided = home.route(version, about, self.scratch.bytes(asked, count), count);
             self.counters.calls += 1;
-            match decisions {
-                Ok(decisions) => {
-                    self.homes.succeeded(version, self.exchange);
+            match decided {
+                Ok((_, Outcome { in_doubt: Some(cell), .. })) => {
+                    return self.cut(answered, answers, Some(&cell));
+                }
+                Ok((_, outcome)) if outcome.keeps_message() && self.is_outdated() => {
+                    // A binding came meanwhile, and was given what was kept before.
+                    return self.cut(answered, answers, None);
+                }
+                Ok((decisions, outcome)) => {
                     answered = self.take_over(version, asked, answered, &decisions, answers);
+                    if let Some(draft) = outcome.draft {
+                        self.attach(draft, answered, answers);
+                    }
                     asked += count;
                 }
+                Err(_) if count > 1 => singly_before = asked + count,
                 Err(failure) => {
-                    self.homes.failed(version, self.exchange, &failure, began.elapsed());
-                    if count > 1 {
-                        singly_before = asked + count;
-                    } else {
-                        asked += 1;
-                        let failed = NotServed::Failed(failure.to_string());
-                        answered = self.fail(answered, asked, &refusal(self.exchange, failed), answers);
-                    }
+                    asked += 1;
+                    let failed = NotServed::Failed(failure.to_string());
+                    answered = self.fail(answered, asked, &refusal(self.exchange, failed), answers);
                 }
             }
         }
-        Ok(())
+        Ok(Asked::All)
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.entry.generation != self.exchange.generation()
+    }
+
+    /// Gives up at a waiting answer: what comes before it is answered, the rest is to be asked again;
+    /// where nothing comes before, when that cell is settled, or at once.
+    fn cut(
+        &mut self,
+        answered: usize,
+        answers: &mut Vec<Answer>,
+        in_doubt: Option<&Arc<Cell>>,
+    ) -> Result<Asked, Again> {
+        let Some(waiting) = self.scratch.waiting.get(answered) else {
+            return Ok(Asked::All);
+        };
+        if waiting.answer > self.first_answer {
+            answers.truncate(waiting.answer);
+            return Ok(Asked::Some);
+        }
+        match in_doubt {
+            Some(cell) => cell.wake_when_settled(self.waker),
+            None => self.waker.wake(),
+        }
+        Err(Again)
+    }
+
+    /// Attaches the effects of a call about one message to its answer, the last that was given.
+    fn attach(&mut self, draft: Box<Draft>, answered: usize, answers: &mut [Answer]) {
+        let waiting = answered.checked_sub(1).and_then(|last| self.scratch.waiting.get(last));
+        if let Some(place) = waiting.and_then(|waiting| answers.get_mut(waiting.answer)) {
+            let answer = std::mem::replace(place, Answer::Drop(None));
+            *place = Answer::Effective(Box::new(Effective { answer, effects: draft }));
+        }
     }
 
     /// Turns decisions into answers, from that question and that waiting answer on. Gives the next
@@ -238,18 +374,23 @@ impl Batch<'_> {
         answers: &mut [Answer],
     ) -> usize {
         for (question, decision) in (first_question..).zip(decisions.iter()) {
-            let (answer, answer_bytes) = self.resolve(version, decisions, decision);
+            let Some((kept, answer_bytes)) = self.resolve(version, decision) else {
+                let what = String::from("it delegates, and there is no type behind it");
+                let refusal = refusal(self.exchange, NotServed::Failed(what));
+                answered = self.fail(answered, question + 1, &refusal, answers);
+                continue;
+            };
             if self.entry.pure
                 && let Some(place) = self.scratch.questions.get(question)
             {
                 let projection = self.scratch.projection(place);
                 // Alone, the routing key needs no length before it.
                 let key = if self.entry.key_only { projection.get(2..) } else { Some(projection) };
-                self.entry.memo.insert(key.unwrap_or_default(), &answer, answer_bytes);
+                self.entry.memo.insert(key.unwrap_or_default(), &kept, answer_bytes);
             }
             while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question == question) {
                 if let Some(place) = answers.get_mut(waiting.answer) {
-                    *place = answer.clone();
+                    *place = kept.answer();
                 }
                 answered += 1;
                 self.counters.asked += 1;
@@ -258,19 +399,36 @@ impl Batch<'_> {
         answered
     }
 
-    fn resolve(&mut self, version: &Version, decisions: &Decisions, decision: &Decision) -> (Answer, usize) {
-        match decision {
-            Decision::Deliver(range) => {
-                let resolved = self.entry.sets.resolve(self.exchange, decisions.ids(range));
+    /// What is kept for a decision, and what that takes, in bytes. `None` where it asks for a type that
+    /// is not there.
+    fn resolve(&mut self, version: &Version, decision: Decision<'_>) -> Option<(Kept, usize)> {
+        Some(match decision {
+            Decision::Deliver(ids) => {
+                let resolved = self.entry.sets.resolve(self.exchange, ids);
                 if resolved.dead > 0 {
                     self.counters.dead_ids += resolved.dead as u64;
                     version.dead_ids.fetch_add(resolved.dead as u64, Ordering::Relaxed);
                 }
-                (Answer::Deliver(resolved.routes), resolved.new_bytes)
+                (resolved.kept, resolved.new_bytes)
             }
-            Decision::Drop => (Answer::Drop, 0),
-            Decision::Reject(reason) => (Answer::Reject(reason.clone()), reason.len() + 64),
-        }
+            Decision::Drop(None) => (Kept::Drop(None), 0),
+            Decision::Drop(Some(reason)) => {
+                let bytes = reason.len() + 64;
+                (Kept::Drop(Some(Rc::new(reason))), bytes)
+            }
+            Decision::Reject(reason) => {
+                let bytes = reason.len() + 64;
+                (Kept::Reject(Rc::new(reason)), bytes)
+            }
+            Decision::Delegate => (Kept::Hold(0, self.behind()?), 0),
+            Decision::Hold(delay_ms) => (Kept::Hold(delay_ms, self.behind()?), 0),
+        })
+    }
+
+    /// The type behind this one.
+    fn behind(&self) -> Option<Layer> {
+        let next = self.layer.0.checked_add(1)?;
+        self.exchange.types().get(usize::from(next)).map(|_| Layer(next))
     }
 
     /// Answers what waits for questions before `question_end` with a refusal. Gives the next
@@ -298,6 +456,7 @@ impl Scratch {
         self.projections.clear();
         self.questions.clear();
         self.waiting.clear();
+        self.on_hand.clear();
     }
 
     /// Appends the projection of a message.
@@ -318,8 +477,8 @@ impl Scratch {
     }
 
     /// Lets the next answer wait for this projection's; where it is to be remembered and like the
-    /// one before, for that one's.
-    fn wait(&mut self, place: Range<usize>, answers: &mut Vec<Answer>, remember: bool) {
+    /// one before, for that one's. Gives whether it is a new question.
+    fn wait(&mut self, place: Range<usize>, answers: &mut Vec<Answer>, remember: bool) -> bool {
         let repeated = remember
             && self.questions.last().is_some_and(|last| {
                 self.projections.get(last.clone()) == self.projections.get(place.clone())
@@ -330,7 +489,8 @@ impl Scratch {
             self.questions.push(place);
         }
         self.waiting.push(Waiting { answer: answers.len(), question: self.questions.len() - 1 });
-        answers.push(Answer::Drop);
+        answers.push(Answer::Drop(None));
+        !repeated
     }
 
     /// How many questions from that one on fit in a call.

@@ -3,22 +3,35 @@
 use super::failures::Failures;
 use crate::{
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
+    capability::Outcome,
     engine::CallSlot,
-    guest::{GuestFailure, Refused},
-    replica::Replica,
+    guest::{Decisions, GuestFailure, Refused},
+    replica::{About, Replica},
+    services::Services,
     version::{Version, VersionId},
 };
 use hashbrown::HashMap;
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId, Generation},
-    port::Wake,
+    exchange::{Binding, Exchange, ExchangeId, Generation, TypeSpec},
+    port::{Layer, Wake},
 };
-use leveret_model::Name;
+use leveret_model::{Name, Table};
+use rustix::time::{ClockId, clock_gettime};
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
 /// the asker can wait.
 pub const INLINE_REPLAY_BINDINGS_MAX: usize = 2_000;
+
+/// How late a call that takes too long may be cut off.
+const CUT_OFF_LATE_MAX: Duration = Duration::from_millis(2);
+
+/// A clock whose steps are milliseconds, and which takes a fifth of the time to read: what failed
+/// calls take is charged right on the average.
+fn coarse_time() -> Duration {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
 
 /// Why an exchange cannot be served now.
 #[derive(Debug)]
@@ -37,10 +50,12 @@ pub(crate) struct Homes {
     mailbox: Arc<Mailbox>,
     builder: Arc<Builder>,
     slot: CallSlot,
+    services: Arc<Services>,
 }
 
+/// The replica of one plugin for one vhost, or what became of it.
 #[derive(Default)]
-struct Home {
+pub(crate) struct Home {
     /// Whose exchanges it serves; of a built-in type all of them.
     vhost: Option<Name>,
     replica: Option<Replica>,
@@ -49,8 +64,13 @@ struct Home {
 }
 
 impl Homes {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, builder: Arc<Builder>, slot: CallSlot) -> Self {
-        Self { homes: HashMap::default(), mailbox, builder, slot }
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        builder: Arc<Builder>,
+        slot: CallSlot,
+        services: Arc<Services>,
+    ) -> Self {
+        Self { homes: HashMap::default(), mailbox, builder, slot, services }
     }
 
     /// The replica that knows this exchange's current generation. With a waker, a replica that
@@ -60,13 +80,13 @@ impl Homes {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         waker: Option<&Arc<dyn Wake>>,
     ) -> Result<&mut Replica, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
         if !self.homes.contains_key(&place) {
             let place = Place::from(&place);
-            let vhost = place.vhost.clone();
-            self.homes.insert(place, Home { vhost, ..Home::default() });
+            self.homes.insert(place.clone(), Home::of(place));
         }
         let Some(home) = self.homes.get_mut(&place) else {
             return Err(NotServed::Pending);
@@ -84,28 +104,38 @@ impl Homes {
             home.replica = Some(replica);
         }
         if let Some(waker) = waker
-            && home.must_wait(version, exchange, waker, &self.builder, &self.slot)
+            && home.must_wait(version, exchange, layer, waker, &self.builder, &self.slot)
         {
             return Err(NotServed::Pending);
         }
-        home.serve(version, exchange, &self.slot)
+        home.serve(version, exchange, layer, &self.services, &self.slot)
     }
 
-    /// The replica that knows this exchange at that generation; where there is none, one that knows
-    /// the current generation.
+    /// Whether a replica knows a type of this exchange at that generation.
+    pub(crate) fn know(
+        &self,
+        version: &Version,
+        exchange: &Exchange,
+        layer: Layer,
+        generation: Generation,
+    ) -> bool {
+        let home = self.homes.get(&PlaceRef::of(version, &exchange.vhost));
+        home.is_some_and(|home| home.knows(exchange.id, layer, generation))
+    }
+
+    /// The home whose replica knows this exchange at that generation. Where there is none, one that
+    /// knows the current generation is made, which the caller finds out by [`Home::knows`].
     pub(crate) fn at(
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         generation: Generation,
-    ) -> Result<&mut Replica, NotServed> {
-        let place = PlaceRef::of(version, &exchange.vhost);
-        let knows = |replica: &Replica| replica.knows(exchange.id).is_some_and(|(g, _)| g == generation);
-        let known = self.homes.get(&place).and_then(|home| home.replica.as_ref()).is_some_and(knows);
-        if !known {
-            return self.served(version, exchange, None);
+    ) -> Result<&mut Home, NotServed> {
+        if !self.know(version, exchange, layer, generation) {
+            self.served(version, exchange, layer, None)?;
         }
-        self.homes.get_mut(&place).and_then(|home| home.replica.as_mut()).ok_or(NotServed::Pending)
+        self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)).ok_or(NotServed::Pending)
     }
 
     /// Asks whether the plugin takes a binding.
@@ -113,39 +143,66 @@ impl Homes {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         candidate: &Binding,
     ) -> Result<(), NotServed> {
-        let replica = self.served(version, exchange, None)?;
-        let answer = replica.bind_candidate(exchange, candidate);
-        let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) else {
-            return Ok(());
-        };
-        match answer {
-            Ok(()) => {
-                home.failures.succeeded();
-                Ok(())
-            }
-            Err(refused) => Err(home.refused(version, refused)),
+        let replica = self.served(version, exchange, layer, None)?;
+        let answer = replica.bind_candidate(exchange, layer, candidate);
+        match self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
+            Some(home) => home.answered(version, answer),
+            None => Ok(()),
         }
     }
 
-    /// A call of the replica of that exchange succeeded.
-    pub(crate) fn succeeded(&mut self, version: &Version, exchange: &Exchange) {
-        if let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
-            home.failures.succeeded();
+    /// Opens a new exchange with one of its types. Gives the type that is to be opened behind it.
+    pub(crate) fn open(
+        &mut self,
+        version: &Arc<Version>,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        spec: &TypeSpec,
+    ) -> Result<Option<(Name, Table)>, NotServed> {
+        let (services, slot) = (self.services.clone(), self.slot.clone());
+        let home = self.home(version, exchange)?;
+        let replica = home.replica(version, exchange, &services, &slot)?;
+        let answer = replica.open(exchange, layer, spec);
+        home.answered(version, answer)
+    }
+
+    /// Tells the replica that knows this exchange's current generation of something.
+    pub(crate) fn event<R>(
+        &mut self,
+        version: &Arc<Version>,
+        about: About<'_>,
+        waker: Option<&Arc<dyn Wake>>,
+        call: impl FnOnce(&mut Replica) -> Result<R, GuestFailure>,
+    ) -> Result<R, NotServed> {
+        let replica = self.served(version, about.exchange, about.layer, waker)?;
+        let answer = call(replica);
+        match self.homes.get_mut(&PlaceRef::of(version, &about.exchange.vhost)) {
+            Some(home) => home.answered(version, answer.map_err(Refused::Failed)),
+            None => Err(NotServed::Pending),
+        }
+    }
+
+    /// The home of a version for the vhost of an exchange, unless the plugin is set aside.
+    fn home(&mut self, version: &Version, exchange: &Exchange) -> Result<&mut Home, NotServed> {
+        let place = PlaceRef::of(version, &exchange.vhost);
+        if !self.homes.contains_key(&place) {
+            let place = Place::from(&place);
+            self.homes.insert(place.clone(), Home::of(place));
+        }
+        let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
+        match home.failures.set_aside() {
+            Some(why) => Err(NotServed::Failed(why)),
+            None => Ok(home),
         }
     }
 
     /// A call of the replica of that exchange failed: the replica is lost.
-    pub(crate) fn failed(
-        &mut self,
-        version: &Version,
-        exchange: &Exchange,
-        failure: &GuestFailure,
-        took: Duration,
-    ) {
+    pub(crate) fn failed(&mut self, version: &Version, exchange: &Exchange, failure: &GuestFailure) {
         if let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
-            home.failed(version, failure.to_string(), took);
+            home.failed(version, failure.to_string(), Duration::ZERO);
         }
     }
 
@@ -182,6 +239,52 @@ impl Homes {
 }
 
 impl Home {
+    fn of(place: Place) -> Self {
+        Self { vhost: place.vhost, ..Self::default() }
+    }
+
+    /// Whether the replica knows a type of an exchange at that very generation.
+    #[inline]
+    pub(crate) fn knows(&self, exchange: ExchangeId, layer: Layer, generation: Generation) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.is_at(exchange, layer, generation))
+    }
+
+    /// How many messages [`Self::route`] takes at most.
+    pub(crate) fn messages_per_call_max(&self) -> usize {
+        self.replica.as_ref().map_or(1, Replica::messages_per_call_max)
+    }
+
+    /// Asks where messages go; see [`Replica::route`]. After a failure the replica is lost.
+    pub(crate) fn route(
+        &mut self,
+        version: &Version,
+        about: About<'_>,
+        projections: &[u8],
+        count: usize,
+    ) -> Result<(Decisions, Outcome), GuestFailure> {
+        let Some(replica) = &mut self.replica else {
+            return Err(GuestFailure::Answer(String::from("the instance is gone")));
+        };
+        let began = coarse_time();
+        match replica.route(about, projections, count) {
+            Ok(decided) => {
+                self.failures.succeeded();
+                Ok(decided)
+            }
+            Err(failure) => {
+                // On a busy machine a call takes longer than the CPU time that it may use: what is
+                // others' time is not charged.
+                let items = u32::try_from(count).unwrap_or(u32::MAX);
+                let limits = replica.limits();
+                let allowed = limits.cpu_per_call.saturating_add(limits.cpu_per_item.saturating_mul(items));
+                let used_max = allowed + CUT_OFF_LATE_MAX;
+                let took = coarse_time().saturating_sub(began).min(used_max);
+                self.failed(version, failure.to_string(), took);
+                Err(failure)
+            }
+        }
+    }
+
     /// Takes the replica of a construction that is finished.
     fn adopt(&mut self, finished: Result<Replica, String>, version: &Version, slot: &CallSlot) {
         self.construction = None;
@@ -199,17 +302,23 @@ impl Home {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         waker: &Arc<dyn Wake>,
         builder: &Builder,
         slot: &CallSlot,
     ) -> bool {
-        let backlog = self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange));
+        let backlog =
+            self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
         if backlog <= INLINE_REPLAY_BINDINGS_MAX || self.failures.set_aside().is_some() {
             return false;
         }
         if self.construction.is_none() {
-            let known = self.replica.iter().flat_map(Replica::exchanges).filter(|e| e.id != exchange.id);
-            let exchanges = known.chain([exchange.clone()]).collect();
+            let known = self
+                .replica
+                .iter()
+                .flat_map(Replica::exchanges)
+                .filter(|(e, l)| e.id != exchange.id || *l != layer);
+            let exchanges = known.chain([(exchange.clone(), layer)]).collect();
             let construction = builder.begin(version.clone(), exchange.vhost.clone(), exchanges);
             self.construction = Some(construction);
         }
@@ -224,22 +333,46 @@ impl Home {
         &mut self,
         version: &Arc<Version>,
         exchange: &Arc<Exchange>,
+        layer: Layer,
+        services: &Arc<Services>,
         slot: &CallSlot,
     ) -> Result<&mut Replica, NotServed> {
         if let Some(why) = self.failures.set_aside() {
             return Err(NotServed::Failed(why));
         }
-        if self.replica.is_none() {
-            match Replica::start(version, &exchange.vhost, slot.clone()) {
-                Ok(replica) => self.replica = Some(replica),
-                Err(failure) => return Err(self.refused(version, Refused::Failed(failure))),
-            }
-        }
-        let served = self.replica.as_mut().map_or(Ok(()), |replica| replica.serve(exchange));
+        let served = self.replica(version, exchange, services, slot)?.serve(exchange, layer);
         if let Err(refused) = served {
             return Err(self.refused(version, refused));
         }
         self.replica.as_mut().ok_or(NotServed::Pending)
+    }
+
+    /// The replica, started if there is none.
+    fn replica(
+        &mut self,
+        version: &Arc<Version>,
+        exchange: &Exchange,
+        services: &Arc<Services>,
+        slot: &CallSlot,
+    ) -> Result<&mut Replica, NotServed> {
+        if self.replica.is_none() {
+            match Replica::start(version, &exchange.vhost, services, slot.clone()) {
+                Ok(replica) => self.replica = Some(replica),
+                Err(failure) => return Err(self.refused(version, Refused::Failed(failure))),
+            }
+        }
+        self.replica.as_mut().ok_or(NotServed::Pending)
+    }
+
+    /// Notes how a call ended.
+    fn answered<R>(&mut self, version: &Version, answer: Result<R, Refused>) -> Result<R, NotServed> {
+        match answer {
+            Ok(answer) => {
+                self.failures.succeeded();
+                Ok(answer)
+            }
+            Err(refused) => Err(self.refused(version, refused)),
+        }
     }
 
     fn refused(&mut self, version: &Version, refused: Refused) -> NotServed {

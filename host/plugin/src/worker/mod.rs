@@ -1,42 +1,47 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
-//! `asking.rs` has the path of a message, `homes.rs` the instances, `sets.rs` shares destinations.
+//! `asking.rs` has the path of a message, `homes.rs` the instances, `keeping.rs` keeps what is
+//! remembered up to date, `sets.rs` shares destinations.
 
 mod asking;
+mod chain;
 mod failures;
 mod homes;
+mod keeping;
 mod sets;
 #[cfg(test)]
 mod tests;
 
+pub use chain::TYPES_MAX;
 pub use failures::{
     FAILED_TIME_MAX, FAILED_TIME_WITHIN, FAILURES_IN_A_ROW_MAX, SET_ASIDE_MAX, SET_ASIDE_MIN,
 };
 pub use homes::INLINE_REPLAY_BINDINGS_MAX;
 
 use crate::{
+    audit::Auditor,
     builder::{Builder, Mailbox},
     engine::CallSlot,
-    memo::Memo,
-    policy::{FailurePolicy, PluginPolicy},
+    policy::FailurePolicy,
     registry::{Lookup, Registry},
+    services::Services,
     version::Version,
 };
-use asking::{Again, Batch, Scratch};
+use asking::{Again, Asked, Batch, Scratch};
 use hashbrown::HashMap;
 use homes::{Homes, NotServed};
+use keeping::Entry;
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId, Generation, RouteSet},
-    port::{Answer, Routed, Router, Wake},
+    exchange::{Binding, Exchange, ExchangeId, RouteSet},
+    port::{Answer, Deed, Layer, Routed, Router, Wake},
 };
-use leveret_model::{MessageView, Name, Reads, Refusal};
-use sets::RouteSets;
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// How long an exchange that the plugin refused on a replay is not tried again.
@@ -60,9 +65,12 @@ pub struct Counters {
 /// One worker's view of the exchange types. Belongs to one thread.
 pub struct Worker {
     registry: Arc<Registry>,
+    services: Arc<Services>,
     homes: Homes,
-    entries: HashMap<ExchangeId, Entry, foldhash::fast::RandomState>,
+    /// By exchange and layer.
+    entries: HashMap<(ExchangeId, Layer), Entry, foldhash::fast::RandomState>,
     scratch: Scratch,
+    auditor: Arc<Auditor>,
     memo_bytes_max: usize,
     counters: Counters,
     /// How many exchanges were closed when this worker last let go of those that are gone.
@@ -70,41 +78,7 @@ pub struct Worker {
     closed: Arc<AtomicU64>,
 }
 
-/// What a worker keeps of an exchange.
-struct Entry {
-    exchange: Weak<Exchange>,
-    /// The version that serves it, once one did.
-    version: Option<Arc<Version>>,
-    /// What holds for that plugin here; `None` where none is to serve.
-    policy: Option<Arc<PluginPolicy>>,
-    pure: bool,
-    /// `reads`, the memo and the sets are those of this generation.
-    generation: Generation,
-    reads: Arc<Reads>,
-    /// `reads` is the routing key and nothing else.
-    key_only: bool,
-    memo: Memo,
-    sets: RouteSets,
-    /// The plugin refused it on a replay: why, and until when that holds.
-    refused: Option<(String, Instant)>,
-}
-
 impl Entry {
-    fn new(exchange: &Arc<Exchange>, memo_bytes_max: usize) -> Self {
-        Self {
-            exchange: Arc::downgrade(exchange),
-            version: None,
-            policy: None,
-            pure: false,
-            generation: Generation::default(),
-            reads: Arc::default(),
-            key_only: false,
-            memo: Memo::new(memo_bytes_max),
-            sets: RouteSets::default(),
-            refused: None,
-        }
-    }
-
     /// The answer to a message when the plugin cannot give one. A fallback type counts as a refusal
     /// as long as no exchange type can be asked in another's place.
     fn failed(&self, refusal: &Refusal) -> Answer {
@@ -113,17 +87,6 @@ impl Entry {
             _ => Answer::Failed(Box::new(refusal.clone())),
         }
     }
-
-    /// Takes over what a replica knows.
-    fn follow(&mut self, generation: Generation, reads: &Arc<Reads>) {
-        if !Arc::ptr_eq(&self.reads, reads) {
-            self.reads = reads.clone();
-        }
-        self.key_only = reads.only_routing_key();
-        self.generation = generation;
-        self.memo.at_generation(generation);
-        self.sets.at_generation(generation);
-    }
 }
 
 impl Worker {
@@ -131,15 +94,19 @@ impl Worker {
         registry: Arc<Registry>,
         mailbox: Arc<Mailbox>,
         builder: Arc<Builder>,
+        auditor: Arc<Auditor>,
         slot: CallSlot,
+        services: Arc<Services>,
         closed: Arc<AtomicU64>,
         memo_bytes_max: usize,
     ) -> Self {
         Self {
             registry,
-            homes: Homes::new(mailbox, builder, slot),
+            homes: Homes::new(mailbox, builder, slot, services.clone()),
+            services,
             entries: HashMap::default(),
             scratch: Scratch::default(),
+            auditor,
             memo_bytes_max,
             counters: Counters::default(),
             swept_at: closed.load(Ordering::Relaxed),
@@ -151,6 +118,34 @@ impl Worker {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Asks one type.
+    fn ask_layer(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        waker: &Arc<dyn Wake>,
+    ) -> Result<Asked, Again> {
+        let entry = self
+            .entries
+            .entry((exchange.id, layer))
+            .or_insert_with(|| Entry::new(exchange, layer, self.memo_bytes_max));
+        let mut batch = Batch {
+            registry: &self.registry,
+            homes: &mut self.homes,
+            entry,
+            scratch: &mut self.scratch,
+            counters: &mut self.counters,
+            exchange,
+            layer,
+            waker,
+            auditor: &self.auditor,
+            first_answer: answers.len(),
+        };
+        batch.answer(messages, answers)
     }
 
     /// Now and then, when enough exchanges are gone, lets go of what is kept for them.
@@ -166,9 +161,9 @@ impl Worker {
     }
 }
 
-/// The version that serves an exchange's type.
-fn version_of(registry: &Registry, exchange: &Exchange) -> Result<Arc<Version>, Refusal> {
-    version_for(registry, &exchange.vhost, &exchange.spec.type_name, &exchange.spec.name)
+/// The version that serves a type of an exchange.
+fn version_of(registry: &Registry, exchange: &Exchange, type_name: &Name) -> Result<Arc<Version>, Refusal> {
+    version_for(registry, &exchange.vhost, type_name, &exchange.spec.name)
 }
 
 /// The version that serves a type in a virtual host; `exchange` is for the refusal.
@@ -208,46 +203,49 @@ impl Router for Worker {
     }
 
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {
-        // Known to the registry first, so that a version swapped in meanwhile is asked too.
-        self.registry.register(exchange);
-        let opened = version_of(&self.registry, exchange).and_then(|version| {
-            self.homes.served(&version, exchange, None).map_err(|not| refusal(exchange, not))?;
-            self.homes.succeeded(&version, exchange);
-            Ok(())
-        });
+        let opened = self.open_chain(exchange);
         if opened.is_err() {
             self.registry.unregister(exchange);
+            self.homes.close(exchange.id);
         }
         opened
     }
 
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
-        let version = version_of(&self.registry, exchange)?;
-        self.homes.bind(&version, exchange, candidate).map_err(|not| refusal(exchange, not))
+        self.bind_chain(exchange, candidate)
+    }
+
+    fn bound(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        binding: &Arc<Binding>,
+        deeds: &mut Vec<Deed>,
+    ) -> Vec<Arc<OwnedMessage>> {
+        self.bound_chain(exchange, binding, deeds)
+    }
+
+    fn unbound(&mut self, exchange: &Arc<Exchange>, binding: &Arc<Binding>, deeds: &mut Vec<Deed>) {
+        self.unbound_chain(exchange, binding, deeds);
     }
 
     fn route(
         &mut self,
         exchange: &Arc<Exchange>,
+        layer: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Routed {
         self.sweep_if_worth_it();
         let before = answers.len();
-        let entry =
-            self.entries.entry(exchange.id).or_insert_with(|| Entry::new(exchange, self.memo_bytes_max));
-        let mut batch = Batch {
-            registry: &self.registry,
-            homes: &mut self.homes,
-            entry,
-            scratch: &mut self.scratch,
-            counters: &mut self.counters,
-            exchange,
-            waker,
+        let asked = if exchange.types().len() > usize::from(layer.0) + 1 {
+            self.ask_chain(exchange, layer, messages, answers, waker)
+        } else {
+            self.ask_layer(exchange, layer, messages, answers, waker)
         };
-        match batch.answer(messages, answers) {
-            Ok(()) => Routed::Ready,
+        match asked {
+            Ok(Asked::All) => Routed::Ready,
+            Ok(Asked::Some) => Routed::Cut,
             Err(Again) => {
                 answers.truncate(before);
                 Routed::Pending
@@ -255,10 +253,29 @@ impl Router for Worker {
         }
     }
 
+    fn timer(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        name: &Name,
+        waker: &Arc<dyn Wake>,
+        deeds: &mut Vec<Deed>,
+    ) -> Routed {
+        self.timer_due(exchange, layer, name, waker, deeds)
+    }
+
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn closed(&mut self, exchange: &Exchange) {
         self.closed.fetch_add(1, Ordering::Relaxed);
-        self.entries.remove(&exchange.id);
+        for layer in 0..exchange.types().len() {
+            self.entries.remove(&(exchange.id, Layer(layer as u8)));
+        }
         self.homes.close(exchange.id);
+        self.services.cells.close(exchange.id);
         self.registry.unregister(exchange);
     }
 }

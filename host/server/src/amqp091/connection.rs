@@ -2,9 +2,9 @@
 
 use super::{Channel, Connection, Open, login_text};
 use crate::users::{self, LoginOutcome};
-use leveret_amqp091::{Login, Method};
+use leveret_amqp091::{Login, Method, form::FORM};
 use leveret_broker::{Client, Publisher, port::Router};
-use leveret_model::{Name, Refusal};
+use leveret_model::{Name, PublisherIdentity, Refusal};
 
 impl Connection {
     /// connection.start-ok (section 1.4.2.2), and secure-ok once a mechanism needs it.
@@ -35,6 +35,11 @@ impl Connection {
             vhost: found.clone(),
             client: Client::new(found.clone(), self.id, self.wake.clone()),
             publisher: Publisher::default(),
+            identity: PublisherIdentity {
+                user: self.user.clone().unwrap_or_default(),
+                connection: format!("{} #{}", self.peer, self.id.0),
+                protocol: FORM.protocol(),
+            },
             channels: Vec::new(),
         });
         self.session.opened();

@@ -17,7 +17,7 @@ mod queue;
 use crate::{connection::ConnectionWake, users, wiring::Shared};
 use leveret_amqp091::{Event, Session};
 use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
-use leveret_model::Name;
+use leveret_model::{Name, PublisherIdentity};
 use std::{
     net::IpAddr,
     sync::{
@@ -73,6 +73,8 @@ struct Open {
     vhost: Arc<Vhost>,
     client: Client,
     publisher: Publisher,
+    /// As whom it publishes.
+    identity: PublisherIdentity,
     /// By channel number.
     channels: Vec<Option<Channel>>,
 }

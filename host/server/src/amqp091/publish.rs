@@ -4,7 +4,7 @@
 use super::Connection;
 use leveret_amqp091::{Publish, form::FORM};
 use leveret_broker::{Published, port::Router};
-use leveret_model::MessageView;
+use leveret_model::{MessageView, PublisherIdentity};
 use std::borrow::Cow;
 
 /// How many publishes the broker gets at once.
@@ -52,7 +52,11 @@ impl Connection {
         self.publishing.published = true;
         let views: Vec<leveret_broker::Publish<'_>> = batch
             .iter()
-            .map(|publish| leveret_broker::Publish { channel: publish.channel, message: view(publish) })
+            .map(|publish| leveret_broker::Publish {
+                channel: publish.channel,
+                message: view(publish, &open.identity),
+                mandatory: publish.mandatory,
+            })
             .collect();
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         outcomes.clear();
@@ -89,7 +93,12 @@ impl Connection {
                 Published::Routed | Published::Dropped => None,
                 Published::Unroutable => {
                     if publish.mandatory {
-                        self.session.return_message(publish.channel, 312, "NO_ROUTE", &view(publish));
+                        self.session.return_message(
+                            publish.channel,
+                            312,
+                            "NO_ROUTE",
+                            &view(publish, &open.identity),
+                        );
                     }
                     None
                 }
@@ -132,13 +141,14 @@ impl Connection {
 }
 
 /// The message of a publish, in the broker's words.
-fn view<'a>(publish: &'a Publish<'_>) -> MessageView<'a> {
+fn view<'a>(publish: &'a Publish<'_>, identity: &'a PublisherIdentity) -> MessageView<'a> {
     MessageView {
         exchange: &publish.exchange,
         routing_key: &publish.routing_key,
         form: FORM,
         properties: &publish.properties,
         body: &publish.body,
+        publisher: Some(identity),
     }
 }
 

@@ -39,7 +39,7 @@ fn main() -> Result<()> {
 
 fn sdk() -> Result<()> {
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let wit = sdk.join("../../wit");
+    let wit = sdk.join("../../wit/0.1.0");
     let generated = sdk.join("generated");
     write_bindings(&wit, &generated.join("exchange_type_plugin.rs"))?;
     write_world_type(

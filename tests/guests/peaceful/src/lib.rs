@@ -52,6 +52,77 @@ impl<const VERSION: u8> ExchangeType for Versioned<VERSION> {
     }
 }
 
+/// To the binding that was made last, whatever the message: no work at all.
+#[derive(Debug, Default)]
+pub struct Fixed {
+    bindings: Vec<BindingId>,
+}
+
+impl ExchangeType for Fixed {
+    fn describe() -> Description {
+        Description::new("x-fixed", "To the binding made last").pure()
+    }
+
+    fn open(_: &Declaration) -> Result<Self, Refusal> {
+        Ok(Self::default())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::nothing().routing_key()
+    }
+
+    fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
+        self.bindings.push(binding.id);
+        Ok(())
+    }
+
+    fn unbind(&mut self, id: BindingId) {
+        self.bindings.retain(|bound| *bound != id);
+    }
+
+    fn route(&mut self, _: &Message<'_>, to: &mut Targets<'_>) -> Decision {
+        to.extend(self.bindings.last().copied());
+        Decision::Deliver
+    }
+}
+
+/// To its bindings in turn, and says so: nothing of it can be remembered.
+#[derive(Debug, Default)]
+pub struct Turns {
+    bindings: Vec<BindingId>,
+    turn: usize,
+}
+
+impl ExchangeType for Turns {
+    fn describe() -> Description {
+        Description::new("x-turns", "To its bindings in turn")
+    }
+
+    fn open(_: &Declaration) -> Result<Self, Refusal> {
+        Ok(Self::default())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::nothing().routing_key()
+    }
+
+    fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
+        self.bindings.push(binding.id);
+        Ok(())
+    }
+
+    fn unbind(&mut self, id: BindingId) {
+        self.bindings.retain(|bound| *bound != id);
+    }
+
+    fn route(&mut self, _: &Message<'_>, to: &mut Targets<'_>) -> Decision {
+        self.turn = self.turn.wrapping_add(1);
+        let next = self.turn.checked_rem(self.bindings.len()).and_then(|turn| self.bindings.get(turn));
+        to.extend(next.copied());
+        Decision::Deliver
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -267,6 +267,7 @@ fn requests_come_through_and_replies_go_out() {
         form: crate::form::FORM,
         properties: crate::properties::NONE,
         body: b"x",
+        publisher: None,
     };
     session.deliver(1, b"tag", 1, false, &message);
     session.get_ok(1, 2, true, 0, &message);

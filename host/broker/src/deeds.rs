@@ -1,0 +1,57 @@
+//! What exchange types want the broker to do ([`Deed`]), and messages that go into a queue past
+//! all exchanges.
+
+use crate::{
+    later::Why,
+    memory::LargeBody,
+    port::Deed,
+    publish::Publish,
+    queue::{LARGE_BODY_BYTES, Queue},
+    vhost::Vhost,
+};
+use alloc::vec::Vec;
+use leveret_model::OwnedMessage;
+
+impl Vhost {
+    /// Does what effects ask for, and leaves `deeds` empty. `hops` is how many emissions led to
+    /// the message they belong to.
+    pub(crate) fn perform(&self, deeds: &mut Vec<Deed>, hops: u8) {
+        for deed in deeds.drain(..) {
+            match deed {
+                Deed::Emit { exchange, message, hops: more } => {
+                    self.later.emit(exchange, message, hops.saturating_add(more).saturating_add(1));
+                }
+                Deed::Enqueue { queue, message } => {
+                    let took =
+                        self.queue(&queue).is_some_and(|queue| self.put(&queue, core::iter::once(&message)));
+                    if !took {
+                        self.later.lost(Why::NoQueue, &queue, 1);
+                    }
+                }
+                Deed::SetTimer { exchange, layer, name, due_ms } => {
+                    self.later.set_timer(exchange, layer, name, due_ms);
+                }
+                Deed::CancelTimer { exchange, layer, name } => {
+                    self.later.cancel_timer(exchange, layer, name);
+                }
+                Deed::CancelHold(id) => {
+                    self.later.cancel_hold(id);
+                }
+            }
+        }
+    }
+
+    /// Puts messages into a queue in order; false if it is deleted.
+    pub(crate) fn put<'a>(&self, queue: &Queue, messages: impl Iterator<Item = &'a OwnedMessage>) -> bool {
+        let batch: Vec<Publish<'_>> = messages
+            .map(|message| Publish { channel: 0, message: message.view(), mandatory: false })
+            .collect();
+        let places = (0_u32..).zip(&batch);
+        let large: Vec<_> = places
+            .filter(|(_, publish)| publish.message.body.len() >= LARGE_BODY_BYTES)
+            .map(|(place, publish)| (place, LargeBody::new(publish.message.body, self.memory())))
+            .collect();
+        let members: Vec<u32> = (0_u32..).take(batch.len()).collect();
+        queue.enqueue(&batch, &members, &large)
+    }
+}

@@ -1,0 +1,410 @@
+//! What is to happen later in a vhost: held messages go on, timers fire, emitted messages are
+//! published.
+//!
+//! *In:* what exchange types answer and ask for while messages are routed. *Out:* messages into the
+//! same routing walk, calls of [`crate::port::Router::timer`]. Nothing here runs by itself: one
+//! housekeeper a vhost calls [`Vhost::run_later`] when [`Vhost::next_due_ms`] says so and when its
+//! [`Wake`] is called. Time comes from the router.
+//!
+//! *Invariants:* held messages go on in the order of their times, those of the same time in the
+//! order in which they were held. What an exchange's type does not take when its time comes stays
+//! and is tried again: a held message for ever, an emitted one [`EMISSION_TRIES_MAX`] times. What
+//! waits for one exchange keeps nothing of another. The lock is taken last of all, and nothing is
+//! called under it.
+//!
+//! `schedule.rs` has the order, `run.rs` the housekeeper's part.
+
+mod report;
+mod room;
+mod run;
+mod schedule;
+
+pub use report::{HoldInfo, LaterCounters, Loss, Why};
+pub use room::{HoldLimits, KEPT_OVERHEAD_BYTES, NoRoom};
+pub use run::Ran;
+
+use crate::{
+    exchange::{Exchange, ExchangeId},
+    memory::MemoryAccount,
+    port::{Hold, HoldId, Layer, Wake},
+    vhost::Vhost,
+};
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicBool, Ordering};
+use hashbrown::HashMap;
+use leveret_model::{MessageView, Name, OwnedMessage};
+use parking_lot::Mutex;
+use room::Room;
+use schedule::{At, Schedule, Taken};
+
+/// How many emissions may lead to one another: a message that the ninth emits is dropped.
+pub const HOPS_MAX: u8 = 8;
+/// How often an emitted message is tried, some fifty seconds together.
+pub const EMISSION_TRIES_MAX: u32 = 10;
+/// How long to wait before something is tried again for the first time, in milliseconds; then
+/// twice as long each time.
+pub const RETRY_AFTER_MS_MIN: u64 = 100;
+/// How long to wait before something is tried again at most, in milliseconds.
+pub const RETRY_AFTER_MS_MAX: u64 = 30_000;
+/// How many timers one vhost may have.
+pub const TIMERS_MAX: usize = 65_536;
+/// How much may wait to be emitted.
+pub const OUTBOX_LIMITS: HoldLimits = HoldLimits { messages_max: 100_000, bytes_max: 64 * 1024 * 1024 };
+
+/// How many different losses are told apart between two runs; the counters count all.
+const LOSSES_MAX: usize = 64;
+
+/// Where the types of one exchange go on.
+type Place = (ExchangeId, Layer);
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+pub(crate) struct Later {
+    state: Mutex<State>,
+    bell: Arc<Bell>,
+    held: Room,
+    outbox: Room,
+}
+
+#[derive(Default)]
+struct State {
+    holds: Schedule<Place, Held>,
+    held_at: Map<HoldId, (Place, At)>,
+    timers: Schedule<Place, Timer>,
+    timer_at: Map<(Place, Name), At>,
+    /// By the name of the exchange.
+    outbox: Schedule<Name, Emission>,
+    last_number: u64,
+    counters: LaterCounters,
+    losses: Vec<Loss>,
+}
+
+struct Held {
+    exchange: Arc<Exchange>,
+    message: OwnedMessage,
+    due_ms: u64,
+    hops: u8,
+    tries: u32,
+}
+
+struct Timer {
+    exchange: Arc<Exchange>,
+    name: Name,
+}
+
+struct Emission {
+    message: OwnedMessage,
+    hops: u8,
+    tries: u32,
+}
+
+/// Wakes the housekeeper. Given to the router, it also notes that what was pending is answered.
+#[derive(Default)]
+struct Bell {
+    answered: AtomicBool,
+    housekeeper: Mutex<Option<Arc<dyn Wake>>>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        let housekeeper = self.housekeeper.lock().clone();
+        if let Some(housekeeper) = housekeeper {
+            housekeeper.wake();
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.answered.store(true, Ordering::Release);
+        self.ring();
+    }
+}
+
+impl State {
+    fn next_ms(&self) -> Option<u64> {
+        [self.holds.next_ms(), self.timers.next_ms(), self.outbox.next_ms()].into_iter().flatten().min()
+    }
+
+    fn waits(&self) -> bool {
+        self.holds.waits() || self.timers.waits() || self.outbox.waits()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn lost(&mut self, why: Why, name: &Name, count: u64) {
+        *match why {
+            Why::NoQueue => &mut self.counters.enqueues_lost,
+            Why::ExchangeDeleted => &mut self.counters.holds_lost,
+            Why::TooManyTimers => &mut self.counters.timers_refused,
+            Why::TooManyHops | Why::OutboxFull | Why::NoExchange | Why::NotAccepted(_) => {
+                &mut self.counters.emissions_lost
+            }
+        } += count;
+        if let Some(same) = self.losses.iter_mut().find(|loss| loss.why == why && loss.name == *name) {
+            same.count += count;
+        } else if self.losses.len() < LOSSES_MAX {
+            self.losses.push(Loss { why, name: name.clone(), count });
+        }
+    }
+
+    /// Keeps a held message; gives it back if its exchange is gone.
+    #[must_use]
+    fn keep(&mut self, place: Place, at: At, held: Held) -> Option<Held> {
+        if held.exchange.is_deleted() {
+            self.lost(Why::ExchangeDeleted, &held.exchange.spec.name, 1);
+            return Some(held);
+        }
+        self.held_at.insert(HoldId(at.1), (place, at));
+        self.holds.insert(place, at, held);
+        None
+    }
+}
+
+impl Later {
+    pub(crate) fn new(account: &Arc<MemoryAccount>) -> Self {
+        Self {
+            state: Mutex::default(),
+            bell: Arc::default(),
+            held: Room::new(account.clone(), HoldLimits::default()),
+            outbox: Room::new(account.clone(), OUTBOX_LIMITS),
+        }
+    }
+
+    /// Changes the state, and wakes the housekeeper if there is something to do earlier than
+    /// before.
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let (result, earlier) = {
+            let mut state = self.state.lock();
+            let (due_ms, quiet) = (state.next_ms(), state.losses.is_empty());
+            let result = change(&mut state);
+            let earlier = match (due_ms, state.next_ms()) {
+                (Some(before), Some(now)) => now < before,
+                (None, now) => now.is_some(),
+                (Some(_), None) => false,
+            };
+            (result, earlier || (quiet && !state.losses.is_empty()))
+        };
+        if earlier {
+            self.bell.ring();
+        }
+        result
+    }
+
+    /// Takes room for a message that is to be held in so many places.
+    pub(crate) fn make_room(&self, message: &MessageView<'_>, places: usize) -> Result<(), NoRoom> {
+        if places == 0 { Ok(()) } else { self.held.take(message, places as u64) }
+    }
+
+    /// Holds messages for which room was made.
+    pub(crate) fn hold<'a>(
+        &self,
+        now_ms: u64,
+        messages: impl Iterator<Item = (Arc<Exchange>, Hold, MessageView<'a>, u8)>,
+    ) {
+        // Copied before the lock is taken.
+        let holds: Vec<_> = messages
+            .map(|(exchange, hold, message, hops)| {
+                let due_ms = now_ms.saturating_add(hold.delay_ms);
+                let message = OwnedMessage::from_view(&message);
+                ((exchange.id, hold.resume), Held { exchange, message, due_ms, hops, tries: 0 })
+            })
+            .collect();
+        self.change(|state| {
+            for (place, held) in holds {
+                state.counters.held += 1;
+                let at = (held.due_ms, state.number());
+                if let Some(held) = state.keep(place, at, held) {
+                    self.held.give_back(&held.message.view());
+                }
+            }
+        });
+    }
+
+    /// Publishes a message soon, if not too many emissions led to it.
+    pub(crate) fn emit(&self, exchange: Name, message: OwnedMessage, hops: u8) {
+        if hops > HOPS_MAX {
+            self.lost(Why::TooManyHops, &exchange, 1);
+        } else if self.outbox.take(&message.view(), 1).is_err() {
+            self.lost(Why::OutboxFull, &exchange, 1);
+        } else {
+            self.change(|state| {
+                let at = (0, state.number());
+                state.outbox.insert(exchange, at, Emission { message, hops, tries: 0 });
+            });
+        }
+    }
+
+    /// Counts what is lost, and has it told.
+    pub(crate) fn lost(&self, why: Why, name: &Name, count: u64) {
+        self.change(|state| state.lost(why, name, count));
+    }
+
+    pub(crate) fn set_timer(&self, exchange: Arc<Exchange>, layer: Layer, name: Name, due_ms: u64) {
+        let place = (exchange.id, layer);
+        self.change(|state| {
+            // Looked at under the lock: whoever deletes the exchange comes here afterwards.
+            if exchange.is_deleted() {
+                return;
+            }
+            if let Some(at) = state.timer_at.remove(&(place, name.clone())) {
+                state.timers.remove(&place, at);
+            } else if state.timer_at.len() >= TIMERS_MAX {
+                state.lost(Why::TooManyTimers, &exchange.spec.name, 1);
+                return;
+            }
+            let at = (due_ms, state.number());
+            state.timer_at.insert((place, name.clone()), at);
+            state.timers.insert(place, at, Timer { exchange, name });
+        });
+    }
+
+    pub(crate) fn cancel_timer(&self, exchange: ExchangeId, layer: Layer, name: Name) {
+        let place = (exchange, layer);
+        let mut state = self.state.lock();
+        if let Some(at) = state.timer_at.remove(&(place, name)) {
+            state.timers.remove(&place, at);
+        }
+    }
+
+    pub(crate) fn cancel_hold(&self, id: HoldId) -> bool {
+        let mut state = self.state.lock();
+        let Some((place, at)) = state.held_at.remove(&id) else {
+            return false;
+        };
+        if let Some(held) = state.holds.remove(&place, at) {
+            self.held.give_back(&held.message.view());
+            state.counters.holds_cancelled += 1;
+        }
+        true
+    }
+
+    /// Drops what waits for an exchange that is marked as deleted.
+    pub(crate) fn exchange_gone(&self, exchange: &Exchange) {
+        self.change(|state| {
+            let lost = self.remove_holds(state, exchange.id);
+            if lost > 0 {
+                state.lost(Why::ExchangeDeleted, &exchange.spec.name, lost);
+            }
+            let places: Vec<Place> =
+                state.timers.lanes(layers(exchange.id)).map(|(place, _)| *place).collect();
+            for place in places {
+                for (_, timer) in state.timers.remove_lane(&place) {
+                    state.timer_at.remove(&(place, timer.name));
+                }
+            }
+        });
+    }
+
+    /// How many messages an exchange holds.
+    pub(crate) fn hold_count(&self, exchange: ExchangeId) -> usize {
+        let state = self.state.lock();
+        state.holds.lanes(layers(exchange)).map(|(_, held)| held.len()).sum()
+    }
+
+    /// The messages that an exchange holds, by their times.
+    pub(crate) fn holds(&self, exchange: ExchangeId, skip: usize, max: usize) -> Vec<HoldInfo> {
+        let state = self.state.lock();
+        let first = state.holds.lanes(layers(exchange)).flat_map(|(_, held)| {
+            held.iter().take(skip.saturating_add(max)).map(|(at, held)| HoldInfo {
+                id: HoldId(at.1),
+                due_ms: held.due_ms,
+                length_bytes: held.message.len_bytes() as u64,
+                routing_key: held.message.routing_key.clone(),
+                tries: held.tries,
+            })
+        });
+        let mut first: Vec<HoldInfo> = first.collect();
+        first.sort_unstable_by_key(|hold| (hold.due_ms, hold.id));
+        first.into_iter().skip(skip).take(max).collect()
+    }
+
+    fn remove_holds(&self, state: &mut State, exchange: ExchangeId) -> u64 {
+        let places: Vec<Place> = state.holds.lanes(layers(exchange)).map(|(place, _)| *place).collect();
+        let mut removed = 0;
+        for place in places {
+            for (at, held) in state.holds.remove_lane(&place) {
+                state.held_at.remove(&HoldId(at.1));
+                self.held.give_back(&held.message.view());
+                removed += 1;
+            }
+        }
+        removed
+    }
+}
+
+impl Vhost {
+    /// Who is woken when [`Self::next_due_ms`] becomes earlier, or there is a loss to tell.
+    pub fn set_housekeeper(&self, housekeeper: Arc<dyn Wake>) {
+        *self.later.bell.housekeeper.lock() = Some(housekeeper);
+    }
+
+    /// When [`Self::run_later`] has something to do, in milliseconds since 1970.
+    #[must_use]
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let state = self.later.state.lock();
+        if self.later.bell.answered.load(Ordering::Acquire) && state.waits() {
+            return Some(0);
+        }
+        state.next_ms()
+    }
+
+    /// How much may be held from now on; what is held stays.
+    pub fn set_hold_limits(&self, limits: HoldLimits) {
+        self.later.held.set_limits(limits);
+    }
+
+    /// How many messages and bytes are held, [`KEPT_OVERHEAD_BYTES`] a message included.
+    #[must_use]
+    pub fn held(&self) -> (u64, u64) {
+        self.later.held.taken()
+    }
+
+    /// How many messages an exchange holds.
+    #[must_use]
+    pub fn hold_count(&self, exchange: &[u8]) -> usize {
+        self.exchange(exchange).map_or(0, |exchange| self.later.hold_count(exchange.id))
+    }
+
+    /// The messages that an exchange holds, by their times, from the `skip`th on, at most `max`.
+    #[must_use]
+    pub fn holds(&self, exchange: &[u8], skip: usize, max: usize) -> Vec<HoldInfo> {
+        let exchange = self.exchange(exchange);
+        exchange.map(|exchange| self.later.holds(exchange.id, skip, max)).unwrap_or_default()
+    }
+
+    /// Drops a held message; false if there is none of that number, or it goes on just now.
+    pub fn cancel_hold(&self, id: HoldId) -> bool {
+        self.later.cancel_hold(id)
+    }
+
+    /// Drops all messages that an exchange holds; returns how many.
+    pub fn cancel_holds(&self, exchange: &[u8]) -> u64 {
+        let Some(exchange) = self.exchange(exchange) else {
+            return 0;
+        };
+        let mut state = self.later.state.lock();
+        let cancelled = self.later.remove_holds(&mut state, exchange.id);
+        state.counters.holds_cancelled += cancelled;
+        cancelled
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn later_counters(&self) -> LaterCounters {
+        self.later.state.lock().counters
+    }
+}
+
+/// All places of an exchange.
+fn layers(exchange: ExchangeId) -> core::ops::RangeInclusive<Place> {
+    (exchange, Layer::FRONT)..=(exchange, Layer(u8::MAX))
+}
+
+/// How long to wait before something is tried again, that was tried so often.
+fn retry_after_ms(tries: u32) -> u64 {
+    let doubled = RETRY_AFTER_MS_MIN.checked_shl(tries.saturating_sub(1).min(32));
+    doubled.unwrap_or(RETRY_AFTER_MS_MAX).min(RETRY_AFTER_MS_MAX)
+}

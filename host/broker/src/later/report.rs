@@ -1,0 +1,118 @@
+//! What operators see of what is to happen later.
+
+use super::HOPS_MAX;
+use crate::port::HoldId;
+use alloc::sync::Arc;
+use core::fmt;
+use leveret_model::Name;
+
+/// A held message, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldInfo {
+    /// Its number, good for [`crate::Vhost::cancel_hold`].
+    pub id: HoldId,
+    /// When it goes on, in milliseconds since 1970; past if it was tried and could not.
+    pub due_ms: u64,
+    /// How long the message is, in bytes.
+    pub length_bytes: u64,
+    /// The key it was published with.
+    pub routing_key: Name,
+    /// How often its exchange's type did not accept it since it was due.
+    pub tries: u32,
+}
+
+/// What a vhost counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaterCounters {
+    /// Messages that were held.
+    pub held: u64,
+    /// Held messages that went on to a queue, or to be held again.
+    pub released: u64,
+    /// Held messages that had no destination when they were due.
+    pub released_unroutable: u64,
+    /// Held messages that a type dropped when they were due.
+    pub released_dropped: u64,
+    /// Held messages that were cancelled.
+    pub holds_cancelled: u64,
+    /// Held messages whose exchange was deleted.
+    pub holds_lost: u64,
+    /// Times that a held message was due and its exchange's type did not accept it, or answered
+    /// later.
+    pub release_retries: u64,
+    /// Emitted messages that got to a queue, or are held.
+    pub emitted: u64,
+    /// Emitted messages that had no destination.
+    pub emitted_unroutable: u64,
+    /// Emitted messages that a type dropped.
+    pub emitted_dropped: u64,
+    /// Emitted messages that were given up; the losses say why.
+    pub emissions_lost: u64,
+    /// Times that an emitted message was not accepted, or the answer came later.
+    pub emission_retries: u64,
+    /// Timers that fired.
+    pub timers_fired: u64,
+    /// Timers that were not set because there are too many.
+    pub timers_refused: u64,
+    /// Messages that exchange types wanted in a queue that is not there.
+    pub enqueues_lost: u64,
+}
+
+/// Messages or timers that are lost, to be put into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub why: Why,
+    /// The exchange or queue that they were for.
+    pub name: Name,
+    /// How many.
+    pub count: u64,
+}
+
+/// Why something is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Emissions led to emissions, more often than [`HOPS_MAX`] times.
+    TooManyHops,
+    /// Too many emitted messages wait already.
+    OutboxFull,
+    /// The exchange to emit to is not there.
+    NoExchange,
+    /// The queue to put a message into is not there.
+    NoQueue,
+    /// An emitted message was not accepted again and again, for this reason the last time.
+    NotAccepted(Arc<str>),
+    /// The exchange that held it was deleted.
+    ExchangeDeleted,
+    /// Too many timers are set already.
+    TooManyTimers,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { why, name, count } = self;
+        match why {
+            Why::TooManyHops => {
+                write!(f, "{count} messages emitted to '{name}' after {HOPS_MAX} emissions are dropped")
+            }
+            Why::OutboxFull => {
+                write!(f, "{count} messages emitted to '{name}' are dropped: too many wait")
+            }
+            Why::NoExchange => {
+                write!(f, "{count} messages emitted to exchange '{name}' are dropped: it is not there")
+            }
+            Why::NoQueue => write!(f, "{count} messages for queue '{name}' are dropped: it is not there"),
+            Why::NotAccepted(reason) => {
+                write!(
+                    f,
+                    "{count} messages emitted to '{name}' are dropped, they were not accepted: {reason}"
+                )
+            }
+            Why::ExchangeDeleted => {
+                write!(f, "{count} held messages are dropped: exchange '{name}' was deleted")
+            }
+            Why::TooManyTimers => {
+                write!(f, "{count} timers of exchange '{name}' are not set: there are too many")
+            }
+        }
+    }
+}

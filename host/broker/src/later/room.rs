@@ -1,0 +1,120 @@
+//! How much may be kept outside queues, and how much is.
+
+use crate::memory::MemoryAccount;
+use alloc::sync::Arc;
+use core::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+use leveret_model::MessageView;
+
+/// What is charged for a message that is kept besides its own bytes, in bytes.
+pub const KEPT_OVERHEAD_BYTES: u64 = 256;
+
+/// How much may be held in a vhost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// How many messages.
+    pub messages_max: u64,
+    /// How many bytes, [`KEPT_OVERHEAD_BYTES`] a message included.
+    pub bytes_max: u64,
+}
+
+impl Default for HoldLimits {
+    fn default() -> Self {
+        Self { messages_max: 1_000_000, bytes_max: 256 * 1024 * 1024 }
+    }
+}
+
+/// A message is not held because there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// As many messages are held as may be.
+    Messages {
+        /// How many that is.
+        messages_max: u64,
+    },
+    /// With this message more bytes would be held than may be.
+    Bytes {
+        /// How many may be.
+        bytes_max: u64,
+    },
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Messages { messages_max } => {
+                write!(f, "no more messages can be held: there are {messages_max}")
+            }
+            Self::Bytes { bytes_max } => write!(f, "no more can be held: the most is {bytes_max} bytes"),
+        }
+    }
+}
+
+impl core::error::Error for NoRoom {}
+
+/// Counts what is kept, within limits, and charges it to the account of memory.
+pub(super) struct Room {
+    account: Arc<MemoryAccount>,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    messages_max: AtomicU64,
+    bytes_max: AtomicU64,
+}
+
+impl Room {
+    pub(super) fn new(account: Arc<MemoryAccount>, limits: HoldLimits) -> Self {
+        let [messages, bytes] = [0, 0].map(AtomicU64::new);
+        let [messages_max, bytes_max] = [limits.messages_max, limits.bytes_max].map(AtomicU64::new);
+        Self { account, messages, bytes, messages_max, bytes_max }
+    }
+
+    pub(super) fn set_limits(&self, limits: HoldLimits) {
+        self.messages_max.store(limits.messages_max, Ordering::Relaxed);
+        self.bytes_max.store(limits.bytes_max, Ordering::Relaxed);
+    }
+
+    /// Takes room for as many copies of a message.
+    pub(super) fn take(&self, message: &MessageView<'_>, copies: u64) -> Result<(), NoRoom> {
+        let (messages_max, bytes_max) =
+            (self.messages_max.load(Ordering::Relaxed), self.bytes_max.load(Ordering::Relaxed));
+        let bytes = copies * kept_bytes(message);
+        let messages_now = self.messages.fetch_add(copies, Ordering::Relaxed) + copies;
+        let bytes_now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let refused = if messages_now > messages_max {
+            NoRoom::Messages { messages_max }
+        } else if bytes_now > bytes_max {
+            NoRoom::Bytes { bytes_max }
+        } else {
+            self.account.charge(bytes as usize);
+            return Ok(());
+        };
+        self.messages.fetch_sub(copies, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Err(refused)
+    }
+
+    /// Gives back the room of a message that is kept no longer.
+    pub(super) fn give_back(&self, message: &MessageView<'_>) {
+        let bytes = kept_bytes(message);
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.release(bytes as usize);
+    }
+
+    /// How many messages and bytes there are.
+    pub(super) fn taken(&self) -> (u64, u64) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.account.release(*self.bytes.get_mut() as usize);
+    }
+}
+
+fn kept_bytes(message: &MessageView<'_>) -> u64 {
+    message.len_bytes() as u64 + KEPT_OVERHEAD_BYTES
+}

@@ -1,0 +1,242 @@
+//! The housekeeper's part: taking out what is due, publishing it, and putting back what was not
+//! taken.
+
+use super::{
+    Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, Taken, Timer, Why, retry_after_ms,
+};
+use crate::{
+    port::{HoldId, Layer, Routed, Router, Wake},
+    publish::{Publish, Published, Publisher},
+    vhost::Vhost,
+};
+use alloc::{string::ToString, sync::Arc, vec::Vec};
+use core::{mem, sync::atomic::Ordering};
+use leveret_model::{Name, OwnedMessage};
+
+/// How many messages are published in one go.
+const BATCH_MAX: usize = 256;
+/// How many timers fire in one run.
+const TIMERS_A_RUN_MAX: usize = 64;
+/// Why an emitted message was given up that waited for an answer.
+const NOT_ANSWERED: &str = "the exchange's type did not answer";
+
+/// What a run leaves.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// There is more to do at once.
+    pub more: bool,
+    /// What was lost since the last run.
+    pub losses: Vec<Loss>,
+}
+
+impl Vhost {
+    /// Does a bounded piece of what is due: publishes emitted messages, fires timers, lets held
+    /// messages go on. By one housekeeper at a time, else what it does is in no order.
+    pub fn run_later(self: &Arc<Self>, router: &mut dyn Router, publisher: &mut Publisher) -> Ran {
+        let now_ms = router.now_ms();
+        if self.later.bell.answered.swap(false, Ordering::AcqRel) {
+            let mut state = self.later.state.lock();
+            state.holds.unblock_waiting();
+            state.timers.unblock_waiting();
+            state.outbox.unblock_waiting();
+        }
+        self.emit_some(now_ms, router, publisher);
+        self.fire_some(now_ms, router);
+        self.release_some(now_ms, router, publisher);
+        let losses = mem::take(&mut self.later.state.lock().losses);
+        Ran { more: self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms), losses }
+    }
+
+    fn emit_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, publisher: &mut Publisher) {
+        let Some(taken) = self.later.state.lock().outbox.take(now_ms, BATCH_MAX) else {
+            return;
+        };
+        let Some(exchange) = self.exchange(&taken.lane) else {
+            self.later.not_emitted(&taken);
+            return;
+        };
+        let messages = taken.things.iter().map(|(_, emission)| (&emission.message, emission.hops));
+        let (batch, hops) = batch_of(messages);
+        let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
+        let to = (&exchange, Layer::FRONT);
+        publisher.publish_own(self, router, to, (&batch, &hops), &mut outcomes, &waker);
+        self.later.emitted(now_ms, taken, &outcomes);
+    }
+
+    fn release_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, publisher: &mut Publisher) {
+        let Some(taken) = self.later.take_holds(now_ms) else { return };
+        let Some(exchange) = taken.things.first().map(|(_, held)| held.exchange.clone()) else {
+            return;
+        };
+        let (batch, hops) = batch_of(taken.things.iter().map(|(_, held)| (&held.message, held.hops)));
+        let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
+        let to = (&exchange, taken.lane.1);
+        publisher.publish_own(self, router, to, (&batch, &hops), &mut outcomes, &waker);
+        self.later.released(now_ms, taken, &outcomes);
+    }
+
+    fn fire_some(&self, now_ms: u64, router: &mut dyn Router) {
+        let (mut deeds, waker) = (Vec::new(), self.later.waker());
+        for _ in 0..TIMERS_A_RUN_MAX {
+            let Some((place, timer, tries)) = self.later.take_timer(now_ms) else {
+                return;
+            };
+            let routed = router.timer(&timer.exchange, place.1, &timer.name, &waker, &mut deeds);
+            let pending = routed == Routed::Pending;
+            self.later.fired(now_ms, place, timer, pending.then_some(tries));
+            self.perform(&mut deeds, 0);
+        }
+    }
+}
+
+fn batch_of<'a>(
+    messages: impl ExactSizeIterator<Item = (&'a OwnedMessage, u8)>,
+) -> (Vec<Publish<'a>>, Vec<u8>) {
+    messages
+        .map(|(message, hops)| (Publish { channel: 0, message: message.view(), mandatory: false }, hops))
+        .unzip()
+}
+
+impl Later {
+    /// What the router calls when it can answer what was pending.
+    pub(crate) fn waker(&self) -> Arc<dyn Wake> {
+        let bell: Arc<Bell> = self.bell.clone();
+        bell
+    }
+
+    fn take_holds(&self, now_ms: u64) -> Option<Taken<Place, Held>> {
+        let mut state = self.state.lock();
+        let taken = state.holds.take(now_ms, BATCH_MAX)?;
+        for (at, _) in &taken.things {
+            state.held_at.remove(&HoldId(at.1));
+        }
+        Some(taken)
+    }
+
+    /// Puts back what did not go on. Fewer outcomes than messages: the rest was not answered.
+    fn released(&self, now_ms: u64, taken: Taken<Place, Held>, outcomes: &[Published]) {
+        let (place, tries) = (taken.lane, taken.tries + 1);
+        let mut blocked = None;
+        let mut state = self.state.lock();
+        let mut outcomes = outcomes.iter();
+        for (mut at, mut held) in taken.things {
+            let outcome = outcomes.next();
+            match outcome {
+                Some(Published::Routed) => state.counters.released += 1,
+                Some(Published::Dropped) => state.counters.released_dropped += 1,
+                Some(Published::Unroutable) => state.counters.released_unroutable += 1,
+                Some(Published::Rejected(_)) => {
+                    held.tries += 1;
+                    at.0 = now_ms.saturating_add(retry_after_ms(held.tries));
+                }
+                Some(Published::Refused(_)) => {
+                    held.tries += 1;
+                    blocked = Some(false);
+                }
+                None => blocked = blocked.or(Some(true)),
+            }
+            let gone = match outcome {
+                Some(Published::Rejected(_) | Published::Refused(_)) | None => {
+                    state.counters.release_retries += 1;
+                    state.keep(place, at, held)
+                }
+                Some(_) => Some(held),
+            };
+            if let Some(held) = gone {
+                self.held.give_back(&held.message.view());
+            }
+        }
+        match blocked {
+            Some(waits) => {
+                state.holds.block(place, now_ms.saturating_add(retry_after_ms(tries)), tries, waits);
+            }
+            None => state.holds.unblock(place),
+        }
+    }
+
+    /// The exchange to emit to is not there.
+    fn not_emitted(&self, taken: &Taken<Name, Emission>) {
+        for (_, emission) in &taken.things {
+            self.outbox.give_back(&emission.message.view());
+        }
+        self.state.lock().lost(Why::NoExchange, &taken.lane, taken.things.len() as u64);
+    }
+
+    /// Puts back what was not accepted, unless it was tried often enough.
+    fn emitted(&self, now_ms: u64, taken: Taken<Name, Emission>, outcomes: &[Published]) {
+        let (exchange, tries) = (taken.lane, taken.tries + 1);
+        let mut blocked = None;
+        let mut state = self.state.lock();
+        let mut outcomes = outcomes.iter();
+        for (mut at, mut emission) in taken.things {
+            let reason: Arc<str> = match outcomes.next() {
+                Some(outcome @ (Published::Routed | Published::Dropped | Published::Unroutable)) => {
+                    *match outcome {
+                        Published::Routed => &mut state.counters.emitted,
+                        Published::Dropped => &mut state.counters.emitted_dropped,
+                        _ => &mut state.counters.emitted_unroutable,
+                    } += 1;
+                    self.outbox.give_back(&emission.message.view());
+                    continue;
+                }
+                Some(Published::Rejected(reason)) => {
+                    emission.tries += 1;
+                    at.0 = now_ms.saturating_add(retry_after_ms(emission.tries));
+                    reason.clone()
+                }
+                Some(Published::Refused(refusal)) => {
+                    emission.tries += 1;
+                    blocked = Some(false);
+                    Arc::from(refusal.to_string())
+                }
+                None => {
+                    // Only the first was asked about, and a wake does not use up tries.
+                    emission.tries += u32::from(blocked.is_none() && !taken.woken);
+                    blocked = blocked.or(Some(true));
+                    Arc::from(NOT_ANSWERED)
+                }
+            };
+            if emission.tries >= EMISSION_TRIES_MAX {
+                self.outbox.give_back(&emission.message.view());
+                state.lost(Why::NotAccepted(reason), &exchange, 1);
+            } else {
+                state.counters.emission_retries += 1;
+                state.outbox.insert(exchange.clone(), at, emission);
+            }
+        }
+        match blocked {
+            Some(waits) => {
+                state.outbox.block(exchange, now_ms.saturating_add(retry_after_ms(tries)), tries, waits);
+            }
+            None => state.outbox.unblock(exchange),
+        }
+    }
+
+    fn take_timer(&self, now_ms: u64) -> Option<(Place, Timer, u32)> {
+        let mut state = self.state.lock();
+        let taken = state.timers.take(now_ms, 1)?;
+        let (_, timer) = taken.things.into_iter().next()?;
+        state.timer_at.remove(&(taken.lane, timer.name.clone()));
+        Some((taken.lane, timer, taken.tries))
+    }
+
+    /// A timer was called; `pending` if it is to be called again, having been tried so often
+    /// before.
+    fn fired(&self, now_ms: u64, place: Place, timer: Timer, pending: Option<u32>) {
+        let mut state = self.state.lock();
+        let Some(tries) = pending else {
+            state.counters.timers_fired += 1;
+            state.timers.unblock(place);
+            return;
+        };
+        let key = (place, timer.name.clone());
+        // One of that name may have been set anew.
+        if !timer.exchange.is_deleted() && !state.timer_at.contains_key(&key) {
+            let at = (now_ms, state.number());
+            state.timer_at.insert(key, at);
+            state.timers.insert(place, at, timer);
+        }
+        let until_ms = now_ms.saturating_add(retry_after_ms(tries + 1));
+        state.timers.block(place, until_ms, tries + 1, true);
+    }
+}

@@ -1,0 +1,188 @@
+//! The effects of one call on behalf of one message, until its fate is known.
+
+use super::Call;
+use crate::{
+    account::Account,
+    state::{Cell, DraftId, Space, StoredId},
+};
+use leveret_broker::{
+    exchange::Exchange,
+    port::{Deed, Effects, Fate, HoldId, Layer},
+};
+use leveret_model::{MessageView, Name, OwnedMessage};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// What a call did.
+#[derive(Debug)]
+pub(super) enum Op {
+    /// Wrote or deleted a value.
+    Value {
+        space: Space,
+        key: Box<[u8]>,
+    },
+    /// Added to a counter.
+    Added {
+        space: Space,
+        key: Box<[u8]>,
+        more: i64,
+    },
+    /// Kept the message.
+    Kept {
+        id: StoredId,
+        newest: usize,
+    },
+    /// Forgot messages.
+    Forget {
+        ids: Vec<StoredId>,
+    },
+    SetTimer {
+        name: Name,
+        due_ms: u64,
+    },
+    CancelTimer {
+        name: Name,
+    },
+    CancelHold {
+        id: HoldId,
+    },
+    Enqueue {
+        queue: Name,
+        message: OwnedMessage,
+    },
+    Emit {
+        exchange: Name,
+        message: OwnedMessage,
+    },
+}
+
+/// The effects of one call. Dropped without commit, they are undone.
+pub(crate) struct Draft {
+    id: DraftId,
+    cell: Arc<Cell>,
+    exchange: Option<Arc<Exchange>>,
+    layer: Layer,
+    account: Arc<Account>,
+    ops: Vec<Op>,
+    keep_if_unroutable: bool,
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("id", &self.id).field("ops", &self.ops).finish_non_exhaustive()
+    }
+}
+
+impl Draft {
+    pub(super) fn new(call: &Call, account: &Arc<Account>) -> Self {
+        Self {
+            id: DraftId::next(),
+            cell: call.cell.clone(),
+            exchange: call.exchange.clone(),
+            layer: call.layer,
+            account: account.clone(),
+            ops: Vec::new(),
+            keep_if_unroutable: false,
+        }
+    }
+
+    pub(super) fn id(&self) -> DraftId {
+        self.id
+    }
+
+    pub(super) fn push(&mut self, op: Op) {
+        self.ops.push(op);
+    }
+
+    pub(super) fn keep_if_unroutable(&mut self) {
+        self.keep_if_unroutable = true;
+    }
+
+    /// Whether a message is kept: it must then have been decided with the newest bindings.
+    pub(crate) fn keeps_message(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, Op::Kept { .. }))
+    }
+
+    /// Makes the effects last.
+    pub(crate) fn settle(mut self, fate: Fate, deeds: &mut Vec<Deed>) {
+        let all = fate != Fate::Unroutable || self.keep_if_unroutable;
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
+        for op in std::mem::take(&mut self.ops) {
+            if all || matches!(op, Op::Kept { .. }) {
+                self.perform(op, now_ms, deeds);
+            } else {
+                self.undo(op);
+            }
+        }
+        self.cell.settled();
+    }
+
+    fn perform(&self, op: Op, now_ms: u64, deeds: &mut Vec<Deed>) {
+        match op {
+            Op::Value { space, key } => self.cell.values(space).lock().commit(self.id, &key, now_ms),
+            Op::Added { .. } => {}
+            Op::Kept { id, newest } => self.cell.messages().lock().commit(id, newest),
+            Op::Forget { ids } => {
+                let mut messages = self.cell.messages().lock();
+                ids.into_iter().for_each(|id| messages.remove(id));
+            }
+            Op::SetTimer { name, due_ms } => {
+                if let Some(exchange) = &self.exchange {
+                    deeds.push(Deed::SetTimer {
+                        exchange: exchange.clone(),
+                        layer: self.layer,
+                        name,
+                        due_ms,
+                    });
+                }
+            }
+            Op::CancelTimer { name } => {
+                if let Some(exchange) = &self.exchange {
+                    deeds.push(Deed::CancelTimer { exchange: exchange.id, layer: self.layer, name });
+                }
+            }
+            Op::CancelHold { id } => deeds.push(Deed::CancelHold(id)),
+            Op::Enqueue { queue, message } => deeds.push(Deed::Enqueue { queue, message }),
+            Op::Emit { exchange, message } => {
+                self.account.count_emitted();
+                deeds.push(Deed::Emit { exchange, message, hops: 0 });
+            }
+        }
+    }
+
+    fn undo(&self, op: Op) {
+        match op {
+            Op::Value { space, key } => self.cell.values(space).lock().forget(self.id, &key),
+            Op::Added { space, key, more } => self.cell.values(space).lock().subtract(&key, more),
+            Op::Kept { id, .. } => self.cell.messages().lock().remove(id),
+            Op::Forget { .. }
+            | Op::SetTimer { .. }
+            | Op::CancelTimer { .. }
+            | Op::CancelHold { .. }
+            | Op::Enqueue { .. }
+            | Op::Emit { .. } => {}
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.ops.is_empty() {
+            return;
+        }
+        for op in std::mem::take(&mut self.ops) {
+            self.undo(op);
+        }
+        self.cell.settled();
+    }
+}
+
+impl Effects for Draft {
+    fn commit(self: Box<Self>, fate: Fate, _message: &MessageView<'_>, deeds: &mut Vec<Deed>) {
+        self.settle(fate, deeds);
+    }
+}

@@ -1,0 +1,153 @@
+//! `key-value`: values by key, counters.
+
+use super::{Context, draft::Op};
+use crate::{
+    bindings::v0_2::leveret::routing::key_value::{Error, Host, Space as WitSpace},
+    state::{DraftId, Space, ValueError},
+};
+
+/// The most values in one scan.
+const SCAN_VALUES_MAX: u32 = 1_000;
+type Answer<T> = wasmtime::Result<Result<T, Error>>;
+
+fn space(space: WitSpace) -> Space {
+    match space {
+        WitSpace::Memory => Space::Memory,
+        WitSpace::Durable => Space::Durable,
+    }
+}
+
+impl From<ValueError> for Error {
+    fn from(error: ValueError) -> Self {
+        match error {
+            ValueError::InDoubt => Self::InDoubt,
+            ValueError::Quota => Self::Quota,
+            ValueError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl Context {
+    /// Notes whether the call met a key in doubt.
+    fn noted<T, E: Into<Error>>(&mut self, answer: Result<T, E>) -> Result<T, Error> {
+        let answer = answer.map_err(Into::into);
+        self.in_doubt |= matches!(answer, Err(Error::InDoubt));
+        answer
+    }
+
+    fn read(&mut self, from: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let now_ms = self.now_ms();
+        let draft = self.draft.as_ref().map(|draft| draft.id());
+        let cell = self.cell().ok_or(Error::NotHere)?;
+        let value = cell.values(from).lock().get(draft, key, now_ms);
+        let value = self.noted(value.map_err(ValueError::from))?;
+        Ok(value.map(|bytes| bytes.to_vec()))
+    }
+
+    fn write(
+        &mut self,
+        to: Space,
+        key: &[u8],
+        value: Option<&[u8]>,
+        ttl_ms: Option<u64>,
+    ) -> Result<(), Error> {
+        let now_ms = self.now_ms();
+        let end_ms = ttl_ms.map(|ttl| now_ms.saturating_add(ttl));
+        let usage = self.account.state().clone();
+        let draft: DraftId = self.draft().ok_or(Error::NotHere)?.id();
+        let cell = self.cell().ok_or(Error::NotHere)?;
+        let written = cell.values(to).lock().write(draft, key, value, end_ms, &usage);
+        self.noted(written)?;
+        if let Some(draft) = self.draft() {
+            draft.push(Op::Value { space: to, key: key.into() });
+        }
+        Ok(())
+    }
+}
+
+impl Host for Context {
+    fn get(&mut self, from: WitSpace, key: Vec<u8>) -> Answer<Option<Vec<u8>>> {
+        Ok(self.read(space(from), &key))
+    }
+
+    fn put(&mut self, to: WitSpace, key: Vec<u8>, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
+        Ok(self.write(space(to), &key, Some(&value), ttl_ms))
+    }
+
+    fn delete(&mut self, from: WitSpace, key: Vec<u8>) -> Answer<bool> {
+        let from = space(from);
+        Ok(self.read(from, &key).and_then(|before| {
+            if before.is_some() {
+                self.write(from, &key, None, None)?;
+            }
+            Ok(before.is_some())
+        }))
+    }
+
+    fn compare_and_swap(
+        &mut self,
+        of: WitSpace,
+        key: Vec<u8>,
+        expected: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        ttl_ms: Option<u64>,
+    ) -> Answer<bool> {
+        let of = space(of);
+        Ok(self.read(of, &key).and_then(|before| {
+            if before != expected {
+                return Ok(false);
+            }
+            self.write(of, &key, value.as_deref(), ttl_ms)?;
+            Ok(true)
+        }))
+    }
+
+    fn add(&mut self, to: WitSpace, key: Vec<u8>, more: i64, ttl_ms: Option<u64>) -> Answer<i64> {
+        let to = space(to);
+        let now_ms = self.now_ms();
+        let end_ms = ttl_ms.map(|ttl| now_ms.saturating_add(ttl));
+        let usage = self.account.state().clone();
+        if more != 0 && self.draft().is_none() {
+            return Ok(Err(Error::NotHere));
+        }
+        let Some(cell) = self.cell() else {
+            return Ok(Err(Error::NotHere));
+        };
+        let sum = cell.values(to).lock().add(&key, more, end_ms, now_ms, &usage);
+        let sum = self.noted(sum);
+        if more != 0
+            && sum.is_ok()
+            && let Some(draft) = self.draft()
+        {
+            draft.push(Op::Added { space: to, key: key.into(), more });
+        }
+        Ok(sum)
+    }
+
+    fn scan(
+        &mut self,
+        of: WitSpace,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        limit: u32,
+    ) -> Answer<Vec<(Vec<u8>, Vec<u8>)>> {
+        let now_ms = self.now_ms();
+        let Some(cell) = self.cell() else {
+            return Ok(Err(Error::NotHere));
+        };
+        let count_max = limit.min(SCAN_VALUES_MAX) as usize;
+        Ok(Ok(cell.values(space(of)).lock().scan(&prefix, after.as_deref(), count_max, now_ms)))
+    }
+
+    fn set_capacity(&mut self, of: WitSpace, entries: u64) -> wasmtime::Result<()> {
+        if let Some(cell) = self.cell() {
+            cell.values(space(of)).lock().set_capacity(entries);
+        }
+        Ok(())
+    }
+
+    fn len(&mut self, of: WitSpace) -> wasmtime::Result<u64> {
+        let now_ms = self.now_ms();
+        Ok(self.cell().map_or(0, |cell| cell.values(space(of)).lock().len(now_ms) as u64))
+    }
+}

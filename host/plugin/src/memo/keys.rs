@@ -1,0 +1,182 @@
+//! The keys of a memo, back to back in segments: laid out as the questions that they are to the
+//! guest, so that it can be asked about all of them without a copy for each.
+
+use std::collections::VecDeque;
+
+/// Where a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: u32,
+    pub(super) segment: u16,
+    /// In bytes.
+    pub(super) length: u16,
+}
+
+/// What comes before a key to make it a question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum KeyForm {
+    /// The key is a projection: its length (4 bytes).
+    #[default]
+    Projection,
+    /// The key is a routing key, all that is read: the projection's length, and its own (2 bytes).
+    RoutingKey,
+}
+
+impl KeyForm {
+    /// How many bytes come before the key.
+    pub(crate) fn head_bytes(self) -> usize {
+        match self {
+            Self::Projection => 4,
+            Self::RoutingKey => 6,
+        }
+    }
+
+    /// Appends the question of a key.
+    pub(crate) fn put_question(self, out: &mut Vec<u8>, key: &[u8]) {
+        let more = self.head_bytes() - 4;
+        out.extend_from_slice(&u32::try_from(key.len() + more).unwrap_or(u32::MAX).to_le_bytes());
+        if self == Self::RoutingKey {
+            out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+        }
+        out.extend_from_slice(key);
+    }
+}
+
+/// All segments, the oldest first.
+#[derive(Default)]
+pub(super) struct Segments {
+    all: VecDeque<Segment>,
+    /// The number of the oldest.
+    first: u16,
+    pub(super) form: KeyForm,
+}
+
+/// Some keys.
+#[derive(Default)]
+pub(super) struct Segment {
+    questions: Vec<u8>,
+    ends: Vec<End>,
+    /// What is charged for all of them, in bytes.
+    pub(super) bytes: usize,
+}
+
+/// Where a question ends, and what is charged for its entry, in bytes.
+#[derive(Clone, Copy)]
+struct End {
+    at: u32,
+    bytes: u32,
+}
+
+/// Some questions in a row.
+pub(super) struct Questions<'a> {
+    /// Back to back, each after its length.
+    pub(super) bytes: &'a [u8],
+    segment: u16,
+    ends: &'a [End],
+    start: u32,
+    head_bytes: usize,
+}
+
+impl Segments {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+    }
+
+    #[inline]
+    pub(super) fn key(&self, place: Place) -> Option<&[u8]> {
+        let segment = self.all.get(usize::from(place.segment.wrapping_sub(self.first)))?;
+        let at = place.at as usize;
+        segment.questions.get(at..at + usize::from(place.length))
+    }
+
+    /// Writes a key for whose entry `bytes` are charged, into a new segment where the newest would
+    /// then be charged more than `segment_bytes_max`.
+    pub(super) fn push(&mut self, key: &[u8], bytes: usize, segment_bytes_max: usize) -> Option<Place> {
+        if self.all.back().is_none_or(|segment| segment.bytes + bytes > segment_bytes_max) {
+            self.all.push_back(Segment::default());
+        }
+        let segment_number = self.first.wrapping_add(self.all.len() as u16).wrapping_sub(1);
+        let segment = self.all.back_mut()?;
+        let at = segment.questions.len() + self.form.head_bytes();
+        self.form.put_question(&mut segment.questions, key);
+        segment.ends.push(End { at: segment.questions.len() as u32, bytes: bytes as u32 });
+        segment.bytes += bytes;
+        Some(Place { at: at as u32, segment: segment_number, length: key.len() as u16 })
+    }
+
+    /// Charges more for an entry of a segment, in bytes.
+    pub(super) fn charge(&mut self, segment: u16, bytes: usize) {
+        if let Some(segment) = self.all.get_mut(usize::from(segment.wrapping_sub(self.first))) {
+            segment.bytes += bytes;
+        }
+    }
+
+    /// Takes the oldest segment out.
+    pub(super) fn pop_oldest(&mut self) -> Option<Oldest> {
+        let segment = self.all.pop_front()?;
+        let number = self.first;
+        self.first = number.wrapping_add(1);
+        Some(Oldest { segment, number, head_bytes: self.form.head_bytes() })
+    }
+
+    /// All keys as questions, so many at a time and so many bytes, unless a single one has more.
+    pub(super) fn questions(
+        &self,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> impl Iterator<Item = Questions<'_>> {
+        let head_bytes = self.form.head_bytes();
+        self.all.iter().enumerate().flat_map(move |(index, segment)| {
+            let number = self.first.wrapping_add(index as u16);
+            let (mut ends, mut start) = (segment.ends.as_slice(), 0_u32);
+            std::iter::from_fn(move || {
+                let within = |end: &&End| (end.at - start) as usize <= bytes_max;
+                let count = ends.iter().take(count_max).take_while(within).count().max(1);
+                let (these, rest) = ends.split_at_checked(count)?;
+                let end = these.last()?.at;
+                let bytes = segment.questions.get(start as usize..end as usize)?;
+                let questions = Questions { bytes, segment: number, ends: these, start, head_bytes };
+                (ends, start) = (rest, end);
+                Some(questions)
+            })
+        })
+    }
+}
+
+impl Questions<'_> {
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The place of the key of one of them.
+    pub(super) fn place(&self, index: usize) -> Option<Place> {
+        let before = index.checked_sub(1).and_then(|before| self.ends.get(before));
+        let start = before.map_or(self.start, |end| end.at) + self.head_bytes as u32;
+        let end = self.ends.get(index)?.at;
+        Some(Place { at: start, segment: self.segment, length: (end - start) as u16 })
+    }
+}
+
+/// A segment that was taken out.
+pub(super) struct Oldest {
+    pub(super) segment: Segment,
+    number: u16,
+    head_bytes: usize,
+}
+
+impl Oldest {
+    /// The keys, where they were, and what is charged for their entries, in bytes.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (Place, &[u8], usize)> {
+        let mut start = 0_u32;
+        self.segment.ends.iter().map(move |end| {
+            let at = std::mem::replace(&mut start, end.at) + self.head_bytes as u32;
+            let key = self.segment.questions.get(at as usize..end.at as usize).unwrap_or_default();
+            let place = Place { at, segment: self.number, length: key.len() as u16 };
+            (place, key, end.bytes as usize)
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! Budget, eviction, worth, churn.
+
+use super::*;
+use crate::policy::ANSWER_IDS_MAX;
+use leveret_broker::exchange::RouteSet;
+use std::{collections::HashMap, rc::Rc};
+
+fn reject(text: &str) -> Kept {
+    Kept::Reject(Rc::new(text.into()))
+}
+
+fn text(answer: Option<Answer>) -> Option<String> {
+    answer.map(|answer| match answer {
+        Answer::Reject(reason) => reason.to_string(),
+        other => format!("{other:?}"),
+    })
+}
+
+#[test]
+fn an_answer_of_another_generation_is_not_given() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    memo.at_generation(Generation(1), KeyForm::Projection);
+    memo.insert(b"k", &Kept::Drop(None), 0);
+    memo.insert(b"", &reject("empty"), 0);
+    assert!(matches!(memo.get(b"k"), Some(Answer::Drop(None))));
+    assert_eq!(text(memo.get(b"")).as_deref(), Some("empty"));
+    memo.at_generation(Generation(1), KeyForm::Projection);
+    assert!(memo.get(b"k").is_some());
+    memo.at_generation(Generation(2), KeyForm::Projection);
+    assert!(memo.get(b"").is_none() && memo.get(b"k").is_none());
+}
+
+#[test]
+fn a_full_memo_stays_within_its_budget_and_keeps_what_is_hit() {
+    let mut memo = Memo::new(64 * 1024);
+    let hot: Vec<String> = (0..50).map(|n| format!("hot.{n}")).collect();
+    for key in &hot {
+        memo.insert(key.as_bytes(), &reject(key), 32);
+    }
+    for n in 0..20_000 {
+        let key = format!("cold.{}", n % 5_000);
+        if memo.get(key.as_bytes()).is_none() {
+            memo.insert(key.as_bytes(), &reject(&key), 32);
+        }
+        assert!(memo.bytes <= memo.bytes_max);
+        let key = &hot[n % hot.len()];
+        match text(memo.get(key.as_bytes())) {
+            Some(found) => assert_eq!(&found, key),
+            None => memo.insert(key.as_bytes(), &reject(key), 32),
+        }
+    }
+    assert!(memo.len() > 100);
+    let kept = hot.iter().filter(|key| memo.get(key.as_bytes()).is_some()).count();
+    assert!(kept > hot.len() / 2, "{kept} of the keys that are hit all the time");
+}
+
+#[test]
+fn a_memo_that_is_never_hit_stays_away_and_comes_back() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    let mut keys = 0_u32..;
+    while !memo.is_away() {
+        let key = keys.next().unwrap().to_le_bytes();
+        assert!(memo.get(&key).is_none());
+        memo.insert(&key, &Kept::Drop(None), 0);
+    }
+    assert_eq!(memo.len(), 0);
+    assert!(keys.start as usize > MEMO_BYTES_MAX / ENTRY_BYTES / 2, "it was full before");
+    let away = AWAY_LOOKUPS - 1;
+    for _ in 0..away {
+        assert!(memo.is_away());
+    }
+    assert!(!memo.is_away());
+    memo.insert(b"k", &Kept::Drop(None), 0);
+    assert!(memo.get(b"k").is_some());
+}
+
+#[test]
+fn a_memo_that_always_starts_anew_stays_away() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    let mut rounds = 0_u64;
+    while !memo.is_away() {
+        rounds += 1;
+        memo.at_generation(Generation(rounds), KeyForm::Projection);
+        assert!(memo.get(b"k").is_none());
+        memo.insert(b"k", &Kept::Drop(None), 0);
+    }
+    assert_eq!(rounds, JUDGED_AFTER_LOOKUPS);
+}
+
+#[test]
+fn long_keys_are_not_remembered() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    memo.insert(&[0; KEY_BYTES_MAX + 1], &Kept::Drop(None), 0);
+    memo.insert(&[0; KEY_BYTES_MAX], &Kept::Drop(None), 0);
+    assert_eq!(memo.len(), 1);
+}
+
+#[test]
+fn keys_lie_as_questions() {
+    for (form, head) in [(KeyForm::RoutingKey, &[3, 0, 0, 0, 1, 0][..]), (KeyForm::Projection, &[1, 0, 0, 0])]
+    {
+        let mut memo = Memo::new(MEMO_BYTES_MAX);
+        memo.at_generation(Generation(1), form);
+        memo.insert(b"a", &Kept::Drop(None), 0);
+        memo.insert(b"b", &Kept::Nowhere, 0);
+        let asked: Vec<_> = memo.keys.questions(10, 100).map(|q| (q.bytes.to_vec(), q.count())).collect();
+        assert_eq!(asked, [([head, b"a", head, b"b"].concat(), 2)]);
+        assert_eq!(memo.keys.questions(1, 100).count(), 2);
+        assert_eq!(memo.keys.questions(10, 1).count(), 2, "a question is never cut");
+        assert!(memo.get(b"a").is_some());
+    }
+}
+
+/// Words in which the nth question goes to the nth of these, 0 for nowhere.
+fn decisions(ids: &[u64]) -> Decisions {
+    let words = ids.iter().flat_map(|id| if *id == 0 { vec![0] } else { vec![1, *id] }).collect();
+    Decisions::from_words(words, ids.len(), ANSWER_IDS_MAX).unwrap()
+}
+
+fn named(ids: &[BindingId]) -> (Kept, usize) {
+    let routes = RouteSet::default();
+    let kept = match *ids {
+        [] => Kept::Nowhere,
+        [id] => Kept::One(id, routes),
+        _ => Kept::Many(Rc::new(Many { ids: ids.into(), routes })),
+    };
+    (kept, 8 * ids.len())
+}
+
+fn ids(memo: &Memo, key: &[u8]) -> Vec<u64> {
+    memo.peek(key).unwrap().ids().unwrap().iter().map(|id| id.0).collect()
+}
+
+#[test]
+fn bindings_are_added_to_and_taken_from_the_answers_they_are_in() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    memo.at_generation(Generation(1), KeyForm::RoutingKey);
+    for (key, named_ids) in [(b"a", &[][..]), (b"b", &[BindingId(1)]), (b"c", &[BindingId(1), BindingId(2)])]
+    {
+        memo.insert(key, &named(named_ids).0, 0);
+    }
+    let bytes = memo.bytes;
+    let added = memo.add_bindings(|_, count| Ok::<_, NotAUnion>(decisions(&[7, 0, 7][..count])), named);
+    assert_eq!(added, Ok(()));
+    assert!(memo.bytes > bytes, "what they take is charged");
+    assert_eq!([ids(&memo, b"a"), ids(&memo, b"b"), ids(&memo, b"c")], [vec![7], vec![1], vec![1, 2, 7]]);
+    memo.add_bindings(|_, _| Ok::<_, NotAUnion>(decisions(&[7, 0, 0])), named).unwrap();
+    assert_eq!(ids(&memo, b"a"), [7], "twice is once");
+    memo.remove_bindings(&[BindingId(1), BindingId(7)], named);
+    assert_eq!([ids(&memo, b"a"), ids(&memo, b"b"), ids(&memo, b"c")], [vec![], vec![], vec![2]]);
+}
+
+#[test]
+fn what_is_no_union_is_not_carried_on() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    memo.insert(b"a", &Kept::Drop(None), 0);
+    assert_eq!(memo.add_bindings(|_, _| Ok(decisions(&[1])), named), Err(NotAUnion));
+    memo.remove_bindings(&[BindingId(1)], named);
+    assert!(matches!(memo.get(b"a"), Some(Answer::Drop(None))), "an unbind does not concern it");
+    let dropped =
+        |_: &[u8], _| Ok::<_, NotAUnion>(Decisions::from_words(vec![1 << 56], 1, ANSWER_IDS_MAX).unwrap());
+    assert_eq!(memo.add_bindings(dropped, named), Err(NotAUnion));
+}
+
+#[test]
+fn asking_again_is_worth_it_where_enough_lookups_came() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    memo.at_generation(Generation(1), KeyForm::RoutingKey);
+    let count = 8 * KEYS_ASKED_ALWAYS as u32;
+    for key in 0..count {
+        memo.insert(&key.to_le_bytes(), &Kept::Nowhere, 0);
+    }
+    assert!(!memo.is_worth_asking_again());
+    let lookups = count / KEYS_ASKED_PER_LOOKUP_MAX as u32;
+    (0..lookups).for_each(|key| drop(memo.get(&key.to_le_bytes())));
+    assert!(memo.is_worth_asking_again());
+    memo.carried_to(Generation(2));
+    assert!(memo.is_worth_asking_again(), "nothing was asked");
+    memo.add_bindings(|_, count| Ok::<_, NotAUnion>(decisions(&vec![0; count])), named).unwrap();
+    assert!(!memo.is_worth_asking_again());
+}
+
+#[test]
+fn the_first_hits_are_audited_and_then_few() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    memo.insert(b"k", &Kept::Drop(None), 0);
+    let mut audited = Vec::new();
+    for hit in 1..=4 * HITS_PER_AUDIT {
+        assert!(memo.get(b"k").is_some());
+        if memo.is_audit_due() {
+            audited.push(hit);
+        }
+    }
+    assert_eq!(audited[..5], [1, 2, 4, 8, 16]);
+    assert_eq!(audited[audited.len() - 3..], [2, 3, 4].map(|n| n * HITS_PER_AUDIT));
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_remembered_is_what_was_answered(
+        steps in proptest::collection::vec((0_u16..600, 0_u8..50), 1..3000),
+    ) {
+        let mut memo = Memo::new(16 * 1024);
+        let mut generation = 0;
+        let mut truth: HashMap<u16, String> = HashMap::new();
+        for (key, action) in steps {
+            if action == 0 {
+                generation += 1;
+                truth.clear();
+            }
+            memo.at_generation(Generation(generation), KeyForm::Projection);
+            let bytes = key.to_le_bytes();
+            match text(memo.get(&bytes)) {
+                Some(found) => proptest::prop_assert_eq!(Some(&found), truth.get(&key)),
+                None => {
+                    let answer = format!("{key} at {generation}");
+                    memo.insert(&bytes, &reject(&answer), 16);
+                    truth.insert(key, answer);
+                }
+            }
+            proptest::prop_assert!(memo.bytes <= memo.bytes_max);
+        }
+    }
+}

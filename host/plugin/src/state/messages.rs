@@ -1,0 +1,258 @@
+//! Messages by key.
+//!
+//! A message that a call wants to keep is tentative until its fate is known. Tentative ones are
+//! found like the others by whoever looks for messages for a new binding: the message was decided
+//! before that binding was there, so it does not come to it by itself.
+
+use super::{
+    DraftId,
+    usage::{Full, Usage},
+};
+use hashbrown::HashMap;
+use leveret_model::OwnedMessage;
+use std::{collections::VecDeque, sync::Arc};
+
+/// Numbers a stored message within its cell.
+pub(crate) type StoredId = u64;
+
+/// What a message takes beside its bytes.
+const MESSAGE_BYTES: u64 = 200;
+
+/// Messages by key.
+#[derive(Default)]
+pub(crate) struct Messages {
+    by_key: HashMap<Arc<[u8]>, VecDeque<StoredId>, foldhash::fast::RandomState>,
+    by_id: HashMap<StoredId, Stored, foldhash::fast::RandomState>,
+    next_id: StoredId,
+    /// How many are accepted.
+    settled: usize,
+}
+
+#[derive(Clone)]
+struct Stored {
+    key: Arc<[u8]>,
+    message: Arc<OwnedMessage>,
+    /// Whose it is while its fate is open.
+    draft: Option<DraftId>,
+    usage: Arc<Usage>,
+}
+
+impl Stored {
+    fn bytes(&self) -> u64 {
+        bytes(&self.key, &self.message)
+    }
+}
+
+fn bytes(key: &[u8], message: &OwnedMessage) -> u64 {
+    (key.len() + message.len_bytes()) as u64 + MESSAGE_BYTES
+}
+
+impl Messages {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.settled
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Keeps a message until its fate is known.
+    pub(crate) fn keep(
+        &mut self,
+        draft: DraftId,
+        key: &[u8],
+        message: Arc<OwnedMessage>,
+        usage: &Arc<Usage>,
+    ) -> Result<StoredId, Full> {
+        usage.take(bytes(key, &message))?;
+        self.next_id += 1;
+        let id = self.next_id;
+        let key: Arc<[u8]> = key.into();
+        self.by_key.entry(key.clone()).or_default().push_back(id);
+        let stored = Stored { key, message, draft: Some(draft), usage: usage.clone() };
+        self.by_id.insert(id, stored);
+        Ok(id)
+    }
+
+    /// A kept message is accepted: of its key the newest ones stay.
+    pub(crate) fn commit(&mut self, id: StoredId, newest: usize) {
+        let Some(stored) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if stored.draft.take().is_some() {
+            self.settled += 1;
+        }
+        let key = stored.key.clone();
+        let by_id = &self.by_id;
+        let Some(ids) = self.by_key.get(&key) else {
+            return;
+        };
+        let settled: Vec<StoredId> =
+            ids.iter().copied().filter(|id| by_id.get(id).is_some_and(|s| s.draft.is_none())).collect();
+        let too_many = settled.len().saturating_sub(newest);
+        settled.iter().take(too_many).for_each(|id| self.remove(*id));
+    }
+
+    /// A message is gone.
+    pub(crate) fn remove(&mut self, id: StoredId) {
+        let Some(stored) = self.by_id.remove(&id) else {
+            return;
+        };
+        stored.usage.give_back(stored.bytes());
+        if stored.draft.is_none() {
+            self.settled -= 1;
+        }
+        if let Some(ids) = self.by_key.get_mut(&stored.key) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_key.remove(&stored.key);
+            }
+        }
+    }
+
+    /// The accepted messages of a key.
+    pub(crate) fn settled_of(&self, key: &[u8]) -> Vec<StoredId> {
+        let ids = self.by_key.get(key).into_iter().flatten().copied();
+        ids.filter(|id| self.by_id.get(id).is_some_and(|stored| stored.draft.is_none())).collect()
+    }
+
+    /// The newest messages of a key, the oldest first.
+    pub(crate) fn of_key(&self, key: &[u8], count_max: usize) -> Vec<StoredId> {
+        let Some(ids) = self.by_key.get(key) else {
+            return Vec::new();
+        };
+        ids.iter().skip(ids.len().saturating_sub(count_max)).copied().collect()
+    }
+
+    /// The newest messages of all keys that a topic pattern matches, the oldest first.
+    pub(crate) fn matching(&self, pattern: &[u8], count_max: usize) -> Vec<StoredId> {
+        let pattern: Vec<&[u8]> = words(pattern);
+        let keys = self.by_key.iter().filter(|(key, _)| matches(&pattern, &words(key)));
+        let mut ids: Vec<StoredId> = keys.flat_map(|(_, ids)| ids.iter().copied()).collect();
+        ids.sort_unstable();
+        ids.drain(..ids.len().saturating_sub(count_max));
+        ids
+    }
+
+    /// A message.
+    pub(crate) fn get(&self, id: StoredId) -> Option<Arc<OwnedMessage>> {
+        self.by_id.get(&id).map(|stored| stored.message.clone())
+    }
+
+    /// A copy of what is accepted.
+    pub(super) fn fork(&self) -> Self {
+        let mut fork = Self::default();
+        (fork.next_id, fork.settled) = (self.next_id, self.settled);
+        let mut ids: Vec<_> = self.by_id.iter().filter(|(_, stored)| stored.draft.is_none()).collect();
+        ids.sort_unstable_by_key(|(id, _)| **id);
+        for (id, stored) in ids {
+            // The copy is charged too; it is there for a moment only, so its limit is not looked at.
+            let _ = stored.usage.take(stored.bytes());
+            fork.by_key.entry(stored.key.clone()).or_default().push_back(*id);
+            fork.by_id.insert(*id, stored.clone());
+        }
+        fork
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.by_id.values().for_each(|stored| stored.usage.give_back(stored.bytes()));
+    }
+}
+
+/// The words of a key; the empty key has none.
+fn words(key: &[u8]) -> Vec<&[u8]> {
+    if key.is_empty() { Vec::new() } else { key.split(|byte| *byte == b'.').collect() }
+}
+
+/// Whether a topic pattern matches, in time proportional to both lengths multiplied.
+fn matches(pattern: &[&[u8]], key: &[&[u8]]) -> bool {
+    let (mut p, mut k) = (0, 0);
+    // Where to go on if what follows the last `#` does not fit: it then takes one word more.
+    let mut retry: Option<(usize, usize)> = None;
+    loop {
+        match (pattern.get(p), key.get(k)) {
+            (Some(&b"#"), _) => {
+                retry = Some((p, k));
+                p += 1;
+            }
+            (Some(word), Some(other)) if *word == b"*" || word == other => {
+                p += 1;
+                k += 1;
+            }
+            (None, None) => return true,
+            _ => match retry {
+                Some((hash, start)) if start < key.len() => {
+                    retry = Some((hash, start + 1));
+                    p = hash + 1;
+                    k = start + 1;
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leveret_model::Name;
+
+    fn message(body: &'static str) -> Arc<OwnedMessage> {
+        Arc::new(OwnedMessage {
+            exchange: Name::EMPTY,
+            routing_key: Name::EMPTY,
+            form: &crate::testing::PLAIN,
+            properties: Default::default(),
+            body: body.as_bytes().to_vec().into(),
+        })
+    }
+
+    fn bodies(messages: &Messages, ids: Vec<StoredId>) -> Vec<String> {
+        let body = |id| String::from_utf8(messages.get(id).unwrap().body.to_vec()).unwrap();
+        ids.into_iter().map(body).collect()
+    }
+
+    #[test]
+    fn the_newest_of_a_key_stay_and_open_ones_are_found_too() {
+        let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 20, 100)));
+        for body in ["1", "2", "3"] {
+            let id = messages.keep(DraftId::next(), b"k", message(body), &usage).unwrap();
+            messages.commit(id, 2);
+        }
+        assert_eq!(bodies(&messages, messages.of_key(b"k", 10)), ["2", "3"]);
+        let open = messages.keep(DraftId::next(), b"k", message("4"), &usage).unwrap();
+        assert_eq!(bodies(&messages, messages.of_key(b"k", 10)), ["2", "3", "4"]);
+        assert_eq!((messages.len(), usage.used().1), (2, 3));
+        messages.remove(open);
+        assert_eq!(bodies(&messages, messages.of_key(b"k", 1)), ["3"]);
+        assert_eq!(usage.used().1, 2);
+        let fork = messages.fork();
+        drop(messages);
+        assert_eq!(bodies(&fork, fork.of_key(b"k", 10)), ["2", "3"]);
+        drop(fork);
+        assert_eq!(usage.used(), (0, 0));
+    }
+
+    #[test]
+    fn patterns_match_as_topics_do() {
+        let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 20, 100)));
+        for key in ["a.b", "a.c", "b", "", "a.b.c"] {
+            let id = messages.keep(DraftId::next(), key.as_bytes(), message(key), &usage).unwrap();
+            messages.commit(id, 1);
+        }
+        let found = |pattern: &str| bodies(&messages, messages.matching(pattern.as_bytes(), 10));
+        assert_eq!(found("a.*"), ["a.b", "a.c"]);
+        assert_eq!(found("#"), ["a.b", "a.c", "b", "", "a.b.c"]);
+        assert_eq!(found("*"), ["b"]);
+        assert_eq!(found("#.b"), ["a.b", "b"]);
+        assert_eq!(found("a.#.c"), ["a.c", "a.b.c"]);
+        assert_eq!(found(""), [""]);
+        assert_eq!(found("#.#"), found("#"));
+        assert_eq!(found("*.#"), ["a.b", "a.c", "b", "a.b.c"]);
+        assert_eq!(bodies(&messages, messages.matching(b"#", 2)), ["", "a.b.c"]);
+    }
+}

@@ -1,0 +1,67 @@
+//! What a plugin's state takes in a virtual host, against its limits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes and entries of all state of a plugin in a virtual host.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    bytes: AtomicU64,
+    entries: AtomicU64,
+    bytes_max: u64,
+    entries_max: u64,
+}
+
+/// The limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Usage {
+    /// Nothing used, of so much.
+    pub(crate) fn new(bytes_max: u64, entries_max: u64) -> Self {
+        Self { bytes: AtomicU64::new(0), entries: AtomicU64::new(0), bytes_max, entries_max }
+    }
+
+    /// Charges an entry.
+    ///
+    /// # Errors
+    /// If it does not fit; nothing is charged then.
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), Full> {
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.bytes_max {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Full);
+        }
+        if self.entries.fetch_add(1, Ordering::Relaxed) >= self.entries_max {
+            self.give_back(bytes);
+            return Err(Full);
+        }
+        Ok(())
+    }
+
+    /// An entry is gone.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Bytes and entries used now.
+    pub(crate) fn used(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.entries.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_not_charged() {
+        let usage = Usage::new(100, 2);
+        usage.take(60).unwrap();
+        assert_eq!(usage.take(41), Err(Full));
+        usage.take(40).unwrap();
+        assert_eq!(usage.take(0), Err(Full), "two entries");
+        assert_eq!(usage.used(), (100, 2));
+        usage.give_back(60);
+        assert_eq!(usage.used(), (40, 1));
+    }
+}

@@ -1,0 +1,507 @@
+//! Values by key, and counters, of one space.
+
+use super::{DraftId, usage::Usage};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
+
+/// The longest key, in bytes.
+pub(crate) const KEY_BYTES_MAX: usize = 1_024;
+/// The longest value, in bytes.
+pub(crate) const VALUE_BYTES_MAX: usize = 65_536;
+/// What an entry takes beside its key and its value, in bytes.
+const ENTRY_BYTES: u64 = 160;
+
+type Bytes = Arc<[u8]>;
+
+/// Values by key.
+#[derive(Default)]
+pub(crate) struct Values {
+    entries: BTreeMap<Bytes, Entry>,
+    counters: BTreeMap<Bytes, Counter>,
+    /// Keys in the order in which their values were written first; those that are gone linger.
+    order: VecDeque<(u64, Bytes)>,
+    /// When values and counters end; those that are gone linger.
+    ends: BinaryHeap<Reverse<(u64, u64, Bytes)>>,
+    live: usize,
+    doubts: usize,
+    capacity: Option<u64>,
+    next_sequence: u64,
+}
+
+#[derive(Default)]
+struct Entry {
+    value: Option<Value>,
+    /// The draft that wrote the key, and what.
+    draft: Option<(DraftId, Option<Draft>)>,
+}
+
+#[derive(Clone)]
+struct Value {
+    bytes: Bytes,
+    end_ms: Option<u64>,
+    /// Tells the value from others that its key has had.
+    sequence: u64,
+    usage: Arc<Usage>,
+}
+
+struct Draft {
+    bytes: Bytes,
+    end_ms: Option<u64>,
+    usage: Arc<Usage>,
+}
+
+#[derive(Clone)]
+struct Counter {
+    sum: i64,
+    end_ms: Option<u64>,
+    sequence: u64,
+    usage: Arc<Usage>,
+}
+
+/// Another draft wrote the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InDoubt;
+
+/// Why something is not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValueError {
+    /// Another draft wrote the key.
+    InDoubt,
+    /// The limit of the plugin's state is reached.
+    Quota,
+    /// A key or a value is too long.
+    TooLarge,
+}
+
+impl From<InDoubt> for ValueError {
+    fn from(_: InDoubt) -> Self {
+        Self::InDoubt
+    }
+}
+
+fn cost(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64 + ENTRY_BYTES
+}
+
+impl Value {
+    fn is_over(&self, now_ms: u64) -> bool {
+        self.end_ms.is_some_and(|end| end <= now_ms)
+    }
+}
+
+impl Values {
+    /// How many values there are, those of open drafts not counted.
+    pub(crate) fn len(&mut self, now_ms: u64) -> usize {
+        self.purge(now_ms);
+        self.live
+    }
+
+    /// Whether there is nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.counters.is_empty()
+    }
+
+    /// Whether any draft is open.
+    pub(crate) fn has_doubts(&self) -> bool {
+        self.doubts > 0
+    }
+
+    /// How many values there may be; those written first go first.
+    pub(crate) fn set_capacity(&mut self, entries: u64) {
+        self.capacity = Some(entries);
+        self.evict();
+    }
+
+    /// The value of a key as that draft sees it.
+    pub(crate) fn get(
+        &self,
+        draft: Option<DraftId>,
+        key: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Bytes>, InDoubt> {
+        let Some(entry) = self.entries.get(key) else {
+            return Ok(None);
+        };
+        match &entry.draft {
+            Some((owner, written)) if Some(*owner) == draft => Ok(written
+                .as_ref()
+                .filter(|d| d.end_ms.is_none_or(|end| end > now_ms))
+                .map(|d| d.bytes.clone())),
+            Some(_) => Err(InDoubt),
+            None => Ok(entry.value.as_ref().filter(|value| !value.is_over(now_ms)).map(|v| v.bytes.clone())),
+        }
+    }
+
+    /// Writes a value, or with `None` deletes, as a draft.
+    pub(crate) fn write(
+        &mut self,
+        draft: DraftId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        end_ms: Option<u64>,
+        usage: &Arc<Usage>,
+    ) -> Result<(), ValueError> {
+        if key.len() > KEY_BYTES_MAX || value.is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
+            return Err(ValueError::TooLarge);
+        }
+        let known = self.entries.get(key).and_then(|entry| entry.draft.as_ref());
+        if known.is_some_and(|(owner, _)| *owner != draft) {
+            return Err(ValueError::InDoubt);
+        }
+        let written = match value {
+            None => None,
+            Some(value) => {
+                usage.take(cost(key, value)).map_err(|_| ValueError::Quota)?;
+                Some(Draft { bytes: value.into(), end_ms, usage: usage.clone() })
+            }
+        };
+        let entry = self.entries.entry(key.into()).or_default();
+        match entry.draft.replace((draft, written)) {
+            None => self.doubts += 1,
+            Some((_, before)) => give_back(key, before),
+        }
+        Ok(())
+    }
+
+    /// Adds to a counter, and gives the sum.
+    pub(crate) fn add(
+        &mut self,
+        key: &[u8],
+        more: i64,
+        end_ms: Option<u64>,
+        now_ms: u64,
+        usage: &Arc<Usage>,
+    ) -> Result<i64, ValueError> {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(ValueError::TooLarge);
+        }
+        self.purge(now_ms);
+        if let Some(counter) = self.counters.get_mut(key) {
+            counter.sum = counter.sum.saturating_add(more);
+            return Ok(counter.sum);
+        }
+        if more == 0 {
+            return Ok(0);
+        }
+        usage.take(cost(key, &[])).map_err(|_| ValueError::Quota)?;
+        let sequence = self.next();
+        let key: Bytes = key.into();
+        if let Some(end) = end_ms {
+            self.ends.push(Reverse((end, sequence, key.clone())));
+        }
+        self.counters.insert(key, Counter { sum: more, end_ms, sequence, usage: usage.clone() });
+        Ok(more)
+    }
+
+    /// Takes an [`Self::add`] back, if its counter is still there.
+    pub(crate) fn subtract(&mut self, key: &[u8], more: i64) {
+        if let Some(counter) = self.counters.get_mut(key) {
+            counter.sum = counter.sum.saturating_sub(more);
+        }
+    }
+
+    /// Makes what a draft wrote under a key last.
+    pub(crate) fn commit(&mut self, draft: DraftId, key: &[u8], now_ms: u64) {
+        let Some((key, entry)) = self.entries.get_key_value(key) else {
+            return;
+        };
+        if entry.draft.as_ref().is_none_or(|(owner, _)| *owner != draft) {
+            return;
+        }
+        let key = key.clone();
+        let sequence = self.next();
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        self.doubts -= 1;
+        let written = entry.draft.take().and_then(|(_, written)| written);
+        if let Some(before) = entry.value.take() {
+            before.usage.give_back(cost(&key, &before.bytes));
+            self.live -= 1;
+        }
+        match written {
+            None => {
+                self.entries.remove(&key);
+            }
+            Some(Draft { bytes, end_ms, usage }) => {
+                entry.value = Some(Value { bytes, end_ms, sequence, usage });
+                self.live += 1;
+                self.order.push_back((sequence, key.clone()));
+                if let Some(end) = end_ms {
+                    self.ends.push(Reverse((end, sequence, key)));
+                }
+            }
+        }
+        self.purge(now_ms);
+        self.evict();
+    }
+
+    /// Forgets what a draft wrote under a key.
+    pub(crate) fn forget(&mut self, draft: DraftId, key: &[u8]) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        if entry.draft.as_ref().is_none_or(|(owner, _)| *owner != draft) {
+            return;
+        }
+        self.doubts -= 1;
+        let written = entry.draft.take().and_then(|(_, written)| written);
+        give_back(key, written);
+        if entry.value.is_none() {
+            self.entries.remove(key);
+        }
+    }
+
+    /// Committed values of keys that begin with `prefix` and come after `after`, in order.
+    pub(crate) fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        count_max: usize,
+        now_ms: u64,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.entries
+            .range::<[u8], _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter_map(|(key, entry)| Some((key, entry.value.as_ref()?)))
+            .filter(|(_, value)| !value.is_over(now_ms))
+            .take(count_max)
+            .map(|(key, value)| (key.to_vec(), value.bytes.to_vec()))
+            .collect()
+    }
+
+    /// A copy of what is committed.
+    pub(super) fn fork(&self) -> Self {
+        let committed = self.entries.iter().filter_map(|(key, entry)| {
+            let value = entry.value.clone()?;
+            // The copy is charged too; it is there for a moment only, so its limit is not looked at.
+            let _ = value.usage.take(cost(key, &value.bytes));
+            Some((key.clone(), Entry { value: Some(value), draft: None }))
+        });
+        let counters = self.counters.iter().map(|(key, counter)| {
+            let _ = counter.usage.take(cost(key, &[]));
+            (key.clone(), counter.clone())
+        });
+        Self {
+            entries: committed.collect(),
+            counters: counters.collect(),
+            order: self.order.clone(),
+            ends: self.ends.clone(),
+            live: self.live,
+            doubts: 0,
+            capacity: self.capacity,
+            next_sequence: self.next_sequence,
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.next_sequence += 1;
+        self.next_sequence
+    }
+
+    /// Lets go of what has ended.
+    fn purge(&mut self, now_ms: u64) {
+        while let Some(Reverse((end, _, _))) = self.ends.peek()
+            && *end <= now_ms
+        {
+            let Some(Reverse((_, sequence, key))) = self.ends.pop() else {
+                return;
+            };
+            self.remove(&key, sequence);
+            if self.counters.get(&key).is_some_and(|counter| counter.sequence == sequence)
+                && let Some(counter) = self.counters.remove(&key)
+            {
+                counter.usage.give_back(cost(&key, &[]));
+            }
+        }
+    }
+
+    fn evict(&mut self) {
+        let capacity = self.capacity.map_or(usize::MAX, |c| usize::try_from(c).unwrap_or(usize::MAX));
+        while self.live > capacity {
+            let Some((sequence, key)) = self.order.pop_front() else {
+                return;
+            };
+            self.remove(&key, sequence);
+        }
+        // What lingers in the order is let go of when it is more than what is there.
+        if self.order.len() > 64 + 2 * self.live {
+            let entries = &self.entries;
+            let is_live = |sequence: u64, key: &Bytes| {
+                entries.get(key).and_then(|e| e.value.as_ref()).is_some_and(|v| v.sequence == sequence)
+            };
+            self.order.retain(|(sequence, key)| is_live(*sequence, key));
+        }
+        if self.ends.len() > 64 + 2 * (self.live + self.counters.len()) {
+            let (entries, counters) = (&self.entries, &self.counters);
+            self.ends.retain(|Reverse((_, sequence, key))| {
+                entries.get(key).and_then(|e| e.value.as_ref()).is_some_and(|v| v.sequence == *sequence)
+                    || counters.get(key).is_some_and(|counter| counter.sequence == *sequence)
+            });
+        }
+    }
+
+    /// Removes a committed value, if the key still has that one.
+    fn remove(&mut self, key: &Bytes, sequence: u64) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        if entry.value.as_ref().is_none_or(|value| value.sequence != sequence) {
+            return;
+        }
+        if let Some(value) = entry.value.take() {
+            value.usage.give_back(cost(key, &value.bytes));
+            self.live -= 1;
+        }
+        if entry.draft.is_none() {
+            self.entries.remove(key);
+        }
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        for (key, entry) in &self.entries {
+            if let Some(value) = &entry.value {
+                value.usage.give_back(cost(key, &value.bytes));
+            }
+            if let Some((_, Some(draft))) = &entry.draft {
+                draft.usage.give_back(cost(key, &draft.bytes));
+            }
+        }
+        for (key, counter) in &self.counters {
+            counter.usage.give_back(cost(key, &[]));
+        }
+    }
+}
+
+fn give_back(key: &[u8], written: Option<Draft>) {
+    if let Some(draft) = written {
+        draft.usage.give_back(cost(key, &draft.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage() -> Arc<Usage> {
+        Arc::new(Usage::new(1 << 20, 1_000))
+    }
+
+    fn put(values: &mut Values, key: &str, value: &str, end_ms: Option<u64>, usage: &Arc<Usage>) {
+        let draft = DraftId::next();
+        values.write(draft, key.as_bytes(), Some(value.as_bytes()), end_ms, usage).unwrap();
+        values.commit(draft, key.as_bytes(), 0);
+    }
+
+    fn get(values: &Values, key: &str, now_ms: u64) -> Option<String> {
+        let bytes = values.get(None, key.as_bytes(), now_ms).unwrap();
+        bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_draft_is_seen_by_itself_and_in_doubt_to_others_until_it_is_committed() {
+        let (mut values, usage) = (Values::default(), usage());
+        let (mine, other) = (DraftId::next(), DraftId::next());
+        values.write(mine, b"k", Some(b"v"), None, &usage).unwrap();
+        assert_eq!(values.get(Some(mine), b"k", 0).unwrap().as_deref(), Some(&b"v"[..]));
+        assert_eq!(values.get(Some(other), b"k", 0), Err(InDoubt));
+        assert_eq!(values.write(other, b"k", None, None, &usage), Err(ValueError::InDoubt));
+        assert!(values.has_doubts());
+        assert_eq!(values.len(0), 0);
+        values.commit(mine, b"k", 0);
+        assert_eq!(get(&values, "k", 0).as_deref(), Some("v"));
+        assert!(!values.has_doubts());
+        values.write(other, b"k", None, None, &usage).unwrap();
+        values.forget(other, b"k");
+        assert_eq!(get(&values, "k", 0).as_deref(), Some("v"));
+        values.write(other, b"new", Some(b"v"), None, &usage).unwrap();
+        values.forget(other, b"new");
+        assert_eq!(get(&values, "new", 0), None);
+        assert_eq!(usage.used().1, 1);
+    }
+
+    #[test]
+    fn what_was_written_first_goes_first_and_time_ends_values() {
+        let (mut values, usage) = (Values::default(), usage());
+        values.set_capacity(2);
+        put(&mut values, "a", "1", None, &usage);
+        put(&mut values, "b", "1", None, &usage);
+        put(&mut values, "a", "2", None, &usage);
+        put(&mut values, "c", "1", Some(100), &usage);
+        assert_eq!(get(&values, "b", 0), None, "a was written again after b");
+        assert_eq!(get(&values, "a", 0).as_deref(), Some("2"));
+        assert_eq!(get(&values, "c", 99).as_deref(), Some("1"));
+        assert_eq!(get(&values, "c", 100), None);
+        assert_eq!(values.len(100), 1);
+        assert_eq!(usage.used().1, 1);
+        drop(values);
+        assert_eq!(usage.used(), (0, 0));
+    }
+
+    #[test]
+    fn counters_add_up_end_and_are_taken_back() {
+        let (mut values, usage) = (Values::default(), usage());
+        assert_eq!(values.add(b"n", 0, None, 0, &usage), Ok(0));
+        assert_eq!(values.add(b"n", 5, Some(100), 0, &usage), Ok(5));
+        assert_eq!(values.add(b"n", 2, Some(900), 50, &usage), Ok(7));
+        values.subtract(b"n", 5);
+        assert_eq!(values.add(b"n", 0, None, 99, &usage), Ok(2));
+        assert_eq!(values.add(b"n", 0, None, 100, &usage), Ok(0), "its time counts from its begin");
+        assert_eq!(usage.used(), (0, 0));
+    }
+
+    #[test]
+    fn quota_and_sizes_are_held() {
+        let mut values = Values::default();
+        let small = Arc::new(Usage::new(ENTRY_BYTES + 2, 10));
+        let draft = DraftId::next();
+        values.write(draft, b"k", Some(b"v"), None, &small).unwrap();
+        assert_eq!(values.write(draft, b"l", Some(b"v"), None, &small), Err(ValueError::Quota));
+        let long = vec![0; KEY_BYTES_MAX + 1];
+        assert_eq!(values.write(draft, &long, None, None, &small), Err(ValueError::TooLarge));
+        let long = vec![0; VALUE_BYTES_MAX + 1];
+        assert_eq!(values.write(draft, b"k", Some(&long), None, &small), Err(ValueError::TooLarge));
+    }
+
+    #[test]
+    fn a_scan_is_in_order_and_goes_on_where_it_stopped() {
+        let (mut values, usage) = (Values::default(), usage());
+        for key in ["b.2", "a.1", "b.1", "b.3", "c"] {
+            put(&mut values, key, key, None, &usage);
+        }
+        let draft = DraftId::next();
+        values.write(draft, b"b.25", Some(b"open"), None, &usage).unwrap();
+        let keys = |after: Option<&[u8]>| -> Vec<String> {
+            let found = values.scan(b"b.", after, 2, 0);
+            found.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+        };
+        assert_eq!(keys(None), ["b.1", "b.2"]);
+        assert_eq!(keys(Some(b"b.2")), ["b.3"]);
+        assert_eq!(keys(Some(b"a")), ["b.1", "b.2"]);
+    }
+
+    #[test]
+    fn a_fork_has_what_is_committed_and_goes_its_own_way() {
+        let (mut values, usage) = (Values::default(), usage());
+        put(&mut values, "k", "old", None, &usage);
+        let draft = DraftId::next();
+        values.write(draft, b"k", Some(b"open"), None, &usage).unwrap();
+        let mut fork = values.fork();
+        assert_eq!(get(&fork, "k", 0).as_deref(), Some("old"));
+        put(&mut fork, "k", "new", None, &usage);
+        values.forget(draft, b"k");
+        assert_eq!(get(&values, "k", 0).as_deref(), Some("old"));
+        drop((values, fork));
+        assert_eq!(usage.used(), (0, 0));
+    }
+}

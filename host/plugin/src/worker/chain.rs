@@ -1,0 +1,252 @@
+//! The types of an exchange: opened one behind the other when it is declared, then told of bindings
+//! and timers.
+//!
+//! In front are those that the exchange's arguments ask for, then the declared type, then the inner
+//! types that each type asks for. What they are is noted in the exchange and does not change.
+
+use super::{
+    Worker,
+    asking::{Again, Asked},
+    homes::NotServed,
+    refusal, version_of,
+};
+use crate::{capability::Outcome, guest::check_arguments, replica::About, version::Version};
+use leveret_broker::{
+    exchange::{Binding, Exchange, TypeSpec},
+    port::{Answer, Deed, Effective, Effects, Fate, Layer, Routed, Wake},
+};
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
+use std::sync::Arc;
+
+/// The most types of an exchange.
+pub const TYPES_MAX: usize = 8;
+
+impl Worker {
+    /// Opens a new exchange with all its types.
+    pub(super) fn open_chain(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {
+        let mut types = self.types_asked_for(exchange);
+        let mut layer = 0;
+        while let Some(spec) = types.get(layer).cloned() {
+            // Known to the registry first, so that a version swapped in meanwhile is asked too.
+            if !types.iter().take(layer).any(|earlier| earlier.type_name == spec.type_name) {
+                self.registry.register(exchange, &spec.type_name);
+            }
+            if let Some((type_name, arguments)) = self.open_layer(exchange, Layer(layer as u8), &spec)? {
+                types.push(TypeSpec { type_name, arguments, in_front_of: None });
+            }
+            layer += 1;
+            if types.len() > TYPES_MAX {
+                let text = format!("more than {TYPES_MAX} types one behind the other");
+                return Err(refusal(exchange, NotServed::Refused(text)));
+            }
+        }
+        exchange.set_types(types);
+        Ok(())
+    }
+
+    /// The types that the declaration names: those in front, then the declared one.
+    fn types_asked_for(&self, exchange: &Exchange) -> Vec<TypeSpec> {
+        let spec = &exchange.spec;
+        let own = spec.arguments.iter().filter(|(name, _)| name.as_bytes() != b"alternate-exchange");
+        let arguments: Table = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut names = self.registry.stages_of(exchange);
+        names.retain(|name| *name != spec.type_name);
+        names.push(spec.type_name.clone());
+        let behind = names.iter().skip(1).cloned().map(Some).chain([None]);
+        let specs = names.iter().zip(behind).map(|(type_name, in_front_of)| TypeSpec {
+            type_name: type_name.clone(),
+            arguments: arguments.clone(),
+            in_front_of,
+        });
+        specs.collect()
+    }
+
+    fn open_layer(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        spec: &TypeSpec,
+    ) -> Result<Option<(Name, Table)>, Refusal> {
+        let version = version_of(&self.registry, exchange, &spec.type_name)?;
+        if let Some(described) = version.describes(&spec.type_name) {
+            let checked = check_arguments(&spec.arguments, &described.arguments);
+            checked.map_err(|text| refusal(exchange, NotServed::Refused(text)))?;
+        }
+        self.homes.open(&version, exchange, layer, spec).map_err(|not| refusal(exchange, not))
+    }
+
+    /// Asks all types whether they take a binding.
+    pub(super) fn bind_chain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        candidate: &Binding,
+    ) -> Result<(), Refusal> {
+        for (layer, spec) in layers(exchange) {
+            let version = version_of(&self.registry, exchange, &spec.type_name)?;
+            if let Some(described) = version.describes(&spec.type_name) {
+                let checked = check_arguments(&candidate.arguments, &described.binding_arguments);
+                checked.map_err(|text| refusal(exchange, NotServed::Refused(text)))?;
+            }
+            self.homes.bind(&version, exchange, layer, candidate).map_err(|not| refusal(exchange, not))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the types that want to know of a new binding; gives the stored messages for it.
+    pub(super) fn bound_chain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        binding: &Binding,
+        deeds: &mut Vec<Deed>,
+    ) -> Vec<Arc<OwnedMessage>> {
+        let mut stored = Vec::new();
+        for (layer, version) in self.listening(exchange) {
+            let about = About { exchange, layer, on_hand: None };
+            let told = self.homes.event(&version, about, None, |replica| replica.bound(about, binding));
+            if let Ok((messages, outcome)) = told {
+                stored.extend(messages);
+                take_place(outcome, deeds);
+            }
+        }
+        stored
+    }
+
+    /// Tells the types that want to know of a binding that is gone.
+    pub(super) fn unbound_chain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        binding: &Binding,
+        deeds: &mut Vec<Deed>,
+    ) {
+        for (layer, version) in self.listening(exchange) {
+            let about = About { exchange, layer, on_hand: None };
+            let told = self.homes.event(&version, about, None, |replica| replica.unbound(about, binding));
+            if let Ok(outcome) = told {
+                take_place(outcome, deeds);
+            }
+        }
+    }
+
+    /// Tells a type that its timer is due.
+    pub(super) fn timer_due(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        name: &Name,
+        waker: &Arc<dyn Wake>,
+        deeds: &mut Vec<Deed>,
+    ) -> Routed {
+        let Some(spec) = exchange.types().get(usize::from(layer.0)) else {
+            return Routed::Ready;
+        };
+        // While its plugin is missing the timer waits: the housekeeper asks again after a while.
+        let Ok(version) = version_of(&self.registry, exchange, &spec.type_name) else {
+            return Routed::Pending;
+        };
+        let about = About { exchange, layer, on_hand: None };
+        match self.homes.event(&version, about, Some(waker), |replica| replica.timer(about, name)) {
+            Ok(outcome) => {
+                take_place(outcome, deeds);
+                Routed::Ready
+            }
+            Err(_) => Routed::Pending,
+        }
+    }
+
+    /// Asks the types from that layer on: each about the messages that the one before delegates.
+    pub(super) fn ask_chain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        first: Layer,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        waker: &Arc<dyn Wake>,
+    ) -> Result<Asked, Again> {
+        let messages: Vec<&MessageView<'_>> = messages.collect();
+        let before = answers.len();
+        let mut asked = self.ask_layer(exchange, first, &mut messages.iter().copied(), answers, waker)?;
+        for layer in (first.0 + 1..).take(exchange.types().len()).map(Layer) {
+            let given = answers.get(before..).unwrap_or_default();
+            let delegated: Vec<usize> =
+                given.iter().enumerate().filter(|(_, a)| goes_on_at(a, layer)).map(|(at, _)| at).collect();
+            if delegated.is_empty() {
+                continue;
+            }
+            let mut some = delegated.iter().filter_map(|at| messages.get(*at).copied());
+            let mut inner = Vec::with_capacity(delegated.len());
+            let answered = match self.ask_layer(exchange, layer, &mut some, &mut inner, waker) {
+                Ok(Asked::All) => delegated.len(),
+                Ok(Asked::Some) => inner.len(),
+                Err(Again) => 0,
+            };
+            if let Some(open) = delegated.get(answered) {
+                // What comes before the first that has to wait can be dealt with.
+                if *open == 0 {
+                    return Err(Again);
+                }
+                answers.truncate(before + open);
+                asked = Asked::Some;
+            }
+            for (at, answer) in delegated.into_iter().zip(inner) {
+                if let Some(place) = answers.get_mut(before + at) {
+                    *place = behind(std::mem::replace(place, Answer::Drop(None)), answer);
+                }
+            }
+        }
+        Ok(asked)
+    }
+
+    /// The types of an exchange whose plugins want to hear of bindings.
+    fn listening(&self, exchange: &Exchange) -> Vec<(Layer, Arc<Version>)> {
+        let listens = |(layer, spec): (Layer, &TypeSpec)| {
+            let version = version_of(&self.registry, exchange, &spec.type_name).ok()?;
+            version.code.exported.events.then_some((layer, version))
+        };
+        layers(exchange).filter_map(listens).collect()
+    }
+}
+
+/// The types of an exchange with their numbers.
+pub(super) fn layers(exchange: &Exchange) -> impl Iterator<Item = (Layer, &TypeSpec)> {
+    (0..).map(Layer).zip(exchange.types())
+}
+
+/// Whether the type at that layer decides now.
+fn goes_on_at(answer: &Answer, layer: Layer) -> bool {
+    match answer {
+        Answer::Hold(hold) => hold.delay_ms == 0 && hold.resume == layer,
+        Answer::Effective(effective) => goes_on_at(&effective.answer, layer),
+        _ => false,
+    }
+}
+
+/// The answer of a type behind another, with the effects of both.
+fn behind(outer: Answer, inner: Answer) -> Answer {
+    let Answer::Effective(outer) = outer else {
+        return inner;
+    };
+    Answer::Effective(Box::new(match inner {
+        Answer::Effective(inner) => {
+            Effective { answer: inner.answer, effects: Box::new(Both(outer.effects, inner.effects)) }
+        }
+        answer => Effective { answer, effects: outer.effects },
+    }))
+}
+
+/// The effects of two types on behalf of one message.
+#[derive(Debug)]
+struct Both(Box<dyn Effects>, Box<dyn Effects>);
+
+impl Effects for Both {
+    fn commit(self: Box<Self>, fate: Fate, message: &MessageView<'_>, deeds: &mut Vec<Deed>) {
+        self.0.commit(fate, message, deeds);
+        self.1.commit(fate, message, deeds);
+    }
+}
+
+/// The effects of a call that was about no message.
+fn take_place(outcome: Outcome, deeds: &mut Vec<Deed>) {
+    if let Some(draft) = outcome.draft {
+        draft.settle(Fate::Routed, deeds);
+    }
+}

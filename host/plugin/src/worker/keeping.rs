@@ -1,0 +1,212 @@
+//! What a worker keeps of a type of an exchange, and how it follows the exchange's changes.
+//!
+//! Answers and sets belong to one generation. At another they are forgotten, unless the type says
+//! that each binding decides for itself and what it reads is the same: then bindings that went are
+//! taken out, and new ones are asked about alone (see [`crate::memo`], "Churn").
+
+use super::sets::RouteSets;
+use crate::{
+    audit::{Auditor, Question, Verdict},
+    guest::{GuestFailure, Refused},
+    memo::{KeyForm, Memo, NotAUnion},
+    policy::PluginPolicy,
+    replica::Replica,
+    version::Version,
+};
+use leveret_broker::{
+    exchange::{Changes, Exchange, Generation},
+    port::Layer,
+};
+use leveret_model::{Name, Reads};
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+/// More new bindings at a time are not asked about alone.
+const BINDINGS_ASKED_MAX: usize = 256;
+
+/// What a worker keeps of a type of an exchange.
+pub(super) struct Entry {
+    pub(super) exchange: Weak<Exchange>,
+    layer: Layer,
+    pub(super) type_name: Name,
+    /// The version that serves it, once one did.
+    pub(super) version: Option<Arc<Version>>,
+    /// What holds for that plugin here; `None` where none is to serve.
+    pub(super) policy: Option<Arc<PluginPolicy>>,
+    /// Its decisions are remembered.
+    pub(super) pure: bool,
+    /// Each of its bindings decides for itself.
+    independent: bool,
+    /// `reads`, the memo and the sets are those of this generation.
+    pub(super) generation: Generation,
+    pub(super) reads: Arc<Reads>,
+    /// `reads` is the routing key and nothing else.
+    pub(super) key_only: bool,
+    /// `reads` is nothing at all.
+    pub(super) reads_nothing: bool,
+    /// A message may be rejected for the length of its body.
+    pub(super) rejects_bodies: bool,
+    pub(super) memo: Memo,
+    pub(super) sets: RouteSets,
+    /// The plugin refused it on a replay: why, and until when that holds.
+    pub(super) refused: Option<(String, Instant)>,
+}
+
+/// Why new bindings could not be asked about alone.
+enum NotAdded {
+    /// The plugin does not take them, or does not answer as it says it does.
+    Unfit,
+    /// It failed: the instance is lost.
+    Failed(GuestFailure),
+}
+
+impl From<NotAUnion> for NotAdded {
+    fn from(_: NotAUnion) -> Self {
+        Self::Unfit
+    }
+}
+
+impl From<Refused> for NotAdded {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::ByPlugin(_) => Self::Unfit,
+            Refused::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+impl From<GuestFailure> for NotAdded {
+    fn from(failure: GuestFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Entry {
+    pub(super) fn new(exchange: &Arc<Exchange>, layer: Layer, memo_bytes_max: usize) -> Self {
+        let spec = exchange.types().get(usize::from(layer.0));
+        Self {
+            exchange: Arc::downgrade(exchange),
+            layer,
+            type_name: spec.map_or_else(Name::default, |spec| spec.type_name.clone()),
+            version: None,
+            policy: None,
+            pure: false,
+            independent: false,
+            generation: Generation::default(),
+            reads: Arc::default(),
+            key_only: false,
+            reads_nothing: false,
+            rejects_bodies: false,
+            memo: Memo::new(memo_bytes_max),
+            sets: RouteSets::default(),
+            refused: None,
+        }
+    }
+
+    /// Follows the exchange to the generation that the replica knows.
+    ///
+    /// # Errors
+    /// If the plugin failed at it. What is kept is sound then, and the replica is lost.
+    pub(super) fn keep_up(
+        &mut self,
+        version: &Arc<Version>,
+        exchange: &Arc<Exchange>,
+        replica: &mut Replica,
+    ) -> Result<(), GuestFailure> {
+        let Some((generation, reads)) = replica.knows(exchange.id, self.layer) else {
+            return Ok(());
+        };
+        let reads = reads.clone();
+        let claims = version.claims(&self.type_name);
+        let same = self.version.as_ref().is_some_and(|known| known.id == version.id)
+            && (self.pure, self.independent) == (claims.pure, claims.independent)
+            && *self.reads == *reads;
+        if same && self.generation == generation {
+            return Ok(());
+        }
+        let changes = (same && self.independent).then(|| exchange.changes_since(self.generation));
+        let carried = match changes {
+            Some(Ok(changes)) => self.carry(exchange, replica, &changes),
+            _ => Err(NotAdded::Unfit),
+        };
+        if carried.is_ok() {
+            self.memo.carried_to(generation);
+        } else {
+            self.memo.forget();
+            self.sets.forget();
+        }
+        (self.pure, self.independent) = (claims.pure, claims.independent);
+        self.version = Some(version.clone());
+        self.key_only = reads.only_routing_key();
+        self.reads_nothing = reads.nothing();
+        self.rejects_bodies = reads.body.is_some_and(|body| body.rejects_above);
+        self.reads = reads;
+        self.generation = generation;
+        self.memo
+            .at_generation(generation, if self.key_only { KeyForm::RoutingKey } else { KeyForm::Projection });
+        match carried {
+            Err(NotAdded::Failed(failure)) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings what is remembered up to date. The changes may go further than the generation that
+    /// the replica knows: then they are the same again the next time, which does no harm.
+    fn carry(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        replica: &mut Replica,
+        changes: &Changes,
+    ) -> Result<(), NotAdded> {
+        let (memo, sets) = (&mut self.memo, &mut self.sets);
+        if !changes.unbound.is_empty() {
+            sets.forget_bindings(&changes.unbound);
+            memo.remove_bindings(&changes.unbound, |ids| {
+                let resolved = sets.resolve(exchange, ids);
+                (resolved.kept, resolved.new_bytes)
+            });
+        }
+        if changes.bound.is_empty() || memo.is_empty() {
+            return Ok(());
+        }
+        if changes.bound.len() > BINDINGS_ASKED_MAX || !memo.is_worth_asking_again() {
+            return Err(NotAdded::Unfit);
+        }
+        let mut apart = replica.open_apart(exchange, self.layer, &changes.bound)?;
+        let added = memo.add_bindings(
+            |questions, count| {
+                Ok::<_, NotAdded>(replica.route_apart(&mut apart, &self.reads, questions, count)?)
+            },
+            |ids| {
+                let resolved = sets.resolve(exchange, ids);
+                (resolved.kept, resolved.new_bytes)
+            },
+        );
+        if !matches!(added, Err(NotAdded::Failed(_))) {
+            replica.close_apart(apart)?;
+        }
+        added
+    }
+
+    /// Has the answer that is remembered for a key checked.
+    #[cold]
+    pub(super) fn audit(&self, auditor: &Auditor, exchange: &Arc<Exchange>, key: &[u8]) {
+        let (Some(version), Some(kept)) = (&self.version, self.memo.peek(key)) else {
+            return;
+        };
+        let mut question = Vec::new();
+        let form = if self.key_only { KeyForm::RoutingKey } else { KeyForm::Projection };
+        form.put_question(&mut question, key);
+        auditor.check(Question {
+            version: version.clone(),
+            exchange: exchange.clone(),
+            layer: self.layer,
+            generation: self.generation,
+            reads: self.reads.clone(),
+            question,
+            remembered: Verdict::from(kept),
+        });
+    }
+}
