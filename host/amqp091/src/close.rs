@@ -100,6 +100,7 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }
         | Refusal::UnknownExchangeType { .. }
+        | Refusal::ExchangeTypeNotAllowed { .. }
         | Refusal::Parked { .. }
         | Refusal::PluginRefused { .. }
         | Refusal::PluginFailed { .. }

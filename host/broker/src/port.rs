@@ -162,7 +162,8 @@ pub trait Router {
     /// Whether exchanges of that type can be declared now.
     ///
     /// # Errors
-    /// [`Refusal::UnknownExchangeType`], or [`Refusal::Parked`] for a type whose plugin is missing.
+    /// [`Refusal::UnknownExchangeType`], [`Refusal::ExchangeTypeNotAllowed`] for a type that this vhost may
+    /// not use, or [`Refusal::Parked`] for a type whose plugin is missing or switched off.
     fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal>;
 
     /// Asks the type whether it takes this new exchange, which has no bindings yet and is not

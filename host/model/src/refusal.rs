@@ -115,6 +115,15 @@ pub enum Refusal {
         /// The type.
         type_name: Name,
     },
+    /// The plugin of an exchange type is none that the virtual host may use.
+    ExchangeTypeNotAllowed {
+        /// The type.
+        type_name: Name,
+        /// The virtual host.
+        vhost: Name,
+        /// The plugin's name.
+        plugin: String,
+    },
     /// The plugin of an exchange's type is missing or set aside.
     Parked {
         /// The exchange.
@@ -204,6 +213,10 @@ impl fmt::Display for Refusal {
             }
             Self::NotEmpty { queue, vhost } => write!(f, "queue '{queue}' in vhost '{vhost}' not empty"),
             Self::UnknownExchangeType { type_name } => write!(f, "unknown exchange type '{type_name}'"),
+            Self::ExchangeTypeNotAllowed { type_name, vhost, plugin } => write!(
+                f,
+                "unknown exchange type '{type_name}' in vhost '{vhost}': plugin '{plugin}' is not allowed there"
+            ),
             Self::Parked { exchange, vhost, type_name, why } => {
                 write!(f, "exchange '{exchange}' in vhost '{vhost}' is parked: type '{type_name}': {why}")
             }

@@ -1,7 +1,13 @@
 //! What the host knows of a plugin in a virtual host, over all its versions and workers: what its
 //! state takes, its metrics, what was counted.
 
-use crate::{capability::Metrics, policy, state::Usage};
+use crate::{
+    capability::Metrics,
+    policy::{PluginPolicy, Policies},
+    scope::Scope,
+    state::Usage,
+    version::Version,
+};
 use hashbrown::HashMap;
 use leveret_model::Name;
 use parking_lot::{Mutex, RwLock};
@@ -18,12 +24,11 @@ const OTHER_REASONS: &str = "(other reasons)";
 /// A plugin in a virtual host.
 #[derive(Debug)]
 pub(crate) struct Account {
-    plugin: String,
+    /// What held when the account was made; whether it is switched off is asked elsewhere.
+    policy: Arc<PluginPolicy>,
     vhost: Name,
     state: Arc<Usage>,
     metrics: Metrics,
-    random_seed: Option<u64>,
-    log_lines_per_second_max: u32,
     emitted: AtomicU64,
     drops: Mutex<HashMap<Arc<str>, u64, foldhash::fast::RandomState>>,
 }
@@ -31,12 +36,18 @@ pub(crate) struct Account {
 /// The accounts of all plugins.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
-    by_place: RwLock<HashMap<(Name, String), Arc<Account>, foldhash::fast::RandomState>>,
+    policies: Arc<Policies>,
+    by_place: RwLock<HashMap<(Scope, Name, String), Arc<Account>, foldhash::fast::RandomState>>,
 }
 
 impl Account {
     pub(crate) fn plugin(&self) -> &str {
-        &self.plugin
+        &self.policy.plugin
+    }
+
+    /// What it may do, and how much of it.
+    pub(crate) fn policy(&self) -> &PluginPolicy {
+        &self.policy
     }
 
     pub(crate) fn vhost(&self) -> &Name {
@@ -55,12 +66,12 @@ impl Account {
 
     /// Makes its random numbers a fixed series.
     pub(crate) fn random_seed(&self) -> Option<u64> {
-        self.random_seed
+        self.policy.random_seed
     }
 
     /// How many lines it may log in a second.
     pub(crate) fn log_lines_per_second_max(&self) -> u32 {
-        self.log_lines_per_second_max
+        self.policy.limits.log_lines_per_second_max
     }
 
     /// It emitted a message.
@@ -87,20 +98,32 @@ impl Account {
 }
 
 impl Accounts {
-    /// The account of a plugin in a virtual host.
-    pub(crate) fn of(&self, vhost: &Name, plugin: &str) -> Arc<Account> {
-        let key = (vhost.clone(), String::from(plugin));
+    /// Accounts with the limits of these policies.
+    pub(crate) fn new(policies: Arc<Policies>) -> Self {
+        Self { policies, by_place: RwLock::default() }
+    }
+
+    /// The account for an instance that serves a virtual host. A built-in's serves all of them, so
+    /// nothing of it is one virtual host's.
+    pub(crate) fn of_instance(&self, version: &Version, vhost: &Name) -> Arc<Account> {
+        let vhost = if version.code.builtin { &Name::EMPTY } else { vhost };
+        self.of(&version.scope, vhost, &version.code.plugin)
+    }
+
+    /// The account of a plugin in a virtual host; with an empty name, in none of them.
+    pub(crate) fn of(&self, scope: &Scope, vhost: &Name, plugin: &str) -> Arc<Account> {
+        let key = (scope.clone(), vhost.clone(), String::from(plugin));
         if let Some(account) = self.by_place.read().get(&key) {
             return account.clone();
         }
         let make = || {
+            let policy = self.policies.of(scope, Some(vhost).filter(|vhost| !vhost.is_empty()), plugin);
+            let limits = &policy.limits;
             Arc::new(Account {
-                plugin: String::from(plugin),
                 vhost: vhost.clone(),
-                state: Arc::new(Usage::new(policy::STATE_BYTES_MAX, policy::STATE_ENTRIES_MAX)),
-                metrics: Metrics::new(policy::METRICS_MAX),
-                random_seed: None,
-                log_lines_per_second_max: policy::LOG_LINES_MAX,
+                state: Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)),
+                metrics: Metrics::new(limits.metrics_max),
+                policy,
                 emitted: AtomicU64::new(0),
                 drops: Mutex::default(),
             })
@@ -120,7 +143,7 @@ mod tests {
 
     #[test]
     fn reasons_beyond_the_limit_are_counted_together() {
-        let account = Accounts::default().of(&Name::from_static("/"), "p");
+        let account = Accounts::default().of(&Scope::Global, &Name::from_static("/"), "p");
         for n in 0..DROP_REASONS_MAX + 3 {
             account.count_drops(Some(&Arc::from(format!("{n:03}"))), 1);
         }

@@ -127,6 +127,7 @@ pub(crate) struct Builder(mpsc::Sender<Job>);
 
 struct Job {
     version: Arc<Version>,
+    vhost: Name,
     exchanges: Vec<(Arc<Exchange>, Layer)>,
     construction: Arc<Construction>,
 }
@@ -138,20 +139,22 @@ impl Builder {
         let (slot, services) = (engines.ticker().slot(), services.clone());
         thread::Builder::new().name("leveret-builder".into()).spawn(move || {
             for job in jobs {
-                job.construction.finish(build(&job.version, &job.exchanges, &services, &slot));
+                job.construction.finish(build(&job, &services, &slot));
             }
         })?;
         Ok(Self(sender))
     }
 
-    /// Begins to build a replica that serves these exchanges.
+    /// Begins to build a replica that serves these exchanges, of one virtual host unless it is of a
+    /// built-in type.
     pub(crate) fn begin(
         &self,
         version: Arc<Version>,
+        vhost: Name,
         exchanges: Vec<(Arc<Exchange>, Layer)>,
     ) -> Arc<Construction> {
         let construction = Arc::new(Construction::default());
-        let job = Job { version, exchanges, construction: construction.clone() };
+        let job = Job { version, vhost, exchanges, construction: construction.clone() };
         if self.0.send(job).is_err() {
             construction.finish(Err(String::from("the thread that builds instances is gone")));
         }
@@ -159,16 +162,10 @@ impl Builder {
     }
 }
 
-fn build(
-    version: &Arc<Version>,
-    exchanges: &[(Arc<Exchange>, Layer)],
-    services: &Arc<Services>,
-    slot: &CallSlot,
-) -> Result<Replica, String> {
-    let vhost = exchanges.first().map_or(Name::EMPTY, |(exchange, _)| exchange.vhost.clone());
-    let mut replica =
-        Replica::start(version, &vhost, services, slot.clone()).map_err(|failure| failure.to_string())?;
-    for (exchange, layer) in exchanges {
+fn build(job: &Job, services: &Arc<Services>, slot: &CallSlot) -> Result<Replica, String> {
+    let mut replica = Replica::start(&job.version, &job.vhost, services, slot.clone())
+        .map_err(|failure| failure.to_string())?;
+    for (exchange, layer) in &job.exchanges {
         match replica.serve(exchange, *layer) {
             // Whoever asks about that exchange is told why.
             Ok(()) | Err(crate::guest::Refused::ByPlugin(_)) => {}

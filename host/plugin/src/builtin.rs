@@ -27,6 +27,8 @@ mod tests {
     use super::*;
     use crate::engine::CodeStrategy;
     use crate::engine::Engines;
+    use crate::policy::Policies;
+    use crate::scope::Scope;
     use crate::wasi::{self, HasWasi, WasiState};
 
     struct State(WasiState);
@@ -43,7 +45,8 @@ mod tests {
         }
         let mut linker = Linker::<State>::new(component.engine());
         wasi::link(&mut linker, component).unwrap();
-        let mut store = Store::new(component.engine(), State(WasiState::new("built-in", [0; 32])));
+        let policy = Policies::default().of(&Scope::Shipped, None, "built-in");
+        let mut store = Store::new(component.engine(), State(WasiState::new(&policy, [0; 32])));
         store.set_epoch_deadline(u64::MAX / 2);
         linker.instantiate(&mut store, component).unwrap();
     }

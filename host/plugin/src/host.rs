@@ -2,11 +2,13 @@
 //! beside the workers.
 
 use crate::{
+    account::Accounts,
     audit::Auditor,
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
     engine::Engines,
     memo::MEMO_BYTES_MAX,
+    policy::Policies,
     registry::Registry,
     services::Services,
     worker::Worker,
@@ -24,13 +26,15 @@ pub struct HostConfig {
     pub workers: usize,
     /// The memory of remembered answers, for each exchange on each worker, in bytes.
     pub memo_bytes_max: usize,
+    /// What plugins may do.
+    pub policies: Arc<Policies>,
     /// How messages that plugins make are encoded. Without it they cannot make any.
     pub form: Option<&'static dyn Form>,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, form: None }
+        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default(), form: None }
     }
 }
 
@@ -79,11 +83,20 @@ impl Host {
         let engines =
             Engines::new().map_err(|error| HostError(format!("the engine of plugins: {error:#}")))?;
         let engines = Arc::new(engines);
-        let services = Arc::new(Services { form: config.form, ..Services::default() });
+        let services = Arc::new(Services {
+            form: config.form,
+            accounts: Accounts::new(config.policies.clone()),
+            ..Services::default()
+        });
         let builder =
             Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
-        let registry = Arc::new(Registry::new(engines.clone(), mailboxes.clone(), services.clone()));
+        let registry = Arc::new(Registry::new(
+            engines.clone(),
+            config.policies.clone(),
+            mailboxes.clone(),
+            services.clone(),
+        ));
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;
         Ok(Self {

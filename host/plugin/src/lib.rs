@@ -13,6 +13,8 @@
 //! - That a plugin is pure is its claim: some answers are checked by another instance, and where
 //!   they differ the claim is withdrawn.
 //! - One place swaps versions ([`registry`]); a version that fails any stage changes nothing.
+//! - Virtual hosts share no instance, no remembered answer and no count of failures but of what came
+//!   with the broker; a plugin has in each of them what its policy there grants and allows ([`policy`]).
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!
@@ -29,12 +31,14 @@ mod builtin;
 mod capability;
 pub mod contract;
 mod engine;
+pub mod folder;
 mod guest;
 mod host;
 mod memo;
 pub mod policy;
 pub mod registry;
 mod replica;
+mod scope;
 mod services;
 mod state;
 #[cfg(test)]
@@ -45,8 +49,10 @@ pub mod worker;
 
 pub use artifact::Digest;
 pub use engine::CodeStrategy;
-pub use guest::{CPU_BASE, CPU_PER_ITEM, GuestFailure, IDS_MAX, REJECT_REASON_BYTES_MAX};
+pub use guest::{GuestFailure, REJECT_REASON_BYTES_MAX};
 pub use host::{Host, HostConfig, HostError};
 pub use memo::MEMO_BYTES_MAX;
+pub use policy::Policies;
 pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage};
+pub use scope::Scope;
 pub use worker::Worker;

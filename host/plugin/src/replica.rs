@@ -11,6 +11,7 @@ use crate::{
     capability::{Call, Outcome, Purpose},
     engine::CallSlot,
     guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused, narrow},
+    policy::Limits,
     services::Services,
     state::{Cell, Owner},
     version::Version,
@@ -88,7 +89,7 @@ impl Candidate {
 }
 
 impl Replica {
-    /// A fresh instance that knows of no exchange.
+    /// A fresh instance that knows of no exchange, for those of a virtual host.
     pub(crate) fn start(
         version: &Arc<Version>,
         vhost: &Name,
@@ -96,7 +97,7 @@ impl Replica {
         slot: CallSlot,
     ) -> Result<Self, GuestFailure> {
         let code = &version.code;
-        let account = services.accounts.of(vhost, &code.plugin);
+        let account = services.accounts.of_instance(version, vhost);
         let mut instance = Instance::start(code, &account, slot)?;
         let described = instance.describe(code.exported.exchange_type, code.exported.interceptor)?;
         if described != version.description {
@@ -110,6 +111,11 @@ impl Replica {
             free_ids: Vec::new(),
             next_id: 0,
         })
+    }
+
+    /// How much it may use.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.instance.limits()
     }
 
     /// From now on, calls are made through that slot.

@@ -4,6 +4,8 @@
 
 use crate::{
     host::{Host, HostConfig},
+    policy::{Policies, PolicyRules},
+    scope::Scope,
     worker::Worker,
 };
 use leveret_broker::{
@@ -146,7 +148,10 @@ impl Wake for Woken {
 pub(crate) struct World {
     pub(crate) host: Arc<Host>,
     pub(crate) workers: Vec<Worker>,
+    /// The vhost in which everything is done.
     pub(crate) vhost: Arc<Vhost>,
+    /// The others.
+    vhosts: Vec<Arc<Vhost>>,
     pub(crate) woken: Arc<Woken>,
 }
 
@@ -161,11 +166,42 @@ impl World {
     }
 
     pub(crate) fn empty(workers: usize) -> Self {
-        let host = Host::new(HostConfig { workers, ..HostConfig::default() }).unwrap();
+        Self::ruled_by(PolicyRules::default(), workers)
+    }
+
+    /// A world in which these rules hold.
+    pub(crate) fn ruled_by(rules: PolicyRules, workers: usize) -> Self {
+        let policies = Arc::new(Policies::new(rules).unwrap());
+        let host = Host::new(HostConfig { workers, policies, ..HostConfig::default() }).unwrap();
         let mut workers: Vec<Worker> = (0..workers).map(|index| host.worker(index)).collect();
         let memory = Arc::new(MemoryAccount::new(1 << 30));
         let vhost = Vhost::new(Name::from_static("/"), memory, &mut workers[0]).unwrap();
-        Self { host, workers, vhost, woken: Arc::default() }
+        Self { host, workers, vhost, vhosts: Vec::new(), woken: Arc::default() }
+    }
+
+    /// From now on everything is done in the vhost of that name, which is made if it is not there.
+    pub(crate) fn enter(&mut self, name: &str) {
+        let known = self.vhosts.iter().position(|vhost| vhost.name().as_bytes() == name.as_bytes());
+        let entered = match known {
+            Some(place) => self.vhosts.swap_remove(place),
+            None if self.vhost.name().as_bytes() == name.as_bytes() => return,
+            None => {
+                let name = Name::new(name.as_bytes()).unwrap();
+                Vhost::new(name, self.vhost.memory().clone(), &mut self.workers[0]).unwrap()
+            }
+        };
+        self.vhosts.push(std::mem::replace(&mut self.vhost, entered));
+    }
+
+    /// Offers a file of the vhost of that name alone.
+    pub(crate) fn offer_own(
+        &self,
+        vhost: &str,
+        path: &str,
+        bytes: &[u8],
+    ) -> Result<crate::LoadReport, crate::LoadError> {
+        let scope = Scope::Vhost(Name::new(vhost.as_bytes()).unwrap());
+        self.host.registry().offer_in(&scope, Path::new(path), bytes)
     }
 
     pub(crate) fn offer(&self, path: &str, bytes: &[u8]) -> Result<crate::LoadReport, crate::LoadError> {

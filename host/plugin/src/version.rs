@@ -7,10 +7,11 @@ use crate::{
     contract::{self, ContractError, Exported},
     engine::CodeStrategy,
     guest::{Description, Exports, GuestState, Indices, TypeDescription},
-    policy::Capability,
+    policy::{Capability, PluginPolicy, Policies},
+    scope::Scope,
     wasi,
 };
-use leveret_model::Form;
+use leveret_model::{Form, Name};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,7 +24,7 @@ use wasmtime::{
 /// Where code comes from.
 #[derive(Clone)]
 pub(crate) struct Origin {
-    /// What the plugin is called in logs: its file's name, or the type's for a built-in one.
+    /// The plugin's name: its file's without `.wasm`, or the type's for a built-in one.
     pub(crate) plugin: String,
     /// Of the component's bytes.
     pub(crate) digest: Digest,
@@ -99,10 +100,13 @@ pub(crate) struct VersionId(u64);
 /// Code and what it says of itself.
 pub(crate) struct Version {
     pub(crate) id: VersionId,
+    /// For whom it is there.
+    pub(crate) scope: Scope,
     pub(crate) code: Code,
     pub(crate) description: Description,
     /// How many ids its decisions named that were not live bindings.
     pub(crate) dead_ids: AtomicU64,
+    policies: Arc<Policies>,
     /// Of each of its types, whether the claim to be pure was found wrong.
     withdrawn: Box<[AtomicBool]>,
 }
@@ -118,11 +122,16 @@ pub(crate) struct Claims {
 
 impl Version {
     /// The version that this code is.
-    pub(crate) fn new(code: Code, description: Description) -> Self {
+    pub(crate) fn new(scope: Scope, code: Code, description: Description, policies: Arc<Policies>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = VersionId(NEXT.fetch_add(1, Ordering::Relaxed));
         let withdrawn = description.types.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { id, code, description, dead_ids: AtomicU64::new(0), withdrawn }
+        Self { id, scope, code, description, dead_ids: AtomicU64::new(0), policies, withdrawn }
+    }
+
+    /// What holds for it in a virtual host.
+    pub(crate) fn policy(&self, vhost: &Name) -> Arc<PluginPolicy> {
+        self.policies.of(&self.scope, Some(vhost), &self.code.plugin)
     }
 
     /// What one of its types claims, as far as that holds.

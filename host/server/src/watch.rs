@@ -1,11 +1,13 @@
-//! The plugins folder: finds out when a file is whole, and offers it to the plugin host.
+//! The plugins folders, the broker's and each virtual host's: finds out when a file is whole, and
+//! offers it to the plugin host, for those whose folder it is in.
 //!
 //! The folder itself is the truth; the system's notifications only say when to look. So a missed
 //! or merged notification costs at most `RESCAN_AFTER`, and file systems without notifications
 //! work too. A file counts as whole when whoever wrote it closed it or renamed it into place, or
-//! when it did not change for `SETTLED_AFTER`.
+//! when it did not change for `SETTLED_AFTER`. A folder in which others than the broker's user may
+//! write is not looked into: what serves from there serves on, and the log says why once.
 
-use leveret_plugin::{Host, artifact};
+use leveret_plugin::{Host, Scope, artifact, folder};
 use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -46,19 +48,32 @@ enum Notice {
 }
 
 impl PluginWatcher {
-    /// Loads the small plugins that are there, then watches `folder` on a thread of its own.
+    /// Loads the small plugins that are there, folder by folder, then watches all of them on one thread.
     ///
     /// # Errors
-    /// If the folder cannot be read or there is no thread.
-    pub fn start(folder: &Path, host: Arc<Host>) -> io::Result<Self> {
-        let folder = folder.canonicalize()?;
+    /// If a folder is not there or there is no thread.
+    pub fn start(folders: &[(Scope, PathBuf)], host: &Arc<Host>) -> io::Result<Self> {
         let (stop, notices) = channel();
-        let notifier = notifier(&folder, stop.clone());
-        let mut state = Folder { folder, host, files: BTreeMap::new(), complained: HashSet::new() };
-        state.look(&HashSet::new());
-        state.load_before_serving();
+        let mut watched = Vec::new();
+        for (scope, given) in folders {
+            watched.push(Folder {
+                scope: scope.clone(),
+                given: given.clone(),
+                folder: given.canonicalize()?,
+                host: host.clone(),
+                files: BTreeMap::new(),
+                complained: HashSet::new(),
+                complaint: None,
+            });
+        }
+        let notifier = notifier(&watched, stop.clone());
+        for folder in &mut watched {
+            folder.look(&HashSet::new());
+            folder.load_before_serving();
+        }
+        let mut folders = Folders(watched);
         let thread =
-            std::thread::Builder::new().name("plugins".to_owned()).spawn(move || state.watch(&notices))?;
+            std::thread::Builder::new().name("plugins".to_owned()).spawn(move || folders.watch(&notices))?;
         Ok(Self { _notifier: notifier, stop, thread: Some(thread) })
     }
 }
@@ -73,7 +88,7 @@ impl Drop for PluginWatcher {
     }
 }
 
-fn notifier(folder: &Path, notices: Sender<Notice>) -> Option<notify::RecommendedWatcher> {
+fn notifier(folders: &[Folder], notices: Sender<Notice>) -> Option<notify::RecommendedWatcher> {
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
         let whole = matches!(
@@ -90,20 +105,21 @@ fn notifier(folder: &Path, notices: Sender<Notice>) -> Option<notify::Recommende
             let _ = notices.send(Notice::Look);
         }
     };
-    let watching = notify::recommended_watcher(handler).and_then(|mut watcher| {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watching
-        .inspect_err(|error| {
-            tracing::warn!(
-                %error,
-                "no notifications for {}; it is looked at every {} ms instead",
-                folder.display(),
-                RESCAN_AFTER.as_millis()
-            );
-        })
-        .ok()
+    let silent = |folder: &str, error: &notify::Error| {
+        tracing::warn!(
+            %error,
+            "no notifications for {folder}; it is looked at every {} ms instead",
+            RESCAN_AFTER.as_millis()
+        );
+    };
+    let mut watcher =
+        notify::recommended_watcher(handler).inspect_err(|error| silent("plugins folders", error)).ok()?;
+    for Folder { folder, .. } in folders {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            silent(&folder.display().to_string(), &error);
+        }
+    }
+    Some(watcher)
 }
 
 /// What tells one content of a file from the next without reading it.
@@ -128,15 +144,25 @@ struct Seen {
 }
 
 struct Folder {
+    /// For whom its plugins are.
+    scope: Scope,
+    /// As it was configured.
+    given: PathBuf,
+    /// As notifications name it.
     folder: PathBuf,
     host: Arc<Host>,
     files: BTreeMap<PathBuf, Seen>,
     /// Files that were refused for what they are, so that the log says it once.
     complained: HashSet<PathBuf>,
+    /// Why the folder was not looked into the last time.
+    complaint: Option<String>,
 }
 
-impl Folder {
-    fn watch(mut self, notices: &Receiver<Notice>) {
+/// Watched by one thread.
+struct Folders(Vec<Folder>);
+
+impl Folders {
+    fn watch(&mut self, notices: &Receiver<Notice>) {
         loop {
             let mut whole = HashSet::new();
             let mut notice = match notices.recv_timeout(self.wait()) {
@@ -154,26 +180,37 @@ impl Folder {
                 }
                 notice = notices.try_recv().ok();
             }
-            self.look(&whole);
-            self.offer_settled();
+            for folder in &mut self.0 {
+                folder.look(&whole);
+                folder.offer_settled();
+            }
         }
     }
 
     /// How long nothing needs to be done if no notice comes.
     fn wait(&self) -> Duration {
-        let unsettled = self.files.values().filter(|seen| !seen.offered);
+        let files = self.0.iter().flat_map(|folder| folder.files.values());
+        let unsettled = files.filter(|seen| !seen.offered);
         unsettled.map(|seen| SETTLED_AFTER.saturating_sub(seen.since.elapsed())).min().unwrap_or(RESCAN_AFTER)
     }
+}
 
+impl Folder {
     /// Compares the folder with what is known of it.
     fn look(&mut self, whole: &HashSet<PathBuf>) {
-        let found = match self.scan() {
+        let found = match self.trusted_scan() {
             Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read {}; plugins stay as they are", self.folder.display());
+            Err(complaint) => {
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::warn!(scope = %self.scope, "no plugins are taken: {complaint}. What serves serves on");
+                    self.complaint = Some(complaint);
+                }
                 return;
             }
         };
+        if self.complaint.take().is_some() {
+            tracing::info!(scope = %self.scope, "plugins are taken from {} again", self.given.display());
+        }
         let gone: Vec<PathBuf> =
             self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         let any_gone = !gone.is_empty();
@@ -206,6 +243,12 @@ impl Folder {
                 }
             }
         }
+    }
+
+    /// What is in the folder, if it is safe to take it.
+    fn trusted_scan(&mut self) -> Result<BTreeMap<PathBuf, Stamp>, String> {
+        folder::check(&self.given).map_err(|error| error.to_string())?;
+        self.scan().map_err(|error| format!("cannot read {}: {error}", self.given.display()))
     }
 
     fn scan(&mut self) -> io::Result<BTreeMap<PathBuf, Stamp>> {
@@ -269,7 +312,7 @@ impl Folder {
             }
         };
         // The registry logs what became of it.
-        let refused = self.host.registry().offer(path, &bytes).is_err();
+        let refused = self.host.registry().offer_in(&self.scope, path, &bytes).is_err();
         if let Some(seen) = self.files.get_mut(path) {
             seen.refused = refused;
         }

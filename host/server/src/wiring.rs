@@ -1,7 +1,7 @@
 //! Who starts what: workers, the listener, the HTTP API, the plugin watcher, and the clean stop.
 
 use crate::{
-    config::Config,
+    config::{Config, VhostConfig},
     http::{self, HttpServer},
     watch::PluginWatcher,
     worker::{self, Order, WorkerHandle},
@@ -10,10 +10,12 @@ use anyhow::Context;
 use leveret_amqp091::SessionConfig;
 use leveret_broker::{MemoryAccount, Vhost};
 use leveret_model::Name;
-use leveret_plugin::{Host, HostConfig};
+use leveret_plugin::{Host, HostConfig, Policies, Scope};
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -79,9 +81,9 @@ pub struct Running {
 /// # Errors
 /// If a folder cannot be made, the address is taken, or the system gives no thread.
 pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
-    for dir in [&config.data_dir, &config.plugins_dir] {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    }
+    make_folder(&config.data_dir)?;
+    let folders = plugins_folders(config);
+    folders.iter().try_for_each(|(_, folder)| make_folder(folder))?;
     let listener = listen(config.listen, "--listen chooses another")?;
     let http_listener = match config.http_listen {
         Some(address) => Some(listen(address, "for HTTP; --http-listen chooses another, none turns it off")?),
@@ -89,13 +91,14 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     };
     let address = listener.local_addr().context("the listening socket has no address")?;
 
-    let plugins = Host::new(HostConfig { workers: config.workers, ..HostConfig::default() })
+    let policies = Arc::new(Policies::new(config.policies.clone())?);
+    let plugins = Host::new(HostConfig { workers: config.workers, policies, ..HostConfig::default() })
         .context("the plugin host cannot start")?;
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = {
         let mut router = plugins.worker(0);
         let mut vhosts = HashMap::new();
-        for name in &config.vhosts {
+        for VhostConfig { name, .. } in &config.vhosts {
             let vhost = Vhost::new(name.clone(), memory.clone(), &mut router)
                 .with_context(|| format!("virtual host {name}"))?;
             vhosts.insert(name.clone(), vhost);
@@ -111,8 +114,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
     });
-    let watcher = PluginWatcher::start(&config.plugins_dir, plugins)
-        .with_context(|| format!("cannot watch {}", config.plugins_dir.display()))?;
+    let watcher = PluginWatcher::start(&folders, &plugins).context("cannot watch the plugins folders")?;
     let workers = (0..config.workers)
         .map(|index| worker::start(index, shared.clone()))
         .collect::<std::io::Result<Vec<_>>>()
@@ -135,6 +137,18 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     }
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
     Ok(Running { address, shared, listener, workers, http, _watcher: watcher })
+}
+
+/// The broker's plugins folder, then that of each virtual host.
+fn plugins_folders(config: &Config) -> Vec<(Scope, PathBuf)> {
+    let own = config.vhosts.iter().map(|vhost| (Scope::Vhost(vhost.name.clone()), vhost.plugins_dir.clone()));
+    [(Scope::Global, config.plugins_dir.clone())].into_iter().chain(own).collect()
+}
+
+/// Makes a folder that is not there, so that nobody but this user writes there, whatever the umask.
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    made.with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
 fn session_config(config: &Config) -> SessionConfig {

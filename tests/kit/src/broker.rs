@@ -3,8 +3,10 @@
 use crate::scratch::ScratchDirectory;
 use crate::{EVENT_WAIT_MAX, log_lines, process};
 use std::ffi::OsString;
+use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
@@ -75,7 +77,8 @@ impl Builder {
     pub fn start(self) -> Broker {
         let directory = ScratchDirectory::new("broker");
         let plugins = directory.path().join("plugins");
-        std::fs::create_dir(&plugins).expect("a plugins directory");
+        // The broker takes nothing from a folder in which others may write, whatever the umask.
+        DirBuilder::new().mode(0o755).create(&plugins).expect("a plugins directory");
         for component in &self.plugins {
             let name = component.file_name().expect("a component is a file");
             std::fs::copy(component, plugins.join(name))

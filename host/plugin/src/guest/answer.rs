@@ -8,8 +8,6 @@ use leveret_broker::exchange::BindingId;
 use leveret_model::{BodyReading, HeaderSelection, Name, Property, Reads};
 use std::sync::Arc;
 
-/// The most ids in a decision.
-pub const IDS_MAX: usize = 65_536;
 /// The most bytes of a reject reason; what is longer is cut.
 pub const REJECT_REASON_BYTES_MAX: usize = 1_024;
 
@@ -44,11 +42,11 @@ const HOLD: u64 = 4;
 const COUNT_MASK: u64 = (1 << 56) - 1;
 
 impl Decisions {
-    /// Checks the words that a guest answered for `count` messages.
+    /// Checks the words that a guest answered for `count` messages, each with at most `ids_max` ids.
     ///
     /// # Errors
     /// What is wrong with them, for people to read.
-    pub(crate) fn from_words(words: Vec<u64>, count: usize) -> Result<Self, String> {
+    pub(crate) fn from_words(words: Vec<u64>, count: usize, ids_max: usize) -> Result<Self, String> {
         let mut at = 0_usize;
         for message in 0..count {
             let Some(&first) = words.get(at) else {
@@ -59,7 +57,7 @@ impl Decisions {
             };
             let argument = usize::try_from(first & COUNT_MASK).unwrap_or(usize::MAX);
             let following = match first >> 56 {
-                DELIVER if argument > IDS_MAX => return Err(too_many(argument)),
+                DELIVER if argument > ids_max => return Err(too_many(argument, ids_max)),
                 DELIVER => argument,
                 DROP | REJECT => argument.div_ceil(8),
                 DELEGATE if argument == 0 => 0,
@@ -75,11 +73,11 @@ impl Decisions {
         Ok(Self { words: words.into_iter().map(BindingId).collect(), count })
     }
 
-    /// Checks the one decision that a guest answered in the plain form.
+    /// Checks the one decision that a guest answered in the plain form, with at most `ids_max` ids.
     ///
     /// # Errors
     /// What is wrong with it, for people to read.
-    pub(super) fn one(decision: PlainDecision) -> Result<Self, String> {
+    pub(super) fn one(decision: PlainDecision, ids_max: usize) -> Result<Self, String> {
         let words = match decision {
             PlainDecision::Deliver(mut ids) => {
                 ids.insert(0, ids.len() as u64);
@@ -90,7 +88,7 @@ impl Decisions {
             PlainDecision::Delegate => vec![DELEGATE << 56],
             PlainDecision::Hold(milliseconds) => vec![HOLD << 56 | milliseconds.min(COUNT_MASK)],
         };
-        Self::from_words(words, 1)
+        Self::from_words(words, 1, ids_max)
     }
 
     /// One decision for each message, in order.
@@ -143,8 +141,8 @@ fn wrong_length(words: usize, expected: usize) -> String {
     format!("the answer has {words} words and should have {expected}")
 }
 
-fn too_many(ids: usize) -> String {
-    format!("the decision has {ids} ids; the most is {IDS_MAX}")
+fn too_many(ids: usize, ids_max: usize) -> String {
+    format!("the decision has {ids} ids; the most is {ids_max}")
 }
 
 fn reason_from_words(words: &[BindingId], length: usize) -> Arc<str> {
@@ -245,6 +243,7 @@ pub(super) fn property_of(property: wit::Property) -> Property {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::ANSWER_IDS_MAX as IDS_MAX;
     use proptest::prelude::*;
 
     fn word(kind: u64, argument: u64) -> u64 {
@@ -267,7 +266,7 @@ mod tests {
             word(1, 7),
             reason,
         ];
-        let decisions = Decisions::from_words(words, 7).unwrap();
+        let decisions = Decisions::from_words(words, 7, IDS_MAX).unwrap();
         let all: Vec<_> = decisions.iter().collect();
         assert_eq!(
             all,
@@ -285,7 +284,7 @@ mod tests {
 
     #[test]
     fn malformed_words_are_refused() {
-        let refused = |words: Vec<u64>, count| Decisions::from_words(words, count).unwrap_err();
+        let refused = |words: Vec<u64>, count| Decisions::from_words(words, count, IDS_MAX).unwrap_err();
         assert!(refused(vec![], 1).contains("0 decisions of 1"));
         assert!(refused(vec![word(0, 2), 1], 1).contains("should have 3"));
         assert!(refused(vec![word(1, 0), word(1, 0)], 1).contains("should have 1"));
@@ -294,7 +293,8 @@ mod tests {
         assert!(refused(vec![word(1, 1)], 1).contains("should have"));
         assert!(refused(vec![word(2, COUNT_MASK)], 1).contains("should have"));
         assert!(refused(vec![word(0, IDS_MAX as u64 + 1)], 1).contains("the most is 65536"));
-        Decisions::from_words([vec![word(0, IDS_MAX as u64)], vec![1; IDS_MAX]].concat(), 1).unwrap();
+        Decisions::from_words([vec![word(0, IDS_MAX as u64)], vec![1; IDS_MAX]].concat(), 1, IDS_MAX)
+            .unwrap();
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
         let long = "ü".repeat(REJECT_REASON_BYTES_MAX);
         let mut words = vec![word(2, long.len() as u64)];
         words.extend(long.as_bytes().chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())));
-        match Decisions::from_words(words, 1).unwrap().iter().next() {
+        match Decisions::from_words(words, 1, IDS_MAX).unwrap().iter().next() {
             Some(Decision::Reject(reason)) => assert_eq!(reason.len(), 1_024),
             other => panic!("{other:?}"),
         }
@@ -336,7 +336,7 @@ mod tests {
                 prop_oneof![any::<u64>(), (0_u64..6, 0_u64..20).prop_map(|(k, a)| word(k, a))], 0..40),
             count in 0_usize..20,
         ) {
-            if let Ok(decisions) = Decisions::from_words(words, count) {
+            if let Ok(decisions) = Decisions::from_words(words, count, IDS_MAX) {
                 prop_assert_eq!(decisions.iter().count(), count);
             }
         }

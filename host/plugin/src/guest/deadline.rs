@@ -9,15 +9,11 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::{fmt, time::Duration};
 
-/// The CPU time of a call with nothing in it.
-pub const CPU_BASE: Duration = Duration::from_millis(10);
-/// The CPU time that each message or binding in a call adds.
-pub const CPU_PER_ITEM: Duration = Duration::from_micros(100);
-
 /// The deadline of the call that is on.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     base: Duration,
+    per_item: Duration,
     items: usize,
     /// The thread's CPU time at the first tick of the call.
     began: Option<Duration>,
@@ -31,15 +27,15 @@ pub(crate) struct CpuExceeded {
 }
 
 impl Deadline {
-    /// A call begins, with so many messages or bindings in it, for which `base` is allowed.
+    /// A call begins, with so many messages or bindings in it: `base` is allowed, and `per_item` for each.
     #[inline]
-    pub(crate) fn begin(&mut self, base: Duration, items: usize) {
-        *self = Self { base, items, began: None };
+    pub(crate) fn begin(&mut self, base: Duration, per_item: Duration, items: usize) {
+        *self = Self { base, per_item, items, began: None };
     }
 
     fn limit(&self) -> Duration {
         let items = u32::try_from(self.items).unwrap_or(u32::MAX);
-        self.base.saturating_add(CPU_PER_ITEM.saturating_mul(items))
+        self.base.saturating_add(self.per_item.saturating_mul(items))
     }
 
     /// A tick came while the guest runs.
@@ -79,7 +75,7 @@ mod tests {
     #[test]
     fn time_counts_from_the_first_tick_and_grows_with_the_items() {
         let mut deadline = Deadline::default();
-        deadline.begin(CPU_BASE, 10);
+        deadline.begin(Duration::from_millis(10), Duration::from_micros(100), 10);
         let start = Duration::from_secs(5);
         let limit = Duration::from_millis(11);
         assert_eq!(deadline.check(start), Ok(()));
@@ -88,7 +84,7 @@ mod tests {
         let error = deadline.check(start + used).unwrap_err();
         assert_eq!(error, CpuExceeded { used, limit });
         assert_eq!(error.to_string(), "used 11.5 ms of CPU; the limit is 11.0 ms");
-        deadline.begin(CPU_BASE, 0);
+        deadline.begin(Duration::from_millis(10), Duration::from_micros(100), 0);
         assert_eq!(deadline.check(start + used), Ok(()), "a new call starts anew");
     }
 }

@@ -3,17 +3,19 @@
 
 use super::{
     answer::Decisions,
-    deadline::{CPU_BASE, CpuExceeded},
+    deadline::CpuExceeded,
     description::{Description, Opened},
     exports::{Attaching, Called, Exports, Opening},
-    lower::PlainMessage,
+    lower::{self, PlainMessage},
     state::GuestState,
+    told::Told,
     verdict::{self, Verdicts},
 };
 use crate::{
     account::Account,
     capability::{Call, Outcome},
     engine::CallSlot,
+    policy::Limits,
     version::Code,
 };
 use leveret_broker::exchange::{Binding, BindingId};
@@ -21,8 +23,6 @@ use leveret_model::{Name, Reads, Table, Value};
 use std::{fmt, sync::Arc, time::Duration};
 use wasmtime::{Store, UpdateDeadline};
 
-/// The CPU time in which an instance must have started.
-const CPU_START: Duration = Duration::from_millis(50);
 /// The most bytes of a text that a guest gives: a trap, its own description.
 const TEXT_BYTES_MAX: usize = 1_024;
 
@@ -37,6 +37,7 @@ pub(crate) struct Instance {
     store: Store<GuestState>,
     exports: Exports,
     slot: CallSlot,
+    limits: Limits,
 }
 
 /// Why a call of a guest gave no answer. The instance is lost.
@@ -104,8 +105,10 @@ impl Refused {
 }
 
 impl Instance {
-    /// Makes an instance. The contract wants it to be asked for its description next.
+    /// Makes an instance, with the limits of that account. The contract wants it to be asked for its
+    /// description next.
     pub(crate) fn start(code: &Code, account: &Arc<Account>, slot: CallSlot) -> Result<Self, GuestFailure> {
+        let limits = account.policy().limits.clone();
         let mut store = Store::new(code.engine(), code.guest_state(account));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
@@ -114,12 +117,17 @@ impl Instance {
             context.data_mut().deadline.tick()?;
             Ok(UpdateDeadline::Continue(1))
         });
-        begin(&mut store, CPU_START, 0);
+        begin(&mut store, limits.cpu_start, Duration::ZERO, 0);
         slot.enter();
         let started = code.instantiate(&mut store);
         slot.leave();
         let exports = started.map_err(|error| failure(&store, &error))?;
-        Ok(Self { store, exports, slot })
+        Ok(Self { store, exports, slot, limits })
+    }
+
+    /// How much it may use.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// From now on, calls are made through that slot.
@@ -150,10 +158,11 @@ impl Instance {
     ) -> Result<Description, GuestFailure> {
         let mut description = Description::default();
         if exchange_types {
-            description = self.checked(CPU_START, 0, Exports::describe)?;
+            description = self.checked(self.limits.cpu_start, 0, Exports::describe)?;
         }
         if interceptors
-            && let Some((version, described)) = self.checked(CPU_START, 0, Exports::describe_interceptors)?
+            && let Some((version, described)) =
+                self.checked(self.limits.cpu_start, 0, Exports::describe_interceptors)?
         {
             description.version = version;
             description.interceptors = described;
@@ -164,22 +173,32 @@ impl Instance {
     /// Tells it of an exchange.
     pub(crate) fn open(&mut self, id: u32, opening: Opening<'_>) -> Result<Opened, Refused> {
         let items = opening.arguments.len();
-        self.call(CPU_BASE, items, |exports, store| exports.open(store, id, opening))?
+        self.call(self.limits.cpu_per_call, items, |exports, store| exports.open(store, id, opening))?
     }
 
     /// Tells it that an exchange is gone.
     pub(crate) fn close(&mut self, id: u32) -> Result<(), GuestFailure> {
-        self.call(CPU_BASE, 0, |exports, store| exports.close(store, id))
+        self.call(self.limits.cpu_per_call, 0, |exports, store| exports.close(store, id))?;
+        self.store.data_mut().tell(|tellings| tellings.close(id));
+        Ok(())
     }
 
     /// Tells it of bindings.
     pub(crate) fn bind(&mut self, id: u32, bindings: &[&Binding]) -> Result<Reads, Refused> {
-        self.call(CPU_BASE, bindings.len(), |exports, store| exports.bind(store, id, bindings))?
+        self.store.data_mut().tell(|tellings| {
+            tellings.bind(id, Told { bindings: bindings.len(), bytes: lower::bytes(bindings) });
+        });
+        self.call(self.limits.cpu_per_call, bindings.len(), |exports, store| {
+            exports.bind(store, id, bindings)
+        })?
     }
 
     /// Tells it of bindings that are gone.
     pub(crate) fn unbind(&mut self, id: u32, ids: &[BindingId]) -> Result<Reads, GuestFailure> {
-        self.checked(CPU_BASE, ids.len(), |exports, store| exports.unbind(store, id, ids))
+        let reads = self
+            .checked(self.limits.cpu_per_call, ids.len(), |exports, store| exports.unbind(store, id, ids))?;
+        self.store.data_mut().tell(|tellings| tellings.unbind(id, ids.len()));
+        Ok(reads)
     }
 
     /// Asks where one message goes, in the plain form.
@@ -189,8 +208,11 @@ impl Instance {
         projection: &[u8],
         reads: &Reads,
     ) -> Result<Decisions, GuestFailure> {
+        let ids_max = self.limits.answer_ids_max;
         let message = plain_message(projection, reads)?;
-        self.checked(CPU_BASE, 1, |exports, store| exports.route(store, id, &message))
+        let decision =
+            self.call(self.limits.cpu_per_call, 1, |exports, store| exports.route(store, id, &message))?;
+        Decisions::one(decision, ids_max).map_err(GuestFailure::Answer)
     }
 
     /// Asks where many messages go: `projections` back to back, each after its length. Only if
@@ -201,51 +223,55 @@ impl Instance {
         projections: &[u8],
         count: usize,
     ) -> Result<Decisions, GuestFailure> {
-        let words =
-            self.call(CPU_BASE, count, |exports, store| exports.route_batch(store, id, projections))?;
-        Decisions::from_words(words, count).map_err(GuestFailure::Answer)
+        let words = self.call(self.limits.cpu_per_call, count, |exports, store| {
+            exports.route_batch(store, id, projections)
+        })?;
+        Decisions::from_words(words, count, self.limits.answer_ids_max).map_err(GuestFailure::Answer)
     }
 
     /// Tells it of a new binding that took effect; gives the numbers of stored messages for it.
     pub(crate) fn bound(&mut self, id: u32, binding: &Binding) -> Result<Vec<u64>, GuestFailure> {
-        self.call(CPU_BASE, 1, |exports, store| exports.bound(store, id, binding))
+        self.call(self.limits.cpu_per_call, 1, |exports, store| exports.bound(store, id, binding))
     }
 
     /// Tells it of a binding that was removed.
     pub(crate) fn unbound(&mut self, id: u32, binding: &Binding) -> Result<(), GuestFailure> {
-        self.call(CPU_BASE, 1, |exports, store| exports.unbound(store, id, binding))
+        self.call(self.limits.cpu_per_call, 1, |exports, store| exports.unbound(store, id, binding))
     }
 
     /// Tells it that a timer is due.
     pub(crate) fn timer(&mut self, id: u32, name: &Name) -> Result<(), GuestFailure> {
-        self.call(CPU_BASE, 1, |exports, store| exports.timer(store, id, name))
+        self.call(self.limits.cpu_per_call, 1, |exports, store| exports.timer(store, id, name))
     }
 
     /// What it shows operators of an exchange.
     pub(crate) fn info(&mut self, id: u32) -> Result<Vec<(Name, Value)>, GuestFailure> {
-        self.checked(CPU_BASE, 0, |exports, store| exports.info(store, id))
+        self.checked(self.limits.cpu_per_call, 0, |exports, store| exports.info(store, id))
     }
 
     /// Gives an exchange other arguments. `None` where it wants to be opened anew instead.
     pub(crate) fn reconfigure(&mut self, id: u32, arguments: &Table) -> Result<Option<Opened>, Refused> {
-        self.call(CPU_BASE, arguments.len(), |exports, store| exports.reconfigure(store, id, arguments))?
+        self.call(self.limits.cpu_per_call, arguments.len(), |exports, store| {
+            exports.reconfigure(store, id, arguments)
+        })?
     }
 
     /// Has it take over the state that an older version left for an exchange.
     pub(crate) fn migrate(&mut self, id: u32, from: &str) -> Result<Option<()>, Refused> {
-        let migrated = self.call(CPU_START, 0, |exports, store| exports.migrate(store, id, from))?;
+        let migrated =
+            self.call(self.limits.cpu_start, 0, |exports, store| exports.migrate(store, id, from))?;
         migrated.map_err(Refused::ByPlugin)
     }
 
     /// Attaches an interceptor.
     pub(crate) fn attach(&mut self, id: u32, attaching: Attaching<'_>) -> Result<Reads, Refused> {
         let items = attaching.arguments.len();
-        self.call(CPU_BASE, items, |exports, store| exports.attach(store, id, attaching))?
+        self.call(self.limits.cpu_per_call, items, |exports, store| exports.attach(store, id, attaching))?
     }
 
     /// An interceptor is attached there no longer.
     pub(crate) fn detach(&mut self, id: u32) -> Result<(), GuestFailure> {
-        self.call(CPU_BASE, 0, |exports, store| exports.detach(store, id))
+        self.call(self.limits.cpu_per_call, 0, |exports, store| exports.detach(store, id))
     }
 
     /// Asks for verdicts: `projections` back to back, each after its length. Where it does not take many
@@ -258,12 +284,13 @@ impl Instance {
         reads: &Reads,
     ) -> Result<Verdicts, GuestFailure> {
         if self.exports.has_intercept_batch() {
-            let bytes =
-                self.call(CPU_BASE, count, |exports, store| exports.intercept_batch(store, id, projections))?;
+            let bytes = self.call(self.limits.cpu_per_call, count, |exports, store| {
+                exports.intercept_batch(store, id, projections)
+            })?;
             return verdict::from_bytes(&bytes, count).map_err(GuestFailure::Answer);
         }
         let message = plain_message(projections.get(4..).unwrap_or_default(), reads)?;
-        self.checked(CPU_BASE, 1, |exports, store| exports.intercept(store, id, &message))
+        self.checked(self.limits.cpu_per_call, 1, |exports, store| exports.intercept(store, id, &message))
     }
 
     /// Whether it takes many messages to intercept in one call.
@@ -277,7 +304,7 @@ impl Instance {
         items: usize,
         call: impl FnOnce(&Exports, &mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> Result<R, GuestFailure> {
-        begin(&mut self.store, base, items);
+        begin(&mut self.store, base, self.limits.cpu_per_item, items);
         self.slot.enter();
         let answer = call(&self.exports, &mut self.store);
         self.slot.leave();
@@ -301,8 +328,8 @@ fn plain_message<'a>(projection: &'a [u8], reads: &Reads) -> Result<PlainMessage
 }
 
 /// Sets the deadline of the call that begins: the next tick looks at it.
-fn begin(store: &mut Store<GuestState>, base: Duration, items: usize) {
-    store.data_mut().deadline.begin(base, items);
+fn begin(store: &mut Store<GuestState>, base: Duration, per_item: Duration, items: usize) {
+    store.data_mut().deadline.begin(base, per_item, items);
     store.set_epoch_deadline(1);
 }
 

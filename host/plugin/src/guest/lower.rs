@@ -57,6 +57,29 @@ pub(super) fn encoded_in_bindings(bindings: &[&Binding]) -> Vec<Vec<u8>> {
     encoded(bindings.iter().flat_map(|binding| binding.arguments.iter()))
 }
 
+/// The bytes of the keys and arguments of these bindings, about: what is no text counts eight.
+pub(super) fn bytes(bindings: &[&Binding]) -> usize {
+    let arguments =
+        |table: &Table| table.iter().map(|(name, value)| name.len() + value_bytes(value)).sum::<usize>();
+    bindings.iter().map(|binding| binding.routing_key.len() + arguments(&binding.arguments)).sum()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Binary(bytes) => bytes.len(),
+        Value::List(values) => values.iter().map(value_bytes).sum(),
+        Value::Map(fields) => fields.iter().map(|(name, value)| value_bytes(name) + value_bytes(value)).sum(),
+        Value::Void
+        | Value::Boolean(_)
+        | Value::Integer(_)
+        | Value::Unsigned(_)
+        | Value::Real(_)
+        | Value::Decimal { .. }
+        | Value::Timestamp(_) => 8,
+    }
+}
+
 /// The parts of a message in the plain form.
 #[derive(Default)]
 pub(super) struct PlainMessage<'a> {

@@ -1,12 +1,16 @@
 //! How much memory an instance may have, over all its linear memories and tables together.
 
+use super::told::Told;
 use wasmtime::ResourceLimiter;
 
-/// The most linear memory of an instance, in bytes.
-pub(crate) const GUEST_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The most linear memory of an instance of a built-in type, in bytes: it holds the bindings of
-/// all vhosts, which the broker's own limits bound.
-pub(crate) const BUILTIN_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// The most linear memory of an instance of a built-in type, in bytes, however many bindings there
+/// are: it holds those of all vhosts.
+const BUILTIN_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What each binding adds to the limit of a built-in type, in bytes, beside its key and arguments.
+const BUILTIN_BYTES_PER_BINDING: usize = 4 * 1024;
+/// What each byte of a binding's key and arguments adds, in bytes: a pattern of one-letter words has
+/// a node for each other byte, in a table that doubles as it grows.
+const BUILTIN_BYTES_PER_BYTE: usize = 128;
 /// The most elements in all tables of an instance.
 const TABLE_ELEMENTS_MAX: usize = 200_000;
 /// The most core instances, tables and memories of an instance: what languages with a runtime of
@@ -18,6 +22,8 @@ const PARTS_MAX: usize = 100;
 pub(crate) struct MemoryLimit {
     bytes: usize,
     bytes_max: usize,
+    /// What is allowed without any bindings.
+    base_bytes: usize,
     elements: usize,
     /// The last growth, in bytes, in case it fails after it was allowed.
     last_bytes: usize,
@@ -26,12 +32,21 @@ pub(crate) struct MemoryLimit {
 
 impl MemoryLimit {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes: 0, bytes_max, elements: 0, last_bytes: 0, refused: false }
+        Self { bytes: 0, bytes_max, base_bytes: bytes_max, elements: 0, last_bytes: 0, refused: false }
     }
 
     /// Whether the guest asked for more than it may have, which explains a trap that follows.
     pub(crate) fn was_refused(&self) -> bool {
         self.refused
+    }
+
+    /// From now on a built-in type knows these bindings: its limit follows, up to the highest that it
+    /// ever was, since linear memory never shrinks.
+    pub(crate) fn grow_with(&mut self, told: Told) {
+        let more = told.bindings.saturating_mul(BUILTIN_BYTES_PER_BINDING);
+        let more = more.saturating_add(told.bytes.saturating_mul(BUILTIN_BYTES_PER_BYTE));
+        let most = BUILTIN_MEMORY_BYTES_MAX.max(self.base_bytes);
+        self.bytes_max = self.base_bytes.saturating_add(more).min(most).max(self.bytes_max);
     }
 
     /// The most bytes.
@@ -101,6 +116,17 @@ mod tests {
         assert!(limit.memory_growing(0, 40, None).unwrap());
         limit.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
         assert!(limit.memory_growing(60, 100, None).unwrap());
+    }
+
+    #[test]
+    fn a_built_ins_limit_follows_its_bindings_up_to_a_most() {
+        let mut limit = MemoryLimit::new(100);
+        limit.grow_with(Told { bindings: 2, bytes: 10 });
+        assert_eq!(limit.bytes_max(), 100 + 2 * BUILTIN_BYTES_PER_BINDING + 10 * BUILTIN_BYTES_PER_BYTE);
+        limit.grow_with(Told { bindings: usize::MAX, bytes: 0 });
+        assert_eq!(limit.bytes_max(), BUILTIN_MEMORY_BYTES_MAX);
+        limit.grow_with(Told::default());
+        assert_eq!(limit.bytes_max(), BUILTIN_MEMORY_BYTES_MAX, "what it has it keeps");
     }
 
     #[test]

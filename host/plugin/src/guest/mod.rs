@@ -14,11 +14,11 @@ mod lower;
 mod memory;
 mod narrow;
 mod state;
+mod told;
 mod verdict;
 
+pub use answer::REJECT_REASON_BYTES_MAX;
 pub(crate) use answer::{Decision, Decisions};
-pub use answer::{IDS_MAX, REJECT_REASON_BYTES_MAX};
-pub use deadline::{CPU_BASE, CPU_PER_ITEM};
 pub use description::{
     ArgumentDescription, ArgumentKind, AttachmentPoint, InterceptorDescription, Stage, TypeDescription,
 };

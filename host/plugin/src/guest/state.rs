@@ -1,9 +1,6 @@
 //! What the host keeps in the store of an instance.
 
-use super::{
-    deadline::Deadline,
-    memory::{BUILTIN_MEMORY_BYTES_MAX, GUEST_MEMORY_BYTES_MAX, MemoryLimit},
-};
+use super::{deadline::Deadline, memory::MemoryLimit, told::Tellings};
 use crate::{
     account::Account,
     artifact::Digest,
@@ -18,6 +15,8 @@ use std::sync::Arc;
 pub(crate) struct GuestState {
     pub(super) deadline: Deadline,
     pub(super) memory: MemoryLimit,
+    /// Of a built-in type alone, whose memory follows its bindings.
+    pub(super) tellings: Option<Tellings>,
     pub(crate) context: Context,
     wasi: WasiState,
 }
@@ -30,12 +29,21 @@ impl GuestState {
         digest: Digest,
         builtin: bool,
     ) -> Self {
-        let bytes_max = if builtin { BUILTIN_MEMORY_BYTES_MAX } else { GUEST_MEMORY_BYTES_MAX };
+        let policy = account.policy();
         Self {
             deadline: Deadline::default(),
-            memory: MemoryLimit::new(bytes_max),
+            memory: MemoryLimit::new(policy.limits.memory_bytes_max),
+            tellings: builtin.then(Tellings::default),
             context: Context::new(account.clone(), form),
-            wasi: WasiState::new(account.plugin(), digest.0),
+            wasi: WasiState::new(policy, digest.0),
+        }
+    }
+
+    /// The memory of a built-in type follows what it is told.
+    pub(super) fn tell(&mut self, tell: impl FnOnce(&mut Tellings)) {
+        if let Some(tellings) = &mut self.tellings {
+            tell(tellings);
+            self.memory.grow_with(tellings.total());
         }
     }
 }

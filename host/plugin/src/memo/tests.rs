@@ -1,6 +1,7 @@
 //! Budget, eviction, worth, churn.
 
 use super::*;
+use crate::policy::ANSWER_IDS_MAX;
 use leveret_broker::exchange::RouteSet;
 use std::{collections::HashMap, rc::Rc};
 
@@ -113,7 +114,7 @@ fn keys_lie_as_questions() {
 /// Words in which the nth question goes to the nth of these, 0 for nowhere.
 fn decisions(ids: &[u64]) -> Decisions {
     let words = ids.iter().flat_map(|id| if *id == 0 { vec![0] } else { vec![1, *id] }).collect();
-    Decisions::from_words(words, ids.len()).unwrap()
+    Decisions::from_words(words, ids.len(), ANSWER_IDS_MAX).unwrap()
 }
 
 fn named(ids: &[BindingId]) -> (Kept, usize) {
@@ -156,7 +157,8 @@ fn what_is_no_union_is_not_carried_on() {
     assert_eq!(memo.add_bindings(|_, _| Ok(decisions(&[1])), named), Err(NotAUnion));
     memo.remove_bindings(&[BindingId(1)], named);
     assert!(matches!(memo.get(b"a"), Some(Answer::Drop(None))), "an unbind does not concern it");
-    let dropped = |_: &[u8], _| Ok::<_, NotAUnion>(Decisions::from_words(vec![1 << 56], 1).unwrap());
+    let dropped =
+        |_: &[u8], _| Ok::<_, NotAUnion>(Decisions::from_words(vec![1 << 56], 1, ANSWER_IDS_MAX).unwrap());
     assert_eq!(memo.add_bindings(dropped, named), Err(NotAUnion));
 }
 

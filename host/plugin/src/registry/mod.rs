@@ -4,13 +4,20 @@
 //! of the type ([`Exchange::type_changed`]). A worker reads an exchange's generation first and
 //! the slot after, so an answer that it notes under the new generation is the new version's. What
 //! a worker has begun on the old version it finishes on the old version.
+//!
+//! The same name may be another plugin's in another virtual host (`slots.rs`). Whatever changes who
+//! serves a type for whom is such a swap: a new file, one that is gone, a kill switch.
 
 mod reload;
 mod report;
+mod resolve;
+mod slots;
+#[cfg(test)]
+mod tenants_tests;
 #[cfg(test)]
 mod tests;
 
-pub use reload::WINCH_FIRST_ABOVE_BYTES;
+pub use reload::{VHOST_PLUGINS_MAX, WINCH_FIRST_ABOVE_BYTES};
 pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInfo, TypeState};
 
 use crate::{
@@ -19,6 +26,8 @@ use crate::{
     builtin::Builtin,
     engine::{CodeStrategy, Engines},
     guest::{Instance, Stage as TypeStage},
+    policy::Policies,
+    scope::Scope,
     services::Services,
     version::{Code, Origin, Version, VersionId},
 };
@@ -26,67 +35,47 @@ use hashbrown::HashMap;
 use leveret_broker::exchange::Exchange;
 use leveret_model::{Name, Value};
 use parking_lot::{Condvar, Mutex, RwLock};
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Weak},
-};
+use slots::{Provider, Slots};
+use std::{path::PathBuf, sync::Arc};
 use wasmtime::component::Component;
-
-/// The core exchange types: no file may claim them.
-const CORE_TYPES: [&str; 4] = ["direct", "fanout", "topic", "headers"];
-/// Names that belong to the broker for ever.
-const RESERVED_PREFIX: &str = "x-leveret-";
 
 /// Which plugin serves which exchange type.
 pub struct Registry {
     engines: Arc<Engines>,
+    policies: Arc<Policies>,
     services: Arc<Services>,
     /// Of the workers, by index.
     mailboxes: Vec<Arc<Mailbox>>,
-    slots: RwLock<HashMap<Name, Slot>>,
-    /// The files that serve. Held for as long as a file is offered or removed: one at a time.
+    slots: RwLock<Slots>,
+    /// The files that serve. Held for as long as anything changes who serves: one change at a time.
     files: Mutex<HashMap<PathBuf, Arc<Version>>>,
     /// How many files wait for their Cranelift code.
     upgrades: Mutex<usize>,
     upgraded: Condvar,
 }
 
-/// An exchange type.
-struct Slot {
-    state: State,
-    exchanges: Vec<Weak<Exchange>>,
-    /// `exchanges` is looked through for dead ones when it has so many.
-    prune_at: usize,
-}
-
-#[derive(Clone)]
-enum State {
-    Serving(Arc<Version>),
-    Parked(Arc<str>),
-}
-
 /// What a worker finds.
 pub(crate) enum Lookup {
+    /// This version serves the type.
     Serving(Arc<Version>),
+    /// Nothing does for now, and why.
     Parked(Arc<str>),
+    /// The virtual host may not use the plugin of that name.
+    NotAllowed(String),
+    /// There is no such type.
     Unknown,
 }
 
-impl Slot {
-    fn new(state: State) -> Self {
-        Self { state, exchanges: Vec::new(), prune_at: 16 }
-    }
-
-    /// The exchanges that are still there.
-    fn live(&self) -> impl Iterator<Item = Arc<Exchange>> {
-        self.exchanges.iter().filter_map(Weak::upgrade).filter(|exchange| !exchange.is_deleted())
-    }
-}
-
 impl Registry {
-    pub(crate) fn new(engines: Arc<Engines>, mailboxes: Vec<Arc<Mailbox>>, services: Arc<Services>) -> Self {
+    pub(crate) fn new(
+        engines: Arc<Engines>,
+        policies: Arc<Policies>,
+        mailboxes: Vec<Arc<Mailbox>>,
+        services: Arc<Services>,
+    ) -> Self {
         Self {
             engines,
+            policies,
             services,
             mailboxes,
             slots: RwLock::default(),
@@ -96,19 +85,25 @@ impl Registry {
         }
     }
 
-    /// What serves a type.
-    pub(crate) fn lookup(&self, type_name: &[u8]) -> Lookup {
-        match self.slots.read().get(type_name).map(|slot| &slot.state) {
-            Some(State::Serving(version)) => Lookup::Serving(version.clone()),
-            Some(State::Parked(why)) => Lookup::Parked(why.clone()),
-            None => Lookup::Unknown,
+    /// What serves a type for a virtual host.
+    pub(crate) fn lookup(&self, vhost: &Name, type_name: &[u8]) -> Lookup {
+        let slots = self.slots.read();
+        if let Some(parked) = slots.parked(vhost, type_name) {
+            return Lookup::Parked(parked.why.clone());
+        }
+        match slots.provider(&self.policies, vhost, type_name, None) {
+            Provider::Version(version) if !version.policy(vhost).enabled => {
+                Lookup::Parked(disabled(&version).into())
+            }
+            Provider::Version(version) => Lookup::Serving(version),
+            Provider::NotAllowed(version) => Lookup::NotAllowed(version.code.plugin.clone()),
+            Provider::Nobody => Lookup::Unknown,
         }
     }
 
     /// Whether a version serves any type.
     pub(crate) fn serves(&self, id: VersionId) -> bool {
-        let slots = self.slots.read();
-        slots.values().any(|slot| matches!(&slot.state, State::Serving(version) if version.id == id))
+        self.slots.read().serves(id)
     }
 
     /// The types that the arguments of an exchange put in front of its own, in their order.
@@ -122,45 +117,26 @@ impl Registry {
             Some(_) => true,
         };
         let mut stages: Vec<(TypeStage, Name)> = slots
-            .iter()
-            .filter_map(|(name, slot)| match &slot.state {
-                State::Serving(version) => Some((version.describes(name)?.stage.clone()?, name.clone())),
-                State::Parked(_) => None,
-            })
+            .types_for(&self.policies, &exchange.vhost)
+            .filter_map(|(name, version)| Some((version.describes(name)?.stage.clone()?, name.clone())))
             .filter(|(stage, _)| asked_for(&stage.argument))
             .collect();
         stages.sort();
+        // A type may be there in several scopes; it is one all the same.
+        stages.dedup();
         stages.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// Takes an exchange into account at the next swap of one of its types; once for each. Of an
-    /// unknown type, nothing.
+    /// Takes an exchange into account at the next change of who serves one of its types; once for
+    /// each.
     pub(crate) fn register(&self, exchange: &Arc<Exchange>, type_name: &Name) {
-        if let Some(slot) = self.slots.write().get_mut(type_name.as_bytes()) {
-            slot.exchanges.push(Arc::downgrade(exchange));
-            if slot.exchanges.len() >= slot.prune_at {
-                slot.exchanges.retain(|e| e.upgrade().is_some_and(|e| !e.is_deleted()));
-                slot.prune_at = 16.max(slot.exchanges.len() * 2);
-            }
-        }
+        self.slots.write().register(exchange, type_name);
     }
 
-    /// Takes an exchange out again. A parked type that no exchange has any more is forgotten.
+    /// Takes an exchange out again. That a type is parked is forgotten with the last exchange that
+    /// has it.
     pub(crate) fn unregister(&self, exchange: &Exchange) {
-        let mut slots = self.slots.write();
-        let own = std::iter::once(&exchange.spec.type_name);
-        for name in own.chain(exchange.types().iter().map(|spec| &spec.type_name)) {
-            let Some(slot) = slots.get_mut(name.as_bytes()) else {
-                continue;
-            };
-            let place = slot.exchanges.iter().position(|e| std::ptr::eq(e.as_ptr(), exchange));
-            if let Some(place) = place {
-                slot.exchanges.swap_remove(place);
-            }
-            if matches!(slot.state, State::Parked(_)) && slot.live().next().is_none() {
-                slots.remove(name.as_bytes());
-            }
-        }
+        self.slots.write().unregister(exchange);
     }
 
     /// A type was found not to be pure, though it claims to be: from now on nothing of it is
@@ -169,60 +145,59 @@ impl Registry {
         if !version.withdraw(type_name) {
             return false;
         }
-        let exchanges: Vec<_> = match self.slots.read().get(type_name) {
-            Some(slot) if matches!(&slot.state, State::Serving(serving) if serving.id == version.id) => {
-                slot.live().collect()
-            }
-            _ => Vec::new(),
-        };
+        let groups = self.slots.read().groups_of(&self.policies, version);
         // The next generation, so that all that is remembered is looked at again.
-        exchanges.iter().for_each(|exchange| exchange.type_changed());
+        let of_type = groups.iter().filter(|group| group.type_name.as_bytes() == type_name);
+        of_type.flat_map(|group| &group.exchanges).for_each(|exchange| exchange.type_changed());
         true
     }
 
-    /// All exchange types, by name.
+    /// What holds for each plugin in each virtual host.
+    #[must_use]
+    pub fn policies(&self) -> &Arc<Policies> {
+        &self.policies
+    }
+
+    /// All exchange types, by name: each that a plugin provides, once for each scope, and each of a
+    /// virtual host whose exchanges are parked there.
     #[must_use]
     pub fn types(&self) -> Vec<TypeInfo> {
         let slots = self.slots.read();
         let mut types: Vec<TypeInfo> = slots
-            .iter()
-            .map(|(name, slot)| TypeInfo {
-                name: name.clone(),
-                exchanges: slot.live().count(),
-                state: slot.state.describe(name),
+            .serving()
+            .map(|(scope, name, version)| {
+                let vhost = if let Scope::Vhost(vhost) = scope { Some(vhost) } else { None };
+                let policy = self.policies.of(scope, vhost, &version.code.plugin);
+                let state = match policy.enabled {
+                    true => TypeState::serving(version, name),
+                    false => TypeState::Parked { why: disabled(version) },
+                };
+                TypeInfo { name: name.clone(), scope: scope.clone(), exchanges: 0, state }
             })
             .collect();
-        types.sort_by(|a, b| a.name.cmp(&b.name));
-        types
-    }
-
-    /// Takes a file out of service: the exchanges of its types are parked, they and their
-    /// bindings stay. `None` if it does not serve.
-    pub fn remove(&self, path: &Path) -> Option<RemoveReport> {
-        let mut files = self.files.lock();
-        let version = files.remove(path)?;
-        let why: Arc<str> = format!("its plugin {} was removed", version.code.plugin).into();
-        let (mut exchange_types, mut parked) = (Vec::new(), Vec::new());
-        let mut slots = self.slots.write();
-        slots.retain(|name, slot| {
-            if !matches!(&slot.state, State::Serving(v) if v.id == version.id) {
-                return true;
+        for group in slots.groups() {
+            let (vhost, name, exchanges) = (group.vhost, group.type_name, group.exchanges.len());
+            let parked = |why| TypeInfo {
+                name: name.clone(),
+                scope: Scope::Vhost(vhost.clone()),
+                exchanges,
+                state: TypeState::Parked { why },
+            };
+            if let Some(now) = group.parked {
+                types.push(parked(String::from(&*now.why)));
+            } else if let Provider::Version(version) = slots.provider(&self.policies, &vhost, &name, None) {
+                let info = types.iter_mut().find(|t| t.scope == version.scope && t.name == name);
+                match info {
+                    Some(info) if matches!(info.state, TypeState::Parked { .. }) => {
+                        info.exchanges += exchanges
+                    }
+                    Some(info) if version.policy(&vhost).enabled => info.exchanges += exchanges,
+                    _ => types.push(parked(disabled(&version))),
+                }
             }
-            exchange_types.push(name.clone());
-            let before = parked.len();
-            parked.extend(slot.live());
-            slot.state = State::Parked(why.clone());
-            parked.len() > before
-        });
-        drop(slots);
-        parked.iter().for_each(|exchange| exchange.type_changed());
-        self.mailboxes.iter().for_each(|mailbox| mailbox.discard(version.id));
-        tracing::info!(
-            target: "leveret::plugin",
-            path = %path.display(), exchanges = parked.len(),
-            "the plugin was removed"
-        );
-        Some(RemoveReport { path: path.to_path_buf(), exchange_types, exchanges: parked.len() })
+        }
+        types.sort_by(|a, b| (&a.name, &a.scope).cmp(&(&b.name, &b.scope)));
+        types
     }
 
     /// Puts a type that came with the broker into service.
@@ -234,15 +209,15 @@ impl Registry {
         let origin = Origin { plugin: name, digest, strategy: CodeStrategy::Cranelift, builtin: true, form };
         let code = Code::link(origin, &component).map_err(|error| error.to_string())?;
         let slot = self.engines.ticker().slot();
-        let account = self.services.accounts.of(&Name::EMPTY, &code.plugin);
+        let account = self.services.accounts.of(&Scope::Shipped, &Name::EMPTY, &code.plugin);
         let description = Instance::start(&code, &account, slot)
             .and_then(|mut instance| instance.describe(true, code.exported.interceptor))
             .map_err(|failure| failure.to_string())?;
-        let version = Arc::new(Version::new(code, description));
+        let version = Arc::new(Version::new(Scope::Shipped, code, description, self.policies.clone()));
         let mut slots = self.slots.write();
         for described in &version.description.types {
             let name = Name::new(described.name.as_bytes()).map_err(|error| error.to_string())?;
-            slots.insert(name, Slot::new(State::Serving(version.clone())));
+            slots.serve(name, version.clone());
         }
         Ok(())
     }
@@ -264,23 +239,7 @@ impl Registry {
     }
 }
 
-impl State {
-    fn describe(&self, type_name: &Name) -> TypeState {
-        match self {
-            Self::Parked(why) => TypeState::Parked { why: String::from(&**why) },
-            Self::Serving(version) => {
-                let described = version.describes(type_name);
-                TypeState::Serving {
-                    plugin: version.code.plugin.clone(),
-                    version: version.description.version.clone(),
-                    digest: version.code.digest,
-                    strategy: version.code.strategy,
-                    builtin: version.code.builtin,
-                    summary: described.map(|t| t.summary.clone()).unwrap_or_default(),
-                    pure: version.claims(type_name).pure,
-                    purity_withdrawn: version.is_withdrawn(type_name),
-                }
-            }
-        }
-    }
+/// Why a type is parked whose plugin is switched off.
+fn disabled(version: &Version) -> String {
+    format!("its plugin {} is switched off", version.code.plugin)
 }

@@ -1,17 +1,22 @@
 //! A file on its way into service, stage by stage. Whatever stage refuses it, what served before
 //! serves on.
 
-use super::{CORE_TYPES, LoadChange, LoadError, LoadReport, RESERVED_PREFIX, Registry, Slot, Stage, State};
+use super::{LoadChange, LoadError, LoadReport, Registry, Stage, slots::Group};
 use crate::{
     artifact::{self, Digest},
     builder::Place,
     engine::CodeStrategy,
-    guest::{Description, Instance, Refused},
+    guest::{Description, GuestFailure, Instance, Refused},
+    policy::Attachment,
     replica::Replica,
+    scope::{CORE_TYPES, RESERVED_PREFIX, Scope},
     version::{Code, Origin, Version},
 };
-use hashbrown::HashMap;
-use leveret_broker::{exchange::Exchange, port::Layer};
+use hashbrown::{HashMap, HashSet};
+use leveret_broker::{
+    exchange::{Exchange, ExchangeId},
+    port::Layer,
+};
 use leveret_model::Name;
 use std::{
     path::{Path, PathBuf},
@@ -24,10 +29,22 @@ use wasmtime::component::Component;
 pub const WINCH_FIRST_ABOVE_BYTES: usize = 512 * 1024;
 /// The longest name of an exchange type, in bytes.
 const TYPE_NAME_BYTES_MAX: usize = 127;
+/// How many files of its own a virtual host has in service: each keeps its machine code in memory.
+pub const VHOST_PLUGINS_MAX: usize = 100;
+/// A page of linear memory, in bytes.
+const WASM_PAGE_BYTES: u64 = 64 * 1024;
+
+/// A file that was offered.
+struct File<'a> {
+    scope: &'a Scope,
+    path: &'a Path,
+    digest: Digest,
+}
 
 /// Replicas of a new version, by worker, and what was replayed into each of them.
-struct Replayed {
+pub(super) struct Replayed {
     replicas: Vec<Vec<(Place, Replica)>>,
+    took: HashSet<ExchangeId>,
     exchanges: usize,
     bindings: usize,
 }
@@ -35,43 +52,64 @@ struct Replayed {
 type Files = HashMap<PathBuf, Arc<Version>>;
 
 impl Registry {
-    /// Offers a file: if it passes every stage it serves when this returns, in place of an older
-    /// version of the same file. Takes as long as compiling and replaying take; meanwhile what
-    /// serves now serves on.
+    /// Offers a file for all virtual hosts: [`Self::offer_in`] with [`Scope::Global`].
     ///
     /// # Errors
     /// The stage that refused it and why. Nothing has changed then.
     pub fn offer(self: &Arc<Self>, path: &Path, bytes: &[u8]) -> Result<LoadReport, LoadError> {
-        let offered = self.offer_unlogged(path, bytes);
+        self.offer_in(&Scope::Global, path, bytes)
+    }
+
+    /// Offers a file for those of that scope: if it passes every stage it serves when this returns, in
+    /// place of an older version of the same file, and for a virtual host in place of a global plugin
+    /// with the same types. Takes as long as compiling and replaying take; meanwhile what serves now
+    /// serves on. A path belongs to one scope.
+    ///
+    /// # Errors
+    /// The stage that refused it and why. Nothing has changed then.
+    pub fn offer_in(
+        self: &Arc<Self>,
+        scope: &Scope,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<LoadReport, LoadError> {
+        let offered = self.offer_unlogged(scope, path, bytes);
         match &offered {
             Ok(report) if report.change == LoadChange::Unchanged => {}
             Ok(report) => tracing::info!(
                 target: "leveret::plugin",
-                path = %path.display(), digest = %report.digest, version = report.version,
+                path = %path.display(), %scope, digest = %report.digest, version = report.version,
                 types = ?report.exchange_types, exchanges = report.exchanges, bindings = report.bindings,
                 compile_ms = report.compile_time.as_millis(), replay_ms = report.replay_time.as_millis(),
                 "the plugin serves"
             ),
             Err(error) => tracing::warn!(
                 target: "leveret::plugin",
-                path = %path.display(), stage = %error.stage,
+                path = %path.display(), %scope, stage = %error.stage,
                 "the plugin was not taken: {}", error.reason
             ),
         }
         offered
     }
 
-    fn offer_unlogged(self: &Arc<Self>, path: &Path, bytes: &[u8]) -> Result<LoadReport, LoadError> {
+    fn offer_unlogged(
+        self: &Arc<Self>,
+        scope: &Scope,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<LoadReport, LoadError> {
         artifact::check(bytes).map_err(|error| LoadError::at(Stage::Read)(error.to_string()))?;
         let digest = Digest::of(bytes);
         let mut files = self.files.lock();
         if let Some(version) = files.get(path).filter(|version| version.code.digest == digest) {
             return Ok(report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing()));
         }
+        check_count(&files, scope, path).map_err(LoadError::at(Stage::Policy))?;
         let began = Instant::now();
         let (strategy, component) = self.compile(bytes)?;
         let compile_time = began.elapsed();
-        let loaded = self.put_into_service(&mut files, path, digest, strategy, &component, compile_time)?;
+        let file = File { scope, path, digest };
+        let loaded = self.put_into_service(&mut files, &file, strategy, &component, compile_time)?;
         drop(files);
         if strategy == CodeStrategy::Winch {
             self.upgrade_later(path, digest, bytes);
@@ -99,27 +137,30 @@ impl Registry {
     fn put_into_service(
         &self,
         files: &mut Files,
-        path: &Path,
-        digest: Digest,
+        file: &File<'_>,
         strategy: CodeStrategy,
         component: &Component,
         compile_time: Duration,
     ) -> Result<LoadReport, LoadError> {
-        let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let File { scope, path, digest } = *file;
+        let plugin = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let origin = Origin { plugin, digest, strategy, builtin: false, form: self.services.form };
         let code = Code::link(origin, component)
             .map_err(|error| LoadError::at(Stage::Contract)(error.to_string()))?;
-        let description = self.try_out(&code).map_err(LoadError::at(Stage::Trial))?;
+        self.check_policy(scope, &code, component).map_err(LoadError::at(Stage::Policy))?;
+        let description = self.try_out(scope, &code).map_err(LoadError::at(Stage::Trial))?;
         let names = type_names(&description).map_err(LoadError::at(Stage::Trial))?;
         let old = files.get(path).cloned();
-        self.check_claims(files, path, &names).map_err(LoadError::at(Stage::Trial))?;
+        check_claims(files, file, &names).map_err(LoadError::at(Stage::Trial))?;
         self.check_dropped(old.as_deref(), &names).map_err(LoadError::at(Stage::Swap))?;
-        let version = Arc::new(Version::new(code, description));
+        let version = Arc::new(Version::new(scope.clone(), code, description, self.policies.clone()));
         if let Some(old) = &old {
             version.inherit(old);
         }
         let began = Instant::now();
-        let replayed = self.replay(&version, &names).map_err(LoadError::at(Stage::Replay))?;
+        let places = self.to_replay(&version, &names);
+        let workers = self.mailboxes.len().max(1);
+        let replayed = self.replay(&version, &places, workers).map_err(LoadError::at(Stage::Replay))?;
         let replay_time = began.elapsed();
         let change =
             old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });
@@ -130,10 +171,21 @@ impl Registry {
         Ok(loaded)
     }
 
+    /// Whether what is said of the plugin fits it.
+    fn check_policy(&self, scope: &Scope, code: &Code, component: &Component) -> Result<(), String> {
+        // Of a component that imports a module it is not known; none that keeps the contract does.
+        let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
+        let memory_bytes = pages.unwrap_or_default().saturating_mul(WASM_PAGE_BYTES);
+        self.policies
+            .check_load(scope, &code.plugin, Attachment::ExchangeType, memory_bytes)
+            .map_err(|error| error.to_string())
+    }
+
     /// Starts an instance and asks it what it is.
-    fn try_out(&self, code: &Code) -> Result<Description, String> {
+    fn try_out(&self, scope: &Scope, code: &Code) -> Result<Description, String> {
         let slot = self.engines.ticker().slot();
-        let account = self.services.accounts.of(&Name::EMPTY, &code.plugin);
+        let vhost = if let Scope::Vhost(vhost) = scope { vhost } else { &Name::EMPTY };
+        let account = self.services.accounts.of(scope, vhost, &code.plugin);
         let mut instance = Instance::start(code, &account, slot)
             .map_err(|failure| format!("it does not start: {failure}"))?;
         let exported = &code.exported;
@@ -142,65 +194,69 @@ impl Registry {
             .map_err(|failure| format!("describe {failure}"))
     }
 
-    /// No name may be another plugin's.
-    fn check_claims(&self, files: &Files, path: &Path, names: &[Name]) -> Result<(), String> {
-        for (other, version) in files.iter().filter(|(other, _)| *other != path) {
-            if let Some(name) = names.iter().find(|name| version.describes(name).is_some()) {
-                return Err(format!("the exchange type '{name}' is provided by {} already", other.display()));
-            }
-        }
-        let slots = self.slots.read();
-        for name in names {
-            if let Some(State::Serving(version)) = slots.get(name.as_bytes()).map(|slot| &slot.state)
-                && version.code.builtin
-            {
-                return Err(format!("the exchange type '{name}' comes with the broker"));
-            }
-        }
-        Ok(())
-    }
-
     /// A new version keeps the types that exchanges have.
     fn check_dropped(&self, old: Option<&Version>, names: &[Name]) -> Result<(), String> {
-        let slots = self.slots.read();
-        for dropped in old.iter().flat_map(|old| &old.description.types) {
-            let kept = names.iter().any(|name| name.as_bytes() == dropped.name.as_bytes());
-            let slot = slots.get(dropped.name.as_bytes()).filter(|_| !kept);
-            if let Some(exchange) = slot.and_then(|slot| slot.live().next()) {
-                return Err(format!(
-                    "the new version drops the exchange type '{}', which exchange '{}' in vhost '{}' has",
-                    dropped.name, exchange.spec.name, exchange.vhost
-                ));
+        let Some(old) = old else {
+            return Ok(());
+        };
+        let groups = self.slots.read().groups_of(&self.policies, old);
+        match groups.iter().find(|group| !names.contains(&group.type_name)) {
+            Some(Group { vhost, type_name, exchanges, .. }) => {
+                let exchange = exchanges.first().map(|e| e.spec.name.clone()).unwrap_or_default();
+                Err(format!(
+                    "the new version drops the exchange type '{type_name}', which exchange '{exchange}' in vhost \
+                     '{vhost}' has"
+                ))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Replays every live exchange of these types into fresh instances, a set for each worker.
-    fn replay(&self, version: &Arc<Version>, names: &[Name]) -> Result<Replayed, String> {
-        let exchanges: Vec<Arc<Exchange>> = {
-            let slots = self.slots.read();
-            names.iter().filter_map(|name| slots.get(name.as_bytes())).flat_map(Slot::live).collect()
-        };
-        let mut replayed = Replayed { exchanges: exchanges.len(), ..Replayed::nothing() };
-        replayed.bindings = exchanges.iter().map(|exchange| exchange.binding_count()).sum();
-        for _ in 0..self.mailboxes.len().max(1) {
+    /// The exchanges that a new version must take. One virtual host's trouble is not another's: those
+    /// that are parked for a reason of their virtual host alone stay parked if a global plugin does not
+    /// take them. Those for which it is switched off are asked about when it is switched on.
+    fn to_replay(&self, version: &Arc<Version>, names: &[Name]) -> Vec<(Arc<Exchange>, Layer)> {
+        let mut places = Vec::new();
+        for name in names {
+            let groups = self.slots.read().groups_for(version, name);
+            for group in groups.into_iter().filter(|group| version.policy(&group.vhost).enabled) {
+                let alone = version.scope == Scope::Global
+                    && group.parked.as_ref().is_some_and(|parked| parked.alone);
+                if !alone || self.replay(version, &group.places(), 1).is_ok() {
+                    places.extend(group.places());
+                }
+            }
+        }
+        places
+    }
+
+    /// Replays these types of exchanges into fresh instances, a set for each worker.
+    pub(super) fn replay(
+        &self,
+        version: &Arc<Version>,
+        places: &[(Arc<Exchange>, Layer)],
+        workers: usize,
+    ) -> Result<Replayed, String> {
+        let mut replayed = Replayed::nothing();
+        for (exchange, _) in places {
+            if replayed.took.insert(exchange.id) {
+                replayed.exchanges += 1;
+                replayed.bindings += exchange.binding_count();
+            }
+        }
+        for _ in 0..workers {
             let mut replicas: HashMap<Place, Replica> = HashMap::new();
-            for exchange in &exchanges {
+            for (exchange, layer) in places {
                 let place = Place::of(version, &exchange.vhost);
                 let replica = match replicas.entry(place) {
                     hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     hashbrown::hash_map::Entry::Vacant(entry) => {
                         let slot = self.engines.ticker().slot();
                         let started = Replica::start(version, &exchange.vhost, &self.services, slot);
-                        entry.insert(started.map_err(|failure| failure.to_string())?)
+                        entry.insert(started.map_err(|failure| not_started(exchange, &failure))?)
                     }
                 };
-                for (layer, spec) in (0..).map(Layer).zip(exchange.types()) {
-                    if names.iter().any(|name| *name == spec.type_name) {
-                        replica.serve(exchange, layer).map_err(|refused| not_replayed(exchange, &refused))?;
-                    }
-                }
+                replica.serve(exchange, *layer).map_err(|refused| not_replayed(exchange, &refused))?;
             }
             replayed.replicas.push(replicas.into_iter().collect());
         }
@@ -215,28 +271,23 @@ impl Registry {
             }
             replicas.into_iter().for_each(|(place, replica)| mailbox.put(place, replica));
         }
+        let mut changed = Vec::new();
         let mut slots = self.slots.write();
         if let Some(old) = old {
             // Types that the new version does not have, and no exchange either.
-            slots.retain(|name, slot| {
-                !matches!(&slot.state, State::Serving(v) if v.id == old.id) || names.contains(name)
-            });
+            slots.withdraw(old, names);
         }
-        let mut exchanges = Vec::new();
         for name in names {
-            let state = State::Serving(version.clone());
-            match slots.get_mut(name.as_bytes()) {
-                Some(slot) => {
-                    slot.state = state;
-                    exchanges.extend(slot.live());
+            slots.serve(name.clone(), version.clone());
+            for group in slots.groups_for(version, name) {
+                if group.exchanges.iter().any(|exchange| replayed.took.contains(&exchange.id)) {
+                    slots.park(&group.vhost, name, None);
                 }
-                None => {
-                    slots.insert(name.clone(), Slot::new(state));
-                }
+                changed.extend(group.exchanges);
             }
         }
         drop(slots);
-        exchanges.iter().for_each(|exchange| exchange.type_changed());
+        changed.iter().for_each(|exchange| exchange.type_changed());
     }
 
     /// Compiles a file with Cranelift beside, and swaps the code if the file is still the same.
@@ -267,10 +318,11 @@ impl Registry {
         let mut files = self.files.lock();
         let current = files
             .get(path)
-            .is_some_and(|v| v.code.digest == digest && v.code.strategy == CodeStrategy::Winch);
-        if current {
-            let strategy = CodeStrategy::Cranelift;
-            self.put_into_service(&mut files, path, digest, strategy, &component, compile_time)?;
+            .filter(|v| v.code.digest == digest && v.code.strategy == CodeStrategy::Winch)
+            .map(|v| v.scope.clone());
+        if let Some(scope) = current {
+            let (file, strategy) = (File { scope: &scope, path, digest }, CodeStrategy::Cranelift);
+            self.put_into_service(&mut files, &file, strategy, &component, compile_time)?;
             tracing::info!(
                 target: "leveret::plugin",
                 path = %path.display(), compile_ms = compile_time.as_millis(),
@@ -294,8 +346,33 @@ impl Registry {
 
 impl Replayed {
     fn nothing() -> Self {
-        Self { replicas: Vec::new(), exchanges: 0, bindings: 0 }
+        Self { replicas: Vec::new(), took: HashSet::new(), exchanges: 0, bindings: 0 }
     }
+}
+
+/// A virtual host has only so many files of its own.
+fn check_count(files: &Files, scope: &Scope, path: &Path) -> Result<(), String> {
+    let others = files.iter().filter(|(other, version)| *other != path && version.scope == *scope).count();
+    match scope {
+        Scope::Vhost(vhost) if others >= VHOST_PLUGINS_MAX => {
+            Err(format!("vhost '{vhost}' has {others} plugins of its own; the most is {VHOST_PLUGINS_MAX}"))
+        }
+        Scope::Vhost(_) | Scope::Global | Scope::Shipped => Ok(()),
+    }
+}
+
+/// No name may be that of another file for the same.
+fn check_claims(files: &Files, file: &File<'_>, names: &[Name]) -> Result<(), String> {
+    for (other, version) in files.iter().filter(|(other, v)| *other != file.path && v.scope == *file.scope) {
+        if let Some(name) = names.iter().find(|name| version.describes(name).is_some()) {
+            return Err(format!("the exchange type '{name}' is provided by {} already", other.display()));
+        }
+    }
+    Ok(())
+}
+
+fn not_started(exchange: &Exchange, failure: &GuestFailure) -> String {
+    format!("for vhost '{}' it does not start: it {failure}", exchange.vhost)
 }
 
 fn not_replayed(exchange: &Exchange, refused: &Refused) -> String {
@@ -316,6 +393,7 @@ fn report(
     let types = &version.description.types;
     LoadReport {
         path: path.to_path_buf(),
+        scope: version.scope.clone(),
         digest: version.code.digest,
         version: version.description.version.clone(),
         exchange_types: types.iter().filter_map(|t| Name::new(t.name.as_bytes()).ok()).collect(),

@@ -1,6 +1,6 @@
 //! What came of offering or removing a file.
 
-use crate::{artifact::Digest, engine::CodeStrategy};
+use crate::{artifact::Digest, engine::CodeStrategy, scope::Scope, version::Version};
 use leveret_model::Name;
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -13,6 +13,8 @@ pub enum Stage {
     Compile,
     /// Its exports and imports are those of the contract.
     Contract,
+    /// What the operator says of it fits it.
+    Policy,
     /// An instance starts and describes itself, with names that are free.
     Trial,
     /// A fresh instance takes every live exchange and binding.
@@ -27,6 +29,7 @@ impl fmt::Display for Stage {
             Self::Read => "read",
             Self::Compile => "compile",
             Self::Contract => "contract",
+            Self::Policy => "policy",
             Self::Trial => "trial",
             Self::Replay => "replay",
             Self::Swap => "swap",
@@ -76,6 +79,8 @@ pub enum LoadChange {
 pub struct LoadReport {
     /// The file.
     pub path: PathBuf,
+    /// For whom.
+    pub scope: Scope,
     /// Of its bytes.
     pub digest: Digest,
     /// The plugin's version as it describes itself.
@@ -106,6 +111,8 @@ pub struct RemoveReport {
     pub exchange_types: Vec<Name>,
     /// How many exchanges are parked for it.
     pub exchanges: usize,
+    /// How many exchanges are served by the plugin that it had taken them from.
+    pub handed_back: usize,
 }
 
 /// An exchange type, for people to look at.
@@ -113,6 +120,8 @@ pub struct RemoveReport {
 pub struct TypeInfo {
     /// Its name.
     pub name: Name,
+    /// For whom its plugin is there; of exchanges that are parked in one virtual host, that one.
+    pub scope: Scope,
     /// How many live exchanges have it.
     pub exchanges: usize,
     /// What serves it, or why nothing does.
@@ -124,7 +133,7 @@ pub struct TypeInfo {
 pub enum TypeState {
     /// A plugin.
     Serving {
-        /// Its file's name, or the type's for one that came with the broker.
+        /// Its name: its file's without `.wasm`, or the type's for one that came with the broker.
         plugin: String,
         /// Its version as it describes itself.
         version: String,
@@ -146,4 +155,21 @@ pub enum TypeState {
         /// Why.
         why: String,
     },
+}
+
+impl TypeState {
+    /// That this version serves a type.
+    pub(super) fn serving(version: &Version, type_name: &Name) -> Self {
+        let described = version.describes(type_name);
+        Self::Serving {
+            plugin: version.code.plugin.clone(),
+            version: version.description.version.clone(),
+            digest: version.code.digest,
+            strategy: version.code.strategy,
+            builtin: version.code.builtin,
+            summary: described.map(|t| t.summary.clone()).unwrap_or_default(),
+            pure: version.claims(type_name).pure,
+            purity_withdrawn: version.is_withdrawn(type_name),
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crate::{
 };
 use leveret_broker::port::Layer;
 use leveret_model::Table;
+use std::path::Path;
 
 fn world() -> World {
     let mut world = World::with(Guest::default(), 2);
@@ -46,7 +47,9 @@ fn instances_of_a_new_version_are_ready_when_it_is_swapped_in() {
     let mut world = world();
     let v2 = Guest { version: 2, fanout: true, ..Guest::default() }.component();
     world.offer("guest.wasm", &v2).unwrap();
-    let Lookup::Serving(version) = world.host.registry().lookup(b"x-test") else { panic!("it serves") };
+    let Lookup::Serving(version) = world.host.registry().lookup(world.vhost.name(), b"x-test") else {
+        panic!("it serves")
+    };
     let place = PlaceRef::of(&version, world.vhost.name());
     let exchange = world.exchange("x");
     for mailbox in &world.host.registry().mailboxes {
@@ -114,7 +117,7 @@ fn a_removed_plugin_parks_its_exchanges_until_it_is_back() {
     assert!(world.host.registry().remove(Path::new("guest.wasm")).is_none());
     for worker in 0..2 {
         let answers = world.route(worker, "x", &["a", "b"]);
-        assert!(answers.iter().all(|a| a.contains("parked") && a.contains("guest.wasm was removed")));
+        assert!(answers.iter().all(|a| a.contains("parked") && a.contains("plugin guest was removed")));
     }
     assert!(world.declare(0, "y").is_err());
     assert!(world.bind(0, "x", "b").is_err());
@@ -127,16 +130,19 @@ fn a_removed_plugin_parks_its_exchanges_until_it_is_back() {
     }
     world.delete(0, "x");
     world.host.registry().remove(Path::new("back.wasm")).unwrap();
-    assert!(matches!(world.host.registry().lookup(b"x-test"), Lookup::Unknown), "nobody misses it");
+    assert!(
+        matches!(world.host.registry().lookup(world.vhost.name(), b"x-test"), Lookup::Unknown),
+        "nobody misses it"
+    );
 }
 
 #[test]
 fn a_parked_type_is_forgotten_with_its_last_exchange() {
     let mut world = world();
     world.host.registry().remove(Path::new("guest.wasm")).unwrap();
-    assert!(matches!(world.host.registry().lookup(b"x-test"), Lookup::Parked(_)));
+    assert!(matches!(world.host.registry().lookup(world.vhost.name(), b"x-test"), Lookup::Parked(_)));
     world.delete(1, "x");
-    assert!(matches!(world.host.registry().lookup(b"x-test"), Lookup::Unknown));
+    assert!(matches!(world.host.registry().lookup(world.vhost.name(), b"x-test"), Lookup::Unknown));
 }
 
 #[test]
@@ -164,7 +170,9 @@ fn a_version_that_is_replaced_while_it_is_compiled_anew_stays_replaced() {
     world.offer("guest.wasm", &large(1).component()).unwrap();
     let report = world.offer("guest.wasm", &large(2).component()).unwrap();
     world.host.registry().wait_for_upgrades();
-    let Lookup::Serving(version) = world.host.registry().lookup(b"x-test") else { panic!("it serves") };
+    let Lookup::Serving(version) = world.host.registry().lookup(world.vhost.name(), b"x-test") else {
+        panic!("it serves")
+    };
     assert_eq!(version.code.digest, report.digest);
     assert_eq!(version.code.strategy, CodeStrategy::Cranelift);
 }

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 
+use crate::policy::PluginPolicy;
 use output::Output;
 use random::RandomStream;
 pub(crate) use trap::WasiTrap;
@@ -54,10 +55,10 @@ pub(crate) struct WasiState {
 }
 
 impl WasiState {
-    /// The state of a new instance of the plugin called `plugin_name` in the log, whose
-    /// file has the SHA-256 `digest`.
-    pub(crate) fn new(plugin_name: &str, digest: [u8; 32]) -> Self {
-        Self { output: Output::new(plugin_name), random: RandomStream::new(digest) }
+    /// The state of a new instance of the plugin with that policy, whose file has the
+    /// SHA-256 `digest`.
+    pub(crate) fn new(policy: &PluginPolicy, digest: [u8; 32]) -> Self {
+        Self { output: Output::new(policy), random: RandomStream::new(digest) }
     }
 }
 

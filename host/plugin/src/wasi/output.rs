@@ -1,13 +1,14 @@
 //! What a plugin prints becomes lines in the broker's log.
 //!
-//! A plugin may print as much as it likes: per instance, [`LINES_PER_SECOND_MAX`] lines a
-//! second reach the log, each cut to [`LINE_BYTES_MAX`]; the rest is counted, and the
+//! A plugin may print as much as it likes: per instance, a limited number of lines a
+//! second reaches the log, each cut to [`LINE_BYTES_MAX`]; the rest is counted, and the
 //! count is logged before the next line that is let through, or when the instance ends.
 //! An unfinished line waits for its end, at most until the instance ends.
 //!
 //! What is printed is a stranger's: it is one field of one event, with control characters
 //! escaped, so that it cannot look like a line of the broker's own or command a terminal.
 
+use crate::policy::PluginPolicy;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -17,9 +18,6 @@ const TARGET: &str = "leveret::plugin::output";
 
 /// Longer lines are cut here.
 const LINE_BYTES_MAX: usize = 1_024;
-
-/// Per instance, both streams together.
-const LINES_PER_SECOND_MAX: u32 = 20;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -34,30 +32,41 @@ pub(super) enum Stream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry<'a> {
     Line { stream: Stream, text: Cow<'a, str>, cut_bytes: u64 },
-    LeftOut { lines: u64 },
+    LeftOut { lines: u64, lines_max: u32 },
+}
+
+/// Who prints, as the log says it.
+struct Printer {
+    plugin: Box<str>,
+    /// Where; a plugin that serves all virtual hosts alike has none.
+    vhost: Option<Box<str>>,
 }
 
 /// Both streams of one instance.
 pub(super) struct Output {
-    plugin_name: Box<str>,
+    printer: Printer,
     stdout: Line,
     stderr: Line,
     limit: RateLimit,
 }
 
 impl Output {
-    pub(super) fn new(plugin_name: &str) -> Self {
+    /// At most as many lines a second as the policy allows, both streams together.
+    pub(super) fn new(policy: &PluginPolicy) -> Self {
         Self {
-            plugin_name: plugin_name.into(),
+            printer: Printer {
+                plugin: policy.plugin.as_str().into(),
+                vhost: policy.vhost.as_ref().map(|vhost| vhost.to_text().into()),
+            },
             stdout: Line::default(),
             stderr: Line::default(),
-            limit: RateLimit::default(),
+            limit: RateLimit::new(policy.limits.log_lines_per_second_max),
         }
     }
 
     /// Takes what the plugin wrote to `stream`.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let Self { plugin_name, stdout, stderr, limit } = self;
+        let Self { printer, stdout, stderr, limit } = self;
         let line = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
@@ -65,7 +74,7 @@ impl Output {
         // One reading of the clock serves all lines of a write.
         let now = Instant::now();
         line.push(bytes, |text, cut_bytes| {
-            limit.pass(now, stream, text, cut_bytes, |entry| log(plugin_name, &entry));
+            limit.pass(now, stream, text, cut_bytes, |entry| log(printer, &entry));
         });
     }
 }
@@ -74,35 +83,37 @@ impl Drop for Output {
     /// What was printed last is often why the instance ended.
     fn drop(&mut self) {
         let now = Instant::now();
-        let Self { plugin_name, stdout, stderr, limit } = self;
+        let Self { printer, stdout, stderr, limit } = self;
         for (stream, line) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             line.end(&mut |text, cut_bytes| {
-                limit.pass(now, stream, text, cut_bytes, |entry| log(plugin_name, &entry));
+                limit.pass(now, stream, text, cut_bytes, |entry| log(printer, &entry));
             });
         }
-        limit.end(|entry| log(plugin_name, &entry));
+        limit.end(|entry| log(printer, &entry));
     }
 }
 
-fn log(plugin: &str, entry: &Entry<'_>) {
+fn log(Printer { plugin, vhost }: &Printer, entry: &Entry<'_>) {
+    let vhost = vhost.as_deref();
     match entry {
         Entry::Line { stream: Stream::Stdout, text, cut_bytes: 0 } => {
-            tracing::info!(target: TARGET, plugin, stream = "stdout", "{text}");
+            tracing::info!(target: TARGET, plugin, vhost, stream = "stdout", "{text}");
         }
         Entry::Line { stream: Stream::Stderr, text, cut_bytes: 0 } => {
-            tracing::warn!(target: TARGET, plugin, stream = "stderr", "{text}");
+            tracing::warn!(target: TARGET, plugin, vhost, stream = "stderr", "{text}");
         }
         Entry::Line { stream: Stream::Stdout, text, cut_bytes } => {
-            tracing::info!(target: TARGET, plugin, stream = "stdout", cut_bytes, "{text}");
+            tracing::info!(target: TARGET, plugin, vhost, stream = "stdout", cut_bytes, "{text}");
         }
         Entry::Line { stream: Stream::Stderr, text, cut_bytes } => {
-            tracing::warn!(target: TARGET, plugin, stream = "stderr", cut_bytes, "{text}");
+            tracing::warn!(target: TARGET, plugin, vhost, stream = "stderr", cut_bytes, "{text}");
         }
-        Entry::LeftOut { lines } => tracing::warn!(
+        Entry::LeftOut { lines, lines_max } => tracing::warn!(
             target: TARGET,
             plugin,
+            vhost,
             lines,
-            "left out what the plugin printed beyond {LINES_PER_SECOND_MAX} lines in a second"
+            "left out what the plugin printed beyond {lines_max} lines in a second"
         ),
     }
 }
@@ -149,14 +160,18 @@ impl Line {
 }
 
 /// Counts lines in windows of one second, each opened by its first line.
-#[derive(Default)]
 struct RateLimit {
+    lines_max: u32,
     window_start: Option<Instant>,
     passed_lines: u32,
     left_out_lines: u64,
 }
 
 impl RateLimit {
+    fn new(lines_max: u32) -> Self {
+        Self { lines_max, window_start: None, passed_lines: 0, left_out_lines: 0 }
+    }
+
     /// Passes a line to `sink`, or counts it as left out. Text is made of it only in the
     /// first case.
     fn pass(
@@ -173,7 +188,7 @@ impl RateLimit {
             self.window_start = Some(now);
             self.passed_lines = 0;
         }
-        if self.passed_lines == LINES_PER_SECOND_MAX {
+        if self.passed_lines == self.lines_max {
             self.left_out_lines = self.left_out_lines.saturating_add(1);
             return;
         }
@@ -186,7 +201,7 @@ impl RateLimit {
     fn end(&mut self, mut sink: impl FnMut(Entry<'_>)) {
         let lines = std::mem::take(&mut self.left_out_lines);
         if lines > 0 {
-            sink(Entry::LeftOut { lines });
+            sink(Entry::LeftOut { lines, lines_max: self.lines_max });
         }
     }
 }
@@ -214,11 +229,12 @@ fn printable(line: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::LOG_LINES_MAX as LINES_MAX;
 
     /// What reaches the log of `writes`, each made so many milliseconds after the start.
     fn logged(writes: &[(u64, &[u8])]) -> Vec<Entry<'static>> {
         let start = Instant::now();
-        let (mut line, mut limit, mut entries) = (Line::default(), RateLimit::default(), Vec::new());
+        let (mut line, mut limit, mut entries) = (Line::default(), RateLimit::new(LINES_MAX), Vec::new());
         for (after_ms, bytes) in writes {
             let now = start + Duration::from_millis(*after_ms);
             line.push(bytes, |text, cut_bytes| {
@@ -233,7 +249,7 @@ mod tests {
             Entry::Line { stream, text, cut_bytes } => {
                 Entry::Line { stream: *stream, text: text.to_string().into(), cut_bytes: *cut_bytes }
             }
-            Entry::LeftOut { lines } => Entry::LeftOut { lines: *lines },
+            Entry::LeftOut { lines, lines_max } => Entry::LeftOut { lines: *lines, lines_max: *lines_max },
         }
     }
 
@@ -265,13 +281,13 @@ mod tests {
 
     #[test]
     fn what_exceeds_the_rate_is_counted_and_reported_with_the_next_line() {
-        let burst = b"again\n".repeat(LINES_PER_SECOND_MAX as usize + 5);
+        let burst = b"again\n".repeat(LINES_MAX as usize + 5);
         let entries = logged(&[(0, &burst), (999, b"late\n"), (1_000, b"next second\n")]);
-        assert_eq!(entries.len(), LINES_PER_SECOND_MAX as usize + 2);
-        assert!(entries[..LINES_PER_SECOND_MAX as usize].iter().all(|entry| *entry == line("again")));
+        assert_eq!(entries.len(), LINES_MAX as usize + 2);
+        assert!(entries[..LINES_MAX as usize].iter().all(|entry| *entry == line("again")));
         assert_eq!(
-            entries[LINES_PER_SECOND_MAX as usize..],
-            [Entry::LeftOut { lines: 6 }, line("next second")]
+            entries[LINES_MAX as usize..],
+            [Entry::LeftOut { lines: 6, lines_max: LINES_MAX }, line("next second")]
         );
     }
 

@@ -9,6 +9,8 @@ use wasmtime::{Config, Engine, Store};
 
 use super::functions::{RANDOM_BYTES_MAX, WRITE_BYTES_MAX};
 use super::*;
+use crate::policy::Policies;
+use crate::scope::Scope;
 
 struct State(WasiState);
 
@@ -126,7 +128,8 @@ fn instance(text: &str, digest: [u8; 32]) -> wasmtime::Result<(Store<State>, Ins
     let component = Component::new(&engine, wat::parse_str(text).unwrap())?;
     let mut linker = Linker::new(&engine);
     link(&mut linker, &component)?;
-    let mut store = Store::new(&engine, State(WasiState::new("the plugin", digest)));
+    let policy = Policies::default().of(&Scope::Global, None, "the plugin");
+    let mut store = Store::new(&engine, State(WasiState::new(&policy, digest)));
     let instance = linker.instantiate(&mut store, &component)?;
     Ok((store, instance))
 }

@@ -133,7 +133,7 @@ impl Batch<'_> {
         for message in messages {
             if let Guest::Failed(refusal) = &guest {
                 self.counters.failed += 1;
-                answers.push(Answer::Failed(refusal.clone()));
+                answers.push(self.entry.failed(refusal));
                 continue;
             }
             if before.is_like(message)
@@ -171,7 +171,7 @@ impl Batch<'_> {
                 }
                 if let Guest::Failed(refusal) = &guest {
                     self.counters.failed += 1;
-                    answers.push(Answer::Failed(refusal.clone()));
+                    answers.push(self.entry.failed(refusal));
                     continue;
                 }
             }
@@ -228,11 +228,23 @@ impl Batch<'_> {
         }
         let version = match version_of(self.registry, self.exchange, &self.entry.type_name) {
             Ok(version) => version,
-            Err(refusal) => return Ok(Guest::Failed(Box::new(refusal))),
+            Err(refusal) => {
+                // What does not serve keeps no memory, and nothing stands in for it.
+                self.entry.policy = None;
+                if let Some(old) = self.entry.version.take() {
+                    self.homes.leave(&old, self.exchange);
+                }
+                return Ok(Guest::Failed(Box::new(refusal)));
+            }
         };
         let entry = &mut *self.entry;
+        entry.policy = Some(version.policy(&self.exchange.vhost));
         if let Some(old) = entry.version.take_if(|old| old.id != version.id) {
-            self.homes.discard(old.id);
+            // Another virtual host's may still be that version's.
+            match self.registry.serves(old.id) {
+                true => self.homes.leave(&old, self.exchange),
+                false => self.homes.discard(old.id),
+            }
             entry.refused = None;
         }
         if let Some((text, until)) = &entry.refused {
@@ -430,7 +442,7 @@ impl Batch<'_> {
     ) -> usize {
         while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question < question_end) {
             if let Some(place) = answers.get_mut(waiting.answer) {
-                *place = Answer::Failed(Box::new(refusal.clone()));
+                *place = self.entry.failed(refusal);
             }
             answered += 1;
             self.counters.failed += 1;

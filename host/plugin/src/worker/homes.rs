@@ -5,7 +5,7 @@ use crate::{
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
     capability::Outcome,
     engine::CallSlot,
-    guest::{CPU_BASE, CPU_PER_ITEM, Decisions, GuestFailure, Refused},
+    guest::{Decisions, GuestFailure, Refused},
     replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
@@ -56,6 +56,8 @@ pub(crate) struct Homes {
 /// The replica of one plugin for one vhost, or what became of it.
 #[derive(Default)]
 pub(crate) struct Home {
+    /// Whose exchanges it serves; of a built-in type all of them.
+    vhost: Option<Name>,
     replica: Option<Replica>,
     construction: Option<Arc<Construction>>,
     failures: Failures,
@@ -83,7 +85,8 @@ impl Homes {
     ) -> Result<&mut Replica, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
         if !self.homes.contains_key(&place) {
-            self.homes.insert(Place::from(&place), Home::default());
+            let place = Place::from(&place);
+            self.homes.insert(place.clone(), Home::of(place));
         }
         let Some(home) = self.homes.get_mut(&place) else {
             return Err(NotServed::Pending);
@@ -186,7 +189,8 @@ impl Homes {
     fn home(&mut self, version: &Version, exchange: &Exchange) -> Result<&mut Home, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
         if !self.homes.contains_key(&place) {
-            self.homes.insert(Place::from(&place), Home::default());
+            let place = Place::from(&place);
+            self.homes.insert(place.clone(), Home::of(place));
         }
         let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
         match home.failures.set_aside() {
@@ -217,6 +221,17 @@ impl Homes {
         }
     }
 
+    /// The version serves this exchange no more, though perhaps others: it lets go of the exchange if it
+    /// serves all virtual hosts with one instance, else of all that it has for this virtual host.
+    pub(crate) fn leave(&mut self, version: &Version, exchange: &Exchange) {
+        let place = PlaceRef::of(version, &exchange.vhost);
+        if !version.code.builtin {
+            self.homes.remove(&place);
+        } else if let Some(home) = self.homes.get_mut(&place) {
+            home.tidy(|replica| replica.close(exchange.id));
+        }
+    }
+
     /// Drops everything of a version that was replaced.
     pub(crate) fn discard(&mut self, version: VersionId) {
         self.homes.retain(|place, _| place.version != version);
@@ -224,6 +239,10 @@ impl Homes {
 }
 
 impl Home {
+    fn of(place: Place) -> Self {
+        Self { vhost: place.vhost, ..Self::default() }
+    }
+
     /// Whether the replica knows a type of an exchange at that very generation.
     #[inline]
     pub(crate) fn knows(&self, exchange: ExchangeId, layer: Layer, generation: Generation) -> bool {
@@ -256,7 +275,9 @@ impl Home {
                 // On a busy machine a call takes longer than the CPU time that it may use: what is
                 // others' time is not charged.
                 let items = u32::try_from(count).unwrap_or(u32::MAX);
-                let used_max = CPU_BASE.saturating_add(CPU_PER_ITEM.saturating_mul(items)) + CUT_OFF_LATE_MAX;
+                let limits = replica.limits();
+                let allowed = limits.cpu_per_call.saturating_add(limits.cpu_per_item.saturating_mul(items));
+                let used_max = allowed + CUT_OFF_LATE_MAX;
                 let took = coarse_time().saturating_sub(began).min(used_max);
                 self.failed(version, failure.to_string(), took);
                 Err(failure)
@@ -298,7 +319,7 @@ impl Home {
                 .flat_map(Replica::exchanges)
                 .filter(|(e, l)| e.id != exchange.id || *l != layer);
             let exchanges = known.chain([(exchange.clone(), layer)]).collect();
-            let construction = builder.begin(version.clone(), exchanges);
+            let construction = builder.begin(version.clone(), exchange.vhost.clone(), exchanges);
             self.construction = Some(construction);
         }
         if let Some(finished) = self.construction.as_ref().and_then(|construction| construction.poll(waker)) {
@@ -368,9 +389,10 @@ impl Home {
     fn failed(&mut self, version: &Version, what: String, took: Duration) {
         self.replica = None;
         if let Some(count) = self.failures.failed(what.clone(), took) {
+            let vhost = self.vhost.as_ref().map(tracing::field::display);
             tracing::warn!(
                 target: "leveret::plugin",
-                plugin = version.code.plugin, digest = %version.code.digest, failures = count,
+                plugin = version.code.plugin, vhost, digest = %version.code.digest, failures = count,
                 "the plugin failed: {what}"
             );
         }

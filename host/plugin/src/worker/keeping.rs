@@ -9,6 +9,7 @@ use crate::{
     audit::{Auditor, Question, Verdict},
     guest::{GuestFailure, Refused},
     memo::{KeyForm, Memo, NotAUnion},
+    policy::PluginPolicy,
     replica::Replica,
     version::Version,
 };
@@ -32,6 +33,8 @@ pub(super) struct Entry {
     pub(super) type_name: Name,
     /// The version that serves it, once one did.
     pub(super) version: Option<Arc<Version>>,
+    /// What holds for that plugin here; `None` where none is to serve.
+    pub(super) policy: Option<Arc<PluginPolicy>>,
     /// Its decisions are remembered.
     pub(super) pure: bool,
     /// Each of its bindings decides for itself.
@@ -88,6 +91,7 @@ impl Entry {
             layer,
             type_name: spec.map_or_else(Name::default, |spec| spec.type_name.clone()),
             version: None,
+            policy: None,
             pure: false,
             independent: false,
             generation: Generation::default(),

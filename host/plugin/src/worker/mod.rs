@@ -22,6 +22,7 @@ use crate::{
     audit::Auditor,
     builder::{Builder, Mailbox},
     engine::CallSlot,
+    policy::FailurePolicy,
     registry::{Lookup, Registry},
     services::Services,
     version::Version,
@@ -31,7 +32,7 @@ use hashbrown::HashMap;
 use homes::{Homes, NotServed};
 use keeping::Entry;
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId},
+    exchange::{Binding, Exchange, ExchangeId, RouteSet},
     port::{Answer, Deed, Layer, Routed, Router, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -75,6 +76,17 @@ pub struct Worker {
     /// How many exchanges were closed when this worker last let go of those that are gone.
     swept_at: u64,
     closed: Arc<AtomicU64>,
+}
+
+impl Entry {
+    /// The answer to a message when the plugin cannot give one. A fallback type counts as a refusal
+    /// as long as no exchange type can be asked in another's place.
+    fn failed(&self, refusal: &Refusal) -> Answer {
+        match self.policy.as_ref().map(|policy| &policy.on_failure) {
+            Some(FailurePolicy::Unroutable) => Answer::Deliver(RouteSet::default()),
+            _ => Answer::Failed(Box::new(refusal.clone())),
+        }
+    }
 }
 
 impl Worker {
@@ -151,15 +163,25 @@ impl Worker {
 
 /// The version that serves a type of an exchange.
 fn version_of(registry: &Registry, exchange: &Exchange, type_name: &Name) -> Result<Arc<Version>, Refusal> {
-    match registry.lookup(type_name) {
+    version_for(registry, &exchange.vhost, type_name, &exchange.spec.name)
+}
+
+/// The version that serves a type in a virtual host; `exchange` is for the refusal.
+fn version_for(
+    registry: &Registry,
+    vhost: &Name,
+    type_name: &Name,
+    exchange: &Name,
+) -> Result<Arc<Version>, Refusal> {
+    let (vhost, type_name) = (vhost.clone(), type_name.clone());
+    match registry.lookup(&vhost, &type_name) {
         Lookup::Serving(version) => Ok(version),
-        Lookup::Parked(why) => Err(Refusal::Parked {
-            exchange: exchange.spec.name.clone(),
-            vhost: exchange.vhost.clone(),
-            type_name: type_name.clone(),
-            why: String::from(&*why),
-        }),
-        Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name: type_name.clone() }),
+        Lookup::Parked(why) => {
+            let (exchange, why) = (exchange.clone(), String::from(&*why));
+            Err(Refusal::Parked { exchange, vhost, type_name, why })
+        }
+        Lookup::NotAllowed(plugin) => Err(Refusal::ExchangeTypeNotAllowed { type_name, vhost, plugin }),
+        Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name }),
     }
 }
 
@@ -177,16 +199,7 @@ fn refusal(exchange: &Exchange, not_served: NotServed) -> Refusal {
 
 impl Router for Worker {
     fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal> {
-        match self.registry.lookup(type_name) {
-            Lookup::Serving(_) => Ok(()),
-            Lookup::Parked(why) => Err(Refusal::Parked {
-                exchange: Name::EMPTY,
-                vhost: vhost.clone(),
-                type_name: type_name.clone(),
-                why: String::from(&*why),
-            }),
-            Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name: type_name.clone() }),
-        }
+        version_for(&self.registry, vhost, type_name, &Name::EMPTY).map(drop)
     }
 
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {

@@ -197,6 +197,9 @@ pub struct PluginJson {
     /// The name of the exchange type.
     #[serde(rename = "type")]
     pub type_name: String,
+    /// For whom it is there: `shipped`, `global`, or a virtual host.
+    #[serde(default)]
+    pub scope: String,
     /// Whether it is served.
     pub state: PluginState,
     /// How many exchanges have the type.
@@ -239,4 +242,7 @@ pub struct ServingJson {
     pub summary: String,
     /// Its decisions depend on nothing but message and bindings, so they are remembered.
     pub pure: bool,
+    /// It claims that its decisions can be remembered, and was found wrong.
+    #[serde(default)]
+    pub purity_withdrawn: bool,
 }

@@ -8,7 +8,7 @@ mod v0_1;
 mod v0_2;
 
 use super::{
-    answer::Decisions,
+    answer::PlainDecision,
     description::{AttachmentPoint, Description, InterceptorDescription, Opened},
     instance::Refused,
     lower::PlainMessage,
@@ -138,7 +138,7 @@ impl Exports {
         store: Context<'_>,
         id: u32,
         message: &PlainMessage<'_>,
-    ) -> Called<Decisions, String> {
+    ) -> wasmtime::Result<PlainDecision> {
         match self {
             Self::V0_1(exports) => exports.route(store, id, message),
             Self::V0_2(exports) => exports.route(store, id, message),

@@ -9,7 +9,7 @@ use crate::{
     contract::Exported,
     guest::{
         GuestState,
-        answer::{self, Decisions, PlainDecision},
+        answer::{self, PlainDecision},
         description::{Description, Opened, TypeDescription},
         instance::Refused,
         lower::{self, PlainMessage},
@@ -112,18 +112,18 @@ impl Exports {
         store: Context<'_>,
         id: u32,
         message: &PlainMessage<'_>,
-    ) -> Called<Decisions, String> {
+    ) -> wasmtime::Result<PlainDecision> {
         let message = types::Message {
             routing_key: message.routing_key,
             headers: &message.headers,
             properties: &message.properties,
             body: message.body,
         };
-        Ok(Decisions::one(match self.plain.call_route(store, id, message)? {
+        Ok(match self.plain.call_route(store, id, message)? {
             types::Decision::Deliver(ids) => PlainDecision::Deliver(ids),
             types::Decision::Drop => PlainDecision::Drop(String::new()),
             types::Decision::Reject(reason) => PlainDecision::Reject(reason),
-        }))
+        })
     }
 
     pub(super) fn route_batch(

@@ -14,7 +14,7 @@ use crate::{
     contract::Exported,
     guest::{
         GuestState,
-        answer::{self, Decisions, PlainDecision},
+        answer::{self, PlainDecision},
         description::{
             ARGUMENTS_MAX, ArgumentDescription, ArgumentKind, AttachmentPoint, Description, InnerType,
             InterceptorDescription, Opened, PROVIDED_MAX, Stage, TypeDescription,
@@ -148,14 +148,14 @@ impl Exports {
         store: Context<'_>,
         id: u32,
         message: &PlainMessage<'_>,
-    ) -> Called<Decisions, String> {
-        Ok(Decisions::one(match self.plain()?.call_route(store, id, plain(message))? {
+    ) -> wasmtime::Result<PlainDecision> {
+        Ok(match self.plain()?.call_route(store, id, plain(message))? {
             wit::Decision::Deliver(ids) => PlainDecision::Deliver(ids),
             wit::Decision::Drop(reason) => PlainDecision::Drop(reason),
             wit::Decision::Reject(reason) => PlainDecision::Reject(reason),
             wit::Decision::Delegate => PlainDecision::Delegate,
             wit::Decision::Hold(milliseconds) => PlainDecision::Hold(milliseconds),
-        }))
+        })
     }
 
     pub(super) fn route_batch(

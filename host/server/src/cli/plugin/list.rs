@@ -92,8 +92,10 @@ mod tests {
             builtin: false,
             summary: "red \u{1b}[31m".to_owned(),
             pure: true,
+            purity_withdrawn: false,
         };
         let served = PluginJson {
+            scope: "global".into(),
             type_name: "x-longest-prefix".to_owned(),
             state: PluginState::Serving,
             exchanges: 12,
@@ -101,6 +103,7 @@ mod tests {
             reason: None,
         };
         let parked = PluginJson {
+            scope: "global".into(),
             type_name: "x".to_owned(),
             state: PluginState::Parked,
             exchanges: 1,

@@ -2,16 +2,29 @@
 //!
 //! One table, [`Settings`], gives the flags, the variables and the keys of the file: a setting
 //! `plugins_dir` is `--plugins-dir`, `LEVERET_PLUGINS_DIR` and `plugins-dir = …`. A flag wins over
-//! a variable, a variable over the file, the file over the default.
+//! a variable, a variable over the file, the file over the default. What is said of plugins and of
+//! single virtual hosts is tables (`tables.rs`), so it is in the file alone.
+
+mod tables;
+#[cfg(test)]
+mod tests;
+mod vhosts;
+
+pub use tables::{LimitTable, PluginTable, PluginTables, VhostTable};
+pub use vhosts::VhostConfig;
 
 use anyhow::{Context, bail};
 use leveret_model::Name;
+use leveret_plugin::policy::{PolicyError, PolicyRules};
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
 };
+use toml::Spanned;
 
 /// Where the broker listens if nobody says otherwise.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5672);
@@ -90,17 +103,74 @@ pub struct Settings {
     /// What is logged: error, warn, info, debug, trace, or a filter such as leveret=debug [default: info]
     #[arg(long, env = "LEVERET_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+
+    /// `[plugins."name"]`: what a global plugin may do, everywhere
+    #[arg(skip)]
+    #[serde(default)]
+    pub plugins: PluginTables,
+
+    /// `[vhost."name"]`: what holds in one virtual host
+    #[arg(skip)]
+    #[serde(default)]
+    pub vhost: BTreeMap<String, Spanned<VhostTable>>,
 }
 
 impl Settings {
     /// Reads the file's settings.
     ///
     /// # Errors
-    /// If it cannot be read, is no TOML, or has a key that is no setting; the error names the line.
+    /// If it cannot be read, is no TOML, has a key that is no setting, or limits that do not go together;
+    /// the error names the key and the line.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("the configuration {} is not valid", path.display()))
+        Self::parse(&text).with_context(|| format!("the configuration {} is not valid", path.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let settings: Self = toml::from_str(text)?;
+        let Err(error) = settings.policies()?.check() else {
+            return Ok(settings);
+        };
+        match settings.place(&error).and_then(|place| text.get(..place.start)) {
+            Some(before) => bail!("line {}: {error}", before.matches('\n').count() + 1),
+            None => bail!("{error}"),
+        }
+    }
+
+    /// What is said of plugins, not checked yet.
+    fn policies(&self) -> anyhow::Result<PolicyRules> {
+        let mut vhosts = BTreeMap::new();
+        for (name, table) in &self.vhost {
+            let vhost = Name::new(name.as_bytes()).with_context(|| format!("[vhost.{name:?}]"))?;
+            vhosts.insert(vhost, table.get_ref().rules());
+        }
+        Ok(PolicyRules { plugins: tables::plugin_rules(&self.plugins), vhosts })
+    }
+
+    /// Where in the text is what an error speaks of: the limit's value, else the plugin's table, else
+    /// the virtual host's.
+    fn place(&self, error: &PolicyError) -> Option<Range<usize>> {
+        let (plugin, vhost, limit) = match error {
+            PolicyError::OutOfRange { plugin, vhost, limit, .. } => {
+                (plugin.as_ref(), vhost.as_ref(), Some(limit))
+            }
+            PolicyError::AboveCeiling { plugin, vhost, limit, .. } => {
+                (Some(plugin), Some(vhost), Some(limit))
+            }
+            PolicyError::Contradiction { plugin, vhost, .. } => (plugin.as_ref(), vhost.as_ref(), None),
+            PolicyError::MemoryAtStart { plugin, vhost, .. }
+            | PolicyError::Unsuitable { plugin, vhost, .. } => (Some(plugin), vhost.as_ref(), None),
+        };
+        let vhost = vhost.and_then(|vhost| self.vhost.get(&vhost.to_text()));
+        let tables = vhost.map_or(&self.plugins, |table| &table.get_ref().plugins);
+        let table = plugin.and_then(|plugin| tables.get(plugin));
+        let limits = match table {
+            Some(table) => Some(&table.get_ref().limits),
+            None => vhost.map(|vhost| &vhost.get_ref().ceilings),
+        };
+        let value = limits.zip(limit).and_then(|(limits, limit)| limits.place(*limit));
+        value.or_else(|| table.map(Spanned::span)).or_else(|| vhost.map(Spanned::span))
     }
 
     /// These settings, and where they are silent the `other` ones.
@@ -115,6 +185,8 @@ impl Settings {
             workers: self.workers.or(other.workers),
             memory_mib: self.memory_mib.or(other.memory_mib),
             log: self.log.or(other.log),
+            plugins: if self.plugins.is_empty() { other.plugins } else { self.plugins },
+            vhost: if self.vhost.is_empty() { other.vhost } else { self.vhost },
         }
     }
 }
@@ -131,19 +203,23 @@ pub struct Config {
     /// The folder that is watched for plugins.
     pub plugins_dir: PathBuf,
     /// The virtual hosts; the first is the default one.
-    pub vhosts: Vec<Name>,
+    pub vhosts: Vec<VhostConfig>,
     /// How many worker threads.
     pub workers: usize,
     /// How many bytes of queued messages there may be before publishers wait.
     pub memory_bytes_max: u64,
     /// The log filter.
     pub log: String,
+    /// What plugins may do.
+    pub policies: PolicyRules,
 }
 
 impl TryFrom<Settings> for Config {
     type Error = anyhow::Error;
 
     fn try_from(settings: Settings) -> anyhow::Result<Self> {
+        let policies = settings.policies()?;
+        policies.check()?;
         let data_dir = settings.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
         let plugins_dir = settings.plugins_dir.unwrap_or_else(|| data_dir.join("plugins"));
         let workers = match settings.workers {
@@ -158,16 +234,8 @@ impl TryFrom<Settings> for Config {
         if memory_bytes_max < MEMORY_BYTES_MIN {
             bail!("memory-mib must be at least {}", MEMORY_BYTES_MIN / 1024 / 1024);
         }
-        let mut vhosts = Vec::new();
-        for vhost in settings.vhosts.unwrap_or_else(|| vec!["/".to_owned()]) {
-            if vhost.is_empty() {
-                bail!("a virtual host needs a name");
-            }
-            let name = Name::new(vhost.as_bytes()).with_context(|| format!("virtual host {vhost:?}"))?;
-            if !vhosts.contains(&name) {
-                vhosts.push(name);
-            }
-        }
+        let names = settings.vhosts.unwrap_or_else(|| vec!["/".to_owned()]);
+        let vhosts = vhosts::vhosts(names, &settings.vhost, &data_dir, &plugins_dir)?;
         Ok(Self {
             listen: settings.listen.unwrap_or(LISTEN_DEFAULT),
             http_listen: match settings.http_listen {
@@ -181,6 +249,7 @@ impl TryFrom<Settings> for Config {
             workers,
             memory_bytes_max,
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
+            policies,
         })
     }
 }
@@ -196,48 +265,4 @@ fn memory_of_machine_bytes() -> u64 {
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.map_or(GUESS_BYTES, |kib| kib * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file: Settings =
-            toml::from_str("listen = \"127.0.0.1:1\"\ndata-dir = \"d\"\nmemory-mib = 64").unwrap();
-        let flags = Settings { listen: Some(([127, 0, 0, 1], 2).into()), ..Settings::default() };
-        let config = Config::try_from(flags.or(file)).unwrap();
-        assert_eq!(config.listen.port(), 2);
-        assert_eq!(config.plugins_dir, Path::new("d/plugins"));
-        assert_eq!(config.memory_bytes_max, 64 << 20);
-        assert_eq!(config.vhosts, [Name::from_static("/")]);
-    }
-
-    #[test]
-    fn http_listens_by_default_and_can_be_turned_off() {
-        let with = |http_listen| {
-            Config::try_from(Settings { http_listen, ..Settings::default() }).unwrap().http_listen
-        };
-        assert_eq!(with(None), Some(HTTP_LISTEN_DEFAULT));
-        let file: Settings = toml::from_str("http-listen = \"none\"").unwrap();
-        assert_eq!(with(file.http_listen), None);
-        let file: Settings = toml::from_str("http-listen = \"[::1]:0\"").unwrap();
-        assert_eq!(with(file.http_listen).map(|address| address.to_string()), Some("[::1]:0".to_owned()));
-        let error = toml::from_str::<Settings>("http-listen = \"never\"").unwrap_err().to_string();
-        assert!(error.contains("none"), "{error}");
-    }
-
-    #[test]
-    fn unknown_keys_and_impossible_values_are_refused_by_name() {
-        let error = toml::from_str::<Settings>("plugin-dir = \"x\"").unwrap_err().to_string();
-        assert!(error.contains("plugin-dir"), "{error}");
-        let error =
-            Config::try_from(Settings { workers: Some(0), ..Settings::default() }).unwrap_err().to_string();
-        assert!(error.contains("workers"), "{error}");
-        let error = Config::try_from(Settings { memory_mib: Some(1), ..Settings::default() })
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("memory-mib"), "{error}");
-    }
 }

@@ -1,0 +1,261 @@
+//! What an operator says about plugins, and whether it makes sense.
+
+use super::{
+    capability::Grants,
+    failure::{Attachment, FailurePolicy},
+    limits::{Limit, Limits},
+};
+use leveret_model::Name;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// What an operator says about all plugins. The default says nothing: every global plugin may be used
+/// everywhere, with the default limits and without grants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyRules {
+    /// By the name of a global or shipped plugin, for all virtual hosts.
+    pub plugins: BTreeMap<String, PluginRules>,
+    /// By virtual host.
+    pub vhosts: BTreeMap<Name, VhostRules>,
+}
+
+/// What an operator says about one plugin. What is unset is as it is everywhere, or the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PluginRules {
+    /// `Some(false)` switches it off from the start.
+    pub enabled: Option<bool>,
+    /// What it may use: all of it, nothing is added to what is said elsewhere.
+    pub grants: Option<Grants>,
+    /// Limits, each in the unit of its [`Limit::key`].
+    pub limits: BTreeMap<Limit, u64>,
+    /// What becomes of messages when it fails.
+    pub on_failure: Option<FailurePolicy>,
+    /// Makes its random numbers repeatable.
+    pub random_seed: Option<u64>,
+}
+
+/// What an operator says about a virtual host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VhostRules {
+    /// The global and shipped plugins that it may use, beside the core types. `None` is all.
+    pub allow: Option<BTreeSet<String>>,
+    /// No plugin has a higher limit here. Each in the unit of its [`Limit::key`].
+    pub ceilings: BTreeMap<Limit, u64>,
+    /// By the name of a plugin, for this virtual host: its own files and global ones.
+    pub plugins: BTreeMap<String, PluginRules>,
+}
+
+/// Rules that make no sense, or that a plugin does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyError {
+    /// A value that no such limit can have.
+    OutOfRange {
+        /// The plugin; `None` for a ceiling.
+        plugin: Option<String>,
+        /// Where; `None` is everywhere.
+        vhost: Option<Name>,
+        /// The limit.
+        limit: Limit,
+        /// Its value, in the unit of its key.
+        value: u64,
+    },
+    /// A limit of a plugin in a virtual host is above the ceiling there.
+    AboveCeiling {
+        /// The plugin.
+        plugin: String,
+        /// Where.
+        vhost: Name,
+        /// The limit.
+        limit: Limit,
+        /// Its value, in the unit of its key.
+        value: u64,
+        /// The ceiling, in the same unit.
+        ceiling: u64,
+    },
+    /// Two limits do not go together.
+    Contradiction {
+        /// The plugin; `None` for any, with the virtual host's ceilings alone.
+        plugin: Option<String>,
+        /// Where; `None` is everywhere.
+        vhost: Option<Name>,
+        /// Which, and why.
+        what: String,
+    },
+    /// A plugin has more memory from the start than it may have.
+    MemoryAtStart {
+        /// The plugin.
+        plugin: String,
+        /// Where; `None` is everywhere.
+        vhost: Option<Name>,
+        /// What it begins with, in bytes.
+        bytes: u64,
+        /// The limit, in bytes.
+        bytes_max: u64,
+    },
+    /// A failure policy that makes no sense for what the plugin is.
+    Unsuitable {
+        /// The plugin.
+        plugin: String,
+        /// Where; `None` is everywhere.
+        vhost: Option<Name>,
+        /// What it is.
+        attachment: Attachment,
+        /// What was asked for.
+        on_failure: FailurePolicy,
+    },
+}
+
+/// `plugin 'a' in vhost 'b'`.
+struct Subject<'a>(Option<&'a str>, Option<&'a Name>);
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(Some(plugin), None) => write!(f, "plugin '{plugin}'"),
+            Self(Some(plugin), Some(vhost)) => write!(f, "plugin '{plugin}' in vhost '{vhost}'"),
+            Self(None, Some(vhost)) => write!(f, "ceilings of vhost '{vhost}'"),
+            Self(None, None) => f.write_str("plugins"),
+        }
+    }
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { plugin, vhost, limit, value } => {
+                let (range, subject) = (limit.range(), Subject(plugin.as_deref(), vhost.as_ref()));
+                write!(f, "{subject}: {limit} = {value}: it is from {} to {}", range.start(), range.end())
+            }
+            Self::AboveCeiling { plugin, vhost, limit, value, ceiling } => {
+                let subject = Subject(Some(plugin), Some(vhost));
+                write!(f, "{subject}: {limit} = {value} is above the vhost's ceiling, {limit} = {ceiling}")
+            }
+            Self::Contradiction { plugin, vhost, what } => {
+                write!(f, "{}: {what}", Subject(plugin.as_deref(), vhost.as_ref()))
+            }
+            Self::MemoryAtStart { plugin, vhost, bytes, bytes_max } => {
+                let subject = Subject(Some(plugin), vhost.as_ref());
+                let (mib, mib_max) = (bytes.div_ceil(1 << 20), bytes_max >> 20);
+                write!(
+                    f,
+                    "{subject}: it has {mib} MiB of memory from the start; its limit is memory-mib = {mib_max}"
+                )
+            }
+            Self::Unsuitable { plugin, vhost, attachment, on_failure } => {
+                let subject = Subject(Some(plugin), vhost.as_ref());
+                write!(f, "{subject}: on-failure = {on_failure} makes no sense for {attachment}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+impl PolicyRules {
+    /// Whether all limits are in range, below their ceilings, and go together.
+    ///
+    /// A limit of a plugin everywhere may be above the ceiling of a virtual host: there, the ceiling
+    /// counts. One that is set for that very virtual host may not.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        for (plugin, rules) in &self.plugins {
+            in_range(Some(plugin), None, &rules.limits)?;
+            goes_together(Some(plugin), None, &self.limits(true, None, plugin))?;
+        }
+        for (vhost, there) in &self.vhosts {
+            in_range(None, Some(vhost), &there.ceilings)?;
+            goes_together(None, Some(vhost), &capped(Limits::default(), &there.ceilings))?;
+            for (plugin, rules) in &there.plugins {
+                in_range(Some(plugin), Some(vhost), &rules.limits)?;
+                below_ceilings(plugin, vhost, rules, there)?;
+                goes_together(Some(plugin), Some(vhost), &self.limits(false, Some(vhost), plugin))?;
+            }
+            for plugin in self.plugins.keys() {
+                goes_together(Some(plugin), Some(vhost), &self.limits(true, Some(vhost), plugin))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The limits of a plugin in a virtual host. What is said of plugins everywhere counts for
+    /// `global` ones, not for a virtual host's own.
+    pub(super) fn limits(&self, global: bool, vhost: Option<&Name>, plugin: &str) -> Limits {
+        let mut limits = Limits::default();
+        for rules in self.of(global, vhost, plugin) {
+            rules.limits.iter().for_each(|(limit, value)| limits.set(*limit, *value));
+        }
+        match vhost.and_then(|vhost| self.vhosts.get(vhost)) {
+            Some(there) => capped(limits, &there.ceilings),
+            None => limits,
+        }
+    }
+
+    /// What is said of a plugin, the last word last.
+    pub(super) fn of<'a>(
+        &'a self,
+        global: bool,
+        vhost: Option<&Name>,
+        plugin: &str,
+    ) -> impl Iterator<Item = &'a PluginRules> {
+        let everywhere = self.plugins.get(plugin).filter(|_| global);
+        let here = vhost.and_then(|vhost| self.vhosts.get(vhost)).and_then(|there| there.plugins.get(plugin));
+        everywhere.into_iter().chain(here)
+    }
+}
+
+fn capped(mut limits: Limits, ceilings: &BTreeMap<Limit, u64>) -> Limits {
+    for (limit, ceiling) in ceilings {
+        if limits.get(*limit).is_none_or(|value| value > *ceiling) {
+            limits.set(*limit, *ceiling);
+        }
+    }
+    limits
+}
+
+fn in_range(
+    plugin: Option<&str>,
+    vhost: Option<&Name>,
+    limits: &BTreeMap<Limit, u64>,
+) -> Result<(), PolicyError> {
+    match limits.iter().find(|(limit, value)| !limit.range().contains(value)) {
+        None => Ok(()),
+        Some((limit, value)) => Err(PolicyError::OutOfRange {
+            plugin: plugin.map(String::from),
+            vhost: vhost.cloned(),
+            limit: *limit,
+            value: *value,
+        }),
+    }
+}
+
+fn below_ceilings(
+    plugin: &str,
+    vhost: &Name,
+    rules: &PluginRules,
+    there: &VhostRules,
+) -> Result<(), PolicyError> {
+    for (limit, value) in &rules.limits {
+        if let Some(ceiling) = there.ceilings.get(limit).filter(|ceiling| value > *ceiling) {
+            return Err(PolicyError::AboveCeiling {
+                plugin: String::from(plugin),
+                vhost: vhost.clone(),
+                limit: *limit,
+                value: *value,
+                ceiling: *ceiling,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn goes_together(plugin: Option<&str>, vhost: Option<&Name>, limits: &Limits) -> Result<(), PolicyError> {
+    limits.check().map_err(|what| PolicyError::Contradiction {
+        plugin: plugin.map(String::from),
+        vhost: vhost.cloned(),
+        what,
+    })
+}

@@ -1,0 +1,177 @@
+//! What a file says, and what is wrong with it.
+
+use super::*;
+use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit};
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_defaults() {
+    let file: Settings =
+        toml::from_str("listen = \"127.0.0.1:1\"\ndata-dir = \"d\"\nmemory-mib = 64").unwrap();
+    let flags = Settings { listen: Some(([127, 0, 0, 1], 2).into()), ..Settings::default() };
+    let config = Config::try_from(flags.or(file)).unwrap();
+    assert_eq!(config.listen.port(), 2);
+    assert_eq!(config.plugins_dir, Path::new("d/plugins"));
+    assert_eq!(config.memory_bytes_max, 64 << 20);
+    let default = VhostConfig {
+        name: Name::from_static("/"),
+        plugins_dir: Path::new("d/vhosts/%2F/plugins").to_path_buf(),
+    };
+    assert_eq!(config.vhosts, [default]);
+}
+
+#[test]
+fn unknown_keys_and_impossible_values_are_refused_by_name() {
+    let error = toml::from_str::<Settings>("plugin-dir = \"x\"").unwrap_err().to_string();
+    assert!(error.contains("plugin-dir"), "{error}");
+    let error =
+        Config::try_from(Settings { workers: Some(0), ..Settings::default() }).unwrap_err().to_string();
+    assert!(error.contains("workers"), "{error}");
+    let error =
+        Config::try_from(Settings { memory_mib: Some(1), ..Settings::default() }).unwrap_err().to_string();
+    assert!(error.contains("memory-mib"), "{error}");
+}
+
+/// Every key of every table, each once.
+const EVERYTHING: &str = r#"
+listen = "127.0.0.1:1"
+data-dir = "d"
+plugins-dir = "p"
+vhosts = ["/", "tenant-a"]
+workers = 3
+memory-mib = 64
+log = "debug"
+
+[plugins."rate-limit"]
+enabled = true
+grants = [
+    "clock", "random", "log", "metric", "key-value", "message-store", "hold", "timer", "enqueue", "emit",
+    "queue-info", "publisher", "modify-body",
+]
+on-failure = "unroutable"
+random-seed = 7
+memory-mib = 32
+cpu-per-call-ms = 5
+cpu-per-item-us = 50
+cpu-start-ms = 40
+instances = 4
+answer-ids = 1000
+state-mib = 8
+state-entries = 900
+held-messages = 800
+held-mib = 70
+log-lines-per-second = 6
+metrics = 5
+
+[plugins.careful]
+on-failure = { fallback = "direct" }
+
+[vhost."tenant-a"]
+plugins-dir = "tenant-a/plugins"
+allow = ["rate-limit", "x-delayed-message"]
+ceilings = { memory-mib = 128, cpu-per-call-ms = 10, state-mib = 64 }
+
+[vhost."tenant-a".plugins."rate-limit"]
+enabled = false
+grants = ["clock"]
+memory-mib = 128
+"#;
+
+#[test]
+fn every_key_has_its_effect() {
+    let config = Config::try_from(Settings::parse(EVERYTHING).unwrap()).unwrap();
+    assert_eq!((config.listen.port(), config.workers, config.log.as_str()), (1, 3, "debug"));
+    assert_eq!((config.data_dir.as_path(), config.plugins_dir.as_path()), (Path::new("d"), Path::new("p")));
+    let folders: Vec<_> = config.vhosts.iter().map(|v| v.plugins_dir.to_str().unwrap()).collect();
+    assert_eq!(folders, ["d/vhosts/%2F/plugins", "tenant-a/plugins"]);
+
+    let everywhere = &config.policies.plugins["rate-limit"];
+    assert_eq!(everywhere.enabled, Some(true));
+    assert_eq!(everywhere.grants, Some(Capability::ALL.into_iter().collect()));
+    assert_eq!((&everywhere.on_failure, everywhere.random_seed), (&Some(FailurePolicy::Unroutable), Some(7)));
+    let values = [32, 5, 50, 40, 4, 1000, 8, 900, 800, 70, 6, 5];
+    assert_eq!(everywhere.limits, Limit::ALL.into_iter().zip(values).collect());
+    let fallback = Some(FailurePolicy::Fallback(Name::from_static("direct")));
+    assert_eq!(config.policies.plugins["careful"].on_failure, fallback);
+
+    let tenant = &config.policies.vhosts[&Name::from_static("tenant-a")];
+    assert_eq!(tenant.allow, Some(["rate-limit".to_owned(), "x-delayed-message".to_owned()].into()));
+    let ceilings = [(Limit::Memory, 128), (Limit::CpuPerCall, 10), (Limit::State, 64)];
+    assert_eq!(tenant.ceilings, ceilings.into());
+    let there = &tenant.plugins["rate-limit"];
+    assert_eq!((there.enabled, &there.limits), (Some(false), &[(Limit::Memory, 128)].into()));
+    assert_eq!(there.grants, Some(Grants::NONE.with(Capability::Clock)));
+}
+
+/// The README's example is read, and says what the text around it says.
+#[test]
+fn the_example_of_the_readme_is_valid() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let text = std::fs::read_to_string(readme).unwrap();
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = Config::try_from(Settings::parse(example).unwrap()).unwrap();
+    let tenant = &config.policies.vhosts[&Name::from_static("tenant-a")];
+    assert_eq!(tenant.plugins["rate-limit"].grants, Some(Grants::NONE.with(Capability::Clock)));
+    for key in Limit::ALL.map(Limit::key) {
+        assert!(text.contains(&format!("`{key}`")), "{key} is not in the README");
+    }
+    for capability in Capability::ALL {
+        assert!(text.contains(&format!("`{capability}`")), "{capability} is not in the README");
+    }
+}
+
+/// Every way to get it wrong, with the line it is in and the words that say what.
+#[test]
+fn an_error_names_the_line_and_the_key() {
+    for (wrong, line, said) in [
+        ("[plugins.p]\n\nmemory = 1", 3, "unknown key `memory`, expected one of enabled, grants"),
+        ("[plugins.p]\nmemory-mib = \"much\"", 2, "expected u64"),
+        ("[plugins.p]\nmemory-mib = -1", 2, "expected u64"),
+        ("[plugins.p]\ncpu-start-ms = 1\nmemory-mib = 0", 3, "memory-mib = 0: it is from 1 to 4096"),
+        ("[plugins.p]\ngrants = [\n  \"clock\",\n  \"files\"]", 2, "no capability 'files'"),
+        ("[plugins.p]\non-failure = \"ignore\"", 2, "ignore"),
+        ("[plugins.p]\non-failure = { fall = \"x\" }", 2, "fall"),
+        ("\n[plugins.p]\nanswer-ids = 300000\nmemory-mib = 1", 2, "answer-ids = 300000"),
+        ("[vhost.v]\nplugin-dir = \"x\"", 2, "plugin-dir"),
+        ("[vhost.v]\nceilings = { memory = 1 }", 2, "unknown key `memory`, expected one of memory-mib"),
+        ("[vhost.v.ceilings]\n\nstate-mib = 9999999", 3, "ceilings of vhost 'v': state-mib = 9999999"),
+        (
+            "[vhost.v]\nceilings = { memory-mib = 9 }\n[vhost.v.plugins.p]\nmemory-mib = 10",
+            4,
+            "plugin 'p' in vhost 'v': memory-mib = 10 is above the vhost's ceiling, memory-mib = 9",
+        ),
+    ] {
+        let error = format!("{:#}", Settings::parse(wrong).unwrap_err());
+        assert!(error.contains(&format!("line {line}")), "not line {line}: {error}");
+        assert!(error.contains(said), "{said} is not in: {error}");
+    }
+}
+
+#[test]
+fn folders_and_names_of_virtual_hosts_do_not_clash() {
+    for (wrong, said) in [
+        ("[vhost.v]", "[vhost.\"v\"]: there is no such virtual host"),
+        ("vhosts = []", "at least one"),
+        ("vhosts = [\"\"]", "needs a name"),
+        ("plugins-dir = \"p\"\n[vhost.\"/\"]\nplugins-dir = \"p\"", "that of all virtual hosts"),
+        (
+            "vhosts = [\"a\", \"b\"]\n[vhost.a]\nplugins-dir = \"p\"\n[vhost.b]\nplugins-dir = \"p\"",
+            "[vhost.\"b\"]: plugins-dir p is that of \"a\"",
+        ),
+    ] {
+        let error = Config::try_from(Settings::parse(wrong).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(said), "{said} is not in: {error}");
+    }
+}
+
+#[test]
+fn http_listens_by_default_and_can_be_turned_off() {
+    let with =
+        |http_listen| Config::try_from(Settings { http_listen, ..Settings::default() }).unwrap().http_listen;
+    assert_eq!(with(None), Some(HTTP_LISTEN_DEFAULT));
+    let file: Settings = toml::from_str("http-listen = \"none\"").unwrap();
+    assert_eq!(with(file.http_listen), None);
+    let file: Settings = toml::from_str("http-listen = \"[::1]:0\"").unwrap();
+    assert_eq!(with(file.http_listen).map(|address| address.to_string()), Some("[::1]:0".to_owned()));
+    let error = toml::from_str::<Settings>("http-listen = \"never\"").unwrap_err().to_string();
+    assert!(error.contains("none"), "{error}");
+}
