@@ -19,8 +19,8 @@
 //! that each binding decides for itself. Then the bindings that went are taken out of the answers
 //! that name them ([`Memo::remove_bindings`]), and the guest is asked about all keys once more with
 //! the new bindings alone, hundreds of keys in a call, to add what they decide
-//! ([`Memo::add_bindings`]). That is worth it where enough lookups came since the last time; else
-//! the memo forgets after all.
+//! ([`Memo::add_bindings`]). Where there are many more keys than lookups came since the last time,
+//! those that nobody asked for are forgotten first.
 //! Either way all entries belong to one generation afterwards.
 //!
 //! *Audit.* The first hits and later one in [`HITS_PER_AUDIT`] are checked by another instance, beside.
@@ -59,8 +59,8 @@ const LOOKUPS_PER_HIT_MAX: u64 = 10;
 const AWAY_LOOKUPS: u64 = 16 * JUDGED_AFTER_LOOKUPS;
 /// How many keys that came once are noted while the memo is full.
 const DOOR_PLACES: usize = 8192;
-/// So many keys are asked about new bindings for each lookup since it was done last: asking about a
-/// key that is known takes a fraction of the time of asking about one that was forgotten.
+/// So many keys are asked about new bindings for each lookup since it was done last. To ask about
+/// that many takes no longer than to ask about one that was forgotten.
 const KEYS_ASKED_PER_LOOKUP_MAX: u64 = 4;
 /// So many keys are asked about however few lookups came.
 const KEYS_ASKED_ALWAYS: u64 = 256;
@@ -109,25 +109,28 @@ struct Entry {
     kept: Kept,
     at: u32,
     segment: u16,
-    /// The length of the key in bytes; the highest bit says that the entry was hit.
-    length_and_touched: u16,
+    /// The length of the key in bytes; above it [`TOUCHED`] and [`NEW`].
+    length_and_marks: u16,
 }
 
+/// The entry was hit since it was written.
 const TOUCHED: u16 = 1 << 15;
-const _: () = assert!(size_of::<Entry>() == 32 && KEY_BYTES_MAX < TOUCHED as usize);
+/// The entry was not there when keys were last forgotten because they were too many.
+const NEW: u16 = 1 << 14;
+const _: () = assert!(size_of::<Entry>() == 32 && KEY_BYTES_MAX < NEW as usize);
 
 impl Entry {
-    fn new(kept: Kept, place: Place) -> Self {
-        Self { kept, at: place.at, segment: place.segment, length_and_touched: place.length }
+    fn new(kept: Kept, place: Place, marks: u16) -> Self {
+        Self { kept, at: place.at, segment: place.segment, length_and_marks: place.length | marks }
     }
 
     #[inline]
     fn place(&self) -> Place {
-        Place { at: self.at, segment: self.segment, length: self.length_and_touched & !TOUCHED }
+        Place { at: self.at, segment: self.segment, length: self.length_and_marks & !(TOUCHED | NEW) }
     }
 
     fn is_touched(&self) -> bool {
-        self.length_and_touched & TOUCHED != 0
+        self.length_and_marks & TOUCHED != 0
     }
 }
 
@@ -198,7 +201,7 @@ impl Memo {
         let keys = &self.keys;
         let entry = self.table.find_mut(hash, |entry| keys.key(entry.place()) == Some(key))?;
         if !entry.is_touched() {
-            entry.length_and_touched |= TOUCHED;
+            entry.length_and_marks |= TOUCHED;
         }
         self.hits += 1;
         Some(entry.kept.answer())
@@ -244,14 +247,26 @@ impl Memo {
             self.drop_oldest_segment();
         }
         self.name(kept.ids().unwrap_or_default());
-        self.write(hash, key, kept.clone(), bytes);
+        self.write(hash, key, kept.clone(), bytes, NEW);
     }
 
-    /// Whether asking the guest about all keys again is worth it, by the lookups since it was last
-    /// asked.
-    pub(crate) fn is_worth_asking_again(&self) -> bool {
+    /// Makes the keys fewer where there are too many to be asked about again, for the lookups since it
+    /// was done last: those that were neither written nor hit since keys were last forgotten here go.
+    pub(crate) fn forget_what_is_not_worth_asking_again(&mut self) {
         let since = self.lookups - self.lookups_when_asked;
-        self.table.len() as u64 <= KEYS_ASKED_ALWAYS.max(since * KEYS_ASKED_PER_LOOKUP_MAX)
+        if self.table.len() as u64 <= KEYS_ASKED_ALWAYS.max(since * KEYS_ASKED_PER_LOOKUP_MAX) {
+            return;
+        }
+        let (table, keys) = (std::mem::take(&mut self.table), self.keys.start_anew());
+        self.bytes = 0;
+        for entry in table.into_iter().filter(|entry| entry.length_and_marks & (TOUCHED | NEW) != 0) {
+            let Some(key) = keys.key(entry.place()) else {
+                continue;
+            };
+            let ids = entry.kept.ids().map_or(0, <[BindingId]>::len);
+            let bytes = ENTRY_BYTES + self.keys.form.head_bytes() + key.len() + size_of::<BindingId>() * ids;
+            self.write(self.hasher.hash_one(key), key, entry.kept, bytes, 0);
+        }
     }
 
     /// Whether there is nothing.
@@ -366,13 +381,13 @@ impl Memo {
         }
     }
 
-    fn write(&mut self, hash: u64, key: &[u8], kept: Kept, bytes: usize) {
+    fn write(&mut self, hash: u64, key: &[u8], kept: Kept, bytes: usize, marks: u16) {
         let Some(place) = self.keys.push(key, bytes, self.bytes_max / SEGMENTS) else {
             return;
         };
         self.bytes += bytes;
         let (keys, hasher) = (&self.keys, &self.hasher);
-        self.table.insert_unique(hash, Entry::new(kept, place), |entry| {
+        self.table.insert_unique(hash, Entry::new(kept, place, marks), |entry| {
             hasher.hash_one(keys.key(entry.place()).unwrap_or_default())
         });
     }
@@ -400,7 +415,7 @@ impl Memo {
             }
         }
         for (hash, key, kept, bytes) in moving {
-            self.write(hash, key, kept, bytes);
+            self.write(hash, key, kept, bytes, 0);
         }
     }
 

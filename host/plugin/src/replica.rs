@@ -22,7 +22,10 @@ use leveret_broker::{
     port::Layer,
 };
 use leveret_model::{Name, OwnedMessage, Reads, Table, Value};
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 /// How many bindings are told in one call on a replay.
 const REPLAY_BINDINGS_PER_CALL: usize = 256;
@@ -336,6 +339,11 @@ impl Replica {
             self.next_id += 1;
             id
         })
+    }
+
+    /// How much CPU time the last call used, to the millisecond.
+    pub(crate) fn cpu_used(&self) -> Duration {
+        self.instance.cpu_used()
     }
 
     /// How many messages [`Self::route`] takes at most.

@@ -5,6 +5,7 @@
 use crate::{
     host::{Host, HostConfig},
     policy::{Policies, PolicyRules},
+    registry::TypeState,
     scope::Scope,
     worker::Worker,
 };
@@ -30,6 +31,9 @@ pub(crate) struct Guest {
     pub(crate) type_name: &'static str,
     pub(crate) version: u8,
     pub(crate) pure: bool,
+    pub(crate) independent: bool,
+    /// Only the newest binding of a key gets its messages, whatever it claims.
+    pub(crate) newest_only: bool,
     pub(crate) batch: bool,
     /// Every binding gets every message.
     pub(crate) fanout: bool,
@@ -45,6 +49,8 @@ impl Default for Guest {
             type_name: "x-test",
             version: 1,
             pure: true,
+            independent: true,
+            newest_only: false,
             batch: true,
             fanout: false,
             refuses: "refuse",
@@ -71,6 +77,8 @@ impl Guest {
                 .replace("$$REFUSE", self.refuses)
                 .replace("$$VERSION", &self.version.to_string())
                 .replace("$$PURE", if self.pure { "\\01" } else { "\\00" })
+                .replace("$$INDEPENDENT", if self.independent { "1" } else { "0" })
+                .replace("$$NEWEST", if self.newest_only { "1" } else { "0" })
                 .replace("$$FANOUT", if self.fanout { "1" } else { "0" }),
         )
         .unwrap();
@@ -108,7 +116,7 @@ impl Guest {
     }
 }
 
-/// A form without headers and properties.
+/// A form whose properties are headers, `name=text` each, with `;` between.
 pub(crate) struct Plain;
 pub(crate) static PLAIN: Plain = Plain;
 
@@ -121,8 +129,23 @@ impl Form for Plain {
         &[]
     }
 
-    fn put_headers(&self, _properties: &[u8], _selection: &HeaderSelection, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[0, 0]);
+    fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>) {
+        let headers = std::str::from_utf8(properties).unwrap().split(';').filter_map(|h| h.split_once('='));
+        let headers: Vec<_> = match selection {
+            HeaderSelection::None => Vec::new(),
+            HeaderSelection::All => headers.collect(),
+            HeaderSelection::Named(names) => {
+                let named =
+                    |name: &Name| headers.clone().find(|(header, _)| header.as_bytes() == name.as_bytes());
+                names.iter().filter_map(named).collect()
+            }
+        };
+        out.extend_from_slice(&(headers.len() as u16).to_le_bytes());
+        for (name, text) in headers {
+            out.push(name.len() as u8);
+            out.extend_from_slice(name.as_bytes());
+            flat::put_string(out, text.as_bytes());
+        }
     }
 
     fn put_property(&self, _properties: &[u8], _property: Property, out: &mut Vec<u8>) {
@@ -275,6 +298,17 @@ impl World {
         let exchange = self.exchange(exchange);
         route(&mut self.workers[worker], &exchange, keys, &self.woken)
     }
+
+    /// What serves a type, as an operator sees it: whether it is pure, and whether it was found not
+    /// to be.
+    pub(crate) fn purity(&self, type_name: &str) -> (bool, bool) {
+        self.host.wait_for_audit();
+        let types = self.host.registry().types();
+        match types.into_iter().find(|t| t.name.as_bytes() == type_name.as_bytes()).map(|t| t.state) {
+            Some(TypeState::Serving { pure, purity_withdrawn, .. }) => (pure, purity_withdrawn),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// See [`World::route`].
@@ -285,6 +319,16 @@ pub(crate) fn route(
     woken: &Arc<Woken>,
 ) -> Vec<String> {
     let messages: Vec<MessageView<'_>> = keys.iter().map(|key| message(key.as_bytes())).collect();
+    route_messages(worker, exchange, &messages, woken)
+}
+
+/// Routes messages, as often as it takes; each answer as a text.
+pub(crate) fn route_messages(
+    worker: &mut Worker,
+    exchange: &Arc<Exchange>,
+    messages: &[MessageView<'_>],
+    woken: &Arc<Woken>,
+) -> Vec<String> {
     let waker: Arc<dyn Wake> = woken.clone();
     let mut answers = vec![Answer::Drop(None)];
     loop {
@@ -299,7 +343,7 @@ pub(crate) fn route(
         }
     }
     answers.remove(0);
-    assert_eq!(answers.len(), keys.len());
+    assert_eq!(answers.len(), messages.len());
     answers.iter().map(text).collect()
 }
 

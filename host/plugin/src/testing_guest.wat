@@ -42,7 +42,7 @@
     ;; the element has 20 bytes: name 1300, summary 1308, pure 1316
     (i32.store (i32.const 1308) (i32.const 1024))
     (i32.store8 (i32.const 1316) (i32.load8_u (i32.const 1330)))
-    (i32.store8 (i32.const 1317) (i32.const 1))
+    (i32.store8 (i32.const 1317) (i32.const $$INDEPENDENT))
     (i32.store (i32.const 1312) (i32.const 0))
     (i32.const 0))
 
@@ -180,6 +180,7 @@
         (if (i32.or (i32.const $$FANOUT)
           (call $same (i32.load offset=4 (local.get $e)) (i32.load offset=8 (local.get $e))
             (local.get $key) (local.get $length))) (then
+          (if (i32.const $$NEWEST) (then (local.set $o (i32.add (local.get $out) (i32.const 8)))))
           (i64.store (local.get $o) (i64.load offset=16 (local.get $e)))
           (local.set $o (i32.add (local.get $o) (i32.const 8)))))))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))

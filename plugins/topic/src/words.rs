@@ -3,6 +3,9 @@
 use leveret_sdk::KeyMap;
 use std::rc::Rc;
 
+/// So many words are looked through.
+const FEW: usize = 3;
+
 /// Numbers a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WordId(pub(crate) u32);
@@ -24,6 +27,11 @@ impl Words {
     /// The number of a word, if a pattern holds it.
     #[inline]
     pub(crate) fn get(&self, word: &[u8]) -> Option<WordId> {
+        if self.entries.len() <= FEW {
+            // To look at a few words takes less than to hash one.
+            let held = |entry: &Entry| entry.holders > 0 && *entry.word == *word;
+            return self.entries.iter().position(held).map(|place| WordId(place as u32));
+        }
         self.numbers.get(word).copied()
     }
 

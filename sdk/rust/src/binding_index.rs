@@ -69,7 +69,13 @@ impl<K: Clone + Eq + Hash> BindingIndex<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.groups.get(key).map_or(&[], Vec::as_slice)
+        // To look at one key takes less than to hash another.
+        let group = if self.groups.len() <= 1 {
+            self.groups.iter().find(|(there, _)| Borrow::<Q>::borrow(*there) == key).map(|(_, group)| group)
+        } else {
+            self.groups.get(key)
+        };
+        group.map_or(&[], Vec::as_slice)
     }
 
     /// The keys that have bindings, in no particular order.

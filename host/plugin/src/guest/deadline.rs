@@ -46,6 +46,11 @@ impl Deadline {
         self.check(thread_cpu_time())
     }
 
+    /// How much CPU time the call that just ended used, as far as ticks saw it.
+    pub(crate) fn used(&self) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| thread_cpu_time().saturating_sub(began))
+    }
+
     fn check(&mut self, now: Duration) -> Result<(), CpuExceeded> {
         let began = *self.began.get_or_insert(now);
         let (used, limit) = (now.saturating_sub(began), self.limit());

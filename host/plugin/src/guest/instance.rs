@@ -135,6 +135,11 @@ impl Instance {
         self.slot = slot;
     }
 
+    /// How much CPU time the last call used, to the millisecond.
+    pub(crate) fn cpu_used(&self) -> Duration {
+        self.store.data().deadline.used()
+    }
+
     /// Whether it takes many messages in one call.
     pub(crate) fn has_batch(&self) -> bool {
         self.exports.has_batch()

@@ -86,6 +86,12 @@ impl Segments {
         self.all.clear();
     }
 
+    /// Becomes empty; gives what there was.
+    pub(super) fn start_anew(&mut self) -> Self {
+        let form = self.form;
+        std::mem::replace(self, Self { form, ..Self::default() })
+    }
+
     #[inline]
     pub(super) fn key(&self, place: Place) -> Option<&[u8]> {
         let segment = self.all.get(usize::from(place.segment.wrapping_sub(self.first)))?;

@@ -163,21 +163,36 @@ fn what_is_no_union_is_not_carried_on() {
 }
 
 #[test]
-fn asking_again_is_worth_it_where_enough_lookups_came() {
+fn keys_that_nobody_asks_for_are_forgotten_rather_than_asked_about_again_and_again() {
     let mut memo = Memo::new(MEMO_BYTES_MAX);
     memo.at_generation(Generation(1), KeyForm::RoutingKey);
-    let count = 8 * KEYS_ASKED_ALWAYS as u32;
+    let (count, hot) = (8 * KEYS_ASKED_ALWAYS as u32, 10_u32);
     for key in 0..count {
-        memo.insert(&key.to_le_bytes(), &Kept::Nowhere, 0);
+        memo.insert(&key.to_le_bytes(), &named(&[BindingId(key.into())]).0, 0);
     }
-    assert!(!memo.is_worth_asking_again());
     let lookups = count / KEYS_ASKED_PER_LOOKUP_MAX as u32;
     (0..lookups).for_each(|key| drop(memo.get(&key.to_le_bytes())));
-    assert!(memo.is_worth_asking_again());
-    memo.carried_to(Generation(2));
-    assert!(memo.is_worth_asking_again(), "nothing was asked");
-    memo.add_bindings(|_, count| Ok::<_, NotAUnion>(decisions(&vec![0; count])), named).unwrap();
-    assert!(!memo.is_worth_asking_again());
+    memo.forget_what_is_not_worth_asking_again();
+    assert_eq!(memo.len(), count as usize, "enough lookups came");
+    let mut asked = 0;
+    let mut ask = |memo: &mut Memo| {
+        memo.forget_what_is_not_worth_asking_again();
+        let before = std::mem::take(&mut asked);
+        let nothing = |_: &[u8], count| {
+            asked += count;
+            Ok::<_, NotAUnion>(decisions(&vec![0; count]))
+        };
+        memo.add_bindings(nothing, named).unwrap();
+        before
+    };
+    ask(&mut memo);
+    assert_eq!(ask(&mut memo), count as usize);
+    (0..hot).for_each(|key| drop(memo.get(&key.to_le_bytes())));
+    assert_eq!(ask(&mut memo), count as usize, "all were new");
+    ask(&mut memo);
+    assert_eq!(memo.len(), hot as usize);
+    assert_eq!(ids(&memo, &7_u32.to_le_bytes()), [7]);
+    assert!(memo.get(&hot.to_le_bytes()).is_none());
 }
 
 #[test]

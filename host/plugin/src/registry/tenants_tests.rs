@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use std::path::Path;
 
 const FANOUT: Guest = Guest {
+    independent: false,
+    newest_only: false,
     type_name: "x-test",
     version: 2,
     pure: true,

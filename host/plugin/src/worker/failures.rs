@@ -8,7 +8,7 @@ pub const FAILURES_IN_A_ROW_MAX: u32 = 5;
 pub const SET_ASIDE_MIN: Duration = Duration::from_millis(100);
 /// The longest it is set aside: each failure after the first time doubles it.
 pub const SET_ASIDE_MAX: Duration = Duration::from_secs(10);
-/// How much of a worker's time failed calls of one plugin may take within [`FAILED_TIME_WITHIN`]; at
+/// How much of a worker's CPU time failed calls of one plugin may take within [`FAILED_TIME_WITHIN`]; at
 /// more it is set aside, whatever succeeds between them. So a message that loops for ever, among many
 /// that do not, holds up its neighbours for a moment only.
 pub const FAILED_TIME_MAX: Duration = Duration::from_millis(50);

@@ -16,22 +16,11 @@ use leveret_broker::{
     port::{Layer, Wake},
 };
 use leveret_model::{Name, Table};
-use rustix::time::{ClockId, clock_gettime};
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
 /// the asker can wait.
 pub const INLINE_REPLAY_BINDINGS_MAX: usize = 2_000;
-
-/// How late a call that takes too long may be cut off.
-const CUT_OFF_LATE_MAX: Duration = Duration::from_millis(2);
-
-/// A clock whose steps are milliseconds, and which takes a fifth of the time to read: what failed
-/// calls take is charged right on the average.
-fn coarse_time() -> Duration {
-    let time = clock_gettime(ClockId::MonotonicCoarse);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
 
 /// Why an exchange cannot be served now.
 #[derive(Debug)]
@@ -265,20 +254,13 @@ impl Home {
         let Some(replica) = &mut self.replica else {
             return Err(GuestFailure::Answer(String::from("the instance is gone")));
         };
-        let began = coarse_time();
         match replica.route(about, projections, count) {
             Ok(decided) => {
                 self.failures.succeeded();
                 Ok(decided)
             }
             Err(failure) => {
-                // On a busy machine a call takes longer than the CPU time that it may use: what is
-                // others' time is not charged.
-                let items = u32::try_from(count).unwrap_or(u32::MAX);
-                let limits = replica.limits();
-                let allowed = limits.cpu_per_call.saturating_add(limits.cpu_per_item.saturating_mul(items));
-                let used_max = allowed + CUT_OFF_LATE_MAX;
-                let took = coarse_time().saturating_sub(began).min(used_max);
+                let took = replica.cpu_used();
                 self.failed(version, failure.to_string(), took);
                 Err(failure)
             }

@@ -26,6 +26,9 @@ use std::{
 /// More new bindings at a time are not asked about alone.
 const BINDINGS_ASKED_MAX: usize = 256;
 
+/// How often the replica of an exchange that changes all the time is caught up with it at once.
+const CATCH_UPS_MAX: u32 = 3;
+
 /// What a worker keeps of a type of an exchange.
 pub(super) struct Entry {
     pub(super) exchange: Weak<Exchange>,
@@ -115,7 +118,16 @@ impl Entry {
         exchange: &Arc<Exchange>,
         replica: &mut Replica,
     ) -> Result<(), GuestFailure> {
+        let changes = match self.changes_for(exchange, replica) {
+            Ok(changes) => changes,
+            Err(Refused::Failed(failure)) => {
+                self.memo.forget();
+                return Err(failure);
+            }
+            Err(Refused::ByPlugin(_)) => None,
+        };
         let Some((generation, reads)) = replica.knows(exchange.id, self.layer) else {
+            self.memo.forget();
             return Ok(());
         };
         let reads = reads.clone();
@@ -126,16 +138,16 @@ impl Entry {
         if same && self.generation == generation {
             return Ok(());
         }
-        let changes = (same && self.independent).then(|| exchange.changes_since(self.generation));
-        let carried = match changes {
-            Some(Ok(changes)) => self.carry(exchange, replica, &changes),
-            _ => Err(NotAdded::Unfit),
+        let carried = match changes.filter(|_| same && self.independent) {
+            Some(changes) => self.carry(exchange, replica, &changes),
+            None => {
+                self.sets.forget();
+                Err(NotAdded::Unfit)
+            }
         };
-        if carried.is_ok() {
-            self.memo.carried_to(generation);
-        } else {
-            self.memo.forget();
-            self.sets.forget();
+        match carried {
+            Ok(()) => self.memo.carried_to(generation),
+            Err(_) => self.memo.forget(),
         }
         (self.pure, self.independent) = (claims.pure, claims.independent);
         self.version = Some(version.clone());
@@ -152,8 +164,28 @@ impl Entry {
         }
     }
 
-    /// Brings what is remembered up to date. The changes may go further than the generation that
-    /// the replica knows: then they are the same again the next time, which does no harm.
+    /// What changed since the generation of what is remembered, up to the very one that the replica
+    /// knows, which catches up once more where the exchange went on. (Else a binding that came after
+    /// that and goes before the next look would be in no list of changes, and stay.)
+    fn changes_for(
+        &self,
+        exchange: &Arc<Exchange>,
+        replica: &mut Replica,
+    ) -> Result<Option<Changes>, Refused> {
+        if !self.independent {
+            return Ok(None);
+        }
+        for _ in 0..CATCH_UPS_MAX {
+            match exchange.changes_since(self.generation) {
+                Ok(changes) if replica.is_at(exchange.id, self.layer, changes.generation) => return Ok(Some(changes)),
+                Ok(_) => replica.serve(exchange, self.layer)?,
+                Err(_lagging) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Brings what is remembered up to date.
     fn carry(
         &mut self,
         exchange: &Arc<Exchange>,
@@ -168,11 +200,15 @@ impl Entry {
                 (resolved.kept, resolved.new_bytes)
             });
         }
-        if changes.bound.is_empty() || memo.is_empty() {
+        if changes.bound.is_empty() {
             return Ok(());
         }
-        if changes.bound.len() > BINDINGS_ASKED_MAX || !memo.is_worth_asking_again() {
+        if changes.bound.len() > BINDINGS_ASKED_MAX {
             return Err(NotAdded::Unfit);
+        }
+        memo.forget_what_is_not_worth_asking_again();
+        if memo.is_empty() {
+            return Ok(());
         }
         let mut apart = replica.open_apart(exchange, self.layer, &changes.bound)?;
         let added = memo.add_bindings(

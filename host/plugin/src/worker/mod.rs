@@ -11,6 +11,8 @@ mod keeping;
 mod sets;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_keeping;
 
 pub use chain::TYPES_MAX;
 pub use failures::{
