@@ -106,7 +106,7 @@ impl Accounts {
     /// The account for an instance that serves a virtual host. A built-in's serves all of them, so
     /// nothing of it is one virtual host's.
     pub(crate) fn of_instance(&self, version: &Version, vhost: &Name) -> Arc<Account> {
-        let vhost = if version.code.builtin { &Name::EMPTY } else { vhost };
+        let vhost = if version.code.is_shared() { &Name::EMPTY } else { vhost };
         self.of(&version.scope, vhost, &version.code.plugin)
     }
 

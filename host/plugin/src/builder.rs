@@ -20,7 +20,7 @@ use std::{
     thread,
 };
 
-/// Which replica of a worker: of a version, for a vhost. Built-in types serve all vhosts with one.
+/// Which replica of a worker: of a version, for a vhost. Shipped types without capabilities serve all vhosts with one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) version: VersionId,
@@ -30,7 +30,7 @@ pub(crate) struct Place {
 impl Place {
     /// The place of that version's replica for exchanges of that vhost.
     pub(crate) fn of(version: &Version, vhost: &Name) -> Self {
-        Self { version: version.id, vhost: (!version.code.builtin).then(|| vhost.clone()) }
+        Self { version: version.id, vhost: (!version.code.is_shared()).then(|| vhost.clone()) }
     }
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct PlaceRef<'a> {
 impl<'a> PlaceRef<'a> {
     /// See [`Place::of`].
     pub(crate) fn of(version: &Version, vhost: &'a Name) -> Self {
-        Self { version: version.id, vhost: (!version.code.builtin).then_some(vhost) }
+        Self { version: version.id, vhost: (!version.code.is_shared()).then_some(vhost) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     capability::{Call, Outcome, Purpose},
     engine::CallSlot,
     guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused, narrow},
-    policy::Limits,
+    policy::{Capability, Grants, Limits},
     services::Services,
     state::{Cell, Owner},
     version::Version,
@@ -57,6 +57,7 @@ struct Seat {
     exchange: Weak<Exchange>,
     generation: Generation,
     reads: Arc<Reads>,
+    grants: Grants,
     /// It wants to be told of bindings.
     bindings: bool,
     /// The state, where the plugin imports anything.
@@ -99,6 +100,9 @@ impl Replica {
         services: &Arc<Services>,
         slot: CallSlot,
     ) -> Result<Self, GuestFailure> {
+        if let Some(capability) = version.not_granted(vhost).filter(|_| !version.code.builtin) {
+            return Err(GuestFailure::NotGranted(capability));
+        }
         let code = &version.code;
         let account = services.accounts.of_instance(version, vhost);
         let mut instance = Instance::start(code, &account, slot)?;
@@ -135,6 +139,11 @@ impl Replica {
     pub(crate) fn knows(&self, id: ExchangeId, layer: Layer) -> Option<(Generation, &Arc<Reads>)> {
         let seat = self.seats.get(&(id, layer))?;
         Some((seat.generation, &seat.reads))
+    }
+
+    /// Whether decisions of a type of an exchange may hold messages.
+    pub(crate) fn may_hold(&self, id: ExchangeId, layer: Layer) -> bool {
+        self.seats.get(&(id, layer)).is_some_and(|seat| seat.grants.contains(Capability::Hold))
     }
 
     /// Whether it knows a type of an exchange at that generation, and no binding beyond it.
@@ -221,7 +230,7 @@ impl Replica {
         };
         begin_setup(&mut self.instance, seat, layer);
         let reads = self.instance.bind(seat.guest_id, &[candidate])?;
-        seat.set_reads(reads);
+        seat.set_reads(reads)?;
         seat.candidates.push(Candidate {
             id: candidate.id,
             routing_key: candidate.routing_key.clone(),
@@ -464,10 +473,13 @@ impl Replica {
             }
         };
         let Opened { reads, inner, bindings } = opened;
+        let grants = self.version.policy(&exchange.vhost).grants;
+        check_reads(&reads, grants)?;
         let seat = Seat {
             guest_id,
             exchange: Arc::downgrade(exchange),
             generation,
+            grants,
             reads: Arc::new(reads),
             bindings,
             cell,
@@ -496,11 +508,21 @@ impl About<'_> {
 }
 
 impl Seat {
-    fn set_reads(&mut self, reads: Reads) {
+    fn set_reads(&mut self, reads: Reads) -> Result<(), GuestFailure> {
         if *self.reads != reads {
+            check_reads(&reads, self.grants)?;
             self.reads = Arc::new(reads);
         }
+        Ok(())
     }
+}
+
+/// Whether what is read is granted.
+fn check_reads(reads: &Reads, grants: Grants) -> Result<(), GuestFailure> {
+    if reads.publisher && !grants.contains(Capability::Publisher) {
+        return Err(GuestFailure::NotGranted(Capability::Publisher));
+    }
+    Ok(())
 }
 
 fn opening<'a>(exchange: &'a Exchange, spec: &'a TypeSpec) -> Opening<'a> {
@@ -538,7 +560,7 @@ fn apply(instance: &mut Instance, seat: &mut Seat, changes: Changes) -> Result<(
     begin_setup(instance, seat, Layer::FRONT);
     for ids in unbound.chunks(REPLAY_BINDINGS_PER_CALL) {
         let reads = instance.unbind(seat.guest_id, ids)?;
-        seat.set_reads(reads);
+        seat.set_reads(reads)?;
     }
     tell_bindings(instance, seat, Layer::FRONT, &bound)?;
     seat.generation = changes.generation;
@@ -555,7 +577,7 @@ fn tell_bindings(
     for some in bindings.chunks(REPLAY_BINDINGS_PER_CALL) {
         let some: Vec<&Binding> = some.iter().map(|binding| &**binding).collect();
         let reads = instance.bind(seat.guest_id, &some)?;
-        seat.set_reads(reads);
+        seat.set_reads(reads)?;
     }
     Ok(())
 }

@@ -81,6 +81,12 @@ impl Code {
         self.indices.load(store, &instance)
     }
 
+    /// Whether one instance serves all virtual hosts: it came with the broker, and its instances have
+    /// nothing that is one virtual host's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.builtin && !self.has_capabilities()
+    }
+
     /// Whether it imports something that takes the message on hand.
     pub(crate) fn takes_messages(&self) -> bool {
         let imports = self.exported.imports;
@@ -132,6 +138,15 @@ impl Version {
     /// What holds for it in a virtual host.
     pub(crate) fn policy(&self, vhost: &Name) -> Arc<PluginPolicy> {
         self.policies.of(&self.scope, Some(vhost), &self.code.plugin)
+    }
+
+    /// A capability that it imports and is not granted in a virtual host.
+    pub(crate) fn not_granted(&self, vhost: &Name) -> Option<Capability> {
+        if self.code.exported.imports.is_empty() {
+            return None;
+        }
+        let grants = self.policy(vhost).grants;
+        self.code.exported.imports.iter().find(|capability| !grants.contains(*capability))
     }
 
     /// What one of its types claims, as far as that holds.

@@ -92,8 +92,13 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the listening socket has no address")?;
 
     let policies = Arc::new(Policies::new(config.policies.clone())?);
-    let plugins = Host::new(HostConfig { workers: config.workers, policies, ..HostConfig::default() })
-        .context("the plugin host cannot start")?;
+    let plugins = Host::new(HostConfig {
+        workers: config.workers,
+        policies,
+        form: Some(leveret_amqp091::form::FORM),
+        ..HostConfig::default()
+    })
+    .context("the plugin host cannot start")?;
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = {
         let mut router = plugins.worker(0);

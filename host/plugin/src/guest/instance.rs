@@ -15,6 +15,7 @@ use crate::{
     account::Account,
     capability::{Call, Outcome},
     engine::CallSlot,
+    policy::Capability,
     policy::Limits,
     version::Code,
 };
@@ -56,6 +57,8 @@ pub enum GuestFailure {
     },
     /// Its answer breaks the contract.
     Answer(String),
+    /// It uses something that it is not granted where it was to serve.
+    NotGranted(Capability),
 }
 
 impl fmt::Display for GuestFailure {
@@ -67,6 +70,7 @@ impl fmt::Display for GuestFailure {
                 write!(f, "wanted more than {} MiB of memory and trapped: {trap}", bytes_max >> 20)
             }
             Self::Answer(text) => write!(f, "answered nonsense: {text}"),
+            Self::NotGranted(capability) => write!(f, "needs the grant '{capability}'"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What holds for each plugin in each virtual host, made from the rules and the switches.
 
 use super::{
-    capability::Grants,
+    capability::{Capability, Grants},
     failure::{Attachment, FailurePolicy},
     limits::Limits,
     rules::{PolicyError, PolicyRules},
@@ -238,7 +238,12 @@ impl Policies {
             vhost: vhost.cloned(),
             allowed: core || !global || allow.is_none_or(|allow| allow.contains(plugin)),
             enabled: core || !is_off(off, vhost, plugin),
-            grants: Grants::NONE,
+            // What comes with the broker may do what it was made for, unless somebody says otherwise.
+            grants: if *scope == Scope::Shipped {
+                Capability::ALL.into_iter().collect()
+            } else {
+                Grants::NONE
+            },
             limits: self.rules.limits(global, vhost, plugin),
             on_failure: FailurePolicy::default(),
             random_seed: None,

@@ -26,7 +26,7 @@ use crate::{
     builtin::Builtin,
     engine::{CodeStrategy, Engines},
     guest::{Instance, Stage as TypeStage},
-    policy::Policies,
+    policy::{Capability, Policies},
     scope::Scope,
     services::Services,
     version::{Code, Origin, Version, VersionId},
@@ -95,7 +95,10 @@ impl Registry {
             Provider::Version(version) if !version.policy(vhost).enabled => {
                 Lookup::Parked(disabled(&version).into())
             }
-            Provider::Version(version) => Lookup::Serving(version),
+            Provider::Version(version) => match version.not_granted(vhost) {
+                None => Lookup::Serving(version),
+                Some(capability) => Lookup::Parked(not_granted(&version, capability).into()),
+            },
             Provider::NotAllowed(version) => Lookup::NotAllowed(version.code.plugin.clone()),
             Provider::Nobody => Lookup::Unknown,
         }
@@ -237,6 +240,11 @@ impl Registry {
             Component::from_binary(engine, builtin.component)
         })
     }
+}
+
+/// Why a type is parked whose plugin imports what it is not granted.
+fn not_granted(version: &Version, capability: Capability) -> String {
+    format!("its plugin {} needs the grant '{capability}', which it does not have here", version.code.plugin)
 }
 
 /// Why a type is parked whose plugin is switched off.

@@ -178,7 +178,21 @@ impl Registry {
         let memory_bytes = pages.unwrap_or_default().saturating_mul(WASM_PAGE_BYTES);
         self.policies
             .check_load(scope, &code.plugin, Attachment::ExchangeType, memory_bytes)
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        let vhost = if let Scope::Vhost(vhost) = scope { Some(vhost) } else { None };
+        let grants = self.policies.of(scope, vhost, &code.plugin).grants;
+        let Some(capability) = code.exported.imports.iter().find(|c| !grants.contains(*c)) else {
+            return Ok(());
+        };
+        let what = format!("it imports '{capability}', and is not granted that");
+        if vhost.is_some() {
+            return Err(what);
+        }
+        tracing::warn!(
+            target: "leveret::plugin", plugin = code.plugin,
+            "{what} everywhere; it serves only the virtual hosts that grant it"
+        );
+        Ok(())
     }
 
     /// Starts an instance and asks it what it is.

@@ -374,11 +374,13 @@ impl Batch<'_> {
         answers: &mut [Answer],
     ) -> usize {
         for (question, decision) in (first_question..).zip(decisions.iter()) {
-            let Some((kept, answer_bytes)) = self.resolve(version, decision) else {
-                let what = String::from("it delegates, and there is no type behind it");
-                let refusal = refusal(self.exchange, NotServed::Failed(what));
-                answered = self.fail(answered, question + 1, &refusal, answers);
-                continue;
+            let (kept, answer_bytes) = match self.resolve(version, decision) {
+                Ok(resolved) => resolved,
+                Err(what) => {
+                    let refusal = refusal(self.exchange, NotServed::Failed(String::from(what)));
+                    answered = self.fail(answered, question + 1, &refusal, answers);
+                    continue;
+                }
             };
             if self.entry.pure
                 && let Some(place) = self.scratch.questions.get(question)
@@ -399,10 +401,12 @@ impl Batch<'_> {
         answered
     }
 
-    /// What is kept for a decision, and what that takes, in bytes. `None` where it asks for a type that
-    /// is not there.
-    fn resolve(&mut self, version: &Version, decision: Decision<'_>) -> Option<(Kept, usize)> {
-        Some(match decision {
+    /// What is kept for a decision, and what that takes, in bytes.
+    ///
+    /// # Errors
+    /// Why it is none, for people to read.
+    fn resolve(&mut self, version: &Version, decision: Decision<'_>) -> Result<(Kept, usize), &'static str> {
+        Ok(match decision {
             Decision::Deliver(ids) => {
                 let resolved = self.entry.sets.resolve(self.exchange, ids);
                 if resolved.dead > 0 {
@@ -421,14 +425,16 @@ impl Batch<'_> {
                 (Kept::Reject(Rc::new(reason)), bytes)
             }
             Decision::Delegate => (Kept::Hold(0, self.behind()?), 0),
+            Decision::Hold(_) if !self.entry.may_hold => return Err("it needs the grant 'hold'"),
             Decision::Hold(delay_ms) => (Kept::Hold(delay_ms, self.behind()?), 0),
         })
     }
 
     /// The type behind this one.
-    fn behind(&self) -> Option<Layer> {
-        let next = self.layer.0.checked_add(1)?;
-        self.exchange.types().get(usize::from(next)).map(|_| Layer(next))
+    fn behind(&self) -> Result<Layer, &'static str> {
+        let next = self.layer.0.saturating_add(1);
+        let there = self.exchange.types().get(usize::from(next));
+        there.map(|_| Layer(next)).ok_or("it leaves the decision to a type behind it, and there is none")
     }
 
     /// Answers what waits for questions before `question_end` with a refusal. Gives the next

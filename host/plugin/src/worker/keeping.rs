@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) key_only: bool,
     /// `reads` is nothing at all.
     pub(super) reads_nothing: bool,
+    /// Its decisions may hold messages.
+    pub(super) may_hold: bool,
     /// A message may be rejected for the length of its body.
     pub(super) rejects_bodies: bool,
     pub(super) memo: Memo,
@@ -102,6 +104,7 @@ impl Entry {
             key_only: false,
             reads_nothing: false,
             rejects_bodies: false,
+            may_hold: false,
             memo: Memo::new(memo_bytes_max),
             sets: RouteSets::default(),
             refused: None,
@@ -153,6 +156,7 @@ impl Entry {
         self.version = Some(version.clone());
         self.key_only = reads.only_routing_key();
         self.reads_nothing = reads.nothing();
+        self.may_hold = replica.may_hold(exchange.id, self.layer);
         self.rejects_bodies = reads.body.is_some_and(|body| body.rejects_above);
         self.reads = reads;
         self.generation = generation;
@@ -177,7 +181,9 @@ impl Entry {
         }
         for _ in 0..CATCH_UPS_MAX {
             match exchange.changes_since(self.generation) {
-                Ok(changes) if replica.is_at(exchange.id, self.layer, changes.generation) => return Ok(Some(changes)),
+                Ok(changes) if replica.is_at(exchange.id, self.layer, changes.generation) => {
+                    return Ok(Some(changes));
+                }
                 Ok(_) => replica.serve(exchange, self.layer)?,
                 Err(_lagging) => return Ok(None),
             }
