@@ -24,7 +24,7 @@ fn without_rules_everything_is_allowed_and_nothing_granted() {
     let policies = Policies::default();
     for scope in [Scope::Shipped, Scope::Global, Scope::Vhost(name("a"))] {
         let policy = policies.of(&scope, Some(&name("a")), "p");
-        assert!(policy.allowed && policy.enabled && policy.grants.is_empty());
+        assert!(policy.allowed && policy.enabled && policy.grants.is_empty() != (scope == Scope::Shipped));
         assert_eq!((&policy.limits, &policy.on_failure), (&Limits::default(), &FailurePolicy::Reject));
     }
 }
