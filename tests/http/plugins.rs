@@ -43,6 +43,8 @@ fn a_plugin_is_shown_while_it_serves_and_when_it_is_gone() {
             "type": TYPE, "state": "serving", "exchanges": 1, "plugin": format!("{GUEST_FILE}.wasm"),
             "version": "0.1.0", "digest": digest, "compiler": served["compiler"], "builtin": false,
             "summary": summary, "pure": true,
+            "purity_withdrawn": false,
+            "scope": "global",
         });
         assert_eq!(served, expected);
         assert_eq!(listed(broker, "topic")["builtin"], true);
