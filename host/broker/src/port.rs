@@ -1,8 +1,12 @@
 //! What the broker asks of others: exchange types, and waking a connection.
 
-use crate::exchange::{Binding, Exchange, RouteSet};
+use crate::{
+    dead_letter::DeathReason,
+    exchange::{Binding, Exchange, RouteSet},
+    queue::Queue,
+};
 use alloc::sync::Arc;
-use leveret_model::{MessageView, Name, Refusal};
+use leveret_model::{MessageView, Name, Patch, Refusal};
 
 /// What an exchange type answers for one message.
 #[derive(Clone, Debug)]
@@ -27,6 +31,19 @@ pub enum Routed {
     /// Nothing was appended. The waker given with the batch is called when asking again makes
     /// sense; until then the channel waits, and only that channel.
     Pending,
+}
+
+/// What an interceptor says of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Intercepted {
+    /// It goes on as it is.
+    Continue,
+    /// It goes on with these changes.
+    Patch(Patch),
+    /// It goes nowhere, on purpose.
+    Drop,
+    /// Not accepted, with a reason for people to read.
+    Reject(Arc<str>),
 }
 
 /// The exchange types, as one worker thread sees them. Not shared between threads: each worker
@@ -65,6 +82,20 @@ pub trait Router {
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Routed;
+
+    /// Asks what is attached to a queue about one of its dead letters: called once before each time
+    /// that it is routed, under no lock. `message` is as it would be routed, its history written;
+    /// its exchange is the queue's dead-letter exchange, which stays. A letter that is rejected, or
+    /// whose changes cannot be made, stays in the queue and comes again after a while.
+    fn intercept_dead_letter(
+        &mut self,
+        from: &Queue,
+        reason: DeathReason,
+        message: &MessageView<'_>,
+    ) -> Intercepted {
+        let _ = (from, reason, message);
+        Intercepted::Continue
+    }
 
     /// The exchange is gone: what is kept for it may go too.
     fn closed(&mut self, exchange: &Exchange);

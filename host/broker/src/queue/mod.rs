@@ -5,6 +5,7 @@
 //! consumer's sink, a `Wake`, and the memory account.
 
 mod consumers;
+mod dead_letter;
 mod pool;
 mod record;
 mod slab;
@@ -12,10 +13,11 @@ mod state;
 
 use crate::{
     ConnectionId,
+    dead_letter::Letters,
     memory::{LargeBody, MemoryAccount},
     publish::Publish,
 };
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
@@ -26,7 +28,9 @@ use state::State;
 
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
-pub(crate) use slab::MessageRef;
+pub(crate) use dead_letter::check as check_dead_lettering;
+pub use dead_letter::{DeadLetterCounts, DeadLettering};
+pub(crate) use slab::{MessageRef, Stored};
 pub use state::{BEHIND_BYTES, RELEASE_BYTES_MAX};
 pub(crate) use state::{Pull, Taker};
 
@@ -69,7 +73,7 @@ pub struct QueueStatus {
 pub enum Settle {
     /// Done.
     Accepted,
-    /// Not wanted: dropped (dead-lettered, once there is such a thing).
+    /// Not wanted: dead-lettered if the queue has a dead-letter exchange, else dropped.
     Rejected,
     /// Back to where it was in the queue, marked as redelivered.
     Requeue,
@@ -82,10 +86,23 @@ pub struct Queue {
     spec: QueueSpec,
     owner: Option<ConnectionId>,
     account: Arc<MemoryAccount>,
+    dead_lettering: Option<Box<DeadLettering>>,
     deleted: AtomicBool,
     /// What [`State::is_behind`] said after the last batch.
     behind: AtomicBool,
     state: Mutex<State>,
+}
+
+/// A dead letter on its way into queues.
+pub(crate) struct Arriving<'a> {
+    /// None for one that goes nowhere.
+    pub(crate) message: Option<MessageView<'a>>,
+    /// Its body, if that has an allocation of its own.
+    pub(crate) apart: Option<Arc<LargeBody>>,
+}
+
+impl Arriving<'_> {
+    pub(crate) const NOTHING: Self = Self { message: None, apart: None };
 }
 
 /// A message that was got.
@@ -104,7 +121,8 @@ impl Queue {
         account: Arc<MemoryAccount>,
     ) -> Self {
         let (deleted, behind, state) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
-        Self { id, vhost, spec, owner, account, deleted, behind, state }
+        let dead_lettering = DeadLettering::of(&spec).map(Box::new);
+        Self { id, vhost, spec, owner, account, dead_lettering, deleted, behind, state }
     }
 
     /// Its number.
@@ -129,6 +147,17 @@ impl Queue {
     #[must_use]
     pub fn owner(&self) -> Option<ConnectionId> {
         self.owner
+    }
+
+    /// Where its dead letters go; `None` if they are dropped.
+    #[must_use]
+    pub fn dead_lettering(&self) -> Option<&DeadLettering> {
+        self.dead_lettering.as_deref()
+    }
+
+    /// The account that it charges.
+    pub(crate) fn account(&self) -> &Arc<MemoryAccount> {
+        &self.account
     }
 
     /// Whether it was deleted. Whoever holds on to it looks it up by name again.
@@ -180,23 +209,45 @@ impl Queue {
         members: &[u32],
         large: &[(u32, Arc<LargeBody>)],
     ) -> bool {
+        self.take_in(|state| {
+            let mut bytes = 0;
+            for member in members {
+                let Some(publish) = batch.get(*member as usize) else {
+                    continue;
+                };
+                let apart = if publish.message.body.len() < LARGE_BODY_BYTES {
+                    None
+                } else {
+                    let found = large.binary_search_by_key(member, |(index, _)| *index).ok();
+                    found.and_then(|index| large.get(index)).map(|(_, body)| body.clone())
+                };
+                bytes += state.append(&publish.message, apart);
+            }
+            bytes
+        })
+    }
+
+    /// Takes dead letters of another queue, or of its own, in order. False if the queue is deleted.
+    pub(crate) fn enqueue_dead(&self, letters: &[Arriving<'_>], members: &[u32]) -> bool {
+        self.take_in(|state| {
+            let mut bytes = 0;
+            for member in members {
+                if let Some(Arriving { message: Some(message), apart }) = letters.get(*member as usize) {
+                    bytes += state.append_dead(message, apart.clone());
+                }
+            }
+            bytes
+        })
+    }
+
+    /// Has messages appended, charges for as many bytes as that says, and serves the consumers.
+    #[inline]
+    fn take_in(&self, append: impl FnOnce(&mut State) -> usize) -> bool {
         let mut state = self.state.lock();
         if state.is_deleted() {
             return false;
         }
-        let mut bytes = 0;
-        for member in members {
-            let Some(publish) = batch.get(*member as usize) else {
-                continue;
-            };
-            let apart = if publish.message.body.len() < LARGE_BODY_BYTES {
-                None
-            } else {
-                let found = large.binary_search_by_key(member, |(index, _)| *index).ok();
-                found.and_then(|index| large.get(index)).map(|(_, body)| body.clone())
-            };
-            bytes += state.append(&publish.message, apart);
-        }
+        let bytes = append(&mut state);
         self.account.charge(bytes);
         state.serve();
         self.behind.store(state.is_behind(), Ordering::Relaxed);
@@ -263,6 +314,32 @@ impl Queue {
         }
         state.serve();
         state.report_released(&self.account);
+    }
+
+    /// Takes messages that were handed out from whoever had them, without settling them: they are
+    /// to be dead-lettered, and stay until then.
+    pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)]) {
+        let mut state = self.state.lock();
+        for (_, key) in messages {
+            state.let_go(*key);
+        }
+        state.serve();
+    }
+
+    /// Copies messages that are handed out, at least one, and no more once `bytes_max` are copied.
+    pub(crate) fn copy(
+        &self,
+        messages: impl Iterator<Item = MessageRef>,
+        bytes_max: usize,
+        into: &mut Letters,
+    ) {
+        let state = self.state.lock();
+        for message in messages {
+            into.push(state.stored(message));
+            if into.len_bytes() >= bytes_max {
+                break;
+            }
+        }
     }
 
     /// A consumer may have got credit from its channel.

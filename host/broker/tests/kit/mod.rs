@@ -3,10 +3,11 @@
 
 use leveret_amqp091::FORM;
 use leveret_broker::{
-    Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published, Publisher,
-    QueueSpec, Sink, Vhost,
+    Client, ConnectionId, ConsumeSpec, DeathReason, Delivery, ExchangeSpec, MemoryAccount, Publish,
+    Published, Publisher, QueueSpec, Sink, Vhost,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Intercepted, Routed, Router, Wake},
+    queue::Queue,
 };
 use leveret_model::{MessageView, Name, Refusal, Table, Value};
 use std::{
@@ -28,6 +29,10 @@ pub struct Native {
     pub route_calls: usize,
     pub answer_now: bool,
     pub refuse_binding: bool,
+    /// What is said of dead letters; none is as it would be without an interceptor.
+    pub interception: Option<Intercepted>,
+    /// The dead letters that were shown: from which queue, why, and to which exchange.
+    pub intercepted: Vec<(String, DeathReason, String)>,
 }
 
 impl Native {
@@ -112,6 +117,17 @@ impl Router for Native {
             });
         }
         Routed::Ready
+    }
+
+    fn intercept_dead_letter(
+        &mut self,
+        from: &Queue,
+        reason: DeathReason,
+        message: &MessageView<'_>,
+    ) -> Intercepted {
+        let exchange = String::from_utf8_lossy(message.exchange).into_owned();
+        self.intercepted.push((from.name().to_text(), reason, exchange));
+        self.interception.clone().unwrap_or(Intercepted::Continue)
     }
 
     fn closed(&mut self, exchange: &Exchange) {
@@ -224,6 +240,15 @@ pub fn exchange(name: &str, type_name: &str) -> ExchangeSpec {
 
 pub fn with_alternate(name: &str, type_name: &str, alternate: &str) -> ExchangeSpec {
     ExchangeSpec { arguments: text("alternate-exchange", alternate), ..exchange(name, type_name) }
+}
+
+/// A queue with a dead-letter exchange and perhaps a key.
+pub fn with_dead_letters(name: &str, exchange: &str, key: Option<&str>) -> QueueSpec {
+    let mut arguments = text("x-dead-letter-exchange", exchange);
+    if let Some(key) = key {
+        arguments.push(self::name("x-dead-letter-routing-key"), Value::Text(String::from(key)));
+    }
+    QueueSpec { arguments, ..queue(name) }
 }
 
 pub fn queue(name: &str) -> QueueSpec {
