@@ -2,7 +2,7 @@
 
 use super::QueueSpec;
 use crate::equivalence;
-use alloc::format;
+use alloc::{format, string::String};
 use core::sync::atomic::{AtomicU64, Ordering};
 use leveret_model::{Name, Refusal, Value};
 
@@ -85,7 +85,7 @@ pub(crate) fn check(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
     let key = spec.arguments.get(ROUTING_KEY.as_bytes());
     if let Some(value) = key {
         let why = match value {
-            Value::Text(_) if exchange.is_none() => format!("routing_key_but_no_dlx_defined"),
+            Value::Text(_) if exchange.is_none() => String::from("routing_key_but_no_dlx_defined"),
             Value::Text(_) => return check_lengths(spec, vhost),
             other => format!("{{unacceptable_type,{}}}", equivalence::type_of(other)),
         };
