@@ -352,9 +352,12 @@ fn a_pending_answer_is_asked_for_again_and_order_is_kept() {
         connection.get(queue);
         connection.client.settle(1, 0, true, Settle::Rejected).unwrap();
         connection.send(NOW_MS);
-        assert!(connection.client.has_dead_letters());
+        assert!(!connection.client.has_dead_letters(), "not before a wake");
     }
     assert_eq!((connection.client.dead_letters_waiting(), connection.ready("dead")), (4, 0));
+    let asked = connection.router.route_calls;
+    connection.send(NOW_MS);
+    assert_eq!(connection.router.route_calls, asked + 1, "what is behind is not asked about");
     assert_eq!(connection.client.dead_letters_due_ms(), None, "it is the waker that says when");
     connection.router.answer_now = true;
     connection.send(NOW_MS);

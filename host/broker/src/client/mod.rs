@@ -239,7 +239,9 @@ impl Client {
         Ok(())
     }
 
-    /// Whether there are dead letters for [`Self::dead_letter`], now or after a wake.
+    /// Whether there are dead letters for [`Self::dead_letter`]. Those that wait for an exchange
+    /// type's answer, and those behind them, count only after a wake: then call it if
+    /// [`Self::dead_letters_waiting`] says that there are any.
     #[must_use]
     pub fn has_dead_letters(&self) -> bool {
         self.dead_letters.has_fresh()
@@ -260,9 +262,9 @@ impl Client {
     }
 
     /// Sends dead letters to the exchanges of their queues. To be called when
-    /// [`Self::has_dead_letters`] says so after a settlement or a wake, and when those that were
+    /// [`Self::has_dead_letters`] says so after a settlement, after a wake, and when those that were
     /// refused are due. `now_ms` is the time in milliseconds since 1970. What has to wait for an
-    /// exchange type's answer stays; the connection is woken then.
+    /// exchange type's answer stays; the connection is woken when there is one.
     pub fn dead_letter(&mut self, router: &mut dyn Router, now_ms: u64) {
         self.dead_letters.send(&self.vhost, router, now_ms, self.ready.wake());
     }

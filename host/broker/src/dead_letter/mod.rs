@@ -90,6 +90,8 @@ pub(crate) struct DeadLetters {
     fresh: VecDeque<Dying>,
     /// Refused ones by the time of their next try, in milliseconds since 1970, and a number.
     refused: BTreeMap<(u64, u64), Dying>,
+    /// The first of `fresh` waits for a type's answer, and all behind it with it.
+    pending: bool,
     last_number: u64,
     last_now_ms: u64,
     routing: Option<Box<Routing>>,
@@ -117,9 +119,9 @@ impl DeadLetters {
         self.fresh.push_back(Dying { queue: queue.clone(), message, reason, refusals: 0 });
     }
 
-    /// Whether some are to be routed now.
+    /// Whether some are to be routed, and none waits for an answer.
     pub(crate) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
+        !self.fresh.is_empty() && !self.pending
     }
 
     /// How many are on the list.
@@ -132,7 +134,7 @@ impl DeadLetters {
         self.refused.first_key_value().map(|((due_ms, _), _)| *due_ms)
     }
 
-    /// Sends on what can be sent on.
+    /// Sends on what can be sent on; asks again where an answer was pending.
     pub(crate) fn send(
         &mut self,
         vhost: &Vhost,
@@ -149,6 +151,7 @@ impl DeadLetters {
             }
             self.fresh.push_back(next.remove());
         }
+        self.pending = false;
         let mut routing = self.routing.take().unwrap_or_default();
         let mut post = Post { vhost, router, waker };
         while let Some(first) = self.fresh.front() {
@@ -167,7 +170,8 @@ impl DeadLetters {
             }
             let dealt = routing.deliver(&mut post, &queue, to);
             self.settle(dealt, &queue, to, &routing.letters);
-            if dealt < count {
+            self.pending = dealt < count;
+            if self.pending {
                 break;
             }
         }

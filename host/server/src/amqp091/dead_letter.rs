@@ -45,9 +45,11 @@ impl Connection {
         self.open.as_ref()?.client.dead_letters_due_ms()
     }
 
-    /// Tries again what was refused and is due.
+    /// Tries again what was refused and is due, and what an answer was pending for.
     pub fn retry_dead_letters(&mut self, router: &mut dyn Router) {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = &mut self.open
+            && open.client.dead_letters_waiting() > 0
+        {
             open.client.dead_letter(router, now_ms());
         }
     }

@@ -171,7 +171,7 @@ impl Connection {
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
         self.retry_publishes(router);
-        self.send_dead_letters(router);
+        self.retry_dead_letters(router);
         self.tell_cancelled();
         self.deliveries_wait = true;
     }
