@@ -52,7 +52,7 @@ fn routing_key() -> Reads {
 }
 
 fn text(number: usize) -> Value {
-    Value::Text(format!("r{number}").into())
+    Value::Text(format!("r{number}"))
 }
 
 fn table(name: &'static str, value: Value) -> Table {
