@@ -15,6 +15,7 @@ mod channel;
 mod confirm;
 mod connection;
 mod content;
+mod dead_letter;
 mod exchange;
 mod framing;
 mod heartbeat;

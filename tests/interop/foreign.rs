@@ -53,6 +53,11 @@ mod python {
     fn errors() {
         run(Python, "errors", 21);
     }
+
+    #[test]
+    fn dead_letters() {
+        run(Python, "dead_letters", 5);
+    }
 }
 
 mod node {

@@ -3,7 +3,9 @@
 use super::deploy::{Way, deploy, remove};
 use super::session::*;
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, BasicRejectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
 use leveret_testkit::{Broker, guests, unique_name};
@@ -179,5 +181,40 @@ fn removed_parks_and_back_again_serves_with_its_bindings() {
         deploy(broker, Way::Renamed, "versioned_v1", "versioned.wasm");
         assert!(publish(&channel, &exchange, "k", b"after", true).await.unwrap().take_message().is_none());
         assert_eq!(drain(&channel, &queue).await, [b"before".as_slice(), b"beside", b"after"]);
+    });
+}
+
+#[test]
+fn dead_letters_wait_for_a_parked_exchange() {
+    let broker = started();
+    deploy(&broker, Way::Renamed, "versioned_v1", "versioned.wasm");
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = lasting_exchange(&channel, "x-versioned").await;
+        let dead = own_queue(&channel).await;
+        bind(&channel, &dead, &exchange, "k.v1", FieldTable::default()).await;
+        let dead_lettering =
+            texts(&[("x-dead-letter-exchange", exchange.as_str()), ("x-dead-letter-routing-key", "k")]);
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let work = channel.queue_declare("".into(), options, dead_lettering).await.unwrap().name().clone();
+        remove(broker, "versioned.wasm");
+        for body in [b"1", b"2"] {
+            publish(&channel, &"".into(), work.as_str(), body, true).await.unwrap();
+            let delivery = get(&channel, &work, false).await.unwrap();
+            delivery.acker.reject(BasicRejectOptions { requeue: false }).await.unwrap();
+        }
+        assert_eq!((ready(&channel, &work).await, ready(&channel, &dead).await), (0, 0));
+
+        deploy(broker, Way::Renamed, "versioned_v1", "versioned.wasm");
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let consuming = channel.basic_consume(dead.clone(), "".into(), options, FieldTable::default());
+        let mut consumer = consuming.await.unwrap();
+        // Each is tried again in its own time.
+        let mut bodies =
+            [consumer.next().await, consumer.next().await].map(|next| next.unwrap().unwrap().data);
+        bodies.sort();
+        assert_eq!(bodies, [b"1", b"2"]);
+        assert_eq!(ready(&channel, &work).await, 0);
     });
 }

@@ -211,7 +211,7 @@ impl Field<'_> {
             Self::Integer(integer) => Value::Integer(integer),
             Self::Real(real) => Value::Real(real),
             Self::Decimal { scale, unscaled } => Value::Decimal { scale, unscaled: i64::from(unscaled) },
-            Self::LongStr(bytes) => string_value(bytes),
+            Self::LongStr(bytes) => Value::string(bytes),
             Self::Bytes(bytes) => Value::Binary(Bytes::copy_from_slice(bytes)),
             Self::Timestamp(milliseconds) => Value::Timestamp(milliseconds),
             Self::Array(_) | Self::Table(_) if depth == 0 => Value::Void,
@@ -220,7 +220,7 @@ impl Field<'_> {
             }
             Self::Table(content) => Value::Map(
                 Fields::new(content)
-                    .map(|(name, field)| (string_value(name), field.to_value_within(depth - 1)))
+                    .map(|(name, field)| (Value::string(name), field.to_value_within(depth - 1)))
                     .collect(),
             ),
         }
@@ -252,13 +252,6 @@ impl Field<'_> {
                 }
             }),
         }
-    }
-}
-
-fn string_value(bytes: &[u8]) -> Value {
-    match core::str::from_utf8(bytes) {
-        Ok(text) => Value::Text(text.into()),
-        Err(_) => Value::Binary(Bytes::copy_from_slice(bytes)),
     }
 }
 

@@ -42,18 +42,23 @@ impl After {
         self.holds.binary_search_by_key(&message, |(held, ..)| *held).is_ok()
     }
 
-    /// Holds what is to be held, counts drops, commits the effects of what was accepted, and does what they ask.
-    pub(crate) fn settle(&mut self, batch: &mut Batch<'_, '_>) {
-        if !self.holds.is_empty() {
-            let now_ms = batch.router.now_ms();
-            batch.vhost.later.hold(
-                now_ms,
-                self.holds.drain(..).filter_map(|(index, exchange, hold)| {
-                    let message = batch.messages.get(index as usize)?.message;
-                    Some((exchange, hold, message, batch.hops(index)))
-                }),
-            );
+    /// Holds what is to be held.
+    pub(crate) fn hold(&mut self, batch: &Batch<'_, '_>) {
+        if self.holds.is_empty() {
+            return;
         }
+        let now_ms = batch.router.now_ms();
+        batch.vhost.later.hold(
+            now_ms,
+            self.holds.drain(..).filter_map(|(index, exchange, hold)| {
+                let message = batch.messages.get(index as usize)?.message;
+                Some((exchange, hold, message, batch.origin(index)))
+            }),
+        );
+    }
+
+    /// Counts drops, commits the effects of what was accepted, and does what they ask.
+    pub(crate) fn settle(&mut self, batch: &mut Batch<'_, '_>) {
         if !self.drops.is_empty() {
             batch.vhost.drops.count(self.drops.drain(..));
         }
@@ -67,7 +72,7 @@ impl After {
             };
             if let Some(publish) = batch.messages.get(index as usize) {
                 effects.commit(fate, &publish.message, &mut self.deeds);
-                batch.vhost.perform(&mut self.deeds, batch.hops(index));
+                batch.vhost.perform(&mut self.deeds, batch.origin(index).hops);
             }
         }
     }

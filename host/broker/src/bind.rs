@@ -84,7 +84,7 @@ impl Vhost {
             .collect();
         let (mut outcomes, waker) = (Vec::new(), self.later.waker());
         let to = (exchange, Layer::FRONT);
-        Publisher::default().publish_own(self, router, to, (&batch, &[]), &mut outcomes, &waker);
+        Publisher::default().publish_own(self, router, to, (&batch, &mut Vec::new()), &mut outcomes, &waker);
         for (place, message) in stored.iter().enumerate() {
             if matches!(outcomes.get(place), None | Some(Published::Rejected(_) | Published::Refused(_))) {
                 self.later.emit(exchange.spec.name.clone(), OwnedMessage::clone(message), 0);

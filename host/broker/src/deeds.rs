@@ -52,6 +52,6 @@ impl Vhost {
             .map(|(place, publish)| (place, LargeBody::new(publish.message.body, self.memory())))
             .collect();
         let members: Vec<u32> = (0_u32..).take(batch.len()).collect();
-        queue.enqueue(&batch, &members, &large)
+        queue.enqueue(&batch, None, &members, &large)
     }
 }

@@ -8,7 +8,8 @@
 //! deliveries into a [`Sink`], refusals. A message keeps the form in which it came.
 //!
 //! *Invariants:* from one channel to one queue messages stay in order. A message is in a queue,
-//! assigned to a consumer or in one channel's ledger, never in two of these, until it is settled.
+//! assigned to a consumer, in one channel's ledger or among one connection's dead letters, never in
+//! two of these, until it is settled.
 //! Locks are taken in this order: the vhost's for changes, the name maps, a queue's, then those
 //! that guard a list and nothing else (ready lists, waiters, what is to happen later). Nothing is called under a queue's
 //! lock but a [`Sink`] and a [`port::Wake`].
@@ -22,6 +23,7 @@ mod after;
 mod bind;
 mod client;
 mod credit;
+mod dead_letter;
 mod deeds;
 mod drops;
 mod equivalence;
@@ -29,6 +31,7 @@ pub mod exchange;
 pub mod later;
 mod memory;
 mod names;
+mod origin;
 pub mod port;
 mod publish;
 pub mod queue;
@@ -40,10 +43,11 @@ mod walk;
 
 pub use bind::BindTo;
 pub use client::{Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got, Sink};
+pub use dead_letter::{BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, DEATHS_MAX, DeathReason};
 pub use exchange::ExchangeSpec;
 pub use memory::MemoryAccount;
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher};
-pub use queue::{QueueCounts, QueueSpec, QueueStatus, Settle};
+pub use queue::{DeadLetterCounts, DeadLettering, QueueCounts, QueueSpec, QueueStatus, Settle};
 pub use vhost::Vhost;
 
 /// Numbers a connection for as long as the broker runs; never used again.

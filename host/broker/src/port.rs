@@ -9,10 +9,14 @@
 //! message is where the answers sent it, and dropped if it is not accepted, so that a publisher
 //! who is told "no" finds nothing changed. What they want of the broker itself are [`Deed`]s.
 
-use crate::exchange::{Binding, Exchange, ExchangeId, RouteSet};
+use crate::{
+    dead_letter::DeathReason,
+    exchange::{Binding, Exchange, ExchangeId, RouteSet},
+    queue::Queue,
+};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
-use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
+use leveret_model::{MessageView, Name, OwnedMessage, Patch, Refusal};
 
 /// Where in an exchange's chain of types a question starts; 0 is the front.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
@@ -156,6 +160,19 @@ pub enum Routed {
     Pending,
 }
 
+/// What an interceptor says of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Intercepted {
+    /// It goes on as it is.
+    Continue,
+    /// It goes on with these changes.
+    Patch(Patch),
+    /// It goes nowhere, on purpose.
+    Drop,
+    /// Not accepted, with a reason for people to read.
+    Reject(Arc<str>),
+}
+
 /// The exchange types, as one worker thread sees them. Not shared between threads: each worker
 /// has its own instances and its own remembered answers.
 pub trait Router {
@@ -222,6 +239,20 @@ pub trait Router {
 
     /// The time, in milliseconds since 1970. The broker asks only when it needs it.
     fn now_ms(&self) -> u64;
+
+    /// Asks what is attached to a queue about one of its dead letters: called once before each time
+    /// that it is routed, under no lock. `message` is as it would be routed, its history written;
+    /// its exchange is the queue's dead-letter exchange, which stays. A letter that is rejected, or
+    /// whose changes cannot be made, stays in the queue and comes again after a while.
+    fn intercept_dead_letter(
+        &mut self,
+        from: &Queue,
+        reason: DeathReason,
+        message: &MessageView<'_>,
+    ) -> Intercepted {
+        let _ = (from, reason, message);
+        Intercepted::Continue
+    }
 
     /// The exchange is gone: what is kept for it may go too.
     fn closed(&mut self, exchange: &Exchange);

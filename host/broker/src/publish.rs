@@ -10,6 +10,7 @@ use crate::{
     after::After,
     exchange::Exchange,
     memory::LargeBody,
+    origin::{Origin, Sender},
     port::{Answer, Effects, Layer, Routed, Router, Wake},
     queue::{LARGE_BODY_BYTES, Queue},
     recent::Recent,
@@ -79,8 +80,8 @@ pub(crate) struct Batch<'a, 'b> {
     pub(crate) vhost: &'a Vhost,
     pub(crate) router: &'a mut dyn Router,
     pub(crate) messages: &'a [Publish<'b>],
-    /// How many emissions led to each message, where the broker itself publishes.
-    pub(crate) hops: Option<&'a [u8]>,
+    /// Who publishes, where the broker itself does.
+    pub(crate) sender: Option<&'a mut dyn Sender>,
     pub(crate) outcomes: &'a mut Vec<Published>,
     /// How many outcomes are of earlier calls.
     pub(crate) before: usize,
@@ -88,8 +89,13 @@ pub(crate) struct Batch<'a, 'b> {
 }
 
 impl Batch<'_, '_> {
-    pub(crate) fn hops(&self, message: u32) -> u8 {
-        self.hops.and_then(|hops| hops.get(message as usize)).copied().unwrap_or(0)
+    pub(crate) fn origin(&self, message: u32) -> Origin {
+        self.sender.as_ref().map_or_else(Origin::default, |sender| sender.origin(message))
+    }
+
+    /// Whether a queue that was found for a message may have it.
+    fn may_reach(&mut self, message: usize, queue: &Queue) -> bool {
+        self.sender.as_mut().is_none_or(|sender| sender.may_reach(message as u32, queue))
     }
 }
 
@@ -115,7 +121,7 @@ impl Publisher {
     ) -> usize {
         self.begin(vhost);
         let before = outcomes.len();
-        let mut batch = Batch { vhost, router, messages: batch, hops: None, outcomes, before, waker };
+        let mut batch = Batch { vhost, router, messages: batch, sender: None, outcomes, before, waker };
         let mut done = 0;
         while let Some(first) = batch.messages.get(done) {
             let exchange = first.message.exchange;
@@ -136,20 +142,19 @@ impl Publisher {
     }
 
     /// Publishes messages of the broker itself to one exchange, from a layer on, as
-    /// [`Self::publish`] does, but that a refusal of one says nothing of the next. `hops` has how
-    /// many emissions led to each.
+    /// [`Self::publish`] does, but that a refusal of one says nothing of the next.
     pub(crate) fn publish_own(
         &mut self,
         vhost: &Arc<Vhost>,
         router: &mut dyn Router,
         (exchange, layer): (&Arc<Exchange>, Layer),
-        (messages, hops): (&[Publish<'_>], &[u8]),
+        (messages, sender): (&[Publish<'_>], &mut dyn Sender),
         outcomes: &mut Vec<Published>,
         waker: &Arc<dyn Wake>,
     ) -> usize {
         self.begin(vhost);
-        let (before, hops) = (outcomes.len(), Some(hops));
-        let mut batch = Batch { vhost, router, messages, hops, outcomes, before, waker };
+        let before = outcomes.len();
+        let mut batch = Batch { vhost, router, messages, sender: Some(sender), outcomes, before, waker };
         let done = if exchange.spec.name.is_empty() {
             self.publish_to_default(&mut batch, 0, messages.len())
         } else {
@@ -178,14 +183,15 @@ impl Publisher {
             }
             let name = publish.message.routing_key;
             let queue = queues.get(name, |queue| !queue.is_deleted(), || batch.vhost.queue(name));
-            batch.outcomes.push(match queue {
-                Some(queue) => {
-                    scratch.keep_large(batch.vhost, index, &publish.message);
+            let outcome = match queue {
+                Some(queue) if batch.may_reach(index, queue) => {
+                    scratch.keep_large(batch, index, &publish.message);
                     scratch.stage.add(queue, index as u32);
                     Published::Routed
                 }
-                None => Published::Unroutable,
-            });
+                Some(_) | None => Published::Unroutable,
+            };
+            batch.outcomes.push(outcome);
         }
         run
     }
@@ -304,7 +310,10 @@ impl Scratch {
         if set.is_empty() || !set.targets().exchanges.is_empty() {
             return false;
         }
-        self.keep_large(batch.vhost, index, &publish.message);
+        if batch.sender.is_some() && !set.targets().queues.iter().all(|queue| batch.may_reach(index, queue)) {
+            return false;
+        }
+        self.keep_large(batch, index, &publish.message);
         self.stage.add_set(set.targets(), index as u32);
         batch.outcomes.push(Published::Routed);
         true
@@ -340,19 +349,33 @@ impl Scratch {
             Walked::Rejected(reason) => Some(Published::Rejected(reason)),
             Walked::Failed(refusal) => Some(failed(*refusal)),
         };
-        if outcome == Some(Published::Routed) {
-            if !self.walk.queues().is_empty() {
-                self.keep_large(batch.vhost, index, &publish.message);
+        let outcome = match outcome {
+            Some(Published::Routed) if !self.stage_walked(batch, index, publish) => {
+                Some(Published::Unroutable)
             }
-            for queue in self.walk.queues() {
-                self.stage.add(queue, index as u32);
-            }
-        }
+            outcome => outcome,
+        };
         if matches!(outcome, Some(Published::Routed | Published::Unroutable | Published::Dropped)) {
             self.after.keep_walked(index as u32, &mut self.walk);
         }
         self.walk.clear();
         outcome
+    }
+
+    /// Stages a message for the queues that its walk found; false if it may reach none, and is not
+    /// held.
+    fn stage_walked(&mut self, batch: &mut Batch<'_, '_>, index: usize, publish: &Publish<'_>) -> bool {
+        let mut staged = false;
+        for queue in self.walk.queues() {
+            if batch.may_reach(index, queue) {
+                self.stage.add(queue, index as u32);
+                staged = true;
+            }
+        }
+        if staged {
+            self.keep_large(batch, index, &publish.message);
+        }
+        staged || !self.walk.holds().is_empty()
     }
 
     /// Why a publish is refused whatever its exchange says.
@@ -380,15 +403,18 @@ impl Scratch {
 
     fn refuse(&mut self, batch: &mut Batch<'_, '_>, channel: u16, refusal: Refusal) {
         batch.outcomes.push(Published::Refused(refusal.clone()));
-        if batch.hops.is_none() && !self.refused.iter().any(|(refused, _)| *refused == channel) {
+        if batch.sender.is_none() && !self.refused.iter().any(|(refused, _)| *refused == channel) {
             self.refused.push((channel, refusal));
         }
     }
 
     /// Copies a large body once, for all queues of its message.
-    fn keep_large(&mut self, vhost: &Vhost, index: usize, message: &MessageView<'_>) {
+    fn keep_large(&mut self, batch: &Batch<'_, '_>, index: usize, message: &MessageView<'_>) {
         if message.body.len() >= LARGE_BODY_BYTES {
-            self.large.push((index as u32, LargeBody::new(message.body, vhost.memory())));
+            let index = index as u32;
+            let kept = batch.sender.as_ref().and_then(|sender| sender.large(index));
+            let body = kept.unwrap_or_else(|| LargeBody::new(message.body, batch.vhost.memory()));
+            self.large.push((index, body));
         }
     }
 
@@ -403,11 +429,12 @@ impl Scratch {
     fn enqueue(&mut self, batch: &mut Batch<'_, '_>) {
         let Self { stage, large, behind, after, .. } = self;
         let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
+        let sender = batch.sender.as_deref();
         let mut taken = hashbrown::HashSet::<u32>::new();
         let mut lost = Vec::new();
         stage.give(
             |queue, members| {
-                let took = queue.enqueue(messages, members, large);
+                let took = queue.enqueue(messages, sender, members, large);
                 *behind |= queue.is_behind();
                 took
             },
@@ -424,6 +451,10 @@ impl Scratch {
             }
         }
         large.clear();
+        after.hold(batch);
+        if let Some(sender) = &mut batch.sender {
+            sender.placed(batch.outcomes.get(batch.before..).unwrap_or_default());
+        }
         if !after.is_empty() {
             after.settle(batch);
         }

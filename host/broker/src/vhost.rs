@@ -13,7 +13,7 @@ use crate::{
     memory::MemoryAccount,
     names,
     port::Router,
-    queue::{Queue, QueueId, QueueSpec, QueueStatus},
+    queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
     topology::{self, Topology},
 };
 use alloc::{format, sync::Arc, vec::Vec};
@@ -205,7 +205,7 @@ impl Vhost {
     ///
     /// # Errors
     /// A reserved name, an exclusive queue of another connection, a difference to the queue that
-    /// is there.
+    /// is there, an argument that makes no sense.
     pub fn declare_queue(&self, mut spec: QueueSpec, by: ConnectionId) -> Result<QueueStatus, Refusal> {
         spec.name = names::declared(&spec.name);
         spec.durable &= !spec.exclusive;
@@ -224,6 +224,7 @@ impl Vhost {
             equivalence::check_queue(&spec, current.spec(), &self.name)?;
             return Ok(current.status());
         }
+        queue::check_dead_lettering(&spec, &self.name)?;
         let owner = spec.exclusive.then_some(by);
         let id = QueueId(topology::next_id());
         let name = spec.name.clone();

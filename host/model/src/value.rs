@@ -40,6 +40,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// A string: text if it is UTF-8, else binary.
+    #[must_use]
+    pub fn string(bytes: &[u8]) -> Self {
+        match core::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.into()),
+            Err(_) => Self::Binary(Bytes::copy_from_slice(bytes)),
+        }
+    }
+
     /// The class of the value, as RabbitMQ's error texts name it.
     #[must_use]
     pub fn class(&self) -> &'static str {

@@ -14,7 +14,7 @@
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, QueueSpec, Vhost,
     exchange::Exchange,
-    port::{Answer, Routed, Router, Wake},
+    port::{Answer, Layer, Routed, Router, Wake},
 };
 use leveret_model::{MessageView, Name, Refusal, Table};
 use leveret_plugin::{Host, HostConfig, Worker};
@@ -153,10 +153,14 @@ impl Publisher {
     pub fn route(&mut self, messages: &[MessageView<'_>]) -> usize {
         self.answers.clear();
         // Built away from this thread where the replay is long.
-        while self.worker.route(&self.exchange, &mut messages.iter(), &mut self.answers, &self.waker)
-            == Routed::Pending
-        {
-            std::thread::yield_now();
+        loop {
+            let messages = &mut messages.iter();
+            let answers = &mut self.answers;
+            match self.worker.route(&self.exchange, Layer::FRONT, messages, answers, &self.waker) {
+                Routed::Ready => break,
+                Routed::Cut => panic!("built-in types have no effects"),
+                Routed::Pending => std::thread::yield_now(),
+            }
         }
         self.answers.iter().map(destinations).sum()
     }
@@ -165,7 +169,8 @@ impl Publisher {
 fn destinations(answer: &Answer) -> usize {
     match answer {
         Answer::Deliver(routes) => routes.targets().queues.len(),
-        Answer::Drop | Answer::Reject(_) => 0,
+        Answer::Drop(_) | Answer::Reject(_) | Answer::Hold(_) => 0,
+        Answer::Effective(effective) => destinations(&effective.answer),
         Answer::Failed(refusal) => panic!("the type failed: {refusal}"),
     }
 }
@@ -227,6 +232,7 @@ pub fn messages(contents: impl Iterator<Item = (String, Vec<u8>)>) -> Vec<Messag
                 form: leveret_amqp091::FORM,
                 properties: properties.unwrap_or_default(),
                 body: b"a body that nobody reads",
+                publisher: None,
             }
         })
         .collect()

@@ -10,7 +10,7 @@ import sys
 
 import harness
 
-SUITES = ("connections", "queues", "messages", "exchanges", "errors")
+SUITES = ("connections", "queues", "messages", "exchanges", "errors", "dead_letters")
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in SUITES:

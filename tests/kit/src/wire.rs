@@ -115,6 +115,10 @@ pub mod id {
     pub const BASIC_GET_EMPTY: MethodId = (60, 72);
     /// basic.ack
     pub const BASIC_ACK: MethodId = (60, 80);
+    /// basic.reject
+    pub const BASIC_REJECT: MethodId = (60, 90);
+    /// basic.nack
+    pub const BASIC_NACK: MethodId = (60, 120);
     /// basic.recover
     pub const BASIC_RECOVER: MethodId = (60, 110);
     /// basic.recover-ok

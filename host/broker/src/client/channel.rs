@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     credit::ChannelCredit,
+    dead_letter::{DeadLetters, DeathReason},
     queue::{ConsumerKey, MessageRef, Queue, Settle},
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -101,11 +102,18 @@ impl Channel {
         }
     }
 
-    /// Settles one delivery, or all up to one, or all for tag 0 with `multiple`.
-    pub(super) fn settle(&mut self, tag: u64, multiple: bool, outcome: Settle) -> Result<(), Refusal> {
+    /// Settles one delivery, or all up to one, or all for tag 0 with `multiple`. What is rejected
+    /// and has somewhere to go is added to `dead`.
+    pub(super) fn settle(
+        &mut self,
+        tag: u64,
+        multiple: bool,
+        outcome: Settle,
+        dead: &mut DeadLetters,
+    ) -> Result<(), Refusal> {
         if !multiple {
             let entry = self.unacked.take(tag).ok_or(Refusal::UnknownDelivery { tag })?;
-            self.settle_one(entry, outcome);
+            self.settle_one(entry, outcome, dead);
             return Ok(());
         }
         let up_to = if tag == 0 { None } else { Some(tag) };
@@ -116,14 +124,20 @@ impl Channel {
         if taken.is_empty() && tag != 0 {
             return Err(Refusal::UnknownDelivery { tag });
         }
-        self.settle_runs(&taken, &mut run, outcome);
+        self.settle_runs(&taken, &mut run, outcome, dead);
         taken.clear();
         (self.taken, self.run) = (taken, run);
         Ok(())
     }
 
     /// Settles entries, those of one queue that follow each other under one lock.
-    fn settle_runs(&mut self, mut entries: &[Entry], run: &mut Vec<Settled>, outcome: Settle) {
+    fn settle_runs(
+        &mut self,
+        mut entries: &[Entry],
+        run: &mut Vec<Settled>,
+        outcome: Settle,
+        dead: &mut DeadLetters,
+    ) {
         while let Some(first) = entries.first() {
             let Some(queue) = self.holder_mut(first.holder).map(|holder| holder.queue.clone()) else {
                 return;
@@ -140,12 +154,12 @@ impl Channel {
                 entries = rest;
             }
             self.credit.release(counted);
-            queue.settle(run, outcome);
+            settle_in(&queue, run, outcome, dead);
             run.clear();
         }
     }
 
-    fn settle_one(&mut self, entry: Entry, outcome: Settle) {
+    fn settle_one(&mut self, entry: Entry, outcome: Settle, dead: &mut DeadLetters) {
         let Some(holder) = self.holders.get(entry.holder as usize).and_then(Option::as_ref) else {
             return;
         };
@@ -153,7 +167,7 @@ impl Channel {
         if key.is_some() {
             self.credit.release(1);
         }
-        holder.queue.settle(&[(entry.message, key)], outcome);
+        settle_in(&holder.queue, &[(entry.message, key)], outcome, dead);
         self.let_go(entry.holder);
     }
 
@@ -183,5 +197,17 @@ impl Channel {
                 holder.queue.nudge(consumer.key);
             }
         }
+    }
+}
+
+/// Settles messages of one queue, or has them die.
+fn settle_in(queue: &Arc<Queue>, run: &[Settled], outcome: Settle, dead: &mut DeadLetters) {
+    if outcome != Settle::Rejected || queue.dead_lettering().is_none() {
+        queue.settle(run, outcome);
+        return;
+    }
+    queue.condemn(run);
+    for (message, _) in run {
+        dead.push(queue, *message, DeathReason::Rejected);
     }
 }

@@ -9,7 +9,9 @@ pub(crate) mod ready_list;
 mod unacked;
 
 use crate::{
-    ConnectionId, names,
+    ConnectionId,
+    dead_letter::DeadLetters,
+    names,
     port::{Router, Wake},
     queue::{Consumer, Queue, Settle},
     vhost::Vhost,
@@ -64,6 +66,7 @@ pub struct Client {
     backlog: VecDeque<ConsumerAt>,
     collected: Vec<ConsumerAt>,
     cancelled: Vec<(u16, Name)>,
+    dead_letters: DeadLetters,
 }
 
 impl Client {
@@ -79,6 +82,7 @@ impl Client {
             backlog: VecDeque::new(),
             collected: Vec::new(),
             cancelled: Vec::new(),
+            dead_letters: DeadLetters::default(),
         }
     }
 
@@ -215,7 +219,8 @@ impl Client {
     }
 
     /// Settles a delivery (`basic.ack`, `basic.nack`, `basic.reject`), with `multiple` all up to
-    /// it, and all there are for tag 0.
+    /// it, and all there are for tag 0. What is rejected may be a dead letter then: see
+    /// [`Self::has_dead_letters`].
     ///
     /// # Errors
     /// [`Refusal::UnknownDelivery`] for a tag that is not outstanding; nothing was settled then.
@@ -229,9 +234,39 @@ impl Client {
         let Some(channel) = self.channels.get_mut(&n) else {
             return Err(Refusal::UnknownDelivery { tag: delivery_tag });
         };
-        channel.settle(delivery_tag, multiple, outcome)?;
+        channel.settle(delivery_tag, multiple, outcome, &mut self.dead_letters)?;
         channel.nudge_if_unblocked();
         Ok(())
+    }
+
+    /// Whether there are dead letters for [`Self::dead_letter`]. Those that wait for an exchange
+    /// type's answer, and those behind them, count only after a wake: then call it if
+    /// [`Self::dead_letters_waiting`] says that there are any.
+    #[must_use]
+    pub fn has_dead_letters(&self) -> bool {
+        self.dead_letters.has_fresh()
+    }
+
+    /// How many dead letters of this connection are not where they should go yet; they are in their
+    /// queues until then.
+    #[must_use]
+    pub fn dead_letters_waiting(&self) -> usize {
+        self.dead_letters.len()
+    }
+
+    /// When to call [`Self::dead_letter`] again for those that were refused, in milliseconds since
+    /// 1970, by [`Router::now_ms`]; `None` if there are none.
+    #[must_use]
+    pub fn dead_letters_due_ms(&self) -> Option<u64> {
+        self.dead_letters.due_ms()
+    }
+
+    /// Sends dead letters to the exchanges of their queues. To be called when
+    /// [`Self::has_dead_letters`] says so after a settlement, after a wake, and when those that were
+    /// refused are due. What has to wait for an exchange type's answer stays; the connection is woken
+    /// when there is one.
+    pub fn dead_letter(&mut self, router: &mut dyn Router) {
+        self.dead_letters.send(&self.vhost, router, self.ready.wake());
     }
 
     /// Puts all that the channel has not acknowledged back to where it was (`basic.recover` with
@@ -239,7 +274,7 @@ impl Client {
     pub fn recover(&mut self, n: u16) {
         if let Some(channel) = self.channels.get_mut(&n) {
             // Tag 0 with `multiple` is always known.
-            let _ = channel.settle(0, true, Settle::Requeue);
+            let _ = channel.settle(0, true, Settle::Requeue, &mut self.dead_letters);
             channel.nudge_if_unblocked();
         }
     }
@@ -253,7 +288,7 @@ impl Client {
         for at in 0..channel.holders.len() as u32 {
             gone.extend(end_consumer(&mut channel, at));
         }
-        let _ = channel.settle(0, true, Settle::Requeue);
+        let _ = channel.settle(0, true, Settle::Requeue, &mut self.dead_letters);
         self.backlog.retain(|at| at.channel != n);
         self.cancelled.retain(|(channel, _)| *channel != n);
         for queue in gone {
@@ -266,6 +301,7 @@ impl Client {
         for n in channels {
             self.end_channel(n, router.as_mut().map(|router| &mut **router as &mut dyn Router));
         }
+        self.dead_letters.give_back();
         self.vhost.connection_gone(self.id, router);
     }
 }

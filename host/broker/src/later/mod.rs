@@ -26,6 +26,7 @@ pub use run::Ran;
 use crate::{
     exchange::{Exchange, ExchangeId},
     memory::MemoryAccount,
+    origin::Origin,
     port::{Hold, HoldId, Layer, Wake},
     vhost::Vhost,
 };
@@ -82,7 +83,7 @@ struct Held {
     exchange: Arc<Exchange>,
     message: OwnedMessage,
     due_ms: u64,
-    hops: u8,
+    origin: Origin,
     tries: u32,
 }
 
@@ -202,14 +203,14 @@ impl Later {
     pub(crate) fn hold<'a>(
         &self,
         now_ms: u64,
-        messages: impl Iterator<Item = (Arc<Exchange>, Hold, MessageView<'a>, u8)>,
+        messages: impl Iterator<Item = (Arc<Exchange>, Hold, MessageView<'a>, Origin)>,
     ) {
         // Copied before the lock is taken.
         let holds: Vec<_> = messages
-            .map(|(exchange, hold, message, hops)| {
+            .map(|(exchange, hold, message, origin)| {
                 let due_ms = now_ms.saturating_add(hold.delay_ms);
                 let message = OwnedMessage::from_view(&message);
-                ((exchange.id, hold.resume), Held { exchange, message, due_ms, hops, tries: 0 })
+                ((exchange.id, hold.resume), Held { exchange, message, due_ms, origin, tries: 0 })
             })
             .collect();
         self.change(|state| {

@@ -5,6 +5,7 @@ use super::{
     Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, Taken, Timer, Why, retry_after_ms,
 };
 use crate::{
+    origin::Origin,
     port::{HoldId, Layer, Routed, Router, Wake},
     publish::{Publish, Published, Publisher},
     vhost::Vhost,
@@ -55,11 +56,14 @@ impl Vhost {
             self.later.not_emitted(&taken);
             return;
         };
-        let messages = taken.things.iter().map(|(_, emission)| (&emission.message, emission.hops));
-        let (batch, hops) = batch_of(messages);
+        let messages = taken
+            .things
+            .iter()
+            .map(|(_, emission)| (&emission.message, Origin { hops: emission.hops, dead_lettered: false }));
+        let (batch, mut origins) = batch_of(messages);
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         let to = (&exchange, Layer::FRONT);
-        publisher.publish_own(self, router, to, (&batch, &hops), &mut outcomes, &waker);
+        publisher.publish_own(self, router, to, (&batch, &mut origins), &mut outcomes, &waker);
         self.later.emitted(now_ms, taken, &outcomes);
     }
 
@@ -68,10 +72,11 @@ impl Vhost {
         let Some(exchange) = taken.things.first().map(|(_, held)| held.exchange.clone()) else {
             return;
         };
-        let (batch, hops) = batch_of(taken.things.iter().map(|(_, held)| (&held.message, held.hops)));
+        let (batch, mut origins) =
+            batch_of(taken.things.iter().map(|(_, held)| (&held.message, held.origin)));
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         let to = (&exchange, taken.lane.1);
-        publisher.publish_own(self, router, to, (&batch, &hops), &mut outcomes, &waker);
+        publisher.publish_own(self, router, to, (&batch, &mut origins), &mut outcomes, &waker);
         self.later.released(now_ms, taken, &outcomes);
     }
 
@@ -90,10 +95,10 @@ impl Vhost {
 }
 
 fn batch_of<'a>(
-    messages: impl ExactSizeIterator<Item = (&'a OwnedMessage, u8)>,
-) -> (Vec<Publish<'a>>, Vec<u8>) {
+    messages: impl ExactSizeIterator<Item = (&'a OwnedMessage, Origin)>,
+) -> (Vec<Publish<'a>>, Vec<Origin>) {
     messages
-        .map(|(message, hops)| (Publish { channel: 0, message: message.view(), mandatory: false }, hops))
+        .map(|(message, origin)| (Publish { channel: 0, message: message.view(), mandatory: false }, origin))
         .unzip()
 }
 

@@ -5,6 +5,7 @@
 //! consumer's sink, a `Wake`, and the memory account.
 
 mod consumers;
+mod dead_letter;
 mod pool;
 mod record;
 mod slab;
@@ -12,10 +13,12 @@ mod state;
 
 use crate::{
     ConnectionId,
+    dead_letter::Letters,
     memory::{LargeBody, MemoryAccount},
+    origin::Sender,
     publish::Publish,
 };
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
@@ -26,7 +29,9 @@ use state::State;
 
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
-pub(crate) use slab::MessageRef;
+pub(crate) use dead_letter::check as check_dead_lettering;
+pub use dead_letter::{DeadLetterCounts, DeadLettering};
+pub(crate) use slab::{MessageRef, Stored};
 pub use state::{BEHIND_BYTES, RELEASE_BYTES_MAX};
 pub(crate) use state::{Pull, Taker};
 
@@ -80,7 +85,7 @@ pub struct QueueCounts {
 pub enum Settle {
     /// Done.
     Accepted,
-    /// Not wanted: dropped (dead-lettered, once there is such a thing).
+    /// Not wanted: dead-lettered if the queue has a dead-letter exchange, else dropped.
     Rejected,
     /// Back to where it was in the queue, marked as redelivered.
     Requeue,
@@ -93,6 +98,7 @@ pub struct Queue {
     spec: QueueSpec,
     owner: Option<ConnectionId>,
     account: Arc<MemoryAccount>,
+    dead_lettering: Option<Box<DeadLettering>>,
     deleted: AtomicBool,
     /// What [`State::is_behind`] said after the last batch.
     behind: AtomicBool,
@@ -115,7 +121,8 @@ impl Queue {
         account: Arc<MemoryAccount>,
     ) -> Self {
         let (deleted, behind, state) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
-        Self { id, vhost, spec, owner, account, deleted, behind, state }
+        let dead_lettering = DeadLettering::of(&spec).map(Box::new);
+        Self { id, vhost, spec, owner, account, dead_lettering, deleted, behind, state }
     }
 
     /// Its number.
@@ -140,6 +147,12 @@ impl Queue {
     #[must_use]
     pub fn owner(&self) -> Option<ConnectionId> {
         self.owner
+    }
+
+    /// Where its dead letters go; `None` if they are dropped.
+    #[must_use]
+    pub fn dead_lettering(&self) -> Option<&DeadLettering> {
+        self.dead_lettering.as_deref()
     }
 
     /// Whether it was deleted. Whoever holds on to it looks it up by name again.
@@ -195,10 +208,12 @@ impl Queue {
 
     /// Takes the members of a batch, in order. False if the queue is deleted: it took none.
     ///
-    /// `large` has the bodies of [`LARGE_BODY_BYTES`] and more, by their place in the batch.
+    /// `sender` knows more of messages that the broker itself publishes. `large` has the bodies of
+    /// [`LARGE_BODY_BYTES`] and more, by their place in the batch.
     pub(crate) fn enqueue(
         &self,
         batch: &[Publish<'_>],
+        sender: Option<&dyn Sender>,
         members: &[u32],
         large: &[(u32, Arc<LargeBody>)],
     ) -> bool {
@@ -217,7 +232,11 @@ impl Queue {
                 let found = large.binary_search_by_key(member, |(index, _)| *index).ok();
                 found.and_then(|index| large.get(index)).map(|(_, body)| body.clone())
             };
-            bytes += state.append(&publish.message, apart);
+            bytes += if sender.is_some_and(|sender| sender.origin(*member).dead_lettered) {
+                state.append_dead(&publish.message, apart)
+            } else {
+                state.append(&publish.message, apart)
+            };
         }
         self.account.charge(bytes);
         state.serve();
@@ -285,6 +304,32 @@ impl Queue {
         }
         state.serve();
         state.report_released(&self.account);
+    }
+
+    /// Takes messages that were handed out from whoever had them, without settling them: they are
+    /// to be dead-lettered, and stay until then.
+    pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)]) {
+        let mut state = self.state.lock();
+        for (_, key) in messages {
+            state.let_go(*key);
+        }
+        state.serve();
+    }
+
+    /// Copies messages that are handed out, at least one, and no more once `bytes_max` are copied.
+    pub(crate) fn copy(
+        &self,
+        messages: impl Iterator<Item = MessageRef>,
+        bytes_max: usize,
+        into: &mut Letters,
+    ) {
+        let state = self.state.lock();
+        for message in messages {
+            into.push(state.stored(message));
+            if into.len_bytes() >= bytes_max {
+                break;
+            }
+        }
     }
 
     /// A consumer may have got credit from its channel.

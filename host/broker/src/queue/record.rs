@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  u32 LE  length of the record, this header included
-//!  4  u8      flags: 01 settled, 02 redelivered, 04 the body is kept apart
+//!  4  u8      flags: 01 settled, 02 redelivered, 04 the body is kept apart, 08 dead-lettered
 //!  5  u8      form: which of the store's forms the properties are in
 //!  6  u8      length of the exchange's name
 //!  7  u8      length of the routing key
@@ -24,6 +24,8 @@ pub(super) const SETTLED: u8 = 1;
 pub(super) const REDELIVERED: u8 = 2;
 /// The body is in an allocation of its own.
 pub(super) const APART: u8 = 4;
+/// The message was dead-lettered: its headers tell of it, and the broker wrote them.
+pub(super) const DEAD_LETTERED: u8 = 8;
 
 /// The fixed part of a record.
 #[derive(Clone, Copy)]
@@ -51,13 +53,14 @@ pub(super) fn length_bytes(message: &MessageView<'_>, apart: bool) -> usize {
     HEADER_BYTES + message.len_bytes() - if apart { message.body.len() } else { 0 }
 }
 
-/// Appends a record. Lengths were checked when the message was published.
-pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, apart: bool) {
+/// Appends a record with these flags. Lengths were checked when the message was published.
+pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, flags: u8) {
+    let apart = flags & APART != 0;
     let body = if apart { &[] } else { message.body };
     let length = length_bytes(message, apart);
     let mut header = [0; HEADER_BYTES];
     header[0..4].copy_from_slice(&(length as u32).to_le_bytes());
-    header[4] = if apart { APART } else { 0 };
+    header[4] = flags;
     header[5] = form;
     header[6] = message.exchange.len() as u8;
     header[7] = message.routing_key.len() as u8;
@@ -117,7 +120,7 @@ mod tests {
             publisher: None,
         };
         let mut out = Vec::new();
-        append(&mut out, &message, 7, false);
+        append(&mut out, &message, 7, 0);
         let mut expected = vec![25, 0, 0, 0, 0, 7, 2, 1, 2, 0, 0, 0, 4, 0, 0, 0];
         expected.extend(b"exk\xff\x00body");
         assert_eq!(out, expected);
@@ -140,9 +143,9 @@ mod tests {
             publisher: None,
         };
         let mut out = Vec::new();
-        append(&mut out, &message, 0, true);
+        append(&mut out, &message, 0, APART | DEAD_LETTERED);
         assert_eq!(out.len(), length_bytes(&message, true));
-        assert_eq!(header(&out, 0).map(|h| (h.length, h.flags)), Some((17, APART)));
+        assert_eq!(header(&out, 0).map(|h| (h.length, h.flags)), Some((17, APART | DEAD_LETTERED)));
     }
 
     #[test]
@@ -157,7 +160,7 @@ mod tests {
             publisher: None,
         };
         let mut out = Vec::new();
-        append(&mut out, &message, 0, false);
+        append(&mut out, &message, 0, 0);
         let header = header(&out, 0).unwrap();
         assert!(fields(&out[..out.len() - 1], 0, header).is_none());
     }

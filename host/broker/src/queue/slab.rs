@@ -16,7 +16,7 @@
 
 use super::{
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
-    record::{self, APART, REDELIVERED, SETTLED},
+    record::{self, APART, DEAD_LETTERED, REDELIVERED, SETTLED},
 };
 use crate::memory::LargeBody;
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
@@ -39,6 +39,17 @@ pub(crate) struct MessageRef {
     pub(crate) sequence: u64,
     pub(crate) segment: u64,
     pub(crate) offset: u32,
+}
+
+/// A message as a store has it.
+pub(crate) struct Stored<'a> {
+    pub(crate) message: MessageView<'a>,
+    /// It was delivered before.
+    pub(crate) redelivered: bool,
+    /// It was dead-lettered, and its headers tell of it.
+    pub(crate) dead_lettered: bool,
+    /// Its body, if that has an allocation of its own.
+    pub(crate) apart: Option<&'a Arc<LargeBody>>,
 }
 
 struct Segment {
@@ -91,6 +102,21 @@ impl Store {
 
     /// Keeps a message. Returns the length of its record.
     pub(super) fn append(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
+        self.append_flagged(message, apart, 0)
+    }
+
+    /// Keeps a dead letter, whose headers tell of its death. Returns the length of its record.
+    pub(super) fn append_dead(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
+        self.append_flagged(message, apart, DEAD_LETTERED)
+    }
+
+    fn append_flagged(
+        &mut self,
+        message: &MessageView<'_>,
+        apart: Option<Arc<LargeBody>>,
+        flags: u8,
+    ) -> usize {
+        let flags = if apart.is_some() { flags | APART } else { flags };
         let form = self.form_of(message.form);
         let length = record::length_bytes(message, apart.is_some());
         if self.segments.back().is_none_or(|last| last.bytes.capacity() - last.bytes.len() < length) {
@@ -98,7 +124,7 @@ impl Store {
         }
         let sequence = self.next_sequence;
         if let Some(last) = self.segments.back_mut() {
-            record::append(&mut last.bytes, message, form, apart.is_some());
+            record::append(&mut last.bytes, message, form, flags);
             last.live += 1;
             last.live_bytes += length;
         }
@@ -137,6 +163,11 @@ impl Store {
 
     /// Reads a message that is not settled, and whether it was delivered before.
     pub(super) fn view(&self, message: MessageRef) -> Option<(MessageView<'_>, bool)> {
+        self.stored(message).map(|stored| (stored.message, stored.redelivered))
+    }
+
+    /// Reads a message that is not settled.
+    pub(super) fn stored(&self, message: MessageRef) -> Option<Stored<'_>> {
         let (bytes, offset) = match self.position(message.segment).and_then(|index| self.segments.get(index))
         {
             Some(segment) => (segment.bytes.as_slice(), message.offset as usize),
@@ -153,7 +184,12 @@ impl Store {
             body: apart.map_or(fields.body, |body| body.as_bytes()),
             publisher: None,
         };
-        Some((view, header.flags & REDELIVERED != 0))
+        Some(Stored {
+            message: view,
+            redelivered: header.flags & REDELIVERED != 0,
+            dead_lettered: header.flags & DEAD_LETTERED != 0,
+            apart,
+        })
     }
 
     /// Marks a message as delivered before.

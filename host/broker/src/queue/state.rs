@@ -8,7 +8,7 @@
 use super::{
     GotMessage, Settle,
     consumers::{Consumer, ConsumerKey, Consumers},
-    slab::{MessageRef, Store},
+    slab::{MessageRef, Store, Stored},
 };
 use crate::memory::{LargeBody, MemoryAccount};
 use alloc::{collections::BTreeMap, sync::Arc};
@@ -76,6 +76,15 @@ impl State {
 
     pub(super) fn append(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
         self.store.append(message, apart)
+    }
+
+    pub(super) fn append_dead(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
+        self.store.append_dead(message, apart)
+    }
+
+    /// A message that is handed out.
+    pub(super) fn stored(&self, message: MessageRef) -> Option<Stored<'_>> {
+        self.store.stored(message)
     }
 
     fn take_ready(&mut self) -> Option<MessageRef> {
@@ -240,6 +249,11 @@ impl State {
                 self.returned.insert(message.sequence, message);
             }
         }
+        self.let_go(key);
+    }
+
+    /// A consumer has one message less to settle.
+    pub(super) fn let_go(&mut self, key: Option<ConsumerKey>) {
         if let Some(key) = key
             && let Some(consumer) = self.consumers.get_mut(key)
         {

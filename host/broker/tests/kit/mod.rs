@@ -132,6 +132,15 @@ pub fn with_alternate(name: &str, type_name: &str, alternate: &str) -> ExchangeS
     ExchangeSpec { arguments: text("alternate-exchange", alternate), ..exchange(name, type_name) }
 }
 
+/// A queue with a dead-letter exchange and perhaps a key.
+pub fn with_dead_letters(name: &str, exchange: &str, key: Option<&str>) -> QueueSpec {
+    let mut arguments = text("x-dead-letter-exchange", exchange);
+    if let Some(key) = key {
+        arguments.push(self::name("x-dead-letter-routing-key"), Value::Text(String::from(key)));
+    }
+    QueueSpec { arguments, ..queue(name) }
+}
+
 pub fn queue(name: &str) -> QueueSpec {
     QueueSpec { name: self::name(name), ..QueueSpec::default() }
 }

@@ -2,8 +2,10 @@
 
 use super::{name, stages, stages::Memory};
 use leveret_broker::{
+    DeathReason,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
-    port::{Answer, Deed, Layer, Routed, Router, Wake},
+    port::{Answer, Deed, Intercepted, Layer, Routed, Router, Wake},
+    queue::Queue,
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
@@ -32,6 +34,10 @@ pub struct Native {
     pub route_calls: usize,
     pub answer_now: bool,
     pub refuse_binding: bool,
+    /// What is said of dead letters; none is as it would be without an interceptor.
+    pub interception: Option<Intercepted>,
+    /// The dead letters that were shown: from which queue, why, and to which exchange.
+    pub intercepted: Vec<(String, DeathReason, String)>,
     /// By exchange.
     pub gates: HashMap<Name, Gate>,
     pub memory: Arc<Mutex<Memory>>,
@@ -203,6 +209,17 @@ impl Router for Native {
 
     fn now_ms(&self) -> u64 {
         self.memory.lock().unwrap().now_ms
+    }
+
+    fn intercept_dead_letter(
+        &mut self,
+        from: &Queue,
+        reason: DeathReason,
+        message: &MessageView<'_>,
+    ) -> Intercepted {
+        let exchange = String::from_utf8_lossy(message.exchange).into_owned();
+        self.intercepted.push((from.name().to_text(), reason, exchange));
+        self.interception.clone().unwrap_or(Intercepted::Continue)
     }
 
     fn closed(&mut self, exchange: &Exchange) {

@@ -1,7 +1,7 @@
 //! Exchange types made of stages, named with `+` between them; the last is `direct` or `fanout`.
 //!
 //! - `dedup` drops a body that was routed before; one in doubt has to wait.
-//! - `hold` holds a message whose properties are a number of milliseconds.
+//! - `hold` holds a message whose properties, or whose header `delay`, are a number of milliseconds.
 //! - `emit` emits a copy to the exchange named by the argument `emit-to`.
 //! - `store` keeps what was routed for new bindings.
 //! - `timer` sets a timer, named by the routing key, to the milliseconds in the properties; `stop`
@@ -34,6 +34,8 @@ pub struct Memory {
     pub committed: Vec<(String, Fate, u64)>,
     pub undone: Vec<String>,
     pub watched: Option<(Arc<Vhost>, &'static str)>,
+    /// A queue in which nothing is unsettled when effects are committed.
+    pub settled: Option<(Arc<Vhost>, &'static str)>,
     pub fired: Vec<String>,
     /// `+` and `-` with the destination of bindings made and gone.
     pub changes: Vec<String>,
@@ -92,6 +94,9 @@ impl Effects for Acts {
         let ready = memory.watched.as_ref().map_or(0, |(vhost, queue)| {
             vhost.queue(queue.as_bytes()).map_or(0, |queue| queue.status().messages)
         });
+        if let Some((vhost, queue)) = &memory.settled {
+            assert_eq!(vhost.queue(queue.as_bytes()).unwrap().unsettled(), 0);
+        }
         memory.committed.push((String::from_utf8(self.body.clone()).unwrap(), fate, ready));
         for act in mem::take(&mut self.acts) {
             match act {
@@ -164,7 +169,9 @@ impl Native {
                     acts.acts.push(Act::Seen);
                 }
                 ("hold", delay) => {
-                    if let Ok(delay_ms) = delay.parse() {
+                    let header = message.header(&Name::from_static("delay"));
+                    let header = header.and_then(|delay| u64::try_from(delay.as_integer()?).ok());
+                    if let Some(delay_ms) = header.or(delay.parse().ok()) {
                         answer = Answer::Hold(Hold { delay_ms, resume: Layer(place as u8 + 1) });
                         break;
                     }

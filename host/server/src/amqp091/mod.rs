@@ -6,10 +6,12 @@
 //!
 //! *Order.* Publishes that come in one read are handed to the broker together; every other method
 //! is a cut: what was published before it is dealt with first. While the broker's answer for a
-//! publish is pending, later input of the connection waits in `leftover` of its task.
+//! publish is pending, later input of the connection waits in `leftover` of its task. Settlements
+//! that follow each other are a batch too: what they reject is dead-lettered before anything else.
 
 mod basic;
 mod connection;
+pub mod dead_letter;
 mod exchange;
 mod publish;
 mod queue;
@@ -131,6 +133,10 @@ impl Connection {
             }
             let (consumed, event) = self.session.next(rest);
             used += consumed;
+            if !dead_letter::settles(event.as_ref()) {
+                // Settlements that follow each other are one batch.
+                self.send_dead_letters(router);
+            }
             match event {
                 Some(Event::Publish(publish)) => batch.push(publish),
                 Some(event) => {
@@ -147,6 +153,7 @@ impl Connection {
         if !batch.is_empty() {
             self.publish(batch, router);
         }
+        self.send_dead_letters(router);
         used
     }
 
@@ -166,6 +173,7 @@ impl Connection {
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
         self.retry_publishes(router);
+        self.retry_dead_letters(router);
         self.tell_cancelled();
         self.deliveries_wait = true;
     }

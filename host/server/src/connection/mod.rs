@@ -15,11 +15,11 @@
 mod timers;
 
 use crate::{
-    amqp091::{Connection, Reading},
+    amqp091::{Connection, Reading, dead_letter},
     worker::Worker,
 };
 use atomic_waker::AtomicWaker;
-use leveret_broker::port::Wake;
+use leveret_broker::port::{Router, Wake};
 use std::{
     future::Future,
     io,
@@ -92,6 +92,8 @@ pub struct ConnectionTask {
     read_ended: bool,
     /// Until when its publishes wait for consumers that are behind.
     brake: Option<Pin<Box<Sleep>>>,
+    /// Until refused dead letters are due, and when that is in milliseconds since 1970.
+    retry: Option<(u64, Pin<Box<Sleep>>)>,
     /// What the client speaks was looked at.
     greeted: bool,
 }
@@ -140,6 +142,7 @@ impl ConnectionTask {
             written: 0,
             read_ended: false,
             brake: None,
+            retry: None,
             greeted: false,
         })
     }
@@ -170,6 +173,7 @@ impl ConnectionTask {
             Ok(wrote) => moved |= wrote,
             Err(why) => return Turn::End(why),
         }
+        moved |= self.retry_dead_letters(cx);
         if self.connection.is_closed() && self.connection.output().is_empty() {
             return Turn::End("closed");
         }
@@ -244,6 +248,30 @@ impl ConnectionTask {
             self.leftover = Vec::new();
         }
         Ok(came > 0 || used > 0)
+    }
+
+    /// Sends on dead letters that were refused before and are due; registers for the time when the
+    /// next of them are. True if it tried.
+    fn retry_dead_letters(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(due_ms) = self.connection.dead_letters_due_ms() else {
+            self.retry = None;
+            return false;
+        };
+        let worker = self.worker.clone();
+        let sleep = || {
+            let now_ms = worker.router.borrow().now_ms();
+            Box::pin(tokio::time::sleep(dead_letter::wait_until(due_ms, now_ms)))
+        };
+        let retry = match &mut self.retry {
+            Some((set_to_ms, retry)) if *set_to_ms == due_ms => retry,
+            other => &mut other.insert((due_ms, sleep())).1,
+        };
+        if retry.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.retry = None;
+        self.connection.retry_dead_letters(&mut *worker.router.borrow_mut());
+        true
     }
 
     /// Holds a publisher back for a moment, so that at most a read buffer of publishes goes in each

@@ -1,0 +1,239 @@
+//! What a message tells of its deaths: the headers `x-death`, `x-first-death-*`, `x-last-death-*`, as
+//! RabbitMQ writes them.
+//!
+//! ```text
+//! x-death  list of tables, the last death first, one for each pair of queue and reason:
+//!   original-expiration  text, the property that the death took away; only if there was one
+//!   count                integer, how often it died there of that
+//!   reason, queue        text
+//!   time                 of the first of these deaths
+//!   exchange             text, what the message was published to before it
+//!   routing-keys         list of text
+//! x-first-death-{exchange,queue,reason}, x-last-death-{exchange,queue,reason}  text
+//! ```
+//!
+//! *Invariants:* history is what this broker wrote. Headers of these names that a publisher made up
+//! are delivered as they are, and replaced by the first death.
+
+use super::DeathReason;
+use alloc::{string::String, vec::Vec};
+use leveret_model::{Change, MessageView, Name, Patch, Property, Value};
+
+/// How many pairs of queue and reason are remembered; of more the oldest are forgotten.
+pub const DEATHS_MAX: usize = 128;
+
+const COUNT: &str = "count";
+const QUEUE: &str = "queue";
+const REASON: &str = "reason";
+
+/// A death.
+pub(super) struct Death<'a> {
+    /// Where the message died.
+    pub(super) queue: &'a Name,
+    pub(super) reason: DeathReason,
+    /// Milliseconds since 1970.
+    pub(super) now_ms: u64,
+    /// It died before: the headers tell of it.
+    pub(super) has_history: bool,
+}
+
+/// What a death does to a message.
+pub(super) struct Recorded {
+    pub(super) patch: Patch,
+    /// The queues where the message died since it was last rejected, by their names: if it came to
+    /// one of them again, that would be a cycle that no client has a part in.
+    pub(super) since_rejected: Vec<Value>,
+}
+
+type Entry = Vec<(Value, Value)>;
+
+/// The changes that tell of a death. `message` is the one that died, as it lay in its queue.
+pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
+    let queue = Value::string(death.queue);
+    let reason = text(death.reason.as_str());
+    let mut entries = if death.has_history { entries_of(message) } else { Vec::new() };
+    let known = entries
+        .iter()
+        .position(|entry| get(entry, QUEUE) == Some(&queue) && get(entry, REASON) == Some(&reason));
+    let entry = match known {
+        Some(place) => counted(entries.remove(place)),
+        None => new_entry(message, death, &queue, &reason),
+    };
+    entries.insert(0, entry);
+    entries.truncate(DEATHS_MAX);
+
+    let automatic = entries.iter().take_while(|entry| {
+        get(entry, REASON).and_then(Value::as_text) != Some(DeathReason::Rejected.as_str())
+    });
+    let since_rejected = automatic.filter_map(|entry| get(entry, QUEUE).cloned()).collect();
+
+    let exchange = Value::string(message.exchange);
+    let set = |name, value| Change::SetHeader { name: Name::from_static(name), value };
+    let mut changes = Vec::with_capacity(8);
+    changes.push(set("x-death", Value::List(entries.into_iter().map(Value::Map).collect())));
+    if !death.has_history {
+        changes.push(set("x-first-death-exchange", exchange.clone()));
+        changes.push(set("x-first-death-queue", queue.clone()));
+        changes.push(set("x-first-death-reason", reason.clone()));
+    }
+    changes.push(set("x-last-death-exchange", exchange));
+    changes.push(set("x-last-death-queue", queue));
+    changes.push(set("x-last-death-reason", reason));
+    // It must not expire where it goes now.
+    changes.push(Change::RemoveProperty { property: Property::Expiration });
+    Recorded { patch: changes.into_iter().collect(), since_rejected }
+}
+
+fn entries_of(message: &MessageView<'_>) -> Vec<Entry> {
+    let Some(Value::List(entries)) = message.header(&Name::from_static("x-death")) else {
+        return Vec::new();
+    };
+    let tables = entries.into_iter();
+    tables.filter_map(|entry| if let Value::Map(entry) = entry { Some(entry) } else { None }).collect()
+}
+
+fn new_entry(message: &MessageView<'_>, death: &Death<'_>, queue: &Value, reason: &Value) -> Entry {
+    let mut entry = Vec::with_capacity(7);
+    if let Some(expiration) = message.property(Property::Expiration) {
+        entry.push((text("original-expiration"), expiration));
+    }
+    entry.push((text(COUNT), Value::Integer(1)));
+    entry.push((text(REASON), reason.clone()));
+    entry.push((text(QUEUE), queue.clone()));
+    entry.push((text("time"), Value::Timestamp(i64::try_from(death.now_ms).unwrap_or(i64::MAX))));
+    entry.push((text("exchange"), Value::string(message.exchange)));
+    entry.push((text("routing-keys"), Value::List(Vec::from([Value::string(message.routing_key)]))));
+    entry
+}
+
+fn counted(mut entry: Entry) -> Entry {
+    for (key, value) in &mut entry {
+        if let (Some(COUNT), Value::Integer(count)) = (key.as_text(), value) {
+            *count = count.saturating_add(1);
+        }
+    }
+    entry
+}
+
+fn get<'a>(entry: &'a Entry, key: &str) -> Option<&'a Value> {
+    entry.iter().find(|(name, _)| name.as_text() == Some(key)).map(|(_, value)| value)
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(String::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{format, vec};
+    use leveret_amqp091::{FORM, properties::MessageProperties};
+
+    fn die(properties: &[u8], queue: &str, reason: DeathReason, has_history: bool) -> (Vec<u8>, Vec<Value>) {
+        let message = MessageView {
+            exchange: b"from",
+            routing_key: b"key",
+            form: FORM,
+            properties,
+            body: b"",
+            publisher: None,
+        };
+        let queue = Name::new(queue.as_bytes()).unwrap();
+        let death = Death { queue: &queue, reason, now_ms: 1_700_000_000_123, has_history };
+        let recorded = record(&message, &death);
+        let mut arena = Vec::new();
+        let patched = message.patched(&recorded.patch, &mut arena).unwrap();
+        (patched.properties.to_vec(), recorded.since_rejected)
+    }
+
+    fn header(properties: &[u8], name: &'static str) -> Option<Value> {
+        MessageView { exchange: b"", routing_key: b"", form: FORM, properties, body: b"", publisher: None }
+            .header(&Name::from_static(name))
+    }
+
+    fn queues_and_counts(properties: &[u8]) -> Vec<(String, i64)> {
+        let Some(Value::List(entries)) = header(properties, "x-death") else { panic!("no x-death") };
+        let of = |entry: &Value| {
+            let Value::Map(entry) = entry else { panic!("no table") };
+            let queue = String::from(get(entry, QUEUE).unwrap().as_text().unwrap());
+            (queue, get(entry, COUNT).unwrap().as_integer().unwrap())
+        };
+        entries.iter().map(of).collect()
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_rabbitmq() {
+        let sent = MessageProperties {
+            expiration: Some(b"60000"),
+            message_id: Some(b"m"),
+            ..MessageProperties::default()
+        };
+        let (died, _) = die(&sent.encode(), "q", DeathReason::Rejected, false);
+        let entry = b"\x13original-expirationS\0\0\0\x0560000\x05countl\0\0\0\0\0\0\0\x01\
+            \x06reasonS\0\0\0\x08rejected\x05queueS\0\0\0\x01q\x04timeT\0\0\0\0\x65\x53\xf1\0\
+            \x08exchangeS\0\0\0\x04from\x0crouting-keysA\0\0\0\x08S\0\0\0\x03key";
+        let mut headers = b"\x07x-deathA\0\0\0".to_vec();
+        headers.push((entry.len() + 5) as u8);
+        headers.extend(b"F\0\0\0");
+        headers.push(entry.len() as u8);
+        headers.extend(entry);
+        headers.extend(b"\x16x-first-death-exchangeS\0\0\0\x04from\x13x-first-death-queueS\0\0\0\x01q");
+        headers.extend(b"\x14x-first-death-reasonS\0\0\0\x08rejected");
+        headers.extend(b"\x15x-last-death-exchangeS\0\0\0\x04from\x12x-last-death-queueS\0\0\0\x01q");
+        headers.extend(b"\x13x-last-death-reasonS\0\0\0\x08rejected");
+        let mut expected = vec![0x20, 0x80];
+        expected.extend((headers.len() as u32).to_be_bytes());
+        expected.extend(headers);
+        expected.extend(b"\x01m");
+        assert_eq!(died, expected);
+    }
+
+    #[test]
+    fn the_last_death_comes_first_and_equal_ones_are_counted() {
+        let rejected = DeathReason::Rejected;
+        let (first, _) = die(&[0, 0], "a", rejected, false);
+        let (second, _) = die(&first, "b", rejected, true);
+        assert_eq!(queues_and_counts(&second), [("b".into(), 1), ("a".into(), 1)]);
+        let (third, _) = die(&second, "a", rejected, true);
+        assert_eq!(queues_and_counts(&third), [("a".into(), 2), ("b".into(), 1)]);
+        let (fourth, _) = die(&third, "a", DeathReason::Expired, true);
+        assert_eq!(queues_and_counts(&fourth), [("a".into(), 1), ("a".into(), 2), ("b".into(), 1)]);
+        assert_eq!(header(&fourth, "x-first-death-queue"), Some(text("a")));
+        assert_eq!(header(&fourth, "x-first-death-reason"), Some(text("rejected")));
+        assert_eq!(header(&fourth, "x-last-death-reason"), Some(text("expired")));
+    }
+
+    #[test]
+    fn a_cycle_is_what_happened_since_the_last_rejection() {
+        let (expired, automatic) = die(&[0, 0], "a", DeathReason::Expired, false);
+        assert_eq!(automatic, [text("a")]);
+        let (too_many, automatic) = die(&expired, "b", DeathReason::MaxLength, true);
+        assert_eq!(automatic, [text("b"), text("a")]);
+        let (rejected, automatic) = die(&too_many, "c", DeathReason::Rejected, true);
+        assert_eq!(automatic, []);
+        let (_, automatic) = die(&rejected, "d", DeathReason::Expired, true);
+        assert_eq!(automatic, [text("d")]);
+    }
+
+    #[test]
+    fn a_history_that_a_publisher_made_up_is_none() {
+        let (forged, _) = die(&[0, 0], "a", DeathReason::Expired, false);
+        let (died, automatic) = die(&forged, "b", DeathReason::Expired, false);
+        assert_eq!(queues_and_counts(&died), [("b".into(), 1)]);
+        assert_eq!(automatic, [text("b")]);
+        assert_eq!(header(&died, "x-first-death-queue"), Some(text("b")));
+    }
+
+    #[test]
+    fn the_oldest_deaths_are_forgotten() {
+        let (mut properties, mut has_history) = (vec![0, 0], false);
+        for i in 0..DEATHS_MAX + 2 {
+            (properties, _) = die(&properties, &format!("q{i}"), DeathReason::Rejected, has_history);
+            has_history = true;
+        }
+        let deaths = queues_and_counts(&properties);
+        assert_eq!(deaths.len(), DEATHS_MAX);
+        assert_eq!(deaths.last(), Some(&("q2".into(), 1)));
+        assert_eq!(header(&properties, "x-first-death-queue"), Some(text("q0")));
+    }
+}

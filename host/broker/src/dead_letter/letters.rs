@@ -1,0 +1,201 @@
+//! Copies of dead letters, outside their queue's lock: as they lay there, and as they go on.
+
+use super::{
+    DeathReason,
+    history::{self, Death},
+};
+use crate::{
+    memory::LargeBody,
+    port::{Intercepted, Router},
+    publish::Publish,
+    queue::{DeadLettering, Queue, Stored},
+};
+use alloc::{sync::Arc, vec::Vec};
+use core::ops::Range;
+use leveret_model::{Form, MessageView, Patch, Value};
+
+/// What is known of a dead letter before its exchange is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prepared {
+    /// It is to be asked.
+    ToRoute,
+    /// The letter was deleted with its queue.
+    Gone,
+    /// An interceptor dropped it.
+    Dropped,
+    /// An interceptor did not accept it, or its history cannot be written.
+    Refused,
+}
+
+/// A copy of a dead letter. Ranges are of the source's bytes but where said otherwise.
+pub(super) struct Letter {
+    exchange: Range<usize>,
+    routing_key: Range<usize>,
+    properties: Range<usize>,
+    body: Range<usize>,
+    apart: Option<Arc<LargeBody>>,
+    form: &'static dyn Form,
+    has_history: bool,
+    /// In the patched bytes: the properties it goes on with.
+    patched: Range<usize>,
+    /// What an interceptor changes.
+    overlay: Patch,
+    /// The queues where it died since it was last rejected.
+    since_rejected: Vec<Value>,
+    prepared: Prepared,
+}
+
+/// Dead letters of one queue. Kept for their space.
+#[derive(Default)]
+pub(crate) struct Letters {
+    letters: Vec<Option<Letter>>,
+    source: Vec<u8>,
+    patched: Vec<u8>,
+}
+
+impl Letters {
+    /// Forgets them all.
+    pub(super) fn clear(&mut self) {
+        self.letters.clear();
+        self.source.clear();
+        self.patched.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.letters.len()
+    }
+
+    /// How many bytes were copied.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Copies a message; under its queue's lock. `None` for one that is there no more.
+    pub(crate) fn push(&mut self, stored: Option<Stored<'_>>) {
+        let source = &mut self.source;
+        let mut copy = |bytes: &[u8]| {
+            let start = source.len();
+            source.extend_from_slice(bytes);
+            start..source.len()
+        };
+        self.letters.push(stored.map(|stored| Letter {
+            exchange: copy(stored.message.exchange),
+            routing_key: copy(stored.message.routing_key),
+            properties: copy(stored.message.properties),
+            body: if stored.apart.is_some() { 0..0 } else { copy(stored.message.body) },
+            apart: stored.apart.cloned(),
+            form: stored.message.form,
+            has_history: stored.dead_lettered,
+            patched: 0..0,
+            overlay: Patch::EMPTY,
+            since_rejected: Vec::new(),
+            prepared: Prepared::ToRoute,
+        }));
+    }
+
+    pub(super) fn prepared(&self, index: usize) -> Prepared {
+        self.letters.get(index).and_then(Option::as_ref).map_or(Prepared::Gone, |letter| letter.prepared)
+    }
+
+    /// Whether a dead letter must not go to a queue: it would go round for ever, with no client
+    /// that has a part in it.
+    pub(super) fn closes_cycle(&self, index: usize, queue: &Queue) -> bool {
+        let letter = self.letters.get(index).and_then(Option::as_ref);
+        letter.is_some_and(|letter| {
+            !letter.since_rejected.is_empty() && letter.since_rejected.contains(&Value::string(queue.name()))
+        })
+    }
+
+    /// Writes the history of a dead letter and has it intercepted.
+    pub(super) fn prepare(
+        &mut self,
+        index: usize,
+        (queue, to): (&Queue, &DeadLettering),
+        reason: DeathReason,
+        now_ms: u64,
+        router: &mut dyn Router,
+    ) {
+        let Self { letters, source, patched } = self;
+        let Some(Some(letter)) = letters.get_mut(index) else {
+            return;
+        };
+        let original = original(source, letter);
+        let death = Death { queue: queue.name(), reason, now_ms, has_history: letter.has_history };
+        let recorded = history::record(&original, &death);
+        let start = patched.len();
+        if original.form.patch(original.properties, &recorded.patch, patched).is_err() {
+            letter.prepared = Prepared::Refused;
+            return;
+        }
+        letter.patched = start..patched.len();
+        letter.since_rejected = recorded.since_rejected;
+        let outgoing = outgoing(source, patched, letter, to);
+        match router.intercept_dead_letter(queue, reason, &outgoing) {
+            Intercepted::Continue => {}
+            Intercepted::Patch(patch) => {
+                let mut properties = Vec::new();
+                if outgoing.form.patch(outgoing.properties, &patch, &mut properties).is_err() {
+                    letter.prepared = Prepared::Refused;
+                    return;
+                }
+                patched.truncate(start);
+                patched.extend_from_slice(&properties);
+                letter.patched = start..patched.len();
+                letter.overlay = patch;
+            }
+            Intercepted::Drop => letter.prepared = Prepared::Dropped,
+            Intercepted::Reject(_) => letter.prepared = Prepared::Refused,
+        }
+    }
+
+    /// The dead letters whose exchange is to be asked: their places, and what they are to it.
+    pub(super) fn to_route<'a>(&'a self, to: &'a DeadLettering) -> (Vec<usize>, Vec<Publish<'a>>) {
+        let letters = self.letters.iter().enumerate();
+        letters
+            .filter_map(|(index, letter)| Some((index, letter.as_ref()?)))
+            .filter(|(_, letter)| letter.prepared == Prepared::ToRoute)
+            .map(|(index, letter)| {
+                let message = outgoing(&self.source, &self.patched, letter, to);
+                (index, Publish { channel: 0, message, mandatory: false })
+            })
+            .unzip()
+    }
+
+    /// The body that a dead letter goes on with, if that is the one it had and lies apart.
+    pub(super) fn apart(&self, index: usize) -> Option<Arc<LargeBody>> {
+        let letter = self.letters.get(index)?.as_ref()?;
+        if letter.overlay.body().is_none() { letter.apart.clone() } else { None }
+    }
+}
+
+/// The message as it lay in its queue.
+fn original<'a>(source: &'a [u8], letter: &'a Letter) -> MessageView<'a> {
+    let part = |range: &Range<usize>| source.get(range.clone()).unwrap_or_default();
+    MessageView {
+        exchange: part(&letter.exchange),
+        routing_key: part(&letter.routing_key),
+        form: letter.form,
+        properties: part(&letter.properties),
+        body: letter.apart.as_ref().map_or_else(|| part(&letter.body), |body| body.as_bytes()),
+        publisher: None,
+    }
+}
+
+/// The message as it goes on.
+fn outgoing<'a>(
+    source: &'a [u8],
+    patched: &'a [u8],
+    letter: &'a Letter,
+    to: &'a DeadLettering,
+) -> MessageView<'a> {
+    let mut message = original(source, letter);
+    message.exchange = &to.exchange;
+    message.properties = patched.get(letter.patched.clone()).unwrap_or_default();
+    if let Some(key) = letter.overlay.routing_key().or(to.routing_key.as_ref()) {
+        message.routing_key = key;
+    }
+    if let Some(body) = letter.overlay.body() {
+        message.body = body;
+    }
+    message
+}

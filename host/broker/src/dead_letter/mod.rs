@@ -1,0 +1,330 @@
+//! Dead letters: messages that their queue does not want any more go to its dead-letter exchange.
+//!
+//! A message that dies stays in its queue, handed out to nobody, until it is where it should go.
+//! The connection at whose hand it died keeps it on a list ([`DeadLetters`]) and sends it on when no
+//! lock is held: it copies a run of one queue's, writes their history ([`history`]), has them
+//! intercepted, and publishes them as the broker publishes messages of its own. Once they are in
+//! their queues or held they are settled where they lay, and only then the effects of the types that
+//! were asked are committed. So a failure on the way loses nothing.
+//!
+//! *Refused:* if a type or an interceptor refuses one, or cannot be asked, it stays in its queue and
+//! is tried again after a while, longer each time; others are not held up. If the answer is pending,
+//! it and those behind it wait for the waker. When the connection ends, what is on its list goes
+//! back to the front of its queue, marked as redelivered.
+//!
+//! *Held:* what a type holds counts as routed. It goes on with its history and as what it is, so
+//! another death is counted there; but queues where it died are not left out then.
+//!
+//! *Gone for good:* what no queue takes, what is dropped on purpose, and what would go round in a
+//! circle in which no client rejects it. The queue counts each
+//! ([`DeadLettering::counts`](crate::queue::DeadLettering::counts)).
+
+mod history;
+mod letters;
+
+use crate::{
+    memory::LargeBody,
+    origin::{Origin, Sender},
+    port::{Layer, Router, Wake},
+    publish::{Published, Publisher},
+    queue::{DeadLettering, MessageRef, Queue, Settle},
+    vhost::Vhost,
+};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+use core::sync::atomic::Ordering;
+use letters::Prepared;
+
+pub use history::DEATHS_MAX;
+pub(crate) use letters::Letters;
+
+/// How many dead letters are routed in one go.
+const RUN_MESSAGES_MAX: usize = 256;
+/// After so many bytes a run is not made longer.
+const RUN_BYTES_MAX: usize = 1024 * 1024;
+/// How long a dead letter waits that was refused once, in milliseconds; twice as long each time.
+pub const BACK_OFF_MS_FIRST: u64 = 100;
+/// How long one waits at most, in milliseconds.
+pub const BACK_OFF_MS_MAX: u64 = 30_000;
+
+/// Why a message is dead-lettered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeathReason {
+    /// A client rejected it, not to be requeued.
+    Rejected,
+    /// Its time to live is over.
+    Expired,
+    /// The queue is full.
+    MaxLength,
+    /// It was delivered in vain too often.
+    DeliveryLimit,
+}
+
+impl DeathReason {
+    /// The reason as the headers name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLength => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// A message that died and is in its queue still.
+struct Dying {
+    queue: Arc<Queue>,
+    message: MessageRef,
+    reason: DeathReason,
+    /// How often it was refused.
+    refusals: u32,
+}
+
+/// The dead letters that one connection is to send on.
+#[derive(Default)]
+pub(crate) struct DeadLetters {
+    /// To be routed now, in the order in which they died.
+    fresh: VecDeque<Dying>,
+    /// Refused ones by the time of their next try, in milliseconds since 1970, and a number.
+    refused: BTreeMap<(u64, u64), Dying>,
+    /// The first of `fresh` waits for a type's answer, and all behind it with it.
+    pending: bool,
+    last_number: u64,
+    last_now_ms: u64,
+    routing: Option<Box<Routing>>,
+}
+
+/// Scratch, made with the first dead letter.
+#[derive(Default)]
+struct Routing {
+    letters: Letters,
+    publisher: Publisher,
+    outcomes: Vec<Published>,
+}
+
+impl DeadLetters {
+    /// Adds a message. Its queue was told that it is dying ([`Queue::condemn`]).
+    pub(crate) fn push(&mut self, queue: &Arc<Queue>, message: MessageRef, reason: DeathReason) {
+        self.fresh.push_back(Dying { queue: queue.clone(), message, reason, refusals: 0 });
+    }
+
+    /// Whether some are to be routed, and none waits for an answer.
+    pub(crate) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty() && !self.pending
+    }
+
+    /// How many are on the list.
+    pub(crate) fn len(&self) -> usize {
+        self.fresh.len() + self.refused.len()
+    }
+
+    /// When the next of those that were refused is to be tried again.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.refused.first_key_value().map(|((due_ms, _), _)| *due_ms)
+    }
+
+    /// Sends on what can be sent on; asks again where an answer was pending.
+    pub(crate) fn send(&mut self, vhost: &Arc<Vhost>, router: &mut dyn Router, waker: &Arc<dyn Wake>) {
+        self.take_due(router.now_ms());
+        self.pending = false;
+        let mut routing = self.routing.take().unwrap_or_default();
+        while let Some(first) = self.fresh.front() {
+            let queue = first.queue.clone();
+            let Some(to) = queue.dead_lettering() else {
+                self.fresh.pop_front();
+                continue;
+            };
+            self.copy_run(&queue, to, router, &mut routing.letters);
+            if !self.send_run(&mut routing, (&queue, to), vhost, router, waker) {
+                self.pending = true;
+                break;
+            }
+        }
+        routing.letters.clear();
+        routing.outcomes.clear();
+        self.routing = Some(routing);
+    }
+
+    /// Has those tried again that were refused and are due.
+    fn take_due(&mut self, now_ms: u64) {
+        // A clock that was set back must not keep them waiting.
+        let set_back = now_ms < self.last_now_ms;
+        self.last_now_ms = now_ms;
+        while let Some(next) = self.refused.first_entry() {
+            if next.key().0 > now_ms && !set_back {
+                break;
+            }
+            self.fresh.push_back(next.remove());
+        }
+    }
+
+    /// Copies the first of the list that lie in one queue, writes their history, has them
+    /// intercepted.
+    fn copy_run(
+        &self,
+        queue: &Arc<Queue>,
+        to: &DeadLettering,
+        router: &mut dyn Router,
+        letters: &mut Letters,
+    ) {
+        let run = self.fresh.iter().take_while(|dying| Arc::ptr_eq(&dying.queue, queue));
+        letters.clear();
+        queue.copy(run.take(RUN_MESSAGES_MAX).map(|dying| dying.message), RUN_BYTES_MAX, letters);
+        for (index, dying) in self.fresh.iter().take(letters.len()).enumerate() {
+            letters.prepare(index, (queue, to), dying.reason, self.last_now_ms, router);
+        }
+    }
+
+    /// Publishes the letters, the first of the list. False if some are left, since an answer is
+    /// pending.
+    fn send_run(
+        &mut self,
+        routing: &mut Routing,
+        (queue, to): (&Queue, &DeadLettering),
+        vhost: &Arc<Vhost>,
+        router: &mut dyn Router,
+        waker: &Arc<dyn Wake>,
+    ) -> bool {
+        let Routing { letters, publisher, outcomes } = routing;
+        let (places, batch) = letters.to_route(to);
+        outcomes.clear();
+        let mut run = Run { list: self, queue, to, letters, places: &places, cycles: Vec::new(), dealt: 0 };
+        match vhost.exchange(&to.exchange) {
+            Some(exchange) if !batch.is_empty() => {
+                let to = (&exchange, Layer::FRONT);
+                publisher.publish_own(vhost, router, to, (&batch, &mut run), outcomes, waker);
+            }
+            _ => {
+                outcomes.resize(batch.len(), Published::Unroutable);
+                run.placed(outcomes);
+            }
+        }
+        run.dealt == letters.len()
+    }
+
+    /// Keeps one that was refused for another try.
+    fn refuse(&mut self, mut dying: Dying) {
+        let wait_ms = BACK_OFF_MS_FIRST.saturating_mul(1 << dying.refusals.min(16));
+        dying.refusals = dying.refusals.saturating_add(1);
+        self.last_number += 1;
+        let due_ms = self.last_now_ms.saturating_add(wait_ms.min(BACK_OFF_MS_MAX));
+        self.refused.insert((due_ms, self.last_number), dying);
+    }
+
+    /// Puts everything back to the front of where it was.
+    pub(crate) fn give_back(&mut self) {
+        let refused = core::mem::take(&mut self.refused);
+        for dying in self.fresh.drain(..).chain(refused.into_values()) {
+            dying.queue.settle(&[(dying.message, None)], Settle::Requeue);
+        }
+    }
+}
+
+/// Dead letters of one queue that are being published.
+struct Run<'a> {
+    list: &'a mut DeadLetters,
+    queue: &'a Queue,
+    to: &'a DeadLettering,
+    letters: &'a Letters,
+    /// Which of the letters the messages of the batch are.
+    places: &'a [usize],
+    /// Which messages of the batch were kept from a queue. Rare.
+    cycles: Vec<u32>,
+    /// How many letters are off the list.
+    dealt: usize,
+}
+
+/// How a dead letter ended.
+#[derive(Clone, Copy)]
+enum Ending {
+    Gone,
+    Routed,
+    Unroutable,
+    Cycle,
+    Dropped,
+    Refused,
+}
+
+impl Run<'_> {
+    fn letter(&self, message: u32) -> usize {
+        self.places.get(message as usize).copied().unwrap_or(usize::MAX)
+    }
+
+    fn ending(&self, message: usize, outcome: &Published) -> Ending {
+        match outcome {
+            Published::Routed => Ending::Routed,
+            Published::Unroutable if self.cycles.contains(&(message as u32)) => Ending::Cycle,
+            Published::Unroutable => Ending::Unroutable,
+            Published::Dropped => Ending::Dropped,
+            Published::Rejected(_) | Published::Refused(_) => Ending::Refused,
+        }
+    }
+}
+
+impl Sender for Run<'_> {
+    fn origin(&self, _: u32) -> Origin {
+        Origin { hops: 0, dead_lettered: true }
+    }
+
+    fn large(&self, message: u32) -> Option<Arc<LargeBody>> {
+        self.letters.apart(self.letter(message))
+    }
+
+    fn may_reach(&mut self, message: u32, queue: &Queue) -> bool {
+        let cycle = self.letters.closes_cycle(self.letter(message), queue);
+        if cycle && !self.cycles.contains(&message) {
+            self.cycles.push(message);
+        }
+        !cycle
+    }
+
+    /// Takes letters off the list, up to the first that has no outcome, and out of their queue unless
+    /// they were refused.
+    fn placed(&mut self, outcomes: &[Published]) {
+        let end = self.places.get(outcomes.len()).copied().unwrap_or(self.letters.len());
+        let mut buried = Vec::with_capacity(end - self.dealt);
+        // The message of the batch that comes next.
+        let mut message = self.places.partition_point(|place| *place < self.dealt);
+        for index in self.dealt..end {
+            let ending = match self.letters.prepared(index) {
+                Prepared::Gone => Ending::Gone,
+                Prepared::Dropped => Ending::Dropped,
+                Prepared::Refused => Ending::Refused,
+                Prepared::ToRoute => {
+                    let outcome = outcomes.get(message);
+                    message += 1;
+                    outcome.map_or(Ending::Refused, |outcome| self.ending(message - 1, outcome))
+                }
+            };
+            let Some(dying) = self.list.fresh.pop_front() else { break };
+            let counters = &self.to.counters;
+            let counter = match ending {
+                Ending::Gone => continue,
+                Ending::Routed => &counters.routed,
+                Ending::Unroutable => &counters.unroutable,
+                Ending::Cycle => &counters.cycles,
+                Ending::Dropped => &counters.dropped,
+                Ending::Refused => &counters.refused,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            if matches!(ending, Ending::Refused) {
+                self.list.refuse(dying);
+            } else {
+                buried.push((dying.message, None));
+            }
+        }
+        self.dealt = end;
+        if !buried.is_empty() {
+            self.queue.settle(&buried, Settle::Accepted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

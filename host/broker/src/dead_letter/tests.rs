@@ -1,0 +1,203 @@
+//! Dead letters that no client rejected: what may go round, and what must not.
+
+use super::*;
+use crate::{
+    BindTo, ConnectionId, QueueSpec,
+    exchange::{Binding, Exchange},
+    memory::MemoryAccount,
+    port::{Answer, Deed, Routed},
+    publish::Publish,
+    queue::{DeadLetterCounts, MessageRef},
+};
+use DeathReason::{DeliveryLimit, Expired, MaxLength, Rejected};
+use leveret_amqp091::FORM;
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table, Value};
+
+/// All exchanges but the default one are fanouts; about that no router is asked.
+struct Fanouts;
+
+impl Router for Fanouts {
+    fn check_type(&mut self, _: &Name, _: &Name) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn bind(&mut self, _: &Arc<Exchange>, _: &Binding) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
+        Vec::new()
+    }
+    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
+    fn route(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        _: Layer,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        _: &Arc<dyn Wake>,
+    ) -> Routed {
+        let ids: Vec<_> = exchange.all_bindings().1.iter().map(|binding| binding.id).collect();
+        answers.extend(messages.map(|_| Answer::Deliver(exchange.resolve(&mut ids.iter().copied()).0)));
+        Routed::Ready
+    }
+    fn timer(
+        &mut self,
+        _: &Arc<Exchange>,
+        _: Layer,
+        _: &Name,
+        _: &Arc<dyn Wake>,
+        _: &mut Vec<Deed>,
+    ) -> Routed {
+        Routed::Ready
+    }
+    fn now_ms(&self) -> u64 {
+        1
+    }
+    fn closed(&mut self, _: &Exchange) {}
+}
+
+struct Unwoken;
+
+impl Wake for Unwoken {
+    fn wake(&self) {}
+}
+
+struct World {
+    vhost: Arc<Vhost>,
+    dead: DeadLetters,
+}
+
+impl World {
+    /// Queues, each with the key that its dead letters get at the default exchange.
+    fn with(queues: &[(&'static str, &'static str)]) -> Self {
+        Self::behind("", queues)
+    }
+
+    fn behind(exchange: &str, queues: &[(&'static str, &'static str)]) -> Self {
+        let memory = Arc::new(MemoryAccount::new(1 << 30));
+        let vhost = Vhost::new(Name::from_static("/"), memory, &mut Fanouts).unwrap();
+        for (name, to) in queues {
+            let text = |text: &str| Value::Text(text.into());
+            let arguments: Table = [
+                (Name::from_static("x-dead-letter-exchange"), text(exchange)),
+                (Name::from_static("x-dead-letter-routing-key"), text(to)),
+            ]
+            .into_iter()
+            .collect();
+            let spec = QueueSpec { name: Name::from_static(name), arguments, ..QueueSpec::default() };
+            vhost.declare_queue(spec, ConnectionId(1)).unwrap();
+        }
+        Self { vhost, dead: DeadLetters::default() }
+    }
+
+    fn queue(&self, name: &str) -> Arc<Queue> {
+        self.vhost.queue(name.as_bytes()).unwrap()
+    }
+
+    fn publish(&self, queue: &str) {
+        let (exchange, routing_key, body) = (&b""[..], queue.as_bytes(), &b"body"[..]);
+        let message =
+            MessageView { exchange, routing_key, form: FORM, properties: &[0, 0], body, publisher: None };
+        assert!(self.queue(queue).enqueue(
+            &[Publish { channel: 1, message, mandatory: false }],
+            None,
+            &[0],
+            &[]
+        ));
+    }
+
+    /// The first message of a queue dies there.
+    fn die(&mut self, queue: &str, reason: DeathReason) {
+        let queue = self.queue(queue);
+        let mut taken: Option<MessageRef> = None;
+        assert!(queue.get(false, |_, message| taken = Some(message)), "it is in {queue:?}");
+        self.dead.push(&queue, taken.unwrap(), reason);
+        let waker: Arc<dyn Wake> = Arc::new(Unwoken);
+        self.dead.send(&self.vhost, &mut Fanouts, &waker);
+        assert_eq!(self.dead.len(), 0);
+    }
+
+    fn counts(&self, queue: &str) -> DeadLetterCounts {
+        self.queue(queue).dead_lettering().unwrap().counts()
+    }
+}
+
+#[test]
+fn a_queue_does_not_get_back_what_died_there_by_itself() {
+    for reason in [Expired, MaxLength, DeliveryLimit] {
+        let mut world = World::with(&[("self", "self")]);
+        world.publish("self");
+        world.die("self", reason);
+        assert_eq!(world.counts("self"), DeadLetterCounts { cycles: 1, ..Default::default() });
+        assert_eq!(world.queue("self").status().messages, 0);
+        assert_eq!(world.vhost.memory().bytes(), 0);
+    }
+}
+
+#[test]
+fn a_cycle_over_several_queues_ends_where_it_would_close() {
+    let mut world = World::with(&[("a", "b"), ("b", "c"), ("c", "b")]);
+    world.publish("a");
+    world.die("a", Expired);
+    world.die("b", MaxLength);
+    world.die("c", Expired);
+    assert_eq!(world.counts("c").cycles, 1);
+    assert_eq!(world.queue("b").status().messages, 0);
+}
+
+#[test]
+fn of_the_queues_that_are_found_those_that_would_close_a_cycle_are_left_out() {
+    let mut world = World::behind("amq.fanout", &[("a", ""), ("b", "")]);
+    let bind = |vhost: &Arc<Vhost>, queue: &str| {
+        let to = BindTo::Queue(queue.as_bytes());
+        vhost.bind(&mut Fanouts, b"amq.fanout", to, b"", Table::new(), ConnectionId(1)).unwrap();
+    };
+    bind(&world.vhost, "a");
+    world.publish("a");
+    world.publish("a");
+    world.die("a", Expired);
+    assert_eq!(world.counts("a"), DeadLetterCounts { cycles: 1, ..Default::default() });
+    bind(&world.vhost, "b");
+    world.die("a", Expired);
+    assert_eq!(world.counts("a"), DeadLetterCounts { cycles: 1, routed: 1, ..Default::default() });
+    assert_eq!(["a", "b"].map(|queue| world.queue(queue).status().messages), [0, 1]);
+    world.die("b", Expired);
+    assert_eq!(world.counts("b"), DeadLetterCounts { cycles: 1, ..Default::default() });
+    assert_eq!(world.vhost.memory().bytes(), 0);
+}
+
+#[test]
+fn one_rejection_in_the_circle_keeps_it_going() {
+    let mut world = World::with(&[("a", "b"), ("b", "c"), ("c", "a")]);
+    world.publish("a");
+    for _ in 0..5 {
+        world.die("a", Rejected);
+        world.die("b", Expired);
+        world.die("c", Expired);
+    }
+    assert_eq!(world.queue("a").status().messages, 1);
+    assert_eq!(world.counts("c"), DeadLetterCounts { routed: 5, ..Default::default() });
+}
+
+#[test]
+fn a_history_that_a_publisher_made_up_closes_no_cycle() {
+    let mut world = World::with(&[("a", "b"), ("b", "a")]);
+    world.publish("a");
+    world.die("a", Expired);
+    let waker: Arc<dyn Wake> = Arc::new(Unwoken);
+    // What died in `a` is published to `b` again by a client, with its headers.
+    let mut properties = Vec::new();
+    let b = world.queue("b");
+    assert!(b.get(true, |got, _| properties.extend_from_slice(got.message.properties)));
+    let (exchange, routing_key, body) = (&b""[..], &b"b"[..], &b"body"[..]);
+    let message =
+        MessageView { exchange, routing_key, form: FORM, properties: &properties, body, publisher: None };
+    assert!(b.enqueue(&[Publish { channel: 1, message, mandatory: false }], None, &[0], &[]));
+    let mut taken = None;
+    b.get(false, |_, message| taken = Some(message));
+    world.dead.push(&b, taken.unwrap(), Expired);
+    world.dead.send(&world.vhost, &mut Fanouts, &waker);
+    assert_eq!(world.queue("a").status().messages, 1);
+}

@@ -1,0 +1,47 @@
+//! Messages that the broker itself publishes, and what it knows of them that they do not say.
+//!
+//! They go the way of any publish (`publish.rs`). Who sends them stands behind [`Sender`]: the
+//! housekeeper with what was held or emitted, a connection with its dead letters.
+
+use crate::{memory::LargeBody, publish::Published, queue::Queue};
+use alloc::{sync::Arc, vec::Vec};
+
+/// Where a message comes from. That of a publish is the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// How many emissions led to it.
+    pub(crate) hops: u8,
+    /// It was dead-lettered: its headers tell of it, and the broker wrote them.
+    pub(crate) dead_lettered: bool,
+}
+
+/// Who in the broker publishes a batch of messages, told apart by their places in it.
+pub(crate) trait Sender {
+    /// Where a message comes from.
+    fn origin(&self, message: u32) -> Origin;
+
+    /// Its body, if that has an allocation of its own already.
+    fn large(&self, message: u32) -> Option<Arc<LargeBody>> {
+        let _ = message;
+        None
+    }
+
+    /// Whether a queue that was found for a message may have it. Asked perhaps more than once.
+    fn may_reach(&mut self, message: u32, queue: &Queue) -> bool {
+        let _ = (message, queue);
+        true
+    }
+
+    /// The first messages of the batch, as many as there are outcomes, are in their queues or held.
+    /// What else follows from them comes after this: effects are committed, what is wanted is done.
+    fn placed(&mut self, outcomes: &[Published]) {
+        let _ = outcomes;
+    }
+}
+
+/// The housekeeper: the origins of its messages.
+impl Sender for Vec<Origin> {
+    fn origin(&self, message: u32) -> Origin {
+        self.get(message as usize).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,111 @@
+//! Where a queue's dead letters go, as its arguments say, and how many went.
+
+use super::QueueSpec;
+use crate::equivalence;
+use alloc::{format, string::String};
+use core::sync::atomic::{AtomicU64, Ordering};
+use leveret_model::{Name, Refusal, Value};
+
+const EXCHANGE: &str = "x-dead-letter-exchange";
+const ROUTING_KEY: &str = "x-dead-letter-routing-key";
+
+/// Where the dead letters of a queue go.
+#[derive(Debug)]
+pub struct DeadLettering {
+    /// The exchange, by name: it need not be there.
+    pub exchange: Name,
+    /// The key that replaces the message's own.
+    pub routing_key: Option<Name>,
+    pub(crate) counters: Counters,
+}
+
+/// What became of the dead letters of a queue since it was declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterCounts {
+    /// At least one queue took them, or they are held.
+    pub routed: u64,
+    /// There was no queue for them, or no such exchange: gone.
+    pub unroutable: u64,
+    /// Every queue for them was one where they had died already, and no client had rejected them
+    /// since: gone.
+    pub cycles: u64,
+    /// An exchange type or an interceptor dropped them: gone.
+    pub dropped: u64,
+    /// How often one was refused or could not be routed; each is tried again.
+    pub refused: u64,
+}
+
+/// Counts up; see [`DeadLetterCounts`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) routed: AtomicU64,
+    pub(crate) unroutable: AtomicU64,
+    pub(crate) cycles: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+impl DeadLettering {
+    /// What the arguments of a queue say; `None` if its dead letters are dropped.
+    pub(super) fn of(spec: &QueueSpec) -> Option<Self> {
+        let name = |argument: &str| {
+            let text = spec.arguments.get(argument.as_bytes())?.as_text()?;
+            Name::new(text.as_bytes()).ok()
+        };
+        let exchange = name(EXCHANGE)?;
+        Some(Self { exchange, routing_key: name(ROUTING_KEY), counters: Counters::default() })
+    }
+
+    /// What became of the dead letters until now.
+    #[must_use]
+    pub fn counts(&self) -> DeadLetterCounts {
+        let Counters { routed, unroutable, cycles, dropped, refused } = &self.counters;
+        let [routed, unroutable, cycles, dropped, refused] =
+            [routed, unroutable, cycles, dropped, refused].map(|counter| counter.load(Ordering::Relaxed));
+        DeadLetterCounts { routed, unroutable, cycles, dropped, refused }
+    }
+}
+
+/// Checks the arguments of a queue to be declared, in RabbitMQ's words.
+///
+/// # Errors
+/// A value that is no text, or longer than a name may be; a key without an exchange.
+pub(crate) fn check(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
+    let invalid = |text| Err(Refusal::InvalidArgument { text });
+    let name = &spec.name;
+    let exchange = spec.arguments.get(EXCHANGE.as_bytes());
+    if let Some(value) = exchange
+        && value.as_text().is_none()
+    {
+        let type_name = equivalence::type_of(value);
+        return invalid(format!(
+            "invalid type '{type_name}' for arg '{EXCHANGE}' in queue '{name}' in vhost '{vhost}'"
+        ));
+    }
+    let key = spec.arguments.get(ROUTING_KEY.as_bytes());
+    if let Some(value) = key {
+        let why = match value {
+            Value::Text(_) if exchange.is_none() => String::from("routing_key_but_no_dlx_defined"),
+            Value::Text(_) => return check_lengths(spec, vhost),
+            other => format!("{{unacceptable_type,{}}}", equivalence::type_of(other)),
+        };
+        return invalid(format!("invalid arg '{ROUTING_KEY}' for queue '{name}' in vhost '{vhost}': {why}"));
+    }
+    check_lengths(spec, vhost)
+}
+
+/// RabbitMQ takes longer ones, and can then not deliver.
+fn check_lengths(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
+    for argument in [EXCHANGE, ROUTING_KEY] {
+        let text = spec.arguments.get(argument.as_bytes()).and_then(Value::as_text);
+        if text.is_some_and(|text| text.len() > Name::BYTES_MAX) {
+            let name = &spec.name;
+            let text = format!(
+                "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}': longer than {} bytes",
+                Name::BYTES_MAX
+            );
+            return Err(Refusal::InvalidArgument { text });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Dead letters: what a client rejects goes on to the dead-letter exchange of its queue, from the
+//! client's own connection.
+
+use super::Connection;
+use leveret_amqp091::{Event, Method};
+use leveret_broker::port::Router;
+use std::time::Duration;
+
+/// Whether an event settles deliveries.
+pub(super) fn settles(event: Option<&Event<'_>>) -> bool {
+    matches!(
+        event,
+        Some(Event::Request {
+            method: Method::BasicAck { .. } | Method::BasicReject { .. } | Method::BasicNack { .. },
+            ..
+        })
+    )
+}
+
+/// How long until dead letters are due, with both times in milliseconds since 1970. Never very long:
+/// a clock that was set back must not keep them waiting.
+pub fn wait_until(due_ms: u64, now_ms: u64) -> Duration {
+    Duration::from_millis(due_ms.saturating_sub(now_ms).min(leveret_broker::BACK_OFF_MS_MAX))
+}
+
+impl Connection {
+    /// Sends on what was rejected, as far as that can be done now.
+    pub(super) fn send_dead_letters(&mut self, router: &mut dyn Router) {
+        if let Some(open) = &mut self.open
+            && open.client.has_dead_letters()
+        {
+            open.client.dead_letter(router);
+        }
+    }
+
+    /// When [`Self::retry_dead_letters`] is due, in milliseconds since 1970; `None` if no dead letter
+    /// was refused.
+    pub fn dead_letters_due_ms(&self) -> Option<u64> {
+        self.open.as_ref()?.client.dead_letters_due_ms()
+    }
+
+    /// Tries again what was refused and is due, and what an answer was pending for.
+    pub fn retry_dead_letters(&mut self, router: &mut dyn Router) {
+        if let Some(open) = &mut self.open
+            && open.client.dead_letters_waiting() > 0
+        {
+            open.client.dead_letter(router);
+        }
+    }
+}
