@@ -59,7 +59,10 @@ fn a_plugin_is_shown_while_it_serves_and_when_it_is_gone() {
         broker.wait_for_log(log_lines::PLUGIN_REMOVED, EVENT_WAIT_MAX);
         let parked = listed(broker, TYPE);
         let reason = parked["reason"].as_str().expect("a reason").to_owned();
-        assert_eq!(parked, json!({"type": TYPE, "scope": parked["scope"], "state": "parked", "exchanges": 1, "reason": reason}));
+        assert_eq!(
+            parked,
+            json!({"type": TYPE, "scope": parked["scope"], "state": "parked", "exchanges": 1, "reason": reason})
+        );
         let shown = leveret(&["plugin", "list", "--data-dir"], broker.data_directory());
         let line = shown.stdout.lines().find(|line| line.starts_with(TYPE)).expect("a line of the table");
         assert!(line.contains("parked") && line.contains(&reason), "{line}");

@@ -11,7 +11,7 @@ use crate::{
     policy::Policies,
     registry::Registry,
     services::Services,
-    worker::Worker,
+    worker::{Worker, WorkerParts},
 };
 use leveret_model::Form;
 use std::{
@@ -127,15 +127,14 @@ impl Host {
     /// is not below [`HostConfig::workers`] makes all its instances itself.
     #[must_use]
     pub fn worker(&self, index: usize) -> Worker {
-        Worker::new(
-            self.registry.clone(),
-            self.mailboxes.get(index).cloned().unwrap_or_default(),
-            self.builder.clone(),
-            self.auditor.clone(),
-            self.engines.ticker().slot(),
-            self.services.clone(),
-            self.closed.clone(),
-            self.memo_bytes_max,
-        )
+        let parts = WorkerParts {
+            registry: self.registry.clone(),
+            mailbox: self.mailboxes.get(index).cloned().unwrap_or_default(),
+            builder: self.builder.clone(),
+            auditor: self.auditor.clone(),
+            slot: self.engines.ticker().slot(),
+            services: self.services.clone(),
+        };
+        Worker::new(parts, self.closed.clone(), self.memo_bytes_max)
     }
 }

@@ -38,7 +38,8 @@ impl World {
     /// queues.
     #[must_use]
     pub fn new(workers: usize, memo_bytes_max: usize) -> Self {
-        let host = Host::new(HostConfig { workers, memo_bytes_max }).expect("a host");
+        let host =
+            Host::new(HostConfig { workers, memo_bytes_max, ..HostConfig::default() }).expect("a host");
         let memory = Arc::new(MemoryAccount::new(1 << 30));
         let vhost = Vhost::new(Name::from_static("/"), memory, &mut host.worker(0)).expect("a vhost");
         for number in 0..QUEUES {

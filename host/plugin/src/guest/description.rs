@@ -21,7 +21,7 @@ pub(crate) struct Description {
 
 /// What a plugin says of an exchange type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TypeDescription {
+pub(crate) struct TypeDescription {
     /// The name that clients use.
     pub name: String,
     /// One line of help.
@@ -42,7 +42,7 @@ pub struct TypeDescription {
 
 /// How an exchange type is put in front of others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// The lower comes first.
     pub order: u32,
     /// The argument of exchange.declare that asks for it.
@@ -51,7 +51,7 @@ pub struct Stage {
 
 /// What a plugin says of an interceptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InterceptorDescription {
+pub(crate) struct InterceptorDescription {
     /// Its name in the configuration.
     pub name: String,
     /// One line of help.
@@ -66,7 +66,7 @@ pub struct InterceptorDescription {
 
 /// Where on a message's way an interceptor is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AttachmentPoint {
+pub(crate) enum AttachmentPoint {
     /// Before it is routed.
     Publish,
     /// Before a consumer gets it.
@@ -77,7 +77,7 @@ pub enum AttachmentPoint {
 
 /// An argument that something may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArgumentDescription {
+pub(crate) struct ArgumentDescription {
     /// Its name.
     pub name: String,
     /// The class of its value.
@@ -90,7 +90,7 @@ pub struct ArgumentDescription {
 
 /// The class of an argument's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArgumentKind {
+pub(crate) enum ArgumentKind {
     /// Whatever it is.
     Any,
     /// A truth value.

@@ -6,11 +6,6 @@ use leveret_broker::exchange::Binding;
 use leveret_model::{HeaderSelection, Name, Reads, Table, Value, flat};
 use std::slice;
 
-/// The arguments of an exchange without those that the host handles itself.
-pub(super) fn declared_arguments(arguments: &Table) -> impl Iterator<Item = (&Name, &Value)> {
-    arguments.iter().filter(|(name, _)| name.as_bytes() != b"alternate-exchange")
-}
-
 /// Values of some tables that arrive encoded, in their order: made before [`fields`] borrows
 /// from them.
 pub(super) fn encoded<'a>(fields: impl Iterator<Item = (&'a Name, &'a Value)>) -> Vec<Vec<u8>> {
@@ -239,18 +234,17 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_lowered_without_those_of_the_host() {
+    fn arguments_are_lowered() {
         let name = Name::from_static;
         let table: Table = [
-            (name("alternate-exchange"), Value::Text("a".into())),
             (name("l"), Value::List(vec![])),
             (name("n"), Value::Unsigned(7)),
             (name("d"), Value::Decimal { scale: 2, unscaled: 5 }),
         ]
         .into_iter()
         .collect();
-        let encoded = encoded(declared_arguments(&table));
-        let fields = fields(declared_arguments(&table), &mut encoded.iter());
+        let encoded = encoded(table.iter());
+        let fields = fields(table.iter(), &mut encoded.iter());
         assert_eq!(fields.len(), 3);
         assert!(matches!(fields[0].value, wit::ValueParam::Encoded([flat::LIST, ..])));
         assert!(matches!(fields[1].value, wit::ValueParam::Integer(7)));

@@ -8,7 +8,7 @@ use leveret_model::{Change, Name, Patch, Property, flat};
 use std::sync::Arc;
 
 /// The most changes in one patch.
-pub const CHANGES_MAX: usize = 256;
+pub(crate) const CHANGES_MAX: usize = 256;
 
 /// The verdicts of one call, one for each message, in order.
 pub(crate) type Verdicts = Vec<Verdict>;

@@ -19,7 +19,7 @@ mod values;
 
 pub(crate) use messages::{Messages, StoredId};
 pub(crate) use usage::Usage;
-pub(crate) use values::{InDoubt, ValueError, Values};
+pub(crate) use values::{ValueError, Values};
 
 use hashbrown::HashMap;
 use leveret_broker::{

@@ -57,7 +57,6 @@ struct Draft {
 #[derive(Clone)]
 struct Counter {
     sum: i64,
-    end_ms: Option<u64>,
     sequence: u64,
     usage: Arc<Usage>,
 }
@@ -193,7 +192,7 @@ impl Values {
         if let Some(end) = end_ms {
             self.ends.push(Reverse((end, sequence, key.clone())));
         }
-        self.counters.insert(key, Counter { sum: more, end_ms, sequence, usage: usage.clone() });
+        self.counters.insert(key, Counter { sum: more, sequence, usage: usage.clone() });
         Ok(more)
     }
 

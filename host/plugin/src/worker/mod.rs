@@ -91,17 +91,20 @@ impl Entry {
     }
 }
 
+/// What a worker works with.
+pub(crate) struct WorkerParts {
+    pub(crate) registry: Arc<Registry>,
+    /// Where replicas of new versions are put for it.
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) builder: Arc<Builder>,
+    pub(crate) auditor: Arc<Auditor>,
+    pub(crate) slot: CallSlot,
+    pub(crate) services: Arc<Services>,
+}
+
 impl Worker {
-    pub(crate) fn new(
-        registry: Arc<Registry>,
-        mailbox: Arc<Mailbox>,
-        builder: Arc<Builder>,
-        auditor: Arc<Auditor>,
-        slot: CallSlot,
-        services: Arc<Services>,
-        closed: Arc<AtomicU64>,
-        memo_bytes_max: usize,
-    ) -> Self {
+    pub(crate) fn new(parts: WorkerParts, closed: Arc<AtomicU64>, memo_bytes_max: usize) -> Self {
+        let WorkerParts { registry, mailbox, builder, auditor, slot, services } = parts;
         Self {
             registry,
             homes: Homes::new(mailbox, builder, slot, services.clone()),
