@@ -4,6 +4,7 @@
 use crate::{
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
+    compile::{CACHE_BYTES_MAX, CompileIn, Compiler},
     engine::Engines,
     memo::MEMO_BYTES_MAX,
     registry::Registry,
@@ -11,6 +12,7 @@ use crate::{
 };
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -21,11 +23,28 @@ pub struct HostConfig {
     pub workers: usize,
     /// The memory of remembered answers, for each exchange on each worker, in bytes.
     pub memo_bytes_max: usize,
+    /// Where plugins are compiled.
+    pub compile_in: CompileIn,
+    /// Keeps compiled code over restarts, in a directory for this user alone; it must not be one
+    /// that plugins are put into. Off if there is none.
+    pub cache_dir: Option<PathBuf>,
+    /// How much compiled code is kept, in bytes; the oldest goes.
+    pub cache_bytes_max: u64,
+    /// Keeps the last versions that served of each plugin, in a directory for this user alone.
+    /// Without one there is no going back.
+    pub kept_dir: Option<PathBuf>,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX }
+        Self {
+            workers: 1,
+            memo_bytes_max: MEMO_BYTES_MAX,
+            compile_in: CompileIn::default(),
+            cache_dir: None,
+            cache_bytes_max: CACHE_BYTES_MAX,
+            kept_dir: None,
+        }
     }
 }
 
@@ -74,8 +93,11 @@ impl Host {
         let engines = Arc::new(engines);
         let builder = Builder::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
+        let cache = config.cache_dir.as_deref().map(|dir| (dir, config.cache_bytes_max));
+        let compiler = Compiler::new(engines.clone(), config.compile_in.clone(), cache);
+        let kept_dir = config.kept_dir.as_deref();
         Ok(Self {
-            registry: Arc::new(Registry::new(engines.clone(), mailboxes.clone())),
+            registry: Arc::new(Registry::new(engines.clone(), mailboxes.clone(), compiler, kept_dir)),
             engines,
             mailboxes,
             builder: Arc::new(builder),

@@ -11,6 +11,7 @@
 //!   again at any time. After any failure it is never called again.
 //! - A remembered answer belongs to a generation of its exchange and is compared on use.
 //! - One place swaps versions ([`registry`]); a version that fails any stage changes nothing.
+//! - A stranger's file is compiled in a child process with limits ([`compile`]).
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!
@@ -24,11 +25,13 @@ pub mod artifact;
 mod bindings;
 mod builder;
 mod builtin;
+pub mod compile;
 pub mod contract;
 mod engine;
 mod guest;
 mod host;
 mod memo;
+mod private_dir;
 pub mod registry;
 mod replica;
 #[cfg(test)]
@@ -38,9 +41,10 @@ mod wasi;
 pub mod worker;
 
 pub use artifact::Digest;
+pub use compile::{CompileError, CompileIn, CompileLimits};
 pub use engine::CodeStrategy;
 pub use guest::{CPU_BASE, CPU_PER_ITEM, GuestFailure, IDS_MAX, REJECT_REASON_BYTES_MAX};
 pub use host::{Host, HostConfig, HostError};
 pub use memo::MEMO_BYTES_MAX;
-pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage};
+pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage, VersionInfo};
 pub use worker::Worker;

@@ -13,7 +13,8 @@ use leveret_broker::{
 };
 use leveret_model::{Form, HeaderSelection, MessageView, Name, Property, Refusal, Table, flat};
 use std::{
-    path::Path,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -104,6 +105,29 @@ impl Guest {
     }
 }
 
+/// A directory for this user alone, removed when dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("leveret-plugin-{}-{number}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
 /// A form without headers and properties.
 struct Plain;
 static PLAIN: Plain = Plain;
@@ -151,7 +175,12 @@ impl World {
     }
 
     pub(crate) fn empty(workers: usize) -> Self {
-        let host = Host::new(HostConfig { workers, ..HostConfig::default() }).unwrap();
+        Self::of(HostConfig { workers, ..HostConfig::default() })
+    }
+
+    pub(crate) fn of(config: HostConfig) -> Self {
+        let workers = config.workers;
+        let host = Host::new(config).unwrap();
         let mut workers: Vec<Worker> = (0..workers).map(|index| host.worker(index)).collect();
         let memory = Arc::new(MemoryAccount::new(1 << 30));
         let vhost = Vhost::new(Name::from_static("/"), memory, &mut workers[0]).unwrap();

@@ -34,6 +34,7 @@ const LOAD_FIRST_BYTES_MAX: u64 = 512 * 1024;
 pub struct PluginWatcher {
     _notifier: Option<notify::RecommendedWatcher>,
     stop: Sender<Notice>,
+    host: Arc<Host>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,12 +55,13 @@ impl PluginWatcher {
         let folder = folder.canonicalize()?;
         let (stop, notices) = channel();
         let notifier = notifier(&folder, stop.clone());
-        let mut state = Folder { folder, host, files: BTreeMap::new(), complained: HashSet::new() };
+        let mut state =
+            Folder { folder, host: host.clone(), files: BTreeMap::new(), complained: HashSet::new() };
         state.look(&HashSet::new());
         state.load_before_serving();
         let thread =
             std::thread::Builder::new().name("plugins".to_owned()).spawn(move || state.watch(&notices))?;
-        Ok(Self { _notifier: notifier, stop, thread: Some(thread) })
+        Ok(Self { _notifier: notifier, stop, host, thread: Some(thread) })
     }
 }
 
@@ -67,6 +69,8 @@ impl Drop for PluginWatcher {
     fn drop(&mut self) {
         // If the thread is gone already there is nobody to tell.
         let _ = self.stop.send(Notice::Stop);
+        // It may be waiting for a file's code.
+        self.host.registry().stop_compiling();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -265,6 +269,7 @@ impl Folder {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!("the plugin was not taken: {name}: {error}. What served before still serves");
+                self.host.registry().fall_back(path);
                 return;
             }
         };

@@ -9,10 +9,11 @@ use anyhow::Context;
 use leveret_amqp091::SessionConfig;
 use leveret_broker::{MemoryAccount, Vhost};
 use leveret_model::Name;
-use leveret_plugin::{Host, HostConfig};
+use leveret_plugin::{CompileIn, Host, HostConfig};
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -69,8 +70,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     let listener = listen(config.listen)?;
     let address = listener.local_addr().context("the listening socket has no address")?;
 
-    let plugins = Host::new(HostConfig { workers: config.workers, ..HostConfig::default() })
-        .context("the plugin host cannot start")?;
+    let plugins = Host::new(host_config(config)?).context("the plugin host cannot start")?;
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = {
         let mut router = plugins.worker(0);
@@ -104,6 +104,27 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     tracing::info!("exchange types from {}", config.plugins_dir.display());
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
     Ok(Running { address, shared, listener, workers, _watcher: watcher })
+}
+
+fn host_config(config: &Config) -> anyhow::Result<HostConfig> {
+    let compile_in = CompileIn::Child {
+        executable: own_executable().context("cannot find this program, which compiles plugins")?,
+        limits: config.compile_limits.clone(),
+    };
+    Ok(HostConfig {
+        workers: config.workers,
+        compile_in,
+        cache_dir: Some(config.data_dir.join("cache/plugins")),
+        kept_dir: Some(config.data_dir.join("plugins-kept")),
+        ..HostConfig::default()
+    })
+}
+
+/// The program that runs, whatever lies under its name by now: on Linux this path means it even
+/// after an upgrade has put another file there.
+fn own_executable() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
 fn session_config(config: &Config) -> SessionConfig {

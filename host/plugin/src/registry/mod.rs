@@ -5,23 +5,30 @@
 //! the slot after, so an answer that it notes under the new generation is the new version's. What
 //! a worker has begun on the old version it finishes on the old version.
 
+mod kept;
 mod reload;
 mod report;
+mod rollback;
+#[cfg(test)]
+mod rollback_tests;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use reload::WINCH_FIRST_ABOVE_BYTES;
-pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInfo, TypeState};
+pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInfo, TypeState, VersionInfo};
 
 use crate::{
     artifact::Digest,
     builder::Mailbox,
     builtin::Builtin,
+    compile::Compiler,
     engine::{CodeStrategy, Engines},
     guest::Instance,
     version::{Code, Version, VersionId},
 };
 use hashbrown::HashMap;
+use kept::KeptVersions;
 use leveret_broker::exchange::Exchange;
 use leveret_model::Name;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -29,6 +36,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Weak},
 };
+use turns::Turns;
 use wasmtime::component::Component;
 
 /// The core exchange types: no file may claim them.
@@ -39,10 +47,14 @@ const RESERVED_PREFIX: &str = "x-leveret-";
 /// Which plugin serves which exchange type.
 pub struct Registry {
     engines: Arc<Engines>,
+    compiler: Compiler,
+    /// Versions that served before; none where they are not kept.
+    kept: Option<KeptVersions>,
+    turns: Turns,
     /// Of the workers, by index.
     mailboxes: Vec<Arc<Mailbox>>,
     slots: RwLock<HashMap<Name, Slot>>,
-    /// The files that serve. Held for as long as a file is offered or removed: one at a time.
+    /// The files that serve. Held while what serves is changed: one file at a time.
     files: Mutex<HashMap<PathBuf, Arc<Version>>>,
     /// How many files wait for their Cranelift code.
     upgrades: Mutex<usize>,
@@ -82,9 +94,27 @@ impl Slot {
 }
 
 impl Registry {
-    pub(crate) fn new(engines: Arc<Engines>, mailboxes: Vec<Arc<Mailbox>>) -> Self {
+    pub(crate) fn new(
+        engines: Arc<Engines>,
+        mailboxes: Vec<Arc<Mailbox>>,
+        compiler: Compiler,
+        kept_dir: Option<&Path>,
+    ) -> Self {
+        let kept = kept_dir.and_then(|dir| {
+            KeptVersions::open(dir)
+                .inspect_err(|error| {
+                    tracing::warn!(
+                        target: "leveret::plugin",
+                        "versions that served are not kept in {}: {error}", dir.display()
+                    );
+                })
+                .ok()
+        });
         Self {
             engines,
+            compiler,
+            kept,
+            turns: Turns::default(),
             mailboxes,
             slots: RwLock::default(),
             files: Mutex::default(),
@@ -154,6 +184,8 @@ impl Registry {
     /// bindings stay. `None` if it does not serve.
     pub fn remove(&self, path: &Path) -> Option<RemoveReport> {
         let mut files = self.files.lock();
+        self.turns.overtake(path);
+        self.forget(path);
         let version = files.remove(path)?;
         let why: Arc<str> = format!("its plugin {} was removed", version.code.plugin).into();
         let (mut exchange_types, mut parked) = (Vec::new(), Vec::new());
@@ -177,6 +209,11 @@ impl Registry {
             "the plugin was removed"
         );
         Some(RemoveReport { path: path.to_path_buf(), exchange_types, exchanges: parked.len() })
+    }
+
+    /// Ends the compilation that is going on and refuses later ones: the broker stops.
+    pub fn stop_compiling(&self) {
+        self.compiler.stop();
     }
 
     /// Puts a type that came with the broker into service.

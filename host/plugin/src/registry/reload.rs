@@ -5,6 +5,7 @@ use super::{CORE_TYPES, LoadChange, LoadError, LoadReport, RESERVED_PREFIX, Regi
 use crate::{
     artifact::{self, Digest},
     builder::Place,
+    compile::CompileError,
     engine::CodeStrategy,
     guest::{Description, Instance, Refused},
     replica::Replica,
@@ -32,7 +33,7 @@ struct Replayed {
     bindings: usize,
 }
 
-type Files = HashMap<PathBuf, Arc<Version>>;
+pub(super) type Files = HashMap<PathBuf, Arc<Version>>;
 
 impl Registry {
     /// Offers a file: if it passes every stage it serves when this returns, in place of an older
@@ -40,7 +41,8 @@ impl Registry {
     /// serves now serves on.
     ///
     /// # Errors
-    /// The stage that refused it and why. Nothing has changed then.
+    /// The stage that refused it and why. What served serves on; if nothing did, the version that
+    /// served last does now ([`Registry::fall_back`]).
     pub fn offer(self: &Arc<Self>, path: &Path, bytes: &[u8]) -> Result<LoadReport, LoadError> {
         let offered = self.offer_unlogged(path, bytes);
         match &offered {
@@ -58,20 +60,42 @@ impl Registry {
                 "the plugin was not taken: {}", error.reason
             ),
         }
+        if offered.is_err() {
+            self.fall_back(path);
+        }
         offered
     }
 
     fn offer_unlogged(self: &Arc<Self>, path: &Path, bytes: &[u8]) -> Result<LoadReport, LoadError> {
         artifact::check(bytes).map_err(|error| LoadError::at(Stage::Read)(error.to_string()))?;
         let digest = Digest::of(bytes);
-        let mut files = self.files.lock();
-        if let Some(version) = files.get(path).filter(|version| version.code.digest == digest) {
-            return Ok(report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing()));
+        let turn = self.turns.begin(path);
+        let unchanged = |files: &Files| {
+            let version = files.get(path).filter(|version| version.code.digest == digest)?;
+            turn.settle();
+            let loaded = report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing());
+            self.keep(&loaded, bytes);
+            Some(loaded)
+        };
+        if let Some(loaded) = unchanged(&self.files.lock()) {
+            return Ok(loaded);
         }
+        self.check_rolled_back(path, digest).map_err(LoadError::at(Stage::Swap))?;
         let began = Instant::now();
-        let (strategy, component) = self.compile(bytes)?;
+        let (strategy, component) = self.compile(digest, bytes)?;
         let compile_time = began.elapsed();
+        let mut files = self.files.lock();
+        // Much may have happened meanwhile.
+        if !turn.is_in_time() {
+            return Err(LoadError::at(Stage::Swap)(String::from("a later file took its place")));
+        }
+        if let Some(loaded) = unchanged(&files) {
+            return Ok(loaded);
+        }
+        self.check_rolled_back(path, digest).map_err(LoadError::at(Stage::Swap))?;
         let loaded = self.put_into_service(&mut files, path, digest, strategy, &component, compile_time)?;
+        turn.settle();
+        self.keep(&loaded, bytes);
         drop(files);
         if strategy == CodeStrategy::Winch {
             self.upgrade_later(path, digest, bytes);
@@ -79,24 +103,35 @@ impl Registry {
         Ok(loaded)
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<(CodeStrategy, Component), LoadError> {
+    /// Code of the best compiler that has some soon.
+    pub(super) fn compile(
+        &self,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(CodeStrategy, Component), LoadError> {
+        let at = |error: CompileError| LoadError::at(Stage::Compile)(error.to_string());
         if bytes.len() > WINCH_FIRST_ABOVE_BYTES {
-            match self.engines.compile(CodeStrategy::Winch, bytes) {
+            if let Some(component) = self.compiler.cached(CodeStrategy::Cranelift, digest) {
+                return Ok((CodeStrategy::Cranelift, component));
+            }
+            match self.compiler.compile(CodeStrategy::Winch, digest, bytes) {
                 Ok(component) => return Ok((CodeStrategy::Winch, component)),
                 // It knows fewer instructions, and fewer machines.
-                Err(error) => tracing::debug!(
-                    target: "leveret::plugin", "Winch does not compile this plugin: {error:#}"
+                Err(CompileError::Refused { why }) => tracing::debug!(
+                    target: "leveret::plugin", "Winch does not compile this plugin: {why}"
                 ),
+                // What is too much for the quick compiler is too much for the other one.
+                Err(error) => return Err(at(error)),
             }
         }
-        match self.engines.compile(CodeStrategy::Cranelift, bytes) {
+        match self.compiler.compile(CodeStrategy::Cranelift, digest, bytes) {
             Ok(component) => Ok((CodeStrategy::Cranelift, component)),
-            Err(error) => Err(LoadError::at(Stage::Compile)(format!("{error:#}"))),
+            Err(error) => Err(at(error)),
         }
     }
 
     /// The stages after compiling.
-    fn put_into_service(
+    pub(super) fn put_into_service(
         &self,
         files: &mut Files,
         path: &Path,
@@ -227,7 +262,7 @@ impl Registry {
     }
 
     /// Compiles a file with Cranelift beside, and swaps the code if the file is still the same.
-    fn upgrade_later(self: &Arc<Self>, path: &Path, digest: Digest, bytes: &[u8]) {
+    pub(super) fn upgrade_later(self: &Arc<Self>, path: &Path, digest: Digest, bytes: &[u8]) {
         let (registry, path, bytes) = (self.clone(), path.to_path_buf(), bytes.to_vec());
         *self.upgrades.lock() += 1;
         let upgrade = move || {
@@ -245,17 +280,21 @@ impl Registry {
     }
 
     fn upgrade(&self, path: &Path, digest: Digest, bytes: &[u8]) -> Result<(), LoadError> {
+        let is_current = |files: &Files| {
+            let serving = files.get(path).map(|version| &version.code);
+            serving.is_some_and(|code| code.digest == digest && code.strategy == CodeStrategy::Winch)
+        };
+        if !is_current(&self.files.lock()) {
+            return Ok(());
+        }
         let began = Instant::now();
         let component = self
-            .engines
-            .compile(CodeStrategy::Cranelift, bytes)
-            .map_err(|error| LoadError::at(Stage::Compile)(format!("{error:#}")))?;
+            .compiler
+            .compile(CodeStrategy::Cranelift, digest, bytes)
+            .map_err(|error| LoadError::at(Stage::Compile)(error.to_string()))?;
         let compile_time = began.elapsed();
         let mut files = self.files.lock();
-        let current = files
-            .get(path)
-            .is_some_and(|v| v.code.digest == digest && v.code.strategy == CodeStrategy::Winch);
-        if current {
+        if is_current(&files) {
             let strategy = CodeStrategy::Cranelift;
             self.put_into_service(&mut files, path, digest, strategy, &component, compile_time)?;
             tracing::info!(
