@@ -59,8 +59,8 @@ fn code_that_somebody_changed_is_compiled_again() {
     let cache = scratch.path().join("cache");
     let compiler = compiler(CompileIn::ThisProcess, Some(&cache));
     compile(&compiler).unwrap();
-    let file = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
-    let file = file.filter(|path| path.extension().is_some_and(|e| e == "code")).next().unwrap();
+    let mut files = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|e| e == "code")).unwrap();
     let mut code = fs::read(&file).unwrap();
     *code.last_mut().unwrap() ^= 1;
     fs::write(&file, &code).unwrap();
