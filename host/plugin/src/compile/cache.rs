@@ -254,7 +254,8 @@ mod tests {
         };
         cache.write(&key("a"), &[0; 100]);
         cache.write(&key("b"), &[0; 100]);
-        (age("a", 1), age("b", 2));
+        age("a", 1);
+        age("b", 2);
         // Used, and so younger than b.
         assert!(cache.read(&key("a")).is_some());
         cache.write(&key("c"), &[0; 100]);

@@ -33,7 +33,7 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Put load on any AMQP 0-9-1 broker and measure it
-    Bench(bench::BenchArguments),
+    Bench(Box<bench::BenchArguments>),
     /// Compile one component from standard input: the broker starts itself with this
     #[command(name = compile::SUBCOMMAND, hide = true)]
     CompilePlugin(CompilePluginArguments),
