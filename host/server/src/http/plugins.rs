@@ -32,18 +32,19 @@ pub(super) async fn read(
 fn describe(info: TypeInfo) -> PluginJson {
     let (type_name, exchanges, scope) = (info.name.to_text(), info.exchanges, info.scope.to_string());
     match info.state {
-        TypeState::Serving { plugin, version, digest, strategy, builtin, summary, pure, purity_withdrawn } => {
+        TypeState::Serving {
+            plugin,
+            version,
+            digest,
+            strategy,
+            builtin,
+            summary,
+            pure,
+            purity_withdrawn,
+        } => {
             let (digest, compiler) = (hexadecimal(&digest.0), compiler(strategy).to_owned());
-            let serving = ServingJson {
-                plugin,
-                version,
-                digest,
-                compiler,
-                builtin,
-                summary,
-                pure,
-                purity_withdrawn,
-            };
+            let serving =
+                ServingJson { plugin, version, digest, compiler, builtin, summary, pure, purity_withdrawn };
             let (state, serving) = (PluginState::Serving, Some(serving));
             PluginJson { type_name, scope, state, exchanges, serving, reason: None }
         }
