@@ -1,11 +1,15 @@
 //! Hot deploy: what happens to exchanges, bindings and messages while plugins come, change and go.
 //!
-//! `works` puts whole components into the plugins directory, `refuses` everything else. A stage of a
+//! `works` puts whole components into the plugins directory, `refuses` everything else; `compile`
+//! is about files that are made to cost while they are compiled, `kept` about versions and code that
+//! outlive the broker's process. A stage of a
 //! reload is awaited by its line in the broker's log, and judged by where messages go.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod compile;
 mod deploy;
+mod kept;
 mod refuses;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]

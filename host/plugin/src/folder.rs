@@ -1,6 +1,8 @@
 //! May plugins be taken from a folder? Who can write there runs code in the broker, so only its own
-//! user and root may.
+//! user and root may. And how a virtual host's folder is called, whatever the virtual host is called.
 
+use crate::artifact::Digest;
+use leveret_model::Name;
 use std::{
     fmt, fs, io,
     os::unix::fs::MetadataExt,
@@ -9,6 +11,9 @@ use std::{
 
 /// The mode bits by which others than the owner may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// The longest name of a folder that is made of a virtual host's, in bytes; what is longer is cut and
+/// told apart by its digest.
+const FOLDER_NAME_BYTES_MAX: usize = 200;
 
 /// Why no plugins are taken from a folder.
 #[derive(Debug)]
@@ -84,6 +89,26 @@ fn judge(folder: &Path, owner: u32, mode: u32, user: u32) -> Result<(), FolderEr
     Ok(())
 }
 
+/// A virtual host's name as that of a folder: `%2F` for `/`. No two names give the same.
+#[must_use]
+pub fn name_of(vhost: &Name) -> String {
+    let mut name = String::new();
+    for (at, byte) in vhost.as_bytes().iter().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || b"-_".contains(byte) || (*byte == b'.' && at > 0);
+        if plain {
+            name.push(char::from(*byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if name.len() > FOLDER_NAME_BYTES_MAX {
+        name.truncate(FOLDER_NAME_BYTES_MAX);
+        // `%` and a lower-case letter is no escape, so this is no other name's folder.
+        name.push_str(&format!("%x{}", Digest::of(vhost.as_bytes())));
+    }
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +131,23 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         assert!(matches!(check(&own), Err(FolderError::NotAFolder(_))));
         assert!(matches!(check(&own.join("no-such")), Err(FolderError::Unreadable(..))));
+    }
+
+    #[test]
+    fn names_of_folders_are_plain_and_all_different() {
+        let of = |name: &[u8]| name_of(&Name::new(name).unwrap());
+        for (name, folder) in [
+            ("/", "%2F"),
+            ("tenant-a", "tenant-a"),
+            ("..", "%2E."),
+            (".hidden", "%2Ehidden"),
+            ("a/../b", "a%2F..%2Fb"),
+            ("%2F", "%252F"),
+            ("ü", "%C3%BC"),
+        ] {
+            assert_eq!(of(name.as_bytes()), folder);
+        }
+        let (one, other) = (of(&[b'/'; 255]), of(&[b'/'; 254]));
+        assert!(one != other && one.len() < 255 && one.starts_with("%2F%2F"), "{one}");
     }
 }

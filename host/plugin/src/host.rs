@@ -6,6 +6,7 @@ use crate::{
     audit::Auditor,
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
+    compile::{CACHE_BYTES_MAX, CompileIn, Compiler},
     engine::Engines,
     memo::MEMO_BYTES_MAX,
     policy::Policies,
@@ -16,6 +17,7 @@ use crate::{
 use leveret_model::Form;
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -30,11 +32,30 @@ pub struct HostConfig {
     pub policies: Arc<Policies>,
     /// How messages that plugins make are encoded. Without it they cannot make any.
     pub form: Option<&'static dyn Form>,
+    /// Where plugins are compiled.
+    pub compile_in: CompileIn,
+    /// Keeps compiled code over restarts, in a directory for this user alone; it must not be one
+    /// that plugins are put into. Off if there is none.
+    pub cache_dir: Option<PathBuf>,
+    /// How much compiled code is kept, in bytes; the oldest goes.
+    pub cache_bytes_max: u64,
+    /// Keeps the last versions that served of each plugin of each scope, in a directory for this user
+    /// alone. Without one there is no going back.
+    pub kept_dir: Option<PathBuf>,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default(), form: None }
+        Self {
+            workers: 1,
+            memo_bytes_max: MEMO_BYTES_MAX,
+            policies: Arc::default(),
+            form: None,
+            compile_in: CompileIn::default(),
+            cache_dir: None,
+            cache_bytes_max: CACHE_BYTES_MAX,
+            kept_dir: None,
+        }
     }
 }
 
@@ -91,11 +112,14 @@ impl Host {
         let builder =
             Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
+        let cache = config.cache_dir.as_deref().map(|dir| (dir, config.cache_bytes_max));
         let registry = Arc::new(Registry::new(
             engines.clone(),
             config.policies.clone(),
             mailboxes.clone(),
             services.clone(),
+            Compiler::new(engines.clone(), config.compile_in.clone(), cache),
+            config.kept_dir.as_deref(),
         ));
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;

@@ -15,6 +15,7 @@
 //! - One place swaps versions ([`registry`]); a version that fails any stage changes nothing.
 //! - Virtual hosts share no instance, no remembered answer and no count of failures but of what came
 //!   with the broker; a plugin has in each of them what its policy there grants and allows ([`policy`]).
+//! - A stranger's file is compiled in a child process with limits ([`compile`]).
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!
@@ -31,6 +32,7 @@ mod bindings;
 mod builder;
 mod builtin;
 mod capability;
+pub mod compile;
 pub mod contract;
 mod engine;
 pub mod folder;
@@ -38,6 +40,7 @@ mod guest;
 mod host;
 mod memo;
 pub mod policy;
+mod private_dir;
 pub mod registry;
 #[allow(dead_code, reason = "operators do not see what a plugin tells of itself yet")]
 mod replica;
@@ -52,11 +55,12 @@ mod wasi;
 pub mod worker;
 
 pub use artifact::Digest;
+pub use compile::{CompileError, CompileIn, CompileLimits};
 pub use engine::CodeStrategy;
 pub use guest::{GuestFailure, REJECT_REASON_BYTES_MAX};
 pub use host::{Host, HostConfig, HostError};
 pub use memo::MEMO_BYTES_MAX;
 pub use policy::Policies;
-pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage};
+pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage, VersionInfo};
 pub use scope::Scope;
 pub use worker::Worker;

@@ -18,7 +18,8 @@ use leveret_model::{
     Form, HeaderSelection, MessageView, Name, Patch, PatchError, Property, Refusal, Table, flat,
 };
 use std::{
-    path::Path,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -116,6 +117,29 @@ impl Guest {
     }
 }
 
+/// A directory for this user alone, removed when dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("leveret-plugin-{}-{number}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
 /// A form whose properties are headers, `name=text` each, with `;` between.
 pub(crate) struct Plain;
 pub(crate) static PLAIN: Plain = Plain;
@@ -189,13 +213,18 @@ impl World {
     }
 
     pub(crate) fn empty(workers: usize) -> Self {
-        Self::ruled_by(PolicyRules::default(), workers)
+        Self::of(HostConfig { workers, ..HostConfig::default() })
     }
 
     /// A world in which these rules hold.
     pub(crate) fn ruled_by(rules: PolicyRules, workers: usize) -> Self {
         let policies = Arc::new(Policies::new(rules).unwrap());
-        let host = Host::new(HostConfig { workers, policies, ..HostConfig::default() }).unwrap();
+        Self::of(HostConfig { workers, policies, ..HostConfig::default() })
+    }
+
+    pub(crate) fn of(config: HostConfig) -> Self {
+        let workers = config.workers;
+        let host = Host::new(config).unwrap();
         let mut workers: Vec<Worker> = (0..workers).map(|index| host.worker(index)).collect();
         let memory = Arc::new(MemoryAccount::new(1 << 30));
         let vhost = Vhost::new(Name::from_static("/"), memory, &mut workers[0]).unwrap();
@@ -225,6 +254,12 @@ impl World {
     ) -> Result<crate::LoadReport, crate::LoadError> {
         let scope = Scope::Vhost(Name::new(vhost.as_bytes()).unwrap());
         self.host.registry().offer_in(&scope, Path::new(path), bytes)
+    }
+
+    /// Takes a file of the vhost of that name away.
+    pub(crate) fn remove_own(&self, vhost: &str, path: &str) -> Option<crate::RemoveReport> {
+        let scope = Scope::Vhost(Name::new(vhost.as_bytes()).unwrap());
+        self.host.registry().remove_in(&scope, Path::new(path))
     }
 
     pub(crate) fn offer(&self, path: &str, bytes: &[u8]) -> Result<crate::LoadReport, crate::LoadError> {

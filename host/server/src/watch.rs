@@ -36,6 +36,7 @@ const LOAD_FIRST_BYTES_MAX: u64 = 512 * 1024;
 pub struct PluginWatcher {
     _notifier: Option<notify::RecommendedWatcher>,
     stop: Sender<Notice>,
+    host: Arc<Host>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,7 +75,7 @@ impl PluginWatcher {
         let mut folders = Folders(watched);
         let thread =
             std::thread::Builder::new().name("plugins".to_owned()).spawn(move || folders.watch(&notices))?;
-        Ok(Self { _notifier: notifier, stop, thread: Some(thread) })
+        Ok(Self { _notifier: notifier, stop, host: host.clone(), thread: Some(thread) })
     }
 }
 
@@ -82,6 +83,8 @@ impl Drop for PluginWatcher {
     fn drop(&mut self) {
         // If the thread is gone already there is nobody to tell.
         let _ = self.stop.send(Notice::Stop);
+        // It may be waiting for a file's code.
+        self.host.registry().stop_compiling();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -215,12 +218,11 @@ impl Folder {
             self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         let any_gone = !gone.is_empty();
         for path in gone {
-            let seen = self.files.remove(&path);
+            self.files.remove(&path);
             self.complained.remove(&path);
-            if seen.is_some_and(|seen| seen.offered) {
-                // The registry logs what became of its exchanges.
-                self.host.registry().remove(&path);
-            }
+            // Also if it was not offered as it was last: what it was before may serve. The registry logs
+            // what became of its exchanges.
+            self.host.registry().remove_in(&self.scope, &path);
         }
         if any_gone {
             for seen in self.files.values_mut().filter(|seen| seen.refused) {
@@ -308,6 +310,7 @@ impl Folder {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!("the plugin was not taken: {name}: {error}. What served before still serves");
+                self.host.registry().fall_back(&self.scope, path);
                 return;
             }
         };

@@ -10,7 +10,7 @@ use anyhow::Context;
 use leveret_amqp091::SessionConfig;
 use leveret_broker::{MemoryAccount, Vhost};
 use leveret_model::Name;
-use leveret_plugin::{Host, HostConfig, Policies, Scope};
+use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope};
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
@@ -91,14 +91,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     };
     let address = listener.local_addr().context("the listening socket has no address")?;
 
-    let policies = Arc::new(Policies::new(config.policies.clone())?);
-    let plugins = Host::new(HostConfig {
-        workers: config.workers,
-        policies,
-        form: Some(leveret_amqp091::form::FORM),
-        ..HostConfig::default()
-    })
-    .context("the plugin host cannot start")?;
+    let plugins = Host::new(host_config(config)?).context("the plugin host cannot start")?;
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = {
         let mut router = plugins.worker(0);
@@ -154,6 +147,29 @@ fn plugins_folders(config: &Config) -> Vec<(Scope, PathBuf)> {
 fn make_folder(folder: &Path) -> anyhow::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
     made.with_context(|| format!("cannot make the folder {}", folder.display()))
+}
+
+fn host_config(config: &Config) -> anyhow::Result<HostConfig> {
+    let compile_in = CompileIn::Child {
+        executable: own_executable().context("cannot find this program, which compiles plugins")?,
+        limits: config.compile_limits.clone(),
+    };
+    Ok(HostConfig {
+        workers: config.workers,
+        policies: Arc::new(Policies::new(config.policies.clone())?),
+        form: Some(leveret_amqp091::form::FORM),
+        compile_in,
+        cache_dir: Some(config.data_dir.join("cache/plugins")),
+        kept_dir: Some(config.data_dir.join("plugins-kept")),
+        ..HostConfig::default()
+    })
+}
+
+/// The program that runs, whatever lies under its name by now: on Linux this path means it even
+/// after an upgrade has put another file there.
+fn own_executable() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
 fn session_config(config: &Config) -> SessionConfig {

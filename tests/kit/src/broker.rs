@@ -31,6 +31,35 @@ struct BrokerProcess {
     status: Receiver<ExitStatus>,
     log: Arc<Log>,
     directory: ScratchDirectory,
+    /// How it was started.
+    builder: Builder,
+}
+
+/// A broker between two lives: its directories are there.
+#[derive(Debug)]
+pub struct Stopped {
+    builder: Builder,
+    directory: ScratchDirectory,
+}
+
+impl Stopped {
+    /// What the broker keeps for itself.
+    #[must_use]
+    pub fn data_directory(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The directory that the broker watches for plugins.
+    #[must_use]
+    pub fn plugins_directory(&self) -> PathBuf {
+        self.directory.path().join("plugins")
+    }
+
+    /// Starts it again, as it was started before but for the port.
+    #[must_use]
+    pub fn start(self) -> Broker {
+        self.builder.launch(self.directory)
+    }
 }
 
 /// How to start a broker.
@@ -84,24 +113,34 @@ impl Builder {
             std::fs::copy(component, plugins.join(name))
                 .unwrap_or_else(|error| panic!("cannot copy {}: {error}", component.display()));
         }
+        self.launch(directory)
+    }
+
+    fn launch(self, directory: ScratchDirectory) -> Broker {
         let mut child = Command::new(&self.binary)
             .args(["--listen", "127.0.0.1:0", "--http-listen"])
             .arg(&self.http_listen)
             .arg("--data-dir")
             .arg(directory.path().join("data"))
             .arg("--plugins-dir")
-            .arg(&plugins)
+            .arg(directory.path().join("plugins"))
             .args(&self.arguments)
             // The log is read by machine: no colours.
             .env("NO_COLOR", "1")
-            .envs(self.environment)
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.binary.display()));
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
-        let process = BrokerProcess { pid: child.id(), status: process::wait_aside(child), log, directory };
+        let process = BrokerProcess {
+            pid: child.id(),
+            status: process::wait_aside(child),
+            log,
+            directory,
+            builder: self,
+        };
         let line = process.log.wait_for(log_lines::LISTENING, 0, EVENT_WAIT_MAX);
         let address = address_after(log_lines::LISTENING, &line);
         Broker { address, process: Some(process) }
@@ -219,6 +258,14 @@ impl Broker {
     /// Asks the broker to stop, as an operator would (SIGTERM), and waits for its end.
     pub fn stop(mut self) -> ExitStatus {
         self.process.take().expect("a broker of our own").stop()
+    }
+
+    /// Stops it as [`Broker::stop`] does, and keeps its directories.
+    #[must_use]
+    pub fn stop_for_a_while(mut self) -> Stopped {
+        let process = self.process.take().expect("a broker of our own");
+        process.stop();
+        Stopped { builder: process.builder, directory: process.directory }
     }
 
     fn own_process(&self) -> &BrokerProcess {

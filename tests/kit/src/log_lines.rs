@@ -16,3 +16,9 @@ pub const PLUGIN_REFUSED: &str = "the plugin was not taken";
 
 /// In the line that says that a file is gone and its exchanges are parked; the line names the file.
 pub const PLUGIN_REMOVED: &str = "the plugin was removed";
+
+/// In the line that says that an older version serves, because the file in the folder cannot.
+pub const PLUGIN_FELL_BACK: &str = "the last version that served is in service instead of the file";
+
+/// In the line that says that a file with compiled code was not the broker's own.
+pub const CACHE_IGNORED: &str = "a file in the cache of compiled code is ignored";

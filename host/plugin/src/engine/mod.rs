@@ -6,8 +6,8 @@ mod ticker;
 pub use config::CodeStrategy;
 pub(crate) use ticker::{CallSlot, Ticker};
 
-use std::sync::OnceLock;
-use wasmtime::{Engine, component::Component};
+use std::{str::FromStr, sync::OnceLock};
+use wasmtime::Engine;
 
 /// The triple this broker was built for, if it is one whose name is certain.
 ///
@@ -24,6 +24,34 @@ const TARGET: Option<&str> = match option_env!("LEVERET_TARGET") {
     }
     None => None,
 };
+
+/// An engine for a process that compiles and runs nothing: what it makes, the engine of
+/// [`Engines`] takes. It uses one thread.
+pub(crate) fn compiling_engine(strategy: CodeStrategy) -> wasmtime::Result<Engine> {
+    let mut config = config::config(strategy, TARGET)?;
+    config.parallel_compilation(false);
+    Engine::new(&config)
+}
+
+impl CodeStrategy {
+    /// Its name, as [`FromStr`] reads it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cranelift => "cranelift",
+            Self::Winch => "winch",
+        }
+    }
+}
+
+impl FromStr for CodeStrategy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Cranelift, Self::Winch].into_iter().find(|strategy| strategy.as_str() == name);
+        known.ok_or_else(|| format!("there is no compiler '{name}'"))
+    }
+}
 
 /// The engines. Made once for a host; components and instances belong to one of them.
 pub(crate) struct Engines {
@@ -59,9 +87,14 @@ impl Engines {
         }
     }
 
-    /// Compiles a component.
-    pub(crate) fn compile(&self, strategy: CodeStrategy, bytes: &[u8]) -> wasmtime::Result<Component> {
-        Component::from_binary(self.engine(strategy)?, bytes)
+    /// Compiles a component here and now: for files of our own.
+    #[cfg(test)]
+    pub(crate) fn compile(
+        &self,
+        strategy: CodeStrategy,
+        bytes: &[u8],
+    ) -> wasmtime::Result<wasmtime::component::Component> {
+        wasmtime::component::Component::from_binary(self.engine(strategy)?, bytes)
     }
 
     /// The ticker, for those who call guests.

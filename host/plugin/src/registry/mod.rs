@@ -6,24 +6,31 @@
 //! a worker has begun on the old version it finishes on the old version.
 //!
 //! The same name may be another plugin's in another virtual host (`slots.rs`). Whatever changes who
-//! serves a type for whom is such a swap: a new file, one that is gone, a kill switch.
+//! serves a type for whom is such a swap: a new file, one that is gone, a kill switch, the way back to
+//! a version that served before (`rollback.rs`).
 
+mod kept;
 mod reload;
 mod report;
 mod resolve;
+mod rollback;
+#[cfg(test)]
+mod rollback_tests;
 mod slots;
 #[cfg(test)]
 mod tenants_tests;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use reload::{VHOST_PLUGINS_MAX, WINCH_FIRST_ABOVE_BYTES};
-pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInfo, TypeState};
+pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInfo, TypeState, VersionInfo};
 
 use crate::{
     artifact::Digest,
     builder::Mailbox,
     builtin::Builtin,
+    compile::Compiler,
     engine::{CodeStrategy, Engines},
     guest::{Instance, Stage as TypeStage},
     policy::{Capability, Policies},
@@ -32,11 +39,16 @@ use crate::{
     version::{Code, Origin, Version, VersionId},
 };
 use hashbrown::HashMap;
+use kept::KeptVersions;
 use leveret_broker::exchange::Exchange;
 use leveret_model::{Name, Value};
 use parking_lot::{Condvar, Mutex, RwLock};
 use slots::{Provider, Slots};
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use turns::Turns;
 use wasmtime::component::Component;
 
 /// Which plugin serves which exchange type.
@@ -44,6 +56,10 @@ pub struct Registry {
     engines: Arc<Engines>,
     policies: Arc<Policies>,
     services: Arc<Services>,
+    compiler: Compiler,
+    /// Versions that served before; none where they are not kept.
+    kept: Option<KeptVersions>,
+    turns: Turns,
     /// Of the workers, by index.
     mailboxes: Vec<Arc<Mailbox>>,
     slots: RwLock<Slots>,
@@ -72,11 +88,26 @@ impl Registry {
         policies: Arc<Policies>,
         mailboxes: Vec<Arc<Mailbox>>,
         services: Arc<Services>,
+        compiler: Compiler,
+        kept_dir: Option<&Path>,
     ) -> Self {
+        let kept = kept_dir.and_then(|dir| {
+            KeptVersions::open(dir)
+                .inspect_err(|error| {
+                    tracing::warn!(
+                        target: "leveret::plugin",
+                        "versions that served are not kept in {}: {error}", dir.display()
+                    );
+                })
+                .ok()
+        });
         Self {
             engines,
             policies,
             services,
+            compiler,
+            kept,
+            turns: Turns::default(),
             mailboxes,
             slots: RwLock::default(),
             files: Mutex::default(),
@@ -201,6 +232,11 @@ impl Registry {
         }
         types.sort_by(|a, b| (&a.name, &a.scope).cmp(&(&b.name, &b.scope)));
         types
+    }
+
+    /// Ends the compilation that is going on and refuses later ones: the broker stops.
+    pub fn stop_compiling(&self) {
+        self.compiler.stop();
     }
 
     /// Puts a type that came with the broker into service.

@@ -5,6 +5,7 @@ use super::{LoadChange, LoadError, LoadReport, Registry, Stage, slots::Group};
 use crate::{
     artifact::{self, Digest},
     builder::Place,
+    compile::CompileError,
     engine::CodeStrategy,
     guest::{Description, GuestFailure, Instance, Refused},
     policy::Attachment,
@@ -34,11 +35,11 @@ pub const VHOST_PLUGINS_MAX: usize = 100;
 /// A page of linear memory, in bytes.
 const WASM_PAGE_BYTES: u64 = 64 * 1024;
 
-/// A file that was offered.
-struct File<'a> {
-    scope: &'a Scope,
-    path: &'a Path,
-    digest: Digest,
+/// A file that was offered, or one that served before in its place.
+pub(super) struct File<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) path: &'a Path,
+    pub(super) digest: Digest,
 }
 
 /// Replicas of a new version, by worker, and what was replayed into each of them.
@@ -49,13 +50,13 @@ pub(super) struct Replayed {
     bindings: usize,
 }
 
-type Files = HashMap<PathBuf, Arc<Version>>;
+pub(super) type Files = HashMap<PathBuf, Arc<Version>>;
 
 impl Registry {
     /// Offers a file for all virtual hosts: [`Self::offer_in`] with [`Scope::Global`].
     ///
     /// # Errors
-    /// The stage that refused it and why. Nothing has changed then.
+    /// As for [`Self::offer_in`].
     pub fn offer(self: &Arc<Self>, path: &Path, bytes: &[u8]) -> Result<LoadReport, LoadError> {
         self.offer_in(&Scope::Global, path, bytes)
     }
@@ -63,10 +64,11 @@ impl Registry {
     /// Offers a file for those of that scope: if it passes every stage it serves when this returns, in
     /// place of an older version of the same file, and for a virtual host in place of a global plugin
     /// with the same types. Takes as long as compiling and replaying take; meanwhile what serves now
-    /// serves on. A path belongs to one scope.
+    /// serves on, and other files can be offered and removed. A path belongs to one scope.
     ///
     /// # Errors
-    /// The stage that refused it and why. Nothing has changed then.
+    /// The stage that refused it and why. What served serves on; if nothing of this file did, the
+    /// version that served last does now ([`Registry::fall_back`]).
     pub fn offer_in(
         self: &Arc<Self>,
         scope: &Scope,
@@ -89,6 +91,9 @@ impl Registry {
                 "the plugin was not taken: {}", error.reason
             ),
         }
+        if offered.is_err() {
+            self.fall_back(scope, path);
+        }
         offered
     }
 
@@ -100,16 +105,39 @@ impl Registry {
     ) -> Result<LoadReport, LoadError> {
         artifact::check(bytes).map_err(|error| LoadError::at(Stage::Read)(error.to_string()))?;
         let digest = Digest::of(bytes);
-        let mut files = self.files.lock();
-        if let Some(version) = files.get(path).filter(|version| version.code.digest == digest) {
-            return Ok(report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing()));
+        let turn = self.turns.begin(path);
+        let unchanged = |files: &Files| {
+            let version = files.get(path).filter(|version| version.code.digest == digest)?;
+            turn.settle();
+            let loaded = report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing());
+            self.keep(&loaded, bytes);
+            Some(loaded)
+        };
+        {
+            let files = self.files.lock();
+            if let Some(loaded) = unchanged(&files) {
+                return Ok(loaded);
+            }
+            // Before it costs anything to compile it.
+            check_count(&files, scope, path).map_err(LoadError::at(Stage::Policy))?;
         }
-        check_count(&files, scope, path).map_err(LoadError::at(Stage::Policy))?;
+        self.check_rolled_back(scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
         let began = Instant::now();
-        let (strategy, component) = self.compile(bytes)?;
+        let (strategy, component) = self.compile(digest, bytes)?;
         let compile_time = began.elapsed();
+        let mut files = self.files.lock();
+        // Much may have happened meanwhile.
+        if !turn.is_in_time() {
+            return Err(LoadError::at(Stage::Swap)(String::from("a later file took its place")));
+        }
+        if let Some(loaded) = unchanged(&files) {
+            return Ok(loaded);
+        }
+        self.check_rolled_back(scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
         let file = File { scope, path, digest };
         let loaded = self.put_into_service(&mut files, &file, strategy, &component, compile_time)?;
+        turn.settle();
+        self.keep(&loaded, bytes);
         drop(files);
         if strategy == CodeStrategy::Winch {
             self.upgrade_later(path, digest, bytes);
@@ -117,24 +145,35 @@ impl Registry {
         Ok(loaded)
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<(CodeStrategy, Component), LoadError> {
+    /// Code of the best compiler that has some soon.
+    pub(super) fn compile(
+        &self,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(CodeStrategy, Component), LoadError> {
+        let at = |error: CompileError| LoadError::at(Stage::Compile)(error.to_string());
         if bytes.len() > WINCH_FIRST_ABOVE_BYTES {
-            match self.engines.compile(CodeStrategy::Winch, bytes) {
+            if let Some(component) = self.compiler.cached(CodeStrategy::Cranelift, digest) {
+                return Ok((CodeStrategy::Cranelift, component));
+            }
+            match self.compiler.compile(CodeStrategy::Winch, digest, bytes) {
                 Ok(component) => return Ok((CodeStrategy::Winch, component)),
                 // It knows fewer instructions, and fewer machines.
-                Err(error) => tracing::debug!(
-                    target: "leveret::plugin", "Winch does not compile this plugin: {error:#}"
+                Err(CompileError::Refused { why }) => tracing::debug!(
+                    target: "leveret::plugin", "Winch does not compile this plugin: {why}"
                 ),
+                // What is too much for the quick compiler is too much for the other one.
+                Err(error) => return Err(at(error)),
             }
         }
-        match self.engines.compile(CodeStrategy::Cranelift, bytes) {
+        match self.compiler.compile(CodeStrategy::Cranelift, digest, bytes) {
             Ok(component) => Ok((CodeStrategy::Cranelift, component)),
-            Err(error) => Err(LoadError::at(Stage::Compile)(format!("{error:#}"))),
+            Err(error) => Err(at(error)),
         }
     }
 
     /// The stages after compiling.
-    fn put_into_service(
+    pub(super) fn put_into_service(
         &self,
         files: &mut Files,
         file: &File<'_>,
@@ -143,6 +182,7 @@ impl Registry {
         compile_time: Duration,
     ) -> Result<LoadReport, LoadError> {
         let File { scope, path, digest } = *file;
+        check_count(files, scope, path).map_err(LoadError::at(Stage::Policy))?;
         let plugin = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let origin = Origin { plugin, digest, strategy, builtin: false, form: self.services.form };
         let code = Code::link(origin, component)
@@ -305,7 +345,7 @@ impl Registry {
     }
 
     /// Compiles a file with Cranelift beside, and swaps the code if the file is still the same.
-    fn upgrade_later(self: &Arc<Self>, path: &Path, digest: Digest, bytes: &[u8]) {
+    pub(super) fn upgrade_later(self: &Arc<Self>, path: &Path, digest: Digest, bytes: &[u8]) {
         let (registry, path, bytes) = (self.clone(), path.to_path_buf(), bytes.to_vec());
         *self.upgrades.lock() += 1;
         let upgrade = move || {
@@ -323,18 +363,22 @@ impl Registry {
     }
 
     fn upgrade(&self, path: &Path, digest: Digest, bytes: &[u8]) -> Result<(), LoadError> {
+        let current = |files: &Files| {
+            let version = files.get(path)?;
+            let waits = version.code.digest == digest && version.code.strategy == CodeStrategy::Winch;
+            waits.then(|| version.scope.clone())
+        };
+        if current(&self.files.lock()).is_none() {
+            return Ok(());
+        }
         let began = Instant::now();
         let component = self
-            .engines
-            .compile(CodeStrategy::Cranelift, bytes)
-            .map_err(|error| LoadError::at(Stage::Compile)(format!("{error:#}")))?;
+            .compiler
+            .compile(CodeStrategy::Cranelift, digest, bytes)
+            .map_err(|error| LoadError::at(Stage::Compile)(error.to_string()))?;
         let compile_time = began.elapsed();
         let mut files = self.files.lock();
-        let current = files
-            .get(path)
-            .filter(|v| v.code.digest == digest && v.code.strategy == CodeStrategy::Winch)
-            .map(|v| v.scope.clone());
-        if let Some(scope) = current {
+        if let Some(scope) = current(&files) {
             let (file, strategy) = (File { scope: &scope, path, digest }, CodeStrategy::Cranelift);
             self.put_into_service(&mut files, &file, strategy, &component, compile_time)?;
             tracing::info!(

@@ -2,7 +2,11 @@
 
 use crate::{artifact::Digest, engine::CodeStrategy, scope::Scope, version::Version};
 use leveret_model::Name;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 /// The stages that a file passes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +117,19 @@ pub struct RemoveReport {
     pub exchanges: usize,
     /// How many exchanges are served by the plugin that it had taken them from.
     pub handed_back: usize,
+}
+
+/// A version of a plugin that serves or served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionInfo {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// The plugin's version as it described itself.
+    pub version: String,
+    /// When it began to serve last.
+    pub since: SystemTime,
+    /// It serves now.
+    pub serving: bool,
 }
 
 /// An exchange type, for people to look at.

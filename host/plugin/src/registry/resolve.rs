@@ -15,11 +15,22 @@ use leveret_model::Name;
 use std::{path::Path, sync::Arc};
 
 impl Registry {
-    /// Takes a file out of service. Its exchanges go to the plugin that it had taken the type from, if
-    /// there is one and it takes them all; else they are parked, they and their bindings stay. `None`
-    /// if it does not serve.
+    /// Takes a file of all virtual hosts out of service: [`Self::remove_in`] with [`Scope::Global`].
     pub fn remove(&self, path: &Path) -> Option<RemoveReport> {
+        self.remove_in(&Scope::Global, path)
+    }
+
+    /// Takes a file of that scope out of service. Its exchanges go to the plugin that it had taken the type from, if
+    /// there is one and it takes them all; else they are parked, they and their bindings stay. Nothing
+    /// of it serves until a file is offered again, also after a restart; that somebody went back from a
+    /// file is forgotten. `None` if it does not serve.
+    pub fn remove_in(&self, scope: &Scope, path: &Path) -> Option<RemoveReport> {
         let mut files = self.files.lock();
+        if files.get(path).is_some_and(|version| version.scope != *scope) {
+            return None;
+        }
+        self.turns.overtake(path);
+        self.forget(scope, path);
         let version = files.remove(path)?;
         let groups = self.slots.read().groups_of(&self.policies, &version);
         let refused: Vec<(Group, Arc<str>)> = groups

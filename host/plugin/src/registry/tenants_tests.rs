@@ -85,7 +85,7 @@ fn a_vhosts_file_takes_a_global_type_over_and_gives_it_back() {
     assert_eq!(world.offer("guest.wasm", &unwilling_to_a).unwrap().exchanges, 1);
     assert_eq!(routes(&mut world, "a"), TO_ALL);
 
-    let report = world.host.registry().remove(Path::new("a/guest.wasm")).unwrap();
+    let report = world.remove_own("a", "a/guest.wasm").unwrap();
     assert_eq!((report.exchanges, report.handed_back), (0, 1));
     for vhost in ["a", "b"] {
         assert_eq!(routes(&mut world, vhost), BY_KEY);
@@ -113,7 +113,7 @@ fn what_the_shadowed_plugin_does_not_take_is_parked_and_holds_nobody_up() {
     world.enter("a");
     populate(&mut world);
     world.declare(0, "y").unwrap();
-    let report = world.host.registry().remove(Path::new("a/own.wasm")).unwrap();
+    let report = world.remove_own("a", "a/own.wasm").unwrap();
     assert_eq!((report.exchanges, report.handed_back), (2, 0), "all of the type or none");
     for exchange in ["x", "y"] {
         let answer = &world.route(0, exchange, &["k"])[0];
@@ -170,7 +170,7 @@ fn a_vhost_has_the_global_types_that_it_is_allowed_and_its_own() {
     populate(&mut world);
     assert_eq!(routes(&mut world, "a"), TO_ALL);
     // It goes, and what is left is not allowed.
-    world.host.registry().remove(Path::new("a/guest.wasm")).unwrap();
+    world.remove_own("a", "a/guest.wasm").unwrap();
     assert!(routes(&mut world, "a").iter().all(|answer| answer.contains("parked")));
 }
 
@@ -380,7 +380,7 @@ fn one_vhosts_plugins_come_and_go_and_anothers_instances_stay() {
         if turn % 2 == 0 {
             world.offer_own("a", "a/guest.wasm", &FANOUT.component()).unwrap();
         } else {
-            world.host.registry().remove(Path::new("a/guest.wasm")).unwrap();
+            world.remove_own("a", "a/guest.wasm").unwrap();
         }
         world.route(0, "x", &["k"]);
     });
@@ -466,7 +466,10 @@ fn apply(world: &mut World, model: &mut Model, change: Change) {
             model.files[place] = Some(fanout);
         }
         Change::Remove(place) => {
-            let removed = registry.remove(Path::new(FILES[place]));
+            let removed = match VHOSTS.get(place) {
+                Some(vhost) => world.remove_own(vhost, FILES[place]),
+                None => registry.remove(Path::new(FILES[place])),
+            };
             assert_eq!(removed.is_some(), model.files[place].take().is_some());
         }
         Change::Switch(vhost, on) => {

@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use leveret_plugin::{CodeStrategy, compile};
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Instant};
 
 /// A message broker whose exchange types are WebAssembly components.
@@ -33,9 +34,27 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Put load on any AMQP 0-9-1 broker and measure it
-    Bench(bench::BenchArguments),
+    Bench(Box<bench::BenchArguments>),
     /// Look at the exchange types of a running broker
     Plugin(plugin::PluginArguments),
+    /// Compile one component from standard input: the broker starts itself with this
+    #[command(name = compile::SUBCOMMAND, hide = true)]
+    CompilePlugin(CompilePluginArguments),
+}
+
+#[derive(clap::Args, Debug)]
+struct CompilePluginArguments {
+    /// The compiler: winch or cranelift
+    #[arg(long)]
+    strategy: CodeStrategy,
+
+    /// The most address space
+    #[arg(long)]
+    memory_bytes: u64,
+
+    /// The most CPU time
+    #[arg(long)]
+    cpu_seconds: u64,
 }
 
 /// Runs the program.
@@ -44,6 +63,9 @@ pub fn run() -> ExitCode {
     let began = Instant::now();
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
+        Some(Command::CompilePlugin(limits)) => {
+            return compile::run_child(limits.strategy, limits.memory_bytes, limits.cpu_seconds);
+        }
         Some(Command::Bench(bench)) => bench.run(),
         Some(Command::Plugin(plugin)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| plugin.run(&settings))

@@ -15,7 +15,10 @@ pub use vhosts::VhostConfig;
 
 use anyhow::{Context, bail};
 use leveret_model::Name;
-use leveret_plugin::policy::{PolicyError, PolicyRules};
+use leveret_plugin::{
+    CompileLimits,
+    policy::{PolicyError, PolicyRules},
+};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -23,6 +26,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 use toml::Spanned;
 
@@ -36,6 +40,12 @@ pub const DATA_DIR_DEFAULT: &str = "leveret-data";
 const MEMORY_SHARE_DEFAULT: f64 = 0.4;
 /// The least memory for queued messages that makes sense, in bytes.
 const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// The least memory in which the compiler can do anything at all, in bytes.
+const COMPILE_MEMORY_BYTES_MIN: u64 = 128 * 1024 * 1024;
+/// Longer is surely a mistake, in seconds.
+const COMPILE_CPU_SECONDS_MAX: u64 = 24 * 3600;
+/// How much longer than its CPU time a compilation may take, on a machine that is busy.
+const COMPILE_WALL_PER_CPU: u64 = 10;
 
 /// Where the HTTP API listens: an address with a port, or the word `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -99,6 +109,14 @@ pub struct Settings {
     /// MiB of queued messages from which on publishers wait [default: 40 % of the machine's memory]
     #[arg(long, env = "LEVERET_MEMORY_MIB", value_name = "MIB")]
     pub memory_mib: Option<u64>,
+
+    /// MiB of memory that compiling a plugin may take [default: 2048]
+    #[arg(long, env = "LEVERET_COMPILE_MEMORY_MIB", value_name = "MIB")]
+    pub compile_memory_mib: Option<u64>,
+
+    /// Seconds of CPU time that compiling a plugin may take [default: 60]
+    #[arg(long, env = "LEVERET_COMPILE_CPU_SECONDS", value_name = "SECONDS")]
+    pub compile_cpu_seconds: Option<u64>,
 
     /// What is logged: error, warn, info, debug, trace, or a filter such as leveret=debug [default: info]
     #[arg(long, env = "LEVERET_LOG", value_name = "FILTER")]
@@ -184,6 +202,8 @@ impl Settings {
             vhosts: self.vhosts.or(other.vhosts),
             workers: self.workers.or(other.workers),
             memory_mib: self.memory_mib.or(other.memory_mib),
+            compile_memory_mib: self.compile_memory_mib.or(other.compile_memory_mib),
+            compile_cpu_seconds: self.compile_cpu_seconds.or(other.compile_cpu_seconds),
             log: self.log.or(other.log),
             plugins: if self.plugins.is_empty() { other.plugins } else { self.plugins },
             vhost: if self.vhost.is_empty() { other.vhost } else { self.vhost },
@@ -208,6 +228,8 @@ pub struct Config {
     pub workers: usize,
     /// How many bytes of queued messages there may be before publishers wait.
     pub memory_bytes_max: u64,
+    /// What compiling a plugin may take.
+    pub compile_limits: CompileLimits,
     /// The log filter.
     pub log: String,
     /// What plugins may do.
@@ -234,6 +256,7 @@ impl TryFrom<Settings> for Config {
         if memory_bytes_max < MEMORY_BYTES_MIN {
             bail!("memory-mib must be at least {}", MEMORY_BYTES_MIN / 1024 / 1024);
         }
+        let compile_limits = compile_limits(settings.compile_memory_mib, settings.compile_cpu_seconds)?;
         let names = settings.vhosts.unwrap_or_else(|| vec!["/".to_owned()]);
         let vhosts = vhosts::vhosts(names, &settings.vhost, &data_dir, &plugins_dir)?;
         Ok(Self {
@@ -248,10 +271,29 @@ impl TryFrom<Settings> for Config {
             vhosts,
             workers,
             memory_bytes_max,
+            compile_limits,
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
             policies,
         })
     }
+}
+
+fn compile_limits(memory_mib: Option<u64>, cpu_seconds: Option<u64>) -> anyhow::Result<CompileLimits> {
+    let mut limits = CompileLimits::default();
+    if let Some(mib) = memory_mib {
+        limits.memory_bytes_max = mib.saturating_mul(1024 * 1024);
+        if limits.memory_bytes_max < COMPILE_MEMORY_BYTES_MIN {
+            bail!("compile-memory-mib must be at least {}", COMPILE_MEMORY_BYTES_MIN / 1024 / 1024);
+        }
+    }
+    if let Some(seconds) = cpu_seconds {
+        if !(1..=COMPILE_CPU_SECONDS_MAX).contains(&seconds) {
+            bail!("compile-cpu-seconds must be between 1 and {COMPILE_CPU_SECONDS_MAX}");
+        }
+        limits.cpu_seconds_max = seconds;
+        limits.wall_time_max = Duration::from_secs(seconds * COMPILE_WALL_PER_CPU);
+    }
+    Ok(limits)
 }
 
 /// The machine's memory in bytes, or a cautious guess of 4 GiB where it cannot be read.

@@ -29,6 +29,12 @@ fn unknown_keys_and_impossible_values_are_refused_by_name() {
     let error =
         Config::try_from(Settings { memory_mib: Some(1), ..Settings::default() }).unwrap_err().to_string();
     assert!(error.contains("memory-mib"), "{error}");
+    for (memory, seconds, key) in
+        [(Some(1), None, "compile-memory-mib"), (None, Some(0), "compile-cpu-seconds")]
+    {
+        let error = compile_limits(memory, seconds).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
 }
 
 /// Every key of every table, each once.
@@ -38,6 +44,8 @@ data-dir = "d"
 plugins-dir = "p"
 vhosts = ["/", "tenant-a"]
 workers = 3
+compile-memory-mib = 256
+compile-cpu-seconds = 7
 memory-mib = 64
 log = "debug"
 
@@ -80,6 +88,8 @@ memory-mib = 128
 fn every_key_has_its_effect() {
     let config = Config::try_from(Settings::parse(EVERYTHING).unwrap()).unwrap();
     assert_eq!((config.listen.port(), config.workers, config.log.as_str()), (1, 3, "debug"));
+    let compile = &config.compile_limits;
+    assert_eq!((compile.memory_bytes_max, compile.cpu_seconds_max), (256 << 20, 7));
     assert_eq!((config.data_dir.as_path(), config.plugins_dir.as_path()), (Path::new("d"), Path::new("p")));
     let folders: Vec<_> = config.vhosts.iter().map(|v| v.plugins_dir.to_str().unwrap()).collect();
     assert_eq!(folders, ["d/vhosts/%2F/plugins", "tenant-a/plugins"]);
