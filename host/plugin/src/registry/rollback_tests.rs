@@ -275,6 +275,24 @@ fn going_back_is_one_scopes_own_also_after_a_restart() {
 }
 
 #[test]
+fn a_vhosts_broken_file_falls_back_to_its_own_last_version() {
+    let scratch = Scratch::new();
+    let kept_dir = Some(scratch.path().join("kept"));
+    drop(world_of_two(HostConfig { workers: 2, kept_dir: kept_dir.clone(), ..HostConfig::default() }));
+    let mut world = World::of(HostConfig { workers: 2, kept_dir, ..HostConfig::default() });
+    world.offer_own("a", "a/guest.wasm", b"nonsense").unwrap_err();
+    assert_eq!(serving(&world), None, "it is another's");
+    world.enter("a");
+    assert_eq!(serving(&world).unwrap(), "2");
+    world.offer(FILE, &version(1)).unwrap();
+    assert_eq!(serving(&world).unwrap(), "2", "its own serves");
+    world.remove_own("a", "a/guest.wasm").unwrap();
+    assert_eq!(serving(&world).unwrap(), "1");
+    world.offer_own("a", "a/guest.wasm", b"nonsense").unwrap_err();
+    assert_eq!(serving(&world).unwrap(), "1", "its own was removed on purpose");
+}
+
+#[test]
 fn policies_hold_for_an_older_version() {
     let scratch = Scratch::new();
     let kept_dir = Some(scratch.path().join("kept"));
