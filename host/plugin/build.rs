@@ -27,7 +27,8 @@ use std::process::{Command, Output, exit};
 mod config;
 
 /// The built-ins by name: `plugins/<name>` holds the package `leveret-exchange-<name>`.
-const BUILTINS: [&str; 5] = ["direct", "fanout", "topic", "headers", "x-delayed-message"];
+const BUILTINS: [&str; 6] =
+    ["direct", "fanout", "topic", "headers", "x-delayed-message", "x-message-deduplication"];
 
 const WASM_TARGET: &str = "wasm32-wasip2";
 

@@ -31,7 +31,10 @@ fn the_broker_is_found_by_its_data_folder_and_by_its_address() {
     // Wide enough for the longest.
     assert!(lines[1..].iter().all(|line| line.find("serving") == lines[0].find("STATE")), "{lines:?}");
     let types: Vec<&str> = lines[1..].iter().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(types, ["direct", "fanout", "headers", "topic", "x-delayed-message"]);
+    assert_eq!(
+        types,
+        ["direct", "fanout", "headers", "topic", "x-delayed-message", "x-message-deduplication"]
+    );
     let by_address = leveret(&["plugin", "list", "--user", "guest", "--password", "guest", "--url"], &url);
     assert_eq!(by_address.stdout, by_folder.stdout, "{}", by_address.report());
     // The folder may come from the broker's own settings too.

@@ -136,7 +136,10 @@ fn the_overview_counts_and_says_where_to_connect() {
         let mut overview = get(broker, "overview");
         let types = overview["exchange_types"].take();
         let names: Vec<&str> = types.as_array().unwrap().iter().filter_map(|t| t["name"].as_str()).collect();
-        assert_eq!(names, ["direct", "fanout", "headers", "topic", "x-delayed-message"]);
+        assert_eq!(
+            names,
+            ["direct", "fanout", "headers", "topic", "x-delayed-message", "x-message-deduplication"]
+        );
         for exchange_type in types.as_array().unwrap() {
             assert_eq!(exchange_type["enabled"], true);
             assert!(!exchange_type["description"].as_str().unwrap().is_empty(), "{exchange_type}");
