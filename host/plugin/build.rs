@@ -27,8 +27,16 @@ use std::process::{Command, Output, exit};
 mod config;
 
 /// The built-ins by name: `plugins/<name>` holds the package `leveret-exchange-<name>`.
-const BUILTINS: [&str; 6] =
-    ["direct", "fanout", "topic", "headers", "x-delayed-message", "x-message-deduplication"];
+const BUILTINS: [&str; 8] = [
+    "direct",
+    "fanout",
+    "topic",
+    "headers",
+    "x-delayed-message",
+    "x-message-deduplication",
+    "x-recent-history",
+    "x-lvc",
+];
 
 const WASM_TARGET: &str = "wasm32-wasip2";
 

@@ -6,6 +6,8 @@
 mod deduplication;
 mod delayed;
 mod held;
+mod history;
+mod last_value;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;
@@ -17,6 +19,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use leveret_testkit::{Broker, unique_name};
+use std::time::{Duration, Instant};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 
@@ -37,6 +40,11 @@ fn table(fields: Fields<'_>) -> FieldTable {
         table.insert((*name).into(), value.clone());
     }
     table
+}
+
+/// Whether so long has passed, by a clock of whole milliseconds as the broker's is.
+pub(crate) fn has_passed(begin: Instant, time_ms: u64) -> bool {
+    begin.elapsed() + Duration::from_millis(1) >= Duration::from_millis(time_ms)
 }
 
 /// A connection with one channel in confirm mode, and its own queues.

@@ -1,6 +1,6 @@
 //! `leveret plugin`: how it finds the broker, what it prints, how it ends.
 
-use super::asking::{BINARY, get};
+use super::asking::{BINARY, TYPES, get};
 use leveret_server::http::token_file::{Token, TokenFile};
 use leveret_testkit::{
     Broker, EVENT_WAIT_MAX, ScratchDirectory,
@@ -31,10 +31,7 @@ fn the_broker_is_found_by_its_data_folder_and_by_its_address() {
     // Wide enough for the longest.
     assert!(lines[1..].iter().all(|line| line.find("serving") == lines[0].find("STATE")), "{lines:?}");
     let types: Vec<&str> = lines[1..].iter().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(
-        types,
-        ["direct", "fanout", "headers", "topic", "x-delayed-message", "x-message-deduplication"]
-    );
+    assert_eq!(types, TYPES);
     let by_address = leveret(&["plugin", "list", "--user", "guest", "--password", "guest", "--url"], &url);
     assert_eq!(by_address.stdout, by_folder.stdout, "{}", by_address.report());
     // The folder may come from the broker's own settings too.
