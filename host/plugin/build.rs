@@ -27,7 +27,16 @@ use std::process::{Command, Output, exit};
 mod config;
 
 /// The built-ins by name: `plugins/<name>` holds the package `leveret-exchange-<name>`.
-const BUILTINS: [&str; 4] = ["direct", "fanout", "topic", "headers"];
+const BUILTINS: [&str; 8] = [
+    "direct",
+    "fanout",
+    "topic",
+    "headers",
+    "x-delayed-message",
+    "x-message-deduplication",
+    "x-recent-history",
+    "x-lvc",
+];
 
 const WASM_TARGET: &str = "wasm32-wasip2";
 
@@ -154,7 +163,8 @@ fn build_components(root: &Path, target_dir: &Path) -> Result<Vec<PathBuf>, Fail
         return Err(Failure::Report(format!("the built-in exchange types do not compile:\n\n{report}")));
     }
     let release_dir = target_dir.join(WASM_TARGET).join("release");
-    Ok(BUILTINS.map(|name| release_dir.join(format!("leveret_exchange_{name}.wasm"))).into())
+    let file = |name: &str| format!("leveret_exchange_{}.wasm", name.replace('-', "_"));
+    Ok(BUILTINS.map(|name| release_dir.join(file(name))).into())
 }
 
 /// Takes from `cargo`'s environment what the outer build left there for itself.

@@ -11,6 +11,18 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 /// `guest:guest`, as Basic has it.
 pub(crate) const GUEST: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 
+/// The exchange types that come with the broker, sorted.
+pub(crate) const TYPES: [&str; 8] = [
+    "direct",
+    "fanout",
+    "headers",
+    "topic",
+    "x-delayed-message",
+    "x-lvc",
+    "x-message-deduplication",
+    "x-recent-history",
+];
+
 /// An answer: status, headers, body.
 pub(crate) type Answer = ureq::http::Response<Vec<u8>>;
 

@@ -1,7 +1,7 @@
 //! RabbitMQ's resources, as RabbitMQ 4.3 answered for the same exchanges, queues and bindings.
 
 use super::{
-    asking::{BINARY, GUEST, get, get_as, json_of},
+    asking::{BINARY, GUEST, TYPES, get, get_as, json_of},
     session::{confirming, connect, on_broker, publish},
 };
 use lapin::{
@@ -136,7 +136,7 @@ fn the_overview_counts_and_says_where_to_connect() {
         let mut overview = get(broker, "overview");
         let types = overview["exchange_types"].take();
         let names: Vec<&str> = types.as_array().unwrap().iter().filter_map(|t| t["name"].as_str()).collect();
-        assert_eq!(names, ["direct", "fanout", "headers", "topic"]);
+        assert_eq!(names, TYPES);
         for exchange_type in types.as_array().unwrap() {
             assert_eq!(exchange_type["enabled"], true);
             assert!(!exchange_type["description"].as_str().unwrap().is_empty(), "{exchange_type}");

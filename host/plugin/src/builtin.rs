@@ -28,7 +28,7 @@ mod tests {
     use crate::engine::CodeStrategy;
     use crate::engine::Engines;
     use crate::policy::Policies;
-    use crate::scope::Scope;
+    use crate::scope::{CORE_TYPES, Scope};
     use crate::wasi::{self, HasWasi, WasiState};
 
     struct State(WasiState);
@@ -52,9 +52,11 @@ mod tests {
     }
 
     #[test]
-    fn the_four_core_types_are_there() {
+    fn the_core_types_are_there_and_the_successors_of_known_plugins() {
         let names: Vec<_> = BUILTINS.iter().map(|builtin| builtin.name).collect();
-        assert_eq!(names, ["direct", "fanout", "topic", "headers"]);
+        let (core, others) = names.split_at(CORE_TYPES.len());
+        assert_eq!(core, CORE_TYPES);
+        assert_eq!(others, ["x-delayed-message", "x-message-deduplication", "x-recent-history", "x-lvc"]);
     }
 
     #[test]

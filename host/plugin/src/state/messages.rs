@@ -21,10 +21,19 @@ const MESSAGE_BYTES: u64 = 200;
 /// Messages by key.
 #[derive(Default)]
 pub(crate) struct Messages {
-    by_key: HashMap<Arc<[u8]>, VecDeque<StoredId>, foldhash::fast::RandomState>,
+    by_key: HashMap<Arc<[u8]>, OfKey, foldhash::fast::RandomState>,
     by_id: HashMap<StoredId, Stored, foldhash::fast::RandomState>,
     next_id: StoredId,
     /// How many are accepted.
+    settled: usize,
+}
+
+/// The messages of a key.
+#[derive(Default)]
+struct OfKey {
+    /// The oldest first, so in ascending order.
+    ids: VecDeque<StoredId>,
+    /// How many of them are accepted.
     settled: usize,
 }
 
@@ -70,7 +79,7 @@ impl Messages {
         self.next_id += 1;
         let id = self.next_id;
         let key: Arc<[u8]> = key.into();
-        self.by_key.entry(key.clone()).or_default().push_back(id);
+        self.by_key.entry(key.clone()).or_default().ids.push_back(id);
         let stored = Stored { key, message, draft: Some(draft), usage: usage.clone() };
         self.by_id.insert(id, stored);
         Ok(id)
@@ -81,18 +90,22 @@ impl Messages {
         let Some(stored) = self.by_id.get_mut(&id) else {
             return;
         };
-        if stored.draft.take().is_some() {
-            self.settled += 1;
-        }
+        let was_open = stored.draft.take().is_some();
         let key = stored.key.clone();
-        let by_id = &self.by_id;
-        let Some(ids) = self.by_key.get(&key) else {
-            return;
-        };
-        let settled: Vec<StoredId> =
-            ids.iter().copied().filter(|id| by_id.get(id).is_some_and(|s| s.draft.is_none())).collect();
-        let too_many = settled.len().saturating_sub(newest);
-        settled.iter().take(too_many).for_each(|id| self.remove(*id));
+        self.settled += usize::from(was_open);
+        if let Some(of_key) = self.by_key.get_mut(&key) {
+            of_key.settled += usize::from(was_open);
+        }
+        while let Some(oldest) = self.oldest_above(&key, newest) {
+            self.remove(oldest);
+        }
+    }
+
+    /// The oldest accepted message of a key that has more of them. Those that are open are few and
+    /// young, so it is found at once however long the history is.
+    fn oldest_above(&self, key: &[u8], newest: usize) -> Option<StoredId> {
+        let of_key = self.by_key.get(key).filter(|of_key| of_key.settled > newest)?;
+        of_key.ids.iter().copied().find(|id| self.by_id.get(id).is_some_and(|stored| stored.draft.is_none()))
     }
 
     /// A message is gone.
@@ -104,9 +117,12 @@ impl Messages {
         if stored.draft.is_none() {
             self.settled -= 1;
         }
-        if let Some(ids) = self.by_key.get_mut(&stored.key) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
+        if let Some(of_key) = self.by_key.get_mut(&stored.key) {
+            of_key.settled -= usize::from(stored.draft.is_none());
+            if let Ok(place) = of_key.ids.binary_search(&id) {
+                of_key.ids.remove(place);
+            }
+            if of_key.ids.is_empty() {
                 self.by_key.remove(&stored.key);
             }
         }
@@ -114,13 +130,13 @@ impl Messages {
 
     /// The accepted messages of a key.
     pub(crate) fn settled_of(&self, key: &[u8]) -> Vec<StoredId> {
-        let ids = self.by_key.get(key).into_iter().flatten().copied();
+        let ids = self.by_key.get(key).into_iter().flat_map(|of_key| of_key.ids.iter().copied());
         ids.filter(|id| self.by_id.get(id).is_some_and(|stored| stored.draft.is_none())).collect()
     }
 
     /// The newest messages of a key, the oldest first.
     pub(crate) fn of_key(&self, key: &[u8], count_max: usize) -> Vec<StoredId> {
-        let Some(ids) = self.by_key.get(key) else {
+        let Some(OfKey { ids, .. }) = self.by_key.get(key) else {
             return Vec::new();
         };
         ids.iter().skip(ids.len().saturating_sub(count_max)).copied().collect()
@@ -130,7 +146,7 @@ impl Messages {
     pub(crate) fn matching(&self, pattern: &[u8], count_max: usize) -> Vec<StoredId> {
         let pattern: Vec<&[u8]> = words(pattern);
         let keys = self.by_key.iter().filter(|(key, _)| matches(&pattern, &words(key)));
-        let mut ids: Vec<StoredId> = keys.flat_map(|(_, ids)| ids.iter().copied()).collect();
+        let mut ids: Vec<StoredId> = keys.flat_map(|(_, of_key)| of_key.ids.iter().copied()).collect();
         ids.sort_unstable();
         ids.drain(..ids.len().saturating_sub(count_max));
         ids
@@ -150,7 +166,9 @@ impl Messages {
         for (id, stored) in ids {
             // The copy is charged too; it is there for a moment only, so its limit is not looked at.
             let _ = stored.usage.take(stored.bytes());
-            fork.by_key.entry(stored.key.clone()).or_default().push_back(*id);
+            let of_key = fork.by_key.entry(stored.key.clone()).or_default();
+            of_key.ids.push_back(*id);
+            of_key.settled += 1;
             fork.by_id.insert(*id, stored.clone());
         }
         fork

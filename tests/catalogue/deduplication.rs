@@ -1,0 +1,212 @@
+//! `x-message-deduplication`: what counts as seen and what does not, for how long, and in front of which types.
+
+use crate::{BINARY, Fields, Peer, Sent, has_passed, integer, session::on_broker, text};
+use futures_util::future::join;
+use lapin::{
+    BasicProperties, Confirmation,
+    options::BasicPublishOptions,
+    types::{AMQPValue, ShortString},
+};
+use leveret_testkit::{Broker, guests};
+use std::{collections::BTreeSet, time::Instant};
+
+const TYPE: &str = "x-message-deduplication";
+const YES: AMQPValue = AMQPValue::Boolean(true);
+
+fn id(value: &str) -> [(&'static str, AMQPValue); 1] {
+    [("x-deduplication-header", text(value))]
+}
+
+/// Sends a message that nobody is to send back or refuse.
+async fn sent(peer: &Peer, exchange: &ShortString, headers: Fields<'_>, body: &str) {
+    assert_eq!(peer.send(exchange, "k", headers, body).await, Sent::Accepted, "{body}");
+}
+
+/// Publishes all before the first is confirmed, a body for each id.
+async fn publish_at_once(peer: &Peer, exchange: &ShortString, ids: impl IntoIterator<Item = String>) {
+    let mut confirms = Vec::new();
+    for body in ids {
+        let properties = BasicProperties::default().with_headers(crate::table(&id(&body)));
+        let options = BasicPublishOptions::default();
+        let published =
+            peer.channel.basic_publish(exchange.clone(), "k".into(), options, body.as_bytes(), properties);
+        confirms.push(published.await.unwrap());
+    }
+    for confirm in confirms {
+        assert_eq!(confirm.await.unwrap(), Confirmation::Ack(None));
+    }
+}
+
+#[test]
+fn as_a_type_it_is_a_fanout_without_duplicates() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let exchange = peer.exchange(TYPE, &[("x-cache-size", text("100"))]).await;
+        let queues = [peer.bound(&exchange, "").await, peer.bound(&exchange, "else").await];
+        for headers in [&id("a")[..], &id("a"), &[("x-deduplication-header", integer(1))], &[], &[]] {
+            sent(&peer, &exchange, headers, "body").await;
+        }
+        for queue in &queues {
+            assert_eq!(peer.drain(queue).await.len(), 4, "one of five is a duplicate");
+        }
+        let arguments = [("x-cache-size", integer(9)), ("x-inner-type", text("topic"))];
+        let exchange = peer.exchange(TYPE, &arguments).await;
+        let queue = peer.bound(&exchange, "k.#").await;
+        assert_eq!(peer.send(&exchange, "other", &id("a"), "unroutable").await, Sent::Returned);
+        sent(&peer, &exchange, &id("a"), "routed").await;
+        sent(&peer, &exchange, &id("a"), "duplicate").await;
+        assert_eq!(peer.drain(&queue).await, ["routed"]);
+    });
+}
+
+#[test]
+fn what_was_not_accepted_was_not_seen() {
+    let broker = Broker::builder(BINARY).plugin(guests::component("traps_in_route")).start();
+    on_broker(&broker, async |broker| {
+        let peer = Peer::connect(broker).await;
+        // Unroutable, then returned to its publisher.
+        let exchange = peer.exchange("topic", &[("x-message-deduplication", YES)]).await;
+        assert_eq!(peer.send(&exchange, "k", &id("a"), "returned").await, Sent::Returned);
+        let queue = peer.bound(&exchange, "k").await;
+        sent(&peer, &exchange, &id("a"), "again").await;
+        sent(&peer, &exchange, &id("a"), "duplicate").await;
+        assert_eq!(peer.drain(&queue).await, ["again"]);
+        // Refused by the type behind.
+        let exchange = peer.exchange("x-traps-in-route", &[("x-message-deduplication", YES)]).await;
+        let queue = peer.bound(&exchange, "k").await;
+        assert_eq!(peer.send(&exchange, "trap", &id("a"), "refused").await, Sent::Refused);
+        sent(&peer, &exchange, &id("a"), "again").await;
+        sent(&peer, &exchange, &id("a"), "duplicate").await;
+        assert_eq!(peer.drain(&queue).await, ["again"]);
+        // Refused by an exchange further on.
+        let (exchange, further) = (peer.exchange(TYPE, &[("x-cache-size", integer(9))]).await, exchange);
+        let (arguments, options) = (crate::table(&[]), Default::default());
+        let bound =
+            peer.channel.exchange_bind(further.clone(), exchange.clone(), "".into(), options, arguments);
+        bound.await.unwrap();
+        assert_eq!(peer.send(&exchange, "trap", &id("b"), "refused").await, Sent::Refused);
+        sent(&peer, &exchange, &id("b"), "again").await;
+        assert_eq!(peer.drain(&queue).await, ["again"]);
+    });
+}
+
+#[test]
+fn a_value_is_forgotten_after_its_time_and_not_before() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let of_exchange = [("x-cache-size", integer(100)), ("x-cache-ttl", integer(60))];
+        let without = [("x-cache-size", integer(100))];
+        let of_message = [id("a")[0].clone(), ("x-cache-ttl", integer(60))];
+        for (arguments, headers) in [(&of_exchange[..], &id("a")[..]), (&without, &of_message)] {
+            let exchange = peer.exchange(TYPE, arguments).await;
+            let queue = peer.bound(&exchange, "").await;
+            let begin = Instant::now();
+            sent(&peer, &exchange, headers, "first").await;
+            let mut came = peer.drain(&queue).await;
+            while came.len() < 2 {
+                sent(&peer, &exchange, headers, "again").await;
+                came.extend(peer.drain(&queue).await);
+            }
+            assert!(has_passed(begin, 60), "seen again before its time");
+            assert_eq!(came, ["first", "again"]);
+        }
+    });
+}
+
+#[test]
+fn the_oldest_values_make_room() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let exchange = peer.exchange(TYPE, &[("x-cache-size", integer(3))]).await;
+        let queue = peer.bound(&exchange, "").await;
+        for value in ["a", "b", "c", "d", "d", "c", "b", "a", "d", "a"] {
+            sent(&peer, &exchange, &id(value), value).await;
+        }
+        // The fourth value took the place of `a`, and `a` that of `b`; duplicates take none.
+        assert_eq!(peer.drain(&queue).await, ["a", "b", "c", "d", "a"]);
+    });
+}
+
+#[test]
+fn of_a_batch_each_value_passes_once() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let exchange = peer.exchange("direct", &[("x-message-deduplication", YES)]).await;
+        let queue = peer.bound(&exchange, "k").await;
+        publish_at_once(&peer, &exchange, (0..1_000).map(|number| (number % 10).to_string())).await;
+        let expected: Vec<String> = (0..10).map(|number: i32| number.to_string()).collect();
+        assert_eq!(peer.drain(&queue).await, expected);
+    });
+}
+
+#[test]
+fn of_two_connections_at_once_each_value_passes_once() {
+    let broker = Broker::builder(BINARY).argument("--workers").argument("2").start();
+    on_broker(&broker, async |broker| {
+        let (one, other) = (Peer::connect(broker).await, Peer::connect(broker).await);
+        let exchange = one.exchange("direct", &[("x-message-deduplication", YES)]).await;
+        let queue = one.bound(&exchange, "k").await;
+        let ids = || (0..500).map(|number: i32| number.to_string());
+        join(publish_at_once(&one, &exchange, ids()), publish_at_once(&other, &exchange, ids())).await;
+        let came = one.drain(&queue).await;
+        assert_eq!(came.len(), 500);
+        assert_eq!(BTreeSet::from_iter(came), ids().collect());
+    });
+}
+
+#[test]
+fn deduplication_delay_and_topic_are_a_matter_of_arguments() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let by_type = [
+            ("x-delayed-type", text("topic")),
+            ("x-message-deduplication", YES),
+            ("x-cache-ttl", integer(60_000)),
+        ];
+        let by_arguments = [("x-delayed-exchange", YES), ("x-message-deduplication", YES)];
+        for (kind, arguments) in [("x-delayed-message", &by_type[..]), ("topic", &by_arguments)] {
+            let exchange = peer.exchange(kind, arguments).await;
+            let queue = peer.bound(&exchange, "order.#").await;
+            let other = peer.bound(&exchange, "invoice.#").await;
+            let headers = |value, delay_ms| [id(value)[0].clone(), ("x-delay", integer(delay_ms))];
+            let mut bodies = peer.consume(&queue).await;
+            let begin = Instant::now();
+            for (value, delay_ms, body) in [("a", 60, "a"), ("a", 0, "no"), ("b", 20, "b"), ("b", 20, "no")] {
+                let sent = peer.send(&exchange, "order.eu", &headers(value, delay_ms), body).await;
+                assert_eq!(sent, Sent::Accepted);
+            }
+            assert_eq!(bodies.take(2).await, ["b", "a"], "{kind}");
+            assert!(has_passed(begin, 60));
+            // The delay over, both are seen still.
+            let after = [("a", "no"), ("b", "no"), ("c", "c")];
+            for (value, body) in after {
+                let sent = peer.send(&exchange, "order.eu", &headers(value, 0), body).await;
+                assert_eq!(sent, Sent::Accepted);
+            }
+            assert_eq!(bodies.next().await, "c", "{kind}");
+            assert!(peer.drain(&other).await.is_empty());
+            // Held, and then neither: nobody is bound.
+            assert_eq!(peer.send(&exchange, "x", &headers("d", 20), "x").await, Sent::Returned);
+            assert_eq!(peer.send(&exchange, "order", &headers("d", 20), "d").await, Sent::Accepted);
+            assert_eq!(bodies.next().await, "d", "{kind}");
+        }
+    });
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_refused() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let size = ("x-cache-size", integer(1));
+        for (arguments, named) in [
+            (&[][..], "x-cache-size"),
+            (&[("x-cache-size", integer(0))], "x-cache-size"),
+            (&[size.clone(), ("x-cache-ttl", text("soon"))], "x-cache-ttl"),
+            (&[size.clone(), ("x-cache-persistence", text("tape"))], "x-cache-persistence"),
+            (&[size, ("x-inner-type", text("x-none"))], "x-none"),
+        ] {
+            let (code, why) = peer.refused(TYPE, arguments).await;
+            assert!(code == 406 && why.contains(named), "{code} {why}");
+        }
+    });
+}
