@@ -3,6 +3,7 @@
 
 use crate::{
     account::Accounts,
+    attachment::Attachments,
     audit::Auditor,
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
@@ -28,13 +29,15 @@ pub struct HostConfig {
     pub memo_bytes_max: usize,
     /// What plugins may do.
     pub policies: Arc<Policies>,
+    /// Where interceptors are attached.
+    pub attachments: Arc<Attachments>,
     /// How messages that plugins make are encoded. Without it they cannot make any.
     pub form: Option<&'static dyn Form>,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default(), form: None }
+        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default(), attachments: Arc::default(), form: None }
     }
 }
 
@@ -96,6 +99,7 @@ impl Host {
             config.policies.clone(),
             mailboxes.clone(),
             services.clone(),
+            config.attachments.clone(),
         ));
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;

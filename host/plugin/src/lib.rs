@@ -25,6 +25,7 @@
 
 mod account;
 pub mod artifact;
+pub mod attachment;
 mod audit;
 mod bindings;
 mod builder;
@@ -49,8 +50,9 @@ mod wasi;
 pub mod worker;
 
 pub use artifact::Digest;
+pub use attachment::{AttachmentError, AttachmentRule, Attachments};
 pub use engine::CodeStrategy;
-pub use guest::{GuestFailure, REJECT_REASON_BYTES_MAX};
+pub use guest::{AttachmentPoint, GuestFailure, REJECT_REASON_BYTES_MAX};
 pub use host::{Host, HostConfig, HostError};
 pub use memo::MEMO_BYTES_MAX;
 pub use policy::Policies;

@@ -95,6 +95,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     let plugins = Host::new(HostConfig {
         workers: config.workers,
         policies,
+        attachments: config.attachments.clone(),
         form: Some(leveret_amqp091::form::FORM),
         ..HostConfig::default()
     })

@@ -5,7 +5,7 @@ use super::{
     Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, Taken, Timer, Why, retry_after_ms,
 };
 use crate::{
-    port::{HoldId, Layer, Routed, Router, Wake},
+    port::{HoldId, Routed, Router, Wake},
     publish::{Publish, Published, Publisher},
     vhost::Vhost,
 };
@@ -58,8 +58,7 @@ impl Vhost {
         let messages = taken.things.iter().map(|(_, emission)| (&emission.message, emission.hops));
         let (batch, hops) = batch_of(messages);
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
-        let to = (&exchange, Layer::FRONT);
-        publisher.publish_own(self, router, to, (&batch, &hops), &mut outcomes, &waker);
+        publisher.publish_emitted(self, router, &exchange, (&batch, &hops), &mut outcomes, &waker);
         self.later.emitted(now_ms, taken, &outcomes);
     }
 

@@ -8,6 +8,7 @@
 //! The same name may be another plugin's in another virtual host (`slots.rs`). Whatever changes who
 //! serves a type for whom is such a swap: a new file, one that is gone, a kill switch.
 
+mod interceptors;
 mod reload;
 mod report;
 mod resolve;
@@ -22,6 +23,7 @@ pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInf
 
 use crate::{
     artifact::Digest,
+    attachment::Attachments,
     builder::Mailbox,
     builtin::Builtin,
     engine::{CodeStrategy, Engines},
@@ -49,6 +51,10 @@ pub struct Registry {
     slots: RwLock<Slots>,
     /// The files that serve. Held for as long as anything changes who serves: one change at a time.
     files: Mutex<HashMap<PathBuf, Arc<Version>>>,
+    /// What is attached where.
+    attachments: Arc<Attachments>,
+    /// Who provides which interceptor, and who waits for it.
+    providers: interceptors::Providers,
     /// How many files wait for their Cranelift code.
     upgrades: Mutex<usize>,
     upgraded: Condvar,
@@ -72,8 +78,11 @@ impl Registry {
         policies: Arc<Policies>,
         mailboxes: Vec<Arc<Mailbox>>,
         services: Arc<Services>,
+        attachments: Arc<Attachments>,
     ) -> Self {
         Self {
+            attachments,
+            providers: interceptors::Providers::default(),
             engines,
             policies,
             services,
@@ -104,9 +113,9 @@ impl Registry {
         }
     }
 
-    /// Whether a version serves any type.
+    /// Whether a version serves any type or interceptor.
     pub(crate) fn serves(&self, id: VersionId) -> bool {
-        self.slots.read().serves(id)
+        self.slots.read().serves(id) || self.providers.serves(id)
     }
 
     /// The types that the arguments of an exchange put in front of its own, in their order.
@@ -159,6 +168,11 @@ impl Registry {
     #[must_use]
     pub fn policies(&self) -> &Arc<Policies> {
         &self.policies
+    }
+
+    /// What is attached where.
+    pub(crate) fn attachments(&self) -> &Arc<Attachments> {
+        &self.attachments
     }
 
     /// All exchange types, by name: each that a plugin provides, once for each scope, and each of a
