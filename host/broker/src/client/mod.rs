@@ -5,6 +5,7 @@
 
 mod channel;
 mod deliver;
+mod intercepted;
 pub(crate) mod ready_list;
 mod unacked;
 
@@ -16,6 +17,7 @@ use crate::{
 };
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
 use channel::{Channel, Consuming, Holder};
+use intercepted::Burst;
 use hashbrown::HashMap;
 use leveret_model::{MessageView, Name, Refusal, Table};
 use ready_list::{ConsumerAt, Handle, ReadyList};
@@ -64,6 +66,10 @@ pub struct Client {
     backlog: VecDeque<ConsumerAt>,
     collected: Vec<ConsumerAt>,
     cancelled: Vec<(u16, Name)>,
+    /// Whose messages wait for an interceptor's answer.
+    waiting: Vec<ConsumerAt>,
+    /// Scratch, made with the first messages that go past interceptors.
+    burst: Option<alloc::boxed::Box<Burst>>,
 }
 
 impl Client {
@@ -79,6 +85,8 @@ impl Client {
             backlog: VecDeque::new(),
             collected: Vec::new(),
             cancelled: Vec::new(),
+            waiting: Vec::new(),
+            burst: None,
         }
     }
 
@@ -175,7 +183,8 @@ impl Client {
 
     /// Hands out one ready message (`basic.get`); false if there is none.
     ///
-    /// `sink` is called under the queue's lock: it must not call back into the broker.
+    /// `sink` is called under the queue's lock: it must not call back into the broker. Where an
+    /// interceptor is attached whose answer is pending, there is no message for now.
     ///
     /// # Errors
     /// No such queue, or exclusive to another connection.
@@ -184,9 +193,13 @@ impl Client {
         n: u16,
         queue: &[u8],
         no_ack: bool,
+        router: &mut dyn Router,
         sink: &mut dyn FnMut(Got<'_>),
     ) -> Result<bool, Refusal> {
         let queue = self.vhost.usable_queue(queue, self.id)?;
+        if self.is_intercepted(&queue, router) {
+            return Ok(self.get_intercepted(n, &queue, no_ack, router, sink));
+        }
         let Some(channel) = self.channels.get_mut(&n) else {
             return Ok(false);
         };
@@ -255,6 +268,7 @@ impl Client {
         }
         let _ = channel.settle(0, true, Settle::Requeue);
         self.backlog.retain(|at| at.channel != n);
+        self.waiting.retain(|at| at.channel != n);
         self.cancelled.retain(|(channel, _)| *channel != n);
         for queue in gone {
             self.vhost.queue_gone(&queue, router.as_mut().map(|router| &mut **router as &mut dyn Router));

@@ -29,6 +29,11 @@ impl ReadyList {
         Arc::new(Self { list: Mutex::default(), wake })
     }
 
+    /// What wakes the connection.
+    pub(crate) fn waker(&self) -> &Arc<dyn Wake> {
+        &self.wake
+    }
+
     /// Swaps the list for an empty one.
     pub(crate) fn take_into(&self, taken: &mut Vec<ConsumerAt>) {
         taken.clear();

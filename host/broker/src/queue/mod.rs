@@ -287,6 +287,15 @@ impl Queue {
         state.report_released(&self.account);
     }
 
+    /// Takes back messages that were handed out and did not reach anybody, as if they had not been.
+    /// Nobody is told that they are ready again: whoever had them comes again.
+    pub(crate) fn take_back(&self, messages: impl Iterator<Item = (MessageRef, Option<ConsumerKey>)>) {
+        let mut state = self.state.lock();
+        if !state.is_deleted() {
+            messages.for_each(|(message, key)| state.take_back(message, key));
+        }
+    }
+
     /// A consumer may have got credit from its channel.
     pub(crate) fn nudge(&self, key: ConsumerKey) {
         self.state.lock().nudge(key);
