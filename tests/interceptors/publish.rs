@@ -11,7 +11,8 @@ const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, im
 fn the_key_says_what_becomes_of_a_message() {
     let tables = format!("[plugins.interceptors]\ngrants = [\"modify-body\"]\n{}", by_key("publish", ""));
     on(&Intercepting::with(&tables), async |_, channel| {
-        let (exchange, queue) = exchange(channel, "keys", &["plain", "moved", "body", "drop", "reject"]).await;
+        let (exchange, queue) =
+            exchange(channel, "keys", &["plain", "moved", "body", "drop", "reject"]).await;
         let publish = async |key: &str| publish(channel, &exchange, key, b"body", true).await.unwrap();
         for key in ["plain", "move", "body"] {
             let confirm = publish(key).await;
@@ -75,7 +76,9 @@ fn two_are_asked_in_their_order_where_they_are_attached() {
         append("publish", 30, "vhost = \"/\"\nexchange = \"*.eu\"", "x-trace", "%"),
     ];
     on(&Intercepting::with(&tables.concat()), async |_, channel| {
-        for (name, trace) in [("orders.eu", "-ab1"), ("orders.us", "-ab"), ("bills.eu", "-a1"), ("bills", "-a")] {
+        for (name, trace) in
+            [("orders.eu", "-ab1"), ("orders.us", "-ab"), ("bills.eu", "-a1"), ("bills", "-a")]
+        {
             let (exchange, queue) = exchange(channel, name, &["k"]).await;
             let properties = headers(&[("x-trace", "-"), ("other", "stays")]);
             let confirm = publish_with(channel, &exchange, "k", b"x", MANDATORY, properties).await.unwrap();

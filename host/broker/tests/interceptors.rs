@@ -106,8 +106,7 @@ fn a_refusal_is_one_whatever_interceptors_say() {
 
 #[test]
 fn a_cut_batch_goes_on_and_a_pending_one_waits() {
-    let attached =
-        Attached { cut_after: Some(1), ..Attached::new(At::Publish("amq.direct"), obey) };
+    let attached = Attached { cut_after: Some(1), ..Attached::new(At::Publish("amq.direct"), obey) };
     let fates = attached.fates.clone();
     let mut c = over(vec![attached, Attached::new(At::Publish("amq.direct"), obey)]);
     let batch: Vec<_> = ["1", "drop", "2", "reject"].map(direct).into();

@@ -37,7 +37,13 @@ pub struct HostConfig {
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { workers: 1, memo_bytes_max: MEMO_BYTES_MAX, policies: Arc::default(), attachments: Arc::default(), form: None }
+        Self {
+            workers: 1,
+            memo_bytes_max: MEMO_BYTES_MAX,
+            policies: Arc::default(),
+            attachments: Arc::default(),
+            form: None,
+        }
     }
 }
 

@@ -248,7 +248,14 @@ impl Client {
     }
 
     /// Numbers a delivery, notes it in the ledger, passes it on.
-    fn hand_over<S: Sink>(&mut self, at: ConsumerAt, burst: &Burst, place: usize, no_ack: bool, sink: &mut S) {
+    fn hand_over<S: Sink>(
+        &mut self,
+        at: ConsumerAt,
+        burst: &Burst,
+        place: usize,
+        no_ack: bool,
+        sink: &mut S,
+    ) {
         let Some(channel) = self.channels.get_mut(&at.channel) else { return };
         channel.last_tag += 1;
         let tag = channel.last_tag;

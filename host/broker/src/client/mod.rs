@@ -17,8 +17,8 @@ use crate::{
 };
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
 use channel::{Channel, Consuming, Holder};
-use intercepted::Burst;
 use hashbrown::HashMap;
+use intercepted::Burst;
 use leveret_model::{MessageView, Name, Refusal, Table};
 use ready_list::{ConsumerAt, Handle, ReadyList};
 use unacked::Entry;

@@ -213,9 +213,7 @@ impl Publisher {
             }
             let nowhere = Answer::Deliver(RouteSet::default());
             let outcome = match exchange {
-                Some(exchange) => {
-                    self.scratch.walk(batch, (exchange, Layer::FRONT), (nowhere, None), index)
-                }
+                Some(exchange) => self.scratch.walk(batch, (exchange, Layer::FRONT), (nowhere, None), index),
                 None => Some(Published::Unroutable),
             };
             match outcome {

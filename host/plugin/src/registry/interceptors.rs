@@ -76,7 +76,9 @@ impl Registry {
             return Err(format!("the interceptor '{name}': {}", disabled(&version)));
         }
         match version.not_granted(vhost) {
-            Some(capability) => Err(format!("the interceptor '{name}': {}", not_granted(&version, capability))),
+            Some(capability) => {
+                Err(format!("the interceptor '{name}': {}", not_granted(&version, capability)))
+            }
             None => Ok(version),
         }
     }
@@ -128,9 +130,11 @@ impl Registry {
     ) -> Result<(), String> {
         let Some(old) = old else { return Ok(()) };
         let is_there = |name: &str| description.interceptors.iter().any(|described| described.name == name);
-        let mut served = self.attachments.all().iter().filter(|attachment| {
-            self.provider_of(attachment).is_ok_and(|version| version.id == old.id)
-        });
+        let mut served = self
+            .attachments
+            .all()
+            .iter()
+            .filter(|attachment| self.provider_of(attachment).is_ok_and(|version| version.id == old.id));
         match served.find(|attachment| !is_there(&attachment.rule.interceptor)) {
             Some(attachment) => {
                 Err(format!("the new version drops an interceptor that is attached: {}", attachment.rule))

@@ -164,7 +164,8 @@ impl Registry {
         let places = self.to_replay(&version, &names);
         let workers = self.mailboxes.len().max(1);
         let attachments = self.attachments_for(&version);
-        let replayed = self.replay(&version, &places, &attachments, workers).map_err(LoadError::at(Stage::Replay))?;
+        let replayed =
+            self.replay(&version, &places, &attachments, workers).map_err(LoadError::at(Stage::Replay))?;
         let replay_time = began.elapsed();
         let change =
             old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });

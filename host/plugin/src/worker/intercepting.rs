@@ -17,14 +17,17 @@ use crate::{
     capability::Outcome,
     guest::{AttachmentPoint, Verdict, Verdicts},
     policy::FailurePolicy,
+    state::Cell,
     version::Version,
 };
-use leveret_broker::port::{Effects, Intercepted, Routed, Ruling, Site, Wake};
-use leveret_model::{MessageView, OwnedMessage, Place};
+use leveret_broker::port::{Effects, Fate, Intercepted, Routed, Ruling, Site, Wake};
+use leveret_model::{MessageView, Name, OwnedMessage, Patch, Place, Reads, Value};
 use std::{ops::Range, sync::Arc};
 
 /// The most bytes of projections in one call, unless a single message has more.
 const CALL_BYTES_MAX: usize = 256 * 1024;
+/// The most bytes of a patch without the body.
+const PATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of the length before each projection.
 const LENGTH_BYTES: usize = 4;
 
@@ -82,7 +85,7 @@ impl Worker {
     /// pending is rejected: it stays where it is and comes again.
     pub fn intercept_dead_letter(
         &mut self,
-        vhost: &leveret_model::Name,
+        vhost: &Name,
         queue: &[u8],
         reason: &str,
         message: &MessageView<'_>,
@@ -110,12 +113,12 @@ impl Worker {
                 }
                 Intercepted::Reject(reason) => return Intercepted::Reject(reason),
                 Intercepted::Drop => {
-                    seats::commit(effects, leveret_broker::port::Fate::Dropped, message);
+                    seats::commit(effects, Fate::Dropped, message);
                     return Intercepted::Drop;
                 }
             }
         }
-        seats::commit(effects, leveret_broker::port::Fate::Routed, message);
+        seats::commit(effects, Fate::Routed, message);
         whole.into_intercepted()
     }
 
@@ -141,9 +144,8 @@ impl Worker {
                     self.registry.wake_when_interceptors_change(seat.generation(), waker);
                     return Err(Later);
                 }
-                self.counters.failed += messages
-                    .map(|_| rulings.push(failed(&attachment, &why)))
-                    .count() as u64;
+                self.counters.failed +=
+                    messages.map(|_| rulings.push(failed(&attachment, &why))).count() as u64;
                 return Ok(());
             }
         };
@@ -173,7 +175,8 @@ impl Worker {
             }
         }
         self.counters.remembered += remembered;
-        let mut asking = Asking { worker: self, at, attachment: &attachment, version: &version, first, waker };
+        let mut asking =
+            Asking { worker: self, at, attachment: &attachment, version: &version, first, waker };
         asking.ask(rulings)
     }
 }
@@ -249,8 +252,7 @@ impl Asking<'_> {
         let mut effects = outcome.draft.map(|draft| draft as Box<dyn Effects>);
         for (question, verdict) in (first_question..).zip(verdicts) {
             let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return };
-            if !seat.may_modify_body && matches!(verdict, Verdict::Patch(patch) if patch.body().is_some()) {
-                let why = "it sets the body and needs the grant 'modify-body'";
+            if let Some(why) = seat.fault_of(verdict) {
                 self.fail(question + 1, why, answered, rulings);
                 continue;
             }
@@ -292,7 +294,7 @@ impl Asking<'_> {
     fn cut(
         &mut self,
         answered: usize,
-        in_doubt: Option<&Arc<crate::state::Cell>>,
+        in_doubt: Option<&Arc<Cell>>,
         rulings: &mut Vec<Ruling>,
     ) -> Result<(), Later> {
         let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return Err(Later) };
@@ -317,12 +319,7 @@ impl Scratch {
     }
 
     /// Appends the projection of a message.
-    fn project(
-        &mut self,
-        reads: &leveret_model::Reads,
-        place: Place<'_>,
-        message: &MessageView<'_>,
-    ) -> Range<usize> {
+    fn project(&mut self, reads: &Reads, place: Place<'_>, message: &MessageView<'_>) -> Range<usize> {
         let start = self.projections.len();
         self.projections.extend_from_slice(&[0; LENGTH_BYTES]);
         message.project_at(reads, place, &mut self.projections);
@@ -341,9 +338,8 @@ impl Scratch {
     /// Lets a ruling wait for this projection's verdict; where it is to be remembered and like the one
     /// before, for that one's. Gives whether it is a new question.
     fn wait(&mut self, place: Range<usize>, ruling: usize, remember: bool) -> bool {
-        let same = |last: &Range<usize>| {
-            self.projections.get(last.clone()) == self.projections.get(place.clone())
-        };
+        let same =
+            |last: &Range<usize>| self.projections.get(last.clone()) == self.projections.get(place.clone());
         let repeated = remember && self.questions.last().is_some_and(same);
         if repeated {
             self.projections.truncate(place.start);
@@ -381,8 +377,7 @@ impl Scratch {
 
 /// Whether messages wait while no plugin provides the interceptor: they are safe in their queue.
 fn waits(attachment: &Attachment) -> bool {
-    attachment.rule.point == AttachmentPoint::Deliver
-        && attachment.rule.on_failure == FailurePolicy::Reject
+    attachment.rule.point == AttachmentPoint::Deliver && attachment.rule.on_failure == FailurePolicy::Reject
 }
 
 /// The ruling on a message about which the interceptor cannot be asked.
@@ -420,10 +415,26 @@ fn bytes_of(verdict: &Verdict) -> usize {
         Verdict::Drop(Some(reason)) | Verdict::Reject(reason) => reason.len() + 32,
         Verdict::Patch(patch) => {
             let changes = patch.headers().len() + patch.properties().len() + 2;
-            let values = patch.headers().iter().filter_map(|change| change.value.as_ref());
-            let texts = values.chain(patch.properties().iter().filter_map(|(_, value)| value.as_ref()));
-            let text_bytes: usize = texts.map(seats::value_bytes).sum();
-            CHANGE_BYTES * changes + text_bytes + patch.body().map_or(0, |body| body.len())
+            CHANGE_BYTES * changes + bytes_without_body(patch) + patch.body().map_or(0, |body| body.len())
         }
+    }
+}
+
+/// The bytes of names and values in a patch.
+fn bytes_without_body(patch: &Patch) -> usize {
+    let headers = patch.headers().iter();
+    let headers = headers.map(|change| change.name.len() + change.value.as_ref().map_or(0, value_bytes));
+    let properties = patch.properties().iter().map(|(_, value)| value.as_ref().map_or(0, value_bytes));
+    headers.chain(properties).sum()
+}
+
+/// The bytes of a value, about: what is no text counts eight.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Binary(bytes) => bytes.len(),
+        Value::List(values) => values.iter().map(value_bytes).sum(),
+        Value::Map(fields) => fields.iter().map(|(key, value)| value_bytes(key) + value_bytes(value)).sum(),
+        _ => 8,
     }
 }

@@ -2,11 +2,7 @@
 
 use super::tables::OnFailure;
 use leveret_model::{Name, Table, Value};
-use leveret_plugin::{
-    AttachmentPoint, AttachmentRule,
-    attachment::Pattern,
-    policy::FailurePolicy,
-};
+use leveret_plugin::{AttachmentPoint, AttachmentRule, attachment::Pattern, policy::FailurePolicy};
 use serde::Deserialize;
 
 /// `[[intercept]]`.

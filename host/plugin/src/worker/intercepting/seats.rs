@@ -1,6 +1,9 @@
 //! What a worker keeps of each attachment, and which attachments a message meets.
 
-use super::{super::homes::{Homes, NotServed}, Scratch};
+use super::{
+    super::homes::{Homes, NotServed},
+    PATCH_BYTES_MAX, Scratch, bytes_without_body,
+};
 use crate::{
     account::Account,
     attachment::{Attachment, Attachments},
@@ -12,12 +15,8 @@ use crate::{
 };
 use hashbrown::HashMap;
 use leveret_broker::port::{Effects, Fate, Intercepted, Points, Site};
-use leveret_model::{MessageView, Name, Patch, PatchError, Reads, Value};
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::Instant,
-};
+use leveret_model::{Change, MessageView, Name, Patch, PatchError, Reads};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 /// For how many exchanges or queues of a virtual host it is noted at a point what they meet.
 const CHAINS_MAX: usize = 4_096;
@@ -47,7 +46,7 @@ pub(super) struct Seat {
     pub(super) reads: Arc<Reads>,
     /// Verdicts are remembered.
     pub(super) pure: bool,
-    pub(super) may_modify_body: bool,
+    may_modify_body: bool,
     /// `reads` is of this version.
     known: bool,
     pub(super) memo: Memo<Verdict>,
@@ -141,6 +140,19 @@ impl Seat {
         self.version.is_err()
     }
 
+    /// Why a verdict cannot be taken, for people to read.
+    pub(super) fn fault_of(&self, verdict: &Verdict) -> Option<&'static str> {
+        match verdict {
+            Verdict::Patch(patch) if patch.body().is_some() && !self.may_modify_body => {
+                Some("it sets the body and needs the grant 'modify-body'")
+            }
+            Verdict::Patch(patch) if bytes_without_body(patch) > PATCH_BYTES_MAX => {
+                Some("its changes have more than 1 MiB")
+            }
+            _ => None,
+        }
+    }
+
     /// The interceptor dropped a message.
     pub(super) fn count_drop(&self, reason: Option<&Arc<str>>) {
         if let Some(account) = &self.account {
@@ -220,7 +232,8 @@ impl Seat {
         self.forget();
         if let Ok(version) = &found {
             let described = version.describes_interceptor(&attachment.rule.interceptor);
-            self.pure = described.is_some_and(|described| described.pure) && !version.code.exported.has_effects;
+            self.pure =
+                described.is_some_and(|described| described.pure) && !version.code.exported.has_effects;
             self.account = Some(registry.account_of(version, &attachment.vhost));
         }
         self.version = found;
@@ -273,8 +286,7 @@ impl Patched {
 }
 
 /// The changes of a patch, so that it can be part of a larger one.
-fn changes(patch: &Patch) -> Vec<leveret_model::Change> {
-    use leveret_model::Change;
+fn changes(patch: &Patch) -> Vec<Change> {
     let mut changes = Vec::new();
     for header in patch.headers() {
         let name = header.name.clone();
@@ -299,16 +311,5 @@ pub(super) fn commit(effects: Vec<Box<dyn Effects>>, fate: Fate, message: &Messa
     let mut deeds = Vec::new();
     for effects in effects {
         effects.commit(fate, message, &mut deeds);
-    }
-}
-
-/// The bytes of the text in a value, about.
-pub(super) fn value_bytes(value: &Value) -> usize {
-    match value {
-        Value::Text(text) => text.len(),
-        Value::Binary(bytes) => bytes.len(),
-        Value::List(values) => values.iter().map(value_bytes).sum(),
-        Value::Map(fields) => fields.iter().map(|(key, value)| value_bytes(key) + value_bytes(value)).sum(),
-        _ => 8,
     }
 }
