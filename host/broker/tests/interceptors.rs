@@ -215,3 +215,20 @@ fn get_skips_what_does_not_pass() {
     c.client.settle(1, 1, false, Settle::Requeue).unwrap();
     assert_eq!(c.get("a"), Some((2, true, String::from("1"))));
 }
+
+#[test]
+fn emitted_messages_pass_and_released_ones_do_not_again() {
+    let attached = |name| Attached::new(At::Publish(name), letter::<'!'>);
+    let mut c = over(vec![attached("x"), attached("y")]);
+    c.exchange(ExchangeSpec { arguments: text("emit-to", "y"), ..exchange("x", "emit+fanout") });
+    c.exchange(exchange("y", "hold+fanout"));
+    c.bind("x", BindTo::Queue(b"a"), "");
+    c.bind("y", BindTo::Queue(b"b"), "");
+    assert_eq!(c.publish_one(delayed("x", "k", "5", "m")), Published::Routed);
+    // Once by its own exchange; the copy by that one and by the other, before it was held.
+    c.pass(0);
+    c.pass(5);
+    assert_eq!(c.drain("a"), [("x".into(), "k!".into(), "m".into())]);
+    let copies: Vec<_> = c.drain("b").into_iter().map(|(_, key, body)| (key, body)).collect();
+    assert_eq!(copies, [(String::from("k!!"), String::from("m"))]);
+}

@@ -124,7 +124,7 @@ impl Burst {
 
     /// Settles what was dropped and rejected, and gives back what comes behind the first `dealt`.
     /// Gives how many messages the channel has credit for again, if they counted.
-    fn end(&mut self, queue: &Queue, dealt: usize, key: Option<ConsumerKey>) -> u32 {
+    fn end(&mut self, queue: &Arc<Queue>, dealt: usize, key: Option<ConsumerKey>) -> u32 {
         let over = self.copies.get(dealt..).unwrap_or_default();
         let freed = self.accepted.len() + self.rejected.len() + over.len();
         if !over.is_empty() {
@@ -135,6 +135,7 @@ impl Burst {
             self.accepted.clear();
         }
         if !self.rejected.is_empty() {
+            // As a consumer's reject.
             queue.settle(&self.rejected, Settle::Rejected);
             self.rejected.clear();
         }

@@ -79,26 +79,30 @@ impl Worker {
         }
     }
 
-    /// Asks what is attached to a queue about one of its dead letters, one attachment after the other.
-    /// `reason` is why it died, as the headers name it. What interceptors do besides takes place at
-    /// once, but for messages that they would emit or enqueue. A letter about which the answer is
-    /// pending is rejected: it stays where it is and comes again.
-    pub fn intercept_dead_letter(
+    /// Asks what is attached to a queue about one of its dead letters, one attachment after the other;
+    /// gives what all of them come to. `reason` is why it died, as the headers name it. What
+    /// interceptors do besides takes place at once, but for messages that they would emit or enqueue.
+    /// A letter about which the answer is pending is rejected: it stays where it is and comes again.
+    pub fn intercept_letter(
         &mut self,
         vhost: &Name,
         queue: &[u8],
         reason: &str,
         message: &MessageView<'_>,
-        waker: &Arc<dyn Wake>,
     ) -> Intercepted {
         let chain = self.interceptors.chain_at(vhost, AttachmentPoint::DeadLetter, queue);
+        if chain.is_empty() {
+            return Intercepted::Continue;
+        }
+        // Nobody waits: the letter comes again by itself.
+        let waker: Arc<dyn Wake> = Arc::new(seats::NobodyWaits);
         let mut whole = seats::Patched::default();
         let mut effects: Vec<Box<dyn Effects>> = Vec::new();
         for at in chain.iter() {
             let mut rulings = Vec::with_capacity(1);
             let view = whole.view(message);
             let place = Place { queue, reason };
-            let asked = self.judge(*at, place, &mut std::iter::once(&view), &mut rulings, waker);
+            let asked = self.judge(*at, place, &mut std::iter::once(&view), &mut rulings, &waker);
             let (said, more) = match (asked, rulings.pop()) {
                 (Ok(()), Some(Ruling::Said(said, more))) => (said, more),
                 _ => (Intercepted::Reject("the interceptor answers later".into()), None),

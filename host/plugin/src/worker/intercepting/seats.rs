@@ -14,7 +14,7 @@ use crate::{
     worker::REFUSED_FOR,
 };
 use hashbrown::HashMap;
-use leveret_broker::port::{Effects, Fate, Intercepted, Points, Site};
+use leveret_broker::port::{Effects, Fate, Intercepted, Points, Site, Wake};
 use leveret_model::{Change, MessageView, Name, Patch, PatchError, Reads};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
@@ -238,6 +238,13 @@ impl Seat {
         }
         self.version = found;
     }
+}
+
+/// Wakes nobody.
+pub(super) struct NobodyWaits;
+
+impl Wake for NobodyWaits {
+    fn wake(&self) {}
 }
 
 /// A message that several attachments change, one after the other.
