@@ -28,6 +28,7 @@ mod deeds;
 mod drops;
 mod equivalence;
 pub mod exchange;
+mod intercept;
 pub mod later;
 mod memory;
 mod names;

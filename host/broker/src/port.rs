@@ -8,6 +8,11 @@
 //! another. Such an answer is an [`Answer::Effective`]. Its [`Effects`] are committed once the
 //! message is where the answers sent it, and dropped if it is not accepted, so that a publisher
 //! who is told "no" finds nothing changed. What they want of the broker itself are [`Deed`]s.
+//!
+//! *Interceptors.* At certain places of its way ([`Site`]) a message is shown to what the operator
+//! attached there, one attachment after the other: the next one sees what the one before made of
+//! it. What is attached does not change while the broker runs, so a virtual host asks once whether
+//! there is anything ([`Router::intercepts`]).
 
 use crate::{
     dead_letter::DeathReason,
@@ -173,6 +178,44 @@ pub enum Intercepted {
     Reject(Arc<str>),
 }
 
+/// What becomes of a message at one attachment.
+#[derive(Debug)]
+pub enum Ruling {
+    /// What the interceptor says, and what it did meanwhile.
+    Said(Intercepted, Option<Box<dyn Effects>>),
+    /// It could not be asked, and the operator wants the message to go as if no binding matched. On
+    /// publish alone.
+    Unroutable,
+}
+
+/// Where a message is intercepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site<'a> {
+    /// Before the exchange of that name is asked.
+    Publish {
+        /// The virtual host.
+        vhost: &'a Name,
+        /// The exchange's name.
+        exchange: &'a [u8],
+    },
+    /// Before a consumer of that queue gets it.
+    Deliver {
+        /// The virtual host.
+        vhost: &'a Name,
+        /// The queue's name.
+        queue: &'a [u8],
+    },
+}
+
+/// At which points anything is attached in a virtual host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Points {
+    /// On publish.
+    pub publish: bool,
+    /// On deliver.
+    pub deliver: bool,
+}
+
 /// The exchange types, as one worker thread sees them. Not shared between threads: each worker
 /// has its own instances and its own remembered answers.
 pub trait Router {
@@ -252,6 +295,33 @@ pub trait Router {
     ) -> Intercepted {
         let _ = (from, reason, message);
         Intercepted::Continue
+    }
+
+    /// At which points anything is attached in a virtual host, for as long as it is there.
+    fn intercepts(&self, vhost: &Name) -> Points {
+        let _ = vhost;
+        Points::default()
+    }
+
+    /// How many attachments there are for a place; the same for as long as the broker runs.
+    fn attachments(&mut self, site: Site<'_>) -> usize {
+        let _ = site;
+        0
+    }
+
+    /// Asks the attachment of that number, from 0 on, about messages at a place, appending a ruling
+    /// for each to `rulings`; under no lock. As for [`Self::route`] there may be fewer.
+    fn intercept(
+        &mut self,
+        site: Site<'_>,
+        attachment: usize,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        rulings: &mut Vec<Ruling>,
+        waker: &Arc<dyn Wake>,
+    ) -> Routed {
+        let _ = (site, attachment, waker);
+        rulings.extend(messages.map(|_| Ruling::Said(Intercepted::Continue, None)));
+        Routed::Ready
     }
 
     /// The exchange is gone: what is kept for it may go too.

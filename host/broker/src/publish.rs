@@ -5,10 +5,15 @@
 //! all that could be routed is routed, so one channel's messages keep their order in each queue.
 //! (A router may cut the batch; then that holds for each part.) After the queues come holds, then
 //! the effects of the types that were asked; those of what is not accepted are dropped.
+//!
+//! Where interceptors are attached, each run goes past them first (`publish/intercepted.rs`).
+
+mod intercepted;
 
 use crate::{
     after::After,
     exchange::Exchange,
+    intercept::Interception,
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Answer, Effects, Layer, Routed, Router, Wake},
@@ -59,6 +64,7 @@ pub struct Publisher {
     exchanges: Recent<Exchange>,
     queues: Recent<Queue>,
     scratch: Scratch,
+    interception: Interception,
 }
 
 #[derive(Default)]
@@ -120,6 +126,9 @@ impl Publisher {
         waker: &Arc<dyn Wake>,
     ) -> usize {
         self.begin(vhost);
+        if vhost.intercepts.publish {
+            return self.publish_intercepted(vhost, router, batch, outcomes, waker);
+        }
         let before = outcomes.len();
         let mut batch = Batch { vhost, router, messages: batch, sender: None, outcomes, before, waker };
         let mut done = 0;

@@ -12,7 +12,7 @@ use crate::{
     later::Later,
     memory::MemoryAccount,
     names,
-    port::Router,
+    port::{Points, Router},
     queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
     topology::{self, Topology},
 };
@@ -41,6 +41,8 @@ pub struct Vhost {
     pub(crate) changes: Mutex<Topology>,
     pub(crate) later: Arc<Later>,
     pub(crate) drops: Drops,
+    /// Where interceptors are attached.
+    pub(crate) intercepts: Points,
     exchanges: ByName<Exchange>,
     queues: ByName<Queue>,
 }
@@ -57,6 +59,7 @@ impl Vhost {
         router: &mut dyn Router,
     ) -> Result<Arc<Self>, Refusal> {
         let vhost = Self {
+            intercepts: router.intercepts(&name),
             name,
             later: Arc::new(Later::new(&memory)),
             drops: Drops::default(),

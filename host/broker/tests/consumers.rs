@@ -154,7 +154,7 @@ fn a_full_sink_stops_and_goes_on_where_it_was() {
     let mut last = [0; 2];
     for _ in 0..4 {
         let mut taken = Taken { room: 5, ..Taken::default() };
-        let more = c.client.deliver(&mut taken);
+        let more = c.client.deliver(&mut c.router, &mut taken);
         assert_eq!(taken.deliveries.len(), 5);
         for delivery in taken.deliveries {
             let body: i32 = String::from_utf8(delivery.body).unwrap().parse().unwrap();
@@ -168,10 +168,10 @@ fn a_full_sink_stops_and_goes_on_where_it_was() {
     assert_eq!(seen.len(), 20);
     assert!(c.bodies().is_empty());
     let mut full = Taken { room: 0, ..Taken::default() };
-    assert!(!c.client.deliver(&mut full), "nothing to deliver");
+    assert!(!c.client.deliver(&mut c.router, &mut full), "nothing to deliver");
     c.publish("", "q", "x");
-    assert!(c.client.deliver(&mut full));
-    assert!(c.client.deliver(&mut full));
+    assert!(c.client.deliver(&mut c.router, &mut full));
+    assert!(c.client.deliver(&mut c.router, &mut full));
     assert_eq!(c.bodies(), ["x"]);
 }
 

@@ -63,7 +63,7 @@ impl Rejecting for Connection {
 
     fn letter(&mut self, queue: &str) -> Option<Letter> {
         let mut letter = None;
-        let any = self.client.get(1, queue.as_bytes(), true, &mut |got| {
+        let any = self.client.get(1, queue.as_bytes(), true, &mut self.router, &mut |got| {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
             letter = Some(Letter {
                 exchange: text(got.message.exchange),

@@ -69,7 +69,9 @@ impl World {
             2..=4 => {
                 connection
                     .client
-                    .get(1, queue.as_bytes(), false, &mut |got| unsettled.push(got.delivery_tag))
+                    .get(1, queue.as_bytes(), false, &mut connection.router, &mut |got| {
+                        unsettled.push(got.delivery_tag);
+                    })
                     .unwrap();
             }
             5 | 6 if !unsettled.is_empty() => {
@@ -118,11 +120,8 @@ impl World {
             *numbers.entry(u64::from_le_bytes(message.body[..8].try_into().unwrap())).or_default() += 1;
         };
         for queue in QUEUES {
-            while self.connections[0]
-                .client
-                .get(1, queue.as_bytes(), true, &mut |got| note(got.message))
-                .unwrap()
-            {}
+            let Connection { client, router, .. } = &mut self.connections[0];
+            while client.get(1, queue.as_bytes(), true, router, &mut |got| note(got.message)).unwrap() {}
             assert_eq!(self.connections[0].vhost.queue(queue.as_bytes()).unwrap().unsettled(), 0);
         }
         assert_eq!(self.connections[0].vhost.memory().bytes(), 0);

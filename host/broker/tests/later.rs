@@ -60,7 +60,7 @@ fn what_is_held_keeps_its_exchange_key_properties_and_body() {
     c.pass(5);
     let mut seen = false;
     c.client
-        .get(1, b"q", true, &mut |got| {
+        .get(1, b"q", true, &mut c.router, &mut |got| {
             assert_eq!((got.message.exchange, got.message.routing_key), (&b"amq.fanout"[..], &b"k"[..]));
             assert_eq!((got.message.properties, got.message.body), (&b"5"[..], body.as_bytes()));
             seen = true;

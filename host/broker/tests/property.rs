@@ -111,7 +111,7 @@ fn one_history(seed: u64) {
             4 | 5 => {
                 let room = random.below(20) as usize;
                 let mut taken = Taken { room, ..Taken::default() };
-                c.client.deliver(&mut taken);
+                c.client.deliver(&mut c.router, &mut taken);
                 let got: Vec<_> =
                     taken.deliveries.iter().map(|d| (d.tag, number(&d.body), d.redelivered)).collect();
                 assert_eq!(got, model.deliver(room), "{context}");
@@ -122,7 +122,7 @@ fn one_history(seed: u64) {
                 let get = &mut |m: leveret_broker::Got<'_>| {
                     got = Some((m.delivery_tag, number(m.message.body), m.redelivered));
                 };
-                c.client.get(1, b"q", no_ack, get).unwrap();
+                c.client.get(1, b"q", no_ack, &mut c.router, get).unwrap();
                 assert_eq!(got, model.hand_out(no_ack, false), "{context}");
             }
             7..=10 => {
@@ -255,7 +255,7 @@ fn check_conserved(publisher: &mut Connection, done: &BTreeSet<u64>, next: u64) 
     let mut left = BTreeSet::new();
     while publisher
         .client
-        .get(1, b"q", true, &mut |got| assert!(left.insert(number(got.message.body))))
+        .get(1, b"q", true, &mut publisher.router, &mut |got| assert!(left.insert(number(got.message.body))))
         .unwrap()
     {}
     assert!(left.is_disjoint(done));
@@ -275,7 +275,7 @@ impl Peer {
 
     fn deliver(&mut self, room: usize) {
         let mut taken = Taken { room, ..Taken::default() };
-        self.connection.client.deliver(&mut taken);
+        self.connection.client.deliver(&mut self.connection.router, &mut taken);
         for delivery in taken.deliveries {
             let number = number(&delivery.body);
             assert!(self.held.insert(delivery.tag, number).is_none());

@@ -204,7 +204,10 @@ fn an_exclusive_queue_is_of_one_connection() {
     let deleted = other.vhost.delete_queue(&mut other.router, b"q", false, false, id);
     assert!(matches!(deleted, Err(Refusal::Locked { .. })));
     assert!(matches!(other.client.consume(1, consume("q", "")), Err(Refusal::Locked { .. })));
-    assert!(matches!(other.client.get(1, b"q", true, &mut |_| ()), Err(Refusal::Locked { .. })));
+    assert!(matches!(
+        other.client.get(1, b"q", true, &mut other.router, &mut |_| ()),
+        Err(Refusal::Locked { .. })
+    ));
     c.client.close(&mut c.router);
     assert!(matches!(c.vhost.check_queue(b"q", id), Err(Refusal::NotFound { .. })));
     assert!(c.vhost.declare_queue(queue("q"), id).is_ok());

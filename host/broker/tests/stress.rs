@@ -57,7 +57,7 @@ fn consume(shared: &Shared, seed: u64) {
     start(&mut c, &mut random);
     loop {
         let mut taken = Taken { room: 1 + random.below(200) as usize, ..Taken::default() };
-        let more = c.client.deliver(&mut taken);
+        let more = c.client.deliver(&mut c.router, &mut taken);
         let any = !taken.deliveries.is_empty();
         for delivery in taken.deliveries {
             let number = u64::from_le_bytes(delivery.body.as_slice().try_into().unwrap());
@@ -96,7 +96,7 @@ fn churn(shared: &Shared, n: u64) {
         c.queue(&queue);
         c.bind("amq.fanout", BindTo::Queue(queue.as_bytes()), "");
         c.consume(&queue, "t", random.below(2) == 0);
-        c.client.deliver(&mut Taken { room: 100, ..Taken::default() });
+        c.client.deliver(&mut c.router, &mut Taken { room: 100, ..Taken::default() });
         if random.below(2) == 0 {
             c.unbind("amq.fanout", BindTo::Queue(queue.as_bytes()), "");
         }

@@ -10,11 +10,16 @@ use crate::{
 };
 use hashbrown::HashMap;
 use leveret_model::Name;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
+
+/// How many different reasons of drops are told apart.
+const DROP_REASONS_MAX: usize = 64;
+/// What further ones are counted under.
+const OTHER_REASONS: &str = "(other reasons)";
 
 /// A plugin in a virtual host.
 #[derive(Debug)]
@@ -25,16 +30,14 @@ pub(crate) struct Account {
     state: Arc<Usage>,
     metrics: Metrics,
     emitted: AtomicU64,
+    drops: Mutex<HashMap<Arc<str>, u64, foldhash::fast::RandomState>>,
 }
-
-/// By scope, virtual host and plugin.
-type ByPlace = HashMap<(Scope, Name, String), Arc<Account>, foldhash::fast::RandomState>;
 
 /// The accounts of all plugins.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
     policies: Arc<Policies>,
-    by_place: RwLock<ByPlace>,
+    by_place: RwLock<HashMap<(Scope, Name, String), Arc<Account>, foldhash::fast::RandomState>>,
 }
 
 impl Account {
@@ -75,6 +78,23 @@ impl Account {
     pub(crate) fn count_emitted(&self) {
         self.emitted.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// It dropped messages for that reason.
+    pub(crate) fn count_drops(&self, reason: Option<&Arc<str>>, count: u64) {
+        let mut drops = self.drops.lock();
+        let reason = reason.cloned().unwrap_or_else(|| Arc::from(""));
+        let full = drops.len() >= DROP_REASONS_MAX && !drops.contains_key(&reason);
+        let reason = if full { Arc::from(OTHER_REASONS) } else { reason };
+        *drops.entry(reason).or_default() += count;
+    }
+
+    /// How many messages it dropped, by reason.
+    pub(crate) fn drops(&self) -> Vec<(String, u64)> {
+        let mut drops: Vec<_> =
+            self.drops.lock().iter().map(|(reason, count)| (String::from(&**reason), *count)).collect();
+        drops.sort();
+        drops
+    }
 }
 
 impl Accounts {
@@ -105,6 +125,7 @@ impl Accounts {
                 metrics: Metrics::new(limits.metrics_max),
                 policy,
                 emitted: AtomicU64::new(0),
+                drops: Mutex::default(),
             })
         };
         self.by_place.write().entry(key).or_insert_with(make).clone()
@@ -113,5 +134,24 @@ impl Accounts {
     /// All of them.
     pub(crate) fn all(&self) -> Vec<Arc<Account>> {
         self.by_place.read().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_beyond_the_limit_are_counted_together() {
+        let account = Accounts::default().of(&Scope::Global, &Name::from_static("/"), "p");
+        for n in 0..DROP_REASONS_MAX + 3 {
+            account.count_drops(Some(&Arc::from(format!("{n:03}"))), 1);
+        }
+        account.count_drops(Some(&Arc::from("000")), 1);
+        account.count_drops(None, 1);
+        let drops = account.drops();
+        assert_eq!(drops.len(), DROP_REASONS_MAX + 1);
+        assert!(drops.contains(&(String::from(OTHER_REASONS), 4)));
+        assert!(drops.contains(&(String::from("000"), 2)));
     }
 }

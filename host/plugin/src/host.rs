@@ -3,6 +3,7 @@
 
 use crate::{
     account::Accounts,
+    attachment::Attachments,
     audit::Auditor,
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
@@ -30,6 +31,8 @@ pub struct HostConfig {
     pub memo_bytes_max: usize,
     /// What plugins may do.
     pub policies: Arc<Policies>,
+    /// Where interceptors are attached.
+    pub attachments: Arc<Attachments>,
     /// How messages that plugins make are encoded. Without it they cannot make any.
     pub form: Option<&'static dyn Form>,
     /// Where plugins are compiled.
@@ -50,6 +53,7 @@ impl Default for HostConfig {
             workers: 1,
             memo_bytes_max: MEMO_BYTES_MAX,
             policies: Arc::default(),
+            attachments: Arc::default(),
             form: None,
             compile_in: CompileIn::default(),
             cache_dir: None,
@@ -120,6 +124,7 @@ impl Host {
             services.clone(),
             Compiler::new(engines.clone(), config.compile_in.clone(), cache),
             config.kept_dir.as_deref(),
+            config.attachments.clone(),
         ));
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;

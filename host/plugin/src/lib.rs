@@ -27,6 +27,7 @@
 #[allow(dead_code, reason = "operators do not see accounts yet")]
 mod account;
 pub mod artifact;
+pub mod attachment;
 mod audit;
 mod bindings;
 mod builder;
@@ -55,9 +56,10 @@ mod wasi;
 pub mod worker;
 
 pub use artifact::Digest;
+pub use attachment::{AttachmentError, AttachmentRule, Attachments};
 pub use compile::{CompileError, CompileIn, CompileLimits};
 pub use engine::CodeStrategy;
-pub use guest::{GuestFailure, REJECT_REASON_BYTES_MAX};
+pub use guest::{AttachmentPoint, GuestFailure, REJECT_REASON_BYTES_MAX};
 pub use host::{Host, HostConfig, HostError};
 pub use memo::MEMO_BYTES_MAX;
 pub use policy::Policies;

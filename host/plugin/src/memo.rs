@@ -73,9 +73,11 @@ const CALL_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const HITS_PER_AUDIT: u64 = 4096;
 
 /// Remembered answers.
-pub(crate) struct Memo {
+///
+/// What is kept for a key is an exchange type's answer ([`Kept`]), or an interceptor's verdict.
+pub(crate) struct Memo<V = Kept> {
     generation: Generation,
-    table: HashTable<Entry>,
+    table: HashTable<Entry<V>>,
     keys: Segments,
     bytes: usize,
     bytes_max: usize,
@@ -105,8 +107,8 @@ struct Judged {
     restarted: bool,
 }
 
-struct Entry {
-    kept: Kept,
+struct Entry<V> {
+    kept: V,
     at: u32,
     segment: u16,
     /// The length of the key in bytes; above it [`TOUCHED`] and [`NEW`].
@@ -117,10 +119,10 @@ struct Entry {
 const TOUCHED: u16 = 1 << 15;
 /// The entry was not there when keys were last forgotten because they were too many.
 const NEW: u16 = 1 << 14;
-const _: () = assert!(size_of::<Entry>() == 32 && KEY_BYTES_MAX < NEW as usize);
+const _: () = assert!(size_of::<Entry<Kept>>() == 32 && KEY_BYTES_MAX < NEW as usize);
 
-impl Entry {
-    fn new(kept: Kept, place: Place, marks: u16) -> Self {
+impl<V> Entry<V> {
+    fn new(kept: V, place: Place, marks: u16) -> Self {
         Self { kept, at: place.at, segment: place.segment, length_and_marks: place.length | marks }
     }
 
@@ -134,7 +136,7 @@ impl Entry {
     }
 }
 
-impl Memo {
+impl<V: Clone> Memo<V> {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             generation: Generation::default(),
@@ -190,9 +192,9 @@ impl Memo {
         true
     }
 
-    /// The answer remembered for this key.
+    /// What is remembered for this key.
     #[inline]
-    pub(crate) fn get(&mut self, key: &[u8]) -> Option<Answer> {
+    pub(crate) fn find(&mut self, key: &[u8]) -> Option<&V> {
         self.lookups += 1;
         if self.lookups - self.judged.lookups >= JUDGED_AFTER_LOOKUPS {
             self.judge();
@@ -204,7 +206,7 @@ impl Memo {
             entry.length_and_marks |= TOUCHED;
         }
         self.hits += 1;
-        Some(entry.kept.answer())
+        Some(&entry.kept)
     }
 
     /// The key before came once more: counts as a lookup and a hit.
@@ -225,29 +227,120 @@ impl Memo {
     }
 
     /// What is kept for a key, without counting.
-    pub(crate) fn peek(&self, key: &[u8]) -> Option<&Kept> {
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<&V> {
         let hash = self.hasher.hash_one(key);
         self.table.find(hash, |entry| self.keys.key(entry.place()) == Some(key)).map(|entry| &entry.kept)
     }
 
-    /// Remembers an answer of the memo's generation. `answer_bytes` is what the answer takes for
-    /// itself, in bytes.
-    pub(crate) fn insert(&mut self, key: &[u8], kept: &Kept, answer_bytes: usize) {
-        let bytes = ENTRY_BYTES + self.keys.form.head_bytes() + key.len() + answer_bytes;
+    /// Remembers what belongs to the memo's generation. `kept_bytes` is what it takes for itself, in
+    /// bytes. False if it was not taken.
+    pub(crate) fn put(&mut self, key: &[u8], kept: &V, kept_bytes: usize) -> bool {
+        let bytes = ENTRY_BYTES + self.keys.form.head_bytes() + key.len() + kept_bytes;
         if key.len() > KEY_BYTES_MAX || self.away > 0 || bytes > self.bytes_max / SEGMENTS {
-            return;
+            return false;
         }
         let hash = self.hasher.hash_one(key);
         let keys = &self.keys;
         if self.table.find(hash, |entry| keys.key(entry.place()) == Some(key)).is_some() || !self.let_in(hash)
         {
-            return;
+            return false;
         }
         while self.bytes + bytes > self.bytes_max {
             self.drop_oldest_segment();
         }
-        self.name(kept.ids().unwrap_or_default());
         self.write(hash, key, kept.clone(), bytes, NEW);
+        true
+    }
+
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// While there is room, every key; then those that come a second time.
+    fn let_in(&mut self, hash: u64) -> bool {
+        if self.door.is_empty() {
+            return true;
+        }
+        let mark = (hash >> 56) as u8 | 1;
+        match self.door.get_mut(hash as usize % DOOR_PLACES) {
+            Some(place) if *place == mark => true,
+            Some(place) => {
+                *place = mark;
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn write(&mut self, hash: u64, key: &[u8], kept: V, bytes: usize, marks: u16) {
+        let Some(place) = self.keys.push(key, bytes, self.bytes_max / SEGMENTS) else {
+            return;
+        };
+        self.bytes += bytes;
+        let (keys, hasher) = (&self.keys, &self.hasher);
+        self.table.insert_unique(hash, Entry::new(kept, place, marks), |entry| {
+            hasher.hash_one(keys.key(entry.place()).unwrap_or_default())
+        });
+    }
+
+    fn drop_oldest_segment(&mut self) {
+        self.door.resize(DOOR_PLACES, 0);
+        let Some(oldest) = self.keys.pop_oldest() else {
+            return;
+        };
+        self.bytes -= oldest.segment.bytes;
+        // What was hit moves on, at most half of it, so that there is always room afterwards. It is
+        // written when the table knows nothing of the segment any more: to grow, the table reads
+        // the keys of all its entries.
+        let mut moved_bytes_left = oldest.segment.bytes / 2;
+        let mut moving = Vec::new();
+        for (place, key, bytes) in oldest.keys() {
+            let hash = self.hasher.hash_one(key);
+            let found = self.table.find_entry(hash, |entry| entry.place() == place);
+            let Ok((entry, _)) = found.map(|found| found.remove()) else {
+                continue;
+            };
+            if entry.is_touched() && bytes <= moved_bytes_left {
+                moved_bytes_left -= bytes;
+                moving.push((hash, key, entry.kept, bytes));
+            }
+        }
+        for (hash, key, kept, bytes) in moving {
+            self.write(hash, key, kept, bytes, 0);
+        }
+    }
+
+    fn judge(&mut self) {
+        let (lookups, hits) = (self.lookups - self.judged.lookups, self.hits - self.judged.hits);
+        let full = !self.door.is_empty();
+        if hits < lookups / LOOKUPS_PER_HIT_MAX && (full || self.judged.restarted) {
+            self.forget();
+            self.table = HashTable::new();
+            self.away = AWAY_LOOKUPS;
+        }
+        self.judged = Judged { lookups: self.lookups, hits: self.hits, restarted: false };
+    }
+}
+
+impl Memo {
+    /// The answer remembered for this key.
+    #[inline]
+    pub(crate) fn get(&mut self, key: &[u8]) -> Option<Answer> {
+        self.find(key).map(Kept::answer)
+    }
+
+    /// Remembers an answer of the memo's generation. `answer_bytes` is what the answer takes for
+    /// itself, in bytes.
+    pub(crate) fn insert(&mut self, key: &[u8], kept: &Kept, answer_bytes: usize) {
+        if self.put(key, kept, answer_bytes) {
+            self.name(kept.ids().unwrap_or_default());
+        }
     }
 
     /// Makes the keys fewer where there are too many to be asked about again, for the lookups since it
@@ -267,11 +360,6 @@ impl Memo {
             let bytes = ENTRY_BYTES + self.keys.form.head_bytes() + key.len() + size_of::<BindingId>() * ids;
             self.write(self.hasher.hash_one(key), key, entry.kept, bytes, 0);
         }
-    }
-
-    /// Whether there is nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
     }
 
     /// Takes bindings out of all answers that name them. `resolve` gives what is to be kept for
@@ -358,76 +446,6 @@ impl Memo {
     fn is_named(&self, id: BindingId) -> bool {
         let slot = id.0 as usize % SLOTS_NAMED;
         self.named.get(slot / 64).is_some_and(|bits| bits & 1 << (slot % 64) != 0)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// While there is room, every key; then those that come a second time.
-    fn let_in(&mut self, hash: u64) -> bool {
-        if self.door.is_empty() {
-            return true;
-        }
-        let mark = (hash >> 56) as u8 | 1;
-        match self.door.get_mut(hash as usize % DOOR_PLACES) {
-            Some(place) if *place == mark => true,
-            Some(place) => {
-                *place = mark;
-                false
-            }
-            None => true,
-        }
-    }
-
-    fn write(&mut self, hash: u64, key: &[u8], kept: Kept, bytes: usize, marks: u16) {
-        let Some(place) = self.keys.push(key, bytes, self.bytes_max / SEGMENTS) else {
-            return;
-        };
-        self.bytes += bytes;
-        let (keys, hasher) = (&self.keys, &self.hasher);
-        self.table.insert_unique(hash, Entry::new(kept, place, marks), |entry| {
-            hasher.hash_one(keys.key(entry.place()).unwrap_or_default())
-        });
-    }
-
-    fn drop_oldest_segment(&mut self) {
-        self.door.resize(DOOR_PLACES, 0);
-        let Some(oldest) = self.keys.pop_oldest() else {
-            return;
-        };
-        self.bytes -= oldest.segment.bytes;
-        // What was hit moves on, at most half of it, so that there is always room afterwards. It is
-        // written when the table knows nothing of the segment any more: to grow, the table reads
-        // the keys of all its entries.
-        let mut moved_bytes_left = oldest.segment.bytes / 2;
-        let mut moving = Vec::new();
-        for (place, key, bytes) in oldest.keys() {
-            let hash = self.hasher.hash_one(key);
-            let found = self.table.find_entry(hash, |entry| entry.place() == place);
-            let Ok((entry, _)) = found.map(|found| found.remove()) else {
-                continue;
-            };
-            if entry.is_touched() && bytes <= moved_bytes_left {
-                moved_bytes_left -= bytes;
-                moving.push((hash, key, entry.kept, bytes));
-            }
-        }
-        for (hash, key, kept, bytes) in moving {
-            self.write(hash, key, kept, bytes, 0);
-        }
-    }
-
-    fn judge(&mut self) {
-        let (lookups, hits) = (self.lookups - self.judged.lookups, self.hits - self.judged.hits);
-        let full = !self.door.is_empty();
-        if hits < lookups / LOOKUPS_PER_HIT_MAX && (full || self.judged.restarted) {
-            self.forget();
-            self.table = HashTable::new();
-            self.away = AWAY_LOOKUPS;
-        }
-        self.judged = Judged { lookups: self.lookups, hits: self.hits, restarted: false };
     }
 }
 

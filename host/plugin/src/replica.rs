@@ -5,7 +5,10 @@
 //! which the guest was told of it, and [`Replica::serve`] tells it the rest. A replica can be
 //! built on one thread and used on another.
 //!
-//! An exchange has a seat for each of its types (layers) that the plugin provides.
+//! An exchange has a seat for each of its types (layers) that the plugin provides, and each attachment
+//! of an interceptor has one too (`replica/attached.rs`).
+
+mod attached;
 
 use crate::{
     capability::{Call, Outcome, Purpose},
@@ -36,6 +39,8 @@ pub(crate) struct Replica {
     services: Arc<Services>,
     instance: Instance,
     seats: HashMap<SeatKey, Seat, foldhash::fast::RandomState>,
+    /// By the attachments' numbers.
+    attached: HashMap<u64, attached::Attached, foldhash::fast::RandomState>,
     free_ids: Vec<u32>,
     next_id: u32,
 }
@@ -115,6 +120,7 @@ impl Replica {
             services: services.clone(),
             instance,
             seats: HashMap::default(),
+            attached: HashMap::default(),
             free_ids: Vec::new(),
             next_id: 0,
         })

@@ -6,7 +6,7 @@ use crate::{
     capability,
     contract::{self, ContractError, Exported},
     engine::CodeStrategy,
-    guest::{Description, Exports, GuestState, Indices, TypeDescription},
+    guest::{Description, Exports, GuestState, Indices, InterceptorDescription, TypeDescription},
     policy::{Capability, PluginPolicy, Policies},
     scope::Scope,
     wasi,
@@ -183,6 +183,11 @@ impl Version {
     fn withdrawn_flag(&self, type_name: &[u8]) -> Option<&AtomicBool> {
         let place = self.description.types.iter().position(|t| t.name.as_bytes() == type_name)?;
         self.withdrawn.get(place)
+    }
+
+    /// What it says of one of its interceptors.
+    pub(crate) fn describes_interceptor(&self, name: &str) -> Option<&InterceptorDescription> {
+        self.description.interceptors.iter().find(|described| described.name == name)
     }
 
     /// What it says of one of its types.

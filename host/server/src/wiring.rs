@@ -157,6 +157,7 @@ fn host_config(config: &Config) -> anyhow::Result<HostConfig> {
     Ok(HostConfig {
         workers: config.workers,
         policies: Arc::new(Policies::new(config.policies.clone())?),
+        attachments: config.attachments.clone(),
         form: Some(leveret_amqp091::form::FORM),
         compile_in,
         cache_dir: Some(config.data_dir.join("cache/plugins")),

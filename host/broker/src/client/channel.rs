@@ -201,7 +201,7 @@ impl Channel {
 }
 
 /// Settles messages of one queue, or has them die.
-fn settle_in(queue: &Arc<Queue>, run: &[Settled], outcome: Settle, dead: &mut DeadLetters) {
+pub(super) fn settle_in(queue: &Arc<Queue>, run: &[Settled], outcome: Settle, dead: &mut DeadLetters) {
     if outcome != Settle::Rejected || queue.dead_lettering().is_none() {
         queue.settle(run, outcome);
         return;

@@ -1,11 +1,15 @@
-//! From the queues to the connection: what happens after a wake.
+//! From the queues to the connection: what happens after a wake. Messages of queues where interceptors
+//! are attached go past them in between (`intercepted.rs`).
 
 use super::{
     Client,
     ready_list::ConsumerAt,
     unacked::{Entry, Unacked},
 };
-use crate::queue::{MessageRef, Pull, Taker};
+use crate::{
+    port::Router,
+    queue::{MessageRef, Pull, Taker},
+};
 use alloc::vec::Vec;
 use leveret_model::{MessageView, Name};
 
@@ -13,7 +17,7 @@ use leveret_model::{MessageView, Name};
 /// turn. The queue's lock is held for so many at most.
 pub const DELIVER_BURST_MESSAGES_MAX: u32 = 256;
 
-/// Takes what is delivered to one connection. Its methods are called under a queue's lock: they
+/// Takes what is delivered to one connection. Its methods may be called under a queue's lock: they
 /// must not call back into the broker.
 pub trait Sink {
     /// Whether one more delivery can be taken.
@@ -73,22 +77,28 @@ impl<S: Sink> Taker for Ledgering<'_, S> {
 }
 
 /// What came of looking at one consumer.
-struct Pulled {
-    pull: Pull,
+pub(super) struct Pulled {
+    pub(super) pull: Pull,
     /// How many messages it was given.
-    count: u32,
+    pub(super) count: u32,
     /// It is to be looked at again, and is on no list.
-    keep: bool,
+    pub(super) keep: bool,
+}
+
+impl Pulled {
+    /// There was nothing for it.
+    pub(super) const NOTHING: Self = Self { pull: Pull::Drained, count: 0, keep: false };
 }
 
 impl Client {
     /// Encodes what waits for this connection's consumers, as much as the sink has room for. To be
     /// called after a wake. True if it stopped for want of room: call again when there is some.
-    pub fn deliver<S: Sink>(&mut self, sink: &mut S) -> bool {
+    pub fn deliver<S: Sink>(&mut self, router: &mut dyn Router, sink: &mut S) -> bool {
+        self.backlog.extend(self.waiting.drain(..));
         self.collect_ready();
         let mut stopped = false;
         while let Some(at) = self.next_ready() {
-            let pulled = self.pull(at, sink);
+            let pulled = self.pull(at, router, sink);
             if pulled.keep {
                 // Whoever got something goes behind the others.
                 if pulled.count == 0 {
@@ -105,6 +115,10 @@ impl Client {
         // A grant that was not used up may be what another consumer of the channel waits for.
         for channel in self.channels.values() {
             channel.nudge_if_unblocked();
+        }
+        if self.has_dead_letters() {
+            // What interceptors rejected.
+            self.dead_letter(router);
         }
         stopped
     }
@@ -135,19 +149,21 @@ impl Client {
         self.backlog.extend(self.collected.drain(..));
     }
 
-    fn pull<S: Sink>(&mut self, at: ConsumerAt, sink: &mut S) -> Pulled {
-        const NOTHING: Pulled = Pulled { pull: Pull::Drained, count: 0, keep: false };
+    fn pull<S: Sink>(&mut self, at: ConsumerAt, router: &mut dyn Router, sink: &mut S) -> Pulled {
         if self.end_if_deleted(at) {
-            return NOTHING;
+            return Pulled::NOTHING;
+        }
+        if self.vhost.intercepts.deliver && self.is_intercepted_at(at, router) {
+            return self.pull_intercepted(at, router, sink);
         }
         let Some(channel) = self.channels.get_mut(&at.channel) else {
-            return NOTHING;
+            return Pulled::NOTHING;
         };
         let Some(Some(holder)) = channel.holders.get_mut(at.holder as usize) else {
-            return NOTHING;
+            return Pulled::NOTHING;
         };
         let Some(consumer) = holder.consumer.as_ref().filter(|consumer| consumer.active) else {
-            return NOTHING;
+            return Pulled::NOTHING;
         };
         consumer.handle.clear();
         let mut taker = Ledgering {

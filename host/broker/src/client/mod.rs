@@ -5,6 +5,7 @@
 
 mod channel;
 mod deliver;
+mod intercepted;
 pub(crate) mod ready_list;
 mod unacked;
 
@@ -19,6 +20,7 @@ use crate::{
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
 use channel::{Channel, Consuming, Holder};
 use hashbrown::HashMap;
+use intercepted::Burst;
 use leveret_model::{MessageView, Name, Refusal, Table};
 use ready_list::{ConsumerAt, Handle, ReadyList};
 use unacked::Entry;
@@ -67,6 +69,10 @@ pub struct Client {
     collected: Vec<ConsumerAt>,
     cancelled: Vec<(u16, Name)>,
     dead_letters: DeadLetters,
+    /// Whose messages wait for an interceptor's answer.
+    waiting: Vec<ConsumerAt>,
+    /// Scratch, made with the first messages that go past interceptors.
+    burst: Option<alloc::boxed::Box<Burst>>,
 }
 
 impl Client {
@@ -83,6 +89,8 @@ impl Client {
             collected: Vec::new(),
             cancelled: Vec::new(),
             dead_letters: DeadLetters::default(),
+            waiting: Vec::new(),
+            burst: None,
         }
     }
 
@@ -179,7 +187,8 @@ impl Client {
 
     /// Hands out one ready message (`basic.get`); false if there is none.
     ///
-    /// `sink` is called under the queue's lock: it must not call back into the broker.
+    /// `sink` is called under the queue's lock: it must not call back into the broker. Where an
+    /// interceptor is attached whose answer is pending, there is no message for now.
     ///
     /// # Errors
     /// No such queue, or exclusive to another connection.
@@ -188,9 +197,13 @@ impl Client {
         n: u16,
         queue: &[u8],
         no_ack: bool,
+        router: &mut dyn Router,
         sink: &mut dyn FnMut(Got<'_>),
     ) -> Result<bool, Refusal> {
         let queue = self.vhost.usable_queue(queue, self.id)?;
+        if self.is_intercepted(&queue, router) {
+            return Ok(self.get_intercepted(n, &queue, no_ack, router, sink));
+        }
         let Some(channel) = self.channels.get_mut(&n) else {
             return Ok(false);
         };
@@ -290,6 +303,7 @@ impl Client {
         }
         let _ = channel.settle(0, true, Settle::Requeue, &mut self.dead_letters);
         self.backlog.retain(|at| at.channel != n);
+        self.waiting.retain(|at| at.channel != n);
         self.cancelled.retain(|(channel, _)| *channel != n);
         for queue in gone {
             self.vhost.queue_gone(&queue, router.as_mut().map(|router| &mut **router as &mut dyn Router));

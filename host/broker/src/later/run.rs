@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     origin::Origin,
-    port::{HoldId, Layer, Routed, Router, Wake},
+    port::{HoldId, Routed, Router, Wake},
     publish::{Publish, Published, Publisher},
     vhost::Vhost,
 };
@@ -62,8 +62,7 @@ impl Vhost {
             .map(|(_, emission)| (&emission.message, Origin { hops: emission.hops, dead_lettered: false }));
         let (batch, mut origins) = batch_of(messages);
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
-        let to = (&exchange, Layer::FRONT);
-        publisher.publish_own(self, router, to, (&batch, &mut origins), &mut outcomes, &waker);
+        publisher.publish_emitted(self, router, &exchange, (&batch, &mut origins), &mut outcomes, &waker);
         self.later.emitted(now_ms, taken, &outcomes);
     }
 

@@ -125,6 +125,12 @@ impl Queue {
         Self { id, vhost, spec, owner, account, dead_lettering, deleted, behind, state }
     }
 
+    /// The virtual host it is in.
+    #[must_use]
+    pub fn vhost(&self) -> &Name {
+        &self.vhost
+    }
+
     /// Its number.
     #[must_use]
     pub fn id(&self) -> QueueId {
@@ -329,6 +335,15 @@ impl Queue {
             if into.len_bytes() >= bytes_max {
                 break;
             }
+        }
+    }
+
+    /// Takes back messages that were handed out and did not reach anybody, as if they had not been.
+    /// Nobody is told that they are ready again: whoever had them comes again.
+    pub(crate) fn take_back(&self, messages: impl Iterator<Item = (MessageRef, Option<ConsumerKey>)>) {
+        let mut state = self.state.lock();
+        if !state.is_deleted() {
+            messages.for_each(|(message, key)| state.take_back(message, key));
         }
     }
 

@@ -25,6 +25,10 @@ pub const BEHIND_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) trait Taker {
     fn has_room(&self) -> bool;
     fn take(&mut self, message: MessageRef, redelivered: bool, view: MessageView<'_>);
+    /// Whether what a consumer without acknowledgements takes is settled by whoever took it.
+    fn settles(&self) -> bool {
+        false
+    }
 }
 
 /// Why a pull ended.
@@ -221,8 +225,20 @@ impl State {
         if let Some((view, redelivered)) = self.store.view(message) {
             taker.take(message, redelivered, view);
         }
-        if no_ack {
+        if no_ack && !taker.settles() {
             self.released_bytes += self.store.settle(message);
+        }
+    }
+
+    /// Takes back what was handed out and did not reach anybody: as if it had not been. Nobody is
+    /// told that it is ready again.
+    pub(super) fn take_back(&mut self, message: MessageRef, key: Option<ConsumerKey>) {
+        self.returned.insert(message.sequence, message);
+        if let Some(key) = key
+            && let Some(consumer) = self.consumers.get_mut(key)
+        {
+            consumer.unsettled = consumer.unsettled.saturating_sub(1);
+            self.consumers.rejoin(key);
         }
     }
 

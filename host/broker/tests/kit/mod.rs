@@ -1,9 +1,11 @@
 //! What the tests of this crate share: a router with native types, a sink, a connection.
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of it")]
 
+mod attached;
 mod native;
 mod stages;
 
+pub use attached::{At, Attached};
 pub use native::{Gate, Native};
 
 use leveret_amqp091::FORM;
@@ -163,6 +165,14 @@ impl Connection {
         Self::to(&vhost)
     }
 
+    /// In a vhost where these are attached.
+    pub fn past(attached: Vec<Attached>) -> Self {
+        let mut router = Native::default();
+        router.attached = attached;
+        let vhost = Vhost::new(name("/"), memory(), &mut router).unwrap();
+        Self { router, ..Self::to(&vhost) }
+    }
+
     pub fn to(vhost: &Arc<Vhost>) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let id = ConnectionId(LAST.fetch_add(1, Ordering::SeqCst) + 1);
@@ -244,7 +254,7 @@ impl Connection {
     /// What is delivered now.
     pub fn deliveries(&mut self) -> Vec<Delivered> {
         let mut taken = Taken::default();
-        assert!(!self.client.deliver(&mut taken));
+        assert!(!self.client.deliver(&mut self.router, &mut taken));
         taken.deliveries
     }
 
@@ -256,7 +266,7 @@ impl Connection {
     /// Gets one message on channel 1: tag, redelivered, body.
     pub fn get(&mut self, queue: &str) -> Option<(u64, bool, String)> {
         let mut got = None;
-        let any = self.client.get(1, queue.as_bytes(), false, &mut |message| {
+        let any = self.client.get(1, queue.as_bytes(), false, &mut self.router, &mut |message| {
             let body = String::from_utf8(message.message.body.to_vec()).unwrap();
             got = Some((message.delivery_tag, message.redelivered, body));
         });
@@ -269,7 +279,7 @@ impl Connection {
         let mut all = Vec::new();
         while self
             .client
-            .get(1, queue.as_bytes(), true, &mut |got| {
+            .get(1, queue.as_bytes(), true, &mut self.router, &mut |got| {
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 all.push((text(got.message.exchange), text(got.message.routing_key), text(got.message.body)));
             })

@@ -1,10 +1,14 @@
 //! A router with native types.
 
-use super::{name, stages, stages::Memory};
+use super::{
+    attached::{self, Attached},
+    name, stages,
+    stages::Memory,
+};
 use leveret_broker::{
     DeathReason,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
-    port::{Answer, Deed, Intercepted, Layer, Routed, Router, Wake},
+    port::{Answer, Deed, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
     queue::Queue,
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -43,6 +47,8 @@ pub struct Native {
     pub memory: Arc<Mutex<Memory>>,
     /// Called once, when the next question is answered.
     pub after_route: Option<Box<dyn FnOnce()>>,
+    /// Interceptors, in their order.
+    pub attached: Vec<Attached>,
 }
 
 impl Native {
@@ -205,6 +211,26 @@ impl Router for Native {
             deeds.push(Deed::SetTimer { exchange, layer, name: name.clone(), due_ms });
         }
         Routed::Ready
+    }
+
+    fn intercepts(&self, _: &Name) -> Points {
+        attached::points(&self.attached)
+    }
+
+    fn attachments(&mut self, site: Site<'_>) -> usize {
+        self.attached.iter().filter(|attached| attached.is_at(site)).count()
+    }
+
+    fn intercept(
+        &mut self,
+        site: Site<'_>,
+        attachment: usize,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        rulings: &mut Vec<Ruling>,
+        waker: &Arc<dyn Wake>,
+    ) -> Routed {
+        let attached = self.attached.iter().filter(|attached| attached.is_at(site)).nth(attachment);
+        attached.unwrap().ask(messages, rulings, waker)
     }
 
     fn now_ms(&self) -> u64 {

@@ -66,7 +66,7 @@ pub(crate) struct InterceptorDescription {
 
 /// Where on a message's way an interceptor is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum AttachmentPoint {
+pub enum AttachmentPoint {
     /// Before it is routed.
     Publish,
     /// Before a consumer gets it.

@@ -6,11 +6,8 @@
 
 mod answer;
 mod deadline;
-#[allow(dead_code, reason = "nothing attaches interceptors yet")]
 mod description;
-#[allow(dead_code, reason = "nothing attaches interceptors yet")]
 mod exports;
-#[allow(dead_code, reason = "nothing attaches interceptors yet")]
 mod instance;
 pub(crate) mod lift;
 mod lower;
@@ -18,15 +15,16 @@ mod memory;
 mod narrow;
 mod state;
 mod told;
-#[allow(dead_code, reason = "nothing attaches interceptors yet")]
 mod verdict;
 
 pub use answer::REJECT_REASON_BYTES_MAX;
 pub(crate) use answer::{Decision, Decisions};
 pub(crate) use description::{Description, InnerType, Opened, check_arguments};
-pub(crate) use description::{Stage, TypeDescription};
-pub(crate) use exports::{Exports, Indices, Opening};
+pub use description::AttachmentPoint;
+pub(crate) use description::{InterceptorDescription, Stage, TypeDescription};
+pub(crate) use exports::{Attaching, Exports, Indices, Opening};
 pub use instance::GuestFailure;
 pub(crate) use instance::{Instance, Refused};
 pub(crate) use narrow::narrow;
 pub(crate) use state::GuestState;
+pub(crate) use verdict::{Verdict, Verdicts};

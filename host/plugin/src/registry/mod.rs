@@ -9,6 +9,7 @@
 //! serves a type for whom is such a swap: a new file, one that is gone, a kill switch, the way back to
 //! a version that served before (`rollback.rs`).
 
+mod interceptors;
 mod kept;
 mod reload;
 mod report;
@@ -28,6 +29,7 @@ pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInf
 
 use crate::{
     artifact::Digest,
+    attachment::Attachments,
     builder::Mailbox,
     builtin::Builtin,
     compile::Compiler,
@@ -65,6 +67,10 @@ pub struct Registry {
     slots: RwLock<Slots>,
     /// The files that serve. Held for as long as anything changes who serves: one change at a time.
     files: Mutex<HashMap<PathBuf, Arc<Version>>>,
+    /// What is attached where.
+    attachments: Arc<Attachments>,
+    /// Who provides which interceptor, and who waits for it.
+    providers: interceptors::Providers,
     /// How many files wait for their Cranelift code.
     upgrades: Mutex<usize>,
     upgraded: Condvar,
@@ -90,6 +96,7 @@ impl Registry {
         services: Arc<Services>,
         compiler: Compiler,
         kept_dir: Option<&Path>,
+        attachments: Arc<Attachments>,
     ) -> Self {
         let kept = kept_dir.and_then(|dir| {
             KeptVersions::open(dir)
@@ -102,6 +109,8 @@ impl Registry {
                 .ok()
         });
         Self {
+            attachments,
+            providers: interceptors::Providers::default(),
             engines,
             policies,
             services,
@@ -135,9 +144,9 @@ impl Registry {
         }
     }
 
-    /// Whether a version serves any type.
+    /// Whether a version serves any type or interceptor.
     pub(crate) fn serves(&self, id: VersionId) -> bool {
-        self.slots.read().serves(id)
+        self.slots.read().serves(id) || self.providers.serves(id)
     }
 
     /// The types that the arguments of an exchange put in front of its own, in their order.
@@ -190,6 +199,11 @@ impl Registry {
     #[must_use]
     pub fn policies(&self) -> &Arc<Policies> {
         &self.policies
+    }
+
+    /// What is attached where.
+    pub(crate) fn attachments(&self) -> &Arc<Attachments> {
+        &self.attachments
     }
 
     /// All exchange types, by name: each that a plugin provides, once for each scope, and each of a

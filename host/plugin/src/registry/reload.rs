@@ -4,6 +4,7 @@
 use super::{LoadChange, LoadError, LoadReport, Registry, Stage, slots::Group};
 use crate::{
     artifact::{self, Digest},
+    attachment,
     builder::Place,
     compile::CompileError,
     engine::CodeStrategy,
@@ -81,7 +82,7 @@ impl Registry {
             Ok(report) => tracing::info!(
                 target: "leveret::plugin",
                 path = %path.display(), %scope, digest = %report.digest, version = report.version,
-                types = ?report.exchange_types, exchanges = report.exchanges, bindings = report.bindings,
+                types = ?report.exchange_types, interceptors = ?report.interceptors, exchanges = report.exchanges, bindings = report.bindings,
                 compile_ms = report.compile_time.as_millis(), replay_ms = report.replay_time.as_millis(),
                 "the plugin serves"
             ),
@@ -191,8 +192,10 @@ impl Registry {
         let description = self.try_out(scope, &code).map_err(LoadError::at(Stage::Trial))?;
         let names = type_names(&description).map_err(LoadError::at(Stage::Trial))?;
         let old = files.get(path).cloned();
-        check_claims(files, file, &names).map_err(LoadError::at(Stage::Trial))?;
+        check_interceptor_names(&description).map_err(LoadError::at(Stage::Trial))?;
+        check_claims(files, file, &names, &description).map_err(LoadError::at(Stage::Trial))?;
         self.check_dropped(old.as_deref(), &names).map_err(LoadError::at(Stage::Swap))?;
+        self.check_dropped_interceptors(old.as_deref(), &description).map_err(LoadError::at(Stage::Swap))?;
         let version = Arc::new(Version::new(scope.clone(), code, description, self.policies.clone()));
         if let Some(old) = &old {
             version.inherit(old);
@@ -200,7 +203,9 @@ impl Registry {
         let began = Instant::now();
         let places = self.to_replay(&version, &names);
         let workers = self.mailboxes.len().max(1);
-        let replayed = self.replay(&version, &places, workers).map_err(LoadError::at(Stage::Replay))?;
+        let attachments = self.attachments_for(&version);
+        let replayed =
+            self.replay(&version, &places, &attachments, workers).map_err(LoadError::at(Stage::Replay))?;
         let replay_time = began.elapsed();
         let change =
             old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });
@@ -216,8 +221,11 @@ impl Registry {
         // Of a component that imports a module it is not known; none that keeps the contract does.
         let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
         let memory_bytes = pages.unwrap_or_default().saturating_mul(WASM_PAGE_BYTES);
+        // What becomes of messages that an interceptor fails on is said where it is attached.
+        let attachment =
+            if code.exported.exchange_type { Attachment::ExchangeType } else { Attachment::OnPublish };
         self.policies
-            .check_load(scope, &code.plugin, Attachment::ExchangeType, memory_bytes)
+            .check_load(scope, &code.plugin, attachment, memory_bytes)
             .map_err(|error| error.to_string())?;
         let vhost = if let Scope::Vhost(vhost) = scope { Some(vhost) } else { None };
         let grants = self.policies.of(scope, vhost, &code.plugin).grants;
@@ -276,7 +284,7 @@ impl Registry {
             for group in groups.into_iter().filter(|group| version.policy(&group.vhost).enabled) {
                 let alone = version.scope == Scope::Global
                     && group.parked.as_ref().is_some_and(|parked| parked.alone);
-                if !alone || self.replay(version, &group.places(), 1).is_ok() {
+                if !alone || self.replay(version, &group.places(), &[], 1).is_ok() {
                     places.extend(group.places());
                 }
             }
@@ -284,11 +292,13 @@ impl Registry {
         places
     }
 
-    /// Replays these types of exchanges into fresh instances, a set for each worker.
+    /// Replays these types of exchanges and these attachments into fresh instances, a set for each
+    /// worker.
     pub(super) fn replay(
         &self,
         version: &Arc<Version>,
         places: &[(Arc<Exchange>, Layer)],
+        attachments: &[Arc<attachment::Attachment>],
         workers: usize,
     ) -> Result<Replayed, String> {
         let mut replayed = Replayed::nothing();
@@ -301,20 +311,33 @@ impl Registry {
         for _ in 0..workers {
             let mut replicas: HashMap<Place, Replica> = HashMap::new();
             for (exchange, layer) in places {
-                let place = Place::of(version, &exchange.vhost);
-                let replica = match replicas.entry(place) {
-                    hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                    hashbrown::hash_map::Entry::Vacant(entry) => {
-                        let slot = self.engines.ticker().slot();
-                        let started = Replica::start(version, &exchange.vhost, &self.services, slot);
-                        entry.insert(started.map_err(|failure| not_started(exchange, &failure))?)
-                    }
-                };
+                let replica = self.replica_in(&mut replicas, version, &exchange.vhost)?;
                 replica.serve(exchange, *layer).map_err(|refused| not_replayed(exchange, &refused))?;
+            }
+            for attachment in attachments {
+                let replica = self.replica_in(&mut replicas, version, &attachment.vhost)?;
+                replica.attach(attachment).map_err(|refused| not_attached(attachment, &refused))?;
             }
             replayed.replicas.push(replicas.into_iter().collect());
         }
         Ok(replayed)
+    }
+
+    /// The replica for a virtual host among these, started if there is none.
+    fn replica_in<'a>(
+        &self,
+        replicas: &'a mut HashMap<Place, Replica>,
+        version: &Arc<Version>,
+        vhost: &Name,
+    ) -> Result<&'a mut Replica, String> {
+        Ok(match replicas.entry(Place::of(version, vhost)) {
+            hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hashbrown::hash_map::Entry::Vacant(entry) => {
+                let slot = self.engines.ticker().slot();
+                let started = Replica::start(version, vhost, &self.services, slot);
+                entry.insert(started.map_err(|failure| not_started(vhost, &failure))?)
+            }
+        })
     }
 
     /// Puts the version into its slots, then tells the exchanges.
@@ -341,6 +364,7 @@ impl Registry {
             }
         }
         drop(slots);
+        self.serve_interceptors(old, version);
         changed.iter().for_each(|exchange| exchange.type_changed());
     }
 
@@ -420,17 +444,41 @@ fn check_count(files: &Files, scope: &Scope, path: &Path) -> Result<(), String> 
 }
 
 /// No name may be that of another file for the same.
-fn check_claims(files: &Files, file: &File<'_>, names: &[Name]) -> Result<(), String> {
+fn check_claims(
+    files: &Files,
+    file: &File<'_>,
+    names: &[Name],
+    description: &Description,
+) -> Result<(), String> {
     for (other, version) in files.iter().filter(|(other, v)| *other != file.path && v.scope == *file.scope) {
         if let Some(name) = names.iter().find(|name| version.describes(name).is_some()) {
             return Err(format!("the exchange type '{name}' is provided by {} already", other.display()));
+        }
+        let interceptors = &description.interceptors;
+        let twice = interceptors.iter().find(|i| version.describes_interceptor(&i.name).is_some());
+        if let Some(twice) = twice {
+            return Err(format!(
+                "the interceptor '{}' is provided by {} already",
+                twice.name,
+                other.display()
+            ));
         }
     }
     Ok(())
 }
 
-fn not_started(exchange: &Exchange, failure: &GuestFailure) -> String {
-    format!("for vhost '{}' it does not start: it {failure}", exchange.vhost)
+fn not_started(vhost: &Name, failure: &GuestFailure) -> String {
+    format!("for vhost '{vhost}' it does not start: it {failure}")
+}
+
+fn not_attached(attachment: &attachment::Attachment, refused: &Refused) -> String {
+    let (rule, vhost) = (&attachment.rule, &attachment.vhost);
+    match refused {
+        Refused::ByPlugin(text) => format!("the interceptor {rule} was refused: {text}"),
+        Refused::Failed(failure) => {
+            format!("the interceptor {rule} could not be attached in vhost '{vhost}': the plugin {failure}")
+        }
+    }
 }
 
 fn not_replayed(exchange: &Exchange, refused: &Refused) -> String {
@@ -455,6 +503,7 @@ fn report(
         digest: version.code.digest,
         version: version.description.version.clone(),
         exchange_types: types.iter().filter_map(|t| Name::new(t.name.as_bytes()).ok()).collect(),
+        interceptors: version.description.interceptors.iter().map(|i| i.name.clone()).collect(),
         change,
         strategy: version.code.strategy,
         exchanges: replayed.exchanges,
@@ -469,8 +518,7 @@ fn type_names(description: &Description) -> Result<Vec<Name>, String> {
     let mut names: Vec<Name> = Vec::new();
     for described in &description.types {
         let name = described.name.as_str();
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
-        if name.is_empty() || name.len() > TYPE_NAME_BYTES_MAX || !name.bytes().all(plain) {
+        if !is_plain(name) {
             return Err(format!(
                 "'{}' is no name for an exchange type: 1 to {TYPE_NAME_BYTES_MAX} bytes of lower-case letters, \
                  digits, '-', '_' and '.'",
@@ -485,10 +533,38 @@ fn type_names(description: &Description) -> Result<Vec<Name>, String> {
         }
         names.push(Name::new(name.as_bytes()).map_err(|error| error.to_string())?);
     }
-    if names.is_empty() {
-        return Err(String::from("the plugin describes no exchange type"));
+    if names.is_empty() && description.interceptors.is_empty() {
+        return Err(String::from("the plugin describes no exchange type and no interceptor"));
     }
     Ok(names)
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    (1..=TYPE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
+}
+
+/// Whether the names that a plugin gives its interceptors are names, each once, and each can be
+/// attached.
+fn check_interceptor_names(description: &Description) -> Result<(), String> {
+    let interceptors = &description.interceptors;
+    for (at, described) in interceptors.iter().enumerate() {
+        let name = described.name.as_str();
+        if !is_plain(name) {
+            return Err(format!(
+                "'{}' is no name for an interceptor: 1 to {TYPE_NAME_BYTES_MAX} bytes of lower-case letters, \
+                 digits, '-', '_' and '.'",
+                name.escape_debug()
+            ));
+        }
+        if described.points.is_empty() {
+            return Err(format!("the interceptor '{name}' cannot be attached anywhere"));
+        }
+        if interceptors.iter().take(at).any(|earlier| earlier.name == described.name) {
+            return Err(format!("the interceptor '{name}' is described twice"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub enum Stage {
     Policy,
     /// An instance starts and describes itself, with names that are free.
     Trial,
-    /// A fresh instance takes every live exchange and binding.
+    /// A fresh instance takes every live exchange and binding, and every attachment.
     Replay,
     /// It may take the place of what serves.
     Swap,
@@ -91,6 +91,8 @@ pub struct LoadReport {
     pub version: String,
     /// The exchange types it provides.
     pub exchange_types: Vec<Name>,
+    /// The interceptors it provides.
+    pub interceptors: Vec<String>,
     /// What changed.
     pub change: LoadChange,
     /// Which compiler made the code that serves now. For a large file Winch, until Cranelift's

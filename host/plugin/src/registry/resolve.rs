@@ -66,6 +66,7 @@ impl Registry {
             slots.park(&group.vhost, &group.type_name, Some(Parked { why, alone }));
         }
         drop(slots);
+        self.withdraw_interceptors(&version);
         tell(&groups);
         self.mailboxes.iter().for_each(|mailbox| mailbox.discard(version.id));
         tracing::info!(
@@ -87,6 +88,7 @@ impl Registry {
         let parked: Vec<&Group> =
             before.iter().filter(|group| !still_served.iter().any(|served| served.is(group))).collect();
         tell(parked.iter().copied());
+        self.providers.changed();
         let exchanges: usize = parked.iter().map(|group| group.exchanges.len()).sum();
         tracing::warn!(target: "leveret::plugin", exchanges, "{switch} switched off");
         changed
@@ -102,7 +104,7 @@ impl Registry {
             self.served().into_iter().filter(|group| !before.iter().any(|served| served.is(group))).collect();
         for group in &back {
             let why = match self.provider(group, None) {
-                Provider::Version(version) => self.replay(&version, &group.places(), 1).err(),
+                Provider::Version(version) => self.replay(&version, &group.places(), &[], 1).err(),
                 Provider::NotAllowed(_) | Provider::Nobody => continue,
             };
             if let Some(why) = &why {
@@ -112,6 +114,7 @@ impl Registry {
             self.slots.write().park(&group.vhost, &group.type_name, parked);
         }
         tell(&back);
+        self.providers.changed();
         tracing::info!(target: "leveret::plugin", groups = back.len(), "{switch} switched on");
         changed
     }
@@ -120,7 +123,7 @@ impl Registry {
     fn hand_over(&self, version: &Version, group: &Group) -> Result<(), String> {
         let removed = removed(version);
         match self.provider(group, Some(version.id)) {
-            Provider::Version(next) => match self.replay(&next, &group.places(), 1) {
+            Provider::Version(next) => match self.replay(&next, &group.places(), &[], 1) {
                 Ok(_) => Ok(()),
                 Err(why) => {
                     Err(format!("{removed}, and the {} plugin {}: {why}", next.scope, next.code.plugin))

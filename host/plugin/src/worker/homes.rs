@@ -2,10 +2,11 @@
 
 use super::failures::Failures;
 use crate::{
+    attachment::Attachment,
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
     capability::Outcome,
     engine::CallSlot,
-    guest::{Decisions, GuestFailure, Refused},
+    guest::{Decisions, GuestFailure, Refused, Verdicts},
     replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
@@ -15,7 +16,7 @@ use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation, TypeSpec},
     port::{Layer, Wake},
 };
-use leveret_model::{Name, Table};
+use leveret_model::{Name, OwnedMessage, Table};
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
@@ -152,8 +153,8 @@ impl Homes {
         spec: &TypeSpec,
     ) -> Result<Option<(Name, Table)>, NotServed> {
         let (services, slot) = (self.services.clone(), self.slot.clone());
-        let home = self.home(version, exchange)?;
-        let replica = home.replica(version, exchange, &services, &slot)?;
+        let home = self.home(version, &exchange.vhost)?;
+        let replica = home.replica(version, &exchange.vhost, &services, &slot)?;
         let answer = replica.open(exchange, layer, spec);
         home.answered(version, answer)
     }
@@ -174,9 +175,33 @@ impl Homes {
         }
     }
 
-    /// The home of a version for the vhost of an exchange, unless the plugin is set aside.
-    fn home(&mut self, version: &Version, exchange: &Exchange) -> Result<&mut Home, NotServed> {
-        let place = PlaceRef::of(version, &exchange.vhost);
+    /// The home whose replica has this attachment.
+    pub(crate) fn attached(
+        &mut self,
+        version: &Arc<Version>,
+        attachment: &Attachment,
+    ) -> Result<&mut Home, NotServed> {
+        let (services, slot) = (self.services.clone(), self.slot.clone());
+        let vhost = &attachment.vhost;
+        self.home(version, vhost)?;
+        let place = PlaceRef::of(version, vhost);
+        let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
+        if home.replica.is_none()
+            && let Some(mut replica) = self.mailbox.take(&place)
+        {
+            replica.move_to(slot.clone());
+            home.replica = Some(replica);
+        }
+        let attached = home.replica(version, vhost, &services, &slot)?.attach(attachment);
+        if let Err(refused) = attached {
+            return Err(home.refused(version, refused));
+        }
+        Ok(home)
+    }
+
+    /// The home of a version for a vhost, unless the plugin is set aside.
+    fn home(&mut self, version: &Version, vhost: &Name) -> Result<&mut Home, NotServed> {
+        let place = PlaceRef::of(version, vhost);
         if !self.homes.contains_key(&place) {
             let place = Place::from(&place);
             self.homes.insert(place.clone(), Home::of(place));
@@ -267,6 +292,37 @@ impl Home {
         }
     }
 
+    /// The replica, if there is one.
+    pub(crate) fn replica_there(&self) -> Option<&Replica> {
+        self.replica.as_ref()
+    }
+
+    /// Asks an interceptor for verdicts; see [`Replica::intercept`]. After a failure the replica is
+    /// lost.
+    pub(crate) fn intercept(
+        &mut self,
+        version: &Version,
+        attachment: &Attachment,
+        on_hand: Option<&Arc<OwnedMessage>>,
+        projections: &[u8],
+        count: usize,
+    ) -> Result<(Verdicts, Outcome), GuestFailure> {
+        let Some(replica) = &mut self.replica else {
+            return Err(GuestFailure::Answer(String::from("the instance is gone")));
+        };
+        match replica.intercept(attachment, on_hand, projections, count) {
+            Ok(verdicts) => {
+                self.failures.succeeded();
+                Ok(verdicts)
+            }
+            Err(failure) => {
+                let took = replica.cpu_used();
+                self.failed(version, failure.to_string(), took);
+                Err(failure)
+            }
+        }
+    }
+
     /// Takes the replica of a construction that is finished.
     fn adopt(&mut self, finished: Result<Replica, String>, version: &Version, slot: &CallSlot) {
         self.construction = None;
@@ -322,7 +378,7 @@ impl Home {
         if let Some(why) = self.failures.set_aside() {
             return Err(NotServed::Failed(why));
         }
-        let served = self.replica(version, exchange, services, slot)?.serve(exchange, layer);
+        let served = self.replica(version, &exchange.vhost, services, slot)?.serve(exchange, layer);
         if let Err(refused) = served {
             return Err(self.refused(version, refused));
         }
@@ -333,12 +389,12 @@ impl Home {
     fn replica(
         &mut self,
         version: &Arc<Version>,
-        exchange: &Exchange,
+        vhost: &Name,
         services: &Arc<Services>,
         slot: &CallSlot,
     ) -> Result<&mut Replica, NotServed> {
         if self.replica.is_none() {
-            match Replica::start(version, &exchange.vhost, services, slot.clone()) {
+            match Replica::start(version, vhost, services, slot.clone()) {
                 Ok(replica) => self.replica = Some(replica),
                 Err(failure) => return Err(self.refused(version, Refused::Failed(failure))),
             }

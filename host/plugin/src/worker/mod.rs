@@ -1,12 +1,13 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
-//! `asking.rs` has the path of a message, `homes.rs` the instances, `keeping.rs` keeps what is
+//! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the instances, `keeping.rs` keeps what is
 //! remembered up to date, `sets.rs` shares destinations.
 
 mod asking;
 mod chain;
 mod failures;
 mod homes;
+mod intercepting;
 mod keeping;
 mod sets;
 #[cfg(test)]
@@ -32,10 +33,13 @@ use crate::{
 use asking::{Again, Asked, Batch, Scratch};
 use hashbrown::HashMap;
 use homes::{Homes, NotServed};
+use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
+    DeathReason,
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
-    port::{Answer, Deed, Layer, Routed, Router, Wake},
+    port::{Answer, Deed, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
+    queue::Queue,
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
@@ -72,6 +76,7 @@ pub struct Worker {
     /// By exchange and layer.
     entries: HashMap<(ExchangeId, Layer), Entry, foldhash::fast::RandomState>,
     scratch: Scratch,
+    interceptors: Interceptors,
     auditor: Arc<Auditor>,
     memo_bytes_max: usize,
     counters: Counters,
@@ -106,6 +111,7 @@ impl Worker {
     pub(crate) fn new(parts: WorkerParts, closed: Arc<AtomicU64>, memo_bytes_max: usize) -> Self {
         let WorkerParts { registry, mailbox, builder, auditor, slot, services } = parts;
         Self {
+            interceptors: Interceptors::new(registry.attachments(), memo_bytes_max),
             registry,
             homes: Homes::new(mailbox, builder, slot, services.clone()),
             services,
@@ -269,9 +275,37 @@ impl Router for Worker {
         self.timer_due(exchange, layer, name, waker, deeds)
     }
 
+    fn intercepts(&self, vhost: &Name) -> Points {
+        self.interceptors.points(vhost)
+    }
+
+    fn attachments(&mut self, site: Site<'_>) -> usize {
+        self.interceptors.chain(site).len()
+    }
+
+    fn intercept(
+        &mut self,
+        site: Site<'_>,
+        attachment: usize,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        rulings: &mut Vec<Ruling>,
+        waker: &Arc<dyn Wake>,
+    ) -> Routed {
+        self.intercept_at(site, attachment, messages, rulings, waker)
+    }
+
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn intercept_dead_letter(
+        &mut self,
+        from: &Queue,
+        reason: DeathReason,
+        message: &MessageView<'_>,
+    ) -> Intercepted {
+        self.intercept_letter(from.vhost(), from.name(), reason.as_str(), message)
     }
 
     fn closed(&mut self, exchange: &Exchange) {

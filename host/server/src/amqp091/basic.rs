@@ -142,7 +142,7 @@ impl Connection {
             }
             // The client's answer to a cancel of ours; nothing waits for it.
             Method::BasicCancelOk { .. } => Ok(None),
-            Method::BasicGet { queue, no_ack } => self.on_get(channel, queue, no_ack),
+            Method::BasicGet { queue, no_ack } => self.on_get(channel, queue, no_ack, router),
             Method::BasicAck { delivery_tag, multiple } => {
                 self.on_settle(channel, delivery_tag, multiple, Settle::Accepted)
             }
@@ -197,14 +197,14 @@ impl Connection {
     }
 
     /// basic.get (section 1.8.3.10). 404 not there; 405 exclusive to another connection.
-    fn on_get(&mut self, channel: u16, queue: &[u8], no_ack: bool) -> Answer {
+    fn on_get(&mut self, channel: u16, queue: &[u8], no_ack: bool, router: &mut dyn Router) -> Answer {
         let queue = self.queue_named(channel, queue)?;
         let session = &mut self.session;
         let open = self
             .open
             .as_mut()
             .ok_or(Refusal::NotImplemented { what: "a request before connection.open".into() })?;
-        let found = open.client.get(channel, &queue, no_ack, &mut |got| {
+        let found = open.client.get(channel, &queue, no_ack, router, &mut |got| {
             session.get_ok(
                 channel,
                 got.delivery_tag,

@@ -179,13 +179,13 @@ impl Connection {
     }
 
     /// Encodes deliveries until `output_bytes_max` wait for the socket.
-    pub fn deliver(&mut self, output_bytes_max: usize) {
+    pub fn deliver(&mut self, output_bytes_max: usize, router: &mut dyn Router) {
         let Some(open) = &mut self.open else {
             self.deliveries_wait = false;
             return;
         };
         let mut sink = SessionSink { session: &mut self.session, output_bytes_max };
-        self.deliveries_wait = open.client.deliver(&mut sink);
+        self.deliveries_wait = open.client.deliver(router, &mut sink);
     }
 
     /// Whether [`Self::deliver`] stopped for want of room and there is room again.

@@ -5,18 +5,20 @@
 //! a variable, a variable over the file, the file over the default. What is said of plugins and of
 //! single virtual hosts is tables (`tables.rs`), so it is in the file alone.
 
+mod intercept;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod vhosts;
 
+pub use intercept::InterceptTable;
 pub use tables::{LimitTable, PluginTable, PluginTables, VhostTable};
 pub use vhosts::VhostConfig;
 
 use anyhow::{Context, bail};
 use leveret_model::Name;
 use leveret_plugin::{
-    CompileLimits,
+    AttachmentRule, Attachments, CompileLimits,
     policy::{PolicyError, PolicyRules},
 };
 use serde::Deserialize;
@@ -26,6 +28,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 use toml::Spanned;
@@ -131,6 +134,11 @@ pub struct Settings {
     #[arg(skip)]
     #[serde(default)]
     pub vhost: BTreeMap<String, Spanned<VhostTable>>,
+
+    /// `[[intercept]]`: where interceptors are attached
+    #[arg(skip)]
+    #[serde(default)]
+    pub intercept: Vec<Spanned<InterceptTable>>,
 }
 
 impl Settings {
@@ -147,6 +155,7 @@ impl Settings {
 
     fn parse(text: &str) -> anyhow::Result<Self> {
         let settings: Self = toml::from_str(text)?;
+        settings.check_attachments(text)?;
         let Err(error) = settings.policies()?.check() else {
             return Ok(settings);
         };
@@ -164,6 +173,29 @@ impl Settings {
             vhosts.insert(vhost, table.get_ref().rules());
         }
         Ok(PolicyRules { plugins: tables::plugin_rules(&self.plugins), vhosts })
+    }
+
+    /// What is attached where, not checked yet.
+    fn attachments(&self) -> Result<Vec<AttachmentRule>, (usize, String)> {
+        let rules = self.intercept.iter().enumerate();
+        rules.map(|(at, table)| table.get_ref().rule().map_err(|what| (at, what))).collect()
+    }
+
+    /// Checks what is attached as far as it does not depend on which virtual hosts there are.
+    fn check_attachments(&self, text: &str) -> anyhow::Result<()> {
+        let error = match self.attachments() {
+            Ok(rules) => {
+                let vhosts: Vec<Name> = rules.iter().filter_map(|rule| rule.vhost.clone()).collect();
+                Attachments::new(rules, &vhosts).err().map(|error| (error.rule(), error.to_string()))
+            }
+            Err(error) => Some(error),
+        };
+        let Some((at, what)) = error else { return Ok(()) };
+        let start = self.intercept.get(at).map(|table| table.span().start);
+        match start.and_then(|start| text.get(..start)) {
+            Some(before) => bail!("line {}: [[intercept]]: {what}", before.matches('\n').count() + 1),
+            None => bail!("[[intercept]]: {what}"),
+        }
     }
 
     /// Where in the text is what an error speaks of: the limit's value, else the plugin's table, else
@@ -207,6 +239,7 @@ impl Settings {
             log: self.log.or(other.log),
             plugins: if self.plugins.is_empty() { other.plugins } else { self.plugins },
             vhost: if self.vhost.is_empty() { other.vhost } else { self.vhost },
+            intercept: if self.intercept.is_empty() { other.intercept } else { self.intercept },
         }
     }
 }
@@ -234,6 +267,8 @@ pub struct Config {
     pub log: String,
     /// What plugins may do.
     pub policies: PolicyRules,
+    /// Where interceptors are attached.
+    pub attachments: Arc<Attachments>,
 }
 
 impl TryFrom<Settings> for Config {
@@ -242,6 +277,7 @@ impl TryFrom<Settings> for Config {
     fn try_from(settings: Settings) -> anyhow::Result<Self> {
         let policies = settings.policies()?;
         policies.check()?;
+        let rules = settings.attachments().map_err(|(_, what)| anyhow::anyhow!("[[intercept]]: {what}"))?;
         let data_dir = settings.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
         let plugins_dir = settings.plugins_dir.unwrap_or_else(|| data_dir.join("plugins"));
         let workers = match settings.workers {
@@ -259,6 +295,8 @@ impl TryFrom<Settings> for Config {
         let compile_limits = compile_limits(settings.compile_memory_mib, settings.compile_cpu_seconds)?;
         let names = settings.vhosts.unwrap_or_else(|| vec!["/".to_owned()]);
         let vhosts = vhosts::vhosts(names, &settings.vhost, &data_dir, &plugins_dir)?;
+        let vhost_names: Vec<Name> = vhosts.iter().map(|vhost| vhost.name.clone()).collect();
+        let attachments = Attachments::new(rules, &vhost_names).context("[[intercept]]")?;
         Ok(Self {
             listen: settings.listen.unwrap_or(LISTEN_DEFAULT),
             http_listen: match settings.http_listen {
@@ -274,6 +312,7 @@ impl TryFrom<Settings> for Config {
             compile_limits,
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
             policies,
+            attachments: Arc::new(attachments),
         })
     }
 }

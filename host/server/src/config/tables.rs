@@ -189,7 +189,8 @@ impl<'de> Deserialize<'de> for CapabilityName {
 }
 
 /// `"reject"`, or `{ fallback = "direct" }`.
-struct OnFailure(FailurePolicy);
+#[derive(Clone, Debug)]
+pub(super) struct OnFailure(pub(super) FailurePolicy);
 
 impl<'de> Deserialize<'de> for OnFailure {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

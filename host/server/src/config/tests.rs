@@ -129,6 +129,37 @@ fn the_example_of_the_readme_is_valid() {
     }
 }
 
+/// So is its example of interceptors.
+#[test]
+fn the_interceptors_of_the_readme_are_valid() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let text = std::fs::read_to_string(readme).unwrap();
+    let example = text.split("```toml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+    let rules = Settings::parse(example).unwrap().attachments().unwrap();
+    let [stamp, redact] = rules.as_slice() else { panic!("{rules:?}") };
+    assert_eq!(stamp.to_string(), "'stamp' on publish, exchange \"orders.*\" in vhost '/'");
+    assert_eq!((stamp.order, &stamp.on_failure), (10, &FailurePolicy::Reject));
+    assert_eq!(stamp.arguments.get(b"header").and_then(|value| value.as_text()), Some("x-stamp"));
+    assert_eq!(redact.to_string(), "'redact' on deliver, queue \"partners.*\" in every vhost");
+}
+
+#[test]
+fn arguments_of_interceptors_are_values_of_all_kinds() {
+    let table = "[[intercept]]\ninterceptor = \"i\"\npoint = \"dead-letter\"\norder = -1\non-failure = \"dead-letter\"\n\
+                 [intercept.arguments]\na = [1, true]\nb = { c = 1.5 }";
+    let rules = Settings::parse(table).unwrap().attachments().unwrap();
+    let arguments = &rules[0].arguments;
+    let list = leveret_model::Value::List(vec![
+        leveret_model::Value::Integer(1),
+        leveret_model::Value::Boolean(true),
+    ]);
+    assert_eq!(arguments.get(b"a"), Some(&list));
+    let map = vec![(leveret_model::Value::Text("c".into()), leveret_model::Value::Real(1.5))];
+    assert_eq!(arguments.get(b"b"), Some(&leveret_model::Value::Map(map)));
+    let config = Config::try_from(Settings::parse(&table.replace("order", "vhost = \"v\"\norder")).unwrap());
+    assert!(format!("{:#}", config.unwrap_err()).contains("no such virtual host"));
+}
+
 /// Every way to get it wrong, with the line it is in and the words that say what.
 #[test]
 fn an_error_names_the_line_and_the_key() {
@@ -144,6 +175,18 @@ fn an_error_names_the_line_and_the_key() {
         ("[vhost.v]\nplugin-dir = \"x\"", 2, "plugin-dir"),
         ("[vhost.v]\nceilings = { memory = 1 }", 2, "unknown key `memory`, expected one of memory-mib"),
         ("[vhost.v.ceilings]\n\nstate-mib = 9999999", 3, "ceilings of vhost 'v': state-mib = 9999999"),
+        ("[[intercept]]\ninterceptor = \"i\"\npoint = \"publish\"", 1, "missing field `order`"),
+        ("[[intercept]]\ninterceptor = \"i\"\npoint = \"route\"\norder = 1", 3, "route"),
+        (
+            "\n[[intercept]]\ninterceptor = \"i\"\npoint = \"publish\"\norder = 1\nqueue = \"q\"",
+            2,
+            "`exchange`",
+        ),
+        (
+            "[[intercept]]\ninterceptor = \"i\"\npoint = \"publish\"\norder = 1\non-failure = \"dead-letter\"",
+            1,
+            "makes no sense for an interceptor on publish",
+        ),
         (
             "[vhost.v]\nceilings = { memory-mib = 9 }\n[vhost.v.plugins.p]\nmemory-mib = 10",
             4,

@@ -163,7 +163,7 @@ impl ConnectionTask {
                 self.connection.stop();
             }
             self.connection.woken(&mut *router);
-            self.connection.deliver(OUTPUT_BYTES_SOFT_MAX);
+            self.connection.deliver(OUTPUT_BYTES_SOFT_MAX, &mut *router);
         }
         match self.read(cx) {
             Ok(read) => moved |= read,

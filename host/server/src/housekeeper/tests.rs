@@ -132,7 +132,7 @@ fn what_is_held_comes_when_it_is_due_also_if_something_earlier_is_held_later() {
         publish(&["1"]);
         while bodies.0.len() < 2 {
             wake.0.notified().await;
-            client.deliver(&mut bodies);
+            client.deliver(&mut *router.borrow_mut(), &mut bodies);
         }
         assert!(started.elapsed() >= Duration::from_millis(29));
         bodies.0

@@ -1,0 +1,167 @@
+//! Which plugin provides which interceptor, and what a new version has to take.
+//!
+//! An attachment in all virtual hosts takes its interceptor from the global plugins, so that no
+//! virtual host can put a file of its own in the place of what the operator attached everywhere. One
+//! that names its virtual host takes that one's own plugin first.
+
+use super::{Registry, disabled, not_granted};
+use crate::{
+    account::Account,
+    attachment::Attachment,
+    guest::Description,
+    scope::Scope,
+    version::{Version, VersionId},
+};
+use hashbrown::HashMap;
+use leveret_broker::port::Wake;
+use leveret_model::Name;
+use parking_lot::{Mutex, RwLock};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Who provides interceptors.
+#[derive(Default)]
+pub(super) struct Providers {
+    serving: RwLock<HashMap<Scope, HashMap<String, Arc<Version>>>>,
+    /// Raised after each change that can be read.
+    generation: AtomicU64,
+    /// Who waits for a change.
+    waiters: Mutex<Vec<Arc<dyn Wake>>>,
+}
+
+impl Providers {
+    pub(super) fn serves(&self, id: VersionId) -> bool {
+        self.serving.read().values().any(|names| names.values().any(|version| version.id == id))
+    }
+
+    /// Who provides interceptors, or whether they may, has changed.
+    pub(super) fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        waiters.iter().for_each(|waker| waker.wake());
+    }
+}
+
+impl Registry {
+    /// Numbers the states of who provides interceptors. Read before [`Self::interceptor`] is asked.
+    pub(crate) fn interceptors_generation(&self) -> u64 {
+        self.providers.generation.load(Ordering::Acquire)
+    }
+
+    /// Wakes `waker` when who provides interceptors is not that of this generation any more.
+    pub(crate) fn wake_when_interceptors_change(&self, generation: u64, waker: &Arc<dyn Wake>) {
+        let mut waiters = self.providers.waiters.lock();
+        // Whoever asks again is there already; who is gone needs no wake.
+        let is_this = |other: &Arc<dyn Wake>| {
+            std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(waker)) || Arc::strong_count(other) == 1
+        };
+        waiters.retain(|other| !is_this(other));
+        waiters.push(waker.clone());
+        drop(waiters);
+        if self.interceptors_generation() != generation {
+            waker.wake();
+        }
+    }
+
+    /// The version that is asked for an attachment.
+    ///
+    /// # Errors
+    /// Why there is none, for people to read.
+    pub(crate) fn interceptor(&self, attachment: &Attachment) -> Result<Arc<Version>, String> {
+        let (name, vhost) = (&attachment.rule.interceptor, &attachment.vhost);
+        let version = self.provider_of(attachment)?;
+        if !version.policy(vhost).enabled {
+            return Err(format!("the interceptor '{name}': {}", disabled(&version)));
+        }
+        match version.not_granted(vhost) {
+            Some(capability) => {
+                Err(format!("the interceptor '{name}': {}", not_granted(&version, capability)))
+            }
+            None => Ok(version),
+        }
+    }
+
+    fn provider_of(&self, attachment: &Attachment) -> Result<Arc<Version>, String> {
+        let serving = self.providers.serving.read();
+        let (name, vhost) = (&attachment.rule.interceptor, &attachment.vhost);
+        let own = attachment.rule.vhost.is_some().then(|| Scope::Vhost(vhost.clone()));
+        for scope in own.into_iter().chain([Scope::Global, Scope::Shipped]) {
+            let version = serving.get(&scope).and_then(|names| names.get(name));
+            if let Some(version) = version.filter(|version| version.policy(vhost).allowed) {
+                return Ok(version.clone());
+            }
+        }
+        Err(format!("no plugin provides the interceptor '{name}' for vhost '{vhost}'"))
+    }
+
+    /// The account of a version in a virtual host.
+    pub(crate) fn account_of(&self, version: &Version, vhost: &Name) -> Arc<Account> {
+        self.services.accounts.of_instance(version, vhost)
+    }
+
+    /// The attachments that a version would serve if it were put into service now.
+    pub(super) fn attachments_for(&self, version: &Version) -> Vec<Arc<Attachment>> {
+        let would_serve = |attachment: &Attachment| {
+            let (rule, vhost) = (&attachment.rule, &attachment.vhost);
+            let in_scope = match &version.scope {
+                Scope::Vhost(own) => own == vhost && rule.vhost.is_some(),
+                // A virtual host's own plugin goes first.
+                Scope::Global | Scope::Shipped => !self
+                    .provider_of(attachment)
+                    .is_ok_and(|provider| matches!(provider.scope, Scope::Vhost(_))),
+            };
+            let policy = version.policy(vhost);
+            in_scope
+                && version.describes_interceptor(&rule.interceptor).is_some()
+                && policy.allowed
+                && policy.enabled
+                && version.not_granted(vhost).is_none()
+        };
+        self.attachments.all().iter().filter(|attachment| would_serve(attachment)).cloned().collect()
+    }
+
+    /// A new version keeps the interceptors that are attached.
+    pub(super) fn check_dropped_interceptors(
+        &self,
+        old: Option<&Version>,
+        description: &Description,
+    ) -> Result<(), String> {
+        let Some(old) = old else { return Ok(()) };
+        let is_there = |name: &str| description.interceptors.iter().any(|described| described.name == name);
+        let mut served = self
+            .attachments
+            .all()
+            .iter()
+            .filter(|attachment| self.provider_of(attachment).is_ok_and(|version| version.id == old.id));
+        match served.find(|attachment| !is_there(&attachment.rule.interceptor)) {
+            Some(attachment) => {
+                Err(format!("the new version drops an interceptor that is attached: {}", attachment.rule))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// From now on a version provides its interceptors, and the one before it provides none.
+    pub(super) fn serve_interceptors(&self, old: Option<&Version>, version: &Arc<Version>) {
+        let mut serving = self.providers.serving.write();
+        let names = serving.entry(version.scope.clone()).or_default();
+        if let Some(old) = old {
+            names.retain(|_, provider| provider.id != old.id);
+        }
+        for described in &version.description.interceptors {
+            names.insert(described.name.clone(), version.clone());
+        }
+        drop(serving);
+        self.providers.changed();
+    }
+
+    /// A version provides no interceptors any more.
+    pub(super) fn withdraw_interceptors(&self, version: &Version) {
+        if let Some(names) = self.providers.serving.write().get_mut(&version.scope) {
+            names.retain(|_, provider| provider.id != version.id);
+        }
+        self.providers.changed();
+    }
+}

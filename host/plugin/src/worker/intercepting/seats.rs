@@ -1,0 +1,322 @@
+//! What a worker keeps of each attachment, and which attachments a message meets.
+
+use super::{
+    super::homes::{Homes, NotServed},
+    PATCH_BYTES_MAX, Scratch, bytes_without_body,
+};
+use crate::{
+    account::Account,
+    attachment::{Attachment, Attachments},
+    guest::{AttachmentPoint, Verdict},
+    memo::Memo,
+    registry::Registry,
+    version::Version,
+    worker::REFUSED_FOR,
+};
+use hashbrown::HashMap;
+use leveret_broker::port::{Effects, Fate, Intercepted, Points, Site, Wake};
+use leveret_model::{Change, MessageView, Name, Patch, PatchError, Reads};
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+/// For how many exchanges or queues of a virtual host it is noted at a point what they meet.
+const CHAINS_MAX: usize = 4_096;
+
+/// The attachments as one worker sees them.
+pub(in crate::worker) struct Interceptors {
+    attachments: Arc<Attachments>,
+    memo_bytes_max: usize,
+    /// In the order of the attachments; made when first asked.
+    seats: Vec<Option<Seat>>,
+    chains: Vec<Chains>,
+}
+
+/// What names meet at a point of a virtual host.
+struct Chains {
+    vhost: Name,
+    point: AttachmentPoint,
+    by_name: HashMap<Name, Rc<[usize]>, foldhash::fast::RandomState>,
+}
+
+/// What a worker keeps of an attachment.
+pub(super) struct Seat {
+    /// The version that is asked, or why there is none.
+    version: Result<Arc<Version>, Arc<str>>,
+    /// `version` is that of this state of the registry; `None` where it is to be looked up.
+    generation: Option<u64>,
+    pub(super) reads: Arc<Reads>,
+    /// Verdicts are remembered.
+    pub(super) pure: bool,
+    may_modify_body: bool,
+    /// `reads` is of this version.
+    known: bool,
+    pub(super) memo: Memo<Verdict>,
+    /// Of that version.
+    account: Option<Arc<Account>>,
+    /// The plugin refused the attachment: why, and until when that holds.
+    refused: Option<(Arc<str>, Instant)>,
+    pub(super) scratch: Scratch,
+}
+
+impl Interceptors {
+    pub(in crate::worker) fn new(attachments: &Arc<Attachments>, memo_bytes_max: usize) -> Self {
+        let seats = attachments.all().iter().map(|_| None).collect();
+        Self { attachments: attachments.clone(), memo_bytes_max, seats, chains: Vec::new() }
+    }
+
+    /// At which points anything is attached in a virtual host.
+    pub(in crate::worker) fn points(&self, vhost: &Name) -> Points {
+        Points {
+            publish: self.attachments.any(vhost, AttachmentPoint::Publish),
+            deliver: self.attachments.any(vhost, AttachmentPoint::Deliver),
+        }
+    }
+
+    /// What a message meets at a place.
+    pub(in crate::worker) fn chain(&mut self, site: Site<'_>) -> Rc<[usize]> {
+        match site {
+            Site::Publish { vhost, exchange } => self.chain_at(vhost, AttachmentPoint::Publish, exchange),
+            Site::Deliver { vhost, queue } => self.chain_at(vhost, AttachmentPoint::Deliver, queue),
+        }
+    }
+
+    pub(super) fn chain_at(&mut self, vhost: &Name, point: AttachmentPoint, name: &[u8]) -> Rc<[usize]> {
+        let known = self.chains.iter().position(|chains| chains.point == point && chains.vhost == *vhost);
+        let known = known.unwrap_or_else(|| {
+            self.chains.push(Chains { vhost: vhost.clone(), point, by_name: HashMap::default() });
+            self.chains.len() - 1
+        });
+        let Some(chains) = self.chains.get_mut(known) else { return Rc::default() };
+        if let Some(chain) = chains.by_name.get(name) {
+            return chain.clone();
+        }
+        let chain: Rc<[usize]> = self.attachments.chain(vhost, point, name).into();
+        if chains.by_name.len() >= CHAINS_MAX {
+            chains.by_name.clear();
+        }
+        if let Ok(name) = Name::new(name) {
+            chains.by_name.insert(name, chain.clone());
+        }
+        chain
+    }
+
+    /// An attachment and what is kept of it.
+    pub(super) fn seat(&mut self, at: usize) -> Option<(Arc<Attachment>, &mut Seat)> {
+        let attachment = self.attachments.all().get(at)?.clone();
+        let bytes_max = self.memo_bytes_max;
+        let seat = self.seats.get_mut(at)?;
+        let seat = seat.get_or_insert_with(|| Seat::new(bytes_max));
+        Some((attachment, seat))
+    }
+
+    /// What is kept of an attachment that was asked before.
+    pub(super) fn seat_there(&mut self, at: usize) -> Option<&mut Seat> {
+        self.seats.get_mut(at)?.as_mut()
+    }
+}
+
+impl Seat {
+    fn new(memo_bytes_max: usize) -> Self {
+        Self {
+            version: Err(Arc::from("it was not asked yet")),
+            generation: None,
+            reads: Arc::default(),
+            pure: false,
+            may_modify_body: false,
+            known: false,
+            memo: Memo::new(memo_bytes_max),
+            account: None,
+            refused: None,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// The state of the registry that it follows.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.unwrap_or_default()
+    }
+
+    /// Whether there is no plugin to ask.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.version.is_err()
+    }
+
+    /// Why a verdict cannot be taken, for people to read.
+    pub(super) fn fault_of(&self, verdict: &Verdict) -> Option<&'static str> {
+        match verdict {
+            Verdict::Patch(patch) if patch.body().is_some() && !self.may_modify_body => {
+                Some("it sets the body and needs the grant 'modify-body'")
+            }
+            Verdict::Patch(patch) if bytes_without_body(patch) > PATCH_BYTES_MAX => {
+                Some("its changes have more than 1 MiB")
+            }
+            _ => None,
+        }
+    }
+
+    /// The interceptor dropped a message.
+    pub(super) fn count_drop(&self, reason: Option<&Arc<str>>) {
+        if let Some(account) = &self.account {
+            account.count_drops(reason, 1);
+        }
+    }
+
+    /// Forgets everything that followed from an instance.
+    pub(super) fn forget(&mut self) {
+        self.memo.forget();
+        self.known = false;
+    }
+
+    /// Finds the version to ask, and what it reads.
+    ///
+    /// # Errors
+    /// Why it cannot be asked, for people to read.
+    pub(super) fn stand_ready(
+        &mut self,
+        attachment: &Attachment,
+        registry: &Registry,
+        homes: &mut Homes,
+    ) -> Result<Arc<Version>, Arc<str>> {
+        // The generation is read before the version: a swap publishes in the other order.
+        let generation = registry.interceptors_generation();
+        if self.generation != Some(generation) {
+            self.generation = Some(generation);
+            self.look_up(attachment, registry, homes);
+        }
+        let version = self.version.clone()?;
+        if let Some((why, until)) = &self.refused {
+            if Instant::now() < *until {
+                return Err(why.clone());
+            }
+            self.refused = None;
+        }
+        if self.known {
+            return Ok(version);
+        }
+        let home = homes.attached(&version, attachment).map_err(|not_served| self.not_served(not_served))?;
+        let replica = home.replica_there();
+        let reads = replica.and_then(|replica| replica.attached_reads(attachment.id)).cloned();
+        self.reads = reads.ok_or_else(|| Arc::<str>::from("the instance is gone"))?;
+        self.may_modify_body = replica.is_some_and(|replica| replica.may_modify_body(attachment));
+        self.known = true;
+        Ok(version)
+    }
+
+    /// Why the plugin cannot be asked; remembered for a while if it refused the attachment.
+    pub(super) fn not_served(&mut self, not_served: NotServed) -> Arc<str> {
+        match not_served {
+            NotServed::Refused(text) => {
+                let why: Arc<str> = text.into();
+                self.refused = Some((why.clone(), Instant::now() + REFUSED_FOR));
+                why
+            }
+            NotServed::Failed(what) => what.into(),
+            NotServed::Pending => Arc::from("it is not ready yet"),
+        }
+    }
+
+    fn look_up(&mut self, attachment: &Attachment, registry: &Registry, homes: &mut Homes) {
+        let found = registry.interceptor(attachment).map_err(Arc::<str>::from);
+        let before = self.version.as_ref().ok().map(|version| version.id);
+        if let Err(why) = &found {
+            tracing::warn!(target: "leveret::plugin", "{} waits: {why}", attachment.rule);
+        }
+        if let (Ok(version), Some(before)) = (&found, before)
+            && version.id == before
+        {
+            return;
+        }
+        if let Some(before) = before.filter(|before| !registry.serves(*before)) {
+            homes.discard(before);
+        }
+        self.refused = None;
+        self.forget();
+        if let Ok(version) = &found {
+            let described = version.describes_interceptor(&attachment.rule.interceptor);
+            self.pure =
+                described.is_some_and(|described| described.pure) && !version.code.exported.has_effects;
+            self.account = Some(registry.account_of(version, &attachment.vhost));
+        }
+        self.version = found;
+    }
+}
+
+/// Wakes nobody.
+pub(super) struct NobodyWaits;
+
+impl Wake for NobodyWaits {
+    fn wake(&self) {}
+}
+
+/// A message that several attachments change, one after the other.
+#[derive(Default)]
+pub(super) struct Patched {
+    properties: Option<Vec<u8>>,
+    patches: Vec<Patch>,
+}
+
+impl Patched {
+    /// The message with all changes made.
+    pub(super) fn view<'a>(&'a self, message: &MessageView<'a>) -> MessageView<'a> {
+        let mut view = *message;
+        if let Some(properties) = &self.properties {
+            view.properties = properties;
+        }
+        for patch in &self.patches {
+            view.routing_key = patch.routing_key().map_or(view.routing_key, |key| key);
+            view.body = patch.body().map_or(view.body, |body| body);
+        }
+        view
+    }
+
+    /// Makes more changes.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub(super) fn add(&mut self, message: &MessageView<'_>, patch: &Patch) -> Result<(), PatchError> {
+        if !patch.keeps_properties() {
+            let mut properties = Vec::new();
+            let view = self.view(message);
+            view.form.patch(view.properties, patch, &mut properties)?;
+            self.properties = Some(properties);
+        }
+        self.patches.push(patch.clone());
+        Ok(())
+    }
+
+    /// All changes as one.
+    pub(super) fn into_intercepted(self) -> Intercepted {
+        match self.patches.len() {
+            0 => Intercepted::Continue,
+            _ => Intercepted::Patch(self.patches.iter().flat_map(changes).collect()),
+        }
+    }
+}
+
+/// The changes of a patch, so that it can be part of a larger one.
+fn changes(patch: &Patch) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for header in patch.headers() {
+        let name = header.name.clone();
+        if header.to_end || header.value.is_none() {
+            changes.push(Change::RemoveHeader { name: name.clone() });
+        }
+        if let Some(value) = header.value.clone() {
+            changes.push(Change::SetHeader { name, value });
+        }
+    }
+    changes.extend(patch.properties().iter().map(|(property, value)| match value.clone() {
+        Some(value) => Change::SetProperty { property: *property, value },
+        None => Change::RemoveProperty { property: *property },
+    }));
+    changes.extend(patch.routing_key().cloned().map(Change::SetRoutingKey));
+    changes.extend(patch.body().cloned().map(Change::SetBody));
+    changes
+}
+
+/// Has effects take place that belong to no message in the broker's hands.
+pub(super) fn commit(effects: Vec<Box<dyn Effects>>, fate: Fate, message: &MessageView<'_>) {
+    let mut deeds = Vec::new();
+    for effects in effects {
+        effects.commit(fate, message, &mut deeds);
+    }
+}
