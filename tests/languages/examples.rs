@@ -39,6 +39,20 @@ pub(crate) const JAVASCRIPT: Example = Example {
     grant: None,
 };
 
+pub(crate) const GO: Example = Example {
+    folder: "06-go",
+    programs: &["go", "node", "npm"],
+    components: ["geofence.wasm", "traceparent.wasm"],
+    grant: Some(("traceparent", "random")),
+};
+
+pub(crate) const C: Example = Example {
+    folder: "07-c",
+    programs: &["clang", "wasm-ld"],
+    components: ["number-range.wasm", "require-header.wasm"],
+    grant: None,
+};
+
 impl Example {
     /// Runs its one command and gives the paths that it printed. `None` when the language is not on
     /// this machine.

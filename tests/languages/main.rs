@@ -12,7 +12,7 @@ mod session;
 
 use examples::Example;
 use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
 use leveret_testkit::{Broker, unique_name};
 use session::*;
@@ -25,7 +25,6 @@ fn table(fields: &[(&str, AMQPValue)]) -> FieldTable {
     }
     table
 }
-
 
 /// An exchange of this type with arguments.
 async fn declare(channel: &Channel, kind: &str, arguments: FieldTable) -> lapin::Result<ShortString> {
@@ -85,7 +84,8 @@ fn python_routes_by_a_field_of_a_json_body() {
         bind(&channel, &german, &exchange, "DE", FieldTable::default()).await;
         bind(&channel, &danish, &exchange, "DK", FieldTable::default()).await;
         let body = br#"{"customer": {"country": "DE"}}"#;
-        for unroutable in [br#"{"customer": {"country": "FR"}}"#.as_slice(), b"{}", b"no JSON", b"\xff", b""] {
+        for unroutable in [br#"{"customer": {"country": "FR"}}"#.as_slice(), b"{}", b"no JSON", b"\xff", b""]
+        {
             assert!(returned(&channel, &exchange, FieldTable::default(), unroutable).await);
         }
         assert!(!returned(&channel, &exchange, FieldTable::default(), body).await);
@@ -124,5 +124,57 @@ fn javascript_splits_by_percentages_and_keeps_keys_together() {
 
         let (code, said) = bind_refused(connection, &exchange, "", percent(1)).await;
         assert!(code == 406 && said.contains("the bindings would add up to 101 percent"), "{code} {said}");
+    });
+}
+
+#[test]
+fn go_routes_by_distance() {
+    serving(&examples::GO, async |connection| {
+        let place = |latitude, longitude| {
+            [("latitude", AMQPValue::Double(latitude)), ("longitude", AMQPValue::Double(longitude))]
+        };
+        let around = |latitude, longitude, km| {
+            let mut fields = place(latitude, longitude).to_vec();
+            fields.push(("radius-km", AMQPValue::Double(km)));
+            table(&fields)
+        };
+        let channel = confirming(connection).await;
+        let exchange = declare(&channel, "x-geofence", FieldTable::default()).await.unwrap();
+        let (berlin, germany) = (own_queue(&channel).await, own_queue(&channel).await);
+        bind(&channel, &berlin, &exchange, "", around(52.52, 13.405, 25.0)).await;
+        bind(&channel, &germany, &exchange, "", around(51.16, 10.45, 450.0)).await;
+        // Potsdam is 27 km from the middle of Berlin, Teltow 15, Lyon 700 from the middle of Germany.
+        assert!(!returned(&channel, &exchange, table(&place(52.391, 13.065)), b"Potsdam").await);
+        assert!(!returned(&channel, &exchange, table(&place(52.402, 13.271)), b"Teltow").await);
+        assert!(returned(&channel, &exchange, table(&place(45.76, 4.83)), b"Lyon").await);
+        assert!(returned(&channel, &exchange, FieldTable::default(), b"nowhere").await);
+        assert_eq!(drain(&channel, &berlin).await, [b"Teltow"]);
+        assert_eq!(drain(&channel, &germany).await, [b"Potsdam".to_vec(), b"Teltow".to_vec()]);
+
+        let (code, said) = bind_refused(connection, &exchange, "", around(95.0, 0.0, 1.0)).await;
+        assert!(code == 406 && said.contains("95 is not between -90 and 90"), "{code} {said}");
+    });
+}
+
+#[test]
+fn c_routes_by_ranges_of_a_number() {
+    serving(&examples::C, async |connection| {
+        let number = |name, value| table(&[(name, AMQPValue::LongLongInt(value))]);
+        let channel = confirming(connection).await;
+        let exchange = declare(&channel, "x-number-range", texts(&[("header", "amount")])).await.unwrap();
+        let (small, large) = (own_queue(&channel).await, own_queue(&channel).await);
+        bind(&channel, &small, &exchange, "", number("below", 1000)).await;
+        bind(&channel, &large, &exchange, "", number("from", 1000)).await;
+        for (amount, body) in [(-5, b"-5".as_slice()), (999, b"999"), (1000, b"1000")] {
+            assert!(!returned(&channel, &exchange, number("amount", amount), body).await);
+        }
+        assert!(returned(&channel, &exchange, texts(&[("amount", "many")]), b"no number").await);
+        assert!(returned(&channel, &exchange, FieldTable::default(), b"none").await);
+        assert_eq!(drain(&channel, &small).await, [b"-5".as_slice(), b"999"]);
+        assert_eq!(drain(&channel, &large).await, [b"1000"]);
+
+        let turned = table(&[("from", AMQPValue::LongInt(7)), ("below", AMQPValue::LongInt(7))]);
+        let (code, said) = bind_refused(connection, &exchange, "", turned).await;
+        assert!(code == 406 && said.contains("it is not above 'from'"), "{code} {said}");
     });
 }
