@@ -534,7 +534,7 @@ fn type_names(description: &Description) -> Result<Vec<Name>, String> {
         names.push(Name::new(name.as_bytes()).map_err(|error| error.to_string())?);
     }
     if names.is_empty() && description.interceptors.is_empty() {
-        return Err(String::from("the plugin describes no exchange type and no interceptor"));
+        return Err(String::from("the plugin describes neither an exchange type nor an interceptor"));
     }
     Ok(names)
 }
@@ -589,6 +589,6 @@ mod tests {
             assert!(names(&[reserved]).unwrap_err().contains("reserved"), "{reserved}");
         }
         assert!(names(&["x-a", "x-a"]).unwrap_err().contains("twice"));
-        assert!(names(&[]).unwrap_err().contains("describes no"));
+        assert!(names(&[]).unwrap_err().contains("describes neither"));
     }
 }
