@@ -42,13 +42,16 @@ mod replica;
 mod scope;
 mod services;
 mod state;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod version;
 mod wasi;
 pub mod worker;
 
+pub use account::{Failures, PluginUse};
 pub use artifact::Digest;
+pub use capability::MetricValue;
 pub use engine::CodeStrategy;
 pub use guest::{GuestFailure, REJECT_REASON_BYTES_MAX};
 pub use host::{Host, HostConfig, HostError};
@@ -56,4 +59,5 @@ pub use memo::MEMO_BYTES_MAX;
 pub use policy::Policies;
 pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage};
 pub use scope::Scope;
+pub use tally::{CallTime, Calls};
 pub use worker::Worker;

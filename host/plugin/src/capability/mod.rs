@@ -28,7 +28,8 @@ mod random;
 mod timers;
 
 pub(crate) use draft::Draft;
-pub(crate) use metric::{MetricValue, Metrics};
+pub use metric::MetricValue;
+pub(crate) use metric::Metrics;
 
 use crate::{account::Account, bindings::v0_2::leveret::routing as wit, guest::GuestState, state::Cell};
 use leveret_broker::{exchange::Exchange, port::Layer};

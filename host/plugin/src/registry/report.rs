@@ -1,8 +1,9 @@
 //! What came of offering or removing a file.
 
-use crate::{artifact::Digest, engine::CodeStrategy, scope::Scope, version::Version};
+use crate::{account::PluginUse, artifact::Digest, engine::CodeStrategy, scope::Scope, version::Version};
+use leveret_broker::exchange::Exchange;
 use leveret_model::Name;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// The stages that a file passes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +127,23 @@ pub struct TypeInfo {
     pub exchanges: usize,
     /// What serves it, or why nothing does.
     pub state: TypeState,
+}
+
+/// An exchange type as one virtual host has it.
+#[derive(Clone, Debug)]
+pub struct TypeInVhost {
+    /// Its name.
+    pub name: Name,
+    /// The virtual host.
+    pub vhost: Name,
+    /// What serves it there, or why nothing does.
+    pub state: TypeState,
+    /// For whom the plugin is there that serves it.
+    pub scope: Option<Scope>,
+    /// The live exchanges that have it.
+    pub exchanges: Vec<Arc<Exchange>>,
+    /// What the plugin used and did there. Of one that provides several types, for all of them.
+    pub used: PluginUse,
 }
 
 /// What serves an exchange type.
