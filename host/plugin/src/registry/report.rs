@@ -1,6 +1,9 @@
 //! What came of offering or removing a file.
 
-use crate::{account::PluginUse, artifact::Digest, engine::CodeStrategy, scope::Scope, version::Version};
+use crate::{
+    account::PluginUse, artifact::Digest, engine::CodeStrategy, policy::Grants, scope::Scope,
+    version::Version,
+};
 use leveret_broker::exchange::Exchange;
 use leveret_model::Name;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -86,6 +89,12 @@ pub struct LoadReport {
     pub digest: Digest,
     /// The plugin's version as it describes itself.
     pub version: String,
+    /// The version of the contract that it was made for.
+    pub contract: &'static str,
+    /// The interfaces of the contract that it exports.
+    pub exports: Vec<&'static str>,
+    /// The capabilities that it imports, so that it must be granted them to serve.
+    pub imports: Grants,
     /// The exchange types it provides.
     pub exchange_types: Vec<Name>,
     /// What changed.
