@@ -11,7 +11,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt, io,
@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+/// What stands for itself in a path is not quoted: the broker's own words are compared as they are sent.
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How long the broker may take for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes.
@@ -203,7 +205,7 @@ impl Client {
         let mut url = format!("{}/api", self.url);
         for part in path {
             url.push('/');
-            url.extend(utf8_percent_encode(part, NON_ALPHANUMERIC));
+            url.extend(utf8_percent_encode(part, QUOTED));
         }
         url
     }

@@ -64,6 +64,9 @@ impl BenchArguments {
             printable(&type_name),
             asking.messages.len()
         )?;
+        if cfg!(debug_assertions) {
+            writeln!(out, "this leveret is a debug build: it is many times slower than a release build")?;
+        }
         if asking.pure {
             let mut remembering = Subject::new(&self.file, cases.as_ref(), MEMO_BYTES_MAX)?;
             write_row(&mut out, "remembered", remembering.measure(BATCH)?)?;
