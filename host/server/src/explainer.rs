@@ -19,8 +19,7 @@ use tokio::sync::oneshot;
 pub const WAITING_MAX: usize = 16;
 /// The stack of the thread, in bytes: as a worker's, for a guest uses it.
 const STACK_BYTES: usize = 4 * 1024 * 1024;
-/// What is told of where the message goes is for an index beyond those of the workers, so that nothing of
-/// theirs is taken.
+/// The plugin worker's index: beyond those of the workers, so that no instance made for them is taken.
 const INDEX: usize = usize::MAX;
 
 /// What is asked.
