@@ -53,6 +53,19 @@ pub(crate) fn post(broker: &Broker, path: &str, content_type: &str, body: &[u8])
     whole(request.send(body).unwrap())
 }
 
+/// `PUT /api/<path>` by guest.
+pub(crate) fn put(broker: &Broker, path: &str, body: &Value) -> Answer {
+    let request = agent().put(format!("http://{}/api/{path}", broker.http_address()));
+    let request = request.header("authorization", GUEST).header("content-type", "application/json");
+    whole(request.send(body.to_string()).unwrap())
+}
+
+/// `DELETE /api/<path>` by guest.
+pub(crate) fn delete(broker: &Broker, path: &str) -> Answer {
+    let request = agent().delete(format!("http://{}/api/{path}", broker.http_address()));
+    whole(request.header("authorization", GUEST).call().unwrap())
+}
+
 /// The JSON that guest gets.
 pub(crate) fn get(broker: &Broker, path: &str) -> Value {
     let answer = get_as(broker, Some(GUEST), path);

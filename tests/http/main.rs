@@ -1,12 +1,15 @@
 //! The HTTP API of a running broker, and the command line that asks it.
 //!
+//! `operator` looks at a running plugin and switches it, `author` tries out a file without a broker;
 //! `resources` holds answers against RabbitMQ's (the files in `rabbitmq`, less what this broker does
 //! not have); `safety` sends what must be refused; `plugins` and `command_line` are our own part.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod asking;
+mod author;
 mod command_line;
+mod operator;
 mod plugins;
 mod resources;
 mod safety;

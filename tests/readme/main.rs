@@ -157,6 +157,18 @@ fn every_command_of_the_readme_works() {
                 let line = output.lines().find(|line| line.starts_with("x-longest-prefix"));
                 assert!(line.is_some_and(|line| line.contains("serving")), "{output}");
             }
+            check if check.contains("plugin check ") => {
+                let promised = outputs.iter().find(|shown| shown.starts_with("read ")).expect("it is shown");
+                let stages = |text: &str| -> Vec<String> {
+                    let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+                    text.lines().map(first).collect()
+                };
+                assert_eq!(stages(&output), stages(promised), "{output}");
+            }
+            test if test.contains("plugin test ") => assert_eq!(output, "3 cases, 0 failed\n"),
+            bench if bench.contains("plugin bench ") => {
+                assert!(output.lines().any(|line| line.starts_with("remembered ")), "{output}");
+            }
             bench if bench.contains("bench") => {
                 let report: serde_json::Value = serde_json::from_str(&output).expect("a line of JSON");
                 assert!(report["consumed_per_second"].as_u64() > Some(0), "{output}");

@@ -146,6 +146,7 @@ pub struct Exchange {
     later: Weak<Later>,
     generation: AtomicU64,
     deleted: AtomicBool,
+    rejected: AtomicU64,
     bindings: RwLock<Bindings>,
 }
 
@@ -241,6 +242,7 @@ impl Exchange {
             later: Weak::new(),
             generation: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
+            rejected: AtomicU64::new(0),
             bindings: RwLock::default(),
         }
     }
@@ -299,6 +301,16 @@ impl Exchange {
         self.deleted.store(true, Ordering::Release);
     }
 
+    /// How many messages its types did not accept since it was declared.
+    #[must_use]
+    pub fn rejected_count(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many bindings it has as a source.
     #[must_use]
     pub fn binding_count(&self) -> usize {
@@ -306,7 +318,8 @@ impl Exchange {
     }
 
     /// The binding of that number, if it is still there.
-    pub(crate) fn binding(&self, id: BindingId) -> Option<Arc<Binding>> {
+    #[must_use]
+    pub fn binding(&self, id: BindingId) -> Option<Arc<Binding>> {
         self.bindings.read().get(id).cloned()
     }
 

@@ -17,6 +17,7 @@
 use crate::{
     dead_letter::DeathReason,
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
+    explain::Asked,
     queue::Queue,
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
@@ -216,6 +217,15 @@ pub struct Points {
     pub deliver: bool,
 }
 
+/// An answer and how it came about.
+#[derive(Debug)]
+pub struct Explained {
+    /// The types that were asked, those in front first.
+    pub asked: Vec<Asked>,
+    /// What they answer together; `None` if that comes later.
+    pub answer: Option<Answer>,
+}
+
 /// The exchange types, as one worker thread sees them. Not shared between threads: each worker
 /// has its own instances and its own remembered answers.
 pub trait Router {
@@ -268,6 +278,26 @@ pub trait Router {
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Routed;
+
+    /// Asks about one message as [`Self::route`] does, to tell people: nothing is counted or remembered,
+    /// and the answer's effects are dropped.
+    ///
+    /// A router that has nothing to tell beside the answer need not implement it.
+    fn explain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        message: &MessageView<'_>,
+        waker: &Arc<dyn Wake>,
+    ) -> Explained {
+        let mut answers = Vec::new();
+        let messages = &mut core::iter::once(message);
+        let answer = match self.route(exchange, layer, messages, &mut answers, waker) {
+            Routed::Pending => None,
+            Routed::Ready | Routed::Cut => answers.pop(),
+        };
+        Explained { asked: Vec::new(), answer }
+    }
 
     /// A timer that was set is due. [`Routed::Pending`] if the type is to be asked again after a
     /// wake; else it is done with, and what the type set anew is in `deeds`.

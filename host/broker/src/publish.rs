@@ -209,14 +209,7 @@ impl Publisher {
     fn publish_to(&mut self, batch: &mut Batch<'_, '_>, name: &[u8], start: usize, run: usize) -> usize {
         let Self { exchanges, scratch, .. } = self;
         let exchange = exchanges.get(name, |exchange| !exchange.is_deleted(), || batch.vhost.exchange(name));
-        let refusal = match exchange {
-            None => Some(batch.vhost.no_exchange(name)),
-            Some(exchange) if exchange.spec.internal => Some(Refusal::Internal {
-                exchange: exchange.spec.name.clone(),
-                vhost: batch.vhost.name().clone(),
-            }),
-            Some(_) => None,
-        };
+        let refusal = not_for_clients(batch.vhost, exchange.map(|exchange| &**exchange), name);
         let (None, Some(exchange)) = (&refusal, exchange) else {
             for publish in batch.messages.iter().skip(start).take(run) {
                 let refusal = scratch.refusal(publish).or_else(|| refusal.clone());
@@ -345,25 +338,20 @@ impl Scratch {
             message: &publish.message,
             mandatory: publish.mandatory,
             waker: batch.waker,
+            notes: None,
         };
         let walked = self.walk.run(&mut asking, exchange, answer, effects);
-        let outcome = match walked {
-            Walked::Pending => None,
-            Walked::Routed => match batch.vhost.later.make_room(&publish.message, self.walk.holds().len()) {
-                Ok(()) => Some(Published::Routed),
+        if let Some(exchange) = self.walk.rejected_by() {
+            exchange.count_rejected();
+        }
+        let mut outcome = published(walked);
+        if outcome == Some(Published::Routed) {
+            outcome = match batch.vhost.later.make_room(&publish.message, self.walk.holds().len()) {
                 Err(no_room) => Some(Published::Rejected(Arc::from(no_room.to_string()))),
-            },
-            Walked::Unroutable => Some(Published::Unroutable),
-            Walked::Dropped => Some(Published::Dropped),
-            Walked::Rejected(reason) => Some(Published::Rejected(reason)),
-            Walked::Failed(refusal) => Some(failed(*refusal)),
-        };
-        let outcome = match outcome {
-            Some(Published::Routed) if !self.stage_walked(batch, index, publish) => {
-                Some(Published::Unroutable)
-            }
-            outcome => outcome,
-        };
+                Ok(()) if self.stage_walked(batch, index, publish) => outcome,
+                Ok(()) => Some(Published::Unroutable),
+            };
+        }
         if matches!(outcome, Some(Published::Routed | Published::Unroutable | Published::Dropped)) {
             self.after.keep_walked(index as u32, &mut self.walk);
         }
@@ -395,19 +383,7 @@ impl Scratch {
                 return Some(refusal.clone());
             }
         }
-        let message = &publish.message;
-        let head_bytes = message.exchange.len() + message.routing_key.len() + message.properties.len();
-        let too_long = message.routing_key.len() > Name::BYTES_MAX
-            || head_bytes > MESSAGE_HEAD_BYTES_MAX
-            || u32::try_from(message.body.len()).is_err();
-        too_long.then(|| Refusal::InvalidArgument {
-            text: format!(
-                "message too large: routing key of {} bytes, properties of {} bytes, body of {} bytes",
-                message.routing_key.len(),
-                message.properties.len(),
-                message.body.len()
-            ),
-        })
+        too_large(&publish.message)
     }
 
     fn refuse(&mut self, batch: &mut Batch<'_, '_>, channel: u16, refusal: Refusal) {
@@ -486,6 +462,45 @@ fn take_effects(answer: &mut Answer) -> Option<Box<dyn Effects>> {
 /// loads from where an empty slice points are slow.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && (a.is_empty() || a == b)
+}
+
+/// Why clients cannot publish to an exchange: it is not there, or internal.
+pub(crate) fn not_for_clients(vhost: &Vhost, exchange: Option<&Exchange>, name: &[u8]) -> Option<Refusal> {
+    match exchange {
+        None => Some(vhost.no_exchange(name)),
+        Some(exchange) if exchange.spec.internal => {
+            Some(Refusal::Internal { exchange: exchange.spec.name.clone(), vhost: vhost.name().clone() })
+        }
+        Some(_) => None,
+    }
+}
+
+/// Why a message is too large, if it is.
+pub(crate) fn too_large(message: &MessageView<'_>) -> Option<Refusal> {
+    let head_bytes = message.exchange.len() + message.routing_key.len() + message.properties.len();
+    let too_long = message.routing_key.len() > Name::BYTES_MAX
+        || head_bytes > MESSAGE_HEAD_BYTES_MAX
+        || u32::try_from(message.body.len()).is_err();
+    too_long.then(|| Refusal::InvalidArgument {
+        text: format!(
+            "message too large: routing key of {} bytes, properties of {} bytes, body of {} bytes",
+            message.routing_key.len(),
+            message.properties.len(),
+            message.body.len()
+        ),
+    })
+}
+
+/// What a publish is told of where its walk ended; `None` if it has to wait.
+pub(crate) fn published(walked: Walked) -> Option<Published> {
+    match walked {
+        Walked::Pending => None,
+        Walked::Routed => Some(Published::Routed),
+        Walked::Unroutable => Some(Published::Unroutable),
+        Walked::Dropped => Some(Published::Dropped),
+        Walked::Rejected(reason) => Some(Published::Rejected(reason)),
+        Walked::Failed(refusal) => Some(failed(*refusal)),
+    }
 }
 
 /// An exchange that is parked is an error of the channel; one whose plugin failed on a message is

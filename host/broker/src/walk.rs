@@ -10,6 +10,7 @@
 
 use crate::{
     exchange::{Exchange, ExchangeId, Targets},
+    explain::Step,
     port::{Answer, Effects, Hold, Layer, Routed, Router, Wake},
     queue::Queue,
     vhost::Vhost,
@@ -45,6 +46,8 @@ pub(crate) struct Asking<'a, 'b> {
     /// The publisher wants it back if there is no queue for it.
     pub(crate) mandatory: bool,
     pub(crate) waker: &'a Arc<dyn Wake>,
+    /// The walk is only to be told: every question is noted here.
+    pub(crate) notes: Option<&'a mut Vec<Step>>,
 }
 
 /// Scratch for walks.
@@ -58,6 +61,7 @@ pub(crate) struct Walk {
     effects: Vec<Box<dyn Effects>>,
     holds: Vec<(Arc<Exchange>, Hold)>,
     drops: Vec<(Arc<Exchange>, Arc<str>)>,
+    rejected_by: Option<Arc<Exchange>>,
     /// Walks on behind a hold, to see whether there is a destination.
     probe: Option<Box<Walk>>,
     /// This is such a walk.
@@ -85,6 +89,11 @@ impl Walk {
         &mut self.drops
     }
 
+    /// The exchange whose type did not accept the message.
+    pub(crate) fn rejected_by(&self) -> Option<&Arc<Exchange>> {
+        self.rejected_by.as_ref()
+    }
+
     /// Lets go of what the last walk found; effects that are still here are undone.
     pub(crate) fn clear(&mut self) {
         self.queues.clear();
@@ -95,6 +104,7 @@ impl Walk {
         self.effects.clear();
         self.holds.clear();
         self.drops.clear();
+        self.rejected_by = None;
     }
 
     /// Walks on from an exchange's answer, which was asked for from a layer on, and its effects.
@@ -124,7 +134,10 @@ impl Walk {
                     dropped = true;
                     self.drops.extend(reason.map(|reason| (exchange.clone(), reason)));
                 }
-                Answer::Reject(reason) => return Walked::Rejected(reason),
+                Answer::Reject(reason) => {
+                    self.rejected_by = Some(exchange);
+                    return Walked::Rejected(reason);
+                }
                 Answer::Failed(refusal) => return Walked::Failed(refusal),
                 Answer::Effective(_) => return Walked::Rejected(Arc::from(NO_ANSWER)),
             }
@@ -143,12 +156,17 @@ impl Walk {
     }
 
     /// Asks an exchange; `None` if it answers later.
-    fn put_question(
+    pub(crate) fn put_question(
         &mut self,
         asking: &mut Asking<'_, '_>,
         exchange: &Arc<Exchange>,
         layer: Layer,
     ) -> Option<Answer> {
+        if let Some(notes) = &mut asking.notes {
+            let explained = asking.router.explain(exchange, layer, asking.message, asking.waker);
+            notes.push(Step::of(exchange.spec.name.clone(), layer, self.probing, explained.asked));
+            return explained.answer;
+        }
         self.answers.clear();
         let message = &mut core::iter::once(asking.message);
         match asking.router.route(exchange, layer, message, &mut self.answers, asking.waker) {
@@ -186,6 +204,7 @@ impl Walk {
                 Some(answer) => probe.run(asking, (exchange, hold.resume), answer, None),
                 None => Walked::Pending,
             };
+            self.rejected_by = probe.rejected_by.take();
             probe.clear();
             self.probe = Some(probe);
             match ended {
@@ -198,8 +217,11 @@ impl Walk {
         Ok(())
     }
 
-    fn alternate(&mut self, asking: &Asking<'_, '_>, exchange: &Exchange) {
+    fn alternate(&mut self, asking: &mut Asking<'_, '_>, exchange: &Exchange) {
         let Some(name) = exchange.alternate() else { return };
+        if let Some(step) = asking.notes.as_mut().and_then(|notes| notes.last_mut()) {
+            step.alternate = Some(name.clone());
+        }
         if name.is_empty() {
             if let Some(queue) = asking.vhost.queue(asking.message.routing_key) {
                 self.found(&queue);

@@ -88,7 +88,9 @@ fn a_letter_that_was_held_keeps_its_history() {
         c.pass(50);
     }
     let mut deaths = None;
-    c.client.get(1, b"work", true, &mut c.router, &mut |got| deaths = got.message.header(&name("x-death"))).unwrap();
+    c.client
+        .get(1, b"work", true, &mut c.router, &mut |got| deaths = got.message.header(&name("x-death")))
+        .unwrap();
     let Some(Value::List(deaths)) = deaths else { panic!("{deaths:?}") };
     let [Value::Map(death)] = &deaths[..] else { panic!("{deaths:?}") };
     let count = death.iter().find(|(key, _)| key.as_text() == Some("count"));

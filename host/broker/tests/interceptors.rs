@@ -1,4 +1,5 @@
 //! Messages past native interceptors: what is routed, delivered and settled, and what is undone.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
 
 mod kit;
 

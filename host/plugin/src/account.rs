@@ -2,18 +2,23 @@
 //! state takes, its metrics, what was counted.
 
 use crate::{
-    capability::Metrics,
+    capability::{MetricValue, Metrics},
+    guest::GuestFailure,
     policy::{PluginPolicy, Policies},
     scope::Scope,
     state::Usage,
+    tally::{Calls, Tally},
     version::Version,
 };
 use hashbrown::HashMap;
 use leveret_model::Name;
 use parking_lot::{Mutex, RwLock};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// How many different reasons of drops are told apart.
@@ -26,18 +31,70 @@ const OTHER_REASONS: &str = "(other reasons)";
 pub(crate) struct Account {
     /// What held when the account was made; whether it is switched off is asked elsewhere.
     policy: Arc<PluginPolicy>,
-    vhost: Name,
     state: Arc<Usage>,
     metrics: Metrics,
     emitted: AtomicU64,
     drops: Mutex<HashMap<Arc<str>, u64, foldhash::fast::RandomState>>,
+    tallies: Mutex<Tallies>,
+    failures: Mutex<Failures>,
 }
+
+/// The tallies of workers.
+#[derive(Debug, Default)]
+struct Tallies {
+    live: Vec<Arc<Tally>>,
+    /// What those had whose workers are done with the plugin.
+    before: Calls,
+}
+
+/// How a plugin failed in a virtual host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// Calls that trapped.
+    pub traps: u64,
+    /// Calls that used more CPU time than they may.
+    pub cpu: u64,
+    /// Calls that wanted more memory than they may.
+    pub memory: u64,
+    /// Answers that break the contract or its limits.
+    pub answers: u64,
+    /// Instances that could not be made, for any other reason.
+    pub others: u64,
+    /// The last failure, for people to read, and when it was, in milliseconds since 1970.
+    pub last: Option<(String, u64)>,
+    /// Some worker does not ask it until then, in milliseconds since 1970.
+    pub set_aside_until_ms: Option<u64>,
+}
+
+/// What a plugin used and did in a virtual host, over its versions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PluginUse {
+    /// What its calls came to.
+    pub calls: Calls,
+    /// How it failed.
+    pub failures: Failures,
+    /// Messages that it emitted.
+    pub emitted: u64,
+    /// What its keys, values and stored messages take, in bytes.
+    pub state_bytes: u64,
+    /// How many there are.
+    pub state_entries: u64,
+    /// Its own metrics, by name.
+    pub metrics: Vec<(String, MetricValue)>,
+    /// How often it used a metric beyond its limit.
+    pub metrics_ignored: u64,
+    /// Messages that its interceptors dropped, by reason.
+    pub intercepted_drops: Vec<(String, u64)>,
+}
+
+/// By scope, virtual host and plugin.
+type ByPlace = HashMap<(Scope, Name, String), Arc<Account>, foldhash::fast::RandomState>;
 
 /// The accounts of all plugins.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
     policies: Arc<Policies>,
-    by_place: RwLock<HashMap<(Scope, Name, String), Arc<Account>, foldhash::fast::RandomState>>,
+    by_place: RwLock<ByPlace>,
 }
 
 impl Account {
@@ -48,10 +105,6 @@ impl Account {
     /// What it may do, and how much of it.
     pub(crate) fn policy(&self) -> &PluginPolicy {
         &self.policy
-    }
-
-    pub(crate) fn vhost(&self) -> &Name {
-        &self.vhost
     }
 
     /// What its key-value and message stores take.
@@ -79,6 +132,46 @@ impl Account {
         self.emitted.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A tally for one worker, to count in for as long as it keeps it.
+    pub(crate) fn tally(&self) -> Arc<Tally> {
+        let tally = Arc::new(Tally::default());
+        self.tallies.lock().live.push(tally.clone());
+        tally
+    }
+
+    /// A call or a start failed; with `aside`, it is not asked for so long.
+    pub(crate) fn count_failure(&self, failure: Option<&GuestFailure>, what: &str, aside: Option<Duration>) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut failures = self.failures.lock();
+        *match failure {
+            Some(GuestFailure::Trap(_)) => &mut failures.traps,
+            Some(GuestFailure::Cpu(_)) => &mut failures.cpu,
+            Some(GuestFailure::Memory { .. }) => &mut failures.memory,
+            Some(GuestFailure::Answer(_)) => &mut failures.answers,
+            Some(GuestFailure::NotGranted(_)) | None => &mut failures.others,
+        } += 1;
+        failures.last = Some((String::from(what), milliseconds(since)));
+        let until = aside.map(|aside| milliseconds(since + aside));
+        failures.set_aside_until_ms = failures.set_aside_until_ms.max(until);
+    }
+
+    /// What was used and done until now.
+    pub(crate) fn read(&self) -> PluginUse {
+        let (state_bytes, state_entries) = self.state.used();
+        let (metrics, metrics_ignored) = self.metrics.read();
+        PluginUse {
+            calls: self.tallies.lock().read(),
+            failures: self.failures.lock().clone(),
+            emitted: self.emitted.load(Ordering::Relaxed),
+            state_bytes,
+            state_entries,
+            metrics,
+            metrics_ignored,
+            intercepted_drops: self.drops(),
+        }
+    }
+
     /// It dropped messages for that reason.
     pub(crate) fn count_drops(&self, reason: Option<&Arc<str>>, count: u64) {
         let mut drops = self.drops.lock();
@@ -89,11 +182,28 @@ impl Account {
     }
 
     /// How many messages it dropped, by reason.
-    pub(crate) fn drops(&self) -> Vec<(String, u64)> {
+    fn drops(&self) -> Vec<(String, u64)> {
         let mut drops: Vec<_> =
             self.drops.lock().iter().map(|(reason, count)| (String::from(&**reason), *count)).collect();
         drops.sort();
         drops
+    }
+}
+
+impl Tallies {
+    /// All that was counted. Tallies that nobody writes any more are taken over.
+    fn read(&mut self) -> Calls {
+        let before = &mut self.before;
+        self.live.retain_mut(|tally| match Arc::get_mut(tally) {
+            Some(tally) => {
+                before.add(tally);
+                false
+            }
+            None => true,
+        });
+        let mut calls = self.before.clone();
+        self.live.iter().for_each(|tally| calls.add(tally));
+        calls
     }
 }
 
@@ -120,26 +230,39 @@ impl Accounts {
             let policy = self.policies.of(scope, Some(vhost).filter(|vhost| !vhost.is_empty()), plugin);
             let limits = &policy.limits;
             Arc::new(Account {
-                vhost: vhost.clone(),
                 state: Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)),
                 metrics: Metrics::new(limits.metrics_max),
                 policy,
                 emitted: AtomicU64::new(0),
                 drops: Mutex::default(),
+                tallies: Mutex::default(),
+                failures: Mutex::default(),
             })
         };
         self.by_place.write().entry(key).or_insert_with(make).clone()
-    }
-
-    /// All of them.
-    pub(crate) fn all(&self) -> Vec<Arc<Account>> {
-        self.by_place.read().values().cloned().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_worker_counted_stays_when_it_is_gone() {
+        let account = Accounts::default().of(&Scope::Global, &Name::from_static("/"), "p");
+        let (first, second) = (account.tally(), account.tally());
+        first.asked(3, 1, 0, 0);
+        second.remembered(5);
+        let counted = account.read().calls;
+        assert_eq!((counted.asked, counted.calls, counted.remembered), (3, 1, 5));
+        drop(first);
+        second.remembered(1);
+        for _ in 0..2 {
+            let counted = account.read().calls;
+            assert_eq!((counted.asked, counted.remembered), (3, 6));
+        }
+        assert_eq!(account.tallies.lock().live.len(), 1);
+    }
 
     #[test]
     fn reasons_beyond_the_limit_are_counted_together() {

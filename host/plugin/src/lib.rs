@@ -24,7 +24,6 @@
 //!
 //! Read [`worker`] first (the path of a message), then [`registry`] (the path of a file).
 
-#[allow(dead_code, reason = "operators do not see accounts yet")]
 mod account;
 pub mod artifact;
 pub mod attachment;
@@ -43,20 +42,22 @@ mod memo;
 pub mod policy;
 mod private_dir;
 pub mod registry;
-#[allow(dead_code, reason = "operators do not see what a plugin tells of itself yet")]
 mod replica;
 mod scope;
 mod services;
 #[allow(dead_code, reason = "the state of older versions is not migrated yet")]
 mod state;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod version;
 mod wasi;
 pub mod worker;
 
+pub use account::{Failures, PluginUse};
 pub use artifact::Digest;
 pub use attachment::{AttachmentError, AttachmentRule, Attachments};
+pub use capability::MetricValue;
 pub use compile::{CompileError, CompileIn, CompileLimits};
 pub use engine::CodeStrategy;
 pub use guest::{AttachmentPoint, GuestFailure, REJECT_REASON_BYTES_MAX};
@@ -65,4 +66,5 @@ pub use memo::MEMO_BYTES_MAX;
 pub use policy::Policies;
 pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage, VersionInfo};
 pub use scope::Scope;
+pub use tally::{CallTime, Calls};
 pub use worker::Worker;

@@ -14,7 +14,7 @@ use crate::{
     capability::{Call, Outcome, Purpose},
     engine::CallSlot,
     guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused, narrow},
-    policy::{Capability, Grants, Limits},
+    policy::{Capability, Grants},
     services::Services,
     state::{Cell, Owner},
     version::Version,
@@ -124,11 +124,6 @@ impl Replica {
             free_ids: Vec::new(),
             next_id: 0,
         })
-    }
-
-    /// How much it may use.
-    pub(crate) fn limits(&self) -> &Limits {
-        self.instance.limits()
     }
 
     /// From now on, calls are made through that slot.
@@ -395,6 +390,7 @@ impl Replica {
     }
 
     /// What it shows operators of an exchange.
+    #[allow(dead_code, reason = "operators are not shown it yet")]
     pub(crate) fn info(&mut self, about: About<'_>) -> Result<Vec<(Name, Value)>, GuestFailure> {
         let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
             return Ok(Vec::new());

@@ -33,7 +33,7 @@ pub(crate) enum Metric {
 
 /// What a metric shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum MetricValue {
+pub enum MetricValue {
     /// The sum of a counter.
     Counter(u64),
     /// The value of a gauge.

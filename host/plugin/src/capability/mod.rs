@@ -21,7 +21,6 @@ mod holds;
 mod key_value;
 mod log;
 mod message_store;
-#[allow(dead_code, reason = "operators do not see a plugin's metrics yet")]
 mod metric;
 mod outgoing;
 mod queue_info;
@@ -29,6 +28,7 @@ mod random;
 mod timers;
 
 pub(crate) use draft::Draft;
+pub use metric::MetricValue;
 pub(crate) use metric::Metrics;
 
 use crate::{account::Account, bindings::v0_2::leveret::routing as wit, guest::GuestState, state::Cell};

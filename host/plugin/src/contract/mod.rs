@@ -38,12 +38,19 @@ impl ContractVersion {
     }
 }
 
-impl fmt::Display for ContractVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ContractVersion {
+    /// Its number.
+    pub(crate) const fn number(self) -> &'static str {
+        match self {
             Self::V0_1 => "0.1.0",
             Self::V0_2 => "0.2.0",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ContractVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.number())
     }
 }
 
@@ -65,6 +72,24 @@ pub(crate) struct Exported {
     pub(crate) imports: Grants,
     /// It imports something whose use belongs to the message that is being decided.
     pub(crate) has_effects: bool,
+}
+
+impl Exported {
+    /// The names of the interfaces.
+    pub(crate) fn interfaces(&self) -> Vec<&'static str> {
+        let all = [
+            (self.exchange_type, "exchange-type"),
+            (self.batch, "exchange-type-batch"),
+            (self.events, "exchange-type-events"),
+            (self.timers, "exchange-type-timers"),
+            (self.info, "exchange-type-info"),
+            (self.reconfigure, "exchange-type-reconfigure"),
+            (self.migrate, "exchange-type-migrate"),
+            (self.interceptor, "interceptor"),
+            (self.interceptor_batch, "interceptor-batch"),
+        ];
+        all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect()
+    }
 }
 
 /// How a component breaks the contract.

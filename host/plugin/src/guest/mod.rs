@@ -7,7 +7,9 @@
 mod answer;
 mod deadline;
 mod description;
+#[allow(dead_code, reason = "nothing reconfigures exchanges or migrates state yet")]
 mod exports;
+#[allow(dead_code, reason = "nothing reconfigures exchanges or migrates state yet")]
 mod instance;
 pub(crate) mod lift;
 mod lower;
@@ -19,8 +21,8 @@ mod verdict;
 
 pub use answer::REJECT_REASON_BYTES_MAX;
 pub(crate) use answer::{Decision, Decisions};
-pub(crate) use description::{Description, InnerType, Opened, check_arguments};
 pub use description::AttachmentPoint;
+pub(crate) use description::{Description, InnerType, Opened, check_arguments};
 pub(crate) use description::{InterceptorDescription, Stage, TypeDescription};
 pub(crate) use exports::{Attaching, Exports, Indices, Opening};
 pub use instance::GuestFailure;

@@ -25,9 +25,12 @@ mod tests;
 mod turns;
 
 pub use reload::{VHOST_PLUGINS_MAX, WINCH_FIRST_ABOVE_BYTES};
-pub use report::{LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInfo, TypeState, VersionInfo};
+pub use report::{
+    LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInVhost, TypeInfo, TypeState, VersionInfo,
+};
 
 use crate::{
+    account::PluginUse,
     artifact::Digest,
     attachment::Attachments,
     builder::Mailbox,
@@ -251,6 +254,42 @@ impl Registry {
     /// Ends the compilation that is going on and refuses later ones: the broker stops.
     pub fn stop_compiling(&self) {
         self.compiler.stop();
+    }
+
+    /// A type as a virtual host has it; `None` if it has neither a plugin nor an exchange for it there.
+    #[must_use]
+    pub fn type_in(&self, vhost: &Name, type_name: &[u8]) -> Option<TypeInVhost> {
+        let name = Name::new(type_name).ok()?;
+        let lookup = self.lookup(vhost, type_name);
+        let slots = self.slots.read();
+        let provider = slots.provider(&self.policies, vhost, type_name, None);
+        let group = slots.groups().find(|group| group.vhost == *vhost && group.type_name == name);
+        drop(slots);
+        let (scope, used) = match &provider {
+            Provider::Version(version) => (Some(version.scope.clone()), self.used(version, vhost)),
+            Provider::NotAllowed(_) | Provider::Nobody => (None, PluginUse::default()),
+        };
+        let state = match lookup {
+            Lookup::Serving(version) => TypeState::serving(&version, &name),
+            Lookup::Parked(why) => TypeState::Parked { why: String::from(&*why) },
+            Lookup::NotAllowed(plugin) => {
+                TypeState::Parked { why: format!("this virtual host may not use the plugin {plugin}") }
+            }
+            Lookup::Unknown => return None,
+        };
+        let exchanges = group.map(|group| group.exchanges).unwrap_or_default();
+        Some(TypeInVhost { name, vhost: vhost.clone(), state, scope, exchanges, used })
+    }
+
+    /// What a plugin used and did in a virtual host.
+    fn used(&self, version: &Version, vhost: &Name) -> PluginUse {
+        let accounts = &self.services.accounts;
+        let mut used = accounts.of(&version.scope, vhost, &version.code.plugin).read();
+        if version.code.is_shared() {
+            // Its instances serve all virtual hosts, so a failure is nobody's own.
+            used.failures = accounts.of_instance(version, vhost).read().failures;
+        }
+        used
     }
 
     /// Puts a type that came with the broker into service.

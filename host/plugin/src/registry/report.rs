@@ -1,10 +1,15 @@
 //! What came of offering or removing a file.
 
-use crate::{artifact::Digest, engine::CodeStrategy, scope::Scope, version::Version};
+use crate::{
+    account::PluginUse, artifact::Digest, engine::CodeStrategy, policy::Grants, scope::Scope,
+    version::Version,
+};
+use leveret_broker::exchange::Exchange;
 use leveret_model::Name;
 use std::{
     fmt,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -89,6 +94,12 @@ pub struct LoadReport {
     pub digest: Digest,
     /// The plugin's version as it describes itself.
     pub version: String,
+    /// The version of the contract that it was made for.
+    pub contract: &'static str,
+    /// The interfaces of the contract that it exports.
+    pub exports: Vec<&'static str>,
+    /// The capabilities that it imports, so that it must be granted them to serve.
+    pub imports: Grants,
     /// The exchange types it provides.
     pub exchange_types: Vec<Name>,
     /// The interceptors it provides.
@@ -145,6 +156,23 @@ pub struct TypeInfo {
     pub exchanges: usize,
     /// What serves it, or why nothing does.
     pub state: TypeState,
+}
+
+/// An exchange type as one virtual host has it.
+#[derive(Clone, Debug)]
+pub struct TypeInVhost {
+    /// Its name.
+    pub name: Name,
+    /// The virtual host.
+    pub vhost: Name,
+    /// What serves it there, or why nothing does.
+    pub state: TypeState,
+    /// For whom the plugin is there that serves it.
+    pub scope: Option<Scope>,
+    /// The live exchanges that have it.
+    pub exchanges: Vec<Arc<Exchange>>,
+    /// What the plugin used and did there. Of one that provides several types, for all of them.
+    pub used: PluginUse,
 }
 
 /// What serves an exchange type.

@@ -2,11 +2,12 @@
 //! that are not.
 
 use super::{
-    Counters, Entry, REFUSED_FOR,
+    Counters, Entry, REFUSED_FOR, Tallies,
     homes::{Homes, NotServed},
     refusal, version_of,
 };
 use crate::{
+    account::Accounts,
     audit::Auditor,
     capability::{Draft, Outcome},
     guest::{Decision, Decisions},
@@ -14,13 +15,14 @@ use crate::{
     registry::Registry,
     replica::About,
     state::Cell,
+    tally::Tally,
     version::Version,
 };
 use leveret_broker::{
     exchange::Exchange,
     port::{Answer, Effective, Layer, Wake},
 };
-use leveret_model::{MessageView, OwnedMessage, Refusal};
+use leveret_model::{MessageView, Name, OwnedMessage, Reads, Refusal};
 use std::{
     ops::Range,
     rc::Rc,
@@ -31,7 +33,7 @@ use std::{
 /// The most bytes of projections in one call, unless a single message has more.
 const CALL_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of the length before each projection.
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 
 /// Buffers that are used again for each batch.
 #[derive(Default)]
@@ -109,6 +111,8 @@ pub(super) struct Batch<'a> {
     pub(super) entry: &'a mut Entry,
     pub(super) scratch: &'a mut Scratch,
     pub(super) counters: &'a mut Counters,
+    pub(super) tallies: &'a mut Tallies,
+    pub(super) accounts: &'a Accounts,
     pub(super) exchange: &'a Arc<Exchange>,
     pub(super) layer: Layer,
     pub(super) waker: &'a Arc<dyn Wake>,
@@ -145,7 +149,7 @@ impl Batch<'_> {
                 continue;
             }
             if self.entry.rejects_bodies && self.entry.reads.rejects_body(message.body.len()) {
-                answers.push(self.too_long(message));
+                answers.push(too_long(&self.entry.type_name, &self.entry.reads, message));
                 before = Before::Other;
                 continue;
             }
@@ -185,12 +189,6 @@ impl Batch<'_> {
             Guest::Ready(version) => self.ask_guest(&version, answers),
             Guest::NotNeededYet | Guest::Failed(_) => Ok(Asked::All),
         }
-    }
-
-    fn too_long(&self, message: &MessageView<'_>) -> Answer {
-        let bytes_max = self.entry.reads.body.map_or(0, |body| body.bytes_max);
-        let (type_name, bytes) = (&self.entry.type_name, message.body.len());
-        Answer::Reject(format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}").into())
     }
 
     /// The remembered answer, or where the projection of the message lies.
@@ -237,6 +235,7 @@ impl Batch<'_> {
                 return Ok(Guest::Failed(Box::new(refusal)));
             }
         };
+        self.count_for(&version);
         let entry = &mut *self.entry;
         entry.policy = Some(version.policy(&self.exchange.vhost));
         if let Some(old) = entry.version.take_if(|old| old.id != version.id) {
@@ -274,6 +273,17 @@ impl Batch<'_> {
         Ok(Guest::Ready(version))
     }
 
+    /// From now on the exchange's messages are counted for that plugin.
+    fn count_for(&mut self, version: &Version) {
+        if self.entry.version.as_ref().is_some_and(|known| known.id == version.id) {
+            return;
+        }
+        let vhost = &self.exchange.vhost;
+        let tally = self.tallies.entry((version.id, vhost.clone()));
+        let account = || self.accounts.of(&version.scope, vhost, &version.code.plugin);
+        self.entry.tally = Some(tally.or_insert_with(|| account().tally()).clone());
+    }
+
     fn still_serves(&self, version: &Version) -> bool {
         version_of(self.registry, self.exchange, &self.entry.type_name)
             .is_ok_and(|serving| serving.id == version.id)
@@ -300,8 +310,13 @@ impl Batch<'_> {
             let count = self.scratch.fitting(asked, count_max);
             let on_hand = self.scratch.on_hand.get(asked);
             let about = About { exchange: self.exchange, layer: self.layer, on_hand };
+            let tally = self.entry.tally.as_ref().filter(|_| Tally::is_timed(count, self.counters.calls));
+            let timed = tally.map(|tally| (tally, Instant::now()));
             let decided = home.route(version, about, self.scratch.bytes(asked, count), count);
             self.counters.calls += 1;
+            if let Some((tally, began)) = timed {
+                tally.took(began.elapsed());
+            }
             match decided {
                 Ok((_, Outcome { in_doubt: Some(cell), .. })) => {
                     return self.cut(answered, answers, Some(&cell));
@@ -424,17 +439,10 @@ impl Batch<'_> {
                 let bytes = reason.len() + 64;
                 (Kept::Reject(Rc::new(reason)), bytes)
             }
-            Decision::Delegate => (Kept::Hold(0, self.behind()?), 0),
+            Decision::Delegate => (Kept::Hold(0, behind(self.exchange, self.layer)?), 0),
             Decision::Hold(_) if !self.entry.may_hold => return Err("it needs the grant 'hold'"),
-            Decision::Hold(delay_ms) => (Kept::Hold(delay_ms, self.behind()?), 0),
+            Decision::Hold(delay_ms) => (Kept::Hold(delay_ms, behind(self.exchange, self.layer)?), 0),
         })
-    }
-
-    /// The type behind this one.
-    fn behind(&self) -> Result<Layer, &'static str> {
-        let next = self.layer.0.saturating_add(1);
-        let there = self.exchange.types().get(usize::from(next));
-        there.map(|_| Layer(next)).ok_or("it leaves the decision to a type behind it, and there is none")
     }
 
     /// Answers what waits for questions before `question_end` with a refusal. Gives the next
@@ -455,6 +463,19 @@ impl Batch<'_> {
         }
         answered
     }
+}
+
+/// The type behind the one at that layer.
+pub(super) fn behind(exchange: &Exchange, layer: Layer) -> Result<Layer, &'static str> {
+    let next = layer.0.saturating_add(1);
+    let there = exchange.types().get(usize::from(next));
+    there.map(|_| Layer(next)).ok_or("it leaves the decision to a type behind it, and there is none")
+}
+
+/// The answer to a message whose body is longer than the type takes.
+pub(super) fn too_long(type_name: &Name, reads: &Reads, message: &MessageView<'_>) -> Answer {
+    let (bytes, bytes_max) = (message.body.len(), reads.body.map_or(0, |body| body.bytes_max));
+    Answer::Reject(format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}").into())
 }
 
 impl Scratch {

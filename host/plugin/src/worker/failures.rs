@@ -40,6 +40,11 @@ impl Failures {
         self.set_aside_at(self.until.map(|_| Instant::now())?)
     }
 
+    /// For how long it is set aside.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
     fn set_aside_at(&self, now: Instant) -> Option<String> {
         let left = self.until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let (failures, left, last) = (self.in_a_row, left.as_millis(), &self.last);

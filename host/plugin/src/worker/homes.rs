@@ -2,6 +2,7 @@
 
 use super::failures::Failures;
 use crate::{
+    account::Account,
     attachment::Attachment,
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
     capability::Outcome,
@@ -51,6 +52,7 @@ pub(crate) struct Home {
     replica: Option<Replica>,
     construction: Option<Arc<Construction>>,
     failures: Failures,
+    account: Option<Arc<Account>>,
 }
 
 impl Homes {
@@ -76,7 +78,8 @@ impl Homes {
         let place = PlaceRef::of(version, &exchange.vhost);
         if !self.homes.contains_key(&place) {
             let place = Place::from(&place);
-            self.homes.insert(place.clone(), Home::of(place));
+            let account = self.services.accounts.of_instance(version, &exchange.vhost);
+            self.homes.insert(place.clone(), Home::of(place, account));
         }
         let Some(home) = self.homes.get_mut(&place) else {
             return Err(NotServed::Pending);
@@ -204,7 +207,8 @@ impl Homes {
         let place = PlaceRef::of(version, vhost);
         if !self.homes.contains_key(&place) {
             let place = Place::from(&place);
-            self.homes.insert(place.clone(), Home::of(place));
+            let account = self.services.accounts.of_instance(version, vhost);
+            self.homes.insert(place.clone(), Home::of(place, account));
         }
         let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
         match home.failures.set_aside() {
@@ -216,7 +220,7 @@ impl Homes {
     /// A call of the replica of that exchange failed: the replica is lost.
     pub(crate) fn failed(&mut self, version: &Version, exchange: &Exchange, failure: &GuestFailure) {
         if let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)) {
-            home.failed(version, failure.to_string(), Duration::ZERO);
+            home.failed(version, Some(failure), failure.to_string(), Duration::ZERO);
         }
     }
 
@@ -253,8 +257,8 @@ impl Homes {
 }
 
 impl Home {
-    fn of(place: Place) -> Self {
-        Self { vhost: place.vhost, ..Self::default() }
+    fn of(place: Place, account: Arc<Account>) -> Self {
+        Self { vhost: place.vhost, account: Some(account), ..Self::default() }
     }
 
     /// Whether the replica knows a type of an exchange at that very generation.
@@ -286,7 +290,7 @@ impl Home {
             }
             Err(failure) => {
                 let took = replica.cpu_used();
-                self.failed(version, failure.to_string(), took);
+                self.failed(version, Some(&failure), failure.to_string(), took);
                 Err(failure)
             }
         }
@@ -317,7 +321,7 @@ impl Home {
             }
             Err(failure) => {
                 let took = replica.cpu_used();
-                self.failed(version, failure.to_string(), took);
+                self.failed(version, Some(&failure), failure.to_string(), took);
                 Err(failure)
             }
         }
@@ -331,7 +335,7 @@ impl Home {
                 replica.move_to(slot.clone());
                 self.replica = Some(replica);
             }
-            Err(what) => self.failed(version, what, Duration::ZERO),
+            Err(what) => self.failed(version, None, what, Duration::ZERO),
         }
     }
 
@@ -418,15 +422,19 @@ impl Home {
             Refused::ByPlugin(text) => NotServed::Refused(text),
             Refused::Failed(failure) => {
                 let what = failure.to_string();
-                self.failed(version, what.clone(), Duration::ZERO);
+                self.failed(version, Some(&failure), what.clone(), Duration::ZERO);
                 NotServed::Failed(what)
             }
         }
     }
 
-    fn failed(&mut self, version: &Version, what: String, took: Duration) {
+    fn failed(&mut self, version: &Version, failure: Option<&GuestFailure>, what: String, took: Duration) {
         self.replica = None;
-        if let Some(count) = self.failures.failed(what.clone(), took) {
+        let logged = self.failures.failed(what.clone(), took);
+        if let Some(account) = &self.account {
+            account.count_failure(failure, &what, self.failures.left());
+        }
+        if let Some(count) = logged {
             let vhost = self.vhost.as_ref().map(tracing::field::display);
             tracing::warn!(
                 target: "leveret::plugin",
@@ -442,7 +450,7 @@ impl Home {
             && let Err(failure) = call(replica)
         {
             let version = replica.version().clone();
-            self.failed(&version, failure.to_string(), Duration::ZERO);
+            self.failed(&version, Some(&failure), failure.to_string(), Duration::ZERO);
         }
     }
 }

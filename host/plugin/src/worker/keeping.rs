@@ -11,6 +11,7 @@ use crate::{
     memo::{KeyForm, Memo, NotAUnion},
     policy::PluginPolicy,
     replica::Replica,
+    tally::Tally,
     version::Version,
 };
 use leveret_broker::{
@@ -55,6 +56,8 @@ pub(super) struct Entry {
     pub(super) rejects_bodies: bool,
     pub(super) memo: Memo,
     pub(super) sets: RouteSets,
+    /// Where this worker counts for that plugin here.
+    pub(super) tally: Option<Arc<Tally>>,
     /// The plugin refused it on a replay: why, and until when that holds.
     pub(super) refused: Option<(String, Instant)>,
 }
@@ -107,6 +110,7 @@ impl Entry {
             may_hold: false,
             memo: Memo::new(memo_bytes_max),
             sets: RouteSets::default(),
+            tally: None,
             refused: None,
         }
     }

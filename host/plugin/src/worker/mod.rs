@@ -1,10 +1,12 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
-//! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the instances, `keeping.rs` keeps what is
-//! remembered up to date, `sets.rs` shares destinations.
+//! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the
+//! instances, `keeping.rs` keeps what is remembered up to date, `sets.rs` shares destinations,
+//! `explain.rs` tells how an answer came about.
 
 mod asking;
 mod chain;
+mod explain;
 mod failures;
 mod homes;
 mod intercepting;
@@ -14,6 +16,8 @@ mod sets;
 mod tests;
 #[cfg(test)]
 mod tests_of_keeping;
+#[cfg(test)]
+mod tests_of_telling;
 
 pub use chain::TYPES_MAX;
 pub use failures::{
@@ -28,7 +32,8 @@ use crate::{
     policy::FailurePolicy,
     registry::{Lookup, Registry},
     services::Services,
-    version::Version,
+    tally::Tally,
+    version::{Version, VersionId},
 };
 use asking::{Again, Asked, Batch, Scratch};
 use hashbrown::HashMap;
@@ -38,7 +43,7 @@ use keeping::Entry;
 use leveret_broker::{
     DeathReason,
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
-    port::{Answer, Deed, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
+    port::{Answer, Deed, Explained, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
     queue::Queue,
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -68,6 +73,9 @@ pub struct Counters {
     pub dead_ids: u64,
 }
 
+/// Where this worker counts, by plugin and virtual host. One tally for all exchanges of both.
+type Tallies = HashMap<(VersionId, Name), Arc<Tally>, foldhash::fast::RandomState>;
+
 /// One worker's view of the exchange types. Belongs to one thread.
 pub struct Worker {
     registry: Arc<Registry>,
@@ -80,9 +88,21 @@ pub struct Worker {
     auditor: Arc<Auditor>,
     memo_bytes_max: usize,
     counters: Counters,
+    tallies: Tallies,
     /// How many exchanges were closed when this worker last let go of those that are gone.
     swept_at: u64,
     closed: Arc<AtomicU64>,
+}
+
+impl Counters {
+    /// Adds to a tally what was counted since.
+    fn tell_since(&self, before: &Self, tally: &Tally) {
+        tally.remembered(self.remembered - before.remembered);
+        if self.calls != before.calls || self.failed != before.failed {
+            let (asked, calls) = (self.asked - before.asked, self.calls - before.calls);
+            tally.asked(asked, calls, self.failed - before.failed, self.dead_ids - before.dead_ids);
+        }
+    }
 }
 
 impl Entry {
@@ -120,6 +140,7 @@ impl Worker {
             auditor,
             memo_bytes_max,
             counters: Counters::default(),
+            tallies: Tallies::default(),
             swept_at: closed.load(Ordering::Relaxed),
             closed,
         }
@@ -150,13 +171,20 @@ impl Worker {
             entry,
             scratch: &mut self.scratch,
             counters: &mut self.counters,
+            tallies: &mut self.tallies,
+            accounts: &self.services.accounts,
             exchange,
             layer,
             waker,
             auditor: &self.auditor,
             first_answer: answers.len(),
         };
-        batch.answer(messages, answers)
+        let before = *batch.counters;
+        let answered = batch.answer(messages, answers);
+        if let Some(tally) = &batch.entry.tally {
+            batch.counters.tell_since(&before, tally);
+        }
+        answered
     }
 
     /// Now and then, when enough exchanges are gone, lets go of what is kept for them.
@@ -169,6 +197,7 @@ impl Worker {
         self.entries.retain(|_, entry| entry.exchange.upgrade().is_some_and(|e| !e.is_deleted()));
         let registry = &self.registry;
         self.homes.sweep(|version| registry.serves(version));
+        self.tallies.retain(|(version, _), _| registry.serves(*version));
     }
 }
 
@@ -262,6 +291,17 @@ impl Router for Worker {
                 Routed::Pending
             }
         }
+    }
+
+    fn explain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        message: &MessageView<'_>,
+        _waker: &Arc<dyn Wake>,
+    ) -> Explained {
+        self.sweep_if_worth_it();
+        self.explain_chain(exchange, layer, message)
     }
 
     fn timer(

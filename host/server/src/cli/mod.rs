@@ -1,6 +1,8 @@
 //! The command line: without a subcommand, the broker runs.
 
 mod bench;
+mod client;
+mod hold;
 mod plugin;
 
 use crate::{
@@ -9,6 +11,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use client::ClientError;
 use leveret_plugin::{CodeStrategy, compile};
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Instant};
 
@@ -35,7 +38,9 @@ struct Arguments {
 enum Command {
     /// Put load on any AMQP 0-9-1 broker and measure it
     Bench(Box<bench::BenchArguments>),
-    /// Look at the exchange types of a running broker
+    /// Look at messages that are held back, and drop them
+    Hold(hold::HoldArguments),
+    /// Look at a running broker's exchange types, switch them, and try out your own
     Plugin(plugin::PluginArguments),
     /// Compile one component from standard input: the broker starts itself with this
     #[command(name = compile::SUBCOMMAND, hide = true)]
@@ -57,6 +62,10 @@ struct CompilePluginArguments {
     cpu_seconds: u64,
 }
 
+/// The exit code where no broker answers, so that scripts can tell it from a refusal (1) and from a
+/// wrong command line (2).
+const EXIT_NO_BROKER: u8 = 3;
+
 /// Runs the program.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -70,6 +79,9 @@ pub fn run() -> ExitCode {
         Some(Command::Plugin(plugin)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| plugin.run(&settings))
         }
+        Some(Command::Hold(hold)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| hold.run(&settings))
+        }
         None => {
             settings(arguments.config, arguments.settings).and_then(|settings| run_broker(settings, began))
         }
@@ -78,9 +90,23 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leveret: {error:#}");
-            plugin::exit_code(&error)
+            exit_code(&error)
         }
     }
+}
+
+/// The exit code for an error of any command.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<ClientError>() {
+        Some(error) if error.means_no_broker() => ExitCode::from(EXIT_NO_BROKER),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Text from a plugin or a client, fit for a terminal: control characters, which could move the
+/// cursor or colour what follows, are replaced.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn settings(file: Option<PathBuf>, flags: Settings) -> anyhow::Result<Settings> {

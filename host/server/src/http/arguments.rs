@@ -45,6 +45,38 @@ fn key_text(key: &Argument) -> String {
     }
 }
 
+/// A JSON object as a table.
+///
+/// # Errors
+/// A name that is too long, for people to read.
+pub(crate) fn from_json(object: &Map<String, Value>) -> Result<Table, String> {
+    object.iter().map(|(name, value)| Ok((short(name)?, value_from_json(value)?))).collect()
+}
+
+fn value_from_json(value: &Value) -> Result<Argument, String> {
+    Ok(match value {
+        Value::Null => Argument::Void,
+        Value::Bool(boolean) => Argument::Boolean(*boolean),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => Argument::Integer(integer),
+            (None, Some(integer)) => Argument::Unsigned(integer),
+            (None, None) => Argument::Real(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Argument::Text(text.clone()),
+        Value::Array(values) => Argument::List(values.iter().map(value_from_json).collect::<Result<_, _>>()?),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                Ok::<_, String>((Argument::Text(name.clone()), value_from_json(value)?))
+            };
+            Argument::Map(fields.iter().map(field).collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+fn short(name: &str) -> Result<Name, String> {
+    Name::new(name.as_bytes()).map_err(|error| format!("the name '{name}': {error}"))
+}
+
 /// What tells a binding from others between the same ends: the quoted routing key, `~` where that
 /// is empty, and with arguments `~` and a digest of them.
 pub(super) fn properties_key(routing_key: &Name, arguments: &Map<String, Value>) -> String {
@@ -89,6 +121,16 @@ mod tests {
             let table = [(Name::from_static(name), argument)].into_iter().collect();
             assert_eq!(Value::Object(to_json(&table)), json!({ name: expected }));
         }
+    }
+
+    #[test]
+    fn what_json_can_say_comes_back_as_it_was() {
+        let object =
+            json!({"n": null, "b": true, "i": -7, "u": u64::MAX, "r": 1.5, "t": "é", "l": [1, {"k": []}]});
+        let object = object.as_object().expect("an object");
+        assert_eq!(to_json(&from_json(object).unwrap()), *object);
+        let long = json!({ "x".repeat(256): 1 });
+        assert!(from_json(long.as_object().expect("an object")).is_err());
     }
 
     #[test]

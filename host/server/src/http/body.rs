@@ -3,9 +3,10 @@
 use super::error::ApiError;
 use axum::{
     body::{Body, HttpBody, to_bytes},
-    extract::Request,
+    extract::{FromRequest, Request},
     http::{HeaderMap, header},
 };
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// The longest body of a request, in bytes.
@@ -36,6 +37,20 @@ pub(super) async fn read_whole(request: Request) -> Result<Request, ApiError> {
     // Where it broke off instead, nobody is left to read the difference.
     let bytes = read.map_err(|_| ApiError::BodyTooSlow)?.map_err(|_| ApiError::BodyTooLarge)?;
     Ok(Request::from_parts(head, Body::from(bytes)))
+}
+
+/// The body of a request, which is JSON of that kind.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let bytes =
+            to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
+        let body = serde_json::from_slice(&bytes);
+        body.map(Self).map_err(|error| ApiError::BadRequest(format!("the body: {error}")))
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -6,12 +6,17 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use std::fmt;
 
 /// Why a request is not answered with what it asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ApiError {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ApiError {
     /// Nothing of that name, or no such path.
     NotFound,
+    /// The body, or something in it, makes no sense, for this reason.
+    BadRequest(String),
+    /// Too much of that kind is going on.
+    Busy,
     /// No credentials, or wrong ones.
     NotAuthorized,
     /// The right password from the wrong place.
@@ -27,9 +32,11 @@ pub(super) enum ApiError {
 }
 
 impl ApiError {
-    fn status(self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotAuthorized | Self::LoopbackOnly => StatusCode::UNAUTHORIZED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -39,9 +46,11 @@ impl ApiError {
     }
 
     /// The words of `error` and `reason`; RabbitMQ's where it has such an error.
-    fn words(self) -> (&'static str, &'static str) {
+    fn words(&self) -> (&'static str, &str) {
         match self {
             Self::NotFound => ("Object Not Found", "Not Found"),
+            Self::BadRequest(why) => ("bad_request", why),
+            Self::Busy => ("busy", "too many such requests at a time"),
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),
             Self::LoopbackOnly => ("not_authorized", "User can only log in via localhost"),
             Self::ForeignHost => {
@@ -51,6 +60,12 @@ impl ApiError {
             Self::BodyTooLarge => ("payload_too_large", "the body is longer than this API takes"),
             Self::BodyTooSlow => ("request_timeout", "the body did not arrive in time"),
         }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words().1)
     }
 }
 

@@ -4,6 +4,10 @@
 //! that this broker could only make up. The types of `/api/plugins` are our own. Names that are not
 //! UTF-8 are shown with replacement characters.
 
+pub mod explain;
+pub mod seen;
+
+use seen::{CallsJson, PluginInVhostJson};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
@@ -182,7 +186,7 @@ pub struct BindingJson {
 }
 
 /// What a binding leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DestinationType {
     /// An exchange.
@@ -192,7 +196,7 @@ pub enum DestinationType {
 }
 
 /// `GET /api/plugins`, `GET /api/plugins/{type}`: an exchange type and what serves it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PluginJson {
     /// The name of the exchange type.
     #[serde(rename = "type")]
@@ -210,16 +214,24 @@ pub struct PluginJson {
     /// Why nothing serves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What calls came to, in all virtual hosts that have it from there.
+    #[serde(default)]
+    pub calls: CallsJson,
+    /// The virtual hosts that have it; not in the list of all types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vhosts: Vec<PluginInVhostJson>,
 }
 
 /// Whether an exchange type is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum PluginState {
     /// A plugin routes for it.
     Serving,
     /// Its plugin is gone; its exchanges wait for another.
     Parked,
+    /// Its plugin failed so often that some worker does not ask it for a while.
+    SetAside,
     /// A state that this program does not know, told by a newer broker.
     #[serde(other)]
     Unknown,

@@ -1,8 +1,9 @@
 //! The HTTP API: RabbitMQ's management paths and JSON where RabbitMQ has them, `/api/plugins` for
 //! what is ours.
 //!
-//! *Not here:* changing anything. All of it reads, and what RabbitMQ tells and this broker does not
-//! have (rates, policies, who declared what) is left out rather than made up.
+//! *Not here:* changing what RabbitMQ's API changes: of that, all of it reads, and what RabbitMQ tells
+//! and this broker does not have (rates, policies, who declared what) is left out rather than made up.
+//! What it changes is ours: switches of plugins, held messages.
 //!
 //! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
 //! thread of their own ([`server`]), so that nothing of it runs on the workers. What it reads it
@@ -15,11 +16,13 @@
 //! One file a resource; `router` is the list of paths. A resource that comes is a file beside,
 //! its JSON in [`json`], and its lines in the list.
 
-mod arguments;
+pub(crate) mod arguments;
 mod bindings;
 pub mod body;
 mod error;
 mod exchanges;
+pub(crate) mod explain;
+mod holds;
 mod host_header;
 pub mod json;
 mod login;
@@ -28,20 +31,21 @@ mod path;
 mod plugins;
 mod queues;
 pub mod server;
+mod switches;
 pub mod token_file;
 mod vhosts;
 mod whoami;
 
 pub use server::{HttpServer, start};
 
-use crate::wiring::Shared;
+use crate::{explainer::Explainer, wiring::Shared};
 use axum::{
     Router,
     extract::{Request, State},
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
-    routing::get,
+    routing::{delete, get, post},
 };
 use error::ApiError;
 use leveret_broker::{Vhost, exchange::Exchange, queue::Queue};
@@ -61,6 +65,8 @@ pub struct Api {
     pub http_address: SocketAddr,
     /// The secret of the command line.
     pub token: Token,
+    /// Who knows where a message would go.
+    pub explainer: Explainer,
 }
 
 /// The two ends of a request's connection.
@@ -113,7 +119,12 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/bindings", get(bindings::list))
         .route("/api/bindings/{vhost}", get(bindings::list_of_vhost))
         .route("/api/plugins", get(plugins::list))
+        .route("/api/plugins/explain", post(explain::explain))
         .route("/api/plugins/{type}", get(plugins::read))
+        .route("/api/plugins/{type}/vhosts/{vhost}", get(plugins::read_in_vhost))
+        .route("/api/plugins-switches", get(switches::list).put(switches::turn))
+        .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
+        .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))
         .fallback(async || ApiError::NotFound)
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .layer(middleware::map_response(seal))

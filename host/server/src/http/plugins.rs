@@ -1,23 +1,33 @@
-//! `/api/plugins`: the exchange types and what serves them. Not in RabbitMQ.
+//! `/api/plugins`: the exchange types, what serves them and what that did. Not in RabbitMQ.
 //!
-//! `/api/plugins/{type}` is one type; what will be told or done of one goes below that path.
+//! `/api/plugins/{type}` is one type, `/api/plugins/{type}/vhosts/{vhost}` what one virtual host sees of
+//! it.
 
 use super::{
     Api,
     error::ApiError,
-    json::{PluginJson, PluginState, ServingJson},
+    json::{
+        PluginJson, PluginState, ServingJson,
+        seen::{CallTimeJson, CallsJson, DropsJson, FailuresJson, PluginInVhostJson, TimeRangeJson},
+    },
     path::Names,
 };
 use axum::{Json, extract::State};
+use leveret_broker::Vhost;
 use leveret_plugin::{
-    CodeStrategy,
-    registry::{TypeInfo, TypeState},
+    CallTime, Calls, CodeStrategy, Failures, MetricValue,
+    registry::{TypeInVhost, TypeInfo, TypeState},
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// By the name of the type.
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<PluginJson>> {
-    Json(api.shared.plugins.registry().types().into_iter().map(describe).collect())
+    let types = api.shared.plugins.registry().types().into_iter();
+    let told = types.map(|info| PluginJson { vhosts: Vec::new(), ..describe(&api, info) });
+    Json(told.collect())
 }
 
 pub(super) async fn read(
@@ -26,12 +36,79 @@ pub(super) async fn read(
 ) -> Result<Json<PluginJson>, ApiError> {
     let mut types = api.shared.plugins.registry().types().into_iter();
     let found = types.find(|info| info.name.as_bytes() == type_name.as_bytes());
-    found.map(describe).map(Json).ok_or(ApiError::NotFound)
+    let mut told = found.map(|info| describe(&api, info)).ok_or(ApiError::NotFound)?;
+    // Where it may be another plugin's, too.
+    told.vhosts = in_vhosts(&api, type_name.as_bytes()).collect();
+    Ok(Json(told))
 }
 
-fn describe(info: TypeInfo) -> PluginJson {
-    let (type_name, exchanges, scope) = (info.name.to_text(), info.exchanges, info.scope.to_string());
-    match info.state {
+pub(super) async fn read_in_vhost(
+    State(api): State<Arc<Api>>,
+    Names((type_name, vhost)): Names<(String, String)>,
+) -> Result<Json<PluginInVhostJson>, ApiError> {
+    in_vhost(&api, api.vhost(&vhost)?, type_name.as_bytes()).map(Json).ok_or(ApiError::NotFound)
+}
+
+fn in_vhosts(api: &Api, type_name: &[u8]) -> impl Iterator<Item = PluginInVhostJson> {
+    api.vhosts().into_iter().filter_map(move |vhost| in_vhost(api, vhost, type_name))
+}
+
+fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJson> {
+    let TypeInVhost { name, state, scope, exchanges, used, .. } =
+        api.shared.plugins.registry().type_in(vhost.name(), type_name)?;
+    let (mut state, serving, reason) = describe_state(state);
+    if state == PluginState::Serving && used.failures.set_aside_until_ms > Some(now_ms()) {
+        state = PluginState::SetAside;
+    }
+    let of_exchange = |(reason, messages), exchange: &str| DropsJson {
+        exchange: exchange.to_owned(),
+        reason: Arc::<str>::as_ref(&reason).to_owned(),
+        messages,
+    };
+    let drops = exchanges.iter().flat_map(|exchange| {
+        let name = exchange.spec.name.to_text();
+        vhost.drops(&exchange.spec.name).into_iter().map(move |drops| of_exchange(drops, &name))
+    });
+    Some(PluginInVhostJson {
+        vhost: vhost.name().to_text(),
+        type_name: name.to_text(),
+        state,
+        scope: scope.map(|scope| scope.to_string()),
+        serving,
+        reason,
+        held: exchanges.iter().map(|exchange| exchange.hold_count() as u64).sum(),
+        rejected: exchanges.iter().map(|exchange| exchange.rejected_count()).sum(),
+        drops: drops.collect(),
+        exchanges: exchanges.len(),
+        calls: calls(&used.calls),
+        call_time: call_time(&used.calls.call_time),
+        failures: failures(used.failures),
+        emitted: used.emitted,
+        state_bytes: used.state_bytes,
+        state_entries: used.state_entries,
+        metrics: used.metrics.into_iter().map(|(name, value)| (name, number(value))).collect(),
+        metrics_ignored: used.metrics_ignored,
+    })
+}
+
+fn describe(api: &Api, info: TypeInfo) -> PluginJson {
+    let scope = info.scope.to_string();
+    let there = in_vhosts(api, &info.name).filter(|there| there.scope.as_ref() == Some(&scope));
+    let calls = there.fold(CallsJson::default(), |mut sum, there| {
+        sum.remembered += there.calls.remembered;
+        sum.asked += there.calls.asked;
+        sum.calls += there.calls.calls;
+        sum.failed += there.calls.failed;
+        sum.dead_ids += there.calls.dead_ids;
+        sum
+    });
+    let (type_name, exchanges) = (info.name.to_text(), info.exchanges);
+    let (state, serving, reason) = describe_state(info.state);
+    PluginJson { type_name, scope, state, exchanges, serving, reason, calls, vhosts: Vec::new() }
+}
+
+fn describe_state(state: TypeState) -> (PluginState, Option<ServingJson>, Option<String>) {
+    match state {
         TypeState::Serving {
             plugin,
             version,
@@ -45,14 +122,53 @@ fn describe(info: TypeInfo) -> PluginJson {
             let (digest, compiler) = (hexadecimal(&digest.0), compiler(strategy).to_owned());
             let serving =
                 ServingJson { plugin, version, digest, compiler, builtin, summary, pure, purity_withdrawn };
-            let (state, serving) = (PluginState::Serving, Some(serving));
-            PluginJson { type_name, scope, state, exchanges, serving, reason: None }
+            (PluginState::Serving, Some(serving), None)
         }
-        TypeState::Parked { why } => {
-            let (state, reason) = (PluginState::Parked, Some(why));
-            PluginJson { type_name, scope, state, exchanges, serving: None, reason }
-        }
+        TypeState::Parked { why } => (PluginState::Parked, None, Some(why)),
     }
+}
+
+fn calls(calls: &Calls) -> CallsJson {
+    let Calls { remembered, asked, calls, failed, dead_ids, call_time: _ } = *calls;
+    CallsJson { remembered, asked, calls, failed, dead_ids }
+}
+
+fn call_time(times: &CallTime) -> CallTimeJson {
+    let ranges = times.ranges().map(|(end, calls)| TimeRangeJson { below_ns: end.map(nanoseconds), calls });
+    CallTimeJson {
+        p50_ns: times.at(0.5).map(nanoseconds),
+        p99_ns: times.at(0.99).map(nanoseconds),
+        ranges: ranges.collect(),
+    }
+}
+
+fn failures(failures: Failures) -> FailuresJson {
+    let (last_error, last_error_ms) = failures.last.unzip();
+    FailuresJson {
+        traps: failures.traps,
+        cpu_limit: failures.cpu,
+        memory_limit: failures.memory,
+        bad_answers: failures.answers,
+        others: failures.others,
+        last_error,
+        last_error_ms,
+    }
+}
+
+fn number(value: MetricValue) -> f64 {
+    match value {
+        MetricValue::Counter(sum) => sum as f64,
+        MetricValue::Gauge(value) => value,
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

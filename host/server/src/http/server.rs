@@ -4,7 +4,7 @@ use super::{
     Api, Ends, router,
     token_file::{Token, TokenFile},
 };
-use crate::wiring::Shared;
+use crate::{explainer::Explainer, wiring::Shared};
 use anyhow::Context;
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
@@ -67,7 +67,8 @@ pub fn start(
     let address = listener.local_addr().context("the HTTP socket has no address")?;
     let token = Token::random()?;
     let token_file = TokenFile::new(address, token.clone());
-    let router = router(&Arc::new(Api { shared, amqp_address, http_address: address, token }));
+    let explainer = Explainer::start(shared.plugins.clone())?;
+    let router = router(&Arc::new(Api { shared, amqp_address, http_address: address, token, explainer }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let listener = {
         let _inside = runtime.enter();

@@ -5,7 +5,10 @@ use super::{
     list::{state, yes_or_no},
     printable,
 };
-use crate::{config::Settings, http::json::PluginJson};
+use crate::{
+    config::Settings,
+    http::json::{PluginJson, seen::PluginInVhostJson},
+};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::io::Write;
@@ -42,6 +45,12 @@ impl InfoArguments {
         for (name, value) in lines(&plugin) {
             writeln!(out, "{name:10} {}", printable(&value))?;
         }
+        for there in &plugin.vhosts {
+            writeln!(out, "\nin virtual host {}", printable(&there.vhost))?;
+            for (name, value) in lines_in_vhost(there) {
+                writeln!(out, "  {name:12} {}", printable(&value))?;
+            }
+        }
         Ok(())
     }
 }
@@ -62,4 +71,54 @@ fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
         ]);
     }
     lines
+}
+
+/// What a virtual host sees of it. What is not there, or never was, has no line.
+fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("state", state(there.state).to_owned())];
+    lines.extend(there.reason.clone().map(|reason| ("reason", reason)));
+    if let Some(serving) = &there.serving {
+        lines.push(("plugin", format!("{} {}", serving.plugin, serving.version)));
+    }
+    let calls = &there.calls;
+    lines.extend([
+        ("exchanges", there.exchanges.to_string()),
+        ("remembered", format!("{} messages", calls.remembered)),
+        ("asked", format!("{} messages in {} calls", calls.asked, calls.calls)),
+    ]);
+    if let (Some(half), Some(most)) = (there.call_time.p50_ns, there.call_time.p99_ns) {
+        lines.push(("call time", format!("half within {}, 99 % within {}", time(half), time(most))));
+    }
+    let failures = &there.failures;
+    let counts = [
+        ("no answer", calls.failed),
+        ("refused", there.rejected),
+        ("held", there.held),
+        ("dead ids", calls.dead_ids),
+        ("traps", failures.traps),
+        ("CPU limit", failures.cpu_limit),
+        ("memory limit", failures.memory_limit),
+        ("bad answers", failures.bad_answers),
+        ("not started", failures.others),
+        ("emitted", there.emitted),
+    ];
+    lines.extend(counts.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name, n.to_string())));
+    if let (Some(error), Some(at)) = (&failures.last_error, failures.last_error_ms) {
+        lines.push(("last error", format!("{error} ({at} ms since 1970)")));
+    }
+    if there.state_entries > 0 {
+        lines.push(("stores", format!("{} bytes in {} entries", there.state_bytes, there.state_entries)));
+    }
+    let drops = there.drops.iter();
+    lines.extend(drops.map(|d| ("dropped", format!("{} by {}: {}", d.messages, d.exchange, d.reason))));
+    lines.extend(there.metrics.iter().map(|(name, value)| ("metric", format!("{name} {value}"))));
+    lines
+}
+
+fn time(ns: u64) -> String {
+    match ns {
+        0..10_000 => format!("{ns} ns"),
+        10_000..10_000_000 => format!("{} us", ns / 1_000),
+        _ => format!("{} ms", ns / 1_000_000),
+    }
 }

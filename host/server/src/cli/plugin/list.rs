@@ -68,6 +68,7 @@ pub(super) fn state(state: PluginState) -> &'static str {
     match state {
         PluginState::Serving => "serving",
         PluginState::Parked => "parked",
+        PluginState::SetAside => "set aside",
         PluginState::Unknown => "?",
     }
 }
@@ -80,7 +81,7 @@ pub(super) fn yes_or_no(value: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::json::ServingJson;
+    use crate::http::json::{ServingJson, seen::CallsJson};
 
     #[test]
     fn columns_line_up_and_control_characters_are_taken_out() {
@@ -101,6 +102,8 @@ mod tests {
             exchanges: 12,
             serving: Some(serving),
             reason: None,
+            calls: CallsJson::default(),
+            vhosts: Vec::new(),
         };
         let parked = PluginJson {
             scope: "global".into(),
@@ -109,6 +112,8 @@ mod tests {
             exchanges: 1,
             serving: None,
             reason: Some("its plugin was removed".to_owned()),
+            calls: CallsJson::default(),
+            vhosts: Vec::new(),
         };
         let expected = "\
             TYPE              STATE    PLUGIN       VERSION  PURE  EXCHANGES  SUMMARY\n\

@@ -1,19 +1,26 @@
-//! `leveret plugin`: what an author or operator asks of a running broker's exchange types.
+//! `leveret plugin`: what an author or operator wants of exchange types, of a running broker's or of a
+//! file.
 //!
-//! One file a subcommand; how the broker is found and asked is in [`client`].
+//! One file a subcommand; how the broker is found and asked is in [`super::client`]. `check`, `test` and
+//! `bench` ask no broker: they put the file into a plugin host of their own ([`trial`]). A command that
+//! comes is a file beside and a line in `PluginCommand`.
 
-mod client;
+mod bench;
+mod cases;
+mod check;
+mod explain;
 mod info;
 mod list;
+mod switch;
+mod test;
+mod trial;
 
+use super::{
+    client::{BrokerArguments, ClientError},
+    printable,
+};
 use crate::config::Settings;
 use clap::{Args, Subcommand};
-use client::{BrokerArguments, ClientError};
-use std::process::ExitCode;
-
-/// The exit code where no broker answers, so that scripts can tell it from a refusal (1) and from a
-/// wrong command line (2).
-const EXIT_NO_BROKER: u8 = 3;
 
 /// Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 no broker answers.
 #[derive(Args, Debug)]
@@ -29,6 +36,18 @@ enum PluginCommand {
     List(list::ListArguments),
     /// All about one exchange type
     Info(info::InfoArguments),
+    /// Where a message would go, and why
+    Explain(Box<explain::ExplainArguments>),
+    /// Switch a plugin off: its exchanges and bindings stay, and are not served
+    Disable(switch::SwitchArguments),
+    /// Switch a plugin on again
+    Enable(switch::SwitchArguments),
+    /// Check a file as a broker would, without one
+    Check(check::CheckArguments),
+    /// Run a file of cases against a plugin, without a broker
+    Test(test::TestArguments),
+    /// Measure what a plugin costs a message, without a broker
+    Bench(bench::BenchArguments),
 }
 
 impl PluginArguments {
@@ -37,20 +56,12 @@ impl PluginArguments {
         match self.command {
             PluginCommand::List(list) => list.run(settings),
             PluginCommand::Info(info) => info.run(settings),
+            PluginCommand::Explain(explain) => explain.run(settings),
+            PluginCommand::Disable(switch) => switch.run(settings, false),
+            PluginCommand::Enable(switch) => switch.run(settings, true),
+            PluginCommand::Check(check) => check.run(),
+            PluginCommand::Test(test) => test.run(),
+            PluginCommand::Bench(bench) => bench.run(),
         }
     }
-}
-
-/// The exit code for an error of any command.
-pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<ClientError>() {
-        Some(error) if error.means_no_broker() => ExitCode::from(EXIT_NO_BROKER),
-        _ => ExitCode::FAILURE,
-    }
-}
-
-/// Text from a plugin or a client, fit for a terminal: control characters, which could move the
-/// cursor or colour what follows, are replaced.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

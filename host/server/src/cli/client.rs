@@ -3,6 +3,7 @@
 //! Without an address the token file in the data folder says where the broker is and lets its owner
 //! in; with one, a user name and password do.
 
+use super::printable;
 use crate::{
     config::{DATA_DIR_DEFAULT, Settings},
     http::{json::ErrorJson, token_file::TokenFile},
@@ -10,14 +11,16 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::de::DeserializeOwned;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+/// What stands for itself in a path is not quoted: the broker's own words are compared as they are sent.
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How long the broker may take for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes.
@@ -135,12 +138,53 @@ impl Client {
 
     /// Asks for what is below `/api/`, by the parts of its path.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        let request = self.agent.get(self.url_of(path)).header("authorization", &self.authorization);
+        self.read(request.call())
+    }
+
+    /// Has something there deleted.
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        let request = self.agent.delete(self.url_of(path)).header("authorization", &self.authorization);
+        self.read(request.call())
+    }
+
+    /// Sends JSON there.
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(self.agent.post(self.url_of(path)), body)
+    }
+
+    /// Puts JSON there.
+    pub(super) fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(self.agent.put(self.url_of(path)), body)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Answer(self.url.clone(), error))?;
+        let request = request.header("authorization", &self.authorization);
+        self.read(request.header("content-type", "application/json").send(&body[..]))
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, ClientError> {
         let unreachable = |error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => ClientError::Url(self.url.clone()),
             error => ClientError::Unreachable(self.url.clone(), error),
         };
-        let request = self.agent.get(self.url_of(path)).header("authorization", &self.authorization);
-        let mut response = request.call().map_err(unreachable)?;
+        let mut response = response.map_err(unreachable)?;
         let status = response.status().as_u16();
         let body =
             response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(unreachable)?;
@@ -152,7 +196,7 @@ impl Client {
             _ => {
                 let why = serde_json::from_slice(&body).map(|ErrorJson { reason, .. }| reason);
                 let why = why.unwrap_or_else(|_| "without a reason".to_owned());
-                Err(ClientError::Refused { url: self.url.clone(), status, why: super::printable(&why) })
+                Err(ClientError::Refused { url: self.url.clone(), status, why: printable(&why) })
             }
         }
     }
@@ -161,7 +205,7 @@ impl Client {
         let mut url = format!("{}/api", self.url);
         for part in path {
             url.push('/');
-            url.extend(utf8_percent_encode(part, NON_ALPHANUMERIC));
+            url.extend(utf8_percent_encode(part, QUOTED));
         }
         url
     }

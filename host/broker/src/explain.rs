@@ -1,0 +1,164 @@
+//! Where a message would go, and why: a publish that is only told.
+//!
+//! *In and out:* a message goes the way of a publish ([`Vhost::explain`]), through the same walk. Each
+//! exchange is asked by [`Router::explain`] instead of [`Router::route`]. Out comes every question
+//! with its answer, and what a publish would have been told.
+//!
+//! *Invariants:* nothing is enqueued, held, counted or remembered, and what types did while they were
+//! asked is undone. The next publish may go another way: types may change their minds.
+
+use crate::{
+    exchange::Binding,
+    port::{Layer, Router, Wake},
+    publish::{Published, not_for_clients, published, too_large},
+    vhost::Vhost,
+    walk::{Asking, Walk, Walked},
+};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use leveret_model::{MessageView, Name, Refusal};
+
+/// Where a message would go, and why.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The questions that exchanges were asked, in order.
+    pub steps: Vec<Step>,
+    /// The queues that would get it, each once.
+    pub queues: Vec<Name>,
+    /// The exchanges that would hold it, and for how long, in milliseconds.
+    pub holds: Vec<(Name, u64)>,
+    /// What a publish would be told; `None` if it would have to wait for a type's answer.
+    pub outcome: Option<Published>,
+}
+
+/// An exchange that was asked.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its name.
+    pub exchange: Name,
+    /// The type of its chain at which the question began.
+    pub from: Layer,
+    /// It was asked as if the time of a held message had come, to see whether there is a destination.
+    pub when_due: bool,
+    /// Its types, those in front first, as far as they were asked. Empty for the default exchange, and
+    /// where the router does not tell.
+    pub asked: Vec<Asked>,
+    /// It had no destination, so this alternate exchange of it was turned to, be it there or not.
+    pub alternate: Option<Name>,
+}
+
+/// A type of an exchange that was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its place in the exchange's chain.
+    pub layer: Layer,
+    /// Its name.
+    pub type_name: Name,
+    /// Who answered; `None` if nobody serves the type.
+    pub plugin: Option<AskedPlugin>,
+    /// The answer was remembered: the plugin was not called.
+    pub remembered: bool,
+    /// What it said.
+    pub said: Said,
+}
+
+/// The version of a plugin that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedPlugin {
+    /// The plugin's name.
+    pub name: String,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// The first bytes of the digest of its code, in hexadecimal digits.
+    pub digest: String,
+    /// Whoever publishes is answered from memory, once the same was asked before.
+    pub pure: bool,
+}
+
+/// What a type said of a message.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// To these bindings.
+    Deliver {
+        /// Each once.
+        bindings: Vec<Arc<Binding>>,
+        /// How many ids it named that are no bindings.
+        dead_ids: usize,
+    },
+    /// Nowhere, on purpose.
+    Drop(Option<Arc<str>>),
+    /// Not accepted.
+    Reject(Arc<str>),
+    /// As the type behind it decides.
+    Delegate,
+    /// As the type behind it decides in so many milliseconds.
+    Hold(u64),
+    /// It cannot be asked, or failed.
+    Failed(Box<Refusal>),
+    /// It answers later.
+    Later,
+}
+
+/// There is nobody to wake: what would have to wait is told as that.
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+impl Vhost {
+    /// Where a message would go if it were published now, and why. The exchange is the message's own.
+    #[must_use]
+    pub fn explain(
+        &self,
+        router: &mut dyn Router,
+        message: &MessageView<'_>,
+        mandatory: bool,
+    ) -> Explanation {
+        let mut told =
+            Explanation { steps: Vec::new(), queues: Vec::new(), holds: Vec::new(), outcome: None };
+        let exchange = self.exchange(message.exchange);
+        let refusal =
+            too_large(message).or_else(|| not_for_clients(self, exchange.as_deref(), message.exchange));
+        let exchange = match (refusal, exchange) {
+            (Some(refusal), _) => {
+                told.outcome = Some(Published::Refused(refusal));
+                return told;
+            }
+            (None, Some(exchange)) if !message.exchange.is_empty() => exchange,
+            (None, _) => {
+                told.explain_default(self, message);
+                return told;
+            }
+        };
+        let (mut walk, waker) = (Walk::default(), Arc::new(Nobody) as Arc<dyn Wake>);
+        let notes = Some(&mut told.steps);
+        let mut asking = Asking { vhost: self, router, message, mandatory, waker: &waker, notes };
+        let walked = match walk.put_question(&mut asking, &exchange, Layer::FRONT) {
+            Some(answer) => walk.run(&mut asking, (&exchange, Layer::FRONT), answer, None),
+            None => Walked::Pending,
+        };
+        if let Walked::Routed = walked {
+            told.queues = walk.queues().iter().map(|queue| queue.name().clone()).collect();
+            let holds = walk.holds().iter();
+            told.holds = holds.map(|(by, hold)| (by.spec.name.clone(), hold.delay_ms)).collect();
+        }
+        told.outcome = published(walked);
+        told
+    }
+}
+
+impl Explanation {
+    /// The default exchange asks no type.
+    fn explain_default(&mut self, vhost: &Vhost, message: &MessageView<'_>) {
+        self.steps.push(Step::of(Name::EMPTY, Layer::FRONT, false, Vec::new()));
+        let queue = vhost.queue(message.routing_key);
+        self.outcome = Some(if queue.is_some() { Published::Routed } else { Published::Unroutable });
+        self.queues.extend(queue.map(|queue| queue.name().clone()));
+    }
+}
+
+impl Step {
+    pub(crate) fn of(exchange: Name, from: Layer, when_due: bool, asked: Vec<Asked>) -> Self {
+        Self { exchange, from, when_due, asked, alternate: None }
+    }
+}

@@ -1,0 +1,120 @@
+//! What is told of a message is what a publish of it then does; and being told changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
+
+mod kit;
+
+use kit::{Connection, Gate, delayed, exchange, message, name, with_alternate};
+use leveret_broker::{BindTo, ExchangeSpec, Explanation, Published};
+use leveret_model::{MessageView, Refusal};
+
+const Q: BindTo<'static> = BindTo::Queue(b"q");
+
+fn explain(c: &mut Connection, message: MessageView<'_>, mandatory: bool) -> Explanation {
+    let vhost = c.vhost.clone();
+    vhost.explain(&mut c.router, &message, mandatory)
+}
+
+fn names(told: &Explanation) -> Vec<String> {
+    told.queues.iter().map(|queue| queue.to_text()).collect()
+}
+
+fn walked(told: &Explanation) -> Vec<String> {
+    told.steps.iter().map(|step| step.exchange.to_text()).collect()
+}
+
+#[test]
+fn a_walk_through_exchanges_and_alternates_is_told_in_order() {
+    let mut c = Connection::first();
+    ["q", "r"].iter().for_each(|queue| c.queue(queue));
+    c.exchange(with_alternate("a", "direct", "b"));
+    c.exchange(exchange("b", "fanout"));
+    c.exchange(exchange("c", "fanout"));
+    c.bind("b", BindTo::Exchange(b"c"), "");
+    c.bind("b", Q, "");
+    c.bind("c", BindTo::Queue(b"r"), "");
+    let told = explain(&mut c, message("a", "k", b""), false);
+    assert_eq!(walked(&told), ["a", "b", "c"]);
+    assert_eq!(told.steps[0].alternate, Some(name("b")));
+    assert_eq!(told.steps[1].alternate, None);
+    assert_eq!(names(&told), ["q", "r"]);
+    assert_eq!(told.outcome, Some(Published::Routed));
+    assert_eq!((c.ready("q"), c.ready("r")), (0, 0), "nothing went anywhere");
+    assert_eq!(c.publish("a", "k", "1"), Published::Routed);
+    assert_eq!((c.ready("q"), c.ready("r")), (1, 1));
+}
+
+#[test]
+fn every_outcome_is_that_of_a_publish() {
+    let mut c = Connection::first();
+    c.queue("q");
+    for type_name in ["drop", "reject", "trap", "park"] {
+        c.exchange(exchange(type_name, type_name));
+    }
+    c.exchange(ExchangeSpec { internal: true, ..exchange("internal", "fanout") });
+    c.exchange(with_alternate("nowhere", "direct", "missing"));
+    let long = "k".repeat(300);
+    let cases = [
+        ("", "q"),
+        ("", "none"),
+        ("missing", "k"),
+        ("internal", "k"),
+        ("drop", "k"),
+        ("reject", "k"),
+        ("trap", "k"),
+        ("park", "k"),
+        ("nowhere", "k"),
+        ("drop", long.as_str()),
+    ];
+    for (exchange, key) in cases {
+        let told = explain(&mut c, message(exchange, key, b""), false).outcome;
+        assert_eq!(told, Some(c.publish(exchange, key, "")), "{exchange} {key}");
+    }
+    assert_eq!(c.drain("q").len(), 1, "by the publish alone");
+    let rejected = |exchange: &[u8]| c.vhost.exchange(exchange).unwrap().rejected_count();
+    assert_eq!((rejected(b"reject"), rejected(b"drop")), (1, 0), "by the publish alone");
+}
+
+#[test]
+fn what_types_did_while_they_were_asked_is_undone() {
+    let mut c = Connection::first();
+    c.queue("q");
+    c.exchange(exchange("x", "dedup+direct"));
+    c.bind("x", Q, "k");
+    for _ in 0..3 {
+        assert_eq!(explain(&mut c, message("x", "k", b"1"), false).outcome, Some(Published::Routed));
+    }
+    assert_eq!(c.publish("x", "k", "1"), Published::Routed);
+    assert_eq!(c.publish("x", "k", "1"), Published::Dropped);
+    let told = explain(&mut c, message("x", "k", b"1"), false);
+    assert_eq!(told.outcome, Some(Published::Dropped));
+    assert!(told.queues.is_empty());
+}
+
+#[test]
+fn a_hold_is_told_with_where_the_message_goes_on_if_its_publisher_wants_to_know() {
+    let mut c = Connection::first();
+    c.queue("q");
+    c.exchange(exchange("x", "hold+direct"));
+    c.bind("x", Q, "k");
+    let told = explain(&mut c, delayed("x", "k", "50", ""), false);
+    assert_eq!(told.holds, [(name("x"), 50)]);
+    assert_eq!((told.outcome, told.steps.len()), (Some(Published::Routed), 1));
+    let told = explain(&mut c, delayed("x", "k", "50", ""), true);
+    assert_eq!(told.outcome, Some(Published::Routed));
+    assert_eq!(told.steps.iter().map(|step| step.when_due).collect::<Vec<_>>(), [false, true]);
+    let told = explain(&mut c, delayed("x", "other", "50", ""), true);
+    assert_eq!(told.outcome, Some(Published::Unroutable));
+    assert!(told.holds.is_empty());
+    assert_eq!(c.vhost.hold_count(b"x"), 0);
+}
+
+#[test]
+fn a_type_that_answers_later_is_told_as_that_and_one_that_is_parked_with_why() {
+    let mut c = Connection::first();
+    c.exchange(exchange("x", "direct"));
+    c.router.gate("x", Some(Gate::Pending));
+    assert_eq!(explain(&mut c, message("x", "k", b""), false).outcome, None);
+    c.router.gate("x", Some(Gate::Park));
+    let outcome = explain(&mut c, message("x", "k", b""), false).outcome;
+    assert!(matches!(outcome, Some(Published::Refused(Refusal::Parked { .. }))), "{outcome:?}");
+}

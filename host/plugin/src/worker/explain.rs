@@ -1,0 +1,196 @@
+//! The types of an exchange asked about one message, to be told: which plugin, what it said.
+//!
+//! What is remembered is read and not written, nothing is counted, and what the guest did is undone.
+//! A plugin that fails is noted as failed all the same: it is.
+
+use super::{
+    Worker,
+    asking::{LENGTH_BYTES, behind, too_long},
+    homes::NotServed,
+    refusal, version_of,
+};
+use crate::{
+    capability::Outcome, guest::Decision, memo::Kept, policy::FailurePolicy, replica::About, version::Version,
+};
+use leveret_broker::{
+    exchange::{Binding, BindingId, Exchange, RouteSet},
+    explain::{Asked, AskedPlugin, Said},
+    port::{Answer, Explained, Hold, Layer},
+};
+use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
+use std::sync::Arc;
+
+/// What one type said, and what the exchange answers by it.
+struct Told {
+    remembered: bool,
+    said: Said,
+    /// `None` if the answer comes later.
+    answer: Option<Answer>,
+}
+
+impl Worker {
+    /// Asks the types from that layer on, as far as each leaves the decision to the next.
+    pub(super) fn explain_chain(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        first: Layer,
+        message: &MessageView<'_>,
+    ) -> Explained {
+        let mut asked = Vec::new();
+        for layer in (first.0..=u8::MAX).map(Layer) {
+            let spec = exchange.types().get(usize::from(layer.0));
+            let type_name = spec.map_or_else(|| exchange.spec.type_name.clone(), |s| s.type_name.clone());
+            let (plugin, told) = match version_of(&self.registry, exchange, &type_name) {
+                Ok(version) => {
+                    let told = self.explain_layer(&version, &type_name, exchange, layer, message);
+                    (Some(plugin(&version, &type_name)), told)
+                }
+                Err(refusal) => (None, Told::failed(refusal, Answer::Failed)),
+            };
+            let Told { remembered, said, answer } = told;
+            let goes_on = matches!(said, Said::Delegate);
+            asked.push(Asked { layer, type_name, plugin, remembered, said });
+            if !goes_on {
+                return Explained { asked, answer };
+            }
+        }
+        Explained { asked, answer: None }
+    }
+
+    fn explain_layer(
+        &mut self,
+        version: &Arc<Version>,
+        type_name: &Name,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        message: &MessageView<'_>,
+    ) -> Told {
+        if let Some(kept) = self.remembered(version, exchange, layer, message) {
+            return Told::kept(exchange, layer, kept);
+        }
+        self.ask_to_tell(version, type_name, exchange, layer, message).unwrap_or_else(|not_served| {
+            let policy = version.policy(&exchange.vhost);
+            Told::failed(refusal(exchange, not_served), |refusal| match policy.on_failure {
+                FailurePolicy::Unroutable => Answer::Deliver(RouteSet::default()),
+                _ => Answer::Failed(refusal),
+            })
+        })
+    }
+
+    /// What this worker remembers of such messages.
+    fn remembered(
+        &self,
+        version: &Version,
+        exchange: &Exchange,
+        layer: Layer,
+        message: &MessageView<'_>,
+    ) -> Option<&Kept> {
+        let entry = self.entries.get(&(exchange.id, layer))?;
+        let current = entry.version.as_ref().is_some_and(|known| known.id == version.id)
+            && entry.generation == exchange.generation();
+        if !current || !entry.pure {
+            return None;
+        }
+        if entry.key_only {
+            return entry.memo.peek(message.routing_key);
+        }
+        let mut projection = Vec::new();
+        message.project(&entry.reads, &mut projection);
+        entry.memo.peek(&projection)
+    }
+
+    fn ask_to_tell(
+        &mut self,
+        version: &Arc<Version>,
+        type_name: &Name,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        message: &MessageView<'_>,
+    ) -> Result<Told, NotServed> {
+        let replica = self.homes.served(version, exchange, layer, None)?;
+        let Some((generation, reads)) = replica.knows(exchange.id, layer) else {
+            return Err(NotServed::Pending);
+        };
+        let (reads, may_hold) = (reads.clone(), replica.may_hold(exchange.id, layer));
+        if reads.rejects_body(message.body.len()) {
+            return Ok(Told::said(too_long(type_name, &reads, message)));
+        }
+        let mut question = vec![0; LENGTH_BYTES];
+        message.project(&reads, &mut question);
+        let length = u32::try_from(question.len() - LENGTH_BYTES).unwrap_or(u32::MAX);
+        if let Some(place) = question.get_mut(..LENGTH_BYTES) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
+        let on_hand = version.code.takes_messages().then(|| Arc::new(OwnedMessage::from_view(message)));
+        let about = About { exchange, layer, on_hand: on_hand.as_ref() };
+        let home = self.homes.at(version, exchange, layer, generation)?;
+        let routed = home.route(version, about, &question, 1);
+        let (decisions, outcome) = routed.map_err(|failure| NotServed::Failed(failure.to_string()))?;
+        // Dropped with the outcome, the draft of effects is undone.
+        if let Outcome { in_doubt: Some(_), .. } = outcome {
+            return Ok(Told { remembered: false, said: Said::Later, answer: None });
+        }
+        let failed = |what: &str| NotServed::Failed(String::from(what));
+        let hold = |delay_ms| {
+            let resume = behind(exchange, layer).map_err(failed)?;
+            Ok(Told::said(Answer::Hold(Hold { delay_ms, resume })))
+        };
+        match decisions.iter().next() {
+            None => Err(failed("it gave no decision")),
+            Some(Decision::Deliver(ids)) => Ok(Told::deliver(exchange, ids)),
+            Some(Decision::Drop(reason)) => Ok(Told::said(Answer::Drop(reason))),
+            Some(Decision::Reject(reason)) => Ok(Told::said(Answer::Reject(reason))),
+            Some(Decision::Delegate) => hold(0),
+            Some(Decision::Hold(_)) if !may_hold => Err(failed("it needs the grant 'hold'")),
+            Some(Decision::Hold(delay_ms)) => hold(delay_ms),
+        }
+    }
+}
+
+impl Told {
+    fn failed(refusal: Refusal, answer: impl FnOnce(Box<Refusal>) -> Answer) -> Self {
+        let refusal = Box::new(refusal);
+        Self { remembered: false, said: Said::Failed(refusal.clone()), answer: Some(answer(refusal)) }
+    }
+
+    fn kept(exchange: &Exchange, layer: Layer, kept: &Kept) -> Self {
+        let told = match kept.ids() {
+            Some(ids) => Self::deliver(exchange, ids),
+            None => Self::said(kept.answer()),
+        };
+        debug_assert!(!matches!(kept, Kept::Hold(_, resume) if *resume <= layer), "types decide forwards");
+        Self { remembered: true, ..told }
+    }
+
+    fn deliver(exchange: &Exchange, ids: &[BindingId]) -> Self {
+        let (routes, dead_ids) = exchange.resolve(&mut ids.iter().copied());
+        let mut once = ids.to_vec();
+        once.sort_unstable();
+        once.dedup();
+        let bindings: Vec<Arc<Binding>> = once.into_iter().filter_map(|id| exchange.binding(id)).collect();
+        let said = Said::Deliver { bindings, dead_ids };
+        Self { remembered: false, said, answer: Some(Answer::Deliver(routes)) }
+    }
+
+    /// Any answer that names no bindings.
+    fn said(answer: Answer) -> Self {
+        let said = match &answer {
+            Answer::Drop(reason) => Said::Drop(reason.clone()),
+            Answer::Reject(reason) => Said::Reject(reason.clone()),
+            Answer::Hold(Hold { delay_ms: 0, .. }) => Said::Delegate,
+            Answer::Hold(hold) => Said::Hold(hold.delay_ms),
+            Answer::Failed(refusal) => Said::Failed(refusal.clone()),
+            Answer::Deliver(_) | Answer::Effective(_) => Said::Deliver { bindings: Vec::new(), dead_ids: 0 },
+        };
+        Self { remembered: false, said, answer: Some(answer) }
+    }
+}
+
+fn plugin(version: &Version, type_name: &Name) -> AskedPlugin {
+    AskedPlugin {
+        name: version.code.plugin.clone(),
+        version: version.description.version.clone(),
+        digest: version.code.digest.to_string(),
+        pure: version.claims(type_name).pure,
+    }
+}

@@ -1,0 +1,216 @@
+//! `leveret plugin explain`: where a running broker would send a message, and why.
+
+use super::{BrokerArguments, ClientError, printable};
+use crate::{
+    config::Settings,
+    http::json::{
+        DestinationType,
+        explain::{AskedJson, ExplainRequest, ExplanationJson, StepJson},
+    },
+};
+use anyhow::{Context, anyhow};
+use clap::Args;
+use serde_json::{Map, Value};
+use std::{fmt::Write as _, io::Write};
+
+/// How many bindings of an answer are shown.
+const BINDINGS_SHOWN_MAX: usize = 20;
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArguments {
+    /// The exchange
+    #[arg(long, value_name = "NAME", default_value = "")]
+    exchange: String,
+    /// The routing key
+    #[arg(long, value_name = "KEY", default_value = "")]
+    key: String,
+    /// A header; a value that is a number, true, false or JSON is that, any other is text
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    headers: Vec<String>,
+    /// A property by its name in AMQP, such as priority=5
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    properties: Vec<String>,
+    /// The body
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    body: String,
+    /// As if its publisher wanted it back where there is no queue for it
+    #[arg(long)]
+    mandatory: bool,
+    /// The virtual host
+    #[arg(long, value_name = "NAME", default_value = "/")]
+    vhost: String,
+    #[command(flatten)]
+    broker: BrokerArguments,
+    /// As the broker tells it
+    #[arg(long)]
+    json: bool,
+}
+
+impl ExplainArguments {
+    pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
+        let properties = Value::Object(fields(&self.properties)?);
+        let request = ExplainRequest {
+            vhost: self.vhost.clone(),
+            exchange: self.exchange,
+            routing_key: self.key,
+            headers: fields(&self.headers)?,
+            properties: serde_json::from_value(properties).context("--property")?,
+            body: self.body,
+            mandatory: self.mandatory,
+        };
+        let told: Value = self.broker.client(settings)?.post(&["plugins", "explain"], &request).map_err(
+            |error| match error {
+                ClientError::NotFound => anyhow!("the broker has no virtual host {}", self.vhost),
+                other => other.into(),
+            },
+        )?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{told:#}")?;
+        } else {
+            let told = serde_json::from_value::<ExplanationJson>(told).context("the broker's answer")?;
+            out.write_all(walk(&told).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// `name=value` pairs.
+fn fields(pairs: &[String]) -> anyhow::Result<Map<String, Value>> {
+    let field = |pair: &String| {
+        let (name, text) = pair.split_once('=').ok_or_else(|| anyhow!("{pair} is not NAME=VALUE"))?;
+        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+        Ok((name.to_owned(), value))
+    };
+    pairs.iter().map(field).collect()
+}
+
+/// The walk as text.
+pub(super) fn walk(told: &ExplanationJson) -> String {
+    let mut text = String::new();
+    for step in &told.steps {
+        put_step(&mut text, step);
+    }
+    let outcome = match told.outcome.as_str() {
+        "routed" => {
+            let queues = told.queues.iter().map(|queue| format!("queue {}", printable(queue)));
+            let holds = told
+                .holds
+                .iter()
+                .map(|hold| format!("held by {} for {} ms", printable(&hold.exchange), hold.delay_ms));
+            queues.chain(holds).collect::<Vec<_>>().join(", ")
+        }
+        "unroutable" => "no queue; a mandatory message comes back".to_owned(),
+        "dropped" => "dropped on purpose; confirmed, not returned".to_owned(),
+        "rejected" => "not accepted; a negative confirm".to_owned(),
+        "refused" => "an error of the channel".to_owned(),
+        "later" => "it waits: a type answers later".to_owned(),
+        other => printable(other),
+    };
+    // A string takes all that is written.
+    let _ = write!(text, "=> {outcome}");
+    if let Some(reason) = &told.reason {
+        let _ = write!(text, ": {}", printable(reason));
+    }
+    text.push('\n');
+    text
+}
+
+fn put_step(text: &mut String, step: &StepJson) {
+    let name = if step.exchange.is_empty() { "(default)".to_owned() } else { printable(&step.exchange) };
+    let due = if step.when_due { ", when it is due" } else { "" };
+    let _ = writeln!(text, "exchange {name}{due}");
+    for asked in &step.asked {
+        put_asked(text, asked);
+    }
+    if let Some(alternate) = &step.alternate_exchange {
+        let _ = writeln!(text, "  no destination, so on to its alternate exchange {}", printable(alternate));
+    }
+}
+
+fn put_asked(text: &mut String, asked: &AskedJson) {
+    let by = match (&asked.plugin, &asked.version) {
+        (Some(plugin), Some(version)) => {
+            let memory = match (asked.remembered, asked.pure) {
+                (true, _) => ", remembered",
+                (false, true) => ", asked now; workers remember it",
+                (false, false) => ", asked now",
+            };
+            format!("plugin {} {}{memory}", printable(plugin), printable(version))
+        }
+        _ => "no plugin".to_owned(),
+    };
+    let _ = write!(text, "  type {} ({by}): ", printable(&asked.type_name));
+    let answer = match asked.answer.as_str() {
+        "deliver" if asked.bindings.is_empty() => "no binding".to_owned(),
+        "deliver" => format!("{} bindings", asked.bindings.len()),
+        "delegate" => "as the type behind it decides".to_owned(),
+        "hold" => format!("hold for {} ms", asked.delay_ms.unwrap_or_default()),
+        other => printable(other),
+    };
+    text.push_str(&answer);
+    if let Some(reason) = &asked.reason {
+        let _ = write!(text, ": {}", printable(reason));
+    }
+    text.push('\n');
+    for binding in asked.bindings.iter().take(BINDINGS_SHOWN_MAX) {
+        let kind = match binding.destination_type {
+            DestinationType::Exchange => "exchange",
+            DestinationType::Queue => "queue",
+        };
+        let (key, to) = (printable(&binding.routing_key), printable(&binding.destination));
+        let _ = write!(text, "    {key:?} -> {kind} {to}");
+        if !binding.arguments.is_empty() {
+            let _ = write!(text, " {}", printable(&Value::Object(binding.arguments.clone()).to_string()));
+        }
+        text.push('\n');
+    }
+    if asked.bindings.len() > BINDINGS_SHOWN_MAX {
+        let _ = writeln!(text, "    and {} more", asked.bindings.len() - BINDINGS_SHOWN_MAX);
+    }
+    if asked.dead_ids > 0 {
+        let _ = writeln!(text, "    and {} ids that are no bindings", asked.dead_ids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json_or_text() {
+        let pairs = ["a=1", "b=true", "c=x=y", "d=\"1\"", "e=", "f=[1]"].map(str::to_owned);
+        let expected = serde_json::json!({"a": 1, "b": true, "c": "x=y", "d": "1", "e": "", "f": [1]});
+        assert_eq!(Value::Object(fields(&pairs).unwrap()), expected);
+        assert!(fields(&["no".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_walk_is_readable() {
+        let told = serde_json::json!({
+            "steps": [
+                {"exchange": "orders", "asked": [
+                    {"type": "x-dedup", "layer": 0, "plugin": "dedup", "version": "1", "pure": false,
+                     "remembered": false, "answer": "delegate"},
+                    {"type": "topic", "layer": 1, "plugin": "topic", "version": "0.1.0", "pure": true,
+                     "remembered": true, "answer": "deliver"}],
+                 "alternate_exchange": "spare"},
+                {"exchange": "spare", "asked": [
+                    {"type": "fanout", "layer": 0, "plugin": "fanout", "version": "0.1.0", "pure": true,
+                     "remembered": false, "answer": "deliver",
+                     "bindings": [{"id": 1, "destination": "q\u{1b}", "destination_type": "queue", "routing_key": ""}]}]},
+            ],
+            "queues": ["q\u{1b}"], "holds": [], "outcome": "routed",
+        });
+        let expected = "\
+            exchange orders\n\
+            \x20 type x-dedup (plugin dedup 1, asked now): as the type behind it decides\n\
+            \x20 type topic (plugin topic 0.1.0, remembered): no binding\n\
+            \x20 no destination, so on to its alternate exchange spare\n\
+            exchange spare\n\
+            \x20 type fanout (plugin fanout 0.1.0, asked now; workers remember it): 1 bindings\n\
+            \x20   \"\" -> queue q\u{fffd}\n\
+            => queue q\u{fffd}\n";
+        assert_eq!(walk(&serde_json::from_value(told).unwrap()), expected);
+    }
+}

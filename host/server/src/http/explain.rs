@@ -1,0 +1,163 @@
+//! `/api/plugins/explain`: where a message would go, and why. Not in RabbitMQ.
+
+use super::{
+    Api, DEFAULT_EXCHANGE, arguments,
+    body::JsonBody,
+    error::ApiError,
+    json::{
+        DestinationType,
+        explain::{
+            AskedJson, ExplainRequest, ExplanationJson, HeldByJson, NamedBindingJson, PropertiesJson,
+            StepJson,
+        },
+    },
+};
+use crate::explainer::Question;
+use axum::{Json, extract::State};
+use leveret_amqp091::{form::FORM, properties::MessageProperties};
+use leveret_broker::{
+    Explanation, Published,
+    exchange::{Binding, Destination},
+    explain::{Asked, Said, Step},
+};
+use leveret_model::{Name, OwnedMessage};
+use std::sync::Arc;
+
+pub(super) async fn explain(
+    State(api): State<Arc<Api>>,
+    JsonBody(request): JsonBody<ExplainRequest>,
+) -> Result<Json<ExplanationJson>, ApiError> {
+    let vhost = api.vhost(&request.vhost)?.clone();
+    let mandatory = request.mandatory;
+    let message = message(&request)?;
+    let question = Question { vhost, message, mandatory };
+    let explained = api.explainer.ask(question).await.map_err(|_| ApiError::Busy)?;
+    Ok(Json(describe(&explained)))
+}
+
+/// The message as a client would have published it.
+pub(crate) fn message(request: &ExplainRequest) -> Result<OwnedMessage, ApiError> {
+    let exchange = if request.exchange == DEFAULT_EXCHANGE { "" } else { &request.exchange };
+    let name =
+        |text: &str| Name::new(text.as_bytes()).map_err(|error| ApiError::BadRequest(error.to_string()));
+    let headers = arguments::from_json(&request.headers).map_err(ApiError::BadRequest)?;
+    Ok(OwnedMessage {
+        exchange: name(exchange)?,
+        routing_key: name(&request.routing_key)?,
+        form: FORM,
+        properties: properties(&request.properties, headers)?.into(),
+        body: request.body.clone().into(),
+    })
+}
+
+fn properties(said: &PropertiesJson, headers: leveret_model::Table) -> Result<Vec<u8>, ApiError> {
+    fn short(text: Option<&String>) -> Result<Option<&[u8]>, ApiError> {
+        match text {
+            Some(text) if text.len() > Name::BYTES_MAX => {
+                Err(ApiError::BadRequest(format!("a property of {} bytes; the most is 255", text.len())))
+            }
+            text => Ok(text.map(String::as_bytes)),
+        }
+    }
+    let properties = MessageProperties {
+        content_type: short(said.content_type.as_ref())?,
+        content_encoding: short(said.content_encoding.as_ref())?,
+        headers: (!headers.is_empty()).then_some(headers),
+        delivery_mode: said.delivery_mode,
+        priority: said.priority,
+        correlation_id: short(said.correlation_id.as_ref())?,
+        reply_to: short(said.reply_to.as_ref())?,
+        expiration: short(said.expiration.as_ref())?,
+        message_id: short(said.message_id.as_ref())?,
+        timestamp: said.timestamp,
+        message_type: short(said.message_type.as_ref())?,
+        user_id: short(said.user_id.as_ref())?,
+        app_id: short(said.app_id.as_ref())?,
+    };
+    Ok(properties.encode())
+}
+
+/// An explanation as JSON.
+pub(crate) fn describe(explained: &Explanation) -> ExplanationJson {
+    let (outcome, reason) = match &explained.outcome {
+        None => ("later", None),
+        Some(Published::Routed) => ("routed", None),
+        Some(Published::Dropped) => ("dropped", None),
+        Some(Published::Unroutable) => ("unroutable", None),
+        Some(Published::Rejected(reason)) => ("rejected", Some(reason.to_string())),
+        Some(Published::Refused(refusal)) => ("refused", Some(refusal.to_string())),
+    };
+    let holds = explained.holds.iter();
+    ExplanationJson {
+        steps: explained.steps.iter().map(step).collect(),
+        queues: explained.queues.iter().map(Name::to_text).collect(),
+        holds: holds
+            .map(|(by, delay_ms)| HeldByJson { exchange: by.to_text(), delay_ms: *delay_ms })
+            .collect(),
+        outcome: outcome.to_owned(),
+        reason,
+    }
+}
+
+fn step(step: &Step) -> StepJson {
+    StepJson {
+        exchange: step.exchange.to_text(),
+        when_due: step.when_due,
+        asked: step.asked.iter().map(asked).collect(),
+        alternate_exchange: step.alternate.as_ref().map(Name::to_text),
+    }
+}
+
+fn asked(asked: &Asked) -> AskedJson {
+    let plugin = asked.plugin.as_ref();
+    let mut told = AskedJson {
+        type_name: asked.type_name.to_text(),
+        layer: asked.layer.0,
+        plugin: plugin.map(|plugin| plugin.name.clone()),
+        version: plugin.map(|plugin| plugin.version.clone()),
+        digest: plugin.map(|plugin| plugin.digest.clone()),
+        pure: plugin.is_some_and(|plugin| plugin.pure),
+        remembered: asked.remembered,
+        ..AskedJson::default()
+    };
+    let answer = match &asked.said {
+        Said::Deliver { bindings, dead_ids } => {
+            told.bindings = bindings.iter().map(|binding| named(binding)).collect();
+            told.dead_ids = *dead_ids;
+            "deliver"
+        }
+        Said::Drop(reason) => {
+            told.reason = reason.as_ref().map(ToString::to_string);
+            "drop"
+        }
+        Said::Reject(reason) => {
+            told.reason = Some(reason.to_string());
+            "reject"
+        }
+        Said::Delegate => "delegate",
+        Said::Hold(delay_ms) => {
+            told.delay_ms = Some(*delay_ms);
+            "hold"
+        }
+        Said::Failed(refusal) => {
+            told.reason = Some(refusal.to_string());
+            "failed"
+        }
+        Said::Later => "later",
+    };
+    answer.clone_into(&mut told.answer);
+    told
+}
+
+fn named(binding: &Binding) -> NamedBindingJson {
+    NamedBindingJson {
+        id: binding.id.0,
+        destination: binding.destination.name().to_text(),
+        destination_type: match binding.destination {
+            Destination::Queue(_) => DestinationType::Queue,
+            Destination::Exchange(_) => DestinationType::Exchange,
+        },
+        routing_key: binding.routing_key.to_text(),
+        arguments: arguments::to_json(&binding.arguments),
+    }
+}

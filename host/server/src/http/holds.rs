@@ -1,0 +1,57 @@
+//! `/api/holds`: messages that exchanges hold back until a time. Not in RabbitMQ.
+
+use super::{
+    Api,
+    error::ApiError,
+    json::seen::{CancelledJson, HoldJson, HoldsJson},
+    path::Names,
+};
+use axum::{Json, extract::State};
+use leveret_broker::{later::HoldInfo, port::HoldId};
+use std::sync::Arc;
+
+/// The most messages in one answer.
+const LISTED_MAX: usize = 1000;
+
+/// The first of them, by their times.
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Names((vhost, exchange)): Names<(String, String)>,
+) -> Result<Json<HoldsJson>, ApiError> {
+    let (_, exchange) = api.exchange(&vhost, &exchange)?;
+    let holds = exchange.holds(0, LISTED_MAX).into_iter().map(describe).collect();
+    Ok(Json(HoldsJson { count: exchange.hold_count(), holds }))
+}
+
+/// Drops all of an exchange.
+pub(super) async fn cancel_all(
+    State(api): State<Arc<Api>>,
+    Names((vhost, exchange)): Names<(String, String)>,
+) -> Result<Json<CancelledJson>, ApiError> {
+    let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
+    Ok(Json(CancelledJson { cancelled: vhost.cancel_holds(&exchange.spec.name) }))
+}
+
+/// Drops one.
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    Names((vhost, exchange, id)): Names<(String, String, u64)>,
+) -> Result<Json<CancelledJson>, ApiError> {
+    let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
+    let is_there = exchange.holds(0, usize::MAX).iter().any(|hold| hold.id == HoldId(id));
+    if is_there && vhost.cancel_hold(HoldId(id)) {
+        Ok(Json(CancelledJson { cancelled: 1 }))
+    } else {
+        Err(ApiError::NotFound)
+    }
+}
+
+fn describe(hold: HoldInfo) -> HoldJson {
+    HoldJson {
+        id: hold.id.0,
+        due_ms: hold.due_ms,
+        length_bytes: hold.length_bytes,
+        routing_key: hold.routing_key.to_text(),
+        tries: hold.tries,
+    }
+}

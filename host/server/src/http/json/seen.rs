@@ -1,0 +1,170 @@
+//! What is seen of a plugin in a virtual host, of switches and of held messages. None of it is in
+//! RabbitMQ.
+
+use super::{PluginState, ServingJson};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `GET /api/plugins/{type}/vhosts/{vhost}`: an exchange type as a virtual host has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PluginInVhostJson {
+    /// The virtual host.
+    pub vhost: String,
+    /// The exchange type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Whether it is served.
+    pub state: PluginState,
+    /// For whom its plugin is there, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// What serves it, while something does.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<ServingJson>,
+    /// Why nothing serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How many exchanges have the type.
+    pub exchanges: usize,
+    /// How many messages these exchanges hold.
+    pub held: u64,
+    /// How many messages these exchanges did not accept.
+    pub rejected: u64,
+    /// What these exchanges dropped, with the types' reasons.
+    pub drops: Vec<DropsJson>,
+    /// What the calls of its plugin came to.
+    pub calls: CallsJson,
+    /// How long calls took: all about 16 messages or more, and one in 16 of the others.
+    pub call_time: CallTimeJson,
+    /// How its plugin failed.
+    pub failures: FailuresJson,
+    /// Messages that it emitted.
+    pub emitted: u64,
+    /// What its state takes, in bytes.
+    pub state_bytes: u64,
+    /// How many keys and stored messages it has.
+    pub state_entries: u64,
+    /// Its own metrics.
+    pub metrics: BTreeMap<String, f64>,
+    /// How often it used a metric beyond its limit.
+    pub metrics_ignored: u64,
+}
+
+/// Messages that an exchange dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropsJson {
+    /// The exchange.
+    pub exchange: String,
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub messages: u64,
+}
+
+/// What calls of a plugin came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallsJson {
+    /// Messages answered from memory.
+    pub remembered: u64,
+    /// Messages that it was asked about.
+    pub asked: u64,
+    /// Calls for them.
+    pub calls: u64,
+    /// Messages that got no answer because it failed or is not there.
+    pub failed: u64,
+    /// Ids in its decisions that were no bindings.
+    pub dead_ids: u64,
+}
+
+/// How long calls took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallTimeJson {
+    /// Half of the calls took no longer, in nanoseconds; to a factor of two.
+    pub p50_ns: Option<u64>,
+    /// 99 % of the calls took no longer.
+    pub p99_ns: Option<u64>,
+    /// How many took how long.
+    pub ranges: Vec<TimeRangeJson>,
+}
+
+/// Calls that took about as long; each range begins where the one before ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeRangeJson {
+    /// The end of the range, in nanoseconds; null for the last.
+    pub below_ns: Option<u64>,
+    /// How many.
+    pub calls: u64,
+}
+
+/// How a plugin failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailuresJson {
+    /// Calls that trapped.
+    pub traps: u64,
+    /// Calls that used more CPU time than they may.
+    pub cpu_limit: u64,
+    /// Calls that wanted more memory than they may.
+    pub memory_limit: u64,
+    /// Answers that break the contract or its limits.
+    pub bad_answers: u64,
+    /// Instances that could not be made, for any other reason.
+    pub others: u64,
+    /// The last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_ms: Option<u64>,
+}
+
+/// `PUT /api/plugins-switches`: switches plugins off or on again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchJson {
+    /// The plugin's name; without it, all plugins but the core exchange types.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// In this virtual host alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+    /// `false` switches off.
+    pub enabled: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchedJson {
+    /// False if it was so before.
+    pub changed: bool,
+}
+
+/// `GET /api/holds/{vhost}/{exchange}`: messages that an exchange holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldsJson {
+    /// How many in all.
+    pub count: usize,
+    /// The first of them, by their times: at most 1,000.
+    pub holds: Vec<HoldJson>,
+}
+
+/// A held message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldJson {
+    /// Its number.
+    pub id: u64,
+    /// When it goes on, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// How long it is, in bytes.
+    pub length_bytes: u64,
+    /// The key it was published with.
+    pub routing_key: String,
+    /// How often it was not accepted since it was due.
+    pub tries: u32,
+}
+
+/// `DELETE` of held messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelledJson {
+    /// How many are gone.
+    pub cancelled: u64,
+}

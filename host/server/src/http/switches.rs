@@ -1,0 +1,81 @@
+//! `/api/plugins-switches`: plugins switched off and on, at once. Not in RabbitMQ.
+//!
+//! Switches last until the broker ends; what holds at its start is said in the configuration.
+
+use super::{
+    Api,
+    body::JsonBody,
+    error::ApiError,
+    json::seen::{SwitchJson, SwitchedJson},
+};
+use axum::{Json, extract::State};
+use leveret_model::Name;
+use leveret_plugin::{policy::Switch, registry::TypeState};
+use std::sync::Arc;
+
+/// What is switched off.
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<SwitchJson>> {
+    let mut off: Vec<SwitchJson> =
+        api.shared.plugins.registry().policies().disabled().into_iter().map(describe).collect();
+    off.sort_by(|a, b| (&a.plugin, &a.vhost).cmp(&(&b.plugin, &b.vhost)));
+    Json(off)
+}
+
+/// Turns a switch.
+pub(super) async fn turn(
+    State(api): State<Arc<Api>>,
+    JsonBody(request): JsonBody<SwitchJson>,
+) -> Result<Json<SwitchedJson>, ApiError> {
+    let switch = match (request.plugin, request.vhost) {
+        (None, None) => Switch::All,
+        (None, Some(_)) => return Err(ApiError::BadRequest("a vhost without a plugin".to_owned())),
+        (Some(plugin), None) => Switch::Plugin(plugin),
+        (Some(plugin), Some(vhost)) => {
+            let vhost: Name = api.vhost(&vhost)?.name().clone();
+            Switch::PluginInVhost { plugin, vhost }
+        }
+    };
+    check(&api, &switch)?;
+    let registry = api.shared.plugins.registry();
+    let changed = if request.enabled { registry.enable(&switch) } else { registry.disable(&switch) };
+    Ok(Json(SwitchedJson { changed }))
+}
+
+/// A name that no plugin has is a slip of the pen, and a core type is not to be switched off.
+fn check(api: &Api, switch: &Switch) -> Result<(), ApiError> {
+    let Some(wanted) = plugin_of(switch) else {
+        return Ok(());
+    };
+    let registry = api.shared.plugins.registry();
+    if registry.policies().disabled().iter().any(|off| plugin_of(off) == Some(wanted)) {
+        return Ok(());
+    }
+    let types = registry.types();
+    let mut of_that_name = types.iter().filter_map(|info| match &info.state {
+        TypeState::Serving { plugin, builtin, .. } if plugin == wanted => Some(*builtin),
+        TypeState::Serving { .. } | TypeState::Parked { .. } => None,
+    });
+    match of_that_name.next() {
+        None => Err(ApiError::NotFound),
+        Some(true) if ["direct", "fanout", "topic", "headers"].contains(&wanted) => {
+            Err(ApiError::BadRequest(format!("the core exchange type {wanted} cannot be switched off")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn plugin_of(switch: &Switch) -> Option<&str> {
+    match switch {
+        Switch::All => None,
+        Switch::Plugin(plugin) | Switch::PluginInVhost { plugin, .. } => Some(plugin),
+    }
+}
+
+fn describe(switch: Switch) -> SwitchJson {
+    let (plugin, vhost) = match switch {
+        Switch::All => (None, None),
+        Switch::Plugin(plugin) => (Some(plugin), None),
+        Switch::PluginInVhost { plugin, vhost } => (Some(plugin), Some(vhost.to_text())),
+    };
+    SwitchJson { plugin, vhost, enabled: false }
+}

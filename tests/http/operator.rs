@@ -1,0 +1,159 @@
+//! What an operator does with the plugins of a running broker: sees what they did, has a message's way
+//! explained, switches them off and on, drops what they hold.
+
+use super::{
+    asking::{BINARY, delete, get, json_of, post, put},
+    command_line::leveret,
+    session::{bind, confirming, connect, on_broker, own_queue, publish},
+};
+use lapin::{
+    Channel, ExchangeKind,
+    options::ExchangeDeclareOptions,
+    types::{FieldTable, ShortString},
+};
+use leveret_testkit::{Broker, ScratchDirectory, guests};
+use serde_json::{Value, json};
+
+const PREFIX: &str = "example_02_exchange_type";
+
+async fn declare(channel: &Channel, name: &str, type_name: &str) -> ShortString {
+    let (kind, options) = (ExchangeKind::Custom(type_name.into()), ExchangeDeclareOptions::default());
+    channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await.unwrap();
+    name.into()
+}
+
+fn explain(broker: &Broker, message: &Value) -> Value {
+    let answer = post(broker, "plugins/explain", "application/json", message.to_string().as_bytes());
+    assert_eq!(answer.status(), 200, "{}", String::from_utf8_lossy(answer.body()));
+    json_of(&answer)
+}
+
+#[test]
+fn the_way_of_a_message_is_explained_and_what_the_plugin_did_is_seen() {
+    let broker = Broker::builder(BINARY).plugin(guests::component(PREFIX)).start();
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = declare(&channel, "orders", "x-longest-prefix").await;
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &exchange, "order.", FieldTable::default()).await;
+
+        let message =
+            json!({"vhost": "/", "exchange": "orders", "routing_key": "order.1", "headers": {"a": 1}});
+        let told = explain(broker, &message);
+        assert_eq!((&told["outcome"], &told["queues"]), (&json!("routed"), &json!([queue.as_str()])));
+        let asked = &told["steps"][0]["asked"][0];
+        assert_eq!((&asked["plugin"], &asked["answer"]), (&json!(PREFIX), &json!("deliver")));
+        assert_eq!(asked["bindings"][0]["routing_key"], "order.");
+        let before = get(broker, "plugins/x-longest-prefix/vhosts/%2F");
+        assert_eq!(before["calls"]["asked"], 0, "to explain is not counted: {before}");
+
+        for _ in 0..5 {
+            let confirm = publish(&channel, &exchange, "order.1", b"x", false).await.unwrap();
+            assert!(confirm.is_ack());
+        }
+        let seen = get(broker, "plugins/x-longest-prefix/vhosts/%2F");
+        assert_eq!((&seen["state"], &seen["plugin"]), (&json!("serving"), &json!(PREFIX)));
+        let calls = &seen["calls"];
+        assert_eq!(calls["asked"].as_u64().unwrap() + calls["remembered"].as_u64().unwrap(), 5, "{seen}");
+        assert!(seen["call_time"]["p50_ns"].as_u64() > Some(0), "{seen}");
+        assert_eq!(get(broker, "plugins/x-longest-prefix")["calls"], *calls);
+
+        let arguments = ["plugin", "explain", "--exchange", "orders", "--key", "none", "--header", "a=1"];
+        let shown = leveret(&[&arguments[..], &["--data-dir"]].concat(), broker.data_directory());
+        assert_eq!(shown.status.code(), Some(0), "{}", shown.report());
+        assert!(shown.stdout.contains("type x-longest-prefix (plugin example_02"), "{}", shown.report());
+        assert!(
+            shown.stdout.ends_with("=> no queue; a mandatory message comes back\n"),
+            "{}",
+            shown.report()
+        );
+        let info = leveret(&["plugin", "info", "x-longest-prefix", "--data-dir"], broker.data_directory());
+        assert!(
+            info.stdout.contains("in virtual host /") && info.stdout.contains("remembered"),
+            "{}",
+            info.report()
+        );
+
+        let wrong = post(broker, "plugins/explain", "application/json", b"{\"exchnage\": \"x\"}");
+        assert_eq!(wrong.status(), 400);
+        let nowhere = json!({"vhost": "none"}).to_string();
+        assert_eq!(post(broker, "plugins/explain", "application/json", nowhere.as_bytes()).status(), 404);
+    });
+}
+
+#[test]
+fn a_plugin_is_switched_off_and_on_again() {
+    let broker = Broker::builder(BINARY).plugin(guests::component(PREFIX)).start();
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = declare(&channel, "orders", "x-longest-prefix").await;
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+        let data = broker.data_directory();
+
+        let off = leveret(&["plugin", "disable", PREFIX, "--data-dir"], &data);
+        assert_eq!(off.status.code(), Some(0), "{}", off.report());
+        let seen = get(broker, "plugins/x-longest-prefix/vhosts/%2F");
+        assert_eq!((&seen["state"], &seen["exchanges"]), (&json!("parked"), &json!(1)));
+        let told = explain(broker, &json!({"vhost": "/", "exchange": "orders", "routing_key": "k"}));
+        assert_eq!(told["outcome"], "refused");
+        assert!(told["reason"].as_str().unwrap().contains("switched off"), "{told}");
+        assert_eq!(get(broker, "plugins-switches"), json!([{"plugin": PREFIX, "enabled": false}]));
+        let again = leveret(&["plugin", "disable", PREFIX, "--data-dir"], &data);
+        assert!(again.stdout.contains("off already"), "{}", again.report());
+
+        let on = leveret(&["plugin", "enable", PREFIX, "--data-dir"], &data);
+        assert_eq!(on.status.code(), Some(0), "{}", on.report());
+        let confirm = publish(&channel, &exchange, "k", b"x", true).await.unwrap();
+        assert!(confirm.is_ack() && confirm.take_message().is_none(), "its binding is there still");
+
+        let slip = leveret(&["plugin", "disable", "no-such-plugin", "--data-dir"], &data);
+        assert_eq!(slip.status.code(), Some(1), "{}", slip.report());
+        let core = put(broker, "plugins-switches", &json!({"plugin": "topic", "enabled": false}));
+        assert_eq!(core.status(), 400);
+        let nowhere = json!({"plugin": PREFIX, "vhost": "none", "enabled": false});
+        assert_eq!(put(broker, "plugins-switches", &nowhere).status(), 404);
+    });
+}
+
+#[test]
+fn held_messages_are_listed_and_dropped() {
+    let configuration = ScratchDirectory::new("holds");
+    let file = configuration.path().join("leveret.toml");
+    let grants = "[\"clock\", \"random\", \"log\", \"metric\", \"key-value\", \"message-store\", \"hold\", \
+                  \"timer\", \"enqueue\", \"emit\", \"queue-info\", \"publisher\"]";
+    std::fs::write(&file, format!("[plugins.\"every_capability\"]\ngrants = {grants}\n")).unwrap();
+    let guest = guests::component("every_capability");
+    let broker = Broker::builder(BINARY).argument("--config").argument(file).plugin(guest).start();
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = declare(&channel, "later", "x-every-capability").await;
+        for delay in ["hold 3600000", "hold 7200000", "hold 10800000"] {
+            assert!(publish(&channel, &exchange, delay, b"x", false).await.unwrap().is_ack());
+        }
+        let listed = get(broker, "holds/%2F/later");
+        assert_eq!(listed["count"], 3);
+        let first = &listed["holds"][0];
+        assert_eq!((&first["routing_key"], &first["tries"]), (&json!("hold 3600000"), &json!(0)));
+        assert_eq!(get(broker, "plugins/x-every-capability/vhosts/%2F")["held"], 3);
+
+        let (id, data) = (first["id"].to_string(), broker.data_directory());
+        let shown = leveret(&["hold", "list", "later", "--data-dir"], &data);
+        assert!(
+            shown.stdout.contains("3 messages") && shown.stdout.contains("hold 3600000"),
+            "{}",
+            shown.report()
+        );
+        let one = leveret(&["hold", "cancel", "later", &id, "--data-dir"], &data);
+        assert_eq!(one.status.code(), Some(0), "{}", one.report());
+        let twice = leveret(&["hold", "cancel", "later", &id, "--data-dir"], &data);
+        assert_eq!(twice.status.code(), Some(1), "{}", twice.report());
+        assert_eq!(delete(broker, &format!("holds/%2F/amq.direct/{id}")).status(), 404);
+        let rest = delete(broker, "holds/%2F/later");
+        assert_eq!(json_of(&rest), json!({"cancelled": 2}));
+        assert_eq!(get(broker, "holds/%2F/later"), json!({"count": 0, "holds": []}));
+    });
+}
