@@ -256,6 +256,22 @@ mod tests {
     }
 
     #[test]
+    fn open_ones_are_not_counted_and_may_be_accepted_in_any_order() {
+        let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 20, 100)));
+        let ids = ["1", "2", "3", "4"]
+            .map(|body| messages.keep(DraftId::next(), b"k", message(body), &usage).unwrap());
+        let [first, second, third, fourth] = ids;
+        messages.commit(third, 1);
+        assert_eq!(bodies(&messages, messages.of_key(b"k", 10)), ["1", "2", "3", "4"]);
+        messages.commit(second, 1);
+        assert_eq!(bodies(&messages, messages.of_key(b"k", 10)), ["1", "3", "4"], "the older one goes");
+        messages.remove(first);
+        messages.commit(fourth, 1);
+        assert_eq!(bodies(&messages, messages.of_key(b"k", 10)), ["4"]);
+        assert_eq!((messages.len(), usage.used().1), (1, 1));
+    }
+
+    #[test]
     fn patterns_match_as_topics_do() {
         let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 20, 100)));
         for key in ["a.b", "a.c", "b", "", "a.b.c"] {
