@@ -36,13 +36,17 @@ pub const CHANGES_MAX: usize = 4096;
 pub struct ExchangeId(pub u64);
 
 /// Numbers a binding within its exchange: the slot in the low half, how often the slot was used
-/// before in the high half.
+/// before above it. Below 2^53, which the plugin contract promises to languages whose numbers are
+/// floats; so a slot's ids come again after two million uses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct BindingId(pub u64);
 
 impl BindingId {
+    /// The bits that count uses.
+    const USES: u32 = (1 << 21) - 1;
+
     fn new(slot: usize, uses: u32) -> Self {
-        Self((u64::from(uses) << 32) | (slot as u64 & 0xffff_ffff))
+        Self((u64::from(uses & Self::USES) << 32) | (slot as u64 & 0xffff_ffff))
     }
 
     fn slot(self) -> usize {

@@ -87,3 +87,12 @@ fn bindings_are_found_by_all_that_they_are() {
     let (set, dead) = x.resolve(&mut [two, one, BindingId(99), plain].into_iter());
     assert_eq!((set.targets().queues.len(), dead), (1, 1));
 }
+
+#[test]
+fn ids_of_bindings_are_exact_as_floats() {
+    for uses in [0, 1, (1 << 21) - 1, 1 << 21, u32::MAX] {
+        let id = BindingId::new(0xffff_fffe, uses);
+        assert!(id.0 < 1 << 53 && id.slot() == 0xffff_fffe, "{uses}");
+    }
+    assert_ne!(BindingId::new(7, 0), BindingId::new(7, (1 << 21) - 1));
+}
