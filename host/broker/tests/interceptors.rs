@@ -4,7 +4,7 @@ mod kit;
 
 use kit::*;
 use leveret_broker::{
-    BindTo, Publish, Published, Settle,
+    BindTo, ExchangeSpec, Publish, Published, Settle,
     port::{Fate, Intercepted, Wake},
 };
 use leveret_model::{Change, MessageView, Name};
