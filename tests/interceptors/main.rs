@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dead_letter;
 mod deliver;
 mod publish;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
