@@ -8,6 +8,11 @@
 //! another. Such an answer is an [`Answer::Effective`]. Its [`Effects`] are committed once the
 //! message is where the answers sent it, and dropped if it is not accepted, so that a publisher
 //! who is told "no" finds nothing changed. What they want of the broker itself are [`Deed`]s.
+//!
+//! *In doubt.* What was answered and is neither committed nor dropped may decide over later
+//! messages (is this key new?). Then a type answers for none of them: [`Routed::Cut`], or
+//! [`Routed::Pending`] and a wake once it is certain. State belongs to one layer of one exchange,
+//! and a walk asks that once, so no message waits for effects of its own.
 
 use crate::exchange::{Binding, Exchange, ExchangeId, RouteSet};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
@@ -101,7 +106,7 @@ pub enum Fate {
 /// What an exchange type wants the broker to do.
 #[derive(Debug)]
 pub enum Deed {
-    /// Publish a message, soon.
+    /// Publish a message, soon. Its own [`OwnedMessage::exchange`] is what consumers see.
     Emit {
         /// To this exchange.
         exchange: Name,

@@ -140,7 +140,7 @@ fn a_copy_may_go_into_a_queue_past_all_exchanges() {
     c.vhost.delete_queue(&mut c.router, b"copies", false, false, c.id).unwrap();
     assert_eq!(c.publish("d", "k", "4"), Published::Routed);
     assert_eq!(c.vhost.later_counters().enqueues_lost, 1);
-    assert_eq!(c.run().losses[0].to_string(), "1 messages for queue 'copies' are dropped: it is not there");
+    assert_eq!(c.run().losses[0].to_string(), "dropped 1 message for queue 'copies': it is not there");
 }
 
 #[test]

@@ -12,7 +12,10 @@ use leveret_broker::{
 use leveret_model::MessageView;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 const Q: BindTo<'static> = BindTo::Queue(b"q");
@@ -197,7 +200,7 @@ fn deleting_the_exchange_drops_what_it_holds_and_says_so() {
     c.bind("x", Q, "k");
     assert_eq!(c.vhost.hold_count(b"x"), 0);
     let losses = c.run().losses;
-    assert_eq!(losses[0].to_string(), "2 held messages are dropped: exchange 'x' was deleted");
+    assert_eq!(losses[0].to_string(), "dropped 2 held messages: exchange 'x' was deleted");
     c.pass(10);
     assert_eq!(c.drain_bodies("q"), ["3"]);
     assert_eq!(c.vhost.later_counters().holds_lost, 2);
@@ -342,7 +345,7 @@ fn emissions_that_are_not_accepted_are_tried_so_often_and_no_more() {
             losses.extend(c.run().losses);
         }
         assert_eq!((losses.len(), c.vhost.later_counters().emissions_lost), (1, 1), "{gate:?}");
-        assert!(losses[0].to_string().starts_with("1 messages emitted to 'y' are dropped, they were not"));
+        assert!(losses[0].to_string().starts_with("dropped 1 message emitted to 'y' and never"));
         nothing_is_kept(&c);
     }
 }
@@ -358,7 +361,7 @@ fn emissions_to_nowhere_are_counted() {
     losses.extend(c.run().losses);
     assert_eq!(
         losses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["1 messages emitted to exchange 'absent' are dropped: it is not there"]
+        ["dropped 1 message emitted to exchange 'absent': it is not there"]
     );
     let counters = c.vhost.later_counters();
     assert_eq!((counters.emissions_lost, counters.emitted_unroutable), (1, 1));
@@ -492,6 +495,55 @@ fn a_random_history_loses_nothing_and_keeps_the_order() {
         assert_eq!(c.vhost.hold_count(name("x").as_bytes()), 0);
         nothing_is_kept(&c);
     }
+}
+
+#[test]
+fn publishers_cancels_and_the_housekeeper_at_once_lose_nothing() {
+    const PUBLISHERS: usize = 3;
+    const EACH: usize = 400;
+    let mut c = holding();
+    let (vhost, memory) = (c.vhost.clone(), c.router.memory.clone());
+    let over = AtomicBool::new(false);
+    let cancelled: usize = std::thread::scope(|scope| {
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|publisher| {
+                let (vhost, memory) = (vhost.clone(), memory.clone());
+                scope.spawn(move || {
+                    let mut c = Connection::to(&vhost);
+                    c.router.memory = memory;
+                    for i in 0..EACH {
+                        let (delay, body) = ((i % 7).to_string(), format!("{publisher} {} {i}", i % 7));
+                        assert_eq!(c.publish_one(delayed("x", "k", &delay, &body)), Published::Routed);
+                    }
+                })
+            })
+            .collect();
+        let done = || publishers.iter().all(std::thread::ScopedJoinHandle::is_finished);
+        let canceller = scope.spawn(|| {
+            let mut cancelled = 0;
+            while !over.load(Ordering::SeqCst) {
+                for hold in vhost.holds(b"x", 0, 3).into_iter().skip(2) {
+                    cancelled += usize::from(vhost.cancel_hold(hold.id));
+                }
+                std::thread::yield_now();
+            }
+            cancelled
+        });
+        while !done() || vhost.held().0 > 0 {
+            c.pass(1);
+        }
+        over.store(true, Ordering::SeqCst);
+        canceller.join().unwrap()
+    });
+    let bodies = c.drain_bodies("q");
+    assert_eq!(bodies.len() + cancelled, PUBLISHERS * EACH);
+    let mut last: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for body in bodies {
+        let numbers: Vec<usize> = body.split(' ').map(|number| number.parse().unwrap()).collect();
+        let before = last.insert((numbers[0], numbers[1]), numbers[2]);
+        assert!(before < Some(numbers[2]), "{body} after {before:?}");
+    }
+    nothing_is_kept(&c);
 }
 
 #[test]

@@ -349,25 +349,27 @@ impl Vhost {
         state.holds.lanes(layers(exchange.id)).map(|(_, held)| held.len()).sum()
     }
 
-    /// The messages that an exchange holds, by their times, from the `skip`th on, at most `max`.
+    /// The messages that an exchange holds, in the order in which they are to go on, from the
+    /// `skip`th on, at most `max`.
     #[must_use]
     pub fn holds(&self, exchange: &[u8], skip: usize, max: usize) -> Vec<HoldInfo> {
         let Some(exchange) = self.exchange(exchange) else {
             return Vec::new();
         };
         let state = self.later.state.lock();
-        let first = state.holds.lanes(layers(exchange.id)).flat_map(|(_, held)| {
-            held.iter().take(skip.saturating_add(max)).map(|(at, held)| HoldInfo {
-                id: HoldId(at.1),
-                due_ms: held.due_ms,
-                length_bytes: held.message.len_bytes() as u64,
-                routing_key: held.message.routing_key.clone(),
-                tries: held.tries,
-            })
-        });
-        let mut first: Vec<HoldInfo> = first.collect();
-        first.sort_unstable_by_key(|hold| (hold.due_ms, hold.id));
-        first.into_iter().skip(skip).take(max).collect()
+        let lanes = state.holds.lanes(layers(exchange.id));
+        let mut first: Vec<_> =
+            lanes.flat_map(|(_, held)| held.iter().take(skip.saturating_add(max))).collect();
+        first.sort_unstable_by_key(|(at, _)| **at);
+        let page = first.into_iter().skip(skip).take(max);
+        page.map(|(at, held)| HoldInfo {
+            id: HoldId(at.1),
+            due_ms: held.due_ms,
+            length_bytes: held.message.len_bytes() as u64,
+            routing_key: held.message.routing_key.clone(),
+            tries: held.tries,
+        })
+        .collect()
     }
 
     /// Drops a held message; false if there is none of that number, or it goes on just now.
