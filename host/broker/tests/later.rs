@@ -217,6 +217,13 @@ fn an_exchange_deleted_while_it_answers_holds_nothing() {
     assert_eq!(c.publish_one(delayed("x", "k", "10", "1")), Published::Routed);
     assert_eq!(c.vhost.later_counters().holds_lost, 1);
     nothing_is_kept(&c);
+    c.exchange(exchange("t", "timer+direct"));
+    let mut other = c.sibling();
+    c.router.after_route = Some(Box::new(move || {
+        other.vhost.delete_exchange(&mut other.router, b"t", false).unwrap();
+    }));
+    c.publish_one(delayed("t", "timer", "10", ""));
+    assert_eq!(c.vhost.next_due_ms(), None, "nor has it timers");
 }
 
 #[test]
