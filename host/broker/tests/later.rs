@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Bell, Connection, Gate, Random, delayed, exchange, message, name, text, with_alternate};
+use kit::{Bell, Connection, Gate, delayed, exchange, message, text, with_alternate};
 use leveret_broker::{
     BindTo, ExchangeSpec, Published,
     later::{HOPS_MAX, HoldLimits, KEPT_OVERHEAD_BYTES, RETRY_AFTER_MS_MAX},
@@ -397,111 +397,6 @@ fn timers_fire_once_by_name_and_go_with_their_exchange() {
     let fired = c.router.memory.lock().unwrap().fired.split_off(3);
     assert_eq!(fired, ["c@225", "tick@225"]);
     assert_eq!((c.vhost.next_due_ms(), c.vhost.later_counters().timers_fired), (None, 5));
-}
-
-/// Random publishes, cancels and failing types against the plainest model: a list sorted by time.
-#[test]
-fn a_random_history_loses_nothing_and_keeps_the_order() {
-    for seed in 1..=150 {
-        let mut random = Random(seed);
-        let mut c = Connection::first();
-        let exchanges = ["x", "y", "z"];
-        for x in exchanges {
-            c.queue(x);
-            c.exchange(exchange(x, "hold+direct"));
-            c.bind(x, BindTo::Queue(x.as_bytes()), "k");
-        }
-        // By due time and number: where it is to go.
-        let mut model: BTreeMap<(u64, u64), &str> = BTreeMap::new();
-        let mut expected: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        let (mut number, mut now_ms) = (0, 0);
-        let mut gated = None;
-        for _ in 0..80 {
-            match random.below(6) {
-                0..=2 => {
-                    let holds: Vec<_> = (0..1 + random.below(5))
-                        .map(|_| {
-                            number += 1;
-                            (exchanges[random.below(3) as usize], random.below(50), number)
-                        })
-                        .filter(|(x, ..)| gated != Some(*x))
-                        .collect();
-                    let texts: Vec<_> = holds
-                        .iter()
-                        .map(|(x, delay, number)| (*x, delay.to_string(), number.to_string()))
-                        .collect();
-                    let messages: Vec<_> =
-                        texts.iter().map(|(x, delay, body)| delayed(x, "k", delay, body)).collect();
-                    let outcomes = c.publish_all(&messages);
-                    assert!(outcomes.iter().all(|outcome| *outcome == Published::Routed));
-                    model.extend(holds.iter().map(|(x, delay, number)| ((now_ms + delay, *number), *x)));
-                }
-                3 => {
-                    let x = exchanges[random.below(3) as usize];
-                    let holds = c.vhost.holds(x.as_bytes(), 0, 100);
-                    let of_model: Vec<_> =
-                        model.iter().filter(|(_, to)| **to == x).map(|(at, _)| *at).collect();
-                    assert_eq!(
-                        holds.iter().map(|hold| hold.due_ms).collect::<Vec<_>>(),
-                        of_model.iter().map(|(due_ms, _)| *due_ms).collect::<Vec<_>>()
-                    );
-                    if !holds.is_empty() {
-                        let place = random.below(holds.len() as u64) as usize;
-                        assert!(c.vhost.cancel_hold(holds[place].id));
-                        model.remove(&of_model[place]);
-                    }
-                }
-                4 => {
-                    if let Some(x) = gated.take() {
-                        c.router.gate(x, None);
-                        c.router.memory.lock().unwrap().wake();
-                    } else {
-                        let x = exchanges[random.below(3) as usize];
-                        let gate = [Gate::Park, Gate::Pending][random.below(2) as usize];
-                        c.router.gate(x, Some(gate));
-                        gated = Some(x);
-                    }
-                }
-                _ => {
-                    let passes = random.below(40_000);
-                    now_ms += passes;
-                    c.pass(passes);
-                    let due: Vec<_> = model
-                        .iter()
-                        .filter(|((due_ms, _), x)| *due_ms <= now_ms && gated != Some(**x))
-                        .map(|(at, x)| (*at, *x))
-                        .collect();
-                    // What was blocked may be tried a little later than its exchange is well again.
-                    let mut blocked = Vec::new();
-                    for x in exchanges {
-                        let left = c.vhost.hold_count(x.as_bytes());
-                        if left == model.values().filter(|to| **to == x).count() {
-                            blocked.push(x);
-                        }
-                    }
-                    for (at, x) in due {
-                        if !blocked.contains(&x) {
-                            model.remove(&at);
-                            expected.entry(x).or_default().push(at.1.to_string());
-                        }
-                    }
-                }
-            }
-        }
-        if let Some(x) = gated {
-            c.router.gate(x, None);
-        }
-        c.pass(2 * RETRY_AFTER_MS_MAX);
-        c.pass(2 * RETRY_AFTER_MS_MAX);
-        for ((_, number), x) in model {
-            expected.entry(x).or_default().push(number.to_string());
-        }
-        for x in exchanges {
-            assert_eq!(c.drain_bodies(x), expected.remove(x).unwrap_or_default(), "seed {seed}, {x}");
-        }
-        assert_eq!(c.vhost.hold_count(name("x").as_bytes()), 0);
-        nothing_is_kept(&c);
-    }
 }
 
 #[test]
