@@ -13,6 +13,11 @@
 //! attached there, one attachment after the other: the next one sees what the one before made of
 //! it. What is attached does not change while the broker runs, so a virtual host asks once whether
 //! there is anything ([`Router::intercepts`]).
+//!
+//! *In doubt.* What was answered and is neither committed nor dropped may decide over later
+//! messages (is this key new?). Then a type answers for none of them: [`Routed::Cut`], or
+//! [`Routed::Pending`] and a wake once it is certain. State belongs to one layer of one exchange,
+//! and a walk asks that once, so no message waits for effects of its own.
 
 use crate::{
     dead_letter::DeathReason,
@@ -111,7 +116,7 @@ pub enum Fate {
 /// What an exchange type wants the broker to do.
 #[derive(Debug)]
 pub enum Deed {
-    /// Publish a message, soon.
+    /// Publish a message, soon. Its own [`OwnedMessage::exchange`] is what consumers see.
     Emit {
         /// To this exchange.
         exchange: Name,

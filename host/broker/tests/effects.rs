@@ -140,7 +140,7 @@ fn a_copy_may_go_into_a_queue_past_all_exchanges() {
     c.vhost.delete_queue(&mut c.router, b"copies", false, false, c.id).unwrap();
     assert_eq!(c.publish("d", "k", "4"), Published::Routed);
     assert_eq!(c.vhost.later_counters().enqueues_lost, 1);
-    assert_eq!(c.run().losses[0].to_string(), "1 messages for queue 'copies' are dropped: it is not there");
+    assert_eq!(c.run().losses[0].to_string(), "dropped 1 message for queue 'copies': it is not there");
 }
 
 #[test]
@@ -185,6 +185,12 @@ fn types_hear_of_bindings_in_order_however_they_end() {
     let mut c = Connection::first();
     c.exchange(exchange("x", "direct"));
     c.exchange(exchange("y", "fanout"));
+    // Goes with its only queue, and so is told as closed.
+    c.exchange(ExchangeSpec { auto_delete: true, ..exchange("z", "fanout") });
+    c.queue("only");
+    c.bind("z", BindTo::Queue(b"only"), "");
+    c.vhost.delete_queue(&mut c.router, b"only", false, false, c.id).unwrap();
+    assert_eq!(std::mem::take(&mut c.router.memory.lock().unwrap().changes), ["+only"]);
     for q in ["a", "b", "c"] {
         c.queue(q);
         c.bind("x", BindTo::Queue(q.as_bytes()), "k");
@@ -205,7 +211,7 @@ fn types_hear_of_bindings_in_order_however_they_end() {
     c.vhost.delete_exchange(&mut c.router, b"x", false).unwrap();
     let changes = c.router.memory.lock().unwrap().changes.join(" ");
     assert_eq!(changes, "+a +b +c +y -a +a -b -y +own -own +c", "a deleted exchange is told as closed");
-    assert_eq!(c.router.closed.len(), 2);
+    assert_eq!(c.router.closed.len(), 3);
 }
 
 /// Publishers of random batches through exchanges that deduplicate and now and then do not answer:
@@ -258,4 +264,12 @@ fn a_message_that_is_held_in_one_branch_and_delivered_in_another_is_both() {
     c.pass(50);
     assert_eq!(c.drain("q"), [(String::from("amq.fanout"), String::from("k"), String::from("1"))]);
     assert_eq!(committed(&c), [(String::from("1"), Fate::Routed, 0)], "once, when it was accepted");
+    // Also if by then there is no queue: it is held, and so not unroutable.
+    c.drain("at-once");
+    let mut other = c.sibling();
+    c.router.after_route = Some(Box::new(move || {
+        other.vhost.delete_queue(&mut other.router, b"at-once", false, false, other.id).unwrap();
+    }));
+    assert_eq!(c.publish_one(delayed("amq.fanout", "k", "50", "2")), Published::Routed);
+    assert_eq!(committed(&c)[1].1, Fate::Routed);
 }

@@ -252,3 +252,43 @@ impl fmt::Debug for MessageView<'_> {
 }
 
 const _: () = assert!(flat::ABSENT == 0xff, "absent is outside the tags of values");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    struct Bare;
+
+    impl Form for Bare {
+        fn protocol(&self) -> &'static str {
+            "bare"
+        }
+        fn put_headers(&self, _: &[u8], _: &HeaderSelection, _: &mut Vec<u8>) {}
+        fn put_property(&self, _: &[u8], _: Property, _: &mut Vec<u8>) {}
+    }
+
+    #[test]
+    fn an_owned_message_is_the_same_without_its_publisher() {
+        let identity = PublisherIdentity {
+            user: Name::from_static("guest"),
+            connection: String::from("127.0.0.1 #1"),
+            protocol: "bare",
+        };
+        let long = vec![b'k'; Name::BYTES_MAX + 1];
+        let view = MessageView {
+            exchange: b"x",
+            routing_key: &long,
+            form: &Bare,
+            properties: b"p",
+            body: b"body",
+            publisher: Some(&identity),
+        };
+        let owned = OwnedMessage::from_view(&view);
+        let copy = owned.view();
+        assert_eq!((copy.exchange, copy.properties, copy.body), (&b"x"[..], &b"p"[..], &b"body"[..]));
+        assert_eq!(copy.routing_key, &long[..Name::BYTES_MAX], "no name is longer");
+        assert!(copy.publisher.is_none());
+        assert_eq!(owned.len_bytes(), view.len_bytes() - 1);
+    }
+}

@@ -308,18 +308,19 @@ impl Later {
     /// The messages that an exchange holds, by their times.
     pub(crate) fn holds(&self, exchange: ExchangeId, skip: usize, max: usize) -> Vec<HoldInfo> {
         let state = self.state.lock();
-        let first = state.holds.lanes(layers(exchange)).flat_map(|(_, held)| {
-            held.iter().take(skip.saturating_add(max)).map(|(at, held)| HoldInfo {
-                id: HoldId(at.1),
-                due_ms: held.due_ms,
-                length_bytes: held.message.len_bytes() as u64,
-                routing_key: held.message.routing_key.clone(),
-                tries: held.tries,
-            })
-        });
-        let mut first: Vec<HoldInfo> = first.collect();
-        first.sort_unstable_by_key(|hold| (hold.due_ms, hold.id));
-        first.into_iter().skip(skip).take(max).collect()
+        let lanes = state.holds.lanes(layers(exchange));
+        let mut first: Vec<_> =
+            lanes.flat_map(|(_, held)| held.iter().take(skip.saturating_add(max))).collect();
+        first.sort_unstable_by_key(|(at, _)| **at);
+        let page = first.into_iter().skip(skip).take(max);
+        page.map(|(at, held)| HoldInfo {
+            id: HoldId(at.1),
+            due_ms: held.due_ms,
+            length_bytes: held.message.len_bytes() as u64,
+            routing_key: held.message.routing_key.clone(),
+            tries: held.tries,
+        })
+        .collect()
     }
 
     fn remove_holds(&self, state: &mut State, exchange: ExchangeId) -> u64 {
@@ -369,7 +370,8 @@ impl Vhost {
         self.exchange(exchange).map_or(0, |exchange| self.later.hold_count(exchange.id))
     }
 
-    /// The messages that an exchange holds, by their times, from the `skip`th on, at most `max`.
+    /// The messages that an exchange holds, in the order in which they are to go on, from the
+    /// `skip`th on, at most `max`.
     #[must_use]
     pub fn holds(&self, exchange: &[u8], skip: usize, max: usize) -> Vec<HoldInfo> {
         let exchange = self.exchange(exchange);

@@ -90,28 +90,26 @@ pub enum Why {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { why, name, count } = self;
+        let plural = if *count == 1 { "" } else { "s" };
         match why {
             Why::TooManyHops => {
-                write!(f, "{count} messages emitted to '{name}' after {HOPS_MAX} emissions are dropped")
+                write!(f, "dropped {count} message{plural} emitted to '{name}' after {HOPS_MAX} emissions")
             }
             Why::OutboxFull => {
-                write!(f, "{count} messages emitted to '{name}' are dropped: too many wait")
+                write!(f, "dropped {count} message{plural} emitted to '{name}': too many wait")
             }
             Why::NoExchange => {
-                write!(f, "{count} messages emitted to exchange '{name}' are dropped: it is not there")
+                write!(f, "dropped {count} message{plural} emitted to exchange '{name}': it is not there")
             }
-            Why::NoQueue => write!(f, "{count} messages for queue '{name}' are dropped: it is not there"),
             Why::NotAccepted(reason) => {
-                write!(
-                    f,
-                    "{count} messages emitted to '{name}' are dropped, they were not accepted: {reason}"
-                )
+                write!(f, "dropped {count} message{plural} emitted to '{name}' and never accepted: {reason}")
             }
+            Why::NoQueue => write!(f, "dropped {count} message{plural} for queue '{name}': it is not there"),
             Why::ExchangeDeleted => {
-                write!(f, "{count} held messages are dropped: exchange '{name}' was deleted")
+                write!(f, "dropped {count} held message{plural}: exchange '{name}' was deleted")
             }
             Why::TooManyTimers => {
-                write!(f, "{count} timers of exchange '{name}' are not set: there are too many")
+                write!(f, "did not set {count} timer{plural} of exchange '{name}': there are too many")
             }
         }
     }
