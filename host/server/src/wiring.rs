@@ -22,6 +22,10 @@ use std::{
     },
     time::Instant,
 };
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 /// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -73,7 +77,27 @@ pub struct Running {
     listener: TcpListener,
     workers: Vec<WorkerHandle>,
     http: Option<HttpServer>,
+    main: MainThread,
     _watcher: PluginWatcher,
+}
+
+/// The main thread's runtime and the signals that end the broker.
+struct MainThread {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl MainThread {
+    /// From now on the signals are kept for [`Running::serve`] instead of ending the process.
+    fn new() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (terminate, interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(Self { runtime, terminate, interrupt })
+    }
 }
 
 /// Starts everything up to the listening socket. `since` is when the program began, for the log.
@@ -117,6 +141,8 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         .map(|index| worker::start(index, shared.clone()))
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the worker threads")?;
+    // Before anybody is told that the broker runs: whoever knows may want it to stop cleanly.
+    let main = MainThread::new().context("the main thread's runtime and signals")?;
     let http = match http_listener {
         Some(listener) => Some(
             http::start(listener, shared.clone(), address, &config.data_dir)
@@ -134,7 +160,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         tracing::info!("HTTP API on http://{}", http.address());
     }
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
-    Ok(Running { address, shared, listener, workers, http, _watcher: watcher })
+    Ok(Running { address, shared, listener, workers, http, main, _watcher: watcher })
 }
 
 /// The broker's plugins folder, then that of each virtual host.
@@ -209,17 +235,16 @@ impl Running {
     /// Accepts connections until SIGTERM or Ctrl-C, then tells every client and ends.
     ///
     /// # Errors
-    /// If the runtime for accepting cannot be made.
+    /// If the listening socket cannot be used.
     pub fn serve(self) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let MainThread { runtime, mut terminate, mut interrupt } = self.main;
         let signal = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
             let accept = accept(&listener, &self.shared, &self.workers);
             anyhow::Ok(tokio::select! {
                 () = accept => unreachable_by_design(),
                 _ = terminate.recv() => "SIGTERM",
-                _ = tokio::signal::ctrl_c() => "Ctrl-C",
+                _ = interrupt.recv() => "Ctrl-C",
             })
         })?;
         tracing::info!("{signal}: closing {} connections", self.shared.connections.load(Ordering::Relaxed));
