@@ -266,6 +266,13 @@ mod tests {
         }
         fn put_headers(&self, _: &[u8], _: &HeaderSelection, _: &mut Vec<u8>) {}
         fn put_property(&self, _: &[u8], _: Property, _: &mut Vec<u8>) {}
+        fn empty(&self) -> &'static [u8] {
+            b""
+        }
+        fn patch(&self, properties: &[u8], _: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
+            out.extend_from_slice(properties);
+            Ok(())
+        }
     }
 
     #[test]
