@@ -72,6 +72,20 @@ pub struct AskedPlugin {
     pub digest: String,
     /// Whoever publishes is answered from memory, once the same was asked before.
     pub pure: bool,
+    /// Why this version of the plugin.
+    pub standing: Standing,
+}
+
+/// Why a message is asked of one version of a plugin and not of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It serves the type.
+    #[default]
+    Serving,
+    /// It is tried with a share of routing keys, and the message's key is one of them.
+    Canary,
+    /// The exchange is to stay on it.
+    Pinned,
 }
 
 /// What a type said of a message.

@@ -7,6 +7,7 @@ use crate::{
     audit::Auditor,
     builder::{Builder, Mailbox},
     builtin::BUILTINS,
+    candidate::Shadow,
     compile::{CACHE_BYTES_MAX, CompileIn, Compiler},
     engine::Engines,
     memo::MEMO_BYTES_MAX,
@@ -82,6 +83,7 @@ pub struct Host {
     mailboxes: Vec<Arc<Mailbox>>,
     builder: Arc<Builder>,
     auditor: Arc<Auditor>,
+    shadow: Arc<Shadow>,
     /// How many exchanges were closed, by any worker.
     closed: Arc<AtomicU64>,
     memo_bytes_max: usize,
@@ -128,8 +130,10 @@ impl Host {
         ));
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;
+        let shadow = Shadow::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;
         Ok(Self {
             registry,
+            shadow: Arc::new(shadow),
             auditor: Arc::new(auditor),
             engines,
             mailboxes,
@@ -144,6 +148,12 @@ impl Host {
     #[cfg(test)]
     pub(crate) fn wait_for_audit(&self) {
         self.auditor.wait();
+    }
+
+    /// Waits until shadows were asked about all that workers handed in.
+    #[cfg(test)]
+    pub(crate) fn wait_for_shadow(&self) {
+        self.shadow.wait();
     }
 
     /// Which plugin serves which exchange type.
@@ -161,6 +171,7 @@ impl Host {
             mailbox: self.mailboxes.get(index).cloned().unwrap_or_default(),
             builder: self.builder.clone(),
             auditor: self.auditor.clone(),
+            shadow: self.shadow.clone(),
             slot: self.engines.ticker().slot(),
             services: self.services.clone(),
         };

@@ -31,6 +31,7 @@ mod audit;
 mod bindings;
 mod builder;
 mod builtin;
+mod candidate;
 mod capability;
 pub mod compile;
 pub mod contract;
@@ -57,6 +58,10 @@ pub mod worker;
 pub use account::{Failures, PluginUse};
 pub use artifact::Digest;
 pub use attachment::{AttachmentError, AttachmentRule, Attachments};
+pub use candidate::{
+    CANARY_FAILURES_MAX, CANARY_FAILURES_WITHIN, CandidateInfo, CandidateState, DIFFERENCES_SHOWN_MAX,
+    Difference, Share,
+};
 pub use capability::MetricValue;
 pub use compile::{CompileError, CompileIn, CompileLimits};
 pub use engine::CodeStrategy;

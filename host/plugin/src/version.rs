@@ -112,6 +112,8 @@ pub(crate) struct Version {
     pub(crate) description: Description,
     /// How many ids its decisions named that were not live bindings.
     pub(crate) dead_ids: AtomicU64,
+    /// It is tried beside the version that serves: its failures are not the plugin's.
+    pub(crate) on_trial: bool,
     policies: Arc<Policies>,
     /// Of each of its types, whether the claim to be pure was found wrong.
     withdrawn: Box<[AtomicBool]>,
@@ -132,7 +134,8 @@ impl Version {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = VersionId(NEXT.fetch_add(1, Ordering::Relaxed));
         let withdrawn = description.types.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { id, scope, code, description, dead_ids: AtomicU64::new(0), policies, withdrawn }
+        let dead_ids = AtomicU64::new(0);
+        Self { id, scope, code, description, dead_ids, on_trial: false, policies, withdrawn }
     }
 
     /// What holds for it in a virtual host.

@@ -304,7 +304,7 @@ fn file_name(digest: Digest) -> String {
 }
 
 fn hex(digest: Digest) -> String {
-    digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.to_hex()
 }
 
 fn of_hex(text: &str) -> Option<Digest> {

@@ -9,8 +9,13 @@
 //! serves a type for whom is such a swap: a new file, one that is gone, a kill switch, the way back to
 //! a version that served before (`rollback.rs`).
 
+mod candidates;
+#[cfg(test)]
+mod candidates_tests;
+mod checks;
 mod interceptors;
 mod kept;
+mod pins;
 mod reload;
 mod report;
 mod resolve;
@@ -24,7 +29,9 @@ mod tenants_tests;
 mod tests;
 mod turns;
 
-pub use reload::{VHOST_PLUGINS_MAX, WINCH_FIRST_ABOVE_BYTES};
+pub use checks::VHOST_PLUGINS_MAX;
+pub use pins::{PinInfo, PinTo};
+pub use reload::WINCH_FIRST_ABOVE_BYTES;
 pub use report::{
     LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInVhost, TypeInfo, TypeState, VersionInfo,
 };
@@ -70,6 +77,10 @@ pub struct Registry {
     slots: RwLock<Slots>,
     /// The files that serve. Held for as long as anything changes who serves: one change at a time.
     files: Mutex<HashMap<PathBuf, Arc<Version>>>,
+    /// Versions that are tried beside those that serve.
+    candidates: candidates::Candidates,
+    /// Exchanges that stay on a version.
+    pins: pins::Pins,
     /// What is attached where.
     attachments: Arc<Attachments>,
     /// Who provides which interceptor, and who waits for it.
@@ -123,6 +134,8 @@ impl Registry {
             mailboxes,
             slots: RwLock::default(),
             files: Mutex::default(),
+            candidates: candidates::Candidates::default(),
+            pins: pins::Pins::default(),
             upgrades: Mutex::default(),
             upgraded: Condvar::new(),
         }
@@ -135,21 +148,48 @@ impl Registry {
             return Lookup::Parked(parked.why.clone());
         }
         match slots.provider(&self.policies, vhost, type_name, None) {
-            Provider::Version(version) if !version.policy(vhost).enabled => {
-                Lookup::Parked(disabled(&version).into())
-            }
-            Provider::Version(version) => match version.not_granted(vhost) {
-                None => Lookup::Serving(version),
-                Some(capability) => Lookup::Parked(not_granted(&version, capability).into()),
-            },
+            Provider::Version(version) => Self::judge(version, vhost),
             Provider::NotAllowed(version) => Lookup::NotAllowed(version.code.plugin.clone()),
             Provider::Nobody => Lookup::Unknown,
         }
     }
 
-    /// Whether a version serves any type or interceptor.
+    /// Whether a version may serve a virtual host.
+    fn judge(version: Arc<Version>, vhost: &Name) -> Lookup {
+        if !version.policy(vhost).enabled {
+            return Lookup::Parked(disabled(&version).into());
+        }
+        match version.not_granted(vhost) {
+            None => Lookup::Serving(version),
+            Some(capability) => Lookup::Parked(not_granted(&version, capability).into()),
+        }
+    }
+
+    /// Whether a version serves any type or interceptor, or is tried beside one that does.
     pub(crate) fn serves(&self, id: VersionId) -> bool {
-        self.slots.read().serves(id) || self.providers.serves(id)
+        self.slots.read().serves(id)
+            || self.providers.serves(id)
+            || self.pins.hold(id)
+            || self.candidates.has(id)
+    }
+
+    /// Whether a version still serves exchanges of a type in a virtual host.
+    pub(crate) fn still_serves(&self, id: VersionId, vhost: &Name, type_name: &[u8]) -> bool {
+        let provider = self.slots.read().provider(&self.policies, vhost, type_name, None);
+        matches!(provider, Provider::Version(version) if version.id == id)
+            || self.pins.exchanges_on(id).iter().any(|exchange| exchange.vhost == *vhost)
+    }
+
+    /// The live exchanges of the types that a plugin provides for them.
+    fn exchanges_of_plugin(&self, scope: &Scope, plugin: &str) -> Vec<Arc<Exchange>> {
+        let slots = self.slots.read();
+        let of_plugin =
+            |group: &slots::Group| match slots.provider(&self.policies, &group.vhost, &group.type_name, None)
+            {
+                Provider::Version(version) => version.scope == *scope && version.code.plugin == plugin,
+                Provider::NotAllowed(_) | Provider::Nobody => false,
+            };
+        slots.groups().filter(of_plugin).flat_map(|group| group.exchanges).collect()
     }
 
     /// The types that the arguments of an exchange put in front of its own, in their order.
@@ -183,6 +223,7 @@ impl Registry {
     /// has it.
     pub(crate) fn unregister(&self, exchange: &Exchange) {
         self.slots.write().unregister(exchange);
+        self.pins.forget(exchange.id);
     }
 
     /// A type was found not to be pure, though it claims to be: from now on nothing of it is
@@ -191,10 +232,12 @@ impl Registry {
         if !version.withdraw(type_name) {
             return false;
         }
-        let groups = self.slots.read().groups_of(&self.policies, version);
         // The next generation, so that all that is remembered is looked at again.
-        let of_type = groups.iter().filter(|group| group.type_name.as_bytes() == type_name);
-        of_type.flat_map(|group| &group.exchanges).for_each(|exchange| exchange.type_changed());
+        let mut exchanges = self.exchanges_of_plugin(&version.scope, &version.code.plugin);
+        exchanges.extend(self.pins.exchanges_on(version.id));
+        let of_type =
+            |exchange: &&Arc<Exchange>| exchange.types().iter().any(|t| t.type_name.as_bytes() == type_name);
+        exchanges.iter().filter(of_type).for_each(|exchange| exchange.type_changed());
         true
     }
 

@@ -1,7 +1,11 @@
 //! A file on its way into service, stage by stage. Whatever stage refuses it, what served before
 //! serves on.
 
-use super::{LoadChange, LoadError, LoadReport, Registry, Stage, slots::Group};
+use super::{
+    LoadChange, LoadError, LoadReport, Registry, Stage,
+    checks::{check_claims, check_count, check_interceptor_names, type_names},
+    slots::Group,
+};
 use crate::{
     artifact::{self, Digest},
     attachment,
@@ -11,7 +15,7 @@ use crate::{
     guest::{Description, GuestFailure, Instance, Refused},
     policy::Attachment,
     replica::Replica,
-    scope::{CORE_TYPES, RESERVED_PREFIX, Scope},
+    scope::Scope,
     version::{Code, Origin, Version},
 };
 use hashbrown::{HashMap, HashSet};
@@ -29,10 +33,6 @@ use wasmtime::component::Component;
 
 /// Larger files serve from Winch's code until Cranelift's is ready, in bytes.
 pub const WINCH_FIRST_ABOVE_BYTES: usize = 512 * 1024;
-/// The longest name of an exchange type, in bytes.
-const TYPE_NAME_BYTES_MAX: usize = 127;
-/// How many files of its own a virtual host has in service: each keeps its machine code in memory.
-pub const VHOST_PLUGINS_MAX: usize = 100;
 /// A page of linear memory, in bytes.
 const WASM_PAGE_BYTES: u64 = 64 * 1024;
 
@@ -49,6 +49,12 @@ pub(super) struct Replayed {
     took: HashSet<ExchangeId>,
     exchanges: usize,
     bindings: usize,
+}
+
+/// A version that passed the stages before replay, and the types that it provides.
+pub(super) struct Examined {
+    pub(super) version: Version,
+    pub(super) names: Vec<Name>,
 }
 
 pub(super) type Files = HashMap<PathBuf, Arc<Version>>;
@@ -182,30 +188,16 @@ impl Registry {
         component: &Component,
         compile_time: Duration,
     ) -> Result<LoadReport, LoadError> {
-        let File { scope, path, digest } = *file;
-        check_count(files, scope, path).map_err(LoadError::at(Stage::Policy))?;
-        let plugin = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let origin = Origin { plugin, digest, strategy, builtin: false, form: self.services.form };
-        let code = Code::link(origin, component)
-            .map_err(|error| LoadError::at(Stage::Contract)(error.to_string()))?;
-        self.check_policy(scope, &code, component).map_err(LoadError::at(Stage::Policy))?;
-        let description = self.try_out(scope, &code).map_err(LoadError::at(Stage::Trial))?;
-        let names = type_names(&description).map_err(LoadError::at(Stage::Trial))?;
+        let path = file.path;
+        let Examined { version, names } = self.examine(files, file, strategy, component)?;
+        let version = Arc::new(version);
         let old = files.get(path).cloned();
-        check_interceptor_names(&description).map_err(LoadError::at(Stage::Trial))?;
-        check_claims(files, file, &names, &description).map_err(LoadError::at(Stage::Trial))?;
-        self.check_dropped(old.as_deref(), &names).map_err(LoadError::at(Stage::Swap))?;
-        self.check_dropped_interceptors(old.as_deref(), &description).map_err(LoadError::at(Stage::Swap))?;
-        let version = Arc::new(Version::new(scope.clone(), code, description, self.policies.clone()));
         if let Some(old) = &old {
             version.inherit(old);
         }
         let began = Instant::now();
-        let places = self.to_replay(&version, &names);
         let workers = self.mailboxes.len().max(1);
-        let attachments = self.attachments_for(&version);
-        let replayed =
-            self.replay(&version, &places, &attachments, workers).map_err(LoadError::at(Stage::Replay))?;
+        let replayed = self.rehearse(&version, &names, workers)?;
         let replay_time = began.elapsed();
         let change =
             old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });
@@ -214,6 +206,56 @@ impl Registry {
         self.swap(old.as_deref(), &version, &names, replayed);
         files.insert(path.to_path_buf(), version);
         Ok(loaded)
+    }
+
+    /// The stages between compiling and replay, for a file that would take the place of `file`.
+    pub(super) fn examine(
+        &self,
+        files: &Files,
+        file: &File<'_>,
+        strategy: CodeStrategy,
+        component: &Component,
+    ) -> Result<Examined, LoadError> {
+        let File { scope, path, .. } = *file;
+        check_count(files, scope, path).map_err(LoadError::at(Stage::Policy))?;
+        let Examined { version, names } = self.introduce(file, strategy, component)?;
+        let (old, description) = (files.get(path).map(|old| &**old), &version.description);
+        check_claims(files, file, &names, description).map_err(LoadError::at(Stage::Trial))?;
+        self.check_dropped(old, &names).map_err(LoadError::at(Stage::Swap))?;
+        self.check_dropped_interceptors(old, description).map_err(LoadError::at(Stage::Swap))?;
+        Ok(Examined { version, names })
+    }
+
+    /// The stages after compiling that look at a file alone, whatever else serves.
+    pub(super) fn introduce(
+        &self,
+        file: &File<'_>,
+        strategy: CodeStrategy,
+        component: &Component,
+    ) -> Result<Examined, LoadError> {
+        let File { scope, path, digest } = *file;
+        let plugin = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let origin = Origin { plugin, digest, strategy, builtin: false, form: self.services.form };
+        let code = Code::link(origin, component)
+            .map_err(|error| LoadError::at(Stage::Contract)(error.to_string()))?;
+        self.check_policy(scope, &code, component).map_err(LoadError::at(Stage::Policy))?;
+        let description = self.try_out(scope, &code).map_err(LoadError::at(Stage::Trial))?;
+        let names = type_names(&description).map_err(LoadError::at(Stage::Trial))?;
+        check_interceptor_names(&description).map_err(LoadError::at(Stage::Trial))?;
+        let version = Version::new(scope.clone(), code, description, self.policies.clone());
+        Ok(Examined { version, names })
+    }
+
+    /// Replays all that a version would serve into fresh instances, a set for each worker.
+    pub(super) fn rehearse(
+        &self,
+        version: &Arc<Version>,
+        names: &[Name],
+        workers: usize,
+    ) -> Result<Replayed, LoadError> {
+        let places = self.to_replay(version, names);
+        let attachments = self.attachments_for(version);
+        self.replay(version, &places, &attachments, workers).map_err(LoadError::at(Stage::Replay))
     }
 
     /// Whether what is said of the plugin fits it.
@@ -292,9 +334,28 @@ impl Registry {
         places
     }
 
-    /// Replays these types of exchanges and these attachments into fresh instances, a set for each
-    /// worker.
+    /// Replays these types of exchanges, but for those that stay on a version of their own, and these
+    /// attachments into fresh instances, a set for each worker.
     pub(super) fn replay(
+        &self,
+        version: &Arc<Version>,
+        places: &[(Arc<Exchange>, Layer)],
+        attachments: &[Arc<attachment::Attachment>],
+        workers: usize,
+    ) -> Result<Replayed, String> {
+        let stays = |(exchange, layer): &&(Arc<Exchange>, Layer)| {
+            let spec = exchange.types().get(usize::from(layer.0));
+            spec.is_some_and(|spec| self.pins.keep_from(exchange, &spec.type_name, version))
+        };
+        let (staying, moving): (Vec<_>, Vec<_>) = places.iter().partition(stays);
+        let moving: Vec<_> = moving.into_iter().cloned().collect();
+        let mut replayed = self.replay_all(version, &moving, attachments, workers)?;
+        replayed.took.extend(staying.iter().map(|(exchange, _)| exchange.id));
+        Ok(replayed)
+    }
+
+    /// [`Self::replay`], also of those that stay.
+    pub(super) fn replay_all(
         &self,
         version: &Arc<Version>,
         places: &[(Arc<Exchange>, Layer)],
@@ -342,12 +403,10 @@ impl Registry {
 
     /// Puts the version into its slots, then tells the exchanges.
     fn swap(&self, old: Option<&Version>, version: &Arc<Version>, names: &[Name], replayed: Replayed) {
-        for (mailbox, replicas) in self.mailboxes.iter().zip(replayed.replicas) {
-            if let Some(old) = old {
-                mailbox.discard(old.id);
-            }
-            replicas.into_iter().for_each(|(place, replica)| mailbox.put(place, replica));
+        if let Some(old) = old {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.discard(old.id));
         }
+        let took = self.hand_to_workers(replayed, |_| true);
         let mut changed = Vec::new();
         let mut slots = self.slots.write();
         if let Some(old) = old {
@@ -357,15 +416,30 @@ impl Registry {
         for name in names {
             slots.serve(name.clone(), version.clone());
             for group in slots.groups_for(version, name) {
-                if group.exchanges.iter().any(|exchange| replayed.took.contains(&exchange.id)) {
+                if group.exchanges.iter().any(|exchange| took.contains(&exchange.id)) {
                     slots.park(&group.vhost, name, None);
                 }
                 changed.extend(group.exchanges);
             }
         }
         drop(slots);
+        self.pins.move_to(version);
+        self.serving_changed(version);
         self.serve_interceptors(old, version);
         changed.iter().for_each(|exchange| exchange.type_changed());
+    }
+
+    /// Hands replicas over, a set to each worker. Gives which exchanges they know.
+    pub(super) fn hand_to_workers(
+        &self,
+        replayed: Replayed,
+        wanted: impl Fn(&Place) -> bool,
+    ) -> HashSet<ExchangeId> {
+        for (mailbox, replicas) in self.mailboxes.iter().zip(replayed.replicas) {
+            let wanted = replicas.into_iter().filter(|(place, _)| wanted(place));
+            wanted.for_each(|(place, replica)| mailbox.put(place, replica));
+        }
+        replayed.took
     }
 
     /// Compiles a file with Cranelift beside, and swaps the code if the file is still the same.
@@ -432,41 +506,6 @@ impl Replayed {
     }
 }
 
-/// A virtual host has only so many files of its own.
-fn check_count(files: &Files, scope: &Scope, path: &Path) -> Result<(), String> {
-    let others = files.iter().filter(|(other, version)| *other != path && version.scope == *scope).count();
-    match scope {
-        Scope::Vhost(vhost) if others >= VHOST_PLUGINS_MAX => {
-            Err(format!("vhost '{vhost}' has {others} plugins of its own; the most is {VHOST_PLUGINS_MAX}"))
-        }
-        Scope::Vhost(_) | Scope::Global | Scope::Shipped => Ok(()),
-    }
-}
-
-/// No name may be that of another file for the same.
-fn check_claims(
-    files: &Files,
-    file: &File<'_>,
-    names: &[Name],
-    description: &Description,
-) -> Result<(), String> {
-    for (other, version) in files.iter().filter(|(other, v)| *other != file.path && v.scope == *file.scope) {
-        if let Some(name) = names.iter().find(|name| version.describes(name).is_some()) {
-            return Err(format!("the exchange type '{name}' is provided by {} already", other.display()));
-        }
-        let interceptors = &description.interceptors;
-        let twice = interceptors.iter().find(|i| version.describes_interceptor(&i.name).is_some());
-        if let Some(twice) = twice {
-            return Err(format!(
-                "the interceptor '{}' is provided by {} already",
-                twice.name,
-                other.display()
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn not_started(vhost: &Name, failure: &GuestFailure) -> String {
     format!("for vhost '{vhost}' it does not start: it {failure}")
 }
@@ -513,85 +552,5 @@ fn report(
         bindings: replayed.bindings,
         compile_time,
         replay_time: Duration::ZERO,
-    }
-}
-
-/// The names that a plugin claims, if it may.
-fn type_names(description: &Description) -> Result<Vec<Name>, String> {
-    let mut names: Vec<Name> = Vec::new();
-    for described in &description.types {
-        let name = described.name.as_str();
-        if !is_plain(name) {
-            return Err(format!(
-                "'{}' is no name for an exchange type: 1 to {TYPE_NAME_BYTES_MAX} bytes of lower-case letters, \
-                 digits, '-', '_' and '.'",
-                name.escape_debug()
-            ));
-        }
-        if CORE_TYPES.contains(&name) || name.starts_with(RESERVED_PREFIX) {
-            return Err(format!("the exchange type '{name}' is reserved for the broker"));
-        }
-        if names.iter().any(|known| known.as_bytes() == name.as_bytes()) {
-            return Err(format!("the exchange type '{name}' is described twice"));
-        }
-        names.push(Name::new(name.as_bytes()).map_err(|error| error.to_string())?);
-    }
-    if names.is_empty() && description.interceptors.is_empty() {
-        return Err(String::from("the plugin describes neither an exchange type nor an interceptor"));
-    }
-    Ok(names)
-}
-
-fn is_plain(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
-    (1..=TYPE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
-}
-
-/// Whether the names that a plugin gives its interceptors are names, each once, and each can be
-/// attached.
-fn check_interceptor_names(description: &Description) -> Result<(), String> {
-    let interceptors = &description.interceptors;
-    for (at, described) in interceptors.iter().enumerate() {
-        let name = described.name.as_str();
-        if !is_plain(name) {
-            return Err(format!(
-                "'{}' is no name for an interceptor: 1 to {TYPE_NAME_BYTES_MAX} bytes of lower-case letters, \
-                 digits, '-', '_' and '.'",
-                name.escape_debug()
-            ));
-        }
-        if described.points.is_empty() {
-            return Err(format!("the interceptor '{name}' cannot be attached anywhere"));
-        }
-        if interceptors.iter().take(at).any(|earlier| earlier.name == described.name) {
-            return Err(format!("the interceptor '{name}' is described twice"));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::guest::TypeDescription;
-
-    fn names(names: &[&str]) -> Result<Vec<Name>, String> {
-        let described =
-            |name: &&str| TypeDescription { name: String::from(*name), ..TypeDescription::default() };
-        let types = names.iter().map(described).collect();
-        type_names(&Description { version: String::from("1"), types, interceptors: Vec::new() })
-    }
-
-    #[test]
-    fn names_are_checked() {
-        assert_eq!(names(&["x-a.b_c-1", "y"]).unwrap().len(), 2);
-        for bad in ["", "X-a", "a b", "ä", &"x".repeat(128)] {
-            assert!(names(&[bad]).unwrap_err().contains("is no name"), "{bad}");
-        }
-        for reserved in ["direct", "headers", "x-leveret-anything"] {
-            assert!(names(&[reserved]).unwrap_err().contains("reserved"), "{reserved}");
-        }
-        assert!(names(&["x-a", "x-a"]).unwrap_err().contains("twice"));
-        assert!(names(&[]).unwrap_err().contains("describes neither"));
     }
 }

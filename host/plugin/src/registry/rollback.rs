@@ -177,7 +177,7 @@ impl Registry {
     }
 
     /// The file of a plugin of that scope that serves.
-    fn serving(&self, scope: &Scope, plugin: &str) -> Option<(PathBuf, Arc<Version>)> {
+    pub(super) fn serving(&self, scope: &Scope, plugin: &str) -> Option<(PathBuf, Arc<Version>)> {
         let files = self.files.lock();
         let found =
             files.iter().find(|(_, version)| version.scope == *scope && version.code.plugin == plugin);

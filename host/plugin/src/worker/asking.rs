@@ -224,28 +224,35 @@ impl Batch<'_> {
         {
             return Ok(Guest::Ready(version.clone()));
         }
-        let version = match version_of(self.registry, self.exchange, &self.entry.type_name) {
+        let version = match self.version() {
             Ok(version) => version,
             Err(refusal) => {
                 // What does not serve keeps no memory, and nothing stands in for it.
-                self.entry.policy = None;
+                (self.entry.policy, self.entry.beside) = (None, None);
                 if let Some(old) = self.entry.version.take() {
-                    self.homes.leave(&old, self.exchange);
+                    self.homes.leave(&old, self.exchange, false);
                 }
                 return Ok(Guest::Failed(Box::new(refusal)));
             }
         };
         self.count_for(&version);
         let entry = &mut *self.entry;
-        entry.policy = Some(version.policy(&self.exchange.vhost));
+        // Nothing stands in for a version on trial: the one that serves is asked.
+        entry.policy = entry.on_trial.is_none().then(|| version.policy(&self.exchange.vhost));
         if let Some(old) = entry.version.take_if(|old| old.id != version.id) {
-            // Another virtual host's may still be that version's.
+            // Another exchange may still be that version's.
+            let (vhost, type_name) = (&self.exchange.vhost, &entry.type_name);
             match self.registry.serves(old.id) {
-                true => self.homes.leave(&old, self.exchange),
+                true => {
+                    let others = self.registry.still_serves(old.id, vhost, type_name);
+                    self.homes.leave(&old, self.exchange, others);
+                }
                 false => self.homes.discard(old.id),
             }
             entry.refused = None;
         }
+        self.look_beside(&version);
+        let entry = &mut *self.entry;
         if let Some((text, until)) = &entry.refused {
             if Instant::now() < *until {
                 let refused = NotServed::Refused(text.clone());
@@ -275,7 +282,7 @@ impl Batch<'_> {
 
     /// From now on the exchange's messages are counted for that plugin.
     fn count_for(&mut self, version: &Version) {
-        if self.entry.version.as_ref().is_some_and(|known| known.id == version.id) {
+        if self.entry.version.as_ref().is_some_and(|known| known.id == version.id) || version.on_trial {
             return;
         }
         let vhost = &self.exchange.vhost;
@@ -285,8 +292,16 @@ impl Batch<'_> {
     }
 
     fn still_serves(&self, version: &Version) -> bool {
-        version_of(self.registry, self.exchange, &self.entry.type_name)
-            .is_ok_and(|serving| serving.id == version.id)
+        self.version().is_ok_and(|serving| serving.id == version.id && self.beside_is_current(&serving))
+    }
+
+    /// The version that answers.
+    fn version(&self) -> Result<Arc<Version>, Refusal> {
+        let serving = version_of(self.registry, self.exchange, &self.entry.type_name)?;
+        Ok(match &self.entry.on_trial {
+            Some(candidate) => candidate.version.clone(),
+            None => serving,
+        })
     }
 
     /// Asks the guest all questions, many in a call; those of a call that failed one by one, on
@@ -466,14 +481,14 @@ impl Batch<'_> {
 }
 
 /// The type behind the one at that layer.
-pub(super) fn behind(exchange: &Exchange, layer: Layer) -> Result<Layer, &'static str> {
+pub(crate) fn behind(exchange: &Exchange, layer: Layer) -> Result<Layer, &'static str> {
     let next = layer.0.saturating_add(1);
     let there = exchange.types().get(usize::from(next));
     there.map(|_| Layer(next)).ok_or("it leaves the decision to a type behind it, and there is none")
 }
 
 /// The answer to a message whose body is longer than the type takes.
-pub(super) fn too_long(type_name: &Name, reads: &Reads, message: &MessageView<'_>) -> Answer {
+pub(crate) fn too_long(type_name: &Name, reads: &Reads, message: &MessageView<'_>) -> Answer {
     let (bytes, bytes_max) = (message.body.len(), reads.body.map_or(0, |body| body.bytes_max));
     Answer::Reject(format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}").into())
 }

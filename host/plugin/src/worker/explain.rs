@@ -10,11 +10,17 @@ use super::{
     refusal, version_of,
 };
 use crate::{
-    capability::Outcome, guest::Decision, memo::Kept, policy::FailurePolicy, replica::About, version::Version,
+    candidate::{Arm, Candidate},
+    capability::Outcome,
+    guest::Decision,
+    memo::Kept,
+    policy::FailurePolicy,
+    replica::About,
+    version::Version,
 };
 use leveret_broker::{
     exchange::{Binding, BindingId, Exchange, RouteSet},
-    explain::{Asked, AskedPlugin, Said},
+    explain::{Asked, AskedPlugin, Said, Standing},
     port::{Answer, Explained, Hold, Layer},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -40,21 +46,51 @@ impl Worker {
         for layer in (first.0..=u8::MAX).map(Layer) {
             let spec = exchange.types().get(usize::from(layer.0));
             let type_name = spec.map_or_else(|| exchange.spec.type_name.clone(), |s| s.type_name.clone());
-            let (plugin, told) = match version_of(&self.registry, exchange, &type_name) {
-                Ok(version) => {
-                    let told = self.explain_layer(&version, &type_name, exchange, layer, message);
-                    (Some(plugin(&version, &type_name)), told)
-                }
-                Err(refusal) => (None, Told::failed(refusal, Answer::Failed)),
-            };
-            let Told { remembered, said, answer } = told;
-            let goes_on = matches!(said, Said::Delegate);
-            asked.push(Asked { layer, type_name, plugin, remembered, said });
-            if !goes_on {
+            let mut answer = None;
+            for (by, told) in self.explain_type(exchange, layer, &type_name, message) {
+                let Told { remembered, said, answer: this } = told;
+                asked.push(Asked { layer, type_name: type_name.clone(), plugin: by, remembered, said });
+                answer = this;
+            }
+            if !matches!(asked.last(), Some(Asked { said: Said::Delegate, .. })) {
                 return Explained { asked, answer };
             }
         }
         Explained { asked, answer: None }
+    }
+
+    /// Asks the version that a message would be asked of, and the serving one where a canary fails.
+    fn explain_type(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        type_name: &Name,
+        message: &MessageView<'_>,
+    ) -> Vec<(Option<AskedPlugin>, Told)> {
+        let version = match version_of(&self.registry, exchange, type_name) {
+            Ok(version) => version,
+            Err(refusal) => return vec![(None, Told::failed(refusal, Answer::Failed))],
+        };
+        let mut told = Vec::new();
+        let candidate = self.registry.candidate_for(exchange, type_name, &version);
+        let is_canarys = |candidate: &Arc<Candidate>| match candidate.arm(&exchange.vhost) {
+            Arm::Canary(share) => share.has(message.routing_key),
+            Arm::Shadow | Arm::Nothing | Arm::Gone => false,
+        };
+        if let Some(candidate) = candidate.filter(is_canarys) {
+            let canary = &candidate.version;
+            let said = self.explain_layer(canary, type_name, exchange, layer, message);
+            let failed = matches!(said.said, Said::Failed(_));
+            told.push((Some(plugin(canary, type_name, Standing::Canary)), said));
+            if !failed {
+                return told;
+            }
+        }
+        let said = self.explain_layer(&version, type_name, exchange, layer, message);
+        let pinned = self.registry.is_pinned(exchange, type_name);
+        let standing = if pinned { Standing::Pinned } else { Standing::Serving };
+        told.push((Some(plugin(&version, type_name, standing)), said));
+        told
     }
 
     fn explain_layer(
@@ -85,7 +121,11 @@ impl Worker {
         layer: Layer,
         message: &MessageView<'_>,
     ) -> Option<&Kept> {
-        let entry = self.entries.get(&(exchange.id, layer))?;
+        let entry = self.entries.get(exchange, layer)?;
+        let entry = match &entry.beside {
+            Some(beside) if version.on_trial => beside.canary.as_deref()?,
+            _ => entry,
+        };
         let current = entry.version.as_ref().is_some_and(|known| known.id == version.id)
             && entry.generation == exchange.generation();
         if !current || !entry.pure {
@@ -186,11 +226,12 @@ impl Told {
     }
 }
 
-fn plugin(version: &Version, type_name: &Name) -> AskedPlugin {
+fn plugin(version: &Version, type_name: &Name, standing: Standing) -> AskedPlugin {
     AskedPlugin {
         name: version.code.plugin.clone(),
         version: version.description.version.clone(),
         digest: version.code.digest.to_string(),
         pure: version.claims(type_name).pure,
+        standing,
     }
 }

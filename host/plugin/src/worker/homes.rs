@@ -239,11 +239,11 @@ impl Homes {
         }
     }
 
-    /// The version serves this exchange no more, though perhaps others: it lets go of the exchange if it
-    /// serves all virtual hosts with one instance, else of all that it has for this virtual host.
-    pub(crate) fn leave(&mut self, version: &Version, exchange: &Exchange) {
+    /// The version serves this exchange no more: it lets go of the exchange if it serves others of the
+    /// virtual host, or all virtual hosts with one instance, else of all that it has for this virtual host.
+    pub(crate) fn leave(&mut self, version: &Version, exchange: &Exchange, serves_others: bool) {
         let place = PlaceRef::of(version, &exchange.vhost);
-        if !version.code.builtin {
+        if !version.code.builtin && !serves_others {
             self.homes.remove(&place);
         } else if let Some(home) = self.homes.get_mut(&place) {
             home.tidy(|replica| replica.close(exchange.id));
@@ -431,7 +431,8 @@ impl Home {
     fn failed(&mut self, version: &Version, failure: Option<&GuestFailure>, what: String, took: Duration) {
         self.replica = None;
         let logged = self.failures.failed(what.clone(), took);
-        if let Some(account) = &self.account {
+        // How a version fails that is tried beside another is told with that trial.
+        if let Some(account) = self.account.as_ref().filter(|_| !version.on_trial) {
             account.count_failure(failure, &what, self.failures.left());
         }
         if let Some(count) = logged {

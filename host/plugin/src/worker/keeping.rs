@@ -4,9 +4,10 @@
 //! that each binding decides for itself and what it reads is the same: then bindings that went are
 //! taken out, and new ones are asked about alone (see [`crate::memo`], "Churn").
 
-use super::sets::RouteSets;
+use super::{arms::Beside, sets::RouteSets};
 use crate::{
     audit::{Auditor, Question, Verdict},
+    candidate::Candidate,
     guest::{GuestFailure, Refused},
     memo::{KeyForm, Memo, NotAUnion},
     policy::PluginPolicy,
@@ -60,6 +61,10 @@ pub(super) struct Entry {
     pub(super) tally: Option<Arc<Tally>>,
     /// The plugin refused it on a replay: why, and until when that holds.
     pub(super) refused: Option<(String, Instant)>,
+    /// A version that is tried beside the one that serves.
+    pub(super) beside: Option<Box<Beside>>,
+    /// It is that version's.
+    pub(super) on_trial: Option<Arc<Candidate>>,
 }
 
 /// Why new bindings could not be asked about alone.
@@ -112,6 +117,8 @@ impl Entry {
             sets: RouteSets::default(),
             tally: None,
             refused: None,
+            beside: None,
+            on_trial: None,
         }
     }
 

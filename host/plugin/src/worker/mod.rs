@@ -2,8 +2,9 @@
 //!
 //! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the
 //! instances, `keeping.rs` keeps what is remembered up to date, `sets.rs` shares destinations,
-//! `explain.rs` tells how an answer came about.
+//! `explain.rs` tells how an answer came about, `arms.rs` asks a version that is tried beside the one that serves.
 
+mod arms;
 mod asking;
 mod chain;
 mod explain;
@@ -19,15 +20,19 @@ mod tests_of_keeping;
 #[cfg(test)]
 mod tests_of_telling;
 
+pub(crate) use asking::{behind, too_long};
 pub use chain::TYPES_MAX;
+pub(crate) use failures::Failures;
 pub use failures::{
     FAILED_TIME_MAX, FAILED_TIME_WITHIN, FAILURES_IN_A_ROW_MAX, SET_ASIDE_MAX, SET_ASIDE_MIN,
 };
 pub use homes::INLINE_REPLAY_BINDINGS_MAX;
 
 use crate::{
+    account::Accounts,
     audit::Auditor,
     builder::{Builder, Mailbox},
+    candidate::Shadow,
     engine::CallSlot,
     policy::FailurePolicy,
     registry::{Lookup, Registry},
@@ -76,17 +81,85 @@ pub struct Counters {
 /// Where this worker counts, by plugin and virtual host. One tally for all exchanges of both.
 type Tallies = HashMap<(VersionId, Name), Arc<Tally>, foldhash::fast::RandomState>;
 
+/// What is kept of exchanges, by exchange and layer.
+struct Entries {
+    by_place: HashMap<(ExchangeId, Layer), Entry, foldhash::fast::RandomState>,
+    memo_bytes_max: usize,
+}
+
+impl Entries {
+    /// What is kept of a type of an exchange, made if nothing is yet.
+    #[inline]
+    fn of(&mut self, exchange: &Arc<Exchange>, layer: Layer) -> &mut Entry {
+        let make = || Entry::new(exchange, layer, self.memo_bytes_max);
+        self.by_place.entry((exchange.id, layer)).or_insert_with(make)
+    }
+
+    fn get(&self, exchange: &Exchange, layer: Layer) -> Option<&Entry> {
+        self.by_place.get(&(exchange.id, layer))
+    }
+
+    fn get_mut(&mut self, exchange: &Exchange, layer: Layer) -> Option<&mut Entry> {
+        self.by_place.get_mut(&(exchange.id, layer))
+    }
+}
+
+/// What it takes to ask a version, without what is kept of its answers.
+struct Asking<'a> {
+    registry: &'a Registry,
+    homes: &'a mut Homes,
+    scratch: &'a mut Scratch,
+    counters: &'a mut Counters,
+    tallies: &'a mut Tallies,
+    accounts: &'a Accounts,
+    auditor: &'a Auditor,
+}
+
+impl Asking<'_> {
+    /// Appends an answer for each message.
+    #[inline]
+    fn ask(
+        self,
+        entry: &mut Entry,
+        (exchange, layer): (&Arc<Exchange>, Layer),
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        waker: &Arc<dyn Wake>,
+    ) -> Result<Asked, Again> {
+        let Self { registry, homes, scratch, counters, tallies, accounts, auditor } = self;
+        let mut batch = Batch {
+            registry,
+            homes,
+            entry,
+            scratch,
+            counters,
+            tallies,
+            accounts,
+            exchange,
+            layer,
+            waker,
+            auditor,
+            first_answer: answers.len(),
+        };
+        let before = *batch.counters;
+        let answered = batch.answer(messages, answers);
+        if let Some(tally) = &batch.entry.tally {
+            batch.counters.tell_since(&before, tally);
+        }
+        answered
+    }
+}
+
 /// One worker's view of the exchange types. Belongs to one thread.
 pub struct Worker {
     registry: Arc<Registry>,
     services: Arc<Services>,
     homes: Homes,
-    /// By exchange and layer.
-    entries: HashMap<(ExchangeId, Layer), Entry, foldhash::fast::RandomState>,
+    entries: Entries,
     scratch: Scratch,
     interceptors: Interceptors,
     auditor: Arc<Auditor>,
-    memo_bytes_max: usize,
+    shadow: Arc<Shadow>,
     counters: Counters,
     tallies: Tallies,
     /// How many exchanges were closed when this worker last let go of those that are gone.
@@ -123,22 +196,23 @@ pub(crate) struct WorkerParts {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) builder: Arc<Builder>,
     pub(crate) auditor: Arc<Auditor>,
+    pub(crate) shadow: Arc<Shadow>,
     pub(crate) slot: CallSlot,
     pub(crate) services: Arc<Services>,
 }
 
 impl Worker {
     pub(crate) fn new(parts: WorkerParts, closed: Arc<AtomicU64>, memo_bytes_max: usize) -> Self {
-        let WorkerParts { registry, mailbox, builder, auditor, slot, services } = parts;
+        let WorkerParts { registry, mailbox, builder, auditor, shadow, slot, services } = parts;
         Self {
             interceptors: Interceptors::new(registry.attachments(), memo_bytes_max),
             registry,
             homes: Homes::new(mailbox, builder, slot, services.clone()),
             services,
-            entries: HashMap::default(),
+            entries: Entries { by_place: HashMap::default(), memo_bytes_max },
             scratch: Scratch::default(),
             auditor,
-            memo_bytes_max,
+            shadow,
             counters: Counters::default(),
             tallies: Tallies::default(),
             swept_at: closed.load(Ordering::Relaxed),
@@ -161,40 +235,36 @@ impl Worker {
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Result<Asked, Again> {
-        let entry = self
-            .entries
-            .entry((exchange.id, layer))
-            .or_insert_with(|| Entry::new(exchange, layer, self.memo_bytes_max));
-        let mut batch = Batch {
+        let (entries, asking) = self.asking();
+        let entry = entries.of(exchange, layer);
+        if entry.beside.is_some() {
+            return self.ask_beside(exchange, layer, messages, answers, waker);
+        }
+        asking.ask(entry, (exchange, layer), messages, answers, waker)
+    }
+
+    /// What is kept, and what it takes to ask a version.
+    fn asking(&mut self) -> (&mut Entries, Asking<'_>) {
+        let asking = Asking {
             registry: &self.registry,
             homes: &mut self.homes,
-            entry,
             scratch: &mut self.scratch,
             counters: &mut self.counters,
             tallies: &mut self.tallies,
             accounts: &self.services.accounts,
-            exchange,
-            layer,
-            waker,
             auditor: &self.auditor,
-            first_answer: answers.len(),
         };
-        let before = *batch.counters;
-        let answered = batch.answer(messages, answers);
-        if let Some(tally) = &batch.entry.tally {
-            batch.counters.tell_since(&before, tally);
-        }
-        answered
+        (&mut self.entries, asking)
     }
 
     /// Now and then, when enough exchanges are gone, lets go of what is kept for them.
     fn sweep_if_worth_it(&mut self) {
         let closed = self.closed.load(Ordering::Relaxed);
-        if closed.wrapping_sub(self.swept_at) < 16.max(self.entries.len() as u64 / 4) {
+        if closed.wrapping_sub(self.swept_at) < 16.max(self.entries.by_place.len() as u64 / 4) {
             return;
         }
         self.swept_at = closed;
-        self.entries.retain(|_, entry| entry.exchange.upgrade().is_some_and(|e| !e.is_deleted()));
+        self.entries.by_place.retain(|_, entry| entry.exchange.upgrade().is_some_and(|e| !e.is_deleted()));
         let registry = &self.registry;
         self.homes.sweep(|version| registry.serves(version));
         self.tallies.retain(|(version, _), _| registry.serves(*version));
@@ -203,18 +273,14 @@ impl Worker {
 
 /// The version that serves a type of an exchange.
 fn version_of(registry: &Registry, exchange: &Exchange, type_name: &Name) -> Result<Arc<Version>, Refusal> {
-    version_for(registry, &exchange.vhost, type_name, &exchange.spec.name)
+    let lookup = registry.lookup_for(exchange, type_name);
+    serving(lookup, &exchange.vhost, type_name, &exchange.spec.name)
 }
 
-/// The version that serves a type in a virtual host; `exchange` is for the refusal.
-fn version_for(
-    registry: &Registry,
-    vhost: &Name,
-    type_name: &Name,
-    exchange: &Name,
-) -> Result<Arc<Version>, Refusal> {
+/// The version that was found to serve a type in a virtual host; `exchange` is for the refusal.
+fn serving(lookup: Lookup, vhost: &Name, type_name: &Name, exchange: &Name) -> Result<Arc<Version>, Refusal> {
     let (vhost, type_name) = (vhost.clone(), type_name.clone());
-    match registry.lookup(&vhost, &type_name) {
+    match lookup {
         Lookup::Serving(version) => Ok(version),
         Lookup::Parked(why) => {
             let (exchange, why) = (exchange.clone(), String::from(&*why));
@@ -239,7 +305,7 @@ fn refusal(exchange: &Exchange, not_served: NotServed) -> Refusal {
 
 impl Router for Worker {
     fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal> {
-        version_for(&self.registry, vhost, type_name, &Name::EMPTY).map(drop)
+        serving(self.registry.lookup(vhost, type_name), vhost, type_name, &Name::EMPTY).map(drop)
     }
 
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {
@@ -351,7 +417,7 @@ impl Router for Worker {
     fn closed(&mut self, exchange: &Exchange) {
         self.closed.fetch_add(1, Ordering::Relaxed);
         for layer in 0..exchange.types().len() {
-            self.entries.remove(&(exchange.id, Layer(layer as u8)));
+            self.entries.by_place.remove(&(exchange.id, Layer(layer as u8)));
         }
         self.homes.close(exchange.id);
         self.services.cells.close(exchange.id);

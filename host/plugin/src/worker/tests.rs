@@ -212,8 +212,8 @@ fn what_is_kept_of_exchanges_goes_when_they_go() {
         world.delete(0, &name);
     }
     world.route(1, "x", &["a"]);
-    assert!(world.workers[0].entries.len() <= 2);
-    assert!(world.workers[1].entries.len() <= 40, "{}", world.workers[1].entries.len());
+    assert!(world.workers[0].entries.by_place.len() <= 2);
+    assert!(world.workers[1].entries.by_place.len() <= 40, "{}", world.workers[1].entries.by_place.len());
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,244 @@
+//! A candidate: a version of a plugin that passed all stages beside the one that serves, and what is
+//! known of it so far.
+//!
+//! *In shadow* it is asked about messages that the serving version was asked about (`shadow.rs`); nothing
+//! of its answers is used. *As a canary* it answers for a share of routing keys (`share.rs`, and
+//! `worker/arms.rs`, where the ways part); a message it fails on goes to the serving version.
+//!
+//! *Not here:* how it comes and goes (`registry/candidates.rs`).
+//!
+//! *Invariants:* a canary is withdrawn for good after [`CANARY_FAILURES_MAX`] failures within
+//! [`CANARY_FAILURES_WITHIN`], or at once when it refuses an exchange or binding that is there. What a
+//! shadow keeps lies in [`Services`] of its own: nobody else sees its state, metrics or failures.
+
+mod compare;
+mod report;
+mod shadow;
+mod share;
+
+pub(crate) use compare::Given;
+pub use report::{CandidateInfo, CandidateState, DIFFERENCES_SHOWN_MAX, Difference};
+pub(crate) use shadow::{Glance, PER_BATCH_MAX, Shadow};
+pub use share::Share;
+
+use crate::{engine::CodeStrategy, services::Services, version::Version};
+use leveret_model::Name;
+use parking_lot::{Mutex, RwLock};
+use report::Told;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+use wasmtime::component::Component;
+
+/// After so many failed messages within [`CANARY_FAILURES_WITHIN`] a canary is withdrawn.
+pub const CANARY_FAILURES_MAX: usize = 5;
+/// The span of time for [`CANARY_FAILURES_MAX`].
+pub const CANARY_FAILURES_WITHIN: Duration = Duration::from_secs(60);
+
+/// A version beside the one that serves.
+pub(crate) struct Candidate {
+    pub(crate) version: Arc<Version>,
+    /// The exchange types that it provides.
+    pub(crate) names: Vec<Name>,
+    /// What it is made of, to be put into service.
+    pub(crate) component: Component,
+    pub(crate) strategy: CodeStrategy,
+    /// What its shadow finds in the host: its own.
+    pub(crate) services: Arc<Services>,
+    since: SystemTime,
+    standing: RwLock<Standing>,
+    counts: Counts,
+    told: Mutex<Told>,
+    /// When a canary's last failures were.
+    failures: Mutex<VecDeque<Instant>>,
+}
+
+/// How it stands.
+#[derive(Clone, Debug)]
+enum Standing {
+    Shadow,
+    Canary { share: Share, vhost: Option<Name> },
+    Withdrawn { why: String },
+    Gone,
+}
+
+/// What a candidate is asked for exchanges of a virtual host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arm {
+    /// What the serving version was asked, and its answers are not used.
+    Shadow,
+    /// About these keys, and its answers are used.
+    Canary(Share),
+    /// Nothing for now.
+    Nothing,
+    /// It is no candidate any more.
+    Gone,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    equal: AtomicU64,
+    different: AtomicU64,
+    shadow_failed: AtomicU64,
+    not_asked: AtomicU64,
+    remembered: AtomicU64,
+    asked: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What a canary answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) remembered: u64,
+    pub(crate) asked: u64,
+}
+
+impl Candidate {
+    /// A candidate that is in shadow.
+    pub(crate) fn new(
+        version: Arc<Version>,
+        names: Vec<Name>,
+        (component, strategy): (Component, CodeStrategy),
+        services: Arc<Services>,
+    ) -> Self {
+        Self {
+            version,
+            names,
+            component,
+            strategy,
+            services,
+            since: SystemTime::now(),
+            standing: RwLock::new(Standing::Shadow),
+            counts: Counts::default(),
+            told: Mutex::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// What it is asked in a virtual host.
+    pub(crate) fn arm(&self, vhost: &Name) -> Arm {
+        match &*self.standing.read() {
+            Standing::Shadow => Arm::Shadow,
+            Standing::Canary { share, vhost: None } => Arm::Canary(*share),
+            Standing::Canary { share, vhost: Some(there) } if there == vhost => Arm::Canary(*share),
+            Standing::Canary { .. } => Arm::Shadow,
+            Standing::Withdrawn { .. } => Arm::Nothing,
+            Standing::Gone => Arm::Gone,
+        }
+    }
+
+    /// Whether it is no candidate any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(&*self.standing.read(), Standing::Gone)
+    }
+
+    /// From now on it is in shadow.
+    pub(crate) fn to_shadow(&self) {
+        self.stand(Standing::Shadow);
+    }
+
+    /// From now on it is a canary, for all virtual hosts or one.
+    pub(crate) fn to_canary(&self, share: Share, vhost: Option<Name>) {
+        self.failures.lock().clear();
+        self.stand(Standing::Canary { share, vhost });
+    }
+
+    /// It is no candidate any more.
+    pub(crate) fn to_gone(&self) {
+        self.stand(Standing::Gone);
+    }
+
+    fn stand(&self, standing: Standing) {
+        let mut now = self.standing.write();
+        if !matches!(*now, Standing::Gone) {
+            *now = standing;
+        }
+    }
+
+    /// Another version serves now: what was compared was compared with the one before.
+    pub(crate) fn start_anew(&self) {
+        let Counts { equal, different, shadow_failed, not_asked, .. } = &self.counts;
+        for count in [equal, different, shadow_failed, not_asked] {
+            count.store(0, Ordering::Relaxed);
+        }
+        self.told.lock().examples.clear();
+    }
+
+    /// A canary failed on a message, which may be once too often.
+    pub(crate) fn canary_failed(&self, what: &str) {
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        self.told.lock().failed(what);
+        let count = note(&mut self.failures.lock(), Instant::now());
+        if count >= CANARY_FAILURES_MAX {
+            let within = CANARY_FAILURES_WITHIN.as_secs();
+            self.withdraw(&format!("it failed on {count} messages within {within} s, the last time: {what}"));
+        }
+    }
+
+    /// A canary refused an exchange or a binding that is there, so it cannot serve.
+    pub(crate) fn canary_refused(&self, what: &str) {
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        self.told.lock().failed(what);
+        self.withdraw(&format!("it does not take what is there: {what}"));
+    }
+
+    fn withdraw(&self, why: &str) {
+        let mut standing = self.standing.write();
+        if !matches!(*standing, Standing::Canary { .. }) {
+            return;
+        }
+        *standing = Standing::Withdrawn { why: String::from(why) };
+        drop(standing);
+        tracing::warn!(
+            target: "leveret::plugin",
+            plugin = self.version.code.plugin, scope = %self.version.scope,
+            version = self.version.description.version, digest = %self.version.code.digest,
+            "the canary is withdrawn: {why}"
+        );
+    }
+
+    /// A canary answered for messages.
+    pub(crate) fn count_canary(&self, answered: Answered) {
+        self.counts.remembered.fetch_add(answered.remembered, Ordering::Relaxed);
+        self.counts.asked.fetch_add(answered.asked, Ordering::Relaxed);
+    }
+
+    /// A shadow was not asked about so many messages.
+    pub(crate) fn count_not_asked(&self, messages: u64) {
+        if messages > 0 {
+            self.counts.not_asked.fetch_add(messages, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Notes a failure. Gives how many there were within [`CANARY_FAILURES_WITHIN`].
+fn note(failures: &mut VecDeque<Instant>, now: Instant) -> usize {
+    while failures.front().is_some_and(|at| now.duration_since(*at) > CANARY_FAILURES_WITHIN) {
+        failures.pop_front();
+    }
+    failures.push_back(now);
+    failures.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_far_apart_are_forgiven() {
+        let failures = |every: Duration| {
+            let (mut times, mut now) = (VecDeque::new(), Instant::now());
+            (0..50).any(|_| {
+                now += every;
+                note(&mut times, now) >= CANARY_FAILURES_MAX
+            })
+        };
+        assert!(failures(CANARY_FAILURES_WITHIN / CANARY_FAILURES_MAX as u32));
+        assert!(!failures(CANARY_FAILURES_WITHIN / (CANARY_FAILURES_MAX as u32 - 2)));
+    }
+}

@@ -1,0 +1,363 @@
+//! Versions that are tried beside the one that serves: how they come, stand and go.
+//!
+//! A candidate passes all stages that a file passes, up to replay, and is not swapped in. Its plugin's
+//! exchanges are told (a generation each), so that every worker finds it; how it stands from then on
+//! workers read from it ([`crate::candidate`]). It becomes the serving version by the registry's one
+//! swap, through all stages again.
+
+use super::{
+    LoadError, LoadReport, Registry, Stage,
+    reload::{Examined, File, Files},
+};
+use crate::{
+    account::Accounts,
+    artifact::{self, Digest},
+    builder::Place,
+    candidate::{Candidate, CandidateInfo, Share},
+    engine::CodeStrategy,
+    scope::Scope,
+    services::Services,
+    version::{Version, VersionId},
+};
+use hashbrown::HashMap;
+use leveret_broker::exchange::Exchange;
+use leveret_model::Name;
+use parking_lot::RwLock;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use wasmtime::component::Component;
+
+/// The candidates of all plugins, by scope and the plugin's name.
+#[derive(Default)]
+pub(super) struct Candidates(RwLock<HashMap<(Scope, String), Slot>>);
+
+/// What is known of a plugin's candidate.
+struct Slot {
+    /// The file that serves.
+    path: PathBuf,
+    candidate: Option<Arc<Candidate>>,
+    /// The last file, if it was not taken.
+    refused: Option<LoadError>,
+}
+
+impl Candidates {
+    fn of(&self, scope: &Scope, plugin: &str) -> Option<Arc<Candidate>> {
+        self.0.read().get(&(scope.clone(), String::from(plugin)))?.candidate.clone()
+    }
+
+    /// Whether that version is a candidate.
+    pub(super) fn has(&self, id: VersionId) -> bool {
+        self.0.read().values().filter_map(|slot| slot.candidate.as_ref()).any(|c| c.version.id == id)
+    }
+
+    fn change(&self, scope: &Scope, path: &Path, change: impl FnOnce(&mut Slot)) {
+        let key = (scope.clone(), plugin_of(path));
+        let mut slots = self.0.write();
+        change(slots.entry(key).or_insert_with(|| Slot {
+            path: path.to_path_buf(),
+            candidate: None,
+            refused: None,
+        }));
+    }
+
+    fn take(&self, scope: &Scope, plugin: &str) -> Option<Slot> {
+        self.0.write().remove(&(scope.clone(), String::from(plugin)))
+    }
+}
+
+impl Registry {
+    /// Offers a file as the candidate of the plugin whose file is `path`: if it passes every stage it is in
+    /// shadow when this returns, in place of an older candidate. What serves is not touched. Takes as
+    /// long as compiling and replaying take.
+    ///
+    /// # Errors
+    /// The stage that refused it and why; [`Stage::Swap`] if no such plugin serves, or the same bytes do.
+    /// An older candidate stays as it was.
+    pub fn offer_candidate(&self, scope: &Scope, path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
+        match self.offer_candidate_unlogged(scope, path, bytes) {
+            Ok(Some(candidate)) => {
+                tracing::info!(
+                    target: "leveret::plugin",
+                    path = %path.display(), %scope, digest = %candidate.version.code.digest,
+                    version = candidate.version.description.version, types = ?candidate.names,
+                    "the candidate is in shadow"
+                );
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.refuse_candidate(scope, path, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that the file of a candidate was refused, before it could be offered or after.
+    pub fn refuse_candidate(&self, scope: &Scope, path: &Path, error: &LoadError) {
+        tracing::warn!(
+            target: "leveret::plugin",
+            path = %path.display(), %scope, stage = %error.stage,
+            "the candidate was not taken: {}", error.reason
+        );
+        self.candidates.change(scope, path, |slot| slot.refused = Some(error.clone()));
+    }
+
+    /// `None` if it is the candidate already.
+    fn offer_candidate_unlogged(
+        &self,
+        scope: &Scope,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<Option<Arc<Candidate>>, LoadError> {
+        artifact::check(bytes).map_err(|error| LoadError::at(Stage::Read)(error.to_string()))?;
+        let digest = Digest::of(bytes);
+        let known = self.candidates.of(scope, &plugin_of(path));
+        if known.is_some_and(|known| known.version.code.digest == digest) {
+            self.candidates.change(scope, path, |slot| slot.refused = None);
+            return Ok(None);
+        }
+        check_base(&self.files.lock(), scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
+        let (strategy, component) = self.compile_best(digest, bytes)?;
+        let files = self.files.lock();
+        check_base(&files, scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
+        let examined = self.examine(&files, &File { scope, path, digest }, strategy, &component)?;
+        let Examined { mut version, names } = examined;
+        version.on_trial = true;
+        let version = Arc::new(version);
+        // Whether it takes what is there; the shadow makes its own instance.
+        self.rehearse(&version, &names, 1)?;
+        let services = Arc::new(Services {
+            accounts: Accounts::new(self.policies.clone()),
+            form: self.services.form,
+            ..Services::default()
+        });
+        let candidate = Arc::new(Candidate::new(version, names, (component, strategy), services));
+        let mut before = None;
+        self.candidates.change(scope, path, |slot| {
+            (before, slot.refused) = (slot.candidate.replace(candidate.clone()), None);
+        });
+        self.end(before.as_ref());
+        self.tell_exchanges_of(scope, &plugin_of(path));
+        Ok(Some(candidate))
+    }
+
+    /// The candidate of a plugin is no candidate any more: its file is gone, or somebody wants it. What
+    /// serves is not touched. False if there is none, and no file was refused either.
+    pub fn withdraw_candidate(&self, scope: &Scope, plugin: &str) -> bool {
+        let Some(slot) = self.candidates.take(scope, plugin) else {
+            return false;
+        };
+        if let Some(candidate) = &slot.candidate {
+            self.end(Some(candidate));
+            tracing::info!(
+                target: "leveret::plugin",
+                plugin, %scope, digest = %candidate.version.code.digest,
+                "the candidate is withdrawn"
+            );
+        }
+        true
+    }
+
+    /// From now on the candidate of a plugin answers for a share of routing keys, in all virtual hosts or
+    /// one; in the others it stays in shadow.
+    ///
+    /// # Errors
+    /// [`Stage::Read`] if there is no candidate, [`Stage::Policy`] if it cannot be a canary,
+    /// [`Stage::Replay`] if it does not take what is there by now. Nothing has changed then.
+    pub fn canary(
+        &self,
+        scope: &Scope,
+        plugin: &str,
+        share: Share,
+        vhost: Option<&Name>,
+    ) -> Result<(), LoadError> {
+        let candidate = self.candidate(scope, plugin)?;
+        let cannot = |why: &str| Err(LoadError::at(Stage::Policy)(String::from(why)));
+        if candidate.names.is_empty() {
+            return cannot("it provides no exchange type; interceptors change when it is promoted");
+        }
+        if candidate.version.code.exported.migrate {
+            return cannot(
+                "it migrates the state of the version that serves, which goes on using it; a version that \
+                 migrates can be watched in shadow, and promoted",
+            );
+        }
+        let _changing = self.files.lock();
+        let (version, workers) = (&candidate.version, self.mailboxes.len().max(1));
+        let replayed = self.rehearse(version, &candidate.names, workers)?;
+        // From an earlier call.
+        self.mailboxes.iter().for_each(|mailbox| mailbox.discard(version.id));
+        self.hand_to_workers(replayed, |place: &Place| vhost.is_none() || place.vhost.as_ref() == vhost);
+        candidate.to_canary(share, vhost.cloned());
+        tracing::info!(
+            target: "leveret::plugin",
+            plugin, %scope, digest = %candidate.version.code.digest, %share,
+            vhost = vhost.map(tracing::field::display), "the candidate is a canary"
+        );
+        Ok(())
+    }
+
+    /// The candidate of a plugin is in shadow again, also one that was withdrawn by itself.
+    ///
+    /// # Errors
+    /// [`Stage::Read`] if there is no candidate.
+    pub fn shadow(&self, scope: &Scope, plugin: &str) -> Result<(), LoadError> {
+        let candidate = self.candidate(scope, plugin)?;
+        candidate.to_shadow();
+        tracing::info!(
+            target: "leveret::plugin",
+            plugin, %scope, digest = %candidate.version.code.digest, "the candidate is in shadow again"
+        );
+        Ok(())
+    }
+
+    /// Puts the candidate of a plugin into service, by all stages after compiling and the one swap; it is
+    /// no candidate then. `bytes` are those of its file, which the caller moves to the place of the file
+    /// that served.
+    ///
+    /// # Errors
+    /// The stage that refused it and why. What served serves on, and the candidate stays as it was.
+    pub fn promote(
+        self: &Arc<Self>,
+        scope: &Scope,
+        plugin: &str,
+        bytes: &[u8],
+    ) -> Result<LoadReport, LoadError> {
+        let candidate = self.candidate(scope, plugin)?;
+        let digest = candidate.version.code.digest;
+        if Digest::of(bytes) != digest {
+            return Err(LoadError::at(Stage::Read)(String::from(
+                "the file in the candidates folder is another one by now; wait until it was examined",
+            )));
+        }
+        let path =
+            self.candidates.0.read().get(&(scope.clone(), String::from(plugin))).map(|s| s.path.clone());
+        let path = path.ok_or_else(|| no_candidate(plugin))?;
+        let mut files = self.files.lock();
+        check_base(&files, scope, &path, digest).map_err(LoadError::at(Stage::Swap))?;
+        let turn = self.turns.begin(&path);
+        let file = File { scope, path: &path, digest };
+        let (strategy, component) = (candidate.strategy, &candidate.component);
+        let loaded = self.put_into_service(&mut files, &file, strategy, component, Duration::ZERO)?;
+        turn.settle();
+        self.keep(&loaded, bytes);
+        drop((files, turn));
+        tracing::info!(
+            target: "leveret::plugin",
+            path = %path.display(), %scope, %digest, version = loaded.version,
+            exchanges = loaded.exchanges, bindings = loaded.bindings,
+            replay_ms = loaded.replay_time.as_millis(), "the candidate serves"
+        );
+        if strategy == CodeStrategy::Winch {
+            self.upgrade_later(&path, digest, bytes);
+        }
+        Ok(loaded)
+    }
+
+    /// The candidates of all plugins, those whose file was refused too, by scope and name.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<CandidateInfo> {
+        let slots = self.candidates.0.read();
+        let info = |((scope, plugin), slot): (&(Scope, String), &Slot)| CandidateInfo {
+            scope: scope.clone(),
+            plugin: plugin.clone(),
+            state: slot.candidate.as_ref().map(|candidate| candidate.state()),
+            refused: slot.refused.clone(),
+        };
+        let mut all: Vec<CandidateInfo> = slots.iter().map(info).collect();
+        all.sort_by(|a, b| (&a.scope, &a.plugin).cmp(&(&b.scope, &b.plugin)));
+        all
+    }
+
+    /// The candidate beside the version that serves a type of an exchange, if it can be asked about that.
+    pub(crate) fn candidate_for(
+        &self,
+        exchange: &Exchange,
+        type_name: &[u8],
+        serving: &Version,
+    ) -> Option<Arc<Candidate>> {
+        if serving.code.builtin || self.pins.has(exchange.id, type_name) {
+            return None;
+        }
+        let candidate = self.candidates.of(&serving.scope, &serving.code.plugin)?;
+        let version = &candidate.version;
+        let can = version.describes(type_name).is_some() && version.not_granted(&exchange.vhost).is_none();
+        can.then_some(candidate)
+    }
+
+    /// A version is about to take the place of another: its candidate is compared with it from now on, or
+    /// is the same.
+    pub(super) fn serving_changed(&self, version: &Version) {
+        let (scope, plugin) = (&version.scope, &version.code.plugin);
+        match self.candidates.of(scope, plugin) {
+            Some(candidate) if candidate.version.code.digest == version.code.digest => {
+                self.candidates.take(scope, plugin);
+                self.end(Some(&candidate));
+            }
+            Some(candidate) => candidate.start_anew(),
+            None => {}
+        }
+    }
+
+    /// The code of the better compiler if it has any, for versions that nobody waits for.
+    pub(super) fn compile_best(
+        &self,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(CodeStrategy, Component), LoadError> {
+        let began = Instant::now();
+        match self.compiler.compile(CodeStrategy::Cranelift, digest, bytes) {
+            Ok(component) => Ok((CodeStrategy::Cranelift, component)),
+            Err(error) => {
+                tracing::debug!(
+                    target: "leveret::plugin", ms = began.elapsed().as_millis(),
+                    "Cranelift does not compile this version: {error}"
+                );
+                self.compile(digest, bytes)
+            }
+        }
+    }
+
+    fn candidate(&self, scope: &Scope, plugin: &str) -> Result<Arc<Candidate>, LoadError> {
+        self.candidates.of(scope, plugin).ok_or_else(|| no_candidate(plugin))
+    }
+
+    fn end(&self, candidate: Option<&Arc<Candidate>>) {
+        if let Some(candidate) = candidate {
+            candidate.to_gone();
+            self.mailboxes.iter().for_each(|mailbox| mailbox.discard(candidate.version.id));
+        }
+    }
+
+    /// The next generation for all exchanges that a plugin serves, so that all that is known of who serves
+    /// them is looked up again.
+    fn tell_exchanges_of(&self, scope: &Scope, plugin: &str) {
+        self.exchanges_of_plugin(scope, plugin).iter().for_each(|exchange| exchange.type_changed());
+    }
+}
+
+fn no_candidate(plugin: &str) -> LoadError {
+    LoadError::at(Stage::Read)(format!("the plugin {plugin} has no candidate"))
+}
+
+/// The plugin that lies in this file.
+fn plugin_of(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A candidate is one of a plugin that serves, and another version than that.
+fn check_base(files: &Files, scope: &Scope, path: &Path, digest: Digest) -> Result<(), String> {
+    match files.get(path).filter(|serving| serving.scope == *scope) {
+        None => Err(format!(
+            "there is no plugin {} in service whose candidate it could be; put it into the plugins folder itself",
+            plugin_of(path)
+        )),
+        Some(serving) if serving.code.digest == digest => {
+            Err(String::from("this very version serves already"))
+        }
+        Some(_) => Ok(()),
+    }
+}
