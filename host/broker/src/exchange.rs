@@ -37,16 +37,16 @@ pub struct ExchangeId(pub u64);
 
 /// Numbers a binding within its exchange: the slot in the low half, how often the slot was used
 /// before above it. Below 2^53, which the plugin contract promises to languages whose numbers are
-/// floats; so a slot's ids come again after two million uses.
+/// floats; so a slot is not used any more after two million uses, and no id comes again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct BindingId(pub u64);
 
 impl BindingId {
-    /// The bits that count uses.
-    const USES: u32 = (1 << 21) - 1;
+    /// How often a slot is used again at most.
+    const USES_MAX: u32 = (1 << 21) - 1;
 
     fn new(slot: usize, uses: u32) -> Self {
-        Self((u64::from(uses & Self::USES) << 32) | (slot as u64 & 0xffff_ffff))
+        Self((u64::from(uses.min(Self::USES_MAX)) << 32) | (slot as u64 & 0xffff_ffff))
     }
 
     fn slot(self) -> usize {
@@ -461,9 +461,12 @@ impl Exchange {
         }
         if let Some(slot) = bindings.slots.get_mut(id.slot()) {
             slot.binding = None;
-            slot.uses = slot.uses.wrapping_add(1);
+            // A slot whose ids are used up is left empty for ever.
+            if slot.uses < BindingId::USES_MAX {
+                slot.uses += 1;
+                bindings.free.push(id.slot() as u32);
+            }
         }
-        bindings.free.push(id.slot() as u32);
         bindings.live -= 1;
         self.changed(bindings, Change::Unbound(id));
         Some(binding)

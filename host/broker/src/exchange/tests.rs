@@ -90,9 +90,27 @@ fn bindings_are_found_by_all_that_they_are() {
 
 #[test]
 fn ids_of_bindings_are_exact_as_floats() {
-    for uses in [0, 1, (1 << 21) - 1, 1 << 21, u32::MAX] {
+    for uses in [0, 1, BindingId::USES_MAX] {
         let id = BindingId::new(0xffff_fffe, uses);
         assert!(id.0 < 1 << 53 && id.slot() == 0xffff_fffe, "{uses}");
     }
-    assert_ne!(BindingId::new(7, 0), BindingId::new(7, (1 << 21) - 1));
+    assert_ne!(BindingId::new(7, 0), BindingId::new(7, BindingId::USES_MAX));
+}
+
+#[test]
+fn a_slot_whose_ids_are_used_up_is_not_used_again() {
+    let (x, q) = (exchange(), queue(1));
+    let first = bind(&x, &q, "k", Table::new());
+    x.remove(first);
+    x.bindings.write().slots[0].uses = BindingId::USES_MAX - 1;
+    let mut ids = std::collections::HashSet::from([first]);
+    for round in 0..10 {
+        let id = bind(&x, &q, "k", Table::new());
+        assert!(ids.insert(id), "round {round}: {id:?} comes again");
+        let slots: Vec<usize> = ids.iter().map(|id| id.slot()).collect();
+        assert_eq!(slots.iter().any(|slot| *slot == 1), round >= 2, "the first slot had two ids left");
+        assert_eq!(x.resolve(&mut ids.iter().copied()).1, ids.len() - 1, "only the last is alive");
+        assert!(x.remove(id).is_some());
+    }
+    assert_eq!((x.binding_count(), x.bindings.read().slots.len()), (0, 2));
 }
