@@ -1,7 +1,7 @@
 //! Messages on their way past interceptors: what is left of them, and as what they go on.
 //!
 //! *Not here:* what is attached where and who is asked (the port's business), and what a drop or a
-//! rejection means at each point (`publish.rs`, `client/intercepted.rs`).
+//! rejection means at each point (`publish.rs`, `client/intercepted.rs`, `dead_letter/letters.rs`).
 //!
 //! *In:* a run of messages that are at one place. *Out:* for each whether it goes on, and its view
 //! with all changes made. Changed properties lie in one arena for the whole run; what no
@@ -126,6 +126,11 @@ impl Interception {
             view.properties = self.arena.get(properties.clone()).unwrap_or_default();
         }
         view
+    }
+
+    /// Whether a message of the run has the body it came with.
+    pub(crate) fn keeps_body(&self, place: usize) -> bool {
+        self.run.get(place).is_none_or(|passed| passed.body.is_none())
     }
 
     /// Takes what the interceptors want to do for a message, in the order in which they were asked.

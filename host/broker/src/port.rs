@@ -23,7 +23,6 @@ use crate::{
     dead_letter::DeathReason,
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
     explain::Asked,
-    queue::Queue,
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
@@ -211,6 +210,17 @@ pub enum Site<'a> {
         /// The queue's name.
         queue: &'a [u8],
     },
+    /// Before a dead letter of that queue goes to its dead-letter exchange. The message is as it would
+    /// be routed, its history written; its exchange stays. A letter that is rejected, or whose changes
+    /// cannot be made, stays in the queue and comes again after a while.
+    DeadLetter {
+        /// The virtual host.
+        vhost: &'a Name,
+        /// The name of the queue where it died.
+        queue: &'a [u8],
+        /// Why.
+        reason: DeathReason,
+    },
 }
 
 /// At which points anything is attached in a virtual host.
@@ -220,6 +230,8 @@ pub struct Points {
     pub publish: bool,
     /// On deliver.
     pub deliver: bool,
+    /// On dead-letter.
+    pub dead_letter: bool,
 }
 
 /// An answer and how it came about.
@@ -317,20 +329,6 @@ pub trait Router {
 
     /// The time, in milliseconds since 1970. The broker asks only when it needs it.
     fn now_ms(&self) -> u64;
-
-    /// Asks what is attached to a queue about one of its dead letters: called once before each time
-    /// that it is routed, under no lock. `message` is as it would be routed, its history written;
-    /// its exchange is the queue's dead-letter exchange, which stays. A letter that is rejected, or
-    /// whose changes cannot be made, stays in the queue and comes again after a while.
-    fn intercept_dead_letter(
-        &mut self,
-        from: &Queue,
-        reason: DeathReason,
-        message: &MessageView<'_>,
-    ) -> Intercepted {
-        let _ = (from, reason, message);
-        Intercepted::Continue
-    }
 
     /// At which points anything is attached in a virtual host, for as long as it is there.
     fn intercepts(&self, vhost: &Name) -> Points {

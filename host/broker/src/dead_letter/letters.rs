@@ -5,14 +5,15 @@ use super::{
     history::{self, Death},
 };
 use crate::{
+    intercept::{Interception, Standing},
     memory::LargeBody,
-    port::{Intercepted, Router},
+    port::{Router, Site, Wake},
     publish::Publish,
     queue::{DeadLettering, Queue, Stored},
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::ops::Range;
-use leveret_model::{Form, MessageView, Patch, Value};
+use leveret_model::{Form, MessageView, Value};
 
 /// What is known of a dead letter before its exchange is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,8 @@ pub(super) struct Letter {
     has_history: bool,
     /// In the patched bytes: the properties it goes on with.
     patched: Range<usize>,
-    /// What an interceptor changes.
-    overlay: Patch,
+    /// Its place among the letters that were shown to interceptors.
+    shown: usize,
     /// The queues where it died since it was last rejected.
     since_rejected: Vec<Value>,
     prepared: Prepared,
@@ -87,7 +88,7 @@ impl Letters {
             form: stored.message.form,
             has_history: stored.dead_lettered,
             patched: 0..0,
-            overlay: Patch::EMPTY,
+            shown: usize::MAX,
             since_rejected: Vec::new(),
             prepared: Prepared::ToRoute,
         }));
@@ -106,15 +107,8 @@ impl Letters {
         })
     }
 
-    /// Writes the history of a dead letter and has it intercepted.
-    pub(super) fn prepare(
-        &mut self,
-        index: usize,
-        (queue, to): (&Queue, &DeadLettering),
-        reason: DeathReason,
-        now_ms: u64,
-        router: &mut dyn Router,
-    ) {
+    /// Writes the history of a dead letter.
+    pub(super) fn write_history(&mut self, index: usize, queue: &Queue, reason: DeathReason, now_ms: u64) {
         let Self { letters, source, patched } = self;
         let Some(Some(letter)) = letters.get_mut(index) else {
             return;
@@ -129,42 +123,72 @@ impl Letters {
         }
         letter.patched = start..patched.len();
         letter.since_rejected = recorded.since_rejected;
-        let outgoing = outgoing(source, patched, letter, to);
-        match router.intercept_dead_letter(queue, reason, &outgoing) {
-            Intercepted::Continue => {}
-            Intercepted::Patch(patch) => {
-                let mut properties = Vec::new();
-                if outgoing.form.patch(outgoing.properties, &patch, &mut properties).is_err() {
-                    letter.prepared = Prepared::Refused;
-                    return;
-                }
-                patched.truncate(start);
-                patched.extend_from_slice(&properties);
-                letter.patched = start..patched.len();
-                letter.overlay = patch;
-            }
-            Intercepted::Drop => letter.prepared = Prepared::Dropped,
-            Intercepted::Reject(_) => letter.prepared = Prepared::Refused,
+    }
+
+    /// Shows the letters to what is attached to their queue. Those behind the first that has to wait
+    /// are forgotten.
+    pub(super) fn intercept(
+        &mut self,
+        interception: &mut Interception,
+        (site, to): (Site<'_>, &DeadLettering),
+        router: &mut dyn Router,
+        waker: &Arc<dyn Wake>,
+    ) {
+        let shown: Vec<usize> = self.to_route().map(|(index, _)| index).collect();
+        let views: Vec<MessageView<'_>> =
+            self.to_route().map(|(_, letter)| outgoing(&self.source, &self.patched, letter, to)).collect();
+        let ruled = interception.ask(router, site, &views, waker);
+        if let Some(waits) = shown.get(ruled) {
+            self.letters.truncate(*waits);
+        }
+        for (place, index) in shown.into_iter().enumerate().take(ruled) {
+            let Some(Some(letter)) = self.letters.get_mut(index) else { continue };
+            letter.shown = place;
+            letter.prepared = match interception.standing(place) {
+                // "Unroutable" makes no sense for a letter, and is refused by the configuration.
+                Standing::Passes | Standing::Unroutable => Prepared::ToRoute,
+                Standing::Dropped => Prepared::Dropped,
+                Standing::Rejected(_) => Prepared::Refused,
+            };
         }
     }
 
-    /// The dead letters whose exchange is to be asked: their places, and what they are to it.
-    pub(super) fn to_route<'a>(&'a self, to: &'a DeadLettering) -> (Vec<usize>, Vec<Publish<'a>>) {
+    fn to_route(&self) -> impl Iterator<Item = (usize, &Letter)> {
         let letters = self.letters.iter().enumerate();
         letters
             .filter_map(|(index, letter)| Some((index, letter.as_ref()?)))
             .filter(|(_, letter)| letter.prepared == Prepared::ToRoute)
+    }
+
+    /// The dead letters whose exchange is to be asked: their places, and what they are to it.
+    pub(super) fn batch<'a>(
+        &'a self,
+        interception: &'a Interception,
+        to: &'a DeadLettering,
+    ) -> (Vec<usize>, Vec<Publish<'a>>) {
+        self.to_route()
             .map(|(index, letter)| {
-                let message = outgoing(&self.source, &self.patched, letter, to);
+                let message =
+                    interception.view(letter.shown, &outgoing(&self.source, &self.patched, letter, to));
                 (index, Publish { channel: 0, message, mandatory: false })
             })
             .unzip()
     }
 
-    /// The body that a dead letter goes on with, if that is the one it had and lies apart.
-    pub(super) fn apart(&self, index: usize) -> Option<Arc<LargeBody>> {
+    /// A letter as it goes on, and its place among those that were shown to interceptors.
+    pub(super) fn as_shown<'a>(
+        &'a self,
+        index: usize,
+        to: &'a DeadLettering,
+    ) -> Option<(usize, MessageView<'a>)> {
         let letter = self.letters.get(index)?.as_ref()?;
-        if letter.overlay.body().is_none() { letter.apart.clone() } else { None }
+        Some((letter.shown, outgoing(&self.source, &self.patched, letter, to)))
+    }
+
+    /// The body that a dead letter goes on with, if that is the one it had and lies apart.
+    pub(super) fn apart(&self, index: usize, interception: &Interception) -> Option<Arc<LargeBody>> {
+        let letter = self.letters.get(index)?.as_ref()?;
+        if interception.keeps_body(letter.shown) { letter.apart.clone() } else { None }
     }
 }
 
@@ -181,7 +205,7 @@ fn original<'a>(source: &'a [u8], letter: &'a Letter) -> MessageView<'a> {
     }
 }
 
-/// The message as it goes on.
+/// The message as it would go on without interceptors.
 fn outgoing<'a>(
     source: &'a [u8],
     patched: &'a [u8],
@@ -191,11 +215,8 @@ fn outgoing<'a>(
     let mut message = original(source, letter);
     message.exchange = &to.exchange;
     message.properties = patched.get(letter.patched.clone()).unwrap_or_default();
-    if let Some(key) = letter.overlay.routing_key().or(to.routing_key.as_ref()) {
+    if let Some(key) = &to.routing_key {
         message.routing_key = key;
-    }
-    if let Some(body) = letter.overlay.body() {
-        message.body = body;
     }
     message
 }

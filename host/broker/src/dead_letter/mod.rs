@@ -4,8 +4,8 @@
 //! The connection at whose hand it died keeps it on a list ([`DeadLetters`]) and sends it on when no
 //! lock is held: it copies a run of one queue's, writes their history ([`history`]), has them
 //! intercepted, and publishes them as the broker publishes messages of its own. Once they are in
-//! their queues or held they are settled where they lay, and only then the effects of the types that
-//! were asked are committed. So a failure on the way loses nothing.
+//! their queues or held they are settled where they lay, and only then the effects of the types and
+//! interceptors that were asked are committed. So a failure on the way loses nothing.
 //!
 //! *Refused:* if a type or an interceptor refuses one, or cannot be asked, it stays in its queue and
 //! is tried again after a while, longer each time; others are not held up. If the answer is pending,
@@ -23,9 +23,10 @@ mod history;
 mod letters;
 
 use crate::{
+    intercept::Interception,
     memory::LargeBody,
     origin::{Origin, Sender},
-    port::{Layer, Router, Wake},
+    port::{Fate, Layer, Router, Site, Wake},
     publish::{Published, Publisher},
     queue::{DeadLettering, MessageRef, Queue, Settle},
     vhost::Vhost,
@@ -104,6 +105,7 @@ pub(crate) struct DeadLetters {
 #[derive(Default)]
 struct Routing {
     letters: Letters,
+    interception: Interception,
     publisher: Publisher,
     outcomes: Vec<Published>,
 }
@@ -140,13 +142,26 @@ impl DeadLetters {
                 self.fresh.pop_front();
                 continue;
             };
-            self.copy_run(&queue, to, router, &mut routing.letters);
+            routing.interception.clear();
+            let reason = first.reason;
+            self.copy_run(&queue, reason, &mut routing.letters);
+            let copied = routing.letters.len();
+            if vhost.intercepts.dead_letter {
+                let site = Site::DeadLetter { vhost: vhost.name(), queue: queue.name(), reason };
+                let Routing { letters, interception, .. } = &mut *routing;
+                letters.intercept(interception, (site, to), router, waker);
+            }
+            if routing.letters.len() == 0 && copied > 0 {
+                self.pending = true;
+                break;
+            }
             if !self.send_run(&mut routing, (&queue, to), vhost, router, waker) {
                 self.pending = true;
                 break;
             }
         }
         routing.letters.clear();
+        routing.interception.clear();
         routing.outcomes.clear();
         self.routing = Some(routing);
     }
@@ -164,20 +179,13 @@ impl DeadLetters {
         }
     }
 
-    /// Copies the first of the list that lie in one queue, writes their history, has them
-    /// intercepted.
-    fn copy_run(
-        &self,
-        queue: &Arc<Queue>,
-        to: &DeadLettering,
-        router: &mut dyn Router,
-        letters: &mut Letters,
-    ) {
-        let run = self.fresh.iter().take_while(|dying| Arc::ptr_eq(&dying.queue, queue));
+    /// Copies the first of the list that died in one queue for one reason, and writes their history.
+    fn copy_run(&self, queue: &Arc<Queue>, reason: DeathReason, letters: &mut Letters) {
+        let run = self.fresh.iter().take_while(|d| Arc::ptr_eq(&d.queue, queue) && d.reason == reason);
         letters.clear();
         queue.copy(run.take(RUN_MESSAGES_MAX).map(|dying| dying.message), RUN_BYTES_MAX, letters);
-        for (index, dying) in self.fresh.iter().take(letters.len()).enumerate() {
-            letters.prepare(index, (queue, to), dying.reason, self.last_now_ms, router);
+        for index in 0..letters.len() {
+            letters.write_history(index, queue, reason, self.last_now_ms);
         }
     }
 
@@ -191,10 +199,20 @@ impl DeadLetters {
         router: &mut dyn Router,
         waker: &Arc<dyn Wake>,
     ) -> bool {
-        let Routing { letters, publisher, outcomes } = routing;
-        let (places, batch) = letters.to_route(to);
+        let Routing { letters, interception, publisher, outcomes } = routing;
+        let (places, batch) = letters.batch(interception, to);
         outcomes.clear();
-        let mut run = Run { list: self, queue, to, letters, places: &places, cycles: Vec::new(), dealt: 0 };
+        let mut run = Run {
+            list: self,
+            queue,
+            to,
+            letters,
+            interception,
+            places: &places,
+            cycles: Vec::new(),
+            dealt: 0,
+            fates: Vec::new(),
+        };
         match vhost.exchange(&to.exchange) {
             Some(exchange) if !batch.is_empty() => {
                 let to = (&exchange, Layer::FRONT);
@@ -205,7 +223,10 @@ impl DeadLetters {
                 run.placed(outcomes);
             }
         }
-        run.dealt == letters.len()
+        let (all, fates) = (run.dealt == letters.len(), core::mem::take(&mut run.fates));
+        drop(batch);
+        commit(letters, interception, (to, vhost), fates);
+        all
     }
 
     /// Keeps one that was refused for another try.
@@ -232,12 +253,35 @@ struct Run<'a> {
     queue: &'a Queue,
     to: &'a DeadLettering,
     letters: &'a Letters,
+    interception: &'a Interception,
     /// Which of the letters the messages of the batch are.
     places: &'a [usize],
     /// Which messages of the batch were kept from a queue. Rare.
     cycles: Vec<u32>,
     /// How many letters are off the list.
     dealt: usize,
+    /// What became of those that are out of their queue.
+    fates: Vec<(usize, Fate)>,
+}
+
+/// Commits what interceptors did for letters that are where they belong.
+fn commit(
+    letters: &Letters,
+    interception: &mut Interception,
+    (to, vhost): (&DeadLettering, &Vhost),
+    fates: Vec<(usize, Fate)>,
+) {
+    let mut deeds = Vec::new();
+    for (index, fate) in fates {
+        let Some((shown, message)) = letters.as_shown(index, to) else { continue };
+        let effects = interception.take_effects(shown);
+        if effects.is_empty() {
+            continue;
+        }
+        let message = interception.view(shown, &message);
+        effects.into_iter().for_each(|effects| effects.commit(fate, &message, &mut deeds));
+        vhost.perform(&mut deeds, 0);
+    }
 }
 
 /// How a dead letter ended.
@@ -273,7 +317,7 @@ impl Sender for Run<'_> {
     }
 
     fn large(&self, message: u32) -> Option<Arc<LargeBody>> {
-        self.letters.apart(self.letter(message))
+        self.letters.apart(self.letter(message), self.interception)
     }
 
     fn may_reach(&mut self, message: u32, queue: &Queue) -> bool {
@@ -304,19 +348,21 @@ impl Sender for Run<'_> {
             };
             let Some(dying) = self.list.fresh.pop_front() else { break };
             let counters = &self.to.counters;
-            let counter = match ending {
+            let (counter, fate) = match ending {
                 Ending::Gone => continue,
-                Ending::Routed => &counters.routed,
-                Ending::Unroutable => &counters.unroutable,
-                Ending::Cycle => &counters.cycles,
-                Ending::Dropped => &counters.dropped,
-                Ending::Refused => &counters.refused,
+                Ending::Routed => (&counters.routed, Some(Fate::Routed)),
+                Ending::Unroutable => (&counters.unroutable, Some(Fate::Unroutable)),
+                Ending::Cycle => (&counters.cycles, Some(Fate::Unroutable)),
+                Ending::Dropped => (&counters.dropped, Some(Fate::Dropped)),
+                Ending::Refused => (&counters.refused, None),
             };
             counter.fetch_add(1, Ordering::Relaxed);
-            if matches!(ending, Ending::Refused) {
-                self.list.refuse(dying);
-            } else {
-                buried.push((dying.message, None));
+            match fate {
+                None => self.list.refuse(dying),
+                Some(fate) => {
+                    self.fates.push((index, fate));
+                    buried.push((dying.message, None));
+                }
             }
         }
         self.dealt = end;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 pub enum At {
     Publish(&'static str),
     Deliver(&'static str),
+    DeadLetter(&'static str),
 }
 
 /// What it does with a message.
@@ -35,7 +36,8 @@ impl Attached {
     pub fn is_at(&self, site: Site<'_>) -> bool {
         match (self.at, site) {
             (At::Publish(name), Site::Publish { exchange, .. }) => name.as_bytes() == exchange,
-            (At::Deliver(name), Site::Deliver { queue, .. }) => name.as_bytes() == queue,
+            (At::Deliver(name), Site::Deliver { queue, .. })
+            | (At::DeadLetter(name), Site::DeadLetter { queue, .. }) => name.as_bytes() == queue,
             _ => false,
         }
     }
@@ -69,6 +71,7 @@ pub fn points(all: &[Attached]) -> Points {
     Points {
         publish: all.iter().any(|attached| matches!(attached.at, At::Publish(_))),
         deliver: all.iter().any(|attached| matches!(attached.at, At::Deliver(_))),
+        dead_letter: all.iter().any(|attached| matches!(attached.at, At::DeadLetter(_))),
     }
 }
 

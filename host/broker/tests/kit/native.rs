@@ -9,7 +9,6 @@ use leveret_broker::{
     DeathReason,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
     port::{Answer, Deed, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
-    queue::Queue,
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
@@ -214,11 +213,12 @@ impl Router for Native {
     }
 
     fn intercepts(&self, _: &Name) -> Points {
-        attached::points(&self.attached)
+        Points { dead_letter: true, ..attached::points(&self.attached) }
     }
 
     fn attachments(&mut self, site: Site<'_>) -> usize {
-        self.attached.iter().filter(|attached| attached.is_at(site)).count()
+        let plain = usize::from(matches!(site, Site::DeadLetter { .. }));
+        self.attached.iter().filter(|attached| attached.is_at(site)).count() + plain
     }
 
     fn intercept(
@@ -230,22 +230,20 @@ impl Router for Native {
         waker: &Arc<dyn Wake>,
     ) -> Routed {
         let attached = self.attached.iter().filter(|attached| attached.is_at(site)).nth(attachment);
+        if let (None, Site::DeadLetter { queue, reason, .. }) = (attached, site) {
+            for message in messages {
+                let [from, to] = [queue, message.exchange].map(|n| String::from_utf8_lossy(n).into_owned());
+                self.intercepted.push((from, reason, to));
+                let said = self.interception.clone().unwrap_or(Intercepted::Continue);
+                rulings.push(Ruling::Said(said, None));
+            }
+            return Routed::Ready;
+        }
         attached.unwrap().ask(messages, rulings, waker)
     }
 
     fn now_ms(&self) -> u64 {
         self.memory.lock().unwrap().now_ms
-    }
-
-    fn intercept_dead_letter(
-        &mut self,
-        from: &Queue,
-        reason: DeathReason,
-        message: &MessageView<'_>,
-    ) -> Intercepted {
-        let exchange = String::from_utf8_lossy(message.exchange).into_owned();
-        self.intercepted.push((from.name().to_text(), reason, exchange));
-        self.interception.clone().unwrap_or(Intercepted::Continue)
     }
 
     fn closed(&mut self, exchange: &Exchange) {

@@ -20,8 +20,8 @@ use crate::{
     state::Cell,
     version::Version,
 };
-use leveret_broker::port::{Effects, Fate, Intercepted, Routed, Ruling, Site, Wake};
-use leveret_model::{MessageView, Name, OwnedMessage, Patch, Place, Reads, Value};
+use leveret_broker::port::{Effects, Intercepted, Routed, Ruling, Site, Wake};
+use leveret_model::{MessageView, OwnedMessage, Patch, Place, Reads, Value};
 use std::{ops::Range, sync::Arc};
 
 /// The most bytes of projections in one call, unless a single message has more.
@@ -52,6 +52,7 @@ fn place_of(site: Site<'_>) -> Place<'_> {
     match site {
         Site::Publish { .. } => Place::default(),
         Site::Deliver { queue, .. } => Place { queue, reason: "" },
+        Site::DeadLetter { queue, reason, .. } => Place { queue, reason: reason.as_str() },
     }
 }
 
@@ -77,53 +78,6 @@ impl Worker {
             Err(Later) if rulings.len() > first => Routed::Cut,
             Err(Later) => Routed::Pending,
         }
-    }
-
-    /// Asks what is attached to a queue about one of its dead letters, one attachment after the other;
-    /// gives what all of them come to. `reason` is why it died, as the headers name it. What
-    /// interceptors do besides takes place at once, but for messages that they would emit or enqueue.
-    /// A letter about which the answer is pending is rejected: it stays where it is and comes again.
-    pub fn intercept_letter(
-        &mut self,
-        vhost: &Name,
-        queue: &[u8],
-        reason: &str,
-        message: &MessageView<'_>,
-    ) -> Intercepted {
-        let chain = self.interceptors.chain_at(vhost, AttachmentPoint::DeadLetter, queue);
-        if chain.is_empty() {
-            return Intercepted::Continue;
-        }
-        // Nobody waits: the letter comes again by itself.
-        let waker: Arc<dyn Wake> = Arc::new(seats::NobodyWaits);
-        let mut whole = seats::Patched::default();
-        let mut effects: Vec<Box<dyn Effects>> = Vec::new();
-        for at in chain.iter() {
-            let mut rulings = Vec::with_capacity(1);
-            let view = whole.view(message);
-            let place = Place { queue, reason };
-            let asked = self.judge(*at, place, &mut std::iter::once(&view), &mut rulings, &waker);
-            let (said, more) = match (asked, rulings.pop()) {
-                (Ok(()), Some(Ruling::Said(said, more))) => (said, more),
-                _ => (Intercepted::Reject("the interceptor answers later".into()), None),
-            };
-            effects.extend(more);
-            match said {
-                Intercepted::Continue => {}
-                Intercepted::Patch(patch) => {
-                    if let Err(error) = whole.add(message, &patch) {
-                        return Intercepted::Reject(error.to_string().into());
-                    }
-                }
-                Intercepted::Reject(reason) => return Intercepted::Reject(reason),
-                Intercepted::Drop => {
-                    seats::commit(effects, Fate::Dropped, message);
-                    return Intercepted::Drop;
-                }
-            }
-        }
-        seats::commit(effects, Fate::Routed, message);
-        whole.into_intercepted()
     }
 
     /// Appends a ruling for each message.

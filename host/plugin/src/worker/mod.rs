@@ -46,10 +46,8 @@ use homes::{Homes, NotServed};
 use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
-    DeathReason,
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
-    port::{Answer, Deed, Explained, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
-    queue::Queue,
+    port::{Answer, Deed, Explained, Layer, Points, Routed, Router, Ruling, Site, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
@@ -403,15 +401,6 @@ impl Router for Worker {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn intercept_dead_letter(
-        &mut self,
-        from: &Queue,
-        reason: DeathReason,
-        message: &MessageView<'_>,
-    ) -> Intercepted {
-        self.intercept_letter(from.vhost(), from.name(), reason.as_str(), message)
     }
 
     fn closed(&mut self, exchange: &Exchange) {

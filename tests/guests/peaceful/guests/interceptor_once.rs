@@ -8,6 +8,7 @@ impl Interceptor for Once {
     fn describe() -> InterceptorDescription {
         InterceptorDescription::new("once", "Lets each routing key pass once", Point::Publish)
             .at(Point::Deliver)
+            .at(Point::DeadLetter)
     }
 
     fn open(_: &Attachment) -> Result<Self, Refusal> {

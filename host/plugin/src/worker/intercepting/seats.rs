@@ -14,8 +14,8 @@ use crate::{
     worker::REFUSED_FOR,
 };
 use hashbrown::HashMap;
-use leveret_broker::port::{Effects, Fate, Intercepted, Points, Site, Wake};
-use leveret_model::{Change, MessageView, Name, Patch, PatchError, Reads};
+use leveret_broker::port::{Points, Site};
+use leveret_model::{Name, Reads};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 /// For how many exchanges or queues of a virtual host it is noted at a point what they meet.
@@ -68,6 +68,7 @@ impl Interceptors {
         Points {
             publish: self.attachments.any(vhost, AttachmentPoint::Publish),
             deliver: self.attachments.any(vhost, AttachmentPoint::Deliver),
+            dead_letter: self.attachments.any(vhost, AttachmentPoint::DeadLetter),
         }
     }
 
@@ -76,10 +77,11 @@ impl Interceptors {
         match site {
             Site::Publish { vhost, exchange } => self.chain_at(vhost, AttachmentPoint::Publish, exchange),
             Site::Deliver { vhost, queue } => self.chain_at(vhost, AttachmentPoint::Deliver, queue),
+            Site::DeadLetter { vhost, queue, .. } => self.chain_at(vhost, AttachmentPoint::DeadLetter, queue),
         }
     }
 
-    pub(super) fn chain_at(&mut self, vhost: &Name, point: AttachmentPoint, name: &[u8]) -> Rc<[usize]> {
+    fn chain_at(&mut self, vhost: &Name, point: AttachmentPoint, name: &[u8]) -> Rc<[usize]> {
         let known = self.chains.iter().position(|chains| chains.point == point && chains.vhost == *vhost);
         let known = known.unwrap_or_else(|| {
             self.chains.push(Chains { vhost: vhost.clone(), point, by_name: HashMap::default() });
@@ -237,86 +239,5 @@ impl Seat {
             self.account = Some(registry.account_of(version, &attachment.vhost));
         }
         self.version = found;
-    }
-}
-
-/// Wakes nobody.
-pub(super) struct NobodyWaits;
-
-impl Wake for NobodyWaits {
-    fn wake(&self) {}
-}
-
-/// A message that several attachments change, one after the other.
-#[derive(Default)]
-pub(super) struct Patched {
-    properties: Option<Vec<u8>>,
-    patches: Vec<Patch>,
-}
-
-impl Patched {
-    /// The message with all changes made.
-    pub(super) fn view<'a>(&'a self, message: &MessageView<'a>) -> MessageView<'a> {
-        let mut view = *message;
-        if let Some(properties) = &self.properties {
-            view.properties = properties;
-        }
-        for patch in &self.patches {
-            view.routing_key = patch.routing_key().map_or(view.routing_key, |key| key);
-            view.body = patch.body().map_or(view.body, |body| body);
-        }
-        view
-    }
-
-    /// Makes more changes.
-    ///
-    /// # Errors
-    /// If they cannot be made.
-    pub(super) fn add(&mut self, message: &MessageView<'_>, patch: &Patch) -> Result<(), PatchError> {
-        if !patch.keeps_properties() {
-            let mut properties = Vec::new();
-            let view = self.view(message);
-            view.form.patch(view.properties, patch, &mut properties)?;
-            self.properties = Some(properties);
-        }
-        self.patches.push(patch.clone());
-        Ok(())
-    }
-
-    /// All changes as one.
-    pub(super) fn into_intercepted(self) -> Intercepted {
-        match self.patches.len() {
-            0 => Intercepted::Continue,
-            _ => Intercepted::Patch(self.patches.iter().flat_map(changes).collect()),
-        }
-    }
-}
-
-/// The changes of a patch, so that it can be part of a larger one.
-fn changes(patch: &Patch) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for header in patch.headers() {
-        let name = header.name.clone();
-        if header.to_end || header.value.is_none() {
-            changes.push(Change::RemoveHeader { name: name.clone() });
-        }
-        if let Some(value) = header.value.clone() {
-            changes.push(Change::SetHeader { name, value });
-        }
-    }
-    changes.extend(patch.properties().iter().map(|(property, value)| match value.clone() {
-        Some(value) => Change::SetProperty { property: *property, value },
-        None => Change::RemoveProperty { property: *property },
-    }));
-    changes.extend(patch.routing_key().cloned().map(Change::SetRoutingKey));
-    changes.extend(patch.body().cloned().map(Change::SetBody));
-    changes
-}
-
-/// Has effects take place that belong to no message in the broker's hands.
-pub(super) fn commit(effects: Vec<Box<dyn Effects>>, fate: Fate, message: &MessageView<'_>) {
-    let mut deeds = Vec::new();
-    for effects in effects {
-        effects.commit(fate, message, &mut deeds);
     }
 }
