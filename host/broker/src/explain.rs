@@ -53,6 +53,8 @@ pub struct Asked {
     pub layer: Layer,
     /// Its name.
     pub type_name: Name,
+    /// It stands in for the type at this place, which could not answer.
+    pub stands_in: bool,
     /// Who answered; `None` if nobody serves the type.
     pub plugin: Option<AskedPlugin>,
     /// The answer was remembered: the plugin was not called.

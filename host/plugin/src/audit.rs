@@ -22,6 +22,7 @@ use crate::{
     registry::Registry,
     replica::{About, Replica},
     services::Services,
+    standby::spec_at,
     version::Version,
 };
 use hashbrown::HashMap;
@@ -206,7 +207,7 @@ impl Bench {
     }
 
     fn check(&mut self, question: Question) {
-        let Some(spec) = question.exchange.types().get(usize::from(question.layer.0)) else {
+        let Some(spec) = spec_at(&question.exchange, question.layer) else {
             return;
         };
         let type_name = &spec.type_name;

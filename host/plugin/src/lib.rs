@@ -46,6 +46,7 @@ pub mod registry;
 mod replica;
 mod scope;
 mod services;
+mod standby;
 #[allow(dead_code, reason = "the state of older versions is not migrated yet")]
 mod state;
 mod tally;

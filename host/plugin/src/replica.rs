@@ -16,6 +16,7 @@ use crate::{
     guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused, narrow},
     policy::{Capability, Grants},
     services::Services,
+    standby::spec_at,
     state::{Cell, Owner},
     version::Version,
 };
@@ -291,7 +292,7 @@ impl Replica {
         if !self.instance.has_batch() {
             return unfit("it would be asked one by one");
         }
-        let Some(spec) = exchange.types().get(usize::from(layer.0)) else {
+        let Some(spec) = spec_at(exchange, layer) else {
             return unfit("the exchange has no such type");
         };
         if self.version.code.has_capabilities()
@@ -301,7 +302,7 @@ impl Replica {
         }
         let guest_id = self.take_id();
         let bindings: Vec<&Binding> = bindings.iter().map(|binding| &**binding).collect();
-        let reads = match self.instance.open(guest_id, opening(exchange, spec)) {
+        let reads = match self.instance.open(guest_id, opening(exchange, &spec)) {
             Ok(_) => self.instance.bind(guest_id, &bindings),
             Err(refused) => Err(refused),
         };
@@ -425,11 +426,11 @@ impl Replica {
     }
 
     fn open_and_replay(&mut self, exchange: &Arc<Exchange>, layer: Layer) -> Result<(), Refused> {
-        let Some(spec) = exchange.types().get(usize::from(layer.0)) else {
+        let Some(spec) = spec_at(exchange, layer) else {
             return Err(Refused::ByPlugin(format!("the exchange has no type number {}", layer.0)));
         };
         let (generation, bindings) = exchange.all_bindings();
-        let inner = self.open_seat(exchange, layer, spec, generation)?;
+        let inner = self.open_seat(exchange, layer, &spec, generation)?;
         let behind = exchange.types().get(usize::from(layer.0) + 1).filter(|_| spec.in_front_of.is_none());
         let same = match (&inner, behind) {
             (None, None) => true,

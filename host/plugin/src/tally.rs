@@ -41,6 +41,7 @@ pub(crate) struct Tally {
     calls: Count,
     failed: Count,
     dead_ids: Count,
+    stood_in: Count,
     call_time: [Count; RANGES],
 }
 
@@ -57,6 +58,8 @@ pub struct Calls {
     pub failed: u64,
     /// Ids in decisions that were not live bindings.
     pub dead_ids: u64,
+    /// Of the messages that got no answer, those that another type answered in its place.
+    pub stood_in: u64,
     /// How long calls took.
     pub call_time: CallTime,
 }
@@ -103,6 +106,11 @@ impl Tally {
         self.dead_ids.add(dead_ids);
     }
 
+    /// Another type answered in its place.
+    pub(crate) fn stood_in(&self, messages: u64) {
+        self.stood_in.add(messages);
+    }
+
     /// Whether the next call is one to time. `calls` counts all of this worker.
     pub(crate) fn is_timed(messages: usize, calls: u64) -> bool {
         messages as u64 >= TIMED_EVERY || calls.is_multiple_of(TIMED_EVERY)
@@ -126,6 +134,7 @@ impl Calls {
         self.calls += tally.calls.get();
         self.failed += tally.failed.get();
         self.dead_ids += tally.dead_ids.get();
+        self.stood_in += tally.stood_in.get();
         let more: [u64; RANGES] = array::from_fn(|range| tally.call_time.get(range).map_or(0, Count::get));
         self.call_time.0.iter_mut().zip(more).for_each(|(count, more)| *count += more);
     }

@@ -5,6 +5,7 @@ use super::{
     failure::{Attachment, FailurePolicy},
     limits::{Limit, Limits},
 };
+use crate::scope::CORE_TYPES;
 use leveret_model::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,6 +95,15 @@ pub enum PolicyError {
         /// The limit, in bytes.
         bytes_max: u64,
     },
+    /// A type that cannot stand in for one of the plugin.
+    Fallback {
+        /// The plugin.
+        plugin: String,
+        /// Where; `None` is everywhere.
+        vhost: Option<Name>,
+        /// The type.
+        type_name: Name,
+    },
     /// A failure policy that makes no sense for what the plugin is.
     Unsuitable {
         /// The plugin.
@@ -143,9 +153,24 @@ impl fmt::Display for PolicyError {
                     "{subject}: it has {mib} MiB of memory from the start; its limit is memory-mib = {mib_max}"
                 )
             }
+            Self::Fallback { plugin, vhost, type_name } => {
+                let (subject, core) = (Subject(Some(plugin), vhost.as_ref()), CORE_TYPES.join(", "));
+                write!(
+                    f,
+                    "{subject}: the exchange type '{type_name}' cannot stand in: it is one of {core}, and not \
+                     the plugin's own"
+                )
+            }
             Self::Unsuitable { plugin, vhost, attachment, on_failure } => {
                 let subject = Subject(Some(plugin), vhost.as_ref());
-                write!(f, "{subject}: on-failure = {on_failure} makes no sense for {attachment}")
+                write!(f, "{subject}: on-failure = {on_failure} makes no sense for {attachment}")?;
+                if (attachment, on_failure) == (&Attachment::ExchangeType, &FailurePolicy::DeadLetter) {
+                    f.write_str(
+                        ": what is published is in no queue yet, and dead-letter exchanges are queues'. With \
+                         unroutable it goes to the alternate exchange",
+                    )?;
+                }
+                Ok(())
             }
         }
     }
@@ -163,6 +188,7 @@ impl PolicyRules {
     /// The first that does not.
     pub fn check(&self) -> Result<(), PolicyError> {
         for (plugin, rules) in &self.plugins {
+            suits_types(plugin, None, rules)?;
             in_range(Some(plugin), None, &rules.limits)?;
             goes_together(Some(plugin), None, &self.limits(true, None, plugin))?;
         }
@@ -170,6 +196,7 @@ impl PolicyRules {
             in_range(None, Some(vhost), &there.ceilings)?;
             goes_together(None, Some(vhost), &capped(Limits::default(), &there.ceilings))?;
             for (plugin, rules) in &there.plugins {
+                suits_types(plugin, Some(vhost), rules)?;
                 in_range(Some(plugin), Some(vhost), &rules.limits)?;
                 below_ceilings(plugin, vhost, rules, there)?;
                 goes_together(Some(plugin), Some(vhost), &self.limits(false, Some(vhost), plugin))?;
@@ -229,6 +256,28 @@ fn in_range(
             limit: *limit,
             value: *value,
         }),
+    }
+}
+
+/// What is said of a plugin is said of its exchange types; of interceptors it is said where they are
+/// attached.
+fn suits_types(plugin: &str, vhost: Option<&Name>, rules: &PluginRules) -> Result<(), PolicyError> {
+    let (plugin, vhost) = (String::from(plugin), vhost.cloned());
+    match &rules.on_failure {
+        Some(FailurePolicy::Fallback(type_name)) => {
+            let core = CORE_TYPES.iter().any(|core| core.as_bytes() == type_name.as_bytes());
+            if core && plugin.as_bytes() != type_name.as_bytes() {
+                return Ok(());
+            }
+            Err(PolicyError::Fallback { plugin, vhost, type_name: type_name.clone() })
+        }
+        Some(on_failure) if !on_failure.suits(Attachment::ExchangeType) => Err(PolicyError::Unsuitable {
+            plugin,
+            vhost,
+            attachment: Attachment::ExchangeType,
+            on_failure: on_failure.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -146,18 +146,44 @@ fn switches_are_counted_and_taken_back_one_by_one() {
 #[test]
 fn a_plugin_that_is_loaded_must_fit() {
     let mut rules = PolicyRules::default();
-    let bypass = PluginRules { on_failure: Some(FailurePolicy::Bypass), ..PluginRules::default() };
-    rules.plugins.insert("bypassed".into(), bypass);
     rules.vhosts.entry(name("a")).or_default().ceilings = limits([(Limit::Memory, 8)]);
     let policies = Policies::new(rules).unwrap();
     let check = |scope: &Scope, plugin, mib: u64| {
         policies.check_load(scope, plugin, Attachment::ExchangeType, mib << 20).map_err(|e| e.to_string())
     };
-    let error = check(&Scope::Global, "bypassed", 1).unwrap_err();
-    assert!(error.contains("on-failure = bypass") && error.contains("an exchange type"), "{error}");
     let error = check(&Scope::Vhost(name("a")), "p", 9).unwrap_err();
     assert!(error.contains("'p' in vhost 'a'") && error.contains("9 MiB"), "{error}");
     assert!(error.contains("memory-mib = 8"), "{error}");
     assert!(check(&Scope::Global, "p", 9).is_ok(), "one virtual host too small for it is no reason");
     assert!(check(&Scope::Global, "p", 65).unwrap_err().contains("memory-mib = 64"));
+}
+
+#[test]
+fn what_becomes_of_messages_is_checked_from_the_start() {
+    let with = |plugin: &str, on_failure: FailurePolicy, vhost: Option<&'static str>| {
+        let mut rules = PolicyRules::default();
+        let said = PluginRules { on_failure: Some(on_failure), ..PluginRules::default() };
+        let plugins = match vhost {
+            Some(vhost) => &mut rules.vhosts.entry(name(vhost)).or_default().plugins,
+            None => &mut rules.plugins,
+        };
+        plugins.insert(plugin.into(), said);
+        Policies::new(rules).map(drop).map_err(|error| error.to_string())
+    };
+    let fallback = |type_name| FailurePolicy::Fallback(name(type_name));
+    for core in ["direct", "fanout", "topic", "headers"] {
+        assert_eq!(with("p", fallback(core), None), Ok(()));
+    }
+    let error = with("p", fallback("x-other"), Some("a")).unwrap_err();
+    for said in ["'p' in vhost 'a'", "'x-other' cannot stand in", "direct, fanout, topic, headers"] {
+        assert!(error.contains(said), "{said} is not in: {error}");
+    }
+    assert!(with("topic", fallback("topic"), None).is_err(), "itself");
+    for (policy, said) in [
+        (FailurePolicy::Bypass, "on-failure = bypass makes no sense for an exchange type"),
+        (FailurePolicy::DeadLetter, "With unroutable it goes to the alternate exchange"),
+    ] {
+        let error = with("p", policy, None).unwrap_err();
+        assert!(error.contains(said), "{said} is not in: {error}");
+    }
 }

@@ -45,7 +45,7 @@ use crate::{
     compile::Compiler,
     engine::{CodeStrategy, Engines},
     guest::{Instance, Stage as TypeStage},
-    policy::{Capability, Policies},
+    policy::{Capability, FailurePolicy, Policies},
     scope::Scope,
     services::Services,
     version::{Code, Origin, Version, VersionId},
@@ -162,6 +162,18 @@ impl Registry {
         match version.not_granted(vhost) {
             None => Lookup::Serving(version),
             Some(capability) => Lookup::Parked(not_granted(&version, capability).into()),
+        }
+    }
+
+    /// What becomes of messages of that virtual host when the plugin behind a type fails or is parked.
+    pub(crate) fn on_failure(&self, vhost: &Name, type_name: &[u8]) -> FailurePolicy {
+        let slots = self.slots.read();
+        if let Some(parked) = slots.parked(vhost, type_name) {
+            return parked.on_failure.clone();
+        }
+        match slots.provider(&self.policies, vhost, type_name, None) {
+            Provider::Version(version) => version.policy(vhost).on_failure.clone(),
+            Provider::NotAllowed(_) | Provider::Nobody => FailurePolicy::default(),
         }
     }
 
@@ -321,7 +333,8 @@ impl Registry {
             Lookup::Unknown => return None,
         };
         let exchanges = group.map(|group| group.exchanges).unwrap_or_default();
-        Some(TypeInVhost { name, vhost: vhost.clone(), state, scope, exchanges, used })
+        let on_failure = self.on_failure(vhost, type_name);
+        Some(TypeInVhost { name, vhost: vhost.clone(), state, scope, on_failure, exchanges, used })
     }
 
     /// What a plugin used and did in a virtual host.

@@ -1,7 +1,11 @@
 //! What came of offering or removing a file.
 
 use crate::{
-    account::PluginUse, artifact::Digest, engine::CodeStrategy, policy::Grants, scope::Scope,
+    account::PluginUse,
+    artifact::Digest,
+    engine::CodeStrategy,
+    policy::{FailurePolicy, Grants},
+    scope::Scope,
     version::Version,
 };
 use leveret_broker::exchange::Exchange;
@@ -169,6 +173,8 @@ pub struct TypeInVhost {
     pub state: TypeState,
     /// For whom the plugin is there that serves it.
     pub scope: Option<Scope>,
+    /// What becomes of messages when the plugin fails.
+    pub on_failure: FailurePolicy,
     /// The live exchanges that have it.
     pub exchanges: Vec<Arc<Exchange>>,
     /// What the plugin used and did there. Of one that provides several types, for all of them.

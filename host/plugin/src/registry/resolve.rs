@@ -63,7 +63,8 @@ impl Registry {
                 (None, Provider::NotAllowed(_) | Provider::Nobody) => removed(&version).into(),
             };
             report.exchanges += group.exchanges.len();
-            slots.park(&group.vhost, &group.type_name, Some(Parked { why, alone }));
+            let on_failure = version.policy(&group.vhost).on_failure.clone();
+            slots.park(&group.vhost, &group.type_name, Some(Parked { why, alone, on_failure }));
         }
         drop(slots);
         self.withdraw_interceptors(&version);
@@ -103,14 +104,17 @@ impl Registry {
         let back: Vec<Group> =
             self.served().into_iter().filter(|group| !before.iter().any(|served| served.is(group))).collect();
         for group in &back {
-            let why = match self.provider(group, None) {
-                Provider::Version(version) => self.replay(&version, &group.places(), &[], 1).err(),
+            let (why, on_failure) = match self.provider(group, None) {
+                Provider::Version(version) => {
+                    let on_failure = version.policy(&group.vhost).on_failure.clone();
+                    (self.replay(&version, &group.places(), &[], 1).err(), on_failure)
+                }
                 Provider::NotAllowed(_) | Provider::Nobody => continue,
             };
             if let Some(why) = &why {
                 tracing::warn!(target: "leveret::plugin", "{switch} is on again, but {why}");
             }
-            let parked = why.map(|why| Parked { why: why.into(), alone: true });
+            let parked = why.map(|why| Parked { why: why.into(), alone: true, on_failure });
             self.slots.write().park(&group.vhost, &group.type_name, parked);
         }
         tell(&back);

@@ -6,7 +6,7 @@
 //! last of them.
 
 use crate::{
-    policy::Policies,
+    policy::{FailurePolicy, Policies},
     scope::Scope,
     version::{Version, VersionId},
 };
@@ -41,6 +41,8 @@ pub(super) struct Parked {
     pub(super) why: Arc<str>,
     /// For a reason of this virtual host alone: a global plugin changes as if they were not there.
     pub(super) alone: bool,
+    /// What becomes of their messages meanwhile.
+    pub(super) on_failure: FailurePolicy,
 }
 
 /// The live exchanges of one type in one virtual host.

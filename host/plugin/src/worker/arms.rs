@@ -11,6 +11,7 @@
 use super::{
     Entry, Worker,
     asking::{Again, Asked, Batch},
+    standing_in::Unsure,
 };
 use crate::{
     candidate::{Answered, Arm, Candidate, Given, Glance, PER_BATCH_MAX, Share},
@@ -84,11 +85,11 @@ impl Batch<'_> {
 impl Worker {
     /// Asks one type beside whose serving version another one is tried.
     #[cold]
-    pub(super) fn ask_beside(
+    pub(super) fn ask_beside<'m, 'b: 'm>(
         &mut self,
         exchange: &Arc<Exchange>,
         layer: Layer,
-        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        messages: &mut dyn Iterator<Item = &'m MessageView<'b>>,
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Result<Asked, Again> {
@@ -98,7 +99,7 @@ impl Worker {
         match (candidate, arm) {
             (Some(candidate), Arm::Shadow) => {
                 self.let_go(&candidate, exchange, layer);
-                let messages: Vec<&MessageView<'_>> = messages.collect();
+                let messages: Vec<&'m MessageView<'b>> = messages.collect();
                 let before = answers.len();
                 let some = &mut messages.iter().copied();
                 let asked = self.ask_serving((exchange, layer), some, answers, waker)?;
@@ -107,7 +108,7 @@ impl Worker {
                 Ok(asked)
             }
             (Some(candidate), Arm::Canary(share)) => {
-                let messages: Vec<&MessageView<'_>> = messages.collect();
+                let messages: Vec<&'m MessageView<'b>> = messages.collect();
                 self.ask_split((&candidate, share), (exchange, layer), &messages, answers, waker)
             }
             (candidate, Arm::Nothing | Arm::Gone) | (candidate @ None, _) => {
@@ -119,16 +120,23 @@ impl Worker {
         }
     }
 
-    /// Asks the version that serves.
-    fn ask_serving(
+    /// Asks the version that serves, or what stands in for it.
+    pub(super) fn ask_serving<'m, 'b: 'm>(
         &mut self,
         (exchange, layer): (&Arc<Exchange>, Layer),
-        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        messages: &mut dyn Iterator<Item = &'m MessageView<'b>>,
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Result<Asked, Again> {
+        self.ready_standby(exchange, layer, waker)?;
         let (entries, asking) = self.asking();
-        asking.ask(entries.of(exchange, layer), (exchange, layer), messages, answers, waker)
+        let (first_answer, mut unsure) = (answers.len(), Unsure::default());
+        let (entry, whose) = (entries.of(exchange, layer), (exchange, layer));
+        let asked = asking.ask(entry, whose, messages, answers, (waker, &mut unsure))?;
+        match unsure.is_empty() {
+            true => Ok(asked),
+            false => self.stand_in(whose, (asked, first_answer), unsure, answers, waker),
+        }
     }
 
     /// The canary is asked no more: what was kept of it goes.
@@ -229,7 +237,13 @@ impl Worker {
         let mut entry = self.take_canary(candidate, exchange, layer);
         let before = self.counters;
         let some = &mut messages.iter().copied();
-        let asked = self.asking().1.ask(&mut entry, (exchange, layer), some, answers, waker);
+        let asked = self.asking().1.ask(
+            &mut entry,
+            (exchange, layer),
+            some,
+            answers,
+            (waker, &mut Unsure::default()),
+        );
         candidate.count_canary(Answered {
             remembered: self.counters.remembered - before.remembered,
             asked: self.counters.asked - before.asked,

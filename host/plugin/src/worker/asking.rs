@@ -4,7 +4,9 @@
 use super::{
     Counters, Entry, REFUSED_FOR, Tallies,
     homes::{Homes, NotServed},
-    refusal, version_of,
+    refusal,
+    standing_in::Unsure,
+    version_of,
 };
 use crate::{
     account::Accounts,
@@ -122,11 +124,13 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Appends an answer for each message.
-    pub(super) fn answer(
+    /// Appends an answer for each message. Where another type may have to stand in, the messages of which
+    /// it is not sure that there will be one are noted in `unsure`.
+    pub(super) fn answer<'m, 'b: 'm>(
         &mut self,
-        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        messages: &mut dyn Iterator<Item = &'m MessageView<'b>>,
         answers: &mut Vec<Answer>,
+        unsure: &mut Unsure<'m, 'b>,
     ) -> Result<Asked, Again> {
         self.scratch.clear();
         self.first_answer = answers.len();
@@ -137,6 +141,7 @@ impl Batch<'_> {
         for message in messages {
             if let Guest::Failed(refusal) = &guest {
                 self.counters.failed += 1;
+                unsure.note(self.entry, answers.len(), message);
                 answers.push(self.entry.failed(refusal));
                 continue;
             }
@@ -175,10 +180,12 @@ impl Batch<'_> {
                 }
                 if let Guest::Failed(refusal) = &guest {
                     self.counters.failed += 1;
+                    unsure.note(self.entry, answers.len(), message);
                     answers.push(self.entry.failed(refusal));
                     continue;
                 }
             }
+            unsure.note(self.entry, answers.len(), message);
             let is_new = self.scratch.wait(place, answers, remember);
             if is_new && matches!(&guest, Guest::Ready(version) if version.code.takes_messages()) {
                 self.scratch.on_hand.push(Arc::new(OwnedMessage::from_view(message)));
@@ -227,8 +234,10 @@ impl Batch<'_> {
         let version = match self.version() {
             Ok(version) => version,
             Err(refusal) => {
-                // What does not serve keeps no memory, and nothing stands in for it.
+                // What does not serve keeps no memory.
                 (self.entry.policy, self.entry.beside) = (None, None);
+                let (vhost, type_name) = (&self.exchange.vhost, &self.entry.type_name);
+                self.entry.falls_back_to(&self.registry.on_failure(vhost, type_name), self.layer);
                 if let Some(old) = self.entry.version.take() {
                     self.homes.leave(&old, self.exchange, false);
                 }
@@ -239,6 +248,7 @@ impl Batch<'_> {
         let entry = &mut *self.entry;
         // Nothing stands in for a version on trial: the one that serves is asked.
         entry.policy = entry.on_trial.is_none().then(|| version.policy(&self.exchange.vhost));
+        entry.falls_back(self.layer);
         if let Some(old) = entry.version.take_if(|old| old.id != version.id) {
             // Another exchange may still be that version's.
             let (vhost, type_name) = (&self.exchange.vhost, &entry.type_name);

@@ -16,6 +16,7 @@ use crate::{
     memo::Kept,
     policy::FailurePolicy,
     replica::About,
+    standby,
     version::Version,
 };
 use leveret_broker::{
@@ -46,17 +47,55 @@ impl Worker {
         for layer in (first.0..=u8::MAX).map(Layer) {
             let spec = exchange.types().get(usize::from(layer.0));
             let type_name = spec.map_or_else(|| exchange.spec.type_name.clone(), |s| s.type_name.clone());
-            let mut answer = None;
-            for (by, told) in self.explain_type(exchange, layer, &type_name, message) {
-                let Told { remembered, said, answer: this } = told;
-                asked.push(Asked { layer, type_name: type_name.clone(), plugin: by, remembered, said });
-                answer = this;
-            }
-            if !matches!(asked.last(), Some(Asked { said: Said::Delegate, .. })) {
-                return Explained { asked, answer };
+            let answer = self.explain_at(exchange, (layer, layer), &type_name, message, &mut asked);
+            match asked.last() {
+                Some(Asked { said: Said::Delegate, .. }) => {}
+                Some(Asked { said: Said::Failed(_), .. }) => {
+                    let FailurePolicy::Fallback(instead) =
+                        self.registry.on_failure(&exchange.vhost, &type_name)
+                    else {
+                        return Explained { asked, answer };
+                    };
+                    let Some(standby) = standby::beside(layer, &instead) else {
+                        return Explained { asked, answer };
+                    };
+                    let place = (layer, standby);
+                    let answer = match self.explain_at(exchange, place, &instead, message, &mut asked) {
+                        // The first refusal is what a publisher is told.
+                        Some(Answer::Failed(_)) => answer,
+                        other => other,
+                    };
+                    return Explained { asked, answer };
+                }
+                _ => return Explained { asked, answer },
             }
         }
         Explained { asked, answer: None }
+    }
+
+    /// Asks the type at a layer, or at a place beside it.
+    fn explain_at(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        (layer, place): (Layer, Layer),
+        type_name: &Name,
+        message: &MessageView<'_>,
+        asked: &mut Vec<Asked>,
+    ) -> Option<Answer> {
+        let mut answer = None;
+        for (by, told) in self.explain_type(exchange, place, type_name, message) {
+            let Told { remembered, said, answer: this } = told;
+            asked.push(Asked {
+                layer,
+                type_name: type_name.clone(),
+                stands_in: place != layer,
+                plugin: by,
+                remembered,
+                said,
+            });
+            answer = this;
+        }
+        answer
     }
 
     /// Asks the version that a message would be asked of, and the serving one where a canary fails.

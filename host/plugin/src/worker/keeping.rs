@@ -12,6 +12,7 @@ use crate::{
     memo::{KeyForm, Memo, NotAUnion},
     policy::PluginPolicy,
     replica::Replica,
+    standby::spec_at,
     tally::Tally,
     version::Version,
 };
@@ -40,6 +41,10 @@ pub(super) struct Entry {
     pub(super) version: Option<Arc<Version>>,
     /// What holds for that plugin here; `None` where none is to serve.
     pub(super) policy: Option<Arc<PluginPolicy>>,
+    /// The place of the core type that stands in for it, where the operator chose one.
+    pub(super) standby: Option<Layer>,
+    /// That one was needed, and was not ready: it is made ready before anything is asked again.
+    pub(super) awaits_standby: bool,
     /// Its decisions are remembered.
     pub(super) pure: bool,
     /// Each of its bindings decides for itself.
@@ -98,11 +103,13 @@ impl From<GuestFailure> for NotAdded {
 
 impl Entry {
     pub(super) fn new(exchange: &Arc<Exchange>, layer: Layer, memo_bytes_max: usize) -> Self {
-        let spec = exchange.types().get(usize::from(layer.0));
+        let spec = spec_at(exchange, layer);
         Self {
             exchange: Arc::downgrade(exchange),
             layer,
             type_name: spec.map_or_else(Name::default, |spec| spec.type_name.clone()),
+            standby: None,
+            awaits_standby: false,
             version: None,
             policy: None,
             pure: false,

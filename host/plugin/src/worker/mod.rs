@@ -13,10 +13,13 @@ mod homes;
 mod intercepting;
 mod keeping;
 mod sets;
+mod standing_in;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_of_keeping;
+#[cfg(test)]
+mod tests_of_standing_in;
 #[cfg(test)]
 mod tests_of_telling;
 
@@ -37,6 +40,7 @@ use crate::{
     policy::FailurePolicy,
     registry::{Lookup, Registry},
     services::Services,
+    standby::all_beside,
     tally::Tally,
     version::{Version, VersionId},
 };
@@ -50,6 +54,7 @@ use leveret_broker::{
     port::{Answer, Deed, Explained, Layer, Points, Routed, Router, Ruling, Site, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
+use standing_in::Unsure;
 use std::{
     sync::{
         Arc,
@@ -116,13 +121,13 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Appends an answer for each message.
     #[inline]
-    fn ask(
+    fn ask<'m, 'b: 'm>(
         self,
         entry: &mut Entry,
         (exchange, layer): (&Arc<Exchange>, Layer),
-        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        messages: &mut dyn Iterator<Item = &'m MessageView<'b>>,
         answers: &mut Vec<Answer>,
-        waker: &Arc<dyn Wake>,
+        (waker, unsure): (&Arc<dyn Wake>, &mut Unsure<'m, 'b>),
     ) -> Result<Asked, Again> {
         let Self { registry, homes, scratch, counters, tallies, accounts, auditor } = self;
         let mut batch = Batch {
@@ -140,7 +145,7 @@ impl Asking<'_> {
             first_answer: answers.len(),
         };
         let before = *batch.counters;
-        let answered = batch.answer(messages, answers);
+        let answered = batch.answer(messages, answers, unsure);
         if let Some(tally) = &batch.entry.tally {
             batch.counters.tell_since(&before, tally);
         }
@@ -177,8 +182,8 @@ impl Counters {
 }
 
 impl Entry {
-    /// The answer to a message when the plugin cannot give one. A fallback type counts as a refusal
-    /// as long as no exchange type can be asked in another's place.
+    /// The answer to a message when the plugin cannot give one. Where another type stands in, it is asked
+    /// about what is a refusal so far.
     fn failed(&self, refusal: &Refusal) -> Answer {
         match self.policy.as_ref().map(|policy| &policy.on_failure) {
             Some(FailurePolicy::Unroutable) => Answer::Deliver(RouteSet::default()),
@@ -225,11 +230,11 @@ impl Worker {
     }
 
     /// Asks one type.
-    fn ask_layer(
+    fn ask_layer<'m, 'b: 'm>(
         &mut self,
         exchange: &Arc<Exchange>,
         layer: Layer,
-        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        messages: &mut dyn Iterator<Item = &'m MessageView<'b>>,
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Result<Asked, Again> {
@@ -238,7 +243,16 @@ impl Worker {
         if entry.beside.is_some() {
             return self.ask_beside(exchange, layer, messages, answers, waker);
         }
-        asking.ask(entry, (exchange, layer), messages, answers, waker)
+        if entry.awaits_standby {
+            self.ready_standby(exchange, layer, waker)?;
+            return self.ask_serving((exchange, layer), messages, answers, waker);
+        }
+        let (first_answer, mut unsure) = (answers.len(), Unsure::default());
+        let asked = asking.ask(entry, (exchange, layer), messages, answers, (waker, &mut unsure))?;
+        match unsure.is_empty() {
+            true => Ok(asked),
+            false => self.stand_in((exchange, layer), (asked, first_answer), unsure, answers, waker),
+        }
     }
 
     /// What is kept, and what it takes to ask a version.
@@ -406,7 +420,11 @@ impl Router for Worker {
     fn closed(&mut self, exchange: &Exchange) {
         self.closed.fetch_add(1, Ordering::Relaxed);
         for layer in 0..exchange.types().len() {
-            self.entries.by_place.remove(&(exchange.id, Layer(layer as u8)));
+            let layer = Layer(layer as u8);
+            self.entries.by_place.remove(&(exchange.id, layer));
+            for beside in all_beside(layer) {
+                self.entries.by_place.remove(&(exchange.id, beside));
+            }
         }
         self.homes.close(exchange.id);
         self.services.cells.close(exchange.id);

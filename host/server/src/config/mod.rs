@@ -210,6 +210,7 @@ impl Settings {
             }
             PolicyError::Contradiction { plugin, vhost, .. } => (plugin.as_ref(), vhost.as_ref(), None),
             PolicyError::MemoryAtStart { plugin, vhost, .. }
+            | PolicyError::Fallback { plugin, vhost, .. }
             | PolicyError::Unsuitable { plugin, vhost, .. } => (Some(plugin), vhost.as_ref(), None),
         };
         let vhost = vhost.and_then(|vhost| self.vhost.get(&vhost.to_text()));

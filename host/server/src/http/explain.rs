@@ -113,6 +113,7 @@ fn asked(asked: &Asked) -> AskedJson {
     let mut told = AskedJson {
         type_name: asked.type_name.to_text(),
         layer: asked.layer.0,
+        stands_in: asked.stands_in,
         plugin: plugin.map(|plugin| plugin.name.clone()),
         version: plugin.map(|plugin| plugin.version.clone()),
         digest: plugin.map(|plugin| plugin.digest.clone()),

@@ -214,6 +214,9 @@ pub struct PluginJson {
     /// Why nothing serves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The type that stands in when its plugin fails or is parked, in the first virtual host that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// What calls came to, in all virtual hosts that have it from there.
     #[serde(default)]
     pub calls: CallsJson,

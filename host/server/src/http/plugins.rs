@@ -16,6 +16,7 @@ use axum::{Json, extract::State};
 use leveret_broker::Vhost;
 use leveret_plugin::{
     CallTime, Calls, CodeStrategy, Failures, MetricValue,
+    policy::FailurePolicy,
     registry::{TypeInVhost, TypeInfo, TypeState},
 };
 use std::{
@@ -54,7 +55,7 @@ fn in_vhosts(api: &Api, type_name: &[u8]) -> impl Iterator<Item = PluginInVhostJ
 }
 
 fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJson> {
-    let TypeInVhost { name, state, scope, exchanges, used, .. } =
+    let TypeInVhost { name, state, scope, on_failure, exchanges, used, .. } =
         api.shared.plugins.registry().type_in(vhost.name(), type_name)?;
     let (mut state, serving, reason) = describe_state(state);
     if state == PluginState::Serving && used.failures.set_aside_until_ms > Some(now_ms()) {
@@ -76,6 +77,8 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         scope: scope.map(|scope| scope.to_string()),
         serving,
         reason,
+        fallback: fallback(&on_failure),
+        on_failure: Some(on_failure.to_string()),
         held: exchanges.iter().map(|exchange| exchange.hold_count() as u64).sum(),
         rejected: exchanges.iter().map(|exchange| exchange.rejected_count()).sum(),
         drops: drops.collect(),
@@ -100,11 +103,22 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         sum.calls += there.calls.calls;
         sum.failed += there.calls.failed;
         sum.dead_ids += there.calls.dead_ids;
+        sum.stood_in += there.calls.stood_in;
         sum
     });
     let (type_name, exchanges) = (info.name.to_text(), info.exchanges);
     let (state, serving, reason) = describe_state(info.state);
-    PluginJson { type_name, scope, state, exchanges, serving, reason, calls, vhosts: Vec::new() }
+    let of_vhost =
+        |there: &PluginInVhostJson| there.scope.as_ref().map_or(there.state == state, |s| *s == scope);
+    let fallback = in_vhosts(api, &info.name).filter(of_vhost).find_map(|there| there.fallback);
+    PluginJson { type_name, scope, state, exchanges, serving, reason, fallback, calls, vhosts: Vec::new() }
+}
+
+fn fallback(on_failure: &FailurePolicy) -> Option<String> {
+    match on_failure {
+        FailurePolicy::Fallback(type_name) => Some(type_name.to_text()),
+        _ => None,
+    }
 }
 
 fn describe_state(state: TypeState) -> (PluginState, Option<ServingJson>, Option<String>) {
@@ -129,8 +143,8 @@ fn describe_state(state: TypeState) -> (PluginState, Option<ServingJson>, Option
 }
 
 fn calls(calls: &Calls) -> CallsJson {
-    let Calls { remembered, asked, calls, failed, dead_ids, call_time: _ } = *calls;
-    CallsJson { remembered, asked, calls, failed, dead_ids }
+    let Calls { remembered, asked, calls, failed, dead_ids, stood_in, call_time: _ } = *calls;
+    CallsJson { remembered, asked, calls, failed, dead_ids, stood_in }
 }
 
 fn call_time(times: &CallTime) -> CallTimeJson {

@@ -140,7 +140,8 @@ fn put_asked(text: &mut String, asked: &AskedJson) {
         }
         _ => "no plugin".to_owned(),
     };
-    let _ = write!(text, "  type {} ({by}): ", printable(&asked.type_name));
+    let instead = if asked.stands_in { "stands in: " } else { "" };
+    let _ = write!(text, "  {instead}type {} ({by}): ", printable(&asked.type_name));
     let answer = match asked.answer.as_str() {
         "deliver" if asked.bindings.is_empty() => "no binding".to_owned(),
         "deliver" => format!("{} bindings", asked.bindings.len()),

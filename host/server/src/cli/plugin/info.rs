@@ -81,6 +81,8 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
         lines.push(("plugin", format!("{} {}", serving.plugin, serving.version)));
     }
     let calls = &there.calls;
+    // The default is not worth a line.
+    lines.extend(there.on_failure.clone().filter(|said| said != "reject").map(|said| ("on failure", said)));
     lines.extend([
         ("exchanges", there.exchanges.to_string()),
         ("remembered", format!("{} messages", calls.remembered)),
@@ -92,6 +94,7 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
     let failures = &there.failures;
     let counts = [
         ("no answer", calls.failed),
+        ("stood in for", calls.stood_in),
         ("refused", there.rejected),
         ("held", there.held),
         ("dead ids", calls.dead_ids),

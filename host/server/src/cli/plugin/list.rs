@@ -52,12 +52,14 @@ fn table(plugins: &[PluginJson]) -> String {
 }
 
 fn row(plugin: &PluginJson) -> [String; COLUMNS] {
+    let stands_in = plugin.fallback.as_ref().map(|fallback| format!("; {fallback} stands in"));
+    let reason = format!("{}{}", plugin.reason.as_deref().unwrap_or_default(), stands_in.unwrap_or_default());
     let (of, version, pure, summary) = match &plugin.serving {
         Some(serving) => {
             let of = if serving.builtin { "(built in)" } else { &serving.plugin };
             (of, serving.version.as_str(), yes_or_no(serving.pure), serving.summary.as_str())
         }
-        None => ("-", "-", "-", plugin.reason.as_deref().unwrap_or_default()),
+        None => ("-", "-", "-", reason.as_str()),
     };
     let exchanges = plugin.exchanges.to_string();
     [&plugin.type_name, state(plugin.state), of, version, pure, &exchanges, summary].map(printable)
@@ -102,6 +104,7 @@ mod tests {
             exchanges: 12,
             serving: Some(serving),
             reason: None,
+            fallback: None,
             calls: CallsJson::default(),
             vhosts: Vec::new(),
         };
@@ -112,13 +115,14 @@ mod tests {
             exchanges: 1,
             serving: None,
             reason: Some("its plugin was removed".to_owned()),
+            fallback: Some("direct".to_owned()),
             calls: CallsJson::default(),
             vhosts: Vec::new(),
         };
         let expected = "\
             TYPE              STATE    PLUGIN       VERSION  PURE  EXCHANGES  SUMMARY\n\
             x-longest-prefix  serving  prefix.wasm  1.0      yes   12         red \u{fffd}[31m\n\
-            x                 parked   -            -        -     1          its plugin was removed\n";
+            x                 parked   -            -        -     1          its plugin was removed; direct stands in\n";
         assert_eq!(table(&[served, parked]), expected);
     }
 }

@@ -94,6 +94,9 @@ pub struct AskedJson {
     pub type_name: String,
     /// Its place in the exchange's chain of types; 0 is the front.
     pub layer: u8,
+    /// It stands in for the type at that place, which could not answer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stands_in: bool,
     /// The plugin that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
@@ -137,6 +140,11 @@ pub struct NamedBindingJson {
     /// What it was bound with.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub arguments: Map<String, Value>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

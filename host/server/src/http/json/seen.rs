@@ -24,6 +24,12 @@ pub struct PluginInVhostJson {
     /// Why nothing serves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What becomes of messages when its plugin fails, as in the configuration; none without a plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
+    /// The type that stands in when its plugin fails or is parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// How many exchanges have the type.
     pub exchanges: usize,
     /// How many messages these exchanges hold.
@@ -74,6 +80,9 @@ pub struct CallsJson {
     pub failed: u64,
     /// Ids in its decisions that were no bindings.
     pub dead_ids: u64,
+    /// Of the messages that got no answer, those that the fallback type answered.
+    #[serde(default)]
+    pub stood_in: u64,
 }
 
 /// How long calls took.
