@@ -52,6 +52,13 @@ fn the_way_of_a_message_is_explained_and_what_the_plugin_did_is_seen() {
             let confirm = publish(&channel, &exchange, "order.1", b"x", false).await.unwrap();
             assert!(confirm.is_ack());
         }
+        assert_eq!((&asked["remembered"], &asked["remembered_by"]), (&json!(false), &json!(0)));
+        let workers = asked["workers"].as_u64().unwrap();
+        assert!(workers >= 1, "{asked}");
+        let told = explain(broker, &message);
+        let asked = &told["steps"][0]["asked"][0];
+        assert_eq!((&asked["remembered"], &asked["remembered_by"]), (&json!(true), &json!(1)), "{asked}");
+        assert_eq!(asked["workers"], workers);
         let seen = get(broker, "plugins/x-longest-prefix/vhosts/%2F");
         assert_eq!((&seen["state"], &seen["plugin"]), (&json!("serving"), &json!(PREFIX)));
         let calls = &seen["calls"];
@@ -79,6 +86,70 @@ fn the_way_of_a_message_is_explained_and_what_the_plugin_did_is_seen() {
         assert_eq!(wrong.status(), 400);
         let nowhere = json!({"vhost": "none"}).to_string();
         assert_eq!(post(broker, "plugins/explain", "application/json", nowhere.as_bytes()).status(), 404);
+    });
+}
+
+#[test]
+fn interceptors_and_what_stands_in_are_explained() {
+    let configuration = ScratchDirectory::new("explained");
+    let file = configuration.path().join("leveret.toml");
+    let text = format!(
+        "[plugins.{PREFIX}]\non-failure = {{ fallback = \"fanout\" }}\n\
+         [[intercept]]\ninterceptor = \"append\"\npoint = \"publish\"\norder = 1\n\
+         arguments = {{ header = \"x-trace\", value = \"a\" }}\n\
+         [[intercept]]\ninterceptor = \"by-key\"\npoint = \"publish\"\norder = 2\non-failure = \"bypass\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let broker = Broker::builder(BINARY)
+        .argument("--config")
+        .argument(file)
+        .plugin(guests::component("interceptors_v1"))
+        .plugin(guests::component(PREFIX))
+        .start();
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = declare(&channel, "orders", "x-longest-prefix").await;
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &exchange, "order.", FieldTable::default()).await;
+        let ask =
+            |key: &str| explain(broker, &json!({"vhost": "/", "exchange": "orders", "routing_key": key}));
+        let told = ask("order.1");
+        let first = &told["intercepted"][0];
+        assert_eq!((&first["interceptor"], &first["plugin"]), (&json!("append"), &json!("interceptors_v1")));
+        assert_eq!(
+            (&first["verdict"], &first["changes"]),
+            (&json!("patch"), &json!(["header x-trace = \"a\""]))
+        );
+        assert_eq!(told["intercepted"][1]["verdict"], "pass");
+        assert_eq!(told["queues"], json!([queue.as_str()]));
+        assert_eq!(ask("drop")["outcome"], "dropped");
+        assert_eq!(ask("reject")["intercepted"][1]["reason"], "asked to");
+        let moved = ask("move");
+        assert_eq!((&moved["went_on_with_key"], &moved["outcome"]), (&json!("moved"), &json!("unroutable")));
+        let trapped = ask("trap");
+        assert_eq!(trapped["intercepted"][1]["verdict"], "pass", "{trapped}");
+        assert!(trapped["intercepted"][1]["failed"].as_str().unwrap().contains("trapped"), "{trapped}");
+
+        put(broker, "plugins-switches", &json!({"plugin": PREFIX, "enabled": false}));
+        let told = ask("anything");
+        let asked = &told["steps"][0]["asked"];
+        assert_eq!(
+            (&asked[0]["answer"], &asked[0]["on_failure"]),
+            (&json!("failed"), &json!("fallback to 'fanout'"))
+        );
+        assert_eq!((&asked[1]["type"], &asked[1]["stands_in"]), (&json!("fanout"), &json!(true)));
+        assert_eq!((&told["outcome"], &told["queues"]), (&json!("routed"), &json!([queue.as_str()])));
+        assert!(publish(&channel, &exchange, "anything", b"x", false).await.unwrap().is_ack());
+        let seen = get(broker, "plugins/x-longest-prefix/vhosts/%2F");
+        assert_eq!((&seen["state"], &seen["fallback"]), (&json!("parked"), &json!("fanout")), "{seen}");
+        let shown = leveret(&["plugin", "list", "--data-dir"], broker.data_directory());
+        assert!(shown.stdout.contains("switched off; fanout stands in"), "{}", shown.report());
+        let arguments = ["plugin", "explain", "--exchange", "orders", "--key", "k", "--data-dir"];
+        let shown = leveret(&arguments, broker.data_directory());
+        for part in ["interceptor append (plugin interceptors_v1 ", "stands in: type fanout", "=> queue "] {
+            assert!(shown.stdout.contains(part), "{part}: {}", shown.report());
+        }
     });
 }
 

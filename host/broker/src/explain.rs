@@ -1,25 +1,31 @@
 //! Where a message would go, and why: a publish that is only told.
 //!
-//! *In and out:* a message goes the way of a publish ([`Vhost::explain`]), through the same walk. Each
-//! exchange is asked by [`Router::explain`] instead of [`Router::route`]. Out comes every question
-//! with its answer, and what a publish would have been told.
+//! *In and out:* a message goes the way of a publish ([`Vhost::explain`]), past what is attached on
+//! publish and through the same walk. Each interceptor is asked by [`Router::explain_interceptor`], each
+//! exchange by [`Router::explain`]. Out comes every question with its answer, and what a publish would
+//! have been told.
 //!
 //! *Invariants:* nothing is enqueued, held, counted or remembered, and what types did while they were
 //! asked is undone. The next publish may go another way: types may change their minds.
 
 use crate::{
-    exchange::Binding,
-    port::{Layer, Router, Wake},
+    exchange::{Binding, RouteSet},
+    intercept::{self, Interception},
+    port::{Answer, Intercepted, Layer, Router, Ruling, Site, Wake},
     publish::{Published, not_for_clients, published, too_large},
     vhost::Vhost,
     walk::{Asking, Walk, Walked},
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
-use leveret_model::{MessageView, Name, Refusal};
+use leveret_model::{MessageView, Name, OwnedMessage, Patch, Refusal};
 
 /// Where a message would go, and why.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Explanation {
+    /// The interceptors that were asked on publish, in order.
+    pub intercepted: Vec<AskedInterceptor>,
+    /// What they made of the message, if they changed it: that is what the exchanges were asked about.
+    pub went_on_as: Option<OwnedMessage>,
     /// The questions that exchanges were asked, in order.
     pub steps: Vec<Step>,
     /// The queues that would get it, each once.
@@ -61,6 +67,39 @@ pub struct Asked {
     pub remembered: bool,
     /// What it said.
     pub said: Said,
+    /// What the operator wants to become of messages where it cannot answer, in words.
+    pub on_failure: String,
+}
+
+/// An interceptor that was asked.
+#[derive(Clone, Debug, Default)]
+pub struct AskedInterceptor {
+    /// Its name; empty where the router does not tell.
+    pub interceptor: String,
+    /// Who answered; `None` if nobody provides it.
+    pub plugin: Option<AskedPlugin>,
+    /// Why it could not be asked, or failed; the ruling is then what the operator wants.
+    pub failed: Option<String>,
+    /// What became of the message there.
+    pub said: SaidInterceptor,
+}
+
+/// What became of a message at an interceptor.
+#[derive(Clone, Debug, Default)]
+pub enum SaidInterceptor {
+    /// It goes on as it is.
+    #[default]
+    Pass,
+    /// It goes on changed.
+    Patch(Patch),
+    /// It goes nowhere, on purpose.
+    Drop,
+    /// It is not accepted.
+    Reject(Arc<str>),
+    /// It goes on as if no binding matched.
+    Unroutable,
+    /// The answer comes later.
+    Later,
 }
 
 /// The version of a plugin that was asked.
@@ -130,26 +169,45 @@ impl Vhost {
         message: &MessageView<'_>,
         mandatory: bool,
     ) -> Explanation {
-        let mut told =
-            Explanation { steps: Vec::new(), queues: Vec::new(), holds: Vec::new(), outcome: None };
+        let mut told = Explanation::default();
         let exchange = self.exchange(message.exchange);
         let refusal =
             too_large(message).or_else(|| not_for_clients(self, exchange.as_deref(), message.exchange));
-        let exchange = match (refusal, exchange) {
-            (Some(refusal), _) => {
-                told.outcome = Some(Published::Refused(refusal));
+        if let Some(refusal) = refusal {
+            told.outcome = Some(Published::Refused(refusal));
+            return told;
+        }
+        let (waker, mut interception) = (Arc::new(Nobody) as Arc<dyn Wake>, Interception::default());
+        let mut nowhere = false;
+        if self.intercepts.publish {
+            match told.explain_interceptors(self, router, message, &mut interception, &waker) {
+                Ok(unroutable) => nowhere = unroutable,
+                Err(outcome) => {
+                    told.outcome = outcome;
+                    return told;
+                }
+            }
+        }
+        let message = &interception.view(0, message);
+        let exchange = match exchange {
+            Some(exchange) if !message.exchange.is_empty() => exchange,
+            _ if nowhere => {
+                told.outcome = Some(Published::Unroutable);
                 return told;
             }
-            (None, Some(exchange)) if !message.exchange.is_empty() => exchange,
-            (None, _) => {
+            _ => {
                 told.explain_default(self, message);
                 return told;
             }
         };
-        let (mut walk, waker) = (Walk::default(), Arc::new(Nobody) as Arc<dyn Wake>);
+        let mut walk = Walk::default();
         let notes = Some(&mut told.steps);
         let mut asking = Asking { vhost: self, router, message, mandatory, waker: &waker, notes };
-        let walked = match walk.put_question(&mut asking, &exchange, Layer::FRONT) {
+        let answer = match nowhere {
+            true => Some(Answer::Deliver(RouteSet::default())),
+            false => walk.put_question(&mut asking, &exchange, Layer::FRONT),
+        };
+        let walked = match answer {
             Some(answer) => walk.run(&mut asking, (&exchange, Layer::FRONT), answer, None),
             None => Walked::Pending,
         };
@@ -164,12 +222,54 @@ impl Vhost {
 }
 
 impl Explanation {
+    /// Shows the message to what is attached on publish. Gives whether it goes on as if no binding
+    /// matched.
+    ///
+    /// # Errors
+    /// It does not go on: what a publish would be told, `None` if an answer comes later.
+    fn explain_interceptors(
+        &mut self,
+        vhost: &Vhost,
+        router: &mut dyn Router,
+        message: &MessageView<'_>,
+        interception: &mut Interception,
+        waker: &Arc<dyn Wake>,
+    ) -> Result<bool, Option<Published>> {
+        let site = Site::Publish { vhost: vhost.name(), exchange: message.exchange };
+        self.intercepted = interception.explain(router, site, message, waker);
+        if matches!(self.intercepted.last(), Some(AskedInterceptor { said: SaidInterceptor::Later, .. })) {
+            return Err(None);
+        }
+        let changed = |asked: &AskedInterceptor| matches!(asked.said, SaidInterceptor::Patch(_));
+        if self.intercepted.iter().any(changed) {
+            self.went_on_as = Some(OwnedMessage::from_view(&interception.view(0, message)));
+        }
+        match interception.standing(0) {
+            intercept::Standing::Passes => Ok(false),
+            intercept::Standing::Unroutable => Ok(true),
+            intercept::Standing::Dropped => Err(Some(Published::Dropped)),
+            intercept::Standing::Rejected(reason) => Err(Some(Published::Rejected(reason))),
+        }
+    }
+
     /// The default exchange asks no type.
     fn explain_default(&mut self, vhost: &Vhost, message: &MessageView<'_>) {
         self.steps.push(Step::of(Name::EMPTY, Layer::FRONT, false, Vec::new()));
         let queue = vhost.queue(message.routing_key);
         self.outcome = Some(if queue.is_some() { Published::Routed } else { Published::Unroutable });
         self.queues.extend(queue.map(|queue| queue.name().clone()));
+    }
+}
+
+impl From<&Ruling> for SaidInterceptor {
+    fn from(ruling: &Ruling) -> Self {
+        match ruling {
+            Ruling::Unroutable => Self::Unroutable,
+            Ruling::Said(Intercepted::Continue, _) => Self::Pass,
+            Ruling::Said(Intercepted::Patch(patch), _) => Self::Patch(patch.clone()),
+            Ruling::Said(Intercepted::Drop, _) => Self::Drop,
+            Ruling::Said(Intercepted::Reject(reason), _) => Self::Reject(reason.clone()),
+        }
     }
 }
 

@@ -11,7 +11,10 @@
 //! one answers for fewer messages than it was asked about, the rest of the run is not there: its
 //! effects are dropped, and it is to be asked again from the first attachment on.
 
-use crate::port::{Effects, Intercepted, Routed, Router, Ruling, Site, Wake};
+use crate::{
+    explain::{AskedInterceptor, SaidInterceptor},
+    port::{Effects, ExplainedInterceptor, Intercepted, Routed, Router, Ruling, Site, Wake},
+};
 use alloc::{boxed::Box, string::ToString, sync::Arc, vec::Vec};
 use core::ops::Range;
 use leveret_model::{MessageView, Patch};
@@ -98,6 +101,43 @@ impl Interception {
             }
         }
         self.run.len()
+    }
+
+    /// Asks what is attached at a place about one message, to tell people. What it stands at, and its view,
+    /// are those of place 0.
+    pub(crate) fn explain(
+        &mut self,
+        router: &mut dyn Router,
+        site: Site<'_>,
+        message: &MessageView<'_>,
+        waker: &Arc<dyn Wake>,
+    ) -> Vec<AskedInterceptor> {
+        self.clear();
+        self.run.push(Passed::default());
+        let (messages, mut all) = (core::slice::from_ref(message), Vec::new());
+        for attachment in 0..router.attachments(site) {
+            if !matches!(self.standing(0), Standing::Passes) {
+                break;
+            }
+            let view = self.view(0, message);
+            let ExplainedInterceptor { mut asked, ruling } =
+                router.explain_interceptor(site, attachment, &view, waker);
+            let Some(ruling) = ruling else {
+                asked.said = SaidInterceptor::Later;
+                all.push(asked);
+                break;
+            };
+            asked.said = SaidInterceptor::from(&ruling);
+            self.rule(messages, 0, ruling);
+            if let (SaidInterceptor::Patch(_), Standing::Rejected(why)) = (&asked.said, self.standing(0)) {
+                asked.said = SaidInterceptor::Reject(why);
+            }
+            all.push(asked);
+        }
+        if let Some(passed) = self.run.first_mut() {
+            passed.effects.clear();
+        }
+        all
     }
 
     /// Forgets the run; effects that are still here are undone.

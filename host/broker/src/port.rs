@@ -22,7 +22,7 @@
 use crate::{
     dead_letter::DeathReason,
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
-    explain::Asked,
+    explain::{Asked, AskedInterceptor},
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
@@ -243,6 +243,15 @@ pub struct Explained {
     pub answer: Option<Answer>,
 }
 
+/// A ruling and how it came about.
+#[derive(Debug)]
+pub struct ExplainedInterceptor {
+    /// Who was asked. What it said is filled in by the broker, from the ruling.
+    pub asked: AskedInterceptor,
+    /// What becomes of the message; `None` if that comes later.
+    pub ruling: Option<Ruling>,
+}
+
 /// The exchange types, as one worker thread sees them. Not shared between threads: each worker
 /// has its own instances and its own remembered answers.
 pub trait Router {
@@ -355,6 +364,26 @@ pub trait Router {
         let _ = (site, attachment, waker);
         rulings.extend(messages.map(|_| Ruling::Said(Intercepted::Continue, None)));
         Routed::Ready
+    }
+
+    /// Asks an attachment about one message as [`Self::intercept`] does, to tell people: nothing is counted
+    /// or remembered, and what the interceptor does is undone.
+    ///
+    /// A router that has nothing to tell beside the ruling need not implement it.
+    fn explain_interceptor(
+        &mut self,
+        site: Site<'_>,
+        attachment: usize,
+        message: &MessageView<'_>,
+        waker: &Arc<dyn Wake>,
+    ) -> ExplainedInterceptor {
+        let mut rulings = Vec::new();
+        let messages = &mut core::iter::once(message);
+        let ruling = match self.intercept(site, attachment, messages, &mut rulings, waker) {
+            Routed::Pending => None,
+            Routed::Ready | Routed::Cut => rulings.pop(),
+        };
+        ExplainedInterceptor { asked: AskedInterceptor::default(), ruling }
     }
 
     /// The exchange is gone: what is kept for it may go too.

@@ -3,9 +3,12 @@
 
 mod kit;
 
-use kit::{Connection, Gate, delayed, exchange, message, name, with_alternate};
-use leveret_broker::{BindTo, ExchangeSpec, Explanation, Published};
-use leveret_model::{MessageView, Refusal};
+use kit::{At, Attached, Connection, Gate, delayed, exchange, message, name, with_alternate};
+use leveret_broker::{
+    BindTo, ExchangeSpec, Explanation, Published, explain::SaidInterceptor, port::Intercepted,
+};
+use leveret_model::{Change, MessageView, Refusal};
+use std::sync::Arc;
 
 const Q: BindTo<'static> = BindTo::Queue(b"q");
 
@@ -117,4 +120,78 @@ fn a_type_that_answers_later_is_told_as_that_and_one_that_is_parked_with_why() {
     c.router.gate("x", Some(Gate::Park));
     let outcome = explain(&mut c, message("x", "k", b""), false).outcome;
     assert!(matches!(outcome, Some(Published::Refused(Refusal::Parked { .. }))), "{outcome:?}");
+}
+
+/// Does what the body says.
+fn obey(message: &MessageView<'_>) -> Intercepted {
+    match message.body {
+        b"drop" => Intercepted::Drop,
+        b"reject" => Intercepted::Reject(Arc::from("asked to")),
+        b"move" => Intercepted::Patch([Change::SetRoutingKey(name("moved"))].into_iter().collect()),
+        _ => Intercepted::Continue,
+    }
+}
+
+#[test]
+fn what_interceptors_say_and_make_of_a_message_is_told() {
+    let attached = [At::Publish("x"), At::Publish("x"), At::Publish("")].map(|at| Attached::new(at, obey));
+    let fates = attached[0].fates.clone();
+    let mut c = Connection::past(attached.to_vec());
+    c.queue("q");
+    c.queue("moved");
+    c.exchange(exchange("x", "direct"));
+    c.bind("x", Q, "k");
+    c.bind("x", BindTo::Queue(b"moved"), "moved");
+    let said = |told: &Explanation| {
+        let verdicts = told.intercepted.iter().map(|asked| format!("{:?}", asked.said));
+        verdicts.map(|said| said.split('(').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (exchange, body, verdicts, queues) in [
+        ("x", "as it is", &["Pass", "Pass"][..], &["q"][..]),
+        ("x", "move", &["Patch", "Patch"], &["moved"]),
+        ("x", "drop", &["Drop"], &[]),
+        ("x", "reject", &["Reject"], &[]),
+        ("", "move", &["Patch"], &["moved"]),
+        ("amq.fanout", "drop", &[], &[]),
+        ("missing", "drop", &[], &[]),
+    ] {
+        let message = message(exchange, "k", body.as_bytes());
+        let told = explain(&mut c, message, false);
+        assert_eq!(
+            (said(&told), names(&told)),
+            (
+                verdicts.iter().map(|v| v.to_string()).collect(),
+                queues.iter().map(|q| q.to_string()).collect()
+            ),
+            "{exchange} {body}"
+        );
+        let key = told.went_on_as.as_ref().map(|message| message.routing_key.clone());
+        assert_eq!(key, (body == "move").then(|| name("moved")));
+        assert_eq!(told.outcome, c.publish_all(&[message]).pop(), "{exchange} {body}");
+        fates.lock().unwrap().clear();
+    }
+    let _ = explain(&mut c, message("x", "k", b"as it is"), false);
+    assert!(fates.lock().unwrap().is_empty(), "nothing of it took place");
+}
+
+#[test]
+fn an_interceptor_that_cannot_be_asked_is_told_with_what_follows() {
+    for (broken, pending) in [(true, false), (false, true)] {
+        let mut c =
+            Connection::past(vec![Attached { broken, pending, ..Attached::new(At::Publish("x"), obey) }]);
+        c.queue("q");
+        c.exchange(with_alternate("x", "fanout", "amq.fanout"));
+        c.bind("x", Q, "");
+        let told = explain(&mut c, message("x", "k", b"1"), false);
+        let [asked] = told.intercepted.as_slice() else { panic!("{told:?}") };
+        if broken {
+            assert!(matches!(asked.said, SaidInterceptor::Unroutable));
+            assert_eq!(
+                (walked(&told), told.outcome),
+                (vec!["amq.fanout".into()], Some(Published::Unroutable))
+            );
+        } else {
+            assert!(matches!(asked.said, SaidInterceptor::Later) && told.outcome.is_none());
+        }
+    }
 }

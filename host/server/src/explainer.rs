@@ -1,22 +1,29 @@
 //! Answers "where would this message go, and why", on a thread of its own with a plugin worker of its
 //! own: a plugin that takes its time holds up neither a worker nor the HTTP API.
 //!
-//! *In and out:* a virtual host and a message ([`Question`]) go in, an [`Explanation`] comes back.
+//! *In and out:* a virtual host and a message ([`Question`]) go in, an [`Explanation`] comes back, and of
+//! each answer in it how many workers remember it ([`Recalled`]): that plugin worker remembers nothing
+//! itself, for nothing is published through it.
 //!
 //! *Invariants:* questions are answered one after the other; more than [`WAITING_MAX`] at a time are
-//! refused. The thread ends when the [`Explainer`] is dropped.
+//! refused. Workers look up what they remember and nothing else; one that is busy for longer than
+//! [`RECALL_WAIT_MAX`] is left out. The thread ends when the [`Explainer`] is dropped.
 
+use crate::worker::Order;
 use leveret_broker::{Explanation, Vhost};
 use leveret_model::OwnedMessage;
-use leveret_plugin::Host;
+use leveret_plugin::{Host, Worker as PluginWorker};
 use std::{
     io,
     sync::{Arc, mpsc},
+    time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 /// The most questions that wait.
 pub const WAITING_MAX: usize = 16;
+/// How long workers are waited for that are to tell what they remember.
+pub const RECALL_WAIT_MAX: Duration = Duration::from_millis(500);
 /// The stack of the thread, in bytes: as a worker's, for a guest uses it.
 const STACK_BYTES: usize = 4 * 1024 * 1024;
 /// The plugin worker's index: beyond those of the workers, so that no instance made for them is taken.
@@ -33,27 +40,70 @@ pub struct Question {
     pub mandatory: bool,
 }
 
+/// What is told, and who remembers it.
+#[derive(Debug)]
+pub struct Told {
+    /// What is told.
+    pub explanation: Arc<Explanation>,
+    /// Who remembers its answers.
+    pub recalled: Recalled,
+}
+
+/// How many workers remember the answers of an explanation.
+#[derive(Debug, Default)]
+pub struct Recalled {
+    /// How many workers said.
+    pub workers: usize,
+    /// Of each question of each step, how many remember its answer.
+    pub by: Vec<Vec<usize>>,
+}
+
+/// Asks a worker which answers of an explanation it remembers.
+#[derive(Debug)]
+pub struct Recall {
+    vhost: Arc<Vhost>,
+    explanation: Arc<Explanation>,
+    message: Arc<OwnedMessage>,
+    answer: mpsc::Sender<Vec<Vec<bool>>>,
+}
+
+impl Recall {
+    /// Answers for a worker.
+    pub fn answer(self, router: &PluginWorker) {
+        let message = self.message.view();
+        let steps = self.explanation.steps.iter().map(|step| {
+            let exchange = self.vhost.exchange(&step.exchange);
+            let remembers = |asked| exchange.as_ref().is_some_and(|it| router.remembers(it, asked, &message));
+            step.asked.iter().map(remembers).collect()
+        });
+        // Whoever asked may have stopped waiting.
+        let _ = self.answer.send(steps.collect());
+    }
+}
+
 /// The way to the thread.
 #[derive(Debug)]
-pub struct Explainer(mpsc::SyncSender<(Question, oneshot::Sender<Explanation>)>);
+pub struct Explainer(mpsc::SyncSender<(Question, oneshot::Sender<Told>)>);
 
 /// Too many questions wait, or the thread is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
 impl Explainer {
-    /// Starts the thread.
+    /// Starts the thread. `workers` are those that may remember answers.
     ///
     /// # Errors
     /// If the system gives none.
-    pub fn start(plugins: Arc<Host>) -> io::Result<Self> {
-        let (sender, questions) = mpsc::sync_channel::<(Question, oneshot::Sender<Explanation>)>(WAITING_MAX);
+    pub fn start(plugins: Arc<Host>, workers: Vec<UnboundedSender<Order>>) -> io::Result<Self> {
+        let (sender, questions) = mpsc::sync_channel::<(Question, oneshot::Sender<Told>)>(WAITING_MAX);
         std::thread::Builder::new().name("explainer".to_owned()).stack_size(STACK_BYTES).spawn(
             move || {
                 let mut router = plugins.worker(INDEX);
                 for (Question { vhost, message, mandatory }, answer) in questions {
+                    let explanation = Arc::new(vhost.explain(&mut router, &message.view(), mandatory));
+                    let recalled = recall(&workers, &vhost, &explanation, message);
                     // Whoever asked may be gone.
-                    let _ = answer.send(vhost.explain(&mut router, &message.view(), mandatory));
+                    let _ = answer.send(Told { explanation, recalled });
                 }
             },
         )?;
@@ -64,9 +114,37 @@ impl Explainer {
     ///
     /// # Errors
     /// [`Busy`].
-    pub async fn ask(&self, question: Question) -> Result<Explanation, Busy> {
+    pub async fn ask(&self, question: Question) -> Result<Told, Busy> {
         let (answer, answered) = oneshot::channel();
         self.0.try_send((question, answer)).map_err(|_| Busy)?;
         answered.await.map_err(|_| Busy)
     }
+}
+
+/// Asks the workers which answers they remember.
+fn recall(
+    workers: &[UnboundedSender<Order>],
+    vhost: &Arc<Vhost>,
+    explanation: &Arc<Explanation>,
+    message: OwnedMessage,
+) -> Recalled {
+    let by: Vec<Vec<usize>> = explanation.steps.iter().map(|step| vec![0; step.asked.len()]).collect();
+    let mut recalled = Recalled { workers: 0, by };
+    let (answer, answers) = mpsc::channel();
+    let message = Arc::new(explanation.went_on_as.clone().unwrap_or(message));
+    for worker in workers {
+        let (vhost, explanation) = (vhost.clone(), explanation.clone());
+        let recall = Recall { vhost, explanation, message: message.clone(), answer: answer.clone() };
+        // A worker that has ended remembers nothing.
+        let _ = worker.send(Order::Recall(Box::new(recall)));
+    }
+    drop(answer);
+    let until = Instant::now() + RECALL_WAIT_MAX;
+    while let Ok(steps) = answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        recalled.workers += 1;
+        for (sums, step) in recalled.by.iter_mut().zip(steps) {
+            sums.iter_mut().zip(step).for_each(|(sum, remembers)| *sum += usize::from(remembers));
+        }
+    }
+    recalled
 }

@@ -145,8 +145,14 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     let main = MainThread::new().context("the main thread's runtime and signals")?;
     let http = match http_listener {
         Some(listener) => Some(
-            http::start(listener, shared.clone(), address, &config.data_dir)
-                .context("cannot start the HTTP API")?,
+            http::start(
+                listener,
+                shared.clone(),
+                workers.iter().map(|worker| worker.orders.clone()).collect(),
+                address,
+                &config.data_dir,
+            )
+            .context("cannot start the HTTP API")?,
         ),
         None => None,
     };

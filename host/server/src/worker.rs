@@ -3,6 +3,7 @@
 
 use crate::{
     connection::{self, ConnectionWake},
+    explainer::Recall,
     housekeeper,
     wiring::Shared,
 };
@@ -41,6 +42,8 @@ pub struct Worker {
 pub enum Order {
     /// Serve this connection.
     Serve(TcpStream),
+    /// Tell which answers it remembers.
+    Recall(Box<Recall>),
     /// Close every connection with 320, then end.
     Stop,
 }
@@ -102,6 +105,7 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                     tokio::select! {
                         order = incoming.recv() => match order {
                             Some(Order::Serve(stream)) => worker.serve(stream, &mut serving),
+                            Some(Order::Recall(recall)) => recall.answer(&worker.router.borrow()),
                             Some(Order::Stop) | None => break,
                         },
                         Some(_ended) = serving.join_next() => {}

@@ -83,6 +83,7 @@ impl Worker {
         asked: &mut Vec<Asked>,
     ) -> Option<Answer> {
         let mut answer = None;
+        let on_failure = self.registry.on_failure(&exchange.vhost, type_name).to_string();
         for (by, told) in self.explain_type(exchange, place, type_name, message) {
             let Told { remembered, said, answer: this } = told;
             asked.push(Asked {
@@ -92,6 +93,7 @@ impl Worker {
                 plugin: by,
                 remembered,
                 said,
+                on_failure: on_failure.clone(),
             });
             answer = this;
         }
@@ -120,7 +122,7 @@ impl Worker {
             let canary = &candidate.version;
             let said = self.explain_layer(canary, type_name, exchange, layer, message);
             let failed = matches!(said.said, Said::Failed(_));
-            told.push((Some(plugin(canary, type_name, Standing::Canary)), said));
+            told.push((Some(asked_plugin(canary, canary.claims(type_name).pure, Standing::Canary)), said));
             if !failed {
                 return told;
             }
@@ -128,7 +130,7 @@ impl Worker {
         let said = self.explain_layer(&version, type_name, exchange, layer, message);
         let pinned = self.registry.is_pinned(exchange, type_name);
         let standing = if pinned { Standing::Pinned } else { Standing::Serving };
-        told.push((Some(plugin(&version, type_name, standing)), said));
+        told.push((Some(asked_plugin(&version, version.claims(type_name).pure, standing)), said));
         told
     }
 
@@ -150,6 +152,21 @@ impl Worker {
                 _ => Answer::Failed(refusal),
             })
         })
+    }
+
+    /// Whether this worker would answer such a message from memory where it was asked as that says.
+    #[must_use]
+    pub fn remembers(&self, exchange: &Arc<Exchange>, asked: &Asked, message: &MessageView<'_>) -> bool {
+        let place = match asked.stands_in {
+            true => standby::beside(asked.layer, &asked.type_name),
+            false => Some(asked.layer),
+        };
+        if asked.plugin.as_ref().is_none_or(|plugin| plugin.standing == Standing::Canary) {
+            // What is kept of a canary is not looked at.
+            return false;
+        }
+        let Ok(version) = version_of(&self.registry, exchange, &asked.type_name) else { return false };
+        place.is_some_and(|place| self.remembered(&version, exchange, place, message).is_some())
     }
 
     /// What this worker remembers of such messages.
@@ -265,12 +282,13 @@ impl Told {
     }
 }
 
-fn plugin(version: &Version, type_name: &Name, standing: Standing) -> AskedPlugin {
+/// A version that was asked, for a type that is pure or not.
+pub(super) fn asked_plugin(version: &Version, pure: bool, standing: Standing) -> AskedPlugin {
     AskedPlugin {
         name: version.code.plugin.clone(),
         version: version.description.version.clone(),
         digest: version.code.digest.to_string(),
-        pure: version.claims(type_name).pure,
+        pure,
         standing,
     }
 }

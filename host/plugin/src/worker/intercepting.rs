@@ -7,6 +7,7 @@
 //! attachment. On deliver it waits instead while no plugin provides the interceptor, unless the
 //! operator chose otherwise: nothing is lost then for want of a plugin.
 
+mod explain;
 mod seats;
 
 pub(super) use seats::Interceptors;

@@ -51,7 +51,9 @@ use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
-    port::{Answer, Deed, Explained, Layer, Points, Routed, Router, Ruling, Site, Wake},
+    port::{
+        Answer, Deed, Explained, ExplainedInterceptor, Layer, Points, Routed, Router, Ruling, Site, Wake,
+    },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use standing_in::Unsure;
@@ -410,6 +412,17 @@ impl Router for Worker {
         waker: &Arc<dyn Wake>,
     ) -> Routed {
         self.intercept_at(site, attachment, messages, rulings, waker)
+    }
+
+    fn explain_interceptor(
+        &mut self,
+        site: Site<'_>,
+        attachment: usize,
+        message: &MessageView<'_>,
+        _waker: &Arc<dyn Wake>,
+    ) -> ExplainedInterceptor {
+        self.sweep_if_worth_it();
+        self.explain_attachment(site, attachment, message)
     }
 
     fn now_ms(&self) -> u64 {

@@ -19,7 +19,7 @@ pub(super) fn to_json(table: &Table) -> Map<String, Value> {
 
 /// What JSON has no type for becomes the nearest: a timestamp its number, a decimal a number with a
 /// fraction, bytes that are not UTF-8 text with replacement characters, a number that is none null.
-fn value_to_json(value: &Argument) -> Value {
+pub(super) fn value_to_json(value: &Argument) -> Value {
     match value {
         Argument::Void => Value::Null,
         Argument::Boolean(boolean) => Value::from(*boolean),

@@ -7,20 +7,20 @@ use super::{
     json::{
         DestinationType,
         explain::{
-            AskedJson, ExplainRequest, ExplanationJson, HeldByJson, NamedBindingJson, PropertiesJson,
-            StepJson,
+            AskedInterceptorJson, AskedJson, ExplainRequest, ExplanationJson, HeldByJson, NamedBindingJson,
+            PropertiesJson, StepJson,
         },
     },
 };
-use crate::explainer::Question;
+use crate::explainer::{Question, Recalled};
 use axum::{Json, extract::State};
 use leveret_amqp091::{form::FORM, properties::MessageProperties};
 use leveret_broker::{
     Explanation, Published,
     exchange::{Binding, Destination},
-    explain::{Asked, Said, Step},
+    explain::{Asked, AskedInterceptor, Said, SaidInterceptor, Step},
 };
-use leveret_model::{Name, OwnedMessage};
+use leveret_model::{Name, OwnedMessage, Patch};
 use std::sync::Arc;
 
 pub(super) async fn explain(
@@ -32,7 +32,7 @@ pub(super) async fn explain(
     let message = message(&request)?;
     let question = Question { vhost, message, mandatory };
     let explained = api.explainer.ask(question).await.map_err(|_| ApiError::Busy)?;
-    Ok(Json(describe(&explained)))
+    Ok(Json(describe(&explained.explanation, &explained.recalled)))
 }
 
 /// The message as a client would have published it.
@@ -78,7 +78,7 @@ fn properties(said: &PropertiesJson, headers: leveret_model::Table) -> Result<Ve
 }
 
 /// An explanation as JSON.
-pub(crate) fn describe(explained: &Explanation) -> ExplanationJson {
+fn describe(explained: &Explanation, recalled: &Recalled) -> ExplanationJson {
     let (outcome, reason) = match &explained.outcome {
         None => ("later", None),
         Some(Published::Routed) => ("routed", None),
@@ -89,7 +89,9 @@ pub(crate) fn describe(explained: &Explanation) -> ExplanationJson {
     };
     let holds = explained.holds.iter();
     ExplanationJson {
-        steps: explained.steps.iter().map(step).collect(),
+        intercepted: explained.intercepted.iter().map(intercepted).collect(),
+        went_on_with_key: explained.went_on_as.as_ref().map(|message| message.routing_key.to_text()),
+        steps: explained.steps.iter().enumerate().map(|(at, step)| step_json(step, at, recalled)).collect(),
         queues: explained.queues.iter().map(Name::to_text).collect(),
         holds: holds
             .map(|(by, delay_ms)| HeldByJson { exchange: by.to_text(), delay_ms: *delay_ms })
@@ -99,11 +101,22 @@ pub(crate) fn describe(explained: &Explanation) -> ExplanationJson {
     }
 }
 
-fn step(step: &Step) -> StepJson {
+fn step_json(step: &Step, at: usize, recalled: &Recalled) -> StepJson {
+    let by = |place| recalled.by.get(at).and_then(|by| by.get(place)).copied().unwrap_or_default();
     StepJson {
         exchange: step.exchange.to_text(),
         when_due: step.when_due,
-        asked: step.asked.iter().map(asked).collect(),
+        asked: step
+            .asked
+            .iter()
+            .enumerate()
+            .map(|(place, it)| AskedJson {
+                remembered: by(place) > 0,
+                remembered_by: by(place),
+                workers: recalled.workers,
+                ..asked(it)
+            })
+            .collect(),
         alternate_exchange: step.alternate.as_ref().map(Name::to_text),
     }
 }
@@ -118,7 +131,6 @@ fn asked(asked: &Asked) -> AskedJson {
         version: plugin.map(|plugin| plugin.version.clone()),
         digest: plugin.map(|plugin| plugin.digest.clone()),
         pure: plugin.is_some_and(|plugin| plugin.pure),
-        remembered: asked.remembered,
         ..AskedJson::default()
     };
     let answer = match &asked.said {
@@ -142,11 +154,62 @@ fn asked(asked: &Asked) -> AskedJson {
         }
         Said::Failed(refusal) => {
             told.reason = Some(refusal.to_string());
+            told.on_failure = Some(asked.on_failure.clone());
             "failed"
         }
         Said::Later => "later",
     };
     answer.clone_into(&mut told.answer);
+    told
+}
+
+fn intercepted(asked: &AskedInterceptor) -> AskedInterceptorJson {
+    let plugin = asked.plugin.as_ref();
+    let mut told = AskedInterceptorJson {
+        interceptor: asked.interceptor.clone(),
+        plugin: plugin.map(|plugin| plugin.name.clone()),
+        version: plugin.map(|plugin| plugin.version.clone()),
+        digest: plugin.map(|plugin| plugin.digest.clone()),
+        pure: plugin.is_some_and(|plugin| plugin.pure),
+        failed: asked.failed.clone(),
+        ..AskedInterceptorJson::default()
+    };
+    let verdict = match &asked.said {
+        SaidInterceptor::Pass => "pass",
+        SaidInterceptor::Patch(patch) => {
+            told.changes = changes(patch);
+            "patch"
+        }
+        SaidInterceptor::Drop => "drop",
+        SaidInterceptor::Reject(reason) => {
+            told.reason = Some(reason.to_string());
+            "reject"
+        }
+        SaidInterceptor::Unroutable => "unroutable",
+        SaidInterceptor::Later => "later",
+    };
+    verdict.clone_into(&mut told.verdict);
+    told
+}
+
+/// What a patch changes, in words.
+fn changes(patch: &Patch) -> Vec<String> {
+    let mut told = Vec::new();
+    for header in patch.headers() {
+        let name = header.name.to_text();
+        told.push(match &header.value {
+            Some(value) => format!("header {name} = {}", arguments::value_to_json(value)),
+            None => format!("without header {name}"),
+        });
+    }
+    for (property, value) in patch.properties() {
+        told.push(match value {
+            Some(value) => format!("property {property:?} = {}", arguments::value_to_json(value)),
+            None => format!("without property {property:?}"),
+        });
+    }
+    told.extend(patch.routing_key().map(|key| format!("routing key = {}", key.to_text())));
+    told.extend(patch.body().map(|body| format!("a body of {} bytes", body.len())));
     told
 }
 

@@ -4,7 +4,7 @@ use super::{
     Api, Ends, router,
     token_file::{Token, TokenFile},
 };
-use crate::{explainer::Explainer, wiring::Shared};
+use crate::{explainer::Explainer, wiring::Shared, worker::Order};
 use anyhow::Context;
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, oneshot},
     time::timeout,
 };
 
@@ -54,20 +54,22 @@ pub struct HttpServer {
 
 /// Writes the token file into the data folder and answers requests on a thread of its own.
 ///
-/// `listener` listens already and does not block; `amqp_address` is where AMQP clients connect.
+/// `listener` listens already and does not block; `amqp_address` is where AMQP clients connect, and
+/// `workers` serve them.
 ///
 /// # Errors
 /// If the token file cannot be written, or the system gives no thread, runtime or random bytes.
 pub fn start(
     listener: TcpListener,
     shared: Arc<Shared>,
+    workers: Vec<UnboundedSender<Order>>,
     amqp_address: SocketAddr,
     data_dir: &Path,
 ) -> anyhow::Result<HttpServer> {
     let address = listener.local_addr().context("the HTTP socket has no address")?;
     let token = Token::random()?;
     let token_file = TokenFile::new(address, token.clone());
-    let explainer = Explainer::start(shared.plugins.clone())?;
+    let explainer = Explainer::start(shared.plugins.clone(), workers)?;
     let router = router(&Arc::new(Api { shared, amqp_address, http_address: address, token, explainer }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let listener = {

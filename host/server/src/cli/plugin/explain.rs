@@ -5,7 +5,7 @@ use crate::{
     config::Settings,
     http::json::{
         DestinationType,
-        explain::{AskedJson, ExplainRequest, ExplanationJson, StepJson},
+        explain::{AskedInterceptorJson, AskedJson, ExplainRequest, ExplanationJson, StepJson},
     },
 };
 use anyhow::{Context, anyhow};
@@ -88,6 +88,9 @@ fn fields(pairs: &[String]) -> anyhow::Result<Map<String, Value>> {
 /// The walk as text.
 pub(super) fn walk(told: &ExplanationJson) -> String {
     let mut text = String::new();
+    for asked in &told.intercepted {
+        put_interceptor(&mut text, asked);
+    }
     for step in &told.steps {
         put_step(&mut text, step);
     }
@@ -116,6 +119,22 @@ pub(super) fn walk(told: &ExplanationJson) -> String {
     text
 }
 
+fn put_interceptor(text: &mut String, asked: &AskedInterceptorJson) {
+    let by = match (&asked.plugin, &asked.version) {
+        (Some(plugin), Some(version)) => format!("plugin {} {}", printable(plugin), printable(version)),
+        _ => "no plugin".to_owned(),
+    };
+    let (name, verdict) = (printable(&asked.interceptor), printable(&asked.verdict));
+    let _ = write!(text, "interceptor {name} ({by}): {verdict}");
+    if let Some(why) = asked.failed.as_ref().or(asked.reason.as_ref()) {
+        let _ = write!(text, ": {}", printable(why));
+    }
+    text.push('\n');
+    for change in &asked.changes {
+        let _ = writeln!(text, "    {}", printable(change));
+    }
+}
+
 fn put_step(text: &mut String, step: &StepJson) {
     let name = if step.exchange.is_empty() { "(default)".to_owned() } else { printable(&step.exchange) };
     let due = if step.when_due { ", when it is due" } else { "" };
@@ -131,10 +150,10 @@ fn put_step(text: &mut String, step: &StepJson) {
 fn put_asked(text: &mut String, asked: &AskedJson) {
     let by = match (&asked.plugin, &asked.version) {
         (Some(plugin), Some(version)) => {
-            let memory = match (asked.remembered, asked.pure) {
-                (true, _) => ", remembered",
-                (false, true) => ", asked now; workers remember it",
-                (false, false) => ", asked now",
+            let memory = match (asked.remembered_by, asked.pure) {
+                (0, true) => ", asked now; workers remember it once they have asked".to_owned(),
+                (0, false) => ", asked now".to_owned(),
+                (by, _) => format!(", remembered by {by} of {} workers", asked.workers),
             };
             format!("plugin {} {}{memory}", printable(plugin), printable(version))
         }
@@ -152,6 +171,9 @@ fn put_asked(text: &mut String, asked: &AskedJson) {
     text.push_str(&answer);
     if let Some(reason) = &asked.reason {
         let _ = write!(text, ": {}", printable(reason));
+    }
+    if let Some(on_failure) = &asked.on_failure {
+        let _ = write!(text, "; on failure: {}", printable(on_failure));
     }
     text.push('\n');
     for binding in asked.bindings.iter().take(BINDINGS_SHOWN_MAX) {
@@ -189,12 +211,17 @@ mod tests {
     #[test]
     fn a_walk_is_readable() {
         let told = serde_json::json!({
+            "intercepted": [
+                {"interceptor": "stamp", "plugin": "stamps", "version": "2", "pure": true, "verdict": "patch",
+                 "changes": ["header a = 1"]},
+                {"interceptor": "limit", "pure": false, "verdict": "pass", "failed": "it is not there"},
+            ],
             "steps": [
                 {"exchange": "orders", "asked": [
                     {"type": "x-dedup", "layer": 0, "plugin": "dedup", "version": "1", "pure": false,
                      "remembered": false, "answer": "delegate"},
                     {"type": "topic", "layer": 1, "plugin": "topic", "version": "0.1.0", "pure": true,
-                     "remembered": true, "answer": "deliver"}],
+                     "remembered": true, "remembered_by": 1, "workers": 2, "answer": "deliver"}],
                  "alternate_exchange": "spare"},
                 {"exchange": "spare", "asked": [
                     {"type": "fanout", "layer": 0, "plugin": "fanout", "version": "0.1.0", "pure": true,
@@ -204,12 +231,15 @@ mod tests {
             "queues": ["q\u{1b}"], "holds": [], "outcome": "routed",
         });
         let expected = "\
+            interceptor stamp (plugin stamps 2): patch\n\
+            \x20   header a = 1\n\
+            interceptor limit (no plugin): pass: it is not there\n\
             exchange orders\n\
             \x20 type x-dedup (plugin dedup 1, asked now): as the type behind it decides\n\
-            \x20 type topic (plugin topic 0.1.0, remembered): no binding\n\
+            \x20 type topic (plugin topic 0.1.0, remembered by 1 of 2 workers): no binding\n\
             \x20 no destination, so on to its alternate exchange spare\n\
             exchange spare\n\
-            \x20 type fanout (plugin fanout 0.1.0, asked now; workers remember it): 1 bindings\n\
+            \x20 type fanout (plugin fanout 0.1.0, asked now; workers remember it once they have asked): 1 bindings\n\
             \x20   \"\" -> queue q\u{fffd}\n\
             => queue q\u{fffd}\n";
         assert_eq!(walk(&serde_json::from_value(told).unwrap()), expected);

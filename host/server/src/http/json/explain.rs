@@ -48,6 +48,12 @@ pub struct PropertiesJson {
 /// Where it would go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplanationJson {
+    /// The interceptors that were asked on publish, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intercepted: Vec<AskedInterceptorJson>,
+    /// The routing key it went on with, where interceptors changed the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_on_with_key: Option<String>,
     /// The exchanges that were asked, in order.
     pub steps: Vec<StepJson>,
     /// The queues that would get it.
@@ -108,13 +114,22 @@ pub struct AskedJson {
     pub digest: Option<String>,
     /// Workers answer such messages from memory, once they have asked.
     pub pure: bool,
-    /// This answer was remembered.
+    /// Some worker answers such a message from memory now.
     pub remembered: bool,
+    /// How many do.
+    #[serde(default)]
+    pub remembered_by: usize,
+    /// How many were asked whether they do.
+    #[serde(default)]
+    pub workers: usize,
     /// `deliver`, `drop`, `reject`, `delegate`, `hold`, `failed` or `later`.
     pub answer: String,
     /// Why it drops, rejects or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the operator wants to become of messages where it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
     /// For how long it holds the message, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
@@ -124,6 +139,35 @@ pub struct AskedJson {
     /// How many ids it named that are no bindings.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dead_ids: usize,
+}
+
+/// An interceptor that was asked, and what became of the message there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedInterceptorJson {
+    /// Its name.
+    pub interceptor: String,
+    /// The plugin that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Its version, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The first digits of its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Workers answer such messages from memory, once they have asked.
+    pub pure: bool,
+    /// `pass`, `patch`, `drop`, `reject`, `unroutable` or `later`.
+    pub verdict: String,
+    /// Why it failed or could not be asked; the verdict is then what the operator wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Why it rejects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it changes, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 /// A binding that a type named.
