@@ -104,6 +104,7 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         | Refusal::Parked { .. }
         | Refusal::PluginRefused { .. }
         | Refusal::PluginFailed { .. }
+        | Refusal::PluginUnavailable { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::UnknownDelivery { .. } => ReplyCode::PreconditionFailed,
         Refusal::VhostNotFound { .. } | Refusal::ConsumerTagInUse { .. } => ReplyCode::NotAllowed,

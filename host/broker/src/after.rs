@@ -68,7 +68,9 @@ impl After {
                 Some(Published::Routed) => Fate::Routed,
                 Some(Published::Dropped) => Fate::Dropped,
                 Some(Published::Unroutable) => Fate::Unroutable,
-                Some(Published::Rejected(_) | Published::Refused(_)) | None => continue,
+                Some(Published::Rejected(_) | Published::Unavailable(_) | Published::Refused(_)) | None => {
+                    continue;
+                }
             };
             if let Some(publish) = batch.messages.get(index as usize) {
                 effects.commit(fate, &publish.message, &mut self.deeds);

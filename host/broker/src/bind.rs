@@ -86,7 +86,11 @@ impl Vhost {
         let to = (exchange, Layer::FRONT);
         Publisher::default().publish_own(self, router, to, (&batch, &mut Vec::new()), &mut outcomes, &waker);
         for (place, message) in stored.iter().enumerate() {
-            if matches!(outcomes.get(place), None | Some(Published::Rejected(_) | Published::Refused(_))) {
+            let done = matches!(
+                outcomes.get(place),
+                Some(Published::Routed | Published::Unroutable | Published::Dropped)
+            );
+            if !done {
                 self.later.emit(exchange.spec.name.clone(), OwnedMessage::clone(message), 0);
             }
         }

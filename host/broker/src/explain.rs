@@ -249,6 +249,7 @@ impl Explanation {
             intercept::Standing::Unroutable => Ok(true),
             intercept::Standing::Dropped => Err(Some(Published::Dropped)),
             intercept::Standing::Rejected(reason) => Err(Some(Published::Rejected(reason))),
+            intercept::Standing::Unavailable(reason) => Err(Some(Published::Unavailable(reason))),
         }
     }
 
@@ -265,6 +266,7 @@ impl From<&Ruling> for SaidInterceptor {
     fn from(ruling: &Ruling) -> Self {
         match ruling {
             Ruling::Unroutable => Self::Unroutable,
+            Ruling::Unavailable(reason) => Self::Reject(reason.clone()),
             Ruling::Said(Intercepted::Continue, _) => Self::Pass,
             Ruling::Said(Intercepted::Patch(patch), _) => Self::Patch(patch.clone()),
             Ruling::Said(Intercepted::Drop, _) => Self::Drop,

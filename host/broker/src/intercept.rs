@@ -34,6 +34,8 @@ pub(crate) enum Standing {
     Dropped,
     /// It is not accepted.
     Rejected(Arc<str>),
+    /// It is not accepted, because an interceptor cannot be asked now.
+    Unavailable(Arc<str>),
 }
 
 /// A message of a run.
@@ -191,6 +193,10 @@ impl Interception {
         let (said, effects) = match ruling {
             Ruling::Said(said, effects) => (said, effects),
             Ruling::Unroutable => return self.stand(place, Standing::Unroutable),
+            Ruling::Unavailable(reason) => {
+                self.stand(place, Standing::Unavailable(reason));
+                return self.undo(place);
+            }
         };
         match said {
             Intercepted::Continue => {}
@@ -204,9 +210,16 @@ impl Interception {
         }
         if let Some(passed) = self.run.get_mut(place) {
             passed.effects.extend(effects);
-            if matches!(passed.standing, Standing::Rejected(_)) {
-                passed.effects.clear();
-            }
+        }
+        if matches!(self.standing(place), Standing::Rejected(_)) {
+            self.undo(place);
+        }
+    }
+
+    /// What was done for a message that is not accepted did not happen.
+    fn undo(&mut self, place: usize) {
+        if let Some(passed) = self.run.get_mut(place) {
+            passed.effects.clear();
         }
     }
 

@@ -45,7 +45,7 @@ mod walk;
 
 pub use bind::BindTo;
 pub use client::{Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got, Sink};
-pub use dead_letter::{BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, DEATHS_MAX, DeathReason};
+pub use dead_letter::{BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, DEATHS_MAX, DeathReason, REFUSALS_MAX};
 pub use exchange::ExchangeSpec;
 pub use explain::Explanation;
 pub use memory::MemoryAccount;

@@ -156,6 +156,19 @@ pub enum Deed {
     CancelHold(HoldId),
 }
 
+/// What came of a timer that was due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fired {
+    /// The type was called; what it set anew is in the deeds.
+    Done,
+    /// The type is to be called after a wake.
+    Pending,
+    /// Its plugin cannot be called for a while: it is missing, or set aside.
+    Unavailable,
+    /// It was called and failed, for this reason.
+    Failed(Arc<str>),
+}
+
 /// Whether a batch was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routed {
@@ -191,6 +204,9 @@ pub enum Ruling {
     /// It could not be asked, and the operator wants the message to go as if no binding matched. On
     /// publish alone.
     Unroutable,
+    /// It could not be asked, about this message or any, and the operator wants that to count as a
+    /// rejection; with a reason for people to read.
+    Unavailable(Arc<str>),
 }
 
 /// Where a message is intercepted.
@@ -325,8 +341,7 @@ pub trait Router {
         Explained { asked: Vec::new(), answer }
     }
 
-    /// A timer that was set is due. [`Routed::Pending`] if the type is to be asked again after a
-    /// wake; else it is done with, and what the type set anew is in `deeds`.
+    /// A timer that was set is due. What the type set anew is appended to `deeds`.
     fn timer(
         &mut self,
         exchange: &Arc<Exchange>,
@@ -334,7 +349,13 @@ pub trait Router {
         name: &Name,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
-    ) -> Routed;
+    ) -> Fired;
+
+    /// Numbers the states of what answers here: raised when a plugin comes, goes, or is switched. What was
+    /// refused too often is tried again after that.
+    fn plugins_generation(&self) -> u64 {
+        0
+    }
 
     /// The time, in milliseconds since 1970. The broker asks only when it needs it.
     fn now_ms(&self) -> u64;

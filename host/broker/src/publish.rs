@@ -52,6 +52,9 @@ pub enum Published {
     Unroutable,
     /// The type did not accept it, or failed on it: a negative confirm where confirms are on.
     Rejected(Arc<str>),
+    /// Not accepted, because a plugin cannot be asked about any message now: to its publisher the same as
+    /// [`Self::Rejected`]. Whoever tries again may count it as no try.
+    Unavailable(Arc<str>),
     /// The publish is an error of its channel. Whatever else the batch has from that channel
     /// after it went nowhere, and has the same outcome.
     Refused(Refusal),
@@ -507,8 +510,9 @@ pub(crate) fn published(walked: Walked) -> Option<Published> {
 /// no fault of the channel, and the message is not accepted.
 fn failed(refusal: Refusal) -> Published {
     match refusal {
-        Refusal::PluginFailed { .. } | Refusal::PluginRefused { .. } => {
-            Published::Rejected(Arc::from(refusal.to_string()))
+        Refusal::PluginFailed { .. } => Published::Rejected(Arc::from(refusal.to_string())),
+        Refusal::PluginRefused { .. } | Refusal::PluginUnavailable { .. } => {
+            Published::Unavailable(Arc::from(refusal.to_string()))
         }
         refusal => Published::Refused(refusal),
     }

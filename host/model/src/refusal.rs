@@ -153,6 +153,16 @@ pub enum Refusal {
         /// What happened.
         what: String,
     },
+    /// A plugin is set aside because it failed, or no instance of it can be made for an exchange: it was
+    /// not asked about anything.
+    PluginUnavailable {
+        /// The exchange.
+        exchange: Name,
+        /// Where.
+        vhost: Name,
+        /// Why.
+        why: String,
+    },
     /// An argument that makes no sense.
     InvalidArgument {
         /// The whole explanation.
@@ -225,6 +235,9 @@ impl fmt::Display for Refusal {
             }
             Self::PluginFailed { exchange, vhost, what } => {
                 write!(f, "exchange '{exchange}' in vhost '{vhost}': the plugin of its type failed: {what}")
+            }
+            Self::PluginUnavailable { exchange, vhost, why } => {
+                write!(f, "exchange '{exchange}' in vhost '{vhost}': the plugin of its type failed: {why}")
             }
             Self::InvalidArgument { text } => f.write_str(text),
             Self::UnknownDelivery { tag } => write!(f, "unknown delivery tag {tag}"),

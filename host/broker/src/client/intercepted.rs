@@ -214,7 +214,9 @@ impl Client {
                     burst.accepted.push((message, settling_key));
                     burst.commit(dealt, Fate::Dropped, self);
                 }
-                Standing::Rejected(_) => burst.rejected.push((message, settling_key)),
+                Standing::Rejected(_) | Standing::Unavailable(_) => {
+                    burst.rejected.push((message, settling_key));
+                }
             }
             dealt += 1;
         }
@@ -322,7 +324,9 @@ impl Client {
                         burst.accepted.push((message, None));
                         burst.commit(0, Fate::Dropped, self);
                     }
-                    Standing::Rejected(_) => burst.rejected.push((message, None)),
+                    Standing::Rejected(_) | Standing::Unavailable(_) => {
+                        burst.rejected.push((message, None));
+                    }
                 }
             }
             burst.end(queue, judged, None, &mut self.dead_letters);

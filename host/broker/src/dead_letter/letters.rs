@@ -26,6 +26,8 @@ pub(super) enum Prepared {
     Dropped,
     /// An interceptor did not accept it, or its history cannot be written.
     Refused,
+    /// An interceptor cannot be asked now.
+    Unavailable,
 }
 
 /// A copy of a dead letter. Ranges are of the source's bytes but where said otherwise.
@@ -149,6 +151,7 @@ impl Letters {
                 Standing::Passes | Standing::Unroutable => Prepared::ToRoute,
                 Standing::Dropped => Prepared::Dropped,
                 Standing::Rejected(_) => Prepared::Refused,
+                Standing::Unavailable(_) => Prepared::Unavailable,
             };
         }
     }

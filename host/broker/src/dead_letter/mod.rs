@@ -8,8 +8,9 @@
 //! interceptors that were asked are committed. So a failure on the way loses nothing.
 //!
 //! *Refused:* if a type or an interceptor refuses one, or cannot be asked, it stays in its queue and
-//! is tried again after a while, longer each time; others are not held up. If the answer is pending,
-//! it and those behind it wait for the waker. When the connection ends, what is on its list goes
+//! is tried again after a while, longer each time; others are not held up. One that was refused
+//! [`REFUSALS_MAX`] times is set aside, visibly: nobody is asked about it until its dead-letter exchange or the
+//! plugins change. If the answer is pending, it and those behind it wait for the waker. When the connection ends, what is on its list goes
 //! back to the front of its queue, marked as redelivered.
 //!
 //! *Held:* what a type holds counts as routed. It goes on with its history and as what it is, so
@@ -23,7 +24,9 @@ mod history;
 mod letters;
 
 use crate::{
-    intercept::Interception,
+    exchange::{ExchangeId, Generation},
+    intercept::{Interception, Standing},
+    later::Why,
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Fate, Layer, Router, Site, Wake},
@@ -51,6 +54,12 @@ const RUN_BYTES_MAX: usize = 1024 * 1024;
 pub const BACK_OFF_MS_FIRST: u64 = 100;
 /// How long one waits at most, in milliseconds.
 pub const BACK_OFF_MS_MAX: u64 = 30_000;
+
+/// How often one is refused, by a type or interceptor that was asked about it, before it is set aside. It is
+/// in its queue still: deleting that drops it, and when its connection ends it goes back to the front.
+pub const REFUSALS_MAX: u32 = 10;
+/// How often it is looked at whether those that are set aside may be answered otherwise, in milliseconds.
+const LOOK_EVERY_MS: u64 = 30_000;
 
 /// Why a message is dead-lettered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,8 +92,19 @@ struct Dying {
     queue: Arc<Queue>,
     message: MessageRef,
     reason: DeathReason,
-    /// How often it was refused.
+    /// How often it was tried in vain.
+    tries: u32,
+    /// How often of these it was refused by whoever was asked about it.
     refusals: u32,
+}
+
+/// What the answers about a queue's dead letters follow from, as far as is known: the exchange and the
+/// plugins.
+type Answering = (Option<(ExchangeId, Generation)>, u64);
+
+fn answering(vhost: &Vhost, to: &DeadLettering, router: &dyn Router) -> Answering {
+    let exchange = vhost.exchange(&to.exchange);
+    (exchange.map(|exchange| (exchange.id, exchange.generation())), router.plugins_generation())
 }
 
 /// The dead letters that one connection is to send on.
@@ -94,6 +114,10 @@ pub(crate) struct DeadLetters {
     fresh: VecDeque<Dying>,
     /// Refused ones by the time of their next try, in milliseconds since 1970, and a number.
     refused: BTreeMap<(u64, u64), Dying>,
+    /// Set aside, with what it was refused by.
+    stuck: Vec<(Dying, Answering)>,
+    /// When to look whether something has changed for those.
+    look_ms: u64,
     /// The first of `fresh` waits for a type's answer, and all behind it with it.
     pending: bool,
     last_number: u64,
@@ -113,7 +137,7 @@ struct Routing {
 impl DeadLetters {
     /// Adds a message. Its queue was told that it is dying ([`Queue::condemn`]).
     pub(crate) fn push(&mut self, queue: &Arc<Queue>, message: MessageRef, reason: DeathReason) {
-        self.fresh.push_back(Dying { queue: queue.clone(), message, reason, refusals: 0 });
+        self.fresh.push_back(Dying { queue: queue.clone(), message, reason, tries: 0, refusals: 0 });
     }
 
     /// Whether some are to be routed, and none waits for an answer.
@@ -123,17 +147,20 @@ impl DeadLetters {
 
     /// How many are on the list.
     pub(crate) fn len(&self) -> usize {
-        self.fresh.len() + self.refused.len()
+        self.fresh.len() + self.refused.len() + self.stuck.len()
     }
 
-    /// When the next of those that were refused is to be tried again.
+    /// When the next of those that were refused is to be tried again, or looked at.
     pub(crate) fn due_ms(&self) -> Option<u64> {
-        self.refused.first_key_value().map(|((due_ms, _), _)| *due_ms)
+        let refused = self.refused.first_key_value().map(|((due_ms, _), _)| *due_ms);
+        let look_ms = (!self.stuck.is_empty()).then_some(self.look_ms);
+        refused.into_iter().chain(look_ms).min()
     }
 
     /// Sends on what can be sent on; asks again where an answer was pending.
     pub(crate) fn send(&mut self, vhost: &Arc<Vhost>, router: &mut dyn Router, waker: &Arc<dyn Wake>) {
-        self.take_due(router.now_ms());
+        let set_back = self.take_due(router.now_ms());
+        self.take_changed(set_back, vhost, router);
         self.pending = false;
         let mut routing = self.routing.take().unwrap_or_default();
         while let Some(first) = self.fresh.front() {
@@ -166,8 +193,8 @@ impl DeadLetters {
         self.routing = Some(routing);
     }
 
-    /// Has those tried again that were refused and are due.
-    fn take_due(&mut self, now_ms: u64) {
+    /// Has those tried again that were refused and are due. Gives whether the clock was set back.
+    fn take_due(&mut self, now_ms: u64) -> bool {
         // A clock that was set back must not keep them waiting.
         let set_back = now_ms < self.last_now_ms;
         self.last_now_ms = now_ms;
@@ -176,6 +203,25 @@ impl DeadLetters {
                 break;
             }
             self.fresh.push_back(next.remove());
+        }
+        set_back
+    }
+
+    /// Has those tried again that are set aside and may be answered otherwise now.
+    fn take_changed(&mut self, set_back: bool, vhost: &Vhost, router: &dyn Router) {
+        if self.stuck.is_empty() || (self.last_now_ms < self.look_ms && !set_back) {
+            return;
+        }
+        self.look_ms = self.last_now_ms.saturating_add(LOOK_EVERY_MS);
+        for (mut dying, refused_by) in core::mem::take(&mut self.stuck) {
+            let to = dying.queue.dead_lettering();
+            if to.is_some_and(|to| answering(vhost, to, router) == refused_by) {
+                self.stuck.push((dying, refused_by));
+                continue;
+            }
+            count_stuck(&dying, false);
+            (dying.tries, dying.refusals) = (0, 0);
+            self.fresh.push_back(dying);
         }
     }
 
@@ -212,6 +258,8 @@ impl DeadLetters {
             cycles: Vec::new(),
             dealt: 0,
             fates: Vec::new(),
+            vhost,
+            answering: answering(vhost, to, router),
         };
         match vhost.exchange(&to.exchange) {
             Some(exchange) if !batch.is_empty() => {
@@ -229,10 +277,10 @@ impl DeadLetters {
         all
     }
 
-    /// Keeps one that was refused for another try.
+    /// Keeps one that was tried in vain for another try.
     fn refuse(&mut self, mut dying: Dying) {
-        let wait_ms = BACK_OFF_MS_FIRST.saturating_mul(1 << dying.refusals.min(16));
-        dying.refusals = dying.refusals.saturating_add(1);
+        let wait_ms = BACK_OFF_MS_FIRST.saturating_mul(1 << dying.tries.min(16));
+        dying.tries = dying.tries.saturating_add(1);
         self.last_number += 1;
         let due_ms = self.last_now_ms.saturating_add(wait_ms.min(BACK_OFF_MS_MAX));
         self.refused.insert((due_ms, self.last_number), dying);
@@ -241,10 +289,20 @@ impl DeadLetters {
     /// Puts everything back to the front of where it was.
     pub(crate) fn give_back(&mut self) {
         let refused = core::mem::take(&mut self.refused);
-        for dying in self.fresh.drain(..).chain(refused.into_values()) {
+        let stuck = self.stuck.drain(..).map(|(dying, _)| dying).inspect(|dying| count_stuck(dying, false));
+        for dying in self.fresh.drain(..).chain(refused.into_values()).chain(stuck) {
             dying.queue.settle(&[(dying.message, None)], Settle::Requeue);
         }
     }
+}
+
+/// Counts one that is set aside, or is no more.
+fn count_stuck(dying: &Dying, more: bool) {
+    let Some(to) = dying.queue.dead_lettering() else { return };
+    match more {
+        true => to.counters.stuck.fetch_add(1, Ordering::Relaxed),
+        false => to.counters.stuck.fetch_sub(1, Ordering::Relaxed),
+    };
 }
 
 /// Dead letters of one queue that are being published.
@@ -262,6 +320,8 @@ struct Run<'a> {
     dealt: usize,
     /// What became of those that are out of their queue.
     fates: Vec<(usize, Fate)>,
+    vhost: &'a Vhost,
+    answering: Answering,
 }
 
 /// Commits what interceptors did for letters that are where they belong.
@@ -293,6 +353,8 @@ enum Ending {
     Cycle,
     Dropped,
     Refused,
+    /// Nobody was asked about it.
+    Unavailable,
 }
 
 impl Run<'_> {
@@ -306,8 +368,33 @@ impl Run<'_> {
             Published::Unroutable if self.cycles.contains(&(message as u32)) => Ending::Cycle,
             Published::Unroutable => Ending::Unroutable,
             Published::Dropped => Ending::Dropped,
-            Published::Rejected(_) | Published::Refused(_) => Ending::Refused,
+            Published::Rejected(_) => Ending::Refused,
+            Published::Unavailable(_) | Published::Refused(_) => Ending::Unavailable,
         }
+    }
+}
+
+impl Run<'_> {
+    /// Keeps a letter that was refused too often, without another try until something changes.
+    fn set_aside(&mut self, index: usize, dying: Dying, outcome: Option<&Published>) {
+        let by_interceptor = match self.letters.as_shown(index, self.to) {
+            Some((shown, _)) => match self.interception.standing(shown) {
+                Standing::Rejected(why) => Some(why),
+                _ => None,
+            },
+            None => None,
+        };
+        let why = by_interceptor.or_else(|| match outcome {
+            Some(Published::Rejected(why)) => Some(why.clone()),
+            _ => None,
+        });
+        let why = why.unwrap_or_else(|| Arc::from("its history cannot be written"));
+        self.vhost.later.lost(Why::LetterStuck(why), self.queue.name(), 1);
+        count_stuck(&dying, true);
+        if self.list.stuck.is_empty() {
+            self.list.look_ms = self.list.last_now_ms.saturating_add(LOOK_EVERY_MS);
+        }
+        self.list.stuck.push((dying, self.answering));
     }
 }
 
@@ -340,13 +427,14 @@ impl Sender for Run<'_> {
                 Prepared::Gone => Ending::Gone,
                 Prepared::Dropped => Ending::Dropped,
                 Prepared::Refused => Ending::Refused,
+                Prepared::Unavailable => Ending::Unavailable,
                 Prepared::ToRoute => {
                     let outcome = outcomes.get(message);
                     message += 1;
-                    outcome.map_or(Ending::Refused, |outcome| self.ending(message - 1, outcome))
+                    outcome.map_or(Ending::Unavailable, |outcome| self.ending(message - 1, outcome))
                 }
             };
-            let Some(dying) = self.list.fresh.pop_front() else { break };
+            let Some(mut dying) = self.list.fresh.pop_front() else { break };
             let counters = &self.to.counters;
             let (counter, fate) = match ending {
                 Ending::Gone => continue,
@@ -354,10 +442,17 @@ impl Sender for Run<'_> {
                 Ending::Unroutable => (&counters.unroutable, Some(Fate::Unroutable)),
                 Ending::Cycle => (&counters.cycles, Some(Fate::Unroutable)),
                 Ending::Dropped => (&counters.dropped, Some(Fate::Dropped)),
-                Ending::Refused => (&counters.refused, None),
+                Ending::Refused => {
+                    dying.refusals += 1;
+                    (&counters.refused, None)
+                }
+                Ending::Unavailable => (&counters.refused, None),
             };
             counter.fetch_add(1, Ordering::Relaxed);
             match fate {
+                None if dying.refusals >= REFUSALS_MAX => {
+                    self.set_aside(index, dying, outcomes.get(message.wrapping_sub(1)));
+                }
                 None => self.list.refuse(dying),
                 Some(fate) => {
                     self.fates.push((index, fate));

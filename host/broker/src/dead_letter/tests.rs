@@ -5,7 +5,7 @@ use crate::{
     BindTo, ConnectionId, QueueSpec,
     exchange::{Binding, Exchange},
     memory::MemoryAccount,
-    port::{Answer, Deed, Routed},
+    port::{Answer, Deed, Fired, Routed},
     publish::Publish,
     queue::{DeadLetterCounts, MessageRef},
 };
@@ -49,8 +49,8 @@ impl Router for Fanouts {
         _: &Name,
         _: &Arc<dyn Wake>,
         _: &mut Vec<Deed>,
-    ) -> Routed {
-        Routed::Ready
+    ) -> Fired {
+        Fired::Done
     }
     fn now_ms(&self) -> u64 {
         1

@@ -8,7 +8,9 @@
 //!
 //! *Invariants:* held messages go on in the order of their times, those of the same time in the
 //! order in which they were held. What an exchange's type does not take when its time comes stays
-//! and is tried again: a held message for ever, an emitted one [`EMISSION_TRIES_MAX`] times. What
+//! and is tried again: a held message [`RELEASE_TRIES_MAX`] times, then it is set aside until the exchange's
+//! bindings or the plugins change (`stuck.rs`); an emitted one [`EMISSION_TRIES_MAX`] times and a timer
+//! [`TIMER_TRIES_MAX`] times, then they are given up. While a plugin cannot be asked at all no try counts. What
 //! waits for one exchange keeps nothing of another. The lock is taken last of all, and nothing is
 //! called under it.
 //!
@@ -18,6 +20,7 @@ mod report;
 mod room;
 mod run;
 mod schedule;
+mod stuck;
 
 pub use report::{HoldInfo, LaterCounters, Loss, Why};
 pub use room::{HoldLimits, KEPT_OVERHEAD_BYTES, NoRoom};
@@ -37,11 +40,16 @@ use leveret_model::{MessageView, Name, OwnedMessage};
 use parking_lot::Mutex;
 use room::Room;
 use schedule::{At, Schedule, Taken};
+use stuck::Stuck;
 
 /// How many emissions may lead to one another: a message that the ninth emits is dropped.
 pub const HOPS_MAX: u8 = 8;
 /// How often an emitted message is tried, some fifty seconds together.
 pub const EMISSION_TRIES_MAX: u32 = 10;
+/// How often a held message may be refused before it is set aside, some fifty seconds together.
+pub const RELEASE_TRIES_MAX: u32 = 10;
+/// How often the call of a timer may fail, some fifty seconds together.
+pub const TIMER_TRIES_MAX: u32 = 10;
 /// How long to wait before something is tried again for the first time, in milliseconds; then
 /// twice as long each time.
 pub const RETRY_AFTER_MS_MIN: u64 = 100;
@@ -69,6 +77,7 @@ pub(crate) struct Later {
 #[derive(Default)]
 struct State {
     holds: Schedule<Place, Held>,
+    stuck: Stuck,
     held_at: Map<HoldId, (Place, At)>,
     timers: Schedule<Place, Timer>,
     timer_at: Map<(Place, Name), At>,
@@ -84,12 +93,17 @@ struct Held {
     message: OwnedMessage,
     due_ms: u64,
     origin: Origin,
+    /// How often it was refused since it was due, or since what answers changed.
     tries: u32,
+    /// It is set aside, and for this reason.
+    stuck: Option<Arc<str>>,
 }
 
 struct Timer {
     exchange: Arc<Exchange>,
     name: Name,
+    /// How often its call failed.
+    tries: u32,
 }
 
 struct Emission {
@@ -123,7 +137,8 @@ impl Wake for Bell {
 
 impl State {
     fn next_ms(&self) -> Option<u64> {
-        [self.holds.next_ms(), self.timers.next_ms(), self.outbox.next_ms()].into_iter().flatten().min()
+        let next = [self.holds.next_ms(), self.timers.next_ms(), self.outbox.next_ms(), self.stuck.look_ms()];
+        next.into_iter().flatten().min()
     }
 
     fn waits(&self) -> bool {
@@ -140,6 +155,9 @@ impl State {
             Why::NoQueue => &mut self.counters.enqueues_lost,
             Why::ExchangeDeleted => &mut self.counters.holds_lost,
             Why::TooManyTimers => &mut self.counters.timers_refused,
+            Why::TimerFailed(_) => &mut self.counters.timers_failed,
+            Why::HoldStuck(_) => &mut self.counters.holds_stuck,
+            Why::LetterStuck(_) => &mut self.counters.letters_stuck,
             Why::TooManyHops | Why::OutboxFull | Why::NoExchange | Why::NotAccepted(_) => {
                 &mut self.counters.emissions_lost
             }
@@ -210,7 +228,10 @@ impl Later {
             .map(|(exchange, hold, message, origin)| {
                 let due_ms = now_ms.saturating_add(hold.delay_ms);
                 let message = OwnedMessage::from_view(&message);
-                ((exchange.id, hold.resume), Held { exchange, message, due_ms, origin, tries: 0 })
+                (
+                    (exchange.id, hold.resume),
+                    Held { exchange, message, due_ms, origin, tries: 0, stuck: None },
+                )
             })
             .collect();
         self.change(|state| {
@@ -258,7 +279,7 @@ impl Later {
             }
             let at = (due_ms, state.number());
             state.timer_at.insert((place, name.clone()), at);
-            state.timers.insert(place, at, Timer { exchange, name });
+            state.timers.insert(place, at, Timer { exchange, name, tries: 0 });
         });
     }
 
@@ -275,7 +296,8 @@ impl Later {
         let Some((place, at)) = state.held_at.remove(&id) else {
             return false;
         };
-        if let Some(held) = state.holds.remove(&place, at) {
+        let held = state.holds.remove(&place, at).or_else(|| state.stuck.remove(&place, at));
+        if let Some(held) = held {
             self.held.give_back(&held.message.view());
             state.counters.holds_cancelled += 1;
         }
@@ -302,13 +324,15 @@ impl Later {
     /// How many messages an exchange holds.
     pub(crate) fn hold_count(&self, exchange: ExchangeId) -> usize {
         let state = self.state.lock();
-        state.holds.lanes(layers(exchange)).map(|(_, held)| held.len()).sum()
+        let waiting = state.holds.lanes(layers(exchange)).map(|(_, held)| held.len());
+        let stuck = state.stuck.lanes(layers(exchange)).map(|(_, held)| held.len());
+        waiting.chain(stuck).sum()
     }
 
     /// The messages that an exchange holds, by their times.
     pub(crate) fn holds(&self, exchange: ExchangeId, skip: usize, max: usize) -> Vec<HoldInfo> {
         let state = self.state.lock();
-        let lanes = state.holds.lanes(layers(exchange));
+        let lanes = state.holds.lanes(layers(exchange)).chain(state.stuck.lanes(layers(exchange)));
         let mut first: Vec<_> =
             lanes.flat_map(|(_, held)| held.iter().take(skip.saturating_add(max))).collect();
         first.sort_unstable_by_key(|(at, _)| **at);
@@ -319,15 +343,18 @@ impl Later {
             length_bytes: held.message.len_bytes() as u64,
             routing_key: held.message.routing_key.clone(),
             tries: held.tries,
+            stuck: held.stuck.clone(),
         })
         .collect()
     }
 
     fn remove_holds(&self, state: &mut State, exchange: ExchangeId) -> u64 {
-        let places: Vec<Place> = state.holds.lanes(layers(exchange)).map(|(place, _)| *place).collect();
+        let waiting: Vec<Place> = state.holds.lanes(layers(exchange)).map(|(place, _)| *place).collect();
+        let mut gone = state.stuck.remove_all(layers(exchange));
+        gone.extend(waiting.iter().flat_map(|place| state.holds.remove_lane(place)));
         let mut removed = 0;
-        for place in places {
-            for (at, held) in state.holds.remove_lane(&place) {
+        {
+            for (at, held) in gone {
                 state.held_at.remove(&HoldId(at.1));
                 self.held.give_back(&held.message.view());
                 removed += 1;
@@ -376,6 +403,14 @@ impl Vhost {
     pub fn holds(&self, exchange: &[u8], skip: usize, max: usize) -> Vec<HoldInfo> {
         let exchange = self.exchange(exchange);
         exchange.map(|exchange| self.later.holds(exchange.id, skip, max)).unwrap_or_default()
+    }
+
+    /// How many of the messages that an exchange holds are set aside, because it refused them too often.
+    #[must_use]
+    pub fn stuck_count(&self, exchange: &[u8]) -> usize {
+        let Some(exchange) = self.exchange(exchange) else { return 0 };
+        let state = self.later.state.lock();
+        state.stuck.lanes(layers(exchange.id)).map(|(_, held)| held.len()).sum()
     }
 
     /// Drops a held message; false if there is none of that number, or it goes on just now.

@@ -1,7 +1,7 @@
 //! What operators see of what is to happen later.
 
-use super::HOPS_MAX;
-use crate::port::HoldId;
+use super::{HOPS_MAX, RELEASE_TRIES_MAX};
+use crate::{dead_letter::REFUSALS_MAX, port::HoldId};
 use alloc::sync::Arc;
 use core::fmt;
 use leveret_model::Name;
@@ -17,8 +17,11 @@ pub struct HoldInfo {
     pub length_bytes: u64,
     /// The key it was published with.
     pub routing_key: Name,
-    /// How often its exchange's type did not accept it since it was due.
+    /// How often its exchange refused it since it was due, or since bindings or plugins changed.
     pub tries: u32,
+    /// Why it is set aside, if it was refused [`RELEASE_TRIES_MAX`](super::RELEASE_TRIES_MAX) times: it is
+    /// tried again when the exchange's bindings or the plugins change.
+    pub stuck: Option<Arc<str>>,
 }
 
 /// What a vhost counted since it began.
@@ -55,9 +58,15 @@ pub struct LaterCounters {
     pub timers_refused: u64,
     /// Messages that exchange types wanted in a queue that is not there.
     pub enqueues_lost: u64,
+    /// Times that a held message was set aside because its exchange refused it too often.
+    pub holds_stuck: u64,
+    /// Timers that were given up because their calls failed too often.
+    pub timers_failed: u64,
+    /// Times that a dead letter was set aside because it was refused too often.
+    pub letters_stuck: u64,
 }
 
-/// Messages or timers that are lost, to be put into the log.
+/// Messages or timers that are lost or set aside, to be put into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// Why.
@@ -85,6 +94,12 @@ pub enum Why {
     ExchangeDeleted,
     /// Too many timers are set already.
     TooManyTimers,
+    /// The call of a timer failed again and again, for this reason the last time.
+    TimerFailed(Arc<str>),
+    /// Not lost, but set aside: a held message was refused again and again, for this reason the last time.
+    HoldStuck(Arc<str>),
+    /// Not lost, but set aside: a dead letter of that queue, the same.
+    LetterStuck(Arc<str>),
 }
 
 impl fmt::Display for Loss {
@@ -108,6 +123,22 @@ impl fmt::Display for Loss {
             Why::ExchangeDeleted => {
                 write!(f, "dropped {count} held message{plural}: exchange '{name}' was deleted")
             }
+            Why::TimerFailed(reason) => {
+                write!(
+                    f,
+                    "gave up {count} timer{plural} of exchange '{name}' that failed again and again: {reason}"
+                )
+            }
+            Why::HoldStuck(reason) => write!(
+                f,
+                "set aside {count} held message{plural} of exchange '{name}' that it refused {RELEASE_TRIES_MAX} times: \
+                 {reason}; tried again when its bindings or the plugins change"
+            ),
+            Why::LetterStuck(reason) => write!(
+                f,
+                "set aside {count} dead letter{plural} of queue '{name}', refused {REFUSALS_MAX} times: {reason}; tried \
+                 again when the dead-letter exchange or the plugins change"
+            ),
             Why::TooManyTimers => {
                 write!(f, "did not set {count} timer{plural} of exchange '{name}': there are too many")
             }

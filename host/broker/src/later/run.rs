@@ -2,11 +2,12 @@
 //! taken.
 
 use super::{
-    Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, Taken, Timer, Why, retry_after_ms,
+    Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, RELEASE_TRIES_MAX, TIMER_TRIES_MAX, Taken,
+    Timer, Why, retry_after_ms, stuck::Answering,
 };
 use crate::{
     origin::Origin,
-    port::{HoldId, Routed, Router, Wake},
+    port::{Fired, HoldId, Router, Wake},
     publish::{Publish, Published, Publisher},
     vhost::Vhost,
 };
@@ -41,6 +42,7 @@ impl Vhost {
             state.timers.unblock_waiting();
             state.outbox.unblock_waiting();
         }
+        self.later.unstick(now_ms, router);
         self.emit_some(now_ms, router, publisher);
         self.fire_some(now_ms, router);
         self.release_some(now_ms, router, publisher);
@@ -76,7 +78,8 @@ impl Vhost {
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         let to = (&exchange, taken.lane.1);
         publisher.publish_own(self, router, to, (&batch, &mut origins), &mut outcomes, &waker);
-        self.later.released(now_ms, taken, &outcomes);
+        let answering = (exchange.generation(), router.plugins_generation());
+        self.later.released(now_ms, taken, &outcomes, answering);
     }
 
     fn fire_some(&self, now_ms: u64, router: &mut dyn Router) {
@@ -85,9 +88,8 @@ impl Vhost {
             let Some((place, timer, tries)) = self.later.take_timer(now_ms) else {
                 return;
             };
-            let routed = router.timer(&timer.exchange, place.1, &timer.name, &waker, &mut deeds);
-            let pending = routed == Routed::Pending;
-            self.later.fired(now_ms, place, timer, pending.then_some(tries));
+            let fired = router.timer(&timer.exchange, place.1, &timer.name, &waker, &mut deeds);
+            self.later.fired((now_ms, tries), place, timer, fired);
             self.perform(&mut deeds, 0);
         }
     }
@@ -117,8 +119,18 @@ impl Later {
         Some(taken)
     }
 
+    /// Has those tried again that are set aside and may be answered otherwise now.
+    fn unstick(&self, now_ms: u64, router: &dyn Router) {
+        let mut state = self.state.lock();
+        for (place, at, held) in state.stuck.take_changed(now_ms, router) {
+            let at = (now_ms, at.1);
+            state.held_at.insert(HoldId(at.1), (place, at));
+            state.holds.insert(place, at, held);
+        }
+    }
+
     /// Puts back what did not go on. Fewer outcomes than messages: the rest was not answered.
-    fn released(&self, now_ms: u64, taken: Taken<Place, Held>, outcomes: &[Published]) {
+    fn released(&self, now_ms: u64, taken: Taken<Place, Held>, outcomes: &[Published], answering: Answering) {
         let (place, tries) = (taken.lane, taken.tries + 1);
         let mut blocked = None;
         let mut state = self.state.lock();
@@ -129,18 +141,21 @@ impl Later {
                 Some(Published::Routed) => state.counters.released += 1,
                 Some(Published::Dropped) => state.counters.released_dropped += 1,
                 Some(Published::Unroutable) => state.counters.released_unroutable += 1,
-                Some(Published::Rejected(_)) => {
+                Some(Published::Rejected(why)) => {
                     held.tries += 1;
+                    if held.tries >= RELEASE_TRIES_MAX && !held.exchange.is_deleted() {
+                        state.lost(Why::HoldStuck(why.clone()), &held.exchange.spec.name, 1);
+                        state.held_at.insert(HoldId(at.1), (place, at));
+                        state.stuck.keep((now_ms, place, at), held, why.clone(), answering);
+                        continue;
+                    }
                     at.0 = now_ms.saturating_add(retry_after_ms(held.tries));
                 }
-                Some(Published::Refused(_)) => {
-                    held.tries += 1;
-                    blocked = Some(false);
-                }
+                Some(Published::Unavailable(_) | Published::Refused(_)) => blocked = Some(false),
                 None => blocked = blocked.or(Some(true)),
             }
             let gone = match outcome {
-                Some(Published::Rejected(_) | Published::Refused(_)) | None => {
+                Some(Published::Rejected(_) | Published::Unavailable(_) | Published::Refused(_)) | None => {
                     state.counters.release_retries += 1;
                     state.keep(place, at, held)
                 }
@@ -188,6 +203,11 @@ impl Later {
                     at.0 = now_ms.saturating_add(retry_after_ms(emission.tries));
                     reason.clone()
                 }
+                Some(Published::Unavailable(reason)) => {
+                    emission.tries += 1;
+                    blocked = Some(false);
+                    reason.clone()
+                }
                 Some(Published::Refused(refusal)) => {
                     emission.tries += 1;
                     blocked = Some(false);
@@ -224,23 +244,38 @@ impl Later {
         Some((taken.lane, timer, taken.tries))
     }
 
-    /// A timer was called; `pending` if it is to be called again, having been tried so often
-    /// before.
-    fn fired(&self, now_ms: u64, place: Place, timer: Timer, pending: Option<u32>) {
+    /// A timer was called, whose lane was blocked so often in a row before.
+    fn fired(&self, (now_ms, tries): (u64, u32), place: Place, mut timer: Timer, fired: Fired) {
         let mut state = self.state.lock();
-        let Some(tries) = pending else {
-            state.counters.timers_fired += 1;
-            state.timers.unblock(place);
-            return;
+        let due_ms = match &fired {
+            Fired::Done => {
+                state.counters.timers_fired += 1;
+                state.timers.unblock(place);
+                return;
+            }
+            Fired::Failed(why) => {
+                timer.tries += 1;
+                if timer.tries >= TIMER_TRIES_MAX {
+                    state.lost(Why::TimerFailed(why.clone()), &timer.exchange.spec.name, 1);
+                    state.timers.unblock(place);
+                    return;
+                }
+                now_ms.saturating_add(retry_after_ms(timer.tries))
+            }
+            Fired::Pending | Fired::Unavailable => now_ms,
         };
         let key = (place, timer.name.clone());
         // One of that name may have been set anew.
         if !timer.exchange.is_deleted() && !state.timer_at.contains_key(&key) {
-            let at = (now_ms, state.number());
+            let at = (due_ms, state.number());
             state.timer_at.insert(key, at);
             state.timers.insert(place, at, timer);
         }
+        if let Fired::Failed(_) = fired {
+            state.timers.unblock(place);
+            return;
+        }
         let until_ms = now_ms.saturating_add(retry_after_ms(tries + 1));
-        state.timers.block(place, until_ms, tries + 1, true);
+        state.timers.block(place, until_ms, tries + 1, fired == Fired::Pending);
     }
 }

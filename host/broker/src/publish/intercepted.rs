@@ -132,6 +132,7 @@ impl Publisher {
                 (_, Some((_, refusal))) => Published::Refused(refusal.clone()),
                 (Standing::Dropped, None) => Published::Dropped,
                 (Standing::Rejected(reason), None) => Published::Rejected(reason),
+                (Standing::Unavailable(reason), None) => Published::Unavailable(reason),
             };
             if let Published::Refused(refusal) = &outcome
                 && run.origins.is_none()
@@ -160,7 +161,7 @@ impl Publisher {
             let unroutable = match interception.standing(place) {
                 Standing::Passes => false,
                 Standing::Unroutable => true,
-                Standing::Dropped | Standing::Rejected(_) => continue,
+                Standing::Dropped | Standing::Rejected(_) | Standing::Unavailable(_) => continue,
             };
             places.push(place);
             without_bindings.push(unroutable);
@@ -240,7 +241,7 @@ fn commit(interception: &mut Interception, run: Run<'_, '_>, place: usize, outco
         Published::Routed => Fate::Routed,
         Published::Dropped => Fate::Dropped,
         Published::Unroutable => Fate::Unroutable,
-        Published::Rejected(_) | Published::Refused(_) => return,
+        Published::Rejected(_) | Published::Unavailable(_) | Published::Refused(_) => return,
     };
     let Some(publish) = run.messages.get(place) else { return };
     let hops = run.origins.and_then(|origins| origins.get(place)).map_or(0, |origin| origin.hops);

@@ -33,6 +33,9 @@ pub struct DeadLetterCounts {
     pub dropped: u64,
     /// How often one was refused or could not be routed; each is tried again.
     pub refused: u64,
+    /// How many are set aside now, because they were refused [`REFUSALS_MAX`](crate::REFUSALS_MAX) times: they are in
+    /// the queue, and are tried again when the dead-letter exchange or the plugins change.
+    pub stuck: u64,
 }
 
 /// Counts up; see [`DeadLetterCounts`].
@@ -43,6 +46,7 @@ pub(crate) struct Counters {
     pub(crate) cycles: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) stuck: AtomicU64,
 }
 
 impl DeadLettering {
@@ -59,10 +63,11 @@ impl DeadLettering {
     /// What became of the dead letters until now.
     #[must_use]
     pub fn counts(&self) -> DeadLetterCounts {
-        let Counters { routed, unroutable, cycles, dropped, refused } = &self.counters;
-        let [routed, unroutable, cycles, dropped, refused] =
-            [routed, unroutable, cycles, dropped, refused].map(|counter| counter.load(Ordering::Relaxed));
-        DeadLetterCounts { routed, unroutable, cycles, dropped, refused }
+        let Counters { routed, unroutable, cycles, dropped, refused, stuck } = &self.counters;
+        let [routed, unroutable, cycles, dropped, refused, stuck] =
+            [routed, unroutable, cycles, dropped, refused, stuck]
+                .map(|counter| counter.load(Ordering::Relaxed));
+        DeadLetterCounts { routed, unroutable, cycles, dropped, refused, stuck }
     }
 }
 

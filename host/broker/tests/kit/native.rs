@@ -8,7 +8,7 @@ use super::{
 use leveret_broker::{
     DeathReason,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
-    port::{Answer, Deed, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
+    port::{Answer, Deed, Fired, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
@@ -25,6 +25,7 @@ pub enum Gate {
     Park,
     Reject,
     Trap,
+    SetAside,
 }
 
 /// Native `direct`, `fanout` and `topic` (where nothing but direct matching is tested), types that
@@ -46,6 +47,7 @@ pub struct Native {
     pub memory: Arc<Mutex<Memory>>,
     /// Called once, when the next question is answered.
     pub after_route: Option<Box<dyn FnOnce()>>,
+    pub plugins_generation: u64,
     /// Interceptors, in their order.
     pub attached: Vec<Attached>,
 }
@@ -99,6 +101,14 @@ fn trapped(exchange: &Exchange) -> Answer {
         exchange: exchange.spec.name.clone(),
         vhost: exchange.vhost.clone(),
         what: String::from("trap"),
+    }))
+}
+
+fn unavailable(exchange: &Exchange) -> Answer {
+    Answer::Failed(Box::new(Refusal::PluginUnavailable {
+        exchange: exchange.spec.name.clone(),
+        vhost: exchange.vhost.clone(),
+        why: String::from("set aside"),
     }))
 }
 
@@ -164,6 +174,7 @@ impl Router for Native {
                 }
                 _ if gate == Some(Gate::Park) => parked(exchange),
                 _ if gate == Some(Gate::Trap) => trapped(exchange),
+                _ if gate == Some(Gate::SetAside) => unavailable(exchange),
                 _ if gate == Some(Gate::Reject) => Answer::Reject(Arc::from("not now")),
                 b"drop" => Answer::Drop(None),
                 b"reject" => Answer::Reject(Arc::from("not today")),
@@ -196,11 +207,19 @@ impl Router for Native {
         name: &Name,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
-    ) -> Routed {
+    ) -> Fired {
         let mut memory = self.memory.lock().unwrap();
-        if self.gates.get(&exchange.spec.name) == Some(&Gate::Pending) {
-            memory.waiting.push(waker.clone());
-            return Routed::Pending;
+        match self.gates.get(&exchange.spec.name) {
+            Some(Gate::Pending) => {
+                memory.waiting.push(waker.clone());
+                return Fired::Pending;
+            }
+            Some(Gate::Park | Gate::SetAside) => return Fired::Unavailable,
+            Some(Gate::Trap | Gate::Reject) => {
+                memory.failed_timers += 1;
+                return Fired::Failed(Arc::from("trap"));
+            }
+            None => {}
         }
         let now_ms = memory.now_ms;
         memory.fired.push(format!("{name}@{now_ms}"));
@@ -209,7 +228,7 @@ impl Router for Native {
             let (exchange, due_ms) = (exchange.clone(), now_ms + 10);
             deeds.push(Deed::SetTimer { exchange, layer, name: name.clone(), due_ms });
         }
-        Routed::Ready
+        Fired::Done
     }
 
     fn intercepts(&self, _: &Name) -> Points {
@@ -240,6 +259,10 @@ impl Router for Native {
             return Routed::Ready;
         }
         attached.unwrap().ask(messages, rulings, waker)
+    }
+
+    fn plugins_generation(&self) -> u64 {
+        self.plugins_generation
     }
 
     fn now_ms(&self) -> u64 {

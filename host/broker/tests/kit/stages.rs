@@ -37,6 +37,7 @@ pub struct Memory {
     /// A queue in which nothing is unsettled when effects are committed.
     pub settled: Option<(Arc<Vhost>, &'static str)>,
     pub fired: Vec<String>,
+    pub failed_timers: u32,
     /// `+` and `-` with the destination of bindings made and gone.
     pub changes: Vec<String>,
 }

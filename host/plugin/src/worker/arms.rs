@@ -259,7 +259,9 @@ impl Worker {
             };
             match &**refusal {
                 Refusal::PluginRefused { .. } => candidate.canary_refused(&refusal.to_string()),
-                Refusal::PluginFailed { what, .. } => candidate.canary_failed(what),
+                Refusal::PluginFailed { what, .. } | Refusal::PluginUnavailable { why: what, .. } => {
+                    candidate.canary_failed(what);
+                }
                 // Nor would the serving version answer.
                 _ => continue,
             }

@@ -6,7 +6,7 @@ use super::{
     homes::{Homes, NotServed},
     refusal,
     standing_in::Unsure,
-    version_of,
+    unavailable, version_of,
 };
 use crate::{
     account::Accounts,
@@ -266,7 +266,7 @@ impl Batch<'_> {
         if let Some((text, until)) = &entry.refused {
             if Instant::now() < *until {
                 let refused = NotServed::Refused(text.clone());
-                return Ok(Guest::Failed(Box::new(refusal(self.exchange, refused))));
+                return Ok(Guest::Failed(Box::new(unavailable(self.exchange, refused))));
             }
             entry.refused = None;
         }
@@ -277,7 +277,7 @@ impl Batch<'_> {
                 if let NotServed::Refused(text) = &not_served {
                     entry.refused = Some((text.clone(), Instant::now() + REFUSED_FOR));
                 }
-                return Ok(Guest::Failed(Box::new(refusal(self.exchange, not_served))));
+                return Ok(Guest::Failed(Box::new(unavailable(self.exchange, not_served))));
             }
         };
         if let Err(failure) = kept_up {
@@ -322,7 +322,7 @@ impl Batch<'_> {
             let home = match self.homes.at(version, self.exchange, self.layer, self.entry.generation) {
                 Ok(home) => home,
                 Err(not_served) => {
-                    let refusal = refusal(self.exchange, not_served);
+                    let refusal = unavailable(self.exchange, not_served);
                     self.fail(answered, usize::MAX, &refusal, answers);
                     return Ok(Asked::All);
                 }

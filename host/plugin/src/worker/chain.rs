@@ -13,7 +13,7 @@ use super::{
 use crate::{capability::Outcome, guest::check_arguments, replica::About, version::Version};
 use leveret_broker::{
     exchange::{Binding, Exchange, TypeSpec},
-    port::{Answer, Deed, Effective, Effects, Fate, Layer, Routed, Wake},
+    port::{Answer, Deed, Effective, Effects, Fate, Fired, Layer, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
 use std::sync::Arc;
@@ -135,21 +135,28 @@ impl Worker {
         name: &Name,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
-    ) -> Routed {
+    ) -> Fired {
         let Some(spec) = exchange.types().get(usize::from(layer.0)) else {
-            return Routed::Ready;
+            return Fired::Done;
         };
         // While its plugin is missing the timer waits: the housekeeper asks again after a while.
         let Ok(version) = version_of(&self.registry, exchange, &spec.type_name) else {
-            return Routed::Pending;
+            return Fired::Unavailable;
         };
         let about = About { exchange, layer, on_hand: None };
-        match self.homes.event(&version, about, Some(waker), |replica| replica.timer(about, name)) {
+        let mut called = false;
+        let told = self.homes.event(&version, about, Some(waker), |replica| {
+            called = true;
+            replica.timer(about, name)
+        });
+        match told {
             Ok(outcome) => {
                 take_place(outcome, deeds);
-                Routed::Ready
+                Fired::Done
             }
-            Err(_) => Routed::Pending,
+            Err(NotServed::Failed(why)) if called => Fired::Failed(why.into()),
+            Err(NotServed::Pending) => Fired::Pending,
+            Err(_) => Fired::Unavailable,
         }
     }
 

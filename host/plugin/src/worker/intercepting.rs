@@ -104,7 +104,7 @@ impl Worker {
                     return Err(Later);
                 }
                 self.counters.failed +=
-                    messages.map(|_| rulings.push(failed(&attachment, &why))).count() as u64;
+                    messages.map(|_| rulings.push(unavailable(&attachment, &why))).count() as u64;
                 return Ok(());
             }
         };
@@ -165,7 +165,8 @@ impl Asking<'_> {
                 Ok(home) => home,
                 Err(not_served) => {
                     let why = seat.not_served(not_served);
-                    self.fail(usize::MAX, &why, &mut answered, rulings);
+                    let ruling = |attachment: &Attachment| unavailable(attachment, &why);
+                    self.fail(usize::MAX, ruling, &mut answered, rulings);
                     return Ok(());
                 }
             };
@@ -193,7 +194,8 @@ impl Asking<'_> {
                 Err(_) if count > 1 => singly_before = asked + count,
                 Err(failure) => {
                     asked += 1;
-                    self.fail(asked, &failure.to_string(), &mut answered, rulings);
+                    let why = failure.to_string();
+                    self.fail(asked, |attachment| failed(attachment, &why), &mut answered, rulings);
                 }
             }
         }
@@ -212,7 +214,7 @@ impl Asking<'_> {
         for (question, verdict) in (first_question..).zip(verdicts) {
             let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return };
             if let Some(why) = seat.fault_of(verdict) {
-                self.fail(question + 1, why, answered, rulings);
+                self.fail(question + 1, |attachment| failed(attachment, why), answered, rulings);
                 continue;
             }
             if seat.pure
@@ -234,15 +236,21 @@ impl Asking<'_> {
     }
 
     /// Has what waits for questions before `question_end` meet the failure policy.
-    fn fail(&mut self, question_end: usize, why: &str, answered: &mut usize, rulings: &mut [Ruling]) {
+    fn fail(
+        &mut self,
+        question_end: usize,
+        ruling: impl Fn(&Attachment) -> Ruling,
+        answered: &mut usize,
+        rulings: &mut [Ruling],
+    ) {
         let Worker { interceptors, counters, .. } = &mut *self.worker;
         let Some(seat) = interceptors.seat_there(self.at) else { return };
-        while let Some((ruling, question)) = seat.scratch.waiting.get(*answered).copied() {
+        while let Some((at, question)) = seat.scratch.waiting.get(*answered).copied() {
             if question >= question_end {
                 return;
             }
-            if let Some(place) = rulings.get_mut(ruling) {
-                *place = failed(self.attachment, why);
+            if let Some(place) = rulings.get_mut(at) {
+                *place = ruling(self.attachment);
             }
             *answered += 1;
             counters.failed += 1;
@@ -339,7 +347,7 @@ fn waits(attachment: &Attachment) -> bool {
     attachment.rule.point == AttachmentPoint::Deliver && attachment.rule.on_failure == FailurePolicy::Reject
 }
 
-/// The ruling on a message about which the interceptor cannot be asked.
+/// The ruling on a message that the interceptor failed on.
 fn failed(attachment: &Attachment, why: &str) -> Ruling {
     match attachment.rule.on_failure {
         FailurePolicy::Bypass => Ruling::Said(Intercepted::Continue, None),
@@ -348,6 +356,14 @@ fn failed(attachment: &Attachment, why: &str) -> Ruling {
             let name = &attachment.rule.interceptor;
             Ruling::Said(Intercepted::Reject(format!("the interceptor '{name}': {why}").into()), None)
         }
+    }
+}
+
+/// The ruling on messages while the interceptor cannot be asked.
+fn unavailable(attachment: &Attachment, why: &str) -> Ruling {
+    match failed(attachment, why) {
+        Ruling::Said(Intercepted::Reject(reason), _) => Ruling::Unavailable(reason),
+        ruling => ruling,
     }
 }
 

@@ -52,7 +52,8 @@ use keeping::Entry;
 use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
     port::{
-        Answer, Deed, Explained, ExplainedInterceptor, Layer, Points, Routed, Router, Ruling, Site, Wake,
+        Answer, Deed, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router, Ruling, Site,
+        Wake,
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -317,6 +318,16 @@ fn refusal(exchange: &Exchange, not_served: NotServed) -> Refusal {
     }
 }
 
+/// The refusal of messages of an exchange that nobody was asked about.
+fn unavailable(exchange: &Exchange, not_served: NotServed) -> Refusal {
+    match refusal(exchange, not_served) {
+        Refusal::PluginFailed { exchange, vhost, what } => {
+            Refusal::PluginUnavailable { exchange, vhost, why: what }
+        }
+        refusal => refusal,
+    }
+}
+
 impl Router for Worker {
     fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal> {
         serving(self.registry.lookup(vhost, type_name), vhost, type_name, &Name::EMPTY).map(drop)
@@ -391,7 +402,7 @@ impl Router for Worker {
         name: &Name,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
-    ) -> Routed {
+    ) -> Fired {
         self.timer_due(exchange, layer, name, waker, deeds)
     }
 
@@ -423,6 +434,10 @@ impl Router for Worker {
     ) -> ExplainedInterceptor {
         self.sweep_if_worth_it();
         self.explain_attachment(site, attachment, message)
+    }
+
+    fn plugins_generation(&self) -> u64 {
+        self.registry.interceptors_generation()
     }
 
     fn now_ms(&self) -> u64 {

@@ -102,7 +102,7 @@ impl Connection {
                     }
                     None
                 }
-                Published::Rejected(reason) => {
+                Published::Rejected(reason) | Published::Unavailable(reason) => {
                     tracing::debug!(
                         "publish to '{}' rejected: {reason}",
                         String::from_utf8_lossy(&publish.exchange)

@@ -92,6 +92,9 @@ fn list(there: Where, json: bool, settings: &Settings) -> anyhow::Result<()> {
             "{:>12}  {:>16}  {:>10}  {:>5}  {key}",
             hold.id, hold.due_ms, hold.length_bytes, hold.tries
         )?;
+        if let Some(why) = &hold.stuck {
+            writeln!(out, "{:>12}  set aside: {}", "", printable(why))?;
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use leveret_broker::{
     QueueSpec, Sink,
     exchange::{Binding, Exchange},
     later::Why,
-    port::{Answer, Deed, Hold, Layer, Routed},
+    port::{Answer, Deed, Fired, Hold, Layer, Routed},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -55,8 +55,8 @@ impl Router for Holding {
         _: &Name,
         _: &Arc<dyn Wake>,
         _: &mut Vec<Deed>,
-    ) -> Routed {
-        Routed::Ready
+    ) -> Fired {
+        Fired::Done
     }
     fn now_ms(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64

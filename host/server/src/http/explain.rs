@@ -84,7 +84,9 @@ fn describe(explained: &Explanation, recalled: &Recalled) -> ExplanationJson {
         Some(Published::Routed) => ("routed", None),
         Some(Published::Dropped) => ("dropped", None),
         Some(Published::Unroutable) => ("unroutable", None),
-        Some(Published::Rejected(reason)) => ("rejected", Some(reason.to_string())),
+        Some(Published::Rejected(reason) | Published::Unavailable(reason)) => {
+            ("rejected", Some(reason.to_string()))
+        }
         Some(Published::Refused(refusal)) => ("refused", Some(refusal.to_string())),
     };
     let holds = explained.holds.iter();

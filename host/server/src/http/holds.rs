@@ -53,5 +53,6 @@ fn describe(hold: HoldInfo) -> HoldJson {
         length_bytes: hold.length_bytes,
         routing_key: hold.routing_key.to_text(),
         tries: hold.tries,
+        stuck: hold.stuck.as_ref().map(ToString::to_string),
     }
 }

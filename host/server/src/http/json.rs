@@ -163,6 +163,14 @@ pub struct QueueJson {
     /// Its messages.
     #[serde(flatten)]
     pub messages: MessagesJson,
+    /// Dead letters that were refused too often and are set aside; not in RabbitMQ, and only if there are some.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dead_letters_set_aside: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A binding.

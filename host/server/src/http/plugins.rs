@@ -80,6 +80,7 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         fallback: fallback(&on_failure),
         on_failure: Some(on_failure.to_string()),
         held: exchanges.iter().map(|exchange| exchange.hold_count() as u64).sum(),
+        held_stuck: exchanges.iter().map(|exchange| vhost.stuck_count(&exchange.spec.name) as u64).sum(),
         rejected: exchanges.iter().map(|exchange| exchange.rejected_count()).sum(),
         drops: drops.collect(),
         exchanges: exchanges.len(),

@@ -49,6 +49,7 @@ fn describe(vhost: &Vhost, queue: &Queue) -> QueueJson {
         arguments: arguments::to_json(&spec.arguments),
         consumers: counts.consumers,
         messages: counts.into(),
+        dead_letters_set_aside: queue.dead_lettering().map_or(0, |to| to.counts().stuck),
     }
 }
 

@@ -97,6 +97,7 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
         ("stood in for", calls.stood_in),
         ("refused", there.rejected),
         ("held", there.held),
+        ("set aside", there.held_stuck),
         ("dead ids", calls.dead_ids),
         ("traps", failures.traps),
         ("CPU limit", failures.cpu_limit),

@@ -34,6 +34,9 @@ pub struct PluginInVhostJson {
     pub exchanges: usize,
     /// How many messages these exchanges hold.
     pub held: u64,
+    /// Of those, how many are set aside because their exchange refused them too often.
+    #[serde(default)]
+    pub held_stuck: u64,
     /// How many messages these exchanges did not accept.
     pub rejected: u64,
     /// What these exchanges dropped, with the types' reasons.
@@ -167,8 +170,11 @@ pub struct HoldJson {
     pub length_bytes: u64,
     /// The key it was published with.
     pub routing_key: String,
-    /// How often it was not accepted since it was due.
+    /// How often it was refused since it was due, or since bindings or plugins changed.
     pub tries: u32,
+    /// Why it is set aside, if it was refused too often: tried again when these change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<String>,
 }
 
 /// `DELETE` of held messages.

@@ -1,0 +1,97 @@
+//! Held messages that their exchange refused too often: they stay, are listed and can be cancelled, and
+//! nobody is asked about them until something has changed that may have been the reason.
+//!
+//! *Invariant:* a lane is there while something is in it. It has the oldest state of what answers that
+//! something in it was refused by.
+
+use super::{At, Held, Place};
+use crate::{exchange::Generation, port::Router};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use core::ops::RangeInclusive;
+
+/// How often it is looked at whether something has changed, in milliseconds.
+pub(crate) const LOOK_EVERY_MS: u64 = 30_000;
+
+/// What an exchange's answers follow from: its bindings and type, and the plugins.
+pub(super) type Answering = (Generation, u64);
+
+#[derive(Default)]
+pub(super) struct Stuck {
+    lanes: BTreeMap<Place, Lane>,
+    /// When to look next.
+    look_ms: u64,
+}
+
+struct Lane {
+    answering: Answering,
+    things: BTreeMap<At, Held>,
+}
+
+impl Stuck {
+    /// When to look whether something has changed.
+    pub(super) fn look_ms(&self) -> Option<u64> {
+        (!self.lanes.is_empty()).then_some(self.look_ms)
+    }
+
+    /// Sets a message aside.
+    pub(super) fn keep(
+        &mut self,
+        (now_ms, place, at): (u64, Place, At),
+        mut held: Held,
+        why: Arc<str>,
+        answering: Answering,
+    ) {
+        if self.lanes.is_empty() {
+            self.look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
+        }
+        held.stuck = Some(why);
+        let lane = self.lanes.entry(place).or_insert_with(|| Lane { answering, things: BTreeMap::new() });
+        lane.things.insert(at, held);
+    }
+
+    pub(super) fn remove(&mut self, place: &Place, at: At) -> Option<Held> {
+        let lane = self.lanes.get_mut(place)?;
+        let held = lane.things.remove(&at);
+        if lane.things.is_empty() {
+            self.lanes.remove(place);
+        }
+        held
+    }
+
+    pub(super) fn lanes(
+        &self,
+        range: RangeInclusive<Place>,
+    ) -> impl Iterator<Item = (&Place, &BTreeMap<At, Held>)> {
+        self.lanes.range(range).map(|(place, lane)| (place, &lane.things))
+    }
+
+    pub(super) fn remove_all(&mut self, range: RangeInclusive<Place>) -> Vec<(At, Held)> {
+        let places: Vec<Place> = self.lanes.range(range).map(|(place, _)| *place).collect();
+        let lanes = places.iter().filter_map(|place| self.lanes.remove(place));
+        lanes.flat_map(|lane| lane.things).collect()
+    }
+
+    /// Takes out what may be answered otherwise now, as if it had not been tried.
+    pub(super) fn take_changed(&mut self, now_ms: u64, router: &dyn Router) -> Vec<(Place, At, Held)> {
+        // A clock that was set back must not keep them waiting.
+        let due = now_ms >= self.look_ms || self.look_ms > now_ms.saturating_add(LOOK_EVERY_MS);
+        if self.lanes.is_empty() || !due {
+            return Vec::new();
+        }
+        self.look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
+        let plugins = router.plugins_generation();
+        let changed = |lane: &Lane| {
+            let exchange = lane.things.values().next().map(|held| &held.exchange);
+            exchange.is_none_or(|exchange| (exchange.generation(), plugins) != lane.answering)
+        };
+        let places: Vec<Place> =
+            self.lanes.iter().filter(|(_, lane)| changed(lane)).map(|(place, _)| *place).collect();
+        let mut taken = Vec::new();
+        for place in places {
+            for (at, held) in self.lanes.remove(&place).into_iter().flat_map(|lane| lane.things) {
+                taken.push((place, at, Held { tries: 0, stuck: None, ..held }));
+            }
+        }
+        taken
+    }
+}
