@@ -6,8 +6,11 @@
 //! work too. A file counts as whole when whoever wrote it closed it or renamed it into place, or
 //! when it did not change for `SETTLED_AFTER`. A folder in which others than the broker's user may
 //! write is not looked into: what serves from there serves on, and the log says why once.
+//!
+//! In each of them is a folder [`CANDIDATES`]: a file there is not put into service, it is the candidate
+//! of the plugin of its name.
 
-use leveret_plugin::{Host, Scope, artifact, folder};
+use leveret_plugin::{Host, LoadError, Scope, artifact, folder, registry::Stage};
 use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -15,7 +18,7 @@ use notify::{
 use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -25,6 +28,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+/// The folder within a plugins folder for versions that are tried beside those that serve.
+pub const CANDIDATES: &str = "candidates";
 /// How long a file must stay unchanged to count as whole, if its writer did not close it.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// How often the folder is looked at without a notification.
@@ -57,20 +62,23 @@ impl PluginWatcher {
         let (stop, notices) = channel();
         let mut watched = Vec::new();
         for (scope, given) in folders {
-            watched.push(Folder {
-                scope: scope.clone(),
-                given: given.clone(),
-                folder: given.canonicalize()?,
-                host: host.clone(),
-                files: BTreeMap::new(),
-                complained: HashSet::new(),
-                complaint: None,
-            });
+            watched.push(Folder::new(scope, given, Kind::Serving, host)?);
+        }
+        for (scope, given) in folders {
+            // Candidates come after what serves, for they are candidates of that.
+            let given = given.join(CANDIDATES);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&given);
+            match made.and_then(|()| Folder::new(scope, &given, Kind::Candidates, host)) {
+                Ok(folder) => watched.push(folder),
+                Err(error) => {
+                    tracing::warn!(%scope, "no candidates are taken: {}: {error}", given.display());
+                }
+            }
         }
         let notifier = notifier(&watched, stop.clone());
         for folder in &mut watched {
             folder.look(&HashSet::new());
-            folder.load_before_serving();
+            folder.begin();
         }
         let mut folders = Folders(watched);
         let thread =
@@ -143,10 +151,20 @@ struct Seen {
     /// It was offered to the host with this stamp.
     offered: bool,
     /// The host refused it. It may take it once another file is gone, whose types it claims too.
-    refused: bool,
+    refused: Option<Stage>,
+}
+
+/// What becomes of the files of a folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// They serve.
+    Serving,
+    /// Each is the candidate of the file of its name in the folder around.
+    Candidates,
 }
 
 struct Folder {
+    kind: Kind,
     /// For whom its plugins are.
     scope: Scope,
     /// As it was configured.
@@ -183,9 +201,13 @@ impl Folders {
                 }
                 notice = notices.try_recv().ok();
             }
+            let mut offered = false;
             for folder in &mut self.0 {
                 folder.look(&whole);
-                folder.offer_settled();
+                if folder.kind == Kind::Candidates && offered {
+                    folder.look_again_at_refused(|stage| stage == Stage::Swap);
+                }
+                offered |= folder.offer_settled();
             }
         }
     }
@@ -199,6 +221,19 @@ impl Folders {
 }
 
 impl Folder {
+    fn new(scope: &Scope, given: &Path, kind: Kind, host: &Arc<Host>) -> io::Result<Self> {
+        Ok(Self {
+            kind,
+            scope: scope.clone(),
+            given: given.to_path_buf(),
+            folder: given.canonicalize()?,
+            host: host.clone(),
+            files: BTreeMap::new(),
+            complained: HashSet::new(),
+            complaint: None,
+        })
+    }
+
     /// Compares the folder with what is known of it.
     fn look(&mut self, whole: &HashSet<PathBuf>) {
         let found = match self.trusted_scan() {
@@ -222,12 +257,18 @@ impl Folder {
             self.complained.remove(&path);
             // Also if it was not offered as it was last: what it was before may serve. The registry logs
             // what became of its exchanges.
-            self.host.registry().remove_in(&self.scope, &path);
+            match self.kind {
+                Kind::Serving => {
+                    self.host.registry().remove_in(&self.scope, &path);
+                }
+                Kind::Candidates => {
+                    let plugin = path.file_stem().unwrap_or_default().to_string_lossy();
+                    self.host.registry().withdraw_candidate(&self.scope, &plugin);
+                }
+            }
         }
         if any_gone {
-            for seen in self.files.values_mut().filter(|seen| seen.refused) {
-                (seen.offered, seen.refused) = (false, false);
-            }
+            self.look_again_at_refused(|_| true);
         }
         for (path, stamp) in found {
             let closed = whole.contains(&path);
@@ -235,15 +276,22 @@ impl Folder {
                 Some(seen) if seen.stamp == stamp => seen.whole |= closed,
                 Some(seen) => {
                     *seen =
-                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: false }
+                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: None }
                 }
                 None => {
                     self.files.insert(
                         path,
-                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: false },
+                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: None },
                     );
                 }
             }
+        }
+    }
+
+    /// Files that were refused at these stages are offered once more.
+    fn look_again_at_refused(&mut self, at: impl Fn(Stage) -> bool) {
+        for seen in self.files.values_mut().filter(|seen| seen.refused.is_some_and(&at)) {
+            (seen.offered, seen.refused) = (false, None);
         }
     }
 
@@ -280,24 +328,28 @@ impl Folder {
         Ok(found)
     }
 
-    /// What lies there at the start is whole: nobody is writing it for this broker.
-    fn load_before_serving(&mut self) {
+    /// What lies there at the start is whole: nobody is writing it for this broker. Small files serve before
+    /// the broker does.
+    fn begin(&mut self) {
         let small = self.files.iter().filter(|(_, seen)| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
         for path in small.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
-            self.offer(&path);
+            if self.kind == Kind::Serving {
+                self.offer(&path);
+            }
         }
         self.files.values_mut().for_each(|seen| seen.whole = true);
     }
 
-    fn offer_settled(&mut self) {
+    /// Offers what is whole by now. Gives whether there was anything.
+    fn offer_settled(&mut self) -> bool {
         let settled = self
             .files
             .iter()
             .filter(|(_, seen)| !seen.offered && (seen.whole || seen.since.elapsed() >= SETTLED_AFTER))
             .map(|(path, _)| path.clone());
-        for path in settled.collect::<Vec<_>>() {
-            self.offer(&path);
-        }
+        let settled: Vec<PathBuf> = settled.collect();
+        settled.iter().for_each(|path| self.offer(path));
+        !settled.is_empty()
     }
 
     fn offer(&mut self, path: &Path) {
@@ -305,19 +357,42 @@ impl Folder {
             return;
         };
         seen.offered = true;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let refused = match self.kind {
+            Kind::Serving => self.offer_to_serve(path),
+            Kind::Candidates => self.offer_candidate(path),
+        };
+        if let Some(seen) = self.files.get_mut(path) {
+            seen.refused = refused;
+        }
+    }
+
+    /// Gives the stage that refused it. The registry logs what became of it.
+    fn offer_to_serve(&self, path: &Path) -> Option<Stage> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let bytes = match artifact::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!("the plugin was not taken: {name}: {error}. What served before still serves");
                 self.host.registry().fall_back(&self.scope, path);
-                return;
+                return None;
             }
         };
-        // The registry logs what became of it.
-        let refused = self.host.registry().offer_in(&self.scope, path, &bytes).is_err();
-        if let Some(seen) = self.files.get_mut(path) {
-            seen.refused = refused;
-        }
+        self.host.registry().offer_in(&self.scope, path, &bytes).err().map(|error| error.stage)
+    }
+
+    fn offer_candidate(&self, path: &Path) -> Option<Stage> {
+        let registry = self.host.registry();
+        // The file whose candidate it is.
+        let around = self.folder.parent().unwrap_or(&self.folder);
+        let serving = around.join(path.file_name().unwrap_or_default());
+        let offered = match artifact::read(path) {
+            Ok(bytes) => registry.offer_candidate(&self.scope, &serving, &bytes),
+            Err(error) => {
+                let error = LoadError { stage: Stage::Read, reason: error.to_string() };
+                registry.refuse_candidate(&self.scope, &serving, &error);
+                Err(error)
+            }
+        };
+        offered.err().map(|error| error.stage)
     }
 }
