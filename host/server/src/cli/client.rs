@@ -23,6 +23,8 @@ use std::{
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How long the broker may take for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How long it may take where a plugin is compiled.
+const SLOW_ANSWER_MAX: Duration = Duration::from_secs(300);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -155,6 +157,16 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         self.send(self.agent.post(self.url_of(path)), body)
+    }
+
+    /// Sends JSON to where the answer may take as long as compiling a plugin.
+    pub(super) fn post_slow<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.agent.post(self.url_of(path));
+        self.send(request.config().timeout_global(Some(SLOW_ANSWER_MAX)).build(), body)
     }
 
     /// Puts JSON there.

@@ -4,6 +4,7 @@ mod bench;
 mod client;
 mod hold;
 mod plugin;
+mod time;
 
 use crate::{
     config::{Config, Settings},

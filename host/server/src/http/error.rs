@@ -15,6 +15,8 @@ pub(crate) enum ApiError {
     NotFound,
     /// The body, or something in it, makes no sense, for this reason.
     BadRequest(String),
+    /// It makes sense and cannot be done now, for this reason.
+    Refused(String),
     /// Too much of that kind is going on.
     Busy,
     /// No credentials, or wrong ones.
@@ -36,6 +38,7 @@ impl ApiError {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Refused(_) => StatusCode::CONFLICT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotAuthorized | Self::LoopbackOnly => StatusCode::UNAUTHORIZED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
@@ -50,6 +53,7 @@ impl ApiError {
         match self {
             Self::NotFound => ("Object Not Found", "Not Found"),
             Self::BadRequest(why) => ("bad_request", why),
+            Self::Refused(why) => ("refused", why),
             Self::Busy => ("busy", "too many such requests at a time"),
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),
             Self::LoopbackOnly => ("not_authorized", "User can only log in via localhost"),

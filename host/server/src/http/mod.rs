@@ -3,7 +3,7 @@
 //!
 //! *Not here:* changing what RabbitMQ's API changes: of that, all of it reads, and what RabbitMQ tells
 //! and this broker does not have (rates, policies, who declared what) is left out rather than made up.
-//! What it changes is ours: switches of plugins, held messages.
+//! What it changes is ours: switches and versions of plugins, held messages.
 //!
 //! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
 //! thread of their own ([`server`]), so that nothing of it runs on the workers. What it reads it
@@ -17,6 +17,7 @@
 //! its JSON in [`json`], and its lines in the list.
 
 pub(crate) mod arguments;
+mod aside;
 mod bindings;
 pub mod body;
 mod error;
@@ -39,6 +40,7 @@ mod whoami;
 pub use server::{HttpServer, start};
 
 use crate::{explainer::Explainer, wiring::Shared};
+pub use aside::Aside;
 use axum::{
     Router,
     extract::{Request, State},
@@ -67,6 +69,8 @@ pub struct Api {
     pub token: Token,
     /// Who knows where a message would go.
     pub explainer: Explainer,
+    /// Where what takes long is done.
+    pub aside: Aside,
 }
 
 /// The two ends of a request's connection.

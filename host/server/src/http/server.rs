@@ -1,7 +1,7 @@
 //! The thread of the HTTP API: accepts connections and bounds what each may hold, and for how long.
 
 use super::{
-    Api, Ends, router,
+    Api, Aside, Ends, router,
     token_file::{Token, TokenFile},
 };
 use crate::{explainer::Explainer, wiring::Shared, worker::Order};
@@ -70,7 +70,8 @@ pub fn start(
     let token = Token::random()?;
     let token_file = TokenFile::new(address, token.clone());
     let explainer = Explainer::start(shared.plugins.clone(), workers)?;
-    let router = router(&Arc::new(Api { shared, amqp_address, http_address: address, token, explainer }));
+    let (http_address, aside) = (address, Aside::default());
+    let router = router(&Arc::new(Api { shared, amqp_address, http_address, token, explainer, aside }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let listener = {
         let _inside = runtime.enter();

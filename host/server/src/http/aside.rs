@@ -1,0 +1,39 @@
+//! What takes long, on a thread of its own, so that other requests are answered meanwhile.
+
+use super::error::ApiError;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+
+/// How much is done at a time; more is refused.
+pub(super) const AT_A_TIME_MAX: usize = 4;
+
+/// Where what takes long is done. What was begun is finished, whether somebody waits for it or not.
+#[derive(Debug)]
+pub struct Aside(Arc<Semaphore>);
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_A_TIME_MAX)))
+    }
+}
+
+impl Aside {
+    /// Does it, and gives what came of it.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`], also where the system gives no thread.
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
+        let place = self.0.clone().try_acquire_owned().map_err(|_| ApiError::Busy)?;
+        let (done, finished) = oneshot::channel();
+        let work = move || {
+            // Whoever asked may be gone.
+            let _ = done.send(work());
+            drop(place);
+        };
+        std::thread::Builder::new().name("http-aside".to_owned()).spawn(work).map_err(|_| ApiError::Busy)?;
+        finished.await.map_err(|_| ApiError::Busy)
+    }
+}
