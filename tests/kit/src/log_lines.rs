@@ -22,3 +22,16 @@ pub const PLUGIN_FELL_BACK: &str = "the last version that served is in service i
 
 /// In the line that says that a file with compiled code was not the broker's own.
 pub const CACHE_IGNORED: &str = "a file in the cache of compiled code is ignored";
+
+/// In the line that says that a file is the candidate of a plugin; the line names the plugin's own file.
+pub const CANDIDATE_TAKEN: &str = "the candidate is in shadow path=";
+
+/// In the line that says that the file of a candidate was refused; it names the plugin's own file, the stage
+/// and the reason.
+pub const CANDIDATE_REFUSED: &str = "the candidate was not taken";
+
+/// In the line that says that a candidate now serves; the line names the plugin's own file.
+pub const CANDIDATE_SERVES: &str = "the candidate serves";
+
+/// In the line that says that a canary failed too often and is asked no more.
+pub const CANARY_WITHDRAWN: &str = "the canary is withdrawn";

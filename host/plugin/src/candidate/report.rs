@@ -4,7 +4,7 @@ use super::{Candidate, Given, Share, Standing};
 use crate::{artifact::Digest, registry::LoadError, scope::Scope};
 use leveret_broker::exchange::Exchange;
 use leveret_model::Name;
-use std::{collections::VecDeque, sync::atomic::Ordering, time::SystemTime};
+use std::{collections::VecDeque, path::PathBuf, sync::atomic::Ordering, time::SystemTime};
 
 /// How many differences are shown: the latest, each exchange and key once.
 pub const DIFFERENCES_SHOWN_MAX: usize = 20;
@@ -16,6 +16,8 @@ pub struct CandidateInfo {
     pub scope: Scope,
     /// The plugin's name: its file's without `.wasm`.
     pub plugin: String,
+    /// The file that serves, whose place the candidate would take.
+    pub path: PathBuf,
     /// What became of the candidate; `None` if no file was taken yet.
     pub state: Option<CandidateState>,
     /// The last file, if it was not taken: the stage that refused it and why.

@@ -97,12 +97,12 @@ impl Registry {
 
     /// Notes that the file of a candidate was refused, before it could be offered or after.
     pub fn refuse_candidate(&self, scope: &Scope, path: &Path, error: &LoadError) {
+        self.candidates.change(scope, path, |slot| slot.refused = Some(error.clone()));
         tracing::warn!(
             target: "leveret::plugin",
             path = %path.display(), %scope, stage = %error.stage,
             "the candidate was not taken: {}", error.reason
         );
-        self.candidates.change(scope, path, |slot| slot.refused = Some(error.clone()));
     }
 
     /// `None` if it is the candidate already.
@@ -264,6 +264,7 @@ impl Registry {
         let info = |((scope, plugin), slot): (&(Scope, String), &Slot)| CandidateInfo {
             scope: scope.clone(),
             plugin: plugin.clone(),
+            path: slot.path.clone(),
             state: slot.candidate.as_ref().map(|candidate| candidate.state()),
             refused: slot.refused.clone(),
         };

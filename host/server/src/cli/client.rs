@@ -159,13 +159,13 @@ impl Client {
         self.send(self.agent.post(self.url_of(path)), body)
     }
 
-    /// Sends JSON to where the answer may take as long as compiling a plugin.
-    pub(super) fn post_slow<T: DeserializeOwned>(
+    /// Puts JSON to where the answer may take as long as compiling a plugin.
+    pub(super) fn put_slow<T: DeserializeOwned>(
         &self,
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let request = self.agent.post(self.url_of(path));
+        let request = self.agent.put(self.url_of(path));
         self.send(request.config().timeout_global(Some(SLOW_ANSWER_MAX)).build(), body)
     }
 

@@ -18,7 +18,7 @@ use leveret_amqp091::{form::FORM, properties::MessageProperties};
 use leveret_broker::{
     Explanation, Published,
     exchange::{Binding, Destination},
-    explain::{Asked, AskedInterceptor, Said, SaidInterceptor, Step},
+    explain::{Asked, AskedInterceptor, Said, SaidInterceptor, Standing, Step},
 };
 use leveret_model::{Name, OwnedMessage, Patch};
 use std::sync::Arc;
@@ -132,6 +132,7 @@ fn asked(asked: &Asked) -> AskedJson {
         plugin: plugin.map(|plugin| plugin.name.clone()),
         version: plugin.map(|plugin| plugin.version.clone()),
         digest: plugin.map(|plugin| plugin.digest.clone()),
+        standing: plugin.and_then(|plugin| standing(plugin.standing)).map(str::to_owned),
         pure: plugin.is_some_and(|plugin| plugin.pure),
         ..AskedJson::default()
     };
@@ -163,6 +164,14 @@ fn asked(asked: &Asked) -> AskedJson {
     };
     answer.clone_into(&mut told.answer);
     told
+}
+
+fn standing(standing: Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Serving => None,
+        Standing::Canary => Some("canary"),
+        Standing::Pinned => Some("pinned"),
+    }
 }
 
 fn intercepted(asked: &AskedInterceptor) -> AskedInterceptorJson {

@@ -4,9 +4,11 @@
 //! that this broker could only make up. The types of `/api/plugins` are our own. Names that are not
 //! UTF-8 are shown with replacement characters.
 
+pub mod candidates;
 pub mod explain;
 pub mod seen;
 
+use candidates::{CandidateStateJson, PinJson};
 use seen::{CallsJson, PluginInVhostJson};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -231,6 +233,24 @@ pub struct PluginJson {
     /// The virtual hosts that have it; not in the list of all types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vhosts: Vec<PluginInVhostJson>,
+    /// The version that is tried beside the one that serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<BesideJson>,
+    /// The exchanges that stay on a version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned: Vec<PinJson>,
+}
+
+/// A version that is tried beside the one that serves, in short; `/api/plugins-candidates` has all of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BesideJson {
+    /// How it stands.
+    pub state: CandidateStateJson,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// Of a canary, the share of routing keys that it answers for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
 }
 
 /// Whether an exchange type is served.

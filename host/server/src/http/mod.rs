@@ -20,6 +20,7 @@ pub(crate) mod arguments;
 mod aside;
 mod bindings;
 pub mod body;
+mod candidates;
 mod error;
 mod exchanges;
 pub(crate) mod explain;
@@ -29,6 +30,7 @@ pub mod json;
 mod login;
 mod overview;
 mod path;
+mod pins;
 mod plugins;
 mod queues;
 pub mod server;
@@ -47,7 +49,7 @@ use axum::{
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use error::ApiError;
 use leveret_broker::{Vhost, exchange::Exchange, queue::Queue};
@@ -126,6 +128,9 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/plugins/explain", post(explain::explain))
         .route("/api/plugins/{type}", get(plugins::read))
         .route("/api/plugins/{type}/vhosts/{vhost}", get(plugins::read_in_vhost))
+        .route("/api/plugins-candidates", get(candidates::list).put(candidates::order))
+        .route("/api/plugins-pins", get(pins::list))
+        .route("/api/plugins-pins/{vhost}/{exchange}", put(pins::pin).delete(pins::unpin))
         .route("/api/plugins-switches", get(switches::list).put(switches::turn))
         .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
         .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))

@@ -4,13 +4,15 @@
 //! it.
 
 use super::{
-    Api,
+    Api, candidates,
     error::ApiError,
     json::{
-        PluginJson, PluginState, ServingJson,
+        BesideJson, PluginJson, PluginState, ServingJson,
+        candidates::{CandidateJson, PinJson},
         seen::{CallTimeJson, CallsJson, DropsJson, FailuresJson, PluginInVhostJson, TimeRangeJson},
     },
     path::Names,
+    pins,
 };
 use axum::{Json, extract::State};
 use leveret_broker::Vhost;
@@ -112,7 +114,31 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
     let of_vhost =
         |there: &PluginInVhostJson| there.scope.as_ref().map_or(there.state == state, |s| *s == scope);
     let fallback = in_vhosts(api, &info.name).filter(of_vhost).find_map(|there| there.fallback);
-    PluginJson { type_name, scope, state, exchanges, serving, reason, fallback, calls, vhosts: Vec::new() }
+    let registry = api.shared.plugins.registry();
+    let candidate = serving.as_ref().and_then(|serving| {
+        let mut all = registry.candidates().into_iter();
+        let of_it = all.find(|info| info.plugin == serving.plugin && info.scope.to_string() == scope)?;
+        let told = candidates::describe(of_it);
+        let tried = told.types.contains(&type_name);
+        let CandidateJson { state, version, percent, .. } = told;
+        version.filter(|_| tried).map(|version| BesideJson { state, version, percent })
+    });
+    let mut pinned: Vec<PinJson> = registry.pins().into_iter().map(pins::describe).collect();
+    pinned.retain(|pin| pin.type_name == type_name && pin.scope == scope);
+    let vhosts = Vec::new();
+    PluginJson {
+        type_name,
+        scope,
+        state,
+        exchanges,
+        serving,
+        reason,
+        fallback,
+        calls,
+        vhosts,
+        candidate,
+        pinned,
+    }
 }
 
 fn fallback(on_failure: &FailurePolicy) -> Option<String> {

@@ -155,7 +155,12 @@ fn put_asked(text: &mut String, asked: &AskedJson) {
                 (0, false) => ", asked now".to_owned(),
                 (by, _) => format!(", remembered by {by} of {} workers", asked.workers),
             };
-            format!("plugin {} {}{memory}", printable(plugin), printable(version))
+            let standing = match asked.standing.as_deref() {
+                Some("canary") => " as the canary",
+                Some("pinned") => ", pinned",
+                _ => "",
+            };
+            format!("plugin {} {}{standing}{memory}", printable(plugin), printable(version))
         }
         _ => "no plugin".to_owned(),
     };

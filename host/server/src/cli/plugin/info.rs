@@ -2,12 +2,12 @@
 
 use super::{
     BrokerArguments, ClientError,
-    list::{state, yes_or_no},
+    list::{state, tried, yes_or_no},
     printable,
 };
 use crate::{
     config::Settings,
-    http::json::{PluginJson, seen::PluginInVhostJson},
+    http::json::{PluginJson, candidates::PinJson, seen::PluginInVhostJson},
 };
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -70,6 +70,16 @@ fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
             ("compiler", serving.compiler.clone()),
         ]);
     }
+    lines.extend(
+        plugin
+            .candidate
+            .as_ref()
+            .map(|beside| ("candidate", format!("{} in {}", beside.version, tried(beside)))),
+    );
+    lines.extend(plugin.pinned.iter().map(|pin| {
+        let PinJson { exchange, vhost, version, .. } = pin;
+        ("pinned", format!("{exchange} in virtual host {vhost} on version {version}"))
+    }));
     lines
 }
 

@@ -3,7 +3,7 @@
 use super::{BrokerArguments, printable};
 use crate::{
     config::Settings,
-    http::json::{PluginJson, PluginState},
+    http::json::{BesideJson, PluginJson, PluginState, candidates::CandidateStateJson},
 };
 use anyhow::Context;
 use clap::Args;
@@ -62,7 +62,28 @@ fn row(plugin: &PluginJson) -> [String; COLUMNS] {
         None => ("-", "-", "-", reason.as_str()),
     };
     let exchanges = plugin.exchanges.to_string();
-    [&plugin.type_name, state(plugin.state), of, version, pure, &exchanges, summary].map(printable)
+    let mut standing = state(plugin.state).to_owned();
+    standing.extend(plugin.candidate.as_ref().map(|beside| format!(", {}", tried(beside))));
+    [&plugin.type_name, &standing, of, version, pure, &exchanges, summary].map(printable)
+}
+
+/// How a candidate stands, in words.
+pub(super) fn tried(beside: &BesideJson) -> String {
+    match beside.percent {
+        Some(percent) => format!("{} {percent} %", candidate_state(beside.state)),
+        None => candidate_state(beside.state).to_owned(),
+    }
+}
+
+/// How a candidate stands, in a word.
+pub(super) fn candidate_state(state: CandidateStateJson) -> &'static str {
+    match state {
+        CandidateStateJson::Shadow => "shadow",
+        CandidateStateJson::Canary => "canary",
+        CandidateStateJson::Withdrawn => "canary withdrawn",
+        CandidateStateJson::Refused => "candidate refused",
+        CandidateStateJson::Unknown => "?",
+    }
 }
 
 /// The state in a word.
@@ -107,6 +128,12 @@ mod tests {
             fallback: None,
             calls: CallsJson::default(),
             vhosts: Vec::new(),
+            candidate: Some(BesideJson {
+                state: CandidateStateJson::Canary,
+                version: "1.1".to_owned(),
+                percent: Some(2.5),
+            }),
+            pinned: Vec::new(),
         };
         let parked = PluginJson {
             scope: "global".into(),
@@ -118,11 +145,13 @@ mod tests {
             fallback: Some("direct".to_owned()),
             calls: CallsJson::default(),
             vhosts: Vec::new(),
+            candidate: None,
+            pinned: Vec::new(),
         };
         let expected = "\
-            TYPE              STATE    PLUGIN       VERSION  PURE  EXCHANGES  SUMMARY\n\
-            x-longest-prefix  serving  prefix.wasm  1.0      yes   12         red \u{fffd}[31m\n\
-            x                 parked   -            -        -     1          its plugin was removed; direct stands in\n";
+            TYPE              STATE                  PLUGIN       VERSION  PURE  EXCHANGES  SUMMARY\n\
+            x-longest-prefix  serving, canary 2.5 %  prefix.wasm  1.0      yes   12         red \u{fffd}[31m\n\
+            x                 parked                 -            -        -     1          its plugin was removed; direct stands in\n";
         assert_eq!(table(&[served, parked]), expected);
     }
 }

@@ -6,11 +6,13 @@
 //! comes is a file beside and a line in `PluginCommand`.
 
 mod bench;
+mod candidate;
 mod cases;
 mod check;
 mod explain;
 mod info;
 mod list;
+mod pin;
 mod switch;
 mod test;
 mod trial;
@@ -19,7 +21,7 @@ use super::{
     client::{BrokerArguments, ClientError},
     printable,
 };
-use crate::config::Settings;
+use crate::{config::Settings, http::json::candidates::OrderJson};
 use clap::{Args, Subcommand};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 no broker answers.
@@ -42,6 +44,22 @@ enum PluginCommand {
     Disable(switch::SwitchArguments),
     /// Switch a plugin on again
     Enable(switch::SwitchArguments),
+    /// The version that is tried beside the one that serves, and how its answers differ
+    Candidate(candidate::CandidateArguments),
+    /// Let the candidate of a plugin answer for a share of routing keys
+    Canary(candidate::CanaryArguments),
+    /// Put the candidate of a plugin back into shadow: its answers are compared and not used
+    Shadow(candidate::OrderArguments),
+    /// Put the candidate of a plugin into service
+    Promote(candidate::OrderArguments),
+    /// Take the candidate of a plugin away
+    Withdraw(candidate::OrderArguments),
+    /// Keep an exchange on a version of its plugin
+    Pin(pin::PinArguments),
+    /// Let an exchange be served as others of its type again
+    Unpin(pin::UnpinArguments),
+    /// The exchanges that are kept on a version
+    Pins(pin::PinsArguments),
     /// Check a file as a broker would, without one
     Check(check::CheckArguments),
     /// Run a file of cases against a plugin, without a broker
@@ -59,6 +77,14 @@ impl PluginArguments {
             PluginCommand::Explain(explain) => explain.run(settings),
             PluginCommand::Disable(switch) => switch.run(settings, false),
             PluginCommand::Enable(switch) => switch.run(settings, true),
+            PluginCommand::Candidate(candidate) => candidate.run(settings),
+            PluginCommand::Canary(canary) => canary.run(settings),
+            PluginCommand::Shadow(order) => order.run(settings, OrderJson::Shadow),
+            PluginCommand::Promote(order) => order.run(settings, OrderJson::Promote),
+            PluginCommand::Withdraw(order) => order.run(settings, OrderJson::Withdraw),
+            PluginCommand::Pin(pin) => pin.run(settings),
+            PluginCommand::Unpin(unpin) => unpin.run(settings),
+            PluginCommand::Pins(pins) => pins.run(settings),
             PluginCommand::Check(check) => check.run(),
             PluginCommand::Test(test) => test.run(),
             PluginCommand::Bench(bench) => bench.run(),

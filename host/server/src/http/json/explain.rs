@@ -112,6 +112,9 @@ pub struct AskedJson {
     /// The first digits of its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Why this version: `canary` or `pinned`; not there for the one that serves the type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<String>,
     /// Workers answer such messages from memory, once they have asked.
     pub pure: bool,
     /// Some worker answers such a message from memory now.
