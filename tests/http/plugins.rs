@@ -46,7 +46,7 @@ fn a_plugin_is_shown_while_it_serves_and_when_it_is_gone() {
             "type": TYPE, "state": "serving", "exchanges": 1, "plugin": GUEST_FILE,
             "version": "0.1.0", "digest": digest, "compiler": served["compiler"], "builtin": false,
             "summary": summary, "pure": true, "purity_withdrawn": false, "scope": "global",
-            "calls": {"remembered": 0, "asked": 0, "calls": 0, "failed": 0, "dead_ids": 0},
+            "calls": {"remembered": 0, "asked": 0, "calls": 0, "failed": 0, "dead_ids": 0, "stood_in": 0},
         });
         assert_eq!(served, expected);
         assert_eq!(listed(broker, "topic")["builtin"], true);
