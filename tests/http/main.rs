@@ -1,6 +1,6 @@
 //! The HTTP API of a running broker, and the command line that asks it.
 //!
-//! `operator` looks at a running plugin and switches it, `author` tries out a file without a broker;
+//! `operator` looks at a running plugin and switches it, `versions` goes back, `author` tries out a file without a broker;
 //! `resources` holds answers against RabbitMQ's (the files in `rabbitmq`, less what this broker does
 //! not have); `safety` sends what must be refused; `plugins` and `command_line` are our own part.
 
@@ -17,3 +17,4 @@ mod safety;
 #[path = "../interop/rust/session.rs"]
 mod session;
 mod start;
+mod versions;

@@ -16,7 +16,7 @@ fn started() -> Broker {
 }
 
 /// A durable exchange, which does not go with its last binding.
-async fn lasting_exchange(channel: &Channel, kind: &str) -> ShortString {
+pub(crate) async fn lasting_exchange(channel: &Channel, kind: &str) -> ShortString {
     let name = ShortString::from(unique_name("exchange"));
     let kind = ExchangeKind::Custom(kind.into());
     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
@@ -53,7 +53,7 @@ fn a_file_that_is_there_at_the_start_serves_from_the_start() {
 }
 
 /// The number of the message in a body, and the version whose binding it came by.
-async fn next_number(consumer: &mut Consumer) -> u32 {
+pub(crate) async fn next_number(consumer: &mut Consumer) -> u32 {
     let delivery = consumer.next().await.unwrap().unwrap();
     u32::from_be_bytes(delivery.data.try_into().unwrap())
 }
@@ -115,7 +115,7 @@ fn replace(broker: &Broker, way: Way) {
 
 /// Publishes numbered messages in bursts of 50, and at least 500 more once the version is replaced.
 /// Each must be acknowledged and none returned. Gives their number.
-async fn publish_past(channel: &Channel, exchange: &ShortString, replaced: &Cell<bool>) -> u32 {
+pub(crate) async fn publish_past(channel: &Channel, exchange: &ShortString, replaced: &Cell<bool>) -> u32 {
     let (mut number, mut after) = (0_u32, 0);
     while after < 500 {
         let mut confirms = Vec::new();
@@ -136,13 +136,13 @@ async fn publish_past(channel: &Channel, exchange: &ShortString, replaced: &Cell
     number
 }
 
-async fn ready(channel: &Channel, queue: &ShortString) -> u32 {
+pub(crate) async fn ready(channel: &Channel, queue: &ShortString) -> u32 {
     let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
     channel.queue_declare(queue.clone(), options, FieldTable::default()).await.unwrap().message_count()
 }
 
 /// Asks until so many messages are there; each question is a round trip, and the test has a limit.
-async fn await_count(channel: &Channel, queue: &ShortString, count: u32) {
+pub(crate) async fn await_count(channel: &Channel, queue: &ShortString, count: u32) {
     while ready(channel, queue).await < count {}
 }
 

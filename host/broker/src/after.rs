@@ -5,7 +5,8 @@
 
 use crate::{
     exchange::Exchange,
-    port::{Deed, Effects, Fate, Hold},
+    later::Holding,
+    port::{Deed, Effects, Fate},
     publish::{Batch, Published},
     walk::Walk,
 };
@@ -14,7 +15,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 #[derive(Default)]
 pub(crate) struct After {
     /// Which message of the batch, and where; for each there is room already. In order.
-    holds: Vec<(u32, Arc<Exchange>, Hold)>,
+    holds: Vec<(u32, Holding)>,
     effects: Vec<(u32, Box<dyn Effects>)>,
     drops: Vec<(Arc<Exchange>, Arc<str>)>,
     deeds: Vec<Deed>,
@@ -32,7 +33,7 @@ impl After {
 
     /// Keeps what a message's walk found.
     pub(crate) fn keep_walked(&mut self, message: u32, walk: &mut Walk) {
-        self.holds.extend(walk.holds().drain(..).map(|(exchange, hold)| (message, exchange, hold)));
+        self.holds.extend(walk.holds().drain(..).map(|holding| (message, holding)));
         self.effects.extend(walk.effects().drain(..).map(|effects| (message, effects)));
         self.drops.append(walk.drops());
     }
@@ -50,9 +51,9 @@ impl After {
         let now_ms = batch.router.now_ms();
         batch.vhost.later.hold(
             now_ms,
-            self.holds.drain(..).filter_map(|(index, exchange, hold)| {
+            self.holds.drain(..).filter_map(|(index, holding)| {
                 let message = batch.messages.get(index as usize)?.message;
-                Some((exchange, hold, message, batch.origin(index)))
+                Some((holding, message, batch.origin(index)))
             }),
         );
     }

@@ -214,7 +214,7 @@ impl Vhost {
         if let Walked::Routed = walked {
             told.queues = walk.queues().iter().map(|queue| queue.name().clone()).collect();
             let holds = walk.holds().iter();
-            told.holds = holds.map(|(by, hold)| (by.spec.name.clone(), hold.delay_ms)).collect();
+            told.holds = holds.map(|by| (by.exchange.spec.name.clone(), by.hold.delay_ms)).collect();
         }
         told.outcome = published(walked);
         told

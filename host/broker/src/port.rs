@@ -23,6 +23,7 @@ use crate::{
     dead_letter::DeathReason,
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
     explain::{Asked, AskedInterceptor},
+    later::HoldQuota,
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
@@ -320,6 +321,13 @@ pub trait Router {
         answers: &mut Vec<Answer>,
         waker: &Arc<dyn Wake>,
     ) -> Routed;
+
+    /// Whose quota a message is charged to that is held until the types of an exchange from `resume` on are
+    /// asked; asked after [`Self::route`] answered so. `None` where there is none beside the vhost's.
+    fn hold_quota(&mut self, exchange: &Exchange, resume: Layer) -> Option<Arc<HoldQuota>> {
+        let _ = (exchange, resume);
+        None
+    }
 
     /// Asks about one message as [`Self::route`] does, to tell people: nothing is counted or remembered,
     /// and the answer's effects are dropped.

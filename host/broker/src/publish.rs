@@ -349,7 +349,7 @@ impl Scratch {
         }
         let mut outcome = published(walked);
         if outcome == Some(Published::Routed) {
-            outcome = match batch.vhost.later.make_room(&publish.message, self.walk.holds().len()) {
+            outcome = match batch.vhost.later.make_room(&publish.message, self.walk.holds()) {
                 Err(no_room) => Some(Published::Rejected(Arc::from(no_room.to_string()))),
                 Ok(()) if self.stage_walked(batch, index, publish) => outcome,
                 Ok(()) => Some(Published::Unroutable),

@@ -11,6 +11,7 @@
 use crate::{
     exchange::{Exchange, ExchangeId, Targets},
     explain::Step,
+    later::Holding,
     port::{Answer, Effects, Hold, Layer, Routed, Router, Wake},
     queue::Queue,
     vhost::Vhost,
@@ -59,7 +60,7 @@ pub(crate) struct Walk {
     to_ask: Vec<(Arc<Exchange>, Layer)>,
     answers: Vec<Answer>,
     effects: Vec<Box<dyn Effects>>,
-    holds: Vec<(Arc<Exchange>, Hold)>,
+    holds: Vec<Holding>,
     drops: Vec<(Arc<Exchange>, Arc<str>)>,
     rejected_by: Option<Arc<Exchange>>,
     /// Walks on behind a hold, to see whether there is a destination.
@@ -75,7 +76,7 @@ impl Walk {
     }
 
     /// The exchanges that hold the message, for how long, and where it goes on.
-    pub(crate) fn holds(&mut self) -> &mut Vec<(Arc<Exchange>, Hold)> {
+    pub(crate) fn holds(&mut self) -> &mut Vec<Holding> {
         &mut self.holds
     }
 
@@ -213,7 +214,8 @@ impl Walk {
                 ended => return Err(ended),
             }
         }
-        self.holds.push((exchange.clone(), hold));
+        let quota = asking.router.hold_quota(exchange, hold.resume);
+        self.holds.push(Holding { exchange: exchange.clone(), hold, quota });
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use crate::{
     version::Version,
 };
 use hashbrown::HashMap;
+use leveret_broker::later::{HoldLimits, HoldQuota};
 use leveret_model::Name;
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -32,11 +33,49 @@ pub(crate) struct Account {
     /// What held when the account was made; whether it is switched off is asked elsewhere.
     policy: Arc<PluginPolicy>,
     state: Arc<Usage>,
+    held: Arc<HoldQuota>,
+    instances: Arc<InstanceUse>,
     metrics: Metrics,
     emitted: AtomicU64,
+    log_lines_left_out: AtomicU64,
     drops: Mutex<HashMap<Arc<str>, u64, foldhash::fast::RandomState>>,
     tallies: Mutex<Tallies>,
     failures: Mutex<Failures>,
+}
+
+/// The instances of a plugin in a virtual host, over all workers and versions.
+#[derive(Debug, Default)]
+pub(crate) struct InstanceUse {
+    count: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl InstanceUse {
+    /// One more.
+    pub(crate) fn began(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One with so much memory is gone.
+    pub(crate) fn ended(&self, bytes: usize) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.shrank(bytes);
+    }
+
+    /// The memory of one has grown by so much.
+    pub(crate) fn grew(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// It did not grow in the end.
+    pub(crate) fn shrank(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many there are, and the bytes of their memories.
+    pub(crate) fn now(&self) -> (u64, u64) {
+        (self.count.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
 }
 
 /// The tallies of workers.
@@ -79,6 +118,20 @@ pub struct PluginUse {
     pub state_bytes: u64,
     /// How many there are.
     pub state_entries: u64,
+    /// How often a value or a message was not kept because the limit of that was reached.
+    pub state_refused: u64,
+    /// Messages that wait because it said so.
+    pub held: u64,
+    /// What they take, in bytes.
+    pub held_bytes: u64,
+    /// Messages that were not held because the limit of that was reached.
+    pub held_refused: u64,
+    /// Its instances, over all workers; while a version is replaced, of both versions.
+    pub instances: u64,
+    /// Their memory, in bytes.
+    pub memory_bytes: u64,
+    /// Lines that were left out of the log.
+    pub log_lines_left_out: u64,
     /// Its own metrics, by name.
     pub metrics: Vec<(String, MetricValue)>,
     /// How often it used a metric beyond its limit.
@@ -110,6 +163,21 @@ impl Account {
     /// What its key-value and message stores take.
     pub(crate) fn state(&self) -> &Arc<Usage> {
         &self.state
+    }
+
+    /// What is charged for the messages that it holds back.
+    pub(crate) fn held(&self) -> &Arc<HoldQuota> {
+        &self.held
+    }
+
+    /// Its instances.
+    pub(crate) fn instances(&self) -> &Arc<InstanceUse> {
+        &self.instances
+    }
+
+    /// A line was left out of the log.
+    pub(crate) fn count_log_line_left_out(&self) {
+        self.log_lines_left_out.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Its own metrics.
@@ -160,12 +228,21 @@ impl Account {
     pub(crate) fn read(&self) -> PluginUse {
         let (state_bytes, state_entries) = self.state.used();
         let (metrics, metrics_ignored) = self.metrics.read();
+        let (held, held_bytes) = self.held.taken();
+        let (instances, memory_bytes) = self.instances.now();
         PluginUse {
             calls: self.tallies.lock().read(),
             failures: self.failures.lock().clone(),
             emitted: self.emitted.load(Ordering::Relaxed),
             state_bytes,
             state_entries,
+            state_refused: self.state.refused(),
+            held,
+            held_bytes,
+            held_refused: self.held.refused(),
+            instances,
+            memory_bytes,
+            log_lines_left_out: self.log_lines_left_out.load(Ordering::Relaxed),
             metrics,
             metrics_ignored,
             intercepted_drops: self.drops(),
@@ -231,9 +308,15 @@ impl Accounts {
             let limits = &policy.limits;
             Arc::new(Account {
                 state: Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)),
+                held: Arc::new(HoldQuota::new(HoldLimits {
+                    messages_max: limits.held_messages_max,
+                    bytes_max: limits.held_bytes_max,
+                })),
+                instances: Arc::default(),
                 metrics: Metrics::new(limits.metrics_max),
                 policy,
                 emitted: AtomicU64::new(0),
+                log_lines_left_out: AtomicU64::new(0),
                 drops: Mutex::default(),
                 tallies: Mutex::default(),
                 failures: Mutex::default(),

@@ -73,4 +73,4 @@ pub use policy::Policies;
 pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage, VersionInfo};
 pub use scope::Scope;
 pub use tally::{CallTime, Calls};
-pub use worker::Worker;
+pub use worker::{LayerInfo, Worker};

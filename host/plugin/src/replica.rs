@@ -391,7 +391,6 @@ impl Replica {
     }
 
     /// What it shows operators of an exchange.
-    #[allow(dead_code, reason = "operators are not shown it yet")]
     pub(crate) fn info(&mut self, about: About<'_>) -> Result<Vec<(Name, Value)>, GuestFailure> {
         let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
             return Ok(Vec::new());

@@ -1,9 +1,11 @@
-//! Answers "where would this message go, and why", on a thread of its own with a plugin worker of its
-//! own: a plugin that takes its time holds up neither a worker nor the HTTP API.
+//! Answers operators' questions that plugins have to be asked for ("where would this message go, and
+//! why"), on a thread of its own with a plugin worker of its own: a plugin that takes its time holds up
+//! neither a worker nor the HTTP API.
 //!
 //! *In and out:* a virtual host and a message ([`Question`]) go in, an [`Explanation`] comes back, and of
 //! each answer in it how many workers remember it ([`Recalled`]): that plugin worker remembers nothing
-//! itself, for nothing is published through it.
+//! itself, for nothing is published through it. Or whatever is asked of that plugin worker
+//! ([`Explainer::with_worker`]).
 //!
 //! *Invariants:* questions are answered one after the other; more than [`WAITING_MAX`] at a time are
 //! refused. Workers look up what they remember and nothing else; one that is busy for longer than
@@ -83,7 +85,13 @@ impl Recall {
 
 /// The way to the thread.
 #[derive(Debug)]
-pub struct Explainer(mpsc::SyncSender<(Question, oneshot::Sender<Told>)>);
+pub struct Explainer {
+    jobs: mpsc::SyncSender<Job>,
+    /// Those that may remember answers.
+    workers: Arc<[UnboundedSender<Order>]>,
+}
+
+type Job = Box<dyn FnOnce(&mut PluginWorker) + Send>;
 
 /// Too many questions wait, or the thread is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,19 +103,14 @@ impl Explainer {
     /// # Errors
     /// If the system gives none.
     pub fn start(plugins: Arc<Host>, workers: Vec<UnboundedSender<Order>>) -> io::Result<Self> {
-        let (sender, questions) = mpsc::sync_channel::<(Question, oneshot::Sender<Told>)>(WAITING_MAX);
+        let (jobs, questions) = mpsc::sync_channel::<Job>(WAITING_MAX);
         std::thread::Builder::new().name("explainer".to_owned()).stack_size(STACK_BYTES).spawn(
             move || {
                 let mut router = plugins.worker(INDEX);
-                for (Question { vhost, message, mandatory }, answer) in questions {
-                    let explanation = Arc::new(vhost.explain(&mut router, &message.view(), mandatory));
-                    let recalled = recall(&workers, &vhost, &explanation, message);
-                    // Whoever asked may be gone.
-                    let _ = answer.send(Told { explanation, recalled });
-                }
+                questions.into_iter().for_each(|job| job(&mut router));
             },
         )?;
-        Ok(Self(sender))
+        Ok(Self { jobs, workers: workers.into() })
     }
 
     /// Asks.
@@ -115,8 +118,30 @@ impl Explainer {
     /// # Errors
     /// [`Busy`].
     pub async fn ask(&self, question: Question) -> Result<Told, Busy> {
+        let workers = self.workers.clone();
+        self.with_worker(move |router| {
+            let Question { vhost, message, mandatory } = question;
+            let explanation = Arc::new(vhost.explain(router, &message.view(), mandatory));
+            let recalled = recall(&workers, &vhost, &explanation, message);
+            Told { explanation, recalled }
+        })
+        .await
+    }
+
+    /// Asks the plugin worker something.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn with_worker<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut PluginWorker) -> R + Send + 'static,
+    ) -> Result<R, Busy> {
         let (answer, answered) = oneshot::channel();
-        self.0.try_send((question, answer)).map_err(|_| Busy)?;
+        let job = move |router: &mut PluginWorker| {
+            // Whoever asked may be gone.
+            let _ = answer.send(question(router));
+        };
+        self.jobs.try_send(Box::new(job)).map_err(|_| Busy)?;
         answered.await.map_err(|_| Busy)
     }
 }

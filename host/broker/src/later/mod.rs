@@ -23,7 +23,7 @@ mod schedule;
 mod stuck;
 
 pub use report::{HoldInfo, LaterCounters, Loss, Why};
-pub use room::{HoldLimits, KEPT_OVERHEAD_BYTES, NoRoom};
+pub use room::{HoldLimits, HoldQuota, KEPT_OVERHEAD_BYTES, NoRoom};
 pub use run::Ran;
 
 use crate::{
@@ -88,8 +88,18 @@ struct State {
     losses: Vec<Loss>,
 }
 
+/// A message is to be held by an exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct Holding {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) hold: Hold,
+    /// Of whoever decided so.
+    pub(crate) quota: Option<Arc<HoldQuota>>,
+}
+
 struct Held {
     exchange: Arc<Exchange>,
+    quota: Option<Arc<HoldQuota>>,
     message: OwnedMessage,
     due_ms: u64,
     origin: Origin,
@@ -212,25 +222,46 @@ impl Later {
         result
     }
 
-    /// Takes room for a message that is to be held in so many places.
-    pub(crate) fn make_room(&self, message: &MessageView<'_>, places: usize) -> Result<(), NoRoom> {
-        if places == 0 { Ok(()) } else { self.held.take(message, places as u64) }
+    /// Takes room for a message that is to be held in these places.
+    pub(crate) fn make_room(&self, message: &MessageView<'_>, places: &[Holding]) -> Result<(), NoRoom> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let quotas = || places.iter().filter_map(|holding| holding.quota.as_ref());
+        for (taken, quota) in quotas().enumerate() {
+            if let Err(no_room) = quota.take(message) {
+                quotas().take(taken).for_each(|quota| quota.give_back(message));
+                return Err(no_room);
+            }
+        }
+        self.held
+            .take(message, places.len() as u64)
+            .inspect_err(|_| quotas().for_each(|quota| quota.give_back(message)))
+    }
+
+    /// A message that was held is not any more.
+    fn let_go(&self, held: &Held) {
+        let message = held.message.view();
+        self.held.give_back(&message);
+        if let Some(quota) = &held.quota {
+            quota.give_back(&message);
+        }
     }
 
     /// Holds messages for which room was made.
     pub(crate) fn hold<'a>(
         &self,
         now_ms: u64,
-        messages: impl Iterator<Item = (Arc<Exchange>, Hold, MessageView<'a>, Origin)>,
+        messages: impl Iterator<Item = (Holding, MessageView<'a>, Origin)>,
     ) {
         // Copied before the lock is taken.
         let holds: Vec<_> = messages
-            .map(|(exchange, hold, message, origin)| {
+            .map(|(Holding { exchange, hold, quota }, message, origin)| {
                 let due_ms = now_ms.saturating_add(hold.delay_ms);
                 let message = OwnedMessage::from_view(&message);
                 (
                     (exchange.id, hold.resume),
-                    Held { exchange, message, due_ms, origin, tries: 0, stuck: None },
+                    Held { exchange, quota, message, due_ms, origin, tries: 0, stuck: None },
                 )
             })
             .collect();
@@ -239,7 +270,7 @@ impl Later {
                 state.counters.held += 1;
                 let at = (held.due_ms, state.number());
                 if let Some(held) = state.keep(place, at, held) {
-                    self.held.give_back(&held.message.view());
+                    self.let_go(&held);
                 }
             }
         });
@@ -298,7 +329,7 @@ impl Later {
         };
         let held = state.holds.remove(&place, at).or_else(|| state.stuck.remove(&place, at));
         if let Some(held) = held {
-            self.held.give_back(&held.message.view());
+            self.let_go(&held);
             state.counters.holds_cancelled += 1;
         }
         true
@@ -356,7 +387,7 @@ impl Later {
         {
             for (at, held) in gone {
                 state.held_at.remove(&HoldId(at.1));
-                self.held.give_back(&held.message.view());
+                self.let_go(&held);
                 removed += 1;
             }
         }

@@ -54,64 +54,126 @@ impl fmt::Display for NoRoom {
 
 impl core::error::Error for NoRoom {}
 
-/// Counts what is kept, within limits, and charges it to the account of memory.
-pub(super) struct Room {
-    account: Arc<MemoryAccount>,
+/// Counts what is kept, within limits.
+#[derive(Debug)]
+struct Count {
     messages: AtomicU64,
     bytes: AtomicU64,
     messages_max: AtomicU64,
     bytes_max: AtomicU64,
 }
 
-impl Room {
-    pub(super) fn new(account: Arc<MemoryAccount>, limits: HoldLimits) -> Self {
+impl Count {
+    fn new(limits: HoldLimits) -> Self {
         let [messages, bytes] = [0, 0].map(AtomicU64::new);
         let [messages_max, bytes_max] = [limits.messages_max, limits.bytes_max].map(AtomicU64::new);
-        Self { account, messages, bytes, messages_max, bytes_max }
+        Self { messages, bytes, messages_max, bytes_max }
     }
 
-    pub(super) fn set_limits(&self, limits: HoldLimits) {
-        self.messages_max.store(limits.messages_max, Ordering::Relaxed);
-        self.bytes_max.store(limits.bytes_max, Ordering::Relaxed);
-    }
-
-    /// Takes room for as many copies of a message.
-    pub(super) fn take(&self, message: &MessageView<'_>, copies: u64) -> Result<(), NoRoom> {
+    fn take(&self, messages: u64, bytes: u64) -> Result<(), NoRoom> {
         let (messages_max, bytes_max) =
             (self.messages_max.load(Ordering::Relaxed), self.bytes_max.load(Ordering::Relaxed));
-        let bytes = copies * kept_bytes(message);
-        let messages_now = self.messages.fetch_add(copies, Ordering::Relaxed) + copies;
+        let messages_now = self.messages.fetch_add(messages, Ordering::Relaxed) + messages;
         let bytes_now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let refused = if messages_now > messages_max {
             NoRoom::Messages { messages_max }
         } else if bytes_now > bytes_max {
             NoRoom::Bytes { bytes_max }
         } else {
-            self.account.charge(bytes as usize);
             return Ok(());
         };
-        self.messages.fetch_sub(copies, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.give_back(messages, bytes);
         Err(refused)
+    }
+
+    fn give_back(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_sub(messages, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn taken(&self) -> (u64, u64) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// What one plugin may have held, beside what its vhost may: whoever decides that messages wait is charged
+/// for them, however many exchanges they are of.
+#[derive(Debug)]
+pub struct HoldQuota {
+    count: Count,
+    refused: AtomicU64,
+}
+
+impl HoldQuota {
+    /// Nothing held, of so much.
+    #[must_use]
+    pub fn new(limits: HoldLimits) -> Self {
+        Self { count: Count::new(limits), refused: AtomicU64::new(0) }
+    }
+
+    /// How many messages and bytes are held, [`KEPT_OVERHEAD_BYTES`] a message included.
+    #[must_use]
+    pub fn taken(&self) -> (u64, u64) {
+        self.count.taken()
+    }
+
+    /// How many messages were not held because of this quota.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take(&self, message: &MessageView<'_>) -> Result<(), NoRoom> {
+        let taken = self.count.take(1, kept_bytes(message));
+        self.refused.fetch_add(u64::from(taken.is_err()), Ordering::Relaxed);
+        taken
+    }
+
+    pub(super) fn give_back(&self, message: &MessageView<'_>) {
+        self.count.give_back(1, kept_bytes(message));
+    }
+}
+
+/// Counts what is kept, within limits, and charges it to the account of memory.
+pub(super) struct Room {
+    account: Arc<MemoryAccount>,
+    count: Count,
+}
+
+impl Room {
+    pub(super) fn new(account: Arc<MemoryAccount>, limits: HoldLimits) -> Self {
+        Self { account, count: Count::new(limits) }
+    }
+
+    pub(super) fn set_limits(&self, limits: HoldLimits) {
+        self.count.messages_max.store(limits.messages_max, Ordering::Relaxed);
+        self.count.bytes_max.store(limits.bytes_max, Ordering::Relaxed);
+    }
+
+    /// Takes room for as many copies of a message.
+    pub(super) fn take(&self, message: &MessageView<'_>, copies: u64) -> Result<(), NoRoom> {
+        let bytes = copies * kept_bytes(message);
+        self.count.take(copies, bytes)?;
+        self.account.charge(bytes as usize);
+        Ok(())
     }
 
     /// Gives back the room of a message that is kept no longer.
     pub(super) fn give_back(&self, message: &MessageView<'_>) {
         let bytes = kept_bytes(message);
-        self.messages.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.count.give_back(1, bytes);
         self.account.release(bytes as usize);
     }
 
     /// How many messages and bytes there are.
     pub(super) fn taken(&self) -> (u64, u64) {
-        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        self.count.taken()
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.account.release(*self.bytes.get_mut() as usize);
+        self.account.release(*self.count.bytes.get_mut() as usize);
     }
 }
 

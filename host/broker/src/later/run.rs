@@ -162,7 +162,7 @@ impl Later {
                 Some(_) => Some(held),
             };
             if let Some(held) = gone {
-                self.held.give_back(&held.message.view());
+                self.let_go(&held);
             }
         }
         match blocked {

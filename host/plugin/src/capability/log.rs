@@ -40,6 +40,7 @@ impl Limit {
 impl Host for Context {
     fn write(&mut self, level: Level, text: String) -> wasmtime::Result<()> {
         let Some(left_out) = self.log.pass(Instant::now()) else {
+            self.account.count_log_line_left_out();
             return Ok(());
         };
         let plugin = self.account.plugin();

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::engine::CodeStrategy;
 use parking_lot::Mutex;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use std::{
     io::{self, Read, Write},
     os::unix::process::ExitStatusExt,
@@ -14,18 +14,18 @@ use std::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// How much of the process's words is read, in bytes.
 const SAID_BYTES_MAX: u64 = 4096;
-/// How often a process that has closed its output is asked whether it ended.
-const EXIT_LOOK: Duration = Duration::from_millis(1);
 
 /// What the one who waits for a process is told.
 enum Event {
     /// All output is there, or as much as is wanted.
     Output(io::Result<Vec<u8>>),
+    /// The process ended.
+    Ended,
     Stop,
 }
 
@@ -92,9 +92,16 @@ pub(super) fn compile(
         aside("compile-in").spawn_scoped(scope, || feed(stdin, component)).map_err(not_started)?;
         let said = aside("compile-said").spawn_scoped(scope, || listen(stderr)).map_err(not_started)?;
         let take = limits.code_bytes_max.saturating_add(9);
+        let (ended, pid) = (events.clone(), Pid::from_child(&running.0));
+        // Nobody listens if the process was ended meanwhile.
+        aside("compile-end")
+            .spawn_scoped(scope, move || {
+                await_end(pid);
+                let _ = ended.send(Event::Ended);
+            })
+            .map_err(not_started)?;
         aside("compile-out")
             .spawn_scoped(scope, move || {
-                // Nobody listens if the process was ended meanwhile.
                 let _ = events.send(Event::Output(receive(stdout, take)));
             })
             .map_err(not_started)?;
@@ -147,29 +154,40 @@ fn receive(stdout: Option<ChildStdout>, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(output)
 }
 
-/// Waits for the output and then for the end.
+/// Waits until a process has ended, and leaves it to be waited for.
+fn await_end(pid: Pid) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    // Any other error is that it was waited for already: then it has ended too.
+    while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
+}
+
+/// Waits for the output and for the end, whichever comes first.
 fn wait(
     running: &mut Running,
     told: &Receiver<Event>,
     deadline: Instant,
     limits: &CompileLimits,
 ) -> Result<(ExitStatus, Vec<u8>), CompileError> {
-    let late = || CompileError::WallTimeUp { limit: limits.wall_time_max };
     let no_code = |error: io::Error| CompileError::NoCode { why: error.to_string() };
-    let output = match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(Event::Output(output)) => output.map_err(no_code)?,
-        Ok(Event::Stop) => return Err(CompileError::Stopped),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(late()),
-    };
-    if output.len() as u64 > limits.code_bytes_max.saturating_add(8) {
-        return Err(CompileError::CodeTooLarge { bytes_max: limits.code_bytes_max });
-    }
+    let (mut output, mut ended) = (None, false);
     loop {
-        match running.0.try_wait() {
-            Ok(Some(status)) => return Ok((status, output)),
-            Ok(None) if Instant::now() >= deadline => return Err(late()),
-            Ok(None) => thread::sleep(EXIT_LOOK),
-            Err(error) => return Err(no_code(error)),
+        if let Some(output) = output.take_if(|_| ended) {
+            let status = running.0.wait().map_err(no_code)?;
+            return Ok((status, output));
+        }
+        match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Event::Output(read)) => {
+                let read = read.map_err(no_code)?;
+                if read.len() as u64 > limits.code_bytes_max.saturating_add(8) {
+                    return Err(CompileError::CodeTooLarge { bytes_max: limits.code_bytes_max });
+                }
+                output = Some(read);
+            }
+            Ok(Event::Ended) => ended = true,
+            Ok(Event::Stop) => return Err(CompileError::Stopped),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(CompileError::WallTimeUp { limit: limits.wall_time_max });
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! How much memory an instance may have, over all its linear memories and tables together.
 
 use super::told::Told;
+use crate::account::InstanceUse;
+use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
 /// The most linear memory of an instance of a built-in type, in bytes, however many bindings there
@@ -28,11 +30,15 @@ pub(crate) struct MemoryLimit {
     /// The last growth, in bytes, in case it fails after it was allowed.
     last_bytes: usize,
     refused: bool,
+    /// Where all instances of the plugin in the virtual host are counted.
+    counted: Arc<InstanceUse>,
 }
 
 impl MemoryLimit {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes: 0, bytes_max, base_bytes: bytes_max, elements: 0, last_bytes: 0, refused: false }
+    pub(crate) fn new(bytes_max: usize, counted: Arc<InstanceUse>) -> Self {
+        counted.began();
+        let base_bytes = bytes_max;
+        Self { bytes: 0, bytes_max, base_bytes, elements: 0, last_bytes: 0, refused: false, counted }
     }
 
     /// Whether the guest asked for more than it may have, which explains a trap that follows.
@@ -66,12 +72,15 @@ impl ResourceLimiter for MemoryLimit {
         let allowed = self.bytes.saturating_add(more) <= self.bytes_max;
         self.last_bytes = if allowed { more } else { 0 };
         self.bytes += self.last_bytes;
+        self.counted.grew(self.last_bytes);
         self.refused |= !allowed;
         Ok(allowed)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.bytes -= std::mem::take(&mut self.last_bytes);
+        let bytes = std::mem::take(&mut self.last_bytes);
+        self.bytes -= bytes;
+        self.counted.shrank(bytes);
         Ok(())
     }
 
@@ -103,13 +112,34 @@ impl ResourceLimiter for MemoryLimit {
     }
 }
 
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.counted.ended(self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn instances_and_their_memories_are_counted_together() {
+        let counted = Arc::new(InstanceUse::default());
+        let mut limits = [100, 100].map(|bytes_max| MemoryLimit::new(bytes_max, counted.clone()));
+        for limit in &mut limits {
+            limit.memory_growing(0, 60, None).unwrap();
+            limit.memory_growing(60, 200, None).unwrap();
+            limit.memory_growing(60, 70, None).unwrap();
+            limit.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
+        }
+        assert_eq!(counted.now(), (2, 120));
+        drop(limits);
+        assert_eq!(counted.now(), (0, 0));
+    }
+
+    #[test]
     fn all_memories_share_one_limit() {
-        let mut limit = MemoryLimit::new(100);
+        let mut limit = MemoryLimit::new(100, Arc::default());
         assert!(limit.memory_growing(0, 60, None).unwrap());
         assert!(!limit.memory_growing(0, 60, None).unwrap());
         assert!(limit.was_refused());
@@ -120,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_built_ins_limit_follows_its_bindings_up_to_a_most() {
-        let mut limit = MemoryLimit::new(100);
+        let mut limit = MemoryLimit::new(100, Arc::default());
         limit.grow_with(Told { bindings: 2, bytes: 10 });
         assert_eq!(limit.bytes_max(), 100 + 2 * BUILTIN_BYTES_PER_BINDING + 10 * BUILTIN_BYTES_PER_BYTE);
         limit.grow_with(Told { bindings: usize::MAX, bytes: 0 });
@@ -131,7 +161,7 @@ mod tests {
 
     #[test]
     fn tables_are_limited() {
-        let mut limit = MemoryLimit::new(100);
+        let mut limit = MemoryLimit::new(100, Arc::default());
         assert!(limit.table_growing(0, TABLE_ELEMENTS_MAX, None).unwrap());
         assert!(!limit.table_growing(0, 1, None).unwrap());
     }

@@ -32,7 +32,7 @@ impl GuestState {
         let policy = account.policy();
         Self {
             deadline: Deadline::default(),
-            memory: MemoryLimit::new(policy.limits.memory_bytes_max),
+            memory: MemoryLimit::new(policy.limits.memory_bytes_max, account.instances().clone()),
             tellings: builtin.then(Tellings::default),
             context: Context::new(account.clone(), form),
             wasi: WasiState::new(policy, digest.0),

@@ -59,12 +59,19 @@ impl Registry {
 
     fn roll_back(self: &Arc<Self>, scope: &Scope, plugin: &str) -> Result<LoadReport, LoadError> {
         let nothing = |why: &str| LoadError::at(Stage::Read)(why.to_owned());
-        let (path, serving) = self.serving(scope, plugin).ok_or_else(|| nothing("no such plugin serves"))?;
-        let kept = self.kept.as_ref().ok_or_else(|| nothing("no versions are kept"))?;
+        let (path, serving) = self.serving(scope, plugin).ok_or_else(|| {
+            nothing("nothing serves that could be gone back from; offer a file of the plugin, and it is kept")
+        })?;
+        let kept = self.kept.as_ref().ok_or_else(|| nothing("no versions are kept by this broker"))?;
         let key = PluginKey::of_file(scope, &path);
         let from = serving.code.digest;
         let history = kept.history(key);
-        let to = history.before(from).ok_or_else(|| nothing("no version from before it is kept"))?.digest;
+        let to = history
+            .before(from)
+            .ok_or_else(|| {
+                nothing("no version from before the one that serves is kept: it is the first, or the oldest")
+            })?
+            .digest;
         let component = kept.read(key, to).map_err(LoadError::at(Stage::Read))?;
         let began = Instant::now();
         let (strategy, code) = self.compile(to, &component)?;

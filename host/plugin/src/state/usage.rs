@@ -9,6 +9,7 @@ pub(crate) struct Usage {
     entries: AtomicU64,
     bytes_max: u64,
     entries_max: u64,
+    refused: AtomicU64,
 }
 
 /// The limit is reached.
@@ -18,7 +19,8 @@ pub(crate) struct Full;
 impl Usage {
     /// Nothing used, of so much.
     pub(crate) fn new(bytes_max: u64, entries_max: u64) -> Self {
-        Self { bytes: AtomicU64::new(0), entries: AtomicU64::new(0), bytes_max, entries_max }
+        let [bytes, entries, refused] = [0, 0, 0].map(AtomicU64::new);
+        Self { bytes, entries, bytes_max, entries_max, refused }
     }
 
     /// Charges an entry.
@@ -28,13 +30,23 @@ impl Usage {
     pub(crate) fn take(&self, bytes: u64) -> Result<(), Full> {
         if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.bytes_max {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Full);
+            return Err(self.full());
         }
         if self.entries.fetch_add(1, Ordering::Relaxed) >= self.entries_max {
             self.give_back(bytes);
-            return Err(Full);
+            return Err(self.full());
         }
         Ok(())
+    }
+
+    fn full(&self) -> Full {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Full
+    }
+
+    /// How often something did not fit.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// An entry is gone.

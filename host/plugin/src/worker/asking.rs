@@ -297,8 +297,9 @@ impl Batch<'_> {
         }
         let vhost = &self.exchange.vhost;
         let tally = self.tallies.entry((version.id, vhost.clone()));
-        let account = || self.accounts.of(&version.scope, vhost, &version.code.plugin);
-        self.entry.tally = Some(tally.or_insert_with(|| account().tally()).clone());
+        let account = self.accounts.of(&version.scope, vhost, &version.code.plugin);
+        self.entry.tally = Some(tally.or_insert_with(|| account.tally()).clone());
+        self.entry.account = Some(account);
     }
 
     fn still_serves(&self, version: &Version) -> bool {

@@ -178,6 +178,27 @@ impl Homes {
         }
     }
 
+    /// Has the replica that knows this exchange's current generation show something. A failure costs
+    /// the replica and is noted; the plugin is not set aside for it.
+    pub(crate) fn inspect<R>(
+        &mut self,
+        version: &Arc<Version>,
+        about: About<'_>,
+        look: impl FnOnce(&mut Replica) -> Result<R, GuestFailure>,
+    ) -> Result<R, NotServed> {
+        let shown = look(self.served(version, about.exchange, about.layer, None)?);
+        shown.map_err(|failure| {
+            let what = failure.to_string();
+            if let Some(home) = self.homes.get_mut(&PlaceRef::of(version, &about.exchange.vhost)) {
+                home.replica = None;
+                if let Some(account) = &home.account {
+                    account.count_failure(Some(&failure), &what, None);
+                }
+            }
+            NotServed::Failed(what)
+        })
+    }
+
     /// The home whose replica has this attachment.
     pub(crate) fn attached(
         &mut self,

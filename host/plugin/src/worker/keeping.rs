@@ -6,6 +6,7 @@
 
 use super::{arms::Beside, sets::RouteSets};
 use crate::{
+    account::Account,
     audit::{Auditor, Question, Verdict},
     candidate::Candidate,
     guest::{GuestFailure, Refused},
@@ -64,6 +65,8 @@ pub(super) struct Entry {
     pub(super) sets: RouteSets,
     /// Where this worker counts for that plugin here.
     pub(super) tally: Option<Arc<Tally>>,
+    /// That plugin's account here.
+    pub(super) account: Option<Arc<Account>>,
     /// The plugin refused it on a replay: why, and until when that holds.
     pub(super) refused: Option<(String, Instant)>,
     /// A version that is tried beside the one that serves.
@@ -123,6 +126,7 @@ impl Entry {
             memo: Memo::new(memo_bytes_max),
             sets: RouteSets::default(),
             tally: None,
+            account: None,
             refused: None,
             beside: None,
             on_trial: None,

@@ -2,7 +2,8 @@
 //!
 //! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the
 //! instances, `keeping.rs` keeps what is remembered up to date, `sets.rs` shares destinations,
-//! `explain.rs` tells how an answer came about, `arms.rs` asks a version that is tried beside the one that serves.
+//! `explain.rs` tells how an answer came about, `inspecting.rs` what types show operators, `arms.rs` asks a
+//! version that is tried beside the one that serves.
 
 mod arms;
 mod asking;
@@ -10,6 +11,7 @@ mod chain;
 mod explain;
 mod failures;
 mod homes;
+mod inspecting;
 mod intercepting;
 mod keeping;
 mod sets;
@@ -30,6 +32,7 @@ pub use failures::{
     FAILED_TIME_MAX, FAILED_TIME_WITHIN, FAILURES_IN_A_ROW_MAX, SET_ASIDE_MAX, SET_ASIDE_MIN,
 };
 pub use homes::INLINE_REPLAY_BINDINGS_MAX;
+pub use inspecting::LayerInfo;
 
 use crate::{
     account::Accounts,
@@ -51,6 +54,7 @@ use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, RouteSet},
+    later::HoldQuota,
     port::{
         Answer, Deed, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router, Ruling, Site,
         Wake,
@@ -382,6 +386,12 @@ impl Router for Worker {
                 Routed::Pending
             }
         }
+    }
+
+    fn hold_quota(&mut self, exchange: &Exchange, resume: Layer) -> Option<Arc<HoldQuota>> {
+        // Whoever leaves the decision to that type is the one in front of it.
+        let layer = Layer(resume.0.checked_sub(1)?);
+        Some(self.entries.get(&(exchange.id, layer))?.account.as_ref()?.held().clone())
     }
 
     fn explain(

@@ -169,6 +169,16 @@ impl Client {
         self.send(request.config().timeout_global(Some(SLOW_ANSWER_MAX)).build(), body)
     }
 
+    /// Sends JSON to where the answer may take as long as compiling a plugin.
+    pub(super) fn post_slow<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.agent.post(self.url_of(path));
+        self.send(request.config().timeout_global(Some(SLOW_ANSWER_MAX)).build(), body)
+    }
+
     /// Puts JSON there.
     pub(super) fn put<T: DeserializeOwned>(
         &self,

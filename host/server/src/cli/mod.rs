@@ -2,6 +2,7 @@
 
 mod bench;
 mod client;
+mod exchange;
 mod hold;
 mod plugin;
 mod time;
@@ -39,6 +40,8 @@ struct Arguments {
 enum Command {
     /// Put load on any AMQP 0-9-1 broker and measure it
     Bench(Box<bench::BenchArguments>),
+    /// Look at an exchange of a running broker
+    Exchange(exchange::ExchangeArguments),
     /// Look at messages that are held back, and drop them
     Hold(hold::HoldArguments),
     /// Look at a running broker's exchange types, switch them, and try out your own
@@ -79,6 +82,9 @@ pub fn run() -> ExitCode {
         Some(Command::Bench(bench)) => bench.run(),
         Some(Command::Plugin(plugin)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| plugin.run(&settings))
+        }
+        Some(Command::Exchange(exchange)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| exchange.run(&settings))
         }
         Some(Command::Hold(hold)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| hold.run(&settings))

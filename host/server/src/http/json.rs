@@ -5,8 +5,10 @@
 //! UTF-8 are shown with replacement characters.
 
 pub mod candidates;
+pub mod exchange_info;
 pub mod explain;
 pub mod seen;
+pub mod versions;
 
 use candidates::{CandidateStateJson, PinJson};
 use seen::{CallsJson, PluginInVhostJson};

@@ -22,6 +22,7 @@ mod bindings;
 pub mod body;
 mod candidates;
 mod error;
+mod exchange_info;
 mod exchanges;
 pub(crate) mod explain;
 mod holds;
@@ -33,6 +34,7 @@ mod path;
 mod pins;
 mod plugins;
 mod queues;
+mod rollback;
 pub mod server;
 mod switches;
 pub mod token_file;
@@ -118,6 +120,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/exchanges/{vhost}/{exchange}", get(exchanges::read))
         .route("/api/exchanges/{vhost}/{exchange}/bindings/source", get(bindings::list_from_exchange))
         .route("/api/exchanges/{vhost}/{exchange}/bindings/destination", get(bindings::list_to_exchange))
+        .route("/api/exchanges-info/{vhost}/{exchange}", get(exchange_info::read))
         .route("/api/queues", get(queues::list))
         .route("/api/queues/{vhost}", get(queues::list_of_vhost))
         .route("/api/queues/{vhost}/{queue}", get(queues::read))
@@ -132,6 +135,9 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/plugins-pins", get(pins::list))
         .route("/api/plugins-pins/{vhost}/{exchange}", put(pins::pin).delete(pins::unpin))
         .route("/api/plugins-switches", get(switches::list).put(switches::turn))
+        .route("/api/plugins-versions/{plugin}", get(rollback::list))
+        .route("/api/plugins-versions/{plugin}/vhosts/{vhost}", get(rollback::list_of_vhost))
+        .route("/api/plugins-rollback", post(rollback::go_back))
         .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
         .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))
         .fallback(async || ApiError::NotFound)

@@ -13,6 +13,7 @@ mod explain;
 mod info;
 mod list;
 mod pin;
+mod rollback;
 mod switch;
 mod test;
 mod trial;
@@ -60,6 +61,10 @@ enum PluginCommand {
     Unpin(pin::UnpinArguments),
     /// The exchanges that are kept on a version
     Pins(pin::PinsArguments),
+    /// Go back to the version of a plugin that served before
+    Rollback(rollback::RollbackArguments),
+    /// The versions of a plugin that can be gone back to
+    Versions(rollback::VersionsArguments),
     /// Check a file as a broker would, without one
     Check(check::CheckArguments),
     /// Run a file of cases against a plugin, without a broker
@@ -85,6 +90,8 @@ impl PluginArguments {
             PluginCommand::Pin(pin) => pin.run(settings),
             PluginCommand::Unpin(unpin) => unpin.run(settings),
             PluginCommand::Pins(pins) => pins.run(settings),
+            PluginCommand::Rollback(rollback) => rollback.run(settings),
+            PluginCommand::Versions(versions) => versions.run(settings),
             PluginCommand::Check(check) => check.run(),
             PluginCommand::Test(test) => test.run(),
             PluginCommand::Bench(bench) => bench.run(),

@@ -1,0 +1,63 @@
+//! The versions of a plugin that served, and the way back. None of it is in RabbitMQ.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/plugins-versions/{plugin}`: the versions that can be gone back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionsJson {
+    /// The plugin's name: its file's without `.wasm`.
+    pub plugin: String,
+    /// For whom it is there: `global`, or a virtual host.
+    pub scope: String,
+    /// The newest first.
+    pub versions: Vec<VersionJson>,
+}
+
+/// A version that serves or served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionJson {
+    /// SHA-256 of its bytes, in hexadecimal digits.
+    pub digest: String,
+    /// Its version, as it said itself.
+    pub version: String,
+    /// It serves now.
+    pub serving: bool,
+    /// When it began to serve last, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// `POST /api/plugins-rollback`: puts the version before the one that serves into service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackJson {
+    /// The plugin's name.
+    pub plugin: String,
+    /// Of this virtual host's own plugins; without it, of those for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WentBackJson {
+    /// The plugin's name.
+    pub plugin: String,
+    /// For whom it is there.
+    pub scope: String,
+    /// The version that serves now.
+    pub version: String,
+    /// Of its bytes.
+    pub digest: String,
+    /// The version that served before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_version: Option<String>,
+    /// Of its bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_digest: Option<String>,
+    /// How many exchanges it took.
+    pub exchanges: usize,
+    /// How many bindings they have.
+    pub bindings: usize,
+    /// The file in the folder, which stays there and is not taken until it is another one or was removed.
+    pub file: String,
+}

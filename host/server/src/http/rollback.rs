@@ -1,0 +1,98 @@
+//! `/api/plugins-versions` and `/api/plugins-rollback`: the versions of a plugin that served, and the way
+//! back to the one before. Not in RabbitMQ.
+//!
+//! A plugin is named by its file without `.wasm`. One of a virtual host's own is another plugin than one
+//! of the same name that is there for all.
+
+use super::{
+    Api,
+    body::JsonBody,
+    error::ApiError,
+    json::versions::{RollbackJson, VersionJson, VersionsJson, WentBackJson},
+    path::Names,
+    plugins::hexadecimal,
+};
+use axum::{Json, extract::State};
+use leveret_plugin::{
+    Digest, LoadChange, LoadReport, Scope,
+    registry::{Stage, VersionInfo},
+};
+use std::{sync::Arc, time::UNIX_EPOCH};
+
+/// The newest first, of a plugin for all virtual hosts.
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Names(plugin): Names<String>,
+) -> Result<Json<VersionsJson>, ApiError> {
+    kept(&api, Scope::Global, &plugin).map(Json)
+}
+
+/// The newest first, of a plugin of a virtual host's own.
+pub(super) async fn list_of_vhost(
+    State(api): State<Arc<Api>>,
+    Names((plugin, vhost)): Names<(String, String)>,
+) -> Result<Json<VersionsJson>, ApiError> {
+    let scope = Scope::Vhost(api.vhost(&vhost)?.name().clone());
+    kept(&api, scope, &plugin).map(Json)
+}
+
+fn kept(api: &Api, scope: Scope, plugin: &str) -> Result<VersionsJson, ApiError> {
+    let versions = api.shared.plugins.registry().versions(&scope, plugin);
+    if versions.is_empty() {
+        return Err(ApiError::NotFound);
+    }
+    let versions = versions.into_iter().map(describe).collect();
+    Ok(VersionsJson { plugin: plugin.to_owned(), scope: scope.to_string(), versions })
+}
+
+/// Goes back, and answers when the older version serves.
+pub(super) async fn go_back(
+    State(api): State<Arc<Api>>,
+    JsonBody(request): JsonBody<RollbackJson>,
+) -> Result<Json<WentBackJson>, ApiError> {
+    let scope = match &request.vhost {
+        None => Scope::Global,
+        Some(vhost) => Scope::Vhost(api.vhost(vhost)?.name().clone()),
+    };
+    let registry = api.shared.plugins.registry().clone();
+    let versions = registry.versions(&scope, &request.plugin);
+    if versions.is_empty() {
+        return Err(ApiError::NotFound);
+    }
+    let plugin = request.plugin.clone();
+    let went_back = api.aside.run(move || registry.rollback(&scope, &plugin)).await?;
+    match went_back {
+        Ok(report) => Ok(Json(describe_report(request.plugin, &versions, report))),
+        Err(error) if error.stage == Stage::Read => Err(ApiError::Refused(error.reason)),
+        Err(error) => Err(ApiError::Refused(error.to_string())),
+    }
+}
+
+fn describe(version: VersionInfo) -> VersionJson {
+    let since = version.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    VersionJson {
+        digest: hexadecimal(&version.digest.0),
+        version: version.version,
+        serving: version.serving,
+        since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn describe_report(plugin: String, before: &[VersionInfo], report: LoadReport) -> WentBackJson {
+    let from = match report.change {
+        LoadChange::Replaced { digest } => Some(digest),
+        LoadChange::Added | LoadChange::Unchanged => None,
+    };
+    let version_of = |digest: Digest| before.iter().find(|version| version.digest == digest);
+    WentBackJson {
+        plugin,
+        scope: report.scope.to_string(),
+        version: report.version,
+        digest: hexadecimal(&report.digest.0),
+        from_version: from.and_then(version_of).map(|version| version.version.clone()),
+        from_digest: from.map(|digest| hexadecimal(&digest.0)),
+        exchanges: report.exchanges,
+        bindings: report.bindings,
+        file: report.path.display().to_string(),
+    }
+}
