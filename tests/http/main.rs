@@ -1,6 +1,7 @@
 //! The HTTP API of a running broker, and the command line that asks it.
 //!
-//! `operator` looks at a running plugin and switches it, `versions` goes back, `author` tries out a file without a broker;
+//! `operator` looks at a running plugin and switches it, `versions` goes back, `exchange`
+//! looks into exchanges and changes their arguments, `author` tries out a file without a broker;
 //! `resources` holds answers against RabbitMQ's (the files in `rabbitmq`, less what this broker does
 //! not have); `safety` sends what must be refused; `plugins` and `command_line` are our own part.
 
@@ -9,6 +10,7 @@
 mod asking;
 mod author;
 mod command_line;
+mod exchange;
 mod operator;
 mod plugins;
 mod resources;

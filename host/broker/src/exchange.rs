@@ -7,6 +7,11 @@
 //! been told. The counter is raised after the change can be read, so whoever reads the new
 //! generation finds the change.
 
+mod settings;
+
+pub(crate) use settings::ALTERNATE_EXCHANGE;
+pub use settings::{ArgumentsChange, Settings, Snapshot, is_own};
+
 use crate::{
     later::{HoldInfo, Later},
     queue::Queue,
@@ -144,7 +149,7 @@ pub struct Exchange {
     pub id: ExchangeId,
     /// The vhost it is in.
     pub vhost: Name,
-    /// What it was declared as.
+    /// What it was declared as; its arguments may have changed since ([`Self::settings`]).
     pub spec: ExchangeSpec,
     types: OnceLock<Box<[TypeSpec]>>,
     later: Weak<Later>,
@@ -164,6 +169,8 @@ struct Bindings {
     hasher: foldhash::fast::FixedState,
     /// The changes that led to the newest generations, one each.
     changes: VecDeque<Change>,
+    /// The arguments.
+    settings: Arc<Settings>,
 }
 
 #[derive(Default)]
@@ -178,6 +185,8 @@ enum Change {
     Unbound(BindingId),
     /// The plugin behind the type changed.
     Type,
+    /// The arguments changed.
+    Settings,
 }
 
 /// What changed between two generations, net: what came and went between is in neither list.
@@ -189,6 +198,10 @@ pub struct Changes {
     pub unbound: Vec<BindingId>,
     /// The generation they lead to.
     pub generation: Generation,
+    /// The arguments at that generation.
+    pub settings: Arc<Settings>,
+    /// They are others than before.
+    pub reconfigured: bool,
 }
 
 /// The asker lags behind by more changes than are remembered.
@@ -238,6 +251,7 @@ impl Exchange {
     /// A new exchange without bindings, at generation 0.
     #[must_use]
     pub fn new(id: ExchangeId, vhost: Name, spec: ExchangeSpec) -> Self {
+        let settings = Arc::new(Settings::declared(&spec.arguments));
         Self {
             id,
             vhost,
@@ -247,15 +261,8 @@ impl Exchange {
             generation: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             rejected: AtomicU64::new(0),
-            bindings: RwLock::default(),
+            bindings: RwLock::new(Bindings { settings, ..Bindings::default() }),
         }
-    }
-
-    /// The exchange that gets what this one cannot route.
-    #[must_use]
-    pub fn alternate(&self) -> Option<Name> {
-        let name = self.spec.arguments.get(b"alternate-exchange")?.as_text()?;
-        Name::new(name.as_bytes()).ok()
     }
 
     /// The same, whose messages are held there.
@@ -350,6 +357,7 @@ impl Exchange {
         let mut bound = HashSet::with_hasher(bindings.hasher.clone());
         let mut unbound = Vec::new();
         let mut live = Vec::new();
+        let mut reconfigured = false;
         for change in window {
             match *change {
                 Change::Bound(id) => {
@@ -362,9 +370,11 @@ impl Exchange {
                     }
                 }
                 Change::Type => {}
+                Change::Settings => reconfigured = true,
             }
         }
-        Ok(Changes { bound: live, unbound, generation })
+        let settings = bindings.settings.clone();
+        Ok(Changes { bound: live, unbound, generation, settings, reconfigured })
     }
 
     /// The destinations of these bindings, and how many of the ids are not live bindings.

@@ -38,6 +38,7 @@ pub mod port;
 mod publish;
 pub mod queue;
 mod recent;
+mod reconfigure;
 mod stage;
 mod topology;
 mod vhost;

@@ -21,7 +21,7 @@
 
 use crate::{
     dead_letter::DeathReason,
-    exchange::{Binding, Exchange, ExchangeId, RouteSet},
+    exchange::{Binding, Exchange, ExchangeId, RouteSet, Settings},
     explain::{Asked, AskedInterceptor},
     later::HoldQuota,
 };
@@ -285,6 +285,18 @@ pub trait Router {
     /// # Errors
     /// The type's refusal; the exchange is then not declared.
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal>;
+
+    /// Asks the types whether they take other arguments of an exchange that is in use. Called without a
+    /// lock first, which may take as long as telling an instance of all bindings; and once more with the
+    /// vhost's lock for changes held, right before they are committed: then only what changed between is
+    /// told.
+    ///
+    /// # Errors
+    /// A type's refusal; everything stays as it is then.
+    fn reconfigure(&mut self, exchange: &Arc<Exchange>, settings: &Arc<Settings>) -> Result<(), Refusal> {
+        let _ = (exchange, settings);
+        Ok(())
+    }
 
     /// Asks the type whether it takes this binding, before it is committed. The vhost's lock for
     /// changes is held, so no other change of the exchange comes between. If the binding is then

@@ -16,7 +16,7 @@ use crate::{
     queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
     topology::{self, Topology},
 };
-use alloc::{format, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 use hashbrown::HashMap;
 use leveret_model::{Name, Refusal, Table, refusal::Resource};
@@ -139,15 +139,7 @@ impl Vhost {
         if spec.name.is_empty() {
             return Err(self.protected(Name::EMPTY));
         }
-        if let Some(value) = spec.arguments.get(b"alternate-exchange")
-            && value.as_text().is_none()
-        {
-            let (type_name, name, vhost) = (equivalence::type_of(value), &spec.name, &self.name);
-            let text = format!(
-                "invalid type '{type_name}' for arg 'alternate-exchange' in exchange '{name}' in vhost '{vhost}'"
-            );
-            return Err(Refusal::InvalidArgument { text });
-        }
+        self.check_alternate(&spec.name, &spec.arguments)?;
         let mut changes = self.changes.lock();
         if let Some(current) = self.exchange(&spec.name) {
             if current.spec.type_name != spec.type_name {
@@ -155,7 +147,7 @@ impl Vhost {
                 // can still be redeclared.
                 router.check_type(&self.name, &spec.type_name)?;
             }
-            return equivalence::check_exchange(&spec, &current.spec, &self.name);
+            return self.check_redeclared(&spec, &current);
         }
         router.check_type(&self.name, &spec.type_name)?;
         names::check_new(Resource::Exchange, &spec.name)?;

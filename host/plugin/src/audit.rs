@@ -327,6 +327,7 @@ impl Audited {
                 return Ok(None);
             }
             match exchange.changes_since(question.generation) {
+                Ok(changes) if changes.reconfigured => return Ok(None),
                 Ok(changes) if changes.generation == generation => {
                     let bound = changes.bound.iter().map(|binding| binding.id);
                     return Ok(Some(bound.chain(changes.unbound.iter().copied()).collect()));

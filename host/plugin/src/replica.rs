@@ -9,23 +9,26 @@
 //! of an interceptor has one too (`replica/attached.rs`).
 
 mod attached;
+mod events;
+mod reconfigure;
 
 use crate::{
     capability::{Call, Outcome, Purpose},
     engine::CallSlot,
-    guest::{Decisions, GuestFailure, Instance, Opened, Opening, Refused, narrow},
+    guest::{Decisions, GuestFailure, InnerType, Instance, Opened, Opening, Refused, narrow},
     policy::{Capability, Grants},
     services::Services,
-    standby::spec_at,
-    state::{Cell, Owner},
+    standby::spec_with,
+    state::Cell,
     version::Version,
 };
 use hashbrown::HashMap;
 use leveret_broker::{
-    exchange::{Binding, BindingId, Changes, Exchange, ExchangeId, Generation, TypeSpec},
+    exchange::{Binding, BindingId, Changes, Exchange, ExchangeId, Generation, Settings, Snapshot, TypeSpec},
     port::Layer,
 };
-use leveret_model::{Name, OwnedMessage, Reads, Table, Value};
+use leveret_model::{Name, OwnedMessage, Reads, Table};
+use reconfigure::{Took, same_inner};
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -44,6 +47,8 @@ pub(crate) struct Replica {
     attached: HashMap<u64, attached::Attached, foldhash::fast::RandomState>,
     free_ids: Vec<u32>,
     next_id: u32,
+    /// It only tries something out: it works on a copy of the state.
+    tries: bool,
 }
 
 /// Some bindings of an exchange, in an instance as an exchange of their own.
@@ -62,6 +67,8 @@ struct Seat {
     guest_id: u32,
     exchange: Weak<Exchange>,
     generation: Generation,
+    /// The arguments that it was opened with, or told of since.
+    settings: Arc<Settings>,
     reads: Arc<Reads>,
     grants: Grants,
     /// It wants to be told of bindings.
@@ -124,6 +131,7 @@ impl Replica {
             attached: HashMap::default(),
             free_ids: Vec::new(),
             next_id: 0,
+            tries: false,
         })
     }
 
@@ -160,6 +168,7 @@ impl Replica {
         let all = exchange.binding_count();
         match self.seats.get(&(exchange.id, layer)) {
             None => all,
+            Some(seat) if self.opens_anew(seat, exchange, layer) => all,
             Some(seat) => {
                 let changes = exchange.generation().0.saturating_sub(seat.generation.0);
                 usize::try_from(changes).unwrap_or(usize::MAX).min(all)
@@ -182,28 +191,40 @@ impl Replica {
     /// After a refusal by the plugin it does not know the exchange.
     pub(crate) fn serve(&mut self, exchange: &Arc<Exchange>, layer: Layer) -> Result<(), Refused> {
         let Some(seat) = self.seats.get_mut(&(exchange.id, layer)) else {
-            return self.open_and_replay(exchange, layer);
+            return self.open_and_replay(exchange, layer, None);
         };
-        if seat.candidates.is_empty() && seat.generation == exchange.generation() {
+        let generation = exchange.generation();
+        if seat.candidates.is_empty() && seat.generation == generation {
             return Ok(());
         }
-        if !seat.bindings {
-            seat.generation = exchange.generation();
+        if !seat.bindings && seat.settings.number == exchange.settings().number {
+            seat.generation = generation;
             return Ok(());
         }
         match exchange.changes_since(seat.generation) {
-            Ok(changes) => {
-                let told = apply(&mut self.instance, seat, changes);
-                if matches!(told, Err(Refused::ByPlugin(_))) {
-                    self.close_seat((exchange.id, layer))?;
-                }
-                told
-            }
+            Ok(changes) => match self.take_settings(exchange, layer, &changes.settings)? {
+                Took::Them => self.tell_changes(exchange, layer, changes),
+                Took::Anew => Ok(()),
+            },
             Err(_lagging) => {
                 self.close_seat((exchange.id, layer))?;
-                self.open_and_replay(exchange, layer)
+                self.open_and_replay(exchange, layer, None)
             }
         }
+    }
+
+    /// Tells an open exchange's changes of bindings.
+    fn tell_changes(&mut self, exchange: &Exchange, layer: Layer, changes: Changes) -> Result<(), Refused> {
+        let Some(seat) = self.seats.get_mut(&(exchange.id, layer)) else { return Ok(()) };
+        if !seat.bindings {
+            seat.generation = changes.generation;
+            return Ok(());
+        }
+        let told = apply(&mut self.instance, seat, changes);
+        if matches!(told, Err(Refused::ByPlugin(_))) {
+            self.close_seat((exchange.id, layer))?;
+        }
+        told
     }
 
     /// Opens an exchange that has no bindings yet with one of its types, which is not noted in the
@@ -215,8 +236,8 @@ impl Replica {
         spec: &TypeSpec,
     ) -> Result<Option<(Name, Table)>, Refused> {
         self.close_seat((exchange.id, layer))?;
-        let generation = exchange.generation();
-        let opened = self.open_seat(exchange, layer, spec, generation)?;
+        let (generation, settings) = (exchange.generation(), exchange.settings());
+        let opened = self.open_seat(exchange, layer, spec, (generation, &settings))?;
         Ok(opened.map(|inner| (inner.type_name, inner.arguments)))
     }
 
@@ -292,7 +313,7 @@ impl Replica {
         if !self.instance.has_batch() {
             return unfit("it would be asked one by one");
         }
-        let Some(spec) = spec_at(exchange, layer) else {
+        let Some(spec) = spec_with(&exchange.settings(), exchange, layer) else {
             return unfit("the exchange has no such type");
         };
         if self.version.code.has_capabilities()
@@ -362,59 +383,6 @@ impl Replica {
         if self.instance.has_batch() && !self.version.code.exported.has_effects { 256 } else { 1 }
     }
 
-    /// Tells it of a binding that took effect; gives the stored messages for its destination.
-    pub(crate) fn bound(
-        &mut self,
-        about: About<'_>,
-        binding: &Binding,
-    ) -> Result<(Vec<Arc<OwnedMessage>>, Outcome), GuestFailure> {
-        let (ids, outcome) = self.event(about, |instance, id| instance.bound(id, binding))?;
-        let seat = self.seats.get(&(about.exchange.id, about.layer));
-        let messages = match seat.and_then(|seat| seat.cell.as_ref()) {
-            Some(cell) => {
-                let messages = cell.messages().lock();
-                ids.into_iter().filter_map(|id| messages.get(id)).collect()
-            }
-            None => Vec::new(),
-        };
-        Ok((messages, outcome))
-    }
-
-    /// Tells it of a binding that was removed.
-    pub(crate) fn unbound(&mut self, about: About<'_>, binding: &Binding) -> Result<Outcome, GuestFailure> {
-        Ok(self.event(about, |instance, id| instance.unbound(id, binding))?.1)
-    }
-
-    /// Tells it that a timer is due.
-    pub(crate) fn timer(&mut self, about: About<'_>, name: &Name) -> Result<Outcome, GuestFailure> {
-        Ok(self.event(about, |instance, id| instance.timer(id, name))?.1)
-    }
-
-    /// What it shows operators of an exchange.
-    pub(crate) fn info(&mut self, about: About<'_>) -> Result<Vec<(Name, Value)>, GuestFailure> {
-        let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
-            return Ok(Vec::new());
-        };
-        begin_setup(&mut self.instance, seat, about.layer);
-        self.instance.info(seat.guest_id)
-    }
-
-    fn event<R: Default>(
-        &mut self,
-        about: About<'_>,
-        call: impl FnOnce(&mut Instance, u32) -> Result<R, GuestFailure>,
-    ) -> Result<(R, Outcome), GuestFailure> {
-        let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
-            return Ok((R::default(), Outcome::default()));
-        };
-        if let Some(cell) = &seat.cell {
-            self.instance.begin_call(Some(about.call(cell, Purpose::Event)));
-        }
-        let answer = call(&mut self.instance, seat.guest_id);
-        let outcome = if seat.cell.is_some() { self.instance.end_call() } else { Outcome::default() };
-        Ok((answer?, outcome))
-    }
-
     fn close_seat(&mut self, key: SeatKey) -> Result<(), GuestFailure> {
         let Some(seat) = self.seats.remove(&key) else {
             return Ok(());
@@ -424,29 +392,25 @@ impl Replica {
         self.instance.close(seat.guest_id)
     }
 
-    fn open_and_replay(&mut self, exchange: &Arc<Exchange>, layer: Layer) -> Result<(), Refused> {
-        let Some(spec) = spec_at(exchange, layer) else {
+    /// Opens an exchange with these arguments, or its own, and tells all bindings.
+    fn open_and_replay(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        settings: Option<&Arc<Settings>>,
+    ) -> Result<(), Refused> {
+        let Snapshot { bindings, settings: current, generation } = exchange.snapshot();
+        let settings = settings.unwrap_or(&current);
+        let Some(spec) = spec_with(settings, exchange, layer) else {
             return Err(Refused::ByPlugin(format!("the exchange has no type number {}", layer.0)));
         };
-        let (generation, bindings) = exchange.all_bindings();
-        let inner = self.open_seat(exchange, layer, &spec, generation)?;
-        let behind = exchange.types().get(usize::from(layer.0) + 1).filter(|_| spec.in_front_of.is_none());
-        let same = match (&inner, behind) {
-            (None, None) => true,
-            (Some(inner), Some(spec)) => {
-                inner.type_name == spec.type_name && inner.arguments == spec.arguments
-            }
-            _ => false,
-        };
-        let told = if same {
-            match self.seats.get_mut(&(exchange.id, layer)).filter(|seat| seat.bindings) {
+        let inner = self.open_seat(exchange, layer, &spec, (generation, settings))?;
+        let told = match same_inner(exchange, layer, inner.as_ref()) {
+            Ok(()) => match self.seats.get_mut(&(exchange.id, layer)).filter(|seat| seat.bindings) {
                 Some(seat) => tell_bindings(&mut self.instance, seat, layer, &bindings),
                 None => Ok(()),
-            }
-        } else {
-            Err(Refused::ByPlugin(String::from(
-                "it wants another inner type than the exchange was declared with",
-            )))
+            },
+            Err(refused) => Err(refused),
         };
         if matches!(told, Err(Refused::ByPlugin(_))) {
             self.close_seat((exchange.id, layer))?;
@@ -460,10 +424,9 @@ impl Replica {
         exchange: &Arc<Exchange>,
         layer: Layer,
         spec: &TypeSpec,
-        generation: Generation,
-    ) -> Result<Option<crate::guest::InnerType>, Refused> {
-        let owner = Owner::Exchange(exchange.id, layer);
-        let cell = self.version.code.has_capabilities().then(|| self.services.cells.of(owner));
+        (generation, settings): (Generation, &Arc<Settings>),
+    ) -> Result<Option<InnerType>, Refused> {
+        let cell = self.cell_of(exchange, layer);
         let guest_id = self.take_id();
         let about = About { exchange, layer, on_hand: None };
         self.instance.begin_call(cell.as_ref().map(|cell| about.call(cell, Purpose::Setup)));
@@ -481,6 +444,7 @@ impl Replica {
             guest_id,
             exchange: Arc::downgrade(exchange),
             generation,
+            settings: settings.clone(),
             grants,
             reads: Arc::new(reads),
             bindings,

@@ -11,7 +11,7 @@
 
 use crate::scope::CORE_TYPES;
 use leveret_broker::{
-    exchange::{Exchange, TypeSpec},
+    exchange::{Exchange, Settings, TypeSpec},
     port::Layer,
 };
 use leveret_model::Name;
@@ -46,6 +46,14 @@ pub(crate) fn spec_at(exchange: &Exchange, layer: Layer) -> Option<Cow<'_, TypeS
         arguments: beside.arguments.clone(),
         in_front_of: None,
     }))
+}
+
+/// The same with these arguments of the exchange.
+pub(crate) fn spec_with(settings: &Settings, exchange: &Exchange, layer: Layer) -> Option<TypeSpec> {
+    let mut spec = spec_at(exchange, layer)?.into_owned();
+    let base = if layer.0 & STANDBY == 0 { layer } else { Layer(layer.0 & ((1 << LAYER_BITS) - 1)) };
+    spec.arguments = settings.spec(exchange.types(), base)?.arguments;
+    Some(spec)
 }
 
 #[cfg(test)]

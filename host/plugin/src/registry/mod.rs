@@ -53,7 +53,7 @@ use crate::{
 use hashbrown::HashMap;
 use kept::KeptVersions;
 use leveret_broker::exchange::Exchange;
-use leveret_model::{Name, Value};
+use leveret_model::{Name, Table, Value};
 use parking_lot::{Condvar, Mutex, RwLock};
 use slots::{Provider, Slots};
 use std::{
@@ -206,16 +206,21 @@ impl Registry {
 
     /// The types that the arguments of an exchange put in front of its own, in their order.
     pub(crate) fn stages_of(&self, exchange: &Exchange) -> Vec<Name> {
-        if exchange.spec.arguments.is_empty() {
+        self.stages_for(&exchange.vhost, &exchange.spec.arguments)
+    }
+
+    /// The types that arguments put in front of that of an exchange in a virtual host, in their order.
+    pub(crate) fn stages_for(&self, vhost: &Name, arguments: &Table) -> Vec<Name> {
+        if arguments.is_empty() {
             return Vec::new();
         }
         let slots = self.slots.read();
-        let asked_for = |argument: &str| match exchange.spec.arguments.get(argument.as_bytes()) {
+        let asked_for = |argument: &str| match arguments.get(argument.as_bytes()) {
             None | Some(Value::Void | Value::Boolean(false)) => false,
             Some(_) => true,
         };
         let mut stages: Vec<(TypeStage, Name)> = slots
-            .types_for(&self.policies, &exchange.vhost)
+            .types_for(&self.policies, vhost)
             .filter_map(|(name, version)| Some((version.describes(name)?.stage.clone()?, name.clone())))
             .filter(|(stage, _)| asked_for(&stage.argument))
             .collect();
@@ -342,8 +347,10 @@ impl Registry {
         let accounts = &self.services.accounts;
         let mut used = accounts.of(&version.scope, vhost, &version.code.plugin).read();
         if version.code.is_shared() {
-            // Its instances serve all virtual hosts, so a failure is nobody's own.
-            used.failures = accounts.of_instance(version, vhost).read().failures;
+            // Its instances serve all virtual hosts, so neither failures nor memory are one's own.
+            let shared = accounts.of_instance(version, vhost).read();
+            (used.failures, used.instances) = (shared.failures, shared.instances);
+            used.memory_bytes = shared.memory_bytes;
         }
         used
     }

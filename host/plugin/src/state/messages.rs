@@ -158,20 +158,28 @@ impl Messages {
     }
 
     /// A copy of what is accepted.
-    pub(super) fn fork(&self) -> Self {
+    pub(super) fn fork(&self, usage: &Arc<Usage>) -> Self {
         let mut fork = Self::default();
         (fork.next_id, fork.settled) = (self.next_id, self.settled);
         let mut ids: Vec<_> = self.by_id.iter().filter(|(_, stored)| stored.draft.is_none()).collect();
         ids.sort_unstable_by_key(|(id, _)| **id);
         for (id, stored) in ids {
-            // The copy is charged too; it is there for a moment only, so its limit is not looked at.
-            let _ = stored.usage.take(stored.bytes());
+            usage.take_over(stored.bytes());
             let of_key = fork.by_key.entry(stored.key.clone()).or_default();
             of_key.ids.push_back(*id);
             of_key.settled += 1;
-            fork.by_id.insert(*id, stored.clone());
+            fork.by_id.insert(*id, Stored { usage: usage.clone(), ..stored.clone() });
         }
         fork
+    }
+
+    /// Charges what is accepted there instead.
+    pub(super) fn charge_to(&mut self, usage: &Arc<Usage>) {
+        for stored in self.by_id.values_mut().filter(|stored| stored.draft.is_none()) {
+            let bytes = stored.bytes();
+            usage.take_over(bytes);
+            std::mem::replace(&mut stored.usage, usage.clone()).give_back(bytes);
+        }
     }
 }
 
@@ -248,8 +256,13 @@ mod tests {
         messages.remove(open);
         assert_eq!(bodies(&messages, messages.of_key(b"k", 1)), ["3"]);
         assert_eq!(usage.used().1, 2);
-        let fork = messages.fork();
+        let fork = messages.fork(&usage);
+        assert_eq!(usage.used().1, 4);
+        let other = Arc::new(Usage::unlimited());
+        messages.charge_to(&other);
+        assert_eq!((usage.used().1, other.used().1), (2, 2));
         drop(messages);
+        assert_eq!(other.used(), (0, 0));
         assert_eq!(bodies(&fork, fork.of_key(b"k", 10)), ["2", "3"]);
         drop(fork);
         assert_eq!(usage.used(), (0, 0));

@@ -100,14 +100,21 @@ impl Cell {
         waiters.iter().for_each(|waker| waker.wake());
     }
 
-    /// A copy with everything that is committed.
-    pub(crate) fn fork(&self) -> Self {
+    /// A copy with everything that is committed, charged there.
+    pub(crate) fn fork(&self, usage: &Arc<Usage>) -> Self {
         Self {
-            memory: Mutex::new(self.memory.lock().fork()),
-            durable: Mutex::new(self.durable.lock().fork()),
-            messages: Mutex::new(self.messages.lock().fork()),
-            waiters: Mutex::default(),
+            memory: Mutex::new(self.memory.lock().fork(usage)),
+            durable: Mutex::new(self.durable.lock().fork(usage)),
+            messages: Mutex::new(self.messages.lock().fork(usage)),
+            ..Self::default()
         }
+    }
+
+    /// Charges everything that is committed there instead.
+    pub(crate) fn charge_to(&self, usage: &Arc<Usage>) {
+        self.memory.lock().charge_to(usage);
+        self.durable.lock().charge_to(usage);
+        self.messages.lock().charge_to(usage);
     }
 
     /// Whether nothing is kept.

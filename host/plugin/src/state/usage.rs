@@ -23,6 +23,17 @@ impl Usage {
         Self { bytes, entries, bytes_max, entries_max, refused }
     }
 
+    /// Nothing used, of as much as there is: for copies that are there for a moment only.
+    pub(crate) fn unlimited() -> Self {
+        Self::new(u64::MAX, u64::MAX)
+    }
+
+    /// Charges an entry that is there already, whatever the limits are.
+    pub(crate) fn take_over(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Charges an entry.
     ///
     /// # Errors

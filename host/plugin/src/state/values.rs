@@ -278,16 +278,15 @@ impl Values {
     }
 
     /// A copy of what is committed.
-    pub(super) fn fork(&self) -> Self {
+    pub(super) fn fork(&self, usage: &Arc<Usage>) -> Self {
         let committed = self.entries.iter().filter_map(|(key, entry)| {
-            let value = entry.value.clone()?;
-            // The copy is charged too; it is there for a moment only, so its limit is not looked at.
-            let _ = value.usage.take(cost(key, &value.bytes));
+            let value = Value { usage: usage.clone(), ..entry.value.clone()? };
+            usage.take_over(cost(key, &value.bytes));
             Some((key.clone(), Entry { value: Some(value), draft: None }))
         });
         let counters = self.counters.iter().map(|(key, counter)| {
-            let _ = counter.usage.take(cost(key, &[]));
-            (key.clone(), counter.clone())
+            usage.take_over(cost(key, &[]));
+            (key.clone(), Counter { usage: usage.clone(), ..counter.clone() })
         });
         Self {
             entries: committed.collect(),
@@ -298,6 +297,22 @@ impl Values {
             doubts: 0,
             capacity: self.capacity,
             next_sequence: self.next_sequence,
+        }
+    }
+
+    /// Charges what is committed there instead.
+    pub(super) fn charge_to(&mut self, usage: &Arc<Usage>) {
+        let charge = |key: &[u8], bytes: &[u8], to: &mut Arc<Usage>| {
+            usage.take_over(cost(key, bytes));
+            std::mem::replace(to, usage.clone()).give_back(cost(key, bytes));
+        };
+        for (key, entry) in &mut self.entries {
+            if let Some(value) = &mut entry.value {
+                charge(key, &value.bytes, &mut value.usage);
+            }
+        }
+        for (key, counter) in &mut self.counters {
+            charge(key, &[], &mut counter.usage);
         }
     }
 
@@ -495,7 +510,7 @@ mod tests {
         put(&mut values, "k", "old", None, &usage);
         let draft = DraftId::next();
         values.write(draft, b"k", Some(b"open"), None, &usage).unwrap();
-        let mut fork = values.fork();
+        let mut fork = values.fork(&usage);
         assert_eq!(get(&fork, "k", 0).as_deref(), Some("old"));
         put(&mut fork, "k", "new", None, &usage);
         values.forget(draft, b"k");

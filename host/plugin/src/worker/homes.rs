@@ -199,6 +199,11 @@ impl Homes {
         })
     }
 
+    /// A fresh instance that only tries something out.
+    pub(crate) fn to_try(&self, version: &Arc<Version>, vhost: &Name) -> Result<Replica, GuestFailure> {
+        Replica::start(version, vhost, &self.services, self.slot.clone()).map(Replica::only_try)
+    }
+
     /// The home whose replica has this attachment.
     pub(crate) fn attached(
         &mut self,

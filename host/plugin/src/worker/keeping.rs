@@ -163,7 +163,7 @@ impl Entry {
         if same && self.generation == generation {
             return Ok(());
         }
-        let carried = match changes.filter(|_| same && self.independent) {
+        let carried = match changes.filter(|changes| same && self.independent && !changes.reconfigured) {
             Some(changes) => self.carry(exchange, replica, &changes),
             None => {
                 self.sets.forget();

@@ -3,7 +3,7 @@
 //! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the
 //! instances, `keeping.rs` keeps what is remembered up to date, `sets.rs` shares destinations,
 //! `explain.rs` tells how an answer came about, `inspecting.rs` what types show operators, `arms.rs` asks a
-//! version that is tried beside the one that serves.
+//! version that is tried beside the one that serves, `reconfiguring.rs` tries other arguments out.
 
 mod arms;
 mod asking;
@@ -14,6 +14,7 @@ mod homes;
 mod inspecting;
 mod intercepting;
 mod keeping;
+mod reconfiguring;
 mod sets;
 mod standing_in;
 #[cfg(test)]
@@ -53,7 +54,7 @@ use homes::{Homes, NotServed};
 use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId, RouteSet},
+    exchange::{Binding, Exchange, ExchangeId, RouteSet, Settings},
     later::HoldQuota,
     port::{
         Answer, Deed, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router, Ruling, Site,
@@ -61,6 +62,7 @@ use leveret_broker::{
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
+use reconfiguring::Trial;
 use standing_in::Unsure;
 use std::{
     sync::{
@@ -168,6 +170,7 @@ pub struct Worker {
     entries: Entries,
     scratch: Scratch,
     interceptors: Interceptors,
+    trial: Trial,
     auditor: Arc<Auditor>,
     shadow: Arc<Shadow>,
     counters: Counters,
@@ -221,6 +224,7 @@ impl Worker {
             services,
             entries: Entries { by_place: HashMap::default(), memo_bytes_max },
             scratch: Scratch::default(),
+            trial: Trial::default(),
             auditor,
             shadow,
             counters: Counters::default(),
@@ -344,6 +348,10 @@ impl Router for Worker {
             self.homes.close(exchange.id);
         }
         opened
+    }
+
+    fn reconfigure(&mut self, exchange: &Arc<Exchange>, settings: &Arc<Settings>) -> Result<(), Refusal> {
+        self.try_settings(exchange, settings)
     }
 
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {

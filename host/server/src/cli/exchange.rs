@@ -4,7 +4,11 @@ use super::{
     client::{BrokerArguments, ClientError},
     printable,
 };
-use crate::{config::Settings, http::json::exchange_info::ExchangeInfoJson};
+use crate::{
+    cli,
+    config::Settings,
+    http::json::exchange_info::{ConfigureJson, ConfiguredJson, ExchangeInfoJson},
+};
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
@@ -20,6 +24,8 @@ pub(crate) struct ExchangeArguments {
 enum ExchangeCommand {
     /// What an exchange is, and what its types show of it
     Info(InfoArguments),
+    /// Change arguments of an exchange while it is in use
+    Set(SetArguments),
 }
 
 #[derive(Args, Debug)]
@@ -43,11 +49,24 @@ struct InfoArguments {
     json: bool,
 }
 
+#[derive(Args, Debug)]
+struct SetArguments {
+    #[command(flatten)]
+    which: Which,
+    /// An argument; a value that is a number, true, false or JSON is that, any other is text
+    #[arg(value_name = "NAME=VALUE", required_unless_present = "unset")]
+    set: Vec<String>,
+    /// An argument that goes
+    #[arg(long, value_name = "NAME")]
+    unset: Vec<String>,
+}
+
 impl ExchangeArguments {
     /// Does what was asked; `settings` say where the broker's data is, if the command does not.
     pub(crate) fn run(self, settings: &Settings) -> anyhow::Result<()> {
         match self.command {
             ExchangeCommand::Info(info) => info.run(settings),
+            ExchangeCommand::Set(set) => set.run(settings),
         }
     }
 }
@@ -66,6 +85,25 @@ impl InfoArguments {
         }
         let told = serde_json::from_value(told).context("the broker's answer")?;
         out.write_all(text(&told).as_bytes())?;
+        Ok(())
+    }
+}
+
+impl SetArguments {
+    fn run(self, settings: &Settings) -> anyhow::Result<()> {
+        let Which { exchange, vhost, broker } = self.which;
+        let change = ConfigureJson { set: cli::fields(&self.set)?, unset: self.unset };
+        let configured: ConfiguredJson = broker
+            .client(settings)?
+            .put(&["exchanges-arguments", &vhost, &exchange], &change)
+            .map_err(|error| not_there(error, &exchange, &vhost))?;
+        println!("exchange {} has the arguments", printable(&exchange));
+        if configured.arguments.is_empty() {
+            println!("  none");
+        }
+        for (name, value) in &configured.arguments {
+            println!("  {}", printable(&field(name, value)));
+        }
         Ok(())
     }
 }

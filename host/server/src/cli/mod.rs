@@ -11,10 +11,11 @@ use crate::{
     config::{Config, Settings},
     wiring,
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use client::ClientError;
 use leveret_plugin::{CodeStrategy, compile};
+use serde_json::{Map, Value};
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Instant};
 
 /// A message broker whose exchange types are WebAssembly components.
@@ -40,7 +41,7 @@ struct Arguments {
 enum Command {
     /// Put load on any AMQP 0-9-1 broker and measure it
     Bench(Box<bench::BenchArguments>),
-    /// Look at an exchange of a running broker
+    /// Look at an exchange of a running broker, and change its arguments
     Exchange(exchange::ExchangeArguments),
     /// Look at messages that are held back, and drop them
     Hold(hold::HoldArguments),
@@ -114,6 +115,16 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 /// cursor or colour what follows, are replaced.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// `name=value` pairs: a value that is a number, true, false or JSON is that, any other is text.
+fn fields(pairs: &[String]) -> anyhow::Result<Map<String, Value>> {
+    let field = |pair: &String| {
+        let (name, text) = pair.split_once('=').ok_or_else(|| anyhow!("{pair} is not NAME=VALUE"))?;
+        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+        Ok((name.to_owned(), value))
+    };
+    pairs.iter().map(field).collect()
 }
 
 fn settings(file: Option<PathBuf>, flags: Settings) -> anyhow::Result<Settings> {

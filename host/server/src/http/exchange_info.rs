@@ -1,12 +1,16 @@
-//! `/api/exchanges-info`: an exchange from the inside, as its types show it. Not in RabbitMQ.
+//! `/api/exchanges-info`: an exchange from the inside, as its types show it; `/api/exchanges-arguments`:
+//! its arguments changed while it is in use. Not in RabbitMQ.
 
 use super::{
     Api, arguments,
+    body::JsonBody,
     error::ApiError,
-    json::exchange_info::{ExchangeInfoJson, LayerInfoJson},
+    json::exchange_info::{ConfigureJson, ConfiguredJson, ExchangeInfoJson, LayerInfoJson},
     path::Names,
 };
 use axum::{Json, extract::State};
+use leveret_broker::exchange::ArgumentsChange;
+use leveret_model::{Name, Refusal};
 use leveret_plugin::LayerInfo;
 use std::sync::Arc;
 
@@ -22,7 +26,7 @@ pub(super) async fn read(
         name: exchange.spec.name.to_text(),
         vhost: exchange.vhost.to_text(),
         type_name: exchange.spec.type_name.to_text(),
-        arguments: arguments::to_json(&exchange.spec.arguments),
+        arguments: arguments::to_json(&exchange.settings().arguments),
         bindings: exchange.binding_count(),
         held: exchange.hold_count() as u64,
         rejected: exchange.rejected_count(),
@@ -38,4 +42,29 @@ fn describe(layer: LayerInfo) -> LayerInfoJson {
         Err(why) => (serde_json::Map::new(), Some(why)),
     };
     LayerInfoJson { type_name: type_name.to_text(), plugin, version, info, error }
+}
+
+/// Changes arguments; answers when publishes that begin afterwards are decided with them.
+pub(super) async fn configure(
+    State(api): State<Arc<Api>>,
+    Names((vhost, exchange)): Names<(String, String)>,
+    JsonBody(request): JsonBody<ConfigureJson>,
+) -> Result<Json<ConfiguredJson>, ApiError> {
+    let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
+    let (vhost, name) = (vhost.clone(), exchange.spec.name.clone());
+    let unset = request.unset.iter().map(|name| Name::new(name.as_bytes()));
+    let change = ArgumentsChange {
+        set: arguments::from_json(&request.set).map_err(ApiError::BadRequest)?,
+        unset: unset.collect::<Result<_, _>>().map_err(|error| ApiError::BadRequest(error.to_string()))?,
+    };
+    let configured =
+        api.explainer.with_worker(move |worker| vhost.configure_exchange(worker, &name, &change));
+    match configured.await.map_err(|_| ApiError::Busy)? {
+        Ok(settings) => Ok(Json(ConfiguredJson {
+            arguments: arguments::to_json(&settings.arguments),
+            changes: settings.number,
+        })),
+        Err(Refusal::NotFound { .. }) => Err(ApiError::NotFound),
+        Err(refusal) => Err(ApiError::Refused(refusal.to_string())),
+    }
 }

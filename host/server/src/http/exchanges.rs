@@ -1,4 +1,4 @@
-//! `/api/exchanges`: exchanges as they were declared.
+//! `/api/exchanges`: exchanges as they were declared, with the arguments that they have now.
 
 use super::{Api, arguments, error::ApiError, json::ExchangeJson, path::Names};
 use axum::{Json, extract::State};
@@ -40,6 +40,6 @@ fn describe(exchange: &Exchange) -> ExchangeJson {
         durable: spec.durable,
         auto_delete: spec.auto_delete,
         internal: spec.internal,
-        arguments: arguments::to_json(&spec.arguments),
+        arguments: arguments::to_json(&exchange.settings().arguments),
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! *Not here:* changing what RabbitMQ's API changes: of that, all of it reads, and what RabbitMQ tells
 //! and this broker does not have (rates, policies, who declared what) is left out rather than made up.
-//! What it changes is ours: switches and versions of plugins, held messages.
+//! What it changes is ours: switches and versions of plugins, arguments of exchanges, held messages.
 //!
 //! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
 //! thread of their own ([`server`]), so that nothing of it runs on the workers. What it reads it
@@ -121,6 +121,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/exchanges/{vhost}/{exchange}/bindings/source", get(bindings::list_from_exchange))
         .route("/api/exchanges/{vhost}/{exchange}/bindings/destination", get(bindings::list_to_exchange))
         .route("/api/exchanges-info/{vhost}/{exchange}", get(exchange_info::read))
+        .route("/api/exchanges-arguments/{vhost}/{exchange}", put(exchange_info::configure))
         .route("/api/queues", get(queues::list))
         .route("/api/queues/{vhost}", get(queues::list_of_vhost))
         .route("/api/queues/{vhost}/{queue}", get(queues::read))

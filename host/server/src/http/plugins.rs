@@ -9,7 +9,9 @@ use super::{
     json::{
         BesideJson, PluginJson, PluginState, ServingJson,
         candidates::{CandidateJson, PinJson},
-        seen::{CallTimeJson, CallsJson, DropsJson, FailuresJson, PluginInVhostJson, TimeRangeJson},
+        seen::{
+            CallTimeJson, CallsJson, DropsJson, FailuresJson, LimitsHitJson, PluginInVhostJson, TimeRangeJson,
+        },
     },
     path::Names,
     pins,
@@ -88,6 +90,17 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         exchanges: exchanges.len(),
         calls: calls(&used.calls),
         call_time: call_time(&used.calls.call_time),
+        limits_hit: LimitsHitJson {
+            cpu: used.failures.cpu,
+            memory: used.failures.memory,
+            state: used.state_refused,
+            held: used.held_refused,
+            log_lines: used.log_lines_left_out,
+            metrics: used.metrics_ignored,
+        },
+        instances: used.instances,
+        memory_bytes: used.memory_bytes,
+        held_bytes: used.held_bytes,
         failures: failures(used.failures),
         emitted: used.emitted,
         state_bytes: used.state_bytes,

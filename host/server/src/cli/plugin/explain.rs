@@ -2,6 +2,7 @@
 
 use super::{BrokerArguments, ClientError, printable};
 use crate::{
+    cli::fields,
     config::Settings,
     http::json::{
         DestinationType,
@@ -10,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::{fmt::Write as _, io::Write};
 
 /// How many bindings of an answer are shown.
@@ -73,16 +74,6 @@ impl ExplainArguments {
         }
         Ok(())
     }
-}
-
-/// `name=value` pairs.
-fn fields(pairs: &[String]) -> anyhow::Result<Map<String, Value>> {
-    let field = |pair: &String| {
-        let (name, text) = pair.split_once('=').ok_or_else(|| anyhow!("{pair} is not NAME=VALUE"))?;
-        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-        Ok((name.to_owned(), value))
-    };
-    pairs.iter().map(field).collect()
 }
 
 /// The walk as text.

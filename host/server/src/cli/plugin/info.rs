@@ -115,10 +115,21 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
         ("bad answers", failures.bad_answers),
         ("not started", failures.others),
         ("emitted", there.emitted),
+        ("state full", there.limits_hit.state),
+        ("held full", there.limits_hit.held),
+        ("log full", there.limits_hit.log_lines),
+        ("metrics full", there.limits_hit.metrics),
     ];
     lines.extend(counts.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name, n.to_string())));
     if let (Some(error), Some(at)) = (&failures.last_error, failures.last_error_ms) {
         lines.push(("last error", format!("{error} ({at} ms since 1970)")));
+    }
+    if there.instances > 0 {
+        let kib = there.memory_bytes / 1024;
+        lines.push(("memory", format!("{kib} KiB in {} instances", there.instances)));
+    }
+    if there.held_bytes > 0 {
+        lines.push(("held bytes", there.held_bytes.to_string()));
     }
     if there.state_entries > 0 {
         lines.push(("stores", format!("{} bytes in {} entries", there.state_bytes, there.state_entries)));

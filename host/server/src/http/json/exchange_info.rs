@@ -44,3 +44,24 @@ pub struct LayerInfoJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+/// `PUT /api/exchanges-arguments/{vhost}/{exchange}`: changes arguments of an exchange in use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigureJson {
+    /// Arguments that are added, or get another value.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub set: Map<String, Value>,
+    /// Arguments that go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset: Vec<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfiguredJson {
+    /// All arguments that the exchange has now.
+    pub arguments: Map<String, Value>,
+    /// How often they were changed since it was declared.
+    pub changes: u64,
+}

@@ -47,6 +47,18 @@ pub struct PluginInVhostJson {
     pub call_time: CallTimeJson,
     /// How its plugin failed.
     pub failures: FailuresJson,
+    /// How often it reached a limit, by kind.
+    #[serde(default)]
+    pub limits_hit: LimitsHitJson,
+    /// Its instances, over all workers; while a version is replaced, of both versions.
+    #[serde(default)]
+    pub instances: u64,
+    /// The memory of these, in bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// What the messages take that it holds, in bytes. Of a plugin with several types, for all of them.
+    #[serde(default)]
+    pub held_bytes: u64,
     /// Messages that it emitted.
     pub emitted: u64,
     /// What its state takes, in bytes.
@@ -127,6 +139,23 @@ pub struct FailuresJson {
     /// When that was, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error_ms: Option<u64>,
+}
+
+/// How often a plugin reached a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsHitJson {
+    /// Calls that used more CPU time than they may.
+    pub cpu: u64,
+    /// Calls that wanted more memory than they may.
+    pub memory: u64,
+    /// Values and messages that were not kept, for `state-mib` or `state-entries`.
+    pub state: u64,
+    /// Messages that were not held, for `held-mib` or `held-messages`.
+    pub held: u64,
+    /// Lines that were left out of the log.
+    pub log_lines: u64,
+    /// Uses of a metric beyond the most.
+    pub metrics: u64,
 }
 
 /// `PUT /api/plugins-switches`: switches plugins off or on again.

@@ -1,0 +1,120 @@
+//! The arguments of an exchange as they are now: those of its declaration until an operator changes them.
+//!
+//! A change is a generation like a change of bindings. It changes neither which types the exchange has nor
+//! what types behind the declared one were opened with; whoever commits it has asked them.
+
+use super::{Binding, Change, Exchange, Generation, TypeSpec};
+use crate::port::Layer;
+use alloc::{sync::Arc, vec::Vec};
+use leveret_model::{Name, Table};
+
+/// The argument that the host handles itself.
+pub(crate) const ALTERNATE_EXCHANGE: &[u8] = b"alternate-exchange";
+
+/// The arguments of an exchange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Numbers them within the exchange: 0 is its declaration.
+    pub number: u64,
+    /// All of them, `alternate-exchange` included.
+    pub arguments: Table,
+    alternate: Option<Name>,
+}
+
+/// What an operator changes of an exchange's arguments.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ArgumentsChange {
+    /// Arguments that are added, or get another value.
+    pub set: Table,
+    /// Arguments that go.
+    pub unset: Vec<Name>,
+}
+
+/// An exchange as a new instance has to be told of it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// All bindings.
+    pub bindings: Vec<Arc<Binding>>,
+    /// The arguments.
+    pub settings: Arc<Settings>,
+    /// The generation of both.
+    pub generation: Generation,
+}
+
+impl Settings {
+    pub(super) fn declared(arguments: &Table) -> Self {
+        Self { number: 0, arguments: arguments.clone(), alternate: alternate(arguments) }
+    }
+
+    /// These after a change.
+    pub(crate) fn after(&self, change: &ArgumentsChange) -> Self {
+        let stays = |name: &Name| !change.unset.contains(name) && change.set.get(name.as_bytes()).is_none();
+        let kept = self.arguments.iter().filter(|(name, _)| stays(name));
+        let arguments: Table =
+            kept.chain(change.set.iter()).map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { number: self.number + 1, alternate: alternate(&arguments), arguments }
+    }
+
+    /// One of the types of an exchange with the arguments that it has now. Those in front and the declared
+    /// one have the exchange's own; those behind have what the type before them gave them.
+    #[must_use]
+    pub fn spec(&self, types: &[TypeSpec], layer: Layer) -> Option<TypeSpec> {
+        let mut spec = types.get(usize::from(layer.0))?.clone();
+        if is_own(types, layer) {
+            spec.arguments = self.own_arguments();
+        }
+        Some(spec)
+    }
+
+    /// The arguments for types: all but those that the host handles itself.
+    #[must_use]
+    pub fn own_arguments(&self) -> Table {
+        let own = self.arguments.iter().filter(|(name, _)| name.as_bytes() != ALTERNATE_EXCHANGE);
+        own.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
+/// Whether the type at that layer is opened with the exchange's own arguments: it is the declared one, or
+/// in front of it.
+#[must_use]
+pub fn is_own(types: &[TypeSpec], layer: Layer) -> bool {
+    let declared = types.iter().position(|spec| spec.in_front_of.is_none()).unwrap_or_default();
+    usize::from(layer.0) <= declared
+}
+
+fn alternate(arguments: &Table) -> Option<Name> {
+    let name = arguments.get(ALTERNATE_EXCHANGE)?.as_text()?;
+    Name::new(name.as_bytes()).ok()
+}
+
+impl Exchange {
+    /// The exchange that gets what this one cannot route.
+    #[must_use]
+    pub fn alternate(&self) -> Option<Name> {
+        self.bindings.read().settings.alternate.clone()
+    }
+
+    /// Its arguments as they are now.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.bindings.read().settings.clone()
+    }
+
+    /// All that a new instance has to be told.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let bindings = self.bindings.read();
+        Snapshot {
+            bindings: bindings.slots.iter().filter_map(|slot| slot.binding.clone()).collect(),
+            settings: bindings.settings.clone(),
+            generation: self.generation(),
+        }
+    }
+
+    /// Makes other arguments its own. The vhost's lock for changes is held.
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        let mut bindings = self.bindings.write();
+        bindings.settings = Arc::new(settings);
+        self.changed(&mut bindings, Change::Settings);
+    }
+}
