@@ -399,7 +399,7 @@ impl Router for Worker {
     fn hold_quota(&mut self, exchange: &Exchange, resume: Layer) -> Option<Arc<HoldQuota>> {
         // Whoever leaves the decision to that type is the one in front of it.
         let layer = Layer(resume.0.checked_sub(1)?);
-        Some(self.entries.get(&(exchange.id, layer))?.account.as_ref()?.held().clone())
+        Some(self.entries.get(exchange, layer)?.account.as_ref()?.held().clone())
     }
 
     fn explain(
