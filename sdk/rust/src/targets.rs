@@ -122,14 +122,15 @@ impl Answer {
     pub(crate) fn read(words: &[u64]) -> Option<(Self, &[u64])> {
         let (head, rest) = words.split_first()?;
         let count = head & COUNT_MAX;
-        let length = usize::try_from(count).ok()?;
+        // Of what follows; a time need not fit.
+        let length = || usize::try_from(count).ok();
         match head & !COUNT_MAX {
             0 => {
-                let (ids, rest) = rest.split_at_checked(length)?;
+                let (ids, rest) = rest.split_at_checked(length()?)?;
                 Some((Self::Deliver(ids.to_vec()), rest))
             }
-            DROP => text(rest, length).map(|(reason, rest)| (Self::Drop(reason), rest)),
-            REJECT => text(rest, length).map(|(reason, rest)| (Self::Reject(reason), rest)),
+            DROP => text(rest, length()?).map(|(reason, rest)| (Self::Drop(reason), rest)),
+            REJECT => text(rest, length()?).map(|(reason, rest)| (Self::Reject(reason), rest)),
             DELEGATE if count == 0 => Some((Self::Delegate, rest)),
             HOLD => Some((Self::HoldMs(count), rest)),
             _ => None,
