@@ -34,8 +34,8 @@ impl Vhost {
                 Deed::CancelTimer { exchange, layer, name } => {
                     self.later.cancel_timer(exchange, layer, name);
                 }
-                Deed::CancelHold(id) => {
-                    self.later.cancel_hold(id);
+                Deed::CancelHold { exchange, id } => {
+                    self.later.cancel_hold(id, Some(exchange));
                 }
             }
         }

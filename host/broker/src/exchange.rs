@@ -396,6 +396,13 @@ impl Exchange {
         (RouteSet::new(targets), dead)
     }
 
+    /// Those of these bindings that are live, in their order.
+    #[must_use]
+    pub fn live(&self, ids: &[BindingId]) -> Vec<BindingId> {
+        let bindings = self.bindings.read();
+        ids.iter().copied().filter(|id| bindings.get(*id).is_some()).collect()
+    }
+
     /// Where a live binding leads.
     #[must_use]
     pub fn destination(&self, id: BindingId) -> Option<Destination> {

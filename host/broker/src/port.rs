@@ -153,8 +153,13 @@ pub enum Deed {
         /// The timer's name.
         name: Name,
     },
-    /// Drop a held message; not there is fine.
-    CancelHold(HoldId),
+    /// Drop a message that this exchange holds; not there is fine.
+    CancelHold {
+        /// The exchange.
+        exchange: ExchangeId,
+        /// The message.
+        id: HoldId,
+    },
 }
 
 /// What came of a timer that was due.

@@ -6,7 +6,7 @@ mod kit;
 use kit::{Bell, Connection, Gate, delayed, exchange, message, text, with_alternate};
 use leveret_broker::{
     BindTo, ExchangeSpec, Published,
-    later::{HOPS_MAX, HoldLimits, KEPT_OVERHEAD_BYTES, RETRY_AFTER_MS_MAX},
+    later::{EXCHANGE_TIMERS_MAX, HOPS_MAX, HoldLimits, KEPT_OVERHEAD_BYTES, RETRY_AFTER_MS_MAX, TIMERS_MAX},
     port::HoldId,
 };
 use leveret_model::MessageView;
@@ -224,6 +224,27 @@ fn an_exchange_deleted_while_it_answers_holds_nothing() {
     }));
     c.publish_one(delayed("t", "timer", "10", ""));
     assert_eq!(c.vhost.next_due_ms(), None, "nor has it timers");
+}
+
+#[test]
+fn timers_are_limited_for_each_exchange_and_for_all() {
+    let mut c = Connection::first();
+    let mut refused = 0;
+    for number in 0..=TIMERS_MAX / EXCHANGE_TIMERS_MAX + 1 {
+        let name: &'static str = Box::leak(format!("t{number}").into_boxed_str());
+        c.exchange(exchange(name, "timer+direct"));
+        let before = c.vhost.later_counters().timers_refused;
+        // One of a name that is set already is set anew.
+        for timer in (0..=EXCHANGE_TIMERS_MAX).chain(0..5) {
+            c.publish_one(delayed(name, Box::leak(timer.to_string().into_boxed_str()), "1000000", ""));
+        }
+        refused = c.vhost.later_counters().timers_refused;
+        if number < TIMERS_MAX / EXCHANGE_TIMERS_MAX {
+            assert_eq!(refused, before + 1, "each exchange has its own");
+        }
+    }
+    let wanted = (TIMERS_MAX / EXCHANGE_TIMERS_MAX + 2) * (EXCHANGE_TIMERS_MAX + 1);
+    assert!(refused as usize >= wanted - TIMERS_MAX, "{refused} of {wanted}");
 }
 
 #[test]

@@ -134,10 +134,19 @@ pub fn put_value(out: &mut Vec<u8>, value: &Value) {
 /// deeper than [`VALUE_DEPTH_MAX`].
 #[must_use]
 pub fn take_value(bytes: &mut &[u8]) -> Option<Value> {
-    take_value_within(bytes, VALUE_DEPTH_MAX)
+    let mut any_number = usize::MAX;
+    take_value_within(bytes, VALUE_DEPTH_MAX, &mut any_number)
 }
 
-fn take_value_within(bytes: &mut &[u8], depth: usize) -> Option<Value> {
+/// [`take_value`] from somebody who is not trusted: a value in a list takes one byte there and forty here.
+/// `left` is how many values there may be, and is lessened by those there were; `None` if they are more.
+#[must_use]
+pub fn take_value_of(bytes: &mut &[u8], left: &mut usize) -> Option<Value> {
+    take_value_within(bytes, VALUE_DEPTH_MAX, left)
+}
+
+fn take_value_within(bytes: &mut &[u8], depth: usize, left: &mut usize) -> Option<Value> {
+    *left = left.checked_sub(1)?;
     let [tag] = take_array(bytes)?;
     Some(match tag {
         VOID => Value::Void,
@@ -151,7 +160,7 @@ fn take_value_within(bytes: &mut &[u8], depth: usize) -> Option<Value> {
             let (mut nested, depth) = (take_sized(bytes)?, depth.checked_sub(1)?);
             let mut values = Vec::new();
             while !nested.is_empty() {
-                values.push(take_value_within(&mut nested, depth)?);
+                values.push(take_value_within(&mut nested, depth, left)?);
             }
             Value::List(values)
         }
@@ -159,8 +168,8 @@ fn take_value_within(bytes: &mut &[u8], depth: usize) -> Option<Value> {
             let (mut nested, depth) = (take_sized(bytes)?, depth.checked_sub(1)?);
             let mut pairs = Vec::new();
             while !nested.is_empty() {
-                let key = take_value_within(&mut nested, depth)?;
-                pairs.push((key, take_value_within(&mut nested, depth)?));
+                let key = take_value_within(&mut nested, depth, left)?;
+                pairs.push((key, take_value_within(&mut nested, depth, left)?));
             }
             Value::Map(pairs)
         }
@@ -190,6 +199,18 @@ fn take_sized<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use alloc::vec;
+
+    #[test]
+    fn values_are_counted_before_there_is_room_for_them() {
+        let mut list = vec![LIST, 10, 0, 0, 0];
+        list.extend([VOID; 10]);
+        for (allowed, taken) in [(11, true), (10, false), (0, false)] {
+            assert_eq!(take_value_of(&mut &*list, &mut { allowed }).is_some(), taken, "{allowed}");
+        }
+        let mut left = 12;
+        assert!(take_value_of(&mut &*list, &mut left).is_some());
+        assert_eq!(left, 1);
+    }
 
     #[test]
     fn a_value_is_read_back_and_a_cut_one_is_none() {

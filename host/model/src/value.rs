@@ -1,14 +1,17 @@
 //! Field values and tables, owned: arguments of exchanges, queues, bindings and consumers.
 
 use crate::Name;
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use bytes::Bytes;
+
+/// Tables of more fields are looked through by a sorted index where all fields are compared with all.
+const FIELDS_COMPARED_MAX: usize = 16;
 
 /// A field value, in the classes that both protocols share.
 ///
 /// Integers of every width are one class and reals of every width another, since that is how
 /// arguments are compared; a string is `Text` where it is UTF-8 and `Binary` where it is not.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Value {
     /// Present, without a value.
     Void,
@@ -37,6 +40,27 @@ pub enum Value {
     List(Vec<Value>),
     /// A map (0-9-1: table, whose keys are `Text` or `Binary`).
     Map(Vec<(Value, Value)>),
+}
+
+/// What is no number equals itself, so that a binding or an exchange with such an argument is found again.
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Real(a), Self::Real(b)) => a == b || (a.is_nan() && b.is_nan()),
+            (Self::Void, Self::Void) => true,
+            (Self::Boolean(a), Self::Boolean(b)) => a == b,
+            (Self::Integer(a), Self::Integer(b)) | (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
+            (Self::Unsigned(a), Self::Unsigned(b)) => a == b,
+            (Self::Decimal { scale: a, unscaled: x }, Self::Decimal { scale: b, unscaled: y }) => {
+                a == b && x == y
+            }
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Binary(a), Self::Binary(b)) => a == b,
+            (Self::List(a), Self::List(b)) => a == b,
+            (Self::Map(a), Self::Map(b)) => a == b,
+            _ => false,
+        }
+    }
 }
 
 impl Value {
@@ -108,6 +132,10 @@ impl Table {
         self.0.iter().map(|(name, value)| (name, value))
     }
 
+    fn by_name(&self) -> BTreeMap<&[u8], &Value> {
+        self.0.iter().map(|(name, value)| (name.as_bytes(), value)).collect()
+    }
+
     /// How many fields there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -124,16 +152,62 @@ impl Table {
 /// The order of fields does not matter.
 impl PartialEq for Table {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.iter().all(|(name, value)| other.get(name) == Some(value))
+        if self.len() != other.len() {
+            return false;
+        }
+        if self.len() > FIELDS_COMPARED_MAX {
+            return self.by_name() == other.by_name();
+        }
+        self.iter().all(|(name, value)| other.get(name) == Some(value))
     }
 }
 
 impl FromIterator<(Name, Value)> for Table {
     fn from_iter<I: IntoIterator<Item = (Name, Value)>>(fields: I) -> Self {
         let mut table = Self::new();
-        for (name, value) in fields {
+        let mut fields = fields.into_iter();
+        for (name, value) in fields.by_ref().take(FIELDS_COMPARED_MAX) {
             table.push(name, value);
         }
+        let rest: Vec<_> = fields.collect();
+        if !rest.is_empty() {
+            let all = core::mem::take(&mut table.0).into_iter().chain(rest);
+            let mut known = BTreeMap::new();
+            table.0 = all.filter(|(name, _)| known.insert(name.clone(), ()).is_none()).collect();
+        }
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn table(fields: impl IntoIterator<Item = (usize, f64)>) -> Table {
+        let named =
+            |(name, value): (usize, f64)| (Name::new(format!("n{name}").as_bytes()), Value::Real(value));
+        fields.into_iter().map(named).filter_map(|(name, value)| Some((name.ok()?, value))).collect()
+    }
+
+    #[test]
+    fn of_a_name_that_came_twice_the_first_counts_however_many_there_are() {
+        for fields in [3, FIELDS_COMPARED_MAX, 100] {
+            let once = (0..fields).map(|n| (n, 1.0));
+            let twice = once.clone().chain((0..fields).map(|n| (n, 2.0)));
+            assert_eq!(table(twice), table(once.clone()));
+            assert_eq!(table(once.clone().rev()), table(once.clone()), "the order does not matter");
+            assert_ne!(
+                table(once.clone()),
+                table(once.map(|(n, value)| (n, if n == 2 { 3.0 } else { value })))
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_equals_itself() {
+        assert_eq!(table([(1, f64::NAN)]), table([(1, f64::NAN)]));
+        assert_ne!(table([(1, f64::NAN)]), table([(1, 1.0)]));
+        assert_eq!(Value::Real(0.0), Value::Real(-0.0));
     }
 }

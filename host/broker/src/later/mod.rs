@@ -57,6 +57,8 @@ pub const RETRY_AFTER_MS_MIN: u64 = 100;
 pub const RETRY_AFTER_MS_MAX: u64 = 30_000;
 /// How many timers one vhost may have.
 pub const TIMERS_MAX: usize = 65_536;
+/// How many timers one exchange may have.
+pub const EXCHANGE_TIMERS_MAX: usize = 1_000;
 /// How much may wait to be emitted.
 pub const OUTBOX_LIMITS: HoldLimits = HoldLimits { messages_max: 100_000, bytes_max: 64 * 1024 * 1024 };
 
@@ -153,6 +155,10 @@ impl State {
 
     fn waits(&self) -> bool {
         self.holds.waits() || self.timers.waits() || self.outbox.waits()
+    }
+
+    fn timers_of(&self, exchange: ExchangeId) -> usize {
+        self.timers.lanes(layers(exchange)).map(|(_, timers)| timers.len()).sum()
     }
 
     fn number(&mut self) -> u64 {
@@ -304,7 +310,9 @@ impl Later {
             }
             if let Some(at) = state.timer_at.remove(&(place, name.clone())) {
                 state.timers.remove(&place, at);
-            } else if state.timer_at.len() >= TIMERS_MAX {
+            } else if state.timer_at.len() >= TIMERS_MAX
+                || state.timers_of(exchange.id) >= EXCHANGE_TIMERS_MAX
+            {
                 state.lost(Why::TooManyTimers, &exchange.spec.name, 1);
                 return;
             }
@@ -322,11 +330,16 @@ impl Later {
         }
     }
 
-    pub(crate) fn cancel_hold(&self, id: HoldId) -> bool {
+    /// Drops a held message; with an exchange, only if that one holds it: numbers are easily guessed.
+    pub(crate) fn cancel_hold(&self, id: HoldId, by: Option<ExchangeId>) -> bool {
         let mut state = self.state.lock();
-        let Some((place, at)) = state.held_at.remove(&id) else {
+        let Some((place, at)) = state.held_at.get(&id).copied() else {
             return false;
         };
+        if by.is_some_and(|exchange| exchange != place.0) {
+            return false;
+        }
+        state.held_at.remove(&id);
         let held = state.holds.remove(&place, at).or_else(|| state.stuck.remove(&place, at));
         if let Some(held) = held {
             self.let_go(&held);
@@ -446,7 +459,7 @@ impl Vhost {
 
     /// Drops a held message; false if there is none of that number, or it goes on just now.
     pub fn cancel_hold(&self, id: HoldId) -> bool {
-        self.later.cancel_hold(id)
+        self.later.cancel_hold(id, None)
     }
 
     /// Drops all messages that an exchange holds; returns how many.
