@@ -309,6 +309,12 @@ impl Folder {
             if name.starts_with('.') || path.extension().is_none_or(|extension| extension != "wasm") {
                 continue;
             }
+            if name.chars().any(char::is_control) {
+                if self.complained.insert(path.clone()) {
+                    tracing::warn!("{} is no name for a plugin's file", name.escape_debug());
+                }
+                continue;
+            }
             // It may be gone again by now.
             let Ok(metadata) = fs::symlink_metadata(&path) else {
                 continue;

@@ -106,6 +106,11 @@ impl Conditions {
         self.bindings_free.push(slot);
     }
 
+    /// How many headers bindings name.
+    pub fn name_count(&self) -> usize {
+        self.names.len()
+    }
+
     /// The headers that bindings name, in order.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.names.keys().map(|name| &**name)

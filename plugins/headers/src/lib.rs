@@ -7,7 +7,7 @@
 //! *Not here:* how conditions are found; that is [`conditions`].
 //!
 //! *In and out:* reads the headers that its bindings name and no others, in the order of their
-//! names; names each binding that is met once. The routing key is not looked at.
+//! names (all, where they are very many); names each binding that is met once. The routing key is not looked at.
 //!
 //! *Invariants:* pure, and each binding decides for itself.
 //!
@@ -21,6 +21,9 @@ use leveret_sdk::{
     Binding, BindingId, Decision, Declaration, Description, ExchangeType, Message, Reads, Refusal, Targets,
 };
 use x_match::XMatch;
+
+/// Where bindings name more headers than this, all are read: the broker takes no more by name.
+const NAMES_READ_MAX: usize = 1_024;
 
 /// A headers exchange.
 #[derive(Debug, Default)]
@@ -40,6 +43,9 @@ impl ExchangeType for Headers {
     }
 
     fn reads(&self) -> Reads {
+        if self.conditions.name_count() > NAMES_READ_MAX {
+            return Reads::nothing().all_headers();
+        }
         Reads::nothing().only_headers(self.conditions.names().map(<[u8]>::to_vec))
     }
 

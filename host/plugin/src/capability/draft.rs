@@ -16,6 +16,29 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// The most effects of one call.
+const EFFECTS_MAX: usize = 10_000;
+/// The most bytes of the messages that one call makes or copies, [`OUTGOING_BYTES`] each included.
+const OUTGOING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a message that is made takes beside its own bytes.
+const OUTGOING_BYTES: usize = 256;
+
+/// A call has more effects than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMuch;
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "more than {EFFECTS_MAX} effects, or {} MiB of messages, in one call",
+            OUTGOING_BYTES_MAX >> 20
+        )
+    }
+}
+
+impl std::error::Error for TooMuch {}
+
 /// What a call did.
 #[derive(Debug)]
 pub(super) enum Op {
@@ -67,6 +90,7 @@ pub(crate) struct Draft {
     layer: Layer,
     account: Arc<Account>,
     ops: Vec<Op>,
+    outgoing_bytes: usize,
     keep_if_unroutable: bool,
 }
 
@@ -85,6 +109,7 @@ impl Draft {
             layer: call.layer,
             account: account.clone(),
             ops: Vec::new(),
+            outgoing_bytes: 0,
             keep_if_unroutable: false,
         }
     }
@@ -93,8 +118,34 @@ impl Draft {
         self.id
     }
 
+    /// Whether there is room for one more.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn make_room(&self) -> Result<(), TooMuch> {
+        if self.ops.len() < EFFECTS_MAX { Ok(()) } else { Err(TooMuch) }
+    }
+
+    /// Adds one for which room was made.
     pub(super) fn push(&mut self, op: Op) {
         self.ops.push(op);
+    }
+
+    /// Adds a message that the broker is to enqueue or to publish.
+    ///
+    /// # Errors
+    /// If it is too much.
+    pub(super) fn push_outgoing(&mut self, op: Op) -> Result<(), TooMuch> {
+        self.make_room()?;
+        if let Op::Enqueue { message, .. } | Op::Emit { message, .. } = &op {
+            self.outgoing_bytes =
+                self.outgoing_bytes.saturating_add(message.len_bytes()).saturating_add(OUTGOING_BYTES);
+        }
+        if self.outgoing_bytes > OUTGOING_BYTES_MAX {
+            return Err(TooMuch);
+        }
+        self.push(op);
+        Ok(())
     }
 
     pub(super) fn keep_if_unroutable(&mut self) {
@@ -145,7 +196,11 @@ impl Draft {
                     deeds.push(Deed::CancelTimer { exchange: exchange.id, layer: self.layer, name });
                 }
             }
-            Op::CancelHold { id } => deeds.push(Deed::CancelHold(id)),
+            Op::CancelHold { id } => {
+                if let Some(exchange) = &self.exchange {
+                    deeds.push(Deed::CancelHold { exchange: exchange.id, id });
+                }
+            }
             Op::Enqueue { queue, message } => deeds.push(Deed::Enqueue { queue, message }),
             Op::Emit { exchange, message } => {
                 self.account.count_emitted();

@@ -18,7 +18,7 @@ impl Host for Context {
         let exchange = name("an exchange's name", &exchange)?;
         let routing_key = name("a routing key", &routing_key)?;
         let message = outgoing::message(self.form, exchange.clone(), routing_key, message)?;
-        self.draft_or_trap()?.push(Op::Emit { exchange, message });
+        self.draft_or_trap()?.push_outgoing(Op::Emit { exchange, message })?;
         Ok(())
     }
 
@@ -27,7 +27,7 @@ impl Host for Context {
         let mut message = outgoing::copy(self.on_hand())?;
         message.exchange = exchange.clone();
         message.routing_key = name("a routing key", &routing_key)?;
-        self.draft_or_trap()?.push(Op::Emit { exchange, message });
+        self.draft_or_trap()?.push_outgoing(Op::Emit { exchange, message })?;
         Ok(())
     }
 }

@@ -12,14 +12,14 @@ impl Host for Context {
     fn enqueue(&mut self, queue: Vec<u8>, message: OutgoingMessage) -> wasmtime::Result<()> {
         let queue = name(&queue)?;
         let message = outgoing::message(self.form, Name::EMPTY, queue.clone(), message)?;
-        self.draft_or_trap()?.push(Op::Enqueue { queue, message });
+        self.draft_or_trap()?.push_outgoing(Op::Enqueue { queue, message })?;
         Ok(())
     }
 
     fn enqueue_copy(&mut self, queue: Vec<u8>) -> wasmtime::Result<()> {
         let queue = name(&queue)?;
         let message = outgoing::copy(self.on_hand())?;
-        self.draft_or_trap()?.push(Op::Enqueue { queue, message });
+        self.draft_or_trap()?.push_outgoing(Op::Enqueue { queue, message })?;
         Ok(())
     }
 }

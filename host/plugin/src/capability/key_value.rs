@@ -54,7 +54,8 @@ impl Context {
         let now_ms = self.now_ms();
         let end_ms = ttl_ms.map(|ttl| now_ms.saturating_add(ttl));
         let usage = self.account.state().clone();
-        let draft: DraftId = self.draft().ok_or(Error::NotHere)?.id();
+        let draft = self.draft_with_room().ok_or(Error::NotHere)?;
+        let draft: DraftId = draft.map_err(|_too_much| Error::Quota)?.id();
         let cell = self.cell().ok_or(Error::NotHere)?;
         let written = cell.values(to).lock().write(draft, key, value, end_ms, &usage);
         self.noted(written)?;
@@ -107,8 +108,12 @@ impl Host for Context {
         let now_ms = self.now_ms();
         let end_ms = ttl_ms.map(|ttl| now_ms.saturating_add(ttl));
         let usage = self.account.state().clone();
-        if more != 0 && self.draft().is_none() {
-            return Ok(Err(Error::NotHere));
+        if more != 0 {
+            match self.draft_with_room() {
+                Some(Ok(_)) => {}
+                Some(Err(_too_much)) => return Ok(Err(Error::Quota)),
+                None => return Ok(Err(Error::NotHere)),
+            }
         }
         let Some(cell) = self.cell() else {
             return Ok(Err(Error::NotHere));

@@ -5,7 +5,11 @@ use crate::bindings::v0_2::leveret::routing::message_store::{Error, Host};
 use std::sync::Arc;
 
 /// The most messages in one answer.
-const MESSAGES_MAX: u32 = 100_000;
+pub(crate) const MESSAGES_MAX: u32 = 100_000;
+/// The longest key, in bytes.
+const KEY_BYTES_MAX: usize = 1_024;
+/// The most steps of the search for a pattern: words of keys that are looked at. About 20 ms.
+const STEPS_MAX: usize = 4_000_000;
 
 impl Host for Context {
     fn keep(&mut self, key: Vec<u8>, newest: u32) -> wasmtime::Result<Result<(), Error>> {
@@ -13,8 +17,10 @@ impl Host for Context {
         let (Some(message), Some(cell)) = (self.on_hand().map(Arc::clone), self.cell().cloned()) else {
             return Ok(Err(Error::NotHere));
         };
-        let Some(draft) = self.draft() else {
-            return Ok(Err(Error::NotHere));
+        let draft = match self.draft_with_room() {
+            Some(Ok(draft)) if key.len() <= KEY_BYTES_MAX => draft,
+            Some(_) => return Ok(Err(Error::Quota)),
+            None => return Ok(Err(Error::NotHere)),
         };
         let kept = cell.messages().lock().keep(draft.id(), &key, message, &usage);
         Ok(match kept {
@@ -30,8 +36,10 @@ impl Host for Context {
         let Some(cell) = self.cell().cloned() else {
             return Ok(Err(Error::NotHere));
         };
-        let Some(draft) = self.draft() else {
-            return Ok(Err(Error::NotHere));
+        let draft = match self.draft_with_room() {
+            Some(Ok(draft)) => draft,
+            Some(Err(_too_much)) => return Ok(Err(Error::Quota)),
+            None => return Ok(Err(Error::NotHere)),
         };
         let ids = cell.messages().lock().settled_of(&key);
         let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
@@ -46,7 +54,13 @@ impl Host for Context {
 
     fn matching(&mut self, pattern: Vec<u8>, limit: u32) -> wasmtime::Result<Vec<u64>> {
         let count_max = limit.min(MESSAGES_MAX) as usize;
-        Ok(self.cell().map(|cell| cell.messages().lock().matching(&pattern, count_max)).unwrap_or_default())
+        let Some(cell) = self.cell() else {
+            return Ok(Vec::new());
+        };
+        let found = cell.messages().lock().matching(&pattern, count_max, STEPS_MAX);
+        found.ok_or_else(|| {
+            wasmtime::Error::msg(format!("the search for a pattern takes more than {STEPS_MAX} steps"))
+        })
     }
 
     fn len(&mut self) -> wasmtime::Result<u64> {

@@ -96,6 +96,11 @@ impl Host for Context {
     }
 
     fn gauge(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
+        if !value.is_finite() {
+            // JSON has no such numbers.
+            self.account.metrics().ignored.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
         if let Some(Metric::Gauge(bits)) = self.metric(&name, || Metric::Gauge(AtomicU64::new(0))) {
             bits.store(value.to_bits(), Ordering::Relaxed);
         }

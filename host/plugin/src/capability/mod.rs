@@ -28,6 +28,7 @@ mod random;
 mod timers;
 
 pub(crate) use draft::Draft;
+pub(crate) use message_store::MESSAGES_MAX;
 pub use metric::MetricValue;
 pub(crate) use metric::Metrics;
 
@@ -147,7 +148,17 @@ impl Context {
     /// The same for imports whose functions have no error: a guest that uses them where effects are
     /// not possible is in error, and traps.
     fn draft_or_trap(&mut self) -> wasmtime::Result<&mut Draft> {
-        self.draft().ok_or_else(|| wasmtime::Error::msg("effects are not possible in this call"))
+        let draft = self.draft();
+        let draft = draft.ok_or_else(|| wasmtime::Error::msg("effects are not possible in this call"))?;
+        draft.make_room()?;
+        Ok(draft)
+    }
+
+    /// The draft with room for one more effect, for imports whose functions have an error for a quota.
+    /// `None` where effects are not possible.
+    fn draft_with_room(&mut self) -> Option<Result<&mut Draft, draft::TooMuch>> {
+        let draft = self.draft()?;
+        Some(draft.make_room().map(|()| draft))
     }
 
     /// The message on hand.

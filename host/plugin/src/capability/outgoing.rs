@@ -1,6 +1,9 @@
 //! Messages that plugins make.
 
-use crate::{bindings::v0_2::leveret::routing::types::OutgoingMessage, guest::lift};
+use crate::{
+    bindings::v0_2::leveret::routing::types::OutgoingMessage,
+    guest::lift::{self, ValuesLeft},
+};
 use leveret_model::{Change, Form, Name, OwnedMessage, Patch};
 use std::sync::Arc;
 
@@ -22,12 +25,14 @@ pub(super) fn message(
     if message.body.len() > BODY_BYTES_MAX {
         return Err(wrong(format!("a body of {} bytes; the most is {BODY_BYTES_MAX}", message.body.len())));
     }
+    let (mut left, mut of_properties) = (ValuesLeft::default(), ValuesLeft::default());
     let headers = message.headers.into_iter().map(|field| {
-        let (name, value) = lift::field(field)?;
+        let (name, value) = lift::field(field, &mut left)?;
         Ok(Change::SetHeader { name, value })
     });
     let properties = message.properties.into_iter().map(|(property, value)| {
-        Ok(Change::SetProperty { property: lift::property(property), value: lift::value(value)? })
+        let value = lift::value(value, &mut of_properties)?;
+        Ok(Change::SetProperty { property: lift::property(property), value })
     });
     let patch = headers.chain(properties).collect::<Result<Patch, String>>().map_err(wrong)?;
     let mut encoded = Vec::new();

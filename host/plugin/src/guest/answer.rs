@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 /// The most bytes of a reject reason; what is longer is cut.
 pub const REJECT_REASON_BYTES_MAX: usize = 1_024;
+/// The most headers that are read by name: each is looked for in each message. A type that wants more
+/// reads all.
+pub(super) const HEADERS_READ_MAX: usize = 1_024;
 
 /// The decisions of one call, checked.
 #[derive(Debug, Default)]
@@ -83,8 +86,8 @@ impl Decisions {
                 ids.insert(0, ids.len() as u64);
                 ids
             }
-            PlainDecision::Drop(reason) => words_of(DROP, cut(&reason)),
-            PlainDecision::Reject(reason) => words_of(REJECT, cut(&reason)),
+            PlainDecision::Drop(reason) => words_of(DROP, &shown(&reason)),
+            PlainDecision::Reject(reason) => words_of(REJECT, &shown(&reason)),
             PlainDecision::Delegate => vec![DELEGATE << 56],
             PlainDecision::Hold(milliseconds) => vec![HOLD << 56 | milliseconds.min(COUNT_MASK)],
         };
@@ -153,21 +156,31 @@ fn reason_from_words(words: &[BindingId], length: usize) -> Arc<str> {
         .flat_map(|word| word.0.to_le_bytes())
         .collect();
     bytes.truncate(length);
-    cut(&String::from_utf8_lossy(&bytes)).into()
+    shown(&String::from_utf8_lossy(&bytes)).into()
 }
 
-/// At most [`REJECT_REASON_BYTES_MAX`] bytes of it, whole characters.
-pub(super) fn cut(reason: &str) -> &str {
-    reason.get(..reason.floor_char_boundary(REJECT_REASON_BYTES_MAX)).unwrap_or_default()
+/// At most [`REJECT_REASON_BYTES_MAX`] bytes of a stranger's text, whole characters, in one line: it is
+/// shown to people, and must not look like a line of the broker's own or command a terminal.
+pub(crate) fn shown(text: &str) -> String {
+    let text = text.get(..text.floor_char_boundary(REJECT_REASON_BYTES_MAX)).unwrap_or_default();
+    let plain = |c: char| match c {
+        '\n' | '\t' => ' ',
+        // One byte, like what it replaces, so that the text is not longer.
+        c if c.is_control() => '?',
+        c => c,
+    };
+    text.chars().map(plain).collect()
 }
 
 /// The text of a refusal by a plugin.
 pub(super) fn refusal(refusal: wit::Refusal) -> Refused {
     Refused::ByPlugin(match refusal {
-        wit::Refusal::MissingArgument(name) => missing(cut(&name)),
-        wit::Refusal::InvalidArgument((name, why)) => format!("invalid arg '{}': {}", cut(&name), cut(&why)),
-        wit::Refusal::Unsupported(what) => format!("not supported: {}", cut(&what)),
-        wit::Refusal::Other(why) => String::from(cut(&why)),
+        wit::Refusal::MissingArgument(name) => missing(&shown(&name)),
+        wit::Refusal::InvalidArgument((name, why)) => {
+            format!("invalid arg '{}': {}", shown(&name), shown(&why))
+        }
+        wit::Refusal::Unsupported(what) => format!("not supported: {}", shown(&what)),
+        wit::Refusal::Other(why) => shown(&why),
     })
 }
 
@@ -200,6 +213,12 @@ pub(super) fn headers(headers: wit::HeaderSelection) -> Result<HeaderSelection, 
     let names = match headers {
         wit::HeaderSelection::None => return Ok(HeaderSelection::None),
         wit::HeaderSelection::All => return Ok(HeaderSelection::All),
+        wit::HeaderSelection::Named(names) if names.len() > HEADERS_READ_MAX => {
+            return Err(format!(
+                "{} headers are read by name; the most is {HEADERS_READ_MAX}, or all",
+                names.len()
+            ));
+        }
         wit::HeaderSelection::Named(names) => names,
     };
     let names = names.iter().map(|name| Name::new(name)).collect::<Result<Vec<_>, _>>();
@@ -306,7 +325,8 @@ mod tests {
             Some(Decision::Reject(reason)) => assert_eq!(reason.len(), 1_024),
             other => panic!("{other:?}"),
         }
-        assert_eq!(cut(&format!("x{long}")).len(), 1_023);
+        assert_eq!(shown(&format!("x{long}")).len(), 1_023);
+        assert_eq!(shown("one\nline \u{1b}[2J and\u{85}no more"), "one line ?[2J and?no more");
     }
 
     #[test]
@@ -327,6 +347,11 @@ mod tests {
         assert!(reads(plain(wit::HeaderSelection::None, properties)).unwrap_err().contains("property"));
         let long = wit::HeaderSelection::Named(vec![vec![b'x'; 256]]);
         assert!(reads(plain(long, vec![])).unwrap_err().contains("256 bytes"));
+        let many = |count: usize| (0..count).map(|n| n.to_string().into_bytes()).collect();
+        reads(plain(wit::HeaderSelection::Named(many(HEADERS_READ_MAX)), vec![])).unwrap();
+        let error =
+            reads(plain(wit::HeaderSelection::Named(many(HEADERS_READ_MAX + 1)), vec![])).unwrap_err();
+        assert!(error.contains("1025 headers") && error.contains("1024"), "{error}");
     }
 
     proptest! {

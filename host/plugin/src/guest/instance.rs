@@ -2,7 +2,7 @@
 //! drops it.
 
 use super::{
-    answer::Decisions,
+    answer::{self, Decisions},
     deadline::CpuExceeded,
     description::{Description, Opened},
     exports::{Attaching, Called, Exports, Opening},
@@ -23,9 +23,6 @@ use leveret_broker::exchange::{Binding, BindingId};
 use leveret_model::{Name, Reads, Table, Value};
 use std::{fmt, sync::Arc, time::Duration};
 use wasmtime::{Store, UpdateDeadline};
-
-/// The most bytes of a text that a guest gives: a trap, its own description.
-const TEXT_BYTES_MAX: usize = 1_024;
 
 /// The most that the host copies out of a guest in one call, in bytes: an answer with the most ids
 /// has half a mebibyte, and a call for which many such answers are too much is made again singly.
@@ -48,10 +45,10 @@ pub enum GuestFailure {
     Trap(String),
     /// It used more CPU time than it may.
     Cpu(String),
-    /// It was refused more memory, and trapped.
+    /// It was refused more memory, or larger tables, and trapped.
     Memory {
-        /// The most memory it may have, in bytes.
-        bytes_max: usize,
+        /// What it may have at most, for people to read.
+        limit: String,
         /// The trap.
         trap: String,
     },
@@ -66,9 +63,7 @@ impl fmt::Display for GuestFailure {
         match self {
             Self::Trap(trap) => write!(f, "trapped: {trap}"),
             Self::Cpu(text) => f.write_str(text),
-            Self::Memory { bytes_max, trap } => {
-                write!(f, "wanted more than {} MiB of memory and trapped: {trap}", bytes_max >> 20)
-            }
+            Self::Memory { limit, trap } => write!(f, "wanted more than {limit} and trapped: {trap}"),
             Self::Answer(text) => write!(f, "answered nonsense: {text}"),
             Self::NotGranted(capability) => write!(f, "needs the grant '{capability}'"),
         }
@@ -346,16 +341,9 @@ fn failure(store: &Store<GuestState>, error: &wasmtime::Error) -> GuestFailure {
     if let Some(exceeded) = error.downcast_ref::<CpuExceeded>() {
         return GuestFailure::Cpu(exceeded.to_string());
     }
-    let trap = cut(format!("{error:#}"));
-    let memory = &store.data().memory;
-    if memory.was_refused() {
-        GuestFailure::Memory { bytes_max: memory.bytes_max(), trap }
-    } else {
-        GuestFailure::Trap(trap)
+    let trap = answer::shown(&format!("{error:#}"));
+    match store.data().memory.refused() {
+        Some(limit) => GuestFailure::Memory { limit, trap },
+        None => GuestFailure::Trap(trap),
     }
-}
-
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-    text
 }

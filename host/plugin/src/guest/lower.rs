@@ -54,9 +54,12 @@ pub(super) fn encoded_in_bindings(bindings: &[&Binding]) -> Vec<Vec<u8>> {
 
 /// The bytes of the keys and arguments of these bindings, about: what is no text counts eight.
 pub(super) fn bytes(bindings: &[&Binding]) -> usize {
-    let arguments =
-        |table: &Table| table.iter().map(|(name, value)| name.len() + value_bytes(value)).sum::<usize>();
-    bindings.iter().map(|binding| binding.routing_key.len() + arguments(&binding.arguments)).sum()
+    bindings.iter().map(|binding| binding.routing_key.len() + table_bytes(&binding.arguments)).sum()
+}
+
+/// The bytes of the names and values of a table, about: what is no text counts eight.
+pub(super) fn table_bytes(table: &Table) -> usize {
+    table.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
 }
 
 fn value_bytes(value: &Value) -> usize {

@@ -29,21 +29,32 @@ pub(crate) struct MemoryLimit {
     elements: usize,
     /// The last growth, in bytes, in case it fails after it was allowed.
     last_bytes: usize,
-    refused: bool,
+    refused: Option<Refused>,
     /// Where all instances of the plugin in the virtual host are counted.
     counted: Arc<InstanceUse>,
+}
+
+/// What a guest asked too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    Memory,
+    Tables,
 }
 
 impl MemoryLimit {
     pub(crate) fn new(bytes_max: usize, counted: Arc<InstanceUse>) -> Self {
         counted.began();
         let base_bytes = bytes_max;
-        Self { bytes: 0, bytes_max, base_bytes, elements: 0, last_bytes: 0, refused: false, counted }
+        Self { bytes: 0, bytes_max, base_bytes, elements: 0, last_bytes: 0, refused: None, counted }
     }
 
-    /// Whether the guest asked for more than it may have, which explains a trap that follows.
-    pub(crate) fn was_refused(&self) -> bool {
-        self.refused
+    /// What the guest may have at most of that which it asked for too much of, for people to read. It
+    /// explains a trap that follows.
+    pub(crate) fn refused(&self) -> Option<String> {
+        Some(match self.refused? {
+            Refused::Memory => format!("{} MiB of memory", self.bytes_max >> 20),
+            Refused::Tables => format!("{TABLE_ELEMENTS_MAX} elements in its tables"),
+        })
     }
 
     /// From now on a built-in type knows these bindings: its limit follows, up to the highest that it
@@ -56,7 +67,8 @@ impl MemoryLimit {
     }
 
     /// The most bytes.
-    pub(crate) fn bytes_max(&self) -> usize {
+    #[cfg(test)]
+    fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 }
@@ -73,7 +85,9 @@ impl ResourceLimiter for MemoryLimit {
         self.last_bytes = if allowed { more } else { 0 };
         self.bytes += self.last_bytes;
         self.counted.grew(self.last_bytes);
-        self.refused |= !allowed;
+        if !allowed {
+            self.refused = Some(Refused::Memory);
+        }
         Ok(allowed)
     }
 
@@ -94,8 +108,9 @@ impl ResourceLimiter for MemoryLimit {
         let allowed = self.elements.saturating_add(more) <= TABLE_ELEMENTS_MAX;
         if allowed {
             self.elements += more;
+        } else {
+            self.refused = Some(Refused::Tables);
         }
-        self.refused |= !allowed;
         Ok(allowed)
     }
 
@@ -142,7 +157,7 @@ mod tests {
         let mut limit = MemoryLimit::new(100, Arc::default());
         assert!(limit.memory_growing(0, 60, None).unwrap());
         assert!(!limit.memory_growing(0, 60, None).unwrap());
-        assert!(limit.was_refused());
+        assert_eq!(limit.refused().unwrap(), "0 MiB of memory");
         assert!(limit.memory_growing(0, 40, None).unwrap());
         limit.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
         assert!(limit.memory_growing(60, 100, None).unwrap());
@@ -163,6 +178,8 @@ mod tests {
     fn tables_are_limited() {
         let mut limit = MemoryLimit::new(100, Arc::default());
         assert!(limit.table_growing(0, TABLE_ELEMENTS_MAX, None).unwrap());
+        assert_eq!(limit.refused(), None);
         assert!(!limit.table_growing(0, 1, None).unwrap());
+        assert_eq!(limit.refused().unwrap(), "200000 elements in its tables");
     }
 }

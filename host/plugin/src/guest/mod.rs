@@ -16,11 +16,13 @@ mod lower;
 mod memory;
 mod narrow;
 mod state;
+#[cfg(test)]
+mod tests_of_hostile;
 mod told;
 mod verdict;
 
 pub use answer::REJECT_REASON_BYTES_MAX;
-pub(crate) use answer::{Decision, Decisions};
+pub(crate) use answer::{Decision, Decisions, shown};
 pub use description::AttachmentPoint;
 pub(crate) use description::{Description, InnerType, Opened, check_arguments};
 pub(crate) use description::{InterceptorDescription, Stage, TypeDescription};

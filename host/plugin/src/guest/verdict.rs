@@ -2,9 +2,9 @@
 //!
 //! The layout of the bytes is described in `wit/CONTRACT.md`, "Batches".
 
-use super::{answer, lift};
+use super::{answer, lift, lift::ValuesLeft};
 use crate::bindings::v0_2::exports::leveret::routing::interceptor as wit;
-use leveret_model::{Change, Name, Patch, Property, flat};
+use leveret_model::{Change, Name, Patch, Property};
 use std::sync::Arc;
 
 /// The most changes in one patch.
@@ -50,23 +50,25 @@ pub(super) fn plain(verdict: wit::Verdict) -> Result<Verdicts, String> {
     Ok(vec![match verdict {
         wit::Verdict::Pass => Verdict::Pass,
         wit::Verdict::Drop(reason) => Verdict::Drop(drop_reason(&reason)),
-        wit::Verdict::Reject(reason) => Verdict::Reject(answer::cut(&reason).into()),
+        wit::Verdict::Reject(reason) => Verdict::Reject(answer::shown(&reason).into()),
         wit::Verdict::Patch(changes) if changes.len() > CHANGES_MAX => return Err(too_many(changes.len())),
         wit::Verdict::Patch(changes) => {
-            Verdict::Patch(changes.into_iter().map(change).collect::<Result<Patch, String>>()?)
+            let mut left = ValuesLeft::default();
+            let changes = changes.into_iter().map(|made| change(made, &mut left));
+            Verdict::Patch(changes.collect::<Result<Patch, String>>()?)
         }
     }])
 }
 
-fn change(change: wit::Change) -> Result<Change, String> {
+fn change(change: wit::Change, left: &mut ValuesLeft) -> Result<Change, String> {
     Ok(match change {
         wit::Change::SetHeader(field) => {
-            let (name, value) = lift::field(field)?;
+            let (name, value) = lift::field(field, left)?;
             Change::SetHeader { name, value }
         }
         wit::Change::RemoveHeader(name) => Change::RemoveHeader { name: lift::name(&name)? },
         wit::Change::SetProperty((property, value)) => {
-            Change::SetProperty { property: lift::property(property), value: lift::value(value)? }
+            Change::SetProperty { property: lift::property(property), value: lift::value(value, left)? }
         }
         wit::Change::RemoveProperty(property) => {
             Change::RemoveProperty { property: lift::property(property) }
@@ -81,92 +83,104 @@ fn change(change: wit::Change) -> Result<Change, String> {
 /// # Errors
 /// What is wrong with them, for people to read.
 pub(super) fn from_bytes(bytes: &[u8], count: usize) -> Result<Verdicts, String> {
-    let mut rest = Bytes(bytes);
+    let mut rest = Bytes { rest: bytes, left: ValuesLeft::default() };
     let mut verdicts = Vec::with_capacity(count);
     for message in 0..count {
-        match rest.verdict()? {
-            Some(verdict) => verdicts.push(verdict),
-            None => {
-                return Err(format!(
-                    "the answer is cut short or makes no sense at verdict {message} of {count}"
-                ));
-            }
-        }
+        let at = bytes.len() - rest.rest.len();
+        let verdict = rest
+            .verdict()
+            .map_err(|what| format!("verdict {message} of {count}, which begins at byte {at}: {what}"))?;
+        verdicts.push(verdict);
     }
-    if rest.0.is_empty() {
-        Ok(verdicts)
-    } else {
-        Err(format!("the answer has {} bytes too many", rest.0.len()))
+    match rest.rest.len() {
+        0 => Ok(verdicts),
+        more => Err(format!("the answer has {more} bytes too many after {count} verdicts")),
     }
 }
 
-struct Bytes<'a>(&'a [u8]);
+struct Bytes<'a> {
+    rest: &'a [u8],
+    left: ValuesLeft,
+}
+
+/// What comes at an end that comes too early.
+const CUT_SHORT: &str = "the answer is cut short";
 
 impl<'a> Bytes<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
+    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(CUT_SHORT)?;
+        self.rest = rest;
+        Ok(taken)
     }
 
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(CUT_SHORT)?;
+        self.rest = rest;
+        Ok(*taken)
     }
 
-    fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_le_bytes(self.take(2)?.try_into().ok()?))
+    fn u8(&mut self) -> Result<u8, String> {
+        self.array().map(u8::from_le_bytes)
     }
 
-    fn reason(&mut self) -> Option<String> {
+    fn u16(&mut self) -> Result<u16, String> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn reason(&mut self) -> Result<String, String> {
         let length = self.u16()?;
-        Some(String::from_utf8_lossy(self.take(length.into())?).into_owned())
+        Ok(answer::shown(&String::from_utf8_lossy(self.take(length.into())?)))
     }
 
-    fn name(&mut self) -> Option<Name> {
+    fn name(&mut self) -> Result<Name, String> {
         let length = self.u8()?;
-        Name::new(self.take(length.into())?).ok()
+        lift::name(self.take(length.into())?)
     }
 
-    fn property(&mut self) -> Option<Property> {
+    fn property(&mut self) -> Result<Property, String> {
         let number = self.u8()?;
-        PROPERTIES.get(usize::from(number)).copied()
+        let property = PROPERTIES.get(usize::from(number)).copied();
+        property.ok_or_else(|| format!("there is no property {number}"))
     }
 
-    /// The next verdict; `None` where the bytes are none.
-    fn verdict(&mut self) -> Result<Option<Verdict>, String> {
-        Ok(match self.u8() {
-            Some(0) => Some(Verdict::Pass),
-            Some(1) => self.reason().map(|reason| Verdict::Drop(drop_reason(&reason))),
-            Some(2) => self.reason().map(|reason| Verdict::Reject(answer::cut(&reason).into())),
-            Some(3) => match self.u16() {
-                Some(count) if usize::from(count) > CHANGES_MAX => return Err(too_many(count.into())),
-                Some(count) => {
-                    (0..count).map(|_| self.change()).collect::<Option<Patch>>().map(Verdict::Patch)
+    fn verdict(&mut self) -> Result<Verdict, String> {
+        Ok(match self.u8()? {
+            0 => Verdict::Pass,
+            1 => Verdict::Drop(drop_reason(&self.reason()?)),
+            2 => Verdict::Reject(self.reason()?.into()),
+            3 => match self.u16()? {
+                count if usize::from(count) > CHANGES_MAX => return Err(too_many(count.into())),
+                count => {
+                    let change = |number| {
+                        let change: Result<Change, String> = self.change();
+                        change.map_err(|what| format!("change {number} of {count}: {what}"))
+                    };
+                    Verdict::Patch((0..count).map(change).collect::<Result<Patch, String>>()?)
                 }
-                None => None,
             },
-            _ => None,
+            kind => return Err(format!("there is no verdict {kind}")),
         })
     }
 
-    fn change(&mut self) -> Option<Change> {
-        Some(match self.u8()? {
-            0 => Change::SetHeader { name: self.name()?, value: flat::take_value(&mut self.0)? },
+    fn change(&mut self) -> Result<Change, String> {
+        Ok(match self.u8()? {
+            0 => Change::SetHeader { name: self.name()?, value: self.left.take(&mut self.rest)? },
             1 => Change::RemoveHeader { name: self.name()? },
-            2 => Change::SetProperty { property: self.property()?, value: flat::take_value(&mut self.0)? },
+            2 => Change::SetProperty { property: self.property()?, value: self.left.take(&mut self.rest)? },
             3 => Change::RemoveProperty { property: self.property()? },
             4 => Change::SetRoutingKey(self.name()?),
             5 => {
-                let length = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
-                Change::SetBody(self.take(usize::try_from(length).ok()?)?.to_vec().into())
+                let length = u32::from_le_bytes(self.array()?);
+                let length = usize::try_from(length).map_err(|_| CUT_SHORT)?;
+                Change::SetBody(self.take(length)?.to_vec().into())
             }
-            _ => return None,
+            kind => return Err(format!("there is no change {kind}")),
         })
     }
 }
 
 fn drop_reason(reason: &str) -> Option<Arc<str>> {
-    if reason.is_empty() { None } else { Some(answer::cut(reason).into()) }
+    if reason.is_empty() { None } else { Some(answer::shown(reason).into()) }
 }
 
 fn too_many(changes: usize) -> String {
@@ -175,8 +189,9 @@ fn too_many(changes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use leveret_model::Value;
+    use super::{super::lift::VALUES_MAX, *};
+    use leveret_model::{Value, flat};
+    use proptest::prelude::*;
 
     #[test]
     fn bytes_are_read_as_laid_out() {
@@ -202,5 +217,52 @@ mod tests {
         assert!(from_bytes(&bytes, 3).unwrap_err().contains("too many"));
         assert!(from_bytes(&[3, 1, 1], 1).unwrap_err().contains("257 changes"));
         assert!(from_bytes(&[9], 1).is_err());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_place() {
+        for (bytes, said) in [
+            (&[0, 9][..], "verdict 1 of 2, which begins at byte 1: there is no verdict 9"),
+            (&[0, 1, 5, 0, b'x'], "verdict 1 of 2, which begins at byte 1: the answer is cut short"),
+            (
+                &[3, 2, 0, 3, 0, 8],
+                "verdict 0 of 2, which begins at byte 0: change 1 of 2: there is no change 8",
+            ),
+            (&[3, 1, 0, 3, 12], "change 0 of 1: there is no property 12"),
+            (&[3, 1, 0, 0, 1, b'h', flat::ABSENT], "not laid out as CONTRACT.md says"),
+            (&[3, 1, 0, 0, 1, b'h', flat::TEXT, 1, 0, 0, 0, 0xff], "not laid out as CONTRACT.md says"),
+            (&[0, 0, 0], "1 bytes too many after 2 verdicts"),
+        ] {
+            let error = from_bytes(bytes, 2).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_many_values_is_refused_before_there_is_room_for_them() {
+        let patch = |values: usize| {
+            let length = u32::try_from(values).unwrap().to_le_bytes();
+            [&[3, 1, 0, 0, 1, b'h', flat::LIST][..], &length, &vec![flat::VOID; values]].concat()
+        };
+        // The list is a value too.
+        from_bytes(&patch(VALUES_MAX - 1), 1).unwrap();
+        let error = from_bytes(&patch(VALUES_MAX), 1).unwrap_err();
+        assert!(error.contains("more than 65536 values"), "{error}");
+        let half = patch(VALUES_MAX / 2);
+        let error = from_bytes(&[half.clone(), half].concat(), 2).unwrap_err();
+        assert!(error.contains("verdict 1 of 2"), "of all messages of a call together: {error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_verdicts_or_refused(
+            bytes in proptest::collection::vec(prop_oneof![0_u8..12, any::<u8>()], 0..200),
+            count in 0_usize..12,
+        ) {
+            match from_bytes(&bytes, count) {
+                Ok(verdicts) => prop_assert_eq!(verdicts.len(), count),
+                Err(error) => prop_assert!(error.contains("verdict") && error.len() < 300, "{}", error),
+            }
+        }
     }
 }

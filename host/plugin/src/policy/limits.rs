@@ -23,7 +23,7 @@ pub const HELD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How many lines an instance logs in a second.
 pub const LOG_LINES_MAX: u32 = 20;
 /// How many metrics a plugin has in a virtual host.
-pub const METRICS_MAX: usize = 100;
+pub const METRICS_MAX: usize = 64;
 
 const MIB: u64 = 1024 * 1024;
 

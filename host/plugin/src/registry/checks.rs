@@ -3,7 +3,7 @@
 
 use super::reload::{File, Files};
 use crate::{
-    guest::Description,
+    guest::{Description, TypeDescription},
     scope::{CORE_TYPES, RESERVED_PREFIX, Scope},
 };
 use leveret_model::Name;
@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// The longest name of an exchange type, in bytes.
 const TYPE_NAME_BYTES_MAX: usize = 127;
+/// Arguments of exchange.declare that the host handles itself.
+const ARGUMENTS_OF_THE_HOST: [&str; 1] = ["alternate-exchange"];
 /// How many files of its own a virtual host has in service: each keeps its machine code in memory.
 pub const VHOST_PLUGINS_MAX: usize = 100;
 
@@ -35,6 +37,15 @@ pub(super) fn check_claims(
     for (other, version) in files.iter().filter(|(other, v)| *other != file.path && v.scope == *file.scope) {
         if let Some(name) = names.iter().find(|name| version.describes(name).is_some()) {
             return Err(format!("the exchange type '{name}' is provided by {} already", other.display()));
+        }
+        let argument_of = |described: &TypeDescription| described.stage.clone().map(|stage| stage.argument);
+        let mine: Vec<String> = description.types.iter().filter_map(argument_of).collect();
+        let mut theirs = version.description.types.iter().filter_map(argument_of);
+        if let Some(argument) = theirs.find(|argument| mine.contains(argument)) {
+            return Err(format!(
+                "the argument '{argument}' puts a type of {} in front of others already",
+                other.display()
+            ));
         }
         let interceptors = &description.interceptors;
         let twice = interceptors.iter().find(|i| version.describes_interceptor(&i.name).is_some());
@@ -66,6 +77,14 @@ pub(super) fn type_names(description: &Description) -> Result<Vec<Name>, String>
         }
         if names.iter().any(|known| known.as_bytes() == name.as_bytes()) {
             return Err(format!("the exchange type '{name}' is described twice"));
+        }
+        let argument = described.stage.as_ref().map(|stage| stage.argument.as_str());
+        if argument.is_some_and(|argument| ARGUMENTS_OF_THE_HOST.contains(&argument)) {
+            return Err(format!(
+                "the exchange type '{name}' is put in front of others by the argument '{}', which is the \
+                 broker's",
+                argument.unwrap_or_default()
+            ));
         }
         names.push(Name::new(name.as_bytes()).map_err(|error| error.to_string())?);
     }
@@ -106,7 +125,7 @@ pub(super) fn check_interceptor_names(description: &Description) -> Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::TypeDescription;
+    use crate::guest::Stage;
 
     fn names(names: &[&str]) -> Result<Vec<Name>, String> {
         let described =
@@ -125,6 +144,10 @@ mod tests {
             assert!(names(&[reserved]).unwrap_err().contains("reserved"), "{reserved}");
         }
         assert!(names(&["x-a", "x-a"]).unwrap_err().contains("twice"));
+        let stage = Some(Stage { order: 100, argument: String::from("alternate-exchange") });
+        let described = TypeDescription { name: String::from("x-a"), stage, ..TypeDescription::default() };
+        let in_front = Description { types: vec![described], ..Description::default() };
+        assert!(type_names(&in_front).unwrap_err().contains("'alternate-exchange', which is the broker's"));
         assert!(names(&[]).unwrap_err().contains("describes neither"));
     }
 }

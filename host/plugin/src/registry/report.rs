@@ -4,6 +4,7 @@ use crate::{
     account::PluginUse,
     artifact::Digest,
     engine::CodeStrategy,
+    guest::shown,
     policy::{FailurePolicy, Grants},
     scope::Scope,
     version::Version,
@@ -61,7 +62,8 @@ pub struct LoadError {
 
 impl LoadError {
     pub(super) fn at(stage: Stage) -> impl Fn(String) -> Self {
-        move |reason| Self { stage, reason }
+        // Parts of it are a stranger's words: the file's, the plugin's, a client's.
+        move |reason| Self { stage, reason: shown(&reason) }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::{About, Replica, begin_setup};
 use crate::{
-    capability::{Outcome, Purpose},
+    capability::{MESSAGES_MAX, Outcome, Purpose},
     guest::{GuestFailure, Instance},
 };
+use hashbrown::HashSet;
 use leveret_broker::exchange::Binding;
 use leveret_model::{Name, OwnedMessage, Value};
 use std::sync::Arc;
@@ -21,7 +22,9 @@ impl Replica {
         let messages = match seat.and_then(|seat| seat.cell.as_ref()) {
             Some(cell) => {
                 let messages = cell.messages().lock();
-                ids.into_iter().filter_map(|id| messages.get(id)).collect()
+                let mut given = HashSet::new();
+                let each_once = ids.into_iter().filter(|id| given.insert(*id));
+                each_once.take(MESSAGES_MAX as usize).filter_map(|id| messages.get(id)).collect()
             }
             None => Vec::new(),
         };

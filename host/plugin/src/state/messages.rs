@@ -142,14 +142,25 @@ impl Messages {
         ids.iter().skip(ids.len().saturating_sub(count_max)).copied().collect()
     }
 
-    /// The newest messages of all keys that a topic pattern matches, the oldest first.
-    pub(crate) fn matching(&self, pattern: &[u8], count_max: usize) -> Vec<StoredId> {
+    /// The newest messages of all keys that a topic pattern matches, the oldest first; `None` if that takes
+    /// more steps.
+    pub(crate) fn matching(
+        &self,
+        pattern: &[u8],
+        count_max: usize,
+        steps_max: usize,
+    ) -> Option<Vec<StoredId>> {
+        let mut steps = steps_max.checked_sub(pattern.len())?;
         let pattern: Vec<&[u8]> = words(pattern);
-        let keys = self.by_key.iter().filter(|(key, _)| matches(&pattern, &words(key)));
-        let mut ids: Vec<StoredId> = keys.flat_map(|(_, of_key)| of_key.ids.iter().copied()).collect();
+        let mut ids: Vec<StoredId> = Vec::new();
+        for (key, of_key) in &self.by_key {
+            if matches(&pattern, &words(key), &mut steps)? {
+                ids.extend(of_key.ids.iter().copied());
+            }
+        }
         ids.sort_unstable();
         ids.drain(..ids.len().saturating_sub(count_max));
-        ids
+        Some(ids)
     }
 
     /// A message.
@@ -194,12 +205,15 @@ fn words(key: &[u8]) -> Vec<&[u8]> {
     if key.is_empty() { Vec::new() } else { key.split(|byte| *byte == b'.').collect() }
 }
 
-/// Whether a topic pattern matches, in time proportional to both lengths multiplied.
-fn matches(pattern: &[&[u8]], key: &[&[u8]]) -> bool {
+/// Whether a topic pattern matches, in time proportional to both lengths multiplied; `None` if that takes
+/// more steps than are left.
+fn matches(pattern: &[&[u8]], key: &[&[u8]], steps: &mut usize) -> Option<bool> {
+    *steps = steps.checked_sub(key.len())?;
     let (mut p, mut k) = (0, 0);
     // Where to go on if what follows the last `#` does not fit: it then takes one word more.
     let mut retry: Option<(usize, usize)> = None;
     loop {
+        *steps = steps.checked_sub(1)?;
         match (pattern.get(p), key.get(k)) {
             (Some(&b"#"), _) => {
                 retry = Some((p, k));
@@ -209,14 +223,14 @@ fn matches(pattern: &[&[u8]], key: &[&[u8]]) -> bool {
                 p += 1;
                 k += 1;
             }
-            (None, None) => return true,
+            (None, None) => return Some(true),
             _ => match retry {
                 Some((hash, start)) if start < key.len() => {
                     retry = Some((hash, start + 1));
                     p = hash + 1;
                     k = start + 1;
                 }
-                _ => return false,
+                _ => return Some(false),
             },
         }
     }
@@ -291,7 +305,8 @@ mod tests {
             let id = messages.keep(DraftId::next(), key.as_bytes(), message(key), &usage).unwrap();
             messages.commit(id, 1);
         }
-        let found = |pattern: &str| bodies(&messages, messages.matching(pattern.as_bytes(), 10));
+        let found =
+            |pattern: &str| bodies(&messages, messages.matching(pattern.as_bytes(), 10, 1_000).unwrap());
         assert_eq!(found("a.*"), ["a.b", "a.c"]);
         assert_eq!(found("#"), ["a.b", "a.c", "b", "", "a.b.c"]);
         assert_eq!(found("*"), ["b"]);
@@ -300,6 +315,17 @@ mod tests {
         assert_eq!(found(""), [""]);
         assert_eq!(found("#.#"), found("#"));
         assert_eq!(found("*.#"), ["a.b", "a.c", "b", "a.b.c"]);
-        assert_eq!(bodies(&messages, messages.matching(b"#", 2)), ["", "a.b.c"]);
+        assert_eq!(bodies(&messages, messages.matching(b"#", 2, 1_000).unwrap()), ["", "a.b.c"]);
+    }
+    #[test]
+    fn a_search_ends_after_so_many_steps() {
+        let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 20, 100)));
+        let key = "a.".repeat(500);
+        let id = messages.keep(DraftId::next(), key.as_bytes(), message("m"), &usage).unwrap();
+        messages.commit(id, 1);
+        let pattern = String::from("#.") + &"a.".repeat(200) + "b";
+        assert_eq!(messages.matching(pattern.as_bytes(), 10, 10_000), None);
+        assert_eq!(messages.matching(pattern.as_bytes(), 10, 1_000_000), Some(vec![]));
+        assert_eq!(messages.matching(&[b'.'; 20_000], 10, 10_000), None, "reading it counts too");
     }
 }

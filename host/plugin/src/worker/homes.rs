@@ -408,9 +408,17 @@ impl Home {
         if let Some(why) = self.failures.set_aside() {
             return Err(NotServed::Failed(why));
         }
+        let was_there = self.replica.is_some();
         let served = self.replica(version, &exchange.vhost, services, slot)?.serve(exchange, layer);
         if let Err(refused) = served {
-            return Err(self.refused(version, refused));
+            let failed = matches!(refused, Refused::Failed(_));
+            let refused = self.refused(version, refused);
+            // A fresh instance never hears of what this one failed at: a binding that is gone, a close.
+            if !failed || !was_there || self.failures.set_aside().is_some() {
+                return Err(refused);
+            }
+            let served = self.replica(version, &exchange.vhost, services, slot)?.serve(exchange, layer);
+            served.map_err(|refused| self.refused(version, refused))?;
         }
         self.replica.as_mut().ok_or(NotServed::Pending)
     }

@@ -22,6 +22,10 @@ mod tests;
 #[cfg(test)]
 mod tests_of_keeping;
 #[cfg(test)]
+mod tests_of_replay;
+#[cfg(test)]
+mod tests_of_staleness;
+#[cfg(test)]
 mod tests_of_standing_in;
 #[cfg(test)]
 mod tests_of_telling;

@@ -59,8 +59,7 @@ impl RouteSets {
         let mut resolved = self.resolve_live(exchange, ids);
         if resolved.dead > 0 {
             // What is kept names no id that a later binding might get.
-            let is_live = |id: &BindingId| exchange.resolve(&mut std::iter::once(*id)).1 == 0;
-            let live: Vec<BindingId> = ids.iter().copied().filter(is_live).collect();
+            let live = exchange.live(ids);
             let dead = resolved.dead;
             resolved = if live.is_empty() {
                 Resolved { kept: Kept::Nowhere, dead, new_bytes: 0 }

@@ -190,13 +190,14 @@ fn changes_while_answers_are_kept_up_are_neither_missed_nor_left_over() {
 
 /// A built-in type next to how it is known to decide.
 #[derive(Clone, Copy, Debug)]
-enum Core {
+pub(super) enum Core {
     Direct,
+    Fanout,
     Topic,
     Headers,
 }
 
-const TOPIC_PATTERNS: [&str; 8] = ["a.*", "#", "a.b", "*.b", "a.#", "#.b", "b.a", "a.*.b"];
+pub(super) const TOPIC_PATTERNS: [&str; 8] = ["a.*", "#", "a.b", "*.b", "a.#", "#.b", "b.a", "a.*.b"];
 const KEYS: [&str; 8] = ["a.b", "a", "b", "b.a", "a.b.b", "a.a.b", "c", "b.b"];
 const CONDITIONS: [&str; 8] =
     ["h=1", "h=2", "g=1", "h=1;g=1", "x-match=any;h=1;g=2", "k=1", "g=2", "h=2;g=2"];
@@ -219,18 +220,19 @@ fn words(key: &str) -> Vec<&str> {
 }
 
 impl Core {
-    fn type_name(self) -> &'static str {
+    pub(super) fn type_name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
         }
     }
 
     /// Key and arguments of a binding.
-    fn binding(self, number: usize) -> (&'static str, Table) {
+    pub(super) fn binding(self, number: usize) -> (&'static str, Table) {
         match self {
-            Self::Direct => (KEYS[number], Table::new()),
+            Self::Direct | Self::Fanout => (KEYS[number], Table::new()),
             Self::Topic => (TOPIC_PATTERNS[number], Table::new()),
             Self::Headers => {
                 let fields = CONDITIONS[number].split(';').filter_map(|field| field.split_once('='));
@@ -242,16 +244,17 @@ impl Core {
         }
     }
 
-    fn message(self, number: usize) -> MessageView<'static> {
+    pub(super) fn message(self, number: usize) -> MessageView<'static> {
         match self {
             Self::Headers => MessageView { properties: HEADERS[number].as_bytes(), ..testing::message(b"") },
             _ => testing::message(KEYS[number].as_bytes()),
         }
     }
 
-    fn matches(self, binding: usize, message: usize) -> bool {
+    pub(super) fn matches(self, binding: usize, message: usize) -> bool {
         match self {
             Self::Direct => binding == message,
+            Self::Fanout => true,
             Self::Topic => topic_matches(&words(TOPIC_PATTERNS[binding]), &words(KEYS[message])),
             Self::Headers => {
                 let there: BTreeSet<&str> = HEADERS[message].split(';').collect();
@@ -281,7 +284,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..120)
 }
 
-const BY: ConnectionId = ConnectionId(1);
+pub(super) const BY: ConnectionId = ConnectionId(1);
 
 fn declare(world: &mut World, core: Core) {
     let spec = ExchangeSpec {
@@ -310,7 +313,7 @@ proptest! {
 
     #[test]
     fn whatever_comes_and_goes_the_built_in_types_decide_as_they_are_known_to(
-        core in prop_oneof![Just(Core::Direct), Just(Core::Topic), Just(Core::Headers)],
+        core in prop_oneof![Just(Core::Direct), Just(Core::Fanout), Just(Core::Topic), Just(Core::Headers)],
         steps in steps(),
     ) {
         let mut world = World::empty(2);

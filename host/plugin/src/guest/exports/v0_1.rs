@@ -10,7 +10,7 @@ use crate::{
     guest::{
         GuestState,
         answer::{self, PlainDecision},
-        description::{Description, Opened, TypeDescription},
+        description::{Description, Opened, PROVIDED_MAX, TypeDescription},
         instance::Refused,
         lower::{self, PlainMessage},
     },
@@ -61,14 +61,17 @@ impl Exports {
 
     pub(super) fn describe(&self, store: Context<'_>) -> Called<Description, String> {
         let description = self.plain.call_describe(store)?;
+        if description.exchange_types.len() > PROVIDED_MAX {
+            return Ok(Err(format!("it describes more than {PROVIDED_MAX} exchange types")));
+        }
         let types = description.exchange_types.into_iter().map(|described| TypeDescription {
             name: described.name,
-            summary: String::from(answer::cut(&described.summary)),
+            summary: answer::shown(&described.summary),
             pure: described.pure,
             independent_bindings: described.independent_bindings,
             ..TypeDescription::default()
         });
-        let version = String::from(answer::cut(&description.version));
+        let version = answer::shown(&description.version);
         Ok(Ok(Description { version, types: types.collect(), interceptors: Vec::new() }))
     }
 
@@ -142,7 +145,7 @@ impl Exports {
 fn answered(answer: Result<types::Reads, String>) -> Result<Reads, Refused> {
     match answer {
         Ok(reads) => checked_reads(reads).map_err(Refused::nonsense),
-        Err(text) => Err(Refused::ByPlugin(String::from(answer::cut(&text)))),
+        Err(text) => Err(Refused::ByPlugin(answer::shown(&text))),
     }
 }
 

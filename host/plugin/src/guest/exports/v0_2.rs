@@ -20,7 +20,7 @@ use crate::{
             InterceptorDescription, Opened, PROVIDED_MAX, Stage, TypeDescription,
         },
         instance::Refused,
-        lift,
+        lift::{self, ValuesLeft},
         lower::{self, PlainMessage},
         verdict::{self, Verdicts},
     },
@@ -31,6 +31,10 @@ use wasmtime::component::InstancePre;
 
 /// The most fields that a plugin shows operators for an exchange.
 const INFO_FIELDS_MAX: usize = 64;
+/// The most arguments of an inner type.
+const INNER_ARGUMENTS_MAX: usize = 1_024;
+/// The most bytes of the names and values of an inner type's arguments: what fits in a frame of 0-9-1.
+const INNER_ARGUMENTS_BYTES_MAX: usize = 128 * 1024;
 
 macro_rules! exports {
     ($($export:ident: $module:ident),+ $(,)?) => {
@@ -103,7 +107,7 @@ impl Exports {
         }
         let types: Result<Vec<_>, String> =
             description.exchange_types.into_iter().map(type_description).collect();
-        let version = String::from(answer::cut(&description.version));
+        let version = answer::shown(&description.version);
         Ok(types.map(|types| Description { version, types, interceptors: Vec::new() }))
     }
 
@@ -195,7 +199,8 @@ impl Exports {
         let Some(info) = &self.info else { return Ok(Ok(Vec::new())) };
         let mut fields = info.call_info(store, id)?;
         fields.truncate(INFO_FIELDS_MAX);
-        Ok(fields.into_iter().map(lift::field).collect())
+        let mut left = ValuesLeft::default();
+        Ok(fields.into_iter().map(|field| lift::field(field, &mut left)).collect())
     }
 
     pub(super) fn reconfigure(
@@ -213,7 +218,7 @@ impl Exports {
     pub(super) fn migrate(&self, store: Context<'_>, id: u32, from: &str) -> Called<Option<()>, String> {
         let Some(migrate) = &self.migrate else { return Ok(Ok(None)) };
         let migrated = migrate.call_migrate(store, id, from)?;
-        Ok(migrated.map(Some).map_err(|text| String::from(answer::cut(&text))))
+        Ok(migrated.map(Some).map_err(|text| answer::shown(&text)))
     }
 
     pub(super) fn describe_interceptors(
@@ -229,7 +234,7 @@ impl Exports {
         }
         let described: Result<Vec<_>, String> =
             description.interceptors.into_iter().map(interceptor_description).collect();
-        let version = String::from(answer::cut(&description.version));
+        let version = answer::shown(&description.version);
         Ok(described.map(|described| Some((version, described))))
     }
 
@@ -321,35 +326,58 @@ fn checked_opened(opened: wit::Opened) -> Result<Opened, String> {
         Some(inner) => Some(InnerType {
             type_name: Name::new(inner.exchange_type.as_bytes())
                 .map_err(|error| format!("the inner type: {error}"))?,
-            arguments: inner.arguments.into_iter().map(lift::field).collect::<Result<_, _>>()?,
+            arguments: inner_arguments(inner.arguments)?,
         }),
     };
     Ok(Opened { reads: answer::reads(opened.reads)?, inner, bindings: opened.bindings })
 }
 
+/// The host keeps them for as long as the exchange is there.
+fn inner_arguments(arguments: Vec<types::FieldResult>) -> Result<Table, String> {
+    if arguments.len() > INNER_ARGUMENTS_MAX {
+        let count = arguments.len();
+        return Err(format!("the inner type has {count} arguments; the most is {INNER_ARGUMENTS_MAX}"));
+    }
+    let mut left = ValuesLeft::default();
+    let arguments =
+        arguments.into_iter().map(|field| lift::field(field, &mut left)).collect::<Result<Table, _>>()?;
+    let bytes = lower::table_bytes(&arguments);
+    if bytes > INNER_ARGUMENTS_BYTES_MAX {
+        return Err(format!(
+            "the arguments of the inner type have {bytes} bytes; the most is {INNER_ARGUMENTS_BYTES_MAX}"
+        ));
+    }
+    Ok(arguments)
+}
+
 fn type_description(described: wit::ExchangeTypeDescription) -> Result<TypeDescription, String> {
     Ok(TypeDescription {
-        summary: String::from(answer::cut(&described.summary)),
+        summary: answer::shown(&described.summary),
         arguments: arguments(described.arguments)?,
         binding_arguments: arguments(described.binding_arguments)?,
         pure: described.pure,
         independent_bindings: described.independent_bindings,
         single_writer: described.single_writer,
-        stage: described.stage.map(|stage| Stage { argument: stage.argument, order: stage.order }),
+        stage: described.stage.map(stage).transpose()?,
         name: described.name,
     })
+}
+
+fn stage(stage: wit::Stage) -> Result<Stage, String> {
+    Ok(Stage { argument: argument_name(stage.argument)?, order: stage.order })
 }
 
 fn interceptor_description(
     described: wit_interceptor::InterceptorDescription,
 ) -> Result<InterceptorDescription, String> {
-    let points = described.points.iter().map(|point| match point {
-        wit_interceptor::Point::Publish => AttachmentPoint::Publish,
-        wit_interceptor::Point::Deliver => AttachmentPoint::Deliver,
-        wit_interceptor::Point::DeadLetter => AttachmentPoint::DeadLetter,
-    });
+    let points = [
+        (wit_interceptor::Point::Publish, AttachmentPoint::Publish),
+        (wit_interceptor::Point::Deliver, AttachmentPoint::Deliver),
+        (wit_interceptor::Point::DeadLetter, AttachmentPoint::DeadLetter),
+    ];
+    let points = points.into_iter().filter(|(point, _)| described.points.contains(point)).map(|(_, p)| p);
     Ok(InterceptorDescription {
-        summary: String::from(answer::cut(&described.summary)),
+        summary: answer::shown(&described.summary),
         points: points.collect(),
         arguments: arguments(described.arguments)?,
         pure: described.pure,
@@ -361,21 +389,36 @@ fn arguments(described: Vec<types::ArgumentDescription>) -> Result<Vec<ArgumentD
     if described.len() > ARGUMENTS_MAX {
         return Err(format!("it describes more than {ARGUMENTS_MAX} arguments of one type"));
     }
-    let argument = |argument: types::ArgumentDescription| ArgumentDescription {
-        kind: match argument.kind {
-            types::ArgumentKind::Any => ArgumentKind::Any,
-            types::ArgumentKind::Boolean => ArgumentKind::Boolean,
-            types::ArgumentKind::Integer => ArgumentKind::Integer,
-            types::ArgumentKind::Number => ArgumentKind::Number,
-            types::ArgumentKind::Text => ArgumentKind::Text,
-            types::ArgumentKind::Bytes => ArgumentKind::Bytes,
-            types::ArgumentKind::Timestamp => ArgumentKind::Timestamp,
-            types::ArgumentKind::Array => ArgumentKind::Array,
-            types::ArgumentKind::Table => ArgumentKind::Table,
-        },
-        required: argument.required,
-        summary: String::from(answer::cut(&argument.summary)),
-        name: argument.name,
+    let argument = |argument: types::ArgumentDescription| {
+        Ok(ArgumentDescription {
+            kind: match argument.kind {
+                types::ArgumentKind::Any => ArgumentKind::Any,
+                types::ArgumentKind::Boolean => ArgumentKind::Boolean,
+                types::ArgumentKind::Integer => ArgumentKind::Integer,
+                types::ArgumentKind::Number => ArgumentKind::Number,
+                types::ArgumentKind::Text => ArgumentKind::Text,
+                types::ArgumentKind::Bytes => ArgumentKind::Bytes,
+                types::ArgumentKind::Timestamp => ArgumentKind::Timestamp,
+                types::ArgumentKind::Array => ArgumentKind::Array,
+                types::ArgumentKind::Table => ArgumentKind::Table,
+            },
+            required: argument.required,
+            summary: answer::shown(&argument.summary),
+            name: argument_name(argument.name)?,
+        })
     };
-    Ok(described.into_iter().map(argument).collect())
+    described.into_iter().map(argument).collect()
+}
+
+/// The name of an argument, if one can have it.
+fn argument_name(name: String) -> Result<String, String> {
+    if name.is_empty() || name.len() > Name::BYTES_MAX || name.chars().any(char::is_control) {
+        let shown: String = name.chars().take(64).collect();
+        return Err(format!(
+            "'{}' is no name for an argument: 1 to {} bytes without control characters",
+            shown.escape_debug(),
+            Name::BYTES_MAX
+        ));
+    }
+    Ok(name)
 }
