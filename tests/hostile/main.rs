@@ -7,6 +7,12 @@
 #[path = "../interop/rust/session.rs"]
 mod session;
 
+#[allow(dead_code, reason = "shared with the suite of the HTTP API; a part is used here")]
+#[path = "../http/asking.rs"]
+mod asking;
+mod effects;
+mod everywhere;
+mod interceptors;
 mod odd;
 
 use lapin::Channel;
