@@ -378,7 +378,11 @@ impl Folder {
         let bytes = match artifact::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                tracing::warn!("the plugin was not taken: {name}: {error}. What served before still serves");
+                let (scope, stage) = (&self.scope, Stage::Read);
+                tracing::warn!(
+                    path = %path.display(), %scope, %stage,
+                    "the plugin was not taken: {name}: {error}. What served before still serves"
+                );
                 self.host.registry().fall_back(&self.scope, path);
                 return None;
             }

@@ -28,7 +28,7 @@ pub struct Broker {
 #[derive(Debug)]
 struct BrokerProcess {
     pid: u32,
-    status: Receiver<ExitStatus>,
+    status: Mutex<Receiver<ExitStatus>>,
     log: Arc<Log>,
     directory: ScratchDirectory,
     /// How it was started.
@@ -136,7 +136,7 @@ impl Builder {
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
         let process = BrokerProcess {
             pid: child.id(),
-            status: process::wait_aside(child),
+            status: Mutex::new(process::wait_aside(child)),
             log,
             directory,
             builder: self,
@@ -283,7 +283,8 @@ impl BrokerProcess {
 
     fn stop(&self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        self.status.recv_timeout(EVENT_WAIT_MAX).unwrap_or_else(|_| {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.recv_timeout(EVENT_WAIT_MAX).unwrap_or_else(|_| {
             self.signal(rustix::process::Signal::KILL);
             panic!("the broker did not stop; its log:\n{}", self.log.lock().lines.join("\n"))
         })

@@ -40,7 +40,6 @@ macro_rules! misbehaving {
     ) => {
         struct Guest($crate::Exact);
 
-        #[allow(unreachable_code, reason = "some always do the same")]
         impl leveret_sdk::ExchangeType for Guest {
             fn describe() -> leveret_sdk::Description {
                 $($describe)?
