@@ -1,10 +1,14 @@
 //! A candidate in shadow and as a canary.
 
-use super::asking::{get, put};
+use super::asking::{BINARY, get, put};
 use super::bench::*;
+use super::deploy::{Way, deploy};
 use super::session::*;
+use lapin::BasicProperties;
+use lapin::options::BasicPublishOptions;
+use lapin::types::FieldTable;
 use leveret_plugin::{CANARY_FAILURES_MAX, Share};
-use leveret_testkit::{EVENT_WAIT_MAX, log_lines};
+use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, log_lines};
 use serde_json::json;
 use std::fs;
 
@@ -144,7 +148,7 @@ fn a_binding_that_a_canary_refuses_withdraws_it() {
         plugin(broker, &["canary", "versioned", "--percent", "100"], 0);
         publish_routed(&channel, &exchange, "k", b"x").await;
         // The serving version is asked whether the binding can be made, and takes it.
-        bind(&channel, &first, &exchange, "unwanted.v1", lapin::types::FieldTable::default()).await;
+        bind(&channel, &first, &exchange, "unwanted.v1", FieldTable::default()).await;
         let mut published = 1;
         while !broker.log().contains(log_lines::CANARY_WITHDRAWN) {
             publish_routed(&channel, &exchange, "k", b"x").await;
@@ -153,6 +157,87 @@ fn a_binding_that_a_canary_refuses_withdraws_it() {
         assert_eq!(ready(&channel, &first).await, published);
         assert_eq!(candidate(broker)["state"], json!("withdrawn"));
     });
+}
+
+/// The same plugin as another file: a section that nobody reads is appended.
+fn once_more(component: &[u8]) -> Vec<u8> {
+    [component, &[0, 3, 1, b'p', 0]].concat()
+}
+
+/// A broker in which `x-once` serves and may keep values.
+fn keeping() -> (Broker, ScratchDirectory) {
+    let configuration = ScratchDirectory::new("versions");
+    let file = configuration.path().join("leveret.toml");
+    fs::write(&file, "[plugins.\"versioned\"]\ngrants = [\"key-value\"]\n").unwrap();
+    let broker = Broker::builder(BINARY).argument("--config").argument(file).start();
+    deploy(&broker, Way::Renamed, "once", FILE);
+    (broker, configuration)
+}
+
+#[test]
+fn a_canary_shares_what_is_kept_and_a_shadow_keeps_its_own() {
+    let (broker, _configuration) = keeping();
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = own_exchange(&channel, "x-once").await;
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+        let component = once_more(&guest_bytes("once"));
+        try_bytes(broker, &component, log_lines::CANDIDATE_TAKEN);
+        publish_routed(&channel, &exchange, "the first batch finds the candidate", b"x").await;
+
+        // In shadow: what the one sees for the first time is new to the other, too.
+        for key in ["a", "b"] {
+            for _ in 0..2 {
+                assert!(publish(&channel, &exchange, key, b"x", false).await.unwrap().is_ack());
+            }
+        }
+        let told = await_candidate(broker, |told| told["shadow"]["compared"] == 4);
+        assert_eq!(
+            (&told["shadow"]["equal"], &told["shadow"]["not_asked"]),
+            (&json!(4), &json!(0)),
+            "{told}"
+        );
+        assert_eq!(drain(&channel, &queue).await.len(), 3);
+
+        // As a canary: whichever version saw a key first, nobody lets a second message of it pass. Many are
+        // published at once, so that they are decided in batches.
+        let keys: Vec<String> = (0..40).map(|n| format!("key.{n}")).collect();
+        for percent in ["50", "90", "10", "100"] {
+            plugin(broker, &["canary", "versioned", "--percent", percent], 0);
+            let mut confirms = Vec::new();
+            for key in keys.iter().chain(&keys).chain(&keys) {
+                let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+                let key = key.as_str().into();
+                let published = channel.basic_publish(exchange.clone(), key, options, b"x", properties);
+                confirms.push(published.await.unwrap());
+            }
+            for confirm in confirms {
+                assert!(confirm.await.unwrap().is_ack());
+            }
+        }
+        assert_eq!(drain(&channel, &queue).await.len(), keys.len());
+        let told = candidate(broker);
+        assert_eq!(told["canary"]["failed"], json!(0), "{told}");
+        assert!(told["canary"]["answered"].as_u64().unwrap() > 120, "{told}");
+        assert_eq!(told["canary"]["remembered"], json!(0), "it is not pure");
+    });
+}
+
+#[test]
+fn a_version_that_migrates_is_no_canary() {
+    let configuration = ScratchDirectory::new("versions");
+    let file = configuration.path().join("leveret.toml");
+    let grants = r#"["clock", "random", "log", "metric", "key-value", "message-store", "hold", "timer", "enqueue",
+                    "emit", "queue-info", "publisher"]"#;
+    fs::write(&file, format!("[plugins.\"versioned\"]\ngrants = {grants}\n")).unwrap();
+    let broker = Broker::builder(BINARY).argument("--config").argument(file).start();
+    deploy(&broker, Way::Renamed, "every_capability", FILE);
+    try_bytes(&broker, &once_more(&guest_bytes("every_capability")), log_lines::CANDIDATE_TAKEN);
+    let said = plugin(&broker, &["canary", "versioned", "--percent", "1"], 1);
+    assert!(said.contains("migrates the state"), "{said}");
+    assert_eq!(candidate(&broker)["state"], json!("shadow"));
 }
 
 #[test]
