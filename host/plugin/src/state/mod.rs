@@ -117,6 +117,14 @@ impl Cell {
         self.messages.lock().charge_to(usage);
     }
 
+    /// Forgets everything, and gives back what it took: instances that know it may be there for a while.
+    fn clear(&self) {
+        *self.memory.lock() = Values::default();
+        *self.durable.lock() = Values::default();
+        *self.messages.lock() = Messages::default();
+        self.settled();
+    }
+
     /// Whether nothing is kept.
     pub(crate) fn is_empty(&self) -> bool {
         self.memory.lock().is_empty() && self.durable.lock().is_empty() && self.messages.lock().is_empty()
@@ -145,7 +153,13 @@ impl Cells {
 
     /// An exchange is gone, with the state of all its types.
     pub(crate) fn close(&self, exchange: ExchangeId) {
-        self.0.lock().retain(|owner, _| !matches!(owner, Owner::Exchange(id, _) if *id == exchange));
+        let mut gone = Vec::new();
+        self.0.lock().retain(|owner, cell| {
+            let goes = matches!(owner, Owner::Exchange(id, _) if *id == exchange);
+            gone.extend(goes.then(|| cell.clone()));
+            !goes
+        });
+        gone.iter().for_each(|cell| cell.clear());
     }
 
     /// An attachment is gone.
