@@ -93,3 +93,35 @@ fn state_is_kept_of_what_was_delivered() {
         assert_eq!(count(channel, &queue).await, 0);
     });
 }
+
+/// The plugin is set aside for messages that it fails on: those meet the policy, what comes behind them waits
+/// for it in its queue and is delivered, though nobody looked at it meanwhile.
+#[test]
+fn messages_behind_those_that_trap_wait_while_the_plugin_is_set_aside() {
+    on(&Intercepting::with(&by_key("deliver", "queue = \"work\"")), async |_, channel| {
+        let (exchange, queue) = work(channel, &["plain", "trap"]).await;
+        for round in 0..3 {
+            for key in ["trap"; 12].iter().chain(&["plain"; 20]) {
+                assert!(publish(channel, &exchange, key, key.as_bytes(), true).await.unwrap().is_ack());
+            }
+            if round == 0 {
+                // Nor does whoever gets messages one by one take any away.
+                let mut got = 0;
+                while got < 20 {
+                    got += usize::from(get(channel, &queue, true).await.is_some());
+                }
+                assert_eq!(count(channel, &queue).await, 0);
+                continue;
+            }
+            let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+            let tag = ShortString::from(format!("round {round}"));
+            let consumed = channel.basic_consume(queue.clone(), tag.clone(), options, FieldTable::default());
+            let mut consumer = consumed.await.unwrap();
+            for _ in 0..20 {
+                assert_eq!(consumer.next().await.unwrap().unwrap().data, b"plain");
+            }
+            assert_eq!(count(channel, &queue).await, 0);
+            channel.basic_cancel(tag, Default::default()).await.unwrap();
+        }
+    });
+}

@@ -26,6 +26,9 @@ use leveret_model::{Form, MessageView};
 /// After so many bytes a burst is not made longer.
 const BURST_BYTES_MAX: usize = 64 * 1024;
 
+/// After so long it is looked again whether an interceptor can be asked, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 100;
+
 /// Messages that were handed out and are judged. Kept for its space.
 #[derive(Default)]
 pub(super) struct Burst {
@@ -191,8 +194,8 @@ impl Client {
         burst.clear();
         let mut copying = Copying { burst: &mut burst, room: sink.has_room() };
         let mut pull = queue.pull(key, DELIVER_BURST_MESSAGES_MAX, &mut copying);
-        let judged = if burst.copies.is_empty() { 0 } else { burst.judge(&queue, router, self) };
-        let waits = judged == 0 && !burst.copies.is_empty();
+        let mut judged = if burst.copies.is_empty() { 0 } else { burst.judge(&queue, router, self) };
+        let mut waits = judged == 0 && !burst.copies.is_empty();
         let settling_key = (!no_ack).then_some(key);
         let (mut dealt, mut given) = (0, 0);
         while dealt < judged {
@@ -214,8 +217,12 @@ impl Client {
                     burst.accepted.push((message, settling_key));
                     burst.commit(dealt, Fate::Dropped, self);
                 }
-                Standing::Rejected(_) | Standing::Unavailable(_) => {
-                    burst.rejected.push((message, settling_key));
+                Standing::Rejected(_) => burst.rejected.push((message, settling_key)),
+                Standing::Unavailable(_) => {
+                    // It and what is behind it are safe in their queue.
+                    (waits, judged) = (true, dealt);
+                    self.look_again_ms = Some(router.now_ms().saturating_add(LOOK_AGAIN_MS));
+                    break;
                 }
             }
             dealt += 1;
@@ -308,7 +315,7 @@ impl Client {
             if !any {
                 break;
             }
-            let judged = burst.judge(queue, router, self);
+            let mut judged = burst.judge(queue, router, self);
             let Some(message) = burst.copies.first().map(|copied| copied.message) else { break };
             if judged > 0 {
                 match burst.interception.standing(0) {
@@ -324,9 +331,8 @@ impl Client {
                         burst.accepted.push((message, None));
                         burst.commit(0, Fate::Dropped, self);
                     }
-                    Standing::Rejected(_) | Standing::Unavailable(_) => {
-                        burst.rejected.push((message, None));
-                    }
+                    Standing::Rejected(_) => burst.rejected.push((message, None)),
+                    Standing::Unavailable(_) => judged = 0,
                 }
             }
             burst.end(queue, judged, None, &mut self.dead_letters);

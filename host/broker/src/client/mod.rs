@@ -71,6 +71,8 @@ pub struct Client {
     dead_letters: DeadLetters,
     /// Whose messages wait for an interceptor's answer.
     waiting: Vec<ConsumerAt>,
+    /// When to look at those again, where nobody wakes.
+    look_again_ms: Option<u64>,
     /// Scratch, made with the first messages that go past interceptors.
     burst: Option<alloc::boxed::Box<Burst>>,
 }
@@ -90,6 +92,7 @@ impl Client {
             cancelled: Vec::new(),
             dead_letters: DeadLetters::default(),
             waiting: Vec::new(),
+            look_again_ms: None,
             burst: None,
         }
     }
@@ -272,6 +275,13 @@ impl Client {
     #[must_use]
     pub fn dead_letters_due_ms(&self) -> Option<u64> {
         self.dead_letters.due_ms()
+    }
+
+    /// When to call [`Self::deliver`] though nobody woke the connection, in milliseconds since 1970, by
+    /// [`Router::now_ms`]: an interceptor of a queue cannot be asked for now.
+    #[must_use]
+    pub fn deliver_due_ms(&self) -> Option<u64> {
+        self.look_again_ms
     }
 
     /// Sends dead letters to the exchanges of their queues. To be called when

@@ -14,7 +14,7 @@ pub(super) use seats::Interceptors;
 
 use super::Worker;
 use crate::{
-    attachment::Attachment,
+    attachment::{Attachment, AttachmentRule},
     capability::Outcome,
     guest::{AttachmentPoint, Verdict, Verdicts},
     policy::FailurePolicy,
@@ -361,8 +361,11 @@ fn failed(attachment: &Attachment, why: &str) -> Ruling {
 
 /// The ruling on messages while the interceptor cannot be asked.
 fn unavailable(attachment: &Attachment, why: &str) -> Ruling {
+    let AttachmentRule { point, on_failure, .. } = &*attachment.rule;
+    // Else what was never looked at would be gone from a queue without dead-letter exchange.
+    let rejects = (*point, on_failure) == (AttachmentPoint::Deliver, &FailurePolicy::DeadLetter);
     match failed(attachment, why) {
-        Ruling::Said(Intercepted::Reject(reason), _) => Ruling::Unavailable(reason),
+        Ruling::Said(Intercepted::Reject(reason), _) if !rejects => Ruling::Unavailable(reason),
         ruling => ruling,
     }
 }

@@ -33,10 +33,18 @@ impl Connection {
         }
     }
 
-    /// When [`Self::retry_dead_letters`] is due, in milliseconds since 1970; `None` if no dead letter
-    /// was refused.
-    pub fn dead_letters_due_ms(&self) -> Option<u64> {
-        self.open.as_ref()?.client.dead_letters_due_ms()
+    /// When [`Self::retry`] is due, in milliseconds since 1970; `None` if no dead letter was refused and no
+    /// consumer waits for an interceptor that cannot be asked.
+    pub fn retry_due_ms(&self) -> Option<u64> {
+        let client = &self.open.as_ref()?.client;
+        client.dead_letters_due_ms().into_iter().chain(client.deliver_due_ms()).min()
+    }
+
+    /// Tries again what is due then. Deliveries follow in the next turn.
+    pub fn retry(&mut self, router: &mut dyn Router) {
+        self.retry_dead_letters(router);
+        let due_ms = self.open.as_ref().and_then(|open| open.client.deliver_due_ms());
+        self.deliveries_wait |= due_ms.is_some_and(|due_ms| due_ms <= router.now_ms());
     }
 
     /// Tries again what was refused and is due, and what an answer was pending for.

@@ -173,7 +173,7 @@ impl ConnectionTask {
             Ok(wrote) => moved |= wrote,
             Err(why) => return Turn::End(why),
         }
-        moved |= self.retry_dead_letters(cx);
+        moved |= self.retry(cx);
         if self.connection.is_closed() && self.connection.output().is_empty() {
             return Turn::End("closed");
         }
@@ -250,10 +250,10 @@ impl ConnectionTask {
         Ok(came > 0 || used > 0)
     }
 
-    /// Sends on dead letters that were refused before and are due; registers for the time when the
-    /// next of them are. True if it tried.
-    fn retry_dead_letters(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(due_ms) = self.connection.dead_letters_due_ms() else {
+    /// Tries again what could not be done before and is due, dead letters and deliveries; registers for the
+    /// time when the next of that is. True if it tried.
+    fn retry(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(due_ms) = self.connection.retry_due_ms() else {
             self.retry = None;
             return false;
         };
@@ -270,7 +270,7 @@ impl ConnectionTask {
             return false;
         }
         self.retry = None;
-        self.connection.retry_dead_letters(&mut *worker.router.borrow_mut());
+        self.connection.retry(&mut *worker.router.borrow_mut());
         true
     }
 
