@@ -5,7 +5,7 @@
 //! cargo bench -p leveret-benches --bench boundary
 //! ```
 //!
-//! Everything goes through a real exchange with bindings to real queues. What is missed is missed
+//! A table at the end has all of it together. Everything goes through a real exchange with bindings to real queues. What is missed is missed
 //! because the host has no memory for answers, or because the type is impure; the messages are the
 //! same in all rows of a type. Native is the plugin's own crate: the same bytes are laid out and it
 //! is called with them; the queues are not looked up.
@@ -25,7 +25,7 @@ use leveret_guests_peaceful::{Fixed, Turns};
 use leveret_model::{HeaderSelection, MessageView, Name, Reads, Table, Value};
 use leveret_plugin::HostConfig;
 use leveret_sdk::{Arguments, ExchangeType, testkit};
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 /// How many messages a reader's chunk brings.
 const CHUNK: usize = 64;
@@ -33,6 +33,8 @@ const CHUNK: usize = 64;
 const SEQUENCE: usize = 1 << 17;
 /// How often they are before the measurement.
 const WARM_UP: usize = 5;
+/// How many times each benchmark is measured.
+const SAMPLES: usize = 20;
 const FEW_KEYS: usize = 1_000;
 const MANY_KEYS: usize = 100_000;
 
@@ -165,32 +167,49 @@ impl Subject {
     }
 }
 
+/// Benchmarks of one type, and what they gave.
+struct Group<'a> {
+    group: BenchmarkGroup<'a, WallTime>,
+    row: Row,
+}
+
+/// The table's line of a type: nanoseconds a message, by the benchmark's name and number.
+struct Row {
+    type_name: &'static str,
+    ns: HashMap<(&'static str, usize), f64>,
+    /// How many of the lookups hit, by the number of keys.
+    remembered: HashMap<usize, f64>,
+}
+
 /// Runs batches, by their number, and counts messages.
-fn per_message(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    id: BenchmarkId,
-    batch: usize,
-    mut run: impl FnMut(usize),
-) {
+fn per_message(group: &mut Group<'_>, id: (&'static str, usize), batch: usize, mut run: impl FnMut(usize)) {
     let mut next = 0;
-    group.bench_function(id, |bencher| {
+    let mut samples = Vec::new();
+    group.group.bench_function(BenchmarkId::new(id.0, id.1), |bencher| {
+        // Sets up, the first time: outside, for criterion takes the time inside for that of an iteration.
+        run(0);
         bencher.iter_custom(|messages| {
-            // Sets up, the first time.
-            run(0);
             let rounds = messages.div_ceil(batch as u64);
             let began = cpu_time();
             for _ in 0..rounds {
                 run(next);
                 next = (next + 1) % (SEQUENCE / batch);
             }
-            (cpu_time() - began).mul_f64(messages as f64 / (rounds * batch as u64) as f64)
+            let took = cpu_time() - began;
+            let routed = (rounds * batch as u64) as f64;
+            samples.push(took.as_secs_f64() * 1e9 / routed);
+            took.mul_f64(messages as f64 / routed)
         });
     });
+    // Those before are criterion's warm-up.
+    let mut samples = samples.split_off(samples.len().saturating_sub(SAMPLES));
+    samples.sort_by(f64::total_cmp);
+    group.row.ns.extend(samples.get(samples.len() / 2).map(|median| (id, *median)));
 }
 
 fn through_the_host(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    id: BenchmarkId,
+    group: &mut Group<'_>,
+    id: (&'static str, usize),
     subject: &Subject,
     (keys, batch, memo_bytes_max): (usize, usize, usize),
 ) {
@@ -213,13 +232,14 @@ fn through_the_host(
         let counters = publisher.worker().counters();
         let share = counters.remembered as f64 / (counters.remembered + counters.asked) as f64;
         println!("{:>24}{:.2} % remembered", "", 100.0 * share);
+        group.row.remembered.insert(keys, share);
     }
 }
 
-fn natively<T: ExchangeType>(group: &mut BenchmarkGroup<'_, WallTime>, subject: &Subject, keys: usize) {
+fn natively<T: ExchangeType>(group: &mut Group<'_>, subject: &Subject, keys: usize) {
     let mut exchange = None;
     let (mut messages, mut flat) = (Vec::new(), Vec::new());
-    per_message(group, BenchmarkId::new("native", keys), CHUNK, |at| {
+    per_message(group, ("native", keys), CHUNK, |at| {
         let exchange = exchange.get_or_insert_with(|| {
             messages = subject.messages(keys);
             subject.native::<T>(keys)
@@ -241,11 +261,52 @@ fn lay_out(messages: &[MessageView<'_>], reads: &Reads, flat: &mut Vec<u8>) {
     }
 }
 
+/// What a message costs more than natively, and how many of the lookups hit where not all did.
+fn more(row: &Row, keys: usize) -> String {
+    let (Some(remembered), Some(native)) = (row.ns.get(&("remembered", keys)), row.ns.get(&("native", keys)))
+    else {
+        return String::from("-");
+    };
+    let hits = row.remembered.get(&keys).filter(|share| **share < 0.99);
+    let hits = hits.map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
+    format!("{remembered:.0}{hits} {:+.0}", remembered - native)
+}
+
+fn print_table(rows: &[Row]) {
+    println!("CPU time a message in ns; remembered: and how much more than native");
+    println!(
+        "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>9}{:>7}{:>7}",
+        "", "1,000", "keys", "100,000", "keys", "missed:", "in a", "batch"
+    );
+    println!(
+        "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>9}{:>7}{:>7}",
+        "type", "native", "remembered", "native", "remembered", "1 by 1", "of 64", "of 256"
+    );
+    for row in rows {
+        let ns = |name, number| row.ns.get(&(name, number)).map_or("-".into(), |ns| format!("{ns:.0}"));
+        println!(
+            "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>9}{:>7}{:>7}",
+            row.type_name,
+            ns("native", FEW_KEYS),
+            more(row, FEW_KEYS),
+            ns("native", MANY_KEYS),
+            more(row, MANY_KEYS),
+            ns("missed", 1),
+            ns("missed", 64),
+            ns("missed", 256),
+        );
+    }
+}
+
 fn boundary(criterion: &mut Criterion) {
+    let mut rows = Vec::new();
     for subject in subjects() {
-        let mut group = criterion.benchmark_group(subject.type_name);
+        let group = criterion.benchmark_group(subject.type_name);
+        let row = Row { type_name: subject.type_name, ns: HashMap::new(), remembered: HashMap::new() };
+        let mut group = Group { group, row };
         group
-            .sample_size(20)
+            .group
+            .sample_size(SAMPLES)
             .warm_up_time(Duration::from_millis(200))
             .measurement_time(Duration::from_millis(800));
         for keys in [FEW_KEYS, MANY_KEYS] {
@@ -258,17 +319,19 @@ fn boundary(criterion: &mut Criterion) {
                 _ => natively::<Turns>(&mut group, &subject, keys),
             }
             if subject.pure {
-                let id = BenchmarkId::new("remembered", keys);
+                let id = ("remembered", keys);
                 let memo_bytes_max = HostConfig::default().memo_bytes_max;
                 through_the_host(&mut group, id, &subject, (keys, CHUNK, memo_bytes_max));
             }
         }
         for batch in [1, 64, 256] {
-            let id = BenchmarkId::new("missed", batch);
+            let id = ("missed", batch);
             through_the_host(&mut group, id, &subject, (FEW_KEYS, batch, 0));
         }
-        group.finish();
+        group.group.finish();
+        rows.push(group.row);
     }
+    print_table(&rows);
 }
 
 criterion_group!(benches, boundary);

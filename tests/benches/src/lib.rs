@@ -1,7 +1,7 @@
 //! What the benchmarks of the plugin boundary stand on: a host with one worker, a vhost with
 //! exchanges that lead to real queues, and messages as they lie in a read buffer.
 //!
-//! *Not here:* the measurements (`benches/boundary.rs`, `benches/churn.rs`), and any access to the
+//! *Not here:* the measurements (`benches/boundary.rs`, `benches/churn.rs`, `benches/workers.rs`), and any access to the
 //! plugin host that the broker does not have.
 //!
 //! *In and out:* exchange types, bindings and keys go in; batches are routed through
@@ -72,6 +72,12 @@ impl World {
             arguments: Table::new(),
         };
         self.vhost.declare_exchange(worker, spec).expect("the exchange is taken");
+        self.exchange(exchange)
+    }
+
+    /// An exchange that was declared.
+    #[must_use]
+    pub fn exchange(&self, exchange: &str) -> Arc<Exchange> {
         self.vhost.exchange(exchange.as_bytes()).expect("it is there")
     }
 
