@@ -17,21 +17,24 @@
 //!
 //! *Churn.* When the exchange's bindings change, the memo forgets everything, unless the type says
 //! that each binding decides for itself. Then the bindings that went are taken out of the answers
-//! that name them ([`Memo::remove_bindings`]), and the guest is asked about all keys once more with
-//! the new bindings alone, hundreds of keys in a call, to add what they decide
-//! ([`Memo::add_bindings`]). Where there are many more keys than lookups came since the last time,
-//! those that nobody asked for are forgotten first.
+//! that name them ([`Memo::remove_bindings`]), and the guest is asked about keys once more with the new
+//! bindings alone, hundreds of keys in a call, to add what they decide ([`Memo::add_bindings`]): about
+//! those that have the mark of a new binding ([`marks`]), about all where a type gives none. Where there
+//! are many more keys than lookups came since the last time, those that nobody asked for are forgotten
+//! first.
 //! Either way all entries belong to one generation afterwards.
 //!
 //! *Audit.* The first hits and later one in [`HITS_PER_AUDIT`] are checked by another instance, beside.
 
 mod kept;
 mod keys;
+mod marks;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use kept::{Kept, Many};
 pub(crate) use keys::KeyForm;
+pub(crate) use marks::{MARKS_MAX, Marks};
 
 use crate::guest::{Decision, Decisions};
 use foldhash::fast::RandomState;
@@ -62,6 +65,8 @@ const DOOR_PLACES: usize = 8192;
 /// So many keys are asked about new bindings for each lookup since it was done last. To ask about
 /// that many takes no longer than to ask about one that was forgotten.
 const KEYS_ASKED_PER_LOOKUP_MAX: u64 = 4;
+/// So many keys are searched for marks for each lookup since it was done last.
+const KEYS_SEARCHED_PER_LOOKUP_MAX: u64 = 64;
 /// So many keys are asked about however few lookups came.
 const KEYS_ASKED_ALWAYS: u64 = 256;
 /// How many slots of bindings are told apart in [`Memo::named`].
@@ -92,6 +97,8 @@ pub(crate) struct Memo<V = Kept> {
     named: Vec<u64>,
     /// How many lookups there had been when the guest was last asked about all keys.
     lookups_when_asked: u64,
+    /// How many times a key was asked about once more.
+    asked_again: u64,
     /// The hit that is audited next.
     audit_at: u64,
     /// How many lookups are still left out.
@@ -151,6 +158,7 @@ impl<V: Clone> Memo<V> {
             judged: Judged::default(),
             named: Vec::new(),
             lookups_when_asked: 0,
+            asked_again: 0,
             audit_at: 1,
             away: 0,
         }
@@ -343,12 +351,13 @@ impl Memo {
         }
     }
 
-    /// Makes the keys fewer where there are too many to be asked about again, for the lookups since it
-    /// was done last: those that were neither written nor hit since keys were last forgotten here go.
-    pub(crate) fn forget_what_is_not_worth_asking_again(&mut self) {
+    /// Makes the keys fewer where there are too many, for the lookups since the guest was asked about
+    /// keys last: those that were neither written nor hit since keys were last forgotten here go. Gives
+    /// whether any may have.
+    fn forget_above(&mut self, keys: usize, keys_per_lookup_max: u64) -> bool {
         let since = self.lookups - self.lookups_when_asked;
-        if self.table.len() as u64 <= KEYS_ASKED_ALWAYS.max(since * KEYS_ASKED_PER_LOOKUP_MAX) {
-            return;
+        if keys as u64 <= KEYS_ASKED_ALWAYS.max(since.saturating_mul(keys_per_lookup_max)) {
+            return false;
         }
         let (table, keys) = (std::mem::take(&mut self.table), self.keys.start_anew());
         self.bytes = 0;
@@ -360,6 +369,7 @@ impl Memo {
             let bytes = ENTRY_BYTES + self.keys.form.head_bytes() + key.len() + size_of::<BindingId>() * ids;
             self.write(self.hasher.hash_one(key), key, entry.kept, bytes, 0);
         }
+        true
     }
 
     /// Takes bindings out of all answers that name them. `resolve` gives what is to be kept for
@@ -384,42 +394,46 @@ impl Memo {
         }
     }
 
-    /// Adds to all answers what new bindings decide. `ask` gives their decisions alone for so many
-    /// questions back to back, `resolve` what is to be kept for bindings.
+    /// Adds to the answers what new bindings decide; only questions with one of the marks can be
+    /// concerned, if there are marks. `ask` gives the bindings' decisions alone for so many questions back
+    /// to back, `resolve` what is to be kept for bindings.
     ///
     /// # Errors
     /// That of `ask`; or [`NotAUnion`] where a decision is not to bindings. The memo is of no use
     /// then.
     pub(crate) fn add_bindings<E: From<NotAUnion>>(
         &mut self,
+        marks: Option<&Marks<'_>>,
         mut ask: impl FnMut(&[u8], usize) -> Result<Decisions, E>,
-        mut resolve: impl FnMut(&[BindingId]) -> (Kept, usize),
+        resolve: impl FnMut(&[BindingId]) -> (Kept, usize),
     ) -> Result<(), E> {
+        let marked = marks.map(|marks| self.marked(marks));
+        if marked.is_none() {
+            self.forget_above(self.table.len(), KEYS_ASKED_PER_LOOKUP_MAX);
+        }
         self.lookups_when_asked = self.lookups;
-        let (mut charges, mut added) = (Vec::new(), Vec::new());
         let (keys, hasher) = (&self.keys, &self.hasher);
-        for questions in keys.questions(KEYS_PER_CALL_MAX, CALL_BYTES_MAX) {
-            let decisions = ask(questions.bytes, questions.count())?;
-            for (index, decision) in decisions.iter().enumerate() {
-                let Decision::Deliver(new) = decision else {
-                    return Err(NotAUnion.into());
-                };
-                let Some(place) = questions.place(index).filter(|_| !new.is_empty()) else {
-                    continue;
-                };
-                let hash = hasher.hash_one(keys.key(place).unwrap_or_default());
-                let Some(entry) = self.table.find_mut(hash, |entry| entry.place() == place) else {
-                    continue;
-                };
-                let mut ids = entry.kept.ids().ok_or(NotAUnion)?.to_vec();
-                ids.extend(new.iter().filter(|id| !entry.kept.ids().is_some_and(|old| old.contains(id))));
-                added.extend_from_slice(new);
-                let (kept, bytes) = resolve(&ids);
-                entry.kept = kept;
-                charges.push((place.segment, bytes));
+        let mut adding = Adding::new(&mut self.table, keys, hasher, resolve);
+        match marked {
+            Some(places) => {
+                let mut questions = Vec::new();
+                let mut left = places.as_slice();
+                while !left.is_empty() {
+                    let (these, rest) = left.split_at(keys.put_questions(left, &mut questions));
+                    adding.add(&ask(&questions, these.len())?, |index| these.get(index).copied())?;
+                    left = rest;
+                }
+            }
+            None => {
+                for questions in keys.questions(KEYS_PER_CALL_MAX, CALL_BYTES_MAX) {
+                    let decisions = ask(questions.bytes, questions.count())?;
+                    adding.add(&decisions, |index| questions.place(index))?;
+                }
             }
         }
-        self.name(&added);
+        let Added { ids, charges, questions } = adding.added;
+        self.asked_again += questions;
+        self.name(&ids);
         for (segment, bytes) in charges {
             self.keys.charge(segment, bytes);
             self.bytes += bytes;
@@ -428,6 +442,21 @@ impl Memo {
             self.drop_oldest_segment();
         }
         Ok(())
+    }
+
+    /// How many times a key was asked about once more since that was last asked.
+    pub(crate) fn take_asked_again(&mut self) -> u64 {
+        std::mem::take(&mut self.asked_again)
+    }
+
+    /// Where the keys are that have one of the marks.
+    fn marked(&mut self, marks: &Marks<'_>) -> Vec<Place> {
+        self.forget_above(self.table.len(), KEYS_SEARCHED_PER_LOOKUP_MAX);
+        let places = self.keys.marked(marks);
+        match self.forget_above(places.len(), KEYS_ASKED_PER_LOOKUP_MAX) {
+            true => self.keys.marked(marks),
+            false => places,
+        }
     }
 
     fn name(&mut self, ids: &[BindingId]) {
@@ -446,6 +475,63 @@ impl Memo {
     fn is_named(&self, id: BindingId) -> bool {
         let slot = id.0 as usize % SLOTS_NAMED;
         self.named.get(slot / 64).is_some_and(|bits| bits & 1 << (slot % 64) != 0)
+    }
+}
+
+/// Adds decisions to what is remembered.
+struct Adding<'a, R> {
+    table: &'a mut HashTable<Entry<Kept>>,
+    keys: &'a Segments,
+    hasher: &'a RandomState,
+    resolve: R,
+    added: Added,
+}
+
+/// What was added.
+#[derive(Default)]
+struct Added {
+    ids: Vec<BindingId>,
+    /// What the new answers of a segment take, in bytes.
+    charges: Vec<(u16, usize)>,
+    questions: u64,
+}
+
+impl<'a, R: FnMut(&[BindingId]) -> (Kept, usize)> Adding<'a, R> {
+    fn new(
+        table: &'a mut HashTable<Entry<Kept>>,
+        keys: &'a Segments,
+        hasher: &'a RandomState,
+        resolve: R,
+    ) -> Self {
+        Self { table, keys, hasher, resolve, added: Added::default() }
+    }
+
+    /// Adds the decisions for keys at these places, by their positions among the decisions.
+    fn add(
+        &mut self,
+        decisions: &Decisions,
+        place: impl Fn(usize) -> Option<Place>,
+    ) -> Result<(), NotAUnion> {
+        for (index, decision) in decisions.iter().enumerate() {
+            self.added.questions += 1;
+            let Decision::Deliver(new) = decision else {
+                return Err(NotAUnion);
+            };
+            let Some(place) = place(index).filter(|_| !new.is_empty()) else {
+                continue;
+            };
+            let hash = self.hasher.hash_one(self.keys.key(place).unwrap_or_default());
+            let Some(entry) = self.table.find_mut(hash, |entry| entry.place() == place) else {
+                continue;
+            };
+            let mut ids = entry.kept.ids().ok_or(NotAUnion)?.to_vec();
+            ids.extend(new.iter().filter(|id| !entry.kept.ids().is_some_and(|old| old.contains(id))));
+            self.added.ids.extend_from_slice(new);
+            let (kept, bytes) = (self.resolve)(&ids);
+            entry.kept = kept;
+            self.added.charges.push((place.segment, bytes));
+        }
+        Ok(())
     }
 }
 

@@ -6,8 +6,9 @@
 //! built on one thread and used on another.
 //!
 //! An exchange has a seat for each of its types (layers) that the plugin provides, and each attachment
-//! of an interceptor has one too (`replica/attached.rs`).
+//! of an interceptor has one too (`replica/attached.rs`). Some bindings can be asked about alone (`replica/apart.rs`).
 
+mod apart;
 mod attached;
 mod events;
 mod reconfigure;
@@ -15,7 +16,7 @@ mod reconfigure;
 use crate::{
     capability::{Call, Outcome, Purpose},
     engine::CallSlot,
-    guest::{Decisions, GuestFailure, InnerType, Instance, Opened, Opening, Refused, narrow},
+    guest::{Decisions, GuestFailure, InnerType, Instance, Opened, Opening, Refused},
     policy::{Capability, Grants},
     services::Services,
     standby::spec_with,
@@ -49,14 +50,6 @@ pub(crate) struct Replica {
     next_id: u32,
     /// It only tries something out: it works on a copy of the state.
     tries: bool,
-}
-
-/// Some bindings of an exchange, in an instance as an exchange of their own.
-pub(crate) struct Apart {
-    guest_id: u32,
-    reads: Reads,
-    /// Used again for each call.
-    projections: Vec<u8>,
 }
 
 /// A type of an exchange.
@@ -300,69 +293,6 @@ impl Replica {
         };
         let outcome = if seat.cell.is_some() { self.instance.end_call() } else { Outcome::default() };
         Ok((decisions?, outcome))
-    }
-
-    /// Opens an exchange of the same kind that has these bindings alone, which it knows already.
-    pub(crate) fn open_apart(
-        &mut self,
-        exchange: &Arc<Exchange>,
-        layer: Layer,
-        bindings: &[Arc<Binding>],
-    ) -> Result<Apart, Refused> {
-        let unfit = |text: &str| Err(Refused::ByPlugin(String::from(text)));
-        if !self.instance.has_batch() {
-            return unfit("it would be asked one by one");
-        }
-        let Some(spec) = spec_with(&exchange.settings(), exchange, layer) else {
-            return unfit("the exchange has no such type");
-        };
-        if self.version.code.has_capabilities()
-            || !self.seats.get(&(exchange.id, layer)).is_some_and(|s| s.bindings)
-        {
-            return unfit("its decisions follow from more than bindings, or from none");
-        }
-        let guest_id = self.take_id();
-        let bindings: Vec<&Binding> = bindings.iter().map(|binding| &**binding).collect();
-        let reads = match self.instance.open(guest_id, opening(exchange, &spec)) {
-            Ok(_) => self.instance.bind(guest_id, &bindings),
-            Err(refused) => Err(refused),
-        };
-        match reads {
-            Ok(reads) => Ok(Apart { guest_id, reads, projections: Vec::new() }),
-            Err(refused) => {
-                // A failure ends the instance; a refusal to bind leaves the exchange open.
-                if matches!(refused, Refused::ByPlugin(_)) {
-                    self.instance.close(guest_id)?;
-                    self.free_ids.push(guest_id);
-                }
-                Err(refused)
-            }
-        }
-    }
-
-    /// Asks where messages go by these bindings alone: `projections` of what the whole exchange
-    /// reads, back to back, each after its length (4 bytes).
-    pub(crate) fn route_apart(
-        &mut self,
-        apart: &mut Apart,
-        reads: &Reads,
-        projections: &[u8],
-        count: usize,
-    ) -> Result<Decisions, Refused> {
-        if apart.reads == *reads {
-            return Ok(self.instance.route_batch(apart.guest_id, projections, count)?);
-        }
-        apart.projections.clear();
-        if narrow(projections, reads, &apart.reads, &mut apart.projections).is_none() {
-            return Err(Refused::ByPlugin(String::from("it reads something else for these bindings")));
-        }
-        Ok(self.instance.route_batch(apart.guest_id, &apart.projections, count)?)
-    }
-
-    /// Closes what [`Self::open_apart`] opened.
-    pub(crate) fn close_apart(&mut self, apart: Apart) -> Result<(), GuestFailure> {
-        self.free_ids.push(apart.guest_id);
-        self.instance.close(apart.guest_id)
     }
 
     fn take_id(&mut self) -> u32 {

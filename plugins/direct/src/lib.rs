@@ -7,8 +7,8 @@
 //! *Invariants:* pure, and each binding decides for itself. Keys are bytes.
 
 use leveret_sdk::{
-    Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Message, Reads,
-    Refusal, Targets,
+    Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Mark, Marks, Message,
+    Reads, Refusal, Targets,
 };
 
 /// A direct exchange.
@@ -47,14 +47,20 @@ impl ExchangeType for Direct {
     }
 }
 
-leveret_sdk::export!(Direct);
+impl Marks for Direct {
+    fn mark(&self, binding: &Binding) -> Mark {
+        Mark::routing_key(&binding.routing_key)
+    }
+}
+
+leveret_sdk::export!(Direct: Marks);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use leveret_sdk::{
         Arguments,
-        testkit::{Exchange, Routed},
+        testkit::{Exchange, Routed, TestMessage},
     };
 
     #[test]
@@ -68,6 +74,7 @@ mod tests {
         assert_eq!(exchange.route(""), Routed::Deliver(vec![empty]));
         assert_eq!(exchange.route([0xff, 0x00]), Routed::Deliver(vec![bytes]));
         assert_eq!(exchange.route("A"), Routed::Deliver(vec![]));
+        assert!(["a", ""].iter().all(|key| exchange.marks_hold(&TestMessage::new(key))));
         exchange.unbind(a);
         assert_eq!(exchange.route("a"), Routed::Deliver(vec![also_a]));
         exchange.unbind(also_a);

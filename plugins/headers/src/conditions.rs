@@ -11,7 +11,7 @@
 //! not all there are.
 
 use crate::x_match::Quantifier;
-use leveret_sdk::{BindingId, KeyMap, Targets, Value, message::Field};
+use leveret_sdk::{BindingId, KeyMap, Mark, Targets, Value, message::Field};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// Not listed there.
@@ -257,6 +257,15 @@ impl Conditions {
     #[cfg(test)]
     pub(crate) fn size(&self) -> [usize; 5] {
         [self.numbers.len(), self.slots.len(), self.unconditional.len(), self.names.len(), self.presence]
+    }
+}
+
+/// What a message has in which a condition is met: the very bytes that it is kept under.
+pub(crate) fn mark(argument: &Field<'_>) -> Mark {
+    if argument.value() == Some(Value::Void) {
+        Mark::header_name(argument.name())
+    } else {
+        Mark::header(argument)
     }
 }
 

@@ -18,9 +18,10 @@ pub mod x_match;
 
 use conditions::Conditions;
 use leveret_sdk::{
-    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Message, Reads, Refusal, Targets,
+    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Mark, Marks, Message, Reads,
+    Refusal, Targets,
 };
-use x_match::XMatch;
+use x_match::{Quantifier, XMatch};
 
 /// Where bindings name more headers than this, all are read: the broker takes no more by name.
 const NAMES_READ_MAX: usize = 1_024;
@@ -66,7 +67,26 @@ impl ExchangeType for Headers {
     }
 }
 
-leveret_sdk::export!(Headers);
+impl Marks for Headers {
+    /// A condition that is met where the binding is.
+    fn mark(&self, binding: &Binding) -> Mark {
+        let Ok(x_match) = XMatch::of(&binding.arguments) else {
+            return Mark::none();
+        };
+        let conditions = binding.arguments.iter().filter(|argument| x_match.looks_at(argument.name()));
+        let mut marks = conditions.map(|argument| conditions::mark(&argument));
+        match x_match.quantifier() {
+            Quantifier::All => marks.max_by_key(|mark| mark.as_bytes().len()).unwrap_or_default(),
+            // Of several it is not known which one is met.
+            Quantifier::Any => match (marks.next(), marks.next()) {
+                (Some(only), None) => only,
+                _ => Mark::none(),
+            },
+        }
+    }
+}
+
+leveret_sdk::export!(Headers: Marks);
 
 #[cfg(test)]
 mod tests;

@@ -167,6 +167,7 @@ proptest! {
             let expected: Vec<_> =
                 bound.iter().filter(|(_, binding)| is_met(binding, headers)).map(|(id, _)| *id).collect();
             prop_assert_eq!(ids, expected, "headers {:?}", headers);
+            prop_assert!(exchange.marks_hold(&message), "headers {:?}", headers);
         }
         for id in bound.into_keys() {
             exchange.unbind(id);

@@ -11,11 +11,13 @@
 //!
 //! Read [`trie`] first.
 
+mod mark;
 pub mod trie;
 mod words;
 
 use leveret_sdk::{
-    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Message, Reads, Refusal, Targets,
+    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Mark, Marks, Message, Reads,
+    Refusal, Targets,
 };
 use trie::Trie;
 
@@ -55,7 +57,13 @@ impl ExchangeType for Topic {
     }
 }
 
-leveret_sdk::export!(Topic);
+impl Marks for Topic {
+    fn mark(&self, binding: &Binding) -> Mark {
+        mark::of(&binding.routing_key)
+    }
+}
+
+leveret_sdk::export!(Topic: Marks);
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::*;
 use leveret_sdk::{
     Arguments,
-    testkit::{Exchange, Routed},
+    testkit::{Exchange, Routed, TestMessage},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -173,6 +173,7 @@ proptest! {
             let expected: Vec<_> =
                 bound.iter().filter(|(_, pattern)| naive(pattern, key)).map(|(id, _)| *id).collect();
             prop_assert_eq!(ids, expected, "key {:?}", key);
+            prop_assert!(exchange.marks_hold(&TestMessage::new(key)), "key {:?}", key);
         }
     }
 }

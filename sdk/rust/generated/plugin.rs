@@ -5361,6 +5361,343 @@ pub mod exports {
                 #[doc(hidden)]
                 pub use __export_leveret_routing_exchange_type_batch_0_2_0_cabi;
             }
+            /// What new bindings can concern. Optional, and of use to a type that is `pure` with
+            /// `independent-bindings`: whenever a binding comes, it spares the host the
+            /// question about every message that it remembers.
+            #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+            pub mod exchange_type_marks {
+                #[used]
+                #[doc(hidden)]
+                static __FORCE_SECTION_REF: fn() = super::super::super::super::__link_custom_section_describing_imports;
+                use super::super::super::super::_rt;
+                pub type ExchangeId = super::super::super::super::leveret::routing::types::ExchangeId;
+                pub type Binding = super::super::super::super::leveret::routing::types::Binding;
+                #[doc(hidden)]
+                #[allow(non_snake_case, unused_unsafe)]
+                pub unsafe fn _export_marks_cabi<T_: Guest>(
+                    arg0: i32,
+                    arg1: *mut u8,
+                    arg2: usize,
+                ) -> *mut u8 {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
+                        let result35 = {
+                            let base34 = arg1;
+                            let len34 = arg2;
+                            let mut result34 = _rt::Vec::with_capacity(len34);
+                            for i in 0..len34 {
+                                let base = base34
+                                    .add(i * (16 + 6 * ::core::mem::size_of::<*const u8>()));
+                                let e34 = {
+                                    let l0 = *base.add(0).cast::<i64>();
+                                    let l1 = *base.add(8).cast::<*mut u8>();
+                                    let l2 = *base
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len3 = l2;
+                                    let l4 = *base
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l5 = *base
+                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let base25 = l4;
+                                    let len25 = l5;
+                                    let mut result25 = _rt::Vec::with_capacity(len25);
+                                    for i in 0..len25 {
+                                        let base = base25
+                                            .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                        let e25 = {
+                                            let l6 = *base.add(0).cast::<*mut u8>();
+                                            let l7 = *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len8 = l7;
+                                            let l9 = i32::from(
+                                                *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>(),
+                                            );
+                                            use super::super::super::super::leveret::routing::types::Value as V24;
+                                            let v24 = match l9 {
+                                                0 => V24::Void,
+                                                1 => {
+                                                    let e24 = {
+                                                        let l10 = i32::from(
+                                                            *base
+                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<u8>(),
+                                                        );
+                                                        _rt::bool_lift(l10 as u8)
+                                                    };
+                                                    V24::Boolean(e24)
+                                                }
+                                                2 => {
+                                                    let e24 = {
+                                                        let l11 = *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<i64>();
+                                                        l11
+                                                    };
+                                                    V24::Integer(e24)
+                                                }
+                                                3 => {
+                                                    let e24 = {
+                                                        let l12 = *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<i64>();
+                                                        l12 as u64
+                                                    };
+                                                    V24::Unsigned(e24)
+                                                }
+                                                4 => {
+                                                    let e24 = {
+                                                        let l13 = *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<f64>();
+                                                        l13
+                                                    };
+                                                    V24::Real(e24)
+                                                }
+                                                5 => {
+                                                    let e24 = {
+                                                        let l14 = *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l15 = *base
+                                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len16 = l15;
+                                                        let bytes16 = _rt::Vec::from_raw_parts(
+                                                            l14.cast(),
+                                                            len16,
+                                                            len16,
+                                                        );
+                                                        _rt::string_lift(bytes16)
+                                                    };
+                                                    V24::Text(e24)
+                                                }
+                                                6 => {
+                                                    let e24 = {
+                                                        let l17 = *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l18 = *base
+                                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len19 = l18;
+                                                        <_ as From<
+                                                            _rt::Vec<_>,
+                                                        >>::from(_rt::Vec::from_raw_parts(l17.cast(), len19, len19))
+                                                    };
+                                                    V24::Binary(e24)
+                                                }
+                                                7 => {
+                                                    let e24 = {
+                                                        let l20 = *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<i64>();
+                                                        l20
+                                                    };
+                                                    V24::Timestamp(e24)
+                                                }
+                                                n => {
+                                                    debug_assert_eq!(n, 8, "invalid enum discriminant");
+                                                    let e24 = {
+                                                        let l21 = *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l22 = *base
+                                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len23 = l22;
+                                                        <_ as From<
+                                                            _rt::Vec<_>,
+                                                        >>::from(_rt::Vec::from_raw_parts(l21.cast(), len23, len23))
+                                                    };
+                                                    V24::Encoded(e24)
+                                                }
+                                            };
+                                            super::super::super::super::leveret::routing::types::Field {
+                                                name: <_ as From<
+                                                    _rt::Vec<_>,
+                                                >>::from(_rt::Vec::from_raw_parts(l6.cast(), len8, len8)),
+                                                value: v24,
+                                            }
+                                        };
+                                        result25.push(e25);
+                                    }
+                                    _rt::cabi_dealloc(
+                                        base25,
+                                        len25 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                        8,
+                                    );
+                                    let l26 = i32::from(
+                                        *base
+                                            .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>(),
+                                    );
+                                    use super::super::super::super::leveret::routing::types::Destination as V33;
+                                    let v33 = match l26 {
+                                        0 => {
+                                            let e33 = {
+                                                let l27 = *base
+                                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l28 = *base
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len29 = l28;
+                                                <_ as From<
+                                                    _rt::Vec<_>,
+                                                >>::from(_rt::Vec::from_raw_parts(l27.cast(), len29, len29))
+                                            };
+                                            V33::Queue(e33)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            let e33 = {
+                                                let l30 = *base
+                                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l31 = *base
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len32 = l31;
+                                                <_ as From<
+                                                    _rt::Vec<_>,
+                                                >>::from(_rt::Vec::from_raw_parts(l30.cast(), len32, len32))
+                                            };
+                                            V33::Exchange(e33)
+                                        }
+                                    };
+                                    super::super::super::super::leveret::routing::types::Binding {
+                                        id: l0 as u64,
+                                        routing_key: <_ as From<
+                                            _rt::Vec<_>,
+                                        >>::from(_rt::Vec::from_raw_parts(l1.cast(), len3, len3)),
+                                        arguments: result25,
+                                        destination: v33,
+                                    }
+                                };
+                                result34.push(e34);
+                            }
+                            _rt::cabi_dealloc(
+                                base34,
+                                len34 * (16 + 6 * ::core::mem::size_of::<*const u8>()),
+                                8,
+                            );
+                            T_::marks(arg0 as u32, result34)
+                        };
+                        let ptr36 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let vec38 = result35;
+                        let len38 = vec38.len();
+                        let layout38 = _rt::alloc::Layout::from_size_align(
+                                vec38.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            )
+                            .unwrap();
+                        let (result38, _cleanup38) = crate::wit_bindgen_rt::Cleanup::new(
+                            layout38,
+                        );
+                        if let Some(cleanup) = _cleanup38 {
+                            cleanup.forget();
+                        }
+                        for (i, e) in vec38.into_iter().enumerate() {
+                            let base = result38
+                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                let vec37 = <_ as Into<_rt::Vec<_>>>::into(e)
+                                    .into_boxed_slice();
+                                let ptr37 = vec37.as_ptr().cast::<u8>();
+                                let len37 = vec37.len();
+                                ::core::mem::forget(vec37);
+                                *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len37;
+                                *base.add(0).cast::<*mut u8>() = ptr37.cast_mut();
+                            }
+                        }
+                        *ptr36
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len38;
+                        *ptr36.add(0).cast::<*mut u8>() = result38;
+                        ptr36
+                    }
+                }
+                #[doc(hidden)]
+                #[allow(non_snake_case)]
+                pub unsafe fn __post_return_marks<T_: Guest>(arg0: *mut u8) {
+                    unsafe {
+                        let l0 = *arg0.add(0).cast::<*mut u8>();
+                        let l1 = *arg0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let base5 = l0;
+                        let len5 = l1;
+                        for i in 0..len5 {
+                            let base = base5
+                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                let l2 = *base.add(0).cast::<*mut u8>();
+                                let l3 = *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base4 = l2;
+                                let len4 = l3;
+                                _rt::cabi_dealloc(base4, len4 * 1, 1);
+                            }
+                        }
+                        _rt::cabi_dealloc(
+                            base5,
+                            len5 * (2 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        );
+                    }
+                }
+                pub trait Guest {
+                    /// Called with bindings that the exchange has. The answer is one mark for each,
+                    /// in the same order: bytes that occur, in a row, in the projection (see
+                    /// `CONTRACT.md`, "Batches") of every message that the binding is part of the
+                    /// decision for. An empty mark says nothing. Few messages should have them
+                    /// that the binding does not concern. A mark that is wrong is a claim that does not
+                    /// hold, as those of the description.
+                    #[allow(async_fn_in_trait)]
+                    fn marks(
+                        exchange: ExchangeId,
+                        bindings: _rt::Vec<Binding>,
+                    ) -> _rt::Vec<_rt::Vec<u8>>;
+                }
+                #[doc(hidden)]
+                #[macro_export]
+                macro_rules! __export_leveret_routing_exchange_type_marks_0_2_0_cabi {
+                    ($ty:ident with_types_in $($path_to_types:tt)*) => {
+                        const _ : () = { #[unsafe (export_name =
+                        "leveret:routing/exchange-type-marks@0.2.0#marks")] unsafe extern
+                        "C" fn export_marks(arg0 : i32, arg1 : * mut u8, arg2 : usize,)
+                        -> * mut u8 { unsafe { $($path_to_types)*::
+                        _export_marks_cabi::<$ty > (arg0, arg1, arg2) } } #[unsafe
+                        (export_name =
+                        "cabi_post_leveret:routing/exchange-type-marks@0.2.0#marks")]
+                        unsafe extern "C" fn _post_return_marks(arg0 : * mut u8,) {
+                        unsafe { $($path_to_types)*:: __post_return_marks::<$ty > (arg0)
+                        } } };
+                    };
+                }
+                #[doc(hidden)]
+                pub use __export_leveret_routing_exchange_type_marks_0_2_0_cabi;
+                #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                struct _RetArea(
+                    [::core::mem::MaybeUninit<
+                        u8,
+                    >; 2 * ::core::mem::size_of::<*const u8>()],
+                );
+                static mut _RET_AREA: _RetArea = _RetArea(
+                    [::core::mem::MaybeUninit::uninit(); 2
+                        * ::core::mem::size_of::<*const u8>()],
+                );
+            }
             /// What happens to bindings, told once for the whole broker. Optional.
             #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
             pub mod exchange_type_events {
@@ -9111,6 +9448,9 @@ macro_rules! __export_plugin_impl {
         exports::leveret::routing::exchange_type_batch::__export_leveret_routing_exchange_type_batch_0_2_0_cabi!($ty
         with_types_in $($path_to_types_root)*::
         exports::leveret::routing::exchange_type_batch); $($path_to_types_root)*::
+        exports::leveret::routing::exchange_type_marks::__export_leveret_routing_exchange_type_marks_0_2_0_cabi!($ty
+        with_types_in $($path_to_types_root)*::
+        exports::leveret::routing::exchange_type_marks); $($path_to_types_root)*::
         exports::leveret::routing::exchange_type_events::__export_leveret_routing_exchange_type_events_0_2_0_cabi!($ty
         with_types_in $($path_to_types_root)*::
         exports::leveret::routing::exchange_type_events); $($path_to_types_root)*::
@@ -9135,9 +9475,9 @@ macro_rules! __export_plugin_impl {
         #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.61.1:leveret:sdk:plugin:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 5725] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 5858] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe0+\x01A\x02\x01A:\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe5,\x01A\x02\x01A<\x01\
 B\x02\x01@\0\0w\x04\0\x03now\x01\0\x03\0\x1bleveret:routing/clock@0.2.0\x05\0\x01\
 B\x05\x01@\0\0w\x04\0\x04next\x01\0\x01p}\x01@\x01\x05county\0\x01\x04\0\x05byte\
 s\x01\x02\x03\0\x1cleveret:routing/random@0.2.0\x05\x01\x01B\x04\x01m\x04\x05deb\
@@ -9228,29 +9568,32 @@ escribe\x01&\x01j\x01\"\x01\x0f\x01@\x02\x08exchange\x01\x0bdeclaration\x1d\0'\x
 \x07message\x09\0%\x04\0\x05route\x01.\x04\0#leveret:routing/exchange-type@0.2.0\
 \x05\x17\x01B\x06\x02\x03\x02\x01\x10\x04\0\x0bexchange-id\x03\0\0\x01p}\x01pw\x01\
 @\x02\x08exchange\x01\x08messages\x02\0\x03\x04\0\x0broute-batch\x01\x04\x04\0)l\
-everet:routing/exchange-type-batch@0.2.0\x05\x18\x01B\x0b\x02\x03\x02\x01\x10\x04\
-\0\x0bexchange-id\x03\0\0\x02\x03\x02\x01\x14\x04\0\x07binding\x03\0\x02\x02\x03\
-\x02\x01\x07\x04\0\x09stored-id\x03\0\x04\x01p\x05\x01@\x02\x08exchange\x01\x07b\
-inding\x03\0\x06\x04\0\x05bound\x01\x07\x01@\x02\x08exchange\x01\x07binding\x03\x01\
-\0\x04\0\x07unbound\x01\x08\x04\0*leveret:routing/exchange-type-events@0.2.0\x05\
-\x19\x01B\x05\x02\x03\x02\x01\x10\x04\0\x0bexchange-id\x03\0\0\x01p}\x01@\x02\x08\
-exchange\x01\x04name\x02\x01\0\x04\0\x05timer\x01\x03\x04\0*leveret:routing/exch\
-ange-type-timers@0.2.0\x05\x1a\x01B\x07\x02\x03\x02\x01\x10\x04\0\x0bexchange-id\
-\x03\0\0\x02\x03\x02\x01\x11\x04\0\x05field\x03\0\x02\x01p\x03\x01@\x01\x08excha\
-nge\x01\0\x04\x04\0\x04info\x01\x05\x04\0(leveret:routing/exchange-type-info@0.2\
-.0\x05\x1b\x02\x03\0\x0d\x06opened\x01B\x0c\x02\x03\x02\x01\x10\x04\0\x0bexchang\
-e-id\x03\0\0\x02\x03\x02\x01\x11\x04\0\x05field\x03\0\x02\x02\x03\x02\x01\x16\x04\
-\0\x07refusal\x03\0\x04\x02\x03\x02\x01\x1c\x04\0\x06opened\x03\0\x06\x01p\x03\x01\
-j\x01\x07\x01\x05\x01@\x02\x08exchange\x01\x09arguments\x08\0\x09\x04\0\x0brecon\
-figure\x01\x0a\x04\0/leveret:routing/exchange-type-reconfigure@0.2.0\x05\x1d\x01\
-B\x05\x02\x03\x02\x01\x10\x04\0\x0bexchange-id\x03\0\0\x01j\0\x01s\x01@\x02\x08e\
-xchange\x01\x0cfrom-versions\0\x02\x04\0\x07migrate\x01\x03\x04\0+leveret:routin\
-g/exchange-type-migrate@0.2.0\x05\x1e\x02\x03\0\x06\x0dattachment-id\x02\x03\0\x06\
-\x08property\x02\x03\0\x06\x05value\x01B,\x02\x03\x02\x01\x1f\x04\0\x0dattachmen\
-t-id\x03\0\0\x02\x03\x02\x01\x11\x04\0\x05field\x03\0\x02\x02\x03\x02\x01\x12\x04\
-\0\x05reads\x03\0\x04\x02\x03\x02\x01\x13\x04\0\x07message\x03\0\x06\x02\x03\x02\
-\x01\x15\x04\0\x14argument-description\x03\0\x08\x02\x03\x02\x01\x16\x04\0\x07re\
-fusal\x03\0\x0a\x02\x03\x02\x01\x20\x04\0\x08property\x03\0\x0c\x02\x03\x02\x01!\
+everet:routing/exchange-type-batch@0.2.0\x05\x18\x01B\x09\x02\x03\x02\x01\x10\x04\
+\0\x0bexchange-id\x03\0\0\x02\x03\x02\x01\x14\x04\0\x07binding\x03\0\x02\x01p\x03\
+\x01p}\x01p\x05\x01@\x02\x08exchange\x01\x08bindings\x04\0\x06\x04\0\x05marks\x01\
+\x07\x04\0)leveret:routing/exchange-type-marks@0.2.0\x05\x19\x01B\x0b\x02\x03\x02\
+\x01\x10\x04\0\x0bexchange-id\x03\0\0\x02\x03\x02\x01\x14\x04\0\x07binding\x03\0\
+\x02\x02\x03\x02\x01\x07\x04\0\x09stored-id\x03\0\x04\x01p\x05\x01@\x02\x08excha\
+nge\x01\x07binding\x03\0\x06\x04\0\x05bound\x01\x07\x01@\x02\x08exchange\x01\x07\
+binding\x03\x01\0\x04\0\x07unbound\x01\x08\x04\0*leveret:routing/exchange-type-e\
+vents@0.2.0\x05\x1a\x01B\x05\x02\x03\x02\x01\x10\x04\0\x0bexchange-id\x03\0\0\x01\
+p}\x01@\x02\x08exchange\x01\x04name\x02\x01\0\x04\0\x05timer\x01\x03\x04\0*lever\
+et:routing/exchange-type-timers@0.2.0\x05\x1b\x01B\x07\x02\x03\x02\x01\x10\x04\0\
+\x0bexchange-id\x03\0\0\x02\x03\x02\x01\x11\x04\0\x05field\x03\0\x02\x01p\x03\x01\
+@\x01\x08exchange\x01\0\x04\x04\0\x04info\x01\x05\x04\0(leveret:routing/exchange\
+-type-info@0.2.0\x05\x1c\x02\x03\0\x0d\x06opened\x01B\x0c\x02\x03\x02\x01\x10\x04\
+\0\x0bexchange-id\x03\0\0\x02\x03\x02\x01\x11\x04\0\x05field\x03\0\x02\x02\x03\x02\
+\x01\x16\x04\0\x07refusal\x03\0\x04\x02\x03\x02\x01\x1d\x04\0\x06opened\x03\0\x06\
+\x01p\x03\x01j\x01\x07\x01\x05\x01@\x02\x08exchange\x01\x09arguments\x08\0\x09\x04\
+\0\x0breconfigure\x01\x0a\x04\0/leveret:routing/exchange-type-reconfigure@0.2.0\x05\
+\x1e\x01B\x05\x02\x03\x02\x01\x10\x04\0\x0bexchange-id\x03\0\0\x01j\0\x01s\x01@\x02\
+\x08exchange\x01\x0cfrom-versions\0\x02\x04\0\x07migrate\x01\x03\x04\0+leveret:r\
+outing/exchange-type-migrate@0.2.0\x05\x1f\x02\x03\0\x06\x0dattachment-id\x02\x03\
+\0\x06\x08property\x02\x03\0\x06\x05value\x01B,\x02\x03\x02\x01\x20\x04\0\x0datt\
+achment-id\x03\0\0\x02\x03\x02\x01\x11\x04\0\x05field\x03\0\x02\x02\x03\x02\x01\x12\
+\x04\0\x05reads\x03\0\x04\x02\x03\x02\x01\x13\x04\0\x07message\x03\0\x06\x02\x03\
+\x02\x01\x15\x04\0\x14argument-description\x03\0\x08\x02\x03\x02\x01\x16\x04\0\x07\
+refusal\x03\0\x0a\x02\x03\x02\x01!\x04\0\x08property\x03\0\x0c\x02\x03\x02\x01\"\
 \x04\0\x05value\x03\0\x0e\x01m\x03\x07publish\x07deliver\x0bdead-letter\x04\0\x05\
 point\x03\0\x10\x01p\x11\x01p\x09\x01r\x05\x04names\x07summarys\x06points\x12\x09\
 arguments\x13\x04pure\x7f\x04\0\x17interceptor-description\x03\0\x14\x01p\x15\x01\
@@ -9263,10 +9606,10 @@ q\x04\x04pass\0\0\x05patch\x01\x20\0\x04drop\x01s\0\x06reject\x01s\0\x04\0\x07ve
 rdict\x03\0!\x01@\0\0\x18\x04\0\x08describe\x01#\x01j\x01\x05\x01\x0b\x01@\x02\x0a\
 attachment\x01\x0bdeclaration\x1c\0$\x04\0\x04open\x01%\x01@\x01\x0aattachment\x01\
 \x01\0\x04\0\x05close\x01&\x01@\x02\x0aattachment\x01\x07message\x07\0\"\x04\0\x09\
-intercept\x01'\x04\0!leveret:routing/interceptor@0.2.0\x05\"\x01B\x05\x02\x03\x02\
-\x01\x1f\x04\0\x0dattachment-id\x03\0\0\x01p}\x01@\x02\x0aattachment\x01\x08mess\
+intercept\x01'\x04\0!leveret:routing/interceptor@0.2.0\x05#\x01B\x05\x02\x03\x02\
+\x01\x20\x04\0\x0dattachment-id\x03\0\0\x01p}\x01@\x02\x0aattachment\x01\x08mess\
 ages\x02\0\x02\x04\0\x0fintercept-batch\x01\x03\x04\0'leveret:routing/intercepto\
-r-batch@0.2.0\x05#\x04\0\x12leveret:sdk/plugin\x04\0\x0b\x0c\x01\0\x06plugin\x03\
+r-batch@0.2.0\x05$\x04\0\x12leveret:sdk/plugin\x04\0\x0b\x0c\x01\0\x06plugin\x03\
 \0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-\
 bindgen-rust\x060.61.1";
         };

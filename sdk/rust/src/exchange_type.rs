@@ -1,6 +1,6 @@
 //! What the author of an exchange type implements, and the words it is said in.
 
-use crate::{Arguments, Description, Message, Reads, Refusal, Targets};
+use crate::{Arguments, Description, Mark, Message, Reads, Refusal, Targets};
 use std::{borrow::Cow, time::Duration};
 
 /// An exchange type. One value of the implementing struct stands for one declared exchange.
@@ -57,6 +57,17 @@ pub trait ExchangeType: Sized + 'static {
     ///
     /// A panic, or exceeding a limit, refuses this message to its publisher.
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision;
+}
+
+/// Says which messages a new binding can concern. Optional: `export!(Mine: Marks)`; of use to a type that
+/// is pure with independent bindings.
+///
+/// When a binding comes the broker asks such a type about every message that it remembers, with the new
+/// binding alone. With marks it asks about those that have the binding's mark.
+pub trait Marks: ExchangeType {
+    /// Called for bindings that came by [`bind`](ExchangeType::bind). Every message that the binding is
+    /// part of the decision for must have the mark. `testkit::Exchange::marks_hold` tries it.
+    fn mark(&self, binding: &Binding) -> Mark;
 }
 
 /// Hears of bindings, once for the whole broker. Optional: `export!(Mine: Events)`.

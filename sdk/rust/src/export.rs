@@ -11,7 +11,7 @@
 /// leveret_sdk::export!(LastValue: Events + Info, Prefix);
 /// leveret_sdk::export!(version = "2.1.0", Prefix, Suffix);
 /// ```
-/// After a colon stand the optional traits that a type implements, of [`Events`](crate::Events),
+/// After a colon stand the optional traits that a type implements, of [`Marks`](crate::Marks), [`Events`](crate::Events),
 /// [`Timers`](crate::Timers), [`Info`](crate::Info), [`Reconfigure`](crate::Reconfigure) and
 /// [`Migrate`](crate::Migrate): the broker calls what is named here and nothing else.
 ///
@@ -73,6 +73,7 @@ macro_rules! __export_exchange_types {
     ($plugin:ident [$($optional:ident)*]) => {
         $crate::__export_exchange_type!($plugin);
         $crate::__export_exchange_type_batch!($crate::component::route_batch);
+        $crate::__export_marks!($plugin [$($optional)*]);
         $crate::__export_events!($plugin [$($optional)*]);
         $crate::__export_timers!($plugin [$($optional)*]);
         $crate::__export_info!($plugin [$($optional)*]);
@@ -163,7 +164,25 @@ macro_rules! __export_exchange_type_batch {
     };
 }
 
-/// Exports the interface of `Events` where that is in the list, once.
+/// Exports the interface of `Marks` where that is in the list, once.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_family = "wasm")]
+macro_rules! __export_marks {
+    ($plugin:ident []) => {};
+    ($plugin:ident [Marks $($rest:ident)*]) => {
+        $crate::generated::exports::leveret::routing::exchange_type_marks::__export_leveret_routing_exchange_type_marks_0_2_0_cabi!(
+            $plugin with_types_in $crate::generated::exports::leveret::routing::exchange_type_marks
+        );
+        $crate::__export_section!(
+            "component-type:leveret:exchange-type-marks",
+            $crate::generated::EXCHANGE_TYPE_MARKS
+        );
+    };
+    ($plugin:ident [$other:ident $($rest:ident)*]) => { $crate::__export_marks!($plugin [$($rest)*]); };
+}
+
+/// The same for `Events`.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_family = "wasm")]

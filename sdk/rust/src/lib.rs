@@ -77,8 +77,8 @@
 //!
 //! What reaches further than the call is a [`capability`]: time, chance, a log, values and messages that are
 //! kept, timers, messages to queues and exchanges. A component imports those that its code calls, and the
-//! operator grants them. What an exchange type can do beside routing is an optional trait ([`Events`],
-//! [`Timers`], [`Info`], [`Reconfigure`], [`Migrate`]), named in the macro: `export!(Mine: Events + Info)`.
+//! operator grants them. What an exchange type can do beside routing is an optional trait ([`Marks`],
+//! [`Events`], [`Timers`], [`Info`], [`Reconfigure`], [`Migrate`]), named in the macro: `export!(Mine: Events + Info)`.
 //!
 //! *Not here:* the broker, WebAssembly's runtime, any I/O. A plugin has none: WASI is an empty room.
 //!
@@ -105,6 +105,7 @@ pub mod description;
 pub mod exchange_type;
 mod export;
 pub mod interceptor;
+pub mod mark;
 pub mod message;
 pub mod patch;
 mod projection;
@@ -125,6 +126,7 @@ pub mod generated {
     /// interfaces it exports.
     pub const EXCHANGE_TYPE: &[u8] = include_bytes!("../generated/exchange-type.bin");
     pub const EXCHANGE_TYPE_BATCH: &[u8] = include_bytes!("../generated/exchange-type-batch.bin");
+    pub const EXCHANGE_TYPE_MARKS: &[u8] = include_bytes!("../generated/exchange-type-marks.bin");
     pub const EXCHANGE_TYPE_EVENTS: &[u8] = include_bytes!("../generated/exchange-type-events.bin");
     pub const EXCHANGE_TYPE_TIMERS: &[u8] = include_bytes!("../generated/exchange-type-timers.bin");
     pub const EXCHANGE_TYPE_INFO: &[u8] = include_bytes!("../generated/exchange-type-info.bin");
@@ -146,10 +148,11 @@ pub use capability::{
 };
 pub use description::{Description, InterceptorDescription, Kind, Point};
 pub use exchange_type::{
-    Binding, BindingId, Decision, Declaration, Destination, Events, ExchangeType, Info, InnerType, Migrate,
-    Reconfigure, StoredId, Timers,
+    Binding, BindingId, Decision, Declaration, Destination, Events, ExchangeType, Info, InnerType, Marks,
+    Migrate, Reconfigure, StoredId, Timers,
 };
 pub use interceptor::{Attachment, Interceptor, Verdict};
+pub use mark::Mark;
 pub use message::{Message, Publisher};
 pub use patch::Patch;
 pub use reads::{Above, Property, Reads};

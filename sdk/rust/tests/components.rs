@@ -56,7 +56,8 @@ fn a_component_has_the_interfaces_that_were_named_and_the_imports_that_are_calle
     assert_eq!(interfaces("last_value"), current(&[&kept[..], &["message-store"]].concat()));
     let kinds = ["exchange-type", "exchange-type-batch", "interceptor", "interceptor-batch", "clock"];
     assert_eq!(interfaces("both_kinds"), current(&kinds));
-    let optional = ["exchange-type-timers", "exchange-type-reconfigure", "exchange-type-migrate"];
+    let optional =
+        ["exchange-type-marks", "exchange-type-timers", "exchange-type-reconfigure", "exchange-type-migrate"];
     let every = [&kept[..], &optional[..], &CAPABILITIES[..]].concat();
     assert_eq!(interfaces("every_capability"), current(&every));
 }

@@ -66,6 +66,10 @@ fn check_exchange_type(pre: &InstancePre<GuestState>, exported: &Exported) -> Re
         let batch = Interface::of(pre, "leveret:routing/exchange-type-batch@0.2.0")?;
         batch.has::<(u32, &[u8]), (Vec<u64>,)>("route-batch")?;
     }
+    if exported.marks {
+        let marks = Interface::of(pre, "leveret:routing/exchange-type-marks@0.2.0")?;
+        marks.has::<(u32, &[types::Binding<'_>]), (Vec<Vec<u8>>,)>("marks")?;
+    }
     if exported.events {
         let events = Interface::of(pre, "leveret:routing/exchange-type-events@0.2.0")?;
         events.has::<(u32, types::Binding<'_>), (Vec<u64>,)>("bound")?;

@@ -61,6 +61,7 @@ pub(crate) struct Exported {
     pub(crate) version: ContractVersion,
     pub(crate) exchange_type: bool,
     pub(crate) batch: bool,
+    pub(crate) marks: bool,
     pub(crate) events: bool,
     pub(crate) timers: bool,
     pub(crate) info: bool,
@@ -80,6 +81,7 @@ impl Exported {
         let all = [
             (self.exchange_type, "exchange-type"),
             (self.batch, "exchange-type-batch"),
+            (self.marks, "exchange-type-marks"),
             (self.events, "exchange-type-events"),
             (self.timers, "exchange-type-timers"),
             (self.info, "exchange-type-info"),
@@ -176,6 +178,7 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<Exported, 
         version: ContractVersion::V0_2,
         exchange_type: false,
         batch: false,
+        marks: false,
         events: false,
         timers: false,
         info: false,
@@ -233,6 +236,7 @@ impl Exported {
             "exchange-type" => self.exchange_type = true,
             "exchange-type-batch" => self.batch = true,
             _ if older => {}
+            "exchange-type-marks" => self.marks = true,
             "exchange-type-events" => self.events = true,
             "exchange-type-timers" => self.timers = true,
             "exchange-type-info" => self.info = true,
@@ -250,6 +254,7 @@ impl Exported {
         }
         let parts = [
             (self.batch, "exchange-type-batch"),
+            (self.marks, "exchange-type-marks"),
             (self.events, "exchange-type-events"),
             (self.timers, "exchange-type-timers"),
             (self.info, "exchange-type-info"),

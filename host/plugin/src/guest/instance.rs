@@ -233,6 +233,24 @@ impl Instance {
         Decisions::from_words(words, count, self.limits.answer_ids_max).map_err(GuestFailure::Answer)
     }
 
+    /// Whether it says which messages bindings can concern.
+    pub(crate) fn has_marks(&self) -> bool {
+        self.exports.has_marks()
+    }
+
+    /// Asks what the projections of messages have that these bindings concern: one mark for each, an
+    /// empty one where it may be any message. Only if [`Self::has_marks`].
+    pub(crate) fn marks(&mut self, id: u32, bindings: &[&Binding]) -> Result<Vec<Vec<u8>>, GuestFailure> {
+        let marks = self.call(self.limits.cpu_per_call, bindings.len(), |exports, store| {
+            exports.marks(store, id, bindings)
+        })?;
+        if marks.len() != bindings.len() {
+            let text = format!("{} marks for {} bindings", marks.len(), bindings.len());
+            return Err(GuestFailure::Answer(text));
+        }
+        Ok(marks)
+    }
+
     /// Tells it of a new binding that took effect; gives the numbers of stored messages for it.
     pub(crate) fn bound(&mut self, id: u32, binding: &Binding) -> Result<Vec<u64>, GuestFailure> {
         self.call(self.limits.cpu_per_call, 1, |exports, store| exports.bound(store, id, binding))

@@ -1,6 +1,7 @@
 //! The keys of a memo, back to back in segments: laid out as the questions that they are to the
 //! guest, so that it can be asked about all of them without a copy for each.
 
+use super::{CALL_BYTES_MAX, KEYS_PER_CALL_MAX, marks::Mark};
 use std::collections::VecDeque;
 
 /// Where a key is.
@@ -129,6 +130,26 @@ impl Segments {
         Some(Oldest { segment, number, head_bytes: self.form.head_bytes() })
     }
 
+    /// Puts the questions of the first of these keys into a buffer, as many as make a call: gives how many,
+    /// at least one.
+    pub(super) fn put_questions(&self, places: &[Place], out: &mut Vec<u8>) -> usize {
+        out.clear();
+        let mut count = 0;
+        for place in places.iter().take(KEYS_PER_CALL_MAX) {
+            if count > 0 && out.len() + usize::from(place.length) > CALL_BYTES_MAX {
+                break;
+            }
+            self.form.put_question(out, self.key(*place).unwrap_or_default());
+            count += 1;
+        }
+        count
+    }
+
+    /// All segments with their numbers.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (u16, &Segment)> {
+        self.all.iter().enumerate().map(|(index, segment)| (self.first.wrapping_add(index as u16), segment))
+    }
+
     /// All keys as questions, so many at a time and so many bytes, unless a single one has more.
     pub(super) fn questions(
         &self,
@@ -136,8 +157,7 @@ impl Segments {
         bytes_max: usize,
     ) -> impl Iterator<Item = Questions<'_>> {
         let head_bytes = self.form.head_bytes();
-        self.all.iter().enumerate().flat_map(move |(index, segment)| {
-            let number = self.first.wrapping_add(index as u16);
+        self.numbered().flat_map(move |(number, segment)| {
             let (mut ends, mut start) = (segment.ends.as_slice(), 0_u32);
             std::iter::from_fn(move || {
                 let within = |end: &&End| (end.at - start) as usize <= bytes_max;
@@ -150,6 +170,27 @@ impl Segments {
                 Some(questions)
             })
         })
+    }
+}
+
+impl Segment {
+    /// Appends where the keys are whose questions have the mark, in order.
+    pub(super) fn marked(&self, number: u16, head_bytes: usize, mark: &Mark<'_>, places: &mut Vec<Place>) {
+        mark.find_in(&self.questions, |at| {
+            let index = self.ends.partition_point(|end| end.at as usize <= at);
+            let Some(end) = self.ends.get(index).map(|end| end.at as usize) else {
+                return self.questions.len();
+            };
+            if at + mark.len() > end {
+                // Half of it belongs to the next question.
+                return at + 1;
+            }
+            let before = index.checked_sub(1).and_then(|before| self.ends.get(before));
+            let start = before.map_or(0, |end| end.at as usize) + head_bytes;
+            let length = end.saturating_sub(start);
+            places.push(Place { at: start as u32, segment: number, length: length as u16 });
+            end
+        });
     }
 }
 

@@ -140,11 +140,11 @@ fn bindings_are_added_to_and_taken_from_the_answers_they_are_in() {
         memo.insert(key, &named(named_ids).0, 0);
     }
     let bytes = memo.bytes;
-    let added = memo.add_bindings(|_, count| Ok::<_, NotAUnion>(decisions(&[7, 0, 7][..count])), named);
+    let added = memo.add_bindings(None, |_, count| Ok::<_, NotAUnion>(decisions(&[7, 0, 7][..count])), named);
     assert_eq!(added, Ok(()));
     assert!(memo.bytes > bytes, "what they take is charged");
     assert_eq!([ids(&memo, b"a"), ids(&memo, b"b"), ids(&memo, b"c")], [vec![7], vec![1], vec![1, 2, 7]]);
-    memo.add_bindings(|_, _| Ok::<_, NotAUnion>(decisions(&[7, 0, 0])), named).unwrap();
+    memo.add_bindings(None, |_, _| Ok::<_, NotAUnion>(decisions(&[7, 0, 0])), named).unwrap();
     assert_eq!(ids(&memo, b"a"), [7], "twice is once");
     memo.remove_bindings(&[BindingId(1), BindingId(7)], named);
     assert_eq!([ids(&memo, b"a"), ids(&memo, b"b"), ids(&memo, b"c")], [vec![], vec![], vec![2]]);
@@ -154,12 +154,12 @@ fn bindings_are_added_to_and_taken_from_the_answers_they_are_in() {
 fn what_is_no_union_is_not_carried_on() {
     let mut memo = Memo::new(MEMO_BYTES_MAX);
     memo.insert(b"a", &Kept::Drop(None), 0);
-    assert_eq!(memo.add_bindings(|_, _| Ok(decisions(&[1])), named), Err(NotAUnion));
+    assert_eq!(memo.add_bindings(None, |_, _| Ok(decisions(&[1])), named), Err(NotAUnion));
     memo.remove_bindings(&[BindingId(1)], named);
     assert!(matches!(memo.get(b"a"), Some(Answer::Drop(None))), "an unbind does not concern it");
     let dropped =
         |_: &[u8], _| Ok::<_, NotAUnion>(Decisions::from_words(vec![1 << 56], 1, ANSWER_IDS_MAX).unwrap());
-    assert_eq!(memo.add_bindings(dropped, named), Err(NotAUnion));
+    assert_eq!(memo.add_bindings(None, dropped, named), Err(NotAUnion));
 }
 
 #[test]
@@ -172,20 +172,18 @@ fn keys_that_nobody_asks_for_are_forgotten_rather_than_asked_about_again_and_aga
     }
     let lookups = count / KEYS_ASKED_PER_LOOKUP_MAX as u32;
     (0..lookups).for_each(|key| drop(memo.get(&key.to_le_bytes())));
-    memo.forget_what_is_not_worth_asking_again();
-    assert_eq!(memo.len(), count as usize, "enough lookups came");
     let mut asked = 0;
     let mut ask = |memo: &mut Memo| {
-        memo.forget_what_is_not_worth_asking_again();
         let before = std::mem::take(&mut asked);
         let nothing = |_: &[u8], count| {
             asked += count;
             Ok::<_, NotAUnion>(decisions(&vec![0; count]))
         };
-        memo.add_bindings(nothing, named).unwrap();
+        memo.add_bindings(None, nothing, named).unwrap();
         before
     };
     ask(&mut memo);
+    assert_eq!(memo.len(), count as usize, "enough lookups came");
     assert_eq!(ask(&mut memo), count as usize);
     (0..hot).for_each(|key| drop(memo.get(&key.to_le_bytes())));
     assert_eq!(ask(&mut memo), count as usize, "all were new");
@@ -193,6 +191,33 @@ fn keys_that_nobody_asks_for_are_forgotten_rather_than_asked_about_again_and_aga
     assert_eq!(memo.len(), hot as usize);
     assert_eq!(ids(&memo, &7_u32.to_le_bytes()), [7]);
     assert!(memo.get(&hot.to_le_bytes()).is_none());
+}
+
+#[test]
+fn only_keys_with_a_mark_of_a_new_binding_are_asked_about() {
+    let mut memo = Memo::new(16 * 1024);
+    memo.at_generation(Generation(1), KeyForm::RoutingKey);
+    let count = 60_usize;
+    for n in 0..count {
+        memo.insert(format!("k{n}.").as_bytes(), &Kept::Nowhere, 0);
+    }
+    let ask = |memo: &mut Memo, marks: &[&[u8]]| {
+        let marks: Vec<Vec<u8>> = marks.iter().map(|mark| mark.to_vec()).collect();
+        let mut asked = Vec::new();
+        let id = |questions: &[u8], count| {
+            asked.push(String::from_utf8_lossy(questions).replace(|c: char| c.is_control(), ""));
+            Ok::<_, NotAUnion>(decisions(&vec![9; count]))
+        };
+        memo.add_bindings(Marks::new(&marks).as_ref(), id, named).unwrap();
+        assert_eq!(memo.take_asked_again() as usize, asked.concat().matches('k').count());
+        asked.concat()
+    };
+    assert_eq!(ask(&mut memo, &[b"nowhere"]), "");
+    assert_eq!(ask(&mut memo, &[b"7."]), "k7.k17.k27.k37.k47.k57.");
+    assert_eq!(ask(&mut memo, &[&[3, 0, b'k', b'7', b'.'], b"k5."]), "k5.k7.");
+    assert_eq!(ask(&mut memo, &[b".\x05\0", b".\x06\0"]), "", "what lies across two keys is in neither");
+    assert_eq!(ask(&mut memo, &[b"7.", b""]).matches('k').count(), count, "one may concern any");
+    assert_eq!(ids(&memo, b"k1."), [9]);
 }
 
 #[test]

@@ -280,6 +280,7 @@ impl Batch<'_> {
                 return Ok(Guest::Failed(Box::new(unavailable(self.exchange, not_served))));
             }
         };
+        self.counters.asked_again += self.entry.memo.take_asked_again();
         if let Err(failure) = kept_up {
             self.homes.failed(&version, self.exchange, &failure);
         }

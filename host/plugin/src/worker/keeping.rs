@@ -2,7 +2,8 @@
 //!
 //! Answers and sets belong to one generation. At another they are forgotten, unless the type says
 //! that each binding decides for itself and what it reads is the same: then bindings that went are
-//! taken out, and new ones are asked about alone (see [`crate::memo`], "Churn").
+//! taken out, and new ones are asked about alone, for those messages that have their marks (see
+//! [`crate::memo`], "Churn").
 
 use super::{arms::Beside, sets::RouteSets};
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     audit::{Auditor, Question, Verdict},
     candidate::Candidate,
     guest::{GuestFailure, Refused},
-    memo::{KeyForm, Memo, NotAUnion},
+    memo::{KeyForm, MARKS_MAX, Marks, Memo, NotAUnion},
     policy::PluginPolicy,
     replica::Replica,
     standby::spec_at,
@@ -234,22 +235,36 @@ impl Entry {
         if changes.bound.len() > BINDINGS_ASKED_MAX {
             return Err(NotAdded::Unfit);
         }
-        memo.forget_what_is_not_worth_asking_again();
         if memo.is_empty() {
             return Ok(());
         }
-        let mut apart = replica.open_apart(exchange, self.layer, &changes.bound)?;
+        if !replica.decides_apart(exchange, self.layer) {
+            return Err(NotAdded::Unfit);
+        }
+        let marks = match changes.bound.len() {
+            ..=MARKS_MAX => replica.marks(exchange, self.layer, &changes.bound)?,
+            _ => None,
+        };
+        let marks = marks.as_deref().and_then(Marks::new);
+        // Where no remembered message has a mark, the guest is not asked.
+        let mut apart = None;
         let added = memo.add_bindings(
+            marks.as_ref(),
             |questions, count| {
-                Ok::<_, NotAdded>(replica.route_apart(&mut apart, &self.reads, questions, count)?)
+                let apart = match &mut apart {
+                    Some(apart) => apart,
+                    None => apart.insert(replica.open_apart(exchange, self.layer, &changes.bound)?),
+                };
+                Ok::<_, NotAdded>(replica.route_apart(apart, &self.reads, questions, count)?)
             },
             |ids| {
                 let resolved = sets.resolve(exchange, ids);
                 (resolved.kept, resolved.new_bytes)
             },
         );
-        if !matches!(added, Err(NotAdded::Failed(_))) {
-            replica.close_apart(apart)?;
+        match apart {
+            Some(apart) if !matches!(added, Err(NotAdded::Failed(_))) => replica.close_apart(apart)?,
+            _ => {}
         }
         added
     }

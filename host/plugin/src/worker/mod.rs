@@ -86,7 +86,9 @@ pub struct Counters {
     pub remembered: u64,
     /// Messages that a guest was asked about.
     pub asked: u64,
-    /// Calls of guests for them.
+    /// Times that a guest was asked about a remembered message once more, because of new bindings.
+    pub asked_again: u64,
+    /// Calls of guests for messages.
     pub calls: u64,
     /// Messages that got no answer because the plugin failed or is not there.
     pub failed: u64,

@@ -30,9 +30,10 @@ use wit_component::StringEncoding;
 /// The version of the contract that the SDK speaks.
 const VERSION: &str = "0.2.0";
 /// The interfaces that a component may export, and the one that each wants beside it.
-const EXPORTS: [(&str, Option<&str>); 9] = [
+const EXPORTS: [(&str, Option<&str>); 10] = [
     ("exchange-type", None),
     ("exchange-type-batch", None),
+    ("exchange-type-marks", None),
     ("exchange-type-events", None),
     ("exchange-type-timers", None),
     ("exchange-type-info", None),

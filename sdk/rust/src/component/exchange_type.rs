@@ -2,13 +2,13 @@
 
 use super::{clear, take_over};
 use crate::{
-    Arguments, Binding, BindingId, Declaration, Description, Events, ExchangeType, Info, InnerType, Message,
-    Migrate, Reads, Reconfigure, Refusal, StoredId, Timers, contract,
+    Arguments, Binding, BindingId, Declaration, Description, Events, ExchangeType, Info, InnerType, Mark,
+    Marks, Message, Migrate, Reads, Reconfigure, Refusal, StoredId, Timers, contract,
     generated::{
         exports::leveret::routing::{
             exchange_type as exported, exchange_type_events as events, exchange_type_info as info,
-            exchange_type_migrate as migrate, exchange_type_reconfigure as reconfigure,
-            exchange_type_timers as timers,
+            exchange_type_marks as marks, exchange_type_migrate as migrate,
+            exchange_type_reconfigure as reconfigure, exchange_type_timers as timers,
         },
         leveret::routing::types as wit,
     },
@@ -25,6 +25,7 @@ pub trait Plugin {
     const EXCHANGE_TYPES: &'static [Registration];
 }
 
+type MarkCall = fn(&mut dyn Any, &Binding) -> Mark;
 type BoundCall = fn(&mut dyn Any, &Binding) -> Vec<StoredId>;
 type ReconfigureCall = fn(&mut dyn Any, &Arguments) -> Result<(), Refusal>;
 type MigrateCall = fn(&mut dyn Any, &str) -> Result<(), String>;
@@ -34,6 +35,7 @@ type MigrateCall = fn(&mut dyn Any, &str) -> Result<(), String>;
 pub struct Registration {
     describe: fn() -> Description,
     open: fn(&Declaration) -> Result<Box<dyn OpenExchange>, Refusal>,
+    mark: Option<MarkCall>,
     bound: Option<BoundCall>,
     unbound: Option<fn(&mut dyn Any, &Binding)>,
     timer: Option<fn(&mut dyn Any, &[u8])>,
@@ -52,6 +54,7 @@ impl Registration {
         Self {
             describe: T::describe,
             open: |declaration| Ok(Box::new(Open::<T>::new(declaration)?) as Box<dyn OpenExchange>),
+            mark: None,
             bound: None,
             unbound: None,
             timer: None,
@@ -59,6 +62,13 @@ impl Registration {
             reconfigure: None,
             migrate: None,
         }
+    }
+
+    /// It says which messages bindings can concern.
+    #[must_use]
+    pub const fn Marks<T: Marks>(mut self) -> Self {
+        self.mark = Some(|open, binding| exchange_of::<T>(open).mark(binding));
+        self
     }
 
     /// It hears of bindings.
@@ -359,6 +369,20 @@ impl<P: Plugin> exported::Guest for P {
 
     fn route(exchange: u32, message: wit::Message) -> exported::Decision {
         with_instance(|instance| instance.route(exchange, &message))
+    }
+}
+
+impl<P: Plugin> marks::Guest for P {
+    fn marks(exchange: u32, bindings: Vec<wit::Binding>) -> Vec<Vec<u8>> {
+        with_instance(|instance| {
+            let exchange = instance.exchange(exchange);
+            let mark = exchange.registration.mark;
+            let mark_of = |binding| match mark {
+                Some(mark) => mark(exchange.as_any(), &contract::binding_from_wit(binding)).into(),
+                None => Vec::new(),
+            };
+            bindings.into_iter().map(mark_of).collect()
+        })
     }
 }
 

@@ -5,8 +5,8 @@ use super::{
     state::{CallKind, Effect, Outcome},
 };
 use crate::{
-    Arguments, Binding, BindingId, Declaration, Destination, Events, ExchangeType, Info, InnerType, Migrate,
-    Reads, Reconfigure, Refusal, Timers, component::exchange_type::Open, targets::Answer,
+    Arguments, Binding, BindingId, Declaration, Destination, Events, ExchangeType, Info, InnerType, Marks,
+    Migrate, Reads, Reconfigure, Refusal, Timers, component::exchange_type::Open, targets::Answer,
 };
 use std::time::Duration;
 
@@ -286,6 +286,19 @@ fn route_batch<T: ExchangeType>(open: &mut Open<T>, batch: &[u8]) -> Vec<Routed>
         words = rest;
     }
     decisions
+}
+
+impl<T: Marks> Exchange<T> {
+    /// Routes a message, and says whether it has the mark of each binding that it goes to.
+    pub fn marks_hold(&mut self, message: &TestMessage) -> bool {
+        let mut projection = Vec::new();
+        message.put_into_batch(&self.open.reads, &mut projection);
+        let Routed::Deliver(ids) = self.route_message(message) else {
+            return true;
+        };
+        let mut bindings = self.bindings.iter().filter(|binding| ids.contains(&binding.id));
+        bindings.all(|binding| self.open.exchange.mark(binding).is_in(&projection))
+    }
 }
 
 impl<T: Events> Exchange<T> {

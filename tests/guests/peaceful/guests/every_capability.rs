@@ -124,10 +124,16 @@ impl Reconfigure for Every {
     }
 }
 
+impl Marks for Every {
+    fn mark(&self, _: &Binding) -> Mark {
+        Mark::none()
+    }
+}
+
 impl Migrate for Every {
     fn migrate(&mut self, from_version: &str) -> Result<(), String> {
         Space::Durable.put("migrated from", from_version).map_err(|error| error.to_string())
     }
 }
 
-export!(Every: Events + Timers + Info + Reconfigure + Migrate);
+export!(Every: Marks + Events + Timers + Info + Reconfigure + Migrate);

@@ -97,6 +97,14 @@ impl Exports {
         }
     }
 
+    /// Whether it says which messages bindings can concern.
+    pub(super) fn has_marks(&self) -> bool {
+        match self {
+            Self::V0_1(_) => false,
+            Self::V0_2(exports) => exports.has_marks(),
+        }
+    }
+
     pub(super) fn describe(&self, store: Context<'_>) -> Called<Description, String> {
         match self {
             Self::V0_1(exports) => exports.describe(store),
@@ -155,6 +163,19 @@ impl Exports {
         match self {
             Self::V0_1(exports) => exports.route_batch(store, id, messages),
             Self::V0_2(exports) => exports.route_batch(store, id, messages),
+        }
+    }
+
+    /// What messages have that these bindings concern, in the same order.
+    pub(super) fn marks(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        bindings: &[&Binding],
+    ) -> wasmtime::Result<Vec<Vec<u8>>> {
+        match self {
+            Self::V0_1(_) => Ok(Vec::new()),
+            Self::V0_2(exports) => exports.marks(store, id, bindings),
         }
     }
 

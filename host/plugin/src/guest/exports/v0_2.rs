@@ -5,9 +5,10 @@ use crate::{
     bindings::v0_2::{
         exports::leveret::routing::{
             exchange_type as wit, exchange_type_batch as wit_batch, exchange_type_events as wit_events,
-            exchange_type_info as wit_info, exchange_type_migrate as wit_migrate,
-            exchange_type_reconfigure as wit_reconfigure, exchange_type_timers as wit_timers,
-            interceptor as wit_interceptor, interceptor_batch as wit_interceptor_batch,
+            exchange_type_info as wit_info, exchange_type_marks as wit_marks,
+            exchange_type_migrate as wit_migrate, exchange_type_reconfigure as wit_reconfigure,
+            exchange_type_timers as wit_timers, interceptor as wit_interceptor,
+            interceptor_batch as wit_interceptor_batch,
         },
         leveret::routing::types,
     },
@@ -74,6 +75,7 @@ macro_rules! exports {
 exports! {
     exchange_type: wit,
     batch: wit_batch,
+    marks: wit_marks,
     events: wit_events,
     timers: wit_timers,
     info: wit_info,
@@ -86,6 +88,10 @@ exports! {
 impl Exports {
     pub(super) fn has_batch(&self) -> bool {
         self.batch.is_some()
+    }
+
+    pub(super) fn has_marks(&self) -> bool {
+        self.marks.is_some()
     }
 
     pub(super) fn has_intercept_batch(&self) -> bool {
@@ -131,13 +137,8 @@ impl Exports {
     }
 
     pub(super) fn bind(&self, store: Context<'_>, id: u32, bindings: &[&Binding]) -> Called<Reads, Refused> {
-        let encoded = lower::encoded_in_bindings(bindings);
-        let mut next = encoded.iter();
-        let arguments: Vec<_> =
-            bindings.iter().map(|binding| lower::fields(binding.arguments.iter(), &mut next)).collect();
-        let lowered: Vec<_> =
-            bindings.iter().zip(&arguments).map(|(binding, arguments)| lowered(binding, arguments)).collect();
-        Ok(match self.plain()?.call_bind(store, id, &lowered)? {
+        let plain = self.plain()?;
+        Ok(match with_lowered(bindings, |lowered| plain.call_bind(store, id, lowered))? {
             Ok(reads) => answer::reads(reads).map_err(Refused::nonsense),
             Err(refusal) => Err(answer::refusal(refusal)),
         })
@@ -172,6 +173,16 @@ impl Exports {
             Some(batch) => batch.call_route_batch(store, id, messages),
             None => Ok(Vec::new()),
         }
+    }
+
+    pub(super) fn marks(
+        &self,
+        store: Context<'_>,
+        id: u32,
+        bindings: &[&Binding],
+    ) -> wasmtime::Result<Vec<Vec<u8>>> {
+        let Some(marks) = &self.marks else { return Ok(Vec::new()) };
+        with_lowered(bindings, |lowered| marks.call_marks(store, id, lowered))
     }
 
     pub(super) fn bound(&self, store: Context<'_>, id: u32, binding: &Binding) -> wasmtime::Result<Vec<u64>> {
@@ -299,6 +310,16 @@ fn plain<'a>(message: &'a PlainMessage<'a>) -> types::Message<'a> {
         queue: message.queue,
         reason: message.reason,
     }
+}
+
+fn with_lowered<R>(bindings: &[&Binding], call: impl FnOnce(&[types::Binding<'_>]) -> R) -> R {
+    let encoded = lower::encoded_in_bindings(bindings);
+    let mut next = encoded.iter();
+    let arguments: Vec<_> =
+        bindings.iter().map(|binding| lower::fields(binding.arguments.iter(), &mut next)).collect();
+    let lowered: Vec<_> =
+        bindings.iter().zip(&arguments).map(|(binding, arguments)| lowered(binding, arguments)).collect();
+    call(&lowered)
 }
 
 fn lowered<'a>(binding: &'a Binding, arguments: &'a [types::FieldParam<'a>]) -> types::Binding<'a> {
