@@ -295,6 +295,7 @@ impl Registry {
         let (scope, plugin) = (&version.scope, &version.code.plugin);
         match self.candidates.of(scope, plugin) {
             Some(candidate) if candidate.version.code.digest == version.code.digest => {
+                version.inherit(&candidate.version);
                 self.candidates.take(scope, plugin);
                 self.end(Some(&candidate));
             }

@@ -225,6 +225,33 @@ fn a_canary_of_one_virtual_host_is_a_shadow_in_the_others() {
 }
 
 #[test]
+fn a_candidate_of_a_virtual_hosts_own_plugin_is_nobody_elses() {
+    let mut world = world();
+    let (registry, path) = (world.host.registry().clone(), Path::new("own/guest.wasm"));
+    let own = Scope::Vhost(Name::from_static("tenant"));
+    world.offer_own("tenant", "own/guest.wasm", &version(1)).unwrap();
+    world.enter("tenant");
+    world.declare(0, "x").unwrap();
+    world.bind(0, "x", "a").unwrap();
+    registry.offer_candidate(&own, path, &version(2)).unwrap();
+    registry.canary(&own, PLUGIN, Share::of_percent(100.0).unwrap(), None).unwrap();
+    for vhost in ["tenant", "/"] {
+        world.enter(vhost);
+        world.route(0, "x", &["none"]);
+        let expected = if vhost == "/" { "" } else { "a" };
+        assert_eq!(world.route(0, "x", &["none"]), [expected], "{vhost}");
+    }
+    let told = registry.candidates();
+    assert_eq!((told.len(), &told[0].scope), (1, &own));
+    assert_eq!(world.canary(1.0).unwrap_err().stage, Stage::Read, "the global one has none");
+    registry.promote(&own, PLUGIN, &version(2)).unwrap();
+    world.enter("tenant");
+    assert_eq!(world.route(1, "x", &["none"]), ["a"]);
+    world.enter("/");
+    assert_eq!(world.route(1, "x", &["none"]), [""]);
+}
+
+#[test]
 fn a_promoted_candidate_serves_and_is_no_candidate_any_more() {
     let scratch = Scratch::new();
     let kept_dir = Some(scratch.path().join("kept"));

@@ -174,6 +174,9 @@ impl Worker {
             let (Some(message), Some(answer)) = (messages.get(at), used.get(at)) else {
                 continue;
             };
+            if self.shadow.room() == 0 {
+                break;
+            }
             shown += u64::from(self.shadow.look(Glance {
                 candidate: candidate.clone(),
                 exchange: exchange.clone(),

@@ -259,10 +259,15 @@ impl Homes {
 
     /// Lets go of exchanges that are gone, and of versions that serve no more.
     pub(crate) fn sweep(&mut self, serves: impl Fn(VersionId) -> bool) {
-        self.homes.retain(|place, _| serves(place.version));
+        self.keep(serves);
         for home in self.homes.values_mut() {
             home.tidy(Replica::sweep);
         }
+    }
+
+    /// Lets go of versions that serve no more.
+    pub(crate) fn keep(&mut self, serves: impl Fn(VersionId) -> bool) {
+        self.homes.retain(|place, _| serves(place.version));
     }
 
     /// The version serves this exchange no more: it lets go of the exchange if it serves others of the

@@ -415,6 +415,9 @@ impl Router for Worker {
         message: &MessageView<'_>,
         _waker: &Arc<dyn Wake>,
     ) -> Explained {
+        // A version that was tried may be gone, and no exchange with it.
+        let registry = &self.registry;
+        self.homes.keep(|version| registry.serves(version));
         self.sweep_if_worth_it();
         self.explain_chain(exchange, layer, message)
     }
