@@ -96,6 +96,8 @@
 //! Read [`exchange_type`] or [`interceptor`] first, then [`message`] and [`capability`]; [`component`] is the
 //! inside.
 
+#[cfg(test)]
+mod any_bytes;
 pub mod arguments;
 pub mod binding_index;
 pub mod capability;

@@ -60,12 +60,20 @@ impl Decisions {
             };
             let argument = usize::try_from(first & COUNT_MASK).unwrap_or(usize::MAX);
             let following = match first >> 56 {
-                DELIVER if argument > ids_max => return Err(too_many(argument, ids_max)),
+                DELIVER if argument > ids_max => {
+                    return Err(format!(
+                        "decision {message} of {count} has {argument} ids; the most is {ids_max}"
+                    ));
+                }
                 DELIVER => argument,
                 DROP | REJECT => argument.div_ceil(8),
                 DELEGATE if argument == 0 => 0,
                 HOLD => 0,
-                _ => return Err(format!("the answer has the unknown word {first:#x}")),
+                _ => {
+                    return Err(format!(
+                        "decision {message} of {count}, at word {at}: there is no word {first:#x}"
+                    ));
+                }
             };
             at = at.saturating_add(1).saturating_add(following);
         }
@@ -142,10 +150,6 @@ fn words_of(kind: u64, text: &str) -> Vec<u64> {
 
 fn wrong_length(words: usize, expected: usize) -> String {
     format!("the answer has {words} words and should have {expected}")
-}
-
-fn too_many(ids: usize, ids_max: usize) -> String {
-    format!("the decision has {ids} ids; the most is {ids_max}")
 }
 
 fn reason_from_words(words: &[BindingId], length: usize) -> Arc<str> {
@@ -307,8 +311,8 @@ mod tests {
         assert!(refused(vec![], 1).contains("0 decisions of 1"));
         assert!(refused(vec![word(0, 2), 1], 1).contains("should have 3"));
         assert!(refused(vec![word(1, 0), word(1, 0)], 1).contains("should have 1"));
-        assert!(refused(vec![word(5, 0)], 1).contains("unknown word"));
-        assert!(refused(vec![word(3, 1)], 1).contains("unknown word"));
+        assert!(refused(vec![word(5, 0)], 1).contains("there is no word"));
+        assert!(refused(vec![word(3, 1)], 1).contains("there is no word"));
         assert!(refused(vec![word(1, 1)], 1).contains("should have"));
         assert!(refused(vec![word(2, COUNT_MASK)], 1).contains("should have"));
         assert!(refused(vec![word(0, IDS_MAX as u64 + 1)], 1).contains("the most is 65536"));
@@ -361,8 +365,9 @@ mod tests {
                 prop_oneof![any::<u64>(), (0_u64..6, 0_u64..20).prop_map(|(k, a)| word(k, a))], 0..40),
             count in 0_usize..20,
         ) {
-            if let Ok(decisions) = Decisions::from_words(words, count, IDS_MAX) {
-                prop_assert_eq!(decisions.iter().count(), count);
+            match Decisions::from_words(words, count, IDS_MAX) {
+                Ok(decisions) => prop_assert_eq!(decisions.iter().count(), count),
+                Err(error) => prop_assert!(error.contains("decision") || error.contains("words"), "{}", error),
             }
         }
     }

@@ -17,6 +17,8 @@ mod memory;
 mod narrow;
 mod state;
 #[cfg(test)]
+mod tests_of_any_bytes;
+#[cfg(test)]
 mod tests_of_hostile;
 mod told;
 mod verdict;

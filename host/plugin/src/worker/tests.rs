@@ -118,7 +118,7 @@ fn each_limit_is_named_in_the_refusal() {
         }
     }
     let answers = world(true).route(0, "x", &["!w"]);
-    assert!(answers[0].contains("unknown word"), "{}", answers[0]);
+    assert!(answers[0].contains("there is no word"), "{}", answers[0]);
 }
 
 #[test]

@@ -228,3 +228,42 @@ fn http_listens_by_default_and_can_be_turned_off() {
     let error = toml::from_str::<Settings>("http-listen = \"never\"").unwrap_err().to_string();
     assert!(error.contains("none"), "{error}");
 }
+
+/// A file in which every kind of table is there.
+const FILE: &str = r#"
+listen = "127.0.0.1:5672"
+vhosts = ["/", "tenant-a"]
+memory-mib = 64
+[plugins."rate-limit"]
+grants = ["clock", "key-value"]
+memory-mib = 32
+on-failure = "reject"
+[vhost."tenant-a"]
+allow = ["rate-limit"]
+ceilings = { memory-mib = 128, cpu-per-call-ms = 10, state-mib = 64 }
+[vhost."tenant-a".plugins."rate-limit"]
+grants = ["clock"]
+on-failure = { fallback = "direct" }
+[[intercept]]
+interceptor = "stamp"
+point = "publish"
+order = 100
+exchange = "orders.*"
+arguments = { header = "x-stamp" }
+"#;
+
+proptest::proptest! {
+    #[test]
+    fn any_file_is_taken_or_refused_with_what_is_wrong(
+        at in 0..FILE.len(), length in 0_usize..40, put in "[\\[\\]{}=\"'a-z0-9.,\n -]{0,30}",
+    ) {
+        let mut text = String::from(FILE);
+        let (start, end) = (text.floor_char_boundary(at), text.floor_char_boundary(at.saturating_add(length)));
+        text.replace_range(start..end, &put);
+        let read = Settings::parse(&text).and_then(Config::try_from);
+        if let Err(error) = read {
+            let error = format!("{error:#}");
+            proptest::prop_assert!(error.contains("line ") || error.contains(['\'', '"', '-']), "{}", error);
+        }
+    }
+}

@@ -164,6 +164,7 @@ impl MessageCase {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_message_has_one_expectation() {
@@ -175,6 +176,22 @@ mod tests {
         for wrong in ["", "deliver = []\ndrop = \"\"", "delivers = []"] {
             let error = format!("{:#}", parse(wrong).unwrap_err());
             assert!(error.contains("say one of") || error.contains("unknown field"), "{error}");
+        }
+    }
+    const FILE: &str = include_str!("../../../../../examples/02-exchange-type/cases.toml");
+
+    proptest! {
+        #[test]
+        fn any_file_is_taken_or_refused_with_the_place(
+            at in 0..FILE.len(), length in 0_usize..40, put in "[\\[\\]{}=\"'a-z0-9.,\n -]{0,30}",
+        ) {
+            let mut text = String::from(FILE);
+            let (start, end) = (text.floor_char_boundary(at), text.floor_char_boundary(at.saturating_add(length)));
+            text.replace_range(start..end, &put);
+            if let Err(error) = Cases::parse(&text) {
+                let error = format!("{error:#}");
+                prop_assert!(error.contains("line") || error.contains("message") || error.contains("missing field"), "{}", error);
+            }
         }
     }
 }
