@@ -1,13 +1,13 @@
 //! Each function of an exchange type misbehaves, in each way: what the publisher is told, what the
 //! operator sees, and that the neighbours notice nothing.
 
-use super::asking::get;
+use super::asking::{get, json_of, put};
 use super::session::*;
 use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, guests, unique_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::cell::Cell;
 use std::fs;
 
@@ -262,6 +262,41 @@ fn unbinding_is_never_refused() {
             let unbound = channel.queue_unbind(queue.clone(), exchange.clone(), name, arguments);
             unbound.await.unwrap_or_else(|error| panic!("round {round}: {error}"));
             routes_again(&channel, &exchange, &queue).await;
+        }
+    });
+}
+
+/// An operator looks into exchanges, and changes their arguments, whatever their type does then.
+#[test]
+fn looking_into_an_exchange_and_changing_its_arguments() {
+    let evil = Evil::with("", "");
+    let inside = |exchange: &ShortString| get(&evil.broker, &format!("exchanges-info/%2F/{exchange}"));
+    evil.beside_a_neighbour(async |connection| {
+        let channel = confirming(connection).await;
+        let (well, _) = exchange(&channel, "nothing at-all").await;
+        for (way, _, word) in WAYS {
+            let (exchange, queue) = exchange(&channel, &format!("info {way}; reconfigure {way}")).await;
+            routes_again(&channel, &exchange, &queue).await;
+            let told = inside(&exchange);
+            let error = told["types"][0]["error"].as_str().unwrap_or_else(|| panic!("{way}: {told}"));
+            assert!(error.contains(word), "{way}: {error}");
+            let change = json!({"set": {"x-new": 1}});
+            let answer = put(&evil.broker, &format!("exchanges-arguments/%2F/{exchange}"), &change);
+            let refused = json_of(&answer);
+            assert_eq!(answer.status(), 409, "{way}: {refused}");
+            assert!(refused["reason"].as_str().unwrap().contains(word), "{way}: {refused}");
+            let told = inside(&exchange);
+            assert!(told["arguments"].get("x-new").is_none(), "{way}: {told}");
+            routes_again(&channel, &exchange, &queue).await;
+            // One that answers, so that the plugin is not set aside. It shows something that is no number.
+            let told = inside(&well);
+            assert!(told["types"][0].get("error").is_none_or(Value::is_null), "{told}");
+        }
+        for (way, said) in [("list", "more than 65536 values"), ("refuse", "")] {
+            let (exchange, _) = exchange(&channel, &format!("info {way}")).await;
+            let told = inside(&exchange);
+            let error = told["types"][0]["error"].as_str().unwrap_or_default();
+            assert!(error.contains(said), "{told}");
         }
     });
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 /// The most effects of one call.
-const EFFECTS_MAX: usize = 10_000;
+pub(super) const EFFECTS_MAX: usize = 10_000;
 /// The most bytes of the messages that one call makes or copies, [`OUTGOING_BYTES`] each included.
 const OUTGOING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a message that is made takes beside its own bytes.

@@ -25,6 +25,8 @@ mod metric;
 mod outgoing;
 mod queue_info;
 mod random;
+#[cfg(test)]
+mod tests_of_limits;
 mod timers;
 
 pub(crate) use draft::Draft;

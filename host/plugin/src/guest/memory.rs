@@ -182,4 +182,23 @@ mod tests {
         assert!(!limit.table_growing(0, 1, None).unwrap());
         assert_eq!(limit.refused().unwrap(), "200000 elements in its tables");
     }
+    #[test]
+    fn core_instances_memories_and_tables_are_limited_in_number() {
+        let engines = crate::engine::Engines::new().unwrap();
+        let start = |modules: usize| {
+            let instances = "(core instance (instantiate $m))".repeat(modules);
+            let text = format!("(component (core module $m (memory 0) (table 0 funcref)) {instances})");
+            let strategy = crate::engine::CodeStrategy::Cranelift;
+            let component = engines.compile(strategy, &wat::parse_str(text).unwrap()).unwrap();
+            let limit = MemoryLimit::new(1 << 20, Arc::default());
+            let mut store = wasmtime::Store::new(engines.engine(strategy).unwrap(), limit);
+            store.limiter(|limit| limit);
+            store.set_epoch_deadline(1_000_000);
+            let linker = wasmtime::component::Linker::new(component.engine());
+            linker.instantiate(&mut store, &component).map(drop)
+        };
+        start(PARTS_MAX).unwrap();
+        let error = format!("{:#}", start(PARTS_MAX + 1).unwrap_err());
+        assert!(error.contains("too high at 101"), "{error}");
+    }
 }

@@ -566,3 +566,21 @@ impl Scratch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_so_many_bytes_or_one_message() {
+        let mut scratch = Scratch::default();
+        for bytes in [CALL_BYTES_MAX * 2, CALL_BYTES_MAX / 2, CALL_BYTES_MAX / 2, 1] {
+            let start = scratch.projections.len();
+            scratch.projections.resize(start + bytes, 0);
+            scratch.questions.push(start..start + bytes);
+        }
+        assert_eq!([0, 1, 2, 3].map(|first| scratch.fitting(first, 256)), [1, 2, 2, 1]);
+        assert_eq!(scratch.fitting(1, 1), 1);
+        assert_eq!(scratch.bytes(1, 2).len(), CALL_BYTES_MAX);
+    }
+}

@@ -443,3 +443,53 @@ fn argument_name(name: String) -> Result<String, String> {
     }
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(arguments: usize, name: &str) -> Vec<types::ArgumentDescription> {
+        let one = || types::ArgumentDescription {
+            name: String::from(name),
+            kind: types::ArgumentKind::Any,
+            required: false,
+            summary: String::from("two\nlines"),
+        };
+        std::iter::repeat_with(one).take(arguments).collect()
+    }
+
+    #[test]
+    fn descriptions_are_bounded_and_their_names_are_names() {
+        let taken = arguments(described(ARGUMENTS_MAX, "x-size")).unwrap();
+        assert_eq!((taken.len(), taken[0].summary.as_str()), (ARGUMENTS_MAX, "two lines"));
+        assert!(arguments(described(ARGUMENTS_MAX + 1, "x-size")).unwrap_err().contains("more than 64"));
+        for name in ["", "a\nb", &"n".repeat(256)] {
+            assert!(
+                arguments(described(1, name)).unwrap_err().contains("is no name for an argument"),
+                "{name}"
+            );
+        }
+        let interceptor = wit_interceptor::InterceptorDescription {
+            name: String::from("i"),
+            summary: String::new(),
+            points: vec![wit_interceptor::Point::Deliver; 1_000_000],
+            arguments: Vec::new(),
+            pure: false,
+        };
+        assert_eq!(interceptor_description(interceptor).unwrap().points, [AttachmentPoint::Deliver]);
+    }
+
+    #[test]
+    fn arguments_of_inner_types_are_bounded() {
+        let field = |number: usize, bytes: usize| types::FieldResult {
+            name: number.to_string().into_bytes(),
+            value: types::ValueResult::Text("x".repeat(bytes)),
+        };
+        let fields = |count, bytes| (0..count).map(|number| field(number, bytes)).collect();
+        assert_eq!(inner_arguments(fields(INNER_ARGUMENTS_MAX, 1)).unwrap().len(), INNER_ARGUMENTS_MAX);
+        let error = inner_arguments(fields(INNER_ARGUMENTS_MAX + 1, 1)).unwrap_err();
+        assert!(error.contains("1025 arguments; the most is 1024"), "{error}");
+        let error = inner_arguments(fields(2, INNER_ARGUMENTS_BYTES_MAX / 2)).unwrap_err();
+        assert!(error.contains("the most is 131072"), "{error}");
+    }
+}
