@@ -12,6 +12,7 @@ mod session;
 mod asking;
 mod effects;
 mod everywhere;
+mod fallback;
 mod interceptors;
 mod odd;
 

@@ -6,6 +6,7 @@ mod kit;
 use kit::{Connection, Gate, Random, delayed, exchange, message, text};
 use leveret_broker::{
     BindTo, ExchangeSpec, Publish, Published,
+    later::HoldLimits,
     port::{Fate, Wake},
 };
 use leveret_model::Table;
@@ -97,6 +98,49 @@ fn effects_of_what_only_a_deleted_queue_would_have_taken_know_it() {
     }));
     assert_eq!(c.publish("x", "k", "1"), Published::Unroutable);
     assert_eq!(committed(&c), [(String::from("1"), Fate::Unroutable, 0)]);
+}
+
+#[test]
+fn what_there_is_no_room_to_hold_was_not_seen() {
+    let mut c = with_type("dedup+hold+direct");
+    c.vhost.set_hold_limits(HoldLimits { messages_max: 0, ..HoldLimits::default() });
+    for _ in 0..2 {
+        let outcome = c.publish_one(delayed("x", "k", "10", "1"));
+        assert!(matches!(outcome, Published::Rejected(_)), "{outcome:?}");
+    }
+    assert_eq!((committed(&c), undone(&c)), (vec![], vec!["1".into(), "1".into()]));
+    c.vhost.set_hold_limits(HoldLimits::default());
+    assert_eq!(c.publish_one(delayed("x", "k", "10", "1")), Published::Routed);
+    assert_eq!(c.publish_one(delayed("x", "k", "10", "1")), Published::Dropped, "now it was");
+    c.pass(10);
+    assert_eq!(c.drain_bodies("q"), ["1"]);
+}
+
+#[test]
+fn of_two_publishers_with_the_same_key_one_gets_through_and_the_other_if_the_first_does_not() {
+    for gate in [None, Some(Gate::Reject), Some(Gate::Trap), Some(Gate::Park)] {
+        let mut c = with_type("dedup+direct");
+        c.exchange(exchange("y", "fanout"));
+        c.bind("x", BindTo::Exchange(b"y"), "k");
+        let mut other = c.sibling();
+        // The first is on its way, and waits for an exchange further on.
+        c.router.gate("y", Some(Gate::Pending));
+        assert!(c.publish_all(&[message("x", "k", b"1")]).is_empty());
+        c.router.gate("y", gate);
+        let first = c.publish("x", "k", "1");
+        let second = other.publish("x", "k", "1");
+        match gate {
+            None => assert_eq!((first, second), (Published::Routed, Published::Dropped)),
+            Some(gate) => {
+                assert!(
+                    matches!(first, Published::Rejected(_) | Published::Refused(_)),
+                    "{gate:?}: {first:?}"
+                );
+                assert_eq!(second, Published::Routed, "{gate:?}");
+            }
+        }
+        assert_eq!(c.drain_bodies("q"), ["1"]);
+    }
 }
 
 #[test]
