@@ -140,9 +140,7 @@ impl Batch<'_> {
         let mut before = Before::Other;
         for message in messages {
             if let Guest::Failed(refusal) = &guest {
-                self.counters.failed += 1;
-                unsure.note(self.entry, answers.len(), message);
-                answers.push(self.entry.failed(refusal));
+                self.refuse(refusal, message, answers, unsure);
                 continue;
             }
             if before.is_like(message)
@@ -179,9 +177,7 @@ impl Batch<'_> {
                     remember = false;
                 }
                 if let Guest::Failed(refusal) = &guest {
-                    self.counters.failed += 1;
-                    unsure.note(self.entry, answers.len(), message);
-                    answers.push(self.entry.failed(refusal));
+                    self.refuse(refusal, message, answers, unsure);
                     continue;
                 }
             }
@@ -196,6 +192,19 @@ impl Batch<'_> {
             Guest::Ready(version) => self.ask_guest(&version, answers),
             Guest::NotNeededYet | Guest::Failed(_) => Ok(Asked::All),
         }
+    }
+
+    /// Appends the answer to a message about which the plugin cannot be asked.
+    fn refuse<'m, 'b>(
+        &mut self,
+        refusal: &Refusal,
+        message: &'m MessageView<'b>,
+        answers: &mut Vec<Answer>,
+        unsure: &mut Unsure<'m, 'b>,
+    ) {
+        self.counters.failed += 1;
+        unsure.note(self.entry, answers.len(), message);
+        answers.push(self.entry.failed(refusal));
     }
 
     /// The remembered answer, or where the projection of the message lies.
