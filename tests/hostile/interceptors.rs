@@ -83,7 +83,9 @@ fn odd_but_allowed() {
 /// What is printed without end is mostly left out, and slows nobody else.
 #[test]
 fn printing_without_end() {
-    let evil = Evil::with("", &attached("spam", ""));
+    // Time enough to print: that it takes some is another limit.
+    let slow = "[plugins.evil_interceptor]\ncpu-per-call-ms = 1000\n";
+    let evil = Evil::with("", &[slow, &attached("spam", "")].concat());
     evil.beside_a_neighbour(async |connection| {
         let channel = confirming(connection).await;
         let (exchange, queue) = exchange(&channel, "spam").await;
