@@ -14,7 +14,7 @@ use std::process::Command;
 const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 
 /// `leveret plugin …` to its end.
-fn plugin(arguments: &[&str], data: &PathBuf) -> Finished {
+pub(crate) fn plugin(arguments: &[&str], data: &PathBuf) -> Finished {
     let mut command = Command::new(BINARY);
     command.env_remove("LEVERET_CONFIG").arg("plugin").args(arguments).arg("--data-dir").arg(data);
     process::run(&mut command, EVENT_WAIT_MAX).expect("the program is there")

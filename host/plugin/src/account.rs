@@ -33,6 +33,8 @@ pub(crate) struct Account {
     /// What held when the account was made; whether it is switched off is asked elsewhere.
     policy: Arc<PluginPolicy>,
     state: Arc<Usage>,
+    /// What older versions left and can be gone back to: it is beyond the plugin's limits.
+    state_kept: Arc<Usage>,
     held: Arc<HoldQuota>,
     instances: Arc<InstanceUse>,
     metrics: Metrics,
@@ -118,6 +120,8 @@ pub struct PluginUse {
     pub state_bytes: u64,
     /// How many there are.
     pub state_entries: u64,
+    /// What the state takes that older versions left and that can be gone back to, in bytes.
+    pub state_kept_bytes: u64,
     /// How often a value or a message was not kept because the limit of that was reached.
     pub state_refused: u64,
     /// Messages that wait because it said so.
@@ -163,6 +167,11 @@ impl Account {
     /// What its key-value and message stores take.
     pub(crate) fn state(&self) -> &Arc<Usage> {
         &self.state
+    }
+
+    /// What the state takes that older versions left.
+    pub(crate) fn state_kept(&self) -> &Arc<Usage> {
+        &self.state_kept
     }
 
     /// What is charged for the messages that it holds back.
@@ -236,6 +245,7 @@ impl Account {
             emitted: self.emitted.load(Ordering::Relaxed),
             state_bytes,
             state_entries,
+            state_kept_bytes: self.state_kept.used().0,
             state_refused: self.state.refused(),
             held,
             held_bytes,
@@ -308,6 +318,7 @@ impl Accounts {
             let limits = &policy.limits;
             Arc::new(Account {
                 state: Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)),
+                state_kept: Arc::new(Usage::unlimited()),
                 held: Arc::new(HoldQuota::new(HoldLimits {
                     messages_max: limits.held_messages_max,
                     bytes_max: limits.held_bytes_max,

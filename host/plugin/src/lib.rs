@@ -47,7 +47,6 @@ mod replica;
 mod scope;
 mod services;
 mod standby;
-#[allow(dead_code, reason = "the state of older versions is not migrated yet")]
 mod state;
 mod tally;
 #[cfg(test)]

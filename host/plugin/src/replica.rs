@@ -11,6 +11,7 @@
 mod apart;
 mod attached;
 mod events;
+mod migrating;
 mod reconfigure;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     policy::{Capability, Grants},
     services::Services,
     standby::spec_with,
-    state::Cell,
+    state::{Cell, Inside},
     version::Version,
 };
 use hashbrown::HashMap;
@@ -279,11 +280,15 @@ impl Replica {
         projections: &[u8],
         count: usize,
     ) -> Result<(Decisions, Outcome), GuestFailure> {
+        let entered = match self.enter((about.exchange.id, about.layer)) {
+            Ok(entered) => entered,
+            Err(shut) => return Ok((Decisions::default(), Outcome::waits_for(shut))),
+        };
         let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
             return Err(GuestFailure::Answer(String::from("the exchange is not open")));
         };
-        if let Some(cell) = &seat.cell {
-            self.instance.begin_call(Some(about.call(cell, Purpose::Decide)));
+        if let Some((cell, inside)) = entered {
+            self.instance.begin_call(Some(about.call(&cell, Purpose::Decide, Some(inside))));
         }
         let decisions = if self.instance.has_batch() {
             self.instance.route_batch(seat.guest_id, projections, count)
@@ -359,7 +364,7 @@ impl Replica {
         let cell = self.cell_of(exchange, layer);
         let guest_id = self.take_id();
         let about = About { exchange, layer, on_hand: None };
-        self.instance.begin_call(cell.as_ref().map(|cell| about.call(cell, Purpose::Setup)));
+        self.instance.begin_call(cell.as_ref().map(|cell| about.call(cell, Purpose::Setup, None)));
         let opened = match self.instance.open(guest_id, opening(exchange, spec)) {
             Ok(opened) => opened,
             Err(refused) => {
@@ -392,13 +397,14 @@ impl Replica {
 }
 
 impl About<'_> {
-    fn call(&self, cell: &Arc<Cell>, purpose: Purpose) -> Call {
+    fn call(&self, cell: &Arc<Cell>, purpose: Purpose, inside: Option<Inside>) -> Call {
         Call {
             exchange: Some(self.exchange.clone()),
             layer: self.layer,
             cell: cell.clone(),
             purpose,
             on_hand: self.on_hand.cloned(),
+            inside,
         }
     }
 }
@@ -435,7 +441,14 @@ fn opening<'a>(exchange: &'a Exchange, spec: &'a TypeSpec) -> Opening<'a> {
 fn begin_setup(instance: &mut Instance, seat: &Seat, layer: Layer) {
     if let Some(cell) = &seat.cell {
         let (exchange, cell) = (seat.exchange.upgrade(), cell.clone());
-        instance.begin_call(Some(Call { exchange, layer, cell, purpose: Purpose::Setup, on_hand: None }));
+        instance.begin_call(Some(Call {
+            exchange,
+            layer,
+            cell,
+            purpose: Purpose::Setup,
+            on_hand: None,
+            inside: None,
+        }));
     }
 }
 

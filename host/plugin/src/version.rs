@@ -103,6 +103,14 @@ impl Code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct VersionId(u64);
 
+#[cfg(test)]
+impl VersionId {
+    /// Of a version that is not there.
+    pub(crate) fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// Code and what it says of itself.
 pub(crate) struct Version {
     pub(crate) id: VersionId,

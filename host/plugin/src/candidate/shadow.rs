@@ -250,7 +250,7 @@ impl Seat {
         let may_hold = replica.may_hold(exchange.id, *layer);
         let about = About { exchange, layer: *layer, on_hand: on_hand.as_ref() };
         let (decisions, outcome) = replica.route(about, &self.question, 1).map_err(Refused::Failed)?;
-        let Outcome { draft, in_doubt: None } = outcome else {
+        let Outcome { draft, in_doubt: None, .. } = outcome else {
             return Err(NoAnswer::NotAsked);
         };
         let decision = decisions.iter().next().ok_or(NoAnswer::NotAsked)?;

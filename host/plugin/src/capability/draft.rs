@@ -3,7 +3,7 @@
 use super::Call;
 use crate::{
     account::Account,
-    state::{Cell, DraftId, Space, StoredId},
+    state::{Cell, DraftId, Inside, Space, StoredId},
 };
 use leveret_broker::{
     exchange::Exchange,
@@ -92,6 +92,8 @@ pub(crate) struct Draft {
     ops: Vec<Op>,
     outgoing_bytes: usize,
     keep_if_unroutable: bool,
+    /// Until it is committed or gone.
+    _inside: Option<Inside>,
 }
 
 impl fmt::Debug for Draft {
@@ -111,6 +113,7 @@ impl Draft {
             ops: Vec::new(),
             outgoing_bytes: 0,
             keep_if_unroutable: false,
+            _inside: call.inside.clone(),
         }
     }
 

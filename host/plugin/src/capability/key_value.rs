@@ -44,25 +44,35 @@ impl Context {
         Ok(value.map(|bytes| bytes.to_vec()))
     }
 
+    /// Writes where what is there is as wanted; looked at and written under one lock, for other instances
+    /// work on the same values. Gives whether it was.
     fn write(
         &mut self,
         to: Space,
         key: &[u8],
         value: Option<&[u8]>,
         ttl_ms: Option<u64>,
-    ) -> Result<(), Error> {
+        is_wanted: impl FnOnce(Option<&[u8]>) -> bool,
+    ) -> Result<bool, Error> {
         let now_ms = self.now_ms();
         let end_ms = ttl_ms.map(|ttl| now_ms.saturating_add(ttl));
         let usage = self.account.state().clone();
         let draft = self.draft_with_room().ok_or(Error::NotHere)?;
         let draft: DraftId = draft.map_err(|_too_much| Error::Quota)?.id();
         let cell = self.cell().ok_or(Error::NotHere)?;
-        let written = cell.values(to).lock().write(draft, key, value, end_ms, &usage);
-        self.noted(written)?;
-        if let Some(draft) = self.draft() {
+        let written = {
+            let mut values = cell.values(to).lock();
+            match values.get(Some(draft), key, now_ms) {
+                Ok(before) if !is_wanted(before.as_deref()) => Ok(false),
+                Ok(_) => values.write(draft, key, value, end_ms, &usage).map(|()| true),
+                Err(in_doubt) => Err(ValueError::from(in_doubt)),
+            }
+        };
+        let written = self.noted(written)?;
+        if written && let Some(draft) = self.draft() {
             draft.push(Op::Value { space: to, key: key.into() });
         }
-        Ok(())
+        Ok(written)
     }
 }
 
@@ -72,17 +82,11 @@ impl Host for Context {
     }
 
     fn put(&mut self, to: WitSpace, key: Vec<u8>, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
-        Ok(self.write(space(to), &key, Some(&value), ttl_ms))
+        Ok(self.write(space(to), &key, Some(&value), ttl_ms, |_| true).map(drop))
     }
 
     fn delete(&mut self, from: WitSpace, key: Vec<u8>) -> Answer<bool> {
-        let from = space(from);
-        Ok(self.read(from, &key).and_then(|before| {
-            if before.is_some() {
-                self.write(from, &key, None, None)?;
-            }
-            Ok(before.is_some())
-        }))
+        Ok(self.write(space(from), &key, None, None, |before| before.is_some()))
     }
 
     fn compare_and_swap(
@@ -93,14 +97,8 @@ impl Host for Context {
         value: Option<Vec<u8>>,
         ttl_ms: Option<u64>,
     ) -> Answer<bool> {
-        let of = space(of);
-        Ok(self.read(of, &key).and_then(|before| {
-            if before != expected {
-                return Ok(false);
-            }
-            self.write(of, &key, value.as_deref(), ttl_ms)?;
-            Ok(true)
-        }))
+        let is_wanted = |before: Option<&[u8]>| before == expected.as_deref();
+        Ok(self.write(space(of), &key, value.as_deref(), ttl_ms, is_wanted))
     }
 
     fn add(&mut self, to: WitSpace, key: Vec<u8>, more: i64, ttl_ms: Option<u64>) -> Answer<i64> {

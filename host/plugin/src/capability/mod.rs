@@ -34,7 +34,12 @@ pub(crate) use message_store::MESSAGES_MAX;
 pub use metric::MetricValue;
 pub(crate) use metric::Metrics;
 
-use crate::{account::Account, bindings::v0_2::leveret::routing as wit, guest::GuestState, state::Cell};
+use crate::{
+    account::Account,
+    bindings::v0_2::leveret::routing as wit,
+    guest::GuestState,
+    state::{Cell, Inside},
+};
 use leveret_broker::{exchange::Exchange, port::Layer};
 use leveret_model::{Form, OwnedMessage};
 use std::{
@@ -52,6 +57,8 @@ pub(crate) enum Purpose {
     Decide,
     /// Because something happened: effects take place when the call returns.
     Event,
+    /// To take over what an older version left: what is written is written to a copy.
+    Migrate,
 }
 
 /// What a call is about.
@@ -67,6 +74,8 @@ pub(crate) struct Call {
     pub(crate) purpose: Purpose,
     /// The message, where the plugin imports something that can take it.
     pub(crate) on_hand: Option<Arc<OwnedMessage>>,
+    /// Keeps the state from being handed on until the call and its effects are over.
+    pub(crate) inside: Option<Inside>,
 }
 
 /// What the imports of an instance work on.
@@ -91,9 +100,16 @@ pub(crate) struct Outcome {
     pub(crate) draft: Option<Box<Draft>>,
     /// It met a key of this cell that is in doubt: its answer is not to be used.
     pub(crate) in_doubt: Option<Arc<Cell>>,
+    /// The guest was not called, for the state in `in_doubt` is being handed on.
+    pub(crate) not_called: bool,
 }
 
 impl Outcome {
+    /// Of a call that was not made, for this state is being handed from one version to the next.
+    pub(crate) fn waits_for(cell: Arc<Cell>) -> Self {
+        Self { draft: None, in_doubt: Some(cell), not_called: true }
+    }
+
     /// Whether the message is kept: it must then have been decided with the newest bindings.
     pub(crate) fn keeps_message(&self) -> bool {
         self.draft.as_ref().is_some_and(|draft| draft.keeps_message())
@@ -127,7 +143,7 @@ impl Context {
     /// The call returned.
     pub(crate) fn end(&mut self) -> Outcome {
         let call = self.call.take().filter(|_| self.in_doubt);
-        Outcome { draft: self.draft.take(), in_doubt: call.map(|call| call.cell) }
+        Outcome { draft: self.draft.take(), in_doubt: call.map(|call| call.cell), not_called: false }
     }
 
     /// The time of this call.
@@ -150,6 +166,10 @@ impl Context {
     /// The same for imports whose functions have no error: a guest that uses them where effects are
     /// not possible is in error, and traps.
     fn draft_or_trap(&mut self) -> wasmtime::Result<&mut Draft> {
+        if self.call.as_ref().is_some_and(|call| call.purpose == Purpose::Migrate) {
+            let what = "while state is migrated only key-value and message-store have effects";
+            return Err(wasmtime::Error::msg(what));
+        }
         let draft = self.draft();
         let draft = draft.ok_or_else(|| wasmtime::Error::msg("effects are not possible in this call"))?;
         draft.make_room()?;

@@ -15,6 +15,7 @@ mod candidates_tests;
 mod checks;
 mod interceptors;
 mod kept;
+mod migrate;
 mod pins;
 mod reload;
 mod report;
@@ -30,10 +31,12 @@ mod tests;
 mod turns;
 
 pub use checks::VHOST_PLUGINS_MAX;
+pub use migrate::MIGRATION_MAX;
 pub use pins::{PinInfo, PinTo};
 pub use reload::WINCH_FIRST_ABOVE_BYTES;
 pub use report::{
-    LoadChange, LoadError, LoadReport, RemoveReport, Stage, TypeInVhost, TypeInfo, TypeState, VersionInfo,
+    LoadChange, LoadError, LoadReport, RemoveReport, Stage, StateChange, TypeInVhost, TypeInfo, TypeState,
+    VersionInfo,
 };
 
 use crate::{

@@ -138,6 +138,12 @@ impl Registry {
                 self.find_version(&serving, digits).map_err(LoadError::at(Stage::Read))?
             }
         };
+        if self.is_migrated_since(exchange, to) {
+            return Err(LoadError::at(Stage::Migrate)(String::from(
+                "its state was migrated since that version served, which would not read it; going back with the \
+                 whole plugin restores it",
+            )));
+        }
         let (scope, plugin) = (&serving.scope, &serving.code.plugin);
         let loaded = self.pins.loaded(scope, plugin, to);
         let (version, replayed) = match loaded {
@@ -187,10 +193,15 @@ impl Registry {
         if let Lookup::Serving(serving) = self.lookup(&exchange.vhost, type_name)
             && serving.id != pinned.id
         {
-            self.rehearse_one(&serving, exchange, 1)?;
+            let mut replayed = self.rehearse_one(&serving, exchange, 1)?;
+            self.take_over(&serving, &pinned, &mut replayed, || {
+                self.pins.forget(exchange.id);
+                exchange.type_changed();
+            })?;
+        } else {
+            self.pins.forget(exchange.id);
+            exchange.type_changed();
         }
-        self.pins.forget(exchange.id);
-        exchange.type_changed();
         tracing::info!(
             target: "leveret::plugin",
             vhost = %exchange.vhost, exchange = %exchange.spec.name, exchange_type = %type_name,

@@ -2,8 +2,9 @@
 //! serves on.
 
 use super::{
-    LoadChange, LoadError, LoadReport, Registry, Stage,
+    LoadChange, LoadError, LoadReport, Registry, Stage, StateChange,
     checks::{check_claims, check_count, check_interceptor_names, type_names},
+    migrate::{Handover, Way},
     slots::Group,
 };
 use crate::{
@@ -45,8 +46,10 @@ pub(super) struct File<'a> {
 
 /// Replicas of a new version, by worker, and what was replayed into each of them.
 pub(super) struct Replayed {
-    replicas: Vec<Vec<(Place, Replica)>>,
+    pub(super) replicas: Vec<Vec<(Place, Replica)>>,
     took: HashSet<ExchangeId>,
+    /// The types of exchanges that were replayed.
+    pub(super) places: Vec<(Arc<Exchange>, Layer)>,
     exchanges: usize,
     bindings: usize,
 }
@@ -89,6 +92,7 @@ impl Registry {
                 target: "leveret::plugin",
                 path = %path.display(), %scope, digest = %report.digest, version = report.version,
                 types = ?report.exchange_types, interceptors = ?report.interceptors, exchanges = report.exchanges, bindings = report.bindings,
+                states_migrated = report.state.migrated,
                 compile_ms = report.compile_time.as_millis(), replay_ms = report.replay_time.as_millis(),
                 "the plugin serves"
             ),
@@ -188,6 +192,17 @@ impl Registry {
         component: &Component,
         compile_time: Duration,
     ) -> Result<LoadReport, LoadError> {
+        self.put(files, file, (strategy, component, compile_time), Way::Forward)
+    }
+
+    /// The same, on the way forward or back to a version that served before.
+    pub(super) fn put(
+        &self,
+        files: &mut Files,
+        file: &File<'_>,
+        (strategy, component, compile_time): (CodeStrategy, &Component, Duration),
+        way: Way,
+    ) -> Result<LoadReport, LoadError> {
         let path = file.path;
         let Examined { version, names } = self.examine(files, file, strategy, component)?;
         let version = Arc::new(version);
@@ -197,13 +212,15 @@ impl Registry {
         }
         let began = Instant::now();
         let workers = self.mailboxes.len().max(1);
-        let replayed = self.rehearse(&version, &names, workers)?;
+        let mut replayed = self.rehearse(&version, &names, workers)?;
         let replay_time = began.elapsed();
+        let handover = self.prepare_state(&version, old.as_deref(), &mut replayed, way)?;
         let change =
             old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });
         let mut loaded = report(path, &version, change, compile_time, &replayed);
         loaded.replay_time = replay_time;
-        self.swap(old.as_deref(), &version, &names, replayed);
+        loaded.state = handover.change;
+        self.swap(old.as_deref(), &version, &names, replayed, handover);
         files.insert(path.to_path_buf(), version);
         Ok(loaded)
     }
@@ -362,7 +379,7 @@ impl Registry {
         attachments: &[Arc<attachment::Attachment>],
         workers: usize,
     ) -> Result<Replayed, String> {
-        let mut replayed = Replayed::nothing();
+        let mut replayed = Replayed { places: places.to_vec(), ..Replayed::nothing() };
         for (exchange, _) in places {
             if replayed.took.insert(exchange.id) {
                 replayed.exchanges += 1;
@@ -402,7 +419,15 @@ impl Registry {
     }
 
     /// Puts the version into its slots, then tells the exchanges.
-    fn swap(&self, old: Option<&Version>, version: &Arc<Version>, names: &[Name], replayed: Replayed) {
+    fn swap(
+        &self,
+        old: Option<&Version>,
+        version: &Arc<Version>,
+        names: &[Name],
+        replayed: Replayed,
+        handover: Handover,
+    ) {
+        self.hand_over_state(&handover, old, version, &replayed.places);
         if let Some(old) = old {
             self.mailboxes.iter().for_each(|mailbox| mailbox.discard(old.id));
         }
@@ -427,6 +452,7 @@ impl Registry {
         self.serving_changed(version);
         self.serve_interceptors(old, version);
         changed.iter().for_each(|exchange| exchange.type_changed());
+        handover.finish();
     }
 
     /// Hands replicas over, a set to each worker. Gives which exchanges they know.
@@ -502,7 +528,7 @@ impl Registry {
 
 impl Replayed {
     fn nothing() -> Self {
-        Self { replicas: Vec::new(), took: HashSet::new(), exchanges: 0, bindings: 0 }
+        Self { replicas: Vec::new(), took: HashSet::new(), places: Vec::new(), exchanges: 0, bindings: 0 }
     }
 }
 
@@ -550,6 +576,7 @@ fn report(
         strategy: version.code.strategy,
         exchanges: replayed.exchanges,
         bindings: replayed.bindings,
+        state: StateChange::default(),
         compile_time,
         replay_time: Duration::ZERO,
     }

@@ -33,6 +33,8 @@ pub enum Stage {
     Trial,
     /// A fresh instance takes every live exchange and binding, and every attachment.
     Replay,
+    /// It takes over the state that the version before it left.
+    Migrate,
     /// It may take the place of what serves.
     Swap,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Stage {
             Self::Policy => "policy",
             Self::Trial => "trial",
             Self::Replay => "replay",
+            Self::Migrate => "migrate",
             Self::Swap => "swap",
         })
     }
@@ -89,6 +92,19 @@ pub enum LoadChange {
     Unchanged,
 }
 
+/// What became of the state that the version before left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateChange {
+    /// Of how many exchanges' types the state was migrated.
+    pub migrated: usize,
+    /// Of how many it is again what it was before it was migrated.
+    pub restored: usize,
+    /// How many values and messages are discarded for that.
+    pub discarded_entries: u64,
+    /// What these took, in bytes.
+    pub discarded_bytes: u64,
+}
+
 /// A file that serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadReport {
@@ -119,6 +135,8 @@ pub struct LoadReport {
     pub exchanges: usize,
     /// How many bindings they have.
     pub bindings: usize,
+    /// What became of the state that the version before left.
+    pub state: StateChange,
     /// How long compiling took.
     pub compile_time: Duration,
     /// How long replaying took.

@@ -6,6 +6,7 @@
 use super::{
     LoadChange, LoadError, LoadReport, Registry, Stage, VersionInfo,
     kept::{History, Kept, KeptVersions, PluginKey},
+    migrate::Way,
     reload::File,
 };
 use crate::{artifact::Digest, engine::CodeStrategy, scope::Scope, version::Version};
@@ -35,7 +36,8 @@ impl Registry {
     /// Puts the version before the one that serves of a plugin of that scope into service, through all
     /// stages and under the policies of now, whatever file lies in the folder. That file is not taken
     /// any more, also after a restart, until it is another one or was removed. Each call goes one
-    /// version further back.
+    /// version further back. State that the newer version migrated is what the older one left again
+    /// ([`LoadReport::state`]).
     ///
     /// # Errors
     /// The stage that refused it and why; [`Stage::Read`] if there is nothing to go back to.
@@ -47,6 +49,7 @@ impl Registry {
                 target: "leveret::plugin",
                 path = %report.path.display(), %scope, digest = %report.digest, version = report.version,
                 exchanges = report.exchanges, bindings = report.bindings,
+                states_restored = report.state.restored, entries_discarded = report.state.discarded_entries,
                 "the plugin went back to an older version"
             ),
             Err(error) => tracing::warn!(
@@ -84,7 +87,7 @@ impl Registry {
             )));
         }
         let file = File { scope, path: &path, digest: to };
-        let report = self.put_into_service(&mut files, &file, strategy, &code, compile_time)?;
+        let report = self.put(&mut files, &file, (strategy, &code, compile_time), Way::Back)?;
         kept.went_back(key, from, to);
         drop(files);
         if strategy == CodeStrategy::Winch {

@@ -98,5 +98,12 @@ impl Replica {
 }
 
 fn call(cell: &Arc<Cell>, purpose: Purpose, on_hand: Option<&Arc<OwnedMessage>>) -> Call {
-    Call { exchange: None, layer: Layer::FRONT, cell: cell.clone(), purpose, on_hand: on_hand.cloned() }
+    Call {
+        exchange: None,
+        layer: Layer::FRONT,
+        cell: cell.clone(),
+        purpose,
+        on_hand: on_hand.cloned(),
+        inside: None,
+    }
 }

@@ -43,6 +43,8 @@ impl Replica {
 
     /// What it shows operators of an exchange.
     pub(crate) fn info(&mut self, about: About<'_>) -> Result<Vec<(Name, Value)>, GuestFailure> {
+        // Another cell may have taken the place of the one that it knows.
+        let _entered = self.enter((about.exchange.id, about.layer));
         let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
             return Ok(Vec::new());
         };
@@ -55,11 +57,15 @@ impl Replica {
         about: About<'_>,
         call: impl FnOnce(&mut Instance, u32) -> Result<R, GuestFailure>,
     ) -> Result<(R, Outcome), GuestFailure> {
+        let entered = match self.enter((about.exchange.id, about.layer)) {
+            Ok(entered) => entered,
+            Err(shut) => return Ok((R::default(), Outcome::waits_for(shut))),
+        };
         let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
             return Ok((R::default(), Outcome::default()));
         };
-        if let Some(cell) = &seat.cell {
-            self.instance.begin_call(Some(about.call(cell, Purpose::Event)));
+        if let Some((cell, inside)) = entered {
+            self.instance.begin_call(Some(about.call(&cell, Purpose::Event, Some(inside))));
         }
         let answer = call(&mut self.instance, seat.guest_id);
         let outcome = if seat.cell.is_some() { self.instance.end_call() } else { Outcome::default() };

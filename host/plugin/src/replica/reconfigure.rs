@@ -37,6 +37,9 @@ impl Replica {
             return None;
         }
         let cell = self.services.cells.of(Owner::Exchange(exchange.id, layer));
+        if !self.version.on_trial {
+            cell.begin_writing(&self.version);
+        }
         Some(if self.tries { Arc::new(cell.fork(&Arc::new(Usage::unlimited()))) } else { cell })
     }
 

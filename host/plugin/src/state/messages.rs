@@ -184,6 +184,12 @@ impl Messages {
         fork
     }
 
+    /// How many messages are accepted, and their bytes.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let accepted = self.by_id.values().filter(|stored| stored.draft.is_none());
+        accepted.fold((0, 0), |(entries, bytes), stored| (entries + 1, bytes + stored.bytes()))
+    }
+
     /// Charges what is accepted there instead.
     pub(super) fn charge_to(&mut self, usage: &Arc<Usage>) {
         for stored in self.by_id.values_mut().filter(|stored| stored.draft.is_none()) {

@@ -11,16 +11,20 @@
 //! - What a draft wrote is seen by that draft alone, until it is committed. Whoever else touches such
 //!   a key is told that it is in doubt.
 //! - A draft that is dropped leaves nothing behind.
+//! - While it is handed from one version to the next nobody works on it (`gate.rs`).
 //! - Bytes and entries are charged when they are written, given back when they go.
 
+mod gate;
 mod messages;
 mod usage;
 mod values;
 
+pub(crate) use gate::{Inside, Shut};
 pub(crate) use messages::{Messages, StoredId};
 pub(crate) use usage::Usage;
 pub(crate) use values::{ValueError, Values};
 
+use crate::{artifact::Digest, version::Version};
 use hashbrown::HashMap;
 use leveret_broker::{
     exchange::ExchangeId,
@@ -68,9 +72,39 @@ pub(crate) struct Cell {
     memory: Mutex<Values>,
     durable: Mutex<Values>,
     messages: Mutex<Messages>,
-    /// Who waits for a key that is in doubt.
+    /// Who waits for a key that is in doubt, or for the gate.
     waiters: Mutex<Vec<Arc<dyn Wake>>>,
+    gate: gate::Gate,
+    writer: Mutex<Option<Writer>>,
 }
+
+/// The version of a plugin that works on a state, or did last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Writer {
+    /// The plugin's name.
+    pub(crate) plugin: String,
+    /// Of the version's bytes.
+    pub(crate) digest: Digest,
+    /// As the version describes itself.
+    pub(crate) version: String,
+}
+
+impl Writer {
+    /// This version.
+    pub(crate) fn of(version: &Version) -> Self {
+        let plugin = version.code.plugin.clone();
+        Self { plugin, digest: version.code.digest, version: version.description.version.clone() }
+    }
+}
+
+/// The state that an older version left, as it was before a newer one migrated it.
+struct Older {
+    writer: Writer,
+    cell: Arc<Cell>,
+}
+
+/// Of how many older versions the state is kept: as many as can be gone back to.
+const OLDER_MAX: usize = 2;
 
 impl Cell {
     /// The values of a space.
@@ -86,12 +120,34 @@ impl Cell {
         &self.messages
     }
 
-    /// Wakes `waker` when a key that is in doubt now may be so no longer. If nothing is, at once.
+    /// Wakes `waker` when a key that is in doubt now may be so no longer, and the gate is not closed. If
+    /// that is so now, at once.
     pub(crate) fn wake_when_settled(&self, waker: &Arc<dyn Wake>) {
         self.waiters.lock().push(waker.clone());
-        if !self.memory.lock().has_doubts() && !self.durable.lock().has_doubts() {
+        if !self.memory.lock().has_doubts() && !self.durable.lock().has_doubts() && !self.is_closed() {
             self.settled();
         }
+    }
+
+    /// Who works on it, or did last.
+    pub(crate) fn writer(&self) -> Option<Writer> {
+        self.writer.lock().clone()
+    }
+
+    /// From now on that version works on it.
+    pub(crate) fn set_writer(&self, version: &Version) {
+        *self.writer.lock() = Some(Writer::of(version));
+    }
+
+    /// That version works on it, unless another one did before.
+    pub(crate) fn begin_writing(&self, version: &Version) {
+        self.writer.lock().get_or_insert_with(|| Writer::of(version));
+    }
+
+    /// How many values, counters and messages are committed, and their bytes.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let sizes = [self.memory.lock().size(), self.durable.lock().size(), self.messages.lock().size()];
+        sizes.into_iter().fold((0, 0), |(entries, bytes), (more, longer)| (entries + more, bytes + longer))
     }
 
     /// A draft is committed or gone: whoever waits looks again.
@@ -133,37 +189,66 @@ impl Cell {
 
 /// The state of all owners.
 #[derive(Default)]
-pub(crate) struct Cells(Mutex<HashMap<Owner, Arc<Cell>, foldhash::fast::RandomState>>);
+pub(crate) struct Cells {
+    now: Mutex<ByOwner<Arc<Cell>>>,
+    /// What versions before left, the latest last.
+    older: Mutex<ByOwner<Vec<Older>>>,
+}
+
+type ByOwner<T> = HashMap<Owner, T, foldhash::fast::RandomState>;
 
 impl Cells {
     /// The cell of an owner, made if there is none.
     pub(crate) fn of(&self, owner: Owner) -> Arc<Cell> {
-        self.0.lock().entry(owner).or_default().clone()
+        self.now.lock().entry(owner).or_default().clone()
     }
 
     /// The cell of an owner that has one.
     pub(crate) fn find(&self, owner: Owner) -> Option<Arc<Cell>> {
-        self.0.lock().get(&owner).cloned()
+        self.now.lock().get(&owner).cloned()
     }
 
     /// Puts another cell in the place of an owner's; gives the one before.
     pub(crate) fn replace(&self, owner: Owner, cell: Arc<Cell>) -> Option<Arc<Cell>> {
-        self.0.lock().insert(owner, cell)
+        self.now.lock().insert(owner, cell)
+    }
+
+    /// Keeps what a version left, to go back to.
+    pub(crate) fn keep_older(&self, owner: Owner, writer: Writer, cell: Arc<Cell>) {
+        let mut all = self.older.lock();
+        let older = all.entry(owner).or_default();
+        older.retain(|kept| kept.writer.digest != writer.digest);
+        older.push(Older { writer, cell });
+        let surplus = older.len().saturating_sub(OLDER_MAX);
+        older.drain(..surplus);
+    }
+
+    /// What a version left, as it was before a newer one migrated it.
+    pub(crate) fn older(&self, owner: Owner, digest: Digest) -> Option<Arc<Cell>> {
+        let all = self.older.lock();
+        let kept = all.get(&owner)?.iter().find(|kept| kept.writer.digest == digest)?;
+        Some(kept.cell.clone())
+    }
+
+    /// Somebody went back to that version: what it left is its own again, and what later ones left is gone.
+    pub(crate) fn forget_older_from(&self, owner: Owner, digest: Digest) {
+        let mut all = self.older.lock();
+        if let Some(older) = all.get_mut(&owner)
+            && let Some(at) = older.iter().position(|kept| kept.writer.digest == digest)
+        {
+            older.truncate(at);
+        }
     }
 
     /// An exchange is gone, with the state of all its types.
     pub(crate) fn close(&self, exchange: ExchangeId) {
+        let is_its = |owner: &Owner| matches!(owner, Owner::Exchange(id, _) if *id == exchange);
         let mut gone = Vec::new();
-        self.0.lock().retain(|owner, cell| {
-            let goes = matches!(owner, Owner::Exchange(id, _) if *id == exchange);
-            gone.extend(goes.then(|| cell.clone()));
-            !goes
+        self.now.lock().retain(|owner, cell| {
+            gone.extend(is_its(owner).then(|| cell.clone()));
+            !is_its(owner)
         });
         gone.iter().for_each(|cell| cell.clear());
-    }
-
-    /// An attachment is gone.
-    pub(crate) fn detach(&self, attachment: u64) {
-        self.0.lock().remove(&Owner::Attachment(attachment));
+        self.older.lock().retain(|owner, _| !is_its(owner));
     }
 }

@@ -300,6 +300,15 @@ impl Values {
         }
     }
 
+    /// How many values and counters are committed, and their bytes.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let values =
+            self.entries.iter().filter_map(|(key, entry)| Some((key, &*entry.value.as_ref()?.bytes)));
+        let counters = self.counters.keys().map(|key| (key, [].as_slice()));
+        let costs = values.chain(counters).map(|(key, value)| cost(key, value));
+        costs.fold((0, 0), |(entries, bytes), cost| (entries + 1, bytes + cost))
+    }
+
     /// Charges what is committed there instead.
     pub(super) fn charge_to(&mut self, usage: &Arc<Usage>) {
         let charge = |key: &[u8], bytes: &[u8], to: &mut Arc<Usage>| {

@@ -10,7 +10,12 @@ use super::{
     homes::NotServed,
     refusal, version_of,
 };
-use crate::{capability::Outcome, guest::check_arguments, replica::About, version::Version};
+use crate::{
+    capability::Outcome,
+    guest::{GuestFailure, check_arguments},
+    registry::MIGRATION_MAX,
+    replica::{About, Replica},
+};
 use leveret_broker::{
     exchange::{Binding, Exchange, TypeSpec},
     port::{Answer, Deed, Effective, Effects, Fate, Fired, Layer, Wake},
@@ -20,6 +25,8 @@ use std::sync::Arc;
 
 /// The most types of an exchange.
 pub const TYPES_MAX: usize = 8;
+/// How often an event is told again whose type's state was being handed from one version to the next.
+const TELLINGS_MAX: usize = 3;
 
 impl Worker {
     /// Opens a new exchange with all its types.
@@ -100,10 +107,10 @@ impl Worker {
         deeds: &mut Vec<Deed>,
     ) -> Vec<Arc<OwnedMessage>> {
         let mut stored = Vec::new();
-        for (layer, version) in self.listening(exchange) {
+        for (layer, _) in layers(exchange) {
             let about = About { exchange, layer, on_hand: None };
-            let told = self.homes.event(&version, about, None, |replica| replica.bound(about, binding));
-            if let Ok((messages, outcome)) = told {
+            let told = self.tell(about, |replica| replica.bound(about, binding));
+            if let Some((messages, outcome)) = told {
                 stored.extend(messages);
                 take_place(outcome, deeds);
             }
@@ -118,13 +125,36 @@ impl Worker {
         binding: &Binding,
         deeds: &mut Vec<Deed>,
     ) {
-        for (layer, version) in self.listening(exchange) {
+        for (layer, _) in layers(exchange) {
             let about = About { exchange, layer, on_hand: None };
-            let told = self.homes.event(&version, about, None, |replica| replica.unbound(about, binding));
-            if let Ok(outcome) = told {
+            let told = self.tell(about, |replica| Ok(((), replica.unbound(about, binding)?)));
+            if let Some(((), outcome)) = told {
                 take_place(outcome, deeds);
             }
         }
+    }
+
+    /// Tells a type of something, if its plugin wants to know of bindings. While its state is handed from one
+    /// version to the next this waits, and tells the one that has it then.
+    fn tell<R>(
+        &mut self,
+        about: About<'_>,
+        tell: impl Fn(&mut Replica) -> Result<(R, Outcome), GuestFailure>,
+    ) -> Option<(R, Outcome)> {
+        let spec = about.exchange.types().get(usize::from(about.layer.0))?;
+        for _ in 0..TELLINGS_MAX {
+            let version = version_of(&self.registry, about.exchange, &spec.type_name).ok()?;
+            if !version.code.exported.events {
+                return None;
+            }
+            match self.homes.event(&version, about, None, &tell) {
+                Ok((_, Outcome { in_doubt: Some(cell), not_called: true, .. })) => {
+                    cell.wait_while_closed(MIGRATION_MAX);
+                }
+                told => return told.ok(),
+            }
+        }
+        None
     }
 
     /// Tells a type that its timer is due.
@@ -150,6 +180,10 @@ impl Worker {
             replica.timer(about, name)
         });
         match told {
+            Ok(Outcome { in_doubt: Some(cell), not_called: true, .. }) => {
+                cell.wake_when_settled(waker);
+                Fired::Pending
+            }
             Ok(outcome) => {
                 take_place(outcome, deeds);
                 Fired::Done
@@ -201,15 +235,6 @@ impl Worker {
             }
         }
         Ok(asked)
-    }
-
-    /// The types of an exchange whose plugins want to hear of bindings.
-    fn listening(&self, exchange: &Exchange) -> Vec<(Layer, Arc<Version>)> {
-        let listens = |(layer, spec): (Layer, &TypeSpec)| {
-            let version = version_of(&self.registry, exchange, &spec.type_name).ok()?;
-            version.code.exported.events.then_some((layer, version))
-        };
-        layers(exchange).filter_map(listens).collect()
     }
 }
 

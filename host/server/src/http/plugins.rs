@@ -105,6 +105,7 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         emitted: used.emitted,
         state_bytes: used.state_bytes,
         state_entries: used.state_entries,
+        state_kept_bytes: used.state_kept_bytes,
         metrics: used.metrics.into_iter().map(|(name, value)| (name, number(value))).collect(),
         metrics_ignored: used.metrics_ignored,
     })

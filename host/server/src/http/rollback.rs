@@ -93,6 +93,9 @@ fn describe_report(plugin: String, before: &[VersionInfo], report: LoadReport) -
         from_digest: from.map(|digest| hexadecimal(&digest.0)),
         exchanges: report.exchanges,
         bindings: report.bindings,
+        states_restored: report.state.restored,
+        discarded_entries: report.state.discarded_entries,
+        discarded_bytes: report.state.discarded_bytes,
         file: report.path.display().to_string(),
     }
 }

@@ -69,7 +69,7 @@ fn found(stage: Stage, report: &LoadReport, length_bytes: usize) -> String {
         Stage::Contract => format!("version {}; exports {}", report.contract, report.exports.join(", ")),
         Stage::Policy if report.imports.is_empty() => "needs no grants".to_owned(),
         Stage::Policy => format!("serves where it is granted: {}", report.imports),
-        Stage::Trial | Stage::Replay | Stage::Swap => {
+        Stage::Trial | Stage::Replay | Stage::Migrate | Stage::Swap => {
             format!("starts and describes itself, as version {}", report.version)
         }
     }

@@ -88,14 +88,22 @@ fn lines(went_back: &WentBackJson) -> Vec<String> {
         (_, None) => String::new(),
     };
     let now = named(&went_back.version, &went_back.digest);
-    vec![
+    let mut lines = vec![
         format!("plugin {} went back{from} to {now}", went_back.plugin),
         format!("it took {} exchanges with {} bindings", went_back.exchanges, went_back.bindings),
-        format!(
+    ];
+    if went_back.states_restored > 0 {
+        let WentBackJson { states_restored, discarded_entries, discarded_bytes, version, .. } = went_back;
+        lines.push(format!(
+            "{states_restored} states are again what version {version} left; discarded is what was kept since: \
+             {discarded_entries} entries of {discarded_bytes} bytes"
+        ));
+    }
+    lines.push(format!(
             "{} stays where it is and is not taken, also after a restart, until it is another file or was removed",
             went_back.file
-        ),
-    ]
+        ));
+    lines
 }
 
 impl VersionsArguments {

@@ -65,6 +65,9 @@ pub struct PluginInVhostJson {
     pub state_bytes: u64,
     /// How many keys and stored messages it has.
     pub state_entries: u64,
+    /// What the state takes that older versions left and that can be gone back to, in bytes.
+    #[serde(default)]
+    pub state_kept_bytes: u64,
     /// Its own metrics.
     pub metrics: BTreeMap<String, f64>,
     /// How often it used a metric beyond its limit.

@@ -58,6 +58,15 @@ pub struct WentBackJson {
     pub exchanges: usize,
     /// How many bindings they have.
     pub bindings: usize,
+    /// How many states are again what that version left, before the newer one migrated them.
+    #[serde(default)]
+    pub states_restored: usize,
+    /// How many values and messages that were kept since are discarded for that.
+    #[serde(default)]
+    pub discarded_entries: u64,
+    /// What these took, in bytes.
+    #[serde(default)]
+    pub discarded_bytes: u64,
     /// The file in the folder, which stays there and is not taken until it is another one or was removed.
     pub file: String,
 }

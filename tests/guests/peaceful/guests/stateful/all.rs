@@ -31,22 +31,27 @@ impl Stateful {
         assert!(self.arguments.optional::<&str>("x-trap") != Ok(Some(call)), "as the arguments say");
     }
 
-    /// The count, if it is of this version's form.
-    fn count(&self) -> Result<Result<u64, String>, key_value::Error> {
-        let Some(value) = Space::Durable.get(COUNT)? else { return Ok(Ok(0)) };
+    /// The value, and the count in it, if it is of this version's form.
+    fn count(&self) -> Result<(Option<Vec<u8>>, Result<u64, String>), key_value::Error> {
+        let Some(value) = Space::Durable.get(COUNT)? else { return Ok((None, Ok(0))) };
         let text = String::from_utf8_lossy(&value).into_owned();
         let count = text.strip_prefix(&format!("{VERSION}:")).and_then(|count| count.parse().ok());
-        Ok(count.ok_or_else(|| format!("'{text}' is not of version {VERSION}")))
+        Ok((Some(value), count.ok_or_else(|| format!("'{text}' is not of version {VERSION}"))))
     }
 
     fn count_one(&self) -> Result<Decision, key_value::Error> {
-        Ok(match self.count()? {
-            Ok(count) => {
-                Space::Durable.put(COUNT, format!("{VERSION}:{}", count + self.step))?;
-                Decision::Deliver
+        effects::keep_if_unroutable();
+        loop {
+            let (before, count) = self.count()?;
+            let count = match count {
+                Ok(count) => format!("{VERSION}:{}", count + self.step),
+                Err(what) => return Ok(Decision::Reject(what.into())),
+            };
+            // Another instance may have counted meanwhile.
+            if Space::Durable.compare_and_swap(COUNT, before.as_deref(), Some(count.as_bytes()), None)? {
+                return Ok(Decision::Deliver);
             }
-            Err(what) => Decision::Reject(what.into()),
-        })
+        }
     }
 }
 
@@ -88,8 +93,8 @@ impl Info for Stateful {
     fn info(&self) -> Arguments {
         self.trap_in("info");
         let count = match self.count() {
-            Ok(Ok(count)) => count.to_string(),
-            Ok(Err(what)) => what,
+            Ok((_, Ok(count))) => count.to_string(),
+            Ok((_, Err(what))) => what,
             Err(_) => String::from("in doubt"),
         };
         let inside = Space::Memory.get("inside").ok().flatten().unwrap_or_default();

@@ -1,0 +1,271 @@
+//! The state of exchanges on its way from one version of a plugin to the next, and back.
+//!
+//! *Forward.* A version that exports `exchange-type-migrate` is called for each exchange that has state
+//! which another version of the plugin wrote, on a copy. Meanwhile nobody works on what is copied: its gate
+//! is closed first, calls that are inside leave with their effects committed or undone, and messages to that
+//! exchange wait outside (their channels wait, as for a slow plugin) until the swap is done or refused. So no
+//! write comes between copy and swap, and none is lost; the price is a pause of those exchanges alone,
+//! [`MIGRATION_MAX`] at the longest. Exchanges without state, and versions that do not migrate, have no
+//! pause.
+//!
+//! *Back.* What was copied from is kept, up to the two versions before, and is put back when somebody goes
+//! back to the version that left it; what was written since is discarded, and the report says how much. An
+//! exchange that had no state then has none again.
+
+use super::{LoadError, Registry, Stage, StateChange, reload::Replayed};
+use crate::{
+    builder::Place,
+    guest::Refused,
+    state::{Cell, Owner, Usage, Writer},
+    version::Version,
+};
+use hashbrown::HashMap;
+use leveret_broker::{exchange::Exchange, port::Layer};
+use leveret_model::Name;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long exchanges wait for their state to be migrated; a version that takes longer is refused. What
+/// has more state than fits can migrate values when it reads them.
+pub const MIGRATION_MAX: Duration = Duration::from_secs(2);
+
+/// Where a version comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It is offered.
+    Forward,
+    /// Somebody went back to it.
+    Back,
+}
+
+/// State that takes the place of other state with a swap. Dropped before it is finished, everything is as
+/// it was.
+pub(super) struct Handover {
+    pub(super) change: StateChange,
+    moves: Vec<Move>,
+    /// Those that nobody works on until this is finished, with those that stay.
+    closed: Vec<Arc<Cell>>,
+}
+
+struct Move {
+    owner: Owner,
+    vhost: Name,
+    from: Arc<Cell>,
+    to: Arc<Cell>,
+    /// Who wrote `from`, where it is to be kept.
+    kept_of: Option<Writer>,
+}
+
+/// A type of an exchange with state that another version wrote.
+struct Stateful<'a> {
+    place: &'a (Arc<Exchange>, Layer),
+    owner: Owner,
+    cell: Arc<Cell>,
+    writer: Writer,
+}
+
+impl Handover {
+    fn nothing() -> Self {
+        Self { change: StateChange::default(), moves: Vec::new(), closed: Vec::new() }
+    }
+
+    /// Keeps everybody out of a state until this is finished.
+    fn close(&mut self, exchange: &Exchange, cell: &Arc<Cell>, until: Instant) -> Result<(), String> {
+        self.closed.push(cell.clone());
+        if cell.close(until) {
+            return Ok(());
+        }
+        Err(about(
+            exchange,
+            &format!("is asked about messages for more than {} ms", MIGRATION_MAX.as_millis()),
+        ))
+    }
+
+    fn replace(&mut self, exchange: &Exchange, stateful: &Stateful<'_>, to: Arc<Cell>, kept: bool) {
+        // Opened with the rest: until then it may be found, and not be worked on.
+        to.close(Instant::now());
+        self.moves.push(Move {
+            owner: stateful.owner,
+            vhost: exchange.vhost.clone(),
+            from: stateful.cell.clone(),
+            to,
+            kept_of: kept.then(|| stateful.writer.clone()),
+        });
+    }
+
+    /// The swap is done: whoever waits looks up what serves.
+    pub(super) fn finish(self) {
+        self.moves.iter().for_each(|it| it.to.reopen());
+        self.moves.iter().for_each(|it| it.from.retire());
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        let moved = |cell: &Arc<Cell>| self.moves.iter().any(|it| Arc::ptr_eq(&it.from, cell));
+        for cell in &self.closed {
+            // What moved is retired if this was finished.
+            if !moved(cell) || cell.is_closed() {
+                cell.reopen();
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Prepares the state for a version that is to take these exchanges over, and keeps everybody out of it
+    /// until the swap.
+    pub(super) fn prepare_state(
+        &self,
+        version: &Arc<Version>,
+        old: Option<&Version>,
+        replayed: &mut Replayed,
+        way: Way,
+    ) -> Result<Handover, LoadError> {
+        let prepared = match way {
+            Way::Forward if version.code.exported.migrate => self.migrate(version, replayed),
+            Way::Forward => Ok(Handover::nothing()),
+            Way::Back => self.restore(version, old, &replayed.places),
+        };
+        prepared.map_err(LoadError::at(Stage::Migrate))
+    }
+
+    /// Puts the state into its places. Whoever finds it waits until the handover is finished.
+    pub(super) fn hand_over_state(
+        &self,
+        handover: &Handover,
+        old: Option<&Version>,
+        version: &Arc<Version>,
+        places: &[(Arc<Exchange>, Layer)],
+    ) {
+        let cells = &self.services.cells;
+        for Move { owner, vhost, from, to, kept_of } in &handover.moves {
+            let account = self.services.accounts.of_instance(version, vhost);
+            match kept_of {
+                Some(writer) => {
+                    from.charge_to(account.state_kept());
+                    cells.keep_older(*owner, writer.clone(), from.clone());
+                }
+                None => cells.forget_older_from(*owner, version.code.digest),
+            }
+            to.charge_to(account.state());
+            // One of its instances that is made just now must not write what the new version does not read.
+            to.bar(old.map(|old| old.id));
+            cells.replace(*owner, to.clone());
+        }
+        for (exchange, layer) in places {
+            if let Some(cell) = cells.find(Owner::Exchange(exchange.id, *layer)) {
+                cell.set_writer(version);
+            }
+        }
+    }
+
+    /// Has a version that serves other exchanges take over the state of these.
+    pub(super) fn take_over(
+        &self,
+        version: &Arc<Version>,
+        old: &Version,
+        replayed: &mut Replayed,
+        publish: impl FnOnce(),
+    ) -> Result<(), LoadError> {
+        let handover = self.prepare_state(version, Some(old), replayed, Way::Forward)?;
+        self.hand_over_state(&handover, Some(old), version, &replayed.places);
+        publish();
+        handover.finish();
+        Ok(())
+    }
+
+    /// Whether the state of an exchange was migrated since that version left it.
+    pub(super) fn is_migrated_since(&self, exchange: &Exchange, digest: crate::Digest) -> bool {
+        let layers = (0..exchange.types().len()).map(|layer| Layer(layer as u8));
+        let mut owners = layers.map(|layer| Owner::Exchange(exchange.id, layer));
+        owners.any(|owner| self.services.cells.older(owner, digest).is_some())
+    }
+
+    fn migrate(&self, version: &Arc<Version>, replayed: &mut Replayed) -> Result<Handover, String> {
+        let Replayed { places, replicas, .. } = replayed;
+        let is_older =
+            |writer: &Writer| writer.plugin == version.code.plugin && writer.digest != version.code.digest;
+        let stateful: Vec<Stateful<'_>> = self.with_state(places).filter(|it| is_older(&it.writer)).collect();
+        let (mut handover, until) = (Handover::nothing(), Instant::now() + MIGRATION_MAX);
+        for Stateful { place, cell, .. } in &stateful {
+            handover.close(&place.0, cell, until)?;
+        }
+        // The copies of a virtual host have its limits together.
+        let mut usages: HashMap<&Name, Arc<Usage>> = HashMap::new();
+        for it in &stateful {
+            let (exchange, layer) = it.place;
+            if Instant::now() >= until {
+                let what = format!("waits for its migration for more than {} ms", MIGRATION_MAX.as_millis());
+                return Err(about(exchange, &what));
+            }
+            let limits = &version.policy(&exchange.vhost).limits;
+            let usage = usages
+                .entry(&exchange.vhost)
+                .or_insert_with(|| Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)));
+            let copy = Arc::new(it.cell.fork(usage));
+            let place = Place::of(version, &exchange.vhost);
+            let replica = replicas.first_mut().and_then(|all| all.iter_mut().find(|(at, _)| *at == place));
+            let Some((_, replica)) = replica else { continue };
+            match replica.migrate(exchange, *layer, &copy, &it.writer.version) {
+                Ok(true) => {
+                    handover.change.migrated += 1;
+                    handover.replace(exchange, it, copy, true);
+                }
+                Ok(false) => {}
+                Err(Refused::ByPlugin(text)) => {
+                    let from = &it.writer.version;
+                    return Err(about(exchange, &format!("is not migrated from version {from}: {text}")));
+                }
+                Err(Refused::Failed(failure)) => {
+                    let from = &it.writer.version;
+                    let what = format!("is not migrated from version {from}: the plugin {failure}");
+                    return Err(about(exchange, &what));
+                }
+            }
+        }
+        Ok(handover)
+    }
+
+    fn restore(
+        &self,
+        version: &Version,
+        old: Option<&Version>,
+        places: &[(Arc<Exchange>, Layer)],
+    ) -> Result<Handover, String> {
+        let (digest, cells) = (version.code.digest, &self.services.cells);
+        let (mut handover, until) = (Handover::nothing(), Instant::now() + MIGRATION_MAX);
+        for it in self.with_state(places).filter(|it| it.writer.digest != digest) {
+            let exchange = &it.place.0;
+            let kept = cells.older(it.owner, digest);
+            let began_with_the_newer =
+                old.is_some_and(|old| old.code.exported.migrate && old.code.digest == it.writer.digest);
+            if kept.is_none() && !began_with_the_newer {
+                continue;
+            }
+            handover.close(exchange, &it.cell, until)?;
+            let (entries, bytes) = it.cell.size();
+            handover.change.discarded_entries += entries;
+            handover.change.discarded_bytes += bytes;
+            handover.change.restored += 1;
+            let to = kept.map_or_else(Cell::default, |kept| kept.fork(&Arc::new(Usage::unlimited())));
+            handover.replace(exchange, &it, Arc::new(to), false);
+        }
+        Ok(handover)
+    }
+
+    fn with_state<'a>(&self, places: &'a [(Arc<Exchange>, Layer)]) -> impl Iterator<Item = Stateful<'a>> {
+        places.iter().filter_map(|place| {
+            let owner = Owner::Exchange(place.0.id, place.1);
+            let cell = self.services.cells.find(owner)?;
+            let writer = cell.writer()?;
+            (!cell.is_empty()).then_some(Stateful { place, owner, cell, writer })
+        })
+    }
+}
+
+fn about(exchange: &Exchange, what: &str) -> String {
+    format!("exchange '{}' in vhost '{}' {what}", exchange.spec.name, exchange.vhost)
+}
