@@ -1,7 +1,8 @@
-//! Named limits, reached on purpose, and the clean stop.
+//! Named limits, reached on purpose, and the clean stop. `plugins` has those of plugins.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod plugins;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;
