@@ -11,6 +11,7 @@ mod asking;
 mod author;
 mod command_line;
 mod exchange;
+mod interceptors;
 mod operator;
 mod plugins;
 mod resources;

@@ -9,8 +9,11 @@
 //! *Invariants:* two attachments that the same message can meet at the same point have different
 //! orders, so what is attached never depends on the order of the file.
 
+mod counts;
 mod pattern;
 
+pub(crate) use counts::AttachmentCounts;
+pub use counts::AttachmentUse;
 pub use pattern::Pattern;
 
 use crate::{
@@ -98,6 +101,7 @@ pub struct Attachment {
     /// The virtual host.
     pub(crate) vhost: Name,
     pub(crate) rule: Arc<AttachmentRule>,
+    pub(crate) counts: AttachmentCounts,
 }
 
 /// All attachments of a broker. They do not change while it runs.
@@ -130,7 +134,10 @@ impl Attachments {
             vhosts.iter().filter(|vhost| holds(rule, vhost)).map(|vhost| (rule.clone(), vhost.clone()))
         });
         let numbered = (0..).zip(places);
-        Ok(Self(numbered.map(|(id, (rule, vhost))| Arc::new(Attachment { id, vhost, rule })).collect()))
+        let attachment = |(id, (rule, vhost))| {
+            Arc::new(Attachment { id, vhost, rule, counts: AttachmentCounts::default() })
+        };
+        Ok(Self(numbered.map(attachment).collect()))
     }
 
     /// Whether there is none.

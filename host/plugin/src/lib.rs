@@ -57,7 +57,7 @@ pub mod worker;
 
 pub use account::{Failures, PluginUse};
 pub use artifact::Digest;
-pub use attachment::{AttachmentError, AttachmentRule, Attachments};
+pub use attachment::{AttachmentError, AttachmentRule, AttachmentUse, Attachments};
 pub use candidate::{
     CANARY_FAILURES_MAX, CANARY_FAILURES_WITHIN, CandidateInfo, CandidateState, DIFFERENCES_SHOWN_MAX,
     Difference, Share,

@@ -6,9 +6,10 @@
 
 use super::{Registry, disabled, not_granted};
 use crate::{
-    account::Account,
-    attachment::Attachment,
-    guest::Description,
+    account::{Account, Failures},
+    artifact::Digest,
+    attachment::{Attachment, AttachmentRule, AttachmentUse},
+    guest::{AttachmentPoint, Description},
     scope::Scope,
     version::{Version, VersionId},
 };
@@ -20,6 +21,53 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
+
+/// An interceptor that a plugin provides, for people to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterceptorInfo {
+    /// Its name in the configuration.
+    pub name: String,
+    /// For whom its plugin is there.
+    pub scope: Scope,
+    /// The plugin.
+    pub plugin: String,
+    /// The plugin's version as it describes itself.
+    pub version: String,
+    /// Of its bytes.
+    pub digest: Digest,
+    /// One line of help, by the plugin.
+    pub summary: String,
+    /// Where it can be attached.
+    pub points: Vec<AttachmentPoint>,
+    /// Its verdicts are remembered.
+    pub pure: bool,
+}
+
+/// A place where an interceptor is attached in one virtual host, for people to look at.
+#[derive(Clone, Debug)]
+pub struct AttachedInfo {
+    /// What the configuration says of it.
+    pub rule: Arc<AttachmentRule>,
+    /// The virtual host.
+    pub vhost: Name,
+    /// The version that is asked, or why nobody is.
+    pub provider: Result<AttachedTo, String>,
+    /// What came of the messages that met it.
+    pub counts: AttachmentUse,
+    /// How the plugin failed there, with all that it provides.
+    pub failures: Failures,
+}
+
+/// The version that is asked for an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedTo {
+    /// The plugin.
+    pub plugin: String,
+    /// Its version as it describes itself.
+    pub version: String,
+    /// Of its bytes.
+    pub digest: Digest,
+}
 
 /// Who provides interceptors.
 #[derive(Default)]
@@ -94,6 +142,54 @@ impl Registry {
             }
         }
         Err(format!("no plugin provides the interceptor '{name}' for vhost '{vhost}'"))
+    }
+
+    /// Every interceptor that a plugin provides, by name and scope.
+    #[must_use]
+    pub fn interceptors(&self) -> Vec<InterceptorInfo> {
+        let serving = self.providers.serving.read();
+        let all = serving.iter().flat_map(|(scope, names)| names.iter().map(move |it| (scope, it)));
+        let mut all: Vec<InterceptorInfo> = all
+            .filter_map(|(scope, (name, version))| {
+                let described = version.describes_interceptor(name)?;
+                Some(InterceptorInfo {
+                    name: name.clone(),
+                    scope: scope.clone(),
+                    plugin: version.code.plugin.clone(),
+                    version: version.description.version.clone(),
+                    digest: version.code.digest,
+                    summary: described.summary.clone(),
+                    points: described.points.clone(),
+                    pure: described.pure,
+                })
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.name, &a.scope).cmp(&(&b.name, &b.scope)));
+        all
+    }
+
+    /// Every place where an interceptor is attached, in each virtual host, in the order of the
+    /// configuration.
+    #[must_use]
+    pub fn attached(&self) -> Vec<AttachedInfo> {
+        let describe = |attachment: &Arc<Attachment>| {
+            let found = self.interceptor(attachment);
+            let account = self.provider_of(attachment).ok();
+            let account = account.map(|version| self.account_of(&version, &attachment.vhost));
+            let used = account.map(|account| account.read()).unwrap_or_default();
+            AttachedInfo {
+                rule: attachment.rule.clone(),
+                vhost: attachment.vhost.clone(),
+                provider: found.map(|version| AttachedTo {
+                    plugin: version.code.plugin.clone(),
+                    version: version.description.version.clone(),
+                    digest: version.code.digest,
+                }),
+                counts: attachment.counts.read(),
+                failures: used.failures,
+            }
+        };
+        self.attachments.all().iter().map(describe).collect()
     }
 
     /// The account of a version in a virtual host.

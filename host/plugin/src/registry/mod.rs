@@ -31,6 +31,7 @@ mod tests;
 mod turns;
 
 pub use checks::VHOST_PLUGINS_MAX;
+pub use interceptors::{AttachedInfo, AttachedTo, InterceptorInfo};
 pub use migrate::MIGRATION_MAX;
 pub use pins::{PinInfo, PinTo};
 pub use reload::WINCH_FIRST_ABOVE_BYTES;

@@ -14,7 +14,7 @@ pub(super) use seats::Interceptors;
 
 use super::Worker;
 use crate::{
-    attachment::{Attachment, AttachmentRule},
+    attachment::{Attachment, AttachmentRule, AttachmentUse},
     capability::Outcome,
     guest::{AttachmentPoint, Verdict, Verdicts},
     policy::FailurePolicy,
@@ -81,8 +81,32 @@ impl Worker {
         }
     }
 
-    /// Appends a ruling for each message.
+    /// Appends a ruling for each message, and counts them.
     fn judge(
+        &mut self,
+        at: usize,
+        place: Place<'_>,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        rulings: &mut Vec<Ruling>,
+        waker: &Arc<dyn Wake>,
+    ) -> Result<(), Later> {
+        let (first, before) = (rulings.len(), self.counters);
+        let judged = self.judge_uncounted(at, place, messages, rulings, waker);
+        if let Some((attachment, _)) = self.interceptors.seat(at) {
+            let now = self.counters;
+            let more = AttachmentUse {
+                remembered: now.remembered - before.remembered,
+                asked: now.asked - before.asked,
+                calls: now.calls - before.calls,
+                failed: now.failed - before.failed,
+                ..AttachmentUse::default()
+            };
+            attachment.counts.add(more, rulings.get(first..).unwrap_or_default());
+        }
+        judged
+    }
+
+    fn judge_uncounted(
         &mut self,
         at: usize,
         place: Place<'_>,

@@ -7,6 +7,7 @@
 pub mod candidates;
 pub mod exchange_info;
 pub mod explain;
+pub mod interceptors;
 pub mod seen;
 pub mod versions;
 

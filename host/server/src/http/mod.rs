@@ -27,6 +27,7 @@ mod exchanges;
 pub(crate) mod explain;
 mod holds;
 mod host_header;
+mod interceptors;
 pub mod json;
 mod login;
 mod overview;
@@ -136,6 +137,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/plugins-pins", get(pins::list))
         .route("/api/plugins-pins/{vhost}/{exchange}", put(pins::pin).delete(pins::unpin))
         .route("/api/plugins-switches", get(switches::list).put(switches::turn))
+        .route("/api/plugins-interceptors", get(interceptors::list))
         .route("/api/plugins-versions/{plugin}", get(rollback::list))
         .route("/api/plugins-versions/{plugin}/vhosts/{vhost}", get(rollback::list_of_vhost))
         .route("/api/plugins-rollback", post(rollback::go_back))

@@ -197,7 +197,7 @@ fn call_time(times: &CallTime) -> CallTimeJson {
     }
 }
 
-fn failures(failures: Failures) -> FailuresJson {
+pub(super) fn failures(failures: Failures) -> FailuresJson {
     let (last_error, last_error_ms) = failures.last.unzip();
     FailuresJson {
         traps: failures.traps,
@@ -221,7 +221,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,11 @@
-//! `leveret plugin list`: every exchange type and what serves it, as a table.
+//! `leveret plugin list`: every exchange type and what serves it, as a table; then every interceptor.
 
-use super::{BrokerArguments, printable};
+use super::{BrokerArguments, interceptors, printable};
 use crate::{
     config::Settings,
-    http::json::{BesideJson, PluginJson, PluginState, candidates::CandidateStateJson},
+    http::json::{
+        BesideJson, PluginJson, PluginState, candidates::CandidateStateJson, interceptors::InterceptorsJson,
+    },
 };
 use anyhow::Context;
 use clap::Args;
@@ -24,13 +26,17 @@ pub(super) struct ListArguments {
 
 impl ListArguments {
     pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let told: serde_json::Value = self.broker.client(settings)?.get(&["plugins"])?;
+        let client = self.broker.client(settings)?;
+        let told: serde_json::Value = client.get(&["plugins"])?;
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{told:#}")?;
         } else {
             let plugins = serde_json::from_value::<Vec<PluginJson>>(told).context("the broker's answer")?;
             out.write_all(table(&plugins).as_bytes())?;
+            // One that knows no interceptors is older than this program.
+            let interceptors: InterceptorsJson = client.get(&["plugins-interceptors"]).unwrap_or_default();
+            out.write_all(interceptors::table(&interceptors).as_bytes())?;
         }
         Ok(())
     }
@@ -39,11 +45,16 @@ impl ListArguments {
 fn table(plugins: &[PluginJson]) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(plugins.iter().map(row));
+    aligned(&rows)
+}
+
+/// Rows with their columns under each other.
+pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     });
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');

@@ -11,6 +11,7 @@ mod cases;
 mod check;
 mod explain;
 mod info;
+mod interceptors;
 mod list;
 mod pin;
 mod rollback;
@@ -35,8 +36,10 @@ pub(crate) struct PluginArguments {
 
 #[derive(Subcommand, Debug)]
 enum PluginCommand {
-    /// Every exchange type and what serves it
+    /// Every exchange type and what serves it, and every interceptor
     List(list::ListArguments),
+    /// Every interceptor, where it is attached and what came of it
+    Interceptors(interceptors::InterceptorsArguments),
     /// All about one exchange type
     Info(info::InfoArguments),
     /// Where a message would go, and why
@@ -79,6 +82,7 @@ impl PluginArguments {
         match self.command {
             PluginCommand::List(list) => list.run(settings),
             PluginCommand::Info(info) => info.run(settings),
+            PluginCommand::Interceptors(interceptors) => interceptors.run(settings),
             PluginCommand::Explain(explain) => explain.run(settings),
             PluginCommand::Disable(switch) => switch.run(settings, false),
             PluginCommand::Enable(switch) => switch.run(settings, true),

@@ -1,0 +1,66 @@
+//! `/api/plugins-interceptors`: which interceptors there are, where they are attached, and what came of the
+//! messages that met them. Not in RabbitMQ.
+
+use super::{
+    Api, arguments,
+    json::{
+        PluginState,
+        interceptors::{AttachmentJson, InterceptorJson, InterceptorsJson},
+    },
+    plugins::{failures, hexadecimal, now_ms},
+};
+use axum::{Json, extract::State};
+use leveret_plugin::registry::{AttachedInfo, InterceptorInfo};
+use std::sync::Arc;
+
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<InterceptorsJson> {
+    let registry = api.shared.plugins.registry();
+    Json(InterceptorsJson {
+        interceptors: registry.interceptors().into_iter().map(describe).collect(),
+        attachments: registry.attached().into_iter().map(describe_attached).collect(),
+    })
+}
+
+fn describe(info: InterceptorInfo) -> InterceptorJson {
+    InterceptorJson {
+        interceptor: info.name,
+        scope: info.scope.to_string(),
+        plugin: info.plugin,
+        version: info.version,
+        digest: hexadecimal(&info.digest.0),
+        summary: info.summary,
+        points: info.points.iter().map(ToString::to_string).collect(),
+        pure: info.pure,
+    }
+}
+
+fn describe_attached(info: AttachedInfo) -> AttachmentJson {
+    let AttachedInfo { rule, vhost, provider, counts, failures: failed } = info;
+    let set_aside = failed.set_aside_until_ms > Some(now_ms());
+    let (state, plugin, version, reason) = match provider {
+        Ok(to) if set_aside => (PluginState::SetAside, Some(to.plugin), Some(to.version), None),
+        Ok(to) => (PluginState::Serving, Some(to.plugin), Some(to.version), None),
+        Err(why) => (PluginState::Parked, None, None, Some(why)),
+    };
+    AttachmentJson {
+        interceptor: rule.interceptor.clone(),
+        vhost: vhost.to_text(),
+        point: rule.point.to_string(),
+        names: rule.names.as_ref().map(ToString::to_string),
+        order: rule.order,
+        on_failure: rule.on_failure.to_string(),
+        arguments: arguments::to_json(&rule.arguments),
+        state,
+        plugin,
+        version,
+        reason,
+        remembered: counts.remembered,
+        asked: counts.asked,
+        calls: counts.calls,
+        failed: counts.failed,
+        changed: counts.changed,
+        dropped: counts.dropped,
+        rejected: counts.rejected,
+        failures: failures(failed),
+    }
+}
