@@ -32,7 +32,14 @@ fn context(purpose: Purpose, body_bytes: usize, limits: &[(Limit, u64)]) -> Cont
         body: vec![b'x'; body_bytes].into(),
     };
     let (layer, cell) = (Layer::FRONT, Arc::new(Cell::default()));
-    context.begin(Some(Call { exchange: None, layer, cell, purpose, on_hand: Some(Arc::new(message)) }));
+    context.begin(Some(Call {
+        exchange: None,
+        layer,
+        cell,
+        purpose,
+        on_hand: Some(Arc::new(message)),
+        inside: None,
+    }));
     context
 }
 
@@ -118,7 +125,7 @@ fn the_length_of_a_scan_and_of_chance() {
     }
     context.end().draft.unwrap().settle(Fate::Routed, &mut Vec::new());
     let (layer, purpose) = (Layer::FRONT, Purpose::Decide);
-    context.begin(Some(Call { exchange: None, layer, cell, purpose, on_hand: None }));
+    context.begin(Some(Call { exchange: None, layer, cell, purpose, on_hand: None, inside: None }));
     let found = context.scan(MEMORY, Vec::new(), None, u32::MAX).unwrap().unwrap();
     assert_eq!(found.len(), 1_000);
     let rest = context.scan(MEMORY, Vec::new(), found.last().map(|(key, _)| key.clone()), u32::MAX);

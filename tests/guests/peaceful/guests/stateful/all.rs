@@ -22,6 +22,9 @@ struct Stateful {
 
 const COUNT: &str = "count";
 
+/// A count, if it is of this version's form; else what it is.
+type Count = Result<u64, String>;
+
 fn step(arguments: &Arguments) -> Result<u64, Refusal> {
     Ok(arguments.optional("x-step")?.unwrap_or(1))
 }
@@ -31,8 +34,8 @@ impl Stateful {
         assert!(self.arguments.optional::<&str>("x-trap") != Ok(Some(call)), "as the arguments say");
     }
 
-    /// The value, and the count in it, if it is of this version's form.
-    fn count(&self) -> Result<(Option<Vec<u8>>, Result<u64, String>), key_value::Error> {
+    /// The value, and the count in it.
+    fn count(&self) -> Result<(Option<Vec<u8>>, Count), key_value::Error> {
         let Some(value) = Space::Durable.get(COUNT)? else { return Ok((None, Ok(0))) };
         let text = String::from_utf8_lossy(&value).into_owned();
         let count = text.strip_prefix(&format!("{VERSION}:")).and_then(|count| count.parse().ok());
