@@ -32,4 +32,4 @@ pub mod wire;
 
 pub use form::FORM;
 pub use methods::Method;
-pub use session::{ClientProperties, Event, Login, Mechanism, Publish, Session, SessionConfig};
+pub use session::{ClientProperties, Event, FrameAhead, Login, Mechanism, Publish, Session, SessionConfig};

@@ -432,6 +432,11 @@ pub trait Router {
         ExplainedInterceptor { asked: AskedInterceptor::default(), ruling }
     }
 
+    /// Whoever has that waker asks no more: what is kept for it may go.
+    fn forget(&mut self, waker: &Arc<dyn Wake>) {
+        let _ = waker;
+    }
+
     /// The exchange is gone: what is kept for it may go too.
     fn closed(&mut self, exchange: &Exchange);
 }

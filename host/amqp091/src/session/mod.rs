@@ -13,8 +13,9 @@
 //! Before the login an error ends in silence, as with RabbitMQ: a stranger is told nothing.
 //!
 //! The phases before `Running` are in `handshake`, the frames of an open connection in `running`,
-//! the short ways of what comes most in `short`.
+//! the short ways of what comes most in `short`, what callers see before in `ahead`.
 
+mod ahead;
 mod event;
 mod handshake;
 mod running;
@@ -22,6 +23,7 @@ mod short;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::FrameAhead;
 pub use event::{ClientProperties, Event, Login, Mechanism, Publish, SessionConfig};
 
 use crate::{

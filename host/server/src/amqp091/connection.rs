@@ -60,7 +60,7 @@ impl Connection {
             open.channels.resize_with(index + 1, || None);
         }
         if let Some(place) = open.channels.get_mut(index) {
-            *place = Some(Channel::default());
+            *place = Some(Channel::new(self.wake.clone()));
         }
         open.client.open_channel(number);
     }
@@ -68,9 +68,10 @@ impl Connection {
     /// channel.close (section 1.5.2.5), by either side.
     pub(super) fn on_channel_closed(&mut self, number: u16, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
-        if let Some(place) = open.channels.get_mut(usize::from(number)) {
-            *place = None;
+        if let Some(channel) = open.channels.get_mut(usize::from(number)).and_then(Option::take) {
+            channel.forget(router);
         }
+        self.held.drop_publishes(number);
         open.client.close_channel(number, router);
     }
 

@@ -6,17 +6,23 @@
 //!
 //! *Order.* Publishes that come in one read are handed to the broker together; every other method
 //! is a cut: what was published before it is dealt with first. While the broker's answer for a
-//! publish is pending, later input of the connection waits in `leftover` of its task. Settlements
+//! publish is pending, what comes on its channel waits (`held.rs`), and only that. Settlements
 //! that follow each other are a batch too: what they reject is dead-lettered before anything else.
 
 mod basic;
 mod connection;
 pub mod dead_letter;
 mod exchange;
+mod held;
 mod publish;
 mod queue;
 
-use crate::{connection::ConnectionWake, users, wiring::Shared};
+use crate::{
+    connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX},
+    users,
+    wiring::Shared,
+};
+use held::{ChannelWake, Held, Next};
 use leveret_amqp091::{Event, Session};
 use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
 use leveret_model::{Name, PublisherIdentity};
@@ -33,7 +39,7 @@ use std::{
 pub enum Reading {
     /// Yes.
     Open,
-    /// No: a publish is pending, or memory is short. A wake follows.
+    /// No: too much waits for answers, or memory is short. A wake follows.
     Paused,
     /// Not for a moment: consumers of what it published are behind. Then [`Connection::release`].
     Slowed,
@@ -45,10 +51,12 @@ pub struct Connection {
     peer: IpAddr,
     shared: Arc<Shared>,
     session: Session,
-    wake: Arc<dyn Wake>,
+    wake: Arc<ConnectionWake>,
     user: Option<Name>,
     open: Option<Open>,
     publishing: publish::Publishing,
+    /// What waits for answers, by channel.
+    held: Held,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
     memory_wake: Arc<MemoryWake>,
@@ -82,12 +90,25 @@ struct Open {
 }
 
 /// What 0-9-1 keeps for a channel beyond what the broker does.
-#[derive(Default)]
 struct Channel {
     /// The queue that an empty name means: the last one declared.
     last_queue: Option<Name>,
     /// The sequence number of the next publish, once confirms are on.
     confirm_next: Option<u64>,
+    /// Who waits for the answers to its publishes.
+    wake: Arc<ChannelWake>,
+}
+
+impl Channel {
+    fn new(connection: Arc<ConnectionWake>) -> Self {
+        Self { last_queue: None, confirm_next: None, wake: Arc::new(ChannelWake::new(connection)) }
+    }
+
+    /// It is gone: nobody waits for the answers to its publishes.
+    fn forget(&self, router: &mut dyn Router) {
+        let wake: Arc<dyn Wake> = self.wake.clone();
+        router.forget(&wake);
+    }
 }
 
 impl Open {
@@ -109,6 +130,7 @@ impl Connection {
             user: None,
             open: None,
             publishing: publish::Publishing::default(),
+            held: Held::default(),
             deliveries_wait: false,
             blocked: false,
         }
@@ -118,13 +140,36 @@ impl Connection {
     /// returns how many. What is not used is to be given again, with more behind it, after a wake, or
     /// when there is less to write.
     pub fn handle_bytes(&mut self, bytes: &[u8], output_bytes_max: usize, router: &mut dyn Router) -> usize {
+        let used = self.handle(bytes, output_bytes_max, None, router);
+        self.handle_held(router);
+        used
+    }
+
+    /// Handles bytes from the socket, or those that a channel had waiting.
+    fn handle(
+        &mut self,
+        bytes: &[u8],
+        output_bytes_max: usize,
+        waited: Option<u16>,
+        router: &mut dyn Router,
+    ) -> usize {
         let mut used = 0;
         let mut batch = Vec::new();
-        while self.publishing.is_clear()
-            && !self.session.is_closed()
+        while !self.session.is_closed()
             && self.session.output_bytes() <= output_bytes_max
+            && waited.map_or_else(|| !self.held.is_full(), |number| !self.held.waits(number))
         {
             let rest = bytes.get(used..).unwrap_or_default();
+            if waited.is_none() && self.held.any() {
+                match self.held.next(&self.session, rest) {
+                    Next::Kept(bytes) => {
+                        used += bytes;
+                        continue;
+                    }
+                    Next::Wait => break,
+                    Next::Handle => {}
+                }
+            }
             if !batch.is_empty()
                 && (batch.len() == publish::BATCH_MAX || !self.session.continues_publish(rest))
             {
@@ -157,6 +202,21 @@ impl Connection {
         used
     }
 
+    /// Handles what waited on channels that wait no longer.
+    fn handle_held(&mut self, router: &mut dyn Router) {
+        while self.session.output_bytes() <= OUTPUT_BYTES_HARD_MAX
+            && !self.session.is_within_frame()
+            && let Some(number) = self.held.ready()
+        {
+            let frames = self.held.take_frames(number);
+            let used = self.handle(&frames, OUTPUT_BYTES_HARD_MAX, Some(number), router);
+            self.held.return_frames(number, frames, used);
+            if used == 0 {
+                break;
+            }
+        }
+    }
+
     fn handle_event(&mut self, event: Event<'_>, router: &mut dyn Router) {
         match event {
             Event::Login(login) => self.on_login(&login),
@@ -173,6 +233,9 @@ impl Connection {
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
         self.retry_publishes(router);
+        // Also what the session has to say of a channel that was refused.
+        self.handle(&[], OUTPUT_BYTES_HARD_MAX, None, router);
+        self.handle_held(router);
         self.retry_dead_letters(router);
         self.tell_cancelled();
         self.deliveries_wait = true;
@@ -193,9 +256,17 @@ impl Connection {
         self.deliveries_wait && self.session.output().len() < crate::connection::OUTPUT_BYTES_SOFT_MAX
     }
 
+    /// Whether there is room again to go on with what waited.
+    pub fn has_waited(&self) -> bool {
+        self.held.any()
+            && self.held.ready().is_some()
+            && self.session.output_bytes() <= OUTPUT_BYTES_HARD_MAX
+            && !self.session.is_within_frame()
+    }
+
     /// Whether to handle what is read. Tells the client when that changes for want of memory.
     pub fn reading(&mut self) -> Reading {
-        if !self.publishing.is_clear() {
+        if self.held.is_full() {
             return Reading::Paused;
         }
         if self.publishing.has_published() && self.shared.memory.over_watermark() && self.waits_for_memory() {
@@ -266,7 +337,11 @@ impl Connection {
 
     /// The connection is over: gives back what the client held.
     pub fn end(&mut self, router: &mut dyn Router) {
+        self.held.end();
         if let Some(mut open) = self.open.take() {
+            open.channels.iter().flatten().for_each(|channel| channel.forget(router));
+            let wake: Arc<dyn Wake> = self.wake.clone();
+            router.forget(&wake);
             open.client.close(router);
         }
     }

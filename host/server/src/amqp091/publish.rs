@@ -3,20 +3,21 @@
 
 use super::Connection;
 use leveret_amqp091::{Publish, form::FORM};
-use leveret_broker::{Published, port::Router};
+use leveret_broker::{
+    Published,
+    port::{Router, Wake},
+};
 use leveret_model::{MessageView, PublisherIdentity};
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse, sync::Arc};
 
 /// How many publishes the broker gets at once.
 pub(super) const BATCH_MAX: usize = 1024;
 /// basic.publish, as close methods name it.
 const BASIC_PUBLISH: (u16, u16) = (60, 40);
 
-/// Publishes that wait, and what is kept between batches.
+/// What is kept between batches.
 #[derive(Default)]
 pub(super) struct Publishing {
-    /// The rest of a batch whose answer is pending.
-    pending: Vec<Publish<'static>>,
     outcomes: Vec<Published>,
     published: bool,
     /// Consumers of what was published last are behind.
@@ -24,11 +25,6 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    /// Whether nothing waits.
-    pub(super) fn is_clear(&self) -> bool {
-        self.pending.is_empty()
-    }
-
     /// Whether to publish more slowly; from now on not, until the next batch says so.
     pub(super) fn release(&mut self) {
         self.slowed = false;
@@ -46,10 +42,33 @@ impl Publishing {
 }
 
 impl Connection {
-    /// Hands a batch to the broker and answers for what it dealt with; the rest is kept.
+    /// Hands a batch to the broker, each channel's by itself: what waits is to hold up its own channel
+    /// alone.
     pub(super) fn publish(&mut self, mut batch: Vec<Publish<'_>>, router: &mut dyn Router) {
+        self.publishing.slowed = false;
+        let Some(first) = batch.first().map(|publish| publish.channel) else { return };
+        if batch.iter().all(|publish| publish.channel == first) {
+            return self.publish_on(first, batch, router);
+        }
+        // From the end, so that taking one channel's moves nobody else's.
+        batch.sort_by_key(|publish| Reverse(publish.channel));
+        while let Some(number) = batch.last().map(|publish| publish.channel) {
+            let start = batch.partition_point(|publish| publish.channel > number);
+            let of_channel = batch.split_off(start);
+            self.publish_on(number, of_channel, router);
+        }
+    }
+
+    /// Hands a channel's publishes to the broker and answers for what it dealt with; the rest waits.
+    fn publish_on(&mut self, number: u16, mut batch: Vec<Publish<'_>>, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
         self.publishing.published = true;
+        let Some(channel) = open.channel(number) else { return };
+        let wake = channel.wake.clone();
+        if self.held.waits(number) {
+            return self.held.add(number, &wake, batch.drain(..).map(into_owned));
+        }
+        let waker: Arc<dyn Wake> = wake.clone();
         let views: Vec<leveret_broker::Publish<'_>> = batch
             .iter()
             .map(|publish| leveret_broker::Publish {
@@ -60,19 +79,29 @@ impl Connection {
             .collect();
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         outcomes.clear();
-        let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &self.wake);
+        let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &waker);
         drop(views);
-        self.publishing.slowed = open.publisher.is_behind();
-        self.answer(&batch[..done.min(batch.len())], &mut outcomes);
+        self.publishing.slowed |= open.publisher.is_behind();
+        let done = done.min(batch.len());
+        self.answer(&batch[..done], &mut outcomes);
         self.publishing.outcomes = outcomes;
-        self.publishing.pending.extend(batch.drain(done.min(batch.len())..).map(into_owned));
+        if done < batch.len() {
+            self.held.add(number, &wake, batch.drain(done..).map(into_owned));
+        }
     }
 
-    /// Tries again what waited.
+    /// Tries again what waited on channels that were woken.
     pub(super) fn retry_publishes(&mut self, router: &mut dyn Router) {
-        if !self.publishing.is_clear() {
-            let batch = std::mem::take(&mut self.publishing.pending);
-            self.publish(batch, router);
+        if !self.held.any() {
+            return;
+        }
+        self.publishing.slowed = false;
+        for number in self.held.take_woken() {
+            let batch = self.held.take_publishes(number);
+            if !batch.is_empty() {
+                self.publish_on(number, batch, router);
+            }
+            self.held.forget_if_done(number);
         }
     }
 

@@ -155,7 +155,7 @@ impl ConnectionTask {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let mut moved = false;
-        if self.wake.take() || self.connection.has_deliveries() {
+        if self.wake.take() || self.connection.has_deliveries() || self.connection.has_waited() {
             let worker = self.worker.clone();
             let mut router = worker.router.borrow_mut();
             self.lend_output();
