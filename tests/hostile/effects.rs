@@ -120,7 +120,10 @@ fn lines_metrics_and_reasons_without_end() {
     let seen = evil.seen();
     assert_eq!(seen["metrics"].as_object().unwrap().len(), 64);
     let ignored = seen["metrics_ignored"].as_u64().unwrap();
-    assert_eq!(ignored, 20_000 - 64 + 20_000, "those without a place, and the gauge that is no number");
+    // Those without a place, and the gauge that is no number; and once more as many of them as there were
+    // when the call was cut off on a worker and made again in the slow lane.
+    let once = 20_000 - 64 + 20_000;
+    assert!((once..2 * once).contains(&ignored), "{ignored}");
     let drops = seen["drops"].as_array().unwrap();
     let dropped = |drop: &Value| drop["messages"].as_u64().unwrap();
     assert_eq!(drops.iter().map(dropped).sum::<u64>(), 100);

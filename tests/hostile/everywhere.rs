@@ -146,13 +146,12 @@ async fn provoke(connection: &Connection, function: &str, way: &str) -> Option<S
             let arguments = FieldTable::default();
             channel.queue_unbind(queue.clone(), exchange.clone(), "evil".into(), arguments).await.unwrap();
             // Nobody is refused for it: the next message is routed by a fresh instance.
-            let confirm = publish(&channel, &exchange, "good", b"x", true).await.unwrap();
-            assert!(confirm.is_ack() && confirm.take_message().is_none(), "{function} {way}");
-            assert_eq!(drain(&channel, &queue).await, [b"x"]);
+            routes_again(&channel, &exchange, &queue).await;
             None
         }
         "bound" => {
             bind_evil(&channel, &exchange, &queue).await.unwrap();
+            routes_again(&channel, &exchange, &queue).await;
             let confirm = publish(&channel, &exchange, "evil", b"x", true).await.unwrap();
             assert!(confirm.is_ack() && confirm.take_message().is_none(), "the binding stays");
             assert_eq!(drain(&channel, &queue).await, [b"x"]);
@@ -161,6 +160,7 @@ async fn provoke(connection: &Connection, function: &str, way: &str) -> Option<S
         "timer" => {
             // What has no destination leaves no effects.
             bind_evil(&channel, &exchange, &queue).await.unwrap();
+            routes_again(&channel, &exchange, &queue).await;
             let confirm = publish(&channel, &exchange, "evil", b"x", false).await.unwrap();
             assert!(confirm.is_ack());
             assert_eq!(drain(&channel, &queue).await, [b"x"]);
@@ -194,7 +194,9 @@ fn each_function_misbehaves_in_each_way() {
                 }
                 let seen = evil.seen();
                 let last = seen["failures"]["last_error"].as_str().unwrap();
-                assert!(last.contains(word) || function == "timer", "{function} {way}: {last}");
+                // Instances that are told of a close later fail later, after that of the next way.
+                let in_order = !["timer", "close"].contains(&function);
+                assert!(last.contains(word) || !in_order, "{function} {way}: {last}");
                 assert!(!last.contains('\n'), "{last:?}");
             }
         }

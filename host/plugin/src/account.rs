@@ -4,6 +4,7 @@
 use crate::{
     capability::{MetricValue, Metrics},
     guest::GuestFailure,
+    pace::Pace,
     policy::{PluginPolicy, Policies},
     scope::Scope,
     state::Usage,
@@ -43,6 +44,7 @@ pub(crate) struct Account {
     drops: Mutex<HashMap<Arc<str>, u64, foldhash::fast::RandomState>>,
     tallies: Mutex<Tallies>,
     failures: Mutex<Failures>,
+    pace: Arc<Pace>,
 }
 
 /// The instances of a plugin in a virtual host, over all workers and versions.
@@ -114,6 +116,10 @@ pub struct PluginUse {
     pub calls: Calls,
     /// How it failed.
     pub failures: Failures,
+    /// Its calls take long: it is asked in the slow lane.
+    pub slow: bool,
+    /// How much CPU time a message takes it now; `None` while that is not known.
+    pub cpu_per_message: Option<Duration>,
     /// Messages that it emitted.
     pub emitted: u64,
     /// What its keys, values and stored messages take, in bytes.
@@ -204,6 +210,11 @@ impl Account {
         self.policy.limits.log_lines_per_second_max
     }
 
+    /// How fast it is, and where it is asked for that.
+    pub(crate) fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
     /// It emitted a message.
     pub(crate) fn count_emitted(&self) {
         self.emitted.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +234,7 @@ impl Account {
         let mut failures = self.failures.lock();
         *match failure {
             Some(GuestFailure::Trap(_)) => &mut failures.traps,
-            Some(GuestFailure::Cpu(_)) => &mut failures.cpu,
+            Some(GuestFailure::Cpu(_) | GuestFailure::CutOff(_)) => &mut failures.cpu,
             Some(GuestFailure::Memory { .. }) => &mut failures.memory,
             Some(GuestFailure::Answer(_)) => &mut failures.answers,
             Some(GuestFailure::NotGranted(_)) | None => &mut failures.others,
@@ -242,6 +253,8 @@ impl Account {
         PluginUse {
             calls: self.tallies.lock().read(),
             failures: self.failures.lock().clone(),
+            slow: self.pace.is_slow(),
+            cpu_per_message: self.pace.cost(),
             emitted: self.emitted.load(Ordering::Relaxed),
             state_bytes,
             state_entries,
@@ -331,6 +344,7 @@ impl Accounts {
                 drops: Mutex::default(),
                 tallies: Mutex::default(),
                 failures: Mutex::default(),
+                pace: Arc::default(),
             })
         };
         self.by_place.write().entry(key).or_insert_with(make).clone()

@@ -298,7 +298,8 @@ impl Audited {
         for _ in 0..2 {
             let about = About { exchange: &question.exchange, layer: question.layer, on_hand: None };
             // What effects it has are dropped.
-            let (decisions, _) = self.replica.route(about, &question.question, 1).map_err(|_| Unusable)?;
+            let (decisions, _) =
+                self.replica.route(about, &question.question, 1, None).map_err(|_| Unusable)?;
             answers.extend(decisions.iter().map(|decision| Verdict::from(decision).without(&changed)));
         }
         Ok(Some((question.remembered.clone().without(&changed), answers)))

@@ -10,13 +10,14 @@ use crate::{
     candidate::Shadow,
     compile::{CACHE_BYTES_MAX, CompileIn, Compiler},
     engine::Engines,
+    lane::Lane,
     memo::MEMO_BYTES_MAX,
     policy::Policies,
     registry::Registry,
     services::Services,
     worker::{Worker, WorkerParts},
 };
-use leveret_model::Form;
+use leveret_model::{Form, Name};
 use std::{
     fmt,
     path::PathBuf,
@@ -82,6 +83,7 @@ pub struct Host {
     registry: Arc<Registry>,
     mailboxes: Vec<Arc<Mailbox>>,
     builder: Arc<Builder>,
+    lane: Arc<Lane>,
     auditor: Arc<Auditor>,
     shadow: Arc<Shadow>,
     /// How many exchanges were closed, by any worker.
@@ -131,13 +133,17 @@ impl Host {
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;
         let shadow = Shadow::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;
+        let builder = Arc::new(builder);
+        let lane = Lane::start(&engines, &services, &builder, &registry, config.workers)
+            .map_err(|error| HostError(format!("a thread: {error}")))?;
         Ok(Self {
+            lane: Arc::new(lane),
             registry,
             shadow: Arc::new(shadow),
             auditor: Arc::new(auditor),
             engines,
             mailboxes,
-            builder: Arc::new(builder),
+            builder,
             closed: Arc::default(),
             memo_bytes_max: config.memo_bytes_max,
             services,
@@ -162,6 +168,12 @@ impl Host {
         &self.registry
     }
 
+    /// How many questions to plugins of a virtual host wait in the slow lane.
+    #[must_use]
+    pub fn waiting_in_lane(&self, vhost: &Name) -> usize {
+        self.lane.waiting(vhost)
+    }
+
     /// The exchange types for the worker of that index. One for each thread; a worker whose index
     /// is not below [`HostConfig::workers`] makes all its instances itself.
     #[must_use]
@@ -170,6 +182,7 @@ impl Host {
             registry: self.registry.clone(),
             mailbox: self.mailboxes.get(index).cloned().unwrap_or_default(),
             builder: self.builder.clone(),
+            lane: self.lane.clone(),
             auditor: self.auditor.clone(),
             shadow: self.shadow.clone(),
             slot: self.engines.ticker().slot(),

@@ -273,12 +273,14 @@ impl Replica {
         gone.into_iter().try_for_each(|key| self.close_seat(key))
     }
 
-    /// Asks where messages go: `projections` back to back, each after its length (4 bytes).
+    /// Asks where messages go: `projections` back to back, each after its length (4 bytes). The call is cut
+    /// off where it does not end `within` a time.
     pub(crate) fn route(
         &mut self,
         about: About<'_>,
         projections: &[u8],
         count: usize,
+        within: Option<Duration>,
     ) -> Result<(Decisions, Outcome), GuestFailure> {
         let entered = match self.enter((about.exchange.id, about.layer)) {
             Ok(entered) => entered,
@@ -291,10 +293,10 @@ impl Replica {
             self.instance.begin_call(Some(about.call(&cell, Purpose::Decide, Some(inside))));
         }
         let decisions = if self.instance.has_batch() {
-            self.instance.route_batch(seat.guest_id, projections, count)
+            self.instance.route_batch(seat.guest_id, projections, count, within)
         } else {
             let projection = projections.get(4..).unwrap_or_default();
-            self.instance.route(seat.guest_id, projection, &seat.reads)
+            self.instance.route(seat.guest_id, projection, &seat.reads, within)
         };
         let outcome = if seat.cell.is_some() { self.instance.end_call() } else { Outcome::default() };
         Ok((decisions?, outcome))
@@ -315,7 +317,12 @@ impl Replica {
 
     /// How many messages [`Self::route`] takes at most.
     pub(crate) fn messages_per_call_max(&self) -> usize {
-        if self.instance.has_batch() && !self.version.code.exported.has_effects { 256 } else { 1 }
+        match self.instance.has_batch() && !self.version.code.exported.has_effects {
+            // A call that takes too long costs the only instance.
+            true if self.version.single_writer => 16,
+            true => 256,
+            false => 1,
+        }
     }
 
     fn close_seat(&mut self, key: SeatKey) -> Result<(), GuestFailure> {

@@ -1,6 +1,6 @@
 //! What instances find in the host, whichever worker or thread they are on: accounts and state.
 
-use crate::{account::Accounts, state::Cells};
+use crate::{account::Accounts, state::Cells, worker::Berths};
 use leveret_model::Form;
 use std::fmt;
 
@@ -11,6 +11,8 @@ pub(crate) struct Services {
     pub(crate) accounts: Accounts,
     /// By exchange and layer, and by attachment.
     pub(crate) cells: Cells,
+    /// Instances that there is one of for all threads.
+    pub(crate) berths: Berths,
     /// How messages that plugins make are encoded.
     pub(crate) form: Option<&'static dyn Form>,
 }

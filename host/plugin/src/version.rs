@@ -118,6 +118,8 @@ pub(crate) struct Version {
     pub(crate) scope: Scope,
     pub(crate) code: Code,
     pub(crate) description: Description,
+    /// One instance serves all threads.
+    pub(crate) single_writer: bool,
     /// How many ids its decisions named that were not live bindings.
     pub(crate) dead_ids: AtomicU64,
     /// It is tried beside the version that serves: its failures are not the plugin's.
@@ -142,8 +144,9 @@ impl Version {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = VersionId(NEXT.fetch_add(1, Ordering::Relaxed));
         let withdrawn = description.types.iter().map(|_| AtomicBool::new(false)).collect();
+        let single_writer = description.types.iter().any(|described| described.single_writer);
         let dead_ids = AtomicU64::new(0);
-        Self { id, scope, code, description, dead_ids, on_trial: false, policies, withdrawn }
+        Self { id, scope, code, description, single_writer, dead_ids, on_trial: false, policies, withdrawn }
     }
 
     /// What holds for it in a virtual host.

@@ -249,7 +249,7 @@ impl Seat {
         let on_hand = version.code.takes_messages().then(|| Arc::new(message.clone()));
         let may_hold = replica.may_hold(exchange.id, *layer);
         let about = About { exchange, layer: *layer, on_hand: on_hand.as_ref() };
-        let (decisions, outcome) = replica.route(about, &self.question, 1).map_err(Refused::Failed)?;
+        let (decisions, outcome) = replica.route(about, &self.question, 1, None).map_err(Refused::Failed)?;
         let Outcome { draft, in_doubt: None, .. } = outcome else {
             return Err(NoAnswer::NotAsked);
         };

@@ -15,6 +15,8 @@ pub(crate) struct Deadline {
     base: Duration,
     per_item: Duration,
     items: usize,
+    /// Others wait: the call is cut off after that, though it may take longer.
+    within: Option<Duration>,
     /// The thread's CPU time at the first tick of the call.
     began: Option<Duration>,
 }
@@ -24,13 +26,22 @@ pub(crate) struct Deadline {
 pub(crate) struct CpuExceeded {
     used: Duration,
     limit: Duration,
+    /// It was cut off for others, within its limit.
+    pub(super) within: bool,
 }
 
 impl Deadline {
     /// A call begins, with so many messages or bindings in it: `base` is allowed, and `per_item` for each.
+    /// It is cut off earlier where it should end `within` a time.
     #[inline]
-    pub(crate) fn begin(&mut self, base: Duration, per_item: Duration, items: usize) {
-        *self = Self { base, per_item, items, began: None };
+    pub(crate) fn begin(
+        &mut self,
+        base: Duration,
+        per_item: Duration,
+        items: usize,
+        within: Option<Duration>,
+    ) {
+        *self = Self { base, per_item, items, within, began: None };
     }
 
     fn limit(&self) -> Duration {
@@ -54,12 +65,18 @@ impl Deadline {
     fn check(&mut self, now: Duration) -> Result<(), CpuExceeded> {
         let began = *self.began.get_or_insert(now);
         let (used, limit) = (now.saturating_sub(began), self.limit());
-        if used > limit { Err(CpuExceeded { used, limit }) } else { Ok(()) }
+        if used > limit {
+            return Err(CpuExceeded { used, limit, within: false });
+        }
+        match self.within {
+            Some(limit) if used > limit => Err(CpuExceeded { used, limit, within: true }),
+            _ => Ok(()),
+        }
     }
 }
 
 /// How much CPU time this thread has used.
-fn thread_cpu_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
@@ -80,16 +97,29 @@ mod tests {
     #[test]
     fn time_counts_from_the_first_tick_and_grows_with_the_items() {
         let mut deadline = Deadline::default();
-        deadline.begin(Duration::from_millis(10), Duration::from_micros(100), 10);
+        deadline.begin(Duration::from_millis(10), Duration::from_micros(100), 10, None);
         let start = Duration::from_secs(5);
         let limit = Duration::from_millis(11);
         assert_eq!(deadline.check(start), Ok(()));
         assert_eq!(deadline.check(start + limit), Ok(()));
         let used = limit + Duration::from_micros(500);
         let error = deadline.check(start + used).unwrap_err();
-        assert_eq!(error, CpuExceeded { used, limit });
+        assert_eq!(error, CpuExceeded { used, limit, within: false });
         assert_eq!(error.to_string(), "used 11.5 ms of CPU; the limit is 11.0 ms");
-        deadline.begin(Duration::from_millis(10), Duration::from_micros(100), 0);
+        deadline.begin(Duration::from_millis(10), Duration::from_micros(100), 0, None);
         assert_eq!(deadline.check(start + used), Ok(()), "a new call starts anew");
+    }
+
+    #[test]
+    fn where_others_wait_a_call_ends_earlier_and_never_later() {
+        let (limit, within) = (Duration::from_millis(10), Duration::from_millis(1));
+        let (start, more) = (Duration::from_secs(5), Duration::from_micros(1));
+        for (limit, within, cut_for_others) in [(limit, within, true), (within, limit, false)] {
+            let mut deadline = Deadline::default();
+            deadline.begin(limit, Duration::ZERO, 1, Some(within));
+            let first = limit.min(within);
+            assert_eq!((deadline.check(start), deadline.check(start + first)), (Ok(()), Ok(())));
+            assert_eq!(deadline.check(start + first + more).unwrap_err().within, cut_for_others);
+        }
     }
 }

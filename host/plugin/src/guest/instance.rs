@@ -45,6 +45,8 @@ pub enum GuestFailure {
     Trap(String),
     /// It used more CPU time than it may.
     Cpu(String),
+    /// It was cut off for others who wait, though it may take longer.
+    CutOff(String),
     /// It was refused more memory, or larger tables, and trapped.
     Memory {
         /// What it may have at most, for people to read.
@@ -62,7 +64,7 @@ impl fmt::Display for GuestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Trap(trap) => write!(f, "trapped: {trap}"),
-            Self::Cpu(text) => f.write_str(text),
+            Self::Cpu(text) | Self::CutOff(text) => f.write_str(text),
             Self::Memory { limit, trap } => write!(f, "wanted more than {limit} and trapped: {trap}"),
             Self::Answer(text) => write!(f, "answered nonsense: {text}"),
             Self::NotGranted(capability) => write!(f, "needs the grant '{capability}'"),
@@ -116,7 +118,7 @@ impl Instance {
             context.data_mut().deadline.tick()?;
             Ok(UpdateDeadline::Continue(1))
         });
-        begin(&mut store, limits.cpu_start, Duration::ZERO, 0);
+        begin(&mut store, limits.cpu_start, Duration::ZERO, 0, None);
         slot.enter();
         let started = code.instantiate(&mut store);
         slot.leave();
@@ -205,29 +207,33 @@ impl Instance {
         Ok(reads)
     }
 
-    /// Asks where one message goes, in the plain form.
+    /// Asks where one message goes, in the plain form. It is cut off earlier than its limits say where it
+    /// should end `within` a time.
     pub(crate) fn route(
         &mut self,
         id: u32,
         projection: &[u8],
         reads: &Reads,
+        within: Option<Duration>,
     ) -> Result<Decisions, GuestFailure> {
         let ids_max = self.limits.answer_ids_max;
         let message = plain_message(projection, reads)?;
-        let decision =
-            self.call(self.limits.cpu_per_call, 1, |exports, store| exports.route(store, id, &message))?;
+        let decision = self.call_within(within, self.limits.cpu_per_call, 1, |exports, store| {
+            exports.route(store, id, &message)
+        })?;
         Decisions::one(decision, ids_max).map_err(GuestFailure::Answer)
     }
 
     /// Asks where many messages go: `projections` back to back, each after its length. Only if
-    /// [`Self::has_batch`].
+    /// [`Self::has_batch`]. `within` as for [`Self::route`].
     pub(crate) fn route_batch(
         &mut self,
         id: u32,
         projections: &[u8],
         count: usize,
+        within: Option<Duration>,
     ) -> Result<Decisions, GuestFailure> {
-        let words = self.call(self.limits.cpu_per_call, count, |exports, store| {
+        let words = self.call_within(within, self.limits.cpu_per_call, count, |exports, store| {
             exports.route_batch(store, id, projections)
         })?;
         Decisions::from_words(words, count, self.limits.answer_ids_max).map_err(GuestFailure::Answer)
@@ -297,22 +303,24 @@ impl Instance {
     }
 
     /// Asks for verdicts: `projections` back to back, each after its length. Where it does not take many
-    /// in one call, of the first only.
+    /// in one call, of the first only. `within` as for [`Self::route`].
     pub(crate) fn intercept(
         &mut self,
         id: u32,
         projections: &[u8],
         count: usize,
         reads: &Reads,
+        within: Option<Duration>,
     ) -> Result<Verdicts, GuestFailure> {
         if self.exports.has_intercept_batch() {
-            let bytes = self.call(self.limits.cpu_per_call, count, |exports, store| {
+            let bytes = self.call_within(within, self.limits.cpu_per_call, count, |exports, store| {
                 exports.intercept_batch(store, id, projections)
             })?;
             return verdict::from_bytes(&bytes, count).map_err(GuestFailure::Answer);
         }
         let message = plain_message(projections.get(4..).unwrap_or_default(), reads)?;
-        self.checked(self.limits.cpu_per_call, 1, |exports, store| exports.intercept(store, id, &message))
+        let call = |exports: &Exports, store: &mut Store<GuestState>| exports.intercept(store, id, &message);
+        self.call_within(within, self.limits.cpu_per_call, 1, call)?.map_err(GuestFailure::Answer)
     }
 
     /// Whether it takes many messages to intercept in one call.
@@ -326,7 +334,17 @@ impl Instance {
         items: usize,
         call: impl FnOnce(&Exports, &mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> Result<R, GuestFailure> {
-        begin(&mut self.store, base, self.limits.cpu_per_item, items);
+        self.call_within(None, base, items, call)
+    }
+
+    fn call_within<R>(
+        &mut self,
+        within: Option<Duration>,
+        base: Duration,
+        items: usize,
+        call: impl FnOnce(&Exports, &mut Store<GuestState>) -> wasmtime::Result<R>,
+    ) -> Result<R, GuestFailure> {
+        begin(&mut self.store, base, self.limits.cpu_per_item, items, within);
         self.slot.enter();
         let answer = call(&self.exports, &mut self.store);
         self.slot.leave();
@@ -350,14 +368,21 @@ fn plain_message<'a>(projection: &'a [u8], reads: &Reads) -> Result<PlainMessage
 }
 
 /// Sets the deadline of the call that begins: the next tick looks at it.
-fn begin(store: &mut Store<GuestState>, base: Duration, per_item: Duration, items: usize) {
-    store.data_mut().deadline.begin(base, per_item, items);
+fn begin(
+    store: &mut Store<GuestState>,
+    base: Duration,
+    per_item: Duration,
+    items: usize,
+    within: Option<Duration>,
+) {
+    store.data_mut().deadline.begin(base, per_item, items, within);
     store.set_epoch_deadline(1);
 }
 
 fn failure(store: &Store<GuestState>, error: &wasmtime::Error) -> GuestFailure {
     if let Some(exceeded) = error.downcast_ref::<CpuExceeded>() {
-        return GuestFailure::Cpu(exceeded.to_string());
+        let text = exceeded.to_string();
+        return if exceeded.within { GuestFailure::CutOff(text) } else { GuestFailure::Cpu(text) };
     }
     let trap = answer::shown(&format!("{error:#}"));
     match store.data().memory.refused() {

@@ -122,10 +122,10 @@ impl Hostile {
                 instance.unbind(ID, &[evil.id])?;
                 Answered::Nothing
             }
-            "route" => Answered::Decided(instance.route(ID, &projection("evil")[4..], &reads)?),
+            "route" => Answered::Decided(instance.route(ID, &projection("evil")[4..], &reads, None)?),
             "route-batch" => {
                 let messages = [projection("good"), projection("evil")].concat();
-                Answered::Decided(instance.route_batch(ID, &messages, 2)?)
+                Answered::Decided(instance.route_batch(ID, &messages, 2, None)?)
             }
             "bound" => Answered::Stored(instance.bound(ID, &evil)?),
             "unbound" => {
@@ -329,7 +329,7 @@ fn interceptors_may_misbehave_as_well() {
     let hostile = Hostile::new("evil_interceptor");
     let failure = |way: &str| {
         let messages = [projection("good"), projection("evil")].concat();
-        attach(&hostile, way).unwrap().intercept(ID, &messages, 2, &reads()).unwrap_err()
+        attach(&hostile, way).unwrap().intercept(ID, &messages, 2, &reads(), None).unwrap_err()
     };
     assert!(matches!(failure("trap"), GuestFailure::Trap(_)));
     assert!(matches!(failure("loop"), GuestFailure::Cpu(_)));
@@ -345,7 +345,8 @@ fn interceptors_may_misbehave_as_well() {
         let refused = attach(&hostile, &format!("open {way}")).err();
         assert!(matches!(refused, Some(Refused::Failed(_))), "{way}: {refused:?}");
     }
-    let verdicts = attach(&hostile, "drop").unwrap().intercept(ID, &projection("evil"), 1, &reads()).unwrap();
+    let verdicts =
+        attach(&hostile, "drop").unwrap().intercept(ID, &projection("evil"), 1, &reads(), None).unwrap();
     match &verdicts[..] {
         [Verdict::Drop(Some(reason))] => assert!(is_fit_to_be_shown(reason), "{reason:?}"),
         other => panic!("{other:?}"),

@@ -84,13 +84,13 @@ impl Replica {
         count: usize,
     ) -> Result<Decisions, Refused> {
         if apart.reads == *reads {
-            return Ok(self.instance.route_batch(apart.guest_id, projections, count)?);
+            return Ok(self.instance.route_batch(apart.guest_id, projections, count, None)?);
         }
         apart.projections.clear();
         if narrow(projections, reads, &apart.reads, &mut apart.projections).is_none() {
             return Err(Refused::ByPlugin(String::from("it reads something else for these bindings")));
         }
-        Ok(self.instance.route_batch(apart.guest_id, &apart.projections, count)?)
+        Ok(self.instance.route_batch(apart.guest_id, &apart.projections, count, None)?)
     }
 
     /// Closes what [`Self::open_apart`] opened.

@@ -11,7 +11,7 @@ use crate::{
 };
 use leveret_broker::port::Layer;
 use leveret_model::{OwnedMessage, Reads};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// How many messages an interceptor is asked about in one call.
 const MESSAGES_PER_CALL_MAX: usize = 256;
@@ -72,13 +72,15 @@ impl Replica {
         if many { MESSAGES_PER_CALL_MAX } else { 1 }
     }
 
-    /// Asks for verdicts: `projections` back to back, each after its length (4 bytes).
+    /// Asks for verdicts: `projections` back to back, each after its length (4 bytes). The call is cut off
+    /// where it does not end `within` a time.
     pub(crate) fn intercept(
         &mut self,
         attachment: &Attachment,
         on_hand: Option<&Arc<OwnedMessage>>,
         projections: &[u8],
         count: usize,
+        within: Option<Duration>,
     ) -> Result<(Verdicts, Outcome), GuestFailure> {
         let Some(attached) = self.attached.get(&attachment.id) else {
             return Err(GuestFailure::Answer(String::from("the interceptor is not attached")));
@@ -86,7 +88,8 @@ impl Replica {
         if let Some(cell) = &attached.cell {
             self.instance.begin_call(Some(call(cell, Purpose::Decide, on_hand)));
         }
-        let verdicts = self.instance.intercept(attached.guest_id, projections, count, &attached.reads);
+        let verdicts =
+            self.instance.intercept(attached.guest_id, projections, count, &attached.reads, within);
         let outcome = if attached.cell.is_some() { self.instance.end_call() } else { Outcome::default() };
         Ok((verdicts?, outcome))
     }

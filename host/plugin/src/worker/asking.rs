@@ -3,7 +3,9 @@
 
 use super::{
     Counters, Entry, REFUSED_FOR, Tallies,
+    handing_over::HandedOver,
     homes::{Homes, NotServed},
+    questions::Scratch,
     refusal,
     standing_in::Unsure,
     unavailable, version_of,
@@ -12,8 +14,10 @@ use crate::{
     account::Accounts,
     audit::Auditor,
     capability::{Draft, Outcome},
-    guest::{Decision, Decisions},
+    guest::{Decision, Decisions, GuestFailure},
+    lane::{self, Lane},
     memo::Kept,
+    pace::INLINE_TURN,
     registry::Registry,
     replica::About,
     state::Cell,
@@ -32,30 +36,6 @@ use std::{
     time::Instant,
 };
 
-/// The most bytes of projections in one call, unless a single message has more.
-const CALL_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of the length before each projection.
-pub(super) const LENGTH_BYTES: usize = 4;
-
-/// Buffers that are used again for each batch.
-#[derive(Default)]
-pub(super) struct Scratch {
-    /// Projections back to back, each after its length.
-    projections: Vec<u8>,
-    /// Where each projection that the guest is asked about lies, its length included.
-    questions: Vec<Range<usize>>,
-    /// Which answers are waiting for which question, in the order of both.
-    waiting: Vec<Waiting>,
-    /// The message of each question, where the plugin may take it.
-    on_hand: Vec<Arc<OwnedMessage>>,
-}
-
-/// An answer that waits.
-struct Waiting {
-    answer: usize,
-    question: usize,
-}
-
 /// What came of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -67,6 +47,16 @@ pub(super) enum Asked {
 
 /// The batch cannot go on; all of it is asked again later.
 pub(super) struct Again;
+
+/// Until when the rest of a batch waits.
+pub(super) enum Until<'a> {
+    /// It is asked at once.
+    Now,
+    /// Nothing of that cell is in doubt.
+    Settled(&'a Arc<Cell>),
+    /// Somebody else calls the waker.
+    Woken,
+}
 
 /// Whether the guest can be asked, once that was needed.
 enum Guest {
@@ -119,8 +109,17 @@ pub(super) struct Batch<'a> {
     pub(super) layer: Layer,
     pub(super) waker: &'a Arc<dyn Wake>,
     pub(super) auditor: &'a Auditor,
+    pub(super) lane: &'a Lane,
+    pub(super) handed_over: &'a mut HandedOver,
+    /// The asker whose turn ended with its last batch, by its waker.
+    pub(super) had_its_turn: &'a mut Option<usize>,
     /// Where the answers to this batch begin.
     pub(super) first_answer: usize,
+}
+
+/// What tells askers apart.
+pub(super) fn key_of(waker: &Arc<dyn Wake>) -> usize {
+    Arc::as_ptr(waker).cast::<()>() as usize
 }
 
 impl Batch<'_> {
@@ -138,6 +137,7 @@ impl Batch<'_> {
         let mut guest = if current { Guest::NotNeededYet } else { self.stand_ready()? };
         let mut remembered = 0;
         let mut before = Before::Other;
+        let (mut questions_max, mut left_out) = (usize::MAX, false);
         for message in messages {
             if let Guest::Failed(refusal) = &guest {
                 self.refuse(refusal, message, answers, unsure);
@@ -181,6 +181,16 @@ impl Batch<'_> {
                     continue;
                 }
             }
+            if self.scratch.questions.is_empty()
+                && let Guest::Ready(version) = &guest
+            {
+                questions_max = self.questions_max(version);
+            }
+            if self.scratch.questions.len() >= questions_max {
+                // Asked about next time: others have their turn before.
+                left_out = true;
+                break;
+            }
             unsure.note(self.entry, answers.len(), message);
             let is_new = self.scratch.wait(place, answers, remember);
             if is_new && matches!(&guest, Guest::Ready(version) if version.code.takes_messages()) {
@@ -189,7 +199,14 @@ impl Batch<'_> {
         }
         self.counters.remembered += remembered;
         match guest {
-            Guest::Ready(version) => self.ask_guest(&version, answers),
+            Guest::Ready(version) => {
+                let asked = self.ask(&version, answers)?;
+                if left_out && asked == Asked::All {
+                    *self.had_its_turn = Some(key_of(self.waker));
+                    return Ok(Asked::Some);
+                }
+                Ok(asked)
+            }
             Guest::NotNeededYet | Guest::Failed(_) => Ok(Asked::All),
         }
     }
@@ -205,6 +222,33 @@ impl Batch<'_> {
         self.counters.failed += 1;
         unsure.note(self.entry, answers.len(), message);
         answers.push(self.entry.failed(refusal));
+    }
+
+    /// How many questions to put in one turn of the asker.
+    fn questions_max(&self, version: &Version) -> usize {
+        match &self.entry.pace {
+            None => usize::MAX,
+            Some(_) if self.is_handed_over(version) => lane::MESSAGES_MAX,
+            Some(pace) => pace.messages_in(INLINE_TURN),
+        }
+    }
+
+    /// Asks all questions: here, or in the slow lane.
+    fn ask(&mut self, version: &Arc<Version>, answers: &mut Vec<Answer>) -> Result<Asked, Again> {
+        if self.scratch.questions.is_empty() {
+            return Ok(Asked::All);
+        }
+        if self.is_handed_over(version) {
+            return self.take_or_hand_over(version, answers);
+        }
+        if *self.had_its_turn == Some(key_of(self.waker)) {
+            let cut = self.cut(0, answers, Until::Now);
+            if cut.is_err() {
+                *self.had_its_turn = None;
+            }
+            return cut;
+        }
+        self.ask_guest(version, answers)
     }
 
     /// The remembered answer, or where the projection of the message lies.
@@ -236,7 +280,8 @@ impl Batch<'_> {
         let generation = self.exchange.generation();
         if let Some(version) = &self.entry.version
             && self.entry.generation == generation
-            && self.homes.know(version, self.exchange, self.layer, generation)
+            && (self.is_handed_over(version)
+                || self.homes.know(version, self.exchange, self.layer, generation))
         {
             return Ok(Guest::Ready(version.clone()));
         }
@@ -309,6 +354,7 @@ impl Batch<'_> {
         let tally = self.tallies.entry((version.id, vhost.clone()));
         let account = self.accounts.of(&version.scope, vhost, &version.code.plugin);
         self.entry.tally = Some(tally.or_insert_with(|| account.tally()).clone());
+        self.entry.pace = (!version.code.builtin).then(|| account.pace().clone());
         self.entry.account = Some(account);
     }
 
@@ -327,7 +373,11 @@ impl Batch<'_> {
 
     /// Asks the guest all questions, many in a call; those of a call that failed one by one, on
     /// fresh instances, so that only the message which caused it meets the refusal.
-    fn ask_guest(&mut self, version: &Arc<Version>, answers: &mut Vec<Answer>) -> Result<Asked, Again> {
+    pub(super) fn ask_guest(
+        &mut self,
+        version: &Arc<Version>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Asked, Again> {
         let (mut asked, mut answered, mut singly_before) = (0, 0, 0);
         while asked < self.scratch.questions.len() {
             let home = match self.homes.at(version, self.exchange, self.layer, self.entry.generation) {
@@ -340,7 +390,7 @@ impl Batch<'_> {
             };
             if !home.knows(self.exchange.id, self.layer, self.entry.generation) {
                 // Made anew, at a later generation: the questions are not of what it reads.
-                return self.cut(answered, answers, None);
+                return self.cut(answered, answers, Until::Now);
             }
             let count_max = if asked < singly_before { 1 } else { home.messages_per_call_max() };
             let count = self.scratch.fitting(asked, count_max);
@@ -348,25 +398,28 @@ impl Batch<'_> {
             let about = About { exchange: self.exchange, layer: self.layer, on_hand };
             let tally = self.entry.tally.as_ref().filter(|_| Tally::is_timed(count, self.counters.calls));
             let timed = tally.map(|tally| (tally, Instant::now()));
-            let decided = home.route(version, about, self.scratch.bytes(asked, count), count);
+            let decided = home.route_inline(version, about, self.scratch.bytes(asked, count), count);
             self.counters.calls += 1;
             if let Some((tally, began)) = timed {
                 tally.took(began.elapsed());
             }
             match decided {
                 Ok((_, Outcome { in_doubt: Some(cell), .. })) => {
-                    return self.cut(answered, answers, Some(&cell));
+                    return self.cut(answered, answers, Until::Settled(&cell));
                 }
                 Ok((_, outcome)) if outcome.keeps_message() && self.is_outdated() => {
                     // A binding came meanwhile, and was given what was kept before.
-                    return self.cut(answered, answers, None);
+                    return self.cut(answered, answers, Until::Now);
                 }
                 Ok((decisions, outcome)) => {
-                    answered = self.take_over(version, asked, answered, &decisions, answers);
+                    answered = self.take_over(version, (asked, count), answered, &decisions, true, answers);
                     if let Some(draft) = outcome.draft {
                         self.attach(draft, answered, answers);
                     }
                     asked += count;
+                }
+                Err(GuestFailure::CutOff(_)) => {
+                    return self.hand_over(version, asked, answered, count > 1, 0, answers);
                 }
                 Err(_) if count > 1 => singly_before = asked + count,
                 Err(failure) => {
@@ -379,17 +432,17 @@ impl Batch<'_> {
         Ok(Asked::All)
     }
 
-    fn is_outdated(&self) -> bool {
+    pub(super) fn is_outdated(&self) -> bool {
         self.entry.generation != self.exchange.generation()
     }
 
     /// Gives up at a waiting answer: what comes before it is answered, the rest is to be asked again;
-    /// where nothing comes before, when that cell is settled, or at once.
-    fn cut(
+    /// where nothing comes before, when the waker is called.
+    pub(super) fn cut(
         &mut self,
         answered: usize,
         answers: &mut Vec<Answer>,
-        in_doubt: Option<&Arc<Cell>>,
+        until: Until<'_>,
     ) -> Result<Asked, Again> {
         let Some(waiting) = self.scratch.waiting.get(answered) else {
             return Ok(Asked::All);
@@ -398,15 +451,16 @@ impl Batch<'_> {
             answers.truncate(waiting.answer);
             return Ok(Asked::Some);
         }
-        match in_doubt {
-            Some(cell) => cell.wake_when_settled(self.waker),
-            None => self.waker.wake(),
+        match until {
+            Until::Settled(cell) => cell.wake_when_settled(self.waker),
+            Until::Now => self.waker.wake(),
+            Until::Woken => {}
         }
         Err(Again)
     }
 
     /// Attaches the effects of a call about one message to its answer, the last that was given.
-    fn attach(&mut self, draft: Box<Draft>, answered: usize, answers: &mut [Answer]) {
+    pub(super) fn attach(&mut self, draft: Box<Draft>, answered: usize, answers: &mut [Answer]) {
         let waiting = answered.checked_sub(1).and_then(|last| self.scratch.waiting.get(last));
         if let Some(place) = waiting.and_then(|waiting| answers.get_mut(waiting.answer)) {
             let answer = std::mem::replace(place, Answer::Drop(None));
@@ -414,17 +468,18 @@ impl Batch<'_> {
         }
     }
 
-    /// Turns decisions into answers, from that question and that waiting answer on. Gives the next
-    /// waiting answer.
-    fn take_over(
+    /// Turns decisions into answers: those for so many questions from one on, the first of which is for
+    /// that waiting answer. Gives the next waiting answer.
+    pub(super) fn take_over(
         &mut self,
         version: &Version,
-        first_question: usize,
+        (first_question, count): (usize, usize),
         mut answered: usize,
         decisions: &Decisions,
+        remember: bool,
         answers: &mut [Answer],
     ) -> usize {
-        for (question, decision) in (first_question..).zip(decisions.iter()) {
+        for (question, decision) in (first_question..).zip(decisions.iter()).take(count) {
             let (kept, answer_bytes) = match self.resolve(version, decision) {
                 Ok(resolved) => resolved,
                 Err(what) => {
@@ -434,6 +489,7 @@ impl Batch<'_> {
                 }
             };
             if self.entry.pure
+                && remember
                 && let Some(place) = self.scratch.questions.get(question)
             {
                 let projection = self.scratch.projection(place);
@@ -483,7 +539,7 @@ impl Batch<'_> {
 
     /// Answers what waits for questions before `question_end` with a refusal. Gives the next
     /// waiting answer.
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         mut answered: usize,
         question_end: usize,
@@ -512,84 +568,4 @@ pub(crate) fn behind(exchange: &Exchange, layer: Layer) -> Result<Layer, &'stati
 pub(crate) fn too_long(type_name: &Name, reads: &Reads, message: &MessageView<'_>) -> Answer {
     let (bytes, bytes_max) = (message.body.len(), reads.body.map_or(0, |body| body.bytes_max));
     Answer::Reject(format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}").into())
-}
-
-impl Scratch {
-    fn clear(&mut self) {
-        self.projections.clear();
-        self.questions.clear();
-        self.waiting.clear();
-        self.on_hand.clear();
-    }
-
-    /// Appends the projection of a message.
-    fn project(&mut self, entry: &Entry, message: &MessageView<'_>) -> Range<usize> {
-        let start = self.projections.len();
-        self.projections.extend_from_slice(&[0; LENGTH_BYTES]);
-        message.project(&entry.reads, &mut self.projections);
-        let length = self.projections.len() - start - LENGTH_BYTES;
-        if let Some(place) = self.projections.get_mut(start..start + LENGTH_BYTES) {
-            place.copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-        }
-        start..self.projections.len()
-    }
-
-    /// A projection, without its length.
-    fn projection(&self, place: &Range<usize>) -> &[u8] {
-        self.projections.get(place.start + LENGTH_BYTES..place.end).unwrap_or_default()
-    }
-
-    /// Lets the next answer wait for this projection's; where it is to be remembered and like the
-    /// one before, for that one's. Gives whether it is a new question.
-    fn wait(&mut self, place: Range<usize>, answers: &mut Vec<Answer>, remember: bool) -> bool {
-        let repeated = remember
-            && self.questions.last().is_some_and(|last| {
-                self.projections.get(last.clone()) == self.projections.get(place.clone())
-            });
-        if repeated {
-            self.projections.truncate(place.start);
-        } else {
-            self.questions.push(place);
-        }
-        self.waiting.push(Waiting { answer: answers.len(), question: self.questions.len() - 1 });
-        answers.push(Answer::Drop(None));
-        !repeated
-    }
-
-    /// How many questions from that one on fit in a call.
-    fn fitting(&self, first: usize, count_max: usize) -> usize {
-        let questions = self.questions.get(first..).unwrap_or_default();
-        let Some(start) = questions.first().map(|place| place.start) else {
-            return 0;
-        };
-        let fit = questions.iter().take(count_max).take_while(|place| place.end - start <= CALL_BYTES_MAX);
-        fit.count().max(1)
-    }
-
-    /// The projections of so many questions from that one on.
-    fn bytes(&self, first: usize, count: usize) -> &[u8] {
-        let places = self.questions.get(first..first + count).unwrap_or_default();
-        match (places.first(), places.last()) {
-            (Some(first), Some(last)) => self.projections.get(first.start..last.end).unwrap_or_default(),
-            _ => &[],
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_has_so_many_bytes_or_one_message() {
-        let mut scratch = Scratch::default();
-        for bytes in [CALL_BYTES_MAX * 2, CALL_BYTES_MAX / 2, CALL_BYTES_MAX / 2, 1] {
-            let start = scratch.projections.len();
-            scratch.projections.resize(start + bytes, 0);
-            scratch.questions.push(start..start + bytes);
-        }
-        assert_eq!([0, 1, 2, 3].map(|first| scratch.fitting(first, 256)), [1, 2, 2, 1]);
-        assert_eq!(scratch.fitting(1, 1), 1);
-        assert_eq!(scratch.bytes(1, 2).len(), CALL_BYTES_MAX);
-    }
 }

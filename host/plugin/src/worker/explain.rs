@@ -5,8 +5,9 @@
 
 use super::{
     Worker,
-    asking::{LENGTH_BYTES, behind, too_long},
+    asking::{behind, too_long},
     homes::NotServed,
+    questions::LENGTH_BYTES,
     refusal, version_of,
 };
 use crate::{
@@ -220,7 +221,7 @@ impl Worker {
         let on_hand = version.code.takes_messages().then(|| Arc::new(OwnedMessage::from_view(message)));
         let about = About { exchange, layer, on_hand: on_hand.as_ref() };
         let home = self.homes.at(version, exchange, layer, generation)?;
-        let routed = home.route(version, about, &question, 1);
+        let routed = home.route(version, about, &question, 1, None);
         let (decisions, outcome) = routed.map_err(|failure| NotServed::Failed(failure.to_string()))?;
         // Dropped with the outcome, the draft of effects is undone.
         if let Outcome { in_doubt: Some(_), .. } = outcome {

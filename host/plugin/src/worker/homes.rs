@@ -1,13 +1,13 @@
 //! The replicas of one worker: found, built, caught up, lost.
 
-use super::failures::Failures;
+use super::{berths::Away, failures::Failures};
 use crate::{
     account::Account,
     attachment::Attachment,
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
-    capability::Outcome,
     engine::CallSlot,
-    guest::{Decisions, GuestFailure, Refused, Verdicts},
+    guest::{GuestFailure, Refused, thread_cpu_time},
+    pace::Pace,
     replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
@@ -17,7 +17,7 @@ use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation, TypeSpec},
     port::{Layer, Wake},
 };
-use leveret_model::{Name, OwnedMessage, Table};
+use leveret_model::{Name, Table};
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has more bindings than this to be told is built by a thread of its own where
@@ -42,6 +42,10 @@ pub(crate) struct Homes {
     builder: Arc<Builder>,
     slot: CallSlot,
     services: Arc<Services>,
+    /// Homes that are borrowed.
+    borrowed: Vec<Place>,
+    /// Homes made here though there is to be one for all threads, while what is asked disturbs nobody.
+    apart: Option<Vec<Place>>,
 }
 
 /// The replica of one plugin for one vhost, or what became of it.
@@ -49,10 +53,13 @@ pub(crate) struct Homes {
 pub(crate) struct Home {
     /// Whose exchanges it serves; of a built-in type all of them.
     vhost: Option<Name>,
-    replica: Option<Replica>,
+    pub(super) replica: Option<Replica>,
     construction: Option<Arc<Construction>>,
-    failures: Failures,
-    account: Option<Arc<Account>>,
+    pub(super) failures: Failures,
+    pub(super) account: Option<Arc<Account>>,
+    /// A replica was lost: the next one is made away from the worker, where the asker can wait.
+    pub(super) lost: bool,
+    pub(super) calls: u64,
 }
 
 impl Homes {
@@ -62,7 +69,15 @@ impl Homes {
         slot: CallSlot,
         services: Arc<Services>,
     ) -> Self {
-        Self { homes: HashMap::default(), mailbox, builder, slot, services }
+        Self {
+            homes: HashMap::default(),
+            mailbox,
+            builder,
+            slot,
+            services,
+            borrowed: Vec::new(),
+            apart: None,
+        }
     }
 
     /// The replica that knows this exchange's current generation. With a waker, a replica that
@@ -76,11 +91,7 @@ impl Homes {
         waker: Option<&Arc<dyn Wake>>,
     ) -> Result<&mut Replica, NotServed> {
         let place = PlaceRef::of(version, &exchange.vhost);
-        if !self.homes.contains_key(&place) {
-            let place = Place::from(&place);
-            let account = self.services.accounts.of_instance(version, &exchange.vhost);
-            self.homes.insert(place.clone(), Home::of(place, account));
-        }
+        self.enter(version, &exchange.vhost, waker)?;
         let Some(home) = self.homes.get_mut(&place) else {
             return Err(NotServed::Pending);
         };
@@ -102,6 +113,77 @@ impl Homes {
             return Err(NotServed::Pending);
         }
         home.serve(version, exchange, layer, &self.services, &self.slot)
+    }
+
+    /// Sees to it that there is a home for a version and a virtual host: made, or borrowed where there is
+    /// one for all threads.
+    fn enter(
+        &mut self,
+        version: &Version,
+        vhost: &Name,
+        waker: Option<&Arc<dyn Wake>>,
+    ) -> Result<(), NotServed> {
+        let place = PlaceRef::of(version, vhost);
+        if self.homes.contains_key(&place) {
+            return Ok(());
+        }
+        let mut home = None;
+        if version.single_writer
+            && let Some(apart) = &mut self.apart
+        {
+            apart.push(Place::from(&place));
+        } else if version.single_writer {
+            home = match self.services.berths.borrow(&place, waker) {
+                Ok(home) => home,
+                Err(Away) if waker.is_some() => return Err(NotServed::Pending),
+                Err(Away) => {
+                    let text = "its only instance is busy; try again";
+                    return Err(NotServed::Failed(String::from(text)));
+                }
+            };
+            self.borrowed.push(Place::from(&place));
+            if let Some(replica) = home.as_mut().and_then(|home| home.replica.as_mut()) {
+                replica.move_to(self.slot.clone());
+            }
+        }
+        let place = Place::from(&place);
+        let account = || self.services.accounts.of_instance(version, vhost);
+        let home = home.filter(|home| home.account.is_some());
+        let home = home.unwrap_or_else(|| Home::of(place.clone(), account()));
+        self.homes.insert(place, home);
+        Ok(())
+    }
+
+    /// Brings back what is borrowed. To be called before a worker does anything else.
+    #[inline]
+    pub(crate) fn give_back(&mut self) {
+        if !self.borrowed.is_empty() {
+            self.bring_back();
+        }
+    }
+
+    fn bring_back(&mut self) {
+        for place in std::mem::take(&mut self.borrowed) {
+            let home = self.homes.remove(&place).unwrap_or_default();
+            self.services.berths.bring_back(&place, home);
+        }
+    }
+
+    /// Does something that disturbs nobody: what there is one of for all threads is made once more for it.
+    pub(crate) fn begin_apart(&mut self) {
+        self.apart = Some(Vec::new());
+    }
+
+    /// The end of that.
+    pub(crate) fn end_apart(&mut self) {
+        for place in self.apart.take().unwrap_or_default() {
+            self.homes.remove(&place);
+        }
+    }
+
+    /// The pace of a plugin in a virtual host.
+    pub(crate) fn pace_of(&self, version: &Version, vhost: &Name) -> Arc<Pace> {
+        self.services.accounts.of_instance(version, vhost).pace().clone()
     }
 
     /// Whether a replica knows a type of this exchange at that generation.
@@ -231,11 +313,7 @@ impl Homes {
     /// The home of a version for a vhost, unless the plugin is set aside.
     fn home(&mut self, version: &Version, vhost: &Name) -> Result<&mut Home, NotServed> {
         let place = PlaceRef::of(version, vhost);
-        if !self.homes.contains_key(&place) {
-            let place = Place::from(&place);
-            let account = self.services.accounts.of_instance(version, vhost);
-            self.homes.insert(place.clone(), Home::of(place, account));
-        }
+        self.enter(version, vhost, None)?;
         let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
         match home.failures.set_aside() {
             Some(why) => Err(NotServed::Failed(why)),
@@ -255,14 +333,30 @@ impl Homes {
         for home in self.homes.values_mut() {
             home.tidy(|replica| replica.close(id));
         }
+        self.tidy_free(|replica| replica.close(id));
+    }
+
+    /// Has each instance that there is one of do something, unless it is busy.
+    fn tidy_free(&mut self, call: impl Fn(&mut Replica) -> Result<(), GuestFailure>) {
+        for place in self.services.berths.free() {
+            if let Some(mut home) = self.services.berths.borrow_now(&place) {
+                if let Some(replica) = &mut home.replica {
+                    replica.move_to(self.slot.clone());
+                }
+                home.tidy(&call);
+                self.services.berths.bring_back(&place, home);
+            }
+        }
     }
 
     /// Lets go of exchanges that are gone, and of versions that serve no more.
     pub(crate) fn sweep(&mut self, serves: impl Fn(VersionId) -> bool) {
-        self.keep(serves);
+        self.keep(&serves);
         for home in self.homes.values_mut() {
             home.tidy(Replica::sweep);
         }
+        self.services.berths.sweep(serves);
+        self.tidy_free(Replica::sweep);
     }
 
     /// Lets go of versions that serve no more.
@@ -303,59 +397,14 @@ impl Home {
         self.replica.as_ref().map_or(1, Replica::messages_per_call_max)
     }
 
-    /// Asks where messages go; see [`Replica::route`]. After a failure the replica is lost.
-    pub(crate) fn route(
-        &mut self,
-        version: &Version,
-        about: About<'_>,
-        projections: &[u8],
-        count: usize,
-    ) -> Result<(Decisions, Outcome), GuestFailure> {
-        let Some(replica) = &mut self.replica else {
-            return Err(GuestFailure::Answer(String::from("the instance is gone")));
-        };
-        match replica.route(about, projections, count) {
-            Ok(decided) => {
-                self.failures.succeeded();
-                Ok(decided)
-            }
-            Err(failure) => {
-                let took = replica.cpu_used();
-                self.failed(version, Some(&failure), failure.to_string(), took);
-                Err(failure)
-            }
-        }
+    /// For how long it is set aside, and why.
+    pub(crate) fn set_aside(&self) -> Option<(Duration, String)> {
+        Some((self.failures.left()?, self.failures.set_aside()?))
     }
 
     /// The replica, if there is one.
     pub(crate) fn replica_there(&self) -> Option<&Replica> {
         self.replica.as_ref()
-    }
-
-    /// Asks an interceptor for verdicts; see [`Replica::intercept`]. After a failure the replica is
-    /// lost.
-    pub(crate) fn intercept(
-        &mut self,
-        version: &Version,
-        attachment: &Attachment,
-        on_hand: Option<&Arc<OwnedMessage>>,
-        projections: &[u8],
-        count: usize,
-    ) -> Result<(Verdicts, Outcome), GuestFailure> {
-        let Some(replica) = &mut self.replica else {
-            return Err(GuestFailure::Answer(String::from("the instance is gone")));
-        };
-        match replica.intercept(attachment, on_hand, projections, count) {
-            Ok(verdicts) => {
-                self.failures.succeeded();
-                Ok(verdicts)
-            }
-            Err(failure) => {
-                let took = replica.cpu_used();
-                self.failed(version, Some(&failure), failure.to_string(), took);
-                Err(failure)
-            }
-        }
     }
 
     /// Takes the replica of a construction that is finished.
@@ -382,7 +431,8 @@ impl Home {
     ) -> bool {
         let backlog =
             self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
-        if backlog <= INLINE_REPLAY_BINDINGS_MAX || self.failures.set_aside().is_some() {
+        let lost = self.lost && self.replica.is_none() && !version.code.builtin;
+        if (backlog <= INLINE_REPLAY_BINDINGS_MAX && !lost) || self.failures.set_aside().is_some() {
             return false;
         }
         if self.construction.is_none() {
@@ -437,9 +487,14 @@ impl Home {
         slot: &CallSlot,
     ) -> Result<&mut Replica, NotServed> {
         if self.replica.is_none() {
+            let began = thread_cpu_time();
             match Replica::start(version, vhost, services, slot.clone()) {
                 Ok(replica) => self.replica = Some(replica),
-                Err(failure) => return Err(self.refused(version, Refused::Failed(failure))),
+                Err(failure) => {
+                    let (what, took) = (failure.to_string(), thread_cpu_time().saturating_sub(began));
+                    self.failed(version, Some(&failure), what.clone(), took);
+                    return Err(NotServed::Failed(what));
+                }
             }
         }
         self.replica.as_mut().ok_or(NotServed::Pending)
@@ -467,8 +522,16 @@ impl Home {
         }
     }
 
-    fn failed(&mut self, version: &Version, failure: Option<&GuestFailure>, what: String, took: Duration) {
-        self.replica = None;
+    pub(super) fn failed(
+        &mut self,
+        version: &Version,
+        failure: Option<&GuestFailure>,
+        what: String,
+        took: Duration,
+    ) {
+        // The instance saw by itself what its last call took.
+        let took = self.replica.take().map_or(took, |replica| took.max(replica.cpu_used()));
+        self.lost = true;
         let logged = self.failures.failed(what.clone(), took);
         // How a version fails that is tried beside another is told with that trial.
         if let Some(account) = self.account.as_ref().filter(|_| !version.on_trial) {

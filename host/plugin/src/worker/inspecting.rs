@@ -41,6 +41,7 @@ impl Worker {
                     (Some(plugin), fields.map_err(told))
                 }
             };
+            self.homes.give_back();
             shown.push(LayerInfo { layer, type_name: spec.type_name.clone(), plugin, shown: fields });
         }
         shown

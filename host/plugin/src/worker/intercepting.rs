@@ -8,17 +8,21 @@
 //! operator chose otherwise: nothing is lost then for want of a plugin.
 
 mod explain;
+mod handing_over;
 mod seats;
 
 pub(super) use seats::Interceptors;
 
-use super::Worker;
+use super::{
+    Worker,
+    asking::{Until, key_of},
+    handing_over::Listed,
+};
 use crate::{
     attachment::{Attachment, AttachmentRule, AttachmentUse},
-    capability::Outcome,
-    guest::{AttachmentPoint, Verdict, Verdicts},
+    capability::{Draft, Outcome},
+    guest::{AttachmentPoint, GuestFailure, Verdict},
     policy::FailurePolicy,
-    state::Cell,
     version::Version,
 };
 use leveret_broker::port::{Effects, Intercepted, Routed, Ruling, Site, Wake};
@@ -133,7 +137,7 @@ impl Worker {
             }
         };
         seat.scratch.clear();
-        let mut remembered = 0;
+        let (mut remembered, mut questions_max, mut left_out) = (0, None, false);
         for message in messages {
             if seat.reads.rejects_body(message.body.len()) {
                 rulings.push(too_long(&attachment, seat.reads.body.map_or(0, |b| b.bytes_max), message));
@@ -150,6 +154,20 @@ impl Worker {
                 remembered += 1;
                 continue;
             }
+            let max = *questions_max.get_or_insert_with(|| {
+                seat.questions_max(handing_over::is_handed_over(
+                    &self.handed_over,
+                    seat,
+                    &attachment,
+                    &version,
+                    waker,
+                ))
+            });
+            if seat.scratch.questions.len() >= max {
+                // Asked about next time: others have their turn before.
+                left_out = true;
+                break;
+            }
             let is_new = seat.scratch.wait(projection, rulings.len(), remember);
             // Replaced when the guest has answered.
             rulings.push(Ruling::Said(Intercepted::Continue, None));
@@ -160,7 +178,12 @@ impl Worker {
         self.counters.remembered += remembered;
         let mut asking =
             Asking { worker: self, at, attachment: &attachment, version: &version, first, waker };
-        asking.ask(rulings)
+        asking.begin(rulings)?;
+        if left_out {
+            self.had_its_turn = Some(key_of(waker));
+            return Err(Later);
+        }
+        Ok(())
     }
 }
 
@@ -198,23 +221,24 @@ impl Asking<'_> {
             if replica.and_then(|replica| replica.attached_reads(self.attachment.id)) != Some(&seat.reads) {
                 // A fresh instance reads something else: the questions are not what it wants to know.
                 seat.forget();
-                return self.cut(answered, None, rulings);
+                return self.cut(answered, Until::Now, rulings);
             }
             let count_max =
                 if asked < singly_before { 1 } else { replica.map_or(1, |r| r.verdicts_per_call_max()) };
             let count = seat.scratch.fitting(asked, count_max);
             let on_hand = seat.scratch.on_hand.get(asked);
             let bytes = seat.scratch.bytes(asked, count);
-            let judged = home.intercept(self.version, self.attachment, on_hand, bytes, count);
+            let judged = home.intercept_inline(self.version, self.attachment, on_hand, bytes, count);
             counters.calls += 1;
             match judged {
                 Ok((_, Outcome { in_doubt: Some(cell), .. })) => {
-                    return self.cut(answered, Some(&cell), rulings);
+                    return self.cut(answered, Until::Settled(&cell), rulings);
                 }
                 Ok((verdicts, outcome)) => {
-                    self.take_over(asked, &verdicts, outcome, &mut answered, rulings);
+                    self.take_over(asked, &verdicts, outcome.draft, &mut answered, rulings);
                     asked += count;
                 }
+                Err(GuestFailure::CutOff(_)) => return self.hand_over(asked, answered, count > 1, rulings),
                 Err(_) if count > 1 => singly_before = asked + count,
                 Err(failure) => {
                     asked += 1;
@@ -229,12 +253,12 @@ impl Asking<'_> {
     fn take_over(
         &mut self,
         first_question: usize,
-        verdicts: &Verdicts,
-        outcome: Outcome,
+        verdicts: &[Verdict],
+        draft: Option<Box<Draft>>,
         answered: &mut usize,
         rulings: &mut [Ruling],
     ) {
-        let mut effects = outcome.draft.map(|draft| draft as Box<dyn Effects>);
+        let mut effects = draft.map(|draft| draft as Box<dyn Effects>);
         for (question, verdict) in (first_question..).zip(verdicts) {
             let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return };
             if let Some(why) = seat.fault_of(verdict) {
@@ -282,19 +306,15 @@ impl Asking<'_> {
     }
 
     /// Gives up at a waiting ruling: what comes before it stands, the rest is to be asked again.
-    fn cut(
-        &mut self,
-        answered: usize,
-        in_doubt: Option<&Arc<Cell>>,
-        rulings: &mut Vec<Ruling>,
-    ) -> Result<(), Later> {
+    fn cut(&mut self, answered: usize, until: Until<'_>, rulings: &mut Vec<Ruling>) -> Result<(), Later> {
         let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return Err(Later) };
         let Some((ruling, _)) = seat.scratch.waiting.get(answered) else { return Ok(()) };
         rulings.truncate(*ruling);
         if *ruling == self.first {
-            match in_doubt {
-                Some(cell) => cell.wake_when_settled(self.waker),
-                None => self.waker.wake(),
+            match until {
+                Until::Settled(cell) => cell.wake_when_settled(self.waker),
+                Until::Now => self.waker.wake(),
+                Until::Woken => {}
             }
         }
         Err(Later)
@@ -339,6 +359,11 @@ impl Scratch {
         }
         self.waiting.push((ruling, self.questions.len() - 1));
         !repeated
+    }
+
+    /// The questions, for whoever compares and copies them.
+    fn listed(&self) -> Listed<'_> {
+        Listed { projections: &self.projections, questions: &self.questions, on_hand: &self.on_hand }
     }
 
     /// The waiting ruling of that number, if it waits for that question.

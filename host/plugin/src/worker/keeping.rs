@@ -12,6 +12,7 @@ use crate::{
     candidate::Candidate,
     guest::{GuestFailure, Refused},
     memo::{KeyForm, MARKS_MAX, Marks, Memo, NotAUnion},
+    pace::Pace,
     policy::PluginPolicy,
     replica::Replica,
     standby::spec_at,
@@ -68,6 +69,8 @@ pub(super) struct Entry {
     pub(super) tally: Option<Arc<Tally>>,
     /// That plugin's account here.
     pub(super) account: Option<Arc<Account>>,
+    /// How fast that plugin is here; `None` for what came with the broker.
+    pub(super) pace: Option<Arc<Pace>>,
     /// The plugin refused it on a replay: why, and until when that holds.
     pub(super) refused: Option<(String, Instant)>,
     /// A version that is tried beside the one that serves.
@@ -128,6 +131,7 @@ impl Entry {
             sets: RouteSets::default(),
             tally: None,
             account: None,
+            pace: None,
             refused: None,
             beside: None,
             on_trial: None,

@@ -1,19 +1,24 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
 //! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the
-//! instances, `keeping.rs` keeps what is remembered up to date, `sets.rs` shares destinations,
+//! instances (`berths.rs` those that there is one of), `handing_over.rs` the way to the slow lane,
+//! `keeping.rs` keeps what is remembered up to date, `sets.rs` shares destinations,
 //! `explain.rs` tells how an answer came about, `inspecting.rs` what types show operators, `arms.rs` asks a
 //! version that is tried beside the one that serves, `reconfiguring.rs` tries other arguments out.
 
 mod arms;
 mod asking;
+mod berths;
+mod calls;
 mod chain;
 mod explain;
 mod failures;
+mod handing_over;
 mod homes;
 mod inspecting;
 mod intercepting;
 mod keeping;
+mod questions;
 mod reconfiguring;
 mod sets;
 mod standing_in;
@@ -31,6 +36,7 @@ mod tests_of_standing_in;
 mod tests_of_telling;
 
 pub(crate) use asking::{behind, too_long};
+pub use berths::BORROW_WAIT_MAX;
 pub use chain::TYPES_MAX;
 pub(crate) use failures::Failures;
 pub use failures::{
@@ -38,6 +44,10 @@ pub use failures::{
 };
 pub use homes::INLINE_REPLAY_BINDINGS_MAX;
 pub use inspecting::LayerInfo;
+pub(crate) use {
+    berths::Berths,
+    homes::{Home, Homes, NotServed},
+};
 
 use crate::{
     account::Accounts,
@@ -45,6 +55,7 @@ use crate::{
     builder::{Builder, Mailbox},
     candidate::Shadow,
     engine::CallSlot,
+    lane::Lane,
     policy::FailurePolicy,
     registry::{Lookup, Registry},
     services::Services,
@@ -52,9 +63,9 @@ use crate::{
     tally::Tally,
     version::{Version, VersionId},
 };
-use asking::{Again, Asked, Batch, Scratch};
+use asking::{Again, Asked, Batch};
+use handing_over::HandedOver;
 use hashbrown::HashMap;
-use homes::{Homes, NotServed};
 use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
@@ -66,6 +77,7 @@ use leveret_broker::{
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
+use questions::Scratch;
 use reconfiguring::Trial;
 use standing_in::Unsure;
 use std::{
@@ -131,6 +143,9 @@ struct Asking<'a> {
     tallies: &'a mut Tallies,
     accounts: &'a Accounts,
     auditor: &'a Auditor,
+    lane: &'a Lane,
+    handed_over: &'a mut HandedOver,
+    had_its_turn: &'a mut Option<usize>,
 }
 
 impl Asking<'_> {
@@ -144,7 +159,18 @@ impl Asking<'_> {
         answers: &mut Vec<Answer>,
         (waker, unsure): (&Arc<dyn Wake>, &mut Unsure<'m, 'b>),
     ) -> Result<Asked, Again> {
-        let Self { registry, homes, scratch, counters, tallies, accounts, auditor } = self;
+        let Self {
+            registry,
+            homes,
+            scratch,
+            counters,
+            tallies,
+            accounts,
+            auditor,
+            lane,
+            handed_over,
+            had_its_turn,
+        } = self;
         let mut batch = Batch {
             registry,
             homes,
@@ -157,6 +183,9 @@ impl Asking<'_> {
             layer,
             waker,
             auditor,
+            lane,
+            handed_over,
+            had_its_turn,
             first_answer: answers.len(),
         };
         let before = *batch.counters;
@@ -179,6 +208,10 @@ pub struct Worker {
     trial: Trial,
     auditor: Arc<Auditor>,
     shadow: Arc<Shadow>,
+    lane: Arc<Lane>,
+    handed_over: HandedOver,
+    /// The asker that is to wait for its next turn, by its waker.
+    had_its_turn: Option<usize>,
     counters: Counters,
     tallies: Tallies,
     /// How many exchanges were closed when this worker last let go of those that are gone.
@@ -216,13 +249,14 @@ pub(crate) struct WorkerParts {
     pub(crate) builder: Arc<Builder>,
     pub(crate) auditor: Arc<Auditor>,
     pub(crate) shadow: Arc<Shadow>,
+    pub(crate) lane: Arc<Lane>,
     pub(crate) slot: CallSlot,
     pub(crate) services: Arc<Services>,
 }
 
 impl Worker {
     pub(crate) fn new(parts: WorkerParts, closed: Arc<AtomicU64>, memo_bytes_max: usize) -> Self {
-        let WorkerParts { registry, mailbox, builder, auditor, shadow, slot, services } = parts;
+        let WorkerParts { registry, mailbox, builder, auditor, shadow, lane, slot, services } = parts;
         Self {
             interceptors: Interceptors::new(registry.attachments(), memo_bytes_max),
             registry,
@@ -233,6 +267,9 @@ impl Worker {
             trial: Trial::default(),
             auditor,
             shadow,
+            lane,
+            handed_over: HandedOver::default(),
+            had_its_turn: None,
             counters: Counters::default(),
             tallies: Tallies::default(),
             swept_at: closed.load(Ordering::Relaxed),
@@ -282,6 +319,9 @@ impl Worker {
             tallies: &mut self.tallies,
             accounts: &self.services.accounts,
             auditor: &self.auditor,
+            lane: &self.lane,
+            handed_over: &mut self.handed_over,
+            had_its_turn: &mut self.had_its_turn,
         };
         (&mut self.entries, asking)
     }
@@ -353,6 +393,7 @@ impl Router for Worker {
             self.registry.unregister(exchange);
             self.homes.close(exchange.id);
         }
+        self.homes.give_back();
         opened
     }
 
@@ -361,7 +402,9 @@ impl Router for Worker {
     }
 
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
-        self.bind_chain(exchange, candidate)
+        let taken = self.bind_chain(exchange, candidate);
+        self.homes.give_back();
+        taken
     }
 
     fn bound(
@@ -370,11 +413,14 @@ impl Router for Worker {
         binding: &Arc<Binding>,
         deeds: &mut Vec<Deed>,
     ) -> Vec<Arc<OwnedMessage>> {
-        self.bound_chain(exchange, binding, deeds)
+        let stored = self.bound_chain(exchange, binding, deeds);
+        self.homes.give_back();
+        stored
     }
 
     fn unbound(&mut self, exchange: &Arc<Exchange>, binding: &Arc<Binding>, deeds: &mut Vec<Deed>) {
         self.unbound_chain(exchange, binding, deeds);
+        self.homes.give_back();
     }
 
     fn route(
@@ -392,6 +438,7 @@ impl Router for Worker {
         } else {
             self.ask_layer(exchange, layer, messages, answers, waker)
         };
+        self.homes.give_back();
         match asked {
             Ok(Asked::All) => Routed::Ready,
             Ok(Asked::Some) => Routed::Cut,
@@ -419,7 +466,10 @@ impl Router for Worker {
         let registry = &self.registry;
         self.homes.keep(|version| registry.serves(version));
         self.sweep_if_worth_it();
-        self.explain_chain(exchange, layer, message)
+        self.homes.begin_apart();
+        let explained = self.explain_chain(exchange, layer, message);
+        self.homes.end_apart();
+        explained
     }
 
     fn timer(
@@ -430,7 +480,9 @@ impl Router for Worker {
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
     ) -> Fired {
-        self.timer_due(exchange, layer, name, waker, deeds)
+        let fired = self.timer_due(exchange, layer, name, waker, deeds);
+        self.homes.give_back();
+        fired
     }
 
     fn intercepts(&self, vhost: &Name) -> Points {
@@ -449,7 +501,9 @@ impl Router for Worker {
         rulings: &mut Vec<Ruling>,
         waker: &Arc<dyn Wake>,
     ) -> Routed {
-        self.intercept_at(site, attachment, messages, rulings, waker)
+        let ruled = self.intercept_at(site, attachment, messages, rulings, waker);
+        self.homes.give_back();
+        ruled
     }
 
     fn explain_interceptor(
@@ -460,7 +514,10 @@ impl Router for Worker {
         _waker: &Arc<dyn Wake>,
     ) -> ExplainedInterceptor {
         self.sweep_if_worth_it();
-        self.explain_attachment(site, attachment, message)
+        self.homes.begin_apart();
+        let explained = self.explain_attachment(site, attachment, message);
+        self.homes.end_apart();
+        explained
     }
 
     fn plugins_generation(&self) -> u64 {
@@ -470,6 +527,10 @@ impl Router for Worker {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn forget(&mut self, waker: &Arc<dyn Wake>) {
+        self.handed_over.forget(waker);
     }
 
     fn closed(&mut self, exchange: &Exchange) {

@@ -1,6 +1,8 @@
 //! Routing through real components: answers, limits, and that what is remembered is never stale.
 
 use super::*;
+use crate::guest::{GuestFailure, thread_cpu_time};
+use crate::replica::About;
 use crate::testing::{self, Guest, World};
 use leveret_broker::exchange::BindingId;
 use leveret_model::{Table, Value};
@@ -192,7 +194,7 @@ fn a_large_exchange_is_replayed_elsewhere_while_the_channel_waits() {
     assert_eq!(world.route(0, "x", &["k7"]), ["q"], "this worker knows them");
     assert_eq!(world.woken.0.load(Ordering::SeqCst), 0);
     assert_eq!(world.route(1, "x", &["k7", "no", "a"]), ["q", "", "a"]);
-    assert_eq!(world.woken.0.load(Ordering::SeqCst), 1, "the other had to wait");
+    assert!(world.woken.0.load(Ordering::SeqCst) > 0, "the other had to wait");
     // So does this one after a trap, and a change that came meanwhile counts.
     world.route(0, "x", &["!t"]);
     world.unbind(1, "x", "a");
@@ -313,4 +315,47 @@ fn workers_on_threads_of_their_own_never_give_a_stale_answer() {
         }
         drop(to_other);
     });
+}
+
+/// Without anybody waiting, as in the slow lane: the call ends by its limit alone.
+#[test]
+fn a_guest_that_loops_is_cut_off_within_twice_its_deadline() {
+    for batch in BOTH_FORMS {
+        let mut world = world(batch);
+        let exchange = world.exchange("x");
+        let Lookup::Serving(version) = world.host.registry().lookup(&exchange.vhost, b"x-test") else {
+            panic!("it serves");
+        };
+        let limits = version.policy(&exchange.vhost).limits.clone();
+        let allowed = limits.cpu_per_call + limits.cpu_per_item;
+        let homes = &mut world.workers[0].homes;
+        for _ in 0..3 {
+            homes.served(&version, &exchange, Layer::FRONT, None).unwrap();
+            let home = homes.at(&version, &exchange, Layer::FRONT, exchange.generation()).unwrap();
+            let about = About { exchange: &exchange, layer: Layer::FRONT, on_hand: None };
+            // The length of the projection, that of the key, the key.
+            let question = [4, 0, 0, 0, 2, 0, b'!', b'l'];
+            let before = thread_cpu_time();
+            let failure = home.route(&version, about, &question, 1, None).map(drop);
+            let used = thread_cpu_time() - before;
+            assert!(matches!(failure, Err(GuestFailure::Cpu(_))), "{failure:?}");
+            assert!(allowed <= used && used <= 2 * allowed, "{used:?} of {allowed:?}");
+        }
+    }
+}
+
+/// On a worker it is cut off long before, and asked beside: it fails there, once, and its neighbours in the
+/// batch are answered.
+#[test]
+fn a_guest_that_loops_on_a_worker_goes_to_the_slow_lane() {
+    for batch in BOTH_FORMS {
+        let mut world = world(batch);
+        let answers = world.route(0, "x", &["a", "!l", "b"]);
+        assert_eq!((answers[0].as_str(), answers[2].as_str()), ("a", "b"));
+        assert!(answers[1].contains("the limit is 10.1 ms"), "{}", answers[1]);
+        let vhost = world.vhost.name().clone();
+        let used = world.host.registry().type_in(&vhost, b"x-test").unwrap().used;
+        assert!(used.slow);
+        assert_eq!((used.failures.cpu, used.failures.traps), (1, 0), "it was asked once to the end");
+    }
 }

@@ -264,6 +264,8 @@ pub enum PluginState {
     Serving,
     /// Its plugin is gone; its exchanges wait for another.
     Parked,
+    /// A plugin routes for it whose calls take long: beside the workers, in the slow lane.
+    Slow,
     /// Its plugin failed so often that some worker does not ask it for a while.
     SetAside,
     /// A state that this program does not know, told by a newer broker.

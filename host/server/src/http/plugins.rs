@@ -64,6 +64,8 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
     let (mut state, serving, reason) = describe_state(state);
     if state == PluginState::Serving && used.failures.set_aside_until_ms > Some(now_ms()) {
         state = PluginState::SetAside;
+    } else if state == PluginState::Serving && used.slow {
+        state = PluginState::Slow;
     }
     let of_exchange = |(reason, messages), exchange: &str| DropsJson {
         exchange: exchange.to_owned(),
@@ -101,6 +103,8 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         instances: used.instances,
         memory_bytes: used.memory_bytes,
         held_bytes: used.held_bytes,
+        cpu_per_message_ns: used.cpu_per_message.map(nanoseconds),
+        waiting_in_lane: api.shared.plugins.waiting_in_lane(vhost.name()) as u64,
         failures: failures(used.failures),
         emitted: used.emitted,
         state_bytes: used.state_bytes,

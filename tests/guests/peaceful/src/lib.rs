@@ -6,6 +6,8 @@
 //! makes `<target>/wasm32-wasip2/release/examples/<name>.wasm` of each file in `guests/`; the file's
 //! header says what it is for. Here is what they share.
 
+pub mod busy;
+
 use leveret_sdk::{
     Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Message, Reads,
     Refusal, Targets,

@@ -47,11 +47,17 @@ impl RawConnection {
     /// A connection that has come as far as connection.open-ok on the virtual host `/`.
     #[must_use]
     pub fn open(address: SocketAddr) -> Self {
+        Self::open_in(address, "/")
+    }
+
+    /// The same for another virtual host.
+    #[must_use]
+    pub fn open_in(address: SocketAddr, vhost: &str) -> Self {
         let mut connection = Self::connect(address);
         connection.log_in("guest", "guest");
         let tune = connection.expect_tune();
         connection.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune));
-        connection.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
+        connection.send_method(0, id::CONNECTION_OPEN, Arguments::open(vhost));
         connection.expect_method(0, id::CONNECTION_OPEN_OK);
         connection
     }
@@ -62,6 +68,12 @@ impl RawConnection {
         let mut connection = Self::open(address);
         connection.open_channel(1);
         connection
+    }
+
+    /// The socket, for whoever reads and writes by itself from now on.
+    #[must_use]
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Opens a channel.

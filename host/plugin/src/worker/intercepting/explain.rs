@@ -87,7 +87,7 @@ impl Worker {
             return Told::Later;
         }
         let on_hand = version.code.takes_messages().then(|| Arc::new(OwnedMessage::from_view(message)));
-        let judged = home.intercept(version, attachment, on_hand.as_ref(), &question, 1);
+        let judged = home.intercept(version, attachment, on_hand.as_ref(), &question, 1, None);
         // Dropped with the outcome, the draft of effects is undone.
         match judged {
             Ok((_, Outcome { in_doubt: Some(_), .. })) => Told::Later,

@@ -9,6 +9,7 @@ use crate::{
     attachment::{Attachment, Attachments},
     guest::{AttachmentPoint, Verdict},
     memo::Memo,
+    pace::Pace,
     registry::Registry,
     version::Version,
     worker::REFUSED_FOR,
@@ -130,6 +131,12 @@ impl Seat {
             refused: None,
             scratch: Scratch::default(),
         }
+    }
+
+    /// How fast its plugin is; `None` for what came with the broker.
+    pub(super) fn pace(&self) -> Option<&Arc<Pace>> {
+        let version = self.version.as_ref().ok().filter(|version| !version.code.builtin);
+        version.and(self.account.as_deref()).map(Account::pace)
     }
 
     /// The state of the registry that it follows.

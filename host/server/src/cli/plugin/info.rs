@@ -101,8 +101,10 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
     if let (Some(half), Some(most)) = (there.call_time.p50_ns, there.call_time.p99_ns) {
         lines.push(("call time", format!("half within {}, 99 % within {}", time(half), time(most))));
     }
+    lines.extend(there.cpu_per_message_ns.map(|ns| ("a message", format!("{} of CPU", time(ns)))));
     let failures = &there.failures;
     let counts = [
+        ("in the lane", there.waiting_in_lane),
         ("no answer", calls.failed),
         ("stood in for", calls.stood_in),
         ("refused", there.rejected),

@@ -102,6 +102,7 @@ pub(super) fn state(state: PluginState) -> &'static str {
     match state {
         PluginState::Serving => "serving",
         PluginState::Parked => "parked",
+        PluginState::Slow => "slow",
         PluginState::SetAside => "set aside",
         PluginState::Unknown => "?",
     }

@@ -143,6 +143,12 @@ impl Trial {
         Ok(queued)
     }
 
+    /// The exchange types, and what waits until they answer.
+    pub(super) fn router_and_wait(&mut self) -> (&mut Worker, impl FnMut() -> anyhow::Result<()>) {
+        let Self { router, woken, .. } = self;
+        (router, || woken.recv_timeout(ANSWER_MAX).context("the type gives no answer"))
+    }
+
     /// Who waits is told through this.
     pub(super) fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()

@@ -1,0 +1,236 @@
+//! The slow lane: threads beside the workers that ask plugins whose calls take long, so that a worker never
+//! waits for one.
+//!
+//! *In:* what a worker wants to know of some messages ([`Question`]), with a waker. *Out:* answers
+//! ([`Answered`]) that the worker takes when it was woken; it turns them into the broker's words itself,
+//! as if it had asked. What it does not take is undone.
+//!
+//! *Invariants:*
+//! - Of a virtual host one thread asks at a time, so each plugin has one instance here for it, and its
+//!   answers come in the order of the questions.
+//! - Who has used least CPU time here is next: whatever one virtual host's plugins do, another's are
+//!   asked. The threads have a lower priority than the workers.
+//! - A virtual host has at most [`QUESTIONS_MAX`] questions and [`QUESTION_BYTES_MAX`] bytes of them here,
+//!   answers that nobody took yet included; who wants to ask more waits. What nobody took for
+//!   [`ANSWER_KEPT`] is undone.
+//!
+//! `queue.rs` has the threads and who is next, `run.rs` what is done for a question.
+
+mod queue;
+mod run;
+
+pub(crate) use queue::Lane;
+
+use crate::{
+    attachment::Attachment,
+    capability::Draft,
+    guest::{Decisions, Verdicts},
+    state::Cell,
+    version::Version,
+    worker::NotServed,
+};
+use leveret_broker::{
+    exchange::{Exchange, Generation},
+    port::{Layer, Wake},
+};
+use leveret_model::{Name, OwnedMessage, Reads};
+use parking_lot::Mutex;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// How many questions of a virtual host there are at a time.
+pub const QUESTIONS_MAX: usize = 1_024;
+/// How many bytes they have together.
+pub const QUESTION_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How many messages are in one question.
+pub const MESSAGES_MAX: usize = 64;
+/// For how long an answer waits to be taken.
+pub const ANSWER_KEPT: Duration = Duration::from_secs(10);
+/// After so much CPU time of one question it is the next virtual host's turn; what is answered then is
+/// given.
+pub const SLICE: Duration = Duration::from_millis(10);
+
+/// What somebody wants to know of some messages.
+pub(crate) struct Question {
+    pub(crate) version: Arc<Version>,
+    pub(crate) vhost: Name,
+    pub(crate) subject: Subject,
+    /// The generation of the exchange that the asker knows.
+    pub(crate) generation: Generation,
+    /// What the projections are of.
+    pub(crate) reads: Arc<Reads>,
+    /// Projections back to back, each after its length.
+    pub(crate) bytes: Vec<u8>,
+    /// Where each ends.
+    pub(crate) ends: Vec<usize>,
+    /// The message of each, where the plugin may take it.
+    pub(crate) on_hand: Vec<Arc<OwnedMessage>>,
+    /// They were asked about together, and the call failed.
+    pub(crate) singly: bool,
+    /// How often an answer came too late.
+    pub(crate) tries: u32,
+}
+
+/// Whom it is put to.
+pub(crate) enum Subject {
+    /// A type of an exchange.
+    Exchange(Arc<Exchange>, Layer),
+    /// An interceptor.
+    Attachment(Arc<Attachment>),
+}
+
+/// What came of a question.
+pub(crate) struct Answered {
+    /// The generation at which the exchange's answers were given.
+    pub(crate) generation: Generation,
+    /// For the first messages, in order.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) end: End,
+}
+
+/// What came of one call.
+pub(crate) struct Part {
+    /// About how many messages.
+    pub(crate) count: usize,
+    pub(crate) took: Duration,
+    pub(crate) said: Result<(Said, Option<Box<Draft>>), Unanswered>,
+}
+
+/// Why there is no answer for some messages.
+pub(crate) enum Unanswered {
+    /// The plugin failed on them.
+    Failed(String),
+    /// It was not asked about them.
+    NotServed(NotServed),
+}
+
+/// What a guest said.
+pub(crate) enum Said {
+    Decisions(Decisions),
+    Verdicts(Verdicts),
+}
+
+/// Why there is no answer for the rest of the messages.
+pub(crate) enum End {
+    /// There is for all; or the time was up.
+    Turn,
+    /// What is read is another thing by now.
+    Outdated,
+    /// A key of this cell is in doubt.
+    InDoubt(Arc<Cell>),
+}
+
+/// A question in the lane. Dropped, it is not put any more, and its answer is undone.
+pub(crate) struct Asked {
+    pub(crate) question: Question,
+    waker: Arc<dyn Wake>,
+    progress: Mutex<Progress>,
+    room: Arc<Room>,
+}
+
+enum Progress {
+    Waits,
+    Done(Answered),
+    /// Or given up.
+    Taken,
+}
+
+/// What a virtual host has in the lane.
+#[derive(Default)]
+struct Room {
+    questions: AtomicUsize,
+    bytes: AtomicUsize,
+    waiting: Mutex<VecDeque<Arc<dyn Wake>>>,
+}
+
+impl Question {
+    fn bytes_len(&self) -> usize {
+        let on_hand = self.on_hand.iter().map(|message| message.body.len() + message.properties.len());
+        self.bytes.len() + on_hand.sum::<usize>()
+    }
+
+    /// How many messages it is about.
+    pub(crate) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The projections of so many messages from one on, each after its length.
+    pub(crate) fn projections(&self, first: usize, count: usize) -> &[u8] {
+        let start = first.checked_sub(1).map_or(0, |before| self.ends.get(before).copied().unwrap_or(0));
+        let end = (first + count).checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
+        self.bytes.get(start..end).unwrap_or_default()
+    }
+}
+
+impl Asked {
+    /// Whether it is that asker's.
+    pub(crate) fn is_of(&self, waker: &Arc<dyn Wake>) -> bool {
+        Arc::as_ptr(&self.waker).cast::<()>() == Arc::as_ptr(waker).cast::<()>()
+    }
+
+    /// Whether it was answered and is to be taken; also if it was given up meanwhile.
+    pub(crate) fn is_done(&self) -> bool {
+        !matches!(*self.progress.lock(), Progress::Waits)
+    }
+
+    /// Takes what came of it; `None` if it was given up.
+    pub(crate) fn take(&self) -> Option<Answered> {
+        match std::mem::replace(&mut *self.progress.lock(), Progress::Taken) {
+            Progress::Done(answered) => Some(answered),
+            Progress::Waits | Progress::Taken => None,
+        }
+    }
+
+    fn finish(&self, answered: Answered) {
+        *self.progress.lock() = Progress::Done(answered);
+        self.waker.wake();
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.room.leave(&self.question);
+    }
+}
+
+impl Room {
+    /// Takes up room; false if there is none, and `waker` is called when there is again.
+    fn enter(&self, question: &Question, waker: &Arc<dyn Wake>) -> bool {
+        let is_full = || {
+            self.questions.load(Ordering::SeqCst) >= QUESTIONS_MAX
+                || self.bytes.load(Ordering::SeqCst) >= QUESTION_BYTES_MAX
+        };
+        if is_full() {
+            self.waiting.lock().push_back(waker.clone());
+            if is_full() {
+                return false;
+            }
+            // Some room was left in between: whoever waits may be the last to hear of it.
+            self.wake_all();
+        }
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(question.bytes_len(), Ordering::SeqCst);
+        true
+    }
+
+    fn leave(&self, question: &Question) {
+        self.bytes.fetch_sub(question.bytes_len(), Ordering::SeqCst);
+        let left = self.questions.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left == 0 {
+            return self.wake_all();
+        }
+        let first = self.waiting.lock().pop_front();
+        first.into_iter().for_each(|waker| waker.wake());
+    }
+
+    fn wake_all(&self) {
+        let all = std::mem::take(&mut *self.waiting.lock());
+        all.iter().for_each(|waker| waker.wake());
+    }
+}

@@ -1,0 +1,134 @@
+//! Calls about messages: made where the answer is wanted, or cut off there and made in the slow lane.
+
+use super::homes::Home;
+use crate::{
+    attachment::Attachment,
+    capability::Outcome,
+    guest::{Decisions, GuestFailure, Verdicts, thread_cpu_time},
+    pace::INLINE_CALL_MAX,
+    replica::{About, Replica},
+    version::Version,
+};
+use leveret_model::OwnedMessage;
+use std::{sync::Arc, time::Duration};
+
+/// How many calls are measured before only some are.
+const MEASURED_FIRST: u64 = 16;
+/// Of calls about few messages, and of those about many, one in so many is measured: the clock of CPU time is
+/// a system call.
+const MEASURED_EVERY: (u64, u64) = (64, 4);
+/// How many messages are many.
+const MANY_MESSAGES: usize = 16;
+
+impl Home {
+    /// Asks where messages go; see [`Replica::route`]. After a failure the replica is lost.
+    pub(crate) fn route(
+        &mut self,
+        version: &Version,
+        about: About<'_>,
+        projections: &[u8],
+        count: usize,
+        within: Option<Duration>,
+    ) -> Result<(Decisions, Outcome), GuestFailure> {
+        let Some(replica) = &mut self.replica else {
+            return Err(GuestFailure::Answer(String::from("the instance is gone")));
+        };
+        let decided = replica.route(about, projections, count, within);
+        self.called(version, decided)
+    }
+
+    /// Asks where messages go, on a worker: if that takes long the call is cut off, and the plugin is asked in
+    /// the slow lane from then on.
+    pub(crate) fn route_inline(
+        &mut self,
+        version: &Version,
+        about: About<'_>,
+        projections: &[u8],
+        count: usize,
+    ) -> Result<(Decisions, Outcome), GuestFailure> {
+        self.inline(version, count, |home, within| home.route(version, about, projections, count, within))
+    }
+
+    /// The same for [`Self::intercept`].
+    pub(crate) fn intercept_inline(
+        &mut self,
+        version: &Version,
+        attachment: &Attachment,
+        on_hand: Option<&Arc<OwnedMessage>>,
+        projections: &[u8],
+        count: usize,
+    ) -> Result<(Verdicts, Outcome), GuestFailure> {
+        self.inline(version, count, |home, within| {
+            home.intercept(version, attachment, on_hand, projections, count, within)
+        })
+    }
+
+    fn inline<R>(
+        &mut self,
+        version: &Version,
+        count: usize,
+        call: impl FnOnce(&mut Self, Option<Duration>) -> Result<R, GuestFailure>,
+    ) -> Result<R, GuestFailure> {
+        if version.code.builtin {
+            return call(self, None);
+        }
+        self.calls += 1;
+        let every = if count < MANY_MESSAGES { MEASURED_EVERY.0 } else { MEASURED_EVERY.1 };
+        let measured = self.calls <= MEASURED_FIRST || self.calls.is_multiple_of(every);
+        let began = measured.then(thread_cpu_time);
+        // What is in the only instance is lost when a call is cut off.
+        let whole = self.account.as_ref().filter(|_| version.single_writer);
+        let within = whole.map_or(INLINE_CALL_MAX, |account| account.policy().limits.cpu_per_call);
+        let answer = call(self, Some(within));
+        let Some(account) = &self.account else { return answer };
+        match &answer {
+            Ok(_) => {
+                let seen = self.replica.as_ref().map(Replica::cpu_used).filter(|seen| !seen.is_zero());
+                let took = began.map(|began| thread_cpu_time().saturating_sub(began)).or(seen);
+                if let Some(took) = took {
+                    account.pace().took(count, took);
+                }
+            }
+            Err(GuestFailure::CutOff(_)) => account.pace().was_cut_off(),
+            Err(_) => account.pace().failed(),
+        }
+        answer
+    }
+
+    /// Notes how a call about messages ended.
+    fn called<R>(&mut self, version: &Version, answer: Result<R, GuestFailure>) -> Result<R, GuestFailure> {
+        match answer {
+            Ok(answer) => {
+                self.failures.succeeded();
+                Ok(answer)
+            }
+            Err(failure @ GuestFailure::CutOff(_)) => {
+                // It is asked again elsewhere, and may do nothing wrong.
+                (self.replica, self.lost) = (None, true);
+                Err(failure)
+            }
+            Err(failure) => {
+                self.failed(version, Some(&failure), failure.to_string(), Duration::ZERO);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Asks an interceptor for verdicts; see [`Replica::intercept`]. After a failure the replica is
+    /// lost.
+    pub(crate) fn intercept(
+        &mut self,
+        version: &Version,
+        attachment: &Attachment,
+        on_hand: Option<&Arc<OwnedMessage>>,
+        projections: &[u8],
+        count: usize,
+        within: Option<Duration>,
+    ) -> Result<(Verdicts, Outcome), GuestFailure> {
+        let Some(replica) = &mut self.replica else {
+            return Err(GuestFailure::Answer(String::from("the instance is gone")));
+        };
+        let verdicts = replica.intercept(attachment, on_hand, projections, count, within);
+        self.called(version, verdicts)
+    }
+}

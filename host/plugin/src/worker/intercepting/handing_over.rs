@@ -1,0 +1,188 @@
+//! Questions to interceptors that a worker hands over to the slow lane, as those to exchange types are
+//! (`worker/handing_over.rs`).
+
+use super::{
+    super::{
+        asking::{Until, key_of},
+        handing_over::{Asking as About, HandedOver},
+    },
+    Asking, Later, failed,
+    seats::Seat,
+    unavailable,
+};
+use crate::{
+    attachment::Attachment,
+    lane::{self, Answered, End, Part, Question, Said, Subject, Unanswered},
+    pace::INLINE_TURN,
+    version::Version,
+    worker::NotServed,
+};
+use leveret_broker::{
+    exchange::Generation,
+    port::{Ruling, Wake},
+};
+use std::sync::Arc;
+
+/// Whether a question is to that attachment of a version.
+fn is_of(question: &Question, attachment: &Attachment, version: &Version) -> bool {
+    matches!(&question.subject, Subject::Attachment(asked) if asked.id == attachment.id)
+        && question.version.id == version.id
+}
+
+/// Whether an attachment is asked elsewhere: its plugin is slow, or this asker has an answer coming.
+pub(super) fn is_handed_over(
+    handed_over: &HandedOver,
+    seat: &Seat,
+    attachment: &Attachment,
+    version: &Version,
+    waker: &Arc<dyn Wake>,
+) -> bool {
+    !version.code.builtin
+        && (seat.pace().is_some_and(|pace| pace.is_slow())
+            || handed_over.any(waker)
+                && handed_over.find(waker, |question| is_of(question, attachment, version)).is_some())
+}
+
+impl Seat {
+    /// How many questions to put in one turn of the asker.
+    pub(super) fn questions_max(&self, handed_over: bool) -> usize {
+        match self.pace() {
+            None => usize::MAX,
+            Some(_) if handed_over => lane::MESSAGES_MAX,
+            Some(pace) => pace.messages_in(INLINE_TURN),
+        }
+    }
+}
+
+impl Asking<'_> {
+    /// Asks all questions: here, or in the slow lane.
+    pub(super) fn begin(&mut self, rulings: &mut Vec<Ruling>) -> Result<(), Later> {
+        let worker = &mut *self.worker;
+        let Some(seat) = worker.interceptors.seat_there(self.at) else { return Ok(()) };
+        if seat.scratch.questions.is_empty() {
+            return Ok(());
+        }
+        if is_handed_over(&worker.handed_over, seat, self.attachment, self.version, self.waker) {
+            return self.take_or_hand_over(rulings);
+        }
+        if worker.had_its_turn == Some(key_of(self.waker)) {
+            let pending = seat.scratch.waiting.first().is_some_and(|(ruling, _)| *ruling == self.first);
+            if pending {
+                worker.had_its_turn = None;
+            }
+            return self.cut(0, Until::Now, rulings);
+        }
+        self.ask(rulings)
+    }
+
+    /// Takes what the lane answered to the first questions; what it was not asked yet is handed over.
+    fn take_or_hand_over(&mut self, rulings: &mut Vec<Ruling>) -> Result<(), Later> {
+        let (attachment, version) = (self.attachment, self.version);
+        let worker = &mut *self.worker;
+        let Some(seat) = worker.interceptors.seat_there(self.at) else { return Ok(()) };
+        let listed = seat.scratch.listed();
+        let found = worker.handed_over.find(self.waker, |question| {
+            is_of(question, attachment, version)
+                && question.reads == seat.reads
+                && listed.is_same(0, question, 0)
+        });
+        let Some(asked) = found else {
+            if seat.pace().is_some_and(|pace| pace.is_slow()) {
+                return self.hand_over(0, 0, false, rulings);
+            }
+            // Whatever it waited for, it asks about something else now.
+            worker.handed_over.remove(self.waker, |asked| is_of(&asked.question, attachment, version));
+            return self.ask(rulings);
+        };
+        if !asked.is_done() {
+            return self.cut(0, Until::Woken, rulings);
+        }
+        worker.handed_over.remove(self.waker, |other| Arc::ptr_eq(other, &asked));
+        match asked.take() {
+            Some(answered) => self.take(&asked.question, answered, rulings),
+            None => self.hand_over(0, 0, asked.question.singly, rulings),
+        }
+    }
+
+    /// Makes rulings of what the lane said.
+    fn take(
+        &mut self,
+        question: &Question,
+        answered: Answered,
+        rulings: &mut Vec<Ruling>,
+    ) -> Result<(), Later> {
+        let (mut asked, mut given) = (0, 0);
+        for Part { count, said, .. } in answered.parts {
+            let worker = &mut *self.worker;
+            let Some(seat) = worker.interceptors.seat_there(self.at) else { return Ok(()) };
+            let same = seat.scratch.listed().same_as(asked, question, asked, count);
+            worker.counters.calls += 1;
+            match said {
+                Ok((Said::Verdicts(verdicts), draft)) => {
+                    let verdicts = verdicts.get(..same).unwrap_or_default();
+                    self.take_over(asked, verdicts, draft, &mut given, rulings);
+                }
+                Ok((Said::Decisions(_), _)) => break,
+                Err(Unanswered::Failed(why)) => {
+                    self.fail(asked + same, |attachment| failed(attachment, &why), &mut given, rulings);
+                }
+                Err(Unanswered::NotServed(not_served)) => {
+                    let why = seat.not_served(not_served);
+                    self.fail(asked + same, |attachment| unavailable(attachment, &why), &mut given, rulings);
+                }
+            }
+            asked += same;
+            if same < count {
+                break;
+            }
+        }
+        let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return Ok(()) };
+        if asked >= seat.scratch.questions.len() {
+            return Ok(());
+        }
+        match answered.end {
+            _ if asked > 0 => self.cut(given, Until::Woken, rulings),
+            End::InDoubt(cell) => self.cut(given, Until::Settled(&cell), rulings),
+            End::Outdated => {
+                // A fresh instance reads something else.
+                seat.forget();
+                self.cut(given, Until::Now, rulings)
+            }
+            End::Turn => self.hand_over(0, 0, question.singly, rulings),
+        }
+    }
+
+    /// Hands questions over, from that one and that waiting ruling on.
+    pub(super) fn hand_over(
+        &mut self,
+        first: usize,
+        answered: usize,
+        singly: bool,
+        rulings: &mut Vec<Ruling>,
+    ) -> Result<(), Later> {
+        let (attachment, version) = (self.attachment, self.version);
+        let worker = &mut *self.worker;
+        let Some(seat) = worker.interceptors.seat_there(self.at) else { return Ok(()) };
+        if let Some(why) = seat.pace().and_then(|pace| pace.aside(version.id)) {
+            let why = seat.not_served(NotServed::Failed(why));
+            let ruling = |attachment: &Attachment| unavailable(attachment, &why);
+            self.fail(usize::MAX, ruling, &mut { answered }, rulings);
+            return Ok(());
+        }
+        let about = About {
+            version,
+            vhost: &attachment.vhost,
+            subject: Subject::Attachment(attachment.clone()),
+            generation: Generation::default(),
+            reads: &seat.reads,
+            singly,
+            tries: 0,
+        };
+        let count = seat.scratch.fitting(first, lane::MESSAGES_MAX);
+        let question = seat.scratch.listed().question(first, count, about);
+        if let Some(asked) = worker.lane.ask(question, self.waker) {
+            worker.handed_over.note(self.waker, asked);
+        }
+        self.cut(answered, Until::Woken, rulings)
+    }
+}

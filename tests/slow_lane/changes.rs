@@ -1,0 +1,90 @@
+//! Bindings and versions that change while questions are in the slow lane: no answer is of before the
+//! change, and no message is lost.
+
+use crate::*;
+use leveret_testkit::log_lines;
+use std::collections::BTreeSet;
+
+/// One connection publishes all the time to a slow exchange; others bind. What is published after bind-ok
+/// reaches the new queue too, and nothing is lost of what came before.
+#[test]
+fn what_is_published_after_bind_ok_sees_the_binding() {
+    const BEFORE: u32 = 60;
+    const ROUNDS_OF_BINDS: u32 = 8;
+    let broker = broker_with(&["takes_its_time"]);
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = slow_exchange(&channel, "x-takes-its-time", ROUNDS).await;
+        let first = own_queue(&channel).await;
+        bind(&channel, &first, &exchange, "slow", FieldTable::default()).await;
+        let other = connect(broker).await;
+        let binder = confirming(&other).await;
+        let (mut confirms, mut sent, mut queues) = (Vec::new(), 0_u32, Vec::new());
+        for _ in 0..ROUNDS_OF_BINDS {
+            for _ in 0..BEFORE {
+                confirms.push(send(&channel, &exchange, "slow", &sent.to_be_bytes()).await);
+                sent += 1;
+            }
+            // Answers to those are on their way now.
+            let queue = own_queue(&binder).await;
+            bind(&binder, &queue, &exchange, "slow", FieldTable::default()).await;
+            let number = sent;
+            let confirm = send(&binder, &exchange, "slow", &number.to_be_bytes()).await;
+            sent += 1;
+            assert!(confirm.await.unwrap().is_ack());
+            queues.push((number, queue));
+        }
+        for confirm in confirms {
+            assert!(confirm.await.unwrap().is_ack());
+        }
+        let numbers = async |queue: &ShortString| -> BTreeSet<Vec<u8>> {
+            drain(&binder, queue).await.into_iter().collect()
+        };
+        let all: BTreeSet<Vec<u8>> = drain(&channel, &first).await.into_iter().collect();
+        assert_eq!(all.len() as u32, sent, "lost");
+        for (number, queue) in queues {
+            let arrived = numbers(&queue).await;
+            // What the binder published after bind-ok, and everything of a later round.
+            for number in (number..sent).filter(|n| (n + 1) % (BEFORE + 1) == 0 || *n > number + BEFORE) {
+                assert!(arrived.contains(number.to_be_bytes().as_slice()), "{number} missed its binding");
+            }
+        }
+    });
+}
+
+/// The plugin's file is replaced again and again while its messages are in the lane: each is confirmed and
+/// arrives once, in order.
+#[test]
+fn a_reload_meanwhile_loses_nothing() {
+    const RELOADS: u32 = 5;
+    const EACH: u32 = 60;
+    let broker = broker_with(&["takes_its_time"]);
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = slow_exchange(&channel, "x-takes-its-time", ROUNDS).await;
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &exchange, "slow", FieldTable::default()).await;
+        let mut component = fs::read(guests::component("takes_its_time")).unwrap();
+        let (mut confirms, mut sent) = (Vec::new(), 0_u32);
+        for _ in 0..RELOADS {
+            for _ in 0..EACH {
+                confirms.push(send(&channel, &exchange, "slow", &sent.to_be_bytes()).await);
+                sent += 1;
+            }
+            // An empty custom section makes it another file of the same code.
+            component.extend([0, 2, 1, b'p']);
+            let lines = broker.log_length();
+            let aside = broker.aside().join("takes_its_time.wasm");
+            fs::write(&aside, &component).unwrap();
+            fs::rename(aside, broker.plugins_directory().join("takes_its_time.wasm")).unwrap();
+            broker.wait_for_log_after(lines, log_lines::PLUGIN_SERVES, EVENT_WAIT_MAX);
+        }
+        for confirm in confirms {
+            assert!(confirm.await.unwrap().is_ack());
+        }
+        let arrived = drain(&channel, &queue).await;
+        assert!(arrived.into_iter().eq((0..sent).map(|number| number.to_be_bytes().to_vec())));
+    });
+}
