@@ -14,11 +14,39 @@ fn every_stage_of_a_sound_file_is_told_with_what_it_needs() {
     assert_eq!(sound.status.code(), Some(0), "{}", sound.report());
     let stages: Vec<&str> = sound.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(stages, ["read", "compile", "contract", "policy", "trial", "type"]);
-    for word in ["exports exchange-type", "needs no grants", "x-longest-prefix", "pure"] {
+    for word in ["exports exchange-type", "imports nothing that needs a grant", "x-longest-prefix", "pure"] {
         assert!(sound.stdout.contains(word), "{word}: {}", sound.report());
     }
     let able = leveret(&["plugin", "check"], guests::component("every_capability"));
     assert!(able.stdout.contains("key-value, message-store"), "{}", able.report());
+}
+
+#[test]
+fn what_a_plugin_writes_is_shown_and_what_a_file_or_its_cases_lack_is_named() {
+    let scratch = ScratchDirectory::new("output");
+    let cases = scratch.path().join("cases.toml");
+    let test = |guest: &str, text: &str| {
+        std::fs::write(&cases, text).unwrap();
+        leveret(&["plugin", "test", path(&guests::component(guest))], &cases)
+    };
+    let message = "[[message]]\nkey = \"a\"\ndeliver = []\n";
+    let shown = test("hash_map_and_eprintln", &format!("type = \"x-hash-map\"\n{message}"));
+    assert_eq!(shown.status.code(), Some(0), "{}", shown.report());
+    for line in ["described", "opened exchange", "routed a"] {
+        assert!(shown.stderr.contains(line), "{line}: {}", shown.report());
+    }
+    let panics = leveret(&["plugin", "check"], guests::component("traps_in_describe"));
+    assert!(panics.stderr.contains("panicked at"), "{}", panics.report());
+
+    let refusals = [
+        ("x-hash-map", "", "has no case"),
+        ("x-hashmap", message, "there is no exchange type 'x-hashmap'; the file has x-hash-map"),
+    ];
+    for (type_name, case, why) in refusals {
+        let refused = test("hash_map_and_eprintln", &format!("type = \"{type_name}\"\n{case}"));
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.report());
+        assert!(refused.stderr.contains(why), "{}", refused.report());
+    }
 }
 
 #[test]

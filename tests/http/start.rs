@@ -57,3 +57,18 @@ fn a_clean_stop_takes_the_token_file_away() {
     broker.wait_for_log("stopped", EVENT_WAIT_MAX);
     assert!(!path.exists());
 }
+
+#[test]
+fn a_second_broker_does_not_get_the_data_folder_of_the_first() {
+    let broker = Broker::start(BINARY);
+    let data = broker.data_directory();
+    let mut command = Command::new(BINARY);
+    command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    let finished = process::run(&mut command, EVENT_WAIT_MAX).unwrap();
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.report());
+    let refusal = format!("another broker (process {}) uses the data folder", broker.pid());
+    assert!(finished.stderr.contains(&refusal), "{}", finished.report());
+    assert!(finished.stderr.contains("--data-dir chooses another"), "{}", finished.report());
+    // The command line still finds the first.
+    assert_eq!(TokenFile::read(&data).unwrap().address, broker.http_address());
+}

@@ -17,6 +17,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod data_folder;
 pub mod explainer;
 pub mod housekeeper;
 pub mod http;

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, VhostConfig},
+    data_folder::DataFolder,
     http::{self, HttpServer},
     watch::PluginWatcher,
     worker::{self, Order, WorkerHandle},
@@ -79,6 +80,7 @@ pub struct Running {
     http: Option<HttpServer>,
     main: MainThread,
     _watcher: PluginWatcher,
+    _data_folder: DataFolder,
 }
 
 /// The main thread's runtime and the signals that end the broker.
@@ -103,9 +105,10 @@ impl MainThread {
 /// Starts everything up to the listening socket. `since` is when the program began, for the log.
 ///
 /// # Errors
-/// If a folder cannot be made, the address is taken, or the system gives no thread.
+/// If a folder cannot be made, another broker has the data folder, the address is taken, or the system gives no thread.
 pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     make_folder(&config.data_dir)?;
+    let data_folder = DataFolder::take(&config.data_dir)?;
     let folders = plugins_folders(config);
     folders.iter().try_for_each(|(_, folder)| make_folder(folder))?;
     let listener = listen(config.listen, "--listen chooses another")?;
@@ -166,7 +169,16 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         tracing::info!("HTTP API on http://{}", http.address());
     }
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
-    Ok(Running { address, shared, listener, workers, http, main, _watcher: watcher })
+    Ok(Running {
+        address,
+        shared,
+        listener,
+        workers,
+        http,
+        main,
+        _watcher: watcher,
+        _data_folder: data_folder,
+    })
 }
 
 /// The broker's plugins folder, then that of each virtual host.

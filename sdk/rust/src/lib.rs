@@ -4,8 +4,12 @@
 //! what its author imports: implement a trait for a struct, name the struct in a macro, and build:
 //!
 //! ```text
+//! rustup target add wasm32-wasip2               # once
 //! cargo build --release --target wasm32-wasip2
 //! ```
+//!
+//! The crate's `Cargo.toml` says `crate-type = ["cdylib", "rlib"]` below `[lib]`: the first makes the component,
+//! the second lets `cargo test` have the code natively.
 //!
 //! An exchange type decides where the messages of an exchange go ([`ExchangeType`], [`export!`]):
 //!

@@ -114,6 +114,11 @@ impl fmt::Display for Fate {
 }
 
 impl Cases {
+    /// Whether there is nothing to try.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.refused_declarations.is_empty() && self.refused_bindings.is_empty()
+    }
+
     /// Reads a file of cases.
     ///
     /// # Errors

@@ -36,6 +36,9 @@ impl CheckArguments {
                 for info in trial.types() {
                     writeln!(out, "{}", printable(&describe(&info)))?;
                 }
+                for name in &report.interceptors {
+                    writeln!(out, "interceptor {}", printable(name))?;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -67,7 +70,9 @@ fn found(stage: Stage, report: &LoadReport, length_bytes: usize) -> String {
             format!("in {} ms, by {compiler}", report.compile_time.as_millis())
         }
         Stage::Contract => format!("version {}; exports {}", report.contract, report.exports.join(", ")),
-        Stage::Policy if report.imports.is_empty() => "needs no grants".to_owned(),
+        Stage::Policy if report.imports.is_empty() => {
+            "imports nothing that needs a grant (hold, publisher and modify-body show in use)".to_owned()
+        }
         Stage::Policy => format!("serves where it is granted: {}", report.imports),
         Stage::Trial | Stage::Replay | Stage::Migrate | Stage::Swap => {
             format!("starts and describes itself, as version {}", report.version)

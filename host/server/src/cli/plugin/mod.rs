@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{config::Settings, http::json::candidates::OrderJson};
 use clap::{Args, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 /// Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 no broker answers.
 #[derive(Args, Debug)]
@@ -96,9 +97,23 @@ impl PluginArguments {
             PluginCommand::Pins(pins) => pins.run(settings),
             PluginCommand::Rollback(rollback) => rollback.run(settings),
             PluginCommand::Versions(versions) => versions.run(settings),
-            PluginCommand::Check(check) => check.run(),
-            PluginCommand::Test(test) => test.run(),
+            PluginCommand::Check(check) => {
+                show_output();
+                check.run()
+            }
+            PluginCommand::Test(test) => {
+                show_output();
+                test.run()
+            }
             PluginCommand::Bench(bench) => bench.run(),
         }
     }
+}
+
+/// From now on what a plugin writes goes to this program's standard error: where it panicked, mostly.
+fn show_output() {
+    let filter = EnvFilter::new("off,leveret::plugin::output=info,leveret::plugin::log=debug");
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second time changes nothing.
+    let _ = lines.with_ansi(false).with_target(false).without_time().try_init();
 }

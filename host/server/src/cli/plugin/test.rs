@@ -8,9 +8,9 @@ use super::{
 use crate::http::{arguments, explain::message, json::explain::ExplainRequest};
 use anyhow::{anyhow, bail};
 use clap::Args;
-use leveret_broker::{Published, explain::Said};
+use leveret_broker::{Published, explain::Said, port::Router as _};
 use leveret_model::{Name, Refusal, Table};
-use leveret_plugin::MEMO_BYTES_MAX;
+use leveret_plugin::{LoadReport, MEMO_BYTES_MAX};
 use serde_json::{Map, Value};
 use std::{io::Write, path::PathBuf};
 
@@ -41,7 +41,11 @@ struct Run {
 impl TestArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let cases = Cases::read(&self.cases)?;
-        let (mut trial, _) = Trial::with(&self.file, MEMO_BYTES_MAX)?;
+        if cases.is_empty() {
+            bail!("{} has no case: give it a [[message]], or something to refuse", self.cases.display());
+        }
+        let (mut trial, report) = Trial::with(&self.file, MEMO_BYTES_MAX)?;
+        check_type(&mut trial, &report, &cases.type_name)?;
         let mut run = Run::default();
         run.all(&mut trial, &cases)?;
         let mut out = std::io::stdout().lock();
@@ -56,6 +60,20 @@ impl TestArguments {
         } else {
             bail!("{} of {} cases failed", run.failed.len(), run.cases)
         }
+    }
+}
+
+/// Whether there is the type that the cases are of: one of the file's, or one that comes with the broker and
+/// that a type of the file is put in front of.
+fn check_type(trial: &mut Trial, report: &LoadReport, type_name: &str) -> anyhow::Result<()> {
+    let types: Vec<String> = report.exchange_types.iter().map(Name::to_text).collect();
+    if types.is_empty() {
+        bail!("the file has interceptors and no exchange type; `plugin test` is for exchange types");
+    }
+    let vhost = trial.vhost.name().clone();
+    match trial.router.check_type(&vhost, &name(type_name)?) {
+        Ok(()) => Ok(()),
+        Err(_) => bail!("there is no exchange type '{type_name}'; the file has {}", types.join(", ")),
     }
 }
 

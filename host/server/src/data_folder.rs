@@ -1,0 +1,79 @@
+//! `DATA_DIR/lock`: a data folder is one broker's at a time.
+//!
+//! The file holds the process id of the broker, in decimal, and a newline. It is locked for as long as
+//! that broker runs, however it ends, and stays behind; what counts is the lock.
+
+use anyhow::{Context, bail};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// The file's name in the data folder.
+const FILE_NAME: &str = "lock";
+/// Readable by everybody, writable by its owner alone.
+const MODE: u32 = 0o644;
+/// The most bytes that a process id takes.
+const PID_BYTES_MAX: u64 = 20;
+
+/// The right to use a data folder, until it is dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Takes a folder that is there.
+    ///
+    /// # Errors
+    /// If another broker has it, or the file cannot be written.
+    pub fn take(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(FILE_NAME);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(MODE);
+        let mut file = options.open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "another broker{} uses the data folder {}; --data-dir chooses another",
+                process(&mut file),
+                folder.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        write.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { _lock: file })
+    }
+}
+
+/// Who holds the lock, for people to read; nothing if the file does not say.
+fn process(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.take(PID_BYTES_MAX).read_to_string(&mut text) {
+        Ok(_) if text.trim_end().parse::<u32>().is_ok() => format!(" (process {})", text.trim_end()),
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_one_brokers_at_a_time() {
+        let folder = std::env::temp_dir().join(format!("leveret-data-folder-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let first = DataFolder::take(&folder).unwrap();
+        let refused = DataFolder::take(&folder).unwrap_err().to_string();
+        assert!(refused.contains(&format!("(process {})", std::process::id())), "{refused}");
+        assert!(refused.contains(&folder.display().to_string()), "{refused}");
+        drop(first);
+        DataFolder::take(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
