@@ -13,6 +13,9 @@ const BUILD_MAX: Duration = Duration::from_secs(600);
 /// Until a large component serves: a broker built for debugging compiles it on a busy machine.
 const SERVES_MAX: Duration = Duration::from_secs(120);
 
+/// The exchange that the example's interceptor is attached to.
+pub(crate) const INTERCEPTED: &str = "intercepted";
+
 /// An example in a language other than Rust.
 pub(crate) struct Example {
     /// Its folder below `examples`.
@@ -23,6 +26,8 @@ pub(crate) struct Example {
     components: [&'static str; 2],
     /// The plugin and what it is granted.
     grant: Option<(&'static str, &'static str)>,
+    /// The interceptor and the arguments of its attachment, in TOML.
+    interceptor: (&'static str, &'static str),
 }
 
 pub(crate) const PYTHON: Example = Example {
@@ -30,6 +35,7 @@ pub(crate) const PYTHON: Example = Example {
     programs: &["python3"],
     components: ["json-field.wasm", "default-header.wasm"],
     grant: None,
+    interceptor: ("default-header", r#"header = "region", value = "eu""#),
 };
 
 pub(crate) const JAVASCRIPT: Example = Example {
@@ -37,6 +43,7 @@ pub(crate) const JAVASCRIPT: Example = Example {
     programs: &["node", "npm"],
     components: ["split.wasm", "mask-header.wasm"],
     grant: None,
+    interceptor: ("mask-header", r#"header = "card", keep = 4"#),
 };
 
 pub(crate) const GO: Example = Example {
@@ -44,6 +51,7 @@ pub(crate) const GO: Example = Example {
     programs: &["go", "node", "npm"],
     components: ["geofence.wasm", "traceparent.wasm"],
     grant: Some(("traceparent", "random")),
+    interceptor: ("traceparent", ""),
 };
 
 pub(crate) const C: Example = Example {
@@ -51,6 +59,7 @@ pub(crate) const C: Example = Example {
     programs: &["clang", "wasm-ld"],
     components: ["number-range.wasm", "require-header.wasm"],
     grant: None,
+    interceptor: ("require-header", r#"header = "amount""#),
 };
 
 impl Example {
@@ -72,12 +81,18 @@ impl Example {
         Some(printed)
     }
 
-    /// A folder with the `leveret.toml` of a broker that is to serve it.
+    /// A folder with the `leveret.toml` of a broker that is to serve it; the interceptor is attached to the
+    /// exchange [`INTERCEPTED`].
     pub(crate) fn configuration(&self) -> ScratchDirectory {
         let folder = ScratchDirectory::new("languages");
         let tables = self.grant.map_or(String::new(), |(plugin, granted)| {
             format!("[plugins.\"{plugin}\"]\ngrants = [\"{granted}\"]\n")
         });
+        let (interceptor, arguments) = self.interceptor;
+        let tables = format!(
+            "{tables}[[intercept]]\ninterceptor = \"{interceptor}\"\npoint = \"publish\"\n\
+             exchange = \"{INTERCEPTED}\"\norder = 1\narguments = {{ {arguments} }}\n"
+        );
         fs::write(folder.path().join("leveret.toml"), tables).unwrap();
         folder
     }

@@ -10,8 +10,8 @@ mod examples;
 #[path = "../interop/rust/session.rs"]
 mod session;
 
-use examples::Example;
-use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions};
+use examples::{Example, INTERCEPTED};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
 use leveret_testkit::{Broker, unique_name};
@@ -59,6 +59,24 @@ async fn returned(channel: &Channel, exchange: &ShortString, headers: FieldTable
     confirm.take_message().is_some()
 }
 
+/// Publishes past the example's interceptor with these headers; gives those that the message has then, or
+/// nothing if it was rejected.
+async fn intercepted(connection: &Connection, headers: &FieldTable) -> Option<FieldTable> {
+    let channel = confirming(connection).await;
+    let options = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
+    let exchange = ShortString::from(INTERCEPTED);
+    let declared =
+        channel.exchange_declare(exchange.clone(), ExchangeKind::Fanout, options, FieldTable::default());
+    declared.await.unwrap();
+    let queue = own_queue(&channel).await;
+    bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+    let properties = BasicProperties::default().with_headers(headers.clone());
+    let confirm = publish_with(&channel, &exchange, "", b"x", Default::default(), properties).await.unwrap();
+    let got = channel.basic_get(queue, BasicGetOptions { no_ack: true }).await.unwrap();
+    assert_eq!(confirm.is_ack(), got.is_some(), "what is confirmed is there, what is rejected is not");
+    got.map(|message| message.delivery.properties.headers().clone().unwrap_or_default())
+}
+
 /// Builds the example, starts a broker with its configuration, and runs `test` once both components
 /// serve.
 fn serving(example: &Example, test: impl AsyncFnOnce(&Connection)) {
@@ -92,6 +110,13 @@ fn python_routes_by_a_field_of_a_json_body() {
         assert_eq!(drain(&channel, &german).await, [body]);
         assert!(drain(&channel, &danish).await.is_empty());
 
+        // The interceptor adds what is missing, and leaves what is there.
+        for (sent, wanted) in [(None, "eu"), (Some("us"), "us")] {
+            let sent: Vec<_> = sent.map(|region| ("region", region)).into_iter().collect();
+            let got = intercepted(connection, &texts(&sent)).await;
+            assert_eq!(got, Some(texts(&[("region", wanted)])));
+        }
+
         let refused = declare(&channel, "x-json-field", texts(&[("field", "a..b")])).await;
         let (code, said) = refusal(&refused.unwrap_err());
         assert!(code == 406 && said.contains("a name between dots is empty in 'a..b'"), "{code} {said}");
@@ -122,6 +147,10 @@ fn javascript_splits_by_percentages_and_keeps_keys_together() {
         // Three standard deviations are 26.
         assert!(shares[1].len().abs_diff(KEYS / 4) < 27, "{} of {KEYS}", shares[1].len());
 
+        let masked =
+            intercepted(connection, &texts(&[("card", "4000123412341234"), ("other", "4000")])).await;
+        assert_eq!(masked, Some(texts(&[("card", "************1234"), ("other", "4000")])));
+
         let (code, said) = bind_refused(connection, &exchange, "", percent(1)).await;
         assert!(code == 406 && said.contains("the bindings would add up to 101 percent"), "{code} {said}");
     });
@@ -151,6 +180,24 @@ fn go_routes_by_distance() {
         assert_eq!(drain(&channel, &berlin).await, [b"Teltow"]);
         assert_eq!(drain(&channel, &germany).await, [b"Potsdam".to_vec(), b"Teltow".to_vec()]);
 
+        let ours = texts(&[("traceparent", "00-1-2-01")]);
+        assert_eq!(
+            intercepted(connection, &ours).await.as_ref(),
+            Some(&ours),
+            "it belongs to a trace already"
+        );
+        let mut traces = Vec::new();
+        for _ in 0..2 {
+            let got = intercepted(connection, &FieldTable::default()).await.unwrap();
+            let Some(AMQPValue::LongString(trace)) = got.inner().get("traceparent") else {
+                panic!("{got:?}")
+            };
+            let lengths: Vec<usize> = trace.to_string().split('-').map(str::len).collect();
+            assert_eq!(lengths, [2, 32, 16, 2], "{trace}");
+            traces.push(trace.clone());
+        }
+        assert_ne!(traces[0], traces[1]);
+
         let (code, said) = bind_refused(connection, &exchange, "", around(95.0, 0.0, 1.0)).await;
         assert!(code == 406 && said.contains("95 is not between -90 and 90"), "{code} {said}");
     });
@@ -172,6 +219,10 @@ fn c_routes_by_ranges_of_a_number() {
         assert!(returned(&channel, &exchange, FieldTable::default(), b"none").await);
         assert_eq!(drain(&channel, &small).await, [b"-5".as_slice(), b"999"]);
         assert_eq!(drain(&channel, &large).await, [b"1000"]);
+
+        let amount = number("amount", 1);
+        assert_eq!(intercepted(connection, &amount).await, Some(amount));
+        assert_eq!(intercepted(connection, &texts(&[("other", "1")])).await, None, "it lacks the header");
 
         let turned = table(&[("from", AMQPValue::LongInt(7)), ("below", AMQPValue::LongInt(7))]);
         let (code, said) = bind_refused(connection, &exchange, "", turned).await;
