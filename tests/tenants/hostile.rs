@@ -5,7 +5,9 @@ use super::{Tenants, on};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
 
-/// How many messages the neighbour publishes in a burst.
+/// How many patterns of a core type there are, each of which matches.
+const PATTERNS_BITS: u32 = 14;
+/// How many messages a neighbour publishes in a burst.
 const BURST: u32 = 100;
 /// How many bursts.
 const BURSTS: u32 = 20;
@@ -70,5 +72,46 @@ fn a_plugin_that_loops_for_one_tenant_refuses_nothing_of_another() {
         let log = tenants.broker.log();
         let failed = log.lines().filter(|line| line.contains("the plugin failed")).collect::<Vec<_>>();
         assert!(!failed.is_empty() && failed.iter().all(|line| line.contains("vhost=a")), "{failed:?}");
+    });
+}
+
+#[test]
+fn bindings_that_are_too_much_for_a_core_type_refuse_nothing_of_another_tenant() {
+    let tenants = Tenants::with("workers = 1\n");
+    on(&tenants, async |tenants| {
+        let (a, b) = (tenants.connect("a").await, tenants.connect("b").await);
+        let (attacker, neighbour) = (confirming(&a).await, confirming(&b).await);
+        let (theirs, ours) =
+            (own_exchange(&attacker, "topic").await, own_exchange(&neighbour, "topic").await);
+        let (their_queue, our_queue) = (own_queue(&attacker).await, own_queue(&neighbour).await);
+        // All of them match each message, on ever other ways through the patterns.
+        for pattern in 0..1_u32 << PATTERNS_BITS {
+            let word = |bit: u32| if pattern >> bit & 1 == 0 { "a." } else { "*." };
+            let key: String = (0..PATTERNS_BITS).map(word).collect();
+            let options = lapin::options::QueueBindOptions { nowait: true };
+            let key = lapin::types::ShortString::from(key + "#");
+            let bound =
+                attacker.queue_bind(their_queue.clone(), theirs.clone(), key, options, FieldTable::default());
+            bound.await.unwrap();
+        }
+        bind(&neighbour, &our_queue, &ours, "good", FieldTable::default()).await;
+        let done = std::cell::Cell::new(false);
+        let living = async {
+            live_on(&neighbour, &ours).await;
+            done.set(true);
+        };
+        let attacking = async {
+            let mut number = 0_u32;
+            while !done.get() {
+                number += 1;
+                let key = format!("{}{number}", "a.".repeat(PATTERNS_BITS as usize));
+                publish(&attacker, &theirs, &key, b"x", false).await.unwrap();
+            }
+            number
+        };
+        let (attacked, ()) = futures_util::future::join(attacking, living).await;
+        assert!(attacked > 0, "there was no attack");
+        let wanted: Vec<Vec<u8>> = (0..BURST * BURSTS).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(drain(&neighbour, &our_queue).await, wanted, "each once and in order");
     });
 }

@@ -313,10 +313,8 @@ impl Accounts {
         Self { policies, by_place: RwLock::default() }
     }
 
-    /// The account for an instance that serves a virtual host. A built-in's serves all of them, so
-    /// nothing of it is one virtual host's.
+    /// The account for an instance that serves a virtual host.
     pub(crate) fn of_instance(&self, version: &Version, vhost: &Name) -> Arc<Account> {
-        let vhost = if version.code.is_shared() { &Name::EMPTY } else { vhost };
         self.of(&version.scope, vhost, &version.code.plugin)
     }
 

@@ -20,17 +20,17 @@ use std::{
     thread,
 };
 
-/// Which replica of a worker: of a version, for a vhost. Shipped types without capabilities serve all vhosts with one.
+/// Which replica of a worker: of a version, for a vhost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) version: VersionId,
-    pub(crate) vhost: Option<Name>,
+    pub(crate) vhost: Name,
 }
 
 impl Place {
     /// The place of that version's replica for exchanges of that vhost.
     pub(crate) fn of(version: &Version, vhost: &Name) -> Self {
-        Self { version: version.id, vhost: (!version.code.is_shared()).then(|| vhost.clone()) }
+        Self { version: version.id, vhost: vhost.clone() }
     }
 }
 
@@ -38,25 +38,25 @@ impl Place {
 #[derive(Hash)]
 pub(crate) struct PlaceRef<'a> {
     version: VersionId,
-    vhost: Option<&'a Name>,
+    vhost: &'a Name,
 }
 
 impl<'a> PlaceRef<'a> {
     /// See [`Place::of`].
     pub(crate) fn of(version: &Version, vhost: &'a Name) -> Self {
-        Self { version: version.id, vhost: (!version.code.is_shared()).then_some(vhost) }
+        Self { version: version.id, vhost }
     }
 }
 
 impl hashbrown::Equivalent<Place> for PlaceRef<'_> {
     fn equivalent(&self, place: &Place) -> bool {
-        self.version == place.version && self.vhost == place.vhost.as_ref()
+        self.version == place.version && *self.vhost == place.vhost
     }
 }
 
 impl From<&PlaceRef<'_>> for Place {
     fn from(place: &PlaceRef<'_>) -> Self {
-        Self { version: place.version, vhost: place.vhost.cloned() }
+        Self { version: place.version, vhost: place.vhost.clone() }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! A plugin is slow when a message takes more than [`INLINE_MESSAGE_MAX`], or when a call on a worker was
 //! cut off after [`INLINE_CALL_MAX`]. It is fast again after a time in which its calls were, and that time
-//! doubles each time that it does not stay so. What came with the broker is not watched.
+//! doubles each time that it does not stay so.
 
 use crate::version::VersionId;
 use parking_lot::Mutex;

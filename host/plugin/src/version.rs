@@ -81,12 +81,6 @@ impl Code {
         self.indices.load(store, &instance)
     }
 
-    /// Whether one instance serves all virtual hosts: it came with the broker, and its instances have
-    /// nothing that is one virtual host's.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.builtin && !self.has_capabilities()
-    }
-
     /// Whether it imports something that takes the message on hand.
     pub(crate) fn takes_messages(&self) -> bool {
         let imports = self.exported.imports;

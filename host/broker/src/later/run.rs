@@ -17,7 +17,8 @@ use leveret_model::{Name, OwnedMessage};
 
 /// How many messages are published in one go.
 const BATCH_MAX: usize = 256;
-/// How many timers fire in one run.
+/// How many timers fire in one run. The run ends earlier once the clock shows another millisecond: what
+/// takes long lets others have their turns in between.
 const TIMERS_A_RUN_MAX: usize = 64;
 /// Why an emitted message was given up that waited for an answer.
 const NOT_ANSWERED: &str = "the exchange's type did not answer";
@@ -91,6 +92,9 @@ impl Vhost {
             let fired = router.timer(&timer.exchange, place.1, &timer.name, &waker, &mut deeds);
             self.later.fired((now_ms, tries), place, timer, fired);
             self.perform(&mut deeds, 0);
+            if router.now_ms() > now_ms {
+                return;
+            }
         }
     }
 }

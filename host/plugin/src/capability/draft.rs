@@ -52,6 +52,8 @@ pub(super) enum Op {
         space: Space,
         key: Box<[u8]>,
         more: i64,
+        /// Which counter.
+        counter: u64,
     },
     /// Kept the message.
     Kept {
@@ -215,7 +217,9 @@ impl Draft {
     fn undo(&self, op: Op) {
         match op {
             Op::Value { space, key } => self.cell.values(space).lock().forget(self.id, &key),
-            Op::Added { space, key, more } => self.cell.values(space).lock().subtract(&key, more),
+            Op::Added { space, key, more, counter } => {
+                self.cell.values(space).lock().subtract(&key, more, counter);
+            }
             Op::Kept { id, .. } => self.cell.messages().lock().remove(id),
             Op::Forget { .. }
             | Op::SetTimer { .. }

@@ -3,7 +3,7 @@
 use super::{Context, draft::Op};
 use crate::{
     bindings::v0_2::leveret::routing::key_value::{Error, Host, Space as WitSpace},
-    state::{DraftId, Space, ValueError},
+    state::{DraftId, Space, Sum, ValueError},
 };
 
 /// The most values in one scan.
@@ -119,12 +119,12 @@ impl Host for Context {
         let sum = cell.values(to).lock().add(&key, more, end_ms, now_ms, &usage);
         let sum = self.noted(sum);
         if more != 0
-            && sum.is_ok()
+            && let Ok(Sum { counter, .. }) = sum
             && let Some(draft) = self.draft()
         {
-            draft.push(Op::Added { space: to, key: key.into(), more });
+            draft.push(Op::Added { space: to, key: key.into(), more, counter });
         }
-        Ok(sum)
+        Ok(sum.map(|sum| sum.sum))
     }
 
     fn scan(
@@ -135,6 +135,7 @@ impl Host for Context {
         limit: u32,
     ) -> Answer<Vec<(Vec<u8>, Vec<u8>)>> {
         let now_ms = self.now_ms();
+        self.takes_long();
         let Some(cell) = self.cell() else {
             return Ok(Err(Error::NotHere));
         };

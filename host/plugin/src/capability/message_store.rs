@@ -8,8 +8,8 @@ use std::sync::Arc;
 pub(crate) const MESSAGES_MAX: u32 = 100_000;
 /// The longest key, in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
-/// The most steps of the search for a pattern: words of keys that are looked at. About 20 ms.
-const STEPS_MAX: usize = 4_000_000;
+/// The most steps of the search for a pattern: words of keys that are looked at. About 5 ms.
+const STEPS_MAX: usize = 1_000_000;
 
 impl Host for Context {
     fn keep(&mut self, key: Vec<u8>, newest: u32) -> wasmtime::Result<Result<(), Error>> {
@@ -33,6 +33,7 @@ impl Host for Context {
     }
 
     fn forget(&mut self, key: Vec<u8>) -> wasmtime::Result<Result<u32, Error>> {
+        self.takes_long();
         let Some(cell) = self.cell().cloned() else {
             return Ok(Err(Error::NotHere));
         };
@@ -49,11 +50,13 @@ impl Host for Context {
 
     fn of_key(&mut self, key: Vec<u8>, limit: u32) -> wasmtime::Result<Vec<u64>> {
         let count_max = limit.min(MESSAGES_MAX) as usize;
+        self.takes_long();
         Ok(self.cell().map(|cell| cell.messages().lock().of_key(&key, count_max)).unwrap_or_default())
     }
 
     fn matching(&mut self, pattern: Vec<u8>, limit: u32) -> wasmtime::Result<Vec<u64>> {
         let count_max = limit.min(MESSAGES_MAX) as usize;
+        self.takes_long();
         let Some(cell) = self.cell() else {
             return Ok(Vec::new());
         };

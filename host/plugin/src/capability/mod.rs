@@ -37,14 +37,14 @@ pub(crate) use metric::Metrics;
 use crate::{
     account::Account,
     bindings::v0_2::leveret::routing as wit,
-    guest::GuestState,
+    guest::{GuestState, thread_cpu_time},
     state::{Cell, Inside},
 };
 use leveret_broker::{exchange::Exchange, port::Layer};
 use leveret_model::{Form, OwnedMessage};
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use wasmtime::component::{HasSelf, Linker};
 
@@ -88,6 +88,8 @@ pub(crate) struct Context {
     draft: Option<Box<Draft>>,
     /// The call met a key that is in doubt.
     in_doubt: bool,
+    /// The thread's CPU time when the call first asked for something that may take long.
+    busy_since: Option<Duration>,
     random: random::Stream,
     log: log::Limit,
     metrics: metric::Cache,
@@ -129,6 +131,7 @@ impl Context {
             now_ms: None,
             draft: None,
             in_doubt: false,
+            busy_since: None,
         }
     }
 
@@ -138,6 +141,17 @@ impl Context {
         self.now_ms = None;
         self.draft = None;
         self.in_doubt = false;
+        self.busy_since = None;
+    }
+
+    /// What follows may take long, and no tick interrupts it: the call's time counts from here at the latest.
+    fn takes_long(&mut self) {
+        self.busy_since.get_or_insert_with(thread_cpu_time);
+    }
+
+    /// Since when the call's time counts, if it asked for something that may take long.
+    pub(crate) fn busy_since(&self) -> Option<Duration> {
+        self.busy_since
     }
 
     /// The call returned.

@@ -4,7 +4,8 @@
 //! The clock of the thread is a system call, too dear for each call of a guest. It is read only
 //! when a tick finds the guest still running: the first tick of a call (within a millisecond of
 //! its begin) notes the time, later ones compare. A call is therefore cut off at most one tick
-//! and one tick's distance after its limit.
+//! and one tick's distance after its limit. No tick comes while the host does something for the guest; what may take
+//! long there notes the time itself ([`Deadline::counts_since`]).
 
 use rustix::time::{ClockId, clock_gettime};
 use std::{fmt, time::Duration};
@@ -17,7 +18,7 @@ pub(crate) struct Deadline {
     items: usize,
     /// Others wait: the call is cut off after that, though it may take longer.
     within: Option<Duration>,
-    /// The thread's CPU time at the first tick of the call.
+    /// The thread's CPU time at the first tick of the call, or when the host began something that takes long.
     began: Option<Duration>,
 }
 
@@ -47,6 +48,14 @@ impl Deadline {
     fn limit(&self) -> Duration {
         let items = u32::try_from(self.items).unwrap_or(u32::MAX);
         self.base.saturating_add(self.per_item.saturating_mul(items))
+    }
+
+    /// The call was there already when the thread's CPU time was that.
+    pub(crate) fn counts_since(&mut self, since: Option<Duration>) {
+        self.began = match (self.began, since) {
+            (Some(began), Some(since)) => Some(began.min(since)),
+            (began, since) => began.or(since),
+        };
     }
 
     /// A tick came while the guest runs.
@@ -108,6 +117,20 @@ mod tests {
         assert_eq!(error.to_string(), "used 11.5 ms of CPU; the limit is 11.0 ms");
         deadline.begin(Duration::from_millis(10), Duration::from_micros(100), 0, None);
         assert_eq!(deadline.check(start + used), Ok(()), "a new call starts anew");
+    }
+
+    #[test]
+    fn what_the_host_did_before_the_first_tick_counts() {
+        let mut deadline = Deadline::default();
+        deadline.begin(Duration::from_millis(10), Duration::ZERO, 0, None);
+        let start = Duration::from_secs(5);
+        deadline.counts_since(None);
+        deadline.counts_since(Some(start));
+        let used = Duration::from_millis(11);
+        assert_eq!(deadline.check(start + used).unwrap_err().used, used);
+        // What the first tick noted is not forgotten for a later time.
+        deadline.counts_since(Some(start + used));
+        assert_eq!(deadline.check(start + used).unwrap_err().used, used);
     }
 
     #[test]

@@ -115,7 +115,9 @@ impl Instance {
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
         store.epoch_deadline_callback(|mut context| {
-            context.data_mut().deadline.tick()?;
+            let state = context.data_mut();
+            state.deadline.counts_since(state.context.busy_since());
+            state.deadline.tick()?;
             Ok(UpdateDeadline::Continue(1))
         });
         begin(&mut store, limits.cpu_start, Duration::ZERO, 0, None);

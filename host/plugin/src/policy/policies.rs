@@ -244,7 +244,8 @@ impl Policies {
             } else {
                 Grants::NONE
             },
-            limits: self.rules.limits(global, vhost, plugin),
+            // Ceilings are for what can be chosen; a virtual host cannot do without the core types.
+            limits: self.rules.limits(global, vhost.filter(|_| !core), plugin),
             on_failure: FailurePolicy::default(),
             random_seed: None,
         };

@@ -73,6 +73,8 @@ fn the_smaller_of_limit_and_ceiling_counts() {
     assert_eq!((limits.memory_bytes_max, limits.instances_max), (128 << 20, Some(2)));
     assert_eq!(limits.state_bytes_max, STATE_BYTES_MAX, "the ceiling is higher");
     assert_eq!(policies.of(&Scope::Global, Some(&A), "big").limits.memory_bytes_max, 256 << 20);
+    let shipped = |plugin| policies.of(&Scope::Shipped, Some(&name("a")), plugin).limits.instances_max;
+    assert_eq!((shipped("x-lvc"), shipped("topic")), (Some(2), None), "core types are under no ceiling");
 }
 
 #[test]

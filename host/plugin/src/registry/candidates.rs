@@ -190,7 +190,7 @@ impl Registry {
         let replayed = self.rehearse(version, &candidate.names, workers)?;
         // From an earlier call.
         self.mailboxes.iter().for_each(|mailbox| mailbox.discard(version.id));
-        self.hand_to_workers(replayed, |place: &Place| vhost.is_none() || place.vhost.as_ref() == vhost);
+        self.hand_to_workers(replayed, |place: &Place| vhost.is_none_or(|vhost| place.vhost == *vhost));
         candidate.to_canary(share, vhost.cloned());
         tracing::info!(
             target: "leveret::plugin",

@@ -348,15 +348,7 @@ impl Registry {
 
     /// What a plugin used and did in a virtual host.
     fn used(&self, version: &Version, vhost: &Name) -> PluginUse {
-        let accounts = &self.services.accounts;
-        let mut used = accounts.of(&version.scope, vhost, &version.code.plugin).read();
-        if version.code.is_shared() {
-            // Its instances serve all virtual hosts, so neither failures nor memory are one's own.
-            let shared = accounts.of_instance(version, vhost).read();
-            (used.failures, used.instances) = (shared.failures, shared.instances);
-            used.memory_bytes = shared.memory_bytes;
-        }
-        used
+        self.services.accounts.of_instance(version, vhost).read()
     }
 
     /// Puts a type that came with the broker into service.

@@ -310,7 +310,7 @@ fn a_vhost_has_only_so_many_plugins_of_its_own() {
 }
 
 #[test]
-fn nothing_but_what_is_shipped_is_shared_between_vhosts() {
+fn no_instance_is_shared_between_vhosts() {
     let mut world = world();
     for vhost in ["a", "b"] {
         assert_eq!(routes(&mut world, vhost), BY_KEY);
@@ -325,7 +325,7 @@ fn nothing_but_what_is_shipped_is_shared_between_vhosts() {
     };
     let (global, shipped) = (version(b"x-test"), version(b"topic"));
     assert_ne!(place(&global, "a"), place(&global, "b"));
-    assert_eq!(place(&shipped, "a"), place(&shipped, "b"));
+    assert_ne!(place(&shipped, "a"), place(&shipped, "b"));
     // A trap in one vhost costs the other nothing: its instance is another one.
     world.enter("a");
     let bad = ["!t"; 4];

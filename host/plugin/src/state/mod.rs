@@ -22,7 +22,7 @@ mod values;
 pub(crate) use gate::{Inside, Shut};
 pub(crate) use messages::{Messages, StoredId};
 pub(crate) use usage::Usage;
-pub(crate) use values::{ValueError, Values};
+pub(crate) use values::{Sum, ValueError, Values};
 
 use crate::{artifact::Digest, version::Version};
 use hashbrown::HashMap;

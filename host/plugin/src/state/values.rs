@@ -57,8 +57,18 @@ struct Draft {
 #[derive(Clone)]
 struct Counter {
     sum: i64,
+    /// How many messages added to it and were not undone.
+    adds: u64,
     sequence: u64,
     usage: Arc<Usage>,
+}
+
+/// What a counter came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) sum: i64,
+    /// Which counter it is, among all that this key has ever had.
+    pub(crate) counter: u64,
 }
 
 /// Another draft wrote the key.
@@ -174,17 +184,18 @@ impl Values {
         end_ms: Option<u64>,
         now_ms: u64,
         usage: &Arc<Usage>,
-    ) -> Result<i64, ValueError> {
+    ) -> Result<Sum, ValueError> {
         if key.len() > KEY_BYTES_MAX {
             return Err(ValueError::TooLarge);
         }
         self.purge(now_ms);
         if let Some(counter) = self.counters.get_mut(key) {
             counter.sum = counter.sum.saturating_add(more);
-            return Ok(counter.sum);
+            counter.adds += u64::from(more != 0);
+            return Ok(Sum { sum: counter.sum, counter: counter.sequence });
         }
         if more == 0 {
-            return Ok(0);
+            return Ok(Sum::default());
         }
         usage.take(cost(key, &[])).map_err(|_| ValueError::Quota)?;
         let sequence = self.next();
@@ -192,14 +203,22 @@ impl Values {
         if let Some(end) = end_ms {
             self.ends.push(Reverse((end, sequence, key.clone())));
         }
-        self.counters.insert(key, Counter { sum: more, sequence, usage: usage.clone() });
-        Ok(more)
+        self.counters.insert(key, Counter { sum: more, adds: 1, sequence, usage: usage.clone() });
+        Ok(Sum { sum: more, counter: sequence })
     }
 
-    /// Takes an [`Self::add`] back, if its counter is still there.
-    pub(crate) fn subtract(&mut self, key: &[u8], more: i64) {
-        if let Some(counter) = self.counters.get_mut(key) {
-            counter.sum = counter.sum.saturating_sub(more);
+    /// Takes an [`Self::add`] back, if that very counter is still there. One to which nothing was added
+    /// then goes.
+    pub(crate) fn subtract(&mut self, key: &[u8], more: i64, of: u64) {
+        let Some(counter) = self.counters.get_mut(key).filter(|counter| counter.sequence == of) else {
+            return;
+        };
+        counter.sum = counter.sum.saturating_sub(more);
+        counter.adds = counter.adds.saturating_sub(1);
+        if counter.adds == 0
+            && let Some(counter) = self.counters.remove(key)
+        {
+            counter.usage.give_back(cost(key, &[]));
         }
     }
 
@@ -474,12 +493,24 @@ mod tests {
     #[test]
     fn counters_add_up_end_and_are_taken_back() {
         let (mut values, usage) = (Values::default(), usage());
-        assert_eq!(values.add(b"n", 0, None, 0, &usage), Ok(0));
-        assert_eq!(values.add(b"n", 5, Some(100), 0, &usage), Ok(5));
-        assert_eq!(values.add(b"n", 2, Some(900), 50, &usage), Ok(7));
-        values.subtract(b"n", 5);
-        assert_eq!(values.add(b"n", 0, None, 99, &usage), Ok(2));
-        assert_eq!(values.add(b"n", 0, None, 100, &usage), Ok(0), "its time counts from its begin");
+        let mut add = |more, end, now| values.add(b"n", more, end, now, &usage).unwrap();
+        assert_eq!(add(0, None, 0).sum, 0);
+        let Sum { sum: 5, counter } = add(5, Some(100), 0) else { panic!("it began") };
+        assert_eq!(add(2, Some(900), 50), Sum { sum: 7, counter });
+        values.subtract(b"n", 5, counter);
+        let mut add = |more, end, now| values.add(b"n", more, end, now, &usage).unwrap();
+        assert_eq!(add(0, None, 99).sum, 2);
+        assert_eq!(add(0, None, 100).sum, 0, "its time counts from its begin");
+        // What was added to one that is over is not taken from the next.
+        let next = add(3, None, 100);
+        assert_ne!(next.counter, counter);
+        values.subtract(b"n", 2, counter);
+        assert_eq!(values.add(b"n", 0, None, 100, &usage), Ok(next));
+        // One of which all was undone takes no room, even if its sum is not what it was.
+        let before = usage.used();
+        values.subtract(b"n", 3, next.counter);
+        assert_eq!(values.add(b"n", 0, None, 100, &usage), Ok(Sum::default()));
+        assert_eq!(usage.used().1 + 1, before.1);
         assert_eq!(usage.used(), (0, 0));
     }
 

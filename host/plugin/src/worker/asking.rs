@@ -354,7 +354,7 @@ impl Batch<'_> {
         let tally = self.tallies.entry((version.id, vhost.clone()));
         let account = self.accounts.of(&version.scope, vhost, &version.code.plugin);
         self.entry.tally = Some(tally.or_insert_with(|| account.tally()).clone());
-        self.entry.pace = (!version.code.builtin).then(|| account.pace().clone());
+        self.entry.pace = Some(account.pace().clone());
         self.entry.account = Some(account);
     }
 

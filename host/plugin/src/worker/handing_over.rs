@@ -91,9 +91,8 @@ impl Batch<'_> {
         let is_it = |question: &Question| {
             question.is_of(self.exchange.id, self.layer) && question.version.id == version.id
         };
-        !version.code.builtin
-            && (self.is_slow(version)
-                || self.handed_over.any(self.waker) && self.handed_over.find(self.waker, is_it).is_some())
+        self.is_slow(version)
+            || self.handed_over.any(self.waker) && self.handed_over.find(self.waker, is_it).is_some()
     }
 
     /// Whether the plugin is slow. What is in the only instance of one is lost with it, so before that is known

@@ -52,7 +52,7 @@ pub(crate) struct Homes {
 #[derive(Default)]
 pub(crate) struct Home {
     /// Whose exchanges it serves; of a built-in type all of them.
-    vhost: Option<Name>,
+    vhost: Name,
     pub(super) replica: Option<Replica>,
     construction: Option<Arc<Construction>>,
     pub(super) failures: Failures,
@@ -365,10 +365,10 @@ impl Homes {
     }
 
     /// The version serves this exchange no more: it lets go of the exchange if it serves others of the
-    /// virtual host, or all virtual hosts with one instance, else of all that it has for this virtual host.
+    /// virtual host, else of all that it has for this virtual host.
     pub(crate) fn leave(&mut self, version: &Version, exchange: &Exchange, serves_others: bool) {
         let place = PlaceRef::of(version, &exchange.vhost);
-        if !version.code.builtin && !serves_others {
+        if !serves_others {
             self.homes.remove(&place);
         } else if let Some(home) = self.homes.get_mut(&place) {
             home.tidy(|replica| replica.close(exchange.id));
@@ -431,7 +431,7 @@ impl Home {
     ) -> bool {
         let backlog =
             self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
-        let lost = self.lost && self.replica.is_none() && !version.code.builtin;
+        let lost = self.lost && self.replica.is_none();
         if (backlog <= INLINE_REPLAY_BINDINGS_MAX && !lost) || self.failures.set_aside().is_some() {
             return false;
         }
@@ -538,7 +538,7 @@ impl Home {
             account.count_failure(failure, &what, self.failures.left());
         }
         if let Some(count) = logged {
-            let vhost = self.vhost.as_ref().map(tracing::field::display);
+            let vhost = tracing::field::display(&self.vhost);
             tracing::warn!(
                 target: "leveret::plugin",
                 plugin = version.code.plugin, vhost, digest = %version.code.digest, failures = count,

@@ -69,7 +69,7 @@ pub(super) struct Entry {
     pub(super) tally: Option<Arc<Tally>>,
     /// That plugin's account here.
     pub(super) account: Option<Arc<Account>>,
-    /// How fast that plugin is here; `None` for what came with the broker.
+    /// How fast that plugin is here.
     pub(super) pace: Option<Arc<Pace>>,
     /// The plugin refused it on a replay: why, and until when that holds.
     pub(super) refused: Option<(String, Instant)>,

@@ -37,10 +37,9 @@ pub(super) fn is_handed_over(
     version: &Version,
     waker: &Arc<dyn Wake>,
 ) -> bool {
-    !version.code.builtin
-        && (seat.pace().is_some_and(|pace| pace.is_slow())
-            || handed_over.any(waker)
-                && handed_over.find(waker, |question| is_of(question, attachment, version)).is_some())
+    seat.pace().is_some_and(|pace| pace.is_slow())
+        || handed_over.any(waker)
+            && handed_over.find(waker, |question| is_of(question, attachment, version)).is_some()
 }
 
 impl Seat {

@@ -133,10 +133,9 @@ impl Seat {
         }
     }
 
-    /// How fast its plugin is; `None` for what came with the broker.
+    /// How fast its plugin is; `None` while none provides it.
     pub(super) fn pace(&self) -> Option<&Arc<Pace>> {
-        let version = self.version.as_ref().ok().filter(|version| !version.code.builtin);
-        version.and(self.account.as_deref()).map(Account::pace)
+        self.version.as_ref().ok().and(self.account.as_deref()).map(Account::pace)
     }
 
     /// The state of the registry that it follows.

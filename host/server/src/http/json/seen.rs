@@ -45,7 +45,7 @@ pub struct PluginInVhostJson {
     pub calls: CallsJson,
     /// How long calls took: all about 16 messages or more, and one in 16 of the others.
     pub call_time: CallTimeJson,
-    /// How much CPU time a message takes its plugin now, in nanoseconds; not of what came with the broker.
+    /// How much CPU time a message takes its plugin now, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_per_message_ns: Option<u64>,
     /// How many questions wait in the slow lane, to all slow plugins of the virtual host.
