@@ -120,6 +120,11 @@ fn settle(answer: Answer, fate: Fate) {
 }
 
 fn is_duplicate(answer: &Answer) -> bool {
+    // Where there is state, every answer lasts until somebody is done with it.
+    let answer = match answer {
+        Answer::Effective(effective) => &effective.answer,
+        answer => answer,
+    };
     matches!(answer, Answer::Drop(Some(reason)) if &**reason == "duplicate")
 }
 

@@ -1,6 +1,7 @@
 //! Plugins that take long, seen over the wire: what they answer, in which order, and that nobody else waits.
 //!
-//! Nothing here asserts how long anything takes: that is measured by `leveret bench-neighbour`.
+//! Nothing here asserts how long anything takes: that is measured by the benchmark in
+//! `tests/benches/neighbour`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -122,6 +122,8 @@ struct Emission {
     message: OwnedMessage,
     hops: u8,
     tries: u32,
+    /// It was not answered when it was tried last.
+    waits: bool,
 }
 
 /// Wakes the housekeeper. Given to the router, it also notes that what was pending is answered.
@@ -291,7 +293,7 @@ impl Later {
         } else {
             self.change(|state| {
                 let at = (0, state.number());
-                state.outbox.insert(exchange, at, Emission { message, hops, tries: 0 });
+                state.outbox.insert(exchange, at, Emission { message, hops, tries: 0, waits: false });
             });
         }
     }

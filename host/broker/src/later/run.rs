@@ -204,22 +204,28 @@ impl Later {
                 }
                 Some(Published::Rejected(reason)) => {
                     emission.tries += 1;
+                    emission.waits = false;
                     at.0 = now_ms.saturating_add(retry_after_ms(emission.tries));
                     reason.clone()
                 }
                 Some(Published::Unavailable(reason)) => {
                     emission.tries += 1;
+                    emission.waits = false;
                     blocked = Some(false);
                     reason.clone()
                 }
                 Some(Published::Refused(refusal)) => {
                     emission.tries += 1;
+                    emission.waits = false;
                     blocked = Some(false);
                     Arc::from(refusal.to_string())
                 }
                 None => {
-                    // Only the first was asked about, and a wake does not use up tries.
-                    emission.tries += u32::from(blocked.is_none() && !taken.woken);
+                    // Only the first was asked about. That its answer comes later is no try, nor is a wake:
+                    // only that it did not come in time.
+                    let was_asked = blocked.is_none();
+                    emission.tries += u32::from(was_asked && !taken.woken && emission.waits);
+                    emission.waits |= was_asked;
                     blocked = blocked.or(Some(true));
                     Arc::from(NOT_ANSWERED)
                 }

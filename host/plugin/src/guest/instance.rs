@@ -128,11 +128,6 @@ impl Instance {
         Ok(Self { store, exports, slot, limits })
     }
 
-    /// How much it may use.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// From now on, calls are made through that slot.
     pub(crate) fn move_to(&mut self, slot: CallSlot) {
         self.slot = slot;
@@ -297,11 +292,6 @@ impl Instance {
     pub(crate) fn attach(&mut self, id: u32, attaching: Attaching<'_>) -> Result<Reads, Refused> {
         let items = attaching.arguments.len();
         self.call(self.limits.cpu_per_call, items, |exports, store| exports.attach(store, id, attaching))?
-    }
-
-    /// An interceptor is attached there no longer.
-    pub(crate) fn detach(&mut self, id: u32) -> Result<(), GuestFailure> {
-        self.call(self.limits.cpu_per_call, 0, |exports, store| exports.detach(store, id))
     }
 
     /// Asks for verdicts: `projections` back to back, each after its length. Where it does not take many

@@ -7,9 +7,7 @@
 mod answer;
 mod deadline;
 mod description;
-#[allow(dead_code, reason = "nothing reconfigures exchanges or migrates state yet")]
 mod exports;
-#[allow(dead_code, reason = "nothing reconfigures exchanges or migrates state yet")]
 mod instance;
 pub(crate) mod lift;
 mod lower;

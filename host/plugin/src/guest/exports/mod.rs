@@ -252,13 +252,6 @@ impl Exports {
         }
     }
 
-    pub(super) fn detach(&self, store: Context<'_>, id: u32) -> wasmtime::Result<()> {
-        match self {
-            Self::V0_1(_) => Ok(()),
-            Self::V0_2(exports) => exports.detach(store, id),
-        }
-    }
-
     /// Whether it takes many messages to intercept in one call.
     pub(super) fn has_intercept_batch(&self) -> bool {
         match self {

@@ -273,10 +273,6 @@ impl Exports {
         })
     }
 
-    pub(super) fn detach(&self, store: Context<'_>, id: u32) -> wasmtime::Result<()> {
-        self.interceptor()?.call_close(store, id)
-    }
-
     pub(super) fn intercept(
         &self,
         store: Context<'_>,
