@@ -28,14 +28,15 @@ async fn attack(
 }
 
 /// Publishes to its own exchange, with a plugin of its own; every message must be acknowledged.
-async fn live_on(channel: &Channel, exchange: &lapin::types::ShortString) {
+async fn live_on(channel: &Channel, exchange: &lapin::types::ShortString, key: impl Fn(u32) -> String) {
     for burst in 0..BURSTS {
         let mut confirms = Vec::new();
         for number in 0..BURST {
-            let body = (burst * BURST + number).to_be_bytes();
+            let number = burst * BURST + number;
+            let body = number.to_be_bytes();
+            let key = key(number).into();
             let (options, properties) = (Default::default(), BasicProperties::default());
-            let published =
-                channel.basic_publish(exchange.clone(), "good".into(), options, &body, properties);
+            let published = channel.basic_publish(exchange.clone(), key, options, &body, properties);
             confirms.push(published.await.unwrap());
         }
         for confirm in confirms {
@@ -60,7 +61,7 @@ fn a_plugin_that_loops_for_one_tenant_refuses_nothing_of_another() {
         bind(&neighbour, &our_queue, &ours, "good", FieldTable::default()).await;
         let done = std::cell::Cell::new(false);
         let living = async {
-            live_on(&neighbour, &ours).await;
+            live_on(&neighbour, &ours, |_| String::from("good")).await;
             done.set(true);
         };
         let attacking = attack(&attacker, &theirs, &done);
@@ -94,7 +95,7 @@ fn bindings_that_are_too_much_for_a_core_type_refuse_nothing_of_another_tenant()
                 attacker.queue_bind(their_queue.clone(), theirs.clone(), key, options, FieldTable::default());
             bound.await.unwrap();
         }
-        bind(&neighbour, &our_queue, &ours, "good", FieldTable::default()).await;
+        bind(&neighbour, &our_queue, &ours, "good.#", FieldTable::default()).await;
         // So many at once that they are more than a call may take.
         let attack = async |burst: u32| {
             let mut confirms = Vec::new();
@@ -111,7 +112,8 @@ fn bindings_that_are_too_much_for_a_core_type_refuse_nothing_of_another_tenant()
         attack(0).await;
         let done = std::cell::Cell::new(false);
         let living = async {
-            live_on(&neighbour, &ours).await;
+            // Each key is another one, so nothing is remembered and the type is asked.
+            live_on(&neighbour, &ours, |number| format!("good.{number}")).await;
             done.set(true);
         };
         let attacking = async {

@@ -1,8 +1,8 @@
 //! The slow lane: threads beside the workers that ask plugins whose calls take long, so that a worker never
 //! waits for one.
 //!
-//! *In:* what a worker wants to know of some messages ([`Question`]), with a waker. *Out:* answers
-//! ([`Answered`]) that the worker takes when it was woken; it turns them into the broker's words itself,
+//! *In:* what a worker wants to know of some messages (`Question`), with a waker. *Out:* answers
+//! (`Answered`) that the worker takes when it was woken; it turns them into the broker's words itself,
 //! as if it had asked. What it does not take is undone.
 //!
 //! *Invariants:*

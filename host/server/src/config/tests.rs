@@ -112,12 +112,22 @@ fn every_key_has_its_effect() {
     assert_eq!(there.grants, Some(Grants::NONE.with(Capability::Clock)));
 }
 
+fn readme() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The README's block of TOML that begins so.
+fn example_of<'a>(readme: &'a str, begins: &str) -> &'a str {
+    let mut blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.starts_with(begins)).unwrap()
+}
+
 /// The README's example is read, and says what the text around it says.
 #[test]
 fn the_example_of_the_readme_is_valid() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
-    let text = std::fs::read_to_string(readme).unwrap();
-    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let text = readme();
+    let example = example_of(&text, "vhosts = ");
     let config = Config::try_from(Settings::parse(example).unwrap()).unwrap();
     let tenant = &config.policies.vhosts[&Name::from_static("tenant-a")];
     assert_eq!(tenant.plugins["rate-limit"].grants, Some(Grants::NONE.with(Capability::Clock)));
@@ -132,9 +142,8 @@ fn the_example_of_the_readme_is_valid() {
 /// So is its example of interceptors.
 #[test]
 fn the_interceptors_of_the_readme_are_valid() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
-    let text = std::fs::read_to_string(readme).unwrap();
-    let example = text.split("```toml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+    let text = readme();
+    let example = example_of(&text, "[[intercept]]");
     let rules = Settings::parse(example).unwrap().attachments().unwrap();
     let [stamp, redact] = rules.as_slice() else { panic!("{rules:?}") };
     assert_eq!(stamp.to_string(), "'stamp' on publish, exchange \"orders.*\" in vhost '/'");
