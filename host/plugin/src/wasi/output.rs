@@ -38,7 +38,7 @@ enum Entry<'a> {
 /// Who prints, as the log says it.
 struct Printer {
     plugin: Box<str>,
-    /// Where; a plugin that serves all virtual hosts alike has none.
+    /// Where; an instance that only says what its plugin is has none.
     vhost: Option<Box<str>>,
 }
 
