@@ -282,12 +282,13 @@ impl Replica {
         count: usize,
         within: Option<Duration>,
     ) -> Result<(Decisions, Outcome), GuestFailure> {
-        let entered = match self.enter((about.exchange.id, about.layer)) {
+        let key = (about.exchange.id, about.layer);
+        let Some(seat) = self.seats.get_mut(&key) else {
+            return Err(GuestFailure::Answer(String::from("the exchange is not open")));
+        };
+        let entered = match seat.enter(key, self.version.id, &self.services) {
             Ok(entered) => entered,
             Err(shut) => return Ok((Decisions::default(), Outcome::waits_for(shut))),
-        };
-        let Some(seat) = self.seats.get(&(about.exchange.id, about.layer)) else {
-            return Err(GuestFailure::Answer(String::from("the exchange is not open")));
         };
         if let Some((cell, inside)) = entered {
             self.instance.begin_call(Some(about.call(&cell, Purpose::Decide, Some(inside))));

@@ -237,14 +237,26 @@ fn through_the_host(
 }
 
 fn natively<T: ExchangeType>(group: &mut Group<'_>, subject: &Subject, keys: usize) {
+    native::<T>(group, ("native", keys), subject, (keys, CHUNK));
+    if keys == FEW_KEYS {
+        native::<T>(group, ("native", 1), subject, (keys, 1));
+    }
+}
+
+fn native<T: ExchangeType>(
+    group: &mut Group<'_>,
+    id: (&'static str, usize),
+    subject: &Subject,
+    (keys, batch): (usize, usize),
+) {
     let mut exchange = None;
     let (mut messages, mut flat) = (Vec::new(), Vec::new());
-    per_message(group, ("native", keys), CHUNK, |at| {
+    per_message(group, id, batch, |at| {
         let exchange = exchange.get_or_insert_with(|| {
             messages = subject.messages(keys);
             subject.native::<T>(keys)
         });
-        lay_out(messages.chunks_exact(CHUNK).nth(at).unwrap_or_default(), &subject.reads, &mut flat);
+        lay_out(messages.chunks_exact(batch).nth(at).unwrap_or_default(), &subject.reads, &mut flat);
         std::hint::black_box(exchange.route_flat(&flat));
     });
 }
@@ -275,22 +287,23 @@ fn more(row: &Row, keys: usize) -> String {
 fn print_table(rows: &[Row]) {
     println!("CPU time a message in ns; remembered: and how much more than native");
     println!(
-        "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>9}{:>7}{:>7}",
-        "", "1,000", "keys", "100,000", "keys", "missed:", "in a", "batch"
+        "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>7}{:>7}{:>7}{:>7}",
+        "", "1,000", "keys", "100,000", "keys", "1 by 1", "", "in a", "batch"
     );
     println!(
-        "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>9}{:>7}{:>7}",
-        "type", "native", "remembered", "native", "remembered", "1 by 1", "of 64", "of 256"
+        "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>7}{:>7}{:>7}{:>7}",
+        "type", "native", "remembered", "native", "remembered", "native", "missed", "of 64", "of 256"
     );
     for row in rows {
         let ns = |name, number| row.ns.get(&(name, number)).map_or("-".into(), |ns| format!("{ns:.0}"));
         println!(
-            "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>9}{:>7}{:>7}",
+            "{:<9}|{:>7}{:>12} |{:>8}{:>20} |{:>7}{:>7}{:>7}{:>7}",
             row.type_name,
             ns("native", FEW_KEYS),
             more(row, FEW_KEYS),
             ns("native", MANY_KEYS),
             more(row, MANY_KEYS),
+            ns("native", 1),
             ns("missed", 1),
             ns("missed", 64),
             ns("missed", 256),

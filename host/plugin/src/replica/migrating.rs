@@ -1,23 +1,29 @@
 //! The state of an exchange while it is handed from one version to the next.
 
-use super::{About, Replica, SeatKey};
+use super::{About, Replica, Seat, SeatKey};
 use crate::{
     capability::Purpose,
     guest::Refused,
+    services::Services,
     state::{Cell, Inside, Owner, Shut},
+    version::VersionId,
 };
 use leveret_broker::{exchange::Exchange, port::Fate, port::Layer};
 use std::sync::Arc;
 
-impl Replica {
-    /// Enters the state of a seat, if it has one. An error is the state that cannot be entered now.
-    pub(super) fn enter(&mut self, key: SeatKey) -> Result<Option<(Arc<Cell>, Inside)>, Arc<Cell>> {
-        let Some(seat) = self.seats.get_mut(&key) else { return Ok(None) };
-        let Some(cell) = &mut seat.cell else { return Ok(None) };
-        let entered = match cell.enter(self.version.id) {
+impl Seat {
+    /// Enters its state, if it has one. An error is the state that cannot be entered now.
+    pub(super) fn enter(
+        &mut self,
+        key: SeatKey,
+        version: VersionId,
+        services: &Services,
+    ) -> Result<Option<(Arc<Cell>, Inside)>, Arc<Cell>> {
+        let Some(cell) = &mut self.cell else { return Ok(None) };
+        let entered = match cell.enter(version) {
             Err(Shut::Retired) => {
-                *cell = self.services.cells.of(Owner::Exchange(key.0, key.1));
-                cell.enter(self.version.id)
+                *cell = services.cells.of(Owner::Exchange(key.0, key.1));
+                cell.enter(version)
             }
             entered => entered,
         };
@@ -25,6 +31,14 @@ impl Replica {
             Ok(inside) => Ok(Some((cell.clone(), inside))),
             Err(Shut::ForNow | Shut::Retired) => Err(cell.clone()),
         }
+    }
+}
+
+impl Replica {
+    /// Enters the state of a seat; see [`Seat::enter`].
+    pub(super) fn enter(&mut self, key: SeatKey) -> Result<Option<(Arc<Cell>, Inside)>, Arc<Cell>> {
+        let Some(seat) = self.seats.get_mut(&key) else { return Ok(None) };
+        seat.enter(key, self.version.id, &self.services)
     }
 
     /// Has the guest take over what another version left for an exchange that it knows, on a copy. Gives

@@ -115,6 +115,8 @@ pub(super) struct Batch<'a> {
     pub(super) had_its_turn: &'a mut Option<usize>,
     /// Where the answers to this batch begin.
     pub(super) first_answer: usize,
+    /// The replica was seen to know the exchange as the batch finds it, and was not called since.
+    pub(super) seen_ready: bool,
 }
 
 /// What tells askers apart.
@@ -278,12 +280,17 @@ impl Batch<'_> {
     fn stand_ready(&mut self) -> Result<Guest, Again> {
         // The generation is read before the version: a swap publishes in the other order.
         let generation = self.exchange.generation();
+        self.seen_ready = false;
         if let Some(version) = &self.entry.version
             && self.entry.generation == generation
-            && (self.is_handed_over(version)
-                || self.homes.know(version, self.exchange, self.layer, generation))
         {
-            return Ok(Guest::Ready(version.clone()));
+            if self.is_handed_over(version) {
+                return Ok(Guest::Ready(version.clone()));
+            }
+            if self.homes.know(version, self.exchange, self.layer, generation) {
+                self.seen_ready = true;
+                return Ok(Guest::Ready(version.clone()));
+            }
         }
         let version = match self.version() {
             Ok(version) => version,
@@ -380,7 +387,13 @@ impl Batch<'_> {
     ) -> Result<Asked, Again> {
         let (mut asked, mut answered, mut singly_before) = (0, 0, 0);
         while asked < self.scratch.questions.len() {
-            let home = match self.homes.at(version, self.exchange, self.layer, self.entry.generation) {
+            let generation = self.entry.generation;
+            let seen_ready = std::mem::take(&mut self.seen_ready);
+            let home = match seen_ready {
+                true => self.homes.there(version, &self.exchange.vhost),
+                false => self.homes.at(version, self.exchange, self.layer, generation),
+            };
+            let home = match home {
                 Ok(home) => home,
                 Err(not_served) => {
                     let refusal = unavailable(self.exchange, not_served);
@@ -388,7 +401,7 @@ impl Batch<'_> {
                     return Ok(Asked::All);
                 }
             };
-            if !home.knows(self.exchange.id, self.layer, self.entry.generation) {
+            if !seen_ready && !home.knows(self.exchange.id, self.layer, generation) {
                 // Made anew, at a later generation: the questions are not of what it reads.
                 return self.cut(answered, answers, Until::Now);
             }

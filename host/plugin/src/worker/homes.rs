@@ -210,7 +210,13 @@ impl Homes {
         if !self.know(version, exchange, layer, generation) {
             self.served(version, exchange, layer, None)?;
         }
-        self.homes.get_mut(&PlaceRef::of(version, &exchange.vhost)).ok_or(NotServed::Pending)
+        self.there(version, &exchange.vhost)
+    }
+
+    /// The home of a version in a virtual host, where there is one.
+    #[inline]
+    pub(crate) fn there(&mut self, version: &Version, vhost: &Name) -> Result<&mut Home, NotServed> {
+        self.homes.get_mut(&PlaceRef::of(version, vhost)).ok_or(NotServed::Pending)
     }
 
     /// Asks whether the plugin takes a binding.

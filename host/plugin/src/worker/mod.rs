@@ -187,6 +187,7 @@ impl Asking<'_> {
             handed_over,
             had_its_turn,
             first_answer: answers.len(),
+            seen_ready: false,
         };
         let before = *batch.counters;
         let answered = batch.answer(messages, answers, unsure);
