@@ -40,6 +40,7 @@ pub mod queue;
 mod recent;
 mod reconfigure;
 mod stage;
+pub mod store;
 mod topology;
 mod vhost;
 mod walk;

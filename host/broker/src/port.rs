@@ -24,6 +24,7 @@ use crate::{
     exchange::{Binding, Exchange, ExchangeId, RouteSet, Settings},
     explain::{Asked, AskedInterceptor},
     later::HoldQuota,
+    store::Change,
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
@@ -97,6 +98,13 @@ pub struct Effective {
 /// What a type did while it answered for one message, and what is not to be seen yet. Dropped
 /// without [`Self::commit`] it is undone.
 pub trait Effects: fmt::Debug {
+    /// What of it is to outlive the process, should the message have that fate, appended to `group`. Called
+    /// before [`Self::commit`] with the same fate, and before the message is where it belongs; what the store
+    /// does not take is never committed.
+    fn record(&self, fate: Fate, group: &mut Vec<Change>) {
+        let _ = (fate, group);
+    }
+
     /// The message is where it belongs: makes the effects last. What the broker is to do for them
     /// is appended to `deeds`.
     fn commit(self: Box<Self>, fate: Fate, message: &MessageView<'_>, deeds: &mut Vec<Deed>);

@@ -4,7 +4,8 @@
 //! sorted by queue, and each queue takes its messages under one lock. Nothing is enqueued before
 //! all that could be routed is routed, so one channel's messages keep their order in each queue.
 //! (A router may cut the batch; then that holds for each part.) After the queues come holds, then
-//! the effects of the types that were asked; those of what is not accepted are dropped.
+//! the effects of the types that were asked; those of what is not accepted are dropped. What of the effects
+//! is to outlive the process is written before the queues have anything.
 //!
 //! Where interceptors are attached, each run goes past them first (`publish/intercepted.rs`).
 
@@ -16,14 +17,14 @@ use crate::{
     intercept::Interception,
     memory::LargeBody,
     origin::{Origin, Sender},
-    port::{Answer, Effects, Layer, Routed, Router, Wake},
+    port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
     queue::{LARGE_BODY_BYTES, Queue},
     recent::Recent,
     stage::Stage,
     vhost::Vhost,
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
-use alloc::{boxed::Box, format, string::ToString, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, format, string::ToString, sync::Arc, vec::Vec};
 use leveret_model::{MessageView, Name, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
@@ -94,7 +95,24 @@ pub(crate) struct Batch<'a, 'b> {
     pub(crate) outcomes: &'a mut Vec<Published>,
     /// How many outcomes are of earlier calls.
     pub(crate) before: usize,
+    /// What was done for messages before their exchange was asked, in their order.
+    pub(crate) earlier: Option<&'a mut VecDeque<Earlier>>,
     pub(crate) waker: &'a Arc<dyn Wake>,
+}
+
+/// Effects for the message at that place of a batch.
+pub(crate) type Earlier = (u32, Box<dyn Effects>);
+
+impl Published {
+    /// What that means for effects; none where the message is not accepted.
+    pub(crate) fn fate(&self) -> Option<Fate> {
+        match self {
+            Self::Routed => Some(Fate::Routed),
+            Self::Dropped => Some(Fate::Dropped),
+            Self::Unroutable => Some(Fate::Unroutable),
+            Self::Rejected(_) | Self::Unavailable(_) | Self::Refused(_) => None,
+        }
+    }
 }
 
 impl Batch<'_, '_> {
@@ -133,7 +151,8 @@ impl Publisher {
             return self.publish_intercepted(vhost, router, batch, outcomes, waker);
         }
         let before = outcomes.len();
-        let mut batch = Batch { vhost, router, messages: batch, sender: None, outcomes, before, waker };
+        let mut batch =
+            Batch { vhost, router, messages: batch, sender: None, outcomes, before, earlier: None, waker };
         let mut done = 0;
         while let Some(first) = batch.messages.get(done) {
             let exchange = first.message.exchange;
@@ -166,7 +185,8 @@ impl Publisher {
     ) -> usize {
         self.begin(vhost);
         let before = outcomes.len();
-        let mut batch = Batch { vhost, router, messages, sender: Some(sender), outcomes, before, waker };
+        let mut batch =
+            Batch { vhost, router, messages, sender: Some(sender), outcomes, before, earlier: None, waker };
         let done = if exchange.spec.name.is_empty() {
             self.publish_to_default(&mut batch, 0, messages.len())
         } else {
@@ -416,6 +436,10 @@ impl Scratch {
     /// have taken is unroutable.
     fn enqueue(&mut self, batch: &mut Batch<'_, '_>) {
         let Self { stage, large, behind, after, .. } = self;
+        if let Some(earlier) = &mut batch.earlier {
+            after.keep_earlier(earlier, (batch.outcomes.len() - batch.before) as u32);
+        }
+        after.write(batch, stage);
         let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
         let sender = batch.sender.as_deref();
         let mut taken = hashbrown::HashSet::<u32>::new();

@@ -81,6 +81,13 @@ impl Stage {
         index
     }
 
+    /// Takes messages out again.
+    pub(crate) fn remove(&mut self, is_gone: impl Fn(&u32) -> bool) {
+        for group in self.groups.iter_mut().take(self.used) {
+            group.members.retain(|message| !is_gone(message));
+        }
+    }
+
     /// Gives each queue its messages, and the stage is empty. True if `give` said of one that it
     /// took none.
     pub(crate) fn give(

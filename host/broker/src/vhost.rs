@@ -14,6 +14,7 @@ use crate::{
     names,
     port::{Points, Router},
     queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
+    store::{Store, Volatile},
     topology::{self, Topology},
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -41,6 +42,8 @@ pub struct Vhost {
     pub(crate) changes: Mutex<Topology>,
     pub(crate) later: Arc<Later>,
     pub(crate) drops: Drops,
+    /// Where what its exchange types keep is written.
+    pub(crate) store: Arc<dyn Store>,
     /// Where interceptors are attached.
     pub(crate) intercepts: Points,
     exchanges: ByName<Exchange>,
@@ -58,7 +61,22 @@ impl Vhost {
         memory: Arc<MemoryAccount>,
         router: &mut dyn Router,
     ) -> Result<Arc<Self>, Refusal> {
+        Self::kept_in(Arc::new(Volatile), name, memory, router)
+    }
+
+    /// The same with a store for what is to outlive the process: the one in which the router keeps what its
+    /// types do when they are called about no message.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn kept_in(
+        store: Arc<dyn Store>,
+        name: Name,
+        memory: Arc<MemoryAccount>,
+        router: &mut dyn Router,
+    ) -> Result<Arc<Self>, Refusal> {
         let vhost = Self {
+            store,
             intercepts: router.intercepts(&name),
             name,
             later: Arc::new(Later::new(&memory)),

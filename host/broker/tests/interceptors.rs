@@ -59,15 +59,15 @@ fn each_message_of_a_batch_meets_its_fate_and_effects_follow() {
         [Published::Routed, Published::Dropped, Published::Routed, rejected("asked to"), Published::Routed];
     assert_eq!(outcomes, expected);
     assert_eq!(c.publish_one(message("amq.direct", "nowhere", b"3")), Published::Unroutable);
-    // What is rejected leaves nothing.
+    // What is rejected leaves nothing; what is dropped comes after what goes on.
     let noted = |body: &str, fate| (String::from(body), fate);
     assert_eq!(
         *fates.lock().unwrap(),
         [
             noted("1", Fate::Routed),
-            noted("drop", Fate::Dropped),
             noted("to b", Fate::Routed),
             noted("2", Fate::Routed),
+            noted("drop", Fate::Dropped),
             noted("3", Fate::Unroutable),
         ]
     );

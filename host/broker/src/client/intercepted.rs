@@ -16,8 +16,10 @@ use super::{
 use crate::{
     dead_letter::DeadLetters,
     intercept::{Interception, Standing},
+    later::Why,
     port::{Deed, Fate, Router, Site},
     queue::{ConsumerKey, MessageRef, Pull, Queue, Settle, Taker},
+    store,
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::ops::Range;
@@ -112,16 +114,17 @@ impl Burst {
     }
 
     /// Commits what the interceptors did for a message.
-    fn commit(&mut self, place: usize, fate: Fate, client: &Client) {
+    fn commit(&mut self, queue: &Queue, place: usize, fate: Fate, client: &Client) {
         let effects = self.interception.take_effects(place);
         if effects.is_empty() {
             return;
         }
         let mut deeds = core::mem::take(&mut self.deeds);
-        if let Some(view) = self.view(place) {
-            for effects in effects {
-                effects.commit(fate, &view, &mut deeds);
-            }
+        if let Some(view) = self.view(place)
+            && let Err(failure) = store::keep(&*client.vhost.store, effects, (fate, &view), &mut deeds)
+        {
+            // The message has gone its way.
+            client.vhost.later.lost(Why::NotWritten(failure.0), queue.name(), 1);
         }
         client.vhost.perform(&mut deeds, 0);
         self.deeds = deeds;
@@ -211,11 +214,11 @@ impl Client {
                         burst.accepted.push((message, None));
                     }
                     given += 1;
-                    burst.commit(dealt, Fate::Routed, self);
+                    burst.commit(&queue, dealt, Fate::Routed, self);
                 }
                 Standing::Dropped => {
                     burst.accepted.push((message, settling_key));
-                    burst.commit(dealt, Fate::Dropped, self);
+                    burst.commit(&queue, dealt, Fate::Dropped, self);
                 }
                 Standing::Rejected(_) => burst.rejected.push((message, settling_key)),
                 Standing::Unavailable(_) => {
@@ -325,11 +328,11 @@ impl Client {
                             burst.accepted.push((message, None));
                         }
                         found = true;
-                        burst.commit(0, Fate::Routed, self);
+                        burst.commit(queue, 0, Fate::Routed, self);
                     }
                     Standing::Dropped => {
                         burst.accepted.push((message, None));
-                        burst.commit(0, Fate::Dropped, self);
+                        burst.commit(queue, 0, Fate::Dropped, self);
                     }
                     Standing::Rejected(_) => burst.rejected.push((message, None)),
                     Standing::Unavailable(_) => judged = 0,

@@ -32,6 +32,7 @@ use crate::{
     port::{Fate, Layer, Router, Site, Wake},
     publish::{Published, Publisher},
     queue::{DeadLettering, MessageRef, Queue, Settle},
+    store,
     vhost::Vhost,
 };
 use alloc::{
@@ -42,6 +43,7 @@ use alloc::{
 };
 use core::sync::atomic::Ordering;
 use letters::Prepared;
+use leveret_model::Name;
 
 pub use history::DEATHS_MAX;
 pub(crate) use letters::Letters;
@@ -273,7 +275,7 @@ impl DeadLetters {
         }
         let (all, fates) = (run.dealt == letters.len(), core::mem::take(&mut run.fates));
         drop(batch);
-        commit(letters, interception, (to, vhost), fates);
+        commit(letters, interception, (queue.name(), to, vhost), fates);
         all
     }
 
@@ -328,7 +330,7 @@ struct Run<'a> {
 fn commit(
     letters: &Letters,
     interception: &mut Interception,
-    (to, vhost): (&DeadLettering, &Vhost),
+    (queue, to, vhost): (&Name, &DeadLettering, &Vhost),
     fates: Vec<(usize, Fate)>,
 ) {
     let mut deeds = Vec::new();
@@ -339,7 +341,10 @@ fn commit(
             continue;
         }
         let message = interception.view(shown, &message);
-        effects.into_iter().for_each(|effects| effects.commit(fate, &message, &mut deeds));
+        if let Err(failure) = store::keep(&*vhost.store, effects, (fate, &message), &mut deeds) {
+            // The letter is where it belongs.
+            vhost.later.lost(Why::NotWritten(failure.0), queue, 1);
+        }
         vhost.perform(&mut deeds, 0);
     }
 }

@@ -176,6 +176,7 @@ impl State {
             Why::TimerFailed(_) => &mut self.counters.timers_failed,
             Why::HoldStuck(_) => &mut self.counters.holds_stuck,
             Why::LetterStuck(_) => &mut self.counters.letters_stuck,
+            Why::NotWritten(_) => &mut self.counters.effects_lost,
             Why::TooManyHops | Why::OutboxFull | Why::NoExchange | Why::NotAccepted(_) => {
                 &mut self.counters.emissions_lost
             }
@@ -245,6 +246,14 @@ impl Later {
         self.held
             .take(message, places.len() as u64)
             .inspect_err(|_| quotas().for_each(|quota| quota.give_back(message)))
+    }
+
+    /// Gives back the room that was made for a message at one place, which is not held there after all.
+    pub(crate) fn give_back_room(&self, message: &MessageView<'_>, place: &Holding) {
+        self.held.give_back(message);
+        if let Some(quota) = &place.quota {
+            quota.give_back(message);
+        }
     }
 
     /// A message that was held is not any more.

@@ -64,6 +64,8 @@ pub struct LaterCounters {
     pub timers_failed: u64,
     /// Times that a dead letter was set aside because it was refused too often.
     pub letters_stuck: u64,
+    /// Messages for which what interceptors did on deliver and on dead-letter was undone: the store took nothing.
+    pub effects_lost: u64,
 }
 
 /// Messages or timers that are lost or set aside, to be put into the log.
@@ -100,6 +102,8 @@ pub enum Why {
     HoldStuck(Arc<str>),
     /// Not lost, but set aside: a dead letter of that queue, the same.
     LetterStuck(Arc<str>),
+    /// What interceptors did for messages on their way out of that queue could not be written, for this reason.
+    NotWritten(Arc<str>),
 }
 
 impl fmt::Display for Loss {
@@ -139,6 +143,12 @@ impl fmt::Display for Loss {
                 "set aside {count} dead letter{plural} of queue '{name}', refused {REFUSALS_MAX} times: {reason}; tried \
                  again when the dead-letter exchange or the plugins change"
             ),
+            Why::NotWritten(reason) => {
+                write!(
+                    f,
+                    "undid what interceptors did for {count} message{plural} of queue '{name}': {reason}"
+                )
+            }
             Why::TooManyTimers => {
                 write!(f, "did not set {count} timer{plural} of exchange '{name}': there are too many")
             }

@@ -11,10 +11,11 @@ use crate::{
     exchange::{Exchange, RouteSet},
     intercept::{Interception, Standing},
     origin::{Origin, Sender},
-    port::{Answer, Fate, Layer, Router, Site, Wake},
+    port::{Answer, Effects, Fate, Layer, Router, Site, Wake},
+    store,
     vhost::Vhost,
 };
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
 use leveret_model::{MessageView, Refusal};
 
 /// A run of messages to one exchange.
@@ -61,8 +62,9 @@ impl Publisher {
             };
             if !name.is_empty() && exchange.as_ref().is_none_or(|exchange| exchange.spec.internal) {
                 let before = outcomes.len();
+                let router = &mut *router;
                 let mut refused =
-                    Batch { vhost, router: &mut *router, messages, sender: None, outcomes, before, waker };
+                    Batch { vhost, router, messages, sender: None, outcomes, before, earlier: None, waker };
                 done += self.publish_to(&mut refused, name, 0, length);
                 continue;
             }
@@ -121,7 +123,8 @@ impl Publisher {
         let site = Site::Publish { vhost: run.vhost.name(), exchange };
         let ruled = interception.ask(router, site, &views, run.waker);
         let refused_before = self.scratch.refused.len();
-        let (places, mut given, waits) = self.route_passing(router, run, &interception, ruled);
+        let mut effects: Vec<_> = (0..ruled).map(|place| interception.take_effects(place)).collect();
+        let (places, mut given, waits) = self.route_passing(router, run, &interception, &mut effects);
         let count = places.get(given.len()).copied().unwrap_or(ruled);
         let mut given = given.drain(..);
         let mut refused = self.scratch.refused.get(..refused_before).unwrap_or_default().to_vec();
@@ -130,7 +133,10 @@ impl Publisher {
             let outcome = match (interception.standing(place), earlier) {
                 (Standing::Passes | Standing::Unroutable, _) => given.next().unwrap_or(Published::Unroutable),
                 (_, Some((_, refusal))) => Published::Refused(refusal.clone()),
-                (Standing::Dropped, None) => Published::Dropped,
+                (Standing::Dropped, None) => {
+                    let effects = effects.get_mut(place).map(core::mem::take).unwrap_or_default();
+                    keep_of_dropped(&interception, run, place, effects)
+                }
                 (Standing::Rejected(reason), None) => Published::Rejected(reason),
                 (Standing::Unavailable(reason), None) => Published::Unavailable(reason),
             };
@@ -139,7 +145,6 @@ impl Publisher {
             {
                 refused.push((publish.channel, refusal.clone()));
             }
-            commit(&mut interception, run, place, &outcome);
             outcomes.push(outcome);
         }
         interception.clear();
@@ -147,22 +152,26 @@ impl Publisher {
         Dealt { count, waits: waits || ruled == 0 }
     }
 
-    /// Routes and enqueues what passes. Gives the places in the run of what was to be routed, the
-    /// outcomes of the first of them, and whether an exchange answers later for the rest.
+    /// Routes and enqueues what passes, and commits what interceptors did for it. Gives the places in the run
+    /// of what was to be routed, the outcomes of the first of them, and whether an exchange answers later for
+    /// the rest.
     fn route_passing(
         &mut self,
         router: &mut dyn Router,
         run: Run<'_, '_>,
         interception: &Interception,
-        ruled: usize,
+        effects: &mut [Vec<Box<dyn Effects>>],
     ) -> (Vec<usize>, Vec<Published>, bool) {
         let (mut places, mut messages, mut without_bindings) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, publish) in run.messages.iter().enumerate().take(ruled) {
+        let mut earlier = VecDeque::new();
+        for ((place, publish), effects) in run.messages.iter().enumerate().zip(effects) {
             let unroutable = match interception.standing(place) {
                 Standing::Passes => false,
                 Standing::Unroutable => true,
                 Standing::Dropped | Standing::Rejected(_) | Standing::Unavailable(_) => continue,
             };
+            let index = places.len() as u32;
+            earlier.extend(core::mem::take(effects).into_iter().map(|effects| (index, effects)));
             places.push(place);
             without_bindings.push(unroutable);
             messages.push(Publish { message: interception.view(place, &publish.message), ..*publish });
@@ -178,6 +187,7 @@ impl Publisher {
             sender: origins.as_mut().map(|origins| origins as &mut dyn Sender),
             outcomes: &mut outcomes,
             before: 0,
+            earlier: Some(&mut earlier),
             waker: run.waker,
         };
         let mut done = 0;
@@ -231,24 +241,22 @@ impl Publisher {
     }
 }
 
-/// Commits what the interceptors did for a message that was accepted.
-fn commit(interception: &mut Interception, run: Run<'_, '_>, place: usize, outcome: &Published) {
-    let effects = interception.take_effects(place);
-    if effects.is_empty() {
-        return;
-    }
-    let fate = match outcome {
-        Published::Routed => Fate::Routed,
-        Published::Dropped => Fate::Dropped,
-        Published::Unroutable => Fate::Unroutable,
-        Published::Rejected(_) | Published::Unavailable(_) | Published::Refused(_) => return,
+/// Keeps what the interceptors did for a message that they dropped. Gives its outcome.
+fn keep_of_dropped(
+    interception: &Interception,
+    run: Run<'_, '_>,
+    place: usize,
+    effects: Vec<Box<dyn Effects>>,
+) -> Published {
+    let Some(publish) = run.messages.get(place).filter(|_| !effects.is_empty()) else {
+        return Published::Dropped;
     };
-    let Some(publish) = run.messages.get(place) else { return };
-    let hops = run.origins.and_then(|origins| origins.get(place)).map_or(0, |origin| origin.hops);
     let view = interception.view(place, &publish.message);
     let mut deeds = Vec::new();
-    for effects in effects {
-        effects.commit(fate, &view, &mut deeds);
+    if let Err(failure) = store::keep(&*run.vhost.store, effects, (Fate::Dropped, &view), &mut deeds) {
+        return Published::Unavailable(Arc::from(failure.to_string()));
     }
+    let hops = run.origins.and_then(|origins| origins.get(place)).map_or(0, |origin| origin.hops);
     run.vhost.perform(&mut deeds, hops);
+    Published::Dropped
 }

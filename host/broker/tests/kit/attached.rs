@@ -1,6 +1,9 @@
 //! Native interceptors.
 
-use leveret_broker::port::{Deed, Effects, Fate, Intercepted, Points, Routed, Ruling, Site, Wake};
+use leveret_broker::{
+    port::{Deed, Effects, Fate, Intercepted, Points, Routed, Ruling, Site, Wake},
+    store::Change,
+};
 use leveret_model::MessageView;
 use std::sync::{Arc, Mutex};
 
@@ -82,6 +85,10 @@ struct Noted {
 }
 
 impl Effects for Noted {
+    fn record(&self, _: Fate, group: &mut Vec<Change>) {
+        group.push(super::disk::set(format!("noted {}", self.body)));
+    }
+
     fn commit(self: Box<Self>, fate: Fate, _: &MessageView<'_>, _: &mut Vec<Deed>) {
         self.fates.lock().unwrap().push((self.body, fate));
     }

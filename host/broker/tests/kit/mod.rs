@@ -2,10 +2,12 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of it")]
 
 mod attached;
+mod disk;
 mod native;
 mod stages;
 
 pub use attached::{At, Attached};
+pub use disk::Disk;
 pub use native::{Gate, Native};
 
 use leveret_amqp091::FORM;
@@ -170,6 +172,14 @@ impl Connection {
         let mut router = Native::default();
         router.attached = attached;
         let vhost = Vhost::new(name("/"), memory(), &mut router).unwrap();
+        Self { router, ..Self::to(&vhost) }
+    }
+
+    /// In a vhost where these are attached, and whose state is written there.
+    pub fn kept_in(disk: Arc<Disk>, attached: Vec<Attached>) -> Self {
+        let mut router = Native::default();
+        router.attached = attached;
+        let vhost = Vhost::kept_in(disk, name("/"), memory(), &mut router).unwrap();
         Self { router, ..Self::to(&vhost) }
     }
 

@@ -13,6 +13,7 @@ use leveret_broker::{
     Vhost,
     exchange::{Exchange, ExchangeId},
     port::{Answer, Deed, Effective, Effects, Fate, Hold, Layer, Wake},
+    store::Change,
 };
 use leveret_model::{MessageView, Name, OwnedMessage};
 use std::{
@@ -88,6 +89,12 @@ impl fmt::Debug for Acts {
 }
 
 impl Effects for Acts {
+    fn record(&self, fate: Fate, group: &mut Vec<Change>) {
+        let seen = self.acts.iter().filter(|act| fate == Fate::Routed && matches!(act, Act::Seen));
+        let body = || String::from_utf8(self.body.clone()).unwrap();
+        group.extend(seen.map(|_| super::disk::set(body())));
+    }
+
     fn commit(mut self: Box<Self>, fate: Fate, message: &MessageView<'_>, deeds: &mut Vec<Deed>) {
         assert_eq!(message.body, self.body);
         let memory = self.memory.clone();
