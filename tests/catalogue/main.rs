@@ -5,6 +5,7 @@
 
 mod deduplication;
 mod delayed;
+mod durable;
 mod held;
 mod history;
 mod last_value;

@@ -65,6 +65,15 @@ pub enum StateChange {
         /// Its number.
         id: u64,
     },
+    /// Which version of a plugin writes what follows.
+    By {
+        /// The plugin's name.
+        plugin: Arc<str>,
+        /// SHA-256 of the version's bytes.
+        digest: [u8; 32],
+        /// As it describes itself.
+        version: Arc<str>,
+    },
     /// Nothing that was written before counts.
     Clear,
 }

@@ -15,8 +15,10 @@ use crate::{
     policy::Policies,
     registry::Registry,
     services::Services,
+    state::Cells,
     worker::{Worker, WorkerParts},
 };
+use leveret_broker::store::{Store, Volatile};
 use leveret_model::{Form, Name};
 use std::{
     fmt,
@@ -47,6 +49,8 @@ pub struct HostConfig {
     /// Keeps the last versions that served of each plugin of each scope, in a directory for this user
     /// alone. Without one there is no going back.
     pub kept_dir: Option<PathBuf>,
+    /// Where what plugins keep is written if it is to outlive the process; the virtual hosts' too.
+    pub store: Arc<dyn Store>,
 }
 
 impl Default for HostConfig {
@@ -61,6 +65,7 @@ impl Default for HostConfig {
             cache_dir: None,
             cache_bytes_max: CACHE_BYTES_MAX,
             kept_dir: None,
+            store: Arc::new(Volatile),
         }
     }
 }
@@ -115,6 +120,7 @@ impl Host {
         let services = Arc::new(Services {
             form: config.form,
             accounts: Accounts::new(config.policies.clone()),
+            cells: Cells::kept_in(config.store.clone()),
             ..Services::default()
         });
         let builder =

@@ -369,7 +369,7 @@ impl Replica {
         spec: &TypeSpec,
         (generation, settings): (Generation, &Arc<Settings>),
     ) -> Result<Option<InnerType>, Refused> {
-        let cell = self.cell_of(exchange, layer);
+        let cell = self.cell_of(exchange, layer).map_err(|failure| Refused::ByPlugin(failure.to_string()))?;
         let guest_id = self.take_id();
         let about = About { exchange, layer, on_hand: None };
         self.instance.begin_call(cell.as_ref().map(|cell| about.call(cell, Purpose::Setup, None)));

@@ -1,6 +1,6 @@
 //! The effects of one call on behalf of one message, until its fate is known.
 
-use super::Call;
+use super::{Call, unix_ms};
 use crate::{
     account::Account,
     state::{Cell, DraftId, Inside, Space, StoredId},
@@ -8,13 +8,10 @@ use crate::{
 use leveret_broker::{
     exchange::Exchange,
     port::{Deed, Effects, Fate, HoldId, Layer},
+    store::{Change, StateChange},
 };
 use leveret_model::{MessageView, Name, OwnedMessage};
-use std::{
-    fmt,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc};
 
 /// The most effects of one call.
 pub(super) const EFFECTS_MAX: usize = 10_000;
@@ -54,6 +51,8 @@ pub(super) enum Op {
         more: i64,
         /// Which counter.
         counter: u64,
+        /// When it ends if it begins with this.
+        end_ms: Option<u64>,
     },
     /// Kept the message.
     Kept {
@@ -162,13 +161,45 @@ impl Draft {
         self.ops.iter().any(|op| matches!(op, Op::Kept { .. }))
     }
 
+    /// Whether something that it did takes place, should the message have that fate.
+    fn takes_place(&self, op: &Op, fate: Fate) -> bool {
+        fate != Fate::Unroutable || self.keep_if_unroutable || matches!(op, Op::Kept { .. })
+    }
+
+    /// Appends what of it is to outlive the process.
+    pub(crate) fn changes(&self, fate: Fate, group: &mut Vec<Change>) {
+        if self.cell.holder().is_none() {
+            return;
+        }
+        for op in self.ops.iter().filter(|op| self.takes_place(op, fate)) {
+            let change = match op {
+                Op::Value { space: Space::Durable, key } => {
+                    self.cell.values(Space::Durable).lock().written(self.id, key)
+                }
+                Op::Added { space: Space::Durable, key, more, end_ms, .. } => {
+                    Some(StateChange::Add { key: key[..].into(), more: *more, end_ms: *end_ms })
+                }
+                Op::Kept { id, newest } => self.cell.messages().lock().kept(*id, *newest),
+                Op::Forget { ids } => {
+                    for id in ids {
+                        self.cell.record(StateChange::Forget { id: *id }, group);
+                    }
+                    None
+                }
+                _ => None,
+            };
+            if let Some(change) = change {
+                self.cell.record(change, group);
+            }
+        }
+    }
+
     /// Makes the effects last.
     pub(crate) fn settle(mut self, fate: Fate, deeds: &mut Vec<Deed>) {
-        let all = fate != Fate::Unroutable || self.keep_if_unroutable;
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
+        let now_ms = unix_ms();
+        self.cell.is_written();
         for op in std::mem::take(&mut self.ops) {
-            if all || matches!(op, Op::Kept { .. }) {
+            if self.takes_place(&op, fate) {
                 self.perform(op, now_ms, deeds);
             } else {
                 self.undo(op);
@@ -217,7 +248,7 @@ impl Draft {
     fn undo(&self, op: Op) {
         match op {
             Op::Value { space, key } => self.cell.values(space).lock().forget(self.id, &key),
-            Op::Added { space, key, more, counter } => {
+            Op::Added { space, key, more, counter, .. } => {
                 self.cell.values(space).lock().subtract(&key, more, counter);
             }
             Op::Kept { id, .. } => self.cell.messages().lock().remove(id),
@@ -244,6 +275,10 @@ impl Drop for Draft {
 }
 
 impl Effects for Draft {
+    fn record(&self, fate: Fate, group: &mut Vec<Change>) {
+        self.changes(fate, group);
+    }
+
     fn commit(self: Box<Self>, fate: Fate, _message: &MessageView<'_>, deeds: &mut Vec<Deed>) {
         self.settle(fate, deeds);
     }

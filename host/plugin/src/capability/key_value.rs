@@ -122,7 +122,7 @@ impl Host for Context {
             && let Ok(Sum { counter, .. }) = sum
             && let Some(draft) = self.draft()
         {
-            draft.push(Op::Added { space: to, key: key.into(), more, counter });
+            draft.push(Op::Added { space: to, key: key.into(), more, counter, end_ms });
         }
         Ok(sum.map(|sum| sum.sum))
     }

@@ -162,10 +162,7 @@ impl Context {
 
     /// The time of this call.
     fn now_ms(&mut self) -> u64 {
-        *self.now_ms.get_or_insert_with(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+        *self.now_ms.get_or_insert_with(unix_ms)
     }
 
     /// The draft of this call, begun if there is none. `None` where effects are not possible.
@@ -205,6 +202,12 @@ impl Context {
     fn cell(&self) -> Option<&Arc<Cell>> {
         self.call.as_ref().map(|call| &call.cell)
     }
+}
+
+/// The time, in milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl wit::types::Host for Context {}

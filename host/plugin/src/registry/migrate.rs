@@ -20,7 +20,7 @@ use crate::{
     version::Version,
 };
 use hashbrown::HashMap;
-use leveret_broker::{exchange::Exchange, port::Layer};
+use leveret_broker::{exchange::Exchange, port::Layer, store::Change};
 use leveret_model::Name;
 use std::{
     sync::Arc,
@@ -129,7 +129,19 @@ impl Registry {
             Way::Forward => Ok(Handover::nothing()),
             Way::Back => self.restore(version, old, &replayed.places),
         };
-        prepared.map_err(LoadError::at(Stage::Migrate))
+        let written = prepared.and_then(|handover| self.write_moves(handover, version));
+        written.map_err(LoadError::at(Stage::Migrate))
+    }
+
+    /// Has the store know what takes the place of what.
+    fn write_moves(&self, handover: Handover, version: &Version) -> Result<Handover, String> {
+        let writer = Writer::of(version);
+        let moves = handover.moves.iter().filter_map(|it| Some((it.from.holder()?, &it.to)));
+        let group: Vec<Change> = moves.flat_map(|(holder, to)| to.snapshot(holder, &writer)).collect();
+        if !group.is_empty() {
+            self.services.cells.store().append(&group).map_err(|failure| failure.to_string())?;
+        }
+        Ok(handover)
     }
 
     /// Puts the state into its places. Whoever finds it waits until the handover is finished.
@@ -151,6 +163,7 @@ impl Registry {
                 None => cells.forget_older_from(*owner, version.code.digest),
             }
             to.charge_to(account.state());
+            to.takes_place_of(from);
             // One of its instances that is made just now must not write what the new version does not read.
             to.bar(old.map(|old| old.id));
             cells.replace(*owner, to.clone());

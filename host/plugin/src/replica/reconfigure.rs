@@ -3,13 +3,15 @@
 
 use super::{Replica, Seat, begin_setup, check_reads};
 use crate::{
+    capability::unix_ms,
     guest::{InnerType, Opened, Refused},
     standby::spec_with,
-    state::{Cell, Owner, Usage},
+    state::{Cell, Usage},
 };
 use leveret_broker::{
     exchange::{Exchange, Settings},
     port::Layer,
+    store::StoreFailure,
 };
 use leveret_model::Table;
 use std::sync::Arc;
@@ -32,15 +34,21 @@ impl Replica {
     }
 
     /// The state of a type of an exchange, where the plugin imports anything.
-    pub(super) fn cell_of(&self, exchange: &Exchange, layer: Layer) -> Option<Arc<Cell>> {
+    pub(super) fn cell_of(
+        &self,
+        exchange: &Exchange,
+        layer: Layer,
+    ) -> Result<Option<Arc<Cell>>, StoreFailure> {
         if !self.version.code.has_capabilities() {
-            return None;
+            return Ok(None);
         }
-        let cell = self.services.cells.of(Owner::Exchange(exchange.id, layer));
+        let account = self.services.accounts.of_instance(&self.version, &exchange.vhost);
+        let charged = (unix_ms(), account.state());
+        let cell = self.services.cells.of_exchange(exchange, layer, charged)?;
         if !self.version.on_trial {
             cell.begin_writing(&self.version);
         }
-        Some(if self.tries { Arc::new(cell.fork(&Arc::new(Usage::unlimited()))) } else { cell })
+        Ok(Some(if self.tries { Arc::new(cell.fork(&Arc::new(Usage::unlimited()))) } else { cell }))
     }
 
     /// Whether an exchange would be opened anew because of other arguments.

@@ -9,6 +9,7 @@ use super::{
     usage::{Full, Usage},
 };
 use hashbrown::HashMap;
+use leveret_broker::store::StateChange;
 use leveret_model::OwnedMessage;
 use std::{collections::VecDeque, sync::Arc};
 
@@ -83,6 +84,42 @@ impl Messages {
         let stored = Stored { key, message, draft: Some(draft), usage: usage.clone() };
         self.by_id.insert(id, stored);
         Ok(id)
+    }
+
+    /// A message that was kept and accepted once is there again, under its number.
+    pub(super) fn restore(
+        &mut self,
+        (id, key): (StoredId, &[u8]),
+        message: Arc<OwnedMessage>,
+        newest: usize,
+        usage: &Arc<Usage>,
+    ) {
+        usage.take_over(bytes(key, &message));
+        self.next_id = self.next_id.max(id);
+        let key: Arc<[u8]> = key.into();
+        let of_key = self.by_key.entry(key.clone()).or_default();
+        // Accepted in another order than kept: the numbers stay in order.
+        let place = of_key.ids.partition_point(|other| *other < id);
+        of_key.ids.insert(place, id);
+        of_key.settled += 1;
+        self.settled += 1;
+        self.by_id.insert(id, Stored { key, message, draft: None, usage: usage.clone() });
+        self.commit(id, newest);
+    }
+
+    /// The change that a message is kept.
+    pub(crate) fn kept(&self, id: StoredId, newest: usize) -> Option<StateChange> {
+        let Stored { key, message, .. } = self.by_id.get(&id)?;
+        Some(StateChange::Keep { id, key: key.clone(), newest, message: message.clone() })
+    }
+
+    /// Appends changes that lead to what is accepted.
+    pub(super) fn append_changes(&self, changes: &mut Vec<StateChange>) {
+        let accepted = self.by_id.iter().filter(|(_, stored)| stored.draft.is_none());
+        let mut ids: Vec<StoredId> = accepted.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        // Which of them stay is decided already.
+        changes.extend(ids.into_iter().filter_map(|id| self.kept(id, usize::MAX)));
     }
 
     /// A kept message is accepted: of its key the newest ones stay.

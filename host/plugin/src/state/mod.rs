@@ -1,7 +1,7 @@
 //! What plugins keep outside their instances: values by key, counters, messages by key.
 //!
-//! *Not here:* how a guest asks for it (`capability/`), where it lies when the broker does not run
-//! (nowhere yet: everything is in memory).
+//! *Not here:* how a guest asks for it (`capability/`), where it lies when the broker does not run: behind the
+//! store's port ([`leveret_broker::store`]), to which `durable.rs` tells it.
 //!
 //! *In and out:* a [`Cell`] belongs to one type of one exchange, or to one attachment of an
 //! interceptor, and is shared by all instances. A message that is being decided collects its writes
@@ -14,6 +14,7 @@
 //! - While it is handed from one version to the next nobody works on it (`gate.rs`).
 //! - Bytes and entries are charged when they are written, given back when they go.
 
+mod durable;
 mod gate;
 mod messages;
 mod usage;
@@ -29,6 +30,7 @@ use hashbrown::HashMap;
 use leveret_broker::{
     exchange::ExchangeId,
     port::{Layer, Wake},
+    store::{StateHolder, Store, Volatile},
 };
 use parking_lot::Mutex;
 use std::sync::{
@@ -76,6 +78,7 @@ pub(crate) struct Cell {
     waiters: Mutex<Vec<Arc<dyn Wake>>>,
     gate: gate::Gate,
     writer: Mutex<Option<Writer>>,
+    durable_for: durable::Durable,
 }
 
 /// The version of a plugin that works on a state, or did last.
@@ -188,8 +191,11 @@ impl Cell {
 }
 
 /// The state of all owners.
-#[derive(Default)]
 pub(crate) struct Cells {
+    /// Where what is to outlive the process is written.
+    store: Arc<dyn Store>,
+    /// Of exchanges that are gone, and the store could not be told.
+    left: Mutex<Vec<Arc<StateHolder>>>,
     now: Mutex<ByOwner<Arc<Cell>>>,
     /// What versions before left, the latest last.
     older: Mutex<ByOwner<Vec<Older>>>,
@@ -197,8 +203,24 @@ pub(crate) struct Cells {
 
 type ByOwner<T> = HashMap<Owner, T, foldhash::fast::RandomState>;
 
+impl Default for Cells {
+    fn default() -> Self {
+        Self::kept_in(Arc::new(Volatile))
+    }
+}
+
 impl Cells {
-    /// The cell of an owner, made if there is none.
+    /// No cells yet; what outlives the process is in that store.
+    pub(crate) fn kept_in(store: Arc<dyn Store>) -> Self {
+        Self { store, left: Mutex::default(), now: Mutex::default(), older: Mutex::default() }
+    }
+
+    /// Where what is to outlive the process is written.
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// The cell of an owner, made if there is none; for a new exchange's see [`Self::of_exchange`].
     pub(crate) fn of(&self, owner: Owner) -> Arc<Cell> {
         self.now.lock().entry(owner).or_default().clone()
     }
@@ -249,6 +271,7 @@ impl Cells {
             !is_its(owner)
         });
         gone.iter().for_each(|cell| cell.clear());
+        self.clear_in_store(&gone);
         self.older.lock().retain(|owner, _| !is_its(owner));
     }
 }

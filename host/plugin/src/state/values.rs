@@ -1,6 +1,8 @@
 //! Values by key, and counters, of one space.
 
 use super::{DraftId, usage::Usage};
+use hashbrown::HashMap;
+use leveret_broker::store::StateChange;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
@@ -220,6 +222,38 @@ impl Values {
         {
             counter.usage.give_back(cost(key, &[]));
         }
+    }
+
+    /// What a draft wrote under a key: a value, with its end, or that there is none. Nothing where the draft
+    /// wrote nothing.
+    pub(crate) fn written(&self, draft: DraftId, key: &[u8]) -> Option<StateChange> {
+        let (key, entry) = self.entries.get_key_value(key)?;
+        let (_, written) = entry.draft.as_ref().filter(|(owner, _)| *owner == draft)?;
+        let key = key.clone();
+        Some(match written {
+            Some(Draft { bytes, end_ms, .. }) => {
+                StateChange::Set { key, value: bytes.clone(), end_ms: *end_ms }
+            }
+            None => StateChange::Delete { key },
+        })
+    }
+
+    /// Appends changes that lead to what is committed.
+    pub(super) fn append_changes(&self, changes: &mut Vec<StateChange>) {
+        let mut values: Vec<_> =
+            self.entries.iter().filter_map(|(key, entry)| Some((key, entry.value.as_ref()?))).collect();
+        values.sort_unstable_by_key(|(_, value)| value.sequence);
+        changes.extend(values.into_iter().map(|(key, value)| StateChange::Set {
+            key: key.clone(),
+            value: value.bytes.clone(),
+            end_ms: value.end_ms,
+        }));
+        let ends: HashMap<u64, u64> = self.ends.iter().map(|Reverse((end, of, _))| (*of, *end)).collect();
+        changes.extend(self.counters.iter().map(|(key, counter)| StateChange::Add {
+            key: key.clone(),
+            more: counter.sum,
+            end_ms: ends.get(&counter.sequence).copied(),
+        }));
     }
 
     /// Makes what a draft wrote under a key last.

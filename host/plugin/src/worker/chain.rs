@@ -19,6 +19,7 @@ use crate::{
 use leveret_broker::{
     exchange::{Binding, Exchange, TypeSpec},
     port::{Answer, Deed, Effective, Effects, Fate, Fired, Layer, Wake},
+    store::{Change, StoreFailure},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
 use std::sync::Arc;
@@ -112,7 +113,7 @@ impl Worker {
             let told = self.tell(about, |replica| replica.bound(about, binding));
             if let Some((messages, outcome)) = told {
                 stored.extend(messages);
-                take_place(outcome, deeds);
+                self.take_place_or_warn(exchange, outcome, deeds);
             }
         }
         stored
@@ -129,7 +130,7 @@ impl Worker {
             let about = About { exchange, layer, on_hand: None };
             let told = self.tell(about, |replica| Ok(((), replica.unbound(about, binding)?)));
             if let Some(((), outcome)) = told {
-                take_place(outcome, deeds);
+                self.take_place_or_warn(exchange, outcome, deeds);
             }
         }
     }
@@ -184,10 +185,10 @@ impl Worker {
                 cell.wake_when_settled(waker);
                 Fired::Pending
             }
-            Ok(outcome) => {
-                take_place(outcome, deeds);
-                Fired::Done
-            }
+            Ok(outcome) => match self.take_place(outcome, deeds) {
+                Ok(()) => Fired::Done,
+                Err(failure) => Fired::Failed(failure.to_string().into()),
+            },
             Err(NotServed::Failed(why)) if called => Fired::Failed(why.into()),
             Err(NotServed::Pending) => Fired::Pending,
             Err(_) => Fired::Unavailable,
@@ -270,15 +271,40 @@ fn behind(outer: Answer, inner: Answer) -> Answer {
 struct Both(Box<dyn Effects>, Box<dyn Effects>);
 
 impl Effects for Both {
+    fn record(&self, fate: Fate, group: &mut Vec<Change>) {
+        self.0.record(fate, group);
+        self.1.record(fate, group);
+    }
+
     fn commit(self: Box<Self>, fate: Fate, message: &MessageView<'_>, deeds: &mut Vec<Deed>) {
         self.0.commit(fate, message, deeds);
         self.1.commit(fate, message, deeds);
     }
 }
 
-/// The effects of a call that was about no message.
-fn take_place(outcome: Outcome, deeds: &mut Vec<Deed>) {
-    if let Some(draft) = outcome.draft {
+impl Worker {
+    /// Makes the effects of a call last that was about no message.
+    ///
+    /// # Errors
+    /// What is to outlive the process cannot be written: they are undone.
+    fn take_place(&self, outcome: Outcome, deeds: &mut Vec<Deed>) -> Result<(), StoreFailure> {
+        let Some(draft) = outcome.draft else { return Ok(()) };
+        let mut group = Vec::new();
+        draft.changes(Fate::Routed, &mut group);
+        if !group.is_empty() {
+            self.services.cells.store().append(&group)?;
+        }
         draft.settle(Fate::Routed, deeds);
+        Ok(())
+    }
+
+    /// The same where nobody can be told that it failed but people.
+    fn take_place_or_warn(&self, exchange: &Exchange, outcome: Outcome, deeds: &mut Vec<Deed>) {
+        if let Err(failure) = self.take_place(outcome, deeds) {
+            tracing::warn!(
+                target: "leveret::plugin", vhost = %exchange.vhost, exchange = %exchange.spec.name,
+                "what the exchange's type did because of a binding is undone: {failure}"
+            );
+        }
     }
 }

@@ -54,6 +54,7 @@ use crate::{
     audit::Auditor,
     builder::{Builder, Mailbox},
     candidate::Shadow,
+    capability::unix_ms,
     engine::CallSlot,
     lane::Lane,
     policy::FailurePolicy,
@@ -85,7 +86,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 /// How long an exchange that the plugin refused on a replay is not tried again.
@@ -526,8 +527,7 @@ impl Router for Worker {
     }
 
     fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        unix_ms()
     }
 
     fn forget(&mut self, waker: &Arc<dyn Wake>) {

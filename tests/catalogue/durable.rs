@@ -1,0 +1,287 @@
+//! What the shipped types keep outlives the process where their exchange is durable, and is not lost where a
+//! disk fails. The store is one for tests that keeps what it is handed; the types are the real ones.
+
+use leveret_amqp091::form::FORM;
+use leveret_broker::{
+    BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Publish, Published, Publisher, QueueSpec, Vhost,
+    port::Wake,
+    store::{Change, StateChange, StateHolder, Store, StoreFailure},
+};
+use leveret_model::{MessageView, Name, Refusal, Table, Value};
+use leveret_plugin::{
+    Host, HostConfig, Policies, Worker,
+    policy::{Capability, PluginRules, PolicyRules},
+};
+use leveret_testkit::guests;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+const BY: ConnectionId = ConnectionId(1);
+
+/// Keeps all that it is handed, and can be full.
+#[derive(Default)]
+struct Disk(Mutex<(Vec<Change>, bool)>);
+
+impl Disk {
+    fn is_full(&self, full: bool) {
+        self.0.lock().unwrap().1 = full;
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().0.len()
+    }
+}
+
+impl Store for Disk {
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn append(&self, group: &[Change]) -> Result<(), StoreFailure> {
+        let mut inner = self.0.lock().unwrap();
+        if inner.1 {
+            return Err(StoreFailure(Arc::from("no space left on the disk")));
+        }
+        inner.0.extend(group.iter().cloned());
+        Ok(())
+    }
+
+    fn load(&self, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
+        let inner = self.0.lock().unwrap();
+        let its = inner.0.iter().filter(|change| *change.holder == *holder);
+        Ok(its.map(|change| change.change.clone()).collect())
+    }
+}
+
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+fn table(fields: &[(&str, Value)]) -> Table {
+    fields.iter().map(|(field, value)| (name(field), value.clone())).collect()
+}
+
+/// A broker's life: from a start to the next.
+struct Life {
+    host: Arc<Host>,
+    worker: Worker,
+    vhost: Arc<Vhost>,
+}
+
+impl Life {
+    fn begin(disk: &Arc<Disk>) -> Self {
+        let store: Arc<dyn Store> = disk.clone();
+        let mut rules = PolicyRules::default();
+        let grants = Some([Capability::KeyValue].into_iter().collect());
+        rules.plugins.insert("stateful".into(), PluginRules { grants, ..PluginRules::default() });
+        let policies = Arc::new(Policies::new(rules).unwrap());
+        let config = HostConfig { policies, form: Some(FORM), store: store.clone(), ..HostConfig::default() };
+        let host = Host::new(config).unwrap();
+        let mut worker = host.worker(0);
+        let memory = Arc::new(MemoryAccount::new(1 << 30));
+        let vhost = Vhost::kept_in(store, name("/"), memory, &mut worker).unwrap();
+        Self { host, worker, vhost }
+    }
+
+    fn declare(
+        &mut self,
+        type_name: &str,
+        durable: bool,
+        arguments: &[(&str, Value)],
+    ) -> Result<(), Refusal> {
+        let spec = ExchangeSpec {
+            name: name("x"),
+            type_name: name(type_name),
+            durable,
+            auto_delete: false,
+            internal: false,
+            arguments: table(arguments),
+        };
+        self.vhost.declare_exchange(&mut self.worker, spec)
+    }
+
+    /// The file with the plugin that counts its messages is of that version now. Gives why it is refused.
+    fn deploy(&self, version: u8) -> Result<(), String> {
+        let component = std::fs::read(guests::component(&format!("stateful_v{version}"))).unwrap();
+        let loaded = self.host.registry().offer(Path::new("stateful.wasm"), &component);
+        loaded.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// What it shows of the exchange.
+    fn shown(&mut self) -> String {
+        let exchange = self.vhost.exchange(b"x").unwrap();
+        format!("{:?}", self.worker.info(&exchange))
+    }
+
+    fn bind(&mut self, queue: &str, key: &str) {
+        self.vhost.declare_queue(QueueSpec { name: name(queue), ..QueueSpec::default() }, BY).unwrap();
+        let to = BindTo::Queue(queue.as_bytes());
+        self.vhost.bind(&mut self.worker, b"x", to, key.as_bytes(), Table::new(), BY).unwrap();
+    }
+
+    /// Publishes with this id in the header `x-deduplication-header`.
+    fn publish(&mut self, key: &str, id: &str) -> Published {
+        let field = [&b"\x16x-deduplication-headerS"[..], &(id.len() as u32).to_be_bytes(), id.as_bytes()];
+        let field = field.concat();
+        let properties = [&[0x20, 0, 0, 0, 0, field.len() as u8][..], &field].concat();
+        let message = MessageView {
+            exchange: b"x",
+            routing_key: key.as_bytes(),
+            form: FORM,
+            properties: &properties,
+            body: id.as_bytes(),
+            publisher: None,
+        };
+        let batch = [Publish { channel: 1, message, mandatory: false }];
+        let (mut outcomes, waker): (_, Arc<dyn Wake>) = (Vec::new(), Arc::new(Nobody));
+        Publisher::default().publish(&self.vhost, &mut self.worker, &batch, &mut outcomes, &waker);
+        outcomes.pop().unwrap()
+    }
+
+    fn count(&self, queue: &str) -> u64 {
+        self.vhost.check_queue(queue.as_bytes(), BY).unwrap().messages
+    }
+}
+
+fn full() -> Published {
+    Published::Unavailable(Arc::from("the store: no space left on the disk"))
+}
+
+fn deduplicates(persistence: &str) -> Vec<(&'static str, Value)> {
+    let text = |text: &str| Value::Text(text.into());
+    vec![
+        ("x-cache-size", Value::Integer(100)),
+        ("x-cache-persistence", text(persistence)),
+        ("x-inner-type", text("direct")),
+    ]
+}
+
+#[test]
+fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
+    let disk = Arc::<Disk>::default();
+    let mut life = Life::begin(&disk);
+    life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
+    life.bind("q", "k");
+    assert_eq!(life.publish("k", "1"), Published::Routed);
+    disk.is_full(true);
+    assert_eq!([life.publish("k", "2"), life.publish("k", "2")], [full(), full()]);
+    assert_eq!(life.publish("k", "1"), Published::Dropped, "what was seen stays seen");
+    disk.is_full(false);
+    assert_eq!(life.publish("k", "2"), Published::Routed, "it is no duplicate of what was refused");
+    assert_eq!(life.publish("k", "2"), Published::Dropped);
+    assert_eq!(life.count("q"), 2);
+    drop(life);
+
+    let mut life = Life::begin(&disk);
+    life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
+    life.bind("q", "k");
+    let again = ["1", "2", "3"].map(|id| life.publish("k", id));
+    assert_eq!(again, [Published::Dropped, Published::Dropped, Published::Routed]);
+}
+
+#[test]
+fn what_need_not_outlive_the_process_is_not_written() {
+    for (durable, persistence) in [(false, "disk"), (true, "memory")] {
+        let disk = Arc::<Disk>::default();
+        for _ in 0..2 {
+            let mut life = Life::begin(&disk);
+            life.declare("x-message-deduplication", durable, &deduplicates(persistence)).unwrap();
+            life.bind("q", "k");
+            assert_eq!(life.publish("k", "1"), Published::Routed);
+            assert_eq!(life.publish("k", "1"), Published::Dropped);
+        }
+        assert_eq!(disk.len(), 0, "{durable} {persistence}");
+    }
+}
+
+#[test]
+fn messages_kept_for_later_bindings_are_there_after_a_start() {
+    let history = [("x-recent-history-length", Value::Integer(2))];
+    for (type_name, arguments, expected) in [("x-recent-history", &history[..], 2), ("x-lvc", &[], 3)] {
+        let disk = Arc::<Disk>::default();
+        let mut life = Life::begin(&disk);
+        life.declare(type_name, true, arguments).unwrap();
+        life.bind("q", "k");
+        for (key, id) in [("a", "1"), ("b", "2"), ("k", "3"), ("k", "4")] {
+            assert_ne!(life.publish(key, id), full());
+        }
+        disk.is_full(true);
+        assert_eq!(life.publish("k", "5"), full(), "{type_name}");
+        disk.is_full(false);
+        drop(life);
+
+        let mut life = Life::begin(&disk);
+        life.declare(type_name, true, arguments).unwrap();
+        for key in ["a", "b", "k"] {
+            life.bind("late", key);
+        }
+        let once = if type_name == "x-lvc" { 1 } else { 3 };
+        assert_eq!(life.count("late"), expected * once, "{type_name}");
+    }
+}
+
+#[test]
+fn what_a_deleted_exchange_kept_never_comes_back() {
+    let disk = Arc::<Disk>::default();
+    let mut life = Life::begin(&disk);
+    let declare = |life: &mut Life| life.declare("x-message-deduplication", true, &deduplicates("disk"));
+    declare(&mut life).unwrap();
+    life.bind("q", "k");
+    assert_eq!(life.publish("k", "1"), Published::Routed);
+    disk.is_full(true);
+    life.vhost.delete_exchange(&mut life.worker, b"x", false).unwrap();
+    let refused = declare(&mut life).unwrap_err().to_string();
+    assert!(refused.contains("the store: no space left on the disk"), "{refused}");
+    disk.is_full(false);
+    declare(&mut life).unwrap();
+    life.bind("q", "k");
+    assert_eq!(life.publish("k", "1"), Published::Routed, "another exchange of the same name");
+    drop(life);
+    let mut life = Life::begin(&disk);
+    declare(&mut life).unwrap();
+    life.bind("q", "k");
+    assert_eq!(life.publish("k", "1"), Published::Dropped);
+}
+
+#[test]
+fn state_that_a_version_migrated_is_there_after_a_start_in_its_form() {
+    let disk = Arc::<Disk>::default();
+    let mut life = Life::begin(&disk);
+    life.deploy(1).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    let count = |life: &mut Life| assert_eq!(life.publish("k", "1"), Published::Routed);
+    (0..3).for_each(|_| count(&mut life));
+    disk.is_full(true);
+    let refused = life.deploy(2).unwrap_err();
+    assert!(refused.contains("the store: no space left on the disk"), "{refused}");
+    disk.is_full(false);
+    count(&mut life);
+    drop(life);
+
+    // The file is another one when the broker starts: what is there is migrated.
+    let mut life = Life::begin(&disk);
+    life.deploy(1).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    count(&mut life);
+    life.deploy(2).unwrap();
+    count(&mut life);
+    drop(life);
+
+    let mut life = Life::begin(&disk);
+    life.deploy(2).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    count(&mut life);
+    let shown = life.shown();
+    assert!(shown.contains("Text(\"7\")"), "{shown}");
+}
