@@ -14,6 +14,7 @@ mod exchange;
 mod interceptors;
 mod operator;
 mod plugins;
+mod refused;
 mod resources;
 mod safety;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]

@@ -1,24 +1,21 @@
 //! Replicas that are built away from the worker that will use them: large ones by a thread of
-//! their own while the channels that need them wait, and those of a new version before the swap.
+//! their virtual host while the channels that need them wait, and those of a new version before the swap.
 
 use crate::{
     engine::{CallSlot, Engines},
     replica::Replica,
     services::Services,
+    shares::{self, Shares},
     version::{Version, VersionId},
 };
-use hashbrown::Equivalent as _;
+use hashbrown::{Equivalent as _, HashMap};
 use leveret_broker::{
     exchange::Exchange,
     port::{Layer, Wake},
 };
 use leveret_model::Name;
 use parking_lot::Mutex;
-use std::{
-    io,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{collections::VecDeque, sync::Arc, thread};
 
 /// Which replica of a worker: of a version, for a vhost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -122,8 +119,23 @@ impl Construction {
     }
 }
 
-/// The thread that builds large replicas.
-pub(crate) struct Builder(mpsc::Sender<Job>);
+/// Builds large replicas. A virtual host's are built one after the other, those of several beside each other,
+/// in turns ([`crate::shares`]).
+pub(crate) struct Builder {
+    lanes: Arc<Mutex<Lanes>>,
+    parts: Parts,
+}
+
+/// The replicas that wait, by virtual host; one that is there has a thread.
+type Lanes = HashMap<Name, VecDeque<Job>>;
+
+/// What building takes.
+#[derive(Clone)]
+struct Parts {
+    engines: Arc<Engines>,
+    services: Arc<Services>,
+    shares: Arc<Shares>,
+}
 
 struct Job {
     version: Arc<Version>,
@@ -133,20 +145,14 @@ struct Job {
 }
 
 impl Builder {
-    /// Starts the thread; it ends when the builder is dropped.
-    pub(crate) fn start(engines: &Engines, services: &Arc<Services>) -> io::Result<Self> {
-        let (sender, jobs) = mpsc::channel::<Job>();
-        let (slot, services) = (engines.ticker().slot(), services.clone());
-        thread::Builder::new().name("leveret-builder".into()).spawn(move || {
-            for job in jobs {
-                job.construction.finish(build(&job, &services, &slot));
-            }
-        })?;
-        Ok(Self(sender))
+    /// A builder; threads are there while something is built.
+    pub(crate) fn new(engines: &Arc<Engines>, services: &Arc<Services>) -> Self {
+        let shares = Shares::of_machine();
+        let parts = Parts { engines: engines.clone(), services: services.clone(), shares };
+        Self { lanes: Arc::default(), parts }
     }
 
-    /// Begins to build a replica that serves these exchanges, of one virtual host unless it is of a
-    /// built-in type.
+    /// Begins to build a replica that serves these exchanges, of one virtual host.
     pub(crate) fn begin(
         &self,
         version: Arc<Version>,
@@ -154,18 +160,45 @@ impl Builder {
         exchanges: Vec<(Arc<Exchange>, Layer)>,
     ) -> Arc<Construction> {
         let construction = Arc::new(Construction::default());
-        let job = Job { version, vhost, exchanges, construction: construction.clone() };
-        if self.0.send(job).is_err() {
-            construction.finish(Err(String::from("the thread that builds instances is gone")));
+        let job = Job { version, vhost: vhost.clone(), exchanges, construction: construction.clone() };
+        let mut lanes = self.lanes.lock();
+        if let Some(lane) = lanes.get_mut(&vhost) {
+            lane.push_back(job);
+            return construction;
+        }
+        let (of, parts, vhost_of) = (self.lanes.clone(), self.parts.clone(), vhost.clone());
+        let work = move || {
+            let slot = parts.engines.ticker().slot();
+            while let Some(job) = next(&of, &vhost_of) {
+                job.construction.finish(build(&job, &parts, &slot));
+            }
+        };
+        lanes.insert(vhost.clone(), [job].into());
+        if let Err(error) = thread::Builder::new().name("leveret-builder".into()).spawn(work) {
+            lanes.remove(&vhost);
+            drop(lanes);
+            construction.finish(Err(format!("there is no thread that builds instances: {error}")));
         }
         construction
     }
 }
 
-fn build(job: &Job, services: &Arc<Services>, slot: &CallSlot) -> Result<Replica, String> {
-    let mut replica = Replica::start(&job.version, &job.vhost, services, slot.clone())
+/// What is to be built next for a virtual host; its thread is gone if there is nothing.
+fn next(lanes: &Mutex<Lanes>, vhost: &Name) -> Option<Job> {
+    let mut lanes = lanes.lock();
+    let job = lanes.get_mut(vhost)?.pop_front();
+    if job.is_none() {
+        lanes.remove(vhost);
+    }
+    job
+}
+
+fn build(job: &Job, parts: &Parts, slot: &CallSlot) -> Result<Replica, String> {
+    let _building = parts.shares.build(&job.vhost);
+    let mut replica = Replica::start(&job.version, &job.vhost, &parts.services, slot.clone())
         .map_err(|failure| failure.to_string())?;
     for (exchange, layer) in &job.exchanges {
+        shares::between_calls();
         match replica.serve(exchange, *layer) {
             // Whoever asks about that exchange is told why.
             Ok(()) | Err(crate::guest::Refused::ByPlugin(_)) => {}

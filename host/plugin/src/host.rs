@@ -13,7 +13,7 @@ use crate::{
     lane::Lane,
     memo::MEMO_BYTES_MAX,
     policy::Policies,
-    registry::Registry,
+    registry::{Decisions, KeepDecisions, Registry},
     services::Services,
     state::Cells,
     worker::{Worker, WorkerParts},
@@ -51,6 +51,9 @@ pub struct HostConfig {
     pub kept_dir: Option<PathBuf>,
     /// Where what plugins keep is written if it is to outlive the process; the virtual hosts' too.
     pub store: Arc<dyn Store>,
+    /// What was decided before, and what keeps what is decided from now on. Without it switches and pins end
+    /// with the host.
+    pub decisions: Option<(Decisions, Arc<dyn KeepDecisions>)>,
 }
 
 impl Default for HostConfig {
@@ -66,6 +69,7 @@ impl Default for HostConfig {
             cache_bytes_max: CACHE_BYTES_MAX,
             kept_dir: None,
             store: Arc::new(Volatile),
+            decisions: None,
         }
     }
 }
@@ -123,8 +127,7 @@ impl Host {
             cells: Cells::kept_in(config.store.clone()),
             ..Services::default()
         });
-        let builder =
-            Builder::start(&engines, &services).map_err(|error| HostError(format!("a thread: {error}")))?;
+        let builder = Builder::new(&engines, &services);
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.workers).map(|_| Arc::default()).collect();
         let cache = config.cache_dir.as_deref().map(|dir| (dir, config.cache_bytes_max));
         let registry = Arc::new(Registry::new(
@@ -136,6 +139,9 @@ impl Host {
             config.kept_dir.as_deref(),
             config.attachments.clone(),
         ));
+        if let Some((decisions, kept_by)) = &config.decisions {
+            registry.take_up(decisions, kept_by.clone());
+        }
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;
         let shadow = Shadow::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;

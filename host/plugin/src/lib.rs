@@ -19,9 +19,6 @@
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!
-//! A lane for slow plugins is not there yet: a plugin that always fails is set aside for up to ten
-//! seconds at a time instead.
-//!
 //! Read [`worker`] first (the path of a message), then [`registry`] (the path of a file).
 
 mod account;
@@ -48,6 +45,7 @@ pub mod registry;
 mod replica;
 mod scope;
 mod services;
+mod shares;
 mod standby;
 mod state;
 mod tally;

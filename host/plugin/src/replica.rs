@@ -20,6 +20,7 @@ use crate::{
     guest::{Decisions, GuestFailure, InnerType, Instance, Opened, Opening, Refused},
     policy::{Capability, Grants},
     services::Services,
+    shares,
     standby::spec_with,
     state::{Cell, Inside},
     version::Version,
@@ -492,6 +493,7 @@ fn tell_bindings(
 ) -> Result<(), Refused> {
     begin_setup(instance, seat, layer);
     for some in bindings.chunks(REPLAY_BINDINGS_PER_CALL) {
+        shares::between_calls();
         let some: Vec<&Binding> = some.iter().map(|binding| &**binding).collect();
         let reads = instance.bind(seat.guest_id, &some)?;
         seat.set_reads(reads)?;

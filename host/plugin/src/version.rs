@@ -103,6 +103,11 @@ impl VersionId {
     pub(crate) fn of_number(number: u64) -> Self {
         Self(number)
     }
+
+    /// Greater for one that was loaded later.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// Code and what it says of itself.
@@ -196,6 +201,16 @@ impl Version {
     /// What it says of one of its interceptors.
     pub(crate) fn describes_interceptor(&self, name: &str) -> Option<&InterceptorDescription> {
         self.description.interceptors.iter().find(|described| described.name == name)
+    }
+
+    /// Whether both are versions of the same plugin.
+    pub(crate) fn is_plugin_of(&self, other: &Self) -> bool {
+        self.scope == other.scope && self.code.plugin == other.code.plugin
+    }
+
+    /// The names of its types.
+    pub(crate) fn type_names(&self) -> impl Iterator<Item = Name> {
+        self.description.types.iter().filter_map(|described| Name::new(described.name.as_bytes()).ok())
     }
 
     /// What it says of one of its types.

@@ -1,5 +1,5 @@
-//! The plugins folders, the broker's and each virtual host's: finds out when a file is whole, and
-//! offers it to the plugin host, for those whose folder it is in.
+//! The plugins folders, the broker's and each virtual host's: finds out when a file is whole, or gone, and
+//! notes it with the plugin host, which looks at the files of each scope on a thread of their own.
 //!
 //! The folder itself is the truth; the system's notifications only say when to look. So a missed
 //! or merged notification costs at most `RESCAN_AFTER`, and file systems without notifications
@@ -10,7 +10,7 @@
 //! In each of them is a folder [`CANDIDATES`]: a file there is not put into service, it is the candidate
 //! of the plugin of its name.
 
-use leveret_plugin::{Host, LoadError, Scope, artifact, folder, registry::Stage};
+use leveret_plugin::{Host, Scope, folder, registry::FileKind};
 use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -36,6 +36,10 @@ const SETTLED_AFTER: Duration = Duration::from_millis(300);
 const RESCAN_AFTER: Duration = Duration::from_secs(1);
 /// Files up to this size are loaded before the broker accepts connections; larger ones beside.
 const LOAD_FIRST_BYTES_MAX: u64 = 512 * 1024;
+/// For so long at most: whoever has files that take longer keeps nobody else from being served.
+const LOAD_FIRST_MAX: Duration = Duration::from_secs(30);
+/// How long what is under way may take to end when the broker stops.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Watches until it is dropped.
 pub struct PluginWatcher {
@@ -54,7 +58,7 @@ enum Notice {
 }
 
 impl PluginWatcher {
-    /// Loads the small plugins that are there, folder by folder, then watches all of them on one thread.
+    /// Loads the small plugins that are there, then watches all folders on one thread.
     ///
     /// # Errors
     /// If a folder is not there or there is no thread.
@@ -62,13 +66,13 @@ impl PluginWatcher {
         let (stop, notices) = channel();
         let mut watched = Vec::new();
         for (scope, given) in folders {
-            watched.push(Folder::new(scope, given, Kind::Serving, host)?);
+            watched.push(Folder::new(scope, given, FileKind::Serving, host)?);
         }
         for (scope, given) in folders {
             // Candidates come after what serves, for they are candidates of that.
             let given = given.join(CANDIDATES);
             let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&given);
-            match made.and_then(|()| Folder::new(scope, &given, Kind::Candidates, host)) {
+            match made.and_then(|()| Folder::new(scope, &given, FileKind::Candidate, host)) {
                 Ok(folder) => watched.push(folder),
                 Err(error) => {
                     tracing::warn!(%scope, "no candidates are taken: {}: {error}", given.display());
@@ -80,7 +84,13 @@ impl PluginWatcher {
             folder.look(&HashSet::new());
             folder.begin();
         }
-        let mut folders = Folders(watched);
+        if !host.registry().wait_until_deployed(Instant::now() + LOAD_FIRST_MAX) {
+            tracing::warn!(
+                "plugins are still being put into service after {} s; the broker serves without them meanwhile",
+                LOAD_FIRST_MAX.as_secs()
+            );
+        }
+        let mut folders = Folders(watched, host.clone());
         let thread =
             std::thread::Builder::new().name("plugins".to_owned()).spawn(move || folders.watch(&notices))?;
         Ok(Self { _notifier: notifier, stop, host: host.clone(), thread: Some(thread) })
@@ -91,11 +101,10 @@ impl Drop for PluginWatcher {
     fn drop(&mut self) {
         // If the thread is gone already there is nobody to tell.
         let _ = self.stop.send(Notice::Stop);
-        // It may be waiting for a file's code.
-        self.host.registry().stop_compiling();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        self.host.registry().stop_deploying(Instant::now() + STOP_MAX);
     }
 }
 
@@ -148,23 +157,13 @@ struct Seen {
     since: Instant,
     /// Its writer closed it or moved it here.
     whole: bool,
-    /// It was offered to the host with this stamp.
-    offered: bool,
-    /// The host refused it. It may take it once another file is gone, whose types it claims too.
-    refused: Option<Stage>,
-}
-
-/// What becomes of the files of a folder.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    /// They serve.
-    Serving,
-    /// Each is the candidate of the file of its name in the folder around.
-    Candidates,
+    /// It was noted with the host with this stamp.
+    noted: bool,
 }
 
 struct Folder {
-    kind: Kind,
+    /// What becomes of its files.
+    kind: FileKind,
     /// For whom its plugins are.
     scope: Scope,
     /// As it was configured.
@@ -177,10 +176,12 @@ struct Folder {
     complained: HashSet<PathBuf>,
     /// Why the folder was not looked into the last time.
     complaint: Option<String>,
+    /// The host takes no more notes of this scope for now.
+    full: bool,
 }
 
 /// Watched by one thread.
-struct Folders(Vec<Folder>);
+struct Folders(Vec<Folder>, Arc<Host>);
 
 impl Folders {
     fn watch(&mut self, notices: &Receiver<Notice>) {
@@ -201,27 +202,25 @@ impl Folders {
                 }
                 notice = notices.try_recv().ok();
             }
-            let mut offered = false;
             for folder in &mut self.0 {
+                folder.full = false;
                 folder.look(&whole);
-                if folder.kind == Kind::Candidates && offered {
-                    folder.look_again_at_refused(|stage| stage == Stage::Swap);
-                }
-                offered |= folder.offer_settled();
+                folder.note_settled();
             }
+            self.1.registry().note_retries();
         }
     }
 
     /// How long nothing needs to be done if no notice comes.
     fn wait(&self) -> Duration {
-        let files = self.0.iter().flat_map(|folder| folder.files.values());
-        let unsettled = files.filter(|seen| !seen.offered);
+        let folders = self.0.iter().filter(|folder| !folder.full);
+        let unsettled = folders.flat_map(|folder| folder.files.values()).filter(|seen| !seen.noted);
         unsettled.map(|seen| SETTLED_AFTER.saturating_sub(seen.since.elapsed())).min().unwrap_or(RESCAN_AFTER)
     }
 }
 
 impl Folder {
-    fn new(scope: &Scope, given: &Path, kind: Kind, host: &Arc<Host>) -> io::Result<Self> {
+    fn new(scope: &Scope, given: &Path, kind: FileKind, host: &Arc<Host>) -> io::Result<Self> {
         Ok(Self {
             kind,
             scope: scope.clone(),
@@ -231,6 +230,7 @@ impl Folder {
             files: BTreeMap::new(),
             complained: HashSet::new(),
             complaint: None,
+            full: false,
         })
     }
 
@@ -241,57 +241,33 @@ impl Folder {
             Err(complaint) => {
                 if self.complaint.as_ref() != Some(&complaint) {
                     tracing::warn!(scope = %self.scope, "no plugins are taken: {complaint}. What serves serves on");
+                    self.host.registry().note_refused(&self.scope, &self.folder, &complaint);
                     self.complaint = Some(complaint);
                 }
                 return;
             }
         };
         if self.complaint.take().is_some() {
+            self.host.registry().forget_refused(&self.folder);
             tracing::info!(scope = %self.scope, "plugins are taken from {} again", self.given.display());
         }
         let gone: Vec<PathBuf> =
             self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
-        let any_gone = !gone.is_empty();
         for path in gone {
-            self.files.remove(&path);
-            self.complained.remove(&path);
-            // Also if it was not offered as it was last: what it was before may serve. The registry logs
-            // what became of its exchanges.
-            match self.kind {
-                Kind::Serving => {
-                    self.host.registry().remove_in(&self.scope, &path);
-                }
-                Kind::Candidates => {
-                    let plugin = path.file_stem().unwrap_or_default().to_string_lossy();
-                    self.host.registry().withdraw_candidate(&self.scope, &plugin);
-                }
+            // Also if it was not noted as it was last: what it was before may serve.
+            if self.note(&path, false) {
+                self.files.remove(&path);
             }
-        }
-        if any_gone {
-            self.look_again_at_refused(|_| true);
         }
         for (path, stamp) in found {
             let closed = whole.contains(&path);
             match self.files.get_mut(&path) {
                 Some(seen) if seen.stamp == stamp => seen.whole |= closed,
-                Some(seen) => {
-                    *seen =
-                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: None }
-                }
+                Some(seen) => *seen = Seen::new(stamp, closed),
                 None => {
-                    self.files.insert(
-                        path,
-                        Seen { stamp, since: Instant::now(), whole: closed, offered: false, refused: None },
-                    );
+                    self.files.insert(path, Seen::new(stamp, closed));
                 }
             }
-        }
-    }
-
-    /// Files that were refused at these stages are offered once more.
-    fn look_again_at_refused(&mut self, at: impl Fn(Stage) -> bool) {
-        for seen in self.files.values_mut().filter(|seen| seen.refused.is_some_and(&at)) {
-            (seen.offered, seen.refused) = (false, None);
         }
     }
 
@@ -303,15 +279,21 @@ impl Folder {
 
     fn scan(&mut self) -> io::Result<BTreeMap<PathBuf, Stamp>> {
         let mut found = BTreeMap::new();
+        let mut gone = std::mem::take(&mut self.complained);
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
+            if gone.remove(&path) {
+                self.complained.insert(path.clone());
+            }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with('.') || path.extension().is_none_or(|extension| extension != "wasm") {
                 continue;
             }
             if name.chars().any(char::is_control) {
                 if self.complained.insert(path.clone()) {
-                    tracing::warn!("{} is no name for a plugin's file", name.escape_debug());
+                    let why = format!("{} is no name for a plugin's file", name.escape_debug());
+                    tracing::warn!("{why}");
+                    self.host.registry().note_refused(&self.scope, &path, &why);
                 }
                 continue;
             }
@@ -321,88 +303,58 @@ impl Folder {
             };
             if !metadata.is_file() {
                 if self.complained.insert(path.clone()) {
-                    tracing::warn!("{} is not a regular file; links are not followed", path.display());
+                    let why = "it is not a regular file; links are not followed";
+                    tracing::warn!("{}: {why}", path.display());
+                    self.host.registry().note_refused(&self.scope, &path, why);
                 }
                 continue;
             }
+            self.complained.remove(&path);
             let (inode, changed) = (metadata.ino(), (metadata.ctime(), metadata.ctime_nsec()));
             found.insert(
                 path,
                 Stamp { bytes: metadata.len(), modified: metadata.modified().ok(), inode, changed },
             );
         }
+        gone.iter().for_each(|path| self.host.registry().forget_refused(path));
         Ok(found)
     }
 
     /// What lies there at the start is whole: nobody is writing it for this broker. Small files serve before
     /// the broker does.
     fn begin(&mut self) {
-        let small = self.files.iter().filter(|(_, seen)| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
-        for path in small.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
-            if self.kind == Kind::Serving {
-                self.offer(&path);
-            }
-        }
         self.files.values_mut().for_each(|seen| seen.whole = true);
-    }
-
-    /// Offers what is whole by now. Gives whether there was anything.
-    fn offer_settled(&mut self) -> bool {
-        let settled = self
-            .files
-            .iter()
-            .filter(|(_, seen)| !seen.offered && (seen.whole || seen.since.elapsed() >= SETTLED_AFTER))
-            .map(|(path, _)| path.clone());
-        let settled: Vec<PathBuf> = settled.collect();
-        settled.iter().for_each(|path| self.offer(path));
-        !settled.is_empty()
-    }
-
-    fn offer(&mut self, path: &Path) {
-        let Some(seen) = self.files.get_mut(path) else {
-            return;
-        };
-        seen.offered = true;
-        let refused = match self.kind {
-            Kind::Serving => self.offer_to_serve(path),
-            Kind::Candidates => self.offer_candidate(path),
-        };
-        if let Some(seen) = self.files.get_mut(path) {
-            seen.refused = refused;
+        if self.kind == FileKind::Serving {
+            self.note_those(|seen| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
         }
     }
 
-    /// Gives the stage that refused it. The registry logs what became of it.
-    fn offer_to_serve(&self, path: &Path) -> Option<Stage> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let bytes = match artifact::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let (scope, stage) = (&self.scope, Stage::Read);
-                tracing::warn!(
-                    path = %path.display(), %scope, %stage,
-                    "the plugin was not taken: {name}: {error}. What served before still serves"
-                );
-                self.host.registry().fall_back(&self.scope, path);
-                return None;
-            }
-        };
-        self.host.registry().offer_in(&self.scope, path, &bytes).err().map(|error| error.stage)
+    /// Notes what is whole by now.
+    fn note_settled(&mut self) {
+        self.note_those(|seen| seen.whole || seen.since.elapsed() >= SETTLED_AFTER);
     }
 
-    fn offer_candidate(&self, path: &Path) -> Option<Stage> {
-        let registry = self.host.registry();
-        // The file whose candidate it is.
-        let around = self.folder.parent().unwrap_or(&self.folder);
-        let serving = around.join(path.file_name().unwrap_or_default());
-        let offered = match artifact::read(path) {
-            Ok(bytes) => registry.offer_candidate(&self.scope, &serving, &bytes),
-            Err(error) => {
-                let error = LoadError { stage: Stage::Read, reason: error.to_string() };
-                registry.refuse_candidate(&self.scope, &serving, &error);
-                Err(error)
+    fn note_those(&mut self, which: impl Fn(&Seen) -> bool) {
+        let those = self.files.iter().filter(|(_, seen)| !seen.noted && which(seen));
+        let those: Vec<PathBuf> = those.map(|(path, _)| path.clone()).collect();
+        for path in those {
+            let noted = self.note(&path, true);
+            if let Some(seen) = self.files.get_mut(&path) {
+                seen.noted = noted;
             }
-        };
-        offered.err().map(|error| error.stage)
+        }
+    }
+
+    /// False if too much waits already.
+    fn note(&mut self, path: &Path, there: bool) -> bool {
+        let noted = self.host.registry().note(&self.scope, self.kind, path, there);
+        self.full |= !noted;
+        noted
+    }
+}
+
+impl Seen {
+    fn new(stamp: Stamp, whole: bool) -> Self {
+        Self { stamp, since: Instant::now(), whole, noted: false }
     }
 }

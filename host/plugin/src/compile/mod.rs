@@ -124,8 +124,11 @@ impl Compiler {
         let code = match &self.compile_in {
             CompileIn::ThisProcess => self.compile_here(strategy, component)?,
             CompileIn::Child { executable, limits } => {
-                let _turn = self.turn.lock();
-                parent::compile(executable, limits, &self.stop, strategy, component)?
+                let turn = self.turn.lock();
+                let code = parent::compile(executable, limits, &self.stop, strategy, component);
+                // To who waits longest. Nobody waits with more than one file: so it goes round.
+                parking_lot::MutexGuard::unlock_fair(turn);
+                code?
             }
         };
         let engine = self.engines.engine(strategy).map_err(|error| CompileError::refused(&error))?;

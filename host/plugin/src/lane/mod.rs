@@ -19,7 +19,7 @@
 mod queue;
 mod run;
 
-pub(crate) use queue::Lane;
+pub(crate) use queue::{Lane, lower_priority};
 
 use crate::{
     attachment::Attachment,

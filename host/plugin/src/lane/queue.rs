@@ -226,10 +226,10 @@ impl State {
     }
 }
 
-/// Workers come first.
-fn lower_priority() {
-    // Without it the lane works as well, and takes more from the workers.
+/// Workers come first: this thread has a lower priority from now on.
+pub(crate) fn lower_priority() {
+    // Without it this thread works as well, and takes more from the workers.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(target: "leveret::plugin", "the slow lane has the workers' priority: {error}");
+        tracing::warn!(target: "leveret::plugin", "a thread beside the workers has their priority: {error}");
     }
 }

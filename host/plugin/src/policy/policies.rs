@@ -40,7 +40,7 @@ pub struct PluginPolicy {
 }
 
 /// What a kill switch switches off.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Switch {
     /// All plugins, but for the core exchange types.
     All,
@@ -72,6 +72,8 @@ impl fmt::Display for Switch {
 #[derive(Debug, Default)]
 pub struct Policies {
     rules: PolicyRules,
+    /// What the rules switch off.
+    configured: HashSet<Switch>,
     state: RwLock<State>,
     generation: AtomicU64,
 }
@@ -122,8 +124,8 @@ impl Policies {
                 off.insert(Switch::PluginInVhost { plugin: plugin.clone(), vhost: vhost.clone() });
             }
         }
-        let state = RwLock::new(State { off, made: HashMap::new() });
-        Ok(Self { rules, state, generation: AtomicU64::new(0) })
+        let (configured, state) = (off.clone(), RwLock::new(State { off, made: HashMap::new() }));
+        Ok(Self { rules, configured, state, generation: AtomicU64::new(0) })
     }
 
     /// What holds for the plugin of that scope and name in a virtual host; with `None`, wherever
@@ -151,6 +153,17 @@ impl Policies {
     #[must_use]
     pub fn disabled(&self) -> Vec<Switch> {
         self.state.read().off.iter().cloned().collect()
+    }
+
+    /// What is switched off though the rules do not say so, and what is on though they do; each in an order
+    /// that stays.
+    pub(crate) fn switched(&self) -> (Vec<Switch>, Vec<Switch>) {
+        let state = self.state.read();
+        let mut off: Vec<Switch> = state.off.difference(&self.configured).cloned().collect();
+        let mut on: Vec<Switch> = self.configured.difference(&state.off).cloned().collect();
+        off.sort();
+        on.sort();
+        (off, on)
     }
 
     /// Switches off. Who serves exchanges is told by the registry

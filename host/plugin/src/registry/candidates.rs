@@ -6,7 +6,7 @@
 //! swap, through all stages again.
 
 use super::{
-    LoadError, LoadReport, Registry, Stage,
+    LoadError, LoadReport, Registry, Stage, plugin_of,
     reload::{Examined, File, Files},
 };
 use crate::{
@@ -121,9 +121,9 @@ impl Registry {
         }
         check_base(&self.files.lock(), scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
         let (strategy, component) = self.compile_best(digest, bytes)?;
-        let files = self.files.lock();
-        check_base(&files, scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
-        let examined = self.examine(&files, &File { scope, path, digest }, strategy, &component)?;
+        let _change = self.changing.begin_file(scope, path);
+        check_base(&self.files.lock(), scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
+        let examined = self.examine(&File { scope, path, digest }, strategy, &component)?;
         let Examined { mut version, names } = examined;
         version.on_trial = true;
         let version = Arc::new(version);
@@ -185,7 +185,7 @@ impl Registry {
                  migrates can be watched in shadow, and promoted",
             );
         }
-        let _changing = self.files.lock();
+        let _change = self.changing.begin(scope, plugin);
         let (version, workers) = (&candidate.version, self.mailboxes.len().max(1));
         let replayed = self.rehearse(version, &candidate.names, workers)?;
         // From an earlier call.
@@ -236,15 +236,15 @@ impl Registry {
         let path =
             self.candidates.0.read().get(&(scope.clone(), String::from(plugin))).map(|s| s.path.clone());
         let path = path.ok_or_else(|| no_candidate(plugin))?;
-        let mut files = self.files.lock();
-        check_base(&files, scope, &path, digest).map_err(LoadError::at(Stage::Swap))?;
+        let change = self.changing.begin_file(scope, &path);
+        check_base(&self.files.lock(), scope, &path, digest).map_err(LoadError::at(Stage::Swap))?;
         let turn = self.turns.begin(&path);
         let file = File { scope, path: &path, digest };
         let (strategy, component) = (candidate.strategy, &candidate.component);
-        let loaded = self.put_into_service(&mut files, &file, strategy, component, Duration::ZERO)?;
+        let loaded = self.put_into_service(&change, &file, strategy, component, Duration::ZERO)?;
         turn.settle();
         self.keep(&loaded, bytes);
-        drop((files, turn));
+        drop((turn, change));
         tracing::info!(
             target: "leveret::plugin",
             path = %path.display(), %scope, %digest, version = loaded.version,
@@ -252,7 +252,7 @@ impl Registry {
             replay_ms = loaded.replay_time.as_millis(), "the candidate serves"
         );
         if strategy == CodeStrategy::Winch {
-            self.upgrade_later(&path, digest, bytes);
+            self.upgrade_later(scope, &path, digest, bytes);
         }
         Ok(loaded)
     }
@@ -343,11 +343,6 @@ impl Registry {
 
 fn no_candidate(plugin: &str) -> LoadError {
     LoadError::at(Stage::Read)(format!("the plugin {plugin} has no candidate"))
-}
-
-/// The plugin that lies in this file.
-fn plugin_of(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// A candidate is one of a plugin that serves, and another version than that.

@@ -57,7 +57,7 @@ impl World {
     fn pin(&self, exchange: &str, digits: &str) -> Result<PinInfo, LoadError> {
         let to = match digits {
             "current" => PinTo::Current,
-            digits => PinTo::Digest(String::from(digits)),
+            digits => PinTo::Named(String::from(digits)),
         };
         self.host.registry().pin(&self.exchange(exchange), &to)
     }

@@ -1,7 +1,7 @@
 //! What a file may claim: how many there are of a virtual host, whose names are whose, and which names
 //! are names.
 
-use super::reload::{File, Files};
+use super::reload::Files;
 use crate::{
     guest::{Description, TypeDescription},
     scope::{CORE_TYPES, RESERVED_PREFIX, Scope},
@@ -30,11 +30,12 @@ pub(super) fn check_count(files: &Files, scope: &Scope, path: &Path) -> Result<(
 /// No name may be that of another file for the same.
 pub(super) fn check_claims(
     files: &Files,
-    file: &File<'_>,
+    scope: &Scope,
+    path: &Path,
     names: &[Name],
     description: &Description,
 ) -> Result<(), String> {
-    for (other, version) in files.iter().filter(|(other, v)| *other != file.path && v.scope == *file.scope) {
+    for (other, version) in files.iter().filter(|(other, v)| *other != path && v.scope == *scope) {
         if let Some(name) = names.iter().find(|name| version.describes(name).is_some()) {
             return Err(format!("the exchange type '{name}' is provided by {} already", other.display()));
         }

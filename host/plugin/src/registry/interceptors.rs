@@ -4,12 +4,12 @@
 //! virtual host can put a file of its own in the place of what the operator attached everywhere. One
 //! that names its virtual host takes that one's own plugin first.
 
-use super::{Registry, disabled, not_granted};
+use super::{Registry, disabled, not_granted, slots::Slots};
 use crate::{
     account::{Account, Failures},
     artifact::Digest,
     attachment::{Attachment, AttachmentRule, AttachmentUse},
-    guest::{AttachmentPoint, Description},
+    guest::AttachmentPoint,
     scope::Scope,
     version::{Version, VersionId},
 };
@@ -132,13 +132,22 @@ impl Registry {
     }
 
     fn provider_of(&self, attachment: &Attachment) -> Result<Arc<Version>, String> {
+        self.provider_by(&self.slots.read(), attachment)
+    }
+
+    /// The same for who has the slots.
+    pub(super) fn provider_by(&self, slots: &Slots, attachment: &Attachment) -> Result<Arc<Version>, String> {
         let serving = self.providers.serving.read();
         let (name, vhost) = (&attachment.rule.interceptor, &attachment.vhost);
         let own = attachment.rule.vhost.is_some().then(|| Scope::Vhost(vhost.clone()));
         for scope in own.into_iter().chain([Scope::Global, Scope::Shipped]) {
             let version = serving.get(&scope).and_then(|names| names.get(name));
+            let version = match scope {
+                Scope::Global => slots.older_interceptor(vhost, name, version),
+                Scope::Vhost(_) | Scope::Shipped => version.cloned(),
+            };
             if let Some(version) = version.filter(|version| version.policy(vhost).allowed) {
-                return Ok(version.clone());
+                return Ok(version);
             }
         }
         Err(format!("no plugin provides the interceptor '{name}' for vhost '{vhost}'"))
@@ -197,20 +206,27 @@ impl Registry {
         self.services.accounts.of_instance(version, vhost)
     }
 
-    /// The attachments that a version would serve if it were put into service now.
-    pub(super) fn attachments_for(&self, version: &Version) -> Vec<Arc<Attachment>> {
+    /// The attachments in those virtual hosts that a version would serve if it were put into service now,
+    /// whatever else of its plugin serves there.
+    pub(super) fn attachments_for(
+        &self,
+        slots: &Slots,
+        version: &Version,
+        there: impl Fn(&Name) -> bool,
+    ) -> Vec<Arc<Attachment>> {
         let would_serve = |attachment: &Attachment| {
             let (rule, vhost) = (&attachment.rule, &attachment.vhost);
             let in_scope = match &version.scope {
                 Scope::Vhost(own) => own == vhost && rule.vhost.is_some(),
                 // A virtual host's own plugin goes first.
                 Scope::Global | Scope::Shipped => !self
-                    .provider_of(attachment)
+                    .provider_by(slots, attachment)
                     .is_ok_and(|provider| matches!(provider.scope, Scope::Vhost(_))),
             };
             let policy = version.policy(vhost);
-            in_scope
+            there(vhost)
                 && version.describes_interceptor(&rule.interceptor).is_some()
+                && in_scope
                 && policy.allowed
                 && policy.enabled
                 && version.not_granted(vhost).is_none()
@@ -218,25 +234,26 @@ impl Registry {
         self.attachments.all().iter().filter(|attachment| would_serve(attachment)).cloned().collect()
     }
 
-    /// A new version keeps the interceptors that are attached.
-    pub(super) fn check_dropped_interceptors(
+    /// An attachment in a virtual host whose interceptor its plugin provides now, and this version of it does
+    /// not.
+    pub(super) fn attachment_dropped(
         &self,
-        old: Option<&Version>,
-        description: &Description,
-    ) -> Result<(), String> {
-        let Some(old) = old else { return Ok(()) };
-        let is_there = |name: &str| description.interceptors.iter().any(|described| described.name == name);
-        let mut served = self
-            .attachments
-            .all()
-            .iter()
-            .filter(|attachment| self.provider_of(attachment).is_ok_and(|version| version.id == old.id));
-        match served.find(|attachment| !is_there(&attachment.rule.interceptor)) {
-            Some(attachment) => {
-                Err(format!("the new version drops an interceptor that is attached: {}", attachment.rule))
-            }
-            None => Ok(()),
-        }
+        slots: &Slots,
+        version: &Version,
+        vhost: &Name,
+    ) -> Option<String> {
+        let dropped = |attachment: &&Arc<Attachment>| {
+            attachment.vhost == *vhost
+                && version.describes_interceptor(&attachment.rule.interceptor).is_none()
+                && self.provider_by(slots, attachment).is_ok_and(|now| now.is_plugin_of(version))
+        };
+        let attachment = self.attachments.all().iter().find(dropped)?;
+        Some(format!("the new version drops an interceptor that is attached: {}", attachment.rule))
+    }
+
+    /// The virtual hosts that have attachments.
+    pub(super) fn attached_vhosts(&self) -> impl Iterator<Item = &Name> {
+        self.attachments.all().iter().map(|attachment| &attachment.vhost)
     }
 
     /// From now on a version provides its interceptors, and the one before it provides none.

@@ -95,6 +95,13 @@ impl History {
         }
     }
 
+    /// Whether the first came into service after the second, whatever was gone back from since. What is
+    /// not known any more is older.
+    pub(super) fn is_newer(&self, one: Digest, than: Digest) -> bool {
+        let place = |digest| self.versions.iter().position(|kept| kept.digest == digest);
+        place(one) > place(than)
+    }
+
     /// A file went into service: it is the newest, and right before it comes the one that it
     /// replaced, whatever was given up between.
     fn offered(&mut self, digest: Digest, version: String) {
@@ -114,8 +121,8 @@ impl History {
         self.versions.drain(..surplus);
     }
 
-    /// An older one serves again, at its place in the order.
-    fn went_back(&mut self, digest: Digest) {
+    /// One that served before serves again, at its place in the order.
+    fn went(&mut self, digest: Digest) {
         let since = self.now();
         if let Some(kept) = self.versions.iter_mut().find(|kept| kept.digest == digest) {
             kept.since = since;
@@ -192,14 +199,18 @@ impl KeptVersions {
         });
     }
 
-    /// Somebody went back: `to` serves, and the file `from` is not to be taken. A file that was
-    /// gone back from before is still the one that must not be taken: it lies there unchanged.
-    pub(super) fn went_back(&self, plugin: PluginKey<'_>, from: Digest, to: Digest) {
+    /// Somebody went to another version: `to` serves, and the file `from` is not to be taken. A file that was
+    /// gone back from before is still the one that must not be taken: it lies there unchanged; it is taken
+    /// again when somebody went to it.
+    pub(super) fn went(&self, plugin: PluginKey<'_>, from: Digest, to: Digest) {
         logged(plugin, || {
             let dir = self.dir(plugin)?;
             let mut history = read_history(&dir);
-            history.went_back(to);
-            if self.rolled_back(plugin).is_none() {
+            history.went(to);
+            let refused = self.rolled_back(plugin);
+            if refused == Some(to) {
+                dir.remove(ROLLED_BACK);
+            } else if refused.is_none() {
                 dir.write(ROLLED_BACK, &[hex(from).as_bytes(), b"\n"])?;
             }
             dir.write(HISTORY, &[history.to_text().as_bytes()])
@@ -225,6 +236,11 @@ impl KeptVersions {
     pub(super) fn rolled_back(&self, plugin: PluginKey<'_>) -> Option<Digest> {
         let text = self.existing(plugin)?.read(ROLLED_BACK, 65).ok()??;
         of_hex(std::str::from_utf8(&text).ok()?.trim_end())
+    }
+
+    /// Whether a component is kept.
+    pub(super) fn has(&self, plugin: PluginKey<'_>, digest: Digest) -> bool {
+        self.history(plugin).versions.iter().any(|kept| kept.digest == digest)
     }
 
     /// A kept component.
@@ -363,7 +379,7 @@ mod tests {
         let mut history = offered(&["1", "2", "3"]);
         for (from, to) in [("3", "2"), ("2", "1")] {
             assert_eq!(history.before(digest(from)).unwrap().version, to);
-            history.went_back(digest(to));
+            history.went(digest(to));
             assert_eq!(history.last().unwrap().version, to);
         }
         assert!(history.before(digest("1")).is_none());
@@ -422,7 +438,7 @@ mod tests {
                 number.to_string().as_bytes()
             );
         }
-        kept.went_back(PluginKey { scope: scopes[1], name }, digest("1"), digest("1"));
+        kept.went(PluginKey { scope: scopes[1], name }, digest("1"), digest("1"));
         kept.removed(PluginKey { scope: scopes[2], name });
         let chosen = |scope| kept.rolled_back(PluginKey { scope, name }).is_some();
         let removed = |scope| kept.history(PluginKey { scope, name }).removed;

@@ -12,7 +12,7 @@
 //! back to the version that left it; what was written since is discarded, and the report says how much. An
 //! exchange that had no state then has none again.
 
-use super::{LoadError, Registry, Stage, StateChange, reload::Replayed};
+use super::{LoadError, Registry, Stage, StateChange, replay::Replayed};
 use crate::{
     builder::Place,
     guest::Refused,
@@ -42,6 +42,7 @@ pub(super) enum Way {
 
 /// State that takes the place of other state with a swap. Dropped before it is finished, everything is as
 /// it was.
+#[must_use]
 pub(super) struct Handover {
     pub(super) change: StateChange,
     moves: Vec<Move>,

@@ -7,23 +7,38 @@
 //!
 //! The same name may be another plugin's in another virtual host (`slots.rs`). Whatever changes who
 //! serves a type for whom is such a swap: a new file, one that is gone, a kill switch, the way back to
-//! a version that served before (`rollback.rs`).
+//! a version that served before (`rollback.rs`). Files are looked at by virtual host, side by side
+//! (`deploys.rs`); what takes long is done under no lock that another virtual host needs (`swap.rs`), and a
+//! global file moves those virtual hosts that take it (`holds.rs`).
 
 mod candidates;
 #[cfg(test)]
 mod candidates_tests;
+mod changing;
 mod checks;
+mod decisions;
+#[cfg(test)]
+mod decisions_tests;
+mod deploys;
+#[cfg(test)]
+mod deploys_tests;
+mod holds;
+#[cfg(test)]
+mod holds_tests;
 mod interceptors;
 mod kept;
 mod migrate;
 mod pins;
+mod refusals;
 mod reload;
+mod replay;
 mod report;
 mod resolve;
 mod rollback;
 #[cfg(test)]
 mod rollback_tests;
 mod slots;
+mod swap;
 #[cfg(test)]
 mod tenants_tests;
 #[cfg(test)]
@@ -31,14 +46,19 @@ mod tests;
 mod turns;
 
 pub use checks::VHOST_PLUGINS_MAX;
+pub use decisions::{Decisions, KeepDecisions, PinDecision};
+pub use deploys::{FileKind, JOBS_MAX};
+pub use holds::RetryReport;
 pub use interceptors::{AttachedInfo, AttachedTo, InterceptorInfo};
 pub use migrate::MIGRATION_MAX;
 pub use pins::{PinInfo, PinTo};
+pub use refusals::RefusedInfo;
 pub use reload::WINCH_FIRST_ABOVE_BYTES;
 pub use report::{
     LoadChange, LoadError, LoadReport, RemoveReport, Stage, StateChange, TypeInVhost, TypeInfo, TypeState,
     VersionInfo,
 };
+pub use rollback::GoTo;
 
 use crate::{
     account::PluginUse,
@@ -52,13 +72,14 @@ use crate::{
     policy::{Capability, FailurePolicy, Policies},
     scope::Scope,
     services::Services,
+    shares::Shares,
     version::{Code, Origin, Version, VersionId},
 };
 use hashbrown::HashMap;
 use kept::KeptVersions;
 use leveret_broker::exchange::Exchange;
 use leveret_model::{Name, Table, Value};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use slots::{Provider, Slots};
 use std::{
     path::{Path, PathBuf},
@@ -79,19 +100,28 @@ pub struct Registry {
     /// Of the workers, by index.
     mailboxes: Vec<Arc<Mailbox>>,
     slots: RwLock<Slots>,
-    /// The files that serve. Held for as long as anything changes who serves: one change at a time.
+    /// The files that serve. Held for each swap, and never over a call of a guest.
     files: Mutex<HashMap<PathBuf, Arc<Version>>>,
+    /// Which plugins are being changed.
+    changing: changing::Changing,
+    /// Held while a switch is turned on.
+    switching: Mutex<()>,
+    /// Files that changed and were not looked at yet.
+    deploys: deploys::Deploys,
+    /// Who replays next.
+    shares: Arc<Shares>,
     /// Versions that are tried beside those that serve.
     candidates: candidates::Candidates,
     /// Exchanges that stay on a version.
     pins: pins::Pins,
+    /// Pins that wait for their exchange, and where decisions are kept.
+    decided: decisions::Decided,
+    /// Files that were not taken.
+    refusals: refusals::Refusals,
     /// What is attached where.
     attachments: Arc<Attachments>,
     /// Who provides which interceptor, and who waits for it.
     providers: interceptors::Providers,
-    /// How many files wait for their Cranelift code.
-    upgrades: Mutex<usize>,
-    upgraded: Condvar,
 }
 
 /// What a worker finds.
@@ -140,8 +170,12 @@ impl Registry {
             files: Mutex::default(),
             candidates: candidates::Candidates::default(),
             pins: pins::Pins::default(),
-            upgrades: Mutex::default(),
-            upgraded: Condvar::new(),
+            decided: decisions::Decided::default(),
+            refusals: refusals::Refusals::default(),
+            changing: changing::Changing::default(),
+            switching: Mutex::default(),
+            deploys: deploys::Deploys::default(),
+            shares: Shares::of_machine(),
         }
     }
 
@@ -186,6 +220,7 @@ impl Registry {
         self.slots.read().serves(id)
             || self.providers.serves(id)
             || self.pins.hold(id)
+            || self.is_awaited(id)
             || self.candidates.has(id)
     }
 
@@ -225,7 +260,7 @@ impl Registry {
         };
         let mut stages: Vec<(TypeStage, Name)> = slots
             .types_for(&self.policies, vhost)
-            .filter_map(|(name, version)| Some((version.describes(name)?.stage.clone()?, name.clone())))
+            .filter_map(|(name, version)| Some((version.describes(&name)?.stage.clone()?, name)))
             .filter(|(stage, _)| asked_for(&stage.argument))
             .collect();
         stages.sort();
@@ -242,9 +277,14 @@ impl Registry {
 
     /// Takes an exchange out again. That a type is parked is forgotten with the last exchange that
     /// has it.
-    pub(crate) fn unregister(&self, exchange: &Exchange) {
+    pub(crate) fn unregister(self: &Arc<Self>, exchange: &Exchange) {
         self.slots.write().unregister(exchange);
-        self.pins.forget(exchange.id);
+        match self.pins.forget(exchange.id) {
+            // It was not opened to the end.
+            Some(pin) if exchange.types().is_empty() => self.await_again(&pin, exchange),
+            Some(_) => self.decide_aside(),
+            None => {}
+        }
     }
 
     /// A type was found not to be pure, though it claims to be: from now on nothing of it is
@@ -315,11 +355,6 @@ impl Registry {
         types
     }
 
-    /// Ends the compilation that is going on and refuses later ones: the broker stops.
-    pub fn stop_compiling(&self) {
-        self.compiler.stop();
-    }
-
     /// A type as a virtual host has it; `None` if it has neither a plugin nor an exchange for it there.
     #[must_use]
     pub fn type_in(&self, vhost: &Name, type_name: &[u8]) -> Option<TypeInVhost> {
@@ -388,6 +423,11 @@ impl Registry {
             Component::from_binary(engine, builtin.component)
         })
     }
+}
+
+/// The plugin that lies in this file: its name without `.wasm`.
+fn plugin_of(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Why a type is parked whose plugin imports what it is not granted.

@@ -1,13 +1,14 @@
 //! Exchanges that stay on a version of their plugin while others move on.
 //!
-//! A pin is of an exchange and its declared type. It holds over swaps, and ends with the exchange or with
-//! the broker's process. What parks all exchanges of the type (its plugin is gone, switched off) parks
+//! A pin is of an exchange and its declared type. It holds over swaps and restarts (`decisions.rs`), and ends
+//! with the exchange. What parks all exchanges of the type (its plugin is gone, switched off) parks
 //! pinned ones too.
 
 use super::{
-    LoadError, Lookup, Registry, Stage,
+    LoadError, Lookup, PinDecision, Registry, Stage,
     kept::PluginKey,
-    reload::{Examined, File, Replayed},
+    reload::{Examined, File},
+    replay::Replayed,
 };
 use crate::{
     artifact::Digest,
@@ -27,9 +28,27 @@ use std::sync::{Arc, Weak};
 #[derive(Default)]
 pub(super) struct Pins(RwLock<HashMap<ExchangeId, Pin>>);
 
-struct Pin {
+/// That an exchange stays on a version.
+pub(super) struct Pin {
     exchange: Weak<Exchange>,
     version: Arc<Version>,
+}
+
+impl Pin {
+    /// What is kept of it, and the version.
+    pub(super) fn decision(&self, exchange: &Exchange) -> (PinDecision, Arc<Version>) {
+        let version = &self.version;
+        let decision = PinDecision {
+            vhost: exchange.vhost.clone(),
+            exchange: exchange.spec.name.clone(),
+            exchange_type: exchange.spec.type_name.clone(),
+            scope: version.scope.clone(),
+            plugin: version.code.plugin.clone(),
+            digest: version.code.digest,
+            version: version.description.version.clone(),
+        };
+        (decision, version.clone())
+    }
 }
 
 /// The version that an exchange is to stay on.
@@ -37,8 +56,8 @@ struct Pin {
 pub enum PinTo {
     /// The one that serves its type now.
     Current,
-    /// The kept one whose digest begins with these hexadecimal digits.
-    Digest(String),
+    /// The kept one that is called so, or whose digest begins with these hexadecimal digits.
+    Named(String),
 }
 
 /// An exchange that stays on a version, for people to look at.
@@ -60,6 +79,10 @@ pub struct PinInfo {
     pub digest: Digest,
     /// It is the version that serves the others too.
     pub serving: bool,
+    /// The exchange is not there, and will stay on that version when it is declared.
+    pub waiting: bool,
+    /// Why that version cannot serve, if so: the exchange would be parked.
+    pub problem: Option<String>,
 }
 
 impl Pins {
@@ -102,10 +125,23 @@ impl Pins {
     }
 
     /// The exchange is gone.
-    pub(super) fn forget(&self, id: ExchangeId) {
-        if !self.0.read().is_empty() {
-            self.0.write().remove(&id);
+    pub(super) fn forget(&self, id: ExchangeId) -> Option<Pin> {
+        if self.0.read().is_empty() {
+            return None;
         }
+        self.0.write().remove(&id)
+    }
+
+    /// From now on the exchange stays on that version.
+    pub(super) fn put(&self, exchange: &Arc<Exchange>, version: Arc<Version>) {
+        self.0.write().insert(exchange.id, Pin { exchange: Arc::downgrade(exchange), version });
+    }
+
+    /// What is kept of those that hold.
+    pub(super) fn decisions(&self) -> Vec<PinDecision> {
+        let pins = self.0.read();
+        let live = |pin: &Pin| Some(pin.decision(&*pin.exchange.upgrade().filter(|it| !it.is_deleted())?).0);
+        pins.values().filter_map(live).collect()
     }
 
     /// A version of these bytes that an exchange is pinned to.
@@ -134,9 +170,7 @@ impl Registry {
         let serving = self.serving_of(exchange)?;
         let to = match to {
             PinTo::Current => serving.code.digest,
-            PinTo::Digest(digits) => {
-                self.find_version(&serving, digits).map_err(LoadError::at(Stage::Read))?
-            }
+            PinTo::Named(name) => self.find_version(&serving, name).map_err(LoadError::at(Stage::Read))?,
         };
         if self.is_migrated_since(exchange, to) {
             return Err(LoadError::at(Stage::Migrate)(String::from(
@@ -158,7 +192,7 @@ impl Registry {
                 (version, Some(replayed))
             }
         };
-        let _changing = self.files.lock();
+        let _change = self.changing.begin(scope, plugin);
         if exchange.is_deleted() {
             return Err(LoadError::at(Stage::Swap)(String::from("the exchange was deleted meanwhile")));
         }
@@ -168,9 +202,10 @@ impl Registry {
         if let Some(replayed) = replayed {
             self.hand_to_workers(replayed, |_| true);
         }
-        let pin = Pin { exchange: Arc::downgrade(exchange), version: version.clone() };
-        self.pins.0.write().insert(exchange.id, pin);
+        self.pins.put(exchange, version.clone());
+        self.forget_awaited(&exchange.vhost, &exchange.spec.name);
         exchange.type_changed();
+        self.decide();
         tracing::info!(
             target: "leveret::plugin",
             vhost = %exchange.vhost, exchange = %exchange.spec.name, exchange_type = %type_name,
@@ -185,8 +220,11 @@ impl Registry {
     /// # Errors
     /// [`Stage::Replay`] if the version that serves does not take it; it stays pinned then.
     pub fn unpin(&self, exchange: &Arc<Exchange>) -> Result<bool, LoadError> {
-        let _changing = self.files.lock();
         let type_name = &exchange.spec.type_name;
+        let Some(pinned) = self.pins.of(exchange.id, type_name) else {
+            return Ok(self.unpin_awaited(&exchange.vhost, &exchange.spec.name));
+        };
+        let _change = self.changing.begin(&pinned.scope, &pinned.code.plugin);
         let Some(pinned) = self.pins.of(exchange.id, type_name) else {
             return Ok(false);
         };
@@ -202,6 +240,7 @@ impl Registry {
             self.pins.forget(exchange.id);
             exchange.type_changed();
         }
+        self.decide();
         tracing::info!(
             target: "leveret::plugin",
             vhost = %exchange.vhost, exchange = %exchange.spec.name, exchange_type = %type_name,
@@ -210,7 +249,7 @@ impl Registry {
         Ok(true)
     }
 
-    /// The exchanges that are pinned, by virtual host and name.
+    /// The exchanges that are pinned, by virtual host and name; also those that are not there yet.
     #[must_use]
     pub fn pins(&self) -> Vec<PinInfo> {
         let pins: Vec<(Arc<Exchange>, Arc<Version>)> = {
@@ -219,6 +258,7 @@ impl Registry {
             pins.values().filter_map(live).filter(|(exchange, _)| !exchange.is_deleted()).collect()
         };
         let mut pins: Vec<PinInfo> = pins.iter().map(|(exchange, on)| self.info(exchange, on)).collect();
+        pins.extend(self.pins_awaited());
         pins.sort_by(|a, b| (&a.vhost, &a.exchange).cmp(&(&b.vhost, &b.exchange)));
         pins
     }
@@ -226,7 +266,8 @@ impl Registry {
     /// What serves a type of an exchange: for one that is pinned, its version.
     pub(crate) fn lookup_for(&self, exchange: &Exchange, type_name: &[u8]) -> Lookup {
         let Some(version) = self.pins.of(exchange.id, type_name) else {
-            return self.lookup(&exchange.vhost, type_name);
+            let awaited = self.awaited(exchange, type_name);
+            return awaited.unwrap_or_else(|| self.lookup(&exchange.vhost, type_name));
         };
         let vhost = &exchange.vhost;
         if let Some(parked) = self.slots.read().parked(vhost, type_name) {
@@ -255,6 +296,8 @@ impl Registry {
             version: version.description.version.clone(),
             digest: version.code.digest,
             serving,
+            waiting: false,
+            problem: None,
         }
     }
 
@@ -269,29 +312,6 @@ impl Registry {
             Lookup::Parked(why) => refuse(format!("the type '{type_name}' is parked: {why}")),
             Lookup::NotAllowed(_) | Lookup::Unknown => {
                 refuse(format!("no plugin serves the type '{type_name}'"))
-            }
-        }
-    }
-
-    /// The digest of the version that these digits begin.
-    fn find_version(&self, serving: &Version, digits: &str) -> Result<Digest, String> {
-        let kept = self.versions(&serving.scope, &serving.code.plugin);
-        let known = || kept.iter().map(|kept| kept.digest).chain([serving.code.digest]);
-        let digits = digits.to_ascii_lowercase();
-        let mut meant: Vec<Digest> = known().filter(|digest| digest.to_hex().starts_with(&digits)).collect();
-        meant.sort_unstable();
-        meant.dedup();
-        match meant.as_slice() {
-            [digest] if !digits.is_empty() => Ok(*digest),
-            found => {
-                let count = if found.is_empty() || digits.is_empty() { "no" } else { "more than one" };
-                let mut all: Vec<String> =
-                    kept.iter().map(|kept| format!("{} ({})", kept.digest, kept.version)).collect();
-                if !kept.iter().any(|kept| kept.digest == serving.code.digest) {
-                    all.push(serving.code.digest.to_string());
-                }
-                let (plugin, all) = (&serving.code.plugin, all.join(", "));
-                Err(format!("{count} kept version of the plugin {plugin} has such a digest; there are {all}"))
             }
         }
     }

@@ -3,27 +3,22 @@
 
 use super::{
     LoadChange, LoadError, LoadReport, Registry, Stage, StateChange,
+    changing::Change,
     checks::{check_claims, check_count, check_interceptor_names, type_names},
-    migrate::{Handover, Way},
-    slots::Group,
+    migrate::Way,
+    swap::{Moving, Outcome},
+    turns::Turn,
 };
 use crate::{
     artifact::{self, Digest},
-    attachment,
-    builder::Place,
     compile::CompileError,
     engine::CodeStrategy,
-    guest::{Description, GuestFailure, Instance, Refused},
+    guest::{Description, Instance},
     policy::Attachment,
-    replica::Replica,
     scope::Scope,
     version::{Code, Origin, Version},
 };
-use hashbrown::{HashMap, HashSet};
-use leveret_broker::{
-    exchange::{Exchange, ExchangeId},
-    port::Layer,
-};
+use hashbrown::HashMap;
 use leveret_model::Name;
 use std::{
     path::{Path, PathBuf},
@@ -42,16 +37,6 @@ pub(super) struct File<'a> {
     pub(super) scope: &'a Scope,
     pub(super) path: &'a Path,
     pub(super) digest: Digest,
-}
-
-/// Replicas of a new version, by worker, and what was replayed into each of them.
-pub(super) struct Replayed {
-    pub(super) replicas: Vec<Vec<(Place, Replica)>>,
-    took: HashSet<ExchangeId>,
-    /// The types of exchanges that were replayed.
-    pub(super) places: Vec<(Arc<Exchange>, Layer)>,
-    exchanges: usize,
-    bindings: usize,
 }
 
 /// A version that passed the stages before replay, and the types that it provides.
@@ -85,27 +70,56 @@ impl Registry {
         path: &Path,
         bytes: &[u8],
     ) -> Result<LoadReport, LoadError> {
-        let offered = self.offer_unlogged(scope, path, bytes);
+        let turn = self.turns.begin(path);
+        let offered = self.offer_unlogged(scope, path, bytes, &turn);
         match &offered {
-            Ok(report) if report.change == LoadChange::Unchanged => {}
-            Ok(report) => tracing::info!(
+            Ok(report) if report.change == LoadChange::Unchanged => {
+                self.refusals.forget(path);
+            }
+            Ok(report) => {
+                self.refusals.forget(path);
+                tracing::info!(
+                    target: "leveret::plugin",
+                    path = %path.display(), %scope, digest = %report.digest, version = report.version,
+                    types = ?report.exchange_types, interceptors = ?report.interceptors,
+                    exchanges = report.exchanges, bindings = report.bindings,
+                    held_back = report.held_back.len(), states_migrated = report.state.migrated,
+                    compile_ms = report.compile_time.as_millis(), replay_ms = report.replay_time.as_millis(),
+                    "the plugin serves"
+                );
+            }
+            // It is nobody's concern any more: what came later is looked at.
+            Err(error) if !turn.is_in_time() => tracing::info!(
                 target: "leveret::plugin",
-                path = %path.display(), %scope, digest = %report.digest, version = report.version,
-                types = ?report.exchange_types, interceptors = ?report.interceptors, exchanges = report.exchanges, bindings = report.bindings,
-                states_migrated = report.state.migrated,
-                compile_ms = report.compile_time.as_millis(), replay_ms = report.replay_time.as_millis(),
-                "the plugin serves"
+                path = %path.display(), %scope, stage = %error.stage, "left out: {}", error.reason
             ),
-            Err(error) => tracing::warn!(
-                target: "leveret::plugin",
-                path = %path.display(), %scope, stage = %error.stage,
-                "the plugin was not taken: {}", error.reason
-            ),
+            Err(error) => {
+                tracing::warn!(
+                    target: "leveret::plugin",
+                    path = %path.display(), %scope, stage = %error.stage,
+                    "the plugin was not taken: {}", error.reason
+                );
+                self.refusals.note(scope, path, error);
+                self.fall_back(scope, path);
+            }
         }
-        if offered.is_err() {
-            self.fall_back(scope, path);
-        }
+        // Whether the file serves or a version that was kept in its place.
+        self.load_awaited(scope, &super::plugin_of(path));
         offered
+    }
+
+    /// Notes that a file could not be read, so that it cannot be offered: [`Self::offer_in`] with that error.
+    pub(super) fn refuse(self: &Arc<Self>, scope: &Scope, path: &Path, reason: String) -> LoadError {
+        let error = LoadError::at(Stage::Read)(reason);
+        tracing::warn!(
+            target: "leveret::plugin",
+            path = %path.display(), %scope, stage = %error.stage,
+            "the plugin was not taken: {}. What served before still serves", error.reason
+        );
+        self.refusals.note(scope, path, &error);
+        self.fall_back(scope, path);
+        self.load_awaited(scope, &super::plugin_of(path));
+        error
     }
 
     fn offer_unlogged(
@@ -113,14 +127,14 @@ impl Registry {
         scope: &Scope,
         path: &Path,
         bytes: &[u8],
+        turn: &Turn<'_>,
     ) -> Result<LoadReport, LoadError> {
         artifact::check(bytes).map_err(|error| LoadError::at(Stage::Read)(error.to_string()))?;
         let digest = Digest::of(bytes);
-        let turn = self.turns.begin(path);
         let unchanged = |files: &Files| {
             let version = files.get(path).filter(|version| version.code.digest == digest)?;
             turn.settle();
-            let loaded = report(path, version, LoadChange::Unchanged, Duration::ZERO, &Replayed::nothing());
+            let loaded = report(path, version, LoadChange::Unchanged, Duration::ZERO);
             self.keep(&loaded, bytes);
             Some(loaded)
         };
@@ -136,22 +150,22 @@ impl Registry {
         let began = Instant::now();
         let (strategy, component) = self.compile(digest, bytes)?;
         let compile_time = began.elapsed();
-        let mut files = self.files.lock();
+        let change = self.changing.begin_file(scope, path);
         // Much may have happened meanwhile.
         if !turn.is_in_time() {
             return Err(LoadError::at(Stage::Swap)(String::from("a later file took its place")));
         }
-        if let Some(loaded) = unchanged(&files) {
+        if let Some(loaded) = unchanged(&self.files.lock()) {
             return Ok(loaded);
         }
         self.check_rolled_back(scope, path, digest).map_err(LoadError::at(Stage::Swap))?;
         let file = File { scope, path, digest };
-        let loaded = self.put_into_service(&mut files, &file, strategy, &component, compile_time)?;
+        let loaded = self.put_into_service(&change, &file, strategy, &component, compile_time)?;
         turn.settle();
         self.keep(&loaded, bytes);
-        drop(files);
+        drop(change);
         if strategy == CodeStrategy::Winch {
-            self.upgrade_later(path, digest, bytes);
+            self.upgrade_later(scope, path, digest, bytes);
         }
         Ok(loaded)
     }
@@ -186,61 +200,88 @@ impl Registry {
     /// The stages after compiling.
     pub(super) fn put_into_service(
         &self,
-        files: &mut Files,
+        change: &Change<'_>,
         file: &File<'_>,
         strategy: CodeStrategy,
         component: &Component,
         compile_time: Duration,
     ) -> Result<LoadReport, LoadError> {
-        self.put(files, file, (strategy, component, compile_time), Way::Forward)
+        self.put(change, file, (strategy, component, compile_time), Way::Forward)
     }
 
-    /// The same, on the way forward or back to a version that served before.
+    /// The same, on the way forward or back to a version that served before. Nobody else changes the plugin
+    /// meanwhile: the caller has its change.
     pub(super) fn put(
         &self,
-        files: &mut Files,
+        _change: &Change<'_>,
         file: &File<'_>,
         (strategy, component, compile_time): (CodeStrategy, &Component, Duration),
         way: Way,
     ) -> Result<LoadReport, LoadError> {
         let path = file.path;
-        let Examined { version, names } = self.examine(files, file, strategy, component)?;
+        check_count(&self.files.lock(), file.scope, path).map_err(LoadError::at(Stage::Policy))?;
+        let Examined { version, names } = self.introduce(file, strategy, component)?;
         let version = Arc::new(version);
-        let old = files.get(path).cloned();
+        let old = {
+            let files = self.files.lock();
+            // Before it costs anything to replay; and once more at the swap.
+            check_claims(&files, file.scope, path, &names, &version.description)
+                .map_err(LoadError::at(Stage::Trial))?;
+            files.get(path).cloned()
+        };
         if let Some(old) = &old {
             version.inherit(old);
         }
         let began = Instant::now();
-        let workers = self.mailboxes.len().max(1);
-        let mut replayed = self.rehearse(&version, &names, workers)?;
-        let replay_time = began.elapsed();
-        let handover = self.prepare_state(&version, old.as_deref(), &mut replayed, way)?;
         let change =
             old.as_ref().map_or(LoadChange::Added, |old| LoadChange::Replaced { digest: old.code.digest });
-        let mut loaded = report(path, &version, change, compile_time, &replayed);
-        loaded.replay_time = replay_time;
-        loaded.state = handover.change;
-        self.swap(old.as_deref(), &version, &names, replayed, handover);
-        files.insert(path.to_path_buf(), version);
+        let outcome = Moving::new(self, path, version.clone(), names, old, way).run()?;
+        let mut loaded = report(path, &version, change, compile_time);
+        loaded.replay_time = began.elapsed();
+        let Outcome { moved, held_back } = outcome;
+        (loaded.exchanges, loaded.bindings, loaded.state) = (moved.exchanges, moved.bindings, moved.state);
+        for (vhost, error) in &held_back {
+            tracing::warn!(
+                target: "leveret::plugin",
+                path = %path.display(), %vhost, stage = %error.stage,
+                "the virtual host stays on the plugin's older version: {}", error.reason
+            );
+        }
+        loaded.held_back = held_back;
         Ok(loaded)
     }
 
-    /// The stages between compiling and replay, for a file that would take the place of `file`.
+    /// The stages between compiling and replay, for a file that would take the place of `file` everywhere.
     pub(super) fn examine(
         &self,
-        files: &Files,
         file: &File<'_>,
         strategy: CodeStrategy,
         component: &Component,
     ) -> Result<Examined, LoadError> {
         let File { scope, path, .. } = *file;
-        check_count(files, scope, path).map_err(LoadError::at(Stage::Policy))?;
-        let Examined { version, names } = self.introduce(file, strategy, component)?;
-        let (old, description) = (files.get(path).map(|old| &**old), &version.description);
-        check_claims(files, file, &names, description).map_err(LoadError::at(Stage::Trial))?;
-        self.check_dropped(old, &names).map_err(LoadError::at(Stage::Swap))?;
-        self.check_dropped_interceptors(old, description).map_err(LoadError::at(Stage::Swap))?;
-        Ok(Examined { version, names })
+        let examined = self.introduce(file, strategy, component)?;
+        let Examined { version, names } = &examined;
+        let old = {
+            let files = self.files.lock();
+            check_count(&files, scope, path).map_err(LoadError::at(Stage::Policy))?;
+            check_claims(&files, scope, path, names, &version.description)
+                .map_err(LoadError::at(Stage::Trial))?;
+            files.get(path).cloned()
+        };
+        if let Some(old) = old {
+            let slots = self.slots.read();
+            let groups = slots.groups_of(&self.policies, &old).into_iter();
+            let mut moving = groups.filter(|group| slots.hold_of(&group.vhost, &old.code.plugin).is_none());
+            if let Some(group) = moving.find(|group| !names.contains(&group.type_name)) {
+                return Err(LoadError::at(Stage::Swap)(group.dropped()));
+            }
+            let dropped =
+                self.attached_vhosts().find_map(|vhost| self.attachment_dropped(&slots, version, vhost));
+            if let Some(what) = dropped {
+                return Err(LoadError::at(Stage::Swap)(what));
+            }
+        }
+        Ok(examined)
     }
 
     /// The stages after compiling that look at a file alone, whatever else serves.
@@ -261,18 +302,6 @@ impl Registry {
         check_interceptor_names(&description).map_err(LoadError::at(Stage::Trial))?;
         let version = Version::new(scope.clone(), code, description, self.policies.clone());
         Ok(Examined { version, names })
-    }
-
-    /// Replays all that a version would serve into fresh instances, a set for each worker.
-    pub(super) fn rehearse(
-        &self,
-        version: &Arc<Version>,
-        names: &[Name],
-        workers: usize,
-    ) -> Result<Replayed, LoadError> {
-        let places = self.to_replay(version, names);
-        let attachments = self.attachments_for(version);
-        self.replay(version, &places, &attachments, workers).map_err(LoadError::at(Stage::Replay))
     }
 
     /// Whether what is said of the plugin fits it.
@@ -315,184 +344,15 @@ impl Registry {
             .map_err(|failure| format!("describe {failure}"))
     }
 
-    /// A new version keeps the types that exchanges have.
-    fn check_dropped(&self, old: Option<&Version>, names: &[Name]) -> Result<(), String> {
-        let Some(old) = old else {
-            return Ok(());
-        };
-        let groups = self.slots.read().groups_of(&self.policies, old);
-        match groups.iter().find(|group| !names.contains(&group.type_name)) {
-            Some(Group { vhost, type_name, exchanges, .. }) => {
-                let exchange = exchanges.first().map(|e| e.spec.name.clone()).unwrap_or_default();
-                Err(format!(
-                    "the new version drops the exchange type '{type_name}', which exchange '{exchange}' in vhost \
-                     '{vhost}' has"
-                ))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The exchanges that a new version must take. One virtual host's trouble is not another's: those
-    /// that are parked for a reason of their virtual host alone stay parked if a global plugin does not
-    /// take them. Those for which it is switched off are asked about when it is switched on.
-    fn to_replay(&self, version: &Arc<Version>, names: &[Name]) -> Vec<(Arc<Exchange>, Layer)> {
-        let mut places = Vec::new();
-        for name in names {
-            let groups = self.slots.read().groups_for(version, name);
-            for group in groups.into_iter().filter(|group| version.policy(&group.vhost).enabled) {
-                let alone = version.scope == Scope::Global
-                    && group.parked.as_ref().is_some_and(|parked| parked.alone);
-                if !alone || self.replay(version, &group.places(), &[], 1).is_ok() {
-                    places.extend(group.places());
-                }
-            }
-        }
-        places
-    }
-
-    /// Replays these types of exchanges, but for those that stay on a version of their own, and these
-    /// attachments into fresh instances, a set for each worker.
-    pub(super) fn replay(
-        &self,
-        version: &Arc<Version>,
-        places: &[(Arc<Exchange>, Layer)],
-        attachments: &[Arc<attachment::Attachment>],
-        workers: usize,
-    ) -> Result<Replayed, String> {
-        let stays = |(exchange, layer): &&(Arc<Exchange>, Layer)| {
-            let spec = exchange.types().get(usize::from(layer.0));
-            spec.is_some_and(|spec| self.pins.keep_from(exchange, &spec.type_name, version))
-        };
-        let (staying, moving): (Vec<_>, Vec<_>) = places.iter().partition(stays);
-        let moving: Vec<_> = moving.into_iter().cloned().collect();
-        let mut replayed = self.replay_all(version, &moving, attachments, workers)?;
-        replayed.took.extend(staying.iter().map(|(exchange, _)| exchange.id));
-        Ok(replayed)
-    }
-
-    /// [`Self::replay`], also of those that stay.
-    pub(super) fn replay_all(
-        &self,
-        version: &Arc<Version>,
-        places: &[(Arc<Exchange>, Layer)],
-        attachments: &[Arc<attachment::Attachment>],
-        workers: usize,
-    ) -> Result<Replayed, String> {
-        let mut replayed = Replayed { places: places.to_vec(), ..Replayed::nothing() };
-        for (exchange, _) in places {
-            if replayed.took.insert(exchange.id) {
-                replayed.exchanges += 1;
-                replayed.bindings += exchange.binding_count();
-            }
-        }
-        for _ in 0..workers {
-            let mut replicas: HashMap<Place, Replica> = HashMap::new();
-            for (exchange, layer) in places {
-                let replica = self.replica_in(&mut replicas, version, &exchange.vhost)?;
-                replica.serve(exchange, *layer).map_err(|refused| not_replayed(exchange, &refused))?;
-            }
-            for attachment in attachments {
-                let replica = self.replica_in(&mut replicas, version, &attachment.vhost)?;
-                replica.attach(attachment).map_err(|refused| not_attached(attachment, &refused))?;
-            }
-            replayed.replicas.push(replicas.into_iter().collect());
-        }
-        Ok(replayed)
-    }
-
-    /// The replica for a virtual host among these, started if there is none.
-    fn replica_in<'a>(
-        &self,
-        replicas: &'a mut HashMap<Place, Replica>,
-        version: &Arc<Version>,
-        vhost: &Name,
-    ) -> Result<&'a mut Replica, String> {
-        Ok(match replicas.entry(Place::of(version, vhost)) {
-            hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            hashbrown::hash_map::Entry::Vacant(entry) => {
-                let slot = self.engines.ticker().slot();
-                let started = Replica::start(version, vhost, &self.services, slot);
-                entry.insert(started.map_err(|failure| not_started(vhost, &failure))?)
-            }
-        })
-    }
-
-    /// Puts the version into its slots, then tells the exchanges.
-    fn swap(
-        &self,
-        old: Option<&Version>,
-        version: &Arc<Version>,
-        names: &[Name],
-        replayed: Replayed,
-        handover: Handover,
-    ) {
-        self.hand_over_state(&handover, old, version, &replayed.places);
-        if let Some(old) = old {
-            self.mailboxes.iter().for_each(|mailbox| mailbox.discard(old.id));
-        }
-        let took = self.hand_to_workers(replayed, |_| true);
-        let mut changed = Vec::new();
-        let mut slots = self.slots.write();
-        if let Some(old) = old {
-            // Types that the new version does not have, and no exchange either.
-            slots.withdraw(old, names);
-        }
-        for name in names {
-            slots.serve(name.clone(), version.clone());
-            for group in slots.groups_for(version, name) {
-                if group.exchanges.iter().any(|exchange| took.contains(&exchange.id)) {
-                    slots.park(&group.vhost, name, None);
-                }
-                changed.extend(group.exchanges);
-            }
-        }
-        drop(slots);
-        self.pins.move_to(version);
-        self.serving_changed(version);
-        self.serve_interceptors(old, version);
-        changed.iter().for_each(|exchange| exchange.type_changed());
-        handover.finish();
-    }
-
-    /// Hands replicas over, a set to each worker. Gives which exchanges they know.
-    pub(super) fn hand_to_workers(
-        &self,
-        replayed: Replayed,
-        wanted: impl Fn(&Place) -> bool,
-    ) -> HashSet<ExchangeId> {
-        for (mailbox, replicas) in self.mailboxes.iter().zip(replayed.replicas) {
-            let wanted = replicas.into_iter().filter(|(place, _)| wanted(place));
-            wanted.for_each(|(place, replica)| mailbox.put(place, replica));
-        }
-        replayed.took
-    }
-
-    /// Compiles a file with Cranelift beside, and swaps the code if the file is still the same.
-    pub(super) fn upgrade_later(self: &Arc<Self>, path: &Path, digest: Digest, bytes: &[u8]) {
-        let (registry, path, bytes) = (self.clone(), path.to_path_buf(), bytes.to_vec());
-        *self.upgrades.lock() += 1;
-        let upgrade = move || {
-            if let Err(error) = registry.upgrade(&path, digest, &bytes) {
-                tracing::warn!(
-                    target: "leveret::plugin", path = %path.display(),
-                    "the plugin goes on with Winch's code: {error}"
-                );
-            }
-            registry.upgrade_done();
-        };
-        if std::thread::Builder::new().name("leveret-compile".into()).spawn(upgrade).is_err() {
-            self.upgrade_done();
-        }
-    }
-
-    fn upgrade(&self, path: &Path, digest: Digest, bytes: &[u8]) -> Result<(), LoadError> {
-        let current = |files: &Files| {
+    /// Compiles a file with Cranelift, and swaps the code if the file is still the same.
+    pub(super) fn upgrade(&self, path: &Path, digest: Digest, bytes: &[u8]) -> Result<(), LoadError> {
+        let current = || {
+            let files = self.files.lock();
             let version = files.get(path)?;
             let waits = version.code.digest == digest && version.code.strategy == CodeStrategy::Winch;
             waits.then(|| version.scope.clone())
         };
-        if current(&self.files.lock()).is_none() {
+        if current().is_none() {
             return Ok(());
         }
         let began = Instant::now();
@@ -501,10 +361,11 @@ impl Registry {
             .compile(CodeStrategy::Cranelift, digest, bytes)
             .map_err(|error| LoadError::at(Stage::Compile)(error.to_string()))?;
         let compile_time = began.elapsed();
-        let mut files = self.files.lock();
-        if let Some(scope) = current(&files) {
+        let Some(scope) = current() else { return Ok(()) };
+        let change = self.changing.begin_file(&scope, path);
+        if current().is_some() {
             let (file, strategy) = (File { scope: &scope, path, digest }, CodeStrategy::Cranelift);
-            self.put_into_service(&mut files, &file, strategy, &component, compile_time)?;
+            self.put_into_service(&change, &file, strategy, &component, compile_time)?;
             tracing::info!(
                 target: "leveret::plugin",
                 path = %path.display(), compile_ms = compile_time.as_millis(),
@@ -513,54 +374,9 @@ impl Registry {
         }
         Ok(())
     }
-
-    fn upgrade_done(&self) {
-        *self.upgrades.lock() -= 1;
-        self.upgraded.notify_all();
-    }
-
-    /// Waits until no file waits for its Cranelift code.
-    pub fn wait_for_upgrades(&self) {
-        let mut upgrades = self.upgrades.lock();
-        self.upgraded.wait_while(&mut upgrades, |upgrades| *upgrades > 0);
-    }
 }
 
-impl Replayed {
-    fn nothing() -> Self {
-        Self { replicas: Vec::new(), took: HashSet::new(), places: Vec::new(), exchanges: 0, bindings: 0 }
-    }
-}
-
-fn not_started(vhost: &Name, failure: &GuestFailure) -> String {
-    format!("for vhost '{vhost}' it does not start: it {failure}")
-}
-
-fn not_attached(attachment: &attachment::Attachment, refused: &Refused) -> String {
-    let (rule, vhost) = (&attachment.rule, &attachment.vhost);
-    match refused {
-        Refused::ByPlugin(text) => format!("the interceptor {rule} was refused: {text}"),
-        Refused::Failed(failure) => {
-            format!("the interceptor {rule} could not be attached in vhost '{vhost}': the plugin {failure}")
-        }
-    }
-}
-
-fn not_replayed(exchange: &Exchange, refused: &Refused) -> String {
-    let what = match refused {
-        Refused::ByPlugin(text) => format!("was refused: {text}"),
-        Refused::Failed(failure) => format!("could not be replayed: the plugin {failure}"),
-    };
-    format!("exchange '{}' in vhost '{}' {what}", exchange.spec.name, exchange.vhost)
-}
-
-fn report(
-    path: &Path,
-    version: &Version,
-    change: LoadChange,
-    compile_time: Duration,
-    replayed: &Replayed,
-) -> LoadReport {
+fn report(path: &Path, version: &Version, change: LoadChange, compile_time: Duration) -> LoadReport {
     let types = &version.description.types;
     LoadReport {
         path: path.to_path_buf(),
@@ -574,8 +390,9 @@ fn report(
         interceptors: version.description.interceptors.iter().map(|i| i.name.clone()).collect(),
         change,
         strategy: version.code.strategy,
-        exchanges: replayed.exchanges,
-        bindings: replayed.bindings,
+        exchanges: 0,
+        bindings: 0,
+        held_back: Vec::new(),
         state: StateChange::default(),
         compile_time,
         replay_time: Duration::ZERO,

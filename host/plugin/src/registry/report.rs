@@ -135,6 +135,8 @@ pub struct LoadReport {
     pub exchanges: usize,
     /// How many bindings they have.
     pub bindings: usize,
+    /// The virtual hosts that stay on what they had of a global plugin, and why.
+    pub held_back: Vec<(Name, LoadError)>,
     /// What became of the state that the version before left.
     pub state: StateChange,
     /// How long compiling took.

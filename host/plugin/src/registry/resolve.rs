@@ -3,16 +3,16 @@
 
 use super::{
     Registry, RemoveReport,
+    reload::Files,
     slots::{Group, Parked, Provider},
 };
-use crate::{
-    policy::Switch,
-    scope::Scope,
-    version::{Version, VersionId},
-};
+use crate::{policy::Switch, scope::Scope, version::Version};
 use leveret_broker::exchange::Exchange;
 use leveret_model::Name;
 use std::{path::Path, sync::Arc};
+
+/// How often a plugin that is switched on is asked about exchanges if it changes meanwhile.
+const GIVE_BACK_TRIES: usize = 3;
 
 impl Registry {
     /// Takes a file of all virtual hosts out of service: [`Self::remove_in`] with [`Scope::Global`].
@@ -25,13 +25,15 @@ impl Registry {
     /// of it serves until a file is offered again, also after a restart; that somebody went back from a
     /// file is forgotten. `None` if it does not serve.
     pub fn remove_in(&self, scope: &Scope, path: &Path) -> Option<RemoveReport> {
-        let mut files = self.files.lock();
-        if files.get(path).is_some_and(|version| version.scope != *scope) {
+        let serves = |files: &Files| files.get(path).filter(|version| version.scope == *scope).cloned();
+        if self.files.lock().get(path).is_some_and(|version| version.scope != *scope) {
             return None;
         }
         self.turns.overtake(path);
+        let change = self.changing.begin_file(scope, path);
+        self.refusals.forget(path);
         self.forget(scope, path);
-        let version = files.remove(path)?;
+        let version = serves(&self.files.lock())?;
         let groups = self.slots.read().groups_of(&self.policies, &version);
         let refused: Vec<(Group, Arc<str>)> = groups
             .into_iter()
@@ -40,6 +42,8 @@ impl Registry {
                 Some((group, why.into()))
             })
             .collect();
+        let mut files = self.files.lock();
+        files.remove(path);
         let alone = matches!(version.scope, Scope::Vhost(_));
         let mut report = RemoveReport {
             path: path.to_path_buf(),
@@ -51,6 +55,10 @@ impl Registry {
         // Once more: an exchange may have been declared since.
         let groups = slots.groups_of(&self.policies, &version);
         slots.withdraw(&version, &[]);
+        let older = match version.scope {
+            Scope::Global => slots.release_all(&version.code.plugin),
+            Scope::Vhost(_) | Scope::Shipped => Vec::new(),
+        };
         for group in &groups {
             let why = refused.iter().find(|(g, _)| g.vhost == group.vhost && g.type_name == group.type_name);
             let provider = slots.provider(&self.policies, &group.vhost, &group.type_name, None);
@@ -68,8 +76,11 @@ impl Registry {
         }
         drop(slots);
         self.withdraw_interceptors(&version);
+        drop((files, change));
         tell(&groups);
-        self.mailboxes.iter().for_each(|mailbox| mailbox.discard(version.id));
+        for gone in older.iter().chain([&version]) {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.discard(gone.id));
+        }
         tracing::info!(
             target: "leveret::plugin",
             path = %path.display(), scope = %version.scope,
@@ -90,6 +101,7 @@ impl Registry {
             before.iter().filter(|group| !still_served.iter().any(|served| served.is(group))).collect();
         tell(parked.iter().copied());
         self.providers.changed();
+        self.decide();
         let exchanges: usize = parked.iter().map(|group| group.exchanges.len()).sum();
         tracing::warn!(target: "leveret::plugin", exchanges, "{switch} switched off");
         changed
@@ -98,35 +110,45 @@ impl Registry {
     /// Takes a [`Self::disable`] back; what another switch has switched off stays off. Exchanges that the
     /// plugin, which may have changed meanwhile, does not take stay parked. Gives whether it was off.
     pub fn enable(&self, switch: &Switch) -> bool {
-        let _changing = self.files.lock();
+        let _switching = self.switching.lock();
         let before = self.served();
         let changed = self.policies.enable(switch);
         let back: Vec<Group> =
             self.served().into_iter().filter(|group| !before.iter().any(|served| served.is(group))).collect();
         for group in &back {
-            let (why, on_failure) = match self.provider(group, None) {
-                Provider::Version(version) => {
-                    let on_failure = version.policy(&group.vhost).on_failure.clone();
-                    (self.replay(&version, &group.places(), &[], 1).err(), on_failure)
-                }
-                Provider::NotAllowed(_) | Provider::Nobody => continue,
-            };
-            if let Some(why) = &why {
+            if let Some(why) = self.give_back(group) {
                 tracing::warn!(target: "leveret::plugin", "{switch} is on again, but {why}");
             }
-            let parked = why.map(|why| Parked { why: why.into(), alone: true, on_failure });
-            self.slots.write().park(&group.vhost, &group.type_name, parked);
         }
         tell(&back);
         self.providers.changed();
+        self.decide();
         tracing::info!(target: "leveret::plugin", groups = back.len(), "{switch} switched on");
         changed
+    }
+
+    /// Whether the plugin that was switched on takes a group of exchanges; parks them if not. Gives why.
+    fn give_back(&self, group: &Group) -> Option<String> {
+        // Another version may come while this one is asked; then that is asked.
+        for _ in 0..GIVE_BACK_TRIES {
+            let Provider::Version(version) = self.provider(group, None) else { return None };
+            let why = self.replay(&version, &group.places(), &[], 1).err();
+            let on_failure = version.policy(&group.vhost).on_failure.clone();
+            let parked = why.clone().map(|why| Parked { why: why.into(), alone: true, on_failure });
+            let mut slots = self.slots.write();
+            let now = slots.provider(&self.policies, &group.vhost, &group.type_name, None);
+            if matches!(now, Provider::Version(now) if now.id == version.id) {
+                slots.park(&group.vhost, &group.type_name, parked);
+                return why;
+            }
+        }
+        None
     }
 
     /// Whether what is left without a version takes a group of exchanges.
     fn hand_over(&self, version: &Version, group: &Group) -> Result<(), String> {
         let removed = removed(version);
-        match self.provider(group, Some(version.id)) {
+        match self.provider(group, Some(version)) {
             Provider::Version(next) => match self.replay(&next, &group.places(), &[], 1) {
                 Ok(_) => Ok(()),
                 Err(why) => {
@@ -137,7 +159,7 @@ impl Registry {
         }
     }
 
-    fn provider(&self, group: &Group, except: Option<VersionId>) -> Provider {
+    fn provider(&self, group: &Group, except: Option<&Version>) -> Provider {
         self.slots.read().provider(&self.policies, &group.vhost, &group.type_name, except)
     }
 

@@ -17,6 +17,17 @@ use std::{
     time::Instant,
 };
 
+/// The kept version that a plugin is to go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GoTo {
+    /// The one before the one that serves: each time one further back.
+    Before,
+    /// The newest: what the ways back were taken from.
+    Newest,
+    /// The one that is called so, or whose digest begins with these hexadecimal digits.
+    Named(String),
+}
+
 impl Registry {
     /// The kept versions of a plugin of that scope, by its name (its file's without `.wasm`), the
     /// newest first. Empty where nothing is kept.
@@ -33,34 +44,42 @@ impl Registry {
         history.versions.into_iter().rev().map(info).collect()
     }
 
-    /// Puts the version before the one that serves of a plugin of that scope into service, through all
-    /// stages and under the policies of now, whatever file lies in the folder. That file is not taken
-    /// any more, also after a restart, until it is another one or was removed. Each call goes one
-    /// version further back. State that the newer version migrated is what the older one left again
-    /// ([`LoadReport::state`]).
+    /// Puts the version before the one that serves into service: [`Self::go_to`] with [`GoTo::Before`].
     ///
     /// # Errors
-    /// The stage that refused it and why; [`Stage::Read`] if there is nothing to go back to.
-    /// Nothing has changed then.
+    /// As for [`Self::go_to`].
     pub fn rollback(self: &Arc<Self>, scope: &Scope, plugin: &str) -> Result<LoadReport, LoadError> {
-        let went_back = self.roll_back(scope, plugin);
-        match &went_back {
-            Ok(report) => tracing::warn!(
+        self.go_to(scope, plugin, &GoTo::Before)
+    }
+
+    /// Puts a kept version of a plugin of that scope into service, through all stages and under the policies
+    /// of now, whatever file lies in the folder. That file is not taken any more, also after a restart, until
+    /// it is another one, was removed, or somebody goes to it. State that a newer version migrated is what
+    /// the older one left again ([`LoadReport::state`]).
+    ///
+    /// # Errors
+    /// The stage that refused it and why; [`Stage::Read`] if there is no such version to go to.
+    /// Nothing has changed then.
+    pub fn go_to(self: &Arc<Self>, scope: &Scope, plugin: &str, to: &GoTo) -> Result<LoadReport, LoadError> {
+        let went = self.go(scope, plugin, to);
+        match &went {
+            Ok((report, way)) => tracing::warn!(
                 target: "leveret::plugin",
                 path = %report.path.display(), %scope, digest = %report.digest, version = report.version,
                 exchanges = report.exchanges, bindings = report.bindings,
-                states_restored = report.state.restored, entries_discarded = report.state.discarded_entries,
-                "the plugin went back to an older version"
+                states_migrated = report.state.migrated, states_restored = report.state.restored,
+                entries_discarded = report.state.discarded_entries,
+                "the plugin went {} version", if *way == Way::Back { "back to an older" } else { "forward to a newer" }
             ),
             Err(error) => tracing::warn!(
                 target: "leveret::plugin", plugin, %scope, stage = %error.stage,
-                "the plugin did not go back: {}", error.reason
+                "the plugin stays on its version: {}", error.reason
             ),
         }
-        went_back
+        went.map(|(report, _)| report)
     }
 
-    fn roll_back(self: &Arc<Self>, scope: &Scope, plugin: &str) -> Result<LoadReport, LoadError> {
+    fn go(self: &Arc<Self>, scope: &Scope, plugin: &str, to: &GoTo) -> Result<(LoadReport, Way), LoadError> {
         let nothing = |why: &str| LoadError::at(Stage::Read)(why.to_owned());
         let (path, serving) = self.serving(scope, plugin).ok_or_else(|| {
             nothing("nothing serves that could be gone back from; offer a file of the plugin, and it is kept")
@@ -69,31 +88,70 @@ impl Registry {
         let key = PluginKey::of_file(scope, &path);
         let from = serving.code.digest;
         let history = kept.history(key);
-        let to = history
-            .before(from)
-            .ok_or_else(|| {
+        let to = match to {
+            GoTo::Before => history.before(from).map(|kept| kept.digest).ok_or_else(|| {
                 nothing("no version from before the one that serves is kept: it is the first, or the oldest")
-            })?
-            .digest;
+            })?,
+            GoTo::Newest => {
+                let newest = history.versions.last().ok_or_else(|| nothing("no version of it is kept"))?;
+                newest.digest
+            }
+            GoTo::Named(name) => self.find_version(&serving, name).map_err(LoadError::at(Stage::Read))?,
+        };
+        if to == from {
+            return Err(nothing("that version serves already"));
+        }
+        let way = if history.is_newer(to, from) { Way::Forward } else { Way::Back };
         let component = kept.read(key, to).map_err(LoadError::at(Stage::Read))?;
         let began = Instant::now();
         let (strategy, code) = self.compile(to, &component)?;
         let compile_time = began.elapsed();
-        let mut files = self.files.lock();
+        let change = self.changing.begin_file(scope, &path);
         // Its code may have been replaced by Cranelift's meanwhile: that is the same version.
-        if files.get(&path).is_none_or(|now| now.code.digest != from) {
+        if self.files.lock().get(&path).is_none_or(|now| now.code.digest != from) {
             return Err(LoadError::at(Stage::Swap)(String::from(
                 "another version went into service meanwhile",
             )));
         }
         let file = File { scope, path: &path, digest: to };
-        let report = self.put(&mut files, &file, (strategy, &code, compile_time), Way::Back)?;
-        kept.went_back(key, from, to);
-        drop(files);
+        let report = self.put(&change, &file, (strategy, &code, compile_time), way)?;
+        kept.went(key, from, to);
+        drop(change);
         if strategy == CodeStrategy::Winch {
-            self.upgrade_later(&path, to, &component);
+            self.upgrade_later(scope, &path, to, &component);
         }
-        Ok(report)
+        Ok((report, way))
+    }
+
+    /// The digest of the version, kept or serving, that is called so or whose digest begins so.
+    pub(super) fn find_version(&self, serving: &Version, name: &str) -> Result<Digest, String> {
+        let mut known: Vec<(Digest, String)> = self
+            .versions(&serving.scope, &serving.code.plugin)
+            .into_iter()
+            .map(|kept| (kept.digest, kept.version))
+            .collect();
+        if !known.iter().any(|(digest, _)| *digest == serving.code.digest) {
+            known.push((serving.code.digest, serving.description.version.clone()));
+        }
+        let digits = name.to_ascii_lowercase();
+        let mut meant: Vec<&(Digest, String)> = known.iter().filter(|(_, version)| version == name).collect();
+        if meant.is_empty() && !digits.is_empty() {
+            meant = known.iter().filter(|(digest, _)| digest.to_hex().starts_with(&digits)).collect();
+        }
+        if let [(digest, _)] = meant.as_slice() {
+            return Ok(*digest);
+        }
+        let (plugin, name) = (&serving.code.plugin, name.escape_debug());
+        let (what, which) = match meant.is_empty() {
+            true => ("no kept version", known.iter().collect()),
+            false => ("more than one kept version", meant),
+        };
+        let which: Vec<String> =
+            which.iter().map(|(digest, version)| format!("{digest} ({version})")).collect();
+        Err(format!(
+            "{what} of the plugin {plugin} is called '{name}' or has a digest that begins so; there are {}",
+            which.join(", ")
+        ))
     }
 
     /// Puts the version that served last into service if nothing of this file of that scope serves: the
@@ -135,22 +193,29 @@ impl Registry {
         let began = Instant::now();
         let (strategy, code) = self.compile(digest, &component)?;
         let compile_time = began.elapsed();
-        let mut files = self.files.lock();
-        if !turn.is_in_time() || files.contains_key(path) {
+        let change = self.changing.begin_file(scope, path);
+        if !turn.is_in_time() || self.files.lock().contains_key(path) {
             return Ok(None);
         }
-        let report = self.put_into_service(&mut files, file, strategy, &code, compile_time)?;
+        let report = self.put_into_service(&change, file, strategy, &code, compile_time)?;
         turn.settle();
-        drop(files);
+        drop(change);
         tracing::warn!(
             target: "leveret::plugin",
             path = %path.display(), %scope, digest = %report.digest, version = report.version,
             "the last version that served is in service instead of the file"
         );
         if strategy == CodeStrategy::Winch {
-            self.upgrade_later(path, digest, &component);
+            self.upgrade_later(scope, path, digest, &component);
         }
         Ok(Some(report))
+    }
+
+    /// Whether a file of a plugin of that scope is not taken because somebody went back from it.
+    #[must_use]
+    pub fn left_out(&self, scope: &Scope, plugin: &str) -> bool {
+        let key = PluginKey { scope, name: OsStr::new(plugin) };
+        self.kept.as_ref().is_some_and(|kept| kept.rolled_back(key).is_some())
     }
 
     /// That this is not the file that somebody went back from.
@@ -159,7 +224,8 @@ impl Registry {
         let refused = self.kept.as_ref().and_then(|kept| kept.rolled_back(key));
         if refused == Some(digest) {
             return Err(String::from(
-                "somebody went back from this version; change the file or remove it, and it is looked at again",
+                "somebody went back from this version; go forward to it, change the file or remove it, and it is looked at \
+                 again",
             ));
         }
         Ok(())

@@ -66,6 +66,63 @@ fn the_version_before_serves_again_with_all_bindings() {
 }
 
 #[test]
+fn any_kept_version_can_be_gone_to_and_forward_again() {
+    let scratch = Scratch::new();
+    let mut world = start(&scratch);
+    for number in 1..=3 {
+        world.offer(FILE, &version(number)).unwrap();
+    }
+    world.declare(0, "x").unwrap();
+    world.bind(0, "x", "a").unwrap();
+    let registry = world.host.registry().clone();
+    let go = |to: &GoTo| registry.go_to(&Scope::Global, PLUGIN, to);
+    let named = |name: &str| GoTo::Named(String::from(name));
+    assert_eq!(go(&named("1")).unwrap().bindings, 1, "two versions back at once, by its own words");
+    assert_eq!(
+        (versions(&world), registry.left_out(&Scope::Global, PLUGIN)),
+        (vec!["3".into(), "2".into(), "1*".into()], true)
+    );
+    let digits = Digest::of(&version(2)).to_hex();
+    assert_eq!(go(&named(&digits[..12])).unwrap().version, "2");
+    assert_eq!(world.route(1, "x", &["n"]), ["a"]);
+    assert!(world.offer(FILE, &version(3)).is_err(), "the file stays left out");
+    assert_eq!(go(&GoTo::Newest).unwrap().version, "3");
+    assert_eq!(world.route(1, "x", &["n"]), [""]);
+    // What was gone back from is wanted again, also after a restart.
+    assert!(!registry.left_out(&Scope::Global, PLUGIN));
+    assert_eq!(world.offer(FILE, &version(3)).unwrap().change, LoadChange::Unchanged);
+    let refused = |to: &GoTo| go(to).unwrap_err().to_string();
+    assert!(refused(&GoTo::Newest).contains("serves already"), "{}", refused(&GoTo::Newest));
+    assert!(refused(&named("no")).contains("no kept version"), "{}", refused(&named("no")));
+    for candidate in ["(1)", "(2)", "(3)"] {
+        assert!(refused(&named("")).contains(candidate), "{}", refused(&named("")));
+    }
+    drop((world, registry));
+    let world = start(&scratch);
+    world.offer(FILE, &version(3)).unwrap();
+    assert_eq!(serving(&world).unwrap(), "3");
+}
+
+#[test]
+fn two_versions_that_call_themselves_the_same_are_told_apart_by_their_digests() {
+    let scratch = Scratch::new();
+    let world = start(&scratch);
+    let same = Guest { version: 1, pure: false, ..Guest::default() }.component();
+    for bytes in [version(1), same.clone(), version(2)] {
+        world.offer(FILE, &bytes).unwrap();
+    }
+    let registry = world.host.registry();
+    let go = |name: &str| registry.go_to(&Scope::Global, PLUGIN, &GoTo::Named(String::from(name)));
+    let error = go("1").unwrap_err();
+    assert!(error.stage == Stage::Read && error.reason.contains("more than one"), "{error}");
+    let digests = [version(1), same].map(|bytes| Digest::of(&bytes).to_string());
+    assert!(digests.iter().all(|digest| error.reason.contains(digest.as_str())), "{error}");
+    assert!(!error.reason.contains("(2)"), "only those that were meant: {error}");
+    go(&digests[0]).unwrap();
+    assert_eq!(registry.versions(&Scope::Global, PLUGIN).iter().filter(|v| v.serving).count(), 1);
+}
+
+#[test]
 fn there_must_be_something_to_go_back_to() {
     let scratch = Scratch::new();
     let world = start(&scratch);

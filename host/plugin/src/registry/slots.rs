@@ -1,10 +1,12 @@
 //! Which version serves which exchange type for whom, and which exchanges have it.
 //!
 //! A type of a virtual host is served by the first of these that there is: the virtual host's own
-//! file, a global one that it may use, what came with the broker. Where a plugin went away and
+//! file, a global one that it may use, what came with the broker. Of a global one it may have an older
+//! version than others (`holds.rs`). Where a plugin went away and
 //! nothing takes its exchanges, they are parked: that is remembered with them, so it ends with the
 //! last of them.
 
+use super::holds::{Hold, Holds};
 use crate::{
     policy::{FailurePolicy, Policies},
     scope::Scope,
@@ -24,6 +26,8 @@ pub(super) struct Slots {
     serving: HashMap<Scope, HashMap<Name, Arc<Version>>>,
     /// By virtual host, by type.
     users: HashMap<Name, HashMap<Name, Users>>,
+    /// Who has an older version of a global plugin.
+    holds: Holds,
 }
 
 /// The exchanges of one type in one virtual host.
@@ -64,18 +68,19 @@ pub(super) enum Provider {
 }
 
 impl Slots {
-    /// Who provides a type for a virtual host, `except` that version.
+    /// Who provides a type for a virtual host, if the plugin of that version (`except`) does not.
     pub(super) fn provider(
         &self,
         policies: &Policies,
         vhost: &Name,
         type_name: &[u8],
-        except: Option<VersionId>,
+        except: Option<&Version>,
     ) -> Provider {
         let mut denied = None;
         for scope in [Scope::Vhost(vhost.clone()), Scope::Global, Scope::Shipped] {
-            let version = self.serving.get(&scope).and_then(|types| types.get(type_name));
-            let Some(version) = version.filter(|version| Some(version.id) != except) else {
+            let version = self.in_scope(&scope, vhost, type_name);
+            let Some(version) = version.filter(|it| except.is_none_or(|except| !except.is_plugin_of(it)))
+            else {
                 continue;
             };
             if policies.of(&scope, Some(vhost), &version.code.plugin).allowed {
@@ -86,23 +91,80 @@ impl Slots {
         denied.map_or(Provider::Nobody, |version| Provider::NotAllowed(version.clone()))
     }
 
+    /// Who provides a type for a virtual host in that scope.
+    fn in_scope(&self, scope: &Scope, vhost: &Name, type_name: &[u8]) -> Option<&Arc<Version>> {
+        let holds = self.holds.get(vhost).filter(|_| *scope == Scope::Global);
+        if let Some(holds) = holds {
+            let instead = holds.values().filter_map(|hold| hold.instead.as_ref());
+            if let Some(version) = instead.into_iter().find(|version| version.describes(type_name).is_some())
+            {
+                return Some(version);
+            }
+        }
+        let version = self.serving.get(scope)?.get(type_name)?;
+        let held = holds.is_some_and(|holds| holds.contains_key(&version.code.plugin));
+        (!held).then_some(version)
+    }
+
+    /// The global version that provides an interceptor for a virtual host, where `version` does for others.
+    pub(super) fn older_interceptor(
+        &self,
+        vhost: &Name,
+        name: &str,
+        version: Option<&Arc<Version>>,
+    ) -> Option<Arc<Version>> {
+        let Some(holds) = self.holds.get(vhost) else { return version.cloned() };
+        let mut instead = holds.values().filter_map(|hold| hold.instead.as_ref());
+        let older = instead.find(|version| version.describes_interceptor(name).is_some());
+        older.or_else(|| version.filter(|it| !holds.contains_key(&it.code.plugin))).cloned()
+    }
+
+    /// Those that have an older version of a global plugin, or none of it.
+    pub(super) fn holds(&self) -> impl Iterator<Item = (&Name, &hashbrown::HashMap<String, Hold>)> {
+        self.holds.iter()
+    }
+
+    /// Why a virtual host does not have a global plugin's version, if so.
+    pub(super) fn hold_of(&self, vhost: &Name, plugin: &str) -> Option<&Hold> {
+        self.holds.get(vhost)?.get(plugin)
+    }
+
+    /// From now on a virtual host has another version of a global plugin than is served elsewhere.
+    pub(super) fn hold(&mut self, vhost: &Name, plugin: &str, hold: Hold) {
+        self.holds.entry(vhost.clone()).or_default().insert(String::from(plugin), hold);
+    }
+
+    /// A virtual host has what others have. False if it had before.
+    pub(super) fn release(&mut self, vhost: &Name, plugin: &str) -> bool {
+        let Some(holds) = self.holds.get_mut(vhost) else { return false };
+        let released = holds.remove(plugin).is_some();
+        if holds.is_empty() {
+            self.holds.remove(vhost);
+        }
+        released
+    }
+
+    /// A global plugin is gone, with all versions of it. Gives those that served on.
+    pub(super) fn release_all(&mut self, plugin: &str) -> Vec<Arc<Version>> {
+        let holds = self.holds.values_mut().filter_map(|holds| holds.remove(plugin));
+        let instead = holds.filter_map(|hold| hold.instead).collect();
+        self.holds.retain(|_, holds| !holds.is_empty());
+        instead
+    }
+
     /// The types that a virtual host has, each with the version that provides it.
     pub(super) fn types_for<'a>(
         &'a self,
         policies: &'a Policies,
         vhost: &'a Name,
-    ) -> impl Iterator<Item = (&'a Name, Arc<Version>)> {
-        self.serving.iter().flat_map(|(_, types)| types.keys()).filter_map(move |name| {
-            match self.provider(policies, vhost, name, None) {
-                Provider::Version(version) => Some((name, version)),
-                Provider::NotAllowed(_) | Provider::Nobody => None,
-            }
+    ) -> impl Iterator<Item = (Name, Arc<Version>)> + 'a {
+        let holds = self.holds.get(vhost).into_iter().flat_map(|holds| holds.values());
+        let older = holds.filter_map(|hold| hold.instead.as_ref()).flat_map(|version| version.type_names());
+        let names = self.serving.iter().flat_map(|(_, types)| types.keys().cloned()).chain(older);
+        names.filter_map(move |name| match self.provider(policies, vhost, &name, None) {
+            Provider::Version(version) => Some((name, version)),
+            Provider::NotAllowed(_) | Provider::Nobody => None,
         })
-    }
-
-    /// Whether that version provides a type for a virtual host.
-    fn provides(&self, policies: &Policies, vhost: &Name, type_name: &[u8], id: VersionId) -> bool {
-        matches!(self.provider(policies, vhost, type_name, None), Provider::Version(v) if v.id == id)
     }
 
     /// Why exchanges of that type are parked in that virtual host, if they are.
@@ -115,9 +177,11 @@ impl Slots {
         self.serving.iter().flat_map(|(scope, types)| types.iter().map(move |(name, v)| (scope, name, v)))
     }
 
-    /// Whether a version serves any type.
+    /// Whether a version serves any type anywhere.
     pub(super) fn serves(&self, id: VersionId) -> bool {
+        let held = |hold: &Hold| hold.instead.as_ref().is_some_and(|version| version.id == id);
         self.serving().any(|(_, _, version)| version.id == id)
+            || self.holds.values().flat_map(|holds| holds.values()).any(held)
     }
 
     /// All groups that have live exchanges.
@@ -127,36 +191,51 @@ impl Slots {
         })
     }
 
-    /// The groups that a version is for, if it provides that type in that scope: those of the virtual
-    /// host, or those of all virtual hosts that may use it and have no plugin of their own.
-    pub(super) fn groups_for(&self, version: &Version, type_name: &Name) -> Vec<Group> {
-        let group = |vhost: &Name| self.users.get(vhost)?.get(type_name.as_bytes())?.group(vhost, type_name);
-        if let Scope::Vhost(vhost) = &version.scope {
-            return group(vhost).into_iter().collect();
-        }
-        let has_its_own = |vhost: &Name| {
-            let own = self.serving.get(&Scope::Vhost(vhost.clone()));
-            own.is_some_and(|types| types.contains_key(type_name.as_bytes()))
-        };
-        let may_use = |vhost: &Name| version.policy(vhost).allowed;
-        self.users.keys().filter(|vhost| !has_its_own(vhost) && may_use(vhost)).filter_map(group).collect()
+    /// Those of one virtual host.
+    pub(super) fn groups_in(&self, vhost: &Name) -> impl Iterator<Item = Group> {
+        let types = self.users.get_key_value(vhost).into_iter();
+        types.flat_map(|(vhost, types)| types.iter().filter_map(|(name, users)| users.group(vhost, name)))
     }
 
-    /// The groups that a version serves.
-    pub(super) fn groups_of(&self, policies: &Policies, version: &Version) -> Vec<Group> {
-        let mut groups = Vec::new();
-        for described in &version.description.types {
-            for (vhost, types) in &self.users {
-                let found = types.get_key_value(described.name.as_bytes());
-                let Some((type_name, users)) = found.filter(|(_, users)| users.parked.is_none()) else {
-                    continue;
-                };
-                if self.provides(policies, vhost, type_name, version.id) {
-                    groups.extend(users.group(vhost, type_name));
-                }
+    /// The virtual hosts that have exchanges.
+    pub(super) fn vhosts(&self) -> impl Iterator<Item = &Name> {
+        self.users.keys()
+    }
+
+    /// The group of a virtual host that a version is for, if it provides that type in its scope: in its own
+    /// virtual host, or in one that may use it and has no plugin of its own. Whatever else serves there now.
+    pub(super) fn group_for(&self, version: &Version, vhost: &Name, type_name: &Name) -> Option<Group> {
+        let is_for = match &version.scope {
+            Scope::Vhost(own) => own == vhost,
+            Scope::Global | Scope::Shipped => {
+                let own = self.serving.get(&Scope::Vhost(vhost.clone()));
+                own.is_none_or(|types| !types.contains_key(type_name.as_bytes()))
+                    && version.policy(vhost).allowed
             }
-        }
-        groups
+        };
+        self.users.get(vhost).filter(|_| is_for)?.get(type_name.as_bytes())?.group(vhost, type_name)
+    }
+
+    /// [`Self::group_for`] in all virtual hosts.
+    pub(super) fn groups_for(&self, version: &Version, type_name: &Name) -> Vec<Group> {
+        self.users.keys().filter_map(|vhost| self.group_for(version, vhost, type_name)).collect()
+    }
+
+    /// The groups of a virtual host that the plugin of a version serves, by whichever version.
+    pub(super) fn groups_of_in(&self, policies: &Policies, version: &Version, vhost: &Name) -> Vec<Group> {
+        let served = |group: &Group| {
+            group.parked.is_none()
+                && matches!(
+                    self.provider(policies, vhost, &group.type_name, None),
+                    Provider::Version(now) if now.is_plugin_of(version)
+                )
+        };
+        self.groups_in(vhost).filter(served).collect()
+    }
+
+    /// [`Self::groups_of_in`] in all virtual hosts.
+    pub(super) fn groups_of(&self, policies: &Policies, version: &Version) -> Vec<Group> {
+        self.users.keys().flat_map(|vhost| self.groups_of_in(policies, version, vhost)).collect()
     }
 
     /// From now on the version serves that type, in its scope.
@@ -187,6 +266,12 @@ impl Slots {
         types.entry(type_name.clone()).or_default().push(exchange);
     }
 
+    /// An exchange that is taken into account, by what is lent of it.
+    pub(super) fn registered(&self, exchange: &Exchange) -> Option<Arc<Exchange>> {
+        let users = self.users.get(&exchange.vhost)?.get(exchange.spec.type_name.as_bytes())?;
+        users.exchanges.iter().find(|it| std::ptr::eq(it.as_ptr(), exchange)).and_then(Weak::upgrade)
+    }
+
     /// Takes an exchange out again, and forgets why its like are parked if it was the last.
     pub(super) fn unregister(&mut self, exchange: &Exchange) {
         let Some(types) = self.users.get_mut(&exchange.vhost) else {
@@ -211,6 +296,15 @@ impl Slots {
 }
 
 impl Group {
+    /// That a new version does not have its type.
+    pub(super) fn dropped(&self) -> String {
+        let exchange = self.exchanges.first().map(|exchange| exchange.spec.name.clone()).unwrap_or_default();
+        format!(
+            "the new version drops the exchange type '{}', which exchange '{exchange}' in vhost '{}' has",
+            self.type_name, self.vhost
+        )
+    }
+
     /// Where the type is among the types of each of its exchanges.
     pub(super) fn places(&self) -> Vec<(Arc<Exchange>, Layer)> {
         let of = |exchange: &Arc<Exchange>| {

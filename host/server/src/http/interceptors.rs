@@ -3,10 +3,12 @@
 
 use super::{
     Api, arguments,
+    error::ApiError,
     json::{
         PluginState,
         interceptors::{AttachmentJson, InterceptorJson, InterceptorsJson},
     },
+    path::Names,
     plugins::{failures, hexadecimal, now_ms},
 };
 use axum::{Json, extract::State};
@@ -14,11 +16,34 @@ use leveret_plugin::registry::{AttachedInfo, InterceptorInfo};
 use std::sync::Arc;
 
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<InterceptorsJson> {
+    Json(all(&api))
+}
+
+/// One, with the places where it is attached, also if no plugin provides it; or all that a plugin of that
+/// name provides.
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Names(name): Names<String>,
+) -> Result<Json<InterceptorsJson>, ApiError> {
+    let mut told = all(&api);
+    let is_one = told.interceptors.iter().any(|it| it.interceptor == name)
+        || told.attachments.iter().any(|there| there.interceptor == name);
+    told.interceptors.retain(|it| if is_one { it.interceptor == name } else { it.plugin == name });
+    let names: Vec<String> = told.interceptors.iter().map(|it| it.interceptor.clone()).collect();
+    told.attachments.retain(|there| match is_one {
+        true => there.interceptor == name,
+        false => names.contains(&there.interceptor),
+    });
+    let found = !told.interceptors.is_empty() || !told.attachments.is_empty();
+    found.then_some(Json(told)).ok_or(ApiError::NotFound)
+}
+
+fn all(api: &Api) -> InterceptorsJson {
     let registry = api.shared.plugins.registry();
-    Json(InterceptorsJson {
+    InterceptorsJson {
         interceptors: registry.interceptors().into_iter().map(describe).collect(),
         attachments: registry.attached().into_iter().map(describe_attached).collect(),
-    })
+    }
 }
 
 fn describe(info: InterceptorInfo) -> InterceptorJson {

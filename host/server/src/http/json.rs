@@ -8,10 +8,12 @@ pub mod candidates;
 pub mod exchange_info;
 pub mod explain;
 pub mod interceptors;
+pub mod refused;
 pub mod seen;
 pub mod versions;
 
 use candidates::{CandidateStateJson, PinJson};
+use refused::RefusedJson;
 use seen::{CallsJson, PluginInVhostJson};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -208,10 +210,11 @@ pub enum DestinationType {
     Queue,
 }
 
-/// `GET /api/plugins`, `GET /api/plugins/{type}`: an exchange type and what serves it.
+/// `GET /api/plugins`, `GET /api/plugins/{type}`: an exchange type and what serves it, or a file that was
+/// refused and of which nothing with a type serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PluginJson {
-    /// The name of the exchange type.
+    /// The name of the exchange type; empty for a file that was refused.
     #[serde(rename = "type")]
     pub type_name: String,
     /// For whom it is there: `shipped`, `global`, or a virtual host.
@@ -242,6 +245,9 @@ pub struct PluginJson {
     /// The exchanges that stay on a version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pinned: Vec<PinJson>,
+    /// Newer files of its plugin that were refused, so that the one that serves serves on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedJson>,
 }
 
 /// A version that is tried beside the one that serves, in short; `/api/plugins-candidates` has all of it.
@@ -268,6 +274,8 @@ pub enum PluginState {
     Slow,
     /// Its plugin failed so often that some worker does not ask it for a while.
     SetAside,
+    /// No type: a file that was not taken.
+    Refused,
     /// A state that this program does not know, told by a newer broker.
     #[serde(other)]
     Unknown,

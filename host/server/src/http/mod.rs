@@ -35,6 +35,7 @@ mod path;
 mod pins;
 mod plugins;
 mod queues;
+mod refused;
 mod rollback;
 pub mod server;
 mod switches;
@@ -138,9 +139,11 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/plugins-pins/{vhost}/{exchange}", put(pins::pin).delete(pins::unpin))
         .route("/api/plugins-switches", get(switches::list).put(switches::turn))
         .route("/api/plugins-interceptors", get(interceptors::list))
+        .route("/api/plugins-interceptors/{interceptor}", get(interceptors::read))
         .route("/api/plugins-versions/{plugin}", get(rollback::list))
         .route("/api/plugins-versions/{plugin}/vhosts/{vhost}", get(rollback::list_of_vhost))
         .route("/api/plugins-rollback", post(rollback::go_back))
+        .route("/api/plugins-retry", post(refused::retry))
         .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
         .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))
         .fallback(async || ApiError::NotFound)

@@ -27,7 +27,7 @@ pub(super) async fn pin(
     let (_, exchange) = api.exchange(&vhost, &exchange)?;
     let to = match order.version.as_str() {
         "current" => PinTo::Current,
-        digits => PinTo::Digest(digits.to_owned()),
+        name => PinTo::Named(name.to_owned()),
     };
     let registry = api.shared.plugins.registry().clone();
     let pinned = api.aside.run(move || registry.pin(&exchange, &to)).await?;

@@ -1,6 +1,6 @@
 //! `/api/plugins`: the exchange types, what serves them and what that did. Not in RabbitMQ.
 //!
-//! `/api/plugins/{type}` is one type, `/api/plugins/{type}/vhosts/{vhost}` what one virtual host sees of
+//! `/api/plugins/{type}` is one type, or a refused file by the name of its plugin, `/api/plugins/{type}/vhosts/{vhost}` what one virtual host sees of
 //! it.
 
 use super::{
@@ -9,12 +9,13 @@ use super::{
     json::{
         BesideJson, PluginJson, PluginState, ServingJson,
         candidates::{CandidateJson, PinJson},
+        refused::RefusedJson,
         seen::{
             CallTimeJson, CallsJson, DropsJson, FailuresJson, LimitsHitJson, PluginInVhostJson, TimeRangeJson,
         },
     },
     path::Names,
-    pins,
+    pins, refused,
 };
 use axum::{Json, extract::State};
 use leveret_broker::Vhost;
@@ -28,11 +29,16 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// By the name of the type.
+/// By the name of the type; then the files that were refused and of which nothing with a type serves.
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<PluginJson>> {
     let types = api.shared.plugins.registry().types().into_iter();
-    let told = types.map(|info| PluginJson { vhosts: Vec::new(), ..describe(&api, info) });
-    Json(told.collect())
+    let mut told = types.map(|info| describe(&api, info)).collect();
+    refused::put_beside(refused_files(&api), &mut told);
+    Json(told)
+}
+
+fn refused_files(api: &Api) -> Vec<RefusedJson> {
+    api.shared.plugins.registry().refused().into_iter().map(refused::describe).collect()
 }
 
 pub(super) async fn read(
@@ -41,10 +47,23 @@ pub(super) async fn read(
 ) -> Result<Json<PluginJson>, ApiError> {
     let mut types = api.shared.plugins.registry().types().into_iter();
     let found = types.find(|info| info.name.as_bytes() == type_name.as_bytes());
-    let mut told = found.map(|info| describe(&api, info)).ok_or(ApiError::NotFound)?;
+    let Some(mut told) = found.map(|info| describe(&api, info)) else {
+        return read_refused(&api, &type_name).map(Json).ok_or(ApiError::NotFound);
+    };
+    let mut with_files = vec![told];
+    refused::put_beside(refused_files(&api), &mut with_files);
+    told = with_files.swap_remove(0);
     // Where it may be another plugin's, too.
     told.vhosts = in_vhosts(&api, type_name.as_bytes()).collect();
     Ok(Json(told))
+}
+
+/// A file that was refused, by the name of its plugin.
+fn read_refused(api: &Api, plugin: &str) -> Option<PluginJson> {
+    let mut told = Vec::new();
+    let files = refused_files(api).into_iter().filter(|file| file.plugin == plugin);
+    refused::put_beside(files.collect(), &mut told);
+    told.into_iter().next()
 }
 
 pub(super) async fn read_in_vhost(
@@ -156,6 +175,7 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         vhosts,
         candidate,
         pinned,
+        refused: Vec::new(),
     }
 }
 
@@ -226,7 +246,12 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis(SystemTime::now())
+}
+
+/// Milliseconds since 1970.
+pub(super) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -1,5 +1,5 @@
 //! `/api/plugins-versions` and `/api/plugins-rollback`: the versions of a plugin that served, and the way
-//! back to the one before. Not in RabbitMQ.
+//! to one of them, back or forward. Not in RabbitMQ.
 //!
 //! A plugin is named by its file without `.wasm`. One of a virtual host's own is another plugin than one
 //! of the same name that is there for all.
@@ -14,8 +14,8 @@ use super::{
 };
 use axum::{Json, extract::State};
 use leveret_plugin::{
-    Digest, LoadChange, LoadReport, Scope,
-    registry::{Stage, VersionInfo},
+    Digest, LoadChange, LoadError, LoadReport, Scope,
+    registry::{GoTo, Stage, VersionInfo},
 };
 use std::{sync::Arc, time::UNIX_EPOCH};
 
@@ -45,11 +45,17 @@ fn kept(api: &Api, scope: Scope, plugin: &str) -> Result<VersionsJson, ApiError>
     Ok(VersionsJson { plugin: plugin.to_owned(), scope: scope.to_string(), versions })
 }
 
-/// Goes back, and answers when the older version serves.
+/// Goes to another version, and answers when it serves.
 pub(super) async fn go_back(
     State(api): State<Arc<Api>>,
     JsonBody(request): JsonBody<RollbackJson>,
 ) -> Result<Json<WentBackJson>, ApiError> {
+    let to = match (&request.to, request.newest) {
+        (Some(_), true) => return Err(ApiError::BadRequest("to and newest together".to_owned())),
+        (Some(name), false) => GoTo::Named(name.clone()),
+        (None, true) => GoTo::Newest,
+        (None, false) => GoTo::Before,
+    };
     let scope = match &request.vhost {
         None => Scope::Global,
         Some(vhost) => Scope::Vhost(api.vhost(vhost)?.name().clone()),
@@ -60,9 +66,12 @@ pub(super) async fn go_back(
         return Err(ApiError::NotFound);
     }
     let plugin = request.plugin.clone();
-    let went_back = api.aside.run(move || registry.rollback(&scope, &plugin)).await?;
-    match went_back {
-        Ok(report) => Ok(Json(describe_report(request.plugin, &versions, report))),
+    let went = api.aside.run(move || {
+        let report = registry.go_to(&scope, &plugin, &to)?;
+        Ok::<_, LoadError>((registry.left_out(&scope, &plugin), report))
+    });
+    match went.await? {
+        Ok((left_out, report)) => Ok(Json(describe_report(request.plugin, &versions, left_out, report))),
         Err(error) if error.stage == Stage::Read => Err(ApiError::Refused(error.reason)),
         Err(error) => Err(ApiError::Refused(error.to_string())),
     }
@@ -78,12 +87,19 @@ fn describe(version: VersionInfo) -> VersionJson {
     }
 }
 
-fn describe_report(plugin: String, before: &[VersionInfo], report: LoadReport) -> WentBackJson {
+fn describe_report(
+    plugin: String,
+    before: &[VersionInfo],
+    file_left_out: bool,
+    report: LoadReport,
+) -> WentBackJson {
     let from = match report.change {
         LoadChange::Replaced { digest } => Some(digest),
         LoadChange::Added | LoadChange::Unchanged => None,
     };
     let version_of = |digest: Digest| before.iter().find(|version| version.digest == digest);
+    // The newest is the first.
+    let place = |digest| before.iter().position(|version| version.digest == digest).unwrap_or(usize::MAX);
     WentBackJson {
         plugin,
         scope: report.scope.to_string(),
@@ -93,9 +109,12 @@ fn describe_report(plugin: String, before: &[VersionInfo], report: LoadReport) -
         from_digest: from.map(|digest| hexadecimal(&digest.0)),
         exchanges: report.exchanges,
         bindings: report.bindings,
+        forward: from.is_some_and(|from| place(report.digest) < place(from)),
+        states_migrated: report.state.migrated,
         states_restored: report.state.restored,
         discarded_entries: report.state.discarded_entries,
         discarded_bytes: report.state.discarded_bytes,
         file: report.path.display().to_string(),
+        file_left_out,
     }
 }

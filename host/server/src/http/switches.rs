@@ -55,7 +55,9 @@ fn check(api: &Api, switch: &Switch) -> Result<(), ApiError> {
         TypeState::Serving { plugin, builtin, .. } if plugin == wanted => Some(*builtin),
         TypeState::Serving { .. } | TypeState::Parked { .. } => None,
     });
+    let intercepts = || registry.interceptors().iter().any(|info| info.plugin == wanted);
     match of_that_name.next() {
+        None if intercepts() => Ok(()),
         None => Err(ApiError::NotFound),
         Some(true) if ["direct", "fanout", "topic", "headers"].contains(&wanted) => {
             Err(ApiError::BadRequest(format!("the core exchange type {wanted} cannot be switched off")))

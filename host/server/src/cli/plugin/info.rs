@@ -1,13 +1,15 @@
-//! `leveret plugin info TYPE`: all about one exchange type, a line each.
+//! `leveret plugin info NAME`: all about one exchange type, interceptor or refused file, a line each.
 
 use super::{
-    BrokerArguments, ClientError,
+    BrokerArguments, ClientError, interceptors,
     list::{state, tried, yes_or_no},
-    printable,
+    printable, refused,
 };
 use crate::{
     config::Settings,
-    http::json::{PluginJson, candidates::PinJson, seen::PluginInVhostJson},
+    http::json::{
+        PluginJson, PluginState, candidates::PinJson, interceptors::InterceptorsJson, seen::PluginInVhostJson,
+    },
 };
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -15,9 +17,9 @@ use std::io::Write;
 
 #[derive(Args, Debug)]
 pub(super) struct InfoArguments {
-    /// The exchange type, as in exchange.declare
-    #[arg(value_name = "TYPE")]
-    type_name: String,
+    /// The exchange type, as in exchange.declare, the interceptor, or the plugin whose file was refused
+    #[arg(value_name = "NAME")]
+    name: String,
     #[command(flatten)]
     broker: BrokerArguments,
     /// As the broker tells it
@@ -28,15 +30,23 @@ pub(super) struct InfoArguments {
 impl InfoArguments {
     pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let client = self.broker.client(settings)?;
-        let told: serde_json::Value =
-            client.get(&["plugins", &self.type_name]).map_err(|error| match error {
-                ClientError::NotFound => anyhow!(
-                    "the broker has no exchange type {} (leveret plugin list shows what it has)",
-                    self.type_name
-                ),
-                other => other.into(),
-            })?;
         let mut out = std::io::stdout().lock();
+        let told: serde_json::Value = match client.get(&["plugins", &self.name]) {
+            Ok(told) => told,
+            Err(ClientError::NotFound) => {
+                let told: serde_json::Value = client
+                    .get(&["plugins-interceptors", &self.name])
+                    .map_err(|error| not_there(error, &self.name))?;
+                if self.json {
+                    writeln!(out, "{told:#}")?;
+                    return Ok(());
+                }
+                let told = serde_json::from_value::<InterceptorsJson>(told).context("the broker's answer")?;
+                out.write_all(interceptors::details(&told).as_bytes())?;
+                return Ok(());
+            }
+            Err(other) => return Err(other.into()),
+        };
         if self.json {
             writeln!(out, "{told:#}")?;
             return Ok(());
@@ -55,10 +65,26 @@ impl InfoArguments {
     }
 }
 
+fn not_there(error: ClientError, name: &str) -> anyhow::Error {
+    match error {
+        ClientError::NotFound => anyhow!(
+            "the broker has no exchange type {0}, no interceptor {0} and no refused file {0}.wasm (leveret plugin \
+             list shows what it has)",
+            printable(name)
+        ),
+        other => other.into(),
+    }
+}
+
 fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("type", plugin.type_name.clone()), ("state", state(plugin.state).to_owned())];
-    lines.extend(plugin.reason.clone().map(|reason| ("reason", reason)));
-    lines.push(("exchanges", plugin.exchanges.to_string()));
+    let mut lines = Vec::new();
+    if plugin.state == PluginState::Refused {
+        lines.push(("state", state(plugin.state).to_owned()));
+    } else {
+        lines.extend([("type", plugin.type_name.clone()), ("state", state(plugin.state).to_owned())]);
+        lines.extend(plugin.reason.clone().map(|reason| ("reason", reason)));
+        lines.push(("exchanges", plugin.exchanges.to_string()));
+    }
     if let Some(serving) = &plugin.serving {
         lines.extend([
             ("summary", serving.summary.clone()),
@@ -80,6 +106,7 @@ fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
         let PinJson { exchange, vhost, version, .. } = pin;
         ("pinned", format!("{exchange} in virtual host {vhost} on version {version}"))
     }));
+    lines.extend(plugin.refused.iter().map(|file| ("refused", refused::sentence(file))));
     lines
 }
 

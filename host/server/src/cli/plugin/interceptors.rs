@@ -3,7 +3,7 @@
 
 use super::{
     BrokerArguments,
-    list::{aligned, state},
+    list::{aligned, state, yes_or_no},
     printable,
 };
 use crate::{
@@ -57,6 +57,52 @@ pub(super) fn table(told: &InterceptorsJson) -> String {
     rows.extend(told.attachments.iter().map(|attachment| row(told, attachment)));
     rows.extend(told.interceptors.iter().filter(|it| !attached(it)).map(not_attached));
     if rows.len() == 1 { String::new() } else { format!("\n{}", aligned(&rows)) }
+}
+
+/// All about these interceptors, a line each.
+pub(super) fn details(told: &InterceptorsJson) -> String {
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    for it in &told.interceptors {
+        lines.extend([
+            ("interceptor", it.interceptor.clone()),
+            ("summary", it.summary.clone()),
+            ("plugin", it.plugin.clone()),
+            ("scope", it.scope.clone()),
+            ("version", it.version.clone()),
+            ("digest", it.digest.clone()),
+            ("points", it.points.join(", ")),
+            ("pure", yes_or_no(it.pure).to_owned()),
+        ]);
+    }
+    for there in &told.attachments {
+        let place = format!("{} of {}", there.point, there.names.as_deref().unwrap_or("all"));
+        lines.extend([
+            ("", String::new()),
+            ("attached", format!("{} to {place} in virtual host {}", there.interceptor, there.vhost)),
+            ("state", state(there.state).to_owned()),
+        ]);
+        lines.extend(there.reason.clone().map(|reason| ("reason", reason)));
+        lines.extend([
+            ("order", there.order.to_string()),
+            ("on failure", there.on_failure.clone()),
+            ("remembered", format!("{} messages", there.remembered)),
+            ("asked", format!("{} messages in {} calls", there.asked, there.calls)),
+        ]);
+        let counts = [
+            ("no answer", there.failed),
+            ("changed", there.changed),
+            ("dropped", there.dropped),
+            ("rejected", there.rejected),
+        ];
+        lines.extend(counts.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name, n.to_string())));
+        lines.extend(there.failures.last_error.clone().map(|error| ("last error", error)));
+    }
+    if told.attachments.is_empty() {
+        lines.push(("attached", "nowhere".to_owned()));
+    }
+    let line =
+        |(name, value): &(&str, String)| format!("{name:11} {}", printable(value)).trim_end().to_owned();
+    lines.iter().map(|it| line(it) + "\n").collect()
 }
 
 fn row(told: &InterceptorsJson, there: &AttachmentJson) -> [String; COLUMNS] {

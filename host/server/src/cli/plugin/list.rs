@@ -1,6 +1,7 @@
-//! `leveret plugin list`: every exchange type and what serves it, as a table; then every interceptor.
+//! `leveret plugin list`: every exchange type and what serves it, as a table; then every interceptor, and
+//! every file that was refused.
 
-use super::{BrokerArguments, interceptors, printable};
+use super::{BrokerArguments, interceptors, printable, refused};
 use crate::{
     config::Settings,
     http::json::{
@@ -37,6 +38,7 @@ impl ListArguments {
             // One that knows no interceptors is older than this program.
             let interceptors: InterceptorsJson = client.get(&["plugins-interceptors"]).unwrap_or_default();
             out.write_all(interceptors::table(&interceptors).as_bytes())?;
+            out.write_all(refused::table(&plugins).as_bytes())?;
         }
         Ok(())
     }
@@ -44,7 +46,8 @@ impl ListArguments {
 
 fn table(plugins: &[PluginJson]) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(plugins.iter().map(row));
+    // Refused files have a table of their own.
+    rows.extend(plugins.iter().filter(|plugin| plugin.state != PluginState::Refused).map(row));
     aligned(&rows)
 }
 
@@ -104,6 +107,7 @@ pub(super) fn state(state: PluginState) -> &'static str {
         PluginState::Parked => "parked",
         PluginState::Slow => "slow",
         PluginState::SetAside => "set aside",
+        PluginState::Refused => "refused",
         PluginState::Unknown => "?",
     }
 }
@@ -146,6 +150,7 @@ mod tests {
                 percent: Some(2.5),
             }),
             pinned: Vec::new(),
+            refused: Vec::new(),
         };
         let parked = PluginJson {
             scope: "global".into(),
@@ -159,6 +164,7 @@ mod tests {
             vhosts: Vec::new(),
             candidate: None,
             pinned: Vec::new(),
+            refused: Vec::new(),
         };
         let expected = "\
             TYPE              STATE                  PLUGIN       VERSION  PURE  EXCHANGES  SUMMARY\n\

@@ -14,6 +14,7 @@ mod info;
 mod interceptors;
 mod list;
 mod pin;
+mod refused;
 mod rollback;
 mod switch;
 mod test;
@@ -37,11 +38,11 @@ pub(crate) struct PluginArguments {
 
 #[derive(Subcommand, Debug)]
 enum PluginCommand {
-    /// Every exchange type and what serves it, and every interceptor
+    /// Every exchange type and what serves it, every interceptor, and every file that was refused
     List(list::ListArguments),
     /// Every interceptor, where it is attached and what came of it
     Interceptors(interceptors::InterceptorsArguments),
-    /// All about one exchange type
+    /// All about one exchange type, interceptor or refused file
     Info(info::InfoArguments),
     /// Where a message would go, and why
     Explain(Box<explain::ExplainArguments>),
@@ -65,9 +66,14 @@ enum PluginCommand {
     Unpin(pin::UnpinArguments),
     /// The exchanges that are kept on a version
     Pins(pin::PinsArguments),
-    /// Go back to the version of a plugin that served before
+    /// Go back to the version of a plugin that served before, or to any that is kept
     Rollback(rollback::RollbackArguments),
-    /// The versions of a plugin that can be gone back to
+    /// Go forward to the newest version of a plugin again, after a rollback
+    #[command(visible_alias = "roll-forward")]
+    Forward(rollback::ForwardArguments),
+    /// Try once more what was refused of a plugin: its file, or by virtual hosts that have an older version
+    Retry(refused::RetryArguments),
+    /// The versions of a plugin that can be gone to
     Versions(rollback::VersionsArguments),
     /// Check a file as a broker would, without one
     Check(check::CheckArguments),
@@ -96,6 +102,8 @@ impl PluginArguments {
             PluginCommand::Unpin(unpin) => unpin.run(settings),
             PluginCommand::Pins(pins) => pins.run(settings),
             PluginCommand::Rollback(rollback) => rollback.run(settings),
+            PluginCommand::Forward(forward) => forward.run(settings),
+            PluginCommand::Retry(retry) => retry.run(settings),
             PluginCommand::Versions(versions) => versions.run(settings),
             PluginCommand::Check(check) => {
                 show_output();

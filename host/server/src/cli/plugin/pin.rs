@@ -28,7 +28,7 @@ struct Where {
 pub(super) struct PinArguments {
     #[command(flatten)]
     there: Where,
-    /// `current`, or the first digits of the digest of a version that is kept
+    /// `current`, a kept version as `versions` shows it, or the first digits of its digest
     #[arg(value_name = "VERSION")]
     version: String,
 }

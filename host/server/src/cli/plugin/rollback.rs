@@ -1,5 +1,5 @@
-//! `leveret plugin rollback NAME` and `leveret plugin versions NAME`: the way back to a version that
-//! served before.
+//! `leveret plugin rollback NAME`, `forward NAME` and `versions NAME`: the way to a version that served
+//! before, and forward again.
 
 use super::{BrokerArguments, ClientError, printable};
 use crate::{
@@ -28,6 +28,15 @@ struct Which {
 
 #[derive(Args, Debug)]
 pub(super) struct RollbackArguments {
+    #[command(flatten)]
+    which: Which,
+    /// To this kept version: as `versions` shows it, or the first digits of its digest
+    #[arg(long, value_name = "VERSION")]
+    to: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ForwardArguments {
     #[command(flatten)]
     which: Which,
 }
@@ -64,16 +73,28 @@ impl Which {
 
 impl RollbackArguments {
     pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let request = RollbackJson { plugin: self.which.name().to_owned(), vhost: self.which.vhost.clone() };
-        let not_there = self.which.not_there();
-        let client = self.which.broker.client(settings)?;
-        // The older version may have to be compiled again.
-        let went_back: WentBackJson =
+        self.which.go(settings, self.to, false)
+    }
+}
+
+impl ForwardArguments {
+    pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
+        self.which.go(settings, None, true)
+    }
+}
+
+impl Which {
+    fn go(self, settings: &Settings, to: Option<String>, newest: bool) -> anyhow::Result<()> {
+        let request = RollbackJson { plugin: self.name().to_owned(), vhost: self.vhost.clone(), to, newest };
+        let not_there = self.not_there();
+        let client = self.broker.client(settings)?;
+        // That version may have to be compiled again.
+        let went: WentBackJson =
             client.post_slow(&["plugins-rollback"], &request).map_err(|error| match error {
                 ClientError::NotFound => not_there,
                 other => other.into(),
             })?;
-        for line in lines(&went_back) {
+        for line in lines(&went) {
             println!("{}", printable(&line));
         }
         Ok(())
@@ -88,8 +109,9 @@ fn lines(went_back: &WentBackJson) -> Vec<String> {
         (_, None) => String::new(),
     };
     let now = named(&went_back.version, &went_back.digest);
+    let way = if went_back.forward { "forward" } else { "back" };
     let mut lines = vec![
-        format!("plugin {} went back{from} to {now}", went_back.plugin),
+        format!("plugin {} went {way}{from} to {now}", went_back.plugin),
         format!("it took {} exchanges with {} bindings", went_back.exchanges, went_back.bindings),
     ];
     if went_back.states_restored > 0 {
@@ -99,10 +121,16 @@ fn lines(went_back: &WentBackJson) -> Vec<String> {
              {discarded_entries} entries of {discarded_bytes} bytes"
         ));
     }
-    lines.push(format!(
-            "{} stays where it is and is not taken, also after a restart, until it is another file or was removed",
+    if went_back.states_migrated > 0 {
+        lines.push(format!("{} states were migrated", went_back.states_migrated));
+    }
+    lines.extend(went_back.file_left_out.then(|| {
+        format!(
+            "{} stays where it is and is not taken, also after a restart, until it is another file, was removed, \
+             or leveret plugin forward goes to it",
             went_back.file
-        ));
+        )
+    }));
     lines
 }
 

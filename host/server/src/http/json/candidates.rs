@@ -192,7 +192,7 @@ pub struct PinJson {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinOrderJson {
-    /// `current`, or the first hexadecimal digits of the digest of a kept version.
+    /// `current`, a kept version as it describes itself, or the first hexadecimal digits of its digest.
     pub version: String,
 }
 

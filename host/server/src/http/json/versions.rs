@@ -26,7 +26,8 @@ pub struct VersionJson {
     pub since_ms: u64,
 }
 
-/// `POST /api/plugins-rollback`: puts the version before the one that serves into service.
+/// `POST /api/plugins-rollback`: puts a kept version into service: the one before the one that serves,
+/// unless another is named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackJson {
@@ -35,6 +36,12 @@ pub struct RollbackJson {
     /// Of this virtual host's own plugins; without it, of those for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vhost: Option<String>,
+    /// The version, as it describes itself, or the first hexadecimal digits of its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The newest: forward again. Not with `to`.
+    #[serde(default)]
+    pub newest: bool,
 }
 
 /// What came of it.
@@ -58,6 +65,12 @@ pub struct WentBackJson {
     pub exchanges: usize,
     /// How many bindings they have.
     pub bindings: usize,
+    /// It is a newer version than the one that served before.
+    #[serde(default)]
+    pub forward: bool,
+    /// How many states were migrated.
+    #[serde(default)]
+    pub states_migrated: usize,
     /// How many states are again what that version left, before the newer one migrated them.
     #[serde(default)]
     pub states_restored: usize,
@@ -67,6 +80,9 @@ pub struct WentBackJson {
     /// What these took, in bytes.
     #[serde(default)]
     pub discarded_bytes: u64,
-    /// The file in the folder, which stays there and is not taken until it is another one or was removed.
+    /// The file in the folder, which stays there.
     pub file: String,
+    /// That file is not taken until it is another one, was removed, or somebody goes to it.
+    #[serde(default)]
+    pub file_left_out: bool,
 }
