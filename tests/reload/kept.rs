@@ -2,6 +2,7 @@
 //! back to one of them.
 
 use super::deploy::{Way, deploy};
+use super::rollback::plugin;
 use super::session::*;
 use lapin::types::FieldTable;
 use leveret_plugin::{CompileIn, CompileLimits, Host, HostConfig, Scope, registry::TypeState};
@@ -142,4 +143,88 @@ fn going_back_holds_against_the_file_in_the_folder_and_over_a_restart() {
     put("versioned_v2");
     wait_until_serving(&host, Some(&second));
     drop((host, watcher));
+}
+
+/// `x-versioned` by version 1 and 2, and which of them an exchange has that is declared by that name.
+async fn routes_by(channel: &lapin::Channel, exchange: &str) -> u32 {
+    let kind = lapin::ExchangeKind::Custom("x-versioned".into());
+    let options = lapin::options::ExchangeDeclareOptions::default();
+    channel.exchange_declare(exchange.into(), kind, options, FieldTable::default()).await.unwrap();
+    let queues = [own_queue(channel).await, own_queue(channel).await];
+    for (queue, key) in queues.iter().zip(["k.v1", "k.v2"]) {
+        bind(channel, queue, &exchange.into(), key, FieldTable::default()).await;
+    }
+    assert!(publish(channel, &exchange.into(), "k", b"x", true).await.unwrap().take_message().is_none());
+    match [drain(channel, &queues[0]).await.len(), drain(channel, &queues[1]).await.len()] {
+        [1, 0] => 1,
+        [0, 1] => 2,
+        other => panic!("neither version routes so: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_pinned_and_switched_off_is_so_after_a_restart() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    deploy(&broker, Way::Renamed, "versioned_v1", "versioned.wasm");
+    let prefix = "example_02_exchange_type";
+    deploy(&broker, Way::Renamed, prefix, "prefix.wasm");
+    on_broker(&broker, async |broker| {
+        let channel = confirming(&connect(broker).await).await;
+        assert_eq!(routes_by(&channel, "stays").await, 1);
+    });
+    let data = broker.data_directory();
+    let done = |arguments: &[&str]| {
+        let finished = plugin(arguments, &data);
+        assert!(finished.status.success(), "{}", finished.report());
+        assert!(!finished.stderr.contains("warning"), "{}", finished.report());
+        finished.stdout
+    };
+    done(&["pin", "stays", "1.0.0"]);
+    done(&["disable", "prefix"]);
+    deploy(&broker, Way::Renamed, "versioned_v2", "versioned.wasm");
+    let file = data.join("plugins-kept/decisions.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("exchange = \"stays\"") && text.contains("plugin = \"prefix\""), "{text}");
+
+    let broker = broker.stop_for_a_while().start();
+    assert!(done(&["pins"]).contains("it is not declared now"));
+    on_broker(&broker, async |broker| {
+        let channel = confirming(&connect(broker).await).await;
+        assert_eq!((routes_by(&channel, "stays").await, routes_by(&channel, "moves").await), (1, 2));
+        let error = declare_exchange(&channel, &"p".into(), "x-longest-prefix").await.unwrap_err();
+        assert!(refusal(&error).1.contains("prefix is switched off"));
+    });
+    assert!(done(&["pins"]).contains("the others are on another version"));
+    done(&["enable", "prefix"]);
+    done(&["unpin", "stays"]);
+    assert!(!fs::read_to_string(&file).unwrap().contains("[["), "nothing is decided any more");
+}
+
+#[test]
+fn a_broken_file_of_decisions_is_told_and_left_and_the_broker_serves() {
+    let stopped = served_version_1();
+    let file = stopped.data_directory().join("plugins-kept/decisions.toml");
+    fs::write(&file, "format = 7\n").unwrap();
+    let broker = stopped.start();
+    let line = broker.wait_for_log("switches and pins from before the start do not hold", EVENT_WAIT_MAX);
+    assert!(
+        line.contains("ERROR") && line.contains("has format 7") && line.contains("move it away"),
+        "{line}"
+    );
+    version_1_routes(&broker);
+    let data = broker.data_directory();
+    let shown = plugin(&["list"], &data);
+    assert!(
+        shown.stdout.contains("decisions.toml") && shown.stdout.contains("has format 7"),
+        "{}",
+        shown.report()
+    );
+    // A switch acts, and says that it will not last.
+    let switched = plugin(&["disable", "versioned"], &data);
+    assert!(switched.status.success() && switched.stderr.contains("is not kept"), "{}", switched.report());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "format = 7\n");
+    fs::remove_file(&file).unwrap();
+    let switched = plugin(&["enable", "versioned"], &data);
+    assert!(switched.stderr.is_empty(), "{}", switched.report());
+    assert!(!plugin(&["list"], &data).stdout.contains("decisions.toml"));
 }

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod data_folder;
+pub mod decisions;
 pub mod explainer;
 pub mod housekeeper;
 pub mod http;

@@ -303,8 +303,8 @@ impl Folder {
             };
             if !metadata.is_file() {
                 if self.complained.insert(path.clone()) {
-                    let why = "it is not a regular file; links are not followed";
-                    tracing::warn!("{}: {why}", path.display());
+                    let why = "is not a regular file; links are not followed";
+                    tracing::warn!("{} {why}", path.display());
                     self.host.registry().note_refused(&self.scope, &path, why);
                 }
                 continue;

@@ -3,6 +3,7 @@
 use crate::{
     config::{Config, VhostConfig},
     data_folder::DataFolder,
+    decisions::DecisionsFile,
     http::{self, HttpServer},
     watch::PluginWatcher,
     worker::{self, Order, WorkerHandle},
@@ -11,7 +12,7 @@ use anyhow::Context;
 use leveret_amqp091::SessionConfig;
 use leveret_broker::{MemoryAccount, Vhost};
 use leveret_model::Name;
-use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope};
+use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
@@ -118,7 +119,13 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     };
     let address = listener.local_addr().context("the listening socket has no address")?;
 
-    let plugins = Host::new(host_config(config)?).context("the plugin host cannot start")?;
+    let (decided, decisions) = DecisionsFile::read(&config.data_dir);
+    let decisions = Arc::new(decisions);
+    let host_config = HostConfig { decisions: Some((decided, decisions.clone())), ..host_config(config)? };
+    let plugins = Host::new(host_config).context("the plugin host cannot start")?;
+    if let Some(why) = decisions.broken() {
+        plugins.registry().note_refused(&Scope::Global, decisions.place(), &why);
+    }
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = {
         let mut router = plugins.worker(0);

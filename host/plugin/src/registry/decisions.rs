@@ -16,7 +16,10 @@ use crate::{artifact::Digest, policy::Switch, scope::Scope, version::Version};
 use leveret_broker::exchange::Exchange;
 use leveret_model::Name;
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 /// What holds against the configuration, or beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +58,9 @@ pub trait KeepDecisions: Send + Sync {
     /// # Errors
     /// Why they are not kept and what to do, for people to read.
     fn keep(&self, decisions: &Decisions) -> Result<(), String>;
+
+    /// The file that they are kept in.
+    fn place(&self) -> &Path;
 }
 
 /// Where decisions are kept.
@@ -122,11 +128,15 @@ impl Registry {
         let Some(kept_by) = self.decided.kept_by.get() else { return };
         let mut not_kept = self.decided.writing.lock();
         *not_kept = kept_by.keep(&self.decisions()).err();
-        if let Some(why) = &*not_kept {
-            tracing::error!(
+        match &*not_kept {
+            Some(why) => tracing::error!(
                 target: "leveret::plugin",
                 "switches and pins hold until the broker ends, and are not kept for later: {why}"
-            );
+            ),
+            // It could not be read at the start, and was taken away since.
+            None => {
+                self.refusals.forget(kept_by.place());
+            }
         }
     }
 
@@ -199,26 +209,28 @@ impl Registry {
 
     /// What a pin that waited says of a type of an exchange that has come.
     pub(super) fn awaited(&self, exchange: &Exchange, type_name: &[u8]) -> Option<Lookup> {
-        let mut waiting = self.decided.waiting.lock();
-        let at = waiting.iter().position(|it| it.is_of(exchange, type_name))?;
-        let it = waiting.get(at)?;
-        let parked = |why: &str| {
-            let PinDecision { version, digest, plugin, .. } = &it.pin;
-            let why = format!("it is to stay on version {version} ({digest}) of the plugin {plugin}, {why}");
-            Lookup::Parked(why.into())
-        };
-        match &it.version {
-            None => Some(parked("which is not loaded yet")),
-            Some(Err(why)) => Some(parked(&format!("which cannot serve: {why}; unpin it to have another"))),
-            Some(Ok(version)) => {
-                let version = version.clone();
-                let exchange = self.slots.read().registered(exchange)?;
-                self.pins.put(&exchange, version.clone());
-                waiting.remove(at);
-                drop(waiting);
-                Some(Self::judge(version, &exchange.vhost))
+        let version = {
+            let waiting = self.decided.waiting.lock();
+            let it = waiting.iter().find(|it| it.is_of(exchange, type_name))?;
+            let parked = |why: &str| {
+                let PinDecision { version, digest, plugin, .. } = &it.pin;
+                let why =
+                    format!("it is to stay on version {version} ({digest}) of the plugin {plugin}, {why}");
+                Some(Lookup::Parked(why.into()))
+            };
+            match &it.version {
+                None => return parked("which is not loaded yet"),
+                Some(Err(why)) => {
+                    return parked(&format!("which cannot serve: {why}; unpin it to have another"));
+                }
+                Some(Ok(version)) => version.clone(),
             }
-        }
+        };
+        // Not under the lock of those that wait.
+        let exchange = self.slots.read().registered(exchange)?;
+        self.pins.put(&exchange, version.clone());
+        self.forget_awaited(&exchange.vhost, &exchange.spec.name);
+        Some(Self::judge(version, &exchange.vhost))
     }
 
     /// The pin of an exchange that did not come to be waits for the next.

@@ -24,6 +24,10 @@ impl KeepDecisions for Memory {
         *self.kept.lock() = decisions.clone();
         Ok(())
     }
+
+    fn place(&self) -> &Path {
+        Path::new("decisions")
+    }
 }
 
 /// A broker's start with what the one before kept.
@@ -143,7 +147,7 @@ fn switches_hold_against_the_configuration_and_end_with_what_they_were_for() {
     drop(world);
 
     let mut world = start(&scratch, &memory, off_by_rule());
-    assert_eq!(world.host.registry().policies().disabled(), [guest.clone()]);
+    assert_eq!(world.host.registry().policies().disabled(), std::slice::from_ref(&guest));
     world.offer(FILE, &version(1)).unwrap();
     assert!(world.declare(0, "x").unwrap_err().to_string().contains("switched off"));
     world.host.registry().enable(&guest);

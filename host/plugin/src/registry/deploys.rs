@@ -60,6 +60,8 @@ struct Lane {
     retries: VecDeque<String>,
     /// A thread works for it.
     running: bool,
+    /// And looks at a file.
+    at_file: bool,
     /// Files that were refused as they are: another one that goes or comes may have been the reason.
     refused: BTreeMap<PathBuf, (FileKind, Stage)>,
 }
@@ -157,10 +159,9 @@ impl Deploys {
         let stopped = state.stopped;
         let lane = state.lanes.get_mut(scope)?;
         let work = if stopped { None } else { lane.take() };
-        if work.is_none() {
-            lane.running = false;
-            self.changed.notify_all();
-        }
+        lane.running = work.is_some();
+        lane.at_file = matches!(work, Some(Work::File(_)));
+        self.changed.notify_all();
         work
     }
 }
@@ -324,7 +325,8 @@ impl Registry {
     /// Waits until every file that was noted has been looked at. False if that takes until then.
     pub fn wait_until_deployed(&self, until: Instant) -> bool {
         let mut state = self.deploys.state.lock();
-        let busy = |state: &mut State| !state.lanes.values().all(Lane::is_idle);
+        let busy =
+            |state: &mut State| state.lanes.values().any(|lane| lane.at_file || !lane.files.is_empty());
         !self.deploys.changed.wait_while_until(&mut state, busy, until).timed_out()
     }
 

@@ -10,7 +10,7 @@ use crate::{scope::Scope, version::Version};
 use hashbrown::HashMap;
 use leveret_model::Name;
 use std::{
-    hash::{BuildHasher as _, Hash as _, Hasher as _},
+    hash::BuildHasher as _,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -79,9 +79,7 @@ impl Slots {
             .map(|exchange| (exchange.id.0, exchange.generation().0))
             .collect();
         all.sort_unstable();
-        let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-        all.hash(&mut hasher);
-        hasher.finish()
+        foldhash::fast::FixedState::default().hash_one(&all)
     }
 }
 

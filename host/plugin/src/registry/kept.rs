@@ -157,7 +157,7 @@ impl History {
                 continue;
             }
             let mut fields = line.splitn(3, ' ');
-            let digest = of_hex(fields.next()?)?;
+            let digest = Digest::of_hex(fields.next()?)?;
             let since = UNIX_EPOCH.checked_add(Duration::from_millis(fields.next()?.parse().ok()?))?;
             history.versions.push(Kept { digest, since, version: fields.next()?.to_owned() });
         }
@@ -235,7 +235,7 @@ impl KeptVersions {
     /// The file that is not to be taken.
     pub(super) fn rolled_back(&self, plugin: PluginKey<'_>) -> Option<Digest> {
         let text = self.existing(plugin)?.read(ROLLED_BACK, 65).ok()??;
-        of_hex(std::str::from_utf8(&text).ok()?.trim_end())
+        Digest::of_hex(std::str::from_utf8(&text).ok()?.trim_end())
     }
 
     /// Whether a component is kept.
@@ -321,17 +321,6 @@ fn file_name(digest: Digest) -> String {
 
 fn hex(digest: Digest) -> String {
     digest.to_hex()
-}
-
-fn of_hex(text: &str) -> Option<Digest> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(Digest(digest))
 }
 
 fn millis(time: SystemTime) -> u64 {

@@ -217,7 +217,9 @@ impl Registry {
 
     /// Whether a version serves any type or interceptor, or is tried beside one that does.
     pub(crate) fn serves(&self, id: VersionId) -> bool {
-        self.slots.read().serves(id)
+        // One lock after the other.
+        let serving = self.slots.read().serves(id);
+        serving
             || self.providers.serves(id)
             || self.pins.hold(id)
             || self.is_awaited(id)

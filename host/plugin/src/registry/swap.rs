@@ -243,10 +243,11 @@ impl<'a> Moving<'a> {
         self.tried.insert(vhost.clone());
         let (began, seen) = (Instant::now(), self.registry.slots.read().state_of(vhost));
         let moved = self.move_in(vhost);
-        if let Err(error) = &moved {
-            if self.version.scope == Scope::Global && self.published {
-                self.hold_back(&mut self.registry.slots.write(), vhost, error, seen, began);
-            }
+        if let Err(error) = &moved
+            && self.version.scope == Scope::Global
+            && self.published
+        {
+            self.hold_back(&mut self.registry.slots.write(), vhost, error, seen, began);
         }
         moved
     }

@@ -1,6 +1,6 @@
 //! `/api/plugins-pins`: exchanges that stay on a version of their plugin. Not in RabbitMQ.
 //!
-//! A pin lasts until it is taken back, its exchange is deleted, or the broker ends.
+//! A pin lasts until it is taken back or its exchange is deleted. After a restart it waits for its exchange.
 
 use super::{
     Api,
@@ -10,7 +10,11 @@ use super::{
     path::Names,
 };
 use axum::{Json, extract::State};
-use leveret_plugin::registry::{PinInfo, PinTo};
+use leveret_model::Name;
+use leveret_plugin::{
+    Registry,
+    registry::{PinInfo, PinTo},
+};
 use std::sync::Arc;
 
 /// By virtual host and exchange.
@@ -31,7 +35,11 @@ pub(super) async fn pin(
     };
     let registry = api.shared.plugins.registry().clone();
     let pinned = api.aside.run(move || registry.pin(&exchange, &to)).await?;
-    pinned.map(|pin| Json(describe(pin))).map_err(|error| ApiError::Refused(error.to_string()))
+    let not_kept = api.shared.plugins.registry().decisions_not_kept();
+    match pinned {
+        Ok(pin) => Ok(Json(PinJson { not_kept, ..describe(pin) })),
+        Err(error) => Err(ApiError::Refused(error.to_string())),
+    }
 }
 
 /// Takes that back.
@@ -39,13 +47,27 @@ pub(super) async fn unpin(
     State(api): State<Arc<Api>>,
     Names((vhost, exchange)): Names<(String, String)>,
 ) -> Result<Json<UnpinnedJson>, ApiError> {
-    let (_, exchange) = api.exchange(&vhost, &exchange)?;
     let registry = api.shared.plugins.registry().clone();
-    let unpinned = api.aside.run(move || registry.unpin(&exchange)).await?;
+    let unpinned = match api.exchange(&vhost, &exchange) {
+        Ok((_, exchange)) => {
+            let registry = registry.clone();
+            api.aside.run(move || registry.unpin(&exchange)).await?
+        }
+        // It may be pinned for when it is declared again.
+        Err(not_there) => {
+            let (vhost, name) = (api.vhost(&vhost)?.name().clone(), Name::new(exchange.as_bytes()));
+            let awaited = name.is_ok_and(|name| registry.unpin_awaited(&vhost, &name));
+            return if awaited { Ok(Json(unpinned_json(&registry, true))) } else { Err(not_there) };
+        }
+    };
     match unpinned {
-        Ok(unpinned) => Ok(Json(UnpinnedJson { unpinned })),
+        Ok(unpinned) => Ok(Json(unpinned_json(&registry, unpinned))),
         Err(error) => Err(ApiError::Refused(error.to_string())),
     }
+}
+
+fn unpinned_json(registry: &Registry, unpinned: bool) -> UnpinnedJson {
+    UnpinnedJson { unpinned, not_kept: registry.decisions_not_kept() }
 }
 
 pub(super) fn describe(pin: PinInfo) -> PinJson {
@@ -58,5 +80,8 @@ pub(super) fn describe(pin: PinInfo) -> PinJson {
         version: pin.version,
         digest: pin.digest.to_hex(),
         serving: pin.serving,
+        waiting: pin.waiting,
+        problem: pin.problem,
+        not_kept: None,
     }
 }

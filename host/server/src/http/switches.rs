@@ -1,6 +1,6 @@
 //! `/api/plugins-switches`: plugins switched off and on, at once. Not in RabbitMQ.
 //!
-//! Switches last until the broker ends; what holds at its start is said in the configuration.
+//! Switches hold against the configuration, also after a restart, until they are turned again.
 
 use super::{
     Api,
@@ -36,9 +36,17 @@ pub(super) async fn turn(
         }
     };
     check(&api, &switch)?;
-    let registry = api.shared.plugins.registry();
-    let changed = if request.enabled { registry.enable(&switch) } else { registry.disable(&switch) };
-    Ok(Json(SwitchedJson { changed }))
+    let registry = api.shared.plugins.registry().clone();
+    let changed = match request.enabled {
+        // Exchanges are replayed, however long that takes.
+        true => {
+            let registry = registry.clone();
+            api.aside.run(move || registry.enable(&switch)).await?
+        }
+        // At once, whatever else goes on.
+        false => registry.disable(&switch),
+    };
+    Ok(Json(SwitchedJson { changed, not_kept: registry.decisions_not_kept() }))
 }
 
 /// A name that no plugin has is a slip of the pen, and a core type is not to be switched off.

@@ -118,6 +118,13 @@ impl PluginArguments {
     }
 }
 
+/// Says that what was done will not hold after a restart.
+fn warn_not_kept(why: Option<&str>) {
+    if let Some(why) = why {
+        eprintln!("warning: this holds until the broker ends, and is not kept: {}", printable(why));
+    }
+}
+
 /// From now on what a plugin writes goes to this program's standard error: where it panicked, mostly.
 fn show_output() {
     let filter = EnvFilter::new("off,leveret::plugin::output=info,leveret::plugin::log=debug");

@@ -57,6 +57,7 @@ impl PinArguments {
             .put_slow(&["plugins-pins", &vhost, &exchange], &order)
             .map_err(|error| not_there(error, &exchange, &vhost))?;
         println!("{}", printable(&line(&pin)));
+        super::warn_not_kept(pin.not_kept.as_deref());
         Ok(())
     }
 }
@@ -64,12 +65,13 @@ impl PinArguments {
 impl UnpinArguments {
     pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let Where { exchange, vhost, broker } = self.there;
-        let UnpinnedJson { unpinned } = broker
+        let UnpinnedJson { unpinned, not_kept } = broker
             .client(settings)?
             .delete(&["plugins-pins", &vhost, &exchange])
             .map_err(|error| not_there(error, &exchange, &vhost))?;
         let word = if unpinned { "is not pinned any more" } else { "was not pinned" };
         println!("{}", printable(&format!("exchange {exchange} in virtual host {vhost} {word}")));
+        super::warn_not_kept(not_kept.as_deref());
         Ok(())
     }
 }
@@ -94,9 +96,14 @@ impl PinsArguments {
 }
 
 fn line(pin: &PinJson) -> String {
-    let PinJson { vhost, exchange, type_name, plugin, version, digest, serving, .. } = pin;
+    let PinJson { vhost, exchange, type_name, plugin, version, digest, serving, waiting, problem, .. } = pin;
     let digest = digest.get(..DIGEST_DIGITS).unwrap_or(digest);
-    let others = if *serving { "as the others do now" } else { "the others are on another version" };
+    let others = match (problem, waiting, serving) {
+        (Some(problem), ..) => format!("it is not served: {problem}"),
+        (None, true, _) => "it is not declared now".to_owned(),
+        (None, false, true) => "as the others do now".to_owned(),
+        (None, false, false) => "the others are on another version".to_owned(),
+    };
     format!(
         "exchange {exchange} ({type_name}) in virtual host {vhost} stays on version {version} of plugin {plugin}, \
          digest {digest}; {others}"

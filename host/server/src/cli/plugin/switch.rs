@@ -38,6 +38,7 @@ impl SwitchArguments {
             true => println!("{} switched {word}", describe(&switch)),
             false => println!("{} was switched {already} already", describe(&switch)),
         }
+        super::warn_not_kept(switched.not_kept.as_deref());
         Ok(())
     }
 }

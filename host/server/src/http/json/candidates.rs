@@ -186,6 +186,15 @@ pub struct PinJson {
     pub digest: String,
     /// It is the one that serves the other exchanges too.
     pub serving: bool,
+    /// The exchange is not there; it stays on that version when it is declared.
+    #[serde(default)]
+    pub waiting: bool,
+    /// Why that version cannot serve it, so that it is parked, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Why the pin will not hold after a restart, if so; told to who pins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// `PUT /api/plugins-pins/{vhost}/{exchange}`: which version it is to stay on.
@@ -197,8 +206,11 @@ pub struct PinOrderJson {
 }
 
 /// `DELETE /api/plugins-pins/{vhost}/{exchange}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnpinnedJson {
     /// False if it was not pinned.
     pub unpinned: bool,
+    /// Why it will not hold after a restart, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }

@@ -182,10 +182,13 @@ pub struct SwitchJson {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchedJson {
     /// False if it was so before.
     pub changed: bool,
+    /// Why it will not hold after a restart, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// `GET /api/holds/{vhost}/{exchange}`: messages that an exchange holds.
