@@ -33,7 +33,6 @@ fn one_file_of_a_tenant_is_not_behind_the_many_of_another() {
     const MANY: u8 = 40;
     let tenants = Tenants::with("");
     let aside = tenants.broker.aside().join("written-aside");
-    // All are there before anybody looks: the folder is not to be looked into until then.
     for number in 0..MANY {
         fs::write(&aside, variant("versioned_v1", number)).unwrap();
         fs::rename(&aside, tenants.folder("a").join(format!("many-{number:02}.wasm"))).unwrap();
