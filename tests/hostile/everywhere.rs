@@ -27,15 +27,20 @@ pub(crate) struct Evil {
 
 impl Evil {
     pub(crate) fn with(limits: &str, tables: &str) -> Self {
+        Self::with_arguments(limits, tables, &[])
+    }
+
+    /// With these arguments of the program.
+    pub(crate) fn with_arguments(limits: &str, tables: &str, arguments: &[&str]) -> Self {
         let configuration = ScratchDirectory::new("evil");
         let file = configuration.path().join("leveret.toml");
         let grants = "\"log\", \"metric\", \"key-value\", \"message-store\", \"hold\", \"timer\", \"enqueue\", \"emit\"";
         let table = format!("[plugins.evil]\ngrants = [{grants}, \"random\"]\nmemory-mib = 32\n{limits}\n");
         fs::write(&file, format!("{table}\n[plugins.describes_at_random]\ngrants = [\"random\"]\n{tables}"))
             .unwrap();
-        let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
-            .argument("--config")
-            .argument(file)
+        let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--config").argument(file);
+        let builder = arguments.iter().fold(builder, |builder, argument| builder.argument(argument));
+        let broker = builder
             .plugin(guests::component("evil"))
             .plugin(guests::component("evil_interceptor"))
             .plugin(guests::component("describes_at_random"))

@@ -10,6 +10,7 @@ mod session;
 #[allow(dead_code, reason = "shared with the suite of the HTTP API; a part is used here")]
 #[path = "../http/asking.rs"]
 mod asking;
+mod beside;
 mod effects;
 mod everywhere;
 mod fallback;

@@ -88,3 +88,38 @@ fn a_reload_meanwhile_loses_nothing() {
         assert!(arrived.into_iter().eq((0..sent).map(|number| number.to_be_bytes().to_vec())));
     });
 }
+
+/// Many bind at once to a type that has one instance for all, while others publish to it: each is answered
+/// that it is bound, though the instance is busy all the time.
+#[test]
+fn many_bind_at_once_to_a_type_with_one_instance() {
+    const BINDERS: usize = 12;
+    const EACH: usize = 4;
+    const MESSAGES: u32 = 200;
+    let broker = broker_with(&["in_turn"]);
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let exchange = slow_exchange(&channel, "x-in-turn", ROUNDS).await;
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+        let mut confirms = Vec::new();
+        for number in 0..MESSAGES {
+            confirms.push(send(&channel, &exchange, "slow", &number.to_be_bytes()).await);
+        }
+        let binders = (0..BINDERS).map(async |_| {
+            let connection = connect(broker).await;
+            let channel = confirming(&connection).await;
+            let queue = own_queue(&channel).await;
+            for number in 0..EACH {
+                bind(&channel, &queue, &exchange, &number.to_string(), FieldTable::default()).await;
+            }
+            connection
+        });
+        let bound = futures_util::future::join_all(binders).await;
+        for confirm in confirms {
+            assert!(confirm.await.unwrap().is_ack());
+        }
+        assert_eq!(bound.len(), BINDERS);
+    });
+}

@@ -87,7 +87,8 @@ pub(crate) async fn lasting_exchange(channel: &Channel) -> ShortString {
     name
 }
 
-/// An exchange with a queue that gets these keys from version 1 and one that gets them from version 2.
+/// An exchange with a queue that gets these keys from version 1 and one that gets them from version 2. The
+/// channel's worker has an instance for it.
 pub(crate) async fn exchange_of(channel: &Channel, keys: &[&str]) -> (ShortString, ShortString, ShortString) {
     let exchange = lasting_exchange(channel).await;
     let (first, second) = (own_queue(channel).await, own_queue(channel).await);
@@ -95,6 +96,7 @@ pub(crate) async fn exchange_of(channel: &Channel, keys: &[&str]) -> (ShortStrin
         bind(channel, &first, &exchange, &format!("{key}.v1"), FieldTable::default()).await;
         bind(channel, &second, &exchange, &format!("{key}.v2"), FieldTable::default()).await;
     }
+    assert!(!publish(channel, &exchange, "to nobody", b"", false).await.unwrap().is_nack());
     (exchange, first, second)
 }
 

@@ -429,25 +429,30 @@ impl Exchange {
         bindings.slot(*slot).cloned()
     }
 
-    /// The binding that [`Self::commit`] would make next. The vhost's lock for changes is held.
+    /// A binding with a number that no other gets, for [`Self::commit`] or [`Self::give_up`].
     pub(crate) fn prepare(&self, destination: Destination, routing_key: Name, arguments: Table) -> Binding {
-        let bindings = self.bindings.read();
-        let slot = bindings.free.last().map_or(bindings.slots.len(), |slot| *slot as usize);
+        let mut bindings = self.bindings.write();
+        let slot = bindings.free.pop().map_or_else(
+            || {
+                bindings.slots.push(Slot::default());
+                bindings.slots.len() - 1
+            },
+            |slot| slot as usize,
+        );
         let uses = bindings.slots.get(slot).map_or(0, |slot| slot.uses);
         Binding { id: BindingId::new(slot, uses), destination, routing_key, arguments }
     }
 
-    /// Makes a prepared binding visible. The vhost's lock for changes is held since.
+    /// A prepared binding is not to be made: the next one may have its number.
+    pub(crate) fn give_up(&self, prepared: BindingId) {
+        self.bindings.write().free.push(prepared.slot() as u32);
+    }
+
+    /// Makes a prepared binding visible. The vhost's lock for changes is held.
     pub(crate) fn commit(&self, binding: Binding) -> Arc<Binding> {
         let mut guard = self.bindings.write();
         let bindings = &mut *guard;
         let slot = binding.id.slot();
-        if bindings.free.last() == Some(&(slot as u32)) {
-            bindings.free.pop();
-        }
-        if slot >= bindings.slots.len() {
-            bindings.slots.resize_with(slot + 1, Slot::default);
-        }
         let id = binding.id;
         let hash = bindings.hash(&binding.destination, &binding.routing_key, &binding.arguments);
         let binding = Arc::new(binding);

@@ -41,6 +41,7 @@ mod recent;
 mod reconfigure;
 mod stage;
 pub mod store;
+mod telling;
 mod topology;
 mod vhost;
 mod walk;
@@ -53,6 +54,7 @@ pub use explain::Explanation;
 pub use memory::MemoryAccount;
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher};
 pub use queue::{DeadLetterCounts, DeadLettering, QueueCounts, QueueSpec, QueueStatus, Settle};
+pub use telling::Now;
 pub use vhost::Vhost;
 
 /// Numbers a connection for as long as the broker runs; never used again.

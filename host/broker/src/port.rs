@@ -21,7 +21,7 @@
 
 use crate::{
     dead_letter::DeathReason,
-    exchange::{Binding, Exchange, ExchangeId, RouteSet, Settings},
+    exchange::{Binding, Exchange, ExchangeId, ExchangeSpec, RouteSet, Settings},
     explain::{Asked, AskedInterceptor},
     later::HoldQuota,
     store::Change,
@@ -292,6 +292,20 @@ pub trait Router {
     /// not use, or [`Refusal::Parked`] for a type whose plugin is missing or switched off.
     fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal>;
 
+    /// Whether calls of this exchange's types that are about no message ([`Self::open`], [`Self::bind`],
+    /// [`Self::bound`], [`Self::unbound`], [`Self::closed`]) are quick, so that a thread may make them that
+    /// others wait for. The same for as long as the exchange is there.
+    fn is_quick(&self, exchange: &Exchange) -> bool {
+        let _ = exchange;
+        true
+    }
+
+    /// Whether [`Self::is_quick`] will hold for an exchange that is declared so.
+    fn declares_quickly(&self, vhost: &Name, spec: &ExchangeSpec) -> bool {
+        let _ = (vhost, spec);
+        true
+    }
+
     /// Asks the type whether it takes this new exchange, which has no bindings yet and is not
     /// visible to anybody.
     ///
@@ -300,9 +314,9 @@ pub trait Router {
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal>;
 
     /// Asks the types whether they take other arguments of an exchange that is in use. Called without a
-    /// lock first, which may take as long as telling an instance of all bindings; and once more with the
-    /// vhost's lock for changes held, right before they are committed: then only what changed between is
-    /// told.
+    /// lock first, which may take as long as telling an instance of all bindings; and once more right before
+    /// they are committed, while no type that may take long is asked or told anything else in the vhost:
+    /// then only what changed between is told.
     ///
     /// # Errors
     /// A type's refusal; everything stays as it is then.
@@ -311,16 +325,16 @@ pub trait Router {
         Ok(())
     }
 
-    /// Asks the type whether it takes this binding, before it is committed. The vhost's lock for
-    /// changes is held, so no other change of the exchange comes between. If the binding is then
-    /// committed its id and the exchange's next generation are those given here.
+    /// Asks the type whether it takes this binding, before it is committed. If it is committed then, its
+    /// id is the one given here, and no other binding has it. Bindings of the exchange may go meanwhile; and
+    /// of one whose types are quick, others may come.
     ///
     /// # Errors
     /// The type's refusal; the binding is then not made.
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal>;
 
     /// A new binding was committed; its `bind-ok` is sent after this. Gives the stored messages
-    /// that its destination gets now, in order. The vhost's lock for changes is still held.
+    /// that its destination gets now, in order. It may be gone already; then [`Self::unbound`] follows.
     ///
     /// Messages are published meanwhile: one that was routed before the binding was there and
     /// whose effects come after this call is in neither, unless the type sees to it.

@@ -45,7 +45,7 @@ impl Vhost {
             self.check_alternate(&exchange.spec.name, &next.arguments)?;
             let next = Arc::new(next);
             router.reconfigure(&exchange, &next)?;
-            let _changes = self.changes.lock();
+            let _order = self.order.lock();
             if exchange.is_deleted() {
                 return Err(self.no_exchange(name));
             }

@@ -1,6 +1,7 @@
 //! What leads where, read backwards: needed when something is deleted.
 //!
-//! Guarded by the vhost's lock for changes; publishing never looks here.
+//! Guarded by the vhost's lock for changes; publishing never looks here. What types are to be told of
+//! changes waits here too, until somebody has the time (`telling.rs`).
 
 use crate::{
     ConnectionId,
@@ -33,9 +34,15 @@ impl To {
 pub(crate) struct Topology {
     incoming: Map<To, Map<(ExchangeId, BindingId), Arc<Exchange>>>,
     exclusive: Map<ConnectionId, Map<QueueId, Arc<Queue>>>,
-    /// Deleted, and no router was told yet.
+    untold: Untold,
+}
+
+/// What no router was told yet.
+#[derive(Default)]
+pub(crate) struct Untold {
+    /// Deleted exchanges.
     closed: Vec<Arc<Exchange>>,
-    /// Bindings that are gone, and no router was told yet.
+    /// Bindings that are gone.
     unbound: Vec<(Arc<Exchange>, Arc<Binding>)>,
 }
 
@@ -57,7 +64,7 @@ impl Topology {
     pub(crate) fn unbind(&mut self, source: &Arc<Exchange>, binding: &Binding) {
         let removed = source.remove(binding.id);
         if !source.is_deleted() {
-            self.unbound.extend(removed.map(|binding| (source.clone(), binding)));
+            self.untold.unbound.extend(removed.map(|binding| (source.clone(), binding)));
         }
         let to = To::of(&binding.destination);
         if let Some(incoming) = self.incoming.get_mut(&to) {
@@ -86,7 +93,7 @@ impl Topology {
         let mut sources: Map<ExchangeId, Arc<Exchange>> = Map::default();
         for ((_, binding), source) in incoming {
             let removed = source.remove(binding);
-            self.unbound.extend(removed.map(|binding| (source.clone(), binding)));
+            self.untold.unbound.extend(removed.map(|binding| (source.clone(), binding)));
             sources.entry(source.id).or_insert(source);
         }
         sources.into_values().collect()
@@ -120,7 +127,7 @@ impl Topology {
             }
             let sources = self.unbind_incoming(To::Exchange(exchange.id));
             pending.extend(sources.into_iter().filter(|source| goes_without_bindings(source)));
-            self.closed.push(exchange.clone());
+            self.untold.closed.push(exchange.clone());
             deleted.push(exchange);
         }
         deleted
@@ -141,15 +148,35 @@ impl Topology {
         self.exclusive.get(&owner).map(|queues| queues.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Tells a router of the bindings and exchanges that are gone.
-    pub(crate) fn tell(&mut self, router: &mut dyn Router, deeds: &mut Vec<Deed>) {
-        for (source, binding) in self.unbound.drain(..) {
+    /// Whether a router is to be told of something.
+    pub(crate) fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Takes what a router is to be told of those exchanges.
+    pub(crate) fn take_untold(&mut self, is_to_be_told: impl Fn(&Exchange) -> bool) -> Untold {
+        let Untold { closed, unbound } = &mut self.untold;
+        Untold {
+            closed: closed.extract_if(.., |exchange| is_to_be_told(exchange)).collect(),
+            unbound: unbound.extract_if(.., |(source, _)| is_to_be_told(source)).collect(),
+        }
+    }
+}
+
+impl Untold {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.unbound.is_empty()
+    }
+
+    /// Tells a router.
+    pub(crate) fn tell(self, router: &mut dyn Router, deeds: &mut Vec<Deed>) {
+        for (source, binding) in self.unbound {
             // All bindings of a deleted exchange go with it.
             if !source.is_deleted() {
                 router.unbound(&source, &binding, deeds);
             }
         }
-        for exchange in self.closed.drain(..) {
+        for exchange in self.closed {
             router.closed(&exchange);
         }
     }

@@ -1,8 +1,12 @@
 //! A virtual host: its exchanges and queues by name, and how they come and go.
 //!
 //! Look-ups take a read lock on one of two maps. Changes take the lock for changes as well, for
-//! as long as the change lasts, exchange types being asked included; so changes of one vhost come
-//! one after the other, and publishing goes on meanwhile.
+//! moments: no type is called under it, and publishing goes on meanwhile.
+//!
+//! *Types that may take long* ([`Router::is_quick`]) are asked and told in order, one thing after the
+//! other, under a lock of their own that is held for as long as that takes. Whoever must not wait calls
+//! the functions whose names end in `_now`: they never take that lock, and say what is left to be done
+//! by somebody who may wait ([`Now`]).
 
 use crate::{
     ConnectionId,
@@ -15,6 +19,7 @@ use crate::{
     port::{Points, Router},
     queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
     store::{Store, Volatile},
+    telling::Now,
     topology::{self, Topology},
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -39,6 +44,8 @@ const PREDECLARED: [(&str, &str, bool); 6] = [
 pub struct Vhost {
     name: Name,
     memory: Arc<MemoryAccount>,
+    /// Taken before `changes`, by whoever may wait.
+    pub(crate) order: Mutex<()>,
     pub(crate) changes: Mutex<Topology>,
     pub(crate) later: Arc<Later>,
     pub(crate) drops: Drops,
@@ -82,6 +89,7 @@ impl Vhost {
             later: Arc::new(Later::new(&memory)),
             drops: Drops::default(),
             memory,
+            order: Mutex::default(),
             changes: Mutex::default(),
             exchanges: RwLock::default(),
             queues: RwLock::default(),
@@ -152,26 +160,61 @@ impl Vhost {
     /// # Errors
     /// The default exchange, a reserved name, an unknown type, a difference to the exchange that
     /// is there, the type's refusal.
-    pub fn declare_exchange(&self, router: &mut dyn Router, mut spec: ExchangeSpec) -> Result<(), Refusal> {
+    pub fn declare_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {
+        let _order = (!router.declares_quickly(&self.name, &spec)).then(|| self.order.lock());
+        let spec = match self.redeclare(router, spec)? {
+            Some(spec) => spec,
+            None => return Ok(()),
+        };
+        self.open_exchange(router, spec)?;
+        self.tell_all(router);
+        Ok(())
+    }
+
+    /// [`Self::declare_exchange`], for whoever must not wait.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn declare_exchange_now(
+        &self,
+        router: &mut dyn Router,
+        spec: ExchangeSpec,
+    ) -> Result<Now<()>, Refusal> {
+        let Some(spec) = self.redeclare(router, spec)? else {
+            return Ok(Now::Done(()));
+        };
+        if !router.declares_quickly(&self.name, &spec) {
+            return Ok(Now::Ask);
+        }
+        self.open_exchange(router, spec)?;
+        self.tell_quick(router);
+        Ok(Now::Done(()))
+    }
+
+    /// Checks a declaration that asks no type: one of an exchange that is there. Else gives it, checked
+    /// as far as that goes without its type.
+    fn redeclare(
+        &self,
+        router: &mut dyn Router,
+        mut spec: ExchangeSpec,
+    ) -> Result<Option<ExchangeSpec>, Refusal> {
         spec.name = names::declared(&spec.name);
         if spec.name.is_empty() {
             return Err(self.protected(Name::EMPTY));
         }
         self.check_alternate(&spec.name, &spec.arguments)?;
-        let mut changes = self.changes.lock();
         if let Some(current) = self.exchange(&spec.name) {
             if current.spec.type_name != spec.type_name {
                 // An unknown type is told before the difference; a known one that is parked now
                 // can still be redeclared.
                 router.check_type(&self.name, &spec.type_name)?;
             }
-            return self.check_redeclared(&spec, &current);
+            self.check_redeclared(&spec, &current)?;
+            return Ok(None);
         }
         router.check_type(&self.name, &spec.type_name)?;
         names::check_new(Resource::Exchange, &spec.name)?;
-        self.open_exchange(router, spec)?;
-        self.tell(&mut changes, Some(router));
-        Ok(())
+        Ok(Some(spec))
     }
 
     /// Whether an exchange is there (`exchange.declare` with `passive`).
@@ -196,12 +239,27 @@ impl Vhost {
         name: &[u8],
         if_unused: bool,
     ) -> Result<(), Refusal> {
+        self.delete_exchange_now(router, name, if_unused)?;
+        self.tell_types(router);
+        Ok(())
+    }
+
+    /// [`Self::delete_exchange`], for whoever must not wait.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn delete_exchange_now(
+        &self,
+        router: &mut dyn Router,
+        name: &[u8],
+        if_unused: bool,
+    ) -> Result<Now<()>, Refusal> {
         if name.is_empty() || names::is_reserved(name) {
             return Err(self.protected(Name::new(name).unwrap_or_default()));
         }
         let mut changes = self.changes.lock();
         let Some(exchange) = self.exchange(name) else {
-            return Ok(());
+            return Ok(Now::Done(()));
         };
         if if_unused && exchange.binding_count() > 0 {
             let (name, vhost) = (exchange.spec.name.clone(), self.name.clone());
@@ -209,8 +267,7 @@ impl Vhost {
         }
         let gone = changes.remove_exchange(exchange);
         self.forget_exchanges(&gone);
-        self.tell(&mut changes, Some(router));
-        Ok(())
+        Ok(self.made(changes, Some(router), ()))
     }
 
     /// Declares a queue (`queue.declare`); one that is there must be equivalent. An empty name has
@@ -250,6 +307,7 @@ impl Vhost {
         if let Some(replaced) = replaced {
             let gone = changes.remove_queue(&replaced);
             self.forget_exchanges(&gone);
+            self.made(changes, None, ());
         }
         Ok(QueueStatus { name, messages: 0, consumers: 0 })
     }
@@ -276,15 +334,33 @@ impl Vhost {
         if_empty: bool,
         by: ConnectionId,
     ) -> Result<u64, Refusal> {
+        let deleted = self.delete_queue_now(router, name, if_unused, if_empty, by)?;
+        self.tell_types(router);
+        Ok(deleted.value().unwrap_or(0))
+    }
+
+    /// [`Self::delete_queue`], for whoever must not wait.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn delete_queue_now(
+        &self,
+        router: &mut dyn Router,
+        name: &[u8],
+        if_unused: bool,
+        if_empty: bool,
+        by: ConnectionId,
+    ) -> Result<Now<u64>, Refusal> {
         let Some(queue) = self.queue(name) else {
-            return Ok(0);
+            return Ok(Now::Done(0));
         };
         queue.check_access(by)?;
         let Some(ready) = queue.delete(if_unused, if_empty)? else {
-            return Ok(0);
+            return Ok(Now::Done(0));
         };
-        self.queue_gone(&queue, Some(router));
-        Ok(ready)
+        let mut changes = self.changes.lock();
+        self.queue_gone_locked(&mut changes, &queue);
+        Ok(self.made(changes, Some(router), ready))
     }
 
     /// Drops a queue's ready messages (`queue.purge`); returns how many.
@@ -301,11 +377,11 @@ impl Vhost {
         Ok(queue)
     }
 
-    /// Removes what leads to a queue that was marked as deleted.
+    /// Removes what leads to a queue that was marked as deleted. Types that may take long are told later.
     pub(crate) fn queue_gone(&self, queue: &Arc<Queue>, router: Option<&mut (dyn Router + '_)>) {
         let mut changes = self.changes.lock();
         self.queue_gone_locked(&mut changes, queue);
-        self.tell(&mut changes, router);
+        self.made(changes, router, ());
     }
 
     fn queue_gone_locked(&self, changes: &mut Topology, queue: &Arc<Queue>) {
@@ -318,7 +394,7 @@ impl Vhost {
         }
     }
 
-    /// Deletes the exclusive queues of a connection that is gone.
+    /// Deletes the exclusive queues of a connection that is gone. Types that may take long are told later.
     pub(crate) fn connection_gone(&self, id: ConnectionId, router: Option<&mut (dyn Router + '_)>) {
         let mut changes = self.changes.lock();
         for queue in changes.owned(id) {
@@ -326,7 +402,7 @@ impl Vhost {
             let _ = queue.delete(false, false);
             self.queue_gone_locked(&mut changes, &queue);
         }
-        self.tell(&mut changes, router);
+        self.made(changes, router, ());
     }
 
     pub(crate) fn forget_exchanges(&self, gone: &[Arc<Exchange>]) {
@@ -344,24 +420,23 @@ impl Vhost {
         }
     }
 
-    /// Tells a router of bindings and exchanges that are gone, and does what their types ask then.
-    pub(crate) fn tell(&self, changes: &mut Topology, router: Option<&mut (dyn Router + '_)>) {
-        if let Some(router) = router {
-            let mut deeds = Vec::new();
-            changes.tell(router, &mut deeds);
-            self.perform(&mut deeds, 0);
-        }
-    }
-
     fn new_exchange(&self, spec: ExchangeSpec) -> Exchange {
         Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec).holding_in(&self.later)
     }
 
+    /// Asks a new exchange's type and makes it visible. One that came meanwhile must be equivalent.
     fn open_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {
         let exchange = Arc::new(self.new_exchange(spec));
         router.open(&exchange)?;
-        self.exchanges.write().insert(exchange.spec.name.clone(), exchange);
-        Ok(())
+        let changes = self.changes.lock();
+        let Some(current) = self.exchange(&exchange.spec.name) else {
+            self.exchanges.write().insert(exchange.spec.name.clone(), exchange);
+            return Ok(());
+        };
+        drop(changes);
+        exchange.mark_deleted();
+        router.closed(&exchange);
+        self.check_redeclared(&exchange.spec, &current)
     }
 
     pub(crate) fn no_exchange(&self, name: &[u8]) -> Refusal {

@@ -10,7 +10,7 @@ use crate::{
     candidate::Shadow,
     compile::{CACHE_BYTES_MAX, CompileIn, Compiler},
     engine::Engines,
-    lane::Lane,
+    lane::{Errand, Lane},
     memo::MEMO_BYTES_MAX,
     policy::Policies,
     registry::{Decisions, KeepDecisions, Registry},
@@ -18,7 +18,10 @@ use crate::{
     state::Cells,
     worker::{Worker, WorkerParts},
 };
-use leveret_broker::store::{Store, Volatile};
+use leveret_broker::{
+    port::Wake,
+    store::{Store, Volatile},
+};
 use leveret_model::{Form, Name};
 use std::{
     fmt,
@@ -89,16 +92,12 @@ impl std::error::Error for HostError {}
 /// The host of all plugins of a broker.
 pub struct Host {
     engines: Arc<Engines>,
-    registry: Arc<Registry>,
     mailboxes: Vec<Arc<Mailbox>>,
-    builder: Arc<Builder>,
+    parts: WorkerParts,
     lane: Arc<Lane>,
-    auditor: Arc<Auditor>,
-    shadow: Arc<Shadow>,
     /// How many exchanges were closed, by any worker.
     closed: Arc<AtomicU64>,
     memo_bytes_max: usize,
-    services: Arc<Services>,
 }
 
 impl Host {
@@ -110,7 +109,8 @@ impl Host {
     pub fn new(config: HostConfig) -> Result<Arc<Self>, HostError> {
         let host = Self::without_builtins(&config)?;
         for builtin in BUILTINS {
-            host.registry
+            host.parts
+                .registry
                 .add_builtin(builtin)
                 .map_err(|what| HostError(format!("the built-in exchange type {}: {what}", builtin.name)))?;
         }
@@ -145,61 +145,66 @@ impl Host {
         let auditor = Auditor::start(&engines, &registry, &services)
             .map_err(|error| HostError(format!("a thread: {error}")))?;
         let shadow = Shadow::start(&engines).map_err(|error| HostError(format!("a thread: {error}")))?;
-        let builder = Arc::new(builder);
-        let lane = Lane::start(&engines, &services, &builder, &registry, config.workers)
-            .map_err(|error| HostError(format!("a thread: {error}")))?;
-        Ok(Self {
-            lane: Arc::new(lane),
+        let parts = WorkerParts {
             registry,
-            shadow: Arc::new(shadow),
+            mailbox: Arc::default(),
+            builder: Arc::new(builder),
             auditor: Arc::new(auditor),
-            engines,
-            mailboxes,
-            builder,
-            closed: Arc::default(),
-            memo_bytes_max: config.memo_bytes_max,
+            shadow: Arc::new(shadow),
             services,
-        })
+        };
+        let closed = Arc::default();
+        let lane = Lane::start(&engines, parts.clone(), &closed, config.workers)
+            .map_err(|error| HostError(format!("a thread: {error}")))?;
+        let memo_bytes_max = config.memo_bytes_max;
+        Ok(Self { lane: Arc::new(lane), parts, engines, mailboxes, closed, memo_bytes_max })
     }
 
     /// Waits until the audit has checked all that workers handed in.
     #[cfg(test)]
     pub(crate) fn wait_for_audit(&self) {
-        self.auditor.wait();
+        self.parts.auditor.wait();
     }
 
     /// Waits until shadows were asked about all that workers handed in.
     #[cfg(test)]
     pub(crate) fn wait_for_shadow(&self) {
-        self.shadow.wait();
+        self.parts.shadow.wait();
     }
 
     /// Which plugin serves which exchange type.
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
+        &self.parts.registry
     }
 
-    /// How many questions to plugins of a virtual host wait in the slow lane.
+    /// How many questions to plugins of a virtual host, and errands, wait in the slow lane.
     #[must_use]
     pub fn waiting_in_lane(&self, vhost: &Name) -> usize {
         self.lane.waiting(vhost)
+    }
+
+    /// Has something done for a virtual host in the slow lane, after the errands that are there already.
+    ///
+    /// # Errors
+    /// The errand, if the virtual host has too many there: then `waker` is called when it makes sense to try
+    /// again. Without a waker it is always taken: for what there is one of at a time.
+    pub fn run_beside(
+        &self,
+        vhost: &Name,
+        errand: Errand,
+        waker: Option<&Arc<dyn Wake>>,
+    ) -> Result<(), Errand> {
+        self.lane.run(vhost, errand, waker)
     }
 
     /// The exchange types for the worker of that index. One for each thread; a worker whose index
     /// is not below [`HostConfig::workers`] makes all its instances itself.
     #[must_use]
     pub fn worker(&self, index: usize) -> Worker {
-        let parts = WorkerParts {
-            registry: self.registry.clone(),
-            mailbox: self.mailboxes.get(index).cloned().unwrap_or_default(),
-            builder: self.builder.clone(),
-            lane: self.lane.clone(),
-            auditor: self.auditor.clone(),
-            shadow: self.shadow.clone(),
-            slot: self.engines.ticker().slot(),
-            services: self.services.clone(),
-        };
-        Worker::new(parts, self.closed.clone(), self.memo_bytes_max)
+        let mailbox = self.mailboxes.get(index).cloned().unwrap_or_default();
+        let parts = WorkerParts { mailbox, ..self.parts.clone() };
+        let homes = parts.homes(self.engines.ticker().slot(), true);
+        Worker::new(parts, (homes, Some(self.lane.clone())), self.closed.clone(), self.memo_bytes_max)
     }
 }

@@ -19,6 +19,9 @@
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!
+//! What may take long is done beside the workers ([`lane`]); a plugin that always fails is set aside for up
+//! to ten seconds at a time.
+//!
 //! Read [`worker`] first (the path of a message), then [`registry`] (the path of a file).
 
 mod account;

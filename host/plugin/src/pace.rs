@@ -75,11 +75,6 @@ impl Pace {
         self.slow.load(Ordering::Relaxed)
     }
 
-    /// Whether enough was measured to tell.
-    pub(crate) fn is_known(&self) -> bool {
-        self.measured.load(Ordering::Relaxed) >= WEIGHT
-    }
-
     /// What a message takes; `None` while that is not known.
     pub(crate) fn cost(&self) -> Option<Duration> {
         Some(self.cost_ns.load(Ordering::Relaxed)).filter(|cost| *cost > 0).map(Duration::from_nanos)

@@ -135,6 +135,11 @@ impl Replica {
         self.instance.move_to(slot);
     }
 
+    /// Whether calls that are not about messages are cut off for others; see [`Instance::hurry`].
+    pub(crate) fn hurry(&mut self, within: Option<Duration>) {
+        self.instance.hurry(within);
+    }
+
     /// The version it is an instance of.
     pub(crate) fn version(&self) -> &Arc<Version> {
         &self.version

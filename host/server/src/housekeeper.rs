@@ -3,14 +3,22 @@
 //!
 //! It sleeps until the next thing is due or the broker wakes it, and does a bounded piece of work
 //! before it lets the worker's connections have their turns. The router is borrowed only inside
-//! such a piece. What was lost goes into the log, at most once a second.
+//! such a piece. Timers, and what types are to be told of that is gone, may take as long as the types do:
+//! that is done in the slow lane, one piece at a time. What was lost goes into the log, at most once a second.
 
 use leveret_broker::{
     Publisher, Vhost,
     later::Loss,
     port::{Router, Wake},
 };
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::Notify, time::Instant};
 
 /// After how long to look at the clock again while something is due: it may have been set.
@@ -31,21 +39,37 @@ impl Wake for HousekeeperWake {
     }
 }
 
-/// Keeps the house of `vhost`. Never ends; drop it when the worker ends.
-pub async fn keep(vhost: Arc<Vhost>, router: &RefCell<impl Router>) {
+/// Something to do in the slow lane.
+pub type Errand = Box<dyn FnOnce(&mut dyn Router) + Send>;
+
+/// Keeps the house of `vhost`. Never ends; drop it when the worker ends. `beside` has something done in the
+/// slow lane.
+pub async fn keep(vhost: Arc<Vhost>, router: &RefCell<impl Router>, beside: impl Fn(Errand)) {
     let wake = Arc::new(HousekeeperWake::default());
     vhost.set_housekeeper(wake.clone());
     let mut publisher = Publisher::default();
     let mut losses = Losses::default();
+    let is_out = Arc::new(AtomicBool::new(false));
     loop {
         let ran = vhost.run_later(&mut *router.borrow_mut(), &mut publisher);
         losses.add(ran.losses);
         losses.tell(&vhost);
+        let now_ms = router.borrow().now_ms();
+        let was_out = is_out.load(Ordering::Acquire);
+        if !was_out && vhost.errands_due(now_ms) {
+            is_out.store(true, Ordering::Release);
+            beside(errand(&vhost, &is_out, &wake));
+        }
         if ran.more {
             tokio::task::yield_now().await;
             continue;
         }
-        let due = vhost.next_due_ms().map(|due_ms| {
+        // While an errand is out its end wakes.
+        let due_ms = match is_out.load(Ordering::Acquire) {
+            true => vhost.next_message_ms(),
+            false => vhost.next_due_ms(),
+        };
+        let due = due_ms.map(|due_ms| {
             let wait_ms = due_ms.saturating_sub(router.borrow().now_ms());
             Instant::now() + Duration::from_millis(wait_ms).min(CLOCK_TRUSTED_FOR)
         });
@@ -59,6 +83,15 @@ pub async fn keep(vhost: Arc<Vhost>, router: &RefCell<impl Router>) {
             }
         }
     }
+}
+
+fn errand(vhost: &Arc<Vhost>, is_out: &Arc<AtomicBool>, wake: &Arc<HousekeeperWake>) -> Errand {
+    let (vhost, is_out, wake) = (vhost.clone(), is_out.clone(), wake.clone());
+    Box::new(move |router| {
+        vhost.run_errands(router);
+        is_out.store(false, Ordering::Release);
+        wake.wake();
+    })
 }
 
 /// Losses that are not told yet.

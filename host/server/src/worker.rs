@@ -96,8 +96,15 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
             });
             let tasks = LocalSet::new();
             for vhost in worker.shared.vhosts_of(index) {
-                let worker = worker.clone();
-                tasks.spawn_local(async move { housekeeper::keep(vhost, &worker.router).await });
+                let (worker, name) = (worker.clone(), vhost.name().clone());
+                tasks.spawn_local(async move {
+                    let beside = |errand: housekeeper::Errand| {
+                        // Without a waker it is always taken.
+                        let errand = Box::new(move |router: &mut PluginWorker| errand(router));
+                        let _ = worker.shared.plugins.run_beside(&name, errand, None);
+                    };
+                    housekeeper::keep(vhost, &worker.router, beside).await;
+                });
             }
             tasks.block_on(&runtime, async move {
                 let mut serving = tokio::task::JoinSet::new();

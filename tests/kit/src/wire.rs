@@ -89,6 +89,10 @@ pub mod id {
     pub const QUEUE_BIND: MethodId = (50, 20);
     /// queue.bind-ok
     pub const QUEUE_BIND_OK: MethodId = (50, 21);
+    /// queue.unbind
+    pub const QUEUE_UNBIND: MethodId = (50, 50);
+    /// queue.unbind-ok
+    pub const QUEUE_UNBIND_OK: MethodId = (50, 51);
     /// queue.purge
     pub const QUEUE_PURGE: MethodId = (50, 30);
     /// queue.purge-ok

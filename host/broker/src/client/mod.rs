@@ -174,6 +174,23 @@ impl Client {
         true
     }
 
+    /// Ends all consumers: there is nobody any more to deliver to. What they were given stays to be
+    /// acknowledged.
+    pub fn stop_consuming(&mut self, router: &mut dyn Router) {
+        let mut gone = Vec::new();
+        for channel in self.channels.values_mut() {
+            for at in 0..channel.holders.len() as u32 {
+                gone.extend(end_consumer(channel, at));
+                channel.release_holder(at);
+            }
+        }
+        self.backlog.clear();
+        self.waiting.clear();
+        for queue in gone {
+            self.vhost.queue_gone(&queue, Some(&mut *router));
+        }
+    }
+
     /// Sets how many messages may be unacknowledged (`basic.qos`); 0 is no limit. Without `global`
     /// for each consumer started afterwards, with it for all of the channel's consumers together.
     pub fn qos(&mut self, n: u16, prefetch: u16, global: bool) {

@@ -3,8 +3,9 @@
 //!
 //! *In:* what exchange types answer and ask for while messages are routed. *Out:* messages into the
 //! same routing walk, calls of [`crate::port::Router::timer`]. Nothing here runs by itself: one
-//! housekeeper a vhost calls [`Vhost::run_later`] when [`Vhost::next_due_ms`] says so and when its
-//! [`Wake`] is called. Time comes from the router.
+//! housekeeper a vhost calls [`Vhost::run_later`] when [`Vhost::next_message_ms`] says so, has
+//! [`Vhost::run_errands`] called where nobody waits when [`Vhost::errands_due`] does, and looks again when
+//! its [`Wake`] is called. Time comes from the router.
 //!
 //! *Invariants:* held messages go on in the order of their times, those of the same time in the
 //! order in which they were held. What an exchange's type does not take when its time comes stays
@@ -151,7 +152,11 @@ impl Wake for Bell {
 
 impl State {
     fn next_ms(&self) -> Option<u64> {
-        let next = [self.holds.next_ms(), self.timers.next_ms(), self.outbox.next_ms(), self.stuck.look_ms()];
+        self.next_message_ms().into_iter().chain(self.timers.next_ms()).min()
+    }
+
+    fn next_message_ms(&self) -> Option<u64> {
+        let next = [self.holds.next_ms(), self.outbox.next_ms(), self.stuck.look_ms()];
         next.into_iter().flatten().min()
     }
 
@@ -229,6 +234,11 @@ impl Later {
             self.bell.ring();
         }
         result
+    }
+
+    /// There is a change to tell.
+    pub(crate) fn wake_housekeeper(&self) {
+        self.bell.ring();
     }
 
     /// Takes room for a message that is to be held in these places.
@@ -420,19 +430,32 @@ impl Later {
 }
 
 impl Vhost {
-    /// Who is woken when [`Self::next_due_ms`] becomes earlier, or there is a loss to tell.
+    /// Who is woken when [`Self::next_due_ms`] becomes earlier, and when there is a loss or a change to
+    /// tell.
     pub fn set_housekeeper(&self, housekeeper: Arc<dyn Wake>) {
         *self.later.bell.housekeeper.lock() = Some(housekeeper);
     }
 
-    /// When [`Self::run_later`] has something to do, in milliseconds since 1970.
+    /// When a message or a timer is due, in milliseconds since 1970.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
+        self.next_message_ms().into_iter().chain(self.next_timer_ms()).min()
+    }
+
+    /// When [`Self::run_later`] has something to do, in milliseconds since 1970.
+    #[must_use]
+    pub fn next_message_ms(&self) -> Option<u64> {
         let state = self.later.state.lock();
         if self.later.bell.answered.load(Ordering::Acquire) && state.waits() {
             return Some(0);
         }
-        state.next_ms()
+        state.next_message_ms()
+    }
+
+    /// When a timer is due, in milliseconds since 1970.
+    #[must_use]
+    pub fn next_timer_ms(&self) -> Option<u64> {
+        self.later.state.lock().timers.next_ms()
     }
 
     /// How much may be held from now on; what is held stays.

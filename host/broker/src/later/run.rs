@@ -26,15 +26,15 @@ const NOT_ANSWERED: &str = "the exchange's type did not answer";
 /// What a run leaves.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// There is more to do at once.
+    /// There is more to do at once, by [`Vhost::run_later`] again.
     pub more: bool,
     /// What was lost since the last run.
     pub losses: Vec<Loss>,
 }
 
 impl Vhost {
-    /// Does a bounded piece of what is due: publishes emitted messages, fires timers, lets held
-    /// messages go on. By one housekeeper at a time, else what it does is in no order.
+    /// Does a bounded piece of what is due of messages: publishes those that were emitted, lets those go on
+    /// that were held. By one housekeeper at a time, else what it does is in no order.
     pub fn run_later(self: &Arc<Self>, router: &mut dyn Router, publisher: &mut Publisher) -> Ran {
         let now_ms = router.now_ms();
         if self.later.bell.answered.swap(false, Ordering::AcqRel) {
@@ -45,10 +45,9 @@ impl Vhost {
         }
         self.later.unstick(now_ms, router);
         self.emit_some(now_ms, router, publisher);
-        self.fire_some(now_ms, router);
         self.release_some(now_ms, router, publisher);
         let losses = mem::take(&mut self.later.state.lock().losses);
-        Ran { more: self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms), losses }
+        Ran { more: self.next_message_ms().is_some_and(|due_ms| due_ms <= now_ms), losses }
     }
 
     fn emit_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, publisher: &mut Publisher) {
@@ -83,7 +82,9 @@ impl Vhost {
         self.later.released(now_ms, taken, &outcomes, answering);
     }
 
-    fn fire_some(&self, now_ms: u64, router: &mut dyn Router) {
+    /// Fires some of the timers that are due; for [`Self::run_errands`].
+    pub(crate) fn fire_timers(&self, router: &mut dyn Router) {
+        let now_ms = router.now_ms();
         let (mut deeds, waker) = (Vec::new(), self.later.waker());
         for _ in 0..TIMERS_A_RUN_MAX {
             let Some((place, timer, tries)) = self.later.take_timer(now_ms) else {

@@ -13,7 +13,9 @@ pub use native::{Gate, Native};
 use leveret_amqp091::FORM;
 use leveret_broker::{
     Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published, Publisher,
-    QueueSpec, Sink, Vhost, later::Ran, port::Wake,
+    QueueSpec, Sink, Vhost,
+    later::Ran,
+    port::{Router, Wake},
 };
 use leveret_model::{MessageView, Name, Table, Value};
 use std::{
@@ -210,7 +212,12 @@ impl Connection {
 
     /// One run of the housekeeper.
     pub fn run(&mut self) -> Ran {
-        self.vhost.run_later(&mut self.router, &mut self.housekeeper)
+        let ran = self.vhost.run_later(&mut self.router, &mut self.housekeeper);
+        let now_ms = self.router.now_ms();
+        if self.vhost.errands_due(now_ms) {
+            self.vhost.run_errands(&mut self.router);
+        }
+        Ran { more: ran.more || self.vhost.errands_due(now_ms), ..ran }
     }
 
     pub fn exchange(&mut self, spec: ExchangeSpec) {

@@ -3,7 +3,7 @@
 
 use super::{
     answer::{self, Decisions},
-    deadline::CpuExceeded,
+    deadline::{CpuExceeded, thread_cpu_time},
     description::{Description, Opened},
     exports::{Attaching, Called, Exports, Opening},
     lower::{self, PlainMessage},
@@ -36,6 +36,8 @@ pub(crate) struct Instance {
     exports: Exports,
     slot: CallSlot,
     limits: Limits,
+    /// Others wait: at that CPU time of the thread a call is cut off.
+    hurried_until: Option<Duration>,
 }
 
 /// Why a call of a guest gave no answer. The instance is lost.
@@ -125,12 +127,18 @@ impl Instance {
         let started = code.instantiate(&mut store);
         slot.leave();
         let exports = started.map_err(|error| failure(&store, &error))?;
-        Ok(Self { store, exports, slot, limits })
+        Ok(Self { store, exports, slot, limits, hurried_until: None })
     }
 
     /// From now on, calls are made through that slot.
     pub(crate) fn move_to(&mut self, slot: CallSlot) {
         self.slot = slot;
+    }
+
+    /// From now on calls that are not about messages are cut off when they took so much CPU time together, if
+    /// others wait; without, they take as long as the limits say.
+    pub(crate) fn hurry(&mut self, within: Option<Duration>) {
+        self.hurried_until = within.map(|within| thread_cpu_time().saturating_add(within));
     }
 
     /// How much CPU time the last call used, to the millisecond.
@@ -326,7 +334,8 @@ impl Instance {
         items: usize,
         call: impl FnOnce(&Exports, &mut Store<GuestState>) -> wasmtime::Result<R>,
     ) -> Result<R, GuestFailure> {
-        self.call_within(None, base, items, call)
+        let within = self.hurried_until.map(|until| until.saturating_sub(thread_cpu_time()));
+        self.call_within(within, base, items, call)
     }
 
     fn call_within<R>(

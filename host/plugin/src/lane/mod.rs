@@ -1,22 +1,26 @@
-//! The slow lane: threads beside the workers that ask plugins whose calls take long, so that a worker never
-//! waits for one.
+//! The slow lane: threads beside the workers that make the calls of plugins which may take long, so that a
+//! worker never waits for one.
 //!
 //! *In:* what a worker wants to know of some messages (`Question`), with a waker. *Out:* answers
 //! (`Answered`) that the worker takes when it was woken; it turns them into the broker's words itself,
-//! as if it had asked. What it does not take is undone.
+//! as if it had asked. What it does not take is undone. And whatever else is to be done for a virtual host
+//! with its instances here, by a [`Worker`] of the thread ([`Errand`]): changes of exchanges and bindings,
+//! timers.
 //!
 //! *Invariants:*
 //! - Of a virtual host one thread asks at a time, so each plugin has one instance here for it, and its
-//!   answers come in the order of the questions.
+//!   answers come in the order of the questions; errands are done in their order, in turn with questions.
 //! - Who has used least CPU time here is next: whatever one virtual host's plugins do, another's are
 //!   asked. The threads have a lower priority than the workers.
 //! - A virtual host has at most [`QUESTIONS_MAX`] questions and [`QUESTION_BYTES_MAX`] bytes of them here,
-//!   answers that nobody took yet included; who wants to ask more waits. What nobody took for
-//!   [`ANSWER_KEPT`] is undone.
+//!   answers that nobody took yet included, and [`ERRANDS_MAX`] errands; who wants more waits. What nobody
+//!   took for [`ANSWER_KEPT`] is undone.
 //!
-//! `queue.rs` has the threads and who is next, `run.rs` what is done for a question.
+//! `queue.rs` has the threads and who is next, `run.rs` what is done for a question, `room.rs` what there is
+//! room for.
 
 mod queue;
+mod room;
 mod run;
 
 pub(crate) use queue::{Lane, lower_priority};
@@ -27,7 +31,7 @@ use crate::{
     guest::{Decisions, Verdicts},
     state::Cell,
     version::Version,
-    worker::NotServed,
+    worker::{NotServed, Worker},
 };
 use leveret_broker::{
     exchange::{Exchange, Generation},
@@ -35,19 +39,15 @@ use leveret_broker::{
 };
 use leveret_model::{Name, OwnedMessage, Reads};
 use parking_lot::Mutex;
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use room::Room;
+use std::{sync::Arc, time::Duration};
 
 /// How many questions of a virtual host there are at a time.
 pub const QUESTIONS_MAX: usize = 1_024;
 /// How many bytes they have together.
 pub const QUESTION_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How many errands of a virtual host there are at a time.
+pub const ERRANDS_MAX: usize = 1_024;
 /// How many messages are in one question.
 pub const MESSAGES_MAX: usize = 64;
 /// For how long an answer waits to be taken.
@@ -55,6 +55,10 @@ pub const ANSWER_KEPT: Duration = Duration::from_secs(10);
 /// After so much CPU time of one question it is the next virtual host's turn; what is answered then is
 /// given.
 pub const SLICE: Duration = Duration::from_millis(10);
+
+/// Something to do for a virtual host, with a worker that has its instances in the lane. It may wait, and its
+/// calls of plugins take as long as their limits say.
+pub type Errand = Box<dyn FnOnce(&mut Worker) + Send>;
 
 /// What somebody wants to know of some messages.
 pub(crate) struct Question {
@@ -120,8 +124,8 @@ pub(crate) enum Said {
 pub(crate) enum End {
     /// There is for all; or the time was up.
     Turn,
-    /// What is read is another thing by now.
-    Outdated,
+    /// What is read is another thing by now; this, where it is known.
+    Outdated(Option<Arc<Reads>>),
     /// A key of this cell is in doubt.
     InDoubt(Arc<Cell>),
 }
@@ -139,14 +143,6 @@ enum Progress {
     Done(Answered),
     /// Or given up.
     Taken,
-}
-
-/// What a virtual host has in the lane.
-#[derive(Default)]
-struct Room {
-    questions: AtomicUsize,
-    bytes: AtomicUsize,
-    waiting: Mutex<VecDeque<Arc<dyn Wake>>>,
 }
 
 impl Question {
@@ -196,41 +192,5 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.room.leave(&self.question);
-    }
-}
-
-impl Room {
-    /// Takes up room; false if there is none, and `waker` is called when there is again.
-    fn enter(&self, question: &Question, waker: &Arc<dyn Wake>) -> bool {
-        let is_full = || {
-            self.questions.load(Ordering::SeqCst) >= QUESTIONS_MAX
-                || self.bytes.load(Ordering::SeqCst) >= QUESTION_BYTES_MAX
-        };
-        if is_full() {
-            self.waiting.lock().push_back(waker.clone());
-            if is_full() {
-                return false;
-            }
-            // Some room was left in between: whoever waits may be the last to hear of it.
-            self.wake_all();
-        }
-        self.questions.fetch_add(1, Ordering::SeqCst);
-        self.bytes.fetch_add(question.bytes_len(), Ordering::SeqCst);
-        true
-    }
-
-    fn leave(&self, question: &Question) {
-        self.bytes.fetch_sub(question.bytes_len(), Ordering::SeqCst);
-        let left = self.questions.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left == 0 {
-            return self.wake_all();
-        }
-        let first = self.waiting.lock().pop_front();
-        first.into_iter().for_each(|waker| waker.wake());
-    }
-
-    fn wake_all(&self) {
-        let all = std::mem::take(&mut *self.waiting.lock());
-        all.iter().for_each(|waker| waker.wake());
     }
 }

@@ -1,13 +1,10 @@
 //! The threads of the lane, and whose question is next.
 
-use super::{ANSWER_KEPT, Asked, Progress, Question, Room, run};
+use super::{ANSWER_KEPT, Asked, Errand, Progress, Question, Room, run};
 use crate::{
-    builder::{Builder, Mailbox},
     engine::Engines,
     guest::thread_cpu_time,
-    registry::Registry,
-    services::Services,
-    worker::Homes,
+    worker::{Homes, Worker, WorkerParts},
 };
 use hashbrown::HashMap;
 use leveret_broker::port::Wake;
@@ -16,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicU64},
     thread,
     time::{Duration, Instant},
 };
@@ -40,9 +37,8 @@ struct Shared {
 /// What calls of guests take.
 struct Parts {
     engines: Arc<Engines>,
-    services: Arc<Services>,
-    builder: Arc<Builder>,
-    registry: Arc<Registry>,
+    worker: WorkerParts,
+    closed: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -58,6 +54,9 @@ struct State {
 /// A virtual host in the lane.
 struct VhostLane {
     queue: VecDeque<Arc<Asked>>,
+    errands: VecDeque<Errand>,
+    /// The last thing that was done for it was an errand.
+    did_errand: bool,
     /// CPU time, as far as it counts.
     used: Duration,
     /// The instances; away while a thread works for it.
@@ -65,21 +64,21 @@ struct VhostLane {
     room: Arc<Room>,
 }
 
+/// What is to be done next.
+enum Work {
+    Question(Arc<Asked>),
+    Errand(Errand),
+}
+
 impl Lane {
-    /// Starts the threads for so many workers.
+    /// Starts the threads for so many workers. `worker` is what theirs work with.
     pub(crate) fn start(
         engines: &Arc<Engines>,
-        services: &Arc<Services>,
-        builder: &Arc<Builder>,
-        registry: &Arc<Registry>,
+        worker: WorkerParts,
+        closed: &Arc<AtomicU64>,
         workers: usize,
     ) -> io::Result<Self> {
-        let parts = Parts {
-            engines: engines.clone(),
-            services: services.clone(),
-            builder: builder.clone(),
-            registry: registry.clone(),
-        };
+        let parts = Parts { engines: engines.clone(), worker, closed: closed.clone() };
         let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), parts });
         let lane = Self(shared.clone());
         for number in 0..workers.div_ceil(WORKERS_PER_THREAD).max(1) {
@@ -96,19 +95,9 @@ impl Lane {
     /// has too many there: then `waker` is called when it makes sense to try again.
     pub(crate) fn ask(&self, question: Question, waker: &Arc<dyn Wake>) -> Option<Arc<Asked>> {
         let mut state = self.0.state.lock();
-        let clock = state.clock;
-        let vhost = question.vhost.clone();
-        let lane = state.vhosts.entry(vhost).or_insert_with(|| VhostLane {
-            queue: VecDeque::new(),
-            used: clock,
-            homes: Some(self.0.parts.homes()),
-            room: Arc::default(),
-        });
+        let lane = state.lane(&question.vhost, &self.0.parts);
         if !lane.room.enter(&question, waker) {
             return None;
-        }
-        if lane.queue.is_empty() {
-            lane.used = lane.used.max(clock);
         }
         let (waker, progress, room) = (waker.clone(), Mutex::new(Progress::Waits), lane.room.clone());
         let asked = Arc::new(Asked { question, waker, progress, room });
@@ -118,9 +107,32 @@ impl Lane {
         Some(asked)
     }
 
-    /// How many questions of a virtual host wait.
+    /// Puts an errand into the lane.
+    ///
+    /// # Errors
+    /// The errand, if the virtual host has too many there: then `waker` is called when it makes sense to try
+    /// again. Without a waker it is always taken; the broker has one of a virtual host at a time.
+    pub(crate) fn run(
+        &self,
+        vhost: &Name,
+        errand: Errand,
+        waker: Option<&Arc<dyn Wake>>,
+    ) -> Result<(), Errand> {
+        let mut state = self.0.state.lock();
+        let lane = state.lane(vhost, &self.0.parts);
+        if !lane.room.enter_errand(waker) {
+            return Err(errand);
+        }
+        lane.errands.push_back(errand);
+        drop(state);
+        self.0.work.notify_one();
+        Ok(())
+    }
+
+    /// How many questions and errands of a virtual host wait.
     pub(crate) fn waiting(&self, vhost: &Name) -> usize {
-        self.0.state.lock().vhosts.get(vhost).map_or(0, |lane| lane.queue.len())
+        let state = self.0.state.lock();
+        state.vhosts.get(vhost).map_or(0, |lane| lane.queue.len() + lane.errands.len())
     }
 }
 
@@ -133,84 +145,145 @@ impl Drop for Lane {
 
 impl Parts {
     fn homes(&self) -> Homes {
-        let slot = self.engines.ticker().slot();
-        Homes::new(Arc::<Mailbox>::default(), self.builder.clone(), slot, self.services.clone())
+        self.worker.homes(self.engines.ticker().slot(), false)
+    }
+
+    /// A worker of a thread. It has the instances of a virtual host while it does an errand for it.
+    fn worker(&self) -> Worker {
+        Worker::new(self.worker.clone(), (self.homes(), None), self.closed.clone(), 0)
     }
 }
 
 impl Shared {
     fn work(&self) {
+        let mut worker = self.parts.worker();
         let mut given_up = Vec::new();
-        loop {
-            let mut state = self.state.lock();
-            let (vhost, asked, mut homes) = loop {
-                if state.stop {
-                    return;
+        while let Some((vhost, work, mut homes)) = self.next(&mut given_up) {
+            let began = thread_cpu_time();
+            let (done, is_errand) = match work {
+                Work::Errand(errand) => {
+                    worker.lend(&mut homes);
+                    errand(&mut worker);
+                    worker.lend(&mut homes);
+                    (None, true)
                 }
-                state.take_untaken(&mut given_up);
-                if let Some(next) = state.next() {
-                    break next;
-                }
-                if !given_up.is_empty() {
-                    // Undone where nobody waits for the lock.
-                    drop(state);
-                    given_up.clear();
-                    state = self.state.lock();
-                } else if state.done.is_empty() {
-                    self.work.wait(&mut state);
-                } else {
-                    self.work.wait_for(&mut state, ANSWER_KEPT);
+                // Nobody waits for what its asker dropped.
+                Work::Question(asked) if Arc::strong_count(&asked) == 1 => (None, false),
+                Work::Question(asked) => {
+                    let answered = run::run(&mut homes, &asked.question);
+                    (Some((asked, answered)), false)
                 }
             };
-            drop(state);
-            given_up.clear();
-            let began = thread_cpu_time();
-            // Nobody waits for what its asker dropped.
-            let answered = (Arc::strong_count(&asked) > 1).then(|| run::run(&mut homes, &asked.question));
-            let used = thread_cpu_time().saturating_sub(began);
             homes.give_back();
+            let used = thread_cpu_time().saturating_sub(began);
             let mut state = self.state.lock();
             let mut over = None;
             if let Some(lane) = state.vhosts.get_mut(&vhost) {
                 lane.used += used;
-                if lane.queue.is_empty() {
+                if is_errand {
+                    lane.room.leave_errand();
+                }
+                if lane.is_empty() {
                     over = Some(homes);
                 } else {
                     lane.homes = Some(homes);
                 }
             }
-            if answered.is_some() {
-                state.done.push_back((Instant::now(), Arc::downgrade(&asked)));
+            if let Some((asked, _)) = &done {
+                state.done.push_back((Instant::now(), Arc::downgrade(asked)));
             }
             drop(state);
-            if let Some(answered) = answered {
+            if let Some((asked, answered)) = done {
                 asked.finish(answered);
             }
-            drop(asked);
-            if let Some(mut homes) = over {
-                // There is time now to let go of what serves no more.
-                let registry = &self.parts.registry;
-                homes.sweep(|version| registry.serves(version));
-                homes.give_back();
-                if let Some(lane) = self.state.lock().vhosts.get_mut(&vhost) {
-                    lane.homes = Some(homes);
-                }
+            if let Some(homes) = over {
+                self.tidy(&vhost, homes);
             }
             self.work.notify_one();
         }
     }
+
+    /// Waits for something to do; `None` at the end.
+    fn next(&self, given_up: &mut Vec<super::Answered>) -> Option<(Name, Work, Homes)> {
+        let mut state = self.state.lock();
+        let next = loop {
+            if state.stop {
+                return None;
+            }
+            state.take_untaken(given_up);
+            if let Some(next) = state.next() {
+                break next;
+            }
+            if !given_up.is_empty() {
+                // Undone where nobody waits for the lock.
+                drop(state);
+                given_up.clear();
+                state = self.state.lock();
+            } else if state.done.is_empty() {
+                self.work.wait(&mut state);
+            } else {
+                self.work.wait_for(&mut state, ANSWER_KEPT);
+            }
+        };
+        drop(state);
+        given_up.clear();
+        Some(next)
+    }
+
+    /// There is time now to let go of what serves no more.
+    fn tidy(&self, vhost: &Name, mut homes: Homes) {
+        let registry = &self.parts.worker.registry;
+        homes.sweep(|version| registry.serves(version));
+        homes.give_back();
+        if let Some(lane) = self.state.lock().vhosts.get_mut(vhost) {
+            lane.homes = Some(homes);
+        }
+    }
+}
+
+impl VhostLane {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.errands.is_empty()
+    }
+
+    /// What is to be done next: questions and errands in turn.
+    fn next(&mut self) -> Option<Work> {
+        let errand = match self.did_errand && !self.queue.is_empty() {
+            true => None,
+            false => self.errands.pop_front(),
+        };
+        self.did_errand = errand.is_some();
+        errand.map(Work::Errand).or_else(|| self.queue.pop_front().map(Work::Question))
+    }
 }
 
 impl State {
-    /// The next question: of the virtual host that has used least and that no thread works for.
-    fn next(&mut self) -> Option<(Name, Arc<Asked>, Homes)> {
-        let ready = self.vhosts.iter_mut().filter(|(_, lane)| lane.homes.is_some() && !lane.queue.is_empty());
+    /// What there is of a virtual host, to which something is to be added.
+    fn lane(&mut self, vhost: &Name, parts: &Parts) -> &mut VhostLane {
+        let clock = self.clock;
+        let lane = self.vhosts.entry(vhost.clone()).or_insert_with(|| VhostLane {
+            queue: VecDeque::new(),
+            errands: VecDeque::new(),
+            did_errand: false,
+            used: clock,
+            homes: Some(parts.homes()),
+            room: Arc::default(),
+        });
+        if lane.is_empty() {
+            lane.used = lane.used.max(clock);
+        }
+        lane
+    }
+
+    /// What is next: of the virtual host that has used least and that no thread works for.
+    fn next(&mut self) -> Option<(Name, Work, Homes)> {
+        let ready = self.vhosts.iter_mut().filter(|(_, lane)| lane.homes.is_some() && !lane.is_empty());
         let (vhost, lane) = ready.min_by_key(|(_, lane)| lane.used)?;
-        let (asked, homes) = (lane.queue.pop_front()?, lane.homes.take()?);
+        let (work, homes) = (lane.next()?, lane.homes.take()?);
         let used = lane.used;
         let vhost = vhost.clone();
         self.clock = self.clock.max(used);
-        Some((vhost, asked, homes))
+        Some((vhost, work, homes))
     }
 
     /// Takes what nobody took for too long.

@@ -8,14 +8,18 @@ use crate::{
     worker::{Home, Homes, NotServed},
 };
 use leveret_broker::exchange::Generation;
-use std::time::Duration;
+use leveret_model::Reads;
+use std::{sync::Arc, time::Duration};
 
 /// Puts a question to the guest, in as many calls as it takes, until a turn's time is used up.
 pub(super) fn run(homes: &mut Homes, question: &Question) -> Answered {
     let mut answered = Answered { generation: question.generation, parts: Vec::new(), end: End::Turn };
     match ready(homes, question) {
-        Ok(Some(generation)) => answered.generation = generation,
-        Ok(None) => answered.end = End::Outdated,
+        Ok(Known::Same(generation)) => answered.generation = generation,
+        Ok(Known::Other(generation, reads)) => {
+            (answered.generation, answered.end) = (generation, End::Outdated(reads));
+            return answered;
+        }
         Err(not_served) => {
             answered.fail(question.count(), not_served);
             return answered;
@@ -30,7 +34,7 @@ pub(super) fn run(homes: &mut Homes, question: &Question) -> Answered {
             Ok(Some(home)) => home,
             // Made anew at a later generation.
             Ok(None) => {
-                answered.end = End::Outdated;
+                answered.end = End::Outdated(None);
                 break;
             }
             Err(not_served) => {
@@ -79,19 +83,33 @@ impl Answered {
     }
 }
 
-/// Makes an instance ready. `None` if it reads something else than was projected.
-fn ready(homes: &mut Homes, question: &Question) -> Result<Option<Generation>, NotServed> {
+/// What an instance knows of what it is asked about.
+enum Known {
+    /// It reads what was projected, at that generation.
+    Same(Generation),
+    /// It reads something else; this, where it is an exchange's type.
+    Other(Generation, Option<Arc<Reads>>),
+}
+
+/// Makes an instance ready.
+fn ready(homes: &mut Homes, question: &Question) -> Result<Known, NotServed> {
     let (version, reads) = (&question.version, &question.reads);
     match &question.subject {
         Subject::Exchange(exchange, layer) => {
             let replica = homes.served(version, exchange, *layer, None)?;
-            let known = replica.knows(exchange.id, *layer);
-            Ok(known.filter(|(_, known)| *known == reads).map(|(generation, _)| generation))
+            Ok(match replica.knows(exchange.id, *layer) {
+                Some((generation, known)) if known == reads => Known::Same(generation),
+                Some((generation, known)) => Known::Other(generation, Some(known.clone())),
+                None => Known::Other(question.generation, None),
+            })
         }
         Subject::Attachment(attachment) => {
             let replica = homes.attached(version, attachment)?.replica_there();
             let known = replica.and_then(|replica| replica.attached_reads(attachment.id));
-            Ok(known.filter(|known| *known == reads).map(|_| question.generation))
+            Ok(match known == Some(reads) {
+                true => Known::Same(question.generation),
+                false => Known::Other(question.generation, None),
+            })
         }
     }
 }

@@ -62,6 +62,13 @@ impl World {
         self.host.registry().pin(&self.exchange(exchange), &to)
     }
 
+    /// Has every worker make its instance, which it waits for.
+    fn make_instances(&mut self) {
+        for worker in 0..self.workers.len() {
+            self.route(worker, "x", &[]);
+        }
+    }
+
     /// Who is asked about a key, and whether the answer is remembered.
     fn asked(&mut self, worker: usize, exchange: &str, key: &str) -> Vec<(String, Standing, bool)> {
         let (exchange, waker) =
@@ -89,6 +96,7 @@ fn keys(percent: f64) -> (String, String) {
 #[test]
 fn a_shadow_is_asked_and_compared_and_nothing_of_it_is_used() {
     let mut world = world();
+    world.make_instances();
     world.offer_candidate(&version(2)).unwrap();
     for worker in 0..2 {
         // Found by the first batch, asked from the second on.
@@ -136,6 +144,7 @@ fn a_shadow_is_asked_with_the_bindings_that_the_answer_followed_from() {
 #[test]
 fn a_canary_answers_for_its_keys_on_every_worker_and_the_others_go_as_before() {
     let mut world = world();
+    world.make_instances();
     world.offer_candidate(&version(2)).unwrap();
     world.canary(30.0).unwrap();
     let (canarys, others) = keys(30.0);

@@ -109,7 +109,8 @@ pub(super) struct Batch<'a> {
     pub(super) layer: Layer,
     pub(super) waker: &'a Arc<dyn Wake>,
     pub(super) auditor: &'a Auditor,
-    pub(super) lane: &'a Lane,
+    /// Where slow plugins are asked; `None` where they may be asked here.
+    pub(super) lane: Option<&'a Lane>,
     pub(super) handed_over: &'a mut HandedOver,
     /// The asker whose turn ended with its last batch, by its waker.
     pub(super) had_its_turn: &'a mut Option<usize>,
@@ -331,6 +332,12 @@ impl Batch<'_> {
             }
             entry.refused = None;
         }
+        if self.is_slow(&version) {
+            // It has no instance here: the lane's is brought to the exchange's state.
+            self.entry.assume(&version, self.exchange, generation);
+            return Ok(Guest::Ready(version));
+        }
+        let entry = &mut *self.entry;
         let kept_up = match self.homes.served(&version, self.exchange, self.layer, Some(self.waker)) {
             Ok(replica) => entry.keep_up(&version, self.exchange, replica),
             Err(NotServed::Pending) => return Err(Again),
@@ -389,6 +396,9 @@ impl Batch<'_> {
         while asked < self.scratch.questions.len() {
             let generation = self.entry.generation;
             let seen_ready = std::mem::take(&mut self.seen_ready);
+            if !seen_ready && self.is_made_beside(version) {
+                return self.hand_over(version, asked, answered, asked < singly_before, 0, answers);
+            }
             let home = match seen_ready {
                 true => self.homes.there(version, &self.exchange.vhost),
                 false => self.homes.at(version, self.exchange, self.layer, generation),
@@ -411,7 +421,8 @@ impl Batch<'_> {
             let about = About { exchange: self.exchange, layer: self.layer, on_hand };
             let tally = self.entry.tally.as_ref().filter(|_| Tally::is_timed(count, self.counters.calls));
             let timed = tally.map(|tally| (tally, Instant::now()));
-            let decided = home.route_inline(version, about, self.scratch.bytes(asked, count), count);
+            let hurried = self.lane.is_some();
+            let decided = home.route_inline(version, about, self.scratch.bytes(asked, count), count, hurried);
             self.counters.calls += 1;
             if let Some((tally, began)) = timed {
                 tally.took(began.elapsed());
@@ -443,6 +454,15 @@ impl Batch<'_> {
             }
         }
         Ok(Asked::All)
+    }
+
+    /// Whether there is no instance here that knows the exchange, and none is to be started while others wait:
+    /// what is left of a batch is asked in the lane then. (A version on trial is withdrawn after a few failures.)
+    fn is_made_beside(&self, version: &Version) -> bool {
+        self.lane.is_some()
+            && !version.code.builtin
+            && !version.on_trial
+            && !self.homes.know(version, self.exchange, self.layer, self.entry.generation)
     }
 
     pub(super) fn is_outdated(&self) -> bool {

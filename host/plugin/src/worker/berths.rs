@@ -1,8 +1,8 @@
 //! The instances of plugins that want one for all threads: lent to one thread at a time.
 //!
-//! A worker borrows an instance for one call of its router and brings it back before it returns. Where
-//! another has it, whoever can wait is woken when it is back; whoever cannot waits for [`BORROW_WAIT_MAX`]
-//! at most.
+//! It is borrowed for one call of a router, or one question, and back before that returns. Where another has
+//! it, whoever has a waker is woken when it is back; whoever has none stands and waits, in the slow lane, where
+//! the calls before it end by their deadlines.
 
 use super::homes::Home;
 use crate::{
@@ -17,8 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a thread waits for an instance where it cannot do anything else: to declare, to bind.
-pub const BORROW_WAIT_MAX: Duration = Duration::from_millis(50);
+/// How long a thread stands and waits for an instance. More than this no calls before it take, so it is stuck
+/// then.
+pub const BORROW_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// All that are lent.
 #[derive(Default)]

@@ -1,4 +1,5 @@
 //! Calls about messages: made where the answer is wanted, or cut off there and made in the slow lane.
+//! `hurried` says that others wait for the thread.
 
 use super::homes::Home;
 use crate::{
@@ -45,8 +46,9 @@ impl Home {
         about: About<'_>,
         projections: &[u8],
         count: usize,
+        hurried: bool,
     ) -> Result<(Decisions, Outcome), GuestFailure> {
-        self.inline(version, count, |home, within| home.route(version, about, projections, count, within))
+        self.inline(count, hurried, |home, within| home.route(version, about, projections, count, within))
     }
 
     /// The same for [`Self::intercept`].
@@ -57,26 +59,24 @@ impl Home {
         on_hand: Option<&Arc<OwnedMessage>>,
         projections: &[u8],
         count: usize,
+        hurried: bool,
     ) -> Result<(Verdicts, Outcome), GuestFailure> {
-        self.inline(version, count, |home, within| {
+        self.inline(count, hurried, |home, within| {
             home.intercept(version, attachment, on_hand, projections, count, within)
         })
     }
 
     fn inline<R>(
         &mut self,
-        version: &Version,
         count: usize,
+        hurried: bool,
         call: impl FnOnce(&mut Self, Option<Duration>) -> Result<R, GuestFailure>,
     ) -> Result<R, GuestFailure> {
         self.calls += 1;
         let every = if count < MANY_MESSAGES { MEASURED_EVERY.0 } else { MEASURED_EVERY.1 };
         let measured = self.calls <= MEASURED_FIRST || self.calls.is_multiple_of(every);
         let began = measured.then(thread_cpu_time);
-        // What is in the only instance is lost when a call is cut off.
-        let whole = self.account.as_ref().filter(|_| version.single_writer);
-        let within = whole.map_or(INLINE_CALL_MAX, |account| account.policy().limits.cpu_per_call);
-        let answer = call(self, Some(within));
+        let answer = call(self, hurried.then_some(INLINE_CALL_MAX));
         let Some(account) = &self.account else { return answer };
         match &answer {
             Ok(_) => {

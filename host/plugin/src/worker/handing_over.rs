@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     lane::{self, Answered, End, Part, Question, Said, Subject, Unanswered},
-    pace::Pace,
     version::Version,
 };
 use hashbrown::HashMap;
@@ -95,11 +94,11 @@ impl Batch<'_> {
             || self.handed_over.any(self.waker) && self.handed_over.find(self.waker, is_it).is_some()
     }
 
-    /// Whether the plugin is slow. What is in the only instance of one is lost with it, so before that is known
-    /// to be fast it counts as slow: no call is to be cut off.
-    fn is_slow(&self, version: &Version) -> bool {
-        let slow = |pace: &Arc<Pace>| pace.is_slow() || version.single_writer && !pace.is_known();
-        self.entry.pace.as_ref().is_some_and(slow)
+    /// Whether the plugin is asked in the lane. What is in the only instance of one is lost with it, so no
+    /// call of that is to be cut off: it is always asked there.
+    pub(super) fn is_slow(&self, version: &Version) -> bool {
+        self.lane.is_some()
+            && self.entry.pace.as_ref().is_some_and(|pace| pace.is_slow() || version.single_writer)
     }
 
     /// Takes what the lane answered to the first questions; what it was not asked yet is handed over.
@@ -129,7 +128,15 @@ impl Batch<'_> {
         self.handed_over.remove(self.waker, |other| Arc::ptr_eq(other, &asked));
         let question = &asked.question;
         let tries = question.tries + 1;
-        let answered = asked.take().filter(|answered| {
+        let answered = asked.take();
+        if let Some(Answered { generation, end: End::Outdated(Some(reads)), parts, .. }) = &answered
+            && parts.is_empty()
+        {
+            // Asked again at once, with what it reads.
+            self.entry.learn(version, self.exchange, *generation, reads.clone());
+            return self.cut(0, answers, Until::Now);
+        }
+        let answered = answered.filter(|answered| {
             let (of, mine) = (answered.generation, self.entry.generation);
             of == mine || (tries > TRIES_MAX && of >= question.generation)
         });
@@ -188,7 +195,7 @@ impl Batch<'_> {
         match end {
             _ if asked > 0 => self.cut(given, answers, Until::Woken),
             End::InDoubt(cell) => self.cut(given, answers, Until::Settled(&cell)),
-            End::Turn | End::Outdated => self.hand_over(version, 0, 0, question.singly, tries, answers),
+            End::Turn | End::Outdated(_) => self.hand_over(version, 0, 0, question.singly, tries, answers),
         }
     }
 
@@ -212,7 +219,7 @@ impl Batch<'_> {
         let about = Asking { version, vhost, subject, generation, reads, singly, tries };
         let count = self.scratch.fitting(first, lane::MESSAGES_MAX);
         let question = self.scratch.listed().question(first, count, about);
-        if let Some(asked) = self.lane.ask(question, self.waker) {
+        if let Some(asked) = self.lane.and_then(|lane| lane.ask(question, self.waker)) {
             self.handed_over.note(self.waker, asked);
         }
         self.cut(answered, answers, Until::Woken)

@@ -7,7 +7,7 @@ use crate::{
     builder::{Builder, Construction, Mailbox, Place, PlaceRef},
     engine::CallSlot,
     guest::{GuestFailure, Refused, thread_cpu_time},
-    pace::Pace,
+    pace::{INLINE_CALL_MAX, INLINE_TURN, Pace},
     replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
@@ -23,6 +23,8 @@ use std::{sync::Arc, time::Duration};
 /// A replica that has more bindings than this to be told is built by a thread of its own where
 /// the asker can wait.
 pub const INLINE_REPLAY_BINDINGS_MAX: usize = 2_000;
+/// The same for a replica of a plugin that did not come with the broker, where others wait for the thread.
+const HURRIED_REPLAY_BINDINGS_MAX: usize = 256;
 
 /// Why an exchange cannot be served now.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(crate) struct Homes {
     builder: Arc<Builder>,
     slot: CallSlot,
     services: Arc<Services>,
+    /// Others wait for the thread: what takes long and can be waited for is made elsewhere.
+    hurried: bool,
     /// Homes that are borrowed.
     borrowed: Vec<Place>,
     /// Homes made here though there is to be one for all threads, while what is asked disturbs nobody.
@@ -66,7 +70,7 @@ impl Homes {
     pub(crate) fn new(
         mailbox: Arc<Mailbox>,
         builder: Arc<Builder>,
-        slot: CallSlot,
+        (slot, hurried): (CallSlot, bool),
         services: Arc<Services>,
     ) -> Self {
         Self {
@@ -75,6 +79,7 @@ impl Homes {
             builder,
             slot,
             services,
+            hurried,
             borrowed: Vec::new(),
             apart: None,
         }
@@ -107,12 +112,20 @@ impl Homes {
             replica.move_to(self.slot.clone());
             home.replica = Some(replica);
         }
+        let hurried = self.hurried && waker.is_some() && !version.code.builtin;
         if let Some(waker) = waker
-            && home.must_wait(version, exchange, layer, waker, &self.builder, &self.slot)
+            && home.must_wait(version, (exchange, layer, hurried), waker, &self.builder, &self.slot)
         {
             return Err(NotServed::Pending);
         }
-        home.serve(version, exchange, layer, &self.services, &self.slot)
+        match home.serve(version, (exchange, layer, hurried), &self.services, &self.slot) {
+            Err(NotServed::Pending) => {
+                // It was cut off: from now on it is asked elsewhere.
+                waker.into_iter().for_each(|waker| waker.wake());
+                Err(NotServed::Pending)
+            }
+            served => served,
+        }
     }
 
     /// Sees to it that there is a home for a version and a virtual host: made, or borrowed where there is
@@ -137,7 +150,7 @@ impl Homes {
                 Ok(home) => home,
                 Err(Away) if waker.is_some() => return Err(NotServed::Pending),
                 Err(Away) => {
-                    let text = "its only instance is busy; try again";
+                    let text = "its only instance was not given back in time";
                     return Err(NotServed::Failed(String::from(text)));
                 }
             };
@@ -336,20 +349,25 @@ impl Homes {
 
     /// The exchange is gone.
     pub(crate) fn close(&mut self, id: ExchangeId) {
+        let within = self.hurried.then_some(INLINE_CALL_MAX);
         for home in self.homes.values_mut() {
-            home.tidy(|replica| replica.close(id));
+            home.tidy(within, |replica| replica.close(id));
         }
         self.tidy_free(|replica| replica.close(id));
     }
 
-    /// Has each instance that there is one of do something, unless it is busy.
+    /// Has each instance that there is one of do something, unless it is busy. Where others wait for the thread
+    /// that is left to those who have time.
     fn tidy_free(&mut self, call: impl Fn(&mut Replica) -> Result<(), GuestFailure>) {
+        if self.hurried {
+            return;
+        }
         for place in self.services.berths.free() {
             if let Some(mut home) = self.services.berths.borrow_now(&place) {
                 if let Some(replica) = &mut home.replica {
                     replica.move_to(self.slot.clone());
                 }
-                home.tidy(&call);
+                home.tidy(None, &call);
                 self.services.berths.bring_back(&place, home);
             }
         }
@@ -358,8 +376,9 @@ impl Homes {
     /// Lets go of exchanges that are gone, and of versions that serve no more.
     pub(crate) fn sweep(&mut self, serves: impl Fn(VersionId) -> bool) {
         self.keep(&serves);
+        let within = self.hurried.then_some(INLINE_CALL_MAX);
         for home in self.homes.values_mut() {
-            home.tidy(Replica::sweep);
+            home.tidy(within, Replica::sweep);
         }
         self.services.berths.sweep(serves);
         self.tidy_free(Replica::sweep);
@@ -377,7 +396,7 @@ impl Homes {
         if !serves_others {
             self.homes.remove(&place);
         } else if let Some(home) = self.homes.get_mut(&place) {
-            home.tidy(|replica| replica.close(exchange.id));
+            home.tidy(self.hurried.then_some(INLINE_CALL_MAX), |replica| replica.close(exchange.id));
         }
     }
 
@@ -429,16 +448,16 @@ impl Home {
     fn must_wait(
         &mut self,
         version: &Arc<Version>,
-        exchange: &Arc<Exchange>,
-        layer: Layer,
+        (exchange, layer, hurried): (&Arc<Exchange>, Layer, bool),
         waker: &Arc<dyn Wake>,
         builder: &Builder,
         slot: &CallSlot,
     ) -> bool {
         let backlog =
             self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
-        let lost = self.lost && self.replica.is_none();
-        if (backlog <= INLINE_REPLAY_BINDINGS_MAX && !lost) || self.failures.set_aside().is_some() {
+        let lost = (self.lost || hurried) && self.replica.is_none();
+        let inline_max = if hurried { HURRIED_REPLAY_BINDINGS_MAX } else { INLINE_REPLAY_BINDINGS_MAX };
+        if (backlog <= inline_max && !lost) || self.failures.set_aside().is_some() {
             return false;
         }
         if self.construction.is_none() {
@@ -458,11 +477,12 @@ impl Home {
         true
     }
 
+    /// Brings the replica to the exchange's current generation. Where others wait, more than a turn of it counts
+    /// for the plugin's pace, and it is cut off when it takes long.
     fn serve(
         &mut self,
         version: &Arc<Version>,
-        exchange: &Arc<Exchange>,
-        layer: Layer,
+        (exchange, layer, hurried): (&Arc<Exchange>, Layer, bool),
         services: &Arc<Services>,
         slot: &CallSlot,
     ) -> Result<&mut Replica, NotServed> {
@@ -470,12 +490,23 @@ impl Home {
             return Err(NotServed::Failed(why));
         }
         let was_there = self.replica.is_some();
-        let served = self.replica(version, &exchange.vhost, services, slot)?.serve(exchange, layer);
+        let replica = self.replica(version, &exchange.vhost, services, slot)?;
+        let is_behind = hurried && !replica.is_at(exchange.id, layer, exchange.generation());
+        let began = is_behind.then(|| (replica.backlog(exchange, layer).max(1), thread_cpu_time()));
+        replica.hurry(hurried.then_some(INLINE_CALL_MAX));
+        let served = replica.serve(exchange, layer);
+        if let (Some((told, began)), Some(account)) = (began, &self.account) {
+            let took = thread_cpu_time().saturating_sub(began);
+            if took > INLINE_TURN {
+                account.pace().took(told, took);
+            }
+        }
         if let Err(refused) = served {
             let failed = matches!(refused, Refused::Failed(_));
             let refused = self.refused(version, refused);
             // A fresh instance never hears of what this one failed at: a binding that is gone, a close.
-            if !failed || !was_there || self.failures.set_aside().is_some() {
+            let is_cut_off = matches!(refused, NotServed::Pending);
+            if !failed || !was_there || is_cut_off || self.failures.set_aside().is_some() {
                 return Err(refused);
             }
             let served = self.replica(version, &exchange.vhost, services, slot)?.serve(exchange, layer);
@@ -503,7 +534,9 @@ impl Home {
                 }
             }
         }
-        self.replica.as_mut().ok_or(NotServed::Pending)
+        let replica = self.replica.as_mut().ok_or(NotServed::Pending)?;
+        replica.hurry(None);
+        Ok(replica)
     }
 
     /// Notes how a call ended.
@@ -520,6 +553,10 @@ impl Home {
     fn refused(&mut self, version: &Version, refused: Refused) -> NotServed {
         match refused {
             Refused::ByPlugin(text) => NotServed::Refused(text),
+            Refused::Failed(failure @ GuestFailure::CutOff(_)) => {
+                self.failed(version, Some(&failure), failure.to_string(), Duration::ZERO);
+                NotServed::Pending
+            }
             Refused::Failed(failure) => {
                 let what = failure.to_string();
                 self.failed(version, Some(&failure), what.clone(), Duration::ZERO);
@@ -535,6 +572,12 @@ impl Home {
         what: String,
         took: Duration,
     ) {
+        if let (Some(GuestFailure::CutOff(_)), Some(account)) = (failure, &self.account) {
+            // It may take longer elsewhere, and did nothing wrong.
+            account.pace().was_cut_off();
+            (self.replica, self.lost) = (None, true);
+            return;
+        }
         // The instance saw by itself what its last call took.
         let took = self.replica.take().map_or(took, |replica| took.max(replica.cpu_used()));
         self.lost = true;
@@ -553,11 +596,16 @@ impl Home {
         }
     }
 
-    /// Calls that nobody waits for the answer of: a replica that fails at them is dropped.
-    fn tidy(&mut self, call: impl FnOnce(&mut Replica) -> Result<(), GuestFailure>) {
-        if let Some(replica) = &mut self.replica
-            && let Err(failure) = call(replica)
-        {
+    /// Calls that nobody waits for the answer of: a replica that fails at them is dropped, and so is one that
+    /// takes longer than it may where others wait.
+    fn tidy(
+        &mut self,
+        within: Option<Duration>,
+        call: impl FnOnce(&mut Replica) -> Result<(), GuestFailure>,
+    ) {
+        let Some(replica) = &mut self.replica else { return };
+        replica.hurry(within.filter(|_| !replica.version().code.builtin));
+        if let Err(failure) = call(replica) {
             let version = replica.version().clone();
             self.failed(&version, Some(&failure), failure.to_string(), Duration::ZERO);
         }

@@ -156,7 +156,7 @@ impl Worker {
             }
             let max = *questions_max.get_or_insert_with(|| {
                 seat.questions_max(handing_over::is_handed_over(
-                    &self.handed_over,
+                    self.lane.is_some().then_some(&self.handed_over),
                     seat,
                     &attachment,
                     &version,
@@ -203,7 +203,7 @@ impl Asking<'_> {
     fn ask(&mut self, rulings: &mut Vec<Ruling>) -> Result<(), Later> {
         let (mut asked, mut answered, mut singly_before) = (0, 0, 0);
         loop {
-            let Worker { interceptors, homes, counters, .. } = &mut *self.worker;
+            let Worker { interceptors, homes, counters, lane, .. } = &mut *self.worker;
             let Some(seat) = interceptors.seat_there(self.at) else { return Ok(()) };
             if asked >= seat.scratch.questions.len() {
                 return Ok(());
@@ -228,7 +228,8 @@ impl Asking<'_> {
             let count = seat.scratch.fitting(asked, count_max);
             let on_hand = seat.scratch.on_hand.get(asked);
             let bytes = seat.scratch.bytes(asked, count);
-            let judged = home.intercept_inline(self.version, self.attachment, on_hand, bytes, count);
+            let (version, hurried) = (self.version, lane.is_some());
+            let judged = home.intercept_inline(version, self.attachment, on_hand, bytes, count, hurried);
             counters.calls += 1;
             match judged {
                 Ok((_, Outcome { in_doubt: Some(cell), .. })) => {

@@ -13,7 +13,7 @@ use crate::{
     guest::{GuestFailure, Refused},
     memo::{KeyForm, MARKS_MAX, Marks, Memo, NotAUnion},
     pace::Pace,
-    policy::PluginPolicy,
+    policy::{Capability, PluginPolicy},
     replica::Replica,
     standby::spec_at,
     tally::Tally,
@@ -179,20 +179,55 @@ impl Entry {
             Ok(()) => self.memo.carried_to(generation),
             Err(_) => self.memo.forget(),
         }
+        let may_hold = replica.may_hold(exchange.id, self.layer);
+        self.is_at(version, generation, reads, may_hold);
+        match carried {
+            Err(NotAdded::Failed(failure)) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_at(&mut self, version: &Arc<Version>, generation: Generation, reads: Arc<Reads>, may_hold: bool) {
+        let claims = version.claims(&self.type_name);
         (self.pure, self.independent) = (claims.pure, claims.independent);
         self.version = Some(version.clone());
         self.key_only = reads.only_routing_key();
         self.reads_nothing = reads.nothing();
-        self.may_hold = replica.may_hold(exchange.id, self.layer);
+        self.may_hold = may_hold;
         self.rejects_bodies = reads.body.is_some_and(|body| body.rejects_above);
         self.reads = reads;
         self.generation = generation;
         self.memo
             .at_generation(generation, if self.key_only { KeyForm::RoutingKey } else { KeyForm::Projection });
-        match carried {
-            Err(NotAdded::Failed(failure)) => Err(failure),
-            _ => Ok(()),
+    }
+
+    /// Follows the exchange to a generation without an instance here, for a plugin that is asked in the lane:
+    /// what it reads is taken to be what it was, until the lane says otherwise ([`Self::learn`]).
+    pub(super) fn assume(&mut self, version: &Arc<Version>, exchange: &Exchange, generation: Generation) {
+        let is_same = self.version.as_ref().is_some_and(|known| known.id == version.id);
+        if is_same && self.generation == generation {
+            return;
         }
+        // A message may not be rejected for what is only assumed.
+        let reads = match is_same && !self.rejects_bodies {
+            true => self.reads.clone(),
+            false => Arc::default(),
+        };
+        self.learn(version, exchange, generation, reads);
+    }
+
+    /// This is what it reads at a generation.
+    pub(super) fn learn(
+        &mut self,
+        version: &Arc<Version>,
+        exchange: &Exchange,
+        generation: Generation,
+        reads: Arc<Reads>,
+    ) {
+        self.sets.forget();
+        self.memo.forget();
+        let may_hold = version.policy(&exchange.vhost).grants.contains(Capability::Hold);
+        self.is_at(version, generation, reads, may_hold);
     }
 
     /// What changed since the generation of what is remembered, up to the very one that the replica

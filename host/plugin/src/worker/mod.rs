@@ -59,6 +59,7 @@ use crate::{
     lane::Lane,
     policy::FailurePolicy,
     registry::{Lookup, Registry},
+    scope::CORE_TYPES,
     services::Services,
     standby::all_beside,
     tally::Tally,
@@ -70,7 +71,7 @@ use hashbrown::HashMap;
 use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
-    exchange::{Binding, Exchange, ExchangeId, RouteSet, Settings},
+    exchange::{Binding, Exchange, ExchangeId, ExchangeSpec, RouteSet, Settings},
     later::HoldQuota,
     port::{
         Answer, Deed, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router, Ruling, Site,
@@ -144,7 +145,7 @@ struct Asking<'a> {
     tallies: &'a mut Tallies,
     accounts: &'a Accounts,
     auditor: &'a Auditor,
-    lane: &'a Lane,
+    lane: Option<&'a Lane>,
     handed_over: &'a mut HandedOver,
     had_its_turn: &'a mut Option<usize>,
 }
@@ -210,7 +211,8 @@ pub struct Worker {
     trial: Trial,
     auditor: Arc<Auditor>,
     shadow: Arc<Shadow>,
-    lane: Arc<Lane>,
+    /// Where slow plugins are asked; `None` for a worker that may wait for them itself.
+    lane: Option<Arc<Lane>>,
     handed_over: HandedOver,
     /// The asker that is to wait for its next turn, by its waker.
     had_its_turn: Option<usize>,
@@ -244,6 +246,7 @@ impl Entry {
 }
 
 /// What a worker works with.
+#[derive(Clone)]
 pub(crate) struct WorkerParts {
     pub(crate) registry: Arc<Registry>,
     /// Where replicas of new versions are put for it.
@@ -251,18 +254,29 @@ pub(crate) struct WorkerParts {
     pub(crate) builder: Arc<Builder>,
     pub(crate) auditor: Arc<Auditor>,
     pub(crate) shadow: Arc<Shadow>,
-    pub(crate) lane: Arc<Lane>,
-    pub(crate) slot: CallSlot,
     pub(crate) services: Arc<Services>,
 }
 
+impl WorkerParts {
+    /// Instances of its own for whoever works with this. `hurried` says that others wait for the thread.
+    pub(crate) fn homes(&self, slot: CallSlot, hurried: bool) -> Homes {
+        Homes::new(self.mailbox.clone(), self.builder.clone(), (slot, hurried), self.services.clone())
+    }
+}
+
 impl Worker {
-    pub(crate) fn new(parts: WorkerParts, closed: Arc<AtomicU64>, memo_bytes_max: usize) -> Self {
-        let WorkerParts { registry, mailbox, builder, auditor, shadow, lane, slot, services } = parts;
+    /// A worker that has slow plugins asked in the lane, or asks them itself where there is none.
+    pub(crate) fn new(
+        parts: WorkerParts,
+        (homes, lane): (Homes, Option<Arc<Lane>>),
+        closed: Arc<AtomicU64>,
+        memo_bytes_max: usize,
+    ) -> Self {
+        let WorkerParts { registry, auditor, shadow, services, .. } = parts;
         Self {
             interceptors: Interceptors::new(registry.attachments(), memo_bytes_max),
             registry,
-            homes: Homes::new(mailbox, builder, slot, services.clone()),
+            homes,
             services,
             entries: Entries { by_place: HashMap::default(), memo_bytes_max },
             scratch: Scratch::default(),
@@ -277,6 +291,11 @@ impl Worker {
             swept_at: closed.load(Ordering::Relaxed),
             closed,
         }
+    }
+
+    /// Takes these instances and gives its own: until they are swapped back.
+    pub(crate) fn lend(&mut self, homes: &mut Homes) {
+        std::mem::swap(&mut self.homes, homes);
     }
 
     /// What was counted so far.
@@ -321,7 +340,7 @@ impl Worker {
             tallies: &mut self.tallies,
             accounts: &self.services.accounts,
             auditor: &self.auditor,
-            lane: &self.lane,
+            lane: self.lane.as_deref(),
             handed_over: &mut self.handed_over,
             had_its_turn: &mut self.had_its_turn,
         };
@@ -384,9 +403,22 @@ fn unavailable(exchange: &Exchange, not_served: NotServed) -> Refusal {
     }
 }
 
+/// Whether a type is one of the four that no plugin can replace.
+fn is_core(type_name: &Name) -> bool {
+    CORE_TYPES.iter().any(|core| core.as_bytes() == type_name.as_bytes())
+}
+
 impl Router for Worker {
     fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal> {
         serving(self.registry.lookup(vhost, type_name), vhost, type_name, &Name::EMPTY).map(drop)
+    }
+
+    fn is_quick(&self, exchange: &Exchange) -> bool {
+        exchange.types().iter().all(|spec| is_core(&spec.type_name))
+    }
+
+    fn declares_quickly(&self, vhost: &Name, spec: &ExchangeSpec) -> bool {
+        is_core(&spec.type_name) && self.registry.stages_for(vhost, &spec.arguments).is_empty()
     }
 
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {

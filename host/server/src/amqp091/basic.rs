@@ -3,15 +3,13 @@
 
 use super::{
     Connection, Open,
+    beside::{Answer, Asked},
     exchange::{self, Bind},
     queue::{self, count_of},
 };
 use leveret_amqp091::Method;
 use leveret_broker::{BindTo, ConsumeSpec, Settle, port::Router};
-use leveret_model::{Refusal, Table};
-
-/// What a request comes to.
-type Answer = Result<Option<Method<'static>>, Refusal>;
+use leveret_model::Refusal;
 
 impl Connection {
     /// The open part of the connection; requests come only once it is there.
@@ -30,6 +28,8 @@ impl Connection {
     }
 
     fn answer_request(&mut self, channel: u16, request: Method<'_>, router: &mut dyn Router) -> Answer {
+        let ids = request.ids();
+        let asked = |nowait| Asked { channel, ids, nowait };
         match request {
             Method::ExchangeDeclare {
                 exchange,
@@ -50,18 +50,18 @@ impl Connection {
                     internal,
                     arguments,
                 };
-                unless(nowait, self.on_exchange_declare(declare, router))
+                self.on_exchange_declare(asked(nowait), declare, router)
             }
             Method::ExchangeDelete { exchange, if_unused, nowait } => {
-                unless(nowait, self.on_exchange_delete(exchange, if_unused, router))
+                self.on_exchange_delete(asked(nowait), exchange, if_unused, router)
             }
             Method::ExchangeBind { destination, source, routing_key, nowait, arguments } => {
                 let bind = Bind { to: BindTo::Exchange(destination), source, routing_key, arguments };
-                unless(nowait, self.on_bind(bind, Method::ExchangeBindOk {}, router))
+                self.on_bind(asked(nowait), bind, Method::ExchangeBindOk {}, router)
             }
             Method::ExchangeUnbind { destination, source, routing_key, nowait, arguments } => {
                 let bind = Bind { to: BindTo::Exchange(destination), source, routing_key, arguments };
-                unless(nowait, self.on_unbind(bind, Method::ExchangeUnbindOk {}, router))
+                self.on_unbind(asked(nowait), bind, Method::ExchangeUnbindOk {}, router)
             }
             Method::QueueDeclare { queue, passive, durable, exclusive, auto_delete, nowait, arguments } => {
                 let declare = queue::Declare { queue, passive, durable, exclusive, auto_delete, arguments };
@@ -80,17 +80,17 @@ impl Connection {
                 Ok(None)
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments } => {
-                let bound = self.bind_queue(channel, queue, exchange, routing_key, arguments, router);
-                unless(nowait, bound)
+                let bind = Bind { to: BindTo::Queue(queue), source: exchange, routing_key, arguments };
+                self.bind_queue(asked(nowait), bind, router)
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments } => {
                 let queue = self.queue_named(channel, queue)?;
                 let bind = Bind { to: BindTo::Queue(&queue), source: exchange, routing_key, arguments };
-                self.on_unbind(bind, Method::QueueUnbindOk {}, router).map(Some)
+                self.on_unbind(asked(false), bind, Method::QueueUnbindOk {}, router)
             }
             Method::QueuePurge { queue, nowait } => unless(nowait, self.on_queue_purge(channel, queue)),
             Method::QueueDelete { queue, if_unused, if_empty, nowait } => {
-                unless(nowait, self.on_queue_delete(channel, queue, if_unused, if_empty, router))
+                self.on_queue_delete(asked(nowait), queue, if_unused, if_empty, router)
             }
             Method::ConfirmSelect { nowait } => unless(nowait, self.on_confirm_select(channel)),
             other => self.answer_basic(channel, other, router),
@@ -98,20 +98,13 @@ impl Connection {
     }
 
     /// queue.bind (section 1.7.2.3): with queue and key both empty, the key is the queue's name.
-    fn bind_queue(
-        &mut self,
-        channel: u16,
-        queue: &[u8],
-        source: &[u8],
-        routing_key: &[u8],
-        arguments: Table,
-        router: &mut dyn Router,
-    ) -> Result<Method<'static>, Refusal> {
-        let name = self.queue_named(channel, queue)?;
-        let routing_key =
-            if queue.is_empty() && routing_key.is_empty() { name.as_bytes() } else { routing_key };
-        let bind = Bind { to: BindTo::Queue(&name), source, routing_key, arguments };
-        self.on_bind(bind, Method::QueueBindOk {}, router)
+    fn bind_queue(&mut self, asked: Asked, bind: Bind<'_>, router: &mut dyn Router) -> Answer {
+        let BindTo::Queue(queue) = bind.to else { return Ok(None) };
+        let name = self.queue_named(asked.channel, queue)?;
+        let is_short = queue.is_empty() && bind.routing_key.is_empty();
+        let routing_key = if is_short { name.as_bytes() } else { bind.routing_key };
+        let bind = Bind { to: BindTo::Queue(&name), routing_key, ..bind };
+        self.on_bind(asked, bind, Method::QueueBindOk {}, router)
     }
 
     fn answer_basic(&mut self, channel: u16, request: Method<'_>, router: &mut dyn Router) -> Answer {

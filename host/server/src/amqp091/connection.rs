@@ -71,7 +71,7 @@ impl Connection {
         if let Some(channel) = open.channels.get_mut(usize::from(number)).and_then(Option::take) {
             channel.forget(router);
         }
-        self.held.drop_publishes(number);
+        self.held.drop_waiting(number);
         open.client.close_channel(number, router);
     }
 

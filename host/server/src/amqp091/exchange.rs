@@ -1,9 +1,12 @@
 //! Class exchange (AMQP 0-9-1 section 1.6), with RabbitMQ's bindings between exchanges.
 
-use super::Connection;
+use super::{
+    Connection,
+    beside::{Answer, Asked, Work},
+};
 use leveret_amqp091::Method;
-use leveret_broker::{BindTo, exchange::ExchangeSpec, port::Router};
-use leveret_model::{Name, Refusal, Table};
+use leveret_broker::{BindTo, Now, exchange::ExchangeSpec, port::Router};
+use leveret_model::{Name, Table};
 
 /// The words of an exchange.declare.
 pub(super) struct Declare<'a> {
@@ -31,37 +34,43 @@ impl Connection {
     /// something that differs, an unknown type, or what the type's plugin refuses.
     pub(super) fn on_exchange_declare(
         &mut self,
+        asked: Asked,
         declare: Declare<'_>,
         router: &mut dyn Router,
-    ) -> Result<Method<'static>, Refusal> {
-        let vhost = &self.open()?.vhost;
+    ) -> Answer {
+        const OK: Method<'static> = Method::ExchangeDeclareOk {};
+        let vhost = self.open()?.vhost.clone();
         if declare.passive {
             vhost.check_exchange(declare.exchange)?;
-        } else {
-            vhost.declare_exchange(
-                router,
-                ExchangeSpec {
-                    name: name_of(declare.exchange),
-                    type_name: name_of(declare.type_name),
-                    durable: declare.durable,
-                    auto_delete: declare.auto_delete,
-                    internal: declare.internal,
-                    arguments: declare.arguments,
-                },
-            )?;
+            return Ok(asked.reply(OK));
         }
-        Ok(Method::ExchangeDeclareOk {})
+        let spec = ExchangeSpec {
+            name: name_of(declare.exchange),
+            type_name: name_of(declare.type_name),
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: declare.arguments,
+        };
+        match vhost.declare_exchange_now(router, spec.clone())? {
+            Now::Ask => {
+                let work: Work = Box::new(move |worker| vhost.declare_exchange(worker, spec));
+                self.do_beside(asked, OK, work)
+            }
+            now => self.finish(asked, now, OK),
+        }
     }
 
     /// exchange.delete (section 1.6.2.3). 403 a predeclared exchange; 406 in use.
     pub(super) fn on_exchange_delete(
         &mut self,
+        asked: Asked,
         exchange: &[u8],
         if_unused: bool,
         router: &mut dyn Router,
-    ) -> Result<Method<'static>, Refusal> {
-        self.open()?.vhost.delete_exchange(router, exchange, if_unused)?;
-        Ok(Method::ExchangeDeleteOk {})
+    ) -> Answer {
+        let now = self.open()?.vhost.delete_exchange_now(router, exchange, if_unused)?;
+        self.finish(asked, now, Method::ExchangeDeleteOk {})
     }
 
     /// exchange.bind and queue.bind (section 1.7.2.3).
@@ -70,25 +79,58 @@ impl Connection {
     /// exclusive to another connection; 406 what the type's plugin refuses.
     pub(super) fn on_bind(
         &mut self,
+        asked: Asked,
         bind: Bind<'_>,
         ok: Method<'static>,
         router: &mut dyn Router,
-    ) -> Result<Method<'static>, Refusal> {
+    ) -> Answer {
         let by = self.id;
-        self.open()?.vhost.bind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
-        Ok(ok)
+        let vhost = self.open()?.vhost.clone();
+        let Bind { to, source, routing_key, arguments } = bind;
+        match vhost.bind_now(router, source, to, routing_key, arguments.clone(), by)? {
+            Now::Ask => {
+                let (source, routing_key) = (name_of(source), name_of(routing_key));
+                let (is_queue, to) = match to {
+                    BindTo::Queue(name) => (true, name_of(name)),
+                    BindTo::Exchange(name) => (false, name_of(name)),
+                };
+                let work: Work = Box::new(move |worker| {
+                    let to = if is_queue { BindTo::Queue(&to) } else { BindTo::Exchange(&to) };
+                    vhost.bind(worker, &source, to, &routing_key, arguments, by)
+                });
+                self.do_beside(asked, ok, work)
+            }
+            now => self.finish(asked, now, ok),
+        }
     }
 
     /// exchange.unbind and queue.unbind (section 1.7.2.5). Unbinding what is not bound succeeds.
     pub(super) fn on_unbind(
         &mut self,
+        asked: Asked,
         bind: Bind<'_>,
         ok: Method<'static>,
         router: &mut dyn Router,
-    ) -> Result<Method<'static>, Refusal> {
+    ) -> Answer {
         let by = self.id;
-        self.open()?.vhost.unbind(router, bind.source, bind.to, bind.routing_key, bind.arguments, by)?;
-        Ok(ok)
+        let Bind { to, source, routing_key, arguments } = bind;
+        let now = self.open()?.vhost.unbind_now(router, source, to, routing_key, arguments, by)?;
+        self.finish(asked, now, ok)
+    }
+
+    /// Answers for a change that is made: at once, or when types were told that may take long.
+    pub(super) fn finish<T>(&mut self, asked: Asked, now: Now<T>, ok: Method<'static>) -> Answer {
+        match now {
+            Now::Done(_) | Now::Ask => Ok(asked.reply(ok)),
+            Now::Tell(_) => {
+                let vhost = self.open()?.vhost.clone();
+                let work: Work = Box::new(move |worker| {
+                    vhost.tell_types(worker);
+                    Ok(())
+                });
+                self.do_beside(asked, ok, work)
+            }
+        }
     }
 }
 

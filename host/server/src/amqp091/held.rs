@@ -1,14 +1,15 @@
 //! Channels that wait: what a client sends on a channel while the broker's answer for one of its publishes
-//! is pending.
+//! is pending, or a change that it asked for is being made (`beside.rs`).
 //!
-//! *In:* publishes that the broker did not deal with yet, and the frames that come behind them. *Out:* the
-//! same in the same order, once the channel was woken. Frames are kept as they came, whole, and the session
+//! *In:* publishes that the broker did not deal with yet, or such a change, and the frames that come behind
+//! them. *Out:* the same in the same order, once the channel was woken. Frames are kept as they came, whole, and the session
 //! gets them when it is their turn: so whatever the channel sends, a bind, a get or its close, comes
 //! behind what it published before, and the other channels of the connection go on.
 //!
 //! *Limits:* [`HELD_BYTES_MAX`] and [`HELD_PUBLISHES_MAX`] of a connection. Beyond them, and before a
 //! connection.close, nothing more of the connection is handled until less waits.
 
+use super::beside::Change;
 use crate::connection::ConnectionWake;
 use leveret_amqp091::{Publish, Session};
 use leveret_broker::port::Wake;
@@ -65,6 +66,8 @@ struct Waiting {
     wake: Arc<ChannelWake>,
     /// The broker is to be asked about these again.
     publishes: VecDeque<Publish<'static>>,
+    /// This is being made.
+    change: Option<Change>,
     /// What came behind them.
     frames: Vec<u8>,
 }
@@ -94,6 +97,11 @@ impl Held {
         !self.channels.is_empty() || self.partial.is_some()
     }
 
+    /// Whether something waits that can be dealt with when it is its turn: more than the beginning of a frame.
+    pub(super) fn has_whole(&self) -> bool {
+        self.channels.iter().any(|channel| channel.waits() || self.whole_bytes(channel) > 0)
+    }
+
     /// The connection is over. Of a frame that is being kept the rest is still kept off the session.
     pub(super) fn end(&mut self) {
         *self = Self { partial: self.partial, ..Self::default() };
@@ -104,9 +112,9 @@ impl Held {
         self.closing || self.bytes > HELD_BYTES_MAX || self.publishes > HELD_PUBLISHES_MAX
     }
 
-    /// Whether publishes of a channel wait.
+    /// Whether publishes of a channel wait, or a change.
     pub(super) fn waits(&self, number: u16) -> bool {
-        self.channels.iter().any(|channel| channel.number == number && !channel.publishes.is_empty())
+        self.channels.iter().any(|channel| channel.number == number && channel.waits())
     }
 
     /// Has publishes of a channel wait, behind those that do.
@@ -116,19 +124,25 @@ impl Held {
         wake: &Arc<ChannelWake>,
         publishes: impl Iterator<Item = Publish<'static>>,
     ) {
-        let known = self.channels.iter().position(|channel| channel.number == number);
-        let at = known.unwrap_or_else(|| {
-            let (publishes, frames) = (VecDeque::new(), Vec::new());
-            self.channels.push(Waiting { number, wake: wake.clone(), publishes, frames });
-            self.channels.len() - 1
-        });
-        let Some(channel) = self.channels.get_mut(at) else { return };
-        channel.wake = wake.clone();
+        let Some(channel) = waiting(&mut self.channels, number, wake) else { return };
         for publish in publishes {
             self.bytes += bytes_of(&publish);
             self.publishes += 1;
             channel.publishes.push_back(publish);
         }
+    }
+
+    /// Has a channel wait for a change.
+    pub(super) fn add_change(&mut self, number: u16, wake: &Arc<ChannelWake>, change: Change) {
+        if let Some(channel) = waiting(&mut self.channels, number, wake) {
+            channel.change = Some(change);
+        }
+    }
+
+    /// Takes the change that a channel waits for.
+    pub(super) fn take_change(&mut self, number: u16) -> Option<(Change, Arc<ChannelWake>)> {
+        let channel = self.channels.iter_mut().find(|channel| channel.number == number)?;
+        Some((channel.change.take()?, channel.wake.clone()))
     }
 
     /// Takes the publishes of a channel, to ask about them again.
@@ -148,7 +162,7 @@ impl Held {
 
     /// A channel whose frames can be handled now.
     pub(super) fn ready(&self) -> Option<u16> {
-        let ready = |channel: &&Waiting| channel.publishes.is_empty() && self.whole_bytes(channel) > 0;
+        let ready = |channel: &&Waiting| !channel.waits() && self.whole_bytes(channel) > 0;
         self.channels.iter().find(ready).map(|channel| channel.number)
     }
 
@@ -185,16 +199,18 @@ impl Held {
 
     /// Forgets a channel that has nothing more.
     pub(super) fn forget_if_done(&mut self, number: u16) {
-        let done = |channel: &Waiting| channel.publishes.is_empty() && channel.frames.is_empty();
+        let done = |channel: &Waiting| !channel.waits() && channel.frames.is_empty();
         self.channels.retain(|channel| channel.number != number || !done(channel));
         if self.channels.is_empty() {
             *self = Self::default();
         }
     }
 
-    /// The channel was closed: what it published and nobody dealt with is dropped.
-    pub(super) fn drop_publishes(&mut self, number: u16) {
+    /// The channel was closed: what it published and nobody dealt with is dropped, and nobody waits for its
+    /// change.
+    pub(super) fn drop_waiting(&mut self, number: u16) {
         self.take_publishes(number);
+        self.take_change(number);
         self.forget_if_done(number);
     }
 
@@ -226,6 +242,29 @@ impl Held {
         self.partial = Some(partial).filter(|partial| partial.left_bytes > 0);
         if piece.is_empty() { Next::Wait } else { Next::Kept(piece.len()) }
     }
+}
+
+impl Waiting {
+    fn waits(&self) -> bool {
+        !self.publishes.is_empty() || self.change.is_some()
+    }
+}
+
+/// The channel of a number, which waits from now on.
+fn waiting<'a>(
+    channels: &'a mut Vec<Waiting>,
+    number: u16,
+    wake: &Arc<ChannelWake>,
+) -> Option<&'a mut Waiting> {
+    let known = channels.iter().position(|channel| channel.number == number);
+    let at = known.unwrap_or_else(|| {
+        let (publishes, frames) = (VecDeque::new(), Vec::new());
+        channels.push(Waiting { number, wake: wake.clone(), publishes, change: None, frames });
+        channels.len() - 1
+    });
+    let channel = channels.get_mut(at)?;
+    channel.wake = wake.clone();
+    Some(channel)
 }
 
 fn bytes_of(publish: &Publish<'_>) -> usize {

@@ -6,10 +6,12 @@
 //!
 //! *Order.* Publishes that come in one read are handed to the broker together; every other method
 //! is a cut: what was published before it is dealt with first. While the broker's answer for a
-//! publish is pending, what comes on its channel waits (`held.rs`), and only that. Settlements
+//! publish is pending, or a type is asked about an exchange or a binding, what comes on its channel waits
+//! (`held.rs`), and only that. Settlements
 //! that follow each other are a batch too: what they reject is dead-lettered before anything else.
 
 mod basic;
+mod beside;
 mod connection;
 pub mod dead_letter;
 mod exchange;
@@ -333,6 +335,46 @@ impl Connection {
                 "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
             );
         }
+    }
+
+    /// The socket is gone: nothing can be delivered any more.
+    pub fn hang_up(&mut self, router: &mut dyn Router) {
+        self.deliveries_wait = false;
+        if let Some(open) = &mut self.open {
+            open.client.stop_consuming(router);
+        }
+    }
+
+    /// Goes on without a socket, after [`Self::hang_up`]: deals with what waited, and with `bytes` that were
+    /// read before, as far as that goes; returns how many of them were used. Answers go nowhere.
+    pub fn go_on_alone(&mut self, bytes: &[u8], woken: bool, router: &mut dyn Router) -> usize {
+        if woken {
+            self.woken(router);
+        }
+        let mut used = 0;
+        loop {
+            self.session.output().clear();
+            self.release();
+            let rest = bytes.get(used..).unwrap_or_default();
+            if self.reading() != Reading::Open {
+                return used;
+            }
+            let more = self.handle_bytes(rest, OUTPUT_BYTES_HARD_MAX, router);
+            used += more;
+            let was_full = self.session.output_bytes() > OUTPUT_BYTES_HARD_MAX;
+            self.session.output().clear();
+            if more == 0 && !was_full {
+                return used;
+            }
+        }
+    }
+
+    /// Whether something that came whole is not dealt with yet: it waits for an answer, or for memory, as
+    /// what is `left` of the bytes that were read.
+    pub fn has_unfinished(&mut self, left: &[u8]) -> bool {
+        self.open.is_some()
+            && !self.session.is_closed()
+            && (self.held.has_whole() || !left.is_empty() && self.reading() == Reading::Paused)
     }
 
     /// The connection is over: gives back what the client held.

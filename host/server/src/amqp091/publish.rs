@@ -90,13 +90,14 @@ impl Connection {
         }
     }
 
-    /// Tries again what waited on channels that were woken.
+    /// Tries again what waited on channels that were woken, and answers what they waited for.
     pub(super) fn retry_publishes(&mut self, router: &mut dyn Router) {
         if !self.held.any() {
             return;
         }
         self.publishing.slowed = false;
         for number in self.held.take_woken() {
+            self.finish_change(number);
             let batch = self.held.take_publishes(number);
             if !batch.is_empty() {
                 self.publish_on(number, batch, router);

@@ -1,6 +1,10 @@
 //! Class queue (AMQP 0-9-1 section 1.7); its bindings are with those of class exchange.
 
-use super::{Connection, exchange::name_of};
+use super::{
+    Connection,
+    beside::{Answer, Asked},
+    exchange::name_of,
+};
 use leveret_amqp091::Method;
 use leveret_broker::{QueueSpec, QueueStatus, port::Router};
 use leveret_model::{Name, Refusal, Table};
@@ -59,16 +63,17 @@ impl Connection {
     /// another connection; 406 in use or not empty, if that was a condition.
     pub(super) fn on_queue_delete(
         &mut self,
-        channel: u16,
+        asked: Asked,
         queue: &[u8],
         if_unused: bool,
         if_empty: bool,
         router: &mut dyn Router,
-    ) -> Result<Method<'static>, Refusal> {
+    ) -> Answer {
         let by = self.id;
-        let queue = self.queue_named(channel, queue)?;
-        let messages = self.open()?.vhost.delete_queue(router, &queue, if_unused, if_empty, by)?;
-        Ok(Method::QueueDeleteOk { message_count: count_of(messages) })
+        let queue = self.queue_named(asked.channel, queue)?;
+        let now = self.open()?.vhost.delete_queue_now(router, &queue, if_unused, if_empty, by)?;
+        let messages = now.value().unwrap_or(0);
+        self.finish(asked, now, Method::QueueDeleteOk { message_count: count_of(messages) })
     }
 
     /// The queue that a name means on a channel: an empty one is the last declared there.

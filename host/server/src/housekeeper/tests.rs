@@ -139,7 +139,7 @@ fn what_is_held_comes_when_it_is_due_also_if_something_earlier_is_held_later() {
     };
     let bodies = runtime.block_on(async {
         tokio::select! {
-            () = keep(vhost.clone(), &router) => unreachable!("it never ends"),
+            () = keep(vhost.clone(), &router, |errand| errand(&mut Holding)) => unreachable!("it never ends"),
             bodies = consume => bodies,
         }
     });

@@ -1,6 +1,10 @@
-//! What takes long, on a thread of its own, so that other requests are answered meanwhile.
+//! What takes long, on a thread of its own or in the slow lane, so that other requests are answered
+//! meanwhile.
 
-use super::error::ApiError;
+use super::{Api, error::ApiError};
+use leveret_broker::port::Wake;
+use leveret_model::Name;
+use leveret_plugin::Worker as PluginWorker;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -36,4 +40,30 @@ impl Aside {
         std::thread::Builder::new().name("http-aside".to_owned()).spawn(work).map_err(|_| ApiError::Busy)?;
         finished.await.map_err(|_| ApiError::Busy)
     }
+}
+
+/// Whoever asks over HTTP may ask again.
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// Does something in the slow lane, among what else is to be done there for a virtual host.
+///
+/// # Errors
+/// [`ApiError::Busy`] if that is too much already.
+pub(super) async fn in_the_lane<R: Send + 'static>(
+    api: &Api,
+    vhost: &Name,
+    work: impl FnOnce(&mut PluginWorker) -> R + Send + 'static,
+) -> Result<R, ApiError> {
+    let (done, finished) = oneshot::channel();
+    let nobody: Arc<dyn Wake> = Arc::new(Nobody);
+    let errand = Box::new(move |worker: &mut PluginWorker| {
+        // Whoever asked may be gone.
+        let _ = done.send(work(worker));
+    });
+    api.shared.plugins.run_beside(vhost, errand, Some(&nobody)).map_err(|_| ApiError::Busy)?;
+    finished.await.map_err(|_| ApiError::Busy)
 }

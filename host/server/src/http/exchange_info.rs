@@ -3,6 +3,7 @@
 
 use super::{
     Api, arguments,
+    aside::in_the_lane,
     body::JsonBody,
     error::ApiError,
     json::exchange_info::{ConfigureJson, ConfiguredJson, ExchangeInfoJson, LayerInfoJson},
@@ -11,7 +12,7 @@ use super::{
 use axum::{Json, extract::State};
 use leveret_broker::exchange::ArgumentsChange;
 use leveret_model::{Name, Refusal};
-use leveret_plugin::LayerInfo;
+use leveret_plugin::{LayerInfo, Worker as PluginWorker};
 use std::sync::Arc;
 
 pub(super) async fn read(
@@ -57,9 +58,9 @@ pub(super) async fn configure(
         set: arguments::from_json(&request.set).map_err(ApiError::BadRequest)?,
         unset: unset.collect::<Result<_, _>>().map_err(|error| ApiError::BadRequest(error.to_string()))?,
     };
-    let configured =
-        api.explainer.with_worker(move |worker| vhost.configure_exchange(worker, &name, &change));
-    match configured.await.map_err(|_| ApiError::Busy)? {
+    let in_vhost = vhost.name().clone();
+    let configure = move |worker: &mut PluginWorker| vhost.configure_exchange(worker, &name, &change);
+    match in_the_lane(&api, &in_vhost, configure).await? {
         Ok(settings) => Ok(Json(ConfiguredJson {
             arguments: arguments::to_json(&settings.arguments),
             changes: settings.number,

@@ -29,14 +29,16 @@ fn is_of(question: &Question, attachment: &Attachment, version: &Version) -> boo
         && question.version.id == version.id
 }
 
-/// Whether an attachment is asked elsewhere: its plugin is slow, or this asker has an answer coming.
+/// Whether an attachment is asked elsewhere: its plugin is slow, or this asker has an answer coming. `None` if
+/// this worker hands nothing over.
 pub(super) fn is_handed_over(
-    handed_over: &HandedOver,
+    handed_over: Option<&HandedOver>,
     seat: &Seat,
     attachment: &Attachment,
     version: &Version,
     waker: &Arc<dyn Wake>,
 ) -> bool {
+    let Some(handed_over) = handed_over else { return false };
     seat.pace().is_some_and(|pace| pace.is_slow())
         || handed_over.any(waker)
             && handed_over.find(waker, |question| is_of(question, attachment, version)).is_some()
@@ -61,7 +63,8 @@ impl Asking<'_> {
         if seat.scratch.questions.is_empty() {
             return Ok(());
         }
-        if is_handed_over(&worker.handed_over, seat, self.attachment, self.version, self.waker) {
+        let handed_over = worker.lane.is_some().then_some(&worker.handed_over);
+        if is_handed_over(handed_over, seat, self.attachment, self.version, self.waker) {
             return self.take_or_hand_over(rulings);
         }
         if worker.had_its_turn == Some(key_of(self.waker)) {
@@ -142,7 +145,7 @@ impl Asking<'_> {
         match answered.end {
             _ if asked > 0 => self.cut(given, Until::Woken, rulings),
             End::InDoubt(cell) => self.cut(given, Until::Settled(&cell), rulings),
-            End::Outdated => {
+            End::Outdated(_) => {
                 // A fresh instance reads something else.
                 seat.forget();
                 self.cut(given, Until::Now, rulings)
@@ -179,7 +182,7 @@ impl Asking<'_> {
         };
         let count = seat.scratch.fitting(first, lane::MESSAGES_MAX);
         let question = seat.scratch.listed().question(first, count, about);
-        if let Some(asked) = worker.lane.ask(question, self.waker) {
+        if let Some(asked) = worker.lane.as_ref().and_then(|lane| lane.ask(question, self.waker)) {
             worker.handed_over.note(self.waker, asked);
         }
         self.cut(answered, Until::Woken, rulings)
