@@ -223,3 +223,37 @@ fn an_unbind_of_a_waiting_channel_comes_in_its_place() {
         assert!(arrived.iter().all(|body| body == b"before"));
     });
 }
+
+/// A socket that is gone takes nothing with it: what it had brought whole is routed, on every channel and in
+/// order, also what waited behind an unbind; a frame that is not whole is not.
+#[test]
+fn a_socket_that_closes_loses_nothing() {
+    let broker = broker_with(&["takes_its_time"]);
+    on_broker(&broker, async |broker| {
+        let (exchange, queue) = set_up(broker).await;
+        let mut connection = RawConnection::open(broker.address());
+        let mut bytes = Vec::new();
+        for channel in [1, 2, 3] {
+            connection.open_channel(channel);
+            for number in 0..MESSAGES {
+                bytes.extend(publish(channel, &exchange, "slow", &number.to_be_bytes()));
+            }
+            // Behind what waits, by the default exchange.
+            bytes.extend(publish(channel, "", &queue, b"last"));
+        }
+        let half = publish(1, "", &queue, b"not whole");
+        bytes.extend(half.get(..half.len() - 4).unwrap());
+        connection.send(&bytes);
+        drop(connection);
+        let connection = connect(broker).await;
+        let channel = connection.create_channel().await.unwrap();
+        let (mut arrived, begin) = (Vec::new(), Instant::now());
+        while arrived.iter().filter(|body| *body == b"last").count() < 3 {
+            assert!(begin.elapsed() < EVENT_WAIT_MAX, "{} arrived", arrived.len());
+            arrived.extend(drain(&channel, &queue.as_str().into()).await);
+        }
+        assert_eq!(arrived.len() as u64, 3 * (MESSAGES + 1));
+        let numbers = |number: u64| arrived.iter().filter(|body| **body == number.to_be_bytes()).count();
+        assert!((0..MESSAGES).all(|number| numbers(number) == 3));
+    });
+}

@@ -11,13 +11,19 @@
 //! delivered, and above [`OUTPUT_BYTES_HARD_MAX`] no request is handled, so a slow reader costs that
 //! much and one message more. While queued messages exceed the memory limit, nothing of a connection
 //! that publishes is handled. What is not handled is read only until the read buffer is full.
+//!
+//! *The end.* When the socket is gone, what came whole before and waits for an answer is still dealt with, for
+//! at most [`ALONE_MAX`] (`alone.rs`).
 
+mod alone;
 mod timers;
 
 use crate::{
     amqp091::{Connection, Reading, dead_letter},
     worker::Worker,
 };
+pub use alone::ALONE_MAX;
+use alone::Alone;
 use atomic_waker::AtomicWaker;
 use leveret_broker::port::{Router, Wake};
 use std::{
@@ -96,6 +102,8 @@ pub struct ConnectionTask {
     retry: Option<(u64, Pin<Box<Sleep>>)>,
     /// What the client speaks was looked at.
     greeted: bool,
+    /// The socket is gone, and until when what it left is dealt with.
+    alone: Option<Alone>,
 }
 
 /// What a client speaks that begins with these bytes, if that is well known and not AMQP 0-9-1.
@@ -144,6 +152,7 @@ impl ConnectionTask {
             brake: None,
             retry: None,
             greeted: false,
+            alone: None,
         })
     }
 
@@ -366,6 +375,9 @@ impl Future for ConnectionTask {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
         task.wake.waker.register(cx.waker());
+        if task.alone.is_some() {
+            return task.poll_alone(cx);
+        }
         let mut end = task.tick(cx);
         for _ in 0..TURNS_MAX {
             if end.is_some() {
@@ -391,7 +403,7 @@ impl Future for ConnectionTask {
             return Poll::Pending;
         };
         tracing::debug!(peer = %task.peer, "connection ended: {why}");
-        Poll::Ready(())
+        if task.is_left_alone() { task.poll_alone(cx) } else { Poll::Ready(()) }
     }
 }
 
