@@ -46,6 +46,8 @@ pub(super) enum Way {
 pub(super) struct Handover {
     pub(super) change: StateChange,
     moves: Vec<Move>,
+    /// The same for the store.
+    group: Vec<Change>,
     /// Those that nobody works on until this is finished, with those that stay.
     closed: Vec<Arc<Cell>>,
 }
@@ -69,7 +71,7 @@ struct Stateful<'a> {
 
 impl Handover {
     fn nothing() -> Self {
-        Self { change: StateChange::default(), moves: Vec::new(), closed: Vec::new() }
+        Self { change: StateChange::default(), moves: Vec::new(), group: Vec::new(), closed: Vec::new() }
     }
 
     /// Keeps everybody out of a state until this is finished.
@@ -130,30 +132,30 @@ impl Registry {
             Way::Forward => Ok(Handover::nothing()),
             Way::Back => self.restore(version, old, &replayed.places),
         };
-        let written = prepared.and_then(|handover| self.write_moves(handover, version));
-        written.map_err(LoadError::at(Stage::Migrate))
-    }
-
-    /// Has the store know what takes the place of what.
-    fn write_moves(&self, handover: Handover, version: &Version) -> Result<Handover, String> {
+        let mut handover = prepared.map_err(LoadError::at(Stage::Migrate))?;
         let writer = Writer::of(version);
         let moves = handover.moves.iter().filter_map(|it| Some((it.from.holder()?, &it.to)));
-        let group: Vec<Change> = moves.flat_map(|(holder, to)| to.snapshot(holder, &writer)).collect();
-        if !group.is_empty() {
-            self.services.cells.store().append(&group).map_err(|failure| failure.to_string())?;
-        }
+        handover.group = moves.flat_map(|(holder, to)| to.snapshot(holder, &writer)).collect();
         Ok(handover)
     }
 
-    /// Puts the state into its places. Whoever finds it waits until the handover is finished.
+    /// Puts the state into its places, in the store first. Whoever finds it waits until the handover is
+    /// finished.
+    ///
+    /// # Errors
+    /// The store does not take it: nothing has changed.
     pub(super) fn hand_over_state(
         &self,
         handover: &Handover,
         old: Option<&Version>,
         version: &Arc<Version>,
         places: &[(Arc<Exchange>, Layer)],
-    ) {
+    ) -> Result<(), LoadError> {
         let cells = &self.services.cells;
+        if !handover.group.is_empty() {
+            let written = cells.store().append(&handover.group);
+            written.map_err(|failure| LoadError::at(Stage::Migrate)(failure.to_string()))?;
+        }
         for Move { owner, vhost, from, to, kept_of } in &handover.moves {
             let account = self.services.accounts.of_instance(version, vhost);
             match kept_of {
@@ -174,6 +176,7 @@ impl Registry {
                 cell.set_writer(version);
             }
         }
+        Ok(())
     }
 
     /// Has a version that serves other exchanges take over the state of these.
@@ -185,7 +188,7 @@ impl Registry {
         publish: impl FnOnce(),
     ) -> Result<(), LoadError> {
         let handover = self.prepare_state(version, Some(old), replayed, Way::Forward)?;
-        self.hand_over_state(&handover, Some(old), version, &replayed.places);
+        self.hand_over_state(&handover, Some(old), version, &replayed.places)?;
         publish();
         handover.finish();
         Ok(())

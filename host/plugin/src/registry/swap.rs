@@ -315,10 +315,10 @@ impl<'a> Moving<'a> {
         if !part.covers(&self.due_in(&slots, &part.vhost)?) {
             return Ok(None);
         }
+        registry.hand_over_state(&handover, from, &self.version, &part.replayed.places)?;
         let replayed = std::mem::replace(&mut part.replayed, Replayed::nothing());
         let moved =
             Moved { exchanges: replayed.exchanges, bindings: replayed.bindings, state: handover.change };
-        registry.hand_over_state(&handover, from, &self.version, &replayed.places);
         let took = registry.hand_to_workers(replayed, |_| true);
         if !self.published {
             self.publish(&mut files, &mut slots, Some(&part.vhost));
