@@ -133,10 +133,12 @@ fn a_plugin_goes_to_any_kept_version_and_forward_again() {
     assert_eq!(serving(), json!("1.0.0"));
     let shown = plugin(&broker, &["rollback", "versioned", "--to", "7.0"], 1);
     assert!(shown.contains("no kept version") && shown.contains("(2.0.0)"), "{shown}");
+    assert!(plugin(&broker, &["list"], 0).contains("somebody went back from this version"));
     let shown = plugin(&broker, &["forward", "versioned"], 0);
     assert!(shown.contains("went forward") && !shown.contains("is not taken"), "{shown}");
     assert_eq!(serving(), json!("2.0.0"));
     assert!(plugin(&broker, &["forward", "versioned"], 1).contains("serves already"));
+    assert!(!plugin(&broker, &["list"], 0).contains("REFUSED FILE"));
 
     let go = |body: Value| post(&broker, "plugins-rollback", "application/json", body.to_string().as_bytes());
     let digest = leveret_plugin::Digest::of(&guest("versioned_with_traps")).to_hex();

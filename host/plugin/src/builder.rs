@@ -207,3 +207,57 @@ fn build(job: &Job, parts: &Parts, slot: &CallSlot) -> Result<Replica, String> {
     }
     Ok(replica)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        shares::SLICE,
+        testing::{Guest, Woken, World},
+    };
+
+    #[test]
+    fn a_build_of_one_vhost_does_not_wait_for_the_end_of_anothers() {
+        let mut world = World::with(Guest::default(), 1);
+        let mut begun = Vec::new();
+        for vhost in ["a", "b"] {
+            world.enter(vhost);
+            world.declare(0, "x").unwrap();
+            world.bind(0, "x", "k").unwrap();
+            begun.push((world.vhost.name().clone(), world.exchange("x")));
+        }
+        let version = {
+            let registry = world.host.registry();
+            let crate::registry::Lookup::Serving(version) = registry.lookup(&begun[0].0, b"x-test") else {
+                panic!("it serves")
+            };
+            version
+        };
+        let engines = Arc::new(Engines::new().unwrap());
+        let shares = Shares::new(1);
+        let parts = Parts { engines, services: Arc::default(), shares: shares.clone() };
+        let builder = Builder { lanes: Arc::default(), parts };
+        // A build of `a` is under way, and ends only when that of `b` has.
+        let building = shares.build(&begun[0].0);
+        let waker: Arc<dyn Wake> = Arc::<Woken>::default();
+        let begin = |(vhost, exchange): &(Name, Arc<Exchange>)| {
+            builder.begin(version.clone(), vhost.clone(), vec![(exchange.clone(), Layer::FRONT)])
+        };
+        let (more_of_a, of_b) = (begin(&begun[0]), begin(&begun[1]));
+        let built = loop {
+            let began = crate::guest::thread_cpu_time();
+            while crate::guest::thread_cpu_time().saturating_sub(began) < SLICE {
+                std::hint::black_box((0..1_000_u64).sum::<u64>());
+            }
+            shares::between_calls();
+            if let Some(built) = of_b.poll(&waker) {
+                break built;
+            }
+        };
+        assert!(built.is_ok_and(|replica| replica.exchanges().count() == 1));
+        drop(building);
+        while more_of_a.take().is_none() {
+            std::thread::yield_now();
+        }
+    }
+}

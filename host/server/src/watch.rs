@@ -10,7 +10,10 @@
 //! In each of them is a folder [`CANDIDATES`]: a file there is not put into service, it is the candidate
 //! of the plugin of its name.
 
-use leveret_plugin::{Host, Scope, folder, registry::FileKind};
+use leveret_plugin::{
+    Host, Scope, folder,
+    registry::{CANDIDATES, FileKind},
+};
 use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -28,8 +31,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// The folder within a plugins folder for versions that are tried beside those that serve.
-pub const CANDIDATES: &str = "candidates";
 /// How long a file must stay unchanged to count as whole, if its writer did not close it.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// How often the folder is looked at without a notification.

@@ -51,6 +51,8 @@ pub(crate) struct Candidate {
     /// What its shadow finds in the host: its own.
     pub(crate) services: Arc<Services>,
     since: SystemTime,
+    /// Virtual hosts that did not take it, and why: it is not asked there.
+    left_out: RwLock<Vec<(Name, String)>>,
     standing: RwLock<Standing>,
     counts: Counts,
     told: Mutex<Told>,
@@ -113,6 +115,7 @@ impl Candidate {
             strategy,
             services,
             since: SystemTime::now(),
+            left_out: RwLock::default(),
             standing: RwLock::new(Standing::Shadow),
             counts: Counts::default(),
             told: Mutex::default(),
@@ -130,6 +133,16 @@ impl Candidate {
             Standing::Withdrawn { .. } => Arm::Nothing,
             Standing::Gone => Arm::Gone,
         }
+    }
+
+    /// Whether a virtual host did not take it.
+    pub(crate) fn leaves_out(&self, vhost: &Name) -> bool {
+        self.left_out.read().iter().any(|(there, _)| there == vhost)
+    }
+
+    /// From now on it is asked everywhere but in these virtual hosts.
+    pub(crate) fn leave_out(&self, left_out: Vec<(Name, String)>) {
+        *self.left_out.write() = left_out;
     }
 
     /// Whether it is no candidate any more.

@@ -27,6 +27,8 @@ pub struct CandidateInfo {
 /// A candidate that passed all stages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CandidateState {
+    /// The virtual hosts that did not take it, and why: it is not asked there.
+    pub left_out: Vec<(Name, String)>,
     /// Of its bytes.
     pub digest: Digest,
     /// Its version as it describes itself.
@@ -153,6 +155,7 @@ impl Candidate {
         .map(|count| count.load(Ordering::Relaxed));
         let told = self.told.lock();
         CandidateState {
+            left_out: self.left_out.read().clone(),
             digest: self.version.code.digest,
             version: self.version.description.version.clone(),
             exchange_types: self.names.clone(),

@@ -6,8 +6,9 @@
 //! swap, through all stages again.
 
 use super::{
-    LoadError, LoadReport, Registry, Stage, plugin_of,
+    LoadError, LoadReport, RefusedInfo, Registry, Stage, plugin_of,
     reload::{Examined, File, Files},
+    replay::LeftOut,
 };
 use crate::{
     account::Accounts,
@@ -26,9 +27,12 @@ use parking_lot::RwLock;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use wasmtime::component::Component;
+
+/// The folder within a plugins folder for versions that are tried beside those that serve.
+pub const CANDIDATES: &str = "candidates";
 
 /// The candidates of all plugins, by scope and the plugin's name.
 #[derive(Default)]
@@ -39,8 +43,8 @@ struct Slot {
     /// The file that serves.
     path: PathBuf,
     candidate: Option<Arc<Candidate>>,
-    /// The last file, if it was not taken.
-    refused: Option<LoadError>,
+    /// The last file, if it was not taken, and since when.
+    refused: Option<(LoadError, SystemTime)>,
 }
 
 impl Candidates {
@@ -97,7 +101,10 @@ impl Registry {
 
     /// Notes that the file of a candidate was refused, before it could be offered or after.
     pub fn refuse_candidate(&self, scope: &Scope, path: &Path, error: &LoadError) {
-        self.candidates.change(scope, path, |slot| slot.refused = Some(error.clone()));
+        self.candidates.change(scope, path, |slot| {
+            let known = slot.refused.take().filter(|(known, _)| known == error);
+            slot.refused = Some(known.unwrap_or_else(|| (error.clone(), SystemTime::now())));
+        });
         tracing::warn!(
             target: "leveret::plugin",
             path = %path.display(), %scope, stage = %error.stage,
@@ -128,13 +135,14 @@ impl Registry {
         version.on_trial = true;
         let version = Arc::new(version);
         // Whether it takes what is there; the shadow makes its own instance.
-        self.rehearse(&version, &names, 1)?;
+        let (_, left_out) = self.rehearse(&version, &names, 1)?;
         let services = Arc::new(Services {
             accounts: Accounts::new(self.policies.clone()),
             form: self.services.form,
             ..Services::default()
         });
         let candidate = Arc::new(Candidate::new(version, names, (component, strategy), services));
+        leave_out(&candidate, left_out);
         let mut before = None;
         self.candidates.change(scope, path, |slot| {
             (before, slot.refused) = (slot.candidate.replace(candidate.clone()), None);
@@ -187,10 +195,18 @@ impl Registry {
         }
         let _change = self.changing.begin(scope, plugin);
         let (version, workers) = (&candidate.version, self.mailboxes.len().max(1));
-        let replayed = self.rehearse(version, &candidate.names, workers)?;
+        let (replayed, left_out) = self.rehearse(version, &candidate.names, workers)?;
+        if let Some((_, why)) = left_out.iter().find(|(there, _)| Some(there) == vhost) {
+            return Err(LoadError::at(Stage::Replay)(why.clone()));
+        }
         // From an earlier call.
         self.mailboxes.iter().for_each(|mailbox| mailbox.discard(version.id));
-        self.hand_to_workers(replayed, |place: &Place| vhost.is_none_or(|vhost| place.vhost == *vhost));
+        for replayed in replayed {
+            self.hand_to_workers(replayed, |place: &Place| vhost.is_none_or(|vhost| place.vhost == *vhost));
+        }
+        leave_out(&candidate, left_out);
+        // Those that were left out before are asked from now on, or the other way round.
+        self.tell_exchanges_of(scope, plugin);
         candidate.to_canary(share, vhost.cloned());
         tracing::info!(
             target: "leveret::plugin",
@@ -266,11 +282,26 @@ impl Registry {
             plugin: plugin.clone(),
             path: slot.path.clone(),
             state: slot.candidate.as_ref().map(|candidate| candidate.state()),
-            refused: slot.refused.clone(),
+            refused: slot.refused.as_ref().map(|(error, _)| error.clone()),
         };
         let mut all: Vec<CandidateInfo> = slots.iter().map(info).collect();
         all.sort_by(|a, b| (&a.scope, &a.plugin).cmp(&(&b.scope, &b.plugin)));
         all
+    }
+
+    /// Files that were to be candidates and were not taken.
+    pub(super) fn candidates_refused(&self) -> Vec<RefusedInfo> {
+        let slots = self.candidates.0.read();
+        let info = |((scope, _), slot): (&(Scope, String), &Slot)| {
+            let (error, since) = slot.refused.clone()?;
+            let around = slot.path.parent().unwrap_or(Path::new(""));
+            let file = slot.path.file_name().unwrap_or_default();
+            // What serves beside it is found by the file that serves.
+            let serving = None;
+            let path = around.join(CANDIDATES).join(file);
+            Some(RefusedInfo { path, scope: scope.clone(), vhost: None, error, since, serving })
+        };
+        slots.iter().filter_map(info).collect()
     }
 
     /// The candidate beside the version that serves a type of an exchange, if it can be asked about that.
@@ -285,7 +316,10 @@ impl Registry {
         }
         let candidate = self.candidates.of(&serving.scope, &serving.code.plugin)?;
         let version = &candidate.version;
-        let can = version.describes(type_name).is_some() && version.not_granted(&exchange.vhost).is_none();
+        let vhost = &exchange.vhost;
+        let can = version.describes(type_name).is_some()
+            && version.not_granted(vhost).is_none()
+            && !candidate.leaves_out(vhost);
         can.then_some(candidate)
     }
 
@@ -339,6 +373,18 @@ impl Registry {
     fn tell_exchanges_of(&self, scope: &Scope, plugin: &str) {
         self.exchanges_of_plugin(scope, plugin).iter().for_each(|exchange| exchange.type_changed());
     }
+}
+
+/// The virtual hosts that do not take a candidate have none.
+fn leave_out(candidate: &Candidate, left_out: LeftOut) {
+    for (vhost, why) in &left_out {
+        tracing::warn!(
+            target: "leveret::plugin",
+            plugin = candidate.version.code.plugin, %vhost, digest = %candidate.version.code.digest,
+            "the virtual host does not take the candidate, which is not asked there: {why}"
+        );
+    }
+    candidate.leave_out(left_out);
 }
 
 fn no_candidate(plugin: &str) -> LoadError {

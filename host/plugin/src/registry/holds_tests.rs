@@ -200,3 +200,39 @@ fn what_is_switched_off_in_the_vhost_that_stayed_is_the_version_that_it_stayed_o
     registry.enable(&switch);
     assert_eq!((routes(&mut world, "a"), routes(&mut world, "b")), ("k".into(), String::new()));
 }
+
+#[test]
+fn a_candidate_is_asked_where_it_is_taken() {
+    let mut world = world();
+    let registry = world.host.registry().clone();
+    registry.offer_candidate(&Scope::Global, Path::new(FILE), &v2()).unwrap();
+    let share = crate::Share::of_percent(100.0).unwrap();
+    registry.canary(&Scope::Global, PLUGIN, share, None).unwrap();
+    // Found by the first batch.
+    for _ in 0..2 {
+        routes(&mut world, "a");
+        routes(&mut world, "b");
+    }
+    assert_eq!((routes(&mut world, "a"), routes(&mut world, "b")), ("k".into(), String::new()));
+    let state = registry.candidates().remove(0).state.unwrap();
+    let [(vhost, why)] = &state.left_out[..] else { panic!("{state:?}") };
+    assert!(vhost.as_bytes() == b"b" && why.contains("not taken"), "{why}");
+    assert_eq!((state.canary_failed, state.withdrawn), (0, None));
+    let only_b = registry.canary(&Scope::Global, PLUGIN, share, Some(&Name::from_static("b")));
+    assert_eq!(only_b.unwrap_err().stage, Stage::Replay);
+    // Promoted, it is taken where it was tried.
+    let report = registry.promote(&Scope::Global, PLUGIN, &v2()).unwrap();
+    assert_eq!((report.exchanges, report.held_back.len()), (1, 1));
+}
+
+#[test]
+fn a_candidate_that_is_taken_nowhere_is_refused() {
+    let mut world = world();
+    world.enter("a");
+    world.bind(0, "x", "refus2").unwrap();
+    let error = world.host.registry().offer_candidate(&Scope::Global, Path::new(FILE), &v2()).unwrap_err();
+    assert_eq!(error.stage, Stage::Replay);
+    let refused = world.host.registry().refused();
+    assert_eq!((refused[0].path.as_path(), &refused[0].error), (Path::new("candidates/guest.wasm"), &error));
+    assert_eq!(refused[0].serving.clone().unwrap().0, "1");
+}

@@ -45,6 +45,7 @@ mod tenants_tests;
 mod tests;
 mod turns;
 
+pub use candidates::CANDIDATES;
 pub use checks::VHOST_PLUGINS_MAX;
 pub use decisions::{Decisions, KeepDecisions, PinDecision};
 pub use deploys::{FileKind, JOBS_MAX};

@@ -102,7 +102,7 @@ impl Registry {
     }
 
     /// Every file that does not serve as it is, by its path; and those that serve for some virtual hosts
-    /// and not for others, once for each of these.
+    /// and not for others, once for each of these; and what was to be a candidate.
     #[must_use]
     pub fn refused(&self) -> Vec<RefusedInfo> {
         let refusals = self.refusals.0.lock();
@@ -116,9 +116,14 @@ impl Registry {
         });
         let mut infos: Vec<RefusedInfo> = infos.collect();
         drop(refusals);
+        infos.extend(self.candidates_refused());
         let files = self.files.lock();
         for info in &mut infos {
-            let serving = files.get(&info.path);
+            let in_its_place = info.path.parent().and_then(Path::parent).map(|around| {
+                // Of a candidate: the plugin's own file.
+                around.join(info.path.file_name().unwrap_or_default())
+            });
+            let serving = files.get(&info.path).or_else(|| files.get(&in_its_place?));
             info.serving = serving.map(|it| (it.description.version.clone(), it.code.digest));
         }
         drop(files);

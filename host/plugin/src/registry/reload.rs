@@ -271,8 +271,9 @@ impl Registry {
         if let Some(old) = old {
             let slots = self.slots.read();
             let groups = slots.groups_of(&self.policies, &old).into_iter();
-            let mut moving = groups.filter(|group| slots.hold_of(&group.vhost, &old.code.plugin).is_none());
-            if let Some(group) = moving.find(|group| !names.contains(&group.type_name)) {
+            let moving = groups.filter(|group| slots.hold_of(&group.vhost, &old.code.plugin).is_none());
+            let (has, dropped): (Vec<_>, Vec<_>) = moving.partition(|group| names.contains(&group.type_name));
+            if let Some(group) = dropped.first().filter(|_| has.is_empty()) {
                 return Err(LoadError::at(Stage::Swap)(group.dropped()));
             }
             let dropped =

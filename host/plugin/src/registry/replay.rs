@@ -10,7 +10,7 @@ use crate::{
     scope::Scope,
     version::Version,
 };
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use leveret_broker::{
     exchange::{Exchange, ExchangeId},
     port::Layer,
@@ -28,24 +28,49 @@ pub(super) struct Replayed {
     pub(super) bindings: usize,
 }
 
+/// Virtual hosts that do not take a candidate, and why.
+pub(super) type LeftOut = Vec<(Name, String)>;
+
 impl Registry {
-    /// Replays all that a version would serve into fresh instances, a set for each worker.
+    /// Replays all that a candidate would be asked about into fresh instances, a set for each worker: by virtual
+    /// host, and those that do not take it are left out.
+    ///
+    /// # Errors
+    /// Why none takes it that has anything to take.
     pub(super) fn rehearse(
         &self,
         version: &Arc<Version>,
         names: &[Name],
         workers: usize,
-    ) -> Result<Replayed, LoadError> {
-        let places = self.to_replay(version, names);
+    ) -> Result<(Vec<Replayed>, LeftOut), LoadError> {
+        let mut places: HashMap<Name, Vec<(Arc<Exchange>, Layer)>> = HashMap::new();
+        for (exchange, layer) in self.to_replay(version, names) {
+            places.entry(exchange.vhost.clone()).or_default().push((exchange, layer));
+        }
         let attachments = {
             let slots = self.slots.read();
             let goes = |vhost: &Name| slots.hold_of(vhost, &version.code.plugin).is_none();
             self.attachments_for(&slots, version, goes)
         };
-        self.replay(version, &places, &attachments, workers).map_err(LoadError::at(Stage::Replay))
+        for attachment in &attachments {
+            places.entry(attachment.vhost.clone()).or_default();
+        }
+        let (mut replayed, mut left_out) = (Vec::new(), Vec::new());
+        for (vhost, places) in places {
+            let there: Vec<_> = attachments.iter().filter(|it| it.vhost == vhost).cloned().collect();
+            match self.replay(version, &places, &there, workers) {
+                Ok(done) => replayed.push(done),
+                Err(why) => left_out.push((vhost, why)),
+            }
+        }
+        left_out.sort();
+        match left_out.first() {
+            Some((_, why)) if replayed.is_empty() => Err(LoadError::at(Stage::Replay)(why.clone())),
+            _ => Ok((replayed, left_out)),
+        }
     }
 
-    /// The exchanges that a candidate must take. One virtual host's trouble is not another's: those of one
+    /// The exchanges that a candidate is to take. One virtual host's trouble is not another's: those of one
     /// that stayed on an older version are left out, and those that are parked for a reason of their virtual
     /// host alone if it does not take them. Those for which it is switched off are asked about when it is
     /// switched on.

@@ -116,6 +116,13 @@ impl Registry {
         let file = File { scope, path: &path, digest: to };
         let report = self.put(&change, &file, (strategy, &code, compile_time), way)?;
         kept.went(key, from, to);
+        // Seen like any file that does not serve as it is.
+        match kept.rolled_back(key) {
+            Some(_) => self.refusals.note(scope, &path, &LoadError::at(Stage::Swap)(left_out())),
+            None => {
+                self.refusals.forget(&path);
+            }
+        }
         drop(change);
         if strategy == CodeStrategy::Winch {
             self.upgrade_later(scope, &path, to, &component);
@@ -223,10 +230,7 @@ impl Registry {
         let key = PluginKey::of_file(scope, path);
         let refused = self.kept.as_ref().and_then(|kept| kept.rolled_back(key));
         if refused == Some(digest) {
-            return Err(String::from(
-                "somebody went back from this version; go forward to it, change the file or remove it, and it is looked at \
-                 again",
-            ));
+            return Err(left_out());
         }
         Ok(())
     }
@@ -259,4 +263,12 @@ impl Registry {
             files.iter().find(|(_, version)| version.scope == *scope && version.code.plugin == plugin);
         found.map(|(path, version)| (path.clone(), version.clone()))
     }
+}
+
+/// Why a file is not taken that somebody went back from.
+fn left_out() -> String {
+    String::from(
+        "somebody went back from this version; go forward to it, change the file or remove it, and it is looked at \
+         again",
+    )
 }

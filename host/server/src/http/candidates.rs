@@ -10,12 +10,12 @@ use super::{
     error::ApiError,
     json::candidates::{
         CanaryJson, CandidateJson, CandidateOrderJson, CandidateOrderedJson, CandidateStateJson,
-        DifferenceJson, OrderJson, RefusedJson, ShadowJson,
+        DifferenceJson, LeftOutJson, OrderJson, RefusedJson, ShadowJson,
     },
 };
-use crate::watch::CANDIDATES;
 use axum::{Json, extract::State};
 use leveret_model::Name;
+use leveret_plugin::registry::CANDIDATES;
 use leveret_plugin::{CandidateInfo, Difference, LoadError, Registry, Scope, Share, artifact};
 use std::{
     fs, io,
@@ -189,6 +189,7 @@ pub(super) fn describe(info: CandidateInfo) -> CandidateJson {
         percent: None,
         vhost: None,
         reason: None,
+        left_out: Vec::new(),
         refused,
         shadow: ShadowJson::default(),
         canary: CanaryJson::default(),
@@ -211,6 +212,8 @@ pub(super) fn describe(info: CandidateInfo) -> CandidateJson {
     told.percent = state.canary.map(Share::percent);
     told.vhost = state.canary_vhost.as_ref().map(Name::to_text);
     told.reason = state.withdrawn;
+    let left_out = state.left_out.into_iter();
+    told.left_out = left_out.map(|(vhost, reason)| LeftOutJson { vhost: vhost.to_text(), reason }).collect();
     told.shadow = ShadowJson {
         compared: state.equal + state.different,
         equal: state.equal,

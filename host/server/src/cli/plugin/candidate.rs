@@ -145,6 +145,8 @@ fn lines(candidate: &CandidateJson) -> Vec<(&'static str, String)> {
     state.extend(candidate.vhost.as_ref().map(|vhost| format!(", in virtual host {vhost} alone")));
     state.extend(candidate.reason.as_ref().map(|reason| format!(": {reason}")));
     lines.push(("state", state));
+    let left_out = candidate.left_out.iter();
+    lines.extend(left_out.map(|it| ("left out", format!("virtual host {}: {}", it.vhost, it.reason))));
     if candidate.version.is_some() {
         let shadow = &candidate.shadow;
         lines.push((

@@ -33,6 +33,9 @@ pub struct CandidateJson {
     /// Why it is withdrawn by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The virtual hosts that do not take it: it is not asked there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOutJson>,
     /// Why the last file was not taken; an older one may be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedJson>,
@@ -48,6 +51,15 @@ pub struct CandidateJson {
     /// The latest messages that both versions answer differently, each exchange and key once.
     #[serde(default)]
     pub differences: Vec<DifferenceJson>,
+}
+
+/// A virtual host that does not take a candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutJson {
+    /// The virtual host.
+    pub vhost: String,
+    /// Why, for people to read.
+    pub reason: String,
 }
 
 /// How a candidate stands.
