@@ -241,8 +241,8 @@ impl Folder {
             Ok(found) => found,
             Err(complaint) => {
                 if self.complaint.as_ref() != Some(&complaint) {
-                    tracing::warn!(scope = %self.scope, "no plugins are taken: {complaint}. What serves serves on");
                     self.host.registry().note_refused(&self.scope, &self.folder, &complaint);
+                    tracing::warn!(scope = %self.scope, "no plugins are taken: {complaint}. What serves serves on");
                     self.complaint = Some(complaint);
                 }
                 return;
@@ -293,8 +293,8 @@ impl Folder {
             if name.chars().any(char::is_control) {
                 if self.complained.insert(path.clone()) {
                     let why = format!("{} is no name for a plugin's file", name.escape_debug());
-                    tracing::warn!("{why}");
                     self.host.registry().note_refused(&self.scope, &path, &why);
+                    tracing::warn!("{why}");
                 }
                 continue;
             }
@@ -305,8 +305,8 @@ impl Folder {
             if !metadata.is_file() {
                 if self.complained.insert(path.clone()) {
                     let why = "is not a regular file; links are not followed";
-                    tracing::warn!("{} {why}", path.display());
                     self.host.registry().note_refused(&self.scope, &path, why);
+                    tracing::warn!("{} {why}", path.display());
                 }
                 continue;
             }

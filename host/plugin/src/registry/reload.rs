@@ -94,12 +94,13 @@ impl Registry {
                 path = %path.display(), %scope, stage = %error.stage, "left out: {}", error.reason
             ),
             Err(error) => {
+                // Whoever reads the log finds it.
+                self.refusals.note(scope, path, error);
                 tracing::warn!(
                     target: "leveret::plugin",
                     path = %path.display(), %scope, stage = %error.stage,
                     "the plugin was not taken: {}", error.reason
                 );
-                self.refusals.note(scope, path, error);
                 self.fall_back(scope, path);
             }
         }
@@ -111,12 +112,12 @@ impl Registry {
     /// Notes that a file could not be read, so that it cannot be offered: [`Self::offer_in`] with that error.
     pub(super) fn refuse(self: &Arc<Self>, scope: &Scope, path: &Path, reason: String) -> LoadError {
         let error = LoadError::at(Stage::Read)(reason);
+        self.refusals.note(scope, path, &error);
         tracing::warn!(
             target: "leveret::plugin",
             path = %path.display(), %scope, stage = %error.stage,
             "the plugin was not taken: {}. What served before still serves", error.reason
         );
-        self.refusals.note(scope, path, &error);
         self.fall_back(scope, path);
         self.load_awaited(scope, &super::plugin_of(path));
         error
