@@ -206,10 +206,14 @@ fn a_candidate_is_asked_where_it_is_taken() {
     registry.offer_candidate(&Scope::Global, Path::new(FILE), &v2()).unwrap();
     let share = crate::Share::of_percent(100.0).unwrap();
     registry.canary(&Scope::Global, PLUGIN, share, None).unwrap();
-    // Found by the first batch.
-    for _ in 0..2 {
-        routes(&mut world, "a");
-        routes(&mut world, "b");
+    // Each worker finds it by its first batches.
+    for worker in 0..2 {
+        world.enter("a");
+        while world.route(worker, "x", &["n"]) != ["k"] {}
+        world.enter("b");
+        for _ in 0..2 {
+            assert_eq!(world.route(worker, "x", &["n"]), [""]);
+        }
     }
     assert_eq!((routes(&mut world, "a"), routes(&mut world, "b")), ("k".into(), String::new()));
     let state = registry.candidates().remove(0).state.unwrap();
