@@ -9,8 +9,8 @@
 //! it, in the order in which they were published.
 //!
 //! *Invariants:* of each key one message is kept, the last that was accepted, whether anything was bound or
-//! not. One for which there is no room is delivered all the same, and what was kept of its key is forgotten: no
-//! binding gets a value that is not the last.
+//! not; it takes the place of the one before. One for which there is no room even so is delivered all the same,
+//! and what was kept of its key is forgotten: no binding gets a value that is not the last.
 
 use leveret_sdk::{
     Arguments, Binding, Decision, Declaration, Description, Events, ExchangeType, Info, InnerType, Kind,
@@ -158,12 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn without_room_a_message_goes_on_and_nobody_gets_an_old_value() {
+    fn without_room_a_value_takes_the_place_of_the_one_before_and_a_new_key_goes_on() {
         let mut exchange = open(None);
         exchange.host().set_full(true);
         publish(&mut exchange, "a.x", "newer");
+        publish(&mut exchange, "new", "value");
         assert_eq!(exchange.host().counter(NOT_KEPT), 1);
-        assert_eq!(last(&mut exchange, "a.x"), []);
+        assert_eq!(last(&mut exchange, "a.x"), [message("a.x", "newer")]);
+        assert_eq!(last(&mut exchange, "new"), []);
         assert_eq!(last(&mut exchange, "a.y"), [message("a.y", "y")]);
     }
 

@@ -99,14 +99,16 @@ impl Deduplication {
     /// Remembers the key; false if it is remembered already.
     fn remember(&self, time_to_live: Option<Duration>) -> Result<bool, Error> {
         let space = self.settings.space;
-        match space.put_if_absent(&self.key, "", time_to_live) {
-            Err(Error::Quota) => {}
-            done => return done,
+        // Where there is less memory than the cache may take it is full all the same, and the oldest go: one,
+        // or as many as may be needed where the new value is longer.
+        for fewer in [1, 8, 64] {
+            match space.put_if_absent(&self.key, "", time_to_live) {
+                Err(Error::Quota) => {}
+                done => return done,
+            }
+            space.set_capacity(space.count().saturating_sub(fewer));
+            space.set_capacity(self.settings.cache_size);
         }
-        // There is less memory than the cache may take: it is full all the same, and the oldest go.
-        let count = space.count();
-        space.set_capacity(count - count.div_ceil(16));
-        space.set_capacity(self.settings.cache_size);
         space.put_if_absent(&self.key, "", time_to_live)
     }
 }

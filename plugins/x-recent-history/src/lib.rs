@@ -11,8 +11,9 @@
 //! binding is answered with the messages for it.
 //!
 //! *Invariants:* a binding gets at most so many messages, the latest ones, in their order. A message is kept if
-//! it is accepted, whether anything was bound or not. One for which there is no room is delivered all the same,
-//! and what was kept under its key is forgotten: a history may be short, and is never one with a gap.
+//! it is accepted, whether anything was bound or not. Where there is no room the oldest of its key go, so that a
+//! history may be short. A message for which there is none even then is delivered all the same, and what was
+//! kept under its key is forgotten: no history has a gap.
 
 use leveret_sdk::{
     Arguments, Binding, Decision, Declaration, Description, Events, ExchangeType, Info, InnerType, Kind,
@@ -198,15 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn without_room_messages_go_on_and_the_history_begins_anew() {
-        let mut exchange = open(of_length(9));
-        publish(&mut exchange, "k", "1");
+    fn without_room_the_oldest_go_and_what_cannot_be_kept_goes_on() {
+        let mut exchange = open(of_length(9).with(INNER_TYPE, "direct"));
+        ["1", "2"].iter().for_each(|body| publish(&mut exchange, "k", body));
         exchange.host().set_full(true);
-        publish(&mut exchange, "k", "2");
-        assert_eq!(exchange.host().counter(NOT_KEPT), 1);
-        exchange.host().set_full(false);
         publish(&mut exchange, "k", "3");
-        assert_eq!(history(&mut exchange, "k"), [message("k", "3")]);
+        publish(&mut exchange, "other", "4");
+        assert_eq!(exchange.host().counter(NOT_KEPT), 1);
+        assert_eq!(history(&mut exchange, "k"), [message("k", "2"), message("k", "3")]);
+        exchange.host().set_full(false);
+        publish(&mut exchange, "k", "5");
+        assert_eq!(history(&mut exchange, "k").len(), 3);
+        assert_eq!(history(&mut exchange, "other"), []);
     }
 
     #[test]

@@ -61,7 +61,9 @@ pub(super) enum Op {
     },
     /// Forgot messages.
     Forget {
-        ids: Vec<StoredId>,
+        key: Box<[u8]>,
+        /// Later ones stay.
+        up_to: StoredId,
     },
     SetTimer {
         name: Name,
@@ -180,9 +182,9 @@ impl Draft {
                     Some(StateChange::Add { key: key[..].into(), more: *more, end_ms: *end_ms })
                 }
                 Op::Kept { id, newest } => self.cell.messages().lock().kept(*id, *newest),
-                Op::Forget { ids } => {
-                    for id in ids {
-                        self.cell.record(StateChange::Forget { id: *id }, group);
+                Op::Forget { key, up_to } => {
+                    for id in self.cell.messages().lock().ids_up_to(key, *up_to) {
+                        self.cell.record(StateChange::Forget { id }, group);
                     }
                     None
                 }
@@ -213,10 +215,7 @@ impl Draft {
             Op::Value { space, key } => self.cell.values(space).lock().commit(self.id, &key, now_ms),
             Op::Added { .. } => {}
             Op::Kept { id, newest } => self.cell.messages().lock().commit(id, newest),
-            Op::Forget { ids } => {
-                let mut messages = self.cell.messages().lock();
-                ids.into_iter().for_each(|id| messages.remove(id));
-            }
+            Op::Forget { key, up_to } => self.cell.messages().lock().forget(&key, up_to),
             Op::SetTimer { name, due_ms } => {
                 if let Some(exchange) = &self.exchange {
                     deeds.push(Deed::SetTimer {

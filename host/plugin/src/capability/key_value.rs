@@ -5,6 +5,7 @@ use crate::{
     bindings::v0_2::leveret::routing::key_value::{Error, Host, Space as WitSpace},
     state::{DraftId, Space, Sum, ValueError},
 };
+use std::sync::Arc;
 
 /// The most values in one scan.
 const SCAN_VALUES_MAX: u32 = 1_000;
@@ -64,7 +65,7 @@ impl Context {
             let mut values = cell.values(to).lock();
             match values.get(Some(draft), key, now_ms) {
                 Ok(before) if !is_wanted(before.as_deref()) => Ok(false),
-                Ok(_) => values.write(draft, key, value, end_ms, &usage).map(|()| true),
+                Ok(_) => values.write(draft, key, value, (end_ms, now_ms), &usage).map(|()| true),
                 Err(in_doubt) => Err(ValueError::from(in_doubt)),
             }
         };
@@ -135,23 +136,32 @@ impl Host for Context {
         limit: u32,
     ) -> Answer<Vec<(Vec<u8>, Vec<u8>)>> {
         let now_ms = self.now_ms();
-        self.takes_long();
-        let Some(cell) = self.cell() else {
+        let Some(cell) = self.cell().cloned() else {
             return Ok(Err(Error::NotHere));
         };
         let count_max = limit.min(SCAN_VALUES_MAX) as usize;
-        Ok(Ok(cell.values(space(of)).lock().scan(&prefix, after.as_deref(), count_max, now_ms)))
+        let (mut found, mut after) = (Vec::new(), after.map(Arc::from));
+        self.in_pieces(|_| {
+            let values = cell.values(space(of)).lock();
+            after = values.scan(&prefix, after.as_deref(), count_max, now_ms, &mut found);
+            after.is_none().then_some(())
+        })?;
+        Ok(Ok(found))
     }
 
     fn set_capacity(&mut self, of: WitSpace, entries: u64) -> wasmtime::Result<()> {
-        if let Some(cell) = self.cell() {
-            cell.values(space(of)).lock().set_capacity(entries);
-        }
-        Ok(())
+        let Some(cell) = self.cell().cloned() else {
+            return Ok(());
+        };
+        self.in_pieces(|_| cell.values(space(of)).lock().set_capacity(entries).then_some(()))
     }
 
     fn len(&mut self, of: WitSpace) -> wasmtime::Result<u64> {
         let now_ms = self.now_ms();
-        Ok(self.cell().map_or(0, |cell| cell.values(space(of)).lock().len(now_ms) as u64))
+        let Some(cell) = self.cell().cloned() else {
+            return Ok(0);
+        };
+        let len = self.in_pieces(|_| cell.values(space(of)).lock().len(now_ms))?;
+        Ok(len as u64)
     }
 }

@@ -1,15 +1,20 @@
 //! `message-store`: messages kept by key.
 
 use super::{Context, draft::Op};
-use crate::bindings::v0_2::leveret::routing::message_store::{Error, Host};
+use crate::{
+    bindings::v0_2::leveret::routing::message_store::{Error, Host},
+    state::Search,
+};
 use std::sync::Arc;
 
 /// The most messages in one answer.
 pub(crate) const MESSAGES_MAX: u32 = 100_000;
 /// The longest key, in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
-/// The most steps of the search for a pattern: words of keys that are looked at. About 5 ms.
-const STEPS_MAX: usize = 1_000_000;
+/// The longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 1_024;
+/// How many steps of the search for a pattern are done at a time: words of keys that are looked at.
+const STEPS_PER_PIECE: usize = 10_000;
 
 impl Host for Context {
     fn keep(&mut self, key: Vec<u8>, newest: u32) -> wasmtime::Result<Result<(), Error>> {
@@ -33,7 +38,6 @@ impl Host for Context {
     }
 
     fn forget(&mut self, key: Vec<u8>) -> wasmtime::Result<Result<u32, Error>> {
-        self.takes_long();
         let Some(cell) = self.cell().cloned() else {
             return Ok(Err(Error::NotHere));
         };
@@ -42,28 +46,29 @@ impl Host for Context {
             Some(Err(_too_much)) => return Ok(Err(Error::Quota)),
             None => return Ok(Err(Error::NotHere)),
         };
-        let ids = cell.messages().lock().settled_of(&key);
-        let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        draft.push(Op::Forget { ids });
-        Ok(Ok(count))
+        let (count, up_to) = cell.messages().lock().settled_of(&key);
+        draft.push(Op::Forget { key: key.into(), up_to });
+        Ok(Ok(u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
     fn of_key(&mut self, key: Vec<u8>, limit: u32) -> wasmtime::Result<Vec<u64>> {
         let count_max = limit.min(MESSAGES_MAX) as usize;
-        self.takes_long();
+        self.deadline.counts_from_here();
         Ok(self.cell().map(|cell| cell.messages().lock().of_key(&key, count_max)).unwrap_or_default())
     }
 
     fn matching(&mut self, pattern: Vec<u8>, limit: u32) -> wasmtime::Result<Vec<u64>> {
         let count_max = limit.min(MESSAGES_MAX) as usize;
-        self.takes_long();
-        let Some(cell) = self.cell() else {
+        let Some(cell) = self.cell().cloned() else {
             return Ok(Vec::new());
         };
-        let found = cell.messages().lock().matching(&pattern, count_max, STEPS_MAX);
-        found.ok_or_else(|| {
-            wasmtime::Error::msg(format!("the search for a pattern takes more than {STEPS_MAX} steps"))
-        })
+        if pattern.len() > PATTERN_BYTES_MAX {
+            let what =
+                format!("a pattern of {} bytes; at most {PATTERN_BYTES_MAX} are searched for", pattern.len());
+            return Err(wasmtime::Error::msg(what));
+        }
+        let mut search = Search::new(&pattern, count_max);
+        self.in_pieces(|_| cell.messages().lock().matching(&mut search, STEPS_PER_PIECE))
     }
 
     fn len(&mut self) -> wasmtime::Result<u64> {

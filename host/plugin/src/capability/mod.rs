@@ -9,8 +9,8 @@
 //! *Invariants:*
 //! - Nothing that a guest does here takes effect before its draft is committed, but for log lines,
 //!   metrics and the capacity of its values.
-//! - No import blocks, and none takes longer than what the guest pays for in CPU time, within the
-//!   limits named in each file.
+//! - No import blocks. What may take longer than some hundred microseconds is done in pieces, after each of
+//!   which the deadline of the call may end it; all else is within the limits named in each file.
 
 mod clock;
 mod draft;
@@ -37,14 +37,14 @@ pub(crate) use metric::Metrics;
 use crate::{
     account::Account,
     bindings::v0_2::leveret::routing as wit,
-    guest::{GuestState, thread_cpu_time},
+    guest::{Deadline, GuestState},
     state::{Cell, Inside},
 };
 use leveret_broker::{exchange::Exchange, port::Layer};
 use leveret_model::{Form, OwnedMessage};
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 use wasmtime::component::{HasSelf, Linker};
 
@@ -88,8 +88,8 @@ pub(crate) struct Context {
     draft: Option<Box<Draft>>,
     /// The call met a key that is in doubt.
     in_doubt: bool,
-    /// The thread's CPU time when the call first asked for something that may take long.
-    busy_since: Option<Duration>,
+    /// How long the call may take.
+    pub(crate) deadline: Deadline,
     random: random::Stream,
     log: log::Limit,
     metrics: metric::Cache,
@@ -131,7 +131,7 @@ impl Context {
             now_ms: None,
             draft: None,
             in_doubt: false,
-            busy_since: None,
+            deadline: Deadline::default(),
         }
     }
 
@@ -141,17 +141,21 @@ impl Context {
         self.now_ms = None;
         self.draft = None;
         self.in_doubt = false;
-        self.busy_since = None;
     }
 
-    /// What follows may take long, and no tick interrupts it: the call's time counts from here at the latest.
-    fn takes_long(&mut self) {
-        self.busy_since.get_or_insert_with(thread_cpu_time);
-    }
-
-    /// Since when the call's time counts, if it asked for something that may take long.
-    pub(crate) fn busy_since(&self) -> Option<Duration> {
-        self.busy_since
+    /// Does something that may take long, and that no tick interrupts, in pieces: `piece` does one of some
+    /// hundred microseconds at most, and gives the outcome once there is one. Nothing is locked between pieces.
+    ///
+    /// # Errors
+    /// If the call's time is up.
+    fn in_pieces<T>(&mut self, mut piece: impl FnMut(&mut Self) -> Option<T>) -> wasmtime::Result<T> {
+        self.deadline.counts_from_here();
+        loop {
+            if let Some(done) = piece(self) {
+                return Ok(done);
+            }
+            self.deadline.tick()?;
+        }
     }
 
     /// The call returned.

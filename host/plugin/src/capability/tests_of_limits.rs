@@ -14,6 +14,7 @@ use crate::{
 };
 use leveret_broker::port::Fate;
 use leveret_model::Name;
+use std::time::Duration;
 
 const MEMORY: wit_values::Space = wit_values::Space::Memory;
 
@@ -40,7 +41,24 @@ fn context(purpose: Purpose, body_bytes: usize, limits: &[(Limit, u64)]) -> Cont
         on_hand: Some(Arc::new(message)),
         inside: None,
     }));
+    context.deadline.begin(Duration::from_secs(10), Duration::ZERO, 0, None);
     context
+}
+
+/// What the host does in pieces is the call's own time, and ends with it.
+#[test]
+fn time_in_the_host() {
+    let mut context = context(Purpose::Decide, 1, &[]);
+    for number in 0..200 {
+        context.keep(format!("{number}.{}", "a.".repeat(400)).into_bytes(), 1).unwrap().unwrap();
+    }
+    let pattern = || b"#.a.#.b".to_vec();
+    assert!(context.matching(pattern(), 10).unwrap().is_empty());
+    context.deadline.begin(Duration::ZERO, Duration::ZERO, 0, None);
+    let error = context.matching(pattern(), 10).unwrap_err().to_string();
+    assert!(error.contains("of CPU; the limit is"), "{error}");
+    let error = context.matching(vec![b'.'; 1_025], 10).unwrap_err().to_string();
+    assert!(error.contains("a pattern of 1025 bytes; at most 1024"), "{error}");
 }
 
 fn deciding() -> Context {

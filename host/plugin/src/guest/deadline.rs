@@ -4,8 +4,8 @@
 //! The clock of the thread is a system call, too dear for each call of a guest. It is read only
 //! when a tick finds the guest still running: the first tick of a call (within a millisecond of
 //! its begin) notes the time, later ones compare. A call is therefore cut off at most one tick
-//! and one tick's distance after its limit. No tick comes while the host does something for the guest; what may take
-//! long there notes the time itself ([`Deadline::counts_since`]).
+//! and one tick's distance after its limit. No tick comes while the host does something for the guest: what may take
+//! long there notes the time itself ([`Deadline::counts_from_here`]), and is done in pieces with a tick after each.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::{fmt, time::Duration};
@@ -50,15 +50,12 @@ impl Deadline {
         self.base.saturating_add(self.per_item.saturating_mul(items))
     }
 
-    /// The call was there already when the thread's CPU time was that.
-    pub(crate) fn counts_since(&mut self, since: Option<Duration>) {
-        self.began = match (self.began, since) {
-            (Some(began), Some(since)) => Some(began.min(since)),
-            (began, since) => began.or(since),
-        };
+    /// What follows may take long: the call's time counts from here at the latest.
+    pub(crate) fn counts_from_here(&mut self) {
+        self.began.get_or_insert_with(thread_cpu_time);
     }
 
-    /// A tick came while the guest runs.
+    /// A tick came while the guest runs, or the host has done a piece of what takes long.
     ///
     /// # Errors
     /// If its time is up.
@@ -123,13 +120,11 @@ mod tests {
     fn what_the_host_did_before_the_first_tick_counts() {
         let mut deadline = Deadline::default();
         deadline.begin(Duration::from_millis(10), Duration::ZERO, 0, None);
-        let start = Duration::from_secs(5);
-        deadline.counts_since(None);
-        deadline.counts_since(Some(start));
+        deadline.counts_from_here();
+        let start = deadline.began.unwrap();
+        deadline.counts_from_here();
+        assert_eq!(deadline.began, Some(start), "the first time counts");
         let used = Duration::from_millis(11);
-        assert_eq!(deadline.check(start + used).unwrap_err().used, used);
-        // What the first tick noted is not forgotten for a later time.
-        deadline.counts_since(Some(start + used));
         assert_eq!(deadline.check(start + used).unwrap_err().used, used);
     }
 

@@ -117,9 +117,7 @@ impl Instance {
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
         store.epoch_deadline_callback(|mut context| {
-            let state = context.data_mut();
-            state.deadline.counts_since(state.context.busy_since());
-            state.deadline.tick()?;
+            context.data_mut().context.deadline.tick()?;
             Ok(UpdateDeadline::Continue(1))
         });
         begin(&mut store, limits.cpu_start, Duration::ZERO, 0, None);
@@ -143,7 +141,7 @@ impl Instance {
 
     /// How much CPU time the last call used, to the millisecond.
     pub(crate) fn cpu_used(&self) -> Duration {
-        self.store.data().deadline.used()
+        self.store.data().context.deadline.used()
     }
 
     /// Whether it takes many messages in one call.
@@ -376,7 +374,7 @@ fn begin(
     items: usize,
     within: Option<Duration>,
 ) {
-    store.data_mut().deadline.begin(base, per_item, items, within);
+    store.data_mut().context.deadline.begin(base, per_item, items, within);
     store.set_epoch_deadline(1);
 }
 

@@ -23,7 +23,7 @@ mod verdict;
 
 pub use answer::REJECT_REASON_BYTES_MAX;
 pub(crate) use answer::{Decision, Decisions, shown};
-pub(crate) use deadline::thread_cpu_time;
+pub(crate) use deadline::{Deadline, thread_cpu_time};
 pub use description::AttachmentPoint;
 pub(crate) use description::{Description, InnerType, Opened, check_arguments};
 pub(crate) use description::{InterceptorDescription, Stage, TypeDescription};

@@ -1,6 +1,6 @@
 //! What the host keeps in the store of an instance.
 
-use super::{deadline::Deadline, memory::MemoryLimit, told::Tellings};
+use super::{memory::MemoryLimit, told::Tellings};
 use crate::{
     account::Account,
     artifact::Digest,
@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 /// The host's side of an instance.
 pub(crate) struct GuestState {
-    pub(super) deadline: Deadline,
     pub(super) memory: MemoryLimit,
     /// Of a built-in type alone, whose memory follows its bindings.
     pub(super) tellings: Option<Tellings>,
@@ -31,7 +30,6 @@ impl GuestState {
     ) -> Self {
         let policy = account.policy();
         Self {
-            deadline: Deadline::default(),
             memory: MemoryLimit::new(policy.limits.memory_bytes_max, account.instances().clone()),
             tellings: builtin.then(Tellings::default),
             context: Context::new(account.clone(), form),

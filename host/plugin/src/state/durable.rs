@@ -75,7 +75,7 @@ impl Cell {
         let write = |key: &[u8], value: Option<&[u8]>, end_ms| {
             let (draft, mut values) = (DraftId::next(), self.durable.lock());
             // What is too large for today's limits of a value is left out.
-            if values.write(draft, key, value, end_ms, usage).is_ok() {
+            if values.write(draft, key, value, (end_ms, now_ms), usage).is_ok() {
                 values.commit(draft, key, now_ms);
             }
         };

@@ -3,6 +3,13 @@
 //! A message that a call wants to keep is tentative until its fate is known. Tentative ones are
 //! found like the others by whoever looks for messages for a new binding: the message was decided
 //! before that binding was there, so it does not come to it by itself.
+//!
+//! *Room.* Where the plugin's memory is used up, a message may still be kept under a key whose older ones will
+//! make room for it: the oldest of them go, as many as it takes, when it is accepted. Until then more is taken
+//! than may be, at most as much as those older ones have.
+//!
+//! *Pieces.* No call does more than some hundred microseconds of work at a time: what is forgotten at once in
+//! great number is out of sight at once, and let go of piece by piece.
 
 use super::{
     DraftId,
@@ -11,31 +18,44 @@ use super::{
 use hashbrown::HashMap;
 use leveret_broker::store::StateChange;
 use leveret_model::OwnedMessage;
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 /// Numbers a stored message within its cell.
 pub(crate) type StoredId = u64;
 
 /// What a message takes beside its bytes.
 const MESSAGE_BYTES: u64 = 200;
+/// How many messages are let go of in one piece.
+const PIECE_MESSAGES: usize = 500;
+/// How many of those that are out of sight are let go of with each that is kept.
+const BURIED_PER_KEPT: usize = 8;
 
 /// Messages by key.
 #[derive(Default)]
 pub(crate) struct Messages {
     by_key: HashMap<Arc<[u8]>, OfKey, foldhash::fast::RandomState>,
-    by_id: HashMap<StoredId, Stored, foldhash::fast::RandomState>,
+    by_id: BTreeMap<StoredId, Stored>,
     next_id: StoredId,
     /// How many are accepted.
     settled: usize,
+    /// Those that are out of sight and still to be let go of.
+    buried: VecDeque<VecDeque<StoredId>>,
 }
 
 /// The messages of a key.
 #[derive(Default)]
 struct OfKey {
-    /// The oldest first, so in ascending order.
-    ids: VecDeque<StoredId>,
-    /// How many of them are accepted.
-    settled: usize,
+    /// Those that are accepted, the oldest first, so in ascending order.
+    settled: VecDeque<StoredId>,
+    /// What they take, and those before that are still to be let go of, in bytes.
+    settled_bytes: u64,
+    /// The first that counts for that.
+    since: StoredId,
+    /// The others.
+    open: Vec<StoredId>,
 }
 
 #[derive(Clone)]
@@ -44,6 +64,8 @@ struct Stored {
     message: Arc<OwnedMessage>,
     /// Whose it is while its fate is open.
     draft: Option<DraftId>,
+    /// Older ones of its key make room for it when it is accepted.
+    is_beyond: bool,
     usage: Arc<Usage>,
 }
 
@@ -55,6 +77,24 @@ impl Stored {
 
 fn bytes(key: &[u8], message: &OwnedMessage) -> u64 {
     (key.len() + message.len_bytes()) as u64 + MESSAGE_BYTES
+}
+
+/// A search for the messages that a pattern matches, done in pieces.
+pub(crate) struct Search {
+    pattern: Box<[u8]>,
+    count_max: usize,
+    /// Those before it are still to be looked at, the newest first.
+    before: StoredId,
+    /// Which message was left off, and where.
+    left_off: Option<(StoredId, Matching)>,
+    found: Vec<StoredId>,
+}
+
+impl Search {
+    /// For the newest messages that a topic pattern matches.
+    pub(crate) fn new(pattern: &[u8], count_max: usize) -> Self {
+        Self { pattern: pattern.into(), count_max, before: StoredId::MAX, left_off: None, found: Vec::new() }
+    }
 }
 
 impl Messages {
@@ -76,12 +116,23 @@ impl Messages {
         message: Arc<OwnedMessage>,
         usage: &Arc<Usage>,
     ) -> Result<StoredId, Full> {
-        usage.take(bytes(key, &message))?;
+        let bytes = bytes(key, &message);
+        self.let_go(if usage.has_room(bytes) { BURIED_PER_KEPT } else { PIECE_MESSAGES });
+        let older = self.by_key.get(key).map(|of_key| (of_key.settled_bytes, of_key.settled.len() as u64));
+        let is_beyond = !usage.has_room(bytes)
+            && older.is_some_and(|older| older.1 > 0 && usage.has_room_without(older, bytes));
+        if is_beyond {
+            usage.take_over(bytes);
+        } else {
+            usage.take(bytes)?;
+        }
         self.next_id += 1;
         let id = self.next_id;
         let key: Arc<[u8]> = key.into();
-        self.by_key.entry(key.clone()).or_default().ids.push_back(id);
-        let stored = Stored { key, message, draft: Some(draft), usage: usage.clone() };
+        let of_key =
+            self.by_key.entry(key.clone()).or_insert_with(|| OfKey { since: id, ..OfKey::default() });
+        of_key.open.push(id);
+        let stored = Stored { key, message, draft: Some(draft), is_beyond, usage: usage.clone() };
         self.by_id.insert(id, stored);
         Ok(id)
     }
@@ -97,13 +148,13 @@ impl Messages {
         usage.take_over(bytes(key, &message));
         self.next_id = self.next_id.max(id);
         let key: Arc<[u8]> = key.into();
-        let of_key = self.by_key.entry(key.clone()).or_default();
-        // Accepted in another order than kept: the numbers stay in order.
-        let place = of_key.ids.partition_point(|other| *other < id);
-        of_key.ids.insert(place, id);
-        of_key.settled += 1;
-        self.settled += 1;
-        self.by_id.insert(id, Stored { key, message, draft: None, usage: usage.clone() });
+        let of_key = self.by_key.entry(key.clone()).or_insert_with(|| OfKey { since: id, ..OfKey::default() });
+        of_key.open.push(id);
+        of_key.since = of_key.since.min(id);
+        // Older ones made room for it where it was accepted first, and do so again.
+        let stored =
+            Stored { key, message, draft: Some(DraftId::next()), is_beyond: true, usage: usage.clone() };
+        self.by_id.insert(id, stored);
         self.commit(id, newest);
     }
 
@@ -113,36 +164,102 @@ impl Messages {
         Some(StateChange::Keep { id, key: key.clone(), newest, message: message.clone() })
     }
 
+    /// The messages of a key up to one, open ones too: those that [`Self::forget`] forgets once these are
+    /// accepted.
+    pub(crate) fn ids_up_to(&self, key: &[u8], up_to: StoredId) -> Vec<StoredId> {
+        let of_key = self.by_key.get(key).into_iter();
+        let ids = of_key.flat_map(|of_key| of_key.settled.iter().chain(&of_key.open).copied());
+        ids.filter(|id| *id <= up_to).collect()
+    }
+
     /// Appends changes that lead to what is accepted.
     pub(super) fn append_changes(&self, changes: &mut Vec<StateChange>) {
-        let accepted = self.by_id.iter().filter(|(_, stored)| stored.draft.is_none());
-        let mut ids: Vec<StoredId> = accepted.map(|(id, _)| *id).collect();
-        ids.sort_unstable();
         // Which of them stay is decided already.
-        changes.extend(ids.into_iter().filter_map(|id| self.kept(id, usize::MAX)));
+        changes.extend(self.accepted().filter_map(|(id, _)| self.kept(id, usize::MAX)));
     }
 
-    /// A kept message is accepted: of its key the newest ones stay.
+    /// A kept message is accepted: of its key the newest ones stay, as many as were said and fit.
     pub(crate) fn commit(&mut self, id: StoredId, newest: usize) {
-        let Some(stored) = self.by_id.get_mut(&id) else {
+        let Some(stored) = self.by_id.get_mut(&id).filter(|stored| stored.draft.is_some()) else {
             return;
         };
-        let was_open = stored.draft.take().is_some();
-        let key = stored.key.clone();
-        self.settled += usize::from(was_open);
-        if let Some(of_key) = self.by_key.get_mut(&key) {
-            of_key.settled += usize::from(was_open);
-        }
-        while let Some(oldest) = self.oldest_above(&key, newest) {
-            self.remove(oldest);
-        }
+        stored.draft = None;
+        let (key, bytes, usage) = (stored.key.clone(), stored.bytes(), stored.usage.clone());
+        let is_beyond = stored.is_beyond;
+        let Some(of_key) = self.by_key.get_mut(&key) else {
+            return;
+        };
+        of_key.open.retain(|open| *open != id);
+        let place = of_key.settled.partition_point(|settled| *settled < id);
+        of_key.settled.insert(place, id);
+        of_key.settled_bytes += bytes;
+        self.settled += 1;
+        let surplus = of_key.settled.len().saturating_sub(newest);
+        self.forget_oldest(&key, surplus);
+        self.let_go(if is_beyond { PIECE_MESSAGES } else { BURIED_PER_KEPT });
+        while is_beyond && usage.is_over() && self.forget_older(&key, id) {}
     }
 
-    /// The oldest accepted message of a key that has more of them. Those that are open are few and
-    /// young, so it is found at once however long the history is.
-    fn oldest_above(&self, key: &[u8], newest: usize) -> Option<StoredId> {
-        let of_key = self.by_key.get(key).filter(|of_key| of_key.settled > newest)?;
-        of_key.ids.iter().copied().find(|id| self.by_id.get(id).is_some_and(|stored| stored.draft.is_none()))
+    /// Lets go of the oldest accepted message of a key, if it is older than that one.
+    fn forget_older(&mut self, key: &[u8], than: StoredId) -> bool {
+        let oldest = self.by_key.get(key).and_then(|of_key| of_key.settled.front().copied());
+        let is_older = oldest.is_some_and(|oldest| oldest < than);
+        if let Some(oldest) = oldest.filter(|_| is_older) {
+            self.remove(oldest);
+        }
+        is_older
+    }
+
+    /// Forgets the accepted messages of a key up to one.
+    pub(crate) fn forget(&mut self, key: &[u8], up_to: StoredId) {
+        let of_key = self.by_key.get(key);
+        let count = of_key.map_or(0, |of_key| of_key.settled.partition_point(|settled| *settled <= up_to));
+        self.forget_oldest(key, count);
+    }
+
+    /// How many messages of a key are accepted; and the latest of all messages that there are.
+    pub(crate) fn settled_of(&self, key: &[u8]) -> (usize, StoredId) {
+        (self.by_key.get(key).map_or(0, |of_key| of_key.settled.len()), self.next_id)
+    }
+
+    /// Puts the oldest accepted messages of a key out of sight; few are let go of at once, many piece by piece.
+    fn forget_oldest(&mut self, key: &[u8], count: usize) {
+        let Some(of_key) = self.by_key.get_mut(key).filter(|_| count > 0) else {
+            return;
+        };
+        let stay = of_key.settled.split_off(count.min(of_key.settled.len()));
+        let gone = std::mem::replace(&mut of_key.settled, stay);
+        self.settled -= gone.len();
+        if of_key.settled.is_empty() {
+            (of_key.settled_bytes, of_key.since) = (0, self.next_id + 1);
+            of_key.since = of_key.open.first().copied().unwrap_or(of_key.since);
+            if of_key.open.is_empty() {
+                self.by_key.remove(key);
+            }
+        }
+        self.buried.push_back(gone);
+        self.let_go(PIECE_MESSAGES);
+    }
+
+    /// Lets go of so many messages that are out of sight. Whether that was all.
+    pub(crate) fn let_go(&mut self, count: usize) -> bool {
+        for _ in 0..count {
+            let Some(gone) = self.buried.front_mut() else {
+                return true;
+            };
+            let Some(id) = gone.pop_front() else {
+                self.buried.pop_front();
+                continue;
+            };
+            let Some(stored) = self.by_id.remove(&id) else {
+                continue;
+            };
+            stored.usage.give_back(stored.bytes());
+            if let Some(of_key) = self.by_key.get_mut(&stored.key).filter(|of_key| of_key.since <= id) {
+                of_key.settled_bytes = of_key.settled_bytes.saturating_sub(stored.bytes());
+            }
+        }
+        self.buried.is_empty()
     }
 
     /// A message is gone.
@@ -150,81 +267,95 @@ impl Messages {
         let Some(stored) = self.by_id.remove(&id) else {
             return;
         };
-        stored.usage.give_back(stored.bytes());
-        if stored.draft.is_none() {
+        let bytes = stored.bytes();
+        stored.usage.give_back(bytes);
+        let Some(of_key) = self.by_key.get_mut(&stored.key) else {
+            return;
+        };
+        if let Ok(place) = of_key.settled.binary_search(&id) {
+            of_key.settled.remove(place);
+            of_key.settled_bytes = of_key.settled_bytes.saturating_sub(bytes);
             self.settled -= 1;
         }
-        if let Some(of_key) = self.by_key.get_mut(&stored.key) {
-            of_key.settled -= usize::from(stored.draft.is_none());
-            if let Ok(place) = of_key.ids.binary_search(&id) {
-                of_key.ids.remove(place);
-            }
-            if of_key.ids.is_empty() {
-                self.by_key.remove(&stored.key);
-            }
+        of_key.open.retain(|open| *open != id);
+        if of_key.settled.is_empty() && of_key.open.is_empty() {
+            self.by_key.remove(&stored.key);
         }
-    }
-
-    /// The accepted messages of a key.
-    pub(crate) fn settled_of(&self, key: &[u8]) -> Vec<StoredId> {
-        let ids = self.by_key.get(key).into_iter().flat_map(|of_key| of_key.ids.iter().copied());
-        ids.filter(|id| self.by_id.get(id).is_some_and(|stored| stored.draft.is_none())).collect()
     }
 
     /// The newest messages of a key, the oldest first.
     pub(crate) fn of_key(&self, key: &[u8], count_max: usize) -> Vec<StoredId> {
-        let Some(OfKey { ids, .. }) = self.by_key.get(key) else {
+        let Some(OfKey { settled, open, .. }) = self.by_key.get(key) else {
             return Vec::new();
         };
-        ids.iter().skip(ids.len().saturating_sub(count_max)).copied().collect()
+        let mut ids: Vec<_> = settled.range(settled.len().saturating_sub(count_max)..).copied().collect();
+        ids.extend_from_slice(open);
+        // Two runs in order, all but.
+        ids.sort();
+        ids.drain(..ids.len().saturating_sub(count_max));
+        ids
     }
 
-    /// The newest messages of all keys that a topic pattern matches, the oldest first; `None` if that takes
-    /// more steps.
-    pub(crate) fn matching(
-        &self,
-        pattern: &[u8],
-        count_max: usize,
-        steps_max: usize,
-    ) -> Option<Vec<StoredId>> {
-        let mut steps = steps_max.checked_sub(pattern.len())?;
-        let pattern: Vec<&[u8]> = words(pattern);
-        let mut ids: Vec<StoredId> = Vec::new();
-        for (key, of_key) in &self.by_key {
-            if matches(&pattern, &words(key), &mut steps)? {
-                ids.extend(of_key.ids.iter().copied());
-            }
+    /// Goes on with a search, so many steps: words of keys that are looked at. Once it is done, the messages
+    /// that it found, the oldest first.
+    pub(crate) fn matching(&mut self, search: &mut Search, mut steps: usize) -> Option<Vec<StoredId>> {
+        if !self.let_go(PIECE_MESSAGES) {
+            return None;
         }
-        ids.sort_unstable();
-        ids.drain(..ids.len().saturating_sub(count_max));
-        Some(ids)
+        let pattern: Vec<&[u8]> = words(&search.pattern);
+        for (id, stored) in self.by_id.range(..search.before).rev() {
+            if search.found.len() >= search.count_max {
+                break;
+            }
+            let left_off = search.left_off.take().filter(|(left_off, _)| left_off == id);
+            let mut matching = left_off.map_or_else(|| Matching::of(&stored.key), |(_, matching)| matching);
+            let Some(matches) = matching.run(&pattern, &stored.key, &mut steps) else {
+                (search.before, search.left_off) = (*id + 1, Some((*id, matching)));
+                return None;
+            };
+            search.before = *id;
+            search.found.extend(matches.then_some(*id));
+        }
+        search.found.reverse();
+        Some(std::mem::take(&mut search.found))
     }
 
     /// A message.
     pub(crate) fn get(&self, id: StoredId) -> Option<Arc<OwnedMessage>> {
-        self.by_id.get(&id).map(|stored| stored.message.clone())
+        self.by_id.get(&id).filter(|stored| self.is_in_sight(id, stored)).map(|stored| stored.message.clone())
+    }
+
+    fn is_in_sight(&self, id: StoredId, stored: &Stored) -> bool {
+        stored.draft.is_some()
+            || self.by_key.get(&stored.key).is_some_and(|of_key| of_key.settled.binary_search(&id).is_ok())
     }
 
     /// A copy of what is accepted.
     pub(super) fn fork(&self, usage: &Arc<Usage>) -> Self {
         let mut fork = Self::default();
         (fork.next_id, fork.settled) = (self.next_id, self.settled);
-        let mut ids: Vec<_> = self.by_id.iter().filter(|(_, stored)| stored.draft.is_none()).collect();
-        ids.sort_unstable_by_key(|(id, _)| **id);
-        for (id, stored) in ids {
+        for (id, stored) in self.accepted() {
             usage.take_over(stored.bytes());
-            let of_key = fork.by_key.entry(stored.key.clone()).or_default();
-            of_key.ids.push_back(*id);
-            of_key.settled += 1;
-            fork.by_id.insert(*id, Stored { usage: usage.clone(), ..stored.clone() });
+            let of_key = fork
+                .by_key
+                .entry(stored.key.clone())
+                .or_insert_with(|| OfKey { since: id, ..OfKey::default() });
+            of_key.settled.push_back(id);
+            of_key.settled_bytes += stored.bytes();
+            fork.by_id.insert(id, Stored { usage: usage.clone(), ..stored.clone() });
         }
         fork
     }
 
     /// How many messages are accepted, and their bytes.
     pub(super) fn size(&self) -> (u64, u64) {
-        let accepted = self.by_id.values().filter(|stored| stored.draft.is_none());
-        accepted.fold((0, 0), |(entries, bytes), stored| (entries + 1, bytes + stored.bytes()))
+        self.accepted().fold((0, 0), |(entries, bytes), (_, stored)| (entries + 1, bytes + stored.bytes()))
+    }
+
+    /// The accepted messages that are in sight, in order.
+    fn accepted(&self) -> impl Iterator<Item = (StoredId, &Stored)> {
+        let all = self.by_id.iter().map(|(id, stored)| (*id, stored));
+        all.filter(|(id, stored)| stored.draft.is_none() && self.is_in_sight(*id, stored))
     }
 
     /// Charges what is accepted there instead.
@@ -243,38 +374,59 @@ impl Drop for Messages {
     }
 }
 
-/// The words of a key; the empty key has none.
-fn words(key: &[u8]) -> Vec<&[u8]> {
-    if key.is_empty() { Vec::new() } else { key.split(|byte| *byte == b'.').collect() }
+/// The words of a pattern; the empty one has none.
+fn words(pattern: &[u8]) -> Vec<&[u8]> {
+    if pattern.is_empty() { Vec::new() } else { pattern.split(|byte| *byte == b'.').collect() }
 }
 
-/// Whether a topic pattern matches, in time proportional to both lengths multiplied; `None` if that takes
-/// more steps than are left.
-fn matches(pattern: &[&[u8]], key: &[&[u8]], steps: &mut usize) -> Option<bool> {
-    *steps = steps.checked_sub(key.len())?;
-    let (mut p, mut k) = (0, 0);
-    // Where to go on if what follows the last `#` does not fit: it then takes one word more.
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        *steps = steps.checked_sub(1)?;
-        match (pattern.get(p), key.get(k)) {
-            (Some(&b"#"), _) => {
-                retry = Some((p, k));
-                p += 1;
-            }
-            (Some(word), Some(other)) if *word == b"*" || word == other => {
-                p += 1;
-                k += 1;
-            }
-            (None, None) => return Some(true),
-            _ => match retry {
-                Some((hash, start)) if start < key.len() => {
-                    retry = Some((hash, start + 1));
-                    p = hash + 1;
-                    k = start + 1;
+/// The word of a key that begins there, and where the next one does.
+fn word_at(key: &[u8], at: usize) -> (&[u8], Option<usize>) {
+    let rest = key.get(at..).unwrap_or_default();
+    match rest.iter().position(|byte| *byte == b'.') {
+        Some(length) => (rest.get(..length).unwrap_or_default(), Some(at + length + 1)),
+        None => (rest, None),
+    }
+}
+
+/// How far a topic pattern was compared with a key.
+struct Matching {
+    /// The next word of the pattern, and where that of the key begins.
+    word: usize,
+    at: Option<usize>,
+    /// Where to go on if what follows the last `#` does not fit: it then takes one word more.
+    retry: Option<(usize, Option<usize>)>,
+}
+
+impl Matching {
+    fn of(key: &[u8]) -> Self {
+        Self { word: 0, at: (!key.is_empty()).then_some(0), retry: None }
+    }
+
+    /// Whether the pattern matches, in time proportional to both lengths multiplied; `None` if that takes
+    /// more steps than are left.
+    fn run(&mut self, pattern: &[&[u8]], key: &[u8], steps: &mut usize) -> Option<bool> {
+        loop {
+            *steps = steps.checked_sub(1)?;
+            let next = self.at.map(|at| word_at(key, at));
+            match (pattern.get(self.word), next) {
+                (Some(&b"#"), _) => {
+                    self.retry = Some((self.word, self.at));
+                    self.word += 1;
                 }
-                _ => return Some(false),
-            },
+                (Some(word), Some((other, after))) if *word == b"*" || *word == other => {
+                    self.word += 1;
+                    self.at = after;
+                }
+                (None, None) => return Some(true),
+                _ => match self.retry {
+                    Some((hash, Some(start))) => {
+                        let (_, after) = word_at(key, start);
+                        self.retry = Some((hash, after));
+                        (self.word, self.at) = (hash + 1, after);
+                    }
+                    _ => return Some(false),
+                },
+            }
         }
     }
 }
@@ -348,27 +500,117 @@ mod tests {
             let id = messages.keep(DraftId::next(), key.as_bytes(), message(key), &usage).unwrap();
             messages.commit(id, 1);
         }
-        let found =
-            |pattern: &str| bodies(&messages, messages.matching(pattern.as_bytes(), 10, 1_000).unwrap());
+        let mut search = |pattern: &str, count_max| {
+            let mut pieces = 0;
+            // However small the pieces are.
+            let mut all = [1, 2, 3, 1_000].map(|steps| {
+                let mut search = Search::new(pattern.as_bytes(), count_max);
+                let found = loop {
+                    pieces += 1;
+                    if let Some(found) = messages.matching(&mut search, steps) {
+                        break found;
+                    }
+                };
+                bodies(&messages, found)
+            });
+            assert!(pieces > 4 && all.iter().all(|found| *found == all[0]), "{all:?}");
+            std::mem::take(&mut all[0])
+        };
+        let mut found = |pattern: &str| search(pattern, 10);
         assert_eq!(found("a.*"), ["a.b", "a.c"]);
         assert_eq!(found("#"), ["a.b", "a.c", "b", "", "a.b.c"]);
         assert_eq!(found("*"), ["b"]);
         assert_eq!(found("#.b"), ["a.b", "b"]);
         assert_eq!(found("a.#.c"), ["a.c", "a.b.c"]);
         assert_eq!(found(""), [""]);
-        assert_eq!(found("#.#"), found("#"));
+        assert_eq!(found("#.#"), ["a.b", "a.c", "b", "", "a.b.c"]);
         assert_eq!(found("*.#"), ["a.b", "a.c", "b", "a.b.c"]);
-        assert_eq!(bodies(&messages, messages.matching(b"#", 2, 1_000).unwrap()), ["", "a.b.c"]);
+        assert_eq!(search("#", 2), ["", "a.b.c"]);
     }
+
     #[test]
-    fn a_search_ends_after_so_many_steps() {
-        let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 20, 100)));
-        let key = "a.".repeat(500);
-        let id = messages.keep(DraftId::next(), key.as_bytes(), message("m"), &usage).unwrap();
-        messages.commit(id, 1);
-        let pattern = String::from("#.") + &"a.".repeat(200) + "b";
-        assert_eq!(messages.matching(pattern.as_bytes(), 10, 10_000), None);
-        assert_eq!(messages.matching(pattern.as_bytes(), 10, 1_000_000), Some(vec![]));
-        assert_eq!(messages.matching(&[b'.'; 20_000], 10, 10_000), None, "reading it counts too");
+    fn a_search_goes_on_where_it_left_off_whatever_came_and_went_meanwhile() {
+        let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 20, 1_000)));
+        let keep = |messages: &mut Messages, key: &str| {
+            let id = messages.keep(DraftId::next(), key.as_bytes(), message("m"), &usage).unwrap();
+            messages.commit(id, 1);
+            id
+        };
+        let key = |number: usize| format!("{number}.{}", "a.".repeat(100));
+        let ids: Vec<_> = (0..20).map(|number| keep(&mut messages, &key(number))).collect();
+        let mut search = Search::new(b"#.a.a.", 100);
+        assert_eq!(messages.matching(&mut search, 350), None);
+        let left_off = search.left_off.as_ref().unwrap().0;
+        messages.remove(left_off);
+        messages.remove(ids[0]);
+        keep(&mut messages, &key(99));
+        let found = loop {
+            if let Some(found) = messages.matching(&mut search, 350) {
+                break found;
+            }
+        };
+        let expected: Vec<_> = ids[1..].iter().copied().filter(|id| *id != left_off).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn without_room_the_oldest_of_the_key_make_it_and_no_other() {
+        let one = bytes(b"k", &message("1"));
+        for (bytes_max, entries_max) in [(3 * one, 100), (1 << 20, 3)] {
+            let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(bytes_max, entries_max)));
+            let keep = |messages: &mut Messages, key: &[u8], body| {
+                messages.keep(DraftId::next(), key, message(body), &usage)
+            };
+            for body in ["1", "2", "3", "4"] {
+                let id = keep(&mut messages, b"k", body).unwrap();
+                messages.commit(id, 9);
+                assert!(!usage.is_over());
+            }
+            assert_eq!(bodies(&messages, messages.of_key(b"k", 9)), ["2", "3", "4"]);
+            // What is not accepted takes nothing away; neither does another key.
+            let open = keep(&mut messages, b"k", "5").unwrap();
+            assert_eq!(messages.of_key(b"k", 9).len(), 4);
+            messages.remove(open);
+            assert_eq!(bodies(&messages, messages.of_key(b"k", 9)), ["2", "3", "4"]);
+            assert_eq!((keep(&mut messages, b"l", "6"), usage.refused()), (Err(Full), 1));
+            // Of those that are open at once each may have the room of the older ones, and no more have it.
+            let open: Vec<_> = (0..9).map_while(|_| keep(&mut messages, b"k", "7").ok()).collect();
+            assert_eq!(open.len(), 3);
+            open.iter().for_each(|id| messages.commit(*id, 9));
+            assert_eq!(bodies(&messages, messages.of_key(b"k", 9)), ["7", "7", "7"]);
+            assert_eq!(usage.used().1, 3);
+        }
+    }
+
+    #[test]
+    fn many_are_forgotten_at_once_and_let_go_of_piece_by_piece() {
+        let count = 3 * PIECE_MESSAGES;
+        let (mut messages, usage) = (Messages::default(), Arc::new(Usage::new(1 << 30, count as u64)));
+        let keep = |messages: &mut Messages, newest| {
+            let id = messages.keep(DraftId::next(), b"k", message("m"), &usage)?;
+            messages.commit(id, newest);
+            Ok::<_, Full>(id)
+        };
+        let ids: Vec<_> = (0..count).map(|_| keep(&mut messages, count).unwrap()).collect();
+        let (settled, up_to) = messages.settled_of(b"k");
+        let open = messages.keep(DraftId::next(), b"k", message("open"), &usage).unwrap();
+        assert_eq!(settled, count);
+        messages.forget(b"k", up_to);
+        assert_eq!((messages.len(), messages.of_key(b"k", 9)), (0, vec![open]));
+        assert!(messages.get(ids[0]).is_none() && messages.get(ids[count - 1]).is_none());
+        assert_eq!(usage.used().1, (count - PIECE_MESSAGES + 1) as u64, "a piece at once");
+        assert_eq!((messages.size(), messages.fork(&Arc::new(Usage::unlimited())).len()), ((0, 0), 0));
+        let mut search = Search::new(b"#", 9);
+        assert_eq!(messages.matching(&mut search, 100), None);
+        messages.commit(open, 9);
+        while messages.matching(&mut search, 100).is_none() {}
+        assert_eq!((usage.used().1, messages.of_key(b"k", 9)), (1, vec![open]));
+        // More than there is room for are never asked to wait for that.
+        assert!((0..count).all(|_| keep(&mut messages, count).is_ok()));
+        messages.forget(b"k", StoredId::MAX);
+        assert!((0..count).all(|_| keep(&mut messages, count).is_ok()));
+        assert_eq!(messages.len(), count);
+        drop(messages);
+        assert_eq!(usage.used(), (0, 0));
     }
 }

@@ -50,6 +50,24 @@ impl Usage {
         Ok(())
     }
 
+    /// Whether an entry fits now.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.has_room_without((0, 0), bytes)
+    }
+
+    /// Whether an entry would fit if so many bytes and entries were gone.
+    pub(crate) fn has_room_without(&self, (gone_bytes, gone_entries): (u64, u64), bytes: u64) -> bool {
+        let (used_bytes, used_entries) = self.used();
+        used_bytes.saturating_sub(gone_bytes).saturating_add(bytes) <= self.bytes_max
+            && used_entries.saturating_sub(gone_entries) < self.entries_max
+    }
+
+    /// Whether more is used than may be.
+    pub(crate) fn is_over(&self) -> bool {
+        let (bytes, entries) = self.used();
+        bytes > self.bytes_max || entries > self.entries_max
+    }
+
     fn full(&self) -> Full {
         self.refused.fetch_add(1, Ordering::Relaxed);
         Full

@@ -1,14 +1,8 @@
 //! Values by key, and counters, of one space.
 
 use super::{DraftId, usage::Usage};
-use hashbrown::HashMap;
 use leveret_broker::store::StateChange;
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 1_024;
@@ -16,6 +10,11 @@ pub(crate) const KEY_BYTES_MAX: usize = 1_024;
 pub(crate) const VALUE_BYTES_MAX: usize = 65_536;
 /// What an entry takes beside its key and its value, in bytes.
 const ENTRY_BYTES: u64 = 160;
+/// How many entries are let go of at a time: what ended or is too many at once goes piece by piece.
+const PIECE_ENTRIES: usize = 500;
+/// How many entries a scan looks at in one piece, and how many bytes it takes.
+const SCAN_PIECE_ENTRIES: usize = 500;
+const SCAN_PIECE_BYTES: usize = 256 * 1024;
 
 type Bytes = Arc<[u8]>;
 
@@ -24,10 +23,10 @@ type Bytes = Arc<[u8]>;
 pub(crate) struct Values {
     entries: BTreeMap<Bytes, Entry>,
     counters: BTreeMap<Bytes, Counter>,
-    /// Keys in the order in which their values were written first; those that are gone linger.
-    order: VecDeque<(u64, Bytes)>,
-    /// When values and counters end; those that are gone linger.
-    ends: BinaryHeap<Reverse<(u64, u64, Bytes)>>,
+    /// Keys in the order in which their values were written.
+    order: BTreeMap<u64, Bytes>,
+    /// When values and counters end, which are told apart by their numbers.
+    ends: BTreeMap<(u64, u64), Bytes>,
     live: usize,
     doubts: usize,
     capacity: Option<u64>,
@@ -61,6 +60,7 @@ struct Counter {
     sum: i64,
     /// How many messages added to it and were not undone.
     adds: u64,
+    end_ms: Option<u64>,
     sequence: u64,
     usage: Arc<Usage>,
 }
@@ -105,10 +105,10 @@ impl Value {
 }
 
 impl Values {
-    /// How many values there are, those of open drafts not counted.
-    pub(crate) fn len(&mut self, now_ms: u64) -> usize {
-        self.purge(now_ms);
-        self.live
+    /// How many values there are, those of open drafts not counted. `None` where some have ended that are
+    /// still to be let go of: the next call goes on.
+    pub(crate) fn len(&mut self, now_ms: u64) -> Option<usize> {
+        self.purge(now_ms).then_some(self.live)
     }
 
     /// Whether there is nothing at all.
@@ -121,10 +121,11 @@ impl Values {
         self.doubts > 0
     }
 
-    /// How many values there may be; those written first go first.
-    pub(crate) fn set_capacity(&mut self, entries: u64) {
+    /// How many values there may be; those written first go first. False where there are still too many: the
+    /// next call goes on.
+    pub(crate) fn set_capacity(&mut self, entries: u64) -> bool {
         self.capacity = Some(entries);
-        self.evict();
+        self.evict()
     }
 
     /// The value of a key as that draft sees it.
@@ -147,13 +148,13 @@ impl Values {
         }
     }
 
-    /// Writes a value, or with `None` deletes, as a draft.
+    /// Writes a value, or with `None` deletes, as a draft. With the time at which it ends, and what time it is.
     pub(crate) fn write(
         &mut self,
         draft: DraftId,
         key: &[u8],
         value: Option<&[u8]>,
-        end_ms: Option<u64>,
+        (end_ms, now_ms): (Option<u64>, u64),
         usage: &Arc<Usage>,
     ) -> Result<(), ValueError> {
         if key.len() > KEY_BYTES_MAX || value.is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
@@ -166,6 +167,9 @@ impl Values {
         let written = match value {
             None => None,
             Some(value) => {
+                if !usage.has_room(cost(key, value)) {
+                    self.purge(now_ms);
+                }
                 usage.take(cost(key, value)).map_err(|_| ValueError::Quota)?;
                 Some(Draft { bytes: value.into(), end_ms, usage: usage.clone() })
             }
@@ -191,6 +195,9 @@ impl Values {
             return Err(ValueError::TooLarge);
         }
         self.purge(now_ms);
+        if self.counters.get(key).is_some_and(|counter| counter.end_ms.is_some_and(|end| end <= now_ms)) {
+            self.remove_counter(key);
+        }
         if let Some(counter) = self.counters.get_mut(key) {
             counter.sum = counter.sum.saturating_add(more);
             counter.adds += u64::from(more != 0);
@@ -203,9 +210,9 @@ impl Values {
         let sequence = self.next();
         let key: Bytes = key.into();
         if let Some(end) = end_ms {
-            self.ends.push(Reverse((end, sequence, key.clone())));
+            self.ends.insert((end, sequence), key.clone());
         }
-        self.counters.insert(key, Counter { sum: more, adds: 1, sequence, usage: usage.clone() });
+        self.counters.insert(key, Counter { sum: more, adds: 1, end_ms, sequence, usage: usage.clone() });
         Ok(Sum { sum: more, counter: sequence })
     }
 
@@ -217,10 +224,17 @@ impl Values {
         };
         counter.sum = counter.sum.saturating_sub(more);
         counter.adds = counter.adds.saturating_sub(1);
-        if counter.adds == 0
-            && let Some(counter) = self.counters.remove(key)
-        {
+        if counter.adds == 0 {
+            self.remove_counter(key);
+        }
+    }
+
+    fn remove_counter(&mut self, key: &[u8]) {
+        if let Some(counter) = self.counters.remove(key) {
             counter.usage.give_back(cost(key, &[]));
+            if let Some(end) = counter.end_ms {
+                self.ends.remove(&(end, counter.sequence));
+            }
         }
     }
 
@@ -248,11 +262,10 @@ impl Values {
             value: value.bytes.clone(),
             end_ms: value.end_ms,
         }));
-        let ends: HashMap<u64, u64> = self.ends.iter().map(|Reverse((end, of, _))| (*of, *end)).collect();
         changes.extend(self.counters.iter().map(|(key, counter)| StateChange::Add {
             key: key.clone(),
             more: counter.sum,
-            end_ms: ends.get(&counter.sequence).copied(),
+            end_ms: counter.end_ms,
         }));
     }
 
@@ -265,16 +278,13 @@ impl Values {
             return;
         }
         let key = key.clone();
+        self.remove(&key, None);
         let sequence = self.next();
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
         self.doubts -= 1;
         let written = entry.draft.take().and_then(|(_, written)| written);
-        if let Some(before) = entry.value.take() {
-            before.usage.give_back(cost(&key, &before.bytes));
-            self.live -= 1;
-        }
         match written {
             None => {
                 self.entries.remove(&key);
@@ -282,14 +292,16 @@ impl Values {
             Some(Draft { bytes, end_ms, usage }) => {
                 entry.value = Some(Value { bytes, end_ms, sequence, usage });
                 self.live += 1;
-                self.order.push_back((sequence, key.clone()));
+                self.order.insert(sequence, key.clone());
                 if let Some(end) = end_ms {
-                    self.ends.push(Reverse((end, sequence, key)));
+                    self.ends.insert((end, sequence), key);
                 }
             }
         }
-        self.purge(now_ms);
-        self.evict();
+        // Of what has ended there may be more than goes at once; nothing else goes for that.
+        if self.purge(now_ms) {
+            self.evict();
+        }
     }
 
     /// Forgets what a draft wrote under a key.
@@ -308,26 +320,35 @@ impl Values {
         }
     }
 
-    /// Committed values of keys that begin with `prefix` and come after `after`, in order.
+    /// Adds committed values of keys that begin with `prefix` and come after `after`, in order, up to
+    /// `count_max`. Gives the key to go on after, if there may be more.
     pub(crate) fn scan(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         count_max: usize,
         now_ms: u64,
-    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        found: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Option<Bytes> {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        self.entries
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .filter_map(|(key, entry)| Some((key, entry.value.as_ref()?)))
-            .filter(|(_, value)| !value.is_over(now_ms))
-            .take(count_max)
-            .map(|(key, value)| (key.to_vec(), value.bytes.to_vec()))
-            .collect()
+        let mut bytes = 0;
+        let entries = self.entries.range::<[u8], _>((from, Bound::Unbounded));
+        for (nth, (key, entry)) in entries.take_while(|(key, _)| key.starts_with(prefix)).enumerate() {
+            if found.len() >= count_max {
+                return None;
+            }
+            if let Some(value) = entry.value.as_ref().filter(|value| !value.is_over(now_ms)) {
+                bytes += key.len() + value.bytes.len();
+                found.push((key.to_vec(), value.bytes.to_vec()));
+            }
+            if nth + 1 >= SCAN_PIECE_ENTRIES || bytes >= SCAN_PIECE_BYTES {
+                return Some(key.clone());
+            }
+        }
+        None
     }
 
     /// A copy of what is committed.
@@ -383,59 +404,55 @@ impl Values {
         self.next_sequence
     }
 
-    /// Lets go of what has ended.
-    fn purge(&mut self, now_ms: u64) {
-        while let Some(Reverse((end, _, _))) = self.ends.peek()
-            && *end <= now_ms
-        {
-            let Some(Reverse((_, sequence, key))) = self.ends.pop() else {
-                return;
+    /// Lets go of what has ended, so much at a time. Whether that was all.
+    fn purge(&mut self, now_ms: u64) -> bool {
+        for _ in 0..PIECE_ENTRIES {
+            let Some((&(end, sequence), _)) =
+                self.ends.first_key_value().filter(|((end, _), _)| *end <= now_ms)
+            else {
+                return true;
             };
-            self.remove(&key, sequence);
-            if self.counters.get(&key).is_some_and(|counter| counter.sequence == sequence)
-                && let Some(counter) = self.counters.remove(&key)
-            {
-                counter.usage.give_back(cost(&key, &[]));
+            let Some(key) = self.ends.remove(&(end, sequence)) else {
+                return true;
+            };
+            self.remove(&key, Some(sequence));
+            if self.counters.get(&key).is_some_and(|counter| counter.sequence == sequence) {
+                self.remove_counter(&key);
             }
         }
+        false
     }
 
-    fn evict(&mut self) {
+    /// Lets go of those that are too many, so much at a time. Whether that was all.
+    fn evict(&mut self) -> bool {
         let capacity = self.capacity.map_or(usize::MAX, |c| usize::try_from(c).unwrap_or(usize::MAX));
-        while self.live > capacity {
-            let Some((sequence, key)) = self.order.pop_front() else {
-                return;
+        for _ in 0..PIECE_ENTRIES {
+            if self.live <= capacity {
+                return true;
+            }
+            let Some((sequence, key)) = self.order.pop_first() else {
+                return true;
             };
-            self.remove(&key, sequence);
+            self.remove(&key, Some(sequence));
         }
-        // What lingers in the order is let go of when it is more than what is there.
-        if self.order.len() > 64 + 2 * self.live {
-            let entries = &self.entries;
-            let is_live = |sequence: u64, key: &Bytes| {
-                entries.get(key).and_then(|e| e.value.as_ref()).is_some_and(|v| v.sequence == sequence)
-            };
-            self.order.retain(|(sequence, key)| is_live(*sequence, key));
-        }
-        if self.ends.len() > 64 + 2 * (self.live + self.counters.len()) {
-            let (entries, counters) = (&self.entries, &self.counters);
-            self.ends.retain(|Reverse((_, sequence, key))| {
-                entries.get(key).and_then(|e| e.value.as_ref()).is_some_and(|v| v.sequence == *sequence)
-                    || counters.get(key).is_some_and(|counter| counter.sequence == *sequence)
-            });
-        }
+        self.live <= capacity
     }
 
-    /// Removes a committed value, if the key still has that one.
-    fn remove(&mut self, key: &Bytes, sequence: u64) {
+    /// Removes a committed value; with a number, if the key still has that one.
+    fn remove(&mut self, key: &Bytes, sequence: Option<u64>) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        if entry.value.as_ref().is_none_or(|value| value.sequence != sequence) {
+        let Some(value) =
+            entry.value.take_if(|value| sequence.is_none_or(|sequence| value.sequence == sequence))
+        else {
             return;
-        }
-        if let Some(value) = entry.value.take() {
-            value.usage.give_back(cost(key, &value.bytes));
-            self.live -= 1;
+        };
+        value.usage.give_back(cost(key, &value.bytes));
+        self.live -= 1;
+        self.order.remove(&value.sequence);
+        if let Some(end) = value.end_ms {
+            self.ends.remove(&(end, value.sequence));
         }
         if entry.draft.is_none() {
             self.entries.remove(key);
@@ -475,7 +492,7 @@ mod tests {
 
     fn put(values: &mut Values, key: &str, value: &str, end_ms: Option<u64>, usage: &Arc<Usage>) {
         let draft = DraftId::next();
-        values.write(draft, key.as_bytes(), Some(value.as_bytes()), end_ms, usage).unwrap();
+        values.write(draft, key.as_bytes(), Some(value.as_bytes()), (end_ms, 0), usage).unwrap();
         values.commit(draft, key.as_bytes(), 0);
     }
 
@@ -488,19 +505,19 @@ mod tests {
     fn a_draft_is_seen_by_itself_and_in_doubt_to_others_until_it_is_committed() {
         let (mut values, usage) = (Values::default(), usage());
         let (mine, other) = (DraftId::next(), DraftId::next());
-        values.write(mine, b"k", Some(b"v"), None, &usage).unwrap();
+        values.write(mine, b"k", Some(b"v"), (None, 0), &usage).unwrap();
         assert_eq!(values.get(Some(mine), b"k", 0).unwrap().as_deref(), Some(&b"v"[..]));
         assert_eq!(values.get(Some(other), b"k", 0), Err(InDoubt));
-        assert_eq!(values.write(other, b"k", None, None, &usage), Err(ValueError::InDoubt));
+        assert_eq!(values.write(other, b"k", None, (None, 0), &usage), Err(ValueError::InDoubt));
         assert!(values.has_doubts());
-        assert_eq!(values.len(0), 0);
+        assert_eq!(values.len(0), Some(0));
         values.commit(mine, b"k", 0);
         assert_eq!(get(&values, "k", 0).as_deref(), Some("v"));
         assert!(!values.has_doubts());
-        values.write(other, b"k", None, None, &usage).unwrap();
+        values.write(other, b"k", None, (None, 0), &usage).unwrap();
         values.forget(other, b"k");
         assert_eq!(get(&values, "k", 0).as_deref(), Some("v"));
-        values.write(other, b"new", Some(b"v"), None, &usage).unwrap();
+        values.write(other, b"new", Some(b"v"), (None, 0), &usage).unwrap();
         values.forget(other, b"new");
         assert_eq!(get(&values, "new", 0), None);
         assert_eq!(usage.used().1, 1);
@@ -518,7 +535,7 @@ mod tests {
         assert_eq!(get(&values, "a", 0).as_deref(), Some("2"));
         assert_eq!(get(&values, "c", 99).as_deref(), Some("1"));
         assert_eq!(get(&values, "c", 100), None);
-        assert_eq!(values.len(100), 1);
+        assert_eq!(values.len(100), Some(1));
         assert_eq!(usage.used().1, 1);
         drop(values);
         assert_eq!(usage.used(), (0, 0));
@@ -553,12 +570,12 @@ mod tests {
         let mut values = Values::default();
         let small = Arc::new(Usage::new(ENTRY_BYTES + 2, 10));
         let draft = DraftId::next();
-        values.write(draft, b"k", Some(b"v"), None, &small).unwrap();
-        assert_eq!(values.write(draft, b"l", Some(b"v"), None, &small), Err(ValueError::Quota));
+        values.write(draft, b"k", Some(b"v"), (None, 0), &small).unwrap();
+        assert_eq!(values.write(draft, b"l", Some(b"v"), (None, 0), &small), Err(ValueError::Quota));
         let long = vec![0; KEY_BYTES_MAX + 1];
-        assert_eq!(values.write(draft, &long, None, None, &small), Err(ValueError::TooLarge));
+        assert_eq!(values.write(draft, &long, None, (None, 0), &small), Err(ValueError::TooLarge));
         let long = vec![0; VALUE_BYTES_MAX + 1];
-        assert_eq!(values.write(draft, b"k", Some(&long), None, &small), Err(ValueError::TooLarge));
+        assert_eq!(values.write(draft, b"k", Some(&long), (None, 0), &small), Err(ValueError::TooLarge));
     }
 
     #[test]
@@ -568,9 +585,10 @@ mod tests {
             put(&mut values, key, key, None, &usage);
         }
         let draft = DraftId::next();
-        values.write(draft, b"b.25", Some(b"open"), None, &usage).unwrap();
+        values.write(draft, b"b.25", Some(b"open"), (None, 0), &usage).unwrap();
         let keys = |after: Option<&[u8]>| -> Vec<String> {
-            let found = values.scan(b"b.", after, 2, 0);
+            let mut found = Vec::new();
+            assert_eq!(values.scan(b"b.", after, 2, 0, &mut found), None);
             found.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
         };
         assert_eq!(keys(None), ["b.1", "b.2"]);
@@ -583,7 +601,7 @@ mod tests {
         let (mut values, usage) = (Values::default(), usage());
         put(&mut values, "k", "old", None, &usage);
         let draft = DraftId::next();
-        values.write(draft, b"k", Some(b"open"), None, &usage).unwrap();
+        values.write(draft, b"k", Some(b"open"), (None, 0), &usage).unwrap();
         let mut fork = values.fork(&usage);
         assert_eq!(get(&fork, "k", 0).as_deref(), Some("old"));
         put(&mut fork, "k", "new", None, &usage);
@@ -591,5 +609,43 @@ mod tests {
         assert_eq!(get(&values, "k", 0).as_deref(), Some("old"));
         drop((values, fork));
         assert_eq!(usage.used(), (0, 0));
+    }
+
+    #[test]
+    fn what_ends_or_is_too_many_at_once_goes_piece_by_piece() {
+        let count = 2 * PIECE_ENTRIES + 1;
+        let usage = Arc::new(Usage::new(1 << 30, count as u64));
+        let mut values = Values::default();
+        (0..count).for_each(|n| put(&mut values, &format!("{n:05}"), "v", Some(10), &usage));
+        assert!(!values.set_capacity(count as u64 - PIECE_ENTRIES as u64 - 1));
+        assert_eq!(usage.used().1, (count - PIECE_ENTRIES) as u64);
+        assert!(values.set_capacity(count as u64));
+        (0..PIECE_ENTRIES).for_each(|n| put(&mut values, &format!("{n:05}"), "v", Some(10), &usage));
+        assert_eq!([values.len(10), values.len(10), values.len(10)], [None, None, Some(0)]);
+        assert_eq!(usage.used(), (0, 0));
+        (0..count).for_each(|n| put(&mut values, &format!("{n:05}"), "v", Some(10), &usage));
+        // What has ended makes room, and none that has not goes in its place.
+        values.write(DraftId::next(), b"new", Some(b"v"), (None, 10), &usage).unwrap();
+        let mut found = Vec::new();
+        let after = values.scan(b"", None, usize::MAX, 0, &mut found).unwrap();
+        assert!(found.len() <= SCAN_PIECE_ENTRIES && found.last().is_some_and(|(key, _)| **key == *after));
+        drop(values);
+        assert_eq!(usage.used(), (0, 0));
+    }
+
+    #[test]
+    fn a_counter_that_has_ended_is_over_however_much_else_has() {
+        let usage = Arc::new(Usage::new(1 << 30, 10_000));
+        let mut values = Values::default();
+        (0..PIECE_ENTRIES + 1).for_each(|n| put(&mut values, &format!("{n:05}"), "v", Some(5), &usage));
+        values.add(b"n", 7, Some(9), 0, &usage).unwrap();
+        assert_eq!(values.add(b"n", 1, None, 9, &usage).unwrap().sum, 1);
+    }
+
+    #[test]
+    fn nothing_lingers_of_what_is_written_again_and_again() {
+        let (mut values, usage) = (Values::default(), usage());
+        (0..1_000).for_each(|n| put(&mut values, &format!("{}", n % 3), "v", Some(100 + n), &usage));
+        assert_eq!((values.order.len(), values.ends.len(), values.len(0)), (3, 3, Some(3)));
     }
 }

@@ -9,9 +9,11 @@ use crate::StoredId;
 pub use crate::generated::leveret::routing::message_store::Error;
 
 /// Effect. Keeps the message that is being decided, and of this key no more than the newest `newest` ones.
+/// Where the quota is used up, the oldest of this key go, as many as it takes.
 ///
 /// # Errors
-/// There is no message, there are no effects here, or the quota is used up.
+/// There is no message, there are no effects here, or the quota is used up and those of this key do not make
+/// enough room.
 pub fn keep(key: impl AsRef<[u8]>, newest: u32) -> Result<(), Error> {
     host::keep(key.as_ref(), newest)
 }

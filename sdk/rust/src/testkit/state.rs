@@ -283,9 +283,12 @@ impl State {
 
     pub(super) fn keep(&mut self, key: &[u8], newest: u32) -> Result<(), message_store::Error> {
         let message = self.message().ok_or(message_store::Error::NotHere)?;
-        if self.is_full {
+        let there = self.view().stored.iter().filter(|stored| stored.key == key).count();
+        if self.is_full && there == 0 {
             return Err(message_store::Error::Quota);
         }
+        // Without room, an older one of the key makes it.
+        let newest = if self.is_full { newest.min(u32::try_from(there).unwrap_or(u32::MAX)) } else { newest };
         self.effect(Effect::Keep { key: key.to_vec(), newest, message });
         Ok(())
     }
