@@ -2,7 +2,7 @@
 
 use crate::{BINARY, Fields, Peer, Sent, integer, session::on_broker, text};
 use lapin::types::{AMQPValue, ShortString};
-use leveret_testkit::Broker;
+use leveret_testkit::{Broker, ScratchDirectory};
 
 const TYPE: &str = "x-recent-history";
 
@@ -133,6 +133,27 @@ fn arguments_that_make_no_sense_are_refused() {
         ] {
             let (code, why) = peer.refused(TYPE, &[(name, value)]).await;
             assert!(code == 406 && why.contains(name), "{code} {why}");
+        }
+    });
+}
+
+/// The memory of the plugin is used up before the length is reached: the oldest go, and no more.
+#[test]
+fn above_the_quota_the_oldest_go_and_no_more() {
+    let configuration = ScratchDirectory::new("history");
+    let file = configuration.path().join("leveret.toml");
+    std::fs::write(&file, "[plugins.x-recent-history]\nstate-entries = 5\n").unwrap();
+    let broker = Broker::builder(BINARY).argument("--config").argument(file).start();
+    on_broker(&broker, async |broker| {
+        let peer = Peer::connect(broker).await;
+        let exchange = peer.exchange(TYPE, &[("x-recent-history-length", integer(9))]).await;
+        let mut published = 0;
+        for (count, kept) in [(3, 0..3), (1, 0..4), (3, 2..7), (13, 15..20)] {
+            publish(&peer, &exchange, "any", numbers(published..published + count)).await;
+            published += count;
+            let queue = peer.bound(&exchange, "").await;
+            assert_eq!(peer.drain(&queue).await, numbers(kept));
+            peer.unbind(&queue, &exchange, "").await;
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use crate::{BINARY, Peer, Sent, session::on_broker, text};
 use lapin::types::ShortString;
-use leveret_testkit::Broker;
+use leveret_testkit::{Broker, ScratchDirectory};
 
 const TYPE: &str = "x-lvc";
 
@@ -86,5 +86,24 @@ fn other_types_cannot_be_behind_it() {
         let peer = Peer::connect(broker).await;
         let (code, why) = peer.refused(TYPE, &[("x-inner-type", text("headers"))]).await;
         assert!(code == 406 && why.contains("x-inner-type"), "{code} {why}");
+    });
+}
+
+/// A value takes the place of the one before, also where there is no room for one more.
+#[test]
+fn above_the_quota_values_are_replaced_and_new_keys_are_not_kept() {
+    let configuration = ScratchDirectory::new("last-value");
+    let file = configuration.path().join("leveret.toml");
+    std::fs::write(&file, "[plugins.x-lvc]\nstate-entries = 2\n").unwrap();
+    let broker = Broker::builder(BINARY).argument("--config").argument(file).start();
+    on_broker(&broker, async |broker| {
+        let peer = Peer::connect(broker).await;
+        let exchange = peer.exchange(TYPE, &[]).await;
+        publish(&peer, &exchange, &[("a", "1"), ("b", "2"), ("a", "3"), ("b", "4"), ("c", "5"), ("a", "6")])
+            .await;
+        for (key, expected) in [("a", &["6"][..]), ("b", &["4"]), ("c", &[])] {
+            let queue = peer.bound(&exchange, key).await;
+            assert_eq!(peer.drain(&queue).await, expected, "{key}");
+        }
     });
 }

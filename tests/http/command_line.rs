@@ -27,7 +27,7 @@ fn the_broker_is_found_by_its_data_folder_and_by_its_address() {
     assert_eq!(by_folder.status.code(), Some(0), "{}", by_folder.report());
     let lines: Vec<&str> = by_folder.stdout.lines().collect();
     let columns: Vec<&str> = lines[0].split_whitespace().collect();
-    assert_eq!(columns, ["TYPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "SUMMARY"]);
+    assert_eq!(columns, ["TYPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "MEMORY", "SUMMARY"]);
     // Wide enough for the longest.
     assert!(lines[1..].iter().all(|line| line.find("serving") == lines[0].find("STATE")), "{lines:?}");
     let types: Vec<&str> = lines[1..].iter().filter_map(|line| line.split(' ').next()).collect();

@@ -44,8 +44,13 @@ async fn accepted(channel: &Channel, exchange: &ShortString, key: &str, body: &[
 
 /// What the virtual host `/` sees of the plugin.
 fn seen(broker: &Broker) -> Value {
+    seen_of(broker, TYPE)
+}
+
+/// What the virtual host `/` sees of a type.
+fn seen_of(broker: &Broker, type_name: &str) -> Value {
     let mut command = Command::new(BINARY);
-    command.env_remove("LEVERET_CONFIG").args(["plugin", "info", TYPE, "--json", "--data-dir"]);
+    command.env_remove("LEVERET_CONFIG").args(["plugin", "info", type_name, "--json", "--data-dir"]);
     let finished = process::run(command.arg(broker.data_directory()), EVENT_WAIT_MAX).unwrap();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.report());
     let told: Value = serde_json::from_str(&finished.stdout).unwrap();
@@ -139,5 +144,54 @@ fn lines_beyond_the_rate_are_counted_and_left_out_of_the_log() {
             broker.log().lines().filter(|line| line.contains("timer ") && line.contains(" at ")).count();
         let left_out = there["limits_hit"]["log_lines"].as_u64().unwrap() as usize;
         assert!(left_out > 0 && written + left_out == TIMERS, "{written} written, {left_out} left out");
+    });
+}
+
+#[test]
+fn all_instances_of_a_virtual_host_have_so_much_memory_together_and_no_more() {
+    let (broker, _configuration) = limited("\n[vhost.\"/\".totals]\nmemory-mib = 1");
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = connection.create_channel().await.unwrap();
+        let (kind, options) = (ExchangeKind::Custom(TYPE.into()), ExchangeDeclareOptions::default());
+        let declared = channel.exchange_declare("x".into(), kind, options, FieldTable::default()).await;
+        let refused = declared.unwrap_err().to_string();
+        for said in ["1 MiB that all instances in vhost '/' may have together", "totals: memory-mib"] {
+            assert!(refused.contains(said), "{said} is not in: {refused}");
+        }
+        // The core types are not counted.
+        let channel = confirming(&connection).await;
+        let options = ExchangeDeclareOptions::default();
+        let declared =
+            channel.exchange_declare("t".into(), ExchangeKind::Topic, options, FieldTable::default());
+        declared.await.unwrap();
+        assert!(accepted(&channel, &"t".into(), "k", b"x").await);
+        let total = &seen_of(broker, "topic")["vhost_total"];
+        let (bytes, bytes_max) = (&total["memory_bytes"], &total["memory_bytes_max"]);
+        assert!(bytes.as_u64() <= bytes_max.as_u64() && *bytes_max == 1 << 20, "{total}");
+    });
+}
+
+#[test]
+fn what_is_remembered_is_seen_and_within_the_virtual_hosts_total() {
+    let (broker, _configuration) = limited("\n[vhost.\"/\".totals]\nremembered-mib = 1");
+    on_broker(&broker, async |broker| {
+        let channel = confirming(&connect(broker).await).await;
+        let options = ExchangeDeclareOptions::default();
+        let declared =
+            channel.exchange_declare("t".into(), ExchangeKind::Topic, options, FieldTable::default());
+        declared.await.unwrap();
+        let exchange = ShortString::from("t");
+        for key in 0..100 {
+            assert!(accepted(&channel, &exchange, &format!("key.{key}"), b"x").await);
+        }
+        let there = seen_of(broker, "topic");
+        let remembered = there["remembered_bytes"].as_u64().unwrap();
+        assert!((100 * 32..1 << 20).contains(&remembered), "{there}");
+        assert_eq!(there["vhost_total"]["remembered_bytes_max"], 1 << 20);
+        assert!(there["vhost_total"]["remembered_bytes"].as_u64() >= Some(remembered), "{there}");
+        // What an exchange remembered goes with it.
+        channel.exchange_delete(exchange, Default::default()).await.unwrap();
+        assert_eq!(seen_of(broker, "topic")["remembered_bytes"], 0);
     });
 }

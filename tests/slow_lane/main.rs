@@ -107,7 +107,7 @@ fn a_type_that_always_loops_does_not_take_the_neighbours_with_it() {
         let arrived = drain(&channel, &own).await;
         assert!(arrived.into_iter().eq((0..NEIGHBOURS).map(|number| number.to_be_bytes().to_vec())));
         let told = told_of(broker, "x-loops");
-        assert!(["slow", "set-aside"].contains(&told["state"].as_str().unwrap()), "{told}");
+        assert!(["slow", "quarantined"].contains(&told["state"].as_str().unwrap()), "{told}");
         assert!(told["failures"]["cpu_limit"].as_u64().unwrap() > 0, "{told}");
     });
 }

@@ -124,7 +124,7 @@ pub enum Refusal {
         /// The plugin's name.
         plugin: String,
     },
-    /// The plugin of an exchange's type is missing or set aside.
+    /// The plugin of an exchange's type is missing or quarantined.
     Parked {
         /// The exchange.
         exchange: Name,
@@ -153,7 +153,7 @@ pub enum Refusal {
         /// What happened.
         what: String,
     },
-    /// A plugin is set aside because it failed, or no instance of it can be made for an exchange: it was
+    /// A plugin is quarantined because it failed, or no instance of it can be made for an exchange: it was
     /// not asked about anything.
     PluginUnavailable {
         /// The exchange.

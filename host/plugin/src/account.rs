@@ -4,11 +4,13 @@
 use crate::{
     capability::{MetricValue, Metrics},
     guest::GuestFailure,
+    memo::PluginRoom,
     pace::Pace,
     policy::{PluginPolicy, Policies},
-    scope::Scope,
+    scope::{CORE_TYPES, Scope},
     state::Usage,
     tally::{Calls, Tally},
+    together::{AllTogether, InstancesRoom},
     version::Version,
 };
 use hashbrown::HashMap;
@@ -38,6 +40,7 @@ pub(crate) struct Account {
     state_kept: Arc<Usage>,
     held: Arc<HoldQuota>,
     instances: Arc<InstanceUse>,
+    remembered: Arc<PluginRoom>,
     metrics: Metrics,
     emitted: AtomicU64,
     log_lines_left_out: AtomicU64,
@@ -52,9 +55,21 @@ pub(crate) struct Account {
 pub(crate) struct InstanceUse {
     count: AtomicU64,
     bytes: AtomicU64,
+    /// That of all plugins in the virtual host; `None` for what is not limited together.
+    room: Option<Arc<InstancesRoom>>,
 }
 
 impl InstanceUse {
+    /// None yet, of those of a virtual host.
+    pub(crate) fn of(room: Arc<InstancesRoom>) -> Self {
+        Self { room: Some(room), ..Self::default() }
+    }
+
+    /// The limit for all plugins of the virtual host together, for people to read.
+    pub(crate) fn limit_together(&self) -> String {
+        self.room.as_ref().map(|room| room.limit()).unwrap_or_default()
+    }
+
     /// One more.
     pub(crate) fn began(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -66,14 +81,21 @@ impl InstanceUse {
         self.shrank(bytes);
     }
 
-    /// The memory of one has grown by so much.
-    pub(crate) fn grew(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// The memory of one grows by so much. False if all of the virtual host together have too much for that.
+    pub(crate) fn grow(&self, bytes: usize) -> bool {
+        let fits = self.room.as_ref().is_none_or(|room| room.take(bytes));
+        if fits {
+            self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        fits
     }
 
     /// It did not grow in the end.
     pub(crate) fn shrank(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        if let Some(room) = &self.room {
+            room.give_back(bytes);
+        }
     }
 
     /// How many there are, and the bytes of their memories.
@@ -140,6 +162,8 @@ pub struct PluginUse {
     pub instances: u64,
     /// Their memory, in bytes.
     pub memory_bytes: u64,
+    /// What is remembered of its answers and verdicts, over all workers, in bytes.
+    pub remembered_bytes: u64,
     /// Lines that were left out of the log.
     pub log_lines_left_out: u64,
     /// Its own metrics, by name.
@@ -158,6 +182,7 @@ type ByPlace = HashMap<(Scope, Name, String), Arc<Account>, foldhash::fast::Rand
 pub(crate) struct Accounts {
     policies: Arc<Policies>,
     by_place: RwLock<ByPlace>,
+    together: Arc<AllTogether>,
 }
 
 impl Account {
@@ -188,6 +213,11 @@ impl Account {
     /// Its instances.
     pub(crate) fn instances(&self) -> &Arc<InstanceUse> {
         &self.instances
+    }
+
+    /// What is remembered of its answers.
+    pub(crate) fn remembered(&self) -> &Arc<PluginRoom> {
+        &self.remembered
     }
 
     /// A line was left out of the log.
@@ -265,6 +295,7 @@ impl Account {
             held_refused: self.held.refused(),
             instances,
             memory_bytes,
+            remembered_bytes: self.remembered.taken() as u64,
             log_lines_left_out: self.log_lines_left_out.load(Ordering::Relaxed),
             metrics,
             metrics_ignored,
@@ -310,7 +341,18 @@ impl Tallies {
 impl Accounts {
     /// Accounts with the limits of these policies.
     pub(crate) fn new(policies: Arc<Policies>) -> Self {
-        Self { policies, by_place: RwLock::default() }
+        let together = Arc::new(AllTogether::new(policies.clone()));
+        Self::sharing(policies, together)
+    }
+
+    /// Accounts with the limits of these policies, whose totals others have a part in.
+    pub(crate) fn sharing(policies: Arc<Policies>, together: Arc<AllTogether>) -> Self {
+        Self { policies, by_place: RwLock::default(), together }
+    }
+
+    /// What plugins have together.
+    pub(crate) fn together(&self) -> &Arc<AllTogether> {
+        &self.together
     }
 
     /// The account for an instance that serves a virtual host.
@@ -327,6 +369,7 @@ impl Accounts {
         let make = || {
             let policy = self.policies.of(scope, Some(vhost).filter(|vhost| !vhost.is_empty()), plugin);
             let limits = &policy.limits;
+            let together = self.together.of(vhost);
             Arc::new(Account {
                 state: Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)),
                 state_kept: Arc::new(Usage::unlimited()),
@@ -334,7 +377,12 @@ impl Accounts {
                     messages_max: limits.held_messages_max,
                     bytes_max: limits.held_bytes_max,
                 })),
-                instances: Arc::default(),
+                // A virtual host cannot do without the core types, and their memory follows its bindings.
+                instances: match *scope == Scope::Shipped && CORE_TYPES.contains(&plugin) {
+                    true => Arc::default(),
+                    false => Arc::new(InstanceUse::of(together.memory.clone())),
+                },
+                remembered: Arc::new(PluginRoom::new(&together.remembered)),
                 metrics: Metrics::new(limits.metrics_max),
                 policy,
                 emitted: AtomicU64::new(0),

@@ -16,6 +16,7 @@ use crate::{
     registry::{Decisions, KeepDecisions, Registry},
     services::Services,
     state::Cells,
+    together::TogetherUse,
     worker::{Worker, WorkerParts},
 };
 use leveret_broker::{
@@ -34,7 +35,8 @@ use std::{
 pub struct HostConfig {
     /// How many workers there will be: each is handed instances of a new version before the swap.
     pub workers: usize,
-    /// The memory of remembered answers, for each exchange on each worker, in bytes.
+    /// The memory of remembered answers, for each exchange on each worker, in bytes. What there is for all
+    /// of them together is a matter of the policies.
     pub memo_bytes_max: usize,
     /// What plugins may do.
     pub policies: Arc<Policies>,
@@ -176,6 +178,12 @@ impl Host {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.parts.registry
+    }
+
+    /// What the plugins of a virtual host have together.
+    #[must_use]
+    pub fn together(&self, vhost: &Name) -> TogetherUse {
+        self.parts.services.accounts.together().of(vhost).read()
     }
 
     /// How many questions to plugins of a virtual host, and errands, wait in the slow lane.

@@ -19,7 +19,7 @@
 //! - Every call of a guest has a deadline in CPU time, every instance a limit of memory, and every
 //!   answer is checked.
 //!
-//! What may take long is done beside the workers ([`lane`]); a plugin that always fails is set aside for up
+//! What may take long is done beside the workers ([`lane`]); a plugin that always fails is quarantined for up
 //! to ten seconds at a time.
 //!
 //! Read [`worker`] first (the path of a message), then [`registry`] (the path of a file).
@@ -54,6 +54,7 @@ mod state;
 mod tally;
 #[cfg(test)]
 mod testing;
+mod together;
 mod version;
 mod wasi;
 pub mod worker;
@@ -75,4 +76,5 @@ pub use policy::Policies;
 pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage, VersionInfo};
 pub use scope::Scope;
 pub use tally::{CallTime, Calls};
+pub use together::TogetherUse;
 pub use worker::{LayerInfo, Worker};

@@ -15,6 +15,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     thread::JoinHandle,
+    time::Duration,
 };
 use tokio::{sync::mpsc, task::LocalSet};
 
@@ -24,6 +25,9 @@ pub const READ_BYTES_MAX: usize = 128 * 1024;
 const SPARE_OUTPUTS_MAX: usize = 64;
 /// The stack of a worker thread, in bytes: a guest may use [`leveret_plugin`]'s limit of it.
 const STACK_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often it is looked at what is remembered and not used.
+const TENDED_EVERY: Duration = Duration::from_secs(1);
 
 /// What the connections of one worker share.
 pub struct Worker {
@@ -108,6 +112,8 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
             }
             tasks.block_on(&runtime, async move {
                 let mut serving = tokio::task::JoinSet::new();
+                let mut tending = tokio::time::interval(TENDED_EVERY);
+                tending.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     tokio::select! {
                         order = incoming.recv() => match order {
@@ -116,6 +122,7 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                             Some(Order::Stop) | None => break,
                         },
                         Some(_ended) = serving.join_next() => {}
+                        _ = tending.tick() => worker.router.borrow_mut().tend(),
                     }
                 }
                 worker.stopping.set(true);

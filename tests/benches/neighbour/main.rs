@@ -113,7 +113,7 @@ fn measure(case: &Case, quiet: Duration, attack: Duration) {
     print("from then on", &samples, attacked + first, ended, Some(calm));
     let before = settled - attacked;
     println!(
-        "  in the slow lane or set aside after {:.1} ms; disturbance until then {:.1} ms, in the first second {:.1} ms \
+        "  in the slow lane or quarantined after {:.1} ms; disturbance until then {:.1} ms, in the first second {:.1} ms \
          (in as long of quiet: {:.1} ms and {:.1} ms)",
         milliseconds(before),
         disturbance(&samples, attacked, settled, calm),
@@ -169,10 +169,10 @@ fn deploy(case: &Case, broker: &Broker) {
     broker.wait_for_log_after(lines, log_lines::PLUGIN_SERVES, EVENT_WAIT_MAX);
 }
 
-/// Waits until the plugin is in the slow lane or set aside; says when that was seen.
+/// Waits until the plugin is in the slow lane or quarantined; says when that was seen.
 fn until_settled(case: &Case, broker: &Broker, epoch: Instant) -> Duration {
     let began = Instant::now();
-    while !["slow", "set-aside"].contains(&state(case, broker).as_str()) {
+    while !["slow", "quarantined"].contains(&state(case, broker).as_str()) {
         assert!(began.elapsed() < EVENT_WAIT_MAX, "the plugin stays on the workers");
         std::thread::sleep(ASKED_EVERY);
     }

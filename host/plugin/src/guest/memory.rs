@@ -15,6 +15,8 @@ const BUILTIN_BYTES_PER_BINDING: usize = 4 * 1024;
 const BUILTIN_BYTES_PER_BYTE: usize = 128;
 /// The most elements in all tables of an instance.
 const TABLE_ELEMENTS_MAX: usize = 200_000;
+/// What an element of a table takes, in bytes.
+const TABLE_ELEMENT_BYTES: usize = 16;
 /// The most core instances, tables and memories of an instance: what languages with a runtime of
 /// their own need, and some.
 const PARTS_MAX: usize = 100;
@@ -23,6 +25,8 @@ const PARTS_MAX: usize = 100;
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     bytes: usize,
+    /// What of it is in tables, which have a limit of their own.
+    tables_bytes: usize,
     bytes_max: usize,
     /// What is allowed without any bindings.
     base_bytes: usize,
@@ -38,6 +42,8 @@ pub(crate) struct MemoryLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
     Memory,
+    /// By all instances of the virtual host together.
+    Together,
     Tables,
 }
 
@@ -45,7 +51,16 @@ impl MemoryLimit {
     pub(crate) fn new(bytes_max: usize, counted: Arc<InstanceUse>) -> Self {
         counted.began();
         let base_bytes = bytes_max;
-        Self { bytes: 0, bytes_max, base_bytes, elements: 0, last_bytes: 0, refused: None, counted }
+        Self {
+            bytes: 0,
+            tables_bytes: 0,
+            bytes_max,
+            base_bytes,
+            elements: 0,
+            last_bytes: 0,
+            refused: None,
+            counted,
+        }
     }
 
     /// What the guest may have at most of that which it asked for too much of, for people to read. It
@@ -53,6 +68,7 @@ impl MemoryLimit {
     pub(crate) fn refused(&self) -> Option<String> {
         Some(match self.refused? {
             Refused::Memory => format!("{} MiB of memory", self.bytes_max >> 20),
+            Refused::Together => self.counted.limit_together(),
             Refused::Tables => format!("{TABLE_ELEMENTS_MAX} elements in its tables"),
         })
     }
@@ -81,14 +97,16 @@ impl ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
-        let allowed = self.bytes.saturating_add(more) <= self.bytes_max;
-        self.last_bytes = if allowed { more } else { 0 };
+        let memory_bytes = self.bytes - self.tables_bytes;
+        let refused = match memory_bytes.saturating_add(more) <= self.bytes_max {
+            true if self.counted.grow(more) => None,
+            true => Some(Refused::Together),
+            false => Some(Refused::Memory),
+        };
+        self.last_bytes = if refused.is_none() { more } else { 0 };
         self.bytes += self.last_bytes;
-        self.counted.grew(self.last_bytes);
-        if !allowed {
-            self.refused = Some(Refused::Memory);
-        }
-        Ok(allowed)
+        self.refused = refused.or(self.refused);
+        Ok(refused.is_none())
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -105,13 +123,19 @@ impl ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
-        let allowed = self.elements.saturating_add(more) <= TABLE_ELEMENTS_MAX;
-        if allowed {
+        let bytes = more.saturating_mul(TABLE_ELEMENT_BYTES);
+        let refused = match self.elements.saturating_add(more) <= TABLE_ELEMENTS_MAX {
+            true if self.counted.grow(bytes) => None,
+            true => Some(Refused::Together),
+            false => Some(Refused::Tables),
+        };
+        if refused.is_none() {
             self.elements += more;
-        } else {
-            self.refused = Some(Refused::Tables);
+            self.bytes += bytes;
+            self.tables_bytes += bytes;
         }
-        Ok(allowed)
+        self.refused = refused.or(self.refused);
+        Ok(refused.is_none())
     }
 
     fn instances(&self) -> usize {
@@ -136,6 +160,8 @@ impl Drop for MemoryLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::together::InstancesRoom;
+    use leveret_model::Name;
 
     #[test]
     fn instances_and_their_memories_are_counted_together() {
@@ -175,6 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn the_instances_of_a_virtual_host_share_a_limit_whichever_plugins_they_are_of() {
+        let room = Arc::new(InstancesRoom::new(Name::from_static("a"), 100));
+        let plugins = [(); 2].map(|()| Arc::new(InstanceUse::of(room.clone())));
+        let [mut one, mut two] = plugins.clone().map(|plugin| MemoryLimit::new(80, plugin));
+        assert!(one.memory_growing(0, 60, None).unwrap());
+        assert!(!two.memory_growing(0, 41, None).unwrap());
+        let limit = two.refused().unwrap();
+        assert!(limit.contains("vhost 'a'") && limit.contains("memory-mib"), "{limit}");
+        assert!(two.table_growing(0, 2, None).unwrap() && !two.table_growing(2, 3, None).unwrap());
+        assert_eq!(plugins[1].now(), (1, 32), "tables are counted");
+        assert!(!one.memory_growing(60, 81, None).unwrap());
+        assert!(one.refused().unwrap().starts_with("0 MiB"), "its own limit");
+        drop(one);
+        assert!(two.memory_growing(0, 68, None).unwrap(), "what is gone is given back");
+        drop(two);
+        assert_eq!(room.taken(), (0, 100));
+    }
+
+    #[test]
     fn tables_are_limited() {
         let mut limit = MemoryLimit::new(100, Arc::default());
         assert!(limit.table_growing(0, TABLE_ELEMENTS_MAX, None).unwrap());
@@ -182,6 +227,7 @@ mod tests {
         assert!(!limit.table_growing(0, 1, None).unwrap());
         assert_eq!(limit.refused().unwrap(), "200000 elements in its tables");
     }
+
     #[test]
     fn core_instances_memories_and_tables_are_limited_in_number() {
         let engines = crate::engine::Engines::new().unwrap();

@@ -1,7 +1,7 @@
 //! Which of the remembered keys new bindings can concern, found by the marks of these.
 //!
 //! All questions of a segment are searched as one run of bytes, four bytes of the mark first: those four
-//! that are the rarest in a sample, since keys often begin or end alike. Sixteen places are compared at a
+//! that are the rarest in a sample of the newest, since keys often begin or end alike. Sixteen places are compared at a
 //! time, so that a segment of 1 MiB takes about as long as it takes to read it.
 
 use super::keys::{Place, Segments};
@@ -23,7 +23,7 @@ pub(super) struct Mark<'a>(&'a [u8]);
 
 /// Up to four bytes in a row.
 #[derive(Clone, Copy, Debug, Default)]
-struct Part {
+pub(super) struct Part {
     /// Where in the mark.
     at: usize,
     bytes: u32,
@@ -46,10 +46,12 @@ impl Segments {
     /// lengths are searched too; what is found there by chance is asked about for nothing.)
     pub(super) fn marked(&self, marks: &Marks<'_>) -> Vec<Place> {
         let mut places = Vec::new();
+        let sample = self.numbered().last().map_or(&[][..], |(_, newest)| newest.sample(SAMPLE_BYTES));
+        let parts: Vec<_> = marks.0.iter().map(|mark| (mark, mark.rarest_part(sample))).collect();
         for (number, segment) in self.numbered() {
             let first = places.len();
-            for mark in &marks.0 {
-                segment.marked(number, self.form.head_bytes(), mark, &mut places);
+            for (mark, part) in &parts {
+                segment.marked(number, self.form.head_bytes(), (mark, *part), &mut places);
             }
             if let (2.., Some(found)) = (marks.0.len(), places.get_mut(first..)) {
                 found.sort_unstable_by_key(|place| place.at);
@@ -66,8 +68,8 @@ impl Mark<'_> {
     }
 
     /// Calls back with each place where the mark is, from the first on; the answer is from where to go on.
-    pub(super) fn find_in(&self, bytes: &[u8], mut found: impl FnMut(usize) -> usize) {
-        let part = self.rarest_part(bytes.get(..SAMPLE_BYTES).unwrap_or(bytes));
+    /// `part` is one of its own.
+    pub(super) fn find_in(&self, part: Part, bytes: &[u8], mut found: impl FnMut(usize) -> usize) {
         let mut from = 0;
         while let Some(at) = part.find(bytes, from + part.at) {
             let start = at - part.at;
@@ -142,7 +144,8 @@ mod tests {
 
     fn places(mark: &[u8], bytes: &[u8]) -> Vec<usize> {
         let mut places = Vec::new();
-        Mark(mark).find_in(bytes, |at| {
+        let mark = Mark(mark);
+        mark.find_in(mark.rarest_part(bytes), bytes, |at| {
             places.push(at);
             at + 1
         });

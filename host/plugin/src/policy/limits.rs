@@ -38,8 +38,6 @@ pub enum Limit {
     CpuPerItem,
     /// [`Limits::cpu_start`], in milliseconds.
     CpuStart,
-    /// [`Limits::instances_max`].
-    Instances,
     /// [`Limits::answer_ids_max`].
     AnswerIds,
     /// [`Limits::state_bytes_max`], in MiB.
@@ -58,12 +56,11 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::Memory,
         Self::CpuPerCall,
         Self::CpuPerItem,
         Self::CpuStart,
-        Self::Instances,
         Self::AnswerIds,
         Self::State,
         Self::StateEntries,
@@ -81,7 +78,6 @@ impl Limit {
             Self::CpuPerCall => "cpu-per-call-ms",
             Self::CpuPerItem => "cpu-per-item-us",
             Self::CpuStart => "cpu-start-ms",
-            Self::Instances => "instances",
             Self::AnswerIds => "answer-ids",
             Self::State => "state-mib",
             Self::StateEntries => "state-entries",
@@ -108,7 +104,6 @@ impl Limit {
             Self::CpuPerCall => 1..=1_000,
             Self::CpuPerItem => 1..=10_000,
             Self::CpuStart => 1..=10_000,
-            Self::Instances => 1..=100_000,
             // Half of what is copied out of a guest in one call.
             Self::AnswerIds => 1..=1_000_000,
             Self::State | Self::Held => 0..=1_000_000,
@@ -137,8 +132,6 @@ pub struct Limits {
     pub cpu_per_item: Duration,
     /// CPU time in which an instance must have started, and described itself.
     pub cpu_start: Duration,
-    /// Instances at a time, over all workers. `None` is one for each worker.
-    pub instances_max: Option<usize>,
     /// Binding ids in a decision.
     pub answer_ids_max: usize,
     /// Keys, values and stored messages, in bytes, over all instances.
@@ -162,7 +155,6 @@ impl Default for Limits {
             cpu_per_call: CPU_PER_CALL,
             cpu_per_item: CPU_PER_ITEM,
             cpu_start: CPU_START,
-            instances_max: None,
             answer_ids_max: ANSWER_IDS_MAX,
             state_bytes_max: STATE_BYTES_MAX,
             state_entries_max: STATE_ENTRIES_MAX,
@@ -175,17 +167,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A limit, in the unit of its key; `None` where there is none.
+    /// A limit, in the unit of its key.
     #[must_use]
-    pub fn get(&self, limit: Limit) -> Option<u64> {
+    pub fn get(&self, limit: Limit) -> u64 {
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let time = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
-        Some(match limit {
+        match limit {
             Limit::Memory => number(self.memory_bytes_max) / MIB,
             Limit::CpuPerCall => time(self.cpu_per_call.as_millis()),
             Limit::CpuPerItem => time(self.cpu_per_item.as_micros()),
             Limit::CpuStart => time(self.cpu_start.as_millis()),
-            Limit::Instances => return self.instances_max.map(number),
             Limit::AnswerIds => number(self.answer_ids_max),
             Limit::State => self.state_bytes_max / MIB,
             Limit::StateEntries => self.state_entries_max,
@@ -193,7 +184,7 @@ impl Limits {
             Limit::Held => self.held_bytes_max / MIB,
             Limit::LogLines => u64::from(self.log_lines_per_second_max),
             Limit::Metrics => number(self.metrics_max),
-        })
+        }
     }
 
     /// Sets a limit, in the unit of its key.
@@ -204,7 +195,6 @@ impl Limits {
             Limit::CpuPerCall => self.cpu_per_call = Duration::from_millis(value),
             Limit::CpuPerItem => self.cpu_per_item = Duration::from_micros(value),
             Limit::CpuStart => self.cpu_start = Duration::from_millis(value),
-            Limit::Instances => self.instances_max = Some(size(value)),
             Limit::AnswerIds => self.answer_ids_max = size(value),
             Limit::State => self.state_bytes_max = value.saturating_mul(MIB),
             Limit::StateEntries => self.state_entries_max = value,
@@ -220,7 +210,7 @@ impl Limits {
     /// # Errors
     /// Which two do not, for people to read.
     pub fn check(&self) -> Result<(), String> {
-        let value = |limit| self.get(limit).unwrap_or_default();
+        let value = |limit| self.get(limit);
         if self.cpu_per_item > self.cpu_per_call {
             let (item, call) = (value(Limit::CpuPerItem), value(Limit::CpuPerCall));
             return Err(format!(
@@ -245,9 +235,9 @@ mod tests {
             assert_eq!(Limit::of_key(limit.key()), Some(limit));
             let mut limits = Limits::default();
             let value = *limit.range().end();
-            assert_ne!(limits.get(limit), Some(value), "{limit}");
+            assert_ne!(limits.get(limit), value, "{limit}");
             limits.set(limit, value);
-            assert_eq!(limits.get(limit), Some(value), "{limit}");
+            assert_eq!(limits.get(limit), value, "{limit}");
             for other in Limit::ALL.into_iter().filter(|other| *other != limit) {
                 assert_eq!(limits.get(other), Limits::default().get(other), "{limit} changes {other}");
             }
@@ -260,7 +250,7 @@ mod tests {
         let limits = Limits::default();
         limits.check().unwrap();
         for limit in Limit::ALL {
-            assert!(limits.get(limit).is_none_or(|value| limit.range().contains(&value)), "{limit}");
+            assert!(limit.range().contains(&limits.get(limit)), "{limit}");
         }
     }
 

@@ -22,6 +22,7 @@ mod policies;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use capability::{Capability, Grants, UnknownCapability};
 pub use failure::{Attachment, FailurePolicy};
@@ -31,3 +32,6 @@ pub use limits::{
 };
 pub use policies::{PluginPolicy, Policies, Switch};
 pub use rules::{PluginRules, PolicyError, PolicyRules, VhostRules};
+pub use totals::{
+    REMEMBERED_BYTES_MAX, Total, TotalRules, Totals, VHOST_MEMORY_BYTES_MAX, VHOST_REMEMBERED_BYTES_MAX,
+};

@@ -5,6 +5,7 @@ use super::{
     failure::{Attachment, FailurePolicy},
     limits::Limits,
     rules::{PolicyError, PolicyRules},
+    totals::{self, REMEMBERED_BYTES_MAX, Totals},
 };
 use crate::scope::{CORE_TYPES, Scope};
 use hashbrown::{HashMap, HashSet};
@@ -143,6 +144,18 @@ impl Policies {
         policy
     }
 
+    /// What all plugins of a virtual host may have together.
+    #[must_use]
+    pub fn totals(&self, vhost: &Name) -> Totals {
+        self.rules.vhosts.get(vhost).map(|there| there.totals.totals()).unwrap_or_default()
+    }
+
+    /// The remembered answers of all virtual hosts together, in bytes.
+    #[must_use]
+    pub fn remembered_bytes_max(&self) -> usize {
+        self.rules.remembered_mib.map_or(REMEMBERED_BYTES_MAX, totals::bytes)
+    }
+
     /// Raised after each change that can be read.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -212,6 +225,37 @@ impl Policies {
                     tracing::warn!(target: "leveret::plugin", plugin, "{error}; it will not serve there");
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Whether so many instances of a plugin, with the memory that they have from the start, fit into what all
+    /// of a virtual host may have together.
+    ///
+    /// # Errors
+    /// If they do not. A virtual host where those of a global plugin do not fit is no error.
+    pub(crate) fn check_together(
+        &self,
+        scope: &Scope,
+        plugin: &str,
+        bytes: u64,
+        instances: usize,
+    ) -> Result<(), PolicyError> {
+        let check = |vhost: Option<&Name>| {
+            let bytes_max =
+                vhost.map_or_else(Totals::default, |vhost| self.totals(vhost)).memory_bytes_max as u64;
+            if bytes.saturating_mul(instances as u64) <= bytes_max || !self.of(scope, vhost, plugin).allowed {
+                return Ok(());
+            }
+            let (plugin, vhost) = (String::from(plugin), vhost.cloned());
+            Err(PolicyError::MemoryTogether { plugin, vhost, bytes, instances, bytes_max })
+        };
+        if let Scope::Vhost(vhost) = scope {
+            return check(Some(vhost));
+        }
+        check(None)?;
+        for error in self.rules.vhosts.keys().filter_map(|vhost| check(Some(vhost)).err()) {
+            tracing::warn!(target: "leveret::plugin", plugin, "{error}; it will fail there");
         }
         Ok(())
     }

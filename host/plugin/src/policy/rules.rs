@@ -4,6 +4,7 @@ use super::{
     capability::Grants,
     failure::{Attachment, FailurePolicy},
     limits::{Limit, Limits},
+    totals::{Total, TotalRules},
 };
 use crate::scope::CORE_TYPES;
 use leveret_model::Name;
@@ -20,6 +21,8 @@ pub struct PolicyRules {
     pub plugins: BTreeMap<String, PluginRules>,
     /// By virtual host.
     pub vhosts: BTreeMap<Name, VhostRules>,
+    /// The remembered answers of all virtual hosts together, in MiB; unset is the default.
+    pub remembered_mib: Option<u64>,
 }
 
 /// What an operator says about one plugin. What is unset is as it is everywhere, or the default.
@@ -44,6 +47,8 @@ pub struct VhostRules {
     pub allow: Option<BTreeSet<String>>,
     /// No plugin has a higher limit here. Each in the unit of its [`Limit::key`].
     pub ceilings: BTreeMap<Limit, u64>,
+    /// What all plugins there may have together.
+    pub totals: TotalRules,
     /// By the name of a plugin, for this virtual host: its own files and global ones.
     pub plugins: BTreeMap<String, PluginRules>,
 }
@@ -74,6 +79,28 @@ pub enum PolicyError {
         value: u64,
         /// The ceiling, in the same unit.
         ceiling: u64,
+    },
+    /// A value that no such total can have.
+    TotalOutOfRange {
+        /// Where; `None` is for all virtual hosts together.
+        vhost: Option<Name>,
+        /// The total.
+        total: Total,
+        /// Its value, in MiB.
+        value: u64,
+    },
+    /// The instances that a plugin has from the start do not fit into what all may have together.
+    MemoryTogether {
+        /// The plugin.
+        plugin: String,
+        /// Where; `None` is everywhere.
+        vhost: Option<Name>,
+        /// What one instance begins with, in bytes.
+        bytes: u64,
+        /// How many instances there will be.
+        instances: usize,
+        /// The total, in bytes.
+        bytes_max: u64,
     },
     /// Two limits do not go together.
     Contradiction {
@@ -153,6 +180,23 @@ impl fmt::Display for PolicyError {
                     "{subject}: it has {mib} MiB of memory from the start; its limit is memory-mib = {mib_max}"
                 )
             }
+            Self::TotalOutOfRange { vhost, total, value } => {
+                let (range, key) = (total.range(), total.key());
+                match vhost {
+                    Some(vhost) => write!(f, "totals of vhost '{vhost}'")?,
+                    None => f.write_str("totals")?,
+                }
+                write!(f, ": {key} = {value}: it is from {} to {}", range.start(), range.end())
+            }
+            Self::MemoryTogether { plugin, vhost, bytes, instances, bytes_max } => {
+                let subject = Subject(Some(plugin), vhost.as_ref());
+                let (mib, mib_max) = (bytes.div_ceil(1 << 20), bytes_max >> 20);
+                write!(
+                    f,
+                    "{subject}: {instances} instances of {mib} MiB from the start do not fit into what all instances \
+                     there may have together, totals: memory-mib = {mib_max}"
+                )
+            }
             Self::Fallback { plugin, vhost, type_name } => {
                 let (subject, core) = (Subject(Some(plugin), vhost.as_ref()), CORE_TYPES.join(", "));
                 write!(
@@ -187,18 +231,26 @@ impl PolicyRules {
     /// # Errors
     /// The first that does not.
     pub fn check(&self) -> Result<(), PolicyError> {
+        if let Some(value) = self.remembered_mib.filter(|value| !Total::Remembered.range().contains(value)) {
+            return Err(PolicyError::TotalOutOfRange { vhost: None, total: Total::Remembered, value });
+        }
         for (plugin, rules) in &self.plugins {
             suits_types(plugin, None, rules)?;
             in_range(Some(plugin), None, &rules.limits)?;
             goes_together(Some(plugin), None, &self.limits(true, None, plugin))?;
         }
         for (vhost, there) in &self.vhosts {
+            if let Some((total, value)) = there.totals.out_of_range() {
+                return Err(PolicyError::TotalOutOfRange { vhost: Some(vhost.clone()), total, value });
+            }
             in_range(None, Some(vhost), &there.ceilings)?;
+            below_total(None, vhost, &there.ceilings, there)?;
             goes_together(None, Some(vhost), &capped(Limits::default(), &there.ceilings))?;
             for (plugin, rules) in &there.plugins {
                 suits_types(plugin, Some(vhost), rules)?;
                 in_range(Some(plugin), Some(vhost), &rules.limits)?;
                 below_ceilings(plugin, vhost, rules, there)?;
+                below_total(Some(plugin), vhost, &rules.limits, there)?;
                 goes_together(Some(plugin), Some(vhost), &self.limits(false, Some(vhost), plugin))?;
             }
             for plugin in self.plugins.keys() {
@@ -236,7 +288,7 @@ impl PolicyRules {
 
 fn capped(mut limits: Limits, ceilings: &BTreeMap<Limit, u64>) -> Limits {
     for (limit, ceiling) in ceilings {
-        if limits.get(*limit).is_none_or(|value| value > *ceiling) {
+        if limits.get(*limit) > *ceiling {
             limits.set(*limit, *ceiling);
         }
     }
@@ -299,6 +351,25 @@ fn below_ceilings(
         }
     }
     Ok(())
+}
+
+/// An instance may not have more than all of the virtual host together.
+fn below_total(
+    plugin: Option<&str>,
+    vhost: &Name,
+    limits: &BTreeMap<Limit, u64>,
+    there: &VhostRules,
+) -> Result<(), PolicyError> {
+    match (limits.get(&Limit::Memory), there.totals.memory_mib) {
+        (Some(one), Some(all)) if *one > all => Err(PolicyError::Contradiction {
+            plugin: plugin.map(String::from),
+            vhost: Some(vhost.clone()),
+            what: format!(
+                "memory-mib = {one} of one instance is more than all there may have together, totals: memory-mib = {all}"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn goes_together(plugin: Option<&str>, vhost: Option<&Name>, limits: &Limits) -> Result<(), PolicyError> {

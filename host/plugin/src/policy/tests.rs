@@ -67,14 +67,15 @@ fn the_smaller_of_limit_and_ceiling_counts() {
     let big = PluginRules { limits: limits([(Limit::Memory, 256)]), ..PluginRules::default() };
     rules.plugins.insert("big".into(), big);
     let there = rules.vhosts.entry(name("a")).or_default();
-    there.ceilings = limits([(Limit::Memory, 128), (Limit::Instances, 2), (Limit::State, 64)]);
+    there.ceilings = limits([(Limit::Memory, 128), (Limit::LogLines, 2), (Limit::State, 64)]);
     let policies = Policies::new(rules).unwrap();
     let limits = &policies.of(&Scope::Global, Some(&name("a")), "big").limits;
-    assert_eq!((limits.memory_bytes_max, limits.instances_max), (128 << 20, Some(2)));
+    assert_eq!((limits.memory_bytes_max, limits.log_lines_per_second_max), (128 << 20, 2));
     assert_eq!(limits.state_bytes_max, STATE_BYTES_MAX, "the ceiling is higher");
     assert_eq!(policies.of(&Scope::Global, Some(&A), "big").limits.memory_bytes_max, 256 << 20);
-    let shipped = |plugin| policies.of(&Scope::Shipped, Some(&name("a")), plugin).limits.instances_max;
-    assert_eq!((shipped("x-lvc"), shipped("topic")), (Some(2), None), "core types are under no ceiling");
+    let shipped =
+        |plugin| policies.of(&Scope::Shipped, Some(&name("a")), plugin).limits.log_lines_per_second_max;
+    assert_eq!((shipped("x-lvc"), shipped("topic")), (2, LOG_LINES_MAX), "core types are under no ceiling");
 }
 
 #[test]
@@ -188,4 +189,44 @@ fn what_becomes_of_messages_is_checked_from_the_start() {
         let error = with("p", policy, None).unwrap_err();
         assert!(error.contains(said), "{said} is not in: {error}");
     }
+}
+
+#[test]
+fn totals_are_a_virtual_hosts_own_and_no_instance_may_have_more() {
+    let mut rules = PolicyRules { remembered_mib: Some(5), ..PolicyRules::default() };
+    let there = rules.vhosts.entry(name("a")).or_default();
+    there.totals = TotalRules { memory_mib: Some(32), remembered_mib: Some(3) };
+    let policies = Policies::new(rules.clone()).unwrap();
+    let totals = Totals { memory_bytes_max: 32 << 20, remembered_bytes_max: 3 << 20 };
+    assert_eq!((policies.totals(&name("a")), policies.totals(&name("b"))), (totals, Totals::default()));
+    assert_eq!(
+        (policies.remembered_bytes_max(), Policies::default().remembered_bytes_max()),
+        (5 << 20, REMEMBERED_BYTES_MAX)
+    );
+
+    let own = Scope::Vhost(name("a"));
+    policies.check_together(&own, "p", 16 << 20, 2).unwrap();
+    let error = policies.check_together(&own, "p", 16 << 20, 3).unwrap_err().to_string();
+    for said in ["'p' in vhost 'a'", "3 instances of 16 MiB", "memory-mib = 32"] {
+        assert!(error.contains(said), "{said} is not in: {error}");
+    }
+    policies.check_together(&Scope::Global, "p", 16 << 20, 3).unwrap();
+
+    let with = |change: &dyn Fn(&mut PolicyRules)| {
+        let mut rules = rules.clone();
+        change(&mut rules);
+        Policies::new(rules).unwrap_err().to_string()
+    };
+    let limit = limits([(Limit::Memory, 33)]);
+    let said = PluginRules { limits: limit.clone(), ..PluginRules::default() };
+    let error = with(&|rules| {
+        rules.vhosts.get_mut(&name("a")).unwrap().plugins.insert("p".into(), said.clone());
+    });
+    assert!(error.contains("'p' in vhost 'a'") && error.contains("memory-mib = 33"), "{error}");
+    let error = with(&|rules| rules.vhosts.get_mut(&name("a")).unwrap().ceilings = limit.clone());
+    assert!(error.contains("ceilings of vhost 'a'") && error.contains("memory-mib = 32"), "{error}");
+    let error = with(&|rules| rules.vhosts.get_mut(&name("a")).unwrap().totals.memory_mib = Some(0));
+    assert_eq!(error, "totals of vhost 'a': memory-mib = 0: it is from 1 to 1000000");
+    let error = with(&|rules| rules.remembered_mib = Some(u64::MAX));
+    assert!(error.starts_with("totals: remembered-mib"), "{error}");
 }

@@ -137,7 +137,7 @@ impl Registry {
         // Whether it takes what is there; the shadow makes its own instance.
         let (_, left_out) = self.rehearse(&version, &names, 1)?;
         let services = Arc::new(Services {
-            accounts: Accounts::new(self.policies.clone()),
+            accounts: Accounts::sharing(self.policies.clone(), self.services.accounts.together().clone()),
             form: self.services.form,
             ..Services::default()
         });

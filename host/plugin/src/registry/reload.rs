@@ -303,14 +303,16 @@ impl Registry {
         let names = type_names(&description).map_err(LoadError::at(Stage::Trial))?;
         check_interceptor_names(&description).map_err(LoadError::at(Stage::Trial))?;
         let version = Version::new(scope.clone(), code, description, self.policies.clone());
+        let instances = if version.single_writer { 1 } else { self.mailboxes.len() };
+        self.policies
+            .check_together(scope, &version.code.plugin, memory_at_start(component), instances)
+            .map_err(|error| LoadError::at(Stage::Policy)(error.to_string()))?;
         Ok(Examined { version, names })
     }
 
     /// Whether what is said of the plugin fits it.
     fn check_policy(&self, scope: &Scope, code: &Code, component: &Component) -> Result<(), String> {
-        // Of a component that imports a module it is not known; none that keeps the contract does.
-        let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
-        let memory_bytes = pages.unwrap_or_default().saturating_mul(WASM_PAGE_BYTES);
+        let memory_bytes = memory_at_start(component);
         // What becomes of messages that an interceptor fails on is said where it is attached.
         let attachment =
             if code.exported.exchange_type { Attachment::ExchangeType } else { Attachment::OnPublish };
@@ -399,4 +401,11 @@ fn report(path: &Path, version: &Version, change: LoadChange, compile_time: Dura
         compile_time,
         replay_time: Duration::ZERO,
     }
+}
+
+/// The memory of an instance from the start, in bytes.
+fn memory_at_start(component: &Component) -> u64 {
+    // Of a component that imports a module it is not known; none that keeps the contract does.
+    let pages = component.resources_required().and_then(|resources| resources.max_initial_memory_size);
+    pages.unwrap_or_default().saturating_mul(WASM_PAGE_BYTES)
 }

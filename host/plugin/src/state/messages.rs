@@ -148,7 +148,8 @@ impl Messages {
         usage.take_over(bytes(key, &message));
         self.next_id = self.next_id.max(id);
         let key: Arc<[u8]> = key.into();
-        let of_key = self.by_key.entry(key.clone()).or_insert_with(|| OfKey { since: id, ..OfKey::default() });
+        let of_key =
+            self.by_key.entry(key.clone()).or_insert_with(|| OfKey { since: id, ..OfKey::default() });
         of_key.open.push(id);
         of_key.since = of_key.since.min(id);
         // Older ones made room for it where it was accepted first, and do so again.

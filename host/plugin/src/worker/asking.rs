@@ -361,6 +361,9 @@ impl Batch<'_> {
 
     /// From now on the exchange's messages are counted for that plugin.
     fn count_for(&mut self, version: &Version) {
+        if version.on_trial && self.entry.version.is_none() {
+            self.entry.memo.charge_to(self.accounts.of_instance(version, &self.exchange.vhost).remembered());
+        }
         if self.entry.version.as_ref().is_some_and(|known| known.id == version.id) || version.on_trial {
             return;
         }
@@ -369,6 +372,7 @@ impl Batch<'_> {
         let account = self.accounts.of(&version.scope, vhost, &version.code.plugin);
         self.entry.tally = Some(tally.or_insert_with(|| account.tally()).clone());
         self.entry.pace = Some(account.pace().clone());
+        self.entry.memo.charge_to(account.remembered());
         self.entry.account = Some(account);
     }
 
@@ -537,6 +541,9 @@ impl Batch<'_> {
                 answered += 1;
                 self.counters.asked += 1;
             }
+        }
+        if !self.entry.memo.charge_beside(self.entry.sets.bytes()) {
+            self.entry.sets.forget();
         }
         answered
     }

@@ -1,4 +1,4 @@
-//! How often a plugin failed on this worker, and whether it is set aside for it.
+//! How often a plugin failed on this worker, and whether it is set aside for it: quarantined, as operators see it.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ impl Failures {
     fn set_aside_at(&self, now: Instant) -> Option<String> {
         let left = self.until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let (failures, left, last) = (self.in_a_row, left.as_millis(), &self.last);
-        Some(format!("set aside for {left} ms after {failures} failures, the last: {last}"))
+        Some(format!("quarantined for {left} ms after {failures} failures, the last: {last}"))
     }
 
     /// A call succeeded.

@@ -2,7 +2,7 @@
 //!
 //! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the
 //! instances (`berths.rs` those that there is one of), `handing_over.rs` the way to the slow lane,
-//! `keeping.rs` keeps what is remembered up to date, `sets.rs` shares destinations,
+//! `keeping.rs` keeps what is remembered up to date, `relief.rs` small where room is short, `sets.rs` shares destinations,
 //! `explain.rs` tells how an answer came about, `inspecting.rs` what types show operators, `arms.rs` asks a
 //! version that is tried beside the one that serves, `reconfiguring.rs` tries other arguments out.
 
@@ -20,12 +20,15 @@ mod intercepting;
 mod keeping;
 mod questions;
 mod reconfiguring;
+mod relief;
 mod sets;
 mod standing_in;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_of_keeping;
+#[cfg(test)]
+mod tests_of_relief;
 #[cfg(test)]
 mod tests_of_replay;
 #[cfg(test)]
@@ -81,6 +84,7 @@ use leveret_broker::{
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use questions::Scratch;
 use reconfiguring::Trial;
+use relief::Relief;
 use standing_in::Unsure;
 use std::{
     sync::{
@@ -209,6 +213,7 @@ pub struct Worker {
     scratch: Scratch,
     interceptors: Interceptors,
     trial: Trial,
+    relief: Relief,
     auditor: Arc<Auditor>,
     shadow: Arc<Shadow>,
     /// Where slow plugins are asked; `None` for a worker that may wait for them itself.
@@ -277,10 +282,10 @@ impl Worker {
             interceptors: Interceptors::new(registry.attachments(), memo_bytes_max),
             registry,
             homes,
-            services,
             entries: Entries { by_place: HashMap::default(), memo_bytes_max },
             scratch: Scratch::default(),
             trial: Trial::default(),
+            relief: Relief::new(services.accounts.together().remembered().clone()),
             auditor,
             shadow,
             lane,
@@ -290,6 +295,7 @@ impl Worker {
             tallies: Tallies::default(),
             swept_at: closed.load(Ordering::Relaxed),
             closed,
+            services,
         }
     }
 
@@ -347,8 +353,10 @@ impl Worker {
         (&mut self.entries, asking)
     }
 
-    /// Now and then, when enough exchanges are gone, lets go of what is kept for them.
+    /// Now and then, when enough exchanges are gone, lets go of what is kept for them; and makes it smaller
+    /// where others want room.
     fn sweep_if_worth_it(&mut self) {
+        self.relieve_if_wanted();
         let closed = self.closed.load(Ordering::Relaxed);
         if closed.wrapping_sub(self.swept_at) < 16.max(self.entries.by_place.len() as u64 / 4) {
             return;

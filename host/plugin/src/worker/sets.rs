@@ -23,6 +23,8 @@ pub(crate) struct RouteSets {
     by_ids: HashTable<Kept>,
     by_targets: HashTable<RouteSet>,
     hasher: RandomState,
+    /// What the sets take beside the tables, in bytes.
+    sets_bytes: usize,
 }
 
 /// Where a decision leads.
@@ -35,10 +37,14 @@ pub(crate) struct Resolved {
 }
 
 impl RouteSets {
-    /// Forgets everything.
+    /// Forgets everything, and gives its memory back.
     pub(crate) fn forget(&mut self) {
-        self.by_ids.clear();
-        self.by_targets.clear();
+        *self = Self::default();
+    }
+
+    /// What is kept, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.by_ids.allocation_size() + self.by_targets.allocation_size() + self.sets_bytes
     }
 
     /// These bindings are gone.
@@ -48,6 +54,8 @@ impl RouteSets {
         if self.by_ids.len() < before {
             // Else a queue that is gone would be held for as long as its set.
             self.by_targets.clear();
+            let ids = self.by_ids.iter().map(|kept| kept.ids().map_or(0, <[BindingId]>::len));
+            self.sets_bytes = ids.map(|ids| 2 * SET_BYTES + 16 * ids).sum();
         }
     }
 
@@ -89,7 +97,9 @@ impl RouteSets {
         if dead == 0 {
             if self.by_ids.len() >= SETS_MAX {
                 self.by_ids.clear();
+                self.sets_bytes = 0;
             }
+            self.sets_bytes += routes_bytes + ids_bytes;
             let hasher = &self.hasher;
             self.by_ids
                 .insert_unique(hash, kept.clone(), |kept| hasher.hash_one(kept.ids().unwrap_or_default()));

@@ -136,7 +136,7 @@ fn a_plugin_that_always_fails_is_set_aside_and_no_other() {
     }
     let calls = world.workers[0].counters().calls;
     let answers = world.route(0, "x", &["!t"; 1000]);
-    assert!(answers.iter().all(|answer| answer.contains("set aside")), "{}", answers[0]);
+    assert!(answers.iter().all(|answer| answer.contains("quarantined")), "{}", answers[0]);
     assert_eq!(world.workers[0].counters().calls, calls, "it is not asked");
     assert_eq!(world.route(0, "y", &["a"]), ["a"]);
 }

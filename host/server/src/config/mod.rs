@@ -12,7 +12,7 @@ mod tests;
 mod vhosts;
 
 pub use intercept::InterceptTable;
-pub use tables::{LimitTable, PluginTable, PluginTables, VhostTable};
+pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable, VhostTotalsTable};
 pub use vhosts::VhostConfig;
 
 use anyhow::{Context, bail};
@@ -135,6 +135,11 @@ pub struct Settings {
     #[serde(default)]
     pub vhost: BTreeMap<String, Spanned<VhostTable>>,
 
+    /// `[totals]`: what the plugins of all virtual hosts may have together
+    #[arg(skip)]
+    #[serde(default)]
+    pub totals: TotalsTable,
+
     /// `[[intercept]]`: where interceptors are attached
     #[arg(skip)]
     #[serde(default)]
@@ -172,7 +177,8 @@ impl Settings {
             let vhost = Name::new(name.as_bytes()).with_context(|| format!("[vhost.{name:?}]"))?;
             vhosts.insert(vhost, table.get_ref().rules());
         }
-        Ok(PolicyRules { plugins: tables::plugin_rules(&self.plugins), vhosts })
+        let remembered_mib = self.totals.remembered_mib;
+        Ok(PolicyRules { plugins: tables::plugin_rules(&self.plugins), vhosts, remembered_mib })
     }
 
     /// What is attached where, not checked yet.
@@ -209,7 +215,9 @@ impl Settings {
                 (Some(plugin), Some(vhost), Some(limit))
             }
             PolicyError::Contradiction { plugin, vhost, .. } => (plugin.as_ref(), vhost.as_ref(), None),
+            PolicyError::TotalOutOfRange { vhost, .. } => (None, vhost.as_ref(), None),
             PolicyError::MemoryAtStart { plugin, vhost, .. }
+            | PolicyError::MemoryTogether { plugin, vhost, .. }
             | PolicyError::Fallback { plugin, vhost, .. }
             | PolicyError::Unsuitable { plugin, vhost, .. } => (Some(plugin), vhost.as_ref(), None),
         };
@@ -240,6 +248,9 @@ impl Settings {
             log: self.log.or(other.log),
             plugins: if self.plugins.is_empty() { other.plugins } else { self.plugins },
             vhost: if self.vhost.is_empty() { other.vhost } else { self.vhost },
+            totals: TotalsTable {
+                remembered_mib: self.totals.remembered_mib.or(other.totals.remembered_mib),
+            },
             intercept: if self.intercept.is_empty() { other.intercept } else { self.intercept },
         }
     }

@@ -4,7 +4,7 @@
 //! names the key and its line.
 
 use leveret_model::Name;
-use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit, PluginRules, VhostRules};
+use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit, PluginRules, TotalRules, VhostRules};
 use serde::{
     Deserialize, Deserializer,
     de::{self, Error as _, MapAccess, Visitor},
@@ -50,9 +50,30 @@ pub struct VhostTable {
     /// The highest limits there.
     #[serde(default)]
     pub ceilings: LimitTable,
+    /// What all plugins there may have together.
+    #[serde(default)]
+    pub totals: VhostTotalsTable,
     /// Plugins there.
     #[serde(default)]
     pub plugins: PluginTables,
+}
+
+/// `totals` of a virtual host.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VhostTotalsTable {
+    /// The memory of instances, in MiB.
+    pub memory_mib: Option<u64>,
+    /// Remembered answers, in MiB.
+    pub remembered_mib: Option<u64>,
+}
+
+/// `[totals]`: of all virtual hosts.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TotalsTable {
+    /// Remembered answers, in MiB.
+    pub remembered_mib: Option<u64>,
 }
 
 impl LimitTable {
@@ -87,6 +108,10 @@ impl VhostTable {
         VhostRules {
             allow: self.allow.clone(),
             ceilings: self.ceilings.rules(),
+            totals: TotalRules {
+                memory_mib: self.totals.memory_mib,
+                remembered_mib: self.totals.remembered_mib,
+            },
             plugins: plugin_rules(&self.plugins),
         }
     }

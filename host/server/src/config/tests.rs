@@ -1,7 +1,7 @@
 //! What a file says, and what is wrong with it.
 
 use super::*;
-use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit};
+use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit, TotalRules};
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
@@ -61,7 +61,6 @@ memory-mib = 32
 cpu-per-call-ms = 5
 cpu-per-item-us = 50
 cpu-start-ms = 40
-instances = 4
 answer-ids = 1000
 state-mib = 8
 state-entries = 900
@@ -73,10 +72,14 @@ metrics = 5
 [plugins.careful]
 on-failure = { fallback = "direct" }
 
+[totals]
+remembered-mib = 77
+
 [vhost."tenant-a"]
 plugins-dir = "tenant-a/plugins"
 allow = ["rate-limit", "x-delayed-message"]
 ceilings = { memory-mib = 128, cpu-per-call-ms = 10, state-mib = 64 }
+totals = { memory-mib = 256, remembered-mib = 9 }
 
 [vhost."tenant-a".plugins."rate-limit"]
 enabled = false
@@ -98,7 +101,7 @@ fn every_key_has_its_effect() {
     assert_eq!(everywhere.enabled, Some(true));
     assert_eq!(everywhere.grants, Some(Capability::ALL.into_iter().collect()));
     assert_eq!((&everywhere.on_failure, everywhere.random_seed), (&Some(FailurePolicy::Unroutable), Some(7)));
-    let values = [32, 5, 50, 40, 4, 1000, 8, 900, 800, 70, 6, 5];
+    let values = [32, 5, 50, 40, 1000, 8, 900, 800, 70, 6, 5];
     assert_eq!(everywhere.limits, Limit::ALL.into_iter().zip(values).collect());
     let fallback = Some(FailurePolicy::Fallback(Name::from_static("direct")));
     assert_eq!(config.policies.plugins["careful"].on_failure, fallback);
@@ -107,6 +110,8 @@ fn every_key_has_its_effect() {
     assert_eq!(tenant.allow, Some(["rate-limit".to_owned(), "x-delayed-message".to_owned()].into()));
     let ceilings = [(Limit::Memory, 128), (Limit::CpuPerCall, 10), (Limit::State, 64)];
     assert_eq!(tenant.ceilings, ceilings.into());
+    assert_eq!(tenant.totals, TotalRules { memory_mib: Some(256), remembered_mib: Some(9) });
+    assert_eq!(config.policies.remembered_mib, Some(77));
     let there = &tenant.plugins["rate-limit"];
     assert_eq!((there.enabled, &there.limits), (Some(false), &[(Limit::Memory, 128)].into()));
     assert_eq!(there.grants, Some(Grants::NONE.with(Capability::Clock)));
@@ -253,6 +258,7 @@ on-failure = "reject"
 [vhost."tenant-a"]
 allow = ["rate-limit"]
 ceilings = { memory-mib = 128, cpu-per-call-ms = 10, state-mib = 64 }
+totals = { memory-mib = 256, remembered-mib = 9 }
 [vhost."tenant-a".plugins."rate-limit"]
 grants = ["clock"]
 on-failure = { fallback = "direct" }

@@ -61,9 +61,9 @@ fn describe(info: InterceptorInfo) -> InterceptorJson {
 
 fn describe_attached(info: AttachedInfo) -> AttachmentJson {
     let AttachedInfo { rule, vhost, provider, counts, failures: failed } = info;
-    let set_aside = failed.set_aside_until_ms > Some(now_ms());
+    let quarantined = failed.set_aside_until_ms > Some(now_ms());
     let (state, plugin, version, reason) = match provider {
-        Ok(to) if set_aside => (PluginState::SetAside, Some(to.plugin), Some(to.version), None),
+        Ok(to) if quarantined => (PluginState::Quarantined, Some(to.plugin), Some(to.version), None),
         Ok(to) => (PluginState::Serving, Some(to.plugin), Some(to.version), None),
         Err(why) => (PluginState::Parked, None, None, Some(why)),
     };

@@ -236,6 +236,12 @@ pub struct PluginJson {
     /// What calls came to, in all virtual hosts that have it from there.
     #[serde(default)]
     pub calls: CallsJson,
+    /// The memory of its plugin's instances in these virtual hosts, in bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// What is remembered of its plugin's answers there, in bytes.
+    #[serde(default)]
+    pub remembered_bytes: u64,
     /// The virtual hosts that have it; not in the list of all types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vhosts: Vec<PluginInVhostJson>,
@@ -273,7 +279,7 @@ pub enum PluginState {
     /// A plugin routes for it whose calls take long: beside the workers, in the slow lane.
     Slow,
     /// Its plugin failed so often that some worker does not ask it for a while.
-    SetAside,
+    Quarantined,
     /// No type: a file that was not taken.
     Refused,
     /// A state that this program does not know, told by a newer broker.

@@ -11,7 +11,8 @@ use super::{
         candidates::{CandidateJson, PinJson},
         refused::RefusedJson,
         seen::{
-            CallTimeJson, CallsJson, DropsJson, FailuresJson, LimitsHitJson, PluginInVhostJson, TimeRangeJson,
+            CallTimeJson, CallsJson, DropsJson, FailuresJson, LimitsHitJson, PluginInVhostJson,
+            TimeRangeJson, VhostTotalJson,
         },
     },
     path::Names,
@@ -82,7 +83,7 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         api.shared.plugins.registry().type_in(vhost.name(), type_name)?;
     let (mut state, serving, reason) = describe_state(state);
     if state == PluginState::Serving && used.failures.set_aside_until_ms > Some(now_ms()) {
-        state = PluginState::SetAside;
+        state = PluginState::Quarantined;
     } else if state == PluginState::Serving && used.slow {
         state = PluginState::Slow;
     }
@@ -91,6 +92,7 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         reason: Arc::<str>::as_ref(&reason).to_owned(),
         messages,
     };
+    let together = api.shared.plugins.together(vhost.name());
     let drops = exchanges.iter().flat_map(|exchange| {
         let name = exchange.spec.name.to_text();
         vhost.drops(&exchange.spec.name).into_iter().map(move |drops| of_exchange(drops, &name))
@@ -121,6 +123,13 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         },
         instances: used.instances,
         memory_bytes: used.memory_bytes,
+        remembered_bytes: used.remembered_bytes,
+        vhost_total: VhostTotalJson {
+            memory_bytes: together.memory_bytes,
+            memory_bytes_max: together.memory_bytes_max,
+            remembered_bytes: together.remembered_bytes,
+            remembered_bytes_max: together.remembered_bytes_max,
+        },
         held_bytes: used.held_bytes,
         cpu_per_message_ns: used.cpu_per_message.map(nanoseconds),
         waiting_in_lane: api.shared.plugins.waiting_in_lane(vhost.name()) as u64,
@@ -137,7 +146,10 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
 fn describe(api: &Api, info: TypeInfo) -> PluginJson {
     let scope = info.scope.to_string();
     let there = in_vhosts(api, &info.name).filter(|there| there.scope.as_ref() == Some(&scope));
+    let (mut memory_bytes, mut remembered_bytes) = (0, 0);
     let calls = there.fold(CallsJson::default(), |mut sum, there| {
+        memory_bytes += there.memory_bytes;
+        remembered_bytes += there.remembered_bytes;
         sum.remembered += there.calls.remembered;
         sum.asked += there.calls.asked;
         sum.calls += there.calls.calls;
@@ -172,6 +184,8 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         reason,
         fallback,
         calls,
+        memory_bytes,
+        remembered_bytes,
         vhosts,
         candidate,
         pinned,

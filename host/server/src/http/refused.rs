@@ -103,6 +103,8 @@ fn alone(file: RefusedJson) -> PluginJson {
         serving: None,
         reason: Some(format!("{} was refused at stage {}: {}", file.file, file.stage, file.reason)),
         fallback: None,
+        memory_bytes: 0,
+        remembered_bytes: 0,
         calls: CallsJson::default(),
         vhosts: Vec::new(),
         candidate: None,

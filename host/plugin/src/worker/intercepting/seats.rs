@@ -8,7 +8,7 @@ use crate::{
     account::Account,
     attachment::{Attachment, Attachments},
     guest::{AttachmentPoint, Verdict},
-    memo::Memo,
+    memo::{Memo, Shrink},
     pace::Pace,
     registry::Registry,
     version::Version,
@@ -109,6 +109,11 @@ impl Interceptors {
         let seat = self.seats.get_mut(at)?;
         let seat = seat.get_or_insert_with(|| Seat::new(bytes_max));
         Some((attachment, seat))
+    }
+
+    /// All that is remembered.
+    pub(in crate::worker) fn each_memo(&mut self, call: &mut dyn FnMut(&mut dyn Shrink)) {
+        self.seats.iter_mut().flatten().for_each(|seat| call(&mut seat.memo));
     }
 
     /// What is kept of an attachment that was asked before.
@@ -242,7 +247,9 @@ impl Seat {
             let described = version.describes_interceptor(&attachment.rule.interceptor);
             self.pure =
                 described.is_some_and(|described| described.pure) && !version.code.exported.has_effects;
-            self.account = Some(registry.account_of(version, &attachment.vhost));
+            let account = registry.account_of(version, &attachment.vhost);
+            self.memo.charge_to(account.remembered());
+            self.account = Some(account);
         }
         self.version = found;
     }

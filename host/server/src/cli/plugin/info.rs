@@ -2,7 +2,7 @@
 
 use super::{
     BrokerArguments, ClientError, interceptors,
-    list::{state, tried, yes_or_no},
+    list::{kib, state, tried, yes_or_no},
     printable, refused,
 };
 use crate::{
@@ -153,9 +153,16 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
     if let (Some(error), Some(at)) = (&failures.last_error, failures.last_error_ms) {
         lines.push(("last error", format!("{error} ({at} ms since 1970)")));
     }
+    let total = &there.vhost_total;
+    let of_total = |bytes, most| format!("{} of {} in this virtual host", kib(bytes), kib(most));
     if there.instances > 0 {
-        let kib = there.memory_bytes / 1024;
-        lines.push(("memory", format!("{kib} KiB in {} instances", there.instances)));
+        let (memory, of_total) =
+            (kib(there.memory_bytes), of_total(total.memory_bytes, total.memory_bytes_max));
+        lines.push(("memory", format!("{memory} in {} instances; {of_total}", there.instances)));
+    }
+    if there.remembered_bytes > 0 {
+        let of_total = of_total(total.remembered_bytes, total.remembered_bytes_max);
+        lines.push(("remembered", format!("{} of answers; {of_total}", kib(there.remembered_bytes))));
     }
     if there.held_bytes > 0 {
         lines.push(("held bytes", there.held_bytes.to_string()));

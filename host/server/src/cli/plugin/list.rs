@@ -13,8 +13,9 @@ use clap::Args;
 use std::io::Write;
 
 /// The headings of the table.
-const HEADINGS: [&str; COLUMNS] = ["TYPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "SUMMARY"];
-const COLUMNS: usize = 7;
+const HEADINGS: [&str; COLUMNS] =
+    ["TYPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "MEMORY", "SUMMARY"];
+const COLUMNS: usize = 8;
 
 #[derive(Args, Debug)]
 pub(super) struct ListArguments {
@@ -76,9 +77,10 @@ fn row(plugin: &PluginJson) -> [String; COLUMNS] {
         None => ("-", "-", "-", reason.as_str()),
     };
     let exchanges = plugin.exchanges.to_string();
+    let memory = kib(plugin.memory_bytes + plugin.remembered_bytes);
     let mut standing = state(plugin.state).to_owned();
     standing.extend(plugin.candidate.as_ref().map(|beside| format!(", {}", tried(beside))));
-    [&plugin.type_name, &standing, of, version, pure, &exchanges, summary].map(printable)
+    [&plugin.type_name, &standing, of, version, pure, &exchanges, &memory, summary].map(printable)
 }
 
 /// How a candidate stands, in words.
@@ -106,10 +108,15 @@ pub(super) fn state(state: PluginState) -> &'static str {
         PluginState::Serving => "serving",
         PluginState::Parked => "parked",
         PluginState::Slow => "slow",
-        PluginState::SetAside => "set aside",
+        PluginState::Quarantined => "quarantined",
         PluginState::Refused => "refused",
         PluginState::Unknown => "?",
     }
+}
+
+/// Memory in whole KiB.
+pub(super) fn kib(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
 }
 
 /// A truth value in a word.
@@ -143,6 +150,8 @@ mod tests {
             reason: None,
             fallback: None,
             calls: CallsJson::default(),
+            memory_bytes: 2000,
+            remembered_bytes: 49,
             vhosts: Vec::new(),
             candidate: Some(BesideJson {
                 state: CandidateStateJson::Canary,
@@ -161,15 +170,17 @@ mod tests {
             reason: Some("its plugin was removed".to_owned()),
             fallback: Some("direct".to_owned()),
             calls: CallsJson::default(),
+            memory_bytes: 0,
+            remembered_bytes: 0,
             vhosts: Vec::new(),
             candidate: None,
             pinned: Vec::new(),
             refused: Vec::new(),
         };
         let expected = "\
-            TYPE              STATE                  PLUGIN       VERSION  PURE  EXCHANGES  SUMMARY\n\
-            x-longest-prefix  serving, canary 2.5 %  prefix.wasm  1.0      yes   12         red \u{fffd}[31m\n\
-            x                 parked                 -            -        -     1          its plugin was removed; direct stands in\n";
+            TYPE              STATE                  PLUGIN       VERSION  PURE  EXCHANGES  MEMORY  SUMMARY\n\
+            x-longest-prefix  serving, canary 2.5 %  prefix.wasm  1.0      yes   12         3 KiB   red \u{fffd}[31m\n\
+            x                 parked                 -            -        -     1          0 KiB   its plugin was removed; direct stands in\n";
         assert_eq!(table(&[served, parked]), expected);
     }
 }

@@ -62,6 +62,12 @@ pub struct PluginInVhostJson {
     /// The memory of these, in bytes.
     #[serde(default)]
     pub memory_bytes: u64,
+    /// What is remembered of its answers and verdicts, over all workers, in bytes.
+    #[serde(default)]
+    pub remembered_bytes: u64,
+    /// What all plugins of the virtual host have together.
+    #[serde(default)]
+    pub vhost_total: VhostTotalJson,
     /// What the messages take that it holds, in bytes. Of a plugin with several types, for all of them.
     #[serde(default)]
     pub held_bytes: u64,
@@ -78,6 +84,19 @@ pub struct PluginInVhostJson {
     pub metrics: BTreeMap<String, f64>,
     /// How often it used a metric beyond its limit.
     pub metrics_ignored: u64,
+}
+
+/// What all plugins of a virtual host have together, and the most, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VhostTotalJson {
+    /// The memory of instances, but for those of the core types.
+    pub memory_bytes: u64,
+    /// The most of that.
+    pub memory_bytes_max: u64,
+    /// Remembered answers and verdicts.
+    pub remembered_bytes: u64,
+    /// The most of that.
+    pub remembered_bytes_max: u64,
 }
 
 /// Messages that an exchange dropped for one reason.
