@@ -94,3 +94,32 @@ fn a_tenant_whose_exchange_does_not_take_a_global_upgrade_keeps_its_version_and_
         );
     });
 }
+
+#[test]
+fn an_interceptor_that_is_attached_wrongly_for_one_tenant_serves_the_others() {
+    let attached = |vhost: &str, value: &str| {
+        format!(
+            "[[intercept]]\ninterceptor = \"append\"\nvhost = \"{vhost}\"\npoint = \"publish\"\norder = 1\n\
+             arguments = {{ header = \"x-seen\", value = \"{value}\" }}\n"
+        )
+    };
+    let tenants = Tenants::with(&(attached("a", "v") + &attached("b", "")));
+    let line = tenants.put("", "interceptors_v1", "seen.wasm", log_lines::PLUGIN_SERVES);
+    assert!(line.contains("held_back=1"), "{line}");
+    on(&tenants, async |tenants| {
+        let shown = plugin(tenants, &["info", "append"], 0);
+        let in_vhost = |vhost: &str| {
+            let there = shown.split("attached ").find(|part| part.contains(&format!("virtual host {vhost}")));
+            there.unwrap_or_else(|| panic!("{shown}")).to_owned()
+        };
+        assert!(in_vhost("a").contains("serving") && in_vhost("b").contains("parked"), "{shown}");
+        let shown = plugin(tenants, &["list"], 0);
+        assert!(shown.contains("in vhost 'b'") && shown.contains("must not be empty"), "{shown}");
+        for (vhost, is_ack) in [("a", true), ("b", false)] {
+            let channel = confirming(&tenants.connect(vhost).await).await;
+            let queue = own_queue(&channel).await;
+            let published = publish(&channel, &"".into(), queue.as_str(), b"x", true).await.unwrap();
+            assert_eq!(published.is_ack(), is_ack, "{vhost}");
+        }
+    });
+}
