@@ -189,9 +189,8 @@ fn a_batch_is_cut_where_it_waits_for_itself() {
     assert_eq!((routed, answers.len()), (Routed::Cut, 2), "the third waits for the first");
     settle(answers.remove(0), Fate::Routed);
     drop(answers);
-    let (routed, answers) = world.route(0, &["once a", "once c", "once b"]);
-    assert_eq!((routed, answers.len()), (Routed::Ready, 3));
-    assert!(is_duplicate(&answers[0]) && !is_duplicate(&answers[2]), "b was never accepted");
+    assert!(is_duplicate(&world.answer(0, "once a")));
+    assert!(!is_duplicate(&world.answer(0, "once b")), "b was never accepted");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use lapin::options::ExchangeDeleteOptions;
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 use leveret_testkit::wire::{Arguments, RawConnection, id};
-use leveret_testkit::{EVENT_WAIT_MAX, unique_name};
+use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, guests, unique_name};
+use std::cell::RefCell;
+use std::fs;
 use std::time::Instant;
 
 /// How much CPU time a call may take: much more than what the neighbour does takes the worker.
@@ -152,5 +154,84 @@ fn in_a_timer() {
         bind(&channel, &queue, &exchange, "evil", FieldTable::default()).await;
         assert!(publish(&channel, &exchange, "evil", b"x", true).await.unwrap().is_ack());
         goes_on_meanwhile(evil, other, "timer").await;
+    });
+}
+
+/// A worker's own instance is told what changed when it is asked again: where that is stuck, it is cut off, and
+/// the message is answered beside.
+#[test]
+fn a_worker_is_not_held_up_by_telling_its_instance_of_changes() {
+    stuck("unbind", async |evil, connection, other| {
+        let channel = confirming(connection).await;
+        let (exchange, queue) = exchange(&channel, "unbind loop").await;
+        bind(&channel, &queue, &exchange, "evil", FieldTable::default()).await;
+        // The worker has an instance that knows both bindings.
+        assert!(publish(&channel, &exchange, "good", b"before", true).await.unwrap().is_ack());
+        let table = FieldTable::default();
+        channel.queue_unbind(queue.clone(), exchange.clone(), "evil".into(), table).await.unwrap();
+        let told = cut_off(evil);
+        // It is set aside for a while for the time that telling it took.
+        while !publish(&channel, &exchange, "good", b"after", true).await.unwrap().is_ack() {}
+        neighbour(other).await;
+        assert_eq!(cut_off(evil), told, "nobody let it go on as long as it may");
+        assert_eq!(evil.seen()["state"], "slow");
+        assert_eq!(drain(&channel, &queue).await, [b"before".to_vec(), b"after".to_vec()]);
+    });
+}
+
+/// What comes of two things that are begun in that order.
+async fn order_of(first: impl Future<Output = ()>, second: impl Future<Output = ()>) -> Vec<&'static str> {
+    let events = RefCell::new(Vec::new());
+    let first = async {
+        first.await;
+        events.borrow_mut().push("first");
+    };
+    let second = async {
+        second.await;
+        events.borrow_mut().push("second");
+    };
+    futures_util::future::join(first, second).await;
+    events.into_inner()
+}
+
+/// The first instance of a type on a worker is made beside it.
+#[test]
+fn a_slow_start_holds_up_its_publisher_alone() {
+    let configuration = ScratchDirectory::new("starts-slowly");
+    let file = configuration.path().join("leveret.toml");
+    fs::write(&file, "[plugins.starts_slowly]\ncpu-start-ms = 1000\n").unwrap();
+    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--config").argument(file);
+    let broker =
+        broker.argument("--workers").argument("1").plugin(guests::component("starts_slowly")).start();
+    on_broker(&broker, async |broker| {
+        let (connection, other) = (connect(broker).await, connect(broker).await);
+        let channel = confirming(&connection).await;
+        let exchange = own_exchange(&channel, "x-starts-slowly").await;
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+        let publisher = async {
+            assert!(publish(&channel, &exchange, "", b"x", true).await.unwrap().is_ack());
+        };
+        assert_eq!(order_of(publisher, neighbour(&other)).await, ["second", "first"]);
+        assert_eq!(drain(&channel, &queue).await, [b"x"]);
+    });
+}
+
+/// So is an interceptor attached.
+#[test]
+fn an_interceptor_that_is_attached_slowly_holds_up_its_publisher_alone() {
+    let tables = "[plugins.evil_interceptor]\ncpu-per-call-ms = 1000\n[[intercept]]\ninterceptor = \"evil\"\n\
+                  point = \"publish\"\norder = 1\nexchange = \"watched\"\narguments = { how = \"slow trap\" }\n";
+    let evil = Evil::with_arguments("", tables, &["--workers", "1"]);
+    on_broker(&evil.broker, async |broker| {
+        let (connection, other) = (connect(broker).await, connect(broker).await);
+        let channel = confirming(&connection).await;
+        declare_exchange(&channel, &"watched".into(), "direct").await.unwrap();
+        // The instance that came with the file is lost.
+        assert!(publish(&channel, &"watched".into(), "evil", b"x", false).await.unwrap().is_nack());
+        let publisher = async {
+            assert!(publish(&channel, &"watched".into(), "k", b"x", false).await.unwrap().is_ack());
+        };
+        assert_eq!(order_of(publisher, neighbour(&other)).await, ["second", "first"]);
     });
 }

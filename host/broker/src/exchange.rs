@@ -432,13 +432,10 @@ impl Exchange {
     /// A binding with a number that no other gets, for [`Self::commit`] or [`Self::give_up`].
     pub(crate) fn prepare(&self, destination: Destination, routing_key: Name, arguments: Table) -> Binding {
         let mut bindings = self.bindings.write();
-        let slot = bindings.free.pop().map_or_else(
-            || {
-                bindings.slots.push(Slot::default());
-                bindings.slots.len() - 1
-            },
-            |slot| slot as usize,
-        );
+        let slot = bindings.free.pop().map_or(bindings.slots.len(), |slot| slot as usize);
+        if slot == bindings.slots.len() {
+            bindings.slots.push(Slot::default());
+        }
         let uses = bindings.slots.get(slot).map_or(0, |slot| slot.uses);
         Binding { id: BindingId::new(slot, uses), destination, routing_key, arguments }
     }

@@ -87,7 +87,7 @@ impl Answered {
 enum Known {
     /// It reads what was projected, at that generation.
     Same(Generation),
-    /// It reads something else; this, where it is an exchange's type.
+    /// It reads something else; this, if it is there.
     Other(Generation, Option<Arc<Reads>>),
 }
 
@@ -104,11 +104,10 @@ fn ready(homes: &mut Homes, question: &Question) -> Result<Known, NotServed> {
             })
         }
         Subject::Attachment(attachment) => {
-            let replica = homes.attached(version, attachment)?.replica_there();
-            let known = replica.and_then(|replica| replica.attached_reads(attachment.id));
-            Ok(match known == Some(reads) {
-                true => Known::Same(question.generation),
-                false => Known::Other(question.generation, None),
+            let replica = homes.attached(version, attachment, None)?.replica_there();
+            Ok(match replica.and_then(|replica| replica.attached_reads(attachment.id)) {
+                Some(known) if known == reads => Known::Same(question.generation),
+                known => Known::Other(question.generation, known.cloned()),
             })
         }
     }
@@ -125,7 +124,7 @@ fn home<'h>(
             let home = homes.at(&question.version, exchange, *layer, generation)?;
             Ok(Some(home).filter(|home| home.knows(exchange.id, *layer, generation)))
         }
-        Subject::Attachment(attachment) => homes.attached(&question.version, attachment).map(Some),
+        Subject::Attachment(attachment) => homes.attached(&question.version, attachment, None).map(Some),
     }
 }
 

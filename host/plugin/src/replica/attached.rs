@@ -6,7 +6,6 @@ use crate::{
     attachment::Attachment,
     capability::{Call, Outcome, Purpose},
     guest::{Attaching, GuestFailure, Refused, Verdicts, check_arguments},
-    policy::Capability,
     state::{Cell, Owner},
 };
 use leveret_broker::port::Layer;
@@ -92,11 +91,6 @@ impl Replica {
             self.instance.intercept(attached.guest_id, projections, count, &attached.reads, within);
         let outcome = if attached.cell.is_some() { self.instance.end_call() } else { Outcome::default() };
         Ok((verdicts?, outcome))
-    }
-
-    /// Whether a verdict of an attachment may have another body.
-    pub(crate) fn may_modify_body(&self, attachment: &Attachment) -> bool {
-        self.version.policy(&attachment.vhost).grants.contains(Capability::ModifyBody)
     }
 }
 

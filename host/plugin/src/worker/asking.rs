@@ -460,15 +460,6 @@ impl Batch<'_> {
         Ok(Asked::All)
     }
 
-    /// Whether there is no instance here that knows the exchange, and none is to be started while others wait:
-    /// what is left of a batch is asked in the lane then. (A version on trial is withdrawn after a few failures.)
-    fn is_made_beside(&self, version: &Version) -> bool {
-        self.lane.is_some()
-            && !version.code.builtin
-            && !version.on_trial
-            && !self.homes.know(version, self.exchange, self.layer, self.entry.generation)
-    }
-
     pub(super) fn is_outdated(&self) -> bool {
         self.entry.generation != self.exchange.generation()
     }

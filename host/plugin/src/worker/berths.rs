@@ -4,7 +4,7 @@
 //! it, whoever has a waker is woken when it is back; whoever has none stands and waits, in the slow lane, where
 //! the calls before it end by their deadlines.
 
-use super::homes::Home;
+use super::home::Home;
 use crate::{
     builder::{Place, PlaceRef},
     version::VersionId,

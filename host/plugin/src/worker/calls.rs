@@ -1,7 +1,7 @@
 //! Calls about messages: made where the answer is wanted, or cut off there and made in the slow lane.
 //! `hurried` says that others wait for the thread.
 
-use super::homes::Home;
+use super::home::Home;
 use crate::{
     attachment::Attachment,
     capability::Outcome,

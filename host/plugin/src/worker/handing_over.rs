@@ -101,6 +101,15 @@ impl Batch<'_> {
             && self.entry.pace.as_ref().is_some_and(|pace| pace.is_slow() || version.single_writer)
     }
 
+    /// Whether there is no instance here that knows the exchange, and none is to be started while others wait:
+    /// what is left of a batch is asked in the lane then. (A version on trial is withdrawn after a few failures.)
+    pub(super) fn is_made_beside(&self, version: &Version) -> bool {
+        self.lane.is_some()
+            && !version.code.builtin
+            && !version.on_trial
+            && !self.homes.know(version, self.exchange, self.layer, self.entry.generation)
+    }
+
     /// Takes what the lane answered to the first questions; what it was not asked yet is handed over.
     pub(super) fn take_or_hand_over(
         &mut self,

@@ -1,13 +1,12 @@
-//! The replicas of one worker: found, built, caught up, lost.
+//! The replicas of one worker: found, borrowed, let go.
 
-use super::{berths::Away, failures::Failures};
+use super::{berths::Away, home::Home};
 use crate::{
-    account::Account,
     attachment::Attachment,
-    builder::{Builder, Construction, Mailbox, Place, PlaceRef},
+    builder::{Builder, Mailbox, Place, PlaceRef},
     engine::CallSlot,
-    guest::{GuestFailure, Refused, thread_cpu_time},
-    pace::{INLINE_CALL_MAX, INLINE_TURN, Pace},
+    guest::{GuestFailure, Refused},
+    pace::{INLINE_CALL_MAX, Pace},
     replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
@@ -19,12 +18,6 @@ use leveret_broker::{
 };
 use leveret_model::{Name, Table};
 use std::{sync::Arc, time::Duration};
-
-/// A replica that has more bindings than this to be told is built by a thread of its own where
-/// the asker can wait.
-pub const INLINE_REPLAY_BINDINGS_MAX: usize = 2_000;
-/// The same for a replica of a plugin that did not come with the broker, where others wait for the thread.
-const HURRIED_REPLAY_BINDINGS_MAX: usize = 256;
 
 /// Why an exchange cannot be served now.
 #[derive(Debug)]
@@ -50,20 +43,6 @@ pub(crate) struct Homes {
     borrowed: Vec<Place>,
     /// Homes made here though there is to be one for all threads, while what is asked disturbs nobody.
     apart: Option<Vec<Place>>,
-}
-
-/// The replica of one plugin for one vhost, or what became of it.
-#[derive(Default)]
-pub(crate) struct Home {
-    /// Whose exchanges it serves; of a built-in type all of them.
-    vhost: Name,
-    pub(super) replica: Option<Replica>,
-    construction: Option<Arc<Construction>>,
-    pub(super) failures: Failures,
-    pub(super) account: Option<Arc<Account>>,
-    /// A replica was lost: the next one is made away from the worker, where the asker can wait.
-    pub(super) lost: bool,
-    pub(super) calls: u64,
 }
 
 impl Homes {
@@ -257,7 +236,7 @@ impl Homes {
         spec: &TypeSpec,
     ) -> Result<Option<(Name, Table)>, NotServed> {
         let (services, slot) = (self.services.clone(), self.slot.clone());
-        let home = self.home(version, &exchange.vhost)?;
+        let home = self.home(version, &exchange.vhost, None)?;
         let replica = home.replica(version, &exchange.vhost, &services, &slot)?;
         let answer = replica.open(exchange, layer, spec);
         home.answered(version, answer)
@@ -305,34 +284,57 @@ impl Homes {
         Replica::start(version, vhost, &self.services, self.slot.clone()).map(Replica::only_try)
     }
 
-    /// The home whose replica has this attachment.
+    /// The home whose replica has this attachment. With a waker a replica is made elsewhere, and the waker is
+    /// called; without one the caller waits.
     pub(crate) fn attached(
         &mut self,
         version: &Arc<Version>,
         attachment: &Attachment,
+        waker: Option<&Arc<dyn Wake>>,
     ) -> Result<&mut Home, NotServed> {
         let (services, slot) = (self.services.clone(), self.slot.clone());
         let vhost = &attachment.vhost;
-        self.home(version, vhost)?;
+        let waker = waker.filter(|_| self.hurried && !version.code.builtin);
+        self.home(version, vhost, waker)?;
         let place = PlaceRef::of(version, vhost);
         let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
+        if let Some(finished) = home.construction.as_ref().and_then(|construction| construction.take()) {
+            home.adopt(finished, version, &slot);
+        }
         if home.replica.is_none()
             && let Some(mut replica) = self.mailbox.take(&place)
         {
             replica.move_to(slot.clone());
             home.replica = Some(replica);
         }
-        let attached = home.replica(version, vhost, &services, &slot)?.attach(attachment);
-        if let Err(refused) = attached {
-            return Err(home.refused(version, refused));
+        if let Some(waker) = waker
+            && home.replica.is_none()
+            && home.failures.set_aside().is_none()
+        {
+            home.construct(version, vhost, Vec::new(), waker, &self.builder, &slot);
+            return Err(NotServed::Pending);
+        }
+        let replica = home.replica(version, vhost, &services, &slot)?;
+        replica.hurry(waker.map(|_| INLINE_CALL_MAX));
+        if let Err(refused) = replica.attach(attachment) {
+            let refused = home.refused(version, refused);
+            if let (NotServed::Pending, Some(waker)) = (&refused, waker) {
+                waker.wake();
+            }
+            return Err(refused);
         }
         Ok(home)
     }
 
     /// The home of a version for a vhost, unless the plugin is set aside.
-    fn home(&mut self, version: &Version, vhost: &Name) -> Result<&mut Home, NotServed> {
+    fn home(
+        &mut self,
+        version: &Version,
+        vhost: &Name,
+        waker: Option<&Arc<dyn Wake>>,
+    ) -> Result<&mut Home, NotServed> {
         let place = PlaceRef::of(version, vhost);
-        self.enter(version, vhost, None)?;
+        self.enter(version, vhost, waker)?;
         let home = self.homes.get_mut(&place).ok_or(NotServed::Pending)?;
         match home.failures.set_aside() {
             Some(why) => Err(NotServed::Failed(why)),
@@ -403,211 +405,5 @@ impl Homes {
     /// Drops everything of a version that was replaced.
     pub(crate) fn discard(&mut self, version: VersionId) {
         self.homes.retain(|place, _| place.version != version);
-    }
-}
-
-impl Home {
-    fn of(place: Place, account: Arc<Account>) -> Self {
-        Self { vhost: place.vhost, account: Some(account), ..Self::default() }
-    }
-
-    /// Whether the replica knows a type of an exchange at that very generation.
-    #[inline]
-    pub(crate) fn knows(&self, exchange: ExchangeId, layer: Layer, generation: Generation) -> bool {
-        self.replica.as_ref().is_some_and(|replica| replica.is_at(exchange, layer, generation))
-    }
-
-    /// How many messages [`Self::route`] takes at most.
-    pub(crate) fn messages_per_call_max(&self) -> usize {
-        self.replica.as_ref().map_or(1, Replica::messages_per_call_max)
-    }
-
-    /// For how long it is set aside, and why.
-    pub(crate) fn set_aside(&self) -> Option<(Duration, String)> {
-        Some((self.failures.left()?, self.failures.set_aside()?))
-    }
-
-    /// The replica, if there is one.
-    pub(crate) fn replica_there(&self) -> Option<&Replica> {
-        self.replica.as_ref()
-    }
-
-    /// Takes the replica of a construction that is finished.
-    fn adopt(&mut self, finished: Result<Replica, String>, version: &Version, slot: &CallSlot) {
-        self.construction = None;
-        match finished {
-            Ok(mut replica) => {
-                replica.move_to(slot.clone());
-                self.replica = Some(replica);
-            }
-            Err(what) => self.failed(version, None, what, Duration::ZERO),
-        }
-    }
-
-    /// Whether serving the exchange takes a construction, which is begun if there is none yet.
-    fn must_wait(
-        &mut self,
-        version: &Arc<Version>,
-        (exchange, layer, hurried): (&Arc<Exchange>, Layer, bool),
-        waker: &Arc<dyn Wake>,
-        builder: &Builder,
-        slot: &CallSlot,
-    ) -> bool {
-        let backlog =
-            self.replica.as_ref().map_or_else(|| exchange.binding_count(), |r| r.backlog(exchange, layer));
-        let lost = (self.lost || hurried) && self.replica.is_none();
-        let inline_max = if hurried { HURRIED_REPLAY_BINDINGS_MAX } else { INLINE_REPLAY_BINDINGS_MAX };
-        if (backlog <= inline_max && !lost) || self.failures.set_aside().is_some() {
-            return false;
-        }
-        if self.construction.is_none() {
-            let known = self
-                .replica
-                .iter()
-                .flat_map(Replica::exchanges)
-                .filter(|(e, l)| e.id != exchange.id || *l != layer);
-            let exchanges = known.chain([(exchange.clone(), layer)]).collect();
-            let construction = builder.begin(version.clone(), exchange.vhost.clone(), exchanges);
-            self.construction = Some(construction);
-        }
-        if let Some(finished) = self.construction.as_ref().and_then(|construction| construction.poll(waker)) {
-            self.adopt(finished, version, slot);
-            waker.wake();
-        }
-        true
-    }
-
-    /// Brings the replica to the exchange's current generation. Where others wait, more than a turn of it counts
-    /// for the plugin's pace, and it is cut off when it takes long.
-    fn serve(
-        &mut self,
-        version: &Arc<Version>,
-        (exchange, layer, hurried): (&Arc<Exchange>, Layer, bool),
-        services: &Arc<Services>,
-        slot: &CallSlot,
-    ) -> Result<&mut Replica, NotServed> {
-        if let Some(why) = self.failures.set_aside() {
-            return Err(NotServed::Failed(why));
-        }
-        let was_there = self.replica.is_some();
-        let replica = self.replica(version, &exchange.vhost, services, slot)?;
-        let is_behind = hurried && !replica.is_at(exchange.id, layer, exchange.generation());
-        let began = is_behind.then(|| (replica.backlog(exchange, layer).max(1), thread_cpu_time()));
-        replica.hurry(hurried.then_some(INLINE_CALL_MAX));
-        let served = replica.serve(exchange, layer);
-        if let (Some((told, began)), Some(account)) = (began, &self.account) {
-            let took = thread_cpu_time().saturating_sub(began);
-            if took > INLINE_TURN {
-                account.pace().took(told, took);
-            }
-        }
-        if let Err(refused) = served {
-            let failed = matches!(refused, Refused::Failed(_));
-            let refused = self.refused(version, refused);
-            // A fresh instance never hears of what this one failed at: a binding that is gone, a close.
-            let is_cut_off = matches!(refused, NotServed::Pending);
-            if !failed || !was_there || is_cut_off || self.failures.set_aside().is_some() {
-                return Err(refused);
-            }
-            let served = self.replica(version, &exchange.vhost, services, slot)?.serve(exchange, layer);
-            served.map_err(|refused| self.refused(version, refused))?;
-        }
-        self.replica.as_mut().ok_or(NotServed::Pending)
-    }
-
-    /// The replica, started if there is none.
-    fn replica(
-        &mut self,
-        version: &Arc<Version>,
-        vhost: &Name,
-        services: &Arc<Services>,
-        slot: &CallSlot,
-    ) -> Result<&mut Replica, NotServed> {
-        if self.replica.is_none() {
-            let began = thread_cpu_time();
-            match Replica::start(version, vhost, services, slot.clone()) {
-                Ok(replica) => self.replica = Some(replica),
-                Err(failure) => {
-                    let (what, took) = (failure.to_string(), thread_cpu_time().saturating_sub(began));
-                    self.failed(version, Some(&failure), what.clone(), took);
-                    return Err(NotServed::Failed(what));
-                }
-            }
-        }
-        let replica = self.replica.as_mut().ok_or(NotServed::Pending)?;
-        replica.hurry(None);
-        Ok(replica)
-    }
-
-    /// Notes how a call ended.
-    fn answered<R>(&mut self, version: &Version, answer: Result<R, Refused>) -> Result<R, NotServed> {
-        match answer {
-            Ok(answer) => {
-                self.failures.succeeded();
-                Ok(answer)
-            }
-            Err(refused) => Err(self.refused(version, refused)),
-        }
-    }
-
-    fn refused(&mut self, version: &Version, refused: Refused) -> NotServed {
-        match refused {
-            Refused::ByPlugin(text) => NotServed::Refused(text),
-            Refused::Failed(failure @ GuestFailure::CutOff(_)) => {
-                self.failed(version, Some(&failure), failure.to_string(), Duration::ZERO);
-                NotServed::Pending
-            }
-            Refused::Failed(failure) => {
-                let what = failure.to_string();
-                self.failed(version, Some(&failure), what.clone(), Duration::ZERO);
-                NotServed::Failed(what)
-            }
-        }
-    }
-
-    pub(super) fn failed(
-        &mut self,
-        version: &Version,
-        failure: Option<&GuestFailure>,
-        what: String,
-        took: Duration,
-    ) {
-        if let (Some(GuestFailure::CutOff(_)), Some(account)) = (failure, &self.account) {
-            // It may take longer elsewhere, and did nothing wrong.
-            account.pace().was_cut_off();
-            (self.replica, self.lost) = (None, true);
-            return;
-        }
-        // The instance saw by itself what its last call took.
-        let took = self.replica.take().map_or(took, |replica| took.max(replica.cpu_used()));
-        self.lost = true;
-        let logged = self.failures.failed(what.clone(), took);
-        // How a version fails that is tried beside another is told with that trial.
-        if let Some(account) = self.account.as_ref().filter(|_| !version.on_trial) {
-            account.count_failure(failure, &what, self.failures.left());
-        }
-        if let Some(count) = logged {
-            let vhost = tracing::field::display(&self.vhost);
-            tracing::warn!(
-                target: "leveret::plugin",
-                plugin = version.code.plugin, vhost, digest = %version.code.digest, failures = count,
-                "the plugin failed: {what}"
-            );
-        }
-    }
-
-    /// Calls that nobody waits for the answer of: a replica that fails at them is dropped, and so is one that
-    /// takes longer than it may where others wait.
-    fn tidy(
-        &mut self,
-        within: Option<Duration>,
-        call: impl FnOnce(&mut Replica) -> Result<(), GuestFailure>,
-    ) {
-        let Some(replica) = &mut self.replica else { return };
-        replica.hurry(within.filter(|_| !replica.version().code.builtin));
-        if let Err(failure) = call(replica) {
-            let version = replica.version().clone();
-            self.failed(&version, Some(&failure), failure.to_string(), Duration::ZERO);
-        }
     }
 }

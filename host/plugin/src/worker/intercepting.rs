@@ -12,11 +12,13 @@ mod handing_over;
 mod seats;
 
 pub(super) use seats::Interceptors;
+use seats::NotReady;
 
 use super::{
     Worker,
     asking::{Until, key_of},
     handing_over::Listed,
+    homes::NotServed,
 };
 use crate::{
     attachment::{Attachment, AttachmentRule, AttachmentUse},
@@ -123,10 +125,12 @@ impl Worker {
             rulings.extend(messages.map(|_| Ruling::Said(Intercepted::Continue, None)));
             return Ok(());
         };
-        let ready = seat.stand_ready(&attachment, &self.registry, &mut self.homes);
+        let beside = self.lane.is_some().then_some(waker);
+        let ready = seat.stand_ready(&attachment, &self.registry, &mut self.homes, beside);
         let version = match ready {
             Ok(version) => version,
-            Err(why) => {
+            Err(NotReady::NotYet) => return Err(Later),
+            Err(NotReady::Cannot(why)) => {
                 if seat.is_vacant() && waits(&attachment) {
                     self.registry.wake_when_interceptors_change(seat.generation(), waker);
                     return Err(Later);
@@ -208,8 +212,13 @@ impl Asking<'_> {
             if asked >= seat.scratch.questions.len() {
                 return Ok(());
             }
-            let home = match homes.attached(self.version, self.attachment) {
+            let beside = lane.is_some().then_some(self.waker);
+            let home = match homes.attached(self.version, self.attachment, beside) {
                 Ok(home) => home,
+                // It has no instance here any more: what is left is asked in the lane.
+                Err(NotServed::Pending) => {
+                    return self.hand_over(asked, answered, asked < singly_before, rulings);
+                }
                 Err(not_served) => {
                     let why = seat.not_served(not_served);
                     let ruling = |attachment: &Attachment| unavailable(attachment, &why);

@@ -1,6 +1,6 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
-//! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` the
+//! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` and `home.rs` the
 //! instances (`berths.rs` those that there is one of), `handing_over.rs` the way to the slow lane,
 //! `keeping.rs` keeps what is remembered up to date, `relief.rs` small where room is short, `sets.rs` shares destinations,
 //! `explain.rs` tells how an answer came about, `inspecting.rs` what types show operators, `arms.rs` asks a
@@ -14,6 +14,7 @@ mod chain;
 mod explain;
 mod failures;
 mod handing_over;
+mod home;
 mod homes;
 mod inspecting;
 mod intercepting;
@@ -45,11 +46,12 @@ pub(crate) use failures::Failures;
 pub use failures::{
     FAILED_TIME_MAX, FAILED_TIME_WITHIN, FAILURES_IN_A_ROW_MAX, SET_ASIDE_MAX, SET_ASIDE_MIN,
 };
-pub use homes::INLINE_REPLAY_BINDINGS_MAX;
+pub use home::INLINE_REPLAY_BINDINGS_MAX;
 pub use inspecting::LayerInfo;
 pub(crate) use {
     berths::Berths,
-    homes::{Home, Homes, NotServed},
+    home::Home,
+    homes::{Homes, NotServed},
 };
 
 use crate::{

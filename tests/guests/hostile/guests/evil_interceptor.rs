@@ -1,5 +1,6 @@
 //! An interceptor `evil`, which misbehaves as its argument `how` says: in `intercept` for the routing key
-//! `evil`, and with `open WAY` when it is attached. Other messages pass.
+//! `evil`, and with `open WAY` when it is attached; with `slow WAY` that takes it some hundred milliseconds.
+//! Other messages pass.
 //!
 //! | way | what it does |
 //! |---|---|
@@ -52,7 +53,13 @@ impl Interceptor for Evil {
         if let Some(way) = how.strip_prefix("open ") {
             misbehave(way);
         }
-        Ok(Self { how: how.into() })
+        let after_a_while = how.strip_prefix("slow ");
+        if after_a_while.is_some() {
+            for round in 0..400_000_000_u32 {
+                black_box(round);
+            }
+        }
+        Ok(Self { how: after_a_while.unwrap_or(how).into() })
     }
 
     fn reads(&self) -> Reads {

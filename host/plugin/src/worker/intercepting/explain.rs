@@ -1,7 +1,7 @@
 //! An attachment asked about one message, to be told: which plugin, what it said. Nothing is remembered or
 //! counted for it, and what the guest did is undone.
 
-use super::{LENGTH_BYTES, Worker, failed, place_of, said, seats::Seat, too_long, waits};
+use super::{LENGTH_BYTES, NotReady, Worker, failed, place_of, said, seats::Seat, too_long, waits};
 use crate::{attachment::Attachment, capability::Outcome, version::Version, worker::explain::asked_plugin};
 use leveret_broker::{
     explain::{AskedInterceptor, Standing},
@@ -34,13 +34,14 @@ impl Worker {
             interceptor: attachment.rule.interceptor.clone(),
             ..AskedInterceptor::default()
         };
-        let told = match seat.stand_ready(&attachment, &self.registry, &mut self.homes) {
+        let told = match seat.stand_ready(&attachment, &self.registry, &mut self.homes, None) {
             Ok(version) => {
                 asked.plugin = Some(asked_plugin(&version, seat.pure, Standing::Serving));
                 self.ask_attachment(site, number, (&attachment, &version), message)
             }
+            Err(NotReady::NotYet) => Told::Later,
             Err(_) if seat.is_vacant() && waits(&attachment) => Told::Later,
-            Err(why) => Told::Failed(why),
+            Err(NotReady::Cannot(why)) => Told::Failed(why),
         };
         let ruling = match told {
             Told::Ruling(ruling) => Some(ruling),
@@ -76,7 +77,7 @@ impl Worker {
         if let Some(place) = question.get_mut(..LENGTH_BYTES) {
             place.copy_from_slice(&length.to_le_bytes());
         }
-        let home = match self.homes.attached(version, attachment) {
+        let home = match self.homes.attached(version, attachment, None) {
             Ok(home) => home,
             Err(not_served) => return Told::Failed(seat.not_served(not_served)),
         };

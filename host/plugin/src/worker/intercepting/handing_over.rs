@@ -39,7 +39,7 @@ pub(super) fn is_handed_over(
     waker: &Arc<dyn Wake>,
 ) -> bool {
     let Some(handed_over) = handed_over else { return false };
-    seat.pace().is_some_and(|pace| pace.is_slow())
+    seat.is_slow()
         || handed_over.any(waker)
             && handed_over.find(waker, |question| is_of(question, attachment, version)).is_some()
 }
@@ -89,7 +89,7 @@ impl Asking<'_> {
                 && listed.is_same(0, question, 0)
         });
         let Some(asked) = found else {
-            if seat.pace().is_some_and(|pace| pace.is_slow()) {
+            if seat.is_slow() {
                 return self.hand_over(0, 0, false, rulings);
             }
             // Whatever it waited for, it asks about something else now.
@@ -145,9 +145,12 @@ impl Asking<'_> {
         match answered.end {
             _ if asked > 0 => self.cut(given, Until::Woken, rulings),
             End::InDoubt(cell) => self.cut(given, Until::Settled(&cell), rulings),
-            End::Outdated(_) => {
+            End::Outdated(reads) => {
                 // A fresh instance reads something else.
-                seat.forget();
+                match reads {
+                    Some(reads) => seat.learn(self.version, self.attachment, reads),
+                    None => seat.forget(),
+                }
                 self.cut(given, Until::Now, rulings)
             }
             End::Turn => self.hand_over(0, 0, question.singly, rulings),

@@ -10,12 +10,13 @@ use crate::{
     guest::{AttachmentPoint, Verdict},
     memo::{Memo, Shrink},
     pace::Pace,
+    policy::Capability,
     registry::Registry,
     version::Version,
     worker::REFUSED_FOR,
 };
 use hashbrown::HashMap;
-use leveret_broker::port::{Points, Site};
+use leveret_broker::port::{Points, Site, Wake};
 use leveret_model::{Name, Reads};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
@@ -36,6 +37,20 @@ struct Chains {
     vhost: Name,
     point: AttachmentPoint,
     by_name: HashMap<Name, Rc<[usize]>, foldhash::fast::RandomState>,
+}
+
+/// Why an attachment is not asked.
+pub(super) enum NotReady {
+    /// Whoever waits is woken when it can be.
+    NotYet,
+    /// It cannot be, for this reason.
+    Cannot(Arc<str>),
+}
+
+impl From<Arc<str>> for NotReady {
+    fn from(why: Arc<str>) -> Self {
+        Self::Cannot(why)
+    }
 }
 
 /// What a worker keeps of an attachment.
@@ -143,6 +158,12 @@ impl Seat {
         self.version.as_ref().ok().and(self.account.as_deref()).map(Account::pace)
     }
 
+    /// Whether it is asked in the lane: its plugin is slow, or has one instance for all threads.
+    pub(super) fn is_slow(&self) -> bool {
+        self.pace().is_some_and(|pace| pace.is_slow())
+            || self.version.as_ref().is_ok_and(|version| version.single_writer)
+    }
+
     /// The state of the registry that it follows.
     pub(super) fn generation(&self) -> u64 {
         self.generation.unwrap_or_default()
@@ -179,16 +200,28 @@ impl Seat {
         self.known = false;
     }
 
-    /// Finds the version to ask, and what it reads.
+    /// This is what it reads.
+    pub(super) fn learn(&mut self, version: &Version, attachment: &Attachment, reads: Arc<Reads>) {
+        self.memo.forget();
+        self.reads = reads;
+        let grants = version.policy(&attachment.vhost).grants;
+        self.may_modify_body = grants.contains(Capability::ModifyBody);
+        self.known = true;
+    }
+
+    /// Finds the version to ask, and what it reads. With a waker, an instance is made beside the worker, and of a
+    /// plugin that is asked in the lane there is none here: it is taken to read nothing until the lane says
+    /// otherwise.
     ///
     /// # Errors
-    /// Why it cannot be asked, for people to read.
+    /// Why it cannot be asked; or not yet, and the waker is called.
     pub(super) fn stand_ready(
         &mut self,
         attachment: &Attachment,
         registry: &Registry,
         homes: &mut Homes,
-    ) -> Result<Arc<Version>, Arc<str>> {
+        waker: Option<&Arc<dyn Wake>>,
+    ) -> Result<Arc<Version>, NotReady> {
         // The generation is read before the version: a swap publishes in the other order.
         let generation = registry.interceptors_generation();
         if self.generation != Some(generation) {
@@ -198,19 +231,26 @@ impl Seat {
         let version = self.version.clone()?;
         if let Some((why, until)) = &self.refused {
             if Instant::now() < *until {
-                return Err(why.clone());
+                return Err(NotReady::Cannot(why.clone()));
             }
             self.refused = None;
         }
         if self.known {
             return Ok(version);
         }
-        let home = homes.attached(&version, attachment).map_err(|not_served| self.not_served(not_served))?;
+        if waker.is_some() && self.is_slow() {
+            self.learn(&version, attachment, Arc::default());
+            return Ok(version);
+        }
+        let home = match homes.attached(&version, attachment, waker) {
+            Ok(home) => home,
+            Err(NotServed::Pending) => return Err(NotReady::NotYet),
+            Err(not_served) => return Err(NotReady::Cannot(self.not_served(not_served))),
+        };
         let replica = home.replica_there();
         let reads = replica.and_then(|replica| replica.attached_reads(attachment.id)).cloned();
-        self.reads = reads.ok_or_else(|| Arc::<str>::from("the instance is gone"))?;
-        self.may_modify_body = replica.is_some_and(|replica| replica.may_modify_body(attachment));
-        self.known = true;
+        let reads = reads.ok_or_else(|| NotReady::Cannot(Arc::from("the instance is gone")))?;
+        self.learn(&version, attachment, reads);
         Ok(version)
     }
 
