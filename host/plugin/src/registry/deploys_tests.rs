@@ -33,14 +33,17 @@ fn one_file_of_a_tenant_is_not_behind_the_many_of_another() {
     let (world, scratch) = (World::empty(1), Scratch::new());
     let registry = world.host.registry();
     let types: Vec<&'static str> = (0..60).map(|number| &*format!("x-{number:03}").leak()).collect();
-    for type_name in &types {
-        let path = scratch.path().join(format!("{type_name}.wasm"));
+    let put = |name: &str, type_name: &'static str| {
+        let path = scratch.path().join(name).with_extension("wasm");
         fs::write(&path, guest(type_name)).unwrap();
+        path
+    };
+    let many: Vec<_> = types.iter().map(|type_name| put(type_name, type_name)).collect();
+    let one = put("b", "x-test");
+    for path in many {
         assert!(registry.note(&own("a"), FileKind::Serving, &path, true));
     }
-    let path = scratch.path().join("b.wasm");
-    fs::write(&path, guest("x-test")).unwrap();
-    assert!(registry.note(&own("b"), FileKind::Serving, &path, true));
+    assert!(registry.note(&own("b"), FileKind::Serving, &one, true));
     done(&world);
     let later = |type_name: &&&str| version(&world, "a", type_name) > version(&world, "b", "x-test");
     assert!(version(&world, "b", "x-test").is_some());
