@@ -97,6 +97,8 @@ fn keys(percent: f64) -> (String, String) {
 fn a_shadow_is_asked_and_compared_and_nothing_of_it_is_used() {
     let mut world = world();
     world.make_instances();
+    let together = |world: &World| world.host.together(world.vhost.name()).memory_bytes;
+    let before = together(&world);
     world.offer_candidate(&version(2)).unwrap();
     for worker in 0..2 {
         // Found by the first batch, asked from the second on.
@@ -107,6 +109,13 @@ fn a_shadow_is_asked_and_compared_and_nothing_of_it_is_used() {
     let state = world.candidate();
     assert_eq!((state.version.as_str(), state.canary, state.withdrawn), ("2", None, None));
     assert_eq!((state.different, state.equal, state.shadow_failed), (6, 0, 0));
+    // Its instance counts for what the virtual host may have, though its accounts are its own.
+    let seen = world.host.registry().type_in(world.vhost.name(), b"x-test").unwrap().used;
+    assert!(
+        together(&world) > before && together(&world) > seen.memory_bytes,
+        "{before} {}",
+        seen.memory_bytes
+    );
     let words: Vec<_> = state
         .examples
         .iter()
