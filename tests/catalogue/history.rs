@@ -142,11 +142,15 @@ fn arguments_that_make_no_sense_are_refused() {
 fn above_the_quota_the_oldest_go_and_no_more() {
     let configuration = ScratchDirectory::new("history");
     let file = configuration.path().join("leveret.toml");
-    std::fs::write(&file, "[plugins.x-recent-history]\nstate-entries = 5\n").unwrap();
+    std::fs::write(&file, "[plugins.x-recent-history]\nstate-entries = 7\n").unwrap();
     let broker = Broker::builder(BINARY).argument("--config").argument(file).start();
     on_broker(&broker, async |broker| {
         let peer = Peer::connect(broker).await;
-        let exchange = peer.exchange(TYPE, &[("x-recent-history-length", integer(9))]).await;
+        let (code, why) = peer.refused(TYPE, &[("x-recent-history-length", integer(9))]).await;
+        assert!(code == 406 && why.contains("at most 7") && why.contains("state-entries"), "{code} {why}");
+        let exchange = peer.exchange(TYPE, &[("x-recent-history-length", integer(7))]).await;
+        let second = peer.exchange(TYPE, &[("x-recent-history-length", integer(2))]).await;
+        publish(&peer, &second, "any", numbers(0..2)).await;
         let mut published = 0;
         for (count, kept) in [(3, 0..3), (1, 0..4), (3, 2..7), (13, 15..20)] {
             publish(&peer, &exchange, "any", numbers(published..published + count)).await;

@@ -12,7 +12,7 @@
 //!
 //! *Invariants:* a binding gets at most so many messages, the latest ones, in their order. A message is kept if
 //! it is accepted, whether anything was bound or not. Where there is no room the oldest of its key go, so that a
-//! history may be short. A message for which there is none even then is delivered all the same, and what was
+//! history may be short; a length that can never fit is refused. A message for which there is none even then is delivered all the same, and what was
 //! kept under its key is forgotten: no history has a gap.
 
 use leveret_sdk::{
@@ -59,7 +59,16 @@ impl ExchangeType for RecentHistory {
         let arguments = &declaration.arguments;
         let length = match arguments.optional::<i64>(LENGTH)?.map(u32::try_from) {
             None => LENGTH_DEFAULT,
-            Some(Ok(length @ 1..)) => length,
+            Some(Ok(length @ 1..)) => match message_store::quota() {
+                quota if u64::from(length) > quota => {
+                    let what = format!(
+                        "must be at most {quota}: more messages do not fit into the plugin's quota here (state-entries, \
+                         state-mib)"
+                    );
+                    return Err(Refusal::invalid_argument(LENGTH, what));
+                }
+                _ => length,
+            },
             Some(_) => {
                 return Err(Refusal::invalid_argument(LENGTH, "must be a positive integer of 32 bits"));
             }
@@ -219,6 +228,8 @@ mod tests {
         for length in [0, -1, 1 << 32] {
             assert!(refused(of_length(length)).contains(LENGTH));
         }
+        let too_long = refused(of_length(1_000_000));
+        assert!(too_long.contains(LENGTH) && too_long.contains("quota"), "{too_long}");
         assert!(refused(Arguments::new().with(LENGTH, "9")).contains(LENGTH));
         assert!(refused(Arguments::new().with(INNER_TYPE, "headers")).contains(INNER_TYPE));
     }

@@ -3,7 +3,7 @@
 use super::{Context, draft::Op};
 use crate::{
     bindings::v0_2::leveret::routing::message_store::{Error, Host},
-    state::Search,
+    state::{MESSAGE_BYTES, Search},
 };
 use std::sync::Arc;
 
@@ -69,6 +69,10 @@ impl Host for Context {
         }
         let mut search = Search::new(&pattern, count_max);
         self.in_pieces(|_| cell.messages().lock().matching(&mut search, STEPS_PER_PIECE))
+    }
+
+    fn quota(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.account.state().entries_of(MESSAGE_BYTES))
     }
 
     fn len(&mut self) -> wasmtime::Result<u64> {

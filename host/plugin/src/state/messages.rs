@@ -27,7 +27,7 @@ use std::{
 pub(crate) type StoredId = u64;
 
 /// What a message takes beside its bytes.
-const MESSAGE_BYTES: u64 = 200;
+pub(crate) const MESSAGE_BYTES: u64 = 200;
 /// How many messages are let go of in one piece.
 const PIECE_MESSAGES: usize = 500;
 /// How many of those that are out of sight are let go of with each that is kept.

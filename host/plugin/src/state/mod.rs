@@ -21,7 +21,7 @@ mod usage;
 mod values;
 
 pub(crate) use gate::{Inside, Shut};
-pub(crate) use messages::{Messages, Search, StoredId};
+pub(crate) use messages::{MESSAGE_BYTES, Messages, Search, StoredId};
 pub(crate) use usage::Usage;
 pub(crate) use values::{Sum, ValueError, Values};
 

@@ -68,6 +68,11 @@ impl Usage {
         bytes > self.bytes_max || entries > self.entries_max
     }
 
+    /// How many entries there can be at most that take so many bytes each.
+    pub(crate) fn entries_of(&self, bytes: u64) -> u64 {
+        self.entries_max.min(self.bytes_max / bytes)
+    }
+
     fn full(&self) -> Full {
         self.refused.fetch_add(1, Ordering::Relaxed);
         Full
@@ -104,5 +109,6 @@ mod tests {
         assert_eq!(usage.used(), (100, 2));
         usage.give_back(60);
         assert_eq!(usage.used(), (40, 1));
+        assert_eq!((usage.entries_of(60), usage.entries_of(10)), (1, 2));
     }
 }

@@ -37,6 +37,13 @@ pub fn matching(pattern: impl AsRef<[u8]>, limit: u32) -> Vec<StoredId> {
     host::matching(pattern.as_ref(), limit).into_iter().map(StoredId).collect()
 }
 
+/// How many messages all exchanges of the plugin may keep here together, were they empty: what its memory here
+/// has room for. The same all the time, also in [`open`](crate::ExchangeType::open).
+#[must_use]
+pub fn quota() -> u64 {
+    host::quota()
+}
+
 /// How many messages are kept.
 #[must_use]
 pub fn count() -> u64 {

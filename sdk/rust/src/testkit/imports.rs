@@ -157,6 +157,11 @@ pub(crate) mod message_store {
         Host::with_current(|state| state.view().stored.len() as u64)
     }
 
+    /// What a broker has by default.
+    pub(crate) fn quota() -> u64 {
+        83_886
+    }
+
     fn newest(limit: u32, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<u64> {
         Host::with_current(|state| {
             let stored = state.view().stored.iter();
