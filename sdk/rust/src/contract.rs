@@ -110,8 +110,8 @@ pub(crate) fn reads_to_wit(reads: &Reads) -> wit::Reads {
     wit::Reads {
         routing_key: reads.routing_key,
         headers: match &reads.headers {
-            HeaderSelection::None => wit::HeaderSelection::None,
-            HeaderSelection::Named(names) => wit::HeaderSelection::Named(names.clone()),
+            HeaderSelection::Named(names) if !names.is_empty() => wit::HeaderSelection::Named(names.clone()),
+            HeaderSelection::None | HeaderSelection::Named(_) => wit::HeaderSelection::None,
             HeaderSelection::All => wit::HeaderSelection::All,
         },
         properties: reads.properties.iter().map(|property| property_to_wit(*property)).collect(),
@@ -158,7 +158,7 @@ pub(crate) fn put_projection(out: &mut Vec<u8>, reads: &Reads, message: &wit::Me
     if reads.routing_key {
         put_routing_key(out, &message.routing_key);
     }
-    if reads.headers != HeaderSelection::None {
+    if reads.headers.is_any() {
         put_headers(out, |out| put_fields(out, &message.headers));
     }
     for position in 0..reads.properties.len() {

@@ -41,26 +41,51 @@ impl<'a> Message<'a> {
     /// The routing key; empty unless it is read.
     #[inline]
     #[must_use]
+    #[track_caller]
     pub fn routing_key(&self) -> &'a [u8] {
+        if !self.reads.routing_key {
+            undeclared(format_args!("the routing key"), format_args!("routing_key()"));
+        }
         self.routing_key
     }
 
     /// The headers that are read and there. Named ones come in the order in which
     /// [`Reads`] names them.
     #[must_use]
+    #[track_caller]
     pub fn headers(&self) -> Fields<'a> {
+        if matches!(self.reads.headers, HeaderSelection::None) {
+            undeclared(format_args!("headers"), format_args!("all_headers()"));
+        }
         self.headers_and_rest().0
     }
 
     /// A header; none unless it is read and there.
+    #[track_caller]
     pub fn header(&self, name: impl AsRef<[u8]>) -> Option<Value<'a>> {
-        self.headers().find(|field| field.name() == name.as_ref()).and_then(|field| field.value())
+        let name = name.as_ref();
+        let (mut headers, _) = self.headers_and_rest();
+        let Some(field) = headers.find(|field| field.name() == name) else {
+            if !self.reads.headers.has(name) {
+                let shown = name.escape_ascii();
+                undeclared(format_args!("the header \"{shown}\""), format_args!("header(\"{shown}\")"));
+            }
+            return None;
+        };
+        field.value()
     }
 
     /// A property; none unless it is read and there.
     #[must_use]
+    #[track_caller]
     pub fn property(&self, property: Property) -> Option<Value<'a>> {
-        let position = self.reads.properties.iter().position(|p| *p == property)?;
+        let Some(position) = self.reads.properties.iter().position(|p| *p == property) else {
+            undeclared(
+                format_args!("the property {property:?}"),
+                format_args!("property(Property::{property:?})"),
+            );
+            return None;
+        };
         let mut bytes = self.after_headers();
         for _ in 0..position {
             bytes.flat()?;
@@ -70,8 +95,12 @@ impl<'a> Message<'a> {
 
     /// The body; none unless it is read and within the limit.
     #[must_use]
+    #[track_caller]
     pub fn body(&self) -> Option<&'a [u8]> {
-        self.reads.body?;
+        if self.reads.body.is_none() {
+            undeclared(format_args!("the body"), format_args!("body(…, Above::…)"));
+            return None;
+        }
         let mut bytes = self.after_properties()?;
         let length = bytes.u32().filter(|length| *length != u32::MAX)?;
         bytes.take(length as usize)
@@ -80,8 +109,10 @@ impl<'a> Message<'a> {
     /// Who published it; none unless it is read, and for a message that the broker or a plugin
     /// published.
     #[must_use]
+    #[track_caller]
     pub fn publisher(&self) -> Option<Publisher<'a>> {
         if !self.reads.publisher {
+            undeclared(format_args!("the publisher"), format_args!("publisher()"));
             return None;
         }
         let (publisher, _) = self.publisher_and_rest()?;
@@ -90,6 +121,7 @@ impl<'a> Message<'a> {
 
     /// The exchange it was published to; empty unless it is read.
     #[must_use]
+    #[track_caller]
     pub fn exchange(&self) -> &'a [u8] {
         self.name_after_publisher(0).unwrap_or_default()
     }
@@ -97,6 +129,7 @@ impl<'a> Message<'a> {
     /// The queue it comes from; empty unless it is read, which interceptors can on deliver and on
     /// dead-letter.
     #[must_use]
+    #[track_caller]
     pub fn queue(&self) -> &'a [u8] {
         self.name_after_publisher(1).unwrap_or_default()
     }
@@ -104,6 +137,7 @@ impl<'a> Message<'a> {
     /// Why it is dead-lettered: `rejected`, `expired`, `maxlen`, `delivery_limit`; empty unless it is
     /// read, which interceptors can on dead-letter.
     #[must_use]
+    #[track_caller]
     pub fn reason(&self) -> &'a str {
         self.name_after_publisher(2).and_then(|reason| std::str::from_utf8(reason).ok()).unwrap_or_default()
     }
@@ -111,7 +145,7 @@ impl<'a> Message<'a> {
     #[inline]
     fn headers_and_rest(&self) -> (Fields<'a>, Bytes<'a>) {
         let mut bytes = self.rest;
-        let left = if self.reads.headers == HeaderSelection::None { 0 } else { bytes.u16().unwrap_or(0) };
+        let left = if self.reads.headers.is_any() { bytes.u16().unwrap_or(0) } else { 0 };
         (Fields { bytes, left: usize::from(left) }, bytes)
     }
 
@@ -152,9 +186,12 @@ impl<'a> Message<'a> {
     }
 
     /// The name at this place of exchange, queue and reason.
+    #[track_caller]
     fn name_after_publisher(&self, wanted: usize) -> Option<&'a [u8]> {
         let reads = [self.reads.exchange, self.reads.queue, self.reads.reason];
         if !*reads.get(wanted)? {
+            let name = ["exchange", "queue", "reason"].get(wanted)?;
+            undeclared(format_args!("the {name}"), format_args!("{name}()"));
             return None;
         }
         let (_, mut bytes) = self.publisher_and_rest()?;
@@ -163,6 +200,16 @@ impl<'a> Message<'a> {
         }
         bytes.short()
     }
+}
+
+/// What is not declared is not there. In a test of the plugin that is a failure.
+#[track_caller]
+#[inline]
+fn undeclared(what: fmt::Arguments<'_>, declaration: fmt::Arguments<'_>) {
+    #[cfg(not(target_family = "wasm"))]
+    crate::testkit::undeclared::read(what, declaration);
+    #[cfg(target_family = "wasm")]
+    let _ = (what, declaration);
 }
 
 /// Who published a message.

@@ -23,12 +23,45 @@ pub struct Reads {
 }
 
 /// Which headers are read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Eq)]
 pub(crate) enum HeaderSelection {
     #[default]
     None,
+    /// Each once. With no names it is on the wire as [`Self::None`].
     Named(Vec<Vec<u8>>),
     All,
+}
+
+/// No header is no header, said or not said.
+impl PartialEq for HeaderSelection {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named(names), Self::Named(others)) => names == others,
+            (Self::All, Self::All) => true,
+            _ => !self.is_any() && !other.is_any(),
+        }
+    }
+}
+
+impl HeaderSelection {
+    /// Whether any header is passed.
+    #[inline]
+    pub(crate) fn is_any(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Named(names) => !names.is_empty(),
+            Self::All => true,
+        }
+    }
+
+    /// Whether a header of that name is read.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::Named(names) => names.iter().any(|there| there == name),
+            Self::All => true,
+        }
+    }
 }
 
 /// How the body is read.
@@ -86,7 +119,7 @@ impl Reads {
     #[must_use]
     pub fn only_headers(mut self, names: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         let names: Vec<_> = names.into_iter().map(Into::into).collect();
-        self.headers = if names.is_empty() { HeaderSelection::None } else { HeaderSelection::Named(names) };
+        self.headers = HeaderSelection::Named(names);
         self
     }
 

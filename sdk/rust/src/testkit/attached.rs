@@ -3,6 +3,7 @@
 use super::{
     Host, TestMessage, Undecided,
     state::{CallKind, Effect, Outcome},
+    undeclared::Watch,
 };
 use crate::{
     Arguments, Attachment, Interceptor, Point, Reads, Refusal, component::interceptor::Attached as Open,
@@ -123,6 +124,7 @@ fn intercept_batch<T: Interceptor>(
     batch: &[u8],
     messages: &[&TestMessage],
 ) -> Vec<Judged> {
+    let _watch = Watch::begin();
     let mut verdicts = Vec::new();
     open.intercept_batch(batch, &mut verdicts);
     let mut verdicts = Bytes(&verdicts);

@@ -3,6 +3,7 @@
 use super::{
     Host, TestMessage, Undecided,
     state::{CallKind, Effect, Outcome},
+    undeclared::Watch,
 };
 use crate::{
     Arguments, Binding, BindingId, Declaration, Destination, Events, ExchangeType, Info, InnerType, Marks,
@@ -277,6 +278,7 @@ impl<T: ExchangeType> Exchange<T> {
 }
 
 fn route_batch<T: ExchangeType>(open: &mut Open<T>, batch: &[u8]) -> Vec<Routed> {
+    let _watch = Watch::begin();
     let mut words = Vec::new();
     open.route_batch(batch, &mut words);
     let mut words = words.as_slice();

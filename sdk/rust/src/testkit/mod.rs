@@ -1,7 +1,8 @@
 //! Opens, binds, routes and intercepts in a plain `cargo test`, without a broker and without WebAssembly.
 //!
 //! Messages pass through the very bytes that the broker would lay out: what the type did not
-//! declare to read is not there.
+//! declare to read is not there. A plugin that reads it all the same fails the test, with the declaration that is
+//! missing.
 //! Capabilities work: each exchange has a [`Host`] with a clock that stands still until it is moved, with
 //! keys and values, timers, a log; and what a message does takes place only if it is accepted.
 //!
@@ -34,6 +35,7 @@ pub(crate) mod imports;
 mod message;
 mod state;
 mod topic;
+pub(crate) mod undeclared;
 
 pub use attached::{Attached, Judged};
 pub use exchange::{Exchange, Routed};
