@@ -27,6 +27,7 @@ impl Session {
         let slot = self.channels.get(usize::from(u16::from_be_bytes([*c0, *c1])));
         matches!(slot, Some(Slot::Open)) && self.body_frame.is_none() && self.notices.is_empty()
     }
+
     /// A basic.ack at the front of `bytes`, and how many bytes it takes.
     #[inline]
     pub(super) fn whole_ack<'b>(&self, bytes: &[u8]) -> Option<(usize, Event<'b>)> {
@@ -48,19 +49,33 @@ impl Session {
     /// A publish at the front of `bytes`, and how many bytes it takes.
     #[inline]
     pub(super) fn whole_publish<'b>(&self, bytes: &'b [u8]) -> Option<(usize, Publish<'b>)> {
-        // Method frame: header, class 60, method 40.
+        let (method, rest) = self.publish_method(bytes)?;
+        let (properties, body_bytes, rest) = self.content_header(method.channel, rest)?;
+        let (body, rest) =
+            if body_bytes == 0 { (&[][..], rest) } else { content_body(method.channel, body_bytes, rest)? };
+        let publish = Publish {
+            channel: u16::from_be_bytes(method.channel),
+            mandatory: method.mandatory,
+            exchange: Cow::Borrowed(method.exchange),
+            routing_key: Cow::Borrowed(method.routing_key),
+            properties: Cow::Borrowed(properties),
+            body: Cow::Borrowed(body),
+        };
+        Some((bytes.len() - rest.len(), publish))
+    }
+
+    /// The method frame of a publish, and what comes after it.
+    #[inline]
+    fn publish_method<'b>(&self, bytes: &'b [u8]) -> Option<(PublishMethod<'b>, &'b [u8])> {
+        // Frame header, class 60, method 40.
         let ([METHOD, c0, c1, s0, s1, s2, s3, 0, 60, 0, 40], rest) = bytes.split_first_chunk()? else {
             return None;
         };
-        let (c0, c1) = (*c0, *c1);
-        let channel = u16::from_be_bytes([c0, c1]);
-        if !matches!(self.channels.get(usize::from(channel))?, Slot::Open) {
+        let channel = [*c0, *c1];
+        if !matches!(self.channels.get(usize::from(u16::from_be_bytes(channel)))?, Slot::Open) {
             return None;
         }
-        let payload_bytes = u32::from_be_bytes([*s0, *s1, *s2, *s3]) as usize;
-        if payload_bytes > self.payload_bytes_max {
-            return None;
-        }
+        let payload_bytes = self.payload_bytes([*s0, *s1, *s2, *s3])?;
         let (arguments, rest) = rest.split_at_checked(payload_bytes.checked_sub(4)?)?;
         let (&END, rest) = rest.split_first()? else {
             return None;
@@ -71,54 +86,60 @@ impl Session {
         let (key_bytes, arguments) = arguments.split_first()?;
         let (routing_key, arguments) = arguments.split_at_checked(usize::from(*key_bytes))?;
         let [bits] = arguments else { return None };
-        if bits & 2 != 0 {
-            return None;
-        }
-        // Header frame: class 60, weight 0, body length, properties.
-        let ([HEADER, h0, h1, s0, s1, s2, s3, 0, 60, 0, 0, b0, b1, b2, b3, b4, b5, b6, b7], rest) =
-            rest.split_first_chunk()?
+        let plain = bits & 2 == 0;
+        plain.then_some((PublishMethod { channel, exchange, routing_key, mandatory: bits & 1 != 0 }, rest))
+    }
+
+    /// The header frame of content: the properties, the length of the body, and what comes after the frame.
+    #[inline]
+    fn content_header<'b>(&self, channel: [u8; 2], bytes: &'b [u8]) -> Option<(&'b [u8], u64, &'b [u8])> {
+        // Frame header, class 60, weight 0, body length, properties.
+        let ([HEADER, c0, c1, s0, s1, s2, s3, 0, 60, 0, 0, b0, b1, b2, b3, b4, b5, b6, b7], rest) =
+            bytes.split_first_chunk()?
         else {
             return None;
         };
-        let payload_bytes = u32::from_be_bytes([*s0, *s1, *s2, *s3]) as usize;
         let body_bytes = u64::from_be_bytes([*b0, *b1, *b2, *b3, *b4, *b5, *b6, *b7]);
         // A body of one frame is no longer than a payload, which a usize holds.
-        if (*h0, *h1) != (c0, c1)
-            || body_bytes > self.body_in_frame_bytes_max
-            || payload_bytes > self.payload_bytes_max
-        {
+        if [*c0, *c1] != channel || body_bytes > self.body_in_frame_bytes_max {
             return None;
         }
+        let payload_bytes = self.payload_bytes([*s0, *s1, *s2, *s3])?;
         let (properties, rest) = rest.split_at_checked(payload_bytes.checked_sub(12)?)?;
-        let (&END, mut rest) = rest.split_first()? else {
+        let (&END, rest) = rest.split_first()? else {
             return None;
         };
-        if properties::check(properties).is_err() {
-            return None;
-        }
-        // Body frame.
-        let mut body: &[u8] = &[];
-        if body_bytes != 0 {
-            let ([BODY, h0, h1, s0, s1, s2, s3], after) = rest.split_first_chunk()? else {
-                return None;
-            };
-            if (*h0, *h1) != (c0, c1) || u64::from(u32::from_be_bytes([*s0, *s1, *s2, *s3])) != body_bytes {
-                return None;
-            }
-            let after = after.split_at_checked(body_bytes as usize)?;
-            let (&END, after_end) = after.1.split_first()? else {
-                return None;
-            };
-            (body, rest) = (after.0, after_end);
-        }
-        let publish = Publish {
-            channel,
-            mandatory: bits & 1 != 0,
-            exchange: Cow::Borrowed(exchange),
-            routing_key: Cow::Borrowed(routing_key),
-            properties: Cow::Borrowed(properties),
-            body: Cow::Borrowed(body),
-        };
-        Some((bytes.len() - rest.len(), publish))
+        properties::check(properties).is_ok().then_some((properties, body_bytes, rest))
     }
+
+    /// The length of a payload that is not too long.
+    #[inline]
+    fn payload_bytes(&self, size: [u8; 4]) -> Option<usize> {
+        Some(u32::from_be_bytes(size) as usize).filter(|bytes| *bytes <= self.payload_bytes_max)
+    }
+}
+
+/// What the method of a publish says.
+struct PublishMethod<'b> {
+    /// As in the frame.
+    channel: [u8; 2],
+    exchange: &'b [u8],
+    routing_key: &'b [u8],
+    mandatory: bool,
+}
+
+/// The one body frame of content with a body so long, and what comes after it.
+#[inline]
+fn content_body(channel: [u8; 2], body_bytes: u64, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let ([BODY, c0, c1, s0, s1, s2, s3], rest) = bytes.split_first_chunk()? else {
+        return None;
+    };
+    if [*c0, *c1] != channel || u64::from(u32::from_be_bytes([*s0, *s1, *s2, *s3])) != body_bytes {
+        return None;
+    }
+    let (body, rest) = rest.split_at_checked(body_bytes as usize)?;
+    let (&END, rest) = rest.split_first()? else {
+        return None;
+    };
+    Some((body, rest))
 }
