@@ -8,7 +8,7 @@ use super::{
         DestinationType,
         explain::{
             AskedInterceptorJson, AskedJson, ExplainRequest, ExplanationJson, HeldByJson, NamedBindingJson,
-            PropertiesJson, StepJson,
+            PropertiesJson, StepJson, WhomJson,
         },
     },
 };
@@ -18,7 +18,7 @@ use leveret_amqp091::{form::FORM, properties::MessageProperties};
 use leveret_broker::{
     Explanation, Published,
     exchange::{Binding, Destination},
-    explain::{Asked, AskedInterceptor, Said, SaidInterceptor, Standing, Step},
+    explain::{Asked, AskedInterceptor, AskedPlugin, Said, SaidInterceptor, Standing, Step},
 };
 use leveret_model::{Name, OwnedMessage, Patch};
 use std::sync::Arc;
@@ -129,9 +129,7 @@ fn asked(asked: &Asked) -> AskedJson {
         type_name: asked.type_name.to_text(),
         layer: asked.layer.0,
         stands_in: asked.stands_in,
-        plugin: plugin.map(|plugin| plugin.name.clone()),
-        version: plugin.map(|plugin| plugin.version.clone()),
-        digest: plugin.map(|plugin| plugin.digest.clone()),
+        whom: whom(plugin),
         standing: plugin.and_then(|plugin| standing(plugin.standing)).map(str::to_owned),
         pure: plugin.is_some_and(|plugin| plugin.pure),
         ..AskedJson::default()
@@ -166,6 +164,14 @@ fn asked(asked: &Asked) -> AskedJson {
     told
 }
 
+fn whom(plugin: Option<&AskedPlugin>) -> WhomJson {
+    WhomJson {
+        plugin: plugin.map(|plugin| plugin.name.clone()),
+        version: plugin.map(|plugin| plugin.version.clone()),
+        digest: plugin.map(|plugin| plugin.digest.clone()),
+    }
+}
+
 fn standing(standing: Standing) -> Option<&'static str> {
     match standing {
         Standing::Serving => None,
@@ -178,9 +184,7 @@ fn intercepted(asked: &AskedInterceptor) -> AskedInterceptorJson {
     let plugin = asked.plugin.as_ref();
     let mut told = AskedInterceptorJson {
         interceptor: asked.interceptor.clone(),
-        plugin: plugin.map(|plugin| plugin.name.clone()),
-        version: plugin.map(|plugin| plugin.version.clone()),
-        digest: plugin.map(|plugin| plugin.digest.clone()),
+        whom: whom(plugin),
         pure: plugin.is_some_and(|plugin| plugin.pure),
         failed: asked.failed.clone(),
         ..AskedInterceptorJson::default()

@@ -111,7 +111,7 @@ pub(super) fn walk(told: &ExplanationJson) -> String {
 }
 
 fn put_interceptor(text: &mut String, asked: &AskedInterceptorJson) {
-    let by = match (&asked.plugin, &asked.version) {
+    let by = match (&asked.whom.plugin, &asked.whom.version) {
         (Some(plugin), Some(version)) => format!("plugin {} {}", printable(plugin), printable(version)),
         _ => "no plugin".to_owned(),
     };
@@ -139,7 +139,7 @@ fn put_step(text: &mut String, step: &StepJson) {
 }
 
 fn put_asked(text: &mut String, asked: &AskedJson) {
-    let by = match (&asked.plugin, &asked.version) {
+    let by = match (&asked.whom.plugin, &asked.whom.version) {
         (Some(plugin), Some(version)) => {
             let memory = match (asked.remembered_by, asked.pure) {
                 (0, true) => ", asked now; workers remember it once they have asked".to_owned(),

@@ -92,6 +92,20 @@ pub struct StepJson {
     pub alternate_exchange: Option<String>,
 }
 
+/// The version of a plugin that was asked; nothing where none is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhomJson {
+    /// The plugin that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Its version, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The first digits of its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
 /// A type that was asked, and what it said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AskedJson {
@@ -103,15 +117,9 @@ pub struct AskedJson {
     /// It stands in for the type at that place, which could not answer.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stands_in: bool,
-    /// The plugin that was asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<String>,
-    /// Its version, as it says itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The first digits of its digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
+    /// Who was asked.
+    #[serde(flatten)]
+    pub whom: WhomJson,
     /// Why this version: `canary` or `pinned`; not there for the one that serves the type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<String>,
@@ -149,15 +157,9 @@ pub struct AskedJson {
 pub struct AskedInterceptorJson {
     /// Its name.
     pub interceptor: String,
-    /// The plugin that was asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<String>,
-    /// Its version, as it says itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The first digits of its digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
+    /// Who was asked.
+    #[serde(flatten)]
+    pub whom: WhomJson,
     /// Workers answer such messages from memory, once they have asked.
     pub pure: bool,
     /// `pass`, `patch`, `drop`, `reject`, `unroutable` or `later`.
