@@ -133,6 +133,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         for VhostConfig { name, .. } in &config.vhosts {
             let vhost = Vhost::new(name.clone(), memory.clone(), &mut router)
                 .with_context(|| format!("virtual host {name}"))?;
+            vhost.set_retry_ms_max(config.retry_ms_max);
             vhosts.insert(name.clone(), vhost);
         }
         vhosts

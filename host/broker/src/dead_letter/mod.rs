@@ -280,11 +280,11 @@ impl DeadLetters {
     }
 
     /// Keeps one that was tried in vain for another try.
-    fn refuse(&mut self, mut dying: Dying) {
+    fn refuse(&mut self, mut dying: Dying, wait_ms_max: u64) {
         let wait_ms = BACK_OFF_MS_FIRST.saturating_mul(1 << dying.tries.min(16));
         dying.tries = dying.tries.saturating_add(1);
         self.last_number += 1;
-        let due_ms = self.last_now_ms.saturating_add(wait_ms.min(BACK_OFF_MS_MAX));
+        let due_ms = self.last_now_ms.saturating_add(wait_ms.min(wait_ms_max));
         self.refused.insert((due_ms, self.last_number), dying);
     }
 
@@ -458,7 +458,7 @@ impl Sender for Run<'_> {
                 None if dying.refusals >= REFUSALS_MAX => {
                     self.set_aside(index, dying, outcomes.get(message.wrapping_sub(1)));
                 }
-                None => self.list.refuse(dying),
+                None => self.list.refuse(dying, self.vhost.retry_ms_max()),
                 Some(fate) => {
                     self.fates.push((index, fate));
                     buried.push((dying.message, None));

@@ -35,7 +35,7 @@ use crate::{
     vhost::Vhost,
 };
 use alloc::{sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use leveret_model::{MessageView, Name, OwnedMessage};
 use parking_lot::Mutex;
@@ -54,7 +54,8 @@ pub const TIMER_TRIES_MAX: u32 = 10;
 /// How long to wait before something is tried again for the first time, in milliseconds; then
 /// twice as long each time.
 pub const RETRY_AFTER_MS_MIN: u64 = 100;
-/// How long to wait before something is tried again at most, in milliseconds.
+/// How long to wait before something is tried again at most, in milliseconds, if the virtual host is told
+/// nothing else ([`Vhost::set_retry_ms_max`]).
 pub const RETRY_AFTER_MS_MAX: u64 = 30_000;
 /// How many timers one vhost may have.
 pub const TIMERS_MAX: usize = 65_536;
@@ -75,6 +76,8 @@ pub(crate) struct Later {
     bell: Arc<Bell>,
     held: Room,
     outbox: Room,
+    /// The longest pause before something is tried again, in milliseconds.
+    retry_ms_max: AtomicU64,
 }
 
 #[derive(Default)]
@@ -213,7 +216,14 @@ impl Later {
             bell: Arc::default(),
             held: Room::new(account.clone(), HoldLimits::default()),
             outbox: Room::new(account.clone(), OUTBOX_LIMITS),
+            retry_ms_max: AtomicU64::new(RETRY_AFTER_MS_MAX),
         }
+    }
+
+    /// How long to wait before something is tried again, that was tried so often.
+    fn retry_after_ms(&self, tries: u32) -> u64 {
+        let doubled = RETRY_AFTER_MS_MIN.checked_shl(tries.saturating_sub(1).min(32));
+        doubled.unwrap_or(u64::MAX).min(self.retry_ms_max.load(Ordering::Relaxed))
     }
 
     /// Changes the state, and wakes the housekeeper if there is something to do earlier than
@@ -507,6 +517,17 @@ impl Vhost {
         cancelled
     }
 
+    /// From now on nothing waits longer than that, in milliseconds, before it is tried again: what is held, is
+    /// emitted or is due, and dead letters.
+    pub fn set_retry_ms_max(&self, ms: u64) {
+        self.later.retry_ms_max.store(ms, Ordering::Relaxed);
+    }
+
+    /// The longest that something waits before it is tried again, in milliseconds.
+    pub(crate) fn retry_ms_max(&self) -> u64 {
+        self.later.retry_ms_max.load(Ordering::Relaxed)
+    }
+
     /// What was counted.
     #[must_use]
     pub fn later_counters(&self) -> LaterCounters {
@@ -517,10 +538,4 @@ impl Vhost {
 /// All places of an exchange.
 fn layers(exchange: ExchangeId) -> core::ops::RangeInclusive<Place> {
     (exchange, Layer::FRONT)..=(exchange, Layer(u8::MAX))
-}
-
-/// How long to wait before something is tried again, that was tried so often.
-fn retry_after_ms(tries: u32) -> u64 {
-    let doubled = RETRY_AFTER_MS_MIN.checked_shl(tries.saturating_sub(1).min(32));
-    doubled.unwrap_or(RETRY_AFTER_MS_MAX).min(RETRY_AFTER_MS_MAX)
 }

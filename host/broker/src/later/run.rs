@@ -3,7 +3,7 @@
 
 use super::{
     Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, RELEASE_TRIES_MAX, TIMER_TRIES_MAX, Taken,
-    Timer, Why, retry_after_ms, stuck::Answering,
+    Timer, Why, stuck::Answering,
 };
 use crate::{
     origin::Origin,
@@ -154,7 +154,7 @@ impl Later {
                         state.stuck.keep((now_ms, place, at), held, why.clone(), answering);
                         continue;
                     }
-                    at.0 = now_ms.saturating_add(retry_after_ms(held.tries));
+                    at.0 = now_ms.saturating_add(self.retry_after_ms(held.tries));
                 }
                 Some(Published::Unavailable(_) | Published::Refused(_)) => blocked = Some(false),
                 None => blocked = blocked.or(Some(true)),
@@ -172,7 +172,7 @@ impl Later {
         }
         match blocked {
             Some(waits) => {
-                state.holds.block(place, now_ms.saturating_add(retry_after_ms(tries)), tries, waits);
+                state.holds.block(place, now_ms.saturating_add(self.retry_after_ms(tries)), tries, waits);
             }
             None => state.holds.unblock(place),
         }
@@ -206,7 +206,7 @@ impl Later {
                 Some(Published::Rejected(reason)) => {
                     emission.tries += 1;
                     emission.waits = false;
-                    at.0 = now_ms.saturating_add(retry_after_ms(emission.tries));
+                    at.0 = now_ms.saturating_add(self.retry_after_ms(emission.tries));
                     reason.clone()
                 }
                 Some(Published::Unavailable(reason)) => {
@@ -241,7 +241,7 @@ impl Later {
         }
         match blocked {
             Some(waits) => {
-                state.outbox.block(exchange, now_ms.saturating_add(retry_after_ms(tries)), tries, waits);
+                state.outbox.block(exchange, now_ms.saturating_add(self.retry_after_ms(tries)), tries, waits);
             }
             None => state.outbox.unblock(exchange),
         }
@@ -271,7 +271,7 @@ impl Later {
                     state.timers.unblock(place);
                     return;
                 }
-                now_ms.saturating_add(retry_after_ms(timer.tries))
+                now_ms.saturating_add(self.retry_after_ms(timer.tries))
             }
             Fired::Pending | Fired::Unavailable => now_ms,
         };
@@ -286,7 +286,7 @@ impl Later {
             state.timers.unblock(place);
             return;
         }
-        let until_ms = now_ms.saturating_add(retry_after_ms(tries + 1));
+        let until_ms = now_ms.saturating_add(self.retry_after_ms(tries + 1));
         state.timers.block(place, until_ms, tries + 1, fired == Fired::Pending);
     }
 }

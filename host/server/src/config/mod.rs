@@ -16,6 +16,7 @@ pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable,
 pub use vhosts::VhostConfig;
 
 use anyhow::{Context, bail};
+use leveret_broker::later::{RETRY_AFTER_MS_MAX, RETRY_AFTER_MS_MIN};
 use leveret_model::Name;
 use leveret_plugin::{
     AttachmentRule, Attachments, CompileLimits,
@@ -25,7 +26,7 @@ use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -47,6 +48,8 @@ const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
 const COMPILE_MEMORY_BYTES_MIN: u64 = 128 * 1024 * 1024;
 /// Longer is surely a mistake, in seconds.
 const COMPILE_CPU_SECONDS_MAX: u64 = 24 * 3600;
+/// What the longest pause between tries may be: never shorter than the first one, in milliseconds.
+const RETRY_MAX_MS: RangeInclusive<u64> = RETRY_AFTER_MS_MIN..=3_600_000;
 /// How much longer than its CPU time a compilation may take, on a machine that is busy.
 const COMPILE_WALL_PER_CPU: u64 = 10;
 
@@ -120,6 +123,10 @@ pub struct Settings {
     /// Seconds of CPU time that compiling a plugin may take [default: 60]
     #[arg(long, env = "LEVERET_COMPILE_CPU_SECONDS", value_name = "SECONDS")]
     pub compile_cpu_seconds: Option<u64>,
+
+    /// Milliseconds that what was refused waits at most before it is tried again [default: 30000]
+    #[arg(long, env = "LEVERET_RETRY_MAX_MS", value_name = "MS")]
+    pub retry_max_ms: Option<u64>,
 
     /// What is logged: error, warn, info, debug, trace, or a filter such as leveret=debug [default: info]
     #[arg(long, env = "LEVERET_LOG", value_name = "FILTER")]
@@ -245,6 +252,7 @@ impl Settings {
             memory_mib: self.memory_mib.or(other.memory_mib),
             compile_memory_mib: self.compile_memory_mib.or(other.compile_memory_mib),
             compile_cpu_seconds: self.compile_cpu_seconds.or(other.compile_cpu_seconds),
+            retry_max_ms: self.retry_max_ms.or(other.retry_max_ms),
             log: self.log.or(other.log),
             plugins: if self.plugins.is_empty() { other.plugins } else { self.plugins },
             vhost: if self.vhost.is_empty() { other.vhost } else { self.vhost },
@@ -275,6 +283,8 @@ pub struct Config {
     pub memory_bytes_max: u64,
     /// What compiling a plugin may take.
     pub compile_limits: CompileLimits,
+    /// How long what was refused waits at most before it is tried again, in milliseconds.
+    pub retry_ms_max: u64,
     /// The log filter.
     pub log: String,
     /// What plugins may do.
@@ -305,6 +315,10 @@ impl TryFrom<Settings> for Config {
             bail!("memory-mib must be at least {}", MEMORY_BYTES_MIN / 1024 / 1024);
         }
         let compile_limits = compile_limits(settings.compile_memory_mib, settings.compile_cpu_seconds)?;
+        let retry_ms_max = settings.retry_max_ms.unwrap_or(RETRY_AFTER_MS_MAX);
+        if !RETRY_MAX_MS.contains(&retry_ms_max) {
+            bail!("retry-max-ms must be between {} and {}", RETRY_MAX_MS.start(), RETRY_MAX_MS.end());
+        }
         let names = settings.vhosts.unwrap_or_else(|| vec!["/".to_owned()]);
         let vhosts = vhosts::vhosts(names, &settings.vhost, &data_dir, &plugins_dir)?;
         let vhost_names: Vec<Name> = vhosts.iter().map(|vhost| vhost.name.clone()).collect();
@@ -322,6 +336,7 @@ impl TryFrom<Settings> for Config {
             workers,
             memory_bytes_max,
             compile_limits,
+            retry_ms_max,
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
             policies,
             attachments: Arc::new(attachments),

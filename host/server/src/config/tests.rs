@@ -29,6 +29,8 @@ fn unknown_keys_and_impossible_values_are_refused_by_name() {
     let error =
         Config::try_from(Settings { memory_mib: Some(1), ..Settings::default() }).unwrap_err().to_string();
     assert!(error.contains("memory-mib"), "{error}");
+    let error = Config::try_from(Settings { retry_max_ms: Some(99), ..Settings::default() }).unwrap_err();
+    assert!(error.to_string().contains("retry-max-ms"), "{error}");
     for (memory, seconds, key) in
         [(Some(1), None, "compile-memory-mib"), (None, Some(0), "compile-cpu-seconds")]
     {
@@ -46,6 +48,7 @@ vhosts = ["/", "tenant-a"]
 workers = 3
 compile-memory-mib = 256
 compile-cpu-seconds = 7
+retry-max-ms = 500
 memory-mib = 64
 log = "debug"
 

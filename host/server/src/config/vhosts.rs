@@ -30,15 +30,15 @@ pub(super) fn vhosts(
     if let Some(stray) = tables.keys().find(|name| !names.contains(*name)) {
         bail!("[vhost.{stray:?}]: there is no such virtual host; vhosts names {names:?}");
     }
-    for name in names {
+    for name in &names {
         if name.is_empty() {
-            bail!("a virtual host needs a name");
+            bail!("vhosts = {names:?}: a virtual host needs a name, and \"\" is none");
         }
         let vhost = Name::new(name.as_bytes()).with_context(|| format!("virtual host {name:?}"))?;
         if vhosts.iter().any(|known| known.name == vhost) {
             continue;
         }
-        let table = tables.get(&name).map(Spanned::get_ref);
+        let table = tables.get(name).map(Spanned::get_ref);
         let chosen = table.and_then(|table| table.plugins_dir.clone());
         let folder =
             chosen.unwrap_or_else(|| data_dir.join("vhosts").join(folder::name_of(&vhost)).join("plugins"));
