@@ -265,11 +265,11 @@ impl Registry {
 
     /// What serves a type of an exchange: for one that is pinned, its version.
     pub(crate) fn lookup_for(&self, exchange: &Exchange, type_name: &[u8]) -> Lookup {
-        let Some(version) = self.pins.of(exchange.id, type_name) else {
-            let awaited = self.awaited(exchange, type_name);
-            return awaited.unwrap_or_else(|| self.lookup(&exchange.vhost, type_name));
-        };
         let vhost = &exchange.vhost;
+        // The pin is read last: of what took a version's place since the exchange was pinned to it, nothing is
+        // found without the pin.
+        let found = self.awaited(exchange, type_name).unwrap_or_else(|| self.lookup(vhost, type_name));
+        let Some(version) = self.pins.of(exchange.id, type_name) else { return found };
         if let Some(parked) = self.slots.read().parked(vhost, type_name) {
             return Lookup::Parked(parked.why.clone());
         }

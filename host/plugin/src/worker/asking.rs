@@ -353,7 +353,9 @@ impl Batch<'_> {
             self.homes.failed(&version, self.exchange, &failure);
         }
         if self.entry.generation != generation && !self.still_serves(&version) {
-            // The later generation may be that of a swap: another version's.
+            // The later generation may be that of a swap: another version's. So what was noted of it holds for
+            // no version, and is not found when it is looked for again.
+            self.entry.is_of_no_version(generation);
             return self.stand_ready();
         }
         Ok(Guest::Ready(version))

@@ -187,6 +187,13 @@ impl Entry {
         }
     }
 
+    /// What is remembered was brought to a later generation than this one by a version that does not serve then.
+    pub(super) fn is_of_no_version(&mut self, generation: Generation) {
+        self.memo.forget();
+        self.sets.forget();
+        self.generation = generation;
+    }
+
     fn is_at(&mut self, version: &Arc<Version>, generation: Generation, reads: Arc<Reads>, may_hold: bool) {
         let claims = version.claims(&self.type_name);
         (self.pure, self.independent) = (claims.pure, claims.independent);
