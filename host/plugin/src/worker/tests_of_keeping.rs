@@ -4,6 +4,7 @@
 use super::*;
 use crate::{
     memo::HITS_PER_AUDIT,
+    registry::Lookup,
     testing::{self, Guest, World},
 };
 use leveret_broker::{BindTo, ConnectionId, ExchangeSpec, QueueSpec};
@@ -51,34 +52,56 @@ fn a_bind_asks_about_the_new_binding_alone() {
 #[test]
 fn about_messages_that_a_new_binding_cannot_concern_nothing_is_asked() {
     for core in [Core::Direct, Core::Topic, Core::Headers] {
-        let mut world = World::empty(2);
-        declare(&mut world, core);
-        let exchange = world.exchange("x");
-        let bind = |world: &mut World, worker: usize, number: usize| {
-            let ((key, arguments), queue) = (core.binding(number), number.to_string());
-            let (router, to) = (&mut world.workers[worker], BindTo::Queue(queue.as_bytes()));
-            world.vhost.bind(router, b"x", to, key.as_bytes(), arguments, BY).unwrap();
-        };
-        // All headers are named from now on.
-        [0, 2, 5].into_iter().for_each(|number| bind(&mut world, 0, number));
-        let messages: Vec<_> = (0..8).map(|number| core.message(number)).collect();
-        let route = |world: &mut World| {
-            testing::route_messages(&mut world.workers[0], &exchange, &messages, &world.woken)
-        };
-        route(&mut world);
-        let concerned = |binding| (0..8).filter(|message| core.matches(binding, *message)).count() as u64;
-        let asked = world.workers[0].counters().asked;
-        let mut again = 0;
-        for (worker, binding) in [(0, 3), (1, 6), (1, 7)] {
-            bind(&mut world, worker, binding);
-            route(&mut world);
-            let counters = world.workers[0].counters();
-            let (new, is_marked) = (counters.asked_again - again, concerned(binding));
-            assert!(is_marked <= new && new < 8, "{core:?} {binding}: {new} of 8, {is_marked} concerned");
-            again = counters.asked_again;
+        // On a busy machine a call on a worker may be cut off, and is made again elsewhere: then what was
+        // asked says nothing, and it is done once more.
+        let mut tries = 0..50;
+        while asked_about_new_bindings(core).is_none() {
+            tries.next().expect("a call of a core type that is not cut off");
         }
-        assert_eq!(world.workers[0].counters().asked, asked, "{core:?}: all was remembered");
     }
+}
+
+/// Binds when messages are remembered, and looks at what was asked; `None` if a call was cut off.
+fn asked_about_new_bindings(core: Core) -> Option<()> {
+    let mut world = World::empty(2);
+    declare(&mut world, core);
+    let exchange = world.exchange("x");
+    let was_cut_off = |world: &World| {
+        let Lookup::Serving(version) =
+            world.host.registry().lookup(world.vhost.name(), core.type_name().as_bytes())
+        else {
+            panic!("it is not served")
+        };
+        world.host.registry().account_of(&version, world.vhost.name()).pace().is_slow()
+    };
+    let bind = |world: &mut World, worker: usize, number: usize| {
+        let ((key, arguments), queue) = (core.binding(number), number.to_string());
+        let (router, to) = (&mut world.workers[worker], BindTo::Queue(queue.as_bytes()));
+        world.vhost.bind(router, b"x", to, key.as_bytes(), arguments, BY).unwrap();
+    };
+    // All headers are named from now on.
+    [0, 2, 5].into_iter().for_each(|number| bind(&mut world, 0, number));
+    let messages: Vec<_> = (0..8).map(|number| core.message(number)).collect();
+    let route = |world: &mut World| {
+        testing::route_messages(&mut world.workers[0], &exchange, &messages, &world.woken)
+    };
+    route(&mut world);
+    let concerned = |binding| (0..8).filter(|message| core.matches(binding, *message)).count() as u64;
+    let asked = world.workers[0].counters().asked;
+    let mut again = 0;
+    for (worker, binding) in [(0, 3), (1, 6), (1, 7)] {
+        bind(&mut world, worker, binding);
+        route(&mut world);
+        if was_cut_off(&world) {
+            return None;
+        }
+        let counters = world.workers[0].counters();
+        let (new, is_marked) = (counters.asked_again - again, concerned(binding));
+        assert!(is_marked <= new && new < 8, "{core:?} {binding}: {new} of 8, {is_marked} concerned");
+        again = counters.asked_again;
+    }
+    assert_eq!(world.workers[0].counters().asked, asked, "{core:?}: all was remembered");
+    Some(())
 }
 
 #[test]
