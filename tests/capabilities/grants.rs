@@ -48,5 +48,6 @@ fn nothing_is_granted_unless_somebody_says_so() {
         let declared = declare(&channel, &"refused".into(), "x-obeys", FieldTable::default()).await;
         let (code, text) = refusal(&declared.unwrap_err());
         assert!(code == 406 && text.contains("needs the grant '"), "{code} {text}");
+        assert!(text.contains("exchange 'refused'"), "{text}");
     });
 }

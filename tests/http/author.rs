@@ -19,6 +19,8 @@ fn every_stage_of_a_sound_file_is_told_with_what_it_needs() {
     }
     let able = leveret(&["plugin", "check"], guests::component("every_capability"));
     assert!(able.stdout.contains("key-value, message-store"), "{}", able.report());
+    let to_set = "\"key-value\", \"message-store\", ";
+    assert!(able.stdout.contains(to_set) && able.stdout.contains("in [plugins.\"every_capability\"]"));
 }
 
 #[test]

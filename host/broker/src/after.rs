@@ -1,6 +1,6 @@
 //! What follows once the queues have a batch's messages: holds, the effects of the types that were
-//! asked, the reasons for which some were dropped. And what comes before: what of the effects is to outlive
-//! the process is written, or their messages are not accepted.
+//! asked, the reasons for which some were dropped or not accepted. And what comes before: what of the effects
+//! is to outlive the process is written, or their messages are not accepted.
 //!
 //! Scratch of one publisher. A batch without any of it costs one look.
 
@@ -21,6 +21,7 @@ pub(crate) struct After {
     holds: Vec<(u32, Holding)>,
     effects: Vec<Pending>,
     drops: Vec<(Arc<Exchange>, Arc<str>)>,
+    rejections: Vec<(Arc<Exchange>, Arc<str>)>,
     deeds: Vec<Deed>,
     group: Vec<Change>,
 }
@@ -36,7 +37,10 @@ struct Pending {
 
 impl After {
     pub(crate) fn is_empty(&self) -> bool {
-        self.holds.is_empty() && self.effects.is_empty() && self.drops.is_empty()
+        self.holds.is_empty()
+            && self.effects.is_empty()
+            && self.drops.is_empty()
+            && self.rejections.is_empty()
     }
 
     /// Keeps the effects of an answer for a message.
@@ -58,6 +62,12 @@ impl After {
         let effects = walk.effects().drain(..);
         self.effects.extend(effects.map(|effects| Pending { message, effects, written: None }));
         self.drops.append(walk.drops());
+    }
+
+    /// An exchange's type did not accept a message.
+    pub(crate) fn rejected(&mut self, exchange: &Arc<Exchange>, reason: &Arc<str>) {
+        exchange.count_rejected();
+        self.rejections.push((exchange.clone(), reason.clone()));
     }
 
     /// Whether a message is to be held.
@@ -124,10 +134,13 @@ impl After {
         );
     }
 
-    /// Counts drops, commits the effects of what was accepted, and does what they ask.
+    /// Counts drops and rejections, commits the effects of what was accepted, and does what they ask.
     pub(crate) fn settle(&mut self, batch: &mut Batch<'_, '_>) {
         if !self.drops.is_empty() {
             batch.vhost.drops.count(self.drops.drain(..));
+        }
+        if !self.rejections.is_empty() {
+            batch.vhost.rejections.count(self.rejections.drain(..));
         }
         for Pending { message, effects, written } in self.effects.drain(..) {
             let Some(fate) = written.or_else(|| fate(batch, message)) else { continue };

@@ -285,12 +285,12 @@ pub struct ExplainedInterceptor {
 /// The exchange types, as one worker thread sees them. Not shared between threads: each worker
 /// has its own instances and its own remembered answers.
 pub trait Router {
-    /// Whether exchanges of that type can be declared now.
+    /// Whether exchanges of that type can be declared now; it is asked for this one, which is not there yet.
     ///
     /// # Errors
     /// [`Refusal::UnknownExchangeType`], [`Refusal::ExchangeTypeNotAllowed`] for a type that this vhost may
     /// not use, or [`Refusal::Parked`] for a type whose plugin is missing or switched off.
-    fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal>;
+    fn check_type(&mut self, vhost: &Name, type_name: &Name, exchange: &Name) -> Result<(), Refusal>;
 
     /// Whether calls of this exchange's types that are about no message ([`Self::open`], [`Self::bind`],
     /// [`Self::bound`], [`Self::unbound`], [`Self::closed`]) are quick, so that a thread may make them that

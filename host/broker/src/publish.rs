@@ -364,8 +364,8 @@ impl Scratch {
             notes: None,
         };
         let walked = self.walk.run(&mut asking, exchange, answer, effects);
-        if let Some(exchange) = self.walk.rejected_by() {
-            exchange.count_rejected();
+        if let (Walked::Rejected(reason), Some(exchange)) = (&walked, self.walk.rejected_by()) {
+            self.after.rejected(exchange, reason);
         }
         let mut outcome = published(walked);
         if outcome == Some(Published::Routed) {

@@ -9,15 +9,14 @@
 //! by somebody who may wait ([`Now`]).
 
 use crate::{
-    ConnectionId,
-    drops::Drops,
-    equivalence,
+    ConnectionId, equivalence,
     exchange::{Binding, Destination, Exchange, ExchangeId, ExchangeSpec},
     later::Later,
     memory::MemoryAccount,
     names,
     port::{Points, Router},
     queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
+    reasons::Reasons,
     store::{Store, Volatile},
     telling::Now,
     topology::{self, Topology},
@@ -48,7 +47,8 @@ pub struct Vhost {
     pub(crate) order: Mutex<()>,
     pub(crate) changes: Mutex<Topology>,
     pub(crate) later: Arc<Later>,
-    pub(crate) drops: Drops,
+    pub(crate) drops: Reasons,
+    pub(crate) rejections: Reasons,
     /// Where what its exchange types keep is written.
     pub(crate) store: Arc<dyn Store>,
     /// Where interceptors are attached.
@@ -87,7 +87,8 @@ impl Vhost {
             intercepts: router.intercepts(&name),
             name,
             later: Arc::new(Later::new(&memory)),
-            drops: Drops::default(),
+            drops: Reasons::default(),
+            rejections: Reasons::default(),
             memory,
             order: Mutex::default(),
             changes: Mutex::default(),
@@ -207,12 +208,12 @@ impl Vhost {
             if current.spec.type_name != spec.type_name {
                 // An unknown type is told before the difference; a known one that is parked now
                 // can still be redeclared.
-                router.check_type(&self.name, &spec.type_name)?;
+                router.check_type(&self.name, &spec.type_name, &spec.name)?;
             }
             self.check_redeclared(&spec, &current)?;
             return Ok(None);
         }
-        router.check_type(&self.name, &spec.type_name)?;
+        router.check_type(&self.name, &spec.type_name, &spec.name)?;
         names::check_new(Resource::Exchange, &spec.name)?;
         Ok(Some(spec))
     }
@@ -417,6 +418,7 @@ impl Vhost {
         for exchange in gone {
             self.later.exchange_gone(exchange);
             self.drops.forget(exchange);
+            self.rejections.forget(exchange);
         }
     }
 

@@ -36,7 +36,7 @@ impl Slow {
 }
 
 impl Router for Slow {
-    fn check_type(&mut self, _: &Name, _: &Name) -> Result<(), Refusal> {
+    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
         Ok(())
     }
     fn is_quick(&self, exchange: &Exchange) -> bool {

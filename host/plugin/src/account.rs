@@ -2,7 +2,7 @@
 //! state takes, its metrics, what was counted.
 
 use crate::{
-    capability::{MetricValue, Metrics},
+    capability::{LogLimit, MetricValue, Metrics},
     guest::GuestFailure,
     memo::PluginRoom,
     pace::Pace,
@@ -14,21 +14,23 @@ use crate::{
     version::Version,
 };
 use hashbrown::HashMap;
-use leveret_broker::later::{HoldLimits, HoldQuota};
+use leveret_broker::{
+    ReasonCounts,
+    later::{HoldLimits, HoldQuota},
+};
 use leveret_model::Name;
 use parking_lot::{Mutex, RwLock};
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// How many different reasons of drops are told apart.
-const DROP_REASONS_MAX: usize = 64;
-/// What further ones are counted under.
-const OTHER_REASONS: &str = "(other reasons)";
+/// How many lines a second say what a plugin did not accept in a virtual host.
+const REJECTIONS_LOGGED_PER_SECOND: u32 = 1;
 
 /// A plugin in a virtual host.
 #[derive(Debug)]
@@ -44,7 +46,9 @@ pub(crate) struct Account {
     metrics: Metrics,
     emitted: AtomicU64,
     log_lines_left_out: AtomicU64,
-    drops: Mutex<HashMap<Arc<str>, u64, foldhash::fast::RandomState>>,
+    drops: Mutex<ReasonCounts>,
+    rejections: Mutex<ReasonCounts>,
+    rejections_logged: Mutex<LogLimit>,
     tallies: Mutex<Tallies>,
     failures: Mutex<Failures>,
     pace: Arc<Pace>,
@@ -170,8 +174,10 @@ pub struct PluginUse {
     pub metrics: Vec<(String, MetricValue)>,
     /// How often it used a metric beyond its limit.
     pub metrics_ignored: u64,
-    /// Messages that its interceptors dropped, by reason.
-    pub intercepted_drops: Vec<(String, u64)>,
+    /// Messages that its interceptors dropped, by reason, the latest reason first.
+    pub intercepted_drops: Vec<(Arc<str>, u64)>,
+    /// Messages that its interceptors did not accept, by reason, the latest reason first.
+    pub intercepted_rejections: Vec<(Arc<str>, u64)>,
 }
 
 /// By scope, virtual host and plugin.
@@ -299,25 +305,30 @@ impl Account {
             log_lines_left_out: self.log_lines_left_out.load(Ordering::Relaxed),
             metrics,
             metrics_ignored,
-            intercepted_drops: self.drops(),
+            intercepted_drops: self.drops.lock().read(),
+            intercepted_rejections: self.rejections.lock().read(),
         }
     }
 
-    /// It dropped messages for that reason.
-    pub(crate) fn count_drops(&self, reason: Option<&Arc<str>>, count: u64) {
-        let mut drops = self.drops.lock();
-        let reason = reason.cloned().unwrap_or_else(|| Arc::from(""));
-        let full = drops.len() >= DROP_REASONS_MAX && !drops.contains_key(&reason);
-        let reason = if full { Arc::from(OTHER_REASONS) } else { reason };
-        *drops.entry(reason).or_default() += count;
+    /// An interceptor of it dropped a message for that reason.
+    pub(crate) fn count_drop(&self, reason: Option<&Arc<str>>) {
+        self.drops.lock().count(reason.cloned().unwrap_or_else(|| Arc::from("")));
     }
 
-    /// How many messages it dropped, by reason.
-    fn drops(&self) -> Vec<(String, u64)> {
-        let mut drops: Vec<_> =
-            self.drops.lock().iter().map(|(reason, count)| (String::from(&**reason), *count)).collect();
-        drops.sort();
-        drops
+    /// An interceptor of it did not accept a message for that reason.
+    pub(crate) fn count_rejection(&self, reason: &Arc<str>) {
+        self.rejections.lock().count(reason.clone());
+    }
+
+    /// It said that it does not accept a message, at that exchange or attachment: a line in the log, if there
+    /// was none within a second.
+    pub(crate) fn log_rejection(&self, at: fmt::Arguments<'_>, reason: &str) {
+        let Some(left_out) = self.rejections_logged.lock().pass(Instant::now()) else { return };
+        let vhost = self.policy.vhost.as_ref().map(tracing::field::display);
+        tracing::info!(
+            target: "leveret::plugin", plugin = self.policy.plugin, vhost, left_out,
+            "{at} does not accept a message: {reason}"
+        );
     }
 }
 
@@ -388,6 +399,8 @@ impl Accounts {
                 emitted: AtomicU64::new(0),
                 log_lines_left_out: AtomicU64::new(0),
                 drops: Mutex::default(),
+                rejections: Mutex::default(),
+                rejections_logged: Mutex::new(LogLimit::new(REJECTIONS_LOGGED_PER_SECOND)),
                 tallies: Mutex::default(),
                 failures: Mutex::default(),
                 pace: Arc::default(),
@@ -416,19 +429,5 @@ mod tests {
             assert_eq!((counted.asked, counted.remembered), (3, 6));
         }
         assert_eq!(account.tallies.lock().live.len(), 1);
-    }
-
-    #[test]
-    fn reasons_beyond_the_limit_are_counted_together() {
-        let account = Accounts::default().of(&Scope::Global, &Name::from_static("/"), "p");
-        for n in 0..DROP_REASONS_MAX + 3 {
-            account.count_drops(Some(&Arc::from(format!("{n:03}"))), 1);
-        }
-        account.count_drops(Some(&Arc::from("000")), 1);
-        account.count_drops(None, 1);
-        let drops = account.drops();
-        assert_eq!(drops.len(), DROP_REASONS_MAX + 1);
-        assert!(drops.contains(&(String::from(OTHER_REASONS), 4)));
-        assert!(drops.contains(&(String::from("000"), 2)));
     }
 }

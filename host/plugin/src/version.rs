@@ -94,7 +94,7 @@ impl Code {
 }
 
 /// Tells loaded versions apart, also those of one digest; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct VersionId(u64);
 
 #[cfg(test)]

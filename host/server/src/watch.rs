@@ -7,6 +7,9 @@
 //! when it did not change for `SETTLED_AFTER`. A folder in which others than the broker's user may
 //! write is not looked into: what serves from there serves on, and the log says why once.
 //!
+//! When all files that are there were offered, the registry logs what the configuration says and nobody can do
+//! ([`Registry::review`](leveret_plugin::Registry::review)), which from then on is done after each change.
+//!
 //! In each of them is a folder [`CANDIDATES`]: a file there is not put into service, it is the candidate
 //! of the plugin of its name.
 
@@ -92,6 +95,7 @@ impl PluginWatcher {
             );
         }
         let mut folders = Folders(watched, host.clone());
+        folders.review();
         let thread =
             std::thread::Builder::new().name("plugins".to_owned()).spawn(move || folders.watch(&notices))?;
         Ok(Self { _notifier: notifier, stop, host: host.clone(), thread: Some(thread) })
@@ -209,6 +213,16 @@ impl Folders {
                 folder.note_settled();
             }
             self.1.registry().note_retries();
+            self.review();
+        }
+    }
+
+    /// Has the registry say what is amiss, unless files that are there are still to be put into service.
+    fn review(&self) {
+        let mut files = self.0.iter().flat_map(|folder| folder.files.values());
+        let registry = self.1.registry();
+        if files.all(|seen| seen.noted) && registry.wait_until_deployed(Instant::now()) {
+            registry.review();
         }
     }
 

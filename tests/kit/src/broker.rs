@@ -384,9 +384,10 @@ mod tests {
     #[test]
     fn reads_the_address_and_stops() {
         let (_keep, path) = stand_in(
-            "mkfifo \"$0.never\"; trap 'kill $!; exit 0' TERM; cat \"$0.never\" &\n\
+            // It waits in a read of its own: a child of it could outlive it.
+            "mkfifo \"$0.never\"; trap 'exit 0' TERM\n\
              echo \"INFO HTTP API on http://127.0.0.1:4322\" >&2\n\
-             echo \"INFO listening on 127.0.0.1:4321 ($*)\" >&2; wait",
+             echo \"INFO listening on 127.0.0.1:4321 ($*)\" >&2; read -r _ <> \"$0.never\"",
         );
         let broker = Broker::builder(path).argument("--extra").start();
         assert_eq!(broker.address(), "127.0.0.1:4321".parse().unwrap());

@@ -17,7 +17,7 @@ use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table, Value};
 struct Fanouts;
 
 impl Router for Fanouts {
-    fn check_type(&mut self, _: &Name, _: &Name) -> Result<(), Refusal> {
+    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
         Ok(())
     }
     fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {

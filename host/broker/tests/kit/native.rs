@@ -113,7 +113,7 @@ fn unavailable(exchange: &Exchange) -> Answer {
 }
 
 impl Router for Native {
-    fn check_type(&mut self, _: &Name, type_name: &Name) -> Result<(), Refusal> {
+    fn check_type(&mut self, _: &Name, type_name: &Name, _: &Name) -> Result<(), Refusal> {
         const TYPES: [&[u8]; 9] =
             [b"direct", b"fanout", b"topic", b"headers", b"drop", b"reject", b"trap", b"park", b"later"];
         if TYPES.contains(&type_name.as_bytes()) || stages::is_chain(type_name) {

@@ -11,7 +11,8 @@ const LINE_BYTES_MAX: usize = 1_024;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// How many lines may still come.
-pub(super) struct Limit {
+#[derive(Debug)]
+pub(crate) struct Limit {
     lines_max: u32,
     since: Option<Instant>,
     lines: u32,
@@ -19,12 +20,12 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    pub(super) fn new(lines_max: u32) -> Self {
+    pub(crate) fn new(lines_max: u32) -> Self {
         Self { lines_max, since: None, lines: 0, left_out: 0 }
     }
 
     /// Whether a line may go to the log now, and how many were left out before it.
-    fn pass(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
             (self.since, self.lines) = (Some(now), 0);
         }

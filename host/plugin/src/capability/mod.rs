@@ -20,6 +20,7 @@ mod enqueue;
 mod holds;
 mod key_value;
 mod log;
+pub(crate) use log::Limit as LogLimit;
 mod message_store;
 mod metric;
 mod outgoing;

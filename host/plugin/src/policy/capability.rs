@@ -124,6 +124,12 @@ impl Grants {
         Self(self.0 | capability.bit())
     }
 
+    /// Those of them that are not among the others.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// Whether nothing is granted.
     #[must_use]
     pub const fn is_empty(self) -> bool {

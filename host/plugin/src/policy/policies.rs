@@ -156,6 +156,11 @@ impl Policies {
         self.rules.remembered_mib.map_or(REMEMBERED_BYTES_MAX, totals::bytes)
     }
 
+    /// What the operator said.
+    pub(crate) fn rules(&self) -> &PolicyRules {
+        &self.rules
+    }
+
     /// Raised after each change that can be read.
     #[must_use]
     pub fn generation(&self) -> u64 {

@@ -237,6 +237,7 @@ impl Registry {
                     if let Some(lane) = self.deploys.state.lock().lanes.get_mut(scope) {
                         lane.done(&job, served, refused);
                     }
+                    self.review_again();
                 }
                 Work::Retry(plugin) => {
                     if let Scope::Vhost(vhost) = scope {

@@ -56,6 +56,10 @@ pub struct AttachedInfo {
     pub counts: AttachmentUse,
     /// How the plugin failed there, with all that it provides.
     pub failures: Failures,
+    /// Messages that the plugin's interceptors dropped there, by reason, the latest reason first.
+    pub drops: Vec<(Arc<str>, u64)>,
+    /// Messages that they did not accept, by reason, the latest reason first.
+    pub rejections: Vec<(Arc<str>, u64)>,
 }
 
 /// The version that is asked for an attachment.
@@ -131,7 +135,7 @@ impl Registry {
         }
     }
 
-    fn provider_of(&self, attachment: &Attachment) -> Result<Arc<Version>, String> {
+    pub(super) fn provider_of(&self, attachment: &Attachment) -> Result<Arc<Version>, String> {
         self.provider_by(&self.slots.read(), attachment)
     }
 
@@ -151,6 +155,11 @@ impl Registry {
             }
         }
         Err(format!("no plugin provides the interceptor '{name}' for vhost '{vhost}'"))
+    }
+
+    /// The versions that provide interceptors, one as often as it provides one.
+    pub(super) fn interceptor_versions(&self) -> Vec<Arc<Version>> {
+        self.providers.serving.read().values().flat_map(HashMap::values).cloned().collect()
     }
 
     /// Every interceptor that a plugin provides, by name and scope.
@@ -182,9 +191,17 @@ impl Registry {
     #[must_use]
     pub fn attached(&self) -> Vec<AttachedInfo> {
         let describe = |attachment: &Arc<Attachment>| {
-            let found = self.interceptor(attachment);
-            let account = self.provider_of(attachment).ok();
-            let account = account.map(|version| self.account_of(&version, &attachment.vhost));
+            let provider = self.provider_of(attachment).ok();
+            let found = self.interceptor(attachment).map_err(|why| match &provider {
+                Some(version) if version.not_granted(&attachment.vhost).is_some() => {
+                    format!("{why}: set {}", self.grants_to_set(version, &attachment.vhost))
+                }
+                Some(_) => why,
+                None => {
+                    self.without_interceptor(attachment).map_or(why, |(text, hint)| format!("{text}: {hint}"))
+                }
+            });
+            let account = provider.map(|version| self.account_of(&version, &attachment.vhost));
             let used = account.map(|account| account.read()).unwrap_or_default();
             AttachedInfo {
                 rule: attachment.rule.clone(),
@@ -196,6 +213,8 @@ impl Registry {
                 }),
                 counts: attachment.counts.read(),
                 failures: used.failures,
+                drops: used.intercepted_drops,
+                rejections: used.intercepted_rejections,
             }
         };
         self.attachments.all().iter().map(describe).collect()

@@ -44,6 +44,7 @@ mod tenants_tests;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod warnings;
 
 pub use candidates::CANDIDATES;
 pub use checks::VHOST_PLUGINS_MAX;
@@ -60,6 +61,7 @@ pub use report::{
     VersionInfo,
 };
 pub use rollback::GoTo;
+pub use warnings::{Warning, WarningAbout};
 
 use crate::{
     account::PluginUse,
@@ -123,6 +125,8 @@ pub struct Registry {
     attachments: Arc<Attachments>,
     /// Who provides which interceptor, and who waits for it.
     providers: interceptors::Providers,
+    /// What the operator was warned of last; `None` before the first time.
+    warned: Mutex<Option<Vec<Warning>>>,
 }
 
 /// What a worker finds.
@@ -177,6 +181,7 @@ impl Registry {
             switching: Mutex::default(),
             deploys: deploys::Deploys::default(),
             shares: Shares::of_machine(),
+            warned: Mutex::default(),
         }
     }
 
@@ -202,6 +207,15 @@ impl Registry {
             None => Lookup::Serving(version),
             Some(capability) => Lookup::Parked(not_granted(&version, capability).into()),
         }
+    }
+
+    /// Why a version serves no virtual host that may use it, if that is so.
+    fn serves_nobody(&self, version: &Version) -> Option<String> {
+        let vhosts = self.vhosts_of(version);
+        let why = vhosts.iter().map(|vhost| Some((vhost, version.not_granted(vhost)?)));
+        // Without a virtual host there is nobody whom it should serve.
+        let (vhost, capability) = why.collect::<Option<Vec<_>>>()?.into_iter().next()?;
+        Some(format!("{}: set {}", not_granted(version, capability), self.grants_to_set(version, vhost)))
     }
 
     /// What becomes of messages of that virtual host when the plugin behind a type fails or is parked.
@@ -320,15 +334,18 @@ impl Registry {
     /// virtual host whose exchanges are parked there.
     #[must_use]
     pub fn types(&self) -> Vec<TypeInfo> {
+        let nobody: HashMap<VersionId, Option<String>> =
+            self.providing().iter().map(|version| (version.id, self.serves_nobody(version))).collect();
         let slots = self.slots.read();
         let mut types: Vec<TypeInfo> = slots
             .serving()
             .map(|(scope, name, version)| {
                 let vhost = if let Scope::Vhost(vhost) = scope { Some(vhost) } else { None };
                 let policy = self.policies.of(scope, vhost, &version.code.plugin);
-                let state = match policy.enabled {
-                    true => TypeState::serving(version, name),
-                    false => TypeState::Parked { why: disabled(version) },
+                let state = match nobody.get(&version.id) {
+                    _ if !policy.enabled => TypeState::Parked { why: disabled(version) },
+                    Some(Some(why)) => TypeState::Parked { why: why.clone() },
+                    _ => TypeState::serving(version, name),
                 };
                 TypeInfo { name: name.clone(), scope: scope.clone(), exchanges: 0, state }
             })
@@ -373,7 +390,15 @@ impl Registry {
         };
         let state = match lookup {
             Lookup::Serving(version) => TypeState::serving(&version, &name),
-            Lookup::Parked(why) => TypeState::Parked { why: String::from(&*why) },
+            Lookup::Parked(why) => {
+                let set = match &provider {
+                    Provider::Version(version) if version.not_granted(vhost).is_some() => {
+                        format!(": set {}", self.grants_to_set(version, vhost))
+                    }
+                    _ => String::new(),
+                };
+                TypeState::Parked { why: format!("{why}{set}") }
+            }
             Lookup::NotAllowed(plugin) => {
                 TypeState::Parked { why: format!("this virtual host may not use the plugin {plugin}") }
             }

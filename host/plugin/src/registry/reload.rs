@@ -8,6 +8,7 @@ use super::{
     migrate::Way,
     swap::{Moving, Outcome},
     turns::Turn,
+    warnings,
 };
 use crate::{
     artifact::{self, Digest},
@@ -324,15 +325,12 @@ impl Registry {
         let Some(capability) = code.exported.imports.iter().find(|c| !grants.contains(*c)) else {
             return Ok(());
         };
-        let what = format!("it imports '{capability}', and is not granted that");
-        if vhost.is_some() {
-            return Err(what);
-        }
-        tracing::warn!(
-            target: "leveret::plugin", plugin = code.plugin,
-            "{what} everywhere; it serves only the virtual hosts that grant it"
-        );
-        Ok(())
+        // A global one serves the virtual hosts that grant it; where it does not, there is a warning.
+        let Some(vhost) = vhost else { return Ok(()) };
+        Err(format!(
+            "it imports '{capability}', and is not granted that: grants in {}",
+            warnings::table(Some(vhost), &code.plugin)
+        ))
     }
 
     /// Starts an instance and asks it what it is.

@@ -184,6 +184,12 @@ impl Slots {
             || self.holds.values().flat_map(|holds| holds.values()).any(held)
     }
 
+    /// The groups that a version is for, of all its types.
+    pub(super) fn groups_for_types(&self, version: &Version) -> Vec<Group> {
+        let names = version.description.types.iter().filter_map(|t| Name::new(t.name.as_bytes()).ok());
+        names.flat_map(|name| self.groups_for(version, &name)).collect()
+    }
+
     /// All groups that have live exchanges.
     pub(super) fn groups(&self) -> impl Iterator<Item = Group> {
         self.users.iter().flat_map(|(vhost, types)| {

@@ -561,6 +561,8 @@ impl Batch<'_> {
                 (Kept::Drop(Some(Rc::new(reason))), bytes)
             }
             Decision::Reject(reason) => {
+                let account = self.homes.account_of(version, &self.exchange.vhost);
+                account.log_rejection(format_args!("exchange '{}'", self.exchange.spec.name), &reason);
                 let bytes = reason.len() + 64;
                 (Kept::Reject(Rc::new(reason)), bytes)
             }

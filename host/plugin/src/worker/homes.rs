@@ -2,6 +2,7 @@
 
 use super::{berths::Away, home::Home};
 use crate::{
+    account::Account,
     attachment::Attachment,
     builder::{Builder, Mailbox, Place, PlaceRef},
     engine::CallSlot,
@@ -173,9 +174,14 @@ impl Homes {
         }
     }
 
+    /// The account of a plugin in a virtual host.
+    pub(crate) fn account_of(&self, version: &Version, vhost: &Name) -> Arc<Account> {
+        self.services.accounts.of_instance(version, vhost)
+    }
+
     /// The pace of a plugin in a virtual host.
     pub(crate) fn pace_of(&self, version: &Version, vhost: &Name) -> Arc<Pace> {
-        self.services.accounts.of_instance(version, vhost).pace().clone()
+        self.account_of(version, vhost).pace().clone()
     }
 
     /// Whether a replica knows a type of this exchange at that generation.

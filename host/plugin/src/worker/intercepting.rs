@@ -151,9 +151,7 @@ impl Worker {
             let remember = seat.pure && !seat.memo.is_away();
             if remember && let Some(verdict) = seat.memo.find(seat.scratch.projection(&projection)).cloned() {
                 rulings.push(Ruling::Said(said(&verdict), None));
-                if let Verdict::Drop(reason) = &verdict {
-                    seat.count_drop(reason.as_ref());
-                }
+                seat.count(&verdict);
                 seat.scratch.projections.truncate(projection.start);
                 remembered += 1;
                 continue;
@@ -275,15 +273,14 @@ impl Asking<'_> {
                 self.fail(question + 1, |attachment| failed(attachment, why), answered, rulings);
                 continue;
             }
+            seat.log_rejection(self.attachment, verdict);
             if seat.pure
                 && let Some(place) = seat.scratch.questions.get(question)
             {
                 seat.memo.put(seat.scratch.projection(place), verdict, bytes_of(verdict));
             }
             while let Some((ruling, _)) = seat.scratch.waiting_for(*answered, question) {
-                if let Verdict::Drop(reason) = verdict {
-                    seat.count_drop(reason.as_ref());
-                }
+                seat.count(verdict);
                 if let Some(place) = rulings.get_mut(ruling) {
                     *place = Ruling::Said(said(verdict), effects.take());
                 }

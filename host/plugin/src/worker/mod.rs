@@ -419,8 +419,8 @@ fn is_core(type_name: &Name) -> bool {
 }
 
 impl Router for Worker {
-    fn check_type(&mut self, vhost: &Name, type_name: &Name) -> Result<(), Refusal> {
-        serving(self.registry.lookup(vhost, type_name), vhost, type_name, &Name::EMPTY).map(drop)
+    fn check_type(&mut self, vhost: &Name, type_name: &Name, exchange: &Name) -> Result<(), Refusal> {
+        serving(self.registry.lookup(vhost, type_name), vhost, type_name, exchange).map(drop)
     }
 
     fn is_quick(&self, exchange: &Exchange) -> bool {

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 struct Holding;
 
 impl Router for Holding {
-    fn check_type(&mut self, _: &Name, _: &Name) -> Result<(), Refusal> {
+    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
         Ok(())
     }
     fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {

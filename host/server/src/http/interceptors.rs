@@ -9,7 +9,7 @@ use super::{
         interceptors::{AttachmentJson, InterceptorJson, InterceptorsJson},
     },
     path::Names,
-    plugins::{failures, hexadecimal, now_ms},
+    plugins::{by_reason, failures, hexadecimal, now_ms},
 };
 use axum::{Json, extract::State};
 use leveret_plugin::registry::{AttachedInfo, InterceptorInfo};
@@ -60,7 +60,7 @@ fn describe(info: InterceptorInfo) -> InterceptorJson {
 }
 
 fn describe_attached(info: AttachedInfo) -> AttachmentJson {
-    let AttachedInfo { rule, vhost, provider, counts, failures: failed } = info;
+    let AttachedInfo { rule, vhost, provider, counts, failures: failed, drops, rejections } = info;
     let quarantined = failed.set_aside_until_ms > Some(now_ms());
     let (state, plugin, version, reason) = match provider {
         Ok(to) if quarantined => (PluginState::Quarantined, Some(to.plugin), Some(to.version), None),
@@ -87,5 +87,7 @@ fn describe_attached(info: AttachedInfo) -> AttachmentJson {
         dropped: counts.dropped,
         rejected: counts.rejected,
         failures: failures(failed),
+        drops: by_reason(drops, None),
+        rejections: by_reason(rejections, None),
     }
 }

@@ -11,6 +11,7 @@ pub mod interceptors;
 pub mod refused;
 pub mod seen;
 pub mod versions;
+pub mod warnings;
 
 use candidates::{CandidateStateJson, PinJson};
 use refused::RefusedJson;
@@ -227,7 +228,7 @@ pub struct PluginJson {
     /// What serves it, while something does.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<ServingJson>,
-    /// Why nothing serves it.
+    /// Why nothing serves it, or why some virtual host is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The type that stands in when its plugin fails or is parked, in the first virtual host that has one.

@@ -41,6 +41,7 @@ pub mod server;
 mod switches;
 pub mod token_file;
 mod vhosts;
+mod warnings;
 mod whoami;
 
 pub use server::{HttpServer, start};
@@ -138,6 +139,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/plugins-pins", get(pins::list))
         .route("/api/plugins-pins/{vhost}/{exchange}", put(pins::pin).delete(pins::unpin))
         .route("/api/plugins-switches", get(switches::list).put(switches::turn))
+        .route("/api/plugins-warnings", get(warnings::list))
         .route("/api/plugins-interceptors", get(interceptors::list))
         .route("/api/plugins-interceptors/{interceptor}", get(interceptors::read))
         .route("/api/plugins-versions/{plugin}", get(rollback::list))

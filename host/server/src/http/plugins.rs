@@ -11,7 +11,7 @@ use super::{
         candidates::{CandidateJson, PinJson},
         refused::RefusedJson,
         seen::{
-            CallTimeJson, CallsJson, DropsJson, FailuresJson, LimitsHitJson, PluginInVhostJson,
+            CallTimeJson, CallsJson, FailuresJson, LimitsHitJson, PluginInVhostJson, ReasonJson,
             TimeRangeJson, VhostTotalJson,
         },
     },
@@ -81,22 +81,22 @@ fn in_vhosts(api: &Api, type_name: &[u8]) -> impl Iterator<Item = PluginInVhostJ
 fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJson> {
     let TypeInVhost { name, state, scope, on_failure, exchanges, used, .. } =
         api.shared.plugins.registry().type_in(vhost.name(), type_name)?;
-    let (mut state, serving, reason) = describe_state(state);
+    let (mut state, serving, mut reason) = describe_state(state);
     if state == PluginState::Serving && used.failures.set_aside_until_ms > Some(now_ms()) {
         state = PluginState::Quarantined;
+        reason = used
+            .failures
+            .last
+            .as_ref()
+            .map(|(last, _)| format!("it failed too often, the last time: {last}"));
     } else if state == PluginState::Serving && used.slow {
         state = PluginState::Slow;
     }
-    let of_exchange = |(reason, messages), exchange: &str| DropsJson {
-        exchange: exchange.to_owned(),
-        reason: Arc::<str>::as_ref(&reason).to_owned(),
-        messages,
-    };
     let together = api.shared.plugins.together(vhost.name());
-    let drops = exchanges.iter().flat_map(|exchange| {
-        let name = exchange.spec.name.to_text();
-        vhost.drops(&exchange.spec.name).into_iter().map(move |drops| of_exchange(drops, &name))
-    });
+    let names = || exchanges.iter().map(|exchange| &exchange.spec.name);
+    let drops = names().flat_map(|name| by_reason(vhost.drops(name), Some(&name.to_text()))).collect();
+    let rejections = names().flat_map(|name| by_reason(vhost.rejections(name), Some(&name.to_text())));
+    let rejections = rejections.collect();
     Some(PluginInVhostJson {
         vhost: vhost.name().to_text(),
         type_name: name.to_text(),
@@ -109,7 +109,8 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         held: exchanges.iter().map(|exchange| exchange.hold_count() as u64).sum(),
         held_stuck: exchanges.iter().map(|exchange| vhost.stuck_count(&exchange.spec.name) as u64).sum(),
         rejected: exchanges.iter().map(|exchange| exchange.rejected_count()).sum(),
-        drops: drops.collect(),
+        drops,
+        rejections,
         exchanges: exchanges.len(),
         calls: calls(&used.calls),
         call_time: call_time(&used.calls.call_time),
@@ -145,9 +146,10 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
 
 fn describe(api: &Api, info: TypeInfo) -> PluginJson {
     let scope = info.scope.to_string();
-    let there = in_vhosts(api, &info.name).filter(|there| there.scope.as_ref() == Some(&scope));
+    let there: Vec<PluginInVhostJson> =
+        in_vhosts(api, &info.name).filter(|there| there.scope.as_ref() == Some(&scope)).collect();
     let (mut memory_bytes, mut remembered_bytes) = (0, 0);
-    let calls = there.fold(CallsJson::default(), |mut sum, there| {
+    let calls = there.iter().fold(CallsJson::default(), |mut sum, there| {
         memory_bytes += there.memory_bytes;
         remembered_bytes += there.remembered_bytes;
         sum.remembered += there.calls.remembered;
@@ -159,7 +161,10 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         sum
     });
     let (type_name, exchanges) = (info.name.to_text(), info.exchanges);
-    let (state, serving, reason) = describe_state(info.state);
+    let (mut state, serving, mut reason) = describe_state(info.state);
+    if state == PluginState::Serving {
+        (state, reason) = worst(&there);
+    }
     let of_vhost =
         |there: &PluginInVhostJson| there.scope.as_ref().map_or(there.state == state, |s| *s == scope);
     let fallback = in_vhosts(api, &info.name).filter(of_vhost).find_map(|there| there.fallback);
@@ -191,6 +196,31 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         pinned,
         refused: Vec::new(),
     }
+}
+
+/// Reasons of an exchange's type, or of interceptors.
+pub(super) fn by_reason(reasons: Vec<(Arc<str>, u64)>, exchange: Option<&str>) -> Vec<ReasonJson> {
+    let told = reasons.into_iter().map(|(reason, messages)| ReasonJson {
+        exchange: exchange.map(str::to_owned),
+        reason: String::from(&*reason),
+        messages,
+    });
+    told.collect()
+}
+
+/// How a type stands that is served: as in the virtual host where it stands worst, and why it does not serve
+/// there. Parked in some of them alone, it serves.
+fn worst(there: &[PluginInVhostJson]) -> (PluginState, Option<String>) {
+    let first = |state| there.iter().find(|there| there.state == state);
+    let why = |there: &PluginInVhostJson| {
+        there.reason.as_ref().map(|reason| format!("in virtual host {}: {reason}", there.vhost))
+    };
+    if let Some(aside) = first(PluginState::Quarantined) {
+        return (PluginState::Quarantined, why(aside));
+    }
+    let parked = there.iter().find(|there| there.state == PluginState::Parked && there.exchanges > 0);
+    let state = first(PluginState::Slow).map_or(PluginState::Serving, |slow| slow.state);
+    (state, parked.and_then(why))
 }
 
 fn fallback(on_failure: &FailurePolicy) -> Option<String> {

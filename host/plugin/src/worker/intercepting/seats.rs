@@ -187,10 +187,19 @@ impl Seat {
         }
     }
 
-    /// The interceptor dropped a message.
-    pub(super) fn count_drop(&self, reason: Option<&Arc<str>>) {
-        if let Some(account) = &self.account {
-            account.count_drops(reason, 1);
+    /// The interceptor's verdict on one more message.
+    pub(super) fn count(&self, verdict: &Verdict) {
+        match (verdict, &self.account) {
+            (Verdict::Drop(reason), Some(account)) => account.count_drop(reason.as_ref()),
+            (Verdict::Reject(reason), Some(account)) => account.count_rejection(reason),
+            _ => {}
+        }
+    }
+
+    /// A line in the log for a verdict that was just given and rejects, if there were not too many.
+    pub(super) fn log_rejection(&self, attachment: &Attachment, verdict: &Verdict) {
+        if let (Verdict::Reject(reason), Some(account)) = (verdict, &self.account) {
+            account.log_rejection(format_args!("the interceptor {}", attachment.rule), reason);
         }
     }
 

@@ -5,6 +5,7 @@ use anyhow::anyhow;
 use clap::Args;
 use leveret_plugin::{
     CodeStrategy, LoadReport, MEMO_BYTES_MAX, Stage,
+    policy::Capability,
     registry::{TypeInfo, TypeState},
 };
 use std::{
@@ -73,7 +74,14 @@ fn found(stage: Stage, report: &LoadReport, length_bytes: usize) -> String {
         Stage::Policy if report.imports.is_empty() => {
             "imports nothing that needs a grant (hold, publisher and modify-body show in use)".to_owned()
         }
-        Stage::Policy => format!("serves where it is granted: {}", report.imports),
+        Stage::Policy => {
+            let plugin = report.path.file_stem().unwrap_or_default().to_string_lossy();
+            let names: Vec<&str> = report.imports.iter().map(Capability::name).collect();
+            format!(
+                "serves where it is granted: {} (grants = {names:?} in [plugins.{plugin:?}])",
+                report.imports
+            )
+        }
         Stage::Trial | Stage::Replay | Stage::Migrate | Stage::Swap => {
             format!("starts and describes itself, as version {}", report.version)
         }

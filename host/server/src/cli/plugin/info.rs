@@ -2,18 +2,24 @@
 
 use super::{
     BrokerArguments, ClientError, interceptors,
-    list::{kib, state, tried, yes_or_no},
+    list::{kib, purity, state, tried, yes_or_no},
     printable, refused,
 };
 use crate::{
     config::Settings,
     http::json::{
-        PluginJson, PluginState, candidates::PinJson, interceptors::InterceptorsJson, seen::PluginInVhostJson,
+        PluginJson, PluginState,
+        candidates::PinJson,
+        interceptors::InterceptorsJson,
+        seen::{PluginInVhostJson, ReasonJson},
     },
 };
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::io::Write;
+
+/// How many reasons for drops, and for refusals, are shown.
+const REASONS_SHOWN_MAX: usize = 10;
 
 #[derive(Args, Debug)]
 pub(super) struct InfoArguments {
@@ -92,7 +98,7 @@ fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
             ("version", serving.version.clone()),
             ("digest", serving.digest.clone()),
             ("built in", yes_or_no(serving.builtin).to_owned()),
-            ("pure", yes_or_no(serving.pure).to_owned()),
+            ("pure", purity(serving).to_owned()),
             ("compiler", serving.compiler.clone()),
         ]);
     }
@@ -170,10 +176,24 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
     if there.state_entries > 0 {
         lines.push(("stores", format!("{} bytes in {} entries", there.state_bytes, there.state_entries)));
     }
-    let drops = there.drops.iter();
-    lines.extend(drops.map(|d| ("dropped", format!("{} by {}: {}", d.messages, d.exchange, d.reason))));
+    lines.extend(by_reason("dropped", &there.drops));
+    lines.extend(by_reason("refused", &there.rejections));
     lines.extend(there.metrics.iter().map(|(name, value)| ("metric", format!("{name} {value}"))));
     lines
+}
+
+/// A line for each of the first reasons, and how many more there are.
+fn by_reason<'a>(
+    what: &'static str,
+    reasons: &'a [ReasonJson],
+) -> impl Iterator<Item = (&'static str, String)> + 'a {
+    let shown = reasons.iter().take(REASONS_SHOWN_MAX);
+    let shown = shown.map(move |it| {
+        let exchange = it.exchange.as_deref().unwrap_or_default();
+        (what, format!("{} by {exchange}: {}", it.messages, it.reason))
+    });
+    let more = reasons.len().checked_sub(REASONS_SHOWN_MAX).filter(|more| *more > 0);
+    shown.chain(more.map(move |more| (what, format!("for {more} more reasons (--json shows them)"))))
 }
 
 fn time(ns: u64) -> String {

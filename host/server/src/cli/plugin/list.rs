@@ -1,11 +1,12 @@
-//! `leveret plugin list`: every exchange type and what serves it, as a table; then every interceptor, and
-//! every file that was refused.
+//! `leveret plugin list`: every exchange type and what serves it, as a table; then every interceptor, every file
+//! that was refused, and what an operator should know.
 
 use super::{BrokerArguments, interceptors, printable, refused};
 use crate::{
     config::Settings,
     http::json::{
-        BesideJson, PluginJson, PluginState, candidates::CandidateStateJson, interceptors::InterceptorsJson,
+        BesideJson, PluginJson, PluginState, ServingJson, candidates::CandidateStateJson,
+        interceptors::InterceptorsJson, warnings::WarningJson,
     },
 };
 use anyhow::Context;
@@ -40,6 +41,12 @@ impl ListArguments {
             let interceptors: InterceptorsJson = client.get(&["plugins-interceptors"]).unwrap_or_default();
             out.write_all(interceptors::table(&interceptors).as_bytes())?;
             out.write_all(refused::table(&plugins).as_bytes())?;
+            let warnings: Vec<WarningJson> = client.get(&["plugins-warnings"]).unwrap_or_default();
+            for (at, warning) in warnings.iter().enumerate() {
+                let before = if at == 0 { "\n" } else { "" };
+                let text = printable(&format!("{}: {}", warning.text, warning.hint));
+                writeln!(out, "{before}warning: {text}")?;
+            }
         }
         Ok(())
     }
@@ -72,7 +79,9 @@ fn row(plugin: &PluginJson) -> [String; COLUMNS] {
     let (of, version, pure, summary) = match &plugin.serving {
         Some(serving) => {
             let of = if serving.builtin { "(built in)" } else { &serving.plugin };
-            (of, serving.version.as_str(), yes_or_no(serving.pure), serving.summary.as_str())
+            // What is amiss is worth more than the help.
+            let summary = plugin.reason.as_ref().map_or(&serving.summary, |_| &reason);
+            (of, serving.version.as_str(), purity(serving), summary.as_str())
         }
         None => ("-", "-", "-", reason.as_str()),
     };
@@ -119,6 +128,11 @@ pub(super) fn kib(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
 }
 
+/// Whether decisions are remembered, in a word: `withdrawn` where they are not though the plugin says so.
+pub(super) fn purity(serving: &ServingJson) -> &'static str {
+    if serving.purity_withdrawn { "withdrawn" } else { yes_or_no(serving.pure) }
+}
+
 /// A truth value in a word.
 pub(super) fn yes_or_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
@@ -127,7 +141,7 @@ pub(super) fn yes_or_no(value: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::json::{ServingJson, seen::CallsJson};
+    use crate::http::json::seen::CallsJson;
 
     #[test]
     fn columns_line_up_and_control_characters_are_taken_out() {

@@ -71,7 +71,7 @@ fn check_type(trial: &mut Trial, report: &LoadReport, type_name: &str) -> anyhow
         bail!("the file has interceptors and no exchange type; `plugin test` is for exchange types");
     }
     let vhost = trial.vhost.name().clone();
-    match trial.router.check_type(&vhost, &name(type_name)?) {
+    match trial.router.check_type(&vhost, &name(type_name)?, &exchange_name()) {
         Ok(()) => Ok(()),
         Err(_) => bail!("there is no exchange type '{type_name}'; the file has {}", types.join(", ")),
     }

@@ -1,6 +1,9 @@
 //! Interceptors, and where they are attached. None of it is in RabbitMQ.
 
-use super::{PluginState, seen::FailuresJson};
+use super::{
+    PluginState,
+    seen::{FailuresJson, ReasonJson},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -80,4 +83,10 @@ pub struct AttachmentJson {
     pub rejected: u64,
     /// How the plugin failed there, with all that it provides.
     pub failures: FailuresJson,
+    /// What the plugin's interceptors dropped there, the latest reason first.
+    #[serde(default)]
+    pub drops: Vec<ReasonJson>,
+    /// What they did not accept, the latest reason first.
+    #[serde(default)]
+    pub rejections: Vec<ReasonJson>,
 }

@@ -39,8 +39,11 @@ pub struct PluginInVhostJson {
     pub held_stuck: u64,
     /// How many messages these exchanges did not accept.
     pub rejected: u64,
-    /// What these exchanges dropped, with the types' reasons.
-    pub drops: Vec<DropsJson>,
+    /// What these exchanges dropped, with the types' reasons, the latest of each exchange first.
+    pub drops: Vec<ReasonJson>,
+    /// What these exchanges did not accept, with the types' reasons, the latest of each exchange first.
+    #[serde(default)]
+    pub rejections: Vec<ReasonJson>,
     /// What the calls of its plugin came to.
     pub calls: CallsJson,
     /// How long calls took: all about 16 messages or more, and one in 16 of the others.
@@ -99,11 +102,12 @@ pub struct VhostTotalJson {
     pub remembered_bytes_max: u64,
 }
 
-/// Messages that an exchange dropped for one reason.
+/// Messages that were dropped or not accepted for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DropsJson {
-    /// The exchange.
-    pub exchange: String,
+pub struct ReasonJson {
+    /// The exchange whose type did that; none for what interceptors did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<String>,
     /// Why.
     pub reason: String,
     /// How many.
