@@ -94,3 +94,39 @@ fn what_an_interceptor_refuses_was_not_seen() {
         assert_eq!(peer.drain(&queue).await, ["once a"]);
     });
 }
+
+/// A message that is to be held and for which there is no room is not accepted, so it was not seen.
+#[test]
+fn what_there_is_no_room_to_hold_was_not_seen() {
+    let tables = format!("{}[plugins.x-delayed-message]\nheld-messages = 1\n", all_granted());
+    let (broker, _kept) = start(&tables, &[]);
+    on_broker(&broker, async |broker| {
+        let channel = confirming(&connect(broker).await).await;
+        let late = ShortString::from("late");
+        let mut arguments = texts(&[("x-delayed-type", "fanout")]);
+        arguments.insert("x-message-deduplication".into(), lapin::types::AMQPValue::Boolean(true));
+        declare(&channel, &late, "x-delayed-message", arguments).await.unwrap();
+        let queue = own_queue(&channel).await;
+        bind(&channel, &queue, &late, "", FieldTable::default()).await;
+        let send = async |id: &str, delay_ms: i32| {
+            let mut headers = texts(&[("x-deduplication-header", id)]);
+            headers.insert("x-delay".into(), lapin::types::AMQPValue::LongInt(delay_ms));
+            let properties = BasicProperties::default().with_headers(headers);
+            let sent = publish_with(&channel, &late, "", id.as_bytes(), Default::default(), properties);
+            sent.await.unwrap().is_ack()
+        };
+        const HOUR: i32 = 3_600_000;
+        assert!(send("first", HOUR).await);
+        assert!(!send("second", HOUR).await, "there is room for one");
+        let listed = http(broker, "GET", "holds/%2F/late", None);
+        assert_eq!(listed["count"], 1, "{listed}");
+        let path = format!("holds/%2F/late/{}", listed["holds"][0]["id"]);
+        assert_eq!(http(broker, "DELETE", &path, None)["cancelled"], 1);
+        assert!(send("second", HOUR).await, "it is accepted now, and held");
+        assert!(send("second", HOUR).await && send("first", HOUR).await, "duplicates are confirmed");
+        assert_eq!(http(broker, "GET", "holds/%2F/late", None)["count"], 1, "and dropped");
+        // What needs no room goes on at once, and once.
+        assert!(send("third", 0).await && send("third", 0).await);
+        assert_eq!(drain(&channel, &queue).await, [b"third"]);
+    });
+}
