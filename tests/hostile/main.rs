@@ -15,7 +15,9 @@ mod effects;
 mod everywhere;
 mod fallback;
 mod interceptors;
+mod lying;
 mod odd;
+mod operators;
 
 use lapin::Channel;
 use lapin::options::QueueBindOptions;
@@ -100,36 +102,6 @@ fn forged_binding_ids() {
         bind(&channel, &other, &"amq.fanout".into(), "", FieldTable::default()).await;
         assert!(publish(&channel, &exchange, "forge", b"x", true).await.unwrap().is_ack());
         assert_eq!((drain(&channel, &own).await.len(), drain(&channel, &other).await.len()), (1, 0));
-    });
-}
-
-/// A type that takes turns though it claims to be pure: the first time that its answer is remembered
-/// and used, it is found out; from then on it takes turns.
-#[test]
-fn lying_about_purity() {
-    let broker = with_guest("liar");
-    on_broker(&broker, async |broker| {
-        let connection = connect(broker).await;
-        let channel = confirming(&connection).await;
-        let exchange = own_exchange(&channel, "x-liar").await;
-        let queues = [own_queue(&channel).await, own_queue(&channel).await];
-        for queue in &queues {
-            bind(&channel, queue, &exchange, "key", FieldTable::default()).await;
-        }
-        for _ in 0..2 {
-            assert!(publish(&channel, &exchange, "key", b"x", true).await.unwrap().is_ack());
-        }
-        broker.wait_for_log("the type claims to be pure and is not", EVENT_WAIT_MAX);
-        for queue in &queues {
-            drain(&channel, queue).await;
-        }
-        for _ in 0..10 {
-            assert!(publish(&channel, &exchange, "key", b"x", true).await.unwrap().is_ack());
-        }
-        assert_eq!(
-            [drain(&channel, &queues[0]).await.len(), drain(&channel, &queues[1]).await.len()],
-            [5, 5]
-        );
     });
 }
 
