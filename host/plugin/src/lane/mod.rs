@@ -75,8 +75,9 @@ pub(crate) struct Question {
     pub(crate) ends: Vec<usize>,
     /// The message of each, where the plugin may take it.
     pub(crate) on_hand: Vec<Arc<OwnedMessage>>,
-    /// They were asked about together, and the call failed.
-    pub(crate) singly: bool,
+    /// So many from the first on were asked about together, and the call failed: each is to be asked about
+    /// alone. May be more than are in this question.
+    pub(crate) singly: usize,
     /// How often an answer came too late.
     pub(crate) tries: u32,
 }
@@ -96,6 +97,8 @@ pub(crate) struct Answered {
     /// For the first messages, in order.
     pub(crate) parts: Vec<Part>,
     pub(crate) end: End,
+    /// A call about so many of those that come next has failed: each is to be asked about alone.
+    pub(crate) singly: usize,
 }
 
 /// What came of one call.

@@ -13,7 +13,12 @@ use std::{sync::Arc, time::Duration};
 
 /// Puts a question to the guest, in as many calls as it takes, until a turn's time is used up.
 pub(super) fn run(homes: &mut Homes, question: &Question) -> Answered {
-    let mut answered = Answered { generation: question.generation, parts: Vec::new(), end: End::Turn };
+    let mut answered = Answered {
+        generation: question.generation,
+        parts: Vec::new(),
+        end: End::Turn,
+        singly: question.singly,
+    };
     match ready(homes, question) {
         Ok(Known::Same(generation)) => answered.generation = generation,
         Ok(Known::Other(generation, reads)) => {
@@ -28,7 +33,7 @@ pub(super) fn run(homes: &mut Homes, question: &Question) -> Answered {
     let pace = homes.pace_of(&question.version, &question.vhost);
     let was_slow = pace.is_slow();
     let (mut asked, mut spent) = (0, Duration::ZERO);
-    let mut singly_before = if question.singly { question.count() } else { 0 };
+    let mut singly_before = question.singly;
     while matches!(answered.end, End::Turn) && asked < question.count() && spent < SLICE {
         let home = match home(homes, question, answered.generation) {
             Ok(Some(home)) => home,
@@ -69,6 +74,7 @@ pub(super) fn run(homes: &mut Homes, question: &Question) -> Answered {
             }
         }
     }
+    answered.singly = singly_before.saturating_sub(asked);
     if was_slow && !pace.is_slow() {
         // From now on workers ask it.
         homes.discard(question.version.id);

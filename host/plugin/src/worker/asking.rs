@@ -398,12 +398,14 @@ impl Batch<'_> {
         version: &Arc<Version>,
         answers: &mut Vec<Answer>,
     ) -> Result<Asked, Again> {
-        let (mut asked, mut answered, mut singly_before) = (0, 0, 0);
+        let (mut asked, mut answered) = (0, 0);
+        let mut singly_before = self.handed_over.take_singly(self.waker);
         while asked < self.scratch.questions.len() {
             let generation = self.entry.generation;
             let seen_ready = std::mem::take(&mut self.seen_ready);
             if !seen_ready && self.is_made_beside(version) {
-                return self.hand_over(version, asked, answered, asked < singly_before, 0, answers);
+                let singly = singly_before.saturating_sub(asked);
+                return self.hand_over(version, asked, answered, singly, 0, answers);
             }
             let home = match seen_ready {
                 true => self.homes.there(version, &self.exchange.vhost),
@@ -449,7 +451,7 @@ impl Batch<'_> {
                     asked += count;
                 }
                 Err(GuestFailure::CutOff(_)) => {
-                    return self.hand_over(version, asked, answered, count > 1, 0, answers);
+                    return self.hand_over(version, asked, answered, together(count), 0, answers);
                 }
                 Err(_) if count > 1 => singly_before = asked + count,
                 Err(failure) => {
@@ -459,6 +461,7 @@ impl Batch<'_> {
                 }
             }
         }
+        self.handed_over.leave_singly(self.waker, singly_before.saturating_sub(asked));
         Ok(Asked::All)
     }
 
@@ -590,6 +593,11 @@ impl Batch<'_> {
         }
         answered
     }
+}
+
+/// How many are to be asked about one by one where a call about so many was cut off.
+pub(super) fn together(count: usize) -> usize {
+    if count > 1 { count } else { 0 }
 }
 
 /// The type behind the one at that layer.

@@ -30,25 +30,50 @@ const OF_ASKER_MAX: usize = 1_024;
 
 /// The questions of a worker that are in the lane, by their askers' wakers.
 #[derive(Default)]
-pub(super) struct HandedOver(HashMap<usize, Vec<Arc<lane::Asked>>, foldhash::fast::RandomState>);
+pub(super) struct HandedOver {
+    questions: ByAsker<Vec<Arc<lane::Asked>>>,
+    /// Of the next messages of an asker so many were among those that a call failed at: each is to be asked
+    /// about alone, for the one that it was is among them.
+    singly: ByAsker<usize>,
+}
+
+type ByAsker<T> = HashMap<usize, T, foldhash::fast::RandomState>;
 
 impl HandedOver {
     /// Whether an asker has any.
     #[inline]
     pub(super) fn any(&self, waker: &Arc<dyn Wake>) -> bool {
-        !self.0.is_empty() && self.0.contains_key(&key_of(waker))
+        !self.questions.is_empty() && self.questions.contains_key(&key_of(waker))
     }
 
     /// An asker asks no more.
     pub(super) fn forget(&mut self, waker: &Arc<dyn Wake>) {
-        if !self.0.is_empty() {
-            self.0.remove(&key_of(waker));
+        if !self.questions.is_empty() {
+            self.questions.remove(&key_of(waker));
+        }
+        self.take_singly(waker);
+    }
+
+    /// How many of an asker's next messages are to be asked about alone.
+    #[inline]
+    pub(super) fn take_singly(&mut self, waker: &Arc<dyn Wake>) -> usize {
+        if self.singly.is_empty() {
+            return 0;
+        }
+        self.singly.remove(&key_of(waker)).unwrap_or(0)
+    }
+
+    /// Notes how many of an asker's next messages are to be asked about alone.
+    #[inline]
+    pub(super) fn leave_singly(&mut self, waker: &Arc<dyn Wake>, count: usize) {
+        if count > 0 {
+            self.singly.insert(key_of(waker), count);
         }
     }
 
     /// Notes a question of an asker.
     pub(super) fn note(&mut self, waker: &Arc<dyn Wake>, asked: Arc<lane::Asked>) {
-        let of_asker = self.0.entry(key_of(waker)).or_default();
+        let of_asker = self.questions.entry(key_of(waker)).or_default();
         if of_asker.len() >= OF_ASKER_MAX {
             of_asker.remove(0);
         }
@@ -61,17 +86,17 @@ impl HandedOver {
         waker: &Arc<dyn Wake>,
         is_it: impl Fn(&Question) -> bool,
     ) -> Option<Arc<lane::Asked>> {
-        let of_asker = self.0.get(&key_of(waker))?;
+        let of_asker = self.questions.get(&key_of(waker))?;
         of_asker.iter().find(|asked| asked.is_of(waker) && is_it(&asked.question)).cloned()
     }
 
     /// Lets go of the questions of an asker for which that holds.
     pub(super) fn remove(&mut self, waker: &Arc<dyn Wake>, is_it: impl Fn(&Arc<lane::Asked>) -> bool) {
         let key = key_of(waker);
-        if let Some(of_asker) = self.0.get_mut(&key) {
+        if let Some(of_asker) = self.questions.get_mut(&key) {
             of_asker.retain(|asked| !is_it(asked));
             if of_asker.is_empty() {
-                self.0.remove(&key);
+                self.questions.remove(&key);
             }
         }
     }
@@ -125,7 +150,8 @@ impl Batch<'_> {
             let registry = self.registry;
             self.handed_over.remove(self.waker, |asked| !registry.serves(asked.question.version.id));
             if self.is_slow(version) {
-                return self.hand_over(version, 0, 0, false, 0, answers);
+                let singly = self.handed_over.take_singly(self.waker);
+                return self.hand_over(version, 0, 0, singly, 0, answers);
             }
             // Whatever it waited for, it asks about something else now.
             self.handed_over.remove(self.waker, |asked| asked.question.is_of(id, layer));
@@ -164,7 +190,7 @@ impl Batch<'_> {
         tries: u32,
         answers: &mut Vec<Answer>,
     ) -> Result<Asked, Again> {
-        let Answered { generation, parts, end } = answered;
+        let Answered { generation, parts, end, singly } = answered;
         let (mut asked, mut given) = (0, 0);
         for Part { count, took, said } in parts {
             let same = self.scratch.listed().same_as(asked, question, asked, count);
@@ -199,12 +225,15 @@ impl Batch<'_> {
             }
         }
         if asked >= self.scratch.listed().questions.len() {
+            self.handed_over.leave_singly(self.waker, singly);
             return Ok(Asked::All);
         }
         match end {
+            // Else the one that a call about many failed at would be among many again.
+            End::Turn if asked > 0 && singly > 0 => self.hand_over(version, asked, given, singly, 0, answers),
             _ if asked > 0 => self.cut(given, answers, Until::Woken),
             End::InDoubt(cell) => self.cut(given, answers, Until::Settled(&cell)),
-            End::Turn | End::Outdated(_) => self.hand_over(version, 0, 0, question.singly, tries, answers),
+            End::Turn | End::Outdated(_) => self.hand_over(version, 0, 0, singly, tries, answers),
         }
     }
 
@@ -214,7 +243,7 @@ impl Batch<'_> {
         version: &Arc<Version>,
         first: usize,
         answered: usize,
-        singly: bool,
+        singly: usize,
         tries: u32,
         answers: &mut Vec<Answer>,
     ) -> Result<Asked, Again> {
@@ -292,7 +321,7 @@ pub(super) struct Asking<'a> {
     pub(super) subject: Subject,
     pub(super) generation: Generation,
     pub(super) reads: &'a Arc<Reads>,
-    pub(super) singly: bool,
+    pub(super) singly: usize,
     pub(super) tries: u32,
 }
 

@@ -16,7 +16,7 @@ use seats::NotReady;
 
 use super::{
     Worker,
-    asking::{Until, key_of},
+    asking::{Until, key_of, together},
     handing_over::Listed,
     homes::NotServed,
 };
@@ -203,11 +203,13 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Asks all questions, many in a call; those of a call that failed one by one, on fresh instances.
     fn ask(&mut self, rulings: &mut Vec<Ruling>) -> Result<(), Later> {
-        let (mut asked, mut answered, mut singly_before) = (0, 0, 0);
+        let (mut asked, mut answered) = (0, 0);
+        let mut singly_before = self.worker.handed_over.take_singly(self.waker);
         loop {
-            let Worker { interceptors, homes, counters, lane, .. } = &mut *self.worker;
+            let Worker { interceptors, homes, counters, lane, handed_over, .. } = &mut *self.worker;
             let Some(seat) = interceptors.seat_there(self.at) else { return Ok(()) };
             if asked >= seat.scratch.questions.len() {
+                handed_over.leave_singly(self.waker, singly_before.saturating_sub(asked));
                 return Ok(());
             }
             let beside = lane.is_some().then_some(self.waker);
@@ -215,7 +217,7 @@ impl Asking<'_> {
                 Ok(home) => home,
                 // It has no instance here any more: what is left is asked in the lane.
                 Err(NotServed::Pending) => {
-                    return self.hand_over(asked, answered, asked < singly_before, rulings);
+                    return self.hand_over(asked, answered, singly_before.saturating_sub(asked), rulings);
                 }
                 Err(not_served) => {
                     let why = seat.not_served(not_served);
@@ -246,7 +248,9 @@ impl Asking<'_> {
                     self.take_over(asked, &verdicts, outcome.draft, &mut answered, rulings);
                     asked += count;
                 }
-                Err(GuestFailure::CutOff(_)) => return self.hand_over(asked, answered, count > 1, rulings),
+                Err(GuestFailure::CutOff(_)) => {
+                    return self.hand_over(asked, answered, together(count), rulings);
+                }
                 Err(_) if count > 1 => singly_before = asked + count,
                 Err(failure) => {
                     asked += 1;

@@ -90,7 +90,8 @@ impl Asking<'_> {
         });
         let Some(asked) = found else {
             if seat.is_slow() {
-                return self.hand_over(0, 0, false, rulings);
+                let singly = worker.handed_over.take_singly(self.waker);
+                return self.hand_over(0, 0, singly, rulings);
             }
             // Whatever it waited for, it asks about something else now.
             worker.handed_over.remove(self.waker, |asked| is_of(&asked.question, attachment, version));
@@ -140,9 +141,14 @@ impl Asking<'_> {
         }
         let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return Ok(()) };
         if asked >= seat.scratch.questions.len() {
+            self.worker.handed_over.leave_singly(self.waker, answered.singly);
             return Ok(());
         }
         match answered.end {
+            // Else the one that a call about many failed at would be among many again.
+            End::Turn if asked > 0 && answered.singly > 0 => {
+                self.hand_over(asked, given, answered.singly, rulings)
+            }
             _ if asked > 0 => self.cut(given, Until::Woken, rulings),
             End::InDoubt(cell) => self.cut(given, Until::Settled(&cell), rulings),
             End::Outdated(reads) => {
@@ -153,7 +159,7 @@ impl Asking<'_> {
                 }
                 self.cut(given, Until::Now, rulings)
             }
-            End::Turn => self.hand_over(0, 0, question.singly, rulings),
+            End::Turn => self.hand_over(0, 0, answered.singly, rulings),
         }
     }
 
@@ -162,7 +168,7 @@ impl Asking<'_> {
         &mut self,
         first: usize,
         answered: usize,
-        singly: bool,
+        singly: usize,
         rulings: &mut Vec<Ruling>,
     ) -> Result<(), Later> {
         let (attachment, version) = (self.attachment, self.version);
