@@ -3,6 +3,7 @@
 
 use super::{
     Counters, Entry, REFUSED_FOR, Tallies,
+    alike::Before,
     handing_over::HandedOver,
     homes::{Homes, NotServed},
     questions::Scratch,
@@ -63,37 +64,6 @@ enum Guest {
     NotNeededYet,
     Ready(Arc<Version>),
     Failed(Box<Refusal>),
-}
-
-/// What is known of the message before: many in a row are often the same to the guest.
-enum Before<'m> {
-    /// It is not answered yet, or more than its routing key counts.
-    Other,
-    /// Its answer is that of all messages with this routing key.
-    Key(&'m [u8]),
-    /// Its answer is that of all messages.
-    Any,
-}
-
-impl<'m> Before<'m> {
-    fn remembered(entry: &Entry, message: &MessageView<'m>) -> Self {
-        if entry.key_only {
-            Self::Key(message.routing_key)
-        } else if entry.reads_nothing {
-            Self::Any
-        } else {
-            Self::Other
-        }
-    }
-
-    #[inline]
-    fn is_like(&self, message: &MessageView<'_>) -> bool {
-        match self {
-            Self::Other => false,
-            Self::Key(key) => *key == message.routing_key,
-            Self::Any => true,
-        }
-    }
 }
 
 /// One batch of messages of one exchange.

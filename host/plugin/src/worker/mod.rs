@@ -6,6 +6,7 @@
 //! `explain.rs` tells how an answer came about, `inspecting.rs` what types show operators, `arms.rs` asks a
 //! version that is tried beside the one that serves, `reconfiguring.rs` tries other arguments out.
 
+mod alike;
 mod arms;
 mod asking;
 mod berths;
