@@ -225,3 +225,26 @@ fn arguments_that_make_no_sense_are_refused() {
         }
     });
 }
+
+/// Whoever wants to look at duplicates has them go to an exchange for what has no destination.
+#[test]
+fn duplicates_may_go_to_the_alternate_exchange() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let others = peer.exchange("fanout", &[]).await;
+        let seen_before = peer.bound(&others, "").await;
+        let alternate = [("alternate-exchange", text(others.as_str())), ("x-duplicates", text("unroutable"))];
+        let as_type =
+            [&alternate[..], &[("x-cache-size", text("100")), ("x-inner-type", text("direct"))]].concat();
+        let as_stage = [&alternate[..], &[("x-message-deduplication", YES)]].concat();
+        for (kind, arguments) in [(TYPE, &as_type), ("direct", &as_stage)] {
+            let exchange = peer.exchange(kind, arguments).await;
+            let queue = peer.bound(&exchange, "k").await;
+            for body in ["first", "second"] {
+                sent(&peer, &exchange, &id("a"), body).await;
+            }
+            assert_eq!(peer.drain(&queue).await, ["first"], "{kind}");
+            assert_eq!(peer.drain(&seen_before).await, ["second"], "{kind}");
+        }
+    });
+}

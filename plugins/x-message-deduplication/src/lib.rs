@@ -5,7 +5,8 @@
 //! `x-cache-size`, and routes like `fanout` unless `x-inner-type` names another type, which gets all arguments
 //! that this one does not know. In front of an exchange of any type it is a stage, asked for with
 //! `x-message-deduplication`, as in LavinMQ; there every argument has a default, and `x-deduplication-header`
-//! may name another header. `settings.rs` has the arguments.
+//! may name another header. With `x-duplicates` = `unroutable`, which is ours, duplicates go to the alternate
+//! exchange if there is one. `settings.rs` has the arguments.
 //!
 //! *Not here:* the values seen, which are the broker's: it makes room for new ones, lets them end, and shares
 //! them between instances; routing.
@@ -25,7 +26,9 @@ use leveret_sdk::{
     Arguments, Decision, Declaration, Description, ExchangeType, Info, InnerType, Kind, Message, Reads,
     Refusal, Targets, Value, key_value::Error,
 };
-use settings::{CACHE_PERSISTENCE, CACHE_SIZE, CACHE_TTL, HEADER, INNER_TYPE, Settings, positive};
+use settings::{
+    CACHE_PERSISTENCE, CACHE_SIZE, CACHE_TTL, DUPLICATES, HEADER, INNER_TYPE, Settings, positive,
+};
 use std::time::Duration;
 
 /// What messages are counted by that are dropped.
@@ -51,6 +54,7 @@ impl ExchangeType for Deduplication {
             .argument(CACHE_TTL, Kind::Any, "for how many milliseconds a value is remembered")
             .argument(CACHE_PERSISTENCE, Kind::Text, "where values are remembered: memory or disk")
             .argument(HEADER, Kind::Text, "the header whose value is compared")
+            .argument(DUPLICATES, Kind::Text, "what becomes of duplicates: drop (unless given) or unroutable")
             .argument(INNER_TYPE, Kind::Text, "the type that decides where messages go: fanout unless given")
             .stage("x-message-deduplication", STAGE_ORDER)
     }
@@ -86,6 +90,8 @@ impl ExchangeType for Deduplication {
         let time_to_live = message.header(CACHE_TTL).and_then(positive).map(Duration::from_millis);
         match self.remember(time_to_live.or(self.settings.time_to_live)) {
             Ok(true) => Decision::Delegate,
+            // To no binding: to the alternate exchange, or back to a publisher who wants that.
+            Ok(false) if self.settings.unroutable => Decision::Deliver,
             Ok(false) => Decision::Drop(DUPLICATE.into()),
             Err(Error::TooLarge) => {
                 Decision::Reject("the value to compare is longer than 1,019 bytes".into())

@@ -9,11 +9,12 @@ pub(crate) const CACHE_PERSISTENCE: &str = "x-cache-persistence";
 /// The header, and the argument that names another one.
 pub(crate) const HEADER: &str = "x-deduplication-header";
 pub(crate) const INNER_TYPE: &str = "x-inner-type";
+pub(crate) const DUPLICATES: &str = "x-duplicates";
 
 /// What a stage remembers where nobody says.
 pub(crate) const CACHE_SIZE_DEFAULT: u64 = 10_000;
 const INNER_TYPE_DEFAULT: &str = "fanout";
-const OWN: [&str; 5] = [CACHE_SIZE, CACHE_TTL, CACHE_PERSISTENCE, HEADER, INNER_TYPE];
+const OWN: [&str; 6] = [CACHE_SIZE, CACHE_TTL, CACHE_PERSISTENCE, HEADER, INNER_TYPE, DUPLICATES];
 
 /// What the arguments say.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) space: Space,
     /// The header whose value is compared.
     pub(crate) header: String,
+    /// Duplicates go where messages without a destination go, instead of nowhere.
+    pub(crate) unroutable: bool,
 }
 
 impl Settings {
@@ -44,8 +47,13 @@ impl Settings {
         if header.is_empty() || header.len() > 255 || header == CACHE_TTL {
             return Err(Refusal::invalid_argument(HEADER, "must be the name of a header"));
         }
+        let unroutable = match arguments.optional(DUPLICATES)? {
+            None | Some("drop") => false,
+            Some("unroutable") => true,
+            Some(_) => return Err(Refusal::invalid_argument(DUPLICATES, "must be drop or unroutable")),
+        };
         let time_to_live = number(arguments, CACHE_TTL)?.map(Duration::from_millis);
-        Ok(Self { cache_size, time_to_live, space, header: header.into() })
+        Ok(Self { cache_size, time_to_live, space, header: header.into(), unroutable })
     }
 }
 

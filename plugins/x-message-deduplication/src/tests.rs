@@ -44,6 +44,16 @@ fn the_second_of_a_value_is_dropped() {
 }
 
 #[test]
+fn duplicates_may_go_where_messages_without_a_destination_go() {
+    for mut exchange in
+        [open(sized(10).with(DUPLICATES, "unroutable")), stage(sized(10).with(DUPLICATES, "unroutable"))]
+    {
+        assert_eq!(exchange.route_message(&message("a")), Routed::Delegate);
+        assert_eq!(exchange.route_message(&message("a")), Routed::Deliver(vec![]));
+    }
+}
+
+#[test]
 fn without_a_value_nothing_is_compared() {
     let mut exchange = open(sized(10));
     for message in [TestMessage::new("k"), message(Value::Void)] {
@@ -151,5 +161,7 @@ fn arguments_that_make_no_sense_are_refused() {
     }
     let persistence = refused(sized(1).with(CACHE_PERSISTENCE, "tape"));
     assert_eq!(persistence, "argument 'x-cache-persistence' must be memory or disk");
+    let duplicates = refused(sized(1).with(DUPLICATES, "keep"));
+    assert_eq!(duplicates, "argument 'x-duplicates' must be drop or unroutable");
     assert!(refused(sized(1).with(HEADER, CACHE_TTL)).contains("x-deduplication-header"));
 }
