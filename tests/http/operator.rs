@@ -182,8 +182,16 @@ fn a_plugin_is_switched_off_and_on_again() {
 
         let slip = leveret(&["plugin", "disable", "no-such-plugin", "--data-dir"], &data);
         assert_eq!(slip.status.code(), Some(1), "{}", slip.report());
-        let core = put(broker, "plugins-switches", &json!({"plugin": "topic", "enabled": false}));
-        assert_eq!(core.status(), 400);
+        for enabled in [false, true] {
+            let core = put(broker, "plugins-switches", &json!({"plugin": "topic", "enabled": enabled}));
+            assert_eq!(core.status(), 400);
+        }
+        // One that nobody may use now is there all the same.
+        put(broker, "plugins-switches", &json!({"enabled": false}));
+        for (command, said) in [("enable", "on already"), ("disable", "switched off")] {
+            let shown = leveret(&["plugin", command, PREFIX, "--data-dir"], &data);
+            assert!(shown.stdout.contains(said), "{}", shown.report());
+        }
         let nowhere = json!({"plugin": PREFIX, "vhost": "none", "enabled": false});
         assert_eq!(put(broker, "plugins-switches", &nowhere).status(), 404);
     });

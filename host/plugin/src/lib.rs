@@ -74,7 +74,7 @@ pub use host::{Host, HostConfig, HostError};
 pub use memo::MEMO_BYTES_MAX;
 pub use policy::Policies;
 pub use registry::{LoadChange, LoadError, LoadReport, Registry, RemoveReport, Stage, VersionInfo};
-pub use scope::Scope;
+pub use scope::{CORE_TYPES, Scope};
 pub use tally::{CallTime, Calls};
 pub use together::TogetherUse;
 pub use worker::{LayerInfo, Worker};

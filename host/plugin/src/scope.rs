@@ -26,6 +26,6 @@ impl fmt::Display for Scope {
 }
 
 /// The core exchange types: no file may claim them, and no virtual host is without them.
-pub(crate) const CORE_TYPES: [&str; 4] = ["direct", "fanout", "topic", "headers"];
+pub const CORE_TYPES: [&str; 4] = ["direct", "fanout", "topic", "headers"];
 /// Names of exchange types that belong to the broker for ever begin with this.
 pub(crate) const RESERVED_PREFIX: &str = "x-leveret-";

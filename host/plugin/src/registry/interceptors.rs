@@ -162,6 +162,15 @@ impl Registry {
         self.providers.serving.read().values().flat_map(HashMap::values).cloned().collect()
     }
 
+    /// For whom plugins of that name are there, in any order: also those that serve nobody now, for want of a
+    /// grant or because they are switched off.
+    #[must_use]
+    pub fn scopes_of(&self, plugin: &str) -> Vec<Scope> {
+        let mut versions = self.providing();
+        versions.retain(|version| version.code.plugin == plugin);
+        versions.iter().map(|version| version.scope.clone()).collect()
+    }
+
     /// Every interceptor that a plugin provides, by name and scope.
     #[must_use]
     pub fn interceptors(&self) -> Vec<InterceptorInfo> {

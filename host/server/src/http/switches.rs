@@ -10,7 +10,7 @@ use super::{
 };
 use axum::{Json, extract::State};
 use leveret_model::Name;
-use leveret_plugin::{policy::Switch, registry::TypeState};
+use leveret_plugin::{CORE_TYPES, Scope, policy::Switch};
 use std::sync::Arc;
 
 /// What is switched off.
@@ -55,23 +55,13 @@ fn check(api: &Api, switch: &Switch) -> Result<(), ApiError> {
         return Ok(());
     };
     let registry = api.shared.plugins.registry();
-    if registry.policies().disabled().iter().any(|off| plugin_of(off) == Some(wanted)) {
-        return Ok(());
+    let scopes = registry.scopes_of(wanted);
+    // A file of that name is another plugin than the core type.
+    if CORE_TYPES.contains(&wanted) && scopes.iter().all(|scope| *scope == Scope::Shipped) {
+        return Err(ApiError::BadRequest(format!("the core exchange type {wanted} cannot be switched")));
     }
-    let types = registry.types();
-    let mut of_that_name = types.iter().filter_map(|info| match &info.state {
-        TypeState::Serving { plugin, builtin, .. } if plugin == wanted => Some(*builtin),
-        TypeState::Serving { .. } | TypeState::Parked { .. } => None,
-    });
-    let intercepts = || registry.interceptors().iter().any(|info| info.plugin == wanted);
-    match of_that_name.next() {
-        None if intercepts() => Ok(()),
-        None => Err(ApiError::NotFound),
-        Some(true) if ["direct", "fanout", "topic", "headers"].contains(&wanted) => {
-            Err(ApiError::BadRequest(format!("the core exchange type {wanted} cannot be switched off")))
-        }
-        Some(_) => Ok(()),
-    }
+    let is_off = || registry.policies().disabled().iter().any(|off| plugin_of(off) == Some(wanted));
+    if scopes.is_empty() && !is_off() { Err(ApiError::NotFound) } else { Ok(()) }
 }
 
 fn plugin_of(switch: &Switch) -> Option<&str> {
