@@ -27,7 +27,10 @@ fn the_broker_is_found_by_its_data_folder_and_by_its_address() {
     assert_eq!(by_folder.status.code(), Some(0), "{}", by_folder.report());
     let lines: Vec<&str> = by_folder.stdout.lines().collect();
     let columns: Vec<&str> = lines[0].split_whitespace().collect();
-    assert_eq!(columns, ["TYPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "MEMORY", "SUMMARY"]);
+    assert_eq!(
+        columns,
+        ["TYPE", "SCOPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "MEMORY", "SUMMARY"]
+    );
     // Wide enough for the longest.
     assert!(lines[1..].iter().all(|line| line.find("serving") == lines[0].find("STATE")), "{lines:?}");
     let types: Vec<&str> = lines[1..].iter().filter_map(|line| line.split(' ').next()).collect();
@@ -59,6 +62,10 @@ fn a_refusal_ends_with_1_and_says_why() {
     let missing = leveret(&["plugin", "info", "x-none", "--data-dir"], broker.data_directory());
     assert_eq!(missing.status.code(), Some(1), "{}", missing.report());
     assert!(missing.stderr.contains("no exchange type x-none"), "{}", missing.report());
+    let explain = ["plugin", "explain", "--exchange", "none", "--data-dir"];
+    let nowhere = leveret(&explain, broker.data_directory());
+    assert_eq!(nowhere.status.code(), Some(1), "{}", nowhere.report());
+    assert!(nowhere.stdout.contains("none"), "{}", nowhere.report());
     let url = format!("http://{}", broker.http_address());
     let wrong = leveret(&["plugin", "list", "--password", "wrong", "--url"], &url);
     assert_eq!(wrong.status.code(), Some(1), "{}", wrong.report());
@@ -67,6 +74,21 @@ fn a_refusal_ends_with_1_and_says_why() {
         let no_http = leveret(&["plugin", "list", "--url"], url);
         assert_eq!(no_http.status.code(), Some(1), "{}", no_http.report());
         assert!(no_http.stderr.contains("http://ADDRESS:PORT"), "{}", no_http.report());
+    }
+}
+
+#[test]
+fn a_command_whose_output_nobody_reads_ends_without_a_panic() {
+    let broker = Broker::start(BINARY);
+    for arguments in [&["disable", "--all"][..], &["enable", "--all"], &["list"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(BINARY);
+        command.arg("plugin").args(arguments).arg("--data-dir").arg(broker.data_directory());
+        let ended = command.stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains("Broken pipe") && !said.contains("panicked"), "{said}");
     }
 }
 

@@ -76,7 +76,7 @@ fn a_tenant_whose_exchange_does_not_take_a_global_upgrade_keeps_its_version_and_
         let shown = plugin(tenants, &["info", "x-versioned"], 0);
         assert!(shown.contains("version 1.0.0 serves instead"), "{shown}");
         let shown = plugin(tenants, &["retry", "versioned"], 1);
-        assert!(shown.contains("virtual host b stays on the older one, at stage replay"), "{shown}");
+        assert!(shown.contains("virtual host b does not take the newer one, at stage replay"), "{shown}");
         assert_eq!(b.version().await, 1);
 
         // The exchange changes, and has the newer version without anybody's doing.

@@ -77,8 +77,7 @@ impl BenchArguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let plan = self.plan()?;
         let report = bench::run(&plan)?;
-        println!("{}", serde_json::to_string(&report)?);
-        Ok(())
+        Ok(super::say(&serde_json::to_string(&report)?)?)
     }
 
     fn plan(self) -> anyhow::Result<Plan> {

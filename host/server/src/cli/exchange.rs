@@ -97,12 +97,12 @@ impl SetArguments {
             .client(settings)?
             .put(&["exchanges-arguments", &vhost, &exchange], &change)
             .map_err(|error| not_there(error, &exchange, &vhost))?;
-        println!("exchange {} has the arguments", printable(&exchange));
+        cli::say(&format!("exchange {} has the arguments", printable(&exchange)))?;
         if configured.arguments.is_empty() {
-            println!("  none");
+            cli::say("  none")?;
         }
         for (name, value) in &configured.arguments {
-            println!("  {}", printable(&field(name, value)));
+            cli::say(&format!("  {}", printable(&field(name, value))))?;
         }
         Ok(())
     }

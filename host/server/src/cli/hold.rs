@@ -115,8 +115,7 @@ fn cancel(there: Where, id: Option<u64>, settings: &Settings) -> anyhow::Result<
             .delete(&["holds", &vhost, &exchange])
             .map_err(|error| not_there(error, &exchange, &vhost))?,
     };
-    println!("{cancelled} messages are dropped");
-    Ok(())
+    Ok(super::say(&format!("{cancelled} messages are dropped"))?)
 }
 
 fn not_there(error: ClientError, exchange: &str, vhost: &str) -> anyhow::Error {

@@ -16,7 +16,12 @@ use clap::{Parser, Subcommand};
 use client::ClientError;
 use leveret_plugin::{CodeStrategy, compile};
 use serde_json::{Map, Value};
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    io::{self, IsTerminal, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Instant,
+};
 
 /// A message broker whose exchange types are WebAssembly components.
 ///
@@ -117,6 +122,12 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// A line on standard output. That nobody reads it any more is an error and no panic: what was asked for is
+/// done.
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
 /// `name=value` pairs: a value that is a number, true, false or JSON is that, any other is text.
 fn fields(pairs: &[String]) -> anyhow::Result<Map<String, Value>> {
     let field = |pair: &String| {
@@ -145,8 +156,8 @@ fn start_logging(filter: &str) -> anyhow::Result<()> {
         .with_context(|| format!("log = {filter:?} is not a log filter; try info, or leveret=debug"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
     Ok(())

@@ -59,12 +59,12 @@ pub(super) async fn read(
     Ok(Json(told))
 }
 
-/// A file that was refused, by the name of its plugin.
+/// What was refused of a plugin, by its name: its file, or by virtual hosts that did not take it.
 fn read_refused(api: &Api, plugin: &str) -> Option<PluginJson> {
-    let mut told = Vec::new();
-    let files = refused_files(api).into_iter().filter(|file| file.plugin == plugin);
-    refused::put_beside(files.collect(), &mut told);
-    told.into_iter().next()
+    let mut files = refused_files(api).into_iter().filter(|file| file.plugin == plugin);
+    let mut told = refused::alone(files.next()?);
+    told.refused.extend(files);
+    Some(told)
 }
 
 pub(super) async fn read_in_vhost(

@@ -94,7 +94,8 @@ pub(super) fn put_beside(refused: Vec<RefusedJson>, plugins: &mut Vec<PluginJson
     }
 }
 
-fn alone(file: RefusedJson) -> PluginJson {
+/// A refused file as a line of its own.
+pub(super) fn alone(file: RefusedJson) -> PluginJson {
     PluginJson {
         type_name: String::new(),
         scope: file.scope.clone(),

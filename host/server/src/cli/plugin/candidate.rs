@@ -112,12 +112,10 @@ fn give(
         OrderJson::Withdraw => "is withdrawn".to_owned(),
     };
     let version = done.version.as_deref().unwrap_or("(never taken)");
-    println!(
-        "{}",
-        printable(&format!("version {version} of plugin {} ({}) {what}", request.plugin, done.scope))
-    );
+    let line = format!("version {version} of plugin {} ({}) {what}", request.plugin, done.scope);
+    super::say(&printable(&line))?;
     if let Some(file) = &done.file {
-        println!("its file is {} now", printable(file));
+        super::say(&format!("its file is {} now", printable(file)))?;
     }
     Ok(())
 }

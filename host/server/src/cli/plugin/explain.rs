@@ -9,7 +9,7 @@ use crate::{
         explain::{AskedInterceptorJson, AskedJson, ExplainRequest, ExplanationJson, StepJson},
     },
 };
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 use std::{fmt::Write as _, io::Write};
@@ -65,15 +65,24 @@ impl ExplainArguments {
                 other => other.into(),
             },
         )?;
+        let explained: ExplanationJson =
+            serde_json::from_value(told.clone()).context("the broker's answer")?;
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{told:#}")?;
         } else {
-            let told = serde_json::from_value::<ExplanationJson>(told).context("the broker's answer")?;
-            out.write_all(walk(&told).as_bytes())?;
+            out.write_all(walk(&explained).as_bytes())?;
         }
-        Ok(())
+        match is_publishable(&explained) {
+            true => Ok(()),
+            false => bail!("it cannot be published there"),
+        }
     }
+}
+
+/// False where nobody can be asked about it: there is no such exchange, or none that clients may publish to.
+fn is_publishable(told: &ExplanationJson) -> bool {
+    told.outcome != "refused" || !told.steps.is_empty() || !told.intercepted.is_empty()
 }
 
 /// The walk as text.

@@ -61,6 +61,14 @@ impl InfoArguments {
         for (name, value) in lines(&plugin) {
             writeln!(out, "{name:10} {}", printable(&value))?;
         }
+        if plugin.state == PluginState::Refused {
+            // Virtual hosts that took it, or an older version, may be asking its interceptors.
+            match client.get::<InterceptorsJson>(&["plugins-interceptors", &self.name]) {
+                Ok(told) => write!(out, "\n{}", interceptors::details(&told))?,
+                Err(ClientError::NotFound) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
         for there in &plugin.vhosts {
             writeln!(out, "\nin virtual host {}", printable(&there.vhost))?;
             for (name, value) in lines_in_vhost(there) {
@@ -85,7 +93,9 @@ fn not_there(error: ClientError, name: &str) -> anyhow::Error {
 fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if plugin.state == PluginState::Refused {
-        lines.push(("state", state(plugin.state).to_owned()));
+        let everywhere = plugin.refused.iter().any(|file| file.vhost.is_none());
+        let place = if everywhere { "" } else { " in some virtual hosts" };
+        lines.push(("state", format!("{}{place}", state(plugin.state))));
     } else {
         lines.extend([("type", plugin.type_name.clone()), ("state", state(plugin.state).to_owned())]);
         lines.extend(plugin.reason.clone().map(|reason| ("reason", reason)));

@@ -15,8 +15,8 @@ use std::io::Write;
 
 /// The headings of the table.
 const HEADINGS: [&str; COLUMNS] =
-    ["TYPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "MEMORY", "SUMMARY"];
-const COLUMNS: usize = 8;
+    ["TYPE", "SCOPE", "STATE", "PLUGIN", "VERSION", "PURE", "EXCHANGES", "MEMORY", "SUMMARY"];
+const COLUMNS: usize = 9;
 
 #[derive(Args, Debug)]
 pub(super) struct ListArguments {
@@ -89,7 +89,8 @@ fn row(plugin: &PluginJson) -> [String; COLUMNS] {
     let memory = kib(plugin.memory_bytes + plugin.remembered_bytes);
     let mut standing = state(plugin.state).to_owned();
     standing.extend(plugin.candidate.as_ref().map(|beside| format!(", {}", tried(beside))));
-    [&plugin.type_name, &standing, of, version, pure, &exchanges, &memory, summary].map(printable)
+    [&plugin.type_name, &plugin.scope, &standing, of, version, pure, &exchanges, &memory, summary]
+        .map(printable)
 }
 
 /// How a candidate stands, in words.
@@ -176,7 +177,7 @@ mod tests {
             refused: Vec::new(),
         };
         let parked = PluginJson {
-            scope: "global".into(),
+            scope: "vhost 'a'".into(),
             type_name: "x".to_owned(),
             state: PluginState::Parked,
             exchanges: 1,
@@ -192,9 +193,9 @@ mod tests {
             refused: Vec::new(),
         };
         let expected = "\
-            TYPE              STATE                  PLUGIN       VERSION  PURE  EXCHANGES  MEMORY  SUMMARY\n\
-            x-longest-prefix  serving, canary 2.5 %  prefix.wasm  1.0      yes   12         3 KiB   red \u{fffd}[31m\n\
-            x                 parked                 -            -        -     1          0 KiB   its plugin was removed; direct stands in\n";
+            TYPE              SCOPE      STATE                  PLUGIN       VERSION  PURE  EXCHANGES  MEMORY  SUMMARY\n\
+            x-longest-prefix  global     serving, canary 2.5 %  prefix.wasm  1.0      yes   12         3 KiB   red \u{fffd}[31m\n\
+            x                 vhost 'a'  parked                 -            -        -     1          0 KiB   its plugin was removed; direct stands in\n";
         assert_eq!(table(&[served, parked]), expected);
     }
 }

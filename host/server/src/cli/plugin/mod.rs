@@ -22,7 +22,7 @@ mod trial;
 
 use super::{
     client::{BrokerArguments, ClientError},
-    printable,
+    printable, say,
 };
 use crate::{config::Settings, http::json::candidates::OrderJson};
 use clap::{Args, Subcommand};

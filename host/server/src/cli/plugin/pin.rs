@@ -56,9 +56,8 @@ impl PinArguments {
             .client(settings)?
             .put_slow(&["plugins-pins", &vhost, &exchange], &order)
             .map_err(|error| not_there(error, &exchange, &vhost))?;
-        println!("{}", printable(&line(&pin)));
         super::warn_not_kept(pin.not_kept.as_deref());
-        Ok(())
+        Ok(super::say(&printable(&line(&pin)))?)
     }
 }
 
@@ -70,9 +69,9 @@ impl UnpinArguments {
             .delete(&["plugins-pins", &vhost, &exchange])
             .map_err(|error| not_there(error, &exchange, &vhost))?;
         let word = if unpinned { "is not pinned any more" } else { "was not pinned" };
-        println!("{}", printable(&format!("exchange {exchange} in virtual host {vhost} {word}")));
         super::warn_not_kept(not_kept.as_deref());
-        Ok(())
+        let line = format!("exchange {exchange} in virtual host {vhost} {word}");
+        Ok(super::say(&printable(&line))?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Files that were refused, as `list` and `info` show them; and `leveret plugin retry NAME`.
 
-use super::{BrokerArguments, list::aligned, printable};
+use super::{BrokerArguments, list::aligned, printable, say};
 use crate::{
     cli::time,
     config::Settings,
@@ -30,7 +30,7 @@ impl RetryArguments {
         // It may have to be compiled again.
         let retried: RetriedJson = self.broker.client(settings)?.post_slow(&["plugins-retry"], &request)?;
         for line in lines(&retried) {
-            println!("{}", printable(&line));
+            say(&printable(&line))?;
         }
         match retried.held_back.len() {
             0 => Ok(()),
@@ -45,7 +45,7 @@ fn lines(retried: &RetriedJson) -> Vec<String> {
     let moved = retried.moved.iter().map(|vhost| format!("virtual host {vhost} has the newer version now"));
     let held = retried.held_back.iter().map(|held| {
         format!(
-            "virtual host {} stays on the older one, at stage {}: {}",
+            "virtual host {} does not take the newer one, at stage {}: {}",
             held.vhost, held.stage, held.reason
         )
     });
@@ -88,6 +88,7 @@ fn scope(file: &RefusedJson) -> String {
 pub(super) fn sentence(file: &RefusedJson) -> String {
     let instead = match &file.serving_version {
         Some(version) => format!("version {version} serves instead"),
+        None if file.vhost.is_some() => "nothing of it serves there".to_owned(),
         None => "nothing of it serves".to_owned(),
     };
     let scope = scope(file);
@@ -123,6 +124,8 @@ mod tests {
         assert_eq!(table(&[of_type("x"), of_type("y")]), expected);
         let in_one = RefusedJson { vhost: Some("b".to_owned()), ..file.clone() };
         assert!(sentence(&in_one).starts_with("/p/a.wasm (global, in vhost 'b') at stage replay since 2023"));
+        let not_there = sentence(&RefusedJson { serving_version: None, ..in_one });
+        assert!(not_there.ends_with("nothing of it serves there"), "{not_there}");
         let nothing = RefusedJson { serving_version: None, ..file.clone() };
         assert!(sentence(&nothing).ends_with("nothing of it serves"), "{}", sentence(&nothing));
     }

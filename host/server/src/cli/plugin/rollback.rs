@@ -1,7 +1,7 @@
 //! `leveret plugin rollback NAME`, `forward NAME` and `versions NAME`: the way to a version that served
 //! before, and forward again.
 
-use super::{BrokerArguments, ClientError, printable};
+use super::{BrokerArguments, ClientError, printable, say};
 use crate::{
     cli::time,
     config::Settings,
@@ -95,7 +95,7 @@ impl Which {
                 other => other.into(),
             })?;
         for line in lines(&went) {
-            println!("{}", printable(&line));
+            say(&printable(&line))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `leveret plugin disable NAME` and `enable NAME`: the kill switches of a running broker.
 
-use super::{BrokerArguments, ClientError, printable};
+use super::{BrokerArguments, ClientError, printable, say};
 use crate::{
     config::Settings,
     http::json::seen::{SwitchJson, SwitchedJson},
@@ -33,13 +33,12 @@ impl SwitchArguments {
                 ClientError::NotFound => anyhow!("the broker has no {}", describe(&switch)),
                 other => other.into(),
             })?;
-        let (word, already) = if enabled { ("on", "on") } else { ("off", "off") };
-        match switched.changed {
-            true => println!("{} switched {word}", describe(&switch)),
-            false => println!("{} was switched {already} already", describe(&switch)),
-        }
         super::warn_not_kept(switched.not_kept.as_deref());
-        Ok(())
+        let (what, word) = (describe(&switch), if enabled { "on" } else { "off" });
+        Ok(match switched.changed {
+            true => say(&format!("{what} switched {word}")),
+            false => say(&format!("{what} was switched {word} already")),
+        }?)
     }
 }
 
