@@ -236,6 +236,7 @@ impl PolicyRules {
         }
         for (plugin, rules) in &self.plugins {
             suits_types(plugin, None, rules)?;
+            can_be_off(plugin, None, rules)?;
             in_range(Some(plugin), None, &rules.limits)?;
             goes_together(Some(plugin), None, &self.limits(true, None, plugin))?;
         }
@@ -248,6 +249,7 @@ impl PolicyRules {
             goes_together(None, Some(vhost), &capped(Limits::default(), &there.ceilings))?;
             for (plugin, rules) in &there.plugins {
                 suits_types(plugin, Some(vhost), rules)?;
+                can_be_off(plugin, Some(vhost), rules)?;
                 in_range(Some(plugin), Some(vhost), &rules.limits)?;
                 below_ceilings(plugin, vhost, rules, there)?;
                 below_total(Some(plugin), vhost, &rules.limits, there)?;
@@ -328,6 +330,18 @@ fn suits_types(plugin: &str, vhost: Option<&Name>, rules: &PluginRules) -> Resul
             vhost,
             attachment: Attachment::ExchangeType,
             on_failure: on_failure.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// No virtual host is without the core exchange types.
+fn can_be_off(plugin: &str, vhost: Option<&Name>, rules: &PluginRules) -> Result<(), PolicyError> {
+    match rules.enabled {
+        Some(false) if CORE_TYPES.contains(&plugin) => Err(PolicyError::Contradiction {
+            plugin: Some(String::from(plugin)),
+            vhost: vhost.cloned(),
+            what: String::from("enabled = false: a core exchange type cannot be switched off"),
         }),
         _ => Ok(()),
     }

@@ -190,6 +190,12 @@ fn an_error_names_the_line_and_the_key() {
         ("[plugins.p]\non-failure = { fall = \"x\" }", 2, "fall"),
         ("\n[plugins.p]\non-failure = { fallback = \"x-other\" }", 2, "'x-other' cannot stand in"),
         ("[vhost.v.plugins.topic]\non-failure = { fallback = \"topic\" }", 1, "plugin 'topic' in vhost 'v'"),
+        (
+            "\n[plugins.topic]\nenabled = false",
+            2,
+            "plugin 'topic': enabled = false: a core exchange type cannot",
+        ),
+        ("[vhost.v.plugins.direct]\nenabled = false", 1, "plugin 'direct' in vhost 'v': enabled = false"),
         ("[plugins.p]\non-failure = \"dead-letter\"", 1, "With unroutable it goes to the alternate exchange"),
         ("\n[plugins.p]\nanswer-ids = 300000\nmemory-mib = 1", 2, "answer-ids = 300000"),
         ("[vhost.v]\nplugin-dir = \"x\"", 2, "plugin-dir"),
