@@ -70,6 +70,42 @@ fn what_will_not_work_is_said_at_the_start_and_shown() {
     let attached = get(&broker, "plugins-interceptors");
     let there = &attached["attachments"][0];
     assert!(there["reason"].as_str().unwrap().ends_with("there are 'append', 'by-key'"), "{attached}");
+    let line = broker.wait_for_log("the plugin serves nobody: it is not granted", EVENT_WAIT_MAX);
+    assert!(line.contains("every_capability.wasm"), "{line}");
+    let off = leveret(&["plugin", "disable", "every_capability", "--data-dir"], broker.data_directory());
+    assert_eq!(off.status.code(), Some(0), "what is parked is there: {}", off.report());
+}
+
+const NO_ROOM: &str = r#"
+vhosts = ["/", "tb"]
+workers = 3
+[vhost.tb]
+totals = { memory-mib = 2 }
+[[intercept]]
+interceptor = "append"
+point = "publish"
+order = 1
+arguments = { header = "x-seen", value = "v" }
+"#;
+
+#[test]
+fn a_plugin_that_one_vhost_cannot_take_is_told_as_that() {
+    let (broker, _kept) = broker_with(NO_ROOM, &["interceptors_v1"]);
+    let told = get(&broker, "plugins-warnings");
+    let [warning] = &told.as_array().unwrap()[..] else { panic!("{told}") };
+    let (text, hint) = (warning["text"].as_str().unwrap(), warning["hint"].as_str().unwrap());
+    assert!(text.ends_with("no plugin provides the interceptor 'append' in vhost 'tb'"), "{text}");
+    let why = "what there is of its plugin 'interceptors_v1' was refused at stage ";
+    assert!(hint.starts_with(why) && !hint.contains("allow"), "{hint}");
+    let line = broker.wait_for_log("the virtual host does not have the plugin: ", EVENT_WAIT_MAX);
+    assert!(line.contains("vhost=tb"), "{line}");
+    assert!(!broker.log().contains("serves nobody"), "the first virtual host has it");
+    let shown = leveret(&["plugin", "info", "interceptors_v1", "--data-dir"], broker.data_directory());
+    for said in
+        ["refused in some virtual hosts", "nothing of it serves there", "publish of all in virtual host /"]
+    {
+        assert!(shown.stdout.contains(said), "{said}: {}", shown.report());
+    }
 }
 
 #[test]

@@ -153,10 +153,19 @@ impl Registry {
             Err(error) => tracing::warn!(
                 target: "leveret::plugin",
                 path = %path.display(), %vhost, stage = %error.stage,
-                "the virtual host stays on the plugin's older version: {}", error.reason
+                "{}: {}", self.without_newer(vhost, plugin), error.reason
             ),
         }
         Some(moved.map(|_| ()))
+    }
+
+    /// What a virtual host has that did not take a version of a global plugin, for people to read.
+    pub(super) fn without_newer(&self, vhost: &Name, plugin: &str) -> &'static str {
+        let slots = self.slots.read();
+        match slots.hold_of(vhost, plugin) {
+            Some(Hold { instead: None, .. }) => "the virtual host does not have the plugin",
+            Some(_) | None => "the virtual host stays on the plugin's older version",
+        }
     }
 
     /// Tries everything once more that was refused of a plugin of that scope: its file, read anew, and of a

@@ -209,6 +209,11 @@ impl Registry {
         }
     }
 
+    /// Whether there is a virtual host that may use a version and grants it what it imports.
+    fn serves_somebody(&self, version: &Version) -> bool {
+        self.vhosts_of(version).iter().any(|vhost| version.not_granted(vhost).is_none())
+    }
+
     /// Why a version serves no virtual host that may use it, if that is so.
     fn serves_nobody(&self, version: &Version) -> Option<String> {
         let vhosts = self.vhosts_of(version);

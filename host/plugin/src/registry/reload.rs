@@ -79,6 +79,11 @@ impl Registry {
             }
             Ok(report) => {
                 self.refusals.forget(path);
+                let version = self.files.lock().get(path).cloned();
+                let nobody = match version.is_some_and(|version| self.serves_somebody(&version)) {
+                    true => "",
+                    false => " nobody: it is not granted what it imports, not allowed, or switched off",
+                };
                 tracing::info!(
                     target: "leveret::plugin",
                     path = %path.display(), %scope, digest = %report.digest, version = report.version,
@@ -86,7 +91,7 @@ impl Registry {
                     exchanges = report.exchanges, bindings = report.bindings,
                     held_back = report.held_back.len(), states_migrated = report.state.migrated,
                     compile_ms = report.compile_time.as_millis(), replay_ms = report.replay_time.as_millis(),
-                    "the plugin serves"
+                    "the plugin serves{nobody}"
                 );
             }
             // It is nobody's concern any more: what came later is looked at.
@@ -246,7 +251,7 @@ impl Registry {
             tracing::warn!(
                 target: "leveret::plugin",
                 path = %path.display(), %vhost, stage = %error.stage,
-                "the virtual host stays on the plugin's older version: {}", error.reason
+                "{}: {}", self.without_newer(vhost, &version.code.plugin), error.reason
             );
         }
         loaded.held_back = held_back;

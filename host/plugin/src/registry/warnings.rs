@@ -1,7 +1,7 @@
 //! What an operator should know before messages fail: names in the configuration that nobody has, and plugins
 //! that are not granted what they import.
 
-use super::Registry;
+use super::{InterceptorInfo, Registry};
 use crate::{
     attachment::Attachment,
     policy::PluginRules,
@@ -96,7 +96,20 @@ impl Registry {
         };
         let all = self.interceptors();
         let text = format!("no plugin provides the interceptor '{wanted}'");
-        Some(match all.iter().find(|info| info.name == *wanted) {
+        let may_use =
+            |info: &InterceptorInfo| self.policies.of(&info.scope, Some(vhost), &info.plugin).allowed;
+        let mut named: Vec<&InterceptorInfo> = all.iter().filter(|info| info.name == *wanted).collect();
+        named.sort_by_key(|info| !reaches(&info.scope));
+        Some(match named.first() {
+            Some(info) if reaches(&info.scope) && may_use(info) => {
+                let slots = self.slots.read();
+                let refused = slots.hold_of(vhost, &info.plugin).and_then(|hold| hold.refused.as_ref());
+                let why = refused.map_or_else(|| String::from("not tried yet"), |it| it.error.to_string());
+                (
+                    format!("{text} in vhost '{vhost}'"),
+                    format!("what there is of its plugin '{}' was {why}", info.plugin),
+                )
+            }
             Some(info) if reaches(&info.scope) => (
                 format!("{text} that vhost '{vhost}' may use"),
                 format!("add {:?} to allow in [vhost.\"{vhost}\"]", info.plugin),
