@@ -398,9 +398,11 @@ pub trait Router {
         deeds: &mut Vec<Deed>,
     ) -> Fired;
 
-    /// Numbers the states of what answers here: raised when a plugin comes, goes, or is switched. What was
-    /// refused too often is tried again after that.
-    fn plugins_generation(&self) -> u64 {
+    /// Numbers the states of what answers in a virtual host: raised when a plugin that answers there comes,
+    /// goes, or is switched, and by nothing that others do. What was refused too often is tried again after
+    /// that.
+    fn plugins_generation(&self, vhost: &Name) -> u64 {
+        let _ = vhost;
         0
     }
 

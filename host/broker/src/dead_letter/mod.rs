@@ -106,7 +106,7 @@ type Answering = (Option<(ExchangeId, Generation)>, u64);
 
 fn answering(vhost: &Vhost, to: &DeadLettering, router: &dyn Router) -> Answering {
     let exchange = vhost.exchange(&to.exchange);
-    (exchange.map(|exchange| (exchange.id, exchange.generation())), router.plugins_generation())
+    (exchange.map(|exchange| (exchange.id, exchange.generation())), router.plugins_generation(vhost.name()))
 }
 
 /// The dead letters that one connection is to send on.

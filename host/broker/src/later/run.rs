@@ -77,8 +77,9 @@ impl Vhost {
             batch_of(taken.things.iter().map(|(_, held)| (&held.message, held.origin)));
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         let to = (&exchange, taken.lane.1);
+        // Before they are asked: what changes meanwhile may answer otherwise.
+        let answering = (exchange.generation(), router.plugins_generation(self.name()));
         publisher.publish_own(self, router, to, (&batch, &mut origins), &mut outcomes, &waker);
-        let answering = (exchange.generation(), router.plugins_generation());
         self.later.released(now_ms, taken, &outcomes, answering);
     }
 

@@ -12,7 +12,8 @@ use core::ops::RangeInclusive;
 /// How often it is looked at whether something has changed, in milliseconds.
 pub(crate) const LOOK_EVERY_MS: u64 = 30_000;
 
-/// What an exchange's answers follow from: its bindings and type, and the plugins.
+/// What an exchange's answers follow from: its bindings and type, and the plugins that answer in its
+/// virtual host.
 pub(super) type Answering = (Generation, u64);
 
 #[derive(Default)]
@@ -79,10 +80,11 @@ impl Stuck {
             return Vec::new();
         }
         self.look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
-        let plugins = router.plugins_generation();
         let changed = |lane: &Lane| {
             let exchange = lane.things.values().next().map(|held| &held.exchange);
-            exchange.is_none_or(|exchange| (exchange.generation(), plugins) != lane.answering)
+            exchange.is_none_or(|exchange| {
+                (exchange.generation(), router.plugins_generation(&exchange.vhost)) != lane.answering
+            })
         };
         let places: Vec<Place> =
             self.lanes.iter().filter(|(_, lane)| changed(lane)).map(|(place, _)| *place).collect();

@@ -261,7 +261,7 @@ impl Router for Native {
         attached.unwrap().ask(messages, rulings, waker)
     }
 
-    fn plugins_generation(&self) -> u64 {
+    fn plugins_generation(&self, _vhost: &Name) -> u64 {
         self.plugins_generation
     }
 

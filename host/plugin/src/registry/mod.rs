@@ -11,6 +11,7 @@
 //! (`deploys.rs`); what takes long is done under no lock that another virtual host needs (`swap.rs`), and a
 //! global file moves those virtual hosts that take it (`holds.rs`).
 
+mod answering;
 mod candidates;
 #[cfg(test)]
 mod candidates_tests;
@@ -125,6 +126,8 @@ pub struct Registry {
     attachments: Arc<Attachments>,
     /// Who provides which interceptor, and who waits for it.
     providers: interceptors::Providers,
+    /// Who answers in which virtual host, as far as anybody asked.
+    answering: answering::Answering,
     /// What the operator was warned of last; `None` before the first time.
     warned: Mutex<Option<Vec<Warning>>>,
 }
@@ -164,6 +167,7 @@ impl Registry {
         Self {
             attachments,
             providers: interceptors::Providers::default(),
+            answering: answering::Answering::default(),
             engines,
             policies,
             services,

@@ -203,6 +203,11 @@ impl Slots {
         types.flat_map(|(vhost, types)| types.iter().filter_map(|(name, users)| users.group(vhost, name)))
     }
 
+    /// Whether a virtual host has exchanges of a type.
+    pub(super) fn is_used(&self, vhost: &Name, type_name: &[u8]) -> bool {
+        self.users.get(vhost).is_some_and(|types| types.contains_key(type_name))
+    }
+
     /// The virtual hosts that have exchanges.
     pub(super) fn vhosts(&self) -> impl Iterator<Item = &Name> {
         self.users.keys()

@@ -520,3 +520,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_answers_in_a_vhost_is_numbered_by_what_changes_there() {
+    let world = world();
+    let registry = world.host.registry().clone();
+    let [a, b] = [Name::from_static("a"), Name::from_static("b")];
+    let in_a = Switch::PluginInVhost { plugin: "guest".into(), vhost: a.clone() };
+    let mut before = [registry.answering_generation(&a), registry.answering_generation(&b)];
+    // Which of the two have another number now.
+    let mut raised = || {
+        let now = [registry.answering_generation(&a), registry.answering_generation(&b)];
+        let raised = [now[0] > before[0], now[1] > before[1]];
+        before = now;
+        raised
+    };
+    let other = Guest { type_name: "x-other", ..Guest::default() };
+    world.offer("other.wasm", &other.component()).unwrap();
+    assert_eq!(raised(), [false, false], "nothing there has that type");
+    world.offer("other.wasm", &Guest { version: 2, ..other }.component()).unwrap();
+    assert_eq!(raised(), [false, false]);
+    world.offer_own("b", "b/guest.wasm", &FANOUT.component()).unwrap();
+    assert_eq!(raised(), [false, true], "another tenant's deploy");
+    world.offer("guest.wasm", &Guest { version: 3, ..Guest::default() }.component()).unwrap();
+    assert_eq!(raised(), [true, false], "that of b is its own");
+    world.host.registry().disable(&in_a);
+    assert_eq!(raised(), [true, false]);
+    world.host.registry().enable(&in_a);
+    assert_eq!(raised(), [true, false]);
+    world.remove_own("b", "b/guest.wasm").unwrap();
+    assert_eq!(raised(), [false, true], "the global one takes over");
+    world.host.registry().remove(Path::new("guest.wasm")).unwrap();
+    assert_eq!(raised(), [true, true]);
+    assert_eq!(raised(), [false, false]);
+}

@@ -565,8 +565,8 @@ impl Router for Worker {
         explained
     }
 
-    fn plugins_generation(&self) -> u64 {
-        self.registry.interceptors_generation()
+    fn plugins_generation(&self, vhost: &Name) -> u64 {
+        self.registry.answering_generation(vhost)
     }
 
     fn now_ms(&self) -> u64 {
