@@ -130,6 +130,9 @@ fn interceptors_and_what_stands_in_are_explained() {
         let trapped = ask("trap");
         assert_eq!(trapped["intercepted"][1]["verdict"], "pass", "{trapped}");
         assert!(trapped["intercepted"][1]["failed"].as_str().unwrap().contains("trapped"), "{trapped}");
+        let told = get(broker, "plugins-interceptors");
+        let failures = &told["attachments"][1]["failures"];
+        assert_eq!((&failures["traps"], &failures["last_error"]), (&json!(0), &json!(null)), "{told}");
 
         put(broker, "plugins-switches", &json!({"plugin": PREFIX, "enabled": false}));
         let told = ask("anything");

@@ -96,7 +96,7 @@ impl Home {
     fn called<R>(&mut self, version: &Version, answer: Result<R, GuestFailure>) -> Result<R, GuestFailure> {
         match answer {
             Ok(answer) => {
-                self.failures.succeeded();
+                self.succeeded();
                 Ok(answer)
             }
             Err(failure @ GuestFailure::CutOff(_)) => {

@@ -1,7 +1,7 @@
 //! The types of an exchange asked about one message, to be told: which plugin, what it said.
 //!
-//! What is remembered is read and not written, nothing is counted, and what the guest did is undone.
-//! A plugin that fails is noted as failed all the same: it is.
+//! What is remembered is read and not written, nothing is counted, no failure either, and what the guest did
+//! is undone.
 
 use super::{
     Worker,

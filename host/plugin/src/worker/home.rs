@@ -36,6 +36,8 @@ pub(crate) struct Home {
     /// A replica was lost: the next one is made away from the worker, where the asker can wait.
     pub(super) lost: bool,
     pub(super) calls: u64,
+    /// It is only asked to be told what it says: how that ends is noted nowhere.
+    pub(super) only_told: bool,
 }
 
 impl Home {
@@ -188,10 +190,16 @@ impl Home {
     ) -> Result<R, NotServed> {
         match answer {
             Ok(answer) => {
-                self.failures.succeeded();
+                self.succeeded();
                 Ok(answer)
             }
             Err(refused) => Err(self.refused(version, refused)),
+        }
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        if !self.only_told {
+            self.failures.succeeded();
         }
     }
 
@@ -226,6 +234,9 @@ impl Home {
         // The instance saw by itself what its last call took.
         let took = self.replica.take().map_or(took, |replica| took.max(replica.cpu_used()));
         self.lost = true;
+        if self.only_told {
+            return;
+        }
         let logged = self.failures.failed(what.clone(), took);
         // How a version fails that is tried beside another is told with that trial.
         if let Some(account) = self.account.as_ref().filter(|_| !version.on_trial) {

@@ -142,7 +142,8 @@ impl Homes {
         let place = Place::from(&place);
         let account = || self.services.accounts.of_instance(version, vhost);
         let home = home.filter(|home| home.account.is_some());
-        let home = home.unwrap_or_else(|| Home::of(place.clone(), account()));
+        let mut home = home.unwrap_or_else(|| Home::of(place.clone(), account()));
+        home.only_told = self.apart.is_some();
         self.homes.insert(place, home);
         Ok(())
     }
@@ -162,9 +163,11 @@ impl Homes {
         }
     }
 
-    /// Does something that disturbs nobody: what there is one of for all threads is made once more for it.
+    /// Does something that disturbs nobody: what there is one of for all threads is made once more for it, and
+    /// whether calls fail is not noted.
     pub(crate) fn begin_apart(&mut self) {
         self.apart = Some(Vec::new());
+        self.homes.values_mut().for_each(|home| home.only_told = true);
     }
 
     /// The end of that.
@@ -172,6 +175,7 @@ impl Homes {
         for place in self.apart.take().unwrap_or_default() {
             self.homes.remove(&place);
         }
+        self.homes.values_mut().for_each(|home| home.only_told = false);
     }
 
     /// The account of a plugin in a virtual host.

@@ -74,6 +74,28 @@ fn a_failure_and_a_missing_plugin_are_told() {
 }
 
 #[test]
+fn a_failure_that_is_only_told_is_none_of_the_plugins() {
+    let mut world = world();
+    for _ in 0..=super::FAILURES_IN_A_ROW_MAX {
+        for key in ["!t", "!l", "!w"] {
+            let told = explain(&mut world, key);
+            let Said::Failed(refusal) = &only(&told).said else { panic!("{told:?}") };
+            assert!(!refusal.to_string().contains("quarantined"), "{refusal}");
+        }
+    }
+    assert_eq!(seen(&world).used.failures, crate::Failures::default());
+    assert_eq!(world.route(0, "x", &["a"]), ["one,two"]);
+    // Nor is what goes well: it ends no row of failures.
+    for _ in 1..super::FAILURES_IN_A_ROW_MAX {
+        world.route(0, "x", &["!t"]);
+    }
+    explain(&mut world, "b");
+    assert_eq!(seen(&world).used.failures.set_aside_until_ms, None);
+    world.route(0, "x", &["!t"]);
+    assert!(seen(&world).used.failures.set_aside_until_ms.is_some());
+}
+
+#[test]
 fn what_all_workers_counted_is_seen_by_plugin_and_vhost() {
     let mut world = world();
     for worker in 0..2 {
