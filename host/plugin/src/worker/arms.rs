@@ -83,6 +83,17 @@ impl Batch<'_> {
 }
 
 impl Worker {
+    /// Counts so many messages that were answered while it was found out that there is a shadow.
+    #[cold]
+    pub(super) fn found_beside(&self, exchange: &Exchange, layer: Layer, messages: usize) {
+        let beside = self.entries.get(exchange, layer).and_then(|entry| entry.beside.as_ref());
+        if let Some(Beside { candidate, .. }) = beside.map(|beside| &**beside)
+            && matches!(candidate.arm(&exchange.vhost), Arm::Shadow)
+        {
+            candidate.count_not_asked(messages as u64);
+        }
+    }
+
     /// Asks one type beside whose serving version another one is tried.
     #[cold]
     pub(super) fn ask_beside<'m, 'b: 'm>(

@@ -327,16 +327,22 @@ impl Worker {
         if entry.beside.is_some() {
             return self.ask_beside(exchange, layer, messages, answers, waker);
         }
+        let (first_answer, mut unsure) = (answers.len(), Unsure::default());
         if entry.awaits_standby {
             self.ready_standby(exchange, layer, waker)?;
-            return self.ask_serving((exchange, layer), messages, answers, waker);
+            let asked = self.ask_serving((exchange, layer), messages, answers, waker)?;
+            self.found_beside(exchange, layer, answers.len() - first_answer);
+            return Ok(asked);
         }
-        let (first_answer, mut unsure) = (answers.len(), Unsure::default());
-        let asked = asking.ask(entry, (exchange, layer), messages, answers, (waker, &mut unsure))?;
-        match unsure.is_empty() {
-            true => Ok(asked),
-            false => self.stand_in((exchange, layer), (asked, first_answer), unsure, answers, waker),
+        let mut asked = asking.ask(entry, (exchange, layer), messages, answers, (waker, &mut unsure))?;
+        let found = entry.beside.is_some();
+        if !unsure.is_empty() {
+            asked = self.stand_in((exchange, layer), (asked, first_answer), unsure, answers, waker)?;
         }
+        if found {
+            self.found_beside(exchange, layer, answers.len() - first_answer);
+        }
+        Ok(asked)
     }
 
     /// What is kept, and what it takes to ask a version.
