@@ -17,6 +17,8 @@ const FIRST_RANGE_NS: u64 = 512;
 /// Of calls about fewer messages than this, one in as many is timed: two looks at the clock cost as much
 /// as an eighth of such a call.
 const TIMED_EVERY: u64 = 16;
+/// And all of the first: what is called rarely is to have times, too.
+const TIMED_FIRST: u64 = 64;
 
 /// A number that one thread changes and others read.
 #[derive(Debug, Default)]
@@ -64,7 +66,8 @@ pub struct Calls {
     pub call_time: CallTime,
 }
 
-/// How many calls took how long: every call about 16 messages or more, and one in 16 of the others.
+/// How many calls took how long: each worker's first 64, then every call about 16 messages or more, and one in
+/// 16 of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallTime([u64; RANGES]);
 
@@ -111,9 +114,9 @@ impl Tally {
         self.stood_in.add(messages);
     }
 
-    /// Whether the next call is one to time. `calls` counts all of this worker.
-    pub(crate) fn is_timed(messages: usize, calls: u64) -> bool {
-        messages as u64 >= TIMED_EVERY || calls.is_multiple_of(TIMED_EVERY)
+    /// Whether the next call is one to time. `calls` counts all of this worker, of whichever plugin.
+    pub(crate) fn is_timed(&self, messages: usize, calls: u64) -> bool {
+        messages as u64 >= TIMED_EVERY || calls.is_multiple_of(TIMED_EVERY) || self.calls.get() < TIMED_FIRST
     }
 
     /// A call took so long.
@@ -161,7 +164,19 @@ mod tests {
 
     #[test]
     fn every_large_call_is_timed_and_some_small_ones() {
-        assert!((1..100).all(|calls| Tally::is_timed(16, calls)));
-        assert_eq!((0..160).filter(|calls| Tally::is_timed(1, *calls)).count(), 10);
+        let tally = Tally::default();
+        tally.asked(TIMED_FIRST, TIMED_FIRST, 0, 0);
+        assert!((1..100).all(|calls| tally.is_timed(16, calls)));
+        assert_eq!((0..160).filter(|calls| tally.is_timed(1, *calls)).count(), 10);
+    }
+
+    #[test]
+    fn the_first_calls_are_timed_whatever_else_was_called() {
+        let tally = Tally::default();
+        for call in 0..TIMED_FIRST {
+            assert!(tally.is_timed(1, 16_001 + 16 * call));
+            tally.asked(1, 1, 0, 0);
+        }
+        assert!(!tally.is_timed(1, 16_001));
     }
 }

@@ -22,7 +22,6 @@ use crate::{
     registry::Registry,
     replica::About,
     state::Cell,
-    tally::Tally,
     version::Version,
 };
 use leveret_broker::{
@@ -397,7 +396,7 @@ impl Batch<'_> {
             let count = self.scratch.fitting(asked, count_max);
             let on_hand = self.scratch.on_hand.get(asked);
             let about = About { exchange: self.exchange, layer: self.layer, on_hand };
-            let tally = self.entry.tally.as_ref().filter(|_| Tally::is_timed(count, self.counters.calls));
+            let tally = self.entry.tally.as_ref().filter(|tally| tally.is_timed(count, self.counters.calls));
             let timed = tally.map(|tally| (tally, Instant::now()));
             let hurried = self.lane.is_some();
             let decided = home.route_inline(version, about, self.scratch.bytes(asked, count), count, hurried);
