@@ -1,0 +1,91 @@
+//! How much of each segment is live, and which messages several queues have.
+
+use super::chunk::{self, Entry, Location};
+use crate::record::op::ExtentRef;
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
+
+type ByLocation<T> = HashMap<Location, T, foldhash::fast::RandomState>;
+
+/// Messages, and the bytes of their payloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    /// The bytes of all that ever came there.
+    pub(crate) placed_bytes: u64,
+}
+
+/// What is held where.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(super) space: BTreeMap<u32, Live>,
+    /// How many queues have a message, where that were more than one.
+    shared: ByLocation<u32>,
+    pub(crate) extents: ByLocation<ExtentRef>,
+    /// Extents of messages that are gone, and the batch since which they are.
+    pub(crate) dead_extents: Vec<(u64, u64)>,
+    pub(crate) live: Live,
+}
+
+impl Held {
+    /// So many more queues have the message.
+    pub(super) fn hold(&mut self, location: Location, bytes: u32, queues: u32, flags: u16) {
+        if queues == 0 {
+            return;
+        }
+        if flags & chunk::SHARED != 0 {
+            let holders = self.shared.entry(location).or_default();
+            *holders += queues;
+            if *holders > queues {
+                return;
+            }
+        }
+        for live in [&mut self.live, self.space.entry(location.segment).or_default()] {
+            live.messages += 1;
+            live.bytes += u64::from(bytes);
+            live.placed_bytes += u64::from(bytes);
+        }
+    }
+
+    /// A message of a queue was read from a checkpoint.
+    pub(super) fn restore(&mut self, entry: &Entry) {
+        self.hold(entry.location, entry.bytes, 1, entry.flags());
+    }
+
+    /// A queue no longer has a message.
+    pub(super) fn release(&mut self, entry: Entry, batch: u64) {
+        if let Some(extent) = self.let_go(entry) {
+            self.dead_extents.push((batch, extent.number));
+        }
+    }
+
+    /// A queue no longer has a message at its place. Gives its extent if no queue has.
+    pub(super) fn let_go(&mut self, entry: Entry) -> Option<ExtentRef> {
+        let location = entry.location;
+        if entry.has(chunk::SHARED)
+            && let Some(holders) = self.shared.get_mut(&location)
+        {
+            *holders -= 1;
+            if *holders > 0 {
+                return None;
+            }
+            self.shared.remove(&location);
+        }
+        for live in [&mut self.live, self.space.entry(location.segment).or_default()] {
+            live.messages = live.messages.saturating_sub(1);
+            live.bytes = live.bytes.saturating_sub(u64::from(entry.bytes));
+        }
+        if entry.has(chunk::EXTENT) { self.extents.remove(&location) } else { None }
+    }
+
+    /// How much of a segment is live.
+    pub(crate) fn of(&self, segment: u32) -> Live {
+        self.space.get(&segment).copied().unwrap_or_default()
+    }
+
+    /// A segment is gone.
+    pub(crate) fn forget(&mut self, segment: u32) {
+        self.space.remove(&segment);
+    }
+}

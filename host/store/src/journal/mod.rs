@@ -1,0 +1,154 @@
+//! The journal: groups come in, are written in batches, synced, and confirmed.
+//!
+//! *The way of a group.* Whoever has one appends it to the open chunk under a short lock
+//! (`inbox.rs`) and goes on. The writer takes the chunk, gives it a number, writes it, applies it to the
+//! index (`write.rs`), and puts it among those in flight (`flight.rs`). The syncer syncs what was written
+//! until now, while the writer writes the next, and then tells whoever waited (`sync.rs`). Nothing is
+//! allocated for a message; buffers go round.
+//!
+//! *When a sync fails* nothing is known of what was written since the last one, and asking again would be
+//! told a lie. So the file is not written again; all that is in flight, which is still in memory, is
+//! written to a new segment, and confirmed when that is synced. Until then nothing is confirmed.
+//!
+//! *Steps, not threads.* Each thread repeats one function that does what there is to do and never
+//! waits. A simulation calls the same functions in any order.
+//!
+//! *Locks*, in the order in which they may be taken: writer, flight, segments, index, inbox.
+
+pub(crate) mod flight;
+pub(crate) mod inbox;
+pub(crate) mod large;
+pub(crate) mod segments;
+mod sync;
+mod write;
+
+use crate::{
+    Config, Done, Health,
+    disk::Disk,
+    error::{DiskError, Refused},
+    index::Index,
+    record::group::Group,
+};
+use flight::Flight;
+use inbox::{Inbox, Waiter};
+use large::Large;
+use parking_lot::{Condvar, Mutex};
+use segments::Segments;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+pub(crate) use write::Writer;
+
+/// When a group counts as safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Sync {
+    /// Once it is synced: it survives loss of power.
+    #[default]
+    Always,
+    /// Once it is written: it survives the end of the process, and loss of power so many milliseconds
+    /// later.
+    Interval(u32),
+    /// Once it is written; the system is asked to put it on disk only now and then.
+    Never,
+    /// It waits for others to go with, a few milliseconds at most, and counts once it is written. For acks.
+    Ride,
+}
+
+/// Numbers for people.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) journal_bytes: AtomicU64,
+    pub(crate) checkpoint_bytes: AtomicU64,
+    pub(crate) moved_bytes: AtomicU64,
+    pub(crate) rescues: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn add(counter: &AtomicU64, number: u64) {
+        counter.fetch_add(number, Ordering::Relaxed);
+    }
+}
+
+/// What all threads of a store share.
+pub(crate) struct Core {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) config: Config,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) flight: Mutex<Flight>,
+    /// There may be something to sync.
+    pub(crate) written: Condvar,
+    pub(crate) segments: Mutex<Segments>,
+    pub(crate) index: Mutex<Index>,
+    pub(crate) inbox: Mutex<Inbox>,
+    /// There may be something to write.
+    pub(crate) arrived: Condvar,
+    pub(crate) large: Mutex<VecDeque<Large>>,
+    pub(crate) large_arrived: Condvar,
+    /// Whether there may be something to keep in order.
+    pub(crate) untidy: Mutex<bool>,
+    pub(crate) untidy_now: Condvar,
+    /// Groups that grow are refused.
+    pub(crate) full: AtomicBool,
+    pub(crate) trouble: Mutex<Option<DiskError>>,
+    pub(crate) counts: Counts,
+    pub(crate) next_extent: AtomicU64,
+}
+
+impl Core {
+    /// Takes a group. What it says happens, and `waiter` is told when.
+    pub(crate) fn submit(
+        &self,
+        group: &mut Group,
+        sync: Sync,
+        waiter: Option<(&Arc<dyn Done>, u64)>,
+        now_ms: u64,
+    ) -> Result<(), Refused> {
+        if group.overflown || group.len_bytes() > self.config.group_bytes_max {
+            return Err(Refused::TooLarge);
+        }
+        if group.grows() && self.full.load(Ordering::Relaxed) {
+            return Err(Refused::Full);
+        }
+        let header = group.header();
+        let waiter = waiter.map(|(done, token)| Waiter { done: done.clone(), token, sync });
+        if !group.extents.is_empty() {
+            return self.submit_large(group, &header, (sync, waiter));
+        }
+        let mut inbox = self.inbox.lock();
+        inbox.room(group.len_bytes(), &self.config)?;
+        group.append_to(&header, inbox.begin(group.len_bytes(), &self.config));
+        let wake = inbox.end((sync, waiter), now_ms, &self.config);
+        drop(inbox);
+        if wake {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Whether it goes on, and what is wrong if not.
+    pub(crate) fn health(&self) -> Health {
+        if let Some(error) = &*self.trouble.lock() {
+            return Health::Failing(error.to_string());
+        }
+        if self.full.load(Ordering::Relaxed) { Health::Full } else { Health::Well }
+    }
+
+    /// Has the keeper look.
+    pub(crate) fn tidy(&self) {
+        *self.untidy.lock() = true;
+        self.untidy_now.notify_one();
+    }
+
+    /// Has the writer look.
+    pub(crate) fn kick(&self) {
+        self.inbox.lock().kicked = true;
+        self.arrived.notify_one();
+    }
+}

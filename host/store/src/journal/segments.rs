@@ -1,0 +1,132 @@
+//! The files of the journal: those that have something, the one that comes next, those for later.
+
+use crate::{
+    disk::{Disk, File},
+    error::DiskError,
+    record::{BLOCK_BYTES, frame::SegmentHeader},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What a file of the store is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileName {
+    Segment(u64),
+    Spare(u64),
+    Checkpoint(u64),
+    Extent(u64),
+}
+
+impl FileName {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (kind, number) = name.split_once('-').filter(|(_, number)| number.len() == 16)?;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        Some(match kind {
+            "segment" => Self::Segment(number),
+            "spare" => Self::Spare(number),
+            "checkpoint" => Self::Checkpoint(number),
+            "extent" => Self::Extent(number),
+            _ => return None,
+        })
+    }
+}
+
+impl core::fmt::Display for FileName {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Segment(number) => write!(f, "segment-{number:016x}"),
+            Self::Spare(number) => write!(f, "spare-{number:016x}"),
+            Self::Checkpoint(number) => write!(f, "checkpoint-{number:016x}"),
+            Self::Extent(number) => write!(f, "extent-{number:016x}"),
+        }
+    }
+}
+
+/// A segment that has batches.
+#[derive(Clone)]
+pub(crate) struct Segment {
+    pub(crate) file: Arc<dyn File>,
+    /// How long the file is.
+    pub(crate) bytes: u64,
+    /// The last batch in it; `None` while it is written.
+    pub(crate) last: Option<u64>,
+    /// Something failed: it is not used again once it is empty.
+    pub(crate) suspicious: bool,
+    /// It has live messages that cannot be moved.
+    pub(crate) stuck: bool,
+    /// The batch since which nothing in it is live.
+    pub(crate) dead_since: Option<u64>,
+}
+
+/// All files but extents and checkpoints.
+#[derive(Default)]
+pub(crate) struct Segments {
+    pub(crate) files: BTreeMap<u64, Segment>,
+    /// Named and headed, ready to be written.
+    pub(crate) ready: Option<(u64, Arc<dyn File>)>,
+    /// Names of files that are free.
+    pub(crate) spares: Vec<u64>,
+    pub(crate) next_segment: u64,
+    pub(crate) next_spare: u64,
+}
+
+impl Segments {
+    /// How many segments can be written before a file has to be made.
+    pub(crate) fn free(&self) -> usize {
+        self.spares.len() + usize::from(self.ready.is_some())
+    }
+
+    /// The bytes of all files.
+    pub(crate) fn bytes(&self, segment_bytes: u64) -> u64 {
+        self.files.values().map(|segment| segment.bytes).sum::<u64>() + self.free() as u64 * segment_bytes
+    }
+
+    /// Makes a file for later.
+    pub(crate) fn make_spare(&mut self, disk: &dyn Disk, bytes: u64) -> Result<(), DiskError> {
+        let number = self.next_spare;
+        self.next_spare += 1;
+        disk.create(&FileName::Spare(number).to_string(), bytes)?;
+        self.spares.push(number);
+        Ok(())
+    }
+
+    /// Makes a spare file the next segment.
+    pub(crate) fn make_ready(&mut self, disk: &dyn Disk, bytes: u64) -> Result<(), DiskError> {
+        if self.ready.is_some() {
+            return Ok(());
+        }
+        let Some(spare) = self.spares.last().copied() else { return Ok(()) };
+        let number = self.next_segment;
+        let (from, to) = (FileName::Spare(spare).to_string(), FileName::Segment(number).to_string());
+        let file = disk.open(&from)?;
+        file.write_at(&SegmentHeader { number, bytes }.encode(), 0)?;
+        disk.rename(&from, &to)?;
+        self.spares.pop();
+        self.next_segment += 1;
+        // If this fails the file is there under one name or the other.
+        disk.sync_names()?;
+        self.ready = Some((number, file));
+        Ok(())
+    }
+
+    /// Takes a segment out; its file is kept for later, or goes.
+    pub(crate) fn retire(
+        &mut self,
+        number: u64,
+        disk: &dyn Disk,
+        spares_max: usize,
+    ) -> Result<(), DiskError> {
+        let Some(segment) = self.files.remove(&number) else { return Ok(()) };
+        let name = FileName::Segment(number).to_string();
+        if segment.suspicious || self.spares.len() >= spares_max {
+            return disk.remove(&name);
+        }
+        let spare = self.next_spare;
+        self.next_spare += 1;
+        disk.rename(&name, &FileName::Spare(spare).to_string())?;
+        self.spares.push(spare);
+        Ok(())
+    }
+}
+
+/// Where the first batch of a segment is.
+pub(crate) const FIRST_BATCH_AT: u64 = BLOCK_BYTES;

@@ -1,0 +1,177 @@
+//! Checkpoints: the index written beside the journal, a block at a time.
+
+use super::Keeper;
+use crate::{
+    disk::{Disk, File},
+    error::DiskError,
+    index::{Index, save, save::Save},
+    journal::{Core, Counts, segments::FileName},
+};
+use std::sync::{Arc, atomic::Ordering};
+
+/// A checkpoint that is being written has this name.
+pub(crate) const UNFINISHED: &str = "checkpoint.unfinished";
+
+/// A checkpoint that is being written.
+pub(super) struct Saving {
+    save: Save,
+    file: Arc<dyn File>,
+    offset: u64,
+    /// Up to this batch all is in it.
+    position: u64,
+    whole: bool,
+    /// How often batches had been written again when it was begun: what is so may have been saved where
+    /// it was before.
+    rescues: u64,
+}
+
+/// How a checkpoint ends.
+enum Finish {
+    Done,
+    /// For a sync.
+    Waits,
+    /// It is to be made anew.
+    Stale,
+}
+
+impl Saving {
+    fn begin(disk: &dyn Disk, position: u64, rescues: u64) -> Result<Self, DiskError> {
+        match disk.remove(UNFINISHED) {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(UNFINISHED, 0)?;
+        file.write_at(&save::header(position), 0)?;
+        let (save, offset) = (Save::new(), save::HEADER_BYTES as u64);
+        Ok(Self { save, file, offset, position, whole: false, rescues })
+    }
+
+    fn write_block(&mut self, block: &[u8]) -> Result<(), DiskError> {
+        self.file.write_at(block, self.offset)?;
+        self.offset += block.len() as u64;
+        Ok(())
+    }
+
+    fn finish(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+        self.file.sync()?;
+        disk.rename(UNFINISHED, &FileName::Checkpoint(self.position).to_string())?;
+        disk.sync_names()
+    }
+}
+
+/// Writes a checkpoint of an index that nobody else uses. Returns its length.
+pub(crate) fn write_now(disk: &dyn Disk, index: &Index) -> Result<u64, DiskError> {
+    let mut saving = Saving::begin(disk, index.position, 0)?;
+    let mut block = Vec::new();
+    while saving.save.next(index, &mut block) {
+        saving.write_block(&block)?;
+        block.clear();
+    }
+    saving.finish(disk)?;
+    Ok(saving.offset)
+}
+
+impl Core {
+    /// Goes on with a checkpoint, or begins one that is due.
+    pub(super) fn save_step(&self, keeper: &mut Keeper) -> bool {
+        let Some(saving) = &mut keeper.saving else {
+            return self.is_due(keeper) && self.begin_saving(keeper);
+        };
+        if !saving.whole {
+            if let Err(error) = self.save_block(saving) {
+                keeper.saving = None;
+                return self.make_room(keeper, &error);
+            }
+            return true;
+        }
+        match self.finish_saving(saving) {
+            Ok(Finish::Done) => self.saved(keeper),
+            Ok(Finish::Waits) => return false,
+            Ok(Finish::Stale) => (keeper.saving, keeper.save_now) = (None, true),
+            Err(error) => {
+                keeper.saving = None;
+                return self.make_room(keeper, &error);
+            }
+        }
+        true
+    }
+
+    fn is_due(&self, keeper: &mut Keeper) -> bool {
+        let written = self.counts.journal_bytes.load(Ordering::Relaxed) - keeper.journal_bytes;
+        let due = written >= self.config.checkpoint_bytes.max(2 * keeper.checkpoint_bytes);
+        let position = self.index.lock().position;
+        let moved_on = keeper.checkpoints.last().is_none_or(|last| *last < position);
+        // On a full disk each batch may be the one that frees something.
+        due || (moved_on && (keeper.save_now || self.full.load(Ordering::Relaxed)))
+    }
+
+    fn begin_saving(&self, keeper: &mut Keeper) -> bool {
+        keeper.save_now = false;
+        let rescues = self.flight.lock().rescues;
+        let position = self.index.lock().position;
+        match Saving::begin(&*self.disk, position, rescues) {
+            Ok(saving) => {
+                keeper.journal_bytes = self.counts.journal_bytes.load(Ordering::Relaxed);
+                keeper.saving = Some(saving);
+                true
+            }
+            Err(error) => self.make_room(keeper, &error),
+        }
+    }
+
+    fn save_block(&self, saving: &mut Saving) -> Result<(), DiskError> {
+        let mut block = Vec::new();
+        // The lock is held for one block.
+        saving.whole = !saving.save.next(&self.index.lock(), &mut block);
+        saving.write_block(&block)?;
+        Counts::add(&self.counts.checkpoint_bytes, block.len() as u64);
+        Ok(())
+    }
+
+    /// What it says must be on disk before it counts.
+    fn finish_saving(&self, saving: &Saving) -> Result<Finish, DiskError> {
+        let mut flight = self.flight.lock();
+        if flight.failed || flight.rescues != saving.rescues {
+            return Ok(if flight.failed { Finish::Waits } else { Finish::Stale });
+        }
+        if flight.synced < saving.save.position {
+            flight.wanted = flight.wanted.max(saving.save.position);
+            drop(flight);
+            self.written.notify_one();
+            return Ok(Finish::Waits);
+        }
+        drop(flight);
+        saving.finish(&*self.disk)?;
+        Ok(Finish::Done)
+    }
+
+    fn saved(&self, keeper: &mut Keeper) {
+        let Some(saving) = keeper.saving.take() else { return };
+        keeper.checkpoint_bytes = saving.offset;
+        keeper.checkpoints.retain(|position| *position != saving.position);
+        keeper.checkpoints.push(saving.position);
+        let keep = if self.full.load(Ordering::Relaxed) { 1 } else { 2 };
+        while keeper.checkpoints.len() > keep {
+            let oldest = keeper.checkpoints.remove(0);
+            // A file too many is removed at the next start.
+            let _ = self.disk.remove(&FileName::Checkpoint(oldest).to_string());
+        }
+    }
+
+    /// A checkpoint frees segments, so on a full disk it may have the room of the one before the last, and of
+    /// spare segments. False if there is none to be had.
+    fn make_room(&self, keeper: &mut Keeper, error: &DiskError) -> bool {
+        if !error.is_full() {
+            return false;
+        }
+        self.full.store(true, Ordering::Relaxed);
+        // What was begun takes room too.
+        let _ = self.disk.remove(UNFINISHED);
+        if keeper.checkpoints.len() > 1 {
+            let oldest = keeper.checkpoints.remove(0);
+            return self.disk.remove(&FileName::Checkpoint(oldest).to_string()).is_ok();
+        }
+        let Some(spare) = self.segments.lock().spares.pop() else { return false };
+        self.disk.remove(&FileName::Spare(spare).to_string()).is_ok()
+    }
+}

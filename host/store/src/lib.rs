@@ -1,0 +1,144 @@
+//! The durable store: what was confirmed is on disk.
+//!
+//! *Not here:* what messages mean, who gets them, threads other than its own. The caller numbers queues,
+//! messages and spaces; the store keeps them.
+//!
+//! *In and out:* [`Group`]s of operations in, each atomic, with a [`Sync`] that says when it counts as
+//! safe; [`Done`] is told when it is. At a start [`Store::open`] tells what is there ([`Report`]), and
+//! [`Reader`]s read it.
+//!
+//! # The promise
+//!
+//! | what ends | [`Sync::Always`] | [`Sync::Interval`] | [`Sync::Never`] | [`Sync::Ride`] |
+//! |---|---|---|---|---|
+//! | the process (`kill -9`) after `done` | is there | is there | is there | is there |
+//! | power, after `done` | is there | is there, if older than the interval | may be gone | may be gone |
+//! | either, before `done` | all of the group or nothing | the same | the same | the same |
+//!
+//! - A group is whole or not there at all, also where it concerns many queues.
+//! - A message that was acked may come again if power is lost before the ack was synced, which happens
+//!   with the next group that is. After any start but one that follows [`Store::close`] every message
+//!   counts as delivered before.
+//! - A sync that fails confirms nothing and is not tried again on that file: what it was to cover is
+//!   written to another.
+//! - What cannot be read at a start is left out and told ([`Problem`]), and the rest is there. Damage in
+//!   what was never known to be synced cannot be told from the end of the journal, so it ends there;
+//!   that too is told.
+//! - On a full disk groups that grow are refused ([`Refused::Full`]) while a reserve is left, from which
+//!   acks and deletions are written.
+//!
+//! # What it takes
+//!
+//! - *Disk:* two times the live bytes; the journal since the older of two checkpoints, which is twice
+//!   [`Config::checkpoint_bytes`], or four checkpoints if that is more; the checkpoints (16 bytes a message, and the
+//!   values); and up to sixteen segments that are free or slack. A batch fills up to 4,096 bytes: messages that
+//!   come one at a time take that much each until they are acked.
+//! - *Writing:* besides the journal, a live byte is copied at most once for each byte that is freed by it; checkpoints
+//!   add at most half a byte for each byte of the journal, more on a full disk; each new file is filled with zeros
+//!   once.
+//! - *Memory:* 16 bytes a message (see `index/mod.rs`), values with their keys, what waits to be written or
+//!   synced: up to [`Config::pending_bytes_max`] and 64 MiB.
+//!
+//! # How what a broker has is said
+//!
+//! - A durable queue is a [`QueueId`]; its name and arguments are a value in a [`Space`] of the topology, set in the
+//!   group that creates it. Ids are never used again: the highest is found among the values.
+//! - A queue numbers its messages itself. Those that are not kept need not be named; gaps cost little.
+//! - A message to ten queues is one enqueue with ten targets. A transaction is one group; so is a dead letter (an enqueue
+//!   and an ack) and what a plugin did while it decided.
+//! - Held messages are a queue of their own, with [`Payload::at_ms`] for when they are due and [`Payload::note`] for where
+//!   they go on; release is an ack and an enqueue in one group. Messages that a plugin keeps are a queue, with the key as
+//!   note.
+//! - Values of a plugin are a [`Space`]; a counter is a value that is set. When a value ends is kept with it, and it is the
+//!   caller who takes it away then.
+//!
+//! Read `record/mod.rs` first (the bytes), then `journal/mod.rs`, `index/mod.rs`, `keeper/mod.rs`,
+//! `recovery/mod.rs`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod disk;
+pub mod error;
+mod index;
+mod journal;
+mod keeper;
+mod reader;
+pub mod record;
+mod recovery;
+#[cfg(test)]
+mod simulation;
+mod store;
+mod threads;
+
+pub use error::{DiskError, OpenError, Refused};
+pub use journal::Sync;
+pub use reader::{Item, Reader};
+pub use record::{
+    group::{ExtentBody, Group},
+    message::Payload,
+    op::{QueueId, Range, Sequence, Space},
+};
+pub use recovery::{Problem, Report};
+pub use store::{Stat, Store};
+
+/// Sizes. The defaults are for a broker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The length of a segment.
+    pub segment_bytes: u64,
+    /// The most bytes a group may have; less than a segment.
+    pub group_bytes_max: usize,
+    /// A batch that has so many is not added to.
+    pub batch_bytes: usize,
+    /// Beyond so many bytes that wait to be written groups are refused.
+    pub pending_bytes_max: usize,
+    /// How many segments are kept free for a disk that is full.
+    pub reserve_segments: usize,
+    /// At least so many bytes of the journal are between two checkpoints.
+    pub checkpoint_bytes: u64,
+    /// How long an ack waits for others, in milliseconds.
+    pub ride_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 32 << 20,
+            group_bytes_max: 20 << 20,
+            batch_bytes: 1 << 20,
+            pending_bytes_max: 32 << 20,
+            reserve_segments: 3,
+            checkpoint_bytes: 64 << 20,
+            ride_ms: 5,
+        }
+    }
+}
+
+/// Is told that a group is safe.
+pub trait Done: Send + core::marker::Sync {
+    /// What was submitted with that token is as safe as was asked for, or is not there and will not be.
+    /// Called on the store's threads, under no lock of it: it must not wait.
+    fn done(&self, token: u64, outcome: Result<(), Failed>);
+}
+
+/// Why a group that was taken is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The disk is full: there was no room for a large body.
+    Full,
+    /// A large body could not be written.
+    Disk,
+    /// The store was closed before it could be made safe; it may be there after all.
+    Closed,
+}
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does what it should.
+    Well,
+    /// The disk is full: what grows is refused until there is space.
+    Full,
+    /// The disk fails, for this reason: nothing is confirmed until it does not.
+    Failing(String),
+}

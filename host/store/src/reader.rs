@@ -1,0 +1,199 @@
+//! Reads messages of a queue in order, in few large reads.
+
+use crate::{
+    disk::{Advice, File},
+    error::DiskError,
+    index::chunk::{EXTENT, Location},
+    journal::{Core, segments::FileName},
+    record::{
+        check,
+        group::PAYLOAD_HEADER_BYTES,
+        op::{ExtentRef, QueueId, Sequence},
+    },
+};
+use std::sync::Arc;
+
+/// What is read at once at most, beside a message that is longer.
+const READ_BYTES: u32 = 1 << 20;
+/// So much after what was read is fetched from the disk meanwhile.
+const AHEAD_BYTES: u64 = 4 << 20;
+/// Two messages so close are read together with what is between.
+const GAP_BYTES: u32 = 16 * 1024;
+
+/// A message of a queue.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// Its place.
+    pub sequence: Sequence,
+    /// Whether it counts as delivered before.
+    pub redelivered: bool,
+    /// How often it was delivered, as far as is known.
+    pub deliveries: u16,
+    /// What was enqueued; `None` if it cannot be read, is damaged, or its body is not there. Ack it to
+    /// be rid of it.
+    pub payload: Option<&'a [u8]>,
+    /// The body, where that is apart.
+    pub body: Option<&'a [u8]>,
+}
+
+#[derive(Clone, Copy)]
+struct Wanted {
+    sequence: Sequence,
+    location: Location,
+    bytes: u32,
+    redelivered: bool,
+    deliveries: u16,
+    extent: Option<ExtentRef>,
+}
+
+/// Reads messages; kept by whoever does, for its buffers.
+#[derive(Default)]
+pub struct Reader {
+    wanted: Vec<Wanted>,
+    bytes: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Reader {
+    /// Hands messages of a queue to `each`, from a sequence on, in order, until they have about that many
+    /// bytes; at least one if there is one. Gives the sequence from which to go on, `None` if there is no
+    /// more.
+    pub(crate) fn read(
+        &mut self,
+        core: &Core,
+        (queue, from): (QueueId, Sequence),
+        bytes_max: usize,
+        each: &mut dyn FnMut(Item<'_>),
+    ) -> Option<Sequence> {
+        let more = self.look(core, (queue, from), bytes_max);
+        let mut start = 0;
+        while let Some(first) = self.wanted.get(start) {
+            let location = first.location;
+            let (mut end, mut last) = (start, location.offset);
+            while let Some(next) = self.wanted.get(end) {
+                let close = next.location.segment == location.segment
+                    && next.location.offset >= last
+                    && next.location.offset - last <= GAP_BYTES
+                    && (end == start || next.location.offset + next.bytes - location.offset <= READ_BYTES);
+                if !close {
+                    break;
+                }
+                last = next.location.offset + next.bytes;
+                end += 1;
+            }
+            let read = self.fetch(core, location, last - location.offset, more.is_some());
+            for at in start..end {
+                self.hand_over(core, (queue, at), read.then_some(location), each);
+            }
+            start = end;
+        }
+        more
+    }
+
+    /// Looks up what there is.
+    fn look(
+        &mut self,
+        core: &Core,
+        (queue, from): (QueueId, Sequence),
+        bytes_max: usize,
+    ) -> Option<Sequence> {
+        self.wanted.clear();
+        let index = core.index.lock();
+        let queue = index.queues.get(&queue)?;
+        let mut bytes = 0;
+        for (sequence, entry) in queue.from(from) {
+            if bytes >= bytes_max {
+                return Some(sequence);
+            }
+            let extent =
+                if entry.has(EXTENT) { index.held.extents.get(&entry.location).copied() } else { None };
+            bytes += entry.bytes as usize + extent.map_or(0, |extent| extent.bytes as usize);
+            self.wanted.push(Wanted {
+                sequence,
+                location: entry.location,
+                bytes: entry.bytes,
+                redelivered: queue.is_redelivered(sequence, entry),
+                deliveries: entry.deliveries,
+                extent,
+            });
+        }
+        None
+    }
+
+    fn fetch(&mut self, core: &Core, from: Location, bytes: u32, more: bool) -> bool {
+        let segment = u64::from(from.segment);
+        let file = core.segments.lock().files.get(&segment).map(|segment| segment.file.clone());
+        self.bytes.clear();
+        self.bytes.resize(bytes as usize, 0);
+        file.is_some_and(|file| {
+            let read = file.read_at(&mut self.bytes, from.offset.into()).is_ok();
+            if more {
+                file.advise(Advice::WillRead, u64::from(from.offset) + u64::from(bytes), AHEAD_BYTES);
+            }
+            read
+        })
+    }
+
+    fn hand_over(
+        &mut self,
+        core: &Core,
+        (queue, at): (QueueId, usize),
+        read: Option<Location>,
+        each: &mut dyn FnMut(Item<'_>),
+    ) {
+        let Some(wanted) = self.wanted.get(at).copied() else { return };
+        // While it was read it may have been acked or moved, and its segment used again.
+        let now = {
+            let index = core.index.lock();
+            let entry = index.queues.get(&queue).and_then(|queue| queue.get(wanted.sequence));
+            entry.map(|entry| entry.location)
+        };
+        let Some(now) = now else { return };
+        let from = if now == wanted.location { read } else { None };
+        let (from, own) = match from {
+            Some(from) => (Some(from), Vec::new()),
+            None => (None, read_alone(core, now, wanted.bytes).unwrap_or_default()),
+        };
+        let bytes = match from {
+            Some(from) => {
+                let start = (wanted.location.offset - from.offset) as usize;
+                self.bytes.get(start..start + wanted.bytes as usize)
+            }
+            None => Some(own.as_slice()),
+        };
+        let mut payload = bytes.and_then(checked);
+        let mut body = None;
+        if let Some(extent) = wanted.extent {
+            match read_extent(core, extent, &mut self.body) {
+                Ok(true) => body = Some(self.body.as_slice()),
+                Ok(false) | Err(_) => payload = None,
+            }
+        }
+        let Wanted { sequence, redelivered, deliveries, .. } = wanted;
+        each(Item { sequence, redelivered, deliveries, payload, body });
+    }
+}
+
+fn read_alone(core: &Core, at: Location, bytes: u32) -> Option<Vec<u8>> {
+    let file: Arc<dyn File> = core.segments.lock().files.get(&u64::from(at.segment))?.file.clone();
+    let mut own = vec![0; bytes as usize];
+    file.read_at(&mut own, at.offset.into()).ok()?;
+    Some(own)
+}
+
+/// A payload that checks.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let (check, payload) = bytes.split_first_chunk::<PAYLOAD_HEADER_BYTES>()?;
+    (u32::from_le_bytes(*check) == check::check(payload)).then_some(payload)
+}
+
+fn read_extent(core: &Core, extent: ExtentRef, body: &mut Vec<u8>) -> Result<bool, DiskError> {
+    let file = core.disk.open(&FileName::Extent(extent.number).to_string())?;
+    if file.len_bytes()? != extent.bytes {
+        return Ok(false);
+    }
+    body.clear();
+    body.resize(extent.bytes as usize, 0);
+    file.read_at(body, 0)?;
+    Ok(check::check(body) == extent.check)
+}

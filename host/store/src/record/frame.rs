@@ -1,0 +1,166 @@
+//! The headers of segments and batches.
+
+use super::{BLOCK_BYTES, FORMAT, Malformed, Take, check};
+
+/// The bytes before a batch's groups.
+pub const BATCH_HEADER_BYTES: usize = 40;
+
+const SEGMENT_MAGIC: &[u8; 8] = b"LEVERETJ";
+const BATCH_MAGIC: &[u8; 4] = b"LVHB";
+
+/// What the header of a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Its number; later ones are higher.
+    pub number: u64,
+    /// The length of the file.
+    pub bytes: u64,
+}
+
+/// What the bytes at the start of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A segment.
+    Segment(SegmentHeader),
+    /// A segment of a later format.
+    Newer(u32),
+    /// Nothing that can be read.
+    Unreadable,
+}
+
+impl SegmentHeader {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let (start, rest) = bytes.split_at_mut(16);
+        rest[..8].copy_from_slice(&self.number.to_le_bytes());
+        rest[8..].copy_from_slice(&self.bytes.to_le_bytes());
+        start[..8].copy_from_slice(SEGMENT_MAGIC);
+        start[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        let check = check::append(check::check(&start[..12]), rest);
+        start[12..].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the start of a file.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Opening {
+        let read = || {
+            let mut take = Take(bytes);
+            if take.bytes(8)? != SEGMENT_MAGIC {
+                return Err(Malformed);
+            }
+            let format = take.u32()?;
+            let check = take.u32()?;
+            let found = check::check(bytes.get(..12).ok_or(Malformed)?);
+            if check != check::append(found, take.0.get(..16).ok_or(Malformed)?) {
+                return Err(Malformed);
+            }
+            if format != FORMAT {
+                return Ok(Opening::Newer(format));
+            }
+            Ok(Opening::Segment(Self { number: take.u64()?, bytes: take.u64()? }))
+        };
+        read().unwrap_or(Opening::Unreadable)
+    }
+}
+
+/// What the header of a batch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// The bytes of its groups.
+    pub bytes: u32,
+    /// Its number.
+    pub number: u64,
+    /// The last batch that was known to be synced.
+    pub synced: u64,
+    /// The segment it is in.
+    pub segment: u64,
+    /// How many groups it has.
+    pub groups: u32,
+}
+
+impl BatchHeader {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; BATCH_HEADER_BYTES] {
+        let mut bytes = [0; BATCH_HEADER_BYTES];
+        bytes[..4].copy_from_slice(BATCH_MAGIC);
+        bytes[4..8].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.synced.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[32..36].copy_from_slice(&self.groups.to_le_bytes());
+        let check = check::check(&bytes[..36]);
+        bytes[36..].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header of a batch in that segment.
+    ///
+    /// # Errors
+    /// If there is none, or one of another segment.
+    pub fn decode(bytes: &[u8], segment: u64) -> Result<Self, Malformed> {
+        let mut take = Take(bytes);
+        if take.bytes(4)? != BATCH_MAGIC {
+            return Err(Malformed);
+        }
+        let header = Self {
+            bytes: take.u32()?,
+            number: take.u64()?,
+            synced: take.u64()?,
+            segment: take.u64()?,
+            groups: take.u32()?,
+        };
+        let checked = take.u32()? == check::check(bytes.get(..36).ok_or(Malformed)?);
+        if checked && header.segment == segment { Ok(header) } else { Err(Malformed) }
+    }
+
+    /// Where the next batch begins, for one at that place.
+    #[must_use]
+    pub fn end(&self, offset: u64) -> u64 {
+        (offset + BATCH_HEADER_BYTES as u64 + u64::from(self.bytes)).next_multiple_of(BLOCK_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_as_they_were_written_and_no_bit_may_be_wrong() {
+        let segment = SegmentHeader { number: 7, bytes: 1 << 26 };
+        let batch = BatchHeader { bytes: 100, number: 9, synced: 5, segment: 7, groups: 3 };
+        assert_eq!(SegmentHeader::decode(&segment.encode()), Opening::Segment(segment));
+        assert_eq!(BatchHeader::decode(&batch.encode(), 7), Ok(batch));
+        assert_eq!(BatchHeader::decode(&batch.encode(), 8), Err(Malformed));
+        for bit in 0..32 * 8 {
+            let mut bytes = segment.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(SegmentHeader::decode(&bytes), Opening::Segment(_)), "bit {bit}");
+        }
+        for bit in 0..BATCH_HEADER_BYTES * 8 {
+            let mut bytes = batch.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(BatchHeader::decode(&bytes, 7), Err(Malformed), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_later_format_is_told_from_damage() {
+        let mut bytes = SegmentHeader { number: 7, bytes: 1 << 26 }.encode();
+        bytes[8] = 9;
+        assert_eq!(SegmentHeader::decode(&bytes), Opening::Unreadable);
+        let check = check::append(check::check(&bytes[..12]), &bytes[16..]);
+        bytes[12..16].copy_from_slice(&check.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes), Opening::Newer(9));
+    }
+
+    #[test]
+    fn a_batch_ends_at_a_block() {
+        let batch = BatchHeader { bytes: 4056, number: 1, synced: 0, segment: 0, groups: 1 };
+        assert_eq!(batch.end(4096), 8192);
+        assert_eq!(BatchHeader { bytes: 4057, ..batch }.end(4096), 12288);
+    }
+}

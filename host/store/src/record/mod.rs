@@ -1,0 +1,97 @@
+//! The bytes of a segment. Format 1. All numbers are little-endian; checksums are CRC-32.
+//!
+//! ```text
+//! segment     4,096 bytes of header, then batches, each at a multiple of 4,096
+//! header      0  "LEVERETJ"                  8  u32 format      12 u32 checksum of bytes 0 to 12 and 16 to 32
+//!            16  u64 number of the segment  24  u64 its length in bytes         then zeros;
+//!                every later format begins with such a header
+//! batch       0  "LVHB"                      4  u32 bytes of its groups
+//!             8  u64 number of the batch, one more than that of the batch before
+//!            16  u64 the last batch that was known to be synced when this one was written
+//!            24  u64 number of the segment  32  u32 number of groups
+//!            36  u32 checksum of bytes 0 to 36           40  groups, back to back
+//! group       0  u32 bytes of operations     4  u32 bytes of payloads    8  u32 number of operations
+//!            12  u32 checksum of bytes 0 to 12 and the operations, exclusive-or mixed batch number
+//!            16  operations, payloads in their order, zeros up to a multiple of 8
+//! payload     0  u32 its checksum             4  its bytes
+//! operation   u8 kind, then
+//!   1 enqueue, 2 moved    u8 flags (1: the body is an extent, 2: delivered before), u16 number of targets,
+//!                         u32 bytes of payload, u32 checksum of the payload,
+//!                         with an extent: u64 its number, u64 its bytes, u32 its checksum,
+//!                         then for each target u64 queue, u64 sequence
+//!   3 ack, 4 delivered    u64 queue, u32 number of ranges, for each u64 first sequence, u32 count
+//!   5 create, 6 delete    u64 queue
+//!   7 set                 u64 space, u64 end of its life in ms since 1970 or 0, u32 bytes of the key,
+//!                         u32 bytes of the value, key, value
+//!   8 unset               u64 space, u32 bytes of the key, key
+//!   9 clear               u64 space
+//! ```
+//!
+//! A *group* is atomic: all its operations are there or none. A message is written once in its group
+//! however many queues have it. A dead-letter move is an enqueue and an ack in one group; a
+//! transaction is a group.
+//!
+//! *Why batches begin at a multiple of 4,096:* no sector that was synced is written again, so what was
+//! promised cannot be torn by what comes later; and after a damaged batch the next is found.
+//!
+//! *Why the number of the batch is in each group's checksum:* segments are used again without being
+//! cleared. Of an earlier use there may be groups at the very same place; they do not check.
+//!
+//! *Why CRC-32:* it finds every burst up to 32 bits and every two bits that are wrong (up to 11 KiB every
+//! three), which are the errors of disks, and it runs at the speed of memory. CRC-32C would find three at
+//! any length; the difference is not worth a package that the broker does not have yet. What a wider hash
+//! would add, one in four thousand million of large random damage, is not worth half the speed. Nothing of
+//! it is a defence against who may write the files.
+
+pub(crate) mod check;
+pub mod frame;
+pub mod group;
+pub mod message;
+pub mod op;
+
+/// The version of the format that is written, and the latest that is read.
+pub const FORMAT: u32 = 1;
+/// Segment headers and batches begin at multiples of this.
+pub const BLOCK_BYTES: u64 = 4096;
+/// Bodies of more bytes are extents: files of their own.
+pub const EXTENT_BODY_BYTES: usize = 256 * 1024;
+/// The most bytes that the key of a value may have.
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Takes numbers and bytes from the front of bytes that may be anything.
+#[derive(Clone, Copy)]
+pub(crate) struct Take<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Take<'a> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+}

@@ -1,0 +1,365 @@
+//! What is there at a start.
+//!
+//! The latest checkpoint that can be read, then the batches after it, in order. Of a batch that is there
+//! twice (a sync failed, it was written again) the latest one that is whole counts. Each batch says up to where the
+//! journal was known to be synced when it was written: what is missing or damaged before the highest of
+//! these was once safe, is told, and the rest goes on; the first that is missing or damaged after it is
+//! where the journal ends.
+
+mod report;
+mod rewrite;
+mod scan;
+
+pub use report::{Problem, Report};
+
+use crate::{
+    disk::{Disk, File},
+    error::{DiskError, OpenError},
+    index::{Coming, Index, save},
+    journal::segments::{FileName, Segment, Segments},
+    keeper::{self, UNFINISHED},
+    record::{
+        Take, check,
+        frame::{BATCH_HEADER_BYTES, Opening, SegmentHeader},
+        group::GroupView,
+    },
+};
+use hashbrown::HashSet;
+use scan::{Found, Tail};
+use std::collections::BTreeMap;
+
+/// There while a store is open.
+pub(crate) const RUNNING: &str = "running";
+
+/// What a start found.
+pub(crate) struct Recovered {
+    pub(crate) index: Index,
+    pub(crate) segments: Segments,
+    pub(crate) checkpoints: Vec<u64>,
+    pub(crate) checkpoint_bytes: u64,
+    /// The number that the next batch gets.
+    pub(crate) next_batch: u64,
+    pub(crate) next_extent: u64,
+    /// Batches that were read and are not known to be synced.
+    unsynced: Vec<(u64, Found)>,
+}
+
+/// The files of a directory, by what they are.
+#[derive(Default)]
+struct Names {
+    segments: Vec<u64>,
+    spares: Vec<u64>,
+    checkpoints: Vec<u64>,
+    extents: Vec<u64>,
+    running: bool,
+}
+
+/// Reads what is there. Nothing is changed, so that it can be tried again, or only looked at.
+///
+/// # Errors
+/// If the directory cannot be read, or something is of a later format.
+pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, OpenError> {
+    let names = sort_names(disk, report)?;
+    let mut files = open_segments(disk, &names.segments, report)?;
+    let (mut index, position, checkpoint_bytes) = load_latest(disk, &names.checkpoints, report)?;
+    let orphaned = position.is_none() && !names.checkpoints.is_empty();
+    index.position = position.unwrap_or_default();
+    let tail = scan::tail(&files, index.position, report);
+    let coming = if orphaned { Coming::Orphaned } else { Coming::New };
+    let unsynced = replay(&mut index, &files, &tail, coming, report);
+    let next_batch = tail.highest.max(index.position) + 1;
+    // What was cut off is never counted again.
+    index.position = next_batch - 1;
+    for (number, file) in &mut files {
+        file.last = Some(tail.last_of.get(number).copied().unwrap_or(index.position));
+    }
+    index.drop_missing(
+        |segment| files.contains_key(&u64::from(segment)),
+        |queue, sequence| report.tell(Problem::MessageLost { queue, sequence }),
+    );
+    check_extents(&mut index, &names.extents, report);
+    report.clean = !names.running;
+    index.settle(names.running);
+    report.messages = index.queues.values().map(|queue| queue.live).sum();
+    report.values = index.values.by_key.len() as u64;
+    let next_extent = names.extents.iter().max().map_or(0, |last| last + 1);
+    let highest = names.segments.iter().max().map_or(0, |last| last + 1);
+    let next_spare = names.spares.iter().max().map_or(0, |last| last + 1);
+    let segments = Segments { files, ready: None, spares: names.spares, next_segment: highest, next_spare };
+    let checkpoints = position.into_iter().collect();
+    Ok(Recovered { index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, unsynced })
+}
+
+fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> {
+    let mut names = Names::default();
+    for name in disk.list()? {
+        match FileName::parse(&name) {
+            Some(FileName::Segment(number)) => names.segments.push(number),
+            Some(FileName::Spare(number)) => names.spares.push(number),
+            Some(FileName::Checkpoint(number)) => names.checkpoints.push(number),
+            Some(FileName::Extent(number)) => names.extents.push(number),
+            None if name == RUNNING => names.running = true,
+            None if name == UNFINISHED => {}
+            None => report.foreign.push(name),
+        }
+    }
+    names.segments.sort_unstable();
+    // The latest first.
+    names.checkpoints.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
+fn open_segments(
+    disk: &dyn Disk,
+    numbers: &[u64],
+    report: &mut Report,
+) -> Result<BTreeMap<u64, Segment>, OpenError> {
+    let mut files = BTreeMap::new();
+    for number in numbers {
+        let name = FileName::Segment(*number).to_string();
+        let opened = disk.open(&name).and_then(|file| {
+            let mut header = [0; 32];
+            let bytes = file.len_bytes()?;
+            // The header is for other versions: batches say themselves whose they are.
+            let read = file.read_at(&mut header, 0);
+            Ok((file, bytes, read.map(|_| header)))
+        });
+        match opened {
+            Ok((file, bytes, header)) => {
+                if let Ok(Opening::Newer(version)) = header.map(|header| SegmentHeader::decode(&header)) {
+                    return Err(OpenError::Newer { file: name, version });
+                }
+                let segment =
+                    Segment { file, bytes, last: None, suspicious: false, stuck: false, dead_since: None };
+                files.insert(*number, segment);
+            }
+            Err(error) => report.tell(Problem::Unreadable(error)),
+        }
+    }
+    Ok(files)
+}
+
+/// The latest checkpoint that can be read, with the batch it goes to and its length.
+fn load_latest(
+    disk: &dyn Disk,
+    checkpoints: &[u64],
+    report: &mut Report,
+) -> Result<(Index, Option<u64>, u64), OpenError> {
+    for number in checkpoints {
+        let name = FileName::Checkpoint(*number).to_string();
+        match load(disk, &name) {
+            Ok(Ok((index, position, bytes))) if position == *number => {
+                return Ok((index, Some(position), bytes));
+            }
+            Ok(Err(Opening::Newer(version))) => return Err(OpenError::Newer { file: name, version }),
+            Ok(_) => report.tell(Problem::CheckpointDamaged { file: name }),
+            Err(error) => report.tell(Problem::Unreadable(error)),
+        }
+    }
+    Ok((Index::default(), None, 0))
+}
+
+type Loaded = Result<(Index, u64, u64), Opening>;
+
+fn load(disk: &dyn Disk, name: &str) -> Result<Loaded, DiskError> {
+    let file = disk.open(name)?;
+    let mut header = [0; save::HEADER_BYTES];
+    file.read_at(&mut header, 0)?;
+    let position = match save::read_header(&header) {
+        Ok(position) => position,
+        Err(opening) => return Ok(Err(opening)),
+    };
+    let (mut index, mut offset, mut blocks) = (Index::default(), header.len() as u64, 0);
+    let mut block = Vec::new();
+    loop {
+        if !read_block(&*file, offset, &mut block)? {
+            return Ok(Err(Opening::Unreadable));
+        }
+        offset += (save::BLOCK_HEADER_BYTES + block.len()) as u64;
+        match save::load(&mut index, &block, blocks) {
+            Ok(save::Loaded::More) => blocks += 1,
+            Ok(save::Loaded::End) => return Ok(Ok((index, position, offset))),
+            Err(_) => return Ok(Err(Opening::Unreadable)),
+        }
+    }
+}
+
+/// Reads a block; false if it is none.
+fn read_block(file: &dyn File, offset: u64, block: &mut Vec<u8>) -> Result<bool, DiskError> {
+    let mut header = [0; save::BLOCK_HEADER_BYTES];
+    file.read_at(&mut header, offset)?;
+    let mut take = Take(&header);
+    let (Ok(length), Ok(check)) = (take.u32(), take.u32()) else { return Ok(false) };
+    let rest = file.len_bytes()?.saturating_sub(offset + header.len() as u64);
+    if u64::from(length) > rest || length as usize > save::BLOCK_BYTES_MAX {
+        return Ok(false);
+    }
+    block.clear();
+    block.resize(length as usize, 0);
+    let read = file.read_at(block, offset + header.len() as u64)?;
+    Ok(read == block.len() && check::check(block) == check)
+}
+
+fn replay(
+    index: &mut Index,
+    files: &BTreeMap<u64, Segment>,
+    tail: &Tail,
+    coming: Coming,
+    report: &mut Report,
+) -> Vec<(u64, Found)> {
+    let mut bytes = Vec::new();
+    let mut unsynced = Vec::new();
+    let mut expected = index.position + 1;
+    for (number, latest) in &tail.batches {
+        let found = &whole_one(files, tail, *number, *latest, &mut bytes);
+        // Numbers begin anywhere where there is no checkpoint.
+        if *number != expected && (expected > 1 || coming == Coming::Orphaned) {
+            if expected > tail.synced {
+                break;
+            }
+            report.tell(Problem::BatchesLost { first: expected, last: *number - 1 });
+        }
+        let was_synced = *number <= tail.synced;
+        let whole = replay_batch(index, files, (*number, *found), (coming, was_synced), &mut bytes, report);
+        index.position = *number;
+        expected = *number + 1;
+        report.batches += 1;
+        unsynced.extend((!was_synced).then_some((*number, *found)));
+        if !whole && !was_synced {
+            break;
+        }
+    }
+    let cut = tail.batches.range(expected..).count() as u64;
+    if index.position < tail.synced && cut == 0 {
+        report.tell(Problem::BatchesLost { first: expected, last: tail.synced });
+    }
+    report.cut_batches += cut;
+    unsynced
+}
+
+/// The latest of a batch that is whole; if none is, the latest.
+fn whole_one(
+    files: &BTreeMap<u64, Segment>,
+    tail: &Tail,
+    number: u64,
+    latest: Found,
+    bytes: &mut Vec<u8>,
+) -> Found {
+    let Some(older) = tail.older.get(&number) else { return latest };
+    let mut all = core::iter::once(&latest).chain(older.iter().rev());
+    let whole = all.find(|found| {
+        if !matches!(read_batch(files, **found, bytes), Some(Ok(()))) {
+            return false;
+        }
+        let mut at = BATCH_HEADER_BYTES;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            match GroupView::decode(rest, number).and_then(|group| group.check().map(|()| group.len_bytes)) {
+                Ok(length) => at += length,
+                Err(_) => return false,
+            }
+        }
+        true
+    });
+    whole.copied().unwrap_or(latest)
+}
+
+/// Reads a batch, all of it or an error; `None` if its file is not there or too short.
+fn read_batch(
+    files: &BTreeMap<u64, Segment>,
+    found: Found,
+    bytes: &mut Vec<u8>,
+) -> Option<Result<(), DiskError>> {
+    let length = BATCH_HEADER_BYTES + found.bytes as usize;
+    bytes.clear();
+    bytes.resize(length, 0);
+    match files.get(&found.segment)?.file.read_at(bytes, found.offset) {
+        Ok(read) => (read == length).then_some(Ok(())),
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Applies what can be read of a batch; tells whether that was all.
+fn replay_batch(
+    index: &mut Index,
+    files: &BTreeMap<u64, Segment>,
+    (number, found): (u64, Found),
+    (coming, was_synced): (Coming, bool),
+    bytes: &mut Vec<u8>,
+    report: &mut Report,
+) -> bool {
+    let read = read_batch(files, found, bytes);
+    if !matches!(read, Some(Ok(()))) {
+        if let Some(Err(error)) = read {
+            report.tell(Problem::Unreadable(error));
+        }
+        report.tell_damaged((number, found, 0), was_synced);
+        return false;
+    }
+    let (mut at, mut whole) = (BATCH_HEADER_BYTES, true);
+    while at < bytes.len() {
+        let group = bytes.get(at..).ok_or(()).and_then(|rest| GroupView::decode(rest, number).map_err(drop));
+        let Ok(group) = group else {
+            report.tell_damaged((number, found, at as u64), was_synced);
+            return false;
+        };
+        if group.check().is_ok() {
+            index.apply(&group, (number, found.segment as u32, found.offset + at as u64), coming);
+            report.groups += 1;
+        } else {
+            whole = false;
+            report.tell_damaged((number, found, at as u64), was_synced);
+            if !was_synced {
+                return false;
+            }
+        }
+        at += group.len_bytes;
+    }
+    whole
+}
+
+/// A message whose body is not there is lost.
+fn check_extents(index: &mut Index, there: &[u64], report: &mut Report) {
+    let there: HashSet<u64, foldhash::fast::RandomState> = there.iter().copied().collect();
+    let missing: Vec<_> =
+        index.held.extents.iter().filter(|(_, extent)| !there.contains(&extent.number)).collect();
+    for (_, extent) in missing {
+        report.tell(Problem::BodyLost { extent: extent.number });
+    }
+}
+
+/// Makes what was found the beginning of a new run: what is not known to be synced is written again, a
+/// checkpoint too, and what nothing refers to is removed.
+pub(crate) fn settle(
+    disk: &dyn Disk,
+    segment_bytes: u64,
+    recovered: &mut Recovered,
+    report: &Report,
+) -> Result<(), OpenError> {
+    match disk.create(RUNNING, 0) {
+        Ok(_) => disk.sync_names()?,
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.into()),
+    }
+    let unsynced = core::mem::take(&mut recovered.unsynced);
+    rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
+    let as_it_was = report.batches == 0 && report.is_sound() && !recovered.checkpoints.is_empty();
+    if !(as_it_was && report.clean && report.cut_batches == 0) {
+        recovered.checkpoint_bytes = keeper::write_now(disk, &recovered.index)?;
+        recovered.checkpoints = vec![recovered.index.position];
+    }
+    for name in disk.list()? {
+        let keeps = match FileName::parse(&name) {
+            Some(FileName::Checkpoint(number)) => recovered.checkpoints.contains(&number),
+            Some(FileName::Extent(number)) => {
+                recovered.index.held.extents.values().any(|extent| extent.number == number)
+            }
+            _ => true,
+        };
+        if !keeps {
+            disk.remove(&name)?;
+        }
+    }
+    recovered.index.held.dead_extents.clear();
+    disk.sync_names()?;
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Finds the batches of segments.
+
+use super::{Problem, Report};
+use crate::{
+    disk::File,
+    journal::segments::{FIRST_BATCH_AT, Segment},
+    record::{
+        BLOCK_BYTES,
+        frame::{BATCH_HEADER_BYTES, BatchHeader},
+    },
+};
+use std::collections::BTreeMap;
+
+/// How much is read at once where batches are searched for.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// Of its groups.
+    pub(crate) bytes: u32,
+}
+
+/// The batches after a checkpoint.
+#[derive(Default)]
+pub(super) struct Tail {
+    /// By number.
+    pub(super) batches: BTreeMap<u64, Found>,
+    /// Others of the same numbers, the latest last: they were written again because something failed.
+    pub(super) older: BTreeMap<u64, Vec<Found>>,
+    /// Up to here all was synced.
+    pub(super) synced: u64,
+    /// The highest number that there is.
+    pub(super) highest: u64,
+    /// The last batch of each segment that was read.
+    pub(super) last_of: BTreeMap<u64, u64>,
+}
+
+/// Finds all batches after a position.
+pub(super) fn tail(files: &BTreeMap<u64, Segment>, position: u64, report: &mut Report) -> Tail {
+    let mut tail = Tail { synced: position, ..Tail::default() };
+    // The first batch of a segment is not older than those of the segments before.
+    let older = |(number, segment): &(&u64, &Segment)| {
+        let first = header_at(&*segment.file, segment.bytes, FIRST_BATCH_AT);
+        first.is_ok_and(|first| {
+            first.is_some_and(|header| header.segment == **number && header.number <= position)
+        })
+    };
+    let start = if position == 0 { None } else { files.iter().rev().find(older).map(|(number, _)| *number) };
+    for (number, segment) in files.range(start.unwrap_or_default()..) {
+        scan(*number, segment, position, &mut tail, report);
+    }
+    // Of segments that were not read all is older.
+    for (number, _) in files.range(..start.unwrap_or_default()) {
+        tail.last_of.insert(*number, position);
+    }
+    tail
+}
+
+fn scan(number: u64, segment: &Segment, position: u64, tail: &mut Tail, report: &mut Report) {
+    let mut offset = FIRST_BATCH_AT;
+    let mut last = 0;
+    let mut told = false;
+    while offset + BATCH_HEADER_BYTES as u64 <= segment.bytes {
+        let header = match header_at(&*segment.file, segment.bytes, offset) {
+            // Of an earlier use there may be others.
+            Ok(header) => header.filter(|header| header.segment == number),
+            Err(error) => {
+                if !core::mem::replace(&mut told, true) {
+                    report.tell(Problem::Unreadable(error));
+                }
+                None
+            }
+        };
+        let Some(header) = header else {
+            match search(segment, number, offset + BLOCK_BYTES) {
+                Some(found) => offset = found,
+                None => break,
+            }
+            continue;
+        };
+        last = last.max(header.number);
+        tail.synced = tail.synced.max(header.synced);
+        if header.number > position {
+            let found = Found { segment: number, offset, bytes: header.bytes };
+            // Later segments come later.
+            if let Some(older) = tail.batches.insert(header.number, found) {
+                tail.older.entry(header.number).or_default().push(older);
+            }
+        }
+        offset = header.end(offset);
+    }
+    tail.highest = tail.highest.max(last);
+    tail.last_of.insert(number, last.max(position));
+}
+
+/// The header at a place that fits into the segment.
+fn header_at(
+    file: &dyn File,
+    segment_bytes: u64,
+    offset: u64,
+) -> Result<Option<BatchHeader>, crate::DiskError> {
+    let mut bytes = [0; BATCH_HEADER_BYTES];
+    file.read_at(&mut bytes, offset)?;
+    Ok(decode(&bytes, segment_bytes, offset))
+}
+
+fn decode(bytes: &[u8], segment_bytes: u64, offset: u64) -> Option<BatchHeader> {
+    let owner = bytes.get(24..32)?.try_into().ok().map(u64::from_le_bytes)?;
+    let header = BatchHeader::decode(bytes, owner).ok()?;
+    let end = offset + BATCH_HEADER_BYTES as u64 + u64::from(header.bytes);
+    (end <= segment_bytes).then_some(header)
+}
+
+/// Where the next batch of a segment begins, from a block on.
+fn search(segment: &Segment, number: u64, from: u64) -> Option<u64> {
+    let rest = segment.bytes.saturating_sub(from);
+    let mut window = vec![0; rest.min(WINDOW_BYTES) as usize];
+    let mut offset = from;
+    while offset < segment.bytes {
+        let read = match segment.file.read_at(&mut window, offset) {
+            Ok(0) => return None,
+            Ok(read) => read,
+            // Perhaps the next block can be read.
+            Err(_) => {
+                offset += BLOCK_BYTES;
+                continue;
+            }
+        };
+        for (block, bytes) in window.get(..read)?.chunks(BLOCK_BYTES as usize).enumerate() {
+            let at = offset + block as u64 * BLOCK_BYTES;
+            if decode(bytes, segment.bytes, at).is_some_and(|header| header.segment == number) {
+                return Some(at);
+            }
+        }
+        offset += WINDOW_BYTES;
+    }
+    None
+}

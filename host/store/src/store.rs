@@ -1,0 +1,266 @@
+//! A store that is open.
+
+use crate::{
+    Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Sequence, Space, Sync,
+    disk::Disk,
+    error::OpenError,
+    journal::{Core, Counts, Writer, flight::Flight},
+    keeper::Keeper,
+    record::BLOCK_BYTES,
+    recovery::{self, RUNNING, Recovered},
+    threads::Threads,
+};
+use parking_lot::{Condvar, Mutex};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+/// What a store has and did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// Messages; one that several queues have counts once.
+    pub messages: u64,
+    /// The bytes of their payloads.
+    pub live_bytes: u64,
+    /// The bytes of all segments, free ones too.
+    pub segment_bytes: u64,
+    /// Syncs of the journal.
+    pub syncs: u64,
+    /// Batches written.
+    pub batches: u64,
+    /// Groups written.
+    pub groups: u64,
+    /// Bytes written to the journal.
+    pub journal_bytes: u64,
+    /// Of those, bytes copied from mostly dead segments.
+    pub moved_bytes: u64,
+    /// Bytes of checkpoints.
+    pub checkpoint_bytes: u64,
+    /// How often what was in flight was written again because the disk failed.
+    pub rescues: u64,
+}
+
+/// A store that is open, with its threads. Dropped without [`Self::close`] it is as after a crash of the
+/// process.
+pub struct Store {
+    core: Arc<Core>,
+    since: Instant,
+    threads: Option<Threads>,
+}
+
+impl Store {
+    /// Opens the store in a directory that nobody else uses, and starts its threads.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, or was written by a later version. All else is in the report.
+    pub fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Self, Report), OpenError> {
+        let (core, keeper, report) = open(disk, config)?;
+        let since = Instant::now();
+        let threads = Threads::start(&core, keeper, since)
+            .map_err(|error| OpenError::Disk(crate::DiskError::new("start a thread", "", error)))?;
+        Ok((Self { core, since, threads: Some(threads) }, report))
+    }
+
+    /// Reads a directory as a start would, and changes nothing: for a store that nobody has open.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn look(disk: &dyn Disk) -> Result<Report, OpenError> {
+        let mut report = Report::default();
+        recovery::read(disk, &mut report)?;
+        Ok(report)
+    }
+
+    /// Takes a group; it is left to be cleared. `waiter` is told under its token when the group is as safe
+    /// as `sync` says. Groups are written in the order in which they are taken, but that one with a body
+    /// apart comes after its body is written: what must keep its order has none.
+    ///
+    /// # Errors
+    /// If it is not taken; then nothing of it happens, and nobody is told.
+    pub fn submit(
+        &self,
+        group: &mut Group,
+        sync: Sync,
+        waiter: Option<(&Arc<dyn Done>, u64)>,
+    ) -> Result<(), Refused> {
+        self.core.submit(group, sync, waiter, now_ms(self.since))
+    }
+
+    /// A number for a body that is to be a file of its own.
+    #[must_use]
+    pub fn next_extent(&self) -> u64 {
+        self.core.next_extent.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// All queues: the id, how many messages, and the sequence after the last that was ever named.
+    #[must_use]
+    pub fn queues(&self) -> Vec<(QueueId, u64, Sequence)> {
+        let index = self.core.index.lock();
+        index.queues.iter().map(|(id, queue)| (*id, queue.live, queue.next)).collect()
+    }
+
+    /// Hands messages of a queue to `each`, from a sequence on, in order, until they have about so many
+    /// bytes; at least one, if there is one. Gives the sequence from which to go on; `None` if that was all.
+    pub fn read(
+        &self,
+        reader: &mut Reader,
+        from: (QueueId, Sequence),
+        bytes_max: usize,
+        each: &mut dyn FnMut(Item<'_>),
+    ) -> Option<Sequence> {
+        reader.read(&self.core, from, bytes_max, each)
+    }
+
+    /// Hands the values of a space to `each`: key, value, and when it ends in milliseconds since 1970, or 0.
+    pub fn values(&self, space: Space, mut each: impl FnMut(&[u8], &[u8], u64)) {
+        let index = self.core.index.lock();
+        index.values.of(space).for_each(|(key, value)| each(key, &value.bytes, value.expires_ms));
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.core.health()
+    }
+
+    /// What it has and did.
+    #[must_use]
+    pub fn stat(&self) -> Stat {
+        stat(&self.core)
+    }
+
+    /// Writes and syncs all that was taken, and a checkpoint, so that the next start has nothing to read
+    /// again. Who waits is told. What cannot be made safe within about five seconds is not.
+    pub fn close(mut self) {
+        if let Some(threads) = self.threads.take() {
+            let keeper = threads.stop(&self.core);
+            close(&self.core, keeper);
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.stop(&self.core);
+        }
+    }
+}
+
+/// The time of a store's own clock.
+pub(crate) fn now_ms(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
+/// Opens without threads.
+pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Keeper, Report), OpenError> {
+    check(&config)?;
+    let mut report = Report::default();
+    let mut recovered = recovery::read(&*disk, &mut report)?;
+    recovery::settle(&*disk, config.segment_bytes, &mut recovered, &report)?;
+    let Recovered { index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, .. } = recovered;
+    let synced = index.position;
+    let keeper = Keeper::new(checkpoints, checkpoint_bytes);
+    let core = Core {
+        disk,
+        config,
+        writer: Mutex::new(Writer::new(next_batch)),
+        flight: Mutex::new(Flight { synced, wanted: synced, ..Flight::default() }),
+        written: Condvar::new(),
+        segments: Mutex::new(segments),
+        index: Mutex::new(index),
+        inbox: Mutex::default(),
+        arrived: Condvar::new(),
+        large: Mutex::default(),
+        large_arrived: Condvar::new(),
+        untidy: Mutex::new(true),
+        untidy_now: Condvar::new(),
+        full: AtomicBool::new(false),
+        trouble: Mutex::default(),
+        counts: Counts::default(),
+        next_extent: AtomicU64::new(next_extent),
+    };
+    Ok((Arc::new(core), keeper, report))
+}
+
+fn check(config: &Config) -> Result<(), OpenError> {
+    let needed = config.group_bytes_max.max(config.batch_bytes) as u64 + 3 * BLOCK_BYTES;
+    if config.segment_bytes < needed {
+        return Err(OpenError::Config("a segment must have room for the largest group and batch"));
+    }
+    if config.segment_bytes > u64::from(u32::MAX) || !config.segment_bytes.is_multiple_of(BLOCK_BYTES) {
+        return Err(OpenError::Config("the length of a segment is a multiple of 4,096 below 4 GiB"));
+    }
+    Ok(())
+}
+
+/// Ends a run, with nobody else at it. Whoever waits still is told that it is too late.
+pub(crate) fn close(core: &Core, mut keeper: Keeper) {
+    core.inbox.lock().closed = true;
+    let begun = Instant::now();
+    let mut told = Vec::new();
+    let in_time = || begun.elapsed().as_secs() < 5;
+    while core.large_step(0) {}
+    let mut now = 0;
+    while !drained(core) && in_time() {
+        now += 1000;
+        core.inbox.lock().flush();
+        let mut flight = core.flight.lock();
+        flight.wanted = flight.batches.back().map_or(flight.wanted, |batch| batch.number);
+        drop(flight);
+        let wrote = core.write_step(now);
+        if let Some(job) = core.sync_begin(now) {
+            let outcome = job.file.sync();
+            core.sync_end(&job, outcome, &mut told);
+        }
+        if !wrote {
+            core.keep_step(&mut keeper, now);
+        }
+    }
+    if drained(core) {
+        let position = core.index.lock().position;
+        let kept = keeper.checkpoints.last() == Some(&position);
+        let saved = kept || crate::keeper::write_now(&*core.disk, &core.index.lock()).is_ok();
+        // The next start reads the journal if that failed, and takes all for delivered.
+        if saved && core.disk.remove(RUNNING).is_ok() {
+            let _ = core.disk.sync_names();
+        }
+    }
+    let mut flight = core.flight.lock();
+    let late: Vec<_> = flight.batches.iter_mut().flat_map(|batch| batch.chunk.waiters.drain(..)).collect();
+    drop(flight);
+    let mut inbox = core.inbox.lock();
+    inbox.flush();
+    let unwritten: Vec<_> =
+        core::iter::from_fn(|| inbox.take(u64::MAX)).flat_map(|chunk| chunk.waiters).collect();
+    drop(inbox);
+    late.iter().chain(&unwritten).for_each(|waiter| waiter.done.done(waiter.token, Err(Failed::Closed)));
+}
+
+fn drained(core: &Core) -> bool {
+    let written = core.inbox.lock().is_empty() && !core.writer.lock().is_stuck();
+    written && core.flight.lock().batches.is_empty()
+}
+
+pub(crate) fn stat(core: &Core) -> Stat {
+    let segment_bytes = core.segments.lock().bytes(core.config.segment_bytes);
+    let live = core.index.lock().held.live;
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = &core.counts;
+    Stat {
+        messages: live.messages,
+        live_bytes: live.bytes,
+        segment_bytes,
+        syncs: load(&counts.syncs),
+        batches: load(&counts.batches),
+        groups: load(&counts.groups),
+        journal_bytes: load(&counts.journal_bytes),
+        moved_bytes: load(&counts.moved_bytes),
+        checkpoint_bytes: load(&counts.checkpoint_bytes),
+        rescues: load(&counts.rescues),
+    }
+}

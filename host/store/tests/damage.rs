@@ -1,0 +1,231 @@
+//! Files that are damaged, missing, unreadable, or of a later version; disks that are full or fail.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{QUEUE, Told, commit, content, numbers, publish, read_all, small};
+use leveret_store::{
+    Done, Group, Health, OpenError, Problem, QueueId, Range, Refused, Report, Store, Sync,
+    disk::{
+        Disk as _,
+        sim::{Dice, Faults, SimDisk},
+    },
+};
+use std::sync::Arc;
+
+fn open(disk: &SimDisk) -> (Store, Report) {
+    Store::open(Arc::new(disk.clone()), small()).unwrap()
+}
+
+/// A disk with a queue of so many messages, as a crash of the process leaves it.
+fn with_messages(seed: u64, count: u64) -> SimDisk {
+    let disk = SimDisk::new(seed);
+    let (store, _) = open(&disk);
+    let mut group = Group::default();
+    group.create(QUEUE);
+    commit(&store, &mut group, Sync::Always).unwrap();
+    publish(&store, 0..count).unwrap();
+    drop(store);
+    disk
+}
+
+fn named(disk: &SimDisk, prefix: &str) -> Vec<String> {
+    disk.list().unwrap().into_iter().filter(|name| name.starts_with(prefix)).collect()
+}
+
+#[test]
+fn a_bit_that_turned_over_costs_what_it_is_in_and_is_told() {
+    let mut damaged = 0;
+    for seed in 0..60 {
+        let disk = with_messages(seed, 12);
+        // Each batch has blocks of its own; what comes after the last is free.
+        let offset = 4096 + Dice::new(seed).below(13 * 4096) as usize;
+        disk.damage("segment-0000000000000000", offset, 1 << (seed % 8)).unwrap();
+        let (store, report) = open(&disk);
+        let there = numbers(&read_all(&store, QUEUE));
+        let is_told = !report.is_sound() || report.cut.is_some() || report.cut_batches > 0;
+        // The last batch is not known to be synced by any later one.
+        let is_silent = there != (0..12).collect::<Vec<_>>() && !is_told && there.len() < 11;
+        assert!(!is_silent, "seed {seed}: {there:?} {report:?}");
+        assert!(there.len() >= 11 || offset < 8192, "seed {seed}: {there:?} {report:?}");
+        damaged += u64::from(there.len() < 12);
+    }
+    assert!(damaged > 5, "{damaged}");
+}
+
+#[test]
+fn a_segment_that_is_missing_is_told_and_the_rest_serves() {
+    let disk = with_messages(1, 60);
+    assert!(named(&disk, "segment-").len() > 3);
+    disk.remove("segment-0000000000000001").unwrap();
+    let before = disk.list().unwrap();
+    let seen = Store::look(&disk).unwrap();
+    assert_eq!(disk.list().unwrap(), before);
+    let (store, report) = open(&disk);
+    assert_eq!(format!("{seen:?}"), format!("{report:?}"), "to look is to read what a start reads");
+    assert!(
+        report.problems.iter().any(|problem| matches!(problem, Problem::BatchesLost { .. })),
+        "{report:?}"
+    );
+    let there = numbers(&read_all(&store, QUEUE));
+    assert!(there.len() > 30 && there.first() == Some(&0) && there.last() == Some(&59), "{there:?}");
+    // Nothing of it is told again, and what is new is kept.
+    publish(&store, 60..70).unwrap();
+    drop(store);
+    let (store, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)).len(), there.len() + 10);
+}
+
+#[test]
+fn messages_that_a_checkpoint_knows_and_no_segment_has_are_told_one_by_one() {
+    let disk = with_messages(1, 40);
+    let (store, _) = open(&disk);
+    store.close();
+    disk.remove("segment-0000000000000000").unwrap();
+    let (store, report) = open(&disk);
+    let lost = report
+        .problems
+        .iter()
+        .filter(|problem| matches!(problem, Problem::MessageLost { queue, .. } if *queue == QUEUE));
+    let there = numbers(&read_all(&store, QUEUE));
+    assert_eq!(lost.count() + there.len(), 40);
+    assert!(there.len() > 10, "{there:?}");
+}
+
+#[test]
+fn without_a_checkpoint_that_checks_the_journal_is_read() {
+    let disk = with_messages(1, 20);
+    let (store, _) = open(&disk);
+    store.close();
+    for name in named(&disk, "checkpoint-") {
+        disk.damage(&name, 50, 4).unwrap();
+    }
+    let (store, report) = open(&disk);
+    let is_told = |problem: &Problem| matches!(problem, Problem::CheckpointDamaged { .. });
+    assert!(report.problems.iter().any(is_told), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_later_version_wrote_is_left_alone() {
+    let disk = with_messages(1, 5);
+    let file = disk.open("segment-0000000000000000").unwrap();
+    let mut header = [0; 32];
+    file.read_at(&mut header, 0).unwrap();
+    header[8] = 2;
+    let check = crc32fast::hash(&[&header[..12], &header[16..]].concat());
+    header[12..16].copy_from_slice(&check.to_le_bytes());
+    file.write_at(&header, 0).unwrap();
+    let before = disk.list().unwrap();
+    match Store::open(Arc::new(disk.clone()), small()) {
+        Err(OpenError::Newer { file, version: 2 }) => assert_eq!(file, "segment-0000000000000000"),
+        other => panic!("{:?}", other.map(|(_, report)| report)),
+    }
+    assert_eq!(disk.list().unwrap(), before);
+}
+
+#[test]
+fn reads_that_fail_are_told_or_the_store_does_not_open() {
+    let (mut opened, mut refused) = (0, 0);
+    for seed in 0..100 {
+        let disk = with_messages(seed, 20);
+        disk.set_faults(Faults { read: 100, ..Faults::default() });
+        match Store::open(Arc::new(disk.clone()), small()) {
+            Ok((store, report)) => {
+                opened += 1;
+                disk.set_faults(Faults::default());
+                let there = read_all(&store, QUEUE).len();
+                assert!(there == 20 || !report.is_sound() || report.cut.is_some(), "{there} {report:?}");
+            }
+            Err(OpenError::Disk(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(opened > 10, "{opened} opened, {refused} did not");
+}
+
+#[test]
+fn nothing_is_confirmed_while_syncs_fail_and_all_is_once_they_do_not() {
+    let disk = with_messages(1, 5);
+    let (store, _) = open(&disk);
+    disk.set_faults(Faults { sync: 1024, ..Faults::default() });
+    let told = Arc::new(Told::default());
+    let done: Arc<dyn Done> = told.clone();
+    let mut group = Group::default();
+    group.enqueue(&[&content(5)], false, &[(QUEUE, 5)]);
+    store.submit(&mut group, Sync::Always, Some((&done, 5))).unwrap();
+    while store.stat().rescues < 3 {
+        std::thread::yield_now();
+    }
+    assert!(!told.is_told(5));
+    assert!(matches!(store.health(), Health::Failing(_)), "{:?}", store.health());
+    disk.set_faults(Faults::default());
+    assert_eq!(told.wait(5), Ok(()));
+    while store.health() != Health::Well {
+        std::thread::yield_now();
+    }
+    drop(store);
+    disk.crash();
+    let (store, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), (0..6).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_disk_refuses_what_grows_takes_acks_and_serves_again() {
+    let disk = with_messages(1, 5);
+    let (store, _) = open(&disk);
+    disk.set_faults(Faults { bytes_max: disk.used_bytes() + 200 * 1024, ..Faults::default() });
+    let mut next = 5;
+    while publish(&store, next..next + 1) != Err(Refused::Full) {
+        next += 1;
+        assert!(next < 1000, "it is never full");
+    }
+    assert_eq!(store.health(), Health::Full);
+    assert_eq!(numbers(&read_all(&store, QUEUE)).len() as u64, next, "all that was confirmed is there");
+    // One by one: each takes a block of the reserve, and what it frees comes back meanwhile.
+    let mut group = Group::default();
+    for first in 0..next {
+        group.ack(QUEUE, &[Range { first, count: 1 }]);
+        commit(&store, &mut group, Sync::Always).unwrap();
+    }
+    while store.health() != Health::Well {
+        std::thread::yield_now();
+    }
+    publish(&store, next..next + 20).unwrap();
+    drop(store);
+    disk.crash();
+    let (store, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), (next..next + 20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_large_body_is_a_file_until_its_message_is_acked() {
+    let disk = with_messages(1, 0);
+    let (store, _) = open(&disk);
+    let body: Vec<u8> = (0..300_000).map(|at| at as u8).collect();
+    let mut group = Group::default();
+    let both = [(QUEUE, 0), (QueueId(2), 0)];
+    group.create(QueueId(2));
+    group.enqueue_apart(&[b"head"], false, (store.next_extent(), Arc::new(body.clone())), &both);
+    commit(&store, &mut group, Sync::Always).unwrap();
+    drop(store);
+    disk.crash();
+    let (store, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    let mut reader = leveret_store::Reader::default();
+    for (queue, _) in both {
+        store.read(&mut reader, (queue, 0), 1, &mut |item| {
+            assert_eq!((item.payload, item.body), (Some(&b"head"[..]), Some(&body[..])));
+        });
+        assert_eq!(named(&disk, "extent-").len(), 1);
+        group.ack(queue, &[Range { first: 0, count: 1 }]);
+        commit(&store, &mut group, Sync::Always).unwrap();
+    }
+    while !named(&disk, "extent-").is_empty() {
+        std::thread::yield_now();
+    }
+}
