@@ -78,7 +78,8 @@ pub(super) struct World {
     seen: Seen,
 }
 
-fn config() -> Config {
+/// Small enough to meet every end of a file.
+pub(super) fn config() -> Config {
     Config {
         segment_bytes: 64 * 1024,
         group_bytes_max: 32 * 1024,
