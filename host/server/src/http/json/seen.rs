@@ -46,7 +46,8 @@ pub struct PluginInVhostJson {
     pub rejections: Vec<ReasonJson>,
     /// What the calls of its plugin came to.
     pub calls: CallsJson,
-    /// How long calls took: all about 16 messages or more, and one in 16 of the others.
+    /// How long calls took: the first 64 on each worker, then all about 16 messages or more, and one in 16 of
+    /// the others.
     pub call_time: CallTimeJson,
     /// How much CPU time a message takes its plugin now, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
