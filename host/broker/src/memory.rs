@@ -93,7 +93,7 @@ impl fmt::Debug for MemoryAccount {
 }
 
 /// A body too large for a slab, shared by all queues that hold the message and charged once.
-pub(crate) struct LargeBody {
+pub struct LargeBody {
     bytes: alloc::boxed::Box<[u8]>,
     account: Arc<MemoryAccount>,
 }
@@ -106,6 +106,18 @@ impl LargeBody {
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for LargeBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for LargeBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LargeBody").field("len", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 

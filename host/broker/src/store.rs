@@ -1,11 +1,23 @@
 //! The store's port: where what is to outlive the process is written.
 //!
-//! What a batch changes is handed over as one group, before any of it is seen: a group is taken whole or
-//! not at all. What the store does not take did not happen: its message is not accepted, and the state is
-//! as it was before.
+//! *A batch is one group.* Its messages for durable queues, what of these they replace elsewhere (a dead letter in
+//! the queue where it died, a held message), what exchange types keep because of them: all of it is there after a
+//! restart or nothing ([`Group`]). It is handed over once queues have numbered the messages, so a message may be
+//! delivered, and even settled, before it is written; order between groups does not matter for messages.
 //!
-//! *Not here:* how it is written. What exchange types keep is what goes through here so far; queues, held
-//! messages and the topology are in memory.
+//! *Asked first.* Whether a group will be taken is asked before any of it happens ([`Store::admit`]): what the store
+//! does not admit did not happen, its message is not accepted, and the state is as it was before. What was admitted is
+//! taken. Whoever wants to know when it is safe gives somebody to tell ([`Written`]).
+//!
+//! *Not here:* how it is written.
+
+mod group;
+
+pub use crate::memory::LargeBody;
+pub use group::{
+    BindingSpec, Durability, Group, HeldAs, Kept, KeptId, Ranges, Stored, Target, Topology, TopologyChange,
+    Written,
+};
 
 use crate::port::{Deed, Effects, Fate, Layer};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
@@ -99,10 +111,16 @@ impl fmt::Display for StoreFailure {
 
 impl core::error::Error for StoreFailure {}
 
-/// What is written to. Called by many threads, under no lock of a queue.
+/// What is written to. Called by many threads, under no lock of a queue but where that is said.
 pub trait Store: Send + Sync {
     /// Whether it keeps anything at all. Where it does not, nothing is handed over.
     fn keeps(&self) -> bool;
+
+    /// Whether a group that begins now will be taken. What only takes away always is.
+    ///
+    /// # Errors
+    /// It will not: the disk is full, or fails.
+    fn admit(&self) -> Result<(), StoreFailure>;
 
     /// Takes a group of changes: all of them or none.
     ///
@@ -115,6 +133,41 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// It cannot be read now.
     fn load(&self, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure>;
+
+    /// An empty group, for whoever writes often.
+    fn group(&self) -> Box<dyn Group>;
+
+    /// A queue no longer has messages. Rides on what is written next, and is never refused.
+    fn settled(&self, queue: KeptId, ranges: &[Ranges]);
+
+    /// Messages of a queue were given to a consumer once more. The same.
+    fn delivered(&self, queue: KeptId, ranges: &[Ranges]);
+
+    /// Has `waiter` told once everything is safe that was handed over before by this thread.
+    fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64);
+
+    /// A number for a queue, or for what is like one; no other has it, ever.
+    fn next_id(&self) -> KeptId;
+
+    /// What there is of a queue: how many messages, and the number that follows the last one ever used.
+    fn kept(&self, queue: KeptId) -> Kept;
+
+    /// How many of the messages with these numbers can be read.
+    fn count(&self, queue: KeptId, numbers: core::ops::Range<u64>) -> u64;
+
+    /// Hands messages of a queue to `each` in order, from a number on, until they have about so many bytes; at least
+    /// one, if there is one. Gives the number from which to go on; `None` if there are no more. May be called under a
+    /// queue's lock.
+    fn read(
+        &self,
+        queue: KeptId,
+        from: u64,
+        bytes_max: usize,
+        each: &mut dyn FnMut(Stored<'_>),
+    ) -> Option<u64>;
+
+    /// Hands over what there is of a virtual host: its exchanges, then its queues, then its bindings.
+    fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>));
 }
 
 /// A store that keeps nothing: state ends with the process.
@@ -126,6 +179,10 @@ impl Store for Volatile {
         false
     }
 
+    fn admit(&self) -> Result<(), StoreFailure> {
+        Ok(())
+    }
+
     fn append(&self, _group: &[Change]) -> Result<(), StoreFailure> {
         Ok(())
     }
@@ -133,6 +190,42 @@ impl Store for Volatile {
     fn load(&self, _holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
         Ok(Vec::new())
     }
+
+    fn group(&self) -> Box<dyn Group> {
+        Box::new(group::Nowhere)
+    }
+
+    fn settled(&self, _queue: KeptId, _ranges: &[Ranges]) {}
+
+    fn delivered(&self, _queue: KeptId, _ranges: &[Ranges]) {}
+
+    fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
+        waiter.written(token, Ok(()));
+    }
+
+    fn next_id(&self) -> KeptId {
+        KeptId(0)
+    }
+
+    fn kept(&self, _queue: KeptId) -> Kept {
+        Kept::default()
+    }
+
+    fn count(&self, _queue: KeptId, _numbers: core::ops::Range<u64>) -> u64 {
+        0
+    }
+
+    fn read(
+        &self,
+        _queue: KeptId,
+        _from: u64,
+        _bytes_max: usize,
+        _each: &mut dyn FnMut(Stored<'_>),
+    ) -> Option<u64> {
+        None
+    }
+
+    fn topology(&self, _vhost: &Name, _each: &mut dyn FnMut(Topology<'_>)) {}
 }
 
 /// Writes the effects that belong to one message, then makes them last. Where the store takes nothing they

@@ -16,7 +16,7 @@ fn full() -> Published {
 
 /// An exchange `x` of this type, bound to the queue `q` by `k`.
 fn with_type(type_name: &str, attached: Vec<Attached>) -> (Connection, Arc<Disk>) {
-    let disk = Arc::<Disk>::default();
+    let disk = Disk::new();
     let mut c = Connection::kept_in(disk.clone(), attached);
     c.queue("q");
     c.exchange(exchange("x", type_name));

@@ -1,28 +1,119 @@
-//! A store whose disk can fail.
+//! A store whose disk can fail, and whose writing can be held up: what it has outlives the virtual hosts that
+//! are kept in it.
 
+use leveret_broker::{ExchangeSpec, QueueSpec};
 use leveret_broker::{
     Vhost,
-    store::{Change, StateChange, StateHolder, Store, StoreFailure},
+    port::Layer,
+    store::{
+        BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Ranges, StateChange,
+        StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
+    },
 };
-use std::sync::{Arc, Mutex};
+use leveret_model::{MessageView, Name, OwnedMessage, Table};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, Weak},
+};
 
 /// What was handed over, and how it answers next.
-#[derive(Default)]
-pub struct Disk(Mutex<Inner>);
+pub struct Disk(Mutex<Inner>, Weak<Disk>);
 
 #[derive(Default)]
 struct Inner {
     groups: Vec<Vec<String>>,
     full: bool,
+    /// What is written is not safe until this is over.
+    slow: bool,
+    waiting: Vec<(Arc<dyn Written>, u64)>,
     /// A queue, and how many messages it had when each group came.
     watched: Option<(Arc<Vhost>, &'static str)>,
     seen: Vec<u64>,
+    durabilities: Vec<Durability>,
+    last_id: u64,
+    queues: BTreeMap<u64, Queue>,
+    exchanges: BTreeMap<(Name, Name), ExchangeSpec>,
+    declared: BTreeMap<(Name, Name), (KeptId, QueueSpec)>,
+    bindings: Vec<(Name, OwnedBinding)>,
+    holds: BTreeMap<Name, KeptId>,
+}
+
+#[derive(Default)]
+struct Queue {
+    next: u64,
+    messages: BTreeMap<u64, Message>,
+    /// Numbers that were settled, perhaps before their messages came.
+    settled: Vec<u64>,
+}
+
+#[derive(Clone)]
+struct Message {
+    message: Arc<OwnedMessage>,
+    dead_lettered: bool,
+    deliveries: u16,
+    held: Option<OwnedHold>,
+}
+
+#[derive(Clone)]
+struct OwnedHold {
+    due_ms: u64,
+    exchange: Name,
+    resume: Layer,
+    hops: u8,
+}
+
+#[derive(Clone, PartialEq)]
+struct OwnedBinding {
+    source: Name,
+    to_queue: bool,
+    destination: Name,
+    routing_key: Name,
+    arguments: Table,
+}
+
+impl OwnedBinding {
+    fn of(spec: BindingSpec<'_>) -> Self {
+        Self {
+            source: spec.source.clone(),
+            to_queue: spec.to_queue,
+            destination: spec.destination.clone(),
+            routing_key: spec.routing_key.clone(),
+            arguments: spec.arguments.clone(),
+        }
+    }
+
+    fn spec(&self) -> BindingSpec<'_> {
+        let Self { source, to_queue, destination, routing_key, arguments } = self;
+        BindingSpec { source, to_queue: *to_queue, destination, routing_key, arguments }
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self(Mutex::default(), Weak::new())
+    }
 }
 
 impl Disk {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        Arc::new_cyclic(|disk| Self(Mutex::default(), disk.clone()))
+    }
+
     /// From now on nothing is taken, or everything again.
     pub fn is_full(&self, full: bool) {
         self.0.lock().unwrap().full = full;
+    }
+
+    /// From now on nobody is told that what is written is safe; or everybody who waits is, and whoever comes.
+    pub fn is_slow(&self, slow: bool) {
+        let waiting = {
+            let mut inner = self.0.lock().unwrap();
+            inner.slow = slow;
+            if slow { Vec::new() } else { std::mem::take(&mut inner.waiting) }
+        };
+        waiting.iter().for_each(|(waiter, token)| waiter.written(*token, Ok(())));
     }
 
     /// Notes how many messages that queue has when a group comes.
@@ -30,7 +121,7 @@ impl Disk {
         self.0.lock().unwrap().watched = Some((vhost.clone(), queue));
     }
 
-    /// The groups that were taken since the last time: the keys of each.
+    /// The groups that were taken since the last time: the keys, and what else they have, of each.
     pub fn groups(&self) -> Vec<Vec<String>> {
         std::mem::take(&mut self.0.lock().unwrap().groups)
     }
@@ -39,6 +130,184 @@ impl Disk {
     pub fn seen(&self) -> Vec<u64> {
         self.0.lock().unwrap().seen.clone()
     }
+
+    /// What was asked of each group that had somebody waiting, since the last time.
+    pub fn durabilities(&self) -> Vec<Durability> {
+        std::mem::take(&mut self.0.lock().unwrap().durabilities)
+    }
+
+    /// The bodies of the messages that are kept, by queue and number.
+    pub fn bodies(&self) -> Vec<(u64, u64, String)> {
+        let inner = self.0.lock().unwrap();
+        let all = inner.queues.iter().flat_map(|(id, queue)| {
+            queue.messages.iter().map(move |(number, message)| {
+                (*id, *number, String::from_utf8_lossy(message.message.view().body).into_owned())
+            })
+        });
+        all.collect()
+    }
+
+    /// How often each message was delivered, by queue and number.
+    pub fn deliveries(&self) -> Vec<(u64, u64, u16)> {
+        let inner = self.0.lock().unwrap();
+        let all = inner.queues.iter().flat_map(|(id, queue)| {
+            queue.messages.iter().map(move |(number, message)| (*id, *number, message.deliveries))
+        });
+        all.collect()
+    }
+
+    fn take(&self, group: &mut Making, durability: Durability, waiter: Option<(&Arc<dyn Written>, u64)>) {
+        let told = {
+            let mut inner = self.0.lock().unwrap();
+            let seen = inner.watched.as_ref().and_then(|(vhost, queue)| vhost.queue(queue.as_bytes()));
+            inner.seen.extend(seen.map(|queue| queue.status().messages));
+            if !group.names.is_empty() {
+                inner.groups.push(std::mem::take(&mut group.names));
+            }
+            for op in group.ops.drain(..) {
+                op(&mut inner);
+            }
+            match waiter {
+                Some((waiter, token)) => {
+                    inner.durabilities.push(durability);
+                    let slow = inner.slow;
+                    if slow {
+                        inner.waiting.push((waiter.clone(), token));
+                    }
+                    !slow
+                }
+                None => false,
+            }
+        };
+        if let Some((waiter, token)) = waiter.filter(|_| told) {
+            waiter.written(token, Ok(()));
+        }
+    }
+}
+
+fn key_of(change: &Change) -> String {
+    match &change.change {
+        StateChange::Set { key, .. } => String::from_utf8(key.to_vec()).unwrap(),
+        other => format!("{other:?}"),
+    }
+}
+
+type Op = Box<dyn FnOnce(&mut Inner) + Send>;
+
+struct Making {
+    disk: Arc<Disk>,
+    names: Vec<String>,
+    ops: Vec<Op>,
+}
+
+impl Making {
+    fn place(&mut self, targets: Vec<Target>, message: Message) {
+        self.ops.push(Box::new(move |inner| {
+            for Target { queue, sequence } in targets {
+                let queue = inner.queues.entry(queue.0).or_default();
+                queue.next = queue.next.max(sequence + 1);
+                if !queue.settled.contains(&sequence) {
+                    queue.messages.insert(sequence, message.clone());
+                }
+            }
+        }));
+    }
+}
+
+fn settle(inner: &mut Inner, queue: KeptId, ranges: &[Ranges]) {
+    let queue = inner.queues.entry(queue.0).or_default();
+    for range in ranges {
+        for number in range.first..range.first + u64::from(range.count) {
+            queue.settled.push(number);
+            queue.messages.remove(&number);
+        }
+    }
+}
+
+impl Group for Making {
+    fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    fn enqueue(
+        &mut self,
+        message: &MessageView<'_>,
+        _large: Option<&Arc<LargeBody>>,
+        dead_lettered: bool,
+        targets: &[Target],
+    ) {
+        let message = Arc::new(OwnedMessage::from_view(message));
+        self.place(targets.to_vec(), Message { message, dead_lettered, deliveries: 0, held: None });
+    }
+
+    fn hold(&mut self, message: &MessageView<'_>, dead_lettered: bool, held: HeldAs<'_>, target: Target) {
+        let message = Arc::new(OwnedMessage::from_view(message));
+        let HeldAs { due_ms, exchange, resume, hops } = held;
+        let held = Some(OwnedHold { due_ms, exchange: exchange.clone(), resume, hops });
+        self.place(vec![target], Message { message, dead_lettered, deliveries: 0, held });
+    }
+
+    fn settle(&mut self, queue: KeptId, ranges: &[Ranges]) {
+        let ranges = ranges.to_vec();
+        self.ops.push(Box::new(move |inner| settle(inner, queue, &ranges)));
+    }
+
+    fn change(&mut self, changes: &[Change]) {
+        self.names.extend(changes.iter().map(key_of));
+        self.ops.push(Box::new(|_| {}));
+    }
+
+    fn topology(&mut self, vhost: &Name, change: TopologyChange<'_>) {
+        let vhost = vhost.clone();
+        self.ops.push(match change {
+            TopologyChange::Declared(Topology::Exchange(spec)) => {
+                let spec = spec.clone();
+                Box::new(move |inner| drop(inner.exchanges.insert((vhost, spec.name.clone()), spec)))
+            }
+            TopologyChange::Declared(Topology::Queue(id, spec)) => {
+                let spec = spec.clone();
+                Box::new(move |inner| {
+                    inner.queues.entry(id.0).or_default();
+                    inner.declared.insert((vhost, spec.name.clone()), (id, spec));
+                })
+            }
+            TopologyChange::Declared(Topology::Binding(spec)) => {
+                let spec = OwnedBinding::of(spec);
+                Box::new(move |inner| inner.bindings.push((vhost, spec)))
+            }
+            TopologyChange::Declared(Topology::Holds(id)) => Box::new(move |inner| {
+                inner.holds.insert(vhost, id);
+            }),
+            TopologyChange::ExchangeGone(name) => {
+                let name = name.clone();
+                Box::new(move |inner| {
+                    inner.exchanges.remove(&(vhost.clone(), name.clone()));
+                    inner.bindings.retain(|(of, binding)| {
+                        let to = !binding.to_queue && binding.destination == name;
+                        *of != vhost || !(binding.source == name || to)
+                    });
+                })
+            }
+            TopologyChange::QueueGone(id, name) => {
+                let name = name.clone();
+                Box::new(move |inner| {
+                    inner.queues.remove(&id.0);
+                    inner.declared.remove(&(vhost.clone(), name.clone()));
+                    inner.bindings.retain(|(of, binding)| {
+                        *of != vhost || !(binding.to_queue && binding.destination == name)
+                    });
+                })
+            }
+            TopologyChange::Unbound(spec) => {
+                let spec = OwnedBinding::of(spec);
+                Box::new(move |inner| inner.bindings.retain(|(of, other)| *of != vhost || *other != spec))
+            }
+        });
+    }
+
+    fn submit(&mut self, durability: Durability, waiter: Option<(&Arc<dyn Written>, u64)>) {
+        self.disk.clone().take(self, durability, waiter);
+    }
 }
 
 impl Store for Disk {
@@ -46,23 +315,120 @@ impl Store for Disk {
         true
     }
 
-    fn append(&self, group: &[Change]) -> Result<(), StoreFailure> {
-        let mut inner = self.0.lock().unwrap();
-        if inner.full {
+    fn admit(&self) -> Result<(), StoreFailure> {
+        if self.0.lock().unwrap().full {
             return Err(StoreFailure(Arc::from("no space left on the disk")));
         }
-        let seen = inner.watched.as_ref().and_then(|(vhost, queue)| vhost.queue(queue.as_bytes()));
-        inner.seen.extend(seen.map(|queue| queue.status().messages));
-        let keys = group.iter().map(|change| match &change.change {
-            StateChange::Set { key, .. } => String::from_utf8(key.to_vec()).unwrap(),
-            other => format!("{other:?}"),
-        });
-        inner.groups.push(keys.collect());
+        Ok(())
+    }
+
+    fn append(&self, group: &[Change]) -> Result<(), StoreFailure> {
+        self.admit()?;
+        let mut making = self.group();
+        making.change(group);
+        making.submit(Durability::Always, None);
         Ok(())
     }
 
     fn load(&self, _: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
         Ok(Vec::new())
+    }
+
+    fn group(&self) -> Box<dyn Group> {
+        let disk = self.1.upgrade().expect("made by Disk::new");
+        Box::new(Making { disk, names: Vec::new(), ops: Vec::new() })
+    }
+
+    fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
+        settle(&mut self.0.lock().unwrap(), queue, ranges);
+    }
+
+    fn delivered(&self, queue: KeptId, ranges: &[Ranges]) {
+        let mut inner = self.0.lock().unwrap();
+        let queue = inner.queues.entry(queue.0).or_default();
+        for range in ranges {
+            for (_, message) in queue.messages.range_mut(range.first..range.first + u64::from(range.count)) {
+                message.deliveries += 1;
+            }
+        }
+    }
+
+    fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
+        let mut inner = self.0.lock().unwrap();
+        if inner.slow {
+            inner.waiting.push((waiter.clone(), token));
+            return;
+        }
+        drop(inner);
+        waiter.written(token, Ok(()));
+    }
+
+    fn next_id(&self) -> KeptId {
+        let mut inner = self.0.lock().unwrap();
+        inner.last_id += 1;
+        KeptId(inner.last_id)
+    }
+
+    fn kept(&self, queue: KeptId) -> Kept {
+        let inner = self.0.lock().unwrap();
+        let Some(queue) = inner.queues.get(&queue.0) else { return Kept::default() };
+        let first = queue.messages.keys().next().copied().unwrap_or(queue.next);
+        Kept { messages: queue.messages.len() as u64, first, next: queue.next }
+    }
+
+    fn count(&self, queue: KeptId, numbers: Range<u64>) -> u64 {
+        let inner = self.0.lock().unwrap();
+        inner.queues.get(&queue.0).map_or(0, |queue| queue.messages.range(numbers).count() as u64)
+    }
+
+    fn read(
+        &self,
+        queue: KeptId,
+        from: u64,
+        bytes_max: usize,
+        each: &mut dyn FnMut(Stored<'_>),
+    ) -> Option<u64> {
+        let inner = self.0.lock().unwrap();
+        let mut bytes = 0;
+        for (sequence, found) in inner.queues.get(&queue.0)?.messages.range(from..) {
+            if bytes >= bytes_max {
+                return Some(*sequence);
+            }
+            let view = found.message.view();
+            bytes += view.body.len().max(1);
+            let held = found.held.as_ref().map(|held| HeldAs {
+                due_ms: held.due_ms,
+                exchange: &held.exchange,
+                resume: held.resume,
+                hops: held.hops,
+            });
+            each(Stored {
+                sequence: *sequence,
+                message: Some(view),
+                redelivered: true,
+                deliveries: found.deliveries,
+                dead_lettered: found.dead_lettered,
+                held,
+            });
+        }
+        None
+    }
+
+    fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {
+        let inner = self.0.lock().unwrap();
+        let of = |name: &Name| name == vhost;
+        inner
+            .exchanges
+            .iter()
+            .filter(|((name, _), _)| of(name))
+            .for_each(|(_, spec)| each(Topology::Exchange(spec)));
+        let queues = inner.declared.iter().filter(|((name, _), _)| of(name));
+        queues.for_each(|(_, (id, spec))| each(Topology::Queue(*id, spec)));
+        let bindings = inner.bindings.iter().filter(|(name, _)| of(name));
+        bindings.for_each(|(_, binding)| each(Topology::Binding(binding.spec())));
+        if let Some(id) = inner.holds.get(vhost) {
+            each(Topology::Holds(*id));
+        }
     }
 }
 
