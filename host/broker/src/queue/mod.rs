@@ -6,6 +6,8 @@
 
 mod consumers;
 mod dead_letter;
+#[allow(dead_code, reason = "messages are not kept yet")]
+mod keeping;
 mod pool;
 mod record;
 mod slab;
@@ -17,6 +19,7 @@ use crate::{
     memory::{LargeBody, MemoryAccount},
     origin::Sender,
     publish::Publish,
+    store::{Kept, KeptId},
 };
 use alloc::{boxed::Box, sync::Arc};
 use core::{
@@ -31,6 +34,7 @@ pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
 pub(crate) use dead_letter::check as check_dead_lettering;
 pub use dead_letter::{DeadLetterCounts, DeadLettering};
+pub(crate) use keeping::Keeping;
 pub(crate) use slab::{MessageRef, Stored};
 pub use state::{BEHIND_BYTES, RELEASE_BYTES_MAX};
 pub(crate) use state::{Pull, Taker};
@@ -98,6 +102,8 @@ pub struct Queue {
     spec: QueueSpec,
     owner: Option<ConnectionId>,
     account: Arc<MemoryAccount>,
+    /// Where its messages are kept, if it is durable.
+    keeping: Option<Keeping>,
     dead_lettering: Option<Box<DeadLettering>>,
     deleted: AtomicBool,
     /// What [`State::is_behind`] said after the last batch.
@@ -119,10 +125,11 @@ impl Queue {
         spec: QueueSpec,
         owner: Option<ConnectionId>,
         account: Arc<MemoryAccount>,
+        keeping: Option<Keeping>,
     ) -> Self {
         let (deleted, behind, state) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
         let dead_lettering = DeadLettering::of(&spec).map(Box::new);
-        Self { id, vhost, spec, owner, account, dead_lettering, deleted, behind, state }
+        Self { id, vhost, spec, owner, account, keeping, dead_lettering, deleted, behind, state }
     }
 
     /// The virtual host it is in.
@@ -135,6 +142,12 @@ impl Queue {
     #[must_use]
     pub fn id(&self) -> QueueId {
         self.id
+    }
+
+    /// Its number in the store; `None` for one that ends with the process.
+    #[must_use]
+    pub fn kept_id(&self) -> Option<KeptId> {
+        self.keeping.as_ref().map(|keeping| keeping.id)
     }
 
     /// Its name.
@@ -202,6 +215,9 @@ impl Queue {
     pub(crate) fn check_access(&self, by: ConnectionId) -> Result<(), Refusal> {
         if self.owner.is_none_or(|owner| owner == by) { Ok(()) } else { Err(self.locked()) }
     }
+
+    /// Takes up the messages that the store has.
+    pub(crate) fn recover(&self, _kept: Kept) {}
 
     pub(crate) fn locked(&self) -> Refusal {
         Refusal::Locked { queue: self.spec.name.clone(), vhost: self.vhost.clone() }

@@ -373,7 +373,7 @@ impl Store for Disk {
     }
 
     fn group(&self) -> Box<dyn Group> {
-        let disk = self.1.upgrade().expect("made by Disk::new");
+        let disk = self.1.upgrade().unwrap();
         Box::new(Making { disk, names: Vec::new(), changes: Vec::new(), ops: Vec::new() })
     }
 
