@@ -5,7 +5,10 @@ use leveret_amqp091::form::FORM;
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Publish, Published, Publisher, QueueSpec, Vhost,
     port::Wake,
-    store::{Change, StateChange, StateHolder, Store, StoreFailure},
+    store::{
+        Change, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Topology,
+        Volatile, Written,
+    },
 };
 use leveret_model::{MessageView, Name, Refusal, Table, Value};
 use leveret_plugin::{
@@ -14,13 +17,14 @@ use leveret_plugin::{
 };
 use leveret_testkit::guests;
 use std::{
+    ops::Range,
     path::Path,
     sync::{Arc, Mutex},
 };
 
 const BY: ConnectionId = ConnectionId(1);
 
-/// Keeps all that it is handed, and can be full.
+/// Keeps all that it is handed of what types keep, and can be full.
 #[derive(Default)]
 struct Disk(Mutex<(Vec<Change>, bool)>);
 
@@ -39,12 +43,16 @@ impl Store for Disk {
         true
     }
 
-    fn append(&self, group: &[Change]) -> Result<(), StoreFailure> {
-        let mut inner = self.0.lock().unwrap();
-        if inner.1 {
+    fn admit(&self) -> Result<(), StoreFailure> {
+        if self.0.lock().unwrap().1 {
             return Err(StoreFailure(Arc::from("no space left on the disk")));
         }
-        inner.0.extend(group.iter().cloned());
+        Ok(())
+    }
+
+    fn append(&self, group: &[Change]) -> Result<(), StoreFailure> {
+        self.admit()?;
+        self.0.lock().unwrap().0.extend(group.iter().cloned());
         Ok(())
     }
 
@@ -53,6 +61,38 @@ impl Store for Disk {
         let its = inner.0.iter().filter(|change| *change.holder == *holder);
         Ok(its.map(|change| change.change.clone()).collect())
     }
+
+    // What is declared is declared again in each life.
+
+    fn group(&self) -> Box<dyn Group> {
+        Volatile.group()
+    }
+
+    fn settled(&self, _: KeptId, _: &[Ranges]) {}
+
+    fn delivered(&self, _: KeptId, _: &[Ranges]) {}
+
+    fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
+        Volatile.when_safe(waiter, token);
+    }
+
+    fn next_id(&self) -> KeptId {
+        Volatile.next_id()
+    }
+
+    fn kept(&self, queue: KeptId) -> Kept {
+        Volatile.kept(queue)
+    }
+
+    fn count(&self, queue: KeptId, numbers: Range<u64>) -> u64 {
+        Volatile.count(queue, numbers)
+    }
+
+    fn read(&self, _: KeptId, _: u64, _: usize, _: &mut dyn FnMut(Stored<'_>)) -> Option<u64> {
+        None
+    }
+
+    fn topology(&self, _: &Name, _: &mut dyn FnMut(Topology<'_>)) {}
 }
 
 struct Nobody;
@@ -105,7 +145,7 @@ impl Life {
             internal: false,
             arguments: table(arguments),
         };
-        self.vhost.declare_exchange(&mut self.worker, spec)
+        self.vhost.declare_exchange(&mut self.worker, spec).map(drop)
     }
 
     /// The file with the plugin that counts its messages is of that version now. Gives why it is refused.

@@ -223,11 +223,11 @@ impl World {
     }
 
     pub(crate) fn of(config: HostConfig) -> Self {
-        let workers = config.workers;
+        let (workers, store) = (config.workers, config.store.clone());
         let host = Host::new(config).unwrap();
         let mut workers: Vec<Worker> = (0..workers).map(|index| host.worker(index)).collect();
         let memory = Arc::new(MemoryAccount::new(1 << 30));
-        let vhost = Vhost::new(Name::from_static("/"), memory, &mut workers[0]).unwrap();
+        let vhost = Vhost::kept_in(store, Name::from_static("/"), memory, &mut workers[0]).unwrap();
         Self { host, workers, vhost, vhosts: Vec::new(), woken: Arc::default() }
     }
 

@@ -233,6 +233,16 @@ impl Registry {
         Some(Self::judge(version, &exchange.vhost))
     }
 
+    /// Whether a pin that waits keeps a type of an exchange from that version.
+    pub(super) fn awaits_other(&self, exchange: &Exchange, type_name: &[u8], version: &Version) -> bool {
+        let is_other = |pin: &PinDecision| {
+            let same = pin.scope == version.scope && pin.plugin == version.code.plugin;
+            !same || pin.digest != version.code.digest
+        };
+        let waiting = self.decided.waiting.lock();
+        waiting.iter().any(|it| it.is_of(exchange, type_name) && is_other(&it.pin))
+    }
+
     /// The pin of an exchange that did not come to be waits for the next.
     pub(super) fn await_again(&self, pin: &Pin, exchange: &Exchange) {
         let pin = pin.decision(exchange);

@@ -35,6 +35,9 @@ mod reload;
 mod replay;
 mod report;
 mod resolve;
+mod restored;
+#[cfg(test)]
+mod restored_tests;
 mod rollback;
 #[cfg(test)]
 mod rollback_tests;

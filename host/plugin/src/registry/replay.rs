@@ -118,7 +118,10 @@ impl Registry {
     ) -> Result<(), String> {
         let stays = |(exchange, layer): &&(Arc<Exchange>, Layer)| {
             let spec = exchange.types().get(usize::from(layer.0));
-            spec.is_some_and(|spec| self.pins.keep_from(exchange, &spec.type_name, version))
+            spec.is_some_and(|spec| {
+                self.pins.keep_from(exchange, &spec.type_name, version)
+                    || self.awaits_other(exchange, &spec.type_name, version)
+            })
         };
         let (staying, moving): (Vec<_>, Vec<_>) = places.iter().partition(stays);
         let moving: Vec<_> = moving.into_iter().cloned().collect();

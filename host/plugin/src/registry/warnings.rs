@@ -1,5 +1,5 @@
-//! What an operator should know before messages fail: names in the configuration that nobody has, and plugins
-//! that are not granted what they import.
+//! What an operator should know before messages fail: names in the configuration that nobody has, plugins that are
+//! not granted what they import, and types that exchanges have from before the start and nobody provides.
 
 use super::{InterceptorInfo, Registry};
 use crate::{
@@ -33,7 +33,7 @@ pub struct Warning {
 pub enum WarningAbout {
     /// An interceptor is attached that no plugin provides there.
     NoInterceptor,
-    /// The configuration speaks of a plugin that is not there.
+    /// The configuration speaks of a plugin that is not there, or exchanges from before the start have its type.
     NoPlugin,
     /// A plugin imports what it is not granted.
     NotGranted,
@@ -60,6 +60,7 @@ impl Registry {
         let versions = self.providing();
         self.without_plugin(&versions, &mut warnings);
         versions.iter().for_each(|version| self.without_grant(version, &mut warnings));
+        self.without_type(&mut warnings);
         warnings.sort();
         warnings.dedup();
         warnings

@@ -312,6 +312,7 @@ impl Batch<'_> {
             Err(NotServed::Pending) => return Err(Again),
             Err(not_served) => {
                 if let NotServed::Refused(text) = &not_served {
+                    entry.tell_refused(&version, self.exchange, text);
                     entry.refused = Some((text.clone(), Instant::now() + REFUSED_FOR));
                 }
                 return Ok(Guest::Failed(Box::new(unavailable(self.exchange, not_served))));

@@ -17,7 +17,7 @@ use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation, TypeSpec},
     port::{Layer, Wake},
 };
-use leveret_model::{Name, Table};
+use leveret_model::{Name, Refusal, Table};
 use std::{sync::Arc, time::Duration};
 
 /// Why an exchange cannot be served now.
@@ -29,6 +29,28 @@ pub(crate) enum NotServed {
     Refused(String),
     /// The plugin failed, or is set aside because it did.
     Failed(String),
+}
+
+/// The refusal for someone who asked about an exchange.
+pub(super) fn refusal(exchange: &Exchange, not_served: NotServed) -> Refusal {
+    let (name, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
+    match not_served {
+        NotServed::Refused(text) => Refusal::PluginRefused { exchange: name, vhost, text },
+        NotServed::Failed(what) => Refusal::PluginFailed { exchange: name, vhost, what },
+        NotServed::Pending => {
+            Refusal::PluginFailed { exchange: name, vhost, what: String::from("it is not ready yet") }
+        }
+    }
+}
+
+/// The refusal of messages of an exchange that nobody was asked about.
+pub(super) fn unavailable(exchange: &Exchange, not_served: NotServed) -> Refusal {
+    match refusal(exchange, not_served) {
+        Refusal::PluginFailed { exchange, vhost, what } => {
+            Refusal::PluginUnavailable { exchange, vhost, why: what }
+        }
+        refusal => refusal,
+    }
 }
 
 /// The replicas of one worker.

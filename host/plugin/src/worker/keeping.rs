@@ -17,7 +17,7 @@ use crate::{
     replica::Replica,
     standby::spec_at,
     tally::Tally,
-    version::Version,
+    version::{Version, VersionId},
 };
 use leveret_broker::{
     exchange::{Changes, Exchange, Generation},
@@ -73,6 +73,8 @@ pub(super) struct Entry {
     pub(super) pace: Option<Arc<Pace>>,
     /// The plugin refused it on a replay: why, and until when that holds.
     pub(super) refused: Option<(String, Instant)>,
+    /// The log says that this version refused it.
+    refused_by: Option<VersionId>,
     /// A version that is tried beside the one that serves.
     pub(super) beside: Option<Box<Beside>>,
     /// It is that version's.
@@ -133,6 +135,7 @@ impl Entry {
             account: None,
             pace: None,
             refused: None,
+            refused_by: None,
             beside: None,
             on_trial: None,
         }
@@ -184,6 +187,18 @@ impl Entry {
         match carried {
             Err(NotAdded::Failed(failure)) => Err(failure),
             _ => Ok(()),
+        }
+    }
+
+    /// Says in the log that a version does not take the exchange, once: it was taken when it was declared.
+    pub(super) fn tell_refused(&mut self, version: &Version, exchange: &Exchange, why: &str) {
+        if self.refused_by.replace(version.id) != Some(version.id) && self.on_trial.is_none() {
+            tracing::warn!(
+                target: "leveret::plugin",
+                vhost = %exchange.vhost, exchange = %exchange.spec.name, exchange_type = %self.type_name,
+                plugin = version.code.plugin, digest = %version.code.digest,
+                "the plugin does not take an exchange that was declared before; its messages are refused: {why}"
+            );
         }
     }
 

@@ -74,6 +74,7 @@ use crate::{
 use asking::{Again, Asked, Batch};
 use handing_over::HandedOver;
 use hashbrown::HashMap;
+use homes::{refusal, unavailable};
 use intercepting::Interceptors;
 use keeping::Entry;
 use leveret_broker::{
@@ -398,28 +399,6 @@ fn serving(lookup: Lookup, vhost: &Name, type_name: &Name, exchange: &Name) -> R
     }
 }
 
-/// The refusal for someone who asked about an exchange.
-fn refusal(exchange: &Exchange, not_served: NotServed) -> Refusal {
-    let (name, vhost) = (exchange.spec.name.clone(), exchange.vhost.clone());
-    match not_served {
-        NotServed::Refused(text) => Refusal::PluginRefused { exchange: name, vhost, text },
-        NotServed::Failed(what) => Refusal::PluginFailed { exchange: name, vhost, what },
-        NotServed::Pending => {
-            Refusal::PluginFailed { exchange: name, vhost, what: String::from("it is not ready yet") }
-        }
-    }
-}
-
-/// The refusal of messages of an exchange that nobody was asked about.
-fn unavailable(exchange: &Exchange, not_served: NotServed) -> Refusal {
-    match refusal(exchange, not_served) {
-        Refusal::PluginFailed { exchange, vhost, what } => {
-            Refusal::PluginUnavailable { exchange, vhost, why: what }
-        }
-        refusal => refusal,
-    }
-}
-
 /// Whether a type is one of the four that no plugin can replace.
 fn is_core(type_name: &Name) -> bool {
     CORE_TYPES.iter().any(|core| core.as_bytes() == type_name.as_bytes())
@@ -446,6 +425,10 @@ impl Router for Worker {
         }
         self.homes.give_back();
         opened
+    }
+
+    fn restored(&mut self, exchange: &Arc<Exchange>) {
+        self.registry.restored(exchange);
     }
 
     fn reconfigure(&mut self, exchange: &Arc<Exchange>, settings: &Arc<Settings>) -> Result<(), Refusal> {

@@ -1,0 +1,64 @@
+//! Exchanges that are there again after a restart.
+//!
+//! They are taken into account as if they had been declared, and nobody is asked: at a start most plugins are not
+//! loaded yet. Those whose type nobody provides are parked like those whose plugin was removed. So the first file that
+//! provides it is asked about all of them and their bindings before it serves, and is not taken if it refuses one: the
+//! version that served last does then, where it is kept.
+
+use super::{
+    Registry,
+    slots::{Parked, Provider},
+    warnings::{Warning, WarningAbout},
+};
+use crate::policy::FailurePolicy;
+use leveret_broker::exchange::Exchange;
+use std::sync::Arc;
+
+/// Why an exchange is parked whose plugin did not come since the broker started.
+const MISSING: &str = "its plugin is not there";
+
+impl Registry {
+    /// Takes an exchange into account that was declared before the broker's start.
+    pub(crate) fn restored(&self, exchange: &Arc<Exchange>) {
+        let (vhost, types) = (&exchange.vhost, exchange.types());
+        let mut slots = self.slots.write();
+        for (at, spec) in types.iter().enumerate() {
+            let type_name = &spec.type_name;
+            if types.iter().take(at).any(|earlier| earlier.type_name == *type_name) {
+                continue;
+            }
+            slots.register(exchange, type_name);
+            let is_missing = slots.parked(vhost, type_name).is_none()
+                && matches!(slots.provider(&self.policies, vhost, type_name, None), Provider::Nobody);
+            if is_missing {
+                let on_failure = FailurePolicy::default();
+                let parked = Parked { why: Arc::from(MISSING), alone: false, on_failure };
+                slots.park(vhost, type_name, Some(parked));
+            }
+        }
+    }
+
+    /// Says of each type of such exchanges that nobody provides it.
+    pub(super) fn without_type(&self, warnings: &mut Vec<Warning>) {
+        let groups: Vec<_> = self.slots.read().groups().collect();
+        for group in groups.iter().filter(|it| it.parked.as_ref().is_some_and(|it| &*it.why == MISSING)) {
+            let (vhost, type_name, count) = (&group.vhost, &group.type_name, group.exchanges.len());
+            let (plural, example) = match group.exchanges.first() {
+                Some(exchange) if count == 1 => ("", format!(": '{}'", exchange.spec.name)),
+                Some(exchange) => ("s", format!(", '{}' among them", exchange.spec.name)),
+                None => continue,
+            };
+            warnings.push(Warning {
+                about: WarningAbout::NoPlugin,
+                text: format!(
+                    "no plugin provides the exchange type '{type_name}', which {count} exchange{plural} in vhost \
+                     '{vhost}' {} from before the broker's start{example}",
+                    if count == 1 { "has" } else { "have" }
+                ),
+                hint: String::from(
+                    "they and their bindings stay, and take no messages until its file is in the plugins folder",
+                ),
+            });
+        }
+    }
+}
