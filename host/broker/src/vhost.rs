@@ -15,9 +15,9 @@ use crate::{
     memory::MemoryAccount,
     names,
     port::{Points, Router},
-    queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
+    queue::{self, Keeping, Queue, QueueId, QueueSpec, QueueStatus},
     reasons::Reasons,
-    store::{Store, Volatile},
+    store::{Durability, Store, Volatile},
     telling::Now,
     topology::{self, Topology},
 };
@@ -299,7 +299,8 @@ impl Vhost {
         let owner = spec.exclusive.then_some(by);
         let id = QueueId(topology::next_id());
         let name = spec.name.clone();
-        let queue = Arc::new(Queue::new(id, self.name.clone(), spec, owner, self.memory.clone()));
+        let keeping = self.keeping(&spec);
+        let queue = Arc::new(Queue::new(id, self.name.clone(), spec, owner, self.memory.clone(), keeping));
         if let Some(owner) = owner {
             changes.own(owner, &queue);
         }
@@ -311,6 +312,16 @@ impl Vhost {
             self.made(changes, None, ());
         }
         Ok(QueueStatus { name, messages: 0, consumers: 0 })
+    }
+
+    /// Where a new queue keeps its messages.
+    fn keeping(&self, spec: &QueueSpec) -> Option<Keeping> {
+        let keeps = spec.durable && self.store.keeps();
+        keeps.then(|| Keeping {
+            id: self.store.next_id(),
+            store: self.store.clone(),
+            durability: Durability::default(),
+        })
     }
 
     /// The state of a queue (`queue.declare` with `passive`).

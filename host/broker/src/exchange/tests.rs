@@ -19,7 +19,7 @@ fn exchange() -> Exchange {
 fn queue(id: u64) -> Destination {
     let account = Arc::new(MemoryAccount::new(1));
     let spec = QueueSpec { name: Name::from_static("q"), ..QueueSpec::default() };
-    Destination::Queue(Arc::new(Queue::new(QueueId(id), Name::from_static("/"), spec, None, account)))
+    Destination::Queue(Arc::new(Queue::new(QueueId(id), Name::from_static("/"), spec, None, account, None)))
 }
 
 fn bind(exchange: &Exchange, to: &Destination, key: &'static str, arguments: Table) -> BindingId {
