@@ -106,7 +106,9 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         | Refusal::PluginFailed { .. }
         | Refusal::PluginUnavailable { .. }
         | Refusal::InvalidArgument { .. }
-        | Refusal::UnknownDelivery { .. } => ReplyCode::PreconditionFailed,
+        | Refusal::UnknownDelivery { .. }
+        // Not a hard error, 506: other channels of the connection may be those that make room.
+        | Refusal::NotKept { .. } => ReplyCode::PreconditionFailed,
         Refusal::VhostNotFound { .. } | Refusal::ConsumerTagInUse { .. } => ReplyCode::NotAllowed,
         Refusal::NotImplemented { .. } => ReplyCode::NotImplemented,
     }

@@ -3,8 +3,10 @@
 use crate::{
     ConnectionId,
     exchange::{Binding, Destination, Exchange},
+    keep::is_kept_binding,
     port::{Layer, Router},
     publish::{Publish, Published, Publisher},
+    receipt::Receipt,
     telling::Now,
     vhost::Vhost,
 };
@@ -23,11 +25,11 @@ pub enum BindTo<'a> {
 impl Vhost {
     /// Binds (`queue.bind`, `exchange.bind`). What is bound already stays as it is. When this
     /// returns, publishes that begin afterwards are routed by it, and the destination has what the
-    /// source stored for it.
+    /// source stored for it. It is safe as the receipt says.
     ///
     /// # Errors
     /// Source or destination not there, or the default exchange; an exclusive queue of another
-    /// connection; the refusal of the exchange's type.
+    /// connection; the refusal of the exchange's type; a durable binding that the store does not take.
     pub fn bind(
         self: &Arc<Self>,
         router: &mut dyn Router,
@@ -36,13 +38,13 @@ impl Vhost {
         routing_key: &[u8],
         arguments: Table,
         by: ConnectionId,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Receipt, Refusal> {
         self.check_not_default(source, to)?;
         let source = self.exchange(source).ok_or_else(|| self.no_exchange(source))?;
         let _order = (!router.is_quick(&source)).then(|| self.order.lock());
         match self.prepare_binding(source, to, routing_key, arguments, by)? {
-            Some(prepared) => self.ask_and_bind(router, prepared),
-            None => Ok(()),
+            Preparation::New(prepared) => self.ask_and_bind(router, prepared),
+            Preparation::Bound(receipt) => Ok(receipt),
         }
     }
 
@@ -63,13 +65,15 @@ impl Vhost {
         let source = self.exchange(source).ok_or_else(|| self.no_exchange(source))?;
         let is_quick = router.is_quick(&source);
         match self.prepare_binding(source, to, routing_key, arguments, by)? {
-            Some(prepared) if is_quick => self.ask_and_bind(router, prepared).map(Now::Done),
-            Some(_) => Ok(Now::Ask),
-            None => Ok(Now::Done(())),
+            Preparation::New(prepared) if is_quick => {
+                self.ask_and_bind(router, prepared).map(|receipt| Now::Done((), receipt))
+            }
+            Preparation::New(_) => Ok(Now::Ask),
+            Preparation::Bound(receipt) => Ok(Now::Done((), receipt)),
         }
     }
 
-    /// Checks what can be checked without the type. `None` if it is bound already.
+    /// Checks what can be checked without the type.
     fn prepare_binding(
         &self,
         source: Arc<Exchange>,
@@ -77,8 +81,8 @@ impl Vhost {
         routing_key: &[u8],
         arguments: Table,
         by: ConnectionId,
-    ) -> Result<Option<Prepared>, Refusal> {
-        let _changes = self.changes.lock();
+    ) -> Result<Preparation, Refusal> {
+        let changes = self.changes.lock();
         if source.is_deleted() {
             return Err(self.no_exchange(&source.spec.name));
         }
@@ -86,15 +90,20 @@ impl Vhost {
         check_owner(&destination, by)?;
         let routing_key = key(routing_key)?;
         if source.find(&destination, &routing_key, &arguments).is_some() {
-            return Ok(None);
+            let is_durable = is_kept_binding(&source, &destination);
+            return Ok(Preparation::Bound(self.written_before(&changes, is_durable)));
         }
         let binding = Some(source.prepare(destination, routing_key, arguments));
-        Ok(Some(Prepared { source, binding }))
+        Ok(Preparation::New(Prepared { source, binding }))
     }
 
     /// Asks the type whether it takes a binding, and makes it.
-    fn ask_and_bind(self: &Arc<Self>, router: &mut dyn Router, mut new: Prepared) -> Result<(), Refusal> {
-        let Some(binding) = &new.binding else { return Ok(()) };
+    fn ask_and_bind(
+        self: &Arc<Self>,
+        router: &mut dyn Router,
+        mut new: Prepared,
+    ) -> Result<Receipt, Refusal> {
+        let Some(binding) = &new.binding else { return Ok(Receipt::default()) };
         router.bind(&new.source, binding)?;
         // Of what was unbound here before the type is told before.
         if router.is_quick(&new.source) {
@@ -102,27 +111,28 @@ impl Vhost {
         } else {
             self.tell_all(router);
         }
-        let Some(binding) = self.commit_binding(&mut new)? else { return Ok(()) };
+        let (binding, receipt) = self.commit_binding(&mut new)?;
+        let Some(binding) = binding else { return Ok(receipt) };
         let (source, mut deeds) = (&new.source, Vec::new());
         let stored = router.bound(source, &binding, &mut deeds);
         self.perform(&mut deeds, 0);
         if stored.is_empty() {
-            return Ok(());
+            return Ok(receipt);
         }
         match &binding.destination {
             // A queue that is deleted meanwhile has no use for them.
             Destination::Queue(queue) => drop(self.put(queue, stored.iter().map(|message| &**message))),
             Destination::Exchange(exchange) => self.publish_stored(router, exchange, &stored),
         }
-        Ok(())
+        Ok(receipt)
     }
 
     /// Makes a binding visible that its type took; `None` if there is the same one by now. What went
     /// while the type was asked cannot be bound any more.
-    fn commit_binding(&self, new: &mut Prepared) -> Result<Option<Arc<Binding>>, Refusal> {
+    fn commit_binding(&self, new: &mut Prepared) -> Result<(Option<Arc<Binding>>, Receipt), Refusal> {
         let mut changes = self.changes.lock();
         let source = new.source.clone();
-        let Some(binding) = &new.binding else { return Ok(None) };
+        let Some(binding) = &new.binding else { return Ok((None, Receipt::default())) };
         if source.is_deleted() {
             return Err(self.no_exchange(&source.spec.name));
         }
@@ -132,10 +142,15 @@ impl Vhost {
             Destination::Exchange(exchange) if exchange.is_deleted() => return Err(self.no_exchange(name)),
             Destination::Queue(_) | Destination::Exchange(_) => {}
         }
+        let is_durable = is_kept_binding(&source, &binding.destination);
         if source.find(&binding.destination, &binding.routing_key, &binding.arguments).is_some() {
-            return Ok(None);
+            return Ok((None, self.written_before(&changes, is_durable)));
         }
-        Ok(new.binding.take().map(|binding| changes.bind(&source, binding)))
+        self.admit(is_durable, format_args!("a binding of exchange '{}'", source.spec.name))?;
+        let Some(binding) = new.binding.take() else { return Ok((None, Receipt::default())) };
+        let binding = changes.bind(&source, binding);
+        let receipt = self.write(&mut changes, |writing| writing.bound(&source, &binding));
+        Ok((Some(binding), receipt))
     }
 
     /// Publishes to an exchange what its new source stored; what it does not take now, soon.
@@ -198,19 +213,23 @@ impl Vhost {
         self.check_not_default(source, to)?;
         let mut changes = self.changes.lock();
         let Some(source) = self.exchange(source) else {
-            return Ok(Now::Done(()));
+            return Ok(Now::Done((), Receipt::default()));
         };
         let Ok(destination) = self.destination(to) else {
-            return Ok(Now::Done(()));
+            return Ok(Now::Done((), Receipt::default()));
         };
         check_owner(&destination, by)?;
         let Some(binding) = source.find(&destination, routing_key, &arguments) else {
-            return Ok(Now::Done(()));
+            return Ok(Now::Done((), Receipt::default()));
         };
         changes.unbind(&source, &binding);
-        let gone = changes.delete_unbound(Vec::from([source]));
+        let gone = changes.delete_unbound(Vec::from([source.clone()]));
         self.forget_exchanges(&gone);
-        Ok(self.made(changes, Some(router), ()))
+        let receipt = self.write(&mut changes, |writing| {
+            writing.unbound(&source, &binding);
+            writing.exchanges_gone(&gone);
+        });
+        Ok(self.made(changes, Some(router), ((), receipt)))
     }
 
     fn check_not_default(&self, source: &[u8], to: BindTo<'_>) -> Result<(), Refusal> {
@@ -232,6 +251,14 @@ impl Vhost {
             }
         }
     }
+}
+
+/// What came of looking at a binding that is to be made.
+enum Preparation {
+    /// Its type is to be asked.
+    New(Prepared),
+    /// It is bound already.
+    Bound(Receipt),
 }
 
 /// A binding that its type is asked about. Dropped with it, its number may be given to another.

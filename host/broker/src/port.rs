@@ -313,6 +313,13 @@ pub trait Router {
     /// The type's refusal; the exchange is then not declared.
     fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal>;
 
+    /// An exchange is there again after a restart, with the types that it had ([`Exchange::types`]). Nobody is asked
+    /// whether they take it; it is served by whoever serves its types, now or when their plugins come. Its bindings
+    /// are made after this, and nobody is told of them: whoever serves it takes them from it, as at any generation.
+    fn restored(&mut self, exchange: &Arc<Exchange>) {
+        let _ = exchange;
+    }
+
     /// Asks the types whether they take other arguments of an exchange that is in use. Called without a
     /// lock first, which may take as long as telling an instance of all bindings; and once more right before
     /// they are committed, while no type that may take long is asked or told anything else in the vhost:

@@ -6,8 +6,10 @@
 use crate::{
     equivalence,
     exchange::{ALTERNATE_EXCHANGE, ArgumentsChange, Exchange, ExchangeSpec, Settings},
+    keep::is_kept,
     names,
     port::Router,
+    receipt::Receipt,
     vhost::Vhost,
 };
 use alloc::{format, string::String, sync::Arc};
@@ -24,14 +26,27 @@ impl Vhost {
     /// another inner type, cannot be changed.
     ///
     /// # Errors
-    /// There is no such exchange, or it is the default one or a predeclared one; a type's refusal. All is
-    /// as it was then.
+    /// There is no such exchange, or it is the default one or a predeclared one; a type's refusal; the store's, if
+    /// it is durable. All is as it was then.
     pub fn configure_exchange(
         &self,
         router: &mut dyn Router,
         name: &[u8],
         change: &ArgumentsChange,
     ) -> Result<Arc<Settings>, Refusal> {
+        self.configure_exchange_kept(router, name, change).map(|(settings, _)| settings)
+    }
+
+    /// The same, with the receipt.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn configure_exchange_kept(
+        &self,
+        router: &mut dyn Router,
+        name: &[u8],
+        change: &ArgumentsChange,
+    ) -> Result<(Arc<Settings>, Receipt), Refusal> {
         if name.is_empty() || names::is_reserved(name) {
             return Err(self.protected(Name::new(name).unwrap_or_default()));
         }
@@ -40,7 +55,8 @@ impl Vhost {
             let before = exchange.settings();
             let next = before.after(change);
             if next.arguments == before.arguments {
-                return Ok(before);
+                let receipt = self.written_before(&self.changes.lock(), is_kept(&exchange));
+                return Ok((before, receipt));
             }
             self.check_alternate(&exchange.spec.name, &next.arguments)?;
             let next = Arc::new(next);
@@ -51,12 +67,23 @@ impl Vhost {
             }
             if exchange.settings().number == before.number {
                 router.reconfigure(&exchange, &next)?;
-                exchange.set_settings(Settings::clone(&next));
-                return Ok(next);
+                let receipt = self.put_settings(&exchange, &next)?;
+                return Ok((next, receipt));
             }
         }
         let text = String::from("its arguments are changed by others all the time; try again");
         Err(Refusal::InvalidArgument { text })
+    }
+
+    fn put_settings(&self, exchange: &Exchange, next: &Settings) -> Result<Receipt, Refusal> {
+        let mut changes = self.changes.lock();
+        let name = &exchange.spec.name;
+        if exchange.is_deleted() {
+            return Err(self.no_exchange(name));
+        }
+        self.admit(is_kept(exchange), format_args!("what changes of exchange '{name}'"))?;
+        exchange.set_settings(next.clone());
+        Ok(self.write(&mut changes, |writing| writing.exchange(exchange)))
     }
 
     pub(crate) fn check_redeclared(&self, spec: &ExchangeSpec, current: &Exchange) -> Result<(), Refusal> {

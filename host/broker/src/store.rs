@@ -15,8 +15,8 @@ mod group;
 
 pub use crate::memory::LargeBody;
 pub use group::{
-    BindingSpec, Durability, Group, HeldAs, Kept, KeptId, Ranges, Stored, Target, Topology, TopologyChange,
-    Written,
+    BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Ranges, Stored, Target, Topology,
+    TopologyChange, Written,
 };
 
 use crate::port::{Deed, Effects, Fate, Layer};
@@ -145,6 +145,11 @@ pub trait Store: Send + Sync {
 
     /// Has `waiter` told once everything is safe that was handed over before by this thread.
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64);
+
+    /// When what a virtual host consists of counts as safe, and what its queues have unless they say otherwise.
+    fn durability(&self) -> Durability {
+        Durability::Always
+    }
 
     /// A number for a queue, or for what is like one; no other has it, ever.
     fn next_id(&self) -> KeptId;

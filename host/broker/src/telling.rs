@@ -5,18 +5,18 @@
 //! that. What concerns types that may take long lies in the [`Topology`] until [`Vhost::tell_types`] is
 //! called; the housekeeper is woken for it ([`Vhost::errands_due`]).
 
-use crate::{port::Router, topology::Topology, vhost::Vhost};
+use crate::{port::Router, receipt::Receipt, topology::Topology, vhost::Vhost};
 use alloc::vec::Vec;
 use parking_lot::MutexGuard;
 
 /// What came of a change that was to be made at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Now<T> {
-    /// It is made.
-    Done(T),
+    /// It is made. Where something durable is concerned it counts as done when it is safe.
+    Done(T, Receipt),
     /// It is made, and types are to be told of it that may take long: by [`Vhost::tell_types`], in another
-    /// thread than one that others wait for. It counts as done when that has returned.
-    Tell(T),
+    /// thread than one that others wait for. It counts as done when that has returned, and it is safe.
+    Tell(T, Receipt),
     /// Nothing was changed: a type is to be asked that may take long. The function whose name lacks the
     /// `_now` does it, likewise in another thread.
     Ask,
@@ -25,9 +25,9 @@ pub enum Now<T> {
 impl<T> Now<T> {
     /// What the change came to, if it is made.
     #[must_use]
-    pub fn value(self) -> Option<T> {
+    pub fn value(&self) -> Option<&T> {
         match self {
-            Self::Done(value) | Self::Tell(value) => Some(value),
+            Self::Done(value, _) | Self::Tell(value, _) => Some(value),
             Self::Ask => None,
         }
     }
@@ -67,18 +67,18 @@ impl Vhost {
         &self,
         changes: MutexGuard<'_, Topology>,
         router: Option<&mut (dyn Router + '_)>,
-        value: T,
+        (value, receipt): (T, Receipt),
     ) -> Now<T> {
         if !changes.has_untold() {
-            return Now::Done(value);
+            return Now::Done(value, receipt);
         }
         drop(changes);
         let others = router.is_none_or(|router| self.tell_quick(router));
         if !others {
-            return Now::Done(value);
+            return Now::Done(value, receipt);
         }
         self.later.wake_housekeeper();
-        Now::Tell(value)
+        Now::Tell(value, receipt)
     }
 
     /// Whether there is something to do by [`Self::run_errands`].

@@ -8,6 +8,7 @@ use crate::{
     exchange::{Binding, BindingId, Destination, Exchange, ExchangeId},
     port::{Deed, Router},
     queue::{Queue, QueueId},
+    receipt::Receipt,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,8 @@ pub(crate) struct Topology {
     incoming: Map<To, Map<(ExchangeId, BindingId), Arc<Exchange>>>,
     exclusive: Map<ConnectionId, Map<QueueId, Arc<Queue>>>,
     untold: Untold,
+    /// What was handed to the store last.
+    pub(crate) written: Receipt,
 }
 
 /// What no router was told yet.

@@ -11,13 +11,16 @@
 use crate::{
     ConnectionId, equivalence,
     exchange::{Binding, Destination, Exchange, ExchangeId, ExchangeSpec},
+    keep::is_kept,
     later::Later,
     memory::MemoryAccount,
     names,
     port::{Points, Router},
-    queue::{self, Keeping, Queue, QueueId, QueueSpec, QueueStatus},
+    queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
     reasons::Reasons,
-    store::{Durability, Store, Volatile},
+    receipt::Receipt,
+    restore::Restored,
+    store::{Store, Volatile},
     telling::Now,
     topology::{self, Topology},
 };
@@ -39,6 +42,14 @@ const PREDECLARED: [(&str, &str, bool); 6] = [
     ("amq.rabbitmq.trace", "topic", true),
 ];
 
+/// What came of looking at a declaration.
+enum Declared {
+    /// The exchange is there.
+    Before(Receipt),
+    /// It is to be made.
+    New(ExchangeSpec),
+}
+
 /// A virtual host.
 pub struct Vhost {
     name: Name,
@@ -55,6 +66,7 @@ pub struct Vhost {
     pub(crate) intercepts: Points,
     exchanges: ByName<Exchange>,
     queues: ByName<Queue>,
+    restored: Restored,
 }
 
 impl Vhost {
@@ -72,7 +84,7 @@ impl Vhost {
     }
 
     /// The same with a store for what is to outlive the process: the one in which the router keeps what its
-    /// types do when they are called about no message.
+    /// types do when they are called about no message. What it has of the virtual host is there again.
     ///
     /// # Errors
     /// As for [`Self::new`].
@@ -82,7 +94,7 @@ impl Vhost {
         memory: Arc<MemoryAccount>,
         router: &mut dyn Router,
     ) -> Result<Arc<Self>, Refusal> {
-        let vhost = Self {
+        let mut vhost = Self {
             store,
             intercepts: router.intercepts(&name),
             name,
@@ -94,6 +106,7 @@ impl Vhost {
             changes: Mutex::default(),
             exchanges: RwLock::default(),
             queues: RwLock::default(),
+            restored: Restored::default(),
         };
         let spec = |name, type_name, internal| ExchangeSpec {
             name: Name::from_static(name),
@@ -108,6 +121,7 @@ impl Vhost {
         for (name, type_name, internal) in PREDECLARED {
             vhost.open_exchange(router, spec(name, type_name, internal))?;
         }
+        vhost.restored = vhost.restore(router);
         Ok(Arc::new(vhost))
     }
 
@@ -115,6 +129,12 @@ impl Vhost {
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// What was there again when it was made.
+    #[must_use]
+    pub fn restored(&self) -> Restored {
+        self.restored
     }
 
     /// The account that its queues charge.
@@ -160,16 +180,16 @@ impl Vhost {
     ///
     /// # Errors
     /// The default exchange, a reserved name, an unknown type, a difference to the exchange that
-    /// is there, the type's refusal.
-    pub fn declare_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {
+    /// is there, the type's refusal; a durable one that the store does not take.
+    pub fn declare_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<Receipt, Refusal> {
         let _order = (!router.declares_quickly(&self.name, &spec)).then(|| self.order.lock());
         let spec = match self.redeclare(router, spec)? {
-            Some(spec) => spec,
-            None => return Ok(()),
+            Declared::New(spec) => spec,
+            Declared::Before(receipt) => return Ok(receipt),
         };
-        self.open_exchange(router, spec)?;
+        let receipt = self.open_exchange(router, spec)?;
         self.tell_all(router);
-        Ok(())
+        Ok(receipt)
     }
 
     /// [`Self::declare_exchange`], for whoever must not wait.
@@ -181,24 +201,21 @@ impl Vhost {
         router: &mut dyn Router,
         spec: ExchangeSpec,
     ) -> Result<Now<()>, Refusal> {
-        let Some(spec) = self.redeclare(router, spec)? else {
-            return Ok(Now::Done(()));
+        let spec = match self.redeclare(router, spec)? {
+            Declared::New(spec) => spec,
+            Declared::Before(receipt) => return Ok(Now::Done((), receipt)),
         };
         if !router.declares_quickly(&self.name, &spec) {
             return Ok(Now::Ask);
         }
-        self.open_exchange(router, spec)?;
+        let receipt = self.open_exchange(router, spec)?;
         self.tell_quick(router);
-        Ok(Now::Done(()))
+        Ok(Now::Done((), receipt))
     }
 
     /// Checks a declaration that asks no type: one of an exchange that is there. Else gives it, checked
     /// as far as that goes without its type.
-    fn redeclare(
-        &self,
-        router: &mut dyn Router,
-        mut spec: ExchangeSpec,
-    ) -> Result<Option<ExchangeSpec>, Refusal> {
+    fn redeclare(&self, router: &mut dyn Router, mut spec: ExchangeSpec) -> Result<Declared, Refusal> {
         spec.name = names::declared(&spec.name);
         if spec.name.is_empty() {
             return Err(self.protected(Name::EMPTY));
@@ -211,11 +228,12 @@ impl Vhost {
                 router.check_type(&self.name, &spec.type_name, &spec.name)?;
             }
             self.check_redeclared(&spec, &current)?;
-            return Ok(None);
+            let receipt = self.written_before(&self.changes.lock(), is_kept(&current));
+            return Ok(Declared::Before(receipt));
         }
         router.check_type(&self.name, &spec.type_name, &spec.name)?;
         names::check_new(Resource::Exchange, &spec.name)?;
-        Ok(Some(spec))
+        Ok(Declared::New(spec))
     }
 
     /// Whether an exchange is there (`exchange.declare` with `passive`).
@@ -260,7 +278,7 @@ impl Vhost {
         }
         let mut changes = self.changes.lock();
         let Some(exchange) = self.exchange(name) else {
-            return Ok(Now::Done(()));
+            return Ok(Now::Done((), Receipt::default()));
         };
         if if_unused && exchange.binding_count() > 0 {
             let (name, vhost) = (exchange.spec.name.clone(), self.name.clone());
@@ -268,7 +286,8 @@ impl Vhost {
         }
         let gone = changes.remove_exchange(exchange);
         self.forget_exchanges(&gone);
-        Ok(self.made(changes, Some(router), ()))
+        let receipt = self.write(&mut changes, |writing| writing.exchanges_gone(&gone));
+        Ok(self.made(changes, Some(router), ((), receipt)))
     }
 
     /// Declares a queue (`queue.declare`); one that is there must be equivalent. An empty name has
@@ -276,8 +295,20 @@ impl Vhost {
     ///
     /// # Errors
     /// A reserved name, an exclusive queue of another connection, a difference to the queue that
-    /// is there, an argument that makes no sense.
-    pub fn declare_queue(&self, mut spec: QueueSpec, by: ConnectionId) -> Result<QueueStatus, Refusal> {
+    /// is there, an argument that makes no sense; a durable one that the store does not take.
+    pub fn declare_queue(&self, spec: QueueSpec, by: ConnectionId) -> Result<QueueStatus, Refusal> {
+        self.declare_queue_kept(spec, by).map(|(status, _)| status)
+    }
+
+    /// The same, with the receipt.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn declare_queue_kept(
+        &self,
+        mut spec: QueueSpec,
+        by: ConnectionId,
+    ) -> Result<(QueueStatus, Receipt), Refusal> {
         spec.name = names::declared(&spec.name);
         spec.durable &= !spec.exclusive;
         let made = spec.name.is_empty();
@@ -293,35 +324,35 @@ impl Vhost {
                 return Err(current.locked());
             }
             equivalence::check_queue(&spec, current.spec(), &self.name)?;
-            return Ok(current.status());
+            let receipt = self.written_before(&changes, current.kept_id().is_some());
+            return Ok((current.status(), receipt));
         }
         queue::check_dead_lettering(&spec, &self.name)?;
         let owner = spec.exclusive.then_some(by);
         let id = QueueId(topology::next_id());
         let name = spec.name.clone();
+        self.admit(spec.durable, format_args!("queue '{name}'"))?;
         let keeping = self.keeping(&spec);
-        let queue = Arc::new(Queue::new(id, self.name.clone(), spec, owner, self.memory.clone(), keeping));
+        let queue = Queue::new(id, self.name.clone(), spec, owner, self.memory.clone(), keeping);
+        let queue = Arc::new(queue);
         if let Some(owner) = owner {
             changes.own(owner, &queue);
         }
         // One of that name may be there whose last consumer went just now.
-        let replaced = self.queues.write().insert(name.clone(), queue);
-        if let Some(replaced) = replaced {
-            let gone = changes.remove_queue(&replaced);
-            self.forget_exchanges(&gone);
-            self.made(changes, None, ());
+        let replaced = self.put_queue(queue.clone());
+        let gone = replaced.as_ref().map(|replaced| changes.remove_queue(replaced)).unwrap_or_default();
+        self.forget_exchanges(&gone);
+        let receipt = self.write(&mut changes, |writing| {
+            if let Some(replaced) = &replaced {
+                writing.queue_gone(replaced);
+            }
+            writing.exchanges_gone(&gone);
+            writing.queue(&queue);
+        });
+        if replaced.is_some() {
+            self.made(changes, None, ((), Receipt::default()));
         }
-        Ok(QueueStatus { name, messages: 0, consumers: 0 })
-    }
-
-    /// Where a new queue keeps its messages.
-    fn keeping(&self, spec: &QueueSpec) -> Option<Keeping> {
-        let keeps = spec.durable && self.store.keeps();
-        keeps.then(|| Keeping {
-            id: self.store.next_id(),
-            store: self.store.clone(),
-            durability: Durability::default(),
-        })
+        Ok((QueueStatus { name, messages: 0, consumers: 0 }, receipt))
     }
 
     /// The state of a queue (`queue.declare` with `passive`).
@@ -348,7 +379,7 @@ impl Vhost {
     ) -> Result<u64, Refusal> {
         let deleted = self.delete_queue_now(router, name, if_unused, if_empty, by)?;
         self.tell_types(router);
-        Ok(deleted.value().unwrap_or(0))
+        Ok(deleted.value().copied().unwrap_or(0))
     }
 
     /// [`Self::delete_queue`], for whoever must not wait.
@@ -364,15 +395,15 @@ impl Vhost {
         by: ConnectionId,
     ) -> Result<Now<u64>, Refusal> {
         let Some(queue) = self.queue(name) else {
-            return Ok(Now::Done(0));
+            return Ok(Now::Done(0, Receipt::default()));
         };
         queue.check_access(by)?;
         let Some(ready) = queue.delete(if_unused, if_empty)? else {
-            return Ok(Now::Done(0));
+            return Ok(Now::Done(0, Receipt::default()));
         };
         let mut changes = self.changes.lock();
-        self.queue_gone_locked(&mut changes, &queue);
-        Ok(self.made(changes, Some(router), ready))
+        let receipt = self.queue_gone_locked(&mut changes, &queue);
+        Ok(self.made(changes, Some(router), (ready, receipt)))
     }
 
     /// Drops a queue's ready messages (`queue.purge`); returns how many.
@@ -392,18 +423,25 @@ impl Vhost {
     /// Removes what leads to a queue that was marked as deleted. Types that may take long are told later.
     pub(crate) fn queue_gone(&self, queue: &Arc<Queue>, router: Option<&mut (dyn Router + '_)>) {
         let mut changes = self.changes.lock();
-        self.queue_gone_locked(&mut changes, queue);
-        self.made(changes, router, ());
+        let receipt = self.queue_gone_locked(&mut changes, queue);
+        self.made(changes, router, ((), receipt));
     }
 
-    fn queue_gone_locked(&self, changes: &mut Topology, queue: &Arc<Queue>) {
+    fn queue_gone_locked(&self, changes: &mut Topology, queue: &Arc<Queue>) -> Receipt {
         let gone = changes.remove_queue(queue);
         self.forget_exchanges(&gone);
-        let mut queues = self.queues.write();
-        // Another of that name may have been declared meanwhile.
-        if queues.get(queue.name().as_bytes()).is_some_and(|found| Arc::ptr_eq(found, queue)) {
-            queues.remove(queue.name().as_bytes());
-        }
+        // Another of that name may have been declared meanwhile: then it was told that this one is gone.
+        let is_there = {
+            let mut queues = self.queues.write();
+            let found = queues.get(queue.name().as_bytes()).is_some_and(|found| Arc::ptr_eq(found, queue));
+            found.then(|| queues.remove(queue.name().as_bytes())).is_some()
+        };
+        self.write(changes, |writing| {
+            if is_there {
+                writing.queue_gone(queue);
+            }
+            writing.exchanges_gone(&gone);
+        })
     }
 
     /// Deletes the exclusive queues of a connection that is gone. Types that may take long are told later.
@@ -414,7 +452,7 @@ impl Vhost {
             let _ = queue.delete(false, false);
             self.queue_gone_locked(&mut changes, &queue);
         }
-        self.made(changes, router, ());
+        self.made(changes, router, ((), Receipt::default()));
     }
 
     pub(crate) fn forget_exchanges(&self, gone: &[Arc<Exchange>]) {
@@ -438,18 +476,40 @@ impl Vhost {
     }
 
     /// Asks a new exchange's type and makes it visible. One that came meanwhile must be equivalent.
-    fn open_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<(), Refusal> {
+    fn open_exchange(&self, router: &mut dyn Router, spec: ExchangeSpec) -> Result<Receipt, Refusal> {
         let exchange = Arc::new(self.new_exchange(spec));
         router.open(&exchange)?;
-        let changes = self.changes.lock();
-        let Some(current) = self.exchange(&exchange.spec.name) else {
-            self.exchanges.write().insert(exchange.spec.name.clone(), exchange);
-            return Ok(());
+        let mut changes = self.changes.lock();
+        let name = &exchange.spec.name;
+        let made = match self.exchange(name) {
+            None => self.admit(is_kept(&exchange), format_args!("exchange '{name}'")).map(|()| {
+                self.put_exchange(exchange.clone());
+                self.write(&mut changes, |writing| writing.exchange(&exchange))
+            }),
+            Some(current) => {
+                let receipt = self.written_before(&changes, is_kept(&current));
+                let same = self.check_redeclared(&exchange.spec, &current);
+                drop(changes);
+                exchange.mark_deleted();
+                router.closed(&exchange);
+                return same.map(|()| receipt);
+            }
         };
         drop(changes);
-        exchange.mark_deleted();
-        router.closed(&exchange);
-        self.check_redeclared(&exchange.spec, &current)
+        if made.is_err() {
+            exchange.mark_deleted();
+            router.closed(&exchange);
+        }
+        made
+    }
+
+    pub(crate) fn put_exchange(&self, exchange: Arc<Exchange>) {
+        self.exchanges.write().insert(exchange.spec.name.clone(), exchange);
+    }
+
+    /// Gives the one of that name that was there.
+    pub(crate) fn put_queue(&self, queue: Arc<Queue>) -> Option<Arc<Queue>> {
+        self.queues.write().insert(queue.name().clone(), queue)
     }
 
     pub(crate) fn no_exchange(&self, name: &[u8]) -> Refusal {

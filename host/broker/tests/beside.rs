@@ -5,7 +5,7 @@ mod kit;
 
 use kit::queue;
 use leveret_broker::{
-    BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Now, Vhost,
+    BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Now, Receipt, Vhost,
     exchange::{Binding, Exchange},
     port::{Answer, Deed, Fired, Layer, Routed, Router, Wake},
 };
@@ -132,31 +132,38 @@ fn what_asks_a_slow_type_is_left_to_others_and_what_tells_it_is_made_at_once() {
     assert_eq!(all(&called), ["open slow"]);
     let (q, none) = (BindTo::Queue(b"q"), Table::new);
     assert_eq!(vhost.declare_exchange_now(router, spec("new", "slow")), Ok(Now::Ask));
-    assert_eq!(vhost.declare_exchange_now(router, spec("slow", "slow")), Ok(Now::Done(())));
+    assert_eq!(
+        vhost.declare_exchange_now(router, spec("slow", "slow")),
+        Ok(Now::Done((), Receipt::default()))
+    );
     assert_eq!(vhost.bind_now(router, b"slow", q, b"k", none(), BY), Ok(Now::Ask));
     assert!(vhost.exchange(b"new").is_none() && vhost.exchange(b"slow").unwrap().binding_count() == 0);
-    assert_eq!(vhost.bind_now(router, b"quick", q, b"k", none(), BY), Ok(Now::Done(())));
+    assert_eq!(vhost.bind_now(router, b"quick", q, b"k", none(), BY), Ok(Now::Done((), Receipt::default())));
     assert!(all(&called).is_empty() && !vhost.errands_due(0));
     for key in [b"k", b"l"] {
         vhost.bind(router, b"slow", q, key, none(), BY).unwrap();
     }
-    assert_eq!(vhost.bind_now(router, b"slow", q, b"k", none(), BY), Ok(Now::Done(())), "it is bound");
+    assert_eq!(
+        vhost.bind_now(router, b"slow", q, b"k", none(), BY),
+        Ok(Now::Done((), Receipt::default())),
+        "it is bound"
+    );
     assert_eq!(all(&called), ["bind slow", "bound slow", "bind slow", "bound slow"]);
 
-    assert_eq!(vhost.unbind_now(router, b"slow", q, b"k", none(), BY), Ok(Now::Tell(())));
+    assert_eq!(vhost.unbind_now(router, b"slow", q, b"k", none(), BY), Ok(Now::Tell((), Receipt::default())));
     assert_eq!(vhost.exchange(b"slow").unwrap().binding_count(), 1);
     assert!(all(&called).is_empty() && vhost.errands_due(0), "to be told by somebody who may wait");
     // Told before anything later.
     vhost.bind(router, b"slow", q, b"k", none(), BY).unwrap();
     assert_eq!(all(&called), ["bind slow", "unbound slow", "bound slow"]);
-    assert_eq!(vhost.delete_queue_now(router, b"q", false, false, BY), Ok(Now::Tell(0)));
+    assert_eq!(vhost.delete_queue_now(router, b"q", false, false, BY), Ok(Now::Tell(0, Receipt::default())));
     assert!(vhost.queue(b"q").is_none() && all(&called).is_empty());
     vhost.run_errands(router);
     assert_eq!(all(&called), ["unbound slow", "unbound slow"]);
-    assert_eq!(vhost.delete_exchange_now(router, b"slow", false), Ok(Now::Tell(())));
+    assert_eq!(vhost.delete_exchange_now(router, b"slow", false), Ok(Now::Tell((), Receipt::default())));
     vhost.run_errands(router);
     assert_eq!(all(&called), ["closed slow"]);
-    assert_eq!(vhost.delete_exchange_now(router, b"quick", false), Ok(Now::Done(())));
+    assert_eq!(vhost.delete_exchange_now(router, b"quick", false), Ok(Now::Done((), Receipt::default())));
 }
 
 /// While a type is asked, everything else of the virtual host goes on, also what makes its answer void.
@@ -177,20 +184,26 @@ fn nobody_waits_while_a_slow_type_is_asked() {
     let router = &mut router;
     vhost.declare_queue(queue("r"), BY).unwrap();
     let r = BindTo::Queue(b"r");
-    assert_eq!(vhost.bind_now(router, b"quick", r, b"k", Table::new(), BY), Ok(Now::Done(())));
+    assert_eq!(
+        vhost.bind_now(router, b"quick", r, b"k", Table::new(), BY),
+        Ok(Now::Done((), Receipt::default()))
+    );
     assert_eq!(vhost.bind_now(router, b"slow", r, b"k", Table::new(), BY), Ok(Now::Ask));
-    assert_eq!(vhost.unbind_now(router, b"quick", r, b"k", Table::new(), BY), Ok(Now::Done(())));
+    assert_eq!(
+        vhost.unbind_now(router, b"quick", r, b"k", Table::new(), BY),
+        Ok(Now::Done((), Receipt::default()))
+    );
     answer.send(()).unwrap();
     assert_eq!(called.recv().unwrap(), "bound slow");
     answer.send(()).unwrap();
     assert_eq!(called.recv().unwrap(), "bind slow");
     // Its queue goes while the type thinks about the second.
-    assert_eq!(vhost.delete_queue_now(router, b"q", false, false, BY), Ok(Now::Tell(0)));
+    assert_eq!(vhost.delete_queue_now(router, b"q", false, false, BY), Ok(Now::Tell(0, Receipt::default())));
     answer.send(()).unwrap();
     assert_eq!(called.recv().unwrap(), "unbound slow");
     answer.send(()).unwrap();
     let (first, second) = binds.join().unwrap();
-    assert_eq!(first, Ok(()));
+    assert_eq!(first, Ok(Receipt::default()));
     assert!(matches!(second, Err(Refusal::NotFound { .. })), "{second:?}");
     assert_eq!(vhost.exchange(b"slow").unwrap().binding_count(), 0);
 }

@@ -49,7 +49,9 @@ fn the_default_exchange_goes_by_queue_name_and_admits_nothing_else() {
     assert_eq!(c.publish("", "q", "1"), Published::Routed);
     assert_eq!(c.drain("q"), [(String::new(), String::from("q"), String::from("1"))]);
     assert_eq!(c.publish("", "nobody", "1"), Published::Unroutable);
-    let protected = || Err(Refusal::Protected { exchange: name(""), vhost: name("/") });
+    fn protected<T>() -> Result<T, Refusal> {
+        Err(Refusal::Protected { exchange: name(""), vhost: name("/") })
+    }
     assert_eq!(c.vhost.bind(&mut c.router, b"", Q, b"k", Table::new(), c.id), protected());
     assert_eq!(c.vhost.unbind(&mut c.router, b"", Q, b"k", Table::new(), c.id), protected());
     let to = BindTo::Exchange(b"");

@@ -178,6 +178,15 @@ pub enum Refusal {
         /// The tag.
         tag: Name,
     },
+    /// Something that is to outlive the process, which the store does not take, or did not in the end.
+    NotKept {
+        /// What, for people to read: `queue 'q'`.
+        what: String,
+        /// Where.
+        vhost: Name,
+        /// Why, for people to read.
+        why: String,
+    },
     /// Not built yet.
     NotImplemented {
         /// What, as the explanation.
@@ -242,6 +251,9 @@ impl fmt::Display for Refusal {
             Self::InvalidArgument { text } => f.write_str(text),
             Self::UnknownDelivery { tag } => write!(f, "unknown delivery tag {tag}"),
             Self::ConsumerTagInUse { tag } => write!(f, "attempt to reuse consumer tag '{tag}'"),
+            Self::NotKept { what, vhost, why } => {
+                write!(f, "cannot keep {what} in vhost '{vhost}': {why}")
+            }
             Self::NotImplemented { what } => write!(f, "{what}"),
         }
     }

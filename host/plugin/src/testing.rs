@@ -289,7 +289,7 @@ impl World {
             internal: false,
             arguments,
         };
-        self.vhost.declare_exchange(&mut self.workers[worker], spec)
+        self.vhost.declare_exchange(&mut self.workers[worker], spec).map(drop)
     }
 
     pub(crate) fn delete(&mut self, worker: usize, exchange: &str) {
@@ -319,7 +319,7 @@ impl World {
         self.vhost.declare_queue(spec, BY)?;
         let router = &mut self.workers[worker];
         let to = BindTo::Queue(queue.as_bytes());
-        self.vhost.bind(router, exchange.as_bytes(), to, key.as_bytes(), Table::new(), BY)
+        self.vhost.bind(router, exchange.as_bytes(), to, key.as_bytes(), Table::new(), BY).map(drop)
     }
 
     pub(crate) fn unbind(&mut self, worker: usize, exchange: &str, key: &str) {

@@ -95,7 +95,7 @@ impl World {
     ) -> Result<(), Refusal> {
         let queue = queue(number % QUEUES);
         let to = BindTo::Queue(queue.as_bytes());
-        self.vhost.bind(worker, exchange.as_bytes(), to, key.as_bytes(), arguments, BY)
+        self.vhost.bind(worker, exchange.as_bytes(), to, key.as_bytes(), arguments, BY).map(drop)
     }
 
     /// Unbinds the queue of a number.

@@ -88,6 +88,15 @@ fn alternate(arguments: &Table) -> Option<Name> {
 }
 
 impl Exchange {
+    /// The same with other arguments than it was declared with, before anybody has it.
+    pub(crate) fn with_arguments(mut self, arguments: Table) -> Self {
+        let bindings = self.bindings.get_mut();
+        if bindings.settings.arguments != arguments {
+            bindings.settings = Arc::new(Settings { number: 1, ..Settings::declared(&arguments) });
+        }
+        self
+    }
+
     /// The exchange that gets what this one cannot route.
     #[must_use]
     pub fn alternate(&self) -> Option<Name> {

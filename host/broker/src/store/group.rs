@@ -1,7 +1,12 @@
 //! What a group is made of.
 
 use super::{Change, StoreFailure};
-use crate::{exchange::ExchangeSpec, memory::LargeBody, port::Layer, queue::QueueSpec};
+use crate::{
+    exchange::{ExchangeSpec, TypeSpec},
+    memory::LargeBody,
+    port::Layer,
+    queue::QueueSpec,
+};
 use alloc::sync::Arc;
 use leveret_model::{MessageView, Name, Table};
 
@@ -121,14 +126,26 @@ pub enum TopologyChange<'a> {
 /// Something that a virtual host has.
 #[derive(Clone, Copy, Debug)]
 pub enum Topology<'a> {
-    /// An exchange, with the arguments that count now.
-    Exchange(&'a ExchangeSpec),
+    /// An exchange.
+    Exchange(KeptExchange<'a>),
     /// A queue and its number.
     Queue(KeptId, &'a QueueSpec),
     /// A binding.
     Binding(BindingSpec<'a>),
     /// What the virtual host holds, as a queue.
     Holds(KeptId),
+}
+
+/// An exchange, with all that its declaration alone does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptExchange<'a> {
+    /// What it was declared as.
+    pub spec: &'a ExchangeSpec,
+    /// The arguments that count now: others than those of its declaration where an operator changed them.
+    pub arguments: &'a Table,
+    /// Its types, those in front first. They were found when it was declared, by plugins that may be missing or
+    /// others at the next start, and what types keep is kept by their places here.
+    pub types: &'a [TypeSpec],
 }
 
 /// A binding by names.

@@ -1,13 +1,13 @@
 //! A store whose disk can fail, and whose writing can be held up: what it has outlives the virtual hosts that
 //! are kept in it.
 
-use leveret_broker::{ExchangeSpec, QueueSpec};
 use leveret_broker::{
-    Vhost,
+    ExchangeSpec, QueueSpec, Vhost,
+    exchange::TypeSpec,
     port::Layer,
     store::{
-        BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Ranges, StateChange,
-        StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
+        BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Ranges,
+        StateChange, StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Table};
@@ -33,7 +33,9 @@ struct Inner {
     durabilities: Vec<Durability>,
     last_id: u64,
     queues: BTreeMap<u64, Queue>,
-    exchanges: BTreeMap<(Name, Name), ExchangeSpec>,
+    exchanges: BTreeMap<(Name, Name), OwnedExchange>,
+    /// The changes of topology of each group that had any.
+    changes: Vec<Vec<String>>,
     declared: BTreeMap<(Name, Name), (KeptId, QueueSpec)>,
     bindings: Vec<(Name, OwnedBinding)>,
     holds: BTreeMap<Name, KeptId>,
@@ -61,6 +63,12 @@ struct OwnedHold {
     exchange: Name,
     resume: Layer,
     hops: u8,
+}
+
+struct OwnedExchange {
+    spec: ExchangeSpec,
+    arguments: Table,
+    types: Vec<TypeSpec>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -126,6 +134,11 @@ impl Disk {
         std::mem::take(&mut self.0.lock().unwrap().groups)
     }
 
+    /// The changes of topology since the last time, by group.
+    pub fn changes(&self) -> Vec<Vec<String>> {
+        std::mem::take(&mut self.0.lock().unwrap().changes)
+    }
+
     /// What the watched queue had.
     pub fn seen(&self) -> Vec<u64> {
         self.0.lock().unwrap().seen.clone()
@@ -164,6 +177,9 @@ impl Disk {
             if !group.names.is_empty() {
                 inner.groups.push(std::mem::take(&mut group.names));
             }
+            if !group.changes.is_empty() {
+                inner.changes.push(std::mem::take(&mut group.changes));
+            }
             for op in group.ops.drain(..) {
                 op(&mut inner);
             }
@@ -192,11 +208,28 @@ fn key_of(change: &Change) -> String {
     }
 }
 
+fn text(change: TopologyChange<'_>) -> String {
+    let binding = |spec: BindingSpec<'_>| {
+        let to = if spec.to_queue { "queue" } else { "exchange" };
+        format!("{} to {to} {} by {}", spec.source, spec.destination, spec.routing_key)
+    };
+    match change {
+        TopologyChange::Declared(Topology::Exchange(kept)) => format!("+exchange {}", kept.spec.name),
+        TopologyChange::Declared(Topology::Queue(_, spec)) => format!("+queue {}", spec.name),
+        TopologyChange::Declared(Topology::Binding(spec)) => format!("+binding {}", binding(spec)),
+        TopologyChange::Declared(Topology::Holds(_)) => String::from("+holds"),
+        TopologyChange::ExchangeGone(name) => format!("-exchange {name}"),
+        TopologyChange::QueueGone(_, name) => format!("-queue {name}"),
+        TopologyChange::Unbound(spec) => format!("-binding {}", binding(spec)),
+    }
+}
+
 type Op = Box<dyn FnOnce(&mut Inner) + Send>;
 
 struct Making {
     disk: Arc<Disk>,
     names: Vec<String>,
+    changes: Vec<String>,
     ops: Vec<Op>,
 }
 
@@ -259,10 +292,15 @@ impl Group for Making {
 
     fn topology(&mut self, vhost: &Name, change: TopologyChange<'_>) {
         let vhost = vhost.clone();
+        self.changes.push(text(change));
         self.ops.push(match change {
-            TopologyChange::Declared(Topology::Exchange(spec)) => {
-                let spec = spec.clone();
-                Box::new(move |inner| drop(inner.exchanges.insert((vhost, spec.name.clone()), spec)))
+            TopologyChange::Declared(Topology::Exchange(kept)) => {
+                let KeptExchange { spec, arguments, types } = kept;
+                let (spec, arguments, types) = (spec.clone(), arguments.clone(), types.to_vec());
+                Box::new(move |inner| {
+                    let key = (vhost, spec.name.clone());
+                    inner.exchanges.insert(key, OwnedExchange { spec, arguments, types });
+                })
             }
             TopologyChange::Declared(Topology::Queue(id, spec)) => {
                 let spec = spec.clone();
@@ -335,8 +373,8 @@ impl Store for Disk {
     }
 
     fn group(&self) -> Box<dyn Group> {
-        let disk = self.1.upgrade().expect("made by Disk::new");
-        Box::new(Making { disk, names: Vec::new(), ops: Vec::new() })
+        let disk = self.1.upgrade().unwrap();
+        Box::new(Making { disk, names: Vec::new(), changes: Vec::new(), ops: Vec::new() })
     }
 
     fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
@@ -417,11 +455,10 @@ impl Store for Disk {
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {
         let inner = self.0.lock().unwrap();
         let of = |name: &Name| name == vhost;
-        inner
-            .exchanges
-            .iter()
-            .filter(|((name, _), _)| of(name))
-            .for_each(|(_, spec)| each(Topology::Exchange(spec)));
+        for (_, kept) in inner.exchanges.iter().filter(|((name, _), _)| of(name)) {
+            let OwnedExchange { spec, arguments, types } = kept;
+            each(Topology::Exchange(KeptExchange { spec, arguments, types }));
+        }
         let queues = inner.declared.iter().filter(|((name, _), _)| of(name));
         queues.for_each(|(_, (id, spec))| each(Topology::Queue(*id, spec)));
         let bindings = inner.bindings.iter().filter(|(name, _)| of(name));

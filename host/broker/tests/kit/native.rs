@@ -6,8 +6,8 @@ use super::{
     stages::Memory,
 };
 use leveret_broker::{
-    DeathReason,
-    exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet},
+    DeathReason, ExchangeSpec,
+    exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet, TypeSpec},
     port::{Answer, Deed, Fired, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -35,6 +35,8 @@ pub enum Gate {
 pub struct Native {
     memo: Memo,
     pub closed: Vec<Name>,
+    /// The exchanges that were there again after a restart.
+    pub restored: Vec<Name>,
     pub route_calls: usize,
     pub answer_now: bool,
     pub refuse_binding: bool,
@@ -123,8 +125,14 @@ impl Router for Native {
         }
     }
 
-    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
+    fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {
+        let ExchangeSpec { type_name, arguments, .. } = exchange.spec.clone();
+        exchange.set_types(vec![TypeSpec { type_name, arguments, in_front_of: None }]);
         Ok(())
+    }
+
+    fn restored(&mut self, exchange: &Arc<Exchange>) {
+        self.restored.push(exchange.spec.name.clone());
     }
 
     fn bind(&mut self, exchange: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {

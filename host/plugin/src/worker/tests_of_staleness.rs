@@ -137,7 +137,7 @@ fn bind_some(run: Run, number: usize, host: &Host, vhost: &Arc<Vhost>, truth: &T
         let to = BindTo::Queue(name);
         match is_bound {
             true => vhost.unbind(&mut worker, b"x", to, name, Table::new(), BY).unwrap(),
-            false => vhost.bind(&mut worker, b"x", to, name, Table::new(), BY).unwrap(),
+            false => vhost.bind(&mut worker, b"x", to, name, Table::new(), BY).map(drop).unwrap(),
         }
         ledger.step();
         if chance.random_ratio(1, 8) {

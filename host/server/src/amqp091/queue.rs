@@ -72,7 +72,7 @@ impl Connection {
         let by = self.id;
         let queue = self.queue_named(asked.channel, queue)?;
         let now = self.open()?.vhost.delete_queue_now(router, &queue, if_unused, if_empty, by)?;
-        let messages = now.value().unwrap_or(0);
+        let messages = now.value().copied().unwrap_or(0);
         self.finish(asked, now, Method::QueueDeleteOk { message_count: count_of(messages) })
     }
 

@@ -115,7 +115,7 @@ impl Trial {
     ) -> Result<(), Refusal> {
         self.vhost.declare_queue(QueueSpec { name: queue.clone(), ..QueueSpec::default() }, BY)?;
         let to = BindTo::Queue(queue);
-        self.vhost.bind(&mut self.router, exchange, to, key.as_bytes(), arguments, BY)
+        self.vhost.bind(&mut self.router, exchange, to, key.as_bytes(), arguments, BY).map(drop)
     }
 
     /// Publishes a message, and waits for it to be dealt with.

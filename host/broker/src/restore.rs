@@ -1,0 +1,125 @@
+//! A virtual host that is there again after a restart.
+//!
+//! Everything is made as it was, without asking or telling a type of it, and nothing of it is written again. A plugin
+//! that is missing keeps nothing from coming back: whoever asks types answers for its exchanges as for any whose
+//! plugin was taken away, until it comes.
+
+use crate::{
+    exchange::{Destination, Exchange, ExchangeId, ExchangeSpec, TypeSpec},
+    port::Router,
+    queue::{Keeping, Queue, QueueId, QueueSpec},
+    store::{BindingSpec, KeptExchange, KeptId, Topology as Kept},
+    topology,
+    vhost::Vhost,
+};
+use alloc::{sync::Arc, vec::Vec};
+use leveret_model::{Name, Table};
+
+/// What was made again at a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Exchanges.
+    pub exchanges: usize,
+    /// Queues.
+    pub queues: usize,
+    /// The messages in them.
+    pub messages: u64,
+    /// Bindings.
+    pub bindings: usize,
+    /// Bindings that lead from or to something that is not there, and were left out.
+    pub dangling: usize,
+}
+
+/// What the store has of a virtual host.
+#[derive(Default)]
+struct Everything {
+    exchanges: Vec<(ExchangeSpec, Table, Vec<TypeSpec>)>,
+    queues: Vec<(KeptId, QueueSpec)>,
+    bindings: Vec<Line>,
+}
+
+/// A binding.
+struct Line {
+    source: Name,
+    to_queue: bool,
+    destination: Name,
+    routing_key: Name,
+    arguments: Table,
+}
+
+impl Everything {
+    fn add(&mut self, kept: Kept<'_>) {
+        match kept {
+            Kept::Exchange(KeptExchange { spec, arguments, types }) => {
+                self.exchanges.push((spec.clone(), arguments.clone(), types.to_vec()));
+            }
+            Kept::Queue(id, spec) => self.queues.push((id, spec.clone())),
+            Kept::Binding(BindingSpec { source, to_queue, destination, routing_key, arguments }) => {
+                self.bindings.push(Line {
+                    source: source.clone(),
+                    to_queue,
+                    destination: destination.clone(),
+                    routing_key: routing_key.clone(),
+                    arguments: arguments.clone(),
+                });
+            }
+            Kept::Holds(_) => {}
+        }
+    }
+}
+
+impl Vhost {
+    /// Makes again what the store has. Nobody else has the virtual host yet.
+    pub(crate) fn restore(&mut self, router: &mut dyn Router) -> Restored {
+        if !self.store.keeps() {
+            return Restored::default();
+        }
+        let mut everything = Everything::default();
+        // Not under the store's locks: it is asked more on the way.
+        self.store.topology(self.name(), &mut |kept| everything.add(kept));
+        let Everything { exchanges, queues, bindings } = everything;
+        let mut restored = Restored::default();
+        for (spec, arguments, types) in exchanges {
+            let (id, vhost) = (ExchangeId(topology::next_id()), self.name().clone());
+            let exchange = Exchange::new(id, vhost, spec).with_arguments(arguments).holding_in(&self.later);
+            exchange.set_types(types);
+            let exchange = Arc::new(exchange);
+            router.restored(&exchange);
+            self.put_exchange(exchange);
+            restored.exchanges += 1;
+        }
+        for (id, spec) in queues {
+            let kept = self.store.kept(id);
+            restored.messages += kept.messages;
+            let (store, durability) = (self.store.clone(), self.store.durability());
+            let keeping = Some(Keeping { id, store, durability });
+            let (id, vhost, memory) =
+                (QueueId(topology::next_id()), self.name().clone(), self.memory().clone());
+            let queue = Queue::new(id, vhost, spec, None, memory, keeping);
+            queue.recover(kept);
+            self.put_queue(Arc::new(queue));
+            restored.queues += 1;
+        }
+        for line in bindings {
+            match self.bind_again(line) {
+                Some(()) => restored.bindings += 1,
+                None => restored.dangling += 1,
+            }
+        }
+        restored
+    }
+
+    fn bind_again(&self, line: Line) -> Option<()> {
+        let Line { source, to_queue, destination, routing_key, arguments } = line;
+        let source = self.exchange(&source)?;
+        let destination = match to_queue {
+            true => Destination::Queue(self.queue(&destination)?),
+            false => Destination::Exchange(self.exchange(&destination)?),
+        };
+        if source.find(&destination, &routing_key, &arguments).is_none() {
+            let binding = source.prepare(destination, routing_key, arguments);
+            self.changes.lock().bind(&source, binding);
+        }
+        Some(())
+    }
+}
