@@ -94,6 +94,7 @@ fn what_is_persistent_in_a_durable_queue_is_written_and_nothing_else() {
 fn who_publishes_is_told_once_it_is_safe_and_only_of_what_is_written() {
     let (mut c, disk) = with_queues(&["q", "r"]);
     let told = Arc::new(Told::default());
+    disk.durabilities();
     disk.is_slow(true);
     let batch = [persistent("amq.fanout", "", b"1"), persistent("", "q", b"2"), message("", "q", b"3")];
     assert_eq!(publish_told(&mut c, (&told, 7), &batch), (1, vec![Published::Routed; 3]));
@@ -183,6 +184,63 @@ fn messages_that_a_type_stored_are_written_for_a_new_binding() {
     assert_eq!(kept(&c, &disk, "q"), ["1"]);
     assert_eq!(c.drain_bodies("q"), ["1", "2"]);
     assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn messages_are_there_in_the_next_life_in_order_and_marked() {
+    let (mut c, disk) = with_queues(&["q", "r"]);
+    c.publish_all(&["1", "2", "3", "4", "5"].map(|body| persistent("amq.fanout", "k", body.as_bytes())));
+    c.publish_one(message("", "q", b"transient"));
+    let (tag, ..) = c.get("q").unwrap();
+    c.get("q").unwrap();
+    c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    drop(c);
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    assert_eq!((c.ready("q"), c.ready("r")), (4, 5));
+    assert_eq!(c.publish_one(persistent("", "q", b"6")), Published::Routed);
+    let all: Vec<_> = std::iter::from_fn(|| c.get("q")).map(|(_, again, body)| (again, body)).collect();
+    let expected = [(true, "2"), (true, "3"), (true, "4"), (true, "5"), (false, "6")];
+    assert_eq!(all, expected.map(|(again, body)| (again, String::from(body))));
+    assert_eq!(c.drain("r")[0], ("amq.fanout".into(), "k".into(), "1".into()));
+    c.client.settle(1, 0, true, Settle::Accepted).unwrap();
+    assert!(disk.bodies().is_empty());
+    drop(c);
+    let c = Connection::kept_in(disk, vec![]);
+    assert_eq!((c.ready("q"), c.ready("r")), (0, 0));
+}
+
+#[test]
+fn a_recovered_backlog_with_gaps_takes_little_memory() {
+    let (mut c, disk, _) = short_of_memory();
+    publish_numbers(&mut c, 0..20_000, 1000);
+    let mut tags = Vec::new();
+    for _ in 0..10_000 {
+        c.client.get(1, b"q", false, &mut c.router, &mut |got| tags.push(got.delivery_tag)).unwrap();
+    }
+    // Of the first half every third stays.
+    for tag in tags.into_iter().filter(|tag| tag % 3 != 0) {
+        c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    }
+    drop(c);
+    let account = Arc::new(MemoryAccount::new(1));
+    let mut router = kit::Native::default();
+    let vhost = Vhost::kept_in(disk.clone(), name("/"), account.clone(), &mut router).unwrap();
+    let mut c = Connection { router, ..Connection::to(&vhost) };
+    assert_eq!((c.ready("q"), account.bytes()), (13_333, 0));
+    publish_numbers(&mut c, 20_000..20_100, 1000);
+    let mut drained = Vec::new();
+    while c
+        .client
+        .get(1, b"q", true, &mut c.router, &mut |got| drained.push(number_of(got.message.body)))
+        .unwrap()
+    {
+        assert!(account.bytes() < 2 << 20);
+    }
+    // Tags count from one.
+    let expected: Vec<u32> =
+        (0..10_000).filter(|number| (number + 1) % 3 == 0).chain(10_000..20_100).collect();
+    assert_eq!(drained, expected);
+    assert_eq!((c.ready("q"), account.bytes(), disk.bodies().len()), (0, 0, 0));
 }
 
 /// A vhost that lets go of what it can read again at two megabytes, with one queue.
