@@ -30,6 +30,10 @@ impl Form for Amqp091 {
         "amqp-0-9-1"
     }
 
+    fn is_persistent(&self, properties: &[u8]) -> bool {
+        Properties::new(properties).is_persistent()
+    }
+
     fn empty(&self) -> &'static [u8] {
         crate::properties::NONE
     }

@@ -8,7 +8,7 @@ use crate::{
     exchange::Exchange,
     later::Holding,
     port::{Deed, Effects, Fate},
-    publish::{Batch, Earlier, Published},
+    publish::{Batch, Earlier, Publish, Published},
     stage::Stage,
     store::Change,
     walk::Walk,
@@ -23,7 +23,7 @@ pub(crate) struct After {
     drops: Vec<(Arc<Exchange>, Arc<str>)>,
     rejections: Vec<(Arc<Exchange>, Arc<str>)>,
     deeds: Vec<Deed>,
-    group: Vec<Change>,
+    changes: Vec<Change>,
 }
 
 /// Effects that are not committed yet.
@@ -75,32 +75,48 @@ impl After {
         self.holds.binary_search_by_key(&message, |(held, ..)| *held).is_ok()
     }
 
-    /// Writes what of the effects is to outlive the process, for messages that are about to be where they
-    /// belong. Where the store takes nothing, those messages are not accepted.
-    pub(crate) fn write(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage) {
-        if self.effects.is_empty() || !batch.vhost.store.keeps() {
+    /// Collects what of the effects is to outlive the process, of messages that are about to be where they belong.
+    /// Where the store would take nothing, neither they nor messages that it is to have are accepted.
+    pub(crate) fn admit(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage) {
+        if !batch.vhost.store.keeps() {
             return;
         }
         for pending in &mut self.effects {
             let Some(fate) = fate(batch, pending.message) else { continue };
-            let before = self.group.len();
-            pending.effects.record(fate, &mut self.group);
-            pending.written = Some(fate).filter(|_| self.group.len() > before);
+            let before = self.changes.len();
+            pending.effects.record(fate, &mut self.changes);
+            pending.written = Some(fate).filter(|_| self.changes.len() > before);
         }
-        if self.group.is_empty() {
+        let messages = batch.messages;
+        let is_persistent = move |message| is_persistent(messages, message);
+        if self.changes.is_empty() && stage.kept(is_persistent).next().is_none() {
             return;
         }
-        let taken = batch.vhost.store.append(&self.group);
-        self.group.clear();
-        if let Err(failure) = taken {
-            self.give_up(batch, stage, &Arc::from(failure.to_string()));
+        if let Err(failure) = batch.vhost.store.admit() {
+            self.changes.clear();
+            let lost = stage.kept(is_persistent).collect();
+            self.give_up(batch, stage, lost, &Arc::from(failure.to_string()));
         }
     }
 
-    /// What was to be written is not: its messages go nowhere.
-    fn give_up(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage, reason: &Arc<str>) {
+    /// Takes what was collected.
+    pub(crate) fn take_changes(&mut self, each: impl FnOnce(&[Change])) {
+        if !self.changes.is_empty() {
+            each(&self.changes);
+            self.changes.clear();
+        }
+    }
+
+    /// Nothing can be written: these messages, and those that would change what is kept, go nowhere.
+    fn give_up(
+        &mut self,
+        batch: &mut Batch<'_, '_>,
+        stage: &mut Stage,
+        mut lost: Vec<u32>,
+        reason: &Arc<str>,
+    ) {
         let written = self.effects.iter().filter(|pending| pending.written.is_some());
-        let mut lost: Vec<u32> = written.map(|pending| pending.message).collect();
+        lost.extend(written.map(|pending| pending.message));
         lost.sort_unstable();
         lost.dedup();
         let is_lost = |message: &u32| lost.binary_search(message).is_ok();
@@ -150,6 +166,10 @@ impl After {
             }
         }
     }
+}
+
+fn is_persistent(messages: &[Publish<'_>], message: u32) -> bool {
+    messages.get(message as usize).is_some_and(|publish| publish.message.is_persistent())
 }
 
 /// What becomes of a message of the batch; none where it is not accepted.

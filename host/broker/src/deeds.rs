@@ -6,7 +6,7 @@ use crate::{
     memory::LargeBody,
     port::Deed,
     publish::Publish,
-    queue::{LARGE_BODY_BYTES, Queue},
+    queue::{LARGE_BODY_BYTES, Placing, Queue, large_of},
     vhost::Vhost,
 };
 use alloc::vec::Vec;
@@ -52,6 +52,19 @@ impl Vhost {
             .map(|(place, publish)| (place, LargeBody::new(publish.message.body, self.memory())))
             .collect();
         let members: Vec<u32> = (0_u32..).take(batch.len()).collect();
-        queue.enqueue(&batch, None, &members, &large)
+        let mut placing = Placing::default();
+        if !queue.enqueue(&batch, None, &members, &large, &mut placing) {
+            return false;
+        }
+        if !placing.is_empty() {
+            let (mut group, durability) = (self.store.group(), placing.durability());
+            placing.drain(|member, targets| {
+                if let Some(publish) = batch.get(member as usize) {
+                    group.enqueue(&publish.message, large_of(&large, member), false, targets);
+                }
+            });
+            group.submit(durability, None);
+        }
+        true
     }
 }

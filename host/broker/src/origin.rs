@@ -3,7 +3,7 @@
 //! They go the way of any publish (`publish.rs`). Who sends them stands behind [`Sender`]: the
 //! housekeeper with what was held or emitted, a connection with its dead letters.
 
-use crate::{memory::LargeBody, publish::Published, queue::Queue};
+use crate::{memory::LargeBody, publish::Published, queue::Queue, store::Group};
 use alloc::{sync::Arc, vec::Vec};
 
 /// Where a message comes from. That of a publish is the default.
@@ -33,9 +33,10 @@ pub(crate) trait Sender {
     }
 
     /// The first messages of the batch, as many as there are outcomes, are in their queues or held.
-    /// What else follows from them comes after this: effects are committed, what is wanted is done.
-    fn placed(&mut self, outcomes: &[Published]) {
-        let _ = outcomes;
+    /// What else follows from them comes after this: effects are committed, what is wanted is done. What is to be
+    /// written together with them is added to the group; without one nothing is written.
+    fn placed(&mut self, outcomes: &[Published], group: Option<&mut dyn Group>) {
+        let _ = (outcomes, group);
     }
 }
 

@@ -4,8 +4,9 @@
 //! sorted by queue, and each queue takes its messages under one lock. Nothing is enqueued before
 //! all that could be routed is routed, so one channel's messages keep their order in each queue.
 //! (A router may cut the batch; then that holds for each part.) After the queues come holds, then
-//! the effects of the types that were asked; those of what is not accepted are dropped. What of the effects
-//! is to outlive the process is written before the queues have anything.
+//! the effects of the types that were asked; those of what is not accepted are dropped. What of all that
+//! is to outlive the process is one group, handed to the store once the queues have numbered the messages; whether
+//! the store will take it is asked before the queues have anything.
 //!
 //! Where interceptors are attached, each run goes past them first (`publish/intercepted.rs`).
 
@@ -18,9 +19,10 @@ use crate::{
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
-    queue::{LARGE_BODY_BYTES, Queue},
+    queue::{LARGE_BODY_BYTES, Placing, Queue, large_of},
     recent::Recent,
     stage::Stage,
+    store::{Group, Written},
     vhost::Vhost,
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
@@ -83,6 +85,13 @@ struct Scratch {
     refused: Vec<(u16, Refusal)>,
     /// A queue of the last batch has consumers that are behind.
     behind: bool,
+    placing: Placing,
+    /// Made for the virtual host's store with the first batch that is to be written.
+    group: Option<Box<dyn Group>>,
+    /// Who is told when what is published is safe, and under what token.
+    confirm: Option<(Arc<dyn Written>, u64)>,
+    /// How many groups of the last call that is told of.
+    groups: u32,
 }
 
 /// What one call works on.
@@ -132,6 +141,19 @@ impl Publisher {
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.scratch.behind
+    }
+
+    /// Has `waiter` told under this token when what the next call publishes is safe, as often as [`Self::groups`]
+    /// says after it. It may be told before that returns.
+    pub fn confirm_to(&mut self, waiter: &Arc<dyn Written>, token: u64) {
+        self.scratch.confirm = Some((waiter.clone(), token));
+    }
+
+    /// How often somebody is told that what the last call published is safe: not at all if nothing of it is to
+    /// outlive the process.
+    #[must_use]
+    pub fn groups(&self) -> u32 {
+        self.scratch.groups
     }
 
     /// Publishes a batch in order, appending an outcome for each message dealt with, and returns
@@ -198,9 +220,11 @@ impl Publisher {
 
     fn begin(&mut self, vhost: &Arc<Vhost>) {
         self.scratch.behind = false;
+        self.scratch.groups = 0;
         if !self.vhost.as_ref().is_some_and(|known| Arc::ptr_eq(known, vhost)) {
             self.exchanges.clear();
             self.queues.clear();
+            self.scratch.group = None;
             self.vhost = Some(vhost.clone());
         }
     }
@@ -430,23 +454,24 @@ impl Scratch {
     fn end(&mut self, batch: &mut Batch<'_, '_>) {
         self.enqueue(batch);
         self.refused.clear();
+        self.confirm = None;
     }
 
-    /// Gives each queue its messages; then come holds and effects. What only deleted queues would
-    /// have taken is unroutable.
+    /// Gives each queue its messages; then come holds, what is to be written, and effects. What only deleted
+    /// queues would have taken is unroutable.
     fn enqueue(&mut self, batch: &mut Batch<'_, '_>) {
-        let Self { stage, large, behind, after, .. } = self;
+        let Self { stage, large, behind, after, placing, .. } = self;
         if let Some(earlier) = &mut batch.earlier {
             after.keep_earlier(earlier, (batch.outcomes.len() - batch.before) as u32);
         }
-        after.write(batch, stage);
+        after.admit(batch, stage);
         let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
         let sender = batch.sender.as_deref();
         let mut taken = hashbrown::HashSet::<u32>::new();
         let mut lost = Vec::new();
         stage.give(
             |queue, members| {
-                let took = queue.enqueue(messages, sender, members, large);
+                let took = queue.enqueue(messages, sender, members, large, placing);
                 *behind |= queue.is_behind();
                 took
             },
@@ -462,13 +487,43 @@ impl Scratch {
                 *outcome = Published::Unroutable;
             }
         }
-        large.clear();
         after.hold(batch);
-        if let Some(sender) = &mut batch.sender {
-            sender.placed(batch.outcomes.get(batch.before..).unwrap_or_default());
+        self.write(batch);
+        self.large.clear();
+        if !self.after.is_empty() {
+            self.after.settle(batch);
         }
-        if !after.is_empty() {
-            after.settle(batch);
+    }
+
+    /// Hands over what is to be written, as one group.
+    fn write(&mut self, batch: &mut Batch<'_, '_>) {
+        let Self { large, after, placing, group, .. } = self;
+        let outcomes = batch.outcomes.get(batch.before..).unwrap_or_default();
+        let store = &*batch.vhost.store;
+        if !store.keeps() {
+            if let Some(sender) = &mut batch.sender {
+                sender.placed(outcomes, None);
+            }
+            return;
+        }
+        let group = &mut **group.get_or_insert_with(|| store.group());
+        let durability = placing.durability();
+        if !placing.is_empty() {
+            let (messages, sender) = (batch.messages, batch.sender.as_deref());
+            placing.drain(|message, targets| {
+                let dead_lettered = sender.is_some_and(|sender| sender.origin(message).dead_lettered);
+                if let Some(publish) = messages.get(message as usize) {
+                    group.enqueue(&publish.message, large_of(large, message), dead_lettered, targets);
+                }
+            });
+        }
+        if let Some(sender) = &mut batch.sender {
+            sender.placed(outcomes, Some(group));
+        }
+        after.take_changes(|changes| group.change(changes));
+        if !group.is_empty() {
+            self.groups += u32::from(self.confirm.is_some());
+            group.submit(durability, self.confirm.as_ref().map(|(waiter, token)| (waiter, *token)));
         }
     }
 }

@@ -81,6 +81,14 @@ impl Stage {
         index
     }
 
+    /// The messages that a durable queue is to keep, of those that `is_persistent` says are to outlive the process;
+    /// one may come more than once.
+    pub(crate) fn kept(&self, is_persistent: impl Fn(u32) -> bool) -> impl Iterator<Item = u32> {
+        let durable = |group: &&Group| group.queue.as_ref().is_some_and(|queue| queue.keeping().is_some());
+        let groups = self.groups.iter().take(self.used).filter(durable);
+        groups.flat_map(|group| group.members.iter().copied()).filter(move |message| is_persistent(*message))
+    }
+
     /// Takes messages out again.
     pub(crate) fn remove(&mut self, is_gone: impl Fn(&u32) -> bool) {
         for group in self.groups.iter_mut().take(self.used) {

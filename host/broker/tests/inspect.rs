@@ -15,7 +15,10 @@ fn the_counts_of_a_queue_are_of_one_moment() {
     for body in ["1", "2", "3"] {
         c.publish("", "q", body);
     }
-    assert_eq!(queue.counts(), QueueCounts { ready: 3, unsettled: 0, consumers: 0 });
+    assert_eq!(
+        queue.counts(),
+        QueueCounts { ready: 3, unsettled: 0, consumers: 0, ..QueueCounts::default() }
+    );
     c.get("q").unwrap();
     assert_eq!(queue.counts().ready, 2);
     c.consume("q", "tag", false);

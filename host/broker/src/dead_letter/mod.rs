@@ -32,7 +32,7 @@ use crate::{
     port::{Fate, Layer, Router, Site, Wake},
     publish::{Published, Publisher},
     queue::{DeadLettering, MessageRef, Queue, Settle},
-    store,
+    store::{self, Group},
     vhost::Vhost,
 };
 use alloc::{
@@ -270,7 +270,7 @@ impl DeadLetters {
             }
             _ => {
                 outcomes.resize(batch.len(), Published::Unroutable);
-                run.placed(outcomes);
+                run.placed(outcomes, None);
             }
         }
         let (all, fates) = (run.dealt == letters.len(), core::mem::take(&mut run.fates));
@@ -422,7 +422,7 @@ impl Sender for Run<'_> {
 
     /// Takes letters off the list, up to the first that has no outcome, and out of their queue unless
     /// they were refused.
-    fn placed(&mut self, outcomes: &[Published]) {
+    fn placed(&mut self, outcomes: &[Published], group: Option<&mut dyn Group>) {
         let end = self.places.get(outcomes.len()).copied().unwrap_or(self.letters.len());
         let mut buried = Vec::with_capacity(end - self.dealt);
         // The message of the batch that comes next.
@@ -466,8 +466,12 @@ impl Sender for Run<'_> {
             }
         }
         self.dealt = end;
-        if !buried.is_empty() {
-            self.queue.settle(&buried, Settle::Accepted);
+        match group {
+            _ if buried.is_empty() => {}
+            Some(group) => {
+                self.queue.settle_with(&buried, |keeping, ranges| group.settle(keeping.id, ranges));
+            }
+            None => self.queue.settle(&buried, Settle::Accepted),
         }
     }
 }

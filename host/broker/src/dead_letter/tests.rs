@@ -104,7 +104,8 @@ impl World {
             &[Publish { channel: 1, message, mandatory: false }],
             None,
             &[0],
-            &[]
+            &[],
+            &mut crate::queue::Placing::default()
         ));
     }
 
@@ -194,7 +195,13 @@ fn a_history_that_a_publisher_made_up_closes_no_cycle() {
     let (exchange, routing_key, body) = (&b""[..], &b"b"[..], &b"body"[..]);
     let message =
         MessageView { exchange, routing_key, form: FORM, properties: &properties, body, publisher: None };
-    assert!(b.enqueue(&[Publish { channel: 1, message, mandatory: false }], None, &[0], &[]));
+    assert!(b.enqueue(
+        &[Publish { channel: 1, message, mandatory: false }],
+        None,
+        &[0],
+        &[],
+        &mut crate::queue::Placing::default()
+    ));
     let mut taken = None;
     b.get(false, |_, message| taken = Some(message));
     world.dead.push(&b, taken.unwrap(), Expired);

@@ -56,6 +56,14 @@ impl Consumer {
         wanted.min(self.prefetch.saturating_sub(self.unsettled))
     }
 
+    /// Gives back the credit for a message that is not assigned after all.
+    pub(super) fn release_one(&mut self) {
+        if !self.no_ack {
+            self.unsettled = self.unsettled.saturating_sub(1);
+            self.credit.release(1);
+        }
+    }
+
     /// Takes credit for a message about to be assigned.
     fn acquire_one(&mut self) -> bool {
         if self.assigned.len() >= ASSIGNED_MESSAGES_MAX || self.own_credit(1) == 0 {
@@ -182,7 +190,7 @@ impl Consumers {
     }
 
     /// The next consumer that may take a message, with credit for it taken.
-    pub(super) fn next(&mut self) -> Option<&mut Consumer> {
+    pub(super) fn next(&mut self) -> Option<ConsumerKey> {
         loop {
             let key = self.rotation.pop_front()?;
             let Some(consumer) = self.get_mut(key) else {
@@ -191,7 +199,7 @@ impl Consumers {
             if consumer.acquire_one() {
                 let priority = consumer.priority;
                 self.queue_up(key, priority);
-                return self.get_mut(key);
+                return Some(key);
             }
             consumer.in_rotation = false;
         }

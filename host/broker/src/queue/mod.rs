@@ -6,8 +6,9 @@
 
 mod consumers;
 mod dead_letter;
-#[allow(dead_code, reason = "messages are not kept yet")]
 mod keeping;
+mod load;
+mod placing;
 mod pool;
 mod record;
 mod slab;
@@ -19,7 +20,7 @@ use crate::{
     memory::{LargeBody, MemoryAccount},
     origin::Sender,
     publish::Publish,
-    store::{Kept, KeptId},
+    store::{Kept, KeptId, Ranges},
 };
 use alloc::{boxed::Box, sync::Arc};
 use core::{
@@ -35,8 +36,9 @@ pub(crate) use consumers::{Consumer, ConsumerKey};
 pub(crate) use dead_letter::check as check_dead_lettering;
 pub use dead_letter::{DeadLetterCounts, DeadLettering};
 pub(crate) use keeping::Keeping;
+pub(crate) use placing::Placing;
 pub(crate) use slab::{MessageRef, Stored};
-pub use state::{BEHIND_BYTES, RELEASE_BYTES_MAX};
+pub use state::{BEHIND_BYTES, IN_MEMORY_BYTES_MAX, RELEASE_BYTES_MAX};
 pub(crate) use state::{Pull, Taker};
 
 /// Bodies of this many bytes and more have an allocation of their own, which the queues that hold
@@ -52,7 +54,7 @@ pub struct QueueId(pub u64);
 pub struct QueueSpec {
     /// Its name; empty to have one made.
     pub name: Name,
-    /// Survives a restart (once there is a store). An exclusive queue never does.
+    /// Survives a restart, where there is a store. An exclusive queue never does.
     pub durable: bool,
     /// Of the declaring connection alone; goes with it.
     pub exclusive: bool,
@@ -82,6 +84,8 @@ pub struct QueueCounts {
     pub unsettled: u64,
     /// Consumers.
     pub consumers: u64,
+    /// Messages that were in the store and could not be read from there.
+    pub unreadable: u64,
 }
 
 /// What becomes of delivered messages.
@@ -102,7 +106,7 @@ pub struct Queue {
     spec: QueueSpec,
     owner: Option<ConnectionId>,
     account: Arc<MemoryAccount>,
-    /// Where its messages are kept, if it is durable.
+    /// Where its messages are kept; `None` where they end with the process.
     keeping: Option<Keeping>,
     dead_lettering: Option<Box<DeadLettering>>,
     deleted: AtomicBool,
@@ -127,9 +131,26 @@ impl Queue {
         account: Arc<MemoryAccount>,
         keeping: Option<Keeping>,
     ) -> Self {
-        let (deleted, behind, state) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
+        let (deleted, behind) = (AtomicBool::new(false), AtomicBool::new(false));
         let dead_lettering = DeadLettering::of(&spec).map(Box::new);
+        let state = Mutex::new(State::keeping(keeping.clone().map(|keeping| (keeping, account.clone()))));
         Self { id, vhost, spec, owner, account, keeping, dead_lettering, deleted, behind, state }
+    }
+
+    /// Begins with what the store has; before anybody else knows of it.
+    pub(crate) fn recover(&self, kept: Kept) {
+        self.state.lock().recover(kept);
+    }
+
+    /// Where its messages are kept.
+    pub(crate) fn keeping(&self) -> Option<&Keeping> {
+        self.keeping.as_ref()
+    }
+
+    /// Its number in the store; `None` where its messages end with the process.
+    #[must_use]
+    pub fn kept_id(&self) -> Option<KeptId> {
+        self.keeping.as_ref().map(|keeping| keeping.id)
     }
 
     /// The virtual host it is in.
@@ -142,12 +163,6 @@ impl Queue {
     #[must_use]
     pub fn id(&self) -> QueueId {
         self.id
-    }
-
-    /// Its number in the store; `None` for one that ends with the process.
-    #[must_use]
-    pub fn kept_id(&self) -> Option<KeptId> {
-        self.keeping.as_ref().map(|keeping| keeping.id)
     }
 
     /// Its name.
@@ -205,6 +220,7 @@ impl Queue {
             ready: state.ready() as u64,
             unsettled: state.unsettled() as u64,
             consumers: state.consumer_count() as u64,
+            unreadable: state.lost(),
         }
     }
 
@@ -215,9 +231,6 @@ impl Queue {
     pub(crate) fn check_access(&self, by: ConnectionId) -> Result<(), Refusal> {
         if self.owner.is_none_or(|owner| owner == by) { Ok(()) } else { Err(self.locked()) }
     }
-
-    /// Takes up the messages that the store has.
-    pub(crate) fn recover(&self, _kept: Kept) {}
 
     pub(crate) fn locked(&self) -> Refusal {
         Refusal::Locked { queue: self.spec.name.clone(), vhost: self.vhost.clone() }
@@ -231,13 +244,14 @@ impl Queue {
     /// Takes the members of a batch, in order. False if the queue is deleted: it took none.
     ///
     /// `sender` knows more of messages that the broker itself publishes. `large` has the bodies of
-    /// [`LARGE_BODY_BYTES`] and more, by their place in the batch.
+    /// [`LARGE_BODY_BYTES`] and more, by their place in the batch. What is to be written is noted in `placing`.
     pub(crate) fn enqueue(
         &self,
         batch: &[Publish<'_>],
         sender: Option<&dyn Sender>,
         members: &[u32],
         large: &[(u32, Arc<LargeBody>)],
+        placing: &mut Placing,
     ) -> bool {
         let mut state = self.state.lock();
         if state.is_deleted() {
@@ -251,17 +265,18 @@ impl Queue {
             let apart = if publish.message.body.len() < LARGE_BODY_BYTES {
                 None
             } else {
-                let found = large.binary_search_by_key(member, |(index, _)| *index).ok();
-                found.and_then(|index| large.get(index)).map(|(_, body)| body.clone())
+                large_of(large, *member).cloned()
             };
-            bytes += if sender.is_some_and(|sender| sender.origin(*member).dead_lettered) {
-                state.append_dead(&publish.message, apart)
-            } else {
-                state.append(&publish.message, apart)
-            };
+            let kept = self.keeping.as_ref().is_some_and(|keeping| {
+                placing.place(keeping, *member, &publish.message, state.next_sequence())
+            });
+            let dead_lettered = sender.is_some_and(|sender| sender.origin(*member).dead_lettered);
+            bytes += state.append(&publish.message, apart, (dead_lettered, kept));
         }
         self.account.charge(bytes);
         state.serve();
+        state.relieve();
+        state.report(&self.account);
         self.behind.store(state.is_behind(), Ordering::Relaxed);
         true
     }
@@ -303,7 +318,7 @@ impl Queue {
     pub(crate) fn pull(&self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
         let mut state = self.state.lock();
         let pull = state.pull(key, burst, taker);
-        state.report_released(&self.account);
+        state.report(&self.account);
         pull
     }
 
@@ -311,7 +326,7 @@ impl Queue {
     pub(crate) fn get(&self, no_ack: bool, got: impl FnOnce(GotMessage<'_>, MessageRef)) -> bool {
         let mut state = self.state.lock();
         let any = state.get(no_ack, got);
-        state.report_released(&self.account);
+        state.report(&self.account);
         any
     }
 
@@ -325,7 +340,25 @@ impl Queue {
             state.settle(*message, *key, outcome);
         }
         state.serve();
-        state.report_released(&self.account);
+        state.report(&self.account);
+    }
+
+    /// Settles messages that were handed out as accepted; what the store is to be told of that goes into `each`.
+    pub(crate) fn settle_with(
+        &self,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        each: impl FnOnce(&Keeping, &[Ranges]),
+    ) {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return;
+        }
+        for (message, key) in messages {
+            state.settle(*message, *key, Settle::Accepted);
+        }
+        state.serve();
+        state.take_settled(each);
+        state.report(&self.account);
     }
 
     /// Takes messages that were handed out from whoever had them, without settling them: they are
@@ -372,7 +405,7 @@ impl Queue {
     pub(crate) fn purge(&self) -> u64 {
         let mut state = self.state.lock();
         let purged = state.purge() as u64;
-        state.report_released(&self.account);
+        state.report(&self.account);
         purged
     }
 
@@ -402,6 +435,12 @@ impl Queue {
         self.deleted.store(true, Ordering::Release);
         state.delete(&self.account);
     }
+}
+
+/// The body of a member of a batch that is large.
+pub(crate) fn large_of(large: &[(u32, Arc<LargeBody>)], member: u32) -> Option<&Arc<LargeBody>> {
+    let found = large.binary_search_by_key(&member, |(index, _)| *index).ok();
+    found.and_then(|index| large.get(index)).map(|(_, body)| body)
 }
 
 impl Drop for Queue {

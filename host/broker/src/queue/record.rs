@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  0  u32 LE  length of the record, this header included
-//!  4  u8      flags: 01 settled, 02 redelivered, 04 the body is kept apart, 08 dead-lettered
+//!  4  u8      flags: 01 settled, 02 redelivered, 04 the body is kept apart, 08 dead-lettered, 10 in the store,
+//!             20 no message but a gap
 //!  5  u8      form: which of the store's forms the properties are in
 //!  6  u8      length of the exchange's name
 //!  7  u8      length of the routing key
@@ -10,6 +11,8 @@
 //! 12  u32 LE  length of the body; 0 if it is kept apart
 //! 16          exchange, routing key, properties, body
 //! ```
+//!
+//! A gap is a header alone, of which 8 to 16 say how many numbers are left out (u64 LE).
 
 use alloc::vec::Vec;
 use leveret_model::MessageView;
@@ -26,6 +29,10 @@ pub(super) const REDELIVERED: u8 = 2;
 pub(super) const APART: u8 = 4;
 /// The message was dead-lettered: its headers tell of it, and the broker wrote them.
 pub(super) const DEAD_LETTERED: u8 = 8;
+/// The message is in the store too, or will be: that it is settled is to be told there.
+pub(super) const KEPT: u8 = 16;
+/// No message: numbers that are not there.
+pub(super) const GAP: u8 = 32;
 
 /// The fixed part of a record.
 #[derive(Clone, Copy)]
@@ -73,6 +80,15 @@ pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, fla
     out.extend_from_slice(body);
 }
 
+/// Appends a gap of so many numbers.
+pub(super) fn append_gap(out: &mut Vec<u8>, numbers: u64) {
+    let mut header = [0; HEADER_BYTES];
+    header[0..4].copy_from_slice(&(HEADER_BYTES as u32).to_le_bytes());
+    header[4] = GAP | SETTLED;
+    header[8..16].copy_from_slice(&numbers.to_le_bytes());
+    out.extend_from_slice(&header);
+}
+
 /// Reads the fixed part at an offset.
 pub(super) fn header(bytes: &[u8], offset: usize) -> Option<Header> {
     let h: &[u8; HEADER_BYTES] = bytes.get(offset..)?.first_chunk()?;
@@ -85,6 +101,16 @@ pub(super) fn header(bytes: &[u8], offset: usize) -> Option<Header> {
         properties_length: u32::from_le_bytes([h[8], h[9], h[10], h[11]]),
         body_length: u32::from_le_bytes([h[12], h[13], h[14], h[15]]),
     })
+}
+
+impl Header {
+    /// How many numbers the record stands for.
+    pub(super) fn numbers(&self) -> u64 {
+        if self.flags & GAP == 0 {
+            return 1;
+        }
+        u64::from(self.properties_length) | u64::from(self.body_length) << 32
+    }
 }
 
 /// Reads the variable part of the record at an offset.
@@ -146,6 +172,14 @@ mod tests {
         append(&mut out, &message, 0, APART | DEAD_LETTERED);
         assert_eq!(out.len(), length_bytes(&message, true));
         assert_eq!(header(&out, 0).map(|h| (h.length, h.flags)), Some((17, APART | DEAD_LETTERED)));
+    }
+
+    #[test]
+    fn a_gap_stands_for_its_numbers() {
+        let mut out = Vec::new();
+        append_gap(&mut out, (7 << 32) + 3);
+        let gap = header(&out, 0).unwrap();
+        assert_eq!((gap.length, gap.numbers(), gap.flags & SETTLED), (HEADER_BYTES, (7 << 32) + 3, SETTLED));
     }
 
     #[test]

@@ -4,19 +4,24 @@
 //! nobody has taken; what was taken stays in its segment until it is settled. A segment whose
 //! messages are all settled is used again; a store without messages holds no segment.
 //!
+//! *In the store alone.* Of a durable queue with a long backlog whole segments are let go whose messages can all be
+//! read from the store again ([`Store::evict`]); what is left is a [`Hole`]. When the cursor comes to one, a piece of
+//! it is read ([`Next::Load`], `load.rs`). After a start everything is a hole.
+//!
 //! *Bound:* a few messages that nobody settles must not keep segments that are otherwise dead.
 //! When the segments hold more than [`HELD_FACTOR`] times the bytes of live records, and
 //! [`HELD_SLACK_BYTES`] besides, segments that are less than a quarter live are dissolved: each
 //! of their live records moves to an allocation of its own. Only segments that were read to their
 //! end are dissolved, so reading in order never meets one.
 //!
-//! *Invariants:* segments are in the order of their ids. The cursor never stands at the end of a
-//! segment that is not the last. A segment that is neither the last nor the cursor's was read to
-//! its end or not at all.
+//! *Invariants:* a segment is known by the number of its first message, and segments are in that order. The cursor
+//! stands at the end of a segment only if that is the last, or a hole follows. A segment that is neither the last nor
+//! the cursor's was read to its end or not at all. Holes are in order, none overlaps a segment, and nothing in one was
+//! taken.
 
 use super::{
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
-    record::{self, APART, DEAD_LETTERED, REDELIVERED, SETTLED},
+    record::{self, APART, DEAD_LETTERED, GAP, KEPT, REDELIVERED, SETTLED},
 };
 use crate::memory::LargeBody;
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
@@ -37,8 +42,39 @@ type Numbered<T> = HashMap<u64, T, foldhash::fast::RandomState>;
 pub(crate) struct MessageRef {
     /// Its number, in the order in which messages came.
     pub(crate) sequence: u64,
+    /// The number of the first message of its segment.
     pub(crate) segment: u64,
     pub(crate) offset: u32,
+}
+
+/// What comes next in a store.
+pub(super) enum Next {
+    /// This message.
+    Message(MessageRef),
+    /// The front of the first hole is to be read first.
+    Load,
+    /// Nothing.
+    Nothing,
+}
+
+/// What settling a message came to.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Settled {
+    /// The length of its record; 0 if it was settled before.
+    pub(super) bytes: usize,
+    /// That it is settled is to be told to the store on disk.
+    pub(super) kept: bool,
+}
+
+/// Numbers whose messages are in the store on disk alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hole {
+    /// The first number.
+    pub(super) first: u64,
+    /// The number after the last.
+    pub(super) end: u64,
+    /// How many messages.
+    pub(super) messages: usize,
 }
 
 /// A message as a store has it.
@@ -50,76 +86,87 @@ pub(crate) struct Stored<'a> {
     pub(crate) dead_lettered: bool,
     /// Its body, if that has an allocation of its own.
     pub(crate) apart: Option<&'a Arc<LargeBody>>,
+    /// It is in the store on disk, or will be.
+    pub(crate) kept: bool,
 }
 
-struct Segment {
-    id: u64,
-    bytes: Vec<u8>,
-    first_sequence: u64,
+pub(super) struct Segment {
+    /// The number of its first message.
+    pub(super) first: u64,
+    pub(super) bytes: Vec<u8>,
     /// How many messages are not settled, and how long their records are.
-    live: usize,
-    live_bytes: usize,
+    pub(super) live: usize,
+    pub(super) live_bytes: usize,
+    /// How many were kept in the store on disk when they came.
+    pub(super) kept: usize,
     /// Noted in `Store::sparse`.
-    noted: bool,
+    pub(super) noted: bool,
 }
 
 /// The next message nobody has taken.
 #[derive(Clone, Copy, Default)]
-struct Cursor {
-    segment: u64,
-    offset: usize,
-    sequence: u64,
+pub(super) struct Cursor {
+    pub(super) segment: u64,
+    pub(super) offset: usize,
+    pub(super) sequence: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Store {
-    segments: VecDeque<Segment>,
-    next_segment: u64,
-    next_sequence: u64,
-    cursor: Cursor,
-    live: usize,
-    live_bytes: usize,
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) holes: VecDeque<Hole>,
+    pub(super) next_sequence: u64,
+    pub(super) cursor: Cursor,
+    pub(super) untaken: usize,
+    /// Of all messages, those in holes too; the bytes are of those in memory.
+    pub(super) live: usize,
+    pub(super) live_bytes: usize,
     /// The capacity of all segments.
-    held_bytes: usize,
+    pub(super) held_bytes: usize,
     /// Segments that may be dissolved, the longest noted first.
     sparse: VecDeque<u64>,
     moved: Numbered<Box<[u8]>>,
-    apart: Numbered<Arc<LargeBody>>,
-    forms: Vec<&'static dyn Form>,
+    pub(super) apart: Numbered<Arc<LargeBody>>,
+    pub(super) forms: Vec<&'static dyn Form>,
     spare: Option<Vec<u8>>,
+    /// A segment was added since [`Self::take_grown`].
+    grown: bool,
 }
 
 impl Store {
     /// How many messages nobody has taken.
     pub(super) fn untaken(&self) -> usize {
-        (self.next_sequence - self.cursor.sequence) as usize
+        self.untaken
     }
 
-    /// How many messages are not settled, and how long their records are.
+    /// How many messages are not settled, and how long the records of those in memory are.
     pub(super) fn live(&self) -> (usize, usize) {
         (self.live, self.live_bytes)
     }
 
-    /// Keeps a message. Returns the length of its record.
-    pub(super) fn append(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
-        self.append_flagged(message, apart, 0)
+    /// The number of the next message.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
-    /// Keeps a dead letter, whose headers tell of its death. Returns the length of its record.
-    pub(super) fn append_dead(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
-        self.append_flagged(message, apart, DEAD_LETTERED)
+    /// Whether a segment was added since this was asked.
+    pub(super) fn take_grown(&mut self) -> bool {
+        core::mem::take(&mut self.grown)
     }
 
-    fn append_flagged(
+    /// Keeps a message, with [`DEAD_LETTERED`] and [`KEPT`] as its flags. Returns the length of its record.
+    pub(super) fn append(
         &mut self,
         message: &MessageView<'_>,
         apart: Option<Arc<LargeBody>>,
         flags: u8,
     ) -> usize {
         let flags = if apart.is_some() { flags | APART } else { flags };
-        let form = self.form_of(message.form);
+        let form = form_in(&mut self.forms, message.form);
         let length = record::length_bytes(message, apart.is_some());
-        if self.segments.back().is_none_or(|last| last.bytes.capacity() - last.bytes.len() < length) {
+        if self.segments.back().is_none_or(|last| last.bytes.capacity() - last.bytes.len() < length)
+            || self.ends_in_hole()
+        {
             self.add_segment(length);
         }
         let sequence = self.next_sequence;
@@ -127,43 +174,65 @@ impl Store {
             record::append(&mut last.bytes, message, form, flags);
             last.live += 1;
             last.live_bytes += length;
+            last.kept += usize::from(flags & KEPT != 0);
         }
         if let Some(body) = apart {
             self.apart.insert(sequence, body);
         }
         self.next_sequence += 1;
+        self.untaken += 1;
         self.live += 1;
         self.live_bytes += length;
         length
     }
 
     /// Takes the oldest message that nobody has taken.
-    pub(super) fn take(&mut self) -> Option<MessageRef> {
-        if self.cursor.sequence == self.next_sequence {
-            return None;
+    pub(super) fn take(&mut self) -> Next {
+        if self.untaken == 0 {
+            return Next::Nothing;
         }
-        let index = self.position(self.cursor.segment)?;
-        let last = index + 1 == self.segments.len();
-        let segment = self.segments.get(index)?;
-        let header = record::header(&segment.bytes, self.cursor.offset)?;
-        let taken = MessageRef {
-            sequence: self.cursor.sequence,
-            segment: segment.id,
-            offset: self.cursor.offset as u32,
-        };
-        self.cursor.sequence += 1;
-        self.cursor.offset += header.length;
-        if self.cursor.offset == segment.bytes.len() && !last {
-            self.cursor.offset = 0;
-            self.cursor.segment = self.segments.get(index + 1)?.id;
-            self.note_if_sparse(index);
+        loop {
+            let at = self.position(self.cursor.segment);
+            if let Some(index) = at
+                && let Some(segment) = self.segments.get(index)
+                && let Some(header) = record::header(&segment.bytes, self.cursor.offset)
+            {
+                let (first, offset) = (segment.first, self.cursor.offset as u32);
+                let taken = MessageRef { sequence: self.cursor.sequence, segment: first, offset };
+                self.cursor.sequence += header.numbers();
+                self.cursor.offset += header.length;
+                self.leave_segment(index);
+                if header.flags & GAP == 0 {
+                    self.untaken -= 1;
+                    return Next::Message(taken);
+                }
+                continue;
+            }
+            // It stands where a hole begins or began, or where there is nothing any more.
+            let next = at.map_or_else(|| self.position_after(self.cursor.sequence), |index| index + 1);
+            let first = self.segments.get(next).map(|segment| segment.first);
+            if self.holes.front().is_some_and(|hole| first.is_none_or(|first| hole.first < first)) {
+                return Next::Load;
+            }
+            let Some(first) = first else { return Next::Nothing };
+            self.cursor = Cursor { segment: first, offset: 0, sequence: first };
+            if let Some(left) = at {
+                self.note_if_sparse(left);
+            }
         }
-        Some(taken)
     }
 
-    /// Reads a message that is not settled, and whether it was delivered before.
-    pub(super) fn view(&self, message: MessageRef) -> Option<(MessageView<'_>, bool)> {
-        self.stored(message).map(|stored| (stored.message, stored.redelivered))
+    /// Goes on to the next segment if the cursor is at the end of one and no hole follows.
+    fn leave_segment(&mut self, index: usize) {
+        let at_end =
+            self.segments.get(index).is_some_and(|segment| self.cursor.offset == segment.bytes.len());
+        let Some(next) = self.segments.get(index + 1).map(|segment| segment.first).filter(|_| at_end) else {
+            return;
+        };
+        if self.holes.front().is_none_or(|hole| hole.first > next) {
+            self.cursor = Cursor { segment: next, offset: 0, sequence: next };
+            self.note_if_sparse(index);
+        }
     }
 
     /// Reads a message that is not settled.
@@ -189,6 +258,7 @@ impl Store {
             redelivered: header.flags & REDELIVERED != 0,
             dead_lettered: header.flags & DEAD_LETTERED != 0,
             apart,
+            kept: header.flags & KEPT != 0,
         })
     }
 
@@ -204,24 +274,24 @@ impl Store {
         }
     }
 
-    /// Forgets a message that was taken. Returns the length of its record.
-    pub(super) fn settle(&mut self, message: MessageRef) -> usize {
+    /// Forgets a message that was taken.
+    pub(super) fn settle(&mut self, message: MessageRef) -> Settled {
         let Some(index) = self.position(message.segment) else {
             let Some(bytes) = self.moved.remove(&message.sequence) else {
-                return 0;
+                return Settled::default();
             };
-            let apart = record::header(&bytes, 0).is_some_and(|header| header.flags & APART != 0);
-            return self.settled(message.sequence, apart, bytes.len());
+            let flags = record::header(&bytes, 0).map_or(0, |header| header.flags);
+            return self.settled(message.sequence, flags, bytes.len());
         };
         let Some(segment) = self.segments.get_mut(index) else {
-            return 0;
+            return Settled::default();
         };
         let offset = message.offset as usize;
         let Some(header) = record::header(&segment.bytes, offset) else {
-            return 0;
+            return Settled::default();
         };
         if header.flags & SETTLED != 0 {
-            return 0;
+            return Settled::default();
         }
         record::set_flags(&mut segment.bytes, offset, SETTLED);
         segment.live -= 1;
@@ -232,11 +302,11 @@ impl Store {
         } else {
             self.note_if_sparse(index);
         }
-        self.settled(message.sequence, header.flags & APART != 0, header.length)
+        self.settled(message.sequence, header.flags, header.length)
     }
 
-    fn settled(&mut self, sequence: u64, apart: bool, length: usize) -> usize {
-        if apart {
+    fn settled(&mut self, sequence: u64, flags: u8, length: usize) -> Settled {
+        if flags & APART != 0 {
             self.apart.remove(&sequence);
         }
         self.live -= 1;
@@ -246,7 +316,7 @@ impl Store {
         } else {
             self.dissolve_sparse();
         }
-        length
+        Settled { bytes: length, kept: flags & KEPT != 0 }
     }
 
     /// Forgets all messages, and all memory. Returns the length of their records.
@@ -265,22 +335,35 @@ impl Store {
             self.apart = Numbered::default();
         }
         self.sparse.clear();
+        self.holes.clear();
         self.cursor.sequence = self.next_sequence;
-        (self.live, self.live_bytes, self.held_bytes) = (0, 0, 0);
+        (self.untaken, self.live, self.live_bytes, self.held_bytes) = (0, 0, 0, 0);
         bytes
     }
 
-    /// Where the segment of an id is, if it is still there. Segments only ever move forward.
-    fn position(&self, id: u64) -> Option<usize> {
-        let first = self.segments.front()?.id;
-        let guess = usize::try_from(id.checked_sub(first)?).ok()?;
-        if self.segments.get(guess).is_some_and(|segment| segment.id == id) {
-            return Some(guess);
+    /// Where the segment is that begins with this number, if it is still there.
+    fn position(&self, first: u64) -> Option<usize> {
+        let begins = |segment: &Segment| segment.first == first;
+        if self.segments.front().is_some_and(begins) {
+            return Some(0);
         }
-        self.segments.binary_search_by_key(&id, |segment| segment.id).ok()
+        if self.segments.back().is_some_and(begins) {
+            return Some(self.segments.len() - 1);
+        }
+        self.segments.binary_search_by_key(&first, |segment| segment.first).ok()
+    }
+
+    /// Where the first segment is that begins with this number or a later one.
+    pub(super) fn position_after(&self, sequence: u64) -> usize {
+        self.segments.partition_point(|segment| segment.first < sequence)
     }
 
     fn add_segment(&mut self, length: usize) {
+        if let Some(empty) = self.segments.pop_back_if(|last| last.bytes.is_empty()) {
+            // Too small; the new one begins with the same number.
+            self.held_bytes -= empty.bytes.capacity();
+            pool::give(empty.bytes);
+        }
         let grown =
             self.segments.back().map_or(SEGMENT_BYTES_MIN, |last| last.bytes.capacity().saturating_mul(2));
         let wanted = grown.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).max(length.next_power_of_two());
@@ -288,19 +371,12 @@ impl Store {
             Some(spare) => spare,
             None => pool::take(wanted),
         };
-        let id = self.next_segment;
-        self.next_segment += 1;
+        let first = self.next_sequence;
+        self.grown = true;
         self.held_bytes += bytes.capacity();
-        self.segments.push_back(Segment {
-            id,
-            bytes,
-            first_sequence: self.next_sequence,
-            live: 0,
-            live_bytes: 0,
-            noted: false,
-        });
-        if self.untaken() == 0 {
-            self.cursor = Cursor { segment: id, offset: 0, sequence: self.next_sequence };
+        self.segments.push_back(Segment { first, bytes, live: 0, live_bytes: 0, kept: 0, noted: false });
+        if self.untaken == 0 {
+            self.cursor = Cursor { segment: first, offset: 0, sequence: first };
             // The segment that was the last is read to its end now.
             if let Some(before) = self.segments.len().checked_sub(2) {
                 if self.segments.get(before).is_some_and(|segment| segment.live == 0) {
@@ -312,14 +388,20 @@ impl Store {
         }
     }
 
+    /// Whether the newest messages are in a hole: what comes is no part of the last segment.
+    fn ends_in_hole(&self) -> bool {
+        let last = self.segments.back().map_or(0, |last| last.first);
+        self.holes.back().is_some_and(|hole| hole.first > last)
+    }
+
     /// Uses the space of a segment without live messages again.
     fn reuse(&mut self, index: usize) {
-        if index + 1 == self.segments.len() {
+        if index + 1 == self.segments.len() && self.untaken == 0 {
             // Nothing live in the last segment: everything was taken.
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.bytes.clear();
-                segment.first_sequence = self.next_sequence;
-                self.cursor.offset = 0;
+                (segment.first, segment.kept) = (self.next_sequence, 0);
+                self.cursor = Cursor { segment: self.next_sequence, offset: 0, sequence: self.next_sequence };
             }
         } else if let Some(segment) = self.segments.remove(index) {
             self.held_bytes -= segment.bytes.capacity();
@@ -341,21 +423,21 @@ impl Store {
         let cursor = self.cursor.segment;
         if let Some(segment) = self.segments.get_mut(index) {
             let sparse = segment.live_bytes.saturating_mul(HELD_FACTOR) < segment.bytes.capacity();
-            if sparse && !segment.noted && !last && segment.id != cursor {
+            if sparse && !segment.noted && !last && segment.first != cursor {
                 segment.noted = true;
-                self.sparse.push_back(segment.id);
+                self.sparse.push_back(segment.first);
             }
         }
     }
 
     fn dissolve_sparse(&mut self) {
         while self.held_bytes > self.live_bytes.saturating_mul(HELD_FACTOR) + HELD_SLACK_BYTES {
-            let Some(id) = self.sparse.pop_front() else { return };
-            let Some(segment) = self.position(id).and_then(|index| self.segments.remove(index)) else {
+            let Some(first) = self.sparse.pop_front() else { return };
+            let Some(segment) = self.position(first).and_then(|index| self.segments.remove(index)) else {
                 continue;
             };
             self.held_bytes -= segment.bytes.capacity();
-            let (mut offset, mut sequence) = (0, segment.first_sequence);
+            let (mut offset, mut sequence) = (0, segment.first);
             while let Some(header) = record::header(&segment.bytes, offset) {
                 if header.flags & SETTLED == 0
                     && let Some(bytes) = segment.bytes.get(offset..offset + header.length)
@@ -363,25 +445,10 @@ impl Store {
                     self.moved.insert(sequence, bytes.into());
                 }
                 offset += header.length;
-                sequence += 1;
+                sequence += header.numbers();
             }
             self.keep_spare(segment.bytes);
         }
-    }
-
-    /// The number of a message's form in this queue. Forms are told apart by their protocol.
-    fn form_of(&mut self, form: &'static dyn Form) -> u8 {
-        let known = self.forms.iter().position(|known| {
-            core::ptr::addr_eq(core::ptr::from_ref(*known), core::ptr::from_ref(form))
-                && known.protocol() == form.protocol()
-        });
-        let index = known.or_else(|| self.forms.iter().position(|known| known.protocol() == form.protocol()));
-        let index = index.unwrap_or_else(|| {
-            debug_assert!(self.forms.len() < FORMS_MAX);
-            self.forms.push(form);
-            self.forms.len() - 1
-        });
-        index as u8
     }
 
     #[cfg(test)]
@@ -395,6 +462,21 @@ impl Store {
     }
 }
 
+/// The number of a message's form among those of a queue. Forms are told apart by their protocol.
+pub(super) fn form_in(forms: &mut Vec<&'static dyn Form>, form: &'static dyn Form) -> u8 {
+    let known = forms.iter().position(|known| {
+        core::ptr::addr_eq(core::ptr::from_ref(*known), core::ptr::from_ref(form))
+            && known.protocol() == form.protocol()
+    });
+    let index = known.or_else(|| forms.iter().position(|known| known.protocol() == form.protocol()));
+    let index = index.unwrap_or_else(|| {
+        debug_assert!(forms.len() < FORMS_MAX);
+        forms.push(form);
+        forms.len() - 1
+    });
+    index as u8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,8 +486,15 @@ mod tests {
         MessageView { exchange: b"e", routing_key: b"k", form: FORM, properties: &[], body, publisher: None }
     }
 
+    fn taken(store: &mut Store) -> Option<MessageRef> {
+        match store.take() {
+            Next::Message(message) => Some(message),
+            Next::Load | Next::Nothing => None,
+        }
+    }
+
     fn body(store: &Store, message: MessageRef) -> Vec<u8> {
-        store.view(message).unwrap().0.body.to_vec()
+        store.stored(message).unwrap().message.body.to_vec()
     }
 
     #[test]
@@ -413,15 +502,15 @@ mod tests {
         let mut store = Store::default();
         for round in 0..3_u32 {
             for i in 0..10_000_u32 {
-                store.append(&message(&(round + i).to_le_bytes()), None);
+                store.append(&message(&(round + i).to_le_bytes()), None, 0);
             }
-            let taken: Vec<_> = core::iter::from_fn(|| store.take()).collect();
+            let taken: Vec<_> = core::iter::from_fn(|| taken(&mut store)).collect();
             assert_eq!(taken.len(), 10_000);
             for (i, taken) in taken.iter().enumerate() {
                 assert_eq!(body(&store, *taken), (round + i as u32).to_le_bytes());
             }
             for taken in taken {
-                assert!(store.settle(taken) > 0);
+                assert!(store.settle(taken).bytes > 0);
             }
             assert_eq!((store.live(), store.held_bytes(), store.segment_count()), ((0, 0), 0, 0));
         }
@@ -430,11 +519,11 @@ mod tests {
     #[test]
     fn settling_twice_counts_once() {
         let mut store = Store::default();
-        store.append(&message(b"a"), None);
-        store.append(&message(b"b"), None);
-        let first = store.take().unwrap();
-        assert!(store.settle(first) > 0);
-        assert_eq!(store.settle(first), 0);
+        store.append(&message(b"a"), None, 0);
+        store.append(&message(b"b"), None, 0);
+        let first = taken(&mut store).unwrap();
+        assert!(store.settle(first).bytes > 0);
+        assert_eq!(store.settle(first).bytes, 0);
         assert_eq!(store.live().0, 1);
     }
 
@@ -444,25 +533,25 @@ mod tests {
         let filler = [0_u8; 1000];
         let mut stuck = Vec::new();
         for i in 0..200_000_u32 {
-            store.append(&message(&filler), None);
-            let taken = store.take().unwrap();
+            store.append(&message(&filler), None, 0);
+            let taken = taken(&mut store).unwrap();
             // One in five thousand is never settled: some in every segment.
             if i % 5000 == 0 {
                 stuck.push(taken)
             } else {
-                assert!(store.settle(taken) > 0)
+                assert!(store.settle(taken).bytes > 0)
             }
             let (_, live_bytes) = store.live();
             assert!(store.held_bytes() <= HELD_FACTOR * live_bytes + HELD_SLACK_BYTES + SEGMENT_BYTES_MAX);
         }
         assert!(store.segment_count() < 20, "{}", store.segment_count());
         for (i, taken) in stuck.into_iter().enumerate() {
-            assert!(!store.view(taken).unwrap().1);
+            assert!(!store.stored(taken).unwrap().redelivered);
             store.mark_redelivered(taken);
-            assert!(store.view(taken).unwrap().1, "stuck message {i} can be marked");
+            assert!(store.stored(taken).unwrap().redelivered, "stuck message {i} can be marked");
             assert_eq!(body(&store, taken), filler);
-            assert!(store.settle(taken) > 0);
-            assert_eq!(store.settle(taken), 0);
+            assert!(store.settle(taken).bytes > 0);
+            assert_eq!(store.settle(taken).bytes, 0);
         }
         assert_eq!((store.live(), store.held_bytes()), ((0, 0), 0));
     }
@@ -471,10 +560,10 @@ mod tests {
     fn a_record_larger_than_a_segment_has_one_of_its_own() {
         let mut store = Store::default();
         let large = alloc::vec![9; 3 * SEGMENT_BYTES_MAX];
-        store.append(&message(b"small"), None);
-        store.append(&message(&large), None);
-        store.append(&message(b"small again"), None);
-        let taken: Vec<_> = core::iter::from_fn(|| store.take()).collect();
+        store.append(&message(b"small"), None, 0);
+        store.append(&message(&large), None, 0);
+        store.append(&message(b"small again"), None, 0);
+        let taken: Vec<_> = core::iter::from_fn(|| taken(&mut store)).collect();
         let bodies: Vec<_> = taken.iter().map(|taken| body(&store, *taken).len()).collect();
         assert_eq!(bodies, [5, large.len(), 11]);
         for taken in taken {

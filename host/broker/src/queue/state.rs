@@ -8,10 +8,15 @@
 use super::{
     GotMessage, Settle,
     consumers::{Consumer, ConsumerKey, Consumers},
-    slab::{MessageRef, Store, Stored},
+    keeping::Keeping,
+    record::{DEAD_LETTERED, KEPT},
+    slab::{MessageRef, Next, Store, Stored},
 };
-use crate::memory::{LargeBody, MemoryAccount};
-use alloc::{collections::BTreeMap, sync::Arc};
+use crate::{
+    memory::{LargeBody, MemoryAccount},
+    store::{Kept, Ranges},
+};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use leveret_model::MessageView;
 
 /// How many bytes of settled messages a queue keeps to itself before it tells the account.
@@ -20,6 +25,11 @@ pub const RELEASE_BYTES_MAX: usize = 64 * 1024;
 /// With about so many bytes ready, a queue's consumers are behind: publishers should go slower. Small
 /// enough that what is delivered next is still in the processor's cache.
 pub const BEHIND_BYTES: usize = 4 * 1024 * 1024;
+
+/// With more bytes than that in memory a durable queue lets go of messages that it can read again.
+pub const IN_MEMORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The same while the broker has used up half of the memory that it may.
+const IN_MEMORY_BYTES_MIN: usize = 2 * 1024 * 1024;
 
 /// Takes messages for a consumer, under the queue's lock.
 pub(crate) trait Taker {
@@ -50,6 +60,13 @@ pub(super) struct State {
     consumers: Consumers,
     /// Bytes settled that the account was not told of.
     released_bytes: usize,
+    /// Where messages are kept beyond the process, and who is charged for what is read from there.
+    keeping: Option<(Keeping, Arc<MemoryAccount>)>,
+    /// Settled, and given to consumers, and to be told to the store.
+    settled: Vec<Ranges>,
+    delivered: Vec<Ranges>,
+    /// How many messages could not be read again.
+    lost: u64,
 }
 
 impl State {
@@ -78,12 +95,35 @@ impl State {
         self.consumers.len()
     }
 
-    pub(super) fn append(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
-        self.store.append(message, apart)
+    /// Of a durable queue.
+    pub(super) fn keeping(keeping: Option<(Keeping, Arc<MemoryAccount>)>) -> Self {
+        Self { keeping, ..Self::default() }
     }
 
-    pub(super) fn append_dead(&mut self, message: &MessageView<'_>, apart: Option<Arc<LargeBody>>) -> usize {
-        self.store.append_dead(message, apart)
+    /// Begins with what the store has.
+    pub(super) fn recover(&mut self, kept: Kept) {
+        self.store.recover(kept);
+        self.serve();
+    }
+
+    /// How many messages could not be read again.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// The number of the next message.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.store.next_sequence()
+    }
+
+    pub(super) fn append(
+        &mut self,
+        message: &MessageView<'_>,
+        apart: Option<Arc<LargeBody>>,
+        (dead_lettered, kept): (bool, bool),
+    ) -> usize {
+        let flags = if dead_lettered { DEAD_LETTERED } else { 0 } | if kept { KEPT } else { 0 };
+        self.store.append(message, apart, flags)
     }
 
     /// A message that is handed out.
@@ -93,9 +133,71 @@ impl State {
 
     fn take_ready(&mut self) -> Option<MessageRef> {
         if self.returned.is_empty() {
-            return self.store.take();
+            return self.take_stored();
         }
         self.returned.pop_first().map(|(_, message)| message)
+    }
+
+    fn take_stored(&mut self) -> Option<MessageRef> {
+        loop {
+            match self.store.take() {
+                Next::Message(message) => return Some(message),
+                Next::Nothing => return None,
+                Next::Load => self.load()?,
+            }
+        }
+    }
+
+    /// Reads what comes next.
+    fn load(&mut self) -> Option<()> {
+        let (keeping, account) = self.keeping.as_ref()?;
+        let (bytes, lost) = self.store.load(keeping, account);
+        account.charge(bytes);
+        self.lost += lost as u64;
+        Some(())
+    }
+
+    /// Lets go of messages that can be read again, if too many are in memory.
+    pub(super) fn relieve(&mut self) {
+        let Some((keeping, account)) = &self.keeping else { return };
+        let is_short = account.bytes() > account.watermark_bytes() / 2;
+        let most = if is_short { IN_MEMORY_BYTES_MIN } else { IN_MEMORY_BYTES_MAX };
+        if self.store.live().1 > most && self.store.take_grown() {
+            let readable = |numbers| keeping.store.count(keeping.id, numbers);
+            self.released_bytes += self.store.evict(most / 2, &readable);
+        }
+    }
+
+    /// Tells the store what was settled and what was given to consumers.
+    pub(super) fn tell_store(&mut self) {
+        let Some((keeping, _)) = &self.keeping else { return };
+        if !self.delivered.is_empty() {
+            keeping.store.delivered(keeping.id, &self.delivered);
+            self.delivered.clear();
+        }
+        if !self.settled.is_empty() {
+            keeping.store.settled(keeping.id, &self.settled);
+            self.settled.clear();
+        }
+    }
+
+    /// The same for what was settled, for whoever writes it with something else.
+    pub(super) fn take_settled(&mut self, each: impl FnOnce(&Keeping, &[Ranges])) {
+        if let Some((keeping, _)) = &self.keeping
+            && !self.settled.is_empty()
+        {
+            each(keeping, &self.settled);
+            self.settled.clear();
+        }
+    }
+
+    /// A message is done with.
+    fn forget(&mut self, message: MessageRef) {
+        let settled = self.store.settle(message);
+        self.released_bytes += settled.bytes;
+        if settled.kept {
+            Ranges::push(&mut self.settled, message.sequence);
+        }
     }
 
     /// After any change that may let a consumer have something: tells the only one, or assigns
@@ -113,14 +215,12 @@ impl State {
             return;
         }
         while self.ready() > 0 {
-            let Some(consumer) = self.consumers.next() else {
+            let Some(key) = self.consumers.next() else {
                 return;
             };
-            let message = match self.returned.pop_first() {
-                Some((_, message)) => Some(message),
-                None => self.store.take(),
-            };
-            let Some(message) = message else { return };
+            let message = self.take_ready();
+            let Some(consumer) = self.consumers.get_mut(key) else { return };
+            let Some(message) = message else { return consumer.release_one() };
             consumer.assigned.push_back(message);
             consumer.handle.notify();
         }
@@ -222,11 +322,15 @@ impl State {
     }
 
     fn hand_out(&mut self, message: MessageRef, no_ack: bool, taker: &mut impl Taker) {
-        if let Some((view, redelivered)) = self.store.view(message) {
-            taker.take(message, redelivered, view);
+        let mut kept = false;
+        if let Some(stored) = self.store.stored(message) {
+            kept = stored.kept;
+            taker.take(message, stored.redelivered, stored.message);
         }
         if no_ack && !taker.settles() {
-            self.released_bytes += self.store.settle(message);
+            self.forget(message);
+        } else if kept {
+            Ranges::push(&mut self.delivered, message.sequence);
         }
     }
 
@@ -247,19 +351,22 @@ impl State {
             return false;
         };
         let messages_left = self.ready() as u64;
-        let Some((message, redelivered)) = self.store.view(taken) else {
+        let Some(stored) = self.store.stored(taken) else {
             return false;
         };
-        got(GotMessage { message, redelivered, messages_left }, taken);
+        let kept = stored.kept;
+        got(GotMessage { message: stored.message, redelivered: stored.redelivered, messages_left }, taken);
         if no_ack {
-            self.released_bytes += self.store.settle(taken);
+            self.forget(taken);
+        } else if kept {
+            Ranges::push(&mut self.delivered, taken.sequence);
         }
         true
     }
 
     pub(super) fn settle(&mut self, message: MessageRef, key: Option<ConsumerKey>, outcome: Settle) {
         match outcome {
-            Settle::Accepted | Settle::Rejected => self.released_bytes += self.store.settle(message),
+            Settle::Accepted | Settle::Rejected => self.forget(message),
             Settle::Requeue => {
                 self.store.mark_redelivered(message);
                 self.returned.insert(message.sequence, message);
@@ -284,9 +391,17 @@ impl State {
     }
 
     pub(super) fn purge(&mut self) -> usize {
-        let mut purged = 0;
+        for numbers in self.store.holes() {
+            let mut first = numbers.start;
+            while first < numbers.end {
+                let count = u32::try_from(numbers.end - first).unwrap_or(u32::MAX);
+                self.settled.push(Ranges { first, count });
+                first += u64::from(count);
+            }
+        }
+        let mut purged = self.store.drop_holes();
         while let Some(message) = self.take_ready() {
-            self.released_bytes += self.store.settle(message);
+            self.forget(message);
             purged += 1;
         }
         purged
@@ -301,11 +416,13 @@ impl State {
             unassign(&mut consumer, &mut BTreeMap::new());
             consumer.handle.notify_deleted();
         }
-        self.report_released(account);
+        self.report(account);
     }
 
-    /// Takes settled messages off the account, in lumps: at most as much is kept back as is held.
-    pub(super) fn report_released(&mut self, account: &MemoryAccount) {
+    /// Tells the store what happened, and takes settled messages off the account, in lumps: at most as much is kept
+    /// back as is held.
+    pub(super) fn report(&mut self, account: &MemoryAccount) {
+        self.tell_store();
         let (_, live_bytes) = self.store.live();
         if self.released_bytes > 0 && self.released_bytes >= RELEASE_BYTES_MAX.min(live_bytes) {
             account.release(core::mem::take(&mut self.released_bytes));

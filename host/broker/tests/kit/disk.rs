@@ -46,7 +46,7 @@ struct Queue {
     next: u64,
     messages: BTreeMap<u64, Message>,
     /// Numbers that were settled, perhaps before their messages came.
-    settled: Vec<u64>,
+    settled: std::collections::HashSet<u64>,
 }
 
 #[derive(Clone)]
@@ -251,7 +251,7 @@ fn settle(inner: &mut Inner, queue: KeptId, ranges: &[Ranges]) {
     let queue = inner.queues.entry(queue.0).or_default();
     for range in ranges {
         for number in range.first..range.first + u64::from(range.count) {
-            queue.settled.push(number);
+            queue.settled.insert(number);
             queue.messages.remove(&number);
         }
     }

@@ -1,0 +1,202 @@
+//! Messages that are in the store on disk alone: letting go of what can be read again, and reading it.
+
+use super::{
+    keeping::Keeping,
+    pool,
+    record::{self, APART, DEAD_LETTERED, KEPT, REDELIVERED},
+    slab::{Hole, Segment, Store, form_in},
+};
+use crate::{
+    memory::{LargeBody, MemoryAccount},
+    queue::LARGE_BODY_BYTES,
+    store::{Kept, Stored},
+};
+use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
+use core::ops::Range;
+
+/// About how many bytes are read in one go.
+pub(super) const LOAD_BYTES: usize = 256 * 1024;
+
+/// What is being read.
+struct Loaded {
+    bytes: Vec<u8>,
+    apart: Vec<(u64, Arc<LargeBody>)>,
+    first: u64,
+    /// The number after the last.
+    next: u64,
+    messages: usize,
+    /// The length of the records of messages.
+    length_bytes: usize,
+    /// Could not be read.
+    lost: usize,
+}
+
+impl Store {
+    /// Begins with what the store on disk has.
+    pub(super) fn recover(&mut self, kept: Kept) {
+        self.next_sequence = self.next_sequence.max(kept.next);
+        if kept.messages > 0 {
+            let messages = usize::try_from(kept.messages).unwrap_or(usize::MAX);
+            self.holes.push_back(Hole { first: kept.first, end: kept.next, messages });
+            self.cursor.sequence = kept.first;
+            self.cursor.segment = kept.first;
+            (self.untaken, self.live) = (messages, messages);
+        }
+    }
+
+    /// The numbers in holes.
+    pub(super) fn holes(&self) -> impl Iterator<Item = Range<u64>> {
+        self.holes.iter().map(|hole| hole.first..hole.end)
+    }
+
+    /// Forgets what is in holes. Returns how many messages that were.
+    pub(super) fn drop_holes(&mut self) -> usize {
+        let messages = self.holes.drain(..).map(|hole| hole.messages).sum();
+        self.untaken -= messages;
+        self.live -= messages;
+        messages
+    }
+
+    /// Reads the front of the first hole. Returns how many bytes are in memory by that, and how many messages
+    /// could not be read.
+    pub(super) fn load(&mut self, keeping: &Keeping, account: &Arc<MemoryAccount>) -> (usize, usize) {
+        let Some(mut hole) = self.holes.pop_front() else { return (0, 0) };
+        let (first, end) = (hole.first, hole.end);
+        let bytes = pool::take(LOAD_BYTES);
+        let (apart, next) = (Vec::new(), first);
+        let mut loaded = Loaded { bytes, apart, first, next, messages: 0, length_bytes: 0, lost: 0 };
+        let forms = &mut self.forms;
+        let next = keeping.store.read(keeping.id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
+            if (first..end).contains(&stored.sequence) {
+                loaded.push(&stored, |form| form_in(forms, form), account);
+            }
+        });
+        let length = loaded.length_bytes;
+        hole.messages = hole.messages.saturating_sub(loaded.messages);
+        let (mut gone, lost) = (0, loaded.lost);
+        match next {
+            Some(next) if next < end && next > first => {
+                hole.messages = hole.messages.saturating_sub(lost);
+                gone += lost;
+                hole.first = next;
+                self.holes.push_front(hole);
+            }
+            // What is missing is nowhere.
+            _ => gone += hole.messages,
+        }
+        self.untaken = self.untaken.saturating_sub(gone);
+        self.live = self.live.saturating_sub(gone);
+        self.insert(loaded);
+        (length, gone)
+    }
+
+    fn insert(&mut self, loaded: Loaded) {
+        let Loaded { bytes, apart, first, messages, length_bytes: live_bytes, .. } = loaded;
+        if messages == 0 {
+            pool::give(bytes);
+            if self.live == 0 {
+                self.clear();
+            }
+            return;
+        }
+        self.apart.extend(apart);
+        self.live_bytes += live_bytes;
+        self.held_bytes += bytes.capacity();
+        let at = self.position_after(first);
+        let segment = Segment { first, bytes, live: messages, live_bytes, kept: messages, noted: false };
+        self.segments.insert(at, segment);
+    }
+
+    /// Lets go of segments that can be read again, all but the first `keep_bytes` of what comes next and the last.
+    /// `readable` says how many messages with those numbers can be. Returns how many bytes are free by that.
+    pub(super) fn evict(&mut self, keep_bytes: usize, readable: &dyn Fn(Range<u64>) -> u64) -> usize {
+        let mut at = self.position_after(self.cursor.sequence);
+        if self.segments.get(at).is_some_and(|segment| segment.first == self.cursor.segment) {
+            at += 1;
+        }
+        let mut ahead = 0;
+        while let Some(segment) = self.segments.get(at).filter(|_| ahead < keep_bytes) {
+            ahead += segment.bytes.len();
+            at += 1;
+        }
+        let mut freed = 0;
+        while at + 1 < self.segments.len() {
+            let Some(numbers) = self.numbers(at) else { break };
+            let whole = |segment: &Segment| {
+                segment.live > 0
+                    && segment.kept == segment.live
+                    && readable(numbers.clone()) == segment.live as u64
+            };
+            if self.segments.get(at).is_some_and(whole) {
+                freed += self.let_go(at, numbers);
+            } else {
+                at += 1;
+            }
+        }
+        freed
+    }
+
+    /// The numbers that a segment stands for, which is not the last.
+    fn numbers(&self, at: usize) -> Option<Range<u64>> {
+        let first = self.segments.get(at)?.first;
+        let next = self.segments.get(at + 1)?.first;
+        let hole = self.holes.iter().map(|hole| hole.first).find(|hole| *hole > first);
+        Some(first..hole.map_or(next, |hole| hole.min(next)))
+    }
+
+    fn let_go(&mut self, at: usize, numbers: Range<u64>) -> usize {
+        let Some(segment) = self.segments.remove(at) else { return 0 };
+        if !self.apart.is_empty() {
+            self.apart.retain(|number, _| !numbers.contains(number));
+        }
+        self.held_bytes -= segment.bytes.capacity();
+        self.live_bytes -= segment.live_bytes;
+        let hole = Hole { first: numbers.start, end: numbers.end, messages: segment.live };
+        join(&mut self.holes, hole);
+        pool::give(segment.bytes);
+        segment.live_bytes
+    }
+}
+
+/// Adds a hole where it belongs.
+fn join(holes: &mut VecDeque<Hole>, hole: Hole) {
+    let at = holes.partition_point(|other| other.first < hole.first);
+    if let Some(before) = at.checked_sub(1).and_then(|before| holes.get_mut(before))
+        && before.end == hole.first
+    {
+        before.end = hole.end;
+        before.messages += hole.messages;
+    } else {
+        holes.insert(at, hole);
+    }
+}
+
+impl Loaded {
+    fn push(
+        &mut self,
+        stored: &Stored<'_>,
+        form: impl FnOnce(&'static dyn leveret_model::Form) -> u8,
+        account: &Arc<MemoryAccount>,
+    ) {
+        let Some(message) = &stored.message else {
+            self.lost += 1;
+            return;
+        };
+        if self.messages == 0 {
+            self.first = stored.sequence;
+        } else if stored.sequence > self.next {
+            record::append_gap(&mut self.bytes, stored.sequence - self.next);
+        }
+        let mut flags = KEPT;
+        flags |= if stored.redelivered { REDELIVERED } else { 0 };
+        flags |= if stored.dead_lettered { DEAD_LETTERED } else { 0 };
+        if message.body.len() >= LARGE_BODY_BYTES {
+            flags |= APART;
+            self.apart.push((stored.sequence, LargeBody::new(message.body, account)));
+        }
+        self.length_bytes += record::length_bytes(message, flags & APART != 0);
+        record::append(&mut self.bytes, message, form(message.form), flags);
+        self.next = stored.sequence + 1;
+        self.messages += 1;
+    }
+}

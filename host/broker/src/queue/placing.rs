@@ -1,0 +1,65 @@
+//! Which messages of a batch are to be written, and where they are.
+//!
+//! Filled in under the locks of the queues that take them, and read when all have.
+
+use super::Keeping;
+use crate::store::{Durability, Target};
+use alloc::vec::Vec;
+use leveret_model::MessageView;
+
+/// A message of a batch, by its place there, in a queue.
+pub(crate) struct Placed {
+    pub(crate) message: u32,
+    pub(crate) target: Target,
+}
+
+/// Scratch of one publisher.
+#[derive(Default)]
+pub(crate) struct Placing {
+    placed: Vec<Placed>,
+    durability: Option<Durability>,
+}
+
+impl Placing {
+    /// Notes that a queue takes a message under that number, if it is one to be written; says whether.
+    pub(super) fn place(
+        &mut self,
+        to: &Keeping,
+        message: u32,
+        view: &MessageView<'_>,
+        sequence: u64,
+    ) -> bool {
+        if !view.is_persistent() {
+            return false;
+        }
+        self.placed.push(Placed { message, target: Target { queue: to.id, sequence } });
+        self.durability = self.durability.max(Some(to.durability));
+        true
+    }
+
+    /// When what was noted counts as safe: as the strictest of the queues says.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability.unwrap_or_default()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.placed.is_empty()
+    }
+
+    /// Calls `each` with each message that is to be written and where it is, in the order of the batch; then
+    /// nothing is noted any more.
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(u32, &[Target])) {
+        // Those of one queue are in order already, and most batches are for one.
+        self.placed.sort_by_key(|placed| placed.message);
+        let mut targets = Vec::new();
+        for same in self.placed.chunk_by(|a, b| a.message == b.message) {
+            targets.clear();
+            targets.extend(same.iter().map(|placed| placed.target));
+            if let Some(first) = same.first() {
+                each(first.message, &targets);
+            }
+        }
+        self.placed.clear();
+        self.durability = None;
+    }
+}

@@ -1,0 +1,356 @@
+//! Persistent messages of durable queues are written, and what becomes of them is told.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
+
+mod kit;
+
+use kit::{Connection, Disk, Random, exchange, message, name, with_dead_letters};
+use leveret_broker::{
+    BindTo, MemoryAccount, Publish, Published, QueueSpec, Settle, Vhost,
+    port::Wake,
+    store::{Durability, StoreFailure, Written},
+};
+use leveret_model::MessageView;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+/// Delivery mode 2 and nothing else.
+const PERSISTENT: &[u8] = &[0x10, 0, 2];
+
+fn persistent<'a>(exchange: &'a str, key: &'a str, body: &'a [u8]) -> MessageView<'a> {
+    MessageView { properties: PERSISTENT, ..message(exchange, key, body) }
+}
+
+fn durable(name: &str) -> QueueSpec {
+    QueueSpec { durable: true, ..kit::queue(name) }
+}
+
+/// A connection whose vhost has these durable queues, each bound to `amq.fanout`.
+fn with_queues(names: &[&str]) -> (Connection, Arc<Disk>) {
+    let disk = Disk::new();
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    for name in names {
+        c.vhost.declare_queue(durable(name), c.id).unwrap();
+        c.bind("amq.fanout", BindTo::Queue(name.as_bytes()), "");
+    }
+    (c, disk)
+}
+
+fn id(c: &Connection, queue: &str) -> u64 {
+    c.vhost.queue(queue.as_bytes()).unwrap().kept_id().unwrap().0
+}
+
+/// The bodies that are kept of a queue.
+fn kept(c: &Connection, disk: &Disk, queue: &str) -> Vec<String> {
+    let id = id(c, queue);
+    disk.bodies().into_iter().filter(|(of, ..)| *of == id).map(|(_, _, body)| body).collect()
+}
+
+/// Notes what it is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<(u64, Result<(), StoreFailure>)>>);
+
+impl Written for Told {
+    fn written(&self, token: u64, outcome: Result<(), StoreFailure>) {
+        self.0.lock().unwrap().push((token, outcome));
+    }
+}
+
+impl Told {
+    fn take(&self) -> Vec<(u64, Result<(), StoreFailure>)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Publishes and has `told` told under a token. Gives how often it will be, and the outcomes.
+fn publish_told(
+    c: &mut Connection,
+    (told, token): (&Arc<Told>, u64),
+    messages: &[MessageView<'_>],
+) -> (u32, Vec<Published>) {
+    let waiter: Arc<dyn Written> = told.clone();
+    c.publisher.confirm_to(&waiter, token);
+    let outcomes = c.publish_all(messages);
+    (c.publisher.groups(), outcomes)
+}
+
+#[test]
+fn what_is_persistent_in_a_durable_queue_is_written_and_nothing_else() {
+    let (mut c, disk) = with_queues(&["q"]);
+    c.queue("t");
+    c.bind("amq.fanout", BindTo::Queue(b"t"), "");
+    assert_eq!(c.publish_one(persistent("", "q", b"1")), Published::Routed);
+    assert_eq!(c.publish_one(message("", "q", b"2")), Published::Routed);
+    assert_eq!(c.publish_one(persistent("", "t", b"3")), Published::Routed);
+    assert_eq!(c.publish_one(persistent("amq.fanout", "", b"4")), Published::Routed);
+    assert_eq!(kept(&c, &disk, "q"), ["1", "4"]);
+    assert_eq!(disk.bodies().len(), 2);
+    assert_eq!((c.drain_bodies("q").len(), c.drain_bodies("t").len()), (3, 2));
+    assert!(disk.bodies().is_empty(), "acknowledged as it was got");
+}
+
+#[test]
+fn who_publishes_is_told_once_it_is_safe_and_only_of_what_is_written() {
+    let (mut c, disk) = with_queues(&["q", "r"]);
+    let told = Arc::new(Told::default());
+    disk.durabilities();
+    disk.is_slow(true);
+    let batch = [persistent("amq.fanout", "", b"1"), persistent("", "q", b"2"), message("", "q", b"3")];
+    assert_eq!(publish_told(&mut c, (&told, 7), &batch), (1, vec![Published::Routed; 3]));
+    assert!(told.take().is_empty());
+    assert_eq!(c.ready("q"), 3, "delivery does not wait for the disk");
+    disk.is_slow(false);
+    assert_eq!(told.take(), [(7, Ok(()))]);
+    assert_eq!(disk.durabilities(), [Durability::Always]);
+    assert_eq!(publish_told(&mut c, (&told, 8), &[message("", "q", b"4")]).0, 0);
+    assert_eq!(publish_told(&mut c, (&told, 9), &[persistent("", "nobody", b"5")]).0, 0);
+    assert!(told.take().is_empty());
+}
+
+#[test]
+fn acks_rejections_and_purges_are_told_to_the_store() {
+    let (mut c, disk) = with_queues(&["q"]);
+    c.publish_all(&["1", "2", "3", "4", "5"].map(|body| persistent("", "q", body.as_bytes())));
+    c.consume("q", "c", false);
+    assert_eq!(c.deliveries().len(), 5);
+    assert_eq!(kept(&c, &disk, "q").len(), 5);
+    c.client.settle(1, 2, false, Settle::Accepted).unwrap();
+    c.client.settle(1, 4, false, Settle::Rejected).unwrap();
+    assert_eq!(kept(&c, &disk, "q"), ["1", "3", "5"]);
+    let delivered = |disk: &Disk| disk.deliveries().iter().map(|(_, _, times)| *times).collect::<Vec<_>>();
+    assert_eq!(delivered(&disk), [1, 1, 1]);
+    c.client.settle(1, 1, false, Settle::Requeue).unwrap();
+    assert_eq!(c.bodies(), ["1"]);
+    assert_eq!(delivered(&disk), [2, 1, 1]);
+    c.client.settle(1, 0, true, Settle::Accepted).unwrap();
+    assert!(disk.bodies().is_empty());
+    c.client.cancel(1, b"c", &mut c.router);
+    c.publish_all(&["6", "7"].map(|body| persistent("", "q", body.as_bytes())));
+    assert_eq!(c.vhost.purge_queue(b"q", c.id), Ok(2));
+    assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn a_dead_letter_leaves_one_queue_and_is_in_the_other_by_one_group() {
+    let disk = Disk::new();
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    let spec = QueueSpec { durable: true, ..with_dead_letters("q", "", Some("dead")) };
+    c.vhost.declare_queue(spec, c.id).unwrap();
+    c.vhost.declare_queue(durable("dead"), c.id).unwrap();
+    c.publish_one(persistent("", "q", b"1"));
+    let (tag, ..) = c.get("q").unwrap();
+    c.client.settle(1, tag, false, Settle::Rejected).unwrap();
+    assert_eq!(kept(&c, &disk, "q"), ["1"], "it is there until it is where it should go");
+    disk.is_full(true);
+    c.client.dead_letter(&mut c.router);
+    assert_eq!((kept(&c, &disk, "q").len(), c.ready("dead")), (1, 0), "nor while nothing can be written");
+    disk.is_full(false);
+    c.pass(1000);
+    c.client.dead_letter(&mut c.router);
+    assert_eq!((kept(&c, &disk, "q").len(), kept(&c, &disk, "dead").len()), (0, 1));
+    assert_eq!(c.drain_bodies("dead"), ["1"]);
+    assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_to_be_written_and_takes_what_goes() {
+    let (mut c, disk) = with_queues(&["q"]);
+    c.queue("t");
+    c.publish_one(persistent("", "q", b"1"));
+    disk.is_full(true);
+    let full = Published::Unavailable(Arc::from("the store: no space left on the disk"));
+    let batch = [
+        persistent("", "q", b"2"),
+        message("", "q", b"3"),
+        persistent("", "t", b"4"),
+        persistent("amq.fanout", "", b"5"),
+    ];
+    let routed = Published::Routed;
+    assert_eq!(c.publish_all(&batch), [full.clone(), routed.clone(), routed, full]);
+    assert_eq!((c.drain_bodies("q"), c.drain_bodies("t")), (vec!["1".into(), "3".into()], vec!["4".into()]));
+    assert!(disk.bodies().is_empty(), "what was got is gone from the full disk");
+    disk.is_full(false);
+    assert_eq!(c.publish_one(persistent("", "q", b"6")), Published::Routed);
+}
+
+#[test]
+fn messages_that_a_type_stored_are_written_for_a_new_binding() {
+    let (mut c, disk) = with_queues(&["q"]);
+    c.exchange(exchange("x", "store+fanout"));
+    assert_eq!(c.publish_one(persistent("x", "", b"1")), Published::Unroutable);
+    assert_eq!(c.publish_one(message("x", "", b"2")), Published::Unroutable);
+    c.bind("x", BindTo::Queue(b"q"), "");
+    assert_eq!(kept(&c, &disk, "q"), ["1"]);
+    assert_eq!(c.drain_bodies("q"), ["1", "2"]);
+    assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn messages_are_there_in_the_next_life_in_order_and_marked() {
+    let (mut c, disk) = with_queues(&["q", "r"]);
+    c.publish_all(&["1", "2", "3", "4", "5"].map(|body| persistent("amq.fanout", "k", body.as_bytes())));
+    c.publish_one(message("", "q", b"transient"));
+    let (tag, ..) = c.get("q").unwrap();
+    c.get("q").unwrap();
+    c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    drop(c);
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    assert_eq!((c.ready("q"), c.ready("r")), (4, 5));
+    assert_eq!(c.publish_one(persistent("", "q", b"6")), Published::Routed);
+    let all: Vec<_> = std::iter::from_fn(|| c.get("q")).map(|(_, again, body)| (again, body)).collect();
+    let expected = [(true, "2"), (true, "3"), (true, "4"), (true, "5"), (false, "6")];
+    assert_eq!(all, expected.map(|(again, body)| (again, String::from(body))));
+    assert_eq!(c.drain("r")[0], ("amq.fanout".into(), "k".into(), "1".into()));
+    c.client.settle(1, 0, true, Settle::Accepted).unwrap();
+    assert!(disk.bodies().is_empty());
+    drop(c);
+    let c = Connection::kept_in(disk, vec![]);
+    assert_eq!((c.ready("q"), c.ready("r")), (0, 0));
+}
+
+#[test]
+fn a_recovered_backlog_with_gaps_takes_little_memory() {
+    let (mut c, disk, _) = short_of_memory();
+    publish_numbers(&mut c, 0..20_000, 1000);
+    let mut tags = Vec::new();
+    for _ in 0..10_000 {
+        c.client.get(1, b"q", false, &mut c.router, &mut |got| tags.push(got.delivery_tag)).unwrap();
+    }
+    // Of the first half every third stays.
+    for tag in tags.into_iter().filter(|tag| tag % 3 != 0) {
+        c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    }
+    drop(c);
+    let account = Arc::new(MemoryAccount::new(1));
+    let mut router = kit::Native::default();
+    let vhost = Vhost::kept_in(disk.clone(), name("/"), account.clone(), &mut router).unwrap();
+    let mut c = Connection { router, ..Connection::to(&vhost) };
+    assert_eq!((c.ready("q"), account.bytes()), (13_333, 0));
+    publish_numbers(&mut c, 20_000..20_100, 1000);
+    let mut drained = Vec::new();
+    while c
+        .client
+        .get(1, b"q", true, &mut c.router, &mut |got| drained.push(number_of(got.message.body)))
+        .unwrap()
+    {
+        assert!(account.bytes() < 2 << 20);
+    }
+    // Tags count from one.
+    let expected: Vec<u32> =
+        (0..10_000).filter(|number| (number + 1) % 3 == 0).chain(10_000..20_100).collect();
+    assert_eq!(drained, expected);
+    assert_eq!((c.ready("q"), account.bytes(), disk.bodies().len()), (0, 0, 0));
+}
+
+/// A vhost that lets go of what it can read again at two megabytes, with one queue.
+fn short_of_memory() -> (Connection, Arc<Disk>, Arc<MemoryAccount>) {
+    let (disk, account) = (Disk::new(), Arc::new(MemoryAccount::new(1)));
+    let mut router = kit::Native::default();
+    let vhost = Vhost::kept_in(disk.clone(), name("/"), account.clone(), &mut router).unwrap();
+    let c = Connection { router, ..Connection::to(&vhost) };
+    c.vhost.declare_queue(durable("q"), c.id).unwrap();
+    (c, disk, account)
+}
+
+fn publish_numbers(c: &mut Connection, numbers: std::ops::Range<u32>, padding: usize) {
+    let bodies: Vec<Vec<u8>> = numbers.map(|number| padded(number, padding)).collect();
+    for chunk in bodies.chunks(500) {
+        let batch: Vec<Publish<'_>> = chunk
+            .iter()
+            .map(|body| Publish { channel: 1, message: persistent("", "q", body), mandatory: false })
+            .collect();
+        let (mut outcomes, waker) = (Vec::new(), c.bell.clone() as Arc<dyn Wake>);
+        c.publisher.publish(&c.vhost, &mut c.router, &batch, &mut outcomes, &waker);
+        assert!(outcomes.iter().all(|outcome| *outcome == Published::Routed));
+    }
+}
+
+fn padded(number: u32, padding: usize) -> Vec<u8> {
+    let mut body = number.to_le_bytes().to_vec();
+    body.resize(4 + padding, b'.');
+    body
+}
+
+fn number_of(body: &[u8]) -> u32 {
+    u32::from_le_bytes(*body.first_chunk().unwrap())
+}
+
+#[test]
+fn a_long_backlog_takes_little_memory_and_comes_in_order() {
+    let (mut c, disk, account) = short_of_memory();
+    publish_numbers(&mut c, 0..30_000, 1000);
+    assert_eq!(c.ready("q"), 30_000);
+    assert!(account.bytes() < 8 << 20, "{} bytes of 30 million", account.bytes());
+    c.consume("q", "c", false);
+    let mut next = 0;
+    while next < 30_000 {
+        let deliveries = c.deliveries();
+        assert!(!deliveries.is_empty(), "at {next}");
+        for delivery in deliveries {
+            assert_eq!((number_of(&delivery.body), delivery.body.len()), (next, 1004));
+            next += 1;
+            c.client.settle(1, delivery.tag, false, Settle::Accepted).unwrap();
+        }
+        assert!(account.bytes() < 40 << 20);
+    }
+    assert_eq!((c.ready("q"), account.bytes()), (0, 0));
+    assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn a_backlog_that_is_read_while_it_grows_loses_nothing() {
+    for seed in 1..=4 {
+        let (mut c, disk, account) = short_of_memory();
+        let mut random = Random(seed);
+        let (mut published, mut expected) = (0, VecDeque::new());
+        let mut unacked: Vec<(u64, u32)> = Vec::new();
+        for _ in 0..25 {
+            let more = random.below(4000) as u32;
+            publish_numbers(&mut c, published..published + more, 1000);
+            expected.extend(published..published + more);
+            published += more;
+            for _ in 0..random.below(3000) {
+                let mut got = None;
+                c.client
+                    .get(1, b"q", false, &mut c.router, &mut |message| {
+                        got = Some((message.delivery_tag, number_of(message.message.body)));
+                    })
+                    .unwrap();
+                let Some((tag, number)) = got else { break };
+                assert_eq!(Some(number), expected.pop_front(), "seed {seed}");
+                unacked.push((tag, number));
+            }
+            for _ in 0..random.below(3000).min(unacked.len() as u64) {
+                let at = random.below(unacked.len() as u64) as usize;
+                let (tag, _) = unacked.swap_remove(at);
+                c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+            }
+        }
+        let mut left: Vec<u32> = unacked.iter().map(|(_, number)| *number).chain(expected).collect();
+        left.sort_unstable();
+        let mut on_disk: Vec<u32> =
+            disk.bodies().iter().map(|(_, _, body)| number_of(body.as_bytes())).collect();
+        on_disk.sort_unstable();
+        assert_eq!(on_disk.len(), left.len(), "seed {seed}");
+        c.client.recover(1);
+        let mut drained = Vec::new();
+        while c
+            .client
+            .get(1, b"q", true, &mut c.router, &mut |got| drained.push(number_of(got.message.body)))
+            .unwrap()
+        {}
+        assert_eq!(drained, left, "seed {seed}: what was returned comes first, in order");
+        assert_eq!((c.ready("q"), account.bytes(), disk.bodies().len()), (0, 0, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_long_backlog_is_purged_and_deleted_without_being_read() {
+    let (mut c, disk, account) = short_of_memory();
+    publish_numbers(&mut c, 0..20_000, 1000);
+    assert_eq!(c.vhost.purge_queue(b"q", c.id), Ok(20_000));
+    assert_eq!((c.ready("q"), account.bytes(), disk.bodies().len()), (0, 0, 0));
+    publish_numbers(&mut c, 0..3, 10);
+    assert_eq!(c.drain_bodies("q").len(), 3);
+}
