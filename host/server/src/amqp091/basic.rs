@@ -65,19 +65,7 @@ impl Connection {
             }
             Method::QueueDeclare { queue, passive, durable, exclusive, auto_delete, nowait, arguments } => {
                 let declare = queue::Declare { queue, passive, durable, exclusive, auto_delete, arguments };
-                let status = self.on_queue_declare(channel, declare)?;
-                if !nowait {
-                    let (messages, consumers) = (count_of(status.messages), count_of(status.consumers));
-                    self.session.reply(
-                        channel,
-                        Method::QueueDeclareOk {
-                            queue: &status.name,
-                            message_count: messages,
-                            consumer_count: consumers,
-                        },
-                    );
-                }
-                Ok(None)
+                self.on_queue_declare(asked(nowait), declare)
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments } => {
                 let bind = Bind { to: BindTo::Queue(queue), source: exchange, routing_key, arguments };

@@ -54,7 +54,7 @@ impl Connection {
         };
         match vhost.declare_exchange_now(router, spec.clone())? {
             Now::Ask => {
-                let work: Work = Box::new(move |worker| vhost.declare_exchange(worker, spec).map(drop));
+                let work: Work = Box::new(move |worker| vhost.declare_exchange(worker, spec));
                 self.do_beside(asked, OK, work)
             }
             now => self.finish(asked, now, OK),
@@ -96,7 +96,7 @@ impl Connection {
                 };
                 let work: Work = Box::new(move |worker| {
                     let to = if is_queue { BindTo::Queue(&to) } else { BindTo::Exchange(&to) };
-                    vhost.bind(worker, &source, to, &routing_key, arguments, by).map(drop)
+                    vhost.bind(worker, &source, to, &routing_key, arguments, by)
                 });
                 self.do_beside(asked, ok, work)
             }
@@ -118,15 +118,16 @@ impl Connection {
         self.finish(asked, now, ok)
     }
 
-    /// Answers for a change that is made: at once, or when types were told that may take long.
+    /// Answers for a change that is made: at once, or when types were told that may take long and it is safe.
     pub(super) fn finish<T>(&mut self, asked: Asked, now: Now<T>, ok: Method<'static>) -> Answer {
         match now {
-            Now::Done(..) | Now::Ask => Ok(asked.reply(ok)),
-            Now::Tell(..) => {
+            Now::Ask => Ok(asked.reply(ok)),
+            Now::Done(_, receipt) => self.answer_when_safe(asked, &receipt, ok),
+            Now::Tell(_, receipt) => {
                 let vhost = self.open()?.vhost.clone();
                 let work: Work = Box::new(move |worker| {
                     vhost.tell_types(worker);
-                    Ok(())
+                    Ok(receipt)
                 });
                 self.do_beside(asked, ok, work)
             }

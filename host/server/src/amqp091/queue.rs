@@ -6,7 +6,7 @@ use super::{
     exchange::name_of,
 };
 use leveret_amqp091::Method;
-use leveret_broker::{QueueSpec, QueueStatus, port::Router};
+use leveret_broker::{QueueSpec, Receipt, port::Router};
 use leveret_model::{Name, Refusal, Table};
 
 /// The words of a queue.declare.
@@ -24,17 +24,13 @@ impl Connection {
     ///
     /// 404 passive and not there; 403 a reserved name; 405 exclusive to another connection; 406
     /// redeclared with something that differs.
-    pub(super) fn on_queue_declare(
-        &mut self,
-        channel: u16,
-        declare: Declare<'_>,
-    ) -> Result<QueueStatus, Refusal> {
+    pub(super) fn on_queue_declare(&mut self, asked: Asked, declare: Declare<'_>) -> Answer {
         let by = self.id;
         let open = self.open()?;
-        let status = if declare.passive {
-            open.vhost.check_queue(declare.queue, by)?
+        let (status, receipt) = if declare.passive {
+            (open.vhost.check_queue(declare.queue, by)?, Receipt::default())
         } else {
-            open.vhost.declare_queue(
+            open.vhost.declare_queue_kept(
                 QueueSpec {
                     name: name_of(declare.queue),
                     durable: declare.durable,
@@ -45,10 +41,10 @@ impl Connection {
                 by,
             )?
         };
-        if let Some(channel) = open.channel(channel) {
+        if let Some(channel) = open.channel(asked.channel) {
             channel.last_queue = Some(status.name.clone());
         }
-        Ok(status)
+        self.answer_declared(asked, &receipt, status)
     }
 
     /// queue.purge (section 1.7.2.7). 404 not there; 405 exclusive to another connection.

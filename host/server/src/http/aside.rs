@@ -2,10 +2,14 @@
 //! meanwhile.
 
 use super::{Api, error::ApiError};
-use leveret_broker::port::Wake;
+use leveret_broker::{
+    Receipt,
+    port::Wake,
+    store::{StoreFailure, Written},
+};
 use leveret_model::Name;
 use leveret_plugin::Worker as PluginWorker;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 
 /// How much is done at a time; more is refused.
@@ -66,4 +70,33 @@ pub(super) async fn in_the_lane<R: Send + 'static>(
     });
     api.shared.plugins.run_beside(vhost, errand, Some(&nobody)).map_err(|_| ApiError::Busy)?;
     finished.await.map_err(|_| ApiError::Busy)
+}
+
+/// Is told that a change is safe.
+struct Told(Mutex<Option<oneshot::Sender<Result<(), StoreFailure>>>>);
+
+impl Written for Told {
+    fn written(&self, _token: u64, outcome: Result<(), StoreFailure>) {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Whoever asked may be gone.
+        let _ = told.map(|told| told.send(outcome));
+    }
+}
+
+/// Waits until a change that is made is safe.
+///
+/// # Errors
+/// It will not be.
+pub(super) async fn safe(receipt: &Receipt) -> Result<(), ApiError> {
+    if receipt.is_safe() {
+        return Ok(());
+    }
+    let (told, outcome) = oneshot::channel();
+    let waiter: Arc<dyn Written> = Arc::new(Told(Mutex::new(Some(told))));
+    receipt.when_safe(&waiter, 0);
+    match outcome.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(failure)) => Err(ApiError::Refused(format!("it is changed, and not kept: {failure}"))),
+        Err(_) => Err(ApiError::Refused(String::from("it is changed, and the broker is being stopped"))),
+    }
 }

@@ -2,8 +2,7 @@
 //! its arguments changed while it is in use. Not in RabbitMQ.
 
 use super::{
-    Api, arguments,
-    aside::in_the_lane,
+    Api, arguments, aside,
     body::JsonBody,
     error::ApiError,
     json::exchange_info::{ConfigureJson, ConfiguredJson, ExchangeInfoJson, LayerInfoJson},
@@ -59,12 +58,15 @@ pub(super) async fn configure(
         unset: unset.collect::<Result<_, _>>().map_err(|error| ApiError::BadRequest(error.to_string()))?,
     };
     let in_vhost = vhost.name().clone();
-    let configure = move |worker: &mut PluginWorker| vhost.configure_exchange(worker, &name, &change);
-    match in_the_lane(&api, &in_vhost, configure).await? {
-        Ok(settings) => Ok(Json(ConfiguredJson {
-            arguments: arguments::to_json(&settings.arguments),
-            changes: settings.number,
-        })),
+    let configure = move |worker: &mut PluginWorker| vhost.configure_exchange_kept(worker, &name, &change);
+    match aside::in_the_lane(&api, &in_vhost, configure).await? {
+        Ok((settings, receipt)) => {
+            aside::safe(&receipt).await?;
+            Ok(Json(ConfiguredJson {
+                arguments: arguments::to_json(&settings.arguments),
+                changes: settings.number,
+            }))
+        }
         Err(Refusal::NotFound { .. }) => Err(ApiError::NotFound),
         Err(refusal) => Err(ApiError::Refused(refusal.to_string())),
     }
