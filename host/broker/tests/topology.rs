@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Connection, Disk, exchange, name, queue, text};
+use kit::{Connection, Disk, Random, exchange, name, queue, text};
 use leveret_broker::{
     BindTo, ConsumeSpec, ExchangeSpec, Now, QueueSpec, Receipt, Vhost,
     exchange::{ArgumentsChange, Destination},
@@ -235,6 +235,29 @@ fn a_queue_that_takes_the_place_of_one_that_goes_is_another() {
 }
 
 #[test]
+fn a_queue_that_is_declared_while_the_one_of_its_name_goes_is_another() {
+    let disk = Disk::new();
+    let mut c = again(&disk);
+    for queue in ["q", "r"] {
+        c.vhost.declare_queue(QueueSpec { auto_delete: true, ..durable_queue(queue) }, c.id).unwrap();
+        c.bind("amq.direct", BindTo::Queue(queue.as_bytes()), "k");
+        c.consume(queue, queue, false);
+    }
+    // Both go at once, and while types are told of the first there is the second again.
+    let (vhost, by) = (c.vhost.clone(), c.id);
+    c.router.after_unbound = Some(Box::new(move || {
+        vhost.declare_queue(durable_queue("r"), by).unwrap();
+    }));
+    disk.changes();
+    c.client.close_channel(1, &mut c.router);
+    assert_eq!(disk.changes(), [vec!["-queue q"], vec!["-queue r", "+queue r"]]);
+    let before = seen(&c.vhost);
+    assert_eq!(before.len(), 1, "{before:#?}");
+    drop(c);
+    assert_eq!(seen(&again(&disk).vhost), before);
+}
+
+#[test]
 fn exchanges_that_go_with_an_exclusive_queue_are_gone() {
     let disk = Disk::new();
     let mut c = again(&disk);
@@ -369,4 +392,84 @@ fn a_hundred_thousand_bindings_are_there_again() {
     c.unbind("x", Q, "99999");
     c.publish("x", "99999", "2");
     assert_eq!(c.drain_bodies("q"), ["1"]);
+}
+
+/// What of a virtual host must be there again, read off the one that is there.
+fn durable_part(vhost: &Vhost) -> Vec<String> {
+    let is_durable = |destination: &Destination| match destination {
+        Destination::Queue(queue) => queue.spec().durable,
+        Destination::Exchange(exchange) => exchange.spec.durable,
+    };
+    let mut part = Vec::new();
+    for exchange in vhost.exchanges().iter().filter(|exchange| exchange.spec.durable) {
+        let (name, arguments) = (&exchange.spec.name, &exchange.settings().arguments);
+        part.push(format!("exchange {name} {:?} {arguments:?}", exchange.spec));
+        for binding in exchange.all_bindings().1.iter().filter(|it| is_durable(&it.destination)) {
+            let (to, key, arguments) = (&binding.destination, &binding.routing_key, &binding.arguments);
+            part.push(format!("binding {name} to {to:?} by {key} {arguments:?}"));
+        }
+    }
+    for queue in vhost.queues().iter().filter(|queue| queue.spec().durable) {
+        part.push(format!("queue {:?} {:?}", queue.kept_id().unwrap(), queue.spec()));
+    }
+    part.sort();
+    part
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "amq.fanout"];
+
+/// One change of anything; whether it is refused does not matter.
+fn change(c: &mut Connection, random: &mut Random) {
+    let (vhost, by) = (c.vhost.clone(), c.id);
+    let mut pick = || NAMES[random.below(4) as usize].as_bytes();
+    let (one, other) = (pick(), pick());
+    let key = NAMES[random.below(2) as usize].as_bytes();
+    let to = if random.below(3) > 0 { BindTo::Queue(other) } else { BindTo::Exchange(other) };
+    let arguments = if random.below(4) > 0 { Table::new() } else { text("n", "1") };
+    let [durable, auto_delete, exclusive] = [3, 2, 0].map(|odds| random.below(4) < odds.max(1));
+    match random.below(13) {
+        0..=2 => {
+            let type_name = if random.below(2) == 0 { "direct" } else { "dedup+direct" };
+            let (name, arguments) = (Name::new(one).unwrap(), arguments);
+            let spec = ExchangeSpec { name, auto_delete, durable, arguments, ..exchange("", type_name) };
+            let _ = vhost.declare_exchange(&mut c.router, spec);
+        }
+        3..=4 => {
+            let name = Name::new(one).unwrap();
+            let _ = vhost.declare_queue(QueueSpec { name, durable, exclusive, auto_delete, arguments }, by);
+        }
+        5..=7 => drop(vhost.bind(&mut c.router, one, to, key, arguments, by)),
+        8 => drop(vhost.unbind(&mut c.router, one, to, key, arguments, by)),
+        9 => drop(vhost.delete_exchange(&mut c.router, one, random.below(2) == 0)),
+        10 => drop(vhost.delete_queue(&mut c.router, one, false, false, by)),
+        11 => {
+            let change = ArgumentsChange { set: arguments, unset: vec![name("n")] };
+            let _ = vhost.configure_exchange(&mut c.router, one, &change);
+        }
+        _ => {
+            let spec =
+                ConsumeSpec { queue: Name::new(one).unwrap(), tag: name("t"), ..ConsumeSpec::default() };
+            let _ = c.client.consume(1, spec);
+            c.client.cancel(1, b"t", &mut c.router);
+        }
+    }
+}
+
+#[test]
+fn after_any_changes_what_is_durable_is_there_again_wherever_it_ends() {
+    for seed in 1..=60 {
+        let (disk, mut random) = (Disk::new(), Random(seed));
+        let mut c = again(&disk);
+        for step in 0..150 {
+            disk.is_full(random.below(10) == 0);
+            change(&mut c, &mut random);
+            let next = again(&disk);
+            assert_eq!(durable_part(&next.vhost), durable_part(&c.vhost), "seed {seed} step {step}");
+            drop(next);
+            if random.below(20) == 0 {
+                drop(c);
+                c = again(&disk);
+            }
+        }
+    }
 }

@@ -49,6 +49,8 @@ pub struct Native {
     pub memory: Arc<Mutex<Memory>>,
     /// Called once, when the next question is answered.
     pub after_route: Option<Box<dyn FnOnce()>>,
+    /// Called once, when the next binding is gone.
+    pub after_unbound: Option<Box<dyn FnOnce()>>,
     pub plugins_generation: u64,
     /// Interceptors, in their order.
     pub attached: Vec<Attached>,
@@ -161,6 +163,9 @@ impl Router for Native {
 
     fn unbound(&mut self, _: &Arc<Exchange>, binding: &Arc<Binding>, _: &mut Vec<Deed>) {
         self.memory.lock().unwrap().changes.push(format!("-{}", binding.destination.name()));
+        if let Some(after) = self.after_unbound.take() {
+            after();
+        }
     }
 
     fn route(
