@@ -69,6 +69,7 @@ impl Connection {
     pub(super) fn on_channel_closed(&mut self, number: u16, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
         if let Some(channel) = open.channels.get_mut(usize::from(number)).and_then(Option::take) {
+            self.confirms.forget(number);
             channel.forget(router);
         }
         self.held.drop_waiting(number);

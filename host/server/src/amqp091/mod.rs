@@ -12,6 +12,7 @@
 
 mod basic;
 mod beside;
+mod confirms;
 mod connection;
 pub mod dead_letter;
 mod exchange;
@@ -57,6 +58,7 @@ pub struct Connection {
     user: Option<Name>,
     open: Option<Open>,
     publishing: publish::Publishing,
+    confirms: confirms::Confirms,
     /// What waits for answers, by channel.
     held: Held,
     /// Deliveries stopped for want of room.
@@ -128,6 +130,7 @@ impl Connection {
             session: Session::new(shared.session.clone()),
             shared,
             memory_wake: Arc::new(MemoryWake { waits: AtomicBool::new(false), connection: wake.clone() }),
+            confirms: confirms::Confirms::new(wake.clone()),
             wake,
             user: None,
             open: None,
@@ -234,6 +237,7 @@ impl Connection {
 
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
+        self.confirms.settle(&mut self.session);
         self.retry_publishes(router);
         // Also what the session has to say of a channel that was refused.
         self.handle(&[], OUTPUT_BYTES_HARD_MAX, None, router);

@@ -1,7 +1,7 @@
 //! Publishes: from a read's worth of basic.publish to enqueued messages, returns and confirms
 //! (AMQP 0-9-1 section 1.8.3.7; confirms are RabbitMQ's extension).
 
-use super::Connection;
+use super::{Connection, confirms::Run};
 use leveret_amqp091::{Publish, form::FORM};
 use leveret_broker::{
     Published,
@@ -64,7 +64,7 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         self.publishing.published = true;
         let Some(channel) = open.channel(number) else { return };
-        let wake = channel.wake.clone();
+        let (wake, channel_confirms) = (channel.wake.clone(), channel.confirm_next.is_some());
         if self.held.waits(number) {
             return self.held.add(number, &wake, batch.drain(..).map(into_owned));
         }
@@ -79,11 +79,19 @@ impl Connection {
             .collect();
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         outcomes.clear();
+        let confirms = channel_confirms.then(|| self.confirms.next());
+        if let Some((waiter, token)) = &confirms {
+            open.publisher.confirm_to(waiter, *token);
+        }
         let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &waker);
         drop(views);
         self.publishing.slowed |= open.publisher.is_behind();
+        if confirms.is_some() {
+            self.confirms.expect(open.publisher.groups());
+        }
         let done = done.min(batch.len());
-        self.answer(&batch[..done], &mut outcomes);
+        let token = confirms.map_or(0, |(_, token)| token);
+        self.answer(token, &batch[..done], &mut outcomes);
         self.publishing.outcomes = outcomes;
         if done < batch.len() {
             self.held.add(number, &wake, batch.drain(done..).map(into_owned));
@@ -106,10 +114,11 @@ impl Connection {
         }
     }
 
-    /// Returns and confirms for publishes that were dealt with, in order.
-    fn answer(&mut self, batch: &[Publish<'_>], outcomes: &mut Vec<Published>) {
+    /// Returns and confirms for publishes that were dealt with, in order. Confirms wait for the batch of that
+    /// token to be safe.
+    fn answer(&mut self, token: u64, batch: &[Publish<'_>], outcomes: &mut Vec<Published>) {
         // Runs of one channel whose publishes all went well are confirmed by one ack.
-        let mut run: Option<(u16, u64, u64)> = None;
+        let mut run: Option<Run> = None;
         for (publish, outcome) in batch.iter().zip(outcomes.drain(..)) {
             let Some(open) = &mut self.open else { return };
             let Some(channel) = open.channel(publish.channel) else {
@@ -147,15 +156,21 @@ impl Connection {
             };
             match (refused, sequence) {
                 (None, Some(sequence)) => match &mut run {
-                    Some((channel, _, last)) if *channel == publish.channel => *last = sequence,
+                    Some(run) if run.channel == publish.channel => run.numbers.1 = sequence,
                     _ => {
                         self.put_acks(&mut run);
-                        run = Some((publish.channel, sequence, sequence));
+                        run = Some(Run {
+                            channel: publish.channel,
+                            token,
+                            numbers: (sequence, sequence),
+                            accepted: true,
+                        });
                     }
                 },
                 (Some(Some(sequence)), _) => {
                     self.put_acks(&mut run);
-                    self.session.nack(publish.channel, sequence, false);
+                    let (channel, numbers) = (publish.channel, (sequence, sequence));
+                    self.confirms.put(Run { channel, token, numbers, accepted: false }, &mut self.session);
                 }
                 (None, None) | (Some(None), _) => {}
             }
@@ -163,9 +178,9 @@ impl Connection {
         self.put_acks(&mut run);
     }
 
-    fn put_acks(&mut self, run: &mut Option<(u16, u64, u64)>) {
-        if let Some((channel, first, last)) = run.take() {
-            self.session.ack(channel, last, last > first);
+    fn put_acks(&mut self, run: &mut Option<Run>) {
+        if let Some(run) = run.take() {
+            self.confirms.put(run, &mut self.session);
         }
     }
 }
