@@ -6,11 +6,11 @@
 
 use crate::{
     exchange::Exchange,
-    later::Holding,
+    later::{Holding, ToKeep, is_kept},
     port::{Deed, Effects, Fate},
     publish::{Batch, Earlier, Publish, Published},
     stage::Stage,
-    store::Change,
+    store::{Change, Group},
     walk::Walk,
 };
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
@@ -24,6 +24,8 @@ pub(crate) struct After {
     rejections: Vec<(Arc<Exchange>, Arc<str>)>,
     deeds: Vec<Deed>,
     changes: Vec<Change>,
+    /// What is held from now on, and to be written.
+    to_keep: Vec<ToKeep>,
 }
 
 /// Effects that are not committed yet.
@@ -89,12 +91,18 @@ impl After {
         }
         let messages = batch.messages;
         let is_persistent = move |message| is_persistent(messages, message);
-        if self.changes.is_empty() && stage.kept(is_persistent).next().is_none() {
+        let store = &*batch.vhost.store;
+        let kept_holds = self.holds.iter().filter_map(|(index, holding)| {
+            let publish = messages.get(*index as usize)?;
+            is_kept(store, &holding.exchange, &publish.message).then_some(*index)
+        });
+        let mut kept = stage.kept(is_persistent).chain(kept_holds).peekable();
+        if self.changes.is_empty() && kept.peek().is_none() {
             return;
         }
-        if let Err(failure) = batch.vhost.store.admit() {
+        if let Err(failure) = store.admit() {
+            let lost = kept.collect();
             self.changes.clear();
-            let lost = stage.kept(is_persistent).collect();
             self.give_up(batch, stage, lost, &Arc::from(failure.to_string()));
         }
     }
@@ -141,13 +149,21 @@ impl After {
             return;
         }
         let now_ms = batch.router.now_ms();
-        batch.vhost.later.hold(
-            now_ms,
-            self.holds.drain(..).filter_map(|(index, holding)| {
-                let message = batch.messages.get(index as usize)?.message;
-                Some((holding, message, batch.origin(index)))
-            }),
-        );
+        let holds = self.holds.drain(..).filter_map(|(index, holding)| {
+            let message = batch.messages.get(index as usize)?.message;
+            Some((index, holding, message, batch.origin(index)))
+        });
+        batch.vhost.later.hold(now_ms, holds, &mut self.to_keep);
+    }
+
+    /// Adds what is held from now on to a group.
+    pub(crate) fn write_holds(&mut self, batch: &Batch<'_, '_>, group: &mut dyn Group) {
+        let holds = self.to_keep.drain(..).filter_map(|held| {
+            let message = batch.messages.get(held.message as usize)?.message;
+            let origin = batch.origin(held.message);
+            Some((held, message, origin))
+        });
+        batch.vhost.write_holds(holds, group);
     }
 
     /// Counts drops and rejections, commits the effects of what was accepted, and does what they ask.

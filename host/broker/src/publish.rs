@@ -507,7 +507,7 @@ impl Scratch {
             return;
         }
         let group = &mut **group.get_or_insert_with(|| store.group());
-        let durability = placing.durability();
+        let durability = if placing.is_empty() { store.durability() } else { placing.durability() };
         if !placing.is_empty() {
             let (messages, sender) = (batch.messages, batch.sender.as_deref());
             placing.drain(|message, targets| {
@@ -517,6 +517,8 @@ impl Scratch {
                 }
             });
         }
+        after.write_holds(batch, group);
+        let outcomes = batch.outcomes.get(batch.before..).unwrap_or_default();
         if let Some(sender) = &mut batch.sender {
             sender.placed(outcomes, Some(group));
         }

@@ -26,6 +26,10 @@ pub struct Restored {
     pub messages: u64,
     /// Bindings.
     pub bindings: usize,
+    /// Messages that are held.
+    pub held: u64,
+    /// Messages that were held by an exchange that is not there any more, and are dropped.
+    pub held_lost: u64,
     /// Bindings that lead from or to something that is not there, and were left out.
     pub dangling: usize,
 }
@@ -36,6 +40,7 @@ struct Everything {
     exchanges: Vec<(ExchangeSpec, Table, Vec<TypeSpec>)>,
     queues: Vec<(KeptId, QueueSpec)>,
     bindings: Vec<Line>,
+    holds: Option<KeptId>,
 }
 
 /// A binding.
@@ -63,7 +68,7 @@ impl Everything {
                     arguments: arguments.clone(),
                 });
             }
-            Kept::Holds(_) => {}
+            Kept::Holds(id) => self.holds = Some(id),
         }
     }
 }
@@ -77,7 +82,7 @@ impl Vhost {
         let mut everything = Everything::default();
         // Not under the store's locks: it is asked more on the way.
         self.store.topology(self.name(), &mut |kept| everything.add(kept));
-        let Everything { exchanges, queues, bindings } = everything;
+        let Everything { exchanges, queues, bindings, holds } = everything;
         let mut restored = Restored::default();
         for (spec, arguments, types) in exchanges {
             let (id, vhost) = (ExchangeId(topology::next_id()), self.name().clone());
@@ -105,6 +110,9 @@ impl Vhost {
                 Some(()) => restored.bindings += 1,
                 None => restored.dangling += 1,
             }
+        }
+        if let Some(id) = holds {
+            (restored.held, restored.held_lost) = self.hold_again(id);
         }
         restored
     }

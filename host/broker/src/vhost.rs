@@ -95,10 +95,10 @@ impl Vhost {
         router: &mut dyn Router,
     ) -> Result<Arc<Self>, Refusal> {
         let mut vhost = Self {
-            store,
             intercepts: router.intercepts(&name),
             name,
-            later: Arc::new(Later::new(&memory)),
+            later: Arc::new(Later::new(&memory, store.clone())),
+            store,
             drops: Reasons::default(),
             rejections: Reasons::default(),
             memory,

@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Connection, Disk, Random, exchange, message, name, with_dead_letters};
+use kit::{Connection, Disk, PERSISTENT, Random, exchange, message, name, with_dead_letters};
 use leveret_broker::{
     BindTo, MemoryAccount, Publish, Published, QueueSpec, Settle, Vhost,
     port::Wake,
@@ -14,9 +14,6 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
 };
-
-/// Delivery mode 2 and nothing else.
-const PERSISTENT: &[u8] = &[0x10, 0, 2];
 
 fn persistent<'a>(exchange: &'a str, key: &'a str, body: &'a [u8]) -> MessageView<'a> {
     MessageView { properties: PERSISTENT, ..message(exchange, key, body) }
@@ -353,4 +350,82 @@ fn a_long_backlog_is_purged_and_deleted_without_being_read() {
     assert_eq!((c.ready("q"), account.bytes(), disk.bodies().len()), (0, 0, 0));
     publish_numbers(&mut c, 0..3, 10);
     assert_eq!(c.drain_bodies("q").len(), 3);
+}
+
+/// A persistent message to be held for so long.
+fn delayed_persistent<'a>(exchange: &'a str, key: &'a str, ms: &'a str, body: &'a str) -> MessageView<'a> {
+    let properties = [PERSISTENT, ms.as_bytes()].concat();
+    MessageView { properties: properties.leak(), ..message(exchange, key, body.as_bytes()) }
+}
+
+/// A connection whose vhost has a durable exchange `x` that holds, bound to the durable queue `q` by `k`.
+fn with_holds() -> (Connection, Arc<Disk>) {
+    let (mut c, disk) = with_queues(&["q"]);
+    c.exchange(leveret_broker::ExchangeSpec { durable: true, ..exchange("x", "hold+direct") });
+    c.bind("x", BindTo::Queue(b"q"), "k");
+    (c, disk)
+}
+
+#[test]
+fn what_is_held_is_written_and_goes_on_by_one_group() {
+    let (mut c, disk) = with_holds();
+    let told = Arc::new(Told::default());
+    let batch = [delayed_persistent("x", "k", "10", "1"), kit::delayed("x", "k", "10", "2")];
+    assert_eq!(publish_told(&mut c, (&told, 1), &batch), (1, vec![Published::Routed; 2]));
+    assert_eq!(told.take(), [(1, Ok(()))]);
+    assert_eq!(disk.bodies().iter().map(|(_, _, body)| body.as_str()).collect::<Vec<_>>(), ["1"]);
+    c.pass(10);
+    assert_eq!(kept(&c, &disk, "q"), ["1"]);
+    assert_eq!((disk.bodies().len(), c.drain_bodies("q")), (1, vec!["1".into(), "2".into()]));
+    assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn what_is_held_is_held_in_the_next_life_and_can_be_cancelled_there() {
+    let (mut c, disk) = with_holds();
+    for (ms, body) in [("30", "3"), ("10", "1"), ("20", "2")] {
+        assert_eq!(c.publish_one(delayed_persistent("x", "k", ms, body)), Published::Routed);
+    }
+    assert_eq!(c.publish_one(kit::delayed("x", "k", "15", "transient")), Published::Routed);
+    let before = c.vhost.held();
+    drop(c);
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    assert_eq!((c.vhost.held().0, before.0), (3, 4));
+    let holds = c.vhost.holds(b"x", 0, 10);
+    assert_eq!(holds.iter().map(|hold| hold.due_ms).collect::<Vec<_>>(), [10, 20, 30]);
+    assert!(c.vhost.cancel_hold(holds[1].id));
+    assert_eq!(c.publish_one(delayed_persistent("x", "k", "25", "new")), Published::Routed);
+    drop(c);
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    c.pass(30);
+    assert_eq!(c.drain_bodies("q"), ["1", "new", "3"]);
+    assert_eq!((c.vhost.held(), disk.bodies().len()), ((0, 0), 0));
+}
+
+#[test]
+fn a_full_disk_holds_nothing_that_is_to_be_written_and_lets_go() {
+    let (mut c, disk) = with_holds();
+    c.publish_one(delayed_persistent("x", "k", "10", "1"));
+    disk.is_full(true);
+    let full = Published::Unavailable(Arc::from("the store: no space left on the disk"));
+    assert_eq!(c.publish_one(delayed_persistent("x", "k", "10", "2")), full);
+    assert_eq!(c.publish_one(kit::delayed("x", "k", "10", "3")), Published::Routed);
+    c.pass(10);
+    assert_eq!(c.ready("q"), 1, "what is transient goes on");
+    assert_eq!(c.vhost.held().0, 1, "and the other is held until there is room where it goes");
+    disk.is_full(false);
+    c.pass(60_000);
+    assert_eq!(c.drain_bodies("q"), ["3", "1"]);
+    assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn what_a_deleted_exchange_held_is_gone() {
+    let (mut c, disk) = with_holds();
+    c.publish_one(delayed_persistent("x", "k", "10", "1"));
+    c.publish_one(delayed_persistent("x", "k", "20", "2"));
+    c.vhost.delete_exchange(&mut c.router, b"x", false).unwrap();
+    assert!(disk.bodies().is_empty());
+    drop(c);
+    assert_eq!(Connection::kept_in(disk, vec![]).vhost.held(), (0, 0));
 }

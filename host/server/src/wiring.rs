@@ -5,12 +5,13 @@ use crate::{
     data_folder::DataFolder,
     decisions::DecisionsFile,
     http::{self, HttpServer},
+    store::{self, DiskStore},
     watch::PluginWatcher,
     worker::{self, Order, WorkerHandle},
 };
 use anyhow::Context;
 use leveret_amqp091::SessionConfig;
-use leveret_broker::{MemoryAccount, Vhost};
+use leveret_broker::{MemoryAccount, Vhost, store::Store};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
@@ -94,6 +95,7 @@ pub struct Running {
     workers: Vec<WorkerHandle>,
     http: Option<HttpServer>,
     main: MainThread,
+    store: DiskStore,
     _watcher: PluginWatcher,
     _data_folder: DataFolder,
 }
@@ -133,9 +135,15 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     };
     let address = listener.local_addr().context("the listening socket has no address")?;
 
+    let store = DiskStore::open(&config.data_dir.join(store::FOLDER))?;
+    let kept_in: Arc<dyn Store> = Arc::new(store.clone());
     let (decided, decisions) = DecisionsFile::read(&config.data_dir);
     let decisions = Arc::new(decisions);
-    let host_config = HostConfig { decisions: Some((decided, decisions.clone())), ..host_config(config)? };
+    let host_config = HostConfig {
+        decisions: Some((decided, decisions.clone())),
+        store: kept_in.clone(),
+        ..host_config(config)?
+    };
     let plugins = Host::new(host_config).context("the plugin host cannot start")?;
     if let Some(why) = decisions.broken() {
         plugins.registry().note_refused(&Scope::Global, decisions.place(), &why);
@@ -145,7 +153,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         let mut router = plugins.worker(0);
         let mut vhosts = HashMap::new();
         for VhostConfig { name, .. } in &config.vhosts {
-            let vhost = Vhost::new(name.clone(), memory.clone(), &mut router)
+            let vhost = Vhost::kept_in(kept_in.clone(), name.clone(), memory.clone(), &mut router)
                 .with_context(|| format!("virtual host {name}"))?;
             vhost.set_retry_ms_max(config.retry_ms_max);
             vhosts.insert(name.clone(), vhost);
@@ -186,6 +194,9 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         "everything is kept in memory for now: queues and messages do not survive a restart, \
          and a confirm means that the message is queued"
     );
+    for name in store.vhosts().iter().filter(|name| !shared.vhosts.contains_key(*name)) {
+        tracing::warn!("the store has queues or exchanges of virtual host {name}, which is not configured; they are kept");
+    }
     tracing::info!("exchange types from {}", config.plugins_dir.display());
     if let Some(http) = &http {
         tracing::info!("HTTP API on http://{}", http.address());
@@ -198,6 +209,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         workers,
         http,
         main,
+        store,
         _watcher: watcher,
         _data_folder: data_folder,
     })
@@ -298,6 +310,7 @@ impl Running {
             }
         }
         drop(self.http);
+        self.store.close();
         tracing::info!("stopped");
         Ok(())
     }

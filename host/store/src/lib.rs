@@ -63,6 +63,7 @@ pub mod error;
 mod index;
 mod journal;
 mod keeper;
+mod lookup;
 mod reader;
 pub mod record;
 mod recovery;
@@ -73,6 +74,7 @@ mod threads;
 
 pub use error::{DiskError, OpenError, Refused};
 pub use journal::Sync;
+pub use lookup::QueueStat;
 pub use reader::{Item, Reader};
 pub use record::{
     group::{ExtentBody, Group},

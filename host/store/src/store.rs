@@ -47,9 +47,9 @@ pub struct Stat {
 /// A store that is open, with its threads. Dropped without [`Self::close`] it is as after a crash of the
 /// process.
 pub struct Store {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     since: Instant,
-    threads: Option<Threads>,
+    threads: Mutex<Option<Threads>>,
 }
 
 impl Store {
@@ -62,7 +62,7 @@ impl Store {
         let since = Instant::now();
         let threads = Threads::start(&core, keeper, since)
             .map_err(|error| OpenError::Disk(crate::DiskError::new("start a thread", "", error)))?;
-        Ok((Self { core, since, threads: Some(threads) }, report))
+        Ok((Self { core, since, threads: Mutex::new(Some(threads)) }, report))
     }
 
     /// Reads a directory as a start would, and changes nothing: for a store that nobody has open.
@@ -88,6 +88,29 @@ impl Store {
         waiter: Option<(&Arc<dyn Done>, u64)>,
     ) -> Result<(), Refused> {
         self.core.submit(group, sync, waiter, now_ms(self.since))
+    }
+
+    /// [`Self::submit`] for a group that [`Self::admits`] let in, or that only takes away: neither a full disk nor
+    /// one that is behind refuses it. Of an empty one the waiter is told once all is safe that this thread had
+    /// taken before.
+    ///
+    /// # Errors
+    /// It has more bytes than a group may have, or the store is closed.
+    pub fn submit_admitted(
+        &self,
+        group: &mut Group,
+        sync: Sync,
+        waiter: Option<(&Arc<dyn Done>, u64)>,
+    ) -> Result<(), Refused> {
+        self.core.take(group, (sync, waiter), now_ms(self.since), true)
+    }
+
+    /// Whether a group that grows would be taken now.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn admits(&self) -> Result<(), Refused> {
+        self.core.admits()
     }
 
     /// A number for a body that is to be a file of its own.
@@ -135,8 +158,10 @@ impl Store {
 
     /// Writes and syncs all that was taken, and a checkpoint, so that the next start has nothing to read
     /// again. Who waits is told. What cannot be made safe within about five seconds is not.
-    pub fn close(mut self) {
-        if let Some(threads) = self.threads.take() {
+    /// From then on nothing is taken.
+    pub fn close(&self) {
+        let threads = self.threads.lock().take();
+        if let Some(threads) = threads {
             let keeper = threads.stop(&self.core);
             close(&self.core, keeper);
         }
@@ -145,7 +170,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if let Some(threads) = self.threads.take() {
+        if let Some(threads) = self.threads.get_mut().take() {
             threads.stop(&self.core);
         }
     }
@@ -177,6 +202,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
         arrived: Condvar::new(),
         large: Mutex::default(),
         large_arrived: Condvar::new(),
+        large_count: AtomicU64::new(0),
         untidy: Mutex::new(true),
         untidy_now: Condvar::new(),
         full: AtomicBool::new(false),

@@ -17,6 +17,7 @@
 //!
 //! `schedule.rs` has the order, `run.rs` the housekeeper's part.
 
+mod keeping;
 mod report;
 mod room;
 mod run;
@@ -32,11 +33,14 @@ use crate::{
     memory::MemoryAccount,
     origin::Origin,
     port::{Hold, HoldId, Layer, Wake},
+    store::{Ranges, Store},
     vhost::Vhost,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
+use keeping::Keeping;
+pub(crate) use keeping::{ToKeep, is_kept};
 use leveret_model::{MessageView, Name, OwnedMessage};
 use parking_lot::Mutex;
 use room::Room;
@@ -75,6 +79,7 @@ pub(crate) struct Later {
     state: Mutex<State>,
     bell: Arc<Bell>,
     held: Room,
+    keeping: Keeping,
     outbox: Room,
     /// The longest pause before something is tried again, in milliseconds.
     retry_ms_max: AtomicU64,
@@ -113,6 +118,8 @@ struct Held {
     tries: u32,
     /// It is set aside, and for this reason.
     stuck: Option<Arc<str>>,
+    /// It is in the store too.
+    kept: bool,
 }
 
 struct Timer {
@@ -210,11 +217,12 @@ impl State {
 }
 
 impl Later {
-    pub(crate) fn new(account: &Arc<MemoryAccount>) -> Self {
+    pub(crate) fn new(account: &Arc<MemoryAccount>, store: Arc<dyn Store>) -> Self {
         Self {
             state: Mutex::default(),
             bell: Arc::default(),
             held: Room::new(account.clone(), HoldLimits::default()),
+            keeping: Keeping::new(store),
             outbox: Room::new(account.clone(), OUTBOX_LIMITS),
             retry_ms_max: AtomicU64::new(RETRY_AFTER_MS_MAX),
         }
@@ -285,29 +293,34 @@ impl Later {
         }
     }
 
-    /// Holds messages for which room was made.
+    /// Holds messages for which room was made, each with its place in its batch. Those that are to be written go
+    /// into `to_keep`.
     pub(crate) fn hold<'a>(
         &self,
         now_ms: u64,
-        messages: impl Iterator<Item = (Holding, MessageView<'a>, Origin)>,
+        messages: impl Iterator<Item = (u32, Holding, MessageView<'a>, Origin)>,
+        to_keep: &mut Vec<ToKeep>,
     ) {
         // Copied before the lock is taken.
         let holds: Vec<_> = messages
-            .map(|(Holding { exchange, hold, quota }, message, origin)| {
+            .map(|(index, Holding { exchange, hold, quota }, message, origin)| {
                 let due_ms = now_ms.saturating_add(hold.delay_ms);
+                let kept = is_kept(&*self.keeping.store, &exchange, &message);
                 let message = OwnedMessage::from_view(&message);
-                (
-                    (exchange.id, hold.resume),
-                    Held { exchange, quota, message, due_ms, origin, tries: 0, stuck: None },
-                )
+                let place = (exchange.id, hold.resume);
+                let (tries, stuck) = (0, None);
+                (index, place, Held { exchange, quota, message, due_ms, origin, tries, stuck, kept })
             })
             .collect();
         self.change(|state| {
-            for (place, held) in holds {
+            for (message, place, held) in holds {
                 state.counters.held += 1;
                 let at = (held.due_ms, state.number());
+                let (exchange, due_ms, kept) = (held.exchange.clone(), held.due_ms, held.kept);
                 if let Some(held) = state.keep(place, at, held) {
                     self.let_go(&held);
+                } else if kept {
+                    to_keep.push(ToKeep { message, exchange, resume: place.1, due_ms, number: at.1 });
                 }
             }
         });
@@ -375,6 +388,9 @@ impl Later {
         if let Some(held) = held {
             self.let_go(&held);
             state.counters.holds_cancelled += 1;
+            if held.kept {
+                self.keeping.settle(&[Ranges { first: id.0, count: 1 }]);
+            }
         }
         true
     }
@@ -427,14 +443,16 @@ impl Later {
         let waiting: Vec<Place> = state.holds.lanes(layers(exchange)).map(|(place, _)| *place).collect();
         let mut gone = state.stuck.remove_all(layers(exchange));
         gone.extend(waiting.iter().flat_map(|place| state.holds.remove_lane(place)));
-        let mut removed = 0;
-        {
-            for (at, held) in gone {
-                state.held_at.remove(&HoldId(at.1));
-                self.let_go(&held);
-                removed += 1;
+        let (mut removed, mut kept) = (0, Vec::new());
+        for (at, held) in gone {
+            state.held_at.remove(&HoldId(at.1));
+            self.let_go(&held);
+            if held.kept {
+                Ranges::push(&mut kept, at.1);
             }
+            removed += 1;
         }
+        self.keeping.settle(&kept);
         removed
     }
 }

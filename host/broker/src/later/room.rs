@@ -158,6 +158,14 @@ impl Room {
         Ok(())
     }
 
+    /// Takes room for a message that was kept before, even if there is none.
+    pub(super) fn take_anyway(&self, message: &MessageView<'_>) {
+        let bytes = kept_bytes(message);
+        self.count.messages.fetch_add(1, Ordering::Relaxed);
+        self.count.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.account.charge(bytes as usize);
+    }
+
     /// Gives back the room of a message that is kept no longer.
     pub(super) fn give_back(&self, message: &MessageView<'_>) {
         let bytes = kept_bytes(message);

@@ -3,12 +3,13 @@
 
 use super::{
     Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, RELEASE_TRIES_MAX, TIMER_TRIES_MAX, Taken,
-    Timer, Why, stuck::Answering,
+    Timer, Why, keeping::Release, stuck::Answering,
 };
 use crate::{
     origin::Origin,
     port::{Fired, HoldId, Router, Wake},
     publish::{Publish, Published, Publisher},
+    store::Ranges,
     vhost::Vhost,
 };
 use alloc::{string::ToString, sync::Arc, vec::Vec};
@@ -73,13 +74,13 @@ impl Vhost {
         let Some(exchange) = taken.things.first().map(|(_, held)| held.exchange.clone()) else {
             return;
         };
-        let (batch, mut origins) =
-            batch_of(taken.things.iter().map(|(_, held)| (&held.message, held.origin)));
+        let batch: Vec<_> = taken.things.iter().map(|(_, held)| publish_of(&held.message)).collect();
+        let mut release = Release { keeping: &self.later.keeping, things: &taken.things, dealt: 0 };
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         let to = (&exchange, taken.lane.1);
         // Before they are asked: what changes meanwhile may answer otherwise.
         let answering = (exchange.generation(), router.plugins_generation(self.name()));
-        publisher.publish_own(self, router, to, (&batch, &mut origins), &mut outcomes, &waker);
+        publisher.publish_own(self, router, to, (&batch, &mut release), &mut outcomes, &waker);
         self.later.released(now_ms, taken, &outcomes, answering);
     }
 
@@ -104,9 +105,11 @@ impl Vhost {
 fn batch_of<'a>(
     messages: impl ExactSizeIterator<Item = (&'a OwnedMessage, Origin)>,
 ) -> (Vec<Publish<'a>>, Vec<Origin>) {
-    messages
-        .map(|(message, origin)| (Publish { channel: 0, message: message.view(), mandatory: false }, origin))
-        .unzip()
+    messages.map(|(message, origin)| (publish_of(message), origin)).unzip()
+}
+
+fn publish_of(message: &OwnedMessage) -> Publish<'_> {
+    Publish { channel: 0, message: message.view(), mandatory: false }
 }
 
 impl Later {
@@ -163,7 +166,11 @@ impl Later {
             let gone = match outcome {
                 Some(Published::Rejected(_) | Published::Unavailable(_) | Published::Refused(_)) | None => {
                     state.counters.release_retries += 1;
-                    state.keep(place, at, held)
+                    let gone = state.keep(place, at, held);
+                    if gone.as_ref().is_some_and(|held| held.kept) {
+                        self.keeping.settle(&[Ranges { first: at.1, count: 1 }]);
+                    }
+                    gone
                 }
                 Some(_) => Some(held),
             };

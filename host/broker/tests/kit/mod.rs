@@ -111,6 +111,9 @@ pub fn delayed<'a>(exchange: &'a str, key: &'a str, delay_ms: &'a str, body: &'a
     MessageView { properties: delay_ms.as_bytes(), ..message(exchange, key, body.as_bytes()) }
 }
 
+/// Delivery mode 2 and nothing else.
+pub const PERSISTENT: &[u8] = &[0x10, 0, 2];
+
 pub fn name(name: &str) -> Name {
     Name::new(name.as_bytes()).unwrap()
 }

@@ -153,7 +153,8 @@ impl Native {
             value.map(|text| Name::new(text.as_bytes()).unwrap()).unwrap_or_default()
         };
         let copy = || OwnedMessage::from_view(message);
-        let properties = std::str::from_utf8(message.properties).unwrap_or_default();
+        let properties = message.properties.strip_prefix(super::PERSISTENT).unwrap_or(message.properties);
+        let properties = std::str::from_utf8(properties).unwrap_or_default();
         let mut acts = Acts {
             memory: self.memory.clone(),
             exchange: exchange.id,

@@ -101,6 +101,26 @@ impl Queue {
         })
     }
 
+    /// How many messages have these sequences.
+    pub(crate) fn count(&self, sequences: core::ops::Range<Sequence>) -> u64 {
+        if sequences.is_empty() {
+            return 0;
+        }
+        let last = sequences.end - 1;
+        let chunks = self.chunks.range(chunk::number(sequences.start)..=chunk::number(last));
+        let counts = chunks.map(|(number, chunk)| {
+            let first = chunk::first(*number);
+            let whole = first >= sequences.start && first + (chunk::CHUNK_SEQUENCES - 1) <= last;
+            if whole {
+                return chunk.live() as u64;
+            }
+            let from = sequences.start.saturating_sub(first) as u16;
+            let live = chunk.live_from(from).take_while(|entry| first + u64::from(entry.low()) <= last);
+            live.count() as u64
+        });
+        counts.sum()
+    }
+
     /// Whether a message counts as delivered before.
     pub(crate) fn is_redelivered(&self, sequence: Sequence, entry: &Entry) -> bool {
         entry.has(chunk::DELIVERED) || sequence < self.doubtful_below

@@ -63,6 +63,27 @@ impl Values {
         found.map(|((_, key), value)| (&**key, value))
     }
 
+    /// The values of a space whose keys begin with a prefix, by key.
+    pub(crate) fn with(&self, space: Space, prefix: &[u8]) -> impl Iterator<Item = (&[u8], &Value)> {
+        let start = (Bound::Included((space, Box::from(prefix))), Bound::Unbounded);
+        let found = self.by_key.range(start);
+        let found = found.take_while(move |((of, key), _)| *of == space && key.starts_with(prefix));
+        found.map(|((_, key), value)| (&**key, value))
+    }
+
+    /// The spaces that have values.
+    pub(crate) fn spaces(&self) -> Vec<Space> {
+        let mut spaces = Vec::new();
+        let mut from = Some(Space(0));
+        while let Some(at) = from {
+            let next = self.by_key.range((at, Box::default())..).next();
+            let found = next.map(|((space, _), _)| *space);
+            spaces.extend(found);
+            from = found.and_then(|space| space.0.checked_add(1)).map(Space);
+        }
+        spaces
+    }
+
     pub(super) fn settle(&mut self) {
         self.spans = Vec::new();
     }

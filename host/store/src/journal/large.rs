@@ -9,6 +9,7 @@ use crate::{
         op::ExtentRef,
     },
 };
+use std::{collections::VecDeque, sync::atomic::Ordering};
 
 /// A group that waits for its extents.
 pub(crate) struct Large {
@@ -24,22 +25,29 @@ impl Core {
         group: &mut Group,
         header: &[u8; GROUP_HEADER_BYTES],
         (sync, waiter): (Sync, Option<Waiter>),
+        admitted: bool,
     ) -> Result<(), Refused> {
         let mut large = self.large.lock();
         if self.inbox.lock().closed {
             return Err(Refused::Closed);
         }
-        let waiting = large.iter().flat_map(|large| &large.extents).map(|(extent, _)| extent.bytes);
-        if !large.is_empty() && waiting.sum::<u64>() > self.config.pending_bytes_max as u64 {
+        let is_much = !large.is_empty() && self.large_bytes(&large) > self.config.pending_bytes_max as u64;
+        if is_much && !admitted {
             return Err(Refused::Behind);
         }
         let mut bytes = Vec::with_capacity(group.len_bytes());
         group.append_to(header, &mut bytes);
         let extents = core::mem::take(&mut group.extents);
         large.push_back(Large { bytes, extents, sync, waiter });
+        self.large_count.fetch_add(1, Ordering::AcqRel);
         drop(large);
         self.large_arrived.notify_one();
         Ok(())
+    }
+
+    /// The bytes of the bodies that wait.
+    pub(super) fn large_bytes(&self, large: &VecDeque<Large>) -> u64 {
+        large.iter().flat_map(|large| &large.extents).map(|(extent, _)| extent.bytes).sum()
     }
 
     /// Writes the extents of a group, and hands the group to the writer. False if none waits.
@@ -48,7 +56,7 @@ impl Core {
         if let Err(error) = self.write_extents(&large) {
             let failed = if error.is_full() { Failed::Full } else { Failed::Disk };
             if error.is_full() {
-                self.full.store(true, core::sync::atomic::Ordering::Relaxed);
+                self.full.store(true, Ordering::Relaxed);
             }
             for (extent, _) in &large.extents {
                 // What was not made is not there; what cannot be removed is at the next start.
@@ -57,12 +65,14 @@ impl Core {
             if let Some(waiter) = large.waiter {
                 waiter.done.done(waiter.token, Err(failed));
             }
+            self.large_count.fetch_sub(1, Ordering::AcqRel);
             self.tidy();
             return true;
         }
         let mut inbox = self.inbox.lock();
         inbox.begin(large.bytes.len(), &self.config).extend_from_slice(&large.bytes);
         let wake = inbox.end((large.sync, large.waiter), now_ms, &self.config);
+        self.large_count.fetch_sub(1, Ordering::AcqRel);
         drop(inbox);
         if wake {
             self.arrived.notify_one();

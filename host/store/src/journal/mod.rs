@@ -43,6 +43,9 @@ use std::{
 };
 pub(crate) use write::Writer;
 
+/// Who is told of a group, and under which token.
+pub(crate) type Waiting<'a> = Option<(&'a Arc<dyn Done>, u64)>;
+
 /// When a group counts as safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Sync {
@@ -91,6 +94,8 @@ pub(crate) struct Core {
     pub(crate) arrived: Condvar,
     pub(crate) large: Mutex<VecDeque<Large>>,
     pub(crate) large_arrived: Condvar,
+    /// How many groups with large bodies were taken and are not among the others yet.
+    pub(crate) large_count: AtomicU64,
     /// Whether there may be something to keep in order.
     pub(crate) untidy: Mutex<bool>,
     pub(crate) untidy_now: Condvar,
@@ -110,19 +115,48 @@ impl Core {
         waiter: Option<(&Arc<dyn Done>, u64)>,
         now_ms: u64,
     ) -> Result<(), Refused> {
+        self.take(group, (sync, waiter), now_ms, false)
+    }
+
+    /// Whether a group that grows would be taken now.
+    pub(crate) fn admits(&self) -> Result<(), Refused> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Refused::Full);
+        }
+        let large = self.large.lock();
+        if !large.is_empty() && self.large_bytes(&large) > self.config.pending_bytes_max as u64 {
+            return Err(Refused::Behind);
+        }
+        drop(large);
+        self.inbox.lock().room(0, &self.config)
+    }
+
+    /// [`Self::submit`]; what was admitted before is neither too much now nor without room.
+    pub(crate) fn take(
+        &self,
+        group: &mut Group,
+        (sync, waiter): (Sync, Waiting<'_>),
+        now_ms: u64,
+        admitted: bool,
+    ) -> Result<(), Refused> {
         if group.overflown || group.len_bytes() > self.config.group_bytes_max {
             return Err(Refused::TooLarge);
         }
-        if group.grows() && self.full.load(Ordering::Relaxed) {
+        if !admitted && group.grows() && self.full.load(Ordering::Relaxed) {
             return Err(Refused::Full);
         }
         let header = group.header();
         let waiter = waiter.map(|(done, token)| Waiter { done: done.clone(), token, sync });
-        if !group.extents.is_empty() {
-            return self.submit_large(group, &header, (sync, waiter));
+        // An empty one says when those before it are safe: it comes behind them.
+        let behind_large = group.is_empty() && self.large_count.load(Ordering::Acquire) > 0;
+        if behind_large || !group.extents.is_empty() {
+            return self.submit_large(group, &header, (sync, waiter), admitted);
         }
         let mut inbox = self.inbox.lock();
-        inbox.room(group.len_bytes(), &self.config)?;
+        match inbox.room(group.len_bytes(), &self.config) {
+            Err(Refused::Behind) if admitted => {}
+            room => room?,
+        }
         group.append_to(&header, inbox.begin(group.len_bytes(), &self.config));
         let wake = inbox.end((sync, waiter), now_ms, &self.config);
         drop(inbox);

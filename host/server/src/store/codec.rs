@@ -1,0 +1,164 @@
+//! The bytes of what the broker keeps as values. Version 1; all numbers are little-endian.
+//!
+//! ```text
+//! name      u8 length, bytes                table   u32 fields, for each a name and a flat value (wit/CONTRACT.md)
+//! exchange  u8 version, u8 flags (1 durable, 2 auto-delete, 4 internal), name of its type, table
+//! queue     u8 version, u8 flags (1 durable, 2 exclusive, 4 auto-delete), name, table
+//! binding   u8 version, u64 its number: bindings come in the order of these, table
+//! ```
+//!
+//! What an exchange and a binding are called is in their keys (`topology.rs`).
+
+use leveret_broker::{ExchangeSpec, QueueSpec};
+use leveret_model::{Name, Table, flat};
+
+/// The version that is written, and the latest that is read.
+pub(super) const VERSION: u8 = 1;
+
+/// Bytes that are not what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Takes from the front of bytes that may be anything.
+#[derive(Clone, Copy)]
+pub(super) struct Take<'a>(pub(super) &'a [u8]);
+
+impl<'a> Take<'a> {
+    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number whose greater ones sort later as bytes too.
+    pub(super) fn u64_sorted(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(super) fn name(&mut self) -> Result<Name, Malformed> {
+        let length = self.u8()?.into();
+        Name::new(self.bytes(length)?).map_err(|_| Malformed)
+    }
+
+    pub(super) fn table(&mut self) -> Result<Table, Malformed> {
+        let count = self.u32()?;
+        let mut fields = Vec::new();
+        for _ in 0..count {
+            let name = self.name()?;
+            fields.push((name, flat::take_value(&mut self.0).ok_or(Malformed)?));
+        }
+        Ok(fields.into_iter().collect())
+    }
+
+    /// The version at the front, if it can be read.
+    pub(super) fn version(&mut self) -> Result<(), Malformed> {
+        if self.u8()? == VERSION { Ok(()) } else { Err(Malformed) }
+    }
+
+    pub(super) fn end(&self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+/// Appends a name. One that is longer than names are is cut.
+pub(super) fn put_name(out: &mut Vec<u8>, name: &[u8]) {
+    let name = name.get(..Name::BYTES_MAX).unwrap_or(name);
+    out.push(name.len() as u8);
+    out.extend_from_slice(name);
+}
+
+/// Appends a table.
+pub(super) fn put_table(out: &mut Vec<u8>, table: &Table) {
+    out.extend_from_slice(&(table.len() as u32).to_le_bytes());
+    for (name, value) in table.iter() {
+        put_name(out, name);
+        flat::put_value(out, value);
+    }
+}
+
+/// What an exchange's value is.
+pub(super) fn exchange(spec: &ExchangeSpec) -> Vec<u8> {
+    let flags = u8::from(spec.durable) | u8::from(spec.auto_delete) << 1 | u8::from(spec.internal) << 2;
+    let mut out = vec![VERSION, flags];
+    put_name(&mut out, &spec.type_name);
+    put_table(&mut out, &spec.arguments);
+    out
+}
+
+/// Reads an exchange's value.
+pub(super) fn take_exchange(name: Name, value: &[u8]) -> Result<ExchangeSpec, Malformed> {
+    let mut take = Take(value);
+    take.version()?;
+    let flags = take.u8()?;
+    let (type_name, arguments) = (take.name()?, take.table()?);
+    take.end()?;
+    let [durable, auto_delete, internal] = bits(flags)?;
+    Ok(ExchangeSpec { name, type_name, durable, auto_delete, internal, arguments })
+}
+
+/// What a queue's value is.
+pub(super) fn queue(spec: &QueueSpec) -> Vec<u8> {
+    let flags = u8::from(spec.durable) | u8::from(spec.exclusive) << 1 | u8::from(spec.auto_delete) << 2;
+    let mut out = vec![VERSION, flags];
+    put_name(&mut out, &spec.name);
+    put_table(&mut out, &spec.arguments);
+    out
+}
+
+/// Reads a queue's value.
+pub(super) fn take_queue(value: &[u8]) -> Result<QueueSpec, Malformed> {
+    let mut take = Take(value);
+    take.version()?;
+    let flags = take.u8()?;
+    let (name, arguments) = (take.name()?, take.table()?);
+    take.end()?;
+    let [durable, exclusive, auto_delete] = bits(flags)?;
+    Ok(QueueSpec { name, durable, exclusive, auto_delete, arguments })
+}
+
+/// What a binding's value is.
+pub(super) fn binding(number: u64, arguments: &Table) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(&number.to_le_bytes());
+    put_table(&mut out, arguments);
+    out
+}
+
+/// Reads a binding's value: its number, its arguments.
+pub(super) fn take_binding(value: &[u8]) -> Result<(u64, Table), Malformed> {
+    let mut take = Take(value);
+    take.version()?;
+    let read = (take.u64()?, take.table()?);
+    take.end()?;
+    Ok(read)
+}
+
+/// The three lowest bits, if no other is set.
+fn bits(flags: u8) -> Result<[bool; 3], Malformed> {
+    if flags > 7 { Err(Malformed) } else { Ok([1, 2, 4].map(|bit| flags & bit != 0)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Messages as the store has them: [`leveret_store::Payload`], with what its fields for the caller mean here.
+//!
+//! - *Form:* 1 is AMQP 0-9-1. A number is never used for another form.
+//! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them.
+//! - *A held message* has the time when it is due, and as its note: u8 version, name of the exchange that holds it
+//!   (u8 length, bytes), u8 the type from which on it is asked, u8 how many emissions led to it.
+//! - *A message that a plugin keeps* has its number among those instead of the time, and its key as the note.
+
+use super::codec::{Malformed, Take, VERSION, put_name};
+use leveret_broker::{
+    port::Layer,
+    store::{HeldAs, Stored},
+};
+use leveret_model::{Form, MessageView};
+use leveret_store::{Item, Payload};
+
+/// Every form and its number.
+static FORMS: &[(u8, &dyn Form)] = &[(1, leveret_amqp091::form::FORM)];
+
+/// The broker wrote headers that tell of a death.
+pub(super) const DEAD_LETTERED: u8 = 1;
+
+/// The number of a form; `None` for one that cannot be kept.
+pub(super) fn number_of(form: &dyn Form) -> Option<u8> {
+    FORMS.iter().find(|(_, known)| known.protocol() == form.protocol()).map(|(number, _)| *number)
+}
+
+/// The form of a number.
+pub(super) fn form_of(number: u8) -> Option<&'static dyn Form> {
+    FORMS.iter().find(|(known, _)| *known == number).map(|(_, form)| *form)
+}
+
+/// Appends the note of a held message.
+pub(super) fn put_held(out: &mut Vec<u8>, held: &HeldAs<'_>) {
+    out.push(VERSION);
+    put_name(out, held.exchange);
+    out.extend_from_slice(&[held.resume.0, held.hops]);
+}
+
+/// Hands a message to `each` as the broker knows it.
+pub(super) fn hand_over(item: &Item<'_>, each: &mut dyn FnMut(Stored<'_>)) {
+    let mut stored = Stored {
+        sequence: item.sequence,
+        message: None,
+        redelivered: item.redelivered,
+        deliveries: item.deliveries,
+        dead_lettered: false,
+        held: None,
+    };
+    let payload = item.payload.and_then(|payload| Payload::decode(payload).ok());
+    let known = payload.and_then(|payload| Some((payload, form_of(payload.form)?)));
+    let Some((payload, form)) = known else { return each(stored) };
+    stored.message = Some(view(&payload, form, item.body));
+    stored.dead_lettered = payload.flags & DEAD_LETTERED != 0;
+    if payload.note.is_empty() {
+        return each(stored);
+    }
+    let read = || {
+        let mut take = Take(payload.note);
+        take.version()?;
+        let read = (take.name()?, Layer(take.u8()?), take.u8()?);
+        take.end()?;
+        Ok(read)
+    };
+    match read() {
+        Ok((exchange, resume, hops)) => {
+            stored.held = Some(HeldAs { due_ms: payload.at_ms, exchange: &exchange, resume, hops });
+            each(stored);
+        }
+        // Without it nobody knows where the message goes on.
+        Err(Malformed) => each(Stored { message: None, ..stored }),
+    }
+}
+
+/// The message of a payload.
+pub(super) fn view<'a>(
+    payload: &Payload<'a>,
+    form: &'static dyn Form,
+    body: Option<&'a [u8]>,
+) -> MessageView<'a> {
+    let Payload { exchange, routing_key, properties, .. } = *payload;
+    MessageView {
+        exchange,
+        routing_key,
+        form,
+        properties,
+        body: body.unwrap_or(payload.body),
+        publisher: None,
+    }
+}

@@ -1,0 +1,245 @@
+//! The broker's store on disk: [`leveret_broker::store::Store`] on the journal of `leveret-store`.
+//!
+//! *In and out:* groups of the broker in, as groups of the journal (`group.rs`); what virtual hosts consist of
+//! (`topology.rs`) and what exchange types keep (`state.rs`) are values there (`spaces.rs` says which).
+//!
+//! *Invariants:* what was admitted is taken, unless the store was closed meanwhile. A number of a queue or of a space is
+//! given out once. What the broker is told of a queue's messages is what was written: what was handed over and is not
+//! written yet is not seen.
+//!
+//! Read `spaces.rs` first, then `group.rs`.
+
+mod codec;
+mod group;
+mod ids;
+mod message;
+mod parts;
+mod report;
+mod spaces;
+mod state;
+mod told;
+mod topology;
+
+#[cfg(test)]
+mod tests;
+
+use anyhow::{Context, anyhow};
+use group::DiskGroup;
+use ids::Ids;
+use leveret_broker::store::{
+    Change, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Topology,
+    Written,
+};
+use leveret_model::Name;
+use leveret_store::{Config, Health, QueueId, Range, Reader, Refused, Sync, disk::real::RealDisk};
+use parking_lot::Mutex;
+use parts::Parts;
+use state::States;
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// The store's folder within the data folder.
+pub const FOLDER: &str = "store";
+/// How many readers are kept for later, with their buffers.
+const READERS_MAX: usize = 8;
+/// What is kept about no message is on disk after so long.
+const APPENDED_WITHIN_MS: u32 = 10;
+
+/// What groups and the store share.
+struct Shared {
+    store: leveret_store::Store,
+    group_bytes_max: usize,
+    ids: Ids,
+    bindings: topology::Bindings,
+    states: States,
+    readers: Mutex<Vec<Reader>>,
+    /// What time it is, in milliseconds since 1970.
+    now_ms: fn() -> u64,
+}
+
+/// The store on disk. Dropped without [`Self::close`] it is as after a crash of the process.
+#[derive(Clone)]
+pub struct DiskStore(Arc<Shared>);
+
+/// What is reused by a thread.
+struct Riding {
+    parts: Parts,
+    ranges: Vec<Range>,
+}
+
+thread_local! {
+    static RIDING: RefCell<Riding> = RefCell::new(Riding { parts: Parts::new(0), ranges: Vec::new() });
+}
+
+impl DiskStore {
+    /// Opens the store in a folder, which is made if it is not there. What was found goes into the log.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, or a newer version wrote it.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        Self::open_with(folder, Config::default(), now_ms)
+    }
+
+    fn open_with(folder: &Path, config: Config, now_ms: fn() -> u64) -> anyhow::Result<Self> {
+        let whole = || format!("the store in {}", folder.display());
+        let disk = RealDisk::open(folder).map_err(|error| anyhow!("{error}")).with_context(whole)?;
+        let group_bytes_max = config.group_bytes_max;
+        let opened = leveret_store::Store::open(Arc::new(disk), config);
+        let (store, report) =
+            opened.map_err(|error| anyhow!(report::cannot_open(&error))).with_context(whole)?;
+        report::log(folder, &report);
+        let ids = Ids::open(&store);
+        let bindings = topology::Bindings::open(&store);
+        let states = States::open(&store);
+        let readers = Mutex::default();
+        Ok(Self(Arc::new(Shared { store, group_bytes_max, ids, bindings, states, readers, now_ms })))
+    }
+
+    /// Writes and syncs all that was handed over. From then on nothing is taken.
+    pub fn close(&self) {
+        self.0.store.close();
+    }
+
+    /// The virtual hosts that it has anything of.
+    #[must_use]
+    pub fn vhosts(&self) -> BTreeSet<Name> {
+        topology::vhosts(&self.0.store)
+    }
+
+    /// Has ranges of a queue ride on what is written next.
+    fn ride(&self, queue: KeptId, ranges: &[Ranges], put: fn(&mut Parts, QueueId, &[Range])) {
+        if ranges.is_empty() {
+            return;
+        }
+        let outcome = RIDING.with_borrow_mut(|Riding { parts, ranges: converted }| {
+            parts.set_bytes_max(self.0.group_bytes_max);
+            converted.clear();
+            converted.extend(ranges.iter().map(group::range_of));
+            put(parts, QueueId(queue.0), converted);
+            parts.submit(&self.0.store, Sync::Ride, None)
+        });
+        if let Err(failure) = outcome {
+            // Messages come again that were settled after the store was closed.
+            tracing::debug!("{failure}");
+        }
+    }
+
+    /// Whether what grows would be taken.
+    fn admits(&self) -> Result<(), StoreFailure> {
+        self.0.store.admits().map_err(told::refused)?;
+        match self.0.store.health() {
+            Health::Well => Ok(()),
+            Health::Full => Err(told::refused(Refused::Full)),
+            Health::Failing(why) => Err(StoreFailure(format!("the disk fails: {why}").into())),
+        }
+    }
+}
+
+impl Store for DiskStore {
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn admit(&self) -> Result<(), StoreFailure> {
+        self.admits()
+    }
+
+    fn append(&self, group: &[Change]) -> Result<(), StoreFailure> {
+        let takes_away = |change: &Change| {
+            matches!(
+                change.change,
+                StateChange::Clear | StateChange::Delete { .. } | StateChange::Forget { .. }
+            )
+        };
+        if !group.iter().all(takes_away) {
+            self.admits()?;
+        }
+        let mut parts = Parts::new(self.0.group_bytes_max);
+        state::write(&self.0, group, &mut parts, (Sync::Interval(APPENDED_WITHIN_MS), None))
+    }
+
+    fn load(&self, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
+        state::load(&self.0, holder)
+    }
+
+    fn group(&self) -> Box<dyn Group> {
+        Box::new(DiskGroup::new(self.0.clone()))
+    }
+
+    fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
+        self.ride(queue, ranges, Parts::ack);
+    }
+
+    fn delivered(&self, queue: KeptId, ranges: &[Ranges]) {
+        self.ride(queue, ranges, Parts::delivered);
+    }
+
+    fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
+        // The waiter is told where it is not taken.
+        let _ = Parts::new(self.0.group_bytes_max).submit(&self.0.store, Sync::Always, Some((waiter, token)));
+    }
+
+    fn next_id(&self) -> KeptId {
+        KeptId(self.0.ids.next(&self.0.store))
+    }
+
+    fn kept(&self, queue: KeptId) -> Kept {
+        let stat = self.0.store.queue(QueueId(queue.0)).unwrap_or_default();
+        Kept { messages: stat.messages, first: stat.first, next: stat.next }
+    }
+
+    fn count(&self, queue: KeptId, numbers: core::ops::Range<u64>) -> u64 {
+        self.0.store.count(QueueId(queue.0), numbers)
+    }
+
+    fn read(
+        &self,
+        queue: KeptId,
+        from: u64,
+        bytes_max: usize,
+        each: &mut dyn FnMut(Stored<'_>),
+    ) -> Option<u64> {
+        self.0.read(QueueId(queue.0), from, bytes_max, &mut |item| message::hand_over(&item, each))
+    }
+
+    fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {
+        topology::read(&self.0.store, vhost, each, &mut |what| {
+            tracing::error!("the store: {what} cannot be read and is left out; declare it again");
+        });
+    }
+}
+
+impl Shared {
+    /// Reads messages with one of the readers.
+    fn read(
+        &self,
+        queue: QueueId,
+        from: u64,
+        bytes_max: usize,
+        each: &mut dyn FnMut(leveret_store::Item<'_>),
+    ) -> Option<u64> {
+        let mut reader = self.readers.lock().pop().unwrap_or_default();
+        let next = self.store.read(&mut reader, (queue, from), bytes_max, each);
+        let mut readers = self.readers.lock();
+        if readers.len() < READERS_MAX {
+            readers.push(reader);
+        }
+        next
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl core::fmt::Debug for DiskStore {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("DiskStore").field("stat", &self.0.store.stat()).finish_non_exhaustive()
+    }
+}

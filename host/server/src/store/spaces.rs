@@ -1,0 +1,30 @@
+//! Which spaces the store's values are in.
+//!
+//! ```text
+//! 1 exchanges   key: virtual host, name
+//! 2 queues      key: virtual host, u64 BE the queue's number
+//! 3 bindings    key: virtual host, source, u8 1 if it leads to a queue, destination, routing key, and where it has
+//!               arguments 32 bytes of SHA-256 of them (topology.rs)
+//! 4 others      "h", virtual host: u8 version, u64 the number of what the virtual host holds
+//!               "n": u64, below which all numbers may be in use
+//!               "p", u64 BE: a space that is being filled and is not in use yet; u64 its queue of messages
+//! 5 holders     key: virtual host, exchange, u8 type: u8 version, u64 space, u64 queue of messages or 0
+//! 64 and above  what a type of an exchange keeps (state.rs)
+//! ```
+//!
+//! Names are u8 length, bytes. What the values are is in `codec.rs`.
+
+use leveret_store::Space;
+
+pub(super) const EXCHANGES: Space = Space(1);
+pub(super) const QUEUES: Space = Space(2);
+pub(super) const BINDINGS: Space = Space(3);
+pub(super) const OTHERS: Space = Space(4);
+pub(super) const HOLDERS: Space = Space(5);
+
+/// The key of the number below which all may be in use.
+pub(super) const NEXT_ID: &[u8] = b"n";
+/// Begins the key of what a virtual host holds.
+pub(super) const HOLDS: u8 = b'h';
+/// Begins the key of a space that is being filled.
+pub(super) const PENDING: u8 = b'p';

@@ -1,0 +1,289 @@
+//! What exchange types keep: for each holder a space of values, and a queue of the messages that it keeps.
+//!
+//! ```text
+//! "v", key   u64 when it was written, of the holder's writings; the value         ends when the value does
+//! "c", key   i64 the counter's sum                                               ends when the counter does
+//! "w"        the version that wrote it last: u16 length and name of the plugin, 32 bytes of SHA-256,
+//!            u16 length and its version
+//! messages   see `message.rs`
+//! ```
+//!
+//! *Changes come as they are made, values as they are:* a counter is written as its sum, and what falls behind the
+//! newest messages of a key is acked with the message that it falls behind. So what is needed for that is kept in memory
+//! ([`holder::Holder`]), and a change is computed and handed over under the holder's lock.
+//!
+//! *All or nothing.* What follows a [`StateChange::Clear`] goes into a new space; which space a holder has is written
+//! last, with the end of the old one. So a holder's whole state is exchanged at once also where it is longer than one
+//! group of the store, as it may be when a version migrates it. Spaces that a crash left half filled are known
+//! (`spaces.rs`) and are cleared at the next start.
+
+mod holder;
+
+use super::{
+    Shared,
+    codec::{self, Take, put_name},
+    parts::Parts,
+    spaces::{HOLDERS, OTHERS, PENDING},
+    told::{Waiter, refused},
+};
+use holder::{Holder, Place};
+use leveret_broker::{
+    port::Layer,
+    store::{Change, StateChange, StateHolder, StoreFailure, Written},
+};
+use leveret_store::{Group, QueueId, Refused, Space, Store, Sync};
+use parking_lot::{Condvar, Mutex};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// How long whoever loads waits for what was handed over before to be written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// All holders that have something, or had until just now.
+pub(super) struct States(Mutex<HashMap<StateHolder, Arc<Mutex<Holder>>>>);
+
+/// What a change of many groups ends with, together.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// Which are no longer needed.
+    old: Vec<Place>,
+    /// Which are in use from then on, and were marked as being filled.
+    filled: Vec<Vec<u8>>,
+}
+
+/// Where the changes of a call go.
+pub(super) struct Out<'a> {
+    shared: &'a Shared,
+    parts: &'a mut Parts,
+    ending: Ending,
+    /// It will be more than one group.
+    is_long: bool,
+    now_ms: u64,
+}
+
+impl Out<'_> {
+    /// A number for a space or a queue that is being filled.
+    fn new_id(&mut self, kind: u8) -> u64 {
+        let id = self.shared.ids.next(&self.shared.store);
+        if self.is_long {
+            let key = pending_key(id);
+            self.parts.set(OTHERS, &key, &[kind], 0);
+            self.ending.filled.push(key);
+        }
+        id
+    }
+}
+
+const A_SPACE: u8 = b's';
+const A_QUEUE: u8 = b'q';
+
+fn pending_key(id: u64) -> Vec<u8> {
+    let mut key = vec![PENDING];
+    key.extend_from_slice(&id.to_be_bytes());
+    key
+}
+
+fn holder_key(holder: &StateHolder) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64);
+    put_name(&mut key, &holder.vhost);
+    put_name(&mut key, &holder.exchange);
+    key.push(holder.layer.0);
+    key
+}
+
+impl States {
+    /// Reads who has something, and clears what a crash left half filled.
+    pub(super) fn open(store: &Store) -> Self {
+        clear_pending(store);
+        let mut holders = HashMap::new();
+        store.values_with(HOLDERS, b"", |key, value, _| {
+            let read = || {
+                let mut key = Take(key);
+                let holder =
+                    StateHolder { vhost: key.name()?, exchange: key.name()?, layer: Layer(key.u8()?) };
+                let mut value = Take(value);
+                value.version()?;
+                let (space, queue) = (Space(value.u64()?), value.u64()?);
+                let queue = Some(QueueId(queue)).filter(|queue| queue.0 != 0);
+                Ok::<_, codec::Malformed>((holder, Place { space, queue }))
+            };
+            match read() {
+                Ok((holder, place)) => {
+                    holders.insert(holder, Arc::new(Mutex::new(Holder::at(place))));
+                }
+                Err(codec::Malformed) => tracing::error!(
+                    "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
+                    key.escape_ascii()
+                ),
+            }
+        });
+        Self(Mutex::new(holders))
+    }
+
+    fn of(&self, holder: &StateHolder) -> Arc<Mutex<Holder>> {
+        let mut holders = self.0.lock();
+        match holders.get(holder) {
+            Some(found) => found.clone(),
+            None => holders.entry(holder.clone()).or_default().clone(),
+        }
+    }
+
+    /// Forgets those that have nothing. `states` are the caller's only references to them.
+    fn forget_empty(&self, holders: &[&StateHolder], states: &[Arc<Mutex<Holder>>]) {
+        let mut all = self.0.lock();
+        for (holder, state) in holders.iter().zip(states) {
+            // Nobody else has it, nor gets it while all are locked.
+            if Arc::strong_count(state) == 2 && state.lock().is_nothing() {
+                all.remove(*holder);
+            }
+        }
+    }
+}
+
+fn clear_pending(store: &Store) {
+    let mut group = Group::default();
+    store.values_with(OTHERS, &[PENDING], |key, value, _| {
+        let id = key.get(1..).and_then(|id| Take(id).u64_sorted().ok());
+        match (id, value) {
+            (Some(id), [A_SPACE]) => group.clear_space(Space(id)),
+            (Some(id), [A_QUEUE]) => group.delete(QueueId(id)),
+            _ => {}
+        }
+        group.unset(OTHERS, key);
+    });
+    if !group.is_empty() {
+        // A store that was opened just now takes what only takes away; if not, the next start does it.
+        let _ = store.submit_admitted(&mut group, Sync::Ride, None);
+    }
+}
+
+/// Appends changes to what is to be a group, and hands it over.
+///
+/// # Errors
+/// It was not taken.
+pub(super) fn write(
+    shared: &Shared,
+    changes: &[Change],
+    parts: &mut Parts,
+    (sync, waiter): (Sync, Waiter<'_>),
+) -> Result<(), StoreFailure> {
+    let mut holders: Vec<&StateHolder> = changes.iter().map(|change| &*change.holder).collect();
+    let order = |holder: &StateHolder| (holder.vhost.clone(), holder.exchange.clone(), holder.layer.0);
+    // Always the same order, so that nobody waits in a circle.
+    holders.sort_unstable_by_key(|holder| order(holder));
+    holders.dedup();
+    let states: Vec<_> = holders.iter().map(|holder| shared.states.of(holder)).collect();
+    let mut guards: Vec<_> = states.iter().map(|state| state.lock()).collect();
+    let bytes = changes.iter().map(|change| bytes_of(&change.change)).sum::<usize>();
+    let is_long = parts.len_bytes() + bytes > parts.bytes_max();
+    let ending = Ending::default();
+    let mut out = Out { shared, parts, ending, is_long, now_ms: (shared.now_ms)() };
+    let places: Vec<_> = guards
+        .iter_mut()
+        .map(|guard| {
+            guard.read_once(shared);
+            guard.place()
+        })
+        .collect();
+    let mut outcome = Ok(());
+    for change in changes {
+        let Some(at) = holders.iter().position(|holder| **holder == *change.holder) else { continue };
+        let Some(guard) = guards.get_mut(at) else { continue };
+        outcome = outcome.and_then(|()| guard.apply(&change.change, &mut out));
+    }
+    let ending = out.ending;
+    let moved = guards.iter().zip(&holders).zip(&places);
+    let moved = moved.filter(|((guard, _), before)| guard.place() != **before);
+    let moved: Vec<_> = moved.map(|((guard, holder), _)| (*holder, guard.place())).collect();
+    finish(&moved, &ending, parts);
+    if let Err(failure) = outcome {
+        parts.clear();
+        if let Some((to, token)) = waiter {
+            to.written(token, Err(failure.clone()));
+        }
+        return Err(failure);
+    }
+    let outcome = parts.submit(&shared.store, sync, waiter);
+    let any_cleared = guards.iter().any(|guard| guard.is_nothing());
+    drop(guards);
+    if any_cleared {
+        shared.states.forget_empty(&holders, &states);
+    }
+    outcome
+}
+
+/// Puts what has to be together at the end: where holders have their state now, and that of the old.
+fn finish(moved: &[(&StateHolder, Option<Place>)], ending: &Ending, parts: &mut Parts) {
+    // About what an operation of these takes; keys of holders are the longest.
+    const BYTES: usize = 640;
+    parts.keep_together(BYTES * (moved.len() + 2 * ending.old.len() + ending.filled.len()));
+    for (holder, place) in moved {
+        match place {
+            None => parts.unset(HOLDERS, &holder_key(holder)),
+            Some(Place { space, queue }) => {
+                let mut value = vec![codec::VERSION];
+                value.extend_from_slice(&space.0.to_le_bytes());
+                value.extend_from_slice(&queue.map_or(0, |queue| queue.0).to_le_bytes());
+                parts.set(HOLDERS, &holder_key(holder), &value, 0);
+            }
+        }
+    }
+    for old in &ending.old {
+        parts.clear_space(old.space);
+        if let Some(queue) = old.queue {
+            parts.delete(queue);
+        }
+    }
+    ending.filled.iter().for_each(|key| parts.unset(OTHERS, key));
+}
+
+/// About what a change takes in a group, in bytes.
+fn bytes_of(change: &StateChange) -> usize {
+    /// Beside what it has itself; for spaces and queues that it begins too.
+    const BYTES: usize = 256;
+    BYTES
+        + match change {
+            StateChange::Set { key, value, .. } => key.len() + value.len(),
+            StateChange::Delete { key } | StateChange::Add { key, .. } => key.len(),
+            StateChange::Keep { key, message, .. } => key.len() + message.len_bytes(),
+            StateChange::Forget { .. } | StateChange::Clear => 0,
+            StateChange::By { plugin, version, .. } => plugin.len() + version.len(),
+        }
+}
+
+/// What a holder has, as changes.
+///
+/// # Errors
+/// What was handed over before is not written yet, and will not be soon.
+pub(super) fn load(shared: &Shared, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
+    let state = shared.states.of(holder);
+    let mut guard = state.lock();
+    guard.read_once(shared);
+    if guard.is_unwritten() {
+        wait_until_written(&shared.store)?;
+        guard.is_written();
+    }
+    let changes = guard.changes(shared);
+    drop(guard);
+    shared.states.forget_empty(&[holder], &[state]);
+    Ok(changes)
+}
+
+/// Waits until all is written that this thread handed over.
+fn wait_until_written(store: &Store) -> Result<(), StoreFailure> {
+    #[derive(Default)]
+    struct Waiting(Mutex<Option<Result<(), StoreFailure>>>, Condvar);
+
+    impl Written for Waiting {
+        fn written(&self, _token: u64, outcome: Result<(), StoreFailure>) {
+            *self.0.lock() = Some(outcome);
+            self.1.notify_all();
+        }
+    }
+
+    let waiting = Arc::new(Waiting::default());
+    let to: Arc<dyn Written> = waiting.clone();
+    Parts::new(usize::MAX).submit(store, Sync::Never, Some((&to, 0)))?;
+    let mut outcome = waiting.0.lock();
+    waiting.1.wait_while_for(&mut outcome, |outcome| outcome.is_none(), WRITTEN_WITHIN);
+    outcome.take().unwrap_or_else(|| Err(refused(Refused::Behind)))
+}
