@@ -195,7 +195,9 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
          and a confirm means that the message is queued"
     );
     for name in store.vhosts().iter().filter(|name| !shared.vhosts.contains_key(*name)) {
-        tracing::warn!("the store has queues or exchanges of virtual host {name}, which is not configured; they are kept");
+        tracing::warn!(
+            "the store has queues or exchanges of virtual host {name}, which is not configured; they are kept"
+        );
     }
     tracing::info!("exchange types from {}", config.plugins_dir.display());
     if let Some(http) = &http {

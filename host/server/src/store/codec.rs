@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! name      u8 length, bytes                table   u32 fields, for each a name and a flat value (wit/CONTRACT.md)
-//! exchange  u8 version, u8 flags (1 durable, 2 auto-delete, 4 internal), name of its type, table
+//! exchange  u8 version, u8 flags (1 durable, 2 auto-delete, 4 internal), name of its type, table of its declaration,
+//!           table of its arguments now, u8 types, for each its name, table, u8 1 and the name of the type that it is
+//!           in front of, or u8 0
 //! queue     u8 version, u8 flags (1 durable, 2 exclusive, 4 auto-delete), name, table
 //! binding   u8 version, u64 its number: bindings come in the order of these, table
 //! ```
 //!
 //! What an exchange and a binding are called is in their keys (`topology.rs`).
 
-use leveret_broker::{ExchangeSpec, QueueSpec};
+use leveret_broker::{ExchangeSpec, QueueSpec, exchange::TypeSpec, store::KeptExchange};
 use leveret_model::{Name, Table, flat};
 
 /// The version that is written, and the latest that is read.
@@ -98,24 +100,52 @@ pub(super) fn put_table(out: &mut Vec<u8>, table: &Table) {
     }
 }
 
+/// An exchange that was read.
+#[derive(Debug)]
+pub(super) struct OwnedExchange {
+    pub(super) spec: ExchangeSpec,
+    pub(super) arguments: Table,
+    pub(super) types: Vec<TypeSpec>,
+}
+
 /// What an exchange's value is.
-pub(super) fn exchange(spec: &ExchangeSpec) -> Vec<u8> {
+pub(super) fn exchange(kept: &KeptExchange<'_>) -> Vec<u8> {
+    let KeptExchange { spec, arguments, types } = kept;
     let flags = u8::from(spec.durable) | u8::from(spec.auto_delete) << 1 | u8::from(spec.internal) << 2;
     let mut out = vec![VERSION, flags];
     put_name(&mut out, &spec.type_name);
     put_table(&mut out, &spec.arguments);
+    put_table(&mut out, arguments);
+    let types = types.get(..usize::from(u8::MAX)).unwrap_or(types);
+    out.push(types.len() as u8);
+    for spec in types {
+        put_name(&mut out, &spec.type_name);
+        put_table(&mut out, &spec.arguments);
+        out.push(spec.in_front_of.is_some().into());
+        spec.in_front_of.iter().for_each(|name| put_name(&mut out, name));
+    }
     out
 }
 
 /// Reads an exchange's value.
-pub(super) fn take_exchange(name: Name, value: &[u8]) -> Result<ExchangeSpec, Malformed> {
+pub(super) fn take_exchange(name: Name, value: &[u8]) -> Result<OwnedExchange, Malformed> {
     let mut take = Take(value);
     take.version()?;
-    let flags = take.u8()?;
-    let (type_name, arguments) = (take.name()?, take.table()?);
+    let [durable, auto_delete, internal] = bits(take.u8()?)?;
+    let (type_name, declared, arguments) = (take.name()?, take.table()?, take.table()?);
+    let mut types = Vec::new();
+    for _ in 0..take.u8()? {
+        let (type_name, arguments) = (take.name()?, take.table()?);
+        let in_front_of = match take.u8()? {
+            0 => None,
+            1 => Some(take.name()?),
+            _ => return Err(Malformed),
+        };
+        types.push(TypeSpec { type_name, arguments, in_front_of });
+    }
     take.end()?;
-    let [durable, auto_delete, internal] = bits(flags)?;
-    Ok(ExchangeSpec { name, type_name, durable, auto_delete, internal, arguments })
+    let spec = ExchangeSpec { name, type_name, durable, auto_delete, internal, arguments: declared };
+    Ok(OwnedExchange { spec, arguments, types })
 }
 
 /// What a queue's value is.

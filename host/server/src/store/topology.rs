@@ -9,7 +9,7 @@ use super::{
     parts::Parts,
     spaces::{BINDINGS, EXCHANGES, HOLDS, OTHERS, QUEUES},
 };
-use leveret_broker::store::{BindingSpec, KeptId, Topology, TopologyChange};
+use leveret_broker::store::{BindingSpec, KeptExchange, KeptId, Topology, TopologyChange};
 use leveret_model::{Name, Table, Value, flat};
 use leveret_store::{QueueId, Space, Store};
 use parking_lot::Mutex;
@@ -51,8 +51,8 @@ impl Bindings {
     /// Puts a change into a group.
     pub(super) fn change(&self, vhost: &Name, change: TopologyChange<'_>, parts: &mut Parts) {
         match change {
-            TopologyChange::Declared(Topology::Exchange(spec)) => {
-                parts.set(EXCHANGES, &exchange_key(vhost, &spec.name), &codec::exchange(spec), 0);
+            TopologyChange::Declared(Topology::Exchange(kept)) => {
+                parts.set(EXCHANGES, &exchange_key(vhost, &kept.spec.name), &codec::exchange(&kept), 0);
             }
             TopologyChange::Declared(Topology::Queue(id, spec)) => {
                 parts.set(QUEUES, &queue_key(vhost, id), &codec::queue(spec), 0);
@@ -248,7 +248,9 @@ pub(super) fn read(
             codec::take_exchange(take.name()?, &value)
         };
         match read() {
-            Ok(spec) => each(Topology::Exchange(&spec)),
+            Ok(codec::OwnedExchange { spec, arguments, types }) => {
+                each(Topology::Exchange(KeptExchange { spec: &spec, arguments: &arguments, types: &types }));
+            }
             Err(Malformed) => {
                 damaged(format!("an exchange of virtual host {vhost}, key {}", key.escape_ascii()))
             }

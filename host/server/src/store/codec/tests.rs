@@ -32,6 +32,14 @@ pub(crate) fn table() -> impl Strategy<Value = Table> {
     proptest::collection::vec((name(), value()), 0..20).prop_map(Table::from_iter)
 }
 
+fn type_spec() -> impl Strategy<Value = TypeSpec> {
+    (name(), table(), proptest::option::of(name())).prop_map(|(type_name, arguments, in_front_of)| TypeSpec {
+        type_name,
+        arguments,
+        in_front_of,
+    })
+}
+
 /// The bits of reals count too, and the order of fields.
 fn exactly(table: &Table) -> Vec<String> {
     fn bits(value: &Value) -> String {
@@ -50,16 +58,25 @@ fn exactly(table: &Table) -> Vec<String> {
 proptest! {
     #[test]
     fn specs_are_read_as_they_were_written(
-        (name, type_name, arguments) in (name(), name(), table()),
+        (name, type_name, arguments, now) in (name(), name(), table(), table()),
+        types in proptest::collection::vec(type_spec(), 0..3),
         flags in any::<[bool; 3]>(),
         number in any::<u64>(),
     ) {
         let [durable, auto_delete, internal] = flags;
         let spec = ExchangeSpec { name, type_name, durable, auto_delete, internal, arguments };
-        let read = take_exchange(spec.name.clone(), &exchange(&spec)).unwrap();
+        let kept = KeptExchange { spec: &spec, arguments: &now, types: &types };
+        let OwnedExchange { spec: read, arguments, types: types_read } =
+            take_exchange(spec.name.clone(), &exchange(&kept)).unwrap();
         prop_assert_eq!((&read.name, &read.type_name), (&spec.name, &spec.type_name));
         prop_assert_eq!([read.durable, read.auto_delete, read.internal], flags);
         prop_assert_eq!(exactly(&read.arguments), exactly(&spec.arguments));
+        prop_assert_eq!(exactly(&arguments), exactly(&now));
+        let told = |types: &[TypeSpec]| -> Vec<_> {
+            let each = |it: &TypeSpec| (it.type_name.clone(), exactly(&it.arguments), it.in_front_of.clone());
+            types.iter().map(each).collect()
+        };
+        prop_assert_eq!(told(&types_read), told(&types));
 
         let [durable, exclusive, auto_delete] = flags;
         let spec = QueueSpec { name: spec.name, durable, exclusive, auto_delete, arguments: spec.arguments };
@@ -125,14 +142,19 @@ fn the_bytes_of_version_1() {
         \x01d\x0a\x02\x07\0\0\0\0\0\0\0\x01t\x04\x02\0\0\0hi\x01y\x05\x01\0\0\0\xff\
         \x01s\x06\x03\0\0\0\0\0\0\0\x01l\x07\x01\0\0\0\0\
         \x01m\x08\x0f\0\0\0\x04\x01\0\0\0k\x02\x01\0\0\0\0\0\0\0";
-    let exchange_1 = [&b"\x01\x05\x05topic"[..], table].concat();
-    let read = take_exchange(Name::from_static("x"), &exchange_1).unwrap();
-    assert_eq!(
-        (read.type_name.as_bytes(), read.durable, read.auto_delete, read.internal),
-        (&b"topic"[..], true, false, true)
-    );
-    assert_eq!(read.arguments, arguments);
-    assert_eq!(exchange(&read), exchange_1, "and written alike");
+    let in_front = b"\x02\x03top\0\0\0\0\x01\x05topic\x05topic\0\0\0\0\0";
+    let exchange_1 = [&b"\x01\x05\x05topic"[..], table, b"\0\0\0\0", in_front].concat();
+    let OwnedExchange { spec, arguments: now, types } =
+        take_exchange(Name::from_static("x"), &exchange_1).unwrap();
+    assert_eq!(spec.type_name.as_bytes(), b"topic");
+    assert_eq!((spec.durable, spec.auto_delete, spec.internal), (true, false, true));
+    assert_eq!((&spec.arguments, &now), (&arguments, &Table::new()));
+    let names: Vec<_> =
+        types.iter().map(|it| (it.type_name.to_text(), it.in_front_of.as_ref().map(Name::to_text))).collect();
+    let in_front_of = Some("topic".to_owned());
+    assert_eq!(names, [("top".to_owned(), in_front_of), ("topic".to_owned(), None)]);
+    let kept = KeptExchange { spec: &spec, arguments: &now, types: &types };
+    assert_eq!(exchange(&kept), exchange_1, "and written alike");
     let queue_1 = [&b"\x01\x06\x01q"[..], table].concat();
     let read = take_queue(&queue_1).unwrap();
     assert_eq!(

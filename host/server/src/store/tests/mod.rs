@@ -6,7 +6,7 @@ mod topology;
 
 use super::*;
 use leveret_amqp091::form::FORM;
-use leveret_broker::store::{Durability, Target, TopologyChange};
+use leveret_broker::store::{Durability, KeptExchange, Target, TopologyChange};
 use leveret_broker::{ExchangeSpec, QueueSpec};
 use leveret_model::{MessageView, Table, Value};
 use leveret_testkit::scratch::ScratchDirectory;
@@ -120,6 +120,11 @@ fn target(queue: KeptId, sequence: u64) -> Target {
 
 fn queue_spec(text: &str) -> QueueSpec {
     QueueSpec { name: name(text), durable: true, ..QueueSpec::default() }
+}
+
+/// An exchange that has the arguments and the type of its declaration.
+fn as_declared(spec: &ExchangeSpec) -> KeptExchange<'_> {
+    KeptExchange { spec, arguments: &spec.arguments, types: &[] }
 }
 
 fn exchange_spec(text: &str) -> ExchangeSpec {

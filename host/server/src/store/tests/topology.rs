@@ -6,8 +6,9 @@ fn told(store: &DiskStore, vhost: &str) -> Vec<String> {
     let mut told = Vec::new();
     store.topology(&name(vhost), &mut |part| {
         told.push(match part {
-            Topology::Exchange(spec) => {
-                format!("exchange {} {} {:?}", spec.name, spec.type_name, spec.arguments)
+            Topology::Exchange(KeptExchange { spec, arguments, types }) => {
+                assert!(types.is_empty());
+                format!("exchange {} {} {:?}", spec.name, spec.type_name, arguments)
             }
             Topology::Queue(id, spec) => format!("queue {} {} {:?}", id.0, spec.name, spec.arguments),
             Topology::Binding(spec) => {
@@ -59,9 +60,9 @@ fn it_is_handed_over_in_order_and_each_virtual_host_has_its_own() {
     bind(store, "/", &Ends("b", true, "second", "k", Table::new()), true);
     bind(store, "/", &Ends("b", false, "a", "", Table::new()), true);
     for spec in [&with_args, &exchange_spec("a")] {
-        change(store, "/", TopologyChange::Declared(Topology::Exchange(spec)));
+        change(store, "/", TopologyChange::Declared(Topology::Exchange(as_declared(spec))));
     }
-    change(store, "/other", TopologyChange::Declared(Topology::Exchange(&exchange_spec("a"))));
+    change(store, "/other", TopologyChange::Declared(Topology::Exchange(as_declared(&exchange_spec("a")))));
     let expected = vec![
         "exchange a topic Table([])".to_owned(),
         format!("exchange b topic {args:?}"),
@@ -79,7 +80,7 @@ fn it_is_handed_over_in_order_and_each_virtual_host_has_its_own() {
     let all = life.store().vhosts();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), [name("/"), name("/other")]);
     // Declared again with other arguments it has those.
-    change(life.store(), "/", TopologyChange::Declared(Topology::Exchange(&exchange_spec("b"))));
+    change(life.store(), "/", TopologyChange::Declared(Topology::Exchange(as_declared(&exchange_spec("b")))));
     assert_eq!(told(life.store(), "/")[1], "exchange b topic Table([])");
 }
 
