@@ -6,8 +6,8 @@ use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Publish, Published, Publisher, QueueSpec, Vhost,
     port::Wake,
     store::{
-        Change, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Topology,
-        Volatile, Written,
+        Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Ranges, StateChange, StateHolder, Store,
+        StoreFailure, Stored, Target, Topology, TopologyChange, Volatile, Written,
     },
 };
 use leveret_model::{MessageView, Name, Refusal, Table, Value};
@@ -19,16 +19,19 @@ use leveret_testkit::guests;
 use std::{
     ops::Range,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
 };
 
 const BY: ConnectionId = ConnectionId(1);
 
-/// Keeps all that it is handed of what types keep, and can be full.
-#[derive(Default)]
-struct Disk(Mutex<(Vec<Change>, bool)>);
+/// Keeps all that it is handed of what types keep, and can be full. What is declared is declared again in each life.
+struct Disk(Mutex<(Vec<Change>, bool)>, Weak<Disk>);
 
 impl Disk {
+    fn new() -> Arc<Self> {
+        Arc::new_cyclic(|disk| Self(Mutex::default(), disk.clone()))
+    }
+
     fn is_full(&self, full: bool) {
         self.0.lock().unwrap().1 = full;
     }
@@ -62,10 +65,8 @@ impl Store for Disk {
         Ok(its.map(|change| change.change.clone()).collect())
     }
 
-    // What is declared is declared again in each life.
-
     fn group(&self) -> Box<dyn Group> {
-        Volatile.group()
+        Box::new(Making { disk: self.1.upgrade().unwrap(), changes: Vec::new() })
     }
 
     fn settled(&self, _: KeptId, _: &[Ranges]) {}
@@ -93,6 +94,36 @@ impl Store for Disk {
     }
 
     fn topology(&self, _: &Name, _: &mut dyn FnMut(Topology<'_>)) {}
+}
+
+struct Making {
+    disk: Arc<Disk>,
+    changes: Vec<Change>,
+}
+
+impl Group for Making {
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    fn enqueue(&mut self, _: &MessageView<'_>, _: Option<&Arc<LargeBody>>, _: bool, _: &[Target]) {}
+
+    fn hold(&mut self, _: &MessageView<'_>, _: bool, _: HeldAs<'_>, _: Target) {}
+
+    fn settle(&mut self, _: KeptId, _: &[Ranges]) {}
+
+    fn change(&mut self, changes: &[Change]) {
+        self.changes.extend(changes.iter().cloned());
+    }
+
+    fn topology(&mut self, _: &Name, _: TopologyChange<'_>) {}
+
+    fn submit(&mut self, _: Durability, waiter: Option<(&Arc<dyn Written>, u64)>) {
+        self.disk.0.lock().unwrap().0.append(&mut self.changes);
+        if let Some((waiter, token)) = waiter {
+            waiter.written(token, Ok(()));
+        }
+    }
 }
 
 struct Nobody;
@@ -206,7 +237,7 @@ fn deduplicates(persistence: &str) -> Vec<(&'static str, Value)> {
 
 #[test]
 fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
-    let disk = Arc::<Disk>::default();
+    let disk = Disk::new();
     let mut life = Life::begin(&disk);
     life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
     life.bind("q", "k");
@@ -230,7 +261,7 @@ fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
 #[test]
 fn what_need_not_outlive_the_process_is_not_written() {
     for (durable, persistence) in [(false, "disk"), (true, "memory")] {
-        let disk = Arc::<Disk>::default();
+        let disk = Disk::new();
         for _ in 0..2 {
             let mut life = Life::begin(&disk);
             life.declare("x-message-deduplication", durable, &deduplicates(persistence)).unwrap();
@@ -246,7 +277,7 @@ fn what_need_not_outlive_the_process_is_not_written() {
 fn messages_kept_for_later_bindings_are_there_after_a_start() {
     let history = [("x-recent-history-length", Value::Integer(2))];
     for (type_name, arguments, expected) in [("x-recent-history", &history[..], 2), ("x-lvc", &[], 3)] {
-        let disk = Arc::<Disk>::default();
+        let disk = Disk::new();
         let mut life = Life::begin(&disk);
         life.declare(type_name, true, arguments).unwrap();
         life.bind("q", "k");
@@ -270,7 +301,7 @@ fn messages_kept_for_later_bindings_are_there_after_a_start() {
 
 #[test]
 fn what_a_deleted_exchange_kept_never_comes_back() {
-    let disk = Arc::<Disk>::default();
+    let disk = Disk::new();
     let mut life = Life::begin(&disk);
     let declare = |life: &mut Life| life.declare("x-message-deduplication", true, &deduplicates("disk"));
     declare(&mut life).unwrap();
@@ -293,7 +324,7 @@ fn what_a_deleted_exchange_kept_never_comes_back() {
 
 #[test]
 fn state_that_a_version_migrated_is_there_after_a_start_in_its_form() {
-    let disk = Arc::<Disk>::default();
+    let disk = Disk::new();
     let mut life = Life::begin(&disk);
     life.deploy(1).unwrap();
     life.declare("x-stateful", true, &[]).unwrap();
