@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context;
 use leveret_amqp091::SessionConfig;
-use leveret_broker::{MemoryAccount, Vhost, store::Store};
+use leveret_broker::{MemoryAccount, Restored, Vhost, store::Store};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
@@ -142,6 +142,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
             let vhost = Vhost::kept_in(kept_in.clone(), name.clone(), memory.clone(), &mut router)
                 .with_context(|| format!("virtual host {name}"))?;
             vhost.set_retry_ms_max(config.retry_ms_max);
+            log_restored(&vhost);
             vhosts.insert(name.clone(), vhost);
         }
         vhosts
@@ -176,10 +177,6 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         None => None,
     };
 
-    tracing::warn!(
-        "everything is kept in memory for now: queues and messages do not survive a restart, \
-         and a confirm means that the message is queued"
-    );
     for name in store.vhosts().iter().filter(|name| !shared.vhosts.contains_key(*name)) {
         tracing::warn!(
             "the store has queues or exchanges of virtual host {name}, which is not configured; they are kept"
@@ -201,6 +198,23 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         _watcher: watcher,
         _data_folder: data_folder,
     })
+}
+
+/// What a virtual host has from before, if it has anything.
+fn log_restored(vhost: &Vhost) {
+    let Restored { exchanges, queues, messages, bindings, dangling } = vhost.restored();
+    let name = vhost.name();
+    if exchanges + queues > 0 {
+        tracing::info!(
+            "virtual host '{name}' has {exchanges} exchanges, {queues} queues with {messages} messages and {bindings} \
+             bindings from before"
+        );
+    }
+    if dangling > 0 {
+        tracing::warn!(
+            "virtual host '{name}': {dangling} bindings from before lead from or to what is not there, and are left out"
+        );
+    }
 }
 
 /// The broker's plugins folder, then that of each virtual host.

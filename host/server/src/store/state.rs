@@ -108,7 +108,7 @@ impl States {
             };
             match read() {
                 Ok((holder, place)) => {
-                    holders.insert(holder, Arc::new(Mutex::new(Holder::at(place))));
+                    holders.insert(holder, Arc::new(Mutex::new(Holder::at(Some(place)))));
                 }
                 Err(codec::Malformed) => tracing::error!(
                     "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
@@ -125,6 +125,11 @@ impl States {
             Some(found) => found.clone(),
             None => holders.entry(holder.clone()).or_default().clone(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
     }
 
     /// Forgets those that have nothing. `states` are the caller's only references to them.
@@ -177,14 +182,11 @@ pub(super) fn write(
     let is_long = parts.len_bytes() + bytes > parts.bytes_max();
     let ending = Ending::default();
     let mut out = Out { shared, parts, ending, is_long, now_ms: (shared.now_ms)() };
-    let places: Vec<_> = guards
-        .iter_mut()
-        .map(|guard| {
-            guard.read_once(shared);
-            guard.place()
-        })
-        .collect();
     let mut outcome = Ok(());
+    for guard in &mut guards {
+        outcome = outcome.and_then(|()| guard.read_once(shared));
+    }
+    let places: Vec<_> = guards.iter().map(|guard| guard.place()).collect();
     for change in changes {
         let Some(at) = holders.iter().position(|holder| **holder == *change.holder) else { continue };
         let Some(guard) = guards.get_mut(at) else { continue };
@@ -197,6 +199,8 @@ pub(super) fn write(
     finish(&moved, &ending, parts);
     if let Err(failure) = outcome {
         parts.clear();
+        // What was computed did not happen.
+        guards.iter_mut().zip(&places).for_each(|(guard, place)| **guard = Holder::at(*place));
         if let Some((to, token)) = waiter {
             to.written(token, Err(failure.clone()));
         }
@@ -257,11 +261,8 @@ fn bytes_of(change: &StateChange) -> usize {
 pub(super) fn load(shared: &Shared, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
     let state = shared.states.of(holder);
     let mut guard = state.lock();
-    guard.read_once(shared);
-    if guard.is_unwritten() {
-        wait_until_written(&shared.store)?;
-        guard.is_written();
-    }
+    guard.read_once(shared)?;
+    guard.see_all(shared)?;
     let changes = guard.changes(shared);
     drop(guard);
     shared.states.forget_empty(&[holder], &[state]);

@@ -61,12 +61,20 @@ impl Life {
 
     /// As after a clean stop.
     fn restart(&mut self) {
+        self.restart_at(now_ms);
+    }
+
+    fn restart_at(&mut self, now_ms: fn() -> u64) {
         self.store.take().unwrap().close();
         self.open(now_ms);
     }
 
     /// As after a crash of the process once all is written.
     fn crash(&mut self) {
+        self.crash_at(now_ms);
+    }
+
+    fn crash_at(&mut self, now_ms: fn() -> u64) {
         safe(self.store());
         self.store = None;
         self.open(now_ms);
