@@ -56,6 +56,20 @@ impl Shared {
         vhosts.into_iter().skip(index).step_by(self.workers.max(1)).collect()
     }
 
+    /// For tests of what works with it: one worker, these virtual hosts.
+    #[cfg(test)]
+    pub(crate) fn for_tests(plugins: Arc<Host>, vhosts: HashMap<Name, Arc<Vhost>>) -> Self {
+        Self {
+            plugins,
+            vhosts,
+            memory: Arc::new(MemoryAccount::new(1 << 30)),
+            session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)))),
+            workers: 1,
+            connection_ids: AtomicU64::new(1),
+            connections: AtomicUsize::new(0),
+        }
+    }
+
     /// A number for the next connection; never used again.
     pub fn next_connection_id(&self) -> u64 {
         self.connection_ids.fetch_add(1, Ordering::Relaxed)
@@ -151,7 +165,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         plugins: plugins.clone(),
         vhosts,
         memory,
-        session: Arc::new(session_config(config)),
+        session: Arc::new(session_config(config.listen)),
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
@@ -253,12 +267,12 @@ fn own_executable() -> std::io::Result<PathBuf> {
     if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
-fn session_config(config: &Config) -> SessionConfig {
+fn session_config(listen: SocketAddr) -> SessionConfig {
     SessionConfig {
         product: "Leveret".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         platform: "Rust".to_owned(),
-        cluster_name: format!("leveret@{}", config.listen.ip()),
+        cluster_name: format!("leveret@{}", listen.ip()),
         frame_bytes_max: 131_072,
         channel_max: 2047,
         heartbeat_seconds: 60,

@@ -268,6 +268,15 @@ impl Broker {
         Stopped { builder: process.builder, directory: process.directory }
     }
 
+    /// Ends it at once and without a word to it (SIGKILL), as a crash would, and keeps its directories.
+    #[must_use]
+    pub fn kill_for_a_while(mut self) -> Stopped {
+        let process = self.process.take().expect("a broker of our own");
+        process.signal(rustix::process::Signal::KILL);
+        process.wait();
+        Stopped { builder: process.builder, directory: process.directory }
+    }
+
     fn own_process(&self) -> &BrokerProcess {
         self.process.as_ref().expect("a broker that somebody else runs has no log and no directories")
     }
@@ -283,6 +292,10 @@ impl BrokerProcess {
 
     fn stop(&self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    fn wait(&self) -> ExitStatus {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.recv_timeout(EVENT_WAIT_MAX).unwrap_or_else(|_| {
             self.signal(rustix::process::Signal::KILL);
