@@ -37,8 +37,7 @@ impl Vhost {
         arguments: Table,
         by: ConnectionId,
     ) -> Result<(), Refusal> {
-        self.check_not_default(source, to)?;
-        let source = self.exchange(source).ok_or_else(|| self.no_exchange(source))?;
+        let source = self.source(source, to)?;
         let _order = (!router.is_quick(&source)).then(|| self.order.lock());
         match self.prepare_binding(source, to, routing_key, arguments, by)? {
             Some(prepared) => self.ask_and_bind(router, prepared),
@@ -59,8 +58,7 @@ impl Vhost {
         arguments: Table,
         by: ConnectionId,
     ) -> Result<Now<()>, Refusal> {
-        self.check_not_default(source, to)?;
-        let source = self.exchange(source).ok_or_else(|| self.no_exchange(source))?;
+        let source = self.source(source, to)?;
         let is_quick = router.is_quick(&source);
         match self.prepare_binding(source, to, routing_key, arguments, by)? {
             Some(prepared) if is_quick => self.ask_and_bind(router, prepared).map(Now::Done),
@@ -219,6 +217,12 @@ impl Vhost {
         } else {
             Ok(())
         }
+    }
+
+    /// Where a binding that is to be made leads from.
+    fn source(&self, source: &[u8], to: BindTo<'_>) -> Result<Arc<Exchange>, Refusal> {
+        self.check_not_default(source, to)?;
+        self.exchange(source).ok_or_else(|| self.no_exchange(source))
     }
 
     fn destination(&self, to: BindTo<'_>) -> Result<Destination, Refusal> {
