@@ -152,7 +152,7 @@ pub struct Exchange {
     /// What it was declared as; its arguments may have changed since ([`Self::settings`]).
     pub spec: ExchangeSpec,
     types: OnceLock<Box<[TypeSpec]>>,
-    later: Weak<Later>,
+    pub(crate) later: Weak<Later>,
     generation: AtomicU64,
     deleted: AtomicBool,
     rejected: AtomicU64,

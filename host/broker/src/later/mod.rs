@@ -404,6 +404,16 @@ impl Later {
         waiting.chain(stuck).sum()
     }
 
+    /// How many messages an exchange holds because its type at that layer said so, and how many of them are
+    /// set aside.
+    pub(crate) fn held_by(&self, exchange: ExchangeId, layer: Layer) -> (usize, usize) {
+        let place = (exchange, Layer(layer.0.saturating_add(1)));
+        let state = self.state.lock();
+        let waiting: usize = state.holds.lanes(place..=place).map(|(_, held)| held.len()).sum();
+        let stuck: usize = state.stuck.lanes(place..=place).map(|(_, held)| held.len()).sum();
+        (waiting + stuck, stuck)
+    }
+
     /// The messages that an exchange holds, by their times.
     pub(crate) fn holds(&self, exchange: ExchangeId, skip: usize, max: usize) -> Vec<HoldInfo> {
         let state = self.state.lock();

@@ -1,10 +1,23 @@
 //! What operators see of what is to happen later.
 
 use super::{HOPS_MAX, RELEASE_TRIES_MAX};
-use crate::{dead_letter::REFUSALS_MAX, port::HoldId};
+use crate::{
+    dead_letter::REFUSALS_MAX,
+    exchange::Exchange,
+    port::{HoldId, Layer},
+};
 use alloc::sync::Arc;
 use core::fmt;
 use leveret_model::Name;
+
+impl Exchange {
+    /// How many messages it holds because its type at that layer said so, and how many of them are set aside
+    /// because they were refused too often.
+    #[must_use]
+    pub fn held_by(&self, layer: Layer) -> (usize, usize) {
+        self.later.upgrade().map_or((0, 0), |later| later.held_by(self.id, layer))
+    }
+}
 
 /// A held message, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
