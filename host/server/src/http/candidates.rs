@@ -12,6 +12,7 @@ use super::{
         CanaryJson, CandidateJson, CandidateOrderJson, CandidateOrderedJson, CandidateStateJson,
         DifferenceJson, LeftOutJson, OrderJson, RefusedJson, ShadowJson,
     },
+    switches::of_others,
 };
 use axum::{Json, extract::State};
 use leveret_model::Name;
@@ -71,7 +72,13 @@ fn find(
     if let Some(own) = vhost.as_ref().and_then(|vhost| take(&Scope::Vhost(vhost.clone()))) {
         return Ok((own, None));
     }
-    let global = take(&Scope::Global).ok_or(ApiError::NotFound)?;
+    let Some(global) = take(&Scope::Global) else {
+        let owners: Vec<Scope> = all.into_iter().map(|info| info.scope).collect();
+        return Err(match vhost {
+            Some(vhost) if !owners.is_empty() => of_others(&order.plugin, &vhost, &owners),
+            _ => ApiError::NotFound,
+        });
+    };
     if vhost.is_some() && order.order != OrderJson::Canary {
         return Err(ApiError::BadRequest(format!(
             "the plugin {} is not that virtual host's own; its candidate is there for all",
