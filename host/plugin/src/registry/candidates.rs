@@ -277,14 +277,28 @@ impl Registry {
     #[must_use]
     pub fn candidates(&self) -> Vec<CandidateInfo> {
         let slots = self.candidates.0.read();
-        let info = |((scope, plugin), slot): (&(Scope, String), &Slot)| CandidateInfo {
-            scope: scope.clone(),
-            plugin: plugin.clone(),
-            path: slot.path.clone(),
-            state: slot.candidate.as_ref().map(|candidate| candidate.state()),
-            refused: slot.refused.as_ref().map(|(error, _)| error.clone()),
+        let known = slots.iter().map(|((scope, plugin), slot)| {
+            let info = CandidateInfo {
+                scope: scope.clone(),
+                plugin: plugin.clone(),
+                path: slot.path.clone(),
+                state: None,
+                refused: slot.refused.as_ref().map(|(error, _)| error.clone()),
+            };
+            (info, slot.candidate.clone())
+        });
+        let known: Vec<_> = known.collect();
+        drop(slots);
+        let info = |(info, candidate): (CandidateInfo, Option<Arc<Candidate>>)| {
+            let state = candidate.map(|candidate| {
+                let exchanges = self.exchanges_of_plugin(&info.scope, &info.plugin);
+                let mut vhosts: Vec<Name> = exchanges.iter().map(|exchange| exchange.vhost.clone()).collect();
+                vhosts.dedup();
+                candidate.state_among(&vhosts)
+            });
+            CandidateInfo { state, ..info }
         };
-        let mut all: Vec<CandidateInfo> = slots.iter().map(info).collect();
+        let mut all: Vec<CandidateInfo> = known.into_iter().map(info).collect();
         all.sort_by(|a, b| (&a.scope, &a.plugin).cmp(&(&b.scope, &b.plugin)));
         all
     }

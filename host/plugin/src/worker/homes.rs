@@ -412,6 +412,11 @@ impl Homes {
         }
     }
 
+    /// Drops what a virtual host has of a version.
+    pub(crate) fn discard_in(&mut self, version: VersionId, vhost: &Name) {
+        self.homes.retain(|place, _| place.version != version || place.vhost != *vhost);
+    }
+
     /// Drops everything of a version that was replaced.
     pub(crate) fn discard(&mut self, version: VersionId) {
         self.homes.retain(|place, _| place.version != version);

@@ -197,6 +197,7 @@ pub(super) fn describe(info: CandidateInfo) -> CandidateJson {
         vhost: None,
         reason: None,
         left_out: Vec::new(),
+        withdrawn_in: Vec::new(),
         refused,
         shadow: ShadowJson::default(),
         canary: CanaryJson::default(),
@@ -219,8 +220,11 @@ pub(super) fn describe(info: CandidateInfo) -> CandidateJson {
     told.percent = state.canary.map(Share::percent);
     told.vhost = state.canary_vhost.as_ref().map(Name::to_text);
     told.reason = state.withdrawn;
-    let left_out = state.left_out.into_iter();
-    told.left_out = left_out.map(|(vhost, reason)| LeftOutJson { vhost: vhost.to_text(), reason }).collect();
+    let not_in = |vhosts: Vec<(Name, String)>| {
+        vhosts.into_iter().map(|(vhost, reason)| LeftOutJson { vhost: vhost.to_text(), reason }).collect()
+    };
+    told.left_out = not_in(state.left_out);
+    told.withdrawn_in = not_in(state.withdrawn_in);
     told.shadow = ShadowJson {
         compared: state.equal + state.different,
         equal: state.equal,

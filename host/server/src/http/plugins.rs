@@ -198,8 +198,9 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         let of_it = all.find(|info| info.plugin == serving.plugin && info.scope.to_string() == scope)?;
         let told = candidates::describe(of_it);
         let tried = told.types.contains(&type_name);
-        let CandidateJson { state, version, percent, .. } = told;
-        version.filter(|_| tried).map(|version| BesideJson { state, version, percent })
+        let CandidateJson { state, version, percent, withdrawn_in, .. } = told;
+        let withdrawn_in = withdrawn_in.into_iter().map(|there| there.vhost).collect();
+        version.filter(|_| tried).map(|version| BesideJson { state, version, percent, withdrawn_in })
     });
     let mut pinned: Vec<PinJson> = registry.pins().into_iter().map(pins::describe).collect();
     pinned.retain(|pin| pin.type_name == type_name && pin.scope == scope);
