@@ -402,9 +402,9 @@ pub trait Router {
         deeds: &mut Vec<Deed>,
     ) -> Fired;
 
-    /// Numbers the states of what answers in a virtual host: raised when a plugin that answers there comes,
-    /// goes, or is switched, and by nothing that others do. What was refused too often is tried again after
-    /// that.
+    /// Numbers the states of what answers in a virtual host: raised when other code answers there than before,
+    /// and by nothing that others do. Code that was away and is the same again is no other. What was refused
+    /// too often is tried again after that.
     fn plugins_generation(&self, vhost: &Name) -> u64 {
         let _ = vhost;
         0

@@ -184,6 +184,7 @@ impl State {
             Why::TimerFailed(_) => &mut self.counters.timers_failed,
             Why::HoldStuck(_) => &mut self.counters.holds_stuck,
             Why::LetterStuck(_) => &mut self.counters.letters_stuck,
+            Why::HoldAgain | Why::LetterAgain => &mut self.counters.tried_again,
             Why::NotWritten(_) => &mut self.counters.effects_lost,
             Why::TooManyHops | Why::OutboxFull | Why::NoExchange | Why::NotAccepted(_) => {
                 &mut self.counters.emissions_lost
@@ -224,6 +225,11 @@ impl Later {
     fn retry_after_ms(&self, tries: u32) -> u64 {
         let doubled = RETRY_AFTER_MS_MIN.checked_shl(tries.saturating_sub(1).min(32));
         doubled.unwrap_or(u64::MAX).min(self.retry_ms_max.load(Ordering::Relaxed))
+    }
+
+    /// How often to look whether what is set aside may be answered otherwise.
+    pub(crate) fn look_every_ms(&self) -> u64 {
+        stuck::LOOK_EVERY_MS.min(self.retry_ms_max.load(Ordering::Relaxed))
     }
 
     /// Changes the state, and wakes the housekeeper if there is something to do earlier than

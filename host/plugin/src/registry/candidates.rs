@@ -14,7 +14,7 @@ use crate::{
     account::Accounts,
     artifact::{self, Digest},
     builder::Place,
-    candidate::{Candidate, CandidateInfo, Share},
+    candidate::{Arm, Candidate, CandidateInfo, Share},
     engine::CodeStrategy,
     scope::Scope,
     services::Services,
@@ -55,6 +55,19 @@ impl Candidates {
     /// Whether that version is a candidate.
     pub(super) fn has(&self, id: VersionId) -> bool {
         self.0.read().values().filter_map(|slot| slot.candidate.as_ref()).any(|c| c.version.id == id)
+    }
+
+    /// The versions that answer for a part of a virtual host's messages, by type.
+    pub(super) fn canaries_in(&self, vhost: &Name) -> Vec<(Name, Arc<Version>)> {
+        let slots = self.0.read();
+        let candidates = slots.iter().filter(|((scope, _), _)| match scope {
+            Scope::Vhost(own) => own == vhost,
+            Scope::Global | Scope::Shipped => true,
+        });
+        let candidates = candidates.filter_map(|(_, slot)| slot.candidate.as_ref());
+        let canaries =
+            candidates.filter(|it| matches!(it.arm(vhost), Arm::Canary(_)) && !it.leaves_out(vhost));
+        canaries.flat_map(|it| it.names.iter().map(|name| (name.clone(), it.version.clone()))).collect()
     }
 
     fn change(&self, scope: &Scope, path: &Path, change: impl FnOnce(&mut Slot)) {
@@ -208,6 +221,7 @@ impl Registry {
         // Those that were left out before are asked from now on, or the other way round.
         self.tell_exchanges_of(scope, plugin);
         candidate.to_canary(share, vhost.cloned());
+        self.providers.changed();
         tracing::info!(
             target: "leveret::plugin",
             plugin, %scope, digest = %candidate.version.code.digest, %share,
