@@ -138,6 +138,20 @@ impl Store {
         reader.read(&self.core, from, bytes_max, each)
     }
 
+    /// Hands those of the named messages of a queue that are there to `each`, in the order in which they are named,
+    /// until they have about so many bytes; at least one, if there is one. Gives how many of those that were
+    /// named are done with, from the front. Where they are named in ascending order, what lies together is read
+    /// at once.
+    pub fn read_at(
+        &self,
+        reader: &mut Reader,
+        named: (QueueId, &[Sequence]),
+        bytes_max: usize,
+        each: &mut dyn FnMut(Item<'_>),
+    ) -> usize {
+        reader.read_at(&self.core, named, bytes_max, each)
+    }
+
     /// Hands the values of a space to `each`: key, value, and when it ends in milliseconds since 1970, or 0.
     pub fn values(&self, space: Space, mut each: impl FnMut(&[u8], &[u8], u64)) {
         let index = self.core.index.lock();
