@@ -95,26 +95,9 @@ impl States {
     pub(super) fn open(store: &Store) -> Self {
         clear_pending(store);
         let mut holders = HashMap::new();
-        store.values_with(HOLDERS, b"", |key, value, _| {
-            let read = || {
-                let mut key = Take(key);
-                let holder =
-                    StateHolder { vhost: key.name()?, exchange: key.name()?, layer: Layer(key.u8()?) };
-                let mut value = Take(value);
-                value.version()?;
-                let (space, queue) = (Space(value.u64()?), value.u64()?);
-                let queue = Some(QueueId(queue)).filter(|queue| queue.0 != 0);
-                Ok::<_, codec::Malformed>((holder, Place { space, queue }))
-            };
-            match read() {
-                Ok((holder, place)) => {
-                    holders.insert(holder, Arc::new(Mutex::new(Holder::at(Some(place)))));
-                }
-                Err(codec::Malformed) => tracing::error!(
-                    "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
-                    key.escape_ascii()
-                ),
-            }
+        each_holder(store, &mut |holder, space, queue| {
+            let holder_is = Holder::at(Some(Place { space, queue }));
+            holders.insert(holder, Arc::new(Mutex::new(holder_is)));
         });
         Self(Mutex::new(holders))
     }
@@ -142,6 +125,29 @@ impl States {
             }
         }
     }
+}
+
+/// Hands over who has something, the space of its values, and the queue of its messages if it ever had one.
+pub(super) fn each_holder(store: &Store, each: &mut dyn FnMut(StateHolder, Space, Option<QueueId>)) {
+    let mut found = Vec::new();
+    store.values_with(HOLDERS, b"", |key, value, _| {
+        let read = || {
+            let mut key = Take(key);
+            let holder = StateHolder { vhost: key.name()?, exchange: key.name()?, layer: Layer(key.u8()?) };
+            let mut value = Take(value);
+            value.version()?;
+            let (space, queue) = (Space(value.u64()?), value.u64()?);
+            Ok::<_, codec::Malformed>((holder, space, Some(QueueId(queue)).filter(|queue| queue.0 != 0)))
+        };
+        match read() {
+            Ok(holder) => found.push(holder),
+            Err(codec::Malformed) => tracing::error!(
+                "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
+                key.escape_ascii()
+            ),
+        }
+    });
+    found.into_iter().for_each(|(holder, space, queue)| each(holder, space, queue));
 }
 
 fn clear_pending(store: &Store) {

@@ -1,12 +1,14 @@
 //! The store with real files.
 
+mod health;
+mod look;
 mod messages;
 mod state;
 mod topology;
 
 use super::*;
 use leveret_amqp091::form::FORM;
-use leveret_broker::store::{Durability, KeptExchange, Target, TopologyChange};
+use leveret_broker::store::{KeptExchange, Target, TopologyChange};
 use leveret_broker::{ExchangeSpec, QueueSpec};
 use leveret_model::{MessageView, Table, Value};
 use leveret_testkit::scratch::ScratchDirectory;

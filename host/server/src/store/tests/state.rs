@@ -220,7 +220,7 @@ proptest! {
 
 /// The spaces of holders, and the queues of the store.
 fn sizes(life: &Life) -> (usize, usize) {
-    let store = &life.store().0.store;
+    let store = &life.store().shared.store;
     (store.spaces().iter().filter(|space| space.0 >= 64).count(), store.queues().len())
 }
 
@@ -247,10 +247,10 @@ fn what_was_cleared_leaves_nothing_behind() {
             .unwrap();
         safe(life.store());
         assert_eq!(sizes(&life), (0, 0));
-        assert!(life.store().0.states.is_empty());
+        assert!(life.store().shared.states.is_empty());
         let mut others = 0;
-        life.store().0.store.values_with(spaces::OTHERS, &[spaces::PENDING], |_, _, _| others += 1);
-        life.store().0.store.values_with(spaces::HOLDERS, b"", |_, _, _| others += 1);
+        life.store().shared.store.values_with(spaces::OTHERS, &[spaces::PENDING], |_, _, _| others += 1);
+        life.store().shared.store.values_with(spaces::HOLDERS, b"", |_, _, _| others += 1);
         assert_eq!(others, 0, "round {round}");
         if round % 2 == 0 { life.restart() } else { life.crash() }
     }
@@ -268,7 +268,7 @@ fn a_state_that_a_crash_left_half_written_is_as_if_it_had_not_begun() {
     let changes = [of(StateChange::Clear), of(set("a", &long, None)), of(keep(2, "k", 9, long.as_bytes()))];
     let mut parts = Parts::new(tiny().group_bytes_max);
     parts.crashes = true;
-    crate::store::state::write(&life.store().0, &changes, &mut parts, (Sync::Never, None)).unwrap();
+    crate::store::state::write(&life.store().shared, &changes, &mut parts, (Sync::Never, None)).unwrap();
     safe(life.store());
     assert_eq!(sizes(&life), (2, 2), "the old, and what is half filled");
     life.crash();
@@ -289,8 +289,8 @@ fn values_that_ended_are_taken_away_while_others_come() {
     }
     safe(life.store());
     let mut left = 0;
-    life.store().0.store.spaces().into_iter().filter(|space| space.0 >= 64).for_each(|space| {
-        life.store().0.store.values_with(space, b"", |_, _, _| left += 1);
+    life.store().shared.store.spaces().into_iter().filter(|space| space.0 >= 64).for_each(|space| {
+        life.store().shared.store.values_with(space, b"", |_, _, _| left += 1);
     });
     assert!(left <= 4, "{left} are left");
 }
