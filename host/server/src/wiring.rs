@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context;
 use leveret_amqp091::SessionConfig;
-use leveret_broker::{MemoryAccount, Vhost, store::Store};
+use leveret_broker::{MemoryAccount, Restored, Vhost, store::Store};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
@@ -41,6 +41,8 @@ pub struct Shared {
     pub vhosts: HashMap<Name, Arc<Vhost>>,
     /// The bytes of all queued messages.
     pub memory: Arc<MemoryAccount>,
+    /// Where what is to outlive the process is written.
+    pub store: DiskStore,
     /// What a session tells clients.
     pub session: Arc<SessionConfig>,
     workers: usize,
@@ -119,10 +121,20 @@ impl MainThread {
     }
 }
 
+/// What a broker has before anything of it runs.
+struct Place {
+    data_folder: DataFolder,
+    folders: Vec<(Scope, PathBuf)>,
+    listener: TcpListener,
+    http_listener: Option<TcpListener>,
+    store: DiskStore,
+}
+
 /// Starts everything up to the listening socket. `since` is when the program began, for the log.
 ///
 /// # Errors
-/// If a folder cannot be made, another broker has the data folder, the address is taken, or the system gives no thread.
+/// If a folder cannot be made, another broker has the data folder, the address is taken, the store cannot be opened, or
+/// the system gives no thread.
 pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     make_folder(&config.data_dir)?;
     let data_folder = DataFolder::take(&config.data_dir)?;
@@ -133,9 +145,15 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         Some(address) => Some(listen(address, "for HTTP; --http-listen chooses another, none turns it off")?),
         None => None,
     };
-    let address = listener.local_addr().context("the listening socket has no address")?;
-
     let store = DiskStore::open(&config.data_dir.join(store::FOLDER))?;
+    let place = Place { data_folder, folders, listener, http_listener, store: store.clone() };
+    // Not as after a crash, after which every message would count as delivered before.
+    start_in(place, config, since).inspect_err(|_| store.close())
+}
+
+fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Running> {
+    let Place { data_folder, folders, listener, http_listener, store } = place;
+    let address = listener.local_addr().context("the listening socket has no address")?;
     let kept_in: Arc<dyn Store> = Arc::new(store.clone());
     let (decided, decisions) = DecisionsFile::read(&config.data_dir);
     let decisions = Arc::new(decisions);
@@ -149,21 +167,12 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         plugins.registry().note_refused(&Scope::Global, decisions.place(), &why);
     }
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
-    let vhosts = {
-        let mut router = plugins.worker(0);
-        let mut vhosts = HashMap::new();
-        for VhostConfig { name, .. } in &config.vhosts {
-            let vhost = Vhost::kept_in(kept_in.clone(), name.clone(), memory.clone(), &mut router)
-                .with_context(|| format!("virtual host {name}"))?;
-            vhost.set_retry_ms_max(config.retry_ms_max);
-            vhosts.insert(name.clone(), vhost);
-        }
-        vhosts
-    };
+    let vhosts = vhosts(config, &store, &memory, &plugins)?;
     let shared = Arc::new(Shared {
         plugins: plugins.clone(),
         vhosts,
         memory,
+        store: store.clone(),
         session: Arc::new(session_config(config.listen)),
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
@@ -190,15 +199,6 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         None => None,
     };
 
-    tracing::warn!(
-        "everything is kept in memory for now: queues and messages do not survive a restart, \
-         and a confirm means that the message is queued"
-    );
-    for name in store.vhosts().iter().filter(|name| !shared.vhosts.contains_key(*name)) {
-        tracing::warn!(
-            "the store has queues or exchanges of virtual host {name}, which is not configured; they are kept"
-        );
-    }
     tracing::info!("exchange types from {}", config.plugins_dir.display());
     if let Some(http) = &http {
         tracing::info!("HTTP API on http://{}", http.address());
@@ -215,6 +215,53 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         _watcher: watcher,
         _data_folder: data_folder,
     })
+}
+
+/// The virtual hosts, with what they have from before.
+fn vhosts(
+    config: &Config,
+    store: &DiskStore,
+    memory: &Arc<MemoryAccount>,
+    plugins: &Arc<Host>,
+) -> anyhow::Result<HashMap<Name, Arc<Vhost>>> {
+    let mut router = plugins.worker(0);
+    let mut vhosts = HashMap::new();
+    for VhostConfig { name, durability, .. } in &config.vhosts {
+        let its: Arc<dyn Store> = Arc::new(store.of_vhost(durability.clone()));
+        let vhost = Vhost::kept_in(its, name.clone(), memory.clone(), &mut router)
+            .with_context(|| format!("virtual host {name}"))?;
+        vhost.set_retry_ms_max(config.retry_ms_max);
+        log_restored(&vhost);
+        vhosts.insert(name.clone(), vhost);
+    }
+    for name in store.vhosts().iter().filter(|name| !vhosts.contains_key(*name)) {
+        tracing::warn!(
+            "the store has something of virtual host '{name}', which is not configured; it is kept"
+        );
+    }
+    Ok(vhosts)
+}
+
+/// What a virtual host has from before, if it has anything.
+fn log_restored(vhost: &Vhost) {
+    let Restored { exchanges, queues, messages, bindings, dangling, held, held_lost } = vhost.restored();
+    let name = vhost.name();
+    if held_lost > 0 {
+        tracing::warn!(
+            "virtual host '{name}': {held_lost} messages are dropped that an exchange held which is gone"
+        );
+    }
+    if exchanges + queues > 0 {
+        tracing::info!(
+            "virtual host '{name}' has {exchanges} exchanges, {queues} queues with {messages} messages, {bindings} \
+             bindings and {held} held messages from before"
+        );
+    }
+    if dangling > 0 {
+        tracing::warn!(
+            "virtual host '{name}': {dangling} bindings from before lead from or to what is not there, and are left out"
+        );
+    }
 }
 
 /// The broker's plugins folder, then that of each virtual host.

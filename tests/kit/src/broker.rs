@@ -101,7 +101,8 @@ impl Builder {
         self
     }
 
-    /// Starts it and waits until it accepts connections.
+    /// Starts it and waits until it accepts connections, and its plugins serve or were refused: a broker whose
+    /// plugins are compiled for long listens before that.
     #[must_use]
     pub fn start(self) -> Broker {
         let directory = ScratchDirectory::new("broker");
@@ -143,7 +144,23 @@ impl Builder {
         };
         let line = process.log.wait_for(log_lines::LISTENING, 0, EVENT_WAIT_MAX);
         let address = address_after(log_lines::LISTENING, &line);
+        process.wait_for_plugins();
         Broker { address, process: Some(process) }
+    }
+}
+
+impl BrokerProcess {
+    /// Waits until the log says what became of the plugins that are there from the start.
+    fn wait_for_plugins(&self) {
+        let folder = self.directory.path().join("plugins");
+        let names = self.builder.plugins.iter().filter_map(|component| component.file_name());
+        for file in names.map(|name| folder.join(name)).filter(|file| file.is_file()) {
+            let path = format!("path={} ", file.display());
+            let said = [log_lines::PLUGIN_SERVES, log_lines::PLUGIN_REFUSED, log_lines::PLUGIN_FELL_BACK];
+            self.log.wait_for_line(&path, 0, EVENT_WAIT_MAX, |line| {
+                line.contains(&path) && said.iter().any(|said| line.contains(said))
+            });
+        }
     }
 }
 
@@ -362,18 +379,29 @@ impl Log {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for(&self, pattern: &str, mut from: usize, limit: Duration) -> String {
+    fn wait_for(&self, pattern: &str, from: usize, limit: Duration) -> String {
+        self.wait_for_line(pattern, from, limit, |line| line.contains(pattern))
+    }
+
+    /// The first line from one on that is wanted; `what` says in words which.
+    fn wait_for_line(
+        &self,
+        what: &str,
+        mut from: usize,
+        limit: Duration,
+        is_it: impl Fn(&str) -> bool,
+    ) -> String {
         let deadline = Instant::now() + limit;
         let mut content = self.lock();
         loop {
-            if let Some(line) = content.lines.iter().skip(from).find(|line| line.contains(pattern)) {
+            if let Some(line) = content.lines.iter().skip(from).find(|line| is_it(line)) {
                 return line.clone();
             }
             from = from.max(content.lines.len());
             let left = deadline.saturating_duration_since(Instant::now());
             if content.ended || left.is_zero() {
                 let why = if content.ended { "the broker ended" } else { "the wait was too long" };
-                panic!("no line with {pattern:?} in the log ({why}):\n{}", content.lines.join("\n"));
+                panic!("no line with {what:?} in the log ({why}):\n{}", content.lines.join("\n"));
             }
             content = self.grown.wait_timeout(content, left).unwrap_or_else(PoisonError::into_inner).0;
         }
