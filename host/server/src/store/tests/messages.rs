@@ -188,9 +188,6 @@ fn a_message_of_an_unknown_form_is_not_taken_and_that_is_told() {
         fn empty(&self) -> &'static [u8] {
             b""
         }
-        fn is_persistent(&self, _: &[u8]) -> bool {
-            false
-        }
         fn patch(
             &self,
             _: &[u8],
