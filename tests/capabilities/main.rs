@@ -20,7 +20,7 @@ mod values;
 
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
-use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, guests};
+use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, guests, log_lines};
 use serde_json::{Value, json};
 use session::*;
 use std::time::Instant;

@@ -143,7 +143,7 @@ fn is_duplicate(answer: &Answer) -> bool {
         Answer::Effective(effective) => &effective.answer,
         answer => answer,
     };
-    matches!(answer, Answer::Drop(Some(reason)) if &**reason == "duplicate")
+    matches!(answer, Answer::Drop(Some(reason), _) if &**reason == "duplicate")
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Run {
         self.end = if self.dice.chance(128) { End::Stopped } else { End::Killed };
         self.world.model.lock().stopping = self.end == End::Stopped;
         let stopped = match self.end {
-            End::Killed => broker.kill(),
+            End::Killed => broker.kill_for_a_while(),
             End::Stopped => broker.stop_for_a_while(),
         };
         self.kills += 1;
@@ -85,7 +85,7 @@ impl Run {
     /// Looks at all that is there after a start, which is at times not the last one.
     async fn begin(&mut self, mut broker: Broker) -> Broker {
         while self.dice.chance(100) {
-            broker = broker.kill().start();
+            broker = broker.kill_for_a_while().start();
             (self.end, self.kills) = (End::Killed, self.kills + 1);
         }
         self.world.model.lock().begin();

@@ -10,6 +10,7 @@
 mod asking;
 mod author;
 mod command_line;
+mod decided;
 mod exchange;
 mod interceptors;
 mod operator;

@@ -11,13 +11,8 @@ use std::collections::BTreeSet;
 fn what_is_published_after_bind_ok_sees_the_binding() {
     const BEFORE: u32 = 60;
     const ROUNDS_OF_BINDS: u32 = 8;
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let connection = connect(broker).await;
-        let channel = confirming(&connection).await;
-        let exchange = slow_exchange(&channel, "x-takes-its-time", ROUNDS).await;
-        let first = own_queue(&channel).await;
-        bind(&channel, &first, &exchange, "slow", FieldTable::default()).await;
+    on_broker(&broker_with(&["takes_its_time"]), async |broker| {
+        let (_connection, channel, exchange, first) = publishing(broker, "x-takes-its-time", "slow").await;
         let other = connect(broker).await;
         let binder = confirming(&other).await;
         let (mut confirms, mut sent, mut queues) = (Vec::new(), 0_u32, Vec::new());
@@ -59,13 +54,8 @@ fn what_is_published_after_bind_ok_sees_the_binding() {
 fn a_reload_meanwhile_loses_nothing() {
     const RELOADS: u32 = 5;
     const EACH: u32 = 60;
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let connection = connect(broker).await;
-        let channel = confirming(&connection).await;
-        let exchange = slow_exchange(&channel, "x-takes-its-time", ROUNDS).await;
-        let queue = own_queue(&channel).await;
-        bind(&channel, &queue, &exchange, "slow", FieldTable::default()).await;
+    on_broker(&broker_with(&["takes_its_time"]), async |broker| {
+        let (_connection, channel, exchange, queue) = publishing(broker, "x-takes-its-time", "slow").await;
         let mut component = fs::read(guests::component("takes_its_time")).unwrap();
         let (mut confirms, mut sent) = (Vec::new(), 0_u32);
         for _ in 0..RELOADS {
@@ -96,13 +86,8 @@ fn many_bind_at_once_to_a_type_with_one_instance() {
     const BINDERS: usize = 12;
     const EACH: usize = 4;
     const MESSAGES: u32 = 200;
-    let broker = broker_with(&["in_turn"]);
-    on_broker(&broker, async |broker| {
-        let connection = connect(broker).await;
-        let channel = confirming(&connection).await;
-        let exchange = slow_exchange(&channel, "x-in-turn", ROUNDS).await;
-        let queue = own_queue(&channel).await;
-        bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+    on_broker(&broker_with(&["in_turn"]), async |broker| {
+        let (_connection, channel, exchange, _queue) = publishing(broker, "x-in-turn", "").await;
         let mut confirms = Vec::new();
         for number in 0..MESSAGES {
             confirms.push(send(&channel, &exchange, "slow", &number.to_be_bytes()).await);

@@ -45,6 +45,20 @@ pub(crate) async fn slow_exchange(channel: &Channel, kind: &str, rounds: i64) ->
     name
 }
 
+/// A connection, its channel in confirm mode, a slow exchange of a type, and a queue bound to it with a key.
+pub(crate) async fn publishing(
+    broker: &Broker,
+    kind: &str,
+    key: &str,
+) -> (Connection, Channel, ShortString, ShortString) {
+    let connection = connect(broker).await;
+    let channel = confirming(&connection).await;
+    let exchange = slow_exchange(&channel, kind, ROUNDS).await;
+    let queue = own_queue(&channel).await;
+    bind(&channel, &queue, &exchange, key, FieldTable::default()).await;
+    (connection, channel, exchange, queue)
+}
+
 /// Publishes without waiting for the confirm.
 pub(crate) async fn send(
     channel: &Channel,
@@ -116,15 +130,9 @@ fn a_type_that_always_loops_does_not_take_the_neighbours_with_it() {
 /// answer among those that are not.
 #[test]
 fn what_a_slow_plugin_answers_comes_in_order() {
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let connection = connect(broker).await;
-        let channel = confirming(&connection).await;
-        let exchange = slow_exchange(&channel, "x-takes-its-time", ROUNDS).await;
-        let queue = own_queue(&channel).await;
-        for key in ["slow", "fast"] {
-            bind(&channel, &queue, &exchange, key, FieldTable::default()).await;
-        }
+    on_broker(&broker_with(&["takes_its_time"]), async |broker| {
+        let (_connection, channel, exchange, queue) = publishing(broker, "x-takes-its-time", "slow").await;
+        bind(&channel, &queue, &exchange, "fast", FieldTable::default()).await;
         let mut confirms = Vec::new();
         for number in 0..300_u32 {
             let key = if number % 2 == 0 { "slow" } else { "fast" };
@@ -147,13 +155,8 @@ fn what_a_slow_plugin_answers_comes_in_order() {
 /// A plugin that is fast again is asked where its messages are.
 #[test]
 fn a_plugin_that_is_fast_again_leaves_the_slow_lane() {
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let connection = connect(broker).await;
-        let channel = confirming(&connection).await;
-        let exchange = slow_exchange(&channel, "x-takes-its-time", ROUNDS).await;
-        let queue = own_queue(&channel).await;
-        bind(&channel, &queue, &exchange, "slow", FieldTable::default()).await;
+    on_broker(&broker_with(&["takes_its_time"]), async |broker| {
+        let (_connection, channel, exchange, queue) = publishing(broker, "x-takes-its-time", "slow").await;
         bind(&channel, &queue, &exchange, "fast", FieldTable::default()).await;
         for _ in 0..20 {
             assert!(send(&channel, &exchange, "slow", b"").await.await.unwrap().is_ack());

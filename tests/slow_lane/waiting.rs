@@ -30,6 +30,14 @@ async fn set_up(broker: &Broker) -> (String, String) {
     (exchange, queue)
 }
 
+/// Runs a test against a broker with a slow exchange and a queue that is bound to it.
+fn where_channels_wait(test: impl AsyncFnOnce(&Broker, String, String)) {
+    on_broker(&broker_with(&["takes_its_time"]), async |broker| {
+        let (exchange, queue) = set_up(broker).await;
+        test(broker, exchange, queue).await;
+    });
+}
+
 /// The frames of a publish.
 fn publish(channel: u16, exchange: &str, key: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = method_bytes(channel, id::BASIC_PUBLISH, Arguments::publish(exchange, key));
@@ -62,9 +70,7 @@ fn methods_until(
 /// The connection's other channels go on while one waits.
 #[test]
 fn another_channel_goes_on_while_one_waits() {
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let (exchange, queue) = set_up(broker).await;
+    where_channels_wait(async |broker, exchange, queue| {
         let mut connection = RawConnection::open(broker.address());
         for channel in [1, 2] {
             connection.open_channel(channel);
@@ -96,9 +102,7 @@ fn another_channel_goes_on_while_one_waits() {
 /// less behind it, and the close comes last.
 #[test]
 fn methods_of_a_waiting_channel_keep_their_order() {
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let (exchange, queue) = set_up(broker).await;
+    where_channels_wait(async |broker, exchange, queue| {
         let mut connection = RawConnection::open_with_channel(broker.address());
         let mut bytes = Vec::new();
         for number in 1..=MESSAGES {
@@ -147,9 +151,7 @@ fn methods_of_a_waiting_channel_keep_their_order() {
 /// A connection that closes is answered when all that it published is dealt with, on every channel.
 #[test]
 fn a_connection_that_closes_loses_nothing() {
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let (exchange, queue) = set_up(broker).await;
+    where_channels_wait(async |broker, exchange, queue| {
         let mut connection = RawConnection::open(broker.address());
         let mut bytes = Vec::new();
         for channel in [1, 2, 3] {
@@ -175,9 +177,7 @@ fn a_connection_that_closes_loses_nothing() {
 fn more_than_may_wait_waits_in_the_socket() {
     const BODY_BYTES: usize = 64 * 1024;
     const MANY: usize = 100;
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let (exchange, queue) = set_up(broker).await;
+    where_channels_wait(async |broker, exchange, queue| {
         let connection = connect(broker).await;
         let channel = confirming(&connection).await;
         let mut confirms = Vec::new();
@@ -200,9 +200,7 @@ fn more_than_may_wait_waits_in_the_socket() {
 /// An unbind behind publishes that wait is not for them, and is for what comes after.
 #[test]
 fn an_unbind_of_a_waiting_channel_comes_in_its_place() {
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let (exchange, queue) = set_up(broker).await;
+    where_channels_wait(async |broker, exchange, queue| {
         let connection = connect(broker).await;
         let channel = confirming(&connection).await;
         let (exchange, queue) = (ShortString::from(exchange.as_str()), ShortString::from(queue.as_str()));
@@ -228,9 +226,7 @@ fn an_unbind_of_a_waiting_channel_comes_in_its_place() {
 /// order, also what waited behind an unbind; a frame that is not whole is not.
 #[test]
 fn a_socket_that_closes_loses_nothing() {
-    let broker = broker_with(&["takes_its_time"]);
-    on_broker(&broker, async |broker| {
-        let (exchange, queue) = set_up(broker).await;
+    where_channels_wait(async |broker, exchange, queue| {
         let mut connection = RawConnection::open(broker.address());
         let mut bytes = Vec::new();
         for channel in [1, 2, 3] {

@@ -5,13 +5,12 @@
 //! Scratch of one publisher. A batch without any of it costs one look.
 
 use crate::{
-    exchange::Exchange,
     later::{Holding, ToKeep, is_kept},
     port::{Deed, Effects, Fate},
     publish::{Batch, Earlier, Publish, Published},
     stage::Stage,
     store::{Change, Group},
-    walk::Walk,
+    walk::{Decider, Walk},
 };
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
 
@@ -20,8 +19,8 @@ pub(crate) struct After {
     /// Which message of the batch, and where; for each there is room already. In order.
     holds: Vec<(u32, Holding)>,
     effects: Vec<Pending>,
-    drops: Vec<(Arc<Exchange>, Arc<str>)>,
-    rejections: Vec<(Arc<Exchange>, Arc<str>)>,
+    drops: Vec<(Decider, Arc<str>)>,
+    rejections: Vec<(Decider, Arc<str>)>,
     deeds: Vec<Deed>,
     changes: Vec<Change>,
     /// What is held from now on, and to be written.
@@ -67,9 +66,9 @@ impl After {
     }
 
     /// An exchange's type did not accept a message.
-    pub(crate) fn rejected(&mut self, exchange: &Arc<Exchange>, reason: &Arc<str>) {
-        exchange.count_rejected();
-        self.rejections.push((exchange.clone(), reason.clone()));
+    pub(crate) fn rejected(&mut self, by: &Decider, reason: &Arc<str>) {
+        by.0.count_rejected();
+        self.rejections.push((by.clone(), reason.clone()));
     }
 
     /// Whether a message is to be held.

@@ -39,8 +39,7 @@ impl Vhost {
         arguments: Table,
         by: ConnectionId,
     ) -> Result<Receipt, Refusal> {
-        self.check_not_default(source, to)?;
-        let source = self.exchange(source).ok_or_else(|| self.no_exchange(source))?;
+        let source = self.source(source, to)?;
         let _order = (!router.is_quick(&source)).then(|| self.order.lock());
         match self.prepare_binding(source, to, routing_key, arguments, by)? {
             Preparation::New(prepared) => self.ask_and_bind(router, prepared),
@@ -61,8 +60,7 @@ impl Vhost {
         arguments: Table,
         by: ConnectionId,
     ) -> Result<Now<()>, Refusal> {
-        self.check_not_default(source, to)?;
-        let source = self.exchange(source).ok_or_else(|| self.no_exchange(source))?;
+        let source = self.source(source, to)?;
         let is_quick = router.is_quick(&source);
         match self.prepare_binding(source, to, routing_key, arguments, by)? {
             Preparation::New(prepared) if is_quick => {
@@ -238,6 +236,12 @@ impl Vhost {
         } else {
             Ok(())
         }
+    }
+
+    /// Where a binding that is to be made leads from.
+    fn source(&self, source: &[u8], to: BindTo<'_>) -> Result<Arc<Exchange>, Refusal> {
+        self.check_not_default(source, to)?;
+        self.exchange(source).ok_or_else(|| self.no_exchange(source))
     }
 
     fn destination(&self, to: BindTo<'_>) -> Result<Destination, Refusal> {

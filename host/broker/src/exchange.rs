@@ -152,7 +152,7 @@ pub struct Exchange {
     /// What it was declared as; its arguments may have changed since ([`Self::settings`]).
     pub spec: ExchangeSpec,
     types: OnceLock<Box<[TypeSpec]>>,
-    later: Weak<Later>,
+    pub(crate) later: Weak<Later>,
     generation: AtomicU64,
     deleted: AtomicBool,
     rejected: AtomicU64,
@@ -167,6 +167,8 @@ struct Bindings {
     /// Finds a binding by (destination, key, arguments).
     index: HashTable<u32>,
     hasher: foldhash::fast::FixedState,
+    /// How many generations are of a type that changed.
+    type_changes: u64,
     /// The changes that led to the newest generations, one each.
     changes: VecDeque<Change>,
     /// The arguments.
@@ -489,13 +491,6 @@ impl Exchange {
         bindings.live -= 1;
         self.changed(bindings, Change::Unbound(id));
         Some(binding)
-    }
-
-    /// Makes the next generation because the plugin behind the type changed: everything derived
-    /// from an older one is derived again.
-    pub fn type_changed(&self) {
-        let mut bindings = self.bindings.write();
-        self.changed(&mut bindings, Change::Type);
     }
 
     fn changed(&self, bindings: &mut Bindings, change: Change) {

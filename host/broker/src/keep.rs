@@ -134,7 +134,7 @@ impl Vhost {
         is_kept.then(|| Keeping {
             id: self.store.next_id(),
             store: self.store.clone(),
-            durability: self.store.durability(),
+            durability: self.store.durability_of(&spec.name),
         })
     }
 

@@ -48,10 +48,11 @@ pub struct HoldId(pub u64);
 pub enum Answer {
     /// To these destinations; an empty set is unroutable.
     Deliver(RouteSet),
-    /// Nowhere, on purpose. Operators see the reason and how often it was given.
-    Drop(Option<Arc<str>>),
-    /// Not accepted, with a reason for the publisher.
-    Reject(Arc<str>),
+    /// Nowhere, on purpose, as the type at that layer decided. Operators see the reason and how often it was
+    /// given.
+    Drop(Option<Arc<str>>, Layer),
+    /// Not accepted, as the type at that layer decided, with a reason for the publisher.
+    Reject(Arc<str>, Layer),
     /// Later.
     Hold(Hold),
     /// An answer that has effects.
@@ -63,13 +64,16 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Keeps the place of an answer until there is one.
+    pub const OPEN: Self = Self::Drop(None, Layer::FRONT);
+
     /// A copy of the answer without its effects.
     #[must_use]
     pub fn without_effects(&self) -> Self {
         match self {
             Self::Deliver(set) => Self::Deliver(set.clone()),
-            Self::Drop(reason) => Self::Drop(reason.clone()),
-            Self::Reject(reason) => Self::Reject(reason.clone()),
+            Self::Drop(reason, by) => Self::Drop(reason.clone(), *by),
+            Self::Reject(reason, by) => Self::Reject(reason.clone(), *by),
             Self::Hold(hold) => Self::Hold(*hold),
             Self::Effective(effective) => effective.answer.without_effects(),
             Self::Failed(refusal) => Self::Failed(refusal.clone()),
@@ -82,7 +86,7 @@ impl Answer {
 pub struct Hold {
     /// For how long, in milliseconds.
     pub delay_ms: u64,
-    /// Which types are asked then: those from this layer on.
+    /// Which types are asked then: those from this layer on. The one before it decided so.
     pub resume: Layer,
 }
 
@@ -405,9 +409,9 @@ pub trait Router {
         deeds: &mut Vec<Deed>,
     ) -> Fired;
 
-    /// Numbers the states of what answers in a virtual host: raised when a plugin that answers there comes,
-    /// goes, or is switched, and by nothing that others do. What was refused too often is tried again after
-    /// that.
+    /// Numbers the states of what answers in a virtual host: raised when other code answers there than before,
+    /// and by nothing that others do. Code that was away and is the same again is no other. What was refused
+    /// too often is tried again after that.
     fn plugins_generation(&self, vhost: &Name) -> u64 {
         let _ = vhost;
         0

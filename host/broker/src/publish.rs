@@ -337,7 +337,7 @@ impl Scratch {
                 self.after.keep(index as u32, effects.take());
                 continue;
             }
-            let answer = core::mem::replace(answer, Answer::Drop(None));
+            let answer = core::mem::replace(answer, Answer::OPEN);
             match self.walk(batch, exchange, (answer, effects), index) {
                 None => return place,
                 Some(Published::Refused(refusal)) => self.refuse(batch, publish.channel, refusal),
@@ -388,8 +388,8 @@ impl Scratch {
             notes: None,
         };
         let walked = self.walk.run(&mut asking, exchange, answer, effects);
-        if let (Walked::Rejected(reason), Some(exchange)) = (&walked, self.walk.rejected_by()) {
-            self.after.rejected(exchange, reason);
+        if let (Walked::Rejected(reason), Some(by)) = (&walked, self.walk.rejected_by()) {
+            self.after.rejected(by, reason);
         }
         let mut outcome = published(walked);
         if outcome == Some(Published::Routed) {
@@ -535,7 +535,7 @@ fn take_effects(answer: &mut Answer) -> Option<Box<dyn Effects>> {
     if !matches!(answer, Answer::Effective(_)) {
         return None;
     }
-    let Answer::Effective(effective) = core::mem::replace(answer, Answer::Drop(None)) else {
+    let Answer::Effective(effective) = core::mem::replace(answer, Answer::OPEN) else {
         return None;
     };
     *answer = effective.answer;

@@ -1,6 +1,6 @@
 //! How often plugins dropped messages or did not accept them, by the reasons they gave.
 
-use crate::{exchange::Exchange, vhost::Vhost};
+use crate::{exchange::Exchange, port::Layer, vhost::Vhost, walk::Decider};
 use alloc::{sync::Arc, vec::Vec};
 use hashbrown::HashMap;
 use leveret_model::Name;
@@ -12,9 +12,9 @@ const OTHER_REASONS: &str = "other reasons";
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-/// Reasons by exchange.
+/// Reasons by exchange, and by which of its types gave them.
 #[derive(Default)]
-pub(crate) struct Reasons(Mutex<Map<Name, ReasonCounts>>);
+pub(crate) struct Reasons(Mutex<Map<Name, Map<Layer, ReasonCounts>>>);
 
 /// For how many messages which reason was given. The latest 64 reasons are told apart.
 #[derive(Debug, Default)]
@@ -63,10 +63,10 @@ impl ReasonCounts {
 }
 
 impl Reasons {
-    pub(crate) fn count(&self, given: impl Iterator<Item = (Arc<Exchange>, Arc<str>)>) {
+    pub(crate) fn count(&self, given: impl Iterator<Item = (Decider, Arc<str>)>) {
         let mut exchanges = self.0.lock();
-        for (exchange, reason) in given.filter(|(exchange, _)| !exchange.is_deleted()) {
-            exchanges.entry(exchange.spec.name.clone()).or_default().count(reason);
+        for ((exchange, by), reason) in given.filter(|((exchange, _), _)| !exchange.is_deleted()) {
+            exchanges.entry(exchange.spec.name.clone()).or_default().entry(by).or_default().count(reason);
         }
     }
 
@@ -75,24 +75,29 @@ impl Reasons {
         self.0.lock().remove(&exchange.spec.name);
     }
 
-    fn of(&self, exchange: &[u8]) -> Vec<(Arc<str>, u64)> {
-        self.0.lock().get(exchange).map(ReasonCounts::read).unwrap_or_default()
+    fn of(&self, exchange: &[u8], layer: Layer) -> Vec<(Arc<str>, u64)> {
+        let exchanges = self.0.lock();
+        exchanges
+            .get(exchange)
+            .and_then(|types| types.get(&layer))
+            .map(ReasonCounts::read)
+            .unwrap_or_default()
     }
 }
 
 impl Vhost {
-    /// The reasons for which an exchange's type dropped messages that were accepted, and how many; the one
-    /// given last first.
+    /// The reasons for which the type at that layer of an exchange dropped messages that were accepted, and how
+    /// many; the one given last first.
     #[must_use]
-    pub fn drops(&self, exchange: &[u8]) -> Vec<(Arc<str>, u64)> {
-        self.drops.of(exchange)
+    pub fn drops(&self, exchange: &[u8], layer: Layer) -> Vec<(Arc<str>, u64)> {
+        self.drops.of(exchange, layer)
     }
 
-    /// The reasons for which an exchange's type did not accept messages, and how many; the one given last
-    /// first.
+    /// The reasons for which the type at that layer of an exchange did not accept messages, and how many; the
+    /// one given last first.
     #[must_use]
-    pub fn rejections(&self, exchange: &[u8]) -> Vec<(Arc<str>, u64)> {
-        self.rejections.of(exchange)
+    pub fn rejections(&self, exchange: &[u8], layer: Layer) -> Vec<(Arc<str>, u64)> {
+        self.rejections.of(exchange, layer)
     }
 }
 

@@ -96,7 +96,7 @@ impl Vhost {
         for (id, spec) in queues {
             let kept = self.store.kept(id);
             restored.messages += kept.messages;
-            let (store, durability) = (self.store.clone(), self.store.durability());
+            let (store, durability) = (self.store.clone(), self.store.durability_of(&spec.name));
             let keeping = Some(Keeping { id, store, durability });
             let (id, vhost, memory) =
                 (QueueId(topology::next_id()), self.name().clone(), self.memory().clone());

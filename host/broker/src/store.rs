@@ -146,9 +146,16 @@ pub trait Store: Send + Sync {
     /// Has `waiter` told once everything is safe that was handed over before by this thread.
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64);
 
-    /// When what a virtual host consists of counts as safe, and what its queues have unless they say otherwise.
+    /// When what a virtual host consists of counts as safe, and what its queues have unless [`Self::durability_of`]
+    /// says otherwise.
     fn durability(&self) -> Durability {
         Durability::Always
+    }
+
+    /// When messages of a durable queue of that name count as safe.
+    fn durability_of(&self, queue: &Name) -> Durability {
+        let _ = queue;
+        self.durability()
     }
 
     /// A number for a queue, or for what is like one; no other has it, ever.

@@ -23,6 +23,9 @@ use leveret_model::{MessageView, Refusal};
 /// The reason for a message that its exchange's type was asked about in vain.
 pub(crate) const NO_ANSWER: &str = "the exchange's type gave no answer";
 
+/// A type of an exchange, which decided.
+pub(crate) type Decider = (Arc<Exchange>, Layer);
+
 /// Where a walk ended.
 pub(crate) enum Walked {
     /// At the queues in [`Walk::queues`], the holds in [`Walk::holds`], or both.
@@ -61,8 +64,8 @@ pub(crate) struct Walk {
     answers: Vec<Answer>,
     effects: Vec<Box<dyn Effects>>,
     holds: Vec<Holding>,
-    drops: Vec<(Arc<Exchange>, Arc<str>)>,
-    rejected_by: Option<Arc<Exchange>>,
+    drops: Vec<(Decider, Arc<str>)>,
+    rejected_by: Option<Decider>,
     /// Walks on behind a hold, to see whether there is a destination.
     probe: Option<Box<Walk>>,
     /// This is such a walk.
@@ -85,13 +88,13 @@ impl Walk {
         &mut self.effects
     }
 
-    /// The exchanges whose types dropped the message with a reason.
-    pub(crate) fn drops(&mut self) -> &mut Vec<(Arc<Exchange>, Arc<str>)> {
+    /// The types that dropped the message with a reason.
+    pub(crate) fn drops(&mut self) -> &mut Vec<(Decider, Arc<str>)> {
         &mut self.drops
     }
 
-    /// The exchange whose type did not accept the message.
-    pub(crate) fn rejected_by(&self) -> Option<&Arc<Exchange>> {
+    /// The type that did not accept the message.
+    pub(crate) fn rejected_by(&self) -> Option<&Decider> {
         self.rejected_by.as_ref()
     }
 
@@ -131,12 +134,12 @@ impl Walk {
                         return ended;
                     }
                 }
-                Answer::Drop(reason) => {
+                Answer::Drop(reason, by) => {
                     dropped = true;
-                    self.drops.extend(reason.map(|reason| (exchange.clone(), reason)));
+                    self.drops.extend(reason.map(|reason| ((exchange.clone(), by), reason)));
                 }
-                Answer::Reject(reason) => {
-                    self.rejected_by = Some(exchange);
+                Answer::Reject(reason, by) => {
+                    self.rejected_by = Some((exchange, by));
                     return Walked::Rejected(reason);
                 }
                 Answer::Failed(refusal) => return Walked::Failed(refusal),
@@ -173,7 +176,7 @@ impl Walk {
         match asking.router.route(exchange, layer, message, &mut self.answers, asking.waker) {
             Routed::Pending => None,
             Routed::Ready | Routed::Cut => {
-                Some(self.answers.pop().unwrap_or_else(|| Answer::Reject(Arc::from(NO_ANSWER))))
+                Some(self.answers.pop().unwrap_or_else(|| Answer::Reject(Arc::from(NO_ANSWER), layer)))
             }
         }
     }

@@ -7,7 +7,8 @@ use kit::{Connection, Gate, Random, exchange, message, name, text, with_dead_let
 use leveret_amqp091::properties::MessageProperties;
 use leveret_broker::{
     BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, BindTo, DeadLetterCounts, ExchangeSpec, Published, Settle,
-    later::HoldLimits, port::Fate,
+    later::HoldLimits,
+    port::{Fate, Layer},
 };
 use leveret_model::{MessageView, Table, Value};
 use std::{collections::HashSet, sync::Arc};
@@ -196,7 +197,7 @@ fn a_cut_batch_loses_and_doubles_nothing() {
     assert_eq!(c.router.route_calls, 2, "cut once, and the rest asked at once");
     assert_eq!((left(&c), c.drain_bodies("dead")), ((0, 0), ["a", "b", "c"].map(String::from).to_vec()));
     assert_eq!(counts(&c), DeadLetterCounts { routed: 3, dropped: 3, ..Default::default() });
-    assert_eq!(c.vhost.drops(b"dlx"), [(Arc::from("duplicate"), 3)]);
+    assert_eq!(c.vhost.drops(b"dlx", Layer::FRONT), [(Arc::from("duplicate"), 3)]);
     assert_eq!((committed(&c).len(), c.vhost.memory().bytes()), (3, 0));
 }
 

@@ -7,7 +7,7 @@ use kit::{Connection, Gate, Random, delayed, exchange, message, text};
 use leveret_broker::{
     BindTo, ExchangeSpec, Publish, Published,
     later::HoldLimits,
-    port::{Fate, Wake},
+    port::{Fate, Layer, Wake},
 };
 use leveret_model::Table;
 use std::sync::Arc;
@@ -152,8 +152,8 @@ fn what_is_in_doubt_cuts_the_batch_and_is_asked_again_at_once() {
     assert_eq!(c.publish_all(&messages), [Routed, Routed, Dropped, Dropped, Routed, Dropped]);
     assert_eq!(c.drain_bodies("q"), ["a", "b", "c"]);
     assert_eq!(c.router.route_calls, 2, "cut once");
-    assert_eq!(c.vhost.drops(b"x"), [(Arc::from("duplicate"), 3)]);
-    assert_eq!(c.vhost.drops(b"absent"), []);
+    assert_eq!(c.vhost.drops(b"x", Layer::FRONT), [(Arc::from("duplicate"), 3)]);
+    assert_eq!(c.vhost.drops(b"absent", Layer::FRONT), []);
     assert!(undone(&c).is_empty());
 }
 

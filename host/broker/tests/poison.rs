@@ -78,6 +78,31 @@ fn it_is_tried_again_when_bindings_or_plugins_change() {
     }
 }
 
+/// The type is served anew, by the very same code: that would refuse it as before.
+#[test]
+fn the_same_code_once_more_is_no_reason_to_try_again() {
+    let mut c = held();
+    live(&mut c, |_| {});
+    c.router.gate("x", None);
+    c.vhost.exchange(b"x").unwrap().type_changed();
+    assert!(live(&mut c, |_| {}).is_empty());
+    assert_eq!((c.vhost.stuck_count(b"x"), c.ready("q")), (1, 0));
+}
+
+/// Other code is a reason once: as often as at first, and it is told.
+#[test]
+fn other_code_is_a_reason_to_try_as_often_as_at_first() {
+    let mut c = held();
+    live(&mut c, |_| {});
+    let calls = c.router.route_calls;
+    c.vhost.exchange(b"x").unwrap().type_changed();
+    c.router.plugins_generation += 1;
+    let told = live(&mut c, |_| {});
+    assert!(matches!(told.as_slice(), [Why::HoldAgain, Why::HoldStuck(_)]), "{told:?}");
+    assert_eq!(c.router.route_calls - calls, RELEASE_TRIES_MAX as usize);
+    assert_eq!((c.vhost.stuck_count(b"x"), c.vhost.later_counters().tried_again), (1, 1));
+}
+
 #[test]
 fn what_is_set_aside_goes_with_its_exchange() {
     for cancel in [true, false] {
@@ -165,8 +190,11 @@ fn a_dead_letter_is_set_aside_and_comes_again_when_something_changes() {
     die(&mut c, "good");
     assert!(live(&mut c, send).is_empty());
     assert_eq!(c.drain_bodies("dead"), ["good"]);
+    c.vhost.exchange(b"dlx").unwrap().type_changed();
+    assert!(live(&mut c, send).is_empty(), "the same code once more");
+    assert_eq!(c.ready("dead"), 0);
     c.router.plugins_generation += 1;
-    live(&mut c, send);
+    assert_eq!(live(&mut c, send), [Why::LetterAgain]);
     assert_eq!(c.drain_bodies("dead"), ["poison"]);
     assert_eq!((counts(&c).stuck, c.client.dead_letters_waiting()), (0, 0));
     assert_eq!(c.vhost.memory().bytes(), 0);

@@ -99,9 +99,9 @@ impl Verdict {
 impl From<&Kept> for Verdict {
     fn from(kept: &Kept) -> Self {
         match kept {
-            Kept::Drop(reason) => Self::Drop(reason.as_deref().cloned()),
+            Kept::Drop(reason, _) => Self::Drop(reason.as_deref().cloned()),
             Kept::Hold(delay_ms, _) => Self::Hold(*delay_ms),
-            Kept::Reject(reason) => Self::Reject(Arc::clone(reason)),
+            Kept::Reject(reason, _) => Self::Reject(Arc::clone(reason)),
             Kept::Nowhere | Kept::One(..) | Kept::Many(_) => Self::deliver(kept.ids().unwrap_or_default()),
         }
     }

@@ -369,7 +369,7 @@ pub(crate) fn route_messages(
     woken: &Arc<Woken>,
 ) -> Vec<String> {
     let waker: Arc<dyn Wake> = woken.clone();
-    let mut answers = vec![Answer::Drop(None)];
+    let mut answers = vec![Answer::OPEN];
     loop {
         let woken_before = woken.0.load(Ordering::SeqCst);
         let (given, rest) = (answers.len(), &messages[answers.len() - 1..]);
@@ -402,9 +402,9 @@ pub(crate) fn text(answer: &Answer) -> String {
             names.sort();
             names.join(",")
         }
-        Answer::Drop(None) => String::from("drop"),
-        Answer::Drop(Some(reason)) => format!("drop {reason}"),
-        Answer::Reject(reason) => format!("reject {reason}"),
+        Answer::Drop(None, _) => String::from("drop"),
+        Answer::Drop(Some(reason), _) => format!("drop {reason}"),
+        Answer::Reject(reason, _) => format!("reject {reason}"),
         Answer::Failed(refusal) => format!("failed: {refusal}"),
         Answer::Hold(hold) => format!("hold {} ms", hold.delay_ms),
         Answer::Effective(effective) => format!("effects and {}", text(&effective.answer)),

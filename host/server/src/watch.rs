@@ -38,7 +38,8 @@ use std::{
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// How often the folder is looked at without a notification.
 const RESCAN_AFTER: Duration = Duration::from_secs(1);
-/// Files up to this size are loaded before the broker accepts connections; larger ones beside.
+/// Files up to this size are loaded before the broker accepts connections; larger ones beside, unless exchanges wait
+/// for them and their code is there.
 const LOAD_FIRST_BYTES_MAX: u64 = 512 * 1024;
 /// For so long at most: whoever has files that take longer keeps nobody else from being served.
 const LOAD_FIRST_MAX: Duration = Duration::from_secs(30);
@@ -336,21 +337,24 @@ impl Folder {
     }
 
     /// What lies there at the start is whole: nobody is writing it for this broker. Small files serve before
-    /// the broker does.
+    /// the broker does, and those that exchanges may wait for and that need not be compiled.
     fn begin(&mut self) {
         self.files.values_mut().for_each(|seen| seen.whole = true);
         if self.kind == FileKind::Serving {
-            self.note_those(|seen| seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX);
+            let host = self.host.clone();
+            self.note_those(|path, seen| {
+                seen.stamp.bytes <= LOAD_FIRST_BYTES_MAX || host.registry().is_wanted_first(path)
+            });
         }
     }
 
     /// Notes what is whole by now.
     fn note_settled(&mut self) {
-        self.note_those(|seen| seen.whole || seen.since.elapsed() >= SETTLED_AFTER);
+        self.note_those(|_, seen| seen.whole || seen.since.elapsed() >= SETTLED_AFTER);
     }
 
-    fn note_those(&mut self, which: impl Fn(&Seen) -> bool) {
-        let those = self.files.iter().filter(|(_, seen)| !seen.noted && which(seen));
+    fn note_those(&mut self, which: impl Fn(&Path, &Seen) -> bool) {
+        let those = self.files.iter().filter(|(path, seen)| !seen.noted && which(path, seen));
         let those: Vec<PathBuf> = those.map(|(path, _)| path.clone()).collect();
         for path in those {
             let noted = self.note(&path, true);

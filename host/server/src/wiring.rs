@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context;
 use leveret_amqp091::SessionConfig;
-use leveret_broker::{MemoryAccount, Vhost, store::Store};
+use leveret_broker::{MemoryAccount, Restored, Vhost, store::Store};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
@@ -41,6 +41,8 @@ pub struct Shared {
     pub vhosts: HashMap<Name, Arc<Vhost>>,
     /// The bytes of all queued messages.
     pub memory: Arc<MemoryAccount>,
+    /// Where what is to outlive the process is written.
+    pub store: DiskStore,
     /// What a session tells clients.
     pub session: Arc<SessionConfig>,
     workers: usize,
@@ -54,6 +56,20 @@ impl Shared {
         let mut vhosts: Vec<_> = self.vhosts.values().cloned().collect();
         vhosts.sort_unstable_by(|a, b| a.name().cmp(b.name()));
         vhosts.into_iter().skip(index).step_by(self.workers.max(1)).collect()
+    }
+
+    /// For tests of what works with it: one worker, these virtual hosts.
+    #[cfg(test)]
+    pub(crate) fn for_tests(plugins: Arc<Host>, vhosts: HashMap<Name, Arc<Vhost>>) -> Self {
+        Self {
+            plugins,
+            vhosts,
+            memory: Arc::new(MemoryAccount::new(1 << 30)),
+            session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)))),
+            workers: 1,
+            connection_ids: AtomicU64::new(1),
+            connections: AtomicUsize::new(0),
+        }
     }
 
     /// A number for the next connection; never used again.
@@ -105,10 +121,20 @@ impl MainThread {
     }
 }
 
+/// What a broker has before anything of it runs.
+struct Place {
+    data_folder: DataFolder,
+    folders: Vec<(Scope, PathBuf)>,
+    listener: TcpListener,
+    http_listener: Option<TcpListener>,
+    store: DiskStore,
+}
+
 /// Starts everything up to the listening socket. `since` is when the program began, for the log.
 ///
 /// # Errors
-/// If a folder cannot be made, another broker has the data folder, the address is taken, or the system gives no thread.
+/// If a folder cannot be made, another broker has the data folder, the address is taken, the store cannot be opened, or
+/// the system gives no thread.
 pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     make_folder(&config.data_dir)?;
     let data_folder = DataFolder::take(&config.data_dir)?;
@@ -119,9 +145,15 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         Some(address) => Some(listen(address, "for HTTP; --http-listen chooses another, none turns it off")?),
         None => None,
     };
-    let address = listener.local_addr().context("the listening socket has no address")?;
-
     let store = DiskStore::open(&config.data_dir.join(store::FOLDER))?;
+    let place = Place { data_folder, folders, listener, http_listener, store: store.clone() };
+    // Not as after a crash, after which every message would count as delivered before.
+    start_in(place, config, since).inspect_err(|_| store.close())
+}
+
+fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Running> {
+    let Place { data_folder, folders, listener, http_listener, store } = place;
+    let address = listener.local_addr().context("the listening socket has no address")?;
     let kept_in: Arc<dyn Store> = Arc::new(store.clone());
     let (decided, decisions) = DecisionsFile::read(&config.data_dir);
     let decisions = Arc::new(decisions);
@@ -135,22 +167,13 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         plugins.registry().note_refused(&Scope::Global, decisions.place(), &why);
     }
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
-    let vhosts = {
-        let mut router = plugins.worker(0);
-        let mut vhosts = HashMap::new();
-        for VhostConfig { name, .. } in &config.vhosts {
-            let vhost = Vhost::kept_in(kept_in.clone(), name.clone(), memory.clone(), &mut router)
-                .with_context(|| format!("virtual host {name}"))?;
-            vhost.set_retry_ms_max(config.retry_ms_max);
-            vhosts.insert(name.clone(), vhost);
-        }
-        vhosts
-    };
+    let vhosts = vhosts(config, &store, &memory, &plugins)?;
     let shared = Arc::new(Shared {
         plugins: plugins.clone(),
         vhosts,
         memory,
-        session: Arc::new(session_config(config)),
+        store: store.clone(),
+        session: Arc::new(session_config(config.listen)),
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
@@ -176,15 +199,6 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         None => None,
     };
 
-    tracing::warn!(
-        "everything is kept in memory for now: queues and messages do not survive a restart, \
-         and a confirm means that the message is queued"
-    );
-    for name in store.vhosts().iter().filter(|name| !shared.vhosts.contains_key(*name)) {
-        tracing::warn!(
-            "the store has queues or exchanges of virtual host {name}, which is not configured; they are kept"
-        );
-    }
     tracing::info!("exchange types from {}", config.plugins_dir.display());
     if let Some(http) = &http {
         tracing::info!("HTTP API on http://{}", http.address());
@@ -201,6 +215,53 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         _watcher: watcher,
         _data_folder: data_folder,
     })
+}
+
+/// The virtual hosts, with what they have from before.
+fn vhosts(
+    config: &Config,
+    store: &DiskStore,
+    memory: &Arc<MemoryAccount>,
+    plugins: &Arc<Host>,
+) -> anyhow::Result<HashMap<Name, Arc<Vhost>>> {
+    let mut router = plugins.worker(0);
+    let mut vhosts = HashMap::new();
+    for VhostConfig { name, durability, .. } in &config.vhosts {
+        let its: Arc<dyn Store> = Arc::new(store.of_vhost(durability.clone()));
+        let vhost = Vhost::kept_in(its, name.clone(), memory.clone(), &mut router)
+            .with_context(|| format!("virtual host {name}"))?;
+        vhost.set_retry_ms_max(config.retry_ms_max);
+        log_restored(&vhost);
+        vhosts.insert(name.clone(), vhost);
+    }
+    for name in store.vhosts().iter().filter(|name| !vhosts.contains_key(*name)) {
+        tracing::warn!(
+            "the store has something of virtual host '{name}', which is not configured; it is kept"
+        );
+    }
+    Ok(vhosts)
+}
+
+/// What a virtual host has from before, if it has anything.
+fn log_restored(vhost: &Vhost) {
+    let Restored { exchanges, queues, messages, bindings, dangling, held, held_lost } = vhost.restored();
+    let name = vhost.name();
+    if held_lost > 0 {
+        tracing::warn!(
+            "virtual host '{name}': {held_lost} messages are dropped that an exchange held which is gone"
+        );
+    }
+    if exchanges + queues > 0 {
+        tracing::info!(
+            "virtual host '{name}' has {exchanges} exchanges, {queues} queues with {messages} messages, {bindings} \
+             bindings and {held} held messages from before"
+        );
+    }
+    if dangling > 0 {
+        tracing::warn!(
+            "virtual host '{name}': {dangling} bindings from before lead from or to what is not there, and are left out"
+        );
+    }
 }
 
 /// The broker's plugins folder, then that of each virtual host.
@@ -239,12 +300,12 @@ fn own_executable() -> std::io::Result<PathBuf> {
     if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
-fn session_config(config: &Config) -> SessionConfig {
+fn session_config(listen: SocketAddr) -> SessionConfig {
     SessionConfig {
         product: "Leveret".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         platform: "Rust".to_owned(),
-        cluster_name: format!("leveret@{}", config.listen.ip()),
+        cluster_name: format!("leveret@{}", listen.ip()),
         frame_bytes_max: 131_072,
         channel_max: 2047,
         heartbeat_seconds: 60,

@@ -1,9 +1,13 @@
-//! Reads messages of a queue in order, in few large reads.
+//! Reads messages of a queue, in order or those that are named, in few large reads.
 
 use crate::{
     disk::{Advice, File},
     error::DiskError,
-    index::chunk::{EXTENT, Location},
+    index::{
+        Index,
+        chunk::{EXTENT, Entry, Location},
+        queue::Queue,
+    },
     journal::{Core, segments::FileName},
     record::{
         check,
@@ -66,6 +70,27 @@ impl Reader {
         each: &mut dyn FnMut(Item<'_>),
     ) -> Option<Sequence> {
         let more = self.look(core, (queue, from), bytes_max);
+        self.hand_over_all(core, (queue, more.is_some()), each);
+        more
+    }
+
+    /// Hands those of the messages of a queue that are there to `each`, in the order in which they are named,
+    /// until they have about that many bytes; at least one. Gives how many of those that were named are done
+    /// with.
+    pub(crate) fn read_at(
+        &mut self,
+        core: &Core,
+        (queue, named): (QueueId, &[Sequence]),
+        bytes_max: usize,
+        each: &mut dyn FnMut(Item<'_>),
+    ) -> usize {
+        let done = self.look_at(core, (queue, named), bytes_max);
+        self.hand_over_all(core, (queue, false), each);
+        done
+    }
+
+    /// Hands over what was looked up; `more` if what comes after it is read next.
+    fn hand_over_all(&mut self, core: &Core, (queue, more): (QueueId, bool), each: &mut dyn FnMut(Item<'_>)) {
         let mut start = 0;
         while let Some(first) = self.wanted.get(start) {
             let location = first.location;
@@ -81,13 +106,12 @@ impl Reader {
                 last = next.location.offset + next.bytes;
                 end += 1;
             }
-            let read = self.fetch(core, location, last - location.offset, more.is_some());
+            let read = self.fetch(core, location, last - location.offset, more);
             for at in start..end {
                 self.hand_over(core, (queue, at), read.then_some(location), each);
             }
             start = end;
         }
-        more
     }
 
     /// Looks up what there is.
@@ -105,19 +129,39 @@ impl Reader {
             if bytes >= bytes_max {
                 return Some(sequence);
             }
-            let extent =
-                if entry.has(EXTENT) { index.held.extents.get(&entry.location).copied() } else { None };
-            bytes += entry.bytes as usize + extent.map_or(0, |extent| extent.bytes as usize);
-            self.wanted.push(Wanted {
-                sequence,
-                location: entry.location,
-                bytes: entry.bytes,
-                redelivered: queue.is_redelivered(sequence, entry),
-                deliveries: entry.deliveries,
-                extent,
-            });
+            bytes += self.want(&index, queue, (sequence, entry));
         }
         None
+    }
+
+    fn look_at(&mut self, core: &Core, (queue, named): (QueueId, &[Sequence]), bytes_max: usize) -> usize {
+        self.wanted.clear();
+        let index = core.index.lock();
+        let Some(queue) = index.queues.get(&queue) else { return named.len() };
+        let mut bytes = 0;
+        for (at, sequence) in named.iter().enumerate() {
+            if bytes >= bytes_max && !self.wanted.is_empty() {
+                return at;
+            }
+            if let Some(entry) = queue.get(*sequence) {
+                bytes += self.want(&index, queue, (*sequence, entry));
+            }
+        }
+        named.len()
+    }
+
+    /// Notes what there is of a message; gives its bytes.
+    fn want(&mut self, index: &Index, queue: &Queue, (sequence, entry): (Sequence, &Entry)) -> usize {
+        let extent = if entry.has(EXTENT) { index.held.extents.get(&entry.location).copied() } else { None };
+        self.wanted.push(Wanted {
+            sequence,
+            location: entry.location,
+            bytes: entry.bytes,
+            redelivered: queue.is_redelivered(sequence, entry),
+            deliveries: entry.deliveries,
+            extent,
+        });
+        entry.bytes as usize + extent.map_or(0, |extent| extent.bytes as usize)
     }
 
     fn fetch(&mut self, core: &Core, from: Location, bytes: u32, more: bool) -> bool {

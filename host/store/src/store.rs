@@ -75,6 +75,18 @@ impl Store {
         Ok(report)
     }
 
+    /// The same, to read what is there: nothing can be submitted, and it need not be closed.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn look_into(disk: Arc<dyn Disk>) -> Result<(Self, Report), OpenError> {
+        let mut report = Report::default();
+        let recovered = recovery::read(&*disk, &mut report)?;
+        let (core, _) = start(disk, Config::default(), recovered);
+        core.inbox.lock().closed = true;
+        Ok((Self { core, since: Instant::now(), threads: Mutex::new(None) }, report))
+    }
+
     /// Takes a group; it is left to be cleared. `waiter` is told under its token when the group is as safe
     /// as `sync` says. Groups are written in the order in which they are taken, but that one with a body
     /// apart comes after its body is written: what must keep its order has none.
@@ -138,6 +150,20 @@ impl Store {
         reader.read(&self.core, from, bytes_max, each)
     }
 
+    /// Hands those of the named messages of a queue that are there to `each`, in the order in which they are named,
+    /// until they have about so many bytes; at least one, if there is one. Gives how many of those that were
+    /// named are done with, from the front. Where they are named in ascending order, what lies together is read
+    /// at once.
+    pub fn read_at(
+        &self,
+        reader: &mut Reader,
+        named: (QueueId, &[Sequence]),
+        bytes_max: usize,
+        each: &mut dyn FnMut(Item<'_>),
+    ) -> usize {
+        reader.read_at(&self.core, named, bytes_max, each)
+    }
+
     /// Hands the values of a space to `each`: key, value, and when it ends in milliseconds since 1970, or 0.
     pub fn values(&self, space: Space, mut each: impl FnMut(&[u8], &[u8], u64)) {
         let index = self.core.index.lock();
@@ -187,6 +213,12 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
     let mut report = Report::default();
     let mut recovered = recovery::read(&*disk, &mut report)?;
     recovery::settle(&*disk, config.segment_bytes, &mut recovered, &report)?;
+    let (core, keeper) = start(disk, config, recovered);
+    Ok((core, keeper, report))
+}
+
+/// What goes on from what was found.
+fn start(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Arc<Core>, Keeper) {
     let Recovered { index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, .. } = recovered;
     let synced = index.position;
     let keeper = Keeper::new(checkpoints, checkpoint_bytes);
@@ -210,7 +242,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
         counts: Counts::default(),
         next_extent: AtomicU64::new(next_extent),
     };
-    Ok((Arc::new(core), keeper, report))
+    (Arc::new(core), keeper)
 }
 
 fn check(config: &Config) -> Result<(), OpenError> {

@@ -177,7 +177,7 @@ impl Publisher {
 fn destinations(answer: &Answer) -> usize {
     match answer {
         Answer::Deliver(routes) => routes.targets().queues.len(),
-        Answer::Drop(_) | Answer::Reject(_) | Answer::Hold(_) => 0,
+        Answer::Drop(..) | Answer::Reject(..) | Answer::Hold(_) => 0,
         Answer::Effective(effective) => destinations(&effective.answer),
         Answer::Failed(refusal) => panic!("the type failed: {refusal}"),
     }

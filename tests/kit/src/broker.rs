@@ -67,7 +67,7 @@ impl Stopped {
     #[must_use]
     pub fn fails_to_start(self) -> (Self, ExitStatus, String) {
         let process = self.builder.spawn(self.directory);
-        let status = process.ended();
+        let status = process.wait();
         let log = process.log.whole();
         (Self { builder: process.builder, directory: process.directory }, status, log)
     }
@@ -112,7 +112,8 @@ impl Builder {
         self
     }
 
-    /// Starts it and waits until it accepts connections.
+    /// Starts it and waits until it accepts connections, and its plugins serve or were refused: a broker whose
+    /// plugins are compiled for long listens before that.
     #[must_use]
     pub fn start(self) -> Broker {
         let directory = ScratchDirectory::new("broker");
@@ -131,6 +132,7 @@ impl Builder {
         let process = self.spawn(directory);
         let line = process.log.wait_for(log_lines::LISTENING, 0, EVENT_WAIT_MAX);
         let address = address_after(log_lines::LISTENING, &line);
+        process.wait_for_plugins();
         Broker { address, process: Some(process) }
     }
 
@@ -158,6 +160,21 @@ impl Builder {
             log,
             directory,
             builder: self,
+        }
+    }
+}
+
+impl BrokerProcess {
+    /// Waits until the log says what became of the plugins that are there from the start.
+    fn wait_for_plugins(&self) {
+        let folder = self.directory.path().join("plugins");
+        let names = self.builder.plugins.iter().filter_map(|component| component.file_name());
+        for file in names.map(|name| folder.join(name)).filter(|file| file.is_file()) {
+            let path = format!("path={} ", file.display());
+            let said = [log_lines::PLUGIN_SERVES, log_lines::PLUGIN_REFUSED, log_lines::PLUGIN_FELL_BACK];
+            self.log.wait_for_line(&path, 0, EVENT_WAIT_MAX, |line| {
+                line.contains(&path) && said.iter().any(|said| line.contains(said))
+            });
         }
     }
 }
@@ -283,12 +300,12 @@ impl Broker {
         Stopped { builder: process.builder, directory: process.directory }
     }
 
-    /// Ends it as a crash does (SIGKILL), and keeps its directories.
+    /// Ends it at once and without a word to it (SIGKILL), as a crash would, and keeps its directories.
     #[must_use]
-    pub fn kill(mut self) -> Stopped {
+    pub fn kill_for_a_while(mut self) -> Stopped {
         let process = self.process.take().expect("a broker of our own");
         process.signal(rustix::process::Signal::KILL);
-        process.ended();
+        process.wait();
         Stopped { builder: process.builder, directory: process.directory }
     }
 
@@ -307,11 +324,10 @@ impl BrokerProcess {
 
     fn stop(&self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        self.ended()
+        self.wait()
     }
 
-    /// Waits for its end.
-    fn ended(&self) -> ExitStatus {
+    fn wait(&self) -> ExitStatus {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.recv_timeout(EVENT_WAIT_MAX).unwrap_or_else(|_| {
             self.signal(rustix::process::Signal::KILL);
@@ -390,18 +406,29 @@ impl Log {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for(&self, pattern: &str, mut from: usize, limit: Duration) -> String {
+    fn wait_for(&self, pattern: &str, from: usize, limit: Duration) -> String {
+        self.wait_for_line(pattern, from, limit, |line| line.contains(pattern))
+    }
+
+    /// The first line from one on that is wanted; `what` says in words which.
+    fn wait_for_line(
+        &self,
+        what: &str,
+        mut from: usize,
+        limit: Duration,
+        is_it: impl Fn(&str) -> bool,
+    ) -> String {
         let deadline = Instant::now() + limit;
         let mut content = self.lock();
         loop {
-            if let Some(line) = content.lines.iter().skip(from).find(|line| line.contains(pattern)) {
+            if let Some(line) = content.lines.iter().skip(from).find(|line| is_it(line)) {
                 return line.clone();
             }
             from = from.max(content.lines.len());
             let left = deadline.saturating_duration_since(Instant::now());
             if content.ended || left.is_zero() {
                 let why = if content.ended { "the broker ended" } else { "the wait was too long" };
-                panic!("no line with {pattern:?} in the log ({why}):\n{}", content.lines.join("\n"));
+                panic!("no line with {what:?} in the log ({why}):\n{}", content.lines.join("\n"));
             }
             content = self.grown.wait_timeout(content, left).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -24,7 +24,7 @@ mod history;
 mod letters;
 
 use crate::{
-    exchange::{ExchangeId, Generation},
+    exchange::ExchangeId,
     intercept::{Interception, Standing},
     later::Why,
     memory::LargeBody,
@@ -60,8 +60,6 @@ pub const BACK_OFF_MS_MAX: u64 = 30_000;
 /// How often one is refused, by a type or interceptor that was asked about it, before it is set aside. It is
 /// in its queue still: deleting that drops it, and when its connection ends it goes back to the front.
 pub const REFUSALS_MAX: u32 = 10;
-/// How often it is looked at whether those that are set aside may be answered otherwise, in milliseconds.
-const LOOK_EVERY_MS: u64 = 30_000;
 
 /// Why a message is dead-lettered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,11 +100,14 @@ struct Dying {
 
 /// What the answers about a queue's dead letters follow from, as far as is known: the exchange and the
 /// plugins.
-type Answering = (Option<(ExchangeId, Generation)>, u64);
+type Answering = (Option<(ExchangeId, u64)>, u64);
 
 fn answering(vhost: &Vhost, to: &DeadLettering, router: &dyn Router) -> Answering {
     let exchange = vhost.exchange(&to.exchange);
-    (exchange.map(|exchange| (exchange.id, exchange.generation())), router.plugins_generation(vhost.name()))
+    (
+        exchange.map(|exchange| (exchange.id, exchange.own_generation())),
+        router.plugins_generation(vhost.name()),
+    )
 }
 
 /// The dead letters that one connection is to send on.
@@ -214,7 +215,7 @@ impl DeadLetters {
         if self.stuck.is_empty() || (self.last_now_ms < self.look_ms && !set_back) {
             return;
         }
-        self.look_ms = self.last_now_ms.saturating_add(LOOK_EVERY_MS);
+        self.look_ms = self.last_now_ms.saturating_add(vhost.later.look_every_ms());
         for (mut dying, refused_by) in core::mem::take(&mut self.stuck) {
             let to = dying.queue.dead_lettering();
             if to.is_some_and(|to| answering(vhost, to, router) == refused_by) {
@@ -222,6 +223,7 @@ impl DeadLetters {
                 continue;
             }
             count_stuck(&dying, false);
+            vhost.later.lost(Why::LetterAgain, dying.queue.name(), 1);
             (dying.tries, dying.refusals) = (0, 0);
             self.fresh.push_back(dying);
         }
@@ -397,7 +399,7 @@ impl Run<'_> {
         self.vhost.later.lost(Why::LetterStuck(why), self.queue.name(), 1);
         count_stuck(&dying, true);
         if self.list.stuck.is_empty() {
-            self.list.look_ms = self.list.last_now_ms.saturating_add(LOOK_EVERY_MS);
+            self.list.look_ms = self.list.last_now_ms.saturating_add(self.vhost.later.look_every_ms());
         }
         self.list.stuck.push((dying, self.answering));
     }

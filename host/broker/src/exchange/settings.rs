@@ -97,6 +97,21 @@ impl Exchange {
         self
     }
 
+    /// Makes the next generation because the plugin behind the type changed: everything derived
+    /// from an older one is derived again.
+    pub fn type_changed(&self) {
+        let mut bindings = self.bindings.write();
+        bindings.type_changes += 1;
+        self.changed(&mut bindings, Change::Type);
+    }
+
+    /// Numbers the states of its bindings and arguments, whoever answers for them.
+    #[must_use]
+    pub fn own_generation(&self) -> u64 {
+        let bindings = self.bindings.read();
+        self.generation().0 - bindings.type_changes
+    }
+
     /// The exchange that gets what this one cannot route.
     #[must_use]
     pub fn alternate(&self) -> Option<Name> {

@@ -191,6 +191,7 @@ impl State {
             Why::TimerFailed(_) => &mut self.counters.timers_failed,
             Why::HoldStuck(_) => &mut self.counters.holds_stuck,
             Why::LetterStuck(_) => &mut self.counters.letters_stuck,
+            Why::HoldAgain | Why::LetterAgain => &mut self.counters.tried_again,
             Why::NotWritten(_) => &mut self.counters.effects_lost,
             Why::TooManyHops | Why::OutboxFull | Why::NoExchange | Why::NotAccepted(_) => {
                 &mut self.counters.emissions_lost
@@ -232,6 +233,11 @@ impl Later {
     fn retry_after_ms(&self, tries: u32) -> u64 {
         let doubled = RETRY_AFTER_MS_MIN.checked_shl(tries.saturating_sub(1).min(32));
         doubled.unwrap_or(u64::MAX).min(self.retry_ms_max.load(Ordering::Relaxed))
+    }
+
+    /// How often to look whether what is set aside may be answered otherwise.
+    pub(crate) fn look_every_ms(&self) -> u64 {
+        stuck::LOOK_EVERY_MS.min(self.retry_ms_max.load(Ordering::Relaxed))
     }
 
     /// Changes the state, and wakes the housekeeper if there is something to do earlier than
@@ -418,6 +424,16 @@ impl Later {
         let waiting = state.holds.lanes(layers(exchange)).map(|(_, held)| held.len());
         let stuck = state.stuck.lanes(layers(exchange)).map(|(_, held)| held.len());
         waiting.chain(stuck).sum()
+    }
+
+    /// How many messages an exchange holds because its type at that layer said so, and how many of them are
+    /// set aside.
+    pub(crate) fn held_by(&self, exchange: ExchangeId, layer: Layer) -> (usize, usize) {
+        let place = (exchange, Layer(layer.0.saturating_add(1)));
+        let state = self.state.lock();
+        let waiting: usize = state.holds.lanes(place..=place).map(|(_, held)| held.len()).sum();
+        let stuck: usize = state.stuck.lanes(place..=place).map(|(_, held)| held.len()).sum();
+        (waiting + stuck, stuck)
     }
 
     /// The messages that an exchange holds, by their times.

@@ -1,10 +1,23 @@
 //! What operators see of what is to happen later.
 
 use super::{HOPS_MAX, RELEASE_TRIES_MAX};
-use crate::{dead_letter::REFUSALS_MAX, port::HoldId};
+use crate::{
+    dead_letter::REFUSALS_MAX,
+    exchange::Exchange,
+    port::{HoldId, Layer},
+};
 use alloc::sync::Arc;
 use core::fmt;
 use leveret_model::Name;
+
+impl Exchange {
+    /// How many messages it holds because its type at that layer said so, and how many of them are set aside
+    /// because they were refused too often.
+    #[must_use]
+    pub fn held_by(&self, layer: Layer) -> (usize, usize) {
+        self.later.upgrade().map_or((0, 0), |later| later.held_by(self.id, layer))
+    }
+}
 
 /// A held message, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +77,8 @@ pub struct LaterCounters {
     pub timers_failed: u64,
     /// Times that a dead letter was set aside because it was refused too often.
     pub letters_stuck: u64,
+    /// Times that something that was set aside was tried again, because what answers had changed.
+    pub tried_again: u64,
     /// Messages for which what interceptors did on deliver and on dead-letter was undone: the store took nothing.
     pub effects_lost: u64,
 }
@@ -102,6 +117,10 @@ pub enum Why {
     HoldStuck(Arc<str>),
     /// Not lost, but set aside: a dead letter of that queue, the same.
     LetterStuck(Arc<str>),
+    /// Not lost, but tried again from the start: a held message that was set aside.
+    HoldAgain,
+    /// The same of a dead letter of that queue.
+    LetterAgain,
     /// What interceptors did for messages on their way out of that queue could not be written, for this reason.
     NotWritten(Arc<str>),
 }
@@ -136,12 +155,22 @@ impl fmt::Display for Loss {
             Why::HoldStuck(reason) => write!(
                 f,
                 "set aside {count} held message{plural} of exchange '{name}' that it refused {RELEASE_TRIES_MAX} times: \
-                 {reason}; tried again when its bindings or the plugins change"
+                 {reason}; tried again when its bindings or the versions that answer change"
             ),
             Why::LetterStuck(reason) => write!(
                 f,
                 "set aside {count} dead letter{plural} of queue '{name}', refused {REFUSALS_MAX} times: {reason}; tried \
-                 again when the dead-letter exchange or the plugins change"
+                 again when the dead-letter exchange or the versions that answer change"
+            ),
+            Why::HoldAgain => write!(
+                f,
+                "tries {count} held message{plural} of exchange '{name}' again: its bindings or the versions that answer \
+                 have changed"
+            ),
+            Why::LetterAgain => write!(
+                f,
+                "tries {count} dead letter{plural} of queue '{name}' again: the dead-letter exchange or the versions that \
+                 answer have changed"
             ),
             Why::NotWritten(reason) => {
                 write!(

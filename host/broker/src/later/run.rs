@@ -3,7 +3,9 @@
 
 use super::{
     Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, RELEASE_TRIES_MAX, TIMER_TRIES_MAX, Taken,
-    Timer, Why, keeping::Release, stuck::Answering,
+    Timer, Why,
+    keeping::Release,
+    stuck::{Answering, answering},
 };
 use crate::{
     origin::Origin,
@@ -79,7 +81,7 @@ impl Vhost {
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         let to = (&exchange, taken.lane.1);
         // Before they are asked: what changes meanwhile may answer otherwise.
-        let answering = (exchange.generation(), router.plugins_generation(self.name()));
+        let answering = answering(&exchange, router);
         publisher.publish_own(self, router, to, (&batch, &mut release), &mut outcomes, &waker);
         self.later.released(now_ms, taken, &outcomes, answering);
     }
@@ -131,8 +133,9 @@ impl Later {
     /// Has those tried again that are set aside and may be answered otherwise now.
     fn unstick(&self, now_ms: u64, router: &dyn Router) {
         let mut state = self.state.lock();
-        for (place, at, held) in state.stuck.take_changed(now_ms, router) {
+        for (place, at, held) in state.stuck.take_changed((now_ms, self.look_every_ms()), router) {
             let at = (now_ms, at.1);
+            state.lost(Why::HoldAgain, &held.exchange.spec.name, 1);
             state.held_at.insert(HoldId(at.1), (place, at));
             state.holds.insert(place, at, held);
         }
@@ -155,7 +158,8 @@ impl Later {
                     if held.tries >= RELEASE_TRIES_MAX && !held.exchange.is_deleted() {
                         state.lost(Why::HoldStuck(why.clone()), &held.exchange.spec.name, 1);
                         state.held_at.insert(HoldId(at.1), (place, at));
-                        state.stuck.keep((now_ms, place, at), held, why.clone(), answering);
+                        let look_ms = now_ms.saturating_add(self.look_every_ms());
+                        state.stuck.keep((look_ms, place, at), held, why.clone(), answering);
                         continue;
                     }
                     at.0 = now_ms.saturating_add(self.retry_after_ms(held.tries));

@@ -5,16 +5,21 @@
 //! something in it was refused by.
 
 use super::{At, Held, Place};
-use crate::{exchange::Generation, port::Router};
+use crate::{exchange::Exchange, port::Router};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::RangeInclusive;
 
-/// How often it is looked at whether something has changed, in milliseconds.
-pub(crate) const LOOK_EVERY_MS: u64 = 30_000;
+/// How often it is looked at whether something has changed, in milliseconds, where nothing is to be tried more
+/// often.
+pub(super) const LOOK_EVERY_MS: u64 = 30_000;
 
-/// What an exchange's answers follow from: its bindings and type, and the plugins that answer in its
+/// What an exchange's answers follow from: its bindings and arguments, and the code that answers in its
 /// virtual host.
-pub(super) type Answering = (Generation, u64);
+pub(super) type Answering = (u64, u64);
+
+pub(super) fn answering(exchange: &Exchange, router: &dyn Router) -> Answering {
+    (exchange.own_generation(), router.plugins_generation(&exchange.vhost))
+}
 
 #[derive(Default)]
 pub(super) struct Stuck {
@@ -34,16 +39,16 @@ impl Stuck {
         (!self.lanes.is_empty()).then_some(self.look_ms)
     }
 
-    /// Sets a message aside.
+    /// Sets a message aside. With when to look, if it is the first.
     pub(super) fn keep(
         &mut self,
-        (now_ms, place, at): (u64, Place, At),
+        (look_ms, place, at): (u64, Place, At),
         mut held: Held,
         why: Arc<str>,
         answering: Answering,
     ) {
         if self.lanes.is_empty() {
-            self.look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
+            self.look_ms = look_ms;
         }
         held.stuck = Some(why);
         let lane = self.lanes.entry(place).or_insert_with(|| Lane { answering, things: BTreeMap::new() });
@@ -73,18 +78,20 @@ impl Stuck {
     }
 
     /// Takes out what may be answered otherwise now, as if it had not been tried.
-    pub(super) fn take_changed(&mut self, now_ms: u64, router: &dyn Router) -> Vec<(Place, At, Held)> {
+    pub(super) fn take_changed(
+        &mut self,
+        (now_ms, look_every_ms): (u64, u64),
+        router: &dyn Router,
+    ) -> Vec<(Place, At, Held)> {
         // A clock that was set back must not keep them waiting.
-        let due = now_ms >= self.look_ms || self.look_ms > now_ms.saturating_add(LOOK_EVERY_MS);
+        let due = now_ms >= self.look_ms || self.look_ms > now_ms.saturating_add(look_every_ms);
         if self.lanes.is_empty() || !due {
             return Vec::new();
         }
-        self.look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
+        self.look_ms = now_ms.saturating_add(look_every_ms);
         let changed = |lane: &Lane| {
             let exchange = lane.things.values().next().map(|held| &held.exchange);
-            exchange.is_none_or(|exchange| {
-                (exchange.generation(), router.plugins_generation(&exchange.vhost)) != lane.answering
-            })
+            exchange.is_none_or(|exchange| answering(exchange, router) != lane.answering)
         };
         let places: Vec<Place> =
             self.lanes.iter().filter(|(_, lane)| changed(lane)).map(|(place, _)| *place).collect();

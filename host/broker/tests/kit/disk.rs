@@ -124,6 +124,13 @@ impl Disk {
         waiting.iter().for_each(|(waiter, token)| waiter.written(*token, Ok(())));
     }
 
+    /// Whoever waits is told that it is not safe, and never will be.
+    pub fn give_up(&self) {
+        let waiting = std::mem::take(&mut self.0.lock().unwrap().waiting);
+        let failure = StoreFailure(Arc::from("the disk does not answer"));
+        waiting.iter().for_each(|(waiter, token)| waiter.written(*token, Err(failure.clone())));
+    }
+
     /// Notes how many messages that queue has when a group comes.
     pub fn watch(&self, vhost: &Arc<Vhost>, queue: &'static str) {
         self.0.lock().unwrap().watched = Some((vhost.clone(), queue));

@@ -161,7 +161,7 @@ impl Native {
             body: message.body.to_vec(),
             acts: Vec::new(),
         };
-        let mut answer = Answer::Drop(None);
+        let mut answer = Answer::OPEN;
         let type_name = exchange.spec.type_name.to_text();
         for (place, stage) in type_name.split('+').enumerate().skip(usize::from(layer.0)) {
             match (stage, properties) {
@@ -169,7 +169,7 @@ impl Native {
                     let key = (exchange.id, message.body.to_vec());
                     let mut memory = self.memory.lock().unwrap();
                     if memory.seen.contains(&key) {
-                        answer = Answer::Drop(Some(Arc::from("duplicate")));
+                        answer = Answer::Drop(Some(Arc::from("duplicate")), Layer(place as u8));
                         break;
                     }
                     if !memory.in_doubt.insert(key) {

@@ -38,8 +38,8 @@ impl From<&Answer> for Given {
     fn from(answer: &Answer) -> Self {
         match answer {
             Answer::Deliver(routes) => Self::deliver(routes),
-            Answer::Drop(reason) => Self::Drop(reason.clone()),
-            Answer::Reject(reason) => Self::Reject(reason.clone()),
+            Answer::Drop(reason, _) => Self::Drop(reason.clone()),
+            Answer::Reject(reason, _) => Self::Reject(reason.clone()),
             Answer::Hold(hold) => Self::Hold(hold.delay_ms, hold.resume),
             Answer::Effective(effective) => Self::from(&effective.answer),
             Answer::Failed(refusal) => Self::Failed(refusal.to_string()),

@@ -7,8 +7,9 @@
 //!
 //! *Not here:* how it comes and goes (`registry/candidates.rs`).
 //!
-//! *Invariants:* a canary is withdrawn for good after [`CANARY_FAILURES_MAX`] failures within
-//! [`CANARY_FAILURES_WITHIN`], or at once when it refuses an exchange or binding that is there. What a
+//! *Invariants:* a canary is withdrawn in a virtual host after [`CANARY_FAILURES_MAX`] failures there within
+//! [`CANARY_FAILURES_WITHIN`], or at once when it refuses an exchange or binding that is there; in the others
+//! it goes on, for what a tenant sends or binds decides over nobody else's versions. What a
 //! shadow keeps lies in [`Services`] of its own: nobody else sees its state, metrics or failures.
 
 mod compare;
@@ -22,6 +23,7 @@ pub(crate) use shadow::{Glance, PER_BATCH_MAX, Shadow};
 pub use share::Share;
 
 use crate::{engine::CodeStrategy, services::Services, version::Version};
+use hashbrown::HashMap;
 use leveret_model::Name;
 use parking_lot::{Mutex, RwLock};
 use report::Told;
@@ -35,7 +37,7 @@ use std::{
 };
 use wasmtime::component::Component;
 
-/// After so many failed messages within [`CANARY_FAILURES_WITHIN`] a canary is withdrawn.
+/// After so many failed messages of a virtual host within [`CANARY_FAILURES_WITHIN`] a canary is withdrawn there.
 pub const CANARY_FAILURES_MAX: usize = 5;
 /// The span of time for [`CANARY_FAILURES_MAX`].
 pub const CANARY_FAILURES_WITHIN: Duration = Duration::from_secs(60);
@@ -56,16 +58,20 @@ pub(crate) struct Candidate {
     standing: RwLock<Standing>,
     counts: Counts,
     told: Mutex<Told>,
-    /// When a canary's last failures were.
-    failures: Mutex<VecDeque<Instant>>,
+    /// When a canary's last failures were, by virtual host.
+    failures: Mutex<HashMap<Name, VecDeque<Instant>>>,
 }
 
 /// How it stands.
 #[derive(Clone, Debug)]
 enum Standing {
     Shadow,
-    Canary { share: Share, vhost: Option<Name> },
-    Withdrawn { why: String },
+    /// For all virtual hosts or one, but for those where it was withdrawn, and why.
+    Canary {
+        share: Share,
+        vhost: Option<Name>,
+        withdrawn: Vec<(Name, String)>,
+    },
     Gone,
 }
 
@@ -127,10 +133,11 @@ impl Candidate {
     pub(crate) fn arm(&self, vhost: &Name) -> Arm {
         match &*self.standing.read() {
             Standing::Shadow => Arm::Shadow,
-            Standing::Canary { share, vhost: None } => Arm::Canary(*share),
-            Standing::Canary { share, vhost: Some(there) } if there == vhost => Arm::Canary(*share),
-            Standing::Canary { .. } => Arm::Shadow,
-            Standing::Withdrawn { .. } => Arm::Nothing,
+            Standing::Canary { vhost: Some(only), .. } if only != vhost => Arm::Shadow,
+            Standing::Canary { withdrawn, .. } if withdrawn.iter().any(|(there, _)| there == vhost) => {
+                Arm::Nothing
+            }
+            Standing::Canary { share, .. } => Arm::Canary(*share),
             Standing::Gone => Arm::Gone,
         }
     }
@@ -155,10 +162,10 @@ impl Candidate {
         self.stand(Standing::Shadow);
     }
 
-    /// From now on it is a canary, for all virtual hosts or one.
+    /// From now on it is a canary, for all virtual hosts or one, also where it was withdrawn.
     pub(crate) fn to_canary(&self, share: Share, vhost: Option<Name>) {
         self.failures.lock().clear();
-        self.stand(Standing::Canary { share, vhost });
+        self.stand(Standing::Canary { share, vhost, withdrawn: Vec::new() });
     }
 
     /// It is no candidate any more.
@@ -182,36 +189,38 @@ impl Candidate {
         self.told.lock().examples.clear();
     }
 
-    /// A canary failed on a message, which may be once too often.
-    pub(crate) fn canary_failed(&self, what: &str) {
+    /// A canary failed on a message of a virtual host, which may be once too often.
+    pub(crate) fn canary_failed(&self, vhost: &Name, what: &str) {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         self.told.lock().failed(what);
-        let count = note(&mut self.failures.lock(), Instant::now());
+        let count = note(self.failures.lock().entry(vhost.clone()).or_default(), Instant::now());
         if count >= CANARY_FAILURES_MAX {
             let within = CANARY_FAILURES_WITHIN.as_secs();
-            self.withdraw(&format!("it failed on {count} messages within {within} s, the last time: {what}"));
+            let why = format!("it failed on {count} messages within {within} s, the last time: {what}");
+            self.withdraw(vhost, why);
         }
     }
 
-    /// A canary refused an exchange or a binding that is there, so it cannot serve.
-    pub(crate) fn canary_refused(&self, what: &str) {
+    /// A canary refused an exchange or a binding that is there, so it cannot serve that virtual host.
+    pub(crate) fn canary_refused(&self, vhost: &Name, what: &str) {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         self.told.lock().failed(what);
-        self.withdraw(&format!("it does not take what is there: {what}"));
+        self.withdraw(vhost, format!("it does not take what is there: {what}"));
     }
 
-    fn withdraw(&self, why: &str) {
+    fn withdraw(&self, vhost: &Name, why: String) {
         let mut standing = self.standing.write();
-        if !matches!(*standing, Standing::Canary { .. }) {
+        let Standing::Canary { withdrawn, .. } = &mut *standing else { return };
+        if withdrawn.iter().any(|(there, _)| there == vhost) {
             return;
         }
-        *standing = Standing::Withdrawn { why: String::from(why) };
+        withdrawn.push((vhost.clone(), why.clone()));
         drop(standing);
         tracing::warn!(
             target: "leveret::plugin",
-            plugin = self.version.code.plugin, scope = %self.version.scope,
+            plugin = self.version.code.plugin, scope = %self.version.scope, %vhost,
             version = self.version.description.version, digest = %self.version.code.digest,
-            "the canary is withdrawn: {why}"
+            "the canary is withdrawn in the virtual host: {why}"
         );
     }
 

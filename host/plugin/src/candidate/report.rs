@@ -41,7 +41,9 @@ pub struct CandidateState {
     pub canary: Option<Share>,
     /// The only virtual host in which it does.
     pub canary_vhost: Option<Name>,
-    /// Why it is withdrawn by itself and asked nothing any more.
+    /// The virtual hosts in which the canary was withdrawn by itself, and why: it is asked nothing there.
+    pub withdrawn_in: Vec<(Name, String)>,
+    /// Why it is asked nothing any more, where that is so in every virtual host that it would be a canary in.
     pub withdrawn: Option<String>,
     /// Messages that the shadow answered as the serving version did.
     pub equal: u64,
@@ -135,12 +137,23 @@ impl Candidate {
         self.told.lock().failed(what);
     }
 
-    /// All that is known of it.
-    pub(crate) fn state(&self) -> CandidateState {
-        let (canary, canary_vhost, withdrawn) = match self.standing.read().clone() {
-            Standing::Canary { share, vhost } => (Some(share), vhost, None),
-            Standing::Withdrawn { why } => (None, None, Some(why)),
-            Standing::Shadow | Standing::Gone => (None, None, None),
+    /// All that is known of it. `asked_in` are the virtual hosts with exchanges of its plugin.
+    pub(crate) fn state_among(&self, asked_in: &[Name]) -> CandidateState {
+        let mut state = self.state();
+        let is_left_out = |vhost: &Name| state.left_out.iter().any(|(there, _)| there == vhost);
+        let is_canarys = |vhost: &Name| state.canary_vhost.as_ref().is_none_or(|only| only == vhost);
+        let mut canarys = asked_in.iter().filter(|vhost| is_canarys(vhost) && !is_left_out(vhost));
+        let last = state.withdrawn_in.last().map(|(_, why)| why.clone());
+        if last.is_some() && canarys.all(|vhost| state.withdrawn_in.iter().any(|(there, _)| there == vhost)) {
+            (state.canary, state.canary_vhost, state.withdrawn) = (None, None, last);
+        }
+        state
+    }
+
+    fn state(&self) -> CandidateState {
+        let (canary, canary_vhost, withdrawn_in) = match self.standing.read().clone() {
+            Standing::Canary { share, vhost, withdrawn } => (Some(share), vhost, withdrawn),
+            Standing::Shadow | Standing::Gone => (None, None, Vec::new()),
         };
         let counts = &self.counts;
         let [equal, different, shadow_failed, not_asked, remembered, asked, failed] = [
@@ -162,7 +175,8 @@ impl Candidate {
             since: self.since,
             canary,
             canary_vhost,
-            withdrawn,
+            withdrawn_in,
+            withdrawn: None,
             equal,
             different,
             shadow_failed,

@@ -20,7 +20,7 @@ use crate::{
 use hashbrown::HashMap;
 use leveret_broker::{
     exchange::{Exchange, Generation},
-    port::{Answer, Fate, Layer},
+    port::{Fate, Layer},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, PublisherIdentity};
 use std::{
@@ -237,7 +237,7 @@ impl Seat {
         }
         let view = MessageView { publisher: glance.publisher.as_ref(), ..message.view() };
         if reads.rejects_body(view.body.len()) {
-            return Ok(Given::from(&crate::worker::too_long(type_name, reads, &view)));
+            return Ok(Given::from(&crate::worker::too_long((type_name, *layer), reads, &view)));
         }
         self.question.clear();
         self.question.extend_from_slice(&[0; LENGTH_BYTES]);
@@ -273,7 +273,7 @@ fn given(
     let behind = || crate::worker::behind(exchange, layer).map_err(failed);
     Ok(match decision {
         Decision::Deliver(ids) => Given::deliver(&exchange.resolve(&mut ids.iter().copied()).0),
-        Decision::Drop(reason) => Given::from(&Answer::Drop(reason)),
+        Decision::Drop(reason) => Given::Drop(reason),
         Decision::Reject(reason) => Given::Reject(reason),
         Decision::Delegate => Given::Hold(0, behind()?),
         Decision::Hold(_) if !may_hold => return Err(failed("it needs the grant 'hold'")),

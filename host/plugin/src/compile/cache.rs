@@ -102,6 +102,11 @@ impl CodeCache {
         Ok(Self { dir, key, bytes_max })
     }
 
+    /// Whether something is there for this key, whoever wrote it.
+    pub(super) fn has(&self, key: &CodeKey) -> bool {
+        self.dir.path().join(key.file_name()).is_file()
+    }
+
     /// What is there for this key. A file that is not ours is logged, and nothing.
     pub(super) fn read(&self, key: &CodeKey) -> Option<CachedCode> {
         let name = key.file_name();

@@ -146,6 +146,15 @@ impl Compiler {
         Ok(loaded)
     }
 
+    /// Whether a component need not be compiled, as far as can be told without looking at the code.
+    pub(crate) fn has_code(&self, digest: Digest) -> bool {
+        let Some(cache) = &self.cache else { return false };
+        [CodeStrategy::Cranelift, CodeStrategy::Winch].into_iter().any(|strategy| {
+            let engine = self.engines.engine(strategy);
+            engine.is_ok_and(|engine| cache.has(&CodeKey::new(engine, strategy, digest)))
+        })
+    }
+
     /// The code of a component if it was compiled before.
     pub(crate) fn cached(&self, strategy: CodeStrategy, digest: Digest) -> Option<Component> {
         let cache = self.cache.as_ref()?;

@@ -16,10 +16,10 @@ pub(crate) enum Kept {
     One(BindingId, RouteSet),
     /// To several.
     Many(Rc<Many>),
-    /// Nowhere, on purpose.
-    Drop(Option<Rc<Arc<str>>>),
-    /// Not accepted.
-    Reject(Rc<Arc<str>>),
+    /// Nowhere, on purpose, as the type at that layer says.
+    Drop(Option<Rc<Arc<str>>>, Layer),
+    /// Not accepted, as the type at that layer says.
+    Reject(Rc<Arc<str>>, Layer),
     /// Later, or at once, as the types from that layer on decide.
     Hold(u64, Layer),
 }
@@ -38,8 +38,8 @@ impl Kept {
             Self::Nowhere => Answer::Deliver(RouteSet::default()),
             Self::One(_, routes) => Answer::Deliver(routes.clone()),
             Self::Many(many) => Answer::Deliver(many.routes.clone()),
-            Self::Drop(reason) => Answer::Drop(reason.as_deref().cloned()),
-            Self::Reject(reason) => Answer::Reject(Arc::clone(reason)),
+            Self::Drop(reason, by) => Answer::Drop(reason.as_deref().cloned(), *by),
+            Self::Reject(reason, by) => Answer::Reject(Arc::clone(reason), *by),
             Self::Hold(delay_ms, resume) => Answer::Hold(Hold { delay_ms: *delay_ms, resume: *resume }),
         }
     }
@@ -50,7 +50,7 @@ impl Kept {
             Self::Nowhere => Some(&[]),
             Self::One(id, _) => Some(std::slice::from_ref(id)),
             Self::Many(many) => Some(&many.ids),
-            Self::Drop(_) | Self::Reject(_) | Self::Hold(..) => None,
+            Self::Drop(..) | Self::Reject(..) | Self::Hold(..) => None,
         }
     }
 }

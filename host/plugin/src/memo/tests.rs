@@ -4,17 +4,17 @@ use super::*;
 use crate::{guest::Decisions, policy::ANSWER_IDS_MAX};
 use leveret_broker::{
     exchange::{BindingId, RouteSet},
-    port::Answer,
+    port::{Answer, Layer},
 };
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 fn reject(text: &str) -> Kept {
-    Kept::Reject(Rc::new(text.into()))
+    Kept::Reject(Rc::new(text.into()), Layer::FRONT)
 }
 
 fn text(answer: Option<Answer>) -> Option<String> {
     answer.map(|answer| match answer {
-        Answer::Reject(reason) => reason.to_string(),
+        Answer::Reject(reason, _) => reason.to_string(),
         other => format!("{other:?}"),
     })
 }
@@ -23,9 +23,9 @@ fn text(answer: Option<Answer>) -> Option<String> {
 fn an_answer_of_another_generation_is_not_given() {
     let mut memo = Memo::new(MEMO_BYTES_MAX);
     memo.at_generation(Generation(1), KeyForm::Projection);
-    memo.insert(b"k", &Kept::Drop(None), 0);
+    memo.insert(b"k", &Kept::Drop(None, Layer::FRONT), 0);
     memo.insert(b"", &reject("empty"), 0);
-    assert!(matches!(memo.get(b"k"), Some(Answer::Drop(None))));
+    assert!(matches!(memo.get(b"k"), Some(Answer::Drop(None, _))));
     assert_eq!(text(memo.get(b"")).as_deref(), Some("empty"));
     memo.at_generation(Generation(1), KeyForm::Projection);
     assert!(memo.get(b"k").is_some());
@@ -64,7 +64,7 @@ fn a_memo_that_is_never_hit_stays_away_and_comes_back() {
     while !memo.is_away() {
         let key = keys.next().unwrap().to_le_bytes();
         assert!(memo.get(&key).is_none());
-        memo.insert(&key, &Kept::Drop(None), 0);
+        memo.insert(&key, &Kept::Drop(None, Layer::FRONT), 0);
     }
     assert_eq!(memo.len(), 0);
     assert!(keys.start as usize > MEMO_BYTES_MAX / 128, "it was full before");
@@ -73,7 +73,7 @@ fn a_memo_that_is_never_hit_stays_away_and_comes_back() {
         assert!(memo.is_away());
     }
     assert!(!memo.is_away());
-    memo.insert(b"k", &Kept::Drop(None), 0);
+    memo.insert(b"k", &Kept::Drop(None, Layer::FRONT), 0);
     assert!(memo.get(b"k").is_some());
 }
 
@@ -85,7 +85,7 @@ fn a_memo_that_always_starts_anew_stays_away() {
         rounds += 1;
         memo.at_generation(Generation(rounds), KeyForm::Projection);
         assert!(memo.get(b"k").is_none());
-        memo.insert(b"k", &Kept::Drop(None), 0);
+        memo.insert(b"k", &Kept::Drop(None, Layer::FRONT), 0);
     }
     assert_eq!(rounds, JUDGED_AFTER_LOOKUPS);
 }
@@ -93,8 +93,8 @@ fn a_memo_that_always_starts_anew_stays_away() {
 #[test]
 fn long_keys_are_not_remembered() {
     let mut memo = Memo::new(MEMO_BYTES_MAX);
-    memo.insert(&[0; KEY_BYTES_MAX + 1], &Kept::Drop(None), 0);
-    memo.insert(&[0; KEY_BYTES_MAX], &Kept::Drop(None), 0);
+    memo.insert(&[0; KEY_BYTES_MAX + 1], &Kept::Drop(None, Layer::FRONT), 0);
+    memo.insert(&[0; KEY_BYTES_MAX], &Kept::Drop(None, Layer::FRONT), 0);
     assert_eq!(memo.len(), 1);
 }
 
@@ -104,7 +104,7 @@ fn keys_lie_as_questions() {
     {
         let mut memo = Memo::new(MEMO_BYTES_MAX);
         memo.at_generation(Generation(1), form);
-        memo.insert(b"a", &Kept::Drop(None), 0);
+        memo.insert(b"a", &Kept::Drop(None, Layer::FRONT), 0);
         memo.insert(b"b", &Kept::Nowhere, 0);
         let asked: Vec<_> = memo.keys.questions(10, 100).map(|q| (q.bytes.to_vec(), q.count())).collect();
         assert_eq!(asked, [([head, b"a", head, b"b"].concat(), 2)]);
@@ -156,10 +156,10 @@ fn bindings_are_added_to_and_taken_from_the_answers_they_are_in() {
 #[test]
 fn what_is_no_union_is_not_carried_on() {
     let mut memo = Memo::new(MEMO_BYTES_MAX);
-    memo.insert(b"a", &Kept::Drop(None), 0);
+    memo.insert(b"a", &Kept::Drop(None, Layer::FRONT), 0);
     assert_eq!(memo.add_bindings(None, |_, _| Ok(decisions(&[1])), named), Err(NotAUnion));
     memo.remove_bindings(&[BindingId(1)], named);
-    assert!(matches!(memo.get(b"a"), Some(Answer::Drop(None))), "an unbind does not concern it");
+    assert!(matches!(memo.get(b"a"), Some(Answer::Drop(None, _))), "an unbind does not concern it");
     let dropped =
         |_: &[u8], _| Ok::<_, NotAUnion>(Decisions::from_words(vec![1 << 56], 1, ANSWER_IDS_MAX).unwrap());
     assert_eq!(memo.add_bindings(None, dropped, named), Err(NotAUnion));
@@ -226,7 +226,7 @@ fn only_keys_with_a_mark_of_a_new_binding_are_asked_about() {
 #[test]
 fn the_first_hits_are_audited_and_then_few() {
     let mut memo = Memo::new(MEMO_BYTES_MAX);
-    memo.insert(b"k", &Kept::Drop(None), 0);
+    memo.insert(b"k", &Kept::Drop(None, Layer::FRONT), 0);
     let mut audited = Vec::new();
     for hit in 1..=4 * HITS_PER_AUDIT {
         assert!(memo.get(b"k").is_some());

@@ -14,7 +14,7 @@ use crate::{
     account::Accounts,
     artifact::{self, Digest},
     builder::Place,
-    candidate::{Candidate, CandidateInfo, Share},
+    candidate::{Arm, Candidate, CandidateInfo, Share},
     engine::CodeStrategy,
     scope::Scope,
     services::Services,
@@ -55,6 +55,19 @@ impl Candidates {
     /// Whether that version is a candidate.
     pub(super) fn has(&self, id: VersionId) -> bool {
         self.0.read().values().filter_map(|slot| slot.candidate.as_ref()).any(|c| c.version.id == id)
+    }
+
+    /// The versions that answer for a part of a virtual host's messages, by type.
+    pub(super) fn canaries_in(&self, vhost: &Name) -> Vec<(Name, Arc<Version>)> {
+        let slots = self.0.read();
+        let candidates = slots.iter().filter(|((scope, _), _)| match scope {
+            Scope::Vhost(own) => own == vhost,
+            Scope::Global | Scope::Shipped => true,
+        });
+        let candidates = candidates.filter_map(|(_, slot)| slot.candidate.as_ref());
+        let canaries =
+            candidates.filter(|it| matches!(it.arm(vhost), Arm::Canary(_)) && !it.leaves_out(vhost));
+        canaries.flat_map(|it| it.names.iter().map(|name| (name.clone(), it.version.clone()))).collect()
     }
 
     fn change(&self, scope: &Scope, path: &Path, change: impl FnOnce(&mut Slot)) {
@@ -208,6 +221,7 @@ impl Registry {
         // Those that were left out before are asked from now on, or the other way round.
         self.tell_exchanges_of(scope, plugin);
         candidate.to_canary(share, vhost.cloned());
+        self.providers.changed();
         tracing::info!(
             target: "leveret::plugin",
             plugin, %scope, digest = %candidate.version.code.digest, %share,
@@ -277,14 +291,28 @@ impl Registry {
     #[must_use]
     pub fn candidates(&self) -> Vec<CandidateInfo> {
         let slots = self.candidates.0.read();
-        let info = |((scope, plugin), slot): (&(Scope, String), &Slot)| CandidateInfo {
-            scope: scope.clone(),
-            plugin: plugin.clone(),
-            path: slot.path.clone(),
-            state: slot.candidate.as_ref().map(|candidate| candidate.state()),
-            refused: slot.refused.as_ref().map(|(error, _)| error.clone()),
+        let known = slots.iter().map(|((scope, plugin), slot)| {
+            let info = CandidateInfo {
+                scope: scope.clone(),
+                plugin: plugin.clone(),
+                path: slot.path.clone(),
+                state: None,
+                refused: slot.refused.as_ref().map(|(error, _)| error.clone()),
+            };
+            (info, slot.candidate.clone())
+        });
+        let known: Vec<_> = known.collect();
+        drop(slots);
+        let info = |(info, candidate): (CandidateInfo, Option<Arc<Candidate>>)| {
+            let state = candidate.map(|candidate| {
+                let exchanges = self.exchanges_of_plugin(&info.scope, &info.plugin);
+                let mut vhosts: Vec<Name> = exchanges.iter().map(|exchange| exchange.vhost.clone()).collect();
+                vhosts.dedup();
+                candidate.state_among(&vhosts)
+            });
+            CandidateInfo { state, ..info }
         };
-        let mut all: Vec<CandidateInfo> = slots.iter().map(info).collect();
+        let mut all: Vec<CandidateInfo> = known.into_iter().map(info).collect();
         all.sort_by(|a, b| (&a.scope, &a.plugin).cmp(&(&b.scope, &b.plugin)));
         all
     }

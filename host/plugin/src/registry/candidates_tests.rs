@@ -211,6 +211,48 @@ fn what_a_canary_fails_on_the_serving_version_answers_until_it_is_withdrawn() {
     assert_eq!(world.route(0, "x", &["a"]), ["a,b"]);
 }
 
+/// Whoever has a virtual host decides by what they send or bind whether a canary goes on there, and nowhere else.
+#[test]
+fn a_canary_is_withdrawn_where_it_fails_and_goes_on_in_the_others() {
+    for refuses in ["nobody", "second"] {
+        let mut world = world();
+        for vhost in ["traps", "unused"] {
+            world.enter(vhost);
+            world.declare(0, "x").unwrap();
+            world.bind(0, "x", "a").unwrap();
+        }
+        let guest = Guest { version: 2, fanout: true, refuses, ..Guest::default() };
+        world.offer_candidate(&guest.component()).unwrap();
+        world.canary(100.0).unwrap();
+        for vhost in ["traps", "/"] {
+            world.enter(vhost);
+            world.route(0, "x", &["none"]);
+        }
+        assert_eq!(world.route(0, "x", &["none"]), ["a,b"]);
+        world.enter("traps");
+        if refuses == "second" {
+            world.bind(0, "x", refuses).unwrap();
+        }
+        for _ in 0..CANARY_FAILURES_MAX {
+            assert_eq!(world.route(0, "x", &["!t"]).len(), 1);
+        }
+        assert_eq!(world.route(0, "x", &["none", "a"]), ["", "a"], "it is withdrawn there");
+        let standing = |world: &mut World| world.asked(0, "x", "none")[0].1;
+        assert_eq!(standing(&mut world), Standing::Serving);
+        world.enter("/");
+        assert_eq!(world.route(0, "x", &["none"]), ["a,b"], "it answers here");
+        assert_eq!(standing(&mut world), Standing::Canary);
+        let state = world.candidate();
+        let [(vhost, _)] = &state.withdrawn_in[..] else { panic!("{state:?}") };
+        assert_eq!((vhost.as_bytes(), state.withdrawn, state.canary.is_some()), (&b"traps"[..], None, true));
+        // Where it was withdrawn it may be tried again.
+        world.canary(100.0).unwrap();
+        world.enter("traps");
+        world.route(0, "x", &["none"]);
+        assert_eq!(world.candidate().withdrawn_in.len(), usize::from(refuses == "second"));
+    }
+}
+
 #[test]
 fn a_canary_that_refuses_a_binding_is_withdrawn_at_once() {
     let mut world = world();

@@ -44,10 +44,11 @@ pub(super) enum Way {
 /// it was.
 #[must_use]
 pub(super) struct Handover {
-    pub(super) change: StateChange,
+    /// What is told of it.
+    pub(super) told: StateChange,
     moves: Vec<Move>,
     /// The same for the store.
-    group: Vec<Change>,
+    in_store: Vec<Change>,
     /// Those that nobody works on until this is finished, with those that stay.
     closed: Vec<Arc<Cell>>,
 }
@@ -71,7 +72,7 @@ struct Stateful<'a> {
 
 impl Handover {
     fn nothing() -> Self {
-        Self { change: StateChange::default(), moves: Vec::new(), group: Vec::new(), closed: Vec::new() }
+        Self { told: StateChange::default(), moves: Vec::new(), in_store: Vec::new(), closed: Vec::new() }
     }
 
     /// Keeps everybody out of a state until this is finished.
@@ -135,7 +136,7 @@ impl Registry {
         let mut handover = prepared.map_err(LoadError::at(Stage::Migrate))?;
         let writer = Writer::of(version);
         let moves = handover.moves.iter().filter_map(|it| Some((it.from.holder()?, &it.to)));
-        handover.group = moves.flat_map(|(holder, to)| to.snapshot(holder, &writer)).collect();
+        handover.in_store = moves.flat_map(|(holder, to)| to.snapshot(holder, &writer)).collect();
         Ok(handover)
     }
 
@@ -152,8 +153,8 @@ impl Registry {
         places: &[(Arc<Exchange>, Layer)],
     ) -> Result<(), LoadError> {
         let cells = &self.services.cells;
-        if !handover.group.is_empty() {
-            let written = cells.store().append(&handover.group);
+        if !handover.in_store.is_empty() {
+            let written = cells.store().append(&handover.in_store);
             written.map_err(|failure| LoadError::at(Stage::Migrate)(failure.to_string()))?;
         }
         for Move { owner, vhost, from, to, kept_of } in &handover.moves {
@@ -228,7 +229,7 @@ impl Registry {
             let Some((_, replica)) = replica else { continue };
             match replica.migrate(exchange, *layer, &copy, &it.writer.version) {
                 Ok(true) => {
-                    handover.change.migrated += 1;
+                    handover.told.migrated += 1;
                     handover.replace(exchange, it, copy, true);
                 }
                 Ok(false) => {}
@@ -264,9 +265,9 @@ impl Registry {
             }
             handover.close(exchange, &it.cell, until)?;
             let (entries, bytes) = it.cell.size();
-            handover.change.discarded_entries += entries;
-            handover.change.discarded_bytes += bytes;
-            handover.change.restored += 1;
+            handover.told.discarded_entries += entries;
+            handover.told.discarded_bytes += bytes;
+            handover.told.restored += 1;
             let to = kept.map_or_else(Cell::default, |kept| kept.fork(&Arc::new(Usage::unlimited())));
             handover.replace(exchange, &it, Arc::new(to), false);
         }

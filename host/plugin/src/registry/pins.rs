@@ -205,6 +205,7 @@ impl Registry {
         self.pins.put(exchange, version.clone());
         self.forget_awaited(&exchange.vhost, &exchange.spec.name);
         exchange.type_changed();
+        self.providers.changed();
         self.decide();
         tracing::info!(
             target: "leveret::plugin",
@@ -240,6 +241,7 @@ impl Registry {
             self.pins.forget(exchange.id);
             exchange.type_changed();
         }
+        self.providers.changed();
         self.decide();
         tracing::info!(
             target: "leveret::plugin",

@@ -7,12 +7,15 @@
 
 use super::{
     Registry,
-    slots::{Parked, Provider},
+    slots::{Group, Parked, Provider},
     warnings::{Warning, WarningAbout},
 };
-use crate::policy::FailurePolicy;
+use crate::{
+    artifact::{self, Digest},
+    policy::FailurePolicy,
+};
 use leveret_broker::exchange::Exchange;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 /// Why an exchange is parked whose plugin did not come since the broker started.
 const MISSING: &str = "its plugin is not there";
@@ -36,6 +39,15 @@ impl Registry {
                 slots.park(vhost, type_name, Some(parked));
             }
         }
+    }
+
+    /// Whether a file is worth loading before anything is served though it is large: there are exchanges from before
+    /// the start whose type nobody provides, and it was compiled before.
+    #[must_use]
+    pub fn is_wanted_first(&self, path: &Path) -> bool {
+        let misses = |group: Group| group.parked.is_some_and(|parked| &*parked.why == MISSING);
+        self.slots.read().groups().any(misses)
+            && artifact::read(path).is_ok_and(|bytes| self.compiler.has_code(Digest::of(&bytes)))
     }
 
     /// Says of each type of such exchanges that nobody provides it.

@@ -318,7 +318,7 @@ impl<'a> Moving<'a> {
         registry.hand_over_state(&handover, from, &self.version, &part.replayed.places)?;
         let replayed = std::mem::replace(&mut part.replayed, Replayed::nothing());
         let moved =
-            Moved { exchanges: replayed.exchanges, bindings: replayed.bindings, state: handover.change };
+            Moved { exchanges: replayed.exchanges, bindings: replayed.bindings, state: handover.told };
         let took = registry.hand_to_workers(replayed, |_| true);
         if !self.published {
             self.publish(&mut files, &mut slots, Some(&part.vhost));

@@ -523,7 +523,7 @@ proptest! {
 
 #[test]
 fn what_answers_in_a_vhost_is_numbered_by_what_changes_there() {
-    let world = world();
+    let mut world = world();
     let registry = world.host.registry().clone();
     let [a, b] = [Name::from_static("a"), Name::from_static("b")];
     let in_a = Switch::PluginInVhost { plugin: "guest".into(), vhost: a.clone() };
@@ -545,12 +545,32 @@ fn what_answers_in_a_vhost_is_numbered_by_what_changes_there() {
     world.offer("guest.wasm", &Guest { version: 3, ..Guest::default() }.component()).unwrap();
     assert_eq!(raised(), [true, false], "that of b is its own");
     world.host.registry().disable(&in_a);
-    assert_eq!(raised(), [true, false]);
+    assert_eq!(raised(), [false, false], "nobody takes what was refused");
     world.host.registry().enable(&in_a);
-    assert_eq!(raised(), [true, false]);
+    assert_eq!(raised(), [false, false], "the same would refuse it again");
     world.remove_own("b", "b/guest.wasm").unwrap();
     assert_eq!(raised(), [false, true], "the global one takes over");
     world.host.registry().remove(Path::new("guest.wasm")).unwrap();
+    assert_eq!(raised(), [false, false]);
+    world.offer("guest.wasm", &Guest { version: 3, ..Guest::default() }.component()).unwrap();
+    assert_eq!(raised(), [false, false], "the very same file");
+    world.offer("guest.wasm", &Guest { version: 4, ..Guest::default() }.component()).unwrap();
     assert_eq!(raised(), [true, true]);
+    // Exchanges on a version of their own, and a version that is tried.
+    world.enter("a");
+    let x = world.exchange("x");
+    registry.pin(&x, &PinTo::Current).unwrap();
+    assert_eq!(raised(), [false, false]);
+    world.offer("guest.wasm", &Guest { version: 5, ..Guest::default() }.component()).unwrap();
+    assert_eq!(raised(), [true, true]);
+    registry.unpin(&x).unwrap();
+    assert_eq!(raised(), [true, false]);
+    let tried = Guest { version: 6, ..Guest::default() }.component();
+    registry.offer_candidate(&Scope::Global, Path::new("guest.wasm"), &tried).unwrap();
+    assert_eq!(raised(), [false, false], "nothing of a shadow is used");
+    let share = crate::Share::of_percent(50.0).unwrap();
+    registry.canary(&Scope::Global, "guest", share, Some(&b)).unwrap();
+    assert_eq!(raised(), [false, true]);
+    assert!(registry.withdraw_candidate(&Scope::Global, "guest"));
     assert_eq!(raised(), [false, false]);
 }

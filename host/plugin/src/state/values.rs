@@ -37,22 +37,23 @@ pub(crate) struct Values {
 struct Entry {
     value: Option<Value>,
     /// The draft that wrote the key, and what.
-    draft: Option<(DraftId, Option<Draft>)>,
+    draft: Option<(DraftId, Option<Written>)>,
 }
 
+/// What was written under a key, committed or not.
+#[derive(Clone)]
+struct Written {
+    bytes: Bytes,
+    end_ms: Option<u64>,
+    usage: Arc<Usage>,
+}
+
+/// What is committed.
 #[derive(Clone)]
 struct Value {
-    bytes: Bytes,
-    end_ms: Option<u64>,
+    written: Written,
     /// Tells the value from others that its key has had.
     sequence: u64,
-    usage: Arc<Usage>,
-}
-
-struct Draft {
-    bytes: Bytes,
-    end_ms: Option<u64>,
-    usage: Arc<Usage>,
 }
 
 #[derive(Clone)]
@@ -98,9 +99,24 @@ fn cost(key: &[u8], value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + ENTRY_BYTES
 }
 
-impl Value {
-    fn is_over(&self, now_ms: u64) -> bool {
-        self.end_ms.is_some_and(|end| end <= now_ms)
+impl Written {
+    /// The bytes, where they have not ended.
+    fn at(&self, now_ms: u64) -> Option<&Bytes> {
+        self.end_ms.is_none_or(|end| end > now_ms).then_some(&self.bytes)
+    }
+
+    fn cost(&self, key: &[u8]) -> u64 {
+        cost(key, &self.bytes)
+    }
+
+    /// That it is what a key has, for the store.
+    fn change(&self, key: &Bytes) -> StateChange {
+        StateChange::Set { key: key.clone(), value: self.bytes.clone(), end_ms: self.end_ms }
+    }
+
+    /// It is no more.
+    fn give_back(&self, key: &[u8]) {
+        self.usage.give_back(self.cost(key));
     }
 }
 
@@ -139,12 +155,11 @@ impl Values {
             return Ok(None);
         };
         match &entry.draft {
-            Some((owner, written)) if Some(*owner) == draft => Ok(written
-                .as_ref()
-                .filter(|d| d.end_ms.is_none_or(|end| end > now_ms))
-                .map(|d| d.bytes.clone())),
+            Some((owner, written)) if Some(*owner) == draft => {
+                Ok(written.as_ref().and_then(|written| written.at(now_ms)).cloned())
+            }
             Some(_) => Err(InDoubt),
-            None => Ok(entry.value.as_ref().filter(|value| !value.is_over(now_ms)).map(|v| v.bytes.clone())),
+            None => Ok(entry.value.as_ref().and_then(|value| value.written.at(now_ms)).cloned()),
         }
     }
 
@@ -171,13 +186,13 @@ impl Values {
                     self.purge(now_ms);
                 }
                 usage.take(cost(key, value)).map_err(|_| ValueError::Quota)?;
-                Some(Draft { bytes: value.into(), end_ms, usage: usage.clone() })
+                Some(Written { bytes: value.into(), end_ms, usage: usage.clone() })
             }
         };
         let entry = self.entries.entry(key.into()).or_default();
         match entry.draft.replace((draft, written)) {
             None => self.doubts += 1,
-            Some((_, before)) => give_back(key, before),
+            Some((_, before)) => before.iter().for_each(|before| before.give_back(key)),
         }
         Ok(())
     }
@@ -243,12 +258,9 @@ impl Values {
     pub(crate) fn written(&self, draft: DraftId, key: &[u8]) -> Option<StateChange> {
         let (key, entry) = self.entries.get_key_value(key)?;
         let (_, written) = entry.draft.as_ref().filter(|(owner, _)| *owner == draft)?;
-        let key = key.clone();
         Some(match written {
-            Some(Draft { bytes, end_ms, .. }) => {
-                StateChange::Set { key, value: bytes.clone(), end_ms: *end_ms }
-            }
-            None => StateChange::Delete { key },
+            Some(written) => written.change(key),
+            None => StateChange::Delete { key: key.clone() },
         })
     }
 
@@ -257,11 +269,7 @@ impl Values {
         let mut values: Vec<_> =
             self.entries.iter().filter_map(|(key, entry)| Some((key, entry.value.as_ref()?))).collect();
         values.sort_unstable_by_key(|(_, value)| value.sequence);
-        changes.extend(values.into_iter().map(|(key, value)| StateChange::Set {
-            key: key.clone(),
-            value: value.bytes.clone(),
-            end_ms: value.end_ms,
-        }));
+        changes.extend(values.into_iter().map(|(key, value)| value.written.change(key)));
         changes.extend(self.counters.iter().map(|(key, counter)| StateChange::Add {
             key: key.clone(),
             more: counter.sum,
@@ -289,13 +297,13 @@ impl Values {
             None => {
                 self.entries.remove(&key);
             }
-            Some(Draft { bytes, end_ms, usage }) => {
-                entry.value = Some(Value { bytes, end_ms, sequence, usage });
+            Some(written) => {
                 self.live += 1;
                 self.order.insert(sequence, key.clone());
-                if let Some(end) = end_ms {
+                if let Some(end) = written.end_ms {
                     self.ends.insert((end, sequence), key);
                 }
+                entry.value = Some(Value { written, sequence });
             }
         }
         // Of what has ended there may be more than goes at once; nothing else goes for that.
@@ -314,7 +322,7 @@ impl Values {
         }
         self.doubts -= 1;
         let written = entry.draft.take().and_then(|(_, written)| written);
-        give_back(key, written);
+        written.iter().for_each(|written| written.give_back(key));
         if entry.value.is_none() {
             self.entries.remove(key);
         }
@@ -340,9 +348,9 @@ impl Values {
             if found.len() >= count_max {
                 return None;
             }
-            if let Some(value) = entry.value.as_ref().filter(|value| !value.is_over(now_ms)) {
-                bytes += key.len() + value.bytes.len();
-                found.push((key.to_vec(), value.bytes.to_vec()));
+            if let Some(value) = entry.value.as_ref().and_then(|value| value.written.at(now_ms)) {
+                bytes += key.len() + value.len();
+                found.push((key.to_vec(), value.to_vec()));
             }
             if nth + 1 >= SCAN_PIECE_ENTRIES || bytes >= SCAN_PIECE_BYTES {
                 return Some(key.clone());
@@ -354,8 +362,9 @@ impl Values {
     /// A copy of what is committed.
     pub(super) fn fork(&self, usage: &Arc<Usage>) -> Self {
         let committed = self.entries.iter().filter_map(|(key, entry)| {
-            let value = Value { usage: usage.clone(), ..entry.value.clone()? };
-            usage.take_over(cost(key, &value.bytes));
+            let mut value = entry.value.clone()?;
+            value.written.usage = usage.clone();
+            usage.take_over(value.written.cost(key));
             Some((key.clone(), Entry { value: Some(value), draft: None }))
         });
         let counters = self.counters.iter().map(|(key, counter)| {
@@ -377,7 +386,7 @@ impl Values {
     /// How many values and counters are committed, and their bytes.
     pub(super) fn size(&self) -> (u64, u64) {
         let values =
-            self.entries.iter().filter_map(|(key, entry)| Some((key, &*entry.value.as_ref()?.bytes)));
+            self.entries.iter().filter_map(|(key, entry)| Some((key, &*entry.value.as_ref()?.written.bytes)));
         let counters = self.counters.keys().map(|key| (key, [].as_slice()));
         let costs = values.chain(counters).map(|(key, value)| cost(key, value));
         costs.fold((0, 0), |(entries, bytes), cost| (entries + 1, bytes + cost))
@@ -391,7 +400,7 @@ impl Values {
         };
         for (key, entry) in &mut self.entries {
             if let Some(value) = &mut entry.value {
-                charge(key, &value.bytes, &mut value.usage);
+                charge(key, &value.written.bytes, &mut value.written.usage);
             }
         }
         for (key, counter) in &mut self.counters {
@@ -448,10 +457,10 @@ impl Values {
         else {
             return;
         };
-        value.usage.give_back(cost(key, &value.bytes));
+        value.written.give_back(key);
         self.live -= 1;
         self.order.remove(&value.sequence);
-        if let Some(end) = value.end_ms {
+        if let Some(end) = value.written.end_ms {
             self.ends.remove(&(end, value.sequence));
         }
         if entry.draft.is_none() {
@@ -464,21 +473,15 @@ impl Drop for Values {
     fn drop(&mut self) {
         for (key, entry) in &self.entries {
             if let Some(value) = &entry.value {
-                value.usage.give_back(cost(key, &value.bytes));
+                value.written.give_back(key);
             }
-            if let Some((_, Some(draft))) = &entry.draft {
-                draft.usage.give_back(cost(key, &draft.bytes));
+            if let Some((_, Some(written))) = &entry.draft {
+                written.give_back(key);
             }
         }
         for (key, counter) in &self.counters {
             counter.usage.give_back(cost(key, &[]));
         }
-    }
-}
-
-fn give_back(key: &[u8], written: Option<Draft>) {
-    if let Some(draft) = written {
-        draft.usage.give_back(cost(key, &draft.bytes));
     }
 }
 

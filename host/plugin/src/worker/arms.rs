@@ -160,8 +160,11 @@ impl Worker {
         if is_gone {
             entry.beside = None;
         }
-        if canary.is_some() || is_gone {
-            self.homes.discard(candidate.version.id);
+        match is_gone {
+            true => self.homes.discard(candidate.version.id),
+            // In another virtual host it may be asked on.
+            false if canary.is_some() => self.homes.discard_in(candidate.version.id, &exchange.vhost),
+            false => {}
         }
     }
 
@@ -272,9 +275,11 @@ impl Worker {
                 continue;
             };
             match &**refusal {
-                Refusal::PluginRefused { .. } => candidate.canary_refused(&refusal.to_string()),
+                Refusal::PluginRefused { .. } => {
+                    candidate.canary_refused(&exchange.vhost, &refusal.to_string())
+                }
                 Refusal::PluginFailed { what, .. } | Refusal::PluginUnavailable { why: what, .. } => {
-                    candidate.canary_failed(what);
+                    candidate.canary_failed(&exchange.vhost, what);
                 }
                 // Nor would the serving version answer.
                 _ => continue,

@@ -124,7 +124,7 @@ impl Batch<'_> {
                 continue;
             }
             if self.entry.rejects_bodies && self.entry.reads.rejects_body(message.body.len()) {
-                answers.push(too_long(&self.entry.type_name, &self.entry.reads, message));
+                answers.push(too_long((&self.entry.type_name, self.layer), &self.entry.reads, message));
                 before = Before::Other;
                 continue;
             }
@@ -466,7 +466,7 @@ impl Batch<'_> {
     pub(super) fn attach(&mut self, draft: Box<Draft>, answered: usize, answers: &mut [Answer]) {
         let waiting = answered.checked_sub(1).and_then(|last| self.scratch.waiting.get(last));
         if let Some(place) = waiting.and_then(|waiting| answers.get_mut(waiting.answer)) {
-            let answer = std::mem::replace(place, Answer::Drop(None));
+            let answer = std::mem::replace(place, Answer::OPEN);
             *place = Answer::Effective(Box::new(Effective { answer, effects: draft }));
         }
     }
@@ -528,16 +528,16 @@ impl Batch<'_> {
                 }
                 (resolved.kept, resolved.new_bytes)
             }
-            Decision::Drop(None) => (Kept::Drop(None), 0),
+            Decision::Drop(None) => (Kept::Drop(None, self.layer), 0),
             Decision::Drop(Some(reason)) => {
                 let bytes = reason.len() + 64;
-                (Kept::Drop(Some(Rc::new(reason))), bytes)
+                (Kept::Drop(Some(Rc::new(reason)), self.layer), bytes)
             }
             Decision::Reject(reason) => {
                 let account = self.homes.account_of(version, &self.exchange.vhost);
                 account.log_rejection(format_args!("exchange '{}'", self.exchange.spec.name), &reason);
                 let bytes = reason.len() + 64;
-                (Kept::Reject(Rc::new(reason)), bytes)
+                (Kept::Reject(Rc::new(reason), self.layer), bytes)
             }
             Decision::Delegate => (Kept::Hold(0, behind(self.exchange, self.layer)?), 0),
             Decision::Hold(_) if !self.entry.may_hold => return Err("it needs the grant 'hold'"),
@@ -578,7 +578,12 @@ pub(crate) fn behind(exchange: &Exchange, layer: Layer) -> Result<Layer, &'stati
 }
 
 /// The answer to a message whose body is longer than the type takes.
-pub(crate) fn too_long(type_name: &Name, reads: &Reads, message: &MessageView<'_>) -> Answer {
+pub(crate) fn too_long(
+    (type_name, layer): (&Name, Layer),
+    reads: &Reads,
+    message: &MessageView<'_>,
+) -> Answer {
     let (bytes, bytes_max) = (message.body.len(), reads.body.map_or(0, |body| body.bytes_max));
-    Answer::Reject(format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}").into())
+    let reason = format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}");
+    Answer::Reject(reason.into(), layer)
 }

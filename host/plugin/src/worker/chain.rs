@@ -231,7 +231,7 @@ impl Worker {
             }
             for (at, answer) in delegated.into_iter().zip(inner) {
                 if let Some(place) = answers.get_mut(before + at) {
-                    *place = behind(std::mem::replace(place, Answer::Drop(None)), answer);
+                    *place = behind(std::mem::replace(place, Answer::OPEN), answer);
                 }
             }
         }

@@ -210,7 +210,7 @@ impl Worker {
         };
         let (reads, may_hold) = (reads.clone(), replica.may_hold(exchange.id, layer));
         if reads.rejects_body(message.body.len()) {
-            return Ok(Told::said(too_long(type_name, &reads, message)));
+            return Ok(Told::said(too_long((type_name, layer), &reads, message)));
         }
         let mut question = vec![0; LENGTH_BYTES];
         message.project(&reads, &mut question);
@@ -235,8 +235,8 @@ impl Worker {
         match decisions.iter().next() {
             None => Err(failed("it gave no decision")),
             Some(Decision::Deliver(ids)) => Ok(Told::deliver(exchange, ids)),
-            Some(Decision::Drop(reason)) => Ok(Told::said(Answer::Drop(reason))),
-            Some(Decision::Reject(reason)) => Ok(Told::said(Answer::Reject(reason))),
+            Some(Decision::Drop(reason)) => Ok(Told::said(Answer::Drop(reason, layer))),
+            Some(Decision::Reject(reason)) => Ok(Told::said(Answer::Reject(reason, layer))),
             Some(Decision::Delegate) => hold(0),
             Some(Decision::Hold(_)) if !may_hold => Err(failed("it needs the grant 'hold'")),
             Some(Decision::Hold(delay_ms)) => hold(delay_ms),
@@ -272,8 +272,8 @@ impl Told {
     /// Any answer that names no bindings.
     fn said(answer: Answer) -> Self {
         let said = match &answer {
-            Answer::Drop(reason) => Said::Drop(reason.clone()),
-            Answer::Reject(reason) => Said::Reject(reason.clone()),
+            Answer::Drop(reason, _) => Said::Drop(reason.clone()),
+            Answer::Reject(reason, _) => Said::Reject(reason.clone()),
             Answer::Hold(Hold { delay_ms: 0, .. }) => Said::Delegate,
             Answer::Hold(hold) => Said::Hold(hold.delay_ms),
             Answer::Failed(refusal) => Said::Failed(refusal.clone()),

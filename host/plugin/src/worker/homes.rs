@@ -434,6 +434,17 @@ impl Homes {
         }
     }
 
+    /// What is set aside stays so while a test lasts.
+    #[cfg(test)]
+    pub(crate) fn stay_aside(&mut self) {
+        self.homes.values_mut().for_each(|home| home.failures.stay_aside());
+    }
+
+    /// Drops what a virtual host has of a version.
+    pub(crate) fn discard_in(&mut self, version: VersionId, vhost: &Name) {
+        self.homes.retain(|place, _| place.version != version || place.vhost != *vhost);
+    }
+
     /// Drops everything of a version that was replaced.
     pub(crate) fn discard(&mut self, version: VersionId) {
         self.homes.retain(|place, _| place.version != version);

@@ -67,7 +67,7 @@ impl Scratch {
             self.questions.push(place);
         }
         self.waiting.push(Waiting { answer: answers.len(), question: self.questions.len() - 1 });
-        answers.push(Answer::Drop(None));
+        answers.push(Answer::OPEN);
         !repeated
     }
 

@@ -134,6 +134,7 @@ fn a_plugin_that_always_fails_is_set_aside_and_no_other() {
     for _ in 0..FAILURES_IN_A_ROW_MAX {
         world.route(0, "x", &["!t"]);
     }
+    world.workers[0].homes.stay_aside();
     let calls = world.workers[0].counters().calls;
     let answers = world.route(0, "x", &["!t"; 1000]);
     assert!(answers.iter().all(|answer| answer.contains("quarantined")), "{}", answers[0]);

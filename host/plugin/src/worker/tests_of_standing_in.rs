@@ -51,6 +51,7 @@ fn while_the_plugin_is_set_aside_it_routes_everything() {
     for _ in 0..FAILURES_IN_A_ROW_MAX {
         assert_eq!(world.route(0, "x", &["!t"]), [""]);
     }
+    world.workers[0].homes.stay_aside();
     let calls = world.workers[0].counters().calls;
     assert_eq!(world.route(0, "x", &["a", "b", "!d", "c"]), ["a", "b", "", ""]);
     let asked = world.workers[0].counters().calls - calls;

@@ -19,6 +19,8 @@ mod exchange;
 mod held;
 mod publish;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX},

@@ -5,6 +5,7 @@ mod client;
 mod exchange;
 mod hold;
 mod plugin;
+mod store;
 mod time;
 
 use crate::{
@@ -52,6 +53,8 @@ enum Command {
     Hold(hold::HoldArguments),
     /// Look at a running broker's exchange types, switch them, and try out your own
     Plugin(plugin::PluginArguments),
+    /// Look at what is on disk, and check it, while no broker uses it
+    Store(store::StoreArguments),
     /// Compile one component from standard input: the broker starts itself with this
     #[command(name = compile::SUBCOMMAND, hide = true)]
     CompilePlugin(CompilePluginArguments),
@@ -94,6 +97,9 @@ pub fn run() -> ExitCode {
         }
         Some(Command::Hold(hold)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| hold.run(&settings))
+        }
+        Some(Command::Store(store)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| store.run(&settings))
         }
         None => {
             settings(arguments.config, arguments.settings).and_then(|settings| run_broker(settings, began))

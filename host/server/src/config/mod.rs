@@ -5,12 +5,14 @@
 //! a variable, a variable over the file, the file over the default. What is said of plugins and of
 //! single virtual hosts is tables (`tables.rs`), so it is in the file alone.
 
+mod durability;
 mod intercept;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod vhosts;
 
+pub use durability::{DurabilityTable, SyncMode};
 pub use intercept::InterceptTable;
 pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable, VhostTotalsTable};
 pub use vhosts::VhostConfig;
@@ -151,6 +153,11 @@ pub struct Settings {
     #[arg(skip)]
     #[serde(default)]
     pub intercept: Vec<Spanned<InterceptTable>>,
+
+    /// `[[durability]]`: when messages of which queues count as safe
+    #[arg(skip)]
+    #[serde(default)]
+    pub durability: Vec<Spanned<DurabilityTable>>,
 }
 
 impl Settings {
@@ -168,6 +175,7 @@ impl Settings {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let settings: Self = toml::from_str(text)?;
         settings.check_attachments(text)?;
+        settings.check_durability(text)?;
         let Err(error) = settings.policies()?.check() else {
             return Ok(settings);
         };
@@ -208,6 +216,16 @@ impl Settings {
         match start.and_then(|start| text.get(..start)) {
             Some(before) => bail!("line {}: [[intercept]]: {what}", before.matches('\n').count() + 1),
             None => bail!("[[intercept]]: {what}"),
+        }
+    }
+
+    /// The same for when messages count as safe.
+    fn check_durability(&self, text: &str) -> anyhow::Result<()> {
+        let Err((at, what)) = durability::check(&self.durability) else { return Ok(()) };
+        let start = self.durability.get(at).map(|table| table.span().start);
+        match start.and_then(|start| text.get(..start)) {
+            Some(before) => bail!("line {}: [[durability]]: {what}", before.matches('\n').count() + 1),
+            None => bail!("[[durability]]: {what}"),
         }
     }
 
@@ -260,6 +278,7 @@ impl Settings {
                 remembered_mib: self.totals.remembered_mib.or(other.totals.remembered_mib),
             },
             intercept: if self.intercept.is_empty() { other.intercept } else { self.intercept },
+            durability: if self.durability.is_empty() { other.durability } else { self.durability },
         }
     }
 }
@@ -320,7 +339,7 @@ impl TryFrom<Settings> for Config {
             bail!("retry-max-ms must be between {} and {}", RETRY_MAX_MS.start(), RETRY_MAX_MS.end());
         }
         let names = settings.vhosts.unwrap_or_else(|| vec!["/".to_owned()]);
-        let vhosts = vhosts::vhosts(names, &settings.vhost, &data_dir, &plugins_dir)?;
+        let vhosts = vhosts::vhosts(names, (&settings.vhost, &settings.durability), &data_dir, &plugins_dir)?;
         let vhost_names: Vec<Name> = vhosts.iter().map(|vhost| vhost.name.clone()).collect();
         let attachments = Attachments::new(rules, &vhost_names).context("[[intercept]]")?;
         Ok(Self {

@@ -3,6 +3,7 @@
 //! Written by hand where a derived reader would name a wrong place: each limit is a key, and an error
 //! names the key and its line.
 
+use super::SyncMode;
 use leveret_model::Name;
 use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit, PluginRules, TotalRules, VhostRules};
 use serde::{
@@ -45,6 +46,8 @@ pub struct LimitTable(pub BTreeMap<Limit, Spanned<u64>>);
 pub struct VhostTable {
     /// Its own folder for plugins.
     pub plugins_dir: Option<PathBuf>,
+    /// When messages count as safe there.
+    pub sync: Option<SyncMode>,
     /// The global plugins that it may use.
     pub allow: Option<BTreeSet<String>>,
     /// The highest limits there.

@@ -1,7 +1,10 @@
 //! What a file says, and what is wrong with it.
 
 use super::*;
+use crate::store::VhostDurability;
+use leveret_broker::store::Durability;
 use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit, TotalRules};
+use std::cmp::Reverse;
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
@@ -15,6 +18,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     let default = VhostConfig {
         name: Name::from_static("/"),
         plugins_dir: Path::new("d/vhosts/%2F/plugins").to_path_buf(),
+        durability: VhostDurability::default(),
     };
     assert_eq!(config.vhosts, [default]);
 }
@@ -80,6 +84,7 @@ remembered-mib = 77
 
 [vhost."tenant-a"]
 plugins-dir = "tenant-a/plugins"
+sync = "interval:10ms"
 allow = ["rate-limit", "x-delayed-message"]
 ceilings = { memory-mib = 128, cpu-per-call-ms = 10, state-mib = 64 }
 totals = { memory-mib = 256, remembered-mib = 9 }
@@ -88,6 +93,15 @@ totals = { memory-mib = 256, remembered-mib = 9 }
 enabled = false
 grants = ["clock"]
 memory-mib = 128
+
+[[durability]]
+vhost = "tenant-a"
+queues = "orders.*"
+sync = "always"
+
+[[durability]]
+queues = "*.cache"
+sync = "never"
 "#;
 
 #[test]
@@ -99,6 +113,14 @@ fn every_key_has_its_effect() {
     assert_eq!((config.data_dir.as_path(), config.plugins_dir.as_path()), (Path::new("d"), Path::new("p")));
     let folders: Vec<_> = config.vhosts.iter().map(|v| v.plugins_dir.to_str().unwrap()).collect();
     assert_eq!(folders, ["d/vhosts/%2F/plugins", "tenant-a/plugins"]);
+
+    let durable = |vhost: usize| {
+        let of = |queue| config.vhosts[vhost].durability.of(&Name::from_static(queue));
+        [of("orders.cache"), of("a.cache"), of("other")]
+    };
+    let (always, never) = (Durability::Always, Durability::Never);
+    assert_eq!(durable(0), [never, never, always]);
+    assert_eq!(durable(1), [always, never, Durability::Interval(Reverse(10))]);
 
     let everywhere = &config.policies.plugins["rate-limit"];
     assert_eq!(everywhere.enabled, Some(true));
@@ -213,6 +235,15 @@ fn an_error_names_the_line_and_the_key() {
             1,
             "makes no sense for an interceptor on publish",
         ),
+        ("[vhost.v]\nsync = \"often\"", 2, "\"often\" is none of"),
+        ("\n[[durability]]\nqueues = \"q\"\nsync = \"interval:0ms\"", 4, "interval:10ms"),
+        ("[[durability]]\nsync = \"never\"", 1, "missing field `queues`"),
+        ("[[durability]]\nqueue = \"q\"\nsync = \"never\"", 2, "queue"),
+        (
+            "[[durability]]\nqueues = \"*\"\nsync = \"never\"\n[[durability]]\nvhost = \"v\"\nqueues = \"q\"\nsync = \"always\"",
+            4,
+            "[[durability]]: queues = \"q\" never counts",
+        ),
         (
             "[vhost.v]\nceilings = { memory-mib = 9 }\n[vhost.v.plugins.p]\nmemory-mib = 10",
             4,
@@ -229,6 +260,10 @@ fn an_error_names_the_line_and_the_key() {
 fn folders_and_names_of_virtual_hosts_do_not_clash() {
     for (wrong, said) in [
         ("[vhost.v]", "[vhost.\"v\"]: there is no such virtual host"),
+        (
+            "[[durability]]\nvhost = \"v\"\nqueues = \"*\"\nsync = \"never\"",
+            "[[durability]]: vhost = \"v\": there is no such virtual host",
+        ),
         ("vhosts = []", "at least one"),
         ("vhosts = [\"\"]", "needs a name"),
         ("plugins-dir = \"p\"\n[vhost.\"/\"]\nplugins-dir = \"p\"", "that of all virtual hosts"),

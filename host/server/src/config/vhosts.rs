@@ -1,6 +1,7 @@
 //! Virtual hosts and the folders of their plugins.
 
-use super::tables::VhostTable;
+use super::{DurabilityTable, durability, tables::VhostTable};
+use crate::store::VhostDurability;
 use anyhow::{Context, bail};
 use leveret_model::Name;
 use leveret_plugin::folder;
@@ -17,18 +18,24 @@ pub struct VhostConfig {
     pub name: Name,
     /// The folder that is watched for its own plugins.
     pub plugins_dir: PathBuf,
+    /// When its messages count as safe.
+    pub durability: VhostDurability,
 }
 
 /// The virtual hosts, each with a folder of its own.
 pub(super) fn vhosts(
     names: Vec<String>,
-    tables: &BTreeMap<String, Spanned<VhostTable>>,
+    (tables, rules): (&BTreeMap<String, Spanned<VhostTable>>, &[Spanned<DurabilityTable>]),
     data_dir: &Path,
     plugins_dir: &Path,
 ) -> anyhow::Result<Vec<VhostConfig>> {
     let mut vhosts: Vec<VhostConfig> = Vec::new();
     if let Some(stray) = tables.keys().find(|name| !names.contains(*name)) {
         bail!("[vhost.{stray:?}]: there is no such virtual host; vhosts names {names:?}");
+    }
+    let named = rules.iter().filter_map(|rule| rule.get_ref().vhost.as_ref());
+    if let Some(stray) = named.into_iter().find(|name| !names.contains(*name)) {
+        bail!("[[durability]]: vhost = {stray:?}: there is no such virtual host; vhosts names {names:?}");
     }
     for name in &names {
         if name.is_empty() {
@@ -48,7 +55,8 @@ pub(super) fn vhosts(
         if let Some(other) = vhosts.iter().find(|known| known.plugins_dir == folder) {
             bail!("[vhost.{name:?}]: plugins-dir {} is that of {:?}", folder.display(), other.name);
         }
-        vhosts.push(VhostConfig { name: vhost, plugins_dir: folder });
+        let durability = durability::of_vhost(name, table.and_then(|table| table.sync), rules);
+        vhosts.push(VhostConfig { name: vhost, plugins_dir: folder, durability });
     }
     if vhosts.is_empty() {
         bail!("vhosts = []: there must be at least one virtual host");

@@ -12,6 +12,7 @@ use super::{
         CanaryJson, CandidateJson, CandidateOrderJson, CandidateOrderedJson, CandidateStateJson,
         DifferenceJson, LeftOutJson, OrderJson, RefusedJson, ShadowJson,
     },
+    switches::of_others,
 };
 use axum::{Json, extract::State};
 use leveret_model::Name;
@@ -71,7 +72,13 @@ fn find(
     if let Some(own) = vhost.as_ref().and_then(|vhost| take(&Scope::Vhost(vhost.clone()))) {
         return Ok((own, None));
     }
-    let global = take(&Scope::Global).ok_or(ApiError::NotFound)?;
+    let Some(global) = take(&Scope::Global) else {
+        let owners: Vec<Scope> = all.into_iter().map(|info| info.scope).collect();
+        return Err(match vhost {
+            Some(vhost) if !owners.is_empty() => of_others(&order.plugin, &vhost, &owners),
+            _ => ApiError::NotFound,
+        });
+    };
     if vhost.is_some() && order.order != OrderJson::Canary {
         return Err(ApiError::BadRequest(format!(
             "the plugin {} is not that virtual host's own; its candidate is there for all",
@@ -190,6 +197,7 @@ pub(super) fn describe(info: CandidateInfo) -> CandidateJson {
         vhost: None,
         reason: None,
         left_out: Vec::new(),
+        withdrawn_in: Vec::new(),
         refused,
         shadow: ShadowJson::default(),
         canary: CanaryJson::default(),
@@ -212,8 +220,11 @@ pub(super) fn describe(info: CandidateInfo) -> CandidateJson {
     told.percent = state.canary.map(Share::percent);
     told.vhost = state.canary_vhost.as_ref().map(Name::to_text);
     told.reason = state.withdrawn;
-    let left_out = state.left_out.into_iter();
-    told.left_out = left_out.map(|(vhost, reason)| LeftOutJson { vhost: vhost.to_text(), reason }).collect();
+    let not_in = |vhosts: Vec<(Name, String)>| {
+        vhosts.into_iter().map(|(vhost, reason)| LeftOutJson { vhost: vhost.to_text(), reason }).collect()
+    };
+    told.left_out = not_in(state.left_out);
+    told.withdrawn_in = not_in(state.withdrawn_in);
     told.shadow = ShadowJson {
         compared: state.equal + state.different,
         equal: state.equal,

@@ -131,7 +131,6 @@ fn asked(asked: &Asked) -> AskedJson {
         stands_in: asked.stands_in,
         whom: whom(plugin),
         standing: plugin.and_then(|plugin| standing(plugin.standing)).map(str::to_owned),
-        pure: plugin.is_some_and(|plugin| plugin.pure),
         ..AskedJson::default()
     };
     let answer = match &asked.said {
@@ -169,6 +168,7 @@ fn whom(plugin: Option<&AskedPlugin>) -> WhomJson {
         plugin: plugin.map(|plugin| plugin.name.clone()),
         version: plugin.map(|plugin| plugin.version.clone()),
         digest: plugin.map(|plugin| plugin.digest.clone()),
+        pure: plugin.is_some_and(|plugin| plugin.pure),
     }
 }
 
@@ -185,7 +185,6 @@ fn intercepted(asked: &AskedInterceptor) -> AskedInterceptorJson {
     let mut told = AskedInterceptorJson {
         interceptor: asked.interceptor.clone(),
         whom: whom(plugin),
-        pure: plugin.is_some_and(|plugin| plugin.pure),
         failed: asked.failed.clone(),
         ..AskedInterceptorJson::default()
     };

@@ -267,6 +267,9 @@ pub struct BesideJson {
     /// Of a canary, the share of routing keys that it answers for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<f64>,
+    /// The virtual hosts in which it was withdrawn by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn_in: Vec<String>,
 }
 
 /// Whether an exchange type is served.

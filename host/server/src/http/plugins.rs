@@ -19,7 +19,8 @@ use super::{
     pins, refused,
 };
 use axum::{Json, extract::State};
-use leveret_broker::Vhost;
+use leveret_broker::{Vhost, exchange::Exchange, port::Layer};
+use leveret_model::Name;
 use leveret_plugin::{
     CallTime, Calls, CodeStrategy, Failures, MetricValue,
     policy::FailurePolicy,
@@ -93,10 +94,7 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         state = PluginState::Slow;
     }
     let together = api.shared.plugins.together(vhost.name());
-    let names = || exchanges.iter().map(|exchange| &exchange.spec.name);
-    let drops = names().flat_map(|name| by_reason(vhost.drops(name), Some(&name.to_text()))).collect();
-    let rejections = names().flat_map(|name| by_reason(vhost.rejections(name), Some(&name.to_text())));
-    let rejections = rejections.collect();
+    let said = said(vhost, &exchanges, &name);
     Some(PluginInVhostJson {
         vhost: vhost.name().to_text(),
         type_name: name.to_text(),
@@ -106,11 +104,11 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
         reason,
         fallback: fallback(&on_failure),
         on_failure: Some(on_failure.to_string()),
-        held: exchanges.iter().map(|exchange| exchange.hold_count() as u64).sum(),
-        held_stuck: exchanges.iter().map(|exchange| vhost.stuck_count(&exchange.spec.name) as u64).sum(),
-        rejected: exchanges.iter().map(|exchange| exchange.rejected_count()).sum(),
-        drops,
-        rejections,
+        held: said.held,
+        held_stuck: said.held_stuck,
+        rejected: said.rejections.iter().map(|reason| reason.messages).sum(),
+        drops: said.drops,
+        rejections: said.rejections,
         exchanges: exchanges.len(),
         calls: calls(&used.calls),
         call_time: call_time(&used.calls.call_time),
@@ -144,6 +142,32 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
     })
 }
 
+/// What became of messages because a type said so.
+#[derive(Default)]
+struct SaidOfType {
+    held: u64,
+    held_stuck: u64,
+    drops: Vec<ReasonJson>,
+    rejections: Vec<ReasonJson>,
+}
+
+/// What one type said in these exchanges. What another type of the same exchange said is that one's.
+fn said(vhost: &Vhost, exchanges: &[Arc<Exchange>], type_name: &Name) -> SaidOfType {
+    let mut said = SaidOfType::default();
+    for exchange in exchanges {
+        let (name, text) = (&exchange.spec.name, exchange.spec.name.to_text());
+        let layers = (0..).map(Layer).zip(exchange.types());
+        for (layer, _) in layers.filter(|(_, spec)| spec.type_name == *type_name) {
+            let (held, stuck) = exchange.held_by(layer);
+            said.held += held as u64;
+            said.held_stuck += stuck as u64;
+            said.drops.extend(by_reason(vhost.drops(name, layer), Some(&text)));
+            said.rejections.extend(by_reason(vhost.rejections(name, layer), Some(&text)));
+        }
+    }
+    said
+}
+
 fn describe(api: &Api, info: TypeInfo) -> PluginJson {
     let scope = info.scope.to_string();
     let there: Vec<PluginInVhostJson> =
@@ -174,8 +198,9 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         let of_it = all.find(|info| info.plugin == serving.plugin && info.scope.to_string() == scope)?;
         let told = candidates::describe(of_it);
         let tried = told.types.contains(&type_name);
-        let CandidateJson { state, version, percent, .. } = told;
-        version.filter(|_| tried).map(|version| BesideJson { state, version, percent })
+        let CandidateJson { state, version, percent, withdrawn_in, .. } = told;
+        let withdrawn_in = withdrawn_in.into_iter().map(|there| there.vhost).collect();
+        version.filter(|_| tried).map(|version| BesideJson { state, version, percent, withdrawn_in })
     });
     let mut pinned: Vec<PinJson> = registry.pins().into_iter().map(pins::describe).collect();
     pinned.retain(|pin| pin.type_name == type_name && pin.scope == scope);

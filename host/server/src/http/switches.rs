@@ -56,12 +56,32 @@ fn check(api: &Api, switch: &Switch) -> Result<(), ApiError> {
     };
     let registry = api.shared.plugins.registry();
     let scopes = registry.scopes_of(wanted);
+    let meant = |scope: &&Scope| match (scope, switch) {
+        (Scope::Vhost(own), Switch::PluginInVhost { vhost, .. }) => own == vhost,
+        _ => true,
+    };
     // A file of that name is another plugin than the core type.
-    if CORE_TYPES.contains(&wanted) && scopes.iter().all(|scope| *scope == Scope::Shipped) {
+    if CORE_TYPES.contains(&wanted) && scopes.iter().filter(meant).all(|scope| *scope == Scope::Shipped) {
         return Err(ApiError::BadRequest(format!("the core exchange type {wanted} cannot be switched")));
     }
-    let is_off = || registry.policies().disabled().iter().any(|off| plugin_of(off) == Some(wanted));
-    if scopes.is_empty() && !is_off() { Err(ApiError::NotFound) } else { Ok(()) }
+    let off = registry.policies().disabled();
+    match switch {
+        _ if scopes.iter().any(|scope| meant(&scope)) || off.contains(switch) => Ok(()),
+        Switch::PluginInVhost { vhost, .. } if !scopes.is_empty() => Err(of_others(wanted, vhost, &scopes)),
+        _ if off.iter().any(|off| plugin_of(off) == Some(wanted)) => Ok(()),
+        _ => Err(ApiError::NotFound),
+    }
+}
+
+/// That a plugin is the own one of other virtual hosts than the one that was named.
+pub(super) fn of_others(plugin: &str, vhost: &Name, scopes: &[Scope]) -> ApiError {
+    let mut owners: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+    owners.sort();
+    owners.dedup();
+    let owners = owners.join(", ");
+    ApiError::BadRequest(format!(
+        "the plugin {plugin} is there for {owners} alone; vhost '{vhost}' has none of that name"
+    ))
 }
 
 fn plugin_of(switch: &Switch) -> Option<&str> {

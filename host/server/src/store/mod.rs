@@ -10,8 +10,11 @@
 //! Read `spaces.rs` first, then `group.rs`.
 
 mod codec;
+mod durability;
 mod group;
+mod health;
 mod ids;
+pub mod look;
 mod message;
 mod parts;
 mod report;
@@ -23,15 +26,18 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+pub use durability::VhostDurability;
+pub use health::Pressure;
+
 use anyhow::{Context, anyhow};
 use group::DiskGroup;
 use ids::Ids;
 use leveret_broker::store::{
-    Change, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Topology,
-    Written,
+    Change, Durability, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored,
+    Topology, Written,
 };
 use leveret_model::Name;
-use leveret_store::{Config, Health, QueueId, Range, Reader, Refused, Sync, disk::real::RealDisk};
+use leveret_store::{Config, QueueId, Range, Reader, Sync, disk::real::RealDisk};
 use parking_lot::Mutex;
 use parts::Parts;
 use state::States;
@@ -58,13 +64,17 @@ struct Shared {
     bindings: topology::Bindings,
     states: States,
     readers: Mutex<Vec<Reader>>,
+    relief: health::Relief,
     /// What time it is, in milliseconds since 1970.
     now_ms: fn() -> u64,
 }
 
 /// The store on disk. Dropped without [`Self::close`] it is as after a crash of the process.
 #[derive(Clone)]
-pub struct DiskStore(Arc<Shared>);
+pub struct DiskStore {
+    shared: Arc<Shared>,
+    durability: Arc<VhostDurability>,
+}
 
 /// What is reused by a thread.
 struct Riding {
@@ -97,18 +107,26 @@ impl DiskStore {
         let bindings = topology::Bindings::open(&store);
         let states = States::open(&store);
         let readers = Mutex::default();
-        Ok(Self(Arc::new(Shared { store, group_bytes_max, ids, bindings, states, readers, now_ms })))
+        let relief = health::Relief::default();
+        let shared = Shared { store, group_bytes_max, ids, bindings, states, readers, relief, now_ms };
+        Ok(Self { shared: Arc::new(shared), durability: Arc::default() })
+    }
+
+    /// The same store for a virtual host, with what was chosen for that.
+    #[must_use]
+    pub fn of_vhost(&self, durability: VhostDurability) -> Self {
+        Self { shared: self.shared.clone(), durability: Arc::new(durability) }
     }
 
     /// Writes and syncs all that was handed over. From then on nothing is taken.
     pub fn close(&self) {
-        self.0.store.close();
+        self.shared.store.close();
     }
 
     /// The virtual hosts that it has anything of.
     #[must_use]
     pub fn vhosts(&self) -> BTreeSet<Name> {
-        topology::vhosts(&self.0.store)
+        topology::vhosts(&self.shared.store)
     }
 
     /// Has ranges of a queue ride on what is written next.
@@ -117,11 +135,11 @@ impl DiskStore {
             return;
         }
         let outcome = RIDING.with_borrow_mut(|Riding { parts, ranges: converted }| {
-            parts.set_bytes_max(self.0.group_bytes_max);
+            parts.set_bytes_max(self.shared.group_bytes_max);
             converted.clear();
             converted.extend(ranges.iter().map(group::range_of));
             put(parts, QueueId(queue.0), converted);
-            parts.submit(&self.0.store, Sync::Ride, None)
+            parts.submit(&self.shared.store, Sync::Ride, None)
         });
         if let Err(failure) = outcome {
             // Messages come again that were settled after the store was closed.
@@ -131,11 +149,10 @@ impl DiskStore {
 
     /// Whether what grows would be taken.
     fn admits(&self) -> Result<(), StoreFailure> {
-        self.0.store.admits().map_err(told::refused)?;
-        match self.0.store.health() {
-            Health::Well => Ok(()),
-            Health::Full => Err(told::refused(Refused::Full)),
-            Health::Failing(why) => Err(StoreFailure(format!("the disk fails: {why}").into())),
+        self.shared.store.admits().map_err(told::refused)?;
+        match self.pressure() {
+            None => Ok(()),
+            Some(pressure) => Err(StoreFailure(pressure.to_string().into())),
         }
     }
 }
@@ -159,16 +176,16 @@ impl Store for DiskStore {
         if !group.iter().all(takes_away) {
             self.admits()?;
         }
-        let mut parts = Parts::new(self.0.group_bytes_max);
-        state::write(&self.0, group, &mut parts, (Sync::Interval(APPENDED_WITHIN_MS), None))
+        let mut parts = Parts::new(self.shared.group_bytes_max);
+        state::write(&self.shared, group, &mut parts, (Sync::Interval(APPENDED_WITHIN_MS), None))
     }
 
     fn load(&self, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
-        state::load(&self.0, holder)
+        state::load(&self.shared, holder)
     }
 
     fn group(&self) -> Box<dyn Group> {
-        Box::new(DiskGroup::new(self.0.clone()))
+        Box::new(DiskGroup::new(self.shared.clone()))
     }
 
     fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
@@ -181,20 +198,32 @@ impl Store for DiskStore {
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
         // The waiter is told where it is not taken.
-        let _ = Parts::new(self.0.group_bytes_max).submit(&self.0.store, Sync::Always, Some((waiter, token)));
+        let _ = Parts::new(self.shared.group_bytes_max).submit(
+            &self.shared.store,
+            Sync::Always,
+            Some((waiter, token)),
+        );
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability.usual
+    }
+
+    fn durability_of(&self, queue: &Name) -> Durability {
+        self.durability.of(queue)
     }
 
     fn next_id(&self) -> KeptId {
-        KeptId(self.0.ids.next(&self.0.store))
+        KeptId(self.shared.ids.next(&self.shared.store))
     }
 
     fn kept(&self, queue: KeptId) -> Kept {
-        let stat = self.0.store.queue(QueueId(queue.0)).unwrap_or_default();
+        let stat = self.shared.store.queue(QueueId(queue.0)).unwrap_or_default();
         Kept { messages: stat.messages, first: stat.first, next: stat.next }
     }
 
     fn count(&self, queue: KeptId, numbers: core::ops::Range<u64>) -> u64 {
-        self.0.store.count(QueueId(queue.0), numbers)
+        self.shared.store.count(QueueId(queue.0), numbers)
     }
 
     fn read(
@@ -204,11 +233,11 @@ impl Store for DiskStore {
         bytes_max: usize,
         each: &mut dyn FnMut(Stored<'_>),
     ) -> Option<u64> {
-        self.0.read(QueueId(queue.0), from, bytes_max, &mut |item| message::hand_over(&item, each))
+        self.shared.read(QueueId(queue.0), from, bytes_max, &mut |item| message::hand_over(&item, each))
     }
 
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {
-        topology::read(&self.0.store, vhost, each, &mut |what| {
+        topology::read(&self.shared.store, vhost, each, &mut |what| {
             tracing::error!("the store: {what} cannot be read and is left out; declare it again");
         });
     }
@@ -240,6 +269,6 @@ fn now_ms() -> u64 {
 
 impl core::fmt::Debug for DiskStore {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("DiskStore").field("stat", &self.0.store.stat()).finish_non_exhaustive()
+        f.debug_struct("DiskStore").field("stat", &self.shared.store.stat()).finish_non_exhaustive()
     }
 }

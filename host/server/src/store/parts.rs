@@ -19,12 +19,21 @@ pub(super) struct Parts {
     full: Vec<Group>,
     open: Group,
     bytes_max: usize,
+    /// The process is to crash before the last of them.
+    #[cfg(test)]
+    pub(super) crashes: bool,
 }
 
 impl Parts {
     /// None yet; each of them has at most so many bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { full: Vec::new(), open: Group::default(), bytes_max }
+        Self {
+            full: Vec::new(),
+            open: Group::default(),
+            bytes_max,
+            #[cfg(test)]
+            crashes: false,
+        }
     }
 
     /// From now on that is the most.
@@ -134,6 +143,11 @@ impl Parts {
         sync: Sync,
         waiter: Waiter<'_>,
     ) -> Result<(), StoreFailure> {
+        #[cfg(test)]
+        if self.crashes {
+            assert!(!self.full.is_empty(), "there is more than one");
+            self.open = self.full.pop().unwrap_or_default();
+        }
         let told = waiter.map(|(to, token)| Told::new(self.full.len() + 1, to, token));
         let done: Option<Arc<dyn Done>> = told.clone().map(|told| told as _);
         let mut outcome = Ok(());

@@ -95,26 +95,9 @@ impl States {
     pub(super) fn open(store: &Store) -> Self {
         clear_pending(store);
         let mut holders = HashMap::new();
-        store.values_with(HOLDERS, b"", |key, value, _| {
-            let read = || {
-                let mut key = Take(key);
-                let holder =
-                    StateHolder { vhost: key.name()?, exchange: key.name()?, layer: Layer(key.u8()?) };
-                let mut value = Take(value);
-                value.version()?;
-                let (space, queue) = (Space(value.u64()?), value.u64()?);
-                let queue = Some(QueueId(queue)).filter(|queue| queue.0 != 0);
-                Ok::<_, codec::Malformed>((holder, Place { space, queue }))
-            };
-            match read() {
-                Ok((holder, place)) => {
-                    holders.insert(holder, Arc::new(Mutex::new(Holder::at(place))));
-                }
-                Err(codec::Malformed) => tracing::error!(
-                    "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
-                    key.escape_ascii()
-                ),
-            }
+        each_holder(store, &mut |holder, space, queue| {
+            let holder_is = Holder::at(Some(Place { space, queue }));
+            holders.insert(holder, Arc::new(Mutex::new(holder_is)));
         });
         Self(Mutex::new(holders))
     }
@@ -127,6 +110,11 @@ impl States {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     /// Forgets those that have nothing. `states` are the caller's only references to them.
     fn forget_empty(&self, holders: &[&StateHolder], states: &[Arc<Mutex<Holder>>]) {
         let mut all = self.0.lock();
@@ -137,6 +125,29 @@ impl States {
             }
         }
     }
+}
+
+/// Hands over who has something, the space of its values, and the queue of its messages if it ever had one.
+pub(super) fn each_holder(store: &Store, each: &mut dyn FnMut(StateHolder, Space, Option<QueueId>)) {
+    let mut found = Vec::new();
+    store.values_with(HOLDERS, b"", |key, value, _| {
+        let read = || {
+            let mut key = Take(key);
+            let holder = StateHolder { vhost: key.name()?, exchange: key.name()?, layer: Layer(key.u8()?) };
+            let mut value = Take(value);
+            value.version()?;
+            let (space, queue) = (Space(value.u64()?), value.u64()?);
+            Ok::<_, codec::Malformed>((holder, space, Some(QueueId(queue)).filter(|queue| queue.0 != 0)))
+        };
+        match read() {
+            Ok(holder) => found.push(holder),
+            Err(codec::Malformed) => tracing::error!(
+                "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
+                key.escape_ascii()
+            ),
+        }
+    });
+    found.into_iter().for_each(|(holder, space, queue)| each(holder, space, queue));
 }
 
 fn clear_pending(store: &Store) {
@@ -177,14 +188,11 @@ pub(super) fn write(
     let is_long = parts.len_bytes() + bytes > parts.bytes_max();
     let ending = Ending::default();
     let mut out = Out { shared, parts, ending, is_long, now_ms: (shared.now_ms)() };
-    let places: Vec<_> = guards
-        .iter_mut()
-        .map(|guard| {
-            guard.read_once(shared);
-            guard.place()
-        })
-        .collect();
     let mut outcome = Ok(());
+    for guard in &mut guards {
+        outcome = outcome.and_then(|()| guard.read_once(shared));
+    }
+    let places: Vec<_> = guards.iter().map(|guard| guard.place()).collect();
     for change in changes {
         let Some(at) = holders.iter().position(|holder| **holder == *change.holder) else { continue };
         let Some(guard) = guards.get_mut(at) else { continue };
@@ -197,6 +205,8 @@ pub(super) fn write(
     finish(&moved, &ending, parts);
     if let Err(failure) = outcome {
         parts.clear();
+        // What was computed did not happen.
+        guards.iter_mut().zip(&places).for_each(|(guard, place)| **guard = Holder::at(*place));
         if let Some((to, token)) = waiter {
             to.written(token, Err(failure.clone()));
         }
@@ -257,11 +267,8 @@ fn bytes_of(change: &StateChange) -> usize {
 pub(super) fn load(shared: &Shared, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
     let state = shared.states.of(holder);
     let mut guard = state.lock();
-    guard.read_once(shared);
-    if guard.is_unwritten() {
-        wait_until_written(&shared.store)?;
-        guard.is_written();
-    }
+    guard.read_once(shared)?;
+    guard.see_all(shared)?;
     let changes = guard.changes(shared);
     drop(guard);
     shared.states.forget_empty(&[holder], &[state]);

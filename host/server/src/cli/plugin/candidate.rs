@@ -145,6 +145,8 @@ fn lines(candidate: &CandidateJson) -> Vec<(&'static str, String)> {
     lines.push(("state", state));
     let left_out = candidate.left_out.iter();
     lines.extend(left_out.map(|it| ("left out", format!("virtual host {}: {}", it.vhost, it.reason))));
+    let withdrawn = candidate.withdrawn_in.iter();
+    lines.extend(withdrawn.map(|it| ("withdrawn", format!("in virtual host {}: {}", it.vhost, it.reason))));
     if candidate.version.is_some() {
         let shadow = &candidate.shadow;
         lines.push((
@@ -180,6 +182,7 @@ mod tests {
         let told = serde_json::json!({
             "plugin": "prefix", "scope": "global", "state": "canary", "version": "2.0",
             "digest": "0123456789abcdef", "since_ms": 0, "percent": 5.0, "vhost": "/",
+            "withdrawn_in": [{"vhost": "a", "reason": "it failed"}],
             "shadow": {"compared": 3, "equal": 2, "different": 1, "failed": 4, "not_asked": 5},
             "canary": {"answered": 7, "remembered": 6, "failed": 1},
             "refused": {"stage": "trial", "reason": "it does not start"},
@@ -194,6 +197,7 @@ mod tests {
             "plugin: prefix (global)",
             "candidate: 2.0, digest 0123456789ab, since 1970-01-01 00:00:00 UTC",
             "state: canary, 5 % of routing keys, in virtual host / alone",
+            "withdrawn: in virtual host a: it failed",
             "shadow: 3 messages compared: 2 equal, 1 different; 4 failed, 5 not asked",
             "canary: 7 messages, 6 of them remembered; 1 failed",
             "refused: the last file, at stage trial: it does not start",

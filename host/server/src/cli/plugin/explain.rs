@@ -150,7 +150,7 @@ fn put_step(text: &mut String, step: &StepJson) {
 fn put_asked(text: &mut String, asked: &AskedJson) {
     let by = match (&asked.whom.plugin, &asked.whom.version) {
         (Some(plugin), Some(version)) => {
-            let memory = match (asked.remembered_by, asked.pure) {
+            let memory = match (asked.remembered_by, asked.whom.pure) {
                 (0, true) => ", asked now; workers remember it once they have asked".to_owned(),
                 (0, false) => ", asked now".to_owned(),
                 (by, _) => format!(", remembered by {by} of {} workers", asked.workers),

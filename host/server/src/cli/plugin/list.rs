@@ -95,10 +95,16 @@ fn row(plugin: &PluginJson) -> [String; COLUMNS] {
 
 /// How a candidate stands, in words.
 pub(super) fn tried(beside: &BesideJson) -> String {
-    match beside.percent {
-        Some(percent) => format!("{} {percent} %", candidate_state(beside.state)),
-        None => candidate_state(beside.state).to_owned(),
+    let mut told = candidate_state(beside.state).to_owned();
+    told.extend(beside.percent.map(|percent| format!(" {percent} %")));
+    match &*beside.withdrawn_in {
+        // Everywhere, if the state says so.
+        _ if beside.state == CandidateStateJson::Withdrawn => {}
+        [] => {}
+        [vhost] => told.push_str(&format!(" (withdrawn in {vhost})")),
+        vhosts => told.push_str(&format!(" (withdrawn in {} virtual hosts)", vhosts.len())),
     }
+    told
 }
 
 /// How a candidate stands, in a word.
@@ -172,6 +178,7 @@ mod tests {
                 state: CandidateStateJson::Canary,
                 version: "1.1".to_owned(),
                 percent: Some(2.5),
+                withdrawn_in: vec!["a".to_owned()],
             }),
             pinned: Vec::new(),
             refused: Vec::new(),
@@ -193,9 +200,9 @@ mod tests {
             refused: Vec::new(),
         };
         let expected = "\
-            TYPE              SCOPE      STATE                  PLUGIN       VERSION  PURE  EXCHANGES  MEMORY  SUMMARY\n\
-            x-longest-prefix  global     serving, canary 2.5 %  prefix.wasm  1.0      yes   12         3 KiB   red \u{fffd}[31m\n\
-            x                 vhost 'a'  parked                 -            -        -     1          0 KiB   its plugin was removed; direct stands in\n";
+            TYPE              SCOPE      STATE                                   PLUGIN       VERSION  PURE  EXCHANGES  MEMORY  SUMMARY\n\
+            x-longest-prefix  global     serving, canary 2.5 % (withdrawn in a)  prefix.wasm  1.0      yes   12         3 KiB   red \u{fffd}[31m\n\
+            x                 vhost 'a'  parked                                  -            -        -     1          0 KiB   its plugin was removed; direct stands in\n";
         assert_eq!(table(&[served, parked]), expected);
     }
 }

@@ -30,7 +30,10 @@ pub struct CandidateJson {
     /// Of a canary, the only virtual host in which it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vhost: Option<String>,
-    /// Why it is withdrawn by itself.
+    /// The virtual hosts in which a canary was withdrawn by itself: it is asked nothing there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn_in: Vec<LeftOutJson>,
+    /// Why it is withdrawn by itself everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The virtual hosts that do not take it: it is not asked there.
@@ -53,7 +56,7 @@ pub struct CandidateJson {
     pub differences: Vec<DifferenceJson>,
 }
 
-/// A virtual host that does not take a candidate.
+/// A virtual host in which a candidate is not asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutJson {
     /// The virtual host.

@@ -104,6 +104,8 @@ pub struct WhomJson {
     /// The first digits of its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Workers answer such messages from memory, once they have asked.
+    pub pure: bool,
 }
 
 /// A type that was asked, and what it said.
@@ -123,8 +125,6 @@ pub struct AskedJson {
     /// Why this version: `canary` or `pinned`; not there for the one that serves the type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<String>,
-    /// Workers answer such messages from memory, once they have asked.
-    pub pure: bool,
     /// Some worker answers such a message from memory now.
     pub remembered: bool,
     /// How many do.
@@ -160,8 +160,6 @@ pub struct AskedInterceptorJson {
     /// Who was asked.
     #[serde(flatten)]
     pub whom: WhomJson,
-    /// Workers answer such messages from memory, once they have asked.
-    pub pure: bool,
     /// `pass`, `patch`, `drop`, `reject`, `unroutable` or `later`.
     pub verdict: String,
     /// Why it failed or could not be asked; the verdict is then what the operator wants.

@@ -32,16 +32,17 @@ pub struct PluginInVhostJson {
     pub fallback: Option<String>,
     /// How many exchanges have the type.
     pub exchanges: usize,
-    /// How many messages these exchanges hold.
+    /// How many messages these exchanges hold because this type said so.
     pub held: u64,
     /// Of those, how many are set aside because their exchange refused them too often.
     #[serde(default)]
     pub held_stuck: u64,
-    /// How many messages these exchanges did not accept.
+    /// How many messages these exchanges did not accept because this type said so.
     pub rejected: u64,
-    /// What these exchanges dropped, with the types' reasons, the latest of each exchange first.
+    /// What this type dropped, with its reasons, the latest of each exchange first. What another type of the
+    /// same exchange dropped is told of that one.
     pub drops: Vec<ReasonJson>,
-    /// What these exchanges did not accept, with the types' reasons, the latest of each exchange first.
+    /// What this type did not accept, with its reasons, the latest of each exchange first.
     #[serde(default)]
     pub rejections: Vec<ReasonJson>,
     /// What the calls of its plugin came to.

@@ -62,9 +62,10 @@ struct Messages {
 }
 
 impl Holder {
-    /// One that has something there.
-    pub(super) fn at(place: Place) -> Self {
-        Self { place: Some(place), ..Self::default() }
+    /// One that has its state there, of which nothing is known.
+    pub(super) fn at(place: Option<Place>) -> Self {
+        // It may be that what was handed over before is not written.
+        Self { place, unwritten: true, ..Self::default() }
     }
 
     pub(super) fn place(&self) -> Option<Place> {
@@ -76,19 +77,32 @@ impl Holder {
         self.place.is_none()
     }
 
-    pub(super) fn is_unwritten(&self) -> bool {
-        self.unwritten
-    }
-
-    pub(super) fn is_written(&mut self) {
+    /// Waits until all is written that was handed over.
+    ///
+    /// # Errors
+    /// It is not, and will not be soon.
+    pub(super) fn see_all(&mut self, shared: &Shared) -> Result<(), StoreFailure> {
+        if self.unwritten && self.place.is_some() {
+            super::wait_until_written(&shared.store)?;
+        }
         self.unwritten = false;
+        Ok(())
     }
 
     /// Reads what the store has, the first time.
-    pub(super) fn read_once(&mut self, shared: &Shared) {
-        if core::mem::replace(&mut self.is_read, true) {
-            return;
+    ///
+    /// # Errors
+    /// As for [`Self::see_all`].
+    pub(super) fn read_once(&mut self, shared: &Shared) -> Result<(), StoreFailure> {
+        if !self.is_read {
+            self.see_all(shared)?;
+            self.read(shared);
+            self.is_read = true;
         }
+        Ok(())
+    }
+
+    fn read(&mut self, shared: &Shared) {
         let Some(Place { space, queue }) = self.place else { return };
         let store = &shared.store;
         store.values_with(space, &[VALUE], |key, value, end_ms| {

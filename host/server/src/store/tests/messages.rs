@@ -182,6 +182,9 @@ fn a_message_of_an_unknown_form_is_not_taken_and_that_is_told() {
         }
         fn put_headers(&self, _: &[u8], _: &leveret_model::HeaderSelection, _: &mut Vec<u8>) {}
         fn put_property(&self, _: &[u8], _: leveret_model::Property, _: &mut Vec<u8>) {}
+        fn is_persistent(&self, _: &[u8]) -> bool {
+            true
+        }
         fn empty(&self) -> &'static [u8] {
             b""
         }

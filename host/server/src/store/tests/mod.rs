@@ -1,12 +1,14 @@
 //! The store with real files.
 
+mod health;
+mod look;
 mod messages;
 mod state;
 mod topology;
 
 use super::*;
 use leveret_amqp091::form::FORM;
-use leveret_broker::store::{Durability, KeptExchange, Target, TopologyChange};
+use leveret_broker::store::{KeptExchange, Target, TopologyChange};
 use leveret_broker::{ExchangeSpec, QueueSpec};
 use leveret_model::{MessageView, Table, Value};
 use leveret_testkit::scratch::ScratchDirectory;
@@ -61,12 +63,20 @@ impl Life {
 
     /// As after a clean stop.
     fn restart(&mut self) {
+        self.restart_at(now_ms);
+    }
+
+    fn restart_at(&mut self, now_ms: fn() -> u64) {
         self.store.take().unwrap().close();
         self.open(now_ms);
     }
 
     /// As after a crash of the process once all is written.
     fn crash(&mut self) {
+        self.crash_at(now_ms);
+    }
+
+    fn crash_at(&mut self, now_ms: fn() -> u64) {
         safe(self.store());
         self.store = None;
         self.open(now_ms);

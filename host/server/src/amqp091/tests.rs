@@ -1,0 +1,211 @@
+//! When requests are answered that concern something durable: the store is one that is slow, or fails.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../../../broker/tests/kit/disk.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod disk;
+
+use super::*;
+use disk::Disk;
+use leveret_plugin::{Host, HostConfig, Worker};
+use leveret_testkit::wire::{Arguments, METHOD, PROTOCOL_HEADER, Reader, Tune, id, method_bytes};
+use std::{collections::HashMap, net::Ipv4Addr};
+
+fn name(name: &str) -> Name {
+    Name::new(name.as_bytes()).unwrap()
+}
+
+/// A client with the channels 1 and 2 in a virtual host that is kept on a disk.
+struct Client {
+    disk: Arc<Disk>,
+    vhost: Arc<Vhost>,
+    router: Worker,
+    connection: Connection,
+}
+
+impl Client {
+    fn connect() -> Self {
+        let disk = Disk::new();
+        let host = Host::new(HostConfig { store: disk.clone(), ..HostConfig::default() }).unwrap();
+        let mut router = host.worker(0);
+        let memory = Arc::new(leveret_broker::MemoryAccount::new(1 << 30));
+        let vhost = Vhost::kept_in(disk.clone(), name("/"), memory, &mut router).unwrap();
+        let vhosts = HashMap::from([(name("/"), vhost.clone())]);
+        let shared = Arc::new(Shared::for_tests(host, vhosts));
+        let connection = Connection::new(1, Ipv4Addr::LOCALHOST.into(), shared, Arc::default());
+        let mut client = Self { disk, vhost, router, connection };
+        let tune = Tune { channel_max: 10, frame_max_bytes: 131_072, heartbeat_seconds: 0 };
+        let hello = [
+            PROTOCOL_HEADER.to_vec(),
+            method_bytes(0, id::CONNECTION_START_OK, Arguments::start_ok("PLAIN", b"\0guest\0guest")),
+            method_bytes(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune)),
+            method_bytes(0, id::CONNECTION_OPEN, Arguments::open("/")),
+            method_bytes(1, id::CHANNEL_OPEN, Arguments::new().short_string("")),
+            method_bytes(2, id::CHANNEL_OPEN, Arguments::new().short_string("")),
+        ];
+        for part in hello {
+            client.send(&[part]);
+        }
+        let answers = client.answers();
+        assert_eq!(answers.last(), Some(&(2, id::CHANNEL_OPEN_OK)), "{answers:?}");
+        client
+    }
+
+    fn send(&mut self, frames: &[Vec<u8>]) {
+        let bytes = frames.concat();
+        assert_eq!(self.connection.handle_bytes(&bytes, usize::MAX, &mut self.router), bytes.len());
+    }
+
+    /// The methods that were answered since the last time, with their channels.
+    fn answers(&mut self) -> Vec<(u16, id::MethodId)> {
+        let bytes = std::mem::take(self.connection.output());
+        let (mut rest, mut answers) = (&bytes[..], Vec::new());
+        while let [kind, a, b, c, d, e, f, more @ ..] = rest {
+            assert_eq!(*kind, METHOD);
+            let (payload, more) = more.split_at(u32::from_be_bytes([*c, *d, *e, *f]) as usize);
+            let mut reader = Reader::new(payload);
+            answers.push((u16::from_be_bytes([*a, *b]), (reader.short(), reader.short())));
+            if answers.last().unwrap().1 == id::CHANNEL_CLOSE {
+                let (code, text) = (reader.short(), reader.short_string());
+                assert_eq!((code, &text[..]), (406, NOT_KEPT));
+            }
+            rest = &more[1..];
+        }
+        answers
+    }
+
+    fn wake(&mut self) -> Vec<(u16, id::MethodId)> {
+        self.connection.woken(&mut self.router);
+        self.answers()
+    }
+
+    /// Waits for the slow lane.
+    fn wait(&mut self) -> Vec<(u16, id::MethodId)> {
+        loop {
+            let answers = self.wake();
+            if !answers.is_empty() {
+                return answers;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+const NOT_KEPT: &str =
+    "PRECONDITION_FAILED - cannot keep what was changed in vhost '/': the store: the disk does not answer";
+
+fn exchange(channel: u16, exchange: &str, type_name: &str, durable: bool, nowait: bool) -> Vec<u8> {
+    let arguments = Arguments::new().short(0).short_string(exchange).short_string(type_name);
+    let arguments = arguments.bits(&[false, durable, false, false, nowait]).empty_table();
+    method_bytes(channel, id::EXCHANGE_DECLARE, arguments)
+}
+
+fn queue(channel: u16, queue: &str, durable: bool) -> Vec<u8> {
+    let arguments = Arguments::new().short(0).short_string(queue);
+    let arguments = arguments.bits(&[false, durable, false, false, false]).empty_table();
+    method_bytes(channel, id::QUEUE_DECLARE, arguments)
+}
+
+fn bind(channel: u16, queue: &str, exchange: &str) -> Vec<u8> {
+    let arguments = Arguments::new().short(0).short_string(queue).short_string(exchange).short_string("k");
+    method_bytes(channel, id::QUEUE_BIND, arguments.bits(&[false]).empty_table())
+}
+
+fn unbind(channel: u16, queue: &str, exchange: &str) -> Vec<u8> {
+    let arguments = Arguments::new().short(0).short_string(queue).short_string(exchange).short_string("k");
+    method_bytes(channel, id::QUEUE_UNBIND, arguments.empty_table())
+}
+
+fn delete(channel: u16, exchange: &str) -> Vec<u8> {
+    let arguments = Arguments::new().short(0).short_string(exchange).bits(&[false, false]);
+    method_bytes(channel, id::EXCHANGE_DELETE, arguments)
+}
+
+#[test]
+fn each_change_of_something_durable_is_answered_when_it_is_safe() {
+    let mut client = Client::connect();
+    let changes = [
+        (exchange(1, "x", "direct", true, false), id::EXCHANGE_DECLARE_OK),
+        (queue(1, "q", true), id::QUEUE_DECLARE_OK),
+        (bind(1, "q", "x"), id::QUEUE_BIND_OK),
+        (unbind(1, "q", "x"), id::QUEUE_UNBIND_OK),
+        (delete(1, "x"), id::EXCHANGE_DELETE_OK),
+    ];
+    for (change, answer) in changes {
+        client.disk.is_slow(true);
+        client.send(&[change]);
+        assert_eq!(client.disk.changes().len(), 1, "it is made and written at once");
+        assert_eq!(client.answers(), []);
+        assert_eq!(client.wake(), []);
+        client.disk.is_slow(false);
+        assert_eq!(client.wake(), [(1, answer)]);
+    }
+}
+
+#[test]
+fn what_comes_behind_waits_and_nothing_else_does() {
+    let mut client = Client::connect();
+    client.disk.is_slow(true);
+    client.send(&[
+        exchange(1, "x", "direct", true, false),
+        queue(1, "t", false),
+        exchange(2, "y", "fanout", false, false),
+    ]);
+    assert_eq!(client.answers(), [(2, id::EXCHANGE_DECLARE_OK)]);
+    assert!(client.vhost.exchange(b"x").is_some() && client.vhost.queue(b"t").is_none());
+    // The same from elsewhere is not answered before it is safe either.
+    client.send(&[exchange(2, "x", "direct", true, false)]);
+    assert_eq!(client.wake(), []);
+    client.disk.is_slow(false);
+    let mut answers = client.wake();
+    answers.sort_unstable();
+    assert_eq!(
+        answers,
+        [(1, id::EXCHANGE_DECLARE_OK), (1, id::QUEUE_DECLARE_OK), (2, id::EXCHANGE_DECLARE_OK)]
+    );
+}
+
+#[test]
+fn with_nowait_nothing_waits() {
+    let mut client = Client::connect();
+    client.disk.is_slow(true);
+    client.send(&[exchange(1, "x", "direct", true, true), queue(1, "t", false), bind(1, "t", "x")]);
+    assert_eq!(client.answers(), [(1, id::QUEUE_DECLARE_OK), (1, id::QUEUE_BIND_OK)]);
+}
+
+#[test]
+fn a_change_that_is_not_safe_in_the_end_closes_its_channel() {
+    let mut client = Client::connect();
+    client.disk.is_slow(true);
+    client.send(&[queue(1, "q", true), queue(1, "t", false)]);
+    assert_eq!(client.answers(), []);
+    client.disk.give_up();
+    assert_eq!(client.wake(), [(1, id::CHANNEL_CLOSE)]);
+    client.send(&[exchange(2, "y", "fanout", false, false)]);
+    assert_eq!(client.answers(), [(2, id::EXCHANGE_DECLARE_OK)]);
+    assert!(client.vhost.queue(b"t").is_none());
+}
+
+#[test]
+fn what_the_slow_lane_does_is_answered_when_it_is_safe() {
+    let mut client = Client::connect();
+    client.send(&[queue(1, "q", true)]);
+    client.answers();
+    for change in
+        [exchange(1, "x", "x-lvc", true, false), bind(1, "q", "x"), unbind(1, "q", "x"), delete(1, "x")]
+    {
+        client.disk.is_slow(true);
+        client.disk.changes();
+        client.send(&[change]);
+        while client.disk.changes().is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(client.wake(), []);
+        client.disk.is_slow(false);
+        assert_eq!(client.wait().len(), 1);
+    }
+    // What is not durable waits for the lane alone.
+    client.disk.is_slow(true);
+    client.send(&[exchange(1, "t", "x-lvc", false, false)]);
+    assert_eq!(client.wait(), [(1, id::EXCHANGE_DECLARE_OK)]);
+}
