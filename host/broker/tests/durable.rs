@@ -207,6 +207,38 @@ fn messages_are_there_in_the_next_life_in_order_and_marked() {
 }
 
 #[test]
+fn what_comes_after_a_start_keeps_its_number_where_the_latest_of_the_life_before_are_gone() {
+    let (mut c, disk) = with_queues(&["q"]);
+    let large = |number: u8| vec![number; 40_000];
+    c.publish_all(&[1, 2, 3].map(|number| large(number)).each_ref().map(|body| persistent("", "q", body)));
+    let tags = [(); 3].map(|()| c.get("q").unwrap().0);
+    for tag in &tags[1..] {
+        c.client.settle(1, *tag, false, Settle::Accepted).unwrap();
+    }
+    drop(c);
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    let get = |c: &mut Connection| {
+        let mut got = None;
+        let mut note = |one: leveret_broker::Got<'_>| {
+            got = Some((one.delivery_tag, one.message.body.first().copied(), one.message.body.len()));
+        };
+        c.client.get(1, b"q", false, &mut c.router, &mut note).unwrap();
+        got.unwrap()
+    };
+    // The first is read again, so it is in memory when the next ones come.
+    let (_, body, bytes) = get(&mut c);
+    assert_eq!((body, bytes), (Some(1), 40_000));
+    c.publish_all(&[4, 5].map(|number| large(number)).each_ref().map(|body| persistent("", "q", body)));
+    for number in [4, 5] {
+        let (tag, body, bytes) = get(&mut c);
+        assert_eq!((body, bytes), (Some(number), 40_000));
+        c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    }
+    let left: Vec<_> = disk.bodies().into_iter().map(|(_, _, body)| body.as_bytes()[0]).collect();
+    assert_eq!(left, [1], "what was settled is gone from the store, and nothing else");
+}
+
+#[test]
 fn a_recovered_backlog_with_gaps_takes_little_memory() {
     let (mut c, disk, _) = short_of_memory();
     publish_numbers(&mut c, 0..20_000, 1000);

@@ -60,6 +60,17 @@ impl Stopped {
     pub fn start(self) -> Broker {
         self.builder.launch(self.directory)
     }
+
+    /// Starts it again, and it is to end by itself before it serves. Gives how it ended, and its log.
+    ///
+    /// Panics where it has not ended after a while.
+    #[must_use]
+    pub fn fails_to_start(self) -> (Self, ExitStatus, String) {
+        let process = self.builder.spawn(self.directory);
+        let status = process.wait();
+        let log = process.log.whole();
+        (Self { builder: process.builder, directory: process.directory }, status, log)
+    }
 }
 
 /// How to start a broker.
@@ -118,6 +129,14 @@ impl Builder {
     }
 
     fn launch(self, directory: ScratchDirectory) -> Broker {
+        let process = self.spawn(directory);
+        let line = process.log.wait_for(log_lines::LISTENING, 0, EVENT_WAIT_MAX);
+        let address = address_after(log_lines::LISTENING, &line);
+        process.wait_for_plugins();
+        Broker { address, process: Some(process) }
+    }
+
+    fn spawn(self, directory: ScratchDirectory) -> BrokerProcess {
         let mut child = Command::new(&self.binary)
             .args(["--listen", "127.0.0.1:0", "--http-listen"])
             .arg(&self.http_listen)
@@ -135,17 +154,13 @@ impl Builder {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.binary.display()));
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
-        let process = BrokerProcess {
+        BrokerProcess {
             pid: child.id(),
             status: Mutex::new(process::wait_aside(child)),
             log,
             directory,
             builder: self,
-        };
-        let line = process.log.wait_for(log_lines::LISTENING, 0, EVENT_WAIT_MAX);
-        let address = address_after(log_lines::LISTENING, &line);
-        process.wait_for_plugins();
-        Broker { address, process: Some(process) }
+        }
     }
 }
 
@@ -373,6 +388,18 @@ impl Log {
             writer.grown.notify_all();
         });
         log
+    }
+
+    /// All of it, once the process has closed its end.
+    fn whole(&self) -> String {
+        let deadline = Instant::now() + EVENT_WAIT_MAX;
+        let mut content = self.lock();
+        while !content.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "somebody holds the log open:\n{}", content.lines.join("\n"));
+            content = self.grown.wait_timeout(content, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        content.lines.join("\n")
     }
 
     fn lock(&self) -> MutexGuard<'_, LogContent> {

@@ -91,7 +91,7 @@ impl Store {
     }
 
     fn insert(&mut self, loaded: Loaded) {
-        let Loaded { bytes, apart, first, messages, length_bytes: live_bytes, .. } = loaded;
+        let Loaded { bytes, apart, first, next, messages, length_bytes: live_bytes, .. } = loaded;
         if messages == 0 {
             pool::give(bytes);
             if self.live == 0 {
@@ -103,7 +103,8 @@ impl Store {
         self.live_bytes += live_bytes;
         self.held_bytes += bytes.capacity();
         let at = self.position_after(first);
-        let segment = Segment { first, bytes, live: messages, live_bytes, kept: messages, noted: false };
+        let (live, kept, noted) = (messages, messages, false);
+        let segment = Segment { first, next, bytes, live, live_bytes, kept, noted };
         self.segments.insert(at, segment);
     }
 

@@ -93,6 +93,8 @@ pub(crate) struct Stored<'a> {
 pub(super) struct Segment {
     /// The number of its first message.
     pub(super) first: u64,
+    /// The number after its last message.
+    pub(super) next: u64,
     pub(super) bytes: Vec<u8>,
     /// How many messages are not settled, and how long their records are.
     pub(super) live: usize,
@@ -164,14 +166,17 @@ impl Store {
         let flags = if apart.is_some() { flags | APART } else { flags };
         let form = form_in(&mut self.forms, message.form);
         let length = record::length_bytes(message, apart.is_some());
-        if self.segments.back().is_none_or(|last| last.bytes.capacity() - last.bytes.len() < length)
-            || self.ends_in_hole()
-        {
+        let sequence = self.next_sequence;
+        let goes_on = |last: &Segment| {
+            // What was read from the store on disk may end before the number that comes next.
+            last.next == sequence && last.bytes.capacity() - last.bytes.len() >= length
+        };
+        if !self.segments.back().is_some_and(goes_on) || self.ends_in_hole() {
             self.add_segment(length);
         }
-        let sequence = self.next_sequence;
         if let Some(last) = self.segments.back_mut() {
             record::append(&mut last.bytes, message, form, flags);
+            last.next = sequence + 1;
             last.live += 1;
             last.live_bytes += length;
             last.kept += usize::from(flags & KEPT != 0);
@@ -374,7 +379,8 @@ impl Store {
         let first = self.next_sequence;
         self.grown = true;
         self.held_bytes += bytes.capacity();
-        self.segments.push_back(Segment { first, bytes, live: 0, live_bytes: 0, kept: 0, noted: false });
+        let (next, noted) = (first, false);
+        self.segments.push_back(Segment { first, next, bytes, live: 0, live_bytes: 0, kept: 0, noted });
         if self.untaken == 0 {
             self.cursor = Cursor { segment: first, offset: 0, sequence: first };
             // The segment that was the last is read to its end now.
@@ -400,7 +406,7 @@ impl Store {
             // Nothing live in the last segment: everything was taken.
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.bytes.clear();
-                (segment.first, segment.kept) = (self.next_sequence, 0);
+                (segment.first, segment.next, segment.kept) = (self.next_sequence, self.next_sequence, 0);
                 self.cursor = Cursor { segment: self.next_sequence, offset: 0, sequence: self.next_sequence };
             }
         } else if let Some(segment) = self.segments.remove(index) {
