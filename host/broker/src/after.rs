@@ -77,10 +77,11 @@ impl After {
     }
 
     /// Collects what of the effects is to outlive the process, of messages that are about to be where they belong.
-    /// Where the store would take nothing, neither they nor messages that it is to have are accepted.
-    pub(crate) fn admit(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage) {
+    /// Where the store would take nothing, neither they nor messages that it is to have are accepted. Says whether
+    /// there is any of both.
+    pub(crate) fn admit(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage) -> bool {
         if !batch.vhost.store.keeps() {
-            return;
+            return false;
         }
         for pending in &mut self.effects {
             let Some(fate) = fate(batch, pending.message) else { continue };
@@ -97,13 +98,14 @@ impl After {
         });
         let mut kept = stage.kept(is_persistent).chain(kept_holds).peekable();
         if self.changes.is_empty() && kept.peek().is_none() {
-            return;
+            return false;
         }
         if let Err(failure) = store.admit() {
             let lost = kept.collect();
             self.changes.clear();
             self.give_up(batch, stage, lost, &Arc::from(failure.to_string()));
         }
+        true
     }
 
     /// Takes what was collected.

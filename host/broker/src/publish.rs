@@ -92,6 +92,8 @@ struct Scratch {
     confirm: Option<(Arc<dyn Written>, u64)>,
     /// How many groups of the last call that is told of.
     groups: u32,
+    /// Something was to be written, since it was asked.
+    writes: bool,
 }
 
 /// What one call works on.
@@ -154,6 +156,11 @@ impl Publisher {
     #[must_use]
     pub fn groups(&self) -> u32 {
         self.scratch.groups
+    }
+
+    /// Whether something that was published since this was asked was for the store, taken by it or not.
+    pub fn take_writes(&mut self) -> bool {
+        core::mem::take(&mut self.scratch.writes)
     }
 
     /// Publishes a batch in order, appending an outcome for each message dealt with, and returns
@@ -464,7 +471,7 @@ impl Scratch {
         if let Some(earlier) = &mut batch.earlier {
             after.keep_earlier(earlier, (batch.outcomes.len() - batch.before) as u32);
         }
-        after.admit(batch, stage);
+        self.writes |= after.admit(batch, stage);
         let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
         let sender = batch.sender.as_deref();
         let mut taken = hashbrown::HashSet::<u32>::new();

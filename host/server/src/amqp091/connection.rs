@@ -87,16 +87,15 @@ impl Connection {
     }
 
     /// connection.blocked and connection.unblocked, when the memory limit is crossed.
-    pub(super) fn tell_blocked(&mut self, blocks: bool) {
-        if blocks == self.blocked || self.open.is_none() {
+    pub(super) fn tell_blocked(&mut self, why: Option<&'static str>) {
+        if why.is_some() == self.blocked || self.open.is_none() {
             return;
         }
-        self.blocked = blocks;
+        self.blocked = why.is_some();
         if self.session.client().connection_blocked {
-            let method = if blocks {
-                Method::ConnectionBlocked { reason: b"low on memory" }
-            } else {
-                Method::ConnectionUnblocked {}
+            let method = match why {
+                Some(reason) => Method::ConnectionBlocked { reason: reason.as_bytes() },
+                None => Method::ConnectionUnblocked {},
             };
             self.session.reply(0, method);
         }

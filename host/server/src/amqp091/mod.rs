@@ -24,6 +24,7 @@ mod tests;
 
 use crate::{
     connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX},
+    store::Pressure,
     users,
     wiring::Shared,
 };
@@ -65,19 +66,39 @@ pub struct Connection {
     held: Held,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
-    memory_wake: Arc<MemoryWake>,
+    memory_wake: Arc<OnceWake>,
+    store_wake: Arc<OnceWake>,
     /// The client was told that it is blocked.
     blocked: bool,
 }
 
-/// Waits in the account of memory for this connection, once at a time.
-struct MemoryWake {
-    /// It is on the account's list, and was not woken since.
+/// Waits for this connection on somebody's list, once at a time.
+struct OnceWake {
+    /// It is on the list, and was not woken since.
     waits: AtomicBool,
     connection: Arc<ConnectionWake>,
 }
 
-impl Wake for MemoryWake {
+impl OnceWake {
+    fn new(connection: Arc<ConnectionWake>) -> Arc<Self> {
+        Arc::new(Self { waits: AtomicBool::new(false), connection })
+    }
+
+    /// Puts it on the list unless it is there; `false` from `enlist` says that there is nothing to wait for.
+    fn wait(self: &Arc<Self>, enlist: impl FnOnce(&Arc<dyn Wake>) -> bool) -> bool {
+        if self.waits.swap(true, Ordering::AcqRel) {
+            return true;
+        }
+        let waker: Arc<dyn Wake> = self.clone();
+        let waits = enlist(&waker);
+        if !waits {
+            self.waits.store(false, Ordering::Release);
+        }
+        waits
+    }
+}
+
+impl Wake for OnceWake {
     fn wake(&self) {
         self.waits.store(false, Ordering::Release);
         self.connection.wake();
@@ -131,7 +152,8 @@ impl Connection {
             peer,
             session: Session::new(shared.session.clone()),
             shared,
-            memory_wake: Arc::new(MemoryWake { waits: AtomicBool::new(false), connection: wake.clone() }),
+            memory_wake: OnceWake::new(wake.clone()),
+            store_wake: OnceWake::new(wake.clone()),
             confirms: confirms::Confirms::new(wake.clone()),
             wake,
             user: None,
@@ -278,10 +300,22 @@ impl Connection {
             return Reading::Paused;
         }
         if self.publishing.has_published() && self.shared.memory.over_watermark() && self.waits_for_memory() {
-            self.tell_blocked(true);
+            self.tell_blocked(Some("low on memory"));
             return Reading::Paused;
         }
-        self.tell_blocked(false);
+        if self.publishing.writes()
+            && let Some(pressure) = self.shared.store.pressure()
+            && self.waits_for_store()
+        {
+            match pressure {
+                Pressure::Full => self.tell_blocked(Some("low on disk")),
+                Pressure::Failing(_) => self.tell_blocked(Some("the disk fails")),
+                // It is over in a moment.
+                Pressure::Behind => {}
+            }
+            return Reading::Paused;
+        }
+        self.tell_blocked(None);
         if self.publishing.is_slowed() { Reading::Slowed } else { Reading::Open }
     }
 
@@ -292,15 +326,12 @@ impl Connection {
 
     /// Sees to it that a wake comes when memory is below its limit; false if it is already.
     fn waits_for_memory(&mut self) -> bool {
-        if self.memory_wake.waits.swap(true, Ordering::AcqRel) {
-            return true;
-        }
-        let waker: Arc<dyn Wake> = self.memory_wake.clone();
-        let waits = self.shared.memory.wake_when_below(&waker);
-        if !waits {
-            self.memory_wake.waits.store(false, Ordering::Release);
-        }
-        waits
+        self.memory_wake.wait(|waker| self.shared.memory.wake_when_below(waker))
+    }
+
+    /// Sees to it that a wake comes when the store takes messages again; false if it does already.
+    fn waits_for_store(&mut self) -> bool {
+        self.store_wake.wait(|waker| self.shared.store.wake_when_relieved(waker))
     }
 
     /// What waits to be written.

@@ -22,6 +22,8 @@ pub(super) struct Publishing {
     published: bool,
     /// Consumers of what was published last are behind.
     slowed: bool,
+    /// The connection ever published something that is to be written.
+    writes: bool,
 }
 
 impl Publishing {
@@ -33,6 +35,11 @@ impl Publishing {
     /// Whether to publish more slowly.
     pub(super) fn is_slowed(&self) -> bool {
         self.slowed
+    }
+
+    /// Whether the connection ever published something that is to be written.
+    pub(super) fn writes(&self) -> bool {
+        self.writes
     }
 
     /// Whether the connection ever published.
@@ -86,6 +93,7 @@ impl Connection {
         let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &waker);
         drop(views);
         self.publishing.slowed |= open.publisher.is_behind();
+        self.publishing.writes |= open.publisher.take_writes();
         if confirms.is_some() {
             self.confirms.expect(open.publisher.groups());
         }

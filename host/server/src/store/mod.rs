@@ -37,7 +37,7 @@ use leveret_broker::store::{
     Topology, Written,
 };
 use leveret_model::Name;
-use leveret_store::{Config, QueueId, Range, Reader, Sync, disk::real::RealDisk};
+use leveret_store::{Config, QueueId, Range, Reader, Refused, Sync, disk::real::RealDisk};
 use parking_lot::Mutex;
 use parts::Parts;
 use state::States;
@@ -158,10 +158,14 @@ impl DiskStore {
 
     /// Whether what grows would be taken.
     fn admits(&self) -> Result<(), StoreFailure> {
-        self.shared.store.admits().map_err(told::refused)?;
+        // Where the disk is only behind, publishers are read more slowly; what they sent until then is taken.
+        if let Err(why @ (Refused::Full | Refused::Closed)) = self.shared.store.admits() {
+            return Err(told::refused(why));
+        }
         match self.pressure() {
-            None => Ok(()),
-            Some(pressure) => Err(StoreFailure(pressure.to_string().into())),
+            Some(Pressure::Full) => Err(told::refused(Refused::Full)),
+            Some(pressure @ Pressure::Failing(_)) => Err(StoreFailure(pressure.to_string().into())),
+            Some(Pressure::Behind) | None => Ok(()),
         }
     }
 }
