@@ -56,6 +56,8 @@ pub struct Plan {
     pub rate_per_second: Option<u64>,
     /// Persistent messages, durable queues.
     pub persistent: bool,
+    /// What queues are declared as (`x-queue-type`); `None` leaves that to the broker.
+    pub queue_type: Option<String>,
     /// Confirms that may be outstanding.
     pub confirm_window: Option<u64>,
     /// The exchange type; none is the default exchange.

@@ -2,7 +2,7 @@
 
 use super::{Plan, link::Link};
 use leveret_amqp091::Method;
-use leveret_model::Table;
+use leveret_model::{Name, Table, Value};
 
 /// Names of this run; they carry the process id, so that two runs do not meet.
 pub(super) struct Names {
@@ -43,6 +43,9 @@ pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
             arguments: Table::new(),
         })?;
     }
+    let queue_type = plan.queue_type.iter();
+    let queue_arguments: Table =
+        queue_type.map(|name| (Name::from_static("x-queue-type"), Value::Text(name.clone()))).collect();
     for queue in &names.queues {
         link.call(Method::QueueDeclare {
             queue: queue.as_bytes(),
@@ -51,7 +54,7 @@ pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
             exclusive: false,
             auto_delete: false,
             nowait: false,
-            arguments: Table::new(),
+            arguments: queue_arguments.clone(),
         })?;
     }
     if plan.exchange_type.is_some() {

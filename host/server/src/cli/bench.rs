@@ -43,6 +43,9 @@ pub(crate) struct BenchArguments {
     /// Persistent messages in durable queues
     #[arg(long)]
     persistent: bool,
+    /// Type of the queues (x-queue-type), as quorum; without it, as the broker has it
+    #[arg(long, value_name = "TYPE")]
+    queue_type: Option<String>,
     /// Wait for confirms, with at most this many outstanding
     #[arg(long, value_name = "WINDOW")]
     confirm: Option<u64>,
@@ -112,6 +115,7 @@ impl BenchArguments {
             body_bytes: self.size,
             rate_per_second: self.rate,
             persistent: self.persistent,
+            queue_type: self.queue_type,
             confirm_window: self.confirm,
             exchange_type: self.exchange_type,
             keys: self.keys,
