@@ -221,7 +221,8 @@ impl Model {
         if known.message.due_ms.is_some_and(|due_ms| got.at_ms + 1 < due_ms) {
             wrong.push("came before its time");
         }
-        let is_in_order = known.message.due_ms.is_none() && queue != DEAD && copy.deliveries == 0;
+        let is_first = copy.deliveries == 0 && !got.redelivered;
+        let is_in_order = known.message.due_ms.is_none() && queue != DEAD && is_first;
         let publisher = known.message.publisher;
         if is_in_order && order.insert(publisher, got.id).is_some_and(|last| last > got.id) {
             wrong.push("came after a later one of its channel");
