@@ -1,13 +1,13 @@
 //! What the shipped types keep outlives the process where their exchange is durable, and is not lost where a
-//! disk fails. The store is one for tests that keeps what it is handed; the types are the real ones.
+//! disk fails. The store and the types are the real ones.
 
 use leveret_amqp091::form::FORM;
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Publish, Published, Publisher, QueueSpec, Vhost,
     port::Wake,
     store::{
-        Change, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Topology,
-        Volatile, Written,
+        Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Ranges, StateChange, StateHolder, Store,
+        StoreFailure, Stored, Target, Topology, TopologyChange, Written,
     },
 };
 use leveret_model::{MessageView, Name, Refusal, Table, Value};
@@ -15,26 +15,67 @@ use leveret_plugin::{
     Host, HostConfig, Policies, Worker,
     policy::{Capability, PluginRules, PolicyRules},
 };
-use leveret_testkit::guests;
+use leveret_server::store::DiskStore;
+use leveret_testkit::{guests, scratch::ScratchDirectory};
 use std::{
     ops::Range,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 const BY: ConnectionId = ConnectionId(1);
 
-/// Keeps all that it is handed of what types keep, and can be full.
-#[derive(Default)]
-struct Disk(Mutex<(Vec<Change>, bool)>);
+/// The real store, which can be told to be full, and counts what types have kept.
+struct Disk {
+    folder: ScratchDirectory,
+    store: Mutex<Option<DiskStore>>,
+    full: AtomicBool,
+    changes: Arc<AtomicUsize>,
+}
+
+/// A group of it.
+struct Counting {
+    group: Box<dyn Group>,
+    changes: Arc<AtomicUsize>,
+}
 
 impl Disk {
+    fn new() -> Arc<Self> {
+        let folder = ScratchDirectory::new("catalogue");
+        Arc::new(Self {
+            folder,
+            store: Mutex::default(),
+            full: AtomicBool::default(),
+            changes: Arc::default(),
+        })
+    }
+
+    /// Stops what has the store open, and opens it again.
+    fn open_again(&self) {
+        let mut store = self.store.lock().unwrap();
+        store.take().inspect(DiskStore::close);
+        let config = leveret_store::Config {
+            segment_bytes: 1 << 20,
+            group_bytes_max: 512 * 1024,
+            batch_bytes: 256 * 1024,
+            ..leveret_store::Config::default()
+        };
+        *store = Some(DiskStore::open_with(self.folder.path(), config).unwrap());
+    }
+
+    fn store(&self) -> DiskStore {
+        self.store.lock().unwrap().clone().unwrap()
+    }
+
     fn is_full(&self, full: bool) {
-        self.0.lock().unwrap().1 = full;
+        self.full.store(full, Ordering::SeqCst);
     }
 
     fn len(&self) -> usize {
-        self.0.lock().unwrap().0.len()
+        self.changes.load(Ordering::SeqCst)
     }
 }
 
@@ -44,55 +85,99 @@ impl Store for Disk {
     }
 
     fn admit(&self) -> Result<(), StoreFailure> {
-        if self.0.lock().unwrap().1 {
+        if self.full.load(Ordering::SeqCst) {
             return Err(StoreFailure(Arc::from("no space left on the disk")));
         }
-        Ok(())
+        self.store().admit()
     }
 
     fn append(&self, group: &[Change]) -> Result<(), StoreFailure> {
         self.admit()?;
-        self.0.lock().unwrap().0.extend(group.iter().cloned());
-        Ok(())
+        self.changes.fetch_add(group.len(), Ordering::SeqCst);
+        self.store().append(group)
     }
 
     fn load(&self, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
-        let inner = self.0.lock().unwrap();
-        let its = inner.0.iter().filter(|change| *change.holder == *holder);
-        Ok(its.map(|change| change.change.clone()).collect())
+        self.store().load(holder)
     }
-
-    // What is declared is declared again in each life.
 
     fn group(&self) -> Box<dyn Group> {
-        Volatile.group()
+        Box::new(Counting { group: self.store().group(), changes: self.changes.clone() })
     }
 
-    fn settled(&self, _: KeptId, _: &[Ranges]) {}
+    fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
+        self.store().settled(queue, ranges);
+    }
 
-    fn delivered(&self, _: KeptId, _: &[Ranges]) {}
+    fn delivered(&self, queue: KeptId, ranges: &[Ranges]) {
+        self.store().delivered(queue, ranges);
+    }
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
-        Volatile.when_safe(waiter, token);
+        self.store().when_safe(waiter, token);
     }
 
     fn next_id(&self) -> KeptId {
-        Volatile.next_id()
+        self.store().next_id()
     }
 
     fn kept(&self, queue: KeptId) -> Kept {
-        Volatile.kept(queue)
+        self.store().kept(queue)
     }
 
     fn count(&self, queue: KeptId, numbers: Range<u64>) -> u64 {
-        Volatile.count(queue, numbers)
+        self.store().count(queue, numbers)
     }
 
-    fn read(&self, _: KeptId, _: u64, _: usize, _: &mut dyn FnMut(Stored<'_>)) -> Option<u64> {
-        None
+    fn read(
+        &self,
+        queue: KeptId,
+        from: u64,
+        bytes_max: usize,
+        each: &mut dyn FnMut(Stored<'_>),
+    ) -> Option<u64> {
+        self.store().read(queue, from, bytes_max, each)
     }
 
+    // What is declared is declared again in each life.
     fn topology(&self, _: &Name, _: &mut dyn FnMut(Topology<'_>)) {}
+}
+
+impl Group for Counting {
+    fn is_empty(&self) -> bool {
+        self.group.is_empty()
+    }
+
+    fn enqueue(
+        &mut self,
+        message: &MessageView<'_>,
+        large: Option<&Arc<LargeBody>>,
+        dead_lettered: bool,
+        targets: &[Target],
+    ) {
+        self.group.enqueue(message, large, dead_lettered, targets);
+    }
+
+    fn hold(&mut self, message: &MessageView<'_>, dead_lettered: bool, held: HeldAs<'_>, target: Target) {
+        self.group.hold(message, dead_lettered, held, target);
+    }
+
+    fn settle(&mut self, queue: KeptId, ranges: &[Ranges]) {
+        self.group.settle(queue, ranges);
+    }
+
+    fn change(&mut self, changes: &[Change]) {
+        self.changes.fetch_add(changes.len(), Ordering::SeqCst);
+        self.group.change(changes);
+    }
+
+    fn topology(&mut self, vhost: &Name, change: TopologyChange<'_>) {
+        self.group.topology(vhost, change);
+    }
+
+    fn submit(&mut self, durability: Durability, waiter: Option<(&Arc<dyn Written>, u64)>) {
+        self.group.submit(durability, waiter);
+    }
 }
 
 struct Nobody;
@@ -118,6 +203,7 @@ struct Life {
 
 impl Life {
     fn begin(disk: &Arc<Disk>) -> Self {
+        disk.open_again();
         let store: Arc<dyn Store> = disk.clone();
         let mut rules = PolicyRules::default();
         let grants = Some([Capability::KeyValue].into_iter().collect());
@@ -206,7 +292,7 @@ fn deduplicates(persistence: &str) -> Vec<(&'static str, Value)> {
 
 #[test]
 fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
-    let disk = Arc::<Disk>::default();
+    let disk = Disk::new();
     let mut life = Life::begin(&disk);
     life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
     life.bind("q", "k");
@@ -230,7 +316,7 @@ fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
 #[test]
 fn what_need_not_outlive_the_process_is_not_written() {
     for (durable, persistence) in [(false, "disk"), (true, "memory")] {
-        let disk = Arc::<Disk>::default();
+        let disk = Disk::new();
         for _ in 0..2 {
             let mut life = Life::begin(&disk);
             life.declare("x-message-deduplication", durable, &deduplicates(persistence)).unwrap();
@@ -246,7 +332,7 @@ fn what_need_not_outlive_the_process_is_not_written() {
 fn messages_kept_for_later_bindings_are_there_after_a_start() {
     let history = [("x-recent-history-length", Value::Integer(2))];
     for (type_name, arguments, expected) in [("x-recent-history", &history[..], 2), ("x-lvc", &[], 3)] {
-        let disk = Arc::<Disk>::default();
+        let disk = Disk::new();
         let mut life = Life::begin(&disk);
         life.declare(type_name, true, arguments).unwrap();
         life.bind("q", "k");
@@ -270,7 +356,7 @@ fn messages_kept_for_later_bindings_are_there_after_a_start() {
 
 #[test]
 fn what_a_deleted_exchange_kept_never_comes_back() {
-    let disk = Arc::<Disk>::default();
+    let disk = Disk::new();
     let mut life = Life::begin(&disk);
     let declare = |life: &mut Life| life.declare("x-message-deduplication", true, &deduplicates("disk"));
     declare(&mut life).unwrap();
@@ -293,7 +379,7 @@ fn what_a_deleted_exchange_kept_never_comes_back() {
 
 #[test]
 fn state_that_a_version_migrated_is_there_after_a_start_in_its_form() {
-    let disk = Arc::<Disk>::default();
+    let disk = Disk::new();
     let mut life = Life::begin(&disk);
     life.deploy(1).unwrap();
     life.declare("x-stateful", true, &[]).unwrap();

@@ -18,6 +18,7 @@ mod interceptors;
 mod lying;
 mod odd;
 mod operators;
+mod tables;
 
 use lapin::Channel;
 use lapin::options::QueueBindOptions;

@@ -210,7 +210,7 @@ fn messages_are_there_in_the_next_life_in_order_and_marked() {
 fn what_comes_after_a_start_keeps_its_number_where_the_latest_of_the_life_before_are_gone() {
     let (mut c, disk) = with_queues(&["q"]);
     let large = |number: u8| vec![number; 40_000];
-    c.publish_all(&[1, 2, 3].map(|number| large(number)).each_ref().map(|body| persistent("", "q", body)));
+    c.publish_all(&[1, 2, 3].map(large).each_ref().map(|body| persistent("", "q", body)));
     let tags = [(); 3].map(|()| c.get("q").unwrap().0);
     for tag in &tags[1..] {
         c.client.settle(1, *tag, false, Settle::Accepted).unwrap();
@@ -228,7 +228,7 @@ fn what_comes_after_a_start_keeps_its_number_where_the_latest_of_the_life_before
     // The first is read again, so it is in memory when the next ones come.
     let (_, body, bytes) = get(&mut c);
     assert_eq!((body, bytes), (Some(1), 40_000));
-    c.publish_all(&[4, 5].map(|number| large(number)).each_ref().map(|body| persistent("", "q", body)));
+    c.publish_all(&[4, 5].map(large).each_ref().map(|body| persistent("", "q", body)));
     for number in [4, 5] {
         let (tag, body, bytes) = get(&mut c);
         assert_eq!((body, bytes), (Some(number), 40_000));

@@ -60,10 +60,11 @@ impl Shared {
 
     /// For tests of what works with it: one worker, these virtual hosts.
     #[cfg(test)]
-    pub(crate) fn for_tests(plugins: Arc<Host>, vhosts: HashMap<Name, Arc<Vhost>>) -> Self {
+    pub(crate) fn for_tests(plugins: Arc<Host>, vhosts: HashMap<Name, Arc<Vhost>>, store: DiskStore) -> Self {
         Self {
             plugins,
             vhosts,
+            store,
             memory: Arc::new(MemoryAccount::new(1 << 30)),
             session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)))),
             workers: 1,

@@ -1,5 +1,7 @@
 //! What a store that is open tells of what it has, and of what was admitted.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{QUEUE, Told, commit, small};

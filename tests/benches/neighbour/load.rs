@@ -1,7 +1,7 @@
 //! The neighbour's connections and the attacker's, each with a thread.
 
-use super::{declare_exchange, open};
-use leveret_testkit::wire::{Arguments, METHOD, body_bytes, header_bytes, id, method_bytes};
+use super::{Attack, declare_exchange, open};
+use leveret_testkit::wire::{Arguments, METHOD, RawConnection, body_bytes, header_bytes, id, method_bytes};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -77,7 +77,7 @@ impl Neighbour {
     }
 }
 
-/// Connections that publish to a plugin's type, one on each worker.
+/// Connections to a plugin's exchange, one on each worker, and what they do there.
 pub(super) struct Attacker {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -86,8 +86,8 @@ pub(super) struct Attacker {
 }
 
 impl Attacker {
-    /// So many messages a second in all.
-    pub(super) fn start(address: SocketAddr, kind: &str, key: &str, rate: u64, rounds: Option<i64>) -> Self {
+    /// Begins.
+    pub(super) fn start(address: SocketAddr, kind: &str, attack: Attack, rounds: Option<i64>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (confirmed, refused) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let exchange = format!("attacked-{}", rounds.unwrap_or_default());
@@ -97,13 +97,23 @@ impl Attacker {
             declare_exchange(&mut connection, &exchange, kind, rounds);
             connection.send_method(1, id::CONFIRM_SELECT, Arguments::new().octet(0));
             connection.expect_method(1, id::CONFIRM_SELECT_OK);
-            let stream = connection.into_stream();
-            let reading = stream.try_clone().expect("a second handle");
-            let (key, exchange) = (key.to_owned(), exchange.clone());
+            let exchange = exchange.clone();
             let (stop_reading, stop) = (stop.clone(), stop.clone());
             let (confirmed, refused) = (confirmed.clone(), refused.clone());
+            let (key, rate) = match attack {
+                Attack::Publish(key, rate) => (key, rate / WORKERS as u64),
+                // Once sets them all; they go on by themselves.
+                Attack::Timers => ("timers", 1),
+                Attack::Bind => {
+                    let bind = move || bind_until(connection, &stop, &exchange, &confirmed);
+                    threads.push(std::thread::spawn(bind));
+                    continue;
+                }
+            };
+            let stream = connection.into_stream();
+            let reading = stream.try_clone().expect("a second handle");
             threads.push(std::thread::spawn(move || {
-                publish_until(stream, &stop, (&exchange, &key), rate / WORKERS as u64, || 0);
+                publish_until(stream, &stop, (&exchange, key), rate, || 0);
             }));
             threads.push(std::thread::spawn(move || {
                 count_confirms(reading, &stop_reading, &confirmed, &refused);
@@ -112,11 +122,32 @@ impl Attacker {
         Self { stop, threads, confirmed, refused }
     }
 
-    /// How many messages were confirmed, and how many refused.
+    /// How many messages were confirmed or bindings made, and how many messages refused.
     pub(super) fn stop(self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().expect("a thread of the attacker"));
         (self.confirmed.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
+    }
+}
+
+/// Binds a queue with one slow key after the other, and unbinds the one before.
+fn bind_until(mut connection: RawConnection, stop: &AtomicBool, exchange: &str, made: &AtomicU64) {
+    let queue = connection.declare_queue(1);
+    let about = |number: u64| {
+        let key = format!("slow.{number}");
+        Arguments::new().short(0).short_string(&queue).short_string(exchange).short_string(key)
+    };
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        connection.send_method(1, id::QUEUE_BIND, about(number).octet(0).empty_table());
+        connection.expect_method(1, id::QUEUE_BIND_OK);
+        made.fetch_add(1, Ordering::Relaxed);
+        if let Some(before) = number.checked_sub(1) {
+            connection.send_method(1, id::QUEUE_UNBIND, about(before).empty_table());
+            connection.expect_method(1, id::QUEUE_UNBIND_OK);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a neighbour notices of a plugin that loops, and of one that is slow.
+//! What a neighbour notices of a plugin that loops, and of one that is slow: for messages, to bind, or in timers.
 //!
 //! ```text
 //! cargo bench -p leveret-server --bench neighbour
@@ -7,8 +7,10 @@
 //! A broker with two workers. In one virtual host, on both workers, 20,000 messages a second are published
 //! and consumed; first quietly, then while in another virtual host a plugin's file is deployed and messages
 //! are published to it, on both workers too: 1,000 a second to a type that always loops; in the second case
-//! 100 a second to one that takes nine milliseconds for each, as it may. Latency is from the moment when a
-//! message is written to the moment when it was read, on one clock.
+//! 100 a second to one that takes nine milliseconds for each, as it may. In the third case clients of it bind, on
+//! both workers and each as soon as the one before was answered, to a type that takes nine milliseconds to bind; in
+//! the fourth it has sixteen timers that are due all the time, and takes nine milliseconds for each. Latency is
+//! from the moment when a message is written to the moment when it was read, on one clock.
 //!
 //! *Disturbance* is the time in which a neighbour's messages are late: for each connection the stretches in
 //! which latency is above twice the quiet 99th percentile, each as long as its latest message was late. What
@@ -38,23 +40,52 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// How often it is asked what became of the plugin.
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 
-/// A plugin, and what is published to it.
+/// A plugin, and what is done to it.
 struct Case {
     name: &'static str,
     guest: &'static str,
     kind: &'static str,
-    key: &'static str,
-    rate: u64,
+    attack: Attack,
 }
 
-const CASES: [Case; 2] = [
-    Case { name: "a type that always loops", guest: "loops", kind: "x-loops", key: "loop", rate: 1_000 },
+/// What is done to a plugin.
+#[derive(Clone, Copy)]
+enum Attack {
+    /// Messages with that key, so many a second.
+    Publish(&'static str, u64),
+    /// Each connection binds all the time.
+    Bind,
+    /// It has timers that are due all the time.
+    Timers,
+}
+
+/// Takes as long for a message as the others for a call.
+const TAKES_ITS_TIME: Case = Case {
+    name: "a type that takes 9 ms a message, 100 a second",
+    guest: "takes_its_time",
+    kind: "x-takes-its-time",
+    attack: Attack::Publish("slow", 100),
+};
+
+const CASES: [Case; 4] = [
     Case {
-        name: "a type that takes 9 ms a message",
-        guest: "takes_its_time",
-        kind: "x-takes-its-time",
-        key: "slow",
-        rate: 100,
+        name: "a type that always loops, 1000 messages a second",
+        guest: "loops",
+        kind: "x-loops",
+        attack: Attack::Publish("loop", 1_000),
+    },
+    TAKES_ITS_TIME,
+    Case {
+        name: "a type that takes 9 ms to bind",
+        guest: "slow_beside",
+        kind: "x-slow-beside",
+        attack: Attack::Bind,
+    },
+    Case {
+        name: "a type with timers that take 9 ms",
+        guest: "slow_beside",
+        kind: "x-slow-beside",
+        attack: Attack::Timers,
     },
 ];
 
@@ -82,7 +113,8 @@ fn main() {
 fn measure(case: &Case, quiet: Duration, attack: Duration) {
     let configuration = ScratchDirectory::new("neighbour");
     let file = configuration.path().join("leveret.toml");
-    let limit = "[plugins.takes_its_time]\ncpu-per-call-ms = 50\n";
+    let limit = "[plugins.takes_its_time]\ncpu-per-call-ms = 50\n\
+                 [plugins.slow_beside]\ncpu-per-call-ms = 50\ngrants = [\"timer\", \"metric\"]\n";
     fs::write(&file, format!("vhosts = [\"/\", \"neighbour\"]\n{limit}")).expect("a configuration");
     let rounds = rounds(case, &file);
     let broker = start(&file);
@@ -94,18 +126,25 @@ fn measure(case: &Case, quiet: Duration, attack: Duration) {
     let deployed = epoch.elapsed();
     deploy(case, &broker);
     let serves = epoch.elapsed();
-    let attacker = Attacker::start(broker.address(), case.kind, case.key, case.rate, rounds);
+    let attacker = Attacker::start(broker.address(), case.kind, case.attack, rounds);
     let attacked = epoch.elapsed();
-    let settled = until_settled(case, &broker, epoch);
+    // Other calls than those for messages are never made on a worker.
+    let settled = match case.attack {
+        Attack::Publish(..) => until_settled(case, &broker, epoch),
+        Attack::Bind | Attack::Timers => attacked,
+    };
     std::thread::sleep(attack.saturating_sub(epoch.elapsed() - attacked));
     let ended = epoch.elapsed();
     let (confirmed, refused) = attacker.stop();
     let samples = neighbour.stop();
-    println!("{}: {} messages a second for {} s", case.name, case.rate, attack.as_secs());
-    println!(
-        "  attacker's messages: {confirmed} confirmed, {refused} refused; the plugin: {}",
-        state(case, &broker)
-    );
+    let told = told(case, &broker);
+    println!("{}, for {} s", case.name, attack.as_secs());
+    let did = match case.attack {
+        Attack::Publish(..) => format!("messages: {confirmed} confirmed, {refused} refused"),
+        Attack::Bind => format!("bindings: {confirmed} made"),
+        Attack::Timers => format!("timers: {} fired", told["metrics"]["fired"]),
+    };
+    println!("  attacker's {did}; the plugin: {}", told["state"]);
     let calm = print("quiet", &samples, began, deployed, None);
     print("while the file is compiled", &samples, deployed, serves, Some(calm));
     let first = Duration::from_secs(1);
@@ -133,16 +172,16 @@ fn start(file: &Path) -> Broker {
         .start()
 }
 
-/// How often the slow guest is to go round; measured by the plugin's own counts in a broker of its own, so
+/// How often a slow guest is to go round; measured by the counts of a plugin in a broker of its own, so
 /// that the one in which it counts knows nothing of the plugin.
 fn rounds(case: &Case, file: &Path) -> Option<i64> {
     const TRIED: i64 = 10_000_000;
-    if case.kind != "x-takes-its-time" {
+    if case.guest == "loops" {
         return None;
     }
-    let broker = start(file);
+    let (broker, case) = (start(file), &TAKES_ITS_TIME);
     deploy(case, &broker);
-    let attacker = Attacker::start(broker.address(), case.kind, case.key, case.rate, Some(TRIED));
+    let attacker = Attacker::start(broker.address(), case.kind, case.attack, Some(TRIED));
     std::thread::sleep(Duration::from_secs(1));
     attacker.stop();
     let told = told(case, &broker);

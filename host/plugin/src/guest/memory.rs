@@ -31,6 +31,8 @@ pub(crate) struct MemoryLimit {
     /// What is allowed without any bindings.
     base_bytes: usize,
     elements: usize,
+    /// Of the last growth of a table, which may fail still.
+    last_elements: usize,
     /// The last growth, in bytes, in case it fails after it was allowed.
     last_bytes: usize,
     refused: Option<Refused>,
@@ -57,6 +59,7 @@ impl MemoryLimit {
             bytes_max,
             base_bytes,
             elements: 0,
+            last_elements: 0,
             last_bytes: 0,
             refused: None,
             counted,
@@ -129,6 +132,7 @@ impl ResourceLimiter for MemoryLimit {
             true => Some(Refused::Together),
             false => Some(Refused::Tables),
         };
+        self.last_elements = if refused.is_none() { more } else { 0 };
         if refused.is_none() {
             self.elements += more;
             self.bytes += bytes;
@@ -136,6 +140,17 @@ impl ResourceLimiter for MemoryLimit {
         }
         self.refused = refused.or(self.refused);
         Ok(refused.is_none())
+    }
+
+    /// The table has a limit of its own, or the machine has no more.
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        let elements = std::mem::take(&mut self.last_elements);
+        let bytes = elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        self.elements -= elements;
+        self.bytes -= bytes;
+        self.tables_bytes -= bytes;
+        self.counted.shrank(bytes);
+        Ok(())
     }
 
     fn instances(&self) -> usize {
@@ -226,6 +241,28 @@ mod tests {
         assert_eq!(limit.refused(), None);
         assert!(!limit.table_growing(0, 1, None).unwrap());
         assert_eq!(limit.refused().unwrap(), "200000 elements in its tables");
+    }
+
+    /// As often as a guest likes: what it does not get is not charged.
+    #[test]
+    fn a_table_that_cannot_grow_costs_nothing() {
+        let engines = crate::engine::Engines::new().unwrap();
+        let strategy = crate::engine::CodeStrategy::Cranelift;
+        let text = "(module (table 1 10 funcref)
+            (func (export \"grow\") (result i32) (table.grow 0 (ref.null func) (i32.const 150000))))";
+        let engine = engines.engine(strategy).unwrap();
+        let module = wasmtime::Module::new(engine, wat::parse_str(text).unwrap()).unwrap();
+        let counted = Arc::<InstanceUse>::default();
+        let mut store = wasmtime::Store::new(engine, MemoryLimit::new(1 << 30, counted.clone()));
+        store.limiter(|limit| limit);
+        store.set_epoch_deadline(1_000_000);
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let before = counted.now();
+        let grow = instance.get_typed_func::<(), i32>(&mut store, "grow").unwrap();
+        for _ in 0..10 {
+            assert_eq!(grow.call(&mut store, ()).unwrap(), -1);
+        }
+        assert_eq!((counted.now(), store.data().refused()), (before, None));
     }
 
     #[test]

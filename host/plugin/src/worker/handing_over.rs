@@ -9,10 +9,13 @@
 use super::{
     asking::{Again, Asked, Batch, Until, key_of},
     homes::NotServed,
-    refusal, unavailable,
+    refusal,
+    shelf::Shelf,
+    unavailable,
 };
 use crate::{
     lane::{self, Answered, End, Part, Question, Said, Subject, Unanswered},
+    registry::Registry,
     version::Version,
 };
 use hashbrown::HashMap;
@@ -25,13 +28,14 @@ use std::{ops::Range, sync::Arc};
 
 /// How often bindings may have changed in between before an older answer counts.
 const TRIES_MAX: u32 = 3;
-/// How many questions of one asker there are on a worker; the oldest is given up then.
+/// How many questions of one asker there are on a worker; the oldest is given up then. Whoever publishes what is
+/// held or emitted in a virtual host has one for each exchange that waits.
 const OF_ASKER_MAX: usize = 1_024;
 
 /// The questions of a worker that are in the lane, by their askers' wakers.
 #[derive(Default)]
 pub(super) struct HandedOver {
-    questions: ByAsker<Vec<Arc<lane::Asked>>>,
+    questions: ByAsker<Shelf<Whom, Arc<lane::Asked>>>,
     /// Of the next messages of an asker so many were among those that a call failed at: each is to be asked
     /// about alone, for the one that it was is among them.
     singly: ByAsker<usize>,
@@ -71,30 +75,34 @@ impl HandedOver {
         }
     }
 
-    /// Notes a question of an asker.
-    pub(super) fn note(&mut self, waker: &Arc<dyn Wake>, asked: Arc<lane::Asked>) {
+    /// Notes a question of an asker. Those to versions that serve no more go.
+    pub(super) fn note(&mut self, waker: &Arc<dyn Wake>, asked: Arc<lane::Asked>, registry: &Registry) {
         let of_asker = self.questions.entry(key_of(waker)).or_default();
-        if of_asker.len() >= OF_ASKER_MAX {
-            of_asker.remove(0);
-        }
-        of_asker.push(asked);
+        let serves = |asked: &Arc<lane::Asked>| registry.serves(asked.question.version.id);
+        of_asker.note(asked.question.whom(), asked, OF_ASKER_MAX, serves);
     }
 
-    /// The question of an asker for which that holds.
+    /// The question of an asker to somebody for which that holds.
     pub(super) fn find(
         &self,
         waker: &Arc<dyn Wake>,
+        whom: Whom,
         is_it: impl Fn(&Question) -> bool,
     ) -> Option<Arc<lane::Asked>> {
-        let of_asker = self.questions.get(&key_of(waker))?;
-        of_asker.iter().find(|asked| asked.is_of(waker) && is_it(&asked.question)).cloned()
+        let mut to_it = self.questions.get(&key_of(waker))?.about(&whom);
+        to_it.find(|asked| asked.is_of(waker) && is_it(&asked.question)).cloned()
     }
 
-    /// Lets go of the questions of an asker for which that holds.
-    pub(super) fn remove(&mut self, waker: &Arc<dyn Wake>, is_it: impl Fn(&Arc<lane::Asked>) -> bool) {
+    /// Lets go of the questions of an asker to somebody for which that holds.
+    pub(super) fn remove(
+        &mut self,
+        waker: &Arc<dyn Wake>,
+        whom: Whom,
+        is_it: impl Fn(&Arc<lane::Asked>) -> bool,
+    ) {
         let key = key_of(waker);
         if let Some(of_asker) = self.questions.get_mut(&key) {
-            of_asker.retain(|asked| !is_it(asked));
+            of_asker.remove(&whom, is_it);
             if of_asker.is_empty() {
                 self.questions.remove(&key);
             }
@@ -102,21 +110,35 @@ impl HandedOver {
     }
 }
 
+/// Whom a question is put to, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Whom {
+    /// A type of an exchange.
+    Exchange(ExchangeId, Layer),
+    /// An attachment.
+    Attachment(u64),
+}
+
 impl Question {
-    /// Whether it is about a type of an exchange.
-    pub(super) fn is_of(&self, id: ExchangeId, at: Layer) -> bool {
-        matches!(&self.subject, Subject::Exchange(exchange, layer) if exchange.id == id && *layer == at)
+    fn whom(&self) -> Whom {
+        match &self.subject {
+            Subject::Exchange(exchange, layer) => Whom::Exchange(exchange.id, *layer),
+            Subject::Attachment(attachment) => Whom::Attachment(attachment.id),
+        }
     }
 }
 
 impl Batch<'_> {
     /// Whether questions are put to the guest elsewhere: it is slow, or this asker has an answer coming.
     pub(super) fn is_handed_over(&self, version: &Version) -> bool {
-        let is_it = |question: &Question| {
-            question.is_of(self.exchange.id, self.layer) && question.version.id == version.id
-        };
+        let is_it = |question: &Question| question.version.id == version.id;
         self.is_slow(version)
-            || self.handed_over.any(self.waker) && self.handed_over.find(self.waker, is_it).is_some()
+            || self.handed_over.any(self.waker)
+                && self.handed_over.find(self.waker, self.whom(), is_it).is_some()
+    }
+
+    fn whom(&self) -> Whom {
+        Whom::Exchange(self.exchange.id, self.layer)
     }
 
     /// Whether the plugin is asked in the lane. What is in the only instance of one is lost with it, so no
@@ -141,26 +163,25 @@ impl Batch<'_> {
         version: &Arc<Version>,
         answers: &mut Vec<Answer>,
     ) -> Result<Asked, Again> {
-        let (id, layer) = (self.exchange.id, self.layer);
-        let listed = self.scratch.listed();
-        let found = self.handed_over.find(self.waker, |question| {
-            question.is_of(id, layer) && question.version.id == version.id && listed.is_same(0, question, 0)
+        let (whom, listed) = (self.whom(), self.scratch.listed());
+        let found = self.handed_over.find(self.waker, whom, |question| {
+            question.version.id == version.id && listed.is_same(0, question, 0)
         });
         let Some(asked) = found else {
             let registry = self.registry;
-            self.handed_over.remove(self.waker, |asked| !registry.serves(asked.question.version.id));
+            self.handed_over.remove(self.waker, whom, |asked| !registry.serves(asked.question.version.id));
             if self.is_slow(version) {
                 let singly = self.handed_over.take_singly(self.waker);
                 return self.hand_over(version, 0, 0, singly, 0, answers);
             }
             // Whatever it waited for, it asks about something else now.
-            self.handed_over.remove(self.waker, |asked| asked.question.is_of(id, layer));
+            self.handed_over.remove(self.waker, whom, |_| true);
             return self.ask_guest(version, answers);
         };
         if !asked.is_done() {
             return self.cut(0, answers, Until::Woken);
         }
-        self.handed_over.remove(self.waker, |other| Arc::ptr_eq(other, &asked));
+        self.handed_over.remove(self.waker, whom, |other| Arc::ptr_eq(other, &asked));
         let question = &asked.question;
         let tries = question.tries + 1;
         let answered = asked.take();
@@ -258,7 +279,7 @@ impl Batch<'_> {
         let count = self.scratch.fitting(first, lane::MESSAGES_MAX);
         let question = self.scratch.listed().question(first, count, about);
         if let Some(asked) = self.lane.and_then(|lane| lane.ask(question, self.waker)) {
-            self.handed_over.note(self.waker, asked);
+            self.handed_over.note(self.waker, asked, self.registry);
         }
         self.cut(answered, answers, Until::Woken)
     }

@@ -24,6 +24,7 @@ mod questions;
 mod reconfiguring;
 mod relief;
 mod sets;
+mod shelf;
 mod standing_in;
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../../../broker/tests/kit/disk.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests that use the rest")]
 mod disk;
 
 use super::*;
+use crate::store::DiskStore;
 use disk::Disk;
 use leveret_plugin::{Host, HostConfig, Worker};
-use leveret_testkit::wire::{Arguments, METHOD, PROTOCOL_HEADER, Reader, Tune, id, method_bytes};
+use leveret_testkit::{
+    ScratchDirectory,
+    wire::{Arguments, METHOD, PROTOCOL_HEADER, Reader, Tune, id, method_bytes},
+};
 use std::{collections::HashMap, net::Ipv4Addr};
 
 fn name(name: &str) -> Name {
@@ -21,6 +25,8 @@ struct Client {
     vhost: Arc<Vhost>,
     router: Worker,
     connection: Connection,
+    /// Of the store that nothing here is written to.
+    _folder: ScratchDirectory,
 }
 
 impl Client {
@@ -31,9 +37,11 @@ impl Client {
         let memory = Arc::new(leveret_broker::MemoryAccount::new(1 << 30));
         let vhost = Vhost::kept_in(disk.clone(), name("/"), memory, &mut router).unwrap();
         let vhosts = HashMap::from([(name("/"), vhost.clone())]);
-        let shared = Arc::new(Shared::for_tests(host, vhosts));
+        let folder = ScratchDirectory::new("amqp091");
+        let store = DiskStore::open(folder.path()).unwrap();
+        let shared = Arc::new(Shared::for_tests(host, vhosts, store));
         let connection = Connection::new(1, Ipv4Addr::LOCALHOST.into(), shared, Arc::default());
-        let mut client = Self { disk, vhost, router, connection };
+        let mut client = Self { disk, vhost, router, connection, _folder: folder };
         let tune = Tune { channel_max: 10, frame_max_bytes: 131_072, heartbeat_seconds: 0 };
         let hello = [
             PROTOCOL_HEADER.to_vec(),

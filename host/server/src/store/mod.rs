@@ -92,10 +92,19 @@ impl DiskStore {
     /// # Errors
     /// If the folder cannot be used, or a newer version wrote it.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        Self::open_with(folder, Config::default(), now_ms)
+        Self::open_with(folder, Config::default())
     }
 
-    fn open_with(folder: &Path, config: Config, now_ms: fn() -> u64) -> anyhow::Result<Self> {
+    /// The same with other sizes.
+    ///
+    /// # Errors
+    /// The same, or sizes that do not go together.
+    pub fn open_with(folder: &Path, config: Config) -> anyhow::Result<Self> {
+        Self::open_at(folder, config, now_ms)
+    }
+
+    /// The same with another clock.
+    fn open_at(folder: &Path, config: Config, now_ms: fn() -> u64) -> anyhow::Result<Self> {
         let whole = || format!("the store in {}", folder.display());
         let disk = RealDisk::open(folder).map_err(|error| anyhow!("{error}")).with_context(whole)?;
         let group_bytes_max = config.group_bytes_max;

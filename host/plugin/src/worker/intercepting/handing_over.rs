@@ -4,7 +4,7 @@
 use super::{
     super::{
         asking::{Until, key_of},
-        handing_over::{Asking as About, HandedOver},
+        handing_over::{Asking as About, HandedOver, Whom},
     },
     Asking, Later, failed,
     seats::Seat,
@@ -23,10 +23,13 @@ use leveret_broker::{
 };
 use std::sync::Arc;
 
-/// Whether a question is to that attachment of a version.
-fn is_of(question: &Question, attachment: &Attachment, version: &Version) -> bool {
-    matches!(&question.subject, Subject::Attachment(asked) if asked.id == attachment.id)
-        && question.version.id == version.id
+/// Whether a question is to that version.
+fn is_to(question: &Question, version: &Version) -> bool {
+    question.version.id == version.id
+}
+
+fn whom(attachment: &Attachment) -> Whom {
+    Whom::Attachment(attachment.id)
 }
 
 /// Whether an attachment is asked elsewhere: its plugin is slow, or this asker has an answer coming. `None` if
@@ -41,7 +44,7 @@ pub(super) fn is_handed_over(
     let Some(handed_over) = handed_over else { return false };
     seat.is_slow()
         || handed_over.any(waker)
-            && handed_over.find(waker, |question| is_of(question, attachment, version)).is_some()
+            && handed_over.find(waker, whom(attachment), |question| is_to(question, version)).is_some()
 }
 
 impl Seat {
@@ -83,10 +86,8 @@ impl Asking<'_> {
         let worker = &mut *self.worker;
         let Some(seat) = worker.interceptors.seat_there(self.at) else { return Ok(()) };
         let listed = seat.scratch.listed();
-        let found = worker.handed_over.find(self.waker, |question| {
-            is_of(question, attachment, version)
-                && question.reads == seat.reads
-                && listed.is_same(0, question, 0)
+        let found = worker.handed_over.find(self.waker, whom(attachment), |question| {
+            is_to(question, version) && question.reads == seat.reads && listed.is_same(0, question, 0)
         });
         let Some(asked) = found else {
             if seat.is_slow() {
@@ -94,13 +95,13 @@ impl Asking<'_> {
                 return self.hand_over(0, 0, singly, rulings);
             }
             // Whatever it waited for, it asks about something else now.
-            worker.handed_over.remove(self.waker, |asked| is_of(&asked.question, attachment, version));
+            worker.handed_over.remove(self.waker, whom(attachment), |asked| is_to(&asked.question, version));
             return self.ask(rulings);
         };
         if !asked.is_done() {
             return self.cut(0, Until::Woken, rulings);
         }
-        worker.handed_over.remove(self.waker, |other| Arc::ptr_eq(other, &asked));
+        worker.handed_over.remove(self.waker, whom(attachment), |other| Arc::ptr_eq(other, &asked));
         match asked.take() {
             Some(answered) => self.take(&asked.question, answered, rulings),
             None => self.hand_over(0, 0, asked.question.singly, rulings),
@@ -192,7 +193,7 @@ impl Asking<'_> {
         let count = seat.scratch.fitting(first, lane::MESSAGES_MAX);
         let question = seat.scratch.listed().question(first, count, about);
         if let Some(asked) = worker.lane.as_ref().and_then(|lane| lane.ask(question, self.waker)) {
-            worker.handed_over.note(self.waker, asked);
+            worker.handed_over.note(self.waker, asked, &worker.registry);
         }
         self.cut(answered, Until::Woken, rulings)
     }

@@ -54,7 +54,7 @@ impl Life {
 
     fn open(&mut self, now_ms: fn() -> u64) {
         let folder = self.folder.path().join(FOLDER);
-        self.store = Some(DiskStore::open_with(&folder, self.config.clone(), now_ms).unwrap());
+        self.store = Some(DiskStore::open_at(&folder, self.config.clone(), now_ms).unwrap());
     }
 
     fn store(&self) -> &DiskStore {
