@@ -145,7 +145,7 @@ pub(crate) fn now_ms() -> u64 {
 /// The body of a message.
 pub(crate) fn body(id: u64, bytes: usize) -> Vec<u8> {
     (0..bytes as u64)
-        .map(|at| (id.wrapping_mul(31).wrapping_add(at.wrapping_mul(at >> 8 | 1))) as u8)
+        .map(|at| (id.wrapping_mul(31).wrapping_add(at.wrapping_mul((at >> 8) | 1))) as u8)
         .collect()
 }
 
@@ -209,7 +209,7 @@ impl Model {
         if copy.out && !self.stopping {
             wrong.push("came while it is out");
         }
-        if copy.gone || (copy.acked || copy.rejected) && !self.stopping {
+        if copy.gone || ((copy.acked || copy.rejected) && !self.stopping) {
             wrong.push("came after it was settled");
         }
         if copy.made < self.life && copy.seen < self.life && !is_first_of_held {
