@@ -6,8 +6,11 @@ use crate::{
     model::End,
 };
 use leveret_store::disk::sim::Dice;
-use leveret_testkit::{Broker, EVENT_WAIT_MAX, broker::Stopped};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, broker::Stopped};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// How often the broker is ended in the short version.
 pub(crate) const KILLS: u32 = 24;
@@ -19,6 +22,16 @@ const SEED_VARIABLE: &str = "LEVERET_DURABILITY_SEED";
 fn number_in(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+/// Some queues need not be on disk before a confirm: what is written outlives the process all the same.
+fn configuration() -> (PathBuf, ScratchDirectory) {
+    let directory = ScratchDirectory::new("durability");
+    let file = directory.path().join("leveret.toml");
+    let rule = |queues: &str, sync: &str| format!("[[durability]]\nqueues = {queues:?}\nsync = {sync:?}\n");
+    let rules = [rule("d1", "never"), rule("f1", "interval:20ms"), rule("t1", "interval:20ms")];
+    std::fs::write(&file, rules.concat()).unwrap();
+    (file, directory)
 }
 
 /// One data folder and all its lives.
@@ -39,7 +52,8 @@ fn what_was_answered_is_so_whenever_the_broker_is_killed() {
     let mut run = Run { world: World::default(), dice: Dice::new(seed), seed, end: End::Killed, kills: 0 };
     runtime.block_on(async {
         eprintln!("{SEED_VARIABLE}={seed}");
-        let mut broker = Broker::start(BINARY);
+        let (configuration, _directory) = configuration();
+        let mut broker = Broker::builder(BINARY).argument("--config").argument(configuration).start();
         load::declare(&broker, false).await;
         while until.map_or(run.kills < KILLS, |until| Instant::now() < until || run.kills < KILLS) {
             broker = run.live(broker).await.start();

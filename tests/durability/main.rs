@@ -5,7 +5,7 @@
 //!   confirm, every "ok" and every ack that was sent, and judges all that is there after each start.
 //! - `clean_stop`: nothing is marked that was not delivered, and nothing is lost, after SIGTERM.
 //! - `damage`: files that are damaged, cut, missing, or of a later version.
-//! - `parked`: a start without the plugin of an exchange.
+//! - `parked`: a start without the plugin of an exchange, and its state once the plugin is back.
 //!
 //! A failing run of `crash` prints its seed. `LEVERET_DURABILITY_SEED=<number>` makes the same choices again; the
 //! moments of the kills are counted in events, so they come again as far as the system's scheduling allows.
@@ -14,11 +14,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clean_stop;
 mod crash;
+mod damage;
 mod load;
 mod model;
+mod parked;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;
+mod simple;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leveret");

@@ -9,6 +9,7 @@ use leveret_store::{
     Done, Group, Health, OpenError, Problem, QueueId, Range, Report, Store, Sync,
     disk::{
         Disk as _,
+        real::RealDisk,
         sim::{Dice, Faults, SimDisk},
     },
 };
@@ -76,6 +77,36 @@ fn a_segment_that_is_missing_is_told_and_the_rest_serves() {
     let (store, report) = open(&disk);
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(numbers(&read_all(&store, QUEUE)).len(), there.len() + 10);
+}
+
+#[test]
+fn a_segment_that_was_cut_is_told_and_serves_up_to_there() {
+    let path =
+        std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cut-{}", std::process::id()));
+    let open = || Store::open(Arc::new(RealDisk::open(&path).unwrap()), small()).unwrap();
+    let (store, _) = open();
+    let mut group = Group::default();
+    group.create(QUEUE);
+    commit(&store, &mut group, Sync::Always).unwrap();
+    publish(&store, 0..3).unwrap();
+    drop(store);
+    // Its header, then a batch for the queue and one for each message.
+    let file = std::fs::File::options().write(true).open(path.join("segment-0000000000000000")).unwrap();
+    let whole = file.metadata().unwrap().len();
+    file.set_len(4096 * 4 + 10).unwrap();
+    let (store, report) = open();
+    let is_told = |problem: &Problem| {
+        let (cut, length) = (4096 * 4 + 10, whole);
+        matches!(problem, Problem::SegmentCut { bytes, whole, .. } if (*bytes, *whole) == (cut, length))
+    };
+    assert!(report.problems.iter().any(is_told), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), [0, 1]);
+    publish(&store, 3..4).unwrap();
+    drop(store);
+    let (store, _) = open();
+    assert_eq!(numbers(&read_all(&store, QUEUE)), [0, 1, 3]);
+    drop(store);
+    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[test]

@@ -145,7 +145,7 @@ pub(crate) fn now_ms() -> u64 {
 /// The body of a message.
 pub(crate) fn body(id: u64, bytes: usize) -> Vec<u8> {
     (0..bytes as u64)
-        .map(|at| (id.wrapping_mul(31).wrapping_add(at.wrapping_mul(at >> 8 | 1))) as u8)
+        .map(|at| (id.wrapping_mul(31).wrapping_add(at.wrapping_mul((at >> 8) | 1))) as u8)
         .collect()
 }
 
@@ -209,7 +209,7 @@ impl Model {
         if copy.out && !self.stopping {
             wrong.push("came while it is out");
         }
-        if copy.gone || (copy.acked || copy.rejected) && !self.stopping {
+        if copy.gone || ((copy.acked || copy.rejected) && !self.stopping) {
             wrong.push("came after it was settled");
         }
         if copy.made < self.life && copy.seen < self.life && !is_first_of_held {
@@ -221,7 +221,8 @@ impl Model {
         if known.message.due_ms.is_some_and(|due_ms| got.at_ms + 1 < due_ms) {
             wrong.push("came before its time");
         }
-        let is_in_order = known.message.due_ms.is_none() && queue != DEAD && copy.deliveries == 0;
+        let is_first = copy.deliveries == 0 && !got.redelivered;
+        let is_in_order = known.message.due_ms.is_none() && queue != DEAD && is_first;
         let publisher = known.message.publisher;
         if is_in_order && order.insert(publisher, got.id).is_some_and(|last| last > got.id) {
             wrong.push("came after a later one of its channel");

@@ -30,7 +30,7 @@ pub(super) fn advice(problem: &Problem) -> &'static str {
         Problem::CheckpointDamaged { .. } => {
             "an older one or the journal was used in its place, so nothing need be missing; check the disk"
         }
-        Problem::BatchesLost { .. } | Problem::GroupDamaged { .. } => {
+        Problem::SegmentCut { .. } | Problem::BatchesLost { .. } | Problem::GroupDamaged { .. } => {
             "what was kept there is missing, messages and settlements alike, so that messages may be there again; \
              check the disk, and publish again what counts"
         }

@@ -126,8 +126,13 @@ fn open_segments(
         });
         match opened {
             Ok((file, bytes, header)) => {
-                if let Ok(Opening::Newer(version)) = header.map(|header| SegmentHeader::decode(&header)) {
-                    return Err(OpenError::Newer { file: name, version });
+                match header.map(|header| SegmentHeader::decode(&header)) {
+                    Ok(Opening::Newer(version)) => return Err(OpenError::Newer { file: name, version }),
+                    // A segment has its length before anything is written into it.
+                    Ok(Opening::Segment(header)) if bytes < header.bytes => {
+                        report.tell(Problem::SegmentCut { file: name, bytes, whole: header.bytes });
+                    }
+                    _ => {}
                 }
                 let segment =
                     Segment { file, bytes, last: None, suspicious: false, stuck: false, dead_since: None };

@@ -20,6 +20,15 @@ pub enum Problem {
         /// Its name.
         file: String,
     },
+    /// A segment is shorter than it was made: what was written behind its end is missing.
+    SegmentCut {
+        /// Its name.
+        file: String,
+        /// How long it is.
+        bytes: u64,
+        /// How long it was.
+        whole: u64,
+    },
     /// Batches that were synced are not there, with whatever they had.
     BatchesLost {
         /// The first.
@@ -56,6 +65,9 @@ impl fmt::Display for Problem {
         match self {
             Self::Unreadable(error) => error.fmt(f),
             Self::CheckpointDamaged { file } => write!(f, "{file} is damaged and was not used"),
+            Self::SegmentCut { file, bytes, whole } => {
+                write!(f, "{file} has {bytes} bytes of {whole}: it was cut")
+            }
             Self::BatchesLost { first, last } => write!(f, "batches {first} to {last} are not there"),
             Self::GroupDamaged { batch, segment, offset } => {
                 write!(f, "batch {batch} is damaged at {offset} of segment {segment:016x}")
