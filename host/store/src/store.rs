@@ -1,10 +1,15 @@
 //! A store that is open.
 
 use crate::{
-    Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Sequence, Space, Sync,
+    Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Scrub, Sequence, Space,
+    Sync,
     disk::Disk,
     error::OpenError,
-    journal::{Core, Counts, Writer, flight::Flight},
+    journal::{
+        Core, Counts, Writer,
+        flight::Flight,
+        room::{Room, Trouble},
+    },
     keeper::Keeper,
     record::BLOCK_BYTES,
     recovery::{self, RUNNING, Recovered},
@@ -14,7 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -42,6 +47,12 @@ pub struct Stat {
     pub checkpoint_bytes: u64,
     /// How often what was in flight was written again because the disk failed.
     pub rescues: u64,
+    /// How often all that is live was read to find what is damaged.
+    pub scrub_passes: u64,
+    /// Messages that were read for that, of all passes.
+    pub scrubbed_messages: u64,
+    /// Messages that were found to be damaged and are still there; see [`Store::scrub`].
+    pub damaged_messages: u64,
 }
 
 /// A store that is open, with its threads. Dropped without [`Self::close`] it is as after a crash of the
@@ -82,7 +93,8 @@ impl Store {
     pub fn look_into(disk: Arc<dyn Disk>) -> Result<(Self, Report), OpenError> {
         let mut report = Report::default();
         let recovered = recovery::read(&*disk, &mut report)?;
-        let (core, _) = start(disk, Config::default(), recovered);
+        let (core, _) = build(disk, Config::default(), recovered);
+        let core = Arc::new(core);
         core.inbox.lock().closed = true;
         Ok((Self { core, since: Instant::now(), threads: Mutex::new(None) }, report))
     }
@@ -176,6 +188,12 @@ impl Store {
         self.core.health()
     }
 
+    /// How far the background check of what is live came, and what it found damaged.
+    #[must_use]
+    pub fn scrub(&self) -> Scrub {
+        self.core.scrubbed.lock().report()
+    }
+
     /// What it has and did.
     #[must_use]
     pub fn stat(&self) -> Stat {
@@ -213,12 +231,13 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
     let mut report = Report::default();
     let mut recovered = recovery::read(&*disk, &mut report)?;
     recovery::settle(&*disk, config.segment_bytes, &mut recovered, &report)?;
-    let (core, keeper) = start(disk, config, recovered);
-    Ok((core, keeper, report))
+    let (core, keeper) = build(disk, config, recovered);
+    core.fill_reserve();
+    Ok((Arc::new(core), keeper, report))
 }
 
-/// What goes on from what was found.
-fn start(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Arc<Core>, Keeper) {
+/// What all share, of what was found.
+pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Core, Keeper) {
     let Recovered { index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, .. } = recovered;
     let synced = index.position;
     let keeper = Keeper::new(checkpoints, checkpoint_bytes);
@@ -237,18 +256,39 @@ fn start(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Arc<Core
         large_count: AtomicU64::new(0),
         untidy: Mutex::new(true),
         untidy_now: Condvar::new(),
-        full: AtomicBool::new(false),
-        trouble: Mutex::default(),
+        room: Room::default(),
         counts: Counts::default(),
+        scrubbed: Mutex::default(),
         next_extent: AtomicU64::new(next_extent),
     };
-    (Arc::new(core), keeper)
+    (core, keeper)
+}
+
+impl Core {
+    /// Before anything is taken the reserve is there, or the disk is known to be full: each start would take as
+    /// much as may be taken before that is known.
+    fn fill_reserve(&self) {
+        self.room.measure(&self.index.lock(), &self.config);
+        let mut segments = self.segments.lock();
+        while segments.free() < self.reserve(&segments) {
+            if let Err(error) = segments.make_spare(&*self.disk, self.config.segment_bytes) {
+                if !error.is_full() {
+                    self.room.trouble(Trouble::Segments, error);
+                }
+                self.room.press();
+                return self.room.set_full();
+            }
+        }
+    }
 }
 
 fn check(config: &Config) -> Result<(), OpenError> {
     let needed = config.group_bytes_max.max(config.batch_bytes) as u64 + 3 * BLOCK_BYTES;
     if config.segment_bytes < needed {
         return Err(OpenError::Config("a segment must have room for the largest group and batch"));
+    }
+    if config.reserve_segments == 0 {
+        return Err(OpenError::Config("acks need a segment in reserve"));
     }
     if config.segment_bytes > u64::from(u32::MAX) || !config.segment_bytes.is_multiple_of(BLOCK_BYTES) {
         return Err(OpenError::Config("the length of a segment is a multiple of 4,096 below 4 GiB"));
@@ -262,27 +302,27 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
     let begun = Instant::now();
     let mut told = Vec::new();
     let in_time = || begun.elapsed().as_secs() < 5;
-    while core.large_step(0) {}
     let mut now = 0;
     while !drained(core) && in_time() {
         now += 1000;
+        // One that waits for room has it once the keeper has seen to that, or is told that there is none.
+        while core.large_step(now) {}
         core.inbox.lock().flush();
-        let mut flight = core.flight.lock();
-        flight.wanted = flight.batches.back().map_or(flight.wanted, |batch| batch.number);
-        drop(flight);
+        core.flight.lock().want_all();
         let wrote = core.write_step(now);
         if let Some(job) = core.sync_begin(now) {
             let outcome = job.file.sync();
             core.sync_end(&job, outcome, &mut told);
         }
-        if !wrote {
-            core.keep_step(&mut keeper, now);
+        if !wrote && !core.keep_step(&mut keeper, now) && core.flight.lock().failed {
+            // It is only to be tried again and again.
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
     if drained(core) {
         let position = core.index.lock().position;
         let kept = keeper.checkpoints.last() == Some(&position);
-        let saved = kept || crate::keeper::write_now(&*core.disk, &core.index.lock()).is_ok();
+        let saved = kept || core.save_at_end();
         // The next start reads the journal if that failed, and takes all for delivered.
         if saved && core.disk.remove(RUNNING).is_ok() {
             let _ = core.disk.sync_names();
@@ -296,17 +336,41 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
     let unwritten: Vec<_> =
         core::iter::from_fn(|| inbox.take(u64::MAX)).flat_map(|chunk| chunk.waiters).collect();
     drop(inbox);
-    late.iter().chain(&unwritten).for_each(|waiter| waiter.done.done(waiter.token, Err(Failed::Closed)));
+    let large: Vec<_> = core.large.lock().drain(..).filter_map(|large| large.waiter).collect();
+    late.iter()
+        .chain(&unwritten)
+        .chain(&large)
+        .for_each(|waiter| waiter.done.done(waiter.token, Err(Failed::Closed)));
+}
+
+impl Core {
+    /// Writes a checkpoint, on a full disk in the room of free segments.
+    fn save_at_end(&self) -> bool {
+        let index = self.index.lock();
+        loop {
+            match crate::keeper::write_now(&*self.disk, &index) {
+                Ok(_) => return true,
+                Err(error) if error.is_full() => {
+                    // Nobody else has a lock any more.
+                    if !self.segments.lock().give_up(&*self.disk) {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+    }
 }
 
 fn drained(core: &Core) -> bool {
     let written = core.inbox.lock().is_empty() && !core.writer.lock().is_stuck();
-    written && core.flight.lock().batches.is_empty()
+    written && core.large.lock().is_empty() && core.flight.lock().batches.is_empty()
 }
 
 pub(crate) fn stat(core: &Core) -> Stat {
     let segment_bytes = core.segments.lock().bytes(core.config.segment_bytes);
     let live = core.index.lock().held.live;
+    let (scrub_passes, scrubbed_messages, damaged_messages) = core.scrubbed.lock().counts();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counts = &core.counts;
     Stat {
@@ -320,5 +384,8 @@ pub(crate) fn stat(core: &Core) -> Stat {
         moved_bytes: load(&counts.moved_bytes),
         checkpoint_bytes: load(&counts.checkpoint_bytes),
         rescues: load(&counts.rescues),
+        scrub_passes,
+        scrubbed_messages,
+        damaged_messages,
     }
 }
