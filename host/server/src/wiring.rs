@@ -41,8 +41,8 @@ pub struct Shared {
     pub vhosts: HashMap<Name, Arc<Vhost>>,
     /// The bytes of all queued messages.
     pub memory: Arc<MemoryAccount>,
-    /// Where what is to outlive the process is written, if anything is.
-    pub store: Option<DiskStore>,
+    /// Where what is to outlive the process is written.
+    pub store: DiskStore,
     /// What a session tells clients.
     pub session: Arc<SessionConfig>,
     workers: usize,
@@ -66,7 +66,6 @@ impl Shared {
             vhosts,
             store,
             memory: Arc::new(MemoryAccount::new(1 << 30)),
-            store: None,
             session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)))),
             workers: 1,
             connection_ids: AtomicU64::new(1),
@@ -174,7 +173,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         plugins: plugins.clone(),
         vhosts,
         memory,
-        store: Some(store.clone()),
+        store: store.clone(),
         session: Arc::new(session_config(config.listen)),
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
