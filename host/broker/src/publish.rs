@@ -11,6 +11,7 @@
 //! Where interceptors are attached, each run goes past them first (`publish/intercepted.rs`).
 
 mod intercepted;
+mod writing;
 
 use crate::{
     after::After,
@@ -19,7 +20,7 @@ use crate::{
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
-    queue::{LARGE_BODY_BYTES, Placing, Queue, large_of},
+    queue::{LARGE_BODY_BYTES, Placing, Queue},
     recent::Recent,
     stage::Stage,
     store::{Group, Written},
@@ -143,24 +144,6 @@ impl Publisher {
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.scratch.behind
-    }
-
-    /// Has `waiter` told under this token when what the next call publishes is safe, as often as [`Self::groups`]
-    /// says after it. It may be told before that returns.
-    pub fn confirm_to(&mut self, waiter: &Arc<dyn Written>, token: u64) {
-        self.scratch.confirm = Some((waiter.clone(), token));
-    }
-
-    /// How often somebody is told that what the last call published is safe: not at all if nothing of it is to
-    /// outlive the process.
-    #[must_use]
-    pub fn groups(&self) -> u32 {
-        self.scratch.groups
-    }
-
-    /// Whether something that was published since this was asked was for the store, taken by it or not.
-    pub fn take_writes(&mut self) -> bool {
-        core::mem::take(&mut self.scratch.writes)
     }
 
     /// Publishes a batch in order, appending an outcome for each message dealt with, and returns
@@ -499,40 +482,6 @@ impl Scratch {
         self.large.clear();
         if !self.after.is_empty() {
             self.after.settle(batch);
-        }
-    }
-
-    /// Hands over what is to be written, as one group.
-    fn write(&mut self, batch: &mut Batch<'_, '_>) {
-        let Self { large, after, placing, group, .. } = self;
-        let outcomes = batch.outcomes.get(batch.before..).unwrap_or_default();
-        let store = &*batch.vhost.store;
-        if !store.keeps() {
-            if let Some(sender) = &mut batch.sender {
-                sender.placed(outcomes, None);
-            }
-            return;
-        }
-        let group = &mut **group.get_or_insert_with(|| store.group());
-        let durability = if placing.is_empty() { store.durability() } else { placing.durability() };
-        if !placing.is_empty() {
-            let (messages, sender) = (batch.messages, batch.sender.as_deref());
-            placing.drain(|message, targets| {
-                let dead_lettered = sender.is_some_and(|sender| sender.origin(message).dead_lettered);
-                if let Some(publish) = messages.get(message as usize) {
-                    group.enqueue(&publish.message, large_of(large, message), dead_lettered, targets);
-                }
-            });
-        }
-        after.write_holds(batch, group);
-        let outcomes = batch.outcomes.get(batch.before..).unwrap_or_default();
-        if let Some(sender) = &mut batch.sender {
-            sender.placed(outcomes, Some(group));
-        }
-        after.take_changes(|changes| group.change(changes));
-        if !group.is_empty() {
-            self.groups += u32::from(self.confirm.is_some());
-            group.submit(durability, self.confirm.as_ref().map(|(waiter, token)| (waiter, *token)));
         }
     }
 }
