@@ -25,6 +25,22 @@ impl DiskError {
         matches!(self.error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
+    /// What to do about it.
+    pub(crate) fn help(&self) -> &'static str {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        match self.error.kind() {
+            StorageFull => "make room on its file system",
+            QuotaExceeded => "make room, or raise the quota of who runs the broker",
+            ReadOnlyFilesystem => {
+                "its file system was made read-only, as after an error: see the kernel's log, and mount it writable"
+            }
+            PermissionDenied => "let who runs the broker write to the directory",
+            _ => {
+                "see the kernel's log for the device; if it does not recover, stop the broker, move the directory to another one and start again"
+            }
+        }
+    }
+
     /// Whether the file is not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -43,8 +59,8 @@ impl std::error::Error for DiskError {}
 /// Why a group was not taken. Nothing of it was written, nor will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The disk is full. Groups that only take away (acks, deletions) are still taken; the rest again
-    /// once there is space.
+    /// The disk is full, or no file can be made. Groups that only take away (acks, deletions) are still taken;
+    /// the rest again once there is space.
     Full,
     /// More is waiting to be written than may; try again after a completion.
     Behind,

@@ -19,26 +19,30 @@
 //! - A message that was acked may come again if power is lost before the ack was synced, which happens
 //!   with the next group that is. After any start but one that follows [`Store::close`] every message
 //!   counts as delivered before.
-//! - A sync that fails confirms nothing and is not tried again on that file: what it was to cover is
-//!   written to another.
+//! - A sync that fails confirms nothing and is not tried again by itself: what it was to cover is written again, to
+//!   another file where there is room for one, at intervals that double up to five seconds. Meanwhile what comes waits
+//!   in memory up to a bound, and [`Health::Failing`] says what to do.
 //! - What cannot be read at a start is left out and told ([`Problem`]), and the rest is there. Damage in
 //!   what was never known to be synced cannot be told from the end of the journal, so it ends there;
 //!   that too is told.
-//! - On a full disk groups that grow are refused ([`Refused::Full`]) while a reserve is left, from which
-//!   acks and deletions are written. *Not there yet:* that it always recovers by itself once there is room
-//!   again. In about one run of sixty it did not, so nothing may be built on that before it is mended and tested.
+//! - On a full disk groups that grow are refused ([`Refused::Full`]); acks and deletions are taken all the while, from
+//!   a reserve that is theirs and comes back as checkpoints are written (see `journal/room.rs`). When enough was acked,
+//!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has. A full
+//!   disk can also be started from. It holds if nobody else takes the room that a removed checkpoint leaves for the
+//!   next one; if somebody does, acks may have to wait until there is room. And it needs a file system that writes
+//!   in place: one that copies on write may have no room even for what is there.
 //!
 //! # What it takes
 //!
 //! - *Disk:* two times the live bytes; the journal since the older of two checkpoints, which is twice
 //!   [`Config::checkpoint_bytes`], or four checkpoints if that is more; the checkpoints (16 bytes a message, and the
-//!   values); and up to sixteen segments that are free or slack. A batch fills up to 4,096 bytes: messages that
+//!   values), and as much again in free segments; and up to sixteen segments that are free or slack. A batch fills up to 4,096 bytes: messages that
 //!   come one at a time take that much each until they are acked.
 //! - *Writing:* besides the journal, a live byte is copied at most once for each byte that is freed by it; checkpoints
 //!   add at most half a byte for each byte of the journal, more on a full disk; each new file is filled with zeros
 //!   once.
 //! - *Memory:* 16 bytes a message (see `index/mod.rs`), values with their keys, what waits to be written or
-//!   synced: up to [`Config::pending_bytes_max`] and 64 MiB.
+//!   synced: up to twice [`Config::pending_bytes_max`] and 64 MiB.
 //!
 //! # How what a broker has is said
 //!
@@ -93,7 +97,8 @@ pub struct Config {
     pub batch_bytes: usize,
     /// Beyond so many bytes that wait to be written groups are refused.
     pub pending_bytes_max: usize,
-    /// How many segments are kept free for a disk that is full.
+    /// How many segments are kept free for acks and deletions on a full disk, beside those for a checkpoint and
+    /// for what was taken before it was known to be full; at least one.
     pub reserve_segments: usize,
     /// At least so many bytes of the journal are between two checkpoints.
     pub checkpoint_bytes: u64,
@@ -108,7 +113,7 @@ impl Default for Config {
             group_bytes_max: 20 << 20,
             batch_bytes: 1 << 20,
             pending_bytes_max: 32 << 20,
-            reserve_segments: 3,
+            reserve_segments: 2,
             checkpoint_bytes: 64 << 20,
             ride_ms: 5,
         }
@@ -140,6 +145,6 @@ pub enum Health {
     Well,
     /// The disk is full: what grows is refused until there is space.
     Full,
-    /// The disk fails, for this reason: nothing is confirmed until it does not.
+    /// The disk fails: with what, what that means, and what to do.
     Failing(String),
 }

@@ -4,7 +4,11 @@ use crate::{
     Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Sequence, Space, Sync,
     disk::Disk,
     error::OpenError,
-    journal::{Core, Counts, Writer, flight::Flight},
+    journal::{
+        Core, Counts, Writer,
+        flight::Flight,
+        room::{Room, Trouble},
+    },
     keeper::Keeper,
     record::BLOCK_BYTES,
     recovery::{self, RUNNING, Recovered},
@@ -14,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -193,18 +197,39 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
         large_arrived: Condvar::new(),
         untidy: Mutex::new(true),
         untidy_now: Condvar::new(),
-        full: AtomicBool::new(false),
-        trouble: Mutex::default(),
+        room: Room::default(),
         counts: Counts::default(),
         next_extent: AtomicU64::new(next_extent),
     };
+    core.fill_reserve();
     Ok((Arc::new(core), keeper, report))
+}
+
+impl Core {
+    /// Before anything is taken the reserve is there, or the disk is known to be full: each start would take as
+    /// much as may be taken before that is known.
+    fn fill_reserve(&self) {
+        self.room.measure(&self.index.lock(), &self.config);
+        let mut segments = self.segments.lock();
+        while segments.free() < self.reserve(&segments) {
+            if let Err(error) = segments.make_spare(&*self.disk, self.config.segment_bytes) {
+                if !error.is_full() {
+                    self.room.trouble(Trouble::Segments, error);
+                }
+                self.room.press();
+                return self.room.set_full();
+            }
+        }
+    }
 }
 
 fn check(config: &Config) -> Result<(), OpenError> {
     let needed = config.group_bytes_max.max(config.batch_bytes) as u64 + 3 * BLOCK_BYTES;
     if config.segment_bytes < needed {
         return Err(OpenError::Config("a segment must have room for the largest group and batch"));
+    }
+    if config.reserve_segments == 0 {
+        return Err(OpenError::Config("acks need a segment in reserve"));
     }
     if config.segment_bytes > u64::from(u32::MAX) || !config.segment_bytes.is_multiple_of(BLOCK_BYTES) {
         return Err(OpenError::Config("the length of a segment is a multiple of 4,096 below 4 GiB"));
@@ -223,22 +248,21 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
     while !drained(core) && in_time() {
         now += 1000;
         core.inbox.lock().flush();
-        let mut flight = core.flight.lock();
-        flight.wanted = flight.batches.back().map_or(flight.wanted, |batch| batch.number);
-        drop(flight);
+        core.flight.lock().want_all();
         let wrote = core.write_step(now);
         if let Some(job) = core.sync_begin(now) {
             let outcome = job.file.sync();
             core.sync_end(&job, outcome, &mut told);
         }
-        if !wrote {
-            core.keep_step(&mut keeper, now);
+        if !wrote && !core.keep_step(&mut keeper, now) && core.flight.lock().failed {
+            // It is only to be tried again and again.
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
     if drained(core) {
         let position = core.index.lock().position;
         let kept = keeper.checkpoints.last() == Some(&position);
-        let saved = kept || crate::keeper::write_now(&*core.disk, &core.index.lock()).is_ok();
+        let saved = kept || core.save_at_end();
         // The next start reads the journal if that failed, and takes all for delivered.
         if saved && core.disk.remove(RUNNING).is_ok() {
             let _ = core.disk.sync_names();
@@ -253,6 +277,25 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
         core::iter::from_fn(|| inbox.take(u64::MAX)).flat_map(|chunk| chunk.waiters).collect();
     drop(inbox);
     late.iter().chain(&unwritten).for_each(|waiter| waiter.done.done(waiter.token, Err(Failed::Closed)));
+}
+
+impl Core {
+    /// Writes a checkpoint, on a full disk in the room of free segments.
+    fn save_at_end(&self) -> bool {
+        let index = self.index.lock();
+        loop {
+            match crate::keeper::write_now(&*self.disk, &index) {
+                Ok(_) => return true,
+                Err(error) if error.is_full() => {
+                    // Nobody else has a lock any more.
+                    if !self.segments.lock().give_up(&*self.disk) {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+    }
 }
 
 fn drained(core: &Core) -> bool {

@@ -125,8 +125,14 @@ fn large(core: &Core, stopping: &AtomicBool, since: Instant) {
             continue;
         }
         let mut large = core.large.lock();
-        if large.is_empty() && !stopping.load(Ordering::Acquire) {
+        if stopping.load(Ordering::Acquire) {
+            continue;
+        }
+        if large.is_empty() {
             core.large_arrived.wait(&mut large);
+        } else {
+            // For room.
+            core.large_arrived.wait_for(&mut large, AGAIN);
         }
     }
 }

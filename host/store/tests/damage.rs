@@ -6,7 +6,7 @@ mod common;
 
 use common::{QUEUE, Told, commit, content, numbers, publish, read_all, small};
 use leveret_store::{
-    Done, Group, Health, OpenError, Problem, QueueId, Range, Report, Store, Sync,
+    Done, Group, Health, OpenError, Problem, QueueId, Range, Refused, Report, Store, Sync,
     disk::{
         Disk as _,
         sim::{Dice, Faults, SimDisk},
@@ -171,6 +171,44 @@ fn nothing_is_confirmed_while_syncs_fail_and_all_is_once_they_do_not() {
     let (store, report) = open(&disk);
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(numbers(&read_all(&store, QUEUE)), (0..6).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_disk_refuses_what_grows_takes_acks_and_serves_again() {
+    let disk = with_messages(1, 5);
+    let (store, _) = open(&disk);
+    disk.set_faults(Faults { bytes_max: disk.used_bytes() + 200 * 1024, ..Faults::default() });
+    let mut next = 5;
+    loop {
+        match publish(&store, next..next + 1) {
+            Ok(()) => next += 1,
+            Err(Refused::Behind) => std::thread::yield_now(),
+            Err(refused) => {
+                assert_eq!(refused, Refused::Full);
+                break;
+            }
+        }
+        // No message has less than a hundred bytes.
+        assert!(next < 10_000, "it is never full");
+    }
+    assert_eq!(store.health(), Health::Full);
+    assert_eq!(numbers(&read_all(&store, QUEUE)).len() as u64, next, "all that was confirmed is there");
+    // One by one: each takes a block of the reserve, and what it frees comes back meanwhile.
+    let mut group = Group::default();
+    for first in 0..next {
+        group.ack(QUEUE, &[Range { first, count: 1 }]);
+        commit(&store, &mut group, Sync::Always).unwrap();
+    }
+    while store.health() != Health::Well {
+        std::thread::yield_now();
+    }
+    // As much as a segment has is taken without more ado.
+    publish(&store, next..next + 12).unwrap();
+    drop(store);
+    disk.crash();
+    let (store, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), (next..next + 12).collect::<Vec<_>>());
 }
 
 #[test]

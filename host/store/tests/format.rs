@@ -26,8 +26,8 @@ fn fixture() -> PathBuf {
 }
 
 fn config() -> Config {
-    // One segment and nothing in reserve: the fixture is to be small.
-    Config { segment_bytes: 96 * 1024, reserve_segments: 0, checkpoint_bytes: 1 << 30, ..common::small() }
+    // As little as can be: the fixture is to be small.
+    Config { segment_bytes: 96 * 1024, reserve_segments: 1, checkpoint_bytes: 1 << 30, ..common::small() }
 }
 
 fn open(path: &Path) -> (Store, leveret_store::Report) {

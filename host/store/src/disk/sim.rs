@@ -132,6 +132,12 @@ impl SimDisk {
         self.0.lock().faults = faults;
     }
 
+    /// What fails now.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.0.lock().faults
+    }
+
     /// How many syncs of files there were, and how many bytes were written.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {

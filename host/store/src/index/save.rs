@@ -79,6 +79,17 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<u64, Opening> {
     }
 }
 
+/// How many bytes a checkpoint may have, at most but for acks that came before their messages.
+pub(crate) fn estimate(index: &Index) -> u64 {
+    let of_queue = |queue: &Queue| 64 + 16 * (queue.chunks.len() as u64 + queue.live);
+    let queues: u64 = index.queues.values().map(of_queue).sum();
+    let values = index.values.bytes + 24 * index.values.by_key.len() as u64;
+    // Queues and values that are in two blocks have what blocks begin with twice.
+    let blocks = 1 + (queues + values) / BLOCK_BYTES as u64;
+    let extents = 28 * index.held.extents.len() as u64;
+    queues + values + extents + blocks * (128 + KEY_BYTES_MAX as u64 / 64)
+}
+
 /// Where a checkpoint that is being written stands.
 pub(crate) struct Save {
     stage: Stage,

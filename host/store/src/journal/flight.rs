@@ -38,9 +38,13 @@ pub(crate) struct Flight {
     pub(crate) syncing: bool,
     /// A sync or a write failed: all of it is to be written again elsewhere.
     pub(crate) failed: bool,
-    /// How much of it is written again already; `None` where nothing is.
-    pub(crate) rewritten: Option<usize>,
-    /// How often it was.
+    /// How often it was to be written again since a sync succeeded last.
+    pub(crate) attempts: u32,
+    /// Not to be tried again before.
+    pub(crate) retry_at_ms: u64,
+    /// Parts of it are in segments that could not be removed: it is not to be written where it was.
+    pub(crate) remains: bool,
+    /// How often it was written again.
     pub(crate) rescues: u64,
 }
 
@@ -61,6 +65,16 @@ impl Flight {
     /// Whether nothing more is to be written for now.
     pub(crate) fn is_too_much(&self) -> bool {
         self.unsynced_bytes > IN_FLIGHT_BYTES_MAX
+    }
+
+    /// Whether the journal does what it should.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.failed && self.attempts == 0
+    }
+
+    /// Somebody waits for the sync of all that was written.
+    pub(crate) fn want_all(&mut self) {
+        self.wanted = self.batches.back().map_or(self.wanted, |batch| batch.number);
     }
 
     /// Whether a sync is to be made now.

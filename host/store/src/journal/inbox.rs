@@ -27,6 +27,8 @@ pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
     pub(crate) groups: u32,
     pub(crate) waiters: Vec<Waiter>,
+    /// Whether a group of it takes space for long.
+    pub(crate) grows: bool,
     /// Whether a group of it asks for a sync.
     pub(crate) sync_now: bool,
     /// By when the first is to be synced that asks for that.
@@ -53,13 +55,14 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Whether a group of that length may come.
-    pub(crate) fn room(&self, bytes: usize, config: &Config) -> Result<(), Refused> {
+    /// Whether a group of that length may come. What does not grow may come where what grows has to wait.
+    pub(crate) fn room(&self, (bytes, grows): (usize, bool), config: &Config) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
         let waiting = self.waiting_bytes;
-        if waiting > 0 && waiting + bytes > config.pending_bytes_max { Err(Refused::Behind) } else { Ok(()) }
+        let most = if grows { config.pending_bytes_max } else { 2 * config.pending_bytes_max };
+        if waiting > 0 && waiting + bytes > most { Err(Refused::Behind) } else { Ok(()) }
     }
 
     /// Where a group of that length is to be appended.
@@ -79,11 +82,12 @@ impl Inbox {
     pub(crate) fn end(
         &mut self,
         (sync, waiter): (Sync, Option<Waiter>),
-        now_ms: u64,
+        (now_ms, grows): (u64, bool),
         config: &Config,
     ) -> bool {
         let open = &mut self.open;
         open.groups += 1;
+        open.grows |= grows;
         open.waiters.extend(waiter);
         let at = match sync {
             Sync::Always => {
@@ -160,7 +164,7 @@ impl Inbox {
         if self.pool.len() < POOL_MAX && chunk.bytes.capacity() <= POOL_BYTES_MAX {
             chunk.bytes.clear();
             chunk.waiters.clear();
-            (chunk.groups, chunk.sync_now, chunk.sync_within_ms) = (0, false, None);
+            (chunk.groups, chunk.grows, chunk.sync_now, chunk.sync_within_ms) = (0, false, false, None);
             self.pool.push(chunk);
         }
     }

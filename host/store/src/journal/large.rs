@@ -42,32 +42,49 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the extents of a group, and hands the group to the writer. False if none waits.
+    /// Writes the extents of a group, and hands the group to the writer. False if none waits, or while there is
+    /// less than the reserve: what room there is then is the keeper's.
     pub(crate) fn large_step(&self, now_ms: u64) -> bool {
+        if self.large.lock().is_empty() {
+            return false;
+        }
+        let full = self.room.is_full();
+        let segments = self.segments.lock();
+        let waits = !full && segments.free() < self.reserve(&segments);
+        drop(segments);
+        if waits {
+            self.tidy();
+            return false;
+        }
         let Some(large) = self.large.lock().pop_front() else { return false };
-        if let Err(error) = self.write_extents(&large) {
-            let failed = if error.is_full() { Failed::Full } else { Failed::Disk };
+        if full {
+            self.fail_large(large, Failed::Full);
+        } else if let Err(error) = self.write_extents(&large) {
             if error.is_full() {
-                self.full.store(true, core::sync::atomic::Ordering::Relaxed);
+                self.room.press();
             }
             for (extent, _) in &large.extents {
                 // What was not made is not there; what cannot be removed is at the next start.
                 let _ = self.disk.remove(&FileName::Extent(extent.number).to_string());
             }
-            if let Some(waiter) = large.waiter {
-                waiter.done.done(waiter.token, Err(failed));
+            self.fail_large(large, if error.is_full() { Failed::Full } else { Failed::Disk });
+        } else {
+            let mut inbox = self.inbox.lock();
+            inbox.begin(large.bytes.len(), &self.config).extend_from_slice(&large.bytes);
+            let wake = inbox.end((large.sync, large.waiter), (now_ms, true), &self.config);
+            drop(inbox);
+            if wake {
+                self.arrived.notify_one();
             }
-            self.tidy();
-            return true;
-        }
-        let mut inbox = self.inbox.lock();
-        inbox.begin(large.bytes.len(), &self.config).extend_from_slice(&large.bytes);
-        let wake = inbox.end((large.sync, large.waiter), now_ms, &self.config);
-        drop(inbox);
-        if wake {
-            self.arrived.notify_one();
         }
         true
+    }
+
+    fn fail_large(&self, large: Large, failed: Failed) {
+        if let Some(waiter) = large.waiter {
+            waiter.done.done(waiter.token, Err(failed));
+        }
+        self.tidy();
     }
 
     fn write_extents(&self, large: &Large) -> Result<(), DiskError> {

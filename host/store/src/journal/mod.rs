@@ -7,38 +7,35 @@
 //! allocated for a message; buffers go round.
 //!
 //! *When a sync fails* nothing is known of what was written since the last one, and asking again would be
-//! told a lie. So the file is not written again; all that is in flight, which is still in memory, is
-//! written to a new segment, and confirmed when that is synced. Until then nothing is confirmed.
+//! told a lie. So all that is in flight, which is still in memory, is written again (`rescue.rs`), and confirmed
+//! when that is synced. Until then nothing is confirmed.
 //!
 //! *Steps, not threads.* Each thread repeats one function that does what there is to do and never
 //! waits. A simulation calls the same functions in any order.
 //!
-//! *Locks*, in the order in which they may be taken: writer, flight, segments, index, inbox.
+//! *Locks*, in the order in which they may be taken: writer, flight, segments, index, inbox, troubles.
 
 pub(crate) mod flight;
 pub(crate) mod inbox;
 pub(crate) mod large;
+mod rescue;
+pub(crate) mod room;
 pub(crate) mod segments;
 mod sync;
 mod write;
 
-use crate::{
-    Config, Done, Health,
-    disk::Disk,
-    error::{DiskError, Refused},
-    index::Index,
-    record::group::Group,
-};
+use crate::{Config, Done, Health, disk::Disk, error::Refused, index::Index, record::group::Group};
 use flight::Flight;
 use inbox::{Inbox, Waiter};
 use large::Large;
 use parking_lot::{Condvar, Mutex};
+use room::Room;
 use segments::Segments;
 use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 pub(crate) use write::Writer;
@@ -94,9 +91,7 @@ pub(crate) struct Core {
     /// Whether there may be something to keep in order.
     pub(crate) untidy: Mutex<bool>,
     pub(crate) untidy_now: Condvar,
-    /// Groups that grow are refused.
-    pub(crate) full: AtomicBool,
-    pub(crate) trouble: Mutex<Option<DiskError>>,
+    pub(crate) room: Room,
     pub(crate) counts: Counts,
     pub(crate) next_extent: AtomicU64,
 }
@@ -113,7 +108,7 @@ impl Core {
         if group.overflown || group.len_bytes() > self.config.group_bytes_max {
             return Err(Refused::TooLarge);
         }
-        if group.grows() && self.full.load(Ordering::Relaxed) {
+        if group.grows() && self.room.is_full() {
             return Err(Refused::Full);
         }
         let header = group.header();
@@ -122,9 +117,9 @@ impl Core {
             return self.submit_large(group, &header, (sync, waiter));
         }
         let mut inbox = self.inbox.lock();
-        inbox.room(group.len_bytes(), &self.config)?;
+        inbox.room((group.len_bytes(), group.grows()), &self.config)?;
         group.append_to(&header, inbox.begin(group.len_bytes(), &self.config));
-        let wake = inbox.end((sync, waiter), now_ms, &self.config);
+        let wake = inbox.end((sync, waiter), (now_ms, group.grows()), &self.config);
         drop(inbox);
         if wake {
             self.arrived.notify_one();
@@ -134,10 +129,7 @@ impl Core {
 
     /// Whether it goes on, and what is wrong if not.
     pub(crate) fn health(&self) -> Health {
-        if let Some(error) = &*self.trouble.lock() {
-            return Health::Failing(error.to_string());
-        }
-        if self.full.load(Ordering::Relaxed) { Health::Full } else { Health::Well }
+        self.room.health()
     }
 
     /// Has the keeper look.

@@ -47,14 +47,34 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn File>,
     /// How long the file is.
     pub(crate) bytes: u64,
+    /// The first batch that was written to it since the start.
+    pub(crate) first: u64,
     /// The last batch in it; `None` while it is written.
     pub(crate) last: Option<u64>,
     /// Something failed: it is not used again once it is empty.
     pub(crate) suspicious: bool,
+    /// All of it was written again elsewhere, before anything of it was known to be synced.
+    pub(crate) superseded: bool,
     /// It has live messages that cannot be moved.
     pub(crate) stuck: bool,
     /// The batch since which nothing in it is live.
     pub(crate) dead_since: Option<u64>,
+}
+
+impl Segment {
+    /// One that nothing is known of yet.
+    pub(crate) fn new(file: Arc<dyn File>, bytes: u64, first: u64) -> Self {
+        Self {
+            file,
+            bytes,
+            first,
+            last: None,
+            suspicious: false,
+            superseded: false,
+            stuck: false,
+            dead_since: None,
+        }
+    }
 }
 
 /// All files but extents and checkpoints.
@@ -100,12 +120,33 @@ impl Segments {
         let file = disk.open(&from)?;
         file.write_at(&SegmentHeader { number, bytes }.encode(), 0)?;
         disk.rename(&from, &to)?;
-        self.spares.pop();
         self.next_segment += 1;
-        // If this fails the file is there under one name or the other.
-        disk.sync_names()?;
-        self.ready = Some((number, file));
+        if let Err(error) = disk.sync_names() {
+            // Which name it has on disk is not known; the next attempt changes names again.
+            if disk.rename(&to, &from).is_err() {
+                self.spares.pop();
+            }
+            return Err(error);
+        }
+        self.spares.pop();
+        // Errors are to name it as it is called now.
+        self.ready = Some((number, disk.open(&to).unwrap_or(file)));
         Ok(())
+    }
+
+    /// Gives up a free segment, for the room that it takes. False if there is none.
+    pub(crate) fn give_up(&mut self, disk: &dyn Disk) -> bool {
+        let name = match (self.spares.pop(), self.ready.is_some()) {
+            (Some(spare), _) => FileName::Spare(spare),
+            (None, true) => match self.ready.take() {
+                Some((number, _)) => FileName::Segment(number),
+                None => return false,
+            },
+            (None, false) => return false,
+        };
+        // A file that cannot be removed is found again at the next start.
+        let _ = disk.remove(&name.to_string());
+        true
     }
 
     /// Takes a segment out; its file is kept for later, or goes.

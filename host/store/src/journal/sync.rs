@@ -1,6 +1,6 @@
 //! The syncer's step, in two parts: between them the writer goes on.
 
-use super::{Core, Counts, Sync, inbox::Waiter};
+use super::{Core, Counts, inbox::Waiter, room::Trouble};
 use crate::{disk::File, error::DiskError};
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Core {
             }
             self.inbox.lock().set_syncing(false);
             drop(flight);
-            *self.trouble.lock() = Some(error);
+            self.room.trouble(Trouble::Journal, error);
             return self.kick();
         }
         let mut done = Vec::new();
@@ -51,17 +51,24 @@ impl Core {
             flight.due_ms = None;
         }
         let failed = flight.failed;
+        if !failed {
+            (flight.attempts, flight.retry_at_ms) = (0, 0);
+        }
         drop(flight);
         if failed {
             // The writer waited for this sync.
             self.kick();
         } else {
-            self.trouble.lock().take();
+            self.room.solved(Trouble::Journal);
+        }
+        if self.room.is_awaited() {
+            self.tidy();
         }
         let mut inbox = self.inbox.lock();
         let wake = inbox.set_syncing(false);
         for mut chunk in done {
-            told.extend(chunk.waiters.drain(..).filter(|waiter| waiter.sync == Sync::Always));
+            // Those who were to be told when it was written are still here if it was not at once.
+            told.append(&mut chunk.waiters);
             inbox.give_back(chunk);
         }
         drop(inbox);

@@ -2,13 +2,13 @@
 
 use super::{
     Core, Counts, Sync,
-    flight::{Batch, Flight},
+    flight::Batch,
     inbox::{Chunk, Waiter},
-    segments::{FIRST_BATCH_AT, Segment},
+    room::Trouble,
+    segments::{FIRST_BATCH_AT, Segment, Segments},
 };
 use crate::{
     disk::File,
-    error::DiskError,
     index::Coming,
     record::{
         frame::{BATCH_HEADER_BYTES, BatchHeader},
@@ -21,8 +21,8 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct Writer {
     /// The number, the file and its length.
-    segment: Option<(u64, Arc<dyn File>, u64)>,
-    offset: u64,
+    pub(super) segment: Option<(u64, Arc<dyn File>, u64)>,
+    pub(super) offset: u64,
     /// The number of the next batch.
     pub(crate) next: u64,
     /// A chunk for which there is no segment.
@@ -41,7 +41,7 @@ impl Writer {
         self.stuck.is_some()
     }
 
-    fn fits(&self, bytes: usize) -> bool {
+    pub(super) fn fits(&self, bytes: usize) -> bool {
         self.segment.as_ref().is_some_and(|(.., length)| self.offset + bytes as u64 <= *length)
     }
 }
@@ -55,7 +55,7 @@ impl Core {
             (flight.failed, flight.is_too_much())
         };
         if failed {
-            return self.rescue(writer);
+            return self.rescue(writer, now_ms);
         }
         if too_much {
             return false;
@@ -64,7 +64,7 @@ impl Core {
         let Some(chunk) = taken else {
             return false;
         };
-        if !writer.fits(chunk.bytes.len()) && !self.roll(writer) {
+        if !writer.fits(chunk.bytes.len()) && !self.roll(writer, (writer.next, chunk.grows)) {
             writer.stuck = Some(chunk);
             return false;
         }
@@ -87,7 +87,7 @@ impl Core {
         writer.offset = header.end(offset);
         let failed = written.is_err();
         if let Err(error) = written {
-            *self.trouble.lock() = Some(error);
+            self.room.trouble(Trouble::Journal, error);
         } else {
             self.apply(&chunk.bytes, (number, segment, offset), Coming::New);
             // Only those that wait for a sync stay.
@@ -107,7 +107,7 @@ impl Core {
         }
     }
 
-    fn apply(&self, bytes: &[u8], (number, segment, offset): (u64, u64, u64), coming: Coming) {
+    pub(super) fn apply(&self, bytes: &[u8], (number, segment, offset): (u64, u64, u64), coming: Coming) {
         let mut index = self.index.lock();
         let mut at = BATCH_HEADER_BYTES;
         // Groups were made here, so they can be read.
@@ -118,32 +118,29 @@ impl Core {
         index.position = index.position.max(number);
     }
 
-    /// Goes on in the next segment. False if there is none.
-    fn roll(&self, writer: &mut Writer) -> bool {
+    /// Ends the segment that is written.
+    pub(super) fn seal(&self, writer: &mut Writer, segments: &mut Segments) {
+        if let Some((number, ..)) = writer.segment.take()
+            && let Some(segment) = segments.files.get_mut(&number)
+        {
+            segment.last = Some(writer.next - 1);
+        }
+    }
+
+    /// Goes on in the next segment, with that batch. False if there is none to be had, for what grows or for
+    /// what does not.
+    pub(super) fn roll(&self, writer: &mut Writer, (first, grows): (u64, bool)) -> bool {
         let mut segments = self.segments.lock();
-        if segments.ready.is_none()
-            && let Err(error) = self.make_ready_now(&mut segments)
-        {
+        // Nothing that is written comes to it any more, so it may be free soon.
+        self.seal(writer, &mut segments);
+        let taken = if self.may_take(&segments, grows) { self.take_ready(&mut segments) } else { None };
+        let Some((number, file)) = taken else {
             drop(segments);
-            self.fail(error);
+            self.tidy();
             return false;
-        }
-        let Some((number, file)) = segments.ready.take() else { return false };
-        if let Some((before, ..)) = writer.segment.take()
-            && let Some(before) = segments.files.get_mut(&before)
-        {
-            before.last = Some(writer.next - 1);
-        }
-        let bytes = self.config.segment_bytes;
-        let segment = Segment {
-            file: file.clone(),
-            bytes,
-            last: None,
-            suspicious: false,
-            stuck: false,
-            dead_since: None,
         };
-        segments.files.insert(number, segment);
+        let bytes = self.config.segment_bytes;
+        segments.files.insert(number, Segment::new(file.clone(), bytes, first));
         drop(segments);
         writer.segment = Some((number, file, bytes));
         writer.offset = FIRST_BATCH_AT;
@@ -151,82 +148,25 @@ impl Core {
         true
     }
 
-    fn make_ready_now(&self, segments: &mut super::Segments) -> Result<(), DiskError> {
-        if self.full.load(core::sync::atomic::Ordering::Relaxed) {
-            // The keeper has to save first: what is left is its room.
-            self.tidy();
-            return Ok(());
-        }
-        if segments.spares.is_empty() {
-            segments.make_spare(&*self.disk, self.config.segment_bytes)?;
-        }
-        segments.make_ready(&*self.disk, self.config.segment_bytes)
+    fn take_ready(&self, segments: &mut Segments) -> Option<(u64, Arc<dyn File>)> {
+        self.make_ready(segments);
+        segments.ready.take()
     }
 
-    fn fail(&self, error: DiskError) {
-        if error.is_full() {
-            self.full.store(true, core::sync::atomic::Ordering::Relaxed);
-        }
-        *self.trouble.lock() = Some(error);
-        self.tidy();
-    }
-
-    /// Writes all that is in flight to a new segment.
-    fn rescue(&self, writer: &mut Writer) -> bool {
-        let flight = &mut *self.flight.lock();
-        if flight.syncing {
-            // What it covers is not to be elsewhere when it says that it is safe.
-            return false;
-        }
-        // Where it could not go on it goes on here: files are not to be filled with the same again.
-        let (mut at, mut begun) = (flight.rewritten.unwrap_or_default(), flight.rewritten.is_some());
-        if let (Some((number, ..)), false) = (&writer.segment, begun)
-            && let Some(segment) = self.segments.lock().files.get_mut(number)
-        {
-            segment.suspicious = true;
-        }
-        while let Some(length) = flight.batches.get(at).map(|batch| batch.chunk.bytes.len()) {
-            if (!begun || !writer.fits(length)) && !self.roll(writer) {
+    /// Names the next segment. False if that failed.
+    pub(crate) fn make_ready(&self, segments: &mut Segments) -> bool {
+        match segments.make_ready(&*self.disk, self.config.segment_bytes) {
+            Ok(()) => self.room.solved(Trouble::Segments),
+            Err(error) => {
+                self.room.trouble(Trouble::Segments, error);
                 return false;
             }
-            begun = true;
-            flight.rewritten = Some(at);
-            if let Err(error) = self.write_again(writer, flight, at) {
-                *self.trouble.lock() = Some(error);
-                flight.rewritten = None;
-                return true;
-            }
-            at += 1;
-            flight.rewritten = Some(at);
         }
-        flight.rewritten = None;
-        Counts::add(&self.counts.rescues, 1);
-        flight.rescues += 1;
-        flight.failed = false;
-        // All of it is unsynced, whoever asked for what before.
-        flight.wanted = flight.batches.back().map_or(flight.wanted, |batch| batch.number);
-        self.written.notify_one();
         true
-    }
-
-    fn write_again(&self, writer: &mut Writer, flight: &mut Flight, at: usize) -> Result<(), DiskError> {
-        let synced = flight.synced;
-        let (Some((segment, file, _)), Some(batch)) = (&writer.segment, flight.batches.get_mut(at)) else {
-            return Ok(());
-        };
-        let header = put_header(&mut batch.chunk, (batch.number, *segment, synced));
-        file.write_at(&batch.chunk.bytes, writer.offset)?;
-        let coming = if batch.applied { Coming::Again } else { Coming::New };
-        (batch.segment, batch.file, batch.offset) = (*segment, file.clone(), writer.offset);
-        batch.applied = true;
-        writer.offset = header.end(writer.offset);
-        self.apply(&batch.chunk.bytes, (batch.number, batch.segment, batch.offset), coming);
-        Counts::add(&self.counts.journal_bytes, batch.chunk.bytes.len() as u64);
-        Ok(())
     }
 }
 
-fn put_header(chunk: &mut Chunk, (number, segment, synced): (u64, u64, u64)) -> BatchHeader {
+pub(super) fn put_header(chunk: &mut Chunk, (number, segment, synced): (u64, u64, u64)) -> BatchHeader {
     let bytes = (chunk.bytes.len() - BATCH_HEADER_BYTES) as u32;
     let header = BatchHeader { bytes, number, synced, segment, groups: chunk.groups };
     if let Some(place) = chunk.bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {

@@ -5,7 +5,7 @@ use crate::{
     disk::{Disk, File},
     error::DiskError,
     index::{Index, save, save::Save},
-    journal::{Core, Counts, segments::FileName},
+    journal::{Core, Counts, room::Trouble, segments::FileName},
 };
 use std::sync::{Arc, atomic::Ordering};
 
@@ -75,34 +75,49 @@ impl Core {
     /// Goes on with a checkpoint, or begins one that is due.
     pub(super) fn save_step(&self, keeper: &mut Keeper) -> bool {
         let Some(saving) = &mut keeper.saving else {
+            if self.is_saved(keeper) {
+                self.room.solved(Trouble::Checkpoint);
+            }
             return self.is_due(keeper) && self.begin_saving(keeper);
         };
         if !saving.whole {
             if let Err(error) = self.save_block(saving) {
                 keeper.saving = None;
-                return self.make_room(keeper, &error);
+                return self.make_room(keeper, error);
             }
             return true;
         }
         match self.finish_saving(saving) {
             Ok(Finish::Done) => self.saved(keeper),
-            Ok(Finish::Waits) => return false,
+            Ok(Finish::Waits) => {
+                keeper.waits = true;
+                return false;
+            }
             Ok(Finish::Stale) => (keeper.saving, keeper.save_now) = (None, true),
             Err(error) => {
                 keeper.saving = None;
-                return self.make_room(keeper, &error);
+                return self.make_room(keeper, error);
             }
         }
         true
     }
 
-    fn is_due(&self, keeper: &mut Keeper) -> bool {
+    /// Whether the last checkpoint has all that was written.
+    fn is_saved(&self, keeper: &Keeper) -> bool {
+        keeper.checkpoints.last().copied().unwrap_or_default() == self.index.lock().position
+    }
+
+    /// Whether a checkpoint is to be begun.
+    pub(super) fn is_due(&self, keeper: &Keeper) -> bool {
+        if self.is_saved(keeper) || keeper.now_ms < keeper.save_at_ms || !self.flight.lock().is_well() {
+            // It is there, or would have to be made again.
+            return false;
+        }
+        if self.room.is_pressed() {
+            return keeper.save_now || self.would_free(keeper);
+        }
         let written = self.counts.journal_bytes.load(Ordering::Relaxed) - keeper.journal_bytes;
-        let due = written >= self.config.checkpoint_bytes.max(2 * keeper.checkpoint_bytes);
-        let position = self.index.lock().position;
-        let moved_on = keeper.checkpoints.last().is_none_or(|last| *last < position);
-        // On a full disk each batch may be the one that frees something.
-        due || (moved_on && (keeper.save_now || self.full.load(Ordering::Relaxed)))
+        keeper.save_now || written >= self.config.checkpoint_bytes.max(2 * keeper.checkpoint_bytes)
     }
 
     fn begin_saving(&self, keeper: &mut Keeper) -> bool {
@@ -115,7 +130,7 @@ impl Core {
                 keeper.saving = Some(saving);
                 true
             }
-            Err(error) => self.make_room(keeper, &error),
+            Err(error) => self.make_room(keeper, error),
         }
     }
 
@@ -130,14 +145,11 @@ impl Core {
 
     /// What it says must be on disk before it counts.
     fn finish_saving(&self, saving: &Saving) -> Result<Finish, DiskError> {
-        let mut flight = self.flight.lock();
+        let flight = self.flight.lock();
         if flight.failed || flight.rescues != saving.rescues {
             return Ok(if flight.failed { Finish::Waits } else { Finish::Stale });
         }
         if flight.synced < saving.save.position {
-            flight.wanted = flight.wanted.max(saving.save.position);
-            drop(flight);
-            self.written.notify_one();
             return Ok(Finish::Waits);
         }
         drop(flight);
@@ -147,10 +159,12 @@ impl Core {
 
     fn saved(&self, keeper: &mut Keeper) {
         let Some(saving) = keeper.saving.take() else { return };
+        self.room.solved(Trouble::Checkpoint);
+        keeper.save_failures = 0;
         keeper.checkpoint_bytes = saving.offset;
         keeper.checkpoints.retain(|position| *position != saving.position);
         keeper.checkpoints.push(saving.position);
-        let keep = if self.full.load(Ordering::Relaxed) { 1 } else { 2 };
+        let keep = if self.room.is_pressed() { 1 } else { 2 };
         while keeper.checkpoints.len() > keep {
             let oldest = keeper.checkpoints.remove(0);
             // A file too many is removed at the next start.
@@ -158,20 +172,24 @@ impl Core {
         }
     }
 
-    /// A checkpoint frees segments, so on a full disk it may have the room of the one before the last, and of
-    /// spare segments. False if there is none to be had.
-    fn make_room(&self, keeper: &mut Keeper, error: &DiskError) -> bool {
-        if !error.is_full() {
-            return false;
-        }
-        self.full.store(true, Ordering::Relaxed);
+    /// A checkpoint frees segments, so it may have the room of the one before the last, and of free segments.
+    /// False if there is none to be had, or room is not what it lacks.
+    fn make_room(&self, keeper: &mut Keeper, error: DiskError) -> bool {
         // What was begun takes room too.
         let _ = self.disk.remove(UNFINISHED);
+        if !error.is_full() {
+            self.room.trouble(Trouble::Checkpoint, error);
+            keeper.save_now = true;
+            keeper.save_at_ms = keeper.now_ms + super::retry_ms(&mut keeper.save_failures);
+            return false;
+        }
+        self.room.solved(Trouble::Checkpoint);
+        self.room.press();
         if keeper.checkpoints.len() > 1 {
             let oldest = keeper.checkpoints.remove(0);
             return self.disk.remove(&FileName::Checkpoint(oldest).to_string()).is_ok();
         }
-        let Some(spare) = self.segments.lock().spares.pop() else { return false };
-        self.disk.remove(&FileName::Spare(spare).to_string()).is_ok()
+        keeper.lacks = true;
+        self.segments.lock().give_up(&*self.disk)
     }
 }

@@ -10,11 +10,18 @@
 mod checkpoint;
 mod moving;
 
-use crate::journal::{Core, segments::FileName};
+use crate::{
+    DiskError,
+    journal::{
+        Core,
+        room::Trouble,
+        segments::{FileName, Segments},
+    },
+};
 use checkpoint::Saving;
 pub(crate) use checkpoint::{UNFINISHED, write_now};
 use moving::Moving;
-use std::sync::atomic::Ordering;
+use parking_lot::MutexGuard;
 
 /// Where the keeper stands.
 #[derive(Default)]
@@ -29,6 +36,20 @@ pub(crate) struct Keeper {
     journal_bytes: u64,
     /// One is to be made, due or not.
     pub(crate) save_now: bool,
+    /// None is begun before, after one could not be written for another reason than room.
+    save_at_ms: u64,
+    save_failures: u32,
+    /// When this step is.
+    now_ms: u64,
+    /// In this step something could have been freed, had a sync come.
+    waits: bool,
+    /// In this step no segment could be made.
+    lacks: bool,
+    /// No segment is made before, after one could not be made for another reason than room.
+    make_at_ms: u64,
+    failures: u32,
+    /// The segment that came next when it was measured what a checkpoint may need.
+    measured_at: Option<u64>,
 }
 
 impl Keeper {
@@ -37,67 +58,131 @@ impl Keeper {
     }
 }
 
-/// How many free segments are kept at most.
+/// How many free segments are kept at most, beside those that are needed.
 const SPARES_MAX: usize = 12;
+/// Where files cannot be made it is tried again after so long, then after twice that, up to the most.
+const RETRY_MS: u64 = 100;
+const RETRY_MS_MAX: u64 = 5000;
+
+/// How long to wait after so many failures, and one more.
+fn retry_ms(failures: &mut u32) -> u64 {
+    let wait = (RETRY_MS << (*failures).min(8)).min(RETRY_MS_MAX);
+    *failures = failures.saturating_add(1);
+    wait
+}
 
 impl Core {
     /// Does something that there is to do. False if there was nothing, or it could not be done.
     pub(crate) fn keep_step(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
+        (keeper.waits, keeper.lacks, keeper.now_ms) = (false, false, now_ms);
+        self.measure(keeper);
         let mut did = self.retire(keeper);
-        did |= self.remove_extents();
+        did |= self.remove_extents(keeper);
         did |= self.save_step(keeper);
         // To make a file takes long; with what a checkpoint sets free there may be no need to.
         if !did || self.segments.lock().free() < 2 {
             did |= self.make_spares(keeper);
         }
         did |= self.move_step(keeper, now_ms);
+        let awaited = keeper.waits && self.await_sync();
+        if keeper.lacks && !did && !awaited {
+            self.refuse_growth();
+        }
         did
     }
 
-    fn make_spares(&self, keeper: &Keeper) -> bool {
-        let enough = self.config.reserve_segments + 1;
-        let failed = self.flight.lock().failed;
-        // On a full disk what room there is is a checkpoint's first, unless there is nothing to save, or what
-        // failed has to be written before.
-        let saves_first = self.full.load(Ordering::Relaxed) && !failed && !self.is_saved(keeper);
-        let mut segments = self.segments.lock();
-        let mut did = false;
-        if segments.free() < enough && !saves_first {
-            let number = segments.next_spare;
-            segments.next_spare += 1;
+    /// What grows is refused if nothing is free but the reserve.
+    fn refuse_growth(&self) {
+        let segments = self.segments.lock();
+        if segments.free() <= self.reserve(&segments) {
+            self.room.set_full();
             drop(segments);
-            // Long: nobody is to wait for it.
-            let made = self.disk.create(&FileName::Spare(number).to_string(), self.config.segment_bytes);
-            segments = self.segments.lock();
-            match made {
-                Ok(_) => {
-                    segments.spares.push(number);
-                    did = true;
-                }
-                Err(error) if error.is_full() && segments.free() <= self.config.reserve_segments => {
-                    self.full.store(true, Ordering::Relaxed);
-                }
-                Err(_) => {}
+            // What grows and was taken may have the reserve.
+            self.kick();
+        }
+    }
+
+    /// Sees to it that a sync comes, and that the keeper hears of it. False if syncs fail.
+    fn await_sync(&self) -> bool {
+        self.room.await_sync();
+        let mut flight = self.flight.lock();
+        flight.want_all();
+        self.written.notify_one();
+        flight.is_well()
+    }
+
+    /// Looks up what a checkpoint may need, once for each segment of the journal.
+    fn measure(&self, keeper: &mut Keeper) {
+        let next = Some(self.segments.lock().next_segment);
+        if core::mem::replace(&mut keeper.measured_at, next) != next {
+            self.room.measure(&self.index.lock(), &self.config);
+        }
+    }
+
+    fn make_spares(&self, keeper: &mut Keeper) -> bool {
+        // What room there is is that of the checkpoint which is being written, or is to be.
+        let is_its = self.room.is_pressed() && (keeper.saving.is_some() || self.is_due(keeper));
+        let mut segments = self.segments.lock();
+        let enough = self.enough(&segments);
+        let mut did = false;
+        if segments.free() < enough && !is_its {
+            (segments, did) = self.make_spare(keeper, segments);
+        } else if segments.free() > enough && self.room.is_pressed() {
+            // Something else needs the room.
+            did = segments.give_up(&*self.disk);
+        }
+        if segments.ready.is_none() && !self.room.is_pressed() && !segments.spares.is_empty() {
+            did |= self.make_ready(&mut segments);
+        }
+        let is_enough = segments.free() >= enough;
+        drop(segments);
+        if is_enough {
+            did |= self.room.relax();
+        }
+        if did {
+            self.kick();
+        }
+        did
+    }
+
+    fn make_spare<'a>(
+        &'a self,
+        keeper: &mut Keeper,
+        mut segments: MutexGuard<'a, Segments>,
+    ) -> (MutexGuard<'a, Segments>, bool) {
+        if keeper.now_ms < keeper.make_at_ms {
+            keeper.lacks = true;
+            return (segments, false);
+        }
+        let number = segments.next_spare;
+        segments.next_spare += 1;
+        drop(segments);
+        // Long: nobody is to wait for it.
+        let made = self.disk.create(&FileName::Spare(number).to_string(), self.config.segment_bytes);
+        let mut segments = self.segments.lock();
+        match made {
+            Ok(_) => {
+                segments.spares.push(number);
+                (keeper.failures, keeper.make_at_ms) = (0, 0);
+                self.room.solved(Trouble::Segments);
+                return (segments, true);
+            }
+            Err(error) => {
+                keeper.lacks = true;
+                self.room.press();
+                self.cannot_make(keeper, error);
             }
         }
-        if segments.ready.is_none() && segments.spares.len() > usize::from(saves_first) {
-            // If it fails the writer meets it, and tells.
-            did |= segments.make_ready(&*self.disk, self.config.segment_bytes).is_ok();
-        }
-        let free = segments.free();
-        drop(segments);
-        if free >= enough && self.full.swap(false, Ordering::Relaxed) {
-            self.trouble.lock().take_if(|error| error.is_full());
-            self.kick();
-        } else if did {
-            self.kick();
-        }
-        did
+        (segments, false)
     }
 
-    /// Whether the last checkpoint has all that was written.
-    fn is_saved(&self, keeper: &Keeper) -> bool {
-        keeper.saving.is_none() && keeper.checkpoints.last() == Some(&self.index.lock().position)
+    /// For want of room it may be tried at any time; for other reasons it is not to be tried all the time.
+    fn cannot_make(&self, keeper: &mut Keeper, error: DiskError) {
+        if error.is_full() {
+            return self.room.solved(Trouble::Segments);
+        }
+        keeper.make_at_ms = keeper.now_ms + retry_ms(&mut keeper.failures);
+        self.room.trouble(Trouble::Segments, error);
     }
 
     /// Up to this batch no start reads the journal.
@@ -105,8 +190,19 @@ impl Core {
         keeper.checkpoints.first().copied().unwrap_or_default()
     }
 
-    fn retire(&self, keeper: &Keeper) -> bool {
-        let (floor, synced) = (self.floor(keeper), self.flight.lock().synced);
+    /// Whether a checkpoint would free a segment.
+    fn would_free(&self, keeper: &Keeper) -> bool {
+        let floor = self.floor(keeper);
+        let segments = self.segments.lock();
+        let index = self.index.lock();
+        let mut sealed = segments.files.iter().filter_map(|(number, segment)| Some((*number, segment.last?)));
+        sealed.any(|(number, last)| last > floor && index.held.of(number as u32).messages == 0)
+    }
+
+    fn retire(&self, keeper: &mut Keeper) -> bool {
+        let (floor, pressed) = (self.floor(keeper), self.room.is_pressed());
+        let flight = self.flight.lock();
+        let synced = flight.synced;
         let mut segments = self.segments.lock();
         let mut index = self.index.lock();
         let position = index.position;
@@ -115,26 +211,39 @@ impl Core {
             let Some(last) = segment.last else { continue };
             if index.held.of(*number as u32).messages > 0 {
                 segment.dead_since = None;
-            } else if *segment.dead_since.get_or_insert(position) <= synced && last <= floor {
+                continue;
+            }
+            let is_dead = *segment.dead_since.get_or_insert(position) <= synced;
+            if segment.superseded || (is_dead && last <= floor) {
                 dead.push(*number);
             }
+            keeper.waits |= pressed && !is_dead;
         }
+        drop(flight);
         dead.iter().for_each(|number| index.held.forget(*number as u32));
         drop(index);
+        let spares_max = SPARES_MAX.max(self.enough(&segments));
         for number in &dead {
             // A file that cannot be removed is found again at the next start.
-            let _ = segments.retire(*number, &*self.disk, SPARES_MAX);
+            let _ = segments.retire(*number, &*self.disk, spares_max);
+        }
+        drop(segments);
+        if !dead.is_empty() {
+            self.kick();
         }
         !dead.is_empty()
     }
 
-    fn remove_extents(&self) -> bool {
+    fn remove_extents(&self, keeper: &mut Keeper) -> bool {
         let synced = self.flight.lock().synced;
         let mut gone = Vec::new();
-        self.index.lock().held.dead_extents.retain(|(batch, number)| {
+        let mut index = self.index.lock();
+        index.held.dead_extents.retain(|(batch, number)| {
             gone.extend((*batch <= synced).then_some(*number));
             *batch > synced
         });
+        keeper.waits |= self.room.is_pressed() && !index.held.dead_extents.is_empty();
+        drop(index);
         for number in &gone {
             // As for segments.
             let _ = self.disk.remove(&FileName::Extent(*number).to_string());

@@ -4,7 +4,10 @@ use super::Keeper;
 use crate::{
     disk::{Advice, File},
     index::chunk::Location,
-    journal::{Core, Counts, Sync, segments::FIRST_BATCH_AT},
+    journal::{
+        Core, Counts, Sync,
+        segments::{FIRST_BATCH_AT, Segments},
+    },
     record::{
         BLOCK_BYTES, check,
         frame::{BATCH_HEADER_BYTES, BatchHeader},
@@ -18,6 +21,8 @@ use std::sync::Arc;
 const GROUP_BYTES: usize = 256 * 1024;
 /// How many segments there may be beyond twice the live bytes.
 const SLACK_SEGMENTS: u64 = 4;
+/// The same where room is short.
+const SLACK_PRESSED: u64 = 1;
 
 /// A segment whose live messages are being copied.
 pub(super) struct Moving {
@@ -49,20 +54,30 @@ impl Core {
         true
     }
 
+    /// Where room is short a segment must be left that has nothing but acks: only such a one is free again after
+    /// a checkpoint.
+    fn leaves_room(&self, segments: &Segments) -> bool {
+        !self.room.is_pressed() || segments.free() >= 2 + self.room.of_checkpoints()
+    }
+
     fn find_sparse(&self) -> Option<Moving> {
         let segments = self.segments.lock();
-        if segments.free() < 2 {
+        let pressed = self.room.is_pressed();
+        if segments.free() < 2 || !self.leaves_room(&segments) {
             return None;
         }
         let index = self.index.lock();
+        let slack = if pressed { SLACK_PRESSED } else { SLACK_SEGMENTS };
         let used: u64 = segments.files.values().map(|segment| segment.bytes).sum();
-        if used <= 2 * index.held.live.bytes + SLACK_SEGMENTS * self.config.segment_bytes {
+        if used <= 2 * index.held.live.bytes + slack * self.config.segment_bytes {
             return None;
         }
         let sealed = segments.files.iter().filter(|(_, segment)| segment.last.is_some() && !segment.stuck);
         let sparse = sealed.filter_map(|(number, segment)| {
             let live = index.held.of(*number as u32);
-            let is_sparse = live.messages > 0 && live.bytes * 2 <= live.placed_bytes;
+            // Where room is short what only filled up blocks counts too.
+            let whole = if pressed { segment.bytes } else { live.placed_bytes };
+            let is_sparse = live.messages > 0 && live.bytes * 2 <= whole;
             is_sparse.then_some((live.bytes, *number, segment))
         });
         let (_, segment, found) = sparse.min_by_key(|(live, number, _)| (*live, *number))?;
@@ -80,6 +95,9 @@ impl Core {
 
     fn hand_over(&self, moving: &mut Moving, now_ms: u64) -> bool {
         let bytes = moving.group.len_bytes() as u64;
+        if !self.leaves_room(&self.segments.lock()) {
+            return false;
+        }
         if self.submit(&mut moving.group, Sync::Never, None, now_ms).is_err() {
             return false;
         }
@@ -97,6 +115,11 @@ impl Core {
                 moving.offset += BLOCK_BYTES;
                 continue;
             };
+            let together = moving.group.len_bytes() + header.bytes as usize;
+            if !moving.group.is_empty() && together > self.config.group_bytes_max {
+                // The next group has it.
+                return;
+            }
             moving.offset = header.end(offset);
             let mut at = BATCH_HEADER_BYTES;
             while let Some(Ok(group)) = bytes.get(at..).map(|rest| GroupView::decode(rest, header.number)) {

@@ -129,9 +129,7 @@ fn open_segments(
                 if let Ok(Opening::Newer(version)) = header.map(|header| SegmentHeader::decode(&header)) {
                     return Err(OpenError::Newer { file: name, version });
                 }
-                let segment =
-                    Segment { file, bytes, last: None, suspicious: false, stuck: false, dead_since: None };
-                files.insert(*number, segment);
+                files.insert(*number, Segment::new(file, bytes, 0));
             }
             Err(error) => report.tell(Problem::Unreadable(error)),
         }
@@ -341,25 +339,53 @@ pub(crate) fn settle(
         Err(error) => return Err(error.into()),
     }
     let unsynced = core::mem::take(&mut recovered.unsynced);
-    rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
+    if rewrite::has_room(disk, segment_bytes, recovered, &unsynced) {
+        rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
+    } else {
+        rewrite::rewrite_in_place(recovered, &unsynced)?;
+    }
     let as_it_was = report.batches == 0 && report.is_sound() && !recovered.checkpoints.is_empty();
     if !(as_it_was && report.clean && report.cut_batches == 0) {
-        recovered.checkpoint_bytes = keeper::write_now(disk, &recovered.index)?;
+        recovered.checkpoint_bytes = save(disk, recovered)?;
         recovered.checkpoints = vec![recovered.index.position];
     }
-    for name in disk.list()? {
-        let keeps = match FileName::parse(&name) {
-            Some(FileName::Checkpoint(number)) => recovered.checkpoints.contains(&number),
-            Some(FileName::Extent(number)) => {
-                recovered.index.held.extents.values().any(|extent| extent.number == number)
-            }
-            _ => true,
-        };
-        if !keeps {
-            disk.remove(&name)?;
-        }
-    }
+    remove_unused(disk, recovered)?;
     recovered.index.held.dead_extents.clear();
     disk.sync_names()?;
     Ok(())
+}
+
+/// Writes a checkpoint, on a full disk in the room of what is not needed.
+fn save(disk: &dyn Disk, recovered: &mut Recovered) -> Result<u64, DiskError> {
+    loop {
+        match keeper::write_now(disk, &recovered.index) {
+            Err(error) if error.is_full() => {
+                if !remove_unused(disk, recovered)? && !recovered.segments.give_up(disk) {
+                    return Err(error);
+                }
+            }
+            saved => return saved,
+        }
+    }
+}
+
+/// Removes checkpoints that were not used, and bodies that nothing refers to. Whether there were any.
+fn remove_unused(disk: &dyn Disk, recovered: &Recovered) -> Result<bool, DiskError> {
+    let extents: HashSet<u64, foldhash::fast::RandomState> =
+        recovered.index.held.extents.values().map(|extent| extent.number).collect();
+    let mut did = false;
+    for name in disk.list()? {
+        let keeps = match FileName::parse(&name) {
+            Some(FileName::Checkpoint(number)) => recovered.checkpoints.contains(&number),
+            Some(FileName::Extent(number)) => extents.contains(&number),
+            Some(FileName::Segment(_) | FileName::Spare(_)) => true,
+            None => name != UNFINISHED,
+        };
+        if !keeps {
+            disk.remove(&name)?;
+            // What was begun comes again with each attempt.
+            did |= name != UNFINISHED;
+        }
+    }
+    Ok(did)
 }

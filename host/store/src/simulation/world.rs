@@ -1,5 +1,7 @@
 //! The broker, its store and its disk.
 
+mod full;
+
 use super::model::{End, Message, Model, Safe, Seen as SeenMessage, Sent};
 use crate::{
     Config, Done, Failed, Group, QueueId, Range, Reader, Refused, Sequence, Space, Sync,
@@ -31,6 +33,7 @@ pub(super) struct Seen {
     pub(super) early: u64,
     pub(super) extents: u64,
     pub(super) recycled: u64,
+    pub(super) filled: u64,
 }
 
 impl Seen {
@@ -44,6 +47,7 @@ impl Seen {
         self.early += other.early;
         self.extents += other.extents;
         self.recycled += other.recycled;
+        self.filled += other.filled;
     }
 }
 
@@ -121,7 +125,7 @@ impl World {
             for _ in 0..50 + self.dice.below(300) {
                 self.act();
             }
-            self.end();
+            self.end(0);
         }
         self.drain();
         self.seen
@@ -237,6 +241,11 @@ impl World {
             self.seen.refused_full += u64::from(refused == Refused::Full);
             self.forget(number);
         }
+    }
+
+    /// What the disk does from now on, beside having an end.
+    fn set_end_faults(&self, bytes_max: u64) {
+        self.disk.set_faults(Faults { bytes_max, ..Faults::default() });
     }
 
     /// A group is not to be.
@@ -361,14 +370,15 @@ impl World {
         }
     }
 
-    fn end(&mut self) {
+    /// Ends a run and begins another, on a disk that has room for so many bytes, or no end.
+    fn end(&mut self, bytes_max: u64) {
         let end = match self.dice.below(10) {
             0..2 => End::Closed,
             2..5 => End::Killed,
             _ => End::PowerLost,
         };
         if end == End::Closed {
-            self.disk.set_faults(Faults::default());
+            self.set_end_faults(bytes_max);
             while let Some(Held { number, group, sync }) = self.held.pop() {
                 self.send(number, group, sync);
             }
@@ -383,7 +393,7 @@ impl World {
         if end == End::PowerLost {
             self.disk.crash();
         }
-        self.disk.set_faults(Faults::default());
+        self.set_end_faults(bytes_max);
         self.open(end);
     }
 

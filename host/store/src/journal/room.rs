@@ -1,0 +1,154 @@
+//! Whether there is room, and what is wrong.
+//!
+//! *The reserve.* Free segments that only what takes away may use: [`Config::reserve_segments`] for acks and
+//! deletions, as many as a checkpoint may need, and as many as what was taken before the disk was known to be
+//! full. A small store has a smaller one. What grows waits while there is no more than that, until the keeper
+//! has made segments or has found that it cannot; then what grows is refused.
+//!
+//! *Pressed:* a segment could not be made, so the keeper frees what it can: it saves, so that dead segments
+//! may go, with one checkpoint instead of two, and moves what is live closer together. Only when all of that
+//! is done and there is still no room the disk is *full*. It is not any more once there are two segments
+//! beside the reserve.
+//!
+//! *Why acks always have room:* a segment of acks has nothing live, so after a checkpoint it is free again. The
+//! checkpoint has the room that the one before had, or that of spare segments which acks leave to it.
+
+use super::{Core, segments::Segments};
+use crate::{
+    Config, Health,
+    error::DiskError,
+    index::{Index, save},
+    record::BLOCK_BYTES,
+};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What may be wrong.
+#[derive(Clone, Copy)]
+pub(crate) enum Trouble {
+    /// Writing or syncing the journal.
+    Journal,
+    /// Making segments.
+    Segments,
+    /// Checkpoints.
+    Checkpoint,
+}
+
+/// What is known of it.
+#[derive(Default)]
+pub(crate) struct Room {
+    /// What grows is refused.
+    full: AtomicBool,
+    /// The keeper frees what it can.
+    pressed: AtomicBool,
+    /// The keeper waits for a sync.
+    awaited: AtomicBool,
+    /// How many segments a checkpoint may need.
+    checkpoint_segments: AtomicUsize,
+    troubles: Mutex<[Option<DiskError>; 3]>,
+}
+
+impl Room {
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_full(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn press(&self) {
+        self.pressed.store(true, Ordering::Relaxed);
+    }
+
+    /// There is room again; tells whether there was none.
+    pub(crate) fn relax(&self) -> bool {
+        self.pressed.store(false, Ordering::Relaxed);
+        self.full.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has the keeper told of the next sync.
+    pub(crate) fn await_sync(&self) {
+        self.awaited.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn trouble(&self, what: Trouble, error: DiskError) {
+        if let Some(place) = self.troubles.lock().get_mut(what as usize) {
+            *place = Some(error);
+        }
+    }
+
+    pub(crate) fn solved(&self, what: Trouble) {
+        if let Some(place) = self.troubles.lock().get_mut(what as usize) {
+            *place = None;
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if let [Some(error), ..] = &*self.troubles.lock() {
+            let help = error.help();
+            return Health::Failing(format!("{error}; nothing is confirmed until it succeeds: {help}"));
+        }
+        if let [_, Some(error), _] | [.., Some(error)] = &*self.troubles.lock() {
+            let help = error.help();
+            return Health::Failing(format!(
+                "{error}; what is confirmed is safe, but the disk fills: {help}"
+            ));
+        }
+        if self.is_full() { Health::Full } else { Health::Well }
+    }
+
+    /// What a checkpoint may need was looked up anew.
+    pub(crate) fn measure(&self, index: &Index, config: &Config) {
+        let segments = save::estimate(index).div_ceil(config.segment_bytes) as usize;
+        self.checkpoint_segments.store(segments, Ordering::Relaxed);
+    }
+
+    /// How many free segments are the checkpoints'.
+    pub(crate) fn of_checkpoints(&self) -> usize {
+        self.checkpoint_segments.load(Ordering::Relaxed)
+    }
+}
+
+impl Core {
+    /// How many free segments what grows leaves alone.
+    pub(crate) fn reserve(&self, segments: &Segments) -> usize {
+        self.reserve_of(segments.files.len())
+    }
+
+    /// The reserve of a store of so many segments.
+    fn reserve_of(&self, count: usize) -> usize {
+        let Config { pending_bytes_max, group_bytes_max, batch_bytes, segment_bytes, .. } = self.config;
+        // What waits, and what the writer has; each batch begins with a block.
+        let taken = (pending_bytes_max + group_bytes_max.max(batch_bytes)) as u64;
+        let taken = taken.div_ceil(segment_bytes - 2 * BLOCK_BYTES) as usize;
+        let whole = self.config.reserve_segments + self.room.of_checkpoints() + taken;
+        whole.min(3 * count)
+    }
+
+    /// How many free segments the keeper provides: once one of them is taken there is still one beside the
+    /// reserve.
+    pub(crate) fn enough(&self, segments: &Segments) -> usize {
+        self.reserve_of(segments.files.len() + 1) + 2
+    }
+
+    /// Whether a segment may be taken for what grows, or for what does not.
+    pub(super) fn may_take(&self, segments: &Segments, grows: bool) -> bool {
+        let left = if grows && !self.room.is_full() {
+            self.reserve(segments)
+        } else if self.room.is_pressed() || self.room.is_full() {
+            self.room.of_checkpoints()
+        } else {
+            0
+        };
+        segments.free() > left
+    }
+}
