@@ -77,6 +77,7 @@ mod threads;
 
 pub use error::{DiskError, OpenError, Refused};
 pub use journal::Sync;
+pub use keeper::scrub::{Damaged, Scrub};
 pub use reader::{Item, Reader};
 pub use record::{
     group::{ExtentBody, Group},
@@ -102,6 +103,10 @@ pub struct Config {
     pub reserve_segments: usize,
     /// At least so many bytes of the journal are between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// So many bytes a second are read in the background to find what is damaged; 0 for none.
+    pub scrub_bytes_per_s: u64,
+    /// After all was read it begins anew after so long, in milliseconds.
+    pub scrub_pause_ms: u64,
     /// How long an ack waits for others, in milliseconds.
     pub ride_ms: u64,
 }
@@ -115,6 +120,8 @@ impl Default for Config {
             pending_bytes_max: 32 << 20,
             reserve_segments: 2,
             checkpoint_bytes: 64 << 20,
+            scrub_bytes_per_s: 1 << 20,
+            scrub_pause_ms: 60 * 60 * 1000,
             ride_ms: 5,
         }
     }

@@ -225,6 +225,11 @@ fn read_alone(core: &Core, at: Location, bytes: u32) -> Option<Vec<u8>> {
     Some(own)
 }
 
+/// Whether the payload at a place can be read.
+pub(crate) fn payload_checks(core: &Core, at: Location, bytes: u32) -> bool {
+    read_alone(core, at, bytes).is_some_and(|bytes| checked(&bytes).is_some())
+}
+
 /// A payload that checks.
 fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (check, payload) = bytes.split_first_chunk::<PAYLOAD_HEADER_BYTES>()?;

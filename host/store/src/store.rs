@@ -1,7 +1,8 @@
 //! A store that is open.
 
 use crate::{
-    Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Sequence, Space, Sync,
+    Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Scrub, Sequence, Space,
+    Sync,
     disk::Disk,
     error::OpenError,
     journal::{
@@ -46,6 +47,12 @@ pub struct Stat {
     pub checkpoint_bytes: u64,
     /// How often what was in flight was written again because the disk failed.
     pub rescues: u64,
+    /// How often all that is live was read to find what is damaged.
+    pub scrub_passes: u64,
+    /// Messages that were read for that, of all passes.
+    pub scrubbed_messages: u64,
+    /// Messages that were found to be damaged and are still there; see [`Store::scrub`].
+    pub damaged_messages: u64,
 }
 
 /// A store that is open, with its threads. Dropped without [`Self::close`] it is as after a crash of the
@@ -145,6 +152,12 @@ impl Store {
         self.core.health()
     }
 
+    /// How far the background check of what is live came, and what it found damaged.
+    #[must_use]
+    pub fn scrub(&self) -> Scrub {
+        self.core.scrubbed.lock().report()
+    }
+
     /// What it has and did.
     #[must_use]
     pub fn stat(&self) -> Stat {
@@ -180,6 +193,13 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
     let mut report = Report::default();
     let mut recovered = recovery::read(&*disk, &mut report)?;
     recovery::settle(&*disk, config.segment_bytes, &mut recovered, &report)?;
+    let (core, keeper) = build(disk, config, recovered);
+    core.fill_reserve();
+    Ok((Arc::new(core), keeper, report))
+}
+
+/// What all share, of what was found.
+pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Core, Keeper) {
     let Recovered { index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, .. } = recovered;
     let synced = index.position;
     let keeper = Keeper::new(checkpoints, checkpoint_bytes);
@@ -199,10 +219,10 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
         untidy_now: Condvar::new(),
         room: Room::default(),
         counts: Counts::default(),
+        scrubbed: Mutex::default(),
         next_extent: AtomicU64::new(next_extent),
     };
-    core.fill_reserve();
-    Ok((Arc::new(core), keeper, report))
+    (core, keeper)
 }
 
 impl Core {
@@ -243,10 +263,11 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
     let begun = Instant::now();
     let mut told = Vec::new();
     let in_time = || begun.elapsed().as_secs() < 5;
-    while core.large_step(0) {}
     let mut now = 0;
     while !drained(core) && in_time() {
         now += 1000;
+        // One that waits for room has it once the keeper has seen to that, or is told that there is none.
+        while core.large_step(now) {}
         core.inbox.lock().flush();
         core.flight.lock().want_all();
         let wrote = core.write_step(now);
@@ -276,7 +297,11 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
     let unwritten: Vec<_> =
         core::iter::from_fn(|| inbox.take(u64::MAX)).flat_map(|chunk| chunk.waiters).collect();
     drop(inbox);
-    late.iter().chain(&unwritten).for_each(|waiter| waiter.done.done(waiter.token, Err(Failed::Closed)));
+    let large: Vec<_> = core.large.lock().drain(..).filter_map(|large| large.waiter).collect();
+    late.iter()
+        .chain(&unwritten)
+        .chain(&large)
+        .for_each(|waiter| waiter.done.done(waiter.token, Err(Failed::Closed)));
 }
 
 impl Core {
@@ -300,12 +325,13 @@ impl Core {
 
 fn drained(core: &Core) -> bool {
     let written = core.inbox.lock().is_empty() && !core.writer.lock().is_stuck();
-    written && core.flight.lock().batches.is_empty()
+    written && core.large.lock().is_empty() && core.flight.lock().batches.is_empty()
 }
 
 pub(crate) fn stat(core: &Core) -> Stat {
     let segment_bytes = core.segments.lock().bytes(core.config.segment_bytes);
     let live = core.index.lock().held.live;
+    let (scrub_passes, scrubbed_messages, damaged_messages) = core.scrubbed.lock().counts();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counts = &core.counts;
     Stat {
@@ -319,5 +345,8 @@ pub(crate) fn stat(core: &Core) -> Stat {
         moved_bytes: load(&counts.moved_bytes),
         checkpoint_bytes: load(&counts.checkpoint_bytes),
         rescues: load(&counts.rescues),
+        scrub_passes,
+        scrubbed_messages,
+        damaged_messages,
     }
 }

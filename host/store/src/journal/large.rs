@@ -15,7 +15,7 @@ pub(crate) struct Large {
     bytes: Vec<u8>,
     extents: Vec<(ExtentRef, ExtentBody)>,
     sync: Sync,
-    waiter: Option<Waiter>,
+    pub(crate) waiter: Option<Waiter>,
 }
 
 impl Core {

@@ -24,7 +24,10 @@ pub(crate) mod segments;
 mod sync;
 mod write;
 
-use crate::{Config, Done, Health, disk::Disk, error::Refused, index::Index, record::group::Group};
+use crate::{
+    Config, Done, Health, disk::Disk, error::Refused, index::Index, keeper::scrub::Found,
+    record::group::Group,
+};
 use flight::Flight;
 use inbox::{Inbox, Waiter};
 use large::Large;
@@ -93,6 +96,7 @@ pub(crate) struct Core {
     pub(crate) untidy_now: Condvar,
     pub(crate) room: Room,
     pub(crate) counts: Counts,
+    pub(crate) scrubbed: Mutex<Found>,
     pub(crate) next_extent: AtomicU64,
 }
 

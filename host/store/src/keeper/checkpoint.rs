@@ -164,12 +164,23 @@ impl Core {
         keeper.checkpoint_bytes = saving.offset;
         keeper.checkpoints.retain(|position| *position != saving.position);
         keeper.checkpoints.push(saving.position);
-        let keep = if self.room.is_pressed() { 1 } else { 2 };
-        while keeper.checkpoints.len() > keep {
+        while keeper.checkpoints.len() > 2 {
             let oldest = keeper.checkpoints.remove(0);
             // A file too many is removed at the next start.
             let _ = self.disk.remove(&FileName::Checkpoint(oldest).to_string());
         }
+    }
+
+    /// Where room is short one checkpoint is enough: the older takes room, and holds segments that it needs. False
+    /// if there is no older one.
+    pub(super) fn drop_older(&self, keeper: &mut Keeper) -> bool {
+        if !self.room.is_pressed() || keeper.checkpoints.len() < 2 {
+            return false;
+        }
+        let oldest = keeper.checkpoints.remove(0);
+        // A file too many is removed at the next start.
+        let _ = self.disk.remove(&FileName::Checkpoint(oldest).to_string());
+        true
     }
 
     /// A checkpoint frees segments, so it may have the room of the one before the last, and of free segments.
@@ -185,9 +196,8 @@ impl Core {
         }
         self.room.solved(Trouble::Checkpoint);
         self.room.press();
-        if keeper.checkpoints.len() > 1 {
-            let oldest = keeper.checkpoints.remove(0);
-            return self.disk.remove(&FileName::Checkpoint(oldest).to_string()).is_ok();
+        if self.drop_older(keeper) {
+            return true;
         }
         keeper.lacks = true;
         self.segments.lock().give_up(&*self.disk)

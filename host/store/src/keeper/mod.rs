@@ -1,5 +1,5 @@
 //! Keeps the files in order, beside the journal: spare segments, dead ones, checkpoints, and segments
-//! that are mostly dead.
+//! that are mostly dead. When there is nothing else to do it reads what is live (`scrub.rs`).
 //!
 //! *When a segment may go:* nothing in it is live, since a batch that is synced; and all of it is older
 //! than the older of the two checkpoints that are kept, so no start needs to read it.
@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod moving;
+pub(crate) mod scrub;
 
 use crate::{
     DiskError,
@@ -22,12 +23,14 @@ use checkpoint::Saving;
 pub(crate) use checkpoint::{UNFINISHED, write_now};
 use moving::Moving;
 use parking_lot::MutexGuard;
+use scrub::Scrubbing;
 
 /// Where the keeper stands.
 #[derive(Default)]
 pub(crate) struct Keeper {
     saving: Option<Saving>,
     moving: Option<Moving>,
+    scrubbing: Scrubbing,
     /// The batches of the checkpoints that are kept, the older first.
     pub(crate) checkpoints: Vec<u64>,
     /// How long the last one was.
@@ -76,7 +79,8 @@ impl Core {
     pub(crate) fn keep_step(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
         (keeper.waits, keeper.lacks, keeper.now_ms) = (false, false, now_ms);
         self.measure(keeper);
-        let mut did = self.retire(keeper);
+        let mut did = self.drop_older(keeper);
+        did |= self.retire(keeper);
         did |= self.remove_extents(keeper);
         did |= self.save_step(keeper);
         // To make a file takes long; with what a checkpoint sets free there may be no need to.
@@ -88,7 +92,7 @@ impl Core {
         if keeper.lacks && !did && !awaited {
             self.refuse_growth();
         }
-        did
+        did || self.scrub_step(&mut keeper.scrubbing, now_ms)
     }
 
     /// What grows is refused if nothing is free but the reserve.

@@ -7,7 +7,7 @@ mod model;
 mod world;
 
 use crate::{
-    Group, Health, QueueId, Reader, Refused, Space, Sync,
+    Done, Failed, Group, Health, QueueId, Reader, Refused, Space, Sync,
     disk::sim::{Faults, SimDisk},
     journal::Core,
     keeper::Keeper,
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use world::{Seen, World};
 
 /// Seeds that once found something.
-const FOUND: [u64; 10] = [105, 122, 178, 183, 224, 607, 881, 1062, 2281, 4632];
+const FOUND: [u64; 11] = [105, 122, 178, 183, 224, 607, 881, 1062, 2281, 4632, 4690];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -60,7 +60,7 @@ fn what_was_confirmed_survives_whatever_the_disk_does() {
     }
     // All that it is about did happen.
     let of_all = [total.confirmed, total.crashes, total.closes, total.rescues, total.moved];
-    let of_space = [total.refused_full, total.early, total.extents, total.recycled];
+    let of_space = [total.refused_full, total.early, total.extents, total.recycled, total.scrubbed];
     assert!(of_all.into_iter().chain(of_space).all(|count| count > 0), "{total:?}");
 }
 
@@ -164,4 +164,42 @@ fn a_disk_that_never_syncs_is_tried_less_and_less_and_takes_no_more_room() {
     assert_eq!(core.health(), Health::Well);
     core.submit(&mut group, Sync::Ride, None, now).unwrap();
     assert_eq!(survivors(&disk), 25);
+}
+
+#[derive(Default)]
+struct Told(parking_lot::Mutex<Vec<(u64, Result<(), Failed>)>>);
+
+impl Done for Told {
+    fn done(&self, token: u64, outcome: Result<(), Failed>) {
+        self.0.lock().push((token, outcome));
+    }
+}
+
+#[test]
+fn whoever_waits_is_told_when_it_is_closed_with_and_without_room() {
+    for full in [false, true] {
+        let disk = SimDisk::new(1);
+        let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), world::config()).unwrap();
+        let (told, mut group) = (Arc::new(Told::default()), Group::default());
+        let done: Arc<dyn Done> = told.clone();
+        group.create(QueueId(1));
+        core.submit(&mut group, Sync::Always, Some((&done, 0)), 0).unwrap();
+        group.clear();
+        while !core.write_step(0) {
+            core.keep_step(&mut keeper, 0);
+        }
+        while core.segments.lock().give_up(&disk) {}
+        let bytes_max = if full { disk.used_bytes() } else { 0 };
+        disk.set_faults(Faults { bytes_max, ..Faults::default() });
+        let body = (
+            core.next_extent.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+            Arc::new(vec![1_u8; 5000]) as _,
+        );
+        group.enqueue_apart(&[b"head"], false, body, &[(QueueId(1), 0)]);
+        core.submit(&mut group, Sync::Always, Some((&done, 1)), 0).unwrap();
+        assert!(!core.large_step(0), "it waits for the reserve");
+        store::close(&core, keeper);
+        let outcome = if full { Err(Failed::Full) } else { Ok(()) };
+        assert_eq!(*told.0.lock(), [(0, Ok(())), (1, outcome)], "{full}");
+    }
 }

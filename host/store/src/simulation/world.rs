@@ -34,6 +34,7 @@ pub(super) struct Seen {
     pub(super) extents: u64,
     pub(super) recycled: u64,
     pub(super) filled: u64,
+    pub(super) scrubbed: u64,
 }
 
 impl Seen {
@@ -48,6 +49,7 @@ impl Seen {
         self.extents += other.extents;
         self.recycled += other.recycled;
         self.filled += other.filled;
+        self.scrubbed += other.scrubbed;
     }
 }
 
@@ -91,6 +93,8 @@ pub(super) fn config() -> Config {
         pending_bytes_max: 48 * 1024,
         reserve_segments: 2,
         checkpoint_bytes: 96 * 1024,
+        scrub_bytes_per_s: 1 << 20,
+        scrub_pause_ms: 500,
         ride_ms: 5,
     }
 }
@@ -399,6 +403,8 @@ impl World {
 
     fn look_back(&mut self) {
         let stat = store::stat(&self.core);
+        assert_eq!(self.core.scrubbed.lock().report().damaged, [], "seed {}: nothing is damaged", self.seed);
+        self.seen.scrubbed += stat.scrubbed_messages;
         self.seen.rescues += stat.rescues;
         self.seen.moved += stat.moved_bytes / 1024;
         self.seen.recycled += self.core.segments.lock().next_spare.saturating_sub(3);

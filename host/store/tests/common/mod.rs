@@ -21,6 +21,8 @@ pub(crate) fn small() -> Config {
         pending_bytes_max: 64 * 1024,
         reserve_segments: 1,
         checkpoint_bytes: 256 * 1024,
+        scrub_bytes_per_s: 1 << 20,
+        scrub_pause_ms: 50,
         ride_ms: 1,
     }
 }
