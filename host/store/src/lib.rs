@@ -65,6 +65,7 @@
 pub mod disk;
 pub mod error;
 mod index;
+pub mod inspect;
 mod journal;
 mod keeper;
 mod reader;
