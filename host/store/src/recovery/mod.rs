@@ -333,11 +333,7 @@ pub(crate) fn settle(
     recovered: &mut Recovered,
     report: &Report,
 ) -> Result<(), OpenError> {
-    match disk.create(RUNNING, 0) {
-        Ok(_) => disk.sync_names()?,
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error.into()),
-    }
+    mark_running(disk, recovered)?;
     let unsynced = core::mem::take(&mut recovered.unsynced);
     if rewrite::has_room(disk, segment_bytes, recovered, &unsynced) {
         rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
@@ -353,6 +349,22 @@ pub(crate) fn settle(
     recovered.index.held.dead_extents.clear();
     disk.sync_names()?;
     Ok(())
+}
+
+/// Says that a store is open; on a full disk even a name may need the room of something else.
+fn mark_running(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), DiskError> {
+    loop {
+        match disk.create(RUNNING, 0) {
+            Ok(_) => return disk.sync_names(),
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(error) if error.is_full() => {
+                if !remove_unused(disk, recovered)? && !recovered.segments.give_up(disk) {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Writes a checkpoint, on a full disk in the room of what is not needed.
