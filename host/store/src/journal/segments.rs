@@ -149,22 +149,24 @@ impl Segments {
         true
     }
 
-    /// Takes a segment out; its file is kept for later, or goes.
+    /// Takes a segment out; its file is kept for later, or goes. If that fails it stays, to be tried again.
     pub(crate) fn retire(
         &mut self,
         number: u64,
         disk: &dyn Disk,
         spares_max: usize,
     ) -> Result<(), DiskError> {
-        let Some(segment) = self.files.remove(&number) else { return Ok(()) };
+        let Some(segment) = self.files.get(&number) else { return Ok(()) };
         let name = FileName::Segment(number).to_string();
         if segment.suspicious || self.spares.len() >= spares_max {
-            return disk.remove(&name);
+            disk.remove(&name)?;
+        } else {
+            let spare = self.next_spare;
+            self.next_spare += 1;
+            disk.rename(&name, &FileName::Spare(spare).to_string())?;
+            self.spares.push(spare);
         }
-        let spare = self.next_spare;
-        self.next_spare += 1;
-        disk.rename(&name, &FileName::Spare(spare).to_string())?;
-        self.spares.push(spare);
+        self.files.remove(&number);
         Ok(())
     }
 }

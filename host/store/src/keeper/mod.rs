@@ -227,15 +227,15 @@ impl Core {
         dead.iter().for_each(|number| index.held.forget(*number as u32));
         drop(index);
         let spares_max = SPARES_MAX.max(self.enough(&segments));
+        let mut did = false;
         for number in &dead {
-            // A file that cannot be removed is found again at the next start.
-            let _ = segments.retire(*number, &*self.disk, spares_max);
+            did |= segments.retire(*number, &*self.disk, spares_max).is_ok();
         }
         drop(segments);
-        if !dead.is_empty() {
+        if did {
             self.kick();
         }
-        !dead.is_empty()
+        did
     }
 
     fn remove_extents(&self, keeper: &mut Keeper) -> bool {
@@ -248,10 +248,8 @@ impl Core {
         });
         keeper.waits |= self.room.is_pressed() && !index.held.dead_extents.is_empty();
         drop(index);
-        for number in &gone {
-            // As for segments.
-            let _ = self.disk.remove(&FileName::Extent(*number).to_string());
-        }
+        // A file that cannot be removed is found again at the next start.
+        gone.iter().for_each(|number| drop(self.disk.remove(&FileName::Extent(*number).to_string())));
         !gone.is_empty()
     }
 }
