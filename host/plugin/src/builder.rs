@@ -47,7 +47,8 @@ impl<'a> PlaceRef<'a> {
 
 impl hashbrown::Equivalent<Place> for PlaceRef<'_> {
     fn equivalent(&self, place: &Place) -> bool {
-        self.version == place.version && *self.vhost == place.vhost
+        let same_bytes = || std::ptr::eq(self.vhost.as_bytes(), place.vhost.as_bytes());
+        self.version == place.version && (same_bytes() || *self.vhost == place.vhost)
     }
 }
 

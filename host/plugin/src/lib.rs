@@ -44,6 +44,7 @@ mod memo;
 pub mod pace;
 pub mod policy;
 mod private_dir;
+mod recent;
 pub mod registry;
 mod replica;
 mod scope;

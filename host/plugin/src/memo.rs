@@ -254,6 +254,9 @@ impl<V: Clone> Memo<V> {
         if self.lookups - self.judged.lookups >= JUDGED_AFTER_LOOKUPS {
             self.judge();
         }
+        if self.table.is_empty() {
+            return None;
+        }
         let hash = self.hasher.hash_one(key);
         if !self.digests.is_empty() {
             return self.find_among_digests(hash, key);

@@ -19,6 +19,7 @@ use crate::{
     engine::CallSlot,
     guest::{Decisions, GuestFailure, InnerType, Instance, Opened, Opening, Refused},
     policy::{Capability, Grants},
+    recent::Recent,
     services::Services,
     shares,
     standby::spec_with,
@@ -45,7 +46,7 @@ pub(crate) struct Replica {
     version: Arc<Version>,
     services: Arc<Services>,
     instance: Instance,
-    seats: HashMap<SeatKey, Seat, foldhash::fast::RandomState>,
+    seats: Recent<SeatKey, Seat>,
     /// By the attachments' numbers.
     attached: HashMap<u64, attached::Attached, foldhash::fast::RandomState>,
     free_ids: Vec<u32>,
@@ -122,7 +123,7 @@ impl Replica {
             version: version.clone(),
             services: services.clone(),
             instance,
-            seats: HashMap::default(),
+            seats: Recent::default(),
             attached: HashMap::default(),
             free_ids: Vec::new(),
             next_id: 0,
@@ -264,7 +265,7 @@ impl Replica {
 
     /// Tells it that an exchange is gone, if it knows it.
     pub(crate) fn close(&mut self, id: ExchangeId) -> Result<(), GuestFailure> {
-        let keys: Vec<SeatKey> = self.seats.keys().filter(|key| key.0 == id).copied().collect();
+        let keys: Vec<SeatKey> = self.seats.iter().map(|(key, _)| *key).filter(|key| key.0 == id).collect();
         keys.into_iter().try_for_each(|key| self.close_seat(key))
     }
 

@@ -59,9 +59,10 @@ pub(super) enum Until<'a> {
 }
 
 /// Whether the guest can be asked, once that was needed.
+#[expect(clippy::redundant_allocation, reason = "each batch counts it once more, without atomics")]
 enum Guest {
     NotNeededYet,
-    Ready(Arc<Version>),
+    Ready(Rc<Arc<Version>>),
     Failed(Box<Refusal>),
 }
 
@@ -109,7 +110,7 @@ impl Batch<'_> {
         let mut guest = if current { Guest::NotNeededYet } else { self.stand_ready()? };
         let mut remembered = 0;
         let mut before = Before::Other;
-        let (mut questions_max, mut left_out) = (usize::MAX, false);
+        let (mut questions_max, mut left_out) = (None, false);
         for message in messages {
             if let Guest::Failed(refusal) = &guest {
                 self.refuse(refusal, message, answers, unsure);
@@ -153,12 +154,12 @@ impl Batch<'_> {
                     continue;
                 }
             }
-            if self.scratch.questions.is_empty()
+            // One is always put.
+            if !self.scratch.questions.is_empty()
                 && let Guest::Ready(version) = &guest
+                && self.scratch.questions.len()
+                    >= *questions_max.get_or_insert_with(|| self.questions_max(version))
             {
-                questions_max = self.questions_max(version);
-            }
-            if self.scratch.questions.len() >= questions_max {
                 // Asked about next time: others have their turn before.
                 left_out = true;
                 break;
@@ -196,7 +197,7 @@ impl Batch<'_> {
         answers.push(self.entry.failed(refusal));
     }
 
-    /// How many questions to put in one turn of the asker.
+    /// How many questions to put in one turn of the asker: at least one.
     fn questions_max(&self, version: &Version) -> usize {
         match &self.entry.pace {
             None => usize::MAX,
@@ -304,7 +305,7 @@ impl Batch<'_> {
         if self.is_slow(&version) {
             // It has no instance here: the lane's is brought to the exchange's state.
             self.entry.assume(&version, self.exchange, generation);
-            return Ok(Guest::Ready(version));
+            return Ok(Guest::Ready(Rc::new(version)));
         }
         let entry = &mut *self.entry;
         let kept_up = match self.homes.served(&version, self.exchange, self.layer, Some(self.waker)) {
@@ -327,7 +328,7 @@ impl Batch<'_> {
             self.entry.is_of_no_version(generation);
             return self.stand_ready();
         }
-        Ok(Guest::Ready(version))
+        Ok(Guest::Ready(Rc::new(version)))
     }
 
     /// From now on the exchange's messages are counted for that plugin.

@@ -18,6 +18,10 @@ const MEASURED_FIRST: u64 = 16;
 /// Of calls about few messages, and of those about many, one in so many is measured: the clock of CPU time is
 /// a system call.
 const MEASURED_EVERY: (u64, u64) = (64, 4);
+/// And of calls about few messages of a plugin that takes less than this for one. A call that takes much longer
+/// than all before is noticed at the next measurement, and those that follow are measured as above.
+const QUICK: Duration = Duration::from_micros(5);
+const MEASURED_EVERY_QUICK: u64 = 512;
 /// How many messages are many.
 const MANY_MESSAGES: usize = 16;
 
@@ -73,9 +77,7 @@ impl Home {
         call: impl FnOnce(&mut Self, Option<Duration>) -> Result<R, GuestFailure>,
     ) -> Result<R, GuestFailure> {
         self.calls += 1;
-        let every = if count < MANY_MESSAGES { MEASURED_EVERY.0 } else { MEASURED_EVERY.1 };
-        let measured = self.calls <= MEASURED_FIRST || self.calls.is_multiple_of(every);
-        let began = measured.then(thread_cpu_time);
+        let began = self.is_measured(count).then(thread_cpu_time);
         let answer = call(self, hurried.then_some(INLINE_CALL_MAX));
         let Some(account) = &self.account else { return answer };
         match &answer {
@@ -90,6 +92,21 @@ impl Home {
             Err(_) => account.pace().failed(),
         }
         answer
+    }
+
+    /// Whether the call that begins, about so many messages, is one to measure.
+    fn is_measured(&self, count: usize) -> bool {
+        if self.calls <= MEASURED_FIRST {
+            return true;
+        }
+        if count >= MANY_MESSAGES {
+            return self.calls.is_multiple_of(MEASURED_EVERY.1);
+        }
+        if !self.calls.is_multiple_of(MEASURED_EVERY.0) {
+            return false;
+        }
+        let cost = self.account.as_ref().and_then(|account| account.pace().cost());
+        self.calls.is_multiple_of(MEASURED_EVERY_QUICK) || cost.is_none_or(|cost| cost >= QUICK)
     }
 
     /// Notes how a call about messages ended.

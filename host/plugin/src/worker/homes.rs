@@ -8,11 +8,11 @@ use crate::{
     engine::CallSlot,
     guest::{GuestFailure, Refused},
     pace::{INLINE_CALL_MAX, Pace},
+    recent::Recent,
     replica::{About, Replica},
     services::Services,
     version::{Version, VersionId},
 };
-use hashbrown::HashMap;
 use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, Generation, TypeSpec},
     port::{Layer, Wake},
@@ -33,7 +33,7 @@ pub(crate) enum NotServed {
 
 /// The replicas of one worker.
 pub(crate) struct Homes {
-    homes: HashMap<Place, Home, foldhash::fast::RandomState>,
+    homes: Recent<Place, Home>,
     mailbox: Arc<Mailbox>,
     builder: Arc<Builder>,
     slot: CallSlot,
@@ -54,7 +54,7 @@ impl Homes {
         services: Arc<Services>,
     ) -> Self {
         Self {
-            homes: HashMap::default(),
+            homes: Recent::default(),
             mailbox,
             builder,
             slot,

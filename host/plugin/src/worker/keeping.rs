@@ -25,6 +25,7 @@ use leveret_broker::{
 };
 use leveret_model::{Name, Reads};
 use std::{
+    rc::Rc,
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -41,7 +42,11 @@ pub(super) struct Entry {
     layer: Layer,
     pub(super) type_name: Name,
     /// The version that serves it, once one did.
-    pub(super) version: Option<Arc<Version>>,
+    #[expect(
+        clippy::redundant_allocation,
+        reason = "each batch that asks counts it once more, without atomics"
+    )]
+    pub(super) version: Option<Rc<Arc<Version>>>,
     /// What holds for that plugin here; `None` where none is to serve.
     pub(super) policy: Option<Arc<PluginPolicy>>,
     /// The place of the core type that stands in for it, where the operator chose one.
@@ -197,7 +202,7 @@ impl Entry {
     fn is_at(&mut self, version: &Arc<Version>, generation: Generation, reads: Arc<Reads>, may_hold: bool) {
         let claims = version.claims(&self.type_name);
         (self.pure, self.independent) = (claims.pure, claims.independent);
-        self.version = Some(version.clone());
+        self.version = Some(Rc::new(version.clone()));
         self.key_only = reads.only_routing_key();
         self.reads_nothing = reads.nothing();
         self.may_hold = may_hold;
@@ -325,7 +330,7 @@ impl Entry {
         let form = if self.key_only { KeyForm::RoutingKey } else { KeyForm::Projection };
         form.put_question(&mut question, key);
         auditor.check(Question {
-            version: version.clone(),
+            version: Arc::clone(version),
             exchange: exchange.clone(),
             layer: self.layer,
             generation: self.generation,

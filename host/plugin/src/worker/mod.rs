@@ -65,6 +65,7 @@ use crate::{
     engine::CallSlot,
     lane::Lane,
     policy::FailurePolicy,
+    recent::Recent,
     registry::{Lookup, Registry},
     scope::CORE_TYPES,
     services::Services,
@@ -123,7 +124,7 @@ type Tallies = HashMap<(VersionId, Name), Arc<Tally>, foldhash::fast::RandomStat
 
 /// What is kept of exchanges, by exchange and layer.
 struct Entries {
-    by_place: HashMap<(ExchangeId, Layer), Entry, foldhash::fast::RandomState>,
+    by_place: Recent<(ExchangeId, Layer), Entry>,
     memo_bytes_max: usize,
 }
 
@@ -132,7 +133,7 @@ impl Entries {
     #[inline]
     fn of(&mut self, exchange: &Arc<Exchange>, layer: Layer) -> &mut Entry {
         let make = || Entry::new(exchange, layer, self.memo_bytes_max);
-        self.by_place.entry((exchange.id, layer)).or_insert_with(make)
+        self.by_place.get_or_insert_with((exchange.id, layer), make)
     }
 
     fn get(&self, exchange: &Exchange, layer: Layer) -> Option<&Entry> {
@@ -286,7 +287,7 @@ impl Worker {
             interceptors: Interceptors::new(registry.attachments(), memo_bytes_max),
             registry,
             homes,
-            entries: Entries { by_place: HashMap::default(), memo_bytes_max },
+            entries: Entries { by_place: Recent::default(), memo_bytes_max },
             scratch: Scratch::default(),
             trial: Trial::default(),
             relief: Relief::new(services.accounts.together().remembered().clone()),
