@@ -10,7 +10,7 @@
 //! listed at those. So the work follows the bindings that have a condition in common with the message,
 //! not all there are.
 
-use crate::x_match::Quantifier;
+use crate::{numbers::Numbers, x_match::Quantifier};
 use leveret_sdk::{BindingId, KeyMap, Mark, Targets, Value, message::Field};
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -21,7 +21,7 @@ const UNLISTED: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub struct Conditions {
     /// By length and name, and the flat value too unless only presence is asked for.
-    numbers: KeyMap<Rc<[u8]>, u32>,
+    numbers: Numbers,
     conditions: Vec<Condition>,
     conditions_free: Vec<u32>,
     /// How many conditions ask only for presence.
@@ -158,13 +158,13 @@ impl Conditions {
         let Some(number) = self.numbers.get(key) else {
             return;
         };
-        let Some(condition) = self.conditions.get_mut(*number as usize) else {
+        let Some(condition) = self.conditions.get_mut(number as usize) else {
             return;
         };
         // A header that comes twice counts once.
         if condition.met_by != self.message {
             condition.met_by = self.message;
-            self.met.push(*number);
+            self.met.push(number);
         }
     }
 
@@ -219,16 +219,16 @@ impl Conditions {
         let key = if only_presence { presence_key(argument) } else { argument.flat() };
         *self.names.entry(argument.name().into()).or_default() += 1;
         if let Some(number) = self.numbers.get(key) {
-            if let Some(condition) = self.conditions.get_mut(*number as usize) {
+            if let Some(condition) = self.conditions.get_mut(number as usize) {
                 condition.holders += 1;
             }
-            return *number;
+            return number;
         }
         self.presence += usize::from(only_presence);
         let key: Rc<[u8]> = key.into();
         let condition = Condition { key: key.clone(), holders: 1, met_by: 0, listed: Vec::new() };
         let number = put(&mut self.conditions, &mut self.conditions_free, condition);
-        self.numbers.insert(key, number);
+        self.numbers.insert(&key, number);
         number
     }
 

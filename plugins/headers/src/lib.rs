@@ -14,6 +14,7 @@
 //! Read [`x_match`] first, then [`conditions`].
 
 pub mod conditions;
+mod numbers;
 pub mod x_match;
 
 use conditions::Conditions;

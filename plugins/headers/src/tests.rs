@@ -121,6 +121,7 @@ fn fields() -> impl Strategy<Value = Arguments> {
         Just(Value::Void),
         (0..3).prop_map(Value::from),
         Just(Value::Text("1")),
+        Just(Value::Text("a text that makes a long key")),
         Just(Value::Boolean(true))
     ];
     let name = prop::sample::select(vec!["a", "b", "c", "x-d", "x-e"]);

@@ -1,6 +1,6 @@
 //! What every key has that a pattern matches.
 
-use crate::trie::words_of;
+use crate::words::words_of;
 use leveret_sdk::Mark;
 
 /// The whole key where the pattern has no wildcard, else the longest run of its words, with the dots

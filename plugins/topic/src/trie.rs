@@ -9,10 +9,10 @@
 //! Neighbouring wildcards are put in one order when a pattern comes in (`#.*.#` is `*.#`: at least
 //! one word), so equal patterns share their nodes and no `#` is below another.
 //!
-//! All edges by a word are in one hash map from (node, word's number) to node: looking up a word
-//! hashes its bytes once a message, not once a node.
+//! All edges by a word are in one hash map from (node, word's number) to node. What is hashed there has one length
+//! however long the word is: the bytes of a long word are hashed once a message, not once a node.
 
-use crate::words::{WordId, Words};
+use crate::words::{Word, WordId, Words, WordsOf, words_of};
 use leveret_sdk::{BindingId, KeyMap};
 
 /// No node.
@@ -25,8 +25,8 @@ const ROOT: u32 = 0;
 pub struct Trie {
     nodes: Vec<Node>,
     free: Vec<u32>,
-    /// (node << 32 | word) to node.
-    edges: KeyMap<u64, u32>,
+    /// By a node and a word, to a node.
+    edges: KeyMap<(u32, WordId), u32>,
     words: Words,
     places: KeyMap<BindingId, Place>,
     /// Grows with each word of each message, so that a node knows whether it is in the set.
@@ -140,7 +140,7 @@ impl Trie {
         *step += 1;
         reached.clear();
         reach(nodes, *step, ROOT, reached);
-        for word in words_of(key) {
+        for word in WordsOf::new(key) {
             if reached.is_empty() {
                 return;
             }
@@ -153,7 +153,7 @@ impl Trie {
                 };
                 let (stays, star) = (node.edge == Edge::Hash, node.star);
                 let by_word = match word {
-                    Some(word) if node.word_edges > 0 => edges.get(&edge_key(at, word)).copied(),
+                    Some(word) if node.word_edges > 0 => edges.get(&(at, word)).copied(),
                     _ => None,
                 };
                 if stays {
@@ -197,12 +197,13 @@ impl Trie {
     }
 
     fn go_word(&mut self, from: u32, word: &[u8]) -> u32 {
-        if let Some(to) = self.words.get(word).and_then(|word| self.edges.get(&edge_key(from, word))) {
+        let word = Word::of(word);
+        if let Some(to) = self.words.get(word).and_then(|word| self.edges.get(&(from, word))) {
             return *to;
         }
         let word = self.words.hold(word);
         let to = self.add(from, Edge::Word(word));
-        self.edges.insert(edge_key(from, word), to);
+        self.edges.insert((from, word), to);
         if let Some(node) = self.nodes.get_mut(from as usize) {
             node.word_edges += 1;
         }
@@ -238,7 +239,7 @@ impl Trie {
                 Edge::Hash => parent.hash = NONE,
                 Edge::Word(word) => {
                     parent.word_edges -= 1;
-                    self.edges.remove(&edge_key(parent_at, word));
+                    self.edges.remove(&(parent_at, word));
                     self.words.release(word);
                 }
                 Edge::None => {}
@@ -247,7 +248,7 @@ impl Trie {
         }
     }
 
-    /// How many nodes and words are in use.
+    /// How many nodes and long words are in use.
     #[cfg(test)]
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.nodes.len() - self.free.len(), self.words.len())
@@ -266,14 +267,4 @@ fn reach(nodes: &mut [Node], step: u64, at: u32, set: &mut Vec<u32>) {
         set.push(at);
         at = node.hash;
     }
-}
-
-fn edge_key(node: u32, word: WordId) -> u64 {
-    u64::from(node) << 32 | u64::from(word.0)
-}
-
-/// The words of a key or pattern.
-pub(crate) fn words_of(key: &[u8]) -> impl Iterator<Item = &[u8]> {
-    // The empty key is no words; splitting it gives one empty word.
-    key.split(|byte| *byte == b'.').skip(usize::from(key.is_empty()))
 }

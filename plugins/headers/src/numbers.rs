@@ -1,0 +1,87 @@
+//! The numbers of conditions, by the bytes that those are kept under.
+//!
+//! Most are short: their bytes are three numbers, which are hashed and compared at once. (In a component slices are
+//! compared byte by byte.)
+
+use leveret_sdk::{KeyMap, binding_index::first_eight};
+use std::rc::Rc;
+
+/// The most bytes of a short key: the last byte of the three numbers says how many there are.
+const SHORT_MAX: usize = 23;
+
+/// The numbers of conditions.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    short: KeyMap<Short, u32>,
+    long: KeyMap<Rc<[u8]>, u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Short(u64, u64, u64);
+
+impl Short {
+    #[inline]
+    fn of(key: &[u8]) -> Option<Self> {
+        if key.len() > SHORT_MAX {
+            return None;
+        }
+        let from = |at: usize| key.get(at..).map_or(0, first_eight);
+        Some(Self(from(0), from(8), from(16) | (key.len() as u64) << 56))
+    }
+}
+
+impl Numbers {
+    /// The number for a key.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Option<u32> {
+        match Short::of(key) {
+            Some(short) => self.short.get(&short).copied(),
+            None => self.long.get(key).copied(),
+        }
+    }
+
+    /// Gives a key a number.
+    pub(crate) fn insert(&mut self, key: &Rc<[u8]>, number: u32) {
+        match Short::of(key) {
+            Some(short) => self.short.insert(short, number),
+            None => self.long.insert(key.clone(), number),
+        };
+    }
+
+    /// Takes a key's number away.
+    pub(crate) fn remove(&mut self, key: &[u8]) {
+        match Short::of(key) {
+            Some(short) => self.short.remove(&short),
+            None => self.long.remove(key),
+        };
+    }
+
+    /// How many keys there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.short.len() + self.long.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_any_length_are_told_apart() {
+        let mut numbers = Numbers::default();
+        let keys: Vec<Rc<[u8]>> =
+            (0..40).flat_map(|length| [0, 1].map(|byte| vec![byte; length].into())).collect();
+        for (number, key) in keys.iter().enumerate().skip(1) {
+            numbers.insert(key, number as u32);
+        }
+        assert_eq!(numbers.len(), keys.len() - 1);
+        for (number, key) in keys.iter().enumerate().skip(1) {
+            assert_eq!(numbers.get(key), Some(number as u32));
+            assert_eq!(numbers.get(&[key, &b"x"[..]].concat()), None);
+            numbers.remove(key);
+            assert_eq!(numbers.get(key), None);
+        }
+        assert_eq!(numbers.len(), 0);
+    }
+}
