@@ -102,7 +102,9 @@ impl From<&Kept> for Verdict {
             Kept::Drop(reason, _) => Self::Drop(reason.as_deref().cloned()),
             Kept::Hold(delay_ms, _) => Self::Hold(*delay_ms),
             Kept::Reject(reason, _) => Self::Reject(Arc::clone(reason)),
-            Kept::Nowhere | Kept::One(..) | Kept::Many(_) => Self::deliver(kept.ids().unwrap_or_default()),
+            Kept::Nowhere | Kept::One(..) | Kept::Two(..) | Kept::Many(_) => {
+                Self::deliver(&kept.ids().unwrap_or_default())
+            }
         }
     }
 }

@@ -15,6 +15,9 @@
 //! *Long keys.* Before anything is forgotten, long keys are made short: of those in the oldest segment only
 //! digests stay ([`digest`]), but for the newest eighth. They are found as before, but nobody can be
 //! asked about them once more: where that is needed, they are forgotten. So what fits as it is pays nothing.
+//! A key is looked for first among those that most are of, whole ones or digests.
+//!
+//! *Answers* are small: of two bindings the ids lie in the table ([`Kept::Two`]), and destinations are shared.
 //!
 //! *Worth.* Where fewer than one lookup in ten hits, remembering costs more than it saves: the
 //! memo then forgets everything and stays away for a while before it tries again. One that still
@@ -44,7 +47,7 @@ mod tests;
 
 pub(crate) use budget::Shrink;
 pub(crate) use churn::NotAUnion;
-pub(crate) use kept::{Kept, Many};
+pub(crate) use kept::Kept;
 pub(crate) use keys::KeyForm;
 pub(crate) use marks::{MARKS_MAX, Marks};
 pub(crate) use room::{BrokerRoom, PluginRoom, VhostRoom};
@@ -272,11 +275,27 @@ impl<V: Clone> Memo<V> {
 
     #[inline(never)]
     fn find_among_digests(&mut self, hash: u64, key: &[u8]) -> Option<&V> {
-        let (hash, digest) = self.whereabouts(hash, key)?;
         let (keys, digests) = (&self.keys, &self.digests);
-        let is_it =
-            |entry: &Entry<V>| is_of(entry, keys, digests, key, digest.as_ref().map(|d| d.as_slice()));
-        let entry = self.table.find_mut(hash, is_it)?;
+        let digest = self.secret.as_ref()?;
+        let whole = |entry: &Entry<V>| is_of(entry, keys, digests, key, None);
+        let entry = if digests.bytes() > keys.bytes() {
+            // Most are digests.
+            let digest = digest.digest(key);
+            let is_it = |entry: &Entry<V>| is_of(entry, keys, digests, key, Some(&digest));
+            match self.table.find_entry(digest::hash_of(&digest), is_it) {
+                Ok(found) => found.into_mut(),
+                Err(absent) => absent.into_table().find_mut(hash, whole)?,
+            }
+        } else {
+            match self.table.find_entry(hash, whole) {
+                Ok(found) => found.into_mut(),
+                Err(absent) => {
+                    let digest = digest.digest(key);
+                    let is_it = |entry: &Entry<V>| is_of(entry, keys, digests, key, Some(&digest));
+                    absent.into_table().find_mut(digest::hash_of(&digest), is_it)?
+                }
+            }
+        };
         entry.length_and_marks |= TOUCHED;
         self.hits += 1;
         Some(&entry.kept)

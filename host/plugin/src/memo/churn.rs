@@ -22,7 +22,7 @@ impl Memo {
     /// itself, in bytes.
     pub(crate) fn insert(&mut self, key: &[u8], kept: &Kept, answer_bytes: usize) {
         if self.put(key, kept, answer_bytes) {
-            self.name(kept.ids().unwrap_or_default());
+            self.name(&kept.ids().unwrap_or_default());
             self.fit();
         }
     }
@@ -41,7 +41,7 @@ impl Memo {
             let Some(key) = keys.key(entry.place()) else {
                 continue;
             };
-            let answer_bytes = size_of::<BindingId>() * entry.kept.ids().map_or(0, <[BindingId]>::len);
+            let answer_bytes = size_of::<BindingId>() * entry.kept.ids().map_or(0, |ids| ids.len());
             self.write(self.hasher.hash_one(key), key, entry.kept, answer_bytes, 0);
         }
         true
@@ -144,7 +144,7 @@ impl Memo {
         self.named.insert(ids);
         if self.named.is_crowded() {
             self.named.grow();
-            self.table.iter().for_each(|entry| self.named.insert(entry.kept.ids().unwrap_or_default()));
+            self.table.iter().for_each(|entry| self.named.insert(&entry.kept.ids().unwrap_or_default()));
         }
     }
 }

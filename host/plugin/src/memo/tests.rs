@@ -125,7 +125,7 @@ fn named(ids: &[BindingId]) -> (Kept, usize) {
     let kept = match *ids {
         [] => Kept::Nowhere,
         [id] => Kept::One(id, routes),
-        _ => Kept::Many(Rc::new(Many { ids: ids.into(), routes })),
+        _ => Kept::several(ids, routes).0,
     };
     (kept, 8 * ids.len())
 }
@@ -359,6 +359,21 @@ fn a_hundred_thousand_long_keys_fit() {
     // An unbind reaches the answers that only digests lead to.
     memo.remove_bindings(&[BindingId(5)], named);
     assert!(ids(&memo, &long_key(0)).is_empty() && ids(&memo, &long_key(count - 1)).is_empty());
+}
+
+#[test]
+fn a_hundred_thousand_different_pairs_of_bindings_fit() {
+    let mut memo = Memo::new(MEMO_BYTES_MAX);
+    memo.at_generation(Generation(1), KeyForm::Projection);
+    let (key, count) = (|number: u64| [&[7; 24][..], &number.to_le_bytes()].concat(), 100_000);
+    let pair = |number| [BindingId(number % 1_000), BindingId(1_000 + number / 1_000)];
+    for number in 0..count {
+        // One in ten leads to queues that none before led to.
+        memo.insert(&key(number), &named(&pair(number)).0, if number % 10 == 0 { 112 } else { 0 });
+    }
+    let is_right = |number: &u64| ids(&memo, &key(*number)) == pair(*number).map(|id| id.0);
+    let there = (0..count).filter(|number| memo.peek(&key(*number)).is_some()).filter(is_right).count();
+    assert!(there >= 80_000 && memo.bytes() <= MEMO_BYTES_MAX, "{there}");
 }
 
 #[test]

@@ -252,7 +252,7 @@ impl Told {
 
     fn kept(exchange: &Exchange, layer: Layer, kept: &Kept) -> Self {
         let told = match kept.ids() {
-            Some(ids) => Self::deliver(exchange, ids),
+            Some(ids) => Self::deliver(exchange, &ids),
             None => Self::said(kept.answer()),
         };
         debug_assert!(!matches!(kept, Kept::Hold(_, resume) if *resume <= layer), "types decide forwards");

@@ -4,14 +4,16 @@
 //! An id belongs to one binding for ever, and a binding to one destination. So what is known of ids
 //! holds until one of them is gone, which [`RouteSets::forget_bindings`] is told.
 
-use crate::memo::{Kept, Many};
+use crate::memo::Kept;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use leveret_broker::exchange::{BindingId, Exchange, RouteSet, Targets};
-use std::{hash::BuildHasher as _, rc::Rc, sync::Arc};
+use std::{hash::BuildHasher as _, sync::Arc};
 
-/// How many sets are kept for an exchange, of bindings and of destinations.
+/// How many sets of bindings are kept for an exchange.
 const SETS_MAX: usize = 4_096;
+/// What the sets of destinations take that are kept for it, in bytes.
+const TARGETS_BYTES_MAX: usize = 2 << 20;
 /// Sets of more are not kept.
 const MEMBERS_KEPT_MAX: usize = 64;
 /// What a set takes that has no members, in bytes.
@@ -25,6 +27,8 @@ pub(crate) struct RouteSets {
     hasher: RandomState,
     /// What the sets take beside the tables, in bytes.
     sets_bytes: usize,
+    /// What the sets of destinations take. They are charged with the answers that they came with.
+    targets_bytes: usize,
 }
 
 /// Where a decision leads.
@@ -54,7 +58,8 @@ impl RouteSets {
         if self.by_ids.len() < before {
             // Else a queue that is gone would be held for as long as its set.
             self.by_targets.clear();
-            let ids = self.by_ids.iter().map(|kept| kept.ids().map_or(0, <[BindingId]>::len));
+            self.targets_bytes = 0;
+            let ids = self.by_ids.iter().map(|kept| kept.ids().map_or(0, |ids| ids.len()));
             self.sets_bytes = ids.map(|ids| 2 * SET_BYTES + 16 * ids).sum();
         }
     }
@@ -81,18 +86,18 @@ impl RouteSets {
     fn resolve_live(&mut self, exchange: &Exchange, ids: &[BindingId]) -> Resolved {
         if ids.len() > MEMBERS_KEPT_MAX {
             let (routes, dead) = exchange.resolve(&mut ids.iter().copied());
-            let kept = Kept::Many(Rc::new(Many { ids: ids.into(), routes }));
-            return Resolved { kept, dead, new_bytes: SET_BYTES + 16 * ids.len() };
+            let (kept, ids_bytes) = Kept::several(ids, routes);
+            return Resolved { kept, dead, new_bytes: SET_BYTES + 8 * ids.len() + ids_bytes };
         }
         let hash = self.hasher.hash_one(ids);
-        if let Some(kept) = self.by_ids.find(hash, |kept| kept.ids() == Some(ids)) {
+        if let Some(kept) = self.by_ids.find(hash, |kept| kept.ids().as_deref() == Some(ids)) {
             return Resolved { kept: kept.clone(), dead: 0, new_bytes: 0 };
         }
         let (routes, dead) = exchange.resolve(&mut ids.iter().copied());
         let (routes, routes_bytes) = self.share(routes);
         let (kept, ids_bytes) = match *ids {
             [id] => (Kept::One(id, routes), 0),
-            _ => (Kept::Many(Rc::new(Many { ids: ids.into(), routes })), SET_BYTES / 2 + 8 * ids.len()),
+            _ => Kept::several(ids, routes),
         };
         if dead == 0 {
             if self.by_ids.len() >= SETS_MAX {
@@ -102,7 +107,7 @@ impl RouteSets {
             self.sets_bytes += routes_bytes + ids_bytes;
             let hasher = &self.hasher;
             self.by_ids
-                .insert_unique(hash, kept.clone(), |kept| hasher.hash_one(kept.ids().unwrap_or_default()));
+                .insert_unique(hash, kept.clone(), |kept| hasher.hash_one(&*kept.ids().unwrap_or_default()));
         }
         Resolved { kept, dead, new_bytes: routes_bytes + ids_bytes }
     }
@@ -122,9 +127,11 @@ impl RouteSets {
         if let Some(known) = self.by_targets.find(hash, |known| are_same(known.targets(), targets)) {
             return (known.clone(), 0);
         }
-        if self.by_targets.len() >= SETS_MAX {
+        if self.targets_bytes + new_bytes > TARGETS_BYTES_MAX {
             self.by_targets.clear();
+            self.targets_bytes = 0;
         }
+        self.targets_bytes += new_bytes;
         let hasher = &self.hasher;
         self.by_targets.insert_unique(hash, routes.clone(), |known| hash_of(hasher, known.targets()));
         (routes, new_bytes)
