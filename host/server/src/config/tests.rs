@@ -182,6 +182,16 @@ fn the_interceptors_of_the_readme_are_valid() {
     assert_eq!(redact.to_string(), "'redact' on deliver, queue \"partners.*\" in every vhost");
 }
 
+/// And that of what is safe when.
+#[test]
+fn the_durability_of_the_readme_is_valid() {
+    let text = readme();
+    let config =
+        Config::try_from(Settings::parse(example_of(&text, "[vhost.\"/\"]\nsync")).unwrap()).unwrap();
+    let of = |queue| config.vhosts[0].durability.of(&Name::from_static(queue));
+    assert_eq!((of("metrics.a"), of("a")), (Durability::Interval(Reverse(10)), Durability::Always));
+}
+
 #[test]
 fn arguments_of_interceptors_are_values_of_all_kinds() {
     let table = "[[intercept]]\ninterceptor = \"i\"\npoint = \"dead-letter\"\norder = -1\non-failure = \"dead-letter\"\n\
