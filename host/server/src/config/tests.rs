@@ -189,7 +189,7 @@ fn the_durability_of_the_readme_is_valid() {
     let config =
         Config::try_from(Settings::parse(example_of(&text, "[vhost.\"/\"]\nsync")).unwrap()).unwrap();
     let of = |queue| config.vhosts[0].durability.of(&Name::from_static(queue));
-    assert_eq!((of("a.cache"), of("a")), (Durability::Interval(Reverse(10)), Durability::Always));
+    assert_eq!((of("metrics.a"), of("a")), (Durability::Interval(Reverse(10)), Durability::Always));
 }
 
 #[test]
