@@ -23,5 +23,6 @@ mod safety;
 #[path = "../interop/rust/session.rs"]
 mod session;
 mod start;
+mod store;
 mod versions;
 mod warnings;

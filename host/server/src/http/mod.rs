@@ -38,6 +38,7 @@ mod queues;
 mod refused;
 mod rollback;
 pub mod server;
+mod store;
 mod switches;
 pub mod token_file;
 mod vhosts;
@@ -116,6 +117,7 @@ fn router(api: &Arc<Api>) -> Router {
     Router::new()
         .route("/api/overview", get(overview::read))
         .route("/api/whoami", get(whoami::read))
+        .route("/api/store", get(store::read))
         .route("/api/vhosts", get(vhosts::list))
         .route("/api/vhosts/{vhost}", get(vhosts::read))
         .route("/api/exchanges", get(exchanges::list))

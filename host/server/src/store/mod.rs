@@ -132,6 +132,12 @@ impl DiskStore {
         self.shared.store.close();
     }
 
+    /// What it has, and did since it was opened.
+    #[must_use]
+    pub fn stat(&self) -> leveret_store::Stat {
+        self.shared.store.stat()
+    }
+
     /// The virtual hosts that it has anything of.
     #[must_use]
     pub fn vhosts(&self) -> BTreeSet<Name> {
