@@ -142,7 +142,11 @@ fn measure(case: &Case, quiet: Duration, attack: Duration) {
     let did = match case.attack {
         Attack::Publish(..) => format!("messages: {confirmed} confirmed, {refused} refused"),
         Attack::Bind => format!("bindings: {confirmed} made"),
-        Attack::Timers => format!("timers: {} fired", told["metrics"]["fired"]),
+        Attack::Timers => {
+            let fired = told["metrics"]["fired"].as_f64().unwrap_or_default();
+            assert!(fired > 0.0, "no timer fired: {told}");
+            format!("timers: {fired} fired")
+        }
     };
     println!("  attacker's {did}; the plugin: {}", told["state"]);
     let calm = print("quiet", &samples, began, deployed, None);

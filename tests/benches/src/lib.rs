@@ -1,7 +1,7 @@
 //! What the benchmarks of the plugin boundary stand on: a host with one worker, a vhost with
 //! exchanges that lead to real queues, and messages as they lie in a read buffer.
 //!
-//! *Not here:* the measurements (`benches/`), and any access to the
+//! *Not here:* the measurements (`benches/boundary.rs`, `benches/churn.rs`, `benches/workers.rs`), and any access to the
 //! plugin host that the broker does not have.
 //!
 //! *In and out:* exchange types, bindings and keys go in; batches are routed through
@@ -38,13 +38,8 @@ impl World {
     /// queues.
     #[must_use]
     pub fn new(workers: usize, memo_bytes_max: usize) -> Self {
-        Self::of(HostConfig { workers, memo_bytes_max, ..HostConfig::default() })
-    }
-
-    /// The same of a host like that.
-    #[must_use]
-    pub fn of(config: HostConfig) -> Self {
-        let host = Host::new(config).expect("a host");
+        let host =
+            Host::new(HostConfig { workers, memo_bytes_max, ..HostConfig::default() }).expect("a host");
         let memory = Arc::new(MemoryAccount::new(1 << 30));
         let vhost = Vhost::new(Name::from_static("/"), memory, &mut host.worker(0)).expect("a vhost");
         for number in 0..QUEUES {
@@ -84,13 +79,6 @@ impl World {
     #[must_use]
     pub fn exchange(&self, exchange: &str) -> Arc<Exchange> {
         self.vhost.exchange(exchange.as_bytes()).expect("it is there")
-    }
-
-    /// What is charged for remembered answers in the vhost, and the most, in bytes.
-    #[must_use]
-    pub fn remembered(&self) -> (u64, u64) {
-        let together = self.host.together(self.vhost.name());
-        (together.remembered_bytes, together.remembered_bytes_max)
     }
 
     /// Binds the queue of a number.
@@ -165,11 +153,6 @@ impl Publisher {
     #[must_use]
     pub fn worker(&self) -> &Worker {
         &self.worker
-    }
-
-    /// Publishes to another exchange from now on.
-    pub fn turn_to(&mut self, exchange: Arc<Exchange>) {
-        self.exchange = exchange;
     }
 
     /// Routes a batch; gives how many destinations there were.

@@ -43,6 +43,8 @@ impl ExchangeType for SlowBeside {
 
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         if message.routing_key() == b"timers" {
+            // Nothing is bound with that key.
+            effects::keep_if_unroutable();
             (0..TIMERS).for_each(|timer| timers::set([timer], DUE_AFTER));
         }
         to.extend_from_slice(self.bindings.get(message.routing_key()));
