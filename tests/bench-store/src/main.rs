@@ -1,6 +1,7 @@
 //! The broker's store side by side with engines that exist, on the same work in one run. See README.md.
 
 mod engines;
+mod latency;
 mod work;
 
 use engines::{ENGINES, Open, Outcome, Work};
@@ -28,6 +29,9 @@ struct Row {
 fn main() -> Outcome<()> {
     let (messages, backlog, rounds) =
         (number("messages", 300_000), number("backlog", 1_000_000), number("rounds", 3));
+    if std::env::args().any(|argument| argument == "--latency") {
+        return latency::measure(BODY_BYTES, rounds);
+    }
     let only = argument("only");
     let engines: Vec<_> =
         ENGINES.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)).collect();
