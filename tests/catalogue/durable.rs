@@ -314,6 +314,25 @@ fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
 }
 
 #[test]
+fn what_goes_because_there_are_too_many_goes_from_the_disk_too() {
+    let disk = Disk::new();
+    let mut life = Life::begin(&disk);
+    life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
+    life.bind("q", "k");
+    for id in 0..300 {
+        assert_eq!(life.publish("k", &id.to_string()), Published::Routed);
+    }
+    drop(life);
+    disk.open_again();
+    let holder =
+        StateHolder { vhost: name("/"), exchange: name("x"), layer: leveret_broker::port::Layer::FRONT };
+    let kept = disk.load(&holder).unwrap();
+    let values = kept.iter().filter(|change| matches!(change, StateChange::Set { .. })).count();
+    // The last one that went was gone only when it was told of.
+    assert!((100..=101).contains(&values), "{values} of 300 with room for 100");
+}
+
+#[test]
 fn what_need_not_outlive_the_process_is_not_written() {
     for (durable, persistence) in [(false, "disk"), (true, "memory")] {
         let disk = Disk::new();

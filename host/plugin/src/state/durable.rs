@@ -31,6 +31,7 @@ impl Cell {
     pub(crate) fn takes_place_of(&self, other: &Self) {
         if let Some(holder) = other.holder() {
             let _ = self.durable_for.holder.set(holder.clone());
+            self.durable.lock().note_evicted();
         }
         *self.durable_for.writer.lock() = *other.durable_for.writer.lock();
     }
@@ -41,6 +42,9 @@ impl Cell {
         let known = *self.durable_for.writer.lock();
         let writer = self.writer().filter(|writer| known != Some(writer.digest));
         group.extend(writer.map(|writer| Change { holder: holder.clone(), change: by(&writer) }));
+        let evicted = self.durable.lock().take_evicted().into_iter();
+        let deleted = evicted.map(|key| StateChange::Delete { key: Arc::from(&*key) });
+        group.extend(deleted.map(|change| Change { holder: holder.clone(), change }));
         group.push(Change { holder: holder.clone(), change });
     }
 
@@ -138,6 +142,7 @@ impl Cells {
         let cell = now.entry(owner).or_insert_with(|| {
             let cell = Cell::restored(changes, now_ms, usage);
             let _ = cell.durable_for.holder.set(holder);
+            cell.durable.lock().note_evicted();
             Arc::new(cell)
         });
         Ok(cell.clone())

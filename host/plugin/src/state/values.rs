@@ -31,6 +31,8 @@ pub(crate) struct Values {
     doubts: usize,
     capacity: Option<u64>,
     next_sequence: u64,
+    /// What went because there were too many, where somebody is to be told.
+    evicted: Option<Vec<Bytes>>,
 }
 
 #[derive(Default)]
@@ -142,6 +144,16 @@ impl Values {
     pub(crate) fn set_capacity(&mut self, entries: u64) -> bool {
         self.capacity = Some(entries);
         self.evict()
+    }
+
+    /// From now on it is noted what goes because there are too many.
+    pub(super) fn note_evicted(&mut self) {
+        self.evicted.get_or_insert_default();
+    }
+
+    /// Takes the keys of what went because there were too many. One that was written anew since is not among them.
+    pub(super) fn take_evicted(&mut self) -> Vec<Bytes> {
+        self.evicted.as_mut().map(core::mem::take).unwrap_or_default()
     }
 
     /// The value of a key as that draft sees it.
@@ -380,6 +392,7 @@ impl Values {
             doubts: 0,
             capacity: self.capacity,
             next_sequence: self.next_sequence,
+            evicted: None,
         }
     }
 
@@ -443,6 +456,12 @@ impl Values {
                 return true;
             };
             self.remove(&key, Some(sequence));
+            // One with a draft has a change of its own, which counts after this one.
+            if let Some(evicted) = &mut self.evicted
+                && !self.entries.contains_key(&key)
+            {
+                evicted.push(key);
+            }
         }
         self.live <= capacity
     }
