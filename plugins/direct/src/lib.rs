@@ -8,13 +8,15 @@
 
 use leveret_sdk::{
     Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Mark, Marks, Message,
-    Reads, Refusal, Targets,
+    Reads, Refusal, Targets, binding_index::ShortKey,
 };
 
 /// A direct exchange.
 #[derive(Debug, Default)]
 pub struct Direct {
-    bindings: BindingIndex,
+    /// By keys that are short, as most are: those are found quickest.
+    short: BindingIndex<ShortKey>,
+    long: BindingIndex,
 }
 
 impl ExchangeType for Direct {
@@ -33,16 +35,25 @@ impl ExchangeType for Direct {
     }
 
     fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
-        self.bindings.insert(binding.routing_key, binding.id);
+        match ShortKey::of(&binding.routing_key) {
+            Some(key) => self.short.insert(key, binding.id),
+            None => self.long.insert(binding.routing_key, binding.id),
+        }
         Ok(())
     }
 
     fn unbind(&mut self, id: BindingId) {
-        self.bindings.remove(id);
+        if self.short.remove(id).is_none() {
+            self.long.remove(id);
+        }
     }
 
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
-        to.extend_from_slice(self.bindings.get(message.routing_key()));
+        let key = message.routing_key();
+        to.extend_from_slice(match ShortKey::of(key) {
+            Some(key) => self.short.get(&key),
+            None => self.long.get(key),
+        });
         Decision::Deliver
     }
 }
@@ -70,10 +81,16 @@ mod tests {
         let also_a = exchange.bind("a", Arguments::new().with("foo", "bar")).unwrap();
         let empty = exchange.bind("", Arguments::new()).unwrap();
         let bytes = exchange.bind([0xff, 0x00], Arguments::new()).unwrap();
+        let longest_short = exchange.bind([b'k'; ShortKey::BYTES_MAX], Arguments::new()).unwrap();
+        let shortest_long = exchange.bind([b'k'; ShortKey::BYTES_MAX + 1], Arguments::new()).unwrap();
         assert_eq!(exchange.route("a"), Routed::Deliver(vec![a, also_a]));
         assert_eq!(exchange.route(""), Routed::Deliver(vec![empty]));
         assert_eq!(exchange.route([0xff, 0x00]), Routed::Deliver(vec![bytes]));
         assert_eq!(exchange.route("A"), Routed::Deliver(vec![]));
+        assert_eq!(exchange.route([b'k'; ShortKey::BYTES_MAX]), Routed::Deliver(vec![longest_short]));
+        assert_eq!(exchange.route([b'k'; ShortKey::BYTES_MAX + 1]), Routed::Deliver(vec![shortest_long]));
+        exchange.unbind(shortest_long);
+        assert_eq!(exchange.route([b'k'; ShortKey::BYTES_MAX + 1]), Routed::Deliver(vec![]));
         assert!(["a", ""].iter().all(|key| exchange.marks_hold(&TestMessage::new(key))));
         exchange.unbind(a);
         assert_eq!(exchange.route("a"), Routed::Deliver(vec![also_a]));

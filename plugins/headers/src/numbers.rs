@@ -3,38 +3,21 @@
 //! Most are short: their bytes are three numbers, which are hashed and compared at once. (In a component slices are
 //! compared byte by byte.)
 
-use leveret_sdk::{KeyMap, binding_index::first_eight};
+use leveret_sdk::{KeyMap, binding_index::ShortKey};
 use std::rc::Rc;
-
-/// The most bytes of a short key: the last byte of the three numbers says how many there are.
-const SHORT_MAX: usize = 23;
 
 /// The numbers of conditions.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    short: KeyMap<Short, u32>,
+    short: KeyMap<ShortKey, u32>,
     long: KeyMap<Rc<[u8]>, u32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Short(u64, u64, u64);
-
-impl Short {
-    #[inline]
-    fn of(key: &[u8]) -> Option<Self> {
-        if key.len() > SHORT_MAX {
-            return None;
-        }
-        let from = |at: usize| key.get(at..).map_or(0, first_eight);
-        Some(Self(from(0), from(8), from(16) | (key.len() as u64) << 56))
-    }
 }
 
 impl Numbers {
     /// The number for a key.
     #[inline]
     pub(crate) fn get(&self, key: &[u8]) -> Option<u32> {
-        match Short::of(key) {
+        match ShortKey::of(key) {
             Some(short) => self.short.get(&short).copied(),
             None => self.long.get(key).copied(),
         }
@@ -42,7 +25,7 @@ impl Numbers {
 
     /// Gives a key a number.
     pub(crate) fn insert(&mut self, key: &Rc<[u8]>, number: u32) {
-        match Short::of(key) {
+        match ShortKey::of(key) {
             Some(short) => self.short.insert(short, number),
             None => self.long.insert(key.clone(), number),
         };
@@ -50,7 +33,7 @@ impl Numbers {
 
     /// Takes a key's number away.
     pub(crate) fn remove(&mut self, key: &[u8]) {
-        match Short::of(key) {
+        match ShortKey::of(key) {
             Some(short) => self.short.remove(&short),
             None => self.long.remove(key),
         };

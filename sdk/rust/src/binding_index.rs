@@ -32,6 +32,27 @@ pub fn first_eight(bytes: &[u8]) -> u64 {
     if length == 0 { 0 } else { at(0) | at(length / 2) | at(length - 1) }
 }
 
+/// A key of at most [`ShortKey::BYTES_MAX`] bytes as three numbers, which a component hashes and compares at once
+/// ([`first_eight`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShortKey(u64, u64, u64);
+
+impl ShortKey {
+    /// The most bytes: the last of the numbers' says how many there are.
+    pub const BYTES_MAX: usize = 23;
+
+    /// These bytes, unless they are too many.
+    #[inline]
+    #[must_use]
+    pub fn of(key: &[u8]) -> Option<Self> {
+        if key.len() > Self::BYTES_MAX {
+            return None;
+        }
+        let from = |at: usize| key.get(at..).map_or(0, first_eight);
+        Some(Self(from(0), from(8), from(16) | (key.len() as u64) << 56))
+    }
+}
+
 /// Finds the bindings of a key, and forgets a binding by its id alone; both take the same time
 /// however many bindings there are.
 ///
