@@ -25,7 +25,7 @@ fn the_store_tells_what_it_has_and_did() {
             let publish = channel.basic_publish("".into(), "kept".into(), options, body, persistent.clone());
             assert!(publish.await.unwrap().await.unwrap().is_ack());
         }
-        let store = get(broker, "/api/store");
+        let store = get(broker, "store");
         assert_eq!((store["state"].as_str(), store["messages"].as_u64()), (Some("running"), Some(2)));
         assert!(store.get("reason").is_none());
         for counted in ["syncs", "groups", "batches", "journal_bytes", "message_bytes", "segment_bytes"] {
