@@ -12,8 +12,9 @@ use leveret_broker::{
 };
 use leveret_model::{MessageView, Name, Refusal, Table, Value};
 use leveret_plugin::{
-    Host, HostConfig, Policies, Worker,
+    Host, HostConfig, Policies, Scope, Worker,
     policy::{Capability, PluginRules, PolicyRules},
+    registry::{GoTo, PinTo},
 };
 use leveret_server::store::DiskStore;
 use leveret_testkit::{guests, scratch::ScratchDirectory};
@@ -209,7 +210,14 @@ impl Life {
         let grants = Some([Capability::KeyValue].into_iter().collect());
         rules.plugins.insert("stateful".into(), PluginRules { grants, ..PluginRules::default() });
         let policies = Arc::new(Policies::new(rules).unwrap());
-        let config = HostConfig { policies, form: Some(FORM), store: store.clone(), ..HostConfig::default() };
+        let kept_dir = Some(disk.folder.path().join("kept"));
+        let config = HostConfig {
+            policies,
+            form: Some(FORM),
+            store: store.clone(),
+            kept_dir,
+            ..HostConfig::default()
+        };
         let host = Host::new(config).unwrap();
         let mut worker = host.worker(0);
         let memory = Arc::new(MemoryAccount::new(1 << 30));
@@ -429,4 +437,56 @@ fn state_that_a_version_migrated_is_there_after_a_start_in_its_form() {
     count(&mut life);
     let shown = life.shown();
     assert!(shown.contains("Text(\"7\")"), "{shown}");
+}
+
+#[test]
+fn after_a_start_nobody_goes_back_from_a_version_that_migrates() {
+    let disk = Disk::new();
+    let mut life = Life::begin(&disk);
+    life.deploy(1).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    let count = |life: &mut Life| assert_eq!(life.publish("k", "1"), Published::Routed);
+    (0..3).for_each(|_| count(&mut life));
+    life.deploy(2).unwrap();
+    count(&mut life);
+    drop(life);
+
+    let mut life = Life::begin(&disk);
+    life.deploy(2).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    let refused = life.host.registry().rollback(&Scope::Global, "stateful").unwrap_err().to_string();
+    assert!(refused.contains("before the broker was started"), "{refused}");
+    let exchange = life.vhost.exchange(b"x").unwrap();
+    let to = PinTo::Named(String::from("1"));
+    let refused = life.host.registry().pin(&exchange, &to).unwrap_err().to_string();
+    assert!(refused.contains("its state was migrated"), "{refused}");
+    count(&mut life);
+    let shown = life.shown();
+    assert!(shown.contains("Text(\"5\")"), "{shown}");
+}
+
+#[test]
+fn after_going_back_and_forth_the_store_knows_who_wrote_last() {
+    let disk = Disk::new();
+    let mut life = Life::begin(&disk);
+    life.deploy(1).unwrap();
+    life.deploy(2).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    let count = |life: &mut Life| assert_eq!(life.publish("k", "1"), Published::Routed);
+    (0..3).for_each(|_| count(&mut life));
+    life.host.registry().rollback(&Scope::Global, "stateful").unwrap();
+    life.host.registry().go_to(&Scope::Global, "stateful", &GoTo::Newest).unwrap();
+    (0..2).for_each(|_| count(&mut life));
+    drop(life);
+
+    let mut life = Life::begin(&disk);
+    life.deploy(2).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    count(&mut life);
+    let shown = life.shown();
+    assert!(shown.contains("Text(\"3\")"), "{shown}");
 }

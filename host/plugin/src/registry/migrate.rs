@@ -10,7 +10,8 @@
 //!
 //! *Back.* What was copied from is kept, up to the two versions before, and is put back when somebody goes
 //! back to the version that left it; what was written since is discarded, and the report says how much. An
-//! exchange that had no state then has none again.
+//! exchange that had no state then has none again. What versions left ends with the process: of state from before it
+//! nobody knows what it was migrated from, and going back from a version that migrates is refused.
 
 use super::{LoadError, Registry, Stage, StateChange, replay::Replayed};
 use crate::{
@@ -167,7 +168,7 @@ impl Registry {
                 None => cells.forget_older_from(*owner, version.code.digest),
             }
             to.charge_to(account.state());
-            to.takes_place_of(from);
+            to.takes_place_of(from, version.code.digest);
             // One of its instances that is made just now must not write what the new version does not read.
             to.bar(old.map(|old| old.id));
             cells.replace(*owner, to.clone());
@@ -195,11 +196,23 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the state of an exchange was migrated since that version left it.
-    pub(super) fn is_migrated_since(&self, exchange: &Exchange, digest: crate::Digest) -> bool {
+    /// Whether the state of an exchange was migrated since that version left it, or may have been, before the
+    /// broker was started.
+    pub(super) fn is_migrated_since(
+        &self,
+        exchange: &Exchange,
+        serving: &Version,
+        digest: crate::Digest,
+    ) -> bool {
+        let cells = &self.services.cells;
+        let may_be = |cell: Arc<Cell>| {
+            let by_serving = cell.writer().is_some_and(|writer| writer.digest == serving.code.digest);
+            let migrates = serving.code.exported.migrate && digest != serving.code.digest;
+            by_serving && migrates && cell.is_from_before() && !cell.is_empty()
+        };
         let layers = (0..exchange.types().len()).map(|layer| Layer(layer as u8));
         let mut owners = layers.map(|layer| Owner::Exchange(exchange.id, layer));
-        owners.any(|owner| self.services.cells.older(owner, digest).is_some())
+        owners.any(|owner| cells.older(owner, digest).is_some() || cells.find(owner).is_some_and(may_be))
     }
 
     fn migrate(&self, version: &Arc<Version>, replayed: &mut Replayed) -> Result<Handover, String> {
@@ -262,6 +275,16 @@ impl Registry {
                 old.is_some_and(|old| old.code.exported.migrate && old.code.digest == it.writer.digest);
             if kept.is_none() && !began_with_the_newer {
                 continue;
+            }
+            if kept.is_none() && it.cell.is_from_before() {
+                let (now, to) = (&it.writer.version, &version.description.version);
+                return Err(about(
+                    exchange,
+                    &format!(
+                        "has state that version {now} wrote before the broker was started, and what version {to} \
+                         may have left is not kept over a start: it would be lost; delete the exchange to go back"
+                    ),
+                ));
             }
             handover.close(exchange, &it.cell, until)?;
             let (entries, bytes) = it.cell.size();

@@ -11,7 +11,10 @@ use leveret_broker::{
     store::{Change, StateChange, StateHolder, StoreFailure},
 };
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// For whom a state is written.
 #[derive(Default)]
@@ -19,6 +22,8 @@ pub(super) struct Durable {
     holder: OnceLock<Arc<StateHolder>>,
     /// The version that the store knows to have written it last.
     writer: Mutex<Option<Digest>>,
+    /// It was made of what the store had.
+    from_before: AtomicBool,
 }
 
 impl Cell {
@@ -27,13 +32,18 @@ impl Cell {
         self.durable_for.holder.get()
     }
 
-    /// Takes the place of another in the store too.
-    pub(crate) fn takes_place_of(&self, other: &Self) {
+    /// Takes the place of another in the store too, where it was written as that version's ([`Self::snapshot`]).
+    pub(crate) fn takes_place_of(&self, other: &Self, written_by: Digest) {
         if let Some(holder) = other.holder() {
             let _ = self.durable_for.holder.set(holder.clone());
             self.durable.lock().note_evicted();
+            *self.durable_for.writer.lock() = Some(written_by);
         }
-        *self.durable_for.writer.lock() = *other.durable_for.writer.lock();
+    }
+
+    /// Whether it is from before this process: then nobody knows what versions before its writer left.
+    pub(crate) fn is_from_before(&self) -> bool {
+        self.durable_for.from_before.load(Ordering::Relaxed)
     }
 
     /// Appends a change of what is written for it; before the first ones of a version, which one that is.
@@ -66,6 +76,7 @@ impl Cell {
     /// Makes the state that these changes lead to.
     fn restored(changes: Vec<StateChange>, now_ms: u64, usage: &Arc<Usage>) -> Self {
         let cell = Self::default();
+        cell.durable_for.from_before.store(!changes.is_empty(), Ordering::Relaxed);
         // Whatever the limits are now: it was taken when they allowed it.
         let unlimited = Arc::new(Usage::unlimited());
         for change in changes {
