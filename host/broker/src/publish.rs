@@ -443,6 +443,7 @@ impl Scratch {
     /// The call is over: what is staged still goes to its queues.
     fn end(&mut self, batch: &mut Batch<'_, '_>) {
         self.enqueue(batch);
+        self.wait_for_earlier(batch);
         self.refused.clear();
         self.confirm = None;
     }

@@ -339,7 +339,7 @@ impl Vhost {
             changes.own(owner, &queue);
         }
         // One of that name may be there whose last consumer went just now.
-        let replaced = self.put_queue(queue.clone());
+        let replaced = self.queues.read().get(&name).cloned();
         let gone = replaced.as_ref().map(|replaced| changes.remove_queue(replaced)).unwrap_or_default();
         self.forget_exchanges(&gone);
         let receipt = self.write(&mut changes, |writing| {
@@ -349,6 +349,8 @@ impl Vhost {
             writing.exchanges_gone(&gone);
             writing.queue(&queue);
         });
+        // The store has it before anybody finds it: a message to a queue that it does not know it does not keep.
+        self.put_queue(queue);
         if replaced.is_some() {
             self.made(changes, None, ((), Receipt::default()));
         }

@@ -461,3 +461,30 @@ fn what_a_deleted_exchange_held_is_gone() {
     drop(c);
     assert_eq!(Connection::kept_in(disk, vec![]).vhost.held(), (0, 0));
 }
+
+#[test]
+fn a_queue_is_written_before_anybody_finds_it() {
+    let (c, disk) = with_queues(&[]);
+    disk.watch(&c.vhost, "q");
+    c.vhost.declare_queue(durable("q"), c.id).unwrap();
+    assert!(disk.seen().is_empty(), "the store has the queue before a message can go there");
+    assert!(c.vhost.queue(b"q").is_some());
+}
+
+#[test]
+fn a_duplicate_is_confirmed_with_what_it_is_a_duplicate_of() {
+    let (mut c, disk) = with_queues(&["q"]);
+    c.exchange(leveret_broker::ExchangeSpec { durable: true, ..exchange("x", "dedup+direct") });
+    c.bind("x", BindTo::Queue(b"q"), "k");
+    let told = Arc::new(Told::default());
+    disk.is_slow(true);
+    assert_eq!(publish_told(&mut c, (&told, 1), &[persistent("x", "k", b"1")]), (1, vec![Published::Routed]));
+    let mut other = c.sibling();
+    assert_eq!(
+        publish_told(&mut other, (&told, 2), &[persistent("x", "k", b"1")]),
+        (1, vec![Published::Dropped])
+    );
+    assert!(told.take().is_empty(), "neither is safe yet");
+    disk.is_slow(false);
+    assert_eq!(told.take(), [(1, Ok(())), (2, Ok(()))]);
+}

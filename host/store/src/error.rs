@@ -96,6 +96,9 @@ pub enum OpenError {
         /// The version that it says.
         version: u32,
     },
+    /// What is there cannot be read now, or a checkpoint is damaged without which it cannot be told what is there.
+    /// Nothing was changed: going on would use again what may only be out of reach.
+    Unreadable(String),
     /// Sizes that do not go together.
     Config(&'static str),
 }
@@ -113,6 +116,11 @@ impl fmt::Display for OpenError {
             Self::Newer { file, version } => {
                 write!(f, "{file} is of format {version}, which a newer version of the broker wrote")
             }
+            Self::Unreadable(what) => write!(
+                f,
+                "{what}; nothing was changed: have it readable and start again, or bring the folder back from a copy, or \
+                 move that file away to go on without what it has"
+            ),
             Self::Config(what) => f.write_str(what),
         }
     }

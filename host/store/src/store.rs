@@ -230,6 +230,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
     check(&config)?;
     let mut report = Report::default();
     let mut recovered = recovery::read(&*disk, &mut report)?;
+    report.refuse()?;
     recovery::settle(&*disk, config.segment_bytes, &mut recovered, &report)?;
     let (core, keeper) = build(disk, config, recovered);
     core.fill_reserve();
@@ -238,7 +239,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
 
 /// What all share, of what was found.
 pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Core, Keeper) {
-    let Recovered { index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, .. } = recovered;
+    let Recovered { mut index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, .. } =
+        recovered;
+    for (number, segment) in &segments.files {
+        index.held.was_filled(*number as u32, segment.bytes);
+    }
     let synced = index.position;
     let keeper = Keeper::new(checkpoints, checkpoint_bytes);
     let core = Core {

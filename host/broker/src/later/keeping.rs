@@ -62,8 +62,10 @@ impl Keeping {
         group: &mut dyn Group,
     ) {
         let id = *self.id.get_or_init(|| {
-            let id = self.store.next_id();
-            group.topology(vhost.name(), TopologyChange::Declared(Topology::Holds(id)));
+            // The store has it before anybody else finds its number.
+            let (id, mut own) = (self.store.next_id(), self.store.group());
+            own.topology(vhost.name(), TopologyChange::Declared(Topology::Holds(id)));
+            own.submit(self.store.durability(), None);
             id
         });
         let ToKeep { exchange, resume, due_ms, number, .. } = held;

@@ -1,6 +1,6 @@
 //! What of a batch is to outlive the process: handed to the store as one group once queues have numbered it.
 
-use super::{Batch, Publisher, Scratch};
+use super::{Batch, Publish, Published, Publisher, Scratch};
 use crate::{queue::large_of, store::Written};
 use alloc::sync::Arc;
 
@@ -25,6 +25,21 @@ impl Publisher {
 }
 
 impl Scratch {
+    /// A persistent message that a type dropped may be a duplicate of one that is not safe yet: then it is confirmed
+    /// with that one.
+    pub(super) fn wait_for_earlier(&mut self, batch: &Batch<'_, '_>) {
+        let Some((waiter, token)) = &self.confirm else { return };
+        let outcomes = batch.outcomes.get(batch.before..).unwrap_or_default();
+        let mut dealt = outcomes.iter().zip(batch.messages);
+        let is_dropped = |(outcome, publish): (&Published, &Publish<'_>)| {
+            *outcome == Published::Dropped && publish.message.is_persistent()
+        };
+        if batch.vhost.store.keeps() && dealt.any(is_dropped) {
+            batch.vhost.store.when_safe(waiter, *token);
+            self.groups += 1;
+        }
+    }
+
     /// Hands over what is to be written, as one group.
     pub(super) fn write(&mut self, batch: &mut Batch<'_, '_>) {
         let Self { large, after, placing, group, .. } = self;

@@ -17,7 +17,7 @@ pub(super) fn cannot_open(error: &OpenError) -> String {
         OpenError::Disk(_) => {
             format!("{error}; see that this user may read and write there, and that the disk works")
         }
-        OpenError::Config(_) => error.to_string(),
+        OpenError::Unreadable(_) | OpenError::Config(_) => error.to_string(),
     }
 }
 

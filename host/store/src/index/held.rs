@@ -84,6 +84,13 @@ impl Held {
         self.space.get(&segment).copied().unwrap_or_default()
     }
 
+    /// A segment is from before: what came there and is gone was not counted.
+    pub(crate) fn was_filled(&mut self, segment: u32, bytes: u64) {
+        if let Some(live) = self.space.get_mut(&segment) {
+            live.placed_bytes = bytes;
+        }
+    }
+
     /// A segment is gone.
     pub(crate) fn forget(&mut self, segment: u32) {
         self.space.remove(&segment);

@@ -2,7 +2,7 @@
 
 use super::scan::Found;
 use crate::{
-    error::DiskError,
+    error::{DiskError, OpenError},
     record::op::{QueueId, Sequence},
 };
 use core::fmt;
@@ -110,6 +110,19 @@ impl Report {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.problem_count == 0
+    }
+
+    /// Whether to go on: not where something cannot be read, which may be there again the next time, and not
+    /// without a checkpoint that is damaged and that the journal does not make up for.
+    pub(crate) fn refuse(&self) -> Result<(), OpenError> {
+        let mut unreadable = self.problems.iter().filter(|problem| matches!(problem, Problem::Unreadable(_)));
+        let mut damaged =
+            self.problems.iter().filter(|problem| matches!(problem, Problem::CheckpointDamaged { .. }));
+        let has_gap = self.problems.iter().any(|problem| matches!(problem, Problem::BatchesLost { .. }));
+        match unreadable.next().or_else(|| damaged.next().filter(|_| has_gap)) {
+            Some(problem) => Err(OpenError::Unreadable(problem.to_string())),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn tell(&mut self, problem: Problem) {
