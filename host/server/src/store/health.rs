@@ -4,7 +4,15 @@ use super::{DiskStore, Shared};
 use leveret_broker::port::Wake;
 use leveret_store::{Health, Refused};
 use parking_lot::Mutex;
-use std::{fmt, sync::Arc, thread, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 /// How often it is looked whether the store is well again, while somebody waits for that.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -30,9 +38,9 @@ impl fmt::Display for Pressure {
     }
 }
 
-/// Who waits for better times.
+/// Who waits for better times, and whether it was told that times are bad.
 #[derive(Default)]
-pub(super) struct Relief(Mutex<Waiting>);
+pub(super) struct Relief(Mutex<Waiting>, AtomicBool);
 
 #[derive(Default)]
 struct Waiting {
@@ -76,7 +84,24 @@ impl DiskStore {
 }
 
 impl Shared {
+    /// What is wrong; into the log when it begins and when it is over.
     fn pressure(&self) -> Option<Pressure> {
+        let pressure = self.look_for_pressure();
+        let is_bad = matches!(pressure, Some(Pressure::Full | Pressure::Failing(_)));
+        if self.relief.1.load(Ordering::Relaxed) != is_bad
+            && self.relief.1.swap(is_bad, Ordering::Relaxed) != is_bad
+        {
+            match &pressure {
+                Some(pressure) if is_bad => tracing::warn!(
+                    "the store: {pressure}; who publishes what is to be written is held back until that is over"
+                ),
+                _ => tracing::info!("the store takes everything again"),
+            }
+        }
+        pressure
+    }
+
+    fn look_for_pressure(&self) -> Option<Pressure> {
         match self.store.admits() {
             Err(Refused::Full) => return Some(Pressure::Full),
             Err(Refused::Closed) => return None,

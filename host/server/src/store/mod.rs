@@ -252,7 +252,18 @@ impl Store for DiskStore {
         bytes_max: usize,
         each: &mut dyn FnMut(Stored<'_>),
     ) -> Option<u64> {
-        self.shared.read(QueueId(queue.0), from, bytes_max, &mut |item| message::hand_over(&item, each))
+        self.shared.read(QueueId(queue.0), from, bytes_max, &mut |item| {
+            message::hand_over(&item, &mut |stored| {
+                if stored.message.is_none() {
+                    let (queue, number) = (queue.0, stored.sequence);
+                    tracing::error!(
+                        "the store: message {number} of queue number {queue} cannot be read and is left out; \
+                         `leveret store check` says more while the broker is down"
+                    );
+                }
+                each(stored);
+            });
+        })
     }
 
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {
