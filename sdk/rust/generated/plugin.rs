@@ -256,7 +256,8 @@ pub mod leveret {
             }
         }
         /// Values by key. Grant: `key-value`. They belong to the exchange (or attachment)
-        /// that is being asked about, and go with it. All instances see the same.
+        /// that is being asked about, and go with it. All instances see the same. Those of
+        /// an attachment, and of an exchange that is not durable, end with the broker's process.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod key_value {
             #[used]
@@ -1505,7 +1506,8 @@ pub mod leveret {
         }
         /// Messages kept by key, for destinations that are bound later. Grant:
         /// `message-store`. They belong to the exchange and go with it; their bodies never
-        /// enter the plugin. As durable as message and exchange are.
+        /// enter the plugin. Of a durable exchange they outlive the broker's process, whether
+        /// persistent or not.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod message_store {
             #[used]
@@ -6215,10 +6217,10 @@ pub mod exports {
                     }
                 }
                 pub trait Guest {
-                    /// Called when a timer is due, on one instance. What was set for a time at
-                    /// which the broker did not run is called when it runs again. After a trap,
-                    /// or where the plugin cannot be asked, the call is made again later, after
-                    /// longer and longer pauses.
+                    /// Called when a timer is due, on one instance. Timers end with the broker's
+                    /// process: set again at `open` what is to be called after a restart. After a
+                    /// trap, or where the plugin cannot be asked, the call is made again later,
+                    /// after longer and longer pauses.
                     #[allow(async_fn_in_trait)]
                     fn timer(exchange: ExchangeId, name: _rt::Vec<u8>) -> ();
                 }
