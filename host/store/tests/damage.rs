@@ -158,6 +158,18 @@ fn what_a_later_version_wrote_is_left_alone() {
 }
 
 #[test]
+fn a_first_batch_that_is_damaged_is_told_though_there_was_no_checkpoint_yet() {
+    let disk = with_messages(1, 20);
+    let file = disk.open("segment-0000000000000000").unwrap();
+    let mut byte = [0];
+    file.read_at(&mut byte, 4106).unwrap();
+    file.write_at(&[byte[0] ^ 1], 4106).unwrap();
+    let (_, report) = open(&disk);
+    let is_told = |problem: &Problem| matches!(problem, Problem::BatchesLost { first: 1, .. });
+    assert!(report.problems.iter().any(is_told), "{report:?}");
+}
+
+#[test]
 fn a_start_that_cannot_read_something_changes_nothing() {
     let (mut opened, mut refused) = (0, 0);
     for seed in 0..100 {

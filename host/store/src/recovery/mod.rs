@@ -215,8 +215,7 @@ fn replay(
     let mut expected = index.position + 1;
     for (number, latest) in &tail.batches {
         let found = &whole_one(files, tail, *number, *latest, &mut bytes);
-        // Numbers begin anywhere where there is no checkpoint.
-        if *number != expected && (expected > 1 || coming == Coming::Orphaned) {
+        if *number != expected {
             if expected > tail.synced {
                 break;
             }
