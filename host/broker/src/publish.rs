@@ -160,7 +160,9 @@ impl Publisher {
     ) -> usize {
         self.begin(vhost);
         if vhost.intercepts.publish {
-            return self.publish_intercepted(vhost, router, batch, outcomes, waker);
+            let done = self.publish_intercepted(vhost, router, batch, outcomes, waker);
+            self.scratch.confirm = None;
+            return done;
         }
         let before = outcomes.len();
         let mut batch =

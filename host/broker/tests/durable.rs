@@ -3,10 +3,10 @@
 
 mod kit;
 
-use kit::{Connection, Disk, PERSISTENT, Random, exchange, message, name, with_dead_letters};
+use kit::{At, Attached, Connection, Disk, PERSISTENT, Random, exchange, message, name, with_dead_letters};
 use leveret_broker::{
     BindTo, MemoryAccount, Publish, Published, QueueSpec, Settle, Vhost,
-    port::Wake,
+    port::{Intercepted, Wake},
     store::{Durability, StoreFailure, Written},
 };
 use leveret_model::MessageView;
@@ -473,7 +473,15 @@ fn a_queue_is_written_before_anybody_finds_it() {
 
 #[test]
 fn a_duplicate_is_confirmed_with_what_it_is_a_duplicate_of() {
-    let (mut c, disk) = with_queues(&["q"]);
+    let disk = Disk::new();
+    duplicate(Connection::kept_in(disk.clone(), vec![]), &disk);
+    let passes = |_: &MessageView<'_>| Intercepted::Continue;
+    let disk = Disk::new();
+    duplicate(Connection::kept_in(disk.clone(), vec![Attached::new(At::Publish("x"), passes)]), &disk);
+}
+
+fn duplicate(mut c: Connection, disk: &Disk) {
+    c.vhost.declare_queue(durable("q"), c.id).unwrap();
     c.exchange(leveret_broker::ExchangeSpec { durable: true, ..exchange("x", "dedup+direct") });
     c.bind("x", BindTo::Queue(b"q"), "k");
     let told = Arc::new(Told::default());
@@ -487,4 +495,6 @@ fn a_duplicate_is_confirmed_with_what_it_is_a_duplicate_of() {
     assert!(told.take().is_empty(), "neither is safe yet");
     disk.is_slow(false);
     assert_eq!(told.take(), [(1, Ok(())), (2, Ok(()))]);
+    assert_eq!(c.publish_one(persistent("x", "k", b"2")), Published::Routed);
+    assert!(told.take().is_empty(), "who was told of one batch is not told of the next");
 }

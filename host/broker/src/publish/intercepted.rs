@@ -207,6 +207,7 @@ impl Publisher {
         }
         let waits = done < places.len();
         self.scratch.enqueue(&mut batch);
+        self.scratch.wait_for_earlier(&batch);
         (places, outcomes, waits)
     }
 
