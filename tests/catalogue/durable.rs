@@ -4,10 +4,10 @@
 use leveret_amqp091::form::FORM;
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Publish, Published, Publisher, QueueSpec, Vhost,
-    port::Wake,
+    port::{Layer, Wake},
     store::{
-        Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Ranges, StateChange, StateHolder, Store,
-        StoreFailure, Stored, Target, Topology, TopologyChange, Written,
+        Aside, Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Ranges, StateChange, StateHolder,
+        Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
     },
 };
 use leveret_model::{MessageView, Name, Refusal, Table, Value};
@@ -102,6 +102,10 @@ impl Store for Disk {
         self.store().load(holder)
     }
 
+    fn load_aside(&self, holder: &StateHolder) -> Result<Vec<Aside>, StoreFailure> {
+        self.store().load_aside(holder)
+    }
+
     fn group(&self) -> Box<dyn Group> {
         Box::new(Counting { group: self.store().group(), changes: self.changes.clone() })
     }
@@ -140,8 +144,9 @@ impl Store for Disk {
         self.store().read(queue, from, bytes_max, each)
     }
 
-    // What is declared is declared again in each life.
-    fn topology(&self, _: &Name, _: &mut dyn FnMut(Topology<'_>)) {}
+    fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {
+        self.store().topology(vhost, each);
+    }
 }
 
 impl Group for Counting {
@@ -225,6 +230,42 @@ impl Life {
         Self { host, worker, vhost }
     }
 
+    /// The same, with a type that is declared, unless it is there, and a queue.
+    fn with(disk: &Arc<Disk>, type_name: &str, arguments: &[(&str, Value)]) -> Self {
+        let mut life = Self::begin(disk);
+        life.declare(type_name, true, arguments).unwrap();
+        life.bind("q", "k");
+        life
+    }
+
+    /// The same with the plugin that counts its messages, whose file is of these versions in turn.
+    fn counting(disk: &Arc<Disk>, versions: &[u8]) -> Self {
+        let mut life = Self::begin(disk);
+        versions.iter().for_each(|version| life.deploy(*version).unwrap());
+        life.declare("x-stateful", true, &[]).unwrap();
+        life.bind("q", "k");
+        life
+    }
+
+    /// Publishes so many messages.
+    fn count_more(&mut self, messages: usize) {
+        (0..messages).for_each(|_| assert_eq!(self.publish("k", "1"), Published::Routed));
+    }
+
+    /// How many messages it says that it counted.
+    fn counted(&mut self) -> u64 {
+        let exchange = self.vhost.exchange(b"x").unwrap();
+        let shown = format!("{:?}", self.worker.info(&exchange));
+        // After its own version.
+        let mut numbers = shown.split("Text(\"").filter_map(|part| part.split('"').next()?.parse().ok());
+        numbers.nth(1).unwrap_or_else(|| panic!("{shown}"))
+    }
+
+    /// Goes back to the version before.
+    fn roll_back(&self) {
+        self.host.registry().rollback(&Scope::Global, "stateful").unwrap();
+    }
+
     fn declare(
         &mut self,
         type_name: &str,
@@ -244,15 +285,15 @@ impl Life {
 
     /// The file with the plugin that counts its messages is of that version now. Gives why it is refused.
     fn deploy(&self, version: u8) -> Result<(), String> {
-        let component = std::fs::read(guests::component(&format!("stateful_v{version}"))).unwrap();
-        let loaded = self.host.registry().offer(Path::new("stateful.wasm"), &component);
-        loaded.map(drop).map_err(|error| error.to_string())
+        self.deploy_file(version, &[])
     }
 
-    /// What it shows of the exchange.
-    fn shown(&mut self) -> String {
-        let exchange = self.vhost.exchange(b"x").unwrap();
-        format!("{:?}", self.worker.info(&exchange))
+    /// The same with a section more.
+    fn deploy_file(&self, version: u8, section: &[u8]) -> Result<(), String> {
+        let mut component = std::fs::read(guests::component(&format!("stateful_v{version}"))).unwrap();
+        component.extend_from_slice(section);
+        let loaded = self.host.registry().offer(Path::new("stateful.wasm"), &component);
+        loaded.map(drop).map_err(|error| error.to_string())
     }
 
     fn bind(&mut self, queue: &str, key: &str) {
@@ -301,9 +342,7 @@ fn deduplicates(persistence: &str) -> Vec<(&'static str, Value)> {
 #[test]
 fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
     let disk = Disk::new();
-    let mut life = Life::begin(&disk);
-    life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
-    life.bind("q", "k");
+    let mut life = Life::with(&disk, "x-message-deduplication", &deduplicates("disk"));
     assert_eq!(life.publish("k", "1"), Published::Routed);
     disk.is_full(true);
     assert_eq!([life.publish("k", "2"), life.publish("k", "2")], [full(), full()]);
@@ -314,9 +353,7 @@ fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
     assert_eq!(life.count("q"), 2);
     drop(life);
 
-    let mut life = Life::begin(&disk);
-    life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
-    life.bind("q", "k");
+    let mut life = Life::with(&disk, "x-message-deduplication", &deduplicates("disk"));
     let again = ["1", "2", "3"].map(|id| life.publish("k", id));
     assert_eq!(again, [Published::Dropped, Published::Dropped, Published::Routed]);
 }
@@ -324,16 +361,13 @@ fn deduplication_loses_nothing_and_forgets_nothing_when_the_disk_fails() {
 #[test]
 fn what_goes_because_there_are_too_many_goes_from_the_disk_too() {
     let disk = Disk::new();
-    let mut life = Life::begin(&disk);
-    life.declare("x-message-deduplication", true, &deduplicates("disk")).unwrap();
-    life.bind("q", "k");
+    let mut life = Life::with(&disk, "x-message-deduplication", &deduplicates("disk"));
     for id in 0..300 {
         assert_eq!(life.publish("k", &id.to_string()), Published::Routed);
     }
+    let holder = life.vhost.exchange(b"x").unwrap().state_holder(Layer::FRONT).unwrap();
     drop(life);
     disk.open_again();
-    let holder =
-        StateHolder { vhost: name("/"), exchange: name("x"), layer: leveret_broker::port::Layer::FRONT };
     let kept = disk.load(&holder).unwrap();
     let values = kept.iter().filter(|change| matches!(change, StateChange::Set { .. })).count();
     // The last one that went was gone only when it was told of.
@@ -360,9 +394,7 @@ fn messages_kept_for_later_bindings_are_there_after_a_start() {
     let history = [("x-recent-history-length", Value::Integer(2))];
     for (type_name, arguments, expected) in [("x-recent-history", &history[..], 2), ("x-lvc", &[], 3)] {
         let disk = Disk::new();
-        let mut life = Life::begin(&disk);
-        life.declare(type_name, true, arguments).unwrap();
-        life.bind("q", "k");
+        let mut life = Life::with(&disk, type_name, arguments);
         for (key, id) in [("a", "1"), ("b", "2"), ("k", "3"), ("k", "4")] {
             assert_ne!(life.publish(key, id), full());
         }
@@ -384,10 +416,9 @@ fn messages_kept_for_later_bindings_are_there_after_a_start() {
 #[test]
 fn what_a_deleted_exchange_kept_never_comes_back() {
     let disk = Disk::new();
-    let mut life = Life::begin(&disk);
+    let begin = || Life::with(&disk, "x-message-deduplication", &deduplicates("disk"));
+    let mut life = begin();
     let declare = |life: &mut Life| life.declare("x-message-deduplication", true, &deduplicates("disk"));
-    declare(&mut life).unwrap();
-    life.bind("q", "k");
     assert_eq!(life.publish("k", "1"), Published::Routed);
     disk.is_full(true);
     life.vhost.delete_exchange(&mut life.worker, b"x", false).unwrap();
@@ -398,95 +429,129 @@ fn what_a_deleted_exchange_kept_never_comes_back() {
     life.bind("q", "k");
     assert_eq!(life.publish("k", "1"), Published::Routed, "another exchange of the same name");
     drop(life);
-    let mut life = Life::begin(&disk);
-    declare(&mut life).unwrap();
-    life.bind("q", "k");
+    let mut life = begin();
     assert_eq!(life.publish("k", "1"), Published::Dropped);
 }
 
 #[test]
 fn state_that_a_version_migrated_is_there_after_a_start_in_its_form() {
     let disk = Disk::new();
-    let mut life = Life::begin(&disk);
-    life.deploy(1).unwrap();
-    life.declare("x-stateful", true, &[]).unwrap();
-    life.bind("q", "k");
-    let count = |life: &mut Life| assert_eq!(life.publish("k", "1"), Published::Routed);
-    (0..3).for_each(|_| count(&mut life));
+    let mut life = Life::counting(&disk, &[1]);
+    life.count_more(3);
     disk.is_full(true);
     let refused = life.deploy(2).unwrap_err();
     assert!(refused.contains("the store: no space left on the disk"), "{refused}");
     disk.is_full(false);
-    count(&mut life);
+    life.count_more(1);
     drop(life);
 
     // The file is another one when the broker starts: what is there is migrated.
-    let mut life = Life::begin(&disk);
-    life.deploy(1).unwrap();
-    life.declare("x-stateful", true, &[]).unwrap();
-    life.bind("q", "k");
-    count(&mut life);
+    let mut life = Life::counting(&disk, &[1]);
+    life.count_more(1);
     life.deploy(2).unwrap();
-    count(&mut life);
+    life.count_more(1);
     drop(life);
 
-    let mut life = Life::begin(&disk);
-    life.deploy(2).unwrap();
-    life.declare("x-stateful", true, &[]).unwrap();
-    life.bind("q", "k");
-    count(&mut life);
-    let shown = life.shown();
-    assert!(shown.contains("Text(\"7\")"), "{shown}");
+    let mut life = Life::counting(&disk, &[2]);
+    life.count_more(1);
+    assert_eq!(life.counted(), 7);
 }
 
 #[test]
-fn after_a_start_nobody_goes_back_from_a_version_that_migrates() {
+fn after_a_start_one_goes_back_from_a_version_that_migrates_as_before() {
     let disk = Disk::new();
-    let mut life = Life::begin(&disk);
-    life.deploy(1).unwrap();
-    life.declare("x-stateful", true, &[]).unwrap();
-    life.bind("q", "k");
-    let count = |life: &mut Life| assert_eq!(life.publish("k", "1"), Published::Routed);
-    (0..3).for_each(|_| count(&mut life));
+    let mut life = Life::counting(&disk, &[1]);
+    life.count_more(3);
     life.deploy(2).unwrap();
-    count(&mut life);
+    life.count_more(1);
+    assert_eq!(life.counted(), 4);
     drop(life);
 
-    let mut life = Life::begin(&disk);
-    life.deploy(2).unwrap();
-    life.declare("x-stateful", true, &[]).unwrap();
-    life.bind("q", "k");
-    let refused = life.host.registry().rollback(&Scope::Global, "stateful").unwrap_err().to_string();
-    assert!(refused.contains("before the broker was started"), "{refused}");
+    let mut life = Life::counting(&disk, &[2]);
     let exchange = life.vhost.exchange(b"x").unwrap();
     let to = PinTo::Named(String::from("1"));
     let refused = life.host.registry().pin(&exchange, &to).unwrap_err().to_string();
     assert!(refused.contains("its state was migrated"), "{refused}");
-    count(&mut life);
-    let shown = life.shown();
-    assert!(shown.contains("Text(\"5\")"), "{shown}");
+    life.count_more(1);
+    assert_eq!(life.counted(), 5);
+    disk.is_full(true);
+    let refused = life.host.registry().rollback(&Scope::Global, "stateful").unwrap_err().to_string();
+    assert!(refused.contains("the store: no space left on the disk"), "{refused}");
+    assert_eq!(life.counted(), 5, "nothing has changed");
+    disk.is_full(false);
+    life.roll_back();
+    assert_eq!(life.counted(), 3, "what the older version left");
+    life.count_more(1);
+    drop(life);
+
+    // Which is what there is in the next life too, and nothing was left but that.
+    let mut life = Life::counting(&disk, &[1]);
+    life.count_more(1);
+    assert_eq!(life.counted(), 5);
+    let holder = life.vhost.exchange(b"x").unwrap().state_holder(Layer::FRONT).unwrap();
+    assert!(disk.load_aside(&holder).unwrap().is_empty());
+    life.vhost.delete_exchange(&mut life.worker, b"x", false).unwrap();
+    assert!(disk.load(&holder).unwrap().is_empty());
+}
+
+#[test]
+fn after_a_start_an_exchange_that_began_with_the_newer_version_goes_back_to_nothing() {
+    let disk = Disk::new();
+    let mut life = Life::counting(&disk, &[1, 2]);
+    life.count_more(3);
+    drop(life);
+    let mut life = Life::counting(&disk, &[2]);
+    life.roll_back();
+    life.count_more(1);
+    assert_eq!(life.counted(), 1);
+}
+
+#[test]
+fn what_a_version_left_goes_with_its_exchange_and_when_it_is_forgotten() {
+    let left = |disk: &Disk, life: &Life| {
+        let holder = life.vhost.exchange(b"x").unwrap().state_holder(Layer::FRONT).unwrap();
+        (disk.load_aside(&holder).unwrap().len(), holder)
+    };
+    let disk = Disk::new();
+    let mut life = Life::counting(&disk, &[1]);
+    life.count_more(1);
+    life.deploy(2).unwrap();
+    life.count_more(1);
+    drop(life);
+    let mut life = Life::counting(&disk, &[2]);
+    let (count, holder) = left(&disk, &life);
+    assert_eq!(count, 1);
+    life.vhost.delete_exchange(&mut life.worker, b"x", false).unwrap();
+    assert!(disk.load_aside(&holder).unwrap().is_empty());
+
+    // Of a plugin three versions are kept: with the fourth the first is forgotten.
+    life.deploy(1).unwrap();
+    life.declare("x-stateful", true, &[]).unwrap();
+    life.bind("q", "k");
+    life.count_more(1);
+    life.deploy(2).unwrap();
+    drop(life);
+    let life = Life::counting(&disk, &[2]);
+    for (number, expected) in [(0, 1), (1, 1), (2, 0)] {
+        // Like the first, in other bytes.
+        if number > 0 {
+            life.deploy_file(1, &[0, 3, 1, b'n', number]).unwrap();
+        }
+        assert_eq!(left(&disk, &life).0, expected, "{number}");
+    }
 }
 
 #[test]
 fn after_going_back_and_forth_the_store_knows_who_wrote_last() {
     let disk = Disk::new();
-    let mut life = Life::begin(&disk);
-    life.deploy(1).unwrap();
-    life.deploy(2).unwrap();
-    life.declare("x-stateful", true, &[]).unwrap();
-    life.bind("q", "k");
-    let count = |life: &mut Life| assert_eq!(life.publish("k", "1"), Published::Routed);
-    (0..3).for_each(|_| count(&mut life));
-    life.host.registry().rollback(&Scope::Global, "stateful").unwrap();
+    let mut life = Life::counting(&disk, &[1, 2]);
+    life.count_more(3);
+    life.roll_back();
     life.host.registry().go_to(&Scope::Global, "stateful", &GoTo::Newest).unwrap();
-    (0..2).for_each(|_| count(&mut life));
+    life.count_more(2);
     drop(life);
 
-    let mut life = Life::begin(&disk);
-    life.deploy(2).unwrap();
-    life.declare("x-stateful", true, &[]).unwrap();
-    life.bind("q", "k");
-    count(&mut life);
-    let shown = life.shown();
-    assert!(shown.contains("Text(\"3\")"), "{shown}");
+    let mut life = Life::counting(&disk, &[2]);
+    life.count_more(1);
+    assert_eq!(life.counted(), 3);
 }

@@ -9,9 +9,9 @@ use super::rollback::plugin;
 use super::session::*;
 use super::works::lasting_exchange;
 use lapin::BasicProperties;
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Confirmation};
+use lapin::{Channel, Confirmation, ExchangeKind};
 use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, guests, log_lines, process};
 use std::cell::Cell;
 use std::fs;
@@ -187,4 +187,52 @@ fn going_back_restores_what_the_older_version_had_and_says_what_it_discards() {
         count(&channel, &old, 1).await;
         assert_eq!(drain(&channel, &queue).await, [b"x"]);
     });
+}
+
+/// What versions left outlives the process, however it ends: going back is what it was before.
+#[test]
+fn going_back_restores_what_the_older_version_had_also_after_a_restart() {
+    let (broker, _configuration) = started();
+    let (old, new) = (ShortString::from("old"), ShortString::from("new"));
+    let declare = async |channel: &Channel, exchange: &ShortString| {
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let kind = ExchangeKind::Custom("x-stateful".into());
+        channel.exchange_declare(exchange.clone(), kind, options, FieldTable::default()).await.unwrap();
+    };
+    on_broker(&broker, async |broker| {
+        let channel = confirming(&connect(broker).await).await;
+        declare(&channel, &old).await;
+        declare(&channel, &new).await;
+        count(&channel, &old, 5).await;
+        deploy(broker, Way::Renamed, "stateful_v2", FILE);
+        count(&channel, &old, 10).await;
+        // Without state until version 2.
+        count(&channel, &new, 2).await;
+        deploy(broker, Way::Renamed, "stateful_v3", FILE);
+        count(&channel, &old, 20).await;
+    });
+    let broker = broker.kill_for_a_while().start();
+    let shown_now = |broker: &Broker, exchange: &ShortString| shown(broker, exchange.as_str());
+    assert!(shown_now(&broker, &old).contains("count = 35\n"), "{}", shown_now(&broker, &old));
+    let back = plugin(&["rollback", "stateful"], &broker.data_directory());
+    assert_eq!(back.status.code(), Some(0), "{}", back.report());
+    assert!(back.stdout.contains("2 states are again what version 2 left"), "{}", back.report());
+    assert!(shown_now(&broker, &old).contains("count = 15\n"), "{}", shown_now(&broker, &old));
+    on_broker(&broker, async |broker| {
+        let channel = confirming(&connect(broker).await).await;
+        count(&channel, &old, 1).await;
+    });
+
+    let broker = broker.stop_for_a_while().start();
+    assert!(shown_now(&broker, &old).contains("count = 16\n"), "{}", shown_now(&broker, &old));
+    let back = plugin(&["rollback", "stateful"], &broker.data_directory());
+    assert!(back.stdout.contains("2 states are again what version 1 left"), "{}", back.report());
+    assert!(shown_now(&broker, &old).contains("count = 5\n"), "{}", shown_now(&broker, &old));
+    assert!(shown_now(&broker, &new).contains("count = 0\n"), "it had none: {}", shown_now(&broker, &new));
+    on_broker(&broker, async |broker| {
+        let channel = confirming(&connect(broker).await).await;
+        count(&channel, &old, 1).await;
+    });
+    let broker = broker.kill_for_a_while().start();
+    assert!(shown_now(&broker, &old).contains("count = 6\n"), "{}", shown_now(&broker, &old));
 }

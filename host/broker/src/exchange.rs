@@ -15,6 +15,7 @@ pub use settings::{ArgumentsChange, Settings, Snapshot, is_own};
 use crate::{
     later::{HoldInfo, Later},
     queue::Queue,
+    store::KeptId,
 };
 use alloc::{
     boxed::Box,
@@ -152,6 +153,8 @@ pub struct Exchange {
     /// What it was declared as; its arguments may have changed since ([`Self::settings`]).
     pub spec: ExchangeSpec,
     types: OnceLock<Box<[TypeSpec]>>,
+    /// Its number in the store, where it is to outlive the process.
+    pub(crate) kept_id: Option<KeptId>,
     pub(crate) later: Weak<Later>,
     generation: AtomicU64,
     deleted: AtomicBool,
@@ -259,6 +262,7 @@ impl Exchange {
             vhost,
             spec,
             types: OnceLock::new(),
+            kept_id: None,
             later: Weak::new(),
             generation: AtomicU64::new(0),
             deleted: AtomicBool::new(false),

@@ -14,7 +14,7 @@ use crate::{
     queue::{Keeping, Queue, QueueSpec},
     receipt::{Receipt, Slip},
     store::{
-        BindingSpec, Change, Group, KeptExchange, StateChange, StateHolder, Store, Topology as Kept,
+        BindingSpec, Change, Group, KeptExchange, KeptId, StateChange, StateHolder, Store, Topology as Kept,
         TopologyChange, Written,
     },
     topology::Topology,
@@ -38,10 +38,11 @@ impl Writing<'_> {
 
     /// There is an exchange, or it has other arguments.
     pub(crate) fn exchange(&mut self, exchange: &Exchange) {
-        if is_kept(exchange) {
+        if let Some(id) = exchange.kept_id() {
             let settings = exchange.settings();
             let (spec, arguments, types) = (&exchange.spec, &settings.arguments, exchange.types());
-            self.change(TopologyChange::Declared(Kept::Exchange(KeptExchange { spec, arguments, types })));
+            let kept = KeptExchange { id, spec, arguments, types };
+            self.change(TopologyChange::Declared(Kept::Exchange(kept)));
         }
     }
 
@@ -75,16 +76,35 @@ impl Writing<'_> {
 
     /// Exchanges are gone, and what their types keep.
     pub(crate) fn exchanges_gone(&mut self, gone: &[Arc<Exchange>]) {
-        for exchange in gone.iter().filter(|exchange| is_kept(exchange)) {
+        for exchange in gone.iter().filter(|exchange| exchange.kept_id().is_some()) {
             self.change(TopologyChange::ExchangeGone(&exchange.spec.name));
             let layers = (0..exchange.types().len()).map(|layer| Layer(layer as u8));
-            for layer in layers {
-                let (vhost, exchange) = (self.vhost.clone(), exchange.spec.name.clone());
-                let holder = Arc::new(StateHolder { vhost, exchange, layer });
+            for holder in layers.filter_map(|layer| exchange.state_holder(layer)) {
                 let clear = Change { holder, change: StateChange::Clear };
                 self.group.get_or_insert_with(|| self.store.group()).change(&[clear]);
             }
         }
+    }
+}
+
+impl Exchange {
+    /// The same, with that number in the store.
+    pub(crate) fn kept_as(mut self, id: KeptId) -> Self {
+        self.kept_id = Some(id);
+        self
+    }
+
+    /// Its number in the store; `None` where it ends with the process.
+    #[must_use]
+    pub fn kept_id(&self) -> Option<KeptId> {
+        self.kept_id
+    }
+
+    /// Whose is in the store what one of its types keeps; nobody's where it ends with the process.
+    #[must_use]
+    pub fn state_holder(&self, layer: Layer) -> Option<Arc<StateHolder>> {
+        let (vhost, exchange) = (self.vhost.clone(), self.spec.name.clone());
+        self.kept_id.map(|number| Arc::new(StateHolder { vhost, exchange, number, layer }))
     }
 }
 

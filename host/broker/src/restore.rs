@@ -37,7 +37,7 @@ pub struct Restored {
 /// What the store has of a virtual host.
 #[derive(Default)]
 struct Everything {
-    exchanges: Vec<(ExchangeSpec, Table, Vec<TypeSpec>)>,
+    exchanges: Vec<(KeptId, ExchangeSpec, Table, Vec<TypeSpec>)>,
     queues: Vec<(KeptId, QueueSpec)>,
     bindings: Vec<Line>,
     holds: Option<KeptId>,
@@ -55,8 +55,8 @@ struct Line {
 impl Everything {
     fn add(&mut self, kept: Kept<'_>) {
         match kept {
-            Kept::Exchange(KeptExchange { spec, arguments, types }) => {
-                self.exchanges.push((spec.clone(), arguments.clone(), types.to_vec()));
+            Kept::Exchange(KeptExchange { id, spec, arguments, types }) => {
+                self.exchanges.push((id, spec.clone(), arguments.clone(), types.to_vec()));
             }
             Kept::Queue(id, spec) => self.queues.push((id, spec.clone())),
             Kept::Binding(BindingSpec { source, to_queue, destination, routing_key, arguments }) => {
@@ -84,9 +84,10 @@ impl Vhost {
         self.store.topology(self.name(), &mut |kept| everything.add(kept));
         let Everything { exchanges, queues, bindings, holds } = everything;
         let mut restored = Restored::default();
-        for (spec, arguments, types) in exchanges {
+        for (kept, spec, arguments, types) in exchanges {
             let (id, vhost) = (ExchangeId(topology::next_id()), self.name().clone());
-            let exchange = Exchange::new(id, vhost, spec).with_arguments(arguments).holding_in(&self.later);
+            let exchange = Exchange::new(id, vhost, spec).with_arguments(arguments);
+            let exchange = exchange.holding_in(&self.later).kept_as(kept);
             exchange.set_types(types);
             let exchange = Arc::new(exchange);
             router.restored(&exchange);

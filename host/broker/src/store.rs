@@ -31,6 +31,8 @@ pub struct StateHolder {
     pub vhost: Name,
     /// The exchange.
     pub exchange: Name,
+    /// The exchange's number: another one of that name has another.
+    pub number: KeptId,
     /// Which of its types.
     pub layer: Layer,
 }
@@ -86,8 +88,34 @@ pub enum StateChange {
         /// As it describes itself.
         version: Arc<str>,
     },
-    /// Nothing that was written before counts.
+    /// Nothing that was written before counts, nor what was put aside.
     Clear,
+    /// What was written before stays beside what follows, as what that version left. What it left before is gone.
+    PutAside {
+        /// SHA-256 of the version's bytes; a [`Self::By`] with it was written.
+        digest: [u8; 32],
+        /// Of what versions left only so much stays, the latest.
+        newest: usize,
+    },
+    /// What that version left takes the place of what was written since; what later ones left is gone.
+    TakeBack {
+        /// SHA-256 of the version's bytes.
+        digest: [u8; 32],
+    },
+    /// What that version left is gone.
+    DropAside {
+        /// SHA-256 of the version's bytes.
+        digest: [u8; 32],
+    },
+}
+
+/// What a version left when another one migrated it.
+#[derive(Clone, Debug)]
+pub struct Aside {
+    /// SHA-256 of the version's bytes.
+    pub digest: [u8; 32],
+    /// The changes that lead to it, as [`Store::load`] gives them.
+    pub changes: Vec<StateChange>,
 }
 
 /// A change of somebody's state.
@@ -133,6 +161,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// It cannot be read now.
     fn load(&self, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure>;
+
+    /// What versions left for a holder, the latest last.
+    ///
+    /// # Errors
+    /// It cannot be read now.
+    fn load_aside(&self, holder: &StateHolder) -> Result<Vec<Aside>, StoreFailure>;
 
     /// An empty group, for whoever writes often.
     fn group(&self) -> Box<dyn Group>;
@@ -200,6 +234,10 @@ impl Store for Volatile {
     }
 
     fn load(&self, _holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
+        Ok(Vec::new())
+    }
+
+    fn load_aside(&self, _holder: &StateHolder) -> Result<Vec<Aside>, StoreFailure> {
         Ok(Vec::new())
     }
 

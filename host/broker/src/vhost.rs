@@ -474,7 +474,10 @@ impl Vhost {
     }
 
     fn new_exchange(&self, spec: ExchangeSpec) -> Exchange {
-        Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec).holding_in(&self.later)
+        let exchange = Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec);
+        let exchange = exchange.holding_in(&self.later);
+        let is_kept = self.store.keeps() && is_kept(&exchange);
+        if is_kept { exchange.kept_as(self.store.next_id()) } else { exchange }
     }
 
     /// Asks a new exchange's type and makes it visible. One that came meanwhile must be equivalent.

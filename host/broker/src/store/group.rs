@@ -10,7 +10,7 @@ use crate::{
 use alloc::sync::Arc;
 use leveret_model::{MessageView, Name, Table};
 
-/// Numbers a queue, or what is like one (what a virtual host holds), for ever.
+/// Numbers a queue or an exchange, or what is like a queue (what a virtual host holds), for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct KeptId(pub u64);
 
@@ -139,6 +139,8 @@ pub enum Topology<'a> {
 /// An exchange, with all that its declaration alone does not tell.
 #[derive(Clone, Copy, Debug)]
 pub struct KeptExchange<'a> {
+    /// Its number.
+    pub id: KeptId,
     /// What it was declared as.
     pub spec: &'a ExchangeSpec,
     /// The arguments that count now: others than those of its declaration where an operator changed them.

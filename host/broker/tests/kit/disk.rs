@@ -6,7 +6,7 @@ use leveret_broker::{
     exchange::TypeSpec,
     port::Layer,
     store::{
-        BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Ranges,
+        Aside, BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Ranges,
         StateChange, StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
     },
 };
@@ -66,6 +66,7 @@ struct OwnedHold {
 }
 
 struct OwnedExchange {
+    id: KeptId,
     spec: ExchangeSpec,
     arguments: Table,
     types: Vec<TypeSpec>,
@@ -302,11 +303,11 @@ impl Group for Making {
         self.changes.push(text(change));
         self.ops.push(match change {
             TopologyChange::Declared(Topology::Exchange(kept)) => {
-                let KeptExchange { spec, arguments, types } = kept;
+                let KeptExchange { id, spec, arguments, types } = kept;
                 let (spec, arguments, types) = (spec.clone(), arguments.clone(), types.to_vec());
                 Box::new(move |inner| {
                     let key = (vhost, spec.name.clone());
-                    inner.exchanges.insert(key, OwnedExchange { spec, arguments, types });
+                    inner.exchanges.insert(key, OwnedExchange { id, spec, arguments, types });
                 })
             }
             TopologyChange::Declared(Topology::Queue(id, spec)) => {
@@ -376,6 +377,10 @@ impl Store for Disk {
     }
 
     fn load(&self, _: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
+        Ok(Vec::new())
+    }
+
+    fn load_aside(&self, _: &StateHolder) -> Result<Vec<Aside>, StoreFailure> {
         Ok(Vec::new())
     }
 
@@ -463,8 +468,8 @@ impl Store for Disk {
         let inner = self.0.lock().unwrap();
         let of = |name: &Name| name == vhost;
         for (_, kept) in inner.exchanges.iter().filter(|((name, _), _)| of(name)) {
-            let OwnedExchange { spec, arguments, types } = kept;
-            each(Topology::Exchange(KeptExchange { spec, arguments, types }));
+            let OwnedExchange { id, spec, arguments, types } = kept;
+            each(Topology::Exchange(KeptExchange { id: *id, spec, arguments, types }));
         }
         let queues = inner.declared.iter().filter(|((name, _), _)| of(name));
         queues.for_each(|(_, (id, spec))| each(Topology::Queue(*id, spec)));
@@ -478,8 +483,8 @@ impl Store for Disk {
 
 /// That a key has a value now.
 pub fn set(key: String) -> Change {
-    let holder =
-        StateHolder { vhost: super::name("/"), exchange: super::name("x"), layer: Default::default() };
+    let (vhost, exchange) = (super::name("/"), super::name("x"));
+    let holder = StateHolder { vhost, exchange, number: KeptId(0), layer: Default::default() };
     let change = StateChange::Set { key: key.into_bytes().into(), value: Arc::from(&b""[..]), end_ms: None };
     Change { holder: Arc::new(holder), change }
 }

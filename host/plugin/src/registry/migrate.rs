@@ -10,18 +10,24 @@
 //!
 //! *Back.* What was copied from is kept, up to the two versions before, and is put back when somebody goes
 //! back to the version that left it; what was written since is discarded, and the report says how much. An
-//! exchange that had no state then has none again. What versions left ends with the process: of state from before it
-//! nobody knows what it was migrated from, and going back from a version that migrates is refused.
+//! exchange that had no state then has none again. What versions left is in the store where the state is, and is dropped
+//! when its version is not kept any more.
 
-use super::{LoadError, Registry, Stage, StateChange, replay::Replayed};
+use super::{LoadError, Registry, Stage, StateChange, kept::PluginKey, replay::Replayed};
 use crate::{
+    artifact::Digest,
     builder::Place,
     guest::Refused,
-    state::{Cell, Owner, Usage, Writer},
+    scope::Scope,
+    state::{Cell, Older, Owner, Usage, Writer},
     version::Version,
 };
 use hashbrown::HashMap;
-use leveret_broker::{exchange::Exchange, port::Layer, store::Change};
+use leveret_broker::{
+    exchange::Exchange,
+    port::Layer,
+    store::{self, Change},
+};
 use leveret_model::Name;
 use std::{
     sync::Arc,
@@ -59,11 +65,35 @@ struct Move {
     vhost: Name,
     from: Arc<Cell>,
     to: Arc<Cell>,
-    /// Who wrote `from`, where it is to be kept.
-    kept_of: Option<Writer>,
+    before: Before,
 }
 
-/// A type of an exchange with state that another version wrote.
+/// What becomes of the state that was there before.
+enum Before {
+    /// It is kept as what that version left.
+    Kept(Writer),
+    /// It is discarded for what the older version left.
+    ForOlder,
+    /// It is discarded, and the older version begins with nothing.
+    ForNothing,
+}
+
+impl Move {
+    /// What the store is told.
+    fn in_store(&self, by: &Writer) -> Vec<Change> {
+        let Some(holder) = self.from.holder() else { return Vec::new() };
+        match &self.before {
+            Before::Kept(writer) => self.to.snapshot_beside(holder, by, writer),
+            Before::ForOlder => {
+                let change = store::StateChange::TakeBack { digest: by.digest.0 };
+                vec![Change { holder: holder.clone(), change }]
+            }
+            Before::ForNothing => self.to.snapshot(holder, by),
+        }
+    }
+}
+
+/// A type of an exchange with its state, and who writes it or did last.
 struct Stateful<'a> {
     place: &'a (Arc<Exchange>, Layer),
     owner: Owner,
@@ -88,7 +118,7 @@ impl Handover {
         ))
     }
 
-    fn replace(&mut self, exchange: &Exchange, stateful: &Stateful<'_>, to: Arc<Cell>, kept: bool) {
+    fn replace(&mut self, exchange: &Exchange, stateful: &Stateful<'_>, to: Arc<Cell>, before: Before) {
         // Opened with the rest: until then it may be found, and not be worked on.
         to.close(Instant::now());
         self.moves.push(Move {
@@ -96,7 +126,7 @@ impl Handover {
             vhost: exchange.vhost.clone(),
             from: stateful.cell.clone(),
             to,
-            kept_of: kept.then(|| stateful.writer.clone()),
+            before,
         });
     }
 
@@ -136,8 +166,7 @@ impl Registry {
         };
         let mut handover = prepared.map_err(LoadError::at(Stage::Migrate))?;
         let writer = Writer::of(version);
-        let moves = handover.moves.iter().filter_map(|it| Some((it.from.holder()?, &it.to)));
-        handover.in_store = moves.flat_map(|(holder, to)| to.snapshot(holder, &writer)).collect();
+        handover.in_store = handover.moves.iter().flat_map(|it| it.in_store(&writer)).collect();
         Ok(handover)
     }
 
@@ -158,14 +187,17 @@ impl Registry {
             let written = cells.store().append(&handover.in_store);
             written.map_err(|failure| LoadError::at(Stage::Migrate)(failure.to_string()))?;
         }
-        for Move { owner, vhost, from, to, kept_of } in &handover.moves {
+        for Move { owner, vhost, from, to, before } in &handover.moves {
             let account = self.services.accounts.of_instance(version, vhost);
-            match kept_of {
-                Some(writer) => {
+            match before {
+                Before::Kept(writer) => {
                     from.charge_to(account.state_kept());
-                    cells.keep_older(*owner, writer.clone(), from.clone());
+                    let (writer, vhost, cell) = (writer.clone(), vhost.clone(), from.clone());
+                    cells.keep_older(*owner, Older { writer, vhost, cell });
                 }
-                None => cells.forget_older_from(*owner, version.code.digest),
+                Before::ForOlder | Before::ForNothing => {
+                    cells.forget_older_from(*owner, version.code.digest);
+                }
             }
             to.charge_to(account.state());
             to.takes_place_of(from, version.code.digest);
@@ -196,30 +228,35 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the state of an exchange was migrated since that version left it, or may have been, before the
-    /// broker was started.
-    pub(super) fn is_migrated_since(
-        &self,
-        exchange: &Exchange,
-        serving: &Version,
-        digest: crate::Digest,
-    ) -> bool {
-        let cells = &self.services.cells;
-        let may_be = |cell: Arc<Cell>| {
-            let by_serving = cell.writer().is_some_and(|writer| writer.digest == serving.code.digest);
-            let migrates = serving.code.exported.migrate && digest != serving.code.digest;
-            by_serving && migrates && cell.is_from_before() && !cell.is_empty()
-        };
+    /// Whether the state of an exchange was migrated since that version left it.
+    pub(super) fn is_migrated_since(&self, exchange: &Exchange, digest: Digest) -> bool {
         let layers = (0..exchange.types().len()).map(|layer| Layer(layer as u8));
         let mut owners = layers.map(|layer| Owner::Exchange(exchange.id, layer));
-        owners.any(|owner| cells.older(owner, digest).is_some() || cells.find(owner).is_some_and(may_be))
+        owners.any(|owner| self.services.cells.older(owner, digest).is_some())
+    }
+
+    /// Drops what versions of a plugin left that nobody can go back to any more.
+    pub(super) fn forget_left_by_forgotten(&self, plugin: &str) {
+        let Some(kept) = &self.kept else { return };
+        let name = std::ffi::OsStr::new(plugin);
+        let digests = |scope: &Scope| -> Vec<Digest> {
+            let history = kept.history(PluginKey { scope, name });
+            history.versions.into_iter().map(|kept| kept.digest).collect()
+        };
+        let global = digests(&Scope::Global);
+        let mut own = HashMap::new();
+        self.services.cells.forget_older_of(plugin, |vhost, digest| {
+            let own = own.entry(vhost.clone()).or_insert_with(|| digests(&Scope::Vhost(vhost.clone())));
+            global.contains(&digest) || own.contains(&digest)
+        });
     }
 
     fn migrate(&self, version: &Arc<Version>, replayed: &mut Replayed) -> Result<Handover, String> {
         let Replayed { places, replicas, .. } = replayed;
         let is_older =
             |writer: &Writer| writer.plugin == version.code.plugin && writer.digest != version.code.digest;
-        let stateful: Vec<Stateful<'_>> = self.with_state(places).filter(|it| is_older(&it.writer)).collect();
+        let stateful = self.with_writer(places).filter(|it| is_older(&it.writer) && !it.cell.is_empty());
+        let stateful: Vec<Stateful<'_>> = stateful.collect();
         let (mut handover, until) = (Handover::nothing(), Instant::now() + MIGRATION_MAX);
         for Stateful { place, cell, .. } in &stateful {
             handover.close(&place.0, cell, until)?;
@@ -243,7 +280,7 @@ impl Registry {
             match replica.migrate(exchange, *layer, &copy, &it.writer.version) {
                 Ok(true) => {
                     handover.told.migrated += 1;
-                    handover.replace(exchange, it, copy, true);
+                    handover.replace(exchange, it, copy, Before::Kept(it.writer.clone()));
                 }
                 Ok(false) => {}
                 Err(Refused::ByPlugin(text)) => {
@@ -268,41 +305,36 @@ impl Registry {
     ) -> Result<Handover, String> {
         let (digest, cells) = (version.code.digest, &self.services.cells);
         let (mut handover, until) = (Handover::nothing(), Instant::now() + MIGRATION_MAX);
-        for it in self.with_state(places).filter(|it| it.writer.digest != digest) {
+        for it in self.with_writer(places).filter(|it| it.writer.digest != digest) {
             let exchange = &it.place.0;
             let kept = cells.older(it.owner, digest);
             let began_with_the_newer =
                 old.is_some_and(|old| old.code.exported.migrate && old.code.digest == it.writer.digest);
-            if kept.is_none() && !began_with_the_newer {
+            if kept.is_none() && (!began_with_the_newer || it.cell.is_empty()) {
                 continue;
-            }
-            if kept.is_none() && it.cell.is_from_before() {
-                let (now, to) = (&it.writer.version, &version.description.version);
-                return Err(about(
-                    exchange,
-                    &format!(
-                        "has state that version {now} wrote before the broker was started, and what version {to} \
-                         may have left is not kept over a start: it would be lost; delete the exchange to go back"
-                    ),
-                ));
             }
             handover.close(exchange, &it.cell, until)?;
             let (entries, bytes) = it.cell.size();
             handover.told.discarded_entries += entries;
             handover.told.discarded_bytes += bytes;
             handover.told.restored += 1;
-            let to = kept.map_or_else(Cell::default, |kept| kept.fork(&Arc::new(Usage::unlimited())));
-            handover.replace(exchange, &it, Arc::new(to), false);
+            let unlimited = || Arc::new(Usage::unlimited());
+            let (to, before) = match kept {
+                Some(kept) => (kept.fork(&unlimited()), Before::ForOlder),
+                None => (Cell::default(), Before::ForNothing),
+            };
+            handover.replace(exchange, &it, Arc::new(to), before);
         }
         Ok(handover)
     }
 
-    fn with_state<'a>(&self, places: &'a [(Arc<Exchange>, Layer)]) -> impl Iterator<Item = Stateful<'a>> {
+    /// The types of these exchanges that some version writes for, or did.
+    fn with_writer<'a>(&self, places: &'a [(Arc<Exchange>, Layer)]) -> impl Iterator<Item = Stateful<'a>> {
         places.iter().filter_map(|place| {
             let owner = Owner::Exchange(place.0.id, place.1);
             let cell = self.services.cells.find(owner)?;
             let writer = cell.writer()?;
-            (!cell.is_empty()).then_some(Stateful { place, owner, cell, writer })
+            Some(Stateful { place, owner, cell, writer })
         })
     }
 }

@@ -172,7 +172,7 @@ impl Registry {
             PinTo::Current => serving.code.digest,
             PinTo::Named(name) => self.find_version(&serving, name).map_err(LoadError::at(Stage::Read))?,
         };
-        if self.is_migrated_since(exchange, &serving, to) {
+        if self.is_migrated_since(exchange, to) {
             return Err(LoadError::at(Stage::Migrate)(String::from(
                 "its state was migrated since that version served, which would not read it; going back with the \
                  whole plugin restores it",

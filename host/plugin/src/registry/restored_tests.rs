@@ -40,6 +40,10 @@ impl Store for Before {
         Volatile.load(holder)
     }
 
+    fn load_aside(&self, holder: &StateHolder) -> Result<Vec<leveret_broker::store::Aside>, StoreFailure> {
+        Volatile.load_aside(holder)
+    }
+
     fn group(&self) -> Box<dyn Group> {
         Volatile.group()
     }
@@ -82,7 +86,8 @@ impl Store for Before {
                 TypeSpec { type_name, arguments, in_front_of }
             });
             let types: Vec<TypeSpec> = types.collect();
-            each(Topology::Exchange(KeptExchange { spec: &spec, arguments: &spec.arguments, types: &types }));
+            let (id, spec, types) = (KeptId(1), &spec, &types);
+            each(Topology::Exchange(KeptExchange { id, spec, arguments: &spec.arguments, types }));
         }
         for (number, (_, key)) in self.bindings.iter().enumerate() {
             let spec = QueueSpec { name: Name::from_static(key), durable: true, ..QueueSpec::default() };

@@ -242,6 +242,7 @@ impl Registry {
             && (report.change != LoadChange::Unchanged || kept.rolled_back(key).is_some())
         {
             kept.offered(key, report.digest, &report.version, component);
+            self.forget_left_by_forgotten(&report.path.file_stem().unwrap_or_default().to_string_lossy());
         }
     }
 

@@ -43,8 +43,7 @@ impl Replica {
             return Ok(None);
         }
         let account = self.services.accounts.of_instance(&self.version, &exchange.vhost);
-        let charged = (unix_ms(), account.state());
-        let cell = self.services.cells.of_exchange(exchange, layer, charged)?;
+        let cell = self.services.cells.of_exchange(exchange, layer, (unix_ms(), &account))?;
         if !self.version.on_trial {
             cell.begin_writing(&self.version);
         }

@@ -3,18 +3,16 @@
 //! A holder is written for where its exchange is durable: values and counters of the durable space, and the
 //! messages. How many values there may be is none of it: a type says that when it is opened.
 
-use super::{Cell, Cells, DraftId, Messages, Owner, Usage, Values, Writer};
-use crate::artifact::Digest;
+use super::{Cell, Cells, DraftId, Messages, OLDER_MAX, Older, Owner, Usage, Values, Writer};
+use crate::{account::Account, artifact::Digest};
 use leveret_broker::{
     exchange::Exchange,
     port::Layer,
-    store::{Change, StateChange, StateHolder, StoreFailure},
+    store::{Aside, Change, StateChange, StateHolder, StoreFailure},
 };
+use leveret_model::Name;
 use parking_lot::Mutex;
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
 /// For whom a state is written.
 #[derive(Default)]
@@ -22,8 +20,6 @@ pub(super) struct Durable {
     holder: OnceLock<Arc<StateHolder>>,
     /// The version that the store knows to have written it last.
     writer: Mutex<Option<Digest>>,
-    /// It was made of what the store had.
-    from_before: AtomicBool,
 }
 
 impl Cell {
@@ -39,11 +35,6 @@ impl Cell {
             self.durable.lock().note_evicted();
             *self.durable_for.writer.lock() = Some(written_by);
         }
-    }
-
-    /// Whether it is from before this process: then nobody knows what versions before its writer left.
-    pub(crate) fn is_from_before(&self) -> bool {
-        self.durable_for.from_before.load(Ordering::Relaxed)
     }
 
     /// Appends a change of what is written for it; before the first ones of a version, which one that is.
@@ -65,18 +56,35 @@ impl Cell {
         }
     }
 
-    /// Everything that is committed, as changes in the place of all that `holder` had before.
+    /// Everything that is committed, as changes in the place of all that its holder had before.
     pub(crate) fn snapshot(&self, holder: &Arc<StateHolder>, writer: &Writer) -> Vec<Change> {
-        let mut changes = vec![StateChange::Clear, by(writer)];
-        self.durable.lock().append_changes(&mut changes);
-        self.messages.lock().append_changes(&mut changes);
-        changes.into_iter().map(|change| Change { holder: holder.clone(), change }).collect()
+        let mut changes = vec![StateChange::Clear];
+        self.append_all(writer, &mut changes);
+        changes_of(holder, changes)
+    }
+
+    /// The same beside what a version before left.
+    pub(crate) fn snapshot_beside(
+        &self,
+        holder: &Arc<StateHolder>,
+        writer: &Writer,
+        before: &Writer,
+    ) -> Vec<Change> {
+        let put_aside = StateChange::PutAside { digest: before.digest.0, newest: OLDER_MAX };
+        let mut changes = vec![by(before), put_aside];
+        self.append_all(writer, &mut changes);
+        changes_of(holder, changes)
+    }
+
+    fn append_all(&self, writer: &Writer, changes: &mut Vec<StateChange>) {
+        changes.push(by(writer));
+        self.durable.lock().append_changes(changes);
+        self.messages.lock().append_changes(changes);
     }
 
     /// Makes the state that these changes lead to.
     fn restored(changes: Vec<StateChange>, now_ms: u64, usage: &Arc<Usage>) -> Self {
         let cell = Self::default();
-        cell.durable_for.from_before.store(!changes.is_empty(), Ordering::Relaxed);
         // Whatever the limits are now: it was taken when they allowed it.
         let unlimited = Arc::new(Usage::unlimited());
         for change in changes {
@@ -114,8 +122,14 @@ impl Cell {
                     Some(Writer { plugin: plugin.to_string(), digest, version: version.to_string() });
                 *self.durable_for.writer.lock() = Some(digest);
             }
+            // How a state came to be what it is, and none of what there is.
+            StateChange::PutAside { .. } | StateChange::TakeBack { .. } | StateChange::DropAside { .. } => {}
         }
     }
+}
+
+fn changes_of(holder: &Arc<StateHolder>, changes: Vec<StateChange>) -> Vec<Change> {
+    changes.into_iter().map(|change| Change { holder: holder.clone(), change }).collect()
 }
 
 fn by(writer: &Writer) -> StateChange {
@@ -130,28 +144,32 @@ impl Cells {
     /// The cell of a type of an exchange: made if there is none, of what the store has for it.
     ///
     /// # Errors
-    /// If the store cannot be read, or still has what an exchange that is gone left.
+    /// If the store cannot be read.
     pub(crate) fn of_exchange(
         &self,
         exchange: &Exchange,
         layer: Layer,
-        (now_ms, usage): (u64, &Arc<Usage>),
+        (now_ms, account): (u64, &Account),
     ) -> Result<Arc<Cell>, StoreFailure> {
         let owner = Owner::Exchange(exchange.id, layer);
         if let Some(cell) = self.find(owner) {
             return Ok(cell);
         }
-        if !self.store.keeps() || !exchange.spec.durable {
-            return Ok(self.of(owner));
-        }
-        let (vhost, name) = (exchange.vhost.clone(), exchange.spec.name.clone());
-        let holder = Arc::new(StateHolder { vhost, exchange: name, layer });
-        self.clear_left(&holder)?;
-        let changes = self.store.load(&holder)?;
+        let Some(holder) = exchange.state_holder(layer) else { return Ok(self.of(owner)) };
+        let (changes, aside) = (self.store.load(&holder)?, self.store.load_aside(&holder)?);
         // Two threads may come here at once: one of them gets the other's.
         let mut now = self.now.lock();
         let cell = now.entry(owner).or_insert_with(|| {
-            let cell = Cell::restored(changes, now_ms, usage);
+            for Aside { changes, .. } in aside {
+                let cell = Cell::restored(changes, now_ms, account.state_kept());
+                if let Some(writer) = cell.writer() {
+                    self.keep_older(
+                        owner,
+                        Older { writer, vhost: exchange.vhost.clone(), cell: Arc::new(cell) },
+                    );
+                }
+            }
+            let cell = Cell::restored(changes, now_ms, account.state());
             let _ = cell.durable_for.holder.set(holder);
             cell.durable.lock().note_evicted();
             Arc::new(cell)
@@ -159,23 +177,35 @@ impl Cells {
         Ok(cell.clone())
     }
 
-    /// Tells the store that nothing of these counts any more. What it does not take now it is told before
-    /// the next exchange of that name begins.
-    pub(super) fn clear_in_store(&self, gone: &[Arc<Cell>]) {
-        for holder in gone.iter().filter_map(|cell| cell.holder()) {
-            let clear = Change { holder: holder.clone(), change: StateChange::Clear };
-            if self.store.append(&[clear]).is_err() {
-                self.left.lock().push(holder.clone());
-            }
+    /// Versions of a plugin are forgotten: what they left is, too. `is_known` tells for a virtual host which are not.
+    pub(crate) fn forget_older_of(&self, plugin: &str, mut is_known: impl FnMut(&Name, Digest) -> bool) {
+        let mut is_forgotten =
+            |older: &mut Older| older.writer.plugin == plugin && !is_known(&older.vhost, older.writer.digest);
+        let mut gone = Vec::new();
+        for (owner, all) in self.older.lock().iter_mut() {
+            let digests = all.extract_if(.., &mut is_forgotten).map(|older| older.writer.digest);
+            gone.extend(digests.map(|digest| (*owner, digest)));
+        }
+        let holder = |owner| self.find(owner)?.holder().cloned();
+        let drop_aside = |(owner, digest): (Owner, Digest)| {
+            let change = StateChange::DropAside { digest: digest.0 };
+            Some(Change { holder: holder(owner)?, change })
+        };
+        let changes: Vec<Change> = gone.into_iter().filter_map(drop_aside).collect();
+        if !changes.is_empty()
+            && let Err(failure) = self.store.append(&changes)
+        {
+            tracing::warn!(
+                target: "leveret::plugin", plugin, "what forgotten versions left stays in the store: {failure}"
+            );
         }
     }
 
-    fn clear_left(&self, holder: &Arc<StateHolder>) -> Result<(), StoreFailure> {
-        let mut left = self.left.lock();
-        if let Some(at) = left.iter().position(|other| other == holder) {
-            self.store.append(&[Change { holder: holder.clone(), change: StateChange::Clear }])?;
-            left.swap_remove(at);
+    /// Tells the store that nothing of these counts any more: they may have written after it was told that their
+    /// exchanges went. What it does not take now is not found again at the next start.
+    pub(super) fn clear_in_store(&self, gone: &[Arc<Cell>]) {
+        for holder in gone.iter().filter_map(|cell| cell.holder()) {
+            let _ = self.store.append(&[Change { holder: holder.clone(), change: StateChange::Clear }]);
         }
-        Ok(())
     }
 }

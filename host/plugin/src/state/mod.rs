@@ -30,8 +30,9 @@ use hashbrown::HashMap;
 use leveret_broker::{
     exchange::ExchangeId,
     port::{Layer, Wake},
-    store::{StateHolder, Store, Volatile},
+    store::{Store, Volatile},
 };
+use leveret_model::Name;
 use parking_lot::Mutex;
 use std::sync::{
     Arc,
@@ -101,9 +102,11 @@ impl Writer {
 }
 
 /// The state that an older version left, as it was before a newer one migrated it.
-struct Older {
-    writer: Writer,
-    cell: Arc<Cell>,
+pub(crate) struct Older {
+    pub(crate) writer: Writer,
+    /// The exchange's virtual host.
+    pub(crate) vhost: Name,
+    pub(crate) cell: Arc<Cell>,
 }
 
 /// Of how many older versions the state is kept: as many as can be gone back to.
@@ -194,8 +197,6 @@ impl Cell {
 pub(crate) struct Cells {
     /// Where what is to outlive the process is written.
     store: Arc<dyn Store>,
-    /// Of exchanges that are gone, and the store could not be told.
-    left: Mutex<Vec<Arc<StateHolder>>>,
     now: Mutex<ByOwner<Arc<Cell>>>,
     /// What versions before left, the latest last.
     older: Mutex<ByOwner<Vec<Older>>>,
@@ -212,7 +213,7 @@ impl Default for Cells {
 impl Cells {
     /// No cells yet; what outlives the process is in that store.
     pub(crate) fn kept_in(store: Arc<dyn Store>) -> Self {
-        Self { store, left: Mutex::default(), now: Mutex::default(), older: Mutex::default() }
+        Self { store, now: Mutex::default(), older: Mutex::default() }
     }
 
     /// Where what is to outlive the process is written.
@@ -236,11 +237,11 @@ impl Cells {
     }
 
     /// Keeps what a version left, to go back to.
-    pub(crate) fn keep_older(&self, owner: Owner, writer: Writer, cell: Arc<Cell>) {
+    pub(crate) fn keep_older(&self, owner: Owner, left: Older) {
         let mut all = self.older.lock();
         let older = all.entry(owner).or_default();
-        older.retain(|kept| kept.writer.digest != writer.digest);
-        older.push(Older { writer, cell });
+        older.retain(|kept| kept.writer.digest != left.writer.digest);
+        older.push(left);
         let surplus = older.len().saturating_sub(OLDER_MAX);
         older.drain(..surplus);
     }
@@ -252,13 +253,13 @@ impl Cells {
         Some(kept.cell.clone())
     }
 
-    /// Somebody went back to that version: what it left is its own again, and what later ones left is gone.
+    /// Somebody went back to that version: what it left is its own again, and what later ones left is gone; all of it
+    /// if it left nothing.
     pub(crate) fn forget_older_from(&self, owner: Owner, digest: Digest) {
         let mut all = self.older.lock();
-        if let Some(older) = all.get_mut(&owner)
-            && let Some(at) = older.iter().position(|kept| kept.writer.digest == digest)
-        {
-            older.truncate(at);
+        if let Some(older) = all.get_mut(&owner) {
+            let at = older.iter().position(|kept| kept.writer.digest == digest);
+            older.truncate(at.unwrap_or_default());
         }
     }
 

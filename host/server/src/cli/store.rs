@@ -102,8 +102,13 @@ fn show(out: &mut impl Write, stat: &StoreStat) -> anyhow::Result<()> {
         let (exchange, vhost) = (printable(&kept.exchange), printable(&kept.vhost));
         writeln!(
             out,
-            "{:>10}  {:>10}  {:>5}  {exchange} in virtual host {vhost}",
-            kept.values, kept.messages, kept.layer
+            "{:>10}  {:>10}  {:>5}  {exchange} in virtual host {vhost}{}",
+            kept.values,
+            kept.messages,
+            kept.layer,
+            kept.left_by
+                .as_ref()
+                .map_or(String::new(), |digest| format!(", as version {digest:.12} left it"))
         )?;
     }
     if !stat.unnamed.is_empty() {

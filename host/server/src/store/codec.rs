@@ -1,21 +1,27 @@
-//! The bytes of what the broker keeps as values. Version 1; all numbers are little-endian.
+//! The bytes of what the broker keeps as values. Version 1, or 2 where that is said; all numbers are little-endian.
 //!
 //! ```text
 //! name      u8 length, bytes                table   u32 fields, for each a name and a flat value (wit/CONTRACT.md)
 //! exchange  u8 version, u8 flags (1 durable, 2 auto-delete, 4 internal), name of its type, table of its declaration,
 //!           table of its arguments now, u8 types, for each its name, table, u8 1 and the name of the type that it is
-//!           in front of, or u8 0
+//!           in front of, or u8 0; version 2: u64 the exchange's number
 //! queue     u8 version, u8 flags (1 durable, 2 exclusive, 4 auto-delete), name, table
 //! binding   u8 version, u64 its number: bindings come in the order of these, table
 //! ```
 //!
 //! What an exchange and a binding are called is in their keys (`topology.rs`).
 
-use leveret_broker::{ExchangeSpec, QueueSpec, exchange::TypeSpec, store::KeptExchange};
+use leveret_broker::{
+    ExchangeSpec, QueueSpec,
+    exchange::TypeSpec,
+    store::{KeptExchange, KeptId},
+};
 use leveret_model::{Name, Table, flat};
 
-/// The version that is written, and the latest that is read.
+/// The version that is written where nothing later is needed.
 pub(super) const VERSION: u8 = 1;
+/// The version of exchanges that have a number, and of holders for whom something was put aside.
+pub(super) const VERSION_2: u8 = 2;
 
 /// Bytes that are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +85,15 @@ impl<'a> Take<'a> {
         if self.u8()? == VERSION { Ok(()) } else { Err(Malformed) }
     }
 
+    /// Whether it is [`VERSION_2`] at the front, if that or [`VERSION`] is.
+    pub(super) fn is_version_2(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            VERSION => Ok(false),
+            VERSION_2 => Ok(true),
+            _ => Err(Malformed),
+        }
+    }
+
     pub(super) fn end(&self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
     }
@@ -103,6 +118,8 @@ pub(super) fn put_table(out: &mut Vec<u8>, table: &Table) {
 /// An exchange that was read.
 #[derive(Debug)]
 pub(super) struct OwnedExchange {
+    /// 0 where version 1 has it.
+    pub(super) id: KeptId,
     pub(super) spec: ExchangeSpec,
     pub(super) arguments: Table,
     pub(super) types: Vec<TypeSpec>,
@@ -110,9 +127,9 @@ pub(super) struct OwnedExchange {
 
 /// What an exchange's value is.
 pub(super) fn exchange(kept: &KeptExchange<'_>) -> Vec<u8> {
-    let KeptExchange { spec, arguments, types } = kept;
+    let KeptExchange { id, spec, arguments, types } = kept;
     let flags = u8::from(spec.durable) | u8::from(spec.auto_delete) << 1 | u8::from(spec.internal) << 2;
-    let mut out = vec![VERSION, flags];
+    let mut out = vec![if id.0 == 0 { VERSION } else { VERSION_2 }, flags];
     put_name(&mut out, &spec.type_name);
     put_table(&mut out, &spec.arguments);
     put_table(&mut out, arguments);
@@ -124,13 +141,16 @@ pub(super) fn exchange(kept: &KeptExchange<'_>) -> Vec<u8> {
         out.push(spec.in_front_of.is_some().into());
         spec.in_front_of.iter().for_each(|name| put_name(&mut out, name));
     }
+    if id.0 != 0 {
+        out.extend_from_slice(&id.0.to_le_bytes());
+    }
     out
 }
 
 /// Reads an exchange's value.
 pub(super) fn take_exchange(name: Name, value: &[u8]) -> Result<OwnedExchange, Malformed> {
     let mut take = Take(value);
-    take.version()?;
+    let is_numbered = take.is_version_2()?;
     let [durable, auto_delete, internal] = bits(take.u8()?)?;
     let (type_name, declared, arguments) = (take.name()?, take.table()?, take.table()?);
     let mut types = Vec::new();
@@ -143,9 +163,10 @@ pub(super) fn take_exchange(name: Name, value: &[u8]) -> Result<OwnedExchange, M
         };
         types.push(TypeSpec { type_name, arguments, in_front_of });
     }
+    let id = KeptId(if is_numbered { take.u64()? } else { 0 });
     take.end()?;
     let spec = ExchangeSpec { name, type_name, durable, auto_delete, internal, arguments: declared };
-    Ok(OwnedExchange { spec, arguments, types })
+    Ok(OwnedExchange { id, spec, arguments, types })
 }
 
 /// What a queue's value is.

@@ -3,7 +3,10 @@
 //! A value says below which number all may be in use. It is raised by many at a time, before the first of them is
 //! given out; as groups are written in the order in which they are taken, whatever has a number comes after that.
 
-use super::spaces::{NEXT_ID, OTHERS};
+use super::{
+    spaces::{NEXT_ID, OTHERS},
+    topology,
+};
 use leveret_store::{Group, Store, Sync};
 use parking_lot::Mutex;
 
@@ -29,7 +32,8 @@ impl Ids {
         // The value may be lost where the disk was damaged; the queues are not, then.
         let queues = store.queues().into_iter().map(|(id, ..)| id.0);
         let spaces = store.spaces().into_iter().map(|space| space.0);
-        next = next.max(queues.chain(spaces).max().map_or(0, |last| last + 1));
+        let exchanges = topology::exchange_numbers(store).into_values().flatten().map(|id| id.0);
+        next = next.max(queues.chain(spaces).chain(exchanges).max().map_or(0, |last| last + 1));
         Self(Mutex::new(Block { next, end: next }))
     }
 

@@ -9,6 +9,7 @@ use super::{
 use crate::data_folder::DataFolder;
 use anyhow::{Context, anyhow, bail};
 use leveret_broker::store::Topology;
+use leveret_plugin::Digest;
 use leveret_store::{Payload, QueueId, Reader, Report, Store, disk::real::RealDisk};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -87,6 +88,9 @@ pub struct KeptStat {
     pub exchange: String,
     /// Which of its types, from 0.
     pub layer: u8,
+    /// The version that left it when another one migrated it, by SHA-256 of its bytes; none for what counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_by: Option<String>,
     /// Values and counters.
     pub values: u64,
     /// Messages.
@@ -153,12 +157,17 @@ impl StoreLook {
         let vhosts =
             topology::vhosts(&self.store).iter().map(|name| self.vhost(name, &mut unnamed)).collect();
         let mut kept = Vec::new();
-        state::each_holder(&self.store, &mut |holder, space, queue| {
-            let messages = queue.and_then(|queue| unnamed.remove(&queue.0)).map_or(0, |queue| queue.messages);
-            let (vhost, exchange) = (holder.vhost.to_text(), holder.exchange.to_text());
-            let mut values = 0;
-            self.store.values_with(space, b"", |_, _, _| values += 1);
-            kept.push(KeptStat { vhost, exchange, layer: holder.layer.0, values, messages });
+        state::each_holder(&self.store, &mut |holder, places| {
+            let now = places.now.map(|place| (None, place));
+            let left = places.left.into_iter().map(|left| (Some(Digest(left.digest).to_hex()), left.place));
+            for (left_by, state::Place { space, queue }) in now.into_iter().chain(left) {
+                let queue = queue.and_then(|queue| unnamed.remove(&queue.0));
+                let messages = queue.map_or(0, |queue| queue.messages);
+                let (vhost, exchange) = (holder.vhost.to_text(), holder.exchange.to_text());
+                let mut values = 0;
+                self.store.values_with(space, b"", |_, _, _| values += 1);
+                kept.push(KeptStat { vhost, exchange, layer: holder.layer.0, left_by, values, messages });
+            }
         });
         StoreStat {
             clean: self.report.clean,
@@ -220,11 +229,12 @@ impl StoreLook {
             });
         }
         let mut holders = 0;
-        state::each_holder(&self.store, &mut |holder, _, queue| {
+        state::each_holder(&self.store, &mut |holder, places| {
             holders += 1;
             let name =
                 format!("what exchange '{}' of virtual host '{}' keeps", holder.exchange, holder.vhost);
-            names.extend(queue.map(|queue| (queue.0, name)));
+            let queues = places.all().filter_map(|place| place.queue);
+            names.extend(queues.map(|queue| (queue.0, name.clone())));
         });
         let mut known = 0;
         self.store.values_with(HOLDERS, b"", |_, _, _| known += 1);

@@ -33,8 +33,8 @@ use anyhow::{Context, anyhow};
 use group::DiskGroup;
 use ids::Ids;
 use leveret_broker::store::{
-    Change, Durability, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored,
-    Topology, Written,
+    Aside, Change, Durability, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure,
+    Stored, Topology, Written,
 };
 use leveret_model::Name;
 use leveret_store::{Config, QueueId, Range, Reader, Refused, Sync, disk::real::RealDisk};
@@ -189,7 +189,11 @@ impl Store for DiskStore {
         let takes_away = |change: &Change| {
             matches!(
                 change.change,
-                StateChange::Clear | StateChange::Delete { .. } | StateChange::Forget { .. }
+                StateChange::Clear
+                    | StateChange::Delete { .. }
+                    | StateChange::Forget { .. }
+                    | StateChange::TakeBack { .. }
+                    | StateChange::DropAside { .. }
             )
         };
         if !group.iter().all(takes_away) {
@@ -201,6 +205,10 @@ impl Store for DiskStore {
 
     fn load(&self, holder: &StateHolder) -> Result<Vec<StateChange>, StoreFailure> {
         state::load(&self.shared, holder)
+    }
+
+    fn load_aside(&self, holder: &StateHolder) -> Result<Vec<Aside>, StoreFailure> {
+        state::load_aside(&self.shared, holder)
     }
 
     fn group(&self) -> Box<dyn Group> {

@@ -13,26 +13,28 @@
 //! ([`holder::Holder`]), and a change is computed and handed over under the holder's lock.
 //!
 //! *All or nothing.* What follows a [`StateChange::Clear`] goes into a new space; which space a holder has is written
-//! last, with the end of the old one. So a holder's whole state is exchanged at once also where it is longer than one
+//! last, with the end of the old one, or with where it is put aside ([`StateChange::PutAside`]). So a holder's whole state is exchanged at once also where it is longer than one
 //! group of the store, as it may be when a version migrates it. Spaces that a crash left half filled are known
 //! (`spaces.rs`) and are cleared at the next start.
 
 mod holder;
+mod places;
+
+pub(super) use places::{Place, Places};
 
 use super::{
     Shared,
-    codec::{self, Take, put_name},
+    codec::{Malformed, Take},
     parts::Parts,
     spaces::{HOLDERS, OTHERS, PENDING},
     told::{Waiter, refused},
+    topology,
 };
-use holder::{Holder, Place};
-use leveret_broker::{
-    port::Layer,
-    store::{Change, StateChange, StateHolder, StoreFailure, Written},
-};
+use holder::Holder;
+use leveret_broker::store::{Aside, Change, StateChange, StateHolder, StoreFailure, Written};
 use leveret_store::{Group, QueueId, Refused, Space, Store, Sync};
 use parking_lot::{Condvar, Mutex};
+use places::{holder_key, holder_value, take_holder};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// How long whoever loads waits for what was handed over before to be written.
@@ -82,22 +84,14 @@ fn pending_key(id: u64) -> Vec<u8> {
     key
 }
 
-fn holder_key(holder: &StateHolder) -> Vec<u8> {
-    let mut key = Vec::with_capacity(64);
-    put_name(&mut key, &holder.vhost);
-    put_name(&mut key, &holder.exchange);
-    key.push(holder.layer.0);
-    key
-}
-
 impl States {
     /// Reads who has something, and clears what a crash left half filled.
     pub(super) fn open(store: &Store) -> Self {
         clear_pending(store);
+        clear_orphans(store);
         let mut holders = HashMap::new();
-        each_holder(store, &mut |holder, space, queue| {
-            let holder_is = Holder::at(Some(Place { space, queue }));
-            holders.insert(holder, Arc::new(Mutex::new(holder_is)));
+        each_holder(store, &mut |holder, places| {
+            holders.insert(holder, Arc::new(Mutex::new(Holder::at(places))));
         });
         Self(Mutex::new(holders))
     }
@@ -127,27 +121,40 @@ impl States {
     }
 }
 
-/// Hands over who has something, the space of its values, and the queue of its messages if it ever had one.
-pub(super) fn each_holder(store: &Store, each: &mut dyn FnMut(StateHolder, Space, Option<QueueId>)) {
+/// Hands over who has something, and where.
+pub(super) fn each_holder(store: &Store, each: &mut dyn FnMut(StateHolder, Places)) {
     let mut found = Vec::new();
-    store.values_with(HOLDERS, b"", |key, value, _| {
-        let read = || {
-            let mut key = Take(key);
-            let holder = StateHolder { vhost: key.name()?, exchange: key.name()?, layer: Layer(key.u8()?) };
-            let mut value = Take(value);
-            value.version()?;
-            let (space, queue) = (Space(value.u64()?), value.u64()?);
-            Ok::<_, codec::Malformed>((holder, space, Some(QueueId(queue)).filter(|queue| queue.0 != 0)))
+    store.values_with(HOLDERS, b"", |key, value, _| match take_holder(key, value) {
+        Ok(holder) => found.push(holder),
+        Err(Malformed) => tracing::error!(
+            "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
+            key.escape_ascii()
+        ),
+    });
+    found.into_iter().for_each(|(holder, places)| each(holder, places));
+}
+
+/// Clears what is of exchanges that are not there: they went, and what was kept for them a moment later stayed.
+fn clear_orphans(store: &Store) {
+    let numbers = topology::exchange_numbers(store);
+    let mut group = Group::default();
+    each_holder(store, &mut |holder, places| {
+        // Of one that cannot be read it is not known.
+        let is_there = match numbers.get(&*topology::exchange_key(&holder.vhost, &holder.exchange)) {
+            Some(number) => number.is_none_or(|number| number == holder.number),
+            None => false,
         };
-        match read() {
-            Ok(holder) => found.push(holder),
-            Err(codec::Malformed) => tracing::error!(
-                "the store: what a type of an exchange keeps cannot be found, key {}; it begins anew",
-                key.escape_ascii()
-            ),
+        if !is_there && holder.number.0 != 0 {
+            group.unset(HOLDERS, &holder_key(&holder));
+            for Place { space, queue } in places.all() {
+                group.clear_space(space);
+                queue.iter().for_each(|queue| group.delete(*queue));
+            }
         }
     });
-    found.into_iter().for_each(|(holder, space, queue)| each(holder, space, queue));
+    if !group.is_empty() {
+        let _ = store.submit_admitted(&mut group, Sync::Ride, None);
+    }
 }
 
 fn clear_pending(store: &Store) {
@@ -192,7 +199,7 @@ pub(super) fn write(
     for guard in &mut guards {
         outcome = outcome.and_then(|()| guard.read_once(shared));
     }
-    let places: Vec<_> = guards.iter().map(|guard| guard.place()).collect();
+    let places: Vec<_> = guards.iter().map(|guard| guard.places().clone()).collect();
     for change in changes {
         let Some(at) = holders.iter().position(|holder| **holder == *change.holder) else { continue };
         let Some(guard) = guards.get_mut(at) else { continue };
@@ -200,13 +207,13 @@ pub(super) fn write(
     }
     let ending = out.ending;
     let moved = guards.iter().zip(&holders).zip(&places);
-    let moved = moved.filter(|((guard, _), before)| guard.place() != **before);
-    let moved: Vec<_> = moved.map(|((guard, holder), _)| (*holder, guard.place())).collect();
+    let moved = moved.filter(|((guard, _), before)| guard.places() != *before);
+    let moved: Vec<_> = moved.map(|((guard, holder), _)| (*holder, guard.places())).collect();
     finish(&moved, &ending, parts);
     if let Err(failure) = outcome {
         parts.clear();
         // What was computed did not happen.
-        guards.iter_mut().zip(&places).for_each(|(guard, place)| **guard = Holder::at(*place));
+        guards.iter_mut().zip(places).for_each(|(guard, places)| **guard = Holder::at(places));
         if let Some((to, token)) = waiter {
             to.written(token, Err(failure.clone()));
         }
@@ -222,19 +229,16 @@ pub(super) fn write(
 }
 
 /// Puts what has to be together at the end: where holders have their state now, and that of the old.
-fn finish(moved: &[(&StateHolder, Option<Place>)], ending: &Ending, parts: &mut Parts) {
+fn finish(moved: &[(&StateHolder, &Places)], ending: &Ending, parts: &mut Parts) {
     // About what an operation of these takes; keys of holders are the longest.
     const BYTES: usize = 640;
-    parts.keep_together(BYTES * (moved.len() + 2 * ending.old.len() + ending.filled.len()));
-    for (holder, place) in moved {
-        match place {
-            None => parts.unset(HOLDERS, &holder_key(holder)),
-            Some(Place { space, queue }) => {
-                let mut value = vec![codec::VERSION];
-                value.extend_from_slice(&space.0.to_le_bytes());
-                value.extend_from_slice(&queue.map_or(0, |queue| queue.0).to_le_bytes());
-                parts.set(HOLDERS, &holder_key(holder), &value, 0);
-            }
+    let left = moved.iter().map(|(_, places)| places.left.len()).sum::<usize>();
+    parts.keep_together(BYTES * (moved.len() + 2 * ending.old.len() + ending.filled.len()) + 48 * left);
+    for (holder, places) in moved {
+        if places.is_nothing() {
+            parts.unset(HOLDERS, &holder_key(holder));
+        } else {
+            parts.set(HOLDERS, &holder_key(holder), &holder_value(places), 0);
         }
     }
     for old in &ending.old {
@@ -255,7 +259,11 @@ fn bytes_of(change: &StateChange) -> usize {
             StateChange::Set { key, value, .. } => key.len() + value.len(),
             StateChange::Delete { key } | StateChange::Add { key, .. } => key.len(),
             StateChange::Keep { key, message, .. } => key.len() + message.len_bytes(),
-            StateChange::Forget { .. } | StateChange::Clear => 0,
+            StateChange::Forget { .. }
+            | StateChange::Clear
+            | StateChange::PutAside { .. }
+            | StateChange::TakeBack { .. }
+            | StateChange::DropAside { .. } => 0,
             StateChange::By { plugin, version, .. } => plugin.len() + version.len(),
         }
 }
@@ -273,6 +281,20 @@ pub(super) fn load(shared: &Shared, holder: &StateHolder) -> Result<Vec<StateCha
     drop(guard);
     shared.states.forget_empty(&[holder], &[state]);
     Ok(changes)
+}
+
+/// What versions left for a holder.
+///
+/// # Errors
+/// As for [`load`].
+pub(super) fn load_aside(shared: &Shared, holder: &StateHolder) -> Result<Vec<Aside>, StoreFailure> {
+    let state = shared.states.of(holder);
+    let mut guard = state.lock();
+    guard.see_all(shared)?;
+    let aside = guard.aside(shared);
+    drop(guard);
+    shared.states.forget_empty(&[holder], &[state]);
+    Ok(aside)
 }
 
 /// Waits until all is written that this thread handed over.

@@ -160,7 +160,7 @@ fn vhost_key(vhost: &Name) -> Vec<u8> {
     key
 }
 
-fn exchange_key(vhost: &Name, name: &Name) -> Vec<u8> {
+pub(super) fn exchange_key(vhost: &Name, name: &Name) -> Vec<u8> {
     let mut key = vhost_key(vhost);
     put_name(&mut key, name);
     key
@@ -221,6 +221,16 @@ fn alike(value: &Value) -> Value {
     }
 }
 
+/// The numbers of all exchanges by their keys; `None` for one that cannot be read.
+pub(super) fn exchange_numbers(store: &Store) -> HashMap<Box<[u8]>, Option<KeptId>> {
+    let mut numbers = HashMap::new();
+    store.values_with(EXCHANGES, b"", |key, value, _| {
+        let read = codec::take_exchange(Name::EMPTY, value);
+        numbers.insert(key.into(), read.ok().map(|exchange| exchange.id));
+    });
+    numbers
+}
+
 /// The virtual hosts that anything is kept of.
 pub(super) fn vhosts(store: &Store) -> BTreeSet<Name> {
     let mut vhosts = BTreeSet::new();
@@ -248,8 +258,9 @@ pub(super) fn read(
             codec::take_exchange(take.name()?, &value)
         };
         match read() {
-            Ok(codec::OwnedExchange { spec, arguments, types }) => {
-                each(Topology::Exchange(KeptExchange { spec: &spec, arguments: &arguments, types: &types }));
+            Ok(codec::OwnedExchange { id, spec, arguments, types }) => {
+                let (spec, arguments, types) = (&spec, &arguments, &types);
+                each(Topology::Exchange(KeptExchange { id, spec, arguments, types }));
             }
             Err(Malformed) => {
                 damaged(format!("an exchange of virtual host {vhost}, key {}", key.escape_ascii()))

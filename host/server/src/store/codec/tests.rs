@@ -65,8 +65,11 @@ proptest! {
     ) {
         let [durable, auto_delete, internal] = flags;
         let spec = ExchangeSpec { name, type_name, durable, auto_delete, internal, arguments };
-        let kept = KeptExchange { spec: &spec, arguments: &now, types: &types };
-        let OwnedExchange { spec: read, arguments, types: types_read } =
+        let id = KeptId(number);
+        let kept = KeptExchange { id, spec: &spec, arguments: &now, types: &types };
+        let OwnedExchange { id: read, .. } = take_exchange(spec.name.clone(), &exchange(&kept)).unwrap();
+        prop_assert_eq!(read, id);
+        let OwnedExchange { spec: read, arguments, types: types_read, .. } =
             take_exchange(spec.name.clone(), &exchange(&kept)).unwrap();
         prop_assert_eq!((&read.name, &read.type_name), (&spec.name, &spec.type_name));
         prop_assert_eq!([read.durable, read.auto_delete, read.internal], flags);
@@ -144,8 +147,9 @@ fn the_bytes_of_version_1() {
         \x01m\x08\x0f\0\0\0\x04\x01\0\0\0k\x02\x01\0\0\0\0\0\0\0";
     let in_front = b"\x02\x03top\0\0\0\0\x01\x05topic\x05topic\0\0\0\0\0";
     let exchange_1 = [&b"\x01\x05\x05topic"[..], table, b"\0\0\0\0", in_front].concat();
-    let OwnedExchange { spec, arguments: now, types } =
+    let OwnedExchange { id, spec, arguments: now, types } =
         take_exchange(Name::from_static("x"), &exchange_1).unwrap();
+    assert_eq!(id, KeptId(0), "it has no number");
     assert_eq!(spec.type_name.as_bytes(), b"topic");
     assert_eq!((spec.durable, spec.auto_delete, spec.internal), (true, false, true));
     assert_eq!((&spec.arguments, &now), (&arguments, &Table::new()));
@@ -153,8 +157,12 @@ fn the_bytes_of_version_1() {
         types.iter().map(|it| (it.type_name.to_text(), it.in_front_of.as_ref().map(Name::to_text))).collect();
     let in_front_of = Some("topic".to_owned());
     assert_eq!(names, [("top".to_owned(), in_front_of), ("topic".to_owned(), None)]);
-    let kept = KeptExchange { spec: &spec, arguments: &now, types: &types };
+    let kept = KeptExchange { id, spec: &spec, arguments: &now, types: &types };
     assert_eq!(exchange(&kept), exchange_1, "and written alike");
+    let kept = KeptExchange { id: KeptId(258), ..kept };
+    let mut exchange_2 = [&exchange_1[..], b"\x02\x01\0\0\0\0\0\0"].concat();
+    exchange_2[0] = 2;
+    assert_eq!(exchange(&kept), exchange_2);
     let queue_1 = [&b"\x01\x06\x01q"[..], table].concat();
     let read = take_queue(&queue_1).unwrap();
     assert_eq!(

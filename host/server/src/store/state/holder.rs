@@ -1,8 +1,11 @@
 //! What is known in memory of what a type of an exchange keeps.
 
-use super::{A_QUEUE, A_SPACE, Out};
+use super::{
+    A_QUEUE, A_SPACE, Out,
+    places::{Left, Place, Places},
+};
 use crate::store::{Shared, codec::Take, message, told::refused};
-use leveret_broker::store::{StateChange, StoreFailure};
+use leveret_broker::store::{Aside, StateChange, StoreFailure};
 use leveret_model::OwnedMessage;
 use leveret_store::{Payload, QueueId, Range, Refused, Sequence, Space};
 use std::{
@@ -21,18 +24,10 @@ const WRITER: &[u8] = b"w";
 
 type Key = Arc<[u8]>;
 
-/// Where a holder's state is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) space: Space,
-    /// Its messages, if it ever had one.
-    pub(super) queue: Option<QueueId>,
-}
-
 /// A holder.
 #[derive(Default)]
 pub(super) struct Holder {
-    place: Option<Place>,
+    places: Places,
     /// The rest is as it is in the store.
     is_read: bool,
     /// Something was handed over since it was last known to be written.
@@ -63,18 +58,18 @@ struct Messages {
 
 impl Holder {
     /// One that has its state there, of which nothing is known.
-    pub(super) fn at(place: Option<Place>) -> Self {
+    pub(super) fn at(places: Places) -> Self {
         // It may be that what was handed over before is not written.
-        Self { place, unwritten: true, ..Self::default() }
+        Self { places, unwritten: true, ..Self::default() }
     }
 
-    pub(super) fn place(&self) -> Option<Place> {
-        self.place
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Whether there is nothing of it in the store either.
     pub(super) fn is_nothing(&self) -> bool {
-        self.place.is_none()
+        self.places.is_nothing()
     }
 
     /// Waits until all is written that was handed over.
@@ -82,7 +77,7 @@ impl Holder {
     /// # Errors
     /// It is not, and will not be soon.
     pub(super) fn see_all(&mut self, shared: &Shared) -> Result<(), StoreFailure> {
-        if self.unwritten && self.place.is_some() {
+        if self.unwritten && !self.is_nothing() {
             super::wait_until_written(&shared.store)?;
         }
         self.unwritten = false;
@@ -103,7 +98,7 @@ impl Holder {
     }
 
     fn read(&mut self, shared: &Shared) {
-        let Some(Place { space, queue }) = self.place else { return };
+        let Some(Place { space, queue }) = self.places.now else { return };
         let store = &shared.store;
         store.values_with(space, &[VALUE], |key, value, end_ms| {
             let (key, writing) =
@@ -142,7 +137,7 @@ impl Holder {
             }
             StateChange::Delete { key } => {
                 self.note_end(key, None, 0);
-                if let Some(place) = self.place {
+                if let Some(place) = self.places.now {
                     out.parts.unset(place.space, &prefixed(VALUE, key));
                 }
             }
@@ -160,11 +155,55 @@ impl Holder {
                 out.parts.set(space, WRITER, &value, 0);
             }
             StateChange::Clear => {
-                out.ending.old.extend(self.place);
-                *self = Self { is_read: true, unwritten: true, ..Self::default() };
+                out.ending.old.extend(self.places.all());
+                *self = Self::known(Places::default());
+            }
+            StateChange::PutAside { digest, newest } => self.put_aside(*digest, *newest, out),
+            StateChange::TakeBack { digest } => return self.take_back(digest, out),
+            StateChange::DropAside { digest } => {
+                let gone = self.places.left.extract_if(.., |left| left.digest == *digest);
+                out.ending.old.extend(gone.map(|left| left.place));
             }
         }
         Ok(())
+    }
+
+    /// One that has nothing but what it put aside.
+    fn known(places: Places) -> Self {
+        Self { places, is_read: true, unwritten: true, ..Self::default() }
+    }
+
+    fn put_aside(&mut self, digest: [u8; 32], newest: usize, out: &mut Out<'_>) {
+        let Places { now, mut left } = core::mem::take(&mut self.places);
+        let again = left.extract_if(.., |left| left.digest == digest);
+        out.ending.old.extend(again.map(|left| left.place));
+        left.extend(now.map(|place| Left { digest, place }));
+        let surplus = left.len().saturating_sub(newest);
+        out.ending.old.extend(left.drain(..surplus).map(|left| left.place));
+        *self = Self::known(Places { now: None, left });
+    }
+
+    fn take_back(&mut self, digest: &[u8; 32], out: &mut Out<'_>) -> Result<(), StoreFailure> {
+        self.see_all(out.shared)?;
+        let Places { now, mut left } = core::mem::take(&mut self.places);
+        let at = left.iter().position(|left| left.digest == *digest);
+        let mut later = left.split_off(at.unwrap_or(0)).into_iter().map(|left| left.place);
+        out.ending.old.extend(now);
+        let now = at.and_then(|_| later.next());
+        out.ending.old.extend(later);
+        *self = Self::known(Places { now, left });
+        self.read(out.shared);
+        Ok(())
+    }
+
+    /// What was put aside, as [`Self::changes`] gives what counts; the latest last.
+    pub(super) fn aside(&self, shared: &Shared) -> Vec<Aside> {
+        let changes = |left: &Left| {
+            let mut holder = Self::known(Places { now: Some(left.place), left: Vec::new() });
+            holder.read(shared);
+            Aside { digest: left.digest, changes: holder.changes(shared) }
+        };
+        self.places.left.iter().map(changes).collect()
     }
 
     fn next_writing(&mut self) -> u64 {
@@ -174,7 +213,7 @@ impl Holder {
 
     /// Where its values go.
     fn place_for(&mut self, out: &mut Out<'_>) -> Place {
-        *self.place.get_or_insert_with(|| Place { space: Space(out.new_id(A_SPACE)), queue: None })
+        *self.places.now.get_or_insert_with(|| Place { space: Space(out.new_id(A_SPACE)), queue: None })
     }
 
     /// Where its messages go.
@@ -185,7 +224,7 @@ impl Holder {
         }
         let queue = QueueId(out.new_id(A_QUEUE));
         out.parts.create(queue);
-        self.place = Some(Place { queue: Some(queue), ..place });
+        self.places.now = Some(Place { queue: Some(queue), ..place });
         queue
     }
 
@@ -237,7 +276,7 @@ impl Holder {
 
     /// Takes some of what has ended away.
     fn drop_ended(&mut self, out: &mut Out<'_>) {
-        let Some(Place { space, .. }) = self.place else { return };
+        let Some(Place { space, .. }) = self.places.now else { return };
         for _ in 0..ENDED_PER_CHANGE {
             let Some(first) = self.ends.first_entry().filter(|first| first.key().0 <= out.now_ms) else {
                 return;
@@ -293,7 +332,7 @@ impl Holder {
     }
 
     fn forget(&mut self, id: u64, out: &mut Out<'_>) {
-        let queue = self.place.and_then(|place| place.queue);
+        let queue = self.places.now.and_then(|place| place.queue);
         if let (Some(at), Some(queue)) = (self.messages.remove(id), queue) {
             out.parts.ack(queue, &[Range { first: at, count: 1 }]);
         }
@@ -301,7 +340,7 @@ impl Holder {
 
     /// All of it, as changes that lead to it.
     pub(super) fn changes(&self, shared: &Shared) -> Vec<StateChange> {
-        let Some(Place { space, .. }) = self.place else { return Vec::new() };
+        let Some(Place { space, .. }) = self.places.now else { return Vec::new() };
         let now_ms = (shared.now_ms)();
         let mut changes = Vec::new();
         shared.store.values_with(space, WRITER, |_, value, _| changes.extend(writer(value)));
@@ -325,7 +364,7 @@ impl Holder {
             end_ms: counter.end_ms,
         }));
         let mut kept = Vec::new();
-        let mut copy = Self { place: self.place, ..Self::default() };
+        let mut copy = Self { places: self.places.clone(), ..Self::default() };
         copy.each_message(shared, |_, at, id, key, message| {
             let known = self.messages.by_id.get(&id).is_some_and(|(sequence, _)| *sequence == at);
             if known {
@@ -345,7 +384,7 @@ impl Holder {
         shared: &Shared,
         mut each: impl FnMut(&mut Messages, Sequence, u64, &[u8], OwnedMessage),
     ) {
-        let Some(queue) = self.place.and_then(|place| place.queue) else { return };
+        let Some(queue) = self.places.now.and_then(|place| place.queue) else { return };
         let mut next = Some(0);
         while let Some(from) = next {
             next = shared.read(queue, from, READ_BYTES, &mut |item| {

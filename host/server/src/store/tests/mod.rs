@@ -134,7 +134,7 @@ fn queue_spec(text: &str) -> QueueSpec {
 
 /// An exchange that has the arguments and the type of its declaration.
 fn as_declared(spec: &ExchangeSpec) -> KeptExchange<'_> {
-    KeptExchange { spec, arguments: &spec.arguments, types: &[] }
+    KeptExchange { id: KeptId(0), spec, arguments: &spec.arguments, types: &[] }
 }
 
 fn exchange_spec(text: &str) -> ExchangeSpec {

@@ -10,7 +10,12 @@ use std::{
 };
 
 pub(super) fn holder(exchange: &str, layer: u8) -> Arc<StateHolder> {
-    Arc::new(StateHolder { vhost: name("/"), exchange: name(exchange), layer: Layer(layer) })
+    numbered(exchange, 0, layer)
+}
+
+fn numbered(exchange: &str, number: u64, layer: u8) -> Arc<StateHolder> {
+    let (number, layer) = (KeptId(number), Layer(layer));
+    Arc::new(StateHolder { vhost: name("/"), exchange: name(exchange), number, layer })
 }
 
 fn changed(holder: &Arc<StateHolder>, change: StateChange) -> Change {
@@ -69,6 +74,8 @@ struct Model {
     values: Vec<(String, String, Option<u64>)>,
     counters: BTreeMap<String, (i64, Option<u64>)>,
     kept: BTreeMap<u64, (String, String)>,
+    /// What versions left.
+    aside: Vec<([u8; 32], Model)>,
 }
 
 impl Model {
@@ -100,6 +107,22 @@ impl Model {
                 self.by = Some(format!("by {plugin} {} {version}", digest[0]));
             }
             StateChange::Clear => *self = Self::default(),
+            StateChange::PutAside { digest, newest } => {
+                let mut aside = std::mem::take(&mut self.aside);
+                aside.retain(|(other, _)| other != digest);
+                aside.push((*digest, std::mem::take(self)));
+                let surplus = aside.len().saturating_sub(*newest);
+                aside.drain(..surplus);
+                self.aside = aside;
+            }
+            StateChange::TakeBack { digest } => {
+                let mut aside = std::mem::take(&mut self.aside);
+                let at = aside.iter().position(|(other, _)| other == digest);
+                let mut later = aside.split_off(at.unwrap_or(0)).into_iter();
+                *self = at.and_then(|_| later.next()).map(|(_, left)| left).unwrap_or_default();
+                self.aside = aside;
+            }
+            StateChange::DropAside { digest } => self.aside.retain(|(other, _)| other != digest),
         }
     }
 
@@ -146,6 +169,19 @@ fn change() -> impl Strategy<Value = StateChange> {
             version: format!("1.{n}").into(),
         }),
         1 => Just(StateChange::Clear),
+        1 => (0..4_u8).prop_map(|n| StateChange::DropAside { digest: [n; 32] }),
+    ]
+}
+
+/// A version, then that what it wrote is put aside, then what another one makes of it; or that it is taken back.
+fn migration() -> impl Strategy<Value = Vec<StateChange>> {
+    let by = |n: u8| StateChange::By { plugin: "plugin".into(), digest: [n; 32], version: "1".into() };
+    let to = proptest::collection::vec(change(), 0..4);
+    prop_oneof![
+        2 => (0..4_u8, 1..3_usize, to).prop_map(move |(n, newest, to)| {
+            [vec![by(n), StateChange::PutAside { digest: [n; 32], newest }], to].concat()
+        }),
+        1 => (0..4_u8).prop_map(|n| vec![StateChange::TakeBack { digest: [n; 32] }]),
     ]
 }
 
@@ -153,6 +189,9 @@ fn step() -> impl Strategy<Value = Step> {
     let changes = proptest::collection::vec((0..2_usize, change()), 1..8);
     prop_oneof![
         10 => (changes, any::<bool>()).prop_map(|(changes, appended)| Step::Change(changes, appended)),
+        3 => (0..2_usize, migration()).prop_map(|(at, changes)| {
+            Step::Change(changes.into_iter().map(|change| (at, change)).collect(), true)
+        }),
         2 => (1..20_u64).prop_map(Step::Later),
         2 => (0..2_usize).prop_map(Step::Load),
         1 => Just(Step::Restart),
@@ -191,6 +230,10 @@ proptest! {
         let check = |life: &Life, models: &[Model; 2], at: usize| {
             let loaded = life.store().load(&holders[at]).unwrap();
             assert_eq!(in_words(&loaded), models[at].in_words(clock()), "holder {at}");
+            let aside = life.store().load_aside(&holders[at]).unwrap().into_iter();
+            let aside: Vec<_> = aside.map(|it| (it.digest, in_words(&it.changes))).collect();
+            let expected = models[at].aside.iter().map(|(digest, left)| (*digest, left.in_words(clock())));
+            assert_eq!(aside, expected.collect::<Vec<_>>(), "what was put aside for holder {at}");
         };
         for step in steps {
             match step {
@@ -242,6 +285,16 @@ fn what_was_cleared_leaves_nothing_behind() {
         }
         safe(life.store());
         assert_eq!(sizes(&life), (2, 0), "one space each, and no messages");
+        // What versions left goes too.
+        for exchange in ["x", "y"] {
+            let of = |change| changed(&holder(exchange, 0), change);
+            let put_aside = StateChange::PutAside { digest: [1; 32], newest: 2 };
+            life.store()
+                .append(&[of(keep(1, "k", 9, b"m")), of(put_aside), of(set("e", "f", None))])
+                .unwrap();
+        }
+        safe(life.store());
+        assert_eq!(sizes(&life), (4, 2));
         life.store()
             .append(&["x", "y"].map(|exchange| changed(&holder(exchange, 0), StateChange::Clear)))
             .unwrap();
@@ -275,6 +328,37 @@ fn a_state_that_a_crash_left_half_written_is_as_if_it_had_not_begun() {
     assert_eq!(in_words(&life.store().load(&holder("x", 0)).unwrap()), before);
     safe(life.store());
     assert_eq!(sizes(&life), (1, 1));
+}
+
+#[test]
+fn state_is_of_one_exchange_and_not_of_the_next_of_its_name() {
+    let mut life = Life::begin();
+    let declare = |life: &Life, number: u64| {
+        let spec = exchange_spec("x");
+        let kept = KeptExchange { id: KeptId(number), ..as_declared(&spec) };
+        let mut group = life.store().group();
+        group.topology(&name("/"), TopologyChange::Declared(Topology::Exchange(kept)));
+        commit(&mut *group, Durability::Never).unwrap();
+    };
+    let (one, other) = (numbered("x", 70, 0), numbered("x", 71, 0));
+    declare(&life, 70);
+    life.store().append(&[changed(&one, set("a", "1", None)), changed(&one, keep(1, "k", 9, b"m"))]).unwrap();
+    let mut group = life.store().group();
+    group.topology(&name("/"), TopologyChange::ExchangeGone(&name("x")));
+    commit(&mut *group, Durability::Never).unwrap();
+    declare(&life, 71);
+    assert_eq!(in_words(&life.store().load(&other).unwrap()), [""; 0]);
+    life.store().append(&[changed(&other, set("b", "2", None))]).unwrap();
+    // What is written of the first one late, and that it is gone, concern the second one nothing.
+    life.store().append(&[changed(&one, StateChange::Clear)]).unwrap();
+    life.store().append(&[changed(&one, set("late", "3", None))]).unwrap();
+    safe(life.store());
+    assert_eq!(sizes(&life).0, 2);
+    life.crash();
+    assert_eq!(in_words(&life.store().load(&other).unwrap()), ["set b 2 None"]);
+    assert_eq!(in_words(&life.store().load(&one).unwrap()), [""; 0]);
+    safe(life.store());
+    assert_eq!(sizes(&life), (1, 0), "nobody's state is taken away at a start");
 }
 
 #[test]

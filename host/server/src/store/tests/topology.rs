@@ -6,7 +6,7 @@ fn told(store: &DiskStore, vhost: &str) -> Vec<String> {
     let mut told = Vec::new();
     store.topology(&name(vhost), &mut |part| {
         told.push(match part {
-            Topology::Exchange(KeptExchange { spec, arguments, types }) => {
+            Topology::Exchange(KeptExchange { spec, arguments, types, .. }) => {
                 assert!(types.is_empty());
                 format!("exchange {} {} {:?}", spec.name, spec.type_name, arguments)
             }
