@@ -114,8 +114,8 @@ impl Store for Disk {
         self.store().settled(queue, ranges);
     }
 
-    fn delivered(&self, queue: KeptId, ranges: &[Ranges]) {
-        self.store().delivered(queue, ranges);
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]) {
+        self.store().progressed(settled, delivered);
     }
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {

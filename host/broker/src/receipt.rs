@@ -1,11 +1,11 @@
 //! Whether a change that was handed to the store is safe.
 
-use crate::store::{StoreFailure, Written};
+use crate::store::{Durability, KeptId, Ranges, Store, StoreFailure, Written};
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 use parking_lot::Mutex;
 
-/// For a change of what a virtual host consists of: it is made, and perhaps not safe yet. The default is one for
+/// For a change of what a virtual host consists of, or messages that were removed: it is made, and perhaps not safe yet. The default is one for
 /// which nothing had to be written.
 #[derive(Clone, Default)]
 pub struct Receipt(Option<Arc<Slip>>);
@@ -35,6 +35,22 @@ impl Receipt {
     /// For a group that is told of on this slip.
     pub(crate) fn of(slip: &Arc<Slip>) -> Self {
         Self(Some(slip.clone()))
+    }
+
+    /// Tells a store that messages are done with, and asks when that is safe.
+    pub(crate) fn for_settled(
+        store: &dyn Store,
+        durability: Durability,
+        (queue, ranges): (KeptId, &[Ranges]),
+    ) -> Self {
+        if ranges.is_empty() {
+            return Self::default();
+        }
+        let (slip, mut group) = (Arc::new(Slip::default()), store.group());
+        let waiter: Arc<dyn Written> = slip.clone();
+        group.settle(queue, ranges);
+        group.submit(durability, Some((&waiter, 0)));
+        Self::of(&slip)
     }
 
     /// Whether it is not known yet if the change is safe.

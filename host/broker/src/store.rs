@@ -174,8 +174,9 @@ pub trait Store: Send + Sync {
     /// A queue no longer has messages. Rides on what is written next, and is never refused.
     fn settled(&self, queue: KeptId, ranges: &[Ranges]);
 
-    /// Messages of a queue were given to a consumer once more. The same.
-    fn delivered(&self, queue: KeptId, ranges: &[Ranges]);
+    /// Messages were settled, and others given to consumers once more: all of it together, the numbers of a queue one
+    /// after another. The same.
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]);
 
     /// Has `waiter` told once everything is safe that was handed over before by this thread.
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64);
@@ -247,7 +248,7 @@ impl Store for Volatile {
 
     fn settled(&self, _queue: KeptId, _ranges: &[Ranges]) {}
 
-    fn delivered(&self, _queue: KeptId, _ranges: &[Ranges]) {}
+    fn progressed(&self, _settled: &[(KeptId, Ranges)], _delivered: &[(KeptId, Ranges)]) {}
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
         waiter.written(token, Ok(()));

@@ -413,6 +413,14 @@ impl Vhost {
     /// # Errors
     /// No such queue, or exclusive to another connection.
     pub fn purge_queue(&self, name: &[u8], by: ConnectionId) -> Result<u64, Refusal> {
+        self.purge_queue_kept(name, by).map(|(messages, _)| messages)
+    }
+
+    /// The same, with the receipt.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn purge_queue_kept(&self, name: &[u8], by: ConnectionId) -> Result<(u64, Receipt), Refusal> {
         Ok(self.usable_queue(name, by)?.purge())
     }
 

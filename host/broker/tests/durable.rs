@@ -7,7 +7,7 @@ use kit::{At, Attached, Connection, Disk, PERSISTENT, Random, exchange, message,
 use leveret_broker::{
     BindTo, MemoryAccount, Publish, Published, QueueSpec, Settle, Vhost,
     port::{Intercepted, Wake},
-    store::{Durability, StoreFailure, Written},
+    store::{Durability, KeptId, Ranges, StoreFailure, Written},
 };
 use leveret_model::MessageView;
 use std::{
@@ -73,6 +73,26 @@ fn publish_told(
 }
 
 #[test]
+fn acks_of_several_queues_are_one_group_of_ranges() {
+    let (mut c, disk) = with_queues(&["a", "b"]);
+    for _ in 0..3 {
+        c.publish_one(persistent("amq.fanout", "", b"x"));
+    }
+    let tags: Vec<u64> = ["a", "b", "b", "a", "a", "b"].iter().map(|queue| c.get(queue).unwrap().0).collect();
+    c.client.tell_store();
+    disk.take_progress();
+    tags.iter().rev().for_each(|tag| c.client.settle(1, *tag, false, Settle::Accepted).unwrap());
+    assert_eq!(disk.take_progress(), [] as [Vec<_>; 0], "more may come");
+    c.client.tell_store();
+    let all = Ranges { first: 0, count: 3 };
+    let queues = ["a", "b"].map(|queue| (KeptId(id(&c, queue)), all));
+    assert_eq!(disk.take_progress(), [queues.to_vec()]);
+    assert!(kept(&c, &disk, "a").is_empty() && kept(&c, &disk, "b").is_empty());
+    c.client.tell_store();
+    assert_eq!(disk.take_progress().len(), 0, "there is nothing more");
+}
+
+#[test]
 fn what_is_persistent_in_a_durable_queue_is_written_and_nothing_else() {
     let (mut c, disk) = with_queues(&["q"]);
     c.queue("t");
@@ -113,14 +133,18 @@ fn acks_rejections_and_purges_are_told_to_the_store() {
     assert_eq!(c.deliveries().len(), 5);
     assert_eq!(kept(&c, &disk, "q").len(), 5);
     c.client.settle(1, 2, false, Settle::Accepted).unwrap();
+    c.client.tell_store();
     c.client.settle(1, 4, false, Settle::Rejected).unwrap();
+    c.client.tell_store();
     assert_eq!(kept(&c, &disk, "q"), ["1", "3", "5"]);
     let delivered = |disk: &Disk| disk.deliveries().iter().map(|(_, _, times)| *times).collect::<Vec<_>>();
     assert_eq!(delivered(&disk), [1, 1, 1]);
     c.client.settle(1, 1, false, Settle::Requeue).unwrap();
+    c.client.tell_store();
     assert_eq!(c.bodies(), ["1"]);
     assert_eq!(delivered(&disk), [2, 1, 1]);
     c.client.settle(1, 0, true, Settle::Accepted).unwrap();
+    c.client.tell_store();
     assert!(disk.bodies().is_empty());
     c.client.cancel(1, b"c", &mut c.router);
     c.publish_all(&["6", "7"].map(|body| persistent("", "q", body.as_bytes())));
@@ -138,6 +162,7 @@ fn a_dead_letter_leaves_one_queue_and_is_in_the_other_by_one_group() {
     c.publish_one(persistent("", "q", b"1"));
     let (tag, ..) = c.get("q").unwrap();
     c.client.settle(1, tag, false, Settle::Rejected).unwrap();
+    c.client.tell_store();
     assert_eq!(kept(&c, &disk, "q"), ["1"], "it is there until it is where it should go");
     disk.is_full(true);
     c.client.dead_letter(&mut c.router);
@@ -191,6 +216,7 @@ fn messages_are_there_in_the_next_life_in_order_and_marked() {
     let (tag, ..) = c.get("q").unwrap();
     c.get("q").unwrap();
     c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    c.client.tell_store();
     drop(c);
     let mut c = Connection::kept_in(disk.clone(), vec![]);
     assert_eq!((c.ready("q"), c.ready("r")), (4, 5));
@@ -200,6 +226,7 @@ fn messages_are_there_in_the_next_life_in_order_and_marked() {
     assert_eq!(all, expected.map(|(again, body)| (again, String::from(body))));
     assert_eq!(c.drain("r")[0], ("amq.fanout".into(), "k".into(), "1".into()));
     c.client.settle(1, 0, true, Settle::Accepted).unwrap();
+    c.client.tell_store();
     assert!(disk.bodies().is_empty());
     drop(c);
     let c = Connection::kept_in(disk, vec![]);
@@ -214,6 +241,7 @@ fn what_comes_after_a_start_keeps_its_number_where_the_latest_of_the_life_before
     let tags = [(); 3].map(|()| c.get("q").unwrap().0);
     for tag in &tags[1..] {
         c.client.settle(1, *tag, false, Settle::Accepted).unwrap();
+        c.client.tell_store();
     }
     drop(c);
     let mut c = Connection::kept_in(disk.clone(), vec![]);
@@ -233,6 +261,7 @@ fn what_comes_after_a_start_keeps_its_number_where_the_latest_of_the_life_before
         let (tag, body, bytes) = get(&mut c);
         assert_eq!((body, bytes), (Some(number), 40_000));
         c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+        c.client.tell_store();
     }
     let left: Vec<_> = disk.bodies().into_iter().map(|(_, _, body)| body.as_bytes()[0]).collect();
     assert_eq!(left, [1], "what was settled is gone from the store, and nothing else");
@@ -249,6 +278,7 @@ fn a_recovered_backlog_with_gaps_takes_little_memory() {
     // Of the first half every third stays.
     for tag in tags.into_iter().filter(|tag| tag % 3 != 0) {
         c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+        c.client.tell_store();
     }
     drop(c);
     let account = Arc::new(MemoryAccount::new(1));
@@ -320,6 +350,7 @@ fn a_long_backlog_takes_little_memory_and_comes_in_order() {
             assert_eq!((number_of(&delivery.body), delivery.body.len()), (next, 1004));
             next += 1;
             c.client.settle(1, delivery.tag, false, Settle::Accepted).unwrap();
+            c.client.tell_store();
         }
         assert!(account.bytes() < 40 << 20);
     }
@@ -354,6 +385,7 @@ fn a_backlog_that_is_read_while_it_grows_loses_nothing() {
                 let at = random.below(unacked.len() as u64) as usize;
                 let (tag, _) = unacked.swap_remove(at);
                 c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+                c.client.tell_store();
             }
         }
         let mut left: Vec<u32> = unacked.iter().map(|(_, number)| *number).chain(expected).collect();
@@ -449,6 +481,29 @@ fn a_full_disk_holds_nothing_that_is_to_be_written_and_lets_go() {
     c.pass(60_000);
     assert_eq!(c.drain_bodies("q"), ["3", "1"]);
     assert!(disk.bodies().is_empty());
+}
+
+#[test]
+fn a_purge_and_cancelled_holds_have_a_receipt() {
+    let (mut c, disk) = with_holds();
+    for due in ["10", "20", "30"] {
+        c.publish_one(delayed_persistent("x", "k", due, due));
+    }
+    c.vhost.declare_queue(durable("p"), c.id).unwrap();
+    c.publish_one(persistent("", "p", b"1"));
+    disk.is_slow(true);
+    let (purged, of_purge) = c.vhost.purge_queue_kept(b"p", c.id).unwrap();
+    let one = c.vhost.cancel_hold_kept(c.vhost.holds(b"x", 0, 1)[0].id).unwrap();
+    let (cancelled, rest) = c.vhost.cancel_holds_kept(b"x");
+    assert_eq!((purged, cancelled), (1, 2));
+    let receipts = [of_purge, one, rest];
+    assert!(receipts.iter().all(leveret_broker::Receipt::is_pending), "none of it is on disk");
+    disk.is_slow(false);
+    assert!(receipts.iter().all(leveret_broker::Receipt::is_safe));
+    assert!(disk.bodies().is_empty());
+    disk.is_slow(true);
+    let nothing = (c.vhost.purge_queue_kept(b"p", c.id).unwrap().1, c.vhost.cancel_holds_kept(b"x").1);
+    assert!(nothing.0.is_safe() && nothing.1.is_safe(), "nothing is to be written");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     credit::ChannelCredit,
     dead_letter::{DeadLetters, DeathReason},
-    queue::{ConsumerKey, MessageRef, Queue, Settle},
+    queue::{ConsumerKey, MessageRef, Progress, Queue, Settle},
 };
 use alloc::{sync::Arc, vec::Vec};
 use leveret_model::{Name, Refusal};
@@ -109,11 +109,11 @@ impl Channel {
         tag: u64,
         multiple: bool,
         outcome: Settle,
-        dead: &mut DeadLetters,
+        (dead, progress): (&mut DeadLetters, &mut Progress),
     ) -> Result<(), Refusal> {
         if !multiple {
             let entry = self.unacked.take(tag).ok_or(Refusal::UnknownDelivery { tag })?;
-            self.settle_one(entry, outcome, dead);
+            self.settle_one(entry, outcome, (dead, progress));
             return Ok(());
         }
         let up_to = if tag == 0 { None } else { Some(tag) };
@@ -124,7 +124,7 @@ impl Channel {
         if taken.is_empty() && tag != 0 {
             return Err(Refusal::UnknownDelivery { tag });
         }
-        self.settle_runs(&taken, &mut run, outcome, dead);
+        self.settle_runs(&taken, &mut run, outcome, (dead, progress));
         taken.clear();
         (self.taken, self.run) = (taken, run);
         Ok(())
@@ -136,7 +136,7 @@ impl Channel {
         mut entries: &[Entry],
         run: &mut Vec<Settled>,
         outcome: Settle,
-        dead: &mut DeadLetters,
+        (dead, progress): (&mut DeadLetters, &mut Progress),
     ) {
         while let Some(first) = entries.first() {
             let Some(queue) = self.holder_mut(first.holder).map(|holder| holder.queue.clone()) else {
@@ -154,12 +154,12 @@ impl Channel {
                 entries = rest;
             }
             self.credit.release(counted);
-            settle_in(&queue, run, outcome, dead);
+            settle_in(&queue, run, outcome, (&mut *dead, &mut *progress));
             run.clear();
         }
     }
 
-    fn settle_one(&mut self, entry: Entry, outcome: Settle, dead: &mut DeadLetters) {
+    fn settle_one(&mut self, entry: Entry, outcome: Settle, ends: (&mut DeadLetters, &mut Progress)) {
         let Some(holder) = self.holders.get(entry.holder as usize).and_then(Option::as_ref) else {
             return;
         };
@@ -167,7 +167,7 @@ impl Channel {
         if key.is_some() {
             self.credit.release(1);
         }
-        settle_in(&holder.queue, &[(entry.message, key)], outcome, dead);
+        settle_in(&holder.queue, &[(entry.message, key)], outcome, ends);
         self.let_go(entry.holder);
     }
 
@@ -201,9 +201,14 @@ impl Channel {
 }
 
 /// Settles messages of one queue, or has them die.
-pub(super) fn settle_in(queue: &Arc<Queue>, run: &[Settled], outcome: Settle, dead: &mut DeadLetters) {
+pub(super) fn settle_in(
+    queue: &Arc<Queue>,
+    run: &[Settled],
+    outcome: Settle,
+    (dead, progress): (&mut DeadLetters, &mut Progress),
+) {
     if outcome != Settle::Rejected || queue.dead_lettering().is_none() {
-        queue.settle(run, outcome);
+        queue.settle(run, outcome, progress);
         return;
     }
     queue.condemn(run);

@@ -121,6 +121,7 @@ impl Client {
             // What interceptors rejected.
             self.dead_letter(router);
         }
+        self.tell_store();
         stopped
     }
 
@@ -177,7 +178,8 @@ impl Client {
             unacked: &mut channel.unacked,
             count: 0,
         };
-        let pull = holder.queue.pull(consumer.key, DELIVER_BURST_MESSAGES_MAX, &mut taker);
+        let pull =
+            holder.queue.pull(consumer.key, DELIVER_BURST_MESSAGES_MAX, &mut taker, &mut self.progress);
         let count = taker.count;
         if !consumer.no_ack {
             holder.outstanding += count;

@@ -18,7 +18,7 @@ use crate::{
     intercept::{Interception, Standing},
     later::Why,
     port::{Deed, Fate, Router, Site},
-    queue::{ConsumerKey, MessageRef, Pull, Queue, Settle, Taker},
+    queue::{ConsumerKey, MessageRef, Progress, Pull, Queue, Settle, Taker},
     store,
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
@@ -137,7 +137,7 @@ impl Burst {
         queue: &Arc<Queue>,
         dealt: usize,
         key: Option<ConsumerKey>,
-        dead: &mut DeadLetters,
+        (dead, progress): (&mut DeadLetters, &mut Progress),
     ) -> u32 {
         let over = self.copies.get(dealt..).unwrap_or_default();
         let freed = self.accepted.len() + self.rejected.len() + over.len();
@@ -145,12 +145,12 @@ impl Burst {
             queue.take_back(over.iter().map(|copied| (copied.message, key)));
         }
         if !self.accepted.is_empty() {
-            queue.settle(&self.accepted, Settle::Accepted);
+            queue.settle(&self.accepted, Settle::Accepted, progress);
             self.accepted.clear();
         }
         if !self.rejected.is_empty() {
             // As a consumer's reject.
-            settle_in(queue, &self.rejected, Settle::Rejected, dead);
+            settle_in(queue, &self.rejected, Settle::Rejected, (dead, progress));
             self.rejected.clear();
         }
         freed as u32
@@ -196,7 +196,7 @@ impl Client {
         let mut burst = self.burst.take().unwrap_or_default();
         burst.clear();
         let mut copying = Copying { burst: &mut burst, room: sink.has_room() };
-        let mut pull = queue.pull(key, DELIVER_BURST_MESSAGES_MAX, &mut copying);
+        let mut pull = queue.pull(key, DELIVER_BURST_MESSAGES_MAX, &mut copying, &mut self.progress);
         let mut judged = if burst.copies.is_empty() { 0 } else { burst.judge(&queue, router, self) };
         let mut waits = judged == 0 && !burst.copies.is_empty();
         let settling_key = (!no_ack).then_some(key);
@@ -235,7 +235,8 @@ impl Client {
         } else if dealt < burst.copies.len() && !waits {
             pull = Pull::Burst;
         }
-        let freed = burst.end(&queue, dealt, settling_key, &mut self.dead_letters);
+        let ends = (&mut self.dead_letters, &mut self.progress);
+        let freed = burst.end(&queue, dealt, settling_key, ends);
         if let Some(channel) = self.channels.get_mut(&at.channel)
             && !no_ack
         {
@@ -311,7 +312,7 @@ impl Client {
         while !found {
             burst.clear();
             let mut messages_left = 0;
-            let any = queue.get(false, |got, message| {
+            let any = queue.get(false, &mut self.progress, |got, message| {
                 messages_left = got.messages_left;
                 burst.copy(message, got.redelivered, &got.message);
             });
@@ -338,7 +339,7 @@ impl Client {
                     Standing::Unavailable(_) => judged = 0,
                 }
             }
-            burst.end(queue, judged, None, &mut self.dead_letters);
+            burst.end(queue, judged, None, (&mut self.dead_letters, &mut self.progress));
             if judged == 0 {
                 break;
             }

@@ -14,7 +14,7 @@ use crate::{
     dead_letter::DeadLetters,
     names,
     port::{Router, Wake},
-    queue::{Consumer, Queue, Settle},
+    queue::{Consumer, Progress, Queue, Settle},
     vhost::Vhost,
 };
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
@@ -69,6 +69,8 @@ pub struct Client {
     collected: Vec<ConsumerAt>,
     cancelled: Vec<(u16, Name)>,
     dead_letters: DeadLetters,
+    /// What the store is to be told.
+    progress: Progress,
     /// Whose messages wait for an interceptor's answer.
     waiting: Vec<ConsumerAt>,
     /// When to look at those again, where nobody wakes.
@@ -91,6 +93,7 @@ impl Client {
             collected: Vec::new(),
             cancelled: Vec::new(),
             dead_letters: DeadLetters::default(),
+            progress: Progress::default(),
             waiting: Vec::new(),
             look_again_ms: None,
             burst: None,
@@ -221,15 +224,22 @@ impl Client {
         sink: &mut dyn FnMut(Got<'_>),
     ) -> Result<bool, Refusal> {
         let queue = self.vhost.usable_queue(queue, self.id)?;
-        if self.is_intercepted(&queue, router) {
-            return Ok(self.get_intercepted(n, &queue, no_ack, router, sink));
-        }
+        let any = if self.is_intercepted(&queue, router) {
+            self.get_intercepted(n, &queue, no_ack, router, sink)
+        } else {
+            self.get_plain(n, &queue, no_ack, sink)
+        };
+        self.tell_store();
+        Ok(any)
+    }
+
+    fn get_plain(&mut self, n: u16, queue: &Arc<Queue>, no_ack: bool, sink: &mut dyn FnMut(Got<'_>)) -> bool {
         let Some(channel) = self.channels.get_mut(&n) else {
-            return Ok(false);
+            return false;
         };
         let tag = channel.last_tag + 1;
         let mut taken = None;
-        let any = queue.get(no_ack, |got, message| {
+        let any = queue.get(no_ack, &mut self.progress, |got, message| {
             taken = Some(message);
             sink(Got {
                 delivery_tag: tag,
@@ -241,19 +251,19 @@ impl Client {
         if let Some(message) = taken {
             channel.last_tag = tag;
             if !no_ack {
-                let at = channel.getter(&queue);
+                let at = channel.getter(queue);
                 if let Some(holder) = channel.holder_mut(at) {
                     holder.outstanding += 1;
                 }
                 channel.unacked.push(Entry { tag, message, holder: at });
             }
         }
-        Ok(any)
+        any
     }
 
     /// Settles a delivery (`basic.ack`, `basic.nack`, `basic.reject`), with `multiple` all up to
     /// it, and all there are for tag 0. What is rejected may be a dead letter then: see
-    /// [`Self::has_dead_letters`].
+    /// [`Self::has_dead_letters`]. The store learns of it with [`Self::tell_store`].
     ///
     /// # Errors
     /// [`Refusal::UnknownDelivery`] for a tag that is not outstanding; nothing was settled then.
@@ -267,9 +277,16 @@ impl Client {
         let Some(channel) = self.channels.get_mut(&n) else {
             return Err(Refusal::UnknownDelivery { tag: delivery_tag });
         };
-        channel.settle(delivery_tag, multiple, outcome, &mut self.dead_letters)?;
+        let ends = (&mut self.dead_letters, &mut self.progress);
+        channel.settle(delivery_tag, multiple, outcome, ends)?;
         channel.nudge_if_unblocked();
         Ok(())
+    }
+
+    /// Tells the store, as one group, what was settled and handed out since the last time. To be called when no more
+    /// settlements follow, and before anything that came after them: who learns that it is safe may count on them.
+    pub fn tell_store(&mut self) {
+        self.progress.tell(&*self.vhost.store);
     }
 
     /// Whether there are dead letters for [`Self::dead_letter`]. Those that wait for an exchange
@@ -314,7 +331,7 @@ impl Client {
     pub fn recover(&mut self, n: u16) {
         if let Some(channel) = self.channels.get_mut(&n) {
             // Tag 0 with `multiple` is always known.
-            let _ = channel.settle(0, true, Settle::Requeue, &mut self.dead_letters);
+            let _ = channel.settle(0, true, Settle::Requeue, (&mut self.dead_letters, &mut self.progress));
             channel.nudge_if_unblocked();
         }
     }
@@ -328,7 +345,7 @@ impl Client {
         for at in 0..channel.holders.len() as u32 {
             gone.extend(end_consumer(&mut channel, at));
         }
-        let _ = channel.settle(0, true, Settle::Requeue, &mut self.dead_letters);
+        let _ = channel.settle(0, true, Settle::Requeue, (&mut self.dead_letters, &mut self.progress));
         self.backlog.retain(|at| at.channel != n);
         self.waiting.retain(|at| at.channel != n);
         self.cancelled.retain(|(channel, _)| *channel != n);
@@ -343,6 +360,7 @@ impl Client {
             self.end_channel(n, router.as_mut().map(|router| &mut **router as &mut dyn Router));
         }
         self.dead_letters.give_back();
+        self.tell_store();
         self.vhost.connection_gone(self.id, router);
     }
 }

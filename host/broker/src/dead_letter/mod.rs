@@ -295,7 +295,7 @@ impl DeadLetters {
         let refused = core::mem::take(&mut self.refused);
         let stuck = self.stuck.drain(..).map(|(dying, _)| dying).inspect(|dying| count_stuck(dying, false));
         for dying in self.fresh.drain(..).chain(refused.into_values()).chain(stuck) {
-            dying.queue.settle(&[(dying.message, None)], Settle::Requeue);
+            dying.queue.settle_now(&[(dying.message, None)], Settle::Requeue);
         }
     }
 }
@@ -473,7 +473,7 @@ impl Sender for Run<'_> {
             Some(group) => {
                 self.queue.settle_with(&buried, |keeping, ranges| group.settle(keeping.id, ranges));
             }
-            None => self.queue.settle(&buried, Settle::Accepted),
+            None => self.queue.settle_now(&buried, Settle::Accepted),
         }
     }
 }

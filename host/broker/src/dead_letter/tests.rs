@@ -7,7 +7,7 @@ use crate::{
     memory::MemoryAccount,
     port::{Answer, Deed, Fired, Routed},
     publish::Publish,
-    queue::{DeadLetterCounts, MessageRef},
+    queue::{DeadLetterCounts, MessageRef, Progress},
 };
 use DeathReason::{DeliveryLimit, Expired, MaxLength, Rejected};
 use leveret_amqp091::FORM;
@@ -113,7 +113,10 @@ impl World {
     fn die(&mut self, queue: &str, reason: DeathReason) {
         let queue = self.queue(queue);
         let mut taken: Option<MessageRef> = None;
-        assert!(queue.get(false, |_, message| taken = Some(message)), "it is in {queue:?}");
+        assert!(
+            queue.get(false, &mut Progress::default(), |_, message| taken = Some(message)),
+            "it is in {queue:?}"
+        );
         self.dead.push(&queue, taken.unwrap(), reason);
         let waker: Arc<dyn Wake> = Arc::new(Unwoken);
         self.dead.send(&self.vhost, &mut Fanouts, &waker);
@@ -191,7 +194,9 @@ fn a_history_that_a_publisher_made_up_closes_no_cycle() {
     // What died in `a` is published to `b` again by a client, with its headers.
     let mut properties = Vec::new();
     let b = world.queue("b");
-    assert!(b.get(true, |got, _| properties.extend_from_slice(got.message.properties)));
+    assert!(
+        b.get(true, &mut Progress::default(), |got, _| properties.extend_from_slice(got.message.properties))
+    );
     let (exchange, routing_key, body) = (&b""[..], &b"b"[..], &b"body"[..]);
     let message =
         MessageView { exchange, routing_key, form: FORM, properties: &properties, body, publisher: None };
@@ -203,7 +208,7 @@ fn a_history_that_a_publisher_made_up_closes_no_cycle() {
         &mut crate::queue::Placing::default()
     ));
     let mut taken = None;
-    b.get(false, |_, message| taken = Some(message));
+    b.get(false, &mut Progress::default(), |_, message| taken = Some(message));
     world.dead.push(&b, taken.unwrap(), Expired);
     world.dead.send(&world.vhost, &mut Fanouts, &waker);
     assert_eq!(world.queue("a").status().messages, 1);

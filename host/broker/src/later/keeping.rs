@@ -11,6 +11,7 @@ use crate::{
     origin::{Origin, Sender},
     port::{HoldId, Layer},
     publish::Published,
+    receipt::Receipt,
     store::{Group, HeldAs, KeptId, Ranges, Store, Stored, Target, Topology, TopologyChange},
     vhost::Vhost,
 };
@@ -50,6 +51,13 @@ impl Keeping {
         {
             self.store.settled(*id, ranges);
         }
+    }
+
+    /// The same, with the receipt.
+    pub(super) fn settle_kept(&self, ranges: &[Ranges]) -> Receipt {
+        let id = self.id.get();
+        let settle = |id: &KeptId| Receipt::for_settled(&*self.store, self.store.durability(), (*id, ranges));
+        id.map(settle).unwrap_or_default()
     }
 
     /// Adds to a group that a message is held.

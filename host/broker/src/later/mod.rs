@@ -33,6 +33,7 @@ use crate::{
     memory::MemoryAccount,
     origin::Origin,
     port::{Hold, HoldId, Layer, Wake},
+    receipt::Receipt,
     store::{Ranges, Store},
     vhost::Vhost,
 };
@@ -382,29 +383,36 @@ impl Later {
 
     /// Drops a held message; with an exchange, only if that one holds it: numbers are easily guessed.
     pub(crate) fn cancel_hold(&self, id: HoldId, by: Option<ExchangeId>) -> bool {
+        let kept = self.take_hold(id, by);
+        self.keeping.settle(kept.as_deref().unwrap_or_default());
+        kept.is_some()
+    }
+
+    /// Takes out a held message; gives its number where it is kept.
+    fn take_hold(&self, id: HoldId, by: Option<ExchangeId>) -> Option<Vec<Ranges>> {
         let mut state = self.state.lock();
-        let Some((place, at)) = state.held_at.get(&id).copied() else {
-            return false;
-        };
+        let (place, at) = state.held_at.get(&id).copied()?;
         if by.is_some_and(|exchange| exchange != place.0) {
-            return false;
+            return None;
         }
+        let mut kept = Vec::new();
         state.held_at.remove(&id);
         let held = state.holds.remove(&place, at).or_else(|| state.stuck.remove(&place, at));
         if let Some(held) = held {
             self.let_go(&held);
             state.counters.holds_cancelled += 1;
             if held.kept {
-                self.keeping.settle(&[Ranges { first: id.0, count: 1 }]);
+                Ranges::push(&mut kept, id.0);
             }
         }
-        true
+        Some(kept)
     }
 
     /// Drops what waits for an exchange that is marked as deleted.
     pub(crate) fn exchange_gone(&self, exchange: &Exchange) {
         self.change(|state| {
-            let lost = self.remove_holds(state, exchange.id);
+            let (lost, kept) = self.remove_holds(state, exchange.id);
+            self.keeping.settle(&kept);
             if lost > 0 {
                 state.lost(Why::ExchangeDeleted, &exchange.spec.name, lost);
             }
@@ -455,7 +463,8 @@ impl Later {
         .collect()
     }
 
-    fn remove_holds(&self, state: &mut State, exchange: ExchangeId) -> u64 {
+    /// Takes out what an exchange holds; gives how many, and the numbers of those that are kept.
+    fn remove_holds(&self, state: &mut State, exchange: ExchangeId) -> (u64, Vec<Ranges>) {
         let waiting: Vec<Place> = state.holds.lanes(layers(exchange)).map(|(place, _)| *place).collect();
         let mut gone = state.stuck.remove_all(layers(exchange));
         gone.extend(waiting.iter().flat_map(|place| state.holds.remove_lane(place)));
@@ -468,8 +477,7 @@ impl Later {
             }
             removed += 1;
         }
-        self.keeping.settle(&kept);
-        removed
+        (removed, kept)
     }
 }
 
@@ -537,18 +545,32 @@ impl Vhost {
 
     /// Drops a held message; false if there is none of that number, or it goes on just now.
     pub fn cancel_hold(&self, id: HoldId) -> bool {
-        self.later.cancel_hold(id, None)
+        self.cancel_hold_kept(id).is_some()
+    }
+
+    /// The same, with the receipt.
+    pub fn cancel_hold_kept(&self, id: HoldId) -> Option<Receipt> {
+        let kept = self.later.take_hold(id, None)?;
+        Some(self.later.keeping.settle_kept(&kept))
     }
 
     /// Drops all messages that an exchange holds; returns how many.
     pub fn cancel_holds(&self, exchange: &[u8]) -> u64 {
+        self.cancel_holds_kept(exchange).0
+    }
+
+    /// The same, with the receipt.
+    pub fn cancel_holds_kept(&self, exchange: &[u8]) -> (u64, Receipt) {
         let Some(exchange) = self.exchange(exchange) else {
-            return 0;
+            return (0, Receipt::default());
         };
-        let mut state = self.later.state.lock();
-        let cancelled = self.later.remove_holds(&mut state, exchange.id);
-        state.counters.holds_cancelled += cancelled;
-        cancelled
+        let (cancelled, kept) = {
+            let mut state = self.later.state.lock();
+            let removed = self.later.remove_holds(&mut state, exchange.id);
+            state.counters.holds_cancelled += removed.0;
+            removed
+        };
+        (cancelled, self.later.keeping.settle_kept(&kept))
     }
 
     /// From now on nothing waits longer than that, in milliseconds, before it is tried again: what is held, is

@@ -1,7 +1,10 @@
-//! What a durable queue needs to have its messages written.
+//! What a durable queue needs to have its messages written, and to have told what becomes of them.
 
-use crate::store::{Durability, KeptId, Store};
-use alloc::sync::Arc;
+use crate::{
+    receipt::Receipt,
+    store::{Durability, KeptId, Ranges, Store},
+};
+use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
 /// Where a durable queue's messages are kept.
@@ -17,5 +20,77 @@ pub(crate) struct Keeping {
 impl fmt::Debug for Keeping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeping").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What became of messages that are kept, of any queues, until the store is told: collected under the queues' locks
+/// and handed over under none.
+#[derive(Default)]
+pub(crate) struct Progress {
+    settled: Vec<(KeptId, Ranges)>,
+    delivered: Vec<(KeptId, Ranges)>,
+}
+
+impl Progress {
+    /// Messages of a queue are done with.
+    pub(super) fn settled(&mut self, queue: KeptId, ranges: &mut Vec<Ranges>) {
+        self.settled.extend(ranges.drain(..).map(|range| (queue, range)));
+    }
+
+    /// Messages of a queue were given to consumers.
+    pub(super) fn delivered(&mut self, queue: KeptId, ranges: &mut Vec<Ranges>) {
+        self.delivered.extend(ranges.drain(..).map(|range| (queue, range)));
+    }
+
+    /// Tells the store all of it, as one group; then there is nothing.
+    pub(crate) fn tell(&mut self, store: &dyn Store) {
+        if self.settled.is_empty() && self.delivered.is_empty() {
+            return;
+        }
+        self.join();
+        store.progressed(&self.settled, &self.delivered);
+        self.settled.clear();
+        self.delivered.clear();
+    }
+
+    /// Tells the store what was settled of one queue, and gives the receipt for that.
+    pub(super) fn tell_kept(mut self, keeping: &Keeping) -> Receipt {
+        self.join();
+        let ranges: Vec<_> = self.settled.iter().map(|(_, range)| *range).collect();
+        Receipt::for_settled(&*keeping.store, keeping.durability, (keeping.id, &ranges))
+    }
+
+    fn join(&mut self) {
+        join(&mut self.settled);
+        join(&mut self.delivered);
+    }
+}
+
+/// Sorts by queue and number, and joins what follows each other.
+fn join(ranges: &mut Vec<(KeptId, Ranges)>) {
+    ranges.sort_unstable_by_key(|(queue, range)| (*queue, range.first));
+    ranges.dedup_by(|(queue, next), (last_queue, last)| {
+        let end = last.first + u64::from(last.count);
+        let joined = last.count.checked_add(next.count).filter(|_| queue == last_queue && next.first == end);
+        last.count = joined.unwrap_or(last.count);
+        joined.is_some()
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_each_other_in_a_queue_is_one_range() {
+        let range = |queue, first, count| (KeptId(queue), Ranges { first, count });
+        let mut ranges =
+            alloc::vec![range(2, 7, 1), range(1, 5, 1), range(1, 3, 2), range(2, 9, 1), range(2, 8, 1)];
+        join(&mut ranges);
+        assert_eq!(ranges, [range(1, 3, 3), range(2, 7, 3)]);
+        let mut apart = alloc::vec![range(1, 0, u32::MAX), range(1, u64::from(u32::MAX), 1), range(2, 1, 1)];
+        let before = apart.clone();
+        join(&mut apart);
+        assert_eq!(apart, before);
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     memory::{LargeBody, MemoryAccount},
     origin::Sender,
     publish::Publish,
+    receipt::Receipt,
     store::{Kept, KeptId, Ranges},
 };
 use alloc::{boxed::Box, sync::Arc};
@@ -35,7 +36,7 @@ pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
 pub(crate) use dead_letter::check as check_dead_lettering;
 pub use dead_letter::{DeadLetterCounts, DeadLettering};
-pub(crate) use keeping::Keeping;
+pub(crate) use keeping::{Keeping, Progress};
 pub(crate) use placing::Placing;
 pub(crate) use slab::{MessageRef, Stored};
 pub use state::{BEHIND_BYTES, IN_MEMORY_BYTES_MAX, RELEASE_BYTES_MAX};
@@ -315,23 +316,51 @@ impl Queue {
     }
 
     /// Hands messages to a consumer, at most `burst`.
-    pub(crate) fn pull(&self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
+    pub(crate) fn pull(
+        &self,
+        key: ConsumerKey,
+        burst: u32,
+        taker: &mut impl Taker,
+        progress: &mut Progress,
+    ) -> Pull {
         let mut state = self.state.lock();
         let pull = state.pull(key, burst, taker);
+        state.pass_on(progress);
         state.report(&self.account);
         pull
     }
 
     /// Hands out one message. With `no_ack` it is settled already.
-    pub(crate) fn get(&self, no_ack: bool, got: impl FnOnce(GotMessage<'_>, MessageRef)) -> bool {
+    pub(crate) fn get(
+        &self,
+        no_ack: bool,
+        progress: &mut Progress,
+        got: impl FnOnce(GotMessage<'_>, MessageRef),
+    ) -> bool {
         let mut state = self.state.lock();
         let any = state.get(no_ack, got);
+        state.pass_on(progress);
         state.report(&self.account);
         any
     }
 
-    /// Settles messages that were handed out. What was in a deleted queue is gone already.
-    pub(crate) fn settle(&self, messages: &[(MessageRef, Option<ConsumerKey>)], outcome: Settle) {
+    /// [`Self::settle`], and tells the store at once.
+    pub(crate) fn settle_now(&self, messages: &[(MessageRef, Option<ConsumerKey>)], outcome: Settle) {
+        let mut progress = Progress::default();
+        self.settle(messages, outcome, &mut progress);
+        if let Some(keeping) = &self.keeping {
+            progress.tell(&*keeping.store);
+        }
+    }
+
+    /// Settles messages that were handed out. What was in a deleted queue is gone already. What the store is to be
+    /// told goes into `progress`.
+    pub(crate) fn settle(
+        &self,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        outcome: Settle,
+        progress: &mut Progress,
+    ) {
         let mut state = self.state.lock();
         if state.is_deleted() {
             return;
@@ -340,6 +369,7 @@ impl Queue {
             state.settle(*message, *key, outcome);
         }
         state.serve();
+        state.pass_on(progress);
         state.report(&self.account);
     }
 
@@ -401,12 +431,16 @@ impl Queue {
         self.state.lock().nudge(key);
     }
 
-    /// Drops all ready messages; returns how many.
-    pub(crate) fn purge(&self) -> u64 {
+    /// Drops all ready messages; returns how many, and the receipt for that.
+    pub(crate) fn purge(&self) -> (u64, Receipt) {
+        let mut progress = Progress::default();
         let mut state = self.state.lock();
         let purged = state.purge() as u64;
+        state.pass_on(&mut progress);
         state.report(&self.account);
-        purged
+        drop(state);
+        let receipt = self.keeping.as_ref().map(|keeping| progress.tell_kept(keeping));
+        (purged, receipt.unwrap_or_default())
     }
 
     /// Deletes the queue; returns how many messages were ready. `None` if it was deleted already.

@@ -8,7 +8,7 @@
 use super::{
     GotMessage, Settle,
     consumers::{Consumer, ConsumerKey, Consumers},
-    keeping::Keeping,
+    keeping::{Keeping, Progress},
     record::{DEAD_LETTERED, KEPT},
     slab::{MessageRef, Next, Store, Stored},
 };
@@ -168,16 +168,11 @@ impl State {
         }
     }
 
-    /// Tells the store what was settled and what was given to consumers.
-    pub(super) fn tell_store(&mut self) {
-        let Some((keeping, _)) = &self.keeping else { return };
-        if !self.delivered.is_empty() {
-            keeping.store.delivered(keeping.id, &self.delivered);
-            self.delivered.clear();
-        }
-        if !self.settled.is_empty() {
-            keeping.store.settled(keeping.id, &self.settled);
-            self.settled.clear();
+    /// Passes on what was settled and what was given to consumers, for the store.
+    pub(super) fn pass_on(&mut self, progress: &mut Progress) {
+        if let Some((keeping, _)) = &self.keeping {
+            progress.delivered(keeping.id, &mut self.delivered);
+            progress.settled(keeping.id, &mut self.settled);
         }
     }
 
@@ -419,10 +414,8 @@ impl State {
         self.report(account);
     }
 
-    /// Tells the store what happened, and takes settled messages off the account, in lumps: at most as much is kept
-    /// back as is held.
+    /// Takes settled messages off the account, in lumps: at most as much is kept back as is held.
     pub(super) fn report(&mut self, account: &MemoryAccount) {
-        self.tell_store();
         let (_, live_bytes) = self.store.live();
         if self.released_bytes > 0 && self.released_bytes >= RELEASE_BYTES_MAX.min(live_bytes) {
             account.release(core::mem::take(&mut self.released_bytes));

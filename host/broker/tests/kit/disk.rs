@@ -39,6 +39,8 @@ struct Inner {
     declared: BTreeMap<(Name, Name), (KeptId, QueueSpec)>,
     bindings: Vec<(Name, OwnedBinding)>,
     holds: BTreeMap<Name, KeptId>,
+    /// What was settled, by the groups that told it beside messages.
+    progressed: Vec<Vec<(KeptId, Ranges)>>,
 }
 
 #[derive(Default)]
@@ -105,6 +107,11 @@ impl Default for Disk {
 }
 
 impl Disk {
+    /// What was settled since the last time, by the groups that told it.
+    pub fn take_progress(&self) -> Vec<Vec<(KeptId, Ranges)>> {
+        std::mem::take(&mut self.0.lock().unwrap().progressed)
+    }
+
     /// An empty one.
     pub fn new() -> Arc<Self> {
         Arc::new_cyclic(|disk| Self(Mutex::default(), disk.clone()))
@@ -393,14 +400,16 @@ impl Store for Disk {
         settle(&mut self.0.lock().unwrap(), queue, ranges);
     }
 
-    fn delivered(&self, queue: KeptId, ranges: &[Ranges]) {
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]) {
         let mut inner = self.0.lock().unwrap();
-        let queue = inner.queues.entry(queue.0).or_default();
-        for range in ranges {
+        inner.progressed.push(settled.to_vec());
+        for (queue, range) in delivered {
+            let queue = inner.queues.entry(queue.0).or_default();
             for (_, message) in queue.messages.range_mut(range.first..range.first + u64::from(range.count)) {
                 message.deliveries += 1;
             }
         }
+        settled.iter().for_each(|(queue, range)| settle(&mut inner, *queue, &[*range]));
     }
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {

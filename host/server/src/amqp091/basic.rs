@@ -76,7 +76,7 @@ impl Connection {
                 let bind = Bind { to: BindTo::Queue(&queue), source: exchange, routing_key, arguments };
                 self.on_unbind(asked(false), bind, Method::QueueUnbindOk {}, router)
             }
-            Method::QueuePurge { queue, nowait } => unless(nowait, self.on_queue_purge(channel, queue)),
+            Method::QueuePurge { queue, nowait } => self.on_queue_purge(asked(nowait), queue),
             Method::QueueDelete { queue, if_unused, if_empty, nowait } => {
                 self.on_queue_delete(asked(nowait), queue, if_unused, if_empty, router)
             }

@@ -24,11 +24,12 @@ pub fn wait_until(due_ms: u64, now_ms: u64) -> Duration {
 }
 
 impl Connection {
-    /// Sends on what was rejected, as far as that can be done now.
-    pub(super) fn send_dead_letters(&mut self, router: &mut dyn Router) {
-        if let Some(open) = &mut self.open
-            && open.client.has_dead_letters()
-        {
+    /// A run of settlements is over: has the store told of them, and sends on what was rejected, as far as that can be
+    /// done now.
+    pub(super) fn end_settling(&mut self, router: &mut dyn Router) {
+        let Some(open) = &mut self.open else { return };
+        open.client.tell_store();
+        if open.client.has_dead_letters() {
             open.client.dead_letter(router);
         }
     }

@@ -209,7 +209,7 @@ impl Connection {
             used += consumed;
             if !dead_letter::settles(event.as_ref()) {
                 // Settlements that follow each other are one batch.
-                self.send_dead_letters(router);
+                self.end_settling(router);
             }
             match event {
                 Some(Event::Publish(publish)) => batch.push(publish),
@@ -227,7 +227,7 @@ impl Connection {
         if !batch.is_empty() {
             self.publish(batch, router);
         }
-        self.send_dead_letters(router);
+        self.end_settling(router);
         used
     }
 

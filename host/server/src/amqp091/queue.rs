@@ -48,11 +48,11 @@ impl Connection {
     }
 
     /// queue.purge (section 1.7.2.7). 404 not there; 405 exclusive to another connection.
-    pub(super) fn on_queue_purge(&mut self, channel: u16, queue: &[u8]) -> Result<Method<'static>, Refusal> {
+    pub(super) fn on_queue_purge(&mut self, asked: Asked, queue: &[u8]) -> Answer {
         let by = self.id;
-        let queue = self.queue_named(channel, queue)?;
-        let messages = self.open()?.vhost.purge_queue(&queue, by)?;
-        Ok(Method::QueuePurgeOk { message_count: count_of(messages) })
+        let queue = self.queue_named(asked.channel, queue)?;
+        let (messages, receipt) = self.open()?.vhost.purge_queue_kept(&queue, by)?;
+        self.answer_when_safe(asked, &receipt, Method::QueuePurgeOk { message_count: count_of(messages) })
     }
 
     /// queue.delete (section 1.7.2.9). Deleting what is not there succeeds. 405 exclusive to

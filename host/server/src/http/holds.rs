@@ -1,7 +1,7 @@
 //! `/api/holds`: messages that exchanges hold back until a time. Not in RabbitMQ.
 
 use super::{
-    Api,
+    Api, aside,
     error::ApiError,
     json::seen::{CancelledJson, HoldJson, HoldsJson},
     path::Names,
@@ -29,7 +29,9 @@ pub(super) async fn cancel_all(
     Names((vhost, exchange)): Names<(String, String)>,
 ) -> Result<Json<CancelledJson>, ApiError> {
     let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
-    Ok(Json(CancelledJson { cancelled: vhost.cancel_holds(&exchange.spec.name) }))
+    let (cancelled, receipt) = vhost.cancel_holds_kept(&exchange.spec.name);
+    aside::safe(&receipt).await?;
+    Ok(Json(CancelledJson { cancelled }))
 }
 
 /// Drops one.
@@ -39,11 +41,9 @@ pub(super) async fn cancel(
 ) -> Result<Json<CancelledJson>, ApiError> {
     let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
     let is_there = exchange.holds(0, usize::MAX).iter().any(|hold| hold.id == HoldId(id));
-    if is_there && vhost.cancel_hold(HoldId(id)) {
-        Ok(Json(CancelledJson { cancelled: 1 }))
-    } else {
-        Err(ApiError::NotFound)
-    }
+    let receipt = is_there.then(|| vhost.cancel_hold_kept(HoldId(id))).flatten().ok_or(ApiError::NotFound)?;
+    aside::safe(&receipt).await?;
+    Ok(Json(CancelledJson { cancelled: 1 }))
 }
 
 fn describe(hold: HoldInfo) -> HoldJson {

@@ -144,24 +144,6 @@ impl DiskStore {
         topology::vhosts(&self.shared.store)
     }
 
-    /// Has ranges of a queue ride on what is written next.
-    fn ride(&self, queue: KeptId, ranges: &[Ranges], put: fn(&mut Parts, QueueId, &[Range])) {
-        if ranges.is_empty() {
-            return;
-        }
-        let outcome = RIDING.with_borrow_mut(|Riding { parts, ranges: converted }| {
-            parts.set_bytes_max(self.shared.group_bytes_max);
-            converted.clear();
-            converted.extend(ranges.iter().map(group::range_of));
-            put(parts, QueueId(queue.0), converted);
-            parts.submit(&self.shared.store, Sync::Ride, None)
-        });
-        if let Err(failure) = outcome {
-            // Messages come again that were settled after the store was closed.
-            tracing::debug!("{failure}");
-        }
-    }
-
     /// Whether what grows would be taken.
     fn admits(&self) -> Result<(), StoreFailure> {
         // Where the disk is only behind, publishers are read more slowly; what they sent until then is taken.
@@ -216,11 +198,28 @@ impl Store for DiskStore {
     }
 
     fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
-        self.ride(queue, ranges, Parts::ack);
+        let ranges: Vec<_> = ranges.iter().map(|range| (queue, *range)).collect();
+        self.progressed(&ranges, &[]);
     }
 
-    fn delivered(&self, queue: KeptId, ranges: &[Ranges]) {
-        self.ride(queue, ranges, Parts::delivered);
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]) {
+        let outcome = RIDING.with_borrow_mut(|Riding { parts, ranges }| {
+            parts.set_bytes_max(self.shared.group_bytes_max);
+            let put: [fn(&mut Parts, QueueId, &[Range]); 2] = [Parts::delivered, Parts::ack];
+            for (all, put) in [delivered, settled].into_iter().zip(put) {
+                for of_queue in all.chunk_by(|a, b| a.0 == b.0) {
+                    let Some((queue, _)) = of_queue.first() else { continue };
+                    ranges.clear();
+                    ranges.extend(of_queue.iter().map(|(_, range)| group::range_of(range)));
+                    put(parts, QueueId(queue.0), ranges);
+                }
+            }
+            if parts.is_empty() { Ok(()) } else { parts.submit(&self.shared.store, Sync::Ride, None) }
+        });
+        if let Err(failure) = outcome {
+            // Messages come again that were settled after the store was closed.
+            tracing::debug!("{failure}");
+        }
     }
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
