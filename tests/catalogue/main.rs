@@ -5,10 +5,13 @@
 
 mod deduplication;
 mod delayed;
+mod disk;
 mod durable;
 mod held;
 mod history;
 mod last_value;
+mod later;
+mod life;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;

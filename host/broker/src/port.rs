@@ -174,6 +174,15 @@ pub enum Deed {
     },
 }
 
+/// A timer that is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Due<'a> {
+    /// Its name.
+    pub name: &'a Name,
+    /// When it was to fire, in milliseconds since 1970.
+    pub due_ms: u64,
+}
+
 /// What came of a timer that was due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fired {
@@ -373,7 +382,8 @@ pub trait Router {
     ) -> Routed;
 
     /// Whose quota a message is charged to that is held until the types of an exchange from `resume` on are
-    /// asked; asked after [`Self::route`] answered so. `None` where there is none beside the vhost's.
+    /// asked; asked after [`Self::route`] answered so, and at a start for what was held before. `None` where there is none
+    /// beside the vhost's, or nobody answers for the exchange yet.
     fn hold_quota(&mut self, exchange: &Exchange, resume: Layer) -> Option<Arc<HoldQuota>> {
         let _ = (exchange, resume);
         None
@@ -399,12 +409,13 @@ pub trait Router {
         Explained { asked: Vec::new(), answer }
     }
 
-    /// A timer that was set is due. What the type set anew is appended to `deeds`.
+    /// A timer that was set is due. What the type set anew is appended to `deeds`. Whether it fired is known to the
+    /// store with what the type did.
     fn timer(
         &mut self,
         exchange: &Arc<Exchange>,
         layer: Layer,
-        name: &Name,
+        due: Due<'_>,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
     ) -> Fired;

@@ -30,6 +30,8 @@ pub struct Restored {
     pub held: u64,
     /// Messages that were held by an exchange that is not there any more, and are dropped.
     pub held_lost: u64,
+    /// Timers that exchanges' types set.
+    pub timers: u64,
     /// Bindings that lead from or to something that is not there, and were left out.
     pub dangling: usize,
 }
@@ -113,8 +115,9 @@ impl Vhost {
             }
         }
         if let Some(id) = holds {
-            (restored.held, restored.held_lost) = self.hold_again(id);
+            (restored.held, restored.held_lost) = self.hold_again(id, router);
         }
+        restored.timers = self.set_timers_again();
         restored
     }
 

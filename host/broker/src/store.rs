@@ -88,16 +88,32 @@ pub enum StateChange {
         /// As it describes itself.
         version: Arc<str>,
     },
+    /// A timer is due then, whatever was set under its name before.
+    SetTimer {
+        /// Its name.
+        name: Name,
+        /// In milliseconds since 1970.
+        due_ms: u64,
+    },
+    /// There is no timer of that name any more.
+    EndTimer {
+        /// Its name.
+        name: Name,
+        /// Only one that is due then, in milliseconds since 1970.
+        due_ms: Option<u64>,
+    },
     /// Nothing that was written before counts, nor what was put aside.
     Clear,
-    /// What was written before stays beside what follows, as what that version left. What it left before is gone.
+    /// What was written before, but for timers, stays beside what follows, as what that version left. What it left
+    /// before is gone.
     PutAside {
         /// SHA-256 of the version's bytes; a [`Self::By`] with it was written.
         digest: [u8; 32],
         /// Of what versions left only so much stays, the latest.
         newest: usize,
     },
-    /// What that version left takes the place of what was written since; what later ones left is gone.
+    /// What that version left takes the place of what was written since, but for timers; what later ones left is gone,
+    /// and if it left nothing all is. Comes before other changes of its holder in a group.
     TakeBack {
         /// SHA-256 of the version's bytes.
         digest: [u8; 32],
@@ -156,7 +172,7 @@ pub trait Store: Send + Sync {
     /// None was taken.
     fn append(&self, group: &[Change]) -> Result<(), StoreFailure>;
 
-    /// What was handed over for a holder and still counts, in order.
+    /// What was handed over for a holder and still counts, in order, but for its timers.
     ///
     /// # Errors
     /// It cannot be read now.
@@ -167,6 +183,9 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// It cannot be read now.
     fn load_aside(&self, holder: &StateHolder) -> Result<Vec<Aside>, StoreFailure>;
+
+    /// Hands over the timers of a virtual host: whose, the name, and when it is due, in milliseconds since 1970.
+    fn timers(&self, vhost: &Name, each: &mut dyn FnMut(StateHolder, Name, u64));
 
     /// An empty group, for whoever writes often.
     fn group(&self) -> Box<dyn Group>;
@@ -277,6 +296,8 @@ impl Store for Volatile {
     }
 
     fn topology(&self, _vhost: &Name, _each: &mut dyn FnMut(Topology<'_>)) {}
+
+    fn timers(&self, _vhost: &Name, _each: &mut dyn FnMut(StateHolder, Name, u64)) {}
 }
 
 /// Writes the effects that belong to one message, then makes them last. Where the store takes nothing they

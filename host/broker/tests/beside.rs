@@ -7,7 +7,7 @@ use kit::queue;
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Now, Receipt, Vhost,
     exchange::{Binding, Exchange},
-    port::{Answer, Deed, Fired, Layer, Routed, Router, Wake},
+    port::{Answer, Deed, Due, Fired, Layer, Routed, Router, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
 use std::{
@@ -79,7 +79,7 @@ impl Router for Slow {
         &mut self,
         _: &Arc<Exchange>,
         _: Layer,
-        _: &Name,
+        _: Due<'_>,
         _: &Arc<dyn Wake>,
         _: &mut Vec<Deed>,
     ) -> Fired {

@@ -245,7 +245,8 @@ fn vhosts(
 
 /// What a virtual host has from before, if it has anything.
 fn log_restored(vhost: &Vhost) {
-    let Restored { exchanges, queues, messages, bindings, dangling, held, held_lost } = vhost.restored();
+    let Restored { exchanges, queues, messages, bindings, dangling, held, held_lost, timers } =
+        vhost.restored();
     let name = vhost.name();
     if held_lost > 0 {
         tracing::warn!(
@@ -255,7 +256,7 @@ fn log_restored(vhost: &Vhost) {
     if exchanges + queues > 0 {
         tracing::info!(
             "virtual host '{name}' has {exchanges} exchanges, {queues} queues with {messages} messages, {bindings} \
-             bindings and {held} held messages from before"
+             bindings, {held} held messages and {timers} timers from before"
         );
     }
     if dangling > 0 {

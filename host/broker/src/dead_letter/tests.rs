@@ -5,7 +5,7 @@ use crate::{
     BindTo, ConnectionId, QueueSpec,
     exchange::{Binding, Exchange},
     memory::MemoryAccount,
-    port::{Answer, Deed, Fired, Routed},
+    port::{Answer, Deed, Due, Fired, Routed},
     publish::Publish,
     queue::{DeadLetterCounts, MessageRef, Progress},
 };
@@ -46,7 +46,7 @@ impl Router for Fanouts {
         &mut self,
         _: &Arc<Exchange>,
         _: Layer,
-        _: &Name,
+        _: Due<'_>,
         _: &Arc<dyn Wake>,
         _: &mut Vec<Deed>,
     ) -> Fired {

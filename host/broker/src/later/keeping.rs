@@ -2,14 +2,14 @@
 //!
 //! They are what is like a queue of the virtual host's, a message under its number. One is written in the group of the
 //! batch in which it came, and is gone by the group in which it goes on; so no crash loses it or lets it go on twice
-//! once that is safe. After a start it is held again, whoever decided that; it counts against the limits of the
-//! virtual host, not against those of the plugin that had it held.
+//! once that is safe. After a start it is held again, whatever the limits are, and counts against those of the virtual host
+//! and of the plugin that decides for its exchange now, as soon as there is one.
 
-use super::{Held, Later, Place};
+use super::{Held, HoldQuota, Later, Place};
 use crate::{
     exchange::Exchange,
     origin::{Origin, Sender},
-    port::{HoldId, Layer},
+    port::{HoldId, Layer, Router},
     publish::Published,
     receipt::Receipt,
     store::{Group, HeldAs, KeptId, Ranges, Store, Stored, Target, Topology, TopologyChange},
@@ -102,7 +102,7 @@ impl Vhost {
 
     /// Holds again what the store has. Gives how many messages, and how many are of exchanges that are not there: those
     /// are let go.
-    pub(crate) fn hold_again(&self, id: KeptId) -> (u64, u64) {
+    pub(crate) fn hold_again(&self, id: KeptId, router: &mut dyn Router) -> (u64, u64) {
         let later = &self.later;
         let _ = later.keeping.id.set(id);
         let store = &later.keeping.store;
@@ -131,16 +131,52 @@ impl Vhost {
         }
         later.change(|state| state.last_number = state.last_number.max(kept.next));
         later.keeping.settle(&lost);
+        later.charge_uncharged(router);
         (again, lost.iter().map(|range| u64::from(range.count)).sum())
     }
 }
 
+impl Exchange {
+    /// Charges what it held before a start to whoever decides at that layer now, unless that is done. Does nothing
+    /// where nothing is left to be charged.
+    pub fn charge_held(&self, layer: Layer, quota: &Arc<HoldQuota>) {
+        if let Some(later) = self.later.upgrade() {
+            later.charge_held((self.id, Layer(layer.0.saturating_add(1))), quota);
+        }
+    }
+}
+
 impl Later {
+    fn charge_uncharged(&self, router: &mut dyn Router) {
+        let uncharged: Vec<_> =
+            self.state.lock().uncharged.iter().map(|(place, it)| (*place, it.clone())).collect();
+        for (place, exchange) in uncharged {
+            if let Some(quota) = router.hold_quota(&exchange, place.1) {
+                self.charge_held(place, &quota);
+            }
+        }
+    }
+
+    fn charge_held(&self, place: Place, quota: &Arc<HoldQuota>) {
+        let mut state = self.state.lock();
+        if state.uncharged.remove(&place).is_none() {
+            return;
+        }
+        let state = &mut *state;
+        for held in state.holds.things_mut(&place).chain(state.stuck.things_mut(&place)) {
+            if held.quota.is_none() {
+                quota.take_anyway(&held.message.view());
+                held.quota = Some(quota.clone());
+            }
+        }
+    }
+
     /// Holds messages again, whatever the limits are now.
     fn take_back(&self, found: Vec<(Place, (u64, u64), Held)>) {
         found.iter().for_each(|(_, _, held)| self.held.take_anyway(&held.message.view()));
         self.change(|state| {
             for (place, at, held) in found {
+                state.uncharged.entry(place).or_insert_with(|| held.exchange.clone());
                 state.held_at.insert(HoldId(at.1), (place, at));
                 state.holds.insert(place, at, held);
             }

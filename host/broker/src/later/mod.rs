@@ -15,7 +15,7 @@
 //! waits for one exchange keeps nothing of another. The lock is taken last of all, and nothing is
 //! called under it.
 //!
-//! `schedule.rs` has the order, `run.rs` the housekeeper's part.
+//! `schedule.rs` has the order, `run.rs` the housekeeper's part, `timers.rs` all of timers.
 
 mod keeping;
 mod report;
@@ -23,6 +23,7 @@ mod room;
 mod run;
 mod schedule;
 mod stuck;
+mod timers;
 
 pub use report::{HoldInfo, LaterCounters, Loss, Why};
 pub use room::{HoldLimits, HoldQuota, KEPT_OVERHEAD_BYTES, NoRoom};
@@ -91,6 +92,8 @@ struct State {
     holds: Schedule<Place, Held>,
     stuck: Stuck,
     held_at: Map<HoldId, (Place, At)>,
+    /// Where messages are held from before the start, and no plugin is charged for them yet.
+    uncharged: Map<Place, Arc<Exchange>>,
     timers: Schedule<Place, Timer>,
     timer_at: Map<(Place, Name), At>,
     /// By the name of the exchange.
@@ -126,6 +129,8 @@ struct Held {
 struct Timer {
     exchange: Arc<Exchange>,
     name: Name,
+    /// When it was to fire, however often it is tried.
+    due_ms: u64,
     /// How often its call failed.
     tries: u32,
 }
@@ -352,35 +357,6 @@ impl Later {
         self.change(|state| state.lost(why, name, count));
     }
 
-    pub(crate) fn set_timer(&self, exchange: Arc<Exchange>, layer: Layer, name: Name, due_ms: u64) {
-        let place = (exchange.id, layer);
-        self.change(|state| {
-            // Looked at under the lock: whoever deletes the exchange comes here afterwards.
-            if exchange.is_deleted() {
-                return;
-            }
-            if let Some(at) = state.timer_at.remove(&(place, name.clone())) {
-                state.timers.remove(&place, at);
-            } else if state.timer_at.len() >= TIMERS_MAX
-                || state.timers_of(exchange.id) >= EXCHANGE_TIMERS_MAX
-            {
-                state.lost(Why::TooManyTimers, &exchange.spec.name, 1);
-                return;
-            }
-            let at = (due_ms, state.number());
-            state.timer_at.insert((place, name.clone()), at);
-            state.timers.insert(place, at, Timer { exchange, name, tries: 0 });
-        });
-    }
-
-    pub(crate) fn cancel_timer(&self, exchange: ExchangeId, layer: Layer, name: Name) {
-        let place = (exchange, layer);
-        let mut state = self.state.lock();
-        if let Some(at) = state.timer_at.remove(&(place, name)) {
-            state.timers.remove(&place, at);
-        }
-    }
-
     /// Drops a held message; with an exchange, only if that one holds it: numbers are easily guessed.
     pub(crate) fn cancel_hold(&self, id: HoldId, by: Option<ExchangeId>) -> bool {
         let kept = self.take_hold(id, by);
@@ -465,6 +441,7 @@ impl Later {
 
     /// Takes out what an exchange holds; gives how many, and the numbers of those that are kept.
     fn remove_holds(&self, state: &mut State, exchange: ExchangeId) -> (u64, Vec<Ranges>) {
+        state.uncharged.retain(|place, _| place.0 != exchange);
         let waiting: Vec<Place> = state.holds.lanes(layers(exchange)).map(|(place, _)| *place).collect();
         let mut gone = state.stuck.remove_all(layers(exchange));
         gone.extend(waiting.iter().flat_map(|place| state.holds.remove_lane(place)));

@@ -86,6 +86,11 @@ impl Count {
         Err(refused)
     }
 
+    fn take_anyway(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn give_back(&self, messages: u64, bytes: u64) {
         self.messages.fetch_sub(messages, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -129,6 +134,11 @@ impl HoldQuota {
         taken
     }
 
+    /// Takes room for a message that was held before, even if there is none.
+    pub(super) fn take_anyway(&self, message: &MessageView<'_>) {
+        self.count.take_anyway(1, kept_bytes(message));
+    }
+
     pub(super) fn give_back(&self, message: &MessageView<'_>) {
         self.count.give_back(1, kept_bytes(message));
     }
@@ -161,8 +171,7 @@ impl Room {
     /// Takes room for a message that was kept before, even if there is none.
     pub(super) fn take_anyway(&self, message: &MessageView<'_>) {
         let bytes = kept_bytes(message);
-        self.count.messages.fetch_add(1, Ordering::Relaxed);
-        self.count.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.count.take_anyway(1, bytes);
         self.account.charge(bytes as usize);
     }
 

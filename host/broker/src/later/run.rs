@@ -2,14 +2,13 @@
 //! taken.
 
 use super::{
-    Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, RELEASE_TRIES_MAX, TIMER_TRIES_MAX, Taken,
-    Timer, Why,
+    Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, RELEASE_TRIES_MAX, Taken, Why,
     keeping::Release,
     stuck::{Answering, answering},
 };
 use crate::{
     origin::Origin,
-    port::{Fired, HoldId, Router, Wake},
+    port::{HoldId, Router, Wake},
     publish::{Publish, Published, Publisher},
     store::Ranges,
     vhost::Vhost,
@@ -20,9 +19,6 @@ use leveret_model::{Name, OwnedMessage};
 
 /// How many messages are published in one go.
 const BATCH_MAX: usize = 256;
-/// How many timers fire in one run. The run ends earlier once the clock shows another millisecond: what
-/// takes long lets others have their turns in between.
-const TIMERS_A_RUN_MAX: usize = 64;
 /// Why an emitted message was given up that waited for an answer.
 const NOT_ANSWERED: &str = "the exchange's type did not answer";
 
@@ -84,23 +80,6 @@ impl Vhost {
         let answering = answering(&exchange, router);
         publisher.publish_own(self, router, to, (&batch, &mut release), &mut outcomes, &waker);
         self.later.released(now_ms, taken, &outcomes, answering);
-    }
-
-    /// Fires some of the timers that are due; for [`Self::run_errands`].
-    pub(crate) fn fire_timers(&self, router: &mut dyn Router) {
-        let now_ms = router.now_ms();
-        let (mut deeds, waker) = (Vec::new(), self.later.waker());
-        for _ in 0..TIMERS_A_RUN_MAX {
-            let Some((place, timer, tries)) = self.later.take_timer(now_ms) else {
-                return;
-            };
-            let fired = router.timer(&timer.exchange, place.1, &timer.name, &waker, &mut deeds);
-            self.later.fired((now_ms, tries), place, timer, fired);
-            self.perform(&mut deeds, 0);
-            if router.now_ms() > now_ms {
-                return;
-            }
-        }
     }
 }
 
@@ -257,48 +236,5 @@ impl Later {
             }
             None => state.outbox.unblock(exchange),
         }
-    }
-
-    fn take_timer(&self, now_ms: u64) -> Option<(Place, Timer, u32)> {
-        let mut state = self.state.lock();
-        let taken = state.timers.take(now_ms, 1)?;
-        let (_, timer) = taken.things.into_iter().next()?;
-        state.timer_at.remove(&(taken.lane, timer.name.clone()));
-        Some((taken.lane, timer, taken.tries))
-    }
-
-    /// A timer was called, whose lane was blocked so often in a row before.
-    fn fired(&self, (now_ms, tries): (u64, u32), place: Place, mut timer: Timer, fired: Fired) {
-        let mut state = self.state.lock();
-        let due_ms = match &fired {
-            Fired::Done => {
-                state.counters.timers_fired += 1;
-                state.timers.unblock(place);
-                return;
-            }
-            Fired::Failed(why) => {
-                timer.tries += 1;
-                if timer.tries >= TIMER_TRIES_MAX {
-                    state.lost(Why::TimerFailed(why.clone()), &timer.exchange.spec.name, 1);
-                    state.timers.unblock(place);
-                    return;
-                }
-                now_ms.saturating_add(self.retry_after_ms(timer.tries))
-            }
-            Fired::Pending | Fired::Unavailable => now_ms,
-        };
-        let key = (place, timer.name.clone());
-        // One of that name may have been set anew.
-        if !timer.exchange.is_deleted() && !state.timer_at.contains_key(&key) {
-            let at = (due_ms, state.number());
-            state.timer_at.insert(key, at);
-            state.timers.insert(place, at, timer);
-        }
-        if let Fired::Failed(_) = fired {
-            state.timers.unblock(place);
-            return;
-        }
-        let until_ms = now_ms.saturating_add(self.retry_after_ms(tries + 1));
-        state.timers.block(place, until_ms, tries + 1, fired == Fired::Pending);
     }
 }

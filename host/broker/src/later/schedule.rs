@@ -92,6 +92,11 @@ impl<K: Ord + Clone, T> Schedule<K, T> {
         self.lanes.range(range).map(|(key, lane)| (key, &lane.things))
     }
 
+    /// What is in a lane.
+    pub(super) fn things_mut(&mut self, lane: &K) -> impl Iterator<Item = &mut T> {
+        self.lanes.get_mut(lane).into_iter().flat_map(|lane| lane.things.values_mut())
+    }
+
     /// Takes out what is due first: things of one lane, in order, up to where another lane has
     /// something earlier, at most `max`; only one of a lane that was blocked the last time.
     pub(super) fn take(&mut self, now_ms: u64, max: usize) -> Option<Taken<K, T>> {

@@ -71,6 +71,11 @@ impl Stuck {
         self.lanes.range(range).map(|(place, lane)| (place, &lane.things))
     }
 
+    /// What is set aside of a place.
+    pub(super) fn things_mut(&mut self, place: &Place) -> impl Iterator<Item = &mut Held> {
+        self.lanes.get_mut(place).into_iter().flat_map(|lane| lane.things.values_mut())
+    }
+
     pub(super) fn remove_all(&mut self, range: RangeInclusive<Place>) -> Vec<(At, Held)> {
         let places: Vec<Place> = self.lanes.range(range).map(|(place, _)| *place).collect();
         let lanes = places.iter().filter_map(|place| self.lanes.remove(place));

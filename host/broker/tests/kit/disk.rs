@@ -387,6 +387,8 @@ impl Store for Disk {
         Ok(Vec::new())
     }
 
+    fn timers(&self, _: &Name, _: &mut dyn FnMut(StateHolder, Name, u64)) {}
+
     fn load_aside(&self, _: &StateHolder) -> Result<Vec<Aside>, StoreFailure> {
         Ok(Vec::new())
     }

@@ -8,7 +8,7 @@ use super::{
 use leveret_broker::{
     DeathReason, ExchangeSpec,
     exchange::{Binding, BindingId, Exchange, ExchangeId, Generation, RouteSet, TypeSpec},
-    port::{Answer, Deed, Fired, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
+    port::{Answer, Deed, Due, Fired, Intercepted, Layer, Points, Routed, Router, Ruling, Site, Wake},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use std::{
@@ -217,7 +217,7 @@ impl Router for Native {
         &mut self,
         exchange: &Arc<Exchange>,
         layer: Layer,
-        name: &Name,
+        Due { name, .. }: Due<'_>,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
     ) -> Fired {

@@ -188,6 +188,15 @@ impl Draft {
                     }
                     None
                 }
+                Op::SetTimer { name, due_ms } => {
+                    self.cell
+                        .record_timer(StateChange::SetTimer { name: name.clone(), due_ms: *due_ms }, group);
+                    None
+                }
+                Op::CancelTimer { name } => {
+                    self.cell.record_timer(StateChange::EndTimer { name: name.clone(), due_ms: None }, group);
+                    None
+                }
                 _ => None,
             };
             if let Some(change) = change {

@@ -19,15 +19,11 @@ use crate::{
     builder::Place,
     guest::Refused,
     scope::Scope,
-    state::{Cell, Older, Owner, Usage, Writer},
+    state::{Cell, Older, Owner, Usage, Writer, going_back},
     version::Version,
 };
 use hashbrown::HashMap;
-use leveret_broker::{
-    exchange::Exchange,
-    port::Layer,
-    store::{self, Change},
-};
+use leveret_broker::{exchange::Exchange, port::Layer, store::Change};
 use leveret_model::Name;
 use std::{
     sync::Arc,
@@ -73,9 +69,7 @@ enum Before {
     /// It is kept as what that version left.
     Kept(Writer),
     /// It is discarded for what the older version left.
-    ForOlder,
-    /// It is discarded, and the older version begins with nothing.
-    ForNothing,
+    Discarded,
 }
 
 impl Move {
@@ -84,11 +78,7 @@ impl Move {
         let Some(holder) = self.from.holder() else { return Vec::new() };
         match &self.before {
             Before::Kept(writer) => self.to.snapshot_beside(holder, by, writer),
-            Before::ForOlder => {
-                let change = store::StateChange::TakeBack { digest: by.digest.0 };
-                vec![Change { holder: holder.clone(), change }]
-            }
-            Before::ForNothing => self.to.snapshot(holder, by),
+            Before::Discarded => going_back(holder, by),
         }
     }
 }
@@ -195,7 +185,7 @@ impl Registry {
                     let (writer, vhost, cell) = (writer.clone(), vhost.clone(), from.clone());
                     cells.keep_older(*owner, Older { writer, vhost, cell });
                 }
-                Before::ForOlder | Before::ForNothing => {
+                Before::Discarded => {
                     cells.forget_older_from(*owner, version.code.digest);
                 }
             }
@@ -206,6 +196,8 @@ impl Registry {
             cells.replace(*owner, to.clone());
         }
         for (exchange, layer) in places {
+            let account = self.services.accounts.of_instance(version, &exchange.vhost);
+            exchange.charge_held(*layer, account.held());
             if let Some(cell) = cells.find(Owner::Exchange(exchange.id, *layer)) {
                 cell.set_writer(version);
             }
@@ -318,12 +310,8 @@ impl Registry {
             handover.told.discarded_entries += entries;
             handover.told.discarded_bytes += bytes;
             handover.told.restored += 1;
-            let unlimited = || Arc::new(Usage::unlimited());
-            let (to, before) = match kept {
-                Some(kept) => (kept.fork(&unlimited()), Before::ForOlder),
-                None => (Cell::default(), Before::ForNothing),
-            };
-            handover.replace(exchange, &it, Arc::new(to), before);
+            let to = kept.map_or_else(Cell::default, |kept| kept.fork(&Arc::new(Usage::unlimited())));
+            handover.replace(exchange, &it, Arc::new(to), Before::Discarded);
         }
         Ok(handover)
     }

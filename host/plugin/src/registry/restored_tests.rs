@@ -44,6 +44,8 @@ impl Store for Before {
         Volatile.load_aside(holder)
     }
 
+    fn timers(&self, _: &Name, _: &mut dyn FnMut(StateHolder, Name, u64)) {}
+
     fn group(&self) -> Box<dyn Group> {
         Volatile.group()
     }

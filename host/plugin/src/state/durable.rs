@@ -49,6 +49,11 @@ impl Cell {
         group.push(Change { holder: holder.clone(), change });
     }
 
+    /// Appends a change of the exchange's timers: they are no version's.
+    pub(crate) fn record_timer(&self, change: StateChange, group: &mut Vec<Change>) {
+        group.extend(self.holder().map(|holder| Change { holder: holder.clone(), change }));
+    }
+
     /// What was recorded of it is written.
     pub(crate) fn is_written(&self) {
         if self.holder().is_some() {
@@ -56,14 +61,7 @@ impl Cell {
         }
     }
 
-    /// Everything that is committed, as changes in the place of all that its holder had before.
-    pub(crate) fn snapshot(&self, holder: &Arc<StateHolder>, writer: &Writer) -> Vec<Change> {
-        let mut changes = vec![StateChange::Clear];
-        self.append_all(writer, &mut changes);
-        changes_of(holder, changes)
-    }
-
-    /// The same beside what a version before left.
+    /// Everything that is committed, as changes that come beside what a version before left.
     pub(crate) fn snapshot_beside(
         &self,
         holder: &Arc<StateHolder>,
@@ -72,14 +70,10 @@ impl Cell {
     ) -> Vec<Change> {
         let put_aside = StateChange::PutAside { digest: before.digest.0, newest: OLDER_MAX };
         let mut changes = vec![by(before), put_aside];
-        self.append_all(writer, &mut changes);
-        changes_of(holder, changes)
-    }
-
-    fn append_all(&self, writer: &Writer, changes: &mut Vec<StateChange>) {
         changes.push(by(writer));
-        self.durable.lock().append_changes(changes);
-        self.messages.lock().append_changes(changes);
+        self.durable.lock().append_changes(&mut changes);
+        self.messages.lock().append_changes(&mut changes);
+        changes_of(holder, changes)
     }
 
     /// Makes the state that these changes lead to.
@@ -122,10 +116,19 @@ impl Cell {
                     Some(Writer { plugin: plugin.to_string(), digest, version: version.to_string() });
                 *self.durable_for.writer.lock() = Some(digest);
             }
-            // How a state came to be what it is, and none of what there is.
-            StateChange::PutAside { .. } | StateChange::TakeBack { .. } | StateChange::DropAside { .. } => {}
+            // How a state came to be what it is, and none of what there is; timers are the virtual host's.
+            StateChange::PutAside { .. }
+            | StateChange::TakeBack { .. }
+            | StateChange::DropAside { .. }
+            | StateChange::SetTimer { .. }
+            | StateChange::EndTimer { .. } => {}
         }
     }
+}
+
+/// What an older version left in the place of what was written since: nothing, if it left nothing.
+pub(crate) fn going_back(holder: &Arc<StateHolder>, to: &Writer) -> Vec<Change> {
+    changes_of(holder, vec![StateChange::TakeBack { digest: to.digest.0 }, by(to)])
 }
 
 fn changes_of(holder: &Arc<StateHolder>, changes: Vec<StateChange>) -> Vec<Change> {

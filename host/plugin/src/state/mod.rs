@@ -20,6 +20,7 @@ mod messages;
 mod usage;
 mod values;
 
+pub(crate) use durable::going_back;
 pub(crate) use gate::{Inside, Shut};
 pub(crate) use messages::{MESSAGE_BYTES, Messages, Search, StoredId};
 pub(crate) use usage::Usage;

@@ -18,8 +18,8 @@ use crate::{
 };
 use leveret_broker::{
     exchange::{Binding, Exchange, TypeSpec},
-    port::{Answer, Deed, Effective, Effects, Fate, Fired, Layer, Wake},
-    store::{Change, StoreFailure},
+    port::{Answer, Deed, Due, Effective, Effects, Fate, Fired, Layer, Wake},
+    store::{Change, StateChange, StoreFailure},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
 use std::sync::Arc;
@@ -163,7 +163,7 @@ impl Worker {
         &mut self,
         exchange: &Arc<Exchange>,
         layer: Layer,
-        name: &Name,
+        due: Due<'_>,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
     ) -> Fired {
@@ -178,14 +178,14 @@ impl Worker {
         let mut called = false;
         let told = self.homes.event(&version, about, Some(waker), |replica| {
             called = true;
-            replica.timer(about, name)
+            replica.timer(about, due.name)
         });
         match told {
             Ok(Outcome { in_doubt: Some(cell), not_called: true, .. }) => {
                 cell.wake_when_settled(waker);
                 Fired::Pending
             }
-            Ok(outcome) => match self.take_place(outcome, deeds) {
+            Ok(outcome) => match self.take_place_of_timer((exchange, layer), due, outcome, deeds) {
                 Ok(()) => Fired::Done,
                 Err(failure) => Fired::Failed(failure.to_string().into()),
             },
@@ -288,13 +288,33 @@ impl Worker {
     /// # Errors
     /// What is to outlive the process cannot be written: they are undone.
     fn take_place(&self, outcome: Outcome, deeds: &mut Vec<Deed>) -> Result<(), StoreFailure> {
-        let Some(draft) = outcome.draft else { return Ok(()) };
-        let mut group = Vec::new();
-        draft.changes(Fate::Routed, &mut group);
+        self.take_place_with(Vec::new(), outcome, deeds)
+    }
+
+    /// The same for a timer, which fired with that.
+    fn take_place_of_timer(
+        &self,
+        (exchange, layer): (&Exchange, Layer),
+        due: Due<'_>,
+        outcome: Outcome,
+        deeds: &mut Vec<Deed>,
+    ) -> Result<(), StoreFailure> {
+        let fired = || StateChange::EndTimer { name: due.name.clone(), due_ms: Some(due.due_ms) };
+        let fired = exchange.state_holder(layer).map(|holder| Change { holder, change: fired() });
+        self.take_place_with(fired.into_iter().collect(), outcome, deeds)
+    }
+
+    fn take_place_with(
+        &self,
+        mut group: Vec<Change>,
+        outcome: Outcome,
+        deeds: &mut Vec<Deed>,
+    ) -> Result<(), StoreFailure> {
+        outcome.draft.iter().for_each(|draft| draft.changes(Fate::Routed, &mut group));
         if !group.is_empty() {
             self.services.cells.store().append(&group)?;
         }
-        draft.settle(Fate::Routed, deeds);
+        outcome.draft.into_iter().for_each(|draft| draft.settle(Fate::Routed, deeds));
         Ok(())
     }
 

@@ -83,8 +83,8 @@ use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, ExchangeSpec, RouteSet, Settings},
     later::HoldQuota,
     port::{
-        Answer, Deed, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router, Ruling, Site,
-        Wake,
+        Answer, Deed, Due, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router, Ruling,
+        Site, Wake,
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -488,7 +488,12 @@ impl Router for Worker {
     fn hold_quota(&mut self, exchange: &Exchange, resume: Layer) -> Option<Arc<HoldQuota>> {
         // Whoever leaves the decision to that type is the one in front of it.
         let layer = Layer(resume.0.checked_sub(1)?);
-        Some(self.entries.get(exchange, layer)?.account.as_ref()?.held().clone())
+        if let Some(entry) = self.entries.get(exchange, layer) {
+            return Some(entry.account.as_ref()?.held().clone());
+        }
+        let type_name = &exchange.types().get(usize::from(layer.0))?.type_name;
+        let version = version_of(&self.registry, exchange, type_name).ok()?;
+        Some(self.services.accounts.of_instance(&version, &exchange.vhost).held().clone())
     }
 
     fn explain(
@@ -512,11 +517,11 @@ impl Router for Worker {
         &mut self,
         exchange: &Arc<Exchange>,
         layer: Layer,
-        name: &Name,
+        due: Due<'_>,
         waker: &Arc<dyn Wake>,
         deeds: &mut Vec<Deed>,
     ) -> Fired {
-        let fired = self.timer_due(exchange, layer, name, waker, deeds);
+        let fired = self.timer_due(exchange, layer, due, waker, deeds);
         self.homes.give_back();
         fired
     }

@@ -7,7 +7,7 @@ use leveret_broker::{
     QueueSpec, Sink,
     exchange::{Binding, Exchange},
     later::Why,
-    port::{Answer, Deed, Fired, Hold, Layer, Routed},
+    port::{Answer, Deed, Due, Fired, Hold, Layer, Routed},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,7 +52,7 @@ impl Router for Holding {
         &mut self,
         _: &Arc<Exchange>,
         _: Layer,
-        _: &Name,
+        _: Due<'_>,
         _: &Arc<dyn Wake>,
         _: &mut Vec<Deed>,
     ) -> Fired {

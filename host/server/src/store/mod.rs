@@ -40,7 +40,7 @@ use leveret_model::Name;
 use leveret_store::{Config, QueueId, Range, Reader, Refused, Sync, disk::real::RealDisk};
 use parking_lot::Mutex;
 use parts::Parts;
-use state::States;
+use state::{States, Timers};
 use std::{
     cell::RefCell,
     collections::BTreeSet,
@@ -63,6 +63,7 @@ struct Shared {
     ids: Ids,
     bindings: topology::Bindings,
     states: States,
+    timers: Timers,
     readers: Mutex<Vec<Reader>>,
     relief: health::Relief,
     /// What time it is, in milliseconds since 1970.
@@ -115,9 +116,11 @@ impl DiskStore {
         let ids = Ids::open(&store);
         let bindings = topology::Bindings::open(&store);
         let states = States::open(&store);
+        let timers = Timers::open(&store);
         let readers = Mutex::default();
         let relief = health::Relief::default();
-        let shared = Shared { store, group_bytes_max, ids, bindings, states, readers, relief, now_ms };
+        let shared =
+            Shared { store, group_bytes_max, ids, bindings, states, timers, readers, relief, now_ms };
         Ok(Self { shared: Arc::new(shared), durability: Arc::default() })
     }
 
@@ -176,6 +179,7 @@ impl Store for DiskStore {
                     | StateChange::Forget { .. }
                     | StateChange::TakeBack { .. }
                     | StateChange::DropAside { .. }
+                    | StateChange::EndTimer { .. }
             )
         };
         if !group.iter().all(takes_away) {
@@ -191,6 +195,10 @@ impl Store for DiskStore {
 
     fn load_aside(&self, holder: &StateHolder) -> Result<Vec<Aside>, StoreFailure> {
         state::load_aside(&self.shared, holder)
+    }
+
+    fn timers(&self, vhost: &Name, each: &mut dyn FnMut(StateHolder, Name, u64)) {
+        self.shared.timers.of_vhost(vhost, each);
     }
 
     fn group(&self) -> Box<dyn Group> {

@@ -11,6 +11,8 @@
 //! 5 holders     key: virtual host, exchange, u8 type, u64 BE the exchange's number if it has one: u8 version, u64
 //!               space or 0, u64 queue of messages or 0; version 2: u8 how many versions left something that is
 //!               kept, for each 32 bytes of SHA-256, u64 space, u64 queue or 0, the latest last
+//! 6 timers      key: virtual host, exchange, u8 type, u64 BE the exchange's number or 0, the timer's name: u64 when it
+//!               is due, in milliseconds since 1970
 //! 64 and above  what a type of an exchange keeps (state.rs)
 //! ```
 //!
@@ -23,6 +25,7 @@ pub(super) const QUEUES: Space = Space(2);
 pub(super) const BINDINGS: Space = Space(3);
 pub(super) const OTHERS: Space = Space(4);
 pub(super) const HOLDERS: Space = Space(5);
+pub(super) const TIMERS: Space = Space(6);
 
 /// The key of the number below which all may be in use.
 pub(super) const NEXT_ID: &[u8] = b"n";

@@ -19,8 +19,10 @@
 
 mod holder;
 mod places;
+mod timers;
 
 pub(super) use places::{Place, Places};
+pub(super) use timers::Timers;
 
 use super::{
     Shared,
@@ -31,7 +33,7 @@ use super::{
     topology,
 };
 use holder::Holder;
-use leveret_broker::store::{Aside, Change, StateChange, StateHolder, StoreFailure, Written};
+use leveret_broker::store::{Aside, Change, KeptId, StateChange, StateHolder, StoreFailure, Written};
 use leveret_store::{Group, QueueId, Refused, Space, Store, Sync};
 use parking_lot::{Condvar, Mutex};
 use places::{holder_key, holder_value, take_holder};
@@ -134,17 +136,19 @@ pub(super) fn each_holder(store: &Store, each: &mut dyn FnMut(StateHolder, Place
     found.into_iter().for_each(|(holder, places)| each(holder, places));
 }
 
+/// Whether a holder's exchange is there, or may be: of one without a number, and of one that cannot be read, it is not
+/// known.
+fn is_there(numbers: &HashMap<Box<[u8]>, Option<KeptId>>, holder: &StateHolder) -> bool {
+    let number = numbers.get(&*topology::exchange_key(&holder.vhost, &holder.exchange));
+    holder.number.0 == 0 || number.is_some_and(|number| number.is_none_or(|it| it == holder.number))
+}
+
 /// Clears what is of exchanges that are not there: they went, and what was kept for them a moment later stayed.
 fn clear_orphans(store: &Store) {
     let numbers = topology::exchange_numbers(store);
     let mut group = Group::default();
     each_holder(store, &mut |holder, places| {
-        // Of one that cannot be read it is not known.
-        let is_there = match numbers.get(&*topology::exchange_key(&holder.vhost, &holder.exchange)) {
-            Some(number) => number.is_none_or(|number| number == holder.number),
-            None => false,
-        };
-        if !is_there && holder.number.0 != 0 {
+        if !is_there(&numbers, &holder) {
             group.unset(HOLDERS, &holder_key(&holder));
             for Place { space, queue } in places.all() {
                 group.clear_space(space);
@@ -206,6 +210,9 @@ pub(super) fn write(
         outcome = outcome.and_then(|()| guard.apply(&change.change, &mut out));
     }
     let ending = out.ending;
+    if outcome.is_ok() {
+        shared.timers.change(changes, parts);
+    }
     let moved = guards.iter().zip(&holders).zip(&places);
     let moved = moved.filter(|((guard, _), before)| guard.places() != *before);
     let moved: Vec<_> = moved.map(|((guard, holder), _)| (*holder, guard.places())).collect();
@@ -263,7 +270,9 @@ fn bytes_of(change: &StateChange) -> usize {
             | StateChange::Clear
             | StateChange::PutAside { .. }
             | StateChange::TakeBack { .. }
-            | StateChange::DropAside { .. } => 0,
+            | StateChange::DropAside { .. }
+            | StateChange::SetTimer { .. }
+            | StateChange::EndTimer { .. } => 0,
             StateChange::By { plugin, version, .. } => plugin.len() + version.len(),
         }
 }

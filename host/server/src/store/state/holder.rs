@@ -158,6 +158,8 @@ impl Holder {
                 out.ending.old.extend(self.places.all());
                 *self = Self::known(Places::default());
             }
+            // Of a space of their own.
+            StateChange::SetTimer { .. } | StateChange::EndTimer { .. } => {}
             StateChange::PutAside { digest, newest } => self.put_aside(*digest, *newest, out),
             StateChange::TakeBack { digest } => return self.take_back(digest, out),
             StateChange::DropAside { digest } => {

@@ -58,8 +58,9 @@ pub(super) fn holder_key(holder: &StateHolder) -> Vec<u8> {
 /// Reads both.
 pub(super) fn take_holder(key: &[u8], value: &[u8]) -> Result<(StateHolder, Places), Malformed> {
     let mut key = Take(key);
-    let (vhost, exchange, layer) = (key.name()?, key.name()?, Layer(key.u8()?));
-    let number = KeptId(if key.0.is_empty() { 0 } else { key.u64_sorted()? });
+    let mut holder = take_holder_key(&mut key)?;
+    // Exchanges had no number before version 2 of their values.
+    holder.number = KeptId(if key.0.is_empty() { 0 } else { key.u64_sorted()? });
     let mut value = Take(value);
     let has_left = value.is_version_2()?;
     let now = Some(take_place(&mut value)?).filter(|place| place.space.0 != 0);
@@ -69,7 +70,13 @@ pub(super) fn take_holder(key: &[u8], value: &[u8]) -> Result<(StateHolder, Plac
         let place = take_place(&mut value)?;
         left.push(Left { digest, place });
     }
-    Ok((StateHolder { vhost, exchange, number, layer }, Places { now, left }))
+    Ok((holder, Places { now, left }))
+}
+
+/// Takes whose it is, but for the number.
+pub(super) fn take_holder_key(key: &mut Take<'_>) -> Result<StateHolder, Malformed> {
+    let (vhost, exchange, layer) = (key.name()?, key.name()?, Layer(key.u8()?));
+    Ok(StateHolder { vhost, exchange, number: KeptId(0), layer })
 }
 
 fn take_place(value: &mut Take<'_>) -> Result<Place, Malformed> {

@@ -76,6 +76,8 @@ struct Model {
     kept: BTreeMap<u64, (String, String)>,
     /// What versions left.
     aside: Vec<([u8; 32], Model)>,
+    /// Nothing of all that is put aside.
+    timers: BTreeMap<String, u64>,
 }
 
 impl Model {
@@ -107,20 +109,27 @@ impl Model {
                 self.by = Some(format!("by {plugin} {} {version}", digest[0]));
             }
             StateChange::Clear => *self = Self::default(),
+            StateChange::SetTimer { name, due_ms } => drop(self.timers.insert(name.to_text(), *due_ms)),
+            StateChange::EndTimer { name, due_ms } => {
+                self.timers
+                    .retain(|other, due| *other != name.to_text() || due_ms.is_some_and(|it| it != *due));
+            }
             StateChange::PutAside { digest, newest } => {
+                let timers = std::mem::take(&mut self.timers);
                 let mut aside = std::mem::take(&mut self.aside);
                 aside.retain(|(other, _)| other != digest);
                 aside.push((*digest, std::mem::take(self)));
                 let surplus = aside.len().saturating_sub(*newest);
                 aside.drain(..surplus);
-                self.aside = aside;
+                (self.aside, self.timers) = (aside, timers);
             }
             StateChange::TakeBack { digest } => {
+                let timers = std::mem::take(&mut self.timers);
                 let mut aside = std::mem::take(&mut self.aside);
                 let at = aside.iter().position(|(other, _)| other == digest);
                 let mut later = aside.split_off(at.unwrap_or(0)).into_iter();
                 *self = at.and_then(|_| later.next()).map(|(_, left)| left).unwrap_or_default();
-                self.aside = aside;
+                (self.aside, self.timers) = (aside, timers);
             }
             StateChange::DropAside { digest } => self.aside.retain(|(other, _)| other != digest),
         }
@@ -170,6 +179,9 @@ fn change() -> impl Strategy<Value = StateChange> {
         }),
         1 => Just(StateChange::Clear),
         1 => (0..4_u8).prop_map(|n| StateChange::DropAside { digest: [n; 32] }),
+        2 => (key(), 0..3_u64).prop_map(|(key, due_ms)| StateChange::SetTimer { name: name(key), due_ms }),
+        2 => (key(), proptest::option::of(0..3_u64))
+            .prop_map(|(key, due_ms)| StateChange::EndTimer { name: name(key), due_ms }),
     ]
 }
 
@@ -234,6 +246,11 @@ proptest! {
             let aside: Vec<_> = aside.map(|it| (it.digest, in_words(&it.changes))).collect();
             let expected = models[at].aside.iter().map(|(digest, left)| (*digest, left.in_words(clock())));
             assert_eq!(aside, expected.collect::<Vec<_>>(), "what was put aside for holder {at}");
+            let mut timers = BTreeMap::new();
+            life.store().timers(&name("/"), &mut |holder, name, due_ms| {
+                assert!(holder != *holders[at] || timers.insert(name.to_text(), due_ms).is_none());
+            });
+            assert_eq!(timers, models[at].timers, "timers of holder {at}");
         };
         for step in steps {
             match step {
