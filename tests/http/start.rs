@@ -1,6 +1,6 @@
 //! How the API starts, and how it does not.
 
-use super::asking::{BINARY, get_as, json_of};
+use super::asking::{BINARY, get, get_as, json_of};
 use leveret_server::http::token_file::TokenFile;
 use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, log_lines, process};
 use serde_json::json;
@@ -45,6 +45,21 @@ fn a_taken_port_ends_the_start_and_names_the_flag() {
     assert!(finished.stderr.contains(&address), "{}", finished.report());
     assert!(finished.stderr.contains("--http-listen chooses another"), "{}", finished.report());
     assert!(!TokenFile::path(scratch.path()).exists(), "a broker that did not start left its token");
+}
+
+#[test]
+fn a_token_file_that_cannot_be_written_is_written_later() {
+    let stopped = Broker::start(BINARY).stop_for_a_while();
+    let path = TokenFile::path(&stopped.data_directory());
+    // As on a disk without room: nothing takes its place.
+    std::fs::create_dir(&path).unwrap();
+    let broker = stopped.start();
+    let told = broker.wait_for_log("cannot write", EVENT_WAIT_MAX);
+    assert!(told.contains(&path.display().to_string()) && told.contains("ERROR"), "{told}");
+    assert_eq!(get(&broker, "whoami")["name"], "guest", "it serves");
+    std::fs::remove_dir(&path).unwrap();
+    broker.wait_for_log("http-token is written", EVENT_WAIT_MAX);
+    assert_eq!(TokenFile::read(&broker.data_directory()).unwrap().address, broker.http_address());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use anyhow::{Context, bail};
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -45,8 +45,16 @@ impl DataFolder {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
-        let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        write.with_context(|| format!("cannot write {}", path.display()))?;
+        // Written in place and cut then: what takes the room of the one before has it on a full disk too.
+        let id = format!("{}\n", std::process::id());
+        let write = file.write_all(id.as_bytes()).and_then(|()| file.set_len(id.len() as u64));
+        match write {
+            // What counts is the lock.
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                tracing::warn!("cannot write {}: {error}", path.display());
+            }
+            write => write.with_context(|| format!("cannot write {}", path.display()))?,
+        }
         Ok(Self { _lock: file })
     }
 }

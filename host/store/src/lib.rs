@@ -78,6 +78,7 @@ mod recovery;
 mod simulation;
 mod store;
 mod threads;
+mod watch;
 
 pub use error::{DiskError, OpenError, Refused};
 pub use journal::Sync;
@@ -91,6 +92,7 @@ pub use record::{
 };
 pub use recovery::{Problem, Report};
 pub use store::{Stat, Store};
+pub use watch::Watch;
 
 /// Sizes. The defaults are for a broker.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use crate::{
     record::BLOCK_BYTES,
     recovery::{self, RUNNING, Recovered},
     threads::Threads,
+    watch::Watching,
 };
 use parking_lot::{Condvar, Mutex};
 use std::{
@@ -208,6 +209,7 @@ impl Store {
         if let Some(threads) = threads {
             let keeper = threads.stop(&self.core);
             close(&self.core, keeper);
+            self.core.tell_relief();
         }
     }
 }
@@ -265,6 +267,7 @@ pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -
         counts: Counts::default(),
         scrubbed: Mutex::default(),
         next_extent: AtomicU64::new(next_extent),
+        watching: Watching::default(),
     };
     (core, keeper)
 }

@@ -68,6 +68,7 @@ fn spawn<T: Send + 'static>(
 fn write(core: &Core, stopping: &AtomicBool, since: Instant) {
     while !stopping.load(Ordering::Acquire) {
         if core.write_step(now_ms(since)) {
+            core.tell_relief();
             continue;
         }
         // Something waits for a segment or for a sync.
@@ -107,6 +108,7 @@ fn sync(core: &Core, stopping: &AtomicBool, since: Instant) {
         if let Some(job) = core.sync_begin(now_ms(since)) {
             let outcome = job.file.sync();
             core.sync_end(&job, outcome, &mut told);
+            core.tell_relief();
             continue;
         }
         let mut flight = core.flight.lock();
@@ -122,6 +124,7 @@ fn sync(core: &Core, stopping: &AtomicBool, since: Instant) {
 fn large(core: &Core, stopping: &AtomicBool, since: Instant) {
     while !stopping.load(Ordering::Acquire) {
         if core.large_step(now_ms(since)) {
+            core.tell_relief();
             continue;
         }
         let mut large = core.large.lock();
@@ -139,7 +142,9 @@ fn large(core: &Core, stopping: &AtomicBool, since: Instant) {
 
 fn keep(core: &Core, stopping: &AtomicBool, mut keeper: Keeper, since: Instant) -> Keeper {
     while !stopping.load(Ordering::Acquire) {
-        if core.keep_step(&mut keeper, now_ms(since)) {
+        let did = core.keep_step(&mut keeper, now_ms(since));
+        core.tell_relief();
+        if did {
             continue;
         }
         let mut untidy = core.untidy.lock();

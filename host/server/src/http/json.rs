@@ -174,6 +174,9 @@ pub struct QueueJson {
     /// Dead letters that were refused too often and are set aside; not in RabbitMQ, and only if there are some.
     #[serde(skip_serializing_if = "is_zero")]
     pub dead_letters_set_aside: u64,
+    /// Messages that were in the store and could not be read from there; not in RabbitMQ, and only if there are some.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub messages_unreadable: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

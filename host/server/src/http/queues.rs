@@ -48,6 +48,7 @@ fn describe(vhost: &Vhost, queue: &Queue) -> QueueJson {
         exclusive: spec.exclusive,
         arguments: arguments::to_json(&spec.arguments),
         consumers: counts.consumers,
+        messages_unreadable: counts.unreadable,
         messages: counts.into(),
         dead_letters_set_aside: queue.dead_lettering().map_or(0, |to| to.counts().stuck),
     }

@@ -39,6 +39,8 @@ pub const CONNECTION_MAX: Duration = Duration::from_secs(600);
 const LAST_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long to wait when the process is out of file descriptors.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How long to wait before a token file that could not be written is tried again.
+const TOKEN_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// What a connection above [`CONNECTIONS_MAX`] gets.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -58,7 +60,7 @@ pub struct HttpServer {
 /// `workers` serve them.
 ///
 /// # Errors
-/// If the token file cannot be written, or the system gives no thread, runtime or random bytes.
+/// If the system gives no thread, runtime or random bytes. A token file that cannot be written is written later.
 pub fn start(
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -77,12 +79,20 @@ pub fn start(
         let _inside = runtime.enter();
         tokio::net::TcpListener::from_std(listener)?
     };
-    token_file.write(data_dir)?;
+    let written = token_file.write(data_dir);
+    if let Err(error) = &written {
+        tracing::error!(
+            "{error:#}; until it can be written, which is tried again and again, the command line does not find this \
+             broker; all else serves"
+        );
+    }
     let (stop, stopped) = oneshot::channel();
+    let late = written.is_err().then(|| (token_file.clone(), data_dir.to_path_buf()));
     let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 () = accept(&listener, router) => {}
+                () = write_late(late) => {}
                 // Told to stop, or nobody is left who could.
                 _ = stopped => {}
             }
@@ -113,6 +123,17 @@ impl Drop for HttpServer {
             tracing::error!("the thread of the HTTP API had panicked");
         }
     }
+}
+
+/// Writes a token file that could not be written at first, once that is possible. Never returns.
+async fn write_late(late: Option<(TokenFile, PathBuf)>) {
+    if let Some((file, data_dir)) = late {
+        while file.write(&data_dir).is_err() {
+            tokio::time::sleep(TOKEN_RETRY_AFTER).await;
+        }
+        tracing::info!("{} is written", TokenFile::path(&data_dir).display());
+    }
+    std::future::pending().await
 }
 
 /// Never returns.

@@ -3,8 +3,9 @@
 use super::Api;
 use crate::store::Pressure;
 use axum::{Json, extract::State};
+use leveret_store::Damaged;
 use serde::Serialize;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// What is told of the store. Counts of what it did are since the start.
 #[derive(Serialize)]
@@ -34,6 +35,48 @@ pub(super) struct StoreJson {
     checkpoint_bytes: u64,
     /// How often what was in flight was written again because the disk failed.
     rescues: u64,
+    /// How often all that is live was read to find what is damaged.
+    scrub_passes: u64,
+    /// Messages that were read for that.
+    scrubbed_messages: u64,
+    /// Messages that were found to be damaged and are still there.
+    damaged_messages: u64,
+    /// Those, the first thousand.
+    damaged: Vec<DamagedJson>,
+}
+
+/// A message that cannot be read.
+#[derive(Serialize)]
+struct DamagedJson {
+    /// Its virtual host and its queue; none if it is held, or kept for an exchange.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vhost: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
+    /// The number of what has it, as in the log.
+    queue_number: u64,
+    /// Its own there.
+    message: u64,
+    /// The file within the store's folder, and the bytes of it that cannot be read.
+    file: String,
+    offset: u64,
+    bytes: u64,
+}
+
+/// What is damaged, with the names of queues.
+fn describe(api: &Api, damaged: Vec<Damaged>) -> Vec<DamagedJson> {
+    let mut names = HashMap::new();
+    if !damaged.is_empty() {
+        for queue in api.vhosts().into_iter().flat_map(|vhost| vhost.queues()) {
+            names.extend(queue.kept_id().map(|id| (id.0, (queue.vhost().to_text(), queue.name().to_text()))));
+        }
+    }
+    let describe = |damaged: Damaged| {
+        let Damaged { queue, sequence, file, offset, bytes } = damaged;
+        let (vhost, name) = names.get(&queue.0).cloned().unzip();
+        DamagedJson { vhost, queue: name, queue_number: queue.0, message: sequence, file, offset, bytes }
+    };
+    damaged.into_iter().map(describe).collect()
 }
 
 pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<StoreJson> {
@@ -45,7 +88,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<StoreJson> {
         Some(Pressure::Failing(_)) => "failing",
         Some(Pressure::Behind) => "behind",
     };
-    let stat = store.stat();
+    let (stat, scrub) = (store.stat(), store.scrub());
     Json(StoreJson {
         state,
         reason: pressure.map(|pressure| pressure.to_string()),
@@ -59,5 +102,9 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<StoreJson> {
         moved_bytes: stat.moved_bytes,
         checkpoint_bytes: stat.checkpoint_bytes,
         rescues: stat.rescues,
+        scrub_passes: scrub.passes,
+        scrubbed_messages: scrub.messages_total,
+        damaged_messages: scrub.damaged_count,
+        damaged: describe(&api, scrub.damaged),
     })
 }

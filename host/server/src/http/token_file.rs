@@ -127,8 +127,12 @@ fn write_beside(path: &Path, text: &str) -> io::Result<()> {
     }
     // `create_new` follows no link and takes no file that somebody else has made.
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // On a full disk it would stay as an empty file.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 #[cfg(test)]

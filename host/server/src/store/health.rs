@@ -2,7 +2,7 @@
 
 use super::{DiskStore, Shared};
 use leveret_broker::port::Wake;
-use leveret_store::{Health, Refused};
+use leveret_store::{Damaged, Health, Refused, Watch};
 use parking_lot::Mutex;
 use std::{
     fmt,
@@ -10,12 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
-    time::Duration,
 };
-
-/// How often it is looked whether the store is well again, while somebody waits for that.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What is wrong with the store: nothing that grows is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +35,48 @@ impl fmt::Display for Pressure {
 
 /// Who waits for better times, and whether it was told that times are bad.
 #[derive(Default)]
-pub(super) struct Relief(Mutex<Waiting>, AtomicBool);
+pub(super) struct Relief {
+    wakers: Mutex<Vec<Arc<dyn Wake>>>,
+    is_bad: AtomicBool,
+}
 
-#[derive(Default)]
-struct Waiting {
-    wakers: Vec<Arc<dyn Wake>>,
-    /// Somebody looks.
-    watched: bool,
+/// What the store tells of itself goes into the log, and wakes who waits.
+impl Watch for Relief {
+    fn relieved(&self) {
+        self.note(None);
+        self.wake();
+    }
+
+    fn damaged(&self, damaged: &Damaged) {
+        let Damaged { queue, sequence, file, offset, bytes } = damaged;
+        tracing::error!(
+            "the store: message {sequence} of queue number {} is damaged, the {bytes} bytes at {offset} of {file}: check \
+             the disk, and publish it again; it is left out when its turn comes",
+            queue.0
+        );
+    }
+}
+
+impl Relief {
+    /// Into the log when it begins and when it is over.
+    fn note(&self, pressure: Option<&Pressure>) {
+        let is_bad = matches!(pressure, Some(Pressure::Full | Pressure::Failing(_)));
+        if self.is_bad.load(Ordering::Relaxed) != is_bad
+            && self.is_bad.swap(is_bad, Ordering::Relaxed) != is_bad
+        {
+            match pressure {
+                Some(pressure) if is_bad => tracing::warn!(
+                    "the store: {pressure}; who publishes what is to be written is held back until that is over"
+                ),
+                _ => tracing::info!("the store takes everything again"),
+            }
+        }
+    }
+
+    fn wake(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.lock());
+        wakers.iter().for_each(|waker| waker.wake());
+    }
 }
 
 impl DiskStore {
@@ -62,42 +92,20 @@ impl DiskStore {
         if self.pressure().is_none() {
             return false;
         }
-        let mut waiting = self.shared.relief.0.lock();
-        waiting.wakers.push(waker.clone());
-        if !waiting.watched {
-            let shared = Arc::downgrade(&self.shared);
-            let watch = move || {
-                while shared.upgrade().is_some_and(|shared| !shared.look()) {
-                    thread::sleep(LOOK_EVERY);
-                }
-            };
-            waiting.watched = thread::Builder::new().name("store-relief".into()).spawn(watch).is_ok();
-        }
-        if !waiting.watched {
-            // Without a thread they look for themselves.
-            let wakers = std::mem::take(&mut waiting.wakers);
-            drop(waiting);
-            wakers.iter().for_each(|waker| waker.wake());
+        let relief = &self.shared.relief;
+        relief.wakers.lock().push(waker.clone());
+        if !self.shared.store.await_relief() {
+            relief.wake();
         }
         true
     }
 }
 
 impl Shared {
-    /// What is wrong; into the log when it begins and when it is over.
+    /// What is wrong.
     fn pressure(&self) -> Option<Pressure> {
         let pressure = self.look_for_pressure();
-        let is_bad = matches!(pressure, Some(Pressure::Full | Pressure::Failing(_)));
-        if self.relief.1.load(Ordering::Relaxed) != is_bad
-            && self.relief.1.swap(is_bad, Ordering::Relaxed) != is_bad
-        {
-            match &pressure {
-                Some(pressure) if is_bad => tracing::warn!(
-                    "the store: {pressure}; who publishes what is to be written is held back until that is over"
-                ),
-                _ => tracing::info!("the store takes everything again"),
-            }
-        }
+        self.relief.note(pressure.as_ref());
         pressure
     }
 
@@ -113,19 +121,5 @@ impl Shared {
             Health::Full => Some(Pressure::Full),
             Health::Failing(why) => Some(Pressure::Failing(why.into())),
         }
-    }
-
-    /// Wakes who waits if all is well again. Whether it was.
-    fn look(&self) -> bool {
-        if self.pressure().is_some() {
-            return false;
-        }
-        let wakers = {
-            let mut waiting = self.relief.0.lock();
-            waiting.watched = false;
-            std::mem::take(&mut waiting.wakers)
-        };
-        wakers.iter().for_each(|waker| waker.wake());
-        true
     }
 }

@@ -65,7 +65,7 @@ struct Shared {
     states: States,
     timers: Timers,
     readers: Mutex<Vec<Reader>>,
-    relief: health::Relief,
+    relief: Arc<health::Relief>,
     /// What time it is, in milliseconds since 1970.
     now_ms: fn() -> u64,
 }
@@ -118,7 +118,8 @@ impl DiskStore {
         let states = States::open(&store);
         let timers = Timers::open(&store);
         let readers = Mutex::default();
-        let relief = health::Relief::default();
+        let relief = Arc::new(health::Relief::default());
+        store.watch(relief.clone());
         let shared =
             Shared { store, group_bytes_max, ids, bindings, states, timers, readers, relief, now_ms };
         Ok(Self { shared: Arc::new(shared), durability: Arc::default() })
@@ -139,6 +140,12 @@ impl DiskStore {
     #[must_use]
     pub fn stat(&self) -> leveret_store::Stat {
         self.shared.store.stat()
+    }
+
+    /// How far the check of what is live came, and what it found.
+    #[must_use]
+    pub fn scrub(&self) -> leveret_store::Scrub {
+        self.shared.store.scrub()
     }
 
     /// The virtual hosts that it has anything of.

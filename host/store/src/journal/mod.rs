@@ -26,7 +26,7 @@ mod write;
 
 use crate::{
     Config, Done, Health, disk::Disk, error::Refused, index::Index, keeper::scrub::Found,
-    record::group::Group,
+    record::group::Group, watch::Watching,
 };
 use flight::Flight;
 use inbox::{Inbox, Waiter};
@@ -103,6 +103,7 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) scrubbed: Mutex<Found>,
     pub(crate) next_extent: AtomicU64,
+    pub(crate) watching: Watching,
 }
 
 impl Core {

@@ -156,10 +156,16 @@ impl Core {
         found.scrub.messages_total += messages;
         found.scrub.bytes += bytes;
         let pass = found.scrub.passes;
+        let mut news = Vec::new();
         for (sequence, damaged) in described {
             let told = found.damaged.len() < DAMAGED_MAX;
-            found.damaged.insert((queue, sequence), (pass, damaged.filter(|_| told)));
+            let damaged = damaged.filter(|_| told);
+            if found.damaged.insert((queue, sequence), (pass, damaged.clone())).is_none() {
+                news.extend(damaged);
+            }
         }
+        drop(found);
+        news.iter().for_each(|damaged| self.tell_damaged(damaged));
     }
 
     /// Where what cannot be read is.

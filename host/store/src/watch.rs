@@ -1,0 +1,71 @@
+//! Who is told of what happens in a store though nobody asked for it at that moment.
+
+use crate::{Damaged, Health, Refused, Store, journal::Core};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering, fence},
+};
+
+/// Is told. Called on the store's threads, under no lock of it: it must not wait, nor drop the store.
+pub trait Watch: Send + Sync {
+    /// What grows is taken again and all is well, or the store is closed: once for each [`Store::await_relief`]
+    /// that gave true, or for several together.
+    fn relieved(&self);
+
+    /// A message was found to be damaged that was not known to be; of more than a thousand at a time only those.
+    fn damaged(&self, damaged: &Damaged);
+}
+
+/// What a store keeps for that.
+#[derive(Default)]
+pub(crate) struct Watching {
+    watch: OnceLock<Arc<dyn Watch>>,
+    /// Somebody waits for relief.
+    awaited: AtomicBool,
+}
+
+impl Store {
+    /// Has somebody told from now on; only the first who asks.
+    pub fn watch(&self, watch: Arc<dyn Watch>) {
+        let _ = self.core.watching.watch.set(watch);
+    }
+
+    /// Has whoever watches told when all is well. False if it is by now: then nobody need be told.
+    #[must_use]
+    pub fn await_relief(&self) -> bool {
+        self.core.watching.awaited.store(true, Ordering::Relaxed);
+        // Either this sees what a thread of the store did, or that thread sees that somebody waits.
+        fence(Ordering::SeqCst);
+        !(self.core.is_relieved() && self.core.watching.awaited.swap(false, Ordering::Relaxed))
+    }
+}
+
+impl Core {
+    fn is_relieved(&self) -> bool {
+        match self.admits() {
+            Err(Refused::Closed) => true,
+            Err(_) => false,
+            Ok(()) => self.health() == Health::Well,
+        }
+    }
+
+    /// Tells who waits for relief, if it came.
+    pub(crate) fn tell_relief(&self) {
+        fence(Ordering::SeqCst);
+        let Watching { watch, awaited } = &self.watching;
+        if awaited.load(Ordering::Relaxed)
+            && self.is_relieved()
+            && awaited.swap(false, Ordering::Relaxed)
+            && let Some(watch) = watch.get()
+        {
+            watch.relieved();
+        }
+    }
+
+    /// Tells of a message that is damaged.
+    pub(crate) fn tell_damaged(&self, damaged: &Damaged) {
+        if let Some(watch) = self.watching.watch.get() {
+            watch.damaged(damaged);
+        }
+    }
+}
