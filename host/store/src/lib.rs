@@ -27,7 +27,7 @@
 //!   told ([`Problem`]), and the rest is there. Damage in
 //!   what was never known to be synced cannot be told from the end of the journal, so it ends there;
 //!   that too is told.
-//! - On a full disk groups that grow are refused ([`Refused::Full`]); acks and deletions are taken all the while, from
+//! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are; acks and deletions are taken all the while, from
 //!   a reserve that is theirs and comes back as checkpoints are written (see `journal/room.rs`). When enough was acked,
 //!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has. A full
 //!   disk can also be started from. It holds if nobody else takes the room that a removed checkpoint leaves for the

@@ -417,6 +417,7 @@ impl Connection {
     /// The connection is over: gives back what the client held.
     pub fn end(&mut self, router: &mut dyn Router) {
         self.held.end();
+        self.end_publishing();
         if let Some(mut open) = self.open.take() {
             open.channels.iter().flatten().for_each(|channel| channel.forget(router));
             let wake: Arc<dyn Wake> = self.wake.clone();

@@ -8,10 +8,18 @@ use leveret_broker::{
     port::{Router, Wake},
 };
 use leveret_model::{MessageView, PublisherIdentity};
-use std::{borrow::Cow, cmp::Reverse, sync::Arc};
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How many publishes the broker gets at once.
 pub(super) const BATCH_MAX: usize = 1024;
+/// How often a connection logs at most how many of its messages are lost.
+const LOST_LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// basic.publish, as close methods name it.
 const BASIC_PUBLISH: (u16, u16) = (60, 40);
 
@@ -24,6 +32,41 @@ pub(super) struct Publishing {
     slowed: bool,
     /// The connection ever published something that is to be written.
     writes: bool,
+    lost: Lost,
+}
+
+/// Messages that were not accepted and of which no confirm tells.
+#[derive(Default)]
+struct Lost {
+    count: u64,
+    why: Option<Arc<str>>,
+    /// When some were logged last.
+    logged: Option<Instant>,
+}
+
+impl Lost {
+    fn add(&mut self, why: &Arc<str>) {
+        self.count += 1;
+        self.why = Some(why.clone());
+    }
+
+    /// Logs how many there are, unless some were logged a moment ago.
+    fn log(&mut self, peer: IpAddr) {
+        if self.count > 0 && self.logged.is_none_or(|at| at.elapsed() >= LOST_LOGGED_EVERY) {
+            self.logged = Some(Instant::now());
+            self.log_now(peer);
+        }
+    }
+
+    fn log_now(&mut self, peer: IpAddr) {
+        if let Some(why) = self.why.take() {
+            tracing::warn!(
+                "{} messages that {peer} published without confirms are lost, because they were not accepted: {why}",
+                self.count
+            );
+            self.count = 0;
+        }
+    }
 }
 
 impl Publishing {
@@ -150,6 +193,9 @@ impl Connection {
                     None
                 }
                 Published::Rejected(reason) | Published::Unavailable(reason) => {
+                    if sequence.is_none() {
+                        self.publishing.lost.add(&reason);
+                    }
                     tracing::debug!(
                         "publish to '{}' rejected: {reason}",
                         String::from_utf8_lossy(&publish.exchange)
@@ -184,6 +230,12 @@ impl Connection {
             }
         }
         self.put_acks(&mut run);
+        self.publishing.lost.log(self.peer);
+    }
+
+    /// Logs what is lost and was not logged yet: nothing more is published.
+    pub(super) fn end_publishing(&mut self) {
+        self.publishing.lost.log_now(self.peer);
     }
 
     fn put_acks(&mut self, run: &mut Option<Run>) {

@@ -11,7 +11,10 @@ use disk::Disk;
 use leveret_plugin::{Host, HostConfig, Worker};
 use leveret_testkit::{
     ScratchDirectory,
-    wire::{Arguments, METHOD, PROTOCOL_HEADER, Reader, Tune, id, method_bytes},
+    wire::{
+        Arguments, FRAME_END, HEADER, METHOD, PROTOCOL_HEADER, Reader, Tune, body_bytes, frame_bytes, id,
+        method_bytes,
+    },
 };
 use std::{collections::HashMap, net::Ipv4Addr};
 
@@ -127,6 +130,87 @@ fn unbind(channel: u16, queue: &str, exchange: &str) -> Vec<u8> {
 fn delete(channel: u16, exchange: &str) -> Vec<u8> {
     let arguments = Arguments::new().short(0).short_string(exchange).bits(&[false, false]);
     method_bytes(channel, id::EXCHANGE_DELETE, arguments)
+}
+
+/// A persistent message for a queue.
+fn publish(channel: u16, queue: &str, body: &[u8]) -> Vec<u8> {
+    // Class, weight, length, the flag of the delivery mode, and that.
+    let header = Arguments::new().short(60).short(0).long_long(body.len() as u64).short(1 << 12).octet(2);
+    [
+        method_bytes(channel, id::BASIC_PUBLISH, Arguments::publish("", queue)),
+        frame_bytes(HEADER, channel, &header.into_bytes(), FRAME_END),
+        body_bytes(channel, body),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_purge_is_answered_when_it_is_safe() {
+    let purge = method_bytes(1, id::QUEUE_PURGE, Arguments::new().short(0).short_string("q").bits(&[false]));
+    let mut client = Client::connect();
+    client.send(&[queue(1, "q", true), publish(1, "q", b"x")]);
+    client.answers();
+    client.disk.is_slow(true);
+    client.send(&[purge.clone(), exchange(2, "y", "fanout", false, false)]);
+    assert_eq!(client.answers(), [(2, id::EXCHANGE_DECLARE_OK)]);
+    assert_eq!((client.wake(), client.vhost.queue(b"q").unwrap().counts().ready), (vec![], 0));
+    client.disk.is_slow(false);
+    assert_eq!(client.wake(), [(1, id::QUEUE_PURGE_OK)]);
+    client.disk.is_slow(true);
+    client.send(&[purge]);
+    assert_eq!(client.answers(), [(1, id::QUEUE_PURGE_OK)], "there was nothing to write");
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_full_disk_refuses_is_counted_in_the_log_where_no_confirm_tells() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut client = Client::connect();
+        client.send(&[queue(1, "q", true)]);
+        client.disk.is_full(true);
+        client.send(&[publish(1, "q", b"1"), publish(1, "q", b"2"), publish(2, "q", b"3")]);
+        client.send(&[publish(1, "q", b"4"), publish(1, "t", b"5")]);
+        client.disk.is_full(false);
+        client.send(&[publish(1, "q", b"6")]);
+        assert_eq!(client.vhost.queue(b"q").unwrap().counts().ready, 1);
+        client.connection.end(&mut client.router);
+    });
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lost =
+        |line: &&str| line.contains("are lost") && line.contains("WARN") && line.contains("no space left");
+    let counts: Vec<u64> = log
+        .lines()
+        .filter(lost)
+        .map(|line| {
+            line.split_once(" messages that 127.0.0.1")
+                .unwrap()
+                .0
+                .rsplit(' ')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(counts.iter().sum::<u64>(), 4, "{log}");
+    assert!(counts.len() < 4, "not a line for each: {log}");
 }
 
 #[test]
