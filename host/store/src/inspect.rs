@@ -12,7 +12,7 @@ use crate::{
         Core,
         segments::{FileName, Segment},
     },
-    keeper::{Keeper, scrub::Scrubbing},
+    keeper::scrub::Scrubbing,
     record::FORMAT,
     recovery::{self, RUNNING},
     store,
@@ -153,7 +153,7 @@ impl Checked {
 /// # Errors
 /// If it cannot be read, or something in it is of a later format.
 pub fn inspect(disk: &Arc<dyn Disk>) -> Result<Inspection, OpenError> {
-    let (core, keeper, report) = read(disk)?;
+    let (core, used, report) = read(disk)?;
     let names = Names::of(&**disk)?;
     let (free_segments, free_bytes) = (names.spares.len() as u64, bytes_of(&**disk, &names.spares)?);
     let (last_batch, live) = {
@@ -169,7 +169,7 @@ pub fn inspect(disk: &Arc<dyn Disk>) -> Result<Inspection, OpenError> {
         segments: segments(&core),
         free_segments,
         free_bytes,
-        checkpoints: checkpoints(&**disk, &names.checkpoints, keeper.checkpoints.first().copied())?,
+        checkpoints: checkpoints(&**disk, &names.checkpoints, used)?,
         extents: extents(&core, &**disk, &names.extents)?,
         last_batch,
         messages: live.messages,
@@ -193,18 +193,19 @@ pub fn check(disk: &Arc<dyn Disk>, mut each: impl FnMut(u64)) -> Result<Checked,
 }
 
 /// What is there, without threads and without anything written.
-fn read(disk: &Arc<dyn Disk>) -> Result<(Core, Keeper, Report), OpenError> {
+fn read(disk: &Arc<dyn Disk>) -> Result<(Core, Option<FileName>, Report), OpenError> {
     let mut report = Report::default();
     let recovered = recovery::read(&**disk, &mut report)?;
-    let (core, keeper) = store::build(disk.clone(), Config::default(), recovered);
-    Ok((core, keeper, report))
+    let used = recovered.used;
+    let (core, _) = store::build(disk.clone(), Config::default(), recovered);
+    Ok((core, used, report))
 }
 
 /// The numbers of files, in order.
 #[derive(Default)]
 struct Names {
     spares: Vec<FileName>,
-    checkpoints: Vec<u64>,
+    checkpoints: Vec<FileName>,
     extents: Vec<u64>,
     running: bool,
 }
@@ -214,14 +215,14 @@ impl Names {
         let mut names = Self::default();
         for name in disk.list()? {
             match FileName::parse(&name) {
-                Some(FileName::Checkpoint(number)) => names.checkpoints.push(number),
+                Some(file @ (FileName::Checkpoint(_) | FileName::Twin(_))) => names.checkpoints.push(file),
                 Some(FileName::Extent(number)) => names.extents.push(number),
                 Some(spare @ FileName::Spare(_)) => names.spares.push(spare),
                 Some(FileName::Segment(_)) => {}
                 None => names.running |= name == RUNNING,
             }
         }
-        names.checkpoints.sort_unstable();
+        names.checkpoints.sort_unstable_by_key(|file| file.position());
         names.extents.sort_unstable();
         Ok(names)
     }
@@ -275,15 +276,15 @@ fn segments(core: &Core) -> Vec<SegmentSeen> {
 
 fn checkpoints(
     disk: &dyn Disk,
-    numbers: &[u64],
-    used: Option<u64>,
+    files: &[FileName],
+    used: Option<FileName>,
 ) -> Result<Vec<CheckpointSeen>, DiskError> {
-    let of = |number: &u64| {
-        let name = FileName::Checkpoint(*number);
-        let bytes = length(disk, &name)?;
-        Ok(CheckpointSeen { file: name.to_string(), bytes, batch: *number, is_used: used == Some(*number) })
+    let of = |file: &FileName| {
+        let bytes = length(disk, file)?;
+        let batch = file.position().unwrap_or_default();
+        Ok(CheckpointSeen { file: file.to_string(), bytes, batch, is_used: used == Some(*file) })
     };
-    numbers.iter().map(of).collect()
+    files.iter().map(of).collect()
 }
 
 /// Files, and those that messages have, whether they are there or not.

@@ -22,7 +22,10 @@
 //! - A sync that fails confirms nothing and is not tried again by itself: what it was to cover is written again, to
 //!   another file where there is room for one, at intervals that double up to five seconds. Meanwhile what comes waits
 //!   in memory up to a bound, and [`Health::Failing`] says what to do.
-//! - Where a read fails at a start, or the only checkpoint is damaged and the journal does not make up for it, the
+//! - There are two checkpoints, each of which serves alone with the journal that is kept for it: across starts too, so
+//!   that with the later one damaged nothing is lost, but that every message counts as delivered before. On a full disk
+//!   there may be one only.
+//! - Where a read fails at a start, or a checkpoint is damaged and the other and the journal do not make up for it, the
 //!   store does not open and nothing is changed ([`OpenError::Unreadable`]). What is damaged elsewhere is left out and
 //!   told ([`Problem`]), and the rest is there. Damage in
 //!   what was never known to be synced cannot be told from the end of the journal, so it ends there;

@@ -9,6 +9,7 @@ use crate::{
         Core, Counts, Writer,
         flight::Flight,
         room::{Room, Trouble},
+        segments::FileName,
     },
     keeper::Keeper,
     record::BLOCK_BYTES,
@@ -241,13 +242,13 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Ke
 
 /// What all share, of what was found.
 pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Core, Keeper) {
-    let Recovered { mut index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, .. } =
-        recovered;
+    let Recovered { mut index, segments, checkpoints, has_twin, checkpoint_bytes, .. } = recovered;
+    let Recovered { next_batch, next_extent, .. } = recovered;
     for (number, segment) in &segments.files {
         index.held.was_filled(*number as u32, segment.bytes);
     }
     let synced = index.position;
-    let keeper = Keeper::new(checkpoints, checkpoint_bytes);
+    let keeper = Keeper::new(checkpoints, has_twin, checkpoint_bytes);
     let core = Core {
         disk,
         config,
@@ -356,7 +357,8 @@ impl Core {
     fn save_at_end(&self) -> bool {
         let index = self.index.lock();
         loop {
-            match crate::keeper::write_now(&*self.disk, &index) {
+            let name = FileName::Checkpoint(index.position);
+            match crate::keeper::write_now(&*self.disk, &index, name) {
                 Ok(_) => return true,
                 Err(error) if error.is_full() => {
                     // Nobody else has a lock any more.

@@ -285,3 +285,39 @@ fn a_large_body_is_a_file_until_its_message_is_acked() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_damaged_checkpoint_costs_nothing_after_any_start() {
+    // How it ended the last time, and then how often it was started again and ended the other way.
+    for (closed, starts) in [(false, 0), (true, 0), (false, 1), (true, 1), (false, 3)] {
+        let disk = with_messages(1, 40);
+        let end = |store: Store| if closed { store.close() } else { drop(store) };
+        end(open(&disk).0);
+        for _ in 0..starts {
+            end(open(&disk).0);
+        }
+        let mut files = named(&disk, "checkpoint-");
+        files.sort();
+        assert!(files.len() + named(&disk, "twin-").len() >= 2, "{closed} {starts}: {files:?}");
+        disk.damage(files.last().unwrap(), 50, 4).unwrap();
+        let (store, report) = open(&disk);
+        assert!(matches!(report.problems[..], [Problem::CheckpointDamaged { .. }]), "{report:?}");
+        assert_eq!(numbers(&read_all(&store, QUEUE)), (0..40).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn with_a_gap_in_the_journal_each_of_two_checkpoints_serves() {
+    for damaged in ["checkpoint-", "twin-"] {
+        let disk = with_messages(1, 40);
+        disk.remove("segment-0000000000000000").unwrap();
+        let (store, report) = open(&disk);
+        assert!(!report.is_sound());
+        let there = numbers(&read_all(&store, QUEUE));
+        drop(store);
+        let files = named(&disk, damaged);
+        disk.damage(files.last().unwrap(), 50, 4).unwrap();
+        let (store, _) = open(&disk);
+        assert_eq!(numbers(&read_all(&store, QUEUE)), there, "{damaged}");
+    }
+}

@@ -13,6 +13,8 @@ pub(crate) enum FileName {
     Segment(u64),
     Spare(u64),
     Checkpoint(u64),
+    /// The same checkpoint once more, where an older one cannot stand in for it.
+    Twin(u64),
     Extent(u64),
 }
 
@@ -24,9 +26,18 @@ impl FileName {
             "segment" => Self::Segment(number),
             "spare" => Self::Spare(number),
             "checkpoint" => Self::Checkpoint(number),
+            "twin" => Self::Twin(number),
             "extent" => Self::Extent(number),
             _ => return None,
         })
+    }
+
+    /// The batch to which a checkpoint goes.
+    pub(crate) fn position(self) -> Option<u64> {
+        match self {
+            Self::Checkpoint(number) | Self::Twin(number) => Some(number),
+            Self::Segment(_) | Self::Spare(_) | Self::Extent(_) => None,
+        }
     }
 }
 
@@ -36,6 +47,7 @@ impl core::fmt::Display for FileName {
             Self::Segment(number) => write!(f, "segment-{number:016x}"),
             Self::Spare(number) => write!(f, "spare-{number:016x}"),
             Self::Checkpoint(number) => write!(f, "checkpoint-{number:016x}"),
+            Self::Twin(number) => write!(f, "twin-{number:016x}"),
             Self::Extent(number) => write!(f, "extent-{number:016x}"),
         }
     }

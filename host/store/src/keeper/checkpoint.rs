@@ -52,22 +52,22 @@ impl Saving {
         Ok(())
     }
 
-    fn finish(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+    fn finish(&self, disk: &dyn Disk, name: FileName) -> Result<(), DiskError> {
         self.file.sync()?;
-        disk.rename(UNFINISHED, &FileName::Checkpoint(self.position).to_string())?;
+        disk.rename(UNFINISHED, &name.to_string())?;
         disk.sync_names()
     }
 }
 
-/// Writes a checkpoint of an index that nobody else uses. Returns its length.
-pub(crate) fn write_now(disk: &dyn Disk, index: &Index) -> Result<u64, DiskError> {
+/// Writes a checkpoint of an index that nobody else uses, as that file. Returns its length.
+pub(crate) fn write_now(disk: &dyn Disk, index: &Index, name: FileName) -> Result<u64, DiskError> {
     let mut saving = Saving::begin(disk, index.position, 0)?;
     let mut block = Vec::new();
     while saving.save.next(index, &mut block) {
         saving.write_block(&block)?;
         block.clear();
     }
-    saving.finish(disk)?;
+    saving.finish(disk, name)?;
     Ok(saving.offset)
 }
 
@@ -153,7 +153,7 @@ impl Core {
             return Ok(Finish::Waits);
         }
         drop(flight);
-        saving.finish(&*self.disk)?;
+        saving.finish(&*self.disk, FileName::Checkpoint(saving.position))?;
         Ok(Finish::Done)
     }
 
@@ -164,6 +164,7 @@ impl Core {
         keeper.checkpoint_bytes = saving.offset;
         keeper.checkpoints.retain(|position| *position != saving.position);
         keeper.checkpoints.push(saving.position);
+        self.drop_twin(keeper);
         while keeper.checkpoints.len() > 2 {
             let oldest = keeper.checkpoints.remove(0);
             // A file too many is removed at the next start.
@@ -171,10 +172,24 @@ impl Core {
         }
     }
 
+    /// The twin of a checkpoint goes with the next one. False if there is none.
+    fn drop_twin(&self, keeper: &mut Keeper) -> bool {
+        let Some(twin) = keeper.twin.take() else { return false };
+        // A file too many is removed at the next start.
+        let _ = self.disk.remove(&FileName::Twin(twin).to_string());
+        true
+    }
+
     /// Where room is short one checkpoint is enough: the older takes room, and holds segments that it needs. False
     /// if there is no older one.
     pub(super) fn drop_older(&self, keeper: &mut Keeper) -> bool {
-        if !self.room.is_pressed() || keeper.checkpoints.len() < 2 {
+        if !self.room.is_pressed() {
+            return false;
+        }
+        if self.drop_twin(keeper) {
+            return true;
+        }
+        if keeper.checkpoints.len() < 2 {
             return false;
         }
         let oldest = keeper.checkpoints.remove(0);

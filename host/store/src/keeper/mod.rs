@@ -33,6 +33,8 @@ pub(crate) struct Keeper {
     scrubbing: Scrubbing,
     /// The batches of the checkpoints that are kept, the older first.
     pub(crate) checkpoints: Vec<u64>,
+    /// One of them is there twice, until the next is.
+    twin: Option<u64>,
     /// How long the last one was.
     checkpoint_bytes: u64,
     /// How many bytes the journal had then.
@@ -56,8 +58,9 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(checkpoints: Vec<u64>, checkpoint_bytes: u64) -> Self {
-        Self { checkpoints, checkpoint_bytes, ..Self::default() }
+    pub(crate) fn new(checkpoints: Vec<u64>, has_twin: bool, checkpoint_bytes: u64) -> Self {
+        let twin = checkpoints.last().copied().filter(|_| has_twin);
+        Self { checkpoints, twin, checkpoint_bytes, ..Self::default() }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is there at a start.
 //!
-//! The latest checkpoint that can be read, then the batches after it, in order. Of a batch that is there
+//! The latest checkpoint that can be read, then the batches after it, in order. Two are kept; the second is older and
+//! has the journal kept for it, or is the same one once more, a *twin*, where the journal does not serve for that
+//! because something of it was cut off or is missing. Of a batch that is there
 //! twice (a sync failed, it was written again) the latest one that is whole counts. Each batch says up to where the
 //! journal was known to be synced when it was written: what is missing or damaged before the highest of
 //! these was once safe, is told, and the rest goes on; the first that is missing or damaged after it is
@@ -35,7 +37,12 @@ pub(crate) const RUNNING: &str = "running";
 pub(crate) struct Recovered {
     pub(crate) index: Index,
     pub(crate) segments: Segments,
+    /// The batches of those that are kept, the older first; the last is the one that was read.
     pub(crate) checkpoints: Vec<u64>,
+    /// The last of them is there twice.
+    pub(crate) has_twin: bool,
+    /// The file that was read.
+    pub(crate) used: Option<FileName>,
     pub(crate) checkpoint_bytes: u64,
     /// The number that the next batch gets.
     pub(crate) next_batch: u64,
@@ -50,6 +57,7 @@ struct Names {
     segments: Vec<u64>,
     spares: Vec<u64>,
     checkpoints: Vec<u64>,
+    twins: Vec<u64>,
     extents: Vec<u64>,
     running: bool,
 }
@@ -61,8 +69,9 @@ struct Names {
 pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, OpenError> {
     let names = sort_names(disk, report)?;
     let mut files = open_segments(disk, &names.segments, report)?;
-    let (mut index, position, checkpoint_bytes) = load_latest(disk, &names.checkpoints, report)?;
-    let orphaned = position.is_none() && !names.checkpoints.is_empty();
+    let (mut index, used, checkpoint_bytes) = load_latest(disk, &names, report)?;
+    let position = used.and_then(FileName::position);
+    let orphaned = position.is_none() && names.has_checkpoint();
     index.position = position.unwrap_or_default();
     let tail = scan::tail(&files, index.position, report);
     let coming = if orphaned { Coming::Orphaned } else { Coming::New };
@@ -79,15 +88,36 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     );
     check_extents(&mut index, &names.extents, report);
     report.clean = !names.running;
-    index.settle(names.running);
+    // The older checkpoint does not know what the later one had as doubtful.
+    index.settle(names.running || report.lacks_checkpoint());
     report.messages = index.queues.values().map(|queue| queue.live).sum();
     report.values = index.values.by_key.len() as u64;
     let next_extent = names.extents.iter().max().map_or(0, |last| last + 1);
     let highest = names.segments.iter().max().map_or(0, |last| last + 1);
     let next_spare = names.spares.iter().max().map_or(0, |last| last + 1);
     let segments = Segments { files, ready: None, spares: names.spares, next_segment: highest, next_spare };
-    let checkpoints = position.into_iter().collect();
-    Ok(Recovered { index, segments, checkpoints, checkpoint_bytes, next_batch, next_extent, unsynced })
+    let has_twin = position
+        .is_some_and(|position| used == Some(FileName::Twin(position)) || names.twins.contains(&position));
+    let mut older = names.checkpoints.iter().copied().filter(|older| Some(*older) < position && !has_twin);
+    // The latest comes first.
+    let checkpoints = older.next().into_iter().chain(position).collect();
+    Ok(Recovered {
+        index,
+        segments,
+        checkpoints,
+        has_twin,
+        used,
+        checkpoint_bytes,
+        next_batch,
+        next_extent,
+        unsynced,
+    })
+}
+
+impl Names {
+    fn has_checkpoint(&self) -> bool {
+        !self.checkpoints.is_empty() || !self.twins.is_empty()
+    }
 }
 
 fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> {
@@ -97,6 +127,7 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
             Some(FileName::Segment(number)) => names.segments.push(number),
             Some(FileName::Spare(number)) => names.spares.push(number),
             Some(FileName::Checkpoint(number)) => names.checkpoints.push(number),
+            Some(FileName::Twin(number)) => names.twins.push(number),
             Some(FileName::Extent(number)) => names.extents.push(number),
             None if name == RUNNING => names.running = true,
             None if name == UNFINISHED => {}
@@ -145,14 +176,18 @@ fn open_segments(
 /// The latest checkpoint that can be read, with the batch it goes to and its length.
 fn load_latest(
     disk: &dyn Disk,
-    checkpoints: &[u64],
+    names: &Names,
     report: &mut Report,
-) -> Result<(Index, Option<u64>, u64), OpenError> {
-    for number in checkpoints {
-        let name = FileName::Checkpoint(*number).to_string();
+) -> Result<(Index, Option<FileName>, u64), OpenError> {
+    let checkpoints = names.checkpoints.iter().map(|number| FileName::Checkpoint(*number));
+    let mut all: Vec<_> =
+        checkpoints.chain(names.twins.iter().map(|number| FileName::Twin(*number))).collect();
+    all.sort_by_key(|file| core::cmp::Reverse(file.position()));
+    for file in all {
+        let name = file.to_string();
         match load(disk, &name) {
-            Ok(Ok((index, position, bytes))) if position == *number => {
-                return Ok((index, Some(position), bytes));
+            Ok(Ok((index, position, bytes))) if Some(position) == file.position() => {
+                return Ok((index, Some(file), bytes));
             }
             Ok(Err(Opening::Newer(version))) => return Err(OpenError::Newer { file: name, version }),
             Ok(_) => report.tell(Problem::CheckpointDamaged { file: name }),
@@ -344,11 +379,7 @@ pub(crate) fn settle(
     } else {
         rewrite::rewrite_in_place(recovered, &unsynced)?;
     }
-    let as_it_was = report.batches == 0 && report.is_sound() && !recovered.checkpoints.is_empty();
-    if !(as_it_was && report.clean && report.cut_batches == 0) {
-        recovered.checkpoint_bytes = save(disk, recovered)?;
-        recovered.checkpoints = vec![recovered.index.position];
-    }
+    keep_two(disk, recovered, report)?;
     remove_unused(disk, recovered)?;
     recovered.index.held.dead_extents.clear();
     disk.sync_names()?;
@@ -362,7 +393,7 @@ fn mark_running(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), DiskEr
             Ok(_) => return disk.sync_names(),
             Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
             Err(error) if error.is_full() => {
-                if !remove_unused(disk, recovered)? && !recovered.segments.give_up(disk) {
+                if !make_room(disk, recovered)? {
                     return Err(error);
                 }
             }
@@ -371,18 +402,63 @@ fn mark_running(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), DiskEr
     }
 }
 
+/// Sees to it that there are two checkpoints that serve, and that the last of them is of now.
+///
+/// An older one serves with the journal that is kept for it; but not where the journal has what does not count, or
+/// lacks something: then the new one is written twice, the twin first, so that there is never only one of which
+/// an older one is believed to serve.
+fn keep_two(disk: &dyn Disk, recovered: &mut Recovered, report: &Report) -> Result<(), DiskError> {
+    let read = recovered.checkpoints.last().copied();
+    let now = recovered.index.position;
+    let as_it_was = report.clean && report.batches == 0 && report.is_whole() && read.is_some();
+    if as_it_was {
+        return Ok(());
+    }
+    let needs_twin = !report.is_whole() && (read.is_some() || report.lacks_checkpoint());
+    let twin = needs_twin || (recovered.has_twin && read == Some(now));
+    let has_twin = twin && write_twin(disk, &recovered.index)?;
+    recovered.checkpoint_bytes = save(disk, recovered)?;
+    // If there was no room for the older ones they are gone by now.
+    let older = recovered.checkpoints.iter().rev().copied().find(|older| *older < now && !needs_twin);
+    recovered.checkpoints = older.into_iter().chain([now]).collect();
+    recovered.has_twin = has_twin;
+    Ok(())
+}
+
+/// Writes a checkpoint's twin. False if there is no room for it.
+fn write_twin(disk: &dyn Disk, index: &Index) -> Result<bool, DiskError> {
+    match keeper::write_now(disk, index, FileName::Twin(index.position)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_full() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes a checkpoint, on a full disk in the room of what is not needed.
 fn save(disk: &dyn Disk, recovered: &mut Recovered) -> Result<u64, DiskError> {
+    let file = FileName::Checkpoint(recovered.index.position);
     loop {
-        match keeper::write_now(disk, &recovered.index) {
+        match keeper::write_now(disk, &recovered.index, file) {
             Err(error) if error.is_full() => {
-                if !remove_unused(disk, recovered)? && !recovered.segments.give_up(disk) {
+                if !make_room(disk, recovered)? {
                     return Err(error);
                 }
             }
             saved => return saved,
         }
     }
+}
+
+/// Gives up what is needed least. False if nothing is left.
+fn make_room(disk: &dyn Disk, recovered: &mut Recovered) -> Result<bool, DiskError> {
+    if remove_unused(disk, recovered)? {
+        return Ok(true);
+    }
+    if recovered.checkpoints.len() > 1 {
+        recovered.checkpoints.remove(0);
+        return remove_unused(disk, recovered);
+    }
+    Ok(recovered.segments.give_up(disk))
 }
 
 /// Removes checkpoints that were not used, and bodies that nothing refers to. Whether there were any.
@@ -393,6 +469,9 @@ fn remove_unused(disk: &dyn Disk, recovered: &Recovered) -> Result<bool, DiskErr
     for name in disk.list()? {
         let keeps = match FileName::parse(&name) {
             Some(FileName::Checkpoint(number)) => recovered.checkpoints.contains(&number),
+            Some(FileName::Twin(number)) => {
+                recovered.has_twin && recovered.checkpoints.last() == Some(&number)
+            }
             Some(FileName::Extent(number)) => extents.contains(&number),
             Some(FileName::Segment(_) | FileName::Spare(_)) => true,
             None => name != UNFINISHED,

@@ -125,6 +125,16 @@ impl Report {
         }
     }
 
+    /// Whether a checkpoint is damaged.
+    pub(super) fn lacks_checkpoint(&self) -> bool {
+        self.problems.iter().any(|problem| matches!(problem, Problem::CheckpointDamaged { .. }))
+    }
+
+    /// Whether the journal has nothing that does not count, and lacks nothing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_sound() && self.cut.is_none() && self.cut_batches == 0
+    }
+
     pub(super) fn tell(&mut self, problem: Problem) {
         self.problem_count += 1;
         if self.problems.len() < PROBLEMS_MAX {

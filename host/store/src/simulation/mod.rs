@@ -60,7 +60,8 @@ fn what_was_confirmed_survives_whatever_the_disk_does() {
     }
     // All that it is about did happen.
     let of_all = [total.confirmed, total.crashes, total.closes, total.rescues, total.moved];
-    let of_space = [total.refused_full, total.early, total.extents, total.recycled, total.scrubbed];
+    let of_space =
+        [total.refused_full, total.early, total.extents, total.recycled, total.scrubbed, total.damaged];
     assert!(of_all.into_iter().chain(of_space).all(|count| count > 0), "{total:?}");
 }
 

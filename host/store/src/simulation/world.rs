@@ -4,13 +4,13 @@ mod full;
 
 use super::model::{End, Message, Model, Safe, Seen as SeenMessage, Sent};
 use crate::{
-    Config, Done, Failed, Group, QueueId, Range, Reader, Refused, Sequence, Space, Sync,
+    Config, Done, Failed, Group, Problem, QueueId, Range, Reader, Refused, Sequence, Space, Sync,
     disk::{
         Disk as _,
         sim::{Dice, Faults, SimDisk},
     },
     error::DiskError,
-    journal::Core,
+    journal::{Core, segments::FileName},
     keeper::Keeper,
     store,
 };
@@ -35,6 +35,7 @@ pub(super) struct Seen {
     pub(super) recycled: u64,
     pub(super) filled: u64,
     pub(super) scrubbed: u64,
+    pub(super) damaged: u64,
 }
 
 impl Seen {
@@ -50,6 +51,7 @@ impl Seen {
         self.recycled += other.recycled;
         self.filled += other.filled;
         self.scrubbed += other.scrubbed;
+        self.damaged += other.damaged;
     }
 }
 
@@ -398,7 +400,26 @@ impl World {
             self.disk.crash();
         }
         self.set_end_faults(bytes_max);
-        self.open(end);
+        let damaged = self.damage_checkpoint();
+        self.open(end, damaged);
+    }
+
+    /// Now and then a bit of the last checkpoint turns over, if there are two.
+    fn damage_checkpoint(&mut self) -> bool {
+        // Dice of its own: what else happens is as without it.
+        let mut dice = Dice::new(self.seed.rotate_left(32) ^ self.now_ms);
+        let names = self.disk.list().unwrap();
+        let files = names.into_iter().filter_map(|name| FileName::parse(&name));
+        let mut files: Vec<_> = files.filter(|file| file.position().is_some()).collect();
+        files.sort_by_key(|file| (file.position(), matches!(file, FileName::Checkpoint(_))));
+        let damages = files.len() > 1 && dice.chance(200);
+        if let Some(last) = files.last().filter(|_| damages) {
+            let name = last.to_string();
+            let bytes = self.disk.open(&name).unwrap().len_bytes().unwrap();
+            self.disk.damage(&name, dice.below(bytes) as usize, 1 << dice.below(8)).unwrap();
+            self.seen.damaged += 1;
+        }
+        damages
     }
 
     fn look_back(&mut self) {
@@ -410,9 +431,11 @@ impl World {
         self.seen.recycled += self.core.segments.lock().next_spare.saturating_sub(3);
     }
 
-    fn open(&mut self, end: End) {
+    fn open(&mut self, end: End, damaged: bool) {
         let (core, keeper, report) = store::open(Arc::new(self.disk.clone()), config()).unwrap();
-        assert!(report.is_sound(), "seed {}: {report:?}", self.seed);
+        let is_damage = |problem: &Problem| matches!(problem, Problem::CheckpointDamaged { .. });
+        let is_known = report.problem_count == u64::from(damaged) && report.problems.iter().all(is_damage);
+        assert!(is_known, "seed {}: {report:?}", self.seed);
         assert_eq!(report.clean, end == End::Closed, "{report:?}");
         (self.core, self.keeper) = (core, keeper);
         self.syncs.clear();
@@ -424,6 +447,8 @@ impl World {
         for (key, value) in self.core.index.lock().values.of(SPACE) {
             values.insert(key.to_vec(), u64::from_le_bytes((*value.bytes).try_into().unwrap()));
         }
+        // What the older one has counts as delivered before, as after a crash.
+        let end = if damaged && end == End::Closed { End::Killed } else { end };
         self.model.check(&found, &values, end);
     }
 
