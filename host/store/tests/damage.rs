@@ -321,3 +321,18 @@ fn with_a_gap_in_the_journal_each_of_two_checkpoints_serves() {
         assert_eq!(numbers(&read_all(&store, QUEUE)), there, "{damaged}");
     }
 }
+
+#[test]
+fn a_free_segment_that_was_not_made_to_its_end_is_not_used() {
+    let disk = with_messages(1, 1);
+    // As a crash leaves them while files are made; the latest is taken first.
+    for number in 0xf0..0xf8_u64 {
+        disk.create(&format!("spare-{number:016x}"), 4096).unwrap();
+    }
+    let (store, _) = open(&disk);
+    publish(&store, 1..60).unwrap();
+    drop(store);
+    let (store, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), (0..60).collect::<Vec<_>>());
+}

@@ -372,6 +372,7 @@ pub(crate) fn settle(
     recovered: &mut Recovered,
     report: &Report,
 ) -> Result<(), OpenError> {
+    drop_unfinished(disk, segment_bytes, recovered)?;
     mark_running(disk, recovered)?;
     let unsynced = core::mem::take(&mut recovered.unsynced);
     if rewrite::has_room(disk, segment_bytes, recovered, &unsynced) {
@@ -383,6 +384,19 @@ pub(crate) fn settle(
     remove_unused(disk, recovered)?;
     recovered.index.held.dead_extents.clear();
     disk.sync_names()?;
+    Ok(())
+}
+
+/// Removes free segments that were not made to their end when the process ended, or that are of another length.
+fn drop_unfinished(disk: &dyn Disk, bytes: u64, recovered: &mut Recovered) -> Result<(), DiskError> {
+    for number in core::mem::take(&mut recovered.segments.spares) {
+        let name = FileName::Spare(number).to_string();
+        if disk.open(&name)?.len_bytes()? == bytes {
+            recovered.segments.spares.push(number);
+        } else {
+            disk.remove(&name)?;
+        }
+    }
     Ok(())
 }
 
