@@ -123,6 +123,14 @@ fn messages_that_a_checkpoint_knows_and_no_segment_has_are_told_one_by_one() {
     let there = numbers(&read_all(&store, QUEUE));
     assert_eq!(lost.count() + there.len(), 40);
     assert!(there.len() > 10, "{there:?}");
+    let left = there.len() as u64;
+    assert_eq!((report.messages, store.stat().messages, store.count(QUEUE, 0..40)), (left, left, left));
+    assert_eq!(store.queue(QUEUE).unwrap().messages, left);
+    assert_eq!(store.queues()[0].1, left);
+    drop(store);
+    let (store, report) = open(&disk);
+    assert!(report.is_sound() && report.messages == left, "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), there);
 }
 
 #[test]
@@ -335,4 +343,30 @@ fn a_free_segment_that_was_not_made_to_its_end_is_not_used() {
     let (store, report) = open(&disk);
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(numbers(&read_all(&store, QUEUE)), (0..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn messages_to_a_queue_whose_creation_is_lost_are_counted() {
+    let disk = with_messages(1, 20);
+    // The first batch creates the queue.
+    disk.damage("segment-0000000000000000", 4096 + 60, 1).unwrap();
+    let (store, report) = open(&disk);
+    assert!(!report.is_sound());
+    assert_eq!((&report.unknown[..], report.messages), (&[(QUEUE, 20)][..], 0));
+    drop(store);
+    let (_, report) = open(&disk);
+    assert!(report.unknown.is_empty() && report.is_sound(), "it is told once: {report:?}");
+}
+
+#[test]
+fn messages_to_a_queue_that_was_deleted_are_not_missed() {
+    let disk = with_messages(1, 5);
+    let (store, _) = open(&disk);
+    let mut group = Group::default();
+    group.delete(QUEUE);
+    commit(&store, &mut group, Sync::Always).unwrap();
+    publish(&store, 5..8).unwrap();
+    drop(store);
+    let (_, report) = open(&disk);
+    assert!(report.unknown.is_empty() && report.is_sound(), "{report:?}");
 }

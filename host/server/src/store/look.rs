@@ -2,7 +2,7 @@
 
 use super::{
     FOLDER, message,
-    report::{advice, cannot_open},
+    report::{UNKNOWN_ADVICE, advice, cannot_open, left_out},
     spaces::HOLDERS,
     state, topology,
 };
@@ -213,6 +213,9 @@ impl StoreLook {
         }
         let more = self.report.problem_count - self.report.problems.len() as u64;
         check.problem_count += more;
+        for (queue, messages) in &self.report.unknown {
+            check.tell(left_out(*queue, *messages), UNKNOWN_ADVICE);
+        }
         let mut names = BTreeMap::new();
         for vhost in topology::vhosts(&self.store) {
             let mut each = |part: Topology<'_>| match part {

@@ -1,6 +1,6 @@
 //! What a start found, in words: what is wrong, and what to do.
 
-use leveret_store::{OpenError, Problem, Report};
+use leveret_store::{OpenError, Problem, QueueId, Report};
 use std::path::Path;
 
 /// How many problems are logged one by one.
@@ -40,6 +40,15 @@ pub(super) fn advice(problem: &Problem) -> &'static str {
     }
 }
 
+/// What follows from messages of a queue that is not there.
+pub(super) const UNKNOWN_ADVICE: &str =
+    "what created the queue is lost, so nobody gets them; declare it again, and publish again what counts";
+
+/// Messages of a queue that is not there.
+pub(super) fn left_out(queue: QueueId, messages: u64) -> String {
+    format!("{messages} messages of queue {} are left out, which is not there", queue.0)
+}
+
 /// Logs what a start found.
 pub(super) fn log(folder: &Path, report: &Report) {
     let place = folder.display();
@@ -59,6 +68,13 @@ pub(super) fn log(folder: &Path, report: &Report) {
     if report.problem_count > LOGGED_MAX as u64 {
         let more = report.problem_count - LOGGED_MAX as u64;
         tracing::error!("the store in {place}: and {more} more problems; `leveret store check` lists them");
+    }
+    for (queue, messages) in report.unknown.iter().take(LOGGED_MAX) {
+        tracing::warn!("the store in {place}: {}: {UNKNOWN_ADVICE}", left_out(*queue, *messages));
+    }
+    if report.unknown.len() > LOGGED_MAX {
+        let more = report.unknown.len() - LOGGED_MAX;
+        tracing::warn!("the store in {place}: and {more} more queues; `leveret store check` lists them");
     }
     if let Some((batch, segment, offset)) = report.cut {
         tracing::info!(

@@ -34,6 +34,8 @@ pub(crate) struct Index {
     pub(crate) held: Held,
     /// The last batch that was applied.
     pub(crate) position: u64,
+    /// At a start: how many messages came for queues that are not there and were not deleted.
+    pub(crate) unknown: Option<BTreeMap<QueueId, u64>>,
 }
 
 /// How a batch came.
@@ -80,6 +82,9 @@ impl Index {
                     self.queues.entry(queue).or_default();
                 }
                 Op::Delete(queue) => {
+                    if let Some(unknown) = &mut self.unknown {
+                        unknown.remove(&queue);
+                    }
                     if let Some(queue) = self.queues.remove(&queue) {
                         queue.each(|_, entry| self.held.release(entry, batch));
                     }
@@ -101,8 +106,10 @@ impl Index {
         let mut taken = 0;
         for (queue, sequence) in enqueue.targets() {
             let entry = Entry::new(sequence, flags, location, bytes);
-            let queue = self.queues.get_mut(&queue);
-            taken += u32::from(queue.is_some_and(|queue| queue.insert(sequence, entry, batch)));
+            match self.queues.get_mut(&queue) {
+                Some(queue) => taken += u32::from(queue.insert(sequence, entry, batch)),
+                None => self.count_unknown(queue),
+            }
         }
         self.held.hold(location, bytes, taken, flags);
         match enqueue.extent {
@@ -117,6 +124,12 @@ impl Index {
         }
     }
 
+    fn count_unknown(&mut self, queue: QueueId) {
+        if let Some(unknown) = &mut self.unknown {
+            *unknown.entry(queue).or_default() += 1;
+        }
+    }
+
     /// A message is elsewhere from now on, in those queues that have it.
     fn place(&mut self, enqueue: &Enqueue<'_>, payload: usize, to: Location, (batch, coming): (u64, Coming)) {
         let bytes = (payload + PAYLOAD_HEADER_BYTES) as u32;
@@ -126,7 +139,12 @@ impl Index {
         let mut moved = 0;
         let mut flags = 0;
         for (queue, sequence) in enqueue.targets() {
-            let Some(queue) = self.queues.get_mut(&queue) else { continue };
+            let Some(queue) = self.queues.get_mut(&queue) else {
+                if coming == Coming::Orphaned {
+                    self.count_unknown(queue);
+                }
+                continue;
+            };
             let Some(entry) = queue.get_mut(sequence, batch).filter(|entry| entry.location != to) else {
                 continue;
             };
@@ -146,30 +164,34 @@ impl Index {
         self.queues.get(&queue).is_some_and(|queue| queue.get(sequence).is_none())
     }
 
-    /// Removes messages that are in segments which are not there; each is handed to `lost`.
+    /// Removes messages whose bytes are not there, whoever knows of them; each is handed to `lost`.
     pub(crate) fn drop_missing(
         &mut self,
-        is_there: impl Fn(u32) -> bool,
+        is_there: impl Fn(Location, u32) -> bool,
         mut lost: impl FnMut(QueueId, Sequence),
     ) {
-        if self.held.space.iter().all(|(segment, live)| live.messages == 0 || is_there(*segment)) {
-            return;
-        }
         let mut missing = Vec::new();
         for (id, queue) in &self.queues {
             queue.each(|sequence, entry| {
-                if !is_there(entry.location.segment) {
+                if !is_there(entry.location, entry.bytes) {
                     missing.push((*id, sequence));
                 }
             });
         }
+        let position = self.position;
         for (id, first) in missing {
             lost(id, first);
             if let Some(queue) = self.queues.get_mut(&id) {
-                let batch = self.position;
-                queue.ack(Range { first, count: 1 }, batch, |entry| self.held.release(entry, batch));
+                // As of after all batches: a checkpoint that has it does not keep it.
+                let range = Range { first, count: 1 };
+                queue.ack(range, u64::MAX, |entry| self.held.release(entry, position));
             }
         }
+    }
+
+    /// The segments that have messages.
+    pub(crate) fn segments_used(&self) -> impl Iterator<Item = u32> {
+        self.held.space.iter().filter(|(_, live)| live.messages > 0).map(|(segment, _)| *segment)
     }
 
     /// Recovery is done: what only it needs is forgotten. After an unclean end all that is there counts

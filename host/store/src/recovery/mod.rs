@@ -17,13 +17,14 @@ pub use report::{Problem, Report};
 use crate::{
     disk::{Disk, File},
     error::{DiskError, OpenError},
-    index::{Coming, Index, save},
+    index::{Coming, Index, chunk::Location, save},
     journal::segments::{FileName, Segment, Segments},
     keeper::{self, UNFINISHED},
     record::{
         Take, check,
         frame::{BATCH_HEADER_BYTES, Opening, SegmentHeader},
         group::GroupView,
+        op::QueueId,
     },
 };
 use hashbrown::HashSet;
@@ -75,6 +76,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     index.position = position.unwrap_or_default();
     let tail = scan::tail(&files, index.position, report);
     let coming = if orphaned { Coming::Orphaned } else { Coming::New };
+    index.unknown = Some(BTreeMap::new());
     let unsynced = replay(&mut index, &files, &tail, coming, report);
     let next_batch = tail.highest.max(index.position) + 1;
     // What was cut off is never counted again.
@@ -82,10 +84,8 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     for (number, file) in &mut files {
         file.last = Some(tail.last_of.get(number).copied().unwrap_or(index.position));
     }
-    index.drop_missing(
-        |segment| files.contains_key(&u64::from(segment)),
-        |queue, sequence| report.tell(Problem::MessageLost { queue, sequence }),
-    );
+    drop_missing(&mut index, &files, report);
+    report.unknown = unknown(&mut index, report);
     check_extents(&mut index, &names.extents, report);
     report.clean = !names.running;
     // The older checkpoint does not know what the later one had as doubtful.
@@ -112,6 +112,26 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
         next_extent,
         unsynced,
     })
+}
+
+/// Messages whose bytes no segment has are lost.
+fn drop_missing(index: &mut Index, files: &BTreeMap<u64, Segment>, report: &mut Report) {
+    let is_cut = |problem: &Problem| matches!(problem, Problem::SegmentCut { .. });
+    let all_there = index.segments_used().all(|segment| files.contains_key(&segment.into()));
+    if all_there && !report.problems.iter().any(is_cut) {
+        return;
+    }
+    let is_there = |location: Location, bytes: u32| {
+        let end = u64::from(location.offset) + u64::from(bytes);
+        files.get(&location.segment.into()).is_some_and(|segment| end <= segment.bytes)
+    };
+    index.drop_missing(is_there, |queue, sequence| report.tell(Problem::MessageLost { queue, sequence }));
+}
+
+/// Queues that messages came for and that are not there. Where nothing is lost they were deleted before.
+fn unknown(index: &mut Index, report: &Report) -> Vec<(QueueId, u64)> {
+    let unknown = index.unknown.take().unwrap_or_default();
+    if report.is_sound() { Vec::new() } else { unknown.into_iter().collect() }
 }
 
 impl Names {

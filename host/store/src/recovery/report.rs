@@ -101,6 +101,9 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// How many problems there are.
     pub problem_count: u64,
+    /// Queues that are not there although messages came for them, and how many: what created them is lost, and
+    /// the messages are left out. Empty where nothing is lost.
+    pub unknown: Vec<(QueueId, u64)>,
     /// Files that are not the store's; they are left alone.
     pub foreign: Vec<String>,
 }
