@@ -37,7 +37,7 @@ impl Core {
     pub(super) fn rescue(&self, writer: &mut Writer, now_ms: u64) -> bool {
         let flight = &mut *self.flight.lock();
         // While a sync is under way, what it covers is not to be elsewhere when it says that it is safe.
-        if flight.syncing || now_ms < flight.retry_at_ms {
+        if flight.syncing || now_ms < flight.retry_at_ms || self.segments.lock().is_naming {
             return false;
         }
         let attempt = flight.attempts;

@@ -99,12 +99,55 @@ pub(crate) struct Segments {
     pub(crate) spares: Vec<u64>,
     pub(crate) next_segment: u64,
     pub(crate) next_spare: u64,
+    /// The next segment is being named: nobody else may name one, so that they are used in their order.
+    pub(crate) is_naming: bool,
+}
+
+/// A spare file that becomes a segment.
+pub(crate) struct Naming {
+    spare: u64,
+    number: u64,
+}
+
+/// What came of it.
+pub(crate) enum Named {
+    Done(Arc<dyn File>),
+    /// Whether the file still is a spare one, and whether the number was used.
+    Failed {
+        error: DiskError,
+        is_spare: bool,
+        was_named: bool,
+    },
+}
+
+impl Naming {
+    /// Heads and names the file. It takes as long as a sync, so nobody is to wait for it under a lock.
+    pub(crate) fn run(&self, disk: &dyn Disk, bytes: u64) -> Named {
+        let number = self.number;
+        let (from, to) = (FileName::Spare(self.spare).to_string(), FileName::Segment(number).to_string());
+        let renamed = disk.open(&from).and_then(|file| {
+            file.write_at(&SegmentHeader { number, bytes }.encode(), 0)?;
+            disk.rename(&from, &to)?;
+            Ok(file)
+        });
+        let file = match renamed {
+            Ok(file) => file,
+            Err(error) => return Named::Failed { error, is_spare: true, was_named: false },
+        };
+        if let Err(error) = disk.sync_names() {
+            // Which name it has on disk is not known; the next attempt changes names again.
+            let is_spare = disk.rename(&to, &from).is_ok();
+            return Named::Failed { error, is_spare, was_named: true };
+        }
+        // Errors are to name it as it is called now.
+        Named::Done(disk.open(&to).unwrap_or(file))
+    }
 }
 
 impl Segments {
     /// How many segments can be written before a file has to be made.
     pub(crate) fn free(&self) -> usize {
-        self.spares.len() + usize::from(self.ready.is_some())
+        self.spares.len() + usize::from(self.ready.is_some() || self.is_naming)
     }
 
     /// The bytes of all files.
@@ -121,29 +164,38 @@ impl Segments {
         Ok(())
     }
 
-    /// Makes a spare file the next segment.
+    /// Makes a spare file the next segment, with nobody else at it.
     pub(crate) fn make_ready(&mut self, disk: &dyn Disk, bytes: u64) -> Result<(), DiskError> {
-        if self.ready.is_some() {
-            return Ok(());
+        let Some(naming) = self.begin_naming() else { return Ok(()) };
+        let outcome = naming.run(disk, bytes);
+        self.end_naming(&naming, outcome)
+    }
+
+    /// Takes a spare file to be named as the next segment; none if there is one already, or no spare file.
+    pub(crate) fn begin_naming(&mut self) -> Option<Naming> {
+        if self.ready.is_some() || self.is_naming {
+            return None;
         }
-        let Some(spare) = self.spares.last().copied() else { return Ok(()) };
-        let number = self.next_segment;
-        let (from, to) = (FileName::Spare(spare).to_string(), FileName::Segment(number).to_string());
-        let file = disk.open(&from)?;
-        file.write_at(&SegmentHeader { number, bytes }.encode(), 0)?;
-        disk.rename(&from, &to)?;
-        self.next_segment += 1;
-        if let Err(error) = disk.sync_names() {
-            // Which name it has on disk is not known; the next attempt changes names again.
-            if disk.rename(&to, &from).is_err() {
-                self.spares.pop();
+        let spare = self.spares.pop()?;
+        self.is_naming = true;
+        Some(Naming { spare, number: self.next_segment })
+    }
+
+    /// What came of it.
+    pub(crate) fn end_naming(&mut self, naming: &Naming, outcome: Named) -> Result<(), DiskError> {
+        self.is_naming = false;
+        match outcome {
+            Named::Done(file) => {
+                self.next_segment += 1;
+                self.ready = Some((naming.number, file));
+                Ok(())
             }
-            return Err(error);
+            Named::Failed { error, is_spare, was_named } => {
+                self.next_segment += u64::from(was_named);
+                self.spares.extend(is_spare.then_some(naming.spare));
+                Err(error)
+            }
         }
-        self.spares.pop();
-        // Errors are to name it as it is called now.
-        self.ready = Some((number, disk.open(&to).unwrap_or(file)));
-        Ok(())
     }
 
     /// Gives up a free segment, for the room that it takes. False if there is none.

@@ -49,7 +49,20 @@ impl Writer {
 impl Core {
     /// Writes a batch, or writes again what failed. False if there was nothing to do, or it could not be.
     pub(crate) fn write_step(&self, now_ms: u64) -> bool {
-        let writer = &mut *self.writer.lock();
+        let mut writer = self.writer.lock();
+        let did = self.write_locked(&mut writer, now_ms);
+        if writer.told.is_empty() {
+            return did;
+        }
+        let mut told = core::mem::take(&mut writer.told);
+        drop(writer);
+        // Whoever is told may ask the store for anything.
+        told.drain(..).for_each(|waiter| waiter.done.done(waiter.token, Ok(())));
+        self.writer.lock().told = told;
+        did
+    }
+
+    fn write_locked(&self, writer: &mut Writer, now_ms: u64) -> bool {
         let (failed, too_much) = {
             let flight = self.flight.lock();
             (flight.failed, flight.is_too_much())
@@ -69,9 +82,6 @@ impl Core {
             return false;
         }
         self.write(writer, chunk, now_ms);
-        let mut told = core::mem::take(&mut writer.told);
-        told.drain(..).for_each(|waiter| waiter.done.done(waiter.token, Ok(())));
-        writer.told = told;
         true
     }
 
@@ -133,7 +143,13 @@ impl Core {
         let mut segments = self.segments.lock();
         // Nothing that is written comes to it any more, so it may be free soon.
         self.seal(writer, &mut segments);
-        let taken = if self.may_take(&segments, grows) { self.take_ready(&mut segments) } else { None };
+        let mut taken = if self.may_take(&segments, grows) { segments.ready.take() } else { None };
+        if taken.is_none() && self.may_take(&segments, grows) {
+            drop(segments);
+            self.make_ready();
+            segments = self.segments.lock();
+            taken = if self.may_take(&segments, grows) { segments.ready.take() } else { None };
+        }
         let Some((number, file)) = taken else {
             drop(segments);
             self.tidy();
@@ -148,14 +164,12 @@ impl Core {
         true
     }
 
-    fn take_ready(&self, segments: &mut Segments) -> Option<(u64, Arc<dyn File>)> {
-        self.make_ready(segments);
-        segments.ready.take()
-    }
-
-    /// Names the next segment. False if that failed.
-    pub(crate) fn make_ready(&self, segments: &mut Segments) -> bool {
-        match segments.make_ready(&*self.disk, self.config.segment_bytes) {
+    /// Names the next segment, if nobody else does. False if that failed.
+    pub(crate) fn make_ready(&self) -> bool {
+        let Some(naming) = self.segments.lock().begin_naming() else { return true };
+        let outcome = naming.run(&*self.disk, self.config.segment_bytes);
+        let ended = self.segments.lock().end_naming(&naming, outcome);
+        match ended {
             Ok(()) => self.room.solved(Trouble::Segments),
             Err(error) => {
                 self.room.trouble(Trouble::Segments, error);

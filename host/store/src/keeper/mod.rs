@@ -138,11 +138,10 @@ impl Core {
             // Something else needs the room.
             did = segments.give_up(&*self.disk);
         }
-        if segments.ready.is_none() && !self.room.is_pressed() && !segments.spares.is_empty() {
-            did |= self.make_ready(&mut segments);
-        }
-        let is_enough = segments.free() >= enough;
+        let names = segments.ready.is_none() && !self.room.is_pressed() && !segments.spares.is_empty();
         drop(segments);
+        did |= names && self.make_ready();
+        let is_enough = self.segments.lock().free() >= enough;
         if is_enough {
             did |= self.room.relax();
         }

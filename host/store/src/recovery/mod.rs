@@ -95,7 +95,14 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     let next_extent = names.extents.iter().max().map_or(0, |last| last + 1);
     let highest = names.segments.iter().max().map_or(0, |last| last + 1);
     let next_spare = names.spares.iter().max().map_or(0, |last| last + 1);
-    let segments = Segments { files, ready: None, spares: names.spares, next_segment: highest, next_spare };
+    let segments = Segments {
+        files,
+        ready: None,
+        spares: names.spares,
+        next_segment: highest,
+        next_spare,
+        is_naming: false,
+    };
     let has_twin = position
         .is_some_and(|position| used == Some(FileName::Twin(position)) || names.twins.contains(&position));
     let mut older = names.checkpoints.iter().copied().filter(|older| Some(*older) < position && !has_twin);
