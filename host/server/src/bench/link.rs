@@ -113,6 +113,12 @@ impl Link {
         written.map(drop)
     }
 
+    /// The same connection, to read from in another thread; from then on nothing is to be read here.
+    pub(super) fn beside(&mut self) -> anyhow::Result<Self> {
+        let stream = self.stream.try_clone().context("a second handle of the socket")?;
+        Ok(Self { stream, buffer: std::mem::take(&mut self.buffer), output: Vec::new() })
+    }
+
     /// Waits a moment for confirms; there may be none yet.
     pub(super) fn read_confirms(&mut self, confirmed: u64) -> anyhow::Result<Confirms> {
         let mut confirms = Confirms { up_to: confirmed, refused: 0 };

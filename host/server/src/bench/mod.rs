@@ -91,6 +91,10 @@ pub struct Report {
     /// Publish to delivery, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Latency>,
+    /// Publish to confirm, in microseconds, where confirms are on. With a rate from when a message was due, whether it
+    /// could be sent then or not; else from when it was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_latency_us: Option<Latency>,
     /// Messages the broker refused.
     pub refused: u64,
     /// Seconds measured.
@@ -118,6 +122,19 @@ pub struct Latency {
     pub p999: f64,
     /// The slowest.
     pub max: f64,
+}
+
+impl Latency {
+    /// Of nanoseconds; `None` if there are none.
+    fn of(latencies: &Histogram<u64>) -> Option<Self> {
+        let microseconds = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        (!latencies.is_empty()).then(|| Self {
+            p50: microseconds(0.5),
+            p99: microseconds(0.99),
+            p999: microseconds(0.999),
+            max: latencies.max() as f64 / 1000.0,
+        })
+    }
 }
 
 /// What the threads count, each its own.
@@ -207,15 +224,16 @@ fn load(plan: &Plan, names: &topology::Names) -> anyhow::Result<Report> {
         counters.measuring.store(false, Ordering::Relaxed);
         counters.stop.store(true, Ordering::Relaxed);
 
-        let mut latencies = latency_histogram()?;
+        let (mut latencies, mut confirms) = (latency_histogram()?, latency_histogram()?);
         for thread in consumers {
             let histogram = thread.join().map_err(|_| anyhow::anyhow!("a consumer panicked"))??;
             latencies.add(&histogram).context("adding up latencies")?;
         }
         for thread in publishers {
-            thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
+            let histogram = thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
+            confirms.add(&histogram).context("adding up latencies")?;
         }
-        Ok(report(plan, &from, &to, &latencies, counters.refused.load(Ordering::Relaxed)))
+        Ok(report(plan, (&from, &to), (&latencies, &confirms), counters.refused.load(Ordering::Relaxed)))
     })
 }
 
@@ -225,21 +243,21 @@ fn latency_histogram() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LATENCY_NANOSECONDS_MAX, 3).context("a histogram")
 }
 
-fn report(plan: &Plan, from: &Reading, to: &Reading, latencies: &Histogram<u64>, refused: u64) -> Report {
+fn report(
+    plan: &Plan,
+    (from, to): (&Reading, &Reading),
+    (latencies, confirms): (&Histogram<u64>, &Histogram<u64>),
+    refused: u64,
+) -> Report {
     let seconds = (to.at - from.at).as_secs_f64();
     let rate = |from: u64, to: u64| ((to - from) as f64 / seconds).round() as u64;
     let moved = (to.consumed - from.consumed).max(to.published - from.published).max(1);
-    let microseconds = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     Report {
         published_per_second: rate(from.published, to.published),
         confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
         consumed_per_second: rate(from.consumed, to.consumed),
-        latency_us: (!latencies.is_empty()).then(|| Latency {
-            p50: microseconds(0.5),
-            p99: microseconds(0.99),
-            p999: microseconds(0.999),
-            max: latencies.max() as f64 / 1000.0,
-        }),
+        latency_us: Latency::of(latencies),
+        confirm_latency_us: Latency::of(confirms),
         refused,
         seconds,
         generator_cpu_seconds_per_million: (to.cpu_seconds - from.cpu_seconds) / moved as f64 * 1e6,
