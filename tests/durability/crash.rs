@@ -2,8 +2,9 @@
 
 use crate::{
     BINARY,
-    load::{self, Clients, World, topology},
+    load::{self, BACKLOG_MAX, Clients, World, topology},
     model::End,
+    session,
 };
 use leveret_store::disk::sim::Dice;
 use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, broker::Stopped};
@@ -47,10 +48,11 @@ struct Run {
 fn what_was_answered_is_so_whenever_the_broker_is_killed() {
     let of_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
     let seed = number_in(SEED_VARIABLE).unwrap_or_else(|| u64::from(of_clock()));
-    let until = number_in(SECONDS_VARIABLE).map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let seconds = number_in(SECONDS_VARIABLE).map(Duration::from_secs);
+    let until = seconds.map(|seconds| Instant::now() + seconds);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut run = Run { world: World::default(), dice: Dice::new(seed), seed, end: End::Killed, kills: 0 };
-    runtime.block_on(async {
+    let all = async {
         eprintln!("{SEED_VARIABLE}={seed}");
         let (configuration, _directory) = configuration();
         let mut broker = Broker::builder(BINARY).argument("--config").argument(configuration).start();
@@ -60,7 +62,10 @@ fn what_was_answered_is_so_whenever_the_broker_is_killed() {
             broker = run.begin(broker).await;
         }
         run.finish(broker).await;
-    });
+    };
+    let limit = session::TEST_MAX + seconds.unwrap_or_default();
+    let ended = runtime.block_on(async { tokio::time::timeout(limit, all).await });
+    assert!(ended.is_ok(), "something that was to come never came; seed {seed}");
 }
 
 impl Run {
@@ -70,7 +75,7 @@ impl Run {
         let events = [10, 100, 400, 1200][self.dice.below(4) as usize];
         let events = 1 + self.dice.below(events);
         let changes = self.world.changes.lock().answered + self.dice.below(20);
-        self.wait_for(events, changes).await;
+        self.wait_for(events, changes, clients.may_come_to_rest).await;
         self.end = if self.dice.chance(128) { End::Stopped } else { End::Killed };
         self.world.model.lock().stopping = self.end == End::Stopped;
         let stopped = match self.end {
@@ -83,16 +88,34 @@ impl Run {
         stopped
     }
 
-    /// Waits until there were so many confirms and deliveries in this life, and so many changes in all.
-    async fn wait_for(&self, events: u64, changes: u64) {
-        loop {
-            let moved = self.world.moved.notified();
-            let answered = self.world.changes.lock().answered;
-            if self.world.model.lock().events >= events && answered >= changes {
-                return;
+    /// Waits until there were so many confirms and deliveries in this life, and so many changes in all; or, where
+    /// that may be, until so much waits that nobody publishes any more.
+    async fn wait_for(&self, events: u64, changes: u64, may_come_to_rest: bool) {
+        let happened = async {
+            loop {
+                let moved = self.world.moved.notified();
+                let answered = self.world.changes.lock().answered;
+                let (there_were, waits) = {
+                    let model = self.world.model.lock();
+                    (model.events, model.backlog())
+                };
+                let is_at_rest = may_come_to_rest && waits > BACKLOG_MAX;
+                if is_at_rest || (there_were >= events && answered >= changes) {
+                    return;
+                }
+                moved.await;
             }
-            let happened = tokio::time::timeout(EVENT_WAIT_MAX, moved).await;
-            assert!(happened.is_ok(), "nothing happens any more; seed {}", self.seed);
+        };
+        // Over all of it: some clients may go on when others have come to a stop.
+        if tokio::time::timeout(EVENT_WAIT_MAX, happened).await.is_err() {
+            let model = self.world.model.lock();
+            let (were, waits) = (model.events, model.backlog());
+            let answered = self.world.changes.lock().answered;
+            panic!(
+                "{were} of {events} events, {answered} of {changes} changes, {waits} messages wait, and some \
+                 client has come to a stop; seed {}",
+                self.seed
+            );
         }
     }
 

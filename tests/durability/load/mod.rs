@@ -29,7 +29,7 @@ use topology::Changes;
 /// Who publishes at the same time.
 const PUBLISHERS: u32 = 4;
 /// So many messages may wait before publishers pause.
-const BACKLOG_MAX: i64 = 700;
+pub(crate) const BACKLOG_MAX: i64 = 700;
 
 /// What all clients share.
 #[derive(Clone, Default)]
@@ -156,6 +156,8 @@ fn got_of(delivery: &Delivery) -> Got {
 
 /// The clients of one life.
 pub(crate) struct Clients {
+    /// Some queue has no consumer: what waits there makes publishers pause in the end, and then nothing happens.
+    pub(crate) may_come_to_rest: bool,
     tasks: Vec<JoinHandle<()>>,
     _connections: Vec<Connection>,
 }
@@ -165,9 +167,13 @@ impl Clients {
     pub(crate) async fn start(world: &World, broker: &Broker, dice: &mut Dice) -> Self {
         world.over.store(false, Ordering::Relaxed);
         let (mut tasks, mut connections) = (Vec::new(), Vec::new());
+        // Some queues have two consumers, some lives leave some without any, unless much waits.
+        let consumers = [1, 1, 1, 2, if world.model.lock().backlog() > BACKLOG_MAX / 2 { 1 } else { 0 }];
+        let mut may_come_to_rest = false;
         for queue in 0..QUEUES.len() {
-            // Some queues have two consumers, some lives leave some without any.
-            for _ in 0..[1, 1, 1, 2, 0][dice.below(5) as usize] {
+            let consumers = consumers[dice.below(5) as usize];
+            may_come_to_rest |= consumers == 0;
+            for _ in 0..consumers {
                 let connection = session::connect(broker).await;
                 let channel = session::confirming(&connection).await;
                 let consumer = consumer::Consuming::new(world, channel, queue, dice.next_u64());
@@ -184,7 +190,7 @@ impl Clients {
         }
         let connection = session::connect(broker).await;
         tasks.push(tokio::spawn(topology::work(world.clone(), connection, dice.next_u64())));
-        Self { tasks, _connections: connections }
+        Self { may_come_to_rest, tasks, _connections: connections }
     }
 
     /// Waits until everybody knows that the broker is gone.

@@ -13,7 +13,7 @@ use leveret_testkit::{Broker, unique_name};
 use std::time::Duration;
 
 /// For a whole test: reached only when something that was to come never came.
-const TEST_MAX: Duration = Duration::from_secs(900);
+pub(crate) const TEST_MAX: Duration = Duration::from_secs(900);
 
 /// Runs a test against the broker that the environment names, or else one of its own.
 pub(crate) fn on_broker_under_test(test: impl AsyncFnOnce(&Broker)) {
