@@ -4,6 +4,7 @@
 use super::deploy::{Way, deploy};
 use super::rollback::plugin;
 use super::session::*;
+use super::works::lasting_exchange;
 use lapin::types::FieldTable;
 use leveret_plugin::{CompileIn, CompileLimits, Host, HostConfig, Scope, registry::TypeState};
 use leveret_server::watch::PluginWatcher;
@@ -47,6 +48,39 @@ fn a_file_broken_while_the_broker_was_down_leaves_the_last_good_version() {
         version_1_routes(&broker);
         // A whole file takes over as ever.
         deploy(&broker, Way::Renamed, "versioned_v2", "versioned.wasm");
+    }
+}
+
+/// Exchanges of its type that were declared before are taken by the version that served last, whatever is wrong with the
+/// file; and so they are where the file is of a plugin that has not their type.
+#[test]
+fn exchanges_from_before_are_served_by_the_last_good_version_where_the_file_is_refused() {
+    let whole = fs::read(guests::component("versioned_v2")).unwrap();
+    let other = fs::read(guests::component("once")).unwrap();
+    for (broken, stage) in [(&whole[..whole.len() / 2], "read"), (&other, "swap")] {
+        let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+        deploy(&broker, Way::Renamed, "versioned_v1", "versioned.wasm");
+        let mut exchange = None;
+        on_broker(&broker, async |broker| {
+            let channel = confirming(&connect(broker).await).await;
+            exchange = Some(lasting_exchange(&channel, "x-versioned").await);
+        });
+        let exchange = exchange.unwrap();
+        let stopped = broker.kill_for_a_while();
+        fs::write(stopped.plugins_directory().join("versioned.wasm"), broken).unwrap();
+        // Small files are looked at before it listens.
+        let broker = stopped.start();
+        let log = broker.log();
+        let refused = log.lines().find(|line| line.contains(log_lines::PLUGIN_REFUSED));
+        assert!(refused.is_some_and(|line| line.contains(&format!("stage={stage}"))), "{log}");
+        assert!(log.contains(log_lines::PLUGIN_FELL_BACK), "{log}");
+        on_broker(&broker, async |broker| {
+            let channel = confirming(&connect(broker).await).await;
+            let queue = own_queue(&channel).await;
+            bind(&channel, &queue, &exchange, "k.v1", FieldTable::default()).await;
+            assert!(publish(&channel, &exchange, "k", b"x", true).await.unwrap().take_message().is_none());
+            assert_eq!(drain(&channel, &queue).await, [b"x"]);
+        });
     }
 }
 

@@ -157,6 +157,7 @@ impl Registry {
         let began = Instant::now();
         let (strategy, component) = self.compile(digest, bytes)?;
         let compile_time = began.elapsed();
+        self.check_kept(&File { scope, path, digest }, strategy, &component)?;
         let change = self.changing.begin_file(scope, path);
         // Much may have happened meanwhile.
         if !turn.is_in_time() {

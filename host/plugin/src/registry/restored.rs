@@ -6,16 +6,22 @@
 //! version that served last does then, where it is kept.
 
 use super::{
-    Registry,
+    LoadError, Registry, Stage,
+    kept::PluginKey,
+    not_granted,
+    reload::{Examined, File},
     slots::{Group, Parked, Provider},
     warnings::{Warning, WarningAbout},
 };
 use crate::{
     artifact::{self, Digest},
+    engine::CodeStrategy,
     policy::FailurePolicy,
+    scope::Scope,
 };
 use leveret_broker::exchange::Exchange;
 use std::{path::Path, sync::Arc};
+use wasmtime::component::Component;
 
 /// Why an exchange is parked whose plugin did not come since the broker started.
 const MISSING: &str = "its plugin is not there";
@@ -48,6 +54,58 @@ impl Registry {
         let misses = |group: Group| group.parked.is_some_and(|parked| &*parked.why == MISSING);
         self.slots.read().groups().any(misses)
             && artifact::read(path).is_ok_and(|bytes| self.compiler.has_code(Digest::of(&bytes)))
+    }
+
+    /// That a file does not do less than the version of its plugin that served last, before the start, for exchanges from
+    /// then: where something serves, what drops it is refused too.
+    pub(super) fn check_kept(
+        &self,
+        file: &File<'_>,
+        strategy: CodeStrategy,
+        component: &Component,
+    ) -> Result<(), LoadError> {
+        let waiting = |group: &Group| {
+            let is_in_scope = match file.scope {
+                Scope::Vhost(vhost) => *vhost == group.vhost,
+                Scope::Global | Scope::Shipped => true,
+            };
+            is_in_scope && group.parked.as_ref().is_some_and(|parked| &*parked.why == MISSING)
+        };
+        let mut waiting: Vec<Group> = self.slots.read().groups().filter(waiting).collect();
+        let key = PluginKey::of_file(file.scope, file.path);
+        let Some(kept) = self.kept.as_ref().filter(|_| !waiting.is_empty()) else { return Ok(()) };
+        let history = kept.history(key);
+        let last = history.last().map(|last| last.digest).filter(|_| !history.removed);
+        let Some(last) = last else { return Ok(()) };
+        if last == file.digest || self.files.lock().contains_key(file.path) {
+            return Ok(());
+        }
+        let new = self.introduce(file, strategy, component)?;
+        let serves = |it: &Examined, group: &Group| {
+            let version = &it.version;
+            it.names.contains(&group.type_name)
+                && version.policy(&group.vhost).enabled
+                && version.not_granted(&group.vhost).is_none()
+        };
+        waiting.retain(|group| !serves(&new, group));
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let File { scope, path, .. } = *file;
+        let before = kept.read(key, last).ok().and_then(|bytes| {
+            let (strategy, component) = self.compile(last, &bytes).ok()?;
+            self.introduce(&File { scope, path, digest: last }, strategy, &component).ok()
+        });
+        let Some(group) = before.and_then(|before| waiting.into_iter().find(|group| serves(&before, group)))
+        else {
+            return Ok(());
+        };
+        let ungranted =
+            new.version.not_granted(&group.vhost).filter(|_| new.names.contains(&group.type_name));
+        Err(LoadError::at(Stage::Swap)(match ungranted {
+            Some(capability) => not_granted(&new.version, capability),
+            None => group.dropped(),
+        }))
     }
 
     /// Says of each type of such exchanges that nobody provides it.
