@@ -20,7 +20,7 @@
 //!   with the next group that is. After any start but one that follows [`Store::close`] every message
 //!   counts as delivered before.
 //! - A sync that fails confirms nothing and is not tried again by itself: what it was to cover is written again, to
-//!   another file where there is room for one, at intervals that double up to five seconds. Meanwhile what comes waits
+//!   another file (only on a full disk with none that is free to where it was), at intervals that double up to five seconds. Meanwhile what comes waits
 //!   in memory up to a bound, and [`Health::Failing`] says what to do.
 //! - There are two checkpoints, each of which serves alone with the journal that is kept for it: across starts too, so
 //!   that with the later one damaged nothing is lost, but that every message counts as delivered before. On a full disk

@@ -1,18 +1,19 @@
 //! Writes again what is in flight after something failed.
 //!
-//! *Where:* to new segments, if there are as many as it needs and room is not short; else, and mostly where it
-//! fails again and again, to where it was. Both are sound: all of it is written, and then synced. It is all
-//! the one or all the other, and nothing counts as moved before all of it is written: so each segment begins
-//! with a batch that is not older than those of the segments before, which recovery relies on. What was begun
-//! elsewhere and not ended is removed before anything is written in place: a start takes the latest of a batch,
-//! and that one would not have been synced.
+//! *Where:* to new segments, however often it fails: what a sync that failed left in a file is not known, and that
+//! file is not asked again. Where there are not as many segments as it needs it waits for them; what acks have in
+//! reserve may be used, as what is superseded comes back. Only on a disk that is full, with nothing free, it is written
+//! to where it was: all of it, so that the next sync has all of it to write. It is all the one or all the other, and
+//! nothing counts as moved before all of it is written: so each segment begins with a batch that is not older than
+//! those of the segments before, which recovery relies on. What was begun elsewhere and not ended is removed before
+//! anything is written in place: a start takes the latest of a batch, and that one would not have been synced.
 //!
 //! *When:* at once, and then at intervals that double, up to [`RETRY_MS_MAX`].
 
 use super::{
     Core, Counts,
     flight::{Batch, Flight},
-    room::Trouble,
+    room::{Claim, Trouble},
     write::{Writer, put_header},
 };
 use crate::{
@@ -48,13 +49,11 @@ impl Core {
         {
             segment.suspicious = true;
         }
-        // Other files may help, but not each time: each fills one with the same again. What is free where room is
-        // short is for acks.
-        let elsewhere = !self.room.is_pressed() && (attempt < 2 || attempt.is_multiple_of(4));
-        let written = if (elsewhere || flight.remains) && self.has_room(flight) {
+        let written = if self.has_room(flight) {
             self.write_elsewhere(writer, flight)
-        } else if flight.remains {
+        } else if flight.remains || !self.room.is_full() {
             // For room.
+            self.tidy();
             return false;
         } else {
             self.write_in_place(flight)
@@ -83,7 +82,7 @@ impl Core {
             }
             offset = (offset + bytes).next_multiple_of(BLOCK_BYTES);
         }
-        self.segments.lock().free() >= needed + self.room.of_checkpoints()
+        self.segments.lock().free() >= needed
     }
 
     fn write_elsewhere(&self, writer: &mut Writer, flight: &mut Flight) -> Result<(), DiskError> {
@@ -95,7 +94,7 @@ impl Core {
         for at in 0..flight.batches.len() {
             let Some(batch) = flight.batches.get_mut(at) else { break };
             let begins = places.is_empty() || !writer.fits(batch.chunk.bytes.len());
-            let written = if begins && !self.roll(writer, (batch.number, false)) {
+            let written = if begins && !self.roll(writer, (batch.number, Claim::Rescue)) {
                 // It was to have room, so something else failed, and is told.
                 Err(DiskError::new("open", "segment", std::io::ErrorKind::Other.into()))
             } else {

@@ -34,6 +34,17 @@ pub(crate) enum Trouble {
     Checkpoint,
 }
 
+/// What a segment is taken for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// What grows.
+    Grows,
+    /// What takes away.
+    Frees,
+    /// What failed elsewhere: until it is written nothing else can go on, checkpoints neither.
+    Rescue,
+}
+
 /// What is known of it.
 #[derive(Default)]
 pub(crate) struct Room {
@@ -140,9 +151,11 @@ impl Core {
         self.reserve_of(segments.files.len() + 1) + 2
     }
 
-    /// Whether a segment may be taken for what grows, or for what does not.
-    pub(super) fn may_take(&self, segments: &Segments, grows: bool) -> bool {
-        let left = if grows && !self.room.is_full() {
+    /// Whether a segment may be taken.
+    pub(super) fn may_take(&self, segments: &Segments, claim: Claim) -> bool {
+        let left = if claim == Claim::Rescue {
+            0
+        } else if claim == Claim::Grows && !self.room.is_full() {
             self.reserve(segments)
         } else if self.room.is_pressed() || self.room.is_full() {
             self.room.of_checkpoints()

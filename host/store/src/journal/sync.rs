@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A sync that is to be made.
 pub(crate) struct SyncJob {
     pub(crate) file: Arc<dyn File>,
-    segment: u64,
+    pub(crate) segment: u64,
     /// The last batch that it covers.
     last: u64,
 }

@@ -4,7 +4,7 @@ use super::{
     Core, Counts, Sync,
     flight::Batch,
     inbox::{Chunk, Waiter},
-    room::Trouble,
+    room::{Claim, Trouble},
     segments::{FIRST_BATCH_AT, Segment, Segments},
 };
 use crate::{
@@ -77,7 +77,8 @@ impl Core {
         let Some(chunk) = taken else {
             return false;
         };
-        if !writer.fits(chunk.bytes.len()) && !self.roll(writer, (writer.next, chunk.grows)) {
+        let claim = if chunk.grows { Claim::Grows } else { Claim::Frees };
+        if !writer.fits(chunk.bytes.len()) && !self.roll(writer, (writer.next, claim)) {
             writer.stuck = Some(chunk);
             return false;
         }
@@ -137,18 +138,17 @@ impl Core {
         }
     }
 
-    /// Goes on in the next segment, with that batch. False if there is none to be had, for what grows or for
-    /// what does not.
-    pub(super) fn roll(&self, writer: &mut Writer, (first, grows): (u64, bool)) -> bool {
+    /// Goes on in the next segment, with that batch. False if there is none to be had for that.
+    pub(super) fn roll(&self, writer: &mut Writer, (first, claim): (u64, Claim)) -> bool {
         let mut segments = self.segments.lock();
         // Nothing that is written comes to it any more, so it may be free soon.
         self.seal(writer, &mut segments);
-        let mut taken = if self.may_take(&segments, grows) { segments.ready.take() } else { None };
-        if taken.is_none() && self.may_take(&segments, grows) {
+        let mut taken = if self.may_take(&segments, claim) { segments.ready.take() } else { None };
+        if taken.is_none() && self.may_take(&segments, claim) {
             drop(segments);
             self.make_ready();
             segments = self.segments.lock();
-            taken = if self.may_take(&segments, grows) { segments.ready.take() } else { None };
+            taken = if self.may_take(&segments, claim) { segments.ready.take() } else { None };
         }
         let Some((number, file)) = taken else {
             drop(segments);

@@ -127,8 +127,11 @@ impl Core {
     }
 
     fn make_spares(&self, keeper: &mut Keeper) -> bool {
-        // What room there is is that of the checkpoint which is being written, or is to be.
-        let is_its = self.room.is_pressed() && (keeper.saving.is_some() || self.is_due(keeper));
+        // What room there is is that of the checkpoint which is being written, or is to be; but not while that waits for
+        // what is to be written again, for which there may be no segment.
+        let is_its = self.room.is_pressed()
+            && !self.flight.lock().failed
+            && (keeper.saving.is_some() || self.is_due(keeper));
         let mut segments = self.segments.lock();
         let enough = self.enough(&segments);
         let mut did = false;

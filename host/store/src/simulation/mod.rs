@@ -112,10 +112,36 @@ fn without_room_what_failed_is_written_again_where_it_was() {
     }
     disk.set_faults(Faults { sync: 1024, bytes_max: disk.used_bytes(), ..Faults::default() });
     assert!(sync_once(&core, 0));
-    assert!(core.flight.lock().failed && core.write_step(0) && !core.flight.lock().failed);
+    assert!(!core.write_step(0), "it waits for room until it is known that there is none");
+    core.room.set_full();
+    assert!(core.flight.lock().failed && core.write_step(100) && !core.flight.lock().failed);
     assert_eq!((store::stat(&core).rescues, core.segments.lock().free()), (1, 2), "it needs more than two");
     disk.set_faults(Faults { bytes_max: disk.used_bytes(), ..Faults::default() });
     while sync_once(&core, 0) {}
+    assert_eq!(survivors(&disk), 25);
+}
+
+#[test]
+fn a_file_whose_sync_failed_is_never_synced_again() {
+    let disk = SimDisk::new(1);
+    let (core, mut keeper) = in_flight(&disk);
+    disk.set_faults(Faults { sync: 1024, ..Faults::default() });
+    let mut failed = std::collections::BTreeSet::new();
+    for now_ms in (0..90_000).step_by(100) {
+        if now_ms == 80_000 {
+            assert!(failed.len() > 10 && store::stat(&core).rescues > 10, "{failed:?}");
+            disk.set_faults(Faults::default());
+        }
+        if let Some(job) = core.sync_begin(now_ms) {
+            assert!(!failed.contains(&job.segment), "{} failed before", job.segment);
+            let outcome = job.file.sync();
+            failed.extend(outcome.is_err().then_some(job.segment));
+            core.sync_end(&job, outcome, &mut Vec::new());
+        }
+        core.write_step(now_ms);
+        core.keep_step(&mut keeper, now_ms);
+    }
+    assert!(core.health() == Health::Well && core.flight.lock().batches.is_empty());
     assert_eq!(survivors(&disk), 25);
 }
 
