@@ -65,7 +65,13 @@ fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
+/// More of the processor for this thread where the system lets us: who waits for a confirm waits for it.
+fn hurry() {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -10);
+}
+
 fn write(core: &Core, stopping: &AtomicBool, since: Instant) {
+    hurry();
     while !stopping.load(Ordering::Acquire) {
         if core.write_step(now_ms(since)) {
             core.tell_relief();
@@ -101,8 +107,7 @@ fn write(core: &Core, stopping: &AtomicBool, since: Instant) {
 }
 
 fn sync(core: &Core, stopping: &AtomicBool, since: Instant) {
-    // More of the processor where the system lets us: who waits for a sync waits for this thread.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -10);
+    hurry();
     let mut told = Vec::new();
     while !stopping.load(Ordering::Acquire) {
         if let Some(job) = core.sync_begin(now_ms(since)) {
