@@ -276,6 +276,7 @@ fn folders_and_names_of_virtual_hosts_do_not_clash() {
         ),
         ("vhosts = []", "at least one"),
         ("vhosts = [\"\"]", "needs a name"),
+        ("vhosts = [\"/\", \"a\", \"/\"]", "\"/\" is there twice"),
         ("plugins-dir = \"p\"\n[vhost.\"/\"]\nplugins-dir = \"p\"", "that of all virtual hosts"),
         (
             "vhosts = [\"a\", \"b\"]\n[vhost.a]\nplugins-dir = \"p\"\n[vhost.b]\nplugins-dir = \"p\"",

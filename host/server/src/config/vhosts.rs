@@ -43,7 +43,7 @@ pub(super) fn vhosts(
         }
         let vhost = Name::new(name.as_bytes()).with_context(|| format!("virtual host {name:?}"))?;
         if vhosts.iter().any(|known| known.name == vhost) {
-            continue;
+            bail!("vhosts = {names:?}: {name:?} is there twice");
         }
         let table = tables.get(name).map(Spanned::get_ref);
         let chosen = table.and_then(|table| table.plugins_dir.clone());
