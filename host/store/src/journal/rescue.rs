@@ -82,7 +82,7 @@ impl Core {
             }
             offset = (offset + bytes).next_multiple_of(BLOCK_BYTES);
         }
-        self.segments.lock().free() >= needed
+        self.segments.lock().free() >= needed + self.room.of_checkpoints()
     }
 
     fn write_elsewhere(&self, writer: &mut Writer, flight: &mut Flight) -> Result<(), DiskError> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use world::{Seen, World};
 
 /// Seeds that once found something.
-const FOUND: [u64; 13] = [105, 122, 178, 183, 224, 607, 881, 1062, 2281, 4632, 4690, 11359, 11462];
+const FOUND: [u64; 14] = [105, 122, 178, 183, 224, 607, 881, 1062, 2281, 4632, 4690, 11359, 11462, 20007];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
