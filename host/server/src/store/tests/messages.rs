@@ -57,6 +57,7 @@ fn what_is_settled_is_gone_with_what_came_in_its_place() {
     group.enqueue(&message(&[0]), None, true, &[target(dead, 0)]);
     commit(&mut *group, Durability::Interval(core::cmp::Reverse(5))).unwrap();
     life.store().settled(work, &[Ranges { first: 9, count: 1 }]);
+    drop(group);
     life.crash();
     let numbers: Vec<_> = bodies(life.store(), work).iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [2, 3, 4, 6, 7, 8]);
@@ -83,12 +84,13 @@ fn large_bodies_are_files_of_their_own_unless_the_group_keeps_its_order() {
     group.change(&[Change { holder: state::holder("x", 0), change: delete }]);
     commit(&mut *group, Durability::Always).unwrap();
     assert_eq!(extents(&life), 1);
+    drop(group);
     life.crash();
     let expected = vec![(0, body.clone()), (1, b"small".to_vec()), (2, body)];
     assert_eq!(bodies(life.store(), queue), expected);
     assert_eq!(life.store().count(queue, 0..9), 3);
     // And it is told what is safe behind one that takes long.
-    group = life.store().group();
+    let mut group = life.store().group();
     group.enqueue(&message(&expected[0].1), None, false, &[target(queue, 3)]);
     group.submit(Durability::Never, None);
     safe(life.store());
@@ -111,13 +113,14 @@ fn a_batch_longer_than_a_group_is_there_as_a_whole_once_it_is_told_of() {
     commit(&mut *group, Durability::Always).unwrap();
     let found = bodies(life.store(), a);
     assert_eq!(found.len(), 33);
+    drop(group);
     life.crash();
     assert_eq!(bodies(life.store(), a), found);
     assert!(found.iter().all(|(number, body)| body.iter().all(|byte| u64::from(*byte) == *number)));
 
     // The same in a group that keeps its order.
+    let mut group = life.store().group();
     for number in 0..4_u64 {
-        group = if number == 0 { life.store().group() } else { group };
         group.enqueue(&message(&vec![1; 400_000]), None, false, &[target(b, number + 1)]);
     }
     let set = StateChange::Set { key: Arc::from(*b"k"), value: Arc::from(*b"v"), end_ms: None };

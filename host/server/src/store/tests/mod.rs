@@ -36,8 +36,9 @@ fn table(fields: &[(&str, Value)]) -> Table {
 
 /// A folder, and the store that has it open.
 struct Life {
-    folder: ScratchDirectory,
+    // Ends before its folder is taken away.
     store: Option<DiskStore>,
+    folder: ScratchDirectory,
     config: Config,
 }
 
@@ -78,7 +79,10 @@ impl Life {
 
     fn crash_at(&mut self, now_ms: fn() -> u64) {
         safe(self.store());
-        self.store = None;
+        let store = self.store.take().unwrap();
+        // Two stores in one folder would take each other's files.
+        assert_eq!(Arc::strong_count(&store.shared), 1, "somebody holds the store");
+        drop(store);
         self.open(now_ms);
     }
 }

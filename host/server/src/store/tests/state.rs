@@ -363,6 +363,7 @@ fn state_is_of_one_exchange_and_not_of_the_next_of_its_name() {
     let mut group = life.store().group();
     group.topology(&name("/"), TopologyChange::ExchangeGone(&name("x")));
     commit(&mut *group, Durability::Never).unwrap();
+    drop(group);
     declare(&life, 71);
     assert_eq!(in_words(&life.store().load(&other).unwrap()), [""; 0]);
     life.store().append(&[changed(&other, set("b", "2", None))]).unwrap();

@@ -127,6 +127,7 @@ fn what_is_gone_takes_its_bindings_both_ways_and_its_messages() {
         let mut group = store.group();
         group.enqueue(&message(b"m"), None, false, &[target(queue, 0)]);
         commit(&mut *group, Durability::Never).unwrap();
+        drop(group);
         if restarts {
             life.restart();
         }
