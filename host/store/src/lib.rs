@@ -25,11 +25,12 @@
 //! - There are two checkpoints, each of which serves alone with the journal that is kept for it: across starts too, so
 //!   that with the later one damaged nothing is lost, but that every message counts as delivered before. On a full disk
 //!   there may be one only.
-//! - Where a read fails at a start, or a checkpoint is damaged and the other and the journal do not make up for it, the
-//!   store does not open and nothing is changed ([`OpenError::Unreadable`]). What is damaged elsewhere is left out and
-//!   told ([`Problem`]), and the rest is there. Damage in
-//!   what was never known to be synced cannot be told from the end of the journal, so it ends there;
-//!   that too is told.
+//! - Where a read fails at a start, or a checkpoint is damaged and batches that the other one needs are not there, the
+//!   store does not open and nothing is changed ([`OpenError::Unreadable`]). Not so where those batches are there but
+//!   damaged too, nor where there is no checkpoint file at all: then it opens, and what they held is left out and told,
+//!   with messages that can only be placed by it. What is damaged elsewhere is left out and told ([`Problem`]), and the
+//!   rest is there. Damage in what was never known to be synced cannot be told from the end of the journal, so it ends
+//!   there; that too is told. Damage of the older checkpoint is not looked for while the later one serves.
 //! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are; acks and deletions are taken all the while, from
 //!   a reserve that is theirs and comes back as checkpoints are written (see `journal/room.rs`). When enough was acked,
 //!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has. A full
