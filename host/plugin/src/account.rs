@@ -408,6 +408,12 @@ impl Accounts {
         };
         self.by_place.write().entry(key).or_insert_with(make).clone()
     }
+
+    /// Whether the calls of any plugin took long: [`Pace::took_long`].
+    #[cfg(test)]
+    pub(crate) fn any_took_long(&self) -> bool {
+        self.by_place.read().values().any(|account| account.pace.took_long())
+    }
 }
 
 #[cfg(test)]

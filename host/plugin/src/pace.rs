@@ -90,6 +90,12 @@ impl Pace {
         usize::try_from(count.max(1)).unwrap_or(usize::MAX)
     }
 
+    /// Whether a worker asks about less in a turn than while it is not known what a message takes.
+    #[cfg(test)]
+    pub(crate) fn took_long(&self) -> bool {
+        self.is_slow() || self.messages_in(INLINE_TURN) < UNKNOWN_MESSAGES_MAX as usize
+    }
+
     /// A call about so many messages took so much CPU time.
     pub(crate) fn took(&self, messages: usize, time: Duration) {
         self.took_at(messages, time, Instant::now());

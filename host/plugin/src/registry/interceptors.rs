@@ -234,6 +234,12 @@ impl Registry {
         self.services.accounts.of_instance(version, vhost)
     }
 
+    /// Whether the calls of any plugin took long.
+    #[cfg(test)]
+    pub(crate) fn any_took_long(&self) -> bool {
+        self.services.accounts.any_took_long()
+    }
+
     /// The attachments in those virtual hosts that a version would serve if it were put into service now,
     /// whatever else of its plugin serves there.
     pub(super) fn attachments_for(

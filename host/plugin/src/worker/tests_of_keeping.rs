@@ -4,7 +4,6 @@
 use super::*;
 use crate::{
     memo::HITS_PER_AUDIT,
-    registry::Lookup,
     testing::{self, Guest, World},
 };
 use leveret_broker::{BindTo, ConnectionId, ExchangeSpec, QueueSpec};
@@ -19,113 +18,103 @@ fn counted(world: &World, worker: usize) -> (u64, u64) {
 
 #[test]
 fn an_unbind_forgets_nothing() {
-    let mut world = World::with(Guest::default(), 1);
-    world.declare(0, "x").unwrap();
-    world.bind(0, "x", "a").unwrap();
-    world.bind_to(0, "x", "b", "a").unwrap();
-    world.bind(0, "x", "b").unwrap();
-    assert_eq!(world.route(0, "x", &["a", "b", "c"]), ["a", "a,b", ""]);
-    world.unbind(0, "x", "b");
-    assert_eq!(world.route(0, "x", &["c", "b", "a"]), ["", "a", "a"]);
-    assert_eq!(counted(&world, 0), (3, 3));
+    let make = || World::with(Guest::default(), 1);
+    testing::undisturbed(make, |world| {
+        world.declare(0, "x").unwrap();
+        world.bind(0, "x", "a").unwrap();
+        world.bind_to(0, "x", "b", "a").unwrap();
+        world.bind(0, "x", "b").unwrap();
+        assert_eq!(world.route(0, "x", &["a", "b", "c"]), ["a", "a,b", ""]);
+        world.unbind(0, "x", "b");
+        assert_eq!(world.route(0, "x", &["c", "b", "a"]), ["", "a", "a"]);
+        assert_eq!(counted(&world, 0), (3, 3));
+    });
 }
 
 #[test]
 fn a_bind_asks_about_the_new_binding_alone() {
     for workers in [1, 2] {
-        let mut world = World::with(Guest::default(), workers);
-        world.declare(0, "x").unwrap();
-        world.bind(0, "x", "a").unwrap();
-        assert_eq!(world.route(0, "x", &["a", "b", "!r"]), ["a", "", "reject no"]);
-        world.bind_to(workers - 1, "x", "a", "more").unwrap();
-        world.bind(0, "x", "b").unwrap();
-        // A rejection is no union: it is all asked anew.
-        assert_eq!(world.route(0, "x", &["a", "b"]), ["a,more", "b"]);
-        assert_eq!(counted(&world, 0), (0, 5));
-        world.bind_to(workers - 1, "x", "b", "more").unwrap();
-        assert_eq!(world.route(0, "x", &["b", "a", "b"]), ["b,more", "a,more", "b,more"]);
-        assert_eq!(counted(&world, 0), (3, 5));
-        assert_eq!(world.purity("x-test"), (true, false));
+        let make = || World::with(Guest::default(), workers);
+        testing::undisturbed(make, |world| {
+            world.declare(0, "x").unwrap();
+            world.bind(0, "x", "a").unwrap();
+            assert_eq!(world.route(0, "x", &["a", "b", "!r"]), ["a", "", "reject no"]);
+            world.bind_to(workers - 1, "x", "a", "more").unwrap();
+            world.bind(0, "x", "b").unwrap();
+            // A rejection is no union: it is all asked anew.
+            assert_eq!(world.route(0, "x", &["a", "b"]), ["a,more", "b"]);
+            assert_eq!(counted(&world, 0), (0, 5));
+            world.bind_to(workers - 1, "x", "b", "more").unwrap();
+            assert_eq!(world.route(0, "x", &["b", "a", "b"]), ["b,more", "a,more", "b,more"]);
+            assert_eq!(counted(&world, 0), (3, 5));
+            assert_eq!(world.purity("x-test"), (true, false));
+        });
     }
 }
 
 #[test]
 fn about_messages_that_a_new_binding_cannot_concern_nothing_is_asked() {
     for core in [Core::Direct, Core::Topic, Core::Headers] {
-        // On a busy machine a call on a worker may be cut off, and is made again elsewhere: then what was
-        // asked says nothing, and it is done once more.
-        let mut tries = 0..50;
-        while asked_about_new_bindings(core).is_none() {
-            tries.next().expect("a call of a core type that is not cut off");
-        }
+        testing::undisturbed(|| World::empty(2), |world| asked_about_new_bindings(world, core));
     }
 }
 
-/// Binds when messages are remembered, and looks at what was asked; `None` if a call was cut off.
-fn asked_about_new_bindings(core: Core) -> Option<()> {
-    let mut world = World::empty(2);
-    declare(&mut world, core);
+/// Binds when messages are remembered, and looks at what was asked.
+fn asked_about_new_bindings(world: &mut World, core: Core) {
+    declare(world, core);
     let exchange = world.exchange("x");
-    let was_cut_off = |world: &World| {
-        let Lookup::Serving(version) =
-            world.host.registry().lookup(world.vhost.name(), core.type_name().as_bytes())
-        else {
-            panic!("it is not served")
-        };
-        world.host.registry().account_of(&version, world.vhost.name()).pace().is_slow()
-    };
     let bind = |world: &mut World, worker: usize, number: usize| {
         let ((key, arguments), queue) = (core.binding(number), number.to_string());
         let (router, to) = (&mut world.workers[worker], BindTo::Queue(queue.as_bytes()));
         world.vhost.bind(router, b"x", to, key.as_bytes(), arguments, BY).unwrap();
     };
     // All headers are named from now on.
-    [0, 2, 5].into_iter().for_each(|number| bind(&mut world, 0, number));
+    [0, 2, 5].into_iter().for_each(|number| bind(world, 0, number));
     let messages: Vec<_> = (0..8).map(|number| core.message(number)).collect();
     let route = |world: &mut World| {
         testing::route_messages(&mut world.workers[0], &exchange, &messages, &world.woken)
     };
-    route(&mut world);
+    route(world);
     let concerned = |binding| (0..8).filter(|message| core.matches(binding, *message)).count() as u64;
     let asked = world.workers[0].counters().asked;
     let mut again = 0;
     for (worker, binding) in [(0, 3), (1, 6), (1, 7)] {
-        bind(&mut world, worker, binding);
-        route(&mut world);
-        if was_cut_off(&world) {
-            return None;
-        }
+        bind(world, worker, binding);
+        route(world);
         let counters = world.workers[0].counters();
         let (new, is_marked) = (counters.asked_again - again, concerned(binding));
         assert!(is_marked <= new && new < 8, "{core:?} {binding}: {new} of 8, {is_marked} concerned");
         again = counters.asked_again;
     }
     assert_eq!(world.workers[0].counters().asked, asked, "{core:?}: all was remembered");
-    Some(())
 }
 
 #[test]
 fn a_type_without_the_claim_is_asked_anew_after_each_change() {
-    let mut world = World::with(Guest { independent: false, ..Guest::default() }, 1);
-    world.declare(0, "x").unwrap();
-    world.bind(0, "x", "a").unwrap();
-    world.route(0, "x", &["a", "b"]);
-    world.bind(0, "x", "b").unwrap();
-    assert_eq!(world.route(0, "x", &["a", "b"]), ["a", "b"]);
-    world.unbind(0, "x", "b");
-    assert_eq!(world.route(0, "x", &["a", "b"]), ["a", ""]);
-    assert_eq!(counted(&world, 0), (0, 6));
+    let make = || World::with(Guest { independent: false, ..Guest::default() }, 1);
+    testing::undisturbed(make, |world| {
+        world.declare(0, "x").unwrap();
+        world.bind(0, "x", "a").unwrap();
+        world.route(0, "x", &["a", "b"]);
+        world.bind(0, "x", "b").unwrap();
+        assert_eq!(world.route(0, "x", &["a", "b"]), ["a", "b"]);
+        world.unbind(0, "x", "b");
+        assert_eq!(world.route(0, "x", &["a", "b"]), ["a", ""]);
+        assert_eq!(counted(&world, 0), (0, 6));
+    });
 }
 
 #[test]
 fn another_version_is_asked_anew() {
-    let mut world = World::with(Guest::default(), 1);
-    world.declare(0, "x").unwrap();
-    world.bind(0, "x", "a").unwrap();
-    world.route(0, "x", &["a", "b"]);
-    world.offer("guest.wasm", &Guest { fanout: true, ..Guest::default() }.component()).unwrap();
-    assert_eq!(world.route(0, "x", &["a", "b"]), ["a", "a"]);
-    assert_eq!(counted(&world, 0), (0, 4));
+    let make = || World::with(Guest::default(), 1);
+    testing::undisturbed(make, |world| {
+        world.declare(0, "x").unwrap();
+        world.bind(0, "x", "a").unwrap();
+        world.route(0, "x", &["a", "b"]);
+        world.offer("guest.wasm", &Guest { fanout: true, ..Guest::default() }.component()).unwrap();
+        assert_eq!(world.route(0, "x", &["a", "b"]), ["a", "a"]);
+        assert_eq!(counted(&world, 0), (0, 4));
+    });
 }
 
 #[test]
