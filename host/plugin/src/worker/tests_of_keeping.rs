@@ -27,7 +27,7 @@ fn an_unbind_forgets_nothing() {
         assert_eq!(world.route(0, "x", &["a", "b", "c"]), ["a", "a,b", ""]);
         world.unbind(0, "x", "b");
         assert_eq!(world.route(0, "x", &["c", "b", "a"]), ["", "a", "a"]);
-        assert_eq!(counted(&world, 0), (3, 3));
+        assert_eq!(counted(world, 0), (3, 3));
     });
 }
 
@@ -43,10 +43,10 @@ fn a_bind_asks_about_the_new_binding_alone() {
             world.bind(0, "x", "b").unwrap();
             // A rejection is no union: it is all asked anew.
             assert_eq!(world.route(0, "x", &["a", "b"]), ["a,more", "b"]);
-            assert_eq!(counted(&world, 0), (0, 5));
+            assert_eq!(counted(world, 0), (0, 5));
             world.bind_to(workers - 1, "x", "b", "more").unwrap();
             assert_eq!(world.route(0, "x", &["b", "a", "b"]), ["b,more", "a,more", "b,more"]);
-            assert_eq!(counted(&world, 0), (3, 5));
+            assert_eq!(counted(world, 0), (3, 5));
             assert_eq!(world.purity("x-test"), (true, false));
         });
     }
@@ -100,7 +100,7 @@ fn a_type_without_the_claim_is_asked_anew_after_each_change() {
         assert_eq!(world.route(0, "x", &["a", "b"]), ["a", "b"]);
         world.unbind(0, "x", "b");
         assert_eq!(world.route(0, "x", &["a", "b"]), ["a", ""]);
-        assert_eq!(counted(&world, 0), (0, 6));
+        assert_eq!(counted(world, 0), (0, 6));
     });
 }
 
@@ -113,7 +113,7 @@ fn another_version_is_asked_anew() {
         world.route(0, "x", &["a", "b"]);
         world.offer("guest.wasm", &Guest { fanout: true, ..Guest::default() }.component()).unwrap();
         assert_eq!(world.route(0, "x", &["a", "b"]), ["a", "a"]);
-        assert_eq!(counted(&world, 0), (0, 4));
+        assert_eq!(counted(world, 0), (0, 4));
     });
 }
 
