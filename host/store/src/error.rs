@@ -1,5 +1,6 @@
 //! What can go wrong, as values.
 
+use crate::Refusal;
 use core::fmt;
 use std::io;
 
@@ -83,7 +84,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Why a store cannot be opened. Whatever else is wrong with the files is reported, and the rest
+/// Why a store is not opened. Whatever else is wrong with the files is reported, and the rest
 /// serves.
 #[derive(Debug)]
 pub enum OpenError {
@@ -96,9 +97,9 @@ pub enum OpenError {
         /// The version that it says.
         version: u32,
     },
-    /// What is there cannot be read now, or a checkpoint is damaged without which it cannot be told what is there.
-    /// Nothing was changed: going on would use again what may only be out of reach.
-    Unreadable(String),
+    /// What is there cannot be read now, or what a checkpoint had is nowhere. Nothing was changed: going on would use
+    /// again what may only be out of reach. [`crate::Store::salvage`] goes on all the same.
+    Refused(Refusal),
     /// Sizes that do not go together.
     Config(&'static str),
 }
@@ -116,11 +117,7 @@ impl fmt::Display for OpenError {
             Self::Newer { file, version } => {
                 write!(f, "{file} is of format {version}, which a newer version of the broker wrote")
             }
-            Self::Unreadable(what) => write!(
-                f,
-                "{what}; nothing was changed: have it readable and start again, or bring the folder back from a copy, or \
-                 move that file away to go on without what it has"
-            ),
+            Self::Refused(refusal) => write!(f, "{refusal}; nothing was changed"),
             Self::Config(what) => f.write_str(what),
         }
     }

@@ -1,10 +1,10 @@
 //! What is in a directory that nobody has open: for an offline tool. Nothing is changed.
 //!
-//! [`inspect`] reads what a start reads and counts; [`check`] also reads every live payload and body and verifies
-//! their checksums.
+//! [`Look::open`] reads what a start reads and judges it as one does, and [`Look::inspect`] counts; [`Look::check`] also
+//! reads every live payload and body and verifies their checksums.
 
 use crate::{
-    Config, Damaged, OpenError, QueueId, Report, Scrub, Sequence, Space,
+    Config, Damaged, Item, OpenError, QueueId, Report, Scrub, Sequence, Space, Store,
     disk::Disk,
     error::DiskError,
     index::{chunk::EXTENT, queue::Queue},
@@ -19,7 +19,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// So much is read before whoever waits is told.
+/// So much is read at once.
 const STEP_BYTES: u64 = 4 << 20;
 
 /// A queue.
@@ -72,8 +72,10 @@ pub struct CheckpointSeen {
     pub bytes: u64,
     /// The last batch that is all in it.
     pub batch: u64,
-    /// It is the one that was read.
+    /// It is the one that a start reads.
     pub is_used: bool,
+    /// All of it can be read and checks.
+    pub is_readable: bool,
 }
 
 /// The body of a message, as a file.
@@ -94,8 +96,6 @@ pub struct Inspection {
     pub format: u32,
     /// Some process has it open, or it was not closed.
     pub was_open: bool,
-    /// What a start would tell.
-    pub report: Report,
     /// By number.
     pub queues: Vec<QueueSeen>,
     /// By number.
@@ -130,8 +130,6 @@ impl Inspection {
 /// What a deep check read and found.
 #[derive(Debug)]
 pub struct Checked {
-    /// What a start would tell.
-    pub report: Report,
     /// Messages that were read; one that several queues have counts for each.
     pub messages: u64,
     /// How many of them cannot be read or do not check.
@@ -140,65 +138,88 @@ pub struct Checked {
     pub damaged: Vec<Damaged>,
 }
 
-impl Checked {
-    /// Whether nothing is missing or damaged, as far as can be told.
+/// A directory that is looked into. Nobody may have it open.
+pub struct Look {
+    store: Store,
+    report: Report,
+    used: Option<FileName>,
+    unreadable: Vec<FileName>,
+}
+
+impl Look {
+    /// Reads a directory as a start would, whether one would serve or not; the [`Report`] says which.
+    ///
+    /// # Errors
+    /// If it cannot be read at all, or something in it is of a later format.
+    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let mut report = Report::default();
+        let mut recovered = recovery::read(&*disk, &mut report)?;
+        let (used, unreadable) = (recovered.used, core::mem::take(&mut recovered.unreadable));
+        let (core, _) = store::build(disk, Config::default(), recovered);
+        Ok(Self { store: Store::of(core), report, used, unreadable })
+    }
+
+    /// What a start would tell.
     #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.report.is_sound() && self.damaged_count == 0
+    pub fn report(&self) -> &Report {
+        &self.report
     }
-}
 
-/// Reads a directory as a start would, and counts. For one that nobody has open.
-///
-/// # Errors
-/// If it cannot be read, or something in it is of a later format.
-pub fn inspect(disk: &Arc<dyn Disk>) -> Result<Inspection, OpenError> {
-    let (core, used, report) = read(disk)?;
-    let names = Names::of(&**disk)?;
-    let (free_segments, free_bytes) = (names.spares.len() as u64, bytes_of(&**disk, &names.spares)?);
-    let (last_batch, live) = {
-        let index = core.index.lock();
-        (index.position, index.held.live)
-    };
-    Ok(Inspection {
-        format: FORMAT,
-        was_open: names.running,
-        report,
-        queues: queues(&core),
-        spaces: spaces(&core),
-        segments: segments(&core),
-        free_segments,
-        free_bytes,
-        checkpoints: checkpoints(&**disk, &names.checkpoints, used)?,
-        extents: extents(&core, &**disk, &names.extents)?,
-        last_batch,
-        messages: live.messages,
-        live_bytes: live.bytes,
-    })
-}
-
-/// Reads a directory as a start would, and then every live payload and body. `each` is told now and then how
-/// many messages were read. For a directory that nobody has open.
-///
-/// # Errors
-/// As for [`inspect`]; what is damaged is told.
-pub fn check(disk: &Arc<dyn Disk>, mut each: impl FnMut(u64)) -> Result<Checked, OpenError> {
-    let (core, _, report) = read(disk)?;
-    let mut scrubbing = Scrubbing::default();
-    while core.scrub_some(&mut scrubbing, STEP_BYTES).is_some() {
-        each(core.scrubbed.lock().report().messages_total);
+    /// What a start would find, to be read: nothing can be submitted.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
     }
-    let Scrub { messages_total, damaged_count, damaged, .. } = core.scrubbed.lock().report();
-    Ok(Checked { report, messages: messages_total, damaged_count, damaged })
-}
 
-/// What is there, without threads and without anything written.
-fn read(disk: &Arc<dyn Disk>) -> Result<(Core, Option<FileName>, Report), OpenError> {
-    let mut report = Report::default();
-    let recovered = recovery::read(&**disk, &mut report)?;
-    let used = recovered.used;
-    let (core, _) = store::build(disk.clone(), Config::default(), recovered);
-    Ok((core, used, report))
+    /// Counts what there is.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn inspect(&self) -> Result<Inspection, OpenError> {
+        let core = &self.store.core;
+        let disk = &*core.disk;
+        let names = Names::of(disk)?;
+        let (free_segments, free_bytes) = (names.spares.len() as u64, bytes_of(disk, &names.spares)?);
+        let (last_batch, live) = {
+            let index = core.index.lock();
+            (index.position, index.held.live)
+        };
+        Ok(Inspection {
+            format: FORMAT,
+            was_open: names.running,
+            queues: queues(core),
+            spaces: spaces(core),
+            segments: segments(core),
+            free_segments,
+            free_bytes,
+            checkpoints: self.checkpoints(disk, &names.checkpoints)?,
+            extents: extents(core, disk, &names.extents)?,
+            last_batch,
+            messages: live.messages,
+            live_bytes: live.bytes,
+        })
+    }
+
+    /// Reads every live payload and body. `each` gets every message, with its queue.
+    pub fn check(&self, mut each: impl FnMut(QueueId, &Item<'_>)) -> Checked {
+        let (core, mut scrubbing) = (&self.store.core, Scrubbing::default());
+        while core.scrub_some(&mut scrubbing, STEP_BYTES, &mut each).is_some() {}
+        let Scrub { messages_total, damaged_count, damaged, .. } = core.scrubbed.lock().report();
+        Checked { messages: messages_total, damaged_count, damaged }
+    }
+
+    fn checkpoints(&self, disk: &dyn Disk, files: &[FileName]) -> Result<Vec<CheckpointSeen>, DiskError> {
+        let of = |file: &FileName| {
+            Ok(CheckpointSeen {
+                file: file.to_string(),
+                bytes: length(disk, file)?,
+                batch: file.position().unwrap_or_default(),
+                is_used: self.used == Some(*file),
+                is_readable: !self.unreadable.contains(file),
+            })
+        };
+        files.iter().map(of).collect()
+    }
 }
 
 /// The numbers of files, in order.
@@ -272,19 +293,6 @@ fn segments(core: &Core) -> Vec<SegmentSeen> {
         SegmentSeen { file, bytes: segment.bytes, live_messages: live.messages, live_bytes: live.bytes }
     };
     segments.files.iter().map(of).collect()
-}
-
-fn checkpoints(
-    disk: &dyn Disk,
-    files: &[FileName],
-    used: Option<FileName>,
-) -> Result<Vec<CheckpointSeen>, DiskError> {
-    let of = |file: &FileName| {
-        let bytes = length(disk, file)?;
-        let batch = file.position().unwrap_or_default();
-        Ok(CheckpointSeen { file: file.to_string(), bytes, batch, is_used: used == Some(*file) })
-    };
-    files.iter().map(of).collect()
 }
 
 /// Files, and those that messages have, whether they are there or not.

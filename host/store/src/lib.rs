@@ -23,14 +23,21 @@
 //!   another file (only on a full disk with none that is free to where it was), at intervals that double up to five seconds. Meanwhile what comes waits
 //!   in memory up to a bound, and [`Health::Failing`] says what to do.
 //! - There are two checkpoints, each of which serves alone with the journal that is kept for it: across starts too, so
-//!   that with the later one damaged nothing is lost, but that every message counts as delivered before. On a full disk
-//!   there may be one only.
-//! - Where a read fails at a start, or a checkpoint is damaged and batches that the other one needs are not there, the
-//!   store does not open and nothing is changed ([`OpenError::Unreadable`]). Not so where those batches are there but
-//!   damaged too, nor where there is no checkpoint file at all: then it opens, and what they held is left out and told,
-//!   with messages that can only be placed by it. What is damaged elsewhere is left out and told ([`Problem`]), and the
-//!   rest is there. Damage in what was never known to be synced cannot be told from the end of the journal, so it ends
-//!   there; that too is told. Damage of the older checkpoint is not looked for while the later one serves.
+//!   that with one of them damaged nothing is lost, but that every message counts as delivered before if it was the
+//!   later one. A start reads both. On a full disk there may be one only.
+//! - What is damaged is set aside and told ([`Report`]), and the rest serves, where it is known what that is: a payload
+//!   or a body (told when it is read), a message whose segment is gone, batches and groups of the journal that no
+//!   checkpoint was to have (told by their numbers, with counts), a checkpoint for which the other one or the journal
+//!   makes up.
+//! - A start does not serve, and changes nothing ([`OpenError::Refused`]), where confirmed messages or settlements may be
+//!   missing and nobody can tell which: a read fails; a checkpoint is damaged, and of the batches that it has and the
+//!   other one has not something is missing in the journal, so that with that file brought back nothing would be lost;
+//!   there is no checkpoint at all and the journal does not begin at the beginning, or lacks something. All of it is one
+//!   [`Verdict`], by which a start, the tools and the log go. [`Store::salvage`] goes on with what is left.
+//! - What nobody can see: that the latest files of the journal, or the later checkpoint, are not there at all. Without
+//!   the checkpoint nothing is lost by that alone. Damage in what was never known to be synced cannot be told from the
+//!   end of the journal, so it ends there; that too is told. That a checkpoint is there, damaged or not, says that the
+//!   batches which it has were synced.
 //! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are; acks and deletions are taken all the while, from
 //!   a reserve that is theirs and comes back as checkpoints are written (see `journal/room.rs`). When enough was acked,
 //!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has. A full
@@ -68,6 +75,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod aside;
 pub mod disk;
 pub mod error;
 mod index;
@@ -94,7 +102,7 @@ pub use record::{
     message::Payload,
     op::{QueueId, Range, Sequence, Space},
 };
-pub use recovery::{Problem, Report};
+pub use recovery::{Lost, Problem, Refusal, Report, Verdict};
 pub use store::{Stat, Store};
 pub use watch::Watch;
 

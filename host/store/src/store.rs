@@ -66,39 +66,35 @@ pub struct Store {
 }
 
 impl Store {
+    /// One that can only be read: nothing can be submitted, and it need not be closed.
+    pub(crate) fn of(core: Core) -> Self {
+        core.inbox.lock().closed = true;
+        Self { core: Arc::new(core), since: Instant::now(), threads: Mutex::new(None) }
+    }
+
     /// Opens the store in a directory that nobody else uses, and starts its threads.
     ///
     /// # Errors
-    /// If the directory cannot be used, or was written by a later version. All else is in the report.
+    /// If the directory cannot be used, was written by a later version, or the [`crate::Verdict`] is that it does not
+    /// serve. All else is in the report.
     pub fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Self, Report), OpenError> {
-        let (core, keeper, report) = open(disk, config)?;
+        Self::start(open(disk, config)?)
+    }
+
+    /// The same, also where a start does not serve: goes on with what is left. What cannot be read, and bodies of which
+    /// nothing says any more whose they are, are set aside. For an operator who has decided so.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, or was written by a later version.
+    pub fn salvage(disk: Arc<dyn Disk>, config: Config) -> Result<(Self, Report), OpenError> {
+        Self::start(open_with(disk, config, true)?)
+    }
+
+    fn start((core, keeper, report): (Arc<Core>, Keeper, Report)) -> Result<(Self, Report), OpenError> {
         let since = Instant::now();
         let threads = Threads::start(&core, keeper, since)
             .map_err(|error| OpenError::Disk(crate::DiskError::new("start a thread", "", error)))?;
         Ok((Self { core, since, threads: Mutex::new(Some(threads)) }, report))
-    }
-
-    /// Reads a directory as a start would, and changes nothing: for a store that nobody has open.
-    ///
-    /// # Errors
-    /// As for [`Self::open`].
-    pub fn look(disk: &dyn Disk) -> Result<Report, OpenError> {
-        let mut report = Report::default();
-        recovery::read(disk, &mut report)?;
-        Ok(report)
-    }
-
-    /// The same, to read what is there: nothing can be submitted, and it need not be closed.
-    ///
-    /// # Errors
-    /// As for [`Self::open`].
-    pub fn look_into(disk: Arc<dyn Disk>) -> Result<(Self, Report), OpenError> {
-        let mut report = Report::default();
-        let recovered = recovery::read(&*disk, &mut report)?;
-        let (core, _) = build(disk, Config::default(), recovered);
-        let core = Arc::new(core);
-        core.inbox.lock().closed = true;
-        Ok((Self { core, since: Instant::now(), threads: Mutex::new(None) }, report))
     }
 
     /// Takes a group; it is left to be cleared. `waiter` is told under its token when the group is as safe
@@ -230,11 +226,22 @@ pub(crate) fn now_ms(since: Instant) -> u64 {
 
 /// Opens without threads.
 pub(crate) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<(Arc<Core>, Keeper, Report), OpenError> {
+    open_with(disk, config, false)
+}
+
+/// The same; where a start does not serve only if it is to go on `with_loss`.
+fn open_with(
+    disk: Arc<dyn Disk>,
+    config: Config,
+    with_loss: bool,
+) -> Result<(Arc<Core>, Keeper, Report), OpenError> {
     check(&config)?;
     let mut report = Report::default();
     let mut recovered = recovery::read(&*disk, &mut report)?;
-    report.refuse()?;
-    recovery::settle(&*disk, config.segment_bytes, &mut recovered, &report)?;
+    if let Some(refusal) = report.verdict.refusal.as_ref().filter(|_| !with_loss) {
+        return Err(OpenError::Refused(refusal.clone()));
+    }
+    recovery::settle(&*disk, config.segment_bytes, &mut recovered, &mut report)?;
     let (core, keeper) = build(disk, config, recovered);
     core.fill_reserve();
     Ok((Arc::new(core), keeper, report))

@@ -6,12 +6,13 @@ mod common;
 
 use common::{QUEUE, Told, commit, content, numbers, publish, read_all, small};
 use leveret_store::{
-    Done, Group, Health, OpenError, Problem, QueueId, Range, Refused, Report, Store, Sync,
+    Done, Group, Health, OpenError, Problem, QueueId, Range, Refusal, Refused, Report, Store, Sync,
     disk::{
         Disk as _,
         real::RealDisk,
         sim::{Dice, Faults, SimDisk},
     },
+    inspect::Look,
 };
 use std::sync::Arc;
 
@@ -61,10 +62,14 @@ fn a_segment_that_is_missing_is_told_and_the_rest_serves() {
     assert!(named(&disk, "segment-").len() > 3);
     disk.remove("segment-0000000000000001").unwrap();
     let before = disk.list().unwrap();
-    let seen = Store::look(&disk).unwrap();
+    let seen = Look::open(Arc::new(disk.clone())).unwrap();
     assert_eq!(disk.list().unwrap(), before);
     let (store, report) = open(&disk);
-    assert_eq!(format!("{seen:?}"), format!("{report:?}"), "to look is to read what a start reads");
+    assert_eq!(
+        format!("{:?}", seen.report()),
+        format!("{report:?}"),
+        "to look is to read what a start reads"
+    );
     assert!(
         report.problems.iter().any(|problem| matches!(problem, Problem::BatchesLost { .. })),
         "{report:?}"
@@ -190,7 +195,7 @@ fn a_start_that_cannot_read_something_changes_nothing() {
                 opened += 1;
                 store
             }
-            Err(OpenError::Disk(_) | OpenError::Unreadable(_)) => {
+            Err(OpenError::Disk(_) | OpenError::Refused(Refusal::Unreadable(_))) => {
                 refused += 1;
                 open(&disk).0
             }

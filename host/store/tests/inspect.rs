@@ -7,8 +7,8 @@ mod common;
 use common::{QUEUE, commit, content, publish, small};
 use leveret_store::{
     Group, OpenError, Problem, QueueId, Range, Space, Store, Sync,
-    disk::{Disk, sim::SimDisk},
-    inspect::{self, Inspection},
+    disk::{Disk as _, sim::SimDisk},
+    inspect::{Checked, Inspection, Look},
 };
 use std::sync::Arc;
 
@@ -40,20 +40,21 @@ fn filled(closed: bool) -> SimDisk {
     disk
 }
 
-fn look(disk: &SimDisk) -> Result<Inspection, OpenError> {
+fn look(disk: &SimDisk) -> Result<(Look, Inspection), OpenError> {
     let before = snapshot(disk);
-    let seen = inspect::inspect(&(Arc::new(disk.clone()) as Arc<dyn Disk>));
+    let look = Look::open(Arc::new(disk.clone()))?;
+    let seen = look.inspect()?;
     assert_eq!(snapshot(disk), before, "to look changes nothing");
-    seen
+    Ok((look, seen))
 }
 
-fn check(disk: &SimDisk) -> inspect::Checked {
+fn check(disk: &SimDisk) -> Checked {
     let before = snapshot(disk);
-    let mut told = 0;
-    let checked =
-        inspect::check(&(Arc::new(disk.clone()) as Arc<dyn Disk>), |messages| told = messages).unwrap();
+    let look = Look::open(Arc::new(disk.clone())).unwrap();
+    let mut seen = 0;
+    let checked = look.check(|_, _| seen += 1);
     assert_eq!(snapshot(disk), before, "to check changes nothing");
-    assert!(told <= checked.messages);
+    assert_eq!(seen, checked.messages);
     checked
 }
 
@@ -69,8 +70,8 @@ fn snapshot(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn everything_is_counted() {
-    let seen = look(&filled(true)).unwrap();
-    assert_eq!((seen.format, seen.was_open, seen.report.is_sound()), (1, false, true));
+    let (look, seen) = look(&filled(true)).unwrap();
+    assert_eq!((seen.format, seen.was_open, look.report().is_sound()), (1, false, true));
     let bytes: usize = (0..5).chain(10..29).map(|number| content(number).len() + 4).sum();
     let apart = 4 + b"head".len() as u64 + BODY.len() as u64;
     let [queue, other] = &seen.queues[..] else { panic!("{seen:?}") };
@@ -92,14 +93,13 @@ fn everything_is_counted() {
     let [extent] = &seen.extents[..] else { panic!("{seen:?}") };
     assert_eq!((extent.bytes, extent.expected_bytes), (Some(4000), Some(4000)));
     let checked = check(&filled(true));
-    assert!(checked.is_sound(), "{checked:?}");
-    assert_eq!(checked.messages, 26);
+    assert_eq!((checked.messages, checked.damaged_count), (26, 0), "{checked:?}");
 }
 
 #[test]
 fn what_was_not_closed_is_told_and_counts_as_delivered() {
-    let seen = look(&filled(false)).unwrap();
-    assert!(seen.was_open && !seen.report.clean);
+    let (look, seen) = look(&filled(false)).unwrap();
+    assert!(seen.was_open && !look.report().clean);
     assert_eq!(seen.queues[0].redelivered, 25);
 }
 
@@ -108,9 +108,11 @@ fn what_is_damaged_is_found_by_the_check_alone() {
     let disk = filled(true);
     disk.damage("segment-0000000000000000", 4096 * 4 + 90, 2).unwrap();
     disk.damage("extent-0000000000000000", 17, 2).unwrap();
-    assert!(look(&disk).unwrap().report.is_sound(), "a start does not read payloads that a checkpoint knows");
+    assert!(
+        look(&disk).unwrap().0.report().is_sound(),
+        "a start does not read payloads that a checkpoint knows"
+    );
     let checked = check(&disk);
-    assert!(!checked.is_sound());
     let found: Vec<_> =
         checked.damaged.iter().map(|damaged| (damaged.queue, damaged.sequence, &damaged.file[..])).collect();
     let extent = "extent-0000000000000000";
@@ -122,23 +124,26 @@ fn what_is_damaged_is_found_by_the_check_alone() {
 fn files_that_are_gone_or_useless_are_told() {
     let disk = filled(true);
     disk.remove("extent-0000000000000000").unwrap();
-    let seen = look(&disk).unwrap();
+    let (found, seen) = look(&disk).unwrap();
     assert_eq!((seen.extents[0].bytes, seen.extents[0].expected_bytes), (None, Some(4000)));
-    assert!(matches!(seen.report.problems[..], [Problem::BodyLost { extent: 0 }]), "{:?}", seen.report);
-    assert_eq!(check(&disk).damaged_count, 2);
+    assert!(matches!(found.report().problems[..], [Problem::BodyLost { extent: 0 }]), "{:?}", found.report());
+    assert_eq!((check(&disk).damaged_count, found.report().verdict.lost.bodies), (2, 1));
     let checkpoint = seen.checkpoints[1].file.clone();
     disk.damage(&checkpoint, 40, 1).unwrap();
-    let seen = look(&disk).unwrap();
-    assert!(seen.checkpoints[0].is_used && !seen.checkpoints[1].is_used);
-    assert!(matches!(&seen.report.problems[0], Problem::CheckpointDamaged { file } if *file == checkpoint));
+    let (found, seen) = look(&disk).unwrap();
+    let of: Vec<_> = seen.checkpoints.iter().map(|seen| (seen.is_used, seen.is_readable)).collect();
+    assert_eq!(of, [(true, true), (false, false)]);
+    let is_told =
+        |problem: &Problem| matches!(problem, Problem::CheckpointDamaged { file, .. } if *file == checkpoint);
+    assert!(is_told(&found.report().problems[0]), "{:?}", found.report());
     assert_eq!(seen.queues[0].messages, 25, "the older one and the journal have it too");
 }
 
 #[test]
 fn an_empty_directory_has_nothing() {
-    let seen = look(&SimDisk::new(1)).unwrap();
+    let (_, seen) = look(&SimDisk::new(1)).unwrap();
     assert!(
         seen.queues.is_empty() && seen.segments.is_empty() && seen.checkpoints.is_empty() && !seen.was_open
     );
-    assert!(check(&SimDisk::new(1)).is_sound());
+    assert_eq!(check(&SimDisk::new(1)).messages, 0);
 }

@@ -21,19 +21,28 @@ enum StoreCommand {
     Stat(Where),
     /// Read all of it, and say what is damaged; exit code 1 if anything is
     Check(Where),
+    /// Go on with what is left of a store that the broker does not open because too much of it is damaged: what cannot
+    /// be read is set aside, and the rest is all that there is from then on. Keep a copy of the folder first
+    Salvage(Folder),
+}
+
+#[derive(Args, Debug)]
+struct Folder {
+    /// Data folder of the broker [default: leveret-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 struct Where {
-    /// Data folder of the broker [default: leveret-data]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    folder: Folder,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
-impl Where {
+impl Folder {
     fn open(self, settings: &Settings) -> anyhow::Result<StoreLook> {
         let data_dir = self.data_dir.or_else(|| settings.data_dir.clone());
         StoreLook::open(&data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)))
@@ -47,7 +56,7 @@ impl StoreArguments {
         match self.command {
             StoreCommand::Stat(there) => {
                 let json = there.json;
-                let stat = there.open(settings)?.stat();
+                let stat = there.folder.open(settings)?.stat()?;
                 if json {
                     writeln!(out, "{:#}", serde_json::to_value(&stat)?)?;
                     return Ok(());
@@ -56,7 +65,7 @@ impl StoreArguments {
             }
             StoreCommand::Check(there) => {
                 let json = there.json;
-                let check = there.open(settings)?.check();
+                let check = there.folder.open(settings)?.check();
                 if json {
                     writeln!(out, "{:#}", serde_json::to_value(&check)?)?;
                 } else {
@@ -65,6 +74,17 @@ impl StoreArguments {
                 if !check.sound {
                     bail!("the store has {} problems", check.problem_count);
                 }
+                Ok(())
+            }
+            StoreCommand::Salvage(folder) => {
+                let Some((lost, set_aside)) = folder.open(settings)?.salvage()? else {
+                    bail!("the broker opens this store as it is; nothing was changed");
+                };
+                writeln!(out, "{}", lost.as_deref().unwrap_or("nothing is known to be lost"))?;
+                for file in set_aside {
+                    writeln!(out, "set aside: {}", printable(&file))?;
+                }
+                writeln!(out, "the broker can be started")?;
                 Ok(())
             }
         }
@@ -81,6 +101,25 @@ fn show(out: &mut impl Write, stat: &StoreStat) -> anyhow::Result<()> {
     writeln!(out, "messages   {} with {} bytes", stat.messages, stat.live_bytes)?;
     writeln!(out, "values     {}", stat.values)?;
     writeln!(out, "journal    {} bytes", stat.segment_bytes)?;
+    for checkpoint in &stat.checkpoints {
+        let state = match (checkpoint.readable, checkpoint.used) {
+            (false, _) => "damaged",
+            (true, true) => "the one that a start reads",
+            (true, false) => "in reserve",
+        };
+        writeln!(
+            out,
+            "checkpoint {} up to batch {}, {state}",
+            printable(&checkpoint.file),
+            checkpoint.batch
+        )?;
+    }
+    for file in &stat.set_aside {
+        writeln!(out, "set aside  {}", printable(file))?;
+    }
+    if let Some(refusal) = &stat.refusal {
+        writeln!(out, "no start   {}", printable(refusal))?;
+    }
     if stat.problems > 0 {
         writeln!(out, "problems   {}; `leveret store check` tells them", stat.problems)?;
     }
@@ -134,6 +173,12 @@ fn show_check(out: &mut impl Write, check: &StoreCheck) -> std::io::Result<()> {
     for problem in &check.problems {
         writeln!(out, "{}", printable(&problem.what))?;
         writeln!(out, "    {}", printable(&problem.advice))?;
+    }
+    for line in check.lost.iter().chain(&check.refusal) {
+        writeln!(out, "{}", printable(line))?;
+    }
+    if check.refusal.is_some() {
+        writeln!(out, "the broker does not start with this store")?;
     }
     if check.sound {
         writeln!(out, "nothing is damaged")?;

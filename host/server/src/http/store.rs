@@ -3,7 +3,7 @@
 use super::Api;
 use crate::store::Pressure;
 use axum::{Json, extract::State};
-use leveret_store::Damaged;
+use leveret_store::{Damaged, Lost, Report};
 use serde::Serialize;
 use std::{collections::HashMap, sync::Arc};
 
@@ -43,6 +43,53 @@ pub(super) struct StoreJson {
     damaged_messages: u64,
     /// Those, the first thousand.
     damaged: Vec<DamagedJson>,
+    /// What the start found.
+    start: StartJson,
+}
+
+/// What the start found.
+#[derive(Serialize)]
+struct StartJson {
+    /// The store had been closed. If not, all messages count as delivered before.
+    clean: bool,
+    /// Whether nothing is damaged, nor missing that was once safe.
+    sound: bool,
+    /// Of batches up to this one everything is there, and which was the last.
+    certain_to_batch: u64,
+    last_batch: u64,
+    /// Batches that are lost, groups of others, messages with their segments, bodies, and messages of queues that are
+    /// not there because what created them is lost.
+    lost_batches: u64,
+    lost_groups: u64,
+    lost_messages: u64,
+    lost_bodies: u64,
+    lost_with_their_queues: u64,
+    /// Checkpoints that could not be read.
+    damaged_checkpoints: u64,
+    /// What was wrong, the first thousand; all are in `problem_count`.
+    problem_count: u64,
+    problems: Vec<String>,
+}
+
+impl StartJson {
+    fn of(report: &Report) -> Self {
+        let verdict = &report.verdict;
+        let Lost { batches, groups, messages, bodies, orphans } = verdict.lost;
+        Self {
+            clean: report.clean,
+            sound: verdict.is_sound(),
+            certain_to_batch: verdict.certain_to,
+            last_batch: verdict.last,
+            lost_batches: batches,
+            lost_groups: groups,
+            lost_messages: messages,
+            lost_bodies: bodies,
+            lost_with_their_queues: orphans,
+            damaged_checkpoints: verdict.checkpoints_unreadable,
+            problem_count: report.problem_count,
+            problems: report.problems.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// A message that cannot be read.
@@ -106,5 +153,6 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<StoreJson> {
         scrubbed_messages: scrub.messages_total,
         damaged_messages: scrub.damaged_count,
         damaged: describe(&api, scrub.damaged),
+        start: StartJson::of(store.report()),
     })
 }

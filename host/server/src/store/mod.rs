@@ -37,7 +37,7 @@ use leveret_broker::store::{
     Stored, Topology, Written,
 };
 use leveret_model::Name;
-use leveret_store::{Config, QueueId, Range, Reader, Refused, Sync, disk::real::RealDisk};
+use leveret_store::{Config, QueueId, Range, Reader, Refused, Report, Sync, disk::real::RealDisk};
 use parking_lot::Mutex;
 use parts::Parts;
 use state::{States, Timers};
@@ -65,6 +65,8 @@ struct Shared {
     states: States,
     timers: Timers,
     readers: Mutex<Vec<Reader>>,
+    /// What the start found.
+    report: Report,
     relief: Arc<health::Relief>,
     /// What time it is, in milliseconds since 1970.
     now_ms: fn() -> u64,
@@ -91,7 +93,7 @@ impl DiskStore {
     /// Opens the store in a folder, which is made if it is not there. What was found goes into the log.
     ///
     /// # Errors
-    /// If the folder cannot be used, or a newer version wrote it.
+    /// If the folder cannot be used, a newer version wrote it, or what is there does not serve.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         Self::open_with(folder, Config::default())
     }
@@ -121,7 +123,7 @@ impl DiskStore {
         let relief = Arc::new(health::Relief::default());
         store.watch(relief.clone());
         let shared =
-            Shared { store, group_bytes_max, ids, bindings, states, timers, readers, relief, now_ms };
+            Shared { store, group_bytes_max, ids, bindings, states, timers, readers, report, relief, now_ms };
         Ok(Self { shared: Arc::new(shared), durability: Arc::default() })
     }
 
@@ -140,6 +142,12 @@ impl DiskStore {
     #[must_use]
     pub fn stat(&self) -> leveret_store::Stat {
         self.shared.store.stat()
+    }
+
+    /// What the start found, and what follows from it.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.shared.report
     }
 
     /// How far the check of what is live came, and what it found.

@@ -257,6 +257,19 @@ pub(crate) enum Loaded {
     End,
 }
 
+/// What a block is, by its first bytes; `blocks` is how many came before.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn look(block: &[u8], blocks: u64) -> Result<Loaded, Malformed> {
+    let mut take = Take(block);
+    match take.u8()? {
+        QUEUE | VALUES => Ok(Loaded::More),
+        END if take.u64()? == blocks => Ok(Loaded::End),
+        _ => Err(Malformed),
+    }
+}
+
 /// Takes what a block has into an index that is being loaded; `blocks` is how many came before.
 ///
 /// # Errors

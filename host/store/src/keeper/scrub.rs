@@ -93,15 +93,20 @@ impl Core {
             return false;
         }
         let budget = (rate / 4).clamp(STEP_BYTES.0, STEP_BYTES.1);
-        match self.scrub_some(scrubbing, budget) {
+        match self.scrub_some(scrubbing, budget, &mut |_, _| {}) {
             Some(bytes) => scrubbing.due_ms = now_ms + bytes.saturating_mul(1000) / rate,
             None => scrubbing.due_ms = now_ms + self.config.scrub_pause_ms,
         }
         true
     }
 
-    /// Reads about so many bytes, and gives how many they were; `None` at the end of a pass.
-    pub(crate) fn scrub_some(&self, scrubbing: &mut Scrubbing, budget: u64) -> Option<u64> {
+    /// Reads about so many bytes, and gives how many they were; `None` at the end of a pass. `look` sees each message.
+    pub(crate) fn scrub_some(
+        &self,
+        scrubbing: &mut Scrubbing,
+        budget: u64,
+        look: &mut dyn FnMut(QueueId, &Item<'_>),
+    ) -> Option<u64> {
         let mut all = 0;
         while all < budget {
             let from = scrubbing.at.unwrap_or((QueueId(0), 0));
@@ -118,6 +123,7 @@ impl Core {
                 if item.payload.is_none() {
                     suspects.push(item.sequence);
                 }
+                look(queue, &item);
             };
             let next = scrubbing.reader.read(self, (queue, sequence), budget as usize, each);
             scrubbing.at = match next {

@@ -8,25 +8,31 @@
 //! these was once safe, is told, and the rest goes on; the first that is missing or damaged after it is
 //! where the journal ends.
 
+mod checkpoints;
 mod report;
 mod rewrite;
 mod scan;
+mod settle;
+mod verdict;
 
 pub use report::{Problem, Report};
+pub(crate) use settle::settle;
+pub use verdict::{Lost, Refusal, Verdict};
 
 use crate::{
-    disk::{Disk, File},
+    aside,
+    disk::Disk,
     error::{DiskError, OpenError},
-    index::{Coming, Index, chunk::Location, save},
+    index::{Coming, Index, chunk::Location},
     journal::segments::{FileName, Segment, Segments},
-    keeper::{self, UNFINISHED},
+    keeper::UNFINISHED,
     record::{
-        Take, check,
         frame::{BATCH_HEADER_BYTES, Opening, SegmentHeader},
         group::GroupView,
         op::QueueId,
     },
 };
+use checkpoints::Checkpoints;
 use hashbrown::HashSet;
 use scan::{Found, Tail};
 use std::collections::BTreeMap;
@@ -48,8 +54,14 @@ pub(crate) struct Recovered {
     /// The number that the next batch gets.
     pub(crate) next_batch: u64,
     pub(crate) next_extent: u64,
+    /// Checkpoints that cannot be read.
+    pub(crate) unreadable: Vec<FileName>,
     /// Batches that were read and are not known to be synced.
     unsynced: Vec<(u64, Found)>,
+    /// What is to be set aside.
+    aside: Vec<String>,
+    /// What was set aside and is removed for its room.
+    given_up: Vec<String>,
 }
 
 /// The files of a directory, by what they are.
@@ -63,18 +75,22 @@ struct Names {
     running: bool,
 }
 
-/// Reads what is there. Nothing is changed, so that it can be tried again, or only looked at.
+/// Reads what is there, and judges it. Nothing is changed, so that it can be tried again, or only looked at.
 ///
 /// # Errors
 /// If the directory cannot be read, or something is of a later format.
 pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, OpenError> {
     let names = sort_names(disk, report)?;
-    let mut files = open_segments(disk, &names.segments, report)?;
-    let (mut index, used, checkpoint_bytes) = load_latest(disk, &names, report)?;
+    let mut aside = Vec::new();
+    let mut files = open_segments(disk, &names.segments, &mut aside, report)?;
+    let Checkpoints { mut index, used, bytes: checkpoint_bytes, others, unreadable } =
+        checkpoints::load(disk, &names, report)?;
     let position = used.and_then(FileName::position);
-    let orphaned = position.is_none() && names.has_checkpoint();
     index.position = position.unwrap_or_default();
-    let tail = scan::tail(&files, index.position, report);
+    // What a checkpoint has was synced before it got its name.
+    let synced = index.position.max(report.verdict.passed_over_to());
+    let tail = scan::tail(&files, (index.position, synced), report);
+    let orphaned = position.is_none() && !tail.is_whole();
     let coming = if orphaned { Coming::Orphaned } else { Coming::New };
     index.unknown = Some(BTreeMap::new());
     let unsynced = replay(&mut index, &files, &tail, coming, report);
@@ -88,44 +104,45 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     report.unknown = unknown(&mut index, report);
     check_extents(&mut index, &names.extents, report);
     report.clean = !names.running;
-    // The older checkpoint does not know what the later one had as doubtful.
-    index.settle(names.running || report.lacks_checkpoint());
+    report.judge((position, index.position), names.extents.len() as u64);
+    index.settle(names.running || report.verdict.is_doubtful());
     report.messages = index.queues.values().map(|queue| queue.live).sum();
     report.values = index.values.by_key.len() as u64;
-    let next_extent = names.extents.iter().max().map_or(0, |last| last + 1);
-    let highest = names.segments.iter().max().map_or(0, |last| last + 1);
-    let next_spare = names.spares.iter().max().map_or(0, |last| last + 1);
+    aside.extend(unreadable.iter().map(FileName::to_string));
     let segments = Segments {
         files,
-        ready: None,
+        next_segment: names.segments.iter().max().map_or(0, |last| last + 1),
+        next_spare: names.spares.iter().max().map_or(0, |last| last + 1),
         spares: names.spares,
-        next_segment: highest,
-        next_spare,
-        is_naming: false,
+        ..Segments::default()
     };
-    let has_twin = position
-        .is_some_and(|position| used == Some(FileName::Twin(position)) || names.twins.contains(&position));
-    let mut older = names.checkpoints.iter().copied().filter(|older| Some(*older) < position && !has_twin);
-    // The latest comes first.
-    let checkpoints = older.next().into_iter().chain(position).collect();
+    let twin = position.map(FileName::Twin);
+    let has_twin = used == twin || others.iter().any(|other| Some(*other) == twin);
+    let mut older = others.iter().filter_map(|other| match other {
+        FileName::Checkpoint(older) if Some(*older) < position && !has_twin => Some(*older),
+        _ => None,
+    });
     Ok(Recovered {
+        // The latest comes first.
+        checkpoints: older.next().into_iter().chain(position).collect(),
         index,
         segments,
-        checkpoints,
-        has_twin,
+        has_twin: has_twin && twin.is_some(),
         used,
         checkpoint_bytes,
         next_batch,
-        next_extent,
+        next_extent: names.extents.iter().max().map_or(0, |last| last + 1),
+        unreadable,
         unsynced,
+        aside,
+        given_up: Vec::new(),
     })
 }
 
 /// Messages whose bytes no segment has are lost.
 fn drop_missing(index: &mut Index, files: &BTreeMap<u64, Segment>, report: &mut Report) {
-    let is_cut = |problem: &Problem| matches!(problem, Problem::SegmentCut { .. });
     let all_there = index.segments_used().all(|segment| files.contains_key(&segment.into()));
-    if all_there && !report.problems.iter().any(is_cut) {
+    if all_there && report.verdict.segments_cut == 0 {
         return;
     }
     let is_there = |location: Location, bytes: u32| {
@@ -138,13 +155,7 @@ fn drop_missing(index: &mut Index, files: &BTreeMap<u64, Segment>, report: &mut 
 /// Queues that messages came for and that are not there. Where nothing is lost they were deleted before.
 fn unknown(index: &mut Index, report: &Report) -> Vec<(QueueId, u64)> {
     let unknown = index.unknown.take().unwrap_or_default();
-    if report.is_sound() { Vec::new() } else { unknown.into_iter().collect() }
-}
-
-impl Names {
-    fn has_checkpoint(&self) -> bool {
-        !self.checkpoints.is_empty() || !self.twins.is_empty()
-    }
+    if report.verdict.lost.lacks_journal() { unknown.into_iter().collect() } else { Vec::new() }
 }
 
 fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> {
@@ -158,6 +169,7 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
             Some(FileName::Extent(number)) => names.extents.push(number),
             None if name == RUNNING => names.running = true,
             None if name == UNFINISHED => {}
+            None if aside::is_aside(&name) => report.set_aside.push(name),
             None => report.foreign.push(name),
         }
     }
@@ -170,6 +182,7 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
 fn open_segments(
     disk: &dyn Disk,
     numbers: &[u64],
+    aside: &mut Vec<String>,
     report: &mut Report,
 ) -> Result<BTreeMap<u64, Segment>, OpenError> {
     let mut files = BTreeMap::new();
@@ -194,75 +207,13 @@ fn open_segments(
                 }
                 files.insert(*number, Segment::new(file, bytes, 0));
             }
-            Err(error) => report.tell(Problem::Unreadable(error)),
+            Err(error) => {
+                report.tell(Problem::Unreadable(error));
+                aside.push(name);
+            }
         }
     }
     Ok(files)
-}
-
-/// The latest checkpoint that can be read, with the batch it goes to and its length.
-fn load_latest(
-    disk: &dyn Disk,
-    names: &Names,
-    report: &mut Report,
-) -> Result<(Index, Option<FileName>, u64), OpenError> {
-    let checkpoints = names.checkpoints.iter().map(|number| FileName::Checkpoint(*number));
-    let mut all: Vec<_> =
-        checkpoints.chain(names.twins.iter().map(|number| FileName::Twin(*number))).collect();
-    all.sort_by_key(|file| core::cmp::Reverse(file.position()));
-    for file in all {
-        let name = file.to_string();
-        match load(disk, &name) {
-            Ok(Ok((index, position, bytes))) if Some(position) == file.position() => {
-                return Ok((index, Some(file), bytes));
-            }
-            Ok(Err(Opening::Newer(version))) => return Err(OpenError::Newer { file: name, version }),
-            Ok(_) => report.tell(Problem::CheckpointDamaged { file: name }),
-            Err(error) => report.tell(Problem::Unreadable(error)),
-        }
-    }
-    Ok((Index::default(), None, 0))
-}
-
-type Loaded = Result<(Index, u64, u64), Opening>;
-
-fn load(disk: &dyn Disk, name: &str) -> Result<Loaded, DiskError> {
-    let file = disk.open(name)?;
-    let mut header = [0; save::HEADER_BYTES];
-    file.read_at(&mut header, 0)?;
-    let position = match save::read_header(&header) {
-        Ok(position) => position,
-        Err(opening) => return Ok(Err(opening)),
-    };
-    let (mut index, mut offset, mut blocks) = (Index::default(), header.len() as u64, 0);
-    let mut block = Vec::new();
-    loop {
-        if !read_block(&*file, offset, &mut block)? {
-            return Ok(Err(Opening::Unreadable));
-        }
-        offset += (save::BLOCK_HEADER_BYTES + block.len()) as u64;
-        match save::load(&mut index, &block, blocks) {
-            Ok(save::Loaded::More) => blocks += 1,
-            Ok(save::Loaded::End) => return Ok(Ok((index, position, offset))),
-            Err(_) => return Ok(Err(Opening::Unreadable)),
-        }
-    }
-}
-
-/// Reads a block; false if it is none.
-fn read_block(file: &dyn File, offset: u64, block: &mut Vec<u8>) -> Result<bool, DiskError> {
-    let mut header = [0; save::BLOCK_HEADER_BYTES];
-    file.read_at(&mut header, offset)?;
-    let mut take = Take(&header);
-    let (Ok(length), Ok(check)) = (take.u32(), take.u32()) else { return Ok(false) };
-    let rest = file.len_bytes()?.saturating_sub(offset + header.len() as u64);
-    if u64::from(length) > rest || length as usize > save::BLOCK_BYTES_MAX {
-        return Ok(false);
-    }
-    block.clear();
-    block.resize(length as usize, 0);
-    let read = file.read_at(block, offset + header.len() as u64)?;
-    Ok(read == block.len() && check::check(block) == check)
 }
 
 fn replay(
@@ -356,22 +307,23 @@ fn replay_batch(
         if let Some(Err(error)) = read {
             report.tell(Problem::Unreadable(error));
         }
-        report.tell_damaged((number, found, 0), was_synced);
+        report.tell_damaged((number, found, 0), found.groups, was_synced);
         return false;
     }
-    let (mut at, mut whole) = (BATCH_HEADER_BYTES, true);
+    let (mut at, mut left, mut whole) = (BATCH_HEADER_BYTES, found.groups, true);
     while at < bytes.len() {
         let group = bytes.get(at..).ok_or(()).and_then(|rest| GroupView::decode(rest, number).map_err(drop));
         let Ok(group) = group else {
-            report.tell_damaged((number, found, at as u64), was_synced);
+            report.tell_damaged((number, found, at as u64), left.max(1), was_synced);
             return false;
         };
+        left = left.saturating_sub(1);
         if group.check().is_ok() {
             index.apply(&group, (number, found.segment as u32, found.offset + at as u64), coming);
             report.groups += 1;
         } else {
             whole = false;
-            report.tell_damaged((number, found, at as u64), was_synced);
+            report.tell_damaged((number, found, at as u64), 1, was_synced);
             if !was_synced {
                 return false;
             }
@@ -389,139 +341,4 @@ fn check_extents(index: &mut Index, there: &[u64], report: &mut Report) {
     for (_, extent) in missing {
         report.tell(Problem::BodyLost { extent: extent.number });
     }
-}
-
-/// Makes what was found the beginning of a new run: what is not known to be synced is written again, a
-/// checkpoint too, and what nothing refers to is removed.
-pub(crate) fn settle(
-    disk: &dyn Disk,
-    segment_bytes: u64,
-    recovered: &mut Recovered,
-    report: &Report,
-) -> Result<(), OpenError> {
-    drop_unfinished(disk, segment_bytes, recovered)?;
-    mark_running(disk, recovered)?;
-    let unsynced = core::mem::take(&mut recovered.unsynced);
-    if rewrite::has_room(disk, segment_bytes, recovered, &unsynced) {
-        rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
-    } else {
-        rewrite::rewrite_in_place(recovered, &unsynced)?;
-    }
-    keep_two(disk, recovered, report)?;
-    remove_unused(disk, recovered)?;
-    recovered.index.held.dead_extents.clear();
-    disk.sync_names()?;
-    Ok(())
-}
-
-/// Removes free segments that were not made to their end when the process ended, or that are of another length.
-fn drop_unfinished(disk: &dyn Disk, bytes: u64, recovered: &mut Recovered) -> Result<(), DiskError> {
-    for number in core::mem::take(&mut recovered.segments.spares) {
-        let name = FileName::Spare(number).to_string();
-        if disk.open(&name)?.len_bytes()? == bytes {
-            recovered.segments.spares.push(number);
-        } else {
-            disk.remove(&name)?;
-        }
-    }
-    Ok(())
-}
-
-/// Says that a store is open; on a full disk even a name may need the room of something else.
-fn mark_running(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), DiskError> {
-    loop {
-        match disk.create(RUNNING, 0) {
-            Ok(_) => return disk.sync_names(),
-            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) if error.is_full() => {
-                if !make_room(disk, recovered)? {
-                    return Err(error);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Sees to it that there are two checkpoints that serve, and that the last of them is of now.
-///
-/// An older one serves with the journal that is kept for it; but not where the journal has what does not count, or
-/// lacks something: then the new one is written twice, the twin first, so that there is never only one of which
-/// an older one is believed to serve.
-fn keep_two(disk: &dyn Disk, recovered: &mut Recovered, report: &Report) -> Result<(), DiskError> {
-    let read = recovered.checkpoints.last().copied();
-    let now = recovered.index.position;
-    let as_it_was = report.clean && report.batches == 0 && report.is_whole() && read.is_some();
-    if as_it_was {
-        return Ok(());
-    }
-    let needs_twin = !report.is_whole() && (read.is_some() || report.lacks_checkpoint());
-    let twin = needs_twin || (recovered.has_twin && read == Some(now));
-    let has_twin = twin && write_twin(disk, &recovered.index)?;
-    recovered.checkpoint_bytes = save(disk, recovered)?;
-    // If there was no room for the older ones they are gone by now.
-    let older = recovered.checkpoints.iter().rev().copied().find(|older| *older < now && !needs_twin);
-    recovered.checkpoints = older.into_iter().chain([now]).collect();
-    recovered.has_twin = has_twin;
-    Ok(())
-}
-
-/// Writes a checkpoint's twin. False if there is no room for it.
-fn write_twin(disk: &dyn Disk, index: &Index) -> Result<bool, DiskError> {
-    match keeper::write_now(disk, index, FileName::Twin(index.position)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_full() => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes a checkpoint, on a full disk in the room of what is not needed.
-fn save(disk: &dyn Disk, recovered: &mut Recovered) -> Result<u64, DiskError> {
-    let file = FileName::Checkpoint(recovered.index.position);
-    loop {
-        match keeper::write_now(disk, &recovered.index, file) {
-            Err(error) if error.is_full() => {
-                if !make_room(disk, recovered)? {
-                    return Err(error);
-                }
-            }
-            saved => return saved,
-        }
-    }
-}
-
-/// Gives up what is needed least. False if nothing is left.
-fn make_room(disk: &dyn Disk, recovered: &mut Recovered) -> Result<bool, DiskError> {
-    if remove_unused(disk, recovered)? {
-        return Ok(true);
-    }
-    if recovered.checkpoints.len() > 1 {
-        recovered.checkpoints.remove(0);
-        return remove_unused(disk, recovered);
-    }
-    Ok(recovered.segments.give_up(disk))
-}
-
-/// Removes checkpoints that were not used, and bodies that nothing refers to. Whether there were any.
-fn remove_unused(disk: &dyn Disk, recovered: &Recovered) -> Result<bool, DiskError> {
-    let extents: HashSet<u64, foldhash::fast::RandomState> =
-        recovered.index.held.extents.values().map(|extent| extent.number).collect();
-    let mut did = false;
-    for name in disk.list()? {
-        let keeps = match FileName::parse(&name) {
-            Some(FileName::Checkpoint(number)) => recovered.checkpoints.contains(&number),
-            Some(FileName::Twin(number)) => {
-                recovered.has_twin && recovered.checkpoints.last() == Some(&number)
-            }
-            Some(FileName::Extent(number)) => extents.contains(&number),
-            Some(FileName::Segment(_) | FileName::Spare(_)) => true,
-            None => name != UNFINISHED,
-        };
-        if !keeps {
-            disk.remove(&name)?;
-            // What was begun comes again with each attempt.
-            did |= name != UNFINISHED;
-        }
-    }
-    Ok(did)
 }

@@ -1,8 +1,8 @@
 //! What a start tells.
 
-use super::scan::Found;
+use super::{Verdict, scan::Found};
 use crate::{
-    error::{DiskError, OpenError},
+    error::DiskError,
     record::op::{QueueId, Sequence},
 };
 use core::fmt;
@@ -13,12 +13,16 @@ const PROBLEMS_MAX: usize = 1000;
 /// Something is not as it was left.
 #[derive(Debug)]
 pub enum Problem {
-    /// A file could not be read.
+    /// A file could not be read, and may be the next time.
     Unreadable(DiskError),
-    /// A checkpoint does not check; an older one, or the journal alone, was used.
+    /// A checkpoint does not check, or one that was not needed cannot be read.
     CheckpointDamaged {
         /// Its name.
         file: String,
+        /// Why it cannot be read, if it cannot.
+        error: Option<DiskError>,
+        /// It was to be used; an older one, or the journal alone, was used in its place.
+        was_needed: bool,
     },
     /// A segment is shorter than it was made: what was written behind its end is missing.
     SegmentCut {
@@ -36,8 +40,8 @@ pub enum Problem {
         /// The last.
         last: u64,
     },
-    /// A group that was synced does not check. It was left out, and if its length cannot be trusted the
-    /// rest of its batch.
+    /// Groups that were synced do not check, and are left out: one, or if its length cannot be trusted it and
+    /// the rest of its batch.
     GroupDamaged {
         /// The batch.
         batch: u64,
@@ -45,6 +49,8 @@ pub enum Problem {
         segment: u64,
         /// Where in the segment.
         offset: u64,
+        /// How many groups are left out.
+        groups: u64,
     },
     /// A message is gone with its segment.
     MessageLost {
@@ -64,14 +70,16 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(error) => error.fmt(f),
-            Self::CheckpointDamaged { file } => write!(f, "{file} is damaged and was not used"),
+            Self::CheckpointDamaged { error: Some(error), .. } => error.fmt(f),
+            Self::CheckpointDamaged { file, .. } => write!(f, "{file} is damaged"),
             Self::SegmentCut { file, bytes, whole } => {
                 write!(f, "{file} has {bytes} bytes of {whole}: it was cut")
             }
             Self::BatchesLost { first, last } => write!(f, "batches {first} to {last} are not there"),
-            Self::GroupDamaged { batch, segment, offset } => {
-                write!(f, "batch {batch} is damaged at {offset} of segment {segment:016x}")
-            }
+            Self::GroupDamaged { batch, segment, offset, groups } => write!(
+                f,
+                "batch {batch} is damaged at {offset} of segment {segment:016x}, and {groups} of its groups are left out"
+            ),
             Self::MessageLost { queue, sequence } => {
                 write!(f, "message {sequence} of queue {} is gone with its segment", queue.0)
             }
@@ -106,49 +114,63 @@ pub struct Report {
     pub unknown: Vec<(QueueId, u64)>,
     /// Files that are not the store's; they are left alone.
     pub foreign: Vec<String>,
+    /// Files that were set aside because they are damaged, now or before: nothing needs them. Remove them once nobody
+    /// wants to look into what happened.
+    pub set_aside: Vec<String>,
+    /// Files of these that were removed again, because the disk is full.
+    pub given_up: Vec<String>,
+    /// What follows from all that.
+    pub verdict: Verdict,
 }
 
 impl Report {
-    /// Whether nothing is missing that was once safe, as far as can be told.
+    /// Whether nothing is damaged, nor missing that was once safe, as far as can be told.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.problem_count == 0
+        self.verdict.is_sound()
     }
 
-    /// Whether to go on: not where something cannot be read, which may be there again the next time, and not
-    /// without a checkpoint that is damaged and that the journal does not make up for.
-    pub(crate) fn refuse(&self) -> Result<(), OpenError> {
-        let mut unreadable = self.problems.iter().filter(|problem| matches!(problem, Problem::Unreadable(_)));
-        let mut damaged =
-            self.problems.iter().filter(|problem| matches!(problem, Problem::CheckpointDamaged { .. }));
-        let has_gap = self.problems.iter().any(|problem| matches!(problem, Problem::BatchesLost { .. }));
-        match unreadable.next().or_else(|| damaged.next().filter(|_| has_gap)) {
-            Some(problem) => Err(OpenError::Unreadable(problem.to_string())),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether a checkpoint is damaged.
-    pub(super) fn lacks_checkpoint(&self) -> bool {
-        self.problems.iter().any(|problem| matches!(problem, Problem::CheckpointDamaged { .. }))
-    }
-
-    /// Whether the journal has nothing that does not count, and lacks nothing.
-    pub(super) fn is_whole(&self) -> bool {
-        self.is_sound() && self.cut.is_none() && self.cut_batches == 0
+    /// Once all is read; see [`Verdict`].
+    pub(super) fn judge(&mut self, batches: (Option<u64>, u64), bodies: u64) {
+        self.verdict.lost.orphans = self.unknown.iter().map(|(_, messages)| messages).sum();
+        let sound = self.problem_count == 0;
+        let whole = sound && self.cut.is_none() && self.cut_batches == 0;
+        self.verdict.judge(batches, bodies, (sound, whole));
     }
 
     pub(super) fn tell(&mut self, problem: Problem) {
+        let verdict = &mut self.verdict;
+        match &problem {
+            Problem::Unreadable(error) => verdict.cannot_read(error.to_string()),
+            Problem::CheckpointDamaged { .. } => verdict.checkpoints_unreadable += 1,
+            Problem::SegmentCut { .. } => verdict.segments_cut += 1,
+            Problem::BatchesLost { first, last } => {
+                verdict.lost.batches += last - first + 1;
+                verdict.lacks(*first, *last);
+            }
+            Problem::GroupDamaged { batch, groups, .. } => {
+                verdict.lost.groups += groups;
+                verdict.lacks(*batch, *batch);
+            }
+            Problem::MessageLost { .. } => verdict.lost.messages += 1,
+            Problem::BodyLost { .. } => verdict.lost.bodies += 1,
+        }
         self.problem_count += 1;
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         }
     }
 
-    pub(super) fn tell_damaged(&mut self, (batch, found, at): (u64, Found, u64), was_synced: bool) {
+    /// So many groups of a batch cannot be read, from a place on.
+    pub(super) fn tell_damaged(
+        &mut self,
+        (batch, found, at): (u64, Found, u64),
+        groups: u32,
+        was_synced: bool,
+    ) {
         let (segment, offset) = (found.segment, found.offset + at);
         if was_synced {
-            self.tell(Problem::GroupDamaged { batch, segment, offset });
+            self.tell(Problem::GroupDamaged { batch, segment, offset, groups: groups.into() });
         } else {
             self.cut = Some((batch, segment, offset));
         }

@@ -21,6 +21,8 @@ pub(crate) struct Found {
     pub(crate) offset: u64,
     /// Of its groups.
     pub(crate) bytes: u32,
+    /// How many groups it has.
+    pub(crate) groups: u32,
 }
 
 /// The batches after a checkpoint.
@@ -38,9 +40,21 @@ pub(super) struct Tail {
     pub(super) last_of: BTreeMap<u64, u64>,
 }
 
-/// Finds all batches after a position.
-pub(super) fn tail(files: &BTreeMap<u64, Segment>, position: u64, report: &mut Report) -> Tail {
-    let mut tail = Tail { synced: position, ..Tail::default() };
+impl Tail {
+    /// Whether it begins with the first batch of all and lacks none that was synced.
+    pub(super) fn is_whole(&self) -> bool {
+        (1..).zip(self.batches.keys()).take_while(|(expected, number)| *expected == **number).count() as u64
+            >= self.synced
+    }
+}
+
+/// Finds all batches after a position, where all is known to be synced up to another.
+pub(super) fn tail(
+    files: &BTreeMap<u64, Segment>,
+    (position, synced): (u64, u64),
+    report: &mut Report,
+) -> Tail {
+    let mut tail = Tail { synced, ..Tail::default() };
     // The first batch of a segment is not older than those of the segments before.
     let older = |(number, segment): &(&u64, &Segment)| {
         let first = header_at(&*segment.file, segment.bytes, FIRST_BATCH_AT);
@@ -84,7 +98,8 @@ fn scan(number: u64, segment: &Segment, position: u64, tail: &mut Tail, report: 
         last = last.max(header.number);
         tail.synced = tail.synced.max(header.synced);
         if header.number > position {
-            let found = Found { segment: number, offset, bytes: header.bytes };
+            let BatchHeader { bytes, groups, .. } = header;
+            let found = Found { segment: number, offset, bytes, groups };
             // Later segments come later.
             if let Some(older) = tail.batches.insert(header.number, found) {
                 tail.older.entry(header.number).or_default().push(older);
