@@ -296,6 +296,10 @@ impl Connection {
 
     /// Whether to handle what is read. Tells the client when that changes for want of memory.
     pub fn reading(&mut self) -> Reading {
+        if self.session.is_closing() {
+            // Nothing of it is taken any more, but the answer to the close.
+            return Reading::Open;
+        }
         if self.held.is_full() {
             return Reading::Paused;
         }

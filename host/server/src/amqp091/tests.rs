@@ -34,15 +34,22 @@ struct Client {
 
 impl Client {
     fn connect() -> Self {
+        Self::connect_with(1 << 30)
+    }
+
+    /// Publishers are held back while messages take so many bytes.
+    fn connect_with(watermark_bytes: u64) -> Self {
         let disk = Disk::new();
         let host = Host::new(HostConfig { store: disk.clone(), ..HostConfig::default() }).unwrap();
         let mut router = host.worker(0);
-        let memory = Arc::new(leveret_broker::MemoryAccount::new(1 << 30));
-        let vhost = Vhost::kept_in(disk.clone(), name("/"), memory, &mut router).unwrap();
+        let memory = Arc::new(leveret_broker::MemoryAccount::new(watermark_bytes));
+        let vhost = Vhost::kept_in(disk.clone(), name("/"), memory.clone(), &mut router).unwrap();
         let vhosts = HashMap::from([(name("/"), vhost.clone())]);
         let folder = ScratchDirectory::new("amqp091");
         let store = DiskStore::open(folder.path()).unwrap();
-        let shared = Arc::new(Shared::for_tests(host, vhosts, store));
+        let mut shared = Shared::for_tests(host, vhosts, store);
+        shared.memory = memory;
+        let shared = Arc::new(shared);
         let connection = Connection::new(1, Ipv4Addr::LOCALHOST.into(), shared, Arc::default());
         let mut client = Self { disk, vhost, router, connection, _folder: folder };
         let tune = Tune { channel_max: 10, frame_max_bytes: 131_072, heartbeat_seconds: 0 };
@@ -300,4 +307,22 @@ fn what_the_slow_lane_does_is_answered_when_it_is_safe() {
     client.disk.is_slow(true);
     client.send(&[exchange(1, "t", "x-lvc", false, false)]);
     assert_eq!(client.wait(), [(1, id::EXCHANGE_DECLARE_OK)]);
+}
+
+#[test]
+fn a_blocked_connection_that_is_closed_is_read_to_its_end() {
+    let mut client = Client::connect_with(1);
+    client.send(&[queue(1, "q", false), publish(1, "q", b"x")]);
+    assert_eq!(client.connection.reading(), Reading::Paused);
+    assert_eq!(client.answers(), [(1, id::QUEUE_DECLARE_OK)]);
+    client.connection.stop();
+    assert_eq!(client.answers(), [(0, id::CONNECTION_CLOSE)]);
+    assert_eq!(client.connection.reading(), Reading::Open);
+    client.send(&[publish(1, "q", b"y"), method_bytes(0, id::CONNECTION_CLOSE_OK, Arguments::new())]);
+    assert!(client.connection.is_closed());
+    assert_eq!(
+        client.vhost.queue(b"q").unwrap().counts().ready,
+        1,
+        "what came behind the close is not taken"
+    );
 }
