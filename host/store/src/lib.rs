@@ -40,7 +40,9 @@
 //!   batches which it has were synced.
 //! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are; acks and deletions are taken all the while, from
 //!   a reserve that is theirs and comes back as checkpoints are written (see `journal/room.rs`). When enough was acked,
-//!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has. A full
+//!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has, large bodies
+//!   apart. A group with a large body for which there is no room waits for it, and until then it counts as full; given up
+//!   is one only when the store is closed, or when nothing is left that could be acked. A full
 //!   disk can also be started from. It holds if nobody else takes the room that a removed checkpoint leaves for the
 //!   next one; if somebody does, acks may have to wait until there is room. And it needs a file system that writes
 //!   in place: one that copies on write may have no room even for what is there.
@@ -156,9 +158,9 @@ pub trait Done: Send + core::marker::Sync {
 /// Why a group that was taken is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// The disk is full: there was no room for a large body.
+    /// The disk is full: there was no room for a large body, and nothing left that could be acked, or the store was closed.
     Full,
-    /// A large body could not be written.
+    /// A large body could not be written before the store was closed.
     Disk,
     /// The store was closed before it could be made safe; it may be there after all.
     Closed,

@@ -127,10 +127,12 @@ impl Store {
         self.core.take(group, (sync, waiter), now_ms(self.since), true)
     }
 
-    /// Whether a group that grows would be taken now.
+    /// Whether a group that grows may still be handed over. Where only large bodies lack room it may, while [`Self::submit`]
+    /// refuses and [`Self::health`] is [`Health::Full`]: what waits for room is kept in memory, so whoever publishes is to
+    /// be held back.
     ///
     /// # Errors
-    /// Why it would not.
+    /// Why not.
     pub fn admits(&self) -> Result<(), Refused> {
         self.core.admits()
     }
@@ -318,21 +320,27 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
     let begun = Instant::now();
     let mut told = Vec::new();
     let in_time = || begun.elapsed().as_secs() < 5;
-    let mut now = 0;
+    // Later than anything that is to be tried again.
+    let (mut now, mut idle) = (1 << 48, 0);
     while !drained(core) && in_time() {
-        now += 1000;
-        // One that waits for room has it once the keeper has seen to that, or is told that there is none.
+        now += 10_000;
         while core.large_step(now) {}
         core.inbox.lock().flush();
         core.flight.lock().want_all();
         let wrote = core.write_step(now);
-        if let Some(job) = core.sync_begin(now) {
+        let job = core.sync_begin(now);
+        if let Some(job) = &job {
             let outcome = job.file.sync();
-            core.sync_end(&job, outcome, &mut told);
+            core.sync_end(job, outcome, &mut told);
         }
-        if !wrote && !core.keep_step(&mut keeper, now) && core.flight.lock().failed {
+        let did = wrote || job.is_some() || core.keep_in_order(&mut keeper, now);
+        idle = if did { 0 } else { idle + 1 };
+        if !did && core.flight.lock().failed {
             // It is only to be tried again and again.
             std::thread::sleep(std::time::Duration::from_millis(20));
+        } else if idle > 1 {
+            // Nothing can be done any more that would make room for them.
+            give_up_large(core);
         }
     }
     if drained(core) {
@@ -352,11 +360,19 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
     let unwritten: Vec<_> =
         core::iter::from_fn(|| inbox.take(u64::MAX)).flat_map(|chunk| chunk.waiters).collect();
     drop(inbox);
-    let large: Vec<_> = core.large.lock().drain(..).filter_map(|large| large.waiter).collect();
+    let large: Vec<_> = core.large.lock().give_up().collect();
     late.iter()
         .chain(&unwritten)
         .chain(&large)
         .for_each(|waiter| waiter.done.done(waiter.token, Err(Failed::Closed)));
+}
+
+/// What has large bodies and cannot be written is not there, so that the rest of the store can be closed.
+fn give_up_large(core: &Core) {
+    let failed = if core.room.large_waits() || core.room.is_full() { Failed::Full } else { Failed::Disk };
+    let waiters: Vec<_> = core.large.lock().give_up().collect();
+    core.large_count.store(0, Ordering::Release);
+    waiters.iter().for_each(|waiter| waiter.done.done(waiter.token, Err(failed)));
 }
 
 impl Core {

@@ -164,14 +164,14 @@ impl DiskStore {
 
     /// Whether what grows would be taken.
     fn admits(&self) -> Result<(), StoreFailure> {
-        // Where the disk is only behind, publishers are read more slowly; what they sent until then is taken.
+        // Where the disk is only behind, or only large bodies lack room, publishers are not read; what they sent until
+        // then is taken.
         if let Err(why @ (Refused::Full | Refused::Closed)) = self.shared.store.admits() {
             return Err(told::refused(why));
         }
         match self.pressure() {
-            Some(Pressure::Full) => Err(told::refused(Refused::Full)),
             Some(pressure @ Pressure::Failing(_)) => Err(StoreFailure(pressure.to_string().into())),
-            Some(Pressure::Behind) | None => Ok(()),
+            Some(Pressure::Full | Pressure::Behind) | None => Ok(()),
         }
     }
 }

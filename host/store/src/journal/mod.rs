@@ -30,16 +30,13 @@ use crate::{
 };
 use flight::Flight;
 use inbox::{Inbox, Waiter};
-use large::Large;
+use large::Larges;
 use parking_lot::{Condvar, Mutex};
 use room::Room;
 use segments::Segments;
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 pub(crate) use write::Writer;
 
@@ -92,7 +89,7 @@ pub(crate) struct Core {
     pub(crate) inbox: Mutex<Inbox>,
     /// There may be something to write.
     pub(crate) arrived: Condvar,
-    pub(crate) large: Mutex<VecDeque<Large>>,
+    pub(crate) large: Mutex<Larges>,
     pub(crate) large_arrived: Condvar,
     /// How many groups with large bodies were taken and are not among the others yet.
     pub(crate) large_count: AtomicU64,
@@ -118,13 +115,13 @@ impl Core {
         self.take(group, (sync, waiter), now_ms, false)
     }
 
-    /// Whether a group that grows would be taken now.
+    /// Whether a group that grows may still be handed over.
     pub(crate) fn admits(&self) -> Result<(), Refused> {
         if self.room.is_full() {
             return Err(Refused::Full);
         }
         let large = self.large.lock();
-        if !large.is_empty() && self.large_bytes(&large) > self.config.pending_bytes_max as u64 {
+        if !large.is_empty() && large.bytes() > self.config.pending_bytes_max as u64 {
             return Err(Refused::Behind);
         }
         drop(large);
@@ -142,7 +139,7 @@ impl Core {
         if group.overflown || group.len_bytes() > self.config.group_bytes_max {
             return Err(Refused::TooLarge);
         }
-        if !admitted && group.grows() && self.room.is_full() {
+        if !admitted && group.grows() && self.room.refuses() {
             return Err(Refused::Full);
         }
         let header = group.header();

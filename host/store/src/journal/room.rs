@@ -10,6 +10,10 @@
 //! is done and there is still no room the disk is *full*. It is not any more once there are two segments
 //! beside the reserve.
 //!
+//! *Large bodies* have no reserve: one for which there is no room waits for it, and what grows is refused until all that
+//! wait are written and a segment could be made besides, or no large body is there any more. Free segments that are not
+//! needed go for that.
+//!
 //! *Why acks always have room:* a segment of acks has nothing live, so after a checkpoint it is free again. The
 //! checkpoint has the room that the one before had, or that of spare segments which acks leave to it.
 
@@ -32,6 +36,8 @@ pub(crate) enum Trouble {
     Segments,
     /// Checkpoints.
     Checkpoint,
+    /// Writing large bodies.
+    Large,
 }
 
 /// What a segment is taken for.
@@ -48,20 +54,30 @@ pub(crate) enum Claim {
 /// What is known of it.
 #[derive(Default)]
 pub(crate) struct Room {
-    /// What grows is refused.
+    /// Nothing is free but the reserve: what grows is refused.
     full: AtomicBool,
+    /// A large body waits for room.
+    large_waits: AtomicBool,
+    /// One did, and no more room came since: what grows is refused.
+    large_lacked: AtomicBool,
     /// The keeper frees what it can.
     pressed: AtomicBool,
     /// The keeper waits for a sync.
     awaited: AtomicBool,
     /// How many segments a checkpoint may need.
     checkpoint_segments: AtomicUsize,
-    troubles: Mutex<[Option<DiskError>; 3]>,
+    troubles: Mutex<[Option<DiskError>; 4]>,
 }
 
 impl Room {
+    /// Whether nothing is free but the reserve.
     pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether what grows is refused.
+    pub(crate) fn refuses(&self) -> bool {
+        self.is_full() || self.large_lacked()
     }
 
     pub(crate) fn set_full(&self) {
@@ -79,7 +95,29 @@ impl Room {
     /// There is room again; tells whether there was none.
     pub(crate) fn relax(&self) -> bool {
         self.pressed.store(false, Ordering::Relaxed);
-        self.full.swap(false, Ordering::Relaxed)
+        self.large_lacked.swap(false, Ordering::Relaxed) | self.full.swap(false, Ordering::Relaxed)
+    }
+
+    /// There was no room for a large body.
+    pub(crate) fn lack_for_large(&self) {
+        self.press();
+        self.large_waits.store(true, Ordering::Relaxed);
+        self.large_lacked.store(true, Ordering::Relaxed);
+    }
+
+    /// No large body waits any more.
+    pub(crate) fn large_done(&self) {
+        self.large_waits.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether one waits for room.
+    pub(crate) fn large_waits(&self) -> bool {
+        self.large_waits.load(Ordering::Relaxed)
+    }
+
+    /// Whether one did, and what grows is refused since.
+    pub(crate) fn large_lacked(&self) -> bool {
+        self.large_lacked.load(Ordering::Relaxed)
     }
 
     /// Has the keeper told of the next sync.
@@ -108,13 +146,19 @@ impl Room {
             let help = error.help();
             return Health::Failing(format!("{error}; nothing is confirmed until it succeeds: {help}"));
         }
-        if let [_, Some(error), _] | [.., Some(error)] = &*self.troubles.lock() {
+        if let [.., Some(error)] = &*self.troubles.lock() {
+            let help = error.help();
+            return Health::Failing(format!(
+                "{error}; what comes with large bodies is not confirmed until it succeeds: {help}"
+            ));
+        }
+        if let [_, Some(error), ..] | [_, _, Some(error), _] = &*self.troubles.lock() {
             let help = error.help();
             return Health::Failing(format!(
                 "{error}; what is confirmed is safe, but the disk fills: {help}"
             ));
         }
-        if self.is_full() { Health::Full } else { Health::Well }
+        if self.refuses() { Health::Full } else { Health::Well }
     }
 
     /// What a checkpoint may need was looked up anew.

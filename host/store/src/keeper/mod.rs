@@ -80,6 +80,11 @@ fn retry_ms(failures: &mut u32) -> u64 {
 impl Core {
     /// Does something that there is to do. False if there was nothing, or it could not be done.
     pub(crate) fn keep_step(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
+        self.keep_in_order(keeper, now_ms) || self.scrub_step(&mut keeper.scrubbing, now_ms)
+    }
+
+    /// The same, but for reading what is live.
+    pub(crate) fn keep_in_order(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
         (keeper.waits, keeper.lacks, keeper.now_ms) = (false, false, now_ms);
         self.measure(keeper);
         let mut did = self.drop_older(keeper);
@@ -95,7 +100,7 @@ impl Core {
         if keeper.lacks && !did && !awaited {
             self.refuse_growth();
         }
-        did || self.scrub_step(&mut keeper.scrubbing, now_ms)
+        did
     }
 
     /// What grows is refused if nothing is free but the reserve.
@@ -133,25 +138,40 @@ impl Core {
             && !self.flight.lock().failed
             && (keeper.saving.is_some() || self.is_due(keeper));
         let mut segments = self.segments.lock();
-        let enough = self.enough(&segments);
-        let mut did = false;
+        let enough = self.wanted(&segments);
+        let (mut did, mut gave) = (false, false);
         if segments.free() < enough && !is_its {
             (segments, did) = self.make_spare(keeper, segments);
         } else if segments.free() > enough && self.room.is_pressed() {
             // Something else needs the room.
             did = segments.give_up(&*self.disk);
+            gave = did;
         }
         let names = segments.ready.is_none() && !self.room.is_pressed() && !segments.spares.is_empty();
         drop(segments);
+        if gave {
+            self.try_large();
+        }
         did |= names && self.make_ready();
         let is_enough = self.segments.lock().free() >= enough;
-        if is_enough {
+        if is_enough && !self.room.large_waits() {
             did |= self.room.relax();
         }
         if did {
             self.kick();
         }
         did
+    }
+
+    /// How many free segments there are to be. While large bodies wait for room they have that of all that what was
+    /// taken does not need. After that one more has to be made before what grows is taken again, so that not each that
+    /// is acked lets in one to wait for the next; unless none is there any more, for then no more room may come.
+    fn wanted(&self, segments: &Segments) -> usize {
+        if self.room.large_waits() {
+            return self.reserve(segments) + 1;
+        }
+        let more = self.room.large_lacked() && !self.index.lock().held.extents.is_empty();
+        self.enough(segments) + usize::from(more)
     }
 
     fn make_spare<'a>(
@@ -255,6 +275,9 @@ impl Core {
         drop(index);
         // A file that cannot be removed is found again at the next start.
         gone.iter().for_each(|number| drop(self.disk.remove(&FileName::Extent(*number).to_string())));
+        if !gone.is_empty() {
+            self.try_large();
+        }
         !gone.is_empty()
     }
 }

@@ -231,3 +231,112 @@ fn whoever_waits_is_told_when_it_is_closed_with_and_without_room() {
         assert_eq!(*told.0.lock(), [(0, Ok(())), (1, outcome)], "{full}");
     }
 }
+
+/// A store on a disk that is full but for the free segments that it needs, and a group with a small message and a large body that was
+/// handed over there under token 1.
+fn without_room_for_large(disk: &SimDisk, told: &Arc<Told>) -> (Arc<Core>, Keeper) {
+    let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), world::config()).unwrap();
+    let (done, mut group): (Arc<dyn Done>, _) = (told.clone(), Group::default());
+    group.create(QueueId(1));
+    group.enqueue(&[&[7; 100]], false, &[(QueueId(1), 0)]);
+    core.submit(&mut group, Sync::Always, Some((&done, 0)), 0).unwrap();
+    group.clear();
+    work(&core, &mut keeper, 0);
+    let mut segments = core.segments.lock();
+    while segments.free() > core.reserve(&segments) + 1 {
+        assert!(segments.give_up(disk));
+    }
+    drop(segments);
+    disk.set_faults(Faults { bytes_max: disk.used_bytes(), ..Faults::default() });
+    let number = core.next_extent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    group.enqueue(&[&[8; 100]], false, &[(QueueId(1), 1)]);
+    group.enqueue_apart(&[b"head"], false, (number, Arc::new(vec![1_u8; 5000])), &[(QueueId(1), 2)]);
+    group.ack(QueueId(1), &[crate::Range { first: 0, count: 1 }]);
+    core.submit(&mut group, Sync::Always, Some((&done, 1)), 0).unwrap();
+    (core, keeper)
+}
+
+/// Does what there is to do for a second from that time on.
+fn work(core: &Core, keeper: &mut Keeper, from_ms: u64) {
+    for now_ms in (from_ms..from_ms + 1000).step_by(20) {
+        core.large_step(now_ms);
+        core.write_step(now_ms);
+        sync_once(core, now_ms);
+        core.keep_step(keeper, now_ms);
+    }
+}
+
+#[test]
+fn what_comes_with_a_large_body_for_which_there_is_no_room_waits_for_it_and_growth_is_refused_before() {
+    let (disk, told) = (SimDisk::new(1), Arc::new(Told::default()));
+    let (core, mut keeper) = without_room_for_large(&disk, &told);
+    // Its free segments are needed.
+    work(&core, &mut keeper, 1000);
+    assert_eq!(
+        *told.0.lock(),
+        [(0, Ok(()))],
+        "nothing was given up, and nothing confirmed that is not there"
+    );
+    let done: Arc<dyn Done> = told.clone();
+    let mut group = Group::default();
+    group.enqueue(&[&[9; 100]], false, &[(QueueId(1), 3)]);
+    let refused = core.submit(&mut group, Sync::Always, Some((&done, 3)), 2000);
+    assert_eq!((core.health(), refused), (Health::Full, Err(Refused::Full)));
+    group.clear();
+    group.unset(Space(1), b"key");
+    core.submit(&mut group, Sync::Always, Some((&done, 2)), 2000).unwrap();
+    work(&core, &mut keeper, 2000);
+    assert_eq!(told.0.lock().last(), Some(&(2, Ok(()))), "what takes away goes on");
+    let bytes_max = disk.used_bytes() + 9 * world::config().segment_bytes;
+    disk.set_faults(Faults { bytes_max, ..Faults::default() });
+    work(&core, &mut keeper, 3000);
+    assert_eq!(told.0.lock().last(), Some(&(1, Ok(()))));
+    assert_eq!((core.health(), core.admits()), (Health::Well, Ok(())));
+    let held = core.index.lock().held.live;
+    assert_eq!(held.messages, 2, "all of the group happened, its ack too");
+}
+
+#[test]
+fn large_bodies_have_the_room_of_free_segments_that_are_not_needed() {
+    let (disk, told) = (SimDisk::new(1), Arc::new(Told::default()));
+    let (core, mut keeper) = without_room_for_large(&disk, &told);
+    let bytes_max = disk.used_bytes() + world::config().segment_bytes;
+    disk.set_faults(Faults { bytes_max, ..Faults::default() });
+    let mut segments = core.segments.lock();
+    segments.make_spare(&disk, world::config().segment_bytes).unwrap();
+    drop(segments);
+    work(&core, &mut keeper, 1000);
+    assert_eq!(told.0.lock().last(), Some(&(1, Ok(()))));
+    // There is no room for another one.
+    assert_eq!(core.health(), Health::Full);
+}
+
+#[test]
+fn a_large_body_that_cannot_be_written_is_written_again_and_meanwhile_it_is_told_why() {
+    let (disk, told) = (SimDisk::new(1), Arc::new(Told::default()));
+    let (core, mut keeper) = without_room_for_large(&disk, &told);
+    disk.set_faults(Faults { names: 1024, ..Faults::default() });
+    assert!(!core.large_step(1000));
+    let Health::Failing(reason) = core.health() else { panic!("{:?}", core.health()) };
+    assert!(reason.contains("extent-") && reason.contains("large bodies"), "{reason}");
+    disk.set_faults(Faults::default());
+    work(&core, &mut keeper, 2000);
+    assert_eq!(*told.0.lock(), [(0, Ok(())), (1, Ok(()))]);
+    assert_eq!(core.health(), Health::Well);
+}
+
+#[test]
+fn a_large_body_for_which_there_can_be_no_room_is_given_up() {
+    let (disk, told) = (SimDisk::new(1), Arc::new(Told::default()));
+    let (core, mut keeper) = without_room_for_large(&disk, &told);
+    work(&core, &mut keeper, 1000);
+    work(&core, &mut keeper, 2000);
+    assert_eq!(told.0.lock().len(), 1, "a message is there that may end");
+    let mut group = Group::default();
+    group.ack(QueueId(1), &[crate::Range { first: 0, count: 1 }]);
+    core.submit(&mut group, Sync::Ride, None, 3000).unwrap();
+    work(&core, &mut keeper, 3010);
+    work(&core, &mut keeper, 4010);
+    assert_eq!(told.0.lock().last(), Some(&(1, Err(Failed::Full))));
+    assert_eq!(core.index.lock().held.live.messages, 0);
+}
