@@ -95,6 +95,8 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         Refusal::ReservedName { .. }
         | Refusal::Protected { .. }
         | Refusal::Internal { .. }
+        | Refusal::Denied { .. }
+        | Refusal::TopicDenied { .. }
         | Refusal::ExclusiveUse { .. } => ReplyCode::AccessRefused,
         Refusal::Inequivalent { .. }
         | Refusal::InUse { .. }
@@ -107,9 +109,12 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         | Refusal::PluginUnavailable { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::UnknownDelivery { .. }
+        | Refusal::ForeignUserId { .. }
         // Not a hard error, 506: other channels of the connection may be those that make room.
         | Refusal::NotKept { .. } => ReplyCode::PreconditionFailed,
-        Refusal::VhostNotFound { .. } | Refusal::ConsumerTagInUse { .. } => ReplyCode::NotAllowed,
+        Refusal::VhostNotFound { .. }
+        | Refusal::VhostDenied { .. }
+        | Refusal::ConsumerTagInUse { .. } => ReplyCode::NotAllowed,
         Refusal::NotImplemented { .. } => ReplyCode::NotImplemented,
     }
 }

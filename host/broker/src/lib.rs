@@ -55,6 +55,7 @@ pub use dead_letter::{BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, DEATHS_MAX, DeathReaso
 pub use exchange::ExchangeSpec;
 pub use explain::Explanation;
 pub use memory::MemoryAccount;
+pub use names::{declared as declared_name, made_queue as made_queue_name};
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher};
 pub use queue::{DeadLetterCounts, DeadLettering, QueueCounts, QueueSpec, QueueStatus, Settle};
 pub use reasons::ReasonCounts;

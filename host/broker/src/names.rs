@@ -17,7 +17,8 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
 }
 
 /// A name as it is declared: without carriage returns and line feeds.
-pub(crate) fn declared(name: &Name) -> Name {
+#[must_use]
+pub fn declared(name: &Name) -> Name {
     if !name.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
         return name.clone();
     }
@@ -32,6 +33,12 @@ pub(crate) fn declared(name: &Name) -> Name {
 /// [`Refusal::ReservedName`].
 pub(crate) fn check_new(resource: Resource, name: &Name) -> Result<(), Refusal> {
     if is_reserved(name) { Err(Refusal::ReservedName { resource, name: name.clone() }) } else { Ok(()) }
+}
+
+/// A name for a queue that its declarer gives none. It is in no use.
+#[must_use]
+pub fn made_queue() -> Name {
+    made("amq.gen-")
 }
 
 /// A name nobody can guess and that is not made twice while the broker runs: the prefix and 128

@@ -318,7 +318,7 @@ impl Vhost {
         }
         let mut changes = self.changes.lock();
         if made {
-            spec.name = names::made("amq.gen-");
+            spec.name = names::made_queue();
         } else if let Some(current) = self.queue(&spec.name) {
             if current.owner() != spec.exclusive.then_some(by) {
                 return Err(current.locked());

@@ -25,6 +25,27 @@ impl fmt::Display for Resource {
     }
 }
 
+/// The kinds of operations that permissions tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Declare and delete.
+    Configure,
+    /// Publish, and bind what is written to.
+    Write,
+    /// Consume, get, purge, and bind what is read from.
+    Read,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configure => "configure",
+            Self::Write => "write",
+            Self::Read => "read",
+        })
+    }
+}
+
 /// A typed refusal. Whoever asked keeps everything as it was before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
@@ -43,6 +64,46 @@ pub enum Refusal {
     VhostNotFound {
         /// The name.
         vhost: Name,
+    },
+    /// The user may do nothing in the virtual host.
+    VhostDenied {
+        /// The virtual host.
+        vhost: Name,
+        /// The user.
+        user: Name,
+    },
+    /// The user may not do that with an exchange or a queue.
+    Denied {
+        /// What it wanted to do.
+        operation: Operation,
+        /// With what.
+        resource: Resource,
+        /// Its name, as permissions know it.
+        name: Name,
+        /// Where.
+        vhost: Name,
+        /// The user.
+        user: Name,
+    },
+    /// The user may not use that routing key at a topic exchange.
+    TopicDenied {
+        /// What it wanted to do.
+        operation: Operation,
+        /// The routing key.
+        routing_key: Name,
+        /// The exchange.
+        exchange: Name,
+        /// Where.
+        vhost: Name,
+        /// The user.
+        user: Name,
+    },
+    /// A message whose `user-id` is not the user that publishes it.
+    ForeignUserId {
+        /// The property.
+        claimed: Name,
+        /// The user.
+        user: Name,
     },
     /// Redeclared with something that differs.
     Inequivalent {
@@ -202,6 +263,21 @@ impl fmt::Display for Refusal {
             }
             Self::NoLastQueue => f.write_str("no previously declared queue"),
             Self::VhostNotFound { vhost } => write!(f, "vhost {vhost} not found"),
+            Self::VhostDenied { vhost, user } => {
+                write!(f, "access to vhost '{vhost}' refused for user '{user}'")
+            }
+            Self::Denied { operation, resource, name, vhost, user } => write!(
+                f,
+                "{operation} access to {resource} '{name}' in vhost '{vhost}' refused for user '{user}'"
+            ),
+            Self::TopicDenied { operation, routing_key, exchange, vhost, user } => write!(
+                f,
+                "{operation} access to topic '{routing_key}' in exchange '{exchange}' in vhost '{vhost}' refused for \
+                 user '{user}'"
+            ),
+            Self::ForeignUserId { claimed, user } => {
+                write!(f, "user_id property set to '{claimed}' but authenticated user was '{user}'")
+            }
             Self::Inequivalent { argument, resource, name, vhost, received, current } => write!(
                 f,
                 "inequivalent arg '{argument}' for {resource} '{name}' in vhost '{vhost}': received {received} but current is {current}"

@@ -1,48 +1,34 @@
-//! Who may log in.
-//!
-//! For now there is one user, `guest`, and only from the machine itself, as in RabbitMQ's
-//! default; managed users come with permissions.
+//! The users of a broker: those that its store has, and those that its configuration declares.
 
-use std::net::IpAddr;
+use crate::{config::Config, store::DiskStore};
+use anyhow::{Context, anyhow};
+use leveret_access::Access;
+use leveret_model::Name;
+use std::sync::Arc;
 
-/// What a log-in attempt comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginOutcome {
-    /// Welcome.
-    Accepted,
-    /// Wrong user or password.
-    Refused,
-    /// The right password, but `guest` may connect from the loopback interface only.
-    LoopbackOnly,
-}
-
-/// The one user.
-pub const GUEST: &str = "guest";
-
-/// Checks a user's password; `peer` is the address the connection comes from.
-#[must_use]
-pub fn log_in(user: &[u8], password: &[u8], peer: IpAddr) -> LoginOutcome {
-    if user != GUEST.as_bytes() || password != GUEST.as_bytes() {
-        LoginOutcome::Refused
-    } else if peer.to_canonical().is_loopback() {
-        LoginOutcome::Accepted
-    } else {
-        LoginOutcome::LoopbackOnly
+/// All users. Where there is none, `guest` is made, who may do everything in the virtual hosts that there are; and
+/// `guest` may do everything in those that the store knows nothing of.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn open(config: &Config, store: &DiskStore) -> anyhow::Result<Arc<Access>> {
+    let stored = store.users();
+    let declared = config.users.iter();
+    for user in declared.filter(|user| stored.iter().any(|stored| stored.name == user.name)) {
+        tracing::warn!(
+            "user '{}' is declared in the configuration, which holds; what the store has of it is taken away",
+            user.name
+        );
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv6Addr;
-
-    #[test]
-    fn guest_comes_from_loopback_only() {
-        let loopback = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!(log_in(b"guest", b"guest", loopback), LoginOutcome::Accepted);
-        assert_eq!(log_in(b"guest", b"guest", IpAddr::V6(Ipv6Addr::LOCALHOST)), LoginOutcome::Accepted);
-        assert_eq!(log_in(b"guest", b"guest", IpAddr::from([192, 0, 2, 1])), LoginOutcome::LoopbackOnly);
-        assert_eq!(log_in(b"guest", b"", loopback), LoginOutcome::Refused);
-        assert_eq!(log_in(b"", b"", loopback), LoginOutcome::Refused);
+    let access = Access::new(config.access.clone(), stored, config.users.clone(), Arc::new(store.clone()));
+    let access = access.context("the threads that check passwords")?;
+    let vhosts: Vec<Name> = config.vhosts.iter().map(|vhost| vhost.name.clone()).collect();
+    let known = store.known_vhosts();
+    let new: Vec<Name> = vhosts.iter().filter(|vhost| !known.contains(*vhost)).cloned().collect();
+    match access.ensure_guest(&vhosts, &new) {
+        Ok(()) => new.iter().for_each(|vhost| store.know_vhost(vhost)),
+        // A full disk keeps nobody from what there is.
+        Err(error) => tracing::error!("user guest: {}", anyhow!(error)),
     }
+    Ok(access)
 }

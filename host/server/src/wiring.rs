@@ -6,11 +6,13 @@ use crate::{
     decisions::DecisionsFile,
     http::{self, HttpServer},
     store::{self, DiskStore},
+    users,
     watch::PluginWatcher,
     worker::{self, Order, WorkerHandle},
 };
 use anyhow::Context;
-use leveret_amqp091::SessionConfig;
+use leveret_access::Access;
+use leveret_amqp091::{Mechanism, SessionConfig};
 use leveret_broker::{MemoryAccount, Restored, Vhost, store::Store};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
@@ -37,6 +39,8 @@ const BACKLOG: i32 = 1024;
 pub struct Shared {
     /// The plugin host.
     pub plugins: Arc<Host>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// The virtual hosts by name.
     pub vhosts: HashMap<Name, Arc<Vhost>>,
     /// The bytes of all queued messages.
@@ -61,12 +65,17 @@ impl Shared {
     /// For tests of what works with it: one worker, these virtual hosts.
     #[cfg(test)]
     pub(crate) fn for_tests(plugins: Arc<Host>, vhosts: HashMap<Name, Arc<Vhost>>, store: DiskStore) -> Self {
+        let access =
+            Access::new(leveret_access::Settings::default(), [], [], Arc::new(leveret_access::Nowhere));
+        let (access, names) = (access.unwrap(), vhosts.keys().cloned().collect::<Vec<_>>());
+        access.ensure_guest(&names, &names).unwrap();
         Self {
+            access,
             plugins,
             vhosts,
             store,
             memory: Arc::new(MemoryAccount::new(1 << 30)),
-            session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)))),
+            session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)), false)),
             workers: 1,
             connection_ids: AtomicU64::new(1),
             connections: AtomicUsize::new(0),
@@ -170,11 +179,12 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = vhosts(config, &store, &memory, &plugins)?;
     let shared = Arc::new(Shared {
+        access: users::open(config, &store)?,
         plugins: plugins.clone(),
         vhosts,
         memory,
         store: store.clone(),
-        session: Arc::new(session_config(config.listen)),
+        session: Arc::new(session_config(config.listen, config.access.anonymous_user.is_some())),
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
@@ -302,7 +312,8 @@ fn own_executable() -> std::io::Result<PathBuf> {
     if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
-fn session_config(listen: SocketAddr) -> SessionConfig {
+fn session_config(listen: SocketAddr, with_anonymous: bool) -> SessionConfig {
+    let anonymous = with_anonymous.then_some(Mechanism::Anonymous);
     SessionConfig {
         product: "Leveret".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -312,6 +323,7 @@ fn session_config(listen: SocketAddr) -> SessionConfig {
         channel_max: 2047,
         heartbeat_seconds: 60,
         message_body_bytes_max: leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
+        mechanisms: [Mechanism::Plain, Mechanism::AmqPlain].into_iter().chain(anonymous).collect(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a session tells its caller, and what it is told at first.
 
 use crate::Method;
-use alloc::{borrow::Cow, string::String};
+use alloc::{borrow::Cow, string::String, vec, vec::Vec};
 use leveret_model::{Name, Table, Value};
 
 /// What a session has to know; shared by all sessions of a listener.
@@ -23,6 +23,8 @@ pub struct SessionConfig {
     pub heartbeat_seconds: u16,
     /// The largest message body that is taken, in bytes.
     pub message_body_bytes_max: u64,
+    /// The mechanisms that are offered, those that are preferred first. Others are a failed login.
+    pub mechanisms: Vec<Mechanism>,
 }
 
 impl Default for SessionConfig {
@@ -36,6 +38,7 @@ impl Default for SessionConfig {
             channel_max: 2047,
             heartbeat_seconds: 60,
             message_body_bytes_max: leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
+            mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
         }
     }
 }
@@ -77,6 +80,10 @@ pub enum Mechanism {
     Plain,
     /// A field table with `LOGIN` and `PASSWORD`, without its length.
     AmqPlain,
+    /// Nobody in particular; whatever is said is not looked at.
+    Anonymous,
+    /// Whom the transport has proved, as a client's certificate.
+    External,
 }
 
 impl Mechanism {
@@ -86,6 +93,8 @@ impl Mechanism {
         match self {
             Self::Plain => "PLAIN",
             Self::AmqPlain => "AMQPLAIN",
+            Self::Anonymous => "ANONYMOUS",
+            Self::External => "EXTERNAL",
         }
     }
 }
@@ -95,9 +104,9 @@ impl Mechanism {
 pub struct Login<'b> {
     /// How it said so.
     pub mechanism: Mechanism,
-    /// The user.
+    /// The user; empty where the mechanism names none.
     pub user: &'b [u8],
-    /// The password.
+    /// The password, likewise.
     pub password: &'b [u8],
 }
 

@@ -24,8 +24,6 @@ const CAPABILITIES: [&str; 9] = [
     "per_consumer_qos",
     "direct_reply_to",
 ];
-/// In the order of preference.
-const MECHANISMS: &[u8] = b"PLAIN AMQPLAIN";
 const LOCALES: &[u8] = b"en_US";
 const TUNE: (u16, u16) = (10, 30);
 const OPEN: (u16, u16) = (10, 40);
@@ -38,11 +36,13 @@ impl Session {
             return Step::More;
         };
         if *header == PROTOCOL_HEADER || *header == PROTOCOL_HEADER_0_9 {
+            let mechanisms: Vec<&str> = self.config.mechanisms.iter().map(|offered| offered.name()).collect();
+            let mechanisms = mechanisms.join(" ");
             let start = Method::ConnectionStart {
                 version_major: 0,
                 version_minor: 9,
                 server_properties: self.server_properties(),
-                mechanisms: MECHANISMS,
+                mechanisms: mechanisms.as_bytes(),
                 locales: LOCALES,
             };
             frame::put_method(&mut self.output, 0, &start);
@@ -121,7 +121,8 @@ impl Session {
         self.client = ClientProperties::new(properties);
         self.mechanism = String::from_utf8_lossy(mechanism).into_owned();
         self.phase = Phase::Login;
-        match parse_login(mechanism, response) {
+        let offered = self.config.mechanisms.iter().find(|offered| offered.name().as_bytes() == mechanism);
+        match offered.and_then(|mechanism| parse_login(*mechanism, response)) {
             Some(login) => Step::Event(took, Event::Login(login)),
             None => {
                 self.login_refused();
@@ -234,16 +235,16 @@ fn not_negotiable(field: &str, value: u32, detail: &str, side: &str, bound: &str
     Failure::new(ReplyCode::NotAllowed, text, TUNE)
 }
 
-fn parse_login<'b>(mechanism: &[u8], response: &'b [u8]) -> Option<Login<'b>> {
+fn parse_login(mechanism: Mechanism, response: &[u8]) -> Option<Login<'_>> {
     match mechanism {
-        b"PLAIN" => {
+        Mechanism::Plain => {
             let parts: Vec<&[u8]> = response.splitn(4, |octet| *octet == 0).collect();
             let [[], user, password] = *parts.as_slice() else {
                 return None;
             };
-            Some(Login { mechanism: Mechanism::Plain, user, password })
+            Some(Login { mechanism, user, password })
         }
-        b"AMQPLAIN" => {
+        Mechanism::AmqPlain => {
             let string = |wanted: &[u8]| {
                 Fields::new(response).find_map(|(name, field)| match field {
                     Field::LongStr(bytes) if name == wanted => Some(bytes),
@@ -251,8 +252,8 @@ fn parse_login<'b>(mechanism: &[u8], response: &'b [u8]) -> Option<Login<'b>> {
                 })
             };
             let (user, password) = (string(b"LOGIN")?, string(b"PASSWORD")?);
-            Some(Login { mechanism: Mechanism::AmqPlain, user, password })
+            Some(Login { mechanism, user, password })
         }
-        _ => None,
+        Mechanism::Anonymous | Mechanism::External => Some(Login { mechanism, user: b"", password: b"" }),
     }
 }

@@ -1,53 +1,107 @@
 //! Class connection and class channel: log-in, virtual host, channels.
 
-use super::{Channel, Connection, Open, login_text};
-use crate::users::{self, LoginOutcome};
-use leveret_amqp091::{Login, Method, form::FORM};
-use leveret_broker::{Client, Publisher, port::Router};
+use super::{Channel, Connection, Open};
+use crate::connection::ConnectionWake;
+use leveret_access::{Claim, login::Outcome};
+use leveret_amqp091::{Login, Mechanism, Method, form::FORM};
+use leveret_broker::{
+    Client, Publisher,
+    port::{Router, Wake as _},
+};
 use leveret_model::{Name, PublisherIdentity, Refusal};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// A claim that is being checked on another thread, and wakes the connection once that is done.
+pub(super) struct LoginCheck {
+    /// The user that is claimed, for the log.
+    user: String,
+    outcome: Mutex<Option<Outcome>>,
+    wake: Arc<ConnectionWake>,
+}
 
 impl Connection {
     /// connection.start-ok (section 1.4.2.2), and secure-ok once a mechanism needs it.
     ///
     /// A wrong password is 403 for clients that understand it, else the socket is closed.
     pub(super) fn on_login(&mut self, login: &Login<'_>) {
-        let outcome = users::log_in(login.user, login.password, self.peer);
+        let claim = match login.mechanism {
+            Mechanism::Plain | Mechanism::AmqPlain => {
+                Claim::Password { user: login.user, password: login.password }
+            }
+            Mechanism::Anonymous => Claim::Anonymous,
+            // Not offered without a certificate.
+            Mechanism::External => Claim::Proved { user: b"" },
+        };
+        let user = match login.mechanism {
+            Mechanism::Plain | Mechanism::AmqPlain => String::from_utf8_lossy(login.user).into_owned(),
+            other => other.name().to_owned(),
+        };
+        let check = Arc::new(LoginCheck { user, outcome: Mutex::new(None), wake: self.wake.clone() });
+        let told = check.clone();
+        let done = move |outcome| {
+            *told.outcome.lock() = Some(outcome);
+            told.wake.wake();
+        };
+        match self.shared.access.authenticate(claim, self.peer, done) {
+            Some(outcome) => self.logged_in(&check.user, outcome),
+            None => self.login = Some(check),
+        }
+    }
+
+    /// Goes on with a log-in whose password was checked.
+    pub(super) fn finish_login(&mut self) {
+        let Some(check) = &self.login else { return };
+        let Some(outcome) = check.outcome.lock().take() else { return };
+        if let Some(check) = self.login.take() {
+            self.logged_in(&check.user, outcome);
+        }
+    }
+
+    fn logged_in(&mut self, user: &str, outcome: Outcome) {
         match outcome {
-            LoginOutcome::Accepted => {
-                self.user = Name::new(login.user).ok();
+            Ok(identity) => {
+                self.identity = Some(identity);
                 self.session.authenticated();
             }
-            LoginOutcome::Refused | LoginOutcome::LoopbackOnly => {
-                let user = String::from_utf8_lossy(login.user);
-                tracing::warn!("log-in of '{user}' from {} refused: {}", self.peer, login_text(outcome));
+            Err(why) => {
+                tracing::warn!("log-in of '{user}' from {} refused: {why}", self.peer);
                 self.session.login_refused();
             }
         }
     }
 
-    /// connection.open (section 1.4.2.7). 530 for a virtual host that is not there.
+    /// connection.open (section 1.4.2.7). 530 for a virtual host that is not there, or not for this user.
     pub(super) fn on_open(&mut self, vhost: &Name) {
+        let Some(identity) = self.identity.clone() else { return };
         let Some(found) = self.shared.vhosts.get(vhost) else {
             self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
             return;
         };
+        let mut rights = identity.rights(&self.shared.access, vhost);
+        let user = identity.name().clone();
+        if !rights.may_enter() {
+            tracing::warn!("{}: user '{user}' may not enter vhost '{vhost}'", self.peer);
+            self.session.open_refused(&Refusal::VhostDenied { vhost: vhost.clone(), user });
+            return;
+        }
         self.open = Some(Open {
             vhost: found.clone(),
             client: Client::new(found.clone(), self.id, self.wake.clone()),
             publisher: Publisher::default(),
             identity: PublisherIdentity {
-                user: self.user.clone().unwrap_or_default(),
+                user: user.clone(),
                 connection: format!("{} #{}", self.peer, self.id.0),
                 protocol: FORM.protocol(),
             },
+            rights,
             channels: Vec::new(),
         });
         self.session.opened();
         let client = self.session.client();
         tracing::debug!(
-            "connection {} opened: user {}, vhost {vhost}, client {}",
+            "connection {} opened: user {user}, vhost {vhost}, client {}",
             self.id.0,
-            self.user.as_ref().map(Name::to_text).unwrap_or_default(),
             client.product
         );
     }

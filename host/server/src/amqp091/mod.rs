@@ -17,6 +17,7 @@ mod connection;
 pub mod dead_letter;
 mod exchange;
 mod held;
+mod permissions;
 mod publish;
 mod queue;
 #[cfg(test)]
@@ -25,10 +26,10 @@ mod tests;
 use crate::{
     connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX},
     store::Pressure,
-    users,
     wiring::Shared,
 };
 use held::{ChannelWake, Held, Next};
+use leveret_access::{Identity, Rights};
 use leveret_amqp091::{Event, Session};
 use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
 use leveret_model::{Name, PublisherIdentity};
@@ -58,7 +59,10 @@ pub struct Connection {
     shared: Arc<Shared>,
     session: Session,
     wake: Arc<ConnectionWake>,
-    user: Option<Name>,
+    /// The check of a password that is waited for.
+    login: Option<Arc<connection::LoginCheck>>,
+    /// Who logged in.
+    identity: Option<Identity>,
     open: Option<Open>,
     publishing: publish::Publishing,
     confirms: confirms::Confirms,
@@ -112,6 +116,8 @@ struct Open {
     publisher: Publisher,
     /// As whom it publishes.
     identity: PublisherIdentity,
+    /// What it may do.
+    rights: Rights,
     /// By channel number.
     channels: Vec<Option<Channel>>,
 }
@@ -156,7 +162,8 @@ impl Connection {
             store_wake: OnceWake::new(wake.clone()),
             confirms: confirms::Confirms::new(wake.clone()),
             wake,
-            user: None,
+            login: None,
+            identity: None,
             open: None,
             publishing: publish::Publishing::default(),
             held: Held::default(),
@@ -261,6 +268,7 @@ impl Connection {
 
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
+        self.finish_login();
         self.confirms.settle(&mut self.session);
         self.retry_publishes(router);
         // Also what the session has to say of a channel that was refused.
@@ -450,14 +458,5 @@ impl Sink for SessionSink<'_> {
             delivery.redelivered,
             &delivery.message,
         );
-    }
-}
-
-/// The outcome of a log-in, for the log.
-fn login_text(outcome: users::LoginOutcome) -> &'static str {
-    match outcome {
-        users::LoginOutcome::Accepted => "accepted",
-        users::LoginOutcome::Refused => "wrong user or password",
-        users::LoginOutcome::LoopbackOnly => "guest may connect from the machine itself only",
     }
 }

@@ -118,8 +118,14 @@ impl Connection {
         if self.held.waits(number) {
             return self.held.add(number, &wake, batch.drain(..).map(into_owned));
         }
+        let denied = open.first_denied(&batch);
+        let allowed = denied.as_ref().map_or(batch.len(), |(at, _)| *at);
+        if let Some((0, denied)) = denied {
+            // What the channel sent behind it is not looked at, as after any error.
+            return self.session.refuse(number, &denied, BASIC_PUBLISH);
+        }
         let waker: Arc<dyn Wake> = wake.clone();
-        let views: Vec<leveret_broker::Publish<'_>> = batch
+        let views: Vec<leveret_broker::Publish<'_>> = batch[..allowed]
             .iter()
             .map(|publish| leveret_broker::Publish {
                 channel: publish.channel,
@@ -140,11 +146,15 @@ impl Connection {
         if confirms.is_some() {
             self.confirms.expect(open.publisher.groups());
         }
-        let done = done.min(batch.len());
+        let done = done.min(allowed);
         let token = confirms.map_or(0, |(_, token)| token);
         self.answer(token, &batch[..done], &mut outcomes);
         self.publishing.outcomes = outcomes;
-        if done < batch.len() {
+        if let Some((at, denied)) = denied
+            && at == done
+        {
+            self.session.refuse(number, &denied, BASIC_PUBLISH);
+        } else if done < batch.len() {
             self.held.add(number, &wake, batch.drain(done..).map(into_owned));
         }
     }

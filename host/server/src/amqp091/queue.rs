@@ -5,9 +5,10 @@ use super::{
     beside::{Answer, Asked},
     exchange::name_of,
 };
+use leveret_access::Operation;
 use leveret_amqp091::Method;
-use leveret_broker::{QueueSpec, Receipt, port::Router};
-use leveret_model::{Name, Refusal, Table};
+use leveret_broker::{QueueSpec, Receipt, declared_name, made_queue_name, port::Router};
+use leveret_model::{Name, Refusal, Table, refusal::Resource};
 
 /// The words of a queue.declare.
 pub(super) struct Declare<'a> {
@@ -28,8 +29,13 @@ impl Connection {
         let by = self.id;
         let open = self.open()?;
         let (status, receipt) = if declare.passive {
+            open.demand_any(Resource::Queue, declare.queue)?;
             (open.vhost.check_queue(declare.queue, by)?, Receipt::default())
         } else {
+            let named = declared_name(&name_of(declare.queue));
+            // A name that is made is judged by another of its kind.
+            let judged = if named.is_empty() { made_queue_name() } else { named };
+            open.demand_queue_declare(&judged, &declare.arguments)?;
             open.vhost.declare_queue_kept(
                 QueueSpec {
                     name: name_of(declare.queue),
@@ -51,6 +57,7 @@ impl Connection {
     pub(super) fn on_queue_purge(&mut self, asked: Asked, queue: &[u8]) -> Answer {
         let by = self.id;
         let queue = self.queue_named(asked.channel, queue)?;
+        self.open()?.demand_read(&queue)?;
         let (messages, receipt) = self.open()?.vhost.purge_queue_kept(&queue, by)?;
         self.answer_when_safe(asked, &receipt, Method::QueuePurgeOk { message_count: count_of(messages) })
     }
@@ -67,6 +74,7 @@ impl Connection {
     ) -> Answer {
         let by = self.id;
         let queue = self.queue_named(asked.channel, queue)?;
+        self.open()?.demand(Operation::Configure, Resource::Queue, &queue)?;
         let now = self.open()?.vhost.delete_queue_now(router, &queue, if_unused, if_empty, by)?;
         let messages = now.value().copied().unwrap_or(0);
         self.finish(asked, now, Method::QueueDeleteOk { message_count: count_of(messages) })

@@ -7,7 +7,6 @@ use super::printable;
 use crate::{
     config::{DATA_DIR_DEFAULT, Settings},
     http::{json::ErrorJson, token_file::TokenFile},
-    users,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
@@ -38,7 +37,7 @@ pub(super) struct BrokerArguments {
     #[arg(long, value_name = "http://ADDRESS:PORT")]
     url: Option<String>,
     /// User name
-    #[arg(long, requires = "url", default_value = users::GUEST)]
+    #[arg(long, requires = "url", default_value = leveret_access::GUEST)]
     user: String,
     /// Password
     #[arg(long, env = "LEVERET_PASSWORD", hide_env_values = true, default_value = "guest")]

@@ -10,14 +10,17 @@ mod intercept;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod users;
 mod vhosts;
 
 pub use durability::{DurabilityTable, SyncMode};
 pub use intercept::InterceptTable;
 pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable, VhostTotalsTable};
+pub use users::{UserTable, UserTables};
 pub use vhosts::VhostConfig;
 
 use anyhow::{Context, bail};
+use leveret_access::{GUEST, User};
 use leveret_broker::later::{RETRY_AFTER_MS_MAX, RETRY_AFTER_MS_MIN};
 use leveret_model::Name;
 use leveret_plugin::{
@@ -134,6 +137,19 @@ pub struct Settings {
     #[arg(long, env = "LEVERET_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 
+    /// Users that may connect from the machine itself only [default: guest]
+    #[arg(long, env = "LEVERET_LOOPBACK_USERS", value_name = "NAMES", value_delimiter = ',')]
+    pub loopback_users: Option<Vec<String>>,
+
+    /// The user for clients that do not say who they are (ANONYMOUS) [default: they are refused]
+    #[arg(long, env = "LEVERET_ANONYMOUS_USER", value_name = "NAME")]
+    pub anonymous_user: Option<String>,
+
+    /// `[users."name"]`: users and what they may do
+    #[arg(skip)]
+    #[serde(default)]
+    pub users: UserTables,
+
     /// `[plugins."name"]`: what a global plugin may do, everywhere
     #[arg(skip)]
     #[serde(default)]
@@ -176,6 +192,10 @@ impl Settings {
         let settings: Self = toml::from_str(text)?;
         settings.check_attachments(text)?;
         settings.check_durability(text)?;
+        if let Err((start, what)) = users::check(&settings.users) {
+            let before = text.get(..start).unwrap_or_default();
+            bail!("line {}: {what}", before.matches('\n').count() + 1);
+        }
         let Err(error) = settings.policies()?.check() else {
             return Ok(settings);
         };
@@ -272,6 +292,9 @@ impl Settings {
             compile_cpu_seconds: self.compile_cpu_seconds.or(other.compile_cpu_seconds),
             retry_max_ms: self.retry_max_ms.or(other.retry_max_ms),
             log: self.log.or(other.log),
+            loopback_users: self.loopback_users.or(other.loopback_users),
+            anonymous_user: self.anonymous_user.or(other.anonymous_user),
+            users: if self.users.is_empty() { other.users } else { self.users },
             plugins: if self.plugins.is_empty() { other.plugins } else { self.plugins },
             vhost: if self.vhost.is_empty() { other.vhost } else { self.vhost },
             totals: TotalsTable {
@@ -310,6 +333,10 @@ pub struct Config {
     pub policies: PolicyRules,
     /// Where interceptors are attached.
     pub attachments: Arc<Attachments>,
+    /// What holds for all users.
+    pub access: leveret_access::Settings,
+    /// The users that are declared.
+    pub users: Vec<User>,
 }
 
 impl TryFrom<Settings> for Config {
@@ -359,8 +386,23 @@ impl TryFrom<Settings> for Config {
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
             policies,
             attachments: Arc::new(attachments),
+            access: access(settings.loopback_users, settings.anonymous_user)?,
+            users: users::users(&settings.users)?,
         })
     }
+}
+
+/// An empty name is nobody's, so that a flag can say that there are none.
+fn access(
+    loopback_users: Option<Vec<String>>,
+    anonymous_user: Option<String>,
+) -> anyhow::Result<leveret_access::Settings> {
+    let name = |text: &String| Name::new(text.as_bytes()).with_context(|| format!("user {text:?}"));
+    let loopback_users = loopback_users.unwrap_or_else(|| vec![GUEST.to_owned()]);
+    let loopback_users =
+        loopback_users.iter().filter(|text| !text.is_empty()).map(name).collect::<Result<_, _>>()?;
+    let anonymous_user = anonymous_user.as_ref().filter(|text| !text.is_empty()).map(name).transpose()?;
+    Ok(leveret_access::Settings { loopback_users, anonymous_user })
 }
 
 fn compile_limits(memory_mib: Option<u64>, cpu_seconds: Option<u64>) -> anyhow::Result<CompileLimits> {

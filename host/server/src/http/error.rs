@@ -21,6 +21,10 @@ pub(crate) enum ApiError {
     Busy,
     /// No credentials, or wrong ones.
     NotAuthorized,
+    /// The right password of a user that has no tag for this API.
+    NotManagement,
+    /// The right password of a user that is no administrator.
+    NotAdministrator,
     /// The right password from the wrong place.
     LoopbackOnly,
     /// The `Host` is not this broker's.
@@ -40,7 +44,9 @@ impl ApiError {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Refused(_) => StatusCode::CONFLICT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotAuthorized | Self::LoopbackOnly => StatusCode::UNAUTHORIZED,
+            Self::NotAuthorized | Self::LoopbackOnly | Self::NotManagement | Self::NotAdministrator => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -56,6 +62,8 @@ impl ApiError {
             Self::Refused(why) => ("refused", why),
             Self::Busy => ("busy", "too many such requests at a time"),
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),
+            Self::NotManagement => ("not_authorised", "Not management user"),
+            Self::NotAdministrator => ("not_authorised", "Not administrator user"),
             Self::LoopbackOnly => ("not_authorized", "User can only log in via localhost"),
             Self::ForeignHost => {
                 ("forbidden", "the Host header names neither loopback nor the listening address")

@@ -38,7 +38,7 @@ pub struct WhoamiJson {
     /// The user's name; `http-token` for who showed the token.
     pub name: String,
     /// What the user may do.
-    pub tags: Vec<&'static str>,
+    pub tags: Vec<String>,
     /// The broker knows the user itself.
     pub is_internal_user: bool,
 }

@@ -1,26 +1,61 @@
 //! Who asks: a user of the broker by name and password (Basic), or the command line of whoever may
-//! read the broker's token file (Bearer).
+//! read the broker's token file (Bearer). What users may do is their tags.
 
 use super::{error::ApiError, token_file::Token};
-use crate::users::{self, LoginOutcome};
 use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use std::net::SocketAddr;
+use leveret_access::{Access, Claim, LoginFailure, User, user::ADMINISTRATOR};
+use std::{net::SocketAddr, sync::Arc};
+use tokio::sync::oneshot;
+
+/// The tags of those who may ask at all.
+const MANAGEMENT: [&str; 4] = ["management", "policymaker", "monitoring", ADMINISTRATOR];
 
 /// A caller whose credentials were right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Caller {
-    /// A user, by name.
-    User(String),
-    /// The holder of the token.
+    /// A user, as it is now.
+    User(Arc<User>),
+    /// The holder of the token, who may do everything.
     Token,
+}
+
+impl Caller {
+    /// Whether it may ask at all.
+    ///
+    /// # Errors
+    /// [`ApiError::NotManagement`].
+    pub(super) fn check_management(&self) -> Result<(), ApiError> {
+        match self {
+            Self::User(user) if !MANAGEMENT.iter().any(|tag| user.has_tag(tag)) => {
+                Err(ApiError::NotManagement)
+            }
+            Self::User(_) | Self::Token => Ok(()),
+        }
+    }
+
+    /// Whether it may do everything.
+    ///
+    /// # Errors
+    /// [`ApiError::NotAdministrator`].
+    pub(super) fn check_administrator(&self) -> Result<(), ApiError> {
+        match self {
+            Self::User(user) if !user.has_tag(ADMINISTRATOR) => Err(ApiError::NotAdministrator),
+            Self::User(_) | Self::Token => Ok(()),
+        }
+    }
 }
 
 /// Checks the one `Authorization` header.
 ///
 /// # Errors
-/// [`ApiError::NotAuthorized`], [`ApiError::LoopbackOnly`].
-pub(super) fn check(headers: &HeaderMap, peer: SocketAddr, token: &Token) -> Result<Caller, ApiError> {
+/// [`ApiError::NotAuthorized`], [`ApiError::LoopbackOnly`], [`ApiError::Busy`].
+pub(super) async fn check(
+    headers: &HeaderMap,
+    peer: SocketAddr,
+    token: &Token,
+    access: &Access,
+) -> Result<Caller, ApiError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(given), None) = (given.next(), given.next()) else {
         return Err(ApiError::NotAuthorized);
@@ -29,7 +64,7 @@ pub(super) fn check(headers: &HeaderMap, peer: SocketAddr, token: &Token) -> Res
         given.to_str().ok().and_then(|given| given.split_once(' ')).ok_or(ApiError::NotAuthorized)?;
     let credentials = credentials.trim();
     let caller = if scheme.eq_ignore_ascii_case("basic") {
-        basic(credentials, peer)
+        basic(credentials, peer, access).await
     } else if scheme.eq_ignore_ascii_case("bearer") && token.is(credentials) {
         Ok(Caller::Token)
     } else {
@@ -41,15 +76,26 @@ pub(super) fn check(headers: &HeaderMap, peer: SocketAddr, token: &Token) -> Res
     caller
 }
 
-fn basic(credentials: &str, peer: SocketAddr) -> Result<Caller, ApiError> {
+async fn basic(credentials: &str, peer: SocketAddr, access: &Access) -> Result<Caller, ApiError> {
     let decoded = STANDARD.decode(credentials).map_err(|_| ApiError::NotAuthorized)?;
-    // A user's name has no colon; a password may.
+    // A user's name has no colon here; a password may.
     let colon = decoded.iter().position(|byte| *byte == b':').ok_or(ApiError::NotAuthorized)?;
     let (user, password) = decoded.split_at(colon);
-    match users::log_in(user, password.strip_prefix(b":").unwrap_or_default(), peer.ip()) {
-        LoginOutcome::Accepted => Ok(Caller::User(String::from_utf8_lossy(user).into_owned())),
-        LoginOutcome::Refused => Err(ApiError::NotAuthorized),
-        LoginOutcome::LoopbackOnly => Err(ApiError::LoopbackOnly),
+    let claim = Claim::Password { user, password: password.strip_prefix(b":").unwrap_or_default() };
+    let (told, outcome) = oneshot::channel();
+    let at_once = access.authenticate(claim, peer.ip(), move |outcome| {
+        // Whoever asked may be gone.
+        let _ = told.send(outcome);
+    });
+    let outcome = match at_once {
+        Some(outcome) => outcome,
+        None => outcome.await.map_err(|_| ApiError::Busy)?,
+    };
+    match outcome {
+        Ok(identity) => Ok(Caller::User(identity.user().clone())),
+        Err(LoginFailure::Refused) => Err(ApiError::NotAuthorized),
+        Err(LoginFailure::LoopbackOnly) => Err(ApiError::LoopbackOnly),
+        Err(LoginFailure::Busy) => Err(ApiError::Busy),
     }
 }
 
@@ -60,12 +106,20 @@ mod tests {
 
     const NEAR: &str = "127.0.0.1:1";
 
-    fn log_in(given: &[&str], peer: &str, token: &Token) -> Result<Caller, ApiError> {
+    /// The name of who was let in.
+    fn log_in(given: &[&str], peer: &str, token: &Token) -> Result<String, ApiError> {
+        let settings = leveret_access::Settings::default();
+        let access = Access::new(settings, [], [], Arc::new(leveret_access::Nowhere)).unwrap();
+        access.ensure_guest(&[], &[]).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut headers = HeaderMap::new();
         for given in given {
             headers.append(header::AUTHORIZATION, HeaderValue::from_str(given).unwrap());
         }
-        check(&headers, peer.parse().unwrap(), token)
+        runtime.block_on(check(&headers, peer.parse().unwrap(), token, &access)).map(|caller| match caller {
+            Caller::User(user) => user.name.to_text(),
+            Caller::Token => "the token".to_owned(),
+        })
     }
 
     fn basic_of(pair: &str) -> String {
@@ -77,8 +131,8 @@ mod tests {
         let token = Token::random().unwrap();
         let guest = basic_of("guest:guest");
         let bearer = format!("bearer {}", token.as_str());
-        assert_eq!(log_in(&[&guest], NEAR, &token), Ok(Caller::User("guest".to_owned())));
-        assert_eq!(log_in(&[&bearer], NEAR, &token), Ok(Caller::Token));
+        assert_eq!(log_in(&[&guest], NEAR, &token), Ok("guest".to_owned()));
+        assert_eq!(log_in(&[&bearer], NEAR, &token), Ok("the token".to_owned()));
         assert_eq!(log_in(&[&guest], "192.0.2.1:1", &token), Err(ApiError::LoopbackOnly));
         let other = format!("Bearer {}", Token::random().unwrap().as_str());
         let wrong = [

@@ -161,7 +161,11 @@ fn router(api: &Arc<Api>) -> Router {
 async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Result<Response, ApiError> {
     let ends = request.extensions().get::<Ends>().copied().ok_or(ApiError::ForeignHost)?;
     host_header::check(request.uri(), request.headers(), ends.local)?;
-    let caller = login::check(request.headers(), ends.peer, &api.token)?;
+    let caller = login::check(request.headers(), ends.peer, &api.token, &api.shared.access).await?;
+    caller.check_management()?;
+    if request.uri().path() != "/api/whoami" {
+        caller.check_administrator()?;
+    }
     let mut request = body::read_whole(request).await?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

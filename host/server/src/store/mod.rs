@@ -22,6 +22,7 @@ mod spaces;
 mod state;
 mod told;
 mod topology;
+mod users;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@
 //!               kept, for each 32 bytes of SHA-256, u64 space, u64 queue or 0, the latest last
 //! 6 timers      key: virtual host, exchange, u8 type, u64 BE the exchange's number or 0, the timer's name: u64 when it
 //!               is due, in milliseconds since 1970
+//! 7 users       key: name (users.rs)
+//! 8 vhosts      key: name of a virtual host that there was at some start: u8 version, table
 //! 64 and above  what a type of an exchange keeps (state.rs)
 //! ```
 //!
@@ -26,6 +28,8 @@ pub(super) const BINDINGS: Space = Space(3);
 pub(super) const OTHERS: Space = Space(4);
 pub(super) const HOLDERS: Space = Space(5);
 pub(super) const TIMERS: Space = Space(6);
+pub(super) const USERS: Space = Space(7);
+pub(super) const VHOSTS: Space = Space(8);
 
 /// The key of the number below which all may be in use.
 pub(super) const NEXT_ID: &[u8] = b"n";

@@ -1,0 +1,20 @@
+//! Users and what they may do, on sockets: `login` says who they are, `permissions` tries each operation. The texts are
+//! those of RabbitMQ 4.3.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod client;
+mod login;
+mod permissions;
+
+use leveret_testkit::{Broker, ScratchDirectory};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
+
+/// A broker with a configuration file, which goes with the directory.
+pub(crate) fn broker_with(configuration: &str) -> (Broker, ScratchDirectory) {
+    let directory = ScratchDirectory::new("users");
+    let file = directory.path().join("leveret.toml");
+    std::fs::write(&file, configuration).unwrap();
+    (Broker::builder(BINARY).argument("--config").argument(file).start(), directory)
+}
