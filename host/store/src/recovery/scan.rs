@@ -36,7 +36,7 @@ pub(super) struct Tail {
     pub(super) synced: u64,
     /// The highest number that there is.
     pub(super) highest: u64,
-    /// The last batch of each segment that was read.
+    /// A batch after which there is none in a segment, for each.
     pub(super) last_of: BTreeMap<u64, u64>,
 }
 
@@ -56,19 +56,20 @@ pub(super) fn tail(
 ) -> Tail {
     let mut tail = Tail { synced, ..Tail::default() };
     // The first batch of a segment is not older than those of the segments before.
-    let older = |(number, segment): &(&u64, &Segment)| {
-        let first = header_at(&*segment.file, segment.bytes, FIRST_BATCH_AT);
-        first.is_ok_and(|first| {
-            first.is_some_and(|header| header.segment == **number && header.number <= position)
-        })
-    };
-    let start = if position == 0 { None } else { files.iter().rev().find(older).map(|(number, _)| *number) };
+    let mut start = None;
+    let mut next = None;
+    for (number, segment) in files.iter().rev() {
+        let first = first_of(*number, segment);
+        if start.is_none() && position > 0 && first.is_some_and(|first| first <= position) {
+            start = Some(*number);
+        }
+        if let Some(bound) = next {
+            tail.last_of.insert(*number, bound);
+        }
+        next = first.or(next);
+    }
     for (number, segment) in files.range(start.unwrap_or_default()..) {
         scan(*number, segment, position, &mut tail, report);
-    }
-    // Of segments that were not read all is older.
-    for (number, _) in files.range(..start.unwrap_or_default()) {
-        tail.last_of.insert(*number, position);
     }
     tail
 }
@@ -108,7 +109,15 @@ fn scan(number: u64, segment: &Segment, position: u64, tail: &mut Tail, report: 
         offset = header.end(offset);
     }
     tail.highest = tail.highest.max(last);
-    tail.last_of.insert(number, last.max(position));
+    // One that was not written since it was named has none.
+    let has_any = last > 0 || told;
+    tail.last_of.entry(number).or_insert(if has_any { last.max(position) } else { 0 });
+}
+
+/// The first batch of a segment, if it can be read.
+fn first_of(number: u64, segment: &Segment) -> Option<u64> {
+    let header = header_at(&*segment.file, segment.bytes, FIRST_BATCH_AT).ok()??;
+    (header.segment == number).then_some(header.number)
 }
 
 /// The header at a place that fits into the segment.

@@ -340,3 +340,26 @@ fn a_large_body_for_which_there_can_be_no_room_is_given_up() {
     assert_eq!(told.0.lock().last(), Some(&(1, Err(Failed::Full))));
     assert_eq!(core.index.lock().held.live.messages, 0);
 }
+
+#[test]
+fn short_runs_do_not_make_a_store_grow() {
+    for closes in [true, false] {
+        let disk = SimDisk::new(1);
+        let mut most = Vec::new();
+        for run in 0..20 {
+            let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), world::config()).unwrap();
+            let mut group = Group::default();
+            group.create(QueueId(1));
+            group.enqueue(&[&[7; 1000]], false, &[(QueueId(1), run)]);
+            group.ack(QueueId(1), &[crate::Range { first: run.saturating_sub(1), count: 1 }]);
+            core.submit(&mut group, Sync::Always, None, 0).unwrap();
+            work(&core, &mut keeper, 0);
+            if closes {
+                store::close(&core, keeper);
+            }
+            most.push(store::stat(&core).segment_bytes / world::config().segment_bytes);
+        }
+        let (early, late) = (most[..5].iter().max(), most[5..].iter().max());
+        assert!(late <= early, "{closes}: {most:?}");
+    }
+}
