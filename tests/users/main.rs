@@ -1,10 +1,13 @@
-//! Users and what they may do, on sockets: `login` says who they are, `permissions` tries each operation. The texts are
+//! Users and what they may do, on sockets: `login` says who they are, `permissions` tries each operation, `manage`
+//! changes users while the broker runs. The texts are
 //! those of RabbitMQ 4.3.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asking;
 mod client;
 mod login;
+mod manage;
 mod permissions;
 
 use leveret_testkit::{Broker, ScratchDirectory};

@@ -114,6 +114,9 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         | Refusal::NotKept { .. } => ReplyCode::PreconditionFailed,
         Refusal::VhostNotFound { .. }
         | Refusal::VhostDenied { .. }
+        | Refusal::VhostConnections { .. }
+        | Refusal::UserConnections { .. }
+        | Refusal::UserChannels { .. }
         | Refusal::ConsumerTagInUse { .. } => ReplyCode::NotAllowed,
         Refusal::NotImplemented { .. } => ReplyCode::NotImplemented,
     }

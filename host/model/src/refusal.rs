@@ -72,6 +72,29 @@ pub enum Refusal {
         /// The user.
         user: Name,
     },
+    /// The virtual host has as many connections as it may have.
+    VhostConnections {
+        /// The virtual host.
+        vhost: Name,
+        /// The user.
+        user: Name,
+        /// How many.
+        limit: u64,
+    },
+    /// The user has as many connections as it may have.
+    UserConnections {
+        /// The user.
+        user: Name,
+        /// How many.
+        limit: u64,
+    },
+    /// The user has as many channels as it may have.
+    UserChannels {
+        /// The user.
+        user: Name,
+        /// How many.
+        limit: u64,
+    },
     /// The user may not do that with an exchange or a queue.
     Denied {
         /// What it wanted to do.
@@ -266,6 +289,17 @@ impl fmt::Display for Refusal {
             Self::VhostDenied { vhost, user } => {
                 write!(f, "access to vhost '{vhost}' refused for user '{user}'")
             }
+            Self::VhostConnections { vhost, user, limit } => write!(
+                f,
+                "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+            ),
+            Self::UserConnections { user, limit } => {
+                write!(f, "connection refused for user '{user}': user connection limit ({limit}) is reached")
+            }
+            Self::UserChannels { user, limit } => write!(
+                f,
+                "number of channels opened for user '{user}' has reached the maximum allowed user limit of {limit}"
+            ),
             Self::Denied { operation, resource, name, vhost, user } => write!(
                 f,
                 "{operation} access to {resource} '{name}' in vhost '{vhost}' refused for user '{user}'"

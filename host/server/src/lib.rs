@@ -22,6 +22,7 @@ pub mod decisions;
 pub mod explainer;
 pub mod housekeeper;
 pub mod http;
+pub mod live;
 pub mod store;
 pub mod users;
 pub mod watch;

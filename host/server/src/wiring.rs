@@ -5,6 +5,7 @@ use crate::{
     data_folder::DataFolder,
     decisions::DecisionsFile,
     http::{self, HttpServer},
+    live::Live,
     store::{self, DiskStore},
     users,
     watch::PluginWatcher,
@@ -41,6 +42,8 @@ pub struct Shared {
     pub plugins: Arc<Host>,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// The open connections.
+    pub live: Arc<Live>,
     /// The virtual hosts by name.
     pub vhosts: HashMap<Name, Arc<Vhost>>,
     /// The bytes of all queued messages.
@@ -71,6 +74,7 @@ impl Shared {
         access.ensure_guest(&names, &names).unwrap();
         Self {
             access,
+            live: Arc::default(),
             plugins,
             vhosts,
             store,
@@ -180,6 +184,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     let vhosts = vhosts(config, &store, &memory, &plugins)?;
     let shared = Arc::new(Shared {
         access: users::open(config, &store)?,
+        live: Arc::default(),
         plugins: plugins.clone(),
         vhosts,
         memory,

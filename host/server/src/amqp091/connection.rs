@@ -2,7 +2,8 @@
 
 use super::{Channel, Connection, Open};
 use crate::connection::ConnectionWake;
-use leveret_access::{Claim, login::Outcome};
+use crate::live::Most;
+use leveret_access::{Claim, Limits, login::Outcome};
 use leveret_amqp091::{Login, Mechanism, Method, form::FORM};
 use leveret_broker::{
     Client, Publisher,
@@ -11,6 +12,9 @@ use leveret_broker::{
 use leveret_model::{Name, PublisherIdentity, Refusal};
 use parking_lot::Mutex;
 use std::sync::Arc;
+
+/// channel.open, as close methods name it.
+const CHANNEL_OPEN: (u16, u16) = (20, 10);
 
 /// A claim that is being checked on another thread, and wakes the connection once that is done.
 pub(super) struct LoginCheck {
@@ -85,6 +89,14 @@ impl Connection {
             self.session.open_refused(&Refusal::VhostDenied { vhost: vhost.clone(), user });
             return;
         }
+        let most = Most { of_user: self.user_limits().connections_max, of_vhost: None };
+        let place = match self.shared.live.enter(self.id.0, (&user, vhost), most, &self.wake) {
+            Ok(place) => place,
+            Err(refusal) => {
+                tracing::warn!("{}: {refusal}", self.peer);
+                return self.session.open_refused(&refusal);
+            }
+        };
         self.open = Some(Open {
             vhost: found.clone(),
             client: Client::new(found.clone(), self.id, self.wake.clone()),
@@ -95,6 +107,7 @@ impl Connection {
                 protocol: FORM.protocol(),
             },
             rights,
+            place,
             channels: Vec::new(),
         });
         self.session.opened();
@@ -106,9 +119,20 @@ impl Connection {
         );
     }
 
-    /// channel.open (section 1.5.2.1).
+    /// How much the user may have now.
+    fn user_limits(&self) -> Limits {
+        let name = self.identity.as_ref().map(|identity| identity.name().as_bytes());
+        name.and_then(|name| self.shared.access.user(name)).map(|user| user.limits).unwrap_or_default()
+    }
+
+    /// channel.open (section 1.5.2.1). 530 if the user has as many as it may have.
     pub(super) fn on_channel_opened(&mut self, number: u16) {
+        let most = self.user_limits().channels_max;
         let Some(open) = &mut self.open else { return };
+        if !open.place.open_channel(most) {
+            let (user, limit) = (open.rights.user_name().clone(), most.unwrap_or_default());
+            return self.session.refuse(number, &Refusal::UserChannels { user, limit }, CHANNEL_OPEN);
+        }
         let index = usize::from(number);
         if open.channels.len() <= index {
             open.channels.resize_with(index + 1, || None);
@@ -123,6 +147,7 @@ impl Connection {
     pub(super) fn on_channel_closed(&mut self, number: u16, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
         if let Some(channel) = open.channels.get_mut(usize::from(number)).and_then(Option::take) {
+            open.place.close_channel();
             self.confirms.forget(number);
             channel.forget(router);
         }

@@ -25,6 +25,7 @@ mod tests;
 
 use crate::{
     connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX},
+    live::Place,
     store::Pressure,
     wiring::Shared,
 };
@@ -118,6 +119,8 @@ struct Open {
     identity: PublisherIdentity,
     /// What it may do.
     rights: Rights,
+    /// It is counted.
+    place: Place,
     /// By channel number.
     channels: Vec<Option<Channel>>,
 }
@@ -383,6 +386,13 @@ impl Connection {
                 320,
                 "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
             );
+        }
+    }
+
+    /// Somebody wants it to end: tells the client.
+    pub fn force_close(&mut self, why: &str) {
+        if !self.session.is_closing() {
+            self.session.close_connection(320, &format!("CONNECTION_FORCED - {why}"));
         }
     }
 

@@ -187,6 +187,20 @@ impl Client {
         self.send(self.agent.put(self.url_of(path)), body)
     }
 
+    /// Puts JSON there, and is told no more than that it is done.
+    pub(super) fn put_done(&self, path: &[&str], body: &impl Serialize) -> Result<(), ClientError> {
+        let done: Option<serde_json::Value> = self.put(path, body)?;
+        drop(done);
+        Ok(())
+    }
+
+    /// Has something there deleted, and is told no more than that it is done.
+    pub(super) fn delete_done(&self, path: &[&str]) -> Result<(), ClientError> {
+        let done: Option<serde_json::Value> = self.delete(path)?;
+        drop(done);
+        Ok(())
+    }
+
     fn send<T: DeserializeOwned>(
         &self,
         request: ureq::RequestBuilder<ureq::typestate::WithBody>,
@@ -212,6 +226,10 @@ impl Client {
         match status {
             200 => {
                 serde_json::from_slice(&body).map_err(|error| ClientError::Answer(self.url.clone(), error))
+            }
+            // Done, with nothing to say.
+            201 | 204 if body.is_empty() => {
+                serde_json::from_slice(b"null").map_err(|error| ClientError::Answer(self.url.clone(), error))
             }
             404 => Err(ClientError::NotFound),
             _ => {

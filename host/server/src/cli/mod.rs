@@ -7,6 +7,7 @@ mod hold;
 mod plugin;
 mod store;
 mod time;
+mod users;
 
 use crate::{
     config::{Config, Settings},
@@ -55,6 +56,12 @@ enum Command {
     Plugin(plugin::PluginArguments),
     /// Look at what is on disk, and check it, while no broker uses it
     Store(store::StoreArguments),
+    /// Users of a running broker: make them, take them away, their passwords, tags and limits
+    User(users::UserArguments),
+    /// What users of a running broker may do in its virtual hosts
+    Permission(users::PermissionArguments),
+    /// Which routing keys users of a running broker may use at topic exchanges
+    TopicPermission(users::TopicPermissionArguments),
     /// Compile one component from standard input: the broker starts itself with this
     #[command(name = compile::SUBCOMMAND, hide = true)]
     CompilePlugin(CompilePluginArguments),
@@ -97,6 +104,15 @@ pub fn run() -> ExitCode {
         }
         Some(Command::Hold(hold)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| hold.run(&settings))
+        }
+        Some(Command::User(user)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| user.run(&settings))
+        }
+        Some(Command::Permission(permission)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| permission.run(&settings))
+        }
+        Some(Command::TopicPermission(permission)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| permission.run(&settings))
         }
         Some(Command::Store(store)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| store.run(&settings))

@@ -26,6 +26,7 @@ pub use alone::ALONE_MAX;
 use alone::Alone;
 use atomic_waker::AtomicWaker;
 use leveret_broker::port::{Router, Wake};
+use parking_lot::Mutex;
 use std::{
     future::Future,
     io,
@@ -60,6 +61,8 @@ const TURNS_MAX: usize = 8;
 pub struct ConnectionWake {
     woken: AtomicBool,
     waker: AtomicWaker,
+    /// Why the connection is to end.
+    forced: Mutex<Option<Box<str>>>,
 }
 
 impl ConnectionWake {
@@ -67,6 +70,17 @@ impl ConnectionWake {
     pub fn wake_now(&self) {
         self.woken.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Has the connection closed (320), for that reason.
+    pub fn force_close(&self, why: &str) {
+        *self.forced.lock() = Some(why.into());
+        self.wake_now();
+    }
+
+    /// Why the connection is to end, if so.
+    pub fn forced(&self) -> Option<Box<str>> {
+        self.forced.lock().take()
     }
 
     fn take(&self) -> bool {
@@ -170,6 +184,9 @@ impl ConnectionTask {
             self.lend_output();
             if worker.is_stopping() {
                 self.connection.stop();
+            }
+            if let Some(why) = self.wake.forced() {
+                self.connection.force_close(&why);
             }
             self.connection.woken(&mut *router);
             self.connection.deliver(OUTPUT_BYTES_SOFT_MAX, &mut *router);

@@ -7,9 +7,10 @@ use super::{
     Api, arguments,
     error::ApiError,
     json::{BindingJson, DestinationType},
+    login::Caller,
     path::Names,
 };
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use leveret_broker::{
     Vhost,
     exchange::{Binding, Destination, Exchange},
@@ -22,8 +23,11 @@ use std::sync::Arc;
 type Listed = Result<Json<Vec<BindingJson>>, ApiError>;
 
 /// `/api/bindings`.
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<BindingJson>> {
-    Json(api.vhosts().into_iter().flat_map(|vhost| of_vhost(vhost)).collect())
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<BindingJson>> {
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| of_vhost(vhost)).collect())
 }
 
 /// `/api/bindings/{vhost}`.

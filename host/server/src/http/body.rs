@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The longest body of a request, in bytes.
@@ -51,6 +52,46 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         let body = serde_json::from_slice(&bytes);
         body.map(Self).map_err(|error| ApiError::BadRequest(format!("the body: {error}")))
     }
+}
+
+/// A key of a body that must be there.
+///
+/// # Errors
+/// It is not.
+pub(super) fn field<'a>(body: &'a Map<String, Value>, key: &str) -> Result<&'a Value, ApiError> {
+    body.get(key).ok_or_else(|| ApiError::BadRequest(format!("[{{key_missing,{key}}}]")))
+}
+
+/// The same where it is a text.
+///
+/// # Errors
+/// It is not there, or no text.
+pub(super) fn text_field<'a>(body: &'a Map<String, Value>, key: &str) -> Result<&'a str, ApiError> {
+    let value = field(body, key)?;
+    value.as_str().ok_or_else(|| ApiError::BadRequest(format!("{key} must be a text")))
+}
+
+/// Texts that must be there.
+///
+/// # Errors
+/// Some are not, all of which are named as RabbitMQ names them; one is no text.
+pub(super) fn text_fields<'a, const N: usize>(
+    body: &'a Map<String, Value>,
+    keys: [&str; N],
+) -> Result<[&'a str; N], ApiError> {
+    let missing: Vec<String> = keys
+        .iter()
+        .filter(|key| !body.contains_key(**key))
+        .map(|key| format!("{{key_missing,{key}}}"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(ApiError::BadRequest(format!("[{}]", missing.join(","))));
+    }
+    let mut texts = [""; N];
+    for (text, key) in texts.iter_mut().zip(keys) {
+        *text = text_field(body, key)?;
+    }
+    Ok(texts)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,12 +1,15 @@
 //! `/api/exchanges`: exchanges as they were declared, with the arguments that they have now.
 
-use super::{Api, arguments, error::ApiError, json::ExchangeJson, path::Names};
-use axum::{Json, extract::State};
+use super::{Api, arguments, error::ApiError, json::ExchangeJson, login::Caller, path::Names};
+use axum::{Extension, Json, extract::State};
 use leveret_broker::{Vhost, exchange::Exchange};
 use std::sync::Arc;
 
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<ExchangeJson>> {
-    Json(api.vhosts().into_iter().flat_map(|vhost| describe_all(vhost)).collect())
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<ExchangeJson>> {
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(vhost)).collect())
 }
 
 pub(super) async fn list_of_vhost(

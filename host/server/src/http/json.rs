@@ -10,6 +10,7 @@ pub mod explain;
 pub mod interceptors;
 pub mod refused;
 pub mod seen;
+pub mod users;
 pub mod versions;
 pub mod warnings;
 

@@ -2,14 +2,19 @@
 //! read the broker's token file (Bearer). What users may do is their tags.
 
 use super::{error::ApiError, token_file::Token};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_access::{Access, Claim, LoginFailure, User, user::ADMINISTRATOR};
+use leveret_model::Name;
+use percent_encoding::percent_decode_str;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::oneshot;
 
 /// The tags of those who may ask at all.
 const MANAGEMENT: [&str; 4] = ["management", "policymaker", "monitoring", ADMINISTRATOR];
+
+/// What all of them may look at, and of what is in a virtual host that they may enter.
+const OPEN: [&str; 6] = ["whoami", "overview", "vhosts", "exchanges", "queues", "bindings"];
 
 /// A caller whose credentials were right.
 #[derive(Clone, Debug)]
@@ -21,27 +26,35 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Whether it may ask at all.
+    /// Whether it may ask for that. Administrators may ask for everything, others look at what is in the virtual hosts
+    /// that they may enter.
     ///
     /// # Errors
-    /// [`ApiError::NotManagement`].
-    pub(super) fn check_management(&self) -> Result<(), ApiError> {
-        match self {
-            Self::User(user) if !MANAGEMENT.iter().any(|tag| user.has_tag(tag)) => {
-                Err(ApiError::NotManagement)
-            }
-            Self::User(_) | Self::Token => Ok(()),
+    /// [`ApiError::NotManagement`], [`ApiError::NotAdministrator`], [`ApiError::NotFound`].
+    pub(super) fn check(&self, method: &Method, path: &str) -> Result<(), ApiError> {
+        let Self::User(user) = self else { return Ok(()) };
+        if user.has_tag(ADMINISTRATOR) {
+            return Ok(());
+        }
+        if !MANAGEMENT.iter().any(|tag| user.has_tag(tag)) {
+            return Err(ApiError::NotManagement);
+        }
+        let mut parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
+        let (resource, vhost) = (parts.next().unwrap_or_default(), parts.next());
+        if method != Method::GET || !OPEN.contains(&resource) || resource == "vhosts" && vhost.is_some() {
+            return Err(ApiError::NotAdministrator);
+        }
+        match vhost.map(|vhost| percent_decode_str(vhost).collect::<Vec<u8>>()) {
+            Some(vhost) if !user.permissions.contains_key(&*vhost) => Err(ApiError::NotFound),
+            _ => Ok(()),
         }
     }
 
-    /// Whether it may do everything.
-    ///
-    /// # Errors
-    /// [`ApiError::NotAdministrator`].
-    pub(super) fn check_administrator(&self) -> Result<(), ApiError> {
+    /// Whether it may see what is in a virtual host.
+    pub(super) fn may_look_into(&self, vhost: &Name) -> bool {
         match self {
-            Self::User(user) if !user.has_tag(ADMINISTRATOR) => Err(ApiError::NotAdministrator),
-            Self::User(_) | Self::Token => Ok(()),
+            Self::User(user) => user.has_tag(ADMINISTRATOR) || user.permissions.contains_key(vhost),
+            Self::Token => true,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP API: RabbitMQ's management paths and JSON where RabbitMQ has them, `/api/plugins` for
 //! what is ours.
 //!
-//! *Not here:* changing what RabbitMQ's API changes: of that, all of it reads, and what RabbitMQ tells
+//! *Not here:* changing what RabbitMQ's API changes, but users: of that, all of it reads, and what RabbitMQ tells
 //! and this broker does not have (rates, policies, who declared what) is left out rather than made up.
 //! What it changes is ours: switches and versions of plugins, arguments of exchanges, held messages.
 //!
@@ -29,9 +29,11 @@ mod holds;
 mod host_header;
 mod interceptors;
 pub mod json;
+mod kept;
 mod login;
 mod overview;
 mod path;
+mod permissions;
 mod pins;
 mod plugins;
 mod queues;
@@ -41,6 +43,7 @@ pub mod server;
 mod store;
 mod switches;
 pub mod token_file;
+mod users;
 mod vhosts;
 mod warnings;
 mod whoami;
@@ -59,6 +62,7 @@ use axum::{
 };
 use error::ApiError;
 use leveret_broker::{Vhost, exchange::Exchange, queue::Queue};
+use login::Caller;
 use std::{net::SocketAddr, sync::Arc};
 use token_file::Token;
 
@@ -89,6 +93,11 @@ struct Ends {
 }
 
 impl Api {
+    /// All virtual hosts that a caller may look into, by name.
+    fn vhosts_of(&self, caller: &Caller) -> Vec<&Arc<Vhost>> {
+        self.vhosts().into_iter().filter(|vhost| caller.may_look_into(vhost.name())).collect()
+    }
+
     /// All virtual hosts, by name.
     fn vhosts(&self) -> Vec<&Arc<Vhost>> {
         let mut vhosts: Vec<&Arc<Vhost>> = self.shared.vhosts.values().collect();
@@ -150,10 +159,41 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/plugins-retry", post(refused::retry))
         .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
         .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))
+        .merge(users_router())
         .fallback(async || ApiError::NotFound)
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .layer(middleware::map_response(seal))
         .with_state(api.clone())
+}
+
+/// Users and what they may do.
+fn users_router() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/api/users", get(users::list))
+        .route("/api/users/without-permissions", get(users::list_without_permissions))
+        .route("/api/users/bulk-delete", post(users::delete_all))
+        .route("/api/users/{user}", get(users::read).put(users::put).delete(users::delete))
+        .route("/api/users/{user}/permissions", get(users::permissions))
+        .route("/api/users/{user}/topic-permissions", get(users::topic_permissions))
+        .route("/api/users-tags/{user}", put(users::put_tags))
+        .route("/api/users-authenticate", post(users::attempt))
+        .route("/api/auth/hash_password/{password}", get(users::hash))
+        .route("/api/user-limits", get(users::limits))
+        .route("/api/user-limits/{user}", get(users::limits_of))
+        .route("/api/user-limits/{user}/{limit}", put(users::put_limit).delete(users::delete_limit))
+        .route("/api/permissions", get(permissions::list))
+        .route(
+            "/api/permissions/{vhost}/{user}",
+            get(permissions::read).put(permissions::put).delete(permissions::delete),
+        )
+        .route("/api/topic-permissions", get(permissions::list_topics))
+        .route(
+            "/api/topic-permissions/{vhost}/{user}",
+            get(permissions::read_topics).put(permissions::put_topic).delete(permissions::delete_topics),
+        )
+        .route("/api/topic-permissions/{vhost}/{user}/{exchange}", delete(permissions::delete_topic))
+        .route("/api/vhosts/{vhost}/permissions", get(permissions::list_of_vhost))
+        .route("/api/vhosts/{vhost}/topic-permissions", get(permissions::list_topics_of_vhost))
 }
 
 /// Lets through what comes from a caller that may, to the name this broker has, with a body that
@@ -162,10 +202,7 @@ async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     let ends = request.extensions().get::<Ends>().copied().ok_or(ApiError::ForeignHost)?;
     host_header::check(request.uri(), request.headers(), ends.local)?;
     let caller = login::check(request.headers(), ends.peer, &api.token, &api.shared.access).await?;
-    caller.check_management()?;
-    if request.uri().path() != "/api/whoami" {
-        caller.check_administrator()?;
-    }
+    caller.check(request.method(), request.uri().path())?;
     let mut request = body::read_whole(request).await?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

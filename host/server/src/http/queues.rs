@@ -4,14 +4,18 @@ use super::{
     Api, arguments,
     error::ApiError,
     json::{MessagesJson, QUEUE_TYPE, QueueJson},
+    login::Caller,
     path::Names,
 };
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use leveret_broker::{QueueCounts, Vhost, queue::Queue};
 use std::{iter::Sum, sync::Arc};
 
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<QueueJson>> {
-    Json(api.vhosts().into_iter().flat_map(|vhost| describe_all(vhost)).collect())
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<QueueJson>> {
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(vhost)).collect())
 }
 
 pub(super) async fn list_of_vhost(

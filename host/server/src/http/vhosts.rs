@@ -4,14 +4,18 @@ use super::{
     Api,
     error::ApiError,
     json::{MessagesJson, QUEUE_TYPE, VhostJson},
+    login::Caller,
     path::Names,
 };
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use leveret_broker::Vhost;
 use std::sync::Arc;
 
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<VhostJson>> {
-    Json(api.vhosts().into_iter().map(|vhost| describe(vhost)).collect())
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<VhostJson>> {
+    Json(api.vhosts_of(&caller).into_iter().map(|vhost| describe(vhost)).collect())
 }
 
 pub(super) async fn read(
