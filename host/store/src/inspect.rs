@@ -53,7 +53,7 @@ pub struct SpaceSeen {
 /// A file of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentSeen {
-    /// Its name.
+    /// Its name; `damaged-` where something in it is damaged.
     pub file: String,
     /// Its length in bytes.
     pub bytes: u64,
@@ -239,7 +239,7 @@ impl Names {
                 Some(file @ (FileName::Checkpoint(_) | FileName::Twin(_))) => names.checkpoints.push(file),
                 Some(FileName::Extent(number)) => names.extents.push(number),
                 Some(spare @ FileName::Spare(_)) => names.spares.push(spare),
-                Some(FileName::Segment(_)) => {}
+                Some(FileName::Segment(_) | FileName::Damaged(_)) => {}
                 None => names.running |= name == RUNNING,
             }
         }
@@ -289,7 +289,7 @@ fn segments(core: &Core) -> Vec<SegmentSeen> {
     let (segments, index) = (core.segments.lock(), core.index.lock());
     let of = |(number, segment): (&u64, &Segment)| {
         let live = index.held.of(*number as u32);
-        let file = FileName::Segment(*number).to_string();
+        let file = segment.name(*number).to_string();
         SegmentSeen { file, bytes: segment.bytes, live_messages: live.messages, live_bytes: live.bytes }
     };
     segments.files.iter().map(of).collect()

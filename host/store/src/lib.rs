@@ -29,6 +29,10 @@
 //!   or a body (told when it is read), a message whose segment is gone, batches and groups of the journal that no
 //!   checkpoint was to have (told by their numbers, with counts), a checkpoint for which the other one or the journal
 //!   makes up.
+//! - A segment in which something is damaged is named `damaged-`, serves what of it can be read, and is not used again:
+//!   when nothing in it is live it is set aside, and so are damaged bodies and checkpoints (`set-aside.`). Nobody removes
+//!   such files but the operator, and a start on a full disk, which tells so ([`Report::given_up`]). A segment of which a
+//!   write or a sync failed is removed when it is empty: what failed was written again, so nothing can be learnt from it.
 //! - A start does not serve, and changes nothing ([`OpenError::Refused`]), where confirmed messages or settlements may be
 //!   missing and nobody can tell which: a read fails; a checkpoint is damaged, and of the batches that it has and the
 //!   other one has not something is missing in the journal, so that with that file brought back nothing would be lost;
@@ -51,7 +55,8 @@
 //!
 //! - *Disk:* two times the live bytes; the journal since the older of two checkpoints, which is twice
 //!   [`Config::checkpoint_bytes`], or four checkpoints if that is more; the checkpoints (16 bytes a message, and the
-//!   values), and as much again in free segments; and up to sixteen segments that are free or slack. A batch fills up to 4,096 bytes: messages that
+//!   values), and as much again in free segments; up to sixteen segments that are free or slack; and files that were
+//!   set aside. A batch fills up to 4,096 bytes: messages that
 //!   come one at a time take that much each until they are acked.
 //! - *Writing:* besides the journal, a live byte is copied at most once for each byte that is freed by it; checkpoints
 //!   add at most half a byte for each byte of the journal, more on a full disk; each new file is filled with zeros

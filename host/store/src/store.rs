@@ -2,7 +2,7 @@
 
 use crate::{
     Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Scrub, Sequence, Space,
-    Sync,
+    Sync, aside,
     disk::Disk,
     error::OpenError,
     journal::{
@@ -192,6 +192,17 @@ impl Store {
     #[must_use]
     pub fn scrub(&self) -> Scrub {
         self.core.scrubbed.lock().report()
+    }
+
+    /// Files that were set aside because something in them is damaged, at this start, before, or since.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn set_aside(&self) -> Result<Vec<String>, crate::DiskError> {
+        let mut names = self.core.disk.list()?;
+        names.retain(|name| aside::is_aside(name));
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// What it has and did.

@@ -14,6 +14,9 @@ pub trait Watch: Send + Sync {
 
     /// A message was found to be damaged that was not known to be; of more than a thousand at a time only those.
     fn damaged(&self, damaged: &Damaged);
+
+    /// A file with something that is damaged is needed no more: it has this name now, and is left to the operator.
+    fn set_aside(&self, file: &str);
 }
 
 /// What a store keeps for that.
@@ -66,6 +69,13 @@ impl Core {
     pub(crate) fn tell_damaged(&self, damaged: &Damaged) {
         if let Some(watch) = self.watching.watch.get() {
             watch.damaged(damaged);
+        }
+    }
+
+    /// Tells of a file that was set aside.
+    pub(crate) fn tell_set_aside(&self, file: &str) {
+        if let Some(watch) = self.watching.watch.get() {
+            watch.set_aside(file);
         }
     }
 }

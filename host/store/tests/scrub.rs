@@ -47,7 +47,7 @@ fn what_is_damaged_is_told_with_its_place_until_it_is_acked() {
     let scrub = after(&store, 2);
     let [payload, apart] = &scrub.damaged[..] else { panic!("{scrub:?}") };
     let Damaged { queue, sequence, file, offset, bytes } = payload;
-    assert_eq!((*queue, *sequence, &file[..]), (QUEUE, 3, name));
+    assert_eq!((*queue, *sequence, &file[..]), (QUEUE, 3, "damaged-0000000000000000"));
     assert!((offset..&(offset + bytes)).contains(&&(4096 * 5 + 150)), "{payload:?}");
     assert_eq!(*bytes, content(3).len() as u64 + 4);
     let file = format!("extent-{extent:016x}");

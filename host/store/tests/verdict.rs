@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{QUEUE, commit, content, numbers, publish, read_all, small};
+use common::{QUEUE, commit, content, numbers, publish, read_all, small, until};
 use leveret_store::{
     Group, OpenError, Problem, Range, Refusal, Report, Store, Sync,
     disk::{Disk as _, sim::SimDisk},
@@ -91,7 +91,7 @@ fn damage_batch(disk: &SimDisk, number: u64) {
 }
 
 /// A process that was killed after so many messages, with two checkpoints that it wrote meanwhile. It acked every
-/// message before `acked`, and if there are any their segments are gone.
+/// message before `acked`, and their segments are gone.
 fn killed(count: u64, acked: u64) -> SimDisk {
     let disk = SimDisk::new(1);
     let (store, _) = open(&disk).unwrap();
@@ -105,7 +105,7 @@ fn killed(count: u64, acked: u64) -> SimDisk {
     }
     let mut next = count;
     let is_settled = || match positions(&disk)[..] {
-        [older, _] => older > count && (acked == 0 || find_oldest(&disk) > 0),
+        [older, _] => older > count && find_oldest(&disk) > 0,
         _ => false,
     };
     while !is_settled() {
@@ -116,6 +116,17 @@ fn killed(count: u64, acked: u64) -> SimDisk {
         assert!(next < 100_000, "no checkpoint is written");
     }
     drop(store);
+    disk
+}
+
+/// The same after so few messages that nothing is moved, with one checkpoint of the beginning.
+fn young(count: u64) -> SimDisk {
+    let disk = SimDisk::new(1);
+    let (store, _) = open(&disk).unwrap();
+    let mut group = Group::default();
+    group.create(QUEUE);
+    commit(&store, &mut group, Sync::Always).unwrap();
+    publish(&store, 0..count).unwrap();
     disk
 }
 
@@ -174,8 +185,8 @@ fn a_damaged_checkpoint_and_a_damaged_batch_that_it_has_are_not_served_unless_so
     let (store, report) = open(&disk).unwrap();
     assert!(report.is_sound(), "it is told once: {report:?}");
     assert_eq!(there(&store), left);
-    assert_eq!(named(&disk, "set-aside."), [format!("set-aside.{name}")], "what is damaged is kept");
-    assert_eq!(report.set_aside, named(&disk, "set-aside."));
+    let aside = format!("set-aside.{name}");
+    assert!(report.set_aside.contains(&aside) && named(&disk, "set-aside.").contains(&aside), "{report:?}");
 }
 
 #[test]
@@ -194,12 +205,11 @@ fn with_the_checkpoint_brought_back_a_damaged_batch_that_it_has_costs_nothing() 
 #[test]
 fn a_damaged_batch_that_no_checkpoint_has_is_told_and_the_rest_serves() {
     for damages_checkpoint in [false, true] {
-        let disk = killed(100, 0);
+        let disk = young(20);
         let (store, _) = open(&disk).unwrap();
-        let first = store.queue(QUEUE).unwrap().next;
-        publish(&store, first..first + 4).unwrap();
+        publish(&store, 20..24).unwrap();
         drop(store);
-        let at = batch_of(&disk, first + 1);
+        let at = batch_of(&disk, 21);
         assert!(at > *positions(&disk).last().unwrap());
         damage_batch(&disk, at);
         if damages_checkpoint {
@@ -208,20 +218,15 @@ fn a_damaged_batch_that_no_checkpoint_has_is_told_and_the_rest_serves() {
         let (store, report) = open(&disk).unwrap();
         let lost = report.verdict.lost;
         assert_eq!((lost.batches, lost.groups, &report.verdict.gaps[..]), (0, 1, &[(at, at)][..]));
-        let left = there(&store);
-        assert!((0..100).all(|number| left.contains(&number)), "{left:?}");
-        assert_eq!([0, 1, 2, 3].map(|more| left.contains(&(first + more))), [true, false, true, true]);
+        assert_eq!(there(&store), (0..24).filter(|number| *number != 21).collect::<Vec<_>>());
     }
 }
 
 #[test]
 fn the_last_batch_of_a_closed_store_is_not_cut_off_where_its_checkpoint_is_damaged() {
-    let disk = SimDisk::new(1);
+    let disk = young(20);
     let (store, _) = open(&disk).unwrap();
-    let mut group = Group::default();
-    group.create(QUEUE);
-    commit(&store, &mut group, Sync::Always).unwrap();
-    publish(&store, 0..20).unwrap();
+    publish(&store, 20..21).unwrap();
     store.close();
     let name = named(&disk, "checkpoint-").pop().unwrap();
     let last = number_of(&name);
@@ -249,13 +254,7 @@ fn without_checkpoints_a_journal_that_does_not_begin_at_the_beginning_is_not_ser
 
 #[test]
 fn without_checkpoints_a_journal_that_is_whole_serves() {
-    let disk = SimDisk::new(1);
-    let (store, _) = open(&disk).unwrap();
-    let mut group = Group::default();
-    group.create(QUEUE);
-    commit(&store, &mut group, Sync::Always).unwrap();
-    publish(&store, 0..20).unwrap();
-    drop(store);
+    let disk = young(20);
     for name in named(&disk, "checkpoint-") {
         disk.remove(&name).unwrap();
     }
@@ -276,7 +275,7 @@ fn bodies_of_which_nothing_says_whose_they_are_are_not_removed() {
 #[test]
 fn damage_of_the_older_checkpoint_is_told_and_another_takes_its_place() {
     for closed in [false, true] {
-        let disk = killed(60, 0);
+        let disk = young(20);
         let (store, _) = open(&disk).unwrap();
         if closed {
             store.close();
@@ -295,8 +294,8 @@ fn damage_of_the_older_checkpoint_is_told_and_another_takes_its_place() {
             |problem: &Problem| matches!(problem, Problem::CheckpointDamaged { was_needed: false, .. });
         assert!(matches!(&report.problems[..], [problem] if is_told(problem)), "{report:?}");
         assert_eq!((report.verdict.refusal.as_ref(), report.clean), (None, closed));
-        let left = there(&store);
-        assert!((0..60).all(|number| left.contains(&number)), "{left:?}");
+        let left: Vec<u64> = (0..20).collect();
+        assert_eq!(there(&store), left);
         drop(store);
         // From now on each of two serves again.
         disk.damage(newest, 50, 4).unwrap();
@@ -321,4 +320,40 @@ fn the_whole_of_a_batch_that_is_left_out_is_counted() {
     damage_batch(&disk, 2);
     let (store, report) = open(&disk).unwrap();
     assert_eq!((report.verdict.lost.groups, there(&store)), (1, vec![5, 6]));
+}
+
+#[test]
+fn a_damaged_payload_costs_its_message_alone_whatever_else_is_damaged() {
+    for damages_checkpoint in [false, true] {
+        let disk = SimDisk::new(1);
+        let (store, _) = open(&disk).unwrap();
+        let mut group = Group::default();
+        group.create(QUEUE);
+        commit(&store, &mut group, Sync::Always).unwrap();
+        for number in 0..9 {
+            group.enqueue(&[&content(number)], false, &[(QUEUE, number)]);
+        }
+        commit(&store, &mut group, Sync::Always).unwrap();
+        publish(&store, 9..12).unwrap();
+        if damages_checkpoint {
+            store.close();
+            disk.damage(named(&disk, "checkpoint-").last().unwrap(), 50, 4).unwrap();
+        } else {
+            drop(store);
+        }
+        let (all, content) = (batches(&disk), content(4));
+        let batch = all.iter().find(|batch| batch.number == 2).unwrap();
+        let at = batch.groups.windows(content.len()).position(|window| window == content).unwrap();
+        disk.damage(&batch.file, batch.offset + BATCH_HEADER_BYTES + at + 50, 1).unwrap();
+        let (store, report) = open(&disk).unwrap();
+        let lost = report.verdict.lost;
+        assert_eq!((lost.batches, lost.groups, lost.messages, report.messages), (0, 0, 1, 12), "{report:?}");
+        let is_told =
+            |problem: &Problem| matches!(problem, Problem::PayloadDamaged { batch: 2, payloads: 1, .. });
+        assert!(report.problems.iter().any(is_told), "{report:?}");
+        let left: Vec<u64> = (0..12).filter(|number| *number != 4).collect();
+        assert_eq!(there(&store), left);
+        until("it is found", || store.scrub().damaged_count > 0);
+        assert_eq!(store.scrub().damaged[0].sequence, 4, "the scrub names it");
+    }
 }

@@ -43,6 +43,8 @@ pub(super) struct StoreJson {
     damaged_messages: u64,
     /// Those, the first thousand.
     damaged: Vec<DamagedJson>,
+    /// Files in the store's folder that were set aside because something in them is damaged. Nothing needs them.
+    set_aside: Vec<String>,
     /// What the start found.
     start: StartJson,
 }
@@ -57,7 +59,7 @@ struct StartJson {
     /// Of batches up to this one everything is there, and which was the last.
     certain_to_batch: u64,
     last_batch: u64,
-    /// Batches that are lost, groups of others, messages with their segments, bodies, and messages of queues that are
+    /// Batches that are lost, groups of others, messages that are damaged or gone with their segments, bodies, and messages of queues that are
     /// not there because what created them is lost.
     lost_batches: u64,
     lost_groups: u64,
@@ -153,6 +155,8 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<StoreJson> {
         scrubbed_messages: scrub.messages_total,
         damaged_messages: scrub.damaged_count,
         damaged: describe(&api, scrub.damaged),
+        // A folder that cannot be read is told by what cannot be written.
+        set_aside: store.set_aside().unwrap_or_default(),
         start: StartJson::of(store.report()),
     })
 }

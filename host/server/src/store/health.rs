@@ -55,6 +55,13 @@ impl Watch for Relief {
             queue.0
         );
     }
+
+    fn set_aside(&self, file: &str) {
+        tracing::warn!(
+            "the store: {file} was set aside, something in it is damaged and nothing else in it is needed; remove it once \
+             nobody wants to look into what happened"
+        );
+    }
 }
 
 impl Relief {

@@ -157,6 +157,14 @@ impl DiskStore {
         self.shared.store.scrub()
     }
 
+    /// Files that were set aside because something in them is damaged.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn set_aside(&self) -> anyhow::Result<Vec<String>> {
+        self.shared.store.set_aside().map_err(|error| anyhow!("{error}"))
+    }
+
     /// The virtual hosts that it has anything of.
     #[must_use]
     pub fn vhosts(&self) -> BTreeSet<Name> {

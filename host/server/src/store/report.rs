@@ -53,6 +53,10 @@ pub(super) fn advice(problem: &Problem, verdict: &Verdict) -> &'static str {
             "what was kept there is missing, messages and settlements alike, so that messages may be there again; \
              check the disk, and publish again what counts"
         }
+        Problem::PayloadDamaged { .. } => {
+            "they are left out when their turn comes, and `/api/store` names them once they were read; check the disk, \
+             and publish them again"
+        }
         Problem::MessageLost { .. } | Problem::BodyLost { .. } => {
             "the message is lost; check the disk, and publish it again"
         }
@@ -65,7 +69,7 @@ pub(super) fn lost(verdict: &Verdict) -> Option<String> {
     let parts = [
         (batches, "batches of the journal with whatever they had"),
         (groups, "groups of others"),
-        (messages, "messages with their segments"),
+        (messages, "messages that are damaged, or gone with their segments"),
         (bodies, "bodies of messages"),
         (orphans, "messages of queues that are not there"),
     ];

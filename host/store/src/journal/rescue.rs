@@ -20,7 +20,7 @@ use crate::{
     disk::File,
     error::DiskError,
     index::Coming,
-    journal::segments::{FIRST_BATCH_AT, FileName},
+    journal::segments::{FIRST_BATCH_AT, Segment},
     record::BLOCK_BYTES,
 };
 use std::sync::Arc;
@@ -124,9 +124,10 @@ impl Core {
     fn abandon(&self, writer: &mut Writer, first: u64) -> Result<(), DiskError> {
         writer.segment.take_if(|(number, ..)| *number >= first);
         let mut segments = self.segments.lock();
-        let numbers: Vec<u64> = segments.files.range(first..).map(|(number, _)| *number).collect();
-        for number in numbers {
-            self.disk.remove(&FileName::Segment(number).to_string())?;
+        let of = |(number, segment): (&u64, &Segment)| (*number, segment.name(*number));
+        let begun: Vec<_> = segments.files.range(first..).map(of).collect();
+        for (number, name) in begun {
+            self.disk.remove(&name.to_string())?;
             segments.files.remove(&number);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The files of the journal: those that have something, the one that comes next, those for later.
 
 use crate::{
+    aside,
     disk::{Disk, File},
     error::DiskError,
     record::{BLOCK_BYTES, frame::SegmentHeader},
@@ -11,6 +12,8 @@ use std::{collections::BTreeMap, sync::Arc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileName {
     Segment(u64),
+    /// A segment in which something is damaged: it is not used again.
+    Damaged(u64),
     Spare(u64),
     Checkpoint(u64),
     /// The same checkpoint once more, where an older one cannot stand in for it.
@@ -24,6 +27,7 @@ impl FileName {
         let number = u64::from_str_radix(number, 16).ok()?;
         Some(match kind {
             "segment" => Self::Segment(number),
+            "damaged" => Self::Damaged(number),
             "spare" => Self::Spare(number),
             "checkpoint" => Self::Checkpoint(number),
             "twin" => Self::Twin(number),
@@ -36,7 +40,7 @@ impl FileName {
     pub(crate) fn position(self) -> Option<u64> {
         match self {
             Self::Checkpoint(number) | Self::Twin(number) => Some(number),
-            Self::Segment(_) | Self::Spare(_) | Self::Extent(_) => None,
+            Self::Segment(_) | Self::Damaged(_) | Self::Spare(_) | Self::Extent(_) => None,
         }
     }
 }
@@ -45,6 +49,7 @@ impl core::fmt::Display for FileName {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Segment(number) => write!(f, "segment-{number:016x}"),
+            Self::Damaged(number) => write!(f, "damaged-{number:016x}"),
             Self::Spare(number) => write!(f, "spare-{number:016x}"),
             Self::Checkpoint(number) => write!(f, "checkpoint-{number:016x}"),
             Self::Twin(number) => write!(f, "twin-{number:016x}"),
@@ -63,8 +68,11 @@ pub(crate) struct Segment {
     pub(crate) first: u64,
     /// The last batch in it; `None` while it is written.
     pub(crate) last: Option<u64>,
-    /// Something failed: it is not used again once it is empty.
+    /// A write or a sync failed: it is removed once it is empty. What failed is elsewhere, so nothing can be learnt from
+    /// it.
     pub(crate) suspicious: bool,
+    /// Something in it is damaged: it is set aside once it is empty.
+    pub(crate) damaged: bool,
     /// All of it was written again elsewhere, before anything of it was known to be synced.
     pub(crate) superseded: bool,
     /// It has live messages that cannot be moved.
@@ -82,10 +90,16 @@ impl Segment {
             first,
             last: None,
             suspicious: false,
+            damaged: false,
             superseded: false,
             stuck: false,
             dead_since: None,
         }
+    }
+
+    /// The name of its file.
+    pub(crate) fn name(&self, number: u64) -> FileName {
+        if self.damaged { FileName::Damaged(number) } else { FileName::Segment(number) }
     }
 }
 
@@ -213,16 +227,36 @@ impl Segments {
         true
     }
 
-    /// Takes a segment out; its file is kept for later, or goes. If that fails it stays, to be tried again.
+    /// Something in a segment is damaged: from now on its name says so, and it is not used again. False if that was
+    /// known.
+    pub(crate) fn mark_damaged(&mut self, number: u64, disk: &dyn Disk) -> Result<bool, DiskError> {
+        let Some(segment) = self.files.get_mut(&number).filter(|segment| !segment.damaged) else {
+            return Ok(false);
+        };
+        let (from, to) = (segment.name(number).to_string(), FileName::Damaged(number).to_string());
+        disk.rename(&from, &to)?;
+        segment.damaged = true;
+        if let Ok(file) = disk.open(&to) {
+            // Errors are to name it as it is called now.
+            segment.file = file;
+        }
+        Ok(true)
+    }
+
+    /// Takes a segment out; its file is kept for later, or goes, or is set aside: then its name is given. If that fails
+    /// it stays, to be tried again.
     pub(crate) fn retire(
         &mut self,
         number: u64,
         disk: &dyn Disk,
         spares_max: usize,
-    ) -> Result<(), DiskError> {
-        let Some(segment) = self.files.get(&number) else { return Ok(()) };
-        let name = FileName::Segment(number).to_string();
-        if segment.suspicious || self.spares.len() >= spares_max {
+    ) -> Result<Option<String>, DiskError> {
+        let Some(segment) = self.files.get(&number) else { return Ok(None) };
+        let name = segment.name(number).to_string();
+        let mut set_aside = None;
+        if segment.damaged {
+            set_aside = Some(aside::set_aside(disk, &name)?);
+        } else if segment.suspicious || self.spares.len() >= spares_max {
             disk.remove(&name)?;
         } else {
             let spare = self.next_spare;
@@ -231,7 +265,7 @@ impl Segments {
             self.spares.push(spare);
         }
         self.files.remove(&number);
-        Ok(())
+        Ok(set_aside)
     }
 }
 

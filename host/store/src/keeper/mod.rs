@@ -2,7 +2,8 @@
 //! that are mostly dead. When there is nothing else to do it reads what is live (`scrub.rs`).
 //!
 //! *When a segment may go:* nothing in it is live, since a batch that is synced; and all of it is older
-//! than the older of the two checkpoints that are kept, so no start needs to read it.
+//! than the older of the two checkpoints that are kept, so no start needs to read it. If something in it is damaged it
+//! is set aside then, and so is a damaged body; nobody but the operator removes them.
 //!
 //! *When live messages are copied forward:* when the segments have more than twice the live bytes and
 //! four segments besides, those of the segment of which the least is live, if that is less than half.
@@ -12,7 +13,7 @@ mod moving;
 pub(crate) mod scrub;
 
 use crate::{
-    DiskError,
+    DiskError, aside,
     journal::{
         Core,
         room::Trouble,
@@ -252,11 +253,14 @@ impl Core {
         dead.iter().for_each(|number| index.held.forget(*number as u32));
         drop(index);
         let spares_max = SPARES_MAX.max(self.enough(&segments));
-        let mut did = false;
+        let (mut did, mut aside) = (false, Vec::new());
         for number in &dead {
-            did |= segments.retire(*number, &*self.disk, spares_max).is_ok();
+            let retired = segments.retire(*number, &*self.disk, spares_max);
+            did |= retired.is_ok();
+            aside.extend(retired.ok().flatten());
         }
         drop(segments);
+        aside.iter().for_each(|file| self.tell_set_aside(file));
         if did {
             self.kick();
         }
@@ -273,8 +277,15 @@ impl Core {
         });
         keeper.waits |= self.room.is_pressed() && !index.held.dead_extents.is_empty();
         drop(index);
-        // A file that cannot be removed is found again at the next start.
-        gone.iter().for_each(|number| drop(self.disk.remove(&FileName::Extent(*number).to_string())));
+        for number in &gone {
+            let name = FileName::Extent(*number).to_string();
+            if !self.scrubbed.lock().is_damaged(*number) {
+                // A file that cannot be removed is found again at the next start.
+                let _ = self.disk.remove(&name);
+            } else if let Ok(file) = aside::set_aside(&*self.disk, &name) {
+                self.tell_set_aside(&file);
+            }
+        }
         if !gone.is_empty() {
             self.try_large();
         }

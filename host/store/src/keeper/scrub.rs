@@ -1,7 +1,8 @@
 //! Reads what is live, slowly, and says what is damaged before somebody needs it.
 //!
 //! *One pass* goes through all queues in order, a step at a time; after each step it rests as long as the rate
-//! asks for. What is found stays told until the message is gone or can be read again.
+//! asks for. What is found stays told until the message is gone or can be read again. The segment that has it is marked,
+//! so that it is set aside and not used again.
 //!
 //! *What it does not see:* what the system has in memory it does not read from the disk; so what was read is
 //! given back, and the next pass reads it from there.
@@ -13,7 +14,7 @@ use crate::{
     journal::{Core, segments::FileName},
     record::op::{ExtentRef, QueueId, Sequence},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many damaged messages are told one by one.
 const DAMAGED_MAX: usize = 1000;
@@ -60,6 +61,8 @@ pub(crate) struct Found {
     scrub: Scrub,
     /// With the pass that saw it last.
     damaged: BTreeMap<(QueueId, Sequence), (u64, Option<Damaged>)>,
+    /// The numbers of bodies that are damaged, gone or not.
+    extents: BTreeSet<u64>,
 }
 
 impl Found {
@@ -67,6 +70,11 @@ impl Found {
     pub(crate) fn report(&self) -> Scrub {
         let damaged = self.damaged.values().filter_map(|(_, damaged)| damaged.clone());
         Scrub { damaged_count: self.damaged.len() as u64, damaged: damaged.collect(), ..self.scrub.clone() }
+    }
+
+    /// Whether a body was found to be damaged.
+    pub(crate) fn is_damaged(&self, extent: u64) -> bool {
+        self.extents.contains(&extent)
     }
 
     /// Passes, messages read, damaged messages.
@@ -83,6 +91,8 @@ pub(crate) struct Scrubbing {
     at: Option<(QueueId, Sequence)>,
     /// Not before.
     due_ms: u64,
+    /// Files in which something is damaged are marked.
+    marks: bool,
 }
 
 impl Core {
@@ -92,6 +102,7 @@ impl Core {
         if rate == 0 || now_ms < scrubbing.due_ms {
             return false;
         }
+        scrubbing.marks = true;
         let budget = (rate / 4).clamp(STEP_BYTES.0, STEP_BYTES.1);
         match self.scrub_some(scrubbing, budget, &mut |_, _| {}) {
             Some(bytes) => scrubbing.due_ms = now_ms + bytes.saturating_mul(1000) / rate,
@@ -131,6 +142,9 @@ impl Core {
                 None => Some((QueueId(queue.0.saturating_add(1)), 0)),
             };
             suspects.retain(|sequence| self.is_damaged(&mut scrubbing.reader, (queue, *sequence)));
+            if scrubbing.marks {
+                suspects.iter().for_each(|sequence| self.mark(queue, *sequence));
+            }
             self.note((messages, bytes), queue, &suspects);
             all += bytes;
         }
@@ -174,8 +188,8 @@ impl Core {
         news.iter().for_each(|damaged| self.tell_damaged(damaged));
     }
 
-    /// Where what cannot be read is.
-    fn describe(&self, queue: QueueId, sequence: Sequence) -> Option<Damaged> {
+    /// Which file has what cannot be read, and where in it.
+    fn place(&self, queue: QueueId, sequence: Sequence) -> Option<(FileName, u64, u64)> {
         let (entry, extent): (Entry, Option<ExtentRef>) = {
             let index = self.index.lock();
             let entry = *index.queues.get(&queue)?.get(sequence)?;
@@ -183,12 +197,33 @@ impl Core {
             (entry, extent.copied())
         };
         let (location, bytes) = (entry.location, u64::from(entry.bytes));
-        let (file, offset, bytes) = match extent {
+        Some(match extent {
             Some(extent) if crate::reader::payload_checks(self, location, entry.bytes) => {
                 (FileName::Extent(extent.number), 0, extent.bytes)
             }
-            _ => (FileName::Segment(location.segment.into()), location.offset.into(), bytes),
-        };
+            _ => {
+                let number = location.segment.into();
+                let segments = self.segments.lock();
+                let name = segments.files.get(&number).map(|segment| segment.name(number));
+                (name.unwrap_or(FileName::Segment(number)), location.offset.into(), bytes)
+            }
+        })
+    }
+
+    /// The file that has it is not used again, and not removed.
+    fn mark(&self, queue: QueueId, sequence: Sequence) {
+        match self.place(queue, sequence) {
+            Some((FileName::Extent(number), ..)) => drop(self.scrubbed.lock().extents.insert(number)),
+            // A name that cannot be changed now is tried again in the next pass.
+            Some((FileName::Segment(number), ..)) => {
+                let _ = self.segments.lock().mark_damaged(number, &*self.disk);
+            }
+            _ => {}
+        }
+    }
+
+    fn describe(&self, queue: QueueId, sequence: Sequence) -> Option<Damaged> {
+        let (file, offset, bytes) = self.place(queue, sequence)?;
         Some(Damaged { queue, sequence, file: file.to_string(), offset, bytes })
     }
 

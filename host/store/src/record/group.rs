@@ -294,18 +294,27 @@ impl<'a> GroupView<'a> {
     /// # Errors
     /// If not.
     pub fn check(&self) -> Result<(), Malformed> {
-        let mut sound = true;
+        if self.damaged_payloads()? == 0 { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// How many payloads do not check.
+    ///
+    /// # Errors
+    /// If the operations are not those of a group.
+    pub fn damaged_payloads(&self) -> Result<u64, Malformed> {
+        let mut damaged = 0;
         let section = self.payloads;
         let mut before = 0;
         self.each(|op, payload, _| {
             if let Op::Enqueue(enqueue) = op {
                 let own = section.get(before..before + PAYLOAD_HEADER_BYTES);
                 before += PAYLOAD_HEADER_BYTES + payload.len();
-                sound &= own == Some(&enqueue.payload_check.to_le_bytes());
-                sound &= check::check(payload) == enqueue.payload_check;
+                let is_sound = own == Some(&enqueue.payload_check.to_le_bytes())
+                    && check::check(payload) == enqueue.payload_check;
+                damaged += u64::from(!is_sound);
             }
         })?;
-        if sound { Ok(()) } else { Err(Malformed) }
+        Ok(damaged)
     }
 }
 

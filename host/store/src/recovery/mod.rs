@@ -24,7 +24,7 @@ use crate::{
     disk::Disk,
     error::{DiskError, OpenError},
     index::{Coming, Index, chunk::Location},
-    journal::segments::{FileName, Segment, Segments},
+    journal::segments::{FIRST_BATCH_AT, FileName, Segment, Segments},
     keeper::UNFINISHED,
     record::{
         frame::{BATCH_HEADER_BYTES, Opening, SegmentHeader},
@@ -67,7 +67,7 @@ pub(crate) struct Recovered {
 /// The files of a directory, by what they are.
 #[derive(Default)]
 struct Names {
-    segments: Vec<u64>,
+    segments: Vec<FileName>,
     spares: Vec<u64>,
     checkpoints: Vec<u64>,
     twins: Vec<u64>,
@@ -110,8 +110,8 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     report.values = index.values.by_key.len() as u64;
     aside.extend(unreadable.iter().map(FileName::to_string));
     let segments = Segments {
+        next_segment: names.last_segment().map_or(0, |last| last + 1),
         files,
-        next_segment: names.segments.iter().max().map_or(0, |last| last + 1),
         next_spare: names.spares.iter().max().map_or(0, |last| last + 1),
         spares: names.spares,
         ..Segments::default()
@@ -158,11 +158,22 @@ fn unknown(index: &mut Index, report: &Report) -> Vec<(QueueId, u64)> {
     if report.verdict.lost.lacks_journal() { unknown.into_iter().collect() } else { Vec::new() }
 }
 
+impl Names {
+    /// The highest number of a segment.
+    fn last_segment(&self) -> Option<u64> {
+        let number = |name: &FileName| match *name {
+            FileName::Segment(number) | FileName::Damaged(number) => Some(number),
+            _ => None,
+        };
+        self.segments.iter().filter_map(number).max()
+    }
+}
+
 fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> {
     let mut names = Names::default();
     for name in disk.list()? {
         match FileName::parse(&name) {
-            Some(FileName::Segment(number)) => names.segments.push(number),
+            Some(segment @ (FileName::Segment(_) | FileName::Damaged(_))) => names.segments.push(segment),
             Some(FileName::Spare(number)) => names.spares.push(number),
             Some(FileName::Checkpoint(number)) => names.checkpoints.push(number),
             Some(FileName::Twin(number)) => names.twins.push(number),
@@ -173,7 +184,6 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
             None => report.foreign.push(name),
         }
     }
-    names.segments.sort_unstable();
     // The latest first.
     names.checkpoints.sort_unstable_by(|a, b| b.cmp(a));
     Ok(names)
@@ -181,13 +191,14 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
 
 fn open_segments(
     disk: &dyn Disk,
-    numbers: &[u64],
+    names: &[FileName],
     aside: &mut Vec<String>,
     report: &mut Report,
 ) -> Result<BTreeMap<u64, Segment>, OpenError> {
     let mut files = BTreeMap::new();
-    for number in numbers {
-        let name = FileName::Segment(*number).to_string();
+    for segment in names {
+        let (FileName::Segment(number) | FileName::Damaged(number)) = *segment else { continue };
+        let (name, damaged) = (segment.to_string(), *segment == FileName::Damaged(number));
         let opened = disk.open(&name).and_then(|file| {
             let mut header = [0; 32];
             let bytes = file.len_bytes()?;
@@ -200,12 +211,13 @@ fn open_segments(
                 match header.map(|header| SegmentHeader::decode(&header)) {
                     Ok(Opening::Newer(version)) => return Err(OpenError::Newer { file: name, version }),
                     // A segment has its length before anything is written into it.
-                    Ok(Opening::Segment(header)) if bytes < header.bytes => {
+                    Ok(Opening::Segment(header)) if bytes < header.bytes && !damaged => {
+                        report.damaged.insert(number);
                         report.tell(Problem::SegmentCut { file: name, bytes, whole: header.bytes });
                     }
                     _ => {}
                 }
-                files.insert(*number, Segment::new(file, bytes, 0));
+                files.insert(number, Segment { damaged, ..Segment::new(file, bytes, 0) });
             }
             Err(error) => {
                 report.tell(Problem::Unreadable(error));
@@ -225,7 +237,7 @@ fn replay(
 ) -> Vec<(u64, Found)> {
     let mut bytes = Vec::new();
     let mut unsynced = Vec::new();
-    let mut expected = index.position + 1;
+    let (mut expected, mut previous) = (index.position + 1, None);
     for (number, latest) in &tail.batches {
         let found = &whole_one(files, tail, *number, *latest, &mut bytes);
         if *number != expected {
@@ -233,7 +245,9 @@ fn replay(
                 break;
             }
             report.tell(Problem::BatchesLost { first: expected, last: *number - 1 });
+            report.damaged.extend(with_gap(previous, *found));
         }
+        previous = Some(found.segment);
         let was_synced = *number <= tail.synced;
         let whole = replay_batch(index, files, (*number, *found), (coming, was_synced), &mut bytes, report);
         index.position = *number;
@@ -247,9 +261,18 @@ fn replay(
     let cut = tail.batches.range(expected..).count() as u64;
     if index.position < tail.synced && cut == 0 {
         report.tell(Problem::BatchesLost { first: expected, last: tail.synced });
+        report.damaged.extend(previous);
     }
     report.cut_batches += cut;
     unsynced
+}
+
+/// The segment in which batches before one are missing, if it is there: that one's, or the one before.
+fn with_gap(previous: Option<u64>, found: Found) -> Option<u64> {
+    if found.offset > FIRST_BATCH_AT {
+        return Some(found.segment);
+    }
+    previous.filter(|previous| previous + 1 == found.segment)
 }
 
 /// The latest of a batch that is whole; if none is, the latest.
@@ -318,9 +341,12 @@ fn replay_batch(
             return false;
         };
         left = left.saturating_sub(1);
-        if group.check().is_ok() {
+        let damaged = group.damaged_payloads();
+        // Of what was synced the operations count; that a payload is damaged is told to whoever reads it.
+        if damaged == Ok(0) || (was_synced && damaged.is_ok()) {
             index.apply(&group, (number, found.segment as u32, found.offset + at as u64), coming);
             report.groups += 1;
+            report.tell_payloads((number, found, at as u64), damaged.unwrap_or_default());
         } else {
             whole = false;
             report.tell_damaged((number, found, at as u64), 1, was_synced);

@@ -6,6 +6,7 @@ use crate::{
     record::op::{QueueId, Sequence},
 };
 use core::fmt;
+use std::collections::BTreeSet;
 
 /// How many problems are told one by one.
 const PROBLEMS_MAX: usize = 1000;
@@ -52,6 +53,17 @@ pub enum Problem {
         /// How many groups are left out.
         groups: u64,
     },
+    /// Payloads in a group that was synced do not check. Their messages are there, and whoever reads them is told.
+    PayloadDamaged {
+        /// The batch.
+        batch: u64,
+        /// The segment.
+        segment: u64,
+        /// Where in the segment the group is.
+        offset: u64,
+        /// How many.
+        payloads: u64,
+    },
     /// A message is gone with its segment.
     MessageLost {
         /// Its queue.
@@ -79,6 +91,10 @@ impl fmt::Display for Problem {
             Self::GroupDamaged { batch, segment, offset, groups } => write!(
                 f,
                 "batch {batch} is damaged at {offset} of segment {segment:016x}, and {groups} of its groups are left out"
+            ),
+            Self::PayloadDamaged { batch, segment, offset, payloads } => write!(
+                f,
+                "{payloads} messages of batch {batch} are damaged, in the group at {offset} of segment {segment:016x}"
             ),
             Self::MessageLost { queue, sequence } => {
                 write!(f, "message {sequence} of queue {} is gone with its segment", queue.0)
@@ -121,6 +137,8 @@ pub struct Report {
     pub given_up: Vec<String>,
     /// What follows from all that.
     pub verdict: Verdict,
+    /// Segments in which something is damaged.
+    pub(super) damaged: BTreeSet<u64>,
 }
 
 impl Report {
@@ -152,12 +170,22 @@ impl Report {
                 verdict.lost.groups += groups;
                 verdict.lacks(*batch, *batch);
             }
+            Problem::PayloadDamaged { payloads, .. } => verdict.lost.messages += payloads,
             Problem::MessageLost { .. } => verdict.lost.messages += 1,
             Problem::BodyLost { .. } => verdict.lost.bodies += 1,
         }
         self.problem_count += 1;
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
+        }
+    }
+
+    /// So many payloads of a group do not check.
+    pub(super) fn tell_payloads(&mut self, (batch, found, at): (u64, Found, u64), payloads: u64) {
+        if payloads > 0 {
+            let (segment, offset) = (found.segment, found.offset + at);
+            self.damaged.insert(segment);
+            self.tell(Problem::PayloadDamaged { batch, segment, offset, payloads });
         }
     }
 
@@ -170,6 +198,7 @@ impl Report {
     ) {
         let (segment, offset) = (found.segment, found.offset + at);
         if was_synced {
+            self.damaged.insert(segment);
             self.tell(Problem::GroupDamaged { batch, segment, offset, groups: groups.into() });
         } else {
             self.cut = Some((batch, segment, offset));

@@ -60,6 +60,9 @@ fn set_aside(disk: &dyn Disk, recovered: &mut Recovered, report: &mut Report) ->
                 .filter(|name| matches!(FileName::parse(name), Some(FileName::Extent(_)))),
         );
     }
+    for number in &report.damaged {
+        recovered.segments.mark_damaged(*number, disk)?;
+    }
     for name in aside {
         report.set_aside.push(aside::set_aside(disk, &name)?);
     }
@@ -168,7 +171,7 @@ fn unused(disk: &dyn Disk, recovered: &Recovered) -> Result<Vec<String>, DiskErr
         Some(FileName::Checkpoint(number)) => recovered.checkpoints.contains(&number),
         Some(FileName::Twin(number)) => recovered.has_twin && recovered.checkpoints.last() == Some(&number),
         Some(FileName::Extent(number)) => extents.contains(&number),
-        Some(FileName::Segment(_) | FileName::Spare(_)) => true,
+        Some(FileName::Segment(_) | FileName::Damaged(_) | FileName::Spare(_)) => true,
         None => *name != UNFINISHED,
     };
     let mut names = disk.list()?;

@@ -40,7 +40,7 @@ pub struct Lost {
     pub batches: u64,
     /// Groups of other batches.
     pub groups: u64,
-    /// Messages that are gone with their segments.
+    /// Messages that are gone with their segments, and such that a start finds to be damaged.
     pub messages: u64,
     /// Bodies that were files of their own.
     pub bodies: u64,

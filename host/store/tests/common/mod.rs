@@ -53,6 +53,15 @@ impl Told {
     }
 }
 
+/// Waits until something is so; not for ever.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed().as_secs() < 60, "not in a minute: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// Submits, and waits until it is safe.
 pub(crate) fn commit(store: &Store, group: &mut Group, sync: Sync) -> Result<(), Refused> {
     let told = Arc::new(Told::default());
