@@ -48,7 +48,8 @@
 //!   apart. A group with a large body for which there is no room waits for it, and until then it counts as full; given up
 //!   is one only when the store is closed, or when nothing is left that could be acked. A full
 //!   disk can also be started from. It holds if nobody else takes the room that a removed checkpoint leaves for the
-//!   next one; if somebody does, acks may have to wait until there is room. And it needs a file system that writes
+//!   next one, and if no sync fails while the disk fills up, for what is written again takes from that reserve; else acks
+//!   may have to wait until there is room. And it needs a file system that writes
 //!   in place: one that copies on write may have no room even for what is there.
 //!
 //! # What it takes

@@ -107,7 +107,7 @@ impl Core {
         }
         let segments = self.segments.lock();
         let is_short = self.room.is_full() && !self.room.large_waits();
-        let waits = is_short || segments.free() < self.reserve(&segments);
+        let waits = is_short || self.room.is_given() || segments.free() < self.reserve(&segments);
         drop(segments);
         if waits {
             self.tidy();

@@ -15,7 +15,9 @@
 //! needed go for that.
 //!
 //! *Why acks always have room:* a segment of acks has nothing live, so after a checkpoint it is free again. The
-//! checkpoint has the room that the one before had, or that of spare segments which acks leave to it.
+//! checkpoint has the room that the one before had, or that of spare segments which acks leave to it. Where one was given
+//! up for that, the rest of it is for those that follow, and acks need not leave them another one. So it is unless somebody
+//! else takes that room, or syncs fail while the disk fills up: what is written again has the reserve too.
 
 use super::{Core, segments::Segments};
 use crate::{
@@ -66,6 +68,8 @@ pub(crate) struct Room {
     awaited: AtomicBool,
     /// How many segments a checkpoint may need.
     checkpoint_segments: AtomicUsize,
+    /// How many segments were given up for one since there was room: what they took is its.
+    given_to_checkpoints: AtomicUsize,
     troubles: Mutex<[Option<DiskError>; 4]>,
 }
 
@@ -171,6 +175,32 @@ impl Room {
     pub(crate) fn of_checkpoints(&self) -> usize {
         self.checkpoint_segments.load(Ordering::Relaxed)
     }
+
+    /// How many free segments are the checkpoints' still, where room is short.
+    pub(crate) fn left_to_checkpoints(&self) -> usize {
+        self.of_checkpoints().saturating_sub(self.given_to_checkpoints.load(Ordering::Relaxed))
+    }
+
+    /// A checkpoint has the room of a segment.
+    pub(crate) fn gave_to_checkpoint(&self) {
+        self.given_to_checkpoints.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A segment was made, so that room is one again.
+    pub(crate) fn took_back(&self) {
+        let less = |given: usize| Some(given.saturating_sub(1));
+        let _ = self.given_to_checkpoints.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// There are enough free segments.
+    pub(crate) fn took_all_back(&self) {
+        self.given_to_checkpoints.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether checkpoints have room that no file has.
+    pub(crate) fn is_given(&self) -> bool {
+        self.given_to_checkpoints.load(Ordering::Relaxed) > 0
+    }
 }
 
 impl Core {
@@ -202,7 +232,7 @@ impl Core {
         } else if claim == Claim::Grows && !self.room.is_full() {
             self.reserve(segments)
         } else if self.room.is_pressed() || self.room.is_full() {
-            self.room.of_checkpoints()
+            self.room.left_to_checkpoints()
         } else {
             0
         };

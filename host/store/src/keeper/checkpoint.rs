@@ -215,6 +215,10 @@ impl Core {
             return true;
         }
         keeper.lacks = true;
-        self.segments.lock().give_up(&*self.disk)
+        let gave = self.segments.lock().give_up(&*self.disk);
+        if gave {
+            self.room.gave_to_checkpoint();
+        }
+        gave
     }
 }

@@ -154,9 +154,10 @@ impl Core {
             self.try_large();
         }
         did |= names && self.make_ready();
-        let is_enough = self.segments.lock().free() >= enough;
-        if is_enough && !self.room.large_waits() {
-            did |= self.room.relax();
+        if self.segments.lock().free() >= enough {
+            // The reserve has those of the checkpoints again.
+            self.room.took_all_back();
+            did |= !self.room.large_waits() && self.room.relax();
         }
         if did {
             self.kick();
@@ -193,6 +194,7 @@ impl Core {
         match made {
             Ok(_) => {
                 segments.spares.push(number);
+                self.room.took_back();
                 (keeper.failures, keeper.make_at_ms) = (0, 0);
                 self.room.solved(Trouble::Segments);
                 return (segments, true);

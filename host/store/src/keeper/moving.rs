@@ -57,7 +57,7 @@ impl Core {
     /// Where room is short a segment must be left that has nothing but acks: only such a one is free again after
     /// a checkpoint.
     fn leaves_room(&self, segments: &Segments) -> bool {
-        !self.room.is_pressed() || segments.free() >= 2 + self.room.of_checkpoints()
+        !self.room.is_pressed() || segments.free() >= 2 + self.room.left_to_checkpoints()
     }
 
     fn find_sparse(&self) -> Option<Moving> {

@@ -363,3 +363,40 @@ fn short_runs_do_not_make_a_store_grow() {
         assert!(late <= early, "{closes}: {most:?}");
     }
 }
+
+#[test]
+fn acks_go_on_in_the_room_of_a_segment_that_was_given_up_for_a_checkpoint() {
+    let (disk, told) = (SimDisk::new(1), Arc::new(Told::default()));
+    let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), world::config()).unwrap();
+    let (done, mut group): (Arc<dyn Done>, _) = (told.clone(), Group::default());
+    group.create(QueueId(1));
+    let bytes_max = disk.used_bytes() + 12 * world::config().segment_bytes;
+    disk.set_faults(Faults { bytes_max, ..Faults::default() });
+    let (mut next, mut now) = (0, 0);
+    while core.health() == Health::Well {
+        group.enqueue(&[&[7; 3000]], false, &[(QueueId(1), next)]);
+        let taken = core.submit(&mut group, Sync::Always, None, now);
+        (next, now) = (next + u64::from(taken.is_ok()), now + 1000);
+        group.clear();
+        work(&core, &mut keeper, now);
+    }
+    assert!(next > 60, "{next}");
+    // Somebody else takes what is left.
+    let mut segments = core.segments.lock();
+    while segments.free() > 2 {
+        assert!(segments.give_up(&disk));
+    }
+    drop(segments);
+    disk.set_faults(Faults { bytes_max: disk.used_bytes(), ..Faults::default() });
+    // Every other one, so that no segment of messages is free.
+    for first in (0..next).step_by(2) {
+        group.ack(QueueId(1), &[crate::Range { first, count: 1 }]);
+        core.submit(&mut group, Sync::Always, Some((&done, first)), now).unwrap();
+        group.clear();
+        for _ in 0..5 {
+            now += 1000;
+            work(&core, &mut keeper, now);
+        }
+        assert_eq!(told.0.lock().last(), Some(&(first, Ok(()))), "of {next}");
+    }
+}
