@@ -1,6 +1,5 @@
 //! Users and what they may do, on sockets: `login` says who they are, `permissions` tries each operation, `manage`
-//! changes users while the broker runs. The texts are
-//! those of RabbitMQ 4.3.
+//! changes users and `vhosts` virtual hosts while the broker runs. The texts are those of RabbitMQ 4.3.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,6 +8,7 @@ mod client;
 mod login;
 mod manage;
 mod permissions;
+mod vhosts;
 
 use leveret_testkit::{Broker, ScratchDirectory};
 

@@ -267,6 +267,23 @@ impl Access {
         })
     }
 
+    /// What users may do in a virtual host that is gone is gone too, but for what the configuration says.
+    pub fn forget_vhost(&self, vhost: &Name) {
+        let _changing = self.changing.lock();
+        for user in self.users() {
+            if user.declared || !(user.permissions.contains_key(vhost) || user.topics.contains_key(vhost)) {
+                continue;
+            }
+            let mut changed = User::clone(&user);
+            changed.permissions.remove(vhost);
+            changed.topics.remove(vhost);
+            let changed = Arc::new(changed);
+            self.users.write().insert(changed.name.clone(), changed.clone());
+            self.generation.fetch_add(1, Ordering::Release);
+            self.keeper.keep(&[Change::User(&changed)], Box::new(|_| {}));
+        }
+    }
+
     fn change<R>(
         &self,
         name: &Name,

@@ -110,6 +110,7 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         | Refusal::InvalidArgument { .. }
         | Refusal::UnknownDelivery { .. }
         | Refusal::ForeignUserId { .. }
+        | Refusal::QueueLimit { .. }
         // Not a hard error, 506: other channels of the connection may be those that make room.
         | Refusal::NotKept { .. } => ReplyCode::PreconditionFailed,
         Refusal::VhostNotFound { .. }

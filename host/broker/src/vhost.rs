@@ -167,6 +167,12 @@ impl Vhost {
         self.queues.read().values().filter(|queue| !queue.is_deleted()).cloned().collect()
     }
 
+    /// How many queues there are, about: one that goes at this moment may count.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.queues.read().len()
+    }
+
     /// All bindings that lead to a queue or an exchange, with their sources, in no order. That every
     /// queue gets what the default exchange has for its name is no binding.
     ///

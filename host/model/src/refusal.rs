@@ -81,6 +81,15 @@ pub enum Refusal {
         /// How many.
         limit: u64,
     },
+    /// The virtual host has as many queues as it may have.
+    QueueLimit {
+        /// The queue that is not declared.
+        queue: Name,
+        /// The virtual host.
+        vhost: Name,
+        /// How many.
+        limit: u64,
+    },
     /// The user has as many connections as it may have.
     UserConnections {
         /// The user.
@@ -292,6 +301,10 @@ impl fmt::Display for Refusal {
             Self::VhostConnections { vhost, user, limit } => write!(
                 f,
                 "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+            ),
+            Self::QueueLimit { queue, vhost, limit } => write!(
+                f,
+                "cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached"
             ),
             Self::UserConnections { user, limit } => {
                 write!(f, "connection refused for user '{user}': user connection limit ({limit}) is reached")

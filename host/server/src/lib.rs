@@ -25,6 +25,7 @@ pub mod http;
 pub mod live;
 pub mod store;
 pub mod users;
+pub mod vhosts;
 pub mod watch;
 pub mod wiring;
 pub mod worker;

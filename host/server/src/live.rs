@@ -3,18 +3,19 @@
 
 use crate::connection::ConnectionWake;
 use leveret_model::{Name, Refusal};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::{
     collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 /// All open connections.
 #[derive(Default)]
-pub struct Live(Mutex<Inside>);
+pub struct Live(Mutex<Inside>, Condvar);
 
 #[derive(Default)]
 struct Inside {
@@ -102,9 +103,16 @@ impl Live {
             .for_each(|entry| entry.wake.force_close(why));
     }
 
-    /// How many connections a virtual host has.
-    pub fn in_vhost(&self, vhost: &[u8]) -> u64 {
-        self.0.lock().vhosts.get(vhost).copied().unwrap_or(0)
+    /// Waits until a virtual host has no connection; false if it has some after so long.
+    pub fn wait_until_left(&self, vhost: &Name, longest: Duration) -> bool {
+        let until = Instant::now() + longest;
+        let mut inside = self.0.lock();
+        while inside.vhosts.contains_key(vhost) {
+            if self.1.wait_until(&mut inside, until).timed_out() {
+                return !inside.vhosts.contains_key(vhost);
+            }
+        }
+        true
     }
 }
 
@@ -139,6 +147,7 @@ impl Drop for Place {
             *count -= 1;
             if *count == 0 {
                 inside.vhosts.remove(&vhost);
+                self.live.1.notify_all();
             }
         }
     }

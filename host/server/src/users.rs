@@ -1,6 +1,9 @@
 //! The users of a broker: those that its store has, and those that its configuration declares.
 
-use crate::{config::Config, store::DiskStore};
+use crate::{
+    config::Config,
+    store::{DiskStore, VhostRecord},
+};
 use anyhow::{Context, anyhow};
 use leveret_access::Access;
 use leveret_model::Name;
@@ -24,9 +27,12 @@ pub fn open(config: &Config, store: &DiskStore) -> anyhow::Result<Arc<Access>> {
     let access = access.context("the threads that check passwords")?;
     let vhosts: Vec<Name> = config.vhosts.iter().map(|vhost| vhost.name.clone()).collect();
     let known = store.known_vhosts();
-    let new: Vec<Name> = vhosts.iter().filter(|vhost| !known.contains(*vhost)).cloned().collect();
+    let new: Vec<Name> = vhosts.iter().filter(|vhost| !known.contains_key(*vhost)).cloned().collect();
     match access.ensure_guest(&vhosts, &new) {
-        Ok(()) => new.iter().for_each(|vhost| store.know_vhost(vhost)),
+        // Where that is not taken it is noted at another start.
+        Ok(()) => new.iter().for_each(|vhost| {
+            store.know_vhost(vhost, &VhostRecord::default(), Box::new(|_| {}));
+        }),
         // A full disk keeps nobody from what there is.
         Err(error) => tracing::error!("user guest: {}", anyhow!(error)),
     }

@@ -54,7 +54,27 @@ pub struct PluginWatcher {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Adds folders to those that are watched, and takes them away, from anywhere.
+pub struct Folders(Sender<Notice>);
+
+impl Folders {
+    /// From now on plugins are taken from a folder, which is there. It is looked at every second.
+    pub fn add(&self, scope: &Scope, folder: &Path) {
+        // The watcher is gone only while the broker stops.
+        let _ = self.0.send(Notice::Add(scope.clone(), folder.to_path_buf()));
+    }
+
+    /// What was taken from the folders of a scope serves no more.
+    pub fn remove(&self, scope: &Scope) {
+        let _ = self.0.send(Notice::Remove(scope.clone()));
+    }
+}
+
 enum Notice {
+    /// This folder is watched too.
+    Add(Scope, PathBuf),
+    /// Those of this scope are no more.
+    Remove(Scope),
     /// Something may have changed.
     Look,
     /// This file was closed or renamed by its writer.
@@ -73,17 +93,8 @@ impl PluginWatcher {
         for (scope, given) in folders {
             watched.push(Folder::new(scope, given, FileKind::Serving, host)?);
         }
-        for (scope, given) in folders {
-            // Candidates come after what serves, for they are candidates of that.
-            let given = given.join(CANDIDATES);
-            let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&given);
-            match made.and_then(|()| Folder::new(scope, &given, FileKind::Candidate, host)) {
-                Ok(folder) => watched.push(folder),
-                Err(error) => {
-                    tracing::warn!(%scope, "no candidates are taken: {}: {error}", given.display());
-                }
-            }
-        }
+        // Candidates come after what serves, for they are candidates of that.
+        watched.extend(folders.iter().filter_map(|(scope, given)| Folder::of_candidates(scope, given, host)));
         let notifier = notifier(&watched, stop.clone());
         for folder in &mut watched {
             folder.look(&HashSet::new());
@@ -95,11 +106,17 @@ impl PluginWatcher {
                 LOAD_FIRST_MAX.as_secs()
             );
         }
-        let mut folders = Folders(watched, host.clone());
+        let mut folders = Watched(watched, host.clone());
         folders.review();
         let thread =
             std::thread::Builder::new().name("plugins".to_owned()).spawn(move || folders.watch(&notices))?;
         Ok(Self { _notifier: notifier, stop, host: host.clone(), thread: Some(thread) })
+    }
+
+    /// For whoever has more folders watched.
+    #[must_use]
+    pub fn folders(&self) -> Folders {
+        Folders(self.stop.clone())
     }
 }
 
@@ -187,9 +204,9 @@ struct Folder {
 }
 
 /// Watched by one thread.
-struct Folders(Vec<Folder>, Arc<Host>);
+struct Watched(Vec<Folder>, Arc<Host>);
 
-impl Folders {
+impl Watched {
     fn watch(&mut self, notices: &Receiver<Notice>) {
         loop {
             let mut whole = HashSet::new();
@@ -204,6 +221,8 @@ impl Folders {
                     Notice::Whole(path) => {
                         whole.insert(path);
                     }
+                    Notice::Add(scope, folder) => self.add(&scope, &folder),
+                    Notice::Remove(scope) => self.remove(&scope),
                     Notice::Stop => return,
                 }
                 notice = notices.try_recv().ok();
@@ -216,6 +235,25 @@ impl Folders {
             self.1.registry().note_retries();
             self.review();
         }
+    }
+
+    fn add(&mut self, scope: &Scope, folder: &Path) {
+        match Folder::new(scope, folder, FileKind::Serving, &self.1) {
+            Ok(added) => self.0.push(added),
+            Err(error) => tracing::warn!(%scope, "no plugins are taken: {}: {error}", folder.display()),
+        }
+        self.0.extend(Folder::of_candidates(scope, folder, &self.1));
+    }
+
+    /// As if all files of the scope were gone. Where too much waits already some serve until the broker ends.
+    fn remove(&mut self, scope: &Scope) {
+        for folder in self.0.iter_mut().filter(|folder| folder.scope == *scope) {
+            let files: Vec<PathBuf> = folder.files.keys().cloned().collect();
+            files.iter().for_each(|file| {
+                folder.note(file, false);
+            });
+        }
+        self.0.retain(|folder| folder.scope != *scope);
     }
 
     /// Has the registry say what is amiss, unless files that are there are still to be put into service.
@@ -248,6 +286,18 @@ impl Folder {
             complaint: None,
             full: false,
         })
+    }
+
+    /// The folder of candidates in another, which is made if it is not there.
+    fn of_candidates(scope: &Scope, given: &Path, host: &Arc<Host>) -> Option<Self> {
+        let given = given.join(CANDIDATES);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&given);
+        let folder = made.and_then(|()| Self::new(scope, &given, FileKind::Candidate, host));
+        folder
+            .inspect_err(
+                |error| tracing::warn!(%scope, "no candidates are taken: {}: {error}", given.display()),
+            )
+            .ok()
     }
 
     /// Compares the folder with what is known of it.

@@ -1,13 +1,14 @@
 //! Who starts what: workers, the listener, the HTTP API, the plugin watcher, and the clean stop.
 
 use crate::{
-    config::{Config, VhostConfig},
+    config::Config,
     data_folder::DataFolder,
     decisions::DecisionsFile,
     http::{self, HttpServer},
     live::Live,
     store::{self, DiskStore},
     users,
+    vhosts::{Keepers, Usual, Vhosts},
     watch::PluginWatcher,
     worker::{self, Order, WorkerHandle},
 };
@@ -18,7 +19,6 @@ use leveret_broker::{MemoryAccount, Restored, Vhost, store::Store};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
-    collections::HashMap,
     net::{SocketAddr, TcpListener},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -44,8 +44,8 @@ pub struct Shared {
     pub access: Arc<Access>,
     /// The open connections.
     pub live: Arc<Live>,
-    /// The virtual hosts by name.
-    pub vhosts: HashMap<Name, Arc<Vhost>>,
+    /// The virtual hosts.
+    pub vhosts: Vhosts,
     /// The bytes of all queued messages.
     pub memory: Arc<MemoryAccount>,
     /// Where what is to outlive the process is written.
@@ -60,25 +60,28 @@ pub struct Shared {
 impl Shared {
     /// The virtual hosts that worker number `index` keeps house for: each has one worker.
     pub fn vhosts_of(&self, index: usize) -> Vec<Arc<Vhost>> {
-        let mut vhosts: Vec<_> = self.vhosts.values().cloned().collect();
-        vhosts.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        vhosts.into_iter().skip(index).step_by(self.workers.max(1)).collect()
+        let vhosts = self.vhosts.list().into_iter().map(|place| place.vhost);
+        vhosts.skip(index).step_by(self.workers.max(1)).collect()
     }
 
     /// For tests of what works with it: one worker, these virtual hosts.
     #[cfg(test)]
-    pub(crate) fn for_tests(plugins: Arc<Host>, vhosts: HashMap<Name, Arc<Vhost>>, store: DiskStore) -> Self {
+    pub(crate) fn for_tests(plugins: Arc<Host>, vhost: &Arc<Vhost>, store: DiskStore) -> Self {
         let access =
             Access::new(leveret_access::Settings::default(), [], [], Arc::new(leveret_access::Nowhere));
-        let (access, names) = (access.unwrap(), vhosts.keys().cloned().collect::<Vec<_>>());
+        let (access, names) = (access.unwrap(), [vhost.name().clone()]);
         access.ensure_guest(&names, &names).unwrap();
+        let memory = Arc::new(MemoryAccount::new(1 << 30));
+        let usual = Usual { data_dir: PathBuf::new(), durability: store::VhostDurability::default() };
+        let vhosts = Vhosts::new(store.clone(), memory.clone(), 0, usual);
+        vhosts.put(vhost.clone());
         Self {
             access,
             live: Arc::default(),
             plugins,
             vhosts,
             store,
-            memory: Arc::new(MemoryAccount::new(1 << 30)),
+            memory,
             session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)), false)),
             workers: 1,
             connection_ids: AtomicU64::new(1),
@@ -152,14 +155,20 @@ struct Place {
 pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     make_folder(&config.data_dir)?;
     let data_folder = DataFolder::take(&config.data_dir)?;
-    let folders = plugins_folders(config);
-    folders.iter().try_for_each(|(_, folder)| make_folder(folder))?;
+    plugins_folders(config).iter().try_for_each(|(_, folder)| make_folder(folder))?;
     let listener = listen(config.listen, "--listen chooses another")?;
     let http_listener = match config.http_listen {
         Some(address) => Some(listen(address, "for HTTP; --http-listen chooses another, none turns it off")?),
         None => None,
     };
     let store = DiskStore::open(&config.data_dir.join(store::FOLDER))?;
+    let usual = Usual { data_dir: config.data_dir.clone(), durability: config.durability_usual.clone() };
+    let known = store.known_vhosts();
+    let is_configured = |name: &Name| config.vhosts.iter().any(|vhost| vhost.name == *name);
+    let made = known.iter().filter(|(name, record)| record.made && !is_configured(name));
+    let config = &config.with_vhosts(made.map(|(name, _)| usual.of(name)))?;
+    let folders = plugins_folders(config);
+    folders.iter().try_for_each(|(_, folder)| make_folder(folder))?;
     let place = Place { data_folder, folders, listener, http_listener, store: store.clone() };
     // Not as after a crash, after which every message would count as delivered before.
     start_in(place, config, since).inspect_err(|_| store.close())
@@ -199,18 +208,14 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         .map(|index| worker::start(index, shared.clone()))
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the worker threads")?;
+    let orders = || workers.iter().map(|worker| worker.orders.clone()).collect();
+    shared.vhosts.tell(Keepers { workers: orders(), folders: watcher.folders() });
     // Before anybody is told that the broker runs: whoever knows may want it to stop cleanly.
     let main = MainThread::new().context("the main thread's runtime and signals")?;
     let http = match http_listener {
         Some(listener) => Some(
-            http::start(
-                listener,
-                shared.clone(),
-                workers.iter().map(|worker| worker.orders.clone()).collect(),
-                address,
-                &config.data_dir,
-            )
-            .context("cannot start the HTTP API")?,
+            http::start(listener, shared.clone(), orders(), address, &config.data_dir)
+                .context("cannot start the HTTP API")?,
         ),
         None => None,
     };
@@ -239,18 +244,17 @@ fn vhosts(
     store: &DiskStore,
     memory: &Arc<MemoryAccount>,
     plugins: &Arc<Host>,
-) -> anyhow::Result<HashMap<Name, Arc<Vhost>>> {
+) -> anyhow::Result<Vhosts> {
     let mut router = plugins.worker(0);
-    let mut vhosts = HashMap::new();
-    for VhostConfig { name, durability, .. } in &config.vhosts {
-        let its: Arc<dyn Store> = Arc::new(store.of_vhost(durability.clone()));
-        let vhost = Vhost::kept_in(its, name.clone(), memory.clone(), &mut router)
-            .with_context(|| format!("virtual host {name}"))?;
-        vhost.set_retry_ms_max(config.retry_ms_max);
-        log_restored(&vhost);
-        vhosts.insert(name.clone(), vhost);
+    let usual = Usual { data_dir: config.data_dir.clone(), durability: config.durability_usual.clone() };
+    let vhosts = Vhosts::new(store.clone(), memory.clone(), config.retry_ms_max, usual);
+    let mut known = store.known_vhosts();
+    for vhost in &config.vhosts {
+        let record = known.remove(&vhost.name).unwrap_or_default();
+        let opened = vhosts.open(vhost, record, &mut router);
+        log_restored(&*opened.with_context(|| format!("virtual host {}", vhost.name))?);
     }
-    for name in store.vhosts().iter().filter(|name| !vhosts.contains_key(*name)) {
+    for name in store.vhosts().iter().filter(|name| vhosts.get(name).is_none()) {
         tracing::warn!(
             "the store has something of virtual host '{name}', which is not configured; it is kept"
         );

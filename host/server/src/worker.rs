@@ -7,6 +7,8 @@ use crate::{
     housekeeper,
     wiring::Shared,
 };
+use leveret_broker::Vhost;
+use leveret_model::Name;
 use leveret_plugin::Worker as PluginWorker;
 use std::{
     cell::{Cell, RefCell},
@@ -46,6 +48,10 @@ pub struct Worker {
 pub enum Order {
     /// Serve this connection.
     Serve(TcpStream),
+    /// Keep the house of this virtual host.
+    Keep(Arc<Vhost>),
+    /// Keep it no more, if it did.
+    Leave(Name),
     /// Tell which answers it remembers.
     Recall(Box<Recall>),
     /// Close every connection with 320, then end.
@@ -99,18 +105,11 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                 stopping: Cell::new(false),
             });
             let tasks = LocalSet::new();
-            for vhost in worker.shared.vhosts_of(index) {
-                let (worker, name) = (worker.clone(), vhost.name().clone());
-                tasks.spawn_local(async move {
-                    let beside = |errand: housekeeper::Errand| {
-                        // Without a waker it is always taken.
-                        let errand = Box::new(move |router: &mut PluginWorker| errand(router));
-                        let _ = worker.shared.plugins.run_beside(&name, errand, None);
-                    };
-                    housekeeper::keep(vhost, &worker.router, beside).await;
-                });
-            }
             tasks.block_on(&runtime, async move {
+                let mut houses = HashMap::new();
+                for vhost in worker.shared.vhosts_of(index) {
+                    houses.insert(vhost.name().clone(), worker.keep(vhost));
+                }
                 let mut serving = tokio::task::JoinSet::new();
                 let mut tending = tokio::time::interval(TENDED_EVERY);
                 tending.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -118,6 +117,12 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                     tokio::select! {
                         order = incoming.recv() => match order {
                             Some(Order::Serve(stream)) => worker.serve(stream, &mut serving),
+                            Some(Order::Keep(vhost)) => {
+                                houses.insert(vhost.name().clone(), worker.keep(vhost));
+                            }
+                            Some(Order::Leave(vhost)) => {
+                                houses.remove(&vhost);
+                            }
                             Some(Order::Recall(recall)) => recall.answer(&worker.router.borrow()),
                             Some(Order::Stop) | None => break,
                         },
@@ -134,7 +139,29 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
     Ok(WorkerHandle { orders, thread })
 }
 
+/// A housekeeper; dropped, it ends.
+struct House(tokio::task::JoinHandle<()>);
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Worker {
+    /// Keeps the house of a virtual host.
+    fn keep(self: &Rc<Self>, vhost: Arc<Vhost>) -> House {
+        let (worker, name) = (self.clone(), vhost.name().clone());
+        House(tokio::task::spawn_local(async move {
+            let beside = |errand: housekeeper::Errand| {
+                // Without a waker it is always taken.
+                let errand = Box::new(move |router: &mut PluginWorker| errand(router));
+                let _ = worker.shared.plugins.run_beside(&name, errand, None);
+            };
+            housekeeper::keep(vhost, &worker.router, beside).await;
+        }))
+    }
+
     fn serve(self: &Rc<Self>, stream: TcpStream, serving: &mut tokio::task::JoinSet<()>) {
         let id = self.shared.next_connection_id();
         match connection::ConnectionTask::new(id, stream, self.clone()) {

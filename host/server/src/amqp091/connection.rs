@@ -1,8 +1,7 @@
 //! Class connection and class channel: log-in, virtual host, channels.
 
 use super::{Channel, Connection, Open};
-use crate::connection::ConnectionWake;
-use crate::live::Most;
+use crate::{connection::ConnectionWake, live::Most, vhosts::Place};
 use leveret_access::{Claim, Limits, login::Outcome};
 use leveret_amqp091::{Login, Mechanism, Method, form::FORM};
 use leveret_broker::{
@@ -78,7 +77,7 @@ impl Connection {
     /// connection.open (section 1.4.2.7). 530 for a virtual host that is not there, or not for this user.
     pub(super) fn on_open(&mut self, vhost: &Name) {
         let Some(identity) = self.identity.clone() else { return };
-        let Some(found) = self.shared.vhosts.get(vhost) else {
+        let Some(Place { vhost: found, record }) = self.shared.vhosts.get(vhost) else {
             self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
             return;
         };
@@ -89,7 +88,7 @@ impl Connection {
             self.session.open_refused(&Refusal::VhostDenied { vhost: vhost.clone(), user });
             return;
         }
-        let most = Most { of_user: self.user_limits().connections_max, of_vhost: None };
+        let most = Most { of_user: self.user_limits().connections_max, of_vhost: record.connections_max };
         let place = match self.shared.live.enter(self.id.0, (&user, vhost), most, &self.wake) {
             Ok(place) => place,
             Err(refusal) => {
@@ -97,9 +96,14 @@ impl Connection {
                 return self.session.open_refused(&refusal);
             }
         };
+        // Deleted since it was looked up: whoever deletes it looks for connections after it is gone.
+        if self.shared.vhosts.get(vhost).is_none() {
+            self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
+            return;
+        }
         self.open = Some(Open {
-            vhost: found.clone(),
             client: Client::new(found.clone(), self.id, self.wake.clone()),
+            vhost: found,
             publisher: Publisher::default(),
             identity: PublisherIdentity {
                 user: user.clone(),

@@ -390,9 +390,11 @@ impl Connection {
     }
 
     /// Somebody wants it to end: tells the client.
-    pub fn force_close(&mut self, why: &str) {
+    pub fn force_close(&mut self, why: &str, router: &mut dyn Router) {
         if !self.session.is_closing() {
             self.session.close_connection(320, &format!("CONNECTION_FORCED - {why}"));
+            // What it wanted counts no more; only the answer to the close is waited for.
+            self.end(router);
         }
     }
 

@@ -27,6 +27,7 @@ impl Connection {
     /// redeclared with something that differs.
     pub(super) fn on_queue_declare(&mut self, asked: Asked, declare: Declare<'_>) -> Answer {
         let by = self.id;
+        let shared = self.shared.clone();
         let open = self.open()?;
         let (status, receipt) = if declare.passive {
             open.demand_any(Resource::Queue, declare.queue)?;
@@ -36,6 +37,9 @@ impl Connection {
             // A name that is made is judged by another of its kind.
             let judged = if named.is_empty() { made_queue_name() } else { named };
             open.demand_queue_declare(&judged, &declare.arguments)?;
+            if open.vhost.queue(&judged).is_none() {
+                shared.vhosts.check_queues(open.vhost.name(), &judged)?;
+            }
             open.vhost.declare_queue_kept(
                 QueueSpec {
                     name: name_of(declare.queue),

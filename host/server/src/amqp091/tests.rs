@@ -16,7 +16,7 @@ use leveret_testkit::{
         method_bytes,
     },
 };
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 fn name(name: &str) -> Name {
     Name::new(name.as_bytes()).unwrap()
@@ -44,10 +44,9 @@ impl Client {
         let mut router = host.worker(0);
         let memory = Arc::new(leveret_broker::MemoryAccount::new(watermark_bytes));
         let vhost = Vhost::kept_in(disk.clone(), name("/"), memory.clone(), &mut router).unwrap();
-        let vhosts = HashMap::from([(name("/"), vhost.clone())]);
         let folder = ScratchDirectory::new("amqp091");
         let store = DiskStore::open(folder.path()).unwrap();
-        let mut shared = Shared::for_tests(host, vhosts, store);
+        let mut shared = Shared::for_tests(host, &vhost, store);
         shared.memory = memory;
         let shared = Arc::new(shared);
         let connection = Connection::new(1, Ipv4Addr::LOCALHOST.into(), shared, Arc::default());

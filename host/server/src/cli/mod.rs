@@ -8,6 +8,7 @@ mod plugin;
 mod store;
 mod time;
 mod users;
+mod vhost;
 
 use crate::{
     config::{Config, Settings},
@@ -62,6 +63,8 @@ enum Command {
     Permission(users::PermissionArguments),
     /// Which routing keys users of a running broker may use at topic exchanges
     TopicPermission(users::TopicPermissionArguments),
+    /// Virtual hosts of a running broker: make them, delete them, their limits
+    Vhost(vhost::VhostArguments),
     /// Compile one component from standard input: the broker starts itself with this
     #[command(name = compile::SUBCOMMAND, hide = true)]
     CompilePlugin(CompilePluginArguments),
@@ -113,6 +116,9 @@ pub fn run() -> ExitCode {
         }
         Some(Command::TopicPermission(permission)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| permission.run(&settings))
+        }
+        Some(Command::Vhost(vhost)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| vhost.run(&settings))
         }
         Some(Command::Store(store)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| store.run(&settings))

@@ -19,6 +19,7 @@ pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable,
 pub use users::{UserTable, UserTables};
 pub use vhosts::VhostConfig;
 
+use crate::store::VhostDurability;
 use anyhow::{Context, bail};
 use leveret_access::{GUEST, User};
 use leveret_broker::later::{RETRY_AFTER_MS_MAX, RETRY_AFTER_MS_MIN};
@@ -337,6 +338,26 @@ pub struct Config {
     pub access: leveret_access::Settings,
     /// The users that are declared.
     pub users: Vec<User>,
+    /// The rules behind `attachments`.
+    pub attachment_rules: Vec<AttachmentRule>,
+    /// When messages count as safe in virtual hosts of which nothing is said.
+    pub durability_usual: VhostDurability,
+}
+
+impl Config {
+    /// The same with more virtual hosts, which are as those of which nothing is said.
+    ///
+    /// # Errors
+    /// Interceptors that are attached everywhere cannot be attached there.
+    pub fn with_vhosts(&self, more: impl IntoIterator<Item = VhostConfig>) -> anyhow::Result<Self> {
+        let mut config = self.clone();
+        config.vhosts.extend(more);
+        let names: Vec<Name> = config.vhosts.iter().map(|vhost| vhost.name.clone()).collect();
+        let attachments =
+            Attachments::new(config.attachment_rules.clone(), &names).context("[[intercept]]")?;
+        config.attachments = Arc::new(attachments);
+        Ok(config)
+    }
 }
 
 impl TryFrom<Settings> for Config {
@@ -368,7 +389,7 @@ impl TryFrom<Settings> for Config {
         let names = settings.vhosts.unwrap_or_else(|| vec!["/".to_owned()]);
         let vhosts = vhosts::vhosts(names, (&settings.vhost, &settings.durability), &data_dir, &plugins_dir)?;
         let vhost_names: Vec<Name> = vhosts.iter().map(|vhost| vhost.name.clone()).collect();
-        let attachments = Attachments::new(rules, &vhost_names).context("[[intercept]]")?;
+        let attachments = Attachments::new(rules.clone(), &vhost_names).context("[[intercept]]")?;
         Ok(Self {
             listen: settings.listen.unwrap_or(LISTEN_DEFAULT),
             http_listen: match settings.http_listen {
@@ -388,6 +409,8 @@ impl TryFrom<Settings> for Config {
             attachments: Arc::new(attachments),
             access: access(settings.loopback_users, settings.anonymous_user)?,
             users: users::users(&settings.users)?,
+            attachment_rules: rules,
+            durability_usual: durability::of_vhost("", None, &settings.durability),
         })
     }
 }

@@ -40,7 +40,9 @@ impl ConnectionTask {
         while self.wake.take() {
             self.go_on_alone(true, &mut *worker.router.borrow_mut());
         }
-        let is_over = worker.is_stopping() || !self.connection.has_unfinished(&self.leftover);
+        let is_over = worker.is_stopping()
+            || self.wake.forced().is_some()
+            || !self.connection.has_unfinished(&self.leftover);
         let Some(Alone(sleep)) = &mut self.alone else { return Poll::Ready(()) };
         if is_over || sleep.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }

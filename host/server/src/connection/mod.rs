@@ -186,7 +186,7 @@ impl ConnectionTask {
                 self.connection.stop();
             }
             if let Some(why) = self.wake.forced() {
-                self.connection.force_close(&why);
+                self.connection.force_close(&why, &mut *router);
             }
             self.connection.woken(&mut *router);
             self.connection.deliver(OUTPUT_BYTES_SOFT_MAX, &mut *router);

@@ -27,12 +27,12 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<BindingJson>> {
-    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| of_vhost(vhost)).collect())
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| of_vhost(&vhost)).collect())
 }
 
 /// `/api/bindings/{vhost}`.
 pub(super) async fn list_of_vhost(State(api): State<Arc<Api>>, Names(vhost): Names<String>) -> Listed {
-    Ok(Json(of_vhost(api.vhost(&vhost)?)))
+    Ok(Json(of_vhost(&*api.vhost(&vhost)?)))
 }
 
 /// `/api/exchanges/{vhost}/{exchange}/bindings/source`.
@@ -41,7 +41,7 @@ pub(super) async fn list_from_exchange(
     Names((vhost, exchange)): Names<(String, String)>,
 ) -> Listed {
     let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
-    Ok(Json(sorted(from_exchange(vhost, &exchange))))
+    Ok(Json(sorted(from_exchange(&vhost, &exchange))))
 }
 
 /// `/api/exchanges/{vhost}/{exchange}/bindings/destination`.
@@ -50,7 +50,7 @@ pub(super) async fn list_to_exchange(
     Names((vhost, exchange)): Names<(String, String)>,
 ) -> Listed {
     let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
-    Ok(Json(sorted(leading_to(vhost, &Destination::Exchange(exchange)))))
+    Ok(Json(sorted(leading_to(&vhost, &Destination::Exchange(exchange)))))
 }
 
 /// `/api/queues/{vhost}/{queue}/bindings`.
@@ -59,8 +59,8 @@ pub(super) async fn list_to_queue(
     Names((vhost, queue)): Names<(String, String)>,
 ) -> Listed {
     let (vhost, queue) = api.queue(&vhost, &queue)?;
-    let mut bindings = vec![by_default(vhost, &queue)];
-    bindings.extend(leading_to(vhost, &Destination::Queue(queue)));
+    let mut bindings = vec![by_default(&vhost, &queue)];
+    bindings.extend(leading_to(&vhost, &Destination::Queue(queue)));
     Ok(Json(sorted(bindings)))
 }
 

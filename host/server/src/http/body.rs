@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use axum::{
     body::{Body, HttpBody, to_bytes},
-    extract::{FromRequest, Request},
+    extract::{FromRequest, OptionalFromRequest, Request},
     http::{HeaderMap, header},
 };
 use serde::de::DeserializeOwned;
@@ -27,10 +27,14 @@ pub(super) async fn read_whole(request: Request) -> Result<Request, ApiError> {
     if request.body().is_end_stream() {
         return Ok(request);
     }
-    if !is_json(request.headers()) {
-        return Err(ApiError::NotJson);
-    }
+    let said_to_be_json = is_json(request.headers());
     let (head, body) = request.into_parts();
+    if !said_to_be_json {
+        // One that turns out to be empty is none.
+        let read = tokio::time::timeout(BODY_READ_MAX, to_bytes(body, 0)).await;
+        let read = read.map_err(|_| ApiError::BodyTooSlow)?;
+        return read.map(|_| Request::from_parts(head, Body::empty())).map_err(|_| ApiError::NotJson);
+    }
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(ApiError::BodyTooLarge);
     }
@@ -92,6 +96,17 @@ pub(super) fn text_fields<'a, const N: usize>(
         *text = text_field(body, key)?;
     }
     Ok(texts)
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ApiError> {
+        if request.body().is_end_stream() {
+            return Ok(None);
+        }
+        <Self as FromRequest<S>>::from_request(request, state).await.map(Some)
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -9,14 +9,14 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<ExchangeJson>> {
-    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(vhost)).collect())
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(&vhost)).collect())
 }
 
 pub(super) async fn list_of_vhost(
     State(api): State<Arc<Api>>,
     Names(vhost): Names<String>,
 ) -> Result<Json<Vec<ExchangeJson>>, ApiError> {
-    Ok(Json(describe_all(api.vhost(&vhost)?)))
+    Ok(Json(describe_all(&*api.vhost(&vhost)?)))
 }
 
 pub(super) async fn read(

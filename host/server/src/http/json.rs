@@ -122,6 +122,12 @@ pub struct VhostJson {
     pub name: String,
     /// The type of a queue that names none.
     pub default_queue_type: &'static str,
+    /// What people said of it; not there where they said nothing, as the next.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// The messages of its queues.
     #[serde(flatten)]
     pub messages: MessagesJson,

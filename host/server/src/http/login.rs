@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 const MANAGEMENT: [&str; 4] = ["management", "policymaker", "monitoring", ADMINISTRATOR];
 
 /// What all of them may look at, and of what is in a virtual host that they may enter.
-const OPEN: [&str; 6] = ["whoami", "overview", "vhosts", "exchanges", "queues", "bindings"];
+const OPEN: [&str; 7] = ["whoami", "overview", "vhosts", "vhost-limits", "exchanges", "queues", "bindings"];
 
 /// A caller whose credentials were right.
 #[derive(Clone, Debug)]

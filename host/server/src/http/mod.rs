@@ -94,30 +94,30 @@ struct Ends {
 
 impl Api {
     /// All virtual hosts that a caller may look into, by name.
-    fn vhosts_of(&self, caller: &Caller) -> Vec<&Arc<Vhost>> {
+    fn vhosts_of(&self, caller: &Caller) -> Vec<Arc<Vhost>> {
         self.vhosts().into_iter().filter(|vhost| caller.may_look_into(vhost.name())).collect()
     }
 
     /// All virtual hosts, by name.
-    fn vhosts(&self) -> Vec<&Arc<Vhost>> {
-        let mut vhosts: Vec<&Arc<Vhost>> = self.shared.vhosts.values().collect();
-        vhosts.sort_by(|a, b| a.name().cmp(b.name()));
-        vhosts
+    fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        self.shared.vhosts.list().into_iter().map(|place| place.vhost).collect()
     }
 
-    fn vhost(&self, name: &str) -> Result<&Arc<Vhost>, ApiError> {
-        self.shared.vhosts.get(name.as_bytes()).ok_or(ApiError::NotFound)
+    fn vhost(&self, name: &str) -> Result<Arc<Vhost>, ApiError> {
+        self.shared.vhosts.get(name.as_bytes()).map(|place| place.vhost).ok_or(ApiError::NotFound)
     }
 
-    fn exchange(&self, vhost: &str, name: &str) -> Result<(&Arc<Vhost>, Arc<Exchange>), ApiError> {
+    fn exchange(&self, vhost: &str, name: &str) -> Result<(Arc<Vhost>, Arc<Exchange>), ApiError> {
         let vhost = self.vhost(vhost)?;
         let name: &[u8] = if name == DEFAULT_EXCHANGE { b"" } else { name.as_bytes() };
-        Ok((vhost, vhost.exchange(name).ok_or(ApiError::NotFound)?))
+        let exchange = vhost.exchange(name).ok_or(ApiError::NotFound)?;
+        Ok((vhost, exchange))
     }
 
-    fn queue(&self, vhost: &str, name: &str) -> Result<(&Arc<Vhost>, Arc<Queue>), ApiError> {
+    fn queue(&self, vhost: &str, name: &str) -> Result<(Arc<Vhost>, Arc<Queue>), ApiError> {
         let vhost = self.vhost(vhost)?;
-        Ok((vhost, vhost.queue(name.as_bytes()).ok_or(ApiError::NotFound)?))
+        let queue = vhost.queue(name.as_bytes()).ok_or(ApiError::NotFound)?;
+        Ok((vhost, queue))
     }
 }
 
@@ -128,7 +128,10 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/whoami", get(whoami::read))
         .route("/api/store", get(store::read))
         .route("/api/vhosts", get(vhosts::list))
-        .route("/api/vhosts/{vhost}", get(vhosts::read))
+        .route("/api/vhosts/{vhost}", get(vhosts::read).put(vhosts::put).delete(vhosts::delete))
+        .route("/api/vhost-limits", get(vhosts::limits))
+        .route("/api/vhost-limits/{vhost}", get(vhosts::limits_of))
+        .route("/api/vhost-limits/{vhost}/{limit}", put(vhosts::put_limit).delete(vhosts::delete_limit))
         .route("/api/exchanges", get(exchanges::list))
         .route("/api/exchanges/{vhost}", get(exchanges::list_of_vhost))
         .route("/api/exchanges/{vhost}/{exchange}", get(exchanges::read))

@@ -13,7 +13,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
     let shared = &api.shared;
     let mut totals = ObjectTotalsJson { connections: shared.connection_count(), ..Default::default() };
     let mut counts = QueueCounts::default();
-    for vhost in shared.vhosts.values() {
+    for vhost in api.vhosts() {
         let queues = vhost.queues();
         totals.exchanges += vhost.exchanges().len();
         totals.queues += queues.len();

@@ -72,11 +72,11 @@ pub(super) async fn read_in_vhost(
     State(api): State<Arc<Api>>,
     Names((type_name, vhost)): Names<(String, String)>,
 ) -> Result<Json<PluginInVhostJson>, ApiError> {
-    in_vhost(&api, api.vhost(&vhost)?, type_name.as_bytes()).map(Json).ok_or(ApiError::NotFound)
+    in_vhost(&api, &*api.vhost(&vhost)?, type_name.as_bytes()).map(Json).ok_or(ApiError::NotFound)
 }
 
 fn in_vhosts(api: &Api, type_name: &[u8]) -> impl Iterator<Item = PluginInVhostJson> {
-    api.vhosts().into_iter().filter_map(move |vhost| in_vhost(api, vhost, type_name))
+    api.vhosts().into_iter().filter_map(move |vhost| in_vhost(api, &vhost, type_name))
 }
 
 fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJson> {

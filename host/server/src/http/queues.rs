@@ -15,14 +15,14 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<QueueJson>> {
-    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(vhost)).collect())
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(&vhost)).collect())
 }
 
 pub(super) async fn list_of_vhost(
     State(api): State<Arc<Api>>,
     Names(vhost): Names<String>,
 ) -> Result<Json<Vec<QueueJson>>, ApiError> {
-    Ok(Json(describe_all(api.vhost(&vhost)?)))
+    Ok(Json(describe_all(&*api.vhost(&vhost)?)))
 }
 
 pub(super) async fn read(
@@ -30,7 +30,7 @@ pub(super) async fn read(
     Names((vhost, queue)): Names<(String, String)>,
 ) -> Result<Json<QueueJson>, ApiError> {
     let (vhost, queue) = api.queue(&vhost, &queue)?;
-    Ok(Json(describe(vhost, &queue)))
+    Ok(Json(describe(&vhost, &queue)))
 }
 
 /// By name.

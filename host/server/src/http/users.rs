@@ -210,7 +210,7 @@ async fn set_limit(api: &Api, name: &str, limit: &str, value: Option<u64>) -> Re
 }
 
 /// `"a,b"`, or a list.
-fn tags(value: &Value) -> Result<Vec<String>, ApiError> {
+pub(super) fn tags(value: &Value) -> Result<Vec<String>, ApiError> {
     let clean = |text: &str| Some(text.trim().to_owned()).filter(|tag| !tag.is_empty());
     match value {
         Value::String(text) => Ok(text.split(',').filter_map(clean).collect()),

@@ -1,32 +1,205 @@
-//! `/api/vhosts`: virtual hosts with their counts of messages.
+//! `/api/vhosts` and `/api/vhost-limits`: virtual hosts with their counts of messages, how they come and go, and how much
+//! there may be in them.
 
 use super::{
-    Api,
+    Api, aside,
+    body::{JsonBody, field},
     error::ApiError,
-    json::{MessagesJson, QUEUE_TYPE, VhostJson},
+    json::{
+        MessagesJson, QUEUE_TYPE, VhostJson,
+        users::{VhostLimitsJson, VhostLimitsOfJson},
+    },
+    kept::{self, Put},
     login::Caller,
     path::Names,
+    users::{name_of, tags},
 };
-use axum::{Extension, Json, extract::State};
-use leveret_broker::Vhost;
+use crate::{
+    store::VhostRecord,
+    vhosts::{Place, VhostRefused},
+};
+use axum::{Extension, Json, extract::State, http::StatusCode};
+use leveret_access::Permissions;
+use leveret_model::Name;
+use serde_json::{Map, Value};
 use std::sync::Arc;
+
+/// The two limits by their names.
+const MAX_CONNECTIONS: &str = "max-connections";
+const MAX_QUEUES: &str = "max-queues";
 
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<VhostJson>> {
-    Json(api.vhosts_of(&caller).into_iter().map(|vhost| describe(vhost)).collect())
+    Json(places(&api, &caller).iter().map(describe).collect())
+}
+
+/// Those that a caller may look into.
+fn places(api: &Api, caller: &Caller) -> Vec<Place> {
+    let all = api.shared.vhosts.list().into_iter();
+    all.filter(|place| caller.may_look_into(place.vhost.name())).collect()
+}
+
+fn place(api: &Api, name: &str) -> Result<Place, ApiError> {
+    api.shared.vhosts.get(name.as_bytes()).ok_or(ApiError::NotFound)
 }
 
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Names(vhost): Names<String>,
 ) -> Result<Json<VhostJson>, ApiError> {
-    Ok(Json(describe(api.vhost(&vhost)?)))
+    Ok(Json(describe(&place(&api, &vhost)?)))
 }
 
-fn describe(vhost: &Vhost) -> VhostJson {
+fn describe(Place { vhost, record }: &Place) -> VhostJson {
     let queues = vhost.queues();
     let messages = queues.iter().map(|queue| MessagesJson::from(queue.counts())).sum();
-    VhostJson { name: vhost.name().to_text(), default_queue_type: QUEUE_TYPE, messages }
+    VhostJson {
+        name: vhost.name().to_text(),
+        default_queue_type: QUEUE_TYPE,
+        description: record.description.clone(),
+        tags: record.tags.clone(),
+        messages,
+    }
+}
+
+/// Makes one, or says something else of it. Who makes one may do everything there.
+pub(super) async fn put(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(name): Names<String>,
+    body: Option<JsonBody<Map<String, Value>>>,
+) -> Result<Put, ApiError> {
+    let body = body.map(|JsonBody(body)| body).unwrap_or_default();
+    let vhost = name_of(&name)?;
+    if vhost.is_empty() {
+        return Err(ApiError::BadRequest("a virtual host needs a name".to_owned()));
+    }
+    let description = body.get("description").and_then(Value::as_str).map(str::to_owned);
+    let tags = body.get("tags").map(tags).transpose()?;
+    let is_new = change(&api, (&vhost, true), move |record| {
+        record.description = description.unwrap_or_default();
+        record.tags = tags.unwrap_or_default();
+    })
+    .await?;
+    if is_new && let Caller::User(user) = caller {
+        let (done, kept) = kept::done();
+        // A user that the configuration declares may do there what that says.
+        if api.shared.access.set_permissions(&user.name, &vhost, Some(Permissions::all()), done).is_ok() {
+            kept.wait().await?;
+        }
+    }
+    Ok(Put::new(is_new))
+}
+
+async fn change(
+    api: &Arc<Api>,
+    (vhost, may_make): (&Name, bool),
+    change: impl FnOnce(&mut VhostRecord) + Send + 'static,
+) -> Result<bool, ApiError> {
+    let (done, kept) = kept::done();
+    let (there, name) = (api.clone(), vhost.clone());
+    let put = move |router: &mut leveret_plugin::Worker| {
+        there.shared.vhosts.put_record((&name, may_make), router, change, done)
+    };
+    let is_new = aside::in_the_lane(api, vhost, put).await?.map_err(refused)?;
+    kept.wait().await?;
+    Ok(is_new)
+}
+
+/// Deletes one with all that is in it, once its connections have ended.
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    Names(name): Names<String>,
+) -> Result<StatusCode, ApiError> {
+    let vhost = name_of(&name)?;
+    let (there, gone) = (api.clone(), vhost.clone());
+    // On a thread of its own: it waits for connections, which may wait for the lane.
+    let closed = api.aside.run(move || there.shared.vhosts.close(&gone, &there.shared.live));
+    let closed = closed.await?.map_err(refused)?;
+    let (done, kept) = kept::done();
+    let there = api.clone();
+    let delete = move |router: &mut leveret_plugin::Worker| there.shared.vhosts.delete(&closed, router, done);
+    aside::in_the_lane(&api, &vhost, delete).await?;
+    api.shared.access.forget_vhost(&vhost);
+    kept.wait().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn refused(why: VhostRefused) -> ApiError {
+    match why {
+        VhostRefused::NotThere => ApiError::NotFound,
+        VhostRefused::Configured => ApiError::Refused(
+            "the configuration names this virtual host, so it is deleted there and is gone after a restart"
+                .to_owned(),
+        ),
+        VhostRefused::Failed(why) => ApiError::Refused(why),
+    }
+}
+
+/// The limits of a virtual host, as RabbitMQ lists them.
+fn limits_json(Place { vhost, record }: &Place) -> VhostLimitsOfJson {
+    let value = VhostLimitsJson { max_connections: record.connections_max, max_queues: record.queues_max };
+    VhostLimitsOfJson { vhost: vhost.name().to_text(), value }
+}
+
+fn is_limited(place: &Place) -> bool {
+    place.record.connections_max.is_some() || place.record.queues_max.is_some()
+}
+
+pub(super) async fn limits(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<VhostLimitsOfJson>> {
+    Json(places(&api, &caller).iter().filter(|place| is_limited(place)).map(limits_json).collect())
+}
+
+pub(super) async fn limits_of(
+    State(api): State<Arc<Api>>,
+    Names(name): Names<String>,
+) -> Result<Json<Vec<VhostLimitsOfJson>>, ApiError> {
+    let place = place(&api, &name)?;
+    Ok(Json(is_limited(&place).then(|| limits_json(&place)).into_iter().collect()))
+}
+
+/// Sets one limit; a negative one is none.
+pub(super) async fn put_limit(
+    State(api): State<Arc<Api>>,
+    Names((name, limit)): Names<(String, String)>,
+    JsonBody(body): JsonBody<Map<String, Value>>,
+) -> Result<StatusCode, ApiError> {
+    let value = field(&body, "value")?;
+    place(&api, &name)?;
+    if limit != MAX_CONNECTIONS && limit != MAX_QUEUES {
+        let why = format!("Unrecognised terms [{{<<\"{limit}\">>,{value}}}] in limits");
+        return Err(ApiError::BadRequest(why));
+    }
+    let number = value.as_i64().ok_or_else(|| {
+        ApiError::BadRequest(format!("{limit} should be a number, actually was {}", kept::term(value)))
+    })?;
+    set_limit(&api, &name, limit, u64::try_from(number).ok()).await
+}
+
+pub(super) async fn delete_limit(
+    State(api): State<Arc<Api>>,
+    Names((name, limit)): Names<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    place(&api, &name)?;
+    set_limit(&api, &name, limit, None).await
+}
+
+async fn set_limit(
+    api: &Arc<Api>,
+    name: &str,
+    limit: String,
+    value: Option<u64>,
+) -> Result<StatusCode, ApiError> {
+    change(api, (&name_of(name)?, false), move |record| match &*limit {
+        MAX_CONNECTIONS => record.connections_max = value,
+        MAX_QUEUES => record.queues_max = value,
+        _ => {}
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
 }

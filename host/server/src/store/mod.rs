@@ -23,12 +23,14 @@ mod state;
 mod told;
 mod topology;
 mod users;
+mod vhosts;
 
 #[cfg(test)]
 mod tests;
 
 pub use durability::VhostDurability;
 pub use health::Pressure;
+pub use vhosts::VhostRecord;
 
 use anyhow::{Context, anyhow};
 use group::DiskGroup;

@@ -14,7 +14,7 @@
 //! 6 timers      key: virtual host, exchange, u8 type, u64 BE the exchange's number or 0, the timer's name: u64 when it
 //!               is due, in milliseconds since 1970
 //! 7 users       key: name (users.rs)
-//! 8 vhosts      key: name of a virtual host that there was at some start: u8 version, table
+//! 8 vhosts      key: name of a virtual host that there was at some time: u8 version, table (vhosts.rs)
 //! 64 and above  what a type of an exchange keeps (state.rs)
 //! ```
 //!

@@ -89,6 +89,34 @@ impl Bindings {
     }
 }
 
+impl Bindings {
+    /// Puts into a group that all is gone that is kept of a virtual host, but for what exchange types keep.
+    pub(super) fn forget_vhost(&self, store: &Store, vhost: &Name, parts: &mut Parts) {
+        let prefix = vhost_key(vhost);
+        for (key, _) in values(store, EXCHANGES, &prefix) {
+            parts.unset(EXCHANGES, &key);
+        }
+        for (key, _) in values(store, QUEUES, &prefix) {
+            let mut take = Take(&key);
+            if let Ok(id) = take.name().and_then(|_| take.u64_sorted()) {
+                parts.delete(QueueId(id));
+            }
+            parts.unset(QUEUES, &key);
+        }
+        for (key, _) in values(store, BINDINGS, &prefix) {
+            self.0.lock().remove(&key);
+            parts.unset(BINDINGS, &key);
+        }
+        for (key, value) in values(store, OTHERS, &holds_key(vhost)) {
+            let mut take = Take(&value);
+            if let Ok(id) = take.version().and_then(|()| take.u64()) {
+                parts.delete(QueueId(id));
+            }
+            parts.unset(OTHERS, &key);
+        }
+    }
+}
+
 impl Index {
     /// Adds a binding, and gives it a number.
     fn insert(&mut self, key: &[u8]) -> u64 {

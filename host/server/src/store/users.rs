@@ -10,16 +10,16 @@
 
 use super::{
     DiskStore,
-    codec::{Malformed, Take, VERSION, put_name, put_table},
+    codec::{Malformed, Take, VERSION, put_name},
     parts::Parts,
-    spaces::{USERS, VHOSTS},
+    spaces::USERS,
 };
 use leveret_access::{Algorithm, Change, Done, Keeper, Limits, Permissions, Secret, TopicPermissions, User};
 use leveret_broker::store::{StoreFailure, Written};
-use leveret_model::{Name, Table};
+use leveret_model::Name;
 use leveret_store::Sync;
 use parking_lot::Mutex;
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 /// The algorithms by their numbers.
 const ALGORITHMS: [Algorithm; 4] =
@@ -39,25 +39,6 @@ impl DiskStore {
         });
         users
     }
-
-    /// The virtual hosts that were noted.
-    #[must_use]
-    pub fn known_vhosts(&self) -> BTreeSet<Name> {
-        let mut vhosts = BTreeSet::new();
-        self.shared.store.values_with(VHOSTS, b"", |key, _, _| vhosts.extend(Take(key).name().ok()));
-        vhosts
-    }
-
-    /// Notes that there is a virtual host. Where that is not taken it is noted at another start.
-    pub fn know_vhost(&self, vhost: &Name) {
-        let mut parts = Parts::new(self.shared.group_bytes_max);
-        let mut value = vec![VERSION];
-        put_table(&mut value, &Table::new());
-        parts.set(VHOSTS, &key(vhost), &value, 0);
-        if let Err(failure) = parts.submit(&self.shared.store, Sync::Ride, None) {
-            tracing::debug!("{failure}");
-        }
-    }
 }
 
 impl Keeper for DiskStore {
@@ -73,10 +54,15 @@ impl Keeper for DiskStore {
                 Change::UserGone(name) => parts.unset(USERS, &key(name)),
             }
         }
-        let waiter: Arc<dyn Written> = Arc::new(Told(Mutex::new(Some(done))));
+        let waiter = told(done);
         // The waiter is told where it is not taken.
         let _ = parts.submit(&self.shared.store, Sync::Always, Some((&waiter, 0)));
     }
+}
+
+/// Tells whoever waits.
+pub(super) fn told(done: Done) -> Arc<dyn Written> {
+    Arc::new(Told(Mutex::new(Some(done))))
 }
 
 struct Told(Mutex<Option<Done>>);

@@ -42,6 +42,27 @@ pub struct UserLimitsJson {
     pub value: LimitsJson,
 }
 
+/// Limits of a virtual host; those that are not there are none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VhostLimitsJson {
+    /// Connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u64>,
+    /// Queues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queues: Option<u64>,
+}
+
+/// `GET /api/vhost-limits`: one virtual host of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VhostLimitsOfJson {
+    /// The virtual host.
+    pub vhost: String,
+    /// Its limits.
+    pub value: VhostLimitsJson,
+}
+
 /// `GET /api/permissions/{vhost}/{user}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PermissionsJson {

@@ -1,0 +1,144 @@
+//! Virtual hosts of a running broker: made, limited, deleted with what is in them.
+
+use crate::{
+    BINARY,
+    asking::{GUEST, ask, delete, does, get, put, refuses},
+    broker_with,
+    client::{Call, Client, declare_queue, log_in, open, plain},
+};
+use leveret_testkit::{
+    Broker,
+    wire::{Arguments, RawConnection, id},
+};
+use serde_json::{Value, json};
+
+/// A connection of guest to a virtual host, with channel 1 open.
+fn enter(broker: &Broker, vhost: &str) -> Client {
+    let mut connection = log_in(broker.address(), "PLAIN", &plain("guest", "guest"));
+    open(&mut connection, vhost);
+    connection.expect_method(0, id::CONNECTION_OPEN_OK);
+    connection.open_channel(1);
+    Client { connection }
+}
+
+/// The text with which guest is kept out.
+fn kept_out(broker: &Broker, vhost: &str) -> String {
+    let mut connection: RawConnection = log_in(broker.address(), "PLAIN", &plain("guest", "guest"));
+    open(&mut connection, vhost);
+    connection.expect_connection_close(530).text
+}
+
+fn durable_queue(name: &str) -> Call {
+    let words = Arguments::new().short(0).short_string(name).bits(&[false, true, false, false, false]);
+    Call(id::QUEUE_DECLARE, words.empty_table(), id::QUEUE_DECLARE_OK)
+}
+
+fn durable_exchange(name: &str) -> Call {
+    let words = Arguments::new().short(0).short_string(name).short_string("direct");
+    Call(
+        id::EXCHANGE_DECLARE,
+        words.bits(&[false, true, false, false, false]).empty_table(),
+        id::EXCHANGE_DECLARE_OK,
+    )
+}
+
+fn bind_exchange(to: &str, from: &str) -> Call {
+    let words = Arguments::new().short(0).short_string(to).short_string(from).short_string("k");
+    Call((40, 30), words.bits(&[false]).empty_table(), (40, 31))
+}
+
+#[test]
+fn a_virtual_host_that_is_made_outlives_a_crash_and_one_that_is_deleted_does_not() {
+    let (broker, _configuration) = broker_with("");
+    assert_eq!(put(&broker, "vhosts/made", &json!({ "description": "d", "tags": "a,b" })).0, 201);
+    assert_eq!(put(&broker, "vhosts/made", &json!({ "description": "d", "tags": "a" })).0, 204);
+    assert_eq!(ask(&broker, GUEST, "PUT", "vhosts/second", None).0, 201);
+    let mut client = enter(&broker, "made");
+    client.does(durable_queue("q"));
+    client.does(durable_exchange("x"));
+    client.does(bind_exchange("amq.fanout", "amq.topic"));
+    let broker = broker.kill_for_a_while().start();
+    let (_, made) = get(&broker, "vhosts/made");
+    assert_eq!((&made["description"], &made["tags"]), (&json!("d"), &json!(["a"])));
+    // Whoever makes one may do everything there.
+    let mut client = enter(&broker, "made");
+    client.does(declare_queue("q", true, &[]));
+    assert_eq!(delete(&broker, "vhosts/made"), 204);
+    let closed = client.connection.expect_connection_close(320);
+    assert_eq!(closed.text, "CONNECTION_FORCED - vhost 'made' is down");
+    assert_eq!(kept_out(&broker, "made"), "NOT_ALLOWED - vhost made not found");
+    assert_eq!((get(&broker, "vhosts/made").0, delete(&broker, "vhosts/made")), (404, 404));
+    assert_eq!(get(&broker, "permissions/made/guest").0, 404);
+    let broker = broker.kill_for_a_while().start();
+    assert_eq!((get(&broker, "vhosts/made").0, get(&broker, "vhosts/second").0), (404, 200));
+    assert!(!broker.log().contains("the store has something of virtual host"), "{}", broker.log());
+    // One of that name that comes later has nothing of it.
+    put(&broker, "vhosts/made", &json!({}));
+    let names = |path: &str| -> Vec<Value> { get(&broker, path).1.as_array().unwrap().clone() };
+    assert_eq!(names("queues/made"), Vec::<Value>::new());
+    assert!(names("exchanges/made").iter().all(|exchange| exchange["name"] != "x"));
+    assert_eq!(names("bindings/made"), Vec::<Value>::new());
+}
+
+#[test]
+fn a_virtual_host_of_the_configuration_is_deleted_there() {
+    let (broker, _configuration) = broker_with("vhosts = [\"/\", \"a\"]");
+    let (status, reason) = {
+        let (status, body) = ask(&broker, GUEST, "DELETE", "vhosts/a", None);
+        (status, body["reason"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(status, 409);
+    assert!(reason.contains("the configuration names this virtual host"), "{reason}");
+    enter(&broker, "a").connection.expect_alive();
+}
+
+#[test]
+fn virtual_hosts_have_limits() {
+    let (broker, _configuration) = broker_with("");
+    assert_eq!(put(&broker, "vhost-limits/%2F/max-connections", &json!({ "value": 1 })).0, 204);
+    assert_eq!(put(&broker, "vhost-limits/%2F/max-queues", &json!({ "value": 1 })).0, 204);
+    let limits = json!([{ "vhost": "/", "value": { "max-connections": 1, "max-queues": 1 } }]);
+    assert_eq!(
+        (get(&broker, "vhost-limits"), get(&broker, "vhost-limits/%2F")),
+        ((200, limits.clone()), (200, limits))
+    );
+    let mut client = enter(&broker, "/");
+    let text = "NOT_ALLOWED - access to vhost '/' refused for user 'guest': connection limit (1) is reached";
+    assert_eq!(kept_out(&broker, "/"), text);
+    client.does(durable_queue("one"));
+    client.does(durable_queue("one"));
+    let text = "PRECONDITION_FAILED - cannot declare queue 'two': queue limit in vhost '/' (1) is reached";
+    client.is_refused(durable_queue("two"), 406, text);
+    drop(client);
+    let broker = broker.kill_for_a_while().start();
+    let mut client = enter(&broker, "/");
+    client.is_refused(durable_queue("two"), 406, text);
+    for limit in ["max-connections", "max-queues"] {
+        assert_eq!(delete(&broker, &format!("vhost-limits/%2F/{limit}")), 204);
+    }
+    client.does(durable_queue("two"));
+    enter(&broker, "/").connection.expect_alive();
+    assert_eq!(get(&broker, "vhost-limits"), (200, json!([])));
+    assert_eq!(put(&broker, "vhost-limits/nowhere/max-queues", &json!({ "value": 1 })).0, 404);
+    assert_eq!(put(&broker, "vhost-limits/%2F/foo", &json!({ "value": 1 })).0, 400);
+    assert_eq!(get(&broker, "vhosts/nowhere").0, 404);
+}
+
+#[test]
+fn the_command_line_manages_virtual_hosts() {
+    let broker = Broker::start(BINARY);
+    does(&broker, &["vhost", "add", "a", "--description", "for a"]);
+    assert_eq!(does(&broker, &["vhost", "list"]), "/\na  for a\n");
+    let text = "NOT_ALLOWED - access to vhost 'a' refused for user 'guest'";
+    assert_eq!(kept_out(&broker, "a"), text);
+    does(&broker, &["permission", "set", "guest", ".*", ".*", ".*", "--vhost", "a"]);
+    enter(&broker, "a").connection.expect_alive();
+    let limits = does(&broker, &["vhost", "limits", "a", "--max-connections", "3", "--max-queues", "none"]);
+    assert_eq!(limits, "max-connections 3, max-queues none\n");
+    does(&broker, &["vhost", "delete", "a"]);
+    assert!(refuses(&broker, &["vhost", "delete", "a"]).contains("there is no virtual host a"));
+    assert!(
+        refuses(&broker, &["vhost", "limits", "a", "--max-queues", "1"])
+            .contains("there is no virtual host a")
+    );
+}
