@@ -58,6 +58,11 @@ mod python {
     fn dead_letters() {
         run(Python, "dead_letters", 5);
     }
+
+    #[test]
+    fn tls() {
+        super::tls::run(Python, 3);
+    }
 }
 
 mod node {
@@ -114,5 +119,68 @@ mod java {
     #[test]
     fn errors() {
         run(Java, "errors", 5);
+    }
+}
+
+mod tls {
+    use super::SUITE_MAX;
+    use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, languages::Language, process};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use std::{fs, path::PathBuf};
+
+    /// Writes an authority, and what it signed for `broker` and `alice`.
+    fn write_certificates(folder: &ScratchDirectory) {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let write = |file: &str, content: String| fs::write(folder.path().join(file), content).unwrap();
+        write("ca.pem", authority.pem());
+        for name in ["broker", "alice"] {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.use_authority_key_identifier_extension = true;
+            write(&format!("{name}.pem"), params.signed_by(&key, &authority).unwrap().pem());
+            write(&format!("{name}-key.pem"), key.serialize_pem());
+        }
+    }
+
+    /// The suite `tls` of a language's client program; the broker has a user `alice` without a password.
+    pub(super) fn run(language: Language, cases: usize) {
+        let Some(mut client) = language.client() else { return };
+        let folder = ScratchDirectory::new("tls");
+        write_certificates(&folder);
+        let file = |name: &str| -> PathBuf { folder.path().join(name) };
+        let configuration = "[users.alice]\n[users.alice.permissions.\"/\"]\n\
+                             configure = \".*\"\nwrite = \".*\"\nread = \".*\"\n\
+                             [users.guest]\npassword = \"guest\"\n[users.guest.permissions.\"/\"]\n\
+                             configure = \".*\"\nwrite = \".*\"\nread = \".*\"\n";
+        fs::write(file("leveret.toml"), configuration).unwrap();
+        let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
+            .argument("--config")
+            .argument(file("leveret.toml"))
+            .argument("--tls-listen=127.0.0.1:0")
+            .argument("--tls-clients=optional")
+            .argument("--tls-certificate")
+            .argument(file("broker.pem"))
+            .argument("--tls-key")
+            .argument(file("broker-key.pem"))
+            .argument("--tls-ca")
+            .argument(file("ca.pem"))
+            .start();
+        let line = broker.wait_for_log("TLS on ", EVENT_WAIT_MAX);
+        let port = line.rsplit(':').next().unwrap().trim().to_owned();
+        client
+            .arg("tls")
+            .env("AMQP_URL", broker.amqp_url())
+            .env("TLS_PORT", port)
+            .env("TLS_CA", file("ca.pem"))
+            .env("TLS_CERTIFICATE", file("alice.pem"))
+            .env("TLS_KEY", file("alice-key.pem"));
+        let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
+        assert!(finished.status.success(), "{}", finished.report());
+        let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
+        assert_eq!(passed, cases, "{}", finished.report());
     }
 }

@@ -1,7 +1,7 @@
 //! How a user's password is known: never itself, always a hash with salt.
 //!
 //! New passwords get Argon2id (RFC 9106) with 19 MiB and two passes, the least that OWASP recommends today: some
-//! 20 ms of one processor, which is much for whoever tries passwords, and little for whoever logs in, since a
+//! 13 ms of one processor, which is much for whoever tries passwords, and little for whoever logs in, since a
 //! password that was right is remembered under a key of this process until the user's password changes. The three
 //! algorithms of RabbitMQ are read too, for users that come from there; they are quick, so a password that matters
 //! should be set anew.
@@ -127,7 +127,7 @@ impl Secret {
         Self::of(Kind::None)
     }
 
-    /// Hashes a password: some 20 ms of one processor, and 19 MiB. The empty password is none.
+    /// Hashes a password: some 13 ms of one processor, and 19 MiB. The empty password is none.
     ///
     /// # Errors
     /// A password that is too long; no random bytes, no memory.

@@ -7,6 +7,7 @@ use crate::{
     http::{self, HttpServer},
     live::Live,
     store::{self, DiskStore},
+    tls::{Reload, Tls},
     users,
     vhosts::{Keepers, Usual, Vhosts},
     watch::PluginWatcher,
@@ -52,6 +53,10 @@ pub struct Shared {
     pub store: DiskStore,
     /// What a session tells clients.
     pub session: Arc<SessionConfig>,
+    /// The same for those that showed a certificate.
+    pub session_with_external: Arc<SessionConfig>,
+    /// What connections with TLS begin with, if there are any.
+    pub tls: Option<Arc<Tls>>,
     workers: usize,
     connection_ids: AtomicU64,
     connections: AtomicUsize,
@@ -82,7 +87,9 @@ impl Shared {
             vhosts,
             store,
             memory,
-            session: Arc::new(session_config(SocketAddr::from(([127, 0, 0, 1], 0)), false)),
+            session: Arc::default(),
+            session_with_external: Arc::default(),
+            tls: None,
             workers: 1,
             connection_ids: AtomicU64::new(1),
             connections: AtomicUsize::new(0),
@@ -111,10 +118,12 @@ pub struct Running {
     address: SocketAddr,
     shared: Arc<Shared>,
     listener: TcpListener,
+    tls_listener: Option<TcpListener>,
     workers: Vec<WorkerHandle>,
     http: Option<HttpServer>,
     main: MainThread,
     store: DiskStore,
+    _reload: Option<Reload>,
     _watcher: PluginWatcher,
     _data_folder: DataFolder,
 }
@@ -144,6 +153,7 @@ struct Place {
     folders: Vec<(Scope, PathBuf)>,
     listener: TcpListener,
     http_listener: Option<TcpListener>,
+    tls_listener: Option<TcpListener>,
     store: DiskStore,
 }
 
@@ -161,6 +171,10 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         Some(address) => Some(listen(address, "for HTTP; --http-listen chooses another, none turns it off")?),
         None => None,
     };
+    let tls_listener = match &config.tls {
+        Some(tls) => Some(listen(tls.listen, "for TLS; --tls-listen chooses another")?),
+        None => None,
+    };
     let store = DiskStore::open(&config.data_dir.join(store::FOLDER))?;
     let usual = Usual { data_dir: config.data_dir.clone(), durability: config.durability_usual.clone() };
     let known = store.known_vhosts();
@@ -169,14 +183,17 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     let config = &config.with_vhosts(made.map(|(name, _)| usual.of(name)))?;
     let folders = plugins_folders(config);
     folders.iter().try_for_each(|(_, folder)| make_folder(folder))?;
-    let place = Place { data_folder, folders, listener, http_listener, store: store.clone() };
+    let place = Place { data_folder, folders, listener, http_listener, tls_listener, store: store.clone() };
     // Not as after a crash, after which every message would count as delivered before.
     start_in(place, config, since).inspect_err(|_| store.close())
 }
 
 fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Running> {
-    let Place { data_folder, folders, listener, http_listener, store } = place;
+    let Place { data_folder, folders, listener, http_listener, tls_listener, store } = place;
     let address = listener.local_addr().context("the listening socket has no address")?;
+    let tls = config.tls.clone().map(Tls::open).transpose().context("TLS")?.map(Arc::new);
+    let reload =
+        tls.clone().map(Reload::start).transpose().context("the thread that watches certificates")?;
     let kept_in: Arc<dyn Store> = Arc::new(store.clone());
     let (decided, decisions) = DecisionsFile::read(&config.data_dir);
     let decisions = Arc::new(decisions);
@@ -191,6 +208,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     }
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let vhosts = vhosts(config, &store, &memory, &plugins)?;
+    let session = session_config(config.listen, config.access.anonymous_user.is_some());
     let shared = Arc::new(Shared {
         access: users::open(config, &store)?,
         live: Arc::default(),
@@ -198,7 +216,9 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         vhosts,
         memory,
         store: store.clone(),
-        session: Arc::new(session_config(config.listen, config.access.anonymous_user.is_some())),
+        session_with_external: Arc::new(with_external(&session)),
+        session: Arc::new(session),
+        tls: tls.clone(),
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
@@ -224,15 +244,21 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     if let Some(http) = &http {
         tracing::info!("HTTP API on http://{}", http.address());
     }
+    if let Some(listener) = &tls_listener {
+        let address = listener.local_addr().context("the listening socket for TLS has no address")?;
+        tracing::info!("TLS on {address}");
+    }
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
     Ok(Running {
         address,
         shared,
         listener,
+        tls_listener,
         workers,
         http,
         main,
         store,
+        _reload: reload,
         _watcher: watcher,
         _data_folder: data_folder,
     })
@@ -336,6 +362,13 @@ fn session_config(listen: SocketAddr, with_anonymous: bool) -> SessionConfig {
     }
 }
 
+/// The same for those that showed a certificate.
+fn with_external(session: &SessionConfig) -> SessionConfig {
+    let mut session = session.clone();
+    session.mechanisms.push(Mechanism::External);
+    session
+}
+
 /// `way_out` says which flag to use where the address is taken.
 fn listen(address: SocketAddr, way_out: &str) -> anyhow::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)
@@ -364,9 +397,16 @@ impl Running {
         let MainThread { runtime, mut terminate, mut interrupt } = self.main;
         let signal = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            let accept = accept(&listener, &self.shared, &self.workers);
+            let tls_listener = self.tls_listener.map(tokio::net::TcpListener::from_std).transpose()?;
+            let with_tls = async {
+                match &tls_listener {
+                    Some(listener) => accept(listener, true, &self.shared, &self.workers).await,
+                    None => std::future::pending().await,
+                }
+            };
             anyhow::Ok(tokio::select! {
-                () = accept => unreachable_by_design(),
+                () = accept(&listener, false, &self.shared, &self.workers) => unreachable_by_design(),
+                () = with_tls => unreachable_by_design(),
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "Ctrl-C",
             })
@@ -394,7 +434,12 @@ fn unreachable_by_design() -> &'static str {
 }
 
 /// Gives connections to the workers in turn.
-async fn accept(listener: &tokio::net::TcpListener, shared: &Shared, workers: &[WorkerHandle]) {
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    with_tls: bool,
+    shared: &Shared,
+    workers: &[WorkerHandle],
+) {
     /// How long to wait when the process is out of file descriptors.
     const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
     for worker in workers.iter().cycle() {
@@ -411,7 +456,7 @@ async fn accept(listener: &tokio::net::TcpListener, shared: &Shared, workers: &[
             }
         };
         shared.connections.fetch_add(1, Ordering::Relaxed);
-        if worker.orders.send(Order::Serve(stream)).is_err() {
+        if worker.orders.send(Order::Serve(stream, with_tls)).is_err() {
             shared.connection_ended();
         }
     }

@@ -46,8 +46,8 @@ pub struct Worker {
 
 /// What a worker is told from outside.
 pub enum Order {
-    /// Serve this connection.
-    Serve(TcpStream),
+    /// Serve this connection, with TLS or without.
+    Serve(TcpStream, bool),
     /// Keep the house of this virtual host.
     Keep(Arc<Vhost>),
     /// Keep it no more, if it did.
@@ -116,7 +116,7 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                 loop {
                     tokio::select! {
                         order = incoming.recv() => match order {
-                            Some(Order::Serve(stream)) => worker.serve(stream, &mut serving),
+                            Some(Order::Serve(stream, with_tls)) => worker.serve(stream, with_tls, &mut serving),
                             Some(Order::Keep(vhost)) => {
                                 houses.insert(vhost.name().clone(), worker.keep(vhost));
                             }
@@ -162,9 +162,9 @@ impl Worker {
         }))
     }
 
-    fn serve(self: &Rc<Self>, stream: TcpStream, serving: &mut tokio::task::JoinSet<()>) {
+    fn serve(self: &Rc<Self>, stream: TcpStream, with_tls: bool, serving: &mut tokio::task::JoinSet<()>) {
         let id = self.shared.next_connection_id();
-        match connection::ConnectionTask::new(id, stream, self.clone()) {
+        match connection::ConnectionTask::new(id, stream, with_tls, self.clone()) {
             Ok(task) => {
                 self.connections.borrow_mut().insert(id, task.wake_handle());
                 let worker = self.clone();

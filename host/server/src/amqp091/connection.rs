@@ -33,12 +33,15 @@ impl Connection {
                 Claim::Password { user: login.user, password: login.password }
             }
             Mechanism::Anonymous => Claim::Anonymous,
-            // Not offered without a certificate.
-            Mechanism::External => Claim::Proved { user: b"" },
+            // Nobody's name is empty.
+            Mechanism::External => Claim::Proved { user: self.proved.as_deref().unwrap_or_default() },
         };
         let user = match login.mechanism {
             Mechanism::Plain | Mechanism::AmqPlain => String::from_utf8_lossy(login.user).into_owned(),
-            other => other.name().to_owned(),
+            Mechanism::External => {
+                String::from_utf8_lossy(self.proved.as_deref().unwrap_or_default()).into_owned()
+            }
+            Mechanism::Anonymous => Mechanism::Anonymous.name().to_owned(),
         };
         let check = Arc::new(LoginCheck { user, outcome: Mutex::new(None), wake: self.wake.clone() });
         let told = check.clone();

@@ -62,6 +62,8 @@ pub struct Connection {
     wake: Arc<ConnectionWake>,
     /// The check of a password that is waited for.
     login: Option<Arc<connection::LoginCheck>>,
+    /// The user that the client's certificate names.
+    proved: Option<Vec<u8>>,
     /// Who logged in.
     identity: Option<Identity>,
     open: Option<Open>,
@@ -166,6 +168,7 @@ impl Connection {
             confirms: confirms::Confirms::new(wake.clone()),
             wake,
             login: None,
+            proved: None,
             identity: None,
             open: None,
             publishing: publish::Publishing::default(),
@@ -173,6 +176,13 @@ impl Connection {
             deliveries_wait: false,
             blocked: false,
         }
+    }
+
+    /// The client showed a certificate that was verified; `user` is the name in it, if there is one. Before anything
+    /// else: from now on EXTERNAL is offered.
+    pub fn proved(&mut self, user: Option<Vec<u8>>) {
+        self.proved = user;
+        self.session = Session::new(self.shared.session_with_external.clone());
     }
 
     /// Uses bytes from the front of `bytes`, until more than `output_bytes_max` wait to be written;

@@ -19,7 +19,10 @@ pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable,
 pub use users::{UserTable, UserTables};
 pub use vhosts::VhostConfig;
 
-use crate::store::VhostDurability;
+use crate::{
+    store::VhostDurability,
+    tls::{ClientCertificates, LoginFrom, TlsSettings},
+};
 use anyhow::{Context, bail};
 use leveret_access::{GUEST, User};
 use leveret_broker::later::{RETRY_AFTER_MS_MAX, RETRY_AFTER_MS_MIN};
@@ -44,6 +47,8 @@ use toml::Spanned;
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5672);
 /// Where the HTTP API listens if nobody says otherwise.
 pub const HTTP_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15672);
+/// Where the broker listens for TLS if nobody says otherwise.
+pub const TLS_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5671);
 /// The folder for everything that the broker keeps.
 pub const DATA_DIR_DEFAULT: &str = "leveret-data";
 /// The share of the machine's memory that queued messages may take before publishers wait.
@@ -145,6 +150,30 @@ pub struct Settings {
     /// The user for clients that do not say who they are (ANONYMOUS) [default: they are refused]
     #[arg(long, env = "LEVERET_ANONYMOUS_USER", value_name = "NAME")]
     pub anonymous_user: Option<String>,
+
+    /// Address and port for AMQP with TLS [default: 127.0.0.1:5671, if there is a certificate]
+    #[arg(long, env = "LEVERET_TLS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub tls_listen: Option<SocketAddr>,
+
+    /// File with the broker's certificate and those between it and its authority (PEM) [default: no TLS]
+    #[arg(long, env = "LEVERET_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// File with the key of that certificate (PEM)
+    #[arg(long, env = "LEVERET_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// File with the authorities of clients' certificates (PEM)
+    #[arg(long, env = "LEVERET_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Which clients show a certificate [default: none]
+    #[arg(long, env = "LEVERET_TLS_CLIENTS", value_name = "WHICH", value_enum)]
+    pub tls_clients: Option<ClientCertificates>,
+
+    /// What of a client's certificate is the user's name (EXTERNAL) [default: common-name]
+    #[arg(long, env = "LEVERET_TLS_LOGIN_FROM", value_name = "WHAT", value_enum)]
+    pub tls_login_from: Option<LoginFrom>,
 
     /// `[users."name"]`: users and what they may do
     #[arg(skip)]
@@ -294,6 +323,12 @@ impl Settings {
             retry_max_ms: self.retry_max_ms.or(other.retry_max_ms),
             log: self.log.or(other.log),
             loopback_users: self.loopback_users.or(other.loopback_users),
+            tls_listen: self.tls_listen.or(other.tls_listen),
+            tls_certificate: self.tls_certificate.or(other.tls_certificate),
+            tls_key: self.tls_key.or(other.tls_key),
+            tls_ca: self.tls_ca.or(other.tls_ca),
+            tls_clients: self.tls_clients.or(other.tls_clients),
+            tls_login_from: self.tls_login_from.or(other.tls_login_from),
             anonymous_user: self.anonymous_user.or(other.anonymous_user),
             users: if self.users.is_empty() { other.users } else { self.users },
             plugins: if self.plugins.is_empty() { other.plugins } else { self.plugins },
@@ -338,6 +373,8 @@ pub struct Config {
     pub access: leveret_access::Settings,
     /// The users that are declared.
     pub users: Vec<User>,
+    /// How TLS is served, if it is.
+    pub tls: Option<TlsSettings>,
     /// The rules behind `attachments`.
     pub attachment_rules: Vec<AttachmentRule>,
     /// When messages count as safe in virtual hosts of which nothing is said.
@@ -366,6 +403,7 @@ impl TryFrom<Settings> for Config {
     fn try_from(settings: Settings) -> anyhow::Result<Self> {
         let policies = settings.policies()?;
         policies.check()?;
+        let tls = tls(&settings)?;
         let rules = settings.attachments().map_err(|(_, what)| anyhow::anyhow!("[[intercept]]: {what}"))?;
         let data_dir = settings.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
         let plugins_dir = settings.plugins_dir.unwrap_or_else(|| data_dir.join("plugins"));
@@ -409,10 +447,40 @@ impl TryFrom<Settings> for Config {
             attachments: Arc::new(attachments),
             access: access(settings.loopback_users, settings.anonymous_user)?,
             users: users::users(&settings.users)?,
+            tls,
             attachment_rules: rules,
             durability_usual: durability::of_vhost("", None, &settings.durability),
         })
     }
+}
+
+/// TLS is served where there is a certificate.
+fn tls(settings: &Settings) -> anyhow::Result<Option<TlsSettings>> {
+    let (certificate, key) = match (&settings.tls_certificate, &settings.tls_key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        (None, None) => {
+            let is_said =
+                settings.tls_listen.is_some() || settings.tls_ca.is_some() || settings.tls_clients.is_some();
+            if is_said {
+                bail!("TLS needs tls-certificate and tls-key");
+            }
+            return Ok(None);
+        }
+        (Some(_), None) => bail!("tls-certificate needs tls-key"),
+        (None, Some(_)) => bail!("tls-key needs tls-certificate"),
+    };
+    let clients = settings.tls_clients.unwrap_or_default();
+    if clients != ClientCertificates::None && settings.tls_ca.is_none() {
+        bail!("tls-clients needs tls-ca, the authorities of their certificates");
+    }
+    Ok(Some(TlsSettings {
+        listen: settings.tls_listen.unwrap_or(TLS_LISTEN_DEFAULT),
+        certificate,
+        key,
+        authorities: settings.tls_ca.clone(),
+        clients,
+        login_from: settings.tls_login_from.unwrap_or_default(),
+    }))
 }
 
 /// An empty name is nobody's, so that a flag can say that there are none.

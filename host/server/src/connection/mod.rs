@@ -20,6 +20,7 @@ mod timers;
 
 use crate::{
     amqp091::{Connection, Reading, dead_letter},
+    tls::stream::Stream,
     worker::Worker,
 };
 pub use alone::ALONE_MAX;
@@ -41,11 +42,7 @@ use std::{
     time::Duration,
 };
 use timers::{Stage, Tick, Timers};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Sleep,
-};
+use tokio::{io::ReadBuf, net::TcpStream, time::Sleep};
 
 /// With this many bytes waiting for the socket, a connection delivers no more.
 pub const OUTPUT_BYTES_SOFT_MAX: usize = 64 * 1024;
@@ -98,7 +95,9 @@ impl Wake for ConnectionWake {
 
 /// Serves one client from accept to the end.
 pub struct ConnectionTask {
-    stream: TcpStream,
+    stream: Stream,
+    /// TLS has something that the socket did not take.
+    unflushed: bool,
     peer: SocketAddr,
     worker: Rc<Worker>,
     connection: Connection,
@@ -146,15 +145,17 @@ impl ConnectionTask {
     ///
     /// # Errors
     /// If the socket is unusable already.
-    pub fn new(id: u64, stream: std::net::TcpStream, worker: Rc<Worker>) -> io::Result<Self> {
+    pub fn new(id: u64, stream: std::net::TcpStream, with_tls: bool, worker: Rc<Worker>) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
         let wake = Arc::new(ConnectionWake::default());
         let connection = Connection::new(id, peer.ip(), worker.shared.clone(), wake.clone());
-        tracing::debug!(%peer, id, "connection accepted");
+        let tls = if with_tls { worker.shared.tls.as_ref().map(|tls| tls.config()) } else { None };
+        tracing::debug!(%peer, id, with_tls, "connection accepted");
         Ok(Self {
-            stream: TcpStream::from_std(stream)?,
+            stream: Stream::new(TcpStream::from_std(stream)?, tls),
+            unflushed: false,
             peer,
             worker,
             connection,
@@ -191,6 +192,16 @@ impl ConnectionTask {
             self.connection.woken(&mut *router);
             self.connection.deliver(OUTPUT_BYTES_SOFT_MAX, &mut *router);
         }
+        match self.stream.poll_begin(cx) {
+            Poll::Ready(Ok(false)) => {}
+            Poll::Ready(Ok(true)) => self.tls_began(),
+            Poll::Ready(Err(error)) => {
+                tracing::info!("TLS with {} failed: {error}", self.peer);
+                return Turn::End("TLS failed");
+            }
+            Poll::Pending if self.connection.is_closed() => return Turn::End("closed"),
+            Poll::Pending => return Turn::Wait,
+        }
         match self.read(cx) {
             Ok(read) => moved |= read,
             Err(why) => return Turn::End(why),
@@ -200,13 +211,21 @@ impl ConnectionTask {
             Err(why) => return Turn::End(why),
         }
         moved |= self.retry(cx);
-        if self.connection.is_closed() && self.connection.output().is_empty() {
+        let all_written = self.connection.output().is_empty() && !self.unflushed;
+        if self.connection.is_closed() && all_written {
             return Turn::End("closed");
         }
-        if self.read_ended && self.leftover.is_empty() && self.connection.output().is_empty() {
+        if self.read_ended && self.leftover.is_empty() && all_written {
             return Turn::End("the client closed the socket");
         }
         if moved { Turn::Again } else { Turn::Wait }
+    }
+
+    /// TLS is there: whoever showed a certificate may log in with that.
+    fn tls_began(&mut self) {
+        let Some(certificate) = self.stream.client_certificate() else { return };
+        let user = self.worker.shared.tls.as_ref().and_then(|tls| tls.user_of(&certificate));
+        self.connection.proved(user);
     }
 
     /// Reads what there is, and handles what may be handled now; true if anything came or was used.
@@ -233,7 +252,7 @@ impl ConnectionTask {
             self.timers.note_read(1);
         } else if !self.read_ended {
             let mut into = ReadBuf::new(rest);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
+            match self.stream.poll_read(cx, &mut into) {
                 Poll::Ready(Ok(())) => {
                     came = into.filled().len();
                     self.read_ended = came == 0;
@@ -336,9 +355,16 @@ impl ConnectionTask {
                 if spare.capacity() > 0 {
                     self.worker.return_output(spare);
                 }
+                if wrote || self.unflushed {
+                    self.unflushed = match self.stream.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => false,
+                        Poll::Ready(Err(_)) => return Err("the client is gone"),
+                        Poll::Pending => true,
+                    };
+                }
                 return Ok(wrote);
             };
-            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+            match self.stream.poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Err("the socket takes no more"),
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
@@ -419,6 +445,7 @@ impl Future for ConnectionTask {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
+        task.stream.say_end(cx);
         tracing::debug!(peer = %task.peer, "connection ended: {why}");
         if task.is_left_alone() { task.poll_alone(cx) } else { Poll::Ready(()) }
     }

@@ -1,0 +1,222 @@
+//! TLS: who is let in with which certificate, and certificates that change.
+
+use crate::{BINARY, client::plain};
+use leveret_testkit::{
+    Broker, EVENT_WAIT_MAX, ScratchDirectory,
+    wire::{Arguments, PROTOCOL_HEADER, Reader, Tune, id, method_bytes},
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
+};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+/// An authority, and a folder with what it signed.
+struct World {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    folder: ScratchDirectory,
+}
+
+/// A certificate and its key.
+struct Signed {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn sign(authority: &CertifiedIssuer<'static, KeyPair>, common_name: &str) -> Signed {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    Signed { certificate: params.signed_by(&key, authority).unwrap(), key }
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { authority: authority("an authority"), folder: ScratchDirectory::new("tls") };
+        fs::write(world.folder.path().join("ca.pem"), world.authority.pem()).unwrap();
+        world.renew("broker");
+        world
+    }
+
+    /// Puts another certificate in the place of the broker's.
+    fn renew(&self, common_name: &str) {
+        let Signed { certificate, key } = sign(&self.authority, common_name);
+        for (file, content) in [("key.pem", key.serialize_pem()), ("certificate.pem", certificate.pem())] {
+            let aside = self.folder.path().join(format!("{file}.new"));
+            fs::write(&aside, content).unwrap();
+            fs::rename(aside, self.folder.path().join(file)).unwrap();
+        }
+    }
+
+    /// A broker with users `alice`, who has no password, and `guest`.
+    fn broker(&self, more: &str) -> (Broker, SocketAddr) {
+        let path = |file: &str| self.folder.path().join(file).display().to_string();
+        let configuration = format!(
+            "tls-listen = \"127.0.0.1:0\"\ntls-certificate = {:?}\ntls-key = {:?}\ntls-ca = {:?}\n{more}\n\
+             [users.alice]\n[users.alice.permissions.\"/\"]\n\
+             [users.guest]\npassword = \"guest\"\n[users.guest.permissions.\"/\"]\n",
+            path("certificate.pem"),
+            path("key.pem"),
+            path("ca.pem")
+        );
+        fs::write(self.folder.path().join("leveret.toml"), configuration).unwrap();
+        let broker = Broker::builder(BINARY).argument("--config").argument(path("leveret.toml")).start();
+        let line = broker.wait_for_log("TLS on ", EVENT_WAIT_MAX);
+        let address = line.split("TLS on ").nth(1).unwrap().trim().parse().unwrap();
+        (broker, address)
+    }
+}
+
+type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// A connection that trusts the authority, and shows a certificate if it has one.
+fn connect(world: &World, address: SocketAddr, shows: Option<&Signed>) -> Tls {
+    let mut roots = RootCertStore::empty();
+    roots.add(world.authority.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let config = match shows {
+        Some(Signed { certificate, key }) => {
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(EVENT_WAIT_MAX)).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket)
+}
+
+/// The next method on channel 0, and its arguments.
+fn method(tls: &mut Tls) -> std::io::Result<(id::MethodId, Reader)> {
+    let mut head = [0; 7];
+    tls.read_exact(&mut head)?;
+    let mut payload = vec![0; u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize + 1];
+    tls.read_exact(&mut payload)?;
+    let mut reader = Reader::new(&payload);
+    Ok(((reader.short(), reader.short()), reader))
+}
+
+/// What connection.start offers; an error where there is no TLS.
+fn mechanisms(tls: &mut Tls) -> std::io::Result<String> {
+    tls.write_all(&PROTOCOL_HEADER)?;
+    let (start, mut arguments) = method(tls)?;
+    assert_eq!(start, id::CONNECTION_START);
+    let (_version, _properties) = (arguments.short(), arguments.long_string());
+    Ok(String::from_utf8(arguments.long_string()).unwrap())
+}
+
+/// Logs in and opens `/`; whether that is allowed.
+fn is_let_in(tls: &mut Tls, mechanism: &str, response: &[u8]) -> bool {
+    mechanisms(tls).unwrap();
+    let start_ok = Arguments::start_ok(mechanism, response);
+    tls.write_all(&method_bytes(0, id::CONNECTION_START_OK, start_ok)).unwrap();
+    // Who is refused is cut off.
+    let Ok((tune, mut arguments)) = method(tls) else { return false };
+    assert_eq!(tune, id::CONNECTION_TUNE);
+    let tune = Tune {
+        channel_max: arguments.short(),
+        frame_max_bytes: arguments.long(),
+        heartbeat_seconds: arguments.short(),
+    };
+    tls.write_all(&method_bytes(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune))).unwrap();
+    tls.write_all(&method_bytes(0, id::CONNECTION_OPEN, Arguments::open("/"))).unwrap();
+    method(tls).unwrap().0 == id::CONNECTION_OPEN_OK
+}
+
+#[test]
+fn a_password_goes_through_tls_and_external_needs_a_certificate() {
+    let world = World::new();
+    let (broker, address) = world.broker("tls-clients = \"optional\"");
+    let mut bare = connect(&world, address, None);
+    assert!(is_let_in(&mut bare, "PLAIN", &plain("guest", "guest")));
+    assert_eq!(mechanisms(&mut connect(&world, address, None)).unwrap(), "PLAIN AMQPLAIN");
+    assert!(!is_let_in(&mut connect(&world, address, None), "EXTERNAL", b""));
+    let alice = sign(&world.authority, "alice");
+    let offered = mechanisms(&mut connect(&world, address, Some(&alice))).unwrap();
+    assert_eq!(offered, "PLAIN AMQPLAIN EXTERNAL");
+    assert!(is_let_in(&mut connect(&world, address, Some(&alice)), "EXTERNAL", b""));
+    // A name that is no user's.
+    let nobody = sign(&world.authority, "nobody");
+    assert!(!is_let_in(&mut connect(&world, address, Some(&nobody)), "EXTERNAL", b""));
+    // Another's signature.
+    let stranger = sign(&authority("another authority"), "alice");
+    mechanisms(&mut connect(&world, address, Some(&stranger))).unwrap_err();
+    broker.wait_for_log("TLS with 127.0.0.1", EVENT_WAIT_MAX);
+    // What is no TLS gets none.
+    let mut plain_text = TcpStream::connect(address).unwrap();
+    plain_text.set_read_timeout(Some(EVENT_WAIT_MAX)).unwrap();
+    plain_text.write_all(&PROTOCOL_HEADER).unwrap();
+    let mut answer = Vec::new();
+    // It may be reset.
+    let _ = plain_text.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"AMQP") && answer.first() != Some(&1), "{answer:?}");
+    bare.write_all(&[8, 0, 0, 0, 0, 0, 0, 0xce]).unwrap();
+}
+
+#[test]
+fn certificates_of_clients_may_be_required_and_name_users_otherwise() {
+    let world = World::new();
+    let (_broker, address) = world.broker("tls-clients = \"required\"\ntls-login-from = \"dns\"");
+    mechanisms(&mut connect(&world, address, None)).unwrap_err();
+    let localhost = sign(&world.authority, "alice");
+    assert!(is_let_in(&mut connect(&world, address, Some(&localhost)), "PLAIN", &plain("guest", "guest")));
+    // Its name of the DNS is no user's.
+    assert!(!is_let_in(&mut connect(&world, address, Some(&localhost)), "EXTERNAL", b""));
+}
+
+#[test]
+fn certificates_that_change_are_read_anew_and_bad_ones_are_not_taken() {
+    let world = World::new();
+    let (broker, address) = world.broker("");
+    let shown = || {
+        let mut tls = connect(&world, address, None);
+        mechanisms(&mut tls).unwrap();
+        tls.conn.peer_certificates().unwrap()[0].clone()
+    };
+    let before = shown();
+    let lines = broker.log_length();
+    world.renew("broker, again");
+    broker.wait_for_log_after(lines, "TLS certificates are read anew", EVENT_WAIT_MAX);
+    let renewed = shown();
+    assert_ne!(before, renewed);
+    let lines = broker.log_length();
+    fs::write(world.folder.path().join("certificate.pem"), "no certificate").unwrap();
+    broker.wait_for_log_after(lines, "TLS certificates stay as they were", EVENT_WAIT_MAX);
+    assert_eq!(shown(), renewed);
+}
+
+#[test]
+fn more_goes_through_tls_than_the_socket_takes_at_once() {
+    let world = World::new();
+    let (_broker, address) = world.broker("");
+    let mut tls = connect(&world, address, None);
+    assert!(is_let_in(&mut tls, "PLAIN", &plain("guest", "guest")));
+    tls.write_all(&method_bytes(1, id::CHANNEL_OPEN, Arguments::new().short_string(""))).unwrap();
+    assert_eq!(method(&mut tls).unwrap().0, id::CHANNEL_OPEN_OK);
+    // Every answer is some thirteen bytes, and nobody reads before all was asked.
+    let qos = method_bytes(1, id::BASIC_QOS, Arguments::new().long(0).short(1).bits(&[false]));
+    const ASKED: usize = 20_000;
+    for _ in 0..20 {
+        tls.write_all(&qos.repeat(ASKED / 20)).unwrap();
+    }
+    for _ in 0..ASKED {
+        assert_eq!(method(&mut tls).unwrap().0, id::BASIC_QOS_OK);
+    }
+}
