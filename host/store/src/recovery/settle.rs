@@ -64,7 +64,12 @@ fn set_aside(disk: &dyn Disk, recovered: &mut Recovered, report: &mut Report) ->
         recovered.segments.mark_damaged(*number, disk)?;
     }
     for name in aside {
-        report.set_aside.push(aside::set_aside(disk, &name)?);
+        match aside::set_aside(disk, &name) {
+            Ok(name) => report.set_aside.push(name),
+            // Its room was needed.
+            Err(error) if error.is_missing() => recovered.given_up.push(name),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
