@@ -44,8 +44,8 @@
 //!   batches which it has were synced.
 //! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are; acks and deletions are taken all the while, from
 //!   a reserve that is theirs and comes back as checkpoints are written (see `journal/room.rs`). When enough was acked,
-//!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has, large bodies
-//!   apart. A group with a large body for which there is no room waits for it, and until then it counts as full; given up
+//!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has, or an eighth of
+//!   that where it has next to nothing, large bodies apart. A group with a large body for which there is no room waits for it, and until then it counts as full; given up
 //!   is one only when the store is closed, or when nothing is left that could be acked. A full
 //!   disk can also be started from. It holds if nobody else takes the room that a removed checkpoint leaves for the
 //!   next one, and if no sync fails while the disk fills up, for what is written again takes from that reserve; else acks
@@ -57,7 +57,9 @@
 //! - *Disk:* two times the live bytes; the journal since the older of two checkpoints, which is twice
 //!   [`Config::checkpoint_bytes`], or four checkpoints if that is more; the checkpoints (16 bytes a message, and the
 //!   values), and as much again in free segments; up to sixteen segments that are free or slack; and files that were
-//!   set aside. A batch fills up to 4,096 bytes: messages that
+//!   set aside. A store that has and wrote next to nothing takes four segments in all, and a full disk leaves free what
+//!   acks need: with the sizes of a broker four segments, five if a checkpoint may need two. A batch fills up to 4,096
+//!   bytes: messages that
 //!   come one at a time take that much each until they are acked.
 //! - *Writing:* besides the journal, a live byte is copied at most once for each byte that is freed by it; checkpoints
 //!   add at most half a byte for each byte of the journal, more on a full disk; each new file is filled with zeros

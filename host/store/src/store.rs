@@ -299,13 +299,16 @@ impl Core {
     fn fill_reserve(&self) {
         self.room.measure(&self.index.lock(), &self.config);
         let mut segments = self.segments.lock();
-        while segments.free() < self.reserve(&segments) {
+        while segments.free() < self.at_first(&segments) {
             if let Err(error) = segments.make_spare(&*self.disk, self.config.segment_bytes) {
                 if !error.is_full() {
                     self.room.trouble(Trouble::Segments, error);
                 }
                 self.room.press();
-                return self.room.set_full();
+                if segments.free() <= self.reserve(&segments) {
+                    self.room.set_full();
+                }
+                return;
             }
         }
     }

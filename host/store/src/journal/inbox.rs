@@ -55,13 +55,19 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Whether a group of that length may come. What does not grow may come where what grows has to wait.
-    pub(crate) fn room(&self, (bytes, grows): (usize, bool), config: &Config) -> Result<(), Refused> {
+    /// Whether a group of that length may come. What does not grow may come where what grows has to wait, because there
+    /// is `growth_max` of it.
+    pub(crate) fn room(
+        &self,
+        (bytes, grows): (usize, bool),
+        growth_max: usize,
+        config: &Config,
+    ) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
         let waiting = self.waiting_bytes;
-        let most = if grows { config.pending_bytes_max } else { 2 * config.pending_bytes_max };
+        let most = if grows { growth_max } else { 2 * config.pending_bytes_max };
         if waiting > 0 && waiting + bytes > most { Err(Refused::Behind) } else { Ok(()) }
     }
 

@@ -125,7 +125,7 @@ impl Core {
             return Err(Refused::Behind);
         }
         drop(large);
-        self.inbox.lock().room((0, true), &self.config)
+        self.inbox.lock().room((0, true), self.growth_bytes_max(), &self.config)
     }
 
     /// [`Self::submit`]; what was admitted before is neither too much now nor without room.
@@ -150,7 +150,7 @@ impl Core {
             return self.submit_large(group, &header, (sync, waiter), admitted);
         }
         let mut inbox = self.inbox.lock();
-        match inbox.room((group.len_bytes(), group.grows()), &self.config) {
+        match inbox.room((group.len_bytes(), group.grows()), self.growth_bytes_max(), &self.config) {
             Err(Refused::Behind) if admitted => {}
             room => room?,
         }

@@ -3,10 +3,15 @@
 //! *The reserve.* Free segments that only what takes away may use: [`Config::reserve_segments`] for acks and
 //! deletions, as many as a checkpoint may need, and as many as what was taken before the disk was known to be
 //! full. A small store has a smaller one. What grows waits while there is no more than that, until the keeper
-//! has made segments or has found that it cannot; then what grows is refused.
+//! has made segments or has found that it cannot.
+//!
+//! *A young store*, that has next to nothing and wrote next to nothing since it was opened, has few free segments: those
+//! of a checkpoint and two, which with what is left of the segment that is written is room for all that may be taken
+//! before the disk is known to be full. It gets the others when it is not young any more.
 //!
 //! *Pressed:* a segment could not be made, so the keeper frees what it can: it saves, so that dead segments
-//! may go, with one checkpoint instead of two, and moves what is live closer together. Only when all of that
+//! may go, with one checkpoint instead of two, and moves what is live closer together. What waits to be written has a
+//! lower bound then, so that it needs fewer segments of the reserve. Only when all of that
 //! is done and there is still no room the disk is *full*. It is not any more once there are two segments
 //! beside the reserve.
 //!
@@ -27,7 +32,10 @@ use crate::{
     record::BLOCK_BYTES,
 };
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// What is next to nothing is no more than that part of a segment.
+const LITTLE_PART: u64 = 8;
 
 /// What may be wrong.
 #[derive(Clone, Copy)]
@@ -68,6 +76,8 @@ pub(crate) struct Room {
     awaited: AtomicBool,
     /// How many segments a checkpoint may need.
     checkpoint_segments: AtomicUsize,
+    /// The bytes of live messages, when that was looked up.
+    live_bytes: AtomicU64,
     /// How many segments were given up for one since there was room: what they took is its.
     given_to_checkpoints: AtomicUsize,
     troubles: Mutex<[Option<DiskError>; 4]>,
@@ -169,6 +179,7 @@ impl Room {
     pub(crate) fn measure(&self, index: &Index, config: &Config) {
         let segments = save::estimate(index).div_ceil(config.segment_bytes) as usize;
         self.checkpoint_segments.store(segments, Ordering::Relaxed);
+        self.live_bytes.store(index.held.live.bytes, Ordering::Relaxed);
     }
 
     /// How many free segments are the checkpoints'.
@@ -206,23 +217,56 @@ impl Room {
 impl Core {
     /// How many free segments what grows leaves alone.
     pub(crate) fn reserve(&self, segments: &Segments) -> usize {
-        self.reserve_of(segments.files.len())
+        let count = segments.files.len();
+        if self.is_young() { self.room.of_checkpoints().min(3 * count) } else { self.reserve_of(count) }
     }
 
     /// The reserve of a store of so many segments.
     fn reserve_of(&self, count: usize) -> usize {
-        let Config { pending_bytes_max, group_bytes_max, batch_bytes, segment_bytes, .. } = self.config;
-        // What waits, and what the writer has; each batch begins with a block.
-        let taken = (pending_bytes_max + group_bytes_max.max(batch_bytes)) as u64;
-        let taken = taken.div_ceil(segment_bytes - 2 * BLOCK_BYTES) as usize;
-        let whole = self.config.reserve_segments + self.room.of_checkpoints() + taken;
-        whole.min(3 * count)
+        let taken = self.of_taken(self.growth_bytes_max());
+        (self.config.reserve_segments + self.room.of_checkpoints() + taken).min(3 * count)
+    }
+
+    /// How many segments so much needs that waits, with what the writer has; each batch begins with a block.
+    fn of_taken(&self, waiting: usize) -> usize {
+        let Config { group_bytes_max, batch_bytes, segment_bytes, .. } = self.config;
+        let taken = (waiting + group_bytes_max.max(batch_bytes)) as u64;
+        taken.div_ceil(segment_bytes - 2 * BLOCK_BYTES) as usize
+    }
+
+    /// Beyond so many bytes that wait what grows is refused.
+    pub(crate) fn growth_bytes_max(&self) -> usize {
+        let most = self.config.pending_bytes_max;
+        if self.is_short() { most.min((self.config.segment_bytes / LITTLE_PART) as usize) } else { most }
     }
 
     /// How many free segments the keeper provides: once one of them is taken there is still one beside the
     /// reserve.
     pub(crate) fn enough(&self, segments: &Segments) -> usize {
-        self.reserve_of(segments.files.len() + 1) + 2
+        let beside = if self.is_young() {
+            self.room.of_checkpoints()
+        } else {
+            self.reserve_of(segments.files.len() + 1)
+        };
+        beside + 2
+    }
+
+    /// How many free segments there are before anything is taken.
+    pub(crate) fn at_first(&self, segments: &Segments) -> usize {
+        let few = self.enough(segments).min(3 * segments.files.len());
+        if self.is_young() { few } else { self.reserve(segments) }
+    }
+
+    fn is_short(&self) -> bool {
+        self.room.is_pressed() || self.room.is_full()
+    }
+
+    /// Whether the store has next to nothing, of what was there when it was opened and of what came since.
+    pub(crate) fn is_young(&self) -> bool {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let written = load(&self.counts.journal_bytes) + load(&self.counts.batches) * BLOCK_BYTES;
+        let little = self.config.segment_bytes / LITTLE_PART;
+        !self.is_short() && written <= little && load(&self.room.live_bytes) <= little
     }
 
     /// Whether a segment may be taken.

@@ -232,13 +232,14 @@ fn whoever_waits_is_told_when_it_is_closed_with_and_without_room() {
     }
 }
 
-/// A store on a disk that is full but for the free segments that it needs, and a group with a small message and a large body that was
-/// handed over there under token 1.
+/// A store on a disk that is full but for the free segments that it needs, and a group with a small message and a large
+/// body that was handed over there under token 1.
 fn without_room_for_large(disk: &SimDisk, told: &Arc<Told>) -> (Arc<Core>, Keeper) {
     let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), world::config()).unwrap();
     let (done, mut group): (Arc<dyn Done>, _) = (told.clone(), Group::default());
     group.create(QueueId(1));
-    group.enqueue(&[&[7; 100]], false, &[(QueueId(1), 0)]);
+    // It is not young any more.
+    group.enqueue(&[&[7; 9000]], false, &[(QueueId(1), 0)]);
     core.submit(&mut group, Sync::Always, Some((&done, 0)), 0).unwrap();
     group.clear();
     work(&core, &mut keeper, 0);
@@ -399,4 +400,26 @@ fn acks_go_on_in_the_room_of_a_segment_that_was_given_up_for_a_checkpoint() {
         }
         assert_eq!(told.0.lock().last(), Some(&(first, Ok(()))), "of {next}");
     }
+}
+
+#[test]
+fn a_store_that_has_next_to_nothing_keeps_few_free_segments() {
+    let disk = Arc::new(SimDisk::new(1));
+    let free = |run: u64, bytes: usize| {
+        let (core, mut keeper, _) = store::open(disk.clone(), world::config()).unwrap();
+        let mut group = Group::default();
+        group.create(QueueId(1));
+        group.enqueue(&[&vec![7; bytes]], false, &[(QueueId(1), run)]);
+        core.submit(&mut group, Sync::Always, None, 0).unwrap();
+        work(&core, &mut keeper, 0);
+        let segments = core.segments.lock();
+        let counts = (segments.free(), core.reserve(&segments));
+        drop(segments);
+        store::close(&core, keeper);
+        counts
+    };
+    assert_eq!(free(1, 10), (3, 1));
+    assert_eq!(free(2, 10), (3, 1), "after a start too");
+    let (free, reserve) = free(3, 9000);
+    assert!(reserve >= 5 && free > reserve, "{free} {reserve}");
 }

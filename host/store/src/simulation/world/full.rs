@@ -9,11 +9,12 @@ const ENOUGH: usize = 4000;
 impl World {
     pub(in super::super) fn run_full(mut self) -> Seen {
         for _ in 0..1 + self.dice.below(3) {
-            // The reserve is there before the room is gone.
+            // There is room for the reserve; a young store has not taken it yet.
             self.settle();
             // Half a segment is for checkpoints, which are not all of the same length.
             let half = self.config_bytes() / 2;
-            let room = self.disk.used_bytes() + half + 2 * half * self.dice.below(12);
+            let least = self.disk.used_bytes().max(16 * half);
+            let room = least + half + 2 * half * self.dice.below(12);
             self.fill(room);
             if self.dice.chance(300) {
                 self.end(room);
@@ -185,10 +186,11 @@ impl World {
         }
     }
 
-    /// What grows is taken again: as much as a segment has.
+    /// What grows is taken again: as much as a segment has; where the store has next to nothing, an eighth of that.
     fn serve(&mut self) {
+        let most = self.config_bytes() / if self.core.is_young() { 16 } else { 2 };
         let mut bytes = 0;
-        while bytes < self.config_bytes() / 2 {
+        while bytes < most {
             let (number, mut group) = (self.group(), Group::default());
             let queue = QueueId(self.dice.below(QUEUES));
             let next = self.model.next.entry(queue).or_default();
