@@ -33,6 +33,8 @@ pub struct Stat {
     pub messages: u64,
     /// The bytes of their payloads.
     pub live_bytes: u64,
+    /// The bytes of their bodies that are files of their own.
+    pub extent_bytes: u64,
     /// The bytes of all segments, free ones too.
     pub segment_bytes: u64,
     /// Syncs of the journal.
@@ -416,13 +418,17 @@ fn drained(core: &Core) -> bool {
 
 pub(crate) fn stat(core: &Core) -> Stat {
     let segment_bytes = core.segments.lock().bytes(core.config.segment_bytes);
-    let live = core.index.lock().held.live;
+    let (live, extent_bytes) = {
+        let index = core.index.lock();
+        (index.held.live, index.held.extent_bytes)
+    };
     let (scrub_passes, scrubbed_messages, damaged_messages) = core.scrubbed.lock().counts();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counts = &core.counts;
     Stat {
         messages: live.messages,
         live_bytes: live.bytes,
+        extent_bytes,
         segment_bytes,
         syncs: load(&counts.syncs),
         batches: load(&counts.batches),

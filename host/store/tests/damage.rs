@@ -281,10 +281,16 @@ fn a_large_body_is_a_file_until_its_message_is_acked() {
     group.create(QueueId(2));
     group.enqueue_apart(&[b"head"], false, (store.next_extent(), Arc::new(body.clone())), &both);
     commit(&store, &mut group, Sync::Always).unwrap();
+    let bytes = |store: &Store| (store.stat().live_bytes, store.stat().extent_bytes);
+    assert_eq!(bytes(&store), (8, 300_000), "once, though two queues have it");
     drop(store);
     disk.crash();
     let (store, report) = open(&disk);
     assert!(report.is_sound(), "{report:?}");
+    assert_eq!(bytes(&store), (8, 300_000));
+    store.close();
+    let (store, _) = open(&disk);
+    assert_eq!(bytes(&store), (8, 300_000), "and as a checkpoint has it");
     let mut reader = leveret_store::Reader::default();
     for (queue, _) in both {
         store.read(&mut reader, (queue, 0), 1, &mut |item| {
@@ -297,6 +303,7 @@ fn a_large_body_is_a_file_until_its_message_is_acked() {
     while !named(&disk, "extent-").is_empty() {
         std::thread::yield_now();
     }
+    assert_eq!(bytes(&store), (0, 0));
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn show(out: &mut impl Write, stat: &StoreStat) -> anyhow::Result<()> {
         "not closed, as after a crash: messages count as delivered before"
     };
     writeln!(out, "state      {end}")?;
-    writeln!(out, "messages   {} with {} bytes", stat.messages, stat.live_bytes)?;
+    writeln!(out, "messages   {} with {} bytes", stat.messages, stat.live_bytes + stat.extent_bytes)?;
     writeln!(out, "values     {}", stat.values)?;
     writeln!(out, "journal    {} bytes", stat.segment_bytes)?;
     for checkpoint in &stat.checkpoints {

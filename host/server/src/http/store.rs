@@ -17,7 +17,7 @@ pub(super) struct StoreJson {
     reason: Option<String>,
     /// Messages; one that several queues have counts once.
     messages: u64,
-    /// The bytes of them.
+    /// The bytes of them, bodies that are files of their own too.
     message_bytes: u64,
     /// The bytes of all segments, free ones too.
     segment_bytes: u64,
@@ -142,7 +142,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<StoreJson> {
         state,
         reason: pressure.map(|pressure| pressure.to_string()),
         messages: stat.messages,
-        message_bytes: stat.live_bytes,
+        message_bytes: stat.live_bytes + stat.extent_bytes,
         segment_bytes: stat.segment_bytes,
         syncs: stat.syncs,
         batches: stat.batches,

@@ -37,6 +37,8 @@ pub struct StoreStat {
     pub messages: u64,
     /// Their bytes, beside bodies that are files of their own.
     pub live_bytes: u64,
+    /// The bytes of those bodies.
+    pub extent_bytes: u64,
     /// The bytes of the journal's files.
     pub segment_bytes: u64,
     /// Values, of what virtual hosts consist of and what exchange types keep.
@@ -233,6 +235,7 @@ impl StoreLook {
             clean: report.clean,
             messages: stat.messages,
             live_bytes: stat.live_bytes,
+            extent_bytes: stat.extent_bytes,
             segment_bytes: stat.segment_bytes,
             values: report.values,
             vhosts,

@@ -88,6 +88,25 @@ struct Riding {
     ranges: Vec<Range>,
 }
 
+/// How ranges of a queue are said.
+type Put = fn(&mut Parts, QueueId, &[Range]);
+
+impl Riding {
+    fn put<'a>(&mut self, put: Put, queue: KeptId, ranges: impl IntoIterator<Item = &'a Ranges>) {
+        self.ranges.clear();
+        self.ranges.extend(ranges.into_iter().map(group::range_of));
+        put(&mut self.parts, QueueId(queue.0), &self.ranges);
+    }
+
+    fn put_all(&mut self, put: Put, all: &[(KeptId, Ranges)]) {
+        for of_queue in all.chunk_by(|a, b| a.0 == b.0) {
+            if let Some((queue, _)) = of_queue.first() {
+                self.put(put, *queue, of_queue.iter().map(|(_, range)| range));
+            }
+        }
+    }
+}
+
 thread_local! {
     static RIDING: RefCell<Riding> = RefCell::new(Riding { parts: Parts::new(0), ranges: Vec::new() });
 }
@@ -173,6 +192,20 @@ impl DiskStore {
         topology::vhosts(&self.shared.store)
     }
 
+    /// Hands over what waits for others to go with.
+    fn ride(&self, put: impl FnOnce(&mut Riding)) {
+        let outcome = RIDING.with_borrow_mut(|riding| {
+            riding.parts.set_bytes_max(self.shared.group_bytes_max);
+            put(riding);
+            let parts = &mut riding.parts;
+            if parts.is_empty() { Ok(()) } else { parts.submit(&self.shared.store, Sync::Ride, None) }
+        });
+        if let Err(failure) = outcome {
+            // Messages come again that were settled after the store was closed.
+            tracing::debug!("{failure}");
+        }
+    }
+
     /// Whether what grows would be taken.
     fn admits(&self) -> Result<(), StoreFailure> {
         // Where the disk is only behind, or only large bodies lack room, publishers are not read; what they sent until
@@ -232,28 +265,14 @@ impl Store for DiskStore {
     }
 
     fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
-        let ranges: Vec<_> = ranges.iter().map(|range| (queue, *range)).collect();
-        self.progressed(&ranges, &[]);
+        self.ride(|riding| riding.put(Parts::ack, queue, ranges));
     }
 
     fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]) {
-        let outcome = RIDING.with_borrow_mut(|Riding { parts, ranges }| {
-            parts.set_bytes_max(self.shared.group_bytes_max);
-            let put: [fn(&mut Parts, QueueId, &[Range]); 2] = [Parts::delivered, Parts::ack];
-            for (all, put) in [delivered, settled].into_iter().zip(put) {
-                for of_queue in all.chunk_by(|a, b| a.0 == b.0) {
-                    let Some((queue, _)) = of_queue.first() else { continue };
-                    ranges.clear();
-                    ranges.extend(of_queue.iter().map(|(_, range)| group::range_of(range)));
-                    put(parts, QueueId(queue.0), ranges);
-                }
-            }
-            if parts.is_empty() { Ok(()) } else { parts.submit(&self.shared.store, Sync::Ride, None) }
+        self.ride(|riding| {
+            riding.put_all(Parts::delivered, delivered);
+            riding.put_all(Parts::ack, settled);
         });
-        if let Err(failure) = outcome {
-            // Messages come again that were settled after the store was closed.
-            tracing::debug!("{failure}");
-        }
     }
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {

@@ -23,6 +23,8 @@ pub(crate) struct Held {
     /// How many queues have a message, where that were more than one.
     shared: ByLocation<u32>,
     pub(crate) extents: ByLocation<ExtentRef>,
+    /// The bytes of those.
+    pub(crate) extent_bytes: u64,
     /// Extents of messages that are gone, and the batch since which they are.
     pub(crate) dead_extents: Vec<(u64, u64)>,
     pub(crate) live: Live,
@@ -76,7 +78,19 @@ impl Held {
             live.messages = live.messages.saturating_sub(1);
             live.bytes = live.bytes.saturating_sub(u64::from(entry.bytes));
         }
-        if entry.has(chunk::EXTENT) { self.extents.remove(&location) } else { None }
+        if !entry.has(chunk::EXTENT) {
+            return None;
+        }
+        let extent = self.extents.remove(&location)?;
+        self.extent_bytes -= extent.bytes;
+        Some(extent)
+    }
+
+    /// The body of the message there is a file of its own.
+    pub(super) fn put_apart(&mut self, location: Location, extent: ExtentRef) {
+        self.extent_bytes += extent.bytes;
+        let before = self.extents.insert(location, extent);
+        self.extent_bytes -= before.map_or(0, |before| before.bytes);
     }
 
     /// How much of a segment is live.

@@ -114,7 +114,7 @@ impl Index {
         self.held.hold(location, bytes, taken, flags);
         match enqueue.extent {
             Some(extent) if taken > 0 => {
-                self.held.extents.insert(location, extent);
+                self.held.put_apart(location, extent);
             }
             // At a start it may be that the checkpoint has it already.
             Some(extent) if !self.held.extents.contains_key(&location) => {
@@ -156,7 +156,7 @@ impl Index {
         }
         self.held.hold(to, bytes, moved, flags);
         if let (Some(extent), true) = (enqueue.extent, moved > 0) {
-            self.held.extents.insert(to, extent);
+            self.held.put_apart(to, extent);
         }
     }
 

@@ -319,7 +319,7 @@ fn load_queue(index: &mut Index, take: &mut Take<'_>) -> Result<(), Malformed> {
     for _ in 0..take.u32()? {
         let location = Location { segment: take.u32()?, offset: take.u32()? };
         let extent = ExtentRef { number: take.u64()?, bytes: take.u64()?, check: take.u32()? };
-        index.held.extents.insert(location, extent);
+        index.held.put_apart(location, extent);
     }
     Ok(())
 }
