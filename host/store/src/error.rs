@@ -42,6 +42,15 @@ impl DiskError {
         }
     }
 
+    /// Whether a resource of the process or the system is short for now: files that may be open, memory. What is on
+    /// the disk may be sound.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        use rustix::io::Errno;
+        let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+        self.error.raw_os_error().is_some_and(|error| short.iter().any(|short| short.raw_os_error() == error))
+    }
+
     /// Whether the file is not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Reads messages of a queue, in order or those that are named, in few large reads.
 
 use crate::{
-    disk::{Advice, File},
+    disk::Advice,
     error::DiskError,
     index::{
         Index,
@@ -15,7 +15,6 @@ use crate::{
         op::{ExtentRef, QueueId, Sequence},
     },
 };
-use std::sync::Arc;
 
 /// What is read at once at most, beside a message that is longer.
 const READ_BYTES: u32 = 1 << 20;
@@ -33,9 +32,11 @@ pub struct Item<'a> {
     pub redelivered: bool,
     /// How often it was delivered, as far as is known.
     pub deliveries: u16,
-    /// What was enqueued; `None` if it cannot be read, is damaged, or its body is not there. Ack it to
-    /// be rid of it.
+    /// What was enqueued; `None` if it cannot be read, is damaged, or its body is not there. Unless [`Self::is_later`]
+    /// ack it to be rid of it.
     pub payload: Option<&'a [u8]>,
+    /// It cannot be read now for want of a resource ([`DiskError::is_passing`]), and may be sound: read it again.
+    pub is_later: bool,
     /// The body, where that is apart.
     pub body: Option<&'a [u8]>,
 }
@@ -48,6 +49,20 @@ struct Wanted {
     redelivered: bool,
     deliveries: u16,
     extent: Option<ExtentRef>,
+}
+
+/// Why nothing was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// For want of a resource.
+    Later,
+    Damaged,
+}
+
+impl From<DiskError> for Unread {
+    fn from(error: DiskError) -> Self {
+        if error.is_passing() { Self::Later } else { Self::Damaged }
+    }
 }
 
 /// Reads messages; kept by whoever does, for its buffers.
@@ -195,39 +210,38 @@ impl Reader {
         let Some(now) = now else { return };
         let from = if now == wanted.location { read } else { None };
         let (from, own) = match from {
-            Some(from) => (Some(from), Vec::new()),
-            None => (None, read_alone(core, now, wanted.bytes).unwrap_or_default()),
+            Some(from) => (Some(from), Ok(Vec::new())),
+            None => (None, read_alone(core, now, wanted.bytes)),
         };
-        let bytes = match from {
-            Some(from) => {
+        let payload = match (from, &own) {
+            (Some(from), _) => {
                 let start = (wanted.location.offset - from.offset) as usize;
-                self.bytes.get(start..start + wanted.bytes as usize)
+                let bytes = self.bytes.get(start..start + wanted.bytes as usize);
+                bytes.and_then(checked).ok_or(Unread::Damaged)
             }
-            None => Some(own.as_slice()),
+            (None, Ok(own)) => checked(own).ok_or(Unread::Damaged),
+            (None, Err(unread)) => Err(*unread),
         };
-        let mut payload = bytes.and_then(checked);
-        let mut body = None;
-        if let Some(extent) = wanted.extent {
-            match read_extent(core, extent, &mut self.body) {
-                Ok(true) => body = Some(self.body.as_slice()),
-                Ok(false) | Err(_) => payload = None,
-            }
-        }
+        let body = wanted.extent.map(|extent| read_extent(core, extent, &mut self.body)).transpose();
+        let read =
+            payload.and_then(|payload| body.map(|body| (payload, body.map(|()| self.body.as_slice()))));
         let Wanted { sequence, redelivered, deliveries, .. } = wanted;
-        each(Item { sequence, redelivered, deliveries, payload, body });
+        let is_later = read == Err(Unread::Later);
+        let (payload, body) = read.map_or((None, None), |(payload, body)| (Some(payload), body));
+        each(Item { sequence, redelivered, deliveries, payload, is_later, body });
     }
 }
 
-fn read_alone(core: &Core, at: Location, bytes: u32) -> Option<Vec<u8>> {
-    let file: Arc<dyn File> = core.segments.lock().files.get(&u64::from(at.segment))?.file.clone();
+fn read_alone(core: &Core, at: Location, bytes: u32) -> Result<Vec<u8>, Unread> {
+    let file = core.segments.lock().files.get(&u64::from(at.segment)).map(|segment| segment.file.clone());
     let mut own = vec![0; bytes as usize];
-    file.read_at(&mut own, at.offset.into()).ok()?;
-    Some(own)
+    file.ok_or(Unread::Damaged)?.read_at(&mut own, at.offset.into())?;
+    Ok(own)
 }
 
 /// Whether the payload at a place can be read.
 pub(crate) fn payload_checks(core: &Core, at: Location, bytes: u32) -> bool {
-    read_alone(core, at, bytes).is_some_and(|bytes| checked(&bytes).is_some())
+    read_alone(core, at, bytes).is_ok_and(|bytes| checked(&bytes).is_some())
 }
 
 /// A payload that checks.
@@ -236,13 +250,13 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
     (u32::from_le_bytes(*check) == check::check(payload)).then_some(payload)
 }
 
-fn read_extent(core: &Core, extent: ExtentRef, body: &mut Vec<u8>) -> Result<bool, DiskError> {
+fn read_extent(core: &Core, extent: ExtentRef, body: &mut Vec<u8>) -> Result<(), Unread> {
     let file = core.disk.open(&FileName::Extent(extent.number).to_string())?;
     if file.len_bytes()? != extent.bytes {
-        return Ok(false);
+        return Err(Unread::Damaged);
     }
     body.clear();
     body.resize(extent.bytes as usize, 0);
     file.read_at(body, 0)?;
-    Ok(check::check(body) == extent.check)
+    if check::check(body) == extent.check { Ok(()) } else { Err(Unread::Damaged) }
 }

@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{QUEUE, commit, content, publish, small};
+use common::{QUEUE, commit, content, publish, small, until};
 use leveret_store::{
-    Group, QueueId, Range, Reader, Sequence, Store, Sync,
-    disk::sim::{Dice, SimDisk},
+    Config, Group, QueueId, Range, Reader, Sequence, Store, Sync,
+    disk::sim::{Dice, Faults, SimDisk},
 };
 use std::sync::Arc;
 
@@ -62,4 +62,42 @@ fn a_queue_that_is_not_there_has_none() {
     let done =
         store.read_at(&mut Reader::default(), (QueueId(9), &[0, 1]), 1, &mut |item| panic!("{item:?}"));
     assert_eq!(done, 2);
+}
+
+#[test]
+fn a_body_for_which_no_file_can_be_opened_now_is_told_apart_from_damage() {
+    let disk = SimDisk::new(1);
+    let config = Config { scrub_bytes_per_s: 1 << 30, scrub_pause_ms: 1, ..small() };
+    let (store, _) = Store::open(Arc::new(disk.clone()), config).unwrap();
+    let (mut group, body) = (Group::default(), vec![3; 5000]);
+    group.create(QUEUE);
+    for number in 0..4 {
+        let extent = (store.next_extent(), Arc::new(body.clone()) as _);
+        group.enqueue_apart(&[b"head"], false, extent, &[(QUEUE, number)]);
+        commit(&store, &mut group, Sync::Always).unwrap();
+    }
+    let read = || {
+        let mut seen = Vec::new();
+        store.read(&mut Reader::default(), (QUEUE, 0), usize::MAX, &mut |item| {
+            assert_eq!(item.payload.is_some(), item.body == Some(&body[..]));
+            seen.push((item.payload.is_some(), item.is_later));
+        });
+        seen
+    };
+    assert_eq!(read(), [(true, false); 4]);
+    disk.set_faults(Faults { open: 1024, ..Faults::default() });
+    assert_eq!(read(), [(false, true); 4]);
+    let passes = store.scrub().passes;
+    until("the scrub is through", || store.scrub().passes > passes + 1);
+    assert_eq!(store.scrub().damaged_count, 0, "nothing is known to be damaged");
+    // Some times: each is there or is to be read later.
+    disk.set_faults(Faults { open: 512, ..Faults::default() });
+    let mut seen = std::collections::BTreeSet::new();
+    until("some can be read and some cannot", || {
+        seen.extend(read());
+        seen.len() > 1
+    });
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [(false, true), (true, false)]);
+    disk.set_faults(Faults::default());
+    assert_eq!(read(), [(true, false); 4]);
 }

@@ -184,6 +184,11 @@ impl Client {
         if !consumer.no_ack {
             holder.outstanding += count;
         }
+        if pull == Pull::Later {
+            self.wait(at);
+            self.look_again(router);
+            return Pulled { pull: Pull::Drained, count, keep: false };
+        }
         // It stays on the connection's own list, unless somebody put it on the shared one just now.
         let keep = pull != Pull::Drained && consumer.handle.keep();
         Pulled { pull, count, keep }

@@ -224,7 +224,7 @@ impl Client {
                 Standing::Unavailable(_) => {
                     // It and what is behind it are safe in their queue.
                     (waits, judged) = (true, dealt);
-                    self.look_again_ms = Some(router.now_ms().saturating_add(LOOK_AGAIN_MS));
+                    self.look_again(router);
                     break;
                 }
             }
@@ -244,7 +244,22 @@ impl Client {
         }
         burst.clear();
         self.burst = Some(burst);
+        if pull == Pull::Later {
+            self.look_again(router);
+        }
         self.end_pull(at, pull, given, waits)
+    }
+
+    /// Has [`Self::deliver`] called in a while, though nobody wakes the connection.
+    pub(super) fn look_again(&mut self, router: &mut dyn Router) {
+        self.look_again_ms = Some(router.now_ms().saturating_add(LOOK_AGAIN_MS));
+    }
+
+    /// That consumer is looked at when [`Self::deliver`] is called next, though it is on no list of the queue's.
+    pub(super) fn wait(&mut self, at: ConsumerAt) {
+        if !self.waiting.contains(&at) {
+            self.waiting.push(at);
+        }
     }
 
     /// The queue of a consumer that is to be looked at now.
@@ -256,11 +271,9 @@ impl Client {
     }
 
     fn end_pull(&mut self, at: ConsumerAt, pull: Pull, count: u32, waits: bool) -> Pulled {
-        if waits {
-            // On no list of the queue's: a wake comes from the interceptor.
-            if !self.waiting.contains(&at) {
-                self.waiting.push(at);
-            }
+        if waits || pull == Pull::Later {
+            // A wake comes from the interceptor, or it is looked at again in a while.
+            self.wait(at);
             return Pulled { pull: Pull::Drained, count, keep: false };
         }
         let holder = self.channels.get_mut(&at.channel).and_then(|channel| channel.holder_mut(at.holder));

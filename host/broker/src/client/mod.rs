@@ -312,7 +312,7 @@ impl Client {
     }
 
     /// When to call [`Self::deliver`] though nobody woke the connection, in milliseconds since 1970, by
-    /// [`Router::now_ms`]: an interceptor of a queue cannot be asked for now.
+    /// [`Router::now_ms`]: an interceptor of a queue cannot be asked for now, or a message not be read.
     #[must_use]
     pub fn deliver_due_ms(&self) -> Option<u64> {
         self.look_again_ms

@@ -29,6 +29,18 @@ struct Loaded {
     length_bytes: usize,
     /// Could not be read.
     lost: usize,
+    /// The first that cannot be read now: it and what is behind it are read later.
+    later: Option<u64>,
+}
+
+/// What came of reading.
+pub(super) struct Load {
+    /// How many bytes are in memory by that.
+    pub(super) bytes: usize,
+    /// How many messages could not be read.
+    pub(super) lost: usize,
+    /// What comes next cannot be read now.
+    pub(super) is_later: bool,
 }
 
 impl Store {
@@ -57,25 +69,28 @@ impl Store {
         messages
     }
 
-    /// Reads the front of the first hole. Returns how many bytes are in memory by that, and how many messages
-    /// could not be read.
-    pub(super) fn load(&mut self, keeping: &Keeping, account: &Arc<MemoryAccount>) -> (usize, usize) {
-        let Some(mut hole) = self.holes.pop_front() else { return (0, 0) };
+    /// Reads the front of the first hole.
+    pub(super) fn load(&mut self, keeping: &Keeping, account: &Arc<MemoryAccount>) -> Load {
+        let Some(mut hole) = self.holes.pop_front() else {
+            return Load { bytes: 0, lost: 0, is_later: false };
+        };
         let (first, end) = (hole.first, hole.end);
         let bytes = pool::take(LOAD_BYTES);
         let (apart, next) = (Vec::new(), first);
-        let mut loaded = Loaded { bytes, apart, first, next, messages: 0, length_bytes: 0, lost: 0 };
+        let mut loaded =
+            Loaded { bytes, apart, first, next, messages: 0, length_bytes: 0, lost: 0, later: None };
         let forms = &mut self.forms;
-        let next = keeping.store.read(keeping.id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
+        let read = keeping.store.read(keeping.id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
             if (first..end).contains(&stored.sequence) {
                 loaded.push(&stored, |form| form_in(forms, form), account);
             }
         });
-        let length = loaded.length_bytes;
+        let (length, later) = (loaded.length_bytes, loaded.later);
+        let next = later.or(read);
         hole.messages = hole.messages.saturating_sub(loaded.messages);
         let (mut gone, lost) = (0, loaded.lost);
         match next {
-            Some(next) if next < end && next > first => {
+            Some(next) if next < end && (next > first || later.is_some()) => {
                 hole.messages = hole.messages.saturating_sub(lost);
                 gone += lost;
                 hole.first = next;
@@ -86,8 +101,9 @@ impl Store {
         }
         self.untaken = self.untaken.saturating_sub(gone);
         self.live = self.live.saturating_sub(gone);
+        let is_later = later.is_some() && loaded.messages == 0;
         self.insert(loaded);
-        (length, gone)
+        Load { bytes: length, lost: gone, is_later }
     }
 
     fn insert(&mut self, loaded: Loaded) {
@@ -179,8 +195,12 @@ impl Loaded {
         form: impl FnOnce(&'static dyn leveret_model::Form) -> u8,
         account: &Arc<MemoryAccount>,
     ) {
+        if self.later.is_some() {
+            return;
+        }
         let Some(message) = &stored.message else {
-            self.lost += 1;
+            self.later = stored.is_later.then_some(stored.sequence);
+            self.lost += usize::from(!stored.is_later);
             return;
         };
         if self.messages == 0 {

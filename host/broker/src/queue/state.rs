@@ -9,6 +9,7 @@ use super::{
     GotMessage, Settle,
     consumers::{Consumer, ConsumerKey, Consumers},
     keeping::{Keeping, Progress},
+    load::Load,
     record::{DEAD_LETTERED, KEPT},
     slab::{MessageRef, Next, Store, Stored},
 };
@@ -50,6 +51,8 @@ pub(crate) enum Pull {
     Burst,
     /// There is more, but no room.
     NoRoom,
+    /// What comes next cannot be read from the store now: pull again in a while. Nobody tells when.
+    Later,
 }
 
 #[derive(Default)]
@@ -67,6 +70,8 @@ pub(super) struct State {
     delivered: Vec<Ranges>,
     /// How many messages could not be read again.
     lost: u64,
+    /// What comes next cannot be read now. Some consumer knows, and pulls again in a while.
+    later: bool,
 }
 
 impl State {
@@ -143,18 +148,25 @@ impl State {
             match self.store.take() {
                 Next::Message(message) => return Some(message),
                 Next::Nothing => return None,
+                Next::Load if self.later => return None,
                 Next::Load => self.load()?,
             }
         }
     }
 
+    /// Whether nothing can be taken, though there is something.
+    fn is_stuck(&self) -> bool {
+        self.later && self.returned.is_empty()
+    }
+
     /// Reads what comes next.
     fn load(&mut self) -> Option<()> {
         let (keeping, account) = self.keeping.as_ref()?;
-        let (bytes, lost) = self.store.load(keeping, account);
+        let Load { bytes, lost, is_later } = self.store.load(keeping, account);
         account.charge(bytes);
         self.lost += lost as u64;
-        Some(())
+        self.later = is_later;
+        (!is_later).then_some(())
     }
 
     /// Lets go of messages that can be read again, if too many are in memory.
@@ -198,7 +210,8 @@ impl State {
     /// After any change that may let a consumer have something: tells the only one, or assigns
     /// to several.
     pub(super) fn serve(&mut self) {
-        if self.consumers.len() == 0 || self.ready() == 0 {
+        let knew = self.later;
+        if self.consumers.len() == 0 || self.ready() == 0 || self.is_stuck() {
             return;
         }
         if let Some(key) = self.consumers.sole() {
@@ -209,16 +222,29 @@ impl State {
             }
             return;
         }
+        let asked = self.assign();
+        if self.later
+            && !knew
+            && let Some(consumer) = asked.and_then(|key| self.consumers.get_mut(key))
+        {
+            consumer.handle.notify();
+        }
+    }
+
+    /// Assigns what is ready to several consumers. Gives the one for whom there was nothing to be had.
+    fn assign(&mut self) -> Option<ConsumerKey> {
         while self.ready() > 0 {
-            let Some(key) = self.consumers.next() else {
-                return;
-            };
+            let key = self.consumers.next()?;
             let message = self.take_ready();
-            let Some(consumer) = self.consumers.get_mut(key) else { return };
-            let Some(message) = message else { return consumer.release_one() };
+            let consumer = self.consumers.get_mut(key)?;
+            let Some(message) = message else {
+                consumer.release_one();
+                return Some(key);
+            };
             consumer.assigned.push_back(message);
             consumer.handle.notify();
         }
+        None
     }
 
     pub(super) fn add_consumer(&mut self, consumer: Consumer, exclusive: bool) -> Option<ConsumerKey> {
@@ -229,6 +255,7 @@ impl State {
         if exclusive {
             self.consumers.exclusive = Some(key);
         }
+        self.later = false;
         self.serve();
         Some(key)
     }
@@ -245,11 +272,14 @@ impl State {
             // From now on it takes from the queue itself; in order, so with what it was assigned.
             unassign(left, &mut self.returned);
         }
+        // Whoever knew that something is to be read later may be the one that is gone.
+        self.later = false;
         self.serve();
         true
     }
 
     pub(super) fn pull(&mut self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
+        self.later = false;
         if self.consumers.sole() == Some(key) {
             return self.pull_ready(key, burst, taker);
         }
@@ -261,9 +291,9 @@ impl State {
             let no_ack = consumer.no_ack;
             if consumer.assigned.is_empty() {
                 self.consumers.rejoin(key);
-                self.serve();
+                self.assign();
                 if self.consumers.get_mut(key).is_none_or(|consumer| consumer.assigned.is_empty()) {
-                    return Pull::Drained;
+                    return if self.later { Pull::Later } else { Pull::Drained };
                 }
                 continue;
             }
@@ -299,7 +329,7 @@ impl State {
             self.hand_out(message, no_ack, taker);
             taken += 1;
         }
-        let more = self.ready() > 0;
+        let (more, stuck) = (self.ready() > 0, self.is_stuck());
         let Some(consumer) = self.consumers.get_mut(key) else {
             return Pull::Drained;
         };
@@ -307,7 +337,9 @@ impl State {
             consumer.unsettled += taken;
             consumer.credit.release(granted - taken);
         }
-        if taken < granted {
+        if stuck {
+            Pull::Later
+        } else if taken < granted {
             Pull::NoRoom
         } else if more && consumer.own_credit(1) > 0 {
             Pull::Burst
@@ -342,7 +374,11 @@ impl State {
     }
 
     pub(super) fn get(&mut self, no_ack: bool, got: impl FnOnce(GotMessage<'_>, MessageRef)) -> bool {
-        let Some(taken) = self.take_ready() else {
+        let knew = core::mem::take(&mut self.later);
+        let taken = self.take_ready();
+        // Whoever gets does not look again; a consumer that knows does.
+        self.later = knew;
+        let Some(taken) = taken else {
             return false;
         };
         let messages_left = self.ready() as u64;
@@ -386,6 +422,7 @@ impl State {
     }
 
     pub(super) fn purge(&mut self) -> usize {
+        self.later = false;
         for numbers in self.store.holes() {
             let mut first = numbers.start;
             while first < numbers.end {

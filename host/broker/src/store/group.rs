@@ -183,6 +183,8 @@ pub struct Stored<'a> {
     pub sequence: u64,
     /// The message; `None` if it cannot be read.
     pub message: Option<MessageView<'a>>,
+    /// It cannot be read now, for want of a resource such as files that may be open, and is to be read again later.
+    pub is_later: bool,
     /// It was delivered before, or may have been.
     pub redelivered: bool,
     /// How often it was delivered, as far as is known.

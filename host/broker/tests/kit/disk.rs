@@ -24,6 +24,9 @@ pub struct Disk(Mutex<Inner>, Weak<Disk>);
 struct Inner {
     groups: Vec<Vec<String>>,
     full: bool,
+    /// Messages from that number on cannot be read now.
+    short_from: Option<u64>,
+    reads: usize,
     /// What is written is not safe until this is over.
     slow: bool,
     waiting: Vec<(Arc<dyn Written>, u64)>,
@@ -120,6 +123,16 @@ impl Disk {
     /// From now on nothing is taken, or everything again.
     pub fn is_full(&self, full: bool) {
         self.0.lock().unwrap().full = full;
+    }
+
+    /// From now on messages with that number and those behind it cannot be read, for want of a resource; or all can be.
+    pub fn is_short_from(&self, number: Option<u64>) {
+        self.0.lock().unwrap().short_from = number;
+    }
+
+    /// How often messages were read.
+    pub fn reads(&self) -> usize {
+        self.0.lock().unwrap().reads
     }
 
     /// From now on nobody is told that what is written is safe; or everybody who waits is, and whoever comes.
@@ -449,7 +462,9 @@ impl Store for Disk {
         bytes_max: usize,
         each: &mut dyn FnMut(Stored<'_>),
     ) -> Option<u64> {
-        let inner = self.0.lock().unwrap();
+        let mut inner = self.0.lock().unwrap();
+        inner.reads += 1;
+        let inner = &*inner;
         let mut bytes = 0;
         for (sequence, found) in inner.queues.get(&queue.0)?.messages.range(from..) {
             if bytes >= bytes_max {
@@ -463,9 +478,11 @@ impl Store for Disk {
                 resume: held.resume,
                 hops: held.hops,
             });
+            let is_later = inner.short_from.is_some_and(|from| *sequence >= from);
             each(Stored {
                 sequence: *sequence,
-                message: Some(view),
+                message: (!is_later).then_some(view),
+                is_later,
                 redelivered: true,
                 deliveries: found.deliveries,
                 dead_lettered: found.dead_lettered,

@@ -42,6 +42,7 @@ pub(super) fn hand_over(item: &Item<'_>, each: &mut dyn FnMut(Stored<'_>)) {
     let mut stored = Stored {
         sequence: item.sequence,
         message: None,
+        is_later: item.is_later,
         redelivered: item.redelivered,
         deliveries: item.deliveries,
         dead_lettered: false,

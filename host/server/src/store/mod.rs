@@ -48,7 +48,10 @@ use std::{
     cell::RefCell,
     collections::BTreeSet,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -56,6 +59,8 @@ use std::{
 pub const FOLDER: &str = "store";
 /// How many readers are kept for later, with their buffers.
 const READERS_MAX: usize = 8;
+/// That something cannot be read now is told once in so long.
+const LATER_TOLD_MS: u64 = 60_000;
 /// What is kept about no message is on disk after so long.
 const APPENDED_WITHIN_MS: u32 = 10;
 
@@ -71,6 +76,8 @@ struct Shared {
     /// What the start found.
     report: Report,
     relief: Arc<health::Relief>,
+    /// When it was told last that something cannot be read now.
+    told_later_ms: AtomicU64,
     /// What time it is, in milliseconds since 1970.
     now_ms: fn() -> u64,
 }
@@ -144,8 +151,19 @@ impl DiskStore {
         let readers = Mutex::default();
         let relief = Arc::new(health::Relief::default());
         store.watch(relief.clone());
-        let shared =
-            Shared { store, group_bytes_max, ids, bindings, states, timers, readers, report, relief, now_ms };
+        let shared = Shared {
+            store,
+            group_bytes_max,
+            ids,
+            bindings,
+            states,
+            timers,
+            readers,
+            report,
+            relief,
+            told_later_ms: AtomicU64::new(0),
+            now_ms,
+        };
         Ok(Self { shared: Arc::new(shared), durability: Arc::default() })
     }
 
@@ -314,7 +332,9 @@ impl Store for DiskStore {
     ) -> Option<u64> {
         self.shared.read(QueueId(queue.0), from, bytes_max, &mut |item| {
             message::hand_over(&item, &mut |stored| {
-                if stored.message.is_none() {
+                if stored.is_later {
+                    self.shared.tell_later(stored.sequence, queue);
+                } else if stored.message.is_none() {
                     let (queue, number) = (queue.0, stored.sequence);
                     tracing::error!(
                         "the store: message {number} of queue number {queue} cannot be read and is left out; \
@@ -334,6 +354,21 @@ impl Store for DiskStore {
 }
 
 impl Shared {
+    /// A message cannot be read now; told once in a while.
+    fn tell_later(&self, number: u64, queue: KeptId) {
+        let now = (self.now_ms)();
+        let told = self.told_later_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(told) >= LATER_TOLD_MS
+            && self.told_later_ms.swap(now, Ordering::Relaxed) == told
+        {
+            tracing::warn!(
+                "the store: message {number} of queue number {} cannot be read now, for want of open files or memory; it \
+                 is tried again. Raise the limit of open files (LimitNOFILE, ulimit -n)",
+                queue.0
+            );
+        }
+    }
+
     /// Reads messages with one of the readers.
     fn read(
         &self,

@@ -28,6 +28,8 @@ pub struct Faults {
     pub read: u32,
     /// Creations and renames.
     pub names: u32,
+    /// Opening a file that is there, because too many are open.
+    pub open: u32,
     /// At a crash, sectors not synced that are torn, of those that change.
     pub torn: u32,
     /// How many bytes all files may have together; 0 for no limit.
@@ -248,7 +250,12 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn File>, DiskError> {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
+        let fails = state.faults.open;
+        if state.dice.chance(fails) {
+            let too_many = rustix::io::Errno::MFILE.raw_os_error();
+            return Err(DiskError::new("open", name, io::Error::from_raw_os_error(too_many)));
+        }
         let content = state.names.get(name).cloned().ok_or_else(|| missing("open", name))?;
         Ok(Arc::new(SimFile { name: name.to_owned(), content, disk: self.clone() }))
     }

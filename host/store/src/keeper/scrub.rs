@@ -131,7 +131,8 @@ impl Core {
                 let read = item.payload.map_or(0, <[u8]>::len) + item.body.map_or(0, <[u8]>::len);
                 bytes += (read as u64).max(MESSAGE_BYTES);
                 messages += 1;
-                if item.payload.is_none() {
+                // What cannot be read now is read in the next pass.
+                if item.payload.is_none() && !item.is_later {
                     suspects.push(item.sequence);
                 }
                 look(queue, &item);
@@ -164,7 +165,9 @@ impl Core {
     /// Looks again: it may have been moved while it was read.
     fn is_damaged(&self, reader: &mut Reader, (queue, sequence): (QueueId, Sequence)) -> bool {
         let mut damaged = false;
-        reader.read_at(self, (queue, &[sequence]), 0, &mut |item| damaged = item.payload.is_none());
+        reader.read_at(self, (queue, &[sequence]), 0, &mut |item| {
+            damaged = item.payload.is_none() && !item.is_later;
+        });
         damaged
     }
 
