@@ -1,5 +1,6 @@
 //! The broker, its store and its disk.
 
+mod damage;
 mod full;
 
 use super::model::{End, Message, Model, Safe, Seen as SeenMessage, Sent};
@@ -36,6 +37,10 @@ pub(super) struct Seen {
     pub(super) filled: u64,
     pub(super) scrubbed: u64,
     pub(super) damaged: u64,
+    /// Where a checkpoint and the journal were damaged: a start refused, told what is lost, lost nothing.
+    pub(super) refused: u64,
+    pub(super) told: u64,
+    pub(super) made_up: u64,
 }
 
 impl Seen {
@@ -52,6 +57,9 @@ impl Seen {
         self.filled += other.filled;
         self.scrubbed += other.scrubbed;
         self.damaged += other.damaged;
+        self.refused += other.refused;
+        self.told += other.told;
+        self.made_up += other.made_up;
     }
 }
 
@@ -400,6 +408,7 @@ impl World {
             self.disk.crash();
         }
         self.set_end_faults(bytes_max);
+        self.look_at_damage();
         let damaged = self.damage_checkpoint();
         self.open(end, damaged);
     }
