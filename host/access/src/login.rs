@@ -19,6 +19,9 @@ const WAITING_MAX: usize = 4096;
 /// How many passwords are checked at a time, with 19 MiB each.
 const THREADS: usize = 2;
 
+/// How much nicer these threads are than the workers: whoever tries many passwords is to hold up nobody else.
+const NICE: i32 = 10;
+
 /// What somebody claims, by whichever protocol.
 #[derive(Clone, Copy)]
 pub enum Claim<'a> {
@@ -124,6 +127,8 @@ impl Checking {
 }
 
 fn work(waiting: &Mutex<Receiver<Job>>) {
+    // Of this thread, on Linux. Where it is not taken passwords are checked all the same.
+    let _ = rustix::process::setpriority_process(None, NICE);
     loop {
         let job = waiting.lock().recv();
         match job {
@@ -181,3 +186,19 @@ static NOBODY: LazyLock<Arc<Secret>> = LazyLock::new(|| {
     };
     Arc::new(secret)
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::mpsc, time::Duration};
+
+    #[test]
+    fn passwords_are_checked_at_a_lower_priority_than_all_else() {
+        let checking = Checking::start().unwrap();
+        let (told, priority) = mpsc::channel();
+        let job = move || told.send(rustix::process::getpriority_process(None).unwrap()).unwrap();
+        checking.run(Box::new(job)).unwrap();
+        let its = priority.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(its >= NICE && its > rustix::process::getpriority_process(None).unwrap(), "{its}");
+    }
+}
