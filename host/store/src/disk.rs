@@ -29,6 +29,15 @@ pub trait Disk: Send + Sync {
     /// If there is no space, or a file of that name; then no file is left behind.
     fn create(&self, name: &str, bytes: u64) -> Result<Arc<dyn File>, DiskError>;
 
+    /// The same in less time, where that is possible: the room is taken, but the zeros are not written, so that the
+    /// first sync of what is written there takes longer.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    fn create_quickly(&self, name: &str, bytes: u64) -> Result<Arc<dyn File>, DiskError> {
+        self.create(name, bytes)
+    }
+
     /// A file that is there, to read and write.
     ///
     /// # Errors

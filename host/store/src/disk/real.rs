@@ -45,6 +45,24 @@ impl RealDisk {
     }
 }
 
+impl RealDisk {
+    fn create_with(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&fs::File) -> io::Result<()>,
+    ) -> Result<Arc<dyn File>, DiskError> {
+        let file = self.open_with(name, OFlags::CREATE | OFlags::EXCL)?;
+        let filled = fill(&file.file).map_err(|error| DiskError::new("fill", name, error));
+        if let Err(error) = filled {
+            drop(file);
+            // What stays if this fails too is recognised at the next start.
+            let _ = fs::remove_file(self.path.join(name));
+            return Err(error);
+        }
+        Ok(Arc::new(file))
+    }
+}
+
 impl Disk for RealDisk {
     fn list(&self) -> Result<Vec<String>, DiskError> {
         let failed = |error| DiskError::new("list", ".", error);
@@ -59,15 +77,11 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str, bytes: u64) -> Result<Arc<dyn File>, DiskError> {
-        let file = self.open_with(name, OFlags::CREATE | OFlags::EXCL)?;
-        let filled = fill(&file.file, bytes).map_err(|error| DiskError::new("fill", name, error));
-        if let Err(error) = filled {
-            drop(file);
-            // What stays if this fails too is recognised at the next start.
-            let _ = fs::remove_file(self.path.join(name));
-            return Err(error);
-        }
-        Ok(Arc::new(file))
+        self.create_with(name, |file| fill(file, bytes, false))
+    }
+
+    fn create_quickly(&self, name: &str, bytes: u64) -> Result<Arc<dyn File>, DiskError> {
+        self.create_with(name, |file| fill(file, bytes, true))
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn File>, DiskError> {
@@ -91,13 +105,14 @@ impl Disk for RealDisk {
 }
 
 /// Writes zeros. Allocating alone would leave extents that each first write has to convert, which a
-/// sync would then have to write too.
-fn fill(file: &fs::File, bytes: u64) -> io::Result<()> {
+/// sync would then have to write too: that is for who cannot wait.
+fn fill(file: &fs::File, bytes: u64, quickly: bool) -> io::Result<()> {
     if bytes == 0 {
         return Ok(());
     }
     // Fails at once where there is no space; a file system that cannot do it is filled all the same.
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) if quickly => return file.sync_all(),
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
         Err(error) => return Err(error.into()),
     }
@@ -149,5 +164,28 @@ impl File for RealFile {
         };
         // A hint: whether it was taken does not matter.
         let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(bytes), advice);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_has_its_length_and_zeros_however_it_was_made() {
+        let path = std::env::temp_dir().join(format!("leveret-real-disk-{}", std::process::id()));
+        let disk = RealDisk::open(&path).unwrap();
+        let bytes = 3 * ZEROS.len() as u64 + 4096;
+        disk.create("filled", bytes).unwrap();
+        disk.create_quickly("quick", bytes).unwrap();
+        for name in ["filled", "quick"] {
+            let file = disk.open(name).unwrap();
+            assert_eq!(file.len_bytes().unwrap(), bytes);
+            let mut read = vec![1; bytes as usize + 1];
+            assert_eq!(file.read_at(&mut read, 0).unwrap() as u64, bytes);
+            assert!(read.iter().take(bytes as usize).all(|byte| *byte == 0));
+            assert!(disk.create_quickly(name, bytes).is_err(), "its name is taken");
+        }
+        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -88,15 +88,19 @@ impl Core {
     pub(crate) fn keep_in_order(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
         (keeper.waits, keeper.lacks, keeper.now_ms) = (false, false, now_ms);
         self.measure(keeper);
-        let mut did = self.drop_older(keeper);
+        // The writer is to have the next segment whatever else there is to do.
+        let mut did = self.next_ready();
+        did |= self.drop_older(keeper);
         did |= self.retire(keeper);
         did |= self.remove_extents(keeper);
         did |= self.save_step(keeper);
         // To make a file takes long; with what a checkpoint sets free there may be no need to.
-        if !did || self.segments.lock().free() < 2 {
+        if !did || self.runs_short() {
             did |= self.make_spares(keeper);
         }
-        did |= self.move_step(keeper, now_ms);
+        if self.room.is_pressed() || !self.runs_short() {
+            did |= self.move_step(keeper, now_ms);
+        }
         let awaited = keeper.waits && self.await_sync();
         if keeper.lacks && !did && !awaited {
             self.refuse_growth();
@@ -148,12 +152,11 @@ impl Core {
             did = segments.give_up(&*self.disk);
             gave = did;
         }
-        let names = segments.ready.is_none() && !self.room.is_pressed() && !segments.spares.is_empty();
         drop(segments);
         if gave {
             self.try_large();
         }
-        did |= names && self.make_ready();
+        did |= self.next_ready();
         if self.segments.lock().free() >= enough {
             // The reserve has those of the checkpoints again.
             self.room.took_all_back();
@@ -163,6 +166,24 @@ impl Core {
             self.kick();
         }
         did
+    }
+
+    /// Names the next segment, if there is none and a file for it.
+    fn next_ready(&self) -> bool {
+        let segments = self.segments.lock();
+        let names = segments.ready.is_none() && !self.room.is_pressed() && !segments.spares.is_empty();
+        drop(segments);
+        let named = names && self.make_ready();
+        if named {
+            self.kick();
+        }
+        named
+    }
+
+    /// Whether what grows has one segment at most before it has to wait.
+    fn runs_short(&self) -> bool {
+        let segments = self.segments.lock();
+        segments.free() < 2 || segments.free() <= self.reserve(&segments) + 1
     }
 
     /// How many free segments there are to be. While large bodies wait for room they have that of all that what was
@@ -187,9 +208,13 @@ impl Core {
         }
         let number = segments.next_spare;
         segments.next_spare += 1;
+        // What grows waits for it, or will in a moment.
+        let hurries = segments.free() <= self.reserve(&segments);
         drop(segments);
         // Long: nobody is to wait for it.
-        let made = self.disk.create(&FileName::Spare(number).to_string(), self.config.segment_bytes);
+        let (name, bytes) = (FileName::Spare(number).to_string(), self.config.segment_bytes);
+        let made =
+            if hurries { self.disk.create_quickly(&name, bytes) } else { self.disk.create(&name, bytes) };
         let mut segments = self.segments.lock();
         match made {
             Ok(_) => {

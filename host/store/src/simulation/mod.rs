@@ -424,3 +424,23 @@ fn a_store_that_has_next_to_nothing_keeps_few_free_segments() {
     let (free, reserve) = free(3, 9000);
     assert!(reserve >= 5 && free > reserve, "{free} {reserve}");
 }
+
+#[test]
+fn the_next_segment_is_named_while_a_checkpoint_is_written() {
+    let disk = SimDisk::new(1);
+    let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), world::config()).unwrap();
+    let mut group = Group::default();
+    group.create(QueueId(1));
+    core.submit(&mut group, Sync::Always, None, 0).unwrap();
+    work(&core, &mut keeper, 0);
+    group.clear();
+    group.unset(Space(1), b"key");
+    core.submit(&mut group, Sync::Always, None, 1000).unwrap();
+    core.write_step(1000);
+    keeper.save_now = true;
+    core.keep_step(&mut keeper, 1000);
+    // As when the writer takes it.
+    assert!(core.segments.lock().ready.take().is_some());
+    core.keep_step(&mut keeper, 1000);
+    assert!(core.segments.lock().ready.is_some());
+}
