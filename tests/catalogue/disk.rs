@@ -1,8 +1,8 @@
 //! The real store, with a disk that can be full.
 
 use leveret_broker::store::{
-    Aside, Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Ranges, StateChange, StateHolder,
-    Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
+    Aside, Change, Durability, Group, HeldAs, Kept, KeptId, LargeBody, Noted, Ranges, StateChange,
+    StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
 };
 use leveret_model::{MessageView, Name};
 use leveret_server::store::DiskStore;
@@ -148,10 +148,10 @@ impl Group for Counting {
         &mut self,
         message: &MessageView<'_>,
         large: Option<&Arc<LargeBody>>,
-        dead_lettered: bool,
+        noted: Noted,
         targets: &[Target],
     ) {
-        self.group.enqueue(message, large, dead_lettered, targets);
+        self.group.enqueue(message, large, noted, targets);
     }
 
     fn hold(&mut self, message: &MessageView<'_>, dead_lettered: bool, held: HeldAs<'_>, target: Target) {

@@ -91,7 +91,7 @@ impl ReplyCode {
 pub fn reply_code(refusal: &Refusal) -> ReplyCode {
     match refusal {
         Refusal::NotFound { .. } | Refusal::NoLastQueue => ReplyCode::NotFound,
-        Refusal::Locked { .. } => ReplyCode::ResourceLocked,
+        Refusal::Locked { .. } | Refusal::SingleActiveConsumer { .. } => ReplyCode::ResourceLocked,
         Refusal::ReservedName { .. }
         | Refusal::Protected { .. }
         | Refusal::Internal { .. }

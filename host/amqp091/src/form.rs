@@ -7,12 +7,13 @@
 //! ```
 
 use crate::{
-    patch,
+    expiration, patch,
     properties::Properties,
     wire::{Field, Fields},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    string::String,
     vec::Vec,
 };
 use leveret_model::{Form, HeaderSelection, Name, Patch, PatchError, Property, flat};
@@ -32,6 +33,21 @@ impl Form for Amqp091 {
 
     fn is_persistent(&self, properties: &[u8]) -> bool {
         Properties::new(properties).is_persistent()
+    }
+
+    fn ttl_ms(&self, properties: &[u8]) -> Result<Option<u64>, String> {
+        // Bit 8 of the flags, which few messages have.
+        if properties.first().is_none_or(|flags| flags & 1 == 0) {
+            return Ok(None);
+        }
+        Properties::new(properties).string(Property::Expiration).map(expiration::parse).transpose()
+    }
+
+    fn priority(&self, properties: &[u8]) -> Option<u8> {
+        match Properties::new(properties).get(Property::Priority) {
+            Some(Field::Integer(priority)) => u8::try_from(priority).ok(),
+            _ => None,
+        }
     }
 
     fn empty(&self) -> &'static [u8] {

@@ -22,6 +22,7 @@ pub mod client;
 pub mod close;
 mod content;
 pub mod delivery;
+mod expiration;
 pub mod form;
 pub mod frame;
 pub mod methods;

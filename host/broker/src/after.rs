@@ -175,11 +175,15 @@ impl After {
         if !self.rejections.is_empty() {
             batch.vhost.rejections.count(self.rejections.drain(..));
         }
+        if self.effects.is_empty() {
+            return;
+        }
+        let now_ms = batch.router.now_ms();
         for Pending { message, effects, written } in self.effects.drain(..) {
             let Some(fate) = written.or_else(|| fate(batch, message)) else { continue };
             if let Some(publish) = batch.messages.get(message as usize) {
                 effects.commit(fate, &publish.message, &mut self.deeds);
-                batch.vhost.perform(&mut self.deeds, batch.origin(message).hops);
+                batch.vhost.perform(&mut self.deeds, batch.origin(message).hops, now_ms);
             }
         }
     }

@@ -113,13 +113,16 @@ impl Vhost {
         let Some(binding) = binding else { return Ok(receipt) };
         let (source, mut deeds) = (&new.source, Vec::new());
         let stored = router.bound(source, &binding, &mut deeds);
-        self.perform(&mut deeds, 0);
+        let now_ms = router.now_ms();
+        self.perform(&mut deeds, 0, now_ms);
         if stored.is_empty() {
             return Ok(receipt);
         }
         match &binding.destination {
             // A queue that is deleted meanwhile has no use for them.
-            Destination::Queue(queue) => drop(self.put(queue, stored.iter().map(|message| &**message))),
+            Destination::Queue(queue) => {
+                let _ = self.put(queue, stored.iter().map(|message| &**message), now_ms);
+            }
             Destination::Exchange(exchange) => self.publish_stored(router, exchange, &stored),
         }
         Ok(receipt)

@@ -30,6 +30,14 @@ impl ChannelCredit {
         self.try_acquire(wanted).unwrap_or(0)
     }
 
+    /// For how many messages there is credit, at most `wanted`.
+    pub(crate) fn available(&self, wanted: u32) -> u32 {
+        match self.limit.load(Ordering::SeqCst) {
+            0 => wanted,
+            limit => wanted.min(limit.saturating_sub(self.in_use.load(Ordering::SeqCst))),
+        }
+    }
+
     fn try_acquire(&self, wanted: u32) -> Option<u32> {
         let limit = self.limit.load(Ordering::SeqCst);
         if limit == 0 {

@@ -6,24 +6,25 @@ use crate::{
     memory::LargeBody,
     port::Deed,
     publish::Publish,
-    queue::{LARGE_BODY_BYTES, Placing, Queue, large_of},
+    queue::{LARGE_BODY_BYTES, Notes, Queue, large_of},
+    store::Noted,
     vhost::Vhost,
 };
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use leveret_model::OwnedMessage;
 
 impl Vhost {
     /// Does what effects ask for, and leaves `deeds` empty. `hops` is how many emissions led to
-    /// the message they belong to.
-    pub(crate) fn perform(&self, deeds: &mut Vec<Deed>, hops: u8) {
+    /// the message they belong to; `now_ms` is the time.
+    pub(crate) fn perform(&self, deeds: &mut Vec<Deed>, hops: u8, now_ms: u64) {
         for deed in deeds.drain(..) {
             match deed {
                 Deed::Emit { exchange, message, hops: more } => {
                     self.later.emit(exchange, message, hops.saturating_add(more).saturating_add(1));
                 }
                 Deed::Enqueue { queue, message } => {
-                    let took =
-                        self.queue(&queue).is_some_and(|queue| self.put(&queue, core::iter::once(&message)));
+                    let message = core::iter::once(&message);
+                    let took = self.queue(&queue).is_some_and(|queue| self.put(&queue, message, now_ms));
                     if !took {
                         self.later.lost(Why::NoQueue, &queue, 1);
                     }
@@ -41,8 +42,14 @@ impl Vhost {
         }
     }
 
-    /// Puts messages into a queue in order; false if it is deleted.
-    pub(crate) fn put<'a>(&self, queue: &Queue, messages: impl Iterator<Item = &'a OwnedMessage>) -> bool {
+    /// Puts messages into a queue in order at the time `now_ms`; false if it is deleted. What a queue has no room for
+    /// is left out.
+    pub(crate) fn put<'a>(
+        &self,
+        queue: &Arc<Queue>,
+        messages: impl Iterator<Item = &'a OwnedMessage>,
+        now_ms: u64,
+    ) -> bool {
         let batch: Vec<Publish<'_>> = messages
             .map(|message| Publish { channel: 0, message: message.view(), mandatory: false })
             .collect();
@@ -52,19 +59,22 @@ impl Vhost {
             .map(|(place, publish)| (place, LargeBody::new(publish.message.body, self.memory())))
             .collect();
         let members: Vec<u32> = (0_u32..).take(batch.len()).collect();
-        let mut placing = Placing::default();
-        if !queue.enqueue(&batch, None, &members, &large, &mut placing) {
+        let mut notes = Notes::default();
+        if !queue.enqueue((&batch, now_ms), None, &members, &large, &mut notes) {
             return false;
         }
+        let Notes { mut placing, mut progress, .. } = notes;
         if !placing.is_empty() {
             let (mut group, durability) = (self.store.group(), placing.durability());
             placing.drain(|member, targets| {
                 if let Some(publish) = batch.get(member as usize) {
-                    group.enqueue(&publish.message, large_of(&large, member), false, targets);
+                    let noted = Noted { dead_lettered: false, came_ms: now_ms };
+                    group.enqueue(&publish.message, large_of(&large, member), noted, targets);
                 }
             });
             group.submit(durability, None);
         }
+        progress.tell(&*self.store);
         true
     }
 }

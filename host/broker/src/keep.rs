@@ -70,6 +70,9 @@ impl Writing<'_> {
     /// A queue is gone.
     pub(crate) fn queue_gone(&mut self, queue: &Queue) {
         if let Some(id) = queue.kept_id() {
+            for lane in queue.kept_lanes() {
+                self.change(TopologyChange::LaneGone(lane));
+            }
             self.change(TopologyChange::QueueGone(id, queue.name()));
         }
     }

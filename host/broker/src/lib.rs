@@ -57,7 +57,9 @@ pub use explain::Explanation;
 pub use memory::MemoryAccount;
 pub use names::{declared as declared_name, made_queue as made_queue_name};
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher};
-pub use queue::{DeadLetterCounts, DeadLettering, QueueCounts, QueueSpec, QueueStatus, Settle};
+pub use queue::{
+    DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle,
+};
 pub use reasons::ReasonCounts;
 pub use receipt::Receipt;
 pub use restore::Restored;

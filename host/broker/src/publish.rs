@@ -20,7 +20,7 @@ use crate::{
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
-    queue::{LARGE_BODY_BYTES, Placing, Queue},
+    queue::{LARGE_BODY_BYTES, Notes, Queue},
     recent::Recent,
     stage::Stage,
     store::{Group, Written},
@@ -32,6 +32,9 @@ use leveret_model::{MessageView, Name, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Why a message is not accepted that a queue has no room for.
+const QUEUE_FULL: &str = "a queue is full";
 
 /// A message to publish.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,7 @@ struct Scratch {
     refused: Vec<(u16, Refusal)>,
     /// A queue of the last batch has consumers that are behind.
     behind: bool,
-    placing: Placing,
+    notes: Notes,
     /// Made for the virtual host's store with the first batch that is to be written.
     group: Option<Box<dyn Group>>,
     /// Who is told when what is published is safe, and under what token.
@@ -423,6 +426,7 @@ impl Scratch {
             }
         }
         too_large(&publish.message)
+            .or_else(|| publish.message.ttl_ms().err().map(|text| Refusal::InvalidArgument { text }))
     }
 
     fn refuse(&mut self, batch: &mut Batch<'_, '_>, channel: u16, refusal: Refusal) {
@@ -453,18 +457,19 @@ impl Scratch {
     /// Gives each queue its messages; then come holds, what is to be written, and effects. What only deleted
     /// queues would have taken is unroutable.
     fn enqueue(&mut self, batch: &mut Batch<'_, '_>) {
-        let Self { stage, large, behind, after, placing, .. } = self;
+        let Self { stage, large, behind, after, notes, .. } = self;
         if let Some(earlier) = &mut batch.earlier {
             after.keep_earlier(earlier, (batch.outcomes.len() - batch.before) as u32);
         }
         self.writes |= after.admit(batch, stage);
         let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
         let sender = batch.sender.as_deref();
+        let now_ms = batch.router.now_ms();
         let mut taken = hashbrown::HashSet::<u32>::new();
         let mut lost = Vec::new();
         stage.give(
             |queue, members| {
-                let took = queue.enqueue(messages, sender, members, large, placing);
+                let took = queue.enqueue((messages, now_ms), sender, members, large, notes);
                 *behind |= queue.is_behind();
                 took
             },
@@ -481,10 +486,31 @@ impl Scratch {
             }
         }
         after.hold(batch);
-        self.write(batch);
+        self.not_accepted(batch);
+        self.write(batch, now_ms);
         self.large.clear();
         if !self.after.is_empty() {
             self.after.settle(batch);
+        }
+    }
+}
+
+impl Scratch {
+    /// Tells of messages that a queue did not take because it is full. Of those that the broker publishes it is enough
+    /// that another queue took them: they would come there once more if they were tried again.
+    fn not_accepted(&mut self, batch: &mut Batch<'_, '_>) {
+        if self.notes.refused.is_empty() {
+            return;
+        }
+        let reason: Arc<str> = Arc::from(QUEUE_FULL);
+        let is_own = batch.sender.is_some();
+        for member in self.notes.refused.drain(..) {
+            if is_own && self.notes.placing.has(member) {
+                continue;
+            }
+            if let Some(outcome) = batch.outcomes.get_mut(batch.before + member as usize) {
+                *outcome = Published::Unavailable(reason.clone());
+            }
         }
     }
 }

@@ -71,6 +71,8 @@ impl Everything {
                 });
             }
             Kept::Holds(id) => self.holds = Some(id),
+            // They are made when their queue is.
+            Kept::Lane(_) => {}
         }
     }
 }
@@ -98,14 +100,12 @@ impl Vhost {
         }
         for (id, spec) in queues {
             let kept = self.store.kept(id);
-            restored.messages += kept.messages;
             let (store, durability) = (self.store.clone(), self.store.durability_of(&spec.name));
             let keeping = Some(Keeping { id, store, durability });
-            let (id, vhost, memory) =
-                (QueueId(topology::next_id()), self.name().clone(), self.memory().clone());
-            let queue = Queue::new(id, vhost, spec, None, memory, keeping);
-            queue.recover(kept);
-            self.put_queue(Arc::new(queue));
+            let (id, vhost) = (QueueId(topology::next_id()), self.name().clone());
+            let queue = Arc::new(Queue::new(id, vhost, spec, None, self.charged(), keeping));
+            restored.messages += queue.recover(kept);
+            self.put_queue(queue);
             restored.queues += 1;
         }
         for line in bindings {

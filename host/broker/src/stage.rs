@@ -100,7 +100,7 @@ impl Stage {
     /// took none.
     pub(crate) fn give(
         &mut self,
-        mut give: impl FnMut(&Queue, &[u32]) -> bool,
+        mut give: impl FnMut(&Arc<Queue>, &[u32]) -> bool,
         mut refused: impl FnMut(&[u32], bool),
     ) {
         self.forget_set();

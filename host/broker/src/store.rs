@@ -15,8 +15,8 @@ mod group;
 
 pub use crate::memory::LargeBody;
 pub use group::{
-    BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Ranges, Stored, Target, Topology,
-    TopologyChange, Written,
+    BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Noted, Ranges, Stored, Target,
+    Topology, TopologyChange, Written,
 };
 
 use crate::port::{Deed, Effects, Fate, Layer};

@@ -46,7 +46,7 @@ impl Vhost {
         let untold = self.changes.lock().take_untold(|_| true);
         let mut deeds = Vec::new();
         untold.tell(router, &mut deeds);
-        self.perform(&mut deeds, 0);
+        self.perform(&mut deeds, 0, router.now_ms());
     }
 
     /// Tells the types that are quick. Gives whether others are to be told.
@@ -57,7 +57,7 @@ impl Vhost {
         };
         let mut deeds = Vec::new();
         untold.tell(router, &mut deeds);
-        self.perform(&mut deeds, 0);
+        self.perform(&mut deeds, 0, router.now_ms());
         others
     }
 

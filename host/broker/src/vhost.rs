@@ -9,7 +9,9 @@
 //! by somebody who may wait ([`Now`]).
 
 use crate::{
-    ConnectionId, equivalence,
+    ConnectionId,
+    dead_letter::Deaths,
+    equivalence,
     exchange::{Binding, Destination, Exchange, ExchangeId, ExchangeSpec},
     keep::is_kept,
     later::Later,
@@ -58,6 +60,8 @@ pub struct Vhost {
     pub(crate) order: Mutex<()>,
     pub(crate) changes: Mutex<Topology>,
     pub(crate) later: Arc<Later>,
+    /// Of messages that die at nobody's hand.
+    pub(crate) deaths: Arc<Deaths>,
     pub(crate) drops: Reasons,
     pub(crate) rejections: Reasons,
     /// Where what its exchange types keep is written.
@@ -94,10 +98,12 @@ impl Vhost {
         memory: Arc<MemoryAccount>,
         router: &mut dyn Router,
     ) -> Result<Arc<Self>, Refusal> {
+        let later = Arc::new(Later::new(&memory, store.clone()));
         let mut vhost = Self {
             intercepts: router.intercepts(&name),
             name,
-            later: Arc::new(Later::new(&memory, store.clone())),
+            deaths: Arc::new(Deaths::new(later.clone())),
+            later,
             store,
             drops: Reasons::default(),
             rejections: Reasons::default(),
@@ -330,17 +336,19 @@ impl Vhost {
                 return Err(current.locked());
             }
             equivalence::check_queue(&spec, current.spec(), &self.name)?;
+            current.touch();
             let receipt = self.written_before(&changes, current.kept_id().is_some());
             return Ok((current.status(), receipt));
         }
-        queue::check_dead_lettering(&spec, &self.name)?;
+        queue::check_arguments(&spec, &self.name)?;
         let owner = spec.exclusive.then_some(by);
         let id = QueueId(topology::next_id());
         let name = spec.name.clone();
         self.admit(spec.durable, format_args!("queue '{name}'"))?;
         let keeping = self.keeping(&spec);
-        let queue = Queue::new(id, self.name.clone(), spec, owner, self.memory.clone(), keeping);
+        let queue = Queue::new(id, self.name.clone(), spec, owner, self.charged(), keeping);
         let queue = Arc::new(queue);
+        queue.touch();
         if let Some(owner) = owner {
             changes.own(owner, &queue);
         }
@@ -487,6 +495,11 @@ impl Vhost {
         }
     }
 
+    /// Who is charged for what a queue has, and who comes for what dies in it.
+    pub(crate) fn charged(&self) -> (Arc<MemoryAccount>, Arc<Deaths>) {
+        (self.memory.clone(), self.deaths.clone())
+    }
+
     fn new_exchange(&self, spec: ExchangeSpec) -> Exchange {
         let exchange = Exchange::new(ExchangeId(topology::next_id()), self.name.clone(), spec);
         let exchange = exchange.holding_in(&self.later);
@@ -552,6 +565,7 @@ impl Vhost {
 /// Bindings between exchanges may go in circles; they are taken apart so that all is freed.
 impl Drop for Vhost {
     fn drop(&mut self) {
+        self.deaths.clear();
         let changes = self.changes.get_mut();
         for (_, exchange) in self.exchanges.get_mut().drain() {
             changes.remove_exchange(exchange);

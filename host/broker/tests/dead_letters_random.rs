@@ -76,7 +76,8 @@ impl World {
             }
             5 | 6 if !unsettled.is_empty() => {
                 let tag = unsettled.swap_remove(random.below(unsettled.len() as u64) as usize);
-                let outcome = if random.below(4) == 0 { Settle::Requeue } else { Settle::Rejected };
+                let outcome =
+                    if random.below(4) == 0 { Settle::Requeue { failed: false } } else { Settle::Rejected };
                 connection.client.settle(1, tag, false, outcome).unwrap();
             }
             7 => {

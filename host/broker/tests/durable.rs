@@ -139,7 +139,7 @@ fn acks_rejections_and_purges_are_told_to_the_store() {
     assert_eq!(kept(&c, &disk, "q"), ["1", "3", "5"]);
     let delivered = |disk: &Disk| disk.deliveries().iter().map(|(_, _, times)| *times).collect::<Vec<_>>();
     assert_eq!(delivered(&disk), [1, 1, 1]);
-    c.client.settle(1, 1, false, Settle::Requeue).unwrap();
+    c.client.settle(1, 1, false, Settle::Requeue { failed: false }).unwrap();
     c.client.tell_store();
     assert_eq!(c.bodies(), ["1"]);
     assert_eq!(delivered(&disk), [2, 1, 1]);

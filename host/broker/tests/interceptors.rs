@@ -213,7 +213,7 @@ fn get_skips_what_does_not_pass() {
     c.publish_all(&["drop", "reject", "1", "drop"].map(direct));
     assert_eq!(c.get("a"), Some((1, false, String::from("1"))));
     assert_eq!(c.get("a"), None);
-    c.client.settle(1, 1, false, Settle::Requeue).unwrap();
+    c.client.settle(1, 1, false, Settle::Requeue { failed: false }).unwrap();
     assert_eq!(c.get("a"), Some((2, true, String::from("1"))));
 }
 

@@ -128,7 +128,7 @@ fn one_history(seed: u64) {
             7..=10 => {
                 let tag = (model.tag + 2).saturating_sub(random.below(30)).max(1);
                 let (multiple, requeue) = (random.below(3) == 0, random.below(3) == 0);
-                let outcome = if requeue { Settle::Requeue } else { Settle::Accepted };
+                let outcome = if requeue { Settle::Requeue { failed: false } } else { Settle::Accepted };
                 let settled = c.client.settle(1, tag, multiple, outcome).is_ok();
                 assert_eq!(settled, model.settle(tag, multiple, requeue), "{context}");
             }
@@ -226,9 +226,10 @@ fn several(seed: u64) {
                 let Some((tag, number)) = peer.held.pop_first() else {
                     continue;
                 };
-                let outcome = if random.below(4) == 0 { Settle::Requeue } else { Settle::Accepted };
+                let outcome =
+                    if random.below(4) == 0 { Settle::Requeue { failed: false } } else { Settle::Accepted };
                 peer.connection.client.settle(1, tag, false, outcome).unwrap();
-                assert!(outcome == Settle::Requeue || done.insert(number), "settled twice");
+                assert!(matches!(outcome, Settle::Requeue { .. }) || done.insert(number), "settled twice");
             }
             9 if peer.consuming => {
                 assert!(peer.connection.client.cancel(1, b"t", &mut peer.connection.router));

@@ -100,7 +100,7 @@ fn counts_are_of_ready_messages_only() {
     assert_eq!(c.vhost.check_queue(b"q", c.id).unwrap().messages, 2);
     assert_eq!(c.vhost.purge_queue(b"q", c.id), Ok(2));
     assert!(c.get("q").is_none());
-    c.client.settle(1, 1, false, Settle::Requeue).unwrap();
+    c.client.settle(1, 1, false, Settle::Requeue { failed: false }).unwrap();
     let not_empty = c.vhost.delete_queue(&mut c.router, b"q", false, true, c.id).unwrap_err();
     assert_eq!(not_empty.to_string(), "queue 'q' in vhost '/' not empty");
     assert_eq!(c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id), Ok(1));
@@ -113,12 +113,12 @@ fn the_middle_one_of_three_goes_back_to_its_place() {
     for tag in 1..=3 {
         assert_eq!(c.get("q"), Some((tag, false, tag.to_string())));
     }
-    c.client.settle(1, 2, false, Settle::Requeue).unwrap();
+    c.client.settle(1, 2, false, Settle::Requeue { failed: false }).unwrap();
     assert_eq!(c.get("q"), Some((4, true, String::from("2"))));
     assert_eq!(c.get("q"), Some((5, false, String::from("4"))));
-    c.client.settle(1, 1, false, Settle::Requeue).unwrap();
-    c.client.settle(1, 3, false, Settle::Requeue).unwrap();
-    c.client.settle(1, 4, false, Settle::Requeue).unwrap();
+    c.client.settle(1, 1, false, Settle::Requeue { failed: false }).unwrap();
+    c.client.settle(1, 3, false, Settle::Requeue { failed: false }).unwrap();
+    c.client.settle(1, 4, false, Settle::Requeue { failed: false }).unwrap();
     let bodies: Vec<_> = (0..3).map(|_| c.get("q").unwrap().2).collect();
     assert_eq!(bodies, ["1", "2", "3"]);
 }
@@ -235,7 +235,7 @@ fn an_auto_delete_queue_goes_with_its_last_consumer() {
     assert!(c.vhost.queue(b"q").is_none());
     assert_eq!(c.vhost.exchange(b"amq.fanout").unwrap().binding_count(), 0);
     assert_eq!(
-        c.client.settle(1, 1, false, Settle::Requeue),
+        c.client.settle(1, 1, false, Settle::Requeue { failed: false }),
         Ok(()),
         "what it delivered can still be settled"
     );

@@ -63,7 +63,7 @@ fn consume(shared: &Shared, seed: u64) {
             let number = u64::from_le_bytes(delivery.body.as_slice().try_into().unwrap());
             let queue = usize::from(delivery.consumer == "r");
             if random.below(50) == 0 {
-                c.client.settle(1, delivery.tag, false, Settle::Requeue).unwrap();
+                c.client.settle(1, delivery.tag, false, Settle::Requeue { failed: false }).unwrap();
             } else {
                 c.client.settle(1, delivery.tag, false, Settle::Accepted).unwrap();
                 assert!(shared.settled[queue].lock().unwrap().insert(number), "twice");

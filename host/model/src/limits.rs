@@ -4,3 +4,7 @@
 pub const MESSAGE_BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How deep lists and tables may nest in arguments and headers.
 pub const VALUE_DEPTH_MAX: usize = 32;
+
+/// The longest time to live and the longest time that a queue stays unused, in milliseconds: ten years, as in
+/// RabbitMQ.
+pub const EXPIRY_MS_MAX: u64 = 315_360_000_000;

@@ -25,6 +25,21 @@ pub trait Form: Send + Sync {
     /// Whether a message with these properties is to outlive the process, in a queue that does.
     fn is_persistent(&self, properties: &[u8]) -> bool;
 
+    /// For how long the message may wait in a queue, in milliseconds, if its publisher said so.
+    ///
+    /// # Errors
+    /// What was said is no such time. For people to read, in RabbitMQ's words.
+    fn ttl_ms(&self, properties: &[u8]) -> Result<Option<u64>, String> {
+        let _ = properties;
+        Ok(None)
+    }
+
+    /// The priority that its publisher gave it; greater ones go first, in queues that heed them.
+    fn priority(&self, properties: &[u8]) -> Option<u8> {
+        let _ = properties;
+        None
+    }
+
     /// No properties and no headers, encoded.
     fn empty(&self) -> &'static [u8];
 
@@ -232,6 +247,20 @@ impl MessageView<'_> {
     #[must_use]
     pub fn is_persistent(&self) -> bool {
         self.form.is_persistent(self.properties)
+    }
+
+    /// For how long it may wait in a queue, in milliseconds, if its publisher said so.
+    ///
+    /// # Errors
+    /// As for [`Form::ttl_ms`].
+    pub fn ttl_ms(&self) -> Result<Option<u64>, String> {
+        self.form.ttl_ms(self.properties)
+    }
+
+    /// The priority that its publisher gave it.
+    #[must_use]
+    pub fn priority(&self) -> Option<u8> {
+        self.form.priority(self.properties)
     }
 
     /// The bytes that a queue charges for it.

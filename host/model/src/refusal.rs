@@ -159,6 +159,13 @@ pub enum Refusal {
         /// Where.
         vhost: Name,
     },
+    /// A queue that hands out messages to its single active consumer alone.
+    SingleActiveConsumer {
+        /// The queue.
+        queue: Name,
+        /// Where.
+        vhost: Name,
+    },
     /// A name beginning with `amq.` that is not there yet.
     ReservedName {
         /// What was to be declared.
@@ -374,6 +381,11 @@ impl fmt::Display for Refusal {
             Self::InvalidArgument { text } => f.write_str(text),
             Self::UnknownDelivery { tag } => write!(f, "unknown delivery tag {tag}"),
             Self::ConsumerTagInUse { tag } => write!(f, "attempt to reuse consumer tag '{tag}'"),
+            Self::SingleActiveConsumer { queue, vhost } => write!(
+                f,
+                "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not \
+                 supported by <<\"quorum\">> queues with single active consumer"
+            ),
             Self::NotKept { what, vhost, why } => {
                 write!(f, "cannot keep {what} in vhost '{vhost}': {why}")
             }

@@ -7,8 +7,8 @@
 //! that is done in the slow lane, one piece at a time. What was lost goes into the log, at most once a second.
 
 use leveret_broker::{
-    Publisher, Vhost,
-    later::Loss,
+    Vhost,
+    later::{Housekeeping, Loss},
     port::{Router, Wake},
 };
 use std::{
@@ -47,11 +47,11 @@ pub type Errand = Box<dyn FnOnce(&mut dyn Router) + Send>;
 pub async fn keep(vhost: Arc<Vhost>, router: &RefCell<impl Router>, beside: impl Fn(Errand)) {
     let wake = Arc::new(HousekeeperWake::default());
     vhost.set_housekeeper(wake.clone());
-    let mut publisher = Publisher::default();
+    let mut hand = Housekeeping::default();
     let mut losses = Losses::default();
     let is_out = Arc::new(AtomicBool::new(false));
     loop {
-        let ran = vhost.run_later(&mut *router.borrow_mut(), &mut publisher);
+        let ran = vhost.run_later(&mut *router.borrow_mut(), &mut hand);
         losses.add(ran.losses);
         losses.tell(&vhost);
         let now_ms = router.borrow().now_ms();

@@ -178,8 +178,12 @@ impl Client {
             unacked: &mut channel.unacked,
             count: 0,
         };
-        let pull =
-            holder.queue.pull(consumer.key, DELIVER_BURST_MESSAGES_MAX, &mut taker, &mut self.progress);
+        let pull = holder.queue.pull(
+            (consumer.key, router.now_ms()),
+            DELIVER_BURST_MESSAGES_MAX,
+            &mut taker,
+            &mut self.progress,
+        );
         let count = taker.count;
         if !consumer.no_ack {
             holder.outstanding += count;

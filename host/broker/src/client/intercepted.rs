@@ -114,7 +114,7 @@ impl Burst {
     }
 
     /// Commits what the interceptors did for a message.
-    fn commit(&mut self, queue: &Queue, place: usize, fate: Fate, client: &Client) {
+    fn commit(&mut self, queue: &Queue, (place, now_ms): (usize, u64), fate: Fate, client: &Client) {
         let effects = self.interception.take_effects(place);
         if effects.is_empty() {
             return;
@@ -126,7 +126,7 @@ impl Burst {
             // The message has gone its way.
             client.vhost.later.lost(Why::NotWritten(failure.0), queue.name(), 1);
         }
-        client.vhost.perform(&mut deeds, 0);
+        client.vhost.perform(&mut deeds, 0, now_ms);
         self.deeds = deeds;
     }
 
@@ -196,7 +196,8 @@ impl Client {
         let mut burst = self.burst.take().unwrap_or_default();
         burst.clear();
         let mut copying = Copying { burst: &mut burst, room: sink.has_room() };
-        let mut pull = queue.pull(key, DELIVER_BURST_MESSAGES_MAX, &mut copying, &mut self.progress);
+        let mut pull =
+            queue.pull((key, router.now_ms()), DELIVER_BURST_MESSAGES_MAX, &mut copying, &mut self.progress);
         let mut judged = if burst.copies.is_empty() { 0 } else { burst.judge(&queue, router, self) };
         let mut waits = judged == 0 && !burst.copies.is_empty();
         let settling_key = (!no_ack).then_some(key);
@@ -214,11 +215,11 @@ impl Client {
                         burst.accepted.push((message, None));
                     }
                     given += 1;
-                    burst.commit(&queue, dealt, Fate::Routed, self);
+                    burst.commit(&queue, (dealt, router.now_ms()), Fate::Routed, self);
                 }
                 Standing::Dropped => {
                     burst.accepted.push((message, settling_key));
-                    burst.commit(&queue, dealt, Fate::Dropped, self);
+                    burst.commit(&queue, (dealt, router.now_ms()), Fate::Dropped, self);
                 }
                 Standing::Rejected(_) => burst.rejected.push((message, settling_key)),
                 Standing::Unavailable(_) => {
@@ -325,7 +326,7 @@ impl Client {
         while !found {
             burst.clear();
             let mut messages_left = 0;
-            let any = queue.get(false, &mut self.progress, |got, message| {
+            let any = queue.get((false, router.now_ms()), &mut self.progress, |got, message| {
                 messages_left = got.messages_left;
                 burst.copy(message, got.redelivered, &got.message);
             });
@@ -342,11 +343,11 @@ impl Client {
                             burst.accepted.push((message, None));
                         }
                         found = true;
-                        burst.commit(queue, 0, Fate::Routed, self);
+                        burst.commit(queue, (0, router.now_ms()), Fate::Routed, self);
                     }
                     Standing::Dropped => {
                         burst.accepted.push((message, None));
-                        burst.commit(queue, 0, Fate::Dropped, self);
+                        burst.commit(queue, (0, router.now_ms()), Fate::Dropped, self);
                     }
                     Standing::Rejected(_) => burst.rejected.push((message, None)),
                     Standing::Unavailable(_) => judged = 0,

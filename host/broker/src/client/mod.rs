@@ -14,7 +14,7 @@ use crate::{
     dead_letter::DeadLetters,
     names,
     port::{Router, Wake},
-    queue::{Consumer, Progress, Queue, Settle},
+    queue::{Consumer, Progress, Queue, QueueKind, Settle},
     vhost::Vhost,
 };
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
@@ -214,7 +214,7 @@ impl Client {
     /// interceptor is attached whose answer is pending, there is no message for now.
     ///
     /// # Errors
-    /// No such queue, or exclusive to another connection.
+    /// No such queue, exclusive to another connection, or a quorum queue with a single active consumer.
     pub fn get(
         &mut self,
         n: u16,
@@ -224,22 +224,33 @@ impl Client {
         sink: &mut dyn FnMut(Got<'_>),
     ) -> Result<bool, Refusal> {
         let queue = self.vhost.usable_queue(queue, self.id)?;
+        let settings = queue.settings();
+        if settings.single_active_consumer && settings.kind == QueueKind::Quorum {
+            let (queue, vhost) = (queue.name().clone(), self.vhost.name().clone());
+            return Err(Refusal::SingleActiveConsumer { queue, vhost });
+        }
         let any = if self.is_intercepted(&queue, router) {
             self.get_intercepted(n, &queue, no_ack, router, sink)
         } else {
-            self.get_plain(n, &queue, no_ack, sink)
+            self.get_plain(n, &queue, (no_ack, router.now_ms()), sink)
         };
         self.tell_store();
         Ok(any)
     }
 
-    fn get_plain(&mut self, n: u16, queue: &Arc<Queue>, no_ack: bool, sink: &mut dyn FnMut(Got<'_>)) -> bool {
+    fn get_plain(
+        &mut self,
+        n: u16,
+        queue: &Arc<Queue>,
+        (no_ack, now_ms): (bool, u64),
+        sink: &mut dyn FnMut(Got<'_>),
+    ) -> bool {
         let Some(channel) = self.channels.get_mut(&n) else {
             return false;
         };
         let tag = channel.last_tag + 1;
         let mut taken = None;
-        let any = queue.get(no_ack, &mut self.progress, |got, message| {
+        let any = queue.get((no_ack, now_ms), &mut self.progress, |got, message| {
             taken = Some(message);
             sink(Got {
                 delivery_tag: tag,
@@ -331,7 +342,8 @@ impl Client {
     pub fn recover(&mut self, n: u16) {
         if let Some(channel) = self.channels.get_mut(&n) {
             // Tag 0 with `multiple` is always known.
-            let _ = channel.settle(0, true, Settle::Requeue, (&mut self.dead_letters, &mut self.progress));
+            let back = Settle::Requeue { failed: false };
+            let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
             channel.nudge_if_unblocked();
         }
     }
@@ -345,7 +357,8 @@ impl Client {
         for at in 0..channel.holders.len() as u32 {
             gone.extend(end_consumer(&mut channel, at));
         }
-        let _ = channel.settle(0, true, Settle::Requeue, (&mut self.dead_letters, &mut self.progress));
+        let back = Settle::Requeue { failed: true };
+        let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
         self.backlog.retain(|at| at.channel != n);
         self.waiting.retain(|at| at.channel != n);
         self.cancelled.retain(|(channel, _)| *channel != n);

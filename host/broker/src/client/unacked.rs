@@ -86,7 +86,7 @@ mod tests {
     fn ledger(tags: impl IntoIterator<Item = u64>) -> Unacked {
         let mut unacked = Unacked::default();
         for tag in tags {
-            let message = MessageRef { sequence: tag, segment: 0, offset: 0 };
+            let message = MessageRef { sequence: tag, segment: 0, offset: 0, lane: 0 };
             unacked.push(Entry { tag, message, holder: 0 });
         }
         unacked
@@ -109,7 +109,7 @@ mod tests {
         for tag in 2..100_000 {
             unacked.push(Entry {
                 tag,
-                message: MessageRef { sequence: tag, segment: 0, offset: 0 },
+                message: MessageRef { sequence: tag, segment: 0, offset: 0, lane: 0 },
                 holder: 0,
             });
             assert!(unacked.take(tag).is_some());

@@ -16,10 +16,11 @@
 //! *Held:* what a type holds counts as routed. It goes on with its history and as what it is, so
 //! another death is counted there; but queues where it died are not left out then.
 //!
-//! *Gone for good:* what no queue takes, what is dropped on purpose, and what would go round in a
+//! *Gone for good:* what no queue takes (unless its queue's strategy is `at-least-once`), what is dropped on purpose, and what would go round in a
 //! circle in which no client rejects it. The queue counts each
 //! ([`DeadLettering::counts`](crate::queue::DeadLettering::counts)).
 
+mod deaths;
 mod history;
 mod letters;
 
@@ -45,6 +46,7 @@ use core::sync::atomic::Ordering;
 use letters::Prepared;
 use leveret_model::Name;
 
+pub(crate) use deaths::Deaths;
 pub use history::DEATHS_MAX;
 pub(crate) use letters::Letters;
 
@@ -148,6 +150,11 @@ impl DeadLetters {
         !self.fresh.is_empty() && !self.pending
     }
 
+    /// Whether the first waits for a type's answer.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending
+    }
+
     /// How many are on the list.
     pub(crate) fn len(&self) -> usize {
         self.fresh.len() + self.refused.len() + self.stuck.len()
@@ -244,7 +251,7 @@ impl DeadLetters {
     fn send_run(
         &mut self,
         routing: &mut Routing,
-        (queue, to): (&Queue, &DeadLettering),
+        (queue, to): (&Arc<Queue>, &DeadLettering),
         vhost: &Arc<Vhost>,
         router: &mut dyn Router,
         waker: &Arc<dyn Wake>,
@@ -277,7 +284,7 @@ impl DeadLetters {
         }
         let (all, fates) = (run.dealt == letters.len(), core::mem::take(&mut run.fates));
         drop(batch);
-        commit(letters, interception, (queue.name(), to, vhost), fates);
+        commit(letters, interception, (queue.name(), to, vhost), fates, self.last_now_ms);
         all
     }
 
@@ -295,7 +302,7 @@ impl DeadLetters {
         let refused = core::mem::take(&mut self.refused);
         let stuck = self.stuck.drain(..).map(|(dying, _)| dying).inspect(|dying| count_stuck(dying, false));
         for dying in self.fresh.drain(..).chain(refused.into_values()).chain(stuck) {
-            dying.queue.settle_now(&[(dying.message, None)], Settle::Requeue);
+            dying.queue.settle_now(&[(dying.message, None)], Settle::Requeue { failed: true });
         }
     }
 }
@@ -312,7 +319,7 @@ fn count_stuck(dying: &Dying, more: bool) {
 /// Dead letters of one queue that are being published.
 struct Run<'a> {
     list: &'a mut DeadLetters,
-    queue: &'a Queue,
+    queue: &'a Arc<Queue>,
     to: &'a DeadLettering,
     letters: &'a Letters,
     interception: &'a Interception,
@@ -334,6 +341,7 @@ fn commit(
     interception: &mut Interception,
     (queue, to, vhost): (&Name, &DeadLettering, &Vhost),
     fates: Vec<(usize, Fate)>,
+    now_ms: u64,
 ) {
     let mut deeds = Vec::new();
     for (index, fate) in fates {
@@ -347,7 +355,7 @@ fn commit(
             // The letter is where it belongs.
             vhost.later.lost(Why::NotWritten(failure.0), queue, 1);
         }
-        vhost.perform(&mut deeds, 0);
+        vhost.perform(&mut deeds, 0, now_ms);
     }
 }
 
@@ -373,6 +381,7 @@ impl Run<'_> {
         match outcome {
             Published::Routed => Ending::Routed,
             Published::Unroutable if self.cycles.contains(&(message as u32)) => Ending::Cycle,
+            Published::Unroutable if self.to.at_least_once => Ending::Unavailable,
             Published::Unroutable => Ending::Unroutable,
             Published::Dropped => Ending::Dropped,
             Published::Rejected(_) => Ending::Refused,

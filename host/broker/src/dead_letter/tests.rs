@@ -101,11 +101,11 @@ impl World {
         let message =
             MessageView { exchange, routing_key, form: FORM, properties: &[0, 0], body, publisher: None };
         assert!(self.queue(queue).enqueue(
-            &[Publish { channel: 1, message, mandatory: false }],
+            (&[Publish { channel: 1, message, mandatory: false }], 0),
             None,
             &[0],
             &[],
-            &mut crate::queue::Placing::default()
+            &mut crate::queue::Notes::default()
         ));
     }
 
@@ -114,7 +114,7 @@ impl World {
         let queue = self.queue(queue);
         let mut taken: Option<MessageRef> = None;
         assert!(
-            queue.get(false, &mut Progress::default(), |_, message| taken = Some(message)),
+            queue.get((false, 0), &mut Progress::default(), |_, message| taken = Some(message)),
             "it is in {queue:?}"
         );
         self.dead.push(&queue, taken.unwrap(), reason);
@@ -194,21 +194,21 @@ fn a_history_that_a_publisher_made_up_closes_no_cycle() {
     // What died in `a` is published to `b` again by a client, with its headers.
     let mut properties = Vec::new();
     let b = world.queue("b");
-    assert!(
-        b.get(true, &mut Progress::default(), |got, _| properties.extend_from_slice(got.message.properties))
-    );
+    assert!(b.get((true, 0), &mut Progress::default(), |got, _| {
+        properties.extend_from_slice(got.message.properties)
+    }));
     let (exchange, routing_key, body) = (&b""[..], &b"b"[..], &b"body"[..]);
     let message =
         MessageView { exchange, routing_key, form: FORM, properties: &properties, body, publisher: None };
     assert!(b.enqueue(
-        &[Publish { channel: 1, message, mandatory: false }],
+        (&[Publish { channel: 1, message, mandatory: false }], 0),
         None,
         &[0],
         &[],
-        &mut crate::queue::Placing::default()
+        &mut crate::queue::Notes::default()
     ));
     let mut taken = None;
-    b.get(false, &mut Progress::default(), |_, message| taken = Some(message));
+    b.get((false, 0), &mut Progress::default(), |_, message| taken = Some(message));
     world.dead.push(&b, taken.unwrap(), Expired);
     world.dead.send(&world.vhost, &mut Fanouts, &waker);
     assert_eq!(world.queue("a").status().messages, 1);

@@ -18,8 +18,10 @@ fn exchange() -> Exchange {
 
 fn queue(id: u64) -> Destination {
     let account = Arc::new(MemoryAccount::new(1));
+    let later = Arc::new(crate::later::Later::new(&account, Arc::new(crate::store::Volatile)));
+    let charged = (account, Arc::new(crate::dead_letter::Deaths::new(later)));
     let spec = QueueSpec { name: Name::from_static("q"), ..QueueSpec::default() };
-    Destination::Queue(Arc::new(Queue::new(QueueId(id), Name::from_static("/"), spec, None, account, None)))
+    Destination::Queue(Arc::new(Queue::new(QueueId(id), Name::from_static("/"), spec, None, charged, None)))
 }
 
 fn bind(exchange: &Exchange, to: &Destination, key: &'static str, arguments: Table) -> BindingId {

@@ -27,7 +27,7 @@ mod timers;
 
 pub use report::{HoldInfo, LaterCounters, Loss, Why};
 pub use room::{HoldLimits, HoldQuota, KEPT_OVERHEAD_BYTES, NoRoom};
-pub use run::Ran;
+pub use run::{Housekeeping, Ran};
 
 use crate::{
     exchange::{Exchange, ExchangeId},
@@ -474,11 +474,13 @@ impl Vhost {
     /// When [`Self::run_later`] has something to do, in milliseconds since 1970.
     #[must_use]
     pub fn next_message_ms(&self) -> Option<u64> {
+        let answered = self.later.bell.answered.load(Ordering::Acquire);
+        let deaths_ms = self.deaths.next_ms(answered);
         let state = self.later.state.lock();
-        if self.later.bell.answered.load(Ordering::Acquire) && state.waits() {
+        if answered && state.waits() {
             return Some(0);
         }
-        state.next_message_ms()
+        state.next_message_ms().into_iter().chain(deaths_ms).min()
     }
 
     /// When a timer is due, in milliseconds since 1970.

@@ -7,6 +7,7 @@ use super::{
     stuck::{Answering, answering},
 };
 use crate::{
+    dead_letter::DeadLetters,
     origin::Origin,
     port::{HoldId, Router, Wake},
     publish::{Publish, Published, Publisher},
@@ -31,10 +32,18 @@ pub struct Ran {
     pub losses: Vec<Loss>,
 }
 
+/// What a housekeeper has in hand: scratch, and letters that it is to send on.
+#[derive(Default)]
+pub struct Housekeeping {
+    publisher: Publisher,
+    letters: DeadLetters,
+}
+
 impl Vhost {
     /// Does a bounded piece of what is due of messages: publishes those that were emitted, lets those go on
     /// that were held. By one housekeeper at a time, else what it does is in no order.
-    pub fn run_later(self: &Arc<Self>, router: &mut dyn Router, publisher: &mut Publisher) -> Ran {
+    pub fn run_later(self: &Arc<Self>, router: &mut dyn Router, hand: &mut Housekeeping) -> Ran {
+        let Housekeeping { publisher, letters } = hand;
         let now_ms = router.now_ms();
         if self.later.bell.answered.swap(false, Ordering::AcqRel) {
             let mut state = self.later.state.lock();
@@ -43,6 +52,7 @@ impl Vhost {
             state.outbox.unblock_waiting();
         }
         self.later.unstick(now_ms, router);
+        self.run_deaths(now_ms, router, letters);
         self.emit_some(now_ms, router, publisher);
         self.release_some(now_ms, router, publisher);
         let losses = mem::take(&mut self.later.state.lock().losses);

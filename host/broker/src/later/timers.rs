@@ -30,7 +30,7 @@ impl Vhost {
             let due = Due { name: &timer.name, due_ms: timer.due_ms };
             let fired = router.timer(&timer.exchange, place.1, due, &waker, &mut deeds);
             self.later.fired((now_ms, tries), place, timer, fired);
-            self.perform(&mut deeds, 0);
+            self.perform(&mut deeds, 0, now_ms);
             if router.now_ms() > now_ms {
                 return;
             }

@@ -135,7 +135,7 @@ impl Publisher {
                 (_, Some((_, refusal))) => Published::Refused(refusal.clone()),
                 (Standing::Dropped, None) => {
                     let effects = effects.get_mut(place).map(core::mem::take).unwrap_or_default();
-                    keep_of_dropped(&interception, run, place, effects)
+                    keep_of_dropped(&interception, run, (place, router.now_ms()), effects)
                 }
                 (Standing::Rejected(reason), None) => Published::Rejected(reason),
                 (Standing::Unavailable(reason), None) => Published::Unavailable(reason),
@@ -246,7 +246,7 @@ impl Publisher {
 fn keep_of_dropped(
     interception: &Interception,
     run: Run<'_, '_>,
-    place: usize,
+    (place, now_ms): (usize, u64),
     effects: Vec<Box<dyn Effects>>,
 ) -> Published {
     let Some(publish) = run.messages.get(place).filter(|_| !effects.is_empty()) else {
@@ -258,6 +258,6 @@ fn keep_of_dropped(
         return Published::Unavailable(Arc::from(failure.to_string()));
     }
     let hops = run.origins.and_then(|origins| origins.get(place)).map_or(0, |origin| origin.hops);
-    run.vhost.perform(&mut deeds, hops);
+    run.vhost.perform(&mut deeds, hops, now_ms);
     Published::Dropped
 }

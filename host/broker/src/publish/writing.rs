@@ -1,7 +1,10 @@
 //! What of a batch is to outlive the process: handed to the store as one group once queues have numbered it.
 
 use super::{Batch, Publish, Published, Publisher, Scratch};
-use crate::{queue::large_of, store::Written};
+use crate::{
+    queue::{Notes, large_of},
+    store::{Noted, Written},
+};
 use alloc::sync::Arc;
 
 impl Publisher {
@@ -41,8 +44,9 @@ impl Scratch {
     }
 
     /// Hands over what is to be written, as one group.
-    pub(super) fn write(&mut self, batch: &mut Batch<'_, '_>) {
-        let Self { large, after, placing, group, .. } = self;
+    pub(super) fn write(&mut self, batch: &mut Batch<'_, '_>, now_ms: u64) {
+        let Self { large, after, notes, group, .. } = self;
+        let Notes { placing, progress, .. } = notes;
         let outcomes = batch.outcomes.get(batch.before..).unwrap_or_default();
         let store = &*batch.vhost.store;
         if !store.keeps() {
@@ -57,8 +61,9 @@ impl Scratch {
             let (messages, sender) = (batch.messages, batch.sender.as_deref());
             placing.drain(|message, targets| {
                 let dead_lettered = sender.is_some_and(|sender| sender.origin(message).dead_lettered);
+                let noted = Noted { dead_lettered, came_ms: now_ms };
                 if let Some(publish) = messages.get(message as usize) {
-                    group.enqueue(&publish.message, large_of(large, message), dead_lettered, targets);
+                    group.enqueue(&publish.message, large_of(large, message), noted, targets);
                 }
             });
         }
@@ -72,5 +77,6 @@ impl Scratch {
             self.groups += u32::from(self.confirm.is_some());
             group.submit(durability, self.confirm.as_ref().map(|(waiter, token)| (waiter, *token)));
         }
+        progress.tell(store);
     }
 }

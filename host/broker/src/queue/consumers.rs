@@ -33,6 +33,8 @@ pub(crate) struct Consumer {
     pub(super) assigned: VecDeque<MessageRef>,
     /// It is in the rotation: it had credit when it was last looked at.
     in_rotation: bool,
+    /// Counts up with each consumer of the queue.
+    number: u64,
 }
 
 impl Consumer {
@@ -45,7 +47,7 @@ impl Consumer {
     ) -> Self {
         let prefetch = u32::from(prefetch);
         let (unsettled, assigned, in_rotation) = (0, VecDeque::new(), false);
-        Self { handle, no_ack, priority, prefetch, credit, unsettled, assigned, in_rotation }
+        Self { handle, no_ack, priority, prefetch, credit, unsettled, assigned, in_rotation, number: 0 }
     }
 
     /// For how many messages its own limit leaves credit, at most `wanted`.
@@ -84,11 +86,16 @@ pub(super) struct Consumers {
     slots: Vec<Slot>,
     free: Vec<u32>,
     count: usize,
-    /// The only consumer, if there is just one.
+    /// The only consumer, if there is just one; with a single active one, that.
     sole: Option<ConsumerKey>,
+    /// One is active, the others stand by.
+    single_active: bool,
+    /// A higher one takes over as soon as the active one has settled what it has.
+    by_priority: bool,
     rotation: VecDeque<ConsumerKey>,
     /// The consumer that admits no other.
     pub(super) exclusive: Option<ConsumerKey>,
+    last_number: u64,
 }
 
 #[derive(Default)]
@@ -98,6 +105,63 @@ struct Slot {
 }
 
 impl Consumers {
+    /// Of a queue with a single active consumer, or of one that serves all; `by_priority` says that a consumer of a
+    /// higher priority takes over from the active one.
+    pub(super) fn of(single_active: bool, by_priority: bool) -> Self {
+        Self { single_active, by_priority, ..Self::default() }
+    }
+
+    /// Whether one consumer is active and the others stand by.
+    pub(super) fn is_single_active(&self) -> bool {
+        self.single_active
+    }
+
+    /// How many messages the only consumer can take, at most `most`.
+    pub(super) fn sole_credit(&mut self, most: u32) -> u32 {
+        let Some(consumer) = self.sole.and_then(|key| self.get_mut(key)) else { return 0 };
+        let wanted = consumer.own_credit(most);
+        if consumer.no_ack || wanted == 0 { wanted } else { consumer.credit.available(wanted) }
+    }
+
+    /// Whether any consumer can take a message.
+    pub(super) fn any_has_credit(&mut self) -> bool {
+        match self.sole {
+            Some(_) => self.sole_credit(1) > 0,
+            None => !self.rotation.is_empty(),
+        }
+    }
+
+    /// Of those that stand by, the one whose turn it is to be active: of the highest priority the one that came first.
+    fn next_active(&self) -> Option<ConsumerKey> {
+        let there = self.slots.iter().enumerate().filter_map(|(slot, place)| {
+            let consumer = place.consumer.as_ref()?;
+            let priority = if self.by_priority { consumer.priority } else { 0 };
+            Some((
+                priority,
+                core::cmp::Reverse(consumer.number),
+                ConsumerKey { slot: slot as u32, uses: place.uses },
+            ))
+        });
+        there.max_by_key(|(priority, number, _)| (*priority, *number)).map(|(.., key)| key)
+    }
+
+    /// Whether a consumer of a higher priority than the active one waits for that to settle what it has.
+    pub(super) fn is_to_hand_over(&self) -> bool {
+        self.single_active && self.by_priority && self.sole != self.next_active()
+    }
+
+    /// Has a higher one take over, if there is one and nothing is unsettled. Whether it did.
+    pub(super) fn take_over(&mut self) -> bool {
+        if !self.is_to_hand_over() {
+            return false;
+        }
+        let busy = self.sole.and_then(|key| self.get_mut(key)).is_some_and(|active| active.unsettled > 0);
+        if !busy {
+            self.sole = self.next_active();
+        }
+        !busy
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -129,7 +193,16 @@ impl Consumers {
             place.consumer = Some(consumer);
         }
         self.count += 1;
-        let key = ConsumerKey { slot, uses };
+        self.last_number += 1;
+        let (key, number) = (ConsumerKey { slot, uses }, self.last_number);
+        if let Some(consumer) = self.get_mut(key) {
+            consumer.number = number;
+        }
+        if self.single_active {
+            self.sole = self.sole.or(Some(key));
+            self.take_over();
+            return key;
+        }
         if let Some(alone) = self.sole.take() {
             // It was not looked at in turn.
             self.rejoin(alone);
@@ -153,7 +226,13 @@ impl Consumers {
         if consumer.in_rotation {
             self.rotation.retain(|other| *other != key);
         }
-        self.sole = if self.count == 1 { self.first() } else { None };
+        if self.single_active {
+            if self.sole == Some(key) {
+                self.sole = self.next_active();
+            }
+        } else {
+            self.sole = if self.count == 1 { self.first() } else { None };
+        }
         Some(consumer)
     }
 
@@ -168,6 +247,9 @@ impl Consumers {
 
     /// The consumer may have credit again: it takes its place behind those of its priority.
     pub(super) fn rejoin(&mut self, key: ConsumerKey) {
+        if self.single_active {
+            return;
+        }
         let Some(consumer) = self.get_mut(key) else { return };
         if !consumer.in_rotation {
             consumer.in_rotation = true;

@@ -16,6 +16,8 @@ pub struct DeadLettering {
     pub exchange: Name,
     /// The key that replaces the message's own.
     pub routing_key: Option<Name>,
+    /// What no queue takes stays, and is tried again (`x-dead-letter-strategy` is `at-least-once`).
+    pub at_least_once: bool,
     pub(crate) counters: Counters,
 }
 
@@ -57,7 +59,9 @@ impl DeadLettering {
             Name::new(text.as_bytes()).ok()
         };
         let exchange = name(EXCHANGE)?;
-        Some(Self { exchange, routing_key: name(ROUTING_KEY), counters: Counters::default() })
+        let strategy = spec.arguments.get(b"x-dead-letter-strategy").and_then(Value::as_text);
+        let at_least_once = strategy == Some("at-least-once");
+        Some(Self { exchange, routing_key: name(ROUTING_KEY), at_least_once, counters: Counters::default() })
     }
 
     /// What became of the dead letters until now.

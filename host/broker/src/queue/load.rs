@@ -3,7 +3,7 @@
 use super::{
     keeping::Keeping,
     pool,
-    record::{self, APART, DEAD_LETTERED, KEPT, REDELIVERED},
+    record::{self, APART, DEAD_LETTERED, KEPT, Marks, OWN_TTL, REDELIVERED, TIMED},
     slab::{Hole, Segment, Store, form_in},
 };
 use crate::{
@@ -31,16 +31,25 @@ struct Loaded {
     lost: usize,
     /// The first that cannot be read now: it and what is behind it are read later.
     later: Option<u64>,
+    /// How often those were delivered that were.
+    deliveries: Vec<(u64, u16)>,
+    /// One of them may expire.
+    timed: bool,
 }
 
 /// What came of reading.
-pub(super) struct Load {
+#[derive(Default)]
+pub(super) struct Read {
     /// How many bytes are in memory by that.
     pub(super) bytes: usize,
     /// How many messages could not be read.
     pub(super) lost: usize,
     /// What comes next cannot be read now.
     pub(super) is_later: bool,
+    /// Which messages were delivered before, and how often.
+    pub(super) deliveries: Vec<(u64, u16)>,
+    /// A message was read whose time to live may end.
+    pub(super) timed: bool,
 }
 
 impl Store {
@@ -69,23 +78,29 @@ impl Store {
         messages
     }
 
-    /// Reads the front of the first hole.
-    pub(super) fn load(&mut self, keeping: &Keeping, account: &Arc<MemoryAccount>) -> Load {
-        let Some(mut hole) = self.holes.pop_front() else {
-            return Load { bytes: 0, lost: 0, is_later: false };
-        };
+    /// Reads the front of the first hole. `may_expire` says that all messages of the queue may.
+    pub(super) fn load(&mut self, keeping: &Keeping, account: &Arc<MemoryAccount>, may_expire: bool) -> Read {
+        let Some(mut hole) = self.holes.pop_front() else { return Read::default() };
         let (first, end) = (hole.first, hole.end);
-        let bytes = pool::take(LOAD_BYTES);
-        let (apart, next) = (Vec::new(), first);
-        let mut loaded =
-            Loaded { bytes, apart, first, next, messages: 0, length_bytes: 0, lost: 0, later: None };
+        let mut loaded = Loaded {
+            bytes: pool::take(LOAD_BYTES),
+            apart: Vec::new(),
+            first,
+            next: first,
+            messages: 0,
+            length_bytes: 0,
+            lost: 0,
+            later: None,
+            deliveries: Vec::new(),
+            timed: false,
+        };
         let forms = &mut self.forms;
         let read = keeping.store.read(keeping.id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
             if (first..end).contains(&stored.sequence) {
-                loaded.push(&stored, |form| form_in(forms, form), account);
+                loaded.push(&stored, |form| form_in(forms, form), (account, may_expire));
             }
         });
-        let (length, later) = (loaded.length_bytes, loaded.later);
+        let later = loaded.later;
         let next = later.or(read);
         hole.messages = hole.messages.saturating_sub(loaded.messages);
         let (mut gone, lost) = (0, loaded.lost);
@@ -101,9 +116,15 @@ impl Store {
         }
         self.untaken = self.untaken.saturating_sub(gone);
         self.live = self.live.saturating_sub(gone);
-        let is_later = later.is_some() && loaded.messages == 0;
+        let came = Read {
+            bytes: loaded.length_bytes,
+            lost: gone,
+            is_later: later.is_some() && loaded.messages == 0,
+            deliveries: core::mem::take(&mut loaded.deliveries),
+            timed: loaded.timed,
+        };
         self.insert(loaded);
-        Load { bytes: length, lost: gone, is_later }
+        came
     }
 
     fn insert(&mut self, loaded: Loaded) {
@@ -193,7 +214,7 @@ impl Loaded {
         &mut self,
         stored: &Stored<'_>,
         form: impl FnOnce(&'static dyn leveret_model::Form) -> u8,
-        account: &Arc<MemoryAccount>,
+        (account, may_expire): (&Arc<MemoryAccount>, bool),
     ) {
         if self.later.is_some() {
             return;
@@ -215,8 +236,19 @@ impl Loaded {
             flags |= APART;
             self.apart.push((stored.sequence, LargeBody::new(message.body, account)));
         }
-        self.length_bytes += record::length_bytes(message, flags & APART != 0);
-        record::append(&mut self.bytes, message, form(message.form), flags);
+        // Of what was written by a version that did not tell when it came nothing expires.
+        if stored.came_ms > 0 {
+            let own = message.ttl_ms().is_ok_and(|ttl_ms| ttl_ms.is_some());
+            flags |= if own { OWN_TTL | TIMED } else { 0 };
+            flags |= if may_expire { TIMED } else { 0 };
+        }
+        self.timed |= flags & TIMED != 0;
+        if stored.deliveries > 0 {
+            self.deliveries.push((stored.sequence, stored.deliveries));
+        }
+        self.length_bytes += record::length_bytes(message, flags);
+        let marks = Marks { flags, came_ms: stored.came_ms };
+        record::append(&mut self.bytes, message, form(message.form), marks);
         self.next = stored.sequence + 1;
         self.messages += 1;
     }

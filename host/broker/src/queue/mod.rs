@@ -4,43 +4,52 @@
 //! deliveries, once for the acknowledgements of a request. Nothing is called under it but the
 //! consumer's sink, a `Wake`, and the memory account.
 
+mod ageing;
 mod consumers;
 mod dead_letter;
+mod handing;
 mod keeping;
+mod lanes;
+mod length;
 mod load;
 mod placing;
 mod pool;
 mod record;
+mod settings;
 mod slab;
+mod spec;
 mod state;
+mod tries;
 
 use crate::{
     ConnectionId,
-    dead_letter::Letters,
+    dead_letter::{Deaths, Letters},
     memory::{LargeBody, MemoryAccount},
     origin::Sender,
     publish::Publish,
     receipt::Receipt,
     store::{Kept, KeptId, Ranges},
 };
-use alloc::{boxed::Box, sync::Arc};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
 };
-use leveret_model::{MessageView, Name, Refusal, Table, refusal::Resource};
-use parking_lot::Mutex;
+use leveret_model::{MessageView, Name, Refusal, refusal::Resource};
+use parking_lot::{Mutex, MutexGuard};
 use state::State;
 
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
-pub(crate) use dead_letter::check as check_dead_lettering;
 pub use dead_letter::{DeadLetterCounts, DeadLettering};
+pub(crate) use handing::{Pull, Taker};
 pub(crate) use keeping::{Keeping, Progress};
-pub(crate) use placing::Placing;
+pub(crate) use placing::Notes;
+pub(crate) use settings::check as check_arguments;
+pub use settings::{DELIVERY_LIMIT, DeliveryLimit, Overflow, QueueKind, QueueSettings};
 pub(crate) use slab::{MessageRef, Stored};
+pub use spec::{QueueCounts, QueueSpec, QueueStatus, Settle};
 pub use state::{BEHIND_BYTES, IN_MEMORY_BYTES_MAX, RELEASE_BYTES_MAX};
-pub(crate) use state::{Pull, Taker};
 
 /// Bodies of this many bytes and more have an allocation of their own, which the queues that hold
 /// the message share.
@@ -49,56 +58,6 @@ pub const LARGE_BODY_BYTES: usize = 32 * 1024;
 /// Numbers a queue for as long as the broker runs; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct QueueId(pub u64);
-
-/// What a declarer says of a queue.
-#[derive(Clone, Debug, Default)]
-pub struct QueueSpec {
-    /// Its name; empty to have one made.
-    pub name: Name,
-    /// Survives a restart, where there is a store. An exclusive queue never does.
-    pub durable: bool,
-    /// Of the declaring connection alone; goes with it.
-    pub exclusive: bool,
-    /// Goes with its last consumer.
-    pub auto_delete: bool,
-    /// All arguments.
-    pub arguments: Table,
-}
-
-/// What `queue.declare-ok` tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueStatus {
-    /// The queue's name.
-    pub name: Name,
-    /// How many messages are ready: neither delivered nor on their way to a consumer.
-    pub messages: u64,
-    /// How many consumers there are.
-    pub consumers: u64,
-}
-
-/// What is in a queue at one moment, for people to look at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueCounts {
-    /// Messages that wait for a consumer.
-    pub ready: u64,
-    /// Messages that were delivered or assigned to consumers and are not settled.
-    pub unsettled: u64,
-    /// Consumers.
-    pub consumers: u64,
-    /// Messages that were in the store and could not be read from there.
-    pub unreadable: u64,
-}
-
-/// What becomes of delivered messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settle {
-    /// Done.
-    Accepted,
-    /// Not wanted: dead-lettered if the queue has a dead-letter exchange, else dropped.
-    Rejected,
-    /// Back to where it was in the queue, marked as redelivered.
-    Requeue,
-}
 
 /// A declared queue.
 pub struct Queue {
@@ -109,7 +68,10 @@ pub struct Queue {
     account: Arc<MemoryAccount>,
     /// Where its messages are kept; `None` where they end with the process.
     keeping: Option<Keeping>,
+    settings: QueueSettings,
     dead_lettering: Option<Box<DeadLettering>>,
+    /// Who comes for what dies at nobody's hand.
+    deaths: Arc<Deaths>,
     deleted: AtomicBool,
     /// What [`State::is_behind`] said after the last batch.
     behind: AtomicBool,
@@ -129,18 +91,78 @@ impl Queue {
         vhost: Name,
         spec: QueueSpec,
         owner: Option<ConnectionId>,
-        account: Arc<MemoryAccount>,
+        (account, deaths): (Arc<MemoryAccount>, Arc<Deaths>),
         keeping: Option<Keeping>,
     ) -> Self {
         let (deleted, behind) = (AtomicBool::new(false), AtomicBool::new(false));
+        let settings = QueueSettings::of(&spec.arguments);
         let dead_lettering = DeadLettering::of(&spec).map(Box::new);
-        let state = Mutex::new(State::keeping(keeping.clone().map(|keeping| (keeping, account.clone()))));
-        Self { id, vhost, spec, owner, account, keeping, dead_lettering, deleted, behind, state }
+        let kept = keeping.clone().map(|keeping| (keeping, account.clone()));
+        let state = State::new(settings.clone(), dead_lettering.is_some(), kept);
+        let state = Mutex::new(state);
+        Self {
+            id,
+            vhost,
+            spec,
+            owner,
+            account,
+            keeping,
+            settings,
+            dead_lettering,
+            deaths,
+            deleted,
+            behind,
+            state,
+        }
     }
 
-    /// Begins with what the store has; before anybody else knows of it.
-    pub(crate) fn recover(&self, kept: Kept) {
-        self.state.lock().recover(kept);
+    /// Begins with what the store has; before anybody else knows of it. Gives how many messages that are.
+    pub(crate) fn recover(self: &Arc<Self>, kept: Kept) -> u64 {
+        let mut state = self.state.lock();
+        state.recover(kept);
+        state.touch();
+        let visit = ageing::is_to_be_visited(&self.spec, &state);
+        let messages = state.ready() as u64;
+        drop(state);
+        if visit {
+            self.deaths.visit(self, 0);
+        }
+        messages
+    }
+
+    /// It was declared, for the first time or again.
+    pub(crate) fn touch(self: &Arc<Self>) {
+        if self.settings.expires_ms.is_some() {
+            let mut state = self.state.lock();
+            state.touch();
+            self.part(state);
+        }
+    }
+
+    /// What its arguments come to.
+    #[must_use]
+    pub fn settings(&self) -> &QueueSettings {
+        &self.settings
+    }
+
+    /// The numbers of its lanes in the store.
+    pub(crate) fn kept_lanes(&self) -> Vec<KeptId> {
+        self.state.lock().lanes.kept_lanes().collect()
+    }
+
+    /// The end of whatever changed something: what died is handed over, and the housekeeper asked to come, if that is
+    /// to be.
+    fn part(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let dying = core::mem::take(&mut state.dying);
+        let visit_ms = state.wish();
+        state.report(&self.account);
+        drop(state);
+        if !dying.is_empty() {
+            self.deaths.add(self, dying);
+        }
+        if let Some(due_ms) = visit_ms {
+            self.deaths.visit(self, due_ms);
+        }
     }
 
     /// Where its messages are kept.
@@ -242,17 +264,18 @@ impl Queue {
         Refusal::NotFound { resource: Resource::Queue, name, vhost }
     }
 
-    /// Takes the members of a batch, in order. False if the queue is deleted: it took none.
+    /// Takes the members of a batch that come at the time `now_ms`, in order. False if the queue is deleted: it took
+    /// none.
     ///
     /// `sender` knows more of messages that the broker itself publishes. `large` has the bodies of
-    /// [`LARGE_BODY_BYTES`] and more, by their place in the batch. What is to be written is noted in `placing`.
+    /// [`LARGE_BODY_BYTES`] and more, by their place in the batch.
     pub(crate) fn enqueue(
-        &self,
-        batch: &[Publish<'_>],
+        self: &Arc<Self>,
+        (batch, now_ms): (&[Publish<'_>], u64),
         sender: Option<&dyn Sender>,
         members: &[u32],
         large: &[(u32, Arc<LargeBody>)],
-        placing: &mut Placing,
+        notes: &mut Notes,
     ) -> bool {
         let mut state = self.state.lock();
         if state.is_deleted() {
@@ -263,22 +286,31 @@ impl Queue {
             let Some(publish) = batch.get(*member as usize) else {
                 continue;
             };
-            let apart = if publish.message.body.len() < LARGE_BODY_BYTES {
-                None
-            } else {
-                large_of(large, *member).cloned()
-            };
-            let kept = self.keeping.as_ref().is_some_and(|keeping| {
-                placing.place(keeping, *member, &publish.message, state.next_sequence())
-            });
+            let message = &publish.message;
+            let apart =
+                if message.body.len() < LARGE_BODY_BYTES { None } else { large_of(large, *member).cloned() };
             let dead_lettered = sender.is_some_and(|sender| sender.origin(*member).dead_lettered);
-            bytes += state.append(&publish.message, apart, (dead_lettered, kept));
+            let flags = if dead_lettered { record::DEAD_LETTERED } else { 0 };
+            if state.is_full(message.body.len()) {
+                notes.refused.push(*member);
+                if self.settings.overflow == Overflow::RejectPublishDlx {
+                    bytes += state.put_aside(message, apart, record::Marks::of(flags));
+                }
+                continue;
+            }
+            let lane = state.lane_of(message);
+            let kept = state.lanes.lane_mut(lane).place(&mut notes.placing, *member, message);
+            let flags = flags | if kept { record::KEPT } else { 0 };
+            let marks = state.marks(message, flags, now_ms);
+            bytes += state.append(lane, message, apart, marks);
         }
         self.account.charge(bytes);
         state.serve();
+        state.shorten();
         state.relieve();
-        state.report(&self.account);
         self.behind.store(state.is_behind(), Ordering::Relaxed);
+        state.pass_on(&mut notes.progress);
+        self.part(state);
         true
     }
 
@@ -303,7 +335,7 @@ impl Queue {
     }
 
     /// Removes a consumer. True if the queue went with it; then its bindings are to be removed.
-    pub(crate) fn remove_consumer(&self, key: ConsumerKey) -> bool {
+    pub(crate) fn remove_consumer(self: &Arc<Self>, key: ConsumerKey) -> bool {
         let mut state = self.state.lock();
         if !state.remove_consumer(key) {
             return false;
@@ -312,40 +344,46 @@ impl Queue {
         if goes {
             self.delete_locked(&mut state);
         }
+        self.part(state);
         goes
     }
 
-    /// Hands messages to a consumer, at most `burst`.
+    /// Hands messages to a consumer, at most `burst`, at the time `now_ms`.
     pub(crate) fn pull(
-        &self,
-        key: ConsumerKey,
+        self: &Arc<Self>,
+        (key, now_ms): (ConsumerKey, u64),
         burst: u32,
         taker: &mut impl Taker,
         progress: &mut Progress,
     ) -> Pull {
         let mut state = self.state.lock();
-        let pull = state.pull(key, burst, taker);
+        let pull = state.pull(key, burst, taker, now_ms);
         state.pass_on(progress);
-        state.report(&self.account);
+        self.part(state);
         pull
     }
 
-    /// Hands out one message. With `no_ack` it is settled already.
+    /// Hands out one message at the time `now_ms`. With `no_ack` it is settled already.
     pub(crate) fn get(
-        &self,
-        no_ack: bool,
+        self: &Arc<Self>,
+        (no_ack, now_ms): (bool, u64),
         progress: &mut Progress,
         got: impl FnOnce(GotMessage<'_>, MessageRef),
     ) -> bool {
         let mut state = self.state.lock();
-        let any = state.get(no_ack, got);
+        state.touch();
+        let any = state.get(no_ack, now_ms, got);
         state.pass_on(progress);
-        state.report(&self.account);
+        self.part(state);
         any
     }
 
     /// [`Self::settle`], and tells the store at once.
-    pub(crate) fn settle_now(&self, messages: &[(MessageRef, Option<ConsumerKey>)], outcome: Settle) {
+    pub(crate) fn settle_now(
+        self: &Arc<Self>,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        outcome: Settle,
+    ) {
         let mut progress = Progress::default();
         self.settle(messages, outcome, &mut progress);
         if let Some(keeping) = &self.keeping {
@@ -356,7 +394,7 @@ impl Queue {
     /// Settles messages that were handed out. What was in a deleted queue is gone already. What the store is to be
     /// told goes into `progress`.
     pub(crate) fn settle(
-        &self,
+        self: &Arc<Self>,
         messages: &[(MessageRef, Option<ConsumerKey>)],
         outcome: Settle,
         progress: &mut Progress,
@@ -369,15 +407,18 @@ impl Queue {
             state.settle(*message, *key, outcome);
         }
         state.serve();
+        if matches!(outcome, Settle::Requeue { .. }) {
+            state.shorten();
+        }
         state.pass_on(progress);
-        state.report(&self.account);
+        self.part(state);
     }
 
     /// Settles messages that were handed out as accepted; what the store is to be told of that goes into `each`.
     pub(crate) fn settle_with(
         &self,
         messages: &[(MessageRef, Option<ConsumerKey>)],
-        each: impl FnOnce(&Keeping, &[Ranges]),
+        each: impl FnMut(&Keeping, &[Ranges]),
     ) {
         let mut state = self.state.lock();
         if state.is_deleted() {
@@ -419,10 +460,13 @@ impl Queue {
 
     /// Takes back messages that were handed out and did not reach anybody, as if they had not been.
     /// Nobody is told that they are ready again: whoever had them comes again.
-    pub(crate) fn take_back(&self, messages: impl Iterator<Item = (MessageRef, Option<ConsumerKey>)>) {
+    pub(crate) fn take_back(
+        &self,
+        messages: impl DoubleEndedIterator<Item = (MessageRef, Option<ConsumerKey>)>,
+    ) {
         let mut state = self.state.lock();
         if !state.is_deleted() {
-            messages.for_each(|(message, key)| state.take_back(message, key));
+            messages.rev().for_each(|(message, key)| state.take_back(message, key));
         }
     }
 
@@ -441,6 +485,22 @@ impl Queue {
         drop(state);
         let receipt = self.keeping.as_ref().map(|keeping| progress.tell_kept(keeping));
         (purged, receipt.unwrap_or_default())
+    }
+
+    /// The housekeeper's visit at the time `now_ms`: when to come again, and whether the queue was unused for so long
+    /// that it went.
+    pub(crate) fn tick(self: &Arc<Self>, now_ms: u64, progress: &mut Progress) -> (Option<u64>, bool) {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return (None, false);
+        }
+        let ticked = state.tick(now_ms);
+        if ticked.is_over {
+            self.delete_locked(&mut state);
+        }
+        state.pass_on(progress);
+        self.part(state);
+        (ticked.next_ms, ticked.is_over)
     }
 
     /// Deletes the queue; returns how many messages were ready. `None` if it was deleted already.

@@ -2,7 +2,7 @@
 //!
 //! Filled in under the locks of the queues that take them, and read when all have.
 
-use super::Keeping;
+use super::{Keeping, Progress, lanes::Lane};
 use crate::store::{Durability, Target};
 use alloc::vec::Vec;
 use leveret_model::MessageView;
@@ -13,11 +13,29 @@ pub(crate) struct Placed {
     pub(crate) target: Target,
 }
 
-/// Scratch of one publisher.
+/// What queues note while they take a batch. Scratch of one publisher.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// What is to be written, and where it is.
+    pub(crate) placing: Placing,
+    /// The members that a queue did not accept, since it is full.
+    pub(crate) refused: Vec<u32>,
+    /// What the store is to be told of messages that had to go.
+    pub(crate) progress: Progress,
+}
+
 #[derive(Default)]
 pub(crate) struct Placing {
     placed: Vec<Placed>,
     durability: Option<Durability>,
+}
+
+impl Lane {
+    /// Notes that it takes a message, if it is one to be written; says whether.
+    pub(super) fn place(&self, placing: &mut Placing, message: u32, view: &MessageView<'_>) -> bool {
+        let sequence = self.store.next_sequence();
+        self.keeping.as_ref().is_some_and(|keeping| placing.place(keeping, message, view, sequence))
+    }
 }
 
 impl Placing {
@@ -40,6 +58,11 @@ impl Placing {
     /// When what was noted counts as safe: as the strictest of the queues says.
     pub(crate) fn durability(&self) -> Durability {
         self.durability.unwrap_or_default()
+    }
+
+    /// Whether a message of the batch is to be written somewhere.
+    pub(crate) fn has(&self, message: u32) -> bool {
+        self.placed.iter().any(|placed| placed.message == message)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -3,13 +3,14 @@
 //! ```text
 //!  0  u32 LE  length of the record, this header included
 //!  4  u8      flags: 01 settled, 02 redelivered, 04 the body is kept apart, 08 dead-lettered, 10 in the store,
-//!             20 no message but a gap
+//!             20 no message but a gap, 40 the time when it came is told, 80 it has a time to live of its own
 //!  5  u8      form: which of the store's forms the properties are in
 //!  6  u8      length of the exchange's name
 //!  7  u8      length of the routing key
 //!  8  u32 LE  length of the properties
 //! 12  u32 LE  length of the body; 0 if it is kept apart
-//! 16          exchange, routing key, properties, body
+//! 16          with flag 40: u64 LE when it came, in milliseconds since 1970
+//!             exchange, routing key, properties, body
 //! ```
 //!
 //! A gap is a header alone, of which 8 to 16 say how many numbers are left out (u64 LE).
@@ -33,6 +34,29 @@ pub(super) const DEAD_LETTERED: u8 = 8;
 pub(super) const KEPT: u8 = 16;
 /// No message: numbers that are not there.
 pub(super) const GAP: u8 = 32;
+/// The time when it came is in the record: it may expire.
+pub(super) const TIMED: u8 = 64;
+/// Its publisher said how long it may wait.
+pub(super) const OWN_TTL: u8 = 128;
+
+/// The bytes of the time when a message came.
+const TIME_BYTES: usize = 8;
+
+/// What a queue notes of a message that the message does not say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Marks {
+    /// Of [`DEAD_LETTERED`], [`KEPT`], [`REDELIVERED`], [`APART`], [`TIMED`], [`OWN_TTL`].
+    pub(super) flags: u8,
+    /// With [`TIMED`]: when it came, in milliseconds since 1970.
+    pub(super) came_ms: u64,
+}
+
+impl Marks {
+    /// Flags alone.
+    pub(super) fn of(flags: u8) -> Self {
+        Self { flags, came_ms: 0 }
+    }
+}
 
 /// The fixed part of a record.
 #[derive(Clone, Copy)]
@@ -49,22 +73,26 @@ pub(super) struct Header {
 
 /// The variable part of a record.
 pub(super) struct Fields<'a> {
+    /// When the message came, in milliseconds since 1970, if that is told.
+    pub(super) came_ms: Option<u64>,
     pub(super) exchange: &'a [u8],
     pub(super) routing_key: &'a [u8],
     pub(super) properties: &'a [u8],
     pub(super) body: &'a [u8],
 }
 
-/// How long the record of a message is, in bytes.
-pub(super) fn length_bytes(message: &MessageView<'_>, apart: bool) -> usize {
-    HEADER_BYTES + message.len_bytes() - if apart { message.body.len() } else { 0 }
+/// How long the record of a message with these flags is, in bytes.
+pub(super) fn length_bytes(message: &MessageView<'_>, flags: u8) -> usize {
+    let body_bytes = if flags & APART != 0 { message.body.len() } else { 0 };
+    let time_bytes = if flags & TIMED != 0 { TIME_BYTES } else { 0 };
+    HEADER_BYTES + time_bytes + message.len_bytes() - body_bytes
 }
 
-/// Appends a record with these flags. Lengths were checked when the message was published.
-pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, flags: u8) {
-    let apart = flags & APART != 0;
-    let body = if apart { &[] } else { message.body };
-    let length = length_bytes(message, apart);
+/// Appends a record. Lengths were checked when the message was published.
+pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, marks: Marks) {
+    let flags = marks.flags;
+    let body = if flags & APART != 0 { &[] } else { message.body };
+    let length = length_bytes(message, flags);
     let mut header = [0; HEADER_BYTES];
     header[0..4].copy_from_slice(&(length as u32).to_le_bytes());
     header[4] = flags;
@@ -74,6 +102,9 @@ pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, fla
     header[8..12].copy_from_slice(&(message.properties.len() as u32).to_le_bytes());
     header[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(&header);
+    if flags & TIMED != 0 {
+        out.extend_from_slice(&marks.came_ms.to_le_bytes());
+    }
     out.extend_from_slice(message.exchange);
     out.extend_from_slice(message.routing_key);
     out.extend_from_slice(message.properties);
@@ -116,11 +147,15 @@ impl Header {
 /// Reads the variable part of the record at an offset.
 pub(super) fn fields(bytes: &[u8], offset: usize, header: Header) -> Option<Fields<'_>> {
     let rest = bytes.get(offset + HEADER_BYTES..offset + header.length)?;
+    let (came_ms, rest) = match rest.split_first_chunk::<TIME_BYTES>() {
+        Some((time, rest)) if header.flags & TIMED != 0 => (Some(u64::from_le_bytes(*time)), rest),
+        _ => (None, rest),
+    };
     let (exchange, rest) = rest.split_at_checked(usize::from(header.exchange_length))?;
     let (routing_key, rest) = rest.split_at_checked(usize::from(header.routing_key_length))?;
     let (properties, body) = rest.split_at_checked(header.properties_length as usize)?;
     debug_assert_eq!(body.len(), header.body_length as usize);
-    Some(Fields { exchange, routing_key, properties, body })
+    Some(Fields { came_ms, exchange, routing_key, properties, body })
 }
 
 /// Sets flags of the record at an offset.
@@ -146,7 +181,7 @@ mod tests {
             publisher: None,
         };
         let mut out = Vec::new();
-        append(&mut out, &message, 7, 0);
+        append(&mut out, &message, 7, Marks::default());
         let mut expected = vec![25, 0, 0, 0, 0, 7, 2, 1, 2, 0, 0, 0, 4, 0, 0, 0];
         expected.extend(b"exk\xff\x00body");
         assert_eq!(out, expected);
@@ -169,9 +204,27 @@ mod tests {
             publisher: None,
         };
         let mut out = Vec::new();
-        append(&mut out, &message, 0, APART | DEAD_LETTERED);
-        assert_eq!(out.len(), length_bytes(&message, true));
+        append(&mut out, &message, 0, Marks::of(APART | DEAD_LETTERED));
+        assert_eq!(out.len(), length_bytes(&message, APART));
         assert_eq!(header(&out, 0).map(|h| (h.length, h.flags)), Some((17, APART | DEAD_LETTERED)));
+    }
+
+    #[test]
+    fn the_time_when_a_message_came_is_told_where_it_counts() {
+        let message = MessageView {
+            exchange: b"ex",
+            routing_key: b"k",
+            form: FORM,
+            properties: &[0, 0],
+            body: b"body",
+            publisher: None,
+        };
+        let mut out = Vec::new();
+        append(&mut out, &message, 0, Marks { flags: TIMED, came_ms: 1_700_000_000_123 });
+        assert_eq!(out.len(), length_bytes(&message, TIMED));
+        let fields = fields(&out, 0, header(&out, 0).unwrap()).unwrap();
+        assert_eq!((fields.came_ms, fields.exchange), (Some(1_700_000_000_123), &b"ex"[..]));
+        assert_eq!(fields.body, b"body");
     }
 
     #[test]
@@ -194,7 +247,7 @@ mod tests {
             publisher: None,
         };
         let mut out = Vec::new();
-        append(&mut out, &message, 0, 0);
+        append(&mut out, &message, 0, Marks::default());
         let header = header(&out, 0).unwrap();
         assert!(fields(&out[..out.len() - 1], 0, header).is_none());
     }

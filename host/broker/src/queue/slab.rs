@@ -21,7 +21,7 @@
 
 use super::{
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
-    record::{self, APART, DEAD_LETTERED, GAP, KEPT, REDELIVERED, SETTLED},
+    record::{self, APART, DEAD_LETTERED, GAP, KEPT, Marks, OWN_TTL, REDELIVERED, SETTLED},
 };
 use crate::memory::LargeBody;
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
@@ -45,6 +45,8 @@ pub(crate) struct MessageRef {
     /// The number of the first message of its segment.
     pub(crate) segment: u64,
     pub(crate) offset: u32,
+    /// Its lane in the queue.
+    pub(crate) lane: u16,
 }
 
 /// What comes next in a store.
@@ -88,6 +90,10 @@ pub(crate) struct Stored<'a> {
     pub(crate) apart: Option<&'a Arc<LargeBody>>,
     /// It is in the store on disk, or will be.
     pub(crate) kept: bool,
+    /// When it came, in milliseconds since 1970, if it may expire.
+    pub(crate) came_ms: Option<u64>,
+    /// Its publisher said how long it may wait.
+    pub(crate) has_own_ttl: bool,
 }
 
 pub(super) struct Segment {
@@ -115,6 +121,8 @@ pub(super) struct Cursor {
 
 #[derive(Default)]
 pub(super) struct Store {
+    /// Whose messages they are.
+    lane: u16,
     pub(super) segments: VecDeque<Segment>,
     pub(super) holes: VecDeque<Hole>,
     pub(super) next_sequence: u64,
@@ -136,6 +144,11 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// One for a lane.
+    pub(super) fn of_lane(lane: u16) -> Self {
+        Self { lane, ..Self::default() }
+    }
+
     /// How many messages nobody has taken.
     pub(super) fn untaken(&self) -> usize {
         self.untaken
@@ -156,16 +169,16 @@ impl Store {
         core::mem::take(&mut self.grown)
     }
 
-    /// Keeps a message, with [`DEAD_LETTERED`] and [`KEPT`] as its flags. Returns the length of its record.
+    /// Keeps a message. Returns the length of its record.
     pub(super) fn append(
         &mut self,
         message: &MessageView<'_>,
         apart: Option<Arc<LargeBody>>,
-        flags: u8,
+        mut marks: Marks,
     ) -> usize {
-        let flags = if apart.is_some() { flags | APART } else { flags };
+        marks.flags |= if apart.is_some() { APART } else { 0 };
         let form = form_in(&mut self.forms, message.form);
-        let length = record::length_bytes(message, apart.is_some());
+        let length = record::length_bytes(message, marks.flags);
         let sequence = self.next_sequence;
         let goes_on = |last: &Segment| {
             // What was read from the store on disk may end before the number that comes next.
@@ -175,11 +188,11 @@ impl Store {
             self.add_segment(length);
         }
         if let Some(last) = self.segments.back_mut() {
-            record::append(&mut last.bytes, message, form, flags);
+            record::append(&mut last.bytes, message, form, marks);
             last.next = sequence + 1;
             last.live += 1;
             last.live_bytes += length;
-            last.kept += usize::from(flags & KEPT != 0);
+            last.kept += usize::from(marks.flags & KEPT != 0);
         }
         if let Some(body) = apart {
             self.apart.insert(sequence, body);
@@ -203,7 +216,8 @@ impl Store {
                 && let Some(header) = record::header(&segment.bytes, self.cursor.offset)
             {
                 let (first, offset) = (segment.first, self.cursor.offset as u32);
-                let taken = MessageRef { sequence: self.cursor.sequence, segment: first, offset };
+                let taken =
+                    MessageRef { sequence: self.cursor.sequence, segment: first, offset, lane: self.lane };
                 self.cursor.sequence += header.numbers();
                 self.cursor.offset += header.length;
                 self.leave_segment(index);
@@ -264,6 +278,8 @@ impl Store {
             dead_lettered: header.flags & DEAD_LETTERED != 0,
             apart,
             kept: header.flags & KEPT != 0,
+            came_ms: fields.came_ms,
+            has_own_ttl: header.flags & OWN_TTL != 0,
         })
     }
 
@@ -508,7 +524,7 @@ mod tests {
         let mut store = Store::default();
         for round in 0..3_u32 {
             for i in 0..10_000_u32 {
-                store.append(&message(&(round + i).to_le_bytes()), None, 0);
+                store.append(&message(&(round + i).to_le_bytes()), None, Marks::default());
             }
             let taken: Vec<_> = core::iter::from_fn(|| taken(&mut store)).collect();
             assert_eq!(taken.len(), 10_000);
@@ -525,8 +541,8 @@ mod tests {
     #[test]
     fn settling_twice_counts_once() {
         let mut store = Store::default();
-        store.append(&message(b"a"), None, 0);
-        store.append(&message(b"b"), None, 0);
+        store.append(&message(b"a"), None, Marks::default());
+        store.append(&message(b"b"), None, Marks::default());
         let first = taken(&mut store).unwrap();
         assert!(store.settle(first).bytes > 0);
         assert_eq!(store.settle(first).bytes, 0);
@@ -539,7 +555,7 @@ mod tests {
         let filler = [0_u8; 1000];
         let mut stuck = Vec::new();
         for i in 0..200_000_u32 {
-            store.append(&message(&filler), None, 0);
+            store.append(&message(&filler), None, Marks::default());
             let taken = taken(&mut store).unwrap();
             // One in five thousand is never settled: some in every segment.
             if i % 5000 == 0 {
@@ -566,9 +582,9 @@ mod tests {
     fn a_record_larger_than_a_segment_has_one_of_its_own() {
         let mut store = Store::default();
         let large = alloc::vec![9; 3 * SEGMENT_BYTES_MAX];
-        store.append(&message(b"small"), None, 0);
-        store.append(&message(&large), None, 0);
-        store.append(&message(b"small again"), None, 0);
+        store.append(&message(b"small"), None, Marks::default());
+        store.append(&message(&large), None, Marks::default());
+        store.append(&message(b"small again"), None, Marks::default());
         let taken: Vec<_> = core::iter::from_fn(|| taken(&mut store)).collect();
         let bodies: Vec<_> = taken.iter().map(|taken| body(&store, *taken).len()).collect();
         assert_eq!(bodies, [5, large.len(), 11]);

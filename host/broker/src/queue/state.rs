@@ -6,18 +6,22 @@
 //! that has them and to nobody here.
 
 use super::{
-    GotMessage, Settle,
+    Settle,
+    ageing::Ageing,
     consumers::{Consumer, ConsumerKey, Consumers},
     keeping::{Keeping, Progress},
-    load::Load,
-    record::{DEAD_LETTERED, KEPT},
-    slab::{MessageRef, Next, Store, Stored},
+    lanes::Lanes,
+    record::Marks,
+    settings::{QueueKind, QueueSettings},
+    slab::{MessageRef, Next, Stored},
+    tries::Tries,
 };
 use crate::{
+    dead_letter::DeathReason,
     memory::{LargeBody, MemoryAccount},
     store::{Kept, Ranges},
 };
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use leveret_model::MessageView;
 
 /// How many bytes of settled messages a queue keeps to itself before it tells the account.
@@ -32,64 +36,76 @@ pub const IN_MEMORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The same while the broker has used up half of the memory that it may.
 const IN_MEMORY_BYTES_MIN: usize = 2 * 1024 * 1024;
 
-/// Takes messages for a consumer, under the queue's lock.
-pub(crate) trait Taker {
-    fn has_room(&self) -> bool;
-    fn take(&mut self, message: MessageRef, redelivered: bool, view: MessageView<'_>);
-    /// Whether what a consumer without acknowledgements takes is settled by whoever took it.
-    fn settles(&self) -> bool {
-        false
-    }
-}
-
-/// Why a pull ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pull {
-    /// Nothing more for this consumer; it will be told when there is.
-    Drained,
-    /// The burst is over; there may be more.
-    Burst,
-    /// There is more, but no room.
-    NoRoom,
-    /// What comes next cannot be read from the store now: pull again in a while. Nobody tells when.
-    Later,
-}
-
-#[derive(Default)]
 pub(super) struct State {
     deleted: bool,
-    store: Store,
-    returned: BTreeMap<u64, MessageRef>,
-    consumers: Consumers,
+    pub(super) settings: QueueSettings,
+    pub(super) lanes: Lanes,
+    pub(super) consumers: Consumers,
     /// Bytes settled that the account was not told of.
     released_bytes: usize,
-    /// Where messages are kept beyond the process, and who is charged for what is read from there.
-    keeping: Option<(Keeping, Arc<MemoryAccount>)>,
-    /// Settled, and given to consumers, and to be told to the store.
-    settled: Vec<Ranges>,
-    delivered: Vec<Ranges>,
+    /// Who is charged for what is read from the store; `None` where messages end with the process.
+    account: Option<Arc<MemoryAccount>>,
     /// How many messages could not be read again.
     lost: u64,
     /// What comes next cannot be read now. Some consumer knows, and pulls again in a while.
-    later: bool,
+    pub(super) later: bool,
+    pub(super) ageing: Ageing,
+    pub(super) tries: Tries,
+    /// The bytes of ready bodies, where they are limited.
+    pub(super) ready_bytes: u64,
+    /// Handed out to nobody: to be dead-lettered.
+    pub(super) dying: Vec<(MessageRef, DeathReason)>,
+    /// What dies has somewhere to go.
+    has_letters: bool,
+    /// Scratch.
+    pub(super) patched: Vec<u8>,
 }
 
 impl State {
+    /// Of a queue with these settings; `keeping` of a durable one.
+    pub(super) fn new(
+        settings: QueueSettings,
+        has_letters: bool,
+        keeping: Option<(Keeping, Arc<MemoryAccount>)>,
+    ) -> Self {
+        let (keeping, account) = keeping.unzip();
+        let is_quorum = settings.kind == QueueKind::Quorum;
+        let lanes = Lanes::new(settings.base_priority(), keeping, is_quorum);
+        let consumers = Consumers::of(settings.single_active_consumer, is_quorum);
+        let (ageing, tries) = (Ageing::default(), Tries::of(settings.delivery_limit, is_quorum));
+        Self {
+            deleted: false,
+            settings,
+            lanes,
+            consumers,
+            released_bytes: 0,
+            account,
+            lost: 0,
+            later: false,
+            ageing,
+            tries,
+            ready_bytes: 0,
+            dying: Vec::new(),
+            has_letters,
+            patched: Vec::new(),
+        }
+    }
+
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted
     }
 
     pub(super) fn ready(&self) -> usize {
-        self.store.untaken() + self.returned.len()
+        self.lanes.ready()
     }
 
     pub(super) fn unsettled(&self) -> usize {
-        self.store.live().0 - self.ready()
+        self.lanes.live().0 - self.ready()
     }
 
     /// Whether there are consumers and more waits for them than they should be behind.
     pub(super) fn is_behind(&self) -> bool {
-        let (live, live_bytes) = self.store.live();
+        let (live, live_bytes) = self.lanes.live();
         // Of the average length, since what is ready is counted in messages only.
         live_bytes > BEHIND_BYTES
             && self.consumers.len() > 0
@@ -100,14 +116,15 @@ impl State {
         self.consumers.len()
     }
 
-    /// Of a durable queue.
-    pub(super) fn keeping(keeping: Option<(Keeping, Arc<MemoryAccount>)>) -> Self {
-        Self { keeping, ..Self::default() }
-    }
-
     /// Begins with what the store has.
     pub(super) fn recover(&mut self, kept: Kept) {
-        self.store.recover(kept);
+        self.lanes.recover(kept, self.settings.max_priority);
+        if self.settings.max_length_bytes.is_some() {
+            // Only when it has read them it knows how long they are; there is a limit to that.
+            let (all, _) =
+                self.unwatched(|state| core::iter::from_fn(|| state.take_ready()).collect::<Vec<_>>());
+            all.into_iter().rev().for_each(|message| self.untake(message));
+        }
         self.serve();
     }
 
@@ -116,94 +133,165 @@ impl State {
         self.lost
     }
 
-    /// The number of the next message.
-    pub(super) fn next_sequence(&self) -> u64 {
-        self.store.next_sequence()
+    /// The lane of a message that comes.
+    pub(super) fn lane_of(&mut self, message: &MessageView<'_>) -> u16 {
+        if self.settings.max_priority.is_none() {
+            return 0;
+        }
+        let priority = self.settings.priority(message.priority());
+        self.lanes.place_for(priority)
     }
 
+    /// Keeps a message in a lane. Returns the length of its record.
     pub(super) fn append(
+        &mut self,
+        lane: u16,
+        message: &MessageView<'_>,
+        apart: Option<Arc<LargeBody>>,
+        marks: Marks,
+    ) -> usize {
+        if self.settings.max_length_bytes.is_some() {
+            self.ready_bytes += message.body.len() as u64;
+        }
+        self.lanes.append(lane, message, apart, marks)
+    }
+
+    /// Keeps a message that is not accepted until it is dead-lettered, if it is to be. Returns the length of its record.
+    pub(super) fn put_aside(
         &mut self,
         message: &MessageView<'_>,
         apart: Option<Arc<LargeBody>>,
-        (dead_lettered, kept): (bool, bool),
+        marks: Marks,
     ) -> usize {
-        let flags = if dead_lettered { DEAD_LETTERED } else { 0 } | if kept { KEPT } else { 0 };
-        self.store.append(message, apart, flags)
+        if !self.has_letters {
+            return 0;
+        }
+        let lane = self.lanes.place_aside();
+        let bytes = self.lanes.append(lane, message, apart, marks);
+        if let Next::Message(message) = self.lanes.take_from(lane) {
+            self.die(message, DeathReason::MaxLength);
+        }
+        bytes
     }
 
     /// A message that is handed out.
     pub(super) fn stored(&self, message: MessageRef) -> Option<Stored<'_>> {
-        self.store.stored(message)
+        self.lanes.stored(message)
     }
 
-    fn take_ready(&mut self) -> Option<MessageRef> {
-        if self.returned.is_empty() {
-            return self.take_stored();
-        }
-        self.returned.pop_first().map(|(_, message)| message)
-    }
-
-    fn take_stored(&mut self) -> Option<MessageRef> {
+    #[inline]
+    pub(super) fn take_ready(&mut self) -> Option<MessageRef> {
         loop {
-            match self.store.take() {
-                Next::Message(message) => return Some(message),
-                Next::Nothing => return None,
-                Next::Load if self.later => return None,
-                Next::Load => self.load()?,
+            match self.lanes.take_ready() {
+                (Next::Message(message), _) => return Some(self.taken(message)),
+                (Next::Nothing, _) => return None,
+                (Next::Load, _) if self.later => return None,
+                (Next::Load, lane) => self.load(lane)?,
             }
         }
     }
 
     /// Whether nothing can be taken, though there is something.
-    fn is_stuck(&self) -> bool {
-        self.later && self.returned.is_empty()
+    pub(super) fn is_stuck(&self) -> bool {
+        self.later && !self.lanes.has_returned()
     }
 
-    /// Reads what comes next.
-    fn load(&mut self) -> Option<()> {
-        let (keeping, account) = self.keeping.as_ref()?;
-        let Load { bytes, lost, is_later } = self.store.load(keeping, account);
-        account.charge(bytes);
-        self.lost += lost as u64;
-        self.later = is_later;
-        (!is_later).then_some(())
+    pub(super) fn take_from(&mut self, lane: u16) -> Option<MessageRef> {
+        loop {
+            match self.lanes.take_from(lane) {
+                Next::Message(message) => return Some(self.taken(message)),
+                Next::Nothing => return None,
+                Next::Load if self.later => return None,
+                Next::Load => self.load(lane)?,
+            }
+        }
+    }
+
+    #[inline]
+    fn taken(&mut self, message: MessageRef) -> MessageRef {
+        if self.settings.max_length_bytes.is_some() {
+            self.count_ready(message, false);
+        }
+        message
+    }
+
+    /// Reads what comes next of a lane.
+    #[cold]
+    fn load(&mut self, lane: u16) -> Option<()> {
+        let may_expire = self.settings.message_ttl_ms.is_some();
+        let account = self.account.as_ref()?;
+        let read = self.lanes.load(lane, account, may_expire)?;
+        account.charge(read.bytes);
+        self.lost += read.lost as u64;
+        self.ageing.has_timed |= read.timed;
+        self.ageing.has_own_ttl |= read.timed && !may_expire;
+        self.tries.recover(lane, &read.deliveries);
+        self.later = read.is_later;
+        (!read.is_later).then_some(())
+    }
+
+    /// Does something for which no consumer waits. Whether what comes next could not be read is for whoever does it.
+    pub(super) fn unwatched<R>(&mut self, step: impl FnOnce(&mut Self) -> R) -> (R, bool) {
+        let knew = core::mem::take(&mut self.later);
+        let done = step(self);
+        let is_later = core::mem::replace(&mut self.later, knew);
+        (done, is_later)
+    }
+
+    /// A message is as if it had not been taken. Of several the last is to come first.
+    pub(super) fn untake(&mut self, message: MessageRef) {
+        self.lanes.untake(message);
+        self.count_ready(message, true);
+    }
+
+    /// A message became ready, or is not any more.
+    pub(super) fn count_ready(&mut self, message: MessageRef, more: bool) {
+        if self.settings.max_length_bytes.is_none() {
+            return;
+        }
+        let bytes = self.lanes.stored(message).map_or(0, |stored| stored.message.body.len() as u64);
+        self.ready_bytes = match more {
+            true => self.ready_bytes + bytes,
+            false => self.ready_bytes.saturating_sub(bytes),
+        };
     }
 
     /// Lets go of messages that can be read again, if too many are in memory.
     pub(super) fn relieve(&mut self) {
-        let Some((keeping, account)) = &self.keeping else { return };
+        let Some(account) = &self.account else { return };
         let is_short = account.bytes() > account.watermark_bytes() / 2;
         let most = if is_short { IN_MEMORY_BYTES_MIN } else { IN_MEMORY_BYTES_MAX };
-        if self.store.live().1 > most && self.store.take_grown() {
-            let readable = |numbers| keeping.store.count(keeping.id, numbers);
-            self.released_bytes += self.store.evict(most / 2, &readable);
+        if self.lanes.live().1 > most && self.lanes.take_grown() {
+            self.released_bytes += self.lanes.evict(most / 2);
         }
     }
 
     /// Passes on what was settled and what was given to consumers, for the store.
     pub(super) fn pass_on(&mut self, progress: &mut Progress) {
-        if let Some((keeping, _)) = &self.keeping {
-            progress.delivered(keeping.id, &mut self.delivered);
-            progress.settled(keeping.id, &mut self.settled);
+        if self.account.is_some() {
+            self.lanes.pass_on(progress);
         }
     }
 
     /// The same for what was settled, for whoever writes it with something else.
-    pub(super) fn take_settled(&mut self, each: impl FnOnce(&Keeping, &[Ranges])) {
-        if let Some((keeping, _)) = &self.keeping
-            && !self.settled.is_empty()
-        {
-            each(keeping, &self.settled);
-            self.settled.clear();
+    pub(super) fn take_settled(&mut self, each: impl FnMut(&Keeping, &[Ranges])) {
+        if self.account.is_some() {
+            self.lanes.take_settled(each);
         }
     }
 
     /// A message is done with.
-    fn forget(&mut self, message: MessageRef) {
-        let settled = self.store.settle(message);
-        self.released_bytes += settled.bytes;
-        if settled.kept {
-            Ranges::push(&mut self.settled, message.sequence);
+    pub(super) fn forget(&mut self, message: MessageRef) {
+        self.tries.forget(message);
+        self.released_bytes += self.lanes.settle(message).bytes;
+    }
+
+    /// A message that was taken dies: it is gone, or waits for being dead-lettered.
+    pub(super) fn die(&mut self, message: MessageRef, reason: DeathReason) {
+        if self.has_letters {
+            self.dying.push((message, reason));
+        } else {
+            self.forget(message);
         }
     }
 
@@ -232,7 +320,7 @@ impl State {
     }
 
     /// Assigns what is ready to several consumers. Gives the one for whom there was nothing to be had.
-    fn assign(&mut self) -> Option<ConsumerKey> {
+    pub(super) fn assign(&mut self) -> Option<ConsumerKey> {
         while self.ready() > 0 {
             let key = self.consumers.next()?;
             let message = self.take_ready();
@@ -248,7 +336,9 @@ impl State {
     }
 
     pub(super) fn add_consumer(&mut self, consumer: Consumer, exclusive: bool) -> Option<ConsumerKey> {
-        if self.consumers.exclusive.is_some() || (exclusive && self.consumers.len() > 0) {
+        // A classic queue with a single active consumer has no exclusive one, as in RabbitMQ.
+        let is_shared = self.consumers.is_single_active() && self.settings.kind == QueueKind::Classic;
+        if self.consumers.exclusive.is_some() || (exclusive && (is_shared || self.consumers.len() > 0)) {
             return None;
         }
         let key = self.consumers.add(consumer);
@@ -265,12 +355,17 @@ impl State {
         let Some(mut consumer) = self.consumers.remove(key) else {
             return false;
         };
-        unassign(&mut consumer, &mut self.returned);
+        let mut back = unassign(&mut consumer);
         if let Some(left) = self.consumers.sole()
             && let Some(left) = self.consumers.get_mut(left)
         {
             // From now on it takes from the queue itself; in order, so with what it was assigned.
-            unassign(left, &mut self.returned);
+            back.extend(unassign(left));
+            back.sort_unstable_by_key(|message| message.sequence);
+        }
+        back.into_iter().rev().for_each(|message| self.untake(message));
+        if self.consumers.len() == 0 {
+            self.touch();
         }
         // Whoever knew that something is to be read later may be the one that is gone.
         self.later = false;
@@ -278,132 +373,22 @@ impl State {
         true
     }
 
-    pub(super) fn pull(&mut self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
-        self.later = false;
-        if self.consumers.sole() == Some(key) {
-            return self.pull_ready(key, burst, taker);
-        }
-        let mut left = burst;
-        loop {
-            let Some(consumer) = self.consumers.get_mut(key) else {
-                return Pull::Drained;
-            };
-            let no_ack = consumer.no_ack;
-            if consumer.assigned.is_empty() {
-                self.consumers.rejoin(key);
-                self.assign();
-                if self.consumers.get_mut(key).is_none_or(|consumer| consumer.assigned.is_empty()) {
-                    return if self.later { Pull::Later } else { Pull::Drained };
-                }
-                continue;
-            }
-            if left == 0 {
-                return Pull::Burst;
-            }
-            if !taker.has_room() {
-                return Pull::NoRoom;
-            }
-            let Some(message) = consumer.assigned.pop_front() else {
-                return Pull::Drained;
-            };
-            self.hand_out(message, no_ack, taker);
-            left -= 1;
-        }
-    }
-
-    /// For the only consumer, straight from what is ready.
-    fn pull_ready(&mut self, key: ConsumerKey, burst: u32, taker: &mut impl Taker) -> Pull {
-        let wanted = burst.min(u32::try_from(self.ready()).unwrap_or(u32::MAX));
-        let Some(consumer) = self.consumers.get_mut(key) else {
-            return Pull::Drained;
-        };
-        let no_ack = consumer.no_ack;
-        let wanted = consumer.own_credit(wanted);
-        let granted = if no_ack || wanted == 0 { wanted } else { consumer.credit.acquire(wanted) };
-        if granted == 0 {
-            return Pull::Drained;
-        }
-        let mut taken = 0;
-        while taken < granted && taker.has_room() {
-            let Some(message) = self.take_ready() else { break };
-            self.hand_out(message, no_ack, taker);
-            taken += 1;
-        }
-        let (more, stuck) = (self.ready() > 0, self.is_stuck());
-        let Some(consumer) = self.consumers.get_mut(key) else {
-            return Pull::Drained;
-        };
-        if !no_ack {
-            consumer.unsettled += taken;
-            consumer.credit.release(granted - taken);
-        }
-        if stuck {
-            Pull::Later
-        } else if taken < granted {
-            Pull::NoRoom
-        } else if more && consumer.own_credit(1) > 0 {
-            Pull::Burst
-        } else {
-            Pull::Drained
-        }
-    }
-
-    fn hand_out(&mut self, message: MessageRef, no_ack: bool, taker: &mut impl Taker) {
-        let mut kept = false;
-        if let Some(stored) = self.store.stored(message) {
-            kept = stored.kept;
-            taker.take(message, stored.redelivered, stored.message);
-        }
-        if no_ack && !taker.settles() {
-            self.forget(message);
-        } else if kept {
-            Ranges::push(&mut self.delivered, message.sequence);
-        }
-    }
-
-    /// Takes back what was handed out and did not reach anybody: as if it had not been. Nobody is
-    /// told that it is ready again.
-    pub(super) fn take_back(&mut self, message: MessageRef, key: Option<ConsumerKey>) {
-        self.returned.insert(message.sequence, message);
-        if let Some(key) = key
-            && let Some(consumer) = self.consumers.get_mut(key)
-        {
-            consumer.unsettled = consumer.unsettled.saturating_sub(1);
-            self.consumers.rejoin(key);
-        }
-    }
-
-    pub(super) fn get(&mut self, no_ack: bool, got: impl FnOnce(GotMessage<'_>, MessageRef)) -> bool {
-        let knew = core::mem::take(&mut self.later);
-        let taken = self.take_ready();
-        // Whoever gets does not look again; a consumer that knows does.
-        self.later = knew;
-        let Some(taken) = taken else {
-            return false;
-        };
-        let messages_left = self.ready() as u64;
-        let Some(stored) = self.store.stored(taken) else {
-            return false;
-        };
-        let kept = stored.kept;
-        got(GotMessage { message: stored.message, redelivered: stored.redelivered, messages_left }, taken);
-        if no_ack {
-            self.forget(taken);
-        } else if kept {
-            Ranges::push(&mut self.delivered, taken.sequence);
-        }
-        true
-    }
-
     pub(super) fn settle(&mut self, message: MessageRef, key: Option<ConsumerKey>, outcome: Settle) {
         match outcome {
             Settle::Accepted | Settle::Rejected => self.forget(message),
-            Settle::Requeue => {
-                self.store.mark_redelivered(message);
-                self.returned.insert(message.sequence, message);
-            }
+            Settle::Requeue { failed } => self.give_back(message, failed),
         }
         self.let_go(key);
+    }
+
+    /// A message that was delivered comes back, unless that was too often.
+    fn give_back(&mut self, message: MessageRef, failed: bool) {
+        if self.tries.is_over(message, failed, self.has_letters) {
+            return self.die(message, DeathReason::DeliveryLimit);
+        }
+        self.lanes.give_back(message);
+        self.count_ready(message, true);
+        self.ageing.came_back = true;
     }
 
     /// A consumer has one message less to settle.
@@ -413,6 +398,7 @@ impl State {
         {
             consumer.unsettled = consumer.unsettled.saturating_sub(1);
             self.consumers.rejoin(key);
+            self.consumers.take_over();
         }
     }
 
@@ -423,29 +409,22 @@ impl State {
 
     pub(super) fn purge(&mut self) -> usize {
         self.later = false;
-        for numbers in self.store.holes() {
-            let mut first = numbers.start;
-            while first < numbers.end {
-                let count = u32::try_from(numbers.end - first).unwrap_or(u32::MAX);
-                self.settled.push(Ranges { first, count });
-                first += u64::from(count);
-            }
-        }
-        let mut purged = self.store.drop_holes();
+        let mut purged = self.lanes.drop_holes();
         while let Some(message) = self.take_ready() {
             self.forget(message);
             purged += 1;
         }
+        self.ready_bytes = 0;
         purged
     }
 
     /// Forgets everything, for good.
     pub(super) fn delete(&mut self, account: &MemoryAccount) {
         self.deleted = true;
-        self.released_bytes += self.store.clear();
-        self.returned.clear();
+        self.released_bytes += self.lanes.clear();
+        self.dying.clear();
         for mut consumer in self.consumers.drain() {
-            unassign(&mut consumer, &mut BTreeMap::new());
+            unassign(&mut consumer);
             consumer.handle.notify_deleted();
         }
         self.report(account);
@@ -453,7 +432,7 @@ impl State {
 
     /// Takes settled messages off the account, in lumps: at most as much is kept back as is held.
     pub(super) fn report(&mut self, account: &MemoryAccount) {
-        let (_, live_bytes) = self.store.live();
+        let (_, live_bytes) = self.lanes.live();
         if self.released_bytes > 0 && self.released_bytes >= RELEASE_BYTES_MAX.min(live_bytes) {
             account.release(core::mem::take(&mut self.released_bytes));
         }
@@ -461,11 +440,11 @@ impl State {
 }
 
 /// Takes back what was assigned to a consumer and not yet handed out, and the credit for it.
-fn unassign(consumer: &mut Consumer, returned: &mut BTreeMap<u64, MessageRef>) {
+fn unassign(consumer: &mut Consumer) -> Vec<MessageRef> {
     let count = consumer.assigned.len() as u32;
     if !consumer.no_ack {
         consumer.unsettled -= count;
         consumer.credit.release(count);
     }
-    returned.extend(consumer.assigned.drain(..).map(|message| (message.sequence, message)));
+    consumer.assigned.drain(..).collect()
 }

@@ -14,6 +14,24 @@ use leveret_model::{MessageView, Name, Table};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct KeptId(pub u64);
 
+impl KeptId {
+    /// Where the number of a lane begins.
+    const LANE_SHIFT: u32 = 56;
+
+    /// The number of a lane: what a queue has of one priority. Lane 0 has the queue's own. The numbers that a store gives
+    /// out are below 2^56.
+    #[must_use]
+    pub fn lane(self, lane: u8) -> Self {
+        Self(self.0 | u64::from(lane) << Self::LANE_SHIFT)
+    }
+
+    /// The number of the queue that a lane belongs to; of a queue's own it is the same.
+    #[must_use]
+    pub fn queue(self) -> Self {
+        Self(self.0 & ((1 << Self::LANE_SHIFT) - 1))
+    }
+}
+
 /// Where a message goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Target {
@@ -78,18 +96,26 @@ pub struct HeldAs<'a> {
     pub hops: u8,
 }
 
+/// What is noted of a message beyond what it says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Its headers tell of a death, and the broker wrote them.
+    pub dead_lettered: bool,
+    /// When it came, in milliseconds since 1970; 0 if that is not known.
+    pub came_ms: u64,
+}
+
 /// A group of changes that is being made, and then taken as a whole. Used again and again.
 pub trait Group: Send {
     /// Whether nothing was added.
     fn is_empty(&self) -> bool;
 
-    /// Queues get a message. `large` has its body where that is shared; `dead_lettered` says that its headers tell of
-    /// a death and the broker wrote them.
+    /// Queues get a message. `large` has its body where that is shared.
     fn enqueue(
         &mut self,
         message: &MessageView<'_>,
         large: Option<&Arc<LargeBody>>,
-        dead_lettered: bool,
+        noted: Noted,
         targets: &[Target],
     );
 
@@ -119,6 +145,8 @@ pub enum TopologyChange<'a> {
     ExchangeGone(&'a Name),
     /// A queue is gone, with its messages and bindings.
     QueueGone(KeptId, &'a Name),
+    /// A lane of a queue is gone, with its messages.
+    LaneGone(KeptId),
     /// A binding is gone.
     Unbound(BindingSpec<'a>),
 }
@@ -130,6 +158,8 @@ pub enum Topology<'a> {
     Exchange(KeptExchange<'a>),
     /// A queue and its number.
     Queue(KeptId, &'a QueueSpec),
+    /// What a queue has of one priority, as a queue ([`KeptId::lane`]). Not handed over at a start.
+    Lane(KeptId),
     /// A binding.
     Binding(BindingSpec<'a>),
     /// What the virtual host holds, as a queue.
@@ -191,6 +221,8 @@ pub struct Stored<'a> {
     pub deliveries: u16,
     /// Its headers tell of a death, and the broker wrote them.
     pub dead_lettered: bool,
+    /// When it came, in milliseconds since 1970; 0 if that is not known.
+    pub came_ms: u64,
     /// Where it goes on, if it is held.
     pub held: Option<HeldAs<'a>>,
 }
@@ -203,7 +235,7 @@ impl Group for Nowhere {
         true
     }
 
-    fn enqueue(&mut self, _: &MessageView<'_>, _: Option<&Arc<LargeBody>>, _: bool, _: &[Target]) {}
+    fn enqueue(&mut self, _: &MessageView<'_>, _: Option<&Arc<LargeBody>>, _: Noted, _: &[Target]) {}
 
     fn hold(&mut self, _: &MessageView<'_>, _: bool, _: HeldAs<'_>, _: Target) {}
 

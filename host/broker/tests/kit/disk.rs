@@ -6,8 +6,9 @@ use leveret_broker::{
     exchange::TypeSpec,
     port::Layer,
     store::{
-        Aside, BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Ranges,
-        StateChange, StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange, Written,
+        Aside, BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Noted,
+        Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange,
+        Written,
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Table};
@@ -58,6 +59,7 @@ struct Queue {
 struct Message {
     message: Arc<OwnedMessage>,
     dead_lettered: bool,
+    came_ms: u64,
     deliveries: u16,
     held: Option<OwnedHold>,
 }
@@ -247,6 +249,8 @@ fn text(change: TopologyChange<'_>) -> String {
         TopologyChange::Declared(Topology::Binding(spec)) => format!("+binding {}", binding(spec)),
         TopologyChange::Declared(Topology::Holds(_)) => String::from("+holds"),
         TopologyChange::ExchangeGone(name) => format!("-exchange {name}"),
+        TopologyChange::Declared(Topology::Lane(_)) => String::from("+lane"),
+        TopologyChange::LaneGone(_) => String::from("-lane"),
         TopologyChange::QueueGone(_, name) => format!("-queue {name}"),
         TopologyChange::Unbound(spec) => format!("-binding {}", binding(spec)),
     }
@@ -294,18 +298,19 @@ impl Group for Making {
         &mut self,
         message: &MessageView<'_>,
         _large: Option<&Arc<LargeBody>>,
-        dead_lettered: bool,
+        noted: Noted,
         targets: &[Target],
     ) {
         let message = Arc::new(OwnedMessage::from_view(message));
-        self.place(targets.to_vec(), Message { message, dead_lettered, deliveries: 0, held: None });
+        let Noted { dead_lettered, came_ms } = noted;
+        self.place(targets.to_vec(), Message { message, dead_lettered, came_ms, deliveries: 0, held: None });
     }
 
     fn hold(&mut self, message: &MessageView<'_>, dead_lettered: bool, held: HeldAs<'_>, target: Target) {
         let message = Arc::new(OwnedMessage::from_view(message));
         let HeldAs { due_ms, exchange, resume, hops } = held;
         let held = Some(OwnedHold { due_ms, exchange: exchange.clone(), resume, hops });
-        self.place(vec![target], Message { message, dead_lettered, deliveries: 0, held });
+        self.place(vec![target], Message { message, dead_lettered, came_ms: 0, deliveries: 0, held });
     }
 
     fn settle(&mut self, queue: KeptId, ranges: &[Ranges]) {
@@ -343,6 +348,12 @@ impl Group for Making {
             }
             TopologyChange::Declared(Topology::Holds(id)) => Box::new(move |inner| {
                 inner.holds.insert(vhost, id);
+            }),
+            TopologyChange::Declared(Topology::Lane(id)) => Box::new(move |inner| {
+                inner.queues.entry(id.0).or_default();
+            }),
+            TopologyChange::LaneGone(id) => Box::new(move |inner| {
+                inner.queues.remove(&id.0);
             }),
             TopologyChange::ExchangeGone(name) => {
                 let name = name.clone();
@@ -486,6 +497,7 @@ impl Store for Disk {
                 redelivered: true,
                 deliveries: found.deliveries,
                 dead_lettered: found.dead_lettered,
+                came_ms: found.came_ms,
                 held,
             });
         }

@@ -14,7 +14,7 @@ use leveret_amqp091::FORM;
 use leveret_broker::{
     Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published, Publisher,
     QueueSpec, Sink, Vhost,
-    later::Ran,
+    later::{Housekeeping, Ran},
     port::{Router, Wake},
 };
 use leveret_model::{MessageView, Name, Table, Value};
@@ -163,7 +163,7 @@ pub struct Connection {
     pub publisher: Publisher,
     pub bell: Arc<Bell>,
     /// How the housekeeper of the vhost publishes, where this connection plays it.
-    pub housekeeper: Publisher,
+    pub housekeeper: Housekeeping,
 }
 
 impl Connection {
@@ -196,7 +196,7 @@ impl Connection {
         client.open_channel(1);
         client.open_channel(2);
         let (router, publisher, housekeeper) =
-            (Native::default(), Publisher::default(), Publisher::default());
+            (Native::default(), Publisher::default(), Housekeeping::default());
         Self { vhost: vhost.clone(), id, router, client, publisher, bell, housekeeper }
     }
 

@@ -128,10 +128,10 @@ impl Connection {
                 self.on_settle(channel, delivery_tag, multiple, Settle::Accepted)
             }
             Method::BasicReject { delivery_tag, requeue } => {
-                self.on_settle(channel, delivery_tag, false, settle_refused(requeue))
+                self.on_settle(channel, delivery_tag, false, settle_refused(requeue, true))
             }
             Method::BasicNack { delivery_tag, multiple, requeue } => {
-                self.on_settle(channel, delivery_tag, multiple, settle_refused(requeue))
+                self.on_settle(channel, delivery_tag, multiple, settle_refused(requeue, false))
             }
             Method::BasicRecover { requeue } => {
                 self.on_recover(channel, requeue).map(|()| Some(Method::BasicRecoverOk {}))
@@ -227,8 +227,9 @@ impl Connection {
     }
 }
 
-fn settle_refused(requeue: bool) -> Settle {
-    if requeue { Settle::Requeue } else { Settle::Rejected }
+/// As in RabbitMQ a reject counts as a failure where deliveries are limited, a nack does not.
+fn settle_refused(requeue: bool, failed: bool) -> Settle {
+    if requeue { Settle::Requeue { failed } } else { Settle::Rejected }
 }
 
 /// With `nowait` only a refusal is told.

@@ -4,7 +4,7 @@ use super::*;
 use leveret_amqp091::form::FORM;
 use leveret_broker::{
     BindTo, Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published,
-    QueueSpec, Sink,
+    Publisher, QueueSpec, Sink,
     exchange::{Binding, Exchange},
     later::Why,
     port::{Answer, Deed, Due, Fired, Hold, Layer, Routed},

@@ -16,8 +16,8 @@ use super::{
     told::{Told, refused},
 };
 use leveret_broker::store::{
-    Change, Durability, Group, HeldAs, KeptId, LargeBody, Ranges, StoreFailure, Target, TopologyChange,
-    Written,
+    Change, Durability, Group, HeldAs, KeptId, LargeBody, Noted, Ranges, StoreFailure, Target,
+    TopologyChange, Written,
 };
 use leveret_model::{MessageView, Name};
 use leveret_store::{
@@ -160,13 +160,13 @@ impl Group for DiskGroup {
         &mut self,
         message: &MessageView<'_>,
         large: Option<&Arc<LargeBody>>,
-        dead_lettered: bool,
+        noted: Noted,
         targets: &[Target],
     ) {
         self.targets.clear();
         self.targets.extend(targets.iter().map(|target| (QueueId(target.queue.0), target.sequence)));
         self.note.clear();
-        self.put(message, large, if dead_lettered { message::DEAD_LETTERED } else { 0 }, 0);
+        self.put(message, large, if noted.dead_lettered { message::DEAD_LETTERED } else { 0 }, noted.came_ms);
     }
 
     fn hold(&mut self, message: &MessageView<'_>, dead_lettered: bool, held: HeldAs<'_>, target: Target) {

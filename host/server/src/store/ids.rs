@@ -7,6 +7,7 @@ use super::{
     spaces::{NEXT_ID, OTHERS},
     topology,
 };
+use leveret_broker::store::KeptId;
 use leveret_store::{Group, Store, Sync};
 use parking_lot::Mutex;
 
@@ -30,7 +31,7 @@ impl Ids {
             next = next.max(value.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
         });
         // The value may be lost where the disk was damaged; the queues are not, then.
-        let queues = store.queues().into_iter().map(|(id, ..)| id.0);
+        let queues = store.queues().into_iter().map(|(id, ..)| KeptId(id.0).queue().0);
         let spaces = store.spaces().into_iter().map(|space| space.0);
         let exchanges = topology::exchange_numbers(store).into_values().flatten().map(|id| id.0);
         next = next.max(queues.chain(spaces).chain(exchanges).max().map_or(0, |last| last + 1));

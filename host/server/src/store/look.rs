@@ -8,7 +8,10 @@ use super::{
 };
 use crate::data_folder::DataFolder;
 use anyhow::{Context, anyhow, bail};
-use leveret_broker::store::Topology;
+use leveret_broker::{
+    QueueSettings,
+    store::{KeptId, Topology},
+};
 use leveret_plugin::Digest;
 use leveret_store::{
     Config, Damaged, Payload, QueueId, Store,
@@ -266,9 +269,15 @@ impl StoreLook {
         let mut each = |part: Topology<'_>| match part {
             Topology::Exchange(_) => stat.exchanges += 1,
             Topology::Binding(_) => stat.bindings += 1,
+            Topology::Lane(_) => {}
             Topology::Queue(id, spec) => {
                 unnamed.remove(&id.0);
-                stat.queues.push(self.queue(id.0, spec.name.to_text()));
+                let mut queue = self.queue(id.0, spec.name.to_text());
+                if QueueSettings::of(&spec.arguments).max_priority.is_some() {
+                    let lanes = (1..=u8::MAX).filter_map(|lane| unnamed.remove(&id.lane(lane).0));
+                    queue.messages += lanes.map(|lane| lane.messages).sum::<u64>();
+                }
+                stat.queues.push(queue);
             }
             Topology::Holds(id) => stat.held += unnamed.remove(&id.0).map_or(0, |queue| queue.messages),
         };
@@ -297,7 +306,7 @@ impl StoreLook {
         }
         let names = self.names(&mut check);
         for (queue, messages, _) in self.store().queues() {
-            if messages > 0 && !names.contains_key(&queue.0) {
+            if messages > 0 && !names.contains_key(&KeptId(queue.0).queue().0) {
                 let what = format!("nothing says whose the {messages} messages of queue {} are", queue.0);
                 check.tell(what, "nobody gets them; check the disk, and keep a copy of the folder");
             }
@@ -317,7 +326,7 @@ impl StoreLook {
                 Topology::Holds(id) => {
                     names.insert(id.0, format!("what virtual host '{vhost}' holds"));
                 }
-                Topology::Exchange(_) | Topology::Binding(_) => {}
+                Topology::Exchange(_) | Topology::Binding(_) | Topology::Lane(_) => {}
             };
             topology::read(self.store(), &vhost, &mut each, &mut |what| {
                 check.tell(format!("{what} cannot be read"), "it is left out at a start; declare it again");
@@ -343,7 +352,9 @@ impl StoreLook {
     /// Reads every message.
     fn read_all(&self, names: &BTreeMap<u64, String>, check: &mut StoreCheck) {
         const ADVICE: &str = "it is left out; check the disk, and publish it again";
-        let name = |queue: QueueId| names.get(&queue.0).cloned().unwrap_or(format!("queue {}", queue.0));
+        let name = |queue: QueueId| {
+            names.get(&KeptId(queue.0).queue().0).cloned().unwrap_or(format!("queue {}", queue.0))
+        };
         let (mut read, mut strange) = (0, Vec::new());
         let checked = self.look.check(|queue, item| {
             let Some(payload) = item.payload else { return };

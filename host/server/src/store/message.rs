@@ -2,6 +2,7 @@
 //!
 //! - *Form:* 1 is AMQP 0-9-1. A number is never used for another form.
 //! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them.
+//! - *A message in a queue* has the time when it came; 0 where an earlier version wrote it.
 //! - *A held message* has the time when it is due, and as its note: u8 version, name of the exchange that holds it
 //!   (u8 length, bytes), u8 the type from which on it is asked, u8 how many emissions led to it.
 //! - *A message that a plugin keeps* has its number among those instead of the time, and its key as the note.
@@ -46,6 +47,7 @@ pub(super) fn hand_over(item: &Item<'_>, each: &mut dyn FnMut(Stored<'_>)) {
         redelivered: item.redelivered,
         deliveries: item.deliveries,
         dead_lettered: false,
+        came_ms: 0,
         held: None,
     };
     let payload = item.payload.and_then(|payload| Payload::decode(payload).ok());
@@ -54,6 +56,7 @@ pub(super) fn hand_over(item: &Item<'_>, each: &mut dyn FnMut(Stored<'_>)) {
     stored.message = Some(view(&payload, form, item.body));
     stored.dead_lettered = payload.flags & DEAD_LETTERED != 0;
     if payload.note.is_empty() {
+        stored.came_ms = payload.at_ms;
         return each(stored);
     }
     let read = || {

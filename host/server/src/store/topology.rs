@@ -69,6 +69,8 @@ impl Bindings {
                 parts.set(OTHERS, &holds_key(vhost), &value, 0);
                 parts.create(QueueId(id.0));
             }
+            TopologyChange::Declared(Topology::Lane(id)) => parts.create(QueueId(id.0)),
+            TopologyChange::LaneGone(id) => parts.delete(QueueId(id.0)),
             TopologyChange::ExchangeGone(name) => {
                 parts.unset(EXCHANGES, &exchange_key(vhost, name));
                 let gone = self.0.lock().remove_exchange(vhost, name);

@@ -13,7 +13,7 @@ fn filled() -> (Life, KeptId) {
     group
         .topology(&name("/"), TopologyChange::Declared(Topology::Exchange(as_declared(&exchange_spec("x")))));
     for number in 3..10 {
-        group.enqueue(&message(&[number as u8; 500]), None, false, &[target(queue, number)]);
+        group.enqueue(&message(&[number as u8; 500]), None, Noted::default(), &[target(queue, number)]);
     }
     let set = StateChange::Set { key: Arc::from(*b"k"), value: Arc::from(*b"v"), end_ms: None };
     group.change(&[Change { holder: state::holder("x", 1), change: set }]);

@@ -1,6 +1,9 @@
 use super::*;
 use leveret_broker::{port::Layer, store::HeldAs};
 
+/// It died.
+const DEAD: Noted = Noted { dead_lettered: true, came_ms: 1_700_000_000_000 };
+
 fn bodies(store: &DiskStore, queue: KeptId) -> Vec<(u64, Vec<u8>)> {
     let all = read_all(store, queue, 100);
     all.into_iter().filter_map(|(number, body, ..)| Some((number, body?))).collect()
@@ -13,8 +16,8 @@ fn messages_come_out_as_they_went_in_after_a_stop_and_after_a_crash() {
     let exchange = name("delayed");
     let mut group = life.store().group();
     assert!(group.is_empty());
-    group.enqueue(&message(b"one"), None, false, &[target(a, 5), target(b, 1)]);
-    group.enqueue(&message(b"dead"), None, true, &[target(a, 7)]);
+    group.enqueue(&message(b"one"), None, Noted::default(), &[target(a, 5), target(b, 1)]);
+    group.enqueue(&message(b"dead"), None, DEAD, &[target(a, 7)]);
     let held = HeldAs { due_ms: 99, exchange: &exchange, resume: Layer(1), hops: 3 };
     group.hold(&message(b"later"), false, held, target(b, 2));
     assert!(!group.is_empty());
@@ -50,11 +53,11 @@ fn what_is_settled_is_gone_with_what_came_in_its_place() {
     let [work, dead] = ["work", "dead"].map(|queue| declare(life.store(), queue));
     let mut group = life.store().group();
     for number in 0..10 {
-        group.enqueue(&message(&[number as u8]), None, false, &[target(work, number)]);
+        group.enqueue(&message(&[number as u8]), None, Noted::default(), &[target(work, number)]);
     }
     commit(&mut *group, Durability::Never).unwrap();
     group.settle(work, &[Ranges { first: 0, count: 2 }, Ranges { first: 5, count: 1 }]);
-    group.enqueue(&message(&[0]), None, true, &[target(dead, 0)]);
+    group.enqueue(&message(&[0]), None, DEAD, &[target(dead, 0)]);
     commit(&mut *group, Durability::Interval(core::cmp::Reverse(5))).unwrap();
     life.store().settled(work, &[Ranges { first: 9, count: 1 }]);
     drop(group);
@@ -75,11 +78,11 @@ fn large_bodies_are_files_of_their_own_unless_the_group_keeps_its_order() {
         names.filter(|name| name.starts_with("extent")).count()
     };
     let mut group = life.store().group();
-    group.enqueue(&message(&body), None, false, &[target(queue, 0)]);
-    group.enqueue(&message(b"small"), None, false, &[target(queue, 1)]);
+    group.enqueue(&message(&body), None, Noted::default(), &[target(queue, 0)]);
+    group.enqueue(&message(b"small"), None, Noted::default(), &[target(queue, 1)]);
     commit(&mut *group, Durability::Always).unwrap();
     assert_eq!(extents(&life), 1);
-    group.enqueue(&message(&body), None, false, &[target(queue, 2)]);
+    group.enqueue(&message(&body), None, Noted::default(), &[target(queue, 2)]);
     let delete = StateChange::Delete { key: Arc::from(*b"k") };
     group.change(&[Change { holder: state::holder("x", 0), change: delete }]);
     commit(&mut *group, Durability::Always).unwrap();
@@ -91,7 +94,7 @@ fn large_bodies_are_files_of_their_own_unless_the_group_keeps_its_order() {
     assert_eq!(life.store().count(queue, 0..9), 3);
     // And it is told what is safe behind one that takes long.
     let mut group = life.store().group();
-    group.enqueue(&message(&expected[0].1), None, false, &[target(queue, 3)]);
+    group.enqueue(&message(&expected[0].1), None, Noted::default(), &[target(queue, 3)]);
     group.submit(Durability::Never, None);
     safe(life.store());
     assert_eq!(life.store().count(queue, 3..4), 1);
@@ -103,11 +106,11 @@ fn a_batch_longer_than_a_group_is_there_as_a_whole_once_it_is_told_of() {
     let [a, b] = ["a", "b"].map(|queue| declare(life.store(), queue));
     let mut group = life.store().group();
     for number in 0..30_u64 {
-        group.enqueue(&message(&vec![number as u8; 100_000]), None, false, &[target(a, number)]);
+        group.enqueue(&message(&vec![number as u8; 100_000]), None, Noted::default(), &[target(a, number)]);
     }
     // Large ones among them, which are written apart and later.
     for number in 30..33_u64 {
-        group.enqueue(&message(&vec![number as u8; 400_000]), None, false, &[target(a, number)]);
+        group.enqueue(&message(&vec![number as u8; 400_000]), None, Noted::default(), &[target(a, number)]);
     }
     group.settle(b, &[Ranges { first: 0, count: 1 }]);
     commit(&mut *group, Durability::Always).unwrap();
@@ -121,7 +124,7 @@ fn a_batch_longer_than_a_group_is_there_as_a_whole_once_it_is_told_of() {
     // The same in a group that keeps its order.
     let mut group = life.store().group();
     for number in 0..4_u64 {
-        group.enqueue(&message(&vec![1; 400_000]), None, false, &[target(b, number + 1)]);
+        group.enqueue(&message(&vec![1; 400_000]), None, Noted::default(), &[target(b, number + 1)]);
     }
     let set = StateChange::Set { key: Arc::from(*b"k"), value: Arc::from(*b"v"), end_ms: None };
     group.change(&[Change { holder: state::holder("x", 0), change: set }]);
@@ -146,8 +149,8 @@ fn more_queues_than_an_operation_has_room_for_get_the_message() {
     commit(&mut *group, Durability::Never).unwrap();
     let targets: Vec<Target> = queues.iter().map(|queue| target(*queue, 3)).collect();
     let body = vec![7; 300_000];
-    group.enqueue(&message(b"to all"), None, false, &targets);
-    group.enqueue(&message(&body), None, false, &[&targets[..], &[target(queues[0], 4)]].concat());
+    group.enqueue(&message(b"to all"), None, Noted::default(), &targets);
+    group.enqueue(&message(&body), None, Noted::default(), &[&targets[..], &[target(queues[0], 4)]].concat());
     commit(&mut *group, Durability::Never).unwrap();
     let counted: u64 = queues.iter().map(|queue| life.store().count(*queue, 0..9)).sum();
     assert_eq!(counted, 40_001);
@@ -165,7 +168,7 @@ fn once_it_is_closed_everybody_is_told_and_nothing_is_taken() {
     store.close();
     assert!(store.admit().unwrap_err().to_string().contains("the broker stops"));
     let mut group = store.group();
-    group.enqueue(&message(b"late"), None, false, &[target(queue, 0)]);
+    group.enqueue(&message(b"late"), None, Noted::default(), &[target(queue, 0)]);
     assert!(commit(&mut *group, Durability::Always).unwrap_err().to_string().contains("closed"));
     let waiting = Arc::new(Waiting::default());
     let to: Arc<dyn Written> = waiting.clone();
@@ -203,8 +206,13 @@ fn a_message_of_an_unknown_form_is_not_taken_and_that_is_told() {
     let life = Life::begin();
     let queue = declare(life.store(), "q");
     let mut group = life.store().group();
-    group.enqueue(&message(b"known"), None, false, &[target(queue, 0)]);
-    group.enqueue(&MessageView { form: &Foreign, ..message(b"m") }, None, false, &[target(queue, 1)]);
+    group.enqueue(&message(b"known"), None, Noted::default(), &[target(queue, 0)]);
+    group.enqueue(
+        &MessageView { form: &Foreign, ..message(b"m") },
+        None,
+        Noted::default(),
+        &[target(queue, 1)],
+    );
     assert!(commit(&mut *group, Durability::Never).unwrap_err().to_string().contains("foreign"));
     safe(life.store());
     assert_eq!(life.store().kept(queue).messages, 0, "all of a group or nothing");

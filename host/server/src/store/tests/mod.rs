@@ -8,7 +8,7 @@ mod topology;
 
 use super::*;
 use leveret_amqp091::form::FORM;
-use leveret_broker::store::{KeptExchange, Target, TopologyChange};
+use leveret_broker::store::{KeptExchange, Noted, Target, TopologyChange};
 use leveret_broker::{ExchangeSpec, QueueSpec};
 use leveret_model::{MessageView, Table, Value};
 use leveret_testkit::scratch::ScratchDirectory;

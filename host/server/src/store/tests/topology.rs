@@ -17,6 +17,7 @@ fn told(store: &DiskStore, vhost: &str) -> Vec<String> {
                 format!("{source} to {kind} {destination} by {routing_key} {}", arguments.len())
             }
             Topology::Holds(id) => format!("holds {}", id.0),
+            Topology::Lane(_) => panic!("a lane is its queue's"),
         });
         // Whoever gets it may ask the store.
         let _ = store.kept(KeptId(64));
@@ -125,7 +126,7 @@ fn what_is_gone_takes_its_bindings_both_ways_and_its_messages() {
             bind(store, "/", &Ends(source, to_queue, to, "k", Table::new()), true);
         }
         let mut group = store.group();
-        group.enqueue(&message(b"m"), None, false, &[target(queue, 0)]);
+        group.enqueue(&message(b"m"), None, Noted::default(), &[target(queue, 0)]);
         commit(&mut *group, Durability::Never).unwrap();
         drop(group);
         if restarts {

@@ -1,0 +1,131 @@
+//! Messages that die at nobody's hand: they expired, their queue was too long, or their consumer went away once too
+//! often. The housekeeper sends them on; they are in their queues until then. It also visits queues when time has
+//! something to do with them.
+
+use super::{DeadLetters, DeathReason};
+use crate::{
+    later::Later,
+    port::Router,
+    queue::{MessageRef, Progress, Queue},
+    vhost::Vhost,
+};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Weak},
+    vec::Vec,
+};
+use parking_lot::Mutex;
+
+/// How many letters are sent on, and how many queues visited, in one piece of work.
+const PIECE_MAX: usize = 256;
+
+/// What a virtual host's housekeeper has to do for its queues.
+pub(crate) struct Deaths {
+    later: Arc<Later>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    fresh: VecDeque<(Arc<Queue>, MessageRef, DeathReason)>,
+    /// By time, in milliseconds since 1970, and a number.
+    visits: BTreeMap<(u64, u64), Weak<Queue>>,
+    last_number: u64,
+    /// When the letters that were refused are to be tried again.
+    letters_ms: Option<u64>,
+    /// They wait for a type's answer.
+    pending: bool,
+}
+
+impl Deaths {
+    pub(crate) fn new(later: Arc<Later>) -> Self {
+        Self { later, waiting: Mutex::default() }
+    }
+
+    /// These died.
+    pub(crate) fn add(&self, queue: &Arc<Queue>, dying: Vec<(MessageRef, DeathReason)>) {
+        let mut waiting = self.waiting.lock();
+        let was_empty = waiting.fresh.is_empty();
+        waiting.fresh.extend(dying.into_iter().map(|(message, reason)| (queue.clone(), message, reason)));
+        drop(waiting);
+        if was_empty {
+            self.later.wake_housekeeper();
+        }
+    }
+
+    /// The queue is to be visited then.
+    pub(crate) fn visit(&self, queue: &Arc<Queue>, due_ms: u64) {
+        let mut waiting = self.waiting.lock();
+        let first = waiting.visits.first_key_value().map(|((due_ms, _), _)| *due_ms);
+        waiting.last_number += 1;
+        let number = waiting.last_number;
+        waiting.visits.insert((due_ms, number), Arc::downgrade(queue));
+        drop(waiting);
+        if first.is_none_or(|first| due_ms < first) {
+            self.later.wake_housekeeper();
+        }
+    }
+
+    /// When there is something to do, in milliseconds since 1970.
+    pub(crate) fn next_ms(&self, answered: bool) -> Option<u64> {
+        let waiting = self.waiting.lock();
+        if !waiting.fresh.is_empty() && !waiting.pending || waiting.pending && answered {
+            return Some(0);
+        }
+        let visit_ms = waiting.visits.first_key_value().map(|((due_ms, _), _)| *due_ms);
+        visit_ms.into_iter().chain(waiting.letters_ms).min()
+    }
+
+    /// Takes the queues that are to be visited.
+    fn take_visits(&self, now_ms: u64) -> Vec<Arc<Queue>> {
+        let mut waiting = self.waiting.lock();
+        let mut queues = Vec::new();
+        while queues.len() < PIECE_MAX
+            && let Some(next) = waiting.visits.first_entry().filter(|next| next.key().0 <= now_ms)
+        {
+            queues.extend(next.remove().upgrade());
+        }
+        queues
+    }
+
+    /// Forgets everything: the virtual host goes.
+    pub(crate) fn clear(&self) {
+        *self.waiting.lock() = Waiting::default();
+    }
+}
+
+impl Vhost {
+    /// Does a bounded piece of what is due for queues.
+    pub(crate) fn run_deaths(
+        self: &Arc<Self>,
+        now_ms: u64,
+        router: &mut dyn Router,
+        letters: &mut DeadLetters,
+    ) {
+        let deaths = &*self.deaths;
+        let mut progress = Progress::default();
+        for queue in deaths.take_visits(now_ms) {
+            let (next_ms, is_over) = queue.tick(now_ms, &mut progress);
+            if is_over {
+                self.queue_gone(&queue, Some(router));
+            } else if let Some(next_ms) = next_ms {
+                deaths.visit(&queue, next_ms);
+            }
+        }
+        progress.tell(&*self.store);
+        let fresh: Vec<_> = {
+            let mut waiting = deaths.waiting.lock();
+            let count = waiting.fresh.len().min(PIECE_MAX);
+            waiting.fresh.drain(..count).collect()
+        };
+        for (queue, message, reason) in fresh {
+            letters.push(&queue, message, reason);
+        }
+        if letters.len() > 0 {
+            letters.send(self, router, &self.later.waker());
+        }
+        let mut waiting = deaths.waiting.lock();
+        waiting.letters_ms = letters.due_ms();
+        waiting.pending = letters.is_pending();
+    }
+}

@@ -1,0 +1,208 @@
+//! What time does to a queue: messages expire, and a queue that nobody uses does.
+//!
+//! A message expires when it comes to the head: a lane looks at its first message alone. It is looked at when somebody
+//! wants it, and by the housekeeper ([`State::tick`]) when the queue asked for that ([`Ageing::wish`]). A queue asks for
+//! one visit at a time; one that comes too early does no harm and asks for the next.
+
+use super::{
+    QueueSpec,
+    record::{Marks, OWN_TTL, TIMED},
+    slab::MessageRef,
+    state::State,
+};
+use crate::dead_letter::DeathReason;
+use leveret_model::MessageView;
+
+/// A message without any time to live is for consumers that wait for it: so long it takes them at most to come for it.
+const GRACE_MS: u64 = 1000;
+/// When to come again if what comes next cannot be read now.
+const LOOK_AGAIN_MS: u64 = 1000;
+/// How many messages of a lane expire in one visit.
+const EXPIRED_MAX: usize = 1000;
+
+/// What a queue knows of time.
+#[derive(Default)]
+pub(super) struct Ageing {
+    /// A message may expire.
+    pub(super) has_timed: bool,
+    /// And one may do so before those that came earlier.
+    pub(super) has_own_ttl: bool,
+    /// Messages came back, which may expire.
+    pub(super) came_back: bool,
+    /// When the housekeeper was asked to come.
+    asked_ms: Option<u64>,
+    /// It was used: when that was is to be noted.
+    touched: bool,
+    /// Since when it is unused.
+    unused_since_ms: u64,
+}
+
+/// What the housekeeper found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ticked {
+    /// When to come again.
+    pub(super) next_ms: Option<u64>,
+    /// The queue was unused for too long.
+    pub(super) is_over: bool,
+}
+
+impl Ageing {
+    /// The housekeeper is to come then; gives the time if it has to be told.
+    pub(super) fn wish(&mut self, due_ms: Option<u64>) -> Option<u64> {
+        let due_ms = due_ms.filter(|due_ms| self.asked_ms.is_none_or(|asked_ms| *due_ms < asked_ms))?;
+        self.asked_ms = Some(due_ms);
+        Some(due_ms)
+    }
+}
+
+impl State {
+    /// When a message expires, in milliseconds since 1970.
+    fn due_ms(&self, message: MessageRef) -> Option<u64> {
+        let stored = self.lanes.stored(message)?;
+        let came_ms = stored.came_ms?;
+        let own = if stored.has_own_ttl { stored.message.ttl_ms().ok().flatten() } else { None };
+        let ttl_ms = own.into_iter().chain(self.settings.message_ttl_ms).min()?;
+        Some(came_ms.saturating_add(ttl_ms))
+    }
+
+    #[inline]
+    pub(super) fn is_expired(&self, message: MessageRef, now_ms: u64) -> bool {
+        self.ageing.has_timed && self.due_ms(message).is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    /// Takes what comes next and is not expired.
+    #[inline]
+    pub(super) fn take_fresh(&mut self, now_ms: u64) -> Option<MessageRef> {
+        loop {
+            let message = self.take_ready()?;
+            if !self.is_expired(message, now_ms) {
+                return Some(message);
+            }
+            self.die(message, DeathReason::Expired);
+        }
+    }
+
+    /// What is noted of a message that comes at the time `now_ms`, for its expiry.
+    pub(super) fn marks(&mut self, message: &MessageView<'_>, flags: u8, now_ms: u64) -> Marks {
+        let own = message.ttl_ms().ok().flatten();
+        let Some(ttl_ms) = own.into_iter().chain(self.settings.message_ttl_ms).min() else {
+            return Marks::of(flags);
+        };
+        self.ageing.has_timed = true;
+        self.ageing.has_own_ttl |= own.is_some();
+        let is_awaited = ttl_ms == 0 && self.consumers.any_has_credit();
+        let came_ms = if is_awaited { now_ms.saturating_add(GRACE_MS) } else { now_ms };
+        let own = if own.is_some() { OWN_TTL } else { 0 };
+        Marks { flags: flags | TIMED | own, came_ms }
+    }
+
+    /// The queue was used.
+    pub(super) fn touch(&mut self) {
+        self.ageing.touched = self.settings.expires_ms.is_some();
+    }
+
+    /// After any change: when the housekeeper is to be asked to come.
+    pub(super) fn wish(&mut self) -> Option<u64> {
+        if self.ageing.touched {
+            return self.ageing.wish(Some(0));
+        }
+        if !self.ageing.has_timed || self.ready() == 0 {
+            let has_any = self.lanes.live().0 > 0;
+            self.ageing.has_timed &= has_any;
+            self.ageing.has_own_ttl &= has_any;
+            return None;
+        }
+        // One that is asked for comes early enough, unless another message may expire before the one it comes for.
+        if self.ageing.asked_ms.is_some() && !self.ageing.has_own_ttl && !self.ageing.came_back {
+            return None;
+        }
+        self.ageing.came_back = false;
+        let (due_ms, _) = self.unwatched(Self::heads_ms);
+        self.ageing.wish(due_ms)
+    }
+
+    /// When the first of what is at the heads of the lanes expires.
+    fn heads_ms(&mut self) -> Option<u64> {
+        let mut first = None;
+        for lane in self.lanes.places() {
+            if let Some(head) = self.take_from(lane) {
+                first = [first, self.due_ms(head)].into_iter().flatten().min();
+                self.untake(head);
+            }
+        }
+        let returned = self.lanes.returned().iter().filter_map(|message| self.due_ms(*message)).min();
+        [first, returned].into_iter().flatten().min()
+    }
+
+    /// The housekeeper's visit: what is expired dies.
+    pub(super) fn tick(&mut self, now_ms: u64) -> Ticked {
+        let (mut ticked, is_later) = self.unwatched(|state| state.visit(now_ms));
+        if is_later {
+            let again_ms = now_ms.saturating_add(LOOK_AGAIN_MS);
+            ticked.next_ms = ticked.next_ms.into_iter().chain([again_ms]).min();
+            self.ageing.asked_ms = ticked.next_ms;
+        }
+        ticked
+    }
+
+    fn visit(&mut self, now_ms: u64) -> Ticked {
+        self.ageing.asked_ms = None;
+        let mut next_ms = None;
+        if self.ageing.has_timed || self.lanes.has_holes() {
+            for lane in self.lanes.places() {
+                next_ms = [next_ms, self.expire(lane, now_ms)].into_iter().flatten().min();
+            }
+            for message in self.lanes.take_returned() {
+                match self.due_ms(message) {
+                    Some(due_ms) if due_ms <= now_ms => {
+                        self.count_ready(message, false);
+                        self.die(message, DeathReason::Expired);
+                    }
+                    due_ms => {
+                        next_ms = [next_ms, due_ms].into_iter().flatten().min();
+                        self.lanes.put_returned(message);
+                    }
+                }
+            }
+        }
+        let (over_ms, is_over) = self.unused(now_ms);
+        next_ms = [next_ms, over_ms].into_iter().flatten().min();
+        self.ageing.asked_ms = next_ms;
+        Ticked { next_ms, is_over }
+    }
+
+    /// Lets expire what is expired at the head of a lane. Gives when to look again.
+    fn expire(&mut self, lane: u16, now_ms: u64) -> Option<u64> {
+        for _ in 0..EXPIRED_MAX {
+            let head = self.take_from(lane)?;
+            let due_ms = self.due_ms(head);
+            if due_ms.is_none_or(|due_ms| due_ms > now_ms) {
+                self.untake(head);
+                return due_ms;
+            }
+            self.die(head, DeathReason::Expired);
+        }
+        Some(now_ms)
+    }
+
+    /// When the queue is to go if it is not used until then, and whether it is that now.
+    fn unused(&mut self, now_ms: u64) -> (Option<u64>, bool) {
+        let Some(expires_ms) = self.settings.expires_ms else { return (None, false) };
+        if core::mem::take(&mut self.ageing.touched) {
+            self.ageing.unused_since_ms = now_ms;
+        }
+        if self.consumers.len() > 0 {
+            // When the last one goes it is touched.
+            return (None, false);
+        }
+        let over_ms = self.ageing.unused_since_ms.saturating_add(expires_ms);
+        (Some(over_ms), over_ms <= now_ms)
+    }
+}
+
+/// Whether a queue that was there before a restart is to be visited at once.
+pub(super) fn is_to_be_visited(spec: &QueueSpec, state: &State) -> bool {
+    let has_letters = spec.arguments.get(b"x-dead-letter-exchange").is_some();
+    state.settings.expires_ms.is_some()
+        || state.ready() > 0 && (state.settings.message_ttl_ms.is_some() || has_letters)
+}

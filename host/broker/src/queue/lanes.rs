@@ -1,0 +1,375 @@
+//! The lanes of a queue: what it has of each priority, in the order of coming.
+//!
+//! Most queues have one, the base lane. A queue with priorities makes the others when the first message of each
+//! comes; the highest that has a message is served first. In the store on disk a lane is like a queue of its own.
+//!
+//! *Aside:* a lane for messages that the queue did not accept and that go to its dead-letter exchange. They are never
+//! ready, and in no store.
+//!
+//! *What comes back* goes to where it was in its lane. Of queues with [`Lanes::returns_first`] it comes before all
+//! others, in the order in which it came back.
+
+use super::{
+    keeping::{Keeping, Progress},
+    load::Read,
+    record::Marks,
+    slab::{MessageRef, Next, Settled, Store, Stored},
+};
+use crate::{
+    memory::{LargeBody, MemoryAccount},
+    store::{Kept, KeptId, Ranges, Topology, TopologyChange},
+};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+use leveret_model::{MessageView, Name};
+
+/// The place of the lane of messages that were not accepted.
+const ASIDE: u16 = u16::MAX;
+/// The number in the store of the lane of priority 0, where the base lane is another.
+const LOWEST: u8 = u8::MAX;
+
+/// What a queue has of one priority.
+#[derive(Default)]
+pub(super) struct Lane {
+    pub(super) store: Store,
+    returned: BTreeMap<u64, MessageRef>,
+    /// Where its messages are kept beyond the process.
+    pub(super) keeping: Option<Keeping>,
+    /// Settled, and given to consumers, and to be told to the store.
+    settled: Vec<Ranges>,
+    delivered: Vec<Ranges>,
+    priority: u8,
+}
+
+/// All lanes of a queue.
+#[derive(Default)]
+pub(super) struct Lanes {
+    base: Lane,
+    others: Vec<Lane>,
+    /// The places of all lanes, the highest priority first; empty while there is one.
+    order: Vec<u16>,
+    aside: Option<alloc::boxed::Box<Lane>>,
+    /// What came back, where that comes first.
+    returned: Option<VecDeque<MessageRef>>,
+}
+
+impl Lane {
+    fn ready(&self) -> usize {
+        self.store.untaken() + self.returned.len()
+    }
+
+    #[inline]
+    fn take_ready(&mut self) -> Next {
+        if self.returned.is_empty() {
+            return self.store.take();
+        }
+        self.returned.pop_first().map_or(Next::Nothing, |(_, message)| Next::Message(message))
+    }
+
+    /// Its place among the lanes in the store, of a queue whose base lane has this priority.
+    fn number(priority: u8, base: u8) -> u8 {
+        match priority {
+            _ if priority == base => 0,
+            0 => LOWEST,
+            priority => priority,
+        }
+    }
+}
+
+impl Lanes {
+    /// Of a queue whose messages without priority have this one.
+    pub(super) fn new(base: u8, keeping: Option<Keeping>, returns_first: bool) -> Self {
+        let base = Lane { keeping, priority: base, ..Lane::default() };
+        Self { base, returned: returns_first.then(VecDeque::new), ..Self::default() }
+    }
+
+    /// Begins with what the store has: `kept` tells of the queue's own number, and of lanes when it is asked.
+    pub(super) fn recover(&mut self, kept: Kept, priority_max: Option<u8>) {
+        self.base.store.recover(kept);
+        let (Some(keeping), Some(most)) = (self.base.keeping.clone(), priority_max) else { return };
+        let base = self.base.priority;
+        for priority in (0..=most).filter(|priority| *priority != base) {
+            let id = keeping.id.lane(Lane::number(priority, base));
+            let kept = keeping.store.kept(id);
+            if kept != Kept::default() {
+                let at = self.add(priority, false);
+                self.lane_mut(at).store.recover(kept);
+            }
+        }
+    }
+
+    /// Whether what comes back comes before all others.
+    fn returns_first(&self) -> bool {
+        self.returned.is_some()
+    }
+
+    fn lane(&self, at: u16) -> &Lane {
+        match at.checked_sub(1) {
+            None => &self.base,
+            Some(_) if at == ASIDE => self.aside.as_deref().unwrap_or(&self.base),
+            Some(other) => self.others.get(usize::from(other)).unwrap_or(&self.base),
+        }
+    }
+
+    pub(super) fn lane_mut(&mut self, at: u16) -> &mut Lane {
+        match at.checked_sub(1) {
+            None => &mut self.base,
+            Some(_) if at == ASIDE => self.aside.as_deref_mut().unwrap_or(&mut self.base),
+            Some(other) => self.others.get_mut(usize::from(other)).unwrap_or(&mut self.base),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Lane> {
+        core::iter::once(&self.base).chain(&self.others).chain(self.aside.as_deref())
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        core::iter::once(&mut self.base).chain(&mut self.others).chain(self.aside.as_deref_mut())
+    }
+
+    /// The place of the lane for a priority; it is made if it is not there.
+    pub(super) fn place_for(&mut self, priority: u8) -> u16 {
+        if priority == self.base.priority {
+            return 0;
+        }
+        match self.others.iter().position(|lane| lane.priority == priority) {
+            Some(at) => at as u16 + 1,
+            None => self.add(priority, true),
+        }
+    }
+
+    /// The place of the lane of messages that were not accepted.
+    pub(super) fn place_aside(&mut self) -> u16 {
+        self.aside.get_or_insert_with(|| {
+            let store = Store::of_lane(ASIDE);
+            alloc::boxed::Box::new(Lane { store, ..Lane::default() })
+        });
+        ASIDE
+    }
+
+    fn add(&mut self, priority: u8, is_new: bool) -> u16 {
+        let at = (self.others.len() + 1) as u16;
+        let number = Lane::number(priority, self.base.priority);
+        let keeping =
+            self.base.keeping.clone().map(|keeping| Keeping { id: keeping.id.lane(number), ..keeping });
+        if let Some(keeping) = keeping.as_ref().filter(|_| is_new) {
+            // Under the queue's lock: before any message of it is handed over by anybody.
+            let mut group = keeping.store.group();
+            group.topology(&Name::EMPTY, TopologyChange::Declared(Topology::Lane(keeping.id)));
+            group.submit(keeping.durability, None);
+        }
+        self.others.push(Lane { store: Store::of_lane(at), keeping, priority, ..Lane::default() });
+        if self.order.is_empty() {
+            self.order.push(0);
+        }
+        let place = self.order.partition_point(|other| self.lane(*other).priority > priority);
+        self.order.insert(place, at);
+        at
+    }
+
+    /// The numbers of its lanes in the store, but for the queue's own.
+    pub(super) fn kept_lanes(&self) -> impl Iterator<Item = KeptId> {
+        self.others.iter().filter_map(|lane| lane.keeping.as_ref().map(|keeping| keeping.id))
+    }
+
+    /// How many messages are ready.
+    pub(super) fn ready(&self) -> usize {
+        let others: usize = self.others.iter().map(Lane::ready).sum();
+        self.base.ready() + others + self.returned.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// How many messages are not settled, and how long the records of those in memory are.
+    pub(super) fn live(&self) -> (usize, usize) {
+        if self.others.is_empty() && self.aside.is_none() {
+            return self.base.store.live();
+        }
+        self.all().map(|lane| lane.store.live()).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    /// A message that is handed out.
+    pub(super) fn stored(&self, message: MessageRef) -> Option<Stored<'_>> {
+        self.lane(message.lane).store.stored(message)
+    }
+
+    /// Keeps a message in a lane. Returns the length of its record.
+    pub(super) fn append(
+        &mut self,
+        at: u16,
+        message: &MessageView<'_>,
+        apart: Option<Arc<LargeBody>>,
+        marks: Marks,
+    ) -> usize {
+        self.lane_mut(at).store.append(message, apart, marks)
+    }
+
+    /// Takes what comes next of a lane.
+    pub(super) fn take_from(&mut self, at: u16) -> Next {
+        self.lane_mut(at).take_ready()
+    }
+
+    /// Takes what comes next, and says of which lane.
+    #[inline]
+    pub(super) fn take_ready(&mut self) -> (Next, u16) {
+        if let Some(message) = self.returned.as_mut().and_then(VecDeque::pop_front) {
+            return (Next::Message(message), message.lane);
+        }
+        if self.order.is_empty() {
+            return (self.base.take_ready(), 0);
+        }
+        for index in 0..self.order.len() {
+            let Some(at) = self.order.get(index).copied() else { break };
+            match self.lane_mut(at).take_ready() {
+                Next::Nothing => {}
+                next => return (next, at),
+            }
+        }
+        (Next::Nothing, 0)
+    }
+
+    /// Reads what comes next in a lane; nothing where it is in no store.
+    pub(super) fn load(&mut self, at: u16, account: &Arc<MemoryAccount>, may_expire: bool) -> Option<Read> {
+        let lane = self.lane_mut(at);
+        let keeping = lane.keeping.as_ref()?;
+        Some(lane.store.load(keeping, account, may_expire))
+    }
+
+    /// The places of the lanes that are served.
+    pub(super) fn places(&self) -> impl Iterator<Item = u16> + use<> {
+        0..=self.others.len() as u16
+    }
+
+    /// Takes all that came back and comes first.
+    pub(super) fn take_returned(&mut self) -> VecDeque<MessageRef> {
+        self.returned.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
+    /// What came back and comes first.
+    pub(super) fn returned(&self) -> Vec<MessageRef> {
+        self.returned.iter().flatten().copied().collect()
+    }
+
+    /// Whether anything came back that can be taken.
+    pub(super) fn has_returned(&self) -> bool {
+        self.returned.as_ref().is_some_and(|returned| !returned.is_empty())
+            || self.all().any(|lane| !lane.returned.is_empty())
+    }
+
+    /// Keeps one of those where they were, behind others that were kept.
+    pub(super) fn put_returned(&mut self, message: MessageRef) {
+        if let Some(returned) = &mut self.returned {
+            returned.push_back(message);
+        }
+    }
+
+    /// Whether messages are in the store alone.
+    pub(super) fn has_holes(&self) -> bool {
+        self.all().any(|lane| lane.store.holes().next().is_some())
+    }
+
+    /// A message that was delivered comes back.
+    pub(super) fn give_back(&mut self, message: MessageRef) {
+        self.lane_mut(message.lane).store.mark_redelivered(message);
+        match &mut self.returned {
+            Some(returned) => returned.push_back(message),
+            None => _ = self.lane_mut(message.lane).returned.insert(message.sequence, message),
+        }
+    }
+
+    /// A message is as if it had not been taken. Of several the last is to come first.
+    pub(super) fn untake(&mut self, message: MessageRef) {
+        let was_returned =
+            self.returns_first() && self.stored(message).is_some_and(|stored| stored.redelivered);
+        match &mut self.returned {
+            Some(returned) if was_returned => returned.push_front(message),
+            _ => _ = self.lane_mut(message.lane).returned.insert(message.sequence, message),
+        }
+    }
+
+    /// A message is done with.
+    pub(super) fn settle(&mut self, message: MessageRef) -> Settled {
+        let lane = self.lane_mut(message.lane);
+        let settled = lane.store.settle(message);
+        if settled.kept {
+            Ranges::push(&mut lane.settled, message.sequence);
+        }
+        settled
+    }
+
+    /// A message that the store has was given to a consumer.
+    pub(super) fn note_delivered(&mut self, message: MessageRef) {
+        Ranges::push(&mut self.lane_mut(message.lane).delivered, message.sequence);
+    }
+
+    /// Passes on what was settled and what was given to consumers, for the store.
+    pub(super) fn pass_on(&mut self, progress: &mut Progress) {
+        for lane in self.all_mut() {
+            if let Some(keeping) = &lane.keeping {
+                progress.delivered(keeping.id, &mut lane.delivered);
+                progress.settled(keeping.id, &mut lane.settled);
+            }
+        }
+    }
+
+    /// The same for what was settled, for whoever writes it with something else.
+    pub(super) fn take_settled(&mut self, mut each: impl FnMut(&Keeping, &[Ranges])) {
+        for lane in self.all_mut() {
+            if let Some(keeping) = &lane.keeping
+                && !lane.settled.is_empty()
+            {
+                each(keeping, &lane.settled);
+                lane.settled.clear();
+            }
+        }
+    }
+
+    /// Lets go of messages that can be read again, until about so many bytes are left. Returns how many were freed.
+    pub(super) fn evict(&mut self, keep_bytes: usize) -> usize {
+        let share = keep_bytes / (self.others.len() + 1);
+        let mut freed = 0;
+        for lane in self.all_mut() {
+            if let Some(keeping) = &lane.keeping {
+                let readable = |numbers| keeping.store.count(keeping.id, numbers);
+                freed += lane.store.evict(share, &readable);
+            }
+        }
+        freed
+    }
+
+    /// Whether memory for messages was added since this was asked.
+    pub(super) fn take_grown(&mut self) -> bool {
+        self.all_mut().any(|lane| lane.store.take_grown())
+    }
+
+    /// Forgets what is in the store alone, as settled. Returns how many messages that were.
+    pub(super) fn drop_holes(&mut self) -> usize {
+        let mut dropped = 0;
+        for lane in self.all_mut() {
+            for numbers in lane.store.holes() {
+                let mut first = numbers.start;
+                while first < numbers.end {
+                    let count = u32::try_from(numbers.end - first).unwrap_or(u32::MAX);
+                    lane.settled.push(Ranges { first, count });
+                    first += u64::from(count);
+                }
+            }
+            dropped += lane.store.drop_holes();
+        }
+        dropped
+    }
+
+    /// Forgets all messages. Returns the length of their records.
+    pub(super) fn clear(&mut self) -> usize {
+        if let Some(returned) = &mut self.returned {
+            returned.clear();
+        }
+        self.all_mut()
+            .map(|lane| {
+                lane.returned.clear();
+                lane.store.clear()
+            })
+            .sum()
+    }
+}
