@@ -63,6 +63,11 @@ mod python {
     fn tls() {
         super::tls::run(Python, 3);
     }
+
+    #[test]
+    fn arguments() {
+        run(Python, "arguments", 13);
+    }
 }
 
 mod node {

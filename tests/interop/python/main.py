@@ -10,7 +10,9 @@ import sys
 
 import harness
 
-SUITES = ("connections", "queues", "messages", "exchanges", "errors", "dead_letters", "tls")
+SUITES = (
+    "connections", "queues", "messages", "exchanges", "errors", "dead_letters", "tls", "arguments",
+)
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in SUITES:
