@@ -68,6 +68,11 @@ mod python {
     fn arguments() {
         run(Python, "arguments", 13);
     }
+
+    #[test]
+    fn transactions() {
+        run(Python, "transactions", 6);
+    }
 }
 
 mod node {

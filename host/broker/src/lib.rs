@@ -56,7 +56,7 @@ pub use exchange::ExchangeSpec;
 pub use explain::Explanation;
 pub use memory::MemoryAccount;
 pub use names::{declared as declared_name, made_queue as made_queue_name};
-pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher};
+pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher, Transaction};
 pub use queue::{
     DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle,
 };

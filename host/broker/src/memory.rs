@@ -63,11 +63,13 @@ impl MemoryAccount {
         true
     }
 
-    pub(crate) fn charge(&self, bytes: usize) {
+    /// So many bytes more are held.
+    pub fn charge(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn release(&self, bytes: usize) {
+    /// So many bytes are held no more.
+    pub fn release(&self, bytes: usize) {
         let before = self.bytes.fetch_sub(bytes as u64, Ordering::SeqCst);
         let now = before.saturating_sub(bytes as u64);
         if now < self.watermark_bytes && self.waiting.load(Ordering::SeqCst) {

@@ -11,7 +11,10 @@
 //! Where interceptors are attached, each run goes past them first (`publish/intercepted.rs`).
 
 mod intercepted;
+mod transaction;
 mod writing;
+
+pub use transaction::Transaction;
 
 use crate::{
     after::After,
@@ -23,7 +26,7 @@ use crate::{
     queue::{LARGE_BODY_BYTES, Notes, Queue},
     recent::Recent,
     stage::Stage,
-    store::{Group, Written},
+    store::{Durability, Group, Written},
     vhost::Vhost,
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
@@ -98,6 +101,8 @@ struct Scratch {
     groups: u32,
     /// Something was to be written, since it was asked.
     writes: bool,
+    /// What is published is one group with all that is published until the transaction ends.
+    transaction: Option<Durability>,
 }
 
 /// What one call works on.
@@ -425,8 +430,7 @@ impl Scratch {
                 return Some(refusal.clone());
             }
         }
-        too_large(&publish.message)
-            .or_else(|| publish.message.ttl_ms().err().map(|text| Refusal::InvalidArgument { text }))
+        malformed(&publish.message)
     }
 
     fn refuse(&mut self, batch: &mut Batch<'_, '_>, channel: u16, refusal: Refusal) {
@@ -531,6 +535,25 @@ fn take_effects(answer: &mut Answer) -> Option<Box<dyn Effects>> {
 /// loads from where an empty slice points are slow.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && (a.is_empty() || a == b)
+}
+
+impl Vhost {
+    /// Whether a message can be published, as far as can be told before any exchange is asked about it.
+    ///
+    /// # Errors
+    /// Its exchange is not there, or internal; it is too large, or its time to live makes no sense.
+    pub fn check_publish(&self, message: &MessageView<'_>) -> Result<(), Refusal> {
+        let refusal = malformed(message).or_else(|| {
+            let exchange = self.exchange(message.exchange);
+            not_for_clients(self, exchange.as_deref(), message.exchange)
+        });
+        refusal.map_or(Ok(()), Err)
+    }
+}
+
+/// Why a message cannot be published whatever its exchange is.
+fn malformed(message: &MessageView<'_>) -> Option<Refusal> {
+    too_large(message).or_else(|| message.ttl_ms().err().map(|text| Refusal::InvalidArgument { text }))
 }
 
 /// Why clients cannot publish to an exchange: it is not there, or internal.

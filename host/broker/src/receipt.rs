@@ -41,14 +41,14 @@ impl Receipt {
     pub(crate) fn for_settled(
         store: &dyn Store,
         durability: Durability,
-        (queue, ranges): (KeptId, &[Ranges]),
+        settled: &[(KeptId, Ranges)],
     ) -> Self {
-        if ranges.is_empty() {
+        if settled.is_empty() {
             return Self::default();
         }
         let (slip, mut group) = (Arc::new(Slip::default()), store.group());
         let waiter: Arc<dyn Written> = slip.clone();
-        group.settle(queue, ranges);
+        settled.iter().for_each(|(queue, range)| group.settle(*queue, &[*range]));
         group.submit(durability, Some((&waiter, 0)));
         Self::of(&slip)
     }

@@ -12,6 +12,7 @@ import harness
 
 SUITES = (
     "connections", "queues", "messages", "exchanges", "errors", "dead_letters", "tls", "arguments",
+    "transactions",
 )
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ pub(super) struct Channel {
     pub(super) credit: Arc<ChannelCredit>,
     taken: Vec<Entry>,
     run: Vec<Settled>,
+    /// In a transaction: what was settled since the last commit, and how.
+    pub(super) settlements: Option<Vec<(Entry, Settle)>>,
 }
 
 impl Channel {
@@ -111,6 +113,9 @@ impl Channel {
         outcome: Settle,
         (dead, progress): (&mut DeadLetters, &mut Progress),
     ) -> Result<(), Refusal> {
+        if self.settlements.is_some() {
+            return self.settle_later(tag, multiple, outcome);
+        }
         if !multiple {
             let entry = self.unacked.take(tag).ok_or(Refusal::UnknownDelivery { tag })?;
             self.settle_one(entry, outcome, (dead, progress));
@@ -128,6 +133,43 @@ impl Channel {
         taken.clear();
         (self.taken, self.run) = (taken, run);
         Ok(())
+    }
+
+    /// Notes what is to be settled with the transaction.
+    fn settle_later(&mut self, tag: u64, multiple: bool, outcome: Settle) -> Result<(), Refusal> {
+        let Self { unacked, settlements, .. } = self;
+        let noted = settlements.get_or_insert_default();
+        let before = noted.len();
+        if multiple {
+            let up_to = if tag == 0 { None } else { Some(tag) };
+            noted.extend(unacked.take_up_to(up_to).into_iter().flatten().map(|entry| (entry, outcome)));
+        } else {
+            noted.extend(unacked.take(tag).map(|entry| (entry, outcome)));
+        }
+        if noted.len() == before && !(multiple && tag == 0) {
+            return Err(Refusal::UnknownDelivery { tag });
+        }
+        Ok(())
+    }
+
+    /// Settles what was noted.
+    pub(super) fn commit(&mut self, (dead, progress): (&mut DeadLetters, &mut Progress)) {
+        let Some(noted) = self.settlements.as_mut().map(core::mem::take) else { return };
+        let (mut taken, mut run) = (core::mem::take(&mut self.taken), core::mem::take(&mut self.run));
+        for alike in noted.chunk_by(|a, b| a.1 == b.1) {
+            let Some((_, outcome)) = alike.first() else { continue };
+            taken.extend(alike.iter().map(|(entry, _)| *entry));
+            self.settle_runs(&taken, &mut run, *outcome, (&mut *dead, &mut *progress));
+            taken.clear();
+        }
+        (self.taken, self.run) = (taken, run);
+    }
+
+    /// Forgets what was noted.
+    pub(super) fn roll_back(&mut self) {
+        if let Some(noted) = self.settlements.as_mut().map(core::mem::take) {
+            self.unacked.put_back(noted.into_iter().map(|(entry, _)| entry));
+        }
     }
 
     /// Settles entries, those of one queue that follow each other under one lock.

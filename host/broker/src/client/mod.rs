@@ -300,6 +300,34 @@ impl Client {
         self.progress.tell(&*self.vhost.store);
     }
 
+    /// What the store is to be told.
+    pub(crate) fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    /// From now on what is settled on a channel counts with [`Self::commit`] (`tx.select`).
+    pub fn select_transactions(&mut self, n: u16) {
+        if let Some(channel) = self.channels.get_mut(&n) {
+            channel.settlements.get_or_insert_default();
+        }
+    }
+
+    /// What was settled on a channel counts now; to be followed by [`Self::tell_store`] or
+    /// [`Transaction::end`](crate::Transaction::end).
+    pub fn commit(&mut self, n: u16) {
+        if let Some(channel) = self.channels.get_mut(&n) {
+            channel.commit((&mut self.dead_letters, &mut self.progress));
+            channel.nudge_if_unblocked();
+        }
+    }
+
+    /// What was settled on a channel since the last commit is not; it can be settled again (`tx.rollback`).
+    pub fn roll_back(&mut self, n: u16) {
+        if let Some(channel) = self.channels.get_mut(&n) {
+            channel.roll_back();
+        }
+    }
+
     /// Whether there are dead letters for [`Self::dead_letter`]. Those that wait for an exchange
     /// type's answer, and those behind them, count only after a wake: then call it if
     /// [`Self::dead_letters_waiting`] says that there are any.
@@ -357,6 +385,8 @@ impl Client {
         for at in 0..channel.holders.len() as u32 {
             gone.extend(end_consumer(&mut channel, at));
         }
+        channel.roll_back();
+        channel.settlements = None;
         let back = Settle::Requeue { failed: true };
         let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
         self.backlog.retain(|at| at.channel != n);

@@ -67,6 +67,14 @@ impl Unacked {
         Some(self.entries.drain(..count).filter(|entry| entry.holder != TOMBSTONE))
     }
 
+    /// Puts entries back that were taken out.
+    pub(super) fn put_back(&mut self, entries: impl Iterator<Item = Entry>) {
+        self.entries.retain(|entry| entry.holder != TOMBSTONE);
+        self.entries.extend(entries);
+        self.entries.make_contiguous().sort_unstable_by_key(|entry| entry.tag);
+        self.live = self.entries.len();
+    }
+
     fn find(&self, tag: u64) -> Option<usize> {
         let first = self.entries.front()?.tag;
         let guess = usize::try_from(tag.checked_sub(first)?).unwrap_or(usize::MAX);

@@ -56,7 +56,10 @@ impl Keeping {
     /// The same, with the receipt.
     pub(super) fn settle_kept(&self, ranges: &[Ranges]) -> Receipt {
         let id = self.id.get();
-        let settle = |id: &KeptId| Receipt::for_settled(&*self.store, self.store.durability(), (*id, ranges));
+        let settle = |id: &KeptId| {
+            let settled: Vec<_> = ranges.iter().map(|range| (*id, *range)).collect();
+            Receipt::for_settled(&*self.store, self.store.durability(), &settled)
+        };
         id.map(settle).unwrap_or_default()
     }
 

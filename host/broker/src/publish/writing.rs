@@ -73,7 +73,9 @@ impl Scratch {
             sender.placed(outcomes, Some(group));
         }
         after.take_changes(|changes| group.change(changes));
-        if !group.is_empty() {
+        if let Some(so_far) = &mut self.transaction {
+            *so_far = durability.max(*so_far);
+        } else if !group.is_empty() {
             self.groups += u32::from(self.confirm.is_some());
             group.submit(durability, self.confirm.as_ref().map(|(waiter, token)| (waiter, *token)));
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     receipt::Receipt,
-    store::{Durability, KeptId, Ranges, Store},
+    store::{Durability, Group, KeptId, Ranges, Store},
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -56,8 +56,14 @@ impl Progress {
     /// Tells the store what was settled of one queue, and gives the receipt for that.
     pub(super) fn tell_kept(mut self, keeping: &Keeping) -> Receipt {
         self.join();
-        let ranges: Vec<_> = self.settled.iter().map(|(_, range)| *range).collect();
-        Receipt::for_settled(&*keeping.store, keeping.durability, (keeping.id, &ranges))
+        Receipt::for_settled(&*keeping.store, keeping.durability, &self.settled)
+    }
+
+    /// Puts what was settled into a group, to be written with the rest of it; what was given to consumers is told as
+    /// ever.
+    pub(crate) fn settle_in(&mut self, group: &mut dyn Group) {
+        self.join();
+        self.settled.drain(..).for_each(|(queue, range)| group.settle(queue, &[range]));
     }
 
     fn join(&mut self) {

@@ -137,10 +137,9 @@ impl Connection {
                 self.on_recover(channel, requeue).map(|()| Some(Method::BasicRecoverOk {}))
             }
             Method::BasicRecoverAsync { requeue } => self.on_recover(channel, requeue).map(|()| None),
-            // Transactions come with the rest of the protocol.
-            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
-                Err(Refusal::NotImplemented { what: "transactions are not there yet".into() })
-            }
+            Method::TxSelect {} => self.on_tx_select(channel).map(Some),
+            Method::TxCommit {} => self.on_tx_commit(channel, router),
+            Method::TxRollback {} => self.on_tx_rollback(channel).map(Some),
             other => {
                 tracing::debug!("no handler for {}", other.info().name);
                 Err(Refusal::NotImplemented { what: "method is not there yet".into() })
@@ -221,6 +220,10 @@ impl Connection {
     /// confirm.select (RabbitMQ's extension). Again, it changes nothing.
     fn on_confirm_select(&mut self, channel: u16) -> Result<Method<'static>, Refusal> {
         if let Some(channel) = self.open()?.channel(channel) {
+            if channel.transaction.is_some() {
+                let text = "cannot switch from tx to confirm mode".into();
+                return Err(Refusal::InvalidArgument { text });
+            }
             channel.confirm_next.get_or_insert(1);
         }
         Ok(Method::ConfirmSelectOk {})

@@ -22,6 +22,7 @@ mod publish;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use crate::{
     connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX},
@@ -135,11 +136,18 @@ struct Channel {
     confirm_next: Option<u64>,
     /// Who waits for the answers to its publishes.
     wake: Arc<ChannelWake>,
+    /// Its publishes wait for their commit.
+    transaction: Option<transaction::Pending>,
 }
 
 impl Channel {
     fn new(connection: Arc<ConnectionWake>) -> Self {
-        Self { last_queue: None, confirm_next: None, wake: Arc::new(ChannelWake::new(connection)) }
+        Self {
+            last_queue: None,
+            confirm_next: None,
+            wake: Arc::new(ChannelWake::new(connection)),
+            transaction: None,
+        }
     }
 
     /// It is gone: nobody waits for the answers to its publishes.

@@ -21,7 +21,7 @@ pub(super) const BATCH_MAX: usize = 1024;
 /// How often a connection logs at most how many of its messages are lost.
 const LOST_LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// basic.publish, as close methods name it.
-const BASIC_PUBLISH: (u16, u16) = (60, 40);
+pub(super) const BASIC_PUBLISH: (u16, u16) = (60, 40);
 
 /// What is kept between batches.
 #[derive(Default)]
@@ -29,9 +29,9 @@ pub(super) struct Publishing {
     outcomes: Vec<Published>,
     published: bool,
     /// Consumers of what was published last are behind.
-    slowed: bool,
+    pub(super) slowed: bool,
     /// The connection ever published something that is to be written.
-    writes: bool,
+    pub(super) writes: bool,
     lost: Lost,
 }
 
@@ -115,6 +115,7 @@ impl Connection {
         self.publishing.published = true;
         let Some(channel) = open.channel(number) else { return };
         let (wake, channel_confirms) = (channel.wake.clone(), channel.confirm_next.is_some());
+        let in_transaction = channel.transaction.is_some();
         if self.held.waits(number) {
             return self.held.add(number, &wake, batch.drain(..).map(into_owned));
         }
@@ -124,15 +125,17 @@ impl Connection {
             // What the channel sent behind it is not looked at, as after any error.
             return self.session.refuse(number, &denied, BASIC_PUBLISH);
         }
+        if in_transaction {
+            batch.truncate(allowed);
+            self.publish_in_transaction(number, batch, router);
+            if let Some((_, denied)) = denied {
+                self.session.refuse(number, &denied, BASIC_PUBLISH);
+            }
+            return;
+        }
         let waker: Arc<dyn Wake> = wake.clone();
-        let views: Vec<leveret_broker::Publish<'_>> = batch[..allowed]
-            .iter()
-            .map(|publish| leveret_broker::Publish {
-                channel: publish.channel,
-                message: view(publish, &open.identity),
-                mandatory: publish.mandatory,
-            })
-            .collect();
+        let views: Vec<_> =
+            batch[..allowed].iter().map(|publish| for_broker(publish, &open.identity)).collect();
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         outcomes.clear();
         let confirms = channel_confirms.then(|| self.confirms.next());
@@ -255,8 +258,17 @@ impl Connection {
     }
 }
 
+/// A publish in the broker's words.
+pub(super) fn for_broker<'a>(
+    publish: &'a Publish<'_>,
+    identity: &'a PublisherIdentity,
+) -> leveret_broker::Publish<'a> {
+    let (channel, mandatory) = (publish.channel, publish.mandatory);
+    leveret_broker::Publish { channel, message: view(publish, identity), mandatory }
+}
+
 /// The message of a publish, in the broker's words.
-fn view<'a>(publish: &'a Publish<'_>, identity: &'a PublisherIdentity) -> MessageView<'a> {
+pub(super) fn view<'a>(publish: &'a Publish<'_>, identity: &'a PublisherIdentity) -> MessageView<'a> {
     MessageView {
         exchange: &publish.exchange,
         routing_key: &publish.routing_key,
@@ -267,7 +279,7 @@ fn view<'a>(publish: &'a Publish<'_>, identity: &'a PublisherIdentity) -> Messag
     }
 }
 
-fn into_owned(publish: Publish<'_>) -> Publish<'static> {
+pub(super) fn into_owned(publish: Publish<'_>) -> Publish<'static> {
     Publish {
         channel: publish.channel,
         mandatory: publish.mandatory,
