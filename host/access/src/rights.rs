@@ -92,7 +92,7 @@ impl Rights {
     #[inline]
     pub fn may_publish(&mut self, exchange: &[u8]) -> bool {
         if self.generation == self.access.generation()
-            && self.publishable.first().is_some_and(|known| known.as_bytes() == exchange)
+            && self.publishable.first().is_some_and(|known| is_same(known, exchange))
         {
             return true;
         }
@@ -101,7 +101,7 @@ impl Rights {
 
     fn may_publish_elsewhere(&mut self, exchange: &[u8]) -> bool {
         self.refresh();
-        if let Some(at) = self.publishable.iter().position(|known| known.as_bytes() == exchange) {
+        if let Some(at) = self.publishable.iter().position(|known| is_same(known, exchange)) {
             self.publishable.swap(0, at);
             return true;
         }
@@ -146,4 +146,11 @@ impl Rights {
         self.refresh();
         self.name.as_bytes() == user || self.user.as_ref().is_some_and(|user| user.has_tag(IMPERSONATOR))
     }
+}
+
+/// Whether two names are the same. Comparing no bytes at all can cost a hundred nanoseconds: masked loads from where an
+/// empty slice points are slow, and the default exchange has no name.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && (a.is_empty() || a == b)
 }
