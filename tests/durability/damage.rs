@@ -156,7 +156,7 @@ fn with_damaged_checkpoints_everything_is_there_and_they_are_named() {
     let (came, log) = serves(stopped);
     assert_eq!(came, all_but(&[]));
     let name = checkpoints[0].file_name().unwrap().to_str().unwrap();
-    says(&log, &["ERROR", name, "nothing need be missing"]);
+    says(&log, &["ERROR", name, "has all that it had"]);
 }
 
 /// The content of all files of a folder.
