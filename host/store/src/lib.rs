@@ -20,8 +20,8 @@
 //!   with the next group that is. After any start but one that follows [`Store::close`] every message
 //!   counts as delivered before.
 //! - A sync that fails confirms nothing and is not tried again by itself: what it was to cover is written again, to
-//!   another file (only on a full disk with none that is free to where it was), at intervals that double up to five seconds. Meanwhile what comes waits
-//!   in memory up to a bound, and [`Health::Failing`] says what to do.
+//!   another file (only on a full disk with none that is free to where it was), at intervals that double up to five
+//!   seconds. Meanwhile what comes waits in memory up to a bound, and [`Health::Failing`] says what to do.
 //! - There are two checkpoints, each of which serves alone with the journal that is kept for it: across starts too, so
 //!   that with one of them damaged nothing is lost, but that every message counts as delivered before if it was the
 //!   later one. A start reads both. On a full disk there may be one only.
@@ -42,15 +42,16 @@
 //!   the checkpoint nothing is lost by that alone. Damage in what was never known to be synced cannot be told from the
 //!   end of the journal, so it ends there; that too is told. That a checkpoint is there, damaged or not, says that the
 //!   batches which it has were synced.
-//! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are; acks and deletions are taken all the while, from
-//!   a reserve that is theirs and comes back as checkpoints are written (see `journal/room.rs`). When enough was acked,
-//!   or there is room on the disk, it is [`Health::Well`] again, and takes at least as much as a segment has, or an eighth of
-//!   that where it has next to nothing, large bodies apart. A group with a large body for which there is no room waits for it, and until then it counts as full; given up
-//!   is one only when the store is closed, or when nothing is left that could be acked. A full
-//!   disk can also be started from. It holds if nobody else takes the room that a removed checkpoint leaves for the
-//!   next one, and if no sync fails while the disk fills up, for what is written again takes from that reserve; else acks
-//!   may have to wait until there is room. And it needs a file system that writes
-//!   in place: one that copies on write may have no room even for what is there.
+//! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are;
+//!   acks and deletions are taken all the while, from a reserve that is theirs and comes back as checkpoints are written
+//!   (see `journal/room.rs`). When enough was acked, or there is room on the disk, it is [`Health::Well`] again, and
+//!   takes at least as much as a segment has, or an eighth of that where it has next to nothing, large bodies apart. A
+//!   group with a large body for which there is no room waits for it, and until then it counts as full; given up is one
+//!   only when the store is closed, or when nothing is left that could be acked. A full disk can also be started from.
+//!   It holds if nobody else takes the room that a removed checkpoint leaves for the next one, and if no sync fails
+//!   while the disk fills up, for what is written again takes from that reserve; else acks may have to wait until there
+//!   is room. And it needs a file system that writes in place: one that copies on write may have no room even for what
+//!   is there.
 //!
 //! # What it takes
 //!

@@ -17,60 +17,37 @@ use leveret_broker::{
     store::{KeptExchange, KeptId},
 };
 use leveret_model::{Name, Table, flat};
+pub(super) use leveret_store::record::{Malformed, Take};
 
 /// The version that is written where nothing later is needed.
 pub(super) const VERSION: u8 = 1;
 /// The version of exchanges that have a number, and of holders for whom something was put aside.
 pub(super) const VERSION_2: u8 = 2;
 
-/// Bytes that are not what they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
-
-/// Takes from the front of bytes that may be anything.
-#[derive(Clone, Copy)]
-pub(super) struct Take<'a>(pub(super) &'a [u8]);
-
-impl<'a> Take<'a> {
-    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
-        self.array().map(u64::from_le_bytes)
-    }
-
+/// Takes what the broker has from the front of bytes that may be anything.
+pub(super) trait TakeMore: Sized {
     /// A number whose greater ones sort later as bytes too.
-    pub(super) fn u64_sorted(&mut self) -> Result<u64, Malformed> {
+    fn u64_sorted(&mut self) -> Result<u64, Malformed>;
+    fn name(&mut self) -> Result<Name, Malformed>;
+    fn table(&mut self) -> Result<Table, Malformed>;
+    /// The version at the front, if it can be read.
+    fn version(&mut self) -> Result<(), Malformed>;
+    /// Whether it is [`VERSION_2`] at the front, if that or [`VERSION`] is.
+    fn is_version_2(&mut self) -> Result<bool, Malformed>;
+    fn end(&self) -> Result<(), Malformed>;
+}
+
+impl TakeMore for Take<'_> {
+    fn u64_sorted(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(super) fn name(&mut self) -> Result<Name, Malformed> {
+    fn name(&mut self) -> Result<Name, Malformed> {
         let length = self.u8()?.into();
         Name::new(self.bytes(length)?).map_err(|_| Malformed)
     }
 
-    pub(super) fn table(&mut self) -> Result<Table, Malformed> {
+    fn table(&mut self) -> Result<Table, Malformed> {
         let count = self.u32()?;
         let mut fields = Vec::new();
         for _ in 0..count {
@@ -80,13 +57,11 @@ impl<'a> Take<'a> {
         Ok(fields.into_iter().collect())
     }
 
-    /// The version at the front, if it can be read.
-    pub(super) fn version(&mut self) -> Result<(), Malformed> {
+    fn version(&mut self) -> Result<(), Malformed> {
         if self.u8()? == VERSION { Ok(()) } else { Err(Malformed) }
     }
 
-    /// Whether it is [`VERSION_2`] at the front, if that or [`VERSION`] is.
-    pub(super) fn is_version_2(&mut self) -> Result<bool, Malformed> {
+    fn is_version_2(&mut self) -> Result<bool, Malformed> {
         match self.u8()? {
             VERSION => Ok(false),
             VERSION_2 => Ok(true),
@@ -94,7 +69,7 @@ impl<'a> Take<'a> {
         }
     }
 
-    pub(super) fn end(&self) -> Result<(), Malformed> {
+    fn end(&self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }

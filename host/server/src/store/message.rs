@@ -7,7 +7,7 @@
 //!   (u8 length, bytes), u8 the type from which on it is asked, u8 how many emissions led to it.
 //! - *A message that a plugin keeps* has its number among those instead of the time, and its key as the note.
 
-use super::codec::{Malformed, Take, VERSION, put_name};
+use super::codec::{Malformed, Take, TakeMore, VERSION, put_name};
 use leveret_broker::{
     port::Layer,
     store::{HeldAs, Stored},

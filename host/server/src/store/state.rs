@@ -26,7 +26,7 @@ pub(super) use timers::Timers;
 
 use super::{
     Shared,
-    codec::{Malformed, Take},
+    codec::{Malformed, Take, TakeMore},
     parts::Parts,
     spaces::{HOLDERS, OTHERS, PENDING},
     told::{Waiter, refused},

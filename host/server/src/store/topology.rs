@@ -5,7 +5,7 @@
 //! handed over one after the other: the broker holds the virtual host's lock for changes meanwhile.
 
 use super::{
-    codec::{self, Malformed, Take, put_name},
+    codec::{self, Malformed, Take, TakeMore, put_name},
     parts::Parts,
     spaces::{BINDINGS, EXCHANGES, HOLDS, OTHERS, QUEUES},
 };

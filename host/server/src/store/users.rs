@@ -10,7 +10,7 @@
 
 use super::{
     DiskStore,
-    codec::{Malformed, Take, VERSION, put_name},
+    codec::{Malformed, Take, TakeMore, VERSION, put_name},
     parts::Parts,
     spaces::USERS,
 };

@@ -10,7 +10,7 @@
 
 use super::{
     DiskStore,
-    codec::{Malformed, Take, VERSION, put_name, put_table},
+    codec::{Malformed, Take, TakeMore, VERSION, put_name, put_table},
     parts::Parts,
     spaces::VHOSTS,
     users::told,

@@ -62,36 +62,61 @@ pub const KEY_BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Takes numbers and bytes from the front of bytes that may be anything.
-#[derive(Clone, Copy)]
-pub(crate) struct Take<'a>(pub(crate) &'a [u8]);
+/// Takes numbers and bytes from the front of bytes that may be anything. Numbers are little-endian. Each takes nothing
+/// and gives [`Malformed`] where there are not enough bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Take<'a>(pub &'a [u8]);
 
 impl<'a> Take<'a> {
-    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+    /// So many bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    /// As many bytes as the array has.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+    /// A number of one byte.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+    /// A number of two bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
+    /// A number of four bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
+    /// A number of eight bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
     }
 }

@@ -1,6 +1,6 @@
 //! Where a holder has what it has, and the value that says so (`spaces.rs`).
 
-use crate::store::codec::{self, Malformed, Take, put_name};
+use crate::store::codec::{self, Malformed, Take, TakeMore, put_name};
 use leveret_broker::{
     port::Layer,
     store::{KeptId, StateHolder},

@@ -5,7 +5,7 @@
 
 use super::places::{holder_key, take_holder_key};
 use crate::store::{
-    codec::{Malformed, Take, put_name},
+    codec::{Malformed, Take, TakeMore, put_name},
     parts::Parts,
     spaces::TIMERS,
     topology,
