@@ -69,11 +69,11 @@ fn what_waits_in_the_broker_is_set_aside_or_given_up() {
         }
         let traps = |peer: &Peer<'_>, kind| peer.seen(kind)["failures"]["traps"].as_u64().unwrap();
         // Ten calls each; of what comes in a batch with others one more. Where the plugin is set aside for longer
-        // than the first pauses, an emitted message has tries without a call.
+        // than the first pauses, an emitted message has tries without a call, and so has a timer.
         assert!((10..=11).contains(&traps(&held, "x-traps-in-route")));
         assert_eq!(traps(&dead, "x-traps-in-route"), 10);
         assert!((1..=10).contains(&traps(&emitted, "x-traps-in-route")));
-        assert_eq!(traps(&emitted, "x-obeys"), 10);
+        assert!((1..=10).contains(&traps(&emitted, "x-obeys")));
         // What could go on did, and what is set aside is seen and can be cancelled.
         assert_eq!(held.drain(&queue).await, ["held"]);
         let listed = http(broker, "GET", "holds/held/held", None);

@@ -12,7 +12,7 @@ use crate::{
     exchange::{Binding, RouteSet},
     intercept::{self, Interception},
     port::{Answer, Intercepted, Layer, Router, Ruling, Site, Wake},
-    publish::{Published, not_for_clients, published, too_large},
+    publish::{Published, published},
     vhost::Vhost,
     walk::{Asking, Walk, Walked},
 };
@@ -171,9 +171,7 @@ impl Vhost {
     ) -> Explanation {
         let mut told = Explanation::default();
         let exchange = self.exchange(message.exchange);
-        let refusal =
-            too_large(message).or_else(|| not_for_clients(self, exchange.as_deref(), message.exchange));
-        if let Some(refusal) = refusal {
+        if let Err(refusal) = self.check_publish(message) {
             told.outcome = Some(Published::Refused(refusal));
             return told;
         }

@@ -10,6 +10,7 @@
 //!
 //! Where interceptors are attached, each run goes past them first (`publish/intercepted.rs`).
 
+mod checks;
 mod intercepted;
 mod transaction;
 mod writing;
@@ -30,8 +31,9 @@ use crate::{
     vhost::Vhost,
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
-use alloc::{boxed::Box, collections::VecDeque, format, string::ToString, sync::Arc, vec::Vec};
-use leveret_model::{MessageView, Name, Refusal};
+use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
+use checks::{malformed, not_for_clients};
+use leveret_model::{MessageView, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -535,52 +537,6 @@ fn take_effects(answer: &mut Answer) -> Option<Box<dyn Effects>> {
 /// loads from where an empty slice points are slow.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && (a.is_empty() || a == b)
-}
-
-impl Vhost {
-    /// Whether a message can be published, as far as can be told before any exchange is asked about it.
-    ///
-    /// # Errors
-    /// Its exchange is not there, or internal; it is too large, or its time to live makes no sense.
-    pub fn check_publish(&self, message: &MessageView<'_>) -> Result<(), Refusal> {
-        let refusal = malformed(message).or_else(|| {
-            let exchange = self.exchange(message.exchange);
-            not_for_clients(self, exchange.as_deref(), message.exchange)
-        });
-        refusal.map_or(Ok(()), Err)
-    }
-}
-
-/// Why a message cannot be published whatever its exchange is.
-fn malformed(message: &MessageView<'_>) -> Option<Refusal> {
-    too_large(message).or_else(|| message.ttl_ms().err().map(|text| Refusal::InvalidArgument { text }))
-}
-
-/// Why clients cannot publish to an exchange: it is not there, or internal.
-pub(crate) fn not_for_clients(vhost: &Vhost, exchange: Option<&Exchange>, name: &[u8]) -> Option<Refusal> {
-    match exchange {
-        None => Some(vhost.no_exchange(name)),
-        Some(exchange) if exchange.spec.internal => {
-            Some(Refusal::Internal { exchange: exchange.spec.name.clone(), vhost: vhost.name().clone() })
-        }
-        Some(_) => None,
-    }
-}
-
-/// Why a message is too large, if it is.
-pub(crate) fn too_large(message: &MessageView<'_>) -> Option<Refusal> {
-    let head_bytes = message.exchange.len() + message.routing_key.len() + message.properties.len();
-    let too_long = message.routing_key.len() > Name::BYTES_MAX
-        || head_bytes > MESSAGE_HEAD_BYTES_MAX
-        || u32::try_from(message.body.len()).is_err();
-    too_long.then(|| Refusal::InvalidArgument {
-        text: format!(
-            "message too large: routing key of {} bytes, properties of {} bytes, body of {} bytes",
-            message.routing_key.len(),
-            message.properties.len(),
-            message.body.len()
-        ),
-    })
 }
 
 /// What a publish is told of where its walk ended; `None` if it has to wait.

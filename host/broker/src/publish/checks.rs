@@ -1,0 +1,52 @@
+//! What can be said against a message before any exchange is asked about it.
+
+use super::MESSAGE_HEAD_BYTES_MAX;
+use crate::{exchange::Exchange, vhost::Vhost};
+use alloc::format;
+use leveret_model::{MessageView, Name, Refusal};
+
+impl Vhost {
+    /// Whether a message can be published, as far as can be told before any exchange is asked about it.
+    ///
+    /// # Errors
+    /// Its exchange is not there, or internal; it is too large, or its time to live makes no sense.
+    pub fn check_publish(&self, message: &MessageView<'_>) -> Result<(), Refusal> {
+        let refusal = malformed(message).or_else(|| {
+            let exchange = self.exchange(message.exchange);
+            not_for_clients(self, exchange.as_deref(), message.exchange)
+        });
+        refusal.map_or(Ok(()), Err)
+    }
+}
+
+/// Why a message cannot be published whatever its exchange is.
+pub(super) fn malformed(message: &MessageView<'_>) -> Option<Refusal> {
+    too_large(message).or_else(|| message.ttl_ms().err().map(|text| Refusal::InvalidArgument { text }))
+}
+
+/// Why clients cannot publish to an exchange: it is not there, or internal.
+pub(super) fn not_for_clients(vhost: &Vhost, exchange: Option<&Exchange>, name: &[u8]) -> Option<Refusal> {
+    match exchange {
+        None => Some(vhost.no_exchange(name)),
+        Some(exchange) if exchange.spec.internal => {
+            Some(Refusal::Internal { exchange: exchange.spec.name.clone(), vhost: vhost.name().clone() })
+        }
+        Some(_) => None,
+    }
+}
+
+/// Why a message is too large, if it is.
+fn too_large(message: &MessageView<'_>) -> Option<Refusal> {
+    let head_bytes = message.exchange.len() + message.routing_key.len() + message.properties.len();
+    let too_long = message.routing_key.len() > Name::BYTES_MAX
+        || head_bytes > MESSAGE_HEAD_BYTES_MAX
+        || u32::try_from(message.body.len()).is_err();
+    too_long.then(|| Refusal::InvalidArgument {
+        text: format!(
+            "message too large: routing key of {} bytes, properties of {} bytes, body of {} bytes",
+            message.routing_key.len(),
+            message.properties.len(),
+            message.body.len()
+        ),
+    })
+}
