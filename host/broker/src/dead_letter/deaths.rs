@@ -6,7 +6,7 @@ use super::{DeadLetters, DeathReason};
 use crate::{
     later::Later,
     port::Router,
-    queue::{MessageRef, Progress, Queue},
+    queue::{MessageRef, Progress, Queue, QueueId},
     vhost::Vhost,
 };
 use alloc::{
@@ -14,6 +14,7 @@ use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
 };
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 /// How many letters are sent on, and how many queues visited, in one piece of work.
@@ -28,9 +29,10 @@ pub(crate) struct Deaths {
 #[derive(Default)]
 struct Waiting {
     fresh: VecDeque<(Arc<Queue>, MessageRef, DeathReason)>,
-    /// By time, in milliseconds since 1970, and a number.
-    visits: BTreeMap<(u64, u64), Weak<Queue>>,
-    last_number: u64,
+    /// By time, in milliseconds since 1970; one for each queue.
+    visits: BTreeMap<(u64, QueueId), Weak<Queue>>,
+    /// When each of these is to be visited.
+    visited_at: HashMap<QueueId, u64, foldhash::fast::RandomState>,
     /// When the letters that were refused are to be tried again.
     letters_ms: Option<u64>,
     /// They wait for a type's answer.
@@ -53,13 +55,19 @@ impl Deaths {
         }
     }
 
-    /// The queue is to be visited then.
+    /// The queue is to be visited then, or earlier where that was asked before.
     pub(crate) fn visit(&self, queue: &Arc<Queue>, due_ms: u64) {
         let mut waiting = self.waiting.lock();
         let first = waiting.visits.first_key_value().map(|((due_ms, _), _)| *due_ms);
-        waiting.last_number += 1;
-        let number = waiting.last_number;
-        waiting.visits.insert((due_ms, number), Arc::downgrade(queue));
+        match waiting.visited_at.insert(queue.id(), due_ms) {
+            Some(earlier_ms) if earlier_ms <= due_ms => {
+                waiting.visited_at.insert(queue.id(), earlier_ms);
+                return;
+            }
+            Some(later_ms) => drop(waiting.visits.remove(&(later_ms, queue.id()))),
+            None => {}
+        }
+        waiting.visits.insert((due_ms, queue.id()), Arc::downgrade(queue));
         drop(waiting);
         if first.is_none_or(|first| due_ms < first) {
             self.later.wake_housekeeper();
@@ -83,9 +91,19 @@ impl Deaths {
         while queues.len() < PIECE_MAX
             && let Some(next) = waiting.visits.first_entry().filter(|next| next.key().0 <= now_ms)
         {
-            queues.extend(next.remove().upgrade());
+            let ((_, id), queue) = next.remove_entry();
+            waiting.visited_at.remove(&id);
+            queues.extend(queue.upgrade());
         }
         queues
+    }
+
+    /// How many visits are to be made.
+    #[cfg(test)]
+    pub(crate) fn visits(&self) -> usize {
+        let waiting = self.waiting.lock();
+        assert_eq!(waiting.visits.len(), waiting.visited_at.len());
+        waiting.visits.len()
     }
 
     /// Forgets everything: the virtual host goes.

@@ -213,3 +213,22 @@ fn a_history_that_a_publisher_made_up_closes_no_cycle() {
     world.dead.send(&world.vhost, &mut Fanouts, &waker);
     assert_eq!(world.queue("a").status().messages, 1);
 }
+
+#[test]
+fn a_queue_is_visited_once_however_often_it_asks() {
+    let mut world = World::with(&[]);
+    let arguments = [("x-expires", 1000), ("x-message-ttl", 50)];
+    let arguments =
+        arguments.map(|(name, value)| (Name::from_static(name), Value::Integer(value))).into_iter().collect();
+    let spec = QueueSpec { name: Name::from_static("q"), arguments, ..QueueSpec::default() };
+    world.vhost.declare_queue(spec, ConnectionId(1)).unwrap();
+    for _ in 0..100 {
+        world.publish("q");
+        world.queue("q").get((true, 1), &mut Progress::default(), |_, _| ());
+        world.vhost.run_deaths(1, &mut Fanouts, &mut world.dead);
+        assert_eq!(world.vhost.deaths.visits(), 1);
+    }
+    world.vhost.delete_queue(&mut Fanouts, b"q", false, false, ConnectionId(1)).unwrap();
+    world.vhost.run_deaths(5000, &mut Fanouts, &mut world.dead);
+    assert_eq!(world.vhost.deaths.visits(), 0);
+}
