@@ -64,7 +64,7 @@ fn a_message_that_is_damaged_is_found_before_and_counted_when_its_turn_comes() {
     assert_eq!(damaged, 1);
     let broker = stopped.start();
     let told = broker.wait_for_log("is damaged", EVENT_WAIT_MAX);
-    assert!(told.contains("ERROR") && told.contains("segment-"), "{told}");
+    assert!(told.contains("ERROR") && told.contains("damaged-"), "{told}");
     let store = get(&broker, "store");
     assert_eq!(store["damaged_messages"], 1, "{store}");
     let found = &store["damaged"][0];
