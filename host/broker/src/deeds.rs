@@ -63,7 +63,8 @@ impl Vhost {
         if !queue.enqueue((&batch, now_ms), None, &members, &large, &mut notes) {
             return false;
         }
-        let Notes { mut placing, mut progress, .. } = notes;
+        notes.leave_dying();
+        let (placing, progress) = (&mut notes.placing, &mut notes.progress);
         if !placing.is_empty() {
             let (mut group, durability) = (self.store.group(), placing.durability());
             placing.drain(|member, targets| {

@@ -19,12 +19,13 @@ pub use transaction::Transaction;
 
 use crate::{
     after::After,
+    dead_letter::DeathReason,
     exchange::Exchange,
     intercept::Interception,
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
-    queue::{LARGE_BODY_BYTES, Notes, Queue},
+    queue::{LARGE_BODY_BYTES, MessageRef, Notes, Queue},
     recent::Recent,
     stage::Stage,
     store::{Durability, Group, Written},
@@ -149,6 +150,11 @@ impl Batch<'_, '_> {
 }
 
 impl Publisher {
+    /// Takes what died in queues since it was asked.
+    pub(crate) fn dying(&mut self) -> impl Iterator<Item = (Arc<Queue>, MessageRef, DeathReason)> + '_ {
+        self.scratch.notes.dying.drain(..)
+    }
+
     /// Whether consumers of a queue that took messages of the last batch are behind by more than
     /// [`crate::queue::BEHIND_BYTES`]: then it is better to publish more slowly.
     #[must_use]
@@ -515,7 +521,11 @@ impl Scratch {
                 continue;
             }
             if let Some(outcome) = batch.outcomes.get_mut(batch.before + member as usize) {
-                *outcome = Published::Unavailable(reason.clone());
+                // For what the broker publishes a full queue is as none: nobody could wait for it.
+                *outcome = match is_own {
+                    true => Published::Unroutable,
+                    false => Published::Unavailable(reason.clone()),
+                };
             }
         }
     }

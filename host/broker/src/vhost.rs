@@ -376,7 +376,9 @@ impl Vhost {
     /// # Errors
     /// No such queue, or exclusive to another connection.
     pub fn check_queue(&self, name: &[u8], by: ConnectionId) -> Result<QueueStatus, Refusal> {
-        Ok(self.usable_queue(name, by)?.status())
+        let queue = self.usable_queue(name, by)?;
+        queue.touch();
+        Ok(queue.status())
     }
 
     /// Deletes a queue with its bindings (`queue.delete`); returns how many messages were ready.

@@ -335,6 +335,65 @@ fn in_quorum_queues_a_higher_one_takes_over_once_all_is_settled() {
 }
 
 #[test]
+fn the_next_active_consumer_gets_what_the_last_had_first() {
+    for kind in ["classic", "quorum"] {
+        let mut c = Connection::first();
+        let arguments = [("x-queue-type", text(kind)), ("x-single-active-consumer", Value::Boolean(true))];
+        c.declare("q", &arguments);
+        let mut next = c.sibling();
+        c.client.qos(1, 2, false);
+        c.client.consume(1, consumer("q", "a", 0)).unwrap();
+        next.client.consume(1, consumer("q", "b", 0)).unwrap();
+        (0..6).for_each(|body| drop(c.put("q", &body.to_string(), None, None)));
+        assert_eq!(c.bodies(), ["0", "1"]);
+        c.client.close_channel(1, &mut c.router);
+        assert_eq!(next.bodies(), ["0", "1", "2", "3", "4", "5"], "{kind}");
+    }
+}
+
+#[test]
+fn a_letter_that_only_a_full_queue_would_take_is_gone_unless_it_is_to_be_kept() {
+    let mut c = Connection::first();
+    c.declare("dead", &[("x-max-length", number(1)), ("x-overflow", text("reject-publish"))]);
+    let [exchange, key] = letters();
+    c.declare("q", &[exchange.clone(), key.clone()]);
+    c.declare("kept", &[quorum(), ("x-dead-letter-strategy", text("at-least-once")), exchange, key]);
+    for queue in ["q", "kept"] {
+        for body in ["1", "2"] {
+            c.put(queue, body, None, None);
+            let (tag, ..) = c.get(queue).unwrap();
+            c.client.settle(1, tag, false, Settle::Rejected).unwrap();
+            c.client.dead_letter(&mut c.router);
+        }
+        let waiting = if queue == "kept" { 2 } else { 0 };
+        assert_eq!((c.ready("dead"), c.client.dead_letters_waiting()), (1, waiting), "{queue}");
+    }
+    assert_eq!(c.drain_bodies("dead"), ["1"]);
+    c.router.memory.lock().unwrap().now_ms += 1000;
+    c.client.dead_letter(&mut c.router);
+    assert_eq!((c.drain_bodies("dead"), c.client.dead_letters_waiting()), (vec!["1".to_owned()], 1));
+}
+
+#[test]
+fn a_queue_that_is_too_long_after_a_restart_becomes_as_long_as_it_may_be() {
+    let disk = Disk::new();
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    let [exchange, key] = letters();
+    let strategy = ("x-dead-letter-strategy", text("at-least-once"));
+    c.declare("q", &[quorum(), ("x-max-length", number(5)), strategy, exchange, key]);
+    (0..10).for_each(|body| drop(c.put("q", &body.to_string(), None, None)));
+    assert_eq!((c.ready("q"), c.client.dead_letters_waiting()), (5, 5), "nobody takes the letters");
+    std::mem::forget(c);
+    let mut c = Connection::kept_in(disk, vec![]);
+    assert_eq!(c.vhost.restored().messages, 10);
+    c.pass(0);
+    assert_eq!(c.ready("q"), 5);
+    c.declare("dead", &[]);
+    c.pass(1000);
+    assert_eq!(c.drain_bodies("dead"), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
 fn a_queue_that_nobody_uses_goes() {
     let mut c = Connection::first();
     c.declare("q", &[("x-expires", number(100))]);
@@ -365,7 +424,10 @@ fn priorities_times_and_counts_outlive_the_process() {
     let [exchange, key] = letters();
     c.declare("p", &[("x-max-priority", number(9))]);
     c.declare("t", &[("x-message-ttl", number(1000)), exchange.clone(), key.clone()]);
-    c.declare("q", &[quorum(), ("x-delivery-limit", number(0)), exchange, key]);
+    c.declare("q", &[quorum(), ("x-delivery-limit", number(1)), exchange.clone(), key.clone()]);
+    c.declare("strict", &[quorum(), ("x-delivery-limit", number(0)), exchange, key]);
+    c.put("strict", "deadly", None, None);
+    assert!(c.get("strict").is_some());
     for (body, priority) in [("low", None), ("high", Some(9)), ("middle", Some(5)), ("high too", Some(9))] {
         c.put("p", body, priority, None);
     }
@@ -375,14 +437,14 @@ fn priorities_times_and_counts_outlive_the_process() {
     c.put("q", "poison", Some(0), None);
     c.put("q", "fine", None, None);
     assert_eq!([c.get("q"), c.get("q")].map(|got| got.unwrap().2), ["fine", "poison"]);
-    c.client.settle(1, 1, false, Settle::Accepted).unwrap();
+    c.client.settle(1, 2, false, Settle::Accepted).unwrap();
     c.client.tell_store();
     let now_ms = c.router.now_ms();
     // The process ends here: nobody gives anything back.
     std::mem::forget(c);
     let mut c = Connection::kept_in(disk.clone(), vec![]);
     c.router.memory.lock().unwrap().now_ms = now_ms;
-    assert_eq!(c.vhost.restored().messages, 7);
+    assert_eq!(c.vhost.restored().messages, 8);
     c.pass(400);
     assert_eq!(c.drain_bodies("dead"), ["old"]);
     c.pass(600);
@@ -393,6 +455,9 @@ fn priorities_times_and_counts_outlive_the_process() {
     c.requeue(tag, true);
     c.pass(0);
     assert_eq!(c.drain_bodies("dead"), ["poison"]);
+    assert_eq!(c.get("strict"), None, "it was delivered as often as it may be");
+    c.pass(0);
+    assert_eq!(c.drain_bodies("dead"), ["deadly"]);
     c.vhost.delete_queue(&mut c.router, b"p", false, false, c.id).unwrap();
     c.client.tell_store();
     assert_eq!(disk.bodies().len(), 0, "nothing of any lane is left");

@@ -47,7 +47,7 @@ fn all_of_it_is_on_disk_at_once() {
     let bodies = |disk: &Disk| disk.bodies().into_iter().map(|(.., body)| body).collect::<Vec<_>>();
     assert_eq!(bodies(&disk), ["before"]);
     c.client.commit(1);
-    assert!(transaction.end(&mut c.client).is_safe());
+    assert!(transaction.end(&mut c.client, &mut c.router).is_safe());
     assert_eq!(bodies(&disk), ["1", "2", "1", "2"]);
     assert_eq!(disk.durabilities(), [Durability::Always], "by one group");
     c.client.tell_store();
@@ -60,11 +60,11 @@ fn the_receipt_is_safe_when_the_disk_says_so() {
     disk.is_slow(true);
     let mut transaction = Transaction::begin(&c.vhost);
     publish(&mut c, &mut transaction, &[persistent("a", "1")]);
-    let receipt = transaction.end(&mut c.client);
+    let receipt = transaction.end(&mut c.client, &mut c.router);
     assert!(receipt.is_pending());
     disk.is_slow(false);
     assert!(receipt.is_safe());
-    assert!(Transaction::begin(&c.vhost).end(&mut c.client).is_safe(), "of nothing at all");
+    assert!(Transaction::begin(&c.vhost).end(&mut c.client, &mut c.router).is_safe(), "of nothing at all");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn settlements_alone_are_waited_for_too() {
     c.client.settle(1, tag, false, Settle::Accepted).unwrap();
     disk.is_slow(true);
     c.client.commit(1);
-    let receipt = Transaction::begin(&c.vhost).end(&mut c.client);
+    let receipt = Transaction::begin(&c.vhost).end(&mut c.client, &mut c.router);
     assert!(receipt.is_pending());
     disk.is_slow(false);
     assert!(receipt.is_safe() && disk.bodies().is_empty());
@@ -100,6 +100,16 @@ fn what_is_rolled_back_can_be_settled_again() {
     c.client.tell_store();
     assert!(disk.bodies().is_empty());
     assert_eq!(c.ready("a"), 0);
+}
+
+#[test]
+fn what_is_recovered_comes_back_at_once() {
+    let (mut c, _) = with_queues(&["a"]);
+    c.publish_one(persistent("a", "1").message);
+    c.get("a").unwrap();
+    c.client.select_transactions(1);
+    c.client.recover(1);
+    assert_eq!((c.ready("a"), c.client.unacknowledged(1)), (1, 0));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::{
     dead_letter::DeadLetters,
     names,
     port::{Router, Wake},
+    publish::Publisher,
     queue::{Consumer, Progress, Queue, QueueKind, Settle},
     vhost::Vhost,
 };
@@ -328,6 +329,18 @@ impl Client {
         }
     }
 
+    /// Sends on what died in queues because of what this connection published.
+    pub fn bury(&mut self, publisher: &mut Publisher, router: &mut dyn Router) {
+        let mut any = false;
+        for (queue, message, reason) in publisher.dying() {
+            self.dead_letters.push(&queue, message, reason);
+            any = true;
+        }
+        if any && self.has_dead_letters() {
+            self.dead_letter(router);
+        }
+    }
+
     /// Whether there are dead letters for [`Self::dead_letter`]. Those that wait for an exchange
     /// type's answer, and those behind them, count only after a wake: then call it if
     /// [`Self::dead_letters_waiting`] says that there are any.
@@ -371,7 +384,10 @@ impl Client {
         if let Some(channel) = self.channels.get_mut(&n) {
             // Tag 0 with `multiple` is always known.
             let back = Settle::Requeue { failed: false };
+            // Not with the transaction, as in RabbitMQ.
+            let settlements = channel.settlements.take();
             let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
+            channel.settlements = settlements;
             channel.nudge_if_unblocked();
         }
     }
@@ -380,14 +396,19 @@ impl Client {
         let Some(mut channel) = self.channels.remove(&n) else {
             return;
         };
+        channel.roll_back();
+        channel.settlements = None;
+        let back = Settle::Requeue { failed: true };
+        // Where one is active what it had comes back before the next is: that gets all in order.
+        let is_one_active = |holder: &Holder| holder.queue.settings().single_active_consumer;
+        if channel.holders.iter().flatten().any(is_one_active) {
+            let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
+        }
         // The consumers first: what comes back is not for them.
         let mut gone = Vec::new();
         for at in 0..channel.holders.len() as u32 {
             gone.extend(end_consumer(&mut channel, at));
         }
-        channel.roll_back();
-        channel.settlements = None;
-        let back = Settle::Requeue { failed: true };
         let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
         self.backlog.retain(|at| at.channel != n);
         self.waiting.retain(|at| at.channel != n);

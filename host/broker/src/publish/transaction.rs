@@ -52,8 +52,10 @@ impl Transaction {
     }
 
     /// The end: what the client settled since it told the store is part of it too. Gives the receipt for all.
-    pub fn end(mut self, client: &mut Client) -> Receipt {
-        self.submit(Some(client))
+    pub fn end(mut self, client: &mut Client, router: &mut dyn Router) -> Receipt {
+        let receipt = self.submit(Some(client));
+        client.bury(&mut self.publisher, router);
+        receipt
     }
 
     fn submit(&mut self, client: Option<&mut Client>) -> Receipt {

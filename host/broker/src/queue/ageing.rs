@@ -27,8 +27,10 @@ pub(super) struct Ageing {
     pub(super) has_timed: bool,
     /// And one may do so before those that came earlier.
     pub(super) has_own_ttl: bool,
-    /// Messages came back, which may expire.
-    pub(super) came_back: bool,
+    /// When the first of those expires that came back.
+    came_back_ms: Option<u64>,
+    /// There are more messages than there may be.
+    pub(super) is_long: bool,
     /// When the housekeeper was asked to come.
     asked_ms: Option<u64>,
     /// It was used: when that was is to be noted.
@@ -75,10 +77,13 @@ impl State {
     pub(super) fn take_fresh(&mut self, now_ms: u64) -> Option<MessageRef> {
         loop {
             let message = self.take_ready()?;
-            if !self.is_expired(message, now_ms) {
+            if self.is_expired(message, now_ms) {
+                self.die(message, DeathReason::Expired);
+            } else if self.tries.is_worn_out(message, self.has_letters) {
+                self.die(message, DeathReason::DeliveryLimit);
+            } else {
                 return Some(message);
             }
-            self.die(message, DeathReason::Expired);
         }
     }
 
@@ -96,6 +101,20 @@ impl State {
         Marks { flags: flags | TIMED | own, came_ms }
     }
 
+    /// A message that was delivered comes back.
+    pub(super) fn note_back(&mut self, message: MessageRef) {
+        if self.ageing.has_timed {
+            let back_ms = [self.ageing.came_back_ms, self.due_ms(message)];
+            self.ageing.came_back_ms = back_ms.into_iter().flatten().min();
+        }
+    }
+
+    /// The head of a lane that was only looked at.
+    fn put_back(&mut self, head: MessageRef) {
+        self.lanes.put_head(head);
+        self.count_ready(head, true);
+    }
+
     /// The queue was used.
     pub(super) fn touch(&mut self) {
         self.ageing.touched = self.settings.expires_ms.is_some();
@@ -103,7 +122,7 @@ impl State {
 
     /// After any change: when the housekeeper is to be asked to come.
     pub(super) fn wish(&mut self) -> Option<u64> {
-        if self.ageing.touched {
+        if self.ageing.touched || self.ageing.is_long {
             return self.ageing.wish(Some(0));
         }
         if !self.ageing.has_timed || self.ready() == 0 {
@@ -112,13 +131,13 @@ impl State {
             self.ageing.has_own_ttl &= has_any;
             return None;
         }
+        let back_ms = self.ageing.came_back_ms.take();
         // One that is asked for comes early enough, unless another message may expire before the one it comes for.
-        if self.ageing.asked_ms.is_some() && !self.ageing.has_own_ttl && !self.ageing.came_back {
-            return None;
+        if self.ageing.asked_ms.is_some() && !self.ageing.has_own_ttl {
+            return self.ageing.wish(back_ms);
         }
-        self.ageing.came_back = false;
         let (due_ms, _) = self.unwatched(Self::heads_ms);
-        self.ageing.wish(due_ms)
+        self.ageing.wish([due_ms, back_ms].into_iter().flatten().min())
     }
 
     /// When the first of what is at the heads of the lanes expires.
@@ -127,11 +146,10 @@ impl State {
         for lane in self.lanes.places() {
             if let Some(head) = self.take_from(lane) {
                 first = [first, self.due_ms(head)].into_iter().flatten().min();
-                self.untake(head);
+                self.put_back(head);
             }
         }
-        let returned = self.lanes.returned().iter().filter_map(|message| self.due_ms(*message)).min();
-        [first, returned].into_iter().flatten().min()
+        first
     }
 
     /// The housekeeper's visit: what is expired dies.
@@ -147,7 +165,8 @@ impl State {
 
     fn visit(&mut self, now_ms: u64) -> Ticked {
         self.ageing.asked_ms = None;
-        let mut next_ms = None;
+        self.ageing.is_long = false;
+        let mut next_ms = self.shorten().then_some(now_ms);
         if self.ageing.has_timed || self.lanes.has_holes() {
             for lane in self.lanes.places() {
                 next_ms = [next_ms, self.expire(lane, now_ms)].into_iter().flatten().min();
@@ -177,7 +196,7 @@ impl State {
             let head = self.take_from(lane)?;
             let due_ms = self.due_ms(head);
             if due_ms.is_none_or(|due_ms| due_ms > now_ms) {
-                self.untake(head);
+                self.put_back(head);
                 return due_ms;
             }
             self.die(head, DeathReason::Expired);
@@ -204,5 +223,6 @@ impl State {
 pub(super) fn is_to_be_visited(spec: &QueueSpec, state: &State) -> bool {
     let has_letters = spec.arguments.get(b"x-dead-letter-exchange").is_some();
     state.settings.expires_ms.is_some()
+        || state.ready() > 0 && state.settings.is_limited()
         || state.ready() > 0 && (state.settings.message_ttl_ms.is_some() || has_letters)
 }

@@ -60,11 +60,13 @@ impl State {
             let Some(message) = consumer.assigned.pop_front() else {
                 return Pull::Drained;
             };
-            if self.is_expired(message, now_ms) {
+            let is_worn_out = self.tries.is_worn_out(message, self.has_letters);
+            if is_worn_out || self.is_expired(message, now_ms) {
                 if let Some(consumer) = self.consumers.get_mut(key) {
                     consumer.release_one();
                 }
-                self.die(message, DeathReason::Expired);
+                let reason = if is_worn_out { DeathReason::DeliveryLimit } else { DeathReason::Expired };
+                self.die(message, reason);
                 continue;
             }
             self.hand_out(message, no_ack, taker);

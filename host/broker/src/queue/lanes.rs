@@ -246,11 +246,6 @@ impl Lanes {
         self.returned.as_mut().map(core::mem::take).unwrap_or_default()
     }
 
-    /// What came back and comes first.
-    pub(super) fn returned(&self) -> Vec<MessageRef> {
-        self.returned.iter().flatten().copied().collect()
-    }
-
     /// Whether anything came back that can be taken.
     pub(super) fn has_returned(&self) -> bool {
         self.returned.as_ref().is_some_and(|returned| !returned.is_empty())
@@ -286,6 +281,11 @@ impl Lanes {
             Some(returned) if was_returned => returned.push_front(message),
             _ => _ = self.lane_mut(message.lane).returned.insert(message.sequence, message),
         }
+    }
+
+    /// The first of its lane was only looked at.
+    pub(super) fn put_head(&mut self, message: MessageRef) {
+        self.lane_mut(message.lane).returned.insert(message.sequence, message);
     }
 
     /// A message is done with.

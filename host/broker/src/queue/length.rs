@@ -6,7 +6,11 @@ use super::{settings::Overflow, state::State};
 use crate::dead_letter::DeathReason;
 
 /// How many messages do not count at most because a consumer can take them.
-const AWAITED_MAX: u32 = 65_536;
+const AWAITED_MAX: u32 = 4096;
+/// Nor more than so many bytes of them.
+const AWAITED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How many go at once; the rest is for the housekeeper.
+const SHORTENED_MAX: usize = 4096;
 
 impl State {
     /// Whether one more message, with a body of so many bytes, is not to be accepted.
@@ -22,16 +26,23 @@ impl State {
         self.is_long(more)
     }
 
-    /// Lets the oldest go while there are too many.
-    pub(super) fn shorten(&mut self) {
+    /// Lets the oldest go while there are too many, up to a bound; whether there are still too many then.
+    pub(super) fn shorten(&mut self) -> bool {
         if self.settings.overflow != Overflow::DropHead || !self.settings.is_limited() {
-            return;
+            return false;
         }
+        let mut gone = 0;
         while self.is_long((0, 0))
             && let (Some(head), _) = self.unwatched(Self::take_ready)
         {
             self.die(head, DeathReason::MaxLength);
+            gone += 1;
+            if gone == SHORTENED_MAX {
+                self.ageing.is_long = true;
+                return true;
+            }
         }
+        false
     }
 
     /// Whether it would be too long with so many messages more, and so many bytes.
@@ -39,8 +50,11 @@ impl State {
         let (awaited, ready) = (self.consumers.sole_credit(AWAITED_MAX) as usize, self.ready());
         let counted = ready.saturating_sub(awaited) as u64;
         let too_many = self.settings.max_length.is_some_and(|most| counted + messages > most);
-        let too_long = counted + messages > 0
-            && self.settings.max_length_bytes.is_some_and(|most| self.ready_bytes + bytes > most);
+        let is_counted = counted + messages > 0;
+        let too_long = self.settings.max_length_bytes.is_some_and(|most| {
+            let beyond = (self.ready_bytes + bytes).saturating_sub(most);
+            beyond > 0 && (is_counted || beyond > AWAITED_BYTES_MAX)
+        });
         too_many || too_long
     }
 }

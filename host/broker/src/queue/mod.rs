@@ -23,7 +23,7 @@ mod tries;
 
 use crate::{
     ConnectionId,
-    dead_letter::{Deaths, Letters},
+    dead_letter::{DeathReason, Deaths, Letters},
     memory::{LargeBody, MemoryAccount},
     origin::Sender,
     publish::Publish,
@@ -310,8 +310,18 @@ impl Queue {
         state.relieve();
         self.behind.store(state.is_behind(), Ordering::Relaxed);
         state.pass_on(&mut notes.progress);
+        if sender.is_none() {
+            // Whoever publishes too much sends on what has to go, and is as slow as that.
+            let dying = core::mem::take(&mut state.dying).into_iter();
+            notes.dying.extend(dying.map(|(message, reason)| (self.clone(), message, reason)));
+        }
         self.part(state);
         true
+    }
+
+    /// A message died that nobody else sends on.
+    pub(crate) fn leave_dying(self: &Arc<Self>, message: MessageRef, reason: DeathReason) {
+        self.deaths.add(self, Vec::from([(message, reason)]));
     }
 
     /// Whether its consumers were behind after the last batch.

@@ -2,9 +2,12 @@
 //!
 //! Filled in under the locks of the queues that take them, and read when all have.
 
-use super::{Keeping, Progress, lanes::Lane};
-use crate::store::{Durability, Target};
-use alloc::vec::Vec;
+use super::{Keeping, MessageRef, Progress, Queue, lanes::Lane};
+use crate::{
+    dead_letter::DeathReason,
+    store::{Durability, Target},
+};
+use alloc::{sync::Arc, vec::Vec};
 use leveret_model::MessageView;
 
 /// A message of a batch, by its place there, in a queue.
@@ -22,6 +25,23 @@ pub(crate) struct Notes {
     pub(crate) refused: Vec<u32>,
     /// What the store is to be told of messages that had to go.
     pub(crate) progress: Progress,
+    /// What died, and where, for whoever publishes to send on.
+    pub(crate) dying: Vec<(Arc<Queue>, MessageRef, DeathReason)>,
+}
+
+impl Notes {
+    /// Leaves it to the housekeepers of the queues to send on what died.
+    pub(crate) fn leave_dying(&mut self) {
+        for (queue, message, reason) in self.dying.drain(..) {
+            queue.leave_dying(message, reason);
+        }
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        self.leave_dying();
+    }
 }
 
 #[derive(Default)]

@@ -56,7 +56,7 @@ pub(super) struct State {
     /// Handed out to nobody: to be dead-lettered.
     pub(super) dying: Vec<(MessageRef, DeathReason)>,
     /// What dies has somewhere to go.
-    has_letters: bool,
+    pub(super) has_letters: bool,
     /// Scratch.
     pub(super) patched: Vec<u8>,
 }
@@ -388,7 +388,7 @@ impl State {
         }
         self.lanes.give_back(message);
         self.count_ready(message, true);
-        self.ageing.came_back = true;
+        self.note_back(message);
     }
 
     /// A consumer has one message less to settle.

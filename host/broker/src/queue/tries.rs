@@ -46,11 +46,15 @@ impl Tries {
         let count = counts.entry((message.lane, message.sequence)).or_default();
         count.acquired = count.acquired.saturating_add(1);
         count.failed = count.failed.saturating_add(failed.into());
-        match self.limit {
-            DeliveryLimit::None => false,
-            DeliveryLimit::Default => has_letters && count.failed > DELIVERY_LIMIT,
-            DeliveryLimit::Times(most) => count.failed > most,
-        }
+        self.limit.is_over(*count, has_letters)
+    }
+
+    /// Whether a message that was there before a restart was delivered too often then.
+    #[inline]
+    pub(super) fn is_worn_out(&self, message: MessageRef, has_letters: bool) -> bool {
+        let counts = self.counts.as_ref().filter(|counts| !counts.is_empty());
+        let count = counts.and_then(|counts| counts.get(&(message.lane, message.sequence)));
+        count.is_some_and(|count| self.limit.is_over(*count, has_letters))
     }
 
     /// A message is done with.
@@ -74,6 +78,16 @@ impl Tries {
         match counts.and_then(|counts| counts.get(&(message.lane, message.sequence))) {
             Some(count) => count.told(view, patched),
             None => view,
+        }
+    }
+}
+
+impl DeliveryLimit {
+    fn is_over(self, count: Count, has_letters: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Default => has_letters && count.failed > DELIVERY_LIMIT,
+            Self::Times(most) => count.failed > most,
         }
     }
 }

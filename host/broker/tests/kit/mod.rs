@@ -253,6 +253,7 @@ impl Connection {
         let mut outcomes = Vec::new();
         let waker: Arc<dyn Wake> = self.bell.clone();
         let done = self.publisher.publish(&self.vhost, &mut self.router, &batch, &mut outcomes, &waker);
+        self.client.bury(&mut self.publisher, &mut self.router);
         assert_eq!(done, outcomes.len());
         outcomes
     }

@@ -18,6 +18,8 @@ use std::{
 
 /// How many publishes the broker gets at once.
 pub(super) const BATCH_MAX: usize = 1024;
+/// With more dead letters of its own a connection publishes more slowly.
+const LETTERS_WAITING_MAX: usize = 4096;
 /// How often a connection logs at most how many of its messages are lost.
 const LOST_LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// basic.publish, as close methods name it.
@@ -144,7 +146,9 @@ impl Connection {
         }
         let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &waker);
         drop(views);
-        self.publishing.slowed |= open.publisher.is_behind();
+        open.client.bury(&mut open.publisher, router);
+        self.publishing.slowed |=
+            open.publisher.is_behind() || open.client.dead_letters_waiting() > LETTERS_WAITING_MAX;
         self.publishing.writes |= open.publisher.take_writes();
         if confirms.is_some() {
             self.confirms.expect(open.publisher.groups());

@@ -178,7 +178,7 @@ impl Connection {
             return Err(Refusal::InvalidArgument { text: "partial tx completion".into() });
         }
         open.client.commit(number);
-        let receipt = commit.transaction.end(&mut open.client);
+        let receipt = commit.transaction.end(&mut open.client, router);
         self.end_settling(router);
         // A consumer at its limit may have room again.
         self.deliveries_wait = true;
