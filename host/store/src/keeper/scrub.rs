@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const DAMAGED_MAX: usize = 1000;
 /// What a message costs at least: a block of the disk.
 const MESSAGE_BYTES: u64 = 4096;
+/// When the next pass comes after one in which something could not be read for a while.
+const LATER_MS: u64 = 1000;
 /// A step reads about so many bytes, at the least and at the most.
 const STEP_BYTES: (u64, u64) = (64 * 1024, 4 << 20);
 
@@ -93,6 +95,8 @@ pub(crate) struct Scrubbing {
     due_ms: u64,
     /// Files in which something is damaged are marked.
     marks: bool,
+    /// Something could not be read in this pass, for a while.
+    has_later: bool,
 }
 
 impl Core {
@@ -106,6 +110,7 @@ impl Core {
         let budget = (rate / 4).clamp(STEP_BYTES.0, STEP_BYTES.1);
         match self.scrub_some(scrubbing, budget, &mut |_, _| {}) {
             Some(bytes) => scrubbing.due_ms = now_ms + bytes.saturating_mul(1000) / rate,
+            None if std::mem::take(&mut scrubbing.has_later) => scrubbing.due_ms = now_ms + LATER_MS,
             None => scrubbing.due_ms = now_ms + self.config.scrub_pause_ms,
         }
         true
@@ -131,7 +136,8 @@ impl Core {
                 let read = item.payload.map_or(0, <[u8]>::len) + item.body.map_or(0, <[u8]>::len);
                 bytes += (read as u64).max(MESSAGE_BYTES);
                 messages += 1;
-                // What cannot be read now is read in the next pass.
+                // What cannot be read now is read in the next pass, which comes soon then.
+                scrubbing.has_later |= item.is_later;
                 if item.payload.is_none() && !item.is_later {
                     suspects.push(item.sequence);
                 }
