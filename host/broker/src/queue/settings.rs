@@ -96,7 +96,7 @@ struct Checked<'a> {
 }
 
 impl QueueSettings {
-    /// What the arguments of a queue say. What makes no sense in them was refused before ([`check`]) and counts as if
+    /// What the arguments of a queue say. What makes no sense in them was refused before and counts as if
     /// it were not there.
     #[must_use]
     pub fn of(arguments: &Table) -> Self {
