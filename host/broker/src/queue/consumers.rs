@@ -1,5 +1,7 @@
 //! The consumers of a queue and whose turn it is.
 //!
+//! With a single active consumer that is as if it were the only one, and the others stand by.
+//!
 //! With a single consumer nothing is assigned: it takes from the queue when its connection has
 //! room. With several, messages are assigned one after the other to those that may take one, the
 //! highest `x-priority` first, equal ones in turn; a connection then takes what was assigned.

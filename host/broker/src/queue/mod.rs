@@ -269,6 +269,9 @@ impl Queue {
     ///
     /// `sender` knows more of messages that the broker itself publishes. `large` has the bodies of
     /// [`LARGE_BODY_BYTES`] and more, by their place in the batch.
+    ///
+    /// What has to go for want of room is left in `notes`, for the connection that publishes to send on; the
+    /// housekeeper does that where the broker itself publishes, which has a `sender` then.
     pub(crate) fn enqueue(
         self: &Arc<Self>,
         (batch, now_ms): (&[Publish<'_>], u64),
