@@ -40,7 +40,7 @@ fn send(vhost: &Arc<Vhost>, worker: &mut Worker, key: &str, delay_ms: u32) -> Pu
         body: b"body",
         publisher: None,
     };
-    let batch = [Publish { channel: 1, message, mandatory: false }];
+    let batch = [Publish { channel: 1, message, mandatory: false, more_keys: None }];
     let (mut outcomes, waker): (_, Arc<dyn Wake>) = (Vec::new(), Arc::new(Nobody));
     Publisher::default().publish(vhost, worker, &batch, &mut outcomes, &waker);
     outcomes.pop().unwrap()

@@ -171,7 +171,7 @@ impl Life {
             body,
             publisher: None,
         };
-        let batch = [Publish { channel: 1, message, mandatory: false }];
+        let batch = [Publish { channel: 1, message, mandatory: false, more_keys: None }];
         let (mut outcomes, waker): (_, Arc<dyn Wake>) = (Vec::new(), Arc::new(Nobody));
         Publisher::default().publish(&self.vhost, &mut self.worker, &batch, &mut outcomes, &waker);
         outcomes.pop().unwrap()

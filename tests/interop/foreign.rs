@@ -73,6 +73,11 @@ mod python {
     fn transactions() {
         run(Python, "transactions", 6);
     }
+
+    #[test]
+    fn copies() {
+        run(Python, "copies", 8);
+    }
 }
 
 mod node {

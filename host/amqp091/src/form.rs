@@ -7,16 +7,17 @@
 //! ```
 
 use crate::{
-    expiration, patch,
+    expiration, more_keys, patch,
     properties::Properties,
     wire::{Field, Fields},
 };
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     string::String,
     vec::Vec,
 };
-use leveret_model::{Form, HeaderSelection, Name, Patch, PatchError, Property, flat};
+use leveret_model::{Form, HeaderSelection, MoreKeys, Name, Patch, PatchError, Property, flat};
 
 /// The form of AMQP 0-9-1.
 pub static FORM: &dyn Form = &Amqp091;
@@ -48,6 +49,10 @@ impl Form for Amqp091 {
             Some(Field::Integer(priority)) => u8::try_from(priority).ok(),
             _ => None,
         }
+    }
+
+    fn more_keys(&self, properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
+        more_keys::read(properties)
     }
 
     fn empty(&self) -> &'static [u8] {

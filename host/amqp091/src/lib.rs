@@ -26,6 +26,7 @@ mod expiration;
 pub mod form;
 pub mod frame;
 pub mod methods;
+pub mod more_keys;
 pub mod patch;
 pub mod properties;
 pub mod session;

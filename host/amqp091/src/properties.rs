@@ -138,6 +138,13 @@ impl<'a> Properties<'a> {
         Fields::new(self.seek(HEADERS).and_then(|mut reader| reader.longstr().ok()).unwrap_or_default())
     }
 
+    /// The content of the headers' table and where it begins, if there is one.
+    pub(crate) fn headers_at(&self) -> Option<(usize, &'a [u8])> {
+        let mut reader = self.seek(HEADERS)?;
+        let content = reader.longstr().ok()?;
+        Some((self.0.len() - reader.rest().len() - content.len(), content))
+    }
+
     /// A reader in front of a property, if it is there.
     fn seek(&self, bit: u32) -> Option<Reader<'a>> {
         let mut reader = Reader::new(self.0);

@@ -182,7 +182,7 @@ impl After {
         for Pending { message, effects, written } in self.effects.drain(..) {
             let Some(fate) = written.or_else(|| fate(batch, message)) else { continue };
             if let Some(publish) = batch.messages.get(message as usize) {
-                effects.commit(fate, &publish.message, &mut self.deeds);
+                effects.commit(fate, &publish.shown(), &mut self.deeds);
                 batch.vhost.perform(&mut self.deeds, batch.origin(message).hops, now_ms);
             }
         }

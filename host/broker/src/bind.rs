@@ -163,7 +163,7 @@ impl Vhost {
     ) {
         let batch: Vec<Publish<'_>> = stored
             .iter()
-            .map(|message| Publish { channel: 0, message: message.view(), mandatory: false })
+            .map(|message| Publish { channel: 0, message: message.view(), mandatory: false, more_keys: None })
             .collect();
         let (mut outcomes, waker) = (Vec::new(), self.later.waker());
         let to = (exchange, Layer::FRONT);

@@ -51,7 +51,7 @@ impl Vhost {
         now_ms: u64,
     ) -> bool {
         let batch: Vec<Publish<'_>> = messages
-            .map(|message| Publish { channel: 0, message: message.view(), mandatory: false })
+            .map(|message| Publish { channel: 0, message: message.view(), mandatory: false, more_keys: None })
             .collect();
         let places = (0_u32..).zip(&batch);
         let large: Vec<_> = places

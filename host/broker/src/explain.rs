@@ -17,7 +17,7 @@ use crate::{
     walk::{Asking, Walk, Walked},
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
-use leveret_model::{MessageView, Name, OwnedMessage, Patch, Refusal};
+use leveret_model::{MessageView, MoreKeys, Name, OwnedMessage, Patch, Refusal};
 
 /// Where a message would go, and why.
 #[derive(Clone, Debug, Default)]
@@ -187,6 +187,9 @@ impl Vhost {
             }
         }
         let message = &interception.view(0, message);
+        // What an interceptor made of them may be none.
+        let more_keys = message.more_keys().unwrap_or_default();
+        let more_keys = more_keys.as_deref();
         let exchange = match exchange {
             Some(exchange) if !message.exchange.is_empty() => exchange,
             _ if nowhere => {
@@ -194,13 +197,13 @@ impl Vhost {
                 return told;
             }
             _ => {
-                told.explain_default(self, message);
+                told.explain_default(self, message, more_keys);
                 return told;
             }
         };
         let mut walk = Walk::default();
         let notes = Some(&mut told.steps);
-        let mut asking = Asking { vhost: self, router, message, mandatory, waker: &waker, notes };
+        let mut asking = Asking { vhost: self, router, message, more_keys, mandatory, waker: &waker, notes };
         let answer = match nowhere {
             true => Some(Answer::Deliver(RouteSet::default())),
             false => walk.put_question(&mut asking, &exchange, Layer::FRONT),
@@ -252,11 +255,13 @@ impl Explanation {
     }
 
     /// The default exchange asks no type.
-    fn explain_default(&mut self, vhost: &Vhost, message: &MessageView<'_>) {
+    fn explain_default(&mut self, vhost: &Vhost, message: &MessageView<'_>, more: Option<&MoreKeys>) {
         self.steps.push(Step::of(Name::EMPTY, Layer::FRONT, false, Vec::new()));
-        let queue = vhost.queue(message.routing_key);
-        self.outcome = Some(if queue.is_some() { Published::Routed } else { Published::Unroutable });
-        self.queues.extend(queue.map(|queue| queue.name().clone()));
+        let mut walk = Walk::default();
+        walk.found_by_name(vhost, message.routing_key, more);
+        self.queues = walk.queues().iter().map(|queue| queue.name().clone()).collect();
+        let is_routed = !self.queues.is_empty();
+        self.outcome = Some(if is_routed { Published::Routed } else { Published::Unroutable });
     }
 }
 

@@ -381,6 +381,13 @@ pub trait Router {
         waker: &Arc<dyn Wake>,
     ) -> Routed;
 
+    /// The first of the exchange's types from a layer on whose answers depend on the routing key; `None` if
+    /// there is no such type. Asked after [`Self::route`] answered for the exchange.
+    fn reads_key_from(&mut self, exchange: &Exchange, from: Layer) -> Option<Layer> {
+        let _ = exchange;
+        Some(from)
+    }
+
     /// Whose quota a message is charged to that is held until the types of an exchange from `resume` on are
     /// asked; asked after [`Self::route`] answered so, and at a start for what was held before. `None` where there is none
     /// beside the vhost's, or nobody answers for the exchange yet.

@@ -11,6 +11,7 @@
 //! Where interceptors are attached, each run goes past them first (`publish/intercepted.rs`).
 
 mod checks;
+mod further;
 mod intercepted;
 mod transaction;
 mod writing;
@@ -34,7 +35,7 @@ use crate::{
 };
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
 use checks::{malformed, not_for_clients};
-use leveret_model::{MessageView, Refusal};
+use leveret_model::{MessageView, MoreKeys, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -52,6 +53,21 @@ pub struct Publish<'a> {
     /// Whether its publisher wants it back if there is no queue for it: then what is to be held is
     /// refused in time.
     pub mandatory: bool,
+    /// The further routing keys that its headers name, where they name any: [`MessageView::more_keys`].
+    pub more_keys: Option<&'a MoreKeys>,
+}
+
+impl<'a> Publish<'a> {
+    /// The message as receivers see it.
+    pub(crate) fn shown(&self) -> MessageView<'a> {
+        let shown = self.more_keys.and_then(|more| more.shown.as_deref());
+        MessageView { properties: shown.unwrap_or(self.message.properties), ..self.message }
+    }
+
+    /// Some of its headers are hidden from receivers.
+    fn hides(&self) -> bool {
+        self.more_keys.is_some_and(|more| more.shown.is_some())
+    }
 }
 
 /// What became of a published message.
@@ -106,6 +122,8 @@ struct Scratch {
     writes: bool,
     /// What is published is one group with all that is published until the transaction ends.
     transaction: Option<Durability>,
+    /// Of something that is staged, receivers do not see everything.
+    hides: bool,
 }
 
 /// What one call works on.
@@ -245,6 +263,11 @@ impl Publisher {
                 scratch.refuse(batch, publish.channel, refusal);
                 continue;
             }
+            if let Some(more) = publish.more_keys {
+                let outcome = scratch.deliver_by_name(batch, index, more);
+                batch.outcomes.push(outcome);
+                continue;
+            }
             let name = publish.message.routing_key;
             let queue = queues.get(name, |queue| !queue.is_deleted(), || batch.vhost.queue(name));
             let outcome = match queue {
@@ -364,7 +387,7 @@ impl Scratch {
         publish: &Publish<'_>,
     ) -> bool {
         let Answer::Deliver(set) = answer else { return false };
-        if set.is_empty() || !set.targets().exchanges.is_empty() {
+        if publish.more_keys.is_some() || set.is_empty() || !set.targets().exchanges.is_empty() {
             return false;
         }
         if batch.sender.is_some() && !set.targets().queues.iter().all(|queue| batch.may_reach(index, queue)) {
@@ -391,6 +414,7 @@ impl Scratch {
             vhost: batch.vhost,
             router: &mut *batch.router,
             message: &publish.message,
+            more_keys: publish.more_keys,
             mandatory: publish.mandatory,
             waker: batch.waker,
             notes: None,
@@ -426,6 +450,7 @@ impl Scratch {
         }
         if staged {
             self.keep_large(batch, index, &publish.message);
+            self.hides |= publish.hides();
         }
         staged || !self.walk.holds().is_empty()
     }
@@ -474,7 +499,8 @@ impl Scratch {
             after.keep_earlier(earlier, (batch.outcomes.len() - batch.before) as u32);
         }
         self.writes |= after.admit(batch, stage);
-        let (messages, outcomes) = (batch.messages, &mut *batch.outcomes);
+        let shown = core::mem::take(&mut self.hides).then(|| further::shown(batch.messages));
+        let (messages, outcomes) = (shown.as_deref().unwrap_or(batch.messages), &mut *batch.outcomes);
         let sender = batch.sender.as_deref();
         let now_ms = batch.router.now_ms();
         let mut taken = hashbrown::HashSet::<u32>::new();
@@ -499,7 +525,7 @@ impl Scratch {
         }
         after.hold(batch);
         self.not_accepted(batch);
-        self.write(batch, now_ms);
+        self.write(batch, messages, now_ms);
         self.large.clear();
         if !self.after.is_empty() {
             self.after.settle(batch);

@@ -4,6 +4,11 @@
 //! is asked where the answer is an empty set, never where the type dropped, rejected or held. If
 //! one branch rejects or cannot be asked the message goes nowhere.
 //!
+//! *Further routing keys.* An exchange that would deliver a message is asked about it with each of its further
+//! keys too, all in one question, from the first type on that reads keys: so a type in front that looks at
+//! anything else decides once for the message. Of these answers only destinations count, and that a type does not
+//! accept the message. The alternate exchange is asked if there is no destination for any of the keys.
+//!
 //! Where a type holds a message whose publisher wants it back if there is no queue for it, the
 //! types behind are asked too, as if the time had come, and what they say has no effects: without
 //! a destination now the message is not held there.
@@ -18,7 +23,7 @@ use crate::{
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use hashbrown::HashSet;
-use leveret_model::{MessageView, Refusal};
+use leveret_model::{MessageView, MoreKeys, Refusal};
 
 /// The reason for a message that its exchange's type was asked about in vain.
 pub(crate) const NO_ANSWER: &str = "the exchange's type gave no answer";
@@ -47,11 +52,30 @@ pub(crate) struct Asking<'a, 'b> {
     pub(crate) vhost: &'a Vhost,
     pub(crate) router: &'a mut dyn Router,
     pub(crate) message: &'a MessageView<'b>,
+    /// It goes where it would go with each of these keys too.
+    pub(crate) more_keys: Option<&'a MoreKeys>,
     /// The publisher wants it back if there is no queue for it.
     pub(crate) mandatory: bool,
     pub(crate) waker: &'a Arc<dyn Wake>,
     /// The walk is only to be told: every question is noted here.
     pub(crate) notes: Option<&'a mut Vec<Step>>,
+}
+
+impl Asking<'_, '_> {
+    /// Asks an exchange about a message, and notes what it says; `None` if it answers later.
+    fn put_question(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        message: &MessageView<'_>,
+        probing: bool,
+    ) -> Option<Answer> {
+        let explained = self.router.explain(exchange, layer, message, self.waker);
+        if let Some(notes) = &mut self.notes {
+            notes.push(Step::of(exchange.spec.name.clone(), layer, probing, explained.asked));
+        }
+        explained.answer
+    }
 }
 
 /// Scratch for walks.
@@ -127,8 +151,18 @@ impl Walk {
         let mut dropped = false;
         loop {
             match self.keep_effects(answer) {
-                Answer::Deliver(set) if set.is_empty() => self.alternate(asking, &exchange),
-                Answer::Deliver(set) => self.follow(set.targets()),
+                Answer::Deliver(set) => {
+                    self.follow(set.targets());
+                    let more = match asking.more_keys {
+                        Some(keys) => self.follow_more(asking, &exchange, layer, keys),
+                        None => Ok(false),
+                    };
+                    match more {
+                        Err(ended) => return ended,
+                        Ok(false) if set.is_empty() => self.alternate(asking, &exchange),
+                        Ok(_) => {}
+                    }
+                }
                 Answer::Hold(hold) => {
                     if let Err(ended) = self.hold(asking, &exchange, layer, hold) {
                         return ended;
@@ -166,10 +200,8 @@ impl Walk {
         exchange: &Arc<Exchange>,
         layer: Layer,
     ) -> Option<Answer> {
-        if let Some(notes) = &mut asking.notes {
-            let explained = asking.router.explain(exchange, layer, asking.message, asking.waker);
-            notes.push(Step::of(exchange.spec.name.clone(), layer, self.probing, explained.asked));
-            return explained.answer;
+        if asking.notes.is_some() {
+            return asking.put_question(exchange, layer, asking.message, self.probing);
         }
         self.answers.clear();
         let message = &mut core::iter::once(asking.message);
@@ -179,6 +211,53 @@ impl Walk {
                 Some(self.answers.pop().unwrap_or_else(|| Answer::Reject(Arc::from(NO_ANSWER), layer)))
             }
         }
+    }
+
+    /// Follows where a message goes with its further keys from an exchange; says whether there is any destination.
+    /// An error ends the walk.
+    fn follow_more(
+        &mut self,
+        asking: &mut Asking<'_, '_>,
+        exchange: &Arc<Exchange>,
+        layer: Layer,
+        more: &MoreKeys,
+    ) -> Result<bool, Walked> {
+        let Some(layer) = asking.router.reads_key_from(exchange, layer) else { return Ok(false) };
+        let with_key = |key| MessageView { routing_key: key, ..*asking.message };
+        let mut left: Vec<MessageView<'_>> = more.keys.iter().map(|key| with_key(key)).collect();
+        let mut found = false;
+        while !left.is_empty() {
+            let mut answers = Vec::with_capacity(left.len());
+            if asking.notes.is_some() {
+                for message in &left {
+                    let explained = asking.put_question(exchange, layer, message, self.probing);
+                    answers.push(explained.ok_or(Walked::Pending)?);
+                }
+            } else {
+                let messages = &mut left.iter();
+                let routed = asking.router.route(exchange, layer, messages, &mut answers, asking.waker);
+                if routed == Routed::Pending || answers.is_empty() {
+                    return Err(Walked::Pending);
+                }
+            }
+            let answered = answers.len().min(left.len());
+            left.drain(..answered);
+            for answer in answers {
+                match self.keep_effects(answer) {
+                    Answer::Deliver(set) => {
+                        found |= !set.is_empty();
+                        self.follow(set.targets());
+                    }
+                    Answer::Hold(_) | Answer::Drop(..) | Answer::Effective(_) => {}
+                    Answer::Reject(reason, by) => {
+                        self.rejected_by = Some((exchange.clone(), by));
+                        return Err(Walked::Rejected(reason));
+                    }
+                    Answer::Failed(refusal) => return Err(Walked::Failed(refusal)),
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn keep_effects(&mut self, mut answer: Answer) -> Answer {
@@ -228,9 +307,7 @@ impl Walk {
             step.alternate = Some(name.clone());
         }
         if name.is_empty() {
-            if let Some(queue) = asking.vhost.queue(asking.message.routing_key) {
-                self.found(&queue);
-            }
+            self.found_by_name(asking.vhost, asking.message.routing_key, asking.more_keys);
         } else if let Some(alternate) = asking.vhost.exchange(&name) {
             self.ask(&alternate);
         }
@@ -242,6 +319,16 @@ impl Walk {
         }
         for exchange in &targets.exchanges {
             self.ask(exchange);
+        }
+    }
+
+    /// The default exchange: each key is the name of a queue.
+    pub(crate) fn found_by_name(&mut self, vhost: &Vhost, key: &[u8], more: Option<&MoreKeys>) {
+        let more = more.into_iter().flat_map(|more| more.keys.iter().map(|key| &**key));
+        for name in core::iter::once(key).chain(more) {
+            if let Some(queue) = vhost.queue(name) {
+                self.found(&queue);
+            }
         }
     }
 

@@ -317,7 +317,12 @@ fn publish_numbers(c: &mut Connection, numbers: std::ops::Range<u32>, padding: u
     for chunk in bodies.chunks(500) {
         let batch: Vec<Publish<'_>> = chunk
             .iter()
-            .map(|body| Publish { channel: 1, message: persistent("", "q", body), mandatory: false })
+            .map(|body| Publish {
+                channel: 1,
+                message: persistent("", "q", body),
+                mandatory: false,
+                more_keys: None,
+            })
             .collect();
         let (mut outcomes, waker) = (Vec::new(), c.bell.clone() as Arc<dyn Wake>);
         c.publisher.publish(&c.vhost, &mut c.router, &batch, &mut outcomes, &waker);

@@ -80,6 +80,7 @@ fn effects_after_a_refusal_on_the_same_channel_are_undone() {
         channel,
         message: message(exchange, "k", body.as_bytes()),
         mandatory: false,
+        more_keys: None,
     };
     let batch = [publish(1, "absent", "0"), publish(1, "x", "1"), publish(2, "x", "2")];
     let mut outcomes = Vec::new();

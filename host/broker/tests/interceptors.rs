@@ -116,8 +116,10 @@ fn a_cut_batch_goes_on_and_a_pending_one_waits() {
     assert_eq!(fates.lock().unwrap().len(), 3, "each was committed once");
 
     c.router.attached[1].pending = true;
-    let publishes: Vec<Publish<'_>> =
-        batch.iter().map(|message| Publish { channel: 1, message: *message, mandatory: false }).collect();
+    let publishes: Vec<Publish<'_>> = batch
+        .iter()
+        .map(|message| Publish { channel: 1, message: *message, mandatory: false, more_keys: None })
+        .collect();
     let (mut outcomes, waker) = (Vec::new(), c.bell.clone() as Arc<dyn Wake>);
     let done = c.publisher.publish(&c.vhost, &mut c.router, &publishes, &mut outcomes, &waker);
     assert_eq!((done, outcomes.len()), (0, 0));

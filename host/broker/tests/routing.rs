@@ -248,6 +248,7 @@ fn after_a_refusal_nothing_more_of_that_channel_is_published() {
         channel,
         message: message(exchange, "q", b"1"),
         mandatory: false,
+        more_keys: None,
     };
     for bad in ["park", "absent", "amq.rabbitmq.trace"] {
         let batch =

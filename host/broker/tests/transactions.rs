@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 fn persistent<'a>(key: &'a str, body: &'a str) -> Publish<'a> {
     let message = MessageView { properties: PERSISTENT, ..message("", key, body.as_bytes()) };
-    Publish { channel: 1, message, mandatory: false }
+    Publish { channel: 1, message, mandatory: false, more_keys: None }
 }
 
 fn with_queues(names: &[&str]) -> (Connection, Arc<Disk>) {

@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod flat;
 pub mod limits;
 pub mod message;
+pub mod more_keys;
 pub mod name;
 pub mod patch;
 pub mod reads;
@@ -23,6 +24,7 @@ pub mod refusal;
 pub mod value;
 
 pub use message::{Form, MessageView, OwnedMessage, Place, PublisherIdentity};
+pub use more_keys::MoreKeys;
 pub use name::Name;
 pub use patch::{Change, Patch, PatchError};
 pub use reads::{BodyReading, HeaderSelection, Property, Reads};

@@ -1,8 +1,8 @@
 //! A message in the encoded form of the protocol it came by: borrowed on its way, owned where it
 //! is to stay outside a queue.
 
-use crate::{HeaderSelection, Name, Patch, PatchError, Property, Reads, Value, flat};
-use alloc::{string::String, vec::Vec};
+use crate::{HeaderSelection, MoreKeys, Name, Patch, PatchError, Property, Reads, Value, flat};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use bytes::Bytes;
 use core::fmt;
 
@@ -38,6 +38,15 @@ pub trait Form: Send + Sync {
     fn priority(&self, properties: &[u8]) -> Option<u8> {
         let _ = properties;
         None
+    }
+
+    /// The further routing keys that the headers name; `None` if they name none and hide none.
+    ///
+    /// # Errors
+    /// What should be a list of them is none. For people to read, in RabbitMQ's words.
+    fn more_keys(&self, properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
+        let _ = properties;
+        Ok(None)
     }
 
     /// No properties and no headers, encoded.
@@ -255,6 +264,14 @@ impl MessageView<'_> {
     /// As for [`Form::ttl_ms`].
     pub fn ttl_ms(&self) -> Result<Option<u64>, String> {
         self.form.ttl_ms(self.properties)
+    }
+
+    /// The further routing keys that its headers name.
+    ///
+    /// # Errors
+    /// As for [`Form::more_keys`].
+    pub fn more_keys(&self) -> Result<Option<Box<MoreKeys>>, String> {
+        self.form.more_keys(self.properties)
     }
 
     /// The priority that its publisher gave it.

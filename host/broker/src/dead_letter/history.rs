@@ -8,7 +8,7 @@
 //!   reason, queue        text
 //!   time                 of the first of these deaths
 //!   exchange             text, what the message was published to before it
-//!   routing-keys         list of text
+//!   routing-keys         list of text: the key, then the further ones
 //! x-first-death-{exchange,queue,reason}, x-last-death-{exchange,queue,reason}  text
 //! ```
 //!
@@ -102,7 +102,10 @@ fn new_entry(message: &MessageView<'_>, death: &Death<'_>, queue: &Value, reason
     entry.push((text(QUEUE), queue.clone()));
     entry.push((text("time"), Value::Timestamp(i64::try_from(death.now_ms).unwrap_or(i64::MAX))));
     entry.push((text("exchange"), Value::string(message.exchange)));
-    entry.push((text("routing-keys"), Value::List(Vec::from([Value::string(message.routing_key)]))));
+    let more = message.more_keys().unwrap_or_default();
+    let more = more.iter().flat_map(|more| more.keys.iter().map(|key| &**key));
+    let keys = core::iter::once(message.routing_key).chain(more).map(Value::string).collect();
+    entry.push((text("routing-keys"), Value::List(keys)));
     entry
 }
 

@@ -11,9 +11,9 @@ use crate::{
     publish::Publish,
     queue::{DeadLettering, Queue, Stored},
 };
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::ops::Range;
-use leveret_model::{Form, MessageView, Value};
+use leveret_model::{Form, MessageView, MoreKeys, Value};
 
 /// What is known of a dead letter before its exchange is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,19 +163,32 @@ impl Letters {
             .filter(|(_, letter)| letter.prepared == Prepared::ToRoute)
     }
 
+    /// The further routing keys of the dead letters whose exchange is to be asked. Where letters go by a key of
+    /// their queue's they go by that alone.
+    pub(super) fn more_keys(
+        &self,
+        interception: &Interception,
+        to: &DeadLettering,
+    ) -> Vec<Option<Box<MoreKeys>>> {
+        let of_letter = |letter: &Letter| {
+            let message = interception.view(letter.shown, &outgoing(&self.source, &self.patched, letter, to));
+            message.more_keys().unwrap_or_default().filter(|_| to.routing_key.is_none())
+        };
+        self.to_route().map(|(_, letter)| of_letter(letter)).collect()
+    }
+
     /// The dead letters whose exchange is to be asked: their places, and what they are to it.
     pub(super) fn batch<'a>(
         &'a self,
         interception: &'a Interception,
         to: &'a DeadLettering,
+        keys: &'a [Option<Box<MoreKeys>>],
     ) -> (Vec<usize>, Vec<Publish<'a>>) {
-        self.to_route()
-            .map(|(index, letter)| {
-                let message =
-                    interception.view(letter.shown, &outgoing(&self.source, &self.patched, letter, to));
-                (index, Publish { channel: 0, message, mandatory: false })
-            })
-            .unzip()
+        let publish = |((index, letter), more): ((usize, &'a Letter), &'a Option<Box<MoreKeys>>)| {
+            let message = interception.view(letter.shown, &outgoing(&self.source, &self.patched, letter, to));
+            (index, Publish { channel: 0, message, mandatory: false, more_keys: more.as_deref() })
+        };
+        self.to_route().zip(keys).map(publish).unzip()
     }
 
     /// A letter as it goes on, and its place among those that were shown to interceptors.

@@ -257,7 +257,8 @@ impl DeadLetters {
         waker: &Arc<dyn Wake>,
     ) -> bool {
         let Routing { letters, interception, publisher, outcomes } = routing;
-        let (places, batch) = letters.batch(interception, to);
+        let keys = letters.more_keys(interception, to);
+        let (places, batch) = letters.batch(interception, to, &keys);
         outcomes.clear();
         let mut run = Run {
             list: self,

@@ -101,7 +101,7 @@ impl World {
         let message =
             MessageView { exchange, routing_key, form: FORM, properties: &[0, 0], body, publisher: None };
         assert!(self.queue(queue).enqueue(
-            (&[Publish { channel: 1, message, mandatory: false }], 0),
+            (&[Publish { channel: 1, message, mandatory: false, more_keys: None }], 0),
             None,
             &[0],
             &[],
@@ -201,7 +201,7 @@ fn a_history_that_a_publisher_made_up_closes_no_cycle() {
     let message =
         MessageView { exchange, routing_key, form: FORM, properties: &properties, body, publisher: None };
     assert!(b.enqueue(
-        (&[Publish { channel: 1, message, mandatory: false }], 0),
+        (&[Publish { channel: 1, message, mandatory: false, more_keys: None }], 0),
         None,
         &[0],
         &[],

@@ -14,9 +14,9 @@ use crate::{
     store::Ranges,
     vhost::Vhost,
 };
-use alloc::{string::ToString, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::ToString, sync::Arc, vec::Vec};
 use core::{mem, sync::atomic::Ordering};
-use leveret_model::{Name, OwnedMessage};
+use leveret_model::{MoreKeys, Name, OwnedMessage};
 
 /// How many messages are published in one go.
 const BATCH_MAX: usize = 256;
@@ -67,11 +67,12 @@ impl Vhost {
             self.later.not_emitted(&taken);
             return;
         };
-        let messages = taken
-            .things
-            .iter()
-            .map(|(_, emission)| (&emission.message, Origin { hops: emission.hops, dead_lettered: false }));
-        let (batch, mut origins) = batch_of(messages);
+        let keys = keys_of(taken.things.iter().map(|(_, emission)| &emission.message));
+        let messages = taken.things.iter().map(|(_, emission)| &emission.message);
+        let batch = batch_of(messages, &keys);
+        let origin = |hops| Origin { hops, dead_lettered: false };
+        let mut origins: Vec<Origin> =
+            taken.things.iter().map(|(_, emission)| origin(emission.hops)).collect();
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         publisher.publish_emitted(self, router, &exchange, (&batch, &mut origins), &mut outcomes, &waker);
         self.later.emitted(now_ms, taken, &outcomes);
@@ -82,7 +83,8 @@ impl Vhost {
         let Some(exchange) = taken.things.first().map(|(_, held)| held.exchange.clone()) else {
             return;
         };
-        let batch: Vec<_> = taken.things.iter().map(|(_, held)| publish_of(&held.message)).collect();
+        let keys = keys_of(taken.things.iter().map(|(_, held)| &held.message));
+        let batch = batch_of(taken.things.iter().map(|(_, held)| &held.message), &keys);
         let mut release = Release { keeping: &self.later.keeping, things: &taken.things, dealt: 0 };
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
         let to = (&exchange, taken.lane.1);
@@ -93,14 +95,22 @@ impl Vhost {
     }
 }
 
-fn batch_of<'a>(
-    messages: impl ExactSizeIterator<Item = (&'a OwnedMessage, Origin)>,
-) -> (Vec<Publish<'a>>, Vec<Origin>) {
-    messages.map(|(message, origin)| (publish_of(message), origin)).unzip()
+/// The further routing keys of messages. Where they make no sense, it is as if there were none.
+fn keys_of<'a>(messages: impl Iterator<Item = &'a OwnedMessage>) -> Vec<Option<Box<MoreKeys>>> {
+    messages.map(|message| message.view().more_keys().unwrap_or_default()).collect()
 }
 
-fn publish_of(message: &OwnedMessage) -> Publish<'_> {
-    Publish { channel: 0, message: message.view(), mandatory: false }
+fn batch_of<'a>(
+    messages: impl Iterator<Item = &'a OwnedMessage>,
+    keys: &'a [Option<Box<MoreKeys>>],
+) -> Vec<Publish<'a>> {
+    let publish = |(message, keys): (&'a OwnedMessage, &'a Option<Box<MoreKeys>>)| Publish {
+        channel: 0,
+        message: message.view(),
+        mandatory: false,
+        more_keys: keys.as_deref(),
+    };
+    messages.zip(keys).map(publish).collect()
 }
 
 impl Later {

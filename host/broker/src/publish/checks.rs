@@ -9,9 +9,10 @@ impl Vhost {
     /// Whether a message can be published, as far as can be told before any exchange is asked about it.
     ///
     /// # Errors
-    /// Its exchange is not there, or internal; it is too large, or its time to live makes no sense.
+    /// Its exchange is not there, or internal; it is too large, or its time to live or its further keys make no
+    /// sense.
     pub fn check_publish(&self, message: &MessageView<'_>) -> Result<(), Refusal> {
-        let refusal = malformed(message).or_else(|| {
+        let refusal = malformed(message).or_else(|| no_keys(message)).or_else(|| {
             let exchange = self.exchange(message.exchange);
             not_for_clients(self, exchange.as_deref(), message.exchange)
         });
@@ -22,6 +23,11 @@ impl Vhost {
 /// Why a message cannot be published whatever its exchange is.
 pub(super) fn malformed(message: &MessageView<'_>) -> Option<Refusal> {
     too_large(message).or_else(|| message.ttl_ms().err().map(|text| Refusal::InvalidArgument { text }))
+}
+
+/// Why a message's further keys are none.
+fn no_keys(message: &MessageView<'_>) -> Option<Refusal> {
+    message.more_keys().err().map(|text| Refusal::InvalidArgument { text })
 }
 
 /// Why clients cannot publish to an exchange: it is not there, or internal.

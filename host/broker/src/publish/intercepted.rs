@@ -6,7 +6,7 @@
 //! run is in its queues, or undone with what was not accepted. A publish that is an error of its
 //! channel is one whatever they say: the exchange is looked up first.
 
-use super::{Batch, Publish, Published, Publisher, is_same};
+use super::{Batch, Publish, Published, Publisher, further, is_same};
 use crate::{
     exchange::{Exchange, RouteSet},
     intercept::{Interception, Standing},
@@ -175,6 +175,12 @@ impl Publisher {
             places.push(place);
             without_bindings.push(unroutable);
             messages.push(Publish { message: interception.view(place, &publish.message), ..*publish });
+        }
+        let more = further::changed(&messages, &places, run.messages);
+        for (message, more) in messages.iter_mut().zip(&more) {
+            if let Some(more) = more {
+                message.more_keys = more.as_deref();
+            }
         }
         let mut origins: Option<Vec<Origin>> = run
             .origins

@@ -43,8 +43,8 @@ impl Scratch {
         }
     }
 
-    /// Hands over what is to be written, as one group.
-    pub(super) fn write(&mut self, batch: &mut Batch<'_, '_>, now_ms: u64) {
+    /// Hands over what is to be written, as one group. `messages` are those of the batch as receivers see them.
+    pub(super) fn write(&mut self, batch: &mut Batch<'_, '_>, messages: &[Publish<'_>], now_ms: u64) {
         let Self { large, after, notes, group, .. } = self;
         let Notes { placing, progress, .. } = notes;
         let outcomes = batch.outcomes.get(batch.before..).unwrap_or_default();
@@ -58,7 +58,7 @@ impl Scratch {
         let group = &mut **group.get_or_insert_with(|| store.group());
         let durability = if placing.is_empty() { store.durability() } else { placing.durability() };
         if !placing.is_empty() {
-            let (messages, sender) = (batch.messages, batch.sender.as_deref());
+            let sender = batch.sender.as_deref();
             placing.drain(|message, targets| {
                 let dead_lettered = sender.is_some_and(|sender| sender.origin(message).dead_lettered);
                 let noted = Noted { dead_lettered, came_ms: now_ms };

@@ -248,8 +248,10 @@ impl Connection {
     }
 
     pub fn publish_batch(&mut self, messages: &[MessageView<'_>], mandatory: bool) -> Vec<Published> {
-        let batch: Vec<_> =
-            messages.iter().map(|message| Publish { channel: 1, message: *message, mandatory }).collect();
+        let batch: Vec<_> = messages
+            .iter()
+            .map(|message| Publish { channel: 1, message: *message, mandatory, more_keys: None })
+            .collect();
         let mut outcomes = Vec::new();
         let waker: Arc<dyn Wake> = self.bell.clone();
         let done = self.publisher.publish(&self.vhost, &mut self.router, &batch, &mut outcomes, &waker);

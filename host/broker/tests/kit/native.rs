@@ -213,6 +213,12 @@ impl Router for Native {
         Routed::Ready
     }
 
+    /// Of a chain the last alone reads it.
+    fn reads_key_from(&mut self, exchange: &Exchange, from: Layer) -> Option<Layer> {
+        let stages = exchange.spec.type_name.as_bytes().split(|byte| *byte == b'+');
+        Some(Layer(stages.count() as u8 - 1).max(from))
+    }
+
     fn timer(
         &mut self,
         exchange: &Arc<Exchange>,

@@ -485,6 +485,15 @@ impl Router for Worker {
         }
     }
 
+    fn reads_key_from(&mut self, exchange: &Exchange, from: Layer) -> Option<Layer> {
+        let layers = (from.0..).take(exchange.types().len()).map(Layer);
+        let mut layers = layers.take_while(|layer| usize::from(layer.0) < exchange.types().len());
+        layers.find(|layer| {
+            // One that was not asked yet may read anything.
+            self.entries.get(exchange, *layer).is_none_or(|entry| entry.reads.routing_key)
+        })
+    }
+
     fn hold_quota(&mut self, exchange: &Exchange, resume: Layer) -> Option<Arc<HoldQuota>> {
         // Whoever leaves the decision to that type is the one in front of it.
         let layer = Layer(resume.0.checked_sub(1)?);

@@ -2,12 +2,12 @@
 //! (AMQP 0-9-1 section 1.8.3.7; confirms are RabbitMQ's extension).
 
 use super::{Connection, confirms::Run};
-use leveret_amqp091::{Publish, form::FORM};
+use leveret_amqp091::{Publish, Session, form::FORM};
 use leveret_broker::{
     Published,
     port::{Router, Wake},
 };
-use leveret_model::{MessageView, PublisherIdentity};
+use leveret_model::{MessageView, MoreKeys, PublisherIdentity, Refusal};
 use std::{
     borrow::Cow,
     cmp::Reverse,
@@ -121,7 +121,7 @@ impl Connection {
         if self.held.waits(number) {
             return self.held.add(number, &wake, batch.drain(..).map(into_owned));
         }
-        let denied = open.first_denied(&batch);
+        let (more, denied) = more_keys(&batch, open.first_denied(&batch));
         let allowed = denied.as_ref().map_or(batch.len(), |(at, _)| *at);
         if let Some((0, denied)) = denied {
             // What the channel sent behind it is not looked at, as after any error.
@@ -136,8 +136,7 @@ impl Connection {
             return;
         }
         let waker: Arc<dyn Wake> = wake.clone();
-        let views: Vec<_> =
-            batch[..allowed].iter().map(|publish| for_broker(publish, &open.identity)).collect();
+        let views = views_of(&batch[..allowed], &open.identity, &more);
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         outcomes.clear();
         let confirms = channel_confirms.then(|| self.confirms.next());
@@ -200,12 +199,7 @@ impl Connection {
                 Published::Routed | Published::Dropped => None,
                 Published::Unroutable => {
                     if publish.mandatory {
-                        self.session.return_message(
-                            publish.channel,
-                            312,
-                            "NO_ROUTE",
-                            &view(publish, &open.identity),
-                        );
+                        return_unroutable(&mut self.session, publish.channel, &view(publish, &open.identity));
                     }
                     None
                 }
@@ -262,13 +256,53 @@ impl Connection {
     }
 }
 
-/// A publish in the broker's words.
-pub(super) fn for_broker<'a>(
-    publish: &'a Publish<'_>,
+/// Gives a message back to its publisher, as a receiver would have seen it.
+pub(super) fn return_unroutable(session: &mut Session, channel: u16, message: &MessageView<'_>) {
+    let more = message.more_keys().unwrap_or_default();
+    let shown = more.as_ref().and_then(|more| more.shown.as_deref());
+    let message = MessageView { properties: shown.unwrap_or(message.properties), ..*message };
+    session.return_message(channel, 312, "NO_ROUTE", &message);
+}
+
+/// Further routing keys of publishes of a batch, by their places in it.
+pub(super) type KeysByPlace = Vec<(usize, Box<MoreKeys>)>;
+/// The first publish of a batch that is refused before the broker is asked, and why.
+pub(super) type Denied = Option<(usize, Refusal)>;
+
+/// The further routing keys of those publishes that have any, up to the first that is denied. One whose headers
+/// should name some and do not is denied too.
+pub(super) fn more_keys(batch: &[Publish<'_>], denied: Denied) -> (KeysByPlace, Denied) {
+    let mut found = Vec::new();
+    let end = denied.as_ref().map_or(batch.len(), |(at, _)| *at);
+    for (at, publish) in batch.iter().enumerate().take(end) {
+        if !leveret_amqp091::more_keys::may_have(&publish.properties) {
+            continue;
+        }
+        match FORM.more_keys(&publish.properties) {
+            Ok(more) => found.extend(more.map(|more| (at, more))),
+            Err(text) => return (found, Some((at, Refusal::InvalidArgument { text }))),
+        }
+    }
+    (found, denied)
+}
+
+/// Publishes in the broker's words.
+pub(super) fn views_of<'a>(
+    batch: &'a [Publish<'_>],
     identity: &'a PublisherIdentity,
-) -> leveret_broker::Publish<'a> {
-    let (channel, mandatory) = (publish.channel, publish.mandatory);
-    leveret_broker::Publish { channel, message: view(publish, identity), mandatory }
+    more: &'a [(usize, Box<MoreKeys>)],
+) -> Vec<leveret_broker::Publish<'a>> {
+    let for_broker = |publish: &'a Publish<'_>| {
+        let (channel, mandatory) = (publish.channel, publish.mandatory);
+        leveret_broker::Publish { channel, message: view(publish, identity), mandatory, more_keys: None }
+    };
+    let mut views: Vec<_> = batch.iter().map(for_broker).collect();
+    for (at, more) in more {
+        if let Some(view) = views.get_mut(*at) {
+            view.more_keys = Some(more);
+        }
+    }
+    views
 }
 
 /// The message of a publish, in the broker's words.

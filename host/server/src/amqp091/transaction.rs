@@ -8,7 +8,7 @@
 use super::{
     Connection,
     beside::{Answer, Asked},
-    publish::{BASIC_PUBLISH, for_broker, into_owned, view},
+    publish::{BASIC_PUBLISH, into_owned, more_keys, return_unroutable, view, views_of},
 };
 use leveret_amqp091::{Method, Publish};
 use leveret_broker::{
@@ -150,7 +150,9 @@ impl Connection {
             return Ok(None);
         };
         let waker: Arc<dyn Wake> = wake.clone();
-        let views: Vec<_> = rest.iter().map(|publish| for_broker(publish, &open.identity)).collect();
+        // What makes no sense was refused when it came.
+        let (more, _) = more_keys(&rest, None);
+        let views = views_of(&rest, &open.identity, &more);
         let mut outcomes = Vec::with_capacity(views.len());
         let done = commit.transaction.publish(router, &views, &mut outcomes, &waker);
         self.publishing.slowed |= commit.transaction.is_behind();
@@ -159,7 +161,7 @@ impl Connection {
             match outcome {
                 Published::Routed | Published::Dropped => {}
                 Published::Unroutable if publish.mandatory => {
-                    self.session.return_message(number, 312, "NO_ROUTE", &publish.message);
+                    return_unroutable(&mut self.session, number, &publish.message);
                 }
                 Published::Unroutable => {}
                 Published::Rejected(_) | Published::Unavailable(_) => commit.is_partial = true,

@@ -117,6 +117,7 @@ fn what_is_held_comes_when_it_is_due_also_if_something_earlier_is_held_later() {
                     publisher: None,
                 },
                 mandatory: false,
+                more_keys: None,
             })
             .collect();
         let (mut outcomes, waker) = (Vec::new(), wake.clone() as Arc<dyn Wake>);

@@ -120,7 +120,7 @@ impl Trial {
 
     /// Publishes a message, and waits for it to be dealt with.
     pub(super) fn publish(&mut self, message: &OwnedMessage) -> anyhow::Result<Published> {
-        let batch = [Publish { channel: 1, message: message.view(), mandatory: false }];
+        let batch = [Publish { channel: 1, message: message.view(), mandatory: false, more_keys: None }];
         loop {
             let mut outcomes = Vec::new();
             let Self { vhost, router, publisher, waker, .. } = &mut *self;
