@@ -32,6 +32,69 @@ pub fn put_deliver(
     message: &MessageView<'_>,
     frame_bytes_max: u32,
 ) {
+    let (exchange, routing_key) = (message.exchange, message.routing_key);
+    let (Ok(consumer_tag_bytes), Ok(exchange_bytes), Ok(key_bytes)) = (
+        u8::try_from(delivery.consumer_tag.len()),
+        u8::try_from(exchange.len()),
+        u8::try_from(routing_key.len()),
+    ) else {
+        return put_deliver_in_frames(out, channel, delivery, message, frame_bytes_max);
+    };
+    let body = message.body;
+    if body.len() > frame::payload_bytes_max(frame_bytes_max) || body.is_empty() {
+        return put_deliver_in_frames(out, channel, delivery, message, frame_bytes_max);
+    }
+    // Pieces of a fixed length are appended together.
+    let payload = 16 + delivery.consumer_tag.len() + exchange.len() + routing_key.len();
+    out.reserve(payload + message.properties.len() + body.len() + 12 + 3 * frame::OVERHEAD_BYTES);
+    let [c0, c1] = channel.to_be_bytes();
+    let [s0, s1, s2, s3] = (payload as u32).to_be_bytes();
+    out.extend_from_slice(&[frame::METHOD, c0, c1, s0, s1, s2, s3, 0, 60, 0, 60, consumer_tag_bytes]);
+    out.extend_from_slice(delivery.consumer_tag);
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery.delivery_tag.to_be_bytes();
+    let redelivered = u8::from(delivery.redelivered);
+    out.extend_from_slice(&[t0, t1, t2, t3, t4, t5, t6, t7, redelivered, exchange_bytes]);
+    out.extend_from_slice(exchange);
+    out.push(key_bytes);
+    out.extend_from_slice(routing_key);
+    let [s0, s1, s2, s3] = (12 + message.properties.len() as u32).to_be_bytes();
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = (body.len() as u64).to_be_bytes();
+    out.extend_from_slice(&[
+        frame::END,
+        frame::HEADER,
+        c0,
+        c1,
+        s0,
+        s1,
+        s2,
+        s3,
+        0,
+        60,
+        0,
+        0,
+        b0,
+        b1,
+        b2,
+        b3,
+        b4,
+        b5,
+        b6,
+        b7,
+    ]);
+    out.extend_from_slice(message.properties);
+    out.extend_from_slice(&[frame::END, frame::BODY, c0, c1, b4, b5, b6, b7]);
+    out.extend_from_slice(body);
+    out.push(frame::END);
+}
+
+/// The same for any body.
+fn put_deliver_in_frames(
+    out: &mut Vec<u8>,
+    channel: u16,
+    delivery: &Delivery<'_>,
+    message: &MessageView<'_>,
+    frame_bytes_max: u32,
+) {
     let arguments = delivery.consumer_tag.len() + 10 + exchange_and_key_bytes(message);
     begin(out, channel, 60, arguments, message, frame_bytes_max);
     put_shortstr(out, delivery.consumer_tag);
@@ -174,5 +237,20 @@ mod tests {
             routing_key: b"key",
         };
         assert_eq!(out, expected(&method));
+    }
+
+    #[test]
+    fn a_delivery_in_one_frame_is_as_any_other() {
+        for (length, frame_bytes_max) in [(0, 4096), (1, 4096), (4088, 4096), (4089, 4096), (9000, 4096)] {
+            let body = alloc::vec![b'x'; length];
+            for tag in [&b""[..], b"ctag"] {
+                let message = MessageView { body: &body, ..message() };
+                let delivery = Delivery { consumer_tag: tag, delivery_tag: 1 << 40, redelivered: false };
+                let (mut out, mut expected) = (Vec::new(), Vec::new());
+                put_deliver(&mut out, 513, &delivery, &message, frame_bytes_max);
+                put_deliver_in_frames(&mut expected, 513, &delivery, &message, frame_bytes_max);
+                assert_eq!(out, expected, "a body of {length}");
+            }
+        }
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
-use checks::{malformed, not_for_clients};
+use checks::not_for_clients;
 use leveret_model::{MessageView, MoreKeys, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
@@ -247,6 +247,7 @@ impl Publisher {
     fn begin(&mut self, vhost: &Arc<Vhost>) {
         self.scratch.behind = false;
         self.scratch.groups = 0;
+        self.scratch.notes.is_timeless = true;
         if !self.vhost.as_ref().is_some_and(|known| Arc::ptr_eq(known, vhost)) {
             self.exchanges.clear();
             self.queues.clear();
@@ -456,14 +457,21 @@ impl Scratch {
     }
 
     /// Why a publish is refused whatever its exchange says.
-    fn refusal(&self, publish: &Publish<'_>) -> Option<Refusal> {
+    #[inline]
+    fn refusal(&mut self, publish: &Publish<'_>) -> Option<Refusal> {
         if !self.refused.is_empty() {
             let earlier = self.refused.iter().find(|(channel, _)| *channel == publish.channel);
             if let Some((_, refusal)) = earlier {
                 return Some(refusal.clone());
             }
         }
-        malformed(&publish.message)
+        match checks::check(&publish.message) {
+            Ok(is_timed) => {
+                self.notes.is_timeless &= !is_timed;
+                None
+            }
+            Err(refusal) => Some(refusal),
+        }
     }
 
     fn refuse(&mut self, batch: &mut Batch<'_, '_>, channel: u16, refusal: Refusal) {
@@ -474,6 +482,7 @@ impl Scratch {
     }
 
     /// Copies a large body once, for all queues of its message.
+    #[inline]
     fn keep_large(&mut self, batch: &Batch<'_, '_>, index: usize, message: &MessageView<'_>) {
         if message.body.len() >= LARGE_BODY_BYTES {
             let index = index as u32;

@@ -130,6 +130,7 @@ fn one_history(seed: u64) {
                 let (multiple, requeue) = (random.below(3) == 0, random.below(3) == 0);
                 let outcome = if requeue { Settle::Requeue { failed: false } } else { Settle::Accepted };
                 let settled = c.client.settle(1, tag, multiple, outcome).is_ok();
+                c.client.tell_store();
                 assert_eq!(settled, model.settle(tag, multiple, requeue), "{context}");
             }
             11 => consume_or_cancel(&mut c, &mut model, &mut random),

@@ -262,6 +262,7 @@ fn the_account_follows_what_is_queued() {
     assert_eq!(c.vhost.memory().bytes(), full, "unacknowledged ones are still held");
     for tag in 1..=1000 {
         c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+        c.client.tell_store();
         let held = (1000 - tag) * full / 1000;
         let charged = c.vhost.memory().bytes();
         let lag = held.min(leveret_broker::queue::RELEASE_BYTES_MAX as u64);
@@ -283,6 +284,7 @@ fn bodies_around_the_limit_for_slabs_arrive_whole() {
         assert!(redelivered && again == body);
         c.client.settle(1, tag, false, Settle::Accepted).unwrap();
     }
+    c.client.tell_store();
     assert_eq!(c.vhost.memory().bytes(), 0);
 }
 

@@ -45,6 +45,9 @@ pub(super) struct Channel {
     pub(super) credit: Arc<ChannelCredit>,
     taken: Vec<Entry>,
     run: Vec<Settled>,
+    /// Accepted one after another, all of this queue, and not told to it yet.
+    accepted: Vec<Settled>,
+    accepted_of: Option<Arc<Queue>>,
     /// In a transaction: what was settled since the last commit, and how.
     pub(super) settlements: Option<Vec<(Entry, Settle)>>,
 }
@@ -118,9 +121,15 @@ impl Channel {
         }
         if !multiple {
             let entry = self.unacked.take(tag).ok_or(Refusal::UnknownDelivery { tag })?;
+            if outcome == Settle::Accepted {
+                self.accept(entry, progress);
+                return Ok(());
+            }
+            self.tell_accepted(progress);
             self.settle_one(entry, outcome, (dead, progress));
             return Ok(());
         }
+        self.tell_accepted(progress);
         let up_to = if tag == 0 { None } else { Some(tag) };
         // Both are kept for their space alone.
         let mut taken = core::mem::take(&mut self.taken);
@@ -133,6 +142,31 @@ impl Channel {
         taken.clear();
         (self.taken, self.run) = (taken, run);
         Ok(())
+    }
+
+    /// Notes that one is accepted. Its queue learns of it with the others that follow: most clients acknowledge one
+    /// by one, and several such come in one read.
+    fn accept(&mut self, entry: Entry, progress: &mut Progress) {
+        let Some(holder) = self.holders.get_mut(entry.holder as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let key = holder.consumer.as_ref().map(|consumer| consumer.key);
+        if !self.accepted_of.as_ref().is_some_and(|queue| Arc::ptr_eq(queue, &holder.queue)) {
+            let queue = holder.queue.clone();
+            self.tell_accepted(progress);
+            self.accepted_of = Some(queue);
+        }
+        self.accepted.push((entry.message, key));
+        self.let_go(entry.holder);
+    }
+
+    /// Tells the queue what was accepted.
+    pub(super) fn tell_accepted(&mut self, progress: &mut Progress) {
+        let Some(queue) = self.accepted_of.take() else { return };
+        let counted = self.accepted.iter().filter(|(_, key)| key.is_some()).count();
+        self.credit.release(counted as u32);
+        queue.settle(&self.accepted, Settle::Accepted, progress);
+        self.accepted.clear();
     }
 
     /// Notes what is to be settled with the transaction.

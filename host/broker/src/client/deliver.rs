@@ -94,6 +94,7 @@ impl Client {
     /// Encodes what waits for this connection's consumers, as much as the sink has room for. To be
     /// called after a wake. True if it stopped for want of room: call again when there is some.
     pub fn deliver<S: Sink>(&mut self, router: &mut dyn Router, sink: &mut S) -> bool {
+        self.tell_accepted();
         self.look_again_ms = None;
         self.backlog.extend(self.waiting.drain(..));
         self.collect_ready();

@@ -72,6 +72,8 @@ pub struct Client {
     dead_letters: DeadLetters,
     /// What the store is to be told.
     progress: Progress,
+    /// The channel whose accepted messages their queue is not told of yet.
+    accepting: Option<u16>,
     /// Whose messages wait for an interceptor's answer.
     waiting: Vec<ConsumerAt>,
     /// When to look at those again, where nobody wakes.
@@ -95,6 +97,7 @@ impl Client {
             cancelled: Vec::new(),
             dead_letters: DeadLetters::default(),
             progress: Progress::default(),
+            accepting: None,
             waiting: Vec::new(),
             look_again_ms: None,
             burst: None,
@@ -224,6 +227,7 @@ impl Client {
         router: &mut dyn Router,
         sink: &mut dyn FnMut(Got<'_>),
     ) -> Result<bool, Refusal> {
+        self.tell_accepted();
         let queue = self.vhost.usable_queue(queue, self.id)?;
         let settings = queue.settings();
         if settings.single_active_consumer && settings.kind == QueueKind::Quorum {
@@ -275,7 +279,8 @@ impl Client {
 
     /// Settles a delivery (`basic.ack`, `basic.nack`, `basic.reject`), with `multiple` all up to
     /// it, and all there are for tag 0. What is rejected may be a dead letter then: see
-    /// [`Self::has_dead_letters`]. The store learns of it with [`Self::tell_store`].
+    /// [`Self::has_dead_letters`]. The queue learns at [`Self::tell_store`] at the latest of what is accepted, and the
+    /// store then.
     ///
     /// # Errors
     /// [`Refusal::UnknownDelivery`] for a tag that is not outstanding; nothing was settled then.
@@ -286,23 +291,38 @@ impl Client {
         multiple: bool,
         outcome: Settle,
     ) -> Result<(), Refusal> {
+        if self.accepting.is_some_and(|other| other != n) {
+            self.tell_accepted();
+        }
         let Some(channel) = self.channels.get_mut(&n) else {
             return Err(Refusal::UnknownDelivery { tag: delivery_tag });
         };
+        self.accepting = Some(n);
         let ends = (&mut self.dead_letters, &mut self.progress);
-        channel.settle(delivery_tag, multiple, outcome, ends)?;
-        channel.nudge_if_unblocked();
-        Ok(())
+        channel.settle(delivery_tag, multiple, outcome, ends)
     }
 
-    /// Tells the store, as one group, what was settled and handed out since the last time. To be called when no more
-    /// settlements follow, and before anything that came after them: who learns that it is safe may count on them.
+    /// Tells the queues what was accepted, and the store, as one group, what was settled and handed out since the last
+    /// time. To be called when no more settlements follow, and before anything that came after them: who learns that it
+    /// is safe may count on them.
     pub fn tell_store(&mut self) {
+        self.tell_accepted();
         self.progress.tell(&*self.vhost.store);
+    }
+
+    /// Tells the queue what was accepted of it.
+    pub(super) fn tell_accepted(&mut self) {
+        if let Some(n) = self.accepting.take()
+            && let Some(channel) = self.channels.get_mut(&n)
+        {
+            channel.tell_accepted(&mut self.progress);
+            channel.nudge_if_unblocked();
+        }
     }
 
     /// What the store is to be told.
     pub(crate) fn progress(&mut self) -> &mut Progress {
+        self.tell_accepted();
         &mut self.progress
     }
 

@@ -12,17 +12,27 @@ impl Vhost {
     /// Its exchange is not there, or internal; it is too large, or its time to live or its further keys make no
     /// sense.
     pub fn check_publish(&self, message: &MessageView<'_>) -> Result<(), Refusal> {
-        let refusal = malformed(message).or_else(|| no_keys(message)).or_else(|| {
-            let exchange = self.exchange(message.exchange);
-            not_for_clients(self, exchange.as_deref(), message.exchange)
-        });
-        refusal.map_or(Ok(()), Err)
+        check(message)?;
+        if let Some(refusal) = no_keys(message) {
+            return Err(refusal);
+        }
+        let exchange = self.exchange(message.exchange);
+        not_for_clients(self, exchange.as_deref(), message.exchange).map_or(Ok(()), Err)
     }
 }
 
 /// Why a message cannot be published whatever its exchange is.
-pub(super) fn malformed(message: &MessageView<'_>) -> Option<Refusal> {
-    too_large(message).or_else(|| message.ttl_ms().err().map(|text| Refusal::InvalidArgument { text }))
+///
+/// Otherwise whether it says how long it may wait.
+#[inline]
+pub(super) fn check(message: &MessageView<'_>) -> Result<bool, Refusal> {
+    if is_too_large(message) {
+        return Err(too_large(message));
+    }
+    match message.ttl_ms() {
+        Ok(ttl_ms) => Ok(ttl_ms.is_some()),
+        Err(text) => Err(Refusal::InvalidArgument { text }),
+    }
 }
 
 /// Why a message's further keys are none.
@@ -41,18 +51,26 @@ pub(super) fn not_for_clients(vhost: &Vhost, exchange: Option<&Exchange>, name: 
     }
 }
 
-/// Why a message is too large, if it is.
-fn too_large(message: &MessageView<'_>) -> Option<Refusal> {
-    let head_bytes = message.exchange.len() + message.routing_key.len() + message.properties.len();
-    let too_long = message.routing_key.len() > Name::BYTES_MAX
-        || head_bytes > MESSAGE_HEAD_BYTES_MAX
-        || u32::try_from(message.body.len()).is_err();
-    too_long.then(|| Refusal::InvalidArgument {
+#[inline]
+fn is_too_large(message: &MessageView<'_>) -> bool {
+    message.routing_key.len() > Name::BYTES_MAX
+        || head_bytes(message) > MESSAGE_HEAD_BYTES_MAX
+        || u32::try_from(message.body.len()).is_err()
+}
+
+#[inline]
+fn head_bytes(message: &MessageView<'_>) -> usize {
+    message.exchange.len() + message.routing_key.len() + message.properties.len()
+}
+
+#[cold]
+fn too_large(message: &MessageView<'_>) -> Refusal {
+    Refusal::InvalidArgument {
         text: format!(
             "message too large: routing key of {} bytes, properties of {} bytes, body of {} bytes",
             message.routing_key.len(),
             message.properties.len(),
             message.body.len()
         ),
-    })
+    }
 }

@@ -91,6 +91,11 @@ impl State {
         }
         let mut taken = 0;
         while taken < granted && taker.has_room() {
+            let run = self.hand_out_run(granted - taken, no_ack, taker);
+            if run > 0 {
+                taken += run;
+                continue;
+            }
             let Some(message) = self.take_fresh(now_ms) else { break };
             self.hand_out(message, no_ack, taker);
             taken += 1;
@@ -132,7 +137,7 @@ impl State {
     /// told that it is ready again. Of several the last is to come first.
     pub(super) fn take_back(&mut self, message: MessageRef, key: Option<ConsumerKey>) {
         self.untake(message);
-        self.let_go(key);
+        self.let_go(key, 1);
     }
 
     /// Hands out one message that is not expired at the time `now_ms`.

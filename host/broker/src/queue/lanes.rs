@@ -39,8 +39,8 @@ pub(super) struct Lane {
     /// Where its messages are kept beyond the process.
     pub(super) keeping: Option<Keeping>,
     /// Settled, and given to consumers, and to be told to the store.
-    settled: Vec<Ranges>,
-    delivered: Vec<Ranges>,
+    pub(super) settled: Vec<Ranges>,
+    pub(super) delivered: Vec<Ranges>,
     priority: u8,
 }
 
@@ -99,6 +99,18 @@ impl Lanes {
                 self.lane_mut(at).store.recover(kept);
             }
         }
+    }
+
+    /// Whether what comes next is simply the next of the only lane that is served.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.order.is_empty()
+            && self.base.returned.is_empty()
+            && self.returned.as_ref().is_none_or(VecDeque::is_empty)
+    }
+
+    pub(super) fn base_mut(&mut self) -> &mut Lane {
+        &mut self.base
     }
 
     /// Whether what comes back comes before all others.

@@ -15,6 +15,7 @@ mod load;
 mod placing;
 mod pool;
 mod record;
+mod runs;
 mod settings;
 mod slab;
 mod spec;
@@ -304,7 +305,11 @@ impl Queue {
             let lane = state.lane_of(message);
             let kept = state.lanes.lane_mut(lane).place(&mut notes.placing, *member, message);
             let flags = flags | if kept { record::KEPT } else { 0 };
-            let marks = state.marks(message, flags, now_ms);
+            let marks = if notes.is_timeless && self.settings.message_ttl_ms.is_none() {
+                record::Marks::of(flags)
+            } else {
+                state.marks(message, flags, now_ms)
+            };
             bytes += state.append(lane, message, apart, marks);
         }
         self.account.charge(bytes);
@@ -416,9 +421,7 @@ impl Queue {
         if state.is_deleted() {
             return;
         }
-        for (message, key) in messages {
-            state.settle(*message, *key, outcome);
-        }
+        state.settle(messages, outcome);
         state.serve();
         if matches!(outcome, Settle::Requeue { .. }) {
             state.shorten();
@@ -437,9 +440,7 @@ impl Queue {
         if state.is_deleted() {
             return;
         }
-        for (message, key) in messages {
-            state.settle(*message, *key, Settle::Accepted);
-        }
+        state.settle(messages, Settle::Accepted);
         state.serve();
         state.take_settled(each);
         state.report(&self.account);
@@ -450,7 +451,7 @@ impl Queue {
     pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)]) {
         let mut state = self.state.lock();
         for (_, key) in messages {
-            state.let_go(*key);
+            state.let_go(*key, 1);
         }
         state.serve();
     }

@@ -27,6 +27,8 @@ pub(crate) struct Notes {
     pub(crate) progress: Progress,
     /// What died, and where, for whoever publishes to send on.
     pub(crate) dying: Vec<(Arc<Queue>, MessageRef, DeathReason)>,
+    /// Whoever publishes has looked, and no message of the batch says how long it may wait.
+    pub(crate) is_timeless: bool,
 }
 
 impl Notes {

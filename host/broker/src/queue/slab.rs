@@ -122,7 +122,7 @@ pub(super) struct Cursor {
 #[derive(Default)]
 pub(super) struct Store {
     /// Whose messages they are.
-    lane: u16,
+    pub(super) lane: u16,
     pub(super) segments: VecDeque<Segment>,
     pub(super) holes: VecDeque<Hole>,
     pub(super) next_sequence: u64,
@@ -242,7 +242,7 @@ impl Store {
     }
 
     /// Goes on to the next segment if the cursor is at the end of one and no hole follows.
-    fn leave_segment(&mut self, index: usize) {
+    pub(super) fn leave_segment(&mut self, index: usize) {
         let at_end =
             self.segments.get(index).is_some_and(|segment| self.cursor.offset == segment.bytes.len());
         let Some(next) = self.segments.get(index + 1).map(|segment| segment.first).filter(|_| at_end) else {
@@ -302,7 +302,11 @@ impl Store {
                 return Settled::default();
             };
             let flags = record::header(&bytes, 0).map_or(0, |header| header.flags);
-            return self.settled(message.sequence, flags, bytes.len());
+            if flags & APART != 0 {
+                self.apart.remove(&message.sequence);
+            }
+            self.count_gone(1, bytes.len());
+            return Settled { bytes: bytes.len(), kept: flags & KEPT != 0 };
         };
         let Some(segment) = self.segments.get_mut(index) else {
             return Settled::default();
@@ -315,29 +319,35 @@ impl Store {
             return Settled::default();
         }
         record::set_flags(&mut segment.bytes, offset, SETTLED);
-        segment.live -= 1;
-        segment.live_bytes -= header.length;
-        let dead = segment.live == 0;
-        if dead {
-            self.reuse(index);
-        } else {
-            self.note_if_sparse(index);
+        if header.flags & APART != 0 {
+            self.apart.remove(&message.sequence);
         }
-        self.settled(message.sequence, header.flags, header.length)
+        self.count_settled(index, 1, header.length);
+        Settled { bytes: header.length, kept: header.flags & KEPT != 0 }
     }
 
-    fn settled(&mut self, sequence: u64, flags: u8, length: usize) -> Settled {
-        if flags & APART != 0 {
-            self.apart.remove(&sequence);
+    /// So many messages more of a segment, with records so long together, are settled.
+    pub(super) fn count_settled(&mut self, index: usize, count: usize, bytes: usize) {
+        if let Some(segment) = self.segments.get_mut(index) {
+            segment.live -= count;
+            segment.live_bytes -= bytes;
+            if segment.live == 0 {
+                self.reuse(index);
+            } else {
+                self.note_if_sparse(index);
+            }
         }
-        self.live -= 1;
-        self.live_bytes -= length;
+        self.count_gone(count, bytes);
+    }
+
+    fn count_gone(&mut self, count: usize, bytes: usize) {
+        self.live -= count;
+        self.live_bytes -= bytes;
         if self.live == 0 {
             self.clear();
         } else {
             self.dissolve_sparse();
         }
-        Settled { bytes: length, kept: flags & KEPT != 0 }
     }
 
     /// Forgets all messages, and all memory. Returns the length of their records.
@@ -363,7 +373,7 @@ impl Store {
     }
 
     /// Where the segment is that begins with this number, if it is still there.
-    fn position(&self, first: u64) -> Option<usize> {
+    pub(super) fn position(&self, first: u64) -> Option<usize> {
         let begins = |segment: &Segment| segment.first == first;
         if self.segments.front().is_some_and(begins) {
             return Some(0);
@@ -485,13 +495,16 @@ impl Store {
 }
 
 /// The number of a message's form among those of a queue. Forms are told apart by their protocol.
+#[inline]
 pub(super) fn form_in(forms: &mut Vec<&'static dyn Form>, form: &'static dyn Form) -> u8 {
-    let known = forms.iter().position(|known| {
-        core::ptr::addr_eq(core::ptr::from_ref(*known), core::ptr::from_ref(form))
-            && known.protocol() == form.protocol()
-    });
-    let index = known.or_else(|| forms.iter().position(|known| known.protocol() == form.protocol()));
-    let index = index.unwrap_or_else(|| {
+    // Where the pointers differ the protocols are compared.
+    let is_first = forms.first().is_some_and(|first| core::ptr::eq(*first, form));
+    if is_first { 0 } else { form_by_protocol(forms, form) }
+}
+
+fn form_by_protocol(forms: &mut Vec<&'static dyn Form>, form: &'static dyn Form) -> u8 {
+    let known = forms.iter().position(|known| known.protocol() == form.protocol());
+    let index = known.unwrap_or_else(|| {
         debug_assert!(forms.len() < FORMS_MAX);
         forms.push(form);
         forms.len() - 1

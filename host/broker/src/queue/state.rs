@@ -280,6 +280,11 @@ impl State {
         }
     }
 
+    /// Records so long are gone.
+    pub(super) fn released(&mut self, bytes: usize) {
+        self.released_bytes += bytes;
+    }
+
     /// A message is done with.
     pub(super) fn forget(&mut self, message: MessageRef) {
         self.tries.forget(message);
@@ -373,12 +378,17 @@ impl State {
         true
     }
 
-    pub(super) fn settle(&mut self, message: MessageRef, key: Option<ConsumerKey>, outcome: Settle) {
+    /// Settles messages that were handed out.
+    pub(super) fn settle(&mut self, messages: &[(MessageRef, Option<ConsumerKey>)], outcome: Settle) {
         match outcome {
-            Settle::Accepted | Settle::Rejected => self.forget(message),
-            Settle::Requeue { failed } => self.give_back(message, failed),
+            Settle::Accepted | Settle::Rejected => self.accept(messages),
+            Settle::Requeue { failed } => {
+                for (message, key) in messages {
+                    self.give_back(*message, failed);
+                    self.let_go(*key, 1);
+                }
+            }
         }
-        self.let_go(key);
     }
 
     /// A message that was delivered comes back, unless that was too often.
@@ -391,12 +401,12 @@ impl State {
         self.note_back(message);
     }
 
-    /// A consumer has one message less to settle.
-    pub(super) fn let_go(&mut self, key: Option<ConsumerKey>) {
+    /// A consumer has so many messages less to settle.
+    pub(super) fn let_go(&mut self, key: Option<ConsumerKey>, messages: u32) {
         if let Some(key) = key
             && let Some(consumer) = self.consumers.get_mut(key)
         {
-            consumer.unsettled = consumer.unsettled.saturating_sub(1);
+            consumer.unsettled = consumer.unsettled.saturating_sub(messages);
             self.consumers.rejoin(key);
             self.consumers.take_over();
         }

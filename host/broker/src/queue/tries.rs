@@ -30,6 +30,12 @@ impl Tries {
         Self { limit, counts: is_counting.then(HashMap::default) }
     }
 
+    /// Whether there is any count.
+    #[inline]
+    pub(super) fn has_any(&self) -> bool {
+        self.counts.as_ref().is_some_and(|counts| !counts.is_empty())
+    }
+
     /// Notes what the store tells of messages of a lane.
     pub(super) fn recover(&mut self, lane: u16, deliveries: &[(u64, u16)]) {
         let Some(counts) = &mut self.counts else { return };

@@ -240,7 +240,12 @@ impl Connection {
                 self.end_settling(router);
             }
             match event {
-                Some(Event::Publish(publish)) => batch.push(publish),
+                Some(Event::Publish(publish)) => {
+                    if batch.is_empty() {
+                        batch = self.publishing.batch();
+                    }
+                    batch.push(publish);
+                }
                 Some(event) => {
                     // What came before it counts, also before an error that ends the connection.
                     if !batch.is_empty() {

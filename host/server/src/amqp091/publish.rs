@@ -29,6 +29,8 @@ pub(super) const BASIC_PUBLISH: (u16, u16) = (60, 40);
 #[derive(Default)]
 pub(super) struct Publishing {
     outcomes: Vec<Published>,
+    /// How many came in one batch of late: as many are expected in the next.
+    batch_length: usize,
     published: bool,
     /// Consumers of what was published last are behind.
     pub(super) slowed: bool,
@@ -82,6 +84,11 @@ impl Publishing {
         self.slowed
     }
 
+    /// Room for the publishes of a read.
+    pub(super) fn batch<'b>(&self) -> Vec<Publish<'b>> {
+        Vec::with_capacity(self.batch_length)
+    }
+
     /// Whether the connection ever published something that is to be written.
     pub(super) fn writes(&self) -> bool {
         self.writes
@@ -98,6 +105,8 @@ impl Connection {
     /// alone.
     pub(super) fn publish(&mut self, mut batch: Vec<Publish<'_>>, router: &mut dyn Router) {
         self.publishing.slowed = false;
+        // It falls slowly: one short read says little of the next.
+        self.publishing.batch_length = batch.len().max(self.publishing.batch_length / 2);
         let Some(first) = batch.first().map(|publish| publish.channel) else { return };
         if batch.iter().all(|publish| publish.channel == first) {
             return self.publish_on(first, batch, router);
@@ -184,6 +193,10 @@ impl Connection {
     /// Returns and confirms for publishes that were dealt with, in order. Confirms wait for the batch of that
     /// token to be safe.
     fn answer(&mut self, token: u64, batch: &[Publish<'_>], outcomes: &mut Vec<Published>) {
+        if outcomes.iter().all(|outcome| matches!(outcome, Published::Routed | Published::Dropped)) {
+            outcomes.clear();
+            return self.accept(token, batch);
+        }
         // Runs of one channel whose publishes all went well are confirmed by one ack.
         let mut run: Option<Run> = None;
         for (publish, outcome) in batch.iter().zip(outcomes.drain(..)) {
@@ -241,6 +254,21 @@ impl Connection {
             }
         }
         self.put_acks(&mut run);
+        self.publishing.lost.log(self.peer);
+    }
+
+    /// Answers for publishes of one channel that went well: most do.
+    fn accept(&mut self, token: u64, batch: &[Publish<'_>]) {
+        let (Some(open), Some(first)) = (&mut self.open, batch.first()) else { return };
+        let next = open.channel(first.channel).and_then(|channel| channel.confirm_next.as_mut());
+        let run = next.map(|next| {
+            let begin = *next;
+            *next += batch.len() as u64;
+            Run { channel: first.channel, token, numbers: (begin, *next - 1), accepted: true }
+        });
+        if let Some(run) = run {
+            self.confirms.put(run, &mut self.session);
+        }
         self.publishing.lost.log(self.peer);
     }
 
