@@ -1,0 +1,27 @@
+//! How many instructions a message costs in the broker, step by step, counted by callgrind.
+//!
+//! `cargo run --release` counts each step, prints a table, and fails if one costs more than its bound in `bounds.toml`
+//! allows. Wall time on a shared machine cannot tell a loss of five in a hundred; a count can. What is counted: the
+//! protocol, routing through the default exchange, the queue, deliveries, acknowledgements. Not: sockets, tasks,
+//! plugins.
+
+mod allocations;
+mod guard;
+mod steps;
+mod world;
+
+fn main() -> std::process::ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        None => guard::check_all(false),
+        Some("--write") => guard::check_all(true),
+        Some("run") => {
+            let load = arguments.next().unwrap_or_default();
+            steps::run(&load)
+        }
+        Some(other) => {
+            eprintln!("'{other}' is nothing to do; without an argument all steps are counted");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
