@@ -78,6 +78,11 @@ mod python {
     fn copies() {
         run(Python, "copies", 8);
     }
+
+    #[test]
+    fn replies() {
+        run(Python, "replies", 8);
+    }
 }
 
 mod node {

@@ -95,6 +95,7 @@ pub fn reply_code(refusal: &Refusal) -> ReplyCode {
         Refusal::ReservedName { .. }
         | Refusal::Protected { .. }
         | Refusal::Internal { .. }
+        | Refusal::NotBindable
         | Refusal::Denied { .. }
         | Refusal::TopicDenied { .. }
         | Refusal::ExclusiveUse { .. } => ReplyCode::AccessRefused,

@@ -7,6 +7,7 @@ use crate::{
     port::{Layer, Router},
     publish::{Publish, Published, Publisher},
     receipt::Receipt,
+    replies,
     telling::Now,
     vhost::Vhost,
 };
@@ -211,7 +212,7 @@ impl Vhost {
         arguments: Table,
         by: ConnectionId,
     ) -> Result<Now<()>, Refusal> {
-        self.check_not_default(source, to)?;
+        self.check_bindable(source, to)?;
         let mut changes = self.changes.lock();
         let Some(source) = self.exchange(source) else {
             return Ok(Now::Done((), Receipt::default()));
@@ -233,17 +234,18 @@ impl Vhost {
         Ok(self.made(changes, Some(router), ((), receipt)))
     }
 
-    fn check_not_default(&self, source: &[u8], to: BindTo<'_>) -> Result<(), Refusal> {
-        if source.is_empty() || to == BindTo::Exchange(b"") {
-            Err(self.protected(Name::EMPTY))
-        } else {
-            Ok(())
+    fn check_bindable(&self, source: &[u8], to: BindTo<'_>) -> Result<(), Refusal> {
+        match to {
+            _ if source.is_empty() => Err(self.protected(Name::EMPTY)),
+            BindTo::Exchange(b"") => Err(self.protected(Name::EMPTY)),
+            BindTo::Queue(name) if replies::is_name(name) => Err(Refusal::NotBindable),
+            BindTo::Exchange(_) | BindTo::Queue(_) => Ok(()),
         }
     }
 
     /// Where a binding that is to be made leads from.
     fn source(&self, source: &[u8], to: BindTo<'_>) -> Result<Arc<Exchange>, Refusal> {
-        self.check_not_default(source, to)?;
+        self.check_bindable(source, to)?;
         self.exchange(source).ok_or_else(|| self.no_exchange(source))
     }
 

@@ -41,6 +41,7 @@ mod reasons;
 mod receipt;
 mod recent;
 mod reconfigure;
+mod replies;
 mod restore;
 mod stage;
 pub mod store;
@@ -62,6 +63,7 @@ pub use queue::{
 };
 pub use reasons::ReasonCounts;
 pub use receipt::Receipt;
+pub use replies::REPLY_TO;
 pub use restore::Restored;
 pub use telling::Now;
 pub use vhost::Vhost;

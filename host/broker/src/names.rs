@@ -41,10 +41,18 @@ pub fn made_queue() -> Name {
     made("amq.gen-")
 }
 
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// How long the part of a made name is that is behind its prefix.
+const KEY_BYTES: usize = 22;
+
+/// Whether that may be the part of a made name behind its prefix.
+pub(crate) fn is_made_key(key: &[u8]) -> bool {
+    key.len() == KEY_BYTES && key.iter().all(|byte| ALPHABET.contains(byte))
+}
+
 /// A name nobody can guess and that is not made twice while the broker runs: the prefix and 128
 /// bits that follow from a counter and from keys that the process drew when it began.
 pub(crate) fn made(prefix: &str) -> Name {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -54,7 +62,7 @@ pub(crate) fn made(prefix: &str) -> Name {
         (bits << 64) | u128::from(hasher.finish())
     });
     let mut name = String::from(prefix);
-    for _ in 0..22 {
+    for _ in 0..KEY_BYTES {
         name.push(char::from(ALPHABET.get((bits % 64) as usize).copied().unwrap_or(b'A')));
         bits /= 64;
     }

@@ -28,13 +28,14 @@ use crate::{
     port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
     queue::{LARGE_BODY_BYTES, MessageRef, Notes, Queue},
     recent::Recent,
+    replies,
     stage::Stage,
     store::{Durability, Group, Written},
     vhost::Vhost,
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
-use checks::not_for_clients;
+use checks::{failed, not_for_clients};
 use leveret_model::{MessageView, MoreKeys, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
@@ -277,7 +278,8 @@ impl Publisher {
                     scratch.stage.add(queue, index as u32);
                     Published::Routed
                 }
-                Some(_) | None => Published::Unroutable,
+                Some(_) => Published::Unroutable,
+                None => replies::to_no_queue(name),
             };
             batch.outcomes.push(outcome);
         }
@@ -593,17 +595,5 @@ pub(crate) fn published(walked: Walked) -> Option<Published> {
         Walked::Dropped => Some(Published::Dropped),
         Walked::Rejected(reason) => Some(Published::Rejected(reason)),
         Walked::Failed(refusal) => Some(failed(*refusal)),
-    }
-}
-
-/// An exchange that is parked is an error of the channel; one whose plugin failed on a message is
-/// no fault of the channel, and the message is not accepted.
-fn failed(refusal: Refusal) -> Published {
-    match refusal {
-        Refusal::PluginFailed { .. } => Published::Rejected(Arc::from(refusal.to_string())),
-        Refusal::PluginRefused { .. } | Refusal::PluginUnavailable { .. } => {
-            Published::Unavailable(Arc::from(refusal.to_string()))
-        }
-        refusal => Published::Refused(refusal),
     }
 }

@@ -70,6 +70,8 @@ pub struct Vhost {
     pub(crate) intercepts: Points,
     exchanges: ByName<Exchange>,
     queues: ByName<Queue>,
+    /// Those for replies, which are in no list.
+    pub(crate) replies: ByName<Queue>,
     restored: Restored,
 }
 
@@ -112,6 +114,7 @@ impl Vhost {
             changes: Mutex::default(),
             exchanges: RwLock::default(),
             queues: RwLock::default(),
+            replies: RwLock::default(),
             restored: Restored::default(),
         };
         let spec = |name, type_name, internal| ExchangeSpec {
@@ -155,10 +158,11 @@ impl Vhost {
         self.exchanges.read().get(name).cloned()
     }
 
-    /// The queue of a name.
+    /// The queue of a name, also one for replies.
     #[must_use]
     pub fn queue(&self, name: &[u8]) -> Option<Arc<Queue>> {
-        self.queues.read().get(name).filter(|queue| !queue.is_deleted()).cloned()
+        let declared = self.queues.read().get(name).filter(|queue| !queue.is_deleted()).cloned();
+        declared.or_else(|| self.replies(name))
     }
 
     /// All exchanges, the default one included, in no order.
@@ -415,6 +419,9 @@ impl Vhost {
         let Some(queue) = self.queue(name) else {
             return Ok(Now::Done(0, Receipt::default()));
         };
+        if queue.is_for_replies() {
+            return Ok(Now::Done(0, Receipt::default()));
+        }
         queue.check_access(by)?;
         let Some(ready) = queue.delete(if_unused, if_empty)? else {
             return Ok(Now::Done(0, Receipt::default()));
@@ -437,7 +444,9 @@ impl Vhost {
     /// # Errors
     /// The same.
     pub fn purge_queue_kept(&self, name: &[u8], by: ConnectionId) -> Result<(u64, Receipt), Refusal> {
-        Ok(self.usable_queue(name, by)?.purge())
+        let queue = self.usable_queue(name, by)?;
+        // Of those for replies nothing is taken away, as in RabbitMQ.
+        Ok(if queue.is_for_replies() { (0, Receipt::default()) } else { queue.purge() })
     }
 
     pub(crate) fn usable_queue(&self, name: &[u8], by: ConnectionId) -> Result<Arc<Queue>, Refusal> {
@@ -448,6 +457,9 @@ impl Vhost {
 
     /// Removes what leads to a queue that was marked as deleted. Types that may take long are told later.
     pub(crate) fn queue_gone(&self, queue: &Arc<Queue>, router: Option<&mut (dyn Router + '_)>) {
+        if queue.is_for_replies() {
+            return self.replies_gone(queue);
+        }
         let mut changes = self.changes.lock();
         let receipt = self.queue_gone_locked(&mut changes, queue);
         self.made(changes, router, ((), receipt));

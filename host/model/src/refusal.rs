@@ -180,6 +180,8 @@ pub enum Refusal {
         /// Where.
         vhost: Name,
     },
+    /// Bind or unbind of a queue for the replies to a channel.
+    NotBindable,
     /// A publish to an internal exchange.
     Internal {
         /// The exchange.
@@ -354,6 +356,7 @@ impl fmt::Display for Refusal {
             Self::Internal { exchange, vhost } => {
                 write!(f, "cannot publish to internal exchange '{exchange}' in vhost '{vhost}'")
             }
+            Self::NotBindable => f.write_str("cannot bind or unbind to a volatile (direct reply-to) queue"),
             Self::ExclusiveUse { queue, vhost } => {
                 write!(f, "queue '{queue}' in vhost '{vhost}' in exclusive use")
             }

@@ -82,6 +82,14 @@ impl Channel {
         Some(place as u32)
     }
 
+    /// The queue for the replies to it, while somebody consumes them.
+    pub(super) fn reply_queue(&self) -> Option<&Arc<Queue>> {
+        self.holders.iter().flatten().find_map(|holder| {
+            let is_active = holder.consumer.as_ref().is_some_and(|consumer| consumer.active);
+            (is_active && holder.queue.is_for_replies()).then_some(&holder.queue)
+        })
+    }
+
     /// The holder of what was got from a queue.
     pub(super) fn getter(&mut self, queue: &Arc<Queue>) -> u32 {
         let place = self.holders.iter().position(|holder| {

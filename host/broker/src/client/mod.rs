@@ -16,6 +16,7 @@ use crate::{
     port::{Router, Wake},
     publish::Publisher,
     queue::{Consumer, Progress, Queue, QueueKind, Settle},
+    replies::REPLY_TO,
     vhost::Vhost,
 };
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
@@ -147,11 +148,22 @@ impl Client {
         let Some(channel) = self.channels.get_mut(&n) else {
             return Err(Refusal::InvalidArgument { text: format!("channel {n} is not open") });
         };
-        if !spec.tag.is_empty() && channel.consumer_at(&spec.tag).is_some() {
+        let of_replies = spec.queue.as_bytes() == REPLY_TO;
+        // A second consumer of replies is the smaller error.
+        let is_second = of_replies && channel.reply_queue().is_some();
+        if !spec.tag.is_empty() && !is_second && channel.consumer_at(&spec.tag).is_some() {
             return Err(Refusal::ConsumerTagInUse { tag: spec.tag });
         }
-        let queue = self.vhost.usable_queue(&spec.queue, self.id)?;
-        let priority = priority_of(&spec, &queue, &self.vhost)?;
+        let (queue, priority) = if of_replies {
+            (replies_of(channel, &spec, &self.vhost)?, 0)
+        } else {
+            let queue = self.vhost.usable_queue(&spec.queue, self.id)?;
+            if queue.is_for_replies() {
+                return Err(queue.is_of_a_channel());
+            }
+            let priority = priority_of(&spec, &queue, &self.vhost)?;
+            (queue, priority)
+        };
         let tag = if spec.tag.is_empty() { names::made("amq.ctag-") } else { spec.tag };
         let at = channel.next_place();
         let handle = Handle::new(self.ready.clone(), ConsumerAt { channel: n, holder: at });
@@ -161,6 +173,13 @@ impl Client {
         let consumer = Consuming { tag: tag.clone(), key, handle, no_ack: spec.no_ack, active: true };
         channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0 });
         Ok(tag)
+    }
+
+    /// Where replies to a channel are to be published, by the default exchange, while it consumes
+    /// [`REPLY_TO`].
+    #[must_use]
+    pub fn reply_queue(&self, n: u16) -> Option<Name> {
+        self.channels.get(&n)?.reply_queue().map(|queue| queue.name().clone())
     }
 
     /// Ends a consumer (`basic.cancel`); false if there is none of that tag. What it was given
@@ -229,6 +248,11 @@ impl Client {
     ) -> Result<bool, Refusal> {
         self.tell_accepted();
         let queue = self.vhost.usable_queue(queue, self.id)?;
+        if queue.is_for_replies() {
+            let (queue, vhost) = (queue.name(), self.vhost.name());
+            let what = format!("basic.get not supported by volatile queue '{queue}' in vhost '{vhost}'");
+            return Err(Refusal::NotImplemented { what: what.into() });
+        }
         let settings = queue.settings();
         if settings.single_active_consumer && settings.kind == QueueKind::Quorum {
             let (queue, vhost) = (queue.name().clone(), self.vhost.name().clone());
@@ -461,6 +485,16 @@ fn end_consumer(channel: &mut Channel, at: u32) -> Option<Arc<Queue>> {
     let consumer = holder.consumer.as_mut().filter(|consumer| consumer.active)?;
     consumer.active = false;
     holder.queue.remove_consumer(consumer.key).then(|| holder.queue.clone())
+}
+
+/// Makes the queue for the replies to a channel.
+fn replies_of(channel: &Channel, spec: &ConsumeSpec, vhost: &Vhost) -> Result<Arc<Queue>, Refusal> {
+    let text = match (spec.no_ack, channel.reply_queue()) {
+        (false, _) => "reply consumer cannot acknowledge",
+        (true, Some(_)) => "reply consumer already set",
+        (true, None) => return Ok(vhost.make_replies()),
+    };
+    Err(Refusal::InvalidArgument { text: text.into() })
 }
 
 fn priority_of(spec: &ConsumeSpec, queue: &Queue, vhost: &Vhost) -> Result<i64, Refusal> {

@@ -1,8 +1,9 @@
-//! What can be said against a message before any exchange is asked about it.
+//! What can be said against a message before any exchange is asked about it, and what is made of what an exchange
+//! cannot be asked.
 
-use super::MESSAGE_HEAD_BYTES_MAX;
+use super::{MESSAGE_HEAD_BYTES_MAX, Published};
 use crate::{exchange::Exchange, vhost::Vhost};
-use alloc::format;
+use alloc::{format, string::ToString, sync::Arc};
 use leveret_model::{MessageView, Name, Refusal};
 
 impl Vhost {
@@ -72,5 +73,17 @@ fn too_large(message: &MessageView<'_>) -> Refusal {
             message.properties.len(),
             message.body.len()
         ),
+    }
+}
+
+/// An exchange that is parked is an error of the channel; one whose plugin failed on a message is
+/// no fault of the channel, and the message is not accepted.
+pub(super) fn failed(refusal: Refusal) -> Published {
+    match refusal {
+        Refusal::PluginFailed { .. } => Published::Rejected(Arc::from(refusal.to_string())),
+        Refusal::PluginRefused { .. } | Refusal::PluginUnavailable { .. } => {
+            Published::Unavailable(Arc::from(refusal.to_string()))
+        }
+        refusal => Published::Refused(refusal),
     }
 }

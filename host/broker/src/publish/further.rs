@@ -1,6 +1,7 @@
 //! Messages with further routing keys: they go where they would go with each of them, once to each queue.
 
 use super::{Batch, Publish, Published, Scratch};
+use crate::replies;
 use alloc::{boxed::Box, vec::Vec};
 use leveret_model::MoreKeys;
 
@@ -17,7 +18,13 @@ impl Scratch {
         self.walk.found_by_name(batch.vhost, publish.message.routing_key, Some(more));
         let staged = self.stage_walked(batch, index, publish);
         self.walk.clear();
-        if staged { Published::Routed } else { Published::Unroutable }
+        if staged {
+            return Published::Routed;
+        }
+        let more = more.keys.iter().map(|key| &**key);
+        let mut names = core::iter::once(publish.message.routing_key).chain(more);
+        let dropped = names.any(|name| replies::to_no_queue(name) == Published::Dropped);
+        if dropped { Published::Dropped } else { Published::Unroutable }
     }
 }
 

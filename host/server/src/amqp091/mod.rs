@@ -20,6 +20,7 @@ mod held;
 mod permissions;
 mod publish;
 mod queue;
+mod replies;
 #[cfg(test)]
 mod tests;
 mod transaction;

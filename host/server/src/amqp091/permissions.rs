@@ -8,7 +8,7 @@ use leveret_amqp091::{
     properties::Properties,
     wire::{Elements, Field},
 };
-use leveret_broker::{BindTo, port::Router};
+use leveret_broker::{BindTo, REPLY_TO, port::Router};
 use leveret_model::{Name, Property, Refusal, Table, refusal::Resource};
 
 /// Headers with further routing keys.
@@ -17,8 +17,6 @@ const MORE_KEYS: [&[u8]; 2] = [b"CC", b"BCC"];
 const DEFAULT_EXCHANGE: &str = "amq.default";
 /// The type whose routing keys have permissions of their own.
 const TOPIC: &[u8] = b"topic";
-/// The queue that is none: replies to this channel, which need no permission.
-const REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
 
 impl Open {
     fn denied(&self, operation: Operation, resource: Resource, name: &[u8]) -> Refusal {
@@ -40,7 +38,7 @@ impl Open {
         if self.rights.may(operation, name) { Ok(()) } else { Err(self.denied(operation, resource, name)) }
     }
 
-    /// Reading from a queue: consume, get, purge.
+    /// Reading from a queue: consume, get, purge. Replies to the channel need no permission.
     pub(super) fn demand_read(&mut self, queue: &[u8]) -> Result<(), Refusal> {
         if queue == REPLY_TO { Ok(()) } else { self.demand(Operation::Read, Resource::Queue, queue) }
     }

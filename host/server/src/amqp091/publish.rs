@@ -130,7 +130,11 @@ impl Connection {
         if self.held.waits(number) {
             return self.held.add(number, &wake, batch.drain(..).map(into_owned));
         }
-        let (more, denied) = more_keys(&batch, open.first_denied(&batch));
+        let mut denied = open.first_denied(&batch);
+        if let Some(earlier) = open.address_replies(number, &mut batch) {
+            denied = denied.filter(|(at, _)| *at <= earlier.0).or(Some(earlier));
+        }
+        let (more, denied) = more_keys(&batch, denied);
         let allowed = denied.as_ref().map_or(batch.len(), |(at, _)| *at);
         if let Some((0, denied)) = denied {
             // What the channel sent behind it is not looked at, as after any error.

@@ -29,7 +29,9 @@ impl Connection {
         let by = self.id;
         let shared = self.shared.clone();
         let open = self.open()?;
-        let (status, receipt) = if declare.passive {
+        let (status, receipt) = if let Some(status) = open.vhost.check_replies(declare.queue)? {
+            (status, Receipt::default())
+        } else if declare.passive {
             open.demand_any(Resource::Queue, declare.queue)?;
             (open.vhost.check_queue(declare.queue, by)?, Receipt::default())
         } else {
