@@ -14,6 +14,7 @@ pub use settings::{ArgumentsChange, Settings, Snapshot, is_own};
 
 use crate::{
     later::{HoldInfo, Later},
+    policy::Policy,
     queue::Queue,
     store::KeptId,
 };
@@ -176,6 +177,8 @@ struct Bindings {
     changes: VecDeque<Change>,
     /// The arguments.
     settings: Arc<Settings>,
+    /// The policy that applies to it.
+    policy: Option<Arc<Policy>>,
 }
 
 #[derive(Default)]

@@ -34,6 +34,7 @@ pub mod later;
 mod memory;
 mod names;
 mod origin;
+pub mod policy;
 pub mod port;
 mod publish;
 pub mod queue;

@@ -17,6 +17,7 @@ use crate::{
     later::Later,
     memory::MemoryAccount,
     names,
+    policy::{self, Rule},
     port::{Points, Router},
     queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
     reasons::Reasons,
@@ -68,6 +69,7 @@ pub struct Vhost {
     pub(crate) store: Arc<dyn Store>,
     /// Where interceptors are attached.
     pub(crate) intercepts: Points,
+    pub(crate) rule: Rule,
     exchanges: ByName<Exchange>,
     queues: ByName<Queue>,
     /// Those for replies, which are in no list.
@@ -112,6 +114,7 @@ impl Vhost {
             memory,
             order: Mutex::default(),
             changes: Mutex::default(),
+            rule: Rule::default(),
             exchanges: RwLock::default(),
             queues: RwLock::default(),
             replies: RwLock::default(),
@@ -350,8 +353,7 @@ impl Vhost {
         let name = spec.name.clone();
         self.admit(spec.durable, format_args!("queue '{name}'"))?;
         let keeping = self.keeping(&spec);
-        let queue = Queue::new(id, self.name.clone(), spec, owner, self.charged(), keeping);
-        let queue = Arc::new(queue);
+        let queue = self.new_queue(id, (spec, owner), keeping);
         queue.touch();
         if let Some(owner) = owner {
             changes.own(owner, &queue);
@@ -529,6 +531,7 @@ impl Vhost {
         let name = &exchange.spec.name;
         let made = match self.exchange(name) {
             None => self.admit(is_kept(&exchange), format_args!("exchange '{name}'")).map(|()| {
+                policy::govern(&self.policies(), &exchange);
                 self.put_exchange(exchange.clone());
                 self.write(&mut changes, |writing| writing.exchange(&exchange))
             }),

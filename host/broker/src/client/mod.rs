@@ -253,8 +253,7 @@ impl Client {
             let what = format!("basic.get not supported by volatile queue '{queue}' in vhost '{vhost}'");
             return Err(Refusal::NotImplemented { what: what.into() });
         }
-        let settings = queue.settings();
-        if settings.single_active_consumer && settings.kind == QueueKind::Quorum {
+        if queue.is_single_active() && queue.kind() == QueueKind::Quorum {
             let (queue, vhost) = (queue.name().clone(), self.vhost.name().clone());
             return Err(Refusal::SingleActiveConsumer { queue, vhost });
         }
@@ -444,7 +443,7 @@ impl Client {
         channel.settlements = None;
         let back = Settle::Requeue { failed: true };
         // Where one is active what it had comes back before the next is: that gets all in order.
-        let is_one_active = |holder: &Holder| holder.queue.settings().single_active_consumer;
+        let is_one_active = |holder: &Holder| holder.queue.is_single_active();
         if channel.holders.iter().flatten().any(is_one_active) {
             let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
         }

@@ -176,9 +176,13 @@ impl DeadLetters {
         while let Some(first) = self.fresh.front() {
             let queue = first.queue.clone();
             let Some(to) = queue.dead_lettering() else {
-                self.fresh.pop_front();
+                // They had somewhere to go when they died.
+                if let Some(dying) = self.fresh.pop_front() {
+                    queue.settle_now(&[(dying.message, None)], Settle::Rejected);
+                }
                 continue;
             };
+            let to = &*to;
             routing.interception.clear();
             let reason = first.reason;
             self.copy_run(&queue, reason, &mut routing.letters);
@@ -225,7 +229,7 @@ impl DeadLetters {
         self.look_ms = self.last_now_ms.saturating_add(vhost.later.look_every_ms());
         for (mut dying, refused_by) in core::mem::take(&mut self.stuck) {
             let to = dying.queue.dead_lettering();
-            if to.is_some_and(|to| answering(vhost, to, router) == refused_by) {
+            if to.is_some_and(|to| answering(vhost, &to, router) == refused_by) {
                 self.stuck.push((dying, refused_by));
                 continue;
             }
@@ -310,10 +314,10 @@ impl DeadLetters {
 
 /// Counts one that is set aside, or is no more.
 fn count_stuck(dying: &Dying, more: bool) {
-    let Some(to) = dying.queue.dead_lettering() else { return };
+    let Some(counters) = dying.queue.dead_letter_counters() else { return };
     match more {
-        true => to.counters.stuck.fetch_add(1, Ordering::Relaxed),
-        false => to.counters.stuck.fetch_sub(1, Ordering::Relaxed),
+        true => counters.stuck.fetch_add(1, Ordering::Relaxed),
+        false => counters.stuck.fetch_sub(1, Ordering::Relaxed),
     };
 }
 

@@ -4,7 +4,7 @@
 //! what types behind the declared one were opened with; whoever commits it has asked them.
 
 use super::{Binding, Change, Exchange, Generation, TypeSpec};
-use crate::port::Layer;
+use crate::{policy::Policy, port::Layer};
 use alloc::{sync::Arc, vec::Vec};
 use leveret_model::{Name, Table};
 
@@ -112,10 +112,23 @@ impl Exchange {
         self.generation().0 - bindings.type_changes
     }
 
-    /// The exchange that gets what this one cannot route.
+    /// The exchange that gets what this one cannot route. Its argument says so, else its policy.
     #[must_use]
     pub fn alternate(&self) -> Option<Name> {
-        self.bindings.read().settings.alternate.clone()
+        let bindings = self.bindings.read();
+        let by_policy = || bindings.policy.as_ref().and_then(|policy| policy.alternate());
+        bindings.settings.alternate.as_ref().or_else(by_policy).cloned()
+    }
+
+    /// The policy that applies to it.
+    #[must_use]
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.bindings.read().policy.clone()
+    }
+
+    /// Another policy applies to it. What its types decided stays: they are not asked where unroutable messages go.
+    pub(crate) fn set_policy(&self, policy: Option<Arc<Policy>>) {
+        self.bindings.write().policy = policy;
     }
 
     /// Its arguments as they are now.

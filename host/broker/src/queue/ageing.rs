@@ -5,8 +5,8 @@
 //! one visit at a time; one that comes too early does no harm and asks for the next.
 
 use super::{
-    QueueSpec,
     record::{Marks, OWN_TTL, TIMED},
+    settings::QueueSettings,
     slab::MessageRef,
     state::State,
 };
@@ -27,6 +27,8 @@ pub(super) struct Ageing {
     pub(super) has_timed: bool,
     /// And one may do so before those that came earlier.
     pub(super) has_own_ttl: bool,
+    /// Since when a message may expire of which it was not noted when it came.
+    untimed_ms: Option<u64>,
     /// When the first of those expires that came back.
     came_back_ms: Option<u64>,
     /// There are more messages than there may be.
@@ -55,13 +57,30 @@ impl Ageing {
         self.asked_ms = Some(due_ms);
         Some(due_ms)
     }
+
+    /// Other settings hold from the time `now_ms` on, also for messages that the queue may have.
+    pub(super) fn changed(
+        &mut self,
+        (before, after): (&QueueSettings, &QueueSettings),
+        has_messages: bool,
+        now_ms: u64,
+    ) {
+        if after.message_ttl_ms.is_some() && has_messages {
+            if before.message_ttl_ms.is_none() {
+                self.untimed_ms = Some(now_ms);
+            }
+            // Of some it is known when they came, of others not: a later one may expire first.
+            (self.has_timed, self.has_own_ttl) = (true, true);
+        }
+        self.touched = after.expires_ms.is_some() && (self.touched || before.expires_ms.is_none());
+    }
 }
 
 impl State {
     /// When a message expires, in milliseconds since 1970.
     fn due_ms(&self, message: MessageRef) -> Option<u64> {
         let stored = self.lanes.stored(message)?;
-        let came_ms = stored.came_ms?;
+        let came_ms = stored.came_ms.or(self.ageing.untimed_ms)?;
         let own = if stored.has_own_ttl { stored.message.ttl_ms().ok().flatten() } else { None };
         let ttl_ms = own.into_iter().chain(self.settings.message_ttl_ms).min()?;
         Some(came_ms.saturating_add(ttl_ms))
@@ -220,9 +239,8 @@ impl State {
 }
 
 /// Whether a queue that was there before a restart is to be visited at once.
-pub(super) fn is_to_be_visited(spec: &QueueSpec, state: &State) -> bool {
-    let has_letters = spec.arguments.get(b"x-dead-letter-exchange").is_some();
+pub(super) fn is_to_be_visited(state: &State) -> bool {
     state.settings.expires_ms.is_some()
         || state.ready() > 0 && state.settings.is_limited()
-        || state.ready() > 0 && (state.settings.message_ttl_ms.is_some() || has_letters)
+        || state.ready() > 0 && (state.settings.message_ttl_ms.is_some() || state.has_letters)
 }

@@ -1,10 +1,10 @@
-//! Where a queue's dead letters go, as its arguments say, and how many went.
+//! Where a queue's dead letters go, as its arguments or its policies say, and how many went.
 
 use super::QueueSpec;
 use crate::equivalence;
-use alloc::{format, string::String};
+use alloc::{format, string::String, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering};
-use leveret_model::{Name, Refusal, Value};
+use leveret_model::{Name, Refusal, Table, Value};
 
 const EXCHANGE: &str = "x-dead-letter-exchange";
 const ROUTING_KEY: &str = "x-dead-letter-routing-key";
@@ -18,7 +18,7 @@ pub struct DeadLettering {
     pub routing_key: Option<Name>,
     /// What no queue takes stays, and is tried again (`x-dead-letter-strategy` is `at-least-once`).
     pub at_least_once: bool,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// What became of the dead letters of a queue since it was declared.
@@ -52,22 +52,22 @@ pub(crate) struct Counters {
 }
 
 impl DeadLettering {
-    /// What the arguments of a queue say; `None` if its dead letters are dropped.
-    pub(super) fn of(spec: &QueueSpec) -> Option<Self> {
+    /// What arguments say; `None` if dead letters are dropped.
+    pub(super) fn of(arguments: &Table, counters: impl FnOnce() -> Arc<Counters>) -> Option<Self> {
         let name = |argument: &str| {
-            let text = spec.arguments.get(argument.as_bytes())?.as_text()?;
+            let text = arguments.get(argument.as_bytes())?.as_text()?;
             Name::new(text.as_bytes()).ok()
         };
         let exchange = name(EXCHANGE)?;
-        let strategy = spec.arguments.get(b"x-dead-letter-strategy").and_then(Value::as_text);
+        let strategy = arguments.get(b"x-dead-letter-strategy").and_then(Value::as_text);
         let at_least_once = strategy == Some("at-least-once");
-        Some(Self { exchange, routing_key: name(ROUTING_KEY), at_least_once, counters: Counters::default() })
+        Some(Self { exchange, routing_key: name(ROUTING_KEY), at_least_once, counters: counters() })
     }
 
     /// What became of the dead letters until now.
     #[must_use]
     pub fn counts(&self) -> DeadLetterCounts {
-        let Counters { routed, unroutable, cycles, dropped, refused, stuck } = &self.counters;
+        let Counters { routed, unroutable, cycles, dropped, refused, stuck } = &*self.counters;
         let [routed, unroutable, cycles, dropped, refused, stuck] =
             [routed, unroutable, cycles, dropped, refused, stuck]
                 .map(|counter| counter.load(Ordering::Relaxed));

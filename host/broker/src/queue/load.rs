@@ -3,7 +3,7 @@
 use super::{
     keeping::Keeping,
     pool,
-    record::{self, APART, DEAD_LETTERED, KEPT, Marks, OWN_TTL, REDELIVERED, TIMED},
+    record::{self, APART, DEAD_LETTERED, GAP, KEPT, Marks, OWN_TTL, REDELIVERED, TIMED},
     slab::{Hole, Segment, Store, form_in},
 };
 use crate::{
@@ -68,6 +68,48 @@ impl Store {
     /// The numbers in holes.
     pub(super) fn holes(&self) -> impl Iterator<Item = Range<u64>> {
         self.holes.iter().map(|hole| hole.first..hole.end)
+    }
+
+    /// How long the bodies are of messages that nobody has taken. What is in holes is read for that, piece by piece, and
+    /// not kept; what cannot be read does not count.
+    pub(super) fn untaken_bytes(&self, keeping: Option<&Keeping>) -> u64 {
+        let cursor = self.cursor;
+        let untaken = self.segments.iter().filter_map(|segment| match segment.first {
+            first if first == cursor.segment => Some((segment, cursor.offset, cursor.sequence)),
+            first if first >= cursor.sequence => Some((segment, 0, first)),
+            _ => None,
+        });
+        let mut bytes: u64 =
+            untaken.map(|(segment, offset, first)| self.body_bytes(segment, offset, first)).sum();
+        for hole in &self.holes {
+            let mut next = hole.first;
+            while let Some(keeping) = keeping.filter(|_| next < hole.end) {
+                let read = keeping.store.read(keeping.id, next, LOAD_BYTES, &mut |stored: Stored<'_>| {
+                    let is_here = (next..hole.end).contains(&stored.sequence);
+                    let message = stored.message.as_ref().filter(|_| is_here);
+                    bytes += message.map_or(0, |message| message.body.len() as u64);
+                });
+                match read {
+                    Some(after) if after > next => next = after,
+                    _ => break,
+                }
+            }
+        }
+        bytes
+    }
+
+    /// How long the bodies in a segment are from an offset on, where the message of that number is.
+    fn body_bytes(&self, segment: &Segment, mut offset: usize, mut sequence: u64) -> u64 {
+        let mut bytes = 0;
+        while let Some(header) = record::header(&segment.bytes, offset) {
+            if header.flags & GAP == 0 {
+                let apart = if header.flags & APART == 0 { None } else { self.apart.get(&sequence) };
+                bytes += apart.map_or(header.body_bytes(), |body| body.as_bytes().len() as u64);
+            }
+            offset += header.length;
+            sequence += header.numbers();
+        }
+        bytes
     }
 
     /// Forgets what is in holes. Returns how many messages that were.

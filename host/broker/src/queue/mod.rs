@@ -7,6 +7,7 @@
 mod ageing;
 mod consumers;
 mod dead_letter;
+mod governed;
 mod handing;
 mod keeping;
 mod lanes;
@@ -31,13 +32,14 @@ use crate::{
     receipt::Receipt,
     store::{Kept, KeptId, Ranges},
 };
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
 };
+use governed::Governed;
 use leveret_model::{MessageView, Name, Refusal, refusal::Resource};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use state::State;
 
 pub use consumers::ASSIGNED_MESSAGES_MAX;
@@ -69,8 +71,9 @@ pub struct Queue {
     account: Arc<MemoryAccount>,
     /// Where its messages are kept; `None` where they end with the process.
     keeping: Option<Keeping>,
-    settings: QueueSettings,
-    dead_lettering: Option<Box<DeadLettering>>,
+    kind: QueueKind,
+    is_single_active: bool,
+    governed: RwLock<Governed>,
     /// Who comes for what dies at nobody's hand.
     deaths: Arc<Deaths>,
     deleted: AtomicBool,
@@ -97,9 +100,10 @@ impl Queue {
     ) -> Self {
         let (deleted, behind) = (AtomicBool::new(false), AtomicBool::new(false));
         let settings = QueueSettings::of(&spec.arguments);
-        let dead_lettering = DeadLettering::of(&spec).map(Box::new);
+        let governed = Governed::by_arguments(&spec.arguments);
+        let (kind, is_single_active) = (settings.kind, settings.single_active_consumer);
         let kept = keeping.clone().map(|keeping| (keeping, account.clone()));
-        let state = State::new(settings.clone(), dead_lettering.is_some(), kept);
+        let state = State::new(settings, governed.has_letters(), kept);
         let state = Mutex::new(state);
         Self {
             id,
@@ -108,8 +112,9 @@ impl Queue {
             owner,
             account,
             keeping,
-            settings,
-            dead_lettering,
+            kind,
+            is_single_active,
+            governed: RwLock::new(governed),
             deaths,
             deleted,
             behind,
@@ -122,7 +127,7 @@ impl Queue {
         let mut state = self.state.lock();
         state.recover(kept);
         state.touch();
-        let visit = ageing::is_to_be_visited(&self.spec, &state);
+        let visit = ageing::is_to_be_visited(&state);
         let messages = state.ready() as u64;
         drop(state);
         if visit {
@@ -133,17 +138,17 @@ impl Queue {
 
     /// It was declared, for the first time or again.
     pub(crate) fn touch(self: &Arc<Self>) {
-        if self.settings.expires_ms.is_some() {
-            let mut state = self.state.lock();
+        let mut state = self.state.lock();
+        if state.settings.expires_ms.is_some() {
             state.touch();
             self.part(state);
         }
     }
 
-    /// What its arguments come to.
+    /// Whether one of its consumers is served and the others stand by.
     #[must_use]
-    pub fn settings(&self) -> &QueueSettings {
-        &self.settings
+    pub fn is_single_active(&self) -> bool {
+        self.is_single_active
     }
 
     /// The numbers of its lanes in the store.
@@ -205,12 +210,6 @@ impl Queue {
     #[must_use]
     pub fn owner(&self) -> Option<ConnectionId> {
         self.owner
-    }
-
-    /// Where its dead letters go; `None` if they are dropped.
-    #[must_use]
-    pub fn dead_lettering(&self) -> Option<&DeadLettering> {
-        self.dead_lettering.as_deref()
     }
 
     /// Whether it was deleted. Whoever holds on to it looks it up by name again.
@@ -297,7 +296,7 @@ impl Queue {
             let flags = if dead_lettered { record::DEAD_LETTERED } else { 0 };
             if state.is_full(message.body.len()) {
                 notes.refused.push(*member);
-                if self.settings.overflow == Overflow::RejectPublishDlx {
+                if state.settings.overflow == Overflow::RejectPublishDlx {
                     bytes += state.put_aside(message, apart, record::Marks::of(flags));
                 }
                 continue;
@@ -305,7 +304,7 @@ impl Queue {
             let lane = state.lane_of(message);
             let kept = state.lanes.lane_mut(lane).place(&mut notes.placing, *member, message);
             let flags = flags | if kept { record::KEPT } else { 0 };
-            let marks = if notes.is_timeless && self.settings.message_ttl_ms.is_none() {
+            let marks = if notes.is_timeless && state.settings.message_ttl_ms.is_none() {
                 record::Marks::of(flags)
             } else {
                 state.marks(message, flags, now_ms)

@@ -135,6 +135,11 @@ pub(super) fn header(bytes: &[u8], offset: usize) -> Option<Header> {
 }
 
 impl Header {
+    /// How long the body in the record is; 0 if it is kept apart.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_length.into()
+    }
+
     /// How many numbers the record stands for.
     pub(super) fn numbers(&self) -> u64 {
         if self.flags & GAP == 0 {

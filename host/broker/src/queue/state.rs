@@ -120,10 +120,7 @@ impl State {
     pub(super) fn recover(&mut self, kept: Kept) {
         self.lanes.recover(kept, self.settings.max_priority);
         if self.settings.max_length_bytes.is_some() {
-            // Only when it has read them it knows how long they are; there is a limit to that.
-            let (all, _) =
-                self.unwatched(|state| core::iter::from_fn(|| state.take_ready()).collect::<Vec<_>>());
-            all.into_iter().rev().for_each(|message| self.untake(message));
+            self.ready_bytes = self.lanes.ready_bytes();
         }
         self.serve();
     }

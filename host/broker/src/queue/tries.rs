@@ -36,6 +36,11 @@ impl Tries {
         self.counts.as_ref().is_some_and(|counts| !counts.is_empty())
     }
 
+    /// Has another limit. Those that had too many deliveries already die when they are next.
+    pub(super) fn set_limit(&mut self, limit: DeliveryLimit) {
+        self.limit = limit;
+    }
+
     /// Notes what the store tells of messages of a lane.
     pub(super) fn recover(&mut self, lane: u16, deliveries: &[(u64, u16)]) {
         let Some(counts) = &mut self.counts else { return };
@@ -55,7 +60,7 @@ impl Tries {
         self.limit.is_over(*count, has_letters)
     }
 
-    /// Whether a message that was there before a restart was delivered too often then.
+    /// Whether a ready message was delivered too often: it was there before a restart, or before the limit changed.
     #[inline]
     pub(super) fn is_worn_out(&self, message: MessageRef, has_letters: bool) -> bool {
         let counts = self.counts.as_ref().filter(|counts| !counts.is_empty());
