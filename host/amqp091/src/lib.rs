@@ -18,6 +18,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod channels;
 pub mod client;
 pub mod close;
 mod content;

@@ -28,6 +28,7 @@ pub use event::{ClientProperties, Event, Login, Mechanism, Publish, SessionConfi
 
 use crate::{
     Method,
+    channels::ByChannel,
     close::{Failure, ReplyCode, reply_code, reply_text},
     content::Slot,
     delivery::{self, Delivery},
@@ -90,8 +91,7 @@ pub struct Session {
     phase: Phase,
     output: Vec<u8>,
     notices: VecDeque<Notice>,
-    /// By channel number; as long as the highest that was opened asks for.
-    channels: Vec<Slot>,
+    channels: ByChannel<Slot>,
     body_frame: Option<BodyFrame>,
     /// A frame was so large that the next one cannot be found.
     lost: bool,
@@ -117,7 +117,7 @@ impl Session {
             phase: Phase::ProtocolHeader,
             output: Vec::new(),
             notices: VecDeque::new(),
-            channels: Vec::new(),
+            channels: ByChannel::default(),
             body_frame: None,
             lost: false,
             frame_bytes_max: 0,
@@ -257,7 +257,7 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn is_channel_open(&self, channel: u16) -> bool {
-        self.channels.get(usize::from(channel)).is_some_and(Slot::is_open)
+        self.channels.get(channel).is_some_and(Slot::is_open)
     }
 
     /// Puts a heartbeat, unless the connection is not negotiated yet or is over.
@@ -297,7 +297,7 @@ impl Session {
             method_id: on.1,
         };
         frame::put_method(&mut self.output, channel, &close);
-        if let Some(slot) = self.channels.get_mut(usize::from(channel)) {
+        if let Some(slot) = self.channels.get_mut(channel) {
             *slot = Slot::Closing;
         }
         self.notices.push_back(Notice::ChannelClosed(channel));
@@ -341,7 +341,7 @@ impl Session {
     /// All channels go; the caller is told once.
     fn end(&mut self, phase: Phase) {
         self.phase = phase;
-        self.channels = Vec::new();
+        self.channels = ByChannel::default();
         self.notices.clear();
         self.notices.push_back(Notice::Closed);
     }

@@ -28,6 +28,8 @@ const ACKNOWLEDGEMENTS: [(u16, u16); 3] = [(60, 80), (60, 90), (60, 120)];
 pub(crate) const ANNOUNCED_BODY_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Bodies up to this size are not counted for that: with all channels they come to 128 MiB at most.
 const UNCOUNTED_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Of how many channels with high numbers something is kept before those are forgotten that are closed.
+const HIGH_KEPT_MAX: usize = 4096;
 
 impl Session {
     pub(super) fn step_running<'b>(&mut self, bytes: &'b [u8]) -> Result<Step<'b>, Failure> {
@@ -59,7 +61,7 @@ impl Session {
     fn begin_body_frame<'b>(&mut self, header: FrameHeader) -> Result<Step<'b>, Failure> {
         self.check_payload_bytes(header)?;
         let payload_bytes = header.payload_bytes as usize;
-        let start = match self.channels.get(usize::from(header.channel)) {
+        let start = match self.channels.get(header.channel) {
             Some(Slot::AwaitBody(content)) if payload_bytes <= content.missing_bytes() => content.body.len(),
             Some(Slot::AwaitBody(_)) => {
                 let text = "content body frame exceeds remaining content size";
@@ -81,7 +83,7 @@ impl Session {
             return Ok(Step::More);
         };
         let mut whole = Slot::Open;
-        let slot = self.channels.get_mut(usize::from(body_frame.channel)).unwrap_or(&mut whole);
+        let slot = self.channels.get_mut(body_frame.channel).unwrap_or(&mut whole);
         if body_frame.left_bytes > 0 {
             let piece = bytes.get(..body_frame.left_bytes).unwrap_or(bytes);
             if let Slot::AwaitBody(content) = slot {
@@ -113,7 +115,7 @@ impl Session {
 
     /// How many bytes of bodies that are not whole yet were announced on all channels.
     fn announced_bytes(&self) -> usize {
-        let announced = self.channels.iter().map(|slot| match slot {
+        let announced = self.channels.values().map(|slot| match slot {
             Slot::AwaitBody(content) => content.body_bytes,
             _ => 0,
         });
@@ -129,7 +131,7 @@ impl Session {
         took: usize,
     ) -> Result<Step<'b>, Failure> {
         let body_bytes_max = self.config.message_body_bytes_max;
-        let Some(slot) = self.channels.get_mut(usize::from(channel)) else {
+        let Some(slot) = self.channels.get_mut(channel) else {
             return Err(Failure::new(ReplyCode::UnexpectedFrame, NO_METHOD, (0, 0)));
         };
         match mem::take(slot) {
@@ -145,7 +147,7 @@ impl Session {
                             return Err(Failure::new(ReplyCode::ResourceError, text, PUBLISH));
                         }
                     }
-                    let Some(slot) = self.channels.get_mut(usize::from(channel)) else {
+                    let Some(slot) = self.channels.get_mut(channel) else {
                         return Err(Failure::new(ReplyCode::UnexpectedFrame, NO_METHOD, (0, 0)));
                     };
                     if content.is_whole() {
@@ -198,7 +200,7 @@ impl Session {
         took: usize,
     ) -> Result<Step<'b>, Failure> {
         let (ids, _) = method_ids(payload)?;
-        match self.channels.get(usize::from(channel)) {
+        match self.channels.get(channel) {
             Some(Slot::Open) => {
                 let method = decode_method(payload)?;
                 self.on_open_channel(channel, method, took)
@@ -217,22 +219,20 @@ impl Session {
         }
     }
 
-    /// channel.open: 530 above the negotiated channel-max.
+    /// channel.open: 530 for one more than the negotiated channel-max, whatever their numbers are.
     fn on_channel_open<'b>(&mut self, channel: u16, took: usize) -> Result<Step<'b>, Failure> {
-        if channel > self.channel_max {
-            let text = format!(
-                "channel number {channel} is higher than the negotiated channel_max ({})",
-                self.channel_max
-            );
-            return Err(Failure::new(ReplyCode::NotAllowed, text, CHANNEL_OPEN));
+        let most = self.channel_max;
+        let in_use = self.channels.values().filter(|slot| slot.is_open() || matches!(slot, Slot::Closing));
+        if in_use.count() >= usize::from(most) {
+            let text =
+                format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
+            return Err(Failure::new(ReplyCode::NotAllowed, text, (0, 0)));
         }
-        let index = usize::from(channel);
-        if index >= self.channels.len() {
-            self.channels.resize_with(index + 1, Slot::default);
+        if self.channels.high_count() >= HIGH_KEPT_MAX {
+            // That they were open once is not so important.
+            self.channels.retain_high(|slot| !matches!(slot, Slot::Closed));
         }
-        if let Some(slot) = self.channels.get_mut(index) {
-            *slot = Slot::Open;
-        }
+        self.channels.insert(channel, Slot::Open);
         frame::put_method(&mut self.output, channel, &Method::ChannelOpenOk {});
         Ok(Step::Event(took, Event::ChannelOpened(channel)))
     }
@@ -296,7 +296,7 @@ impl Session {
     }
 
     fn set_slot(&mut self, channel: u16, to: Slot) {
-        if let Some(slot) = self.channels.get_mut(usize::from(channel)) {
+        if let Some(slot) = self.channels.get_mut(channel) {
             *slot = to;
         }
     }

@@ -24,7 +24,7 @@ impl Session {
         let Some([METHOD, c0, c1, _, _, _, _, 0, 60, 0, 40]) = bytes.first_chunk() else {
             return false;
         };
-        let slot = self.channels.get(usize::from(u16::from_be_bytes([*c0, *c1])));
+        let slot = self.channels.get(u16::from_be_bytes([*c0, *c1]));
         matches!(slot, Some(Slot::Open)) && self.body_frame.is_none() && self.notices.is_empty()
     }
 
@@ -38,7 +38,7 @@ impl Session {
             return None;
         };
         let channel = u16::from_be_bytes([c0, c1]);
-        if !matches!(self.channels.get(usize::from(channel))?, Slot::Open) {
+        if !matches!(self.channels.get(channel)?, Slot::Open) {
             return None;
         }
         let delivery_tag = u64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
@@ -72,7 +72,7 @@ impl Session {
             return None;
         };
         let channel = [*c0, *c1];
-        if !matches!(self.channels.get(usize::from(u16::from_be_bytes(channel)))?, Slot::Open) {
+        if !matches!(self.channels.get(u16::from_be_bytes(channel))?, Slot::Open) {
             return None;
         }
         let payload_bytes = self.payload_bytes([*s0, *s1, *s2, *s3])?;

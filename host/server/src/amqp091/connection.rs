@@ -3,7 +3,7 @@
 use super::{Channel, Connection, Open};
 use crate::{connection::ConnectionWake, live::Most, vhosts::Place};
 use leveret_access::{Claim, Limits, login::Outcome};
-use leveret_amqp091::{Login, Mechanism, Method, form::FORM};
+use leveret_amqp091::{Login, Mechanism, Method, channels::ByChannel, form::FORM};
 use leveret_broker::{
     Client, Publisher,
     port::{Router, Wake as _},
@@ -115,7 +115,7 @@ impl Connection {
             },
             rights,
             place,
-            channels: Vec::new(),
+            channels: ByChannel::default(),
         });
         self.session.opened();
         let client = self.session.client();
@@ -140,20 +140,14 @@ impl Connection {
             let (user, limit) = (open.rights.user_name().clone(), most.unwrap_or_default());
             return self.session.refuse(number, &Refusal::UserChannels { user, limit }, CHANNEL_OPEN);
         }
-        let index = usize::from(number);
-        if open.channels.len() <= index {
-            open.channels.resize_with(index + 1, || None);
-        }
-        if let Some(place) = open.channels.get_mut(index) {
-            *place = Some(Channel::new(self.wake.clone()));
-        }
+        open.channels.insert(number, Channel::new(self.wake.clone()));
         open.client.open_channel(number);
     }
 
     /// channel.close (section 1.5.2.5), by either side.
     pub(super) fn on_channel_closed(&mut self, number: u16, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
-        if let Some(channel) = open.channels.get_mut(usize::from(number)).and_then(Option::take) {
+        if let Some(channel) = open.channels.remove(number) {
             open.place.close_channel();
             self.confirms.forget(number);
             channel.forget(router);

@@ -33,7 +33,7 @@ use crate::{
 };
 use held::{ChannelWake, Held, Next};
 use leveret_access::{Identity, Rights};
-use leveret_amqp091::{Event, Session};
+use leveret_amqp091::{Event, Session, channels::ByChannel};
 use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
 use leveret_model::{Name, PublisherIdentity};
 use std::{
@@ -125,8 +125,7 @@ struct Open {
     rights: Rights,
     /// It is counted.
     place: Place,
-    /// By channel number.
-    channels: Vec<Option<Channel>>,
+    channels: ByChannel<Channel>,
 }
 
 /// What 0-9-1 keeps for a channel beyond what the broker does.
@@ -160,7 +159,7 @@ impl Channel {
 
 impl Open {
     fn channel(&mut self, number: u16) -> Option<&mut Channel> {
-        self.channels.get_mut(usize::from(number))?.as_mut()
+        self.channels.get_mut(number)
     }
 }
 
@@ -467,7 +466,7 @@ impl Connection {
         self.held.end();
         self.end_publishing();
         if let Some(mut open) = self.open.take() {
-            open.channels.iter().flatten().for_each(|channel| channel.forget(router));
+            open.channels.values().for_each(|channel| channel.forget(router));
             let wake: Arc<dyn Wake> = self.wake.clone();
             router.forget(&wake);
             open.client.close(router);

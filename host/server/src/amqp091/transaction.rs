@@ -118,7 +118,7 @@ impl Connection {
     ) {
         let Some(open) = &mut self.open else { return };
         let vhost = open.vhost.clone();
-        let Some(channel) = open.channels.get_mut(usize::from(number)).and_then(Option::as_mut) else {
+        let Some(channel) = open.channels.get_mut(number) else {
             return;
         };
         let Some(pending) = &mut channel.transaction else { return };
@@ -142,7 +142,7 @@ impl Connection {
     /// Goes on with a commit: publishes the rest; when that is all, what was settled counts too.
     fn commit(&mut self, number: u16, mut rest: Vec<Publish<'static>>, router: &mut dyn Router) -> Answer {
         let Some(open) = &mut self.open else { return Ok(None) };
-        let Some(channel) = open.channels.get_mut(usize::from(number)).and_then(Option::as_mut) else {
+        let Some(channel) = open.channels.get_mut(number) else {
             return Ok(None);
         };
         let wake = channel.wake.clone();

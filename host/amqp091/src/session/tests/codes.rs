@@ -130,9 +130,30 @@ fn channels_are_opened_once_and_first() {
     let closed = || Script::channel().method(1, &close_of_client());
     assert_eq!(closed().method(1, &ack).play().closes(), []);
     hard(closed().method(1, &Method::TxSelect {}), 504, text, (90, 10));
-    let text = "NOT_ALLOWED - channel number 11 is higher than the negotiated channel_max (10)";
-    hard(Script::connected().method(11, &Method::ChannelOpen {}), 530, text, (20, 10));
-    assert_eq!(Script::connected().method(10, &Method::ChannelOpen {}).play().closes(), []);
+}
+
+/// Channels are counted, and may have any numbers.
+#[test]
+fn so_many_channels_may_be_open_at_once_as_were_agreed_on() {
+    let numbers = [65_535, 1, 2_047, 2_048, 11, 3, 40_000, 4, 5, 6];
+    let opened = || {
+        numbers
+            .iter()
+            .fold(Script::connected(), |script, number| script.method(*number, &Method::ChannelOpen {}))
+    };
+    assert_eq!(opened().play().closes(), []);
+    let text = "NOT_ALLOWED - number of channels opened (10) has reached the negotiated channel_max (10)";
+    hard(opened().method(7, &Method::ChannelOpen {}), 530, text, (0, 0));
+    // One that is closed, by whichever side, makes room for another.
+    let closed = opened().method(65_535, &close_of_client()).method(7, &Method::ChannelOpen {});
+    assert_eq!(closed.play().closes(), []);
+    let ack = Method::BasicAck { delivery_tag: 1, multiple: false };
+    assert_eq!(opened().method(40_000, &close_of_client()).method(40_000, &ack).play().closes(), []);
+    // And what is kept of those that were open once has an end.
+    let many = (3_000..=u16::MAX).fold(Script::connected(), |script, number| {
+        script.method(number, &Method::ChannelOpen {}).method(number, &close_of_client())
+    });
+    assert_eq!(many.method(u16::MAX, &Method::ChannelOpen {}).play().closes(), []);
 }
 
 #[test]
