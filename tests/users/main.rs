@@ -1,5 +1,5 @@
 //! Users and what they may do, on sockets: `login` says who they are, `permissions` tries each operation, `manage`
-//! changes users and `vhosts` virtual hosts while the broker runs, `tls` has certificates. The texts are those of
+//! changes users, `vhosts` virtual hosts and `policies` policies while the broker runs, `tls` has certificates. The texts are those of
 //! RabbitMQ 4.3.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -9,6 +9,7 @@ mod client;
 mod login;
 mod manage;
 mod permissions;
+mod policies;
 mod tls;
 mod vhosts;
 

@@ -23,6 +23,7 @@ pub mod explainer;
 pub mod housekeeper;
 pub mod http;
 pub mod live;
+pub mod policies;
 pub mod store;
 pub mod tls;
 pub mod users;

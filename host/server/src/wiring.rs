@@ -6,6 +6,7 @@ use crate::{
     decisions::DecisionsFile,
     http::{self, HttpServer},
     live::Live,
+    policies::PolicyBook,
     store::{self, DiskStore},
     tls::{Reload, Tls},
     users,
@@ -16,10 +17,11 @@ use crate::{
 use anyhow::Context;
 use leveret_access::Access;
 use leveret_amqp091::{Mechanism, SessionConfig};
-use leveret_broker::{MemoryAccount, Restored, Vhost, store::Store};
+use leveret_broker::{MemoryAccount, Restored, Vhost, policy, port::Router as _, store::Store};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -47,6 +49,8 @@ pub struct Shared {
     pub live: Arc<Live>,
     /// The virtual hosts.
     pub vhosts: Vhosts,
+    /// Where the policies of virtual hosts are kept.
+    pub policies: PolicyBook,
     /// The bytes of all queued messages.
     pub memory: Arc<MemoryAccount>,
     /// Where what is to outlive the process is written.
@@ -85,6 +89,7 @@ impl Shared {
             live: Arc::default(),
             plugins,
             vhosts,
+            policies: PolicyBook::open(&[], &store).0,
             store,
             memory,
             session: Arc::default(),
@@ -207,13 +212,15 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         plugins.registry().note_refused(&Scope::Global, decisions.place(), &why);
     }
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
-    let vhosts = vhosts(config, &store, &memory, &plugins)?;
+    let (policies, given) = PolicyBook::open(&config.declared_policies, &store);
+    let vhosts = vhosts((config, given), &store, &memory, &plugins)?;
     let session = session_config(config.listen, config.access.anonymous_user.is_some());
     let shared = Arc::new(Shared {
         access: users::open(config, &store)?,
         live: Arc::default(),
         plugins: plugins.clone(),
         vhosts,
+        policies,
         memory,
         store: store.clone(),
         session_with_external: Arc::new(with_external(&session)),
@@ -266,7 +273,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
 
 /// The virtual hosts, with what they have from before.
 fn vhosts(
-    config: &Config,
+    (config, mut policies): (&Config, BTreeMap<Name, policy::Policies>),
     store: &DiskStore,
     memory: &Arc<MemoryAccount>,
     plugins: &Arc<Host>,
@@ -278,7 +285,11 @@ fn vhosts(
     for vhost in &config.vhosts {
         let record = known.remove(&vhost.name).unwrap_or_default();
         let opened = vhosts.open(vhost, record, &mut router);
-        log_restored(&*opened.with_context(|| format!("virtual host {}", vhost.name))?);
+        let opened = opened.with_context(|| format!("virtual host {}", vhost.name))?;
+        if let Some(its) = policies.remove(&vhost.name) {
+            opened.set_policies(its, router.now_ms());
+        }
+        log_restored(&opened);
     }
     for name in store.vhosts().iter().filter(|name| vhosts.get(name).is_none()) {
         tracing::warn!(

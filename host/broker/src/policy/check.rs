@@ -208,8 +208,9 @@ fn is_age(text: &str) -> bool {
     number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-/// A value as RabbitMQ shows it.
-fn term(value: &Value) -> String {
+/// A value as RabbitMQ shows it in reasons.
+#[must_use]
+pub fn term(value: &Value) -> String {
     match value {
         Value::Void => "null".into(),
         Value::Boolean(boolean) => boolean.to_string(),

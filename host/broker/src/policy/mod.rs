@@ -20,6 +20,7 @@ use core::fmt;
 use leveret_model::{Name, Table};
 
 pub(crate) use apply::{Rule, govern};
+pub use check::term;
 pub(crate) use merge::arguments;
 
 /// Says in which names a policy's pattern is found.
@@ -124,6 +125,14 @@ impl Policy {
         let alternate = definition.get(ALTERNATE_EXCHANGE).and_then(|name| name.as_text());
         let alternate = alternate.and_then(|name| Name::new(name.as_bytes()).ok());
         Ok(Self { name, pattern, apply_to, priority, definition, not_for, alternate })
+    }
+
+    /// Checks a definition alone.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn check(kind: PolicyKind, definition: &Table) -> Result<(), String> {
+        check::definition(kind, definition).map(drop)
     }
 
     /// Its name.

@@ -5,6 +5,7 @@ mod client;
 mod exchange;
 mod hold;
 mod plugin;
+mod policy;
 mod store;
 mod time;
 mod users;
@@ -65,6 +66,10 @@ enum Command {
     TopicPermission(users::TopicPermissionArguments),
     /// Virtual hosts of a running broker: make them, delete them, their limits
     Vhost(vhost::VhostArguments),
+    /// What holds for queues and exchanges of a running broker by their names: limits, time to live, dead letters
+    Policy(policy::PolicyArguments),
+    /// The same by operators, of which the smaller limit counts
+    OperatorPolicy(policy::PolicyArguments),
     /// Compile one component from standard input: the broker starts itself with this
     #[command(name = compile::SUBCOMMAND, hide = true)]
     CompilePlugin(CompilePluginArguments),
@@ -120,6 +125,10 @@ pub fn run() -> ExitCode {
         Some(Command::Vhost(vhost)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| vhost.run(&settings))
         }
+        Some(Command::Policy(policy)) => settings(arguments.config, arguments.settings)
+            .and_then(|settings| policy.run(policy::POLICIES, &settings)),
+        Some(Command::OperatorPolicy(policy)) => settings(arguments.config, arguments.settings)
+            .and_then(|settings| policy.run(policy::OPERATOR_POLICIES, &settings)),
         Some(Command::Store(store)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| store.run(&settings))
         }

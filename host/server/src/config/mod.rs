@@ -7,6 +7,7 @@
 
 mod durability;
 mod intercept;
+mod policies;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod vhosts;
 
 pub use durability::{DurabilityTable, SyncMode};
 pub use intercept::InterceptTable;
+pub use policies::{DeclaredPolicy, PolicyTable};
 pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable, VhostTotalsTable};
 pub use users::{UserTable, UserTables};
 pub use vhosts::VhostConfig;
@@ -204,6 +206,16 @@ pub struct Settings {
     #[arg(skip)]
     #[serde(default)]
     pub durability: Vec<Spanned<DurabilityTable>>,
+
+    /// `[[policy]]`: what holds for queues and exchanges by their names
+    #[arg(skip)]
+    #[serde(default)]
+    pub policy: Vec<Spanned<PolicyTable>>,
+
+    /// `[[operator-policy]]`: how much there may be of it
+    #[arg(skip)]
+    #[serde(default)]
+    pub operator_policy: Vec<Spanned<PolicyTable>>,
 }
 
 impl Settings {
@@ -222,7 +234,9 @@ impl Settings {
         let settings: Self = toml::from_str(text)?;
         settings.check_attachments(text)?;
         settings.check_durability(text)?;
-        if let Err((start, what)) = users::check(&settings.users) {
+        let checked = users::check(&settings.users);
+        let checked = checked.and_then(|()| policies::check(&settings.policy, &settings.operator_policy));
+        if let Err((start, what)) = checked {
             let before = text.get(..start).unwrap_or_default();
             bail!("line {}: {what}", before.matches('\n').count() + 1);
         }
@@ -338,6 +352,11 @@ impl Settings {
             },
             intercept: if self.intercept.is_empty() { other.intercept } else { self.intercept },
             durability: if self.durability.is_empty() { other.durability } else { self.durability },
+            policy: if self.policy.is_empty() { other.policy } else { self.policy },
+            operator_policy: match self.operator_policy.is_empty() {
+                true => other.operator_policy,
+                false => self.operator_policy,
+            },
         }
     }
 }
@@ -373,6 +392,8 @@ pub struct Config {
     pub access: leveret_access::Settings,
     /// The users that are declared.
     pub users: Vec<User>,
+    /// The policies for queues and exchanges that are declared.
+    pub declared_policies: Vec<DeclaredPolicy>,
     /// How TLS is served, if it is.
     pub tls: Option<TlsSettings>,
     /// The rules behind `attachments`.
@@ -428,6 +449,8 @@ impl TryFrom<Settings> for Config {
         let vhosts = vhosts::vhosts(names, (&settings.vhost, &settings.durability), &data_dir, &plugins_dir)?;
         let vhost_names: Vec<Name> = vhosts.iter().map(|vhost| vhost.name.clone()).collect();
         let attachments = Attachments::new(rules.clone(), &vhost_names).context("[[intercept]]")?;
+        let declared_policies =
+            policies::declared(&settings.policy, &settings.operator_policy, &vhost_names)?;
         Ok(Self {
             listen: settings.listen.unwrap_or(LISTEN_DEFAULT),
             http_listen: match settings.http_listen {
@@ -447,6 +470,7 @@ impl TryFrom<Settings> for Config {
             attachments: Arc::new(attachments),
             access: access(settings.loopback_users, settings.anonymous_user)?,
             users: users::users(&settings.users)?,
+            declared_policies,
             tls,
             attachment_rules: rules,
             durability_usual: durability::of_vhost("", None, &settings.durability),

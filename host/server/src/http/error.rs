@@ -25,6 +25,10 @@ pub(crate) enum ApiError {
     NotManagement,
     /// The right password of a user that is no administrator.
     NotAdministrator,
+    /// The right password of a user that may not look at that, being neither policymaker nor administrator.
+    NotPolicymaker,
+    /// No virtual host of that name, where something is to be put into it.
+    NoVhost,
     /// The right password from the wrong place.
     LoopbackOnly,
     /// The `Host` is not this broker's.
@@ -40,13 +44,15 @@ pub(crate) enum ApiError {
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoVhost => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Refused(_) => StatusCode::CONFLICT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotAuthorized | Self::LoopbackOnly | Self::NotManagement | Self::NotAdministrator => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::NotAuthorized
+            | Self::LoopbackOnly
+            | Self::NotManagement
+            | Self::NotAdministrator
+            | Self::NotPolicymaker => StatusCode::UNAUTHORIZED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -64,6 +70,8 @@ impl ApiError {
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),
             Self::NotManagement => ("not_authorised", "Not management user"),
             Self::NotAdministrator => ("not_authorised", "Not administrator user"),
+            Self::NotPolicymaker => ("not_authorised", "User not authorised to access object"),
+            Self::NoVhost => ("not_found", "vhost_not_found"),
             Self::LoopbackOnly => ("not_authorized", "User can only log in via localhost"),
             Self::ForeignHost => {
                 ("forbidden", "the Host header names neither loopback nor the listening address")

@@ -44,5 +44,6 @@ fn describe(exchange: &Exchange) -> ExchangeJson {
         auto_delete: spec.auto_delete,
         internal: spec.internal,
         arguments: arguments::to_json(&exchange.settings().arguments),
+        policy: exchange.policy().map(|policy| policy.name().to_text()),
     }
 }

@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod exchange_info;
 pub mod explain;
 pub mod interceptors;
+pub mod policies;
 pub mod refused;
 pub mod seen;
 pub mod users;
@@ -151,6 +152,9 @@ pub struct ExchangeJson {
     pub internal: bool,
     /// What it was declared with.
     pub arguments: Map<String, Value>,
+    /// The policy that applies to it, if one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// A queue.
@@ -173,6 +177,12 @@ pub struct QueueJson {
     pub exclusive: bool,
     /// What it was declared with.
     pub arguments: Map<String, Value>,
+    /// The policy that applies to it, or null, as for the next.
+    pub policy: Option<String>,
+    /// The operator's policy.
+    pub operator_policy: Option<String>,
+    /// What both come to.
+    pub effective_policy_definition: Map<String, Value>,
     /// How many consumers it has.
     pub consumers: u64,
     /// Its messages.

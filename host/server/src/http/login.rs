@@ -11,10 +11,26 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::oneshot;
 
 /// The tags of those who may ask at all.
-const MANAGEMENT: [&str; 4] = ["management", "policymaker", "monitoring", ADMINISTRATOR];
+const MANAGEMENT: [&str; 4] = ["management", POLICYMAKER, "monitoring", ADMINISTRATOR];
+/// The tag of those who may say what holds for queues and exchanges.
+const POLICYMAKER: &str = "policymaker";
 
 /// What all of them may look at, and of what is in a virtual host that they may enter.
-const OPEN: [&str; 7] = ["whoami", "overview", "vhosts", "vhost-limits", "exchanges", "queues", "bindings"];
+const OPEN: [&str; 9] = [
+    "whoami",
+    "overview",
+    "vhosts",
+    "vhost-limits",
+    "exchanges",
+    "queues",
+    "bindings",
+    POLICIES,
+    OPERATOR_POLICIES,
+];
+/// Policymakers may look at single ones too, and change them.
+const POLICIES: &str = "policies";
+/// Of these only lists are for others than administrators.
+const OPERATOR_POLICIES: &str = "operator-policies";
 
 /// A caller whose credentials were right.
 #[derive(Clone, Debug)]
@@ -27,10 +43,10 @@ pub(super) enum Caller {
 
 impl Caller {
     /// Whether it may ask for that. Administrators may ask for everything, others look at what is in the virtual hosts
-    /// that they may enter.
+    /// that they may enter, and policymakers change policies there.
     ///
     /// # Errors
-    /// [`ApiError::NotManagement`], [`ApiError::NotAdministrator`], [`ApiError::NotFound`].
+    /// [`ApiError::NotManagement`], [`ApiError::NotAdministrator`], [`ApiError::NotPolicymaker`], [`ApiError::NotFound`].
     pub(super) fn check(&self, method: &Method, path: &str) -> Result<(), ApiError> {
         let Self::User(user) = self else { return Ok(()) };
         if user.has_tag(ADMINISTRATOR) {
@@ -41,7 +57,18 @@ impl Caller {
         }
         let mut parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
         let (resource, vhost) = (parts.next().unwrap_or_default(), parts.next());
-        if method != Method::GET || !OPEN.contains(&resource) || resource == "vhosts" && vhost.is_some() {
+        let is_one = parts.next().is_some();
+        let makes_policies = resource == POLICIES && is_one;
+        if makes_policies && !user.has_tag(POLICYMAKER) {
+            return Err(ApiError::NotPolicymaker);
+        }
+        if resource == OPERATOR_POLICIES && is_one {
+            return Err(ApiError::NotAdministrator);
+        }
+        if method != Method::GET && !makes_policies
+            || !OPEN.contains(&resource)
+            || resource == "vhosts" && vhost.is_some()
+        {
             return Err(ApiError::NotAdministrator);
         }
         match vhost.map(|vhost| percent_decode_str(vhost).collect::<Vec<u8>>()) {

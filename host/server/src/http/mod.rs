@@ -1,8 +1,8 @@
 //! The HTTP API: RabbitMQ's management paths and JSON where RabbitMQ has them, `/api/plugins` for
 //! what is ours.
 //!
-//! *Not here:* changing what RabbitMQ's API changes, but users: of that, all of it reads, and what RabbitMQ tells
-//! and this broker does not have (rates, policies, who declared what) is left out rather than made up.
+//! *Not here:* changing what RabbitMQ's API changes, but users, virtual hosts and policies: of that, all of it reads, and
+//! what RabbitMQ tells and this broker does not have (rates, who declared what) is left out rather than made up.
 //! What it changes is ours: switches and versions of plugins, arguments of exchanges, held messages.
 //!
 //! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
@@ -36,6 +36,7 @@ mod path;
 mod permissions;
 mod pins;
 mod plugins;
+mod policies;
 mod queues;
 mod refused;
 mod rollback;
@@ -61,7 +62,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 use error::ApiError;
-use leveret_broker::{Vhost, exchange::Exchange, queue::Queue};
+use leveret_broker::{Vhost, exchange::Exchange, policy::PolicyKind, queue::Queue};
 use login::Caller;
 use std::{net::SocketAddr, sync::Arc};
 use token_file::Token;
@@ -163,10 +164,29 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
         .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))
         .merge(users_router())
+        .merge(policies_router())
         .fallback(async || ApiError::NotFound)
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .layer(middleware::map_response(seal))
         .with_state(api.clone())
+}
+
+/// What holds for queues and exchanges by their names.
+fn policies_router() -> Router<Arc<Api>> {
+    let one = |kind| {
+        get(move |api, names| policies::read(kind, api, names))
+            .put(move |api, names, body| policies::put(kind, api, names, body))
+            .delete(move |api, names| policies::delete(kind, api, names))
+    };
+    let all = |kind| get(move |api, caller| policies::list(kind, api, caller));
+    let of_vhost = |kind| get(move |api, names| policies::list_of_vhost(kind, api, names));
+    Router::new()
+        .route("/api/policies", all(PolicyKind::User))
+        .route("/api/policies/{vhost}", of_vhost(PolicyKind::User))
+        .route("/api/policies/{vhost}/{policy}", one(PolicyKind::User))
+        .route("/api/operator-policies", all(PolicyKind::Operator))
+        .route("/api/operator-policies/{vhost}", of_vhost(PolicyKind::Operator))
+        .route("/api/operator-policies/{vhost}/{policy}", one(PolicyKind::Operator))
 }
 
 /// Users and what they may do.

@@ -3,12 +3,12 @@
 use super::{
     Api, arguments,
     error::ApiError,
-    json::{MessagesJson, QUEUE_TYPE, QueueJson},
+    json::{MessagesJson, QueueJson},
     login::Caller,
     path::Names,
 };
 use axum::{Extension, Json, extract::State};
-use leveret_broker::{QueueCounts, Vhost, queue::Queue};
+use leveret_broker::{QueueCounts, Vhost, policy::Policy, queue::Queue};
 use std::{iter::Sum, sync::Arc};
 
 pub(super) async fn list(
@@ -41,16 +41,20 @@ fn describe_all(vhost: &Vhost) -> Vec<QueueJson> {
 }
 
 fn describe(vhost: &Vhost, queue: &Queue) -> QueueJson {
-    let (spec, counts) = (queue.spec(), queue.counts());
+    let (spec, counts, applied) = (queue.spec(), queue.counts(), queue.applied());
+    let name_of = |policy: &Option<Arc<Policy>>| policy.as_ref().map(|policy| policy.name().to_text());
     QueueJson {
         name: spec.name.to_text(),
         vhost: vhost.name().to_text(),
-        queue_type: QUEUE_TYPE,
+        queue_type: queue.kind().as_str(),
         state: "running",
         durable: spec.durable,
         auto_delete: spec.auto_delete,
         exclusive: spec.exclusive,
         arguments: arguments::to_json(&spec.arguments),
+        policy: name_of(&applied.policy),
+        operator_policy: name_of(&applied.operator),
+        effective_policy_definition: arguments::to_json(&applied.definition()),
         consumers: counts.consumers,
         messages_unreadable: counts.unreadable,
         messages: counts.into(),

@@ -17,6 +17,7 @@ mod ids;
 pub mod look;
 mod message;
 mod parts;
+mod policies;
 mod report;
 mod spaces;
 mod state;

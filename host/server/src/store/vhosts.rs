@@ -63,6 +63,7 @@ impl DiskStore {
     pub fn forget_vhost(&self, vhost: &Name, done: Done) {
         let mut parts = Parts::new(self.shared.group_bytes_max);
         self.shared.bindings.forget_vhost(&self.shared.store, vhost, &mut parts);
+        self.forget_policies(vhost, &mut parts);
         // Last: what is left after a crash before that belongs to a virtual host that is known.
         parts.unset(VHOSTS, &key(vhost));
         let _ = parts.submit(&self.shared.store, Sync::Always, Some((&told(done), 0)));
