@@ -218,3 +218,48 @@ fn what_is_not_there_is_404_and_other_methods_are_405() {
         assert_eq!(get(broker, "exchanges").as_array().unwrap().len(), 14);
     });
 }
+
+#[test]
+fn a_quorum_queue_shows_its_one_replica_and_the_log_says_so_once() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        for name in ["first", "second"] {
+            let arguments = table(vec![("x-queue-type", text("quorum"))]);
+            channel.queue_declare(name.into(), durable, arguments).await.unwrap();
+        }
+        let queue = get(broker, "queues/%2F/first");
+        assert_eq!((&queue["type"], &queue["leader"]), (&json!("quorum"), &queue["members"][0]));
+        for replicas in ["members", "online"] {
+            assert_eq!(queue[replicas].as_array().map(Vec::len), Some(1), "{queue}");
+        }
+        assert_eq!(get(broker, "overview")["quorum_queues_with_one_replica"], json!(2));
+        assert_eq!(broker.log().matches("there is no replication yet").count(), 1);
+    });
+}
+
+#[test]
+fn quorum_queues_are_refused_and_another_product_is_announced_where_that_is_configured() {
+    let broker = Broker::builder(BINARY)
+        .argument("--quorum=refuse")
+        .argument("--announced-product=RabbitMQ")
+        .argument("--announced-version=4.3.0")
+        .start();
+    on_broker(&broker, async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        let arguments = table(vec![("x-queue-type", text("quorum"))]);
+        let refused = channel.queue_declare("q".into(), durable, arguments).await.unwrap_err();
+        assert!(refused.to_string().contains("refuses quorum queues"), "{refused}");
+        let channel = confirming(&connection).await;
+        let arguments = table(vec![("x-queue-type", text("classic"))]);
+        channel.queue_declare("q".into(), durable, arguments).await.unwrap();
+        let overview = get(broker, "overview");
+        assert_eq!(
+            (&overview["product_name"], &overview["product_version"]),
+            (&json!("RabbitMQ"), &json!("4.3.0"))
+        );
+    });
+}

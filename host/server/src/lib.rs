@@ -24,6 +24,7 @@ pub mod housekeeper;
 pub mod http;
 pub mod live;
 pub mod policies;
+pub mod quorum;
 pub mod store;
 pub mod tls;
 pub mod users;

@@ -1,12 +1,13 @@
 //! Who starts what: workers, the listener, the HTTP API, the plugin watcher, and the clean stop.
 
 use crate::{
-    config::Config,
+    config::{Announced, Config},
     data_folder::DataFolder,
     decisions::DecisionsFile,
     http::{self, HttpServer},
     live::Live,
     policies::PolicyBook,
+    quorum::QuorumRule,
     store::{self, DiskStore},
     tls::{Reload, Tls},
     users,
@@ -17,7 +18,12 @@ use crate::{
 use anyhow::Context;
 use leveret_access::Access;
 use leveret_amqp091::{Mechanism, SessionConfig};
-use leveret_broker::{MemoryAccount, Restored, Vhost, policy, port::Router as _, store::Store};
+use leveret_broker::{
+    MemoryAccount, Restored, Vhost, policy,
+    port::Router as _,
+    queue::{Queue, QueueKind},
+    store::Store,
+};
 use leveret_model::Name;
 use leveret_plugin::{CompileIn, Host, HostConfig, Policies, Scope, registry::KeepDecisions as _};
 use std::{
@@ -61,6 +67,8 @@ pub struct Shared {
     pub session_with_external: Arc<SessionConfig>,
     /// What connections with TLS begin with, if there are any.
     pub tls: Option<Arc<Tls>>,
+    /// Whether quorum queues may be declared.
+    pub quorum: QuorumRule,
     workers: usize,
     connection_ids: AtomicU64,
     connections: AtomicUsize,
@@ -95,6 +103,7 @@ impl Shared {
             session: Arc::default(),
             session_with_external: Arc::default(),
             tls: None,
+            quorum: QuorumRule::default(),
             workers: 1,
             connection_ids: AtomicU64::new(1),
             connections: AtomicUsize::new(0),
@@ -214,7 +223,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
     let (policies, given) = PolicyBook::open(&config.declared_policies, &store);
     let vhosts = vhosts((config, given), &store, &memory, &plugins)?;
-    let session = session_config(config.listen, config.access.anonymous_user.is_some());
+    let session = session_config(config.listen, &config.announced, config.access.anonymous_user.is_some());
     let shared = Arc::new(Shared {
         access: users::open(config, &store)?,
         live: Arc::default(),
@@ -226,10 +235,15 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         session_with_external: Arc::new(with_external(&session)),
         session: Arc::new(session),
         tls: tls.clone(),
+        quorum: QuorumRule::of(config.quorum),
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
     });
+    let is_quorum = |queue: &Arc<Queue>| queue.kind() == QueueKind::Quorum;
+    if shared.vhosts.list().iter().any(|place| place.vhost.queues().iter().any(is_quorum)) {
+        shared.quorum.warn();
+    }
     let watcher = PluginWatcher::start(&folders, &plugins).context("cannot watch the plugins folders")?;
     let workers = (0..config.workers)
         .map(|index| worker::start(index, shared.clone()))
@@ -358,11 +372,11 @@ fn own_executable() -> std::io::Result<PathBuf> {
     if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
-fn session_config(listen: SocketAddr, with_anonymous: bool) -> SessionConfig {
+fn session_config(listen: SocketAddr, announced: &Announced, with_anonymous: bool) -> SessionConfig {
     let anonymous = with_anonymous.then_some(Mechanism::Anonymous);
     SessionConfig {
-        product: "Leveret".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        product: announced.product.clone(),
+        version: announced.version.clone(),
         platform: "Rust".to_owned(),
         cluster_name: format!("leveret@{}", listen.ip()),
         frame_bytes_max: 131_072,

@@ -40,6 +40,7 @@ impl Connection {
             let judged = if named.is_empty() { made_queue_name() } else { named };
             open.demand_queue_declare(&judged, &declare.arguments)?;
             if open.vhost.queue(&judged).is_none() {
+                shared.quorum.check(&judged, open.vhost.name(), &declare.arguments)?;
                 shared.vhosts.check_queues(open.vhost.name(), &judged)?;
             }
             open.vhost.declare_queue_kept(

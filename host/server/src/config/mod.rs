@@ -5,6 +5,7 @@
 //! a variable, a variable over the file, the file over the default. What is said of plugins and of
 //! single virtual hosts is tables (`tables.rs`), so it is in the file alone.
 
+mod compatibility;
 mod durability;
 mod intercept;
 mod policies;
@@ -14,6 +15,7 @@ mod tests;
 mod users;
 mod vhosts;
 
+pub use compatibility::{Announced, QuorumQueues};
 pub use durability::{DurabilityTable, SyncMode};
 pub use intercept::InterceptTable;
 pub use policies::{DeclaredPolicy, PolicyTable};
@@ -140,6 +142,18 @@ pub struct Settings {
     /// Milliseconds that what was refused waits at most before it is tried again [default: 30000]
     #[arg(long, env = "LEVERET_RETRY_MAX_MS", value_name = "MS")]
     pub retry_max_ms: Option<u64>,
+
+    /// The name under which the broker shows itself to AMQP clients [default: Leveret]
+    #[arg(long, env = "LEVERET_ANNOUNCED_PRODUCT", value_name = "NAME")]
+    pub announced_product: Option<String>,
+
+    /// The version that goes with that name, such as 4.3.0 [default: Leveret's own]
+    #[arg(long, env = "LEVERET_ANNOUNCED_VERSION", value_name = "VERSION")]
+    pub announced_version: Option<String>,
+
+    /// Whether quorum queues, which have one replica here, may be declared [default: accept-single]
+    #[arg(long, env = "LEVERET_QUORUM", value_name = "WHETHER", value_enum)]
+    pub quorum: Option<QuorumQueues>,
 
     /// What is logged: error, warn, info, debug, trace, or a filter such as leveret=debug [default: info]
     #[arg(long, env = "LEVERET_LOG", value_name = "FILTER")]
@@ -335,6 +349,9 @@ impl Settings {
             compile_memory_mib: self.compile_memory_mib.or(other.compile_memory_mib),
             compile_cpu_seconds: self.compile_cpu_seconds.or(other.compile_cpu_seconds),
             retry_max_ms: self.retry_max_ms.or(other.retry_max_ms),
+            announced_product: self.announced_product.or(other.announced_product),
+            announced_version: self.announced_version.or(other.announced_version),
+            quorum: self.quorum.or(other.quorum),
             log: self.log.or(other.log),
             loopback_users: self.loopback_users.or(other.loopback_users),
             tls_listen: self.tls_listen.or(other.tls_listen),
@@ -382,6 +399,10 @@ pub struct Config {
     pub compile_limits: CompileLimits,
     /// How long what was refused waits at most before it is tried again, in milliseconds.
     pub retry_ms_max: u64,
+    /// What AMQP clients are told of the broker.
+    pub announced: Announced,
+    /// Whether quorum queues may be declared.
+    pub quorum: QuorumQueues,
     /// The log filter.
     pub log: String,
     /// What plugins may do.
@@ -465,6 +486,8 @@ impl TryFrom<Settings> for Config {
             memory_bytes_max,
             compile_limits,
             retry_ms_max,
+            announced: Announced::of(settings.announced_product, settings.announced_version)?,
+            quorum: settings.quorum.unwrap_or_default(),
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
             policies,
             attachments: Arc::new(attachments),

@@ -43,6 +43,25 @@ fn unknown_keys_and_impossible_values_are_refused_by_name() {
     }
 }
 
+#[test]
+fn another_product_needs_its_version() {
+    let settings = |product: Option<&str>, version: Option<&str>| Settings {
+        announced_product: product.map(str::to_owned),
+        announced_version: version.map(str::to_owned),
+        ..Settings::default()
+    };
+    let announced = |product, version| Config::try_from(settings(product, version)).map(|c| c.announced);
+    assert_eq!(announced(None, None).unwrap(), Announced::default());
+    assert_eq!(announced(None, None).unwrap().product, "Leveret");
+    let other = announced(Some("RabbitMQ"), Some("4.3.0")).unwrap();
+    assert_eq!((other.product.as_str(), other.version.as_str()), ("RabbitMQ", "4.3.0"));
+    let long = "9".repeat(256);
+    for (product, version) in [(Some("RabbitMQ"), None), (Some(""), Some("1")), (None, Some(long.as_str()))] {
+        let error = announced(product, version).unwrap_err().to_string();
+        assert!(error.contains("announced-"), "{error}");
+    }
+}
+
 /// Every key of every table, each once.
 const EVERYTHING: &str = r#"
 listen = "127.0.0.1:1"
@@ -54,6 +73,9 @@ compile-memory-mib = 256
 compile-cpu-seconds = 7
 retry-max-ms = 500
 memory-mib = 64
+announced-product = "RabbitMQ"
+announced-version = "4.3.0"
+quorum = "refuse"
 log = "debug"
 
 [plugins."rate-limit"]

@@ -62,6 +62,9 @@ pub struct OverviewJson {
     pub exchange_types: Vec<ExchangeTypeJson>,
     /// How many there are of each kind.
     pub object_totals: ObjectTotalsJson,
+    /// How many quorum queues have a single replica, which is all of them; not in RabbitMQ, and only if there are some.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub quorum_queues_with_one_replica: u64,
     /// The messages of all queues.
     pub queue_totals: MessagesJson,
     /// Where clients connect.
@@ -185,6 +188,9 @@ pub struct QueueJson {
     pub effective_policy_definition: Map<String, Value>,
     /// How many consumers it has.
     pub consumers: u64,
+    /// Where its replicas are, if it is a quorum queue.
+    #[serde(flatten)]
+    pub replicas: Option<ReplicasJson>,
     /// Its messages.
     #[serde(flatten)]
     pub messages: MessagesJson,
@@ -194,6 +200,24 @@ pub struct QueueJson {
     /// Messages that were in the store and could not be read from there; not in RabbitMQ, and only if there are some.
     #[serde(skip_serializing_if = "is_zero")]
     pub messages_unreadable: u64,
+}
+
+/// Where the replicas of a quorum queue are.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplicasJson {
+    /// The one that decides.
+    pub leader: String,
+    /// All.
+    pub members: [String; 1],
+    /// Those that are there.
+    pub online: [String; 1],
+}
+
+impl ReplicasJson {
+    /// There is no replication: one, on this node.
+    pub(crate) fn only(node: String) -> Self {
+        Self { leader: node.clone(), members: [node.clone()], online: [node] }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

@@ -5,19 +5,20 @@ use super::{
     json::{ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE},
 };
 use axum::{Json, extract::State};
-use leveret_broker::QueueCounts;
+use leveret_broker::{QueueCounts, queue::QueueKind};
 use leveret_plugin::registry::{TypeInfo, TypeState};
 use std::{net::SocketAddr, sync::Arc};
 
 pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
     let shared = &api.shared;
     let mut totals = ObjectTotalsJson { connections: shared.connection_count(), ..Default::default() };
-    let mut counts = QueueCounts::default();
+    let (mut counts, mut quorum_queues) = (QueueCounts::default(), 0);
     for vhost in api.vhosts() {
         let queues = vhost.queues();
         totals.exchanges += vhost.exchanges().len();
         totals.queues += queues.len();
         for queue in &queues {
+            quorum_queues += u64::from(queue.kind() == QueueKind::Quorum);
             let of_queue = queue.counts();
             counts.ready += of_queue.ready;
             counts.unsettled += of_queue.unsettled;
@@ -33,6 +34,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
         default_queue_type: QUEUE_TYPE,
         exchange_types: shared.plugins.registry().types().into_iter().map(exchange_type).collect(),
         object_totals: totals,
+        quorum_queues_with_one_replica: quorum_queues,
         queue_totals: counts.into(),
         listeners: vec![listener("amqp", api.amqp_address), listener("http", api.http_address)],
     })

@@ -3,26 +3,30 @@
 use super::{
     Api, arguments,
     error::ApiError,
-    json::{MessagesJson, QueueJson},
+    json::{MessagesJson, QueueJson, ReplicasJson},
     login::Caller,
     path::Names,
 };
 use axum::{Extension, Json, extract::State};
-use leveret_broker::{QueueCounts, Vhost, policy::Policy, queue::Queue};
+use leveret_broker::{
+    QueueCounts, Vhost,
+    policy::Policy,
+    queue::{Queue, QueueKind},
+};
 use std::{iter::Sum, sync::Arc};
 
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<QueueJson>> {
-    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(&vhost)).collect())
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(&api, &vhost)).collect())
 }
 
 pub(super) async fn list_of_vhost(
     State(api): State<Arc<Api>>,
     Names(vhost): Names<String>,
 ) -> Result<Json<Vec<QueueJson>>, ApiError> {
-    Ok(Json(describe_all(&*api.vhost(&vhost)?)))
+    Ok(Json(describe_all(&api, &*api.vhost(&vhost)?)))
 }
 
 pub(super) async fn read(
@@ -30,19 +34,20 @@ pub(super) async fn read(
     Names((vhost, queue)): Names<(String, String)>,
 ) -> Result<Json<QueueJson>, ApiError> {
     let (vhost, queue) = api.queue(&vhost, &queue)?;
-    Ok(Json(describe(&vhost, &queue)))
+    Ok(Json(describe(&api, &vhost, &queue)))
 }
 
 /// By name.
-fn describe_all(vhost: &Vhost) -> Vec<QueueJson> {
+fn describe_all(api: &Api, vhost: &Vhost) -> Vec<QueueJson> {
     let mut queues = vhost.queues();
     queues.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-    queues.iter().map(|queue| describe(vhost, queue)).collect()
+    queues.iter().map(|queue| describe(api, vhost, queue)).collect()
 }
 
-fn describe(vhost: &Vhost, queue: &Queue) -> QueueJson {
+fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
     let (spec, counts, applied) = (queue.spec(), queue.counts(), queue.applied());
     let name_of = |policy: &Option<Arc<Policy>>| policy.as_ref().map(|policy| policy.name().to_text());
+    let node = || api.shared.session.cluster_name.clone();
     QueueJson {
         name: spec.name.to_text(),
         vhost: vhost.name().to_text(),
@@ -56,6 +61,7 @@ fn describe(vhost: &Vhost, queue: &Queue) -> QueueJson {
         operator_policy: name_of(&applied.operator),
         effective_policy_definition: arguments::to_json(&applied.definition()),
         consumers: counts.consumers,
+        replicas: (queue.kind() == QueueKind::Quorum).then(|| ReplicasJson::only(node())),
         messages_unreadable: counts.unreadable,
         messages: counts.into(),
         dead_letters_set_aside: queue.dead_lettering().map_or(0, |to| to.counts().stuck),
