@@ -83,6 +83,11 @@ mod python {
     fn replies() {
         run(Python, "replies", 8);
     }
+
+    #[test]
+    fn consumers() {
+        run(Python, "consumers", 4);
+    }
 }
 
 mod node {

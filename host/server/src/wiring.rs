@@ -69,6 +69,8 @@ pub struct Shared {
     pub tls: Option<Arc<Tls>>,
     /// Whether quorum queues may be declared.
     pub quorum: QuorumRule,
+    /// How long deliveries of quorum queues may take, in milliseconds, where nothing else is said.
+    pub consumer_timeout_ms: Option<u64>,
     workers: usize,
     connection_ids: AtomicU64,
     connections: AtomicUsize,
@@ -104,6 +106,7 @@ impl Shared {
             session_with_external: Arc::default(),
             tls: None,
             quorum: QuorumRule::default(),
+            consumer_timeout_ms: None,
             workers: 1,
             connection_ids: AtomicU64::new(1),
             connections: AtomicUsize::new(0),
@@ -236,6 +239,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         session: Arc::new(session),
         tls: tls.clone(),
         quorum: QuorumRule::of(config.quorum),
+        consumer_timeout_ms: config.consumer_timeout_ms,
         workers: config.workers,
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),

@@ -12,7 +12,7 @@ import harness
 
 SUITES = (
     "connections", "queues", "messages", "exchanges", "errors", "dead_letters", "tls", "arguments",
-    "transactions", "copies", "replies",
+    "transactions", "copies", "replies", "consumers",
 )
 
 if __name__ == "__main__":

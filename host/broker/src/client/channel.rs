@@ -2,6 +2,7 @@
 
 use super::{
     ready_list::Handle,
+    timeouts::{self, Marks},
     unacked::{Entry, Unacked},
 };
 use crate::{
@@ -19,6 +20,8 @@ pub(super) struct Holder {
     /// None for `basic.get`.
     pub(super) consumer: Option<Consuming>,
     pub(super) outstanding: u32,
+    /// How long a delivery may take at the least, as far as was known when it came to be; `None` is for ever.
+    pub(super) timeout_ms: Option<u64>,
 }
 
 /// The consumer of a holder.
@@ -29,6 +32,8 @@ pub(super) struct Consuming {
     pub(super) no_ack: bool,
     /// Neither cancelled nor gone with its queue.
     pub(super) active: bool,
+    /// How long a delivery may take, if it said so, in milliseconds; 0 is for ever.
+    pub(super) timeout_ms: Option<u64>,
 }
 
 /// What a settled message belonged to.
@@ -38,6 +43,7 @@ type Settled = (MessageRef, Option<ConsumerKey>);
 pub(super) struct Channel {
     pub(super) last_tag: u64,
     pub(super) unacked: Unacked,
+    pub(super) marks: Marks,
     pub(super) holders: Vec<Option<Holder>>,
     free: Vec<u32>,
     /// For new consumers, in messages; 0 is no limit.
@@ -91,7 +97,7 @@ impl Channel {
     }
 
     /// The holder of what was got from a queue.
-    pub(super) fn getter(&mut self, queue: &Arc<Queue>) -> u32 {
+    pub(super) fn getter(&mut self, queue: &Arc<Queue>, usual_ms: Option<u64>) -> u32 {
         let place = self.holders.iter().position(|holder| {
             holder
                 .as_ref()
@@ -99,8 +105,21 @@ impl Channel {
         });
         match place {
             Some(place) => place as u32,
-            None => self.add_holder(Holder { queue: queue.clone(), consumer: None, outstanding: 0 }),
+            None => {
+                let timeout_ms = timeouts::of_queue(queue, usual_ms).filter(|timeout_ms| *timeout_ms > 0);
+                self.add_holder(Holder { queue: queue.clone(), consumer: None, outstanding: 0, timeout_ms })
+            }
         }
+    }
+
+    /// A holder was given so many messages, the last of the channel's. Gives when they may be overdue.
+    #[inline]
+    pub(super) fn note_delivered(&mut self, at: u32, count: u32, now_ms: u64) -> Option<u64> {
+        let holder = self.holders.get_mut(at as usize)?.as_mut()?;
+        holder.outstanding += count;
+        let timeout_ms = holder.timeout_ms.filter(|_| count > 0)?;
+        let first = self.last_tag + 1 - u64::from(count);
+        Some(self.marks.note(first, now_ms, timeout_ms))
     }
 
     /// Frees the place of a holder that nothing refers to.
@@ -129,6 +148,10 @@ impl Channel {
         }
         if !multiple {
             let entry = self.unacked.take(tag).ok_or(Refusal::UnknownDelivery { tag })?;
+            if entry.is_late() {
+                self.settle_late(entry);
+                return Ok(());
+            }
             if outcome == Settle::Accepted {
                 self.accept(entry, progress);
                 return Ok(());
@@ -222,13 +245,19 @@ impl Channel {
         outcome: Settle,
         (dead, progress): (&mut DeadLetters, &mut Progress),
     ) {
-        while let Some(first) = entries.first() {
+        while let Some((first, rest)) = entries.split_first() {
+            if first.is_late() {
+                self.settle_late(*first);
+                entries = rest;
+                continue;
+            }
             let Some(queue) = self.holder_mut(first.holder).map(|holder| holder.queue.clone()) else {
                 return;
             };
             let mut counted = 0;
             while let Some((entry, rest)) = entries.split_first() {
                 let holder = self.holders.get(entry.holder as usize).and_then(Option::as_ref);
+                // The place of one that is late is nobody's.
                 if !holder.is_some_and(|holder| Arc::ptr_eq(&holder.queue, &queue)) {
                     break;
                 }
@@ -256,7 +285,7 @@ impl Channel {
     }
 
     /// One message less for a holder; returns its consumer.
-    fn let_go(&mut self, at: u32) -> Option<ConsumerKey> {
+    pub(super) fn let_go(&mut self, at: u32) -> Option<ConsumerKey> {
         let holder = self.holder_mut(at)?;
         holder.outstanding -= 1;
         let key = holder.consumer.as_ref().map(|consumer| consumer.key);

@@ -179,23 +179,25 @@ impl Client {
             unacked: &mut channel.unacked,
             count: 0,
         };
+        let now_ms = router.now_ms();
         let pull = holder.queue.pull(
-            (consumer.key, router.now_ms()),
+            (consumer.key, now_ms),
             DELIVER_BURST_MESSAGES_MAX,
             &mut taker,
             &mut self.progress,
         );
         let count = taker.count;
+        // It stays on the connection's own list, unless somebody put it on the shared one just now.
+        let keep = pull != Pull::Drained && pull != Pull::Later && consumer.handle.keep();
         if !consumer.no_ack {
-            holder.outstanding += count;
+            let due_ms = channel.note_delivered(at.holder, count, now_ms);
+            self.note_due(due_ms);
         }
         if pull == Pull::Later {
             self.wait(at);
             self.look_again(router);
             return Pulled { pull: Pull::Drained, count, keep: false };
         }
-        // It stays on the connection's own list, unless somebody put it on the shared one just now.
-        let keep = pull != Pull::Drained && consumer.handle.keep();
         Pulled { pull, count, keep }
     }
 

@@ -210,7 +210,7 @@ impl Client {
                     if !sink.has_room() {
                         break;
                     }
-                    self.hand_over(at, &burst, dealt, no_ack, sink);
+                    self.hand_over(at, &burst, dealt, (no_ack, router.now_ms()), sink);
                     if no_ack {
                         burst.accepted.push((message, None));
                     }
@@ -289,7 +289,7 @@ impl Client {
         at: ConsumerAt,
         burst: &Burst,
         place: usize,
-        no_ack: bool,
+        (no_ack, now_ms): (bool, u64),
         sink: &mut S,
     ) {
         let Some(channel) = self.channels.get_mut(&at.channel) else { return };
@@ -298,7 +298,6 @@ impl Client {
         let Some(Some(holder)) = channel.holders.get_mut(at.holder as usize) else { return };
         let (Some(copied), Some(view)) = (burst.copies.get(place), burst.view(place)) else { return };
         if !no_ack {
-            holder.outstanding += 1;
             channel.unacked.push(Entry { tag, message: copied.message, holder: at.holder });
         }
         if let Some(consumer) = &holder.consumer {
@@ -309,6 +308,10 @@ impl Client {
                 redelivered: copied.redelivered,
                 message: view,
             });
+        }
+        if !no_ack {
+            let due_ms = channel.note_delivered(at.holder, 1, now_ms);
+            self.note_due(due_ms);
         }
     }
 
@@ -338,7 +341,7 @@ impl Client {
             if judged > 0 {
                 match burst.interception.standing(0) {
                     Standing::Passes | Standing::Unroutable => {
-                        self.hand_out(n, queue, no_ack, &burst, messages_left, sink);
+                        self.hand_out(n, queue, (no_ack, router.now_ms()), &burst, messages_left, sink);
                         if no_ack {
                             burst.accepted.push((message, None));
                         }
@@ -371,7 +374,7 @@ impl Client {
         &mut self,
         n: u16,
         queue: &Arc<Queue>,
-        no_ack: bool,
+        (no_ack, now_ms): (bool, u64),
         burst: &Burst,
         messages_left: u64,
         sink: &mut dyn FnMut(Got<'_>),
@@ -382,11 +385,10 @@ impl Client {
         let delivery_tag = channel.last_tag;
         sink(Got { delivery_tag, redelivered: copied.redelivered, messages_left, message });
         if !no_ack {
-            let at = channel.getter(queue);
-            if let Some(holder) = channel.holder_mut(at) {
-                holder.outstanding += 1;
-            }
+            let at = channel.getter(queue, self.consumer_timeout_ms);
             channel.unacked.push(Entry { tag: delivery_tag, message: copied.message, holder: at });
+            let due_ms = channel.note_delivered(at, 1, now_ms);
+            self.note_due(due_ms);
         }
     }
 }

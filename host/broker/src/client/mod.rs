@@ -7,6 +7,7 @@ mod channel;
 mod deliver;
 mod intercepted;
 pub(crate) mod ready_list;
+mod timeouts;
 mod unacked;
 
 use crate::{
@@ -26,6 +27,8 @@ use intercepted::Burst;
 use leveret_model::{MessageView, Name, Refusal, Table};
 use ready_list::{ConsumerAt, Handle, ReadyList};
 use unacked::Entry;
+
+pub use timeouts::{CONSUMER_TIMEOUT_MS, TimedOut};
 
 pub use deliver::{DELIVER_BURST_MESSAGES_MAX, Delivery, Sink};
 
@@ -79,6 +82,10 @@ pub struct Client {
     waiting: Vec<ConsumerAt>,
     /// When to look at those again, where nobody wakes.
     look_again_ms: Option<u64>,
+    /// When something that was delivered may be overdue.
+    overdue_ms: Option<u64>,
+    /// How long deliveries of quorum queues may take where nothing else is said.
+    consumer_timeout_ms: Option<u64>,
     /// Scratch, made with the first messages that go past interceptors.
     burst: Option<alloc::boxed::Box<Burst>>,
 }
@@ -101,6 +108,8 @@ impl Client {
             accepting: None,
             waiting: Vec::new(),
             look_again_ms: None,
+            overdue_ms: None,
+            consumer_timeout_ms: Some(CONSUMER_TIMEOUT_MS),
             burst: None,
         }
     }
@@ -164,14 +173,18 @@ impl Client {
             let priority = priority_of(&spec, &queue, &self.vhost)?;
             (queue, priority)
         };
+        let own_ms = timeouts::timeout_of(&spec.arguments, (queue.name(), self.vhost.name()))?;
+        let timeout_ms = own_ms.or_else(|| timeouts::of_queue(&queue, self.consumer_timeout_ms));
+        let timeout_ms = timeout_ms.filter(|timeout_ms| *timeout_ms > 0 && !spec.no_ack);
         let tag = if spec.tag.is_empty() { names::made("amq.ctag-") } else { spec.tag };
         let at = channel.next_place();
         let handle = Handle::new(self.ready.clone(), ConsumerAt { channel: n, holder: at });
         let consumer =
             Consumer::new(handle.clone(), channel.credit.clone(), spec.no_ack, priority, channel.prefetch);
         let key = queue.add_consumer(consumer, spec.exclusive)?;
-        let consumer = Consuming { tag: tag.clone(), key, handle, no_ack: spec.no_ack, active: true };
-        channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0 });
+        let no_ack = spec.no_ack;
+        let consumer = Consuming { tag: tag.clone(), key, handle, no_ack, active: true, timeout_ms: own_ms };
+        channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0, timeout_ms });
         Ok(tag)
     }
 
@@ -290,11 +303,10 @@ impl Client {
         if let Some(message) = taken {
             channel.last_tag = tag;
             if !no_ack {
-                let at = channel.getter(queue);
-                if let Some(holder) = channel.holder_mut(at) {
-                    holder.outstanding += 1;
-                }
+                let at = channel.getter(queue, self.consumer_timeout_ms);
                 channel.unacked.push(Entry { tag, message, holder: at });
+                let due_ms = channel.note_delivered(at, 1, now_ms);
+                self.note_due(due_ms);
             }
         }
         any

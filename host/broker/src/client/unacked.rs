@@ -11,6 +11,8 @@ use alloc::collections::VecDeque;
 const TOMBSTONES_MAX: usize = 64;
 
 const TOMBSTONE: u32 = u32::MAX;
+/// Of `holder`: it was not settled in time and is in its queue again.
+const LATE: u32 = 1 << 31;
 
 /// A message that is not settled.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,23 @@ pub(super) struct Entry {
     pub(super) message: MessageRef,
     /// Its place among the channel's holders.
     pub(super) holder: u32,
+}
+
+impl Entry {
+    /// Its holder's place.
+    pub(super) fn place(&self) -> u32 {
+        self.holder & !LATE
+    }
+
+    /// Whether it is in its queue again, since it was not settled in time.
+    pub(super) fn is_late(&self) -> bool {
+        self.holder & LATE != 0
+    }
+
+    /// It is in its queue again.
+    pub(super) fn set_late(&mut self) {
+        self.holder |= LATE;
+    }
 }
 
 #[derive(Default)]
@@ -30,6 +49,16 @@ pub(super) struct Unacked {
 impl Unacked {
     pub(super) fn len(&self) -> usize {
         self.live
+    }
+
+    /// The first that is not settled, timed out or not.
+    pub(super) fn first_tag(&self) -> Option<u64> {
+        self.entries.iter().find(|entry| entry.holder != TOMBSTONE).map(|entry| entry.tag)
+    }
+
+    /// Those that are neither settled nor in their queues again, in their order.
+    pub(super) fn outstanding_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().filter(|entry| entry.holder & LATE == 0)
     }
 
     /// Adds an entry. Tags only go up.

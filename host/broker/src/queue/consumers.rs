@@ -33,6 +33,8 @@ pub(crate) struct Consumer {
     /// How many messages are assigned to it or delivered and not settled.
     pub(super) unsettled: u32,
     pub(super) assigned: VecDeque<MessageRef>,
+    /// How many of the unsettled were not settled in time. While there is any it is given nothing.
+    pub(super) late: u32,
     /// It is in the rotation: it had credit when it was last looked at.
     in_rotation: bool,
     /// Counts up with each consumer of the queue.
@@ -49,11 +51,15 @@ impl Consumer {
     ) -> Self {
         let prefetch = u32::from(prefetch);
         let (unsettled, assigned, in_rotation) = (0, VecDeque::new(), false);
-        Self { handle, no_ack, priority, prefetch, credit, unsettled, assigned, in_rotation, number: 0 }
+        let (late, number) = (0, 0);
+        Self { handle, no_ack, priority, prefetch, credit, unsettled, assigned, late, in_rotation, number }
     }
 
     /// For how many messages its own limit leaves credit, at most `wanted`.
     pub(super) fn own_credit(&self, wanted: u32) -> u32 {
+        if self.late > 0 {
+            return 0;
+        }
         if self.no_ack || self.prefetch == 0 {
             return wanted;
         }
@@ -139,7 +145,7 @@ impl Consumers {
             let consumer = place.consumer.as_ref()?;
             let priority = if self.by_priority { consumer.priority } else { 0 };
             Some((
-                priority,
+                (consumer.late == 0, priority),
                 core::cmp::Reverse(consumer.number),
                 ConsumerKey { slot: slot as u32, uses: place.uses },
             ))
@@ -162,6 +168,15 @@ impl Consumers {
             self.sole = self.next_active();
         }
         !busy
+    }
+
+    /// Of a single active consumer: one that has something that timed out is not it, if there is another.
+    pub(super) fn skip_late(&mut self) {
+        if self.single_active
+            && self.sole.and_then(|key| self.get_mut(key)).is_some_and(|active| active.late > 0)
+        {
+            self.sole = self.next_active();
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -203,6 +218,7 @@ impl Consumers {
         if self.single_active {
             self.sole = self.sole.or(Some(key));
             self.take_over();
+            self.skip_late();
             return key;
         }
         if let Some(alone) = self.sole.take() {

@@ -11,6 +11,7 @@ mod governed;
 mod handing;
 mod keeping;
 mod lanes;
+mod late;
 mod length;
 mod load;
 mod placing;

@@ -87,6 +87,8 @@ pub struct QueueSettings {
     pub single_active_consumer: bool,
     /// How often a message may be delivered in vain.
     pub delivery_limit: DeliveryLimit,
+    /// How long a delivery may take, in milliseconds; 0 is for ever.
+    pub consumer_timeout_ms: Option<u64>,
 }
 
 /// What is said of whom, for refusals.
@@ -128,6 +130,7 @@ impl QueueSettings {
                 None => DeliveryLimit::Default,
                 Some(times) => u32::try_from(times).map_or(DeliveryLimit::None, DeliveryLimit::Times),
             },
+            consumer_timeout_ms: number("x-consumer-timeout").filter(|_| is_quorum),
         }
     }
 

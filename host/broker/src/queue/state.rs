@@ -389,7 +389,7 @@ impl State {
     }
 
     /// A message that was delivered comes back, unless that was too often.
-    fn give_back(&mut self, message: MessageRef, failed: bool) {
+    pub(super) fn give_back(&mut self, message: MessageRef, failed: bool) {
         if self.tries.is_over(message, failed, self.has_letters) {
             return self.die(message, DeathReason::DeliveryLimit);
         }
@@ -447,7 +447,7 @@ impl State {
 }
 
 /// Takes back what was assigned to a consumer and not yet handed out, and the credit for it.
-fn unassign(consumer: &mut Consumer) -> Vec<MessageRef> {
+pub(super) fn unassign(consumer: &mut Consumer) -> Vec<MessageRef> {
     let count = consumer.assigned.len() as u32;
     if !consumer.no_ack {
         consumer.unsettled -= count;

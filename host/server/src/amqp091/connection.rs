@@ -104,8 +104,10 @@ impl Connection {
             self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
             return;
         }
+        let mut client = Client::new(found.clone(), self.id, self.wake.clone());
+        client.set_consumer_timeout_ms(self.shared.consumer_timeout_ms);
         self.open = Some(Open {
-            client: Client::new(found.clone(), self.id, self.wake.clone()),
+            client,
             vhost: found,
             publisher: Publisher::default(),
             identity: PublisherIdentity {

@@ -34,18 +34,44 @@ impl Connection {
         }
     }
 
-    /// When [`Self::retry`] is due, in milliseconds since 1970; `None` if no dead letter was refused and no
-    /// consumer waits for an interceptor that cannot be asked.
+    /// When [`Self::retry`] is due, in milliseconds since 1970; `None` if no dead letter was refused, no
+    /// consumer waits for an interceptor that cannot be asked, and nothing that was delivered may be overdue.
     pub fn retry_due_ms(&self) -> Option<u64> {
         let client = &self.open.as_ref()?.client;
-        client.dead_letters_due_ms().into_iter().chain(client.deliver_due_ms()).min()
+        client
+            .dead_letters_due_ms()
+            .into_iter()
+            .chain(client.deliver_due_ms())
+            .chain(client.overdue_ms())
+            .min()
     }
 
     /// Tries again what is due then. Deliveries follow in the next turn.
     pub fn retry(&mut self, router: &mut dyn Router) {
         self.retry_dead_letters(router);
+        self.requeue_overdue(router);
         let due_ms = self.open.as_ref().and_then(|open| open.client.deliver_due_ms());
         self.deliveries_wait |= due_ms.is_some_and(|due_ms| due_ms <= router.now_ms());
+    }
+
+    /// Puts back what was delivered and not settled in time.
+    fn requeue_overdue(&mut self, router: &mut dyn Router) {
+        let Some(open) = &mut self.open else { return };
+        let overdue = open.client.requeue_overdue(router.now_ms());
+        let Some(first) = overdue.first() else { return };
+        tracing::warn!(
+            "{} deliveries to {} were not settled in time and are in their queues again: the first was {} on channel {} \
+             to consumer '{}' of queue '{}' in vhost '{}', which had {} ms; a consumer gets nothing new before it settles them",
+            overdue.len(),
+            open.identity.connection,
+            first.delivery_tag,
+            first.channel,
+            first.consumer_tag,
+            first.queue,
+            open.vhost.name(),
+            first.timeout_ms,
+        );
+        open.client.tell_store();
     }
 
     /// Tries again what was refused and is due, and what an answer was pending for.

@@ -29,7 +29,10 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use leveret_access::{GUEST, User};
-use leveret_broker::later::{RETRY_AFTER_MS_MAX, RETRY_AFTER_MS_MIN};
+use leveret_broker::{
+    CONSUMER_TIMEOUT_MS,
+    later::{RETRY_AFTER_MS_MAX, RETRY_AFTER_MS_MIN},
+};
 use leveret_model::Name;
 use leveret_plugin::{
     AttachmentRule, Attachments, CompileLimits,
@@ -154,6 +157,10 @@ pub struct Settings {
     /// Whether quorum queues, which have one replica here, may be declared [default: accept-single]
     #[arg(long, env = "LEVERET_QUORUM", value_name = "WHETHER", value_enum)]
     pub quorum: Option<QuorumQueues>,
+
+    /// Milliseconds that a delivery of a quorum queue may take; 0 is for ever [default: 1800000]
+    #[arg(long, env = "LEVERET_CONSUMER_TIMEOUT_MS", value_name = "MS")]
+    pub consumer_timeout_ms: Option<u64>,
 
     /// What is logged: error, warn, info, debug, trace, or a filter such as leveret=debug [default: info]
     #[arg(long, env = "LEVERET_LOG", value_name = "FILTER")]
@@ -352,6 +359,7 @@ impl Settings {
             announced_product: self.announced_product.or(other.announced_product),
             announced_version: self.announced_version.or(other.announced_version),
             quorum: self.quorum.or(other.quorum),
+            consumer_timeout_ms: self.consumer_timeout_ms.or(other.consumer_timeout_ms),
             log: self.log.or(other.log),
             loopback_users: self.loopback_users.or(other.loopback_users),
             tls_listen: self.tls_listen.or(other.tls_listen),
@@ -403,6 +411,8 @@ pub struct Config {
     pub announced: Announced,
     /// Whether quorum queues may be declared.
     pub quorum: QuorumQueues,
+    /// How long a delivery of a quorum queue may take, in milliseconds; `None` is for ever.
+    pub consumer_timeout_ms: Option<u64>,
     /// The log filter.
     pub log: String,
     /// What plugins may do.
@@ -488,6 +498,8 @@ impl TryFrom<Settings> for Config {
             retry_ms_max,
             announced: Announced::of(settings.announced_product, settings.announced_version)?,
             quorum: settings.quorum.unwrap_or_default(),
+            consumer_timeout_ms: Some(settings.consumer_timeout_ms.unwrap_or(CONSUMER_TIMEOUT_MS))
+                .filter(|timeout_ms| *timeout_ms > 0),
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
             policies,
             attachments: Arc::new(attachments),

@@ -76,6 +76,7 @@ memory-mib = 64
 announced-product = "RabbitMQ"
 announced-version = "4.3.0"
 quorum = "refuse"
+consumer-timeout-ms = 0
 log = "debug"
 
 [plugins."rate-limit"]

@@ -1,0 +1,59 @@
+//! Deliveries that were not settled in time, on the side of their queue.
+
+use super::{
+    MessageRef, Queue,
+    consumers::ConsumerKey,
+    keeping::Progress,
+    state::{State, unassign},
+};
+use alloc::sync::Arc;
+
+impl Queue {
+    /// Takes back messages that were not settled in time; they count as failed. Their consumer is given nothing more
+    /// until [`Self::is_back`] was called as often.
+    pub(crate) fn time_out(
+        self: &Arc<Self>,
+        messages: &[MessageRef],
+        key: Option<ConsumerKey>,
+        progress: &mut Progress,
+    ) {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return;
+        }
+        if let Some(key) = key {
+            state.hold_back(key, messages.len() as u32);
+        }
+        for message in messages {
+            state.give_back(*message, true);
+        }
+        state.serve();
+        state.shorten();
+        state.pass_on(progress);
+        self.part(state);
+    }
+
+    /// A consumer settled one that timed out.
+    pub(crate) fn is_back(&self, key: ConsumerKey) {
+        let mut state = self.state.lock();
+        if let Some(consumer) = state.consumers.get_mut(key) {
+            consumer.late = consumer.late.saturating_sub(1);
+        }
+        state.let_go(Some(key), 1);
+        state.consumers.skip_late();
+        state.serve();
+    }
+}
+
+impl State {
+    /// A consumer has so many that timed out. What was assigned to it and not handed out is for others.
+    fn hold_back(&mut self, key: ConsumerKey, messages: u32) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        consumer.late += messages;
+        let assigned = unassign(consumer);
+        assigned.into_iter().rev().for_each(|message| self.untake(message));
+        self.consumers.skip_late();
+        // Whoever knew that something is to be read later may be the one that is held back.
+        self.later = false;
+    }
+}

@@ -1,0 +1,262 @@
+//! Deliveries that are not settled in time.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
+
+mod kit;
+
+use kit::{Connection, name, with_dead_letters};
+use leveret_broker::{CONSUMER_TIMEOUT_MS, ConsumeSpec, QueueSpec, Settle, TimedOut};
+use leveret_model::{Refusal, Table, Value};
+
+fn quorum(queue: &str, more: &[(&str, Value)]) -> QueueSpec {
+    let kind = ("x-queue-type", Value::Text("quorum".into()));
+    let arguments: Table =
+        [kind].iter().chain(more).map(|(argument, value)| (name(argument), value.clone())).collect();
+    QueueSpec { name: name(queue), durable: true, arguments, ..QueueSpec::default() }
+}
+
+fn with_queue(more: &[(&str, Value)]) -> Connection {
+    let c = Connection::first();
+    c.vhost.declare_queue(quorum("q", more), c.id).unwrap();
+    c
+}
+
+fn consume(c: &mut Connection, tag: &str, timeout_ms: Option<i64>) {
+    let timeout = timeout_ms.map(|ms| (name("x-consumer-timeout"), Value::Integer(ms)));
+    let arguments = timeout.into_iter().collect();
+    let spec = ConsumeSpec { queue: name("q"), tag: name(tag), arguments, ..ConsumeSpec::default() };
+    assert_eq!(c.client.consume(1, spec), Ok(name(tag)));
+}
+
+/// Lets time pass for the connection. Tags of the deliveries that timed out.
+fn pass(c: &mut Connection, milliseconds: u64) -> Vec<u64> {
+    c.router.memory.lock().unwrap().now_ms += milliseconds;
+    let now_ms = c.router.memory.lock().unwrap().now_ms;
+    let told = c.client.requeue_overdue(now_ms);
+    told.into_iter().map(|told| told.delivery_tag).collect()
+}
+
+/// Tag and body of what is delivered.
+fn delivered(c: &mut Connection) -> Vec<(u64, String)> {
+    let deliveries = c.deliveries().into_iter();
+    deliveries.map(|delivery| (delivery.tag, String::from_utf8(delivery.body).unwrap())).collect()
+}
+
+fn ready(c: &Connection) -> u64 {
+    c.vhost.queue(b"q").unwrap().status().messages
+}
+
+#[test]
+fn what_is_not_settled_in_time_is_for_others_and_the_rest_stays() {
+    let mut c = with_queue(&[("x-consumer-timeout", Value::Integer(1600))]);
+    let mut other = c.sibling();
+    consume(&mut c, "slow", None);
+    for body in ["1", "2", "3"] {
+        c.publish("", "q", body);
+    }
+    assert_eq!(delivered(&mut c).len(), 3);
+    assert_eq!(pass(&mut c, 1000), []);
+    c.publish("", "q", "4");
+    assert_eq!(delivered(&mut c), [(4, "4".into())]);
+    c.client.settle(1, 2, false, Settle::Accepted).unwrap();
+    assert_eq!(pass(&mut c, 600), [], "up to a sixteenth more");
+    assert_eq!(pass(&mut c, 100), [1, 3]);
+    assert_eq!(ready(&c), 2);
+    // It has nothing more until it settles those.
+    assert_eq!(delivered(&mut c), []);
+    consume(&mut other, "quick", None);
+    assert_eq!(delivered(&mut other), [(1, "1".into()), (2, "3".into())]);
+    other.client.settle(1, 0, true, Settle::Accepted).unwrap();
+    c.publish("", "q", "5");
+    assert_eq!(delivered(&mut c), []);
+    assert_eq!(delivered(&mut other), [(3, "5".into())]);
+    // What timed out can be settled, once; that says nothing of the message.
+    assert_eq!(c.client.settle(1, 1, false, Settle::Rejected), Ok(()));
+    assert_eq!(c.client.settle(1, 1, false, Settle::Accepted), Err(Refusal::UnknownDelivery { tag: 1 }));
+    assert_eq!(delivered(&mut c), []);
+    assert_eq!(c.client.settle(1, 4, true, Settle::Accepted), Ok(()));
+    assert_eq!((ready(&c), c.client.unacknowledged(1)), (0, 0));
+    other.client.close_channel(1, &mut other.router);
+    assert_eq!(delivered(&mut c), [(5, "5".into())]);
+}
+
+#[test]
+fn a_single_consumer_goes_on_once_it_has_settled() {
+    let mut c = with_queue(&[]);
+    consume(&mut c, "a", Some(160));
+    c.client.qos(1, 5, true);
+    for body in ["1", "2"] {
+        c.publish("", "q", body);
+    }
+    assert_eq!(delivered(&mut c).len(), 2);
+    assert_eq!(pass(&mut c, 200), [1, 2]);
+    assert_eq!(delivered(&mut c), []);
+    c.client.settle(1, 2, true, Settle::Accepted).unwrap();
+    // They are delivered again, as any that came back; credit of the channel is as before.
+    assert_eq!(delivered(&mut c), [(3, "1".into()), (4, "2".into())]);
+    c.client.settle(1, 4, true, Settle::Accepted).unwrap();
+    for body in 0..7 {
+        c.publish("", "q", &body.to_string());
+    }
+    assert_eq!(delivered(&mut c).len(), 5);
+    c.client.close_channel(1, &mut c.router);
+    assert_eq!(ready(&c), 7);
+}
+
+#[test]
+fn the_consumer_says_how_long_else_the_queue_else_the_broker() {
+    let half_hour = CONSUMER_TIMEOUT_MS;
+    let over = |timeout_ms: u64| timeout_ms + (timeout_ms / 16).min(60_000);
+    for (of_queue, of_consumer, timeout_ms) in [
+        (None, None, half_hour),
+        (Some(3200), None, 3200),
+        (Some(3200), Some(1600), 1600),
+        (Some(1600), Some(3200), 3200),
+        (None, Some(1600), 1600),
+    ] {
+        let argument = of_queue.map(|ms| ("x-consumer-timeout", Value::Integer(ms)));
+        let mut c = with_queue(argument.as_slice());
+        consume(&mut c, "a", of_consumer);
+        c.publish("", "q", "1");
+        assert_eq!(c.client.overdue_ms(), None);
+        assert_eq!(delivered(&mut c).len(), 1);
+        assert_eq!(c.client.overdue_ms(), Some(over(timeout_ms)));
+        assert_eq!(pass(&mut c, over(timeout_ms) - 1), []);
+        assert_eq!(pass(&mut c, 1), [1]);
+        assert_eq!(c.client.overdue_ms(), None);
+    }
+    for (of_queue, of_consumer, of_broker) in
+        [(Some(0), None, Some(9)), (None, Some(0), Some(9)), (None, None, None)]
+    {
+        let argument = of_queue.map(|ms| ("x-consumer-timeout", Value::Integer(ms)));
+        let mut c = with_queue(argument.as_slice());
+        c.client.set_consumer_timeout_ms(of_broker);
+        consume(&mut c, "a", of_consumer);
+        c.publish("", "q", "1");
+        assert_eq!(delivered(&mut c).len(), 1);
+        assert_eq!(c.client.overdue_ms(), None);
+    }
+    let mut c = with_queue(&[]);
+    for (value, why) in [
+        (Value::Integer(-1), "{value_negative,-1}"),
+        (Value::Text("a".into()), "\"expected integer, got longstr\""),
+    ] {
+        let arguments = [(name("x-consumer-timeout"), value)].into_iter().collect();
+        let spec = ConsumeSpec { queue: name("q"), arguments, ..ConsumeSpec::default() };
+        let said = c.client.consume(1, spec).unwrap_err().to_string();
+        assert_eq!(said, format!("invalid arg 'x-consumer-timeout' for queue 'q' in vhost '/': {why}"));
+    }
+}
+
+#[test]
+fn classic_queues_have_no_timeout_unless_their_consumer_says_so() {
+    let mut c = Connection::first();
+    c.queue("q");
+    consume(&mut c, "a", None);
+    c.publish("", "q", "1");
+    assert_eq!(delivered(&mut c).len(), 1);
+    assert_eq!(c.client.overdue_ms(), None);
+    c.client.cancel(1, b"a", &mut c.router);
+    consume(&mut c, "b", Some(1600));
+    c.publish("", "q", "2");
+    assert_eq!(delivered(&mut c).len(), 1);
+    assert_eq!(pass(&mut c, 1700), [2]);
+    assert_eq!((ready(&c), c.client.unacknowledged(1)), (1, 2));
+}
+
+#[test]
+fn of_several_on_a_channel_each_has_its_own_time() {
+    let mut c = with_queue(&[]);
+    c.vhost.declare_queue(quorum("p", &[]), c.id).unwrap();
+    consume(&mut c, "long", Some(160_000));
+    let short = [(name("x-consumer-timeout"), Value::Integer(160))].into_iter().collect();
+    let spec =
+        ConsumeSpec { queue: name("p"), tag: name("short"), arguments: short, ..ConsumeSpec::default() };
+    c.client.consume(1, spec).unwrap();
+    c.publish("", "q", "long");
+    assert_eq!(delivered(&mut c).len(), 1);
+    // The times of so many deliveries are not all remembered.
+    let rounds = 3_000;
+    for round in 0..rounds {
+        c.publish("", "p", "short");
+        assert_eq!(delivered(&mut c), [(round + 2, "short".into())]);
+        c.client.settle(1, round + 2, false, Settle::Accepted).unwrap();
+        assert_eq!(pass(&mut c, 11), []);
+    }
+    c.publish("", "p", "short");
+    assert_eq!(delivered(&mut c).len(), 1);
+    assert_eq!(pass(&mut c, 160), []);
+    assert_eq!(pass(&mut c, 11), [rounds + 2]);
+    let passed = rounds * 11 + 171;
+    assert_eq!(pass(&mut c, 160_000 - passed - 1), []);
+    assert_eq!(pass(&mut c, 10_001), [1]);
+}
+
+#[test]
+fn the_next_single_active_consumer_takes_over_from_one_that_is_late() {
+    for kind in ["classic", "quorum"] {
+        let mut c = Connection::first();
+        let arguments = [
+            (name("x-queue-type"), Value::Text(kind.into())),
+            (name("x-single-active-consumer"), Value::Boolean(true)),
+        ];
+        let arguments = arguments.into_iter().collect();
+        c.vhost.declare_queue(QueueSpec { durable: true, arguments, ..kit::queue("q") }, c.id).unwrap();
+        let mut other = c.sibling();
+        consume(&mut c, "first", Some(160));
+        consume(&mut other, "second", Some(160));
+        c.client.qos(1, 1, true);
+        c.publish("", "q", "1");
+        c.publish("", "q", "2");
+        assert_eq!(delivered(&mut c), [(1, "1".into())]);
+        assert_eq!(delivered(&mut other), []);
+        assert_eq!(pass(&mut c, 171), [1]);
+        assert_eq!(delivered(&mut c), []);
+        assert_eq!(delivered(&mut other), [(1, "1".into()), (2, "2".into())], "{kind}");
+        c.client.settle(1, 1, false, Settle::Accepted).unwrap();
+        other.client.close_channel(1, &mut other.router);
+        assert_eq!(delivered(&mut c), [(2, "1".into())], "{kind}");
+    }
+}
+
+#[test]
+fn what_times_out_too_often_is_a_dead_letter() {
+    let mut c = Connection::first();
+    c.queue("dead");
+    let mut spec = with_dead_letters("q", "", Some("dead"));
+    spec.durable = true;
+    for (argument, value) in quorum("q", &[("x-delivery-limit", Value::Integer(1))]).arguments.iter() {
+        spec.arguments.push(argument.clone(), value.clone());
+    }
+    c.vhost.declare_queue(spec, c.id).unwrap();
+    consume(&mut c, "a", Some(160));
+    c.publish("", "q", "poison");
+    for tag in 1..=2 {
+        assert_eq!(delivered(&mut c), [(tag, "poison".into())]);
+        assert_eq!(pass(&mut c, 171), [tag]);
+        c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    }
+    c.pass(0);
+    assert_eq!((delivered(&mut c), c.drain_bodies("dead")), (vec![], vec![String::from("poison")]));
+}
+
+#[test]
+fn what_was_got_and_what_waits_for_a_commit() {
+    let mut c = with_queue(&[("x-consumer-timeout", Value::Integer(160))]);
+    c.publish("", "q", "1");
+    assert_eq!(c.get("q"), Some((1, false, "1".into())));
+    c.router.memory.lock().unwrap().now_ms += 171;
+    let told = c.client.requeue_overdue(171);
+    let (consumer_tag, queue) = (name(""), name("q"));
+    assert_eq!(told, [TimedOut { channel: 1, delivery_tag: 1, consumer_tag, queue, timeout_ms: 160 }]);
+    assert_eq!(c.get("q"), Some((2, true, "1".into())));
+    c.client.select_transactions(1);
+    c.client.settle(1, 1, false, Settle::Accepted).unwrap();
+    c.client.settle(1, 2, false, Settle::Accepted).unwrap();
+    assert_eq!(pass(&mut c, 1000), []);
+    c.client.roll_back(1);
+    assert_eq!(c.client.unacknowledged(1), 2);
+    c.client.settle(1, 2, true, Settle::Accepted).unwrap();
+    c.client.commit(1);
+    c.client.tell_store();
+    assert_eq!((c.client.unacknowledged(1), ready(&c), c.vhost.queue(b"q").unwrap().unsettled()), (0, 0, 0));
+}
