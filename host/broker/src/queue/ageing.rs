@@ -141,7 +141,7 @@ impl State {
 
     /// After any change: when the housekeeper is to be asked to come.
     pub(super) fn wish(&mut self) -> Option<u64> {
-        if self.ageing.touched || self.ageing.is_long {
+        if self.ageing.touched || self.ageing.is_long || self.delayed.has_fresh() {
             return self.ageing.wish(Some(0));
         }
         if !self.ageing.has_timed || self.ready() == 0 {
@@ -185,7 +185,10 @@ impl State {
     fn visit(&mut self, now_ms: u64) -> Ticked {
         self.ageing.asked_ms = None;
         self.ageing.is_long = false;
-        let mut next_ms = self.shorten().then_some(now_ms);
+        let mut next_ms = self.end_delays(now_ms);
+        if self.shorten() {
+            next_ms = Some(now_ms);
+        }
         if self.ageing.has_timed || self.lanes.has_holes() {
             for lane in self.lanes.places() {
                 next_ms = [next_ms, self.expire(lane, now_ms)].into_iter().flatten().min();

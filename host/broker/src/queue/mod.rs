@@ -7,6 +7,7 @@
 mod ageing;
 mod consumers;
 mod dead_letter;
+mod delayed;
 mod governed;
 mod handing;
 mod keeping;
@@ -46,6 +47,7 @@ use state::State;
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
 pub use dead_letter::{DeadLetterCounts, DeadLettering};
+pub use delayed::DelayedRetry;
 pub(crate) use handing::{Pull, Taker};
 pub(crate) use keeping::{Keeping, Progress};
 pub(crate) use placing::Notes;

@@ -1,7 +1,7 @@
 //! What a queue's arguments say of it (`x-message-ttl`, `x-max-length` and the like), and which of them are refused, in
 //! RabbitMQ's words.
 
-use super::{QueueSpec, dead_letter};
+use super::{QueueSpec, dead_letter, delayed::DelayedRetry};
 use crate::equivalence;
 use alloc::format;
 use leveret_model::{Name, Refusal, Table, Value, limits::EXPIRY_MS_MAX};
@@ -89,6 +89,8 @@ pub struct QueueSettings {
     pub delivery_limit: DeliveryLimit,
     /// How long a delivery may take, in milliseconds; 0 is for ever.
     pub consumer_timeout_ms: Option<u64>,
+    /// Which messages wait before they are tried again, and for how long.
+    pub delayed_retry: Option<DelayedRetry>,
 }
 
 /// What is said of whom, for refusals.
@@ -130,6 +132,7 @@ impl QueueSettings {
                 None => DeliveryLimit::Default,
                 Some(times) => u32::try_from(times).map_or(DeliveryLimit::None, DeliveryLimit::Times),
             },
+            delayed_retry: delayed_retry(arguments).filter(|_| is_quorum),
             consumer_timeout_ms: number("x-consumer-timeout").filter(|_| is_quorum),
         }
     }
@@ -152,6 +155,23 @@ impl QueueSettings {
     pub(super) fn is_limited(&self) -> bool {
         self.max_length.is_some() || self.max_length_bytes.is_some()
     }
+}
+
+/// Without the shortest wait, or with another type, there is none, as in RabbitMQ.
+fn delayed_retry(arguments: &Table) -> Option<DelayedRetry> {
+    let (failed, returned) = match arguments.get(b"x-delayed-retry-type").and_then(Value::as_text)? {
+        "all" => (true, true),
+        "failed" => (true, false),
+        "returned" => (false, true),
+        _ => return None,
+    };
+    let time = |argument| {
+        let milliseconds = integer(arguments, argument).and_then(|number| u64::try_from(number).ok());
+        milliseconds.filter(|milliseconds| *milliseconds > 0)
+    };
+    let least_ms = time("x-delayed-retry-min")?;
+    let most_ms = time("x-delayed-retry-max").unwrap_or(least_ms);
+    Some(DelayedRetry { failed, returned, least_ms, most_ms })
 }
 
 fn integer(arguments: &Table, argument: &str) -> Option<i64> {

@@ -9,6 +9,7 @@ use super::{
     Settle,
     ageing::Ageing,
     consumers::{Consumer, ConsumerKey, Consumers},
+    delayed::Delayed,
     keeping::{Keeping, Progress},
     lanes::Lanes,
     record::Marks,
@@ -51,6 +52,7 @@ pub(super) struct State {
     pub(super) later: bool,
     pub(super) ageing: Ageing,
     pub(super) tries: Tries,
+    pub(super) delayed: Delayed,
     /// The bytes of ready bodies, where they are limited.
     pub(super) ready_bytes: u64,
     /// Handed out to nobody: to be dead-lettered.
@@ -84,6 +86,7 @@ impl State {
             later: false,
             ageing,
             tries,
+            delayed: Delayed::default(),
             ready_bytes: 0,
             dying: Vec::new(),
             has_letters,
@@ -393,6 +396,13 @@ impl State {
         if self.tries.is_over(message, failed, self.has_letters) {
             return self.die(message, DeathReason::DeliveryLimit);
         }
+        if !self.delay(message, failed) {
+            self.ready_again(message);
+        }
+    }
+
+    /// A message that was delivered is ready again.
+    pub(super) fn ready_again(&mut self, message: MessageRef) {
         self.lanes.give_back(message);
         self.count_ready(message, true);
         self.note_back(message);
@@ -430,6 +440,7 @@ impl State {
         self.deleted = true;
         self.released_bytes += self.lanes.clear();
         self.dying.clear();
+        self.delayed.clear();
         for mut consumer in self.consumers.drain() {
             unassign(&mut consumer);
             consumer.handle.notify_deleted();

@@ -68,6 +68,12 @@ impl Tries {
         count.is_some_and(|count| self.limit.is_over(*count, has_letters))
     }
 
+    /// How often a message failed.
+    pub(super) fn failures(&self, message: MessageRef) -> u32 {
+        let count = self.counts.as_ref().and_then(|counts| counts.get(&(message.lane, message.sequence)));
+        count.map_or(0, |count| count.failed)
+    }
+
     /// A message is done with.
     pub(super) fn forget(&mut self, message: MessageRef) {
         if let Some(counts) = &mut self.counts

@@ -1,0 +1,113 @@
+//! Messages of quorum queues that wait before they are tried again.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and need not be fast")]
+
+mod kit;
+
+use kit::{Connection, name};
+use leveret_broker::{QueueSpec, Settle};
+use leveret_model::{Table, Value};
+
+const FAILED: Settle = Settle::Requeue { failed: true };
+const RETURNED: Settle = Settle::Requeue { failed: false };
+
+fn with_queue(kind: &str, more: &[(&str, Value)]) -> Connection {
+    let text = |text: &str| Value::Text(text.into());
+    let base = [
+        ("x-queue-type", text("quorum")),
+        ("x-delayed-retry-type", text(kind)),
+        ("x-delayed-retry-min", Value::Integer(400)),
+        ("x-delayed-retry-max", Value::Integer(1000)),
+    ];
+    let arguments: Table =
+        base.iter().chain(more).map(|(argument, value)| (name(argument), value.clone())).collect();
+    let c = Connection::first();
+    let spec = QueueSpec { name: name("q"), durable: true, arguments, ..QueueSpec::default() };
+    c.vhost.declare_queue(spec, c.id).unwrap();
+    c
+}
+
+/// Gets the only message and gives it back so; gives how long it takes until it is ready again.
+fn waits_ms(c: &mut Connection, outcome: Settle) -> u64 {
+    let (tag, ..) = c.get("q").unwrap();
+    c.client.settle(1, tag, false, outcome).unwrap();
+    c.client.tell_store();
+    for waited_ms in 0..2000 {
+        if c.vhost.queue(b"q").unwrap().status().messages == 1 {
+            return waited_ms;
+        }
+        assert_eq!(c.vhost.queue(b"q").unwrap().unsettled(), 1);
+        c.pass(if waited_ms == 0 { 0 } else { 1 });
+        if c.vhost.queue(b"q").unwrap().status().messages == 1 {
+            return waited_ms;
+        }
+    }
+    panic!("it does not come back");
+}
+
+#[test]
+fn each_failure_makes_the_wait_longer_up_to_the_longest() {
+    for (kind, outcome, expected) in [
+        ("all", FAILED, [400, 800, 1000, 1000]),
+        ("all", RETURNED, [400, 400, 400, 400]),
+        ("failed", FAILED, [400, 800, 1000, 1000]),
+        ("failed", RETURNED, [0; 4]),
+        ("returned", FAILED, [0; 4]),
+        ("returned", RETURNED, [400; 4]),
+        ("disabled", FAILED, [0; 4]),
+        ("what", FAILED, [0; 4]),
+    ] {
+        let mut c = with_queue(kind, &[]);
+        c.publish("", "q", "1");
+        let waited: Vec<u64> = expected.iter().map(|_| waits_ms(&mut c, outcome)).collect();
+        assert_eq!(waited, expected, "{kind} {outcome:?}");
+    }
+}
+
+#[test]
+fn consumers_get_others_meanwhile_and_that_one_when_its_time_comes() {
+    let mut c = with_queue("all", &[]);
+    c.consume("q", "a", false);
+    for body in ["1", "2"] {
+        c.publish("", "q", body);
+    }
+    assert_eq!(c.bodies(), ["1", "2"]);
+    c.client.settle(1, 1, false, FAILED).unwrap();
+    c.publish("", "q", "3");
+    assert_eq!(c.bodies(), ["3"]);
+    c.pass(0);
+    c.pass(399);
+    assert!(c.bodies().is_empty());
+    c.pass(1);
+    let again = c.deliveries();
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].body.as_slice(), again[0].redelivered), (&b"1"[..], true));
+    // Of several that came back together, in that order.
+    c.client.settle(1, 4, true, RETURNED).unwrap();
+    c.pass(0);
+    c.pass(800);
+    assert_eq!(c.bodies(), ["2", "3", "1"]);
+}
+
+#[test]
+fn what_failed_too_often_waits_no_more() {
+    let mut c = with_queue("all", &[("x-delivery-limit", Value::Integer(1))]);
+    c.publish("", "q", "1");
+    assert_eq!(waits_ms(&mut c, FAILED), 400);
+    let (tag, ..) = c.get("q").unwrap();
+    c.client.settle(1, tag, false, FAILED).unwrap();
+    c.pass(5000);
+    let counts = c.vhost.queue(b"q").unwrap().counts();
+    assert_eq!((counts.ready, counts.unsettled), (0, 0));
+}
+
+#[test]
+fn a_queue_can_be_deleted_while_messages_wait() {
+    let mut c = with_queue("all", &[]);
+    c.publish("", "q", "1");
+    let (tag, ..) = c.get("q").unwrap();
+    c.client.settle(1, tag, false, FAILED).unwrap();
+    c.pass(0);
+    assert_eq!(c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id), Ok(0));
+    c.pass(5000);
+    assert!(c.vhost.queue(b"q").is_none());
+}
