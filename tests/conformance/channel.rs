@@ -39,21 +39,26 @@ fn more_than_channel_max() {
         );
         connection.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
         connection.expect_method(0, id::CONNECTION_OPEN_OK);
-        for channel in 1..=5 {
+        // They are counted: which numbers they have does not matter.
+        for channel in [1, 65_535, 6, 2048, 3] {
             connection.open_channel(channel);
         }
-        connection.send_method(6, id::CHANNEL_OPEN, Arguments::new().short_string(""));
-        connection.expect_connection_close(530);
+        connection.send_method(4, id::CHANNEL_OPEN, Arguments::new().short_string(""));
+        let closed = connection.expect_connection_close(530);
+        let text = "NOT_ALLOWED - number of channels opened (5) has reached the negotiated channel_max (5)";
+        assert_eq!((closed.text.as_str(), closed.method), (text, (0, 0)));
     });
 }
 
-/// The highest agreed channel is no error.
+/// The highest numbers are no error.
 #[test]
-fn as_high_as_channel_max() {
+fn as_high_as_can_be() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open(broker.address());
-        connection.open_channel(2047);
-        connection.declare_queue(2047);
+        for channel in [2047, 2048, 65_535] {
+            connection.open_channel(channel);
+            connection.declare_queue(channel);
+        }
     });
 }
 

@@ -1,7 +1,7 @@
 //! Publishes: from a read's worth of basic.publish to enqueued messages, returns and confirms
 //! (AMQP 0-9-1 section 1.8.3.7; confirms are RabbitMQ's extension).
 
-use super::{Connection, confirms::Run};
+use super::{Connection, confirms::Run, replies::REPLY_TO_FLAG};
 use leveret_amqp091::{Publish, Session, form::FORM};
 use leveret_broker::{
     Published,
@@ -131,10 +131,17 @@ impl Connection {
             return self.held.add(number, &wake, batch.drain(..).map(into_owned));
         }
         let mut denied = open.first_denied(&batch);
-        if let Some(earlier) = open.address_replies(number, &mut batch) {
+        // What few messages have is looked for only where one of the batch may have it.
+        let flags = batch.iter().fold(0, |all, publish| all | publish.properties.first().unwrap_or(&0));
+        if flags & REPLY_TO_FLAG != 0
+            && let Some(earlier) = open.address_replies(number, &mut batch)
+        {
             denied = denied.filter(|(at, _)| *at <= earlier.0).or(Some(earlier));
         }
-        let (more, denied) = more_keys(&batch, denied);
+        let mut more = Vec::new();
+        if leveret_amqp091::more_keys::may_have(&[flags]) {
+            (more, denied) = more_keys(&batch, denied);
+        }
         let allowed = denied.as_ref().map_or(batch.len(), |(at, _)| *at);
         if let Some((0, denied)) = denied {
             // What the channel sent behind it is not looked at, as after any error.

@@ -8,7 +8,7 @@ use leveret_model::{Change, Patch, Property, Refusal, Value};
 use std::borrow::Cow;
 
 /// Bit 9 of the flags: a message has the property `reply-to`.
-const REPLY_TO_FLAG: u8 = 1 << 1;
+pub(super) const REPLY_TO_FLAG: u8 = 1 << 1;
 
 impl Open {
     /// Names the channel's queue for replies in those publishes that ask for replies to the channel. Gives the first
