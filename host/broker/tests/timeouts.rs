@@ -3,9 +3,10 @@
 
 mod kit;
 
-use kit::{Connection, name, with_dead_letters};
+use kit::{Connection, Random, name, with_dead_letters};
 use leveret_broker::{CONSUMER_TIMEOUT_MS, ConsumeSpec, QueueSpec, Settle, TimedOut};
 use leveret_model::{Refusal, Table, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
 fn quorum(queue: &str, more: &[(&str, Value)]) -> QueueSpec {
     let kind = ("x-queue-type", Value::Text("quorum".into()));
@@ -259,4 +260,125 @@ fn what_was_got_and_what_waits_for_a_commit() {
     c.client.commit(1);
     c.client.tell_store();
     assert_eq!((c.client.unacknowledged(1), ready(&c), c.vhost.queue(b"q").unwrap().unsettled()), (0, 0, 0));
+}
+
+/// A client of the random test: what it has, and what of that timed out.
+struct Worker {
+    c: Connection,
+    has: BTreeMap<u64, String>,
+    late: BTreeSet<u64>,
+    prefetch: u16,
+}
+
+impl Worker {
+    fn start(&mut self, random: &mut Random) {
+        self.prefetch = [0, 1, 5][random.below(3) as usize];
+        self.c.client.open_channel(1);
+        self.c.client.qos(1, self.prefetch, false);
+        self.c.client.qos(1, [0, 3][random.below(2) as usize], true);
+        consume(&mut self.c, "w", Some([160, 1600][random.below(2) as usize]));
+    }
+
+    fn take(&mut self) {
+        let had = !self.late.is_empty();
+        let new = delivered(&mut self.c);
+        assert!(!had || new.is_empty(), "one that is late was given more");
+        self.has.extend(new);
+        assert!(self.prefetch == 0 || self.has.len() <= usize::from(self.prefetch));
+    }
+
+    /// Settles one that it has, or all up to it. Gives the bodies of those that were in time.
+    fn settle(&mut self, random: &mut Random, outcome: Settle) -> Vec<String> {
+        let Some(tag) = self.has.keys().nth(random.below(self.has.len().max(1) as u64) as usize) else {
+            return Vec::new();
+        };
+        let (tag, multiple) = (*tag, random.below(4) == 0);
+        assert_eq!(self.c.client.settle(1, tag, multiple, outcome), Ok(()));
+        let first = if multiple { 0 } else { tag };
+        let settled: Vec<u64> = self.has.range(first..=tag).map(|(tag, _)| *tag).collect();
+        let mut in_time = Vec::new();
+        for tag in settled {
+            let body = self.has.remove(&tag).unwrap();
+            if !self.late.remove(&tag) {
+                in_time.push(body);
+            }
+        }
+        in_time
+    }
+
+    fn pass(&mut self, now_ms: u64) {
+        self.late.extend(self.c.client.requeue_overdue(now_ms).into_iter().map(|told| told.delivery_tag));
+    }
+}
+
+#[test]
+fn whatever_times_out_no_message_is_lost_or_done_twice() {
+    for seed in 0..60 {
+        let mut random = Random(seed + 1);
+        let mut first = Connection::first();
+        let kind = if seed % 2 == 0 { "quorum" } else { "classic" };
+        let arguments = [
+            (name("x-queue-type"), Value::Text(kind.into())),
+            (name("x-single-active-consumer"), Value::Boolean(seed % 3 == 0)),
+        ];
+        let arguments = arguments.into_iter().collect();
+        first
+            .vhost
+            .declare_queue(QueueSpec { durable: true, arguments, ..kit::queue("q") }, first.id)
+            .unwrap();
+        let mut workers: Vec<Worker> = (0..3)
+            .map(|_| Worker { c: first.sibling(), has: BTreeMap::new(), late: BTreeSet::new(), prefetch: 0 })
+            .collect();
+        workers.iter_mut().for_each(|worker| worker.start(&mut random));
+        let (mut done, mut published, mut now_ms) = (BTreeSet::new(), 0, 0);
+        for _ in 0..400 {
+            let at = random.below(3) as usize;
+            match random.below(10) {
+                0..3 => {
+                    first.publish("", "q", &published.to_string());
+                    published += 1;
+                }
+                3..5 => workers[at].take(),
+                5..7 => {
+                    for body in workers[at].settle(&mut random, Settle::Accepted) {
+                        assert!(done.insert(body), "done twice");
+                    }
+                }
+                7 => drop(workers[at].settle(&mut random, Settle::Requeue { failed: false })),
+                8 => {
+                    now_ms += [1, 100, 800][random.below(3) as usize];
+                    first.router.memory.lock().unwrap().now_ms = now_ms;
+                    workers.iter_mut().for_each(|worker| worker.pass(now_ms));
+                }
+                _ if random.below(4) == 0 => {
+                    let worker = &mut workers[at];
+                    worker.c.client.close_channel(1, &mut worker.c.router);
+                    worker.has.clear();
+                    worker.late.clear();
+                    worker.start(&mut random);
+                }
+                _ => {}
+            }
+        }
+        // Whoever is there in the end gets all that is left, once.
+        for worker in workers.iter_mut().skip(1) {
+            worker.c.client.close_channel(1, &mut worker.c.router);
+        }
+        let last = &mut workers[0];
+        loop {
+            last.take();
+            if last.has.is_empty() {
+                break;
+            }
+            let all: Vec<u64> = last.has.keys().copied().collect();
+            for tag in all {
+                last.c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+                let body = last.has.remove(&tag).unwrap();
+                assert!(last.late.remove(&tag) || done.insert(body), "done twice");
+            }
+        }
+        assert_eq!(done.len(), published, "seed {seed}");
+        let counts = first.vhost.queue(b"q").unwrap().counts();
+        assert_eq!((counts.ready, counts.unsettled), (0, 0), "seed {seed}");
+    }
 }
