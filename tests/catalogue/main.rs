@@ -8,6 +8,7 @@ mod deduplication;
 mod delayed;
 mod disk;
 mod durable;
+mod forms;
 mod held;
 mod history;
 mod last_value;

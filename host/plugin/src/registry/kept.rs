@@ -7,10 +7,12 @@
 //! - `history`: a line for each of them, from the one furthest back: digest, a space, when it began
 //!   to serve last in milliseconds since 1970, a space, the version by its own words. A line
 //!   `removed` in front says that the plugin was taken out of service on purpose;
-//! - `rolled-back`, if somebody went back from it: the digest of the file that is not to be taken.
+//! - `rolled-back`, if somebody went back from it: the digest of the file that is not to be taken;
+//! - `forms`: which versions share their state, as in `forms.rs`.
 //!
 //! What was read is checked: a component against its digest, a line against this format.
 
+use super::forms::Forms;
 use crate::{
     artifact::{Digest, FILE_BYTES_MAX},
     folder,
@@ -33,6 +35,8 @@ const HISTORY: &str = "history";
 const HISTORY_BYTES_MAX: u64 = 8192;
 const REMOVED: &str = "removed";
 const ROLLED_BACK: &str = "rolled-back";
+const FORMS: &str = "forms";
+const FORMS_BYTES_MAX: u64 = 64 * 1024;
 
 const GLOBAL: &str = "global";
 const VHOSTS: &str = "vhosts";
@@ -174,13 +178,26 @@ impl KeptVersions {
         Ok(Self { root: PrivateDir::open(path)? })
     }
 
-    /// A file of this plugin went into service. What fails is logged.
-    pub(super) fn offered(&self, plugin: PluginKey<'_>, digest: Digest, version: &str, component: &[u8]) {
+    /// A file of this plugin went into service; whether it migrates state that others wrote. What fails is logged.
+    pub(super) fn offered(
+        &self,
+        plugin: PluginKey<'_>,
+        (digest, version, migrates): (Digest, &str, bool),
+        component: &[u8],
+    ) {
         logged(plugin, || {
             let dir = self.dir(plugin)?;
             let mut history = read_history(&dir);
             let before = history.clone();
+            let known = read_forms(&dir);
+            let mut forms = known.clone();
+            forms.learn(digest, migrates, history.last().map(|last| last.digest));
             history.offered(digest, version.to_owned());
+            forms.prune(|version| history.versions.iter().any(|kept| kept.digest == version));
+            // Before the history, in which what came before it is looked up.
+            if forms != known {
+                dir.write(FORMS, &[forms.to_text().as_bytes()])?;
+            }
             let file = file_name(digest);
             if dir.files()?.iter().all(|(name, _)| *name != file) {
                 dir.write(&file, &[component])?;
@@ -230,6 +247,11 @@ impl KeptVersions {
     /// What there is of a plugin.
     pub(super) fn history(&self, plugin: PluginKey<'_>) -> History {
         self.existing(plugin).map(|dir| read_history(&dir)).unwrap_or_default()
+    }
+
+    /// Which versions share their state.
+    pub(super) fn forms(&self, plugin: PluginKey<'_>) -> Forms {
+        self.existing(plugin).map(|dir| read_forms(&dir)).unwrap_or_default()
     }
 
     /// The file that is not to be taken.
@@ -303,6 +325,21 @@ fn read_history(dir: &PrivateDir) -> History {
         let file = dir.path().join(HISTORY);
         tracing::warn!(target: "leveret::plugin", "older versions are forgotten: {}: {error}", file.display());
         History::default()
+    })
+}
+
+fn read_forms(dir: &PrivateDir) -> Forms {
+    let read = || {
+        let Some(text) = dir.read(FORMS, FORMS_BYTES_MAX)? else { return Ok(Forms::default()) };
+        let forms = String::from_utf8(text).ok().and_then(|text| Forms::of_text(&text));
+        forms.ok_or_else(|| io::Error::other("it is damaged"))
+    };
+    read().unwrap_or_else(|error: io::Error| {
+        let file = dir.path().join(FORMS);
+        tracing::warn!(
+            target: "leveret::plugin", "which versions share their state is forgotten: {}: {error}", file.display()
+        );
+        Forms::default()
     })
 }
 
@@ -396,7 +433,7 @@ mod tests {
         let kept = KeptVersions::open(&scratch.path().join("kept")).unwrap();
         let plugin = key("p");
         for bytes in ["1", "2", "3", "4"] {
-            kept.offered(plugin, digest(bytes), bytes, bytes.as_bytes());
+            kept.offered(plugin, (digest(bytes), bytes, false), bytes.as_bytes());
         }
         assert_eq!(order(&kept.history(plugin)), ["2", "3", "4"]);
         assert!(kept.read(plugin, digest("1")).unwrap_err().contains("not kept any more"));
@@ -417,7 +454,7 @@ mod tests {
         let name = OsStr::new("p");
         for (number, scope) in scopes.iter().enumerate() {
             let bytes = number.to_string();
-            kept.offered(PluginKey { scope, name }, digest(&bytes), &bytes, bytes.as_bytes());
+            kept.offered(PluginKey { scope, name }, (digest(&bytes), &bytes, false), bytes.as_bytes());
         }
         for (number, scope) in scopes.iter().enumerate() {
             let plugin = PluginKey { scope, name };
@@ -439,7 +476,7 @@ mod tests {
         for dir in ["global/p", "vhosts/%2F/p", "vhosts/vhosts/p", "vhosts/global"] {
             PrivateDir::existing(&root.join(dir)).unwrap();
         }
-        kept.offered(PluginKey { scope: &Scope::Shipped, name }, digest("1"), "1", b"1");
+        kept.offered(PluginKey { scope: &Scope::Shipped, name }, (digest("1"), "1", false), b"1");
         assert_eq!(kept.history(PluginKey { scope: &Scope::Shipped, name }), History::default());
     }
 

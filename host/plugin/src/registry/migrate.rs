@@ -8,12 +8,18 @@
 //! [`MIGRATION_MAX`] at the longest. Exchanges without state, and versions that do not migrate, have no
 //! pause.
 //!
-//! *Back.* What was copied from is kept, up to the two versions before, and is put back when somebody goes
-//! back to the version that left it; what was written since is discarded, and the report says how much. An
-//! exchange that had no state then has none again. What versions left is in the store where the state is, and is dropped
+//! *Back.* What was copied from is kept, of up to two versions before, and is put back when somebody goes to the
+//! version that left it, or to one that shares its state (`forms.rs`); what was written since is discarded, and the
+//! report says how much. An exchange that had no state then has none again. Where neither is so, the version is
+//! refused: nothing is discarded for want of something to put back. What versions left is in the store where the state is, and is dropped
 //! when its version is not kept any more.
 
-use super::{LoadError, Registry, Stage, StateChange, kept::PluginKey, replay::Replayed};
+use super::{
+    LoadError, Registry, Stage, StateChange,
+    forms::Forms,
+    kept::PluginKey,
+    replay::{Replayed, Replicas},
+};
 use crate::{
     artifact::Digest,
     builder::Place,
@@ -68,8 +74,8 @@ struct Move {
 enum Before {
     /// It is kept as what that version left.
     Kept(Writer),
-    /// It is discarded for what the older version left.
-    Discarded,
+    /// It is discarded for what that older version left.
+    Discarded(Digest),
 }
 
 impl Move {
@@ -78,7 +84,7 @@ impl Move {
         let Some(holder) = self.from.holder() else { return Vec::new() };
         match &self.before {
             Before::Kept(writer) => self.to.snapshot_beside(holder, by, writer),
-            Before::Discarded => going_back(holder, by),
+            Before::Discarded(left_by) => going_back(holder, *left_by, by),
         }
     }
 }
@@ -120,6 +126,22 @@ impl Handover {
         });
     }
 
+    /// Puts what an older version left in the place of a state.
+    fn discard(
+        &mut self,
+        it: Stateful<'_>,
+        (left_by, left): (Digest, Cell),
+        until: Instant,
+    ) -> Result<(), String> {
+        let exchange = &it.place.0;
+        self.close(exchange, &it.cell, until)?;
+        let (entries, bytes) = it.cell.size();
+        self.told.discarded_entries += entries;
+        self.told.discarded_bytes += bytes;
+        self.replace(exchange, &it, Arc::new(left), Before::Discarded(left_by));
+        Ok(())
+    }
+
     /// The swap is done: whoever waits looks up what serves.
     pub(super) fn finish(self) {
         self.moves.iter().for_each(|it| it.to.reopen());
@@ -150,9 +172,8 @@ impl Registry {
         way: Way,
     ) -> Result<Handover, LoadError> {
         let prepared = match way {
-            Way::Forward if version.code.exported.migrate => self.migrate(version, replayed),
-            Way::Forward => Ok(Handover::nothing()),
-            Way::Back => self.restore(version, old, &replayed.places),
+            Way::Forward => self.migrate_all(version, replayed),
+            Way::Back => self.restore(version, old, replayed),
         };
         let mut handover = prepared.map_err(LoadError::at(Stage::Migrate))?;
         let writer = Writer::of(version);
@@ -185,9 +206,7 @@ impl Registry {
                     let (writer, vhost, cell) = (writer.clone(), vhost.clone(), from.clone());
                     cells.keep_older(*owner, Older { writer, vhost, cell });
                 }
-                Before::Discarded => {
-                    cells.forget_older_from(*owner, version.code.digest);
-                }
+                Before::Discarded(left_by) => cells.forget_older_from(*owner, *left_by),
             }
             to.charge_to(account.state());
             to.takes_place_of(from, version.code.digest);
@@ -220,99 +239,118 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the state of an exchange was migrated since that version left it.
-    pub(super) fn is_migrated_since(&self, exchange: &Exchange, digest: Digest) -> bool {
+    /// Whether what an exchange has of the plugin of a version is in the form of other versions than the one of these
+    /// bytes.
+    pub(super) fn is_of_other_form(&self, exchange: &Exchange, serving: &Version, digest: Digest) -> bool {
+        let (forms, cells) = (self.forms_with(serving), &self.services.cells);
         let layers = (0..exchange.types().len()).map(|layer| Layer(layer as u8));
         let mut owners = layers.map(|layer| Owner::Exchange(exchange.id, layer));
-        owners.any(|owner| self.services.cells.older(owner, digest).is_some())
+        owners.any(|owner| {
+            let writer = cells.find(owner).filter(|cell| !cell.is_empty()).and_then(|cell| cell.writer());
+            let writer = writer.filter(|writer| writer.plugin == serving.code.plugin);
+            match writer.and_then(|writer| forms.same(digest, writer.digest)) {
+                Some(same) => !same,
+                None => cells.older(owner, |other| other == digest).is_some(),
+            }
+        })
     }
 
     /// Drops what versions of a plugin left that nobody can go back to any more.
     pub(super) fn forget_left_by_forgotten(&self, plugin: &str) {
         let Some(kept) = &self.kept else { return };
         let name = std::ffi::OsStr::new(plugin);
-        let digests = |scope: &Scope| -> Vec<Digest> {
-            let history = kept.history(PluginKey { scope, name });
-            history.versions.into_iter().map(|kept| kept.digest).collect()
+        let versions = |scope: &Scope| {
+            let key = PluginKey { scope, name };
+            let digests: Vec<Digest> = kept.history(key).versions.iter().map(|kept| kept.digest).collect();
+            (digests, kept.forms(key))
         };
-        let global = digests(&Scope::Global);
+        // What a version left that is not kept may be read by one that is.
+        let reads = |(digests, forms): &(Vec<Digest>, Forms), digest| {
+            digests.iter().any(|kept| forms.same(*kept, digest) == Some(true))
+        };
+        let global = versions(&Scope::Global);
         let mut own = HashMap::new();
         self.services.cells.forget_older_of(plugin, |vhost, digest| {
-            let own = own.entry(vhost.clone()).or_insert_with(|| digests(&Scope::Vhost(vhost.clone())));
-            global.contains(&digest) || own.contains(&digest)
+            let own = own.entry(vhost.clone()).or_insert_with(|| versions(&Scope::Vhost(vhost.clone())));
+            reads(&global, digest) || reads(own, digest)
         });
     }
 
-    fn migrate(&self, version: &Arc<Version>, replayed: &mut Replayed) -> Result<Handover, String> {
+    /// Has a version migrate what other versions of its plugin wrote; with nothing else if it does not migrate, and
+    /// then it must be what it finds.
+    fn migrate_all(&self, version: &Arc<Version>, replayed: &mut Replayed) -> Result<Handover, String> {
         let Replayed { places, replicas, .. } = replayed;
         let is_older =
             |writer: &Writer| writer.plugin == version.code.plugin && writer.digest != version.code.digest;
         let stateful = self.with_writer(places).filter(|it| is_older(&it.writer) && !it.cell.is_empty());
         let stateful: Vec<Stateful<'_>> = stateful.collect();
         let (mut handover, until) = (Handover::nothing(), Instant::now() + MIGRATION_MAX);
-        for Stateful { place, cell, .. } in &stateful {
-            handover.close(&place.0, cell, until)?;
+        if version.code.exported.migrate {
+            migrate(version, &stateful, replicas, (&mut handover, until))?;
+            return Ok(handover);
         }
-        // The copies of a virtual host have its limits together.
-        let mut usages: HashMap<&Name, Arc<Usage>> = HashMap::new();
-        for it in &stateful {
-            let (exchange, layer) = it.place;
-            if Instant::now() >= until {
-                let what = format!("waits for its migration for more than {} ms", MIGRATION_MAX.as_millis());
-                return Err(about(exchange, &what));
-            }
-            let limits = &version.policy(&exchange.vhost).limits;
-            let usage = usages
-                .entry(&exchange.vhost)
-                .or_insert_with(|| Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)));
-            let copy = Arc::new(it.cell.fork(usage));
-            let place = Place::of(version, &exchange.vhost);
-            let replica = replicas.first_mut().and_then(|all| all.iter_mut().find(|(at, _)| *at == place));
-            let Some((_, replica)) = replica else { continue };
-            match replica.migrate(exchange, *layer, &copy, &it.writer.version) {
-                Ok(true) => {
-                    handover.told.migrated += 1;
-                    handover.replace(exchange, it, copy, Before::Kept(it.writer.clone()));
-                }
-                Ok(false) => {}
-                Err(Refused::ByPlugin(text)) => {
-                    let from = &it.writer.version;
-                    return Err(about(exchange, &format!("is not migrated from version {from}: {text}")));
-                }
-                Err(Refused::Failed(failure)) => {
-                    let from = &it.writer.version;
-                    let what = format!("is not migrated from version {from}: the plugin {failure}");
-                    return Err(about(exchange, &what));
-                }
-            }
+        if stateful.is_empty() {
+            return Ok(handover);
         }
-        Ok(handover)
+        let forms = self.forms_with(version);
+        let strange = |it: &&Stateful<'_>| forms.same(version.code.digest, it.writer.digest) == Some(false);
+        stateful.iter().find(strange).map_or(Ok(handover), |it| Err(unread(it, version, "")))
     }
 
+    /// Gives what these exchanges have the form of a version that somebody goes to: what was left in that form where
+    /// there is any, nothing where they began after it, and what it migrates itself where it came later.
     fn restore(
         &self,
-        version: &Version,
+        version: &Arc<Version>,
         old: Option<&Version>,
-        places: &[(Arc<Exchange>, Layer)],
+        replayed: &mut Replayed,
     ) -> Result<Handover, String> {
+        let Replayed { places, replicas, .. } = replayed;
         let (digest, cells) = (version.code.digest, &self.services.cells);
         let (mut handover, until) = (Handover::nothing(), Instant::now() + MIGRATION_MAX);
+        let forms = self.forms_with(version);
+        let mut to_migrate = Vec::new();
         for it in self.with_writer(places).filter(|it| it.writer.digest != digest) {
-            let exchange = &it.place.0;
-            let kept = cells.older(it.owner, digest);
-            let began_with_the_newer =
-                old.is_some_and(|old| old.code.exported.migrate && old.code.digest == it.writer.digest);
-            if kept.is_none() && (!began_with_the_newer || it.cell.is_empty()) {
+            let same = forms.same(digest, it.writer.digest);
+            if same == Some(true) {
                 continue;
             }
-            handover.close(exchange, &it.cell, until)?;
-            let (entries, bytes) = it.cell.size();
-            handover.told.discarded_entries += entries;
-            handover.told.discarded_bytes += bytes;
-            handover.told.restored += 1;
-            let to = kept.map_or_else(Cell::default, |kept| kept.fork(&Arc::new(Usage::unlimited())));
-            handover.replace(exchange, &it, Arc::new(to), Before::Discarded);
+            let left = cells.older(it.owner, |other| forms.same(digest, other) == Some(true));
+            let oldest = cells.oldest(it.owner);
+            let began_after = match same {
+                Some(_) => forms.descends(oldest.unwrap_or(it.writer.digest), digest),
+                // Only what the version before wrote in a form of its own is known to be of another.
+                None => {
+                    let began_with_the_newer = old
+                        .is_some_and(|old| old.code.exported.migrate && old.code.digest == it.writer.digest);
+                    if left.is_none() && !began_with_the_newer {
+                        continue;
+                    }
+                    oldest.is_none()
+                }
+            };
+            match left {
+                Some((by, left)) => {
+                    let to = left.fork(&Arc::new(Usage::unlimited()));
+                    handover.discard(it, (by, to), until)?;
+                    handover.told.restored += 1;
+                }
+                None if it.cell.is_empty() => {}
+                None if began_after => {
+                    handover.discard(it, (digest, Cell::default()), until)?;
+                    handover.told.emptied += 1;
+                }
+                None if version.code.exported.migrate && forms.descends(digest, it.writer.digest) => {
+                    to_migrate.push(it);
+                }
+                None => {
+                    let kept = ", and what was left in a form that it reads is not kept: go to a version between them \
+                                first, or delete the exchange";
+                    return Err(unread(&it, version, kept));
+                }
+            }
         }
+        migrate(version, &to_migrate, replicas, (&mut handover, until))?;
         Ok(handover)
     }
 
@@ -325,6 +363,60 @@ impl Registry {
             Some(Stateful { place, owner, cell, writer })
         })
     }
+}
+
+/// Has a version migrate these states, each on a copy that nobody else works on.
+fn migrate(
+    version: &Arc<Version>,
+    stateful: &[Stateful<'_>],
+    replicas: &mut Replicas,
+    (handover, until): (&mut Handover, Instant),
+) -> Result<(), String> {
+    for Stateful { place, cell, .. } in stateful {
+        handover.close(&place.0, cell, until)?;
+    }
+    // The copies of a virtual host have its limits together.
+    let mut usages: HashMap<&Name, Arc<Usage>> = HashMap::new();
+    for it in stateful {
+        let (exchange, layer) = it.place;
+        if Instant::now() >= until {
+            let what = format!("waits for its migration for more than {} ms", MIGRATION_MAX.as_millis());
+            return Err(about(exchange, &what));
+        }
+        let limits = &version.policy(&exchange.vhost).limits;
+        let usage = usages
+            .entry(&exchange.vhost)
+            .or_insert_with(|| Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)));
+        let copy = Arc::new(it.cell.fork(usage));
+        let place = Place::of(version, &exchange.vhost);
+        let replica = replicas.first_mut().and_then(|all| all.iter_mut().find(|(at, _)| *at == place));
+        let Some((_, replica)) = replica else { continue };
+        let from = &it.writer.version;
+        match replica.migrate(exchange, *layer, &copy, from) {
+            Ok(true) => {
+                handover.told.migrated += 1;
+                handover.replace(exchange, it, copy, Before::Kept(it.writer.clone()));
+            }
+            Ok(false) => {}
+            Err(Refused::ByPlugin(text)) => {
+                return Err(about(exchange, &format!("is not migrated from version {from}: {text}")));
+            }
+            Err(Refused::Failed(failure)) => {
+                let what = format!("is not migrated from version {from}: the plugin {failure}");
+                return Err(about(exchange, &what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// That a version would not read what an exchange has.
+fn unread(it: &Stateful<'_>, version: &Version, more: &str) -> String {
+    let (wrote, to) = (&it.writer.version, &version.description.version);
+    about(
+        &it.place.0,
+        &format!("has state in the form of version {wrote}, which version {to} does not read{more}"),
+    )
 }
 
 fn about(exchange: &Exchange, what: &str) -> String {

@@ -23,6 +23,7 @@ mod decisions_tests;
 mod deploys;
 #[cfg(test)]
 mod deploys_tests;
+mod forms;
 mod holds;
 #[cfg(test)]
 mod holds_tests;

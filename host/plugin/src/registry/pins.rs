@@ -172,10 +172,10 @@ impl Registry {
             PinTo::Current => serving.code.digest,
             PinTo::Named(name) => self.find_version(&serving, name).map_err(LoadError::at(Stage::Read))?,
         };
-        if self.is_migrated_since(exchange, to) {
+        if self.is_of_other_form(exchange, &serving, to) {
             return Err(LoadError::at(Stage::Migrate)(String::from(
-                "its state was migrated since that version served, which would not read it; going back with the \
-                 whole plugin restores it",
+                "its state was migrated between that version and the one that serves, so that version would not read \
+                 it; going to it with the whole plugin sees to that",
             )));
         }
         let (scope, plugin) = (&serving.scope, &serving.code.plugin);

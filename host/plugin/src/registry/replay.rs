@@ -18,9 +18,12 @@ use leveret_broker::{
 use leveret_model::Name;
 use std::sync::Arc;
 
+/// Replicas of a version, by worker.
+pub(super) type Replicas = Vec<Vec<(Place, Replica)>>;
+
 /// Replicas of a new version, by worker, and what was replayed into each of them.
 pub(super) struct Replayed {
-    pub(super) replicas: Vec<Vec<(Place, Replica)>>,
+    pub(super) replicas: Replicas,
     pub(super) took: HashSet<ExchangeId>,
     /// The types of exchanges that were replayed.
     pub(super) places: Vec<(Arc<Exchange>, Layer)>,

@@ -99,7 +99,9 @@ pub struct StateChange {
     pub migrated: usize,
     /// Of how many it is again what it was before it was migrated.
     pub restored: usize,
-    /// How many values and messages are discarded for that.
+    /// Of how many it is nothing again: they began with a version after the one that serves now.
+    pub emptied: usize,
+    /// How many values and messages are discarded for both.
     pub discarded_entries: u64,
     /// What these took, in bytes.
     pub discarded_bytes: u64,

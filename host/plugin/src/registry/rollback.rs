@@ -5,6 +5,7 @@
 
 use super::{
     LoadChange, LoadError, LoadReport, Registry, Stage, VersionInfo,
+    forms::Forms,
     kept::{History, Kept, KeptVersions, PluginKey},
     migrate::Way,
     reload::File,
@@ -54,8 +55,8 @@ impl Registry {
 
     /// Puts a kept version of a plugin of that scope into service, through all stages and under the policies
     /// of now, whatever file lies in the folder. That file is not taken any more, also after a restart, until
-    /// it is another one, was removed, or somebody goes to it. State that a newer version migrated is what
-    /// the older one left again ([`LoadReport::state`]).
+    /// it is another one, was removed, or somebody goes to it. State that a newer version migrated is again what
+    /// was left in the form of the older one ([`LoadReport::state`]).
     ///
     /// # Errors
     /// The stage that refused it and why; [`Stage::Read`] if there is no such version to go to.
@@ -68,6 +69,7 @@ impl Registry {
                 path = %report.path.display(), %scope, digest = %report.digest, version = report.version,
                 exchanges = report.exchanges, bindings = report.bindings,
                 states_migrated = report.state.migrated, states_restored = report.state.restored,
+                states_emptied = report.state.emptied,
                 entries_discarded = report.state.discarded_entries,
                 "the plugin went {} version", if *way == Way::Back { "back to an older" } else { "forward to a newer" }
             ),
@@ -241,7 +243,8 @@ impl Registry {
         if let Some(kept) = &self.kept
             && (report.change != LoadChange::Unchanged || kept.rolled_back(key).is_some())
         {
-            kept.offered(key, report.digest, &report.version, component);
+            let migrates = report.exports.contains(&"exchange-type-migrate");
+            kept.offered(key, (report.digest, &report.version, migrates), component);
             self.forget_left_by_forgotten(&report.path.file_stem().unwrap_or_default().to_string_lossy());
         }
     }
@@ -251,6 +254,16 @@ impl Registry {
         if let Some(kept) = &self.kept {
             kept.removed(PluginKey::of_file(scope, path));
         }
+    }
+
+    /// Which versions of a plugin share their state, with one that may not have served yet.
+    pub(super) fn forms_with(&self, version: &Version) -> Forms {
+        let key = PluginKey { scope: &version.scope, name: OsStr::new(&version.code.plugin) };
+        let Some(kept) = &self.kept else { return Forms::default() };
+        let mut forms = kept.forms(key);
+        let last = kept.history(key).last().map(|last| last.digest);
+        forms.learn(version.code.digest, version.code.exported.migrate, last);
+        forms
     }
 
     fn history(&self, plugin: PluginKey<'_>) -> History {

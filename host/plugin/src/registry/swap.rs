@@ -418,6 +418,7 @@ impl Moved {
         self.bindings += other.bindings;
         self.state.migrated += other.state.migrated;
         self.state.restored += other.state.restored;
+        self.state.emptied += other.state.emptied;
         self.state.discarded_entries += other.state.discarded_entries;
         self.state.discarded_bytes += other.state.discarded_bytes;
     }

@@ -126,9 +126,10 @@ impl Cell {
     }
 }
 
-/// What an older version left in the place of what was written since: nothing, if it left nothing.
-pub(crate) fn going_back(holder: &Arc<StateHolder>, to: &Writer) -> Vec<Change> {
-    changes_of(holder, vec![StateChange::TakeBack { digest: to.digest.0 }, by(to)])
+/// What an older version left in the place of what was written since: nothing, if it left nothing. From now on it is
+/// that of `to`.
+pub(crate) fn going_back(holder: &Arc<StateHolder>, left_by: Digest, to: &Writer) -> Vec<Change> {
+    changes_of(holder, vec![StateChange::TakeBack { digest: left_by.0 }, by(to)])
 }
 
 fn changes_of(holder: &Arc<StateHolder>, changes: Vec<StateChange>) -> Vec<Change> {

@@ -247,15 +247,19 @@ impl Cells {
         older.drain(..surplus);
     }
 
-    /// What a version left, as it was before a newer one migrated it.
-    pub(crate) fn older(&self, owner: Owner, digest: Digest) -> Option<Arc<Cell>> {
+    /// What the latest of these versions left that left any, as it was before a newer one migrated it; and which.
+    pub(crate) fn older(&self, owner: Owner, is_one: impl Fn(Digest) -> bool) -> Option<(Digest, Arc<Cell>)> {
         let all = self.older.lock();
-        let kept = all.get(&owner)?.iter().find(|kept| kept.writer.digest == digest)?;
-        Some(kept.cell.clone())
+        let kept = all.get(&owner)?.iter().rev().find(|kept| is_one(kept.writer.digest))?;
+        Some((kept.writer.digest, kept.cell.clone()))
     }
 
-    /// Somebody went back to that version: what it left is its own again, and what later ones left is gone; all of it
-    /// if it left nothing.
+    /// The version furthest back of which is known what it left.
+    pub(crate) fn oldest(&self, owner: Owner) -> Option<Digest> {
+        self.older.lock().get(&owner)?.first().map(|kept| kept.writer.digest)
+    }
+
+    /// What that version left is in use again, and what later ones left is gone; all of it if it left nothing.
     pub(crate) fn forget_older_from(&self, owner: Owner, digest: Digest) {
         let mut all = self.older.lock();
         if let Some(older) = all.get_mut(&owner) {

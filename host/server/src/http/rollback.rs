@@ -112,6 +112,7 @@ fn describe_report(
         forward: from.is_some_and(|from| place(report.digest) < place(from)),
         states_migrated: report.state.migrated,
         states_restored: report.state.restored,
+        states_emptied: report.state.emptied,
         discarded_entries: report.state.discarded_entries,
         discarded_bytes: report.state.discarded_bytes,
         file: report.path.display().to_string(),

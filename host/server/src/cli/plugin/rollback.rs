@@ -114,11 +114,19 @@ fn lines(went_back: &WentBackJson) -> Vec<String> {
         format!("plugin {} went {way}{from} to {now}", went_back.plugin),
         format!("it took {} exchanges with {} bindings", went_back.exchanges, went_back.bindings),
     ];
-    if went_back.states_restored > 0 {
-        let WentBackJson { states_restored, discarded_entries, discarded_bytes, version, .. } = went_back;
+    let WentBackJson { states_restored, states_emptied, discarded_entries, discarded_bytes, version, .. } =
+        went_back;
+    if *states_restored > 0 {
         lines.push(format!(
-            "{states_restored} states are again what version {version} left; discarded is what was kept since: \
-             {discarded_entries} entries of {discarded_bytes} bytes"
+            "{states_restored} states are again what was left in the form of version {version}"
+        ));
+    }
+    if *states_emptied > 0 {
+        lines.push(format!("{states_emptied} states are empty again: they began after version {version}"));
+    }
+    if states_restored + states_emptied > 0 {
+        lines.push(format!(
+            "discarded is what was kept since: {discarded_entries} entries of {discarded_bytes} bytes"
         ));
     }
     if went_back.states_migrated > 0 {

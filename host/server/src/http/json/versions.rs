@@ -71,10 +71,13 @@ pub struct WentBackJson {
     /// How many states were migrated.
     #[serde(default)]
     pub states_migrated: usize,
-    /// How many states are again what that version left, before the newer one migrated them.
+    /// How many states are again what was left in the form of that version, before a newer one migrated them.
     #[serde(default)]
     pub states_restored: usize,
-    /// How many values and messages that were kept since are discarded for that.
+    /// How many are nothing again: they began with a version after the one that serves now.
+    #[serde(default)]
+    pub states_emptied: usize,
+    /// How many values and messages that were kept since are discarded for both.
     #[serde(default)]
     pub discarded_entries: u64,
     /// What these took, in bytes.
