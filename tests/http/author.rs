@@ -146,3 +146,21 @@ fn what_a_plugin_costs_is_measured() {
     let with_cases = leveret(&["plugin", "bench", path(&file), "--cases"], &cases);
     assert!(with_cases.stdout.contains("with 4 bindings, 3 different messages"), "{}", with_cases.report());
 }
+
+#[test]
+fn what_gives_no_answer_is_not_measured() {
+    let scratch = ScratchDirectory::new("bench");
+    let cases = scratch.path().join("cases.toml");
+    for (guest, type_name, key, why) in
+        [("traps_in_route", "x-traps-in-route", "trap", "asked to trap"), ("loops", "x-loops", "loop", "CPU")]
+    {
+        let text = format!("type = \"{type_name}\"\n[[message]]\nkey = \"{key}\"\ndeliver = []\n");
+        std::fs::write(&cases, text).unwrap();
+        let measured = leveret(&["plugin", "bench", path(&guests::component(guest)), "--cases"], &cases);
+        assert_eq!(measured.status.code(), Some(1), "{}", measured.report());
+        assert!(measured.stderr.contains("a message gets no answer"), "{}", measured.report());
+        // The guest's own words among the reasons.
+        assert!(measured.stderr.contains(why), "{}", measured.report());
+        assert!(!measured.stdout.contains("ns a message"), "{}", measured.report());
+    }
+}

@@ -374,6 +374,7 @@ fn begin(
     items: usize,
     within: Option<Duration>,
 ) {
+    store.data_mut().begin_call();
     store.data_mut().context.deadline.begin(base, per_item, items, within);
     store.set_epoch_deadline(1);
 }
@@ -383,7 +384,11 @@ fn failure(store: &Store<GuestState>, error: &wasmtime::Error) -> GuestFailure {
         let text = exceeded.to_string();
         return if exceeded.within { GuestFailure::CutOff(text) } else { GuestFailure::Cpu(text) };
     }
-    let trap = answer::shown(&format!("{error:#}"));
+    // A guest that ends itself says why before.
+    let trap = match store.data().said() {
+        Some(said) => answer::shown(&format!("{said} ({error:#})")),
+        None => answer::shown(&format!("{error:#}")),
+    };
     match store.data().memory.refused() {
         Some(limit) => GuestFailure::Memory { limit, trap },
         None => GuestFailure::Trap(trap),

@@ -37,6 +37,16 @@ impl GuestState {
         }
     }
 
+    /// A call of the guest begins.
+    pub(super) fn begin_call(&mut self) {
+        self.wasi.begin_call();
+    }
+
+    /// The end of what the guest wrote to standard error in this call.
+    pub(super) fn said(&self) -> Option<String> {
+        self.wasi.said()
+    }
+
     /// The memory of a built-in type follows what it is told.
     pub(super) fn tell(&mut self, tell: impl FnOnce(&mut Tellings)) {
         if let Some(tellings) = &mut self.tellings {

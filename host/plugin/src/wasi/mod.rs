@@ -62,6 +62,18 @@ impl WasiState {
     }
 }
 
+impl WasiState {
+    /// A call of the plugin begins.
+    pub(crate) fn begin_call(&mut self) {
+        self.output.begin_call();
+    }
+
+    /// The end of what the plugin wrote to standard error in this call.
+    pub(crate) fn said(&self) -> Option<String> {
+        self.output.said()
+    }
+}
+
 /// Implemented by what a store holds, so that WASI finds its state there.
 pub(crate) trait HasWasi {
     /// The state of WASI for the instance in this store.

@@ -19,6 +19,11 @@ const TARGET: &str = "leveret::plugin::output";
 /// Longer lines are cut here.
 const LINE_BYTES_MAX: usize = 1_024;
 
+/// Of what was printed before a trap so much is part of the reason, in bytes: its end.
+const SAID_BYTES_MAX: usize = 400;
+/// How a Rust panic ends that nobody needs to read.
+const NOTE: &str = "note: run with `RUST_BACKTRACE";
+
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Where a plugin printed.
@@ -47,6 +52,8 @@ pub(super) struct Output {
     printer: Printer,
     stdout: Line,
     stderr: Line,
+    /// The end of what went to standard error in this call.
+    said: Vec<u8>,
     limit: RateLimit,
 }
 
@@ -60,16 +67,20 @@ impl Output {
             },
             stdout: Line::default(),
             stderr: Line::default(),
+            said: Vec::new(),
             limit: RateLimit::new(policy.limits.log_lines_per_second_max),
         }
     }
 
     /// Takes what the plugin wrote to `stream`.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let Self { printer, stdout, stderr, limit } = self;
+        let Self { printer, stdout, stderr, said, limit } = self;
         let line = match stream {
             Stream::Stdout => stdout,
-            Stream::Stderr => stderr,
+            Stream::Stderr => {
+                keep_end(said, bytes);
+                stderr
+            }
         };
         // One reading of the clock serves all lines of a write.
         let now = Instant::now();
@@ -79,11 +90,35 @@ impl Output {
     }
 }
 
+impl Output {
+    /// What was said so far belongs to an earlier call.
+    pub(super) fn begin_call(&mut self) {
+        self.said.clear();
+    }
+
+    /// What the plugin wrote to standard error in this call, the end of it: of a call that trapped mostly why. `None` if it
+    /// wrote nothing.
+    pub(super) fn said(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.said);
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(NOTE));
+        let said = lines.collect::<Vec<_>>().join(" ");
+        (!said.is_empty()).then_some(said)
+    }
+}
+
+/// Appends bytes, and keeps the last ones.
+fn keep_end(said: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = bytes.split_at(bytes.len().saturating_sub(SAID_BYTES_MAX)).1;
+    let surplus = (said.len() + bytes.len()).saturating_sub(SAID_BYTES_MAX);
+    said.drain(..surplus.min(said.len()));
+    said.extend_from_slice(bytes);
+}
+
 impl Drop for Output {
     /// What was printed last is often why the instance ended.
     fn drop(&mut self) {
         let now = Instant::now();
-        let Self { printer, stdout, stderr, limit } = self;
+        let Self { printer, stdout, stderr, limit, .. } = self;
         for (stream, line) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             line.end(&mut |text, cut_bytes| {
                 limit.pass(now, stream, text, cut_bytes, |entry| log(printer, &entry));
@@ -229,7 +264,10 @@ fn printable(line: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::LOG_LINES_MAX as LINES_MAX;
+    use crate::{
+        policy::{LOG_LINES_MAX as LINES_MAX, Policies},
+        scope::Scope,
+    };
 
     /// What reaches the log of `writes`, each made so many milliseconds after the start.
     fn logged(writes: &[(u64, &[u8])]) -> Vec<Entry<'static>> {
@@ -255,6 +293,23 @@ mod tests {
 
     fn line(text: &str) -> Entry<'_> {
         Entry::Line { stream: Stream::Stderr, text: text.into(), cut_bytes: 0 }
+    }
+
+    #[test]
+    fn the_end_of_what_a_call_said_is_kept() {
+        let policy = Policies::default().of(&Scope::Global, None, "p");
+        let mut output = Output::new(&policy);
+        assert_eq!(output.said(), None);
+        output.write(Stream::Stdout, b"not this");
+        output.write(Stream::Stderr, b"\nthread 'x' panicked at a.rs:1:2:\n");
+        output.write(Stream::Stderr, b"too late\nnote: run with `RUST_BACKTRACE=1` to see more\n");
+        assert_eq!(output.said().unwrap(), "thread 'x' panicked at a.rs:1:2: too late");
+        output.write(Stream::Stderr, "y".repeat(SAID_BYTES_MAX - 1).as_bytes());
+        assert_eq!(output.said().unwrap(), "y".repeat(SAID_BYTES_MAX - 1));
+        output.write(Stream::Stderr, "z".repeat(2 * SAID_BYTES_MAX).as_bytes());
+        assert_eq!(output.said().unwrap(), "z".repeat(SAID_BYTES_MAX));
+        output.begin_call();
+        assert_eq!(output.said(), None);
     }
 
     #[test]

@@ -145,7 +145,15 @@ fn route(
 ) -> anyhow::Result<()> {
     while !messages.is_empty() {
         answers.clear();
-        match router.route(exchange, Layer::FRONT, &mut messages.iter(), answers, waker) {
+        let routed = router.route(exchange, Layer::FRONT, &mut messages.iter(), answers, waker);
+        // A figure of what gives no answer would be one of the host alone.
+        if let Some(refusal) = answers.iter().find_map(failed) {
+            bail!(
+                "a message gets no answer, so there is nothing to measure: {}",
+                printable(&refusal.to_string())
+            );
+        }
+        match routed {
             Routed::Ready => break,
             Routed::Cut => messages = messages.get(answers.len().max(1)..).unwrap_or_default(),
             // Its turn is over; or it is asked in the slow lane, and this takes what that takes.
@@ -154,6 +162,15 @@ fn route(
     }
     answers.clear();
     Ok(())
+}
+
+/// Why there is no answer to a message.
+fn failed(answer: &Answer) -> Option<&leveret_model::Refusal> {
+    match answer {
+        Answer::Failed(refusal) => Some(refusal),
+        Answer::Effective(effective) => failed(&effective.answer),
+        _ => None,
+    }
 }
 
 fn key(number: usize) -> String {
