@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What stands for itself in a path is not quoted: the broker's own words are compared as they are sent.
@@ -24,6 +24,10 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long it may take where a plugin is compiled.
 const SLOW_ANSWER_MAX: Duration = Duration::from_secs(300);
+/// How long a token that the broker does not know is hoped to be replaced by its own.
+const NEW_TOKEN_MAX: Duration = Duration::from_secs(5);
+/// How often the file is looked at meanwhile.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -115,16 +119,46 @@ impl BrokerArguments {
         }
         let data_dir = self.data_dir.as_deref().or(settings.data_dir.as_deref());
         let data_dir = data_dir.unwrap_or(Path::new(DATA_DIR_DEFAULT));
-        let path = TokenFile::path(data_dir);
-        let file = TokenFile::read(data_dir).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ClientError::NoTokenFile(path),
-            _ => ClientError::TokenFile(path, error),
-        })?;
-        Ok(Client::new(format!("http://{}", file.address), format!("Bearer {}", file.token.as_str())))
+        let mut file = read_token(data_dir)?;
+        let until = Instant::now() + NEW_TOKEN_MAX;
+        // A broker that ended without a word left its file; the next one writes its own as soon as it listens.
+        loop {
+            let client =
+                Client::new(format!("http://{}", file.address), format!("Bearer {}", file.token.as_str()));
+            if !client.is_unknown() {
+                return Ok(client);
+            }
+            let before = file;
+            loop {
+                file = read_token(data_dir)?;
+                if file != before {
+                    break;
+                }
+                if Instant::now() >= until {
+                    return Ok(client);
+                }
+                std::thread::sleep(LOOK_AGAIN_AFTER);
+            }
+        }
     }
 }
 
+/// What a broker left in its data folder.
+fn read_token(data_dir: &Path) -> Result<TokenFile, ClientError> {
+    let path = TokenFile::path(data_dir);
+    TokenFile::read(data_dir).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ClientError::NoTokenFile(path),
+        _ => ClientError::TokenFile(path, error),
+    })
+}
+
 impl Client {
+    /// Whether a broker answers that does not know who asks.
+    fn is_unknown(&self) -> bool {
+        let asked: Result<serde_json::Value, _> = self.get(&["whoami"]);
+        matches!(asked, Err(ClientError::Refused { status: 401, .. }))
+    }
+
     fn new(url: String, authorization: String) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(ANSWER_MAX))
