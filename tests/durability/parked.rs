@@ -58,7 +58,7 @@ fn a_plugin_that_is_missing_at_a_start_finds_its_state_when_it_is_back() {
         let (connection, channel) = simple::connect(broker).await;
         let refused = publish(&channel, &"counts".into(), "k", b"refused", false).await.unwrap_err();
         let (code, text) = refusal(&refused);
-        assert!(code == 406 && text.contains("its plugin is not there"), "{code} {text}");
+        assert!(code == 406 && text.contains("its plugin stateful_v1 is not there"), "{code} {text}");
         let channel = session::confirming(&connection).await;
         simple::publish(&channel, 2, 10, true).await;
         let there = simple::drain(&channel).await;

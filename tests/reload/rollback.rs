@@ -79,4 +79,12 @@ fn going_back_is_one_command_and_loses_nothing_under_load() {
     let bytes = std::fs::read(guests::component("versioned_v2")).unwrap();
     let line = put(&broker, Way::Renamed, &bytes, "versioned.wasm", log_lines::PLUGIN_REFUSED);
     assert!(line.contains("stage=swap") && line.contains("went back"), "{line}");
+
+    // Without its file nothing serves, and nothing is gone to; the list says so.
+    std::fs::remove_file(broker.plugins_directory().join("versioned.wasm")).unwrap();
+    broker.wait_for_log(log_lines::PLUGIN_REMOVED, EVENT_WAIT_MAX);
+    let kept = plugin(&["versions", "versioned"], &data);
+    assert!(kept.stdout.contains("none of them serves, so none can be gone to"), "{}", kept.report());
+    let back = plugin(&["rollback", "versioned", "--to", "1.0.0"], &data);
+    assert!(back.stderr.contains("first put a file of it into the plugins folder"), "{}", back.report());
 }

@@ -7,6 +7,7 @@
 mod session;
 
 mod killed;
+mod waiting;
 
 use lapin::{
     Channel, ExchangeKind,
@@ -185,7 +186,7 @@ fn an_exchange_whose_plugin_is_missing_waits_for_it() {
         let channel = confirming(&connection).await;
         let refused = confirming(&connection).await;
         let (code, text) = refusal(&publish(&refused, &"typed".into(), "k", b"1", false).await.unwrap_err());
-        assert!(code == 406 && text.contains("its plugin is not there"), "{code} {text}");
+        assert!(code == 406 && text.contains("its plugin takes_its_time is not there"), "{code} {text}");
         assert!(publish(&channel, &"amq.topic".into(), "a.b", b"2", false).await.unwrap().is_ack());
         assert!(bindings(broker).contains(&String::from("typed kept k {\"note\":\"k\"}")));
         let aside = broker.aside().join("guest.wasm");

@@ -329,8 +329,10 @@ impl Folder {
             let closed = whole.contains(&path);
             match self.files.get_mut(&path) {
                 Some(seen) if seen.stamp == stamp => seen.whole |= closed,
-                Some(seen) => *seen = Seen::new(stamp, closed),
-                None => {
+                _ => {
+                    if self.kind == FileKind::Serving {
+                        self.host.registry().is_coming(&self.scope, &path);
+                    }
                     self.files.insert(path, Seen::new(stamp, closed));
                 }
             }

@@ -173,6 +173,18 @@ impl Candidate {
         self.stand(Standing::Gone);
     }
 
+    /// A virtual host is gone, with what became of it there.
+    pub(crate) fn forget_vhost(&self, gone: &Name) {
+        self.left_out.write().retain(|(vhost, _)| vhost != gone);
+        self.failures.lock().remove(gone);
+        let mut standing = self.standing.write();
+        match &mut *standing {
+            Standing::Canary { vhost: Some(only), .. } if only == gone => *standing = Standing::Shadow,
+            Standing::Canary { withdrawn, .. } => withdrawn.retain(|(vhost, _)| vhost != gone),
+            Standing::Shadow | Standing::Gone => {}
+        }
+    }
+
     fn stand(&self, standing: Standing) {
         let mut now = self.standing.write();
         if !matches!(*now, Standing::Gone) {

@@ -199,6 +199,18 @@ impl Policies {
         self.changed(state, changed)
     }
 
+    /// Forgets what was switched for a virtual host alone: from now on the rules hold there.
+    pub(crate) fn forget_vhost(&self, vhost: &Name) {
+        let is_its =
+            |switch: &Switch| matches!(switch, Switch::PluginInVhost { vhost: of, .. } if of == vhost);
+        let mut state = self.state.write();
+        let before = state.off.clone();
+        state.off.retain(|switch| !is_its(switch));
+        state.off.extend(self.configured.iter().filter(|switch| is_its(switch)).cloned());
+        let changed = state.off != before;
+        self.changed(state, changed);
+    }
+
     fn changed(&self, mut state: parking_lot::RwLockWriteGuard<'_, State>, changed: bool) -> bool {
         if changed {
             state.made.clear();

@@ -91,13 +91,17 @@ impl Registry {
             if parked.is_none() && answers(&version) {
                 by.insert(Place::Type(name), code(&version));
             } else {
-                let policy = &version.policy(vhost).on_failure;
-                put_nobody(&mut by, Place::Type(name), parked.map_or(policy, |parked| &parked.on_failure));
+                let policy = match parked {
+                    Some(parked) => self.policy_while_parked(vhost, &name, parked),
+                    None => version.policy(vhost).on_failure.clone(),
+                };
+                put_nobody(&mut by, Place::Type(name), &policy);
             }
         }
         for group in slots.groups_in(vhost) {
             if let Some(parked) = group.parked {
-                put_nobody(&mut by, Place::Type(group.type_name), &parked.on_failure);
+                let policy = self.policy_while_parked(vhost, &group.type_name, &parked);
+                put_nobody(&mut by, Place::Type(group.type_name), &policy);
             }
         }
         for (name, version) in self.candidates.canaries_in(vhost) {

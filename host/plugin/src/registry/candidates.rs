@@ -70,6 +70,12 @@ impl Candidates {
         canaries.flat_map(|it| it.names.iter().map(|name| (name.clone(), it.version.clone()))).collect()
     }
 
+    /// A virtual host is gone.
+    pub(super) fn forget_vhost(&self, vhost: &Name) {
+        let slots = self.0.read();
+        slots.values().filter_map(|slot| slot.candidate.as_ref()).for_each(|it| it.forget_vhost(vhost));
+    }
+
     fn change(&self, scope: &Scope, path: &Path, change: impl FnOnce(&mut Slot)) {
         let key = (scope.clone(), plugin_of(path));
         let mut slots = self.0.write();

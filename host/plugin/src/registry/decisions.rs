@@ -187,7 +187,11 @@ impl Registry {
             .filter(|it| exchanges.iter().any(|(vhost, name)| it.vhost == *vhost && it.spec.name == *name))
             .collect();
         drop(slots);
-        named.iter().for_each(|exchange| exchange.type_changed());
+        for exchange in &named {
+            // A pin that waited for it is one of an exchange that is there.
+            let _ = self.awaited(exchange, &exchange.spec.type_name);
+            exchange.type_changed();
+        }
     }
 
     /// A version of a plugin through the stages that look at it alone; the one that serves if it is that.
@@ -270,7 +274,13 @@ impl Registry {
 
     /// The pins that wait for their exchange.
     pub(super) fn pins_awaited(&self) -> Vec<PinInfo> {
+        let groups = self.slots.read().groups().flat_map(|group| group.exchanges).collect::<Vec<_>>();
         let waiting = self.decided.waiting.lock();
+        let is_there = |it: &Waiting| groups.iter().any(|exchange| it.is_of(exchange, &it.pin.exchange_type));
+        let problem = |it: &Waiting| match &it.version {
+            Some(version) => version.as_ref().err().cloned(),
+            None => is_there(it).then(|| String::from("that version is not loaded yet")),
+        };
         let infos = waiting.iter().map(|it| PinInfo {
             vhost: it.pin.vhost.clone(),
             exchange: it.pin.exchange.clone(),
@@ -280,10 +290,19 @@ impl Registry {
             version: it.pin.version.clone(),
             digest: it.pin.digest,
             serving: false,
-            waiting: true,
-            problem: it.version.as_ref().and_then(|version| version.as_ref().err().cloned()),
+            waiting: !is_there(it),
+            problem: problem(it),
         });
         infos.collect()
+    }
+
+    /// What was decided for a virtual host ends with it: another one of its name begins anew.
+    pub fn forget_vhost(&self, vhost: &Name) {
+        self.policies.forget_vhost(vhost);
+        self.decided.waiting.lock().retain(|it| it.pin.vhost != *vhost);
+        self.candidates.forget_vhost(vhost);
+        self.providers.changed();
+        self.decide();
     }
 
     /// Whether a pin that waits is for that version.

@@ -170,3 +170,27 @@ fn what_cannot_be_kept_holds_all_the_same_and_is_told() {
     world.host.registry().enable(&guest);
     assert_eq!(world.host.registry().decisions_not_kept(), None);
 }
+
+#[test]
+fn what_was_decided_for_a_virtual_host_ends_with_it() {
+    let (scratch, memory) = (Scratch::new(), Arc::default());
+    let name = Name::from_static("gone");
+    let mut rules = PolicyRules::default();
+    let off = PluginRules { enabled: Some(false), ..PluginRules::default() };
+    rules.vhosts.entry(name.clone()).or_default().plugins.insert("other".into(), off);
+    let mut world = start(&scratch, &memory, rules);
+    world.offer(FILE, &version(1)).unwrap();
+    let in_vhost =
+        |plugin: &str, vhost: &Name| Switch::PluginInVhost { plugin: plugin.into(), vhost: vhost.clone() };
+    let registry = world.host.registry().clone();
+    registry.disable(&in_vhost("guest", &name));
+    registry.enable(&in_vhost("other", &name));
+    registry.disable(&in_vhost("guest", &Name::from_static("stays")));
+    world.enter("gone");
+    assert!(world.declare(0, "x").unwrap_err().to_string().contains("switched off"));
+    registry.forget_vhost(&name);
+    let kept = memory.kept.lock().clone();
+    assert_eq!((kept.off, kept.on), (vec![in_vhost("guest", &Name::from_static("stays"))], Vec::new()));
+    declare(&mut world, "x");
+    assert_eq!(registry.policies().disabled().len(), 2, "what the configuration says holds");
+}

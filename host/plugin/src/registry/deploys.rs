@@ -181,6 +181,8 @@ impl Registry {
     /// Has virtual hosts tried again that stayed on an older version of a global plugin, if their exchanges
     /// have changed since.
     pub fn note_retries(self: &Arc<Self>) {
+        // Some may have waited for long enough.
+        self.expected.wake();
         for (vhost, plugin) in self.to_retry() {
             self.enqueue(&Scope::Vhost(vhost), |lane| {
                 if !lane.retries.contains(&plugin) {

@@ -8,7 +8,8 @@
 //!   to serve last in milliseconds since 1970, a space, the version by its own words. A line
 //!   `removed` in front says that the plugin was taken out of service on purpose;
 //! - `rolled-back`, if somebody went back from it: the digest of the file that is not to be taken;
-//! - `forms`: which versions share their state, as in `forms.rs`.
+//! - `forms`: which versions share their state, as in `forms.rs`;
+//! - `types`: the names of the exchange types that the file provides, a line each.
 //!
 //! What was read is checked: a component against its digest, a line against this format.
 
@@ -19,6 +20,7 @@ use crate::{
     private_dir::PrivateDir,
     scope::Scope,
 };
+use leveret_model::Name;
 use std::{
     ffi::OsStr,
     fmt, io,
@@ -37,6 +39,8 @@ const REMOVED: &str = "removed";
 const ROLLED_BACK: &str = "rolled-back";
 const FORMS: &str = "forms";
 const FORMS_BYTES_MAX: u64 = 64 * 1024;
+const TYPES: &str = "types";
+const TYPES_BYTES_MAX: u64 = 64 * 1024;
 
 const GLOBAL: &str = "global";
 const VHOSTS: &str = "vhosts";
@@ -260,6 +264,33 @@ impl KeptVersions {
         Digest::of_hex(std::str::from_utf8(&text).ok()?.trim_end())
     }
 
+    /// The exchange types that the plugins of a scope provide, but for those that were removed.
+    pub(super) fn provided(&self, scope: &Scope) -> Vec<(String, Vec<Name>)> {
+        let Some(around) = self.around(scope) else { return Vec::new() };
+        let dirs = std::fs::read_dir(&around).into_iter().flatten().flatten();
+        let provided = dirs.filter_map(|dir| {
+            let dir = PrivateDir::existing(&dir.path()).ok()?;
+            let text = dir.read(TYPES, TYPES_BYTES_MAX).ok()??;
+            let names = text.split(|byte| *byte == b'\n').filter(|name| !name.is_empty());
+            let names = names.filter_map(|name| Name::new(name).ok()).collect();
+            let plugin = dir.path().file_name()?.to_string_lossy().into_owned();
+            (!read_history(&dir).removed).then_some((plugin, names))
+        });
+        provided.collect()
+    }
+
+    /// Notes which exchange types a plugin that is kept provides.
+    pub(super) fn provides(&self, plugin: PluginKey<'_>, types: &[Name]) {
+        let text: Vec<u8> = types.iter().flat_map(|name| [name.as_bytes(), b"\n"].concat()).collect();
+        logged(plugin, || {
+            let dir = self.dir(plugin)?;
+            if dir.read(TYPES, TYPES_BYTES_MAX)?.as_ref() != Some(&text) {
+                dir.write(TYPES, &[&text])?;
+            }
+            Ok(())
+        });
+    }
+
     /// Whether a component is kept.
     pub(super) fn has(&self, plugin: PluginKey<'_>, digest: Digest) -> bool {
         self.history(plugin).versions.iter().any(|kept| kept.digest == digest)
@@ -300,16 +331,21 @@ impl KeptVersions {
             .ok()
     }
 
+    /// Where the plugins of a scope are.
+    fn around(&self, scope: &Scope) -> Option<PathBuf> {
+        let root = self.root.path();
+        match scope {
+            Scope::Global => Some(root.join(GLOBAL)),
+            Scope::Vhost(vhost) => Some(root.join(VHOSTS).join(folder::name_of(vhost))),
+            Scope::Shipped => None,
+        }
+    }
+
     /// Where a plugin's versions are. Nothing for what is no name of a file, and for what came with the
     /// broker.
     fn place(&self, plugin: PluginKey<'_>) -> Option<PathBuf> {
         let PluginKey { scope, name } = plugin;
-        let root = self.root.path();
-        let dir = match scope {
-            Scope::Global => root.join(GLOBAL),
-            Scope::Vhost(vhost) => root.join(VHOSTS).join(folder::name_of(vhost)),
-            Scope::Shipped => return None,
-        };
+        let dir = self.around(scope)?;
         let is_name = Path::new(name).file_name() == Some(name);
         is_name.then(|| dir.join(name))
     }
@@ -369,7 +405,6 @@ fn millis(time: SystemTime) -> u64 {
 mod tests {
     use super::*;
     use crate::testing::Scratch;
-    use leveret_model::Name;
 
     fn digest(name: &str) -> Digest {
         Digest::of(name.as_bytes())

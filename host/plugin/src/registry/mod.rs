@@ -23,6 +23,7 @@ mod decisions_tests;
 mod deploys;
 #[cfg(test)]
 mod deploys_tests;
+mod expected;
 mod forms;
 mod holds;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use candidates::CANDIDATES;
 pub use checks::VHOST_PLUGINS_MAX;
 pub use decisions::{Decisions, KeepDecisions, PinDecision};
 pub use deploys::{FileKind, JOBS_MAX};
+pub use expected::COMING_MAX;
 pub use holds::RetryReport;
 pub use interceptors::{AttachedInfo, AttachedTo, InterceptorInfo};
 pub use migrate::MIGRATION_MAX;
@@ -87,7 +89,7 @@ use hashbrown::HashMap;
 use kept::KeptVersions;
 use leveret_broker::exchange::Exchange;
 use leveret_model::{Name, Table, Value};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use slots::{Provider, Slots};
 use std::{
     path::{Path, PathBuf},
@@ -118,6 +120,8 @@ pub struct Registry {
     deploys: deploys::Deploys,
     /// Who replays next.
     shares: Arc<Shares>,
+    /// Plugins that exchanges from before the start wait for.
+    expected: expected::Expected,
     /// Versions that are tried beside those that serve.
     candidates: candidates::Candidates,
     /// Exchanges that stay on a version.
@@ -134,6 +138,7 @@ pub struct Registry {
     answering: answering::Answering,
     /// What the operator was warned of last; `None` before the first time.
     warned: Mutex<Option<Vec<Warning>>>,
+    reviewed: Condvar,
 }
 
 /// What a worker finds.
@@ -189,7 +194,9 @@ impl Registry {
             switching: Mutex::default(),
             deploys: deploys::Deploys::default(),
             shares: Shares::of_machine(),
+            expected: expected::Expected::default(),
             warned: Mutex::default(),
+            reviewed: Condvar::new(),
         }
     }
 
@@ -197,7 +204,7 @@ impl Registry {
     pub(crate) fn lookup(&self, vhost: &Name, type_name: &[u8]) -> Lookup {
         let slots = self.slots.read();
         if let Some(parked) = slots.parked(vhost, type_name) {
-            return Lookup::Parked(parked.why.clone());
+            return Lookup::Parked(self.why_parked(vhost, type_name, parked));
         }
         match slots.provider(&self.policies, vhost, type_name, None) {
             Provider::Version(version) => Self::judge(version, vhost),
@@ -235,7 +242,7 @@ impl Registry {
     pub(crate) fn on_failure(&self, vhost: &Name, type_name: &[u8]) -> FailurePolicy {
         let slots = self.slots.read();
         if let Some(parked) = slots.parked(vhost, type_name) {
-            return parked.on_failure.clone();
+            return self.policy_while_parked(vhost, type_name, parked);
         }
         match slots.provider(&self.policies, vhost, type_name, None) {
             Provider::Version(version) => version.policy(vhost).on_failure.clone(),
@@ -360,19 +367,26 @@ impl Registry {
                     Some(Some(why)) => TypeState::Parked { why: why.clone() },
                     _ => TypeState::serving(version, name),
                 };
-                TypeInfo { name: name.clone(), scope: scope.clone(), exchanges: 0, state }
+                let plugin = Some(version.code.plugin.clone());
+                TypeInfo { name: name.clone(), scope: scope.clone(), plugin, exchanges: 0, state }
             })
             .collect();
         for group in slots.groups() {
             let (vhost, name, exchanges) = (group.vhost, group.type_name, group.exchanges.len());
-            let parked = |why| TypeInfo {
+            let parked = |plugin, why| TypeInfo {
                 name: name.clone(),
                 scope: Scope::Vhost(vhost.clone()),
+                plugin,
                 exchanges,
                 state: TypeState::Parked { why },
             };
             if let Some(now) = group.parked {
-                types.push(parked(String::from(&*now.why)));
+                let provider = slots.provider(&self.policies, &vhost, &name, None);
+                let plugin = match &provider {
+                    Provider::Version(version) => Some(version.code.plugin.clone()),
+                    _ => self.missing(&vhost, &name).map(|missing| missing.plugin),
+                };
+                types.push(parked(plugin, String::from(&*self.why_parked(&vhost, &name, &now))));
             } else if let Provider::Version(version) = slots.provider(&self.policies, &vhost, &name, None) {
                 let info = types.iter_mut().find(|t| t.scope == version.scope && t.name == name);
                 match info {
@@ -380,7 +394,7 @@ impl Registry {
                         info.exchanges += exchanges
                     }
                     Some(info) if version.policy(&vhost).enabled => info.exchanges += exchanges,
-                    _ => types.push(parked(disabled(&version))),
+                    _ => types.push(parked(Some(version.code.plugin.clone()), disabled(&version))),
                 }
             }
         }

@@ -273,7 +273,7 @@ impl Registry {
         let found = self.awaited(exchange, type_name).unwrap_or_else(|| self.lookup(vhost, type_name));
         let Some(version) = self.pins.of(exchange.id, type_name) else { return found };
         if let Some(parked) = self.slots.read().parked(vhost, type_name) {
-            return Lookup::Parked(parked.why.clone());
+            return Lookup::Parked(self.why_parked(vhost, type_name, parked));
         }
         Self::judge(version, vhost)
     }

@@ -5,6 +5,7 @@ use super::{
     LoadChange, LoadError, LoadReport, Registry, Stage, StateChange,
     changing::Change,
     checks::{check_claims, check_count, check_interceptor_names, type_names},
+    expected::Seen,
     migrate::Way,
     swap::{Moving, Outcome},
     turns::Turn,
@@ -110,8 +111,10 @@ impl Registry {
                 self.fall_back(scope, path);
             }
         }
-        // Whether the file serves or a version that was kept in its place.
-        self.load_awaited(scope, &super::plugin_of(path));
+        match &offered {
+            Err(_) if !turn.is_in_time() => self.load_awaited(scope, &super::plugin_of(path)),
+            _ => self.was_looked_at(scope, path, offered.as_ref().err()),
+        }
         offered
     }
 
@@ -125,8 +128,20 @@ impl Registry {
             "the plugin was not taken: {}. What served before still serves", error.reason
         );
         self.fall_back(scope, path);
-        self.load_awaited(scope, &super::plugin_of(path));
+        self.was_looked_at(scope, path, Some(&error));
         error
+    }
+
+    /// A file serves, or a version that was kept in its place, or it was refused.
+    fn was_looked_at(&self, scope: &Scope, path: &Path, refused: Option<&LoadError>) {
+        let plugin = super::plugin_of(path);
+        self.load_awaited(scope, &plugin);
+        let serves = self.files.lock().contains_key(path);
+        let seen = match refused {
+            Some(error) if !serves => Seen::Refused(error.clone()),
+            Some(_) | None => Seen::Serves,
+        };
+        self.expected.note(scope, &plugin, seen);
     }
 
     fn offer_unlogged(

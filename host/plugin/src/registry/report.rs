@@ -180,6 +180,8 @@ pub struct TypeInfo {
     pub name: Name,
     /// For whom its plugin is there; of exchanges that are parked in one virtual host, that one.
     pub scope: Scope,
+    /// The plugin that provides it, or did, if that is known.
+    pub plugin: Option<String>,
     /// How many live exchanges have it.
     pub exchanges: usize,
     /// What serves it, or why nothing does.

@@ -3,6 +3,7 @@
 
 use super::{
     Registry, RemoveReport,
+    expected::Seen,
     reload::Files,
     slots::{Group, Parked, Provider},
 };
@@ -33,6 +34,7 @@ impl Registry {
         let change = self.changing.begin_file(scope, path);
         self.refusals.forget(path);
         self.forget(scope, path);
+        self.expected.note(scope, &super::plugin_of(path), Seen::NotThere);
         let version = serves(&self.files.lock())?;
         let groups = self.slots.read().groups_of(&self.policies, &version);
         let refused: Vec<(Group, Arc<str>)> = groups
@@ -72,7 +74,8 @@ impl Registry {
             };
             report.exchanges += group.exchanges.len();
             let on_failure = version.policy(&group.vhost).on_failure.clone();
-            slots.park(&group.vhost, &group.type_name, Some(Parked { why, alone, on_failure }));
+            let parked = Parked { why, alone, from_before: false, on_failure };
+            slots.park(&group.vhost, &group.type_name, Some(parked));
         }
         drop(slots);
         self.withdraw_interceptors(&version);
@@ -134,7 +137,12 @@ impl Registry {
             let Provider::Version(version) = self.provider(group, None) else { return None };
             let why = self.replay(&version, &group.places(), &[], 1).err();
             let on_failure = version.policy(&group.vhost).on_failure.clone();
-            let parked = why.clone().map(|why| Parked { why: why.into(), alone: true, on_failure });
+            let parked = why.clone().map(|why| Parked {
+                why: why.into(),
+                alone: true,
+                from_before: false,
+                on_failure,
+            });
             let mut slots = self.slots.write();
             let now = slots.provider(&self.policies, &group.vhost, &group.type_name, None);
             if matches!(now, Provider::Version(now) if now.id == version.id) {

@@ -7,6 +7,7 @@
 
 use super::{
     LoadError, Registry, Stage,
+    expected::Seen,
     kept::PluginKey,
     not_granted,
     reload::{Examined, File},
@@ -30,6 +31,7 @@ impl Registry {
     /// Takes an exchange into account that was declared before the broker's start.
     pub(crate) fn restored(&self, exchange: &Arc<Exchange>) {
         let (vhost, types) = (&exchange.vhost, exchange.types());
+        self.expect(vhost);
         let mut slots = self.slots.write();
         for (at, spec) in types.iter().enumerate() {
             let type_name = &spec.type_name;
@@ -41,7 +43,7 @@ impl Registry {
                 && matches!(slots.provider(&self.policies, vhost, type_name, None), Provider::Nobody);
             if is_missing {
                 let on_failure = FailurePolicy::default();
-                let parked = Parked { why: Arc::from(MISSING), alone: false, on_failure };
+                let parked = Parked { why: Arc::from(MISSING), alone: false, from_before: true, on_failure };
                 slots.park(vhost, type_name, Some(parked));
             }
         }
@@ -51,7 +53,7 @@ impl Registry {
     /// the start whose type nobody provides, and it was compiled before.
     #[must_use]
     pub fn is_wanted_first(&self, path: &Path) -> bool {
-        let misses = |group: Group| group.parked.is_some_and(|parked| &*parked.why == MISSING);
+        let misses = |group: Group| group.parked.is_some_and(|parked| parked.from_before);
         self.slots.read().groups().any(misses)
             && artifact::read(path).is_ok_and(|bytes| self.compiler.has_code(Digest::of(&bytes)))
     }
@@ -69,7 +71,7 @@ impl Registry {
                 Scope::Vhost(vhost) => *vhost == group.vhost,
                 Scope::Global | Scope::Shipped => true,
             };
-            is_in_scope && group.parked.as_ref().is_some_and(|parked| &*parked.why == MISSING)
+            is_in_scope && group.parked.as_ref().is_some_and(|parked| parked.from_before)
         };
         let mut waiting: Vec<Group> = self.slots.read().groups().filter(waiting).collect();
         let key = PluginKey::of_file(file.scope, file.path);
@@ -111,23 +113,38 @@ impl Registry {
     /// Says of each type of such exchanges that nobody provides it.
     pub(super) fn without_type(&self, warnings: &mut Vec<Warning>) {
         let groups: Vec<_> = self.slots.read().groups().collect();
-        for group in groups.iter().filter(|it| it.parked.as_ref().is_some_and(|it| &*it.why == MISSING)) {
+        for group in groups.iter().filter(|it| it.parked.as_ref().is_some_and(|it| it.from_before)) {
             let (vhost, type_name, count) = (&group.vhost, &group.type_name, group.exchanges.len());
             let (plural, example) = match group.exchanges.first() {
                 Some(exchange) if count == 1 => ("", format!(": '{}'", exchange.spec.name)),
                 Some(exchange) => ("s", format!(", '{}' among them", exchange.spec.name)),
                 None => continue,
             };
+            let missing = self.missing(vhost, type_name);
+            let why = match &missing {
+                Some(missing) if !missing.policy.enabled || matches!(missing.seen, Seen::Coming(_)) => {
+                    continue;
+                }
+                Some(missing) => format!("; {}", missing.why()),
+                None => String::new(),
+            };
+            let until = match missing.as_ref().map(|missing| &missing.seen) {
+                Some(Seen::Refused(_)) => "its file is taken",
+                Some(Seen::Serves) => "its file provides the type again",
+                Some(Seen::NotThere | Seen::Coming(_)) | None => "its file is in the plugins folder",
+            };
+            let meanwhile = match missing.as_ref().map(|missing| &missing.policy.on_failure) {
+                Some(FailurePolicy::Fallback(core)) => format!("are served by '{core}'"),
+                Some(_) | None => String::from("take no messages"),
+            };
             warnings.push(Warning {
                 about: WarningAbout::NoPlugin,
                 text: format!(
                     "no plugin provides the exchange type '{type_name}', which {count} exchange{plural} in vhost \
-                     '{vhost}' {} from before the broker's start{example}",
+                     '{vhost}' {} from before the broker's start{example}{why}",
                     if count == 1 { "has" } else { "have" }
                 ),
-                hint: String::from(
-                    "they and their bindings stay, and take no messages until its file is in the plugins folder",
-                ),
+                hint: format!("they and their bindings stay, and {meanwhile} until {until}"),
             });
         }
     }

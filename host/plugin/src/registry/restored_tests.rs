@@ -3,17 +3,19 @@
 use super::*;
 use crate::{
     host::HostConfig,
-    testing::{Guest, Scratch, World},
+    policy::{PluginRules, PolicyRules, Switch},
+    testing::{Guest, Scratch, World, message, text},
 };
 use leveret_broker::{
     ExchangeSpec, QueueSpec,
     exchange::TypeSpec,
+    port::{Layer, Routed, Router, Wake},
     store::{
         BindingSpec, Change, Group, Kept, KeptExchange, KeptId, Ranges, StateHolder, Store, StoreFailure,
         Stored, Topology, Volatile, Written,
     },
 };
-use std::ops::Range;
+use std::{ops::Range, sync::atomic::Ordering};
 
 const FILE: &str = "guest.wasm";
 
@@ -235,9 +237,117 @@ fn an_exchange_that_is_pinned_is_not_asked_about_by_the_version_that_serves_othe
     let before = Before { exchanges, bindings: vec![("x", "banana"), ("y", "a")] };
     let decisions = Some((decided, Arc::new(Nowhere) as Arc<dyn KeepDecisions>));
     let mut world = World::of(HostConfig { kept_dir, decisions, ..config(before) });
+    let [pin] = &world.host.registry().pins()[..] else { panic!("one pin") };
+    assert!(!pin.waiting && pin.problem.as_ref().unwrap().contains("not loaded yet"), "{pin:?}");
     world.offer(FILE, &newer).unwrap();
+    // Before anybody asks it anything.
+    let [pin] = &world.host.registry().pins()[..] else { panic!("one pin") };
+    assert!(!pin.waiting && !pin.serving && pin.problem.is_none(), "{pin:?}");
     assert_eq!(world.route(0, "x", &["banana"]), ["banana"]);
     assert_eq!(world.route(1, "y", &["a"]), ["a"]);
     let [pin] = &world.host.registry().pins()[..] else { panic!("one pin") };
     assert!(!pin.waiting && !pin.serving && pin.digest == digest, "{pin:?}");
+}
+
+/// What was kept of the guest in a life before, and the operator's rule that a fanout stands in for it.
+fn after_a_life(scratch: &Scratch, before: Before, rules: &str) -> World {
+    let kept_dir = Some(scratch.path().join("kept"));
+    let first = HostConfig { kept_dir: kept_dir.clone(), workers: 1, ..HostConfig::default() };
+    World::of(first).offer(FILE, &Guest::default().component()).unwrap();
+    let on_failure = match rules {
+        "" => None,
+        core => Some(FailurePolicy::Fallback(Name::new(core.as_bytes()).unwrap())),
+    };
+    let mut all = PolicyRules::default();
+    all.plugins.insert("guest".into(), PluginRules { on_failure, ..PluginRules::default() });
+    let policies = Arc::new(Policies::new(all).unwrap());
+    World::of(HostConfig { kept_dir, policies, ..config(before) })
+}
+
+/// The rows of the guest's type: for whom, and why it does not serve.
+fn rows(world: &World) -> Vec<(String, Option<String>)> {
+    let types = world.host.registry().types().into_iter().filter(|it| it.name.as_bytes() == b"x-test");
+    types
+        .map(|it| match it.state {
+            TypeState::Parked { why } => (it.scope.to_string(), Some(why)),
+            TypeState::Serving { .. } => (it.scope.to_string(), None),
+        })
+        .collect()
+}
+
+#[test]
+fn what_the_operator_says_of_a_plugin_holds_before_it_is_there() {
+    let scratch = Scratch::new();
+    let mut world = after_a_life(&scratch, usual(), "fanout");
+    assert_eq!(world.route(0, "x", &["n"]), ["a,b"], "a fanout stands in");
+    let info = world.host.registry().type_in(world.vhost.name(), b"x-test").unwrap();
+    let why = String::from("its plugin guest is not there");
+    assert_eq!(info.state, TypeState::Parked { why });
+    let registry = world.host.registry().clone();
+    registry.is_coming(&Scope::Global, Path::new(FILE));
+    assert_eq!(world.route(1, "x", &["n"]), ["a,b"], "nobody waits");
+    assert!(rows(&world)[0].1.as_ref().unwrap().contains("guest is still being put into service"));
+    assert!(registry.warnings().iter().all(|warning| !warning.text.contains("x-test")));
+    // Neither the file nor what is kept of it can serve.
+    let digest = Digest::of(&Guest::default().component()).to_hex();
+    std::fs::remove_file(scratch.path().join(format!("kept/global/guest/{digest}.wasm"))).unwrap();
+    world.offer(FILE, b"nonsense").unwrap_err();
+    assert_eq!(world.route(0, "x", &["n"]), ["a,b"]);
+    assert!(rows(&world)[0].1.as_ref().unwrap().contains("its plugin guest was refused at stage read"));
+    let warnings = registry.warnings();
+    let warning = warnings.iter().find(|warning| warning.text.contains("x-test")).unwrap();
+    assert!(warning.text.contains("refused at stage read"), "{warning}");
+    assert!(warning.hint.contains("are served by 'fanout' until its file is taken"), "{warning}");
+    world.offer(FILE, &Guest::default().component()).unwrap();
+    assert_eq!(world.route(0, "x", &["n", "a"]), ["", "a"]);
+}
+
+#[test]
+fn a_plugin_that_is_there_and_switched_off_is_not_missing() {
+    let scratch = Scratch::new();
+    let mut world = after_a_life(&scratch, usual(), "fanout");
+    let registry = world.host.registry().clone();
+    let switch = Switch::Plugin("guest".into());
+    registry.disable(&switch);
+    let off = Some(String::from("its plugin guest is switched off"));
+    assert_eq!(rows(&world), [(String::from("vhost '/'"), off.clone())]);
+    world.offer(FILE, &Guest::default().component()).unwrap();
+    assert_eq!(rows(&world), [(String::from("global"), off)], "one row");
+    assert!(registry.warnings().is_empty(), "{:?}", registry.warnings());
+    for worker in 0..2 {
+        assert_eq!(world.route(worker, "x", &["n"]), ["a,b"]);
+    }
+    registry.enable(&switch);
+    assert_eq!(rows(&world), [(String::from("global"), None)]);
+    for worker in 0..2 {
+        assert_eq!(world.route(worker, "x", &["a", "n"]), ["a", ""]);
+    }
+}
+
+#[test]
+fn messages_wait_for_a_plugin_whose_file_is_there() {
+    let scratch = Scratch::new();
+    let mut world = after_a_life(&scratch, usual(), "");
+    let registry = world.host.registry().clone();
+    let publish = |world: &mut World| {
+        let (exchange, waker): (_, Arc<dyn Wake>) = (world.exchange("x"), world.woken.clone());
+        let (message, mut answers) = (message(b"a"), Vec::new());
+        let worker = &mut world.workers[0];
+        let routed = worker.route(&exchange, Layer::FRONT, &mut [message].iter(), &mut answers, &waker);
+        (routed, answers.iter().map(text).collect::<Vec<_>>())
+    };
+    let parked = |why: &str| format!("failed: exchange 'x' in vhost '/' is parked: type 'x-test': {why}");
+    assert_eq!(publish(&mut world), (Routed::Ready, vec![parked("its plugin guest is not there")]));
+    registry.is_coming(&Scope::Global, Path::new(FILE));
+    assert_eq!(publish(&mut world), (Routed::Pending, Vec::new()));
+    let why = world.declare(0, "y").unwrap_err().to_string();
+    assert!(why.contains("its plugin guest is still being put into service"), "{why}");
+    registry.remove(Path::new(FILE));
+    assert_eq!(world.woken.0.load(Ordering::SeqCst), 1, "it went again");
+    assert_eq!(publish(&mut world), (Routed::Ready, vec![parked("its plugin guest is not there")]));
+    registry.is_coming(&Scope::Global, Path::new(FILE));
+    assert_eq!(publish(&mut world), (Routed::Pending, Vec::new()));
+    world.offer(FILE, &Guest::default().component()).unwrap();
+    assert_eq!(world.woken.0.load(Ordering::SeqCst), 2);
+    assert_eq!(world.route(0, "x", &["a"]), ["a"]);
 }

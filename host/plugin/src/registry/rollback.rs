@@ -84,7 +84,9 @@ impl Registry {
     fn go(self: &Arc<Self>, scope: &Scope, plugin: &str, to: &GoTo) -> Result<(LoadReport, Way), LoadError> {
         let nothing = |why: &str| LoadError::at(Stage::Read)(why.to_owned());
         let (path, serving) = self.serving(scope, plugin).ok_or_else(|| {
-            nothing("nothing serves that could be gone back from; offer a file of the plugin, and it is kept")
+            nothing(
+                "nothing of the plugin serves that could be gone from: first put a file of it into the plugins folder",
+            )
         })?;
         let kept = self.kept.as_ref().ok_or_else(|| nothing("no versions are kept by this broker"))?;
         let key = PluginKey::of_file(scope, &path);
@@ -245,6 +247,7 @@ impl Registry {
         {
             let migrates = report.exports.contains(&"exchange-type-migrate");
             kept.offered(key, (report.digest, &report.version, migrates), component);
+            kept.provides(key, &report.exchange_types);
             self.forget_left_by_forgotten(&report.path.file_stem().unwrap_or_default().to_string_lossy());
         }
     }

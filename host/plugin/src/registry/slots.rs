@@ -45,6 +45,8 @@ pub(super) struct Parked {
     pub(super) why: Arc<str>,
     /// For a reason of this virtual host alone: a global plugin changes as if they were not there.
     pub(super) alone: bool,
+    /// Their plugin did not come since the broker started; what is known of it may say more (`expected.rs`).
+    pub(super) from_before: bool,
     /// What becomes of their messages meanwhile.
     pub(super) on_failure: FailurePolicy,
 }

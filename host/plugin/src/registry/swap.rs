@@ -13,7 +13,7 @@ use super::{
     migrate::{Handover, Way},
     reload::Files,
     replay::Replayed,
-    slots::{Parked, Slots},
+    slots::{Group, Parked, Provider, Slots},
 };
 use crate::{attachment::Attachment, scope::Scope, version::Version};
 use hashbrown::HashSet;
@@ -219,6 +219,9 @@ impl<'a> Moving<'a> {
             return Ok(due);
         }
         for group in self.names.iter().filter_map(|name| slots.group_for(version, vhost, name)) {
+            if self.is_denied(slots, &group) {
+                continue;
+            }
             let alone =
                 version.scope == Scope::Global && group.parked.as_ref().is_some_and(|parked| parked.alone);
             match alone {
@@ -228,6 +231,17 @@ impl<'a> Moving<'a> {
         }
         due.attachments = registry.attachments_for(slots, version, |there| there == vhost);
         Ok(due)
+    }
+
+    /// Whether a version is not granted what it needs for exchanges that nobody serves: it is not asked about them then.
+    fn is_denied(&self, slots: &Slots, group: &Group) -> bool {
+        let Group { vhost, type_name, parked, .. } = group;
+        let is_served = || match slots.provider(&self.registry.policies, vhost, type_name, None) {
+            Provider::Version(now) => now.not_granted(vhost).is_none(),
+            Provider::NotAllowed(_) | Provider::Nobody => false,
+        };
+        let from_before = parked.as_ref().is_some_and(|parked| parked.from_before);
+        self.version.not_granted(vhost).is_some() && (from_before || (parked.is_none() && !is_served()))
     }
 
     /// What a virtual host has of the plugin now.
@@ -320,11 +334,11 @@ impl<'a> Moving<'a> {
         let moved =
             Moved { exchanges: replayed.exchanges, bindings: replayed.bindings, state: handover.told };
         let took = registry.hand_to_workers(replayed, |_| true);
+        let mut changed = Vec::new();
         if !self.published {
-            self.publish(&mut files, &mut slots, Some(&part.vhost));
+            changed = self.publish(&mut files, &mut slots, Some(&part.vhost));
         }
         slots.release(&part.vhost, self.plugin());
-        let mut changed = Vec::new();
         for name in &self.names {
             let Some(group) = slots.group_for(&self.version, &part.vhost, name) else { continue };
             if group.exchanges.iter().any(|exchange| took.contains(&exchange.id)) {
@@ -344,8 +358,10 @@ impl<'a> Moving<'a> {
     fn publish_for_nobody(&mut self) -> Result<(), LoadError> {
         let mut files = self.registry.files.lock();
         self.check(&files)?;
-        self.publish(&mut files, &mut self.registry.slots.write(), None);
+        let changed = self.publish(&mut files, &mut self.registry.slots.write(), None);
         self.provide();
+        drop(files);
+        changed.iter().for_each(|exchange| exchange.type_changed());
         Ok(())
     }
 
@@ -357,8 +373,8 @@ impl<'a> Moving<'a> {
     }
 
     /// From now on the version serves, but for the virtual hosts that have anything to take and are not the one
-    /// that moves.
-    fn publish(&mut self, files: &mut Files, slots: &mut Slots, moves: Option<&Name>) {
+    /// that moves. Gives the exchanges for which it is there now, and may not serve.
+    fn publish(&mut self, files: &mut Files, slots: &mut Slots, moves: Option<&Name>) -> Vec<Arc<Exchange>> {
         if self.version.scope == Scope::Global {
             for vhost in self.vhosts(slots).into_iter().filter(|vhost| Some(vhost) != moves) {
                 if self.due_in(slots, &vhost).is_ok_and(|due| due.is_empty()) {
@@ -385,6 +401,25 @@ impl<'a> Moving<'a> {
         self.published = true;
         self.registry.pins.move_to(&self.version);
         self.registry.serving_changed(&self.version);
+        self.no_longer_missing(slots)
+    }
+
+    /// Those that waited for it where it is switched off or not granted what it needs: that is why they are parked
+    /// from now on.
+    fn no_longer_missing(&self, slots: &mut Slots) -> Vec<Arc<Exchange>> {
+        let may_not =
+            |vhost: &Name| !self.version.policy(vhost).enabled || self.version.not_granted(vhost).is_some();
+        let mut told = Vec::new();
+        for vhost in self.vhosts(slots).into_iter().filter(may_not) {
+            for name in &self.names {
+                let Some(group) = slots.group_for(&self.version, &vhost, name) else { continue };
+                if group.parked.is_some_and(|parked| parked.from_before) {
+                    slots.park(&vhost, name, None);
+                    told.extend(group.exchanges);
+                }
+            }
+        }
+        told
     }
 
     /// The version provides its interceptors, where it is not held back.
@@ -406,7 +441,7 @@ impl<'a> Moving<'a> {
             let group = slots.group_for(&self.version, vhost, name);
             if let Some(parked) = group.and_then(|group| group.parked) {
                 let why = error.reason.as_str().into();
-                slots.park(vhost, name, Some(Parked { why, alone: true, ..parked }));
+                slots.park(vhost, name, Some(Parked { why, alone: true, from_before: false, ..parked }));
             }
         }
     }

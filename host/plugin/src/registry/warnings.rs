@@ -12,6 +12,7 @@ use leveret_model::Name;
 use std::{
     fmt::{self, Write},
     sync::Arc,
+    time::Instant,
 };
 
 /// How many names are listed where one is wrong.
@@ -71,12 +72,19 @@ impl Registry {
     pub fn review(&self) {
         let now = self.warnings();
         let before = self.warned.lock().replace(now.clone()).unwrap_or_default();
+        self.reviewed.notify_all();
         // What there is instead may change while what is wrong stays.
         let is_known =
             |warning: &Warning| before.iter().any(|it| it.about == warning.about && it.text == warning.text);
         for warning in now.iter().filter(|warning| !is_known(warning)) {
             tracing::warn!(target: "leveret::plugin", "{warning}");
         }
+    }
+
+    /// Waits until all files that were there at the start have been looked at. False if that takes until then.
+    pub fn wait_until_reviewed(&self, until: Instant) -> bool {
+        let mut warned = self.warned.lock();
+        !self.reviewed.wait_while_until(&mut warned, |warned| warned.is_none(), until).timed_out()
     }
 
     /// The same after a file was looked at.

@@ -263,6 +263,11 @@ impl Batch<'_> {
                 return Ok(Guest::Ready(version.clone()));
             }
         }
+        if self.entry.version.is_none()
+            && self.registry.waits_for_plugin(&self.exchange.vhost, &self.entry.type_name, self.waker)
+        {
+            return Err(Again);
+        }
         let version = match self.version() {
             Ok(version) => version,
             Err(refusal) => {

@@ -22,15 +22,36 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::UNIX_EPOCH,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
+/// How long a request about candidates waits for the broker's start to be complete.
+const START_MAX: Duration = Duration::from_secs(10);
 /// What is behind the name of a file whose candidate was withdrawn.
 const WITHDRAWN: &str = "withdrawn";
 
 /// By scope and plugin.
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<CandidateJson>> {
-    Json(api.shared.plugins.registry().candidates().into_iter().map(describe).collect())
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Vec<CandidateJson>>, ApiError> {
+    wait_for_start(&api).await?;
+    Ok(Json(api.shared.plugins.registry().candidates().into_iter().map(describe).collect()))
+}
+
+/// At a start candidates come after what serves, and a little after clients may.
+///
+/// # Errors
+/// That takes long: nobody knows yet which there are.
+async fn wait_for_start(api: &Api) -> Result<(), ApiError> {
+    let registry = api.shared.plugins.registry().clone();
+    if registry.wait_until_reviewed(Instant::now()) {
+        return Ok(());
+    }
+    match api.aside.run(move || registry.wait_until_reviewed(Instant::now() + START_MAX)).await? {
+        true => Ok(()),
+        false => Err(ApiError::Refused(
+            "the broker still looks at the files that its start found in the plugins folders; ask again in a moment"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Has something become of one, and answers when it has.
@@ -39,9 +60,10 @@ pub(super) async fn order(
     JsonBody(order): JsonBody<CandidateOrderJson>,
 ) -> Result<Json<CandidateOrderedJson>, ApiError> {
     let vhost = match &order.vhost {
-        Some(vhost) => Some(api.vhost(vhost)?.name().clone()),
+        Some(vhost) => Some(existing(&api, vhost)?),
         None => None,
     };
+    wait_for_start(&api).await?;
     let registry = api.shared.plugins.registry().clone();
     let (candidate, only_in) = find(&registry, &order, vhost)?;
     let share = share(&order)?;
@@ -55,6 +77,12 @@ pub(super) async fn order(
         })
         .await?
         .map(Json)
+}
+
+/// The name of a virtual host that is there.
+fn existing(api: &Api, vhost: &str) -> Result<Name, ApiError> {
+    let found = api.vhost(vhost).map(|found| found.name().clone());
+    found.map_err(|_| ApiError::Refused(format!("there is no virtual host {vhost:?}")))
 }
 
 /// The candidate that is meant, and the only virtual host in which it is to be a canary.
@@ -76,6 +104,9 @@ fn find(
         let owners: Vec<Scope> = all.into_iter().map(|info| info.scope).collect();
         return Err(match vhost {
             Some(vhost) if !owners.is_empty() => of_others(&order.plugin, &vhost, &owners),
+            _ if !is_known(registry, &order.plugin) => {
+                ApiError::Refused(format!("there is no plugin {:?} in service", order.plugin))
+            }
             _ => ApiError::NotFound,
         });
     };
@@ -86,6 +117,12 @@ fn find(
         )));
     }
     Ok((global, vhost))
+}
+
+/// Whether anything of a plugin is there.
+fn is_known(registry: &Registry, plugin: &str) -> bool {
+    registry.types().iter().any(|info| info.plugin.as_deref() == Some(plugin))
+        || registry.interceptors().iter().any(|info| info.plugin == plugin)
 }
 
 /// The share of a canary; `None` where something else is wanted.

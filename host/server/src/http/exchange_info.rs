@@ -68,6 +68,10 @@ pub(super) async fn configure(
             }))
         }
         Err(Refusal::NotFound { .. }) => Err(ApiError::NotFound),
+        // Its words are those of a deletion, which is what clients ask for.
+        Err(Refusal::Protected { exchange, vhost }) => Err(ApiError::Refused(format!(
+            "the arguments of the system exchange '{exchange}' in vhost '{vhost}' cannot be changed"
+        ))),
         Err(refusal) => Err(ApiError::Refused(refusal.to_string())),
     }
 }

@@ -267,6 +267,9 @@ pub struct PluginJson {
     pub scope: String,
     /// Whether it is served.
     pub state: PluginState,
+    /// The plugin that provided it, while nothing serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_plugin: Option<String>,
     /// How many exchanges have the type.
     pub exchanges: usize,
     /// What serves it, while something does.

@@ -185,6 +185,7 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         sum
     });
     let (type_name, exchanges) = (info.name.to_text(), info.exchanges);
+    let parked_plugin = info.plugin;
     let (mut state, serving, mut reason) = describe_state(info.state);
     if state == PluginState::Serving {
         (state, reason) = worst(&there);
@@ -209,6 +210,7 @@ fn describe(api: &Api, info: TypeInfo) -> PluginJson {
         type_name,
         scope,
         state,
+        parked_plugin: parked_plugin.filter(|_| serving.is_none()),
         exchanges,
         serving,
         reason,

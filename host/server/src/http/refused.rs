@@ -100,6 +100,7 @@ pub(super) fn alone(file: RefusedJson) -> PluginJson {
         type_name: String::new(),
         scope: file.scope.clone(),
         state: PluginState::Refused,
+        parked_plugin: None,
         exchanges: 0,
         serving: None,
         reason: Some(format!("{} was refused at stage {}: {}", file.file, file.stage, file.reason)),

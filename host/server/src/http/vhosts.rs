@@ -123,6 +123,8 @@ pub(super) async fn delete(
     let delete = move |router: &mut leveret_plugin::Worker| there.shared.vhosts.delete(&closed, router, done);
     aside::in_the_lane(&api, &vhost, delete).await?;
     api.shared.access.forget_vhost(&vhost);
+    let registry = api.shared.plugins.registry().clone();
+    api.aside.run(move || registry.forget_vhost(&vhost)).await?;
     kept.wait().await?;
     Ok(StatusCode::NO_CONTENT)
 }

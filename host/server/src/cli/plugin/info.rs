@@ -1,4 +1,4 @@
-//! `leveret plugin info NAME`: all about one exchange type, interceptor or refused file, a line each.
+//! `leveret plugin info NAME`: all about one exchange type, interceptor, plugin or refused file, a line each.
 
 use super::{
     BrokerArguments, ClientError, interceptors,
@@ -6,6 +6,7 @@ use super::{
     printable, refused,
 };
 use crate::{
+    cli::client::Client,
     config::Settings,
     http::json::{
         PluginJson, PluginState,
@@ -23,7 +24,7 @@ const REASONS_SHOWN_MAX: usize = 10;
 
 #[derive(Args, Debug)]
 pub(super) struct InfoArguments {
-    /// The exchange type, as in exchange.declare, the interceptor, or the plugin whose file was refused
+    /// The exchange type, as in exchange.declare, the interceptor, or the plugin: its file's name without .wasm
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]
@@ -37,57 +38,82 @@ impl InfoArguments {
     pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let client = self.broker.client(settings)?;
         let mut out = std::io::stdout().lock();
-        let told: serde_json::Value = match client.get(&["plugins", &self.name]) {
-            Ok(told) => told,
-            Err(ClientError::NotFound) => {
-                let told: serde_json::Value = client
-                    .get(&["plugins-interceptors", &self.name])
-                    .map_err(|error| not_there(error, &self.name))?;
-                if self.json {
-                    writeln!(out, "{told:#}")?;
-                    return Ok(());
-                }
-                let told = serde_json::from_value::<InterceptorsJson>(told).context("the broker's answer")?;
-                out.write_all(interceptors::details(&told).as_bytes())?;
-                return Ok(());
-            }
-            Err(other) => return Err(other.into()),
+        let name = self.name.strip_suffix(".wasm").unwrap_or(&self.name);
+        let found = match client.get(&["plugins", name]) {
+            Err(ClientError::NotFound) => None,
+            found => Some(found?),
         };
+        let interceptors = match client.get(&["plugins-interceptors", name]) {
+            Err(ClientError::NotFound) => None,
+            found => Some(found?),
+        };
+        let told: Vec<serde_json::Value> = match (found, &interceptors) {
+            (Some(told), _) => vec![told],
+            (None, Some(_)) => Vec::new(),
+            (None, None) => of_plugin(&client, name)?,
+        };
+        if told.is_empty() && interceptors.is_none() {
+            return Err(not_there(name));
+        }
         if self.json {
-            writeln!(out, "{told:#}")?;
+            let alone = told.len() == 1;
+            let first = told.first().filter(|_| alone).or(interceptors.as_ref().filter(|_| told.is_empty()));
+            match first {
+                Some(told) => writeln!(out, "{told:#}")?,
+                None => writeln!(out, "{:#}", serde_json::Value::Array(told))?,
+            }
             return Ok(());
         }
-        let plugin = serde_json::from_value::<PluginJson>(told).context("the broker's answer")?;
-        for (name, value) in lines(&plugin) {
-            writeln!(out, "{name:10} {}", printable(&value))?;
-        }
-        if plugin.state == PluginState::Refused {
-            // Virtual hosts that took it, or an older version, may be asking its interceptors.
-            match client.get::<InterceptorsJson>(&["plugins-interceptors", &self.name]) {
-                Ok(told) => write!(out, "\n{}", interceptors::details(&told))?,
-                Err(ClientError::NotFound) => {}
-                Err(other) => return Err(other.into()),
+        let mut is_refused = false;
+        for (at, told) in told.iter().enumerate() {
+            let plugin = serde_json::from_value::<PluginJson>(told.clone()).context("the broker's answer")?;
+            if at > 0 {
+                writeln!(out)?;
             }
+            show(&mut out, &plugin)?;
+            is_refused |= plugin.state == PluginState::Refused;
         }
-        for there in &plugin.vhosts {
-            writeln!(out, "\nin virtual host {}", printable(&there.vhost))?;
-            for (name, value) in lines_in_vhost(there) {
-                writeln!(out, "  {name:12} {}", printable(&value))?;
-            }
+        // Of a refused file: virtual hosts that took it, or an older version, may be asking its interceptors.
+        if let Some(it) = interceptors.filter(|_| told.is_empty() || is_refused) {
+            let it = serde_json::from_value::<InterceptorsJson>(it).context("the broker's answer")?;
+            let before = if told.is_empty() { "" } else { "\n" };
+            write!(out, "{before}{}", interceptors::details(&it))?;
         }
         Ok(())
     }
 }
 
-fn not_there(error: ClientError, name: &str) -> anyhow::Error {
-    match error {
-        ClientError::NotFound => anyhow!(
-            "the broker has no exchange type {0}, no interceptor {0} and no refused file {0}.wasm (leveret plugin \
-             list shows what it has)",
-            printable(name)
-        ),
-        other => other.into(),
+/// What there is of each exchange type of a plugin.
+fn of_plugin(client: &Client, plugin: &str) -> anyhow::Result<Vec<serde_json::Value>> {
+    let all: Vec<PluginJson> = client.get(&["plugins"])?;
+    let is_its = |it: &&PluginJson| {
+        let serving = it.serving.as_ref().map(|serving| serving.plugin.as_str());
+        serving.or(it.parked_plugin.as_deref()) == Some(plugin)
+    };
+    let mut names: Vec<&str> = all.iter().filter(is_its).map(|it| it.type_name.as_str()).collect();
+    names.dedup();
+    names.into_iter().map(|name| Ok(client.get(&["plugins", name])?)).collect()
+}
+
+fn show(out: &mut impl Write, plugin: &PluginJson) -> anyhow::Result<()> {
+    for (name, value) in lines(plugin) {
+        writeln!(out, "{name:10} {}", printable(&value))?;
     }
+    for there in &plugin.vhosts {
+        writeln!(out, "\nin virtual host {}", printable(&there.vhost))?;
+        for (name, value) in lines_in_vhost(there) {
+            writeln!(out, "  {name:12} {}", printable(&value))?;
+        }
+    }
+    Ok(())
+}
+
+fn not_there(name: &str) -> anyhow::Error {
+    anyhow!(
+        "the broker has no exchange type {0}, no interceptor {0} and no plugin {0} (leveret plugin list shows what it \
+         has)",
+        printable(name)
+    )
 }
 
 fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
@@ -99,6 +125,7 @@ fn lines(plugin: &PluginJson) -> Vec<(&'static str, String)> {
     } else {
         lines.extend([("type", plugin.type_name.clone()), ("state", state(plugin.state).to_owned())]);
         lines.extend(plugin.reason.clone().map(|reason| ("reason", reason)));
+        lines.extend(plugin.parked_plugin.clone().map(|plugin| ("plugin", plugin)));
         lines.push(("exchanges", plugin.exchanges.to_string()));
     }
     if let Some(serving) = &plugin.serving {

@@ -42,7 +42,7 @@ enum PluginCommand {
     List(list::ListArguments),
     /// Every interceptor, where it is attached and what came of it
     Interceptors(interceptors::InterceptorsArguments),
-    /// All about one exchange type, interceptor or refused file
+    /// All about one exchange type, interceptor, plugin or refused file
     Info(info::InfoArguments),
     /// Where a message would go, and why
     Explain(Box<explain::ExplainArguments>),

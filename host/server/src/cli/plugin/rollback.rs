@@ -162,6 +162,13 @@ impl VersionsArguments {
         }
         let told = serde_json::from_value::<VersionsJson>(told).context("the broker's answer")?;
         out.write_all(table(&told).as_bytes())?;
+        if told.versions.iter().all(|version| !version.serving) {
+            let plugin = printable(&told.plugin);
+            writeln!(
+                out,
+                "none of them serves, so none can be gone to: first put a file {plugin}.wasm into the plugins folder"
+            )?;
+        }
         Ok(())
     }
 }
