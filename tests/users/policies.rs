@@ -35,6 +35,20 @@ fn applied(broker: &Broker, queue: &str) -> [Value; 3] {
     ["policy", "operator_policy", "effective_policy_definition"].map(|field| queue[field].clone())
 }
 
+/// As NServiceBus sets it, and looks whether it holds.
+#[test]
+fn a_policy_takes_the_delivery_limit_away() {
+    let (broker, _configuration) = broker_with("");
+    guest(&broker).does(durable_queue("work", &[("x-queue-type", "quorum")]));
+    let unlimited = json!({
+        "pattern": "^(?!amq\\.)work$", "definition": { "delivery-limit": -1 }, "apply-to": "quorum_queues",
+        "priority": 100
+    });
+    assert_eq!(put(&broker, "policies/%2F/nsb.work.delivery-limit", &unlimited).0, 201);
+    assert_eq!(get(&broker, "queues/%2F/work").1["delivery_limit"], -1);
+    assert_eq!(applied(&broker, "work")[2], json!({ "delivery-limit": -1 }));
+}
+
 fn length(most: u64) -> Value {
     json!({ "pattern": "^q", "definition": { "max-length": most } })
 }
@@ -142,7 +156,9 @@ fn policies_hold_at_once_and_after_a_crash() {
         assert_eq!(applied(&broker, queue), [json!("p"), json!("o"), both.clone()], "{queue}");
     }
     assert_eq!(applied(&broker, "other"), [Value::Null, Value::Null, json!({})]);
-    assert_eq!(get(&broker, "queues/%2F/q-quorum").1["type"], "quorum");
+    let (_, quorum) = get(&broker, "queues/%2F/q-quorum");
+    assert_eq!((&quorum["type"], &quorum["delivery_limit"]), (&json!("quorum"), &json!(20)));
+    assert_eq!(get(&broker, "queues/%2F/q").1.get("delivery_limit"), None);
     let mut client = guest(&broker);
     client.publishes("", "q", PERSISTENT);
     client.publishes("amq.direct", "nowhere", PERSISTENT);

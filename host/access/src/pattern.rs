@@ -1,5 +1,7 @@
 //! Patterns for names, as permissions have them.
 
+mod ahead;
+
 use regex::bytes::{Regex, RegexBuilder};
 use std::{fmt, sync::Arc};
 
@@ -25,6 +27,8 @@ enum Kind {
     /// Matches the empty name alone.
     Empty,
     Regex(Arc<Regex>),
+    /// Begins with looking ahead: a name matches if each of these is found in it, or is not, as is said with it.
+    Ahead(Arc<[(Regex, bool)]>),
     /// Has words for which something is put in before it is searched for; matches nothing before that.
     Template,
 }
@@ -49,12 +53,19 @@ impl Pattern {
     /// The pattern of a text.
     ///
     /// # Errors
-    /// It is no regular expression, one that looks around or back (which this kind cannot), or too large.
+    /// It is no regular expression, too large, or one that this kind cannot be: it looks back, or ahead elsewhere than at
+    /// the beginning, `^(?!…)` or `^(?=…)`.
     pub fn new(text: &str) -> Result<Self, PatternError> {
         let kind = match text {
             ".*" | "^.*$" => Kind::All,
             "" | "^$" => Kind::Empty,
-            _ => Kind::Regex(Arc::new(compile(text)?)),
+            _ => match ahead::split(text) {
+                Some(parts) => {
+                    let part = |(part, is_wanted): (String, bool)| Ok((compile(&part)?, is_wanted));
+                    Kind::Ahead(parts.into_iter().map(part).collect::<Result<_, _>>()?)
+                }
+                None => Kind::Regex(Arc::new(compile(text)?)),
+            },
         };
         Ok(Self { text: text.into(), kind })
     }
@@ -79,6 +90,7 @@ impl Pattern {
             Kind::Empty => name.is_empty(),
             Kind::Template => false,
             Kind::Regex(regex) => regex.is_match(name),
+            Kind::Ahead(parts) => parts.iter().all(|(regex, is_wanted)| regex.is_match(name) == *is_wanted),
         }
     }
 
@@ -163,12 +175,35 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_says_why_on_one_line() {
-        for (wrong, why) in [("(", "unclosed group"), ("^(?!x)", "look-around"), ("a{60000}{60000}", "limit")]
+        for (wrong, why) in [("(", "unclosed group"), ("a(?!x)", "look-around"), ("a{60000}{60000}", "limit")]
         {
             let error = Pattern::new(wrong).unwrap_err().to_string();
             assert!(error.contains(why) && !error.contains('\n'), "{error}");
         }
         assert!(Pattern::new(&"a".repeat(PATTERN_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn a_pattern_may_look_ahead_at_its_beginning() {
+        for (pattern, matches, does_not) in [
+            (r"^(?!amq\.).*", &["q", "amq", "x.amq.", ""][..], &["amq.", "amq.gen-x"][..]),
+            ("^(?!.*(tmp|old)$)q", &["q", "q-tmp-1"], &["q-tmp", "qold", "x"]),
+            (r"^(?!a)(?!b[)|]\))(?=.*z$)", &["z", "b)z", "b)-z"], &["az", "b))z", "y"]),
+            ("^(?!x)", &["", "y"], &["x"]),
+            ("^(?=ab)a", &["abc"], &["ac"]),
+            ("^(?!a|b)(c|d|a)", &["c1", "d"], &["a", "b", "e"]),
+        ] {
+            for (names, found_in) in [(matches, true), (does_not, false)] {
+                for name in names {
+                    assert_eq!(found(pattern, name), found_in, "{pattern} in {name}");
+                }
+            }
+        }
+        // Where it begins with one of several.
+        for wrong in ["^(?!a)b|c", "^(?!a", "^(?!a)*", "^(?!(?!a))", "(?!a)b"] {
+            assert!(Pattern::new(wrong).is_err(), "{wrong}");
+        }
+        assert!(Pattern::new(&format!("^(?!{})", "a".repeat(PATTERN_BYTES_MAX))).is_err());
     }
 
     #[test]

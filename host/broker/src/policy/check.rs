@@ -217,6 +217,7 @@ pub fn term(value: &Value) -> String {
         Value::Integer(number) | Value::Timestamp(number) => number.to_string(),
         Value::Unsigned(number) => number.to_string(),
         Value::Real(number) => format!("{number:?}"),
+        Value::Text(text) if text.is_empty() => "<<>>".into(),
         Value::Text(text) => format!("<<{text:?}>>"),
         Value::List(values) => format!("[{}]", values.iter().map(term).collect::<Vec<_>>().join(",")),
         Value::Map(fields) => {

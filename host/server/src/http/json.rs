@@ -186,6 +186,9 @@ pub struct QueueJson {
     pub operator_policy: Option<String>,
     /// What both come to.
     pub effective_policy_definition: Map<String, Value>,
+    /// How often a message may be delivered in vain, -1 for ever; of quorum queues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_limit: Option<i64>,
     /// How many consumers it has.
     pub consumers: u64,
     /// Where its replicas are, if it is a quorum queue.

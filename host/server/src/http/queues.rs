@@ -11,7 +11,7 @@ use axum::{Extension, Json, extract::State};
 use leveret_broker::{
     QueueCounts, Vhost,
     policy::Policy,
-    queue::{Queue, QueueKind},
+    queue::{DELIVERY_LIMIT, DeliveryLimit, Queue, QueueKind},
 };
 use std::{iter::Sum, sync::Arc};
 
@@ -60,11 +60,20 @@ fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
         policy: name_of(&applied.policy),
         operator_policy: name_of(&applied.operator),
         effective_policy_definition: arguments::to_json(&applied.definition()),
+        delivery_limit: (queue.kind() == QueueKind::Quorum).then(|| limit(queue.settings().delivery_limit)),
         consumers: counts.consumers,
         replicas: (queue.kind() == QueueKind::Quorum).then(|| ReplicasJson::only(node())),
         messages_unreadable: counts.unreadable,
         messages: counts.into(),
         dead_letters_set_aside: queue.dead_lettering().map_or(0, |to| to.counts().stuck),
+    }
+}
+
+fn limit(limit: DeliveryLimit) -> i64 {
+    match limit {
+        DeliveryLimit::None => -1,
+        DeliveryLimit::Default => DELIVERY_LIMIT.into(),
+        DeliveryLimit::Times(most) => most.into(),
     }
 }
 
