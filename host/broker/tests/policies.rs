@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Connection, Disk, PERSISTENT, message, name};
+use kit::{Connection, Disk, PERSISTENT, Random, message, name};
 use leveret_broker::{
     BindTo, Published, QueueSpec, Settle,
     policy::{ApplyTo, NamePattern, Policy, PolicyKind},
@@ -11,7 +11,13 @@ use leveret_broker::{
     queue::{DeliveryLimit, Overflow},
 };
 use leveret_model::{MessageView, Table, Value};
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Found where a name begins with it.
 #[derive(Debug)]
@@ -326,4 +332,177 @@ fn what_policies_let_go_is_gone_after_a_restart() {
     drop(c);
     let mut c = Connection::kept_in(disk, Vec::new());
     assert_eq!(c.drain_bodies("q"), ["3"]);
+}
+
+#[test]
+fn after_a_restart_a_time_to_live_counts_from_when_a_message_came() {
+    let disk = Disk::new();
+    let mut c = Connection::kept_in(disk.clone(), Vec::new());
+    c.pass(1000);
+    c.declare("q", &[]);
+    c.put("q", &["1"]);
+    c.pass(500);
+    c.put("q", &["2"]);
+    let now_ms = c.router.now_ms();
+    drop(c);
+    let mut c = Connection::kept_in(disk, Vec::new());
+    c.router.memory.lock().unwrap().now_ms = now_ms;
+    c.set(PolicyKind::User, &[("message-ttl", number(600))]);
+    c.pass(99);
+    assert_eq!(c.ready("q"), 2);
+    c.pass(1);
+    assert_eq!(c.ready("q"), 1, "it came 600 ms ago");
+    c.pass(500);
+    assert_eq!((c.ready("q"), c.vhost.next_due_ms()), (0, None));
+}
+
+/// Of many policies one that changes concerns its own queues, and those that had it before.
+#[test]
+fn a_policy_that_changes_its_pattern_leaves_some_and_finds_others() {
+    let mut c = Connection::first();
+    for queue in ["qa", "qb", "other"] {
+        c.declare(queue, &[]);
+    }
+    let length = |c: &Connection, queue: &[u8]| c.vhost.queue(queue).unwrap().settings().max_length;
+    let set = |c: &mut Connection, policy: &str, pattern: &str, priority: f64, most: i64| {
+        let pattern = Box::new(Begins(pattern.into()));
+        let definition = table(&[("max-length", number(most))]);
+        let (kind, apply_to) = (PolicyKind::User, (ApplyTo::Queues, priority));
+        let mut all = (*c.vhost.policies()).clone();
+        all.put(kind, Arc::new(Policy::new(kind, name(policy), pattern, apply_to, definition).unwrap()));
+        c.vhost.set_policies(all, c.router.now_ms());
+    };
+    set(&mut c, "wide", "q", 0.0, 1);
+    set(&mut c, "narrow", "qa", 1.0, 2);
+    assert_eq!([b"qa".as_slice(), b"qb", b"other"].map(|queue| length(&c, queue)), [Some(2), Some(1), None]);
+    set(&mut c, "narrow", "qb", 1.0, 3);
+    assert_eq!([b"qa".as_slice(), b"qb", b"other"].map(|queue| length(&c, queue)), [Some(1), Some(3), None]);
+    set(&mut c, "wide", "o", 0.0, 4);
+    assert_eq!([b"qa".as_slice(), b"qb", b"other"].map(|queue| length(&c, queue)), [None, Some(3), Some(4)]);
+    set(&mut c, "narrow", "nothing", 1.0, 3);
+    assert_eq!([b"qa".as_slice(), b"qb", b"other"].map(|queue| length(&c, queue)), [None, None, Some(4)]);
+}
+
+/// A queue as it should be: what is ready by number, and what the policy allows.
+#[derive(Default)]
+struct Model {
+    ready: BTreeMap<u64, String>,
+    length_max: Option<usize>,
+    bytes_max: Option<usize>,
+}
+
+impl Model {
+    fn shorten(&mut self) {
+        let is_long = |model: &Self| {
+            let bytes: usize = model.ready.values().map(String::len).sum();
+            model.length_max.is_some_and(|most| model.ready.len() > most)
+                || model.bytes_max.is_some_and(|most| bytes > most)
+        };
+        while is_long(self) && self.ready.pop_first().is_some() {}
+    }
+}
+
+#[test]
+fn limits_that_come_and_go_count_what_is_there() {
+    for seed in 1..=40 {
+        let (disk, mut random) = (Disk::new(), Random(seed));
+        let mut c = Connection::kept_in(disk.clone(), Vec::new());
+        c.declare("q", &[]);
+        let (mut model, mut taken, mut next) = (Model::default(), BTreeMap::new(), 0);
+        for _ in 0..300 {
+            match random.below(10) {
+                0..=4 => {
+                    let body = format!("{next:03}{}", "x".repeat(random.below(20) as usize));
+                    c.put("q", &[&body]);
+                    model.ready.insert(next, body);
+                    next += 1;
+                }
+                5 | 6 => {
+                    let got = c.get("q").map(|(tag, _, body)| (tag, body));
+                    let first = model.ready.pop_first();
+                    assert_eq!(got.as_ref().map(|(_, body)| body), first.as_ref().map(|(_, body)| body));
+                    taken.extend(got.zip(first).map(|((tag, _), (number, body))| (tag, (number, body))));
+                }
+                7 => {
+                    if let Some((tag, (number, body))) = taken.pop_first() {
+                        c.client.settle(1, tag, false, Settle::Requeue { failed: false }).unwrap();
+                        model.ready.insert(number, body);
+                    }
+                }
+                8 if model.length_max.is_some() || model.bytes_max.is_some() => {
+                    c.clear(PolicyKind::User);
+                    (model.length_max, model.bytes_max) = (None, None);
+                }
+                _ => {
+                    let (kind, most) = (random.below(2), random.below(200));
+                    let (key, most) =
+                        if kind == 0 { ("max-length", most / 10) } else { ("max-length-bytes", most) };
+                    c.set(PolicyKind::User, &[(key, number(most as i64))]);
+                    (model.length_max, model.bytes_max) = match kind {
+                        0 => (Some(most as usize), None),
+                        _ => (None, Some(most as usize)),
+                    };
+                }
+            }
+            model.shorten();
+            assert_eq!(c.ready("q"), model.ready.len() as u64, "seed {seed}");
+        }
+        if seed % 2 == 0 {
+            drop(c);
+            taken.values().for_each(|(number, body)| _ = model.ready.insert(*number, body.clone()));
+            // They came back when their connection went, and the policy still held.
+            model.shorten();
+            c = Connection::kept_in(disk, Vec::new());
+        }
+        let left: Vec<String> = model.ready.into_values().collect();
+        assert_eq!(c.drain_bodies("q"), left, "seed {seed}");
+    }
+}
+
+#[test]
+fn policies_change_under_those_who_publish_and_consume() {
+    let c = Connection::first();
+    let stop = AtomicBool::new(false);
+    c.vhost.declare_queue(kit::queue("dead"), c.id).unwrap();
+    c.vhost.declare_queue(kit::queue("q"), c.id).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut c = Connection::to(&c.vhost);
+                while !stop.load(Ordering::Relaxed) {
+                    c.put("q", &["1", "22", "333"]);
+                    if let Some((tag, ..)) = c.get("q") {
+                        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
+                        c.client.dead_letter(&mut c.router);
+                    }
+                }
+            });
+        }
+        let mut c = Connection::to(&c.vhost);
+        let letters = [("dead-letter-exchange", text("")), ("dead-letter-routing-key", text("dead"))];
+        let all: [&[(&str, Value)]; 5] = [
+            &[("max-length", number(5))],
+            &[("max-length-bytes", number(50)), letters[0].clone(), letters[1].clone()],
+            &[("message-ttl", number(0)), letters[0].clone(), letters[1].clone()],
+            &[("max-length", number(3)), ("overflow", text("reject-publish"))],
+            &[("expires", number(1_000_000))],
+        ];
+        for round in 0..500 {
+            c.set(PolicyKind::User, all[round % all.len()]);
+            c.set(PolicyKind::Operator, &[("max-length", number((round % 7) as i64))]);
+            // Others go on meanwhile: there may be more to do for ever.
+            c.run();
+            c.clear(PolicyKind::User);
+            c.clear(PolicyKind::Operator);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let mut c = Connection::to(&c.vhost);
+    c.pass(0);
+    for queue in ["q", "dead"] {
+        c.drain_bodies(queue);
+        let queue = c.vhost.queue(queue.as_bytes()).unwrap();
+        assert_eq!((queue.counts().ready, queue.unsettled()), (0, 0), "{queue:?}");
+    }
+    assert_eq!(c.vhost.memory().bytes(), 0);
 }

@@ -3,14 +3,15 @@
 //! What is declared from then on has the new ones at once; what is there gets them one after the other, each as a whole
 //! under its own lock. Nobody who publishes or consumes waits for more than that one.
 
-use super::{Policies, PolicyKind};
+use super::{Applied, Policies, Policy};
 use crate::{
     ConnectionId,
     exchange::Exchange,
     queue::{Keeping, Progress, Queue, QueueId, QueueSpec},
     vhost::Vhost,
 };
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
+use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 
 /// The policies of a virtual host.
@@ -30,23 +31,56 @@ impl Vhost {
     }
 
     /// Has other policies, at the time `now_ms`. When this returns they hold for every queue and exchange. Takes as long as
-    /// looking at each of them, and letting go of some messages of each.
+    /// looking for the patterns of new ones in each name, and letting go of some messages.
     pub fn set_policies(&self, policies: Policies, now_ms: u64) {
         let _in_order = self.rule.changing.lock();
         let policies = Arc::new(policies);
-        {
+        let before = {
             // Whoever declares holds this lock, so nothing is made with the old ones that is not found below.
             let _changes = self.changes.lock();
-            *self.rule.policies.write() = policies.clone();
-        }
-        for exchange in self.exchanges() {
-            govern(&policies, &exchange);
+            core::mem::replace(&mut *self.rule.policies.write(), policies.clone())
+        };
+        let difference = Difference::between(&before, &policies);
+        for exchange in self.exchanges().iter().filter(|exchange| difference.concerns_exchange(exchange)) {
+            govern(&policies, exchange);
         }
         let mut progress = Progress::default();
-        for queue in self.queues() {
+        for queue in self.queues().iter().filter(|queue| difference.concerns_queue(queue)) {
             queue.govern(policies.for_queue(queue.name(), queue.kind()), now_ms, &mut progress);
         }
         progress.tell(&*self.store);
+    }
+}
+
+/// What is different between the policies that there were and those that there are: where there are many and one changes,
+/// not each is looked for in each name.
+struct Difference<'a> {
+    /// All that there are, the very ones.
+    all: HashSet<*const Policy>,
+    added: Vec<&'a Arc<Policy>>,
+}
+
+impl<'a> Difference<'a> {
+    fn between(before: &Policies, after: &'a Policies) -> Self {
+        let known: HashSet<*const Policy> = before.all().map(Arc::as_ptr).collect();
+        let added = after.all().filter(|policy| !known.contains(&Arc::as_ptr(policy))).collect();
+        Self { all: after.all().map(Arc::as_ptr).collect(), added }
+    }
+
+    fn is_gone(&self, policy: Option<&Arc<Policy>>) -> bool {
+        policy.is_some_and(|policy| !self.all.contains(&Arc::as_ptr(policy)))
+    }
+
+    fn concerns_queue(&self, queue: &Queue) -> bool {
+        let Applied { policy, operator } = queue.applied();
+        self.is_gone(policy.as_ref())
+            || self.is_gone(operator.as_ref())
+            || self.added.iter().any(|policy| policy.is_for_queue(queue.name(), queue.kind()))
+    }
+
+    fn concerns_exchange(&self, exchange: &Exchange) -> bool {
+        self.is_gone(exchange.policy().as_ref())
+            || self.added.iter().any(|policy| policy.is_for_exchange(&exchange.spec.name))
     }
 }
 
@@ -65,9 +99,7 @@ impl Vhost {
 
 /// Gives an exchange the policy that applies to it. None does to the default exchange.
 pub(crate) fn govern(policies: &Policies, exchange: &Exchange) {
-    if !exchange.spec.name.is_empty() && !policies.of(PolicyKind::User).is_empty()
-        || exchange.policy().is_some()
-    {
+    if !exchange.spec.name.is_empty() {
         exchange.set_policy(policies.for_exchange(&exchange.spec.name));
     }
 }

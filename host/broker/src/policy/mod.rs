@@ -202,10 +202,8 @@ impl Policies {
         self.of(kind).iter().find(|policy| policy.name.as_bytes() == name)
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.user.is_empty() && self.operator.is_empty()
+    fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.user.iter().chain(&self.operator)
     }
 
     /// Adds one, in the place of the one of its name.
