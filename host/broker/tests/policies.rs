@@ -323,6 +323,31 @@ fn a_lower_delivery_limit_holds_for_messages_that_failed_before() {
 }
 
 #[test]
+fn what_comes_back_waits_if_a_policy_says_so() {
+    let mut c = Connection::first();
+    c.declare("q", &[(QUORUM.0, text(QUORUM.1)), ("x-delayed-retry-type", text("disabled"))]);
+    c.put("q", &["m"]);
+    let fail = |c: &mut Connection| {
+        let (tag, ..) = c.get("q").unwrap();
+        c.client.settle(1, tag, false, Settle::Requeue { failed: true }).unwrap();
+        c.pass(0);
+    };
+    fail(&mut c);
+    let retry = [("delayed-retry-type", text("all")), ("delayed-retry-min", number(100))];
+    c.set(PolicyKind::User, &retry);
+    fail(&mut c);
+    c.pass(99);
+    assert_eq!(c.ready("q"), 0);
+    c.pass(1);
+    assert_eq!(c.ready("q"), 1);
+    c.clear(PolicyKind::User);
+    fail(&mut c);
+    assert_eq!(c.ready("q"), 1);
+    c.set(PolicyKind::User, &[("consumer-timeout", number(5000))]);
+    assert_eq!(c.vhost.queue(b"q").unwrap().settings().consumer_timeout_ms, Some(5000));
+}
+
+#[test]
 fn what_policies_let_go_is_gone_after_a_restart() {
     let disk = Disk::new();
     let mut c = Connection::kept_in(disk.clone(), Vec::new());

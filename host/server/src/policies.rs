@@ -208,6 +208,7 @@ impl PolicyBook {
         let is_new = all.get(kind, policy.name()).is_none();
         all.put(kind, policy.clone());
         vhost.set_policies(all, now_ms);
+        tracing::info!("policy '{}' in virtual host '{}' is set", policy.name(), vhost.name());
         self.store.keep_policy(vhost.name(), kind, &policy, done);
         Ok(is_new)
     }
@@ -228,6 +229,7 @@ impl PolicyBook {
         all.remove(kind, name).ok_or(PolicyRefused::NotThere)?;
         self.check(vhost, kind, name)?;
         vhost.set_policies(all, now_ms);
+        tracing::info!("policy '{name}' in virtual host '{}' is cleared", vhost.name());
         self.store.forget_policy(vhost.name(), kind, name, done);
         Ok(())
     }
