@@ -60,7 +60,7 @@ pub(super) async fn order(
     JsonBody(order): JsonBody<CandidateOrderJson>,
 ) -> Result<Json<CandidateOrderedJson>, ApiError> {
     let vhost = match &order.vhost {
-        Some(vhost) => Some(existing(&api, vhost)?),
+        Some(vhost) => Some(api.vhost(vhost)?.name().clone()),
         None => None,
     };
     wait_for_start(&api).await?;
@@ -77,12 +77,6 @@ pub(super) async fn order(
         })
         .await?
         .map(Json)
-}
-
-/// The name of a virtual host that is there.
-fn existing(api: &Api, vhost: &str) -> Result<Name, ApiError> {
-    let found = api.vhost(vhost).map(|found| found.name().clone());
-    found.map_err(|_| ApiError::Refused(format!("there is no virtual host {vhost:?}")))
 }
 
 /// The candidate that is meant, and the only virtual host in which it is to be a canary.

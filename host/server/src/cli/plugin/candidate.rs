@@ -3,7 +3,7 @@
 
 use super::{BrokerArguments, ClientError, list::candidate_state, printable};
 use crate::{
-    cli::time,
+    cli::{client::Client, time},
     config::Settings,
     http::json::candidates::{CandidateJson, CandidateOrderJson, CandidateOrderedJson, OrderJson},
 };
@@ -102,7 +102,7 @@ fn give(
     let client = broker.client(settings)?;
     let done: CandidateOrderedJson =
         client.put_slow(&["plugins-candidates"], &request).map_err(|error| match error {
-            ClientError::NotFound => no_candidate(&request.plugin),
+            ClientError::NotFound => not_found(&client, &request),
             other => other.into(),
         })?;
     let what = match order {
@@ -122,6 +122,15 @@ fn give(
 
 fn name(plugin: &str) -> &str {
     plugin.strip_suffix(".wasm").unwrap_or(plugin)
+}
+
+/// What of an order is not there.
+fn not_found(client: &Client, request: &CandidateOrderJson) -> anyhow::Error {
+    let there = |vhost: &String| client.get::<serde_json::Value>(&["vhosts", vhost]);
+    match request.vhost.as_ref().map(|vhost| (vhost, there(vhost))) {
+        Some((vhost, Err(ClientError::NotFound))) => anyhow!("there is no virtual host {}", printable(vhost)),
+        _ => no_candidate(&request.plugin),
+    }
 }
 
 fn no_candidate(plugin: &str) -> anyhow::Error {
