@@ -4,6 +4,8 @@ mod fjall;
 mod leveret;
 mod raft_engine;
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 
 use std::{error::Error, path::Path};
 
@@ -36,11 +38,13 @@ pub trait Engine {
 pub type Open = fn(&Path, queues: u32) -> Outcome<Box<dyn Engine>>;
 
 /// All engines, by name.
-pub const ENGINES: [(&str, Open); 4] = [
+pub const ENGINES: &[(&str, Open)] = &[
     ("leveret", leveret::open),
     ("fjall", fjall::open),
     ("redb", redb::open),
     ("raft-engine", raft_engine::open),
+    #[cfg(feature = "rocksdb")]
+    ("rocksdb", rocksdb::open),
 ];
 
 /// A key that sorts by queue and place.
