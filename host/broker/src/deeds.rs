@@ -43,7 +43,7 @@ impl Vhost {
     }
 
     /// Puts messages into a queue in order at the time `now_ms`; false if it is deleted. What a queue has no room for
-    /// is left out.
+    /// is left out, and counted.
     pub(crate) fn put<'a>(
         &self,
         queue: &Arc<Queue>,
@@ -64,6 +64,9 @@ impl Vhost {
             return false;
         }
         notes.leave_dying();
+        if !notes.refused.is_empty() {
+            self.later.lost(Why::QueueFull, queue.name(), notes.refused.len() as u64);
+        }
         let (placing, progress) = (&mut notes.placing, &mut notes.progress);
         if !placing.is_empty() {
             let (mut group, durability) = (self.store.group(), placing.durability());

@@ -23,6 +23,7 @@ use crate::{
     dead_letter::DeathReason,
     exchange::Exchange,
     intercept::Interception,
+    later::Why,
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
@@ -36,7 +37,7 @@ use crate::{
 };
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
 use checks::{failed, not_for_clients};
-use leveret_model::{MessageView, MoreKeys, Refusal};
+use leveret_model::{MessageView, MoreKeys, Name, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -85,6 +86,9 @@ pub enum Published {
     /// Not accepted, because a plugin cannot be asked about any message now: to its publisher the same as
     /// [`Self::Rejected`]. Whoever tries again may count it as no try.
     Unavailable(Arc<str>),
+    /// Not accepted, because a queue has no room for it and says so: to its publisher the same again. Of what the broker
+    /// publishes only where no other queue took it, which would get it once more with another try.
+    Full(Arc<str>),
     /// The publish is an error of its channel. Whatever else the batch has from that channel
     /// after it went nowhere, and has the same outcome.
     Refused(Refusal),
@@ -152,7 +156,7 @@ impl Published {
             Self::Routed => Some(Fate::Routed),
             Self::Dropped => Some(Fate::Dropped),
             Self::Unroutable => Some(Fate::Unroutable),
-            Self::Rejected(_) | Self::Unavailable(_) | Self::Refused(_) => None,
+            Self::Rejected(_) | Self::Unavailable(_) | Self::Full(_) | Self::Refused(_) => None,
         }
     }
 }
@@ -536,6 +540,7 @@ impl Scratch {
         }
         after.hold(batch);
         self.not_accepted(batch);
+        self.stage.clear();
         self.write(batch, messages, now_ms);
         self.large.clear();
         if !self.after.is_empty() {
@@ -545,26 +550,26 @@ impl Scratch {
 }
 
 impl Scratch {
-    /// Tells of messages that a queue did not take because it is full. Of those that the broker publishes it is enough
-    /// that another queue took them: they would come there once more if they were tried again.
+    /// Tells of messages that a queue did not take because it is full.
     fn not_accepted(&mut self, batch: &mut Batch<'_, '_>) {
         if self.notes.refused.is_empty() {
             return;
         }
         let reason: Arc<str> = Arc::from(QUEUE_FULL);
-        let is_own = batch.sender.is_some();
-        for member in self.notes.refused.drain(..) {
-            if is_own && self.notes.placing.has(member) {
-                continue;
-            }
-            if let Some(outcome) = batch.outcomes.get_mut(batch.before + member as usize) {
-                // For what the broker publishes a full queue is as none: nobody could wait for it.
-                *outcome = match is_own {
-                    true => Published::Unroutable,
-                    false => Published::Unavailable(reason.clone()),
-                };
+        let mut refused = core::mem::take(&mut self.notes.refused);
+        refused.sort_unstable();
+        for times in refused.chunk_by(|a, b| a == b) {
+            let Some(message) = times.first().copied() else { continue };
+            if batch.sender.is_some() && self.stage.taken_by(message) > times.len() {
+                let exchange = batch.messages.get(message as usize).map(|publish| publish.message.exchange);
+                let exchange = Name::cut(exchange.unwrap_or_default());
+                batch.vhost.later.lost(Why::QueueFull, &exchange, times.len() as u64);
+            } else if let Some(outcome) = batch.outcomes.get_mut(batch.before + message as usize) {
+                *outcome = Published::Full(reason.clone());
             }
         }
+        refused.clear();
+        self.notes.refused = refused;
     }
 }
 

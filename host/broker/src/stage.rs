@@ -17,6 +17,8 @@ const GROUPS_KEPT_MAX: usize = 1024;
 pub(crate) struct Group {
     queue: Option<Arc<Queue>>,
     members: Vec<u32>,
+    /// The queue was there when it was given them.
+    took: bool,
 }
 
 #[derive(Default)]
@@ -96,33 +98,42 @@ impl Stage {
         }
     }
 
-    /// Gives each queue its messages, and the stage is empty. True if `give` said of one that it
-    /// took none.
+    /// How many queues took a message when it was given to them, those that had no room included.
+    pub(crate) fn taken_by(&self, message: u32) -> usize {
+        let took = |group: &&Group| group.took && group.members.binary_search(&message).is_ok();
+        self.groups.iter().filter(took).count()
+    }
+
+    /// Gives each queue its messages. False from `give` says that the queue took none; then `refused` is called with
+    /// the messages of each, and whether it took them. To be followed by [`Self::clear`].
     pub(crate) fn give(
         &mut self,
         mut give: impl FnMut(&Arc<Queue>, &[u32]) -> bool,
         mut refused: impl FnMut(&[u32], bool),
     ) {
+        let mut all = true;
+        for group in self.groups.iter_mut().take(self.used) {
+            group.took = group.queue.as_ref().is_some_and(|queue| give(queue, &group.members));
+            all &= group.took;
+        }
+        if !all {
+            for group in self.groups.iter().take(self.used) {
+                refused(&group.members, group.took);
+            }
+        }
+    }
+
+    /// Empties the stage.
+    pub(crate) fn clear(&mut self) {
         self.forget_set();
         self.last = 0;
         self.by_queue.clear();
-        let used = core::mem::take(&mut self.used);
-        let mut took = Vec::new();
-        for (index, group) in self.groups.iter().take(used).enumerate() {
-            if group.queue.as_ref().is_some_and(|queue| !give(queue, &group.members)) {
-                // Rare: only then is anything noted.
-                took.push(index);
-            }
-        }
-        if !took.is_empty() {
-            for (index, group) in self.groups.iter().take(used).enumerate() {
-                refused(&group.members, took.binary_search(&index).is_err());
-            }
-        }
-        for group in self.groups.iter_mut().take(used) {
+        for group in self.groups.iter_mut().take(self.used) {
             group.queue = None;
+            group.took = false;
             group.members.clear();
         }
+        self.used = 0;
         self.groups.truncate(GROUPS_KEPT_MAX);
     }
 }

@@ -138,7 +138,7 @@ fn a_full_queue_that_rejects_says_so_and_takes_again_when_there_is_room() {
         let outcomes = ["1", "2", "3"].map(|body| c.put(queue, body, None, None));
         assert_eq!(outcomes[0], Published::Routed);
         assert!(
-            outcomes[1..].iter().all(|outcome| matches!(outcome, Published::Unavailable(_))),
+            outcomes[1..].iter().all(|outcome| matches!(outcome, Published::Full(_))),
             "{outcomes:?}"
         );
         let (tag, ..) = c.get(queue).unwrap();
@@ -165,7 +165,7 @@ fn of_bodies_the_bytes_count() {
     assert_eq!(c.ready("q"), 0, "one that is longer than all may be goes too");
     c.declare("r", &[("x-max-length-bytes", number(100)), ("x-overflow", text("reject-publish"))]);
     let outcomes = ["a", "b"].map(|letter| c.put("r", &body(letter), None, None));
-    assert!(matches!(outcomes, [Published::Routed, Published::Unavailable(_)]), "{outcomes:?}");
+    assert!(matches!(outcomes, [Published::Routed, Published::Full(_)]), "{outcomes:?}");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn an_argument_wins_but_for_limits() {
     c.put("q1", &["1", "2", "3"]);
     assert_eq!(c.drain_bodies("q1"), ["2", "3"]);
     c.declare("q2", &[("x-max-length", number(1))]);
-    assert!(matches!(c.put("q2", &["1", "2"])[..], [Published::Routed, Published::Unavailable(_)]));
+    assert!(matches!(c.put("q2", &["1", "2"])[..], [Published::Routed, Published::Full(_)]));
     let quorum = [(QUORUM.0, text(QUORUM.1)), ("x-overflow", text("drop-head"))];
     c.declare("q3", &quorum);
     assert_eq!(c.vhost.queue(b"q3").unwrap().settings().overflow, Overflow::RejectPublish);

@@ -386,7 +386,8 @@ impl Run<'_> {
         match outcome {
             Published::Routed => Ending::Routed,
             Published::Unroutable if self.cycles.contains(&(message as u32)) => Ending::Cycle,
-            Published::Unroutable if self.to.at_least_once => Ending::Unavailable,
+            Published::Unroutable | Published::Full(_) if self.to.at_least_once => Ending::Unavailable,
+            Published::Full(_) => Ending::Unroutable,
             Published::Unroutable => Ending::Unroutable,
             Published::Dropped => Ending::Dropped,
             Published::Rejected(_) => Ending::Refused,

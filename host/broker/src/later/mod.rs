@@ -192,6 +192,7 @@ impl State {
     fn lost(&mut self, why: Why, name: &Name, count: u64) {
         *match why {
             Why::NoQueue => &mut self.counters.enqueues_lost,
+            Why::QueueFull => &mut self.counters.queues_full,
             Why::ExchangeDeleted => &mut self.counters.holds_lost,
             Why::TooManyTimers => &mut self.counters.timers_refused,
             Why::TimerFailed(_) => &mut self.counters.timers_failed,

@@ -71,6 +71,8 @@ pub struct LaterCounters {
     pub timers_refused: u64,
     /// Messages that exchange types wanted in a queue that is not there.
     pub enqueues_lost: u64,
+    /// Messages that the broker put into a queue that had no room for them, while others took them or nobody waited.
+    pub queues_full: u64,
     /// Times that a held message was set aside because its exchange refused it too often.
     pub holds_stuck: u64,
     /// Timers that were given up because their calls failed too often.
@@ -105,6 +107,8 @@ pub enum Why {
     NoExchange,
     /// The queue to put a message into is not there.
     NoQueue,
+    /// A queue has no room for what the broker puts into it.
+    QueueFull,
     /// An emitted message was not accepted again and again, for this reason the last time.
     NotAccepted(Arc<str>),
     /// The exchange that held it was deleted.
@@ -141,6 +145,9 @@ impl fmt::Display for Loss {
             }
             Why::NotAccepted(reason) => {
                 write!(f, "dropped {count} message{plural} emitted to '{name}' and never accepted: {reason}")
+            }
+            Why::QueueFull => {
+                write!(f, "dropped {count} message{plural} for '{name}' on the way to a queue that is full")
             }
             Why::NoQueue => write!(f, "dropped {count} message{plural} for queue '{name}': it is not there"),
             Why::ExchangeDeleted => {

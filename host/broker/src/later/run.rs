@@ -163,11 +163,22 @@ impl Later {
                     }
                     at.0 = now_ms.saturating_add(self.retry_after_ms(held.tries));
                 }
+                Some(Published::Full(_)) => {
+                    // As often as it takes: its queue may have room whatever the exchange says.
+                    held.tries = held.tries.saturating_add(1);
+                    at.0 = now_ms.saturating_add(self.retry_after_ms(held.tries));
+                }
                 Some(Published::Unavailable(_) | Published::Refused(_)) => blocked = Some(false),
                 None => blocked = blocked.or(Some(true)),
             }
             let gone = match outcome {
-                Some(Published::Rejected(_) | Published::Unavailable(_) | Published::Refused(_)) | None => {
+                Some(
+                    Published::Rejected(_)
+                    | Published::Unavailable(_)
+                    | Published::Full(_)
+                    | Published::Refused(_),
+                )
+                | None => {
                     state.counters.release_retries += 1;
                     let gone = state.keep(place, at, held);
                     if gone.as_ref().is_some_and(|held| held.kept) {
@@ -214,7 +225,7 @@ impl Later {
                     self.outbox.give_back(&emission.message.view());
                     continue;
                 }
-                Some(Published::Rejected(reason)) => {
+                Some(Published::Rejected(reason) | Published::Full(reason)) => {
                     emission.tries += 1;
                     emission.waits = false;
                     at.0 = now_ms.saturating_add(self.retry_after_ms(emission.tries));

@@ -82,11 +82,6 @@ impl Placing {
         self.durability.unwrap_or_default()
     }
 
-    /// Whether a message of the batch is to be written somewhere.
-    pub(crate) fn has(&self, message: u32) -> bool {
-        self.placed.iter().any(|placed| placed.message == message)
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.placed.is_empty()
     }

@@ -227,7 +227,7 @@ impl Connection {
                     }
                     None
                 }
-                Published::Rejected(reason) | Published::Unavailable(reason) => {
+                Published::Rejected(reason) | Published::Unavailable(reason) | Published::Full(reason) => {
                     if sequence.is_none() {
                         self.publishing.lost.add(&reason);
                     }

@@ -164,7 +164,9 @@ impl Connection {
                     return_unroutable(&mut self.session, number, &publish.message);
                 }
                 Published::Unroutable => {}
-                Published::Rejected(_) | Published::Unavailable(_) => commit.is_partial = true,
+                Published::Rejected(_) | Published::Unavailable(_) | Published::Full(_) => {
+                    commit.is_partial = true
+                }
                 Published::Refused(refusal) => return Err(refusal),
             }
         }

@@ -84,7 +84,7 @@ fn describe(explained: &Explanation, recalled: &Recalled) -> ExplanationJson {
         Some(Published::Routed) => ("routed", None),
         Some(Published::Dropped) => ("dropped", None),
         Some(Published::Unroutable) => ("unroutable", None),
-        Some(Published::Rejected(reason) | Published::Unavailable(reason)) => {
+        Some(Published::Rejected(reason) | Published::Unavailable(reason) | Published::Full(reason)) => {
             ("rejected", Some(reason.to_string()))
         }
         Some(Published::Refused(refusal)) => ("refused", Some(refusal.to_string())),

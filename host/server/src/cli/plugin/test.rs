@@ -175,7 +175,9 @@ fn fate(trial: &mut Trial, case: &MessageCase) -> anyhow::Result<Fate> {
                 });
             Fate::Drop(reasons.last().unwrap_or_default().to_owned())
         }
-        Published::Rejected(reason) | Published::Unavailable(reason) => Fate::Reject(reason.to_string()),
+        Published::Rejected(reason) | Published::Unavailable(reason) | Published::Full(reason) => {
+            Fate::Reject(reason.to_string())
+        }
         Published::Refused(refusal) => Fate::Reject(refusal.to_string()),
     })
 }
