@@ -73,6 +73,8 @@ pub enum StateChange {
         newest: usize,
         /// The message.
         message: Arc<OwnedMessage>,
+        /// When it expires, in milliseconds since 1970; `None` for never.
+        end_ms: Option<u64>,
     },
     /// A message that was kept is gone.
     Forget {

@@ -137,10 +137,7 @@ fn a_full_queue_that_rejects_says_so_and_takes_again_when_there_is_room() {
     for queue in ["q", "r"] {
         let outcomes = ["1", "2", "3"].map(|body| c.put(queue, body, None, None));
         assert_eq!(outcomes[0], Published::Routed);
-        assert!(
-            outcomes[1..].iter().all(|outcome| matches!(outcome, Published::Full(_))),
-            "{outcomes:?}"
-        );
+        assert!(outcomes[1..].iter().all(|outcome| matches!(outcome, Published::Full(_))), "{outcomes:?}");
         let (tag, ..) = c.get(queue).unwrap();
         assert_eq!(
             c.put(queue, "4", None, None),

@@ -183,7 +183,8 @@ impl Draft {
                 }
                 Op::Kept { id, newest } => self.cell.messages().lock().kept(*id, *newest),
                 Op::Forget { key, up_to } => {
-                    for id in self.cell.messages().lock().ids_up_to(key, *up_to) {
+                    let ids = self.cell.messages().lock().ids_up_to(key, *up_to);
+                    for id in ids {
                         self.cell.record(StateChange::Forget { id }, group);
                     }
                     None

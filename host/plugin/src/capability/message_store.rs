@@ -18,7 +18,7 @@ const STEPS_PER_PIECE: usize = 10_000;
 
 impl Host for Context {
     fn keep(&mut self, key: Vec<u8>, newest: u32) -> wasmtime::Result<Result<(), Error>> {
-        let usage = self.account.state().clone();
+        let (usage, now_ms) = (self.account.state().clone(), self.now_ms());
         let (Some(message), Some(cell)) = (self.on_hand().map(Arc::clone), self.cell().cloned()) else {
             return Ok(Err(Error::NotHere));
         };
@@ -27,7 +27,10 @@ impl Host for Context {
             Some(_) => return Ok(Err(Error::Quota)),
             None => return Ok(Err(Error::NotHere)),
         };
-        let kept = cell.messages().lock().keep(draft.id(), &key, message, &usage);
+        // What its publisher gave it to live; a text that is no number was refused at publish.
+        let ttl_ms = message.view().ttl_ms().ok().flatten();
+        let end_ms = ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms));
+        let kept = cell.messages().lock().keep(draft.id(), &key, message, (end_ms, now_ms), &usage);
         Ok(match kept {
             Ok(id) => {
                 draft.push(Op::Kept { id, newest: newest as usize });
@@ -54,7 +57,8 @@ impl Host for Context {
     fn of_key(&mut self, key: Vec<u8>, limit: u32) -> wasmtime::Result<Vec<u64>> {
         let count_max = limit.min(MESSAGES_MAX) as usize;
         self.deadline.counts_from_here();
-        Ok(self.cell().map(|cell| cell.messages().lock().of_key(&key, count_max)).unwrap_or_default())
+        let now_ms = self.now_ms();
+        Ok(self.cell().map(|cell| cell.messages().lock().of_key(&key, count_max, now_ms)).unwrap_or_default())
     }
 
     fn matching(&mut self, pattern: Vec<u8>, limit: u32) -> wasmtime::Result<Vec<u64>> {
@@ -67,7 +71,7 @@ impl Host for Context {
                 format!("a pattern of {} bytes; at most {PATTERN_BYTES_MAX} are searched for", pattern.len());
             return Err(wasmtime::Error::msg(what));
         }
-        let mut search = Search::new(&pattern, count_max);
+        let mut search = Search::new(&pattern, count_max, self.now_ms());
         self.in_pieces(|_| cell.messages().lock().matching(&mut search, STEPS_PER_PIECE))
     }
 

@@ -33,6 +33,7 @@ impl Cell {
         if let Some(holder) = other.holder() {
             let _ = self.durable_for.holder.set(holder.clone());
             self.durable.lock().note_evicted();
+            self.messages.lock().note_ended();
             *self.durable_for.writer.lock() = Some(written_by);
         }
     }
@@ -45,7 +46,8 @@ impl Cell {
         group.extend(writer.map(|writer| Change { holder: holder.clone(), change: by(&writer) }));
         let evicted = self.durable.lock().take_evicted().into_iter();
         let deleted = evicted.map(|key| StateChange::Delete { key: Arc::from(&*key) });
-        group.extend(deleted.map(|change| Change { holder: holder.clone(), change }));
+        let ended = self.messages.lock().take_ended().into_iter().map(|id| StateChange::Forget { id });
+        group.extend(deleted.chain(ended).map(|change| Change { holder: holder.clone(), change }));
         group.push(Change { holder: holder.clone(), change });
     }
 
@@ -102,8 +104,8 @@ impl Cell {
             StateChange::Add { key, more, end_ms } => {
                 let _ = self.durable.lock().add(&key, more, end_ms, now_ms, usage);
             }
-            StateChange::Keep { id, key, newest, message } => {
-                self.messages.lock().restore((id, &key), message, newest, usage);
+            StateChange::Keep { id, key, newest, message, end_ms } => {
+                self.messages.lock().restore((id, &key), (message, end_ms), newest, usage);
             }
             StateChange::Forget { id } => self.messages.lock().remove(id),
             StateChange::Clear => {
@@ -176,6 +178,7 @@ impl Cells {
             let cell = Cell::restored(changes, now_ms, account.state());
             let _ = cell.durable_for.holder.set(holder);
             cell.durable.lock().note_evicted();
+            cell.messages.lock().note_ended();
             Arc::new(cell)
         });
         Ok(cell.clone())

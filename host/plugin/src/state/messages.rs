@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 use leveret_broker::store::StateChange;
 use leveret_model::OwnedMessage;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -43,6 +43,10 @@ pub(crate) struct Messages {
     settled: usize,
     /// Those that are out of sight and still to be let go of.
     buried: VecDeque<VecDeque<StoredId>>,
+    /// When messages expire.
+    ends: BTreeSet<(u64, StoredId)>,
+    /// What went because it expired, where somebody is to be told.
+    ended: Option<Vec<StoredId>>,
 }
 
 /// The messages of a key.
@@ -66,10 +70,16 @@ struct Stored {
     draft: Option<DraftId>,
     /// Older ones of its key make room for it when it is accepted.
     is_beyond: bool,
+    /// When it expires, in milliseconds since 1970.
+    end_ms: Option<u64>,
     usage: Arc<Usage>,
 }
 
 impl Stored {
+    fn is_over(&self, now_ms: u64) -> bool {
+        self.end_ms.is_some_and(|end_ms| end_ms <= now_ms)
+    }
+
     fn bytes(&self) -> u64 {
         bytes(&self.key, &self.message)
     }
@@ -83,6 +93,7 @@ fn bytes(key: &[u8], message: &OwnedMessage) -> u64 {
 pub(crate) struct Search {
     pattern: Box<[u8]>,
     count_max: usize,
+    now_ms: u64,
     /// Those before it are still to be looked at, the newest first.
     before: StoredId,
     /// Which message was left off, and where.
@@ -91,9 +102,10 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// For the newest messages that a topic pattern matches.
-    pub(crate) fn new(pattern: &[u8], count_max: usize) -> Self {
-        Self { pattern: pattern.into(), count_max, before: StoredId::MAX, left_off: None, found: Vec::new() }
+    /// For the newest messages that a topic pattern matches and that are not expired at that time.
+    pub(crate) fn new(pattern: &[u8], count_max: usize, now_ms: u64) -> Self {
+        let (before, left_off, found) = (StoredId::MAX, None, Vec::new());
+        Self { pattern: pattern.into(), count_max, now_ms, before, left_off, found }
     }
 }
 
@@ -108,16 +120,47 @@ impl Messages {
         self.by_id.is_empty()
     }
 
-    /// Keeps a message until its fate is known.
+    /// From now on it is noted what goes because it expired.
+    pub(super) fn note_ended(&mut self) {
+        self.ended.get_or_insert_default();
+    }
+
+    /// Takes the numbers of what went because it expired.
+    pub(super) fn take_ended(&mut self) -> Vec<StoredId> {
+        self.ended.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Lets go of accepted messages that are expired, at most so many.
+    fn expire(&mut self, count: usize, now_ms: u64) {
+        for _ in 0..count {
+            let Some((end_ms, id)) = self.ends.first().copied().filter(|(end_ms, _)| *end_ms <= now_ms)
+            else {
+                return;
+            };
+            self.ends.remove(&(end_ms, id));
+            // One whose fate is open is let go of by whoever opened it, or with its key.
+            if self.by_id.get(&id).is_some_and(|stored| stored.draft.is_none()) {
+                self.remove(id);
+                if let Some(ended) = &mut self.ended {
+                    ended.push(id);
+                }
+            }
+        }
+    }
+
+    /// Keeps a message until its fate is known. It expires at `end_ms`; `now_ms` is the time.
     pub(crate) fn keep(
         &mut self,
         draft: DraftId,
         key: &[u8],
         message: Arc<OwnedMessage>,
+        (end_ms, now_ms): (Option<u64>, u64),
         usage: &Arc<Usage>,
     ) -> Result<StoredId, Full> {
         let bytes = bytes(key, &message);
-        self.let_go(if usage.has_room(bytes) { BURIED_PER_KEPT } else { PIECE_MESSAGES });
+        let at_once = if usage.has_room(bytes) { BURIED_PER_KEPT } else { PIECE_MESSAGES };
+        self.expire(at_once, now_ms);
+        self.let_go(at_once);
         let older = self.by_key.get(key).map(|of_key| (of_key.settled_bytes, of_key.settled.len() as u64));
         let is_beyond = !usage.has_room(bytes)
             && older.is_some_and(|older| older.1 > 0 && usage.has_room_without(older, bytes));
@@ -132,7 +175,8 @@ impl Messages {
         let of_key =
             self.by_key.entry(key.clone()).or_insert_with(|| OfKey { since: id, ..OfKey::default() });
         of_key.open.push(id);
-        let stored = Stored { key, message, draft: Some(draft), is_beyond, usage: usage.clone() };
+        self.ends.extend(end_ms.map(|end_ms| (end_ms, id)));
+        let stored = Stored { key, message, draft: Some(draft), is_beyond, end_ms, usage: usage.clone() };
         self.by_id.insert(id, stored);
         Ok(id)
     }
@@ -141,7 +185,7 @@ impl Messages {
     pub(super) fn restore(
         &mut self,
         (id, key): (StoredId, &[u8]),
-        message: Arc<OwnedMessage>,
+        (message, end_ms): (Arc<OwnedMessage>, Option<u64>),
         newest: usize,
         usage: &Arc<Usage>,
     ) {
@@ -153,16 +197,18 @@ impl Messages {
         of_key.open.push(id);
         of_key.since = of_key.since.min(id);
         // Older ones made room for it where it was accepted first, and do so again.
-        let stored =
-            Stored { key, message, draft: Some(DraftId::next()), is_beyond: true, usage: usage.clone() };
+        let draft = Some(DraftId::next());
+        let stored = Stored { key, message, draft, is_beyond: true, end_ms, usage: usage.clone() };
+        self.ends.extend(end_ms.map(|end_ms| (end_ms, id)));
         self.by_id.insert(id, stored);
         self.commit(id, newest);
     }
 
     /// The change that a message is kept.
     pub(crate) fn kept(&self, id: StoredId, newest: usize) -> Option<StateChange> {
-        let Stored { key, message, .. } = self.by_id.get(&id)?;
-        Some(StateChange::Keep { id, key: key.clone(), newest, message: message.clone() })
+        let Stored { key, message, end_ms, .. } = self.by_id.get(&id)?;
+        let (key, message, end_ms) = (key.clone(), message.clone(), *end_ms);
+        Some(StateChange::Keep { id, key, newest, message, end_ms })
     }
 
     /// The messages of a key up to one, open ones too: those that [`Self::forget`] forgets once these are
@@ -252,7 +298,7 @@ impl Messages {
                 self.buried.pop_front();
                 continue;
             };
-            let Some(stored) = self.by_id.remove(&id) else {
+            let Some(stored) = self.take_out(id) else {
                 continue;
             };
             stored.usage.give_back(stored.bytes());
@@ -263,9 +309,17 @@ impl Messages {
         self.buried.is_empty()
     }
 
+    fn take_out(&mut self, id: StoredId) -> Option<Stored> {
+        let stored = self.by_id.remove(&id)?;
+        if let Some(end_ms) = stored.end_ms {
+            self.ends.remove(&(end_ms, id));
+        }
+        Some(stored)
+    }
+
     /// A message is gone.
     pub(crate) fn remove(&mut self, id: StoredId) {
-        let Some(stored) = self.by_id.remove(&id) else {
+        let Some(stored) = self.take_out(id) else {
             return;
         };
         let bytes = stored.bytes();
@@ -284,13 +338,17 @@ impl Messages {
         }
     }
 
-    /// The newest messages of a key, the oldest first.
-    pub(crate) fn of_key(&self, key: &[u8], count_max: usize) -> Vec<StoredId> {
+    /// The newest messages of a key that are not expired, the oldest first.
+    pub(crate) fn of_key(&self, key: &[u8], count_max: usize, now_ms: u64) -> Vec<StoredId> {
         let Some(OfKey { settled, open, .. }) = self.by_key.get(key) else {
             return Vec::new();
         };
-        let mut ids: Vec<_> = settled.range(settled.len().saturating_sub(count_max)..).copied().collect();
-        ids.extend_from_slice(open);
+        let is_there = |id: &&StoredId| {
+            self.ends.is_empty() || self.by_id.get(*id).is_some_and(|stored| !stored.is_over(now_ms))
+        };
+        let mut ids: Vec<_> = settled.iter().rev().filter(is_there).take(count_max).copied().collect();
+        ids.reverse();
+        ids.extend(open.iter().filter(is_there));
         // Two runs in order, all but.
         ids.sort();
         ids.drain(..ids.len().saturating_sub(count_max));
@@ -315,7 +373,7 @@ impl Messages {
                 return None;
             };
             search.before = *id;
-            search.found.extend(matches.then_some(*id));
+            search.found.extend((matches && !stored.is_over(search.now_ms)).then_some(*id));
         }
         search.found.reverse();
         Some(std::mem::take(&mut search.found))
@@ -343,6 +401,7 @@ impl Messages {
                 .or_insert_with(|| OfKey { since: id, ..OfKey::default() });
             of_key.settled.push_back(id);
             of_key.settled_bytes += stored.bytes();
+            fork.ends.extend(stored.end_ms.map(|end_ms| (end_ms, id)));
             fork.by_id.insert(id, Stored { usage: usage.clone(), ..stored.clone() });
         }
         fork

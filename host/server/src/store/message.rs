@@ -1,11 +1,13 @@
 //! Messages as the store has them: [`leveret_store::Payload`], with what its fields for the caller mean here.
 //!
 //! - *Form:* 1 is AMQP 0-9-1. A number is never used for another form.
-//! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them.
+//! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them; 2 that the note of a message
+//!   that a plugin keeps begins with the time when it expires.
 //! - *A message in a queue* has the time when it came; 0 where an earlier version wrote it.
 //! - *A held message* has the time when it is due, and as its note: u8 version, name of the exchange that holds it
 //!   (u8 length, bytes), u8 the type from which on it is asked, u8 how many emissions led to it.
-//! - *A message that a plugin keeps* has its number among those instead of the time, and its key as the note.
+//! - *A message that a plugin keeps* has its number among those instead of the time, and as its note: u64 LE when it
+//!   expires, with flag 2; its key.
 
 use super::codec::{Malformed, Take, TakeMore, VERSION, put_name};
 use leveret_broker::{
@@ -20,6 +22,25 @@ static FORMS: &[(u8, &dyn Form)] = &[(1, leveret_amqp091::form::FORM)];
 
 /// The broker wrote headers that tell of a death.
 pub(super) const DEAD_LETTERED: u8 = 1;
+
+/// The note begins with the time when the message expires.
+const EXPIRES: u8 = 2;
+
+/// The note of a message that a plugin keeps under a key, and its flags.
+pub(super) fn kept_note(key: &[u8], end_ms: Option<u64>) -> (Vec<u8>, u8) {
+    match end_ms {
+        Some(end_ms) => ([&end_ms.to_le_bytes(), key].concat(), EXPIRES),
+        None => (key.to_vec(), 0),
+    }
+}
+
+/// The key of a message that a plugin keeps, and when it expires.
+pub(super) fn kept<'a>(payload: &Payload<'a>) -> (&'a [u8], Option<u64>) {
+    match payload.note.split_first_chunk() {
+        Some((end_ms, key)) if payload.flags & EXPIRES != 0 => (key, Some(u64::from_le_bytes(*end_ms))),
+        _ => (payload.note, None),
+    }
+}
 
 /// The number of a form; `None` for one that cannot be kept.
 pub(super) fn number_of(form: &dyn Form) -> Option<u8> {

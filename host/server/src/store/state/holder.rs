@@ -117,7 +117,7 @@ impl Holder {
         }
         let Some(queue) = queue else { return };
         self.messages.next = store.queue(queue).map_or(0, |queue| queue.next);
-        self.each_message(shared, |messages, at, id, key, _| messages.insert(id, at, key.into()));
+        self.each_message(shared, |messages, (at, id), (key, _), _| messages.insert(id, at, key.into()));
     }
 
     /// Makes a change, and says it to the store.
@@ -142,8 +142,8 @@ impl Holder {
                 }
             }
             StateChange::Add { key, more, end_ms } => self.add(key, *more, *end_ms, out),
-            StateChange::Keep { id, key, newest, message } => {
-                return self.keep(*id, key, *newest, message, out);
+            StateChange::Keep { id, key, newest, message, end_ms } => {
+                return self.keep(*id, key, *newest, (message, *end_ms), out);
             }
             StateChange::Forget { id } => self.forget(*id, out),
             StateChange::By { plugin, digest, version } => {
@@ -299,7 +299,7 @@ impl Holder {
         id: u64,
         key: &Key,
         newest: usize,
-        message: &OwnedMessage,
+        (message, end_ms): (&OwnedMessage, Option<u64>),
         out: &mut Out<'_>,
     ) -> Result<(), StoreFailure> {
         let Some(form) = message::number_of(message.form) else {
@@ -325,7 +325,8 @@ impl Holder {
         if !self.messages.by_id.contains_key(&id) {
             return Ok(());
         }
-        let payload = Payload { at_ms: id, note: key, ..Payload::of(&message.view(), form) };
+        let (note, flags) = message::kept_note(key, end_ms);
+        let payload = Payload { at_ms: id, note: &note, flags, ..Payload::of(&message.view(), form) };
         if out.parts.enqueue(&payload, None, &[(queue, at)]) {
             Ok(())
         } else {
@@ -367,12 +368,12 @@ impl Holder {
         }));
         let mut kept = Vec::new();
         let mut copy = Self { places: self.places.clone(), ..Self::default() };
-        copy.each_message(shared, |_, at, id, key, message| {
+        copy.each_message(shared, |_, (at, id), (key, end_ms), message| {
             let known = self.messages.by_id.get(&id).is_some_and(|(sequence, _)| *sequence == at);
             if known {
                 let (key, message) = (key.into(), Arc::new(message));
                 // Which of them stay is decided.
-                kept.push((id, StateChange::Keep { id, key, newest: usize::MAX, message }));
+                kept.push((id, StateChange::Keep { id, key, newest: usize::MAX, message, end_ms }));
             }
         });
         kept.sort_unstable_by_key(|(id, _)| *id);
@@ -380,11 +381,11 @@ impl Holder {
         changes
     }
 
-    /// Reads the messages: place, number, key, message.
+    /// Reads the messages: place and number, key and when it expires, message.
     fn each_message(
         &mut self,
         shared: &Shared,
-        mut each: impl FnMut(&mut Messages, Sequence, u64, &[u8], OwnedMessage),
+        mut each: impl FnMut(&mut Messages, (Sequence, u64), (&[u8], Option<u64>), OwnedMessage),
     ) {
         let Some(queue) = self.places.now.and_then(|place| place.queue) else { return };
         let mut next = Some(0);
@@ -396,7 +397,8 @@ impl Holder {
                     return tracing::error!("the store: a message that an exchange type kept cannot be read");
                 };
                 let message = OwnedMessage::from_view(&message::view(&payload, form, item.body));
-                each(&mut self.messages, item.sequence, payload.at_ms, payload.note, message);
+                let kept = message::kept(&payload);
+                each(&mut self.messages, (item.sequence, payload.at_ms), kept, message);
             });
         }
     }

@@ -32,11 +32,17 @@ fn set(key: &str, value: &str, end_ms: Option<u64>) -> StateChange {
 
 fn keep(id: u64, key: &str, newest: usize, body: &[u8]) -> StateChange {
     let message = Arc::new(OwnedMessage::from_view(&message(body)));
-    StateChange::Keep { id, key: bytes(key), newest, message }
+    // Some of them expire.
+    let end_ms = (id % 3 == 0).then_some(1_000_000 + id);
+    StateChange::Keep { id, key: bytes(key), newest, message, end_ms }
 }
 
 fn add(key: &str, more: i64, end_ms: Option<u64>) -> StateChange {
     StateChange::Add { key: bytes(key), more, end_ms }
+}
+
+fn ends(end_ms: Option<u64>) -> String {
+    end_ms.map_or_else(String::new, |end_ms| format!(" until {end_ms}"))
 }
 
 /// Changes, in words; counters in the order of their keys.
@@ -52,9 +58,9 @@ fn in_words(changes: &[StateChange]) -> Vec<String> {
             StateChange::Add { key, more, end_ms } => {
                 counters.insert(format!("add {} {more} {end_ms:?}", text(key)));
             }
-            StateChange::Keep { id, key, newest, message } => {
+            StateChange::Keep { id, key, newest, message, end_ms } => {
                 assert_eq!((*newest, message.form.protocol()), (usize::MAX, "amqp-0-9-1"));
-                words.push(format!("keep {id} {} {}", text(key), text(&message.body)));
+                words.push(format!("keep {id} {} {}{}", text(key), text(&message.body), ends(*end_ms)));
             }
             StateChange::By { plugin, digest, version } => {
                 words.push(format!("by {plugin} {} {version}", digest[0]));
@@ -97,8 +103,8 @@ impl Model {
                     None => drop(self.counters.insert(text(key), (*more, *end_ms))),
                 }
             }
-            StateChange::Keep { id, key, newest, message } => {
-                self.kept.insert(*id, (text(key), text(&message.body)));
+            StateChange::Keep { id, key, newest, message, end_ms } => {
+                self.kept.insert(*id, (text(key), text(&message.body) + &ends(*end_ms)));
                 let of_key = self.kept.iter().filter(|(_, (other, _))| *other == text(key));
                 let ids: Vec<u64> = of_key.map(|(id, _)| *id).collect();
                 let surplus = ids.len().saturating_sub(*newest);
