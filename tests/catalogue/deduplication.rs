@@ -7,7 +7,7 @@ use lapin::{
     options::BasicPublishOptions,
     types::{AMQPValue, ShortString},
 };
-use leveret_testkit::{Broker, guests};
+use leveret_testkit::{Broker, ScratchDirectory, guests};
 use std::{collections::BTreeSet, time::Instant};
 
 const TYPE: &str = "x-message-deduplication";
@@ -216,6 +216,7 @@ fn arguments_that_make_no_sense_are_refused() {
         for (arguments, named) in [
             (&[][..], "x-cache-size"),
             (&[("x-cache-size", integer(0))], "x-cache-size"),
+            (&[("x-cache-size", integer(1_048_576))], "quota"),
             (&[size.clone(), ("x-cache-ttl", text("soon"))], "x-cache-ttl"),
             (&[size.clone(), ("x-cache-persistence", text("tape"))], "x-cache-persistence"),
             (&[size, ("x-inner-type", text("x-none"))], "x-none"),
@@ -246,5 +247,30 @@ fn duplicates_may_go_to_the_alternate_exchange() {
             assert_eq!(peer.drain(&queue).await, ["first"], "{kind}");
             assert_eq!(peer.drain(&seen_before).await, ["second"], "{kind}");
         }
+    });
+}
+
+/// Where the plugin's state is full the longest cache gives room: a new exchange is as good as the old ones.
+#[test]
+fn a_long_cache_does_not_keep_others_out() {
+    let configuration = ScratchDirectory::new("deduplication");
+    let file = configuration.path().join("leveret.toml");
+    std::fs::write(&file, "[plugins.x-message-deduplication]\nstate-entries = 100\n").unwrap();
+    let broker = Broker::builder(BINARY).argument("--config").argument(file).start();
+    on_broker(&broker, async |broker| {
+        let peer = Peer::connect(broker).await;
+        let long = peer.exchange(TYPE, &[("x-cache-size", integer(100))]).await;
+        let _all = peer.bound(&long, "").await;
+        publish_at_once(&peer, &long, (0..100).map(|number| number.to_string())).await;
+        let short = peer.exchange(TYPE, &[("x-cache-size", integer(10))]).await;
+        let queue = peer.bound(&short, "").await;
+        for round in ["new", "duplicate"] {
+            for number in 0..10 {
+                sent(&peer, &short, &id(&number.to_string()), round).await;
+            }
+        }
+        assert_eq!(peer.drain(&queue).await, ["new"; 10]);
+        let (code, why) = peer.refused(TYPE, &[("x-cache-size", integer(101))]).await;
+        assert!(code == 406 && why.contains("at most 100"), "{code} {why}");
     });
 }

@@ -1,7 +1,15 @@
 //! `x-lvc`: the last value of a key, also by wildcard.
 
-use crate::{BINARY, Peer, Sent, session::on_broker, text};
-use lapin::types::ShortString;
+use crate::{
+    BINARY, Peer, Sent,
+    session::{self, on_broker},
+    text,
+};
+use lapin::{
+    BasicProperties, Confirmation,
+    options::{BasicPublishOptions, QueueDeclareOptions},
+    types::ShortString,
+};
 use leveret_testkit::{Broker, ScratchDirectory};
 
 const TYPE: &str = "x-lvc";
@@ -104,6 +112,34 @@ fn above_the_quota_values_are_replaced_and_new_keys_are_not_kept() {
         for (key, expected) in [("a", &["6"][..]), ("b", &["4"]), ("c", &[])] {
             let queue = peer.bound(&exchange, key).await;
             assert_eq!(peer.drain(&queue).await, expected, "{key}");
+        }
+    });
+}
+
+/// The last value of a key is none any more when its time to live is over.
+#[test]
+fn what_is_expired_is_no_last_value() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let exchange = peer.exchange(TYPE, &[]).await;
+        let dead = peer.bound(&"amq.fanout".into(), "").await;
+        let mut expired = peer.consume(&dead).await;
+        let letters = crate::table(&[("x-dead-letter-exchange", text("amq.fanout"))]);
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let queue = peer.channel.queue_declare("".into(), options, letters).await.unwrap();
+        peer.bind(queue.name(), &exchange, "k").await;
+        for (key, expiration) in [("k", "50"), ("l", "3600000")] {
+            let properties = BasicProperties::default().with_expiration(expiration.into());
+            let options = BasicPublishOptions::default();
+            let sent =
+                session::publish_with(&peer.channel, &exchange, key, key.as_bytes(), options, properties);
+            assert_eq!(sent.await.unwrap(), Confirmation::Ack(None));
+        }
+        // It was kept before it came into the queue where it expired.
+        assert_eq!(expired.next().await, "k");
+        for (key, kept) in [("k", &[][..]), ("l", &["l"])] {
+            let queue = peer.bound(&exchange, key).await;
+            assert_eq!(peer.drain(&queue).await, kept, "{key}");
         }
     });
 }

@@ -32,12 +32,19 @@ use std::{
 /// How many lines a second say what a plugin did not accept in a virtual host.
 const REJECTIONS_LOGGED_PER_SECOND: u32 = 1;
 
+/// How often it is said at most that a plugin's state is full in a virtual host.
+const FULL_LOGGED_EVERY_MS: u64 = 60_000;
+
 /// A plugin in a virtual host.
 #[derive(Debug)]
 pub(crate) struct Account {
     /// What held when the account was made; whether it is switched off is asked elsewhere.
     policy: Arc<PluginPolicy>,
+    /// The virtual host; empty where it is in none.
+    vhost: Name,
     state: Arc<Usage>,
+    /// When it was logged last that the state is full, in milliseconds since 1970.
+    full_logged_ms: AtomicU64,
     /// What older versions left and can be gone back to: it is beyond the plugin's limits.
     state_kept: Arc<Usage>,
     held: Arc<HoldQuota>,
@@ -204,6 +211,28 @@ impl Account {
     /// What its key-value and message stores take.
     pub(crate) fn state(&self) -> &Arc<Usage> {
         &self.state
+    }
+
+    /// Something was not kept for want of room: says so now and then.
+    pub(crate) fn state_is_full(&self, now_ms: u64) {
+        let last_ms = self.full_logged_ms.load(Ordering::Relaxed);
+        let is_quiet = now_ms.abs_diff(last_ms) < FULL_LOGGED_EVERY_MS;
+        let is_mine = |last_ms| {
+            let (order, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+            self.full_logged_ms.compare_exchange(last_ms, now_ms, order, failed).is_ok()
+        };
+        if is_quiet || !is_mine(last_ms) {
+            return;
+        }
+        let ((bytes, entries), (bytes_max, entries_max)) = (self.state.used(), self.state.limits());
+        tracing::warn!(
+            target: "leveret::plugin",
+            plugin = self.plugin(),
+            "its state in virtual host '{}' is full: {entries} of {entries_max} entries (state-entries), {bytes} of \
+             {bytes_max} bytes (state-mib); {} times something was not kept so far",
+            self.vhost,
+            self.state.refused(),
+        );
     }
 
     /// What the state takes that older versions left.
@@ -382,6 +411,8 @@ impl Accounts {
             let limits = &policy.limits;
             let together = self.together.of(vhost);
             Arc::new(Account {
+                vhost: vhost.clone(),
+                full_logged_ms: AtomicU64::new(0),
                 state: Arc::new(Usage::new(limits.state_bytes_max, limits.state_entries_max)),
                 state_kept: Arc::new(Usage::unlimited()),
                 held: Arc::new(HoldQuota::new(HoldLimits {

@@ -1,6 +1,9 @@
 //! The arguments of a declaration.
 
-use leveret_sdk::{Arguments, InnerType, Refusal, Value, key_value::Space};
+use leveret_sdk::{
+    Arguments, InnerType, Refusal, Value,
+    key_value::{self, Space},
+};
 use std::time::Duration;
 
 pub(crate) const CACHE_SIZE: &str = "x-cache-size";
@@ -13,6 +16,8 @@ pub(crate) const DUPLICATES: &str = "x-duplicates";
 
 /// What a stage remembers where nobody says.
 pub(crate) const CACHE_SIZE_DEFAULT: u64 = 10_000;
+/// How long values are thought to be when it is asked whether so many fit: the text of a UUID, and some.
+const VALUE_BYTES_EXPECTED: u32 = 48;
 const INNER_TYPE_DEFAULT: &str = "fanout";
 const OWN: [&str; 6] = [CACHE_SIZE, CACHE_TTL, CACHE_PERSISTENCE, HEADER, INNER_TYPE, DUPLICATES];
 
@@ -38,6 +43,14 @@ impl Settings {
             None if is_stage => CACHE_SIZE_DEFAULT,
             None => return Err(Refusal::missing_argument(CACHE_SIZE)),
         };
+        let most = key_value::quota(VALUE_BYTES_EXPECTED, 0);
+        if cache_size > most {
+            let what = format!(
+                "must be at most {most}: more values of {VALUE_BYTES_EXPECTED} bytes do not fit into the plugin's quota \
+                 here (state-entries, state-mib)"
+            );
+            return Err(Refusal::invalid_argument(CACHE_SIZE, what));
+        }
         let space = match arguments.optional(CACHE_PERSISTENCE)? {
             None | Some("memory") => Space::Memory,
             Some("disk") => Space::Durable,

@@ -25,7 +25,7 @@ mod schedule;
 mod stuck;
 mod timers;
 
-pub use report::{HoldInfo, LaterCounters, Loss, Why};
+pub use report::{HoldInfo, LaterCounters, Loss, TimerInfo, Why};
 pub use room::{HoldLimits, HoldQuota, KEPT_OVERHEAD_BYTES, NoRoom};
 pub use run::{Housekeeping, Ran};
 

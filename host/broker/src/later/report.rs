@@ -17,6 +17,18 @@ impl Exchange {
     pub fn held_by(&self, layer: Layer) -> (usize, usize) {
         self.later.upgrade().map_or((0, 0), |later| later.held_by(self.id, layer))
     }
+
+    /// How many timers its type at that layer has set.
+    #[must_use]
+    pub fn timer_count(&self, layer: Layer) -> usize {
+        self.later.upgrade().map_or(0, |later| later.timer_count((self.id, layer)))
+    }
+
+    /// The timers of its type at that layer that are due first, at most `max`.
+    #[must_use]
+    pub fn timers(&self, layer: Layer, max: usize) -> Vec<TimerInfo> {
+        self.later.upgrade().map(|later| later.timers((self.id, layer), max)).unwrap_or_default()
+    }
 }
 
 /// A held message, as it is listed.
@@ -35,6 +47,15 @@ pub struct HoldInfo {
     /// Why it is set aside, if it was refused [`RELEASE_TRIES_MAX`](super::RELEASE_TRIES_MAX) times: it is
     /// tried again when the exchange's bindings or the plugins change.
     pub stuck: Option<Arc<str>>,
+}
+
+/// A timer that is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerInfo {
+    /// Its name among those of its type.
+    pub name: Name,
+    /// When it fires, in milliseconds since 1970; past if it was tried and could not.
+    pub due_ms: u64,
 }
 
 /// What a vhost counted since it began.

@@ -4,7 +4,7 @@
 //! a timer is set, or fired ([`StateChange::SetTimer`]); what is given up or has no room is told to the store here. After
 //! a start they are set again, and are called when their plugin is there.
 
-use super::{EXCHANGE_TIMERS_MAX, Later, Place, TIMER_TRIES_MAX, TIMERS_MAX, Timer, Why};
+use super::{EXCHANGE_TIMERS_MAX, Later, Place, TIMER_TRIES_MAX, TIMERS_MAX, Timer, TimerInfo, Why};
 use crate::{
     exchange::{Exchange, ExchangeId},
     port::{Due, Fired, Layer, Router},
@@ -85,6 +85,19 @@ impl Later {
         if let Some(at) = state.timer_at.remove(&(place, name)) {
             state.timers.remove(&place, at);
         }
+    }
+
+    /// How many timers a type of an exchange has set.
+    pub(crate) fn timer_count(&self, place: Place) -> usize {
+        let state = self.state.lock();
+        state.timers.lanes(place..=place).map(|(_, timers)| timers.len()).sum()
+    }
+
+    /// Those that are due first, at most `max`.
+    pub(crate) fn timers(&self, place: Place, max: usize) -> Vec<TimerInfo> {
+        let state = self.state.lock();
+        let timers = state.timers.lanes(place..=place).flat_map(|(_, timers)| timers.values()).take(max);
+        timers.map(|timer| TimerInfo { name: timer.name.clone(), due_ms: timer.due_ms }).collect()
     }
 
     /// A timer is not there any more, and no type did anything.

@@ -3,12 +3,14 @@
 use super::{Context, draft::Op};
 use crate::{
     bindings::v0_2::leveret::routing::key_value::{Error, Host, Space as WitSpace},
-    state::{DraftId, Space, Sum, ValueError},
+    state::{DraftId, ENTRY_BYTES, Space, Sum, ValueError},
 };
 use std::sync::Arc;
 
 /// The most values in one scan.
 const SCAN_VALUES_MAX: u32 = 1_000;
+/// How often caches are asked to make room for one value: the longest takes as much as some hundred of the shortest.
+const ROOM_TRIES_MAX: usize = 512;
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 fn space(space: WitSpace) -> Space {
@@ -53,7 +55,7 @@ impl Context {
         key: &[u8],
         value: Option<&[u8]>,
         ttl_ms: Option<u64>,
-        is_wanted: impl FnOnce(Option<&[u8]>) -> bool,
+        is_wanted: impl Fn(Option<&[u8]>) -> bool,
     ) -> Result<bool, Error> {
         let now_ms = self.now_ms();
         let end_ms = ttl_ms.map(|ttl| now_ms.saturating_add(ttl));
@@ -61,7 +63,7 @@ impl Context {
         let draft = self.draft_with_room().ok_or(Error::NotHere)?;
         let draft: DraftId = draft.map_err(|_too_much| Error::Quota)?.id();
         let cell = self.cell().ok_or(Error::NotHere)?;
-        let written = {
+        let try_to_write = || {
             let mut values = cell.values(to).lock();
             match values.get(Some(draft), key, now_ms) {
                 Ok(before) if !is_wanted(before.as_deref()) => Ok(false),
@@ -69,6 +71,16 @@ impl Context {
                 Err(in_doubt) => Err(ValueError::from(in_doubt)),
             }
         };
+        let mut written = try_to_write();
+        for _ in 0..ROOM_TRIES_MAX {
+            if written != Err(ValueError::Quota) || !usage.shrink_a_cache() {
+                break;
+            }
+            written = try_to_write();
+        }
+        if written == Err(ValueError::Quota) {
+            self.account.state_is_full(now_ms);
+        }
         let written = self.noted(written)?;
         if written && let Some(draft) = self.draft() {
             draft.push(Op::Value { space: to, key: key.into() });
@@ -118,6 +130,9 @@ impl Host for Context {
             return Ok(Err(Error::NotHere));
         };
         let sum = cell.values(to).lock().add(&key, more, end_ms, now_ms, &usage);
+        if sum == Err(ValueError::Quota) {
+            self.account.state_is_full(now_ms);
+        }
         let sum = self.noted(sum);
         if more != 0
             && let Ok(Sum { counter, .. }) = sum
@@ -153,6 +168,7 @@ impl Host for Context {
         let Some(cell) = self.cell().cloned() else {
             return Ok(());
         };
+        self.account.state().has_cache(&cell);
         self.in_pieces(|_| cell.values(space(of)).lock().set_capacity(entries).then_some(()))
     }
 
@@ -163,5 +179,10 @@ impl Host for Context {
         };
         let len = self.in_pieces(|_| cell.values(space(of)).lock().len(now_ms))?;
         Ok(len as u64)
+    }
+
+    fn quota(&mut self, key_bytes: u32, value_bytes: u32) -> wasmtime::Result<u64> {
+        let bytes = u64::from(key_bytes) + u64::from(value_bytes) + ENTRY_BYTES;
+        Ok(self.account.state().entries_of(bytes))
     }
 }

@@ -36,7 +36,10 @@ impl Host for Context {
                 draft.push(Op::Kept { id, newest: newest as usize });
                 Ok(())
             }
-            Err(_full) => Err(Error::Quota),
+            Err(_full) => {
+                self.account.state_is_full(now_ms);
+                Err(Error::Quota)
+            }
         })
     }
 

@@ -24,7 +24,7 @@ pub(crate) use durable::going_back;
 pub(crate) use gate::{Inside, Shut};
 pub(crate) use messages::{MESSAGE_BYTES, Messages, Search, StoredId};
 pub(crate) use usage::Usage;
-pub(crate) use values::{Sum, ValueError, Values};
+pub(crate) use values::{ENTRY_BYTES, Sum, ValueError, Values};
 
 use crate::{artifact::Digest, version::Version};
 use hashbrown::HashMap;

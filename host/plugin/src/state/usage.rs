@@ -1,15 +1,33 @@
 //! What a plugin's state takes in a virtual host, against its limits.
+//!
+//! *Caches.* Values of which there may be so many and no more go anyway, the oldest first. Where there is no room for a
+//! new one they make some: the cache with the most first, so that none keeps the others out and all come to as much.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::{Cell, Space};
+use parking_lot::Mutex;
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// So small a part of a cache goes at a time, at least one value.
+const CACHE_PART: usize = 256;
 
 /// Bytes and entries of all state of a plugin in a virtual host.
-#[derive(Debug)]
 pub(crate) struct Usage {
     bytes: AtomicU64,
     entries: AtomicU64,
     bytes_max: u64,
     entries_max: u64,
     refused: AtomicU64,
+    /// Cells with a cache.
+    caches: Mutex<Vec<Weak<Cell>>>,
+}
+
+impl std::fmt::Debug for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Usage").field("used", &self.used()).finish_non_exhaustive()
+    }
 }
 
 /// The limit is reached.
@@ -20,7 +38,30 @@ impl Usage {
     /// Nothing used, of so much.
     pub(crate) fn new(bytes_max: u64, entries_max: u64) -> Self {
         let [bytes, entries, refused] = [0, 0, 0].map(AtomicU64::new);
-        Self { bytes, entries, bytes_max, entries_max, refused }
+        Self { bytes, entries, bytes_max, entries_max, refused, caches: Mutex::default() }
+    }
+
+    /// A cell has a cache that is charged here.
+    pub(crate) fn has_cache(&self, cell: &Arc<Cell>) {
+        let mut caches = self.caches.lock();
+        caches.retain(|known| known.strong_count() > 0);
+        if !caches.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(cell))) {
+            caches.push(Arc::downgrade(cell));
+        }
+    }
+
+    /// Some of the oldest values of the largest cache go. False if there is none with any.
+    pub(crate) fn shrink_a_cache(&self) -> bool {
+        let cells: Vec<_> = self.caches.lock().iter().filter_map(Weak::upgrade).collect();
+        let caches = cells.iter().flat_map(|cell| [(cell, Space::Memory), (cell, Space::Durable)]);
+        let sized = caches.map(|(cell, space)| (cell.values(space).lock().cached(), cell, space));
+        let Some((length, cell, space)) = sized.max_by_key(|(length, ..)| *length) else { return false };
+        length > 0 && cell.values(space).lock().shrink(1 + length / CACHE_PART)
+    }
+
+    /// How many bytes and entries there may be.
+    pub(crate) fn limits(&self) -> (u64, u64) {
+        (self.bytes_max, self.entries_max)
     }
 
     /// Nothing used, of as much as there is: for copies that are there for a moment only.

@@ -9,7 +9,7 @@ pub(crate) const KEY_BYTES_MAX: usize = 1_024;
 /// The longest value, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 65_536;
 /// What an entry takes beside its key and its value, in bytes.
-const ENTRY_BYTES: u64 = 160;
+pub(crate) const ENTRY_BYTES: u64 = 160;
 /// How many entries are let go of at a time: what ended or is too many at once goes piece by piece.
 const PIECE_ENTRIES: usize = 500;
 /// How many entries a scan looks at in one piece, and how many bytes it takes.
@@ -448,14 +448,22 @@ impl Values {
     /// Lets go of those that are too many, so much at a time. Whether that was all.
     fn evict(&mut self) -> bool {
         let capacity = self.capacity.map_or(usize::MAX, |c| usize::try_from(c).unwrap_or(usize::MAX));
-        for _ in 0..PIECE_ENTRIES {
-            if self.live <= capacity {
-                return true;
-            }
-            let Some((sequence, key)) = self.order.pop_first() else {
-                return true;
-            };
+        self.shrink(self.live.saturating_sub(capacity));
+        self.live <= capacity
+    }
+
+    /// How many values are a cache: none where any number may be there.
+    pub(super) fn cached(&self) -> usize {
+        if self.capacity.is_some() { self.live } else { 0 }
+    }
+
+    /// Lets go of so many of those written first, or of some of them where they are many. Whether any went.
+    pub(super) fn shrink(&mut self, count: usize) -> bool {
+        let mut any = false;
+        for _ in 0..count.min(PIECE_ENTRIES) {
+            let Some((sequence, key)) = self.order.pop_first() else { break };
             self.remove(&key, Some(sequence));
+            any = true;
             // One with a draft has a change of its own, which counts after this one.
             if let Some(evicted) = &mut self.evicted
                 && !self.entries.contains_key(&key)
@@ -463,7 +471,7 @@ impl Values {
                 evicted.push(key);
             }
         }
-        self.live <= capacity
+        any
     }
 
     /// Removes a committed value; with a number, if the key still has that one.

@@ -132,7 +132,8 @@ impl Space {
     }
 
     /// How many values there may be: above it, those written first go first. Takes effect at once, also
-    /// in `open`.
+    /// in `open`. The values are a cache then: where the plugin's memory in the virtual host is used up, a new
+    /// value takes the place of the oldest of the cache that has the most, whichever exchange's that is.
     pub fn set_capacity(self, entries: u64) {
         host::set_capacity(self, entries);
     }
@@ -142,6 +143,13 @@ impl Space {
     pub fn count(self) -> u64 {
         host::len(self)
     }
+}
+
+/// How many values all exchanges of the plugin may keep together in a virtual host, were they empty, with keys and
+/// values so long, in bytes. The same all the time, also in `open`.
+#[must_use]
+pub fn quota(key_bytes: u32, value_bytes: u32) -> u64 {
+    host::quota(key_bytes, value_bytes)
 }
 
 /// What to answer for a message that an error keeps from being decided: a rejection that says why. Where

@@ -131,6 +131,11 @@ pub(crate) mod key_value {
     pub(crate) fn len(space: Space) -> u64 {
         Host::with_current(|state| state.view().values(space, state.now_ms).count() as u64)
     }
+
+    /// What a broker has by default.
+    pub(crate) fn quota(key_bytes: u32, value_bytes: u32) -> u64 {
+        (16 << 20) / (u64::from(key_bytes) + u64::from(value_bytes) + 160)
+    }
 }
 
 pub(crate) mod message_store {
@@ -202,6 +207,24 @@ pub(crate) mod holds {
 
 pub(crate) mod timers {
     use super::{Effect, Host};
+    use crate::generated::leveret::routing::timers::Timer;
+
+    const FIRST_MAX: u32 = 1000;
+
+    pub(crate) fn count() -> u64 {
+        Host::with_current(|state| state.view().timers.len() as u64)
+    }
+
+    pub(crate) fn first(limit: u32) -> Vec<Timer> {
+        Host::with_current(|state| {
+            let timers = state.view().timers.iter();
+            let mut timers: Vec<_> =
+                timers.map(|(name, due)| Timer { name: name.clone(), due: *due }).collect();
+            timers.sort_by_key(|timer| timer.due);
+            timers.truncate(limit.min(FIRST_MAX) as usize);
+            timers
+        })
+    }
 
     pub(crate) fn set(name: &[u8], after_ms: u64) {
         Host::with_current(|state| {
