@@ -60,6 +60,11 @@ fn messages_go_into_queues_once_the_message_is_accepted() {
         let aside = aside(peer).await;
         let commands = format!("enqueue {aside};copy {aside};enqueue nowhere");
         assert!(peer.publish(&format!("{commands};reject no"), "not accepted").await.is_nack());
+        let message = json!({"vhost": "/", "exchange": peer.exchange.as_str(), "routing_key": &commands});
+        let told = http(peer.broker, "POST", "plugins/explain", Some(&message));
+        let into = |queue: &str| format!("a message into queue '{queue}'");
+        let expected = json!([into(aside.as_str()), into(aside.as_str()), into("nowhere")]);
+        assert_eq!(told["steps"][0]["asked"][0]["effects"], expected, "{told}");
         assert!(peer.publish(&commands, "copied").await.is_ack());
         let made = peer.next(&aside).await;
         assert_eq!((&*made.data, made.exchange.as_str()), (&b"made"[..], ""), "past all exchanges");

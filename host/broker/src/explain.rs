@@ -32,6 +32,8 @@ pub struct Explanation {
     pub queues: Vec<Name>,
     /// The exchanges that would hold it, and for how long, in milliseconds.
     pub holds: Vec<(Name, u64)>,
+    /// The queues that what is held would go to if its time were now, each once.
+    pub due_queues: Vec<Name>,
     /// What a publish would be told; `None` if it would have to wait for a type's answer.
     pub outcome: Option<Published>,
 }
@@ -67,8 +69,25 @@ pub struct Asked {
     pub remembered: bool,
     /// What it said.
     pub said: Said,
+    /// What it wants the broker to do besides, should the message be accepted.
+    pub effects: Vec<Wanted>,
     /// What the operator wants to become of messages where it cannot answer, in words.
     pub on_failure: String,
+}
+
+/// What a type wants the broker to do for a message, beside its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A message into this queue.
+    Enqueue(Name),
+    /// A message to that exchange with that routing key.
+    Publish(Name, Name),
+    /// The message is kept for destinations that are bound later.
+    Keep,
+    /// So many values are written or deleted, or counters added to.
+    Write(usize),
+    /// A timer of that name is set.
+    SetTimer(Name),
 }
 
 /// An interceptor that was asked.
@@ -216,6 +235,11 @@ impl Vhost {
             told.queues = walk.queues().iter().map(|queue| queue.name().clone()).collect();
             let holds = walk.holds().iter();
             told.holds = holds.map(|by| (by.exchange.spec.name.clone(), by.hold.delay_ms)).collect();
+            for queue in walk.due_queues() {
+                if !told.due_queues.contains(queue.name()) {
+                    told.due_queues.push(queue.name().clone());
+                }
+            }
         }
         told.outcome = published(walked);
         told

@@ -90,6 +90,8 @@ pub(crate) struct Walk {
     holds: Vec<Holding>,
     drops: Vec<(Decider, Arc<str>)>,
     rejected_by: Option<Decider>,
+    /// Where what is held would go if its time were now, where that was asked.
+    due_queues: Vec<Arc<Queue>>,
     /// Walks on behind a hold, to see whether there is a destination.
     probe: Option<Box<Walk>>,
     /// This is such a walk.
@@ -100,6 +102,11 @@ impl Walk {
     /// The queues that the last walk found.
     pub(crate) fn queues(&self) -> &[Arc<Queue>] {
         &self.queues
+    }
+
+    /// The queues that what is held would go to if its time were now; of a walk that is told, or of a mandatory message.
+    pub(crate) fn due_queues(&self) -> &[Arc<Queue>] {
+        &self.due_queues
     }
 
     /// The exchanges that hold the message, for how long, and where it goes on.
@@ -131,6 +138,7 @@ impl Walk {
         self.answers.clear();
         self.effects.clear();
         self.holds.clear();
+        self.due_queues.clear();
         self.drops.clear();
         self.rejected_by = None;
     }
@@ -280,17 +288,21 @@ impl Walk {
             self.to_ask.push((exchange.clone(), hold.resume));
             return Ok(());
         }
-        if asking.mandatory && !self.probing {
+        if (asking.mandatory || asking.notes.is_some()) && !self.probing {
             let mut probe =
                 self.probe.take().unwrap_or_else(|| Box::new(Self { probing: true, ..Self::default() }));
             let ended = match probe.put_question(asking, exchange, hold.resume) {
                 Some(answer) => probe.run(asking, (exchange, hold.resume), answer, None),
                 None => Walked::Pending,
             };
-            self.rejected_by = probe.rejected_by.take();
+            self.due_queues.append(&mut probe.queues);
+            if asking.mandatory {
+                self.rejected_by = probe.rejected_by.take();
+            }
             probe.clear();
             self.probe = Some(probe);
             match ended {
+                _ if !asking.mandatory => {}
                 Walked::Routed | Walked::Dropped => {}
                 Walked::Unroutable => return Ok(()),
                 ended => return Err(ended),

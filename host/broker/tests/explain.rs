@@ -94,14 +94,16 @@ fn what_types_did_while_they_were_asked_is_undone() {
 }
 
 #[test]
-fn a_hold_is_told_with_where_the_message_goes_on_if_its_publisher_wants_to_know() {
+fn a_hold_is_told_with_where_the_message_goes_on() {
     let mut c = Connection::first();
     c.queue("q");
     c.exchange(exchange("x", "hold+direct"));
     c.bind("x", Q, "k");
     let told = explain(&mut c, delayed("x", "k", "50", ""), false);
     assert_eq!(told.holds, [(name("x"), 50)]);
-    assert_eq!((told.outcome, told.steps.len()), (Some(Published::Routed), 1));
+    assert_eq!((told.outcome, told.due_queues), (Some(Published::Routed), vec![name("q")]));
+    let told = explain(&mut c, delayed("x", "other", "50", ""), false);
+    assert_eq!((told.outcome, told.due_queues.len()), (Some(Published::Routed), 0), "held to go nowhere");
     let told = explain(&mut c, delayed("x", "k", "50", ""), true);
     assert_eq!(told.outcome, Some(Published::Routed));
     assert_eq!(told.steps.iter().map(|step| step.when_due).collect::<Vec<_>>(), [false, true]);

@@ -7,6 +7,7 @@ use crate::{
 };
 use leveret_broker::{
     exchange::Exchange,
+    explain::Wanted,
     port::{Deed, Effects, Fate, HoldId, Layer},
     store::{Change, StateChange},
 };
@@ -161,6 +162,22 @@ impl Draft {
     /// Whether a message is kept: it must then have been decided with the newest bindings.
     pub(crate) fn keeps_message(&self) -> bool {
         self.ops.iter().any(|op| matches!(op, Op::Kept { .. }))
+    }
+
+    /// What it wants of the broker, for people to read; values are counted.
+    pub(crate) fn wanted(&self) -> Vec<Wanted> {
+        let is_value = |op: &&Op| matches!(op, Op::Value { .. } | Op::Added { .. });
+        let values = Some(self.ops.iter().filter(is_value).count()).filter(|count| *count > 0);
+        let others = self.ops.iter().filter_map(|op| match op {
+            Op::Enqueue { queue, .. } => Some(Wanted::Enqueue(queue.clone())),
+            Op::Emit { exchange, message } => {
+                Some(Wanted::Publish(exchange.clone(), message.routing_key.clone()))
+            }
+            Op::Kept { .. } => Some(Wanted::Keep),
+            Op::SetTimer { name, .. } => Some(Wanted::SetTimer(name.clone())),
+            _ => None,
+        });
+        others.chain(values.map(Wanted::Write)).collect()
     }
 
     /// Whether something that it did takes place, should the message have that fate.

@@ -4,9 +4,9 @@ use super::{draft::EFFECTS_MAX, *};
 use crate::{
     account::Accounts,
     bindings::v0_2::leveret::routing::{
-        emit::Host as _, enqueue::Host as _, enqueue::OutgoingMessage, holds::Host as _,
+        emit::Host as _, enqueue::Host as _, enqueue::OutgoingMessage, holds::Host as Holds,
         key_value as wit_values, key_value::Host as _, message_store as wit_store, message_store::Host as _,
-        metric as wit_metric, metric::Host as _, random::Host as _, timers::Host as _,
+        metric as wit_metric, metric::Host as _, random::Host as _, timers::Host as Timers,
     },
     policy::{Limit, PluginRules, Policies, PolicyRules},
     scope::Scope,
@@ -149,7 +149,8 @@ fn the_length_of_a_scan_and_of_chance() {
     let rest = context.scan(MEMORY, Vec::new(), found.last().map(|(key, _)| key.clone()), u32::MAX);
     assert_eq!(rest.unwrap().unwrap().len(), 500);
     assert_eq!(context.bytes(u32::MAX).unwrap().len(), 1_024);
-    assert!(context.first(u32::MAX).unwrap().is_empty());
+    assert!(Holds::first(&mut context, u32::MAX).unwrap().is_empty());
+    assert!(Timers::first(&mut context, u32::MAX).unwrap().is_empty());
 }
 
 #[test]

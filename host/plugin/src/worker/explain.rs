@@ -22,7 +22,7 @@ use crate::{
 };
 use leveret_broker::{
     exchange::{Binding, BindingId, Exchange, RouteSet},
-    explain::{Asked, AskedPlugin, Said, Standing},
+    explain::{Asked, AskedPlugin, Said, Standing, Wanted},
     port::{Answer, Explained, Hold, Layer},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
@@ -32,6 +32,7 @@ use std::sync::Arc;
 struct Told {
     remembered: bool,
     said: Said,
+    effects: Vec<Wanted>,
     /// `None` if the answer comes later.
     answer: Option<Answer>,
 }
@@ -86,7 +87,7 @@ impl Worker {
         let mut answer = None;
         let on_failure = self.registry.on_failure(&exchange.vhost, type_name).to_string();
         for (by, told) in self.explain_type(exchange, place, type_name, message) {
-            let Told { remembered, said, answer: this } = told;
+            let Told { remembered, said, effects, answer: this } = told;
             asked.push(Asked {
                 layer,
                 type_name: type_name.clone(),
@@ -94,6 +95,7 @@ impl Worker {
                 plugin: by,
                 remembered,
                 said,
+                effects,
                 on_failure: on_failure.clone(),
             });
             answer = this;
@@ -225,14 +227,15 @@ impl Worker {
         let (decisions, outcome) = routed.map_err(|failure| NotServed::Failed(failure.to_string()))?;
         // Dropped with the outcome, the draft of effects is undone.
         if let Outcome { in_doubt: Some(_), .. } = outcome {
-            return Ok(Told { remembered: false, said: Said::Later, answer: None });
+            return Ok(Told { remembered: false, said: Said::Later, effects: Vec::new(), answer: None });
         }
+        let effects = outcome.draft.as_ref().map(|draft| draft.wanted()).unwrap_or_default();
         let failed = |what: &str| NotServed::Failed(String::from(what));
         let hold = |delay_ms| {
             let resume = behind(exchange, layer).map_err(failed)?;
             Ok(Told::said(Answer::Hold(Hold { delay_ms, resume })))
         };
-        match decisions.iter().next() {
+        let told = match decisions.iter().next() {
             None => Err(failed("it gave no decision")),
             Some(Decision::Deliver(ids)) => Ok(Told::deliver(exchange, ids)),
             Some(Decision::Drop(reason)) => Ok(Told::said(Answer::Drop(reason, layer))),
@@ -240,14 +243,16 @@ impl Worker {
             Some(Decision::Delegate) => hold(0),
             Some(Decision::Hold(_)) if !may_hold => Err(failed("it needs the grant 'hold'")),
             Some(Decision::Hold(delay_ms)) => hold(delay_ms),
-        }
+        };
+        Ok(Told { effects, ..told? })
     }
 }
 
 impl Told {
     fn failed(refusal: Refusal, answer: impl FnOnce(Box<Refusal>) -> Answer) -> Self {
         let refusal = Box::new(refusal);
-        Self { remembered: false, said: Said::Failed(refusal.clone()), answer: Some(answer(refusal)) }
+        let said = Said::Failed(refusal.clone());
+        Self { remembered: false, said, effects: Vec::new(), answer: Some(answer(refusal)) }
     }
 
     fn kept(exchange: &Exchange, layer: Layer, kept: &Kept) -> Self {
@@ -266,7 +271,7 @@ impl Told {
         once.dedup();
         let bindings: Vec<Arc<Binding>> = once.into_iter().filter_map(|id| exchange.binding(id)).collect();
         let said = Said::Deliver { bindings, dead_ids };
-        Self { remembered: false, said, answer: Some(Answer::Deliver(routes)) }
+        Self { remembered: false, said, effects: Vec::new(), answer: Some(Answer::Deliver(routes)) }
     }
 
     /// Any answer that names no bindings.
@@ -279,7 +284,7 @@ impl Told {
             Answer::Failed(refusal) => Said::Failed(refusal.clone()),
             Answer::Deliver(_) | Answer::Effective(_) => Said::Deliver { bindings: Vec::new(), dead_ids: 0 },
         };
-        Self { remembered: false, said, answer: Some(answer) }
+        Self { remembered: false, said, effects: Vec::new(), answer: Some(answer) }
     }
 }
 

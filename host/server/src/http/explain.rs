@@ -18,7 +18,7 @@ use leveret_amqp091::{form::FORM, properties::MessageProperties};
 use leveret_broker::{
     Explanation, Published,
     exchange::{Binding, Destination},
-    explain::{Asked, AskedInterceptor, AskedPlugin, Said, SaidInterceptor, Standing, Step},
+    explain::{Asked, AskedInterceptor, AskedPlugin, Said, SaidInterceptor, Standing, Step, Wanted},
 };
 use leveret_model::{Name, OwnedMessage, Patch};
 use std::sync::Arc;
@@ -98,6 +98,7 @@ fn describe(explained: &Explanation, recalled: &Recalled) -> ExplanationJson {
         holds: holds
             .map(|(by, delay_ms)| HeldByJson { exchange: by.to_text(), delay_ms: *delay_ms })
             .collect(),
+        due_queues: explained.due_queues.iter().map(Name::to_text).collect(),
         outcome: outcome.to_owned(),
         reason,
     }
@@ -131,6 +132,7 @@ fn asked(asked: &Asked) -> AskedJson {
         stands_in: asked.stands_in,
         whom: whom(plugin),
         standing: plugin.and_then(|plugin| standing(plugin.standing)).map(str::to_owned),
+        effects: asked.effects.iter().map(in_words).collect(),
         ..AskedJson::default()
     };
     let answer = match &asked.said {
@@ -161,6 +163,17 @@ fn asked(asked: &Asked) -> AskedJson {
     };
     answer.clone_into(&mut told.answer);
     told
+}
+
+fn in_words(wanted: &Wanted) -> String {
+    match wanted {
+        Wanted::Enqueue(queue) => format!("a message into queue '{queue}'"),
+        Wanted::Publish(exchange, key) => format!("a message to exchange '{exchange}' with key '{key}'"),
+        Wanted::Keep => String::from("the message is kept for those that bind later"),
+        Wanted::Write(1) => String::from("1 value is written"),
+        Wanted::Write(values) => format!("{values} values are written"),
+        Wanted::SetTimer(name) => format!("timer '{name}' is set"),
+    }
 }
 
 fn whom(plugin: Option<&AskedPlugin>) -> WhomJson {

@@ -101,7 +101,15 @@ pub(super) fn walk(told: &ExplanationJson) -> String {
                 .holds
                 .iter()
                 .map(|hold| format!("held by {} for {} ms", printable(&hold.exchange), hold.delay_ms));
-            queues.chain(holds).collect::<Vec<_>>().join(", ")
+            let due = match told.due_queues.as_slice() {
+                [] if told.holds.is_empty() => String::new(),
+                [] => "; if that were now, no queue".to_owned(),
+                queues => format!(
+                    "; if that were now, {}",
+                    printable(&format!("queue {}", queues.join(", queue ")))
+                ),
+            };
+            queues.chain(holds).collect::<Vec<_>>().join(", ") + &due
         }
         "unroutable" => "no queue; a mandatory message comes back".to_owned(),
         "dropped" => "dropped on purpose; confirmed, not returned".to_owned(),
@@ -195,6 +203,9 @@ fn put_asked(text: &mut String, asked: &AskedJson) {
     }
     if asked.bindings.len() > BINDINGS_SHOWN_MAX {
         let _ = writeln!(text, "    and {} more", asked.bindings.len() - BINDINGS_SHOWN_MAX);
+    }
+    for effect in &asked.effects {
+        let _ = writeln!(text, "    and {}", printable(effect));
     }
     if asked.dead_ids > 0 {
         let _ = writeln!(text, "    and {} ids that are no bindings", asked.dead_ids);

@@ -60,6 +60,9 @@ pub struct ExplanationJson {
     pub queues: Vec<String>,
     /// The exchanges that would hold it.
     pub holds: Vec<HeldByJson>,
+    /// The queues that what is held would go to if its time were now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub due_queues: Vec<String>,
     /// `routed`, `unroutable`, `dropped`, `rejected` (a negative confirm), `refused` (an error of the
     /// channel), or `later` if a type answers later.
     pub outcome: String,
@@ -144,6 +147,9 @@ pub struct AskedJson {
     /// For how long it holds the message, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// What it wants the broker to do besides, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<String>,
     /// The bindings it delivers to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<NamedBindingJson>,

@@ -33,7 +33,7 @@ fn set(key: &str, value: &str, end_ms: Option<u64>) -> StateChange {
 fn keep(id: u64, key: &str, newest: usize, body: &[u8]) -> StateChange {
     let message = Arc::new(OwnedMessage::from_view(&message(body)));
     // Some of them expire.
-    let end_ms = (id % 3 == 0).then_some(1_000_000 + id);
+    let end_ms = id.is_multiple_of(3).then_some(1_000_000 + id);
     StateChange::Keep { id, key: bytes(key), newest, message, end_ms }
 }
 
