@@ -75,6 +75,7 @@ fn messages_go_into_queues_once_the_message_is_accepted() {
         assert_eq!((&*copy.data, copy.routing_key.as_str()), (&b"copied"[..], commands.as_str()));
         assert!(peer.drain(&aside).await.is_empty());
         peer.broker.wait_for_log("dropped 1 message for queue 'nowhere': it is not there", EVENT_WAIT_MAX);
+        assert_eq!(http(peer.broker, "GET", "plugins-effects/%2F", None)["enqueues_lost"], 1);
     });
 }
 

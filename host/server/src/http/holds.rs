@@ -3,7 +3,10 @@
 use super::{
     Api, aside,
     error::ApiError,
-    json::seen::{CancelledJson, HoldJson, HoldsJson},
+    json::{
+        later::LaterJson,
+        seen::{CancelledJson, HoldJson, HoldsJson},
+    },
     path::Names,
 };
 use axum::{Json, extract::State};
@@ -44,6 +47,14 @@ pub(super) async fn cancel(
     let receipt = is_there.then(|| vhost.cancel_hold_kept(HoldId(id))).flatten().ok_or(ApiError::NotFound)?;
     aside::safe(&receipt).await?;
     Ok(Json(CancelledJson { cancelled: 1 }))
+}
+
+/// `/api/plugins-effects/{vhost}`: what a virtual host did later than when it was asked to, and what it could not do.
+pub(super) async fn later(
+    State(api): State<Arc<Api>>,
+    Names(vhost): Names<String>,
+) -> Result<Json<LaterJson>, ApiError> {
+    Ok(Json(api.vhost(&vhost)?.later_counters().into()))
 }
 
 fn describe(hold: HoldInfo) -> HoldJson {

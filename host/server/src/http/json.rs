@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod exchange_info;
 pub mod explain;
 pub mod interceptors;
+pub mod later;
 pub mod policies;
 pub mod refused;
 pub mod seen;

@@ -161,6 +161,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/plugins-versions/{plugin}/vhosts/{vhost}", get(rollback::list_of_vhost))
         .route("/api/plugins-rollback", post(rollback::go_back))
         .route("/api/plugins-retry", post(refused::retry))
+        .route("/api/plugins-effects/{vhost}", get(holds::later))
         .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
         .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))
         .merge(users_router())

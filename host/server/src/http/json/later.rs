@@ -1,0 +1,67 @@
+//! What a virtual host did later than when it was asked to: held messages, emitted ones, timers.
+
+use leveret_broker::later::LaterCounters;
+use serde::Serialize;
+
+/// Counts since the broker began.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LaterJson {
+    /// Messages that were held.
+    pub held: u64,
+    /// Held messages that went on to a queue, that had no destination, that were dropped.
+    pub released: u64,
+    #[allow(missing_docs, reason = "see `released`")]
+    pub released_unroutable: u64,
+    #[allow(missing_docs, reason = "see `released`")]
+    pub released_dropped: u64,
+    /// Times that a held message was due and could not go on.
+    pub release_retries: u64,
+    /// Held messages that were cancelled, that went with their exchange, that were set aside.
+    pub holds_cancelled: u64,
+    #[allow(missing_docs, reason = "see `holds_cancelled`")]
+    pub holds_lost: u64,
+    #[allow(missing_docs, reason = "see `holds_cancelled`")]
+    pub holds_set_aside: u64,
+    /// Messages that plugins published, that had no destination, that were given up.
+    pub emitted: u64,
+    #[allow(missing_docs, reason = "see `emitted`")]
+    pub emitted_unroutable: u64,
+    #[allow(missing_docs, reason = "see `emitted`")]
+    pub emissions_lost: u64,
+    /// Messages that plugins wanted in a queue that is not there.
+    pub enqueues_lost: u64,
+    /// Messages that did not come into a queue because it was full.
+    pub queues_full: u64,
+    /// Timers that fired, that were not set because there are too many, that were given up.
+    pub timers_fired: u64,
+    #[allow(missing_docs, reason = "see `timers_fired`")]
+    pub timers_refused: u64,
+    #[allow(missing_docs, reason = "see `timers_fired`")]
+    pub timers_failed: u64,
+    /// Dead letters that were set aside.
+    pub letters_set_aside: u64,
+}
+
+impl From<LaterCounters> for LaterJson {
+    fn from(counted: LaterCounters) -> Self {
+        Self {
+            held: counted.held,
+            released: counted.released,
+            released_unroutable: counted.released_unroutable,
+            released_dropped: counted.released_dropped,
+            release_retries: counted.release_retries,
+            holds_cancelled: counted.holds_cancelled,
+            holds_lost: counted.holds_lost,
+            holds_set_aside: counted.holds_stuck,
+            emitted: counted.emitted,
+            emitted_unroutable: counted.emitted_unroutable,
+            emissions_lost: counted.emissions_lost,
+            enqueues_lost: counted.enqueues_lost,
+            queues_full: counted.queues_full,
+            timers_fired: counted.timers_fired,
+            timers_refused: counted.timers_refused,
+            timers_failed: counted.timers_failed,
+            letters_set_aside: counted.letters_stuck,
+        }
+    }
+}
