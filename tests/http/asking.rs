@@ -66,6 +66,28 @@ pub(crate) fn delete(broker: &Broker, path: &str) -> Answer {
     whole(request.header("authorization", GUEST).call().unwrap())
 }
 
+/// A request by whom that `Authorization` says.
+pub(crate) fn send_as(
+    broker: &Broker,
+    authorization: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Answer {
+    let request = ureq::http::Request::builder()
+        .method(method)
+        .uri(format!("http://{}/api/{path}", broker.http_address()))
+        .header("authorization", authorization)
+        .header("content-type", "application/json");
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .allow_non_standard_methods(true)
+        .timeout_global(Some(EVENT_WAIT_MAX));
+    let agent: ureq::Agent = config.build().into();
+    whole(agent.run(request.body(body).unwrap()).unwrap())
+}
+
 /// The JSON that guest gets.
 pub(crate) fn get(broker: &Broker, path: &str) -> Value {
     let answer = get_as(broker, Some(GUEST), path);

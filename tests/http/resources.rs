@@ -146,6 +146,14 @@ fn the_overview_counts_and_says_where_to_connect() {
         expected["product_name"] = json!("Leveret");
         expected["product_version"] = json!(env!("CARGO_PKG_VERSION"));
         expected["cluster_name"] = json!("leveret@127.0.0.1");
+        expected["node"] = json!("leveret@127.0.0.1");
+        for version in ["management_version", "rabbitmq_version"] {
+            expected[version] = json!(env!("CARGO_PKG_VERSION"));
+        }
+        expected["contexts"] = json!([{
+            "description": "management", "node": "leveret@127.0.0.1", "ip": "127.0.0.1",
+            "port": broker.http_address().port().to_string(), "path": "/"
+        }]);
         expected["exchange_types"] = Value::Null;
         expected["listeners"][0]["port"] = json!(broker.address().port());
         expected["listeners"][1]["port"] = json!(broker.http_address().port());

@@ -30,7 +30,9 @@ pub struct Rights {
 }
 
 impl Rights {
-    pub(crate) fn new(access: Arc<Access>, name: Name, vhost: Name) -> Self {
+    /// Those of the user of that name.
+    #[must_use]
+    pub fn new(access: Arc<Access>, name: Name, vhost: Name) -> Self {
         // Before the user is looked up: what changes meanwhile is seen by the next question.
         let generation = access.generation();
         let user = access.user(&name);

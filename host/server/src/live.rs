@@ -2,13 +2,14 @@
 //! virtual host that is gone.
 
 use crate::connection::ConnectionWake;
-use leveret_model::{Name, Refusal};
+use leveret_model::{Name, Refusal, Table};
 use parking_lot::{Condvar, Mutex};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,9 +27,42 @@ struct Inside {
 }
 
 struct Entry {
-    user: Name,
-    vhost: Name,
+    about: Arc<About>,
     wake: Arc<ConnectionWake>,
+}
+
+/// What is told of a connection.
+pub struct About {
+    /// Its number.
+    pub id: u64,
+    /// From where to where, as RabbitMQ names connections.
+    pub name: String,
+    /// As whom.
+    pub user: Name,
+    /// In which virtual host.
+    pub vhost: Name,
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// The broker's end.
+    pub local: SocketAddr,
+    /// Whether with TLS.
+    pub with_tls: bool,
+    /// How it logged in.
+    pub mechanism: String,
+    /// What the client said of itself.
+    pub client: Table,
+    /// Since when, in milliseconds since 1970.
+    pub connected_ms: u64,
+    /// What was negotiated: how many channels, the longest frame in bytes, the heartbeat in seconds.
+    pub channel_max: u16,
+    #[allow(missing_docs, reason = "see `channel_max`")]
+    pub frame_bytes_max: u32,
+    #[allow(missing_docs, reason = "see `channel_max`")]
+    pub heartbeat_seconds: u16,
+    /// The open channels.
+    pub channels: Mutex<BTreeSet<u16>>,
+    /// It may not publish for now.
+    pub is_blocked: AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,9 +84,8 @@ pub struct Most {
 /// A connection that is counted, until it is dropped.
 pub struct Place {
     live: Arc<Live>,
-    id: u64,
+    about: Arc<About>,
     of_user: Arc<OfUser>,
-    channels: u64,
 }
 
 impl Live {
@@ -62,11 +95,11 @@ impl Live {
     /// [`Refusal::VhostConnections`], [`Refusal::UserConnections`].
     pub fn enter(
         self: &Arc<Self>,
-        id: u64,
-        (user, vhost): (&Name, &Name),
+        about: About,
         most: Most,
         wake: &Arc<ConnectionWake>,
     ) -> Result<Place, Refusal> {
+        let (user, vhost) = (&about.user, &about.vhost);
         let mut inside = self.0.lock();
         let in_vhost = inside.vhosts.get(vhost).copied().unwrap_or(0);
         if let Some(limit) = most.of_vhost.filter(|limit| in_vhost >= *limit) {
@@ -79,19 +112,29 @@ impl Live {
         }
         of_user.connections.store(its + 1, Ordering::Relaxed);
         inside.vhosts.insert(vhost.clone(), in_vhost + 1);
-        let entry = Entry { user: user.clone(), vhost: vhost.clone(), wake: wake.clone() };
-        inside.connections.insert(id, entry);
-        Ok(Place { live: self.clone(), id, of_user, channels: 0 })
+        let about = Arc::new(about);
+        inside.connections.insert(about.id, Entry { about: about.clone(), wake: wake.clone() });
+        Ok(Place { live: self.clone(), about, of_user })
+    }
+
+    /// All of them, in no order.
+    pub fn list(&self) -> Vec<Arc<About>> {
+        self.0.lock().connections.values().map(|entry| entry.about.clone()).collect()
+    }
+
+    /// Has one end, for that reason.
+    pub fn close_one(&self, id: u64, why: &str) {
+        self.close(|entry| entry.about.id == id, why);
     }
 
     /// Has all connections of a user end.
     pub fn close_user(&self, user: &Name) {
-        self.close(|entry| entry.user == *user, &format!("user '{user}' is deleted"));
+        self.close(|entry| entry.about.user == *user, &format!("user '{user}' is deleted"));
     }
 
     /// Has all connections to a virtual host end.
     pub fn close_vhost(&self, vhost: &Name) {
-        self.close(|entry| entry.vhost == *vhost, &format!("vhost '{vhost}' is down"));
+        self.close(|entry| entry.about.vhost == *vhost, &format!("vhost '{vhost}' is down"));
     }
 
     fn close(&self, is_it: impl Fn(&Entry) -> bool, why: &str) {
@@ -118,35 +161,45 @@ impl Live {
 
 impl Place {
     /// Counts a channel more; false if the user has as many as it may have.
-    pub fn open_channel(&mut self, most: Option<u64>) -> bool {
-        self.channels += 1;
+    pub fn open_channel(&mut self, number: u16, most: Option<u64>) -> bool {
+        if !self.about.channels.lock().insert(number) {
+            return true;
+        }
         let before = self.of_user.channels.fetch_add(1, Ordering::Relaxed);
         most.is_none_or(|most| before < most)
     }
 
     /// Counts a channel less.
-    pub fn close_channel(&mut self) {
-        if self.channels > 0 {
-            self.channels -= 1;
+    pub fn close_channel(&mut self, number: u16) {
+        if self.about.channels.lock().remove(&number) {
             self.of_user.channels.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// What is told of it.
+    pub fn about(&self) -> &About {
+        &self.about
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.of_user.channels.fetch_sub(self.channels, Ordering::Relaxed);
+        let channels = self.about.channels.lock().len() as u64;
+        self.of_user.channels.fetch_sub(channels, Ordering::Relaxed);
         let mut inside = self.live.0.lock();
-        let Some(Entry { user, vhost, .. }) = inside.connections.remove(&self.id) else { return };
+        if inside.connections.remove(&self.about.id).is_none() {
+            return;
+        }
+        let About { user, vhost, .. } = &*self.about;
         let left = self.of_user.connections.load(Ordering::Relaxed).saturating_sub(1);
         self.of_user.connections.store(left, Ordering::Relaxed);
         if left == 0 {
-            inside.users.remove(&user);
+            inside.users.remove(user);
         }
-        if let Some(count) = inside.vhosts.get_mut(&vhost) {
+        if let Some(count) = inside.vhosts.get_mut(vhost) {
             *count -= 1;
             if *count == 0 {
-                inside.vhosts.remove(&vhost);
+                inside.vhosts.remove(vhost);
                 self.live.1.notify_all();
             }
         }

@@ -247,6 +247,12 @@ impl Session {
         self.channel_max
     }
 
+    /// The mechanism by which the client logged in, as it named it; empty before that.
+    #[must_use]
+    pub fn mechanism(&self) -> &str {
+        &self.mechanism
+    }
+
     /// What the client said of itself; empty before the login.
     #[must_use]
     pub fn client(&self) -> &ClientProperties {

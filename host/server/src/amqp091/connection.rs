@@ -1,7 +1,11 @@
 //! Class connection and class channel: log-in, virtual host, channels.
 
-use super::{Channel, Connection, Open};
-use crate::{connection::ConnectionWake, live::Most, vhosts::Place};
+use super::{Channel, Connection, Ends, Open};
+use crate::{
+    connection::ConnectionWake,
+    live::{About, Most},
+    vhosts::Place,
+};
 use leveret_access::{Claim, Limits, login::Outcome};
 use leveret_amqp091::{Login, Mechanism, Method, channels::ByChannel, form::FORM};
 use leveret_broker::{
@@ -10,7 +14,13 @@ use leveret_broker::{
 };
 use leveret_model::{Name, PublisherIdentity, Refusal};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 /// channel.open, as close methods name it.
 const CHANNEL_OPEN: (u16, u16) = (20, 10);
@@ -92,7 +102,8 @@ impl Connection {
             return;
         }
         let most = Most { of_user: self.user_limits().connections_max, of_vhost: record.connections_max };
-        let place = match self.shared.live.enter(self.id.0, (&user, vhost), most, &self.wake) {
+        let about = self.about((&user, vhost));
+        let place = match self.shared.live.enter(about, most, &self.wake) {
             Ok(place) => place,
             Err(refusal) => {
                 tracing::warn!("{}: {refusal}", self.peer);
@@ -128,6 +139,29 @@ impl Connection {
         );
     }
 
+    /// What is told of it.
+    fn about(&self, (user, vhost): (&Name, &Name)) -> About {
+        let Ends { peer, local, with_tls } = self.ends;
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        About {
+            id: self.id.0,
+            name: format!("{peer} -> {local}"),
+            user: user.clone(),
+            vhost: vhost.clone(),
+            peer,
+            local,
+            with_tls,
+            mechanism: self.session.mechanism().to_owned(),
+            client: self.session.client().all.clone(),
+            connected_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            channel_max: self.session.channel_max(),
+            frame_bytes_max: self.session.frame_bytes_max(),
+            heartbeat_seconds: self.session.heartbeat_seconds(),
+            channels: Mutex::default(),
+            is_blocked: AtomicBool::new(false),
+        }
+    }
+
     /// How much the user may have now.
     fn user_limits(&self) -> Limits {
         let name = self.identity.as_ref().map(|identity| identity.name().as_bytes());
@@ -138,7 +172,7 @@ impl Connection {
     pub(super) fn on_channel_opened(&mut self, number: u16) {
         let most = self.user_limits().channels_max;
         let Some(open) = &mut self.open else { return };
-        if !open.place.open_channel(most) {
+        if !open.place.open_channel(number, most) {
             let (user, limit) = (open.rights.user_name().clone(), most.unwrap_or_default());
             return self.session.refuse(number, &Refusal::UserChannels { user, limit }, CHANNEL_OPEN);
         }
@@ -150,7 +184,7 @@ impl Connection {
     pub(super) fn on_channel_closed(&mut self, number: u16, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
         if let Some(channel) = open.channels.remove(number) {
-            open.place.close_channel();
+            open.place.close_channel(number);
             self.confirms.forget(number);
             channel.forget(router);
         }
@@ -174,6 +208,9 @@ impl Connection {
             return;
         }
         self.blocked = why.is_some();
+        if let Some(open) = &self.open {
+            open.place.about().is_blocked.store(self.blocked, Ordering::Relaxed);
+        }
         if self.session.client().connection_blocked {
             let method = match why {
                 Some(reason) => Method::ConnectionBlocked { reason: reason.as_bytes() },

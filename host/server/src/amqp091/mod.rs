@@ -37,7 +37,7 @@ use leveret_amqp091::{Event, Session, channels::ByChannel};
 use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
 use leveret_model::{Name, PublisherIdentity};
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -55,9 +55,21 @@ pub enum Reading {
     Slowed,
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client's.
+    pub peer: SocketAddr,
+    /// The broker's.
+    pub local: SocketAddr,
+    /// Whether with TLS.
+    pub with_tls: bool,
+}
+
 /// The broker's side of one client.
 pub struct Connection {
     id: ConnectionId,
+    ends: Ends,
     peer: IpAddr,
     shared: Arc<Shared>,
     session: Session,
@@ -165,10 +177,11 @@ impl Open {
 
 impl Connection {
     /// A connection that begins.
-    pub fn new(id: u64, peer: IpAddr, shared: Arc<Shared>, wake: Arc<ConnectionWake>) -> Self {
+    pub fn new(id: u64, ends: Ends, shared: Arc<Shared>, wake: Arc<ConnectionWake>) -> Self {
         Self {
             id: ConnectionId(id),
-            peer,
+            ends,
+            peer: ends.peer.ip(),
             session: Session::new(shared.session.clone()),
             shared,
             memory_wake: OnceWake::new(wake.clone()),

@@ -32,6 +32,11 @@ struct Client {
     _folder: ScratchDirectory,
 }
 
+fn ends() -> super::Ends {
+    let end = |port| std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    super::Ends { peer: end(1), local: end(5672), with_tls: false }
+}
+
 impl Client {
     fn connect() -> Self {
         Self::connect_with(1 << 30)
@@ -49,7 +54,7 @@ impl Client {
         let mut shared = Shared::for_tests(host, &vhost, store);
         shared.memory = memory;
         let shared = Arc::new(shared);
-        let connection = Connection::new(1, Ipv4Addr::LOCALHOST.into(), shared, Arc::default());
+        let connection = Connection::new(1, ends(), shared, Arc::default());
         let mut client = Self { disk, vhost, router, connection, _folder: folder };
         let tune = Tune { channel_max: 10, frame_max_bytes: 131_072, heartbeat_seconds: 0 };
         let hello = [

@@ -235,6 +235,15 @@ impl Client {
         Ok(())
     }
 
+    /// The same, with a reason that others are told.
+    pub(super) fn delete_because(&self, path: &[&str], reason: &str) -> Result<(), ClientError> {
+        let request = self.agent.delete(self.url_of(path)).header("x-reason", reason);
+        let done: Option<serde_json::Value> =
+            self.read(request.header("authorization", &self.authorization).call())?;
+        drop(done);
+        Ok(())
+    }
+
     fn send<T: DeserializeOwned>(
         &self,
         request: ureq::RequestBuilder<ureq::typestate::WithBody>,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod client;
+mod connection;
 mod exchange;
 mod hold;
 mod plugin;
@@ -66,6 +67,8 @@ enum Command {
     TopicPermission(users::TopicPermissionArguments),
     /// Virtual hosts of a running broker: make them, delete them, their limits
     Vhost(vhost::VhostArguments),
+    /// Who is connected to a running broker, and how to end that
+    Connection(connection::ConnectionArguments),
     /// What holds for queues and exchanges of a running broker by their names: limits, time to live, dead letters
     Policy(policy::PolicyArguments),
     /// The same by operators, of which the smaller limit counts
@@ -124,6 +127,9 @@ pub fn run() -> ExitCode {
         }
         Some(Command::Vhost(vhost)) => {
             settings(arguments.config, arguments.settings).and_then(|settings| vhost.run(&settings))
+        }
+        Some(Command::Connection(connection)) => {
+            settings(arguments.config, arguments.settings).and_then(|settings| connection.run(&settings))
         }
         Some(Command::Policy(policy)) => settings(arguments.config, arguments.settings)
             .and_then(|settings| policy.run(policy::POLICIES, &settings)),

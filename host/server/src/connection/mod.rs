@@ -19,7 +19,7 @@ mod alone;
 mod timers;
 
 use crate::{
-    amqp091::{Connection, Reading, dead_letter},
+    amqp091::{Connection, Ends, Reading, dead_letter},
     tls::stream::Stream,
     worker::Worker,
 };
@@ -150,7 +150,8 @@ impl ConnectionTask {
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
         let wake = Arc::new(ConnectionWake::default());
-        let connection = Connection::new(id, peer.ip(), worker.shared.clone(), wake.clone());
+        let ends = Ends { peer, local: stream.local_addr()?, with_tls };
+        let connection = Connection::new(id, ends, worker.shared.clone(), wake.clone());
         let tls = if with_tls { worker.shared.tls.as_ref().map(|tls| tls.config()) } else { None };
         tracing::debug!(%peer, id, with_tls, "connection accepted");
         Ok(Self {

@@ -77,10 +77,15 @@ fn short(name: &str) -> Result<Name, String> {
     Name::new(name.as_bytes()).map_err(|error| format!("the name '{name}': {error}"))
 }
 
+/// A name as part of a path, quoted as in keys of bindings.
+pub(super) fn quoted(name: &str) -> String {
+    utf8_percent_encode(name, QUOTED).to_string().replace(' ', "+")
+}
+
 /// What tells a binding from others between the same ends: the quoted routing key, `~` where that
 /// is empty, and with arguments `~` and a digest of them.
 pub(super) fn properties_key(routing_key: &Name, arguments: &Map<String, Value>) -> String {
-    let mut key = utf8_percent_encode(&routing_key.to_text(), QUOTED).to_string().replace(' ', "+");
+    let mut key = quoted(&routing_key.to_text());
     if !arguments.is_empty() {
         // The map is ordered by name, so the order in which they came does not matter.
         let digest = Sha256::digest(Value::Object(arguments.clone()).to_string());

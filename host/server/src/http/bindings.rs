@@ -17,6 +17,7 @@ use leveret_broker::{
     queue::Queue,
 };
 use leveret_model::{Name, Table};
+use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
 /// What a list of bindings is answered with.
@@ -74,6 +75,26 @@ fn from_exchange(vhost: &Vhost, exchange: &Exchange) -> Vec<BindingJson> {
     }
     let (_, bindings) = exchange.all_bindings();
     bindings.iter().map(|binding| describe(exchange, binding)).collect()
+}
+
+/// Those from an exchange to a queue or an exchange.
+pub(super) fn between(vhost: &Vhost, source: &Exchange, to: &Destination) -> Vec<BindingJson> {
+    if source.spec.name.is_empty() {
+        let queue = match to {
+            Destination::Queue(queue) => Some(by_default(vhost, queue)),
+            Destination::Exchange(_) => None,
+        };
+        return queue.into_iter().collect();
+    }
+    let to = vhost.bindings_to(to);
+    let from_there = to.iter().filter(|(from, _)| from.spec.name == source.spec.name);
+    sorted(from_there.map(|(source, binding)| describe(source, binding)).collect())
+}
+
+/// Whether a binding is meant by a key in a path, where its quoting may have been undone.
+pub(super) fn is_key(binding: &BindingJson, key: &str) -> bool {
+    let decoded = percent_decode_str(&binding.properties_key).decode_utf8_lossy();
+    binding.properties_key == key || decoded == key || decoded.replace('+', " ") == key
 }
 
 fn leading_to(vhost: &Vhost, destination: &Destination) -> Vec<BindingJson> {

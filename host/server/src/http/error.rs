@@ -13,8 +13,19 @@ use std::fmt;
 pub(crate) enum ApiError {
     /// Nothing of that name, or no such path.
     NotFound,
+    /// Nothing of a name that the request speaks of, in words.
+    NothingThere(String),
+    /// The user has no permission for that in the virtual host.
+    Denied,
     /// The body, or something in it, makes no sense, for this reason.
     BadRequest(String),
+    /// A page of a list that is none.
+    Pagination {
+        /// RabbitMQ's word for it.
+        kind: &'static str,
+        /// Why, for people to read.
+        why: String,
+    },
     /// It makes sense and cannot be done now, for this reason.
     Refused(String),
     /// Too much of that kind is going on.
@@ -44,11 +55,12 @@ pub(crate) enum ApiError {
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound | Self::NoVhost => StatusCode::NOT_FOUND,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound | Self::NothingThere(_) | Self::NoVhost => StatusCode::NOT_FOUND,
+            Self::BadRequest(_) | Self::Pagination { .. } => StatusCode::BAD_REQUEST,
             Self::Refused(_) => StatusCode::CONFLICT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotAuthorized
+            | Self::Denied
             | Self::LoopbackOnly
             | Self::NotManagement
             | Self::NotAdministrator
@@ -64,7 +76,10 @@ impl ApiError {
     fn words(&self) -> (&'static str, &str) {
         match self {
             Self::NotFound => ("Object Not Found", "Not Found"),
+            Self::NothingThere(why) => ("not_found", why),
+            Self::Denied => ("not_authorised", "Access refused."),
             Self::BadRequest(why) => ("bad_request", why),
+            Self::Pagination { kind, why } => (kind, why),
             Self::Refused(why) => ("refused", why),
             Self::Busy => ("busy", "too many such requests at a time"),
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),

@@ -50,7 +50,7 @@ pub(crate) fn message(request: &ExplainRequest) -> Result<OwnedMessage, ApiError
     })
 }
 
-fn properties(said: &PropertiesJson, headers: leveret_model::Table) -> Result<Vec<u8>, ApiError> {
+pub(super) fn properties(said: &PropertiesJson, headers: leveret_model::Table) -> Result<Vec<u8>, ApiError> {
     fn short(text: Option<&String>) -> Result<Option<&[u8]>, ApiError> {
         match text {
             Some(text) if text.len() > Name::BYTES_MAX => {

@@ -5,6 +5,7 @@
 //! UTF-8 are shown with replacement characters.
 
 pub mod candidates;
+pub mod connections;
 pub mod exchange_info;
 pub mod explain;
 pub mod interceptors;
@@ -53,6 +54,14 @@ pub struct OverviewJson {
     pub product_name: String,
     /// The broker's version.
     pub product_version: String,
+    /// The same again, as tools look for it.
+    pub management_version: String,
+    #[allow(missing_docs, reason = "see `management_version`")]
+    pub rabbitmq_version: String,
+    /// The only node.
+    pub node: String,
+    /// Where this API is.
+    pub contexts: Vec<ContextJson>,
     /// As clients are told it.
     pub cluster_name: String,
     /// There are no rates: `none`.
@@ -70,6 +79,21 @@ pub struct OverviewJson {
     pub queue_totals: MessagesJson,
     /// Where clients connect.
     pub listeners: Vec<ListenerJson>,
+}
+
+/// Where an HTTP API is.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContextJson {
+    /// What is there.
+    pub description: &'static str,
+    /// On which node.
+    pub node: String,
+    /// Where.
+    pub ip: IpAddr,
+    #[allow(missing_docs, reason = "a text, as in RabbitMQ")]
+    pub port: String,
+    #[allow(missing_docs, reason = "see `ip`")]
+    pub path: &'static str,
 }
 
 /// An exchange type in the overview.

@@ -16,8 +16,16 @@ const MANAGEMENT: [&str; 4] = ["management", POLICYMAKER, "monitoring", ADMINIST
 const POLICYMAKER: &str = "policymaker";
 
 /// What all of them may look at, and of what is in a virtual host that they may enter.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 17] = [
     "whoami",
+    "nodes",
+    "cluster-name",
+    "version",
+    "aliveness-test",
+    "health",
+    "healthchecks",
+    CONNECTIONS,
+    "channels",
     "overview",
     "vhosts",
     "vhost-limits",
@@ -27,6 +35,10 @@ const OPEN: [&str; 9] = [
     POLICIES,
     OPERATOR_POLICIES,
 ];
+/// What users may change too, as far as their permissions in the virtual host go.
+const MANAGED: [&str; 3] = ["exchanges", "queues", "bindings"];
+/// Of these users see their own, and may end them.
+const CONNECTIONS: &str = "connections";
 /// Policymakers may look at single ones too, and change them.
 const POLICIES: &str = "policies";
 /// Of these only lists are for others than administrators.
@@ -65,12 +77,17 @@ impl Caller {
         if resource == OPERATOR_POLICIES && is_one {
             return Err(ApiError::NotAdministrator);
         }
-        if method != Method::GET && !makes_policies
+        // What it may do with these its permissions say.
+        let is_permitted = MANAGED.contains(&resource) && is_one || resource == CONNECTIONS;
+        if method != Method::GET && !makes_policies && !is_permitted
             || !OPEN.contains(&resource)
             || resource == "vhosts" && vhost.is_some()
         {
             return Err(ApiError::NotAdministrator);
         }
+        // What comes second there is no virtual host.
+        let vhost = vhost
+            .filter(|_| !["nodes", "health", "healthchecks", CONNECTIONS, "channels"].contains(&resource));
         match vhost.map(|vhost| percent_decode_str(vhost).collect::<Vec<u8>>()) {
             Some(vhost) if !user.permissions.contains_key(&*vhost) => Err(ApiError::NotFound),
             _ => Ok(()),

@@ -1,9 +1,8 @@
 //! The HTTP API: RabbitMQ's management paths and JSON where RabbitMQ has them, `/api/plugins` for
 //! what is ours.
 //!
-//! *Not here:* changing what RabbitMQ's API changes, but users, virtual hosts and policies: of that, all of it reads, and
-//! what RabbitMQ tells and this broker does not have (rates, who declared what) is left out rather than made up.
-//! What it changes is ours: switches and versions of plugins, arguments of exchanges, held messages.
+//! *Not here:* what RabbitMQ tells and this broker does not have (rates, who declared what): it is left out rather than
+//! made up. Definitions to import and export, parameters, streams and federation are not there either.
 //!
 //! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
 //! thread of their own ([`server`]), so that nothing of it runs on the workers. What it reads it
@@ -16,11 +15,15 @@
 //! One file a resource; `router` is the list of paths. A resource that comes is a file beside,
 //! its JSON in [`json`], and its lines in the list.
 
+mod acting;
 pub(crate) mod arguments;
 mod aside;
+mod binding;
 mod bindings;
 pub mod body;
 mod candidates;
+mod connections;
+mod declare;
 mod error;
 mod exchange_info;
 mod exchanges;
@@ -31,7 +34,10 @@ mod interceptors;
 pub mod json;
 mod kept;
 mod login;
+mod messages;
+mod nodes;
 mod overview;
+mod paging;
 mod path;
 mod permissions;
 mod pins;
@@ -64,7 +70,7 @@ use axum::{
 use error::ApiError;
 use leveret_broker::{Vhost, exchange::Exchange, policy::PolicyKind, queue::Queue};
 use login::Caller;
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 use token_file::Token;
 
 /// What the default exchange is called in paths, since its name is empty.
@@ -84,6 +90,8 @@ pub struct Api {
     pub explainer: Explainer,
     /// Where what takes long is done.
     pub aside: Aside,
+    /// When the broker began.
+    pub since: Instant,
 }
 
 /// The two ends of a request's connection.
@@ -135,17 +143,34 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/vhost-limits/{vhost}/{limit}", put(vhosts::put_limit).delete(vhosts::delete_limit))
         .route("/api/exchanges", get(exchanges::list))
         .route("/api/exchanges/{vhost}", get(exchanges::list_of_vhost))
-        .route("/api/exchanges/{vhost}/{exchange}", get(exchanges::read))
+        .route(
+            "/api/exchanges/{vhost}/{exchange}",
+            get(exchanges::read).put(declare::put_exchange).delete(declare::delete_exchange),
+        )
+        .route("/api/exchanges/{vhost}/{exchange}/publish", post(messages::publish))
         .route("/api/exchanges/{vhost}/{exchange}/bindings/source", get(bindings::list_from_exchange))
         .route("/api/exchanges/{vhost}/{exchange}/bindings/destination", get(bindings::list_to_exchange))
         .route("/api/exchanges-info/{vhost}/{exchange}", get(exchange_info::read))
         .route("/api/exchanges-arguments/{vhost}/{exchange}", put(exchange_info::configure))
         .route("/api/queues", get(queues::list))
         .route("/api/queues/{vhost}", get(queues::list_of_vhost))
-        .route("/api/queues/{vhost}/{queue}", get(queues::read))
+        .route(
+            "/api/queues/{vhost}/{queue}",
+            get(queues::read).put(declare::put_queue).delete(declare::delete_queue),
+        )
+        .route("/api/queues/{vhost}/{queue}/contents", delete(declare::purge_queue))
+        .route("/api/queues/{vhost}/{queue}/get", post(messages::get))
         .route("/api/queues/{vhost}/{queue}/bindings", get(bindings::list_to_queue))
         .route("/api/bindings", get(bindings::list))
         .route("/api/bindings/{vhost}", get(bindings::list_of_vhost))
+        .route(
+            "/api/bindings/{vhost}/e/{source}/{kind}/{destination}",
+            get(binding::list).post(binding::create),
+        )
+        .route(
+            "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{key}",
+            get(binding::read).delete(binding::delete),
+        )
         .route("/api/plugins", get(plugins::list))
         .route("/api/plugins/explain", post(explain::explain))
         .route("/api/plugins/{type}", get(plugins::read))
@@ -165,8 +190,10 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/holds/{vhost}/{exchange}", get(holds::list).delete(holds::cancel_all))
         .route("/api/holds/{vhost}/{exchange}/{id}", delete(holds::cancel))
         .merge(users_router())
+        .merge(node_router())
         .merge(policies_router())
         .fallback(async || ApiError::NotFound)
+        .layer(middleware::from_fn(paging::pages))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .layer(middleware::map_response(seal))
         .with_state(api.clone())
@@ -188,6 +215,32 @@ fn policies_router() -> Router<Arc<Api>> {
         .route("/api/operator-policies", all(PolicyKind::Operator))
         .route("/api/operator-policies/{vhost}", of_vhost(PolicyKind::Operator))
         .route("/api/operator-policies/{vhost}/{policy}", one(PolicyKind::Operator))
+}
+
+/// The node itself, and who is connected to it.
+fn node_router() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/api/nodes", get(nodes::list))
+        .route("/api/nodes/{node}", get(nodes::read))
+        .route("/api/cluster-name", get(nodes::cluster_name))
+        .route("/api/version", get(nodes::version))
+        .route("/api/aliveness-test/{vhost}", get(nodes::aliveness))
+        .route("/api/healthchecks/node", get(nodes::healthy))
+        .route("/api/healthchecks/node/", get(nodes::healthy))
+        .route("/api/healthchecks/node/{node}", get(nodes::healthy_by_name))
+        .route("/api/health/checks/{check}", get(nodes::health))
+        .route("/api/health/checks/port-listener/{port}", get(nodes::port_listener))
+        .route("/api/health/checks/protocol-listener/{protocol}", get(nodes::protocol_listener))
+        .route("/api/connections", get(connections::list))
+        .route("/api/connections/{connection}", get(connections::read).delete(connections::delete))
+        .route("/api/connections/{connection}/channels", get(connections::channels_of_connection))
+        .route(
+            "/api/connections/username/{user}",
+            get(connections::list_of_user).delete(connections::delete_of_user),
+        )
+        .route("/api/vhosts/{vhost}/connections", get(connections::list_of_vhost))
+        .route("/api/channels", get(connections::channels))
+        .route("/api/channels/{channel}", get(connections::channel))
 }
 
 /// Users and what they may do.

@@ -2,7 +2,8 @@
 
 use super::{
     Api,
-    json::{ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE},
+    json::{ContextJson, ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE},
+    nodes,
 };
 use axum::{Json, extract::State};
 use leveret_broker::{QueueCounts, queue::QueueKind};
@@ -29,6 +30,16 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
     Json(OverviewJson {
         product_name: shared.session.product.clone(),
         product_version: shared.session.version.clone(),
+        management_version: shared.session.version.clone(),
+        rabbitmq_version: shared.session.version.clone(),
+        node: nodes::name(&api),
+        contexts: vec![ContextJson {
+            description: "management",
+            node: nodes::name(&api),
+            ip: api.http_address.ip(),
+            port: api.http_address.port().to_string(),
+            path: "/",
+        }],
         cluster_name: shared.session.cluster_name.clone(),
         rates_mode: "none",
         default_queue_type: QUEUE_TYPE,

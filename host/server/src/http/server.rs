@@ -19,7 +19,7 @@ use std::{
     pin::pin,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::TcpStream,
@@ -73,7 +73,9 @@ pub fn start(
     let token_file = TokenFile::new(address, token.clone());
     let explainer = Explainer::start(shared.plugins.clone(), workers)?;
     let (http_address, aside) = (address, Aside::default());
-    let router = router(&Arc::new(Api { shared, amqp_address, http_address, token, explainer, aside }));
+    let since = Instant::now();
+    let router =
+        router(&Arc::new(Api { shared, amqp_address, http_address, token, explainer, aside, since }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let listener = {
         let _inside = runtime.enter();

@@ -1,0 +1,136 @@
+//! Bindings between two ends: made, looked at, taken away, as RabbitMQ's API does it. Lists of all bindings are in
+//! `bindings.rs`.
+
+use super::{
+    Api,
+    acting::{self, NOBODY, name},
+    arguments, aside, bindings,
+    body::JsonBody,
+    error::ApiError,
+    json::{BindingJson, DestinationType},
+    login::Caller,
+    path::Names,
+};
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use leveret_access::Operation;
+use leveret_broker::{BindTo, exchange::Destination};
+use leveret_model::{Name, Refusal};
+use leveret_plugin::Worker as PluginWorker;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// What is said of a binding.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Said {
+    routing_key: String,
+    arguments: Map<String, Value>,
+}
+
+/// Which ends: `{vhost}/e/{source}/(q|e)/{destination}`.
+type Ends = (String, String, String, String);
+
+/// The bindings between two ends.
+fn between(api: &Api, (vhost, source, kind, destination): &Ends) -> Result<Vec<BindingJson>, ApiError> {
+    let (vhost, source) = api.exchange(vhost, source)?;
+    let destination = match kind.as_str() {
+        "q" => Destination::Queue(vhost.queue(destination.as_bytes()).ok_or(ApiError::NotFound)?),
+        "e" => Destination::Exchange(vhost.exchange(destination.as_bytes()).ok_or(ApiError::NotFound)?),
+        _ => return Err(ApiError::NotFound),
+    };
+    Ok(bindings::between(&vhost, &source, &destination))
+}
+
+/// `GET /api/bindings/{vhost}/e/{source}/(q|e)/{destination}`.
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Names(ends): Names<Ends>,
+) -> Result<Json<Vec<BindingJson>>, ApiError> {
+    Ok(Json(between(&api, &ends)?))
+}
+
+/// `GET` of one, by its key.
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Names((vhost, source, kind, destination, key)): Names<(String, String, String, String, String)>,
+) -> Result<Json<BindingJson>, ApiError> {
+    let all = between(&api, &(vhost, source, kind, destination))?;
+    all.into_iter().find(|binding| bindings::is_key(binding, &key)).map(Json).ok_or(ApiError::NotFound)
+}
+
+fn demand(
+    acting: &mut acting::Acting,
+    (source, destination): (&str, &str),
+    routing_key: &str,
+) -> Result<(), ApiError> {
+    acting.demand(Operation::Write, destination.as_bytes())?;
+    acting.demand(Operation::Read, source.as_bytes())?;
+    acting.demand_topic(Operation::Read, source.as_bytes(), routing_key.as_bytes())
+}
+
+/// `POST`: makes one. Answers with where it is.
+pub(super) async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names((vhost, source, kind, destination)): Names<Ends>,
+    body: Option<JsonBody<Said>>,
+) -> Result<Response, ApiError> {
+    let said = body.map(|JsonBody(body)| body).unwrap_or_default();
+    let mut acting = api.acting(&caller, &vhost)?;
+    demand(&mut acting, (&source, &destination), &said.routing_key)?;
+    let (vhost, routing_key) = (acting.vhost, name(&said.routing_key)?);
+    let table = arguments::from_json(&said.arguments).map_err(ApiError::BadRequest)?;
+    let key = arguments::properties_key(&routing_key, &said.arguments);
+    let location = format!("{}/{key}", arguments::quoted(&destination));
+    let (place, is_queue) = (vhost.name().clone(), kind == "q");
+    let bind = move |worker: &mut PluginWorker| {
+        let to = match is_queue {
+            true => BindTo::Queue(destination.as_bytes()),
+            false => BindTo::Exchange(destination.as_bytes()),
+        };
+        vhost.bind(worker, source.as_bytes(), to, &routing_key, table, NOBODY)
+    };
+    if !["q", "e"].contains(&kind.as_str()) {
+        return Err(ApiError::NotFound);
+    }
+    let bound: Result<_, Refusal> = aside::in_the_lane(&api, &place, bind).await?;
+    aside::safe(&bound.map_err(|refusal| acting::refused(&refusal))?).await?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)]).into_response())
+}
+
+/// `DELETE` of one, by its key.
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names((vhost, source, kind, destination, key)): Names<(String, String, String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let ends = (vhost, source, kind, destination);
+    let all = between(&api, &ends)?;
+    let found = all.into_iter().find(|binding| bindings::is_key(binding, &key));
+    let binding = found.ok_or(ApiError::NotFound)?;
+    let (vhost, source, _, destination) = ends;
+    let mut acting = api.acting(&caller, &vhost)?;
+    demand(&mut acting, (&source, &destination), &binding.routing_key)?;
+    let (vhost, place) = (acting.vhost.clone(), acting.vhost.name().clone());
+    let (routing_key, table) = (
+        Name::new(binding.routing_key.as_bytes()).unwrap_or_default(),
+        arguments::from_json(&binding.arguments).map_err(ApiError::BadRequest)?,
+    );
+    let unbind = move |worker: &mut PluginWorker| {
+        let to = match binding.destination_type {
+            DestinationType::Queue => BindTo::Queue(destination.as_bytes()),
+            DestinationType::Exchange => BindTo::Exchange(destination.as_bytes()),
+        };
+        let now = vhost.unbind_now(worker, source.as_bytes(), to, &routing_key, table, NOBODY)?;
+        acting::end(&vhost, worker, now, |_| Ok(leveret_broker::Receipt::default()))
+    };
+    let unbound: Result<_, Refusal> = aside::in_the_lane(&api, &place, unbind).await?;
+    aside::safe(&unbound.map_err(|refusal| acting::refused(&refusal))?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,175 @@
+//! `/api/connections` and `/api/channels`: who is connected, and how to end that.
+
+use super::{
+    Api, arguments,
+    error::ApiError,
+    json::connections::{ChannelJson, ConnectionJson, ConnectionOfChannelJson},
+    login::Caller,
+    path::Names,
+};
+use crate::live::About;
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use leveret_access::user::ADMINISTRATOR;
+use std::sync::{Arc, atomic::Ordering};
+
+/// Whoever has this tag sees the connections of others too.
+const MONITORING: &str = "monitoring";
+/// The header that says why a connection is closed.
+const REASON: &str = "x-reason";
+/// What a client is told that is closed without a reason, as by RabbitMQ.
+const NO_REASON: &str = "Closed via management plugin";
+
+/// Whether a caller may know of a connection.
+fn may_see(caller: &Caller, about: &About) -> bool {
+    match caller {
+        Caller::Token => true,
+        Caller::User(user) => {
+            user.has_tag(ADMINISTRATOR) || user.has_tag(MONITORING) || user.name == about.user
+        }
+    }
+}
+
+/// By name.
+fn all(api: &Api, caller: &Caller) -> Vec<Arc<About>> {
+    let mut all = api.shared.live.list();
+    all.retain(|about| may_see(caller, about));
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+fn one(api: &Api, caller: &Caller, name: &str) -> Result<Arc<About>, ApiError> {
+    all(api, caller).into_iter().find(|about| about.name == name).ok_or(ApiError::NotFound)
+}
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<ConnectionJson>> {
+    Json(all(&api, &caller).iter().map(|about| describe(about)).collect())
+}
+
+pub(super) async fn list_of_user(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(user): Names<String>,
+) -> Json<Vec<ConnectionJson>> {
+    let all = all(&api, &caller).into_iter().filter(|about| about.user.as_bytes() == user.as_bytes());
+    Json(all.map(|about| describe(&about)).collect())
+}
+
+pub(super) async fn list_of_vhost(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(vhost): Names<String>,
+) -> Result<Json<Vec<ConnectionJson>>, ApiError> {
+    let vhost = api.vhost(&vhost)?;
+    let all = all(&api, &caller).into_iter().filter(|about| about.vhost == *vhost.name());
+    Ok(Json(all.map(|about| describe(&about)).collect()))
+}
+
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(name): Names<String>,
+) -> Result<Json<ConnectionJson>, ApiError> {
+    Ok(Json(describe(&*one(&api, &caller, &name)?)))
+}
+
+fn reason(headers: &HeaderMap) -> String {
+    let said = headers.get(REASON).and_then(|reason| reason.to_str().ok());
+    said.unwrap_or(NO_REASON).to_owned()
+}
+
+/// Ends one.
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(name): Names<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    let about = one(&api, &caller, &name)?;
+    api.shared.live.close_one(about.id, &reason(&headers));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all of a user.
+pub(super) async fn delete_of_user(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(user): Names<String>,
+    headers: HeaderMap,
+) -> StatusCode {
+    for about in all(&api, &caller).iter().filter(|about| about.user.as_bytes() == user.as_bytes()) {
+        api.shared.live.close_one(about.id, &reason(&headers));
+    }
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn channels(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<ChannelJson>> {
+    Json(all(&api, &caller).iter().flat_map(|about| channels_of(about)).collect())
+}
+
+pub(super) async fn channels_of_connection(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(name): Names<String>,
+) -> Result<Json<Vec<ChannelJson>>, ApiError> {
+    Ok(Json(channels_of(&*one(&api, &caller, &name)?)))
+}
+
+pub(super) async fn channel(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(name): Names<String>,
+) -> Result<Json<ChannelJson>, ApiError> {
+    let all = all(&api, &caller);
+    let mut channels = all.iter().flat_map(|about| channels_of(about));
+    channels.find(|channel| channel.name == name).map(Json).ok_or(ApiError::NotFound)
+}
+
+fn channels_of(about: &About) -> Vec<ChannelJson> {
+    let numbers: Vec<u16> = about.channels.lock().iter().copied().collect();
+    let describe = |number| ChannelJson {
+        name: format!("{} ({number})", about.name),
+        number,
+        user: about.user.to_text(),
+        vhost: about.vhost.to_text(),
+        state: "running",
+        connection_details: ConnectionOfChannelJson {
+            name: about.name.clone(),
+            peer_host: about.peer.ip(),
+            peer_port: about.peer.port(),
+        },
+    };
+    numbers.into_iter().map(describe).collect()
+}
+
+fn describe(about: &About) -> ConnectionJson {
+    ConnectionJson {
+        name: about.name.clone(),
+        user: about.user.to_text(),
+        vhost: about.vhost.to_text(),
+        protocol: "AMQP 0-9-1",
+        state: if about.is_blocked.load(Ordering::Relaxed) { "blocked" } else { "running" },
+        kind: "network",
+        host: about.local.ip(),
+        port: about.local.port(),
+        peer_host: about.peer.ip(),
+        peer_port: about.peer.port(),
+        ssl: about.with_tls,
+        auth_mechanism: about.mechanism.clone(),
+        channels: about.channels.lock().len(),
+        channel_max: about.channel_max,
+        frame_max: about.frame_bytes_max,
+        timeout: about.heartbeat_seconds,
+        connected_at: about.connected_ms,
+        client_properties: arguments::to_json(&about.client),
+    }
+}

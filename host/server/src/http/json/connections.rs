@@ -1,0 +1,75 @@
+//! Connections and channels.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::net::IpAddr;
+
+/// A connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionJson {
+    /// From where to where.
+    pub name: String,
+    /// As whom.
+    pub user: String,
+    /// In which virtual host.
+    pub vhost: String,
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// `running`, or `blocked` while it may not publish.
+    pub state: &'static str,
+    /// Always `network`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The broker's end.
+    pub host: IpAddr,
+    #[allow(missing_docs, reason = "see `host`")]
+    pub port: u16,
+    /// The client's end.
+    pub peer_host: IpAddr,
+    #[allow(missing_docs, reason = "see `peer_host`")]
+    pub peer_port: u16,
+    /// Whether with TLS.
+    pub ssl: bool,
+    /// How it logged in.
+    pub auth_mechanism: String,
+    /// How many channels are open.
+    pub channels: usize,
+    /// How many there may be.
+    pub channel_max: u16,
+    /// The longest frame, in bytes.
+    pub frame_max: u32,
+    /// The heartbeat, in seconds.
+    pub timeout: u16,
+    /// Since when, in milliseconds since 1970.
+    pub connected_at: u64,
+    /// What the client said of itself.
+    pub client_properties: Map<String, Value>,
+}
+
+/// A channel.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChannelJson {
+    /// Its connection's name and its number.
+    pub name: String,
+    #[allow(missing_docs, reason = "see `name`")]
+    pub number: u16,
+    /// As whom.
+    pub user: String,
+    /// In which virtual host.
+    pub vhost: String,
+    /// Always `running`.
+    pub state: &'static str,
+    /// Its connection.
+    pub connection_details: ConnectionOfChannelJson,
+}
+
+/// The connection of a channel.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionOfChannelJson {
+    /// Its name.
+    pub name: String,
+    /// The client's end.
+    pub peer_host: IpAddr,
+    #[allow(missing_docs, reason = "see `peer_host`")]
+    pub peer_port: u16,
+}

@@ -1,0 +1,238 @@
+//! Publishing a message and getting messages, as RabbitMQ's API does it: for looking, not for work.
+
+use super::{
+    Api, DEFAULT_EXCHANGE,
+    acting::{self, NOBODY},
+    arguments, aside,
+    body::{JsonBody, field, text_fields},
+    error::ApiError,
+    explain::properties,
+    json::explain::PropertiesJson,
+    login::Caller,
+    path::Names,
+};
+use axum::{Extension, Json, extract::State};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use leveret_access::Operation;
+use leveret_amqp091::{form::FORM, properties::Properties};
+use leveret_broker::{Client, Publish, Published, Publisher, Receipt, Settle, port::Wake};
+use leveret_model::{Name, Property, PublisherIdentity, Refusal};
+use leveret_plugin::Worker as PluginWorker;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The properties by their names here, but the headers.
+const PROPERTIES: [(&str, Property); 12] = [
+    ("content_type", Property::ContentType),
+    ("content_encoding", Property::ContentEncoding),
+    ("delivery_mode", Property::DeliveryMode),
+    ("priority", Property::Priority),
+    ("correlation_id", Property::CorrelationId),
+    ("reply_to", Property::ReplyTo),
+    ("expiration", Property::Expiration),
+    ("message_id", Property::MessageId),
+    ("timestamp", Property::Timestamp),
+    ("type", Property::MessageType),
+    ("user_id", Property::UserId),
+    ("app_id", Property::AppId),
+];
+/// The most messages in one answer, and the most bytes of their bodies.
+const MESSAGES_MAX: u64 = 10_000;
+const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Whoever asks over HTTP may ask again.
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// `POST /api/exchanges/{vhost}/{exchange}/publish`.
+pub(super) async fn publish(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names((vhost, exchange)): Names<(String, String)>,
+    JsonBody(body): JsonBody<Map<String, Value>>,
+) -> Result<Json<Value>, ApiError> {
+    let mut acting = api.acting(&caller, &vhost)?;
+    api.exchange(&vhost, &exchange)?;
+    field(&body, "properties")?;
+    let [routing_key, payload, encoding] =
+        text_fields(&body, ["routing_key", "payload", "payload_encoding"])?;
+    let payload = match encoding {
+        "string" => payload.as_bytes().to_vec(),
+        "base64" => STANDARD.decode(payload).map_err(|_| ApiError::BadRequest("payload_invalid".into()))?,
+        other => return Err(ApiError::BadRequest(format!("{{unsupported_encoding,{other:?}}}"))),
+    };
+    let properties = properties_of(&body)?;
+    let exchange = if exchange == DEFAULT_EXCHANGE { String::new() } else { exchange };
+    acting.demand(Operation::Write, exchange.as_bytes())?;
+    acting.demand_topic(Operation::Write, exchange.as_bytes(), routing_key.as_bytes())?;
+    let (vhost, key) = (acting.vhost, acting::name(routing_key)?);
+    let user = match &caller {
+        Caller::User(user) => user.name.clone(),
+        Caller::Token => Name::EMPTY,
+    };
+    let place = vhost.name().clone();
+    let work = move |worker: &mut PluginWorker| -> Result<(Published, Receipt), Refusal> {
+        let identity = PublisherIdentity { user, connection: "HTTP".into(), protocol: FORM.protocol() };
+        let message = leveret_model::MessageView {
+            exchange: exchange.as_bytes(),
+            routing_key: &key,
+            form: FORM,
+            properties: &properties,
+            body: &payload,
+            publisher: Some(&identity),
+        };
+        vhost.check_publish(&message)?;
+        let more = message.more_keys().unwrap_or_default();
+        let batch = [Publish { channel: 0, message, mandatory: true, more_keys: more.as_deref() }];
+        let mut transaction = leveret_broker::Transaction::begin(&vhost);
+        let (mut outcomes, waker) = (Vec::new(), Arc::new(Nobody) as Arc<dyn Wake>);
+        transaction.publish(worker, &batch, &mut outcomes, &waker);
+        let mut client = Client::new(vhost.clone(), NOBODY, waker);
+        let receipt = transaction.end(&mut client, worker);
+        client.close(worker);
+        let later = || Published::Unavailable(Arc::from("the exchange's type answers later"));
+        Ok((outcomes.pop().unwrap_or_else(later), receipt))
+    };
+    let published = aside::in_the_lane(&api, &place, work).await?;
+    let (outcome, receipt) = published.map_err(|refusal| acting::refused(&refusal))?;
+    aside::safe(&receipt).await?;
+    match outcome {
+        Published::Routed => Ok(Json(json!({ "routed": true }))),
+        Published::Unroutable | Published::Dropped => Ok(Json(json!({ "routed": false }))),
+        Published::Rejected(why) | Published::Unavailable(why) | Published::Full(why) => {
+            Err(ApiError::BadRequest(format!("rejected: {why}")))
+        }
+        Published::Refused(refusal) => Err(acting::refused(&refusal)),
+    }
+}
+
+fn properties_of(body: &Map<String, Value>) -> Result<Vec<u8>, ApiError> {
+    let mut said = match body.get("properties") {
+        Some(Value::Object(said)) => said.clone(),
+        _ => Map::new(),
+    };
+    let headers = match said.remove("headers") {
+        Some(Value::Object(headers)) => arguments::from_json(&headers).map_err(ApiError::BadRequest)?,
+        _ => leveret_model::Table::new(),
+    };
+    said.remove("cluster_id");
+    let said: PropertiesJson = serde_json::from_value(Value::Object(said))
+        .map_err(|error| ApiError::BadRequest(format!("properties: {error}")))?;
+    properties(&said, headers)
+}
+
+/// How to settle what was got.
+fn settlement(ackmode: &str) -> Option<Settle> {
+    match ackmode {
+        "ack_requeue_false" => Some(Settle::Accepted),
+        "ack_requeue_true" => Some(Settle::Requeue { failed: false }),
+        "reject_requeue_true" => Some(Settle::Requeue { failed: true }),
+        "reject_requeue_false" => Some(Settle::Rejected),
+        _ => None,
+    }
+}
+
+/// `POST /api/queues/{vhost}/{queue}/get`.
+pub(super) async fn get(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names((vhost, queue)): Names<(String, String)>,
+    JsonBody(body): JsonBody<Map<String, Value>>,
+) -> Result<Json<Vec<Value>>, ApiError> {
+    let missing: Vec<_> = ["ackmode", "count", "encoding"]
+        .into_iter()
+        .filter(|key| !body.contains_key(*key))
+        .map(|key| format!("{{key_missing,{key}}}"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(ApiError::BadRequest(format!("[{}]", missing.join(","))));
+    }
+    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let number = |key: &str| match body.get(key) {
+        Some(Value::String(text)) => text.parse().ok(),
+        value => value.and_then(Value::as_u64),
+    };
+    let settle =
+        settlement(&text("ackmode")).ok_or_else(|| ApiError::BadRequest("ackmode_invalid".into()))?;
+    let (encoding, truncate) = (text("encoding"), number("truncate"));
+    if !["auto", "base64"].contains(&encoding.as_str()) {
+        return Err(ApiError::BadRequest(format!("{{unsupported_encoding,{encoding:?}}}")));
+    }
+    let count = number("count").ok_or_else(|| ApiError::BadRequest("count is no number".into()))?;
+    let mut acting = api.acting(&caller, &vhost)?;
+    api.queue(&vhost, &queue)?;
+    acting.demand(Operation::Read, queue.as_bytes())?;
+    let (vhost, place) = (acting.vhost.clone(), acting.vhost.name().clone());
+    let work = move |worker: &mut PluginWorker| -> Result<Vec<Value>, Refusal> {
+        let mut client = Client::new(vhost, NOBODY, Arc::new(Nobody));
+        client.open_channel(1);
+        let mut got = Vec::new();
+        let mut bytes = 0;
+        let is_base64 = encoding == "base64";
+        while (got.len() as u64) < count.min(MESSAGES_MAX) && bytes <= BODIES_BYTES_MAX {
+            let any = client.get(1, queue.as_bytes(), false, worker, &mut |message| {
+                bytes += message.message.body.len();
+                got.push(describe(&message, is_base64, truncate));
+            });
+            if !any? {
+                break;
+            }
+        }
+        if !got.is_empty() {
+            client.settle(1, 0, true, settle)?;
+            client.tell_store();
+            client.bury(&mut Publisher::default(), worker);
+            if client.has_dead_letters() {
+                client.dead_letter(worker);
+            }
+        }
+        client.close(worker);
+        Ok(got)
+    };
+    let got = aside::in_the_lane(&api, &place, work).await?;
+    got.map(Json).map_err(|refusal| acting::refused(&refusal))
+}
+
+fn describe(got: &leveret_broker::Got<'_>, is_base64: bool, truncate: Option<u64>) -> Value {
+    let message = &got.message;
+    let properties = Properties::new(message.properties);
+    let mut shown = Map::new();
+    for (name, property) in PROPERTIES {
+        if let Some(value) = properties.get(property) {
+            let value = match (property, value.to_value()) {
+                // Milliseconds in the broker's model, seconds on the wire.
+                (Property::Timestamp, leveret_model::Value::Timestamp(ms)) => Value::from(ms / 1000),
+                (_, value) => arguments::value_to_json(&value),
+            };
+            shown.insert(name.to_owned(), value);
+        }
+    }
+    let headers: Map<String, Value> = properties
+        .headers()
+        .map(|(name, field)| {
+            (String::from_utf8_lossy(name).into_owned(), arguments::value_to_json(&field.to_value()))
+        })
+        .collect();
+    if !headers.is_empty() {
+        shown.insert("headers".to_owned(), Value::Object(headers));
+    }
+    let most = truncate.map_or(message.body.len(), |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let body = message.body.get(..most).unwrap_or(message.body);
+    let (payload, encoding) = match std::str::from_utf8(body) {
+        Ok(text) if !is_base64 => (text.to_owned(), "string"),
+        _ => (STANDARD.encode(body), "base64"),
+    };
+    json!({
+        "payload_bytes": message.body.len(),
+        "redelivered": got.redelivered,
+        "exchange": String::from_utf8_lossy(message.exchange),
+        "routing_key": String::from_utf8_lossy(message.routing_key),
+        "message_count": got.messages_left,
+        "properties": shown,
+        "payload": payload,
+        "payload_encoding": encoding,
+    })
+}
