@@ -3,6 +3,7 @@
 //! A program prints `ok NAME` for each case that passed. The number of those lines is part of the
 //! expectation: a program that does nothing fails.
 
+use crate::outage::Outage;
 use leveret_testkit::languages::Language;
 use leveret_testkit::{Broker, process, workspace};
 use std::time::Duration;
@@ -26,8 +27,22 @@ fn run(language: Language, suite: &str, cases: usize) {
     assert_eq!(passed, cases, "{}", finished.report());
 }
 
+/// The same with a broker that the program may have fail. It is always one of our own.
+fn run_with_outages(language: Language, suite: &str, cases: usize) {
+    let Some(mut client) = language.client() else {
+        return;
+    };
+    let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16");
+    let outage = Outage::new(builder);
+    client.arg(suite).env("AMQP_URL", outage.amqp_url()).env("CONTROL", outage.control());
+    let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
+    assert!(finished.status.success(), "{}", finished.report());
+    let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(passed, cases, "{}", finished.report());
+}
+
 mod python {
-    use super::{Language::Python, run};
+    use super::{Language::Python, run, run_with_outages};
 
     #[test]
     fn connections() {
@@ -88,10 +103,20 @@ mod python {
     fn consumers() {
         run(Python, "consumers", 4);
     }
+
+    #[test]
+    fn robust() {
+        run_with_outages(Python, "robust", 6);
+    }
+
+    #[test]
+    fn jobs() {
+        run_with_outages(Python, "jobs", 8);
+    }
 }
 
 mod node {
-    use super::{Language::Node, run};
+    use super::{Language::Node, run, run_with_outages};
 
     #[test]
     fn messages() {
@@ -107,10 +132,15 @@ mod node {
     fn errors() {
         run(Node, "errors", 7);
     }
+
+    #[test]
+    fn robust() {
+        run_with_outages(Node, "robust", 6);
+    }
 }
 
 mod go {
-    use super::{Language::Go, run};
+    use super::{Language::Go, run, run_with_outages};
 
     #[test]
     fn messages() {
@@ -126,10 +156,15 @@ mod go {
     fn errors() {
         run(Go, "errors", 5);
     }
+
+    #[test]
+    fn recovery() {
+        run_with_outages(Go, "recovery", 6);
+    }
 }
 
 mod java {
-    use super::{Language::Java, run};
+    use super::{Language::Java, run, run_with_outages};
 
     #[test]
     fn messages() {
@@ -144,6 +179,11 @@ mod java {
     #[test]
     fn errors() {
         run(Java, "errors", 5);
+    }
+
+    #[test]
+    fn recovery() {
+        run_with_outages(Java, "recovery", 5);
     }
 }
 

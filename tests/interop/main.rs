@@ -1,11 +1,14 @@
 //! Clients that users have, as real programs against the built broker.
 //!
-//! Rust's lapin runs in these tests themselves (`rust`); pika, amqplib, amqp091-go and RabbitMQ's
-//! Java client run as processes of their own (`foreign`), whose programs lie beside this file, a
-//! folder a language. The expectations hold for RabbitMQ 4.3 as well: with
-//! `LEVERET_TEST_ADDRESS=host:port` the same tests ask a broker that runs there.
+//! Rust's lapin and amqprs run in these tests themselves (`rust`); pika, aio-pika, kombu with Celery, amqplib,
+//! rabbitmq-client, amqp091-go and RabbitMQ's Java client run as processes of their own (`foreign`), whose programs
+//! lie beside this file, a folder a language; rabbitmq-c's are the tools of Debian (`tools`). The expectations hold
+//! for RabbitMQ 4.3 as well: with `LEVERET_TEST_ADDRESS=host:port` the same tests ask a broker that runs there, but
+//! for those in which the broker fails (`outage`).
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod foreign;
+mod outage;
 mod rust;
+mod tools;

@@ -20,11 +20,12 @@ var suites = map[string][]testCase{
 	"messages":  messageCases,
 	"exchanges": exchangeCases,
 	"errors":    errorCases,
+	"recovery":  recoveryCases,
 }
 
 func main() {
 	if len(os.Args) != 2 || suites[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: interop messages|exchanges|errors")
+		fmt.Fprintln(os.Stderr, "usage: interop messages|exchanges|errors|recovery")
 		os.Exit(2)
 	}
 	failed := false

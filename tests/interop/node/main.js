@@ -7,7 +7,7 @@
 
 const harness = require('./harness');
 
-const suites = ['messages', 'exchanges', 'errors'];
+const suites = ['messages', 'exchanges', 'errors', 'robust'];
 const suite = process.argv[2];
 if (!suites.includes(suite)) {
   console.error(`usage: main.js ${suites.join('|')}`);

@@ -1,9 +1,13 @@
 """Cases, and what they share: connections, names, the expectation of a close."""
 
+import asyncio
 import contextlib
+import functools
+import inspect
 import itertools
 import json
 import os
+import socket
 import time
 import traceback
 
@@ -16,6 +20,9 @@ ROUTING_CASES = os.environ.get("ROUTING_CASES", os.path.join(os.path.dirname(__f
 #: Seconds until an expected event counts as missing.
 EVENT_WAIT_MAX = 30
 
+#: Seconds for a whole case that runs by itself.
+CASE_MAX = 90
+
 _cases = []
 _numbers = itertools.count()
 
@@ -26,14 +33,32 @@ def case(function):
     return function
 
 
+def case_of_its_own(function):
+    """Registers a function as a case that makes its connections itself: it is called with nothing, and may be async."""
+
+    @functools.wraps(function)
+    def run():
+        if inspect.iscoroutinefunction(function):
+            asyncio.run(asyncio.wait_for(function(), CASE_MAX))
+        else:
+            function()
+
+    run.of_its_own = True
+    _cases.append(run)
+    return function
+
+
 def run_cases():
     """Runs every registered case; gives the exit code."""
     failed = 0
     for function in _cases:
         name = function.__name__
         try:
-            with connect() as connection:
-                function(connection)
+            if hasattr(function, "of_its_own"):
+                function()
+            else:
+                with connect() as connection:
+                    function(connection)
         except Exception as error:  # A case may fail in any way; the next one runs all the same.
             failed += 1
             print(f"FAIL {name}: {type(error).__name__}: {error}", flush=True)
@@ -134,3 +159,11 @@ def expect_channel_close(connection, code, text, action):
 def routing_cases(name):
     with open(os.path.join(ROUTING_CASES, name), encoding="utf-8") as file:
         return json.load(file)
+
+
+def outage(kind):
+    """Has the broker fail (`cut`, `restart`, `kill`); returns when it is there again."""
+    host, port = os.environ["CONTROL"].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=CASE_MAX) as control:
+        control.sendall(kind.encode() + b"\n")
+        equal(control.makefile().readline(), "over\n", kind)

@@ -12,7 +12,7 @@ import harness
 
 SUITES = (
     "connections", "queues", "messages", "exchanges", "errors", "dead_letters", "tls", "arguments",
-    "transactions", "copies", "replies", "consumers",
+    "transactions", "copies", "replies", "consumers", "robust", "jobs",
 )
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-//! lapin, in the test's own process.
+//! lapin and amqprs, in the test's own process.
 
+mod amqprs;
 mod errors;
 mod exchanges;
 mod messages;
+mod recovery;
 mod session;

@@ -22,9 +22,14 @@ pub(crate) fn on_broker_under_test(test: impl AsyncFnOnce(&Broker)) {
 
 /// Runs a test against this broker.
 pub(crate) fn on_broker(broker: &Broker, test: impl AsyncFnOnce(&Broker)) {
+    limited(async || test(broker).await);
+}
+
+/// Runs a test in a runtime of its own, for [`TEST_MAX`] at most.
+pub(crate) fn limited(test: impl AsyncFnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(TEST_MAX, test(broker)).await.expect("the test waited for something in vain");
+        tokio::time::timeout(TEST_MAX, test()).await.expect("the test waited for something in vain");
     });
 }
 

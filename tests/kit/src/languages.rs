@@ -23,9 +23,9 @@ const ENVIRONMENT_DIRECTORY: &str = ".test-env";
 /// A language with a client program in `tests/interop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// Python with pika, in a venv.
+    /// Python with pika, aio-pika and Celery, in a venv.
     Python,
-    /// Node with amqplib.
+    /// Node with amqplib and rabbitmq-client.
     Node,
     /// Go with amqp091-go.
     Go,
@@ -49,10 +49,7 @@ impl Language {
         match self.set_up() {
             Ok(()) => Some(self.command()),
             Err(Missing(program)) => {
-                let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-                assert!(!in_ci, "no {program} on this machine, and in CI nothing is skipped");
-                // Not by println!, which the test harness keeps to itself where a test passes.
-                let _ = writeln!(std::io::stderr(), "skipped: no {program} on this machine");
+                skip(program);
                 None
             }
         }
@@ -146,6 +143,25 @@ impl Language {
             }
         }
     }
+}
+
+/// Whether a program is on this machine. Where it is not, the test is to be skipped; in CI this panics then.
+#[must_use]
+pub fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !found {
+        skip(program);
+    }
+    found
+}
+
+/// Says that a program is missing. In CI, where nothing is skipped, it panics.
+fn skip(program: &str) {
+    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!in_ci, "no {program} on this machine, and in CI nothing is skipped");
+    // Not by println!, which the test harness keeps to itself where a test passes.
+    let _ = writeln!(std::io::stderr(), "skipped: no {program} on this machine");
 }
 
 /// The files below `directory` that a pattern names; `*` may stand for the stem of the last part.

@@ -26,10 +26,12 @@ pub mod guests;
 pub mod languages;
 pub mod log_lines;
 pub mod process;
+pub mod relay;
 pub mod scratch;
 pub mod wire;
 
 pub use broker::Broker;
+pub use relay::Relay;
 pub use scratch::ScratchDirectory;
 
 use std::path::PathBuf;

@@ -8,7 +8,9 @@ import java.util.function.Supplier;
  */
 public final class Main {
     private static final Map<String, Supplier<Map<String, Case>>> SUITES =
-            Map.of("messages", Messages::cases, "exchanges", Exchanges::cases, "errors", Errors::cases);
+            Map.of(
+                    "messages", Messages::cases, "exchanges", Exchanges::cases, "errors", Errors::cases,
+                    "recovery", Recovery::cases);
 
     private Main() {}
 
@@ -19,7 +21,7 @@ public final class Main {
 
     public static void main(String[] arguments) {
         if (arguments.length != 1 || !SUITES.containsKey(arguments[0])) {
-            System.err.println("usage: Main messages|exchanges|errors");
+            System.err.println("usage: Main messages|exchanges|errors|recovery");
             System.exit(2);
         }
         boolean failed = false;

@@ -1,0 +1,122 @@
+//! lapin's own recovery, and confirms while the broker fails.
+
+use super::session::*;
+use crate::outage::Outage;
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
+use leveret_testkit::{Broker, unique_name};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The client's pause between two attempts to connect, and how many of them it makes.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+const RETRIES_MAX: usize = 1000;
+
+fn with_outages(test: impl AsyncFnOnce(Arc<Outage>)) {
+    let outage = Arc::new(Outage::new(Broker::builder(env!("CARGO_BIN_EXE_leveret"))));
+    limited(async || test(outage).await);
+}
+
+/// Brings one about; the client's own tasks go on meanwhile.
+async fn bring(outage: &Arc<Outage>, what: &'static str) {
+    let outage = Arc::clone(outage);
+    tokio::task::spawn_blocking(move || outage.bring(what)).await.unwrap();
+}
+
+async fn recovering(outage: &Outage) -> Connection {
+    let properties = ConnectionProperties::default()
+        .configure_backoff(|backoff| {
+            backoff.with_min_delay(RETRY_AFTER).with_max_delay(RETRY_AFTER).with_max_times(RETRIES_MAX)
+        })
+        .enable_auto_recover();
+    Connection::connect(&outage.amqp_url(), properties).await.unwrap()
+}
+
+/// Publishes until it is confirmed: what an outage takes with it is published again.
+async fn publish_surely(channel: &Channel, exchange: &ShortString, key: &str, body: &[u8]) {
+    let persistent = BasicProperties::default().with_delivery_mode(2);
+    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    loop {
+        match publish_with(channel, exchange, key, body, options, persistent.clone()).await {
+            Ok(confirmation) => {
+                assert!(confirmation.is_ack(), "not taken: {confirmation:?}");
+                // Returned if the client was still binding its queue again.
+                if confirmation.take_message().is_none() {
+                    return;
+                }
+            }
+            Err(error) => channel.wait_for_recovery(error).await.unwrap(),
+        }
+    }
+}
+
+/// Takes the next delivery.
+async fn next(consumer: &mut Consumer) -> Vec<u8> {
+    let delivery = consumer.next().await.expect("the consumer goes on").unwrap();
+    delivery.ack(BasicAckOptions::default()).await.unwrap();
+    delivery.data
+}
+
+#[test]
+fn consumers_and_topology_come_back() {
+    with_outages(async |outage| {
+        let connection = recovering(&outage).await;
+        let channel = confirming(&connection).await;
+        // It stays through the outages: this client may publish before it has declared all again.
+        let exchange = ShortString::from(unique_name("topic"));
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let arguments = FieldTable::default();
+        channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, arguments).await.unwrap();
+        let queue = ShortString::from(unique_name("exclusive"));
+        let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        channel.queue_declare(queue.clone(), exclusive, FieldTable::default()).await.unwrap();
+        bind(&channel, &queue, &exchange, "a.#", FieldTable::default()).await;
+        let consuming = BasicConsumeOptions::default();
+        let mut consumer =
+            channel.basic_consume(queue, "mine".into(), consuming, FieldTable::default()).await.unwrap();
+        for kind in ["cut", "restart", "kill", "cut"] {
+            publish_surely(&channel, &exchange, "a.b", kind.as_bytes()).await;
+            assert_eq!(next(&mut consumer).await, kind.as_bytes());
+            bring(&outage, kind).await;
+        }
+        publish_surely(&channel, &exchange, "a.b", b"last").await;
+        assert_eq!(next(&mut consumer).await, b"last");
+    });
+}
+
+#[test]
+fn nothing_confirmed_is_lost_in_outages_under_load() {
+    const MESSAGES: u32 = 5000;
+    with_outages(async |outage| {
+        let connection = recovering(&outage).await;
+        let channel = confirming(&connection).await;
+        let queue = ShortString::from(unique_name("load"));
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(queue.clone(), durable, FieldTable::default()).await.unwrap();
+        let publishing = async {
+            let default = ShortString::from("");
+            let sure = |number: u32| {
+                let (channel, default, queue) = (&channel, &default, &queue);
+                async move {
+                    publish_surely(channel, default, queue.as_str(), &number.to_be_bytes()).await;
+                }
+            };
+            futures_util::stream::iter(0..MESSAGES).map(sure).buffer_unordered(300).count().await
+        };
+        let failing = async {
+            for kind in ["cut", "kill", "cut"] {
+                bring(&outage, kind).await;
+            }
+        };
+        let (published, ()) = futures_util::future::join(publishing, failing).await;
+        assert_eq!(published, MESSAGES as usize);
+        let reading = recovering(&outage).await.create_channel().await.unwrap();
+        let found: HashSet<Vec<u8>> = drain(&reading, &queue).await.into_iter().collect();
+        assert_eq!(found.len(), MESSAGES as usize);
+    });
+}
