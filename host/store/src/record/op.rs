@@ -137,8 +137,11 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 impl<'a> Op<'a> {
-    /// Takes an operation from the front.
-    pub(crate) fn take(take: &mut Take<'a>) -> Result<Self, Malformed> {
+    /// Takes an operation from the front, whatever these bytes are.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn take(take: &mut Take<'a>) -> Result<Self, Malformed> {
         Ok(match take.u8()? {
             op @ (kind::ENQUEUE | kind::MOVED) => Self::Enqueue(take_enqueue(op == kind::MOVED, take)?),
             kind::ACK => Self::Ack(take_ranges(take)?),

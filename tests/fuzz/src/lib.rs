@@ -1,0 +1,4 @@
+//! What is fuzzed, and the inputs that it begins with.
+
+pub mod checks;
+pub mod seeds;
