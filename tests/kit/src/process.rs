@@ -68,6 +68,19 @@ pub fn run_successfully(command: &mut Command, limit: Duration) -> Option<Finish
     Some(finished)
 }
 
+/// Lets this process, and those that it starts from now on, have `files` open, if it may have fewer now.
+///
+/// Panics where the machine does not allow as many.
+pub fn raise_file_limit(files: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_some_and(|current| current < files) {
+        let raised = Rlimit { current: Some(files), maximum: now.maximum };
+        setrlimit(Resource::Nofile, raised)
+            .unwrap_or_else(|error| panic!("{files} open files are not allowed ({now:?}): {error}"));
+    }
+}
+
 fn read_aside(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {

@@ -76,6 +76,12 @@ impl RawConnection {
         self.stream
     }
 
+    /// The same connection once more: one may read while the other writes.
+    #[must_use]
+    pub fn other_half(&self) -> Self {
+        Self { stream: self.stream.try_clone().expect("another handle on the socket") }
+    }
+
     /// Opens a channel.
     pub fn open_channel(&mut self, channel: u16) {
         self.send_method(channel, id::CHANNEL_OPEN, Arguments::new().short_string(""));

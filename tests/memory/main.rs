@@ -1,0 +1,160 @@
+//! What idle connections, idle queues and queued messages cost, read from the broker's process.
+//!
+//! The figures of a release build are in the README; these tests hold the bounds with any build.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use leveret_testkit::Broker;
+use leveret_testkit::process::raise_file_limit;
+use leveret_testkit::wire::{
+    Arguments, HEADER, PROTOCOL_HEADER, RawConnection, body_bytes, header_bytes, id, method_bytes,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
+const MIB: u64 = 1 << 20;
+/// connection.blocked
+const CONNECTION_BLOCKED: (u16, u16) = (10, 60);
+
+/// The resident memory of a process now, in bytes.
+fn resident_bytes(broker: &Broker) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", broker.pid())).expect("the process is there");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+}
+
+/// What is there for each of `count`, since the broker had `before`; all of it must be at most `bound`.
+fn assert_within(what: &str, broker: &Broker, before: u64, count: u64, bound: u64) {
+    let now = resident_bytes(broker);
+    let each = now.saturating_sub(before) / count;
+    println!("{count} {what}: {} MiB in all, {each} bytes each", now / MIB);
+    assert!(now <= bound, "{count} {what}: {now} bytes, more than {bound}; {each} bytes each");
+}
+
+/// The arguments of a queue.declare without an answer.
+fn declare(name: &str, is_durable: bool) -> Arguments {
+    Arguments::new().short(0).short_string(name).bits(&[false, is_durable, false, false, true]).empty_table()
+}
+
+/// Everything that was sent before it has been dealt with.
+fn await_answer(connection: &mut RawConnection) {
+    connection.send_method(1, id::BASIC_QOS, Arguments::new().long(0).short(1).bits(&[false]));
+    connection.expect_method(1, id::BASIC_QOS_OK);
+}
+
+#[test]
+fn ten_thousand_idle_connections_within_200_mib() {
+    const COUNT: usize = 10_000;
+    raise_file_limit(COUNT as u64 + 200);
+    let broker = Broker::builder(BINARY).http_listen("none").start();
+    let before = resident_bytes(&broker);
+    // Each with a channel, as a client that waits has one.
+    let connections: Vec<_> =
+        (0..COUNT).map(|_| RawConnection::open_with_channel(broker.address())).collect();
+    assert_within("idle connections", &broker, before, COUNT as u64, 200 * MIB);
+    drop(connections);
+}
+
+#[test]
+fn a_hundred_thousand_idle_queues_within_600_mib() {
+    const COUNT: usize = 100_000;
+    let broker = Broker::builder(BINARY).http_listen("none").start();
+    let before = resident_bytes(&broker);
+    let mut connection = RawConnection::open_with_channel(broker.address());
+    // Every tenth is durable: they are more, and take longer.
+    let names: Vec<String> = (0..COUNT).map(|number| format!("queue-{number:06}")).collect();
+    for (chunk, names) in names.chunks(1000).enumerate() {
+        let declared =
+            names.iter().map(|name| method_bytes(1, id::QUEUE_DECLARE, declare(name, chunk % 10 == 0)));
+        connection.send(&declared.flatten().collect::<Vec<u8>>());
+    }
+    await_answer(&mut connection);
+    let passive = Arguments::new().short(0).short_string("queue-099999").bits(&[true]).empty_table();
+    connection.send_method(1, id::QUEUE_DECLARE, passive);
+    connection.expect_method(1, id::QUEUE_DECLARE_OK);
+    assert_within("idle queues", &broker, before, COUNT as u64, 600 * MIB);
+}
+
+/// What is queued, transient and ten bytes long, takes at most 64 bytes a message beside what the broker has anyway.
+#[test]
+fn half_a_million_small_messages_at_64_bytes_each() {
+    const COUNT: usize = 500_000;
+    let broker = Broker::builder(BINARY).http_listen("none").start();
+    let before = resident_bytes(&broker);
+    let mut connection = RawConnection::open_with_channel(broker.address());
+    connection.send_method(1, id::QUEUE_DECLARE, declare("q", false));
+    let message = [
+        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", "q")),
+        header_bytes(1, 60, 10),
+        body_bytes(1, b"0123456789"),
+    ]
+    .concat();
+    let thousand = message.repeat(1000);
+    (0..COUNT / 1000).for_each(|_| connection.send(&thousand));
+    await_answer(&mut connection);
+    let passive = Arguments::new().short(0).short_string("q").bits(&[true]).empty_table();
+    connection.send_method(1, id::QUEUE_DECLARE, passive);
+    let mut declared = connection.expect_method(1, id::QUEUE_DECLARE_OK);
+    assert_eq!((declared.short_string().as_str(), declared.long()), ("q", COUNT as u32));
+    assert_within("small messages", &broker, before, COUNT as u64, before + COUNT as u64 * 64);
+}
+
+/// The arguments of connection.start-ok of a client that can be told that it is blocked.
+fn start_ok() -> Arguments {
+    let capability = b"\x12connection.blockedt\x01";
+    let content =
+        [b"\x0ccapabilitiesF".as_slice(), &(capability.len() as u32).to_be_bytes(), capability].concat();
+    Arguments::new()
+        .long_string(content)
+        .short_string("PLAIN")
+        .long_string("\0guest\0guest")
+        .short_string("en_US")
+}
+
+/// 256 MiB for a consumer that reads nothing until the publisher was told to wait: the broker never holds more
+/// than what it was given for messages and what the sockets' buffers take.
+#[test]
+fn a_consumer_that_does_not_read_costs_no_memory() {
+    const MESSAGES: usize = 4096;
+    const BODY_BYTES: usize = 64 * 1024;
+    let broker = Broker::builder(BINARY).argument("--memory-mib=16").http_listen("none").start();
+    let before = resident_bytes(&broker);
+    let mut consumer = RawConnection::open_with_channel(broker.address());
+    let queue = consumer.declare_queue(1);
+    let consume =
+        Arguments::new().short(0).short_string(&queue).short_string("c").bits(&[false, true]).empty_table();
+    consumer.send_method(1, id::BASIC_CONSUME, consume);
+    consumer.expect_method(1, id::BASIC_CONSUME_OK);
+
+    let mut publisher = RawConnection::connect(broker.address());
+    publisher.send(&PROTOCOL_HEADER);
+    publisher.expect_method(0, id::CONNECTION_START);
+    publisher.send_method(0, id::CONNECTION_START_OK, start_ok());
+    let tune = publisher.expect_tune();
+    publisher.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune));
+    publisher.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
+    publisher.expect_method(0, id::CONNECTION_OPEN_OK);
+    publisher.open_channel(1);
+    let mut listening = publisher.other_half();
+    let message = [
+        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", &queue)),
+        header_bytes(1, 60, BODY_BYTES as u64),
+        body_bytes(1, &[b'x'; BODY_BYTES]),
+    ]
+    .concat();
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..MESSAGES).for_each(|_| publisher.send(&message)));
+        let blocked = listening.expect_method(0, CONNECTION_BLOCKED).short_string();
+        assert_eq!(blocked, "low on memory");
+        assert_within("slow consumer", &broker, before, 1, before + 64 * MIB);
+        for _ in 0..MESSAGES {
+            consumer.expect_method(1, id::BASIC_DELIVER);
+            let (header, mut body_bytes) = (consumer.expect_frame(), 0);
+            assert_eq!(header.kind, HEADER);
+            while body_bytes < BODY_BYTES {
+                body_bytes += consumer.expect_frame().payload.len();
+            }
+        }
+    });
+    assert_within("slow consumer", &broker, before, 1, before + 64 * MIB);
+}
