@@ -1,6 +1,6 @@
 //! What idle connections, idle queues and queued messages cost, read from the broker's process.
 //!
-//! The figures of a release build are in the README; these tests hold the bounds with any build.
+//! The README has figures; these tests hold the bounds with any build.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 

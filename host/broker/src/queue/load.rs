@@ -1,10 +1,11 @@
 //! Messages that are in the store on disk alone: letting go of what can be read again, and reading it.
 
 use super::{
+    forms::form_in,
     keeping::Keeping,
     pool,
     record::{self, APART, DEAD_LETTERED, GAP, KEPT, Marks, OWN_TTL, REDELIVERED, TIMED},
-    slab::{Hole, Segment, Store, form_in},
+    slab::{Hole, Segment, Store},
 };
 use crate::{
     memory::{LargeBody, MemoryAccount},

@@ -8,6 +8,7 @@ mod ageing;
 mod consumers;
 mod dead_letter;
 mod delayed;
+mod forms;
 mod governed;
 mod handing;
 mod keeping;

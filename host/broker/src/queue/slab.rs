@@ -20,6 +20,7 @@
 //! taken.
 
 use super::{
+    forms::form_in,
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     record::{self, APART, DEAD_LETTERED, GAP, KEPT, Marks, OWN_TTL, REDELIVERED, SETTLED},
 };
@@ -32,8 +33,6 @@ use leveret_model::{Form, MessageView};
 const HELD_FACTOR: usize = 4;
 /// How many bytes the segments may hold besides.
 const HELD_SLACK_BYTES: usize = 2 * SEGMENT_BYTES_MAX;
-/// How many forms of messages one queue tells apart; there is one for each protocol.
-const FORMS_MAX: usize = 255;
 
 type Numbered<T> = HashMap<u64, T, foldhash::fast::RandomState>;
 
@@ -492,24 +491,6 @@ impl Store {
     pub(super) fn segment_count(&self) -> usize {
         self.segments.len()
     }
-}
-
-/// The number of a message's form among those of a queue. Forms are told apart by their protocol.
-#[inline]
-pub(super) fn form_in(forms: &mut Vec<&'static dyn Form>, form: &'static dyn Form) -> u8 {
-    // Where the pointers differ the protocols are compared.
-    let is_first = forms.first().is_some_and(|first| core::ptr::eq(*first, form));
-    if is_first { 0 } else { form_by_protocol(forms, form) }
-}
-
-fn form_by_protocol(forms: &mut Vec<&'static dyn Form>, form: &'static dyn Form) -> u8 {
-    let known = forms.iter().position(|known| known.protocol() == form.protocol());
-    let index = known.unwrap_or_else(|| {
-        debug_assert!(forms.len() < FORMS_MAX);
-        forms.push(form);
-        forms.len() - 1
-    });
-    index as u8
 }
 
 #[cfg(test)]
