@@ -73,7 +73,7 @@ fn exchanges() -> [(&'static str, &'static str, FieldTable); 5] {
             "unique",
             "x-message-deduplication",
             table(&[
-                ("x-cache-size", AMQPValue::LongInt(1_000_000)),
+                ("x-cache-size", AMQPValue::LongInt(80_000)),
                 ("x-cache-persistence", text("disk")),
                 ("x-inner-type", text("direct")),
             ]),
