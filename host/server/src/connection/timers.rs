@@ -39,13 +39,44 @@ pub(super) enum Tick {
 /// that of closing.
 pub(super) struct Timers {
     sleep: Pin<Box<Sleep>>,
-    /// Something came since the last tick.
+    traffic: Traffic,
+    stage: Stage,
+}
+
+/// What came and went since the last tick, of which there is one every half interval.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Something came.
     read: bool,
-    /// Something went since the last tick.
+    /// Something went, but for a heartbeat.
     wrote: bool,
+    /// A heartbeat is about to be written.
+    beats: bool,
     /// Ticks in a row in which nothing came.
     silent_ticks: u32,
-    stage: Stage,
+}
+
+impl Traffic {
+    /// Something was written. A heartbeat does not put off the next: some clients give up when they hear nothing for
+    /// an interval, and RabbitMQ sends one each half.
+    fn note_write(&mut self) {
+        self.wrote |= !std::mem::take(&mut self.beats);
+    }
+
+    /// What is due; the next half interval begins.
+    fn tick(&mut self) -> Tick {
+        let (read, wrote) = (std::mem::take(&mut self.read), std::mem::take(&mut self.wrote));
+        self.silent_ticks = if read { 0 } else { self.silent_ticks + 1 };
+        // Two intervals are four ticks; a tick may fall just before a heartbeat comes, so one more.
+        if self.silent_ticks > 4 {
+            Tick::PeerSilent
+        } else if wrote {
+            Tick::Nothing
+        } else {
+            self.beats = true;
+            Tick::SendHeartbeat
+        }
+    }
 }
 
 impl Timers {
@@ -53,21 +84,19 @@ impl Timers {
     pub(super) fn new() -> Self {
         Self {
             sleep: Box::pin(tokio::time::sleep(Duration::from_secs(HANDSHAKE_SECONDS_MAX))),
-            read: false,
-            wrote: false,
-            silent_ticks: 0,
+            traffic: Traffic::default(),
             stage: Stage::Handshake,
         }
     }
 
     /// So many bytes came.
     pub(super) fn note_read(&mut self, bytes: usize) {
-        self.read |= bytes > 0;
+        self.traffic.read |= bytes > 0;
     }
 
     /// Something was written.
     pub(super) fn note_write(&mut self) {
-        self.wrote = true;
+        self.traffic.note_write();
     }
 
     /// Whether the connection came to another stage: then [`Self::poll`] is to be called at once.
@@ -101,16 +130,7 @@ impl Timers {
         if heartbeat_seconds == 0 {
             return Tick::Nothing;
         }
-        let (read, wrote) = (std::mem::take(&mut self.read), std::mem::take(&mut self.wrote));
-        self.silent_ticks = if read { 0 } else { self.silent_ticks + 1 };
-        // Two intervals are four ticks; a tick may fall just before a heartbeat comes, so one more.
-        if self.silent_ticks > 4 {
-            Tick::PeerSilent
-        } else if wrote {
-            Tick::Nothing
-        } else {
-            Tick::SendHeartbeat
-        }
+        self.traffic.tick()
     }
 
     fn again(&mut self, heartbeat_seconds: u16) {
@@ -119,5 +139,33 @@ impl Timers {
         let half = Duration::from_millis(u64::from(heartbeat_seconds) * 500);
         let wait = if heartbeat_seconds == 0 { NEVER } else { half };
         self.sleep.as_mut().reset(Instant::now() + wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_go_each_half_interval_in_which_nothing_else_did() {
+        let mut traffic = Traffic::default();
+        for _ in 0..3 {
+            traffic.read = true;
+            assert_eq!(traffic.tick(), Tick::SendHeartbeat);
+            traffic.note_write();
+        }
+        traffic.read = true;
+        traffic.note_write();
+        assert_eq!(traffic.tick(), Tick::Nothing);
+        traffic.read = true;
+        assert_eq!(traffic.tick(), Tick::SendHeartbeat);
+    }
+
+    #[test]
+    fn a_peer_is_silent_when_nothing_came_for_two_intervals_and_a_tick() {
+        let mut traffic = Traffic { read: true, ..Traffic::default() };
+        let told: Vec<Tick> = (0..6).map(|_| traffic.tick()).collect();
+        assert_eq!(told[..5], [Tick::SendHeartbeat; 5]);
+        assert_eq!(told[5], Tick::PeerSilent);
     }
 }
