@@ -140,13 +140,17 @@ impl State {
         self.let_go(key, 1);
     }
 
-    /// Hands out one message that is not expired at the time `now_ms`.
+    /// Hands out one message that is not expired at the time `now_ms`, and for which no consumer has credit: what a
+    /// consumer can take is its, as in RabbitMQ, where it would be on its way already.
     pub(super) fn get(
         &mut self,
         no_ack: bool,
         now_ms: u64,
         got: impl FnOnce(GotMessage<'_>, MessageRef),
     ) -> bool {
+        if self.is_awaited() {
+            return false;
+        }
         // Whoever gets does not look again; a consumer that knows does.
         let (taken, _) = self.unwatched(|state| state.take_fresh(now_ms));
         let Some(taken) = taken else {
@@ -166,5 +170,11 @@ impl State {
             self.lanes.note_delivered(taken);
         }
         true
+    }
+
+    /// Whether the only consumer can take all that is ready. Several take it as soon as it is.
+    fn is_awaited(&mut self) -> bool {
+        let ready = u32::try_from(self.ready()).unwrap_or(u32::MAX);
+        !self.consumers.is_to_hand_over() && self.consumers.sole_credit(ready) == ready
     }
 }
