@@ -100,13 +100,16 @@ fn exchanges_and_queues_have_rabbitmqs_json() {
             ("exchanges/%2F", "exchanges"),
             ("exchanges/%2f/fx.orders", "exchange"),
             ("exchanges/%2F/amq.default", "default-exchange"),
-            ("queues", "queues"),
-            ("queues/%2F", "queues"),
-            ("queues/%2F/fx.work", "queue"),
         ];
         for (path, file) in cases {
             assert_eq!(get(broker, path), rabbitmq(file), "{path}");
         }
+        let mut queue = rabbitmq("queue");
+        // What is of this run.
+        queue["node"] = json!("leveret@127.0.0.1");
+        assert_eq!(get(broker, "queues/%2F/fx.work"), queue);
+        assert_eq!(get(broker, "queues"), json!([queue]));
+        assert_eq!(get(broker, "queues/%2F"), json!([queue]));
     });
 }
 

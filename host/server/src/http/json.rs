@@ -192,6 +192,8 @@ pub struct QueueJson {
     pub name: String,
     /// Its virtual host.
     pub vhost: String,
+    /// The node that it is on.
+    pub node: String,
     /// Its type.
     #[serde(rename = "type")]
     pub queue_type: &'static str,

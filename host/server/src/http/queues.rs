@@ -51,6 +51,7 @@ fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
     QueueJson {
         name: spec.name.to_text(),
         vhost: vhost.name().to_text(),
+        node: node(),
         queue_type: queue.kind().as_str(),
         state: "running",
         durable: spec.durable,
