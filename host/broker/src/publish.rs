@@ -13,10 +13,14 @@
 mod checks;
 mod further;
 mod intercepted;
+mod outcome;
 mod transaction;
 mod writing;
 
+pub use outcome::Published;
 pub use transaction::Transaction;
+
+pub(crate) use outcome::published;
 
 use crate::{
     after::After,
@@ -26,7 +30,7 @@ use crate::{
     later::Why,
     memory::LargeBody,
     origin::{Origin, Sender},
-    port::{Answer, Effects, Fate, Layer, Routed, Router, Wake},
+    port::{Answer, Effects, Layer, Routed, Router, Wake},
     queue::{LARGE_BODY_BYTES, MessageRef, Notes, Queue},
     recent::Recent,
     replies,
@@ -36,7 +40,7 @@ use crate::{
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, sync::Arc, vec::Vec};
-use checks::{failed, not_for_clients};
+use checks::not_for_clients;
 use leveret_model::{MessageView, MoreKeys, Name, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
@@ -70,28 +74,6 @@ impl<'a> Publish<'a> {
     fn hides(&self) -> bool {
         self.more_keys.is_some_and(|more| more.shown.is_some())
     }
-}
-
-/// What became of a published message.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Published {
-    /// At least one queue took it, or it is held.
-    Routed,
-    /// The exchange's type dropped it on purpose: to be confirmed, not returned.
-    Dropped,
-    /// There is no queue for it: to be returned if it is mandatory, then confirmed.
-    Unroutable,
-    /// The type did not accept it, or failed on it: a negative confirm where confirms are on.
-    Rejected(Arc<str>),
-    /// Not accepted, because a plugin cannot be asked about any message now: to its publisher the same as
-    /// [`Self::Rejected`]. Whoever tries again may count it as no try.
-    Unavailable(Arc<str>),
-    /// Not accepted, because a queue has no room for it and says so: to its publisher the same again. Of what the broker
-    /// publishes only where no other queue took it, which would get it once more with another try.
-    Full(Arc<str>),
-    /// The publish is an error of its channel. Whatever else the batch has from that channel
-    /// after it went nowhere, and has the same outcome.
-    Refused(Refusal),
 }
 
 /// One connection's way to publish: scratch, and what it looked up before.
@@ -148,18 +130,6 @@ pub(crate) struct Batch<'a, 'b> {
 
 /// Effects for the message at that place of a batch.
 pub(crate) type Earlier = (u32, Box<dyn Effects>);
-
-impl Published {
-    /// What that means for effects; none where the message is not accepted.
-    pub(crate) fn fate(&self) -> Option<Fate> {
-        match self {
-            Self::Routed => Some(Fate::Routed),
-            Self::Dropped => Some(Fate::Dropped),
-            Self::Unroutable => Some(Fate::Unroutable),
-            Self::Rejected(_) | Self::Unavailable(_) | Self::Full(_) | Self::Refused(_) => None,
-        }
-    }
-}
 
 impl Batch<'_, '_> {
     pub(crate) fn origin(&self, message: u32) -> Origin {
@@ -589,16 +559,4 @@ fn take_effects(answer: &mut Answer) -> Option<Box<dyn Effects>> {
 /// loads from where an empty slice points are slow.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && (a.is_empty() || a == b)
-}
-
-/// What a publish is told of where its walk ended; `None` if it has to wait.
-pub(crate) fn published(walked: Walked) -> Option<Published> {
-    match walked {
-        Walked::Pending => None,
-        Walked::Routed => Some(Published::Routed),
-        Walked::Unroutable => Some(Published::Unroutable),
-        Walked::Dropped => Some(Published::Dropped),
-        Walked::Rejected(reason) => Some(Published::Rejected(reason)),
-        Walked::Failed(refusal) => Some(failed(*refusal)),
-    }
 }

@@ -244,10 +244,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         connection_ids: AtomicU64::new(1),
         connections: AtomicUsize::new(0),
     });
-    let is_quorum = |queue: &Arc<Queue>| queue.kind() == QueueKind::Quorum;
-    if shared.vhosts.list().iter().any(|place| place.vhost.queues().iter().any(is_quorum)) {
-        shared.quorum.warn();
-    }
+    warn_of_quorum_queues(&shared);
     let watcher = PluginWatcher::start(&folders, &plugins).context("cannot watch the plugins folders")?;
     let workers = (0..config.workers)
         .map(|index| worker::start(index, shared.clone()))
@@ -266,13 +263,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     };
 
     tracing::info!("exchange types from {}", config.plugins_dir.display());
-    if let Some(http) = &http {
-        tracing::info!("HTTP API on http://{}", http.address());
-    }
-    if let Some(listener) = &tls_listener {
-        let address = listener.local_addr().context("the listening socket for TLS has no address")?;
-        tracing::info!("TLS on {address}");
-    }
+    log_addresses(http.as_ref(), tls_listener.as_ref())?;
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
     Ok(Running {
         address,
@@ -287,6 +278,26 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         _watcher: watcher,
         _data_folder: data_folder,
     })
+}
+
+/// There are quorum queues from before, which have one replica here.
+fn warn_of_quorum_queues(shared: &Shared) {
+    let is_quorum = |queue: &Arc<Queue>| queue.kind() == QueueKind::Quorum;
+    if shared.vhosts.list().iter().any(|place| place.vhost.queues().iter().any(is_quorum)) {
+        shared.quorum.warn();
+    }
+}
+
+/// Says where it listens beside AMQP without TLS.
+fn log_addresses(http: Option<&HttpServer>, tls: Option<&TcpListener>) -> anyhow::Result<()> {
+    if let Some(http) = http {
+        tracing::info!("HTTP API on http://{}", http.address());
+    }
+    if let Some(listener) = tls {
+        let address = listener.local_addr().context("the listening socket for TLS has no address")?;
+        tracing::info!("TLS on {address}");
+    }
+    Ok(())
 }
 
 /// The virtual hosts, with what they have from before.

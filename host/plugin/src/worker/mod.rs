@@ -23,6 +23,7 @@ mod keeping;
 mod questions;
 mod reconfiguring;
 mod relief;
+mod serving;
 mod sets;
 mod shelf;
 mod standing_in;
