@@ -68,6 +68,12 @@ fn bindings_are_made_found_by_their_keys_and_taken_away() {
         assert_eq!(delete(&broker, &path).status(), 204, "{key}");
         assert_eq!(delete(&broker, &path).status(), 404, "{key}");
     }
+    // Each is found by its own key, also where another's is what that one's means unquoted.
+    for key in ["a b", "a+b"] {
+        assert_eq!(posted(&broker, between, &json!({"routing_key": key})).status(), 201);
+    }
+    assert_eq!(delete(&broker, &format!("{between}/a%2Bb")).status(), 204);
+    assert_eq!(get(&broker, between)[0]["routing_key"], "a b");
     assert_eq!(posted(&broker, "bindings/%2F/e/y/e/x", &json!({})).status(), 201);
     assert_eq!(get(&broker, "bindings/%2F/e/y/e/x")[0]["destination_type"], "exchange");
     let nowhere = status(&posted(&broker, "bindings/%2F/e/x/q/none", &json!({})));
@@ -134,9 +140,56 @@ fn a_user_does_over_http_what_its_permissions_say() {
 }
 
 #[test]
+fn what_a_message_says_of_its_publisher_and_its_further_keys_is_judged_too() {
+    let broker = Broker::start(BINARY);
+    put(&broker, "users/user", &json!({"password": "secret", "tags": "management"}));
+    put(&broker, "permissions/%2F/user", &json!({"configure": "", "write": ".*", "read": ""}));
+    let topics = json!({"exchange": "amq.topic", "write": "^mine", "read": ""});
+    put(&broker, "topic-permissions/%2F/user", &topics);
+    let publish = |properties: &Value| {
+        let said = json!({
+            "properties": properties, "routing_key": "mine", "payload": "x", "payload_encoding": "string"
+        });
+        let path = "exchanges/%2F/amq.topic/publish";
+        status(&super::asking::send_as(&broker, USER, "POST", path, Some(&said)))
+    };
+    assert_eq!(publish(&json!({"user_id": "user", "headers": {"CC": ["mine.too"]}})).0, 200);
+    for header in ["CC", "BCC"] {
+        assert_eq!(publish(&json!({"headers": {header: ["mine.too", "other"]}})).0, 401, "{header}");
+    }
+    let (code, why) = publish(&json!({"user_id": "guest"}));
+    assert_eq!((code, why.contains("user_id property set to 'guest'")), (400, true), "{why}");
+}
+
+#[test]
+fn quorum_queues_are_refused_over_http_too() {
+    let broker = Broker::builder(BINARY).argument("--quorum=refuse").start();
+    let quorum = json!({"durable": true, "arguments": {"x-queue-type": "quorum"}});
+    let (code, why) = status(&put(&broker, "queues/%2F/q", &quorum));
+    assert_eq!((code, why.contains("the configuration refuses quorum queues")), (400, true), "{why}");
+    assert_eq!(put(&broker, "queues/%2F/q", &json!({"durable": true})).status(), 201);
+}
+
+#[test]
+fn a_name_is_judged_as_it_is_declared() {
+    let broker = Broker::start(BINARY);
+    put(&broker, "users/user", &json!({"password": "secret", "tags": "management"}));
+    let all_but = json!({"configure": "^(?!secret)", "write": "", "read": ""});
+    put(&broker, "permissions/%2F/user", &all_but);
+    for kind in ["queues", "exchanges"] {
+        let made = |name: &str| {
+            let path = format!("{kind}/%2F/{name}");
+            super::asking::send_as(&broker, USER, "PUT", &path, Some(&json!({}))).status().as_u16()
+        };
+        assert_eq!((made("sec%0Aret"), made("o%0Ak"), made("ok")), (401, 201, 204), "{kind}");
+    }
+}
+
+#[test]
 fn connections_and_channels_are_listed_and_ended() {
     on_broker(&Broker::start(BINARY), async |broker| {
         let connection = connect(broker).await;
+        put(broker, "users/user", &json!({"password": "secret", "tags": "monitoring"}));
         let channel = confirming(&connection).await;
         own_queue(&channel).await;
         let listed = get(broker, "connections");
@@ -153,6 +206,9 @@ fn connections_and_channels_are_listed_and_ended() {
         let channels = get(broker, "channels");
         assert_eq!(channels[0]["name"], format!("{name} ({})", channel.id()));
         assert_eq!(get(broker, &format!("{path}/channels")), channels);
+        let ended = |path: &str| super::asking::send_as(broker, USER, "DELETE", path, None).status();
+        assert_eq!(get_as(broker, Some(USER), &path).status(), 200, "who monitors may see it");
+        assert_eq!((ended(&path).as_u16(), ended("connections/username/guest").as_u16()), (401, 401));
         assert_eq!(delete(broker, &path).status(), 204);
         let gone = publish(&channel, &"".into(), "q", b"x", false).await;
         let why = format!("{:?}", gone.unwrap_err());

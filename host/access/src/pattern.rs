@@ -9,6 +9,8 @@ use std::{fmt, sync::Arc};
 const COMPILED_BYTES_MAX: usize = 1024 * 1024;
 /// How much memory a pattern may take for what it found out while it searched, in bytes.
 const SEARCH_BYTES_MAX: usize = 256 * 1024;
+/// The most that a pattern may look for ahead, and behind that.
+const PARTS_MAX: usize = 16;
 /// The longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 4096;
 
@@ -56,15 +58,26 @@ impl Pattern {
     /// It is no regular expression, too large, or one that this kind cannot be: it looks back, or ahead elsewhere than at
     /// the beginning, `^(?!…)` or `^(?=…)`.
     pub fn new(text: &str) -> Result<Self, PatternError> {
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(PatternError(format!("a pattern has at most {PATTERN_BYTES_MAX} bytes")));
+        }
         let kind = match text {
             ".*" | "^.*$" => Kind::All,
             "" | "^$" => Kind::Empty,
             _ => match ahead::split(text) {
+                Some(parts) if parts.len() > PARTS_MAX => {
+                    return Err(PatternError(format!(
+                        "a pattern looks ahead at most {} times",
+                        PARTS_MAX - 1
+                    )));
+                }
                 Some(parts) => {
-                    let part = |(part, is_wanted): (String, bool)| Ok((compile(&part)?, is_wanted));
+                    let bytes_max = COMPILED_BYTES_MAX / parts.len();
+                    let part =
+                        |(part, is_wanted): (String, bool)| Ok((compile(&part, bytes_max)?, is_wanted));
                     Kind::Ahead(parts.into_iter().map(part).collect::<Result<_, _>>()?)
                 }
-                None => Kind::Regex(Arc::new(compile(text)?)),
+                None => Kind::Regex(Arc::new(compile(text, COMPILED_BYTES_MAX)?)),
             },
         };
         Ok(Self { text: text.into(), kind })
@@ -135,12 +148,10 @@ impl fmt::Debug for Pattern {
     }
 }
 
-fn compile(text: &str) -> Result<Regex, PatternError> {
-    if text.len() > PATTERN_BYTES_MAX {
-        return Err(PatternError(format!("a pattern has at most {PATTERN_BYTES_MAX} bytes")));
-    }
+/// Compiled, to so many bytes at most.
+fn compile(text: &str, bytes_max: usize) -> Result<Regex, PatternError> {
     let mut builder = RegexBuilder::new(text);
-    builder.size_limit(COMPILED_BYTES_MAX).dfa_size_limit(SEARCH_BYTES_MAX);
+    builder.size_limit(bytes_max).dfa_size_limit(SEARCH_BYTES_MAX);
     builder.build().map_err(|error| {
         // The library draws a picture of where; its last line says what.
         let whole = error.to_string();
@@ -204,6 +215,11 @@ mod tests {
             assert!(Pattern::new(wrong).is_err(), "{wrong}");
         }
         assert!(Pattern::new(&format!("^(?!{})", "a".repeat(PATTERN_BYTES_MAX))).is_err());
+        // All together they take no more than one that does not look ahead.
+        let ahead =
+            |times: usize, what: &str| Pattern::new(&format!("^{}", format!("(?!{what})").repeat(times)));
+        assert!(ahead(15, "a").is_ok() && ahead(16, "a").is_err());
+        assert!(ahead(1, r"\w{5}").is_ok() && ahead(15, r"\w{5}").is_err());
     }
 
     #[test]

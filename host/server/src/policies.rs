@@ -101,7 +101,8 @@ fn priority(said: Option<&Value>) -> Result<f64, String> {
         None => Ok(0.0),
         Some(Value::Integer(number)) => Ok(*number as f64),
         Some(Value::Unsigned(number)) => Ok(*number as f64),
-        Some(Value::Real(number)) if number.is_finite() => Ok(*number),
+        // No negative zero: it is kept as a whole number.
+        Some(Value::Real(number)) if number.is_finite() => Ok(*number + 0.0),
         Some(other) => Err(format!("priority should be a number, actually was {}", term(other))),
     }
 }

@@ -254,16 +254,18 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     shared.vhosts.tell(Keepers { workers: orders(), folders: watcher.folders() });
     // Before anybody is told that the broker runs: whoever knows may want it to stop cleanly.
     let main = MainThread::new().context("the main thread's runtime and signals")?;
+    let tls_address = tls_listener.as_ref().map(TcpListener::local_addr).transpose();
+    let tls_address = tls_address.context("the listening socket for TLS has no address")?;
     let http = match http_listener {
         Some(listener) => Some(
-            http::start(listener, shared.clone(), orders(), address, &config.data_dir)
+            http::start(listener, shared.clone(), orders(), (address, tls_address), &config.data_dir)
                 .context("cannot start the HTTP API")?,
         ),
         None => None,
     };
 
     tracing::info!("exchange types from {}", config.plugins_dir.display());
-    log_addresses(http.as_ref(), tls_listener.as_ref())?;
+    log_addresses(http.as_ref(), tls_address);
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
     Ok(Running {
         address,
@@ -289,15 +291,13 @@ fn warn_of_quorum_queues(shared: &Shared) {
 }
 
 /// Says where it listens beside AMQP without TLS.
-fn log_addresses(http: Option<&HttpServer>, tls: Option<&TcpListener>) -> anyhow::Result<()> {
+fn log_addresses(http: Option<&HttpServer>, tls: Option<SocketAddr>) {
     if let Some(http) = http {
         tracing::info!("HTTP API on http://{}", http.address());
     }
-    if let Some(listener) = tls {
-        let address = listener.local_addr().context("the listening socket for TLS has no address")?;
+    if let Some(address) = tls {
         tracing::info!("TLS on {address}");
     }
-    Ok(())
 }
 
 /// The virtual hosts, with what they have from before.

@@ -5,7 +5,7 @@
 //! one of the highest priority; of several the first by name.
 //!
 //! *What comes of it.* A definition has the keys of queue arguments without their `x-`. It is put together with the
-//! arguments ([`merge`]) when a queue is declared and when policies change, never for a message: a queue that is governed
+//! arguments (`merge.rs`) when a queue is declared and when policies change, never for a message: a queue that is governed
 //! has other settings, and is otherwise as any.
 //!
 //! Patterns are somebody else's business ([`NamePattern`]), and so is where policies are kept.

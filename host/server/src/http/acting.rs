@@ -3,9 +3,12 @@
 
 use super::{Api, error::ApiError, login::Caller};
 use leveret_access::{Operation, Rights};
-use leveret_amqp091::close::{ReplyCode, reply_code};
+use leveret_amqp091::{
+    close::{ReplyCode, reply_code},
+    properties::Properties,
+};
 use leveret_broker::{ConnectionId, Now, Receipt, Vhost};
-use leveret_model::{Name, Refusal};
+use leveret_model::{MessageView, MoreKeys, Name, Property, Refusal};
 use leveret_plugin::Worker as PluginWorker;
 use std::sync::Arc;
 
@@ -60,6 +63,27 @@ impl Acting {
         let may =
             !rights.has_topics() || !is_topic(exchange) || rights.may_use_topic(operation, exchange, key);
         if may { Ok(()) } else { Err(ApiError::Denied) }
+    }
+
+    /// What a message says of who published it, and the keys that it goes by at a topic exchange.
+    ///
+    /// # Errors
+    /// [`ApiError::Denied`]; it says that somebody else published it.
+    pub(super) fn demand_publish(
+        &mut self,
+        message: &MessageView<'_>,
+        more: Option<&MoreKeys>,
+    ) -> Result<(), ApiError> {
+        let Some(rights) = &mut self.rights else { return Ok(()) };
+        if let Some(claimed) = Properties::new(message.properties).string(Property::UserId)
+            && !rights.may_publish_as(claimed)
+        {
+            let (claimed, user) = (Name::cut(claimed), rights.user_name().clone());
+            return Err(refused(&Refusal::ForeignUserId { claimed, user }));
+        }
+        self.demand_topic(Operation::Write, message.exchange, message.routing_key)?;
+        let mut keys = more.into_iter().flat_map(|more| &more.keys);
+        keys.try_for_each(|key| self.demand_topic(Operation::Write, message.exchange, key))
     }
 
     /// What is forwarded from something to an exchange that an argument names.

@@ -4,7 +4,8 @@
 use super::{
     Api,
     acting::{self, NOBODY, name},
-    arguments, aside, bindings,
+    arguments, aside,
+    bindings::{self, Found},
     body::JsonBody,
     error::ApiError,
     json::{BindingJson, DestinationType},
@@ -14,12 +15,12 @@ use super::{
 use axum::{
     Extension, Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use leveret_access::Operation;
 use leveret_broker::{BindTo, exchange::Destination};
-use leveret_model::{Name, Refusal};
+use leveret_model::{Refusal, Table};
 use leveret_plugin::Worker as PluginWorker;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -37,7 +38,7 @@ pub(super) struct Said {
 type Ends = (String, String, String, String);
 
 /// The bindings between two ends.
-fn between(api: &Api, (vhost, source, kind, destination): &Ends) -> Result<Vec<BindingJson>, ApiError> {
+fn between(api: &Api, (vhost, source, kind, destination): &Ends) -> Result<Vec<Found>, ApiError> {
     let (vhost, source) = api.exchange(vhost, source)?;
     let destination = match kind.as_str() {
         "q" => Destination::Queue(vhost.queue(destination.as_bytes()).ok_or(ApiError::NotFound)?),
@@ -52,16 +53,22 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Names(ends): Names<Ends>,
 ) -> Result<Json<Vec<BindingJson>>, ApiError> {
-    Ok(Json(between(&api, &ends)?))
+    Ok(Json(between(&api, &ends)?.into_iter().map(|found| found.shown).collect()))
+}
+
+/// The one with the key at the end of a path.
+fn by_key(api: &Api, ends: &Ends, uri: &Uri, key: &str) -> Result<Found, ApiError> {
+    let raw = uri.path().rsplit('/').next().unwrap_or_default();
+    bindings::by_key(between(api, ends)?, raw, key).ok_or(ApiError::NotFound)
 }
 
 /// `GET` of one, by its key.
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Names((vhost, source, kind, destination, key)): Names<(String, String, String, String, String)>,
+    uri: Uri,
 ) -> Result<Json<BindingJson>, ApiError> {
-    let all = between(&api, &(vhost, source, kind, destination))?;
-    all.into_iter().find(|binding| bindings::is_key(binding, &key)).map(Json).ok_or(ApiError::NotFound)
+    Ok(Json(by_key(&api, &(vhost, source, kind, destination), &uri, &key)?.shown))
 }
 
 fn demand(
@@ -109,21 +116,21 @@ pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     Names((vhost, source, kind, destination, key)): Names<(String, String, String, String, String)>,
+    uri: Uri,
 ) -> Result<StatusCode, ApiError> {
     let ends = (vhost, source, kind, destination);
-    let all = between(&api, &ends)?;
-    let found = all.into_iter().find(|binding| bindings::is_key(binding, &key));
-    let binding = found.ok_or(ApiError::NotFound)?;
+    let Found { shown, binding } = by_key(&api, &ends, &uri, &key)?;
     let (vhost, source, _, destination) = ends;
     let mut acting = api.acting(&caller, &vhost)?;
-    demand(&mut acting, (&source, &destination), &binding.routing_key)?;
+    demand(&mut acting, (&source, &destination), &shown.routing_key)?;
     let (vhost, place) = (acting.vhost.clone(), acting.vhost.name().clone());
-    let (routing_key, table) = (
-        Name::new(binding.routing_key.as_bytes()).unwrap_or_default(),
-        arguments::from_json(&binding.arguments).map_err(ApiError::BadRequest)?,
-    );
+    // As they were said: what is shown of them is not all.
+    let (routing_key, table) = match binding {
+        Some(binding) => (binding.routing_key.clone(), binding.arguments.clone()),
+        None => (name(&shown.routing_key)?, Table::new()),
+    };
     let unbind = move |worker: &mut PluginWorker| {
-        let to = match binding.destination_type {
+        let to = match shown.destination_type {
             DestinationType::Queue => BindTo::Queue(destination.as_bytes()),
             DestinationType::Exchange => BindTo::Exchange(destination.as_bytes()),
         };

@@ -18,7 +18,7 @@ use leveret_broker::{
 };
 use leveret_model::{Name, Table};
 use percent_encoding::percent_decode_str;
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 /// What a list of bindings is answered with.
 type Listed = Result<Json<Vec<BindingJson>>, ApiError>;
@@ -77,24 +77,47 @@ fn from_exchange(vhost: &Vhost, exchange: &Exchange) -> Vec<BindingJson> {
     bindings.iter().map(|binding| describe(exchange, binding)).collect()
 }
 
+/// A binding, and how it is shown; none of those to the default exchange, which nobody made.
+pub(super) struct Found {
+    pub(super) shown: BindingJson,
+    pub(super) binding: Option<Arc<Binding>>,
+}
+
 /// Those from an exchange to a queue or an exchange.
-pub(super) fn between(vhost: &Vhost, source: &Exchange, to: &Destination) -> Vec<BindingJson> {
+pub(super) fn between(vhost: &Vhost, source: &Exchange, to: &Destination) -> Vec<Found> {
     if source.spec.name.is_empty() {
         let queue = match to {
-            Destination::Queue(queue) => Some(by_default(vhost, queue)),
+            Destination::Queue(queue) => Some(Found { shown: by_default(vhost, queue), binding: None }),
             Destination::Exchange(_) => None,
         };
         return queue.into_iter().collect();
     }
     let to = vhost.bindings_to(to);
-    let from_there = to.iter().filter(|(from, _)| from.spec.name == source.spec.name);
-    sorted(from_there.map(|(source, binding)| describe(source, binding)).collect())
+    let from_there = to.into_iter().filter(|(from, _)| from.spec.name == source.spec.name);
+    let found = |(source, binding): (Arc<Exchange>, Arc<Binding>)| Found {
+        shown: describe(&source, &binding),
+        binding: Some(binding),
+    };
+    let mut all: Vec<Found> = from_there.map(found).collect();
+    all.sort_by(|a, b| order(&a.shown, &b.shown));
+    all
 }
 
-/// Whether a binding is meant by a key in a path, where its quoting may have been undone.
-pub(super) fn is_key(binding: &BindingJson, key: &str) -> bool {
-    let decoded = percent_decode_str(&binding.properties_key).decode_utf8_lossy();
-    binding.properties_key == key || decoded == key || decoded.replace('+', " ") == key
+/// The binding that is meant by a key in a path: `key`, and as it stands there, `raw`. Some clients quote what is
+/// quoted already.
+pub(super) fn by_key(all: Vec<Found>, raw: &str, key: &str) -> Option<Found> {
+    let means = |found: &Found| {
+        let found = &found.shown.properties_key;
+        if found == raw { Some(0) } else { is_key(found, key).then_some(1) }
+    };
+    let ranked = all.into_iter().filter_map(|found| Some((means(&found)?, found)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
+}
+
+/// Whether a binding's key is meant by one in a path, where its quoting may have been undone.
+fn is_key(properties_key: &str, key: &str) -> bool {
+    let decoded = percent_decode_str(properties_key).decode_utf8_lossy();
+    properties_key == key || decoded == key || decoded.replace('+', " ") == key
 }
 
 fn leading_to(vhost: &Vhost, destination: &Destination) -> Vec<BindingJson> {
@@ -103,17 +126,15 @@ fn leading_to(vhost: &Vhost, destination: &Destination) -> Vec<BindingJson> {
 }
 
 fn sorted(mut bindings: Vec<BindingJson>) -> Vec<BindingJson> {
-    bindings.sort_by(|a, b| {
-        let key = |binding: &BindingJson| binding.destination_type;
-        (&a.source, key(a), &a.destination, &a.routing_key, &a.properties_key).cmp(&(
-            &b.source,
-            key(b),
-            &b.destination,
-            &b.routing_key,
-            &b.properties_key,
-        ))
-    });
+    bindings.sort_by(order);
     bindings
+}
+
+fn order(a: &BindingJson, b: &BindingJson) -> Ordering {
+    fn key(of: &BindingJson) -> impl Ord + '_ {
+        (&of.source, of.destination_type, &of.destination, &of.routing_key, &of.properties_key)
+    }
+    key(a).cmp(&key(b))
 }
 
 fn describe(source: &Exchange, binding: &Binding) -> BindingJson {

@@ -33,6 +33,16 @@ fn may_see(caller: &Caller, about: &About) -> bool {
     }
 }
 
+/// Whether a caller may end a connection: to see it is not enough.
+fn may_end(caller: &Caller, about: &About) -> Result<(), ApiError> {
+    match caller {
+        Caller::User(user) if !user.has_tag(ADMINISTRATOR) && user.name != about.user => {
+            Err(ApiError::Denied)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// By name.
 fn all(api: &Api, caller: &Caller) -> Vec<Arc<About>> {
     let mut all = api.shared.live.list();
@@ -92,6 +102,7 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let about = one(&api, &caller, &name)?;
+    may_end(&caller, &about)?;
     api.shared.live.close_one(about.id, &reason(&headers));
     Ok(StatusCode::NO_CONTENT)
 }
@@ -102,11 +113,12 @@ pub(super) async fn delete_of_user(
     Extension(caller): Extension<Caller>,
     Names(user): Names<String>,
     headers: HeaderMap,
-) -> StatusCode {
+) -> Result<StatusCode, ApiError> {
     for about in all(&api, &caller).iter().filter(|about| about.user.as_bytes() == user.as_bytes()) {
+        may_end(&caller, about)?;
         api.shared.live.close_one(about.id, &reason(&headers));
     }
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn channels(

@@ -16,7 +16,7 @@ use axum::{
     http::{StatusCode, Uri},
 };
 use leveret_access::Operation;
-use leveret_broker::{ExchangeSpec, QueueSpec, port::Router as _};
+use leveret_broker::{ExchangeSpec, QueueSpec, declared_name, port::Router as _};
 use leveret_model::{Refusal, Table};
 use leveret_plugin::Worker as PluginWorker;
 use serde::Deserialize;
@@ -70,7 +70,7 @@ pub(super) async fn put_queue(
     body: Option<JsonBody<Declaration>>,
 ) -> Result<Put, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let (mut acting, queue) = (api.acting(&caller, &vhost)?, name(&queue)?);
+    let (mut acting, queue) = (api.acting(&caller, &vhost)?, declared_name(&name(&queue)?));
     let spec = QueueSpec {
         name: queue.clone(),
         durable: said.durable,
@@ -82,8 +82,10 @@ pub(super) async fn put_queue(
     let is_new = acting.vhost.queue(&queue).is_none();
     if is_new {
         acting.demand_forwarding(&queue, text(&spec.arguments, b"x-dead-letter-exchange"))?;
-        let full = api.shared.vhosts.check_queues(acting.vhost.name(), &queue);
-        full.map_err(|refusal| acting::refused(&refusal))?;
+        let place = acting.vhost.name();
+        let quorum = api.shared.quorum.check(&queue, place, &spec.arguments);
+        let fits = quorum.and_then(|()| api.shared.vhosts.check_queues(place, &queue));
+        fits.map_err(|refusal| acting::refused(&refusal))?;
     }
     let declared = acting.vhost.declare_queue_kept(spec, NOBODY);
     let (_, receipt) = declared.map_err(|refusal| acting::refused(&refusal))?;
@@ -136,7 +138,7 @@ pub(super) async fn put_exchange(
     body: Option<JsonBody<Declaration>>,
 ) -> Result<Put, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let (mut acting, exchange) = (api.acting(&caller, &vhost)?, name(&exchange)?);
+    let (mut acting, exchange) = (api.acting(&caller, &vhost)?, declared_name(&name(&exchange)?));
     let spec = ExchangeSpec {
         name: exchange.clone(),
         type_name: name(said.type_name.as_deref().unwrap_or("direct"))?,

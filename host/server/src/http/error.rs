@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     },
     /// It makes sense and cannot be done now, for this reason.
     Refused(String),
+    /// It makes sense and has to wait, for this reason.
+    NotNow(&'static str),
     /// Too much of that kind is going on.
     Busy,
     /// No credentials, or wrong ones.
@@ -58,7 +60,7 @@ impl ApiError {
             Self::NotFound | Self::NothingThere(_) | Self::NoVhost => StatusCode::NOT_FOUND,
             Self::BadRequest(_) | Self::Pagination { .. } => StatusCode::BAD_REQUEST,
             Self::Refused(_) => StatusCode::CONFLICT,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotNow(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotAuthorized
             | Self::Denied
             | Self::LoopbackOnly
@@ -81,6 +83,7 @@ impl ApiError {
             Self::BadRequest(why) => ("bad_request", why),
             Self::Pagination { kind, why } => (kind, why),
             Self::Refused(why) => ("refused", why),
+            Self::NotNow(why) => ("not_now", why),
             Self::Busy => ("busy", "too many such requests at a time"),
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),
             Self::NotManagement => ("not_authorised", "Not management user"),

@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_access::Operation;
 use leveret_amqp091::{form::FORM, properties::Properties};
 use leveret_broker::{Client, Publish, Published, Publisher, Receipt, Settle, port::Wake};
-use leveret_model::{Name, Property, PublisherIdentity, Refusal};
+use leveret_model::{MessageView, Name, Property, PublisherIdentity, Refusal};
 use leveret_plugin::Worker as PluginWorker;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -36,9 +36,9 @@ const PROPERTIES: [(&str, Property); 12] = [
     ("user_id", Property::UserId),
     ("app_id", Property::AppId),
 ];
-/// The most messages in one answer, and the most bytes of their bodies.
+/// The most messages in one answer, and the most bytes of their bodies and properties.
 const MESSAGES_MAX: u64 = 10_000;
-const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Whoever asks over HTTP may ask again.
 struct Nobody;
@@ -56,6 +56,11 @@ pub(super) async fn publish(
 ) -> Result<Json<Value>, ApiError> {
     let mut acting = api.acting(&caller, &vhost)?;
     api.exchange(&vhost, &exchange)?;
+    if api.shared.memory.over_watermark() {
+        return Err(ApiError::NotNow(
+            "the memory watermark is crossed: publishers wait until messages are consumed",
+        ));
+    }
     field(&body, "properties")?;
     let [routing_key, payload, encoding] =
         text_fields(&body, ["routing_key", "payload", "payload_encoding"])?;
@@ -67,8 +72,19 @@ pub(super) async fn publish(
     let properties = properties_of(&body)?;
     let exchange = if exchange == DEFAULT_EXCHANGE { String::new() } else { exchange };
     acting.demand(Operation::Write, exchange.as_bytes())?;
-    acting.demand_topic(Operation::Write, exchange.as_bytes(), routing_key.as_bytes())?;
-    let (vhost, key) = (acting.vhost, acting::name(routing_key)?);
+    let key = acting::name(routing_key)?;
+    let shown = MessageView {
+        exchange: exchange.as_bytes(),
+        routing_key: &key,
+        form: FORM,
+        properties: &properties,
+        body: &payload,
+        publisher: None,
+    };
+    // What is no list of keys is refused below, where it is looked at in its turn.
+    let more = shown.more_keys().unwrap_or_default();
+    acting.demand_publish(&shown, more.as_deref())?;
+    let vhost = acting.vhost;
     let user = match &caller {
         Caller::User(user) => user.name.clone(),
         Caller::Token => Name::EMPTY,
@@ -76,7 +92,7 @@ pub(super) async fn publish(
     let place = vhost.name().clone();
     let work = move |worker: &mut PluginWorker| -> Result<(Published, Receipt), Refusal> {
         let identity = PublisherIdentity { user, connection: "HTTP".into(), protocol: FORM.protocol() };
-        let message = leveret_model::MessageView {
+        let message = MessageView {
             exchange: exchange.as_bytes(),
             routing_key: &key,
             form: FORM,
@@ -85,7 +101,6 @@ pub(super) async fn publish(
             publisher: Some(&identity),
         };
         vhost.check_publish(&message)?;
-        let more = message.more_keys().unwrap_or_default();
         let batch = [Publish { channel: 0, message, mandatory: true, more_keys: more.as_deref() }];
         let mut transaction = leveret_broker::Transaction::begin(&vhost);
         let (mut outcomes, waker) = (Vec::new(), Arc::new(Nobody) as Arc<dyn Wake>);
@@ -172,9 +187,9 @@ pub(super) async fn get(
         let mut got = Vec::new();
         let mut bytes = 0;
         let is_base64 = encoding == "base64";
-        while (got.len() as u64) < count.min(MESSAGES_MAX) && bytes <= BODIES_BYTES_MAX {
+        while (got.len() as u64) < count.min(MESSAGES_MAX) && bytes <= MESSAGE_BYTES_MAX {
             let any = client.get(1, queue.as_bytes(), false, worker, &mut |message| {
-                bytes += message.message.body.len();
+                bytes += message.message.body.len() + message.message.properties.len();
                 got.push(describe(&message, is_base64, truncate));
             });
             if !any? {

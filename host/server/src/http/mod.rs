@@ -82,6 +82,8 @@ pub struct Api {
     pub shared: Arc<Shared>,
     /// Where AMQP clients connect.
     pub amqp_address: SocketAddr,
+    /// Where they connect with TLS.
+    pub tls_address: Option<SocketAddr>,
     /// Where HTTP clients connect.
     pub http_address: SocketAddr,
     /// The secret of the command line.
@@ -102,6 +104,12 @@ struct Ends {
 }
 
 impl Api {
+    /// Where clients connect, by RabbitMQ's names for the protocols.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let tls = self.tls_address.map(|address| ("amqp/ssl", address));
+        [("amqp", self.amqp_address)].into_iter().chain(tls).chain([("http", self.http_address)])
+    }
+
     /// All virtual hosts that a caller may look into, by name.
     fn vhosts_of(&self, caller: &Caller) -> Vec<Arc<Vhost>> {
         self.vhosts().into_iter().filter(|vhost| caller.may_look_into(vhost.name())).collect()

@@ -136,6 +136,7 @@ pub(super) async fn protocol_listener(
     let known = match protocol.as_str() {
         "amqp" | "amqp091" | "amqp0.9.1" => "amqp",
         "http" | "management" => "http",
+        "amqps" | "amqp/ssl" => "amqp/ssl",
         other => other,
     };
     let protocols: Vec<&str> = listeners(&api).into_iter().map(|(protocol, _)| protocol).collect();
@@ -148,5 +149,5 @@ pub(super) async fn protocol_listener(
 }
 
 fn listeners(api: &Api) -> Vec<(&'static str, u16)> {
-    vec![("amqp", api.amqp_address.port()), ("http", api.http_address.port())]
+    api.listeners().map(|(protocol, address)| (protocol, address.port())).collect()
 }

@@ -47,7 +47,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
         object_totals: totals,
         quorum_queues_with_one_replica: quorum_queues,
         queue_totals: counts.into(),
-        listeners: vec![listener("amqp", api.amqp_address), listener("http", api.http_address)],
+        listeners: api.listeners().map(|(protocol, address)| listener(protocol, address)).collect(),
     })
 }
 

@@ -12,8 +12,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use leveret_access::Pattern;
 use percent_encoding::percent_decode_str;
-use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
 
@@ -79,13 +79,13 @@ impl Wanted {
         let page = self.page()?;
         let total = items.len();
         if let (Some(_), Some(name)) = (page, &self.name) {
-            let pattern = if self.use_regex { Regex::new(name) } else { Regex::new(&regex::escape(name)) };
             // One that is none matches nothing, as in RabbitMQ.
-            let is_it = |item: &Value| {
-                let name = item.get("name").and_then(Value::as_str);
-                name.zip(pattern.as_ref().ok()).is_some_and(|(name, pattern)| pattern.is_match(name))
+            let pattern = self.use_regex.then(|| Pattern::new(name).ok());
+            let is_it = |found: &str| match &pattern {
+                Some(pattern) => pattern.as_ref().is_some_and(|pattern| pattern.matches(found.as_bytes())),
+                None => found.contains(name.as_str()),
             };
-            items.retain(is_it);
+            items.retain(|item| item.get("name").and_then(Value::as_str).is_some_and(is_it));
         }
         if let Some(key) = &self.sort {
             items.sort_by(|a, b| compare(at(a, key), at(b, key)));
@@ -173,12 +173,17 @@ pub(super) async fn pages(request: Request, next: Next) -> Result<Response, ApiE
         return Ok(response);
     }
     let body = to_bytes(response.into_body(), ANSWER_BYTES_MAX).await.map_err(|_| ApiError::Busy)?;
-    let answer: Value = serde_json::from_slice(&body).map_err(|_| ApiError::Busy)?;
-    match answer {
-        Value::Array(items) => Ok(Json(wanted.apply(items)?).into_response()),
-        // Of one thing there are columns alone.
-        one => Ok(Json(wanted.chosen(one)).into_response()),
-    }
+    let look_again = move || {
+        let answer: Value = serde_json::from_slice(&body).map_err(|_| ApiError::Busy)?;
+        match answer {
+            Value::Array(items) => wanted.apply(items),
+            // Of one thing there are columns alone.
+            one => Ok(wanted.chosen(one)),
+        }
+    };
+    // A long list would keep others waiting.
+    let found = tokio::task::spawn_blocking(look_again).await.map_err(|_| ApiError::Busy)??;
+    Ok(Json(found).into_response())
 }
 
 #[cfg(test)]

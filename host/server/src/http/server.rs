@@ -65,7 +65,7 @@ pub fn start(
     listener: TcpListener,
     shared: Arc<Shared>,
     workers: Vec<UnboundedSender<Order>>,
-    amqp_address: SocketAddr,
+    (amqp_address, tls_address): (SocketAddr, Option<SocketAddr>),
     data_dir: &Path,
 ) -> anyhow::Result<HttpServer> {
     let address = listener.local_addr().context("the HTTP socket has no address")?;
@@ -74,8 +74,16 @@ pub fn start(
     let explainer = Explainer::start(shared.plugins.clone(), workers)?;
     let (http_address, aside) = (address, Aside::default());
     let since = Instant::now();
-    let router =
-        router(&Arc::new(Api { shared, amqp_address, http_address, token, explainer, aside, since }));
+    let router = router(&Arc::new(Api {
+        shared,
+        amqp_address,
+        tls_address,
+        http_address,
+        token,
+        explainer,
+        aside,
+        since,
+    }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let listener = {
         let _inside = runtime.enter();
