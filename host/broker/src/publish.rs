@@ -508,8 +508,8 @@ impl Scratch {
                 *outcome = Published::Unroutable;
             }
         }
-        after.hold(batch);
         self.not_accepted(batch);
+        self.after.hold(batch);
         self.stage.clear();
         self.write(batch, messages, now_ms);
         self.large.clear();
@@ -530,7 +530,9 @@ impl Scratch {
         refused.sort_unstable();
         for times in refused.chunk_by(|a, b| a == b) {
             let Some(message) = times.first().copied() else { continue };
-            if batch.sender.is_some() && self.stage.taken_by(message) > times.len() {
+            // Nor may it be held again with each try.
+            let is_elsewhere = self.stage.taken_by(message) > times.len() || self.after.holds(message);
+            if batch.sender.is_some() && is_elsewhere {
                 let exchange = batch.messages.get(message as usize).map(|publish| publish.message.exchange);
                 let exchange = Name::cut(exchange.unwrap_or_default());
                 batch.vhost.later.lost(Why::QueueFull, &exchange, times.len() as u64);

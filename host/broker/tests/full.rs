@@ -64,6 +64,30 @@ fn what_one_of_two_queues_took_does_not_come_again() {
 }
 
 #[test]
+fn what_a_full_queue_sends_on_goes_on_once() {
+    let mut c = Connection::first();
+    c.queue("dead");
+    let arguments: Table = [
+        (name("x-max-length"), Value::Integer(1)),
+        (name("x-overflow"), Value::Text(String::from("reject-publish-dlx"))),
+        (name("x-dead-letter-exchange"), Value::Text(String::new())),
+        (name("x-dead-letter-routing-key"), Value::Text(String::from("dead"))),
+    ]
+    .into_iter()
+    .collect();
+    c.vhost.declare_queue(QueueSpec { arguments, ..queue("full") }, c.id).unwrap();
+    c.publish("", "full", "first");
+    c.exchange(exchange("x", "hold+direct"));
+    c.bind("x", BindTo::Queue(b"full"), "k");
+    c.publish_one(delayed("x", "k", "10", "late"));
+    for _ in 0..10 {
+        c.pass(60_000);
+    }
+    assert_eq!((c.drain_bodies("dead"), c.vhost.held()), (vec![String::from("late")], (0, 0)));
+    assert_eq!(c.drain_bodies("full"), ["first"]);
+}
+
+#[test]
 fn an_emitted_message_is_tried_again() {
     let mut c = Connection::first();
     full(&mut c);

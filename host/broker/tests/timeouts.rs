@@ -214,6 +214,9 @@ fn the_next_single_active_consumer_takes_over_from_one_that_is_late() {
         assert_eq!(delivered(&mut c), []);
         assert_eq!(delivered(&mut other), [(1, "1".into()), (2, "2".into())], "{kind}");
         c.client.settle(1, 1, false, Settle::Accepted).unwrap();
+        // The first came before it and is late no more, but it is active now.
+        c.publish("", "q", "3");
+        assert_eq!(delivered(&mut other), [(3, "3".into())], "{kind}");
         other.client.close_channel(1, &mut other.router);
         assert_eq!(delivered(&mut c), [(2, "1".into())], "{kind}");
     }

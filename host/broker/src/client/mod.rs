@@ -164,6 +164,8 @@ impl Client {
             return Err(Refusal::ConsumerTagInUse { tag: spec.tag });
         }
         let (queue, priority) = if of_replies {
+            // Before there is a queue that would stay.
+            timeouts::timeout_of(&spec.arguments, (&spec.queue, self.vhost.name()))?;
             (replies_of(channel, &spec, &self.vhost)?, 0)
         } else {
             let queue = self.vhost.usable_queue(&spec.queue, self.id)?;

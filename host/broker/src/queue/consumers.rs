@@ -155,7 +155,17 @@ impl Consumers {
 
     /// Whether a consumer of a higher priority than the active one waits for that to settle what it has.
     pub(super) fn is_to_hand_over(&self) -> bool {
-        self.single_active && self.by_priority && self.sole != self.next_active()
+        self.single_active
+            && self.by_priority
+            && self
+                .next_active()
+                .is_some_and(|next| self.sole.is_none_or(|sole| self.rank(next) > self.rank(sole)))
+    }
+
+    /// What decides who is active: not to be late, then priority. Among equals the active one stays.
+    fn rank(&self, key: ConsumerKey) -> Option<(bool, i64)> {
+        let place = self.slots.get(key.slot as usize).filter(|place| place.uses == key.uses)?;
+        place.consumer.as_ref().map(|consumer| (consumer.late == 0, consumer.priority))
     }
 
     /// Has a higher one take over, if there is one and nothing is unsettled. Whether it did.

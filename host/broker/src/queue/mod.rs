@@ -299,9 +299,13 @@ impl Queue {
             let dead_lettered = sender.is_some_and(|sender| sender.origin(*member).dead_lettered);
             let flags = if dead_lettered { record::DEAD_LETTERED } else { 0 };
             if state.is_full(message.body.len()) {
-                notes.refused.push(*member);
-                if state.settings.overflow == Overflow::RejectPublishDlx {
+                let goes_on = state.settings.overflow == Overflow::RejectPublishDlx && state.has_letters;
+                if goes_on {
                     bytes += state.put_aside(message, apart, record::Marks::of(flags));
+                }
+                // What the broker publishes again would go on once more with each try.
+                if !goes_on || sender.is_none() {
+                    notes.refused.push(*member);
                 }
                 continue;
             }
@@ -475,15 +479,23 @@ impl Queue {
         }
     }
 
-    /// Takes back messages that were handed out and did not reach anybody, as if they had not been.
-    /// Nobody is told that they are ready again: whoever had them comes again.
+    /// Takes back messages that were handed out and did not reach anybody, as if they had not been. A consumer that had
+    /// them comes again, and is not told; of what somebody got the consumers are told.
     pub(crate) fn take_back(
         &self,
         messages: impl DoubleEndedIterator<Item = (MessageRef, Option<ConsumerKey>)>,
     ) {
         let mut state = self.state.lock();
-        if !state.is_deleted() {
-            messages.rev().for_each(|(message, key)| state.take_back(message, key));
+        if state.is_deleted() {
+            return;
+        }
+        let mut was_got = false;
+        for (message, key) in messages.rev() {
+            was_got |= key.is_none();
+            state.take_back(message, key);
+        }
+        if was_got {
+            state.serve();
         }
     }
 
