@@ -479,23 +479,15 @@ impl Queue {
         }
     }
 
-    /// Takes back messages that were handed out and did not reach anybody, as if they had not been. A consumer that had
-    /// them comes again, and is not told; of what somebody got the consumers are told.
+    /// Takes back messages that were handed out and did not reach anybody, as if they had not been.
+    /// Nobody is told that they are ready again: whoever had them comes again.
     pub(crate) fn take_back(
         &self,
         messages: impl DoubleEndedIterator<Item = (MessageRef, Option<ConsumerKey>)>,
     ) {
         let mut state = self.state.lock();
-        if state.is_deleted() {
-            return;
-        }
-        let mut was_got = false;
-        for (message, key) in messages.rev() {
-            was_got |= key.is_none();
-            state.take_back(message, key);
-        }
-        if was_got {
-            state.serve();
+        if !state.is_deleted() {
+            messages.rev().for_each(|(message, key)| state.take_back(message, key));
         }
     }
 
