@@ -126,7 +126,7 @@ impl Store {
 
 /// Marks a record as settled. Gives what its flags were and how long it is; `None` if it was settled before.
 #[inline]
-fn mark_settled(segment: &mut Segment, offset: usize) -> Option<(u8, usize)> {
+pub(super) fn mark_settled(segment: &mut Segment, offset: usize) -> Option<(u8, usize)> {
     let header = record::header(&segment.bytes, offset).filter(|header| header.flags & SETTLED == 0)?;
     record::set_flags(&mut segment.bytes, offset, SETTLED);
     Some((header.flags, header.length))

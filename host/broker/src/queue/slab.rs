@@ -23,6 +23,7 @@ use super::{
     forms::form_in,
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     record::{self, APART, DEAD_LETTERED, GAP, KEPT, Marks, OWN_TTL, REDELIVERED, SETTLED},
+    runs::mark_settled,
 };
 use crate::memory::LargeBody;
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
@@ -311,18 +312,14 @@ impl Store {
             return Settled::default();
         };
         let offset = message.offset as usize;
-        let Some(header) = record::header(&segment.bytes, offset) else {
+        let Some((flags, bytes)) = mark_settled(segment, offset) else {
             return Settled::default();
         };
-        if header.flags & SETTLED != 0 {
-            return Settled::default();
-        }
-        record::set_flags(&mut segment.bytes, offset, SETTLED);
-        if header.flags & APART != 0 {
+        if flags & APART != 0 {
             self.apart.remove(&message.sequence);
         }
-        self.count_settled(index, 1, header.length);
-        Settled { bytes: header.length, kept: header.flags & KEPT != 0 }
+        self.count_settled(index, 1, bytes);
+        Settled { bytes, kept: flags & KEPT != 0 }
     }
 
     /// So many messages more of a segment, with records so long together, are settled.
