@@ -88,6 +88,29 @@ fn what_a_full_queue_sends_on_goes_on_once() {
 }
 
 #[test]
+fn what_is_held_as_well_is_held_once_however_often_a_full_queue_refuses() {
+    let mut c = Connection::first();
+    full(&mut c);
+    c.queue("q");
+    c.exchange(exchange("x", "hold+fanout"));
+    c.bind("x", BindTo::Queue(b"full"), "");
+    // It holds what comes from the other once more, for as long.
+    c.exchange(exchange("h", "hold+fanout"));
+    c.bind("x", BindTo::Exchange(b"h"), "");
+    c.bind("h", BindTo::Queue(b"q"), "");
+    c.publish_one(delayed("x", "k", "3600000", "late"));
+    c.pass(3_600_000);
+    for _ in 0..20 {
+        c.pass(60_000);
+    }
+    assert_eq!((c.vhost.holds(b"x", 0, 10).len(), c.vhost.holds(b"h", 0, 10).len()), (0, 1));
+    assert_eq!(c.vhost.later_counters().queues_full, 1, "that one did not get it is told");
+    c.pass(3_600_000);
+    assert_eq!((c.drain_bodies("q"), c.vhost.held()), (vec![String::from("late")], (0, 0)));
+    assert_eq!(c.drain_bodies("full"), ["first"]);
+}
+
+#[test]
 fn an_emitted_message_is_tried_again() {
     let mut c = Connection::first();
     full(&mut c);

@@ -9,7 +9,11 @@ use leveret_broker::{
     port::{Fate, Intercepted, Wake},
 };
 use leveret_model::{Change, MessageView, Name};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
 
 fn patch(change: Change) -> Intercepted {
     Intercepted::Patch([change].into_iter().collect())
@@ -217,6 +221,40 @@ fn get_skips_what_does_not_pass() {
     assert_eq!(c.get("a"), None);
     c.client.settle(1, 1, false, Settle::Requeue { failed: false }).unwrap();
     assert_eq!(c.get("a"), Some((2, true, String::from("1"))));
+}
+
+/// What somebody gets and cannot have yet is nobody's meanwhile: a consumer that may have it then is told.
+#[test]
+fn what_was_got_and_goes_back_is_told_to_a_consumer_that_has_credit_by_then() {
+    for consumers in 1..=2_u64 {
+        let mut c = over(vec![Attached::new(At::Deliver("a"), obey)]);
+        let mut consumer = c.sibling();
+        consumer.router.attached = c.router.attached.clone();
+        consumer.client.qos(1, 1, false);
+        (0..consumers).for_each(|n| consumer.consume("a", &format!("t{n}"), false));
+        for body in 0..=consumers {
+            c.publish("amq.direct", "a", &body.to_string());
+        }
+        assert_eq!(consumer.bodies().len() as u64, consumers, "each has all that it may");
+        let consumer = Rc::new(RefCell::new(consumer));
+        let settling = consumer.clone();
+        c.router.before_intercept = Some(Box::new(move || {
+            let client = &mut settling.borrow_mut().client;
+            client.settle(1, 1, false, Settle::Accepted).unwrap();
+            client.tell_store();
+        }));
+        c.router.attached[0].pending = true;
+        let rings = consumer.borrow().bell.rings.load(Ordering::SeqCst);
+        assert_eq!(c.get("a"), None);
+        assert_eq!(consumer.borrow().bell.rings.load(Ordering::SeqCst), rings + 1);
+        assert_eq!(consumer.borrow_mut().bodies(), [consumers.to_string()]);
+        // Nobody is told again and again of what nobody can have yet.
+        let mut consumer = consumer.borrow_mut();
+        c.publish("amq.direct", "a", "more");
+        let rings = consumer.bell.rings.load(Ordering::SeqCst);
+        assert!(c.get("a").is_none() && c.get("a").is_none());
+        assert_eq!((consumer.bodies().len(), consumer.bell.rings.load(Ordering::SeqCst)), (0, rings));
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ mod kit;
 
 use kit::{Connection, name};
 use leveret_broker::{BindTo, ConsumeSpec, Published, QueueSpec, REPLY_TO};
-use leveret_model::{Name, Refusal, Table};
+use leveret_model::{Name, Refusal, Table, Value};
+use std::sync::Arc;
 
 fn consumer(tag: &str) -> ConsumeSpec {
     ConsumeSpec {
@@ -67,6 +68,20 @@ fn a_channel_has_one_consumer_of_replies_and_cannot_acknowledge() {
     assert_eq!(c.client.reply_queue(1), None);
     c.client.consume(1, consumer("replies")).unwrap();
     assert_ne!(c.client.reply_queue(1).unwrap().to_text(), queue);
+}
+
+#[test]
+fn a_consumer_that_is_refused_leaves_no_queue_behind() {
+    let mut c = Connection::first();
+    // Each queue has the account that it charges.
+    let before = Arc::strong_count(c.vhost.memory());
+    let arguments: Table = [(name("x-consumer-timeout"), Value::Integer(-1))].into_iter().collect();
+    let refused = c.client.consume(1, ConsumeSpec { arguments, ..consumer("replies") }).unwrap_err();
+    let why = "invalid arg 'x-consumer-timeout' for queue 'amq.rabbitmq.reply-to' in vhost '/': {value_negative,-1}";
+    assert_eq!(Arc::strong_count(c.vhost.memory()), before);
+    assert_eq!((text_of(refused), c.client.reply_queue(1)), (String::from(why), None));
+    c.client.consume(1, consumer("replies")).unwrap();
+    assert_eq!(Arc::strong_count(c.vhost.memory()), before + 1, "one that is there does");
 }
 
 #[test]

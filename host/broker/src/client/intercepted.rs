@@ -358,6 +358,8 @@ impl Client {
             }
             burst.end(queue, judged, None, (&mut self.dead_letters, &mut self.progress));
             if judged == 0 {
+                // Consumers may have got credit while it was theirs no more.
+                queue.offer();
                 break;
             }
         }

@@ -491,6 +491,11 @@ impl Queue {
         }
     }
 
+    /// What is ready is for whatever consumers can take it.
+    pub(crate) fn offer(&self) {
+        self.state.lock().serve();
+    }
+
     /// A consumer may have got credit from its channel.
     pub(crate) fn nudge(&self, key: ConsumerKey) {
         self.state.lock().nudge(key);

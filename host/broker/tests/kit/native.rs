@@ -51,6 +51,8 @@ pub struct Native {
     pub after_route: Option<Box<dyn FnOnce()>>,
     /// Called once, when the next binding is gone.
     pub after_unbound: Option<Box<dyn FnOnce()>>,
+    /// Called once, when the next interceptor is asked.
+    pub before_intercept: Option<Box<dyn FnOnce()>>,
     pub plugins_generation: u64,
     /// Interceptors, in their order.
     pub attached: Vec<Attached>,
@@ -276,6 +278,9 @@ impl Router for Native {
                 rulings.push(Ruling::Said(said, None));
             }
             return Routed::Ready;
+        }
+        if let Some(before) = self.before_intercept.take() {
+            before();
         }
         attached.unwrap().ask(messages, rulings, waker)
     }
