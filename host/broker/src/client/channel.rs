@@ -20,7 +20,7 @@ pub(super) struct Holder {
     /// None for `basic.get`.
     pub(super) consumer: Option<Consuming>,
     pub(super) outstanding: u32,
-    /// How long a delivery may take at the least, as far as was known when it came to be; `None` is for ever.
+    /// How long a delivery may take, as was known when the channel last looked ([`timeouts::time_of`]).
     pub(super) timeout_ms: Option<u64>,
 }
 
@@ -106,7 +106,7 @@ impl Channel {
         match place {
             Some(place) => place as u32,
             None => {
-                let timeout_ms = timeouts::of_queue(queue, usual_ms).filter(|timeout_ms| *timeout_ms > 0);
+                let timeout_ms = timeouts::time_of((queue, None), usual_ms);
                 self.add_holder(Holder { queue: queue.clone(), consumer: None, outstanding: 0, timeout_ms })
             }
         }

@@ -86,15 +86,19 @@ pub struct Client {
     overdue_ms: Option<u64>,
     /// How long deliveries of quorum queues may take where nothing else is said.
     consumer_timeout_ms: Option<u64>,
+    /// The changes of what policies say of that which it knows of.
+    timeouts: u64,
     /// Scratch, made with the first messages that go past interceptors.
     burst: Option<alloc::boxed::Box<Burst>>,
 }
 
 impl Client {
     /// The side of a new connection. `wake` is called when [`Self::deliver`] or
-    /// [`Self::take_cancelled`] has something to do, once until the next call of either.
+    /// [`Self::take_cancelled`] has something to do, once until the next call of either, and when
+    /// [`Self::overdue_ms`] is another because policies changed.
     #[must_use]
     pub fn new(vhost: Arc<Vhost>, id: ConnectionId, wake: Arc<dyn Wake>) -> Self {
+        let timeouts = vhost.rule.join(id, &wake);
         Self {
             vhost,
             id,
@@ -110,6 +114,7 @@ impl Client {
             look_again_ms: None,
             overdue_ms: None,
             consumer_timeout_ms: Some(CONSUMER_TIMEOUT_MS),
+            timeouts,
             burst: None,
         }
     }
@@ -176,8 +181,8 @@ impl Client {
             (queue, priority)
         };
         let own_ms = timeouts::timeout_of(&spec.arguments, (queue.name(), self.vhost.name()))?;
-        let timeout_ms = own_ms.or_else(|| timeouts::of_queue(&queue, self.consumer_timeout_ms));
-        let timeout_ms = timeout_ms.filter(|timeout_ms| *timeout_ms > 0 && !spec.no_ack);
+        let timeout_ms = timeouts::time_of((&queue, own_ms), self.consumer_timeout_ms);
+        let timeout_ms = timeout_ms.filter(|_| !spec.no_ack);
         let tag = if spec.tag.is_empty() { names::made("amq.ctag-") } else { spec.tag };
         let at = channel.next_place();
         let handle = Handle::new(self.ready.clone(), ConsumerAt { channel: n, holder: at });
@@ -383,6 +388,8 @@ impl Client {
     pub fn roll_back(&mut self, n: u16) {
         if let Some(channel) = self.channels.get_mut(&n) {
             channel.roll_back();
+            // It was not looked at while it waited.
+            self.note_due(Some(0));
         }
     }
 
@@ -482,6 +489,7 @@ impl Client {
         }
         self.dead_letters.give_back();
         self.tell_store();
+        self.vhost.rule.leave(self.id);
         self.vhost.connection_gone(self.id, router);
     }
 }

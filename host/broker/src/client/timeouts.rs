@@ -2,7 +2,8 @@
 //!
 //! *In:* how long a delivery may take, said by the consumer (`x-consumer-timeout`), else by its quorum queue or the
 //! queue's policy, else for all quorum queues ([`Client::set_consumer_timeout_ms`]). *Out:* what took longer is ready
-//! again, as failed, and others get it.
+//! again, as failed, and others get it. What a policy says now holds for what was delivered before, from when that was:
+//! connections are woken and look again when it changes.
 //!
 //! A consumer that let a delivery time out is given nothing more until it settles that one, which has no other effect
 //! then: somebody else has the message. So a worker that hangs takes nothing with it, and one that is only slow goes on.
@@ -11,7 +12,11 @@
 //! the shortest time that counts there, so a delivery has up to a sixteenth more. The connection looks when the first
 //! may be over.
 
-use super::{Client, channel::Channel, unacked::Entry};
+use super::{
+    Client,
+    channel::{Channel, Holder},
+    unacked::Entry,
+};
 use crate::queue::{MessageRef, Progress, Queue, QueueKind};
 use alloc::{collections::VecDeque, vec::Vec};
 use leveret_model::{Name, Refusal, Table};
@@ -24,6 +29,8 @@ const MARKS_PER_TIMEOUT: u64 = 16;
 const MARKS_MAX: usize = 1024;
 /// Marks are no further apart than this, in milliseconds.
 const GRAIN_MS_MAX: u64 = 60_000;
+/// As long as a delivery may take where nothing says how long, but a policy may yet.
+const FOR_EVER_MS: u64 = u64::MAX;
 
 /// Deliveries from one on came by that time, those of the next mark excepted.
 struct Mark {
@@ -124,16 +131,23 @@ struct Overdue {
 }
 
 impl Channel {
-    /// How long deliveries of each holder may take, by its place.
-    fn timeouts(&self, usual_ms: Option<u64>) -> Vec<Option<u64>> {
-        let of_holder = |holder: &super::channel::Holder| {
-            let own = holder.consumer.as_ref().and_then(|consumer| consumer.timeout_ms);
-            own.or_else(|| of_queue(&holder.queue, usual_ms)).filter(|timeout_ms| *timeout_ms > 0)
+    /// Notes how long deliveries of each holder may take now. Gives it by their places, of those that have any.
+    fn timeouts(&mut self, usual_ms: Option<u64>) -> Vec<Option<u64>> {
+        let of_holder = |holder: &mut Holder| {
+            let consumer = holder.consumer.as_ref();
+            let own_ms = consumer.and_then(|consumer| consumer.timeout_ms);
+            let acknowledges = consumer.is_none_or(|consumer| !consumer.no_ack);
+            holder.timeout_ms = time_of((&holder.queue, own_ms), usual_ms).filter(|_| acknowledges);
+            holder.timeout_ms.filter(|timeout_ms| holder.outstanding > 0 && *timeout_ms < FOR_EVER_MS)
         };
-        self.holders
-            .iter()
-            .map(|holder| holder.as_ref().filter(|holder| holder.outstanding > 0).and_then(of_holder))
-            .collect()
+        self.holders.iter_mut().map(|holder| holder.as_mut().and_then(of_holder)).collect()
+    }
+
+    /// The first delivery that may be overdue one day: also what is settled when a transaction is committed, which may be
+    /// rolled back.
+    fn first_tag(&self) -> Option<u64> {
+        let noted = self.settlements.iter().flatten().map(|(entry, _)| entry.tag);
+        self.unacked.first_tag().into_iter().chain(noted).min()
     }
 
     /// Notes what is overdue. Gives it by holders, and when to look again.
@@ -142,7 +156,7 @@ impl Channel {
         let shortest_ms = timeouts.iter().flatten().min().copied();
         let (mut found, mut next_ms, mut at): (Vec<Overdue>, Option<u64>, usize) = (Vec::new(), None, 0);
         let Some(shortest_ms) = shortest_ms else {
-            self.marks.forget_before(self.unacked.first_tag());
+            self.marks.forget_before(self.first_tag());
             return (found, None);
         };
         let earliest_ms = self.marks.earliest_ms();
@@ -176,7 +190,7 @@ impl Channel {
             }
             entry.set_late();
         }
-        self.marks.forget_before(self.unacked.first_tag());
+        self.marks.forget_before(self.first_tag());
         (found, next_ms)
     }
 
@@ -229,16 +243,21 @@ impl Client {
     /// while there is nothing that may be overdue.
     #[must_use]
     pub fn overdue_ms(&self) -> Option<u64> {
-        self.overdue_ms
+        if self.vhost.rule.timeouts() != self.timeouts {
+            return Some(0);
+        }
+        self.overdue_ms.filter(|due_ms| *due_ms < FOR_EVER_MS)
     }
 
     /// Puts back into their queues what was delivered and not settled in time, and tells what that is. Whoever settles
     /// it later is not told that it is unknown.
     pub fn requeue_overdue(&mut self, now_ms: u64) -> Vec<TimedOut> {
         let mut told = Vec::new();
-        if self.overdue_ms.is_none_or(|due_ms| due_ms > now_ms) {
+        if self.overdue_ms().is_none_or(|due_ms| due_ms > now_ms) {
             return told;
         }
+        // Before the queues are asked: what changes then is found the next time.
+        self.timeouts = self.vhost.rule.timeouts();
         self.tell_accepted();
         let usual_ms = self.consumer_timeout_ms;
         let (channels, progress) = (&mut self.channels, &mut self.progress);
@@ -256,12 +275,14 @@ impl Client {
     }
 }
 
-/// How long a delivery of a queue may take where its consumer does not say, in milliseconds; 0 and `None` are for ever.
-pub(super) fn of_queue(queue: &Queue, usual_ms: Option<u64>) -> Option<u64> {
-    if queue.kind() != QueueKind::Quorum {
-        return None;
+/// How long a delivery of a queue may take to a consumer that says this itself, in milliseconds, where 0 is for ever.
+/// `None` is for ever, whatever policies will say.
+pub(super) fn time_of((queue, own_ms): (&Queue, Option<u64>), usual_ms: Option<u64>) -> Option<u64> {
+    if own_ms.is_some() || queue.kind() != QueueKind::Quorum {
+        return own_ms.filter(|timeout_ms| *timeout_ms > 0);
     }
-    queue.settings().consumer_timeout_ms.or(usual_ms)
+    let timeout_ms = queue.consumer_timeout_ms().or(usual_ms).filter(|timeout_ms| *timeout_ms > 0);
+    Some(timeout_ms.unwrap_or(FOR_EVER_MS))
 }
 
 /// What a consumer says of how long a delivery may take.

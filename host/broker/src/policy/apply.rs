@@ -7,11 +7,13 @@ use super::{Applied, Policies, Policy};
 use crate::{
     ConnectionId,
     exchange::Exchange,
+    port::Wake,
     queue::{Keeping, Progress, Queue, QueueId, QueueSpec},
     vhost::Vhost,
 };
 use alloc::{sync::Arc, vec::Vec};
-use hashbrown::HashSet;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
 /// The policies of a virtual host.
@@ -21,6 +23,34 @@ pub(crate) struct Rule {
     changing: Mutex<()>,
     /// Written under the lock for changes.
     policies: RwLock<Arc<Policies>>,
+    /// How often it changed how long deliveries may take.
+    timeouts: AtomicU64,
+    /// Who may have some of those.
+    connections: Mutex<HashMap<ConnectionId, Arc<dyn Wake>>>,
+}
+
+impl Rule {
+    /// A connection is there, to be woken when [`Self::timeouts`] changes. Gives what that is.
+    pub(crate) fn join(&self, id: ConnectionId, wake: &Arc<dyn Wake>) -> u64 {
+        self.connections.lock().insert(id, wake.clone());
+        self.timeouts()
+    }
+
+    /// A connection is gone.
+    pub(crate) fn leave(&self, id: ConnectionId) {
+        self.connections.lock().remove(&id);
+    }
+
+    /// Another number than before if policies changed how long deliveries of any queue may take.
+    pub(crate) fn timeouts(&self) -> u64 {
+        self.timeouts.load(Ordering::Acquire)
+    }
+
+    /// Deliveries may take another time: whoever has some looks at what is overdue.
+    fn retime(&self) {
+        self.timeouts.fetch_add(1, Ordering::Release);
+        self.connections.lock().values().for_each(|connection| connection.wake());
+    }
 }
 
 impl Vhost {
@@ -44,11 +74,15 @@ impl Vhost {
         for exchange in self.exchanges().iter().filter(|exchange| difference.concerns_exchange(exchange)) {
             govern(&policies, exchange);
         }
-        let mut progress = Progress::default();
+        let (mut progress, mut is_retimed) = (Progress::default(), false);
         for queue in self.queues().iter().filter(|queue| difference.concerns_queue(queue)) {
-            queue.govern(policies.for_queue(queue.name(), queue.kind()), now_ms, &mut progress);
+            let applied = policies.for_queue(queue.name(), queue.kind());
+            is_retimed |= queue.govern(applied, now_ms, &mut progress);
         }
         progress.tell(&*self.store);
+        if is_retimed {
+            self.rule.retime();
+        }
     }
 }
 

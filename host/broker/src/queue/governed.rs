@@ -58,24 +58,28 @@ impl Queue {
         self
     }
 
-    /// Other policies apply to it from the time `now_ms` on. What the store is to be told goes into `progress`.
-    pub(crate) fn govern(self: &Arc<Self>, applied: Applied, now_ms: u64, progress: &mut Progress) {
+    /// Other policies apply to it from the time `now_ms` on. What the store is to be told goes into `progress`. Whether
+    /// deliveries may take another time than before.
+    pub(crate) fn govern(self: &Arc<Self>, applied: Applied, now_ms: u64, progress: &mut Progress) -> bool {
         if self.governed.read().applied.is(&applied) {
-            return;
+            return false;
         }
         let arguments = policy::arguments(&self.spec.arguments, self.kind, &applied);
         let mut state = self.state.lock();
         if state.is_deleted() {
-            return;
+            return false;
         }
         let governed = self.governed.read().by(&arguments, applied);
+        let timeout_ms = state.settings.consumer_timeout_ms;
         state.change(QueueSettings::of(&arguments), governed.has_letters(), now_ms);
         *self.governed.write() = governed;
+        let is_retimed = state.settings.consumer_timeout_ms != timeout_ms;
         state.shorten();
         state.pass_on(progress);
         self.part(state);
         // For whatever is to happen earlier now than it was.
         self.deaths.visit(self, 0);
+        is_retimed
     }
 
     /// The policies that apply to it.
@@ -94,6 +98,12 @@ impl Queue {
     #[must_use]
     pub fn settings(&self) -> QueueSettings {
         self.state.lock().settings.clone()
+    }
+
+    /// How long a delivery may take if its consumer does not say, in milliseconds, where 0 is for ever; `None` if neither
+    /// its arguments nor policies say.
+    pub(crate) fn consumer_timeout_ms(&self) -> Option<u64> {
+        self.state.lock().settings.consumer_timeout_ms
     }
 
     /// Where its dead letters go now; `None` if they are dropped.
