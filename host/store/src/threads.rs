@@ -10,6 +10,10 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
 
 /// After what could not be done, it is tried again after so long.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -65,9 +69,15 @@ fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// More of the processor for this thread where the system lets us: who waits for a confirm waits for it.
+/// Has this thread run as soon as there is something for it to do, where the system lets us: who waits for a confirm
+/// waits for it, and it works for a moment only. In the real-time class it comes before all threads of the usual one,
+/// which otherwise finish their turn of some milliseconds first; without the right to that it is nice -10, or as it was.
 fn hurry() {
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -10);
+    let lowest = ThreadPriority::Min;
+    let realtime = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    if set_thread_priority_and_policy(thread_native_id(), lowest, realtime).is_err() {
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -10);
+    }
 }
 
 fn write(core: &Core, stopping: &AtomicBool, since: Instant) {

@@ -1,12 +1,14 @@
-//! How long a confirm takes, beside how long the disk takes to write and sync as many bytes by itself: both in
-//! turn, in one run, on one file system.
+//! How long a confirm takes, beside how long the disk takes to write and sync as many bytes while the processor has
+//! as much to do: both in turn, in one run, on one file system.
 //!
-//! *Half load:* messages come at half of the rate that was reached before, a burst each millisecond, whether
-//! those before are confirmed or not; each is timed from when it was to be sent. *10,000 in flight:* the next is
-//! sent when one is confirmed.
+//! *Half load:* messages come at half of the rate that was reached before (or at `--rate`), a burst each millisecond,
+//! whether those before are confirmed or not; each is timed from when it was to be sent. *10,000 in flight:* the next
+//! is sent when one is confirmed.
 //!
 //! *Raw:* a block of as many bytes as the store's batches had on average is written to a file that was filled
-//! before, and synced (`fdatasync`); at half load as often as the store synced.
+//! before, and synced (`fdatasync`); at half load as often as the store synced. Beside it a second store whose files
+//! are in memory (`/dev/shm`) does the same work. A sync that takes longer than it is until the next counts for those
+//! that would have come meanwhile too, as a late confirm does for each message that waits for it.
 
 use crate::engines::Outcome;
 use hdrhistogram::Histogram;
@@ -28,6 +30,8 @@ use std::{
 const SECONDS: u64 = 3;
 const QUEUE: QueueId = QueueId(1);
 const RAW_FILE_BYTES: u64 = 32 << 20;
+/// Where files are in memory.
+const MEMORY: &str = "/dev/shm";
 /// Unconfirmed messages where the most is sent.
 const WINDOW: u64 = 10_000;
 
@@ -174,7 +178,7 @@ fn raw(disk: &RealDisk, bytes: u64, every: Duration) -> Outcome<Histogram<u64>> 
         let start = Instant::now();
         file.write_at(&block, at)?;
         file.sync()?;
-        histogram.record(start.elapsed().as_nanos() as u64)?;
+        histogram.record_correct(start.elapsed().as_nanos() as u64, every.as_nanos() as u64)?;
         at = (at + bytes).next_multiple_of(4096);
         if at + bytes > RAW_FILE_BYTES {
             at = 0;
@@ -183,12 +187,28 @@ fn raw(disk: &RealDisk, bytes: u64, every: Duration) -> Outcome<Histogram<u64>> 
     Ok(histogram)
 }
 
-/// Measures and prints.
-pub fn measure(body_bytes: usize, rounds: u64) -> Outcome<()> {
-    let root = std::env::temp_dir().join(format!("leveret-bench-latency-{}", std::process::id()));
+/// The same beside as much work for the processor.
+fn raw_beside(
+    busy: &mut Load,
+    (messages, per_second): (u64, Option<f64>),
+    disk: &RealDisk,
+    (bytes, every): (u64, Duration),
+) -> Outcome<Histogram<u64>> {
+    thread::scope(|scope| {
+        let raw = scope.spawn(|| raw(disk, bytes, every).map_err(|error| error.to_string()));
+        busy.run(messages, per_second)?;
+        Ok(raw.join().map_err(|_| "the raw writer panicked")??)
+    })
+}
+
+/// Measures and prints. Messages come at that rate, or at half of the highest.
+pub fn measure(body_bytes: usize, rounds: u64, per_second: Option<u64>) -> Outcome<()> {
+    let name = format!("leveret-bench-latency-{}", std::process::id());
+    let (root, memory) = (std::env::temp_dir().join(&name), Path::new(MEMORY).join(&name));
     let disk = RealDisk::open(&root.join("raw"))?;
     disk.create("raw", RAW_FILE_BYTES)?;
     let mut load = Load::open(&root.join("store"), body_bytes)?;
+    let mut busy = Load::open(&memory, body_bytes)?;
     let most = SECONDS * 600_000;
     // The first fills new files.
     load.run(most, None)?;
@@ -196,11 +216,15 @@ pub fn measure(body_bytes: usize, rounds: u64) -> Outcome<()> {
     println!("{rate:.0} messages of {body_bytes} bytes a second with {WINDOW} in flight; milliseconds:");
     println!("{:<28} {:>8} {:>8} {:>8} {:>8} {:>14}", "", "p50", "p99", "p99.9", "max", "syncs/1000");
     for round in 1..=rounds {
-        for (name, per_second) in [("half load", Some(rate / 2.0)), ("10,000 in flight", None)] {
+        let (name, paced) = match per_second {
+            Some(per_second) => (format!("{per_second} a second"), per_second as f64),
+            None => ("half load".to_owned(), rate / 2.0),
+        };
+        for (name, per_second) in [(&*name, Some(paced)), ("10,000 in flight", None)] {
             let seen = load.run(most, per_second)?;
             let every = Duration::from_secs(SECONDS) / seen.syncs.max(1) as u32;
-            let alone =
-                raw(&disk, seen.batch_bytes, if per_second.is_some() { every } else { Duration::ZERO })?;
+            let every = if per_second.is_some() { every } else { Duration::ZERO };
+            let alone = raw_beside(&mut busy, (most, per_second), &disk, (seen.batch_bytes, every))?;
             let syncs = seen.syncs as f64 * 1000.0 / seen.messages as f64;
             print(&format!("{round} {name}"), &seen.took, Some(syncs));
             print(&format!("{round} raw, {} KiB", seen.batch_bytes / 1024), &alone, None);
@@ -209,8 +233,9 @@ pub fn measure(body_bytes: usize, rounds: u64) -> Outcome<()> {
             println!("  p99 is {is} three times raw and 0.3 ms: {bound:.2}");
         }
     }
-    drop(load);
+    drop((load, busy));
     std::fs::remove_dir_all(&root)?;
+    std::fs::remove_dir_all(&memory)?;
     Ok(())
 }
 

@@ -30,7 +30,8 @@ fn main() -> Outcome<()> {
     let (messages, backlog, rounds) =
         (number("messages", 300_000), number("backlog", 1_000_000), number("rounds", 3));
     if std::env::args().any(|argument| argument == "--latency") {
-        return latency::measure(BODY_BYTES, rounds);
+        let per_second = argument("rate").map(|rate| rate.parse()).transpose()?;
+        return latency::measure(BODY_BYTES, rounds, per_second);
     }
     let only = argument("only");
     let engines: Vec<_> =
