@@ -6,7 +6,7 @@ use super::{DeadLetters, DeathReason};
 use crate::{
     later::Later,
     port::Router,
-    queue::{MessageRef, Progress, Queue, QueueId},
+    queue::{Counted, MessageRef, Progress, Queue, QueueId},
     vhost::Vhost,
 };
 use alloc::{
@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 
 /// How many letters are sent on, and how many queues visited, in one piece of work.
 const PIECE_MAX: usize = 256;
+/// When to go on counting what could not be read, in milliseconds.
+const COUNT_AGAIN_MS: u64 = 1000;
 
 /// What a virtual host's housekeeper has to do for its queues.
 pub(crate) struct Deaths {
@@ -33,6 +35,8 @@ struct Waiting {
     visits: BTreeMap<(u64, QueueId), Weak<Queue>>,
     /// When each of these is to be visited.
     visited_at: HashMap<QueueId, u64, foldhash::fast::RandomState>,
+    /// Whose bodies are to be counted, in turn.
+    uncounted: VecDeque<Weak<Queue>>,
     /// When the letters that were refused are to be tried again.
     letters_ms: Option<u64>,
     /// They wait for a type's answer.
@@ -74,10 +78,28 @@ impl Deaths {
         }
     }
 
+    /// Its bodies are to be counted.
+    pub(crate) fn count(&self, queue: &Arc<Queue>) {
+        self.waiting.lock().uncounted.push_back(Arc::downgrade(queue));
+        self.later.wake_housekeeper();
+    }
+
+    /// Counts a piece of what is to be counted of one queue.
+    fn count_piece(&self, now_ms: u64, progress: &mut Progress) {
+        let next = self.waiting.lock().uncounted.pop_front();
+        let Some(queue) = next.and_then(|queue| queue.upgrade()) else { return };
+        match queue.count_piece(progress) {
+            Counted::All => {}
+            Counted::Piece => self.waiting.lock().uncounted.push_back(Arc::downgrade(&queue)),
+            Counted::Later => self.visit(&queue, now_ms.saturating_add(COUNT_AGAIN_MS)),
+        }
+    }
+
     /// When there is something to do, in milliseconds since 1970.
     pub(crate) fn next_ms(&self, answered: bool) -> Option<u64> {
         let waiting = self.waiting.lock();
-        if !waiting.fresh.is_empty() && !waiting.pending || waiting.pending && answered {
+        let has_fresh = !waiting.fresh.is_empty() && !waiting.pending;
+        if has_fresh || waiting.pending && answered || !waiting.uncounted.is_empty() {
             return Some(0);
         }
         let visit_ms = waiting.visits.first_key_value().map(|((due_ms, _), _)| *due_ms);
@@ -130,6 +152,7 @@ impl Vhost {
                 deaths.visit(&queue, next_ms);
             }
         }
+        deaths.count_piece(now_ms, &mut progress);
         progress.tell(&*self.store);
         let fresh: Vec<_> = {
             let mut waiting = deaths.waiting.lock();

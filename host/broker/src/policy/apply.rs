@@ -61,7 +61,8 @@ impl Vhost {
     }
 
     /// Has other policies, at the time `now_ms`. When this returns they hold for every queue and exchange. Takes as long as
-    /// looking for the patterns of new ones in each name, and letting go of some messages.
+    /// looking for the patterns of new ones in each name, and letting go of some messages. A limit in bytes holds for what
+    /// was there at a start once the housekeeper has counted it.
     pub fn set_policies(&self, policies: Policies, now_ms: u64) {
         let _in_order = self.rule.changing.lock();
         let policies = Arc::new(policies);

@@ -118,7 +118,7 @@ impl Lanes {
         self.returned.is_some()
     }
 
-    fn lane(&self, at: u16) -> &Lane {
+    pub(super) fn lane(&self, at: u16) -> &Lane {
         match at.checked_sub(1) {
             None => &self.base,
             Some(_) if at == ASIDE => self.aside.as_deref().unwrap_or(&self.base),
@@ -201,12 +201,12 @@ impl Lanes {
         self.all().map(|lane| lane.store.live()).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 
-    /// How long the bodies of ready messages are. Reads those that are in the store alone.
+    /// How long the bodies of ready messages are, as far as that is known of those in the store alone.
     pub(super) fn ready_bytes(&self) -> u64 {
         let body_bytes =
             |message: &MessageRef| self.stored(*message).map_or(0, |stored| stored.message.body.len() as u64);
         let lanes = core::iter::once(&self.base).chain(&self.others);
-        let untaken: u64 = lanes.clone().map(|lane| lane.store.untaken_bytes(lane.keeping.as_ref())).sum();
+        let untaken: u64 = lanes.clone().map(|lane| lane.store.untaken_bytes()).sum();
         let returned = lanes.flat_map(|lane| lane.returned.values()).chain(self.returned.iter().flatten());
         untaken + returned.map(body_bytes).sum::<u64>()
     }

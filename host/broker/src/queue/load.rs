@@ -28,6 +28,9 @@ struct Loaded {
     messages: usize,
     /// The length of the records of messages.
     length_bytes: usize,
+    /// How long their bodies are, and those of numbers below [`Hole::counted`].
+    body_bytes: u64,
+    counted_bytes: u64,
     /// Could not be read.
     lost: usize,
     /// The first that cannot be read now: it and what is behind it are read later.
@@ -43,6 +46,10 @@ struct Loaded {
 pub(super) struct Read {
     /// How many bytes are in memory by that.
     pub(super) bytes: usize,
+    /// How long the bodies of the messages are that were read.
+    pub(super) body_bytes: u64,
+    /// How much of what was counted of bodies is for what was read, or is nowhere.
+    pub(super) counted_bytes: u64,
     /// How many messages could not be read.
     pub(super) lost: usize,
     /// What comes next cannot be read now.
@@ -59,7 +66,8 @@ impl Store {
         self.next_sequence = self.next_sequence.max(kept.next);
         if kept.messages > 0 {
             let messages = usize::try_from(kept.messages).unwrap_or(usize::MAX);
-            self.holes.push_back(Hole { first: kept.first, end: kept.next, messages });
+            let (first, end) = (kept.first, kept.next);
+            self.holes.push_back(Hole { first, end, messages, counted: first, body_bytes: 0 });
             self.cursor.sequence = kept.first;
             self.cursor.segment = kept.first;
             (self.untaken, self.live) = (messages, messages);
@@ -71,32 +79,17 @@ impl Store {
         self.holes.iter().map(|hole| hole.first..hole.end)
     }
 
-    /// How long the bodies are of messages that nobody has taken. What is in holes is read for that, piece by piece, and
-    /// not kept; what cannot be read does not count.
-    pub(super) fn untaken_bytes(&self, keeping: Option<&Keeping>) -> u64 {
+    /// How long the bodies are of messages that nobody has taken, as far as that is known of those in holes.
+    pub(super) fn untaken_bytes(&self) -> u64 {
         let cursor = self.cursor;
         let untaken = self.segments.iter().filter_map(|segment| match segment.first {
             first if first == cursor.segment => Some((segment, cursor.offset, cursor.sequence)),
             first if first >= cursor.sequence => Some((segment, 0, first)),
             _ => None,
         });
-        let mut bytes: u64 =
-            untaken.map(|(segment, offset, first)| self.body_bytes(segment, offset, first)).sum();
-        for hole in &self.holes {
-            let mut next = hole.first;
-            while let Some(keeping) = keeping.filter(|_| next < hole.end) {
-                let read = keeping.store.read(keeping.id, next, LOAD_BYTES, &mut |stored: Stored<'_>| {
-                    let is_here = (next..hole.end).contains(&stored.sequence);
-                    let message = stored.message.as_ref().filter(|_| is_here);
-                    bytes += message.map_or(0, |message| message.body.len() as u64);
-                });
-                match read {
-                    Some(after) if after > next => next = after,
-                    _ => break,
-                }
-            }
-        }
-        bytes
+        let in_holes: u64 = self.holes.iter().map(|hole| hole.body_bytes).sum();
+        in_holes
+            + untaken.map(|(segment, offset, first)| self.body_bytes(segment, offset, first)).sum::<u64>()
     }
 
     /// How long the bodies in a segment are from an offset on, where the message of that number is.
@@ -132,6 +125,8 @@ impl Store {
             next: first,
             messages: 0,
             length_bytes: 0,
+            body_bytes: 0,
+            counted_bytes: 0,
             lost: 0,
             later: None,
             deliveries: Vec::new(),
@@ -140,18 +135,22 @@ impl Store {
         let forms = &mut self.forms;
         let read = keeping.store.read(keeping.id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
             if (first..end).contains(&stored.sequence) {
-                loaded.push(&stored, |form| form_in(forms, form), (account, may_expire));
+                loaded.push(&stored, |form| form_in(forms, form), (account, may_expire), hole.counted);
             }
         });
         let later = loaded.later;
         let next = later.or(read);
         hole.messages = hole.messages.saturating_sub(loaded.messages);
-        let (mut gone, lost) = (0, loaded.lost);
+        let (mut gone, lost, mut counted_bytes) = (0, loaded.lost, hole.body_bytes);
         match next {
             Some(next) if next < end && (next > first || later.is_some()) => {
                 hole.messages = hole.messages.saturating_sub(lost);
                 gone += lost;
-                hole.first = next;
+                if next < hole.counted {
+                    counted_bytes = counted_bytes.min(loaded.counted_bytes);
+                }
+                (hole.first, hole.counted) = (next, hole.counted.max(next));
+                hole.body_bytes -= counted_bytes;
                 self.holes.push_front(hole);
             }
             // What is missing is nowhere.
@@ -161,6 +160,8 @@ impl Store {
         self.live = self.live.saturating_sub(gone);
         let came = Read {
             bytes: loaded.length_bytes,
+            body_bytes: loaded.body_bytes,
+            counted_bytes,
             lost: gone,
             is_later: later.is_some() && loaded.messages == 0,
             deliveries: core::mem::take(&mut loaded.deliveries),
@@ -227,12 +228,14 @@ impl Store {
 
     fn let_go(&mut self, at: usize, numbers: Range<u64>) -> usize {
         let Some(segment) = self.segments.remove(at) else { return 0 };
+        let body_bytes = self.body_bytes(&segment, 0, segment.first);
         if !self.apart.is_empty() {
             self.apart.retain(|number, _| !numbers.contains(number));
         }
         self.held_bytes -= segment.bytes.capacity();
         self.live_bytes -= segment.live_bytes;
-        let hole = Hole { first: numbers.start, end: numbers.end, messages: segment.live };
+        let Range { start: first, end } = numbers;
+        let hole = Hole { first, end, messages: segment.live, counted: end, body_bytes };
         join(&mut self.holes, hole);
         pool::give(segment.bytes);
         segment.live_bytes
@@ -244,9 +247,11 @@ fn join(holes: &mut VecDeque<Hole>, hole: Hole) {
     let at = holes.partition_point(|other| other.first < hole.first);
     if let Some(before) = at.checked_sub(1).and_then(|before| holes.get_mut(before))
         && before.end == hole.first
+        && before.counted == before.end
     {
-        before.end = hole.end;
+        (before.end, before.counted) = (hole.end, hole.counted);
         before.messages += hole.messages;
+        before.body_bytes += hole.body_bytes;
     } else {
         holes.insert(at, hole);
     }
@@ -258,6 +263,7 @@ impl Loaded {
         stored: &Stored<'_>,
         form: impl FnOnce(&'static dyn leveret_model::Form) -> u8,
         (account, may_expire): (&Arc<MemoryAccount>, bool),
+        counted: u64,
     ) {
         if self.later.is_some() {
             return;
@@ -289,10 +295,33 @@ impl Loaded {
         if stored.deliveries > 0 {
             self.deliveries.push((stored.sequence, stored.deliveries));
         }
+        let body_bytes = message.body.len() as u64;
+        self.body_bytes += body_bytes;
+        self.counted_bytes += if stored.sequence < counted { body_bytes } else { 0 };
         self.length_bytes += record::length_bytes(message, flags);
         let marks = Marks { flags, came_ms: stored.came_ms };
         record::append(&mut self.bytes, message, form(message.form), marks);
         self.next = stored.sequence + 1;
         self.messages += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_no_part_of_what_is_not() {
+        let hole =
+            |first, end, counted| Hole { first, end, messages: 1, counted, body_bytes: counted - first };
+        let joined = |before: Hole| {
+            let mut holes = VecDeque::from([before]);
+            join(&mut holes, hole(10, 20, 20));
+            let parts = holes.iter().map(|hole| (hole.first, hole.end, hole.counted, hole.body_bytes));
+            parts.collect::<Vec<_>>()
+        };
+        assert_eq!(joined(hole(0, 10, 10)), [(0, 20, 20, 20)]);
+        assert_eq!(joined(hole(0, 10, 9)), [(0, 10, 9, 9), (10, 20, 20, 10)]);
+        assert_eq!(joined(hole(0, 9, 9)), [(0, 9, 9, 9), (10, 20, 20, 10)]);
     }
 }

@@ -6,6 +6,7 @@
 
 mod ageing;
 mod consumers;
+mod counting;
 mod dead_letter;
 mod delayed;
 mod forms;
@@ -47,6 +48,7 @@ use state::State;
 
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
+pub(crate) use counting::Counted;
 pub use dead_letter::{DeadLetterCounts, DeadLettering};
 pub use delayed::DelayedRetry;
 pub(crate) use handing::{Pull, Taker};
@@ -525,7 +527,11 @@ impl Queue {
             self.delete_locked(&mut state);
         }
         state.pass_on(progress);
+        let counts = state.begin_counting();
         self.part(state);
+        if counts {
+            self.deaths.count(self);
+        }
         (ticked.next_ms, ticked.is_over)
     }
 

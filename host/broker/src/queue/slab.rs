@@ -77,6 +77,10 @@ pub(super) struct Hole {
     pub(super) end: u64,
     /// How many messages.
     pub(super) messages: usize,
+    /// Up to this number, exclusive, it is known how long the bodies are.
+    pub(super) counted: u64,
+    /// How long those are together.
+    pub(super) body_bytes: u64,
 }
 
 /// A message as a store has it.

@@ -53,8 +53,10 @@ pub(super) struct State {
     pub(super) ageing: Ageing,
     pub(super) tries: Tries,
     pub(super) delayed: Delayed,
-    /// The bytes of ready bodies, where they are limited.
+    /// The bytes of ready bodies, where they are limited and as far as they are counted.
     pub(super) ready_bytes: u64,
+    /// Somebody counts the rest.
+    pub(super) is_counting: bool,
     /// Handed out to nobody: to be dead-lettered.
     pub(super) dying: Vec<(MessageRef, DeathReason)>,
     /// What dies has somewhere to go.
@@ -88,6 +90,7 @@ impl State {
             tries,
             delayed: Delayed::default(),
             ready_bytes: 0,
+            is_counting: false,
             dying: Vec::new(),
             has_letters,
             patched: Vec::new(),
@@ -122,9 +125,6 @@ impl State {
     /// Begins with what the store has.
     pub(super) fn recover(&mut self, kept: Kept) {
         self.lanes.recover(kept, self.settings.max_priority);
-        if self.settings.max_length_bytes.is_some() {
-            self.ready_bytes = self.lanes.ready_bytes();
-        }
         self.serve();
     }
 
@@ -222,6 +222,9 @@ impl State {
         let account = self.account.as_ref()?;
         let read = self.lanes.load(lane, account, may_expire)?;
         account.charge(read.bytes);
+        if self.settings.max_length_bytes.is_some() {
+            self.ready_bytes = (self.ready_bytes + read.body_bytes).saturating_sub(read.counted_bytes);
+        }
         self.lost += read.lost as u64;
         self.ageing.has_timed |= read.timed;
         self.ageing.has_own_ttl |= read.timed && !may_expire;

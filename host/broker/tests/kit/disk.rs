@@ -19,7 +19,10 @@ use std::{
 };
 
 /// What was handed over, and how it answers next.
-pub struct Disk(Mutex<Inner>, Weak<Disk>);
+pub struct Disk(Mutex<Inner>, Weak<Disk>, OnRead);
+
+/// Called with the number from which messages are read, before they are; not of what is read meanwhile.
+type OnRead = Mutex<Option<Box<dyn Fn(u64) + Send>>>;
 
 #[derive(Default)]
 struct Inner {
@@ -107,7 +110,7 @@ impl OwnedBinding {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self(Mutex::default(), Weak::new())
+        Self(Mutex::default(), Weak::new(), OnRead::default())
     }
 }
 
@@ -119,7 +122,7 @@ impl Disk {
 
     /// An empty one.
     pub fn new() -> Arc<Self> {
-        Arc::new_cyclic(|disk| Self(Mutex::default(), disk.clone()))
+        Arc::new_cyclic(|disk| Self(Mutex::default(), disk.clone(), OnRead::default()))
     }
 
     /// From now on nothing is taken, or everything again.
@@ -130,6 +133,11 @@ impl Disk {
     /// From now on messages with that number and those behind it cannot be read, for want of a resource; or all can be.
     pub fn is_short_from(&self, number: Option<u64>) {
         self.0.lock().unwrap().short_from = number;
+    }
+
+    /// Has that called from now on before messages are read, with the number from which.
+    pub fn on_read(&self, call: impl Fn(u64) + Send + 'static) {
+        *self.2.lock().unwrap() = Some(Box::new(call));
     }
 
     /// How often messages were read.
@@ -473,6 +481,11 @@ impl Store for Disk {
         bytes_max: usize,
         each: &mut dyn FnMut(Stored<'_>),
     ) -> Option<u64> {
+        let call = self.2.lock().unwrap().take();
+        if let Some(call) = call {
+            call(from);
+            *self.2.lock().unwrap() = Some(call);
+        }
         let mut inner = self.0.lock().unwrap();
         inner.reads += 1;
         let inner = &*inner;
