@@ -12,6 +12,7 @@
 //!
 //! Read [`wiring`] first, then [`connection`], then [`amqp091`]; [`http`] stands apart.
 
+mod acting;
 pub mod amqp091;
 pub mod bench;
 pub mod cli;

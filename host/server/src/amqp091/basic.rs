@@ -168,7 +168,7 @@ impl Connection {
     /// use on the channel.
     fn on_consume(&mut self, channel: u16, spec: ConsumeSpec, nowait: bool) -> Answer {
         let open = self.open()?;
-        open.demand_read(&spec.queue)?;
+        open.acting().demand_read(&spec.queue)?;
         let tag = open.client.consume(channel, spec)?;
         if !nowait {
             self.session.reply(channel, Method::BasicConsumeOk { consumer_tag: &tag });
@@ -186,7 +186,7 @@ impl Connection {
             .open
             .as_mut()
             .ok_or(Refusal::NotImplemented { what: "a request before connection.open".into() })?;
-        open.demand_read(&queue)?;
+        open.acting().demand_read(&queue)?;
         let found = open.client.get(channel, &queue, no_ack, router, &mut |got| {
             session.get_ok(
                 channel,

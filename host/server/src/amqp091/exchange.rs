@@ -5,7 +5,7 @@ use super::{
     beside::{Answer, Asked, Work},
 };
 use leveret_amqp091::Method;
-use leveret_broker::{BindTo, Now, declared_name, exchange::ExchangeSpec, port::Router};
+use leveret_broker::{BindTo, Now, exchange::ExchangeSpec, port::Router};
 use leveret_model::{Name, Table, refusal::Resource};
 
 /// The words of an exchange.declare.
@@ -43,7 +43,7 @@ impl Connection {
         let vhost = open.vhost.clone();
         if declare.passive {
             if !declare.exchange.is_empty() {
-                open.demand_any(Resource::Exchange, declare.exchange)?;
+                open.acting().demand_any(Resource::Exchange, declare.exchange)?;
             }
             vhost.check_exchange(declare.exchange)?;
             return Ok(asked.reply(OK));
@@ -56,7 +56,7 @@ impl Connection {
             internal: declare.internal,
             arguments: declare.arguments,
         };
-        open.demand_exchange_declare(&declared_name(&spec.name), &spec.type_name, &spec.arguments, router)?;
+        open.acting().demand_exchange_declare(&spec, router)?;
         match vhost.declare_exchange_now(router, spec.clone())? {
             Now::Ask => {
                 let work: Work = Box::new(move |worker| vhost.declare_exchange(worker, spec));
@@ -75,7 +75,7 @@ impl Connection {
         router: &mut dyn Router,
     ) -> Answer {
         let open = self.open()?;
-        open.demand_exchange_delete(exchange)?;
+        open.acting().demand_exchange_delete(exchange)?;
         let now = open.vhost.delete_exchange_now(router, exchange, if_unused)?;
         self.finish(asked, now, Method::ExchangeDeleteOk {})
     }
@@ -95,7 +95,7 @@ impl Connection {
         let open = self.open()?;
         let vhost = open.vhost.clone();
         let Bind { to, source, routing_key, arguments } = bind;
-        open.demand_bind(to, source, routing_key)?;
+        open.acting().demand_bind(to, source, routing_key)?;
         match vhost.bind_now(router, source, to, routing_key, arguments.clone(), by)? {
             Now::Ask => {
                 let (source, routing_key) = (name_of(source), name_of(routing_key));
@@ -124,7 +124,7 @@ impl Connection {
         let by = self.id;
         let Bind { to, source, routing_key, arguments } = bind;
         let open = self.open()?;
-        open.demand_bind(to, source, routing_key)?;
+        open.acting().demand_bind(to, source, routing_key)?;
         let now = open.vhost.unbind_now(router, source, to, routing_key, arguments, by)?;
         self.finish(asked, now, ok)
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use leveret_access::Operation;
 use leveret_amqp091::Method;
-use leveret_broker::{QueueSpec, Receipt, declared_name, made_queue_name, port::Router};
+use leveret_broker::{QueueSpec, Receipt, port::Router};
 use leveret_model::{Name, Refusal, Table, refusal::Resource};
 
 /// The words of a queue.declare.
@@ -32,27 +32,17 @@ impl Connection {
         let (status, receipt) = if let Some(status) = open.vhost.check_replies(declare.queue)? {
             (status, Receipt::default())
         } else if declare.passive {
-            open.demand_any(Resource::Queue, declare.queue)?;
+            open.acting().demand_any(Resource::Queue, declare.queue)?;
             (open.vhost.check_queue(declare.queue, by)?, Receipt::default())
         } else {
-            let named = declared_name(&name_of(declare.queue));
-            // A name that is made is judged by another of its kind.
-            let judged = if named.is_empty() { made_queue_name() } else { named };
-            open.demand_queue_declare(&judged, &declare.arguments)?;
-            if open.vhost.queue(&judged).is_none() {
-                shared.quorum.check(&judged, open.vhost.name(), &declare.arguments)?;
-                shared.vhosts.check_queues(open.vhost.name(), &judged)?;
-            }
-            open.vhost.declare_queue_kept(
-                QueueSpec {
-                    name: name_of(declare.queue),
-                    durable: declare.durable,
-                    exclusive: declare.exclusive,
-                    auto_delete: declare.auto_delete,
-                    arguments: declare.arguments,
-                },
-                by,
-            )?
+            let spec = QueueSpec {
+                name: name_of(declare.queue),
+                durable: declare.durable,
+                exclusive: declare.exclusive,
+                auto_delete: declare.auto_delete,
+                arguments: declare.arguments,
+            };
+            open.acting().declare_queue(&shared, spec, by)?
         };
         if let Some(channel) = open.channel(asked.channel) {
             channel.last_queue = Some(status.name.clone());
@@ -64,7 +54,7 @@ impl Connection {
     pub(super) fn on_queue_purge(&mut self, asked: Asked, queue: &[u8]) -> Answer {
         let by = self.id;
         let queue = self.queue_named(asked.channel, queue)?;
-        self.open()?.demand_read(&queue)?;
+        self.open()?.acting().demand_read(&queue)?;
         let (messages, receipt) = self.open()?.vhost.purge_queue_kept(&queue, by)?;
         self.answer_when_safe(asked, &receipt, Method::QueuePurgeOk { message_count: count_of(messages) })
     }
@@ -81,7 +71,7 @@ impl Connection {
     ) -> Answer {
         let by = self.id;
         let queue = self.queue_named(asked.channel, queue)?;
-        self.open()?.demand(Operation::Configure, Resource::Queue, &queue)?;
+        self.open()?.acting().demand(Operation::Configure, Resource::Queue, &queue)?;
         let now = self.open()?.vhost.delete_queue_now(router, &queue, if_unused, if_empty, by)?;
         let messages = now.value().copied().unwrap_or(0);
         self.finish(asked, now, Method::QueueDeleteOk { message_count: count_of(messages) })

@@ -18,7 +18,6 @@ use axum::{
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use leveret_access::Operation;
 use leveret_broker::{BindTo, exchange::Destination};
 use leveret_model::{Refusal, Table};
 use leveret_plugin::Worker as PluginWorker;
@@ -71,16 +70,6 @@ pub(super) async fn read(
     Ok(Json(by_key(&api, &(vhost, source, kind, destination), &uri, &key)?.shown))
 }
 
-fn demand(
-    acting: &mut acting::Acting,
-    (source, destination): (&str, &str),
-    routing_key: &str,
-) -> Result<(), ApiError> {
-    acting.demand(Operation::Write, destination.as_bytes())?;
-    acting.demand(Operation::Read, source.as_bytes())?;
-    acting.demand_topic(Operation::Read, source.as_bytes(), routing_key.as_bytes())
-}
-
 /// `POST`: makes one. Answers with where it is.
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
@@ -89,13 +78,18 @@ pub(super) async fn create(
     body: Option<JsonBody<Said>>,
 ) -> Result<Response, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let mut acting = api.acting(&caller, &vhost)?;
-    demand(&mut acting, (&source, &destination), &said.routing_key)?;
-    let (vhost, routing_key) = (acting.vhost, name(&said.routing_key)?);
+    let (mut entered, is_queue) = (api.enter(&caller, &vhost)?, kind == "q");
+    let to = if is_queue {
+        BindTo::Queue(destination.as_bytes())
+    } else {
+        BindTo::Exchange(destination.as_bytes())
+    };
+    entered.acting().demand_bind(to, source.as_bytes(), said.routing_key.as_bytes())?;
+    let (vhost, routing_key) = (entered.vhost, name(&said.routing_key)?);
     let table = arguments::from_json(&said.arguments).map_err(ApiError::BadRequest)?;
     let key = arguments::properties_key(&routing_key, &said.arguments);
     let location = format!("{}/{key}", arguments::quoted(&destination));
-    let (place, is_queue) = (vhost.name().clone(), kind == "q");
+    let place = vhost.name().clone();
     let bind = move |worker: &mut PluginWorker| {
         let to = match is_queue {
             true => BindTo::Queue(destination.as_bytes()),
@@ -107,7 +101,7 @@ pub(super) async fn create(
         return Err(ApiError::NotFound);
     }
     let bound: Result<_, Refusal> = aside::in_the_lane(&api, &place, bind).await?;
-    aside::safe(&bound.map_err(|refusal| acting::refused(&refusal))?).await?;
+    aside::safe(&bound?).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)]).into_response())
 }
 
@@ -121,9 +115,13 @@ pub(super) async fn delete(
     let ends = (vhost, source, kind, destination);
     let Found { shown, binding } = by_key(&api, &ends, &uri, &key)?;
     let (vhost, source, _, destination) = ends;
-    let mut acting = api.acting(&caller, &vhost)?;
-    demand(&mut acting, (&source, &destination), &shown.routing_key)?;
-    let (vhost, place) = (acting.vhost.clone(), acting.vhost.name().clone());
+    let mut entered = api.enter(&caller, &vhost)?;
+    let to = match shown.destination_type {
+        DestinationType::Queue => BindTo::Queue(destination.as_bytes()),
+        DestinationType::Exchange => BindTo::Exchange(destination.as_bytes()),
+    };
+    entered.acting().demand_bind(to, source.as_bytes(), shown.routing_key.as_bytes())?;
+    let (vhost, place) = (entered.vhost.clone(), entered.vhost.name().clone());
     // As they were said: what is shown of them is not all.
     let (routing_key, table) = match binding {
         Some(binding) => (binding.routing_key.clone(), binding.arguments.clone()),
@@ -138,6 +136,6 @@ pub(super) async fn delete(
         acting::end(&vhost, worker, now, |_| Ok(leveret_broker::Receipt::default()))
     };
     let unbound: Result<_, Refusal> = aside::in_the_lane(&api, &place, unbind).await?;
-    aside::safe(&unbound.map_err(|refusal| acting::refused(&refusal))?).await?;
+    aside::safe(&unbound?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -17,7 +17,7 @@ use axum::{
 };
 use leveret_access::Operation;
 use leveret_broker::{ExchangeSpec, QueueSpec, declared_name, port::Router as _};
-use leveret_model::{Refusal, Table};
+use leveret_model::{Refusal, Table, refusal::Resource};
 use leveret_plugin::Worker as PluginWorker;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -58,10 +58,6 @@ fn table(arguments: Option<Map<String, Value>>) -> Result<Table, ApiError> {
     arguments::from_json(&arguments.unwrap_or_default()).map_err(ApiError::BadRequest)
 }
 
-fn text<'a>(arguments: &'a Table, name: &[u8]) -> Option<&'a str> {
-    arguments.get(name).and_then(|value| value.as_text())
-}
-
 /// `PUT /api/queues/{vhost}/{queue}`.
 pub(super) async fn put_queue(
     State(api): State<Arc<Api>>,
@@ -70,25 +66,16 @@ pub(super) async fn put_queue(
     body: Option<JsonBody<Declaration>>,
 ) -> Result<Put, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let (mut acting, queue) = (api.acting(&caller, &vhost)?, declared_name(&name(&queue)?));
+    let (mut entered, queue) = (api.enter(&caller, &vhost)?, name(&queue)?);
+    let is_new = entered.vhost.queue(&declared_name(&queue)).is_none();
     let spec = QueueSpec {
-        name: queue.clone(),
+        name: queue,
         durable: said.durable,
         exclusive: false,
         auto_delete: said.auto_delete,
         arguments: table(said.arguments)?,
     };
-    acting.demand(Operation::Configure, &queue)?;
-    let is_new = acting.vhost.queue(&queue).is_none();
-    if is_new {
-        acting.demand_forwarding(&queue, text(&spec.arguments, b"x-dead-letter-exchange"))?;
-        let place = acting.vhost.name();
-        let quorum = api.shared.quorum.check(&queue, place, &spec.arguments);
-        let fits = quorum.and_then(|()| api.shared.vhosts.check_queues(place, &queue));
-        fits.map_err(|refusal| acting::refused(&refusal))?;
-    }
-    let declared = acting.vhost.declare_queue_kept(spec, NOBODY);
-    let (_, receipt) = declared.map_err(|refusal| acting::refused(&refusal))?;
+    let (_, receipt) = entered.acting().declare_queue(&api.shared, spec, NOBODY)?;
     aside::safe(&receipt).await?;
     Ok(Put::new(is_new))
 }
@@ -101,17 +88,17 @@ pub(super) async fn delete_queue(
     uri: Uri,
 ) -> Result<StatusCode, ApiError> {
     let (if_unused, if_empty) = (has_condition(&uri, "if-unused"), has_condition(&uri, "if-empty"));
-    let mut acting = api.acting(&caller, &vhost)?;
+    let mut entered = api.enter(&caller, &vhost)?;
     api.queue(&vhost, &queue)?;
-    acting.demand(Operation::Configure, queue.as_bytes())?;
-    let vhost = acting.vhost;
+    entered.acting().demand(Operation::Configure, Resource::Queue, queue.as_bytes())?;
+    let vhost = entered.vhost;
     let place = vhost.name().clone();
     let delete = move |worker: &mut PluginWorker| {
         let now = vhost.delete_queue_now(worker, queue.as_bytes(), if_unused, if_empty, NOBODY)?;
         acting::end(&vhost, worker, now, |_| Ok(leveret_broker::Receipt::default()))
     };
     let deleted: Result<_, Refusal> = aside::in_the_lane(&api, &place, delete).await?;
-    aside::safe(&deleted.map_err(|refusal| acting::refused(&refusal))?).await?;
+    aside::safe(&deleted?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -121,11 +108,10 @@ pub(super) async fn purge_queue(
     Extension(caller): Extension<Caller>,
     Names((vhost, queue)): Names<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let mut acting = api.acting(&caller, &vhost)?;
+    let mut entered = api.enter(&caller, &vhost)?;
     api.queue(&vhost, &queue)?;
-    acting.demand(Operation::Read, queue.as_bytes())?;
-    let purged = acting.vhost.purge_queue_kept(queue.as_bytes(), NOBODY);
-    let (_, receipt) = purged.map_err(|refusal| acting::refused(&refusal))?;
+    entered.acting().demand_read(queue.as_bytes())?;
+    let (_, receipt) = entered.vhost.purge_queue_kept(queue.as_bytes(), NOBODY)?;
     aside::safe(&receipt).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -138,28 +124,24 @@ pub(super) async fn put_exchange(
     body: Option<JsonBody<Declaration>>,
 ) -> Result<Put, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let (mut acting, exchange) = (api.acting(&caller, &vhost)?, declared_name(&name(&exchange)?));
+    let (mut entered, exchange) = (api.enter(&caller, &vhost)?, name(&exchange)?);
+    let is_new = entered.vhost.exchange(&declared_name(&exchange)).is_none();
     let spec = ExchangeSpec {
-        name: exchange.clone(),
+        name: exchange,
         type_name: name(said.type_name.as_deref().unwrap_or("direct"))?,
         durable: said.durable,
         auto_delete: said.auto_delete,
         internal: said.internal,
         arguments: table(said.arguments)?,
     };
-    acting.demand(Operation::Configure, &exchange)?;
-    let is_new = acting.vhost.exchange(&exchange).is_none();
-    if is_new {
-        acting.demand_forwarding(&exchange, text(&spec.arguments, b"alternate-exchange"))?;
-    }
-    let vhost = acting.vhost;
-    let place = vhost.name().clone();
+    let place = entered.vhost.name().clone();
     let declare = move |worker: &mut PluginWorker| {
-        worker.check_type(vhost.name(), &spec.type_name, &spec.name)?;
-        vhost.declare_exchange(worker, spec)
+        entered.acting().demand_exchange_declare(&spec, worker)?;
+        worker.check_type(entered.vhost.name(), &spec.type_name, &spec.name)?;
+        entered.vhost.declare_exchange(worker, spec)
     };
     let declared: Result<_, Refusal> = aside::in_the_lane(&api, &place, declare).await?;
-    aside::safe(&declared.map_err(|refusal| acting::refused(&refusal))?).await?;
+    aside::safe(&declared?).await?;
     Ok(Put::new(is_new))
 }
 
@@ -171,17 +153,17 @@ pub(super) async fn delete_exchange(
     uri: Uri,
 ) -> Result<StatusCode, ApiError> {
     let if_unused = has_condition(&uri, "if-unused");
-    let mut acting = api.acting(&caller, &vhost)?;
+    let mut entered = api.enter(&caller, &vhost)?;
     api.exchange(&vhost, &exchange)?;
-    acting.demand(Operation::Configure, exchange.as_bytes())?;
-    let vhost = acting.vhost;
-    let place = vhost.name().clone();
     let exchange = if exchange == DEFAULT_EXCHANGE { String::new() } else { exchange };
+    entered.acting().demand_exchange_delete(exchange.as_bytes())?;
+    let vhost = entered.vhost;
+    let place = vhost.name().clone();
     let delete = move |worker: &mut PluginWorker| {
         let now = vhost.delete_exchange_now(worker, exchange.as_bytes(), if_unused)?;
         acting::end(&vhost, worker, now, |_| Ok(leveret_broker::Receipt::default()))
     };
     let deleted: Result<_, Refusal> = aside::in_the_lane(&api, &place, delete).await?;
-    aside::safe(&deleted.map_err(|refusal| acting::refused(&refusal))?).await?;
+    aside::safe(&deleted?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,7 +13,6 @@ use super::{
 };
 use axum::{Extension, Json, extract::State};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use leveret_access::Operation;
 use leveret_amqp091::{form::FORM, properties::Properties};
 use leveret_broker::{Client, Publish, Published, Publisher, Receipt, Settle, port::Wake};
 use leveret_model::{MessageView, Name, Property, PublisherIdentity, Refusal};
@@ -54,7 +53,7 @@ pub(super) async fn publish(
     Names((vhost, exchange)): Names<(String, String)>,
     JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Result<Json<Value>, ApiError> {
-    let mut acting = api.acting(&caller, &vhost)?;
+    let mut entered = api.enter(&caller, &vhost)?;
     api.exchange(&vhost, &exchange)?;
     if api.shared.memory.over_watermark() {
         return Err(ApiError::NotNow(
@@ -64,14 +63,10 @@ pub(super) async fn publish(
     field(&body, "properties")?;
     let [routing_key, payload, encoding] =
         text_fields(&body, ["routing_key", "payload", "payload_encoding"])?;
-    let payload = match encoding {
-        "string" => payload.as_bytes().to_vec(),
-        "base64" => STANDARD.decode(payload).map_err(|_| ApiError::BadRequest("payload_invalid".into()))?,
-        other => return Err(ApiError::BadRequest(format!("{{unsupported_encoding,{other:?}}}"))),
-    };
+    let payload = decoded(payload, encoding)?;
     let properties = properties_of(&body)?;
     let exchange = if exchange == DEFAULT_EXCHANGE { String::new() } else { exchange };
-    acting.demand(Operation::Write, exchange.as_bytes())?;
+    entered.acting().demand_write(exchange.as_bytes())?;
     let key = acting::name(routing_key)?;
     let shown = MessageView {
         exchange: exchange.as_bytes(),
@@ -83,8 +78,8 @@ pub(super) async fn publish(
     };
     // What is no list of keys is refused below, where it is looked at in its turn.
     let more = shown.more_keys().unwrap_or_default();
-    acting.demand_publish(&shown, more.as_deref())?;
-    let vhost = acting.vhost;
+    entered.acting().demand_publish((shown.exchange, shown.routing_key), shown.properties)?;
+    let vhost = entered.vhost;
     let user = match &caller {
         Caller::User(user) => user.name.clone(),
         Caller::Token => Name::EMPTY,
@@ -112,7 +107,7 @@ pub(super) async fn publish(
         Ok((outcomes.pop().unwrap_or_else(later), receipt))
     };
     let published = aside::in_the_lane(&api, &place, work).await?;
-    let (outcome, receipt) = published.map_err(|refusal| acting::refused(&refusal))?;
+    let (outcome, receipt) = published?;
     aside::safe(&receipt).await?;
     match outcome {
         Published::Routed => Ok(Json(json!({ "routed": true }))),
@@ -120,7 +115,15 @@ pub(super) async fn publish(
         Published::Rejected(why) | Published::Unavailable(why) | Published::Full(why) => {
             Err(ApiError::BadRequest(format!("rejected: {why}")))
         }
-        Published::Refused(refusal) => Err(acting::refused(&refusal)),
+        Published::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+fn decoded(payload: &str, encoding: &str) -> Result<Vec<u8>, ApiError> {
+    match encoding {
+        "string" => Ok(payload.as_bytes().to_vec()),
+        "base64" => STANDARD.decode(payload).map_err(|_| ApiError::BadRequest("payload_invalid".into())),
+        other => Err(ApiError::BadRequest(format!("{{unsupported_encoding,{other:?}}}"))),
     }
 }
 
@@ -177,10 +180,10 @@ pub(super) async fn get(
         return Err(ApiError::BadRequest(format!("{{unsupported_encoding,{encoding:?}}}")));
     }
     let count = number("count").ok_or_else(|| ApiError::BadRequest("count is no number".into()))?;
-    let mut acting = api.acting(&caller, &vhost)?;
+    let mut entered = api.enter(&caller, &vhost)?;
     api.queue(&vhost, &queue)?;
-    acting.demand(Operation::Read, queue.as_bytes())?;
-    let (vhost, place) = (acting.vhost.clone(), acting.vhost.name().clone());
+    entered.acting().demand_read(queue.as_bytes())?;
+    let (vhost, place) = (entered.vhost.clone(), entered.vhost.name().clone());
     let work = move |worker: &mut PluginWorker| -> Result<Vec<Value>, Refusal> {
         let mut client = Client::new(vhost, NOBODY, Arc::new(Nobody));
         client.open_channel(1);
@@ -208,7 +211,7 @@ pub(super) async fn get(
         Ok(got)
     };
     let got = aside::in_the_lane(&api, &place, work).await?;
-    got.map(Json).map_err(|refusal| acting::refused(&refusal))
+    Ok(Json(got?))
 }
 
 fn describe(got: &leveret_broker::Got<'_>, is_base64: bool, truncate: Option<u64>) -> Value {
