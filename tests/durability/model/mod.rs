@@ -307,6 +307,16 @@ impl Model {
         }
     }
 
+    /// Whether nobody knows of a message if it is held: it was not confirmed before a kill, or it was released and
+    /// acked and neither was known to be safe. Nobody waits for it, so it may come after all that is owed.
+    pub(crate) fn may_be_held_yet(&self, queue: usize, id: u64) -> bool {
+        let (known, copy) = (self.messages.get(&id), self.copies.get(&(queue, id)));
+        known.zip(copy).is_some_and(|(known, copy)| {
+            let is_unknown = known.answer == Answer::None || copy.maybe;
+            is_unknown && known.message.due_ms.is_some() && copy.deliveries == 0
+        })
+    }
+
     /// What is to come still: confirmed, and nobody acked it.
     pub(crate) fn owed(&self) -> BTreeSet<(usize, u64)> {
         let open =
