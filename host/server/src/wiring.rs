@@ -223,27 +223,7 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     if let Some(why) = decisions.broken() {
         plugins.registry().note_refused(&Scope::Global, decisions.place(), &why);
     }
-    let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
-    let (policies, given) = PolicyBook::open(&config.declared_policies, &store);
-    let vhosts = vhosts((config, given), &store, &memory, &plugins)?;
-    let session = session_config(config.listen, &config.announced, config.access.anonymous_user.is_some());
-    let shared = Arc::new(Shared {
-        access: users::open(config, &store)?,
-        live: Arc::default(),
-        plugins: plugins.clone(),
-        vhosts,
-        policies,
-        memory,
-        store: store.clone(),
-        session_with_external: Arc::new(with_external(&session)),
-        session: Arc::new(session),
-        tls: tls.clone(),
-        quorum: QuorumRule::of(config.quorum),
-        consumer_timeout_ms: config.consumer_timeout_ms,
-        workers: config.workers,
-        connection_ids: AtomicU64::new(1),
-        connections: AtomicUsize::new(0),
-    });
+    let shared = Arc::new(share(config, (&plugins, &store), tls)?);
     warn_of_quorum_queues(&shared);
     let watcher = PluginWatcher::start(&folders, &plugins).context("cannot watch the plugins folders")?;
     let workers = (0..config.workers)
@@ -279,6 +259,35 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
         _reload: reload,
         _watcher: watcher,
         _data_folder: data_folder,
+    })
+}
+
+/// What the workers are to share.
+fn share(
+    config: &Config,
+    (plugins, store): (&Arc<Host>, &DiskStore),
+    tls: Option<Arc<Tls>>,
+) -> anyhow::Result<Shared> {
+    let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
+    let (policies, given) = PolicyBook::open(&config.declared_policies, store);
+    let vhosts = vhosts((config, given), store, &memory, plugins)?;
+    let session = session_config(config.listen, &config.announced, config.access.anonymous_user.is_some());
+    Ok(Shared {
+        access: users::open(config, store)?,
+        live: Arc::default(),
+        plugins: plugins.clone(),
+        vhosts,
+        policies,
+        memory,
+        store: store.clone(),
+        session_with_external: Arc::new(with_external(&session)),
+        session: Arc::new(session),
+        tls,
+        quorum: QuorumRule::of(config.quorum),
+        consumer_timeout_ms: config.consumer_timeout_ms,
+        workers: config.workers,
+        connection_ids: AtomicU64::new(1),
+        connections: AtomicUsize::new(0),
     })
 }
 

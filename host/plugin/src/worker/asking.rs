@@ -141,18 +141,11 @@ impl Batch<'_> {
             };
             before = Before::Other;
             if matches!(guest, Guest::NotNeededYet) {
-                let generation = self.entry.generation;
-                guest = self.stand_ready()?;
-                if self.entry.generation != generation {
-                    // What the exchange reads may be another thing now.
-                    self.scratch.projections.truncate(place.start);
-                    place = self.scratch.project(self.entry, message);
-                    remember = false;
-                }
-                if let Guest::Failed(refusal) = &guest {
-                    self.refuse(refusal, message, answers, unsure);
-                    continue;
-                }
+                guest = self.stand_ready_for(message, &mut place, &mut remember)?;
+            }
+            if let Guest::Failed(refusal) = &guest {
+                self.refuse(refusal, message, answers, unsure);
+                continue;
             }
             // One is always put.
             if !self.scratch.questions.is_empty()
@@ -171,17 +164,31 @@ impl Batch<'_> {
             }
         }
         self.counters.remembered += remembered;
-        match guest {
-            Guest::Ready(version) => {
-                let asked = self.ask(&version, answers)?;
-                if left_out && asked == Asked::All {
-                    *self.had_its_turn = Some(key_of(self.waker));
-                    return Ok(Asked::Some);
-                }
-                Ok(asked)
-            }
-            Guest::NotNeededYet | Guest::Failed(_) => Ok(Asked::All),
+        let Guest::Ready(version) = guest else { return Ok(Asked::All) };
+        let asked = self.ask(&version, answers)?;
+        if left_out && asked == Asked::All {
+            *self.had_its_turn = Some(key_of(self.waker));
+            return Ok(Asked::Some);
         }
+        Ok(asked)
+    }
+
+    /// The guest, for a message that was laid out at a place.
+    fn stand_ready_for(
+        &mut self,
+        message: &MessageView<'_>,
+        place: &mut Range<usize>,
+        remember: &mut bool,
+    ) -> Result<Guest, Again> {
+        let generation = self.entry.generation;
+        let guest = self.stand_ready()?;
+        if self.entry.generation != generation {
+            // What the exchange reads may be another thing now.
+            self.scratch.projections.truncate(place.start);
+            *place = self.scratch.project(self.entry, message);
+            *remember = false;
+        }
+        Ok(guest)
     }
 
     /// Appends the answer to a message about which the plugin cannot be asked.

@@ -126,8 +126,7 @@ impl Worker {
             return Ok(());
         };
         let beside = self.lane.is_some().then_some(waker);
-        let ready = seat.stand_ready(&attachment, &self.registry, &mut self.homes, beside);
-        let version = match ready {
+        let version = match seat.stand_ready(&attachment, &self.registry, &mut self.homes, beside) {
             Ok(version) => version,
             Err(NotReady::NotYet) => return Err(Later),
             Err(NotReady::Cannot(why)) => {
@@ -149,10 +148,8 @@ impl Worker {
             }
             let projection = seat.scratch.project(&seat.reads, place, message);
             let remember = seat.pure && !seat.memo.is_away();
-            if remember && let Some(verdict) = seat.memo.find(seat.scratch.projection(&projection)).cloned() {
-                rulings.push(Ruling::Said(said(&verdict), None));
-                seat.count(&verdict);
-                seat.scratch.projections.truncate(projection.start);
+            if remember && let Some(ruling) = seat.remembered(&projection) {
+                rulings.push(ruling);
                 remembered += 1;
                 continue;
             }

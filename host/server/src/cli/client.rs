@@ -48,6 +48,16 @@ pub(super) struct BrokerArguments {
     password: String,
 }
 
+/// What a command says that lists something.
+#[derive(Args, Debug)]
+pub(super) struct ListArguments {
+    /// As the broker tells it
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) broker: BrokerArguments,
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum ClientError {

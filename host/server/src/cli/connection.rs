@@ -1,7 +1,7 @@
 //! `leveret connection`: who is connected to a running broker.
 
 use super::{
-    client::{BrokerArguments, ClientError},
+    client::{BrokerArguments, ClientError, ListArguments},
     printable, say,
 };
 use crate::config::Settings;
@@ -23,15 +23,6 @@ enum ConnectionCommand {
     Close(CloseArguments),
     /// Close all, or all of a user
     CloseAll(CloseAllArguments),
-}
-
-#[derive(Args, Debug)]
-struct ListArguments {
-    /// As the broker tells it
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    broker: BrokerArguments,
 }
 
 #[derive(Args, Debug)]

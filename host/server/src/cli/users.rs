@@ -1,7 +1,7 @@
 //! `leveret user`, `leveret permission` and `leveret topic-permission`: who may do what, at a running broker.
 
 use super::{
-    client::{BrokerArguments, Client, ClientError},
+    client::{BrokerArguments, Client, ClientError, ListArguments},
     printable, say,
 };
 use crate::{
@@ -48,14 +48,11 @@ struct NameArguments {
 
 #[derive(Args, Debug)]
 struct PasswordArguments {
-    /// The user
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[command(flatten)]
+    user: NameArguments,
     /// The password; without it a line is read from standard input, where nobody else sees it
     #[arg(value_name = "PASSWORD")]
     new_password: Option<String>,
-    #[command(flatten)]
-    broker: BrokerArguments,
 }
 
 #[derive(Args, Debug)]
@@ -74,39 +71,24 @@ struct AddArguments {
 }
 
 #[derive(Args, Debug)]
-struct ListArguments {
-    /// As the broker tells it
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    broker: BrokerArguments,
-}
-
-#[derive(Args, Debug)]
 struct TagsArguments {
-    /// The user
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[command(flatten)]
+    user: NameArguments,
     /// All its tags from now on
     #[arg(value_name = "TAG")]
     tags: Vec<String>,
-    #[command(flatten)]
-    broker: BrokerArguments,
 }
 
 #[derive(Args, Debug)]
 struct LimitsArguments {
-    /// The user
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[command(flatten)]
+    user: NameArguments,
     /// The most connections, or none
     #[arg(long, value_name = "NUMBER", value_parser = limit)]
     max_connections: Option<i64>,
     /// The most channels of all its connections, or none
     #[arg(long, value_name = "NUMBER", value_parser = limit)]
     max_channels: Option<i64>,
-    #[command(flatten)]
-    broker: BrokerArguments,
 }
 
 /// A number, or the word `none`, which is -1.
@@ -129,20 +111,26 @@ impl UserArguments {
                     .map_err(|error| no_user(error, &name))?;
                 Ok(say(&format!("user {} is gone", printable(&name)))?)
             }
-            UserCommand::List(list) => list.run(settings),
-            UserCommand::SetPassword(PasswordArguments { name, new_password, broker }) => {
+            UserCommand::List(arguments) => list(arguments, settings),
+            UserCommand::SetPassword(PasswordArguments {
+                user: NameArguments { name, broker },
+                new_password,
+            }) => {
                 let client = broker.client(settings)?;
                 let user = user(&client, &name)?;
                 let body = json!({ "password": password(new_password)?, "tags": user.tags });
                 client.put_done(&["users", &name], &body)?;
                 Ok(say(&format!("user {} has another password", printable(&name)))?)
             }
-            UserCommand::SetTags(TagsArguments { name, tags, broker }) => {
+            UserCommand::SetTags(TagsArguments { user: NameArguments { name, broker }, tags }) => {
                 let client = broker.client(settings)?;
                 client.put_done(&["users-tags", &name], &tags).map_err(|error| no_user(error, &name))?;
                 Ok(say(&format!("user {} has the tags [{}]", printable(&name), printable(&tags.join(", "))))?)
             }
-            UserCommand::Authenticate(PasswordArguments { name, new_password, broker }) => {
+            UserCommand::Authenticate(PasswordArguments {
+                user: NameArguments { name, broker },
+                new_password,
+            }) => {
                 let client = broker.client(settings)?;
                 let attempt = AttemptJson { name: name.clone(), password: password(new_password)? };
                 let AttemptedJson { authenticated } = client.post(&["users-authenticate"], &attempt)?;
@@ -158,7 +146,7 @@ impl UserArguments {
 
 impl AddArguments {
     fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let PasswordArguments { name, new_password, broker } = self.user;
+        let PasswordArguments { user: NameArguments { name, broker }, new_password } = self.user;
         let client = broker.client(settings)?;
         if client.get::<UserJson>(&["users", &name]).is_ok() {
             bail!("there is a user {} already", printable(&name));
@@ -175,31 +163,30 @@ impl AddArguments {
     }
 }
 
-impl ListArguments {
-    fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let told: serde_json::Value = self.broker.client(settings)?.get(&["users"])?;
-        if self.json {
-            return Ok(say(&format!("{told:#}"))?);
-        }
-        let users: Vec<UserJson> = serde_json::from_value(told).context("the broker's answer")?;
-        for user in users {
-            let whence = if user.declared { "  (configuration)" } else { "" };
-            say(&format!("{}  [{}]{whence}", printable(&user.name), printable(&user.tags.join(", "))))?;
-        }
-        Ok(())
+fn list(ListArguments { json, broker }: ListArguments, settings: &Settings) -> anyhow::Result<()> {
+    let told: serde_json::Value = broker.client(settings)?.get(&["users"])?;
+    if json {
+        return Ok(say(&format!("{told:#}"))?);
     }
+    let users: Vec<UserJson> = serde_json::from_value(told).context("the broker's answer")?;
+    for user in users {
+        let whence = if user.declared { "  (configuration)" } else { "" };
+        say(&format!("{}  [{}]{whence}", printable(&user.name), printable(&user.tags.join(", "))))?;
+    }
+    Ok(())
 }
 
 impl LimitsArguments {
     fn run(self, settings: &Settings) -> anyhow::Result<()> {
-        let client = self.broker.client(settings)?;
+        let NameArguments { name, broker } = self.user;
+        let client = broker.client(settings)?;
         for (limit, value) in [("max-connections", self.max_connections), ("max-channels", self.max_channels)]
         {
             if let Some(value) = value {
-                client.put_done(&["user-limits", &self.name, limit], &json!({ "value": value }))?;
+                client.put_done(&["user-limits", &name, limit], &json!({ "value": value }))?;
             }
         }
-        let UserJson { limits, .. } = user(&client, &self.name)?;
+        let UserJson { limits, .. } = user(&client, &name)?;
         let shown = |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
         let (connections, channels) = (shown(limits.max_connections), shown(limits.max_channels));
         Ok(say(&format!("max-connections {connections}, max-channels {channels}"))?)

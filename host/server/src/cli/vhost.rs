@@ -1,7 +1,7 @@
 //! `leveret vhost`: the virtual hosts of a running broker.
 
 use super::{
-    client::{BrokerArguments, ClientError},
+    client::{BrokerArguments, ClientError, ListArguments},
     printable, say,
     users::limit,
 };
@@ -47,15 +47,6 @@ struct AddArguments {
     /// Its tags, separated by commas
     #[arg(long, value_name = "TAGS", value_delimiter = ',')]
     tags: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct ListArguments {
-    /// As the broker tells it
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    broker: BrokerArguments,
 }
 
 #[derive(Args, Debug)]

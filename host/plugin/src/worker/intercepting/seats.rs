@@ -2,7 +2,7 @@
 
 use super::{
     super::homes::{Homes, NotServed},
-    PATCH_BYTES_MAX, Scratch, bytes_without_body,
+    PATCH_BYTES_MAX, Scratch, bytes_without_body, said,
 };
 use crate::{
     account::Account,
@@ -16,9 +16,9 @@ use crate::{
     worker::REFUSED_FOR,
 };
 use hashbrown::HashMap;
-use leveret_broker::port::{Points, Site, Wake};
+use leveret_broker::port::{Points, Ruling, Site, Wake};
 use leveret_model::{Name, Reads};
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{ops::Range, rc::Rc, sync::Arc, time::Instant};
 
 /// For how many exchanges or queues of a virtual host it is noted at a point what they meet.
 const CHAINS_MAX: usize = 4_096;
@@ -194,6 +194,14 @@ impl Seat {
             (Verdict::Reject(reason), Some(account)) => account.count_rejection(reason),
             _ => {}
         }
+    }
+
+    /// What is remembered for a message that was laid out at a place, which is given up then.
+    pub(super) fn remembered(&mut self, place: &Range<usize>) -> Option<Ruling> {
+        let verdict = self.memo.find(self.scratch.projection(place)).cloned()?;
+        self.count(&verdict);
+        self.scratch.projections.truncate(place.start);
+        Some(Ruling::Said(said(&verdict), None))
     }
 
     /// A line in the log for a verdict that was just given and rejects, if there were not too many.
