@@ -2,8 +2,9 @@
 //! holds for these too.
 //!
 //! Messages beyond a length that is shorter now go at once, the first 4096 of them, and the rest when the housekeeper
-//! comes; bytes that nobody knows are counted before (`counting.rs`). A time to live counts from when a message came; where that was not noted, because nothing said that it might
-//! expire, it counts from the change. What was found dead stays so.
+//! comes; bytes that nobody knows are counted before (`counting.rs`). A time to live counts from when a message came;
+//! where that was not noted, because nothing said that it might expire, it counts from the change. What was found dead
+//! stays so.
 
 use super::{
     Queue,

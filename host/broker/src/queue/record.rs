@@ -15,8 +15,10 @@
 //!
 //! A gap is a header alone, of which 8 to 16 say how many numbers are left out (u64 LE).
 
-use alloc::vec::Vec;
-use leveret_model::MessageView;
+use super::slab::Stored;
+use crate::memory::LargeBody;
+use alloc::{sync::Arc, vec::Vec};
+use leveret_model::{Form, MessageView};
 
 /// The bytes before the exchange's name.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -161,6 +163,34 @@ pub(super) fn fields(bytes: &[u8], offset: usize, header: Header) -> Option<Fiel
     let (properties, body) = rest.split_at_checked(header.properties_length as usize)?;
     debug_assert_eq!(body.len(), header.body_length as usize);
     Some(Fields { came_ms, exchange, routing_key, properties, body })
+}
+
+impl<'a> Stored<'a> {
+    /// A message whose properties are in that form, and whose body is in its record unless it is kept apart.
+    #[inline]
+    pub(super) fn of(
+        (header, fields): (Header, Fields<'a>),
+        form: &'static dyn Form,
+        apart: Option<&'a Arc<LargeBody>>,
+    ) -> Self {
+        let message = MessageView {
+            exchange: fields.exchange,
+            routing_key: fields.routing_key,
+            form,
+            properties: fields.properties,
+            body: apart.map_or(fields.body, |body| body.as_bytes()),
+            publisher: None,
+        };
+        Self {
+            message,
+            redelivered: header.flags & REDELIVERED != 0,
+            dead_lettered: header.flags & DEAD_LETTERED != 0,
+            apart,
+            kept: header.flags & KEPT != 0,
+            came_ms: fields.came_ms,
+            has_own_ttl: header.flags & OWN_TTL != 0,
+        }
+    }
 }
 
 /// Sets flags of the record at an offset.

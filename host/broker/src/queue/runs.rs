@@ -4,12 +4,11 @@
 use super::{
     consumers::ConsumerKey,
     lanes::{Lane, Lanes},
-    record::{self, APART, DEAD_LETTERED, GAP, KEPT, OWN_TTL, REDELIVERED, SETTLED},
+    record::{self, APART, GAP, KEPT, SETTLED},
     slab::{MessageRef, Segment, Store, Stored},
     state::State,
 };
 use crate::store::Ranges;
-use leveret_model::MessageView;
 
 /// What handing out a run came to.
 #[derive(Clone, Copy, Default)]
@@ -47,24 +46,7 @@ impl Store {
                 offset: offset as u32,
                 lane: *lane,
             };
-            let view = MessageView {
-                exchange: fields.exchange,
-                routing_key: fields.routing_key,
-                form: *form,
-                properties: fields.properties,
-                body: fields.body,
-                publisher: None,
-            };
-            let stored = Stored {
-                message: view,
-                redelivered: header.flags & REDELIVERED != 0,
-                dead_lettered: header.flags & DEAD_LETTERED != 0,
-                apart: None,
-                kept: header.flags & KEPT != 0,
-                came_ms: fields.came_ms,
-                has_own_ttl: header.flags & OWN_TTL != 0,
-            };
-            if !give(message, stored) {
+            if !give(message, Stored::of((header, fields), *form, None)) {
                 break;
             }
             if settle {

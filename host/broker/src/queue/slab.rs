@@ -22,7 +22,7 @@
 use super::{
     forms::form_in,
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
-    record::{self, APART, DEAD_LETTERED, GAP, KEPT, Marks, OWN_TTL, REDELIVERED, SETTLED},
+    record::{self, APART, GAP, KEPT, Marks, REDELIVERED, SETTLED},
     runs::mark_settled,
 };
 use crate::memory::LargeBody;
@@ -268,23 +268,8 @@ impl Store {
         let header = record::header(bytes, offset)?;
         let fields = record::fields(bytes, offset, header)?;
         let apart = if header.flags & APART == 0 { None } else { self.apart.get(&message.sequence) };
-        let view = MessageView {
-            exchange: fields.exchange,
-            routing_key: fields.routing_key,
-            form: *self.forms.get(usize::from(header.form))?,
-            properties: fields.properties,
-            body: apart.map_or(fields.body, |body| body.as_bytes()),
-            publisher: None,
-        };
-        Some(Stored {
-            message: view,
-            redelivered: header.flags & REDELIVERED != 0,
-            dead_lettered: header.flags & DEAD_LETTERED != 0,
-            apart,
-            kept: header.flags & KEPT != 0,
-            came_ms: fields.came_ms,
-            has_own_ttl: header.flags & OWN_TTL != 0,
-        })
+        let form = *self.forms.get(usize::from(header.form))?;
+        Some(Stored::of((header, fields), form, apart))
     }
 
     /// Marks a message as delivered before.
