@@ -3,20 +3,29 @@
 //! A message expires when it comes to the head: a lane looks at its first message alone. It is looked at when somebody
 //! wants it, and by the housekeeper ([`State::tick`]) when the queue asked for that ([`Ageing::wish`]). A queue asks for
 //! one visit at a time; one that comes too early does no harm and asks for the next.
+//!
+//! What a queue found at a start is on disk, and nobody knows whether it expires. Before its first visit the
+//! housekeeper looks at the first message of each lane, under no lock.
 
 use super::{
+    Queue,
+    keeping::Keeping,
+    lanes::Lanes,
     record::{Marks, OWN_TTL, TIMED},
     settings::QueueSettings,
     slab::MessageRef,
     state::State,
 };
-use crate::dead_letter::DeathReason;
+use crate::{dead_letter::DeathReason, store::Stored};
+use alloc::vec::Vec;
 use leveret_model::MessageView;
 
 /// A message without any time to live is for consumers that wait for it: so long it takes them at most to come for it.
 const GRACE_MS: u64 = 1000;
 /// When to come again if what comes next cannot be read now.
 const LOOK_AGAIN_MS: u64 = 1000;
+/// Of what is looked at one message is read.
+const LOOK_BYTES: usize = 1;
 /// How many messages of a lane expire in one visit.
 const EXPIRED_MAX: usize = 1000;
 
@@ -27,6 +36,8 @@ pub(super) struct Ageing {
     pub(super) has_timed: bool,
     /// And one may do so before those that came earlier.
     pub(super) has_own_ttl: bool,
+    /// There are messages from before a start, of which nobody looked whether they may expire.
+    is_unseen: bool,
     /// Since when a message may expire of which it was not noted when it came.
     untimed_ms: Option<u64>,
     /// When the first of those expires that came back.
@@ -76,7 +87,56 @@ impl Ageing {
     }
 }
 
+impl Queue {
+    /// Looks whether what was there before a start may expire.
+    pub(super) fn look(&self) {
+        let heads = self.state.lock().unseen();
+        let (mut has_own_ttl, mut is_later) = (false, false);
+        for (keeping, first) in heads {
+            keeping.store.read(keeping.id, first, LOOK_BYTES, &mut |stored: Stored<'_>| {
+                let own = stored
+                    .message
+                    .as_ref()
+                    .is_some_and(|message| message.ttl_ms().is_ok_and(|ttl| ttl.is_some()));
+                has_own_ttl |= own && stored.came_ms > 0;
+                is_later |= stored.is_later;
+            });
+        }
+        if has_own_ttl || is_later {
+            let ageing = &mut self.state.lock().ageing;
+            ageing.has_timed |= has_own_ttl;
+            ageing.has_own_ttl |= has_own_ttl;
+            ageing.is_unseen |= is_later;
+        }
+    }
+}
+
+impl Lanes {
+    /// Where the first message of each lane is that is on disk alone.
+    fn heads_on_disk(&self) -> Vec<(Keeping, u64)> {
+        let heads = self.places().filter_map(|at| {
+            let lane = self.lane(at);
+            Some((lane.keeping.clone()?, lane.store.holes().next()?.start))
+        });
+        heads.collect()
+    }
+}
+
 impl State {
+    /// There may be messages from before a start.
+    pub(super) fn note_found(&mut self) {
+        if self.settings.message_ttl_ms.is_some() {
+            (self.ageing.has_timed, self.ageing.has_own_ttl) = (true, true);
+        }
+        self.ageing.is_unseen = self.ready() > 0;
+    }
+
+    /// What is to be looked at, which is taken to be done then.
+    fn unseen(&mut self) -> Vec<(Keeping, u64)> {
+        let looks = core::mem::take(&mut self.ageing.is_unseen) && !self.ageing.has_timed;
+        if looks { self.lanes.heads_on_disk() } else { Vec::new() }
+    }
+
     /// When a message expires, in milliseconds since 1970.
     fn due_ms(&self, message: MessageRef) -> Option<u64> {
         let stored = self.lanes.stored(message)?;
@@ -174,7 +234,7 @@ impl State {
     /// The housekeeper's visit: what is expired dies.
     pub(super) fn tick(&mut self, now_ms: u64) -> Ticked {
         let (mut ticked, is_later) = self.unwatched(|state| state.visit(now_ms));
-        if is_later {
+        if is_later || self.ageing.is_unseen {
             let again_ms = now_ms.saturating_add(LOOK_AGAIN_MS);
             ticked.next_ms = ticked.next_ms.into_iter().chain([again_ms]).min();
             self.ageing.asked_ms = ticked.next_ms;
@@ -189,7 +249,7 @@ impl State {
         if self.shorten() {
             next_ms = Some(now_ms);
         }
-        if self.ageing.has_timed || self.lanes.has_holes() {
+        if self.ageing.has_timed {
             for lane in self.lanes.places() {
                 next_ms = [next_ms, self.expire(lane, now_ms)].into_iter().flatten().min();
             }
@@ -243,7 +303,5 @@ impl State {
 
 /// Whether a queue that was there before a restart is to be visited at once.
 pub(super) fn is_to_be_visited(state: &State) -> bool {
-    state.settings.expires_ms.is_some()
-        || state.ready() > 0 && state.settings.is_limited()
-        || state.ready() > 0 && (state.settings.message_ttl_ms.is_some() || state.has_letters)
+    state.settings.expires_ms.is_some() || state.ready() > 0
 }

@@ -281,11 +281,6 @@ impl Lanes {
         }
     }
 
-    /// Whether messages are in the store alone.
-    pub(super) fn has_holes(&self) -> bool {
-        self.all().any(|lane| lane.store.holes().next().is_some())
-    }
-
     /// A message that was delivered comes back.
     pub(super) fn give_back(&mut self, message: MessageRef) {
         self.lane_mut(message.lane).store.mark_redelivered(message);

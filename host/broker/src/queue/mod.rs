@@ -518,6 +518,7 @@ impl Queue {
     /// The housekeeper's visit at the time `now_ms`: when to come again, and whether the queue was unused for so long
     /// that it went.
     pub(crate) fn tick(self: &Arc<Self>, now_ms: u64, progress: &mut Progress) -> (Option<u64>, bool) {
+        self.look();
         let mut state = self.state.lock();
         if state.is_deleted() {
             return (None, false);

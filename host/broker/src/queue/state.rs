@@ -125,6 +125,7 @@ impl State {
     /// Begins with what the store has.
     pub(super) fn recover(&mut self, kept: Kept) {
         self.lanes.recover(kept, self.settings.max_priority);
+        self.note_found();
         self.serve();
     }
 
