@@ -7,7 +7,7 @@
 use crate::{
     later::{Holding, ToKeep, is_kept},
     port::{Deed, Effects, Fate},
-    publish::{Batch, Earlier, Publish, Published},
+    publish::{Batch, Earlier, Published},
     stage::Stage,
     store::{Change, Group},
     walk::{Decider, Walk},
@@ -90,13 +90,13 @@ impl After {
             pending.written = Some(fate).filter(|_| self.changes.len() > before);
         }
         let messages = batch.messages;
-        let is_persistent = move |message| is_persistent(messages, message);
+        let message = move |index: u32| messages.get(index as usize).map(|publish| &publish.message);
         let store = &*batch.vhost.store;
         let kept_holds = self.holds.iter().filter_map(|(index, holding)| {
             let publish = messages.get(*index as usize)?;
             is_kept(store, &holding.exchange, &publish.message).then_some(*index)
         });
-        let mut kept = stage.kept(is_persistent).chain(kept_holds).peekable();
+        let mut kept = stage.kept(message).chain(kept_holds).peekable();
         if self.changes.is_empty() && kept.peek().is_none() {
             return false;
         }
@@ -187,10 +187,6 @@ impl After {
             }
         }
     }
-}
-
-fn is_persistent(messages: &[Publish<'_>], message: u32) -> bool {
-    messages.get(message as usize).is_some_and(|publish| publish.message.is_persistent())
 }
 
 /// What becomes of a message of the batch; none where it is not accepted.

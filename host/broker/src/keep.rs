@@ -158,6 +158,7 @@ impl Vhost {
             id: self.store.next_id(),
             store: self.store.clone(),
             durability: self.store.durability_of(&spec.name),
+            keeps_all: spec.keeps_all(),
         })
     }
 

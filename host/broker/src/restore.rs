@@ -101,7 +101,7 @@ impl Vhost {
         for (id, spec) in queues {
             let kept = self.store.kept(id);
             let (store, durability) = (self.store.clone(), self.store.durability_of(&spec.name));
-            let keeping = Some(Keeping { id, store, durability });
+            let keeping = Some(Keeping { id, store, durability, keeps_all: spec.keeps_all() });
             let (id, vhost) = (QueueId(topology::next_id()), self.name().clone());
             let queue = Arc::new(Queue::new(id, vhost, spec, None, self.charged(), keeping));
             restored.messages += queue.recover(kept);

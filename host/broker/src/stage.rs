@@ -8,6 +8,7 @@ use crate::{
 };
 use alloc::{sync::Arc, vec::Vec};
 use hashbrown::HashMap;
+use leveret_model::MessageView;
 
 /// For how many queues the scratch is kept from one batch to the next.
 const GROUPS_KEPT_MAX: usize = 1024;
@@ -83,12 +84,18 @@ impl Stage {
         index
     }
 
-    /// The messages that a durable queue is to keep, of those that `is_persistent` says are to outlive the process;
-    /// one may come more than once.
-    pub(crate) fn kept(&self, is_persistent: impl Fn(u32) -> bool) -> impl Iterator<Item = u32> {
-        let durable = |group: &&Group| group.queue.as_ref().is_some_and(|queue| queue.keeping().is_some());
-        let groups = self.groups.iter().take(self.used).filter(durable);
-        groups.flat_map(|group| group.members.iter().copied()).filter(move |message| is_persistent(*message))
+    /// The messages that a durable queue is to keep, of those of which `message` gives what they are; one may come more
+    /// than once.
+    pub(crate) fn kept<'m, 'b: 'm>(
+        &self,
+        message: impl Fn(u32) -> Option<&'m MessageView<'b>> + Copy,
+    ) -> impl Iterator<Item = u32> {
+        let groups = self.groups.iter().take(self.used);
+        let durable = groups.filter_map(|group| Some((group.queue.as_ref()?.keeping()?, &group.members)));
+        durable.flat_map(move |(keeping, members)| {
+            let kept = move |member: &u32| message(*member).is_some_and(|message| keeping.keeps(message));
+            members.iter().copied().filter(kept)
+        })
     }
 
     /// Takes messages out again.

@@ -6,6 +6,7 @@ use crate::{
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
+use leveret_model::MessageView;
 
 /// Where a durable queue's messages are kept.
 #[derive(Clone)]
@@ -15,6 +16,15 @@ pub(crate) struct Keeping {
     pub(crate) store: Arc<dyn Store>,
     /// When a message counts as safe.
     pub(crate) durability: Durability,
+    /// It keeps transient messages too, as a quorum queue does.
+    pub(crate) keeps_all: bool,
+}
+
+impl Keeping {
+    /// Whether a message is to be written.
+    pub(crate) fn keeps(&self, message: &MessageView<'_>) -> bool {
+        self.keeps_all || message.is_persistent()
+    }
 }
 
 impl fmt::Debug for Keeping {

@@ -69,7 +69,7 @@ impl Placing {
         view: &MessageView<'_>,
         sequence: u64,
     ) -> bool {
-        if !view.is_persistent() {
+        if !to.keeps(view) {
             return false;
         }
         self.placed.push(Placed { message, target: Target { queue: to.id, sequence } });

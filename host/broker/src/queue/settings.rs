@@ -178,6 +178,13 @@ fn integer(arguments: &Table, argument: &str) -> Option<i64> {
     arguments.get(argument.as_bytes()).and_then(Value::as_integer)
 }
 
+impl QueueSpec {
+    /// Whether it keeps transient messages as persistent ones, as quorum queues do.
+    pub(crate) fn keeps_all(&self) -> bool {
+        kind_of(&self.arguments) == Some(QueueKind::Quorum)
+    }
+}
+
 fn kind_of(arguments: &Table) -> Option<QueueKind> {
     match arguments.get(b"x-queue-type").map(Value::as_text) {
         None | Some(Some("classic")) => Some(QueueKind::Classic),
