@@ -42,6 +42,7 @@ mod reasons;
 mod receipt;
 mod recent;
 mod reconfigure;
+mod relief;
 mod replies;
 mod restore;
 mod stage;

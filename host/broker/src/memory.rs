@@ -1,7 +1,10 @@
 //! The account of memory that queued messages take.
 
 use crate::port::Wake;
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 use core::{
     fmt, mem,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,6 +20,8 @@ pub struct MemoryAccount {
     watermark_bytes: u64,
     waiting: AtomicBool,
     waiters: Mutex<Vec<Arc<dyn Wake>>>,
+    /// Who can let go of something.
+    relievers: Mutex<Vec<Weak<dyn Wake>>>,
 }
 
 impl MemoryAccount {
@@ -28,6 +33,7 @@ impl MemoryAccount {
             watermark_bytes,
             waiting: AtomicBool::new(false),
             waiters: Mutex::default(),
+            relievers: Mutex::default(),
         }
     }
 
@@ -59,8 +65,25 @@ impl MemoryAccount {
             self.waiting.store(!waiters.is_empty(), Ordering::SeqCst);
             return false;
         }
+        let is_first = waiters.is_empty();
         waiters.push(waker.clone());
+        drop(waiters);
+        if is_first {
+            self.wake_relievers();
+        }
         true
+    }
+
+    /// Has `reliever` woken when somebody begins to wait, for as long as it is there.
+    pub(crate) fn relieved_by(&self, reliever: Weak<dyn Wake>) {
+        let mut relievers = self.relievers.lock();
+        relievers.retain(|reliever| reliever.strong_count() > 0);
+        relievers.push(reliever);
+    }
+
+    fn wake_relievers(&self) {
+        let relievers = self.relievers.lock().clone();
+        relievers.iter().filter_map(Weak::upgrade).for_each(|reliever| reliever.wake());
     }
 
     /// So many bytes more are held.

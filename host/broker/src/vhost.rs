@@ -18,7 +18,7 @@ use crate::{
     memory::MemoryAccount,
     names,
     policy::{self, Rule},
-    port::{Points, Router},
+    port::{Points, Router, Wake},
     queue::{self, Queue, QueueId, QueueSpec, QueueStatus},
     reasons::Reasons,
     receipt::Receipt,
@@ -103,6 +103,8 @@ impl Vhost {
         router: &mut dyn Router,
     ) -> Result<Arc<Self>, Refusal> {
         let later = Arc::new(Later::new(&memory, store.clone()));
+        let reliever: Arc<dyn Wake> = later.clone();
+        memory.relieved_by(Arc::downgrade(&reliever));
         let mut vhost = Self {
             intercepts: router.intercepts(&name),
             name,

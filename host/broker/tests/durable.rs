@@ -9,7 +9,7 @@ use leveret_broker::{
     port::{Intercepted, Wake},
     store::{Durability, KeptId, Ranges, StoreFailure, Written},
 };
-use leveret_model::MessageView;
+use leveret_model::{MessageView, Value};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -231,6 +231,91 @@ fn messages_are_there_in_the_next_life_in_order_and_marked() {
     drop(c);
     let c = Connection::kept_in(disk, vec![]);
     assert_eq!((c.ready("q"), c.ready("r")), (0, 0));
+}
+
+#[test]
+fn a_quorum_queue_keeps_transient_messages_too_and_a_classic_one_beside_it_does_not() {
+    let (mut c, disk) = with_queues(&["classic"]);
+    let arguments = [(name("x-queue-type"), Value::Text("quorum".into()))].into_iter().collect();
+    c.vhost.declare_queue(QueueSpec { arguments, ..durable("quorum") }, c.id).unwrap();
+    c.bind("amq.fanout", BindTo::Queue(b"quorum"), "");
+    let told = Arc::new(Told::default());
+    let (groups, _) = publish_told(&mut c, (&told, 1), &[message("", "quorum", b"1")]);
+    assert_eq!((groups, told.take()), (1, vec![(1, Ok(()))]), "its confirm waits for the store");
+    c.publish_all(&[message("amq.fanout", "", b"2"), persistent("amq.fanout", "", b"3")]);
+    assert_eq!((kept(&c, &disk, "quorum").len(), kept(&c, &disk, "classic")), (3, vec!["3".to_owned()]));
+    disk.is_full(true);
+    let refused = c.publish_one(message("amq.fanout", "", b"4"));
+    assert!(matches!(refused, Published::Unavailable(_)), "{refused:?}");
+    disk.is_full(false);
+    drop(c);
+    let mut c = Connection::kept_in(disk, vec![]);
+    assert_eq!(c.drain_bodies("quorum"), ["1", "2", "3"]);
+    assert_eq!(c.drain_bodies("classic"), ["3"]);
+}
+
+#[test]
+fn large_bodies_that_can_be_read_again_are_let_go() {
+    const LARGE: usize = 64 * 1024;
+    let (mut c, _disk, account) = short_of_memory();
+    let body = |number: u8| {
+        let mut body = vec![b'.'; LARGE];
+        body[0] = number;
+        body
+    };
+    for number in 0..200 {
+        c.publish_one(persistent("", "q", &body(number)));
+        assert!(account.bytes() < 5 << 20, "{} bytes after {number}", account.bytes());
+    }
+    for number in 0..200 {
+        let mut first = None;
+        let mut note = |got: leveret_broker::Got<'_>| {
+            first = got.message.body.first().copied();
+            assert_eq!(got.message.body.len(), LARGE);
+        };
+        assert!(c.client.get(1, b"q", true, &mut c.router, &mut note).unwrap());
+        assert_eq!(first, Some(number));
+        assert!(account.bytes() < 5 << 20);
+    }
+    assert_eq!((c.ready("q"), account.bytes()), (0, 0));
+}
+
+#[test]
+fn where_publishers_wait_queues_that_nobody_uses_let_go_too() {
+    let disk = Disk::new();
+    let account = Arc::new(MemoryAccount::new(20 << 20));
+    let mut router = kit::Native::default();
+    let vhost = Vhost::kept_in(disk, name("/"), account.clone(), &mut router).unwrap();
+    let mut c = Connection { router, ..Connection::to(&vhost) };
+    let queues: Vec<String> = (0..100).map(|number| format!("q{number}")).collect();
+    for queue in &queues {
+        c.vhost.declare_queue(durable(queue), c.id).unwrap();
+        for _ in 0..4 {
+            c.publish_one(persistent("", queue, &[b'.'; 100_000]));
+        }
+    }
+    for queue in &queues {
+        (0..20).for_each(|_| drop(c.publish_one(persistent("", queue, &[b'.'; 100_000]))));
+    }
+    let housekeeper = Arc::new(kit::Bell::default());
+    c.vhost.set_housekeeper(housekeeper.clone());
+    let rings = || housekeeper.rings.load(std::sync::atomic::Ordering::SeqCst);
+    let (waiter, before) = (Arc::new(kit::Bell::default()), (rings(), account.bytes()));
+    let wake: Arc<dyn Wake> = waiter.clone();
+    assert!(
+        account.wake_when_below(&wake) && rings() > before.0,
+        "who begins to wait has the housekeeper come"
+    );
+    // A queue keeps what comes next, and what came last.
+    c.pass(0);
+    assert!(account.bytes() < before.1 / 4 * 3, "{} of {}", account.bytes(), before.1);
+    assert!(c.run().again_ms.is_some(), "it comes again while memory is short");
+    assert_eq!(c.ready("q7"), 24);
+    c.drain_bodies("q7");
+    for queue in &queues {
+        c.drain_bodies(queue);
+    }
+    assert_eq!((c.run().again_ms, waiter.rings.load(std::sync::atomic::Ordering::SeqCst)), (None, 1));
 }
 
 #[test]

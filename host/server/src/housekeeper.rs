@@ -69,7 +69,7 @@ pub async fn keep(vhost: Arc<Vhost>, router: &RefCell<impl Router>, beside: impl
             true => vhost.next_message_ms(),
             false => vhost.next_due_ms(),
         };
-        let due = due_ms.map(|due_ms| {
+        let due = due_ms.into_iter().chain(ran.again_ms).min().map(|due_ms| {
             let wait_ms = due_ms.saturating_sub(router.borrow().now_ms());
             Instant::now() + Duration::from_millis(wait_ms).min(CLOCK_TRUSTED_FOR)
         });

@@ -11,6 +11,7 @@ use crate::{
     origin::Origin,
     port::{HoldId, Router, Wake},
     publish::{Publish, Published, Publisher},
+    relief::Relief,
     store::Ranges,
     vhost::Vhost,
 };
@@ -28,6 +29,8 @@ const NOT_ANSWERED: &str = "the exchange's type did not answer";
 pub struct Ran {
     /// There is more to do at once, by [`Vhost::run_later`] again.
     pub more: bool,
+    /// When to come again, whatever [`Vhost::next_due_ms`] says: memory is short, and there may be more to let go.
+    pub again_ms: Option<u64>,
     /// What was lost since the last run.
     pub losses: Vec<Loss>,
 }
@@ -37,13 +40,14 @@ pub struct Ran {
 pub struct Housekeeping {
     publisher: Publisher,
     letters: DeadLetters,
+    relief: Relief,
 }
 
 impl Vhost {
     /// Does a bounded piece of what is due of messages: publishes those that were emitted, lets those go on
     /// that were held. By one housekeeper at a time, else what it does is in no order.
     pub fn run_later(self: &Arc<Self>, router: &mut dyn Router, hand: &mut Housekeeping) -> Ran {
-        let Housekeeping { publisher, letters } = hand;
+        let Housekeeping { publisher, letters, relief } = hand;
         let now_ms = router.now_ms();
         if self.later.bell.answered.swap(false, Ordering::AcqRel) {
             let mut state = self.later.state.lock();
@@ -55,8 +59,10 @@ impl Vhost {
         self.run_deaths(now_ms, router, letters);
         self.emit_some(now_ms, router, publisher);
         self.release_some(now_ms, router, publisher);
+        let again_ms = self.relieve_some(now_ms, relief);
         let losses = mem::take(&mut self.later.state.lock().losses);
-        Ran { more: self.next_message_ms().is_some_and(|due_ms| due_ms <= now_ms), losses }
+        let mut due_ms = self.next_message_ms().into_iter().chain(again_ms);
+        Ran { more: due_ms.any(|due_ms| due_ms <= now_ms), again_ms, losses }
     }
 
     fn emit_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, publisher: &mut Publisher) {

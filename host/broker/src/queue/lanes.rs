@@ -201,6 +201,11 @@ impl Lanes {
         self.all().map(|lane| lane.store.live()).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 
+    /// How much of messages is in memory that are not settled, in bytes.
+    pub(super) fn in_memory_bytes(&self) -> usize {
+        self.all().map(|lane| lane.store.in_memory_bytes()).sum()
+    }
+
     /// How long the bodies of ready messages are, as far as that is known of those in the store alone.
     pub(super) fn ready_bytes(&self) -> u64 {
         let body_bytes =

@@ -97,7 +97,7 @@ impl Store {
         let mut bytes = 0;
         while let Some(header) = record::header(&segment.bytes, offset) {
             if header.flags & GAP == 0 {
-                let apart = if header.flags & APART == 0 { None } else { self.apart.get(&sequence) };
+                let apart = if header.flags & APART == 0 { None } else { self.apart.get(sequence) };
                 bytes += apart.map_or(header.body_bytes(), |body| body.as_bytes().len() as u64);
             }
             offset += header.length;
@@ -180,12 +180,13 @@ impl Store {
             }
             return;
         }
-        self.apart.extend(apart);
+        let apart_bytes = apart.iter().map(|(_, body)| body.as_bytes().len()).sum();
+        apart.into_iter().for_each(|(sequence, body)| self.apart.insert(sequence, body));
         self.live_bytes += live_bytes;
         self.held_bytes += bytes.capacity();
         let at = self.position_after(first);
         let (live, kept, noted) = (messages, messages, false);
-        let segment = Segment { first, next, bytes, live, live_bytes, kept, noted };
+        let segment = Segment { first, next, bytes, live, live_bytes, apart_bytes, kept, noted };
         self.segments.insert(at, segment);
     }
 
@@ -198,7 +199,7 @@ impl Store {
         }
         let mut ahead = 0;
         while let Some(segment) = self.segments.get(at).filter(|_| ahead < keep_bytes) {
-            ahead += segment.bytes.len();
+            ahead += segment.bytes.len() + segment.apart_bytes;
             at += 1;
         }
         let mut freed = 0;
@@ -229,8 +230,8 @@ impl Store {
     fn let_go(&mut self, at: usize, numbers: Range<u64>) -> usize {
         let Some(segment) = self.segments.remove(at) else { return 0 };
         let body_bytes = self.body_bytes(&segment, 0, segment.first);
-        if !self.apart.is_empty() {
-            self.apart.retain(|number, _| !numbers.contains(number));
+        if segment.apart_bytes > 0 {
+            self.apart.remove_all(&numbers);
         }
         self.held_bytes -= segment.bytes.capacity();
         self.live_bytes -= segment.live_bytes;

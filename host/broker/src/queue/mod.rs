@@ -5,6 +5,7 @@
 //! consumer's sink, a `Wake`, and the memory account.
 
 mod ageing;
+mod apart;
 mod consumers;
 mod counting;
 mod dead_letter;
@@ -501,6 +502,11 @@ impl Queue {
     /// A consumer may have got credit from its channel.
     pub(crate) fn nudge(&self, key: ConsumerKey) {
         self.state.lock().nudge(key);
+    }
+
+    /// Memory is short: keeps no more of its messages there than it has to.
+    pub(crate) fn relieve(&self) {
+        self.state.lock().relieve_all(&self.account);
     }
 
     /// Drops all ready messages; returns how many, and the receipt for that.

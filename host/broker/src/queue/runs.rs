@@ -93,7 +93,7 @@ impl Store {
         for message in messages {
             let Some((flags, length)) = mark_settled(segment, message.offset as usize) else { continue };
             if flags & APART != 0 {
-                apart.remove(&message.sequence);
+                apart.remove(message.sequence);
             }
             if flags & KEPT != 0 {
                 kept(message.sequence);

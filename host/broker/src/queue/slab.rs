@@ -20,6 +20,7 @@
 //! taken.
 
 use super::{
+    apart::Apart,
     forms::form_in,
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     record::{self, APART, GAP, KEPT, Marks, REDELIVERED, SETTLED},
@@ -35,7 +36,7 @@ const HELD_FACTOR: usize = 4;
 /// How many bytes the segments may hold besides.
 const HELD_SLACK_BYTES: usize = 2 * SEGMENT_BYTES_MAX;
 
-type Numbered<T> = HashMap<u64, T, foldhash::fast::RandomState>;
+pub(super) type Numbered<T> = HashMap<u64, T, foldhash::fast::RandomState>;
 
 /// A message in a store. Good for one settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,8 @@ pub(super) struct Segment {
     /// How many messages are not settled, and how long their records are.
     pub(super) live: usize,
     pub(super) live_bytes: usize,
+    /// How long the large bodies are that came with its messages.
+    pub(super) apart_bytes: usize,
     /// How many were kept in the store on disk when they came.
     pub(super) kept: usize,
     /// Noted in `Store::sparse`.
@@ -140,7 +143,7 @@ pub(super) struct Store {
     /// Segments that may be dissolved, the longest noted first.
     sparse: VecDeque<u64>,
     moved: Numbered<Box<[u8]>>,
-    pub(super) apart: Numbered<Arc<LargeBody>>,
+    pub(super) apart: Apart,
     pub(super) forms: Vec<&'static dyn Form>,
     spare: Option<Vec<u8>>,
     /// A segment was added since [`Self::take_grown`].
@@ -161,6 +164,11 @@ impl Store {
     /// How many messages are not settled, and how long the records of those in memory are.
     pub(super) fn live(&self) -> (usize, usize) {
         (self.live, self.live_bytes)
+    }
+
+    /// How much of messages is in memory that are not settled, in bytes.
+    pub(super) fn in_memory_bytes(&self) -> usize {
+        self.live_bytes + self.apart.bytes()
     }
 
     /// The number of the next message.
@@ -184,9 +192,13 @@ impl Store {
         let form = form_in(&mut self.forms, message.form);
         let length = record::length_bytes(message, marks.flags);
         let sequence = self.next_sequence;
+        let apart_bytes = apart.as_ref().map_or(0, |body| body.as_bytes().len());
         let goes_on = |last: &Segment| {
-            // What was read from the store on disk may end before the number that comes next.
-            last.next == sequence && last.bytes.capacity() - last.bytes.len() >= length
+            // What was read from the store on disk may end before the number that comes next; and what is let go is a
+            // segment with its large bodies.
+            last.next == sequence
+                && last.bytes.capacity() - last.bytes.len() >= length
+                && (apart_bytes == 0 || last.apart_bytes < SEGMENT_BYTES_MAX)
         };
         if !self.segments.back().is_some_and(goes_on) || self.ends_in_hole() {
             self.add_segment(length);
@@ -196,6 +208,7 @@ impl Store {
             last.next = sequence + 1;
             last.live += 1;
             last.live_bytes += length;
+            last.apart_bytes += apart_bytes;
             last.kept += usize::from(marks.flags & KEPT != 0);
         }
         if let Some(body) = apart {
@@ -267,7 +280,7 @@ impl Store {
         };
         let header = record::header(bytes, offset)?;
         let fields = record::fields(bytes, offset, header)?;
-        let apart = if header.flags & APART == 0 { None } else { self.apart.get(&message.sequence) };
+        let apart = if header.flags & APART == 0 { None } else { self.apart.get(message.sequence) };
         let form = *self.forms.get(usize::from(header.form))?;
         Some(Stored::of((header, fields), form, apart))
     }
@@ -292,7 +305,7 @@ impl Store {
             };
             let flags = record::header(&bytes, 0).map_or(0, |header| header.flags);
             if flags & APART != 0 {
-                self.apart.remove(&message.sequence);
+                self.apart.remove(message.sequence);
             }
             self.count_gone(1, bytes.len());
             return Settled { bytes: bytes.len(), kept: flags & KEPT != 0 };
@@ -305,7 +318,7 @@ impl Store {
             return Settled::default();
         };
         if flags & APART != 0 {
-            self.apart.remove(&message.sequence);
+            self.apart.remove(message.sequence);
         }
         self.count_settled(index, 1, bytes);
         Settled { bytes, kept: flags & KEPT != 0 }
@@ -347,9 +360,7 @@ impl Store {
         if self.moved.capacity() > 0 {
             self.moved = Numbered::default();
         }
-        if self.apart.capacity() > 0 {
-            self.apart = Numbered::default();
-        }
+        self.apart.clear();
         self.sparse.clear();
         self.holes.clear();
         self.cursor.sequence = self.next_sequence;
@@ -380,8 +391,13 @@ impl Store {
             self.held_bytes -= empty.bytes.capacity();
             pool::give(empty.bytes);
         }
-        let grown =
-            self.segments.back().map_or(SEGMENT_BYTES_MIN, |last| last.bytes.capacity().saturating_mul(2));
+        // One that ends because of its large bodies was longer than needed.
+        let grown = self.segments.back().map_or(SEGMENT_BYTES_MIN, |last| {
+            match last.apart_bytes < SEGMENT_BYTES_MAX {
+                true => last.bytes.capacity().saturating_mul(2),
+                false => last.bytes.len().next_power_of_two(),
+            }
+        });
         let wanted = grown.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).max(length.next_power_of_two());
         let bytes = match self.spare.take_if(|spare| spare.capacity() >= length) {
             Some(spare) => spare,
@@ -391,7 +407,8 @@ impl Store {
         self.grown = true;
         self.held_bytes += bytes.capacity();
         let (next, noted) = (first, false);
-        self.segments.push_back(Segment { first, next, bytes, live: 0, live_bytes: 0, kept: 0, noted });
+        let (live, live_bytes, apart_bytes, kept) = (0, 0, 0, 0);
+        self.segments.push_back(Segment { first, next, bytes, live, live_bytes, apart_bytes, kept, noted });
         if self.untaken == 0 {
             self.cursor = Cursor { segment: first, offset: 0, sequence: first };
             // The segment that was the last is read to its end now.
@@ -417,7 +434,8 @@ impl Store {
             // Nothing live in the last segment: everything was taken.
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.bytes.clear();
-                (segment.first, segment.next, segment.kept) = (self.next_sequence, self.next_sequence, 0);
+                (segment.first, segment.next) = (self.next_sequence, self.next_sequence);
+                (segment.kept, segment.apart_bytes) = (0, 0);
                 self.cursor = Cursor { segment: self.next_sequence, offset: 0, sequence: self.next_sequence };
             }
         } else if let Some(segment) = self.segments.remove(index) {

@@ -265,8 +265,16 @@ impl State {
         let Some(account) = &self.account else { return };
         let is_short = account.bytes() > account.watermark_bytes() / 2;
         let most = if is_short { IN_MEMORY_BYTES_MIN } else { IN_MEMORY_BYTES_MAX };
-        if self.lanes.live().1 > most && self.lanes.take_grown() {
+        if self.lanes.in_memory_bytes() > most && self.lanes.take_grown() {
             self.released_bytes += self.lanes.evict(most / 2);
+        }
+    }
+
+    /// Lets go of all messages that can be read again but those that come next, whoever may want them.
+    pub(super) fn relieve_all(&mut self, account: &MemoryAccount) {
+        if self.account.is_some() {
+            self.released_bytes += self.lanes.evict(0);
+            account.release(core::mem::take(&mut self.released_bytes));
         }
     }
 

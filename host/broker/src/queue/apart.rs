@@ -1,0 +1,52 @@
+//! Bodies that are too large for a segment, each with an allocation of its own.
+
+use super::slab::Numbered;
+use crate::memory::LargeBody;
+use alloc::sync::Arc;
+use core::ops::Range;
+
+/// Large bodies by the numbers of their messages.
+#[derive(Default)]
+pub(super) struct Apart {
+    bodies: Numbered<Arc<LargeBody>>,
+    bytes: usize,
+}
+
+impl Apart {
+    /// How long all of them are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn get(&self, sequence: u64) -> Option<&Arc<LargeBody>> {
+        self.bodies.get(&sequence)
+    }
+
+    pub(super) fn insert(&mut self, sequence: u64, body: Arc<LargeBody>) {
+        self.bytes += body.as_bytes().len();
+        self.bodies.insert(sequence, body);
+    }
+
+    pub(super) fn remove(&mut self, sequence: u64) {
+        if let Some(body) = self.bodies.remove(&sequence) {
+            self.bytes -= body.as_bytes().len();
+        }
+    }
+
+    /// Forgets those of these messages.
+    pub(super) fn remove_all(&mut self, numbers: &Range<u64>) {
+        let bytes = &mut self.bytes;
+        self.bodies.retain(|number, body| {
+            let stays = !numbers.contains(number);
+            *bytes -= if stays { 0 } else { body.as_bytes().len() };
+            stays
+        });
+    }
+
+    /// Forgets all, and all memory.
+    pub(super) fn clear(&mut self) {
+        if self.bodies.capacity() > 0 {
+            *self = Self::default();
+        }
+    }
+}
