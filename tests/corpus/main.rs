@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "the library of the fuzzing is a part of this test")]
 
+#[path = "../fuzz/src/amqp10.rs"]
+mod amqp10;
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
 #[path = "../fuzz/src/seeds.rs"]
@@ -11,7 +13,18 @@ mod seeds;
 use proptest::prelude::*;
 use std::fs;
 
-const TARGETS: [&str; 6] = ["frames", "method", "table", "content", "session", "journal"];
+const TARGETS: [&str; 10] = [
+    "frames",
+    "method",
+    "table",
+    "content",
+    "session",
+    "journal",
+    "values10",
+    "frames10",
+    "message10",
+    "sasl10",
+];
 
 /// The kept inputs of a target, by name.
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {

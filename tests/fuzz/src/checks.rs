@@ -1,5 +1,6 @@
 //! One function a target. Each takes any bytes; it panics where something does not hold that must hold of all.
 
+use crate::amqp10;
 use leveret_amqp091::client::{self, Incoming};
 use leveret_amqp091::frame::{self, FrameHeader, OVERHEAD_BYTES};
 use leveret_amqp091::properties::{self, Properties};
@@ -29,6 +30,10 @@ pub fn named(target: &str) -> Option<fn(&[u8])> {
         "content" => content,
         "session" => session,
         "journal" => journal,
+        "values10" => amqp10::values,
+        "frames10" => amqp10::frames,
+        "message10" => amqp10::message,
+        "sasl10" => amqp10::sasl,
         _ => return None,
     })
 }

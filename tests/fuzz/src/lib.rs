@@ -1,4 +1,5 @@
 //! What is fuzzed, and the inputs that it begins with.
 
+pub mod amqp10;
 pub mod checks;
 pub mod seeds;

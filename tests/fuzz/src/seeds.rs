@@ -34,6 +34,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     for kind in 0..16 {
         seeds.push(("journal", format!("operation-{kind:02}"), [&[kind], [1; 40].as_slice()].concat()));
     }
+    seeds.extend(crate::amqp10::seeds());
     seeds
 }
 

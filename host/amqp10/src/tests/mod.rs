@@ -4,7 +4,9 @@ mod part1_types;
 mod part2_frames;
 mod part2_performatives;
 mod part3_messaging;
+mod part3_sections;
 mod part4_transactions;
+mod part5_sasl;
 mod part5_security;
 
 use crate::{

@@ -121,6 +121,17 @@ impl<'a> Map<'a> {
         let is_key = |other: &Value<'_>| other.as_symbol().map(Symbol::as_str) == Some(key);
         self.iter().find(|(other, _)| is_key(other)).map(|(_, value)| value)
     }
+
+    /// The bytes of each pair beside the pair.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (Value<'a>, &'a [u8])> {
+        let mut reader = Reader::new(self.items);
+        (0..self.len()).map_while(move |_| {
+            let before = reader.rest();
+            let key = reader.shallow().ok()?;
+            reader.span().ok()?;
+            Some((key, reader.since(before)))
+        })
+    }
 }
 
 impl<'a> IntoIterator for Map<'a> {

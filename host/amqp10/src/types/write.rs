@@ -278,6 +278,12 @@ impl MapBuilder {
         self
     }
 
+    /// Adds a pair that is encoded already.
+    pub(crate) fn push_encoded(&mut self, pair: &[u8]) {
+        self.items.extend_from_slice(pair);
+        self.count += 2;
+    }
+
     /// What it is so far.
     #[must_use]
     pub fn view(&self) -> Map<'_> {

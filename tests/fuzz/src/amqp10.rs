@@ -1,0 +1,339 @@
+//! The checks of AMQP 1.0, and the inputs that its encoders make. As in `checks`, each check takes any bytes.
+
+use leveret_amqp10::composite::{Composite, Fields, Symbols};
+use leveret_amqp10::frame::{
+    self, AMQP, ProtocolId, SASL, put_frame, put_performative, put_sasl, put_transfer,
+};
+use leveret_amqp10::message::{
+    AnnotationChange, Body, Edit, Edits, Layout, Message, Scanner, patch_annotations,
+};
+use leveret_amqp10::messaging::{Accepted, Header, Modified, Properties, Source, Target};
+use leveret_amqp10::performatives::{
+    Attach, Begin, Close, DeliveryTag, Disposition, Error, Flow, Open, Role, Transfer,
+};
+use leveret_amqp10::sasl::{self, Event, Mechanism, PROOF_BYTES, Sasl};
+use leveret_amqp10::security::{Code, Init, Response};
+use leveret_amqp10::transactions::{Coordinator, TransactionalState};
+use leveret_amqp10::types::{
+    FREE_ELEMENTS_MAX, ListBuilder, MapBuilder, Reader, Symbol, Timestamp, Uuid, write,
+};
+use leveret_amqp10::{Condition, DecodeError, Performative, SaslFrame, Value, descriptor};
+
+/// The largest frame in these checks, in bytes; small, so that its bound is met.
+const FRAME_BYTES_MAX: u32 = 512;
+const X_OPT: Symbol<'static> = Symbol::from_static("x-opt-a");
+
+/// Values, one behind the other: each has no more parts than bytes, and is the same after it was written again, which
+/// never takes more bytes.
+pub fn values(bytes: &[u8]) {
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        let before = reader.rest();
+        let Ok(value) = reader.value() else { return };
+        let took = before.len() - reader.rest().len();
+        assert_eq!(Reader::new(before).span(), Ok(&before[..took]));
+        count(value, &mut (took + FREE_ELEMENTS_MAX), true);
+        let mut ours = Vec::new();
+        write::put(&mut ours, value);
+        assert!(ours.len() <= took);
+        // Compared as bytes: a number that is none is not equal to itself.
+        let mut again = Vec::new();
+        write::put(&mut again, Reader::new(&ours).value().expect("what was written is read"));
+        assert_eq!(again, ours);
+    }
+}
+
+/// Elements of an array share their descriptors, which lie there once.
+fn count(value: Value<'_>, left: &mut usize, with_descriptors: bool) {
+    *left = left.checked_sub(1).expect("no more values than bytes");
+    match value {
+        Value::List(list) => list.iter().for_each(|value| count(value, left, true)),
+        Value::Map(map) => map.iter().for_each(|(key, value)| {
+            count(key, left, true);
+            count(value, left, true);
+        }),
+        Value::Array(array) => {
+            for (number, value) in array.iter().enumerate() {
+                count(value, left, number == 0);
+            }
+        }
+        Value::Described(described) => {
+            if with_descriptors {
+                count(described.descriptor(), left, true);
+            } else {
+                *left += 1;
+            }
+            count(described.value(), left, with_descriptors);
+        }
+        _ => {}
+    }
+}
+
+/// A stream, as a peer reads it: each frame takes at least its header and no more than was agreed, and what it says is
+/// the same after it was written again. The first byte says of which type they are.
+pub fn frames(bytes: &[u8]) {
+    let Some((kind, mut rest)) = bytes.split_first() else { return };
+    let kind = if kind & 1 == 0 { AMQP } else { SASL };
+    while let Ok(Some(found)) = frame::split(rest, kind, FRAME_BYTES_MAX) {
+        assert!((frame::HEADER_BYTES..=FRAME_BYTES_MAX as usize).contains(&found.length_bytes));
+        rest = &rest[found.length_bytes..];
+        if kind == SASL {
+            if let Ok(said) = SaslFrame::from_body(found.body) {
+                comes_back(
+                    |out| said.encode(out),
+                    |body, out| SaslFrame::from_body(body).map(|said| said.encode(out)),
+                );
+            }
+        } else if let Ok((performative, payload)) = Performative::from_body(found.body) {
+            assert!(payload.is_empty() || matches!(performative, Performative::Transfer(_)));
+            comes_back(
+                |out| performative.encode(out),
+                |body, out| Performative::from_body(body).map(|(performative, _)| performative.encode(out)),
+            );
+        }
+    }
+    assert!(rest.len() < FRAME_BYTES_MAX as usize || frame::split(rest, kind, FRAME_BYTES_MAX).is_err());
+}
+
+fn comes_back(
+    write: impl Fn(&mut Vec<u8>),
+    write_again: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), DecodeError>,
+) {
+    let (mut ours, mut again) = (Vec::new(), Vec::new());
+    write(&mut ours);
+    write_again(&ours, &mut again).expect("what was written is read");
+    assert_eq!(again, ours);
+}
+
+/// A message, the first byte saying in which pieces it comes: its sections are found where they lie, however it is cut,
+/// and splicing leaves its bare message.
+pub fn message(bytes: &[u8]) {
+    let Some((piece_bytes, bytes)) = bytes.split_first() else { return };
+    let whole = Layout::of(bytes);
+    let mut scanner = Scanner::default();
+    let fed = bytes.chunks(1 + usize::from(*piece_bytes)).try_for_each(|piece| scanner.feed(piece));
+    assert_eq!(fed.and_then(|()| scanner.finish()), whole);
+    let Ok(layout) = whole else { return };
+    assert_eq!(layout.bytes, bytes.len());
+    let Ok(message) = Message::new(bytes) else { return };
+    assert_eq!(message.splice(&Edits::default()).concat(), bytes);
+    match message.body() {
+        Body::None => assert!(layout.body.is_none()),
+        Body::Data(data) => {
+            let sections = layout.body.map_or(0, |body| body.sections);
+            assert_eq!(data.data().count(), sections as usize);
+        }
+        Body::Sequence(lists) => lists.lists().for_each(drop),
+        Body::Value(value) => drop(Reader::new(value).value()),
+    }
+    let mut section = Vec::new();
+    let change = AnnotationChange { name: X_OPT, value: Some(7_u32.into()) };
+    let old = message.message_annotations();
+    patch_annotations(&mut section, descriptor::MESSAGE_ANNOTATIONS, old, &[change]);
+    let edits = Edits { message_annotations: Edit::Put(&section), ..Edits::default() };
+    let spliced = message.splice(&edits).concat();
+    let spliced = Message::new(&spliced).expect("what was spliced is a message");
+    assert_eq!(spliced.bare(), message.bare());
+    assert_eq!(spliced.message_annotations().get(X_OPT.as_str()), Some(7_u32.into()));
+}
+
+/// What a client says to log in, the first byte saying in which pieces: the same comes of it, whole or in pieces.
+pub fn sasl(bytes: &[u8]) {
+    let Some((piece_bytes, bytes)) = bytes.split_first() else { return };
+    assert_eq!(play(bytes.chunks(1 + usize::from(*piece_bytes))), play([bytes].into_iter()));
+}
+
+/// Events, output, and whether somebody is let in.
+fn play<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> (Vec<String>, Vec<u8>, bool) {
+    let offered = [Mechanism::Plain, Mechanism::Anonymous, Mechanism::External, Mechanism::ScramSha256];
+    let mut sasl = Sasl::new(offered.into());
+    let (mut events, mut unread) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        unread.extend_from_slice(piece);
+        let mut at = 0;
+        while !sasl.is_over() {
+            let (took, event) = match sasl.next(&unread[at..]) {
+                Ok((took, Some(event))) => (took, event),
+                Ok((took, None)) => {
+                    at += took;
+                    break;
+                }
+                Err(error) => {
+                    events.push(format!("{error}"));
+                    return (events, std::mem::take(sasl.output()), false);
+                }
+            };
+            at += took;
+            events.push(format!("{event:?}"));
+            match event {
+                Event::Login { password: b"wrong", .. } => sasl.refused(Code::Auth),
+                Event::Login { .. } => sasl.authenticated(),
+                Event::Salt { .. } => sasl.challenge(b"a nonce", b"salt", 4096),
+                Event::Proof { proof, .. } => sasl.verified(&proof),
+                Event::Failed => {}
+            }
+        }
+        unread.drain(..at);
+        assert!(sasl.is_over() || unread.len() < sasl::FRAME_BYTES_MAX as usize);
+    }
+    let succeeded = sasl.has_succeeded();
+    (events, std::mem::take(sasl.output()), succeeded)
+}
+
+/// Target, name and bytes of each input.
+#[must_use]
+pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
+    vec![
+        ("values10", "every-type".into(), every_type()),
+        ("values10", "arrays".into(), arrays()),
+        ("frames10", "performatives".into(), [&[0], conversation().as_slice()].concat()),
+        ("frames10", "sasl".into(), [&[1], login().as_slice()].concat()),
+        ("message10", "data".into(), [&[6], every_section().as_slice()].concat()),
+        ("message10", "value".into(), [&[0], value_section().as_slice()].concat()),
+        ("sasl10", "plain".into(), [&[9], plain(b"\0guest\0guest").as_slice()].concat()),
+        ("sasl10", "refused".into(), [&[200], plain(b"\0guest\0wrong").as_slice()].concat()),
+        ("sasl10", "scram".into(), [&[0], login().as_slice()].concat()),
+    ]
+}
+
+fn every_type() -> Vec<u8> {
+    let mut list = ListBuilder::new();
+    list.push(Value::Null).push(true).push(1_u8).push(2_u16).push(0_u32).push(3_u32).push(400_u32);
+    list.push(0_u64).push(5_u64).push(600_u64).push(-1_i8).push(-2_i16).push(-3_i32).push(-400_i32);
+    list.push(-5_i64)
+        .push(-600_i64)
+        .push(0.5_f32)
+        .push(0.25_f64)
+        .push('c')
+        .push(Timestamp(7))
+        .push(Uuid([8; 16]));
+    list.push(Value::Decimal32([9; 4])).push(Value::Decimal64([9; 8])).push(Value::Decimal128([9; 16]));
+    list.push(&b"bytes"[..]).push("text").push(X_OPT);
+    let mut map = MapBuilder::new();
+    map.push("list", list.view()).push(X_OPT, false);
+    let mut out = Vec::new();
+    write::put(&mut out, map.view());
+    // In encodings that we do not choose.
+    out.extend(b"\x56\x01\x70\0\0\0\0\x80\0\0\0\0\0\0\0\x01\xd0\0\0\0\x05\0\0\0\x01\x45\xb1\0\0\0\x01a");
+    out
+}
+
+fn arrays() -> Vec<u8> {
+    let mut out = Vec::new();
+    let numbers = [1_u32, 300].map(Value::from);
+    let described = b"\0\x53\x75\xa0\x01a";
+    let described = Reader::new(described).value().expect("a value");
+    let put = |out: &mut Vec<u8>, elements: &[Value<'_>]| {
+        write::put_array(out, elements.iter().copied()).expect("of one type");
+    };
+    put(&mut out, &numbers);
+    put(&mut out, &[Value::Null; 5]);
+    put(&mut out, &[described, described]);
+    let mut inner = Vec::new();
+    put(&mut inner, &numbers);
+    let inner = Reader::new(&inner).value().expect("a value");
+    put(&mut out, &[inner, inner]);
+    out
+}
+
+fn conversation() -> Vec<u8> {
+    let mut map = MapBuilder::new();
+    map.push(X_OPT, "value");
+    let properties = Fields::new(map.view());
+    let mut out = Vec::new();
+    let open = Open {
+        container_id: "seed",
+        hostname: Some("vhost:/"),
+        idle_time_out: Some(30_000),
+        desired_capabilities: Symbols::Slice(&[X_OPT]),
+        properties,
+        ..Open::default()
+    };
+    put_performative(&mut out, 0, &open);
+    put_performative(&mut out, 0, &Begin { incoming_window: 400, outgoing_window: 400, ..Begin::default() });
+    let source = Source {
+        address: Some("/queues/q"),
+        filter: properties,
+        default_outcome: Some(Modified { delivery_failed: Some(true), ..Modified::default() }.into()),
+        ..Source::default()
+    };
+    let receiver = Attach {
+        name: "receiver",
+        role: Role::Receiver,
+        source: Some(source),
+        target: Some(Target::default().into()),
+        ..Attach::default()
+    };
+    put_performative(&mut out, 0, &receiver);
+    let coordinator = Some(Coordinator::default().into());
+    put_performative(
+        &mut out,
+        0,
+        &Attach { name: "tx", handle: 1, target: coordinator, ..Attach::default() },
+    );
+    put_performative(&mut out, 0, &Flow { handle: Some(0), link_credit: Some(100), ..Flow::default() });
+    let transfer = Transfer {
+        delivery_id: Some(0),
+        delivery_tag: DeliveryTag::new(b"0"),
+        message_format: Some(0),
+        ..Transfer::default()
+    };
+    put_transfer(&mut out, 0, &transfer, &[b'x'; 700], FRAME_BYTES_MAX);
+    let state = TransactionalState { txn_id: b"tx", outcome: Some(Accepted {}.into()) };
+    put_performative(
+        &mut out,
+        0,
+        &Disposition { last: Some(3), state: Some(state.into()), ..Disposition::default() },
+    );
+    out.extend(frame::EMPTY_FRAME);
+    put_performative(&mut out, 0, &Close { error: Some(Error::new(Condition::ConnectionForced, "bye")) });
+    out
+}
+
+fn plain(response: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mechanism = Symbol::from_static("PLAIN");
+    put_sasl(&mut out, &Init { mechanism, initial_response: Some(response), hostname: Some("host") });
+    out.extend(ProtocolId::Amqp.header());
+    out
+}
+
+/// The two frames of a client that speaks SCRAM to [`play`].
+fn login() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mechanism = Symbol::from_static("SCRAM-SHA-256");
+    put_sasl(&mut out, &Init { mechanism, initial_response: Some(b"n,,n=u,r=abc"), hostname: None });
+    // The nonce of `play`, and a proof of zeros.
+    let response = format!("c=biws,r=abcYSBub25jZQ==,p={}=", "A".repeat(PROOF_BYTES.div_ceil(3) * 4 - 1));
+    put_frame(&mut out, SASL, 0, |out| Response { response: response.as_bytes() }.encode(out));
+    out
+}
+
+fn every_section() -> Vec<u8> {
+    let mut annotations = MapBuilder::new();
+    annotations.push(X_OPT, 1_u32).push(Symbol::from_static("x-opt-b"), "b");
+    let mut application = MapBuilder::new();
+    application.push("key", 7_i64);
+    let mut out = Vec::new();
+    Header { durable: Some(true), priority: Some(4), ..Header::default() }.encode(&mut out);
+    put_section(&mut out, descriptor::DELIVERY_ANNOTATIONS, annotations.view());
+    put_section(&mut out, descriptor::MESSAGE_ANNOTATIONS, annotations.view());
+    Properties { to: Some("/queues/q"), group_sequence: Some(3), ..Properties::default() }.encode(&mut out);
+    put_section(&mut out, descriptor::APPLICATION_PROPERTIES, application.view());
+    put_section(&mut out, descriptor::DATA, &b"one"[..]);
+    put_section(&mut out, descriptor::DATA, &b"two"[..]);
+    put_section(&mut out, descriptor::FOOTER, annotations.view());
+    out
+}
+
+fn put_section<'a>(out: &mut Vec<u8>, descriptor: u64, content: impl Into<Value<'a>>) {
+    write::put_descriptor(out, descriptor);
+    write::put(out, content);
+}
+
+fn value_section() -> Vec<u8> {
+    let mut out = Vec::new();
+    // A described value of a described value.
+    out.extend(b"\0\x53\x77\0\xa1\x01x\0\x53\x31\x45");
+    out
+}
