@@ -13,7 +13,7 @@ mod seeds;
 use proptest::prelude::*;
 use std::fs;
 
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 11] = [
     "frames",
     "method",
     "table",
@@ -24,6 +24,7 @@ const TARGETS: [&str; 10] = [
     "frames10",
     "message10",
     "sasl10",
+    "connection10",
 ];
 
 /// The kept inputs of a target, by name.

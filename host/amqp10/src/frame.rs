@@ -163,46 +163,73 @@ pub fn put_performative<'a>(out: &mut Vec<u8>, channel: u16, performative: &impl
     put_frame(out, AMQP, channel, |out| performative.encode(out));
 }
 
+/// Appends a frame of AMQP if it is of at most `frame_bytes_max` bytes; false if it is larger.
+#[must_use]
+pub fn put_within<'a>(
+    out: &mut Vec<u8>,
+    channel: u16,
+    performative: &impl Composite<'a>,
+    frame_bytes_max: u32,
+) -> bool {
+    let start = out.len();
+    put_performative(out, channel, performative);
+    let fits = out.len() - start <= usize::try_from(frame_bytes_max).unwrap_or(usize::MAX);
+    if !fits {
+        out.truncate(start);
+    }
+    fits
+}
+
 /// Appends a frame of SASL.
 pub fn put_sasl<'a>(out: &mut Vec<u8>, frame: &impl Composite<'a>) {
     put_frame(out, SASL, 0, |out| frame.encode(out));
 }
 
-/// Appends a delivery, in as many transfers as it needs (section 2.6.14); how many.
+/// Appends a delivery, in as many transfers as it needs (section 2.6.14); how many. The message is what the pieces are
+/// when they are put one behind the other.
 ///
 /// The first has all fields of `transfer`, the others its handle alone; `more` is set in all but the last, and in the
-/// last it is as given. A frame has at least one byte of the payload, if there is any.
+/// last it is as given. A frame has at least one byte of the message, if there is any.
 pub fn put_transfer(
     out: &mut Vec<u8>,
     channel: u16,
     transfer: &Transfer<'_>,
-    payload: &[u8],
+    pieces: &[&[u8]],
     frame_bytes_max: u32,
 ) -> u32 {
     let frame_bytes_max = usize::try_from(frame_bytes_max).unwrap_or(usize::MAX);
     let mut head = *transfer;
-    let mut rest = payload;
+    let mut pieces = pieces.iter();
+    let mut piece: &[u8] = &[];
+    let mut left_bytes: usize = pieces.clone().map(|piece| piece.len()).sum();
     let mut transfers = 0;
     loop {
         let start = out.len();
         // With `more`, which takes a byte that its absence may not take.
         put_performative(out, channel, &Transfer { more: true, ..head });
-        let room_bytes = frame_bytes_max.saturating_sub(out.len() - start).max(1);
-        let (part, left) = rest.split_at_checked(room_bytes).unwrap_or((rest, &[]));
-        if left.is_empty() && !transfer.more {
+        let mut room_bytes = frame_bytes_max.saturating_sub(out.len() - start).max(1);
+        if left_bytes <= room_bytes && !transfer.more {
             out.truncate(start);
             put_performative(out, channel, &head);
         }
-        out.extend_from_slice(part);
+        while room_bytes > 0 && left_bytes > 0 {
+            if piece.is_empty() {
+                piece = pieces.next().copied().unwrap_or_default();
+            }
+            let (part, rest) = piece.split_at_checked(room_bytes).unwrap_or((piece, &[]));
+            out.extend_from_slice(part);
+            piece = rest;
+            room_bytes -= part.len();
+            left_bytes -= part.len();
+        }
         let size = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
         if let Some(place) = out.get_mut(start..start + 4) {
             place.copy_from_slice(&size.to_be_bytes());
         }
         transfers += 1;
-        if left.is_empty() {
+        if left_bytes == 0 {
             return transfers;
         }
-        rest = left;
         head = Transfer { handle: transfer.handle, more: transfer.more, ..Transfer::default() };
     }
 }

@@ -1,6 +1,7 @@
 //! The checks of AMQP 1.0, and the inputs that its encoders make. As in `checks`, each check takes any bytes.
 
 use leveret_amqp10::composite::{Composite, Fields, Symbols};
+use leveret_amqp10::connection::{self, Attached, Connection, ConnectionConfig, Outgoing};
 use leveret_amqp10::frame::{
     self, AMQP, ProtocolId, SASL, put_frame, put_performative, put_sasl, put_transfer,
 };
@@ -9,7 +10,7 @@ use leveret_amqp10::message::{
 };
 use leveret_amqp10::messaging::{Accepted, Header, Modified, Properties, Source, Target};
 use leveret_amqp10::performatives::{
-    Attach, Begin, Close, DeliveryTag, Disposition, Error, Flow, Open, Role, Transfer,
+    Attach, Begin, Close, DeliveryTag, Detach, Disposition, End, Error, Flow, Open, Role, Transfer,
 };
 use leveret_amqp10::sasl::{self, Event, Mechanism, PROOF_BYTES, Sasl};
 use leveret_amqp10::security::{Code, Init, Response};
@@ -18,6 +19,7 @@ use leveret_amqp10::types::{
     FREE_ELEMENTS_MAX, ListBuilder, MapBuilder, Reader, Symbol, Timestamp, Uuid, write,
 };
 use leveret_amqp10::{Condition, DecodeError, Performative, SaslFrame, Value, descriptor};
+use std::sync::Arc;
 
 /// The largest frame in these checks, in bytes; small, so that its bound is met.
 const FRAME_BYTES_MAX: u32 = 512;
@@ -180,6 +182,92 @@ fn play<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> (Vec<String>, Vec<u8>, bo
     (events, std::mem::take(sasl.output()), succeeded)
 }
 
+/// What a client sends, the first byte saying whether the handshake goes before, and the second in which pieces: the
+/// same events and answers come of it, whole or in pieces, and each answer is a frame that a client takes.
+pub fn connection(bytes: &[u8]) {
+    let Some(([after_handshake, piece_bytes], stream)) = bytes.split_first_chunk::<2>() else { return };
+    let mut sent = Vec::new();
+    if after_handshake & 1 == 1 {
+        put_handshake(&mut sent);
+    }
+    sent.extend_from_slice(stream);
+    assert_eq!(converse(sent.chunks(1 + usize::from(*piece_bytes))), converse([&sent[..]].into_iter()));
+}
+
+/// Events and output of a connection whose caller lets everybody in, attaches every link, gives credit, and sends.
+fn converse<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> (Vec<String>, Vec<u8>) {
+    let config = ConnectionConfig {
+        frame_bytes_max: FRAME_BYTES_MAX,
+        incoming_window: 4,
+        message_bytes_max: 800,
+        mechanisms: Arc::new([Mechanism::Plain]),
+        ..ConnectionConfig::default()
+    };
+    let mut connection = Connection::new(Arc::new(config));
+    let (mut events, mut unread) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        unread.extend_from_slice(piece);
+        let mut at = 0;
+        loop {
+            let (took, event) = connection.next(&unread[at..]);
+            at += took;
+            let Some(event) = event else { break };
+            events.push(format!("{event:?}"));
+            answer(&mut connection, &event);
+        }
+        unread.drain(..at);
+        assert!(unread.len() < sasl::FRAME_BYTES_MAX as usize);
+    }
+    let output = std::mem::take(connection.output());
+    let mut rest = output.as_slice();
+    while !rest.is_empty() {
+        let kind = if let Some(after) = rest.strip_prefix(b"AMQP") {
+            rest = &after[4..];
+            continue;
+        } else {
+            rest[5]
+        };
+        let whole = frame::split(rest, kind, FRAME_BYTES_MAX).expect("frames").expect("whole frames");
+        rest = &rest[whole.length_bytes..];
+        if kind == AMQP {
+            Performative::from_body(whole.body).expect("what we say makes sense");
+        }
+    }
+    (events, output)
+}
+
+fn answer(connection: &mut Connection, event: &connection::Event<'_>) {
+    use connection::Event;
+    match event {
+        Event::Sasl(_) => connection.sasl().expect("somebody logs in").authenticated(),
+        Event::Open(_) => connection.opened(),
+        Event::Attach { channel, attach } => {
+            // What the client asked for may not fit our frames when it is said once more.
+            let target = attach.target.map(|_| Target::default().into());
+            let attached = Attached { source: Some(Source::default()), target, ..Attached::as_asked(attach) };
+            let attached = Attached { unsettled: None, properties: None, ..attached };
+            connection.attached(*channel, attach.handle, &attached);
+            connection.grant(*channel, attach.handle, 2);
+        }
+        Event::Credit { channel, handle, drain, .. } => {
+            let message: &[&[u8]] = &[&[b'm'; 300], &[b'n'; 400]];
+            let tag = DeliveryTag::new(b"tag").expect("a tag");
+            let delivery = Outgoing { tag, message_format: 0, settled: true, message };
+            let _ = connection.deliver(*channel, *handle, &delivery);
+            if *drain {
+                connection.drained(*channel, *handle);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A client's words up to open.
+fn put_handshake(out: &mut Vec<u8>) {
+    out.extend(ProtocolId::Sasl.header());
+    out.extend(plain(b"\0guest\0guest"));
+}
+
 /// Target, name and bytes of each input.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
@@ -192,6 +280,13 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         ("message10", "value".into(), [&[0], value_section().as_slice()].concat()),
         ("sasl10", "plain".into(), [&[9], plain(b"\0guest\0guest").as_slice()].concat()),
         ("sasl10", "refused".into(), [&[200], plain(b"\0guest\0wrong").as_slice()].concat()),
+        ("connection10", "conversation".into(), [&[1, 30], conversation().as_slice()].concat()),
+        ("connection10", "transfers".into(), [&[1, 255], transfers().as_slice()].concat()),
+        (
+            "connection10",
+            "handshake".into(),
+            [&[0, 2], ProtocolId::Sasl.header().as_slice(), &plain(b"\0u\0p")].concat(),
+        ),
         ("sasl10", "scram".into(), [&[0], login().as_slice()].concat()),
     ]
 }
@@ -278,7 +373,7 @@ fn conversation() -> Vec<u8> {
         message_format: Some(0),
         ..Transfer::default()
     };
-    put_transfer(&mut out, 0, &transfer, &[b'x'; 700], FRAME_BYTES_MAX);
+    put_transfer(&mut out, 0, &transfer, &[&[b'x'; 700]], FRAME_BYTES_MAX);
     let state = TransactionalState { txn_id: b"tx", outcome: Some(Accepted {}.into()) };
     put_performative(
         &mut out,
@@ -287,6 +382,28 @@ fn conversation() -> Vec<u8> {
     );
     out.extend(frame::EMPTY_FRAME);
     put_performative(&mut out, 0, &Close { error: Some(Error::new(Condition::ConnectionForced, "bye")) });
+    out
+}
+
+/// A session with a link each way, whose windows and credits are met.
+fn transfers() -> Vec<u8> {
+    let mut out = Vec::new();
+    put_performative(&mut out, 0, &Open { container_id: "seed", ..Open::default() });
+    put_performative(&mut out, 1, &Begin { incoming_window: 1, outgoing_window: 9, ..Begin::default() });
+    put_performative(&mut out, 1, &Attach { name: "in", role: Role::Receiver, ..Attach::default() });
+    let sender = Attach { name: "out", handle: 1, initial_delivery_count: Some(7), ..Attach::default() };
+    put_performative(&mut out, 1, &sender);
+    let credit = Flow { handle: Some(0), link_credit: Some(3), incoming_window: 1, ..Flow::default() };
+    put_performative(&mut out, 1, &credit);
+    for delivery_id in 0..2 {
+        let delivery_tag = DeliveryTag::new(b"tag");
+        let transfer =
+            Transfer { handle: 1, delivery_id: Some(delivery_id), delivery_tag, ..Transfer::default() };
+        put_transfer(&mut out, 1, &transfer, &[&[b'x'; 600]], FRAME_BYTES_MAX);
+    }
+    put_performative(&mut out, 1, &Flow { incoming_window: 9, drain: true, next_outgoing_id: 4, ..credit });
+    put_performative(&mut out, 1, &Detach { handle: 1, closed: true, error: None });
+    put_performative(&mut out, 1, &End::default());
     out
 }
 

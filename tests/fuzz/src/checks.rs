@@ -34,6 +34,7 @@ pub fn named(target: &str) -> Option<fn(&[u8])> {
         "frames10" => amqp10::frames,
         "message10" => amqp10::message,
         "sasl10" => amqp10::sasl,
+        "connection10" => amqp10::connection,
         _ => return None,
     })
 }

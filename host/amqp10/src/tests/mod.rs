@@ -1,13 +1,17 @@
 //! What the specification says, laid out as it is: a module a part, and in it the sections in their order.
 
 mod part1_types;
+mod part2_connections;
 mod part2_frames;
+mod part2_links;
 mod part2_performatives;
+mod part2_sessions;
 mod part3_messaging;
 mod part3_sections;
 mod part4_transactions;
 mod part5_sasl;
 mod part5_security;
+mod peer;
 
 use crate::{
     composite::Composite,

@@ -125,7 +125,9 @@ fn a_message_is_split_into_as_many_transfers_as_it_needs() {
             ..Transfer::default()
         };
         let mut out = Vec::new();
-        let transfers = put_transfer(&mut out, 5, &transfer, &payload[..bytes], frame_bytes_max);
+        // In pieces that end anywhere.
+        let (one, other) = payload[..bytes].split_at(bytes / 3);
+        let transfers = put_transfer(&mut out, 5, &transfer, &[one, &[], other], frame_bytes_max);
         let (mut rest, mut joined, mut count) = (&out[..], Vec::new(), 0);
         while let Some(frame) = split(rest, AMQP, frame_bytes_max).unwrap() {
             rest = &rest[frame.length_bytes..];

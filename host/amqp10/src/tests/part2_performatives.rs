@@ -180,8 +180,19 @@ fn several_symbols_are_one_or_an_array() {
 
 // 2.7 Performatives, each with all its fields
 
+/// It comes back from its bytes, and from fewer of them it does not.
+fn comes_back(performative: &Performative<'_>) {
+    let mut bytes = Vec::new();
+    performative.encode(&mut bytes);
+    assert_eq!(Performative::from_body(&bytes), Ok((*performative, &[][..])));
+    for end in 0..bytes.len() {
+        let error = Performative::from_body(&bytes[..end]).err();
+        assert_eq!(error, Some(DecodeError::Truncated), "{} cut at {end}", performative.name());
+    }
+}
+
 #[test]
-fn performatives_come_back_with_all_their_fields() {
+fn open_begin_and_attach_come_back_with_all_their_fields() {
     let mut fields = MapBuilder::new();
     fields.push(A, "value").push(B, 7_u64);
     let properties = Fields::new(fields.view());
@@ -189,8 +200,7 @@ fn performatives_come_back_with_all_their_fields() {
     tags.push(&b"t1"[..], Value::Null);
     let state = described(descriptor::RECEIVED, ListBuilder::new().push(1_u32).push(2_u64));
     tags.push(&b"t2"[..], Reader::new(&state).value().unwrap());
-    let error = Error { condition: A, description: Some("why"), info: properties };
-    let all: [Performative<'_>; 11] = [
+    let all: [Performative<'_>; 4] = [
         Open {
             container_id: "id",
             hostname: Some("host"),
@@ -233,6 +243,17 @@ fn performatives_come_back_with_all_their_fields() {
         }
         .into(),
         Attach { name: "", target: Some(Coordinator::default().into()), ..Attach::default() }.into(),
+    ];
+    all.iter().for_each(comes_back);
+}
+
+#[test]
+fn all_others_come_back_with_all_their_fields() {
+    let mut fields = MapBuilder::new();
+    fields.push(A, "value").push(B, 7_u64);
+    let properties = Fields::new(fields.view());
+    let error = Error { condition: A, description: Some("why"), info: properties };
+    let all: [Performative<'_>; 7] = [
         Flow {
             next_incoming_id: Some(1),
             incoming_window: 2,
@@ -275,15 +296,7 @@ fn performatives_come_back_with_all_their_fields() {
         Close { error: Some(error) }.into(),
         Close { error: Some(Error::new(Condition::ConnectionForced, "bye")) }.into(),
     ];
-    for performative in all {
-        let mut bytes = Vec::new();
-        performative.encode(&mut bytes);
-        assert_eq!(Performative::from_body(&bytes), Ok((performative, &[][..])));
-        for end in 0..bytes.len() {
-            let error = Performative::from_body(&bytes[..end]).err();
-            assert_eq!(error, Some(DecodeError::Truncated), "{} cut at {end}", performative.name());
-        }
-    }
+    all.iter().for_each(comes_back);
 }
 
 // 2.7.3 Attach: unsettled

@@ -286,9 +286,9 @@ fn descriptors_of_sections_may_be_names() {
 #[test]
 fn splicing_leaves_the_bare_message_byte_for_byte() {
     // Encodings that we would not choose.
-    let bare = hex(
-        "00 80 0000000000000073 d0 0000000a 00000002 40 b0 00000000  00 a3 10 616d71703a646174613a62696e617279 b0 00000001 07",
-    );
+    let properties = hex("00 80 0000000000000073 d0 0000000a 00000002 40 b0 00000000");
+    let data = hex("00 a3 10 616d71703a646174613a62696e617279 b0 00000001 07");
+    let bare = [properties, data].concat();
     let message = [encoded(&Header::default()), bare.clone()].concat();
     let message = Message::new(&message).unwrap();
     let header = encoded(&Header { delivery_count: Some(1), ..Header::default() });

@@ -1,0 +1,158 @@
+//! A link: its credit (section 2.6.7), and the delivery that is coming in parts.
+
+use crate::{
+    condition::Condition,
+    performatives::{Attach, Flow, Role, SenderSettleMode, Transfer},
+};
+use alloc::{format, string::String, vec::Vec};
+
+/// The longest name of a link that is taken, in bytes. It is kept as long as the link is.
+pub const LINK_NAME_BYTES_MAX: usize = 1024;
+
+/// Where a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The caller has not answered yet. If the client has detached meanwhile: whether for good.
+    Attaching {
+        detached: Option<bool>,
+    },
+    Attached,
+    /// Detach was sent because of an error; all else that comes is dropped.
+    Detaching,
+}
+
+/// A delivery of which not every transfer has come.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) delivery_id: u32,
+    pub(super) tag: Vec<u8>,
+    pub(super) message_format: u32,
+    pub(super) settled: bool,
+    pub(super) message: Vec<u8>,
+}
+
+/// One link, as this side sees it. Both sides use the same handle.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) name: String,
+    /// This side's.
+    pub(super) role: Role,
+    pub(super) stage: Stage,
+    pub(super) snd_settle_mode: SenderSettleMode,
+    /// Of the sender, whichever side that is.
+    pub(super) delivery_count: u32,
+    /// How many more deliveries may be sent.
+    pub(super) credit: u32,
+    /// The client wants no credit to be left.
+    pub(super) drain: bool,
+    /// The client asked for the state of the link before it was attached from here.
+    pub(super) is_echo_wanted: bool,
+    /// The largest message that the client takes, in bytes; 0 is any.
+    pub(super) remote_message_bytes_max: u64,
+    pub(super) partial: Option<Partial>,
+}
+
+/// A condition, and what is said about it.
+pub(super) type Wrong = (Condition, String);
+
+impl Link {
+    pub(super) fn new(attach: &Attach<'_>) -> Self {
+        let role = match attach.role {
+            Role::Sender => Role::Receiver,
+            Role::Receiver => Role::Sender,
+        };
+        Self {
+            name: String::from(attach.name),
+            role,
+            stage: Stage::Attaching { detached: None },
+            snd_settle_mode: attach.snd_settle_mode,
+            delivery_count: attach.initial_delivery_count.filter(|_| role == Role::Receiver).unwrap_or(0),
+            credit: 0,
+            drain: false,
+            is_echo_wanted: false,
+            remote_message_bytes_max: attach.max_message_size.unwrap_or(0),
+            partial: None,
+        }
+    }
+
+    /// What a flow says of the link.
+    pub(super) fn on_flow(&mut self, flow: &Flow<'_>) {
+        match self.role {
+            Role::Sender => {
+                // Without it, the client has not heard of ours: it counts from where we began, which is 0.
+                let seen = flow.delivery_count.unwrap_or(0);
+                if let Some(credit) = flow.link_credit {
+                    let under_way = self.delivery_count.wrapping_sub(seen);
+                    self.credit = credit.saturating_sub(under_way);
+                }
+                self.drain = flow.drain;
+            }
+            Role::Receiver => {
+                // A sender goes ahead of what it sent when it gives credit back.
+                if let Some(count) = flow.delivery_count {
+                    let given_up = count.wrapping_sub(self.delivery_count);
+                    if given_up <= self.credit {
+                        self.credit -= given_up;
+                        self.delivery_count = count;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A flow with the state of the link.
+    pub(super) fn put_state(&self, handle: u32, flow: &mut Flow<'_>) {
+        flow.handle = Some(handle);
+        flow.delivery_count = Some(self.delivery_count);
+        flow.link_credit = Some(self.credit);
+        flow.drain = self.drain;
+    }
+
+    /// A delivery begins; its number and its tag.
+    pub(super) fn begin_delivery<'b>(&mut self, transfer: &Transfer<'b>) -> Result<(u32, &'b [u8]), Wrong> {
+        let Some(credit) = self.credit.checked_sub(1) else {
+            return Err((
+                Condition::TransferLimitExceeded,
+                String::from("there is no credit for this delivery"),
+            ));
+        };
+        let (Some(delivery_id), Some(tag)) = (transfer.delivery_id, transfer.delivery_tag) else {
+            let text = "the first transfer of a delivery has to have a delivery-id and a delivery-tag";
+            return Err((Condition::InvalidField, String::from(text)));
+        };
+        if transfer.resume {
+            let text = "deliveries of an earlier attachment are not resumed here";
+            return Err((Condition::NotImplemented, String::from(text)));
+        }
+        self.credit = credit;
+        self.delivery_count = self.delivery_count.wrapping_add(1);
+        Ok((delivery_id, tag.bytes()))
+    }
+
+    /// A transfer that is not the first one says nothing else than the first one did.
+    pub(super) fn check_same(partial: &Partial, transfer: &Transfer<'_>) -> Result<(), Wrong> {
+        let other_id = transfer.delivery_id.is_some_and(|id| id != partial.delivery_id);
+        let other_tag = transfer.delivery_tag.is_some_and(|tag| tag.bytes() != partial.tag);
+        let other_format = transfer.message_format.is_some_and(|format| format != partial.message_format);
+        let field = match (other_id, other_tag, other_format) {
+            (true, _, _) => "delivery-id",
+            (_, true, _) => "delivery-tag",
+            (_, _, true) => "message-format",
+            _ => return Ok(()),
+        };
+        Err((Condition::InvalidField, format!("the {field} of a delivery changed between its transfers")))
+    }
+
+    /// Whether a delivery is settled as the link's sender said that it settles.
+    pub(super) fn check_settled(&self, settled: bool) -> Result<(), Wrong> {
+        let mode = match (self.snd_settle_mode, settled) {
+            (SenderSettleMode::Settled, false) => "settled",
+            (SenderSettleMode::Unsettled, true) => "unsettled",
+            _ => return Ok(()),
+        };
+        let text = format!(
+            "sender settle mode is '{mode}' but transfer settled flag is interpreted as being '{settled}'"
+        );
+        Err((Condition::InvalidField, text))
+    }
+}

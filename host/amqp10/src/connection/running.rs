@@ -1,0 +1,321 @@
+//! The frames of an open connection.
+
+use super::{
+    Connection, Delivery, Event, Failure, Notice, Phase,
+    link::{LINK_NAME_BYTES_MAX, Link, Partial, Stage, Wrong},
+    session::{DeliveryIds, Session},
+};
+use crate::{
+    Condition,
+    frame::{self, Frame},
+    performatives::{Attach, Begin, Close, Detach, End, Error, Flow, Performative, Role, Transfer},
+};
+use alloc::{borrow::Cow, boxed::Box, format};
+
+impl Connection {
+    pub(super) fn on_frame<'b>(&mut self, frame: &Frame<'b>) -> Result<Option<Event<'b>>, Failure> {
+        let channel = frame.channel;
+        let (performative, payload) = Performative::from_body(frame.body)?;
+        match performative {
+            Performative::Open(_) => {
+                return Err(Failure::connection(Condition::IllegalState, "the connection is open already"));
+            }
+            Performative::Close(_) => {
+                frame::put_performative(&mut self.output, 0, &Close::default());
+                self.end_connection(Phase::Closed);
+                return Ok(None);
+            }
+            Performative::Begin(begin) => return self.on_begin(channel, &begin),
+            _ => {}
+        }
+        let Some(session) = self.sessions.get(&channel) else {
+            let text = format!("there is no session on channel {channel}");
+            return Err(Failure::connection(Condition::FramingError, text));
+        };
+        if session.is_ending {
+            // Until the client's end everything is dropped (section 2.5.5, DISCARDING).
+            if let Performative::End(_) = performative {
+                self.sessions.remove(&channel);
+            }
+            return Ok(None);
+        }
+        match performative {
+            Performative::Attach(attach) => self.on_attach(channel, attach),
+            Performative::Flow(flow) => self.on_flow(channel, &flow),
+            Performative::Transfer(transfer) => self.on_transfer(channel, &transfer, payload),
+            Performative::Disposition(disposition) => Ok(Some(Event::Disposition { channel, disposition })),
+            Performative::Detach(detach) => self.on_detach(channel, &detach),
+            Performative::End(_) => {
+                self.sessions.remove(&channel);
+                frame::put_performative(&mut self.output, channel, &End::default());
+                Ok(Some(Event::Ended { channel }))
+            }
+            Performative::Open(_) | Performative::Close(_) | Performative::Begin(_) => Ok(None),
+        }
+    }
+
+    /// Begin (2.7.2). framing-error for a channel beyond the highest; not-allowed for an answer to what was not asked,
+    /// and for a channel that cannot be answered on or is in use.
+    fn on_begin<'b>(&mut self, channel: u16, begin: &Begin<'_>) -> Result<Option<Event<'b>>, Failure> {
+        let highest = self.config.channel_max;
+        if channel > highest {
+            let text = format!("channel number ({channel}) exceeds maximum channel number ({highest})");
+            return Err(Failure::connection(Condition::FramingError, text));
+        }
+        let why = if begin.remote_channel.is_some() {
+            "no session was begun from here"
+        } else if channel > self.remote_channel_max {
+            "the channel is beyond the client's own channel-max"
+        } else if self.sessions.contains_key(&channel) {
+            "the channel has a session"
+        } else {
+            let session = Session::new(begin, self.config.incoming_window);
+            let answer = Begin { handle_max: self.config.handle_max, ..session.begin(channel) };
+            frame::put_performative(&mut self.output, channel, &answer);
+            self.sessions.insert(channel, session);
+            return Ok(Some(Event::Began { channel }));
+        };
+        Err(Failure::connection(Condition::NotAllowed, format!("begin on channel {channel}: {why}")))
+    }
+
+    /// Attach (2.7.3). framing-error for a handle beyond the highest; handle-in-use; not-allowed for one that cannot
+    /// be answered with; invalid-field for a name that is too long, and for a sender that does not say where it begins
+    /// to count. An attachment of the
+    /// same name and direction that is there is stolen (section 2.6.1).
+    fn on_attach<'b>(&mut self, channel: u16, attach: Attach<'b>) -> Result<Option<Event<'b>>, Failure> {
+        let (handle, highest) = (attach.handle, self.config.handle_max);
+        if handle > highest {
+            let text = format!("handle ({handle}) exceeds maximum handle ({highest})");
+            return Err(Failure::connection(Condition::FramingError, text));
+        }
+        let Some(session) = self.sessions.get(&channel) else { return Ok(None) };
+        if session.links.contains_key(&handle) {
+            let text = format!("handle {handle} is already associated with a link");
+            return Err(Failure::session(channel, Condition::HandleInUse, text));
+        }
+        if handle > session.remote_handle_max {
+            let text = format!("handle {handle} is beyond the client's own handle-max");
+            return Err(Failure::session(channel, Condition::NotAllowed, text));
+        }
+        if attach.name.len() > LINK_NAME_BYTES_MAX {
+            let text = format!("the name of a link has more than {LINK_NAME_BYTES_MAX} bytes");
+            return Err(Failure::session(channel, Condition::InvalidField, text));
+        }
+        let link = Link::new(&attach);
+        if let Some((of_channel, of_handle)) = self.same_link(&link) {
+            let error = Error::new(Condition::Stolen, "the link was attached again");
+            self.detach_with(of_channel, of_handle, false, Some(error));
+            let detached = Notice::Detached { channel: of_channel, handle: of_handle, closed: false };
+            self.notices.push_back(detached);
+            // The caller is told that first.
+            self.is_frame_left = true;
+            return Ok(None);
+        }
+        if let Some(session) = self.sessions.get_mut(&channel) {
+            session.links.insert(handle, link);
+        }
+        if attach.role == Role::Sender && attach.initial_delivery_count.is_none() {
+            let error =
+                Error::new(Condition::InvalidField, "a sender has to give its initial-delivery-count");
+            self.detach_with(channel, handle, true, Some(error));
+            return Ok(None);
+        }
+        Ok(Some(Event::Attach { channel, attach: Box::new(attach) }))
+    }
+
+    /// Channel and handle of a live link of the same name and direction.
+    fn same_link(&self, link: &Link) -> Option<(u16, u32)> {
+        let all = self.sessions.iter().flat_map(|(channel, session)| {
+            session.links.iter().map(move |(handle, link)| (*channel, *handle, link))
+        });
+        let same = |other: &Link| {
+            other.role == link.role && other.stage != Stage::Detaching && other.name == link.name
+        };
+        all.into_iter().find(|(_, _, other)| same(other)).map(|(channel, handle, _)| (channel, handle))
+    }
+
+    /// Flow (2.7.4). window-violation if it expects transfers that were not sent; unattached-handle.
+    fn on_flow<'b>(&mut self, channel: u16, flow: &Flow<'b>) -> Result<Option<Event<'b>>, Failure> {
+        let Some(session) = self.sessions.get_mut(&channel) else { return Ok(None) };
+        let had_room = session.has_room();
+        if !session.on_flow(flow, &mut self.output) {
+            let text = "next-incoming-id is beyond the transfers that were sent";
+            return Err(Failure::session(channel, Condition::WindowViolation, text));
+        }
+        if !had_room && session.has_room() {
+            self.notices.push_back(Notice::Window(channel));
+        }
+        let mut answer = session.flow();
+        let Some(handle) = flow.handle else {
+            if flow.echo {
+                frame::put_performative(&mut self.output, channel, &answer);
+            }
+            return Ok(None);
+        };
+        let Some(link) = session.links.get_mut(&handle) else { return Err(unattached(channel, handle)) };
+        if link.stage == Stage::Detaching {
+            return Ok(None);
+        }
+        link.on_flow(flow);
+        if link.stage != Stage::Attached {
+            // It is answered when the link is attached from here too.
+            link.is_echo_wanted |= flow.echo;
+            return Ok(None);
+        }
+        if flow.echo {
+            link.put_state(handle, &mut answer);
+            frame::put_performative(&mut self.output, channel, &answer);
+        }
+        let (credit, drain, properties) = (link.credit, link.drain, flow.properties);
+        let is_sender = link.role == Role::Sender;
+        Ok(is_sender.then_some(Event::Credit { channel, handle, credit, drain, properties }))
+    }
+
+    /// Transfer (2.7.5). Of the session: window-violation, unattached-handle, invalid-field for a delivery-id that is
+    /// not after the last one. Of the link: transfer-limit-exceeded, message-size-exceeded, not-allowed where this side
+    /// is the one that sends, invalid-field for what contradicts the first transfer or the sender's settle mode.
+    fn on_transfer<'b>(
+        &mut self,
+        channel: u16,
+        transfer: &Transfer<'b>,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, Failure> {
+        let Some(session) = self.sessions.get_mut(&channel) else { return Ok(None) };
+        if !session.on_transfer() {
+            let text = "a transfer beyond the session's incoming-window";
+            return Err(Failure::session(channel, Condition::WindowViolation, text));
+        }
+        if session.renew_window() {
+            frame::put_performative(&mut self.output, channel, &session.flow());
+        }
+        let handle = transfer.handle;
+        let Session { links, delivery_ids, .. } = session;
+        let Some(link) = links.get_mut(&handle) else { return Err(unattached(channel, handle)) };
+        if link.stage == Stage::Detaching {
+            return Ok(None);
+        }
+        let message_bytes_max = self.config.message_bytes_max;
+        let delivery = take_transfer(channel, delivery_ids, link, transfer, payload, message_bytes_max)?;
+        Ok(delivery.map(Event::Delivery))
+    }
+
+    /// Detach (2.7.7). unattached-handle.
+    fn on_detach<'b>(&mut self, channel: u16, detach: &Detach<'b>) -> Result<Option<Event<'b>>, Failure> {
+        let handle = detach.handle;
+        let Some(session) = self.sessions.get_mut(&channel) else { return Ok(None) };
+        let Some(link) = session.links.get_mut(&handle) else { return Err(unattached(channel, handle)) };
+        match link.stage {
+            Stage::Attaching { .. } => {
+                link.stage = Stage::Attaching { detached: Some(detach.closed) };
+                return Ok(None);
+            }
+            Stage::Detaching => {
+                session.links.remove(&handle);
+                return Ok(None);
+            }
+            Stage::Attached => {}
+        }
+        session.links.remove(&handle);
+        let answer = Detach { handle, closed: detach.closed, error: None };
+        frame::put_performative(&mut self.output, channel, &answer);
+        Ok(Some(Event::Detached { channel, handle, closed: detach.closed, error: detach.error }))
+    }
+}
+
+fn unattached(channel: u16, handle: u32) -> Failure {
+    Failure::session(channel, Condition::UnattachedHandle, format!("no link has the handle {handle}"))
+}
+
+/// What a transfer completes, if it does.
+fn take_transfer<'b>(
+    channel: u16,
+    delivery_ids: &mut DeliveryIds,
+    link: &mut Link,
+    transfer: &Transfer<'b>,
+    payload: &'b [u8],
+    message_bytes_max: u64,
+) -> Result<Option<Delivery<'b>>, Failure> {
+    let handle = transfer.handle;
+    let of_link = |(condition, text): Wrong| Failure::link(channel, handle, condition, text);
+    if link.role == Role::Sender {
+        return Err(of_link((Condition::NotAllowed, "a transfer to the side that sends".into())));
+    }
+    if let Some(partial) = link.partial.take() {
+        return go_on(link, partial, transfer, payload, message_bytes_max)
+            .map(|delivery| delivery.map(|delivery| Delivery { channel, ..delivery }))
+            .map_err(of_link);
+    }
+    let (delivery_id, tag) = link.begin_delivery(transfer).map_err(of_link)?;
+    if !delivery_ids.on_new(delivery_id) {
+        let text = format!("the delivery-id {delivery_id} is not after the last one");
+        return Err(Failure::session(channel, Condition::InvalidField, text));
+    }
+    if transfer.aborted {
+        return Ok(None);
+    }
+    check_size(payload.len(), message_bytes_max).map_err(of_link)?;
+    let settled = transfer.settled.unwrap_or(false);
+    let message_format = transfer.message_format.unwrap_or(crate::messaging::MESSAGE_FORMAT);
+    if transfer.more {
+        let (tag, message) = (tag.to_vec(), payload.to_vec());
+        link.partial = Some(Partial { delivery_id, tag, message_format, settled, message });
+        return Ok(None);
+    }
+    link.check_settled(settled).map_err(of_link)?;
+    Ok(Some(Delivery {
+        channel,
+        handle,
+        delivery_id,
+        tag: Cow::Borrowed(tag),
+        message_format,
+        settled,
+        rcv_settle_mode: transfer.rcv_settle_mode,
+        state: transfer.state,
+        batchable: transfer.batchable,
+        message: Cow::Borrowed(payload),
+    }))
+}
+
+/// A further transfer of a delivery. What is aborted is forgotten.
+fn go_on<'b>(
+    link: &mut Link,
+    mut partial: Partial,
+    transfer: &Transfer<'b>,
+    payload: &[u8],
+    message_bytes_max: u64,
+) -> Result<Option<Delivery<'b>>, Wrong> {
+    Link::check_same(&partial, transfer)?;
+    if transfer.aborted {
+        return Ok(None);
+    }
+    check_size(partial.message.len() + payload.len(), message_bytes_max)?;
+    partial.message.extend_from_slice(payload);
+    partial.settled |= transfer.settled.unwrap_or(false);
+    if transfer.more {
+        link.partial = Some(partial);
+        return Ok(None);
+    }
+    link.check_settled(partial.settled)?;
+    Ok(Some(Delivery {
+        channel: 0,
+        handle: transfer.handle,
+        delivery_id: partial.delivery_id,
+        tag: Cow::Owned(partial.tag),
+        message_format: partial.message_format,
+        settled: partial.settled,
+        rcv_settle_mode: transfer.rcv_settle_mode,
+        state: transfer.state,
+        batchable: transfer.batchable,
+        message: Cow::Owned(partial.message),
+    }))
+}
+
+fn check_size(bytes: usize, bytes_max: u64) -> Result<(), Wrong> {
+    if bytes as u64 <= bytes_max {
+        return Ok(());
+    }
+    Err((
+        Condition::MessageSizeExceeded,
+        format!("message size ({bytes} bytes) > maximum ({bytes_max} bytes)"),
+    ))
+}
