@@ -109,6 +109,23 @@ fn without_any_time_to_live_a_message_is_for_who_waits() {
 }
 
 #[test]
+fn what_had_no_time_to_live_dies_when_it_comes_back() {
+    for (of_queue, own) in [(0, None), (1000, Some("0"))] {
+        let mut c = Connection::first();
+        c.declare("dead", &[]);
+        let [exchange, key] = letters();
+        c.declare("q", &[exchange, key, ("x-message-ttl", number(of_queue))]);
+        c.consume("q", "c", false);
+        c.put("q", "once", None, own);
+        let tag = c.deliveries()[0].tag;
+        c.requeue(tag, true);
+        assert!(c.bodies().is_empty(), "{of_queue} {own:?}");
+        c.pass(0);
+        assert_eq!(c.drain_bodies("dead"), ["once"], "{of_queue} {own:?}");
+    }
+}
+
+#[test]
 fn what_dies_of_age_or_length_is_a_dead_letter_once_and_in_order() {
     let mut c = Connection::first();
     c.declare("dead", &[]);
