@@ -1,8 +1,12 @@
 //! Class connection (10): start, tune, open, close.
 
 use super::with_bystander;
-use leveret_testkit::Broker;
 use leveret_testkit::wire::{Arguments, PROTOCOL_HEADER, RawConnection, Tune, id};
+use leveret_testkit::{Broker, unique_name};
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+};
 
 fn at_tune(broker: &Broker) -> (RawConnection, Tune) {
     let mut connection = RawConnection::connect(broker.address());
@@ -157,15 +161,44 @@ fn open_twice() {
     });
 }
 
-/// connection.close is answered with close-ok, and then the broker closes.
+fn close(connection: &mut RawConnection) {
+    let arguments = Arguments::new().short(200).short_string("done").short(0).short(0);
+    connection.send_method(0, id::CONNECTION_CLOSE, arguments);
+    connection.expect_method(0, id::CONNECTION_CLOSE_OK);
+}
+
+/// connection.close is answered with close-ok, and then the broker closes after the client.
 #[test]
 fn close_is_answered() {
     with_bystander(|broker| {
         let mut connection = RawConnection::open_with_channel(broker.address());
-        let arguments = Arguments::new().short(200).short_string("done").short(0).short(0);
-        connection.send_method(0, id::CONNECTION_CLOSE, arguments);
-        connection.expect_method(0, id::CONNECTION_CLOSE_OK);
+        close(&mut connection);
+        connection.finish_sending();
         connection.expect_end();
+    });
+}
+
+/// A client that goes on sending after close-ok is not reset, and what it had is given back at once. amqplib sends
+/// close before what it had published.
+#[test]
+fn what_comes_after_close_is_read_and_dropped() {
+    with_bystander(|broker| {
+        let queue = unique_name("of-one");
+        let declare = |connection: &mut RawConnection| {
+            let arguments = Arguments::new().short(0).short_string(&queue).bits(&[false, false, true]);
+            connection.send_method(1, id::QUEUE_DECLARE, arguments.empty_table());
+            connection.expect_method(1, id::QUEUE_DECLARE_OK);
+        };
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        declare(&mut connection);
+        close(&mut connection);
+        let mut other = RawConnection::open_with_channel(broker.address());
+        declare(&mut other);
+        // More than a socket's buffer holds.
+        let mut stream = connection.into_stream();
+        stream.write_all(&vec![0; 8 * 1024 * 1024]).expect("all of it is taken");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the broker closes, and says nothing more");
     });
 }
 

@@ -95,6 +95,8 @@ pub struct Session {
     body_frame: Option<BodyFrame>,
     /// A frame was so large that the next one cannot be found.
     lost: bool,
+    /// The client sent close, and not the server.
+    client_closed: bool,
     frame_bytes_max: u32,
     channel_max: u16,
     heartbeat_seconds: u16,
@@ -120,6 +122,7 @@ impl Session {
             channels: ByChannel::default(),
             body_frame: None,
             lost: false,
+            client_closed: false,
             frame_bytes_max: 0,
             channel_max,
             heartbeat_seconds,
@@ -226,6 +229,13 @@ impl Session {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
+    }
+
+    /// Whether it is over because the client wanted that. Such a client closes the socket itself, and may send
+    /// until then.
+    #[must_use]
+    pub fn is_closed_by_client(&self) -> bool {
+        self.is_closed() && self.client_closed
     }
 
     /// The negotiated heartbeat, in seconds; 0 is none. A peer that was silent for twice as long

@@ -178,6 +178,7 @@ impl Session {
         match method {
             Method::ConnectionClose { .. } => {
                 frame::put_method(&mut self.output, 0, &Method::ConnectionCloseOk {});
+                self.client_closed = true;
                 self.end(Phase::Closed);
             }
             Method::ConnectionUpdateSecret { .. } => {

@@ -405,6 +405,11 @@ impl Connection {
         self.session.is_closed()
     }
 
+    /// Whether the client closed it, and may still send what means nothing any more.
+    pub fn is_closed_by_client(&self) -> bool {
+        self.session.is_closed_by_client()
+    }
+
     /// The negotiated heartbeat interval, 0 for none.
     pub fn heartbeat_seconds(&self) -> u16 {
         self.session.heartbeat_seconds()

@@ -213,7 +213,7 @@ impl ConnectionTask {
         }
         moved |= self.retry(cx);
         let all_written = self.connection.output().is_empty() && !self.unflushed;
-        if self.connection.is_closed() && all_written {
+        if self.connection.is_closed() && all_written && !self.lingers() {
             return Turn::End("closed");
         }
         if self.read_ended && self.leftover.is_empty() && all_written {
@@ -229,13 +229,34 @@ impl ConnectionTask {
         self.connection.proved(user);
     }
 
+    /// Whether a connection that is closed waits for its client to close the socket. A socket that is closed while
+    /// bytes are on their way resets the client, who may not have seen connection.close-ok then: some send that they
+    /// close before what they had published.
+    fn lingers(&self) -> bool {
+        self.connection.is_closed_by_client() && !self.read_ended && !self.worker.is_stopping()
+    }
+
+    /// Reads what a client sends that has closed, and looks at none of it; true if anything came.
+    fn discard(&mut self, cx: &mut Context<'_>) -> Result<bool, &'static str> {
+        let mut buffer = self.worker.read_buffer.borrow_mut();
+        let mut into = ReadBuf::new(&mut buffer);
+        match self.stream.poll_read(cx, &mut into) {
+            Poll::Ready(Ok(())) => {
+                self.read_ended = into.filled().is_empty();
+                Ok(!self.read_ended)
+            }
+            Poll::Ready(Err(_)) => Err("closed"),
+            Poll::Pending => Ok(false),
+        }
+    }
+
     /// Reads what there is, and handles what may be handled now; true if anything came or was used.
     ///
     /// Reading goes on while handling waits, until the read buffer is full: so a client that is gone
     /// is noticed, and one that sends heartbeats is not taken for silent.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, &'static str> {
         if self.connection.is_closed() {
-            return Ok(false);
+            return if self.lingers() { self.discard(cx) } else { Ok(false) };
         }
         // Asked in every turn, even if nothing came: a client that was told to wait sends nothing.
         let mut reading = self.connection.reading();
@@ -387,7 +408,7 @@ impl ConnectionTask {
     }
 
     fn stage(&self) -> Stage {
-        if self.connection.is_closing() {
+        if self.connection.is_closing() || self.connection.is_closed() {
             Stage::Closing
         } else if self.connection.is_open() {
             Stage::Open
@@ -408,7 +429,7 @@ impl ConnectionTask {
             }
             Tick::PeerSilent => Some("missed heartbeats from the client"),
             Tick::HandshakeTooSlow => Some("the client did not open a connection in time"),
-            Tick::ClosingTooSlow => Some("the client did not answer connection.close in time"),
+            Tick::ClosingTooSlow => Some("the client did not close in time"),
         }
     }
 }

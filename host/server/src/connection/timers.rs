@@ -6,7 +6,7 @@ use tokio::time::{Instant, Sleep};
 /// How long a client may take from the first byte to connection.open.
 pub(super) const HANDSHAKE_SECONDS_MAX: u64 = 10;
 
-/// How long a client may take to answer connection.close.
+/// How long a client may take to answer connection.close, or to close the socket after close-ok.
 pub(super) const CLOSING_SECONDS_MAX: u64 = 5;
 
 /// How far a connection is, as its timers see it.
@@ -16,7 +16,7 @@ pub(super) enum Stage {
     Handshake,
     /// Open.
     Open,
-    /// connection.close was sent.
+    /// connection.close was sent, or answered.
     Closing,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Tick {
     PeerSilent,
     /// The handshake is not over in time.
     HandshakeTooSlow,
-    /// The client did not answer connection.close in time.
+    /// The client did not answer connection.close in time, or not close the socket.
     ClosingTooSlow,
 }
 
