@@ -27,7 +27,7 @@ use std::process::{Command, Output, exit};
 mod config;
 
 /// The built-ins by name: `plugins/<name>` holds the package `leveret-exchange-<name>`.
-const BUILTINS: [&str; 8] = [
+const BUILTINS: [&str; 9] = [
     "direct",
     "fanout",
     "topic",
@@ -36,6 +36,7 @@ const BUILTINS: [&str; 8] = [
     "x-message-deduplication",
     "x-recent-history",
     "x-lvc",
+    "x-modulus-hash",
 ];
 
 const WASM_TARGET: &str = "wasm32-wasip2";

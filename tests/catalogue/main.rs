@@ -14,6 +14,7 @@ mod history;
 mod last_value;
 mod later;
 mod life;
+mod modulus;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;

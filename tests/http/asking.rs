@@ -12,7 +12,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 pub(crate) const GUEST: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 
 /// The exchange types that come with the broker, sorted.
-pub(crate) const TYPES: [&str; 8] = [
+pub(crate) const TYPES: [&str; 9] = [
     "direct",
     "fanout",
     "headers",
@@ -20,6 +20,7 @@ pub(crate) const TYPES: [&str; 8] = [
     "x-delayed-message",
     "x-lvc",
     "x-message-deduplication",
+    "x-modulus-hash",
     "x-recent-history",
 ];
 

@@ -58,7 +58,10 @@ mod tests {
         let names: Vec<_> = BUILTINS.iter().map(|builtin| builtin.name).collect();
         let (core, others) = names.split_at(CORE_TYPES.len());
         assert_eq!(core, CORE_TYPES);
-        assert_eq!(others, ["x-delayed-message", "x-message-deduplication", "x-recent-history", "x-lvc"]);
+        assert_eq!(
+            others,
+            ["x-delayed-message", "x-message-deduplication", "x-recent-history", "x-lvc", "x-modulus-hash"]
+        );
     }
 
     #[test]
