@@ -11,6 +11,7 @@ mod asking;
 mod author;
 mod command_line;
 mod decided;
+mod definitions;
 mod exchange;
 mod interceptors;
 mod managing;

@@ -65,7 +65,7 @@ pub(super) async fn list_to_queue(
     Ok(Json(sorted(bindings)))
 }
 
-fn of_vhost(vhost: &Vhost) -> Vec<BindingJson> {
+pub(super) fn of_vhost(vhost: &Vhost) -> Vec<BindingJson> {
     sorted(vhost.exchanges().iter().flat_map(|exchange| from_exchange(vhost, exchange)).collect())
 }
 

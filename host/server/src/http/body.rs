@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// The longest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The longest body with definitions, in bytes. Only administrators send some.
+pub const DEFINITIONS_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// How long a body may take to arrive.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,8 @@ pub(super) async fn read_whole(request: Request) -> Result<Request, ApiError> {
         return Ok(request);
     }
     let said_to_be_json = is_json(request.headers());
+    let has_definitions = request.uri().path().starts_with("/api/definitions");
+    let bytes_max = if has_definitions { DEFINITIONS_BYTES_MAX } else { BODY_BYTES_MAX };
     let (head, body) = request.into_parts();
     if !said_to_be_json {
         // One that turns out to be empty is none.
@@ -35,10 +39,10 @@ pub(super) async fn read_whole(request: Request) -> Result<Request, ApiError> {
         let read = read.map_err(|_| ApiError::BodyTooSlow)?;
         return read.map(|_| Request::from_parts(head, Body::empty())).map_err(|_| ApiError::NotJson);
     }
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+    if body.size_hint().lower() > bytes_max as u64 {
         return Err(ApiError::BodyTooLarge);
     }
-    let read = tokio::time::timeout(BODY_READ_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+    let read = tokio::time::timeout(BODY_READ_MAX, to_bytes(body, bytes_max)).await;
     // Where it broke off instead, nobody is left to read the difference.
     let bytes = read.map_err(|_| ApiError::BodyTooSlow)?.map_err(|_| ApiError::BodyTooLarge)?;
     Ok(Request::from_parts(head, Body::from(bytes)))
@@ -51,8 +55,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let bytes =
-            to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
+        // What came this far was not longer than it may be.
+        let bytes = to_bytes(request.into_body(), DEFINITIONS_BYTES_MAX).await;
+        let bytes = bytes.map_err(|_| ApiError::BodyTooLarge)?;
         let body = serde_json::from_slice(&bytes);
         body.map(Self).map_err(|error| ApiError::BadRequest(format!("the body: {error}")))
     }

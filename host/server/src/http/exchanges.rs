@@ -28,7 +28,7 @@ pub(super) async fn read(
 }
 
 /// By name.
-fn describe_all(vhost: &Vhost) -> Vec<ExchangeJson> {
+pub(super) fn describe_all(vhost: &Vhost) -> Vec<ExchangeJson> {
     let mut exchanges = vhost.exchanges();
     exchanges.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
     exchanges.iter().map(|exchange| describe(exchange)).collect()

@@ -2,7 +2,7 @@
 //! what is ours.
 //!
 //! *Not here:* what RabbitMQ tells and this broker does not have (rates, who declared what): it is left out rather than
-//! made up. Definitions to import and export, parameters, streams and federation are not there either.
+//! made up. Parameters of other things than limits and operator policies, streams and federation are not there either.
 //!
 //! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
 //! thread of their own ([`server`]), so that nothing of it runs on the workers. What it reads it
@@ -24,6 +24,7 @@ pub mod body;
 mod candidates;
 mod connections;
 mod declare;
+mod definitions;
 mod error;
 mod exchange_info;
 mod exchanges;
@@ -200,6 +201,7 @@ fn router(api: &Arc<Api>) -> Router {
         .merge(users_router())
         .merge(node_router())
         .merge(policies_router())
+        .merge(definitions_router())
         .fallback(async || ApiError::NotFound)
         .layer(middleware::from_fn(paging::pages))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
@@ -223,6 +225,15 @@ fn policies_router() -> Router<Arc<Api>> {
         .route("/api/operator-policies", all(PolicyKind::Operator))
         .route("/api/operator-policies/{vhost}", of_vhost(PolicyKind::Operator))
         .route("/api/operator-policies/{vhost}/{policy}", one(PolicyKind::Operator))
+}
+
+/// All that was made, as files.
+fn definitions_router() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/api/definitions", get(definitions::read).post(definitions::take))
+        .route("/api/definitions/{vhost}", get(definitions::read_of_vhost).post(definitions::take_into_vhost))
+        .route("/api/parameters", get(definitions::parameters))
+        .route("/api/parameters/{component}", get(definitions::parameters_of_component))
 }
 
 /// The node itself, and who is connected to it.

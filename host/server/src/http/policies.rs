@@ -53,7 +53,7 @@ pub(super) async fn read(
 }
 
 /// The one that counts least first, as RabbitMQ has them.
-fn describe_all(api: &Api, kind: PolicyKind, vhosts: &[Arc<Vhost>]) -> Vec<PolicyJson> {
+pub(super) fn describe_all(api: &Api, kind: PolicyKind, vhosts: &[Arc<Vhost>]) -> Vec<PolicyJson> {
     let of = |vhost: &Arc<Vhost>| vhost.policies().of(kind).to_vec();
     let mut all: Vec<_> =
         vhosts.iter().flat_map(|vhost| of(vhost).into_iter().map(move |policy| (vhost, policy))).collect();

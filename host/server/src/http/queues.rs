@@ -38,7 +38,7 @@ pub(super) async fn read(
 }
 
 /// By name.
-fn describe_all(api: &Api, vhost: &Vhost) -> Vec<QueueJson> {
+pub(super) fn describe_all(api: &Api, vhost: &Vhost) -> Vec<QueueJson> {
     let mut queues = vhost.queues();
     queues.sort_unstable_by(|a, b| a.name().cmp(b.name()));
     queues.iter().map(|queue| describe(api, vhost, queue)).collect()

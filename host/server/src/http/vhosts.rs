@@ -20,8 +20,9 @@ use crate::{
 };
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use leveret_access::Permissions;
+use leveret_broker::Vhost;
 use leveret_model::Name;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// The two limits by their names.
@@ -138,6 +139,27 @@ fn refused(why: VhostRefused) -> ApiError {
         ),
         VhostRefused::Failed(why) => ApiError::Refused(why),
     }
+}
+
+/// All virtual hosts, as RabbitMQ's definition files have them.
+pub(super) fn definitions(api: &Api) -> Vec<Map<String, Value>> {
+    let describe = |place: &Place| {
+        let (record, limits) = (&place.record, limits_json(place));
+        let metadata = json!({ "description": record.description, "tags": record.tags });
+        let mut told = Map::new();
+        told.insert("name".to_owned(), json!(limits.vhost));
+        told.insert("metadata".to_owned(), metadata);
+        told.insert("limits".to_owned(), json!(limits.value));
+        told
+    };
+    api.shared.vhosts.list().iter().map(describe).collect()
+}
+
+/// The name of a virtual host and its limits, if it has some.
+pub(super) fn limits_definition(api: &Api, vhost: &Vhost) -> Option<(String, VhostLimitsJson)> {
+    let place = api.shared.vhosts.get(vhost.name()).filter(is_limited)?;
+    let VhostLimitsOfJson { vhost, value } = limits_json(&place);
+    Some((vhost, value))
 }
 
 /// The limits of a virtual host, as RabbitMQ lists them.

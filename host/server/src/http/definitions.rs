@@ -1,0 +1,374 @@
+//! `/api/definitions`: all that was made in a broker or in a virtual host, in the form of RabbitMQ's definition files.
+//!
+//! *Out:* users with the hashes of their passwords, virtual hosts, permissions, policies, limits, and all queues,
+//! exchanges and bindings but what every virtual host has and what belongs to one connection. `parameters` are those
+//! that RabbitMQ has as parameters too: operator policies and limits of virtual hosts.
+//!
+//! *In:* each thing is made in the way of its own path, so it meets the same checks. What is there stays if it is equal.
+//! Else a user, a policy or a permission becomes what the file says, and a queue or an exchange stays as it is, as in
+//! RabbitMQ. Nothing is taken away. Other parameters, of shovels for one, are refused before anything is changed; global
+//! parameters and the default queue type of a virtual host are not looked at.
+//!
+//! All of it is for administrators.
+
+use super::{
+    Api, binding, bindings,
+    body::{JsonBody, text_field},
+    declare,
+    error::ApiError,
+    exchanges,
+    json::{
+        BindingJson, DestinationType,
+        users::{PermissionsJson, TopicPermissionsJson, UserJson},
+    },
+    login::Caller,
+    path::Names,
+    permissions, policies, queues, users, vhosts,
+};
+use axum::{Extension, Json, extract::State, http::StatusCode};
+use leveret_broker::{Vhost, policy::PolicyKind};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+use std::{collections::HashSet, sync::Arc};
+
+type Object = Map<String, Value>;
+
+/// The component of parameters that are limits of a virtual host, and the name of its only one.
+const LIMITS: (&str, &str) = ("vhost-limits", "limits");
+/// The component of parameters that are operator policies.
+const OPERATOR_POLICY: &str = "operator_policy";
+
+/// The sections of what is in a virtual host, in the order in which it can be made.
+const INSIDE: [&str; 5] = ["parameters", "policies", "queues", "exchanges", "bindings"];
+
+/// What is told of each, in the file.
+const OF_USER: &[&str] = &["name", "password_hash", "hashing_algorithm", "tags", "limits"];
+const OF_PERMISSION: &[&str] = &["user", "vhost", "configure", "write", "read"];
+const OF_TOPIC_PERMISSION: &[&str] = &["user", "vhost", "exchange", "write", "read"];
+const OF_POLICY: &[&str] = &["vhost", "name", "pattern", "apply-to", "definition", "priority"];
+const OF_OPERATOR_POLICY: &[&str] = &["pattern", "apply-to", "definition", "priority"];
+const OF_QUEUE: &[&str] = &["name", "vhost", "durable", "auto_delete", "arguments", "type"];
+const OF_EXCHANGE: &[&str] = &["name", "vhost", "type", "durable", "auto_delete", "internal", "arguments"];
+const OF_BINDING: &[&str] =
+    &["source", "vhost", "destination", "destination_type", "routing_key", "arguments"];
+
+/// `GET /api/definitions`.
+pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<Object> {
+    Json(all(&api))
+}
+
+/// `GET /api/definitions/{vhost}`.
+pub(super) async fn read_of_vhost(
+    State(api): State<Arc<Api>>,
+    Names(vhost): Names<String>,
+) -> Result<Json<Object>, ApiError> {
+    let vhost = api.vhost(&vhost)?;
+    let mut told = about(&api);
+    for (section, mut list) in of_vhosts(&api, &[vhost]) {
+        for one in &mut list {
+            one.remove("vhost");
+        }
+        told.insert(section.to_owned(), json!(list));
+    }
+    Ok(Json(told))
+}
+
+/// `GET /api/parameters`.
+pub(super) async fn parameters(State(api): State<Arc<Api>>) -> Json<Vec<Object>> {
+    Json(parameters_of(&api, &api.vhosts()))
+}
+
+/// `GET /api/parameters/{component}`.
+pub(super) async fn parameters_of_component(
+    State(api): State<Arc<Api>>,
+    Names(component): Names<String>,
+) -> Json<Vec<Object>> {
+    let all = parameters_of(&api, &api.vhosts()).into_iter();
+    Json(all.filter(|parameter| parameter.get("component").is_some_and(|of| *of == component)).collect())
+}
+
+/// Who tells it.
+fn about(api: &Api) -> Object {
+    let version = &api.shared.session.version;
+    fields(json!({
+        "rabbit_version": version,
+        "rabbitmq_version": version,
+        "product_name": api.shared.session.product,
+        "product_version": version,
+    }))
+}
+
+fn all(api: &Arc<Api>) -> Object {
+    let users = api.shared.access.users();
+    let of_each = |list: Vec<Object>| json!(list);
+    let of_topics = users.iter().flat_map(|user| TopicPermissionsJson::of(user));
+    let mut told = about(api);
+    let its_users = users.iter().map(|user| picked(&UserJson::from(&**user), OF_USER)).collect();
+    told.insert("users".to_owned(), of_each(its_users));
+    let its = users.iter().flat_map(|user| PermissionsJson::of(user));
+    told.insert("permissions".to_owned(), of_each(its.map(|its| picked(&its, OF_PERMISSION)).collect()));
+    let its = of_topics.map(|its| picked(&its, OF_TOPIC_PERMISSION)).collect();
+    told.insert("topic_permissions".to_owned(), of_each(its));
+    told.insert("vhosts".to_owned(), of_each(vhosts::definitions(api)));
+    told.insert("global_parameters".to_owned(), json!([]));
+    for (section, list) in of_vhosts(api, &api.vhosts()) {
+        told.insert(section.to_owned(), of_each(list));
+    }
+    told
+}
+
+/// What is in these virtual hosts.
+fn of_vhosts(api: &Arc<Api>, vhosts: &[Arc<Vhost>]) -> [(&'static str, Vec<Object>); 5] {
+    let policies = policies::describe_all(api, PolicyKind::User, vhosts);
+    let (mut queues, mut exchanges, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
+    for vhost in vhosts {
+        let its = queues::describe_all(api, vhost);
+        let own: HashSet<&str> =
+            its.iter().filter(|queue| queue.exclusive).map(|queue| &*queue.name).collect();
+        let is_own = |binding: &BindingJson| {
+            binding.destination_type == DestinationType::Queue && own.contains(&*binding.destination)
+        };
+        let its_bindings = bindings::of_vhost(vhost).into_iter();
+        let lasting = its_bindings.filter(|binding| !binding.source.is_empty() && !is_own(binding));
+        bindings.extend(lasting.map(|binding| picked(&binding, OF_BINDING)));
+        queues.extend(its.iter().filter(|queue| !queue.exclusive).map(|queue| picked(queue, OF_QUEUE)));
+        let its = exchanges::describe_all(vhost).into_iter();
+        let made = its.filter(|exchange| !exchange.name.is_empty() && !exchange.name.starts_with("amq."));
+        exchanges.extend(made.map(|exchange| picked(&exchange, OF_EXCHANGE)));
+    }
+    [
+        ("parameters", parameters_of(api, vhosts)),
+        ("policies", policies.iter().map(|policy| picked(policy, OF_POLICY)).collect()),
+        ("queues", queues),
+        ("exchanges", exchanges),
+        ("bindings", bindings),
+    ]
+}
+
+fn parameters_of(api: &Arc<Api>, vhosts: &[Arc<Vhost>]) -> Vec<Object> {
+    let limits = vhosts.iter().filter_map(|vhost| vhosts::limits_definition(api, vhost));
+    let limits = limits.map(|(vhost, value)| {
+        fields(json!({ "component": LIMITS.0, "name": LIMITS.1, "vhost": vhost, "value": value }))
+    });
+    let policies = policies::describe_all(api, PolicyKind::Operator, vhosts).into_iter();
+    let policies = policies.map(|policy| {
+        let value = picked(&policy, OF_OPERATOR_POLICY);
+        let (name, vhost) = (policy.name, policy.vhost);
+        fields(json!({ "component": OPERATOR_POLICY, "name": name, "vhost": vhost, "value": value }))
+    });
+    limits.chain(policies).collect()
+}
+
+fn fields(value: Value) -> Object {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Object::new(),
+    }
+}
+
+/// These fields of something.
+fn picked(of: &impl Serialize, keys: &[&str]) -> Object {
+    // What is told over HTTP can be told here.
+    let all = serde_json::to_value(of).map(fields).unwrap_or_default();
+    all.into_iter().filter(|(key, _)| keys.contains(&key.as_str())).collect()
+}
+
+/// `POST /api/definitions`.
+pub(super) async fn take(
+    State(api): State<Arc<Api>>,
+    JsonBody(file): JsonBody<Object>,
+) -> Result<StatusCode, ApiError> {
+    let import = Import::new(api, file, None)?;
+    for section in ["users", "vhosts", "permissions", "topic_permissions"].iter().chain(&INSIDE) {
+        import.take(section).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/definitions/{vhost}`: what is for a virtual host, into that one, whatever it is called in the file.
+pub(super) async fn take_into_vhost(
+    State(api): State<Arc<Api>>,
+    Names(vhost): Names<String>,
+    JsonBody(file): JsonBody<Object>,
+) -> Result<StatusCode, ApiError> {
+    api.vhost(&vhost)?;
+    let import = Import::new(api, file, Some(vhost))?;
+    for section in INSIDE {
+        import.take(section).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A file that is being taken in.
+struct Import {
+    api: Arc<Api>,
+    file: Object,
+    /// What was there before, in the form of a file.
+    before: Object,
+    /// The virtual host that it all goes into.
+    into: Option<String>,
+}
+
+impl Import {
+    /// # Errors
+    /// A section is no list of objects, or has parameters that mean nothing here.
+    fn new(api: Arc<Api>, file: Object, into: Option<String>) -> Result<Self, ApiError> {
+        let before = all(&api);
+        let import = Self { api, file, before, into };
+        for parameter in import.section("parameters")? {
+            let component = text_field(&parameter, "component")?;
+            if component != LIMITS.0 && component != OPERATOR_POLICY {
+                let why = format!("Validation failed\n\ncomponent {component} not found\n");
+                return Err(ApiError::BadRequest(why));
+            }
+        }
+        Ok(import)
+    }
+
+    /// What the file says of one kind.
+    fn section(&self, section: &str) -> Result<Vec<Object>, ApiError> {
+        let wrong = || ApiError::BadRequest(format!("{section} must be a list of objects"));
+        let Some(list) = self.file.get(section) else { return Ok(Vec::new()) };
+        let one = |one: &Value| {
+            let mut one = one.as_object().cloned().ok_or_else(wrong)?;
+            if let Some(vhost) = &self.into {
+                one.insert("vhost".to_owned(), json!(vhost));
+            }
+            Ok(one)
+        };
+        list.as_array().ok_or_else(wrong)?.iter().map(one).collect()
+    }
+
+    /// Makes what is not there in that form. What fails ends it, with the reason.
+    async fn take(&self, section: &str) -> Result<(), ApiError> {
+        let before = self.before.get(section).and_then(Value::as_array);
+        let there: HashSet<String> = before.into_iter().flatten().map(Value::to_string).collect();
+        for one in self.section(section)? {
+            if there.contains(&json!(one).to_string()) {
+                continue;
+            }
+            let name = ["name", "user", "source"].iter().find_map(|key| one.get(*key)?.as_str());
+            let name = name.unwrap_or_default().to_owned();
+            let made = make(&self.api, section, one).await;
+            made.map_err(|why| ApiError::BadRequest(format!("{section} {name:?}: {why}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes one thing as a section says it.
+async fn make(api: &Arc<Api>, section: &str, one: Object) -> Result<(), ApiError> {
+    match section {
+        "users" => put_user(api, one).await,
+        "vhosts" => put_vhost(api, one).await,
+        "permissions" => put_permissions(api, one).await,
+        "topic_permissions" => put_topic_permissions(api, one).await,
+        "parameters" => put_parameter(api, one).await,
+        "policies" => put_policy(api, PolicyKind::User, one).await,
+        "queues" => put_queue(api, one).await,
+        "exchanges" => put_exchange(api, one).await,
+        _ => bind(api, one).await,
+    }
+}
+
+fn owned<const N: usize>(one: &Object, keys: [&str; N]) -> Result<[String; N], ApiError> {
+    Ok(super::body::text_fields(one, keys)?.map(str::to_owned))
+}
+
+fn read_as<T: DeserializeOwned>(one: Object) -> Result<JsonBody<T>, ApiError> {
+    let read = serde_json::from_value(Value::Object(one));
+    read.map(JsonBody).map_err(|error| ApiError::BadRequest(error.to_string()))
+}
+
+fn limits_of(one: &Object) -> Object {
+    // RabbitMQ before 3.8 said an empty list.
+    one.get("limits").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+async fn put_user(api: &Arc<Api>, user: Object) -> Result<(), ApiError> {
+    let ([name], limits) = (owned(&user, ["name"])?, limits_of(&user));
+    users::put(State(api.clone()), Names(name.clone()), JsonBody(user)).await?;
+    for (limit, value) in limits {
+        let body = JsonBody(fields(json!({ "value": value })));
+        users::put_limit(State(api.clone()), Names((name.clone(), limit)), body).await?;
+    }
+    Ok(())
+}
+
+async fn put_vhost(api: &Arc<Api>, vhost: Object) -> Result<(), ApiError> {
+    let ([name], limits) = (owned(&vhost, ["name"])?, limits_of(&vhost));
+    let mut about = vhost.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    about.extend(vhost);
+    vhosts::put(State(api.clone()), Extension(Caller::Token), Names(name.clone()), Some(JsonBody(about)))
+        .await?;
+    put_limits(api, &name, limits).await
+}
+
+async fn put_limits(api: &Arc<Api>, vhost: &str, limits: Object) -> Result<(), ApiError> {
+    for (limit, value) in limits {
+        let body = JsonBody(fields(json!({ "value": value })));
+        vhosts::put_limit(State(api.clone()), Names((vhost.to_owned(), limit)), body).await?;
+    }
+    Ok(())
+}
+
+async fn put_permissions(api: &Arc<Api>, its: Object) -> Result<(), ApiError> {
+    let [vhost, user] = owned(&its, ["vhost", "user"])?;
+    permissions::put(State(api.clone()), Names((vhost, user)), JsonBody(its)).await.map(|_| ())
+}
+
+async fn put_topic_permissions(api: &Arc<Api>, its: Object) -> Result<(), ApiError> {
+    let [vhost, user] = owned(&its, ["vhost", "user"])?;
+    permissions::put_topic(State(api.clone()), Names((vhost, user)), JsonBody(its)).await.map(|_| ())
+}
+
+async fn put_parameter(api: &Arc<Api>, mut parameter: Object) -> Result<(), ApiError> {
+    let [component, vhost, name] = owned(&parameter, ["component", "vhost", "name"])?;
+    let mut value = parameter.remove("value").map(fields).unwrap_or_default();
+    if component == LIMITS.0 {
+        return put_limits(api, &vhost, value).await;
+    }
+    value.insert("vhost".to_owned(), json!(vhost));
+    value.insert("name".to_owned(), json!(name));
+    put_policy(api, PolicyKind::Operator, value).await
+}
+
+async fn put_policy(api: &Arc<Api>, kind: PolicyKind, policy: Object) -> Result<(), ApiError> {
+    let [vhost, name] = owned(&policy, ["vhost", "name"])?;
+    policies::put(kind, State(api.clone()), Names((vhost, name)), Some(JsonBody(policy))).await.map(|_| ())
+}
+
+async fn put_queue(api: &Arc<Api>, queue: Object) -> Result<(), ApiError> {
+    let [vhost, name] = owned(&queue, ["vhost", "name"])?;
+    if api.queue(&vhost, &name).is_ok() {
+        return Ok(());
+    }
+    let (caller, body) = (Extension(Caller::Token), Some(read_as(queue)?));
+    declare::put_queue(State(api.clone()), caller, Names((vhost, name)), body).await.map(|_| ())
+}
+
+async fn put_exchange(api: &Arc<Api>, exchange: Object) -> Result<(), ApiError> {
+    let [vhost, name] = owned(&exchange, ["vhost", "name"])?;
+    if api.exchange(&vhost, &name).is_ok() {
+        return Ok(());
+    }
+    let (caller, body) = (Extension(Caller::Token), Some(read_as(exchange)?));
+    declare::put_exchange(State(api.clone()), caller, Names((vhost, name)), body).await.map(|_| ())
+}
+
+async fn bind(api: &Arc<Api>, binding: Object) -> Result<(), ApiError> {
+    let [vhost, source, destination, kind] =
+        owned(&binding, ["vhost", "source", "destination", "destination_type"])?;
+    let kind = match kind.as_str() {
+        "queue" => "q",
+        "exchange" => "e",
+        _ => return Err(ApiError::BadRequest("destination_type must be queue or exchange".to_owned())),
+    };
+    // Every queue is bound to the default exchange.
+    if source.is_empty() {
+        return Ok(());
+    }
+    let ends = Names((vhost, source, kind.to_owned(), destination));
+    let (caller, body) = (Extension(Caller::Token), Some(read_as(binding)?));
+    binding::create(State(api.clone()), caller, ends, body).await.map(|_| ())
+}
