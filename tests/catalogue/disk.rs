@@ -104,8 +104,8 @@ impl Store for Disk {
         self.store().settled(queue, ranges);
     }
 
-    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]) {
-        self.store().progressed(settled, delivered);
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)], counts: bool) {
+        self.store().progressed(settled, delivered, counts);
     }
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {

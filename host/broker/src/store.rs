@@ -196,8 +196,9 @@ pub trait Store: Send + Sync {
     fn settled(&self, queue: KeptId, ranges: &[Ranges]);
 
     /// Messages were settled, and others given to consumers once more: all of it together, the numbers of a queue one
-    /// after another. The same.
-    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]);
+    /// after another. The same; but where `counts` says so it is written at once, since a message that ends the process
+    /// is to be counted.
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)], counts: bool);
 
     /// Has `waiter` told once everything is safe that was handed over before by this thread.
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64);
@@ -269,7 +270,7 @@ impl Store for Volatile {
 
     fn settled(&self, _queue: KeptId, _ranges: &[Ranges]) {}
 
-    fn progressed(&self, _settled: &[(KeptId, Ranges)], _delivered: &[(KeptId, Ranges)]) {}
+    fn progressed(&self, _settled: &[(KeptId, Ranges)], _delivered: &[(KeptId, Ranges)], _counts: bool) {}
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
         waiter.written(token, Ok(()));

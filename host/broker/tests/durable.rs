@@ -255,6 +255,21 @@ fn a_quorum_queue_keeps_transient_messages_too_and_a_classic_one_beside_it_does_
 }
 
 #[test]
+fn deliveries_that_count_are_told_at_once() {
+    let (mut c, disk) = with_queues(&["classic"]);
+    let arguments = [(name("x-queue-type"), Value::Text("quorum".into()))].into_iter().collect();
+    c.vhost.declare_queue(QueueSpec { arguments, ..durable("quorum") }, c.id).unwrap();
+    for (queue, counted) in [("classic", 0), ("quorum", 1)] {
+        c.publish_one(persistent("", queue, b"1"));
+        c.consume(queue, queue, false);
+        assert_eq!((c.bodies().len(), disk.counted()), (1, counted), "{queue}");
+        c.client.settle(1, 0, true, Settle::Accepted).unwrap();
+        c.client.tell_store();
+        assert_eq!(disk.counted(), counted, "an ack may wait");
+    }
+}
+
+#[test]
 fn large_bodies_that_can_be_read_again_are_let_go() {
     const LARGE: usize = 64 * 1024;
     let (mut c, _disk, account) = short_of_memory();

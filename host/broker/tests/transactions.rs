@@ -82,6 +82,32 @@ fn settlements_alone_are_waited_for_too() {
     assert!(receipt.is_safe() && disk.bodies().is_empty());
 }
 
+/// The publish alone would do with less.
+#[test]
+fn a_commit_is_as_safe_as_the_strictest_queue_says_from_which_it_takes() {
+    let (mut c, disk) = with_queues(&["never", "strict"]);
+    for (from, to, expected) in [
+        ("strict", Some("never"), Durability::Always),
+        ("strict", None, Durability::Always),
+        ("never", Some("never"), Durability::Never),
+        ("never", None, Durability::Never),
+    ] {
+        c.publish_one(persistent(from, "1").message);
+        let (tag, ..) = c.get(from).unwrap();
+        c.client.tell_store();
+        c.client.select_transactions(1);
+        c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+        disk.durabilities();
+        c.client.commit(1);
+        let mut transaction = Transaction::begin(&c.vhost);
+        if let Some(to) = to {
+            publish(&mut c, &mut transaction, &[persistent(to, "2")]);
+        }
+        transaction.end(&mut c.client, &mut c.router);
+        assert_eq!(disk.durabilities(), [expected], "from {from} to {to:?}");
+    }
+}
+
 #[test]
 fn what_is_rolled_back_can_be_settled_again() {
     let (mut c, disk) = with_queues(&["a"]);

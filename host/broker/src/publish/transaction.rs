@@ -67,10 +67,8 @@ impl Transaction {
         let group = &mut **self.publisher.scratch.group.get_or_insert_with(|| store.group());
         let durability = match client {
             Some(client) => {
-                let before = group.is_empty();
-                client.progress().settle_in(group);
-                // Of settlements alone the virtual host's word counts.
-                if before { durability.max(store.durability()) } else { durability }
+                // As the strictest of its queues says, those included from which it takes.
+                client.progress().settle_in(group).map_or(durability, |settled| durability.max(settled))
             }
             None => durability,
         };

@@ -39,17 +39,25 @@ impl fmt::Debug for Keeping {
 pub(crate) struct Progress {
     settled: Vec<(KeptId, Ranges)>,
     delivered: Vec<(KeptId, Ranges)>,
+    /// When what was settled counts as safe: as the strictest of its queues says.
+    strictest: Option<Durability>,
+    /// Some of what was delivered is of queues that count deliveries.
+    counts: bool,
 }
 
 impl Progress {
     /// Messages of a queue are done with.
-    pub(super) fn settled(&mut self, queue: KeptId, ranges: &mut Vec<Ranges>) {
-        self.settled.extend(ranges.drain(..).map(|range| (queue, range)));
+    pub(super) fn settled(&mut self, queue: &Keeping, ranges: &mut Vec<Ranges>) {
+        if !ranges.is_empty() {
+            self.strictest = self.strictest.max(Some(queue.durability));
+            self.settled.extend(ranges.drain(..).map(|range| (queue.id, range)));
+        }
     }
 
     /// Messages of a queue were given to consumers.
-    pub(super) fn delivered(&mut self, queue: KeptId, ranges: &mut Vec<Ranges>) {
-        self.delivered.extend(ranges.drain(..).map(|range| (queue, range)));
+    pub(super) fn delivered(&mut self, queue: &Keeping, ranges: &mut Vec<Ranges>) {
+        self.counts |= queue.keeps_all && !ranges.is_empty();
+        self.delivered.extend(ranges.drain(..).map(|range| (queue.id, range)));
     }
 
     /// Tells the store all of it, as one group; then there is nothing.
@@ -58,9 +66,10 @@ impl Progress {
             return;
         }
         self.join();
-        store.progressed(&self.settled, &self.delivered);
+        store.progressed(&self.settled, &self.delivered, self.counts);
         self.settled.clear();
         self.delivered.clear();
+        (self.strictest, self.counts) = (None, false);
     }
 
     /// Tells the store what was settled of one queue, and gives the receipt for that.
@@ -70,10 +79,11 @@ impl Progress {
     }
 
     /// Puts what was settled into a group, to be written with the rest of it; what was given to consumers is told as
-    /// ever.
-    pub(crate) fn settle_in(&mut self, group: &mut dyn Group) {
+    /// ever. Gives when it counts as safe; `None` if there was nothing.
+    pub(crate) fn settle_in(&mut self, group: &mut dyn Group) -> Option<Durability> {
         self.join();
         self.settled.drain(..).for_each(|(queue, range)| group.settle(queue, &[range]));
+        self.strictest.take()
     }
 
     fn join(&mut self) {

@@ -329,8 +329,8 @@ impl Lanes {
     pub(super) fn pass_on(&mut self, progress: &mut Progress) {
         for lane in self.all_mut() {
             if let Some(keeping) = &lane.keeping {
-                progress.delivered(keeping.id, &mut lane.delivered);
-                progress.settled(keeping.id, &mut lane.settled);
+                progress.delivered(keeping, &mut lane.delivered);
+                progress.settled(keeping, &mut lane.settled);
             }
         }
     }

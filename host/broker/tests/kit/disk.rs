@@ -31,6 +31,8 @@ struct Inner {
     /// Messages from that number on cannot be read now.
     short_from: Option<u64>,
     reads: usize,
+    /// How often it was told of deliveries that count.
+    counted: usize,
     /// What is written is not safe until this is over.
     slow: bool,
     waiting: Vec<(Arc<dyn Written>, u64)>,
@@ -115,6 +117,11 @@ impl Default for Disk {
 }
 
 impl Disk {
+    /// How often it was told of deliveries that count.
+    pub fn counted(&self) -> usize {
+        self.0.lock().unwrap().counted
+    }
+
     /// What was settled since the last time, by the groups that told it.
     pub fn take_progress(&self) -> Vec<Vec<(KeptId, Ranges)>> {
         std::mem::take(&mut self.0.lock().unwrap().progressed)
@@ -425,6 +432,10 @@ impl Store for Disk {
         Ok(Vec::new())
     }
 
+    fn durability_of(&self, queue: &Name) -> Durability {
+        if queue.as_bytes() == b"never" { Durability::Never } else { Durability::Always }
+    }
+
     fn group(&self) -> Box<dyn Group> {
         let disk = self.1.upgrade().unwrap();
         Box::new(Making { disk, names: Vec::new(), changes: Vec::new(), ops: Vec::new() })
@@ -434,8 +445,9 @@ impl Store for Disk {
         settle(&mut self.0.lock().unwrap(), queue, ranges);
     }
 
-    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]) {
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)], counts: bool) {
         let mut inner = self.0.lock().unwrap();
+        inner.counted += usize::from(counts);
         inner.progressed.push(settled.to_vec());
         for (queue, range) in delivered {
             let queue = inner.queues.entry(queue.0).or_default();

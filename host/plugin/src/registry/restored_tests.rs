@@ -54,7 +54,7 @@ impl Store for Before {
 
     fn settled(&self, _: KeptId, _: &[Ranges]) {}
 
-    fn progressed(&self, _: &[(KeptId, Ranges)], _: &[(KeptId, Ranges)]) {}
+    fn progressed(&self, _: &[(KeptId, Ranges)], _: &[(KeptId, Ranges)], _: bool) {}
 
     fn when_safe(&self, waiter: &Arc<dyn Written>, token: u64) {
         Volatile.when_safe(waiter, token);

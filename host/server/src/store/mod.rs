@@ -212,12 +212,12 @@ impl DiskStore {
     }
 
     /// Hands over what waits for others to go with.
-    fn ride(&self, put: impl FnOnce(&mut Riding)) {
+    fn ride(&self, sync: Sync, put: impl FnOnce(&mut Riding)) {
         let outcome = RIDING.with_borrow_mut(|riding| {
             riding.parts.set_bytes_max(self.shared.group_bytes_max);
             put(riding);
             let parts = &mut riding.parts;
-            if parts.is_empty() { Ok(()) } else { parts.submit(&self.shared.store, Sync::Ride, None) }
+            if parts.is_empty() { Ok(()) } else { parts.submit(&self.shared.store, sync, None) }
         });
         if let Err(failure) = outcome {
             // Messages come again that were settled after the store was closed.
@@ -284,11 +284,11 @@ impl Store for DiskStore {
     }
 
     fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
-        self.ride(|riding| riding.put(Parts::ack, queue, ranges));
+        self.ride(Sync::Ride, |riding| riding.put(Parts::ack, queue, ranges));
     }
 
-    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)]) {
-        self.ride(|riding| {
+    fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)], counts: bool) {
+        self.ride(if counts { Sync::Never } else { Sync::Ride }, |riding| {
             riding.put_all(Parts::delivered, delivered);
             riding.put_all(Parts::ack, settled);
         });

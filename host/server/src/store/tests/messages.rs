@@ -22,7 +22,7 @@ fn messages_come_out_as_they_went_in_after_a_stop_and_after_a_crash() {
     group.hold(&message(b"later"), false, held, target(b, 2));
     assert!(!group.is_empty());
     assert_eq!(commit(&mut *group, Durability::Always), Ok(()));
-    life.store().progressed(&[], &[(a, Ranges { first: 5, count: 1 })]);
+    life.store().progressed(&[], &[(a, Ranges { first: 5, count: 1 })], false);
     safe(life.store());
     let later = Some((99, "delayed".to_owned(), 1, 3));
     let expected = |again| {
