@@ -115,6 +115,28 @@ fn a_segment_that_was_cut_is_told_and_serves_up_to_there() {
 }
 
 #[test]
+fn a_segment_that_has_not_even_its_header_is_told() {
+    for bytes in [0, 20, 4000] {
+        let name = format!("beheaded-{}-{bytes}", std::process::id());
+        let path = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let open = || Store::open(Arc::new(RealDisk::open(&path).unwrap()), small()).unwrap();
+        let (store, _) = open();
+        let mut group = Group::default();
+        group.create(QUEUE);
+        commit(&store, &mut group, Sync::Always).unwrap();
+        drop(store);
+        let file = std::fs::File::options().write(true).open(path.join("segment-0000000000000000")).unwrap();
+        file.set_len(bytes).unwrap();
+        let (store, report) = open();
+        let is_cut =
+            |problem: &Problem| matches!(problem, Problem::SegmentCut { bytes: cut, .. } if *cut == bytes);
+        assert!(report.problems.iter().any(is_cut) && !report.is_sound(), "{report:?}");
+        drop(store);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}
+
+#[test]
 fn messages_that_a_checkpoint_knows_and_no_segment_has_are_told_one_by_one() {
     let disk = with_messages(1, 40);
     let (store, _) = open(&disk);
@@ -235,10 +257,23 @@ fn nothing_is_confirmed_while_syncs_fail_and_all_is_once_they_do_not() {
 
 #[test]
 fn a_full_disk_refuses_what_grows_takes_acks_and_serves_again() {
-    let disk = with_messages(1, 5);
+    // Five files, and a checkpoint, is the least.
+    for quarters in 21..56 {
+        // As much as a segment has is taken without more ado, if there is more than the least.
+        let more = if quarters < 32 { 4 } else { 12 };
+        fill_and_empty(quarters * small().segment_bytes / 4, more);
+    }
+}
+
+/// Of a disk of so many bytes; so many messages are taken in the end.
+fn fill_and_empty(bytes_max: u64, more: u64) {
+    let disk = SimDisk::new(1);
+    disk.set_faults(Faults { bytes_max, ..Faults::default() });
     let (store, _) = open(&disk);
-    disk.set_faults(Faults { bytes_max: disk.used_bytes() + 200 * 1024, ..Faults::default() });
-    let mut next = 5;
+    let mut group = Group::default();
+    group.create(QUEUE);
+    commit(&store, &mut group, Sync::Always).unwrap();
+    let mut next = 0;
     loop {
         match publish(&store, next..next + 1) {
             Ok(()) => next += 1,
@@ -259,16 +294,13 @@ fn a_full_disk_refuses_what_grows_takes_acks_and_serves_again() {
         group.ack(QUEUE, &[Range { first, count: 1 }]);
         commit(&store, &mut group, Sync::Always).unwrap();
     }
-    while store.health() != Health::Well {
-        std::thread::yield_now();
-    }
-    // As much as a segment has is taken without more ado.
-    publish(&store, next..next + 12).unwrap();
+    common::until(&format!("with {bytes_max} bytes it serves again"), || store.health() == Health::Well);
+    publish(&store, next..next + more).unwrap();
     drop(store);
     disk.crash();
     let (store, report) = open(&disk);
     assert!(report.is_sound(), "{report:?}");
-    assert_eq!(numbers(&read_all(&store, QUEUE)), (next..next + 12).collect::<Vec<_>>());
+    assert_eq!(numbers(&read_all(&store, QUEUE)), (next..next + more).collect::<Vec<_>>());
 }
 
 #[test]

@@ -157,7 +157,14 @@ impl Core {
             self.try_large();
         }
         did |= self.next_ready();
-        if self.segments.lock().free() >= enough {
+        let segments = self.segments.lock();
+        // On a small disk there may never be enough; where nothing else is used no more will come.
+        let all_is_free = segments.files.len() <= 1
+            && segments.free() > self.reserve(&segments)
+            && !self.room.large_lacked();
+        let may_go_on = segments.free() >= enough || all_is_free;
+        drop(segments);
+        if may_go_on {
             // The reserve has those of the checkpoints again.
             self.room.took_all_back();
             did |= !self.room.large_waits() && self.room.relax();

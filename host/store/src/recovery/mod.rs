@@ -215,6 +215,11 @@ fn open_segments(
                         report.damaged.insert(number);
                         report.tell(Problem::SegmentCut { file: name, bytes, whole: header.bytes });
                     }
+                    // Nor can it end before its first batch.
+                    Ok(Opening::Unreadable) if bytes < FIRST_BATCH_AT && !damaged => {
+                        report.damaged.insert(number);
+                        report.tell(Problem::SegmentCut { file: name, bytes, whole: FIRST_BATCH_AT });
+                    }
                     _ => {}
                 }
                 files.insert(number, Segment { damaged, ..Segment::new(file, bytes, 0) });
