@@ -304,6 +304,22 @@ fn fill_and_empty(bytes_max: u64, more: u64) {
 }
 
 #[test]
+fn with_an_interval_a_sync_comes_by_itself_and_what_was_before_it_survives_loss_of_power() {
+    let disk = with_messages(1, 0);
+    let (store, _) = open(&disk);
+    let mut group = Group::default();
+    group.enqueue(&[&content(0)], false, &[(QUEUE, 0)]);
+    let before = store.stat().syncs;
+    commit(&store, &mut group, Sync::Interval(20)).unwrap();
+    common::until("nobody asks for a sync, and one comes", || store.stat().syncs > before);
+    drop(store);
+    disk.crash();
+    let (store, report) = open(&disk);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(numbers(&read_all(&store, QUEUE)), [0]);
+}
+
+#[test]
 fn a_large_body_is_a_file_until_its_message_is_acked() {
     let disk = with_messages(1, 0);
     let (store, _) = open(&disk);

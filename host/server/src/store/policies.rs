@@ -132,4 +132,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn version_1_is_read_as_it_lies_in_stores() {
+        let (vhost, kind, name) = read_key(b"\x01/\x01\x05short").unwrap();
+        assert_eq!(
+            (vhost.as_bytes(), kind, name.as_bytes()),
+            (&b"/"[..], PolicyKind::Operator, &b"short"[..])
+        );
+        let mut value = b"\x01\x04\0\0\0\x07pattern\x04\x02\0\0\0^q\x08apply-to\x04\x06\0\0\0queues".to_vec();
+        value.extend_from_slice(b"\x08priority\x03\0\0\0\0\0\0\xe0\x3f");
+        value
+            .extend_from_slice(b"\x0adefinition\x08\x18\0\0\0\x04\x0a\0\0\0max-length\x02\x09\0\0\0\0\0\0\0");
+        let policy = read_policy(kind, name, &value).unwrap();
+        let said = policies::fields(&policy);
+        let text = |field: &str| said.get(field.as_bytes()).and_then(Value::as_text).map(str::to_owned);
+        assert_eq!([text("pattern"), text("apply-to")], [Some("^q".into()), Some("queues".into())]);
+        assert_eq!(said.get(b"priority".as_slice()), Some(&Value::Real(0.5)));
+        let definition = vec![(Value::Text("max-length".to_owned()), Value::Integer(9))];
+        assert_eq!(said.get(b"definition".as_slice()), Some(&Value::Map(definition)));
+    }
 }

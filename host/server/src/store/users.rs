@@ -181,4 +181,22 @@ mod tests {
             assert!(read(&key, &value[..length]).is_err(), "{length} of {} bytes", value.len());
         }
     }
+
+    #[test]
+    fn version_1_is_read_as_it_lies_in_stores() {
+        let mut value = vec![1, 0, 48, 0];
+        value.extend_from_slice(b"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR");
+        value.extend_from_slice(b"\x01\0\x03\0ops\x01\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        value.extend_from_slice(b"\x01\0\0\0\x01/\x02\0^a\0\0\x02\0.*");
+        value.extend_from_slice(b"\x01\0\0\0\x01/\x01t\x01\0w\x01\0r");
+        let user = read(b"\x04rick", &value).unwrap();
+        assert_eq!((user.name.as_bytes(), &user.tags[..]), (b"rick".as_slice(), &["ops".to_owned()][..]));
+        assert_eq!((user.limits.connections_max, user.limits.channels_max), (Some(5), None));
+        let Permissions { configure, write, read } = &user.permissions[&Name::from_static("/")];
+        assert_eq!([configure, write, read].map(|pattern| pattern.text()), ["^a", "", ".*"]);
+        let topics = &user.topics[&Name::from_static("/")][&Name::from_static("t")];
+        assert_eq!([&topics.write, &topics.read].map(|pattern| pattern.text()), ["w", "r"]);
+        assert!(user.secret.is(b"test12"), "a hash as RabbitMQ has it");
+        assert_eq!(super::value(&user), value);
+    }
 }

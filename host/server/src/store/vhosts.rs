@@ -137,4 +137,11 @@ mod tests {
         // As the first version of this wrote it.
         assert_eq!(read(&[VERSION, 0, 0, 0, 0]), Ok(VhostRecord::default()));
     }
+
+    #[test]
+    fn version_1_is_read_as_it_lies_in_stores() {
+        let value = b"\x01\x02\0\0\0\x04made\x01\x01\x0amax-queues\x02\x07\0\0\0\0\0\0\0";
+        let record = VhostRecord { made: true, queues_max: Some(7), ..VhostRecord::default() };
+        assert_eq!(read(value), Ok(record));
+    }
 }
