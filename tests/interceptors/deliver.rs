@@ -125,3 +125,26 @@ fn messages_behind_those_that_trap_wait_while_the_plugin_is_set_aside() {
         }
     });
 }
+
+/// Whatever it is for a message, the operator forgot something: nothing is lost for that, and it is told.
+#[test]
+fn what_lacks_the_grant_for_the_body_waits_and_says_so() {
+    let intercepting = Intercepting::with(&by_key("deliver", "queue = \"work\""));
+    on(&intercepting, async |_, channel| {
+        let (exchange, queue) = work(channel, &["body"]).await;
+        publish(channel, &exchange, "body", b"kept", true).await.unwrap();
+        assert!(get(channel, &queue, false).await.is_none());
+        assert_eq!(count(channel, &queue).await, 1, "it is in its queue");
+        let url = format!("http://{}/api/plugins-interceptors", intercepting.broker.http_address());
+        let asked = ureq::get(url).header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=").call().unwrap();
+        let told = asked.into_body().read_to_vec().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        let there = &told["attachments"][0];
+        let why = there["failures"]["last_error"].as_str().unwrap();
+        assert!(why.contains("needs the grant 'modify-body'"), "{there}");
+        assert!(there["failures"]["bad_answers"].as_u64() >= Some(1), "{there}");
+        assert_eq!(there["changed"].as_u64().unwrap_or_default(), 0, "{there}");
+    });
+    let line = intercepting.broker.wait_for_log("what the plugin answered cannot be done", EVENT_WAIT_MAX);
+    assert!(line.contains("needs the grant 'modify-body'"), "{line}");
+}

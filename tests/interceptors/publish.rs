@@ -238,3 +238,33 @@ fn replaced_under_load() {
         assert!(versions.is_sorted() && versions[0] == "1" && versions[versions.len() - 1] == "2");
     });
 }
+
+#[test]
+fn what_is_attached_everywhere_holds_in_a_virtual_host_from_its_first_moment() {
+    let intercepting = Intercepting::with(&by_key("publish", ""));
+    let broker = &intercepting.broker;
+    let url = format!("http://{}/api/vhosts/late", broker.http_address());
+    let ask = |method: &str| {
+        let request = ureq::http::Request::builder().method(method).uri(&url);
+        let request = request.header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=");
+        let request = request.header("content-type", "application/json").body("{}").unwrap();
+        ureq::run(request).unwrap().status().as_u16()
+    };
+    // Made anew, it is as the first time.
+    for _ in 0..2 {
+        assert_eq!(ask("PUT"), 201);
+        on_broker(broker, async |broker| {
+            let url = broker.amqp_url().replace("%2f", "late");
+            let connection = Connection::connect(&url, Default::default()).await.unwrap();
+            let channel = confirming(&connection).await;
+            let (exchange, queue) = exchange(&channel, "keys", &["plain", "reject"]).await;
+            for (key, accepted) in [("plain", true), ("reject", false)] {
+                let confirm = publish(&channel, &exchange, key, b"body", true).await.unwrap();
+                assert_eq!(confirm.is_ack(), accepted, "{key}");
+            }
+            assert_eq!(drain(&channel, &queue).await.len(), 1);
+            connection.close(200, "".into()).await.unwrap();
+        });
+        assert_eq!(ask("DELETE"), 204);
+    }
+}

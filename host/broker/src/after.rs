@@ -5,7 +5,7 @@
 //! Scratch of one publisher. A batch without any of it costs one look.
 
 use crate::{
-    later::{Holding, ToKeep, is_kept},
+    later::{Emitting, Holding, ToKeep, is_kept},
     port::{Deed, Effects, Fate},
     publish::{Batch, Earlier, Published},
     stage::Stage,
@@ -19,6 +19,8 @@ pub(crate) struct After {
     /// Which message of the batch, and where; for each there is room already. In order.
     holds: Vec<(u32, Holding)>,
     effects: Vec<Pending>,
+    /// The room for what they emit, by their message, in order.
+    emitting: Vec<(u32, Emitting)>,
     drops: Vec<(Decider, Arc<str>)>,
     rejections: Vec<(Decider, Arc<str>)>,
     deeds: Vec<Deed>,
@@ -42,6 +44,7 @@ impl After {
             && self.effects.is_empty()
             && self.drops.is_empty()
             && self.rejections.is_empty()
+            && self.emitting.is_empty()
     }
 
     /// Keeps the effects of an answer for a message.
@@ -76,10 +79,12 @@ impl After {
         self.holds.binary_search_by_key(&message, |(held, ..)| *held).is_ok()
     }
 
-    /// Collects what of the effects is to outlive the process, of messages that are about to be where they belong.
+    /// Takes the room that effects need, of messages that are about to be where they belong; one for which there is none
+    /// is not accepted. Then collects what of the effects is to outlive the process.
     /// Where the store would take nothing, neither they nor messages that it is to have are accepted. Says whether
     /// there is any of both.
     pub(crate) fn admit(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage) -> bool {
+        self.make_room(batch, stage);
         if !batch.vhost.store.keeps() {
             return false;
         }
@@ -101,11 +106,40 @@ impl After {
             return false;
         }
         if let Err(failure) = store.admit() {
-            let lost = kept.collect();
+            let mut lost: Vec<u32> = kept.collect();
             self.changes.clear();
-            self.give_up(batch, stage, lost, &Arc::from(failure.to_string()));
+            let written = self.effects.iter().filter(|pending| pending.written.is_some());
+            lost.extend(written.map(|pending| pending.message));
+            lost.sort_unstable();
+            lost.dedup();
+            let outcome = Published::Unavailable(Arc::from(failure.to_string()));
+            let lost: Vec<_> = lost.into_iter().map(|message| (message, outcome.clone())).collect();
+            self.give_up(batch, stage, &lost);
         }
         true
+    }
+
+    /// Takes room for what effects emit, and looks whether there is some for what they enqueue.
+    fn make_room(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage) {
+        if !self.effects.is_sorted_by_key(|pending| pending.message) {
+            self.effects.sort_by_key(|pending| pending.message);
+        }
+        let mut lost = Vec::new();
+        for of_one in self.effects.chunk_by(|a, b| a.message == b.message) {
+            let Some(message) = of_one.first().map(|pending| pending.message) else { continue };
+            let Some(fate) = fate(batch, message) else { continue };
+            let origin = batch.origin(message);
+            let effects = of_one.iter().map(|pending| &*pending.effects);
+            match batch.vhost.room_for((origin, fate), effects) {
+                Ok(emitting) => self.emitting.extend(emitting.map(|emitting| (message, emitting))),
+                // A letter that finds a queue full is gone; it is to come again.
+                Err(why) if origin.dead_lettered => lost.push((message, Published::Rejected(why))),
+                Err(why) => lost.push((message, Published::Full(why))),
+            }
+        }
+        if !lost.is_empty() {
+            self.give_up(batch, stage, &lost);
+        }
     }
 
     /// Takes what was collected.
@@ -116,19 +150,9 @@ impl After {
         }
     }
 
-    /// Nothing can be written: these messages, and those that would change what is kept, go nowhere.
-    fn give_up(
-        &mut self,
-        batch: &mut Batch<'_, '_>,
-        stage: &mut Stage,
-        mut lost: Vec<u32>,
-        reason: &Arc<str>,
-    ) {
-        let written = self.effects.iter().filter(|pending| pending.written.is_some());
-        lost.extend(written.map(|pending| pending.message));
-        lost.sort_unstable();
-        lost.dedup();
-        let is_lost = |message: &u32| lost.binary_search(message).is_ok();
+    /// These messages, in order, go nowhere.
+    fn give_up(&mut self, batch: &mut Batch<'_, '_>, stage: &mut Stage, lost: &[(u32, Published)]) {
+        let is_lost = |message: &u32| lost.binary_search_by_key(message, |(lost, _)| *lost).is_ok();
         stage.remove(is_lost);
         for (index, holding) in self.holds.extract_if(.., |(message, _)| is_lost(message)) {
             if let Some(publish) = batch.messages.get(index as usize) {
@@ -137,9 +161,9 @@ impl After {
         }
         // Dropped, they are undone.
         self.effects.retain(|pending| !is_lost(&pending.message));
-        for index in &lost {
+        for (index, instead) in lost {
             if let Some(outcome) = batch.outcomes.get_mut(batch.before + *index as usize) {
-                *outcome = Published::Unavailable(reason.clone());
+                *outcome = instead.clone();
             }
         }
     }
@@ -175,7 +199,7 @@ impl After {
         if !self.rejections.is_empty() {
             batch.vhost.rejections.count(self.rejections.drain(..));
         }
-        if self.effects.is_empty() {
+        if self.effects.is_empty() && self.emitting.is_empty() {
             return;
         }
         let now_ms = batch.router.now_ms();
@@ -183,9 +207,14 @@ impl After {
             let Some(fate) = written.or_else(|| fate(batch, message)) else { continue };
             if let Some(publish) = batch.messages.get(message as usize) {
                 effects.commit(fate, &publish.shown(), &mut self.deeds);
-                batch.vhost.perform(&mut self.deeds, batch.origin(message).hops, now_ms);
+                let room = self.emitting.binary_search_by_key(&message, |(of, _)| *of).ok();
+                match room.and_then(|place| self.emitting.get_mut(place)) {
+                    Some((_, emitting)) => batch.vhost.perform_with(&mut self.deeds, emitting, now_ms),
+                    None => batch.vhost.perform(&mut self.deeds, batch.origin(message), now_ms),
+                }
             }
         }
+        self.emitting.drain(..).for_each(|(_, emitting)| batch.vhost.later.give_back_unused(emitting));
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     ConnectionId,
     exchange::{Binding, Destination, Exchange},
     keep::is_kept_binding,
+    origin::Origin,
     port::{Layer, Router},
     publish::{Publish, Published, Publisher},
     receipt::Receipt,
@@ -115,7 +116,7 @@ impl Vhost {
         let (source, mut deeds) = (&new.source, Vec::new());
         let stored = router.bound(source, &binding, &mut deeds);
         let now_ms = router.now_ms();
-        self.perform(&mut deeds, 0, now_ms);
+        self.perform(&mut deeds, Origin::default(), now_ms);
         if stored.is_empty() {
             return Ok(receipt);
         }
@@ -124,7 +125,7 @@ impl Vhost {
             Destination::Queue(queue) => {
                 let _ = self.put(queue, stored.iter().map(|message| &**message), now_ms);
             }
-            Destination::Exchange(exchange) => self.publish_stored(router, exchange, &stored),
+            Destination::Exchange(exchange) => self.publish_stored(router, (source, exchange), &stored),
         }
         Ok(receipt)
     }
@@ -159,9 +160,10 @@ impl Vhost {
     fn publish_stored(
         self: &Arc<Self>,
         router: &mut dyn Router,
-        exchange: &Arc<Exchange>,
+        (source, exchange): (&Exchange, &Arc<Exchange>),
         stored: &[Arc<OwnedMessage>],
     ) {
+        let plugin: Arc<str> = Arc::from(source.spec.type_name.to_text());
         let batch: Vec<Publish<'_>> = stored
             .iter()
             .map(|message| Publish { channel: 0, message: message.view(), mandatory: false, more_keys: None })
@@ -175,7 +177,8 @@ impl Vhost {
                 Some(Published::Routed | Published::Unroutable | Published::Dropped)
             );
             if !done {
-                self.later.emit(exchange.spec.name.clone(), OwnedMessage::clone(message), 0);
+                let (name, message) = (exchange.spec.name.clone(), OwnedMessage::clone(message));
+                self.later.publish_soon(name, message, plugin.clone(), Origin::default());
             }
         }
     }

@@ -2,8 +2,9 @@
 //! all exchanges.
 
 use crate::{
-    later::Why,
+    later::{Emitting, Why, count_emitted},
     memory::LargeBody,
+    origin::Origin,
     port::Deed,
     publish::Publish,
     queue::{LARGE_BODY_BYTES, Notes, Queue, large_of},
@@ -14,13 +15,21 @@ use alloc::{sync::Arc, vec::Vec};
 use leveret_model::OwnedMessage;
 
 impl Vhost {
-    /// Does what effects ask for, and leaves `deeds` empty. `hops` is how many emissions led to
-    /// the message they belong to; `now_ms` is the time.
-    pub(crate) fn perform(&self, deeds: &mut Vec<Deed>, hops: u8, now_ms: u64) {
+    /// Does what effects ask for, and leaves `deeds` empty. `because` is where the message comes from that they belong
+    /// to; `now_ms` is the time. No room was taken for it: what is emitted and finds none is lost.
+    pub(crate) fn perform(&self, deeds: &mut Vec<Deed>, because: Origin, now_ms: u64) {
+        if !deeds.is_empty() {
+            let mut emitting = Emitting::new(because, count_emitted(deeds));
+            self.perform_with(deeds, &mut emitting, now_ms);
+        }
+    }
+
+    /// The same, with the room that was taken.
+    pub(crate) fn perform_with(&self, deeds: &mut Vec<Deed>, emitting: &mut Emitting, now_ms: u64) {
         for deed in deeds.drain(..) {
             match deed {
-                Deed::Emit { exchange, message, hops: more } => {
-                    self.later.emit(exchange, message, hops.saturating_add(more).saturating_add(1));
+                Deed::Emit { exchange, message, plugin } => {
+                    self.later.emit(exchange, message, plugin, emitting);
                 }
                 Deed::Enqueue { queue, message } => {
                     let message = core::iter::once(&message);

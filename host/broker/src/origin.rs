@@ -3,16 +3,24 @@
 //! They go the way of any publish (`publish.rs`). Who sends them stands behind [`Sender`]: the
 //! housekeeper with what was held or emitted, a connection with its dead letters.
 
-use crate::{memory::LargeBody, publish::Published, queue::Queue, store::Group};
+use crate::{later::EMISSIONS_MAX, memory::LargeBody, publish::Published, queue::Queue, store::Group};
 use alloc::{sync::Arc, vec::Vec};
 
 /// Where a message comes from. That of a publish is the default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// How many emissions led to it.
     pub(crate) hops: u8,
     /// It was dead-lettered: its headers tell of it, and the broker wrote them.
     pub(crate) dead_lettered: bool,
+    /// How many messages may be emitted because of it.
+    pub(crate) emissions_max: u32,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self { hops: 0, dead_lettered: false, emissions_max: EMISSIONS_MAX }
+    }
 }
 
 /// Who in the broker publishes a batch of messages, told apart by their places in it.

@@ -11,7 +11,7 @@
 //!
 //! *Interceptors.* At certain places of its way ([`Site`]) a message is shown to what the operator
 //! attached there, one attachment after the other: the next one sees what the one before made of
-//! it. What is attached does not change while the broker runs, so a virtual host asks once whether
+//! it. What is attached in a virtual host does not change while it is there, so it asks once whether
 //! there is anything ([`Router::intercepts`]).
 //!
 //! *In doubt.* What was answered and is neither committed nor dropped may decide over later
@@ -109,9 +109,42 @@ pub trait Effects: fmt::Debug {
         let _ = (fate, group);
     }
 
+    /// What of it needs room in the broker, should the message have that fate, in order. Asked before
+    /// [`Self::record`]; where there is no room the message is not accepted.
+    fn wants(&self, fate: Fate, each: &mut dyn FnMut(Want<'_>)) {
+        let _ = (fate, each);
+    }
+
+    /// The message is not accepted, because there is no room for what that plugin wants for it; why, for people
+    /// to read. It may be another's.
+    fn no_room(&self, plugin: &str, why: &str) {
+        let _ = (plugin, why);
+    }
+
     /// The message is where it belongs: makes the effects last. What the broker is to do for them
     /// is appended to `deeds`.
     fn commit(self: Box<Self>, fate: Fate, message: &MessageView<'_>, deeds: &mut Vec<Deed>);
+}
+
+/// Something for which the broker needs room.
+#[derive(Clone, Copy, Debug)]
+pub enum Want<'a> {
+    /// A [`Deed::Emit`].
+    Emit {
+        /// Whose effect it is.
+        plugin: &'a Arc<str>,
+        /// [`OwnedMessage::len_bytes`] of the message.
+        message_bytes: usize,
+    },
+    /// A [`Deed::Enqueue`].
+    Enqueue {
+        /// Whose effect it is.
+        plugin: &'a Arc<str>,
+        /// Into that queue.
+        queue: &'a Name,
+        /// How long the message's body is.
+        body_bytes: usize,
+    },
 }
 
 /// What became of an accepted message in the end, through all exchanges of its walk.
@@ -134,9 +167,8 @@ pub enum Deed {
         exchange: Name,
         /// The message.
         message: OwnedMessage,
-        /// How many emissions led to it, as far as the type knows: 0. The broker adds those that
-        /// led to the message it was routing.
-        hops: u8,
+        /// The plugin that emits it.
+        plugin: Arc<str>,
     },
     /// Put a message into a queue, past all exchanges.
     Enqueue {
@@ -438,13 +470,18 @@ pub trait Router {
     /// The time, in milliseconds since 1970. The broker asks only when it needs it.
     fn now_ms(&self) -> u64;
 
-    /// At which points anything is attached in a virtual host, for as long as it is there.
+    /// A virtual host is about to be there: at which points anything is attached in it, until [`Self::vhost_gone`].
     fn intercepts(&self, vhost: &Name) -> Points {
         let _ = vhost;
         Points::default()
     }
 
-    /// How many attachments there are for a place; the same for as long as the broker runs.
+    /// A virtual host is gone, with all that was in it.
+    fn vhost_gone(&mut self, vhost: &Name) {
+        let _ = vhost;
+    }
+
+    /// How many attachments there are for a place; the same for as long as the virtual host is there.
     fn attachments(&mut self, site: Site<'_>) -> usize {
         let _ = site;
         0

@@ -5,7 +5,7 @@
 //! that. What concerns types that may take long lies in the [`Topology`] until [`Vhost::tell_types`] is
 //! called; the housekeeper is woken for it ([`Vhost::errands_due`]).
 
-use crate::{port::Router, receipt::Receipt, topology::Topology, vhost::Vhost};
+use crate::{origin::Origin, port::Router, receipt::Receipt, topology::Topology, vhost::Vhost};
 use alloc::vec::Vec;
 use parking_lot::MutexGuard;
 
@@ -46,7 +46,7 @@ impl Vhost {
         let untold = self.changes.lock().take_untold(|_| true);
         let mut deeds = Vec::new();
         untold.tell(router, &mut deeds);
-        self.perform(&mut deeds, 0, router.now_ms());
+        self.perform(&mut deeds, Origin::default(), router.now_ms());
     }
 
     /// Tells the types that are quick. Gives whether others are to be told.
@@ -57,7 +57,7 @@ impl Vhost {
         };
         let mut deeds = Vec::new();
         untold.tell(router, &mut deeds);
-        self.perform(&mut deeds, 0, router.now_ms());
+        self.perform(&mut deeds, Origin::default(), router.now_ms());
         others
     }
 

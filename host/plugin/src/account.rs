@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// How many lines a second say what a plugin did not accept in a virtual host.
+/// How many lines a second say what a plugin did not accept in a virtual host, and as many what it answered wrongly.
 const REJECTIONS_LOGGED_PER_SECOND: u32 = 1;
 
 /// How often it is said at most that a plugin's state is full in a virtual host.
@@ -40,6 +40,7 @@ const FULL_LOGGED_EVERY_MS: u64 = 60_000;
 pub(crate) struct Account {
     /// What held when the account was made; whether it is switched off is asked elsewhere.
     policy: Arc<PluginPolicy>,
+    name: Arc<str>,
     /// The virtual host; empty where it is in none.
     vhost: Name,
     state: Arc<Usage>,
@@ -52,10 +53,13 @@ pub(crate) struct Account {
     remembered: Arc<PluginRoom>,
     metrics: Metrics,
     emitted: AtomicU64,
+    /// Messages that were not accepted for want of room.
+    no_room: AtomicU64,
     log_lines_left_out: AtomicU64,
     drops: Mutex<ReasonCounts>,
     rejections: Mutex<ReasonCounts>,
     rejections_logged: Mutex<LogLimit>,
+    bad_answers_logged: Mutex<LogLimit>,
     tallies: Mutex<Tallies>,
     failures: Mutex<Failures>,
     pace: Arc<Pace>,
@@ -142,6 +146,19 @@ pub struct Failures {
     pub set_aside_until_ms: Option<u64>,
 }
 
+impl Failures {
+    /// That is the last failure, just now. Gives the time since 1970.
+    fn failed_last(&mut self, what: &str) -> Duration {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last = Some((String::from(what), milliseconds(since)));
+        since
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What a plugin used and did in a virtual host, over its versions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PluginUse {
@@ -169,6 +186,8 @@ pub struct PluginUse {
     pub held_bytes: u64,
     /// Messages that were not held because the limit of that was reached.
     pub held_refused: u64,
+    /// Messages that were not accepted because there was no room for what it emits or enqueues.
+    pub no_room: u64,
     /// Its instances, over all workers; while a version is replaced, of both versions.
     pub instances: u64,
     /// Their memory, in bytes.
@@ -201,6 +220,11 @@ pub(crate) struct Accounts {
 impl Account {
     pub(crate) fn plugin(&self) -> &str {
         &self.policy.plugin
+    }
+
+    /// Its name, to be kept.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// What it may do, and how much of it.
@@ -285,6 +309,29 @@ impl Account {
         self.emitted.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// It answered something for a message that cannot be done, at that exchange or attachment: counted, and a line in
+    /// the log, if there was none within a second.
+    pub(crate) fn bad_answer(&self, at: fmt::Arguments<'_>, what: &str) {
+        {
+            let mut failures = self.failures.lock();
+            failures.answers += 1;
+            failures.failed_last(what);
+        }
+        let Some(left_out) = self.bad_answers_logged.lock().pass(Instant::now()) else { return };
+        let vhost = self.policy.vhost.as_ref().map(tracing::field::display);
+        tracing::warn!(
+            target: "leveret::plugin", plugin = self.policy.plugin, vhost, left_out,
+            "{at}: what the plugin answered cannot be done: {what}"
+        );
+    }
+
+    /// A message is not accepted, because there is no room for what it emits or enqueues.
+    pub(crate) fn no_room(&self, why: &str) {
+        self.no_room.fetch_add(1, Ordering::Relaxed);
+        self.failures.lock().failed_last(why);
+        self.log_rejection(format_args!("virtual host '{}'", self.vhost), why);
+    }
+
     /// A tally for one worker, to count in for as long as it keeps it.
     pub(crate) fn tally(&self) -> Arc<Tally> {
         let tally = Arc::new(Tally::default());
@@ -294,8 +341,6 @@ impl Account {
 
     /// A call or a start failed; with `aside`, it is not asked for so long.
     pub(crate) fn count_failure(&self, failure: Option<&GuestFailure>, what: &str, aside: Option<Duration>) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut failures = self.failures.lock();
         *match failure {
             Some(GuestFailure::Trap(_)) => &mut failures.traps,
@@ -304,7 +349,7 @@ impl Account {
             Some(GuestFailure::Answer(_)) => &mut failures.answers,
             Some(GuestFailure::NotGranted(_)) | None => &mut failures.others,
         } += 1;
-        failures.last = Some((String::from(what), milliseconds(since)));
+        let since = failures.failed_last(what);
         let until = aside.map(|aside| milliseconds(since + aside));
         failures.set_aside_until_ms = failures.set_aside_until_ms.max(until);
     }
@@ -328,6 +373,7 @@ impl Account {
             held,
             held_bytes,
             held_refused: self.held.refused(),
+            no_room: self.no_room.load(Ordering::Relaxed),
             instances,
             memory_bytes,
             remembered_bytes: self.remembered.taken() as u64,
@@ -426,12 +472,15 @@ impl Accounts {
                 },
                 remembered: Arc::new(PluginRoom::new(&together.remembered)),
                 metrics: Metrics::new(limits.metrics_max),
+                name: Arc::from(plugin),
                 policy,
+                no_room: AtomicU64::new(0),
                 emitted: AtomicU64::new(0),
                 log_lines_left_out: AtomicU64::new(0),
                 drops: Mutex::default(),
                 rejections: Mutex::default(),
                 rejections_logged: Mutex::new(LogLimit::new(REJECTIONS_LOGGED_PER_SECOND)),
+                bad_answers_logged: Mutex::new(LogLimit::new(REJECTIONS_LOGGED_PER_SECOND)),
                 tallies: Mutex::default(),
                 failures: Mutex::default(),
                 pace: Arc::default(),

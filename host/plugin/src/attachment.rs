@@ -3,7 +3,7 @@
 //! *Not here:* the configuration file (the server turns its tables into [`AttachmentRule`]s), who is
 //! asked ([`crate::worker`]), which plugin provides an interceptor ([`crate::registry`]).
 //!
-//! *In and out:* rules and the virtual hosts go in once; out come [`Attachment`]s, one for each rule
+//! *In and out:* rules go in once, virtual hosts as they begin and end; out come [`Attachment`]s, one for each rule
 //! and virtual host that it holds in, and which of them a message meets at a place, in order.
 //!
 //! *Invariants:* two attachments that the same message can meet at the same point have different
@@ -21,7 +21,14 @@ use crate::{
     policy::{self, FailurePolicy},
 };
 use leveret_model::{Name, Table};
-use std::{fmt, sync::Arc};
+use parking_lot::RwLock;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// One place where the operator attaches an interceptor.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,9 +111,16 @@ pub struct Attachment {
     pub(crate) counts: AttachmentCounts,
 }
 
-/// All attachments of a broker. They do not change while it runs.
+/// All attachments of a broker. The rules do not change while it runs; virtual hosts come and go.
 #[derive(Debug, Default)]
-pub struct Attachments(Vec<Arc<Attachment>>);
+pub struct Attachments {
+    /// Those that are asked first before the others.
+    rules: Vec<Arc<AttachmentRule>>,
+    /// By their numbers; none of a virtual host that is gone. Of one virtual host, in the order of the rules.
+    by_id: RwLock<Vec<Option<Arc<Attachment>>>>,
+    /// Raised after each change that can be read.
+    generation: AtomicU64,
+}
 
 impl Attachments {
     /// The attachments of these rules in these virtual hosts.
@@ -129,34 +143,57 @@ impl Attachments {
         }
         let mut rules: Vec<Arc<AttachmentRule>> = rules.into_iter().map(Arc::new).collect();
         rules.sort_by_key(|rule| rule.order);
-        let holds = |rule: &AttachmentRule, vhost: &Name| rule.vhost.as_ref().is_none_or(|v| v == vhost);
-        let places = rules.iter().flat_map(|rule| {
-            vhosts.iter().filter(|vhost| holds(rule, vhost)).map(|vhost| (rule.clone(), vhost.clone()))
-        });
-        let numbered = (0..).zip(places);
-        let attachment = |(id, (rule, vhost))| {
-            Arc::new(Attachment { id, vhost, rule, counts: AttachmentCounts::default() })
-        };
-        Ok(Self(numbered.map(attachment).collect()))
+        let attachments = Self { rules, ..Self::default() };
+        vhosts.iter().for_each(|vhost| attachments.vhost_begins(vhost));
+        Ok(attachments)
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// A virtual host is about to be there: what is attached everywhere is attached there too, unless it is already.
+    pub(crate) fn vhost_begins(&self, vhost: &Name) {
+        let mut by_id = self.by_id.write();
+        if by_id.iter().flatten().any(|attachment| attachment.vhost == *vhost) {
+            return;
+        }
+        for rule in self.rules.iter().filter(|rule| rule.vhost.as_ref().is_none_or(|own| own == vhost)) {
+            let (id, vhost, rule) = (by_id.len() as u64, vhost.clone(), rule.clone());
+            by_id.push(Some(Arc::new(Attachment { id, vhost, rule, counts: AttachmentCounts::default() })));
+        }
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// All of them, those that are asked first before the others.
-    pub(crate) fn all(&self) -> &[Arc<Attachment>] {
-        &self.0
+    /// A virtual host is gone, and what was attached there with it.
+    pub(crate) fn vhost_ends(&self, vhost: &Name) {
+        for attachment in self.by_id.write().iter_mut() {
+            attachment.take_if(|attachment| attachment.vhost == *vhost);
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Numbers the states of what is attached. Read before what [`Self::chain`] gives is kept.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// All of them, virtual host by virtual host, those that are asked first before the others.
+    pub(crate) fn all(&self) -> Vec<Arc<Attachment>> {
+        self.by_id.read().iter().flatten().cloned().collect()
+    }
+
+    /// The one of a number that [`Self::chain`] gave.
+    pub(crate) fn get(&self, at: usize) -> Option<Arc<Attachment>> {
+        self.by_id.read().get(at)?.clone()
     }
 
     /// Whether anything is attached at a point in a virtual host.
     pub(crate) fn any(&self, vhost: &Name, point: AttachmentPoint) -> bool {
-        self.0.iter().any(|attachment| attachment.vhost == *vhost && attachment.rule.point == point)
+        self.by_id
+            .read()
+            .iter()
+            .flatten()
+            .any(|attachment| attachment.vhost == *vhost && attachment.rule.point == point)
     }
 
-    /// The places in the list of what a message meets at a point, in order. `name` is that of its
+    /// The numbers of what a message meets at a point, in order. `name` is that of its
     /// exchange or queue.
     pub(crate) fn chain(&self, vhost: &Name, point: AttachmentPoint, name: &[u8]) -> Vec<usize> {
         let meets = |attachment: &Attachment| {
@@ -165,7 +202,9 @@ impl Attachments {
                 && rule.point == point
                 && rule.names.as_ref().is_none_or(|names| names.matches(name))
         };
-        self.0.iter().enumerate().filter(|(_, attachment)| meets(attachment)).map(|(at, _)| at).collect()
+        let by_id = self.by_id.read();
+        let there = by_id.iter().enumerate().filter(|(_, it)| it.as_ref().is_some_and(|it| meets(it)));
+        there.map(|(at, _)| at).collect()
     }
 }
 

@@ -238,6 +238,7 @@ impl Vhosts {
             // The predeclared ones are refused, and go with the virtual host.
             let _ = vhost.delete_exchange(router, &exchange.spec.name, false);
         }
+        router.vhost_gone(name);
         self.store.forget_vhost(name, done);
         self.changing.lock().remove(name);
         tracing::info!("virtual host '{name}' is deleted");

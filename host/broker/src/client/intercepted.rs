@@ -17,6 +17,7 @@ use crate::{
     dead_letter::DeadLetters,
     intercept::{Interception, Standing},
     later::Why,
+    origin::Origin,
     port::{Deed, Fate, Router, Site},
     queue::{ConsumerKey, MessageRef, Progress, Pull, Queue, Settle, Taker},
     store,
@@ -126,7 +127,7 @@ impl Burst {
             // The message has gone its way.
             client.vhost.later.lost(Why::NotWritten(failure.0), queue.name(), 1);
         }
-        client.vhost.perform(&mut deeds, 0, now_ms);
+        client.vhost.perform(&mut deeds, Origin::default(), now_ms);
         self.deeds = deeds;
     }
 

@@ -360,7 +360,7 @@ fn commit(
             // The letter is where it belongs.
             vhost.later.lost(Why::NotWritten(failure.0), queue, 1);
         }
-        vhost.perform(&mut deeds, 0, now_ms);
+        vhost.perform(&mut deeds, Origin::default(), now_ms);
     }
 }
 
@@ -422,7 +422,7 @@ impl Run<'_> {
 
 impl Sender for Run<'_> {
     fn origin(&self, _: u32) -> Origin {
-        Origin { hops: 0, dead_lettered: true }
+        Origin { dead_lettered: true, ..Origin::default() }
     }
 
     fn large(&self, message: u32) -> Option<Arc<LargeBody>> {

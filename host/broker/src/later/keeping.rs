@@ -5,7 +5,7 @@
 //! once that is safe. After a start it is held again, whatever the limits are, and counts against those of the virtual host
 //! and of the plugin that decides for its exchange now, as soon as there is one.
 
-use super::{Held, HoldQuota, Later, Place};
+use super::{Held, HoldQuota, Later, Place, emitting::emissions_max_after_start};
 use crate::{
     exchange::Exchange,
     origin::{Origin, Sender},
@@ -118,7 +118,8 @@ impl Vhost {
                 let Some(exchange) = self.exchange(held.exchange) else {
                     return Ranges::push(&mut lost, stored.sequence);
                 };
-                let origin = Origin { hops: held.hops, dead_lettered: stored.dead_lettered };
+                let emissions_max = emissions_max_after_start(held.hops);
+                let origin = Origin { hops: held.hops, dead_lettered: stored.dead_lettered, emissions_max };
                 let message = OwnedMessage::from_view(message);
                 let (place, at) = ((exchange.id, held.resume), (held.due_ms, stored.sequence));
                 let due_ms = held.due_ms;

@@ -17,7 +17,9 @@
 //!
 //! `schedule.rs` has the order, `run.rs` the housekeeper's part, `timers.rs` all of timers.
 
+mod emitting;
 mod keeping;
+mod outbox;
 mod report;
 mod room;
 mod run;
@@ -40,10 +42,13 @@ use crate::{
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use emitting::{Emitting, count_emitted};
 use hashbrown::HashMap;
 use keeping::Keeping;
 pub(crate) use keeping::{ToKeep, is_kept};
 use leveret_model::{MessageView, Name, OwnedMessage};
+use outbox::Outbox;
+pub(crate) use outbox::Part;
 use parking_lot::Mutex;
 use room::Room;
 use schedule::{At, Schedule, Taken};
@@ -51,6 +56,8 @@ use stuck::Stuck;
 
 /// How many emissions may lead to one another: a message that the ninth emits is dropped.
 pub const HOPS_MAX: u8 = 8;
+/// How many messages may be emitted because of one, all those together that emissions of it lead to.
+pub const EMISSIONS_MAX: u32 = 10_000;
 /// How often an emitted message is tried, some fifty seconds together.
 pub const EMISSION_TRIES_MAX: u32 = 10;
 /// How often a held message may be refused before it is set aside, some fifty seconds together.
@@ -67,8 +74,11 @@ pub const RETRY_AFTER_MS_MAX: u64 = 30_000;
 pub const TIMERS_MAX: usize = 65_536;
 /// How many timers one exchange may have.
 pub const EXCHANGE_TIMERS_MAX: usize = 1_000;
-/// How much may wait to be emitted.
-pub const OUTBOX_LIMITS: HoldLimits = HoldLimits { messages_max: 100_000, bytes_max: 64 * 1024 * 1024 };
+/// The least time between two calls of a timer of one name, in milliseconds.
+pub const TIMER_PAUSE_MS_MIN: u64 = 10;
+/// How much may wait to be emitted in a virtual host; of that, one plugin has what is left to the others at most: half,
+/// if no other emits.
+pub const OUTBOX_LIMITS: HoldLimits = HoldLimits { messages_max: 200_000, bytes_max: 128 * 1024 * 1024 };
 
 /// How many different losses are told apart between two runs; the counters count all.
 const LOSSES_MAX: usize = 64;
@@ -82,7 +92,7 @@ pub(crate) struct Later {
     bell: Arc<Bell>,
     held: Room,
     keeping: Keeping,
-    outbox: Room,
+    outbox: Outbox,
     /// The longest pause before something is tried again, in milliseconds.
     retry_ms_max: AtomicU64,
 }
@@ -96,6 +106,8 @@ struct State {
     uncharged: Map<Place, Arc<Exchange>>,
     timers: Schedule<Place, Timer>,
     timer_at: Map<(Place, Name), At>,
+    /// When timers were called that may not be again yet.
+    called: Map<(Place, Name), u64>,
     /// By the name of the exchange.
     outbox: Schedule<Name, Emission>,
     last_number: u64,
@@ -137,7 +149,9 @@ struct Timer {
 
 struct Emission {
     message: OwnedMessage,
-    hops: u8,
+    /// Of that plugin.
+    plugin: Arc<str>,
+    origin: Origin,
     tries: u32,
     /// It was not answered when it was tried last.
     waits: bool,
@@ -200,9 +214,11 @@ impl State {
             Why::LetterStuck(_) => &mut self.counters.letters_stuck,
             Why::HoldAgain | Why::LetterAgain => &mut self.counters.tried_again,
             Why::NotWritten(_) => &mut self.counters.effects_lost,
-            Why::TooManyHops | Why::OutboxFull | Why::NoExchange | Why::NotAccepted(_) => {
-                &mut self.counters.emissions_lost
-            }
+            Why::TooManyHops(_)
+            | Why::TooManyEmissions(_)
+            | Why::OutboxFull(_)
+            | Why::NoExchange
+            | Why::NotAccepted(_) => &mut self.counters.emissions_lost,
         } += count;
         if let Some(same) = self.losses.iter_mut().find(|loss| loss.why == why && loss.name == *name) {
             same.count += count;
@@ -231,7 +247,7 @@ impl Later {
             bell: Arc::default(),
             held: Room::new(account.clone(), HoldLimits::default()),
             keeping: Keeping::new(store),
-            outbox: Room::new(account.clone(), OUTBOX_LIMITS),
+            outbox: Outbox::new(account.clone(), OUTBOX_LIMITS),
             retry_ms_max: AtomicU64::new(RETRY_AFTER_MS_MAX),
         }
     }
@@ -337,20 +353,6 @@ impl Later {
                 }
             }
         });
-    }
-
-    /// Publishes a message soon, if not too many emissions led to it.
-    pub(crate) fn emit(&self, exchange: Name, message: OwnedMessage, hops: u8) {
-        if hops > HOPS_MAX {
-            self.lost(Why::TooManyHops, &exchange, 1);
-        } else if self.outbox.take(&message.view(), 1).is_err() {
-            self.lost(Why::OutboxFull, &exchange, 1);
-        } else {
-            self.change(|state| {
-                let at = (0, state.number());
-                state.outbox.insert(exchange, at, Emission { message, hops, tries: 0, waits: false });
-            });
-        }
     }
 
     /// Counts what is lost, and has it told.

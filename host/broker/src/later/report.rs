@@ -1,6 +1,6 @@
 //! What operators see of what is to happen later.
 
-use super::{HOPS_MAX, RELEASE_TRIES_MAX};
+use super::{EMISSIONS_MAX, HOPS_MAX, RELEASE_TRIES_MAX};
 use crate::{
     dead_letter::REFUSALS_MAX,
     exchange::Exchange,
@@ -120,10 +120,12 @@ pub struct Loss {
 /// Why something is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Emissions led to emissions, more often than [`HOPS_MAX`] times.
-    TooManyHops,
-    /// Too many emitted messages wait already.
-    OutboxFull,
+    /// Emissions led to emissions, more often than [`HOPS_MAX`] times; this plugin made the last.
+    TooManyHops(Arc<str>),
+    /// More than [`EMISSIONS_MAX`] emissions led back to one message; this plugin made the last.
+    TooManyEmissions(Arc<str>),
+    /// Too many messages wait already that this plugin emitted, and no publish could be refused for it.
+    OutboxFull(Arc<str>),
     /// The exchange to emit to is not there.
     NoExchange,
     /// The queue to put a message into is not there.
@@ -155,12 +157,19 @@ impl fmt::Display for Loss {
         let Self { why, name, count } = self;
         let plural = if *count == 1 { "" } else { "s" };
         match why {
-            Why::TooManyHops => {
-                write!(f, "dropped {count} message{plural} emitted to '{name}' after {HOPS_MAX} emissions")
-            }
-            Why::OutboxFull => {
-                write!(f, "dropped {count} message{plural} emitted to '{name}': too many wait")
-            }
+            Why::TooManyHops(plugin) => write!(
+                f,
+                "dropped {count} message{plural} that plugin '{plugin}' emitted to '{name}' after {HOPS_MAX} emissions"
+            ),
+            Why::TooManyEmissions(plugin) => write!(
+                f,
+                "dropped {count} message{plural} that plugin '{plugin}' emitted to '{name}': {EMISSIONS_MAX} emissions may \
+                 lead back to one message"
+            ),
+            Why::OutboxFull(plugin) => write!(
+                f,
+                "dropped {count} message{plural} that plugin '{plugin}' emitted to '{name}': too many of it wait"
+            ),
             Why::NoExchange => {
                 write!(f, "dropped {count} message{plural} emitted to exchange '{name}': it is not there")
             }

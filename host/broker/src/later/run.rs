@@ -2,7 +2,7 @@
 //! taken.
 
 use super::{
-    Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Place, RELEASE_TRIES_MAX, Taken, Why,
+    Bell, EMISSION_TRIES_MAX, Emission, Held, Later, Loss, Part, Place, RELEASE_TRIES_MAX, Taken, Why,
     keeping::Release,
     stuck::{Answering, answering},
 };
@@ -19,8 +19,12 @@ use alloc::{boxed::Box, string::ToString, sync::Arc, vec::Vec};
 use core::{mem, sync::atomic::Ordering};
 use leveret_model::{MoreKeys, Name, OwnedMessage};
 
-/// How many messages are published in one go.
+/// How many messages are published in one go at most.
 const BATCH_MAX: usize = 256;
+/// How many are at first: it is doubled while they are quick, and halved where they took long.
+const BATCH_FIRST: usize = 32;
+/// What takes so long is long, in milliseconds.
+const LONG_MS: u64 = 3;
 /// Why an emitted message was given up that waited for an answer.
 const NOT_ANSWERED: &str = "the exchange's type did not answer";
 
@@ -36,18 +40,36 @@ pub struct Ran {
 }
 
 /// What a housekeeper has in hand: scratch, and letters that it is to send on.
-#[derive(Default)]
 pub struct Housekeeping {
     publisher: Publisher,
     letters: DeadLetters,
     relief: Relief,
+    /// How many messages to publish in one go.
+    batch: usize,
+}
+
+impl Default for Housekeeping {
+    fn default() -> Self {
+        let (publisher, letters) = (Publisher::default(), DeadLetters::default());
+        Self { publisher, letters, relief: Relief::default(), batch: BATCH_FIRST }
+    }
+}
+
+impl Housekeeping {
+    /// What was published in one go began and ended then.
+    fn took(&mut self, began_ms: u64, ended_ms: u64) {
+        self.batch = match ended_ms.saturating_sub(began_ms) {
+            0 => (self.batch * 2).min(BATCH_MAX),
+            1..LONG_MS => self.batch,
+            _ => (self.batch / 2).max(1),
+        };
+    }
 }
 
 impl Vhost {
     /// Does a bounded piece of what is due of messages: publishes those that were emitted, lets those go on
     /// that were held. By one housekeeper at a time, else what it does is in no order.
     pub fn run_later(self: &Arc<Self>, router: &mut dyn Router, hand: &mut Housekeeping) -> Ran {
-        let Housekeeping { publisher, letters, relief } = hand;
         let now_ms = router.now_ms();
         if self.later.bell.answered.swap(false, Ordering::AcqRel) {
             let mut state = self.later.state.lock();
@@ -56,19 +78,19 @@ impl Vhost {
             state.outbox.unblock_waiting();
         }
         self.later.unstick(now_ms, router);
-        self.run_deaths(now_ms, router, letters);
-        self.emit_some(now_ms, router, publisher);
-        self.release_some(now_ms, router, publisher);
-        let again_ms = self.relieve_some(now_ms, relief);
+        self.run_deaths(now_ms, router, &mut hand.letters);
+        let began_ms = router.now_ms();
+        self.emit_some(now_ms, router, hand);
+        self.release_some(now_ms, router, hand);
+        hand.took(began_ms, router.now_ms());
+        let again_ms = self.relieve_some(now_ms, &mut hand.relief);
         let losses = mem::take(&mut self.later.state.lock().losses);
         let mut due_ms = self.next_message_ms().into_iter().chain(again_ms);
         Ran { more: due_ms.any(|due_ms| due_ms <= now_ms), again_ms, losses }
     }
 
-    fn emit_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, publisher: &mut Publisher) {
-        let Some(taken) = self.later.state.lock().outbox.take(now_ms, BATCH_MAX) else {
-            return;
-        };
+    fn emit_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, hand: &mut Housekeeping) {
+        let Some(taken) = self.later.take_emitted(now_ms, hand.batch) else { return };
         let Some(exchange) = self.exchange(&taken.lane) else {
             self.later.not_emitted(&taken);
             return;
@@ -76,16 +98,21 @@ impl Vhost {
         let keys = keys_of(taken.things.iter().map(|(_, emission)| &emission.message));
         let messages = taken.things.iter().map(|(_, emission)| &emission.message);
         let batch = batch_of(messages, &keys);
-        let origin = |hops| Origin { hops, dead_lettered: false };
-        let mut origins: Vec<Origin> =
-            taken.things.iter().map(|(_, emission)| origin(emission.hops)).collect();
+        let mut origins: Vec<Origin> = taken.things.iter().map(|(_, emission)| emission.origin).collect();
         let (mut outcomes, waker) = (Vec::with_capacity(batch.len()), self.later.waker());
-        publisher.publish_emitted(self, router, &exchange, (&batch, &mut origins), &mut outcomes, &waker);
+        hand.publisher.publish_emitted(
+            self,
+            router,
+            &exchange,
+            (&batch, &mut origins),
+            &mut outcomes,
+            &waker,
+        );
         self.later.emitted(now_ms, taken, &outcomes);
     }
 
-    fn release_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, publisher: &mut Publisher) {
-        let Some(taken) = self.later.take_holds(now_ms) else { return };
+    fn release_some(self: &Arc<Self>, now_ms: u64, router: &mut dyn Router, hand: &mut Housekeeping) {
+        let Some(taken) = self.later.take_holds(now_ms, hand.batch) else { return };
         let Some(exchange) = taken.things.first().map(|(_, held)| held.exchange.clone()) else {
             return;
         };
@@ -96,7 +123,7 @@ impl Vhost {
         let to = (&exchange, taken.lane.1);
         // Before they are asked: what changes meanwhile may answer otherwise.
         let answering = answering(&exchange, router);
-        publisher.publish_own(self, router, to, (&batch, &mut release), &mut outcomes, &waker);
+        hand.publisher.publish_own(self, router, to, (&batch, &mut release), &mut outcomes, &waker);
         self.later.released(now_ms, taken, &outcomes, answering);
     }
 }
@@ -126,9 +153,18 @@ impl Later {
         bell
     }
 
-    fn take_holds(&self, now_ms: u64) -> Option<Taken<Place, Held>> {
+    /// Takes out what is to be published now. What it leads to may have its room.
+    fn take_emitted(&self, now_ms: u64, max: usize) -> Option<Taken<Name, Emission>> {
+        let taken = self.state.lock().outbox.take(now_ms, max)?;
+        for (_, Emission { plugin, message, .. }) in &taken.things {
+            self.outbox.give_back(plugin, Part::of(message.len_bytes()));
+        }
+        Some(taken)
+    }
+
+    fn take_holds(&self, now_ms: u64, max: usize) -> Option<Taken<Place, Held>> {
         let mut state = self.state.lock();
-        let taken = state.holds.take(now_ms, BATCH_MAX)?;
+        let taken = state.holds.take(now_ms, max)?;
         for (at, _) in &taken.things {
             state.held_at.remove(&HoldId(at.1));
         }
@@ -208,9 +244,6 @@ impl Later {
 
     /// The exchange to emit to is not there.
     fn not_emitted(&self, taken: &Taken<Name, Emission>) {
-        for (_, emission) in &taken.things {
-            self.outbox.give_back(&emission.message.view());
-        }
         self.state.lock().lost(Why::NoExchange, &taken.lane, taken.things.len() as u64);
     }
 
@@ -228,7 +261,6 @@ impl Later {
                         Published::Dropped => &mut state.counters.emitted_dropped,
                         _ => &mut state.counters.emitted_unroutable,
                     } += 1;
-                    self.outbox.give_back(&emission.message.view());
                     continue;
                 }
                 Some(Published::Rejected(reason) | Published::Full(reason)) => {
@@ -260,10 +292,10 @@ impl Later {
                 }
             };
             if emission.tries >= EMISSION_TRIES_MAX {
-                self.outbox.give_back(&emission.message.view());
                 state.lost(Why::NotAccepted(reason), &exchange, 1);
             } else {
                 state.counters.emission_retries += 1;
+                self.outbox.take_anyway(&emission.plugin, Part::of(emission.message.len_bytes()));
                 state.outbox.insert(exchange.clone(), at, emission);
             }
         }

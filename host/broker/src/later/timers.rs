@@ -4,9 +4,12 @@
 //! a timer is set, or fired ([`StateChange::SetTimer`]); what is given up or has no room is told to the store here. After
 //! a start they are set again, and are called when their plugin is there.
 
-use super::{EXCHANGE_TIMERS_MAX, Later, Place, TIMER_TRIES_MAX, TIMERS_MAX, Timer, TimerInfo, Why};
+use super::{
+    EXCHANGE_TIMERS_MAX, Later, Place, TIMER_PAUSE_MS_MIN, TIMER_TRIES_MAX, TIMERS_MAX, Timer, TimerInfo, Why,
+};
 use crate::{
     exchange::{Exchange, ExchangeId},
+    origin::Origin,
     port::{Due, Fired, Layer, Router},
     store::{Change, StateChange},
     vhost::Vhost,
@@ -30,7 +33,7 @@ impl Vhost {
             let due = Due { name: &timer.name, due_ms: timer.due_ms };
             let fired = router.timer(&timer.exchange, place.1, due, &waker, &mut deeds);
             self.later.fired((now_ms, tries), place, timer, fired);
-            self.perform(&mut deeds, 0, now_ms);
+            self.perform(&mut deeds, Origin::default(), now_ms);
             if router.now_ms() > now_ms {
                 return;
             }
@@ -69,8 +72,11 @@ impl Later {
                 state.lost(Why::TooManyTimers, &exchange.spec.name, 1);
                 return Some((exchange, name));
             }
-            let at = (due_ms, state.number());
-            state.timer_at.insert((place, name.clone()), at);
+            let key = (place, name.clone());
+            let called_ms = state.called.get(&key).copied();
+            let earliest_ms = called_ms.map_or(0, |called_ms| called_ms.saturating_add(TIMER_PAUSE_MS_MIN));
+            let at = (due_ms.max(earliest_ms), state.number());
+            state.timer_at.insert(key, at);
             state.timers.insert(place, at, Timer { exchange, name, due_ms, tries: 0 });
             None
         });
@@ -110,20 +116,24 @@ impl Later {
     }
 
     fn take_timer(&self, now_ms: u64) -> Option<(Place, Timer, u32)> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.called.retain(|_, called_ms| now_ms.saturating_sub(*called_ms) < TIMER_PAUSE_MS_MIN);
         let taken = state.timers.take(now_ms, 1)?;
         let (_, timer) = taken.things.into_iter().next()?;
         state.timer_at.remove(&(taken.lane, timer.name.clone()));
         Some((taken.lane, timer, taken.tries))
     }
 
-    /// A timer was called, whose lane was blocked so often in a row before.
+    /// A timer was called, whose lane was blocked so often in a row before. It is not called again at once, whatever
+    /// the time that it is set to.
     fn fired(&self, (now_ms, tries): (u64, u32), place: Place, mut timer: Timer, fired: Fired) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let due_ms = match &fired {
             Fired::Done => {
                 state.counters.timers_fired += 1;
+                state.called.insert((place, timer.name), now_ms);
                 state.timers.unblock(place);
                 return;
             }

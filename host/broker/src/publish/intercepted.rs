@@ -10,6 +10,7 @@ use super::{Batch, Publish, Published, Publisher, further, is_same};
 use crate::{
     exchange::{Exchange, RouteSet},
     intercept::{Interception, Standing},
+    later::Emitting,
     origin::{Origin, Sender},
     port::{Answer, Effects, Fate, Layer, Router, Site, Wake},
     store,
@@ -260,10 +261,17 @@ fn keep_of_dropped(
     };
     let view = interception.view(place, &publish.message);
     let mut deeds = Vec::new();
-    if let Err(failure) = store::keep(&*run.vhost.store, effects, (Fate::Dropped, &view), &mut deeds) {
-        return Published::Unavailable(Arc::from(failure.to_string()));
+    let origin = run.origins.and_then(|origins| origins.get(place)).copied().unwrap_or_default();
+    let room = run.vhost.room_for((origin, Fate::Dropped), effects.iter().map(|effects| &**effects));
+    let mut emitting = match room {
+        Ok(room) => room.unwrap_or_else(|| Emitting::new(origin, 0)),
+        Err(why) => return Published::Full(why),
+    };
+    let kept = store::keep(&*run.vhost.store, effects, (Fate::Dropped, &view), &mut deeds);
+    run.vhost.perform_with(&mut deeds, &mut emitting, now_ms);
+    run.vhost.later.give_back_unused(emitting);
+    match kept {
+        Ok(()) => Published::Dropped,
+        Err(failure) => Published::Unavailable(Arc::from(failure.to_string())),
     }
-    let hops = run.origins.and_then(|origins| origins.get(place)).map_or(0, |origin| origin.hops);
-    run.vhost.perform(&mut deeds, hops, now_ms);
-    Published::Dropped
 }

@@ -19,7 +19,8 @@ pub enum Published {
     /// Not accepted, because a plugin cannot be asked about any message now: to its publisher the same as
     /// [`Self::Rejected`]. Whoever tries again may count it as no try.
     Unavailable(Arc<str>),
-    /// Not accepted, because a queue has no room for it and says so: to its publisher the same again. Of what the broker
+    /// Not accepted, because a queue has no room for it and says so, or there is none for what a type emits or enqueues because
+    /// of it: to its publisher the same again. Of what the broker
     /// publishes only where no other queue took it, which would get it once more with another try.
     Full(Arc<str>),
     /// The publish is an error of its channel. Whatever else the batch has from that channel

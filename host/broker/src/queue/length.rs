@@ -2,8 +2,8 @@
 //!
 //! What waits for consumers that can take it does not count: they are about to come for it.
 
-use super::{settings::Overflow, state::State};
-use crate::dead_letter::DeathReason;
+use super::{Queue, settings::Overflow, state::State};
+use crate::{dead_letter::DeathReason, later::Part};
 
 /// How many messages do not count at most because a consumer can take them.
 const AWAITED_MAX: u32 = 4096;
@@ -11,6 +11,17 @@ const AWAITED_MAX: u32 = 4096;
 const AWAITED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How many go at once; the rest is for the housekeeper.
 const SHORTENED_MAX: usize = 4096;
+
+impl Queue {
+    /// Whether it would not accept so much, of bodies alone: a look that says nothing of what comes until then.
+    pub(crate) fn refuses(&self, part: Part) -> bool {
+        let mut state = self.state.lock();
+        state.settings.overflow == Overflow::RejectPublish
+            && state.settings.is_limited()
+            && !state.is_deleted()
+            && state.is_long((part.messages, part.bytes))
+    }
+}
 
 impl State {
     /// Whether one more message, with a body of so many bytes, is not to be accepted.

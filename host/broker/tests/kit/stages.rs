@@ -2,7 +2,7 @@
 //!
 //! - `dedup` drops a body that was routed before; one in doubt has to wait.
 //! - `hold` holds a message whose properties, or whose header `delay`, are a number of milliseconds.
-//! - `emit` emits a copy to the exchange named by the argument `emit-to`.
+//! - `emit` emits a copy to the exchange named by the argument `emit-to`, or as many as the argument `copies` says.
 //! - `store` keeps what was routed for new bindings.
 //! - `timer` sets a timer, named by the routing key, to the milliseconds in the properties; `stop`
 //!   in them cancels it.
@@ -12,7 +12,7 @@ use super::native::Native;
 use leveret_broker::{
     Vhost,
     exchange::{Exchange, ExchangeId},
-    port::{Answer, Deed, Effective, Effects, Fate, Hold, Layer, Wake},
+    port::{Answer, Deed, Effective, Effects, Fate, Hold, Layer, Wake, Want},
     store::Change,
 };
 use leveret_model::{MessageView, Name, OwnedMessage};
@@ -38,6 +38,8 @@ pub struct Memory {
     /// A queue in which nothing is unsettled when effects are committed.
     pub settled: Option<(Arc<Vhost>, &'static str)>,
     pub fired: Vec<String>,
+    /// What types were told of room that there is not.
+    pub no_room: Vec<String>,
     pub failed_timers: u32,
     /// `+` and `-` with the destination of bindings made and gone.
     pub changes: Vec<String>,
@@ -78,6 +80,7 @@ enum Act {
 struct Acts {
     memory: Arc<Mutex<Memory>>,
     exchange: ExchangeId,
+    plugin: Arc<str>,
     body: Vec<u8>,
     acts: Vec<Act>,
 }
@@ -89,6 +92,27 @@ impl fmt::Debug for Acts {
 }
 
 impl Effects for Acts {
+    fn wants(&self, _: Fate, each: &mut dyn FnMut(Want<'_>)) {
+        let plugin = &self.plugin;
+        for act in &self.acts {
+            match act {
+                Act::Deed(Deed::Emit { message, .. }) => {
+                    each(Want::Emit { plugin, message_bytes: message.len_bytes() });
+                }
+                Act::Deed(Deed::Enqueue { queue, message }) => {
+                    each(Want::Enqueue { plugin, queue, body_bytes: message.body.len() });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn no_room(&self, plugin: &str, why: &str) {
+        if *self.plugin == *plugin {
+            self.memory.lock().unwrap().no_room.push(why.into());
+        }
+    }
+
     fn record(&self, fate: Fate, group: &mut Vec<Change>) {
         let seen = self.acts.iter().filter(|act| fate == Fate::Routed && matches!(act, Act::Seen));
         let body = || String::from_utf8(self.body.clone()).unwrap();
@@ -153,11 +177,14 @@ impl Native {
             value.map(|text| Name::new(text.as_bytes()).unwrap()).unwrap_or_default()
         };
         let copy = || OwnedMessage::from_view(message);
+        // Each exchange is a plugin's of its name.
+        let plugin: Arc<str> = Arc::from(exchange.spec.name.to_text());
         let properties = message.properties.strip_prefix(super::PERSISTENT).unwrap_or(message.properties);
         let properties = std::str::from_utf8(properties).unwrap_or_default();
         let mut acts = Acts {
             memory: self.memory.clone(),
             exchange: exchange.id,
+            plugin: plugin.clone(),
             body: message.body.to_vec(),
             acts: Vec::new(),
         };
@@ -187,8 +214,11 @@ impl Native {
                 }
                 ("store", _) => acts.acts.push(Act::Store),
                 ("emit", _) => {
-                    let (exchange, message) = (argument(b"emit-to"), copy());
-                    acts.acts.push(Act::Deed(Deed::Emit { exchange, message, hops: 0 }));
+                    let copies = argument(b"copies").to_text().parse().unwrap_or(1);
+                    acts.acts.extend((0..copies).map(|_| {
+                        let (exchange, message) = (argument(b"emit-to"), copy());
+                        Act::Deed(Deed::Emit { exchange, message, plugin: plugin.clone() })
+                    }));
                 }
                 ("divert", _) => {
                     let (queue, message) = (argument(b"divert-to"), copy());

@@ -62,3 +62,26 @@ fn a_chain_is_in_order_whatever_the_order_of_the_rules() {
     assert!(attachments.any(&vhosts()[0], AttachmentPoint::Publish));
     assert!(!attachments.any(&vhosts()[0], AttachmentPoint::Deliver));
 }
+
+#[test]
+fn what_is_attached_everywhere_is_attached_in_a_virtual_host_that_comes_later() {
+    let rules = vec![rule("late", 2, None), rule("early", 1, None)];
+    let attachments = Attachments::new(rules, &vhosts()).unwrap();
+    let late = Name::from_static("late");
+    assert!(!attachments.any(&late, AttachmentPoint::Publish));
+    let (before, count) = (attachments.generation(), attachments.all().len());
+    attachments.vhost_begins(&late);
+    assert!(attachments.any(&late, AttachmentPoint::Publish) && attachments.generation() > before);
+    let orders = |attachments: &Attachments| -> Vec<i64> {
+        let chain = attachments.chain(&late, AttachmentPoint::Publish, b"x");
+        chain.into_iter().map(|at| attachments.get(at).unwrap().rule.order).collect()
+    };
+    assert_eq!(orders(&attachments), [1, 2]);
+    attachments.vhost_begins(&late);
+    assert_eq!((orders(&attachments).len(), attachments.all().len()), (2, count + 2), "once");
+    let first = attachments.chain(&late, AttachmentPoint::Publish, b"x");
+    attachments.vhost_ends(&late);
+    assert!(first.iter().all(|at| attachments.get(*at).is_none()) && orders(&attachments).is_empty());
+    attachments.vhost_begins(&late);
+    assert_ne!(attachments.chain(&late, AttachmentPoint::Publish, b"x"), first, "with state of its own");
+}

@@ -8,7 +8,7 @@ use crate::{
 use leveret_broker::{
     exchange::Exchange,
     explain::Wanted,
-    port::{Deed, Effects, Fate, HoldId, Layer},
+    port::{Deed, Effects, Fate, HoldId, Layer, Want},
     store::{Change, StateChange},
 };
 use leveret_model::{MessageView, Name, OwnedMessage};
@@ -266,7 +266,8 @@ impl Draft {
             Op::Enqueue { queue, message } => deeds.push(Deed::Enqueue { queue, message }),
             Op::Emit { exchange, message } => {
                 self.account.count_emitted();
-                deeds.push(Deed::Emit { exchange, message, hops: 0 });
+                let plugin = self.account.name().clone();
+                deeds.push(Deed::Emit { exchange, message, plugin });
             }
         }
     }
@@ -301,6 +302,25 @@ impl Drop for Draft {
 }
 
 impl Effects for Draft {
+    fn wants(&self, fate: Fate, each: &mut dyn FnMut(Want<'_>)) {
+        let plugin = self.account.name();
+        for op in self.ops.iter().filter(|op| self.takes_place(op, fate)) {
+            match op {
+                Op::Emit { message, .. } => each(Want::Emit { plugin, message_bytes: message.len_bytes() }),
+                Op::Enqueue { queue, message } => {
+                    each(Want::Enqueue { plugin, queue, body_bytes: message.body.len() });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn no_room(&self, plugin: &str, why: &str) {
+        if **self.account.name() == *plugin {
+            self.account.no_room(why);
+        }
+    }
+
     fn record(&self, fate: Fate, group: &mut Vec<Change>) {
         self.changes(fate, group);
     }

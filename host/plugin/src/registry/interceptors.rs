@@ -265,7 +265,7 @@ impl Registry {
                 && policy.enabled
                 && version.not_granted(vhost).is_none()
         };
-        self.attachments.all().iter().filter(|attachment| would_serve(attachment)).cloned().collect()
+        self.attachments.all().into_iter().filter(|attachment| would_serve(attachment)).collect()
     }
 
     /// An attachment in a virtual host whose interceptor its plugin provides now, and this version of it does
@@ -281,13 +281,13 @@ impl Registry {
                 && version.describes_interceptor(&attachment.rule.interceptor).is_none()
                 && self.provider_by(slots, attachment).is_ok_and(|now| now.is_plugin_of(version))
         };
-        let attachment = self.attachments.all().iter().find(dropped)?;
+        let attachment = self.attachments.all().into_iter().find(|attachment| dropped(&attachment))?;
         Some(format!("the new version drops an interceptor that is attached: {}", attachment.rule))
     }
 
     /// The virtual hosts that have attachments.
-    pub(super) fn attached_vhosts(&self) -> impl Iterator<Item = &Name> {
-        self.attachments.all().iter().map(|attachment| &attachment.vhost)
+    pub(super) fn attached_vhosts(&self) -> impl Iterator<Item = Name> {
+        self.attachments.all().into_iter().map(|attachment| attachment.vhost.clone())
     }
 
     /// From now on a version provides its interceptors, and the one before it provides none.

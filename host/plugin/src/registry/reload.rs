@@ -300,7 +300,7 @@ impl Registry {
                 return Err(LoadError::at(Stage::Swap)(group.dropped()));
             }
             let dropped =
-                self.attached_vhosts().find_map(|vhost| self.attachment_dropped(&slots, version, vhost));
+                self.attached_vhosts().find_map(|vhost| self.attachment_dropped(&slots, version, &vhost));
             if let Some(what) = dropped {
                 return Err(LoadError::at(Stage::Swap)(what));
             }

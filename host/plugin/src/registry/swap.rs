@@ -197,7 +197,7 @@ impl<'a> Moving<'a> {
         match &self.version.scope {
             Scope::Vhost(own) => [own.clone()].into(),
             Scope::Global | Scope::Shipped => {
-                slots.vhosts().chain(self.registry.attached_vhosts()).cloned().collect()
+                slots.vhosts().cloned().chain(self.registry.attached_vhosts()).collect()
             }
         }
     }

@@ -53,7 +53,7 @@ impl Registry {
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for attachment in self.attachments().all() {
-            if let Some((why, hint)) = self.without_interceptor(attachment) {
+            if let Some((why, hint)) = self.without_interceptor(&attachment) {
                 let text = format!("[[intercept]] {}: {why}", attachment.rule);
                 warnings.push(Warning { about: WarningAbout::NoInterceptor, text, hint });
             }
@@ -207,8 +207,8 @@ impl Registry {
     /// Whether a virtual host has exchanges of a version's types, or attaches one of its interceptors.
     fn uses(&self, version: &Version, vhost: &Name) -> bool {
         let attached = || {
-            let mut here = self.attachments().all().iter().filter(|attachment| attachment.vhost == *vhost);
-            here.any(|it| self.provider_of(it).is_ok_and(|provider| provider.id == version.id))
+            let mut here = self.attachments().all().into_iter().filter(|it| it.vhost == *vhost);
+            here.any(|it| self.provider_of(&it).is_ok_and(|provider| provider.id == version.id))
         };
         let groups = self.slots.read().groups_for_types(version);
         groups.iter().any(|group| group.vhost == *vhost) || attached()

@@ -91,6 +91,28 @@ impl Usage {
         Ok(())
     }
 
+    /// Charges an entry that takes the place of others, which are charged until it has it: so much of bytes and entries.
+    ///
+    /// # Errors
+    /// If it does not fit without them; nothing is charged then.
+    pub(crate) fn take_instead(
+        &self,
+        (gone_bytes, gone_entries): (u64, u64),
+        bytes: u64,
+    ) -> Result<(), Full> {
+        let used = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if used.saturating_sub(gone_bytes) > self.bytes_max {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(self.full());
+        }
+        let entries = self.entries.fetch_add(1, Ordering::Relaxed);
+        if entries.saturating_sub(gone_entries) >= self.entries_max {
+            self.give_back(bytes);
+            return Err(self.full());
+        }
+        Ok(())
+    }
+
     /// Whether an entry fits now.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.has_room_without((0, 0), bytes)

@@ -194,10 +194,11 @@ impl Values {
         let written = match value {
             None => None,
             Some(value) => {
-                if !usage.has_room(cost(key, value)) {
+                if !usage.has_room_without(self.replaced(key, usage), cost(key, value)) {
                     self.purge(now_ms);
                 }
-                usage.take(cost(key, value)).map_err(|_| ValueError::Quota)?;
+                let replaced = self.replaced(key, usage);
+                usage.take_instead(replaced, cost(key, value)).map_err(|_| ValueError::Quota)?;
                 Some(Written { bytes: value.into(), end_ms, usage: usage.clone() })
             }
         };
@@ -207,6 +208,15 @@ impl Values {
             Some((_, before)) => before.iter().for_each(|before| before.give_back(key)),
         }
         Ok(())
+    }
+
+    /// Bytes and entries that go where the only draft of a key writes another value and is committed.
+    fn replaced(&self, key: &[u8], usage: &Arc<Usage>) -> (u64, u64) {
+        let Some(Entry { value, draft }) = self.entries.get(key) else { return (0, 0) };
+        let drafted = draft.iter().filter_map(|(_, written)| written.as_ref());
+        let all = value.iter().map(|value| &value.written).chain(drafted);
+        let all = all.filter(|written| Arc::ptr_eq(&written.usage, usage));
+        all.fold((0, 0), |(bytes, entries), written| (bytes + written.cost(key), entries + 1))
     }
 
     /// Adds to a counter, and gives the sum.

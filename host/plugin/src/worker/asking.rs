@@ -379,6 +379,8 @@ impl Batch<'_> {
             let (kept, answer_bytes) = match self.resolve(version, decision) {
                 Ok(resolved) => resolved,
                 Err(what) => {
+                    let account = self.homes.account_of(version, &self.exchange.vhost);
+                    account.bad_answer(format_args!("exchange '{}'", self.exchange.spec.name), what);
                     let refusal = refusal(self.exchange, NotServed::Failed(String::from(what)));
                     answered = self.fail(answered, question + 1, &refusal, answers);
                     continue;

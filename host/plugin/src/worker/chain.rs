@@ -18,7 +18,7 @@ use crate::{
 };
 use leveret_broker::{
     exchange::{Binding, Exchange, TypeSpec},
-    port::{Answer, Deed, Due, Effective, Effects, Fate, Fired, Layer, Wake},
+    port::{Answer, Deed, Due, Effective, Effects, Fate, Fired, Layer, Wake, Want},
     store::{Change, StateChange, StoreFailure},
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
@@ -271,6 +271,16 @@ fn behind(outer: Answer, inner: Answer) -> Answer {
 struct Both(Box<dyn Effects>, Box<dyn Effects>);
 
 impl Effects for Both {
+    fn wants(&self, fate: Fate, each: &mut dyn FnMut(Want<'_>)) {
+        self.0.wants(fate, each);
+        self.1.wants(fate, each);
+    }
+
+    fn no_room(&self, plugin: &str, why: &str) {
+        self.0.no_room(plugin, why);
+        self.1.no_room(plugin, why);
+    }
+
     fn record(&self, fate: Fate, group: &mut Vec<Change>) {
         self.0.record(fate, group);
         self.1.record(fate, group);

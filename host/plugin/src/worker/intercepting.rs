@@ -12,7 +12,7 @@ mod handing_over;
 mod seats;
 
 pub(super) use seats::Interceptors;
-use seats::NotReady;
+use seats::{Fault, NotReady};
 
 use super::{
     Worker,
@@ -270,8 +270,10 @@ impl Asking<'_> {
         let mut effects = draft.map(|draft| draft as Box<dyn Effects>);
         for (question, verdict) in (first_question..).zip(verdicts) {
             let Some(seat) = self.worker.interceptors.seat_there(self.at) else { return };
-            if let Some(why) = seat.fault_of(verdict) {
-                self.fail(question + 1, |attachment| failed(attachment, why), answered, rulings);
+            if let Some(fault) = seat.fault_of(verdict, self.worker.services.form.map(|form| form as _)) {
+                seat.count_fault(self.attachment, &fault);
+                let ruling = |attachment: &Attachment| fault_ruling(attachment, &fault);
+                self.fail(question + 1, ruling, answered, rulings);
                 continue;
             }
             seat.log_rejection(self.attachment, verdict);
@@ -413,6 +415,14 @@ fn failed(attachment: &Attachment, why: &str) -> Ruling {
             let name = &attachment.rule.interceptor;
             Ruling::Said(Intercepted::Reject(format!("the interceptor '{name}': {why}").into()), None)
         }
+    }
+}
+
+/// The ruling on a message for which the interceptor's verdict cannot be taken.
+fn fault_ruling(attachment: &Attachment, fault: &Fault) -> Ruling {
+    match fault {
+        Fault::NotGranted(why) => unavailable(attachment, why),
+        Fault::Wrong(why) => failed(attachment, why),
     }
 }
 

@@ -1,10 +1,9 @@
 //! The exchange types as one worker thread sees them: its instances, its remembered answers.
 //!
 //! `asking.rs` has the path of a message, `intercepting.rs` that past interceptors, `homes.rs` and `home.rs` the
-//! instances (`berths.rs` those that there is one of), `handing_over.rs` the way to the slow lane,
-//! `keeping.rs` keeps what is remembered up to date, `relief.rs` small where room is short, `sets.rs` shares destinations,
-//! `explain.rs` tells how an answer came about, `inspecting.rs` what types show operators, `arms.rs` asks a
-//! version that is tried beside the one that serves, `reconfiguring.rs` tries other arguments out.
+//! instances (`berths.rs` those that there is one of), `handing_over.rs` the way to the slow lane, `keeping.rs` keeps what is
+//! remembered up to date, `relief.rs` small, `sets.rs` shares destinations, `explain.rs` tells how an answer came about,
+//! `inspecting.rs` what types show, `arms.rs` asks a version that is tried, `reconfiguring.rs` tries other arguments out.
 
 mod alike;
 mod arms;
@@ -540,6 +539,10 @@ impl Router for Worker {
         self.interceptors.points(vhost)
     }
 
+    fn vhost_gone(&mut self, vhost: &Name) {
+        self.interceptors.vhost_ends(vhost);
+    }
+
     fn attachments(&mut self, site: Site<'_>) -> usize {
         self.interceptors.chain(site).len()
     }
@@ -585,11 +588,9 @@ impl Router for Worker {
 
     fn closed(&mut self, exchange: &Exchange) {
         self.closed.fetch_add(1, Ordering::Relaxed);
-        for layer in 0..exchange.types().len() {
-            let layer = Layer(layer as u8);
-            self.entries.by_place.remove(&(exchange.id, layer));
-            for beside in all_beside(layer) {
-                self.entries.by_place.remove(&(exchange.id, beside));
+        for layer in (0..exchange.types().len()).map(|layer| Layer(layer as u8)) {
+            for at in all_beside(layer).chain([layer]) {
+                self.entries.by_place.remove(&(exchange.id, at));
             }
         }
         self.homes.close(exchange.id);

@@ -117,6 +117,7 @@ fn in_vhost(api: &Api, vhost: &Vhost, type_name: &[u8]) -> Option<PluginInVhostJ
             memory: used.failures.memory,
             state: used.state_refused,
             held: used.held_refused,
+            outgoing: used.no_room,
             log_lines: used.log_lines_left_out,
             metrics: used.metrics_ignored,
         },

@@ -95,6 +95,26 @@ fn quota_and_sizes_are_held() {
 }
 
 #[test]
+fn another_value_for_a_key_takes_what_it_has_more_than_the_one_before() {
+    let mut values = Values::default();
+    let usage = Arc::new(Usage::new(2 * cost(b"k", b"12345"), 2));
+    for key in ["k", "l"] {
+        put(&mut values, key, "12345", None, &usage);
+    }
+    let draft = DraftId::next();
+    values.write(draft, b"k", Some(b"54321"), (None, 0), &usage).unwrap();
+    values.write(draft, b"k", Some(b"5432"), (None, 0), &usage).unwrap();
+    assert_eq!(values.write(draft, b"k", Some(b"543210"), (None, 0), &usage), Err(ValueError::Quota));
+    assert_eq!(values.write(draft, b"m", Some(b""), (None, 0), &usage), Err(ValueError::Quota));
+    values.commit(draft, b"k", 0);
+    assert_eq!(usage.used(), (2 * cost(b"k", b"12345") - 1, 2));
+    let draft = DraftId::next();
+    values.write(draft, b"l", Some(b"123456"), (None, 0), &usage).unwrap();
+    values.forget(draft, b"l");
+    assert_eq!(usage.used(), (2 * cost(b"k", b"12345") - 1, 2), "undone, it takes nothing");
+}
+
+#[test]
 fn a_scan_is_in_order_and_goes_on_where_it_stopped() {
     let (mut values, usage) = (Values::default(), usage());
     for key in ["b.2", "a.1", "b.1", "b.3", "c"] {

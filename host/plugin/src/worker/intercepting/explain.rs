@@ -7,7 +7,7 @@ use leveret_broker::{
     explain::{AskedInterceptor, Standing},
     port::{ExplainedInterceptor, Intercepted, Ruling, Site},
 };
-use leveret_model::{MessageView, OwnedMessage};
+use leveret_model::{Form, MessageView, OwnedMessage};
 use std::sync::Arc;
 
 /// What became of the question: a ruling, or why there is none.
@@ -92,18 +92,18 @@ impl Worker {
         // Dropped with the outcome, the draft of effects is undone.
         match judged {
             Ok((_, Outcome { in_doubt: Some(_), .. })) => Told::Later,
-            Ok((verdicts, _)) => seat.told(verdicts.first()),
+            Ok((verdicts, _)) => seat.told(verdicts.first(), self.services.form.map(|form| form as _)),
             Err(failure) => Told::Failed(failure.to_string().into()),
         }
     }
 }
 
 impl Seat {
-    fn told(&self, verdict: Option<&crate::guest::Verdict>) -> Told {
+    fn told(&self, verdict: Option<&crate::guest::Verdict>, form: Option<&dyn Form>) -> Told {
         match verdict {
             None => Told::Failed(Arc::from("it gave no verdict")),
-            Some(verdict) => match self.fault_of(verdict) {
-                Some(why) => Told::Failed(Arc::from(why)),
+            Some(verdict) => match self.fault_of(verdict, form) {
+                Some(fault) => Told::Failed(Arc::from(fault.why())),
                 None => Told::Ruling(Ruling::Said(said(verdict), None)),
             },
         }

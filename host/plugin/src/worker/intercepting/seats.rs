@@ -17,7 +17,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use leveret_broker::port::{Points, Ruling, Site, Wake};
-use leveret_model::{Name, Reads};
+use leveret_model::{Form, Name, Reads};
 use std::{ops::Range, rc::Rc, sync::Arc, time::Instant};
 
 /// For how many exchanges or queues of a virtual host it is noted at a point what they meet.
@@ -27,9 +27,11 @@ const CHAINS_MAX: usize = 4_096;
 pub(in crate::worker) struct Interceptors {
     attachments: Arc<Attachments>,
     memo_bytes_max: usize,
-    /// In the order of the attachments; made when first asked.
+    /// By the numbers of the attachments; made when first asked.
     seats: Vec<Option<Seat>>,
     chains: Vec<Chains>,
+    /// `chains` are those of this state of the attachments.
+    generation: u64,
 }
 
 /// What names meet at a point of a virtual host.
@@ -45,6 +47,23 @@ pub(super) enum NotReady {
     NotYet,
     /// It cannot be, for this reason.
     Cannot(Arc<str>),
+}
+
+/// Why a verdict cannot be taken, for people to read.
+pub(super) enum Fault {
+    /// For want of a grant: as if the plugin could not be asked, whatever the message.
+    NotGranted(&'static str),
+    /// It makes no sense: as if the plugin had failed on the message.
+    Wrong(String),
+}
+
+impl Fault {
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Self::NotGranted(why) => why,
+            Self::Wrong(why) => why,
+        }
+    }
 }
 
 impl From<Arc<str>> for NotReady {
@@ -75,17 +94,24 @@ pub(super) struct Seat {
 
 impl Interceptors {
     pub(in crate::worker) fn new(attachments: &Arc<Attachments>, memo_bytes_max: usize) -> Self {
-        let seats = attachments.all().iter().map(|_| None).collect();
-        Self { attachments: attachments.clone(), memo_bytes_max, seats, chains: Vec::new() }
+        let generation = attachments.generation();
+        let (seats, chains) = (Vec::new(), Vec::new());
+        Self { attachments: attachments.clone(), memo_bytes_max, seats, chains, generation }
     }
 
-    /// At which points anything is attached in a virtual host.
+    /// A virtual host begins: at which points anything is attached there.
     pub(in crate::worker) fn points(&self, vhost: &Name) -> Points {
+        self.attachments.vhost_begins(vhost);
         Points {
             publish: self.attachments.any(vhost, AttachmentPoint::Publish),
             deliver: self.attachments.any(vhost, AttachmentPoint::Deliver),
             dead_letter: self.attachments.any(vhost, AttachmentPoint::DeadLetter),
         }
+    }
+
+    /// A virtual host is gone.
+    pub(in crate::worker) fn vhost_ends(&self, vhost: &Name) {
+        self.attachments.vhost_ends(vhost);
     }
 
     /// What a message meets at a place.
@@ -98,6 +124,15 @@ impl Interceptors {
     }
 
     fn chain_at(&mut self, vhost: &Name, point: AttachmentPoint, name: &[u8]) -> Rc<[usize]> {
+        let generation = self.attachments.generation();
+        if self.generation != generation {
+            self.generation = generation;
+            self.chains.clear();
+            let there = |at: &usize| self.attachments.get(*at).is_some();
+            for gone in (0..self.seats.len()).filter(|at| !there(at)) {
+                self.seats.get_mut(gone).and_then(Option::take);
+            }
+        }
         let known = self.chains.iter().position(|chains| chains.point == point && chains.vhost == *vhost);
         let known = known.unwrap_or_else(|| {
             self.chains.push(Chains { vhost: vhost.clone(), point, by_name: HashMap::default() });
@@ -119,7 +154,10 @@ impl Interceptors {
 
     /// An attachment and what is kept of it.
     pub(super) fn seat(&mut self, at: usize) -> Option<(Arc<Attachment>, &mut Seat)> {
-        let attachment = self.attachments.all().get(at)?.clone();
+        let attachment = self.attachments.get(at)?;
+        if self.seats.len() <= at {
+            self.seats.resize_with(at + 1, || None);
+        }
         let bytes_max = self.memo_bytes_max;
         let seat = self.seats.get_mut(at)?;
         let seat = seat.get_or_insert_with(|| Seat::new(bytes_max));
@@ -174,16 +212,24 @@ impl Seat {
         self.version.is_err()
     }
 
-    /// Why a verdict cannot be taken, for people to read.
-    pub(super) fn fault_of(&self, verdict: &Verdict) -> Option<&'static str> {
-        match verdict {
-            Verdict::Patch(patch) if patch.body().is_some() && !self.may_modify_body => {
-                Some("it sets the body and needs the grant 'modify-body'")
-            }
-            Verdict::Patch(patch) if bytes_without_body(patch) > PATCH_BYTES_MAX => {
-                Some("its changes have more than 1 MiB")
-            }
-            _ => None,
+    /// Why a verdict cannot be taken. `form` is that of messages.
+    pub(super) fn fault_of(&self, verdict: &Verdict, form: Option<&dyn Form>) -> Option<Fault> {
+        let Verdict::Patch(patch) = verdict else { return None };
+        if patch.body().is_some() && !self.may_modify_body {
+            return Some(Fault::NotGranted("it sets the body and needs the grant 'modify-body'"));
+        }
+        if bytes_without_body(patch) > PATCH_BYTES_MAX {
+            return Some(Fault::Wrong("its changes have more than 1 MiB".into()));
+        }
+        let form = form.filter(|_| !patch.properties().is_empty())?;
+        let patched = form.patch(form.empty(), patch, &mut Vec::new());
+        patched.err().map(|error| Fault::Wrong(error.to_string()))
+    }
+
+    /// Its plugin gave a verdict that cannot be taken.
+    pub(super) fn count_fault(&self, attachment: &Attachment, fault: &Fault) {
+        if let Some(account) = &self.account {
+            account.bad_answer(format_args!("the interceptor {}", attachment.rule), fault.why());
         }
     }
 

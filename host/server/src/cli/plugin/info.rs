@@ -47,20 +47,20 @@ impl InfoArguments {
             Err(ClientError::NotFound) => None,
             found => Some(found?),
         };
-        let told: Vec<serde_json::Value> = match (found, &interceptors) {
-            (Some(told), _) => vec![told],
-            (None, Some(_)) => Vec::new(),
-            (None, None) => of_plugin(&client, name)?,
+        let is_type = found.is_some();
+        let told: Vec<serde_json::Value> = match found {
+            Some(told) => vec![told],
+            None => of_plugin(&client, name)?,
         };
         if told.is_empty() && interceptors.is_none() {
             return Err(not_there(name));
         }
         if self.json {
-            let alone = told.len() == 1;
-            let first = told.first().filter(|_| alone).or(interceptors.as_ref().filter(|_| told.is_empty()));
-            match first {
-                Some(told) => writeln!(out, "{told:#}")?,
-                None => writeln!(out, "{:#}", serde_json::Value::Array(told))?,
+            let mut all = told;
+            all.extend(interceptors.filter(|_| !is_type));
+            match &*all {
+                [alone] => writeln!(out, "{alone:#}")?,
+                _ => writeln!(out, "{:#}", serde_json::Value::Array(all))?,
             }
             return Ok(());
         }
@@ -74,7 +74,7 @@ impl InfoArguments {
             is_refused |= plugin.state == PluginState::Refused;
         }
         // Of a refused file: virtual hosts that took it, or an older version, may be asking its interceptors.
-        if let Some(it) = interceptors.filter(|_| told.is_empty() || is_refused) {
+        if let Some(it) = interceptors.filter(|_| !is_type || is_refused) {
             let it = serde_json::from_value::<InterceptorsJson>(it).context("the broker's answer")?;
             let before = if told.is_empty() { "" } else { "\n" };
             write!(out, "{before}{}", interceptors::details(&it))?;
@@ -189,6 +189,7 @@ fn lines_in_vhost(there: &PluginInVhostJson) -> Vec<(&'static str, String)> {
         ("emitted", there.emitted),
         ("state full", there.limits_hit.state),
         ("held full", there.limits_hit.held),
+        ("no room", there.limits_hit.outgoing),
         ("log full", there.limits_hit.log_lines),
         ("metrics full", there.limits_hit.metrics),
     ];

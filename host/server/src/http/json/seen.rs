@@ -186,6 +186,9 @@ pub struct LimitsHitJson {
     pub state: u64,
     /// Messages that were not held, for `held-mib` or `held-messages`.
     pub held: u64,
+    /// Messages that were not accepted because there was no room for what it emits or enqueues.
+    #[serde(default)]
+    pub outgoing: u64,
     /// Lines that were left out of the log.
     pub log_lines: u64,
     /// Uses of a metric beyond the most.
