@@ -93,6 +93,10 @@ pub mod id {
     pub const QUEUE_UNBIND: MethodId = (50, 50);
     /// queue.unbind-ok
     pub const QUEUE_UNBIND_OK: MethodId = (50, 51);
+    /// queue.delete.
+    pub const QUEUE_DELETE: MethodId = (50, 40);
+    /// queue.delete-ok.
+    pub const QUEUE_DELETE_OK: MethodId = (50, 41);
     /// queue.purge
     pub const QUEUE_PURGE: MethodId = (50, 30);
     /// queue.purge-ok
@@ -105,6 +109,8 @@ pub mod id {
     pub const BASIC_CONSUME: MethodId = (60, 20);
     /// basic.consume-ok
     pub const BASIC_CONSUME_OK: MethodId = (60, 21);
+    /// basic.cancel.
+    pub const BASIC_CANCEL: MethodId = (60, 30);
     /// basic.publish
     pub const BASIC_PUBLISH: MethodId = (60, 40);
     /// basic.return

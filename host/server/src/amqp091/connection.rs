@@ -189,14 +189,20 @@ impl Connection {
             channel.forget(router);
         }
         self.held.drop_waiting(number);
+        self.cancelled.retain(|(channel, _)| *channel != number);
         open.client.close_channel(number, router);
     }
 
-    /// Tells the client of consumers that ended because their queue is gone, if it wants to know.
+    /// Tells the client of consumers that ended because their queue is gone, if it wants to know. Who deleted the
+    /// queue is answered first: some clients take the notice for the end, and close the channel.
     pub(super) fn tell_cancelled(&mut self) {
         let Some(open) = &mut self.open else { return };
-        for (channel, tag) in open.client.take_cancelled() {
-            if self.session.client().consumer_cancel_notify {
+        let mut cancelled = std::mem::take(&mut self.cancelled);
+        cancelled.extend(open.client.take_cancelled());
+        for (channel, tag) in cancelled {
+            if self.held.waits(channel) {
+                self.cancelled.push((channel, tag));
+            } else if self.session.client().consumer_cancel_notify {
                 self.session.reply(channel, Method::BasicCancel { consumer_tag: &tag, nowait: true });
             }
         }

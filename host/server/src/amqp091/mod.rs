@@ -85,6 +85,8 @@ pub struct Connection {
     confirms: confirms::Confirms,
     /// What waits for answers, by channel.
     held: Held,
+    /// Consumers that ended, by channel and tag, whose channels wait for an answer that comes first.
+    cancelled: Vec<(u16, Name)>,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
     memory_wake: Arc<OnceWake>,
@@ -194,6 +196,7 @@ impl Connection {
             open: None,
             publishing: publish::Publishing::default(),
             held: Held::default(),
+            cancelled: Vec::new(),
             deliveries_wait: false,
             blocked: false,
         }

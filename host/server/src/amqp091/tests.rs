@@ -37,6 +37,17 @@ fn ends() -> super::Ends {
     super::Ends { peer: end(1), local: end(5672), with_tls: false }
 }
 
+/// A login of a client that wants to know when a consumer ends.
+fn start_ok() -> Arguments {
+    let capability =
+        Arguments::new().short_string("consumer_cancel_notify").octet(b't').octet(1).into_bytes();
+    let capabilities =
+        Arguments::new().short_string("capabilities").octet(b'F').long_string(capability).into_bytes();
+    let properties = Arguments::new().long_string(capabilities).into_bytes();
+    let login = Arguments::new().raw(&properties).short_string("PLAIN");
+    login.long_string(b"\0guest\0guest").short_string("en_US")
+}
+
 impl Client {
     fn connect() -> Self {
         Self::connect_with(1 << 30)
@@ -59,7 +70,7 @@ impl Client {
         let tune = Tune { channel_max: 10, frame_max_bytes: 131_072, heartbeat_seconds: 0 };
         let hello = [
             PROTOCOL_HEADER.to_vec(),
-            method_bytes(0, id::CONNECTION_START_OK, Arguments::start_ok("PLAIN", b"\0guest\0guest")),
+            method_bytes(0, id::CONNECTION_START_OK, start_ok()),
             method_bytes(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune)),
             method_bytes(0, id::CONNECTION_OPEN, Arguments::open("/")),
             method_bytes(1, id::CHANNEL_OPEN, Arguments::new().short_string("")),
@@ -287,6 +298,23 @@ fn a_change_that_is_not_safe_in_the_end_closes_its_channel() {
     client.send(&[exchange(2, "y", "fanout", false, false)]);
     assert_eq!(client.answers(), [(2, id::EXCHANGE_DECLARE_OK)]);
     assert!(client.vhost.queue(b"t").is_none());
+}
+
+#[test]
+fn who_deletes_a_queue_is_answered_before_its_consumers_end() {
+    let mut client = Client::connect();
+    let consume = |channel, tag| {
+        let arguments = Arguments::new().short(0).short_string("q").short_string(tag);
+        method_bytes(channel, id::BASIC_CONSUME, arguments.bits(&[false; 4]).empty_table())
+    };
+    client.send(&[queue(1, "q", true), consume(1, "of 1"), consume(2, "of 2")]);
+    client.answers();
+    client.disk.is_slow(true);
+    let delete = Arguments::new().short(0).short_string("q").bits(&[false; 3]);
+    client.send(&[method_bytes(1, id::QUEUE_DELETE, delete)]);
+    assert_eq!(client.wake(), [(2, id::BASIC_CANCEL)], "that channel waits for nothing");
+    client.disk.is_slow(false);
+    assert_eq!(client.wait(), [(1, id::QUEUE_DELETE_OK), (1, id::BASIC_CANCEL)]);
 }
 
 #[test]
