@@ -21,6 +21,10 @@ fn every_stage_of_a_sound_file_is_told_with_what_it_needs() {
     assert!(able.stdout.contains("key-value, message-store"), "{}", able.report());
     let to_set = "\"key-value\", \"message-store\", ";
     assert!(able.stdout.contains(to_set) && able.stdout.contains("in [plugins.\"every_capability\"]"));
+    // No import tells of these.
+    for told in [&sound, &able] {
+        assert!(told.stdout.contains("needs 'hold' to answer hold"), "{}", told.report());
+    }
 }
 
 #[test]

@@ -250,3 +250,22 @@ fn the_node_says_how_it_is() {
     assert_eq!(get_as(&broker, Some(super::asking::GUEST), "health/checks/port-listener/1").status(), 503);
     assert_eq!(get(&broker, "aliveness-test/%2F"), json!({"status": "ok"}));
 }
+
+#[test]
+fn who_monitors_sees_plugins_and_held_messages_and_changes_none() {
+    let broker = Broker::start(BINARY);
+    for (tag, status) in [("monitoring", 200), ("management", 401)] {
+        put(&broker, "users/user", &json!({"password": "secret", "tags": tag}));
+        for path in
+            ["plugins", "plugins/topic", "plugins-warnings", "plugins-interceptors", "holds/%2F/amq.topic"]
+        {
+            assert_eq!(get_as(&broker, Some(USER), path).status(), status, "{tag}: {path}");
+        }
+    }
+    put(&broker, "users/user", &json!({"password": "secret", "tags": "monitoring"}));
+    let order = json!({"plugin": "none", "enabled": false});
+    let as_user = |method: &str, path: &str| {
+        super::asking::send_as(&broker, USER, method, path, Some(&order)).status().as_u16()
+    };
+    assert_eq!((as_user("PUT", "plugins-switches"), as_user("DELETE", "holds/%2F/amq.topic")), (401, 401));
+}

@@ -229,6 +229,12 @@ fn held_messages_are_listed_and_dropped() {
             "{}",
             shown.report()
         );
+        let later = get(broker, "holds/%2F/later?skip=2");
+        assert_eq!((&later["count"], &later["holds"][0]), (&json!(3), &listed["holds"][2]));
+        assert_eq!(later["holds"].as_array().unwrap().len(), 1);
+        let shown = leveret(&["hold", "list", "later", "--skip", "1", "--data-dir"], &data);
+        let both = shown.stdout.contains("hold 7200000") && shown.stdout.contains("hold 10800000");
+        assert!(both && !shown.stdout.contains("hold 3600000"), "{}", shown.report());
         let one = leveret(&["hold", "cancel", "later", &id, "--data-dir"], &data);
         assert_eq!(one.status.code(), Some(0), "{}", one.report());
         let twice = leveret(&["hold", "cancel", "later", &id, "--data-dir"], &data);

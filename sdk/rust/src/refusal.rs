@@ -36,6 +36,11 @@ impl Refusal {
         Self::Other(reason.into())
     }
 
+    /// A refusal for any other reason: [`Self::new`] by the name of its case.
+    pub fn other(reason: impl Into<String>) -> Self {
+        Self::Other(reason.into())
+    }
+
     /// A refusal because an argument is missing.
     pub fn missing_argument(name: impl Into<String>) -> Self {
         Self::MissingArgument(name.into())

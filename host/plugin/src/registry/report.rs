@@ -4,7 +4,7 @@ use crate::{
     account::PluginUse,
     artifact::Digest,
     engine::CodeStrategy,
-    guest::shown,
+    guest::{ArgumentDescription, TypeDescription, shown},
     policy::{FailurePolicy, Grants},
     scope::Scope,
     version::Version,
@@ -228,12 +228,26 @@ pub enum TypeState {
         pure: bool,
         /// It claims to be pure and was found not to be: its decisions are not remembered.
         purity_withdrawn: bool,
+        /// What exchanges and bindings of it may say, a line each.
+        arguments: Vec<String>,
+        /// The argument by which it is put in front of other types, if it can be.
+        stage: Option<String>,
     },
     /// Nothing.
     Parked {
         /// Why.
         why: String,
     },
+}
+
+/// `x-rate, integer, required: messages in a second`.
+fn argument_lines(described: &TypeDescription) -> Vec<String> {
+    let line = |of: &str, it: &ArgumentDescription| {
+        let required = if it.required { ", required" } else { "" };
+        format!("{}, {}{of}{required}: {}", it.name, it.kind, it.summary)
+    };
+    let exchange = described.arguments.iter().map(|it| line("", it));
+    exchange.chain(described.binding_arguments.iter().map(|it| line(", of a binding", it))).collect()
 }
 
 impl TypeState {
@@ -249,6 +263,8 @@ impl TypeState {
             summary: described.map(|t| t.summary.clone()).unwrap_or_default(),
             pure: version.claims(type_name).pure,
             purity_withdrawn: version.is_withdrawn(type_name),
+            arguments: described.map(argument_lines).unwrap_or_default(),
+            stage: described.and_then(|t| t.stage.as_ref()).map(|stage| stage.argument.clone()),
         }
     }
 }

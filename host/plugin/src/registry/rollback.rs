@@ -83,6 +83,8 @@ impl Registry {
 
     fn go(self: &Arc<Self>, scope: &Scope, plugin: &str, to: &GoTo) -> Result<(LoadReport, Way), LoadError> {
         let nothing = |why: &str| LoadError::at(Stage::Read)(why.to_owned());
+        // A version that just came into service is known once its change is over.
+        drop(self.changing.begin(scope, plugin));
         let (path, serving) = self.serving(scope, plugin).ok_or_else(|| {
             nothing(
                 "nothing of the plugin serves that could be gone from: first put a file of it into the plugins folder",

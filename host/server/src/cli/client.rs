@@ -187,6 +187,12 @@ impl Client {
         self.read(request.call())
     }
 
+    /// The same with a query, which has nothing to be quoted.
+    pub(super) fn get_with<T: DeserializeOwned>(&self, path: &[&str], query: &str) -> Result<T, ClientError> {
+        let url = format!("{}?{query}", self.url_of(path));
+        self.read(self.agent.get(url).header("authorization", &self.authorization).call())
+    }
+
     /// Has something there deleted.
     pub(super) fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
         let request = self.agent.delete(self.url_of(path)).header("authorization", &self.authorization);

@@ -42,6 +42,9 @@ struct Where {
 struct ListArguments {
     #[command(flatten)]
     there: Where,
+    /// How many messages to leave out at the front
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    skip: usize,
     /// As the broker tells it
     #[arg(long)]
     json: bool,
@@ -63,17 +66,17 @@ impl HoldArguments {
     /// Does what was asked; `settings` say where the broker's data is, if the command does not.
     pub(crate) fn run(self, settings: &Settings) -> anyhow::Result<()> {
         match self.command {
-            HoldCommand::List(ListArguments { there, json }) => list(there, json, settings),
+            HoldCommand::List(ListArguments { there, skip, json }) => list(there, (skip, json), settings),
             HoldCommand::Cancel(CancelArguments { there, id, .. }) => cancel(there, id, settings),
         }
     }
 }
 
-fn list(there: Where, json: bool, settings: &Settings) -> anyhow::Result<()> {
+fn list(there: Where, (skip, json): (usize, bool), settings: &Settings) -> anyhow::Result<()> {
     let Where { exchange, vhost, broker } = there;
     let told: serde_json::Value = broker
         .client(settings)?
-        .get(&["holds", &vhost, &exchange])
+        .get_with(&["holds", &vhost, &exchange], &format!("skip={skip}"))
         .map_err(|error| not_there(error, &exchange, &vhost))?;
     let mut out = std::io::stdout().lock();
     if json {
@@ -95,6 +98,10 @@ fn list(there: Where, json: bool, settings: &Settings) -> anyhow::Result<()> {
         if let Some(why) = &hold.stuck {
             writeln!(out, "{:>12}  set aside: {}", "", printable(why))?;
         }
+    }
+    let shown = skip.saturating_add(holds.len());
+    if let more @ 1.. = count.saturating_sub(shown) {
+        writeln!(out, "and {more} more: --skip {shown} shows the next")?;
     }
     Ok(())
 }

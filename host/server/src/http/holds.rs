@@ -9,21 +9,33 @@ use super::{
     },
     path::Names,
 };
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+};
 use leveret_broker::{later::HoldInfo, port::HoldId};
 use std::sync::Arc;
 
 /// The most messages in one answer.
 const LISTED_MAX: usize = 1000;
 
-/// The first of them, by their times.
+/// The first of them, by their times, or `?skip=N` later ones.
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Names((vhost, exchange)): Names<(String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<HoldsJson>, ApiError> {
+    let skip = skip(query.as_deref().unwrap_or_default())?;
     let (_, exchange) = api.exchange(&vhost, &exchange)?;
-    let holds = exchange.holds(0, LISTED_MAX).into_iter().map(describe).collect();
+    let holds = exchange.holds(skip, LISTED_MAX).into_iter().map(describe).collect();
     Ok(Json(HoldsJson { count: exchange.hold_count(), holds }))
+}
+
+/// How many to leave out at the front, as a query says.
+fn skip(query: &str) -> Result<usize, ApiError> {
+    let said = query.split('&').find_map(|part| part.strip_prefix("skip="));
+    let wrong = |said| ApiError::BadRequest(format!("skip={said} is no number of messages"));
+    said.map_or(Ok(0), |said| said.parse().map_err(|_| wrong(said)))
 }
 
 /// Drops all of an exchange.

@@ -11,7 +11,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::oneshot;
 
 /// The tags of those who may ask at all.
-const MANAGEMENT: [&str; 4] = ["management", POLICYMAKER, "monitoring", ADMINISTRATOR];
+const MANAGEMENT: [&str; 4] = ["management", POLICYMAKER, MONITORING, ADMINISTRATOR];
 /// The tag of those who may say what holds for queues and exchanges.
 const POLICYMAKER: &str = "policymaker";
 
@@ -41,6 +41,12 @@ const MANAGED: [&str; 3] = ["exchanges", "queues", "bindings"];
 const CONNECTIONS: &str = "connections";
 /// Policymakers may look at single ones too, and change them.
 const POLICIES: &str = "policies";
+/// What exchange types and interceptors do, in all virtual hosts: for those who monitor.
+const PLUGINS: &str = "plugins";
+/// And what exchanges hold back.
+const HOLDS: &str = "holds";
+/// The tag of those who look at everything.
+const MONITORING: &str = "monitoring";
 /// Of these only lists are for others than administrators.
 const OPERATOR_POLICIES: &str = "operator-policies";
 
@@ -55,7 +61,7 @@ pub(super) enum Caller {
 
 impl Caller {
     /// Whether it may ask for that. Administrators may ask for everything, others look at what is in the virtual hosts
-    /// that they may enter, and policymakers change policies there.
+    /// that they may enter, policymakers change policies there, and those who monitor look at plugins and held messages too.
     ///
     /// # Errors
     /// [`ApiError::NotManagement`], [`ApiError::NotAdministrator`], [`ApiError::NotPolicymaker`], [`ApiError::NotFound`].
@@ -70,6 +76,10 @@ impl Caller {
         let mut parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
         let (resource, vhost) = (parts.next().unwrap_or_default(), parts.next());
         let is_one = parts.next().is_some();
+        let is_watched = resource == HOLDS || resource == PLUGINS || resource.starts_with("plugins-");
+        if method == Method::GET && is_watched && user.has_tag(MONITORING) {
+            return Ok(());
+        }
         let makes_policies = resource == POLICIES && is_one;
         if makes_policies && !user.has_tag(POLICYMAKER) {
             return Err(ApiError::NotPolicymaker);

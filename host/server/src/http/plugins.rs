@@ -269,6 +269,8 @@ fn describe_state(state: TypeState) -> (PluginState, Option<ServingJson>, Option
             summary,
             pure,
             purity_withdrawn,
+            arguments: _,
+            stage: _,
         } => {
             let (digest, compiler) = (hexadecimal(&digest.0), compiler(strategy).to_owned());
             let serving =

@@ -183,6 +183,17 @@ mod tests {
             assert!(error.contains("say one of") || error.contains("unknown field"), "{error}");
         }
     }
+
+    #[test]
+    fn properties_are_called_as_everything_else_or_as_in_the_http_api() {
+        for name in ["content-type", "content_type"] {
+            let text =
+                format!("type = \"t\"\n[[message]]\ndeliver = []\nproperties = {{ {name} = \"a/b\" }}");
+            let cases = Cases::parse(&text).unwrap();
+            assert_eq!(cases.messages[0].properties.content_type.as_deref(), Some("a/b"), "{name}");
+        }
+    }
+
     const FILE: &str = include_str!("../../../../../examples/02-exchange-type/cases.toml");
 
     proptest! {

@@ -16,6 +16,10 @@ use std::{
 /// The stages that there are without a running broker.
 const STAGES: [Stage; 5] = [Stage::Read, Stage::Compile, Stage::Contract, Stage::Policy, Stage::Trial];
 
+/// What no import tells of.
+const IN_USE: &str = "; beside imports a plugin needs 'hold' to answer hold, 'publisher' to read who published, 'modify-body' to set \
+                      bodies: that shows in use alone";
+
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
     /// The component
@@ -36,6 +40,9 @@ impl CheckArguments {
                 }
                 for info in trial.types() {
                     writeln!(out, "{}", printable(&describe(&info)))?;
+                    for line in details(&info) {
+                        writeln!(out, "          {}", printable(&line))?;
+                    }
                 }
                 for name in &report.interceptors {
                     writeln!(out, "interceptor {}", printable(name))?;
@@ -72,13 +79,13 @@ fn found(stage: Stage, report: &LoadReport, length_bytes: usize) -> String {
         }
         Stage::Contract => format!("version {}; exports {}", report.contract, report.exports.join(", ")),
         Stage::Policy if report.imports.is_empty() => {
-            "imports nothing that needs a grant (hold, publisher and modify-body show in use)".to_owned()
+            format!("imports nothing that needs a grant{IN_USE}")
         }
         Stage::Policy => {
             let plugin = report.path.file_stem().unwrap_or_default().to_string_lossy();
             let names: Vec<&str> = report.imports.iter().map(Capability::name).collect();
             format!(
-                "serves where it is granted: {} (grants = {names:?} in [plugins.{plugin:?}])",
+                "serves where it is granted: {} (grants = {names:?} in [plugins.{plugin:?}]){IN_USE}",
                 report.imports
             )
         }
@@ -86,6 +93,14 @@ fn found(stage: Stage, report: &LoadReport, length_bytes: usize) -> String {
             format!("starts and describes itself, as version {}", report.version)
         }
     }
+}
+
+/// What exchanges of a type may say, and how it is put in front of other types.
+fn details(info: &TypeInfo) -> Vec<String> {
+    let TypeState::Serving { arguments, stage, .. } = &info.state else { return Vec::new() };
+    let arguments = arguments.iter().map(|line| format!("argument {line}"));
+    let stage = stage.iter().map(|argument| format!("in front of other types by their argument {argument}"));
+    arguments.chain(stage).collect()
 }
 
 fn describe(info: &TypeInfo) -> String {

@@ -24,24 +24,32 @@ pub struct ExplainRequest {
     pub mandatory: bool,
 }
 
-/// Properties of a message, as RabbitMQ's API calls them.
+/// Properties of a message, as RabbitMQ's API calls them; a hyphen may stand for an underscore.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields are AMQP's")]
 pub struct PropertiesJson {
+    #[serde(alias = "content-type")]
     pub content_type: Option<String>,
+    #[serde(alias = "content-encoding")]
     pub content_encoding: Option<String>,
+    #[serde(alias = "delivery-mode")]
     pub delivery_mode: Option<u8>,
     pub priority: Option<u8>,
+    #[serde(alias = "correlation-id")]
     pub correlation_id: Option<String>,
+    #[serde(alias = "reply-to")]
     pub reply_to: Option<String>,
     pub expiration: Option<String>,
+    #[serde(alias = "message-id")]
     pub message_id: Option<String>,
     /// Seconds since 1970.
     pub timestamp: Option<u64>,
     #[serde(rename = "type")]
     pub message_type: Option<String>,
+    #[serde(alias = "user-id")]
     pub user_id: Option<String>,
+    #[serde(alias = "app-id")]
     pub app_id: Option<String>,
 }
 

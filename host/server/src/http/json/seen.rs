@@ -224,7 +224,7 @@ pub struct SwitchedJson {
 pub struct HoldsJson {
     /// How many in all.
     pub count: usize,
-    /// The first of them, by their times: at most 1,000.
+    /// The first of them, by their times, or with `?skip=N` those from that place on: at most 1,000.
     pub holds: Vec<HoldJson>,
 }
 
