@@ -44,7 +44,7 @@ fn run_all(run: fn(World) -> Seen, seeds: u64) -> Seen {
 
 #[test]
 fn a_full_disk_takes_acks_and_serves_again_and_loses_nothing() {
-    let total = run_all(World::run_full, 150);
+    let total = run_all(World::run_full, 400);
     let of_all = [total.confirmed, total.crashes, total.refused_full, total.filled, total.extents];
     let is_one = number("LEVERET_STORE_SEED").is_some();
     assert!(
@@ -55,7 +55,7 @@ fn a_full_disk_takes_acks_and_serves_again_and_loses_nothing() {
 
 #[test]
 fn what_was_confirmed_survives_whatever_the_disk_does() {
-    let total = run_all(World::run, 1000);
+    let total = run_all(World::run, 2500);
     if number("LEVERET_STORE_SEED").is_some() {
         return;
     }

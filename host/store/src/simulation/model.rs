@@ -27,6 +27,10 @@ pub(super) struct Message {
     pub(super) acked_by: Option<u64>,
     /// How often a delivery was submitted, before the last start and since.
     pub(super) delivered: u16,
+    /// How often that is known to be written.
+    pub(super) counted: u16,
+    /// How often it had been when the run began.
+    pub(super) kept: u16,
     /// It counts as delivered since an unclean start.
     pub(super) doubtful: bool,
 }
@@ -39,6 +43,14 @@ pub(super) struct Sent {
     pub(super) failed: bool,
     pub(super) messages: Vec<(QueueId, Sequence)>,
     pub(super) acks: Vec<(QueueId, Sequence)>,
+    pub(super) deliveries: Vec<(QueueId, Sequence)>,
+}
+
+impl Sent {
+    /// One of which nothing is known yet, or which is all that is known.
+    pub(super) fn new(safe: Safe) -> Self {
+        Self { safe, failed: false, messages: Vec::new(), acks: Vec::new(), deliveries: Vec::new() }
+    }
 }
 
 /// What was written to a key, one after the other: which group, and the value.
@@ -124,6 +136,11 @@ impl Model {
         } else {
             assert!(redelivered, "{place:?} may have been delivered");
             assert!(deliveries <= message.delivered, "{place:?} was not delivered {deliveries} times");
+            let counted = if end == End::Killed { message.counted } else { message.kept };
+            assert!(
+                deliveries >= counted,
+                "{place:?} was delivered {counted} times at least, not {deliveries}"
+            );
         }
     }
 
@@ -168,12 +185,12 @@ impl Model {
             if let Some(message) = self.messages.get_mut(place) {
                 message.acked_by = None;
                 message.delivered = seen.deliveries;
+                (message.counted, message.kept) = (seen.deliveries, seen.deliveries);
                 message.doubtful |= end != End::Closed;
                 message.group = 0;
             }
         }
         self.values = values.iter().map(|(key, value)| (key.clone(), vec![(0, Some(*value))])).collect();
-        let safe = Sent { safe: Safe::Synced, failed: false, messages: Vec::new(), acks: Vec::new() };
-        self.sent = BTreeMap::from([(0, safe)]);
+        self.sent = BTreeMap::from([(0, Sent::new(Safe::Synced))]);
     }
 }

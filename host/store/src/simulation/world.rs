@@ -182,8 +182,7 @@ impl World {
     fn group(&mut self) -> u64 {
         self.model.next_group += 1;
         let number = self.model.next_group;
-        let sent = Sent { safe: Safe::Unknown, failed: false, messages: Vec::new(), acks: Vec::new() };
-        self.model.sent.insert(number, sent);
+        self.model.sent.insert(number, Sent::new(Safe::Unknown));
         number
     }
 
@@ -232,6 +231,8 @@ impl World {
             group: number,
             acked_by: None,
             delivered: 0,
+            counted: 0,
+            kept: 0,
             doubtful: false,
         };
         let content = Model::content(&message);
@@ -320,12 +321,15 @@ impl World {
             }
         }
         group.delivered(queue, &ranges);
-        if self.core.submit(&mut group, Sync::Ride, None, self.now_ms).is_err() {
+        let (told, places) =
+            (self.told.clone() as Arc<dyn Done>, ranges.iter().map(|range| (queue, range.first)));
+        self.model.sent.get_mut(&number).unwrap().deliveries = places.collect();
+        if self.core.submit(&mut group, Sync::Ride, Some((&told, number)), self.now_ms).is_err() {
             for range in ranges {
                 self.model.messages.get_mut(&(queue, range.first)).unwrap().delivered -= 1;
             }
+            self.model.sent.remove(&number);
         }
-        self.model.sent.remove(&number);
     }
 
     fn set_value(&mut self) {
@@ -376,6 +380,11 @@ impl World {
                     let sent = self.model.sent.get_mut(&number).unwrap();
                     assert_eq!(sent.safe, Safe::Unknown, "group {number} was told twice");
                     sent.safe = safe;
+                    for place in &sent.deliveries {
+                        if let Some(message) = self.model.messages.get_mut(place) {
+                            message.counted += 1;
+                        }
+                    }
                     self.seen.confirmed += 1;
                 }
                 Err(Failed::Closed) => {}
