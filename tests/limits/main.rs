@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod blocked;
 mod plugins;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]

@@ -6,14 +6,10 @@
 
 use leveret_testkit::Broker;
 use leveret_testkit::process::raise_file_limit;
-use leveret_testkit::wire::{
-    Arguments, HEADER, PROTOCOL_HEADER, RawConnection, body_bytes, header_bytes, id, method_bytes,
-};
+use leveret_testkit::wire::{Arguments, HEADER, RawConnection, body_bytes, header_bytes, id, method_bytes};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 const MIB: u64 = 1 << 20;
-/// connection.blocked
-const CONNECTION_BLOCKED: (u16, u16) = (10, 60);
 
 /// The resident memory of a process now, in bytes.
 fn resident_bytes(broker: &Broker) -> u64 {
@@ -99,18 +95,6 @@ fn half_a_million_small_messages_at_64_bytes_each() {
     assert_within("small messages", &broker, before, COUNT as u64, before + COUNT as u64 * 64);
 }
 
-/// The arguments of connection.start-ok of a client that can be told that it is blocked.
-fn start_ok() -> Arguments {
-    let capability = b"\x12connection.blockedt\x01";
-    let content =
-        [b"\x0ccapabilitiesF".as_slice(), &(capability.len() as u32).to_be_bytes(), capability].concat();
-    Arguments::new()
-        .long_string(content)
-        .short_string("PLAIN")
-        .long_string("\0guest\0guest")
-        .short_string("en_US")
-}
-
 /// 256 MiB for a consumer that reads nothing until the publisher was told to wait: the broker never holds more
 /// than what it was given for messages and what the sockets' buffers take.
 #[test]
@@ -126,14 +110,7 @@ fn a_consumer_that_does_not_read_costs_no_memory() {
     consumer.send_method(1, id::BASIC_CONSUME, consume);
     consumer.expect_method(1, id::BASIC_CONSUME_OK);
 
-    let mut publisher = RawConnection::connect(broker.address());
-    publisher.send(&PROTOCOL_HEADER);
-    publisher.expect_method(0, id::CONNECTION_START);
-    publisher.send_method(0, id::CONNECTION_START_OK, start_ok());
-    let tune = publisher.expect_tune();
-    publisher.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune));
-    publisher.send_method(0, id::CONNECTION_OPEN, Arguments::open("/"));
-    publisher.expect_method(0, id::CONNECTION_OPEN_OK);
+    let mut publisher = RawConnection::open_to_be_blocked(broker.address());
     publisher.open_channel(1);
     let mut listening = publisher.other_half();
     let message = [
@@ -144,7 +121,7 @@ fn a_consumer_that_does_not_read_costs_no_memory() {
     .concat();
     std::thread::scope(|scope| {
         scope.spawn(|| (0..MESSAGES).for_each(|_| publisher.send(&message)));
-        let blocked = listening.expect_method(0, CONNECTION_BLOCKED).short_string();
+        let blocked = listening.expect_method(0, id::CONNECTION_BLOCKED).short_string();
         assert_eq!(blocked, "low on memory");
         assert_within("slow consumer", &broker, before, 1, before + 64 * MIB);
         for _ in 0..MESSAGES {
@@ -157,4 +134,56 @@ fn a_consumer_that_does_not_read_costs_no_memory() {
         }
     });
     assert_within("slow consumer", &broker, before, 1, before + 64 * MIB);
+}
+
+/// Half a gigabyte of publishers that were told to wait and go on all the same: what is read of them is bounded for
+/// all together, and all of it arrives once there is room.
+#[test]
+fn publishers_that_do_not_wait_cost_no_memory() {
+    const PUBLISHERS: usize = 64;
+    const MESSAGES: usize = 128;
+    const BODY_BYTES: usize = 64 * 1024;
+    let broker = Broker::builder(BINARY).argument("--memory-mib=16").http_listen("none").start();
+    let before = resident_bytes(&broker);
+    let mut consumer = RawConnection::open_with_channel(broker.address());
+    let queue = consumer.declare_queue(1);
+    let message = [
+        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", &queue)),
+        header_bytes(1, 60, BODY_BYTES as u64),
+        body_bytes(1, &[b'x'; BODY_BYTES]),
+    ]
+    .concat();
+    let message = std::sync::Arc::new(message);
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|_| {
+            let mut publisher = RawConnection::open_to_be_blocked(broker.address());
+            publisher.open_channel(1);
+            let (listening, message) = (publisher.other_half(), message.clone());
+            // It ends with the broker at the latest.
+            let sending =
+                std::thread::spawn(move || (0..MESSAGES).for_each(|_| publisher.send(message.as_slice())));
+            (listening, sending)
+        })
+        .collect();
+    let sending: Vec<_> = publishers
+        .into_iter()
+        .map(|(mut listening, sending)| {
+            listening.expect_method(0, id::CONNECTION_BLOCKED);
+            (listening, sending)
+        })
+        .collect();
+    assert_within("publishers that are told to wait", &broker, before, 1, before + 64 * MIB);
+    let consume = Arguments::new().short(0).short_string(&queue).short_string("c").bits(&[false, true]);
+    consumer.send_method(1, id::BASIC_CONSUME, consume.empty_table());
+    consumer.expect_method(1, id::BASIC_CONSUME_OK);
+    for _ in 0..PUBLISHERS * MESSAGES {
+        consumer.expect_method(1, id::BASIC_DELIVER);
+        let (header, mut body_bytes) = (consumer.expect_frame(), 0);
+        assert_eq!(header.kind, HEADER);
+        while body_bytes < BODY_BYTES {
+            body_bytes += consumer.expect_frame().payload.len();
+        }
+    }
+    sending.into_iter().for_each(|(_, sending)| sending.join().expect("all was sent"));
+    assert_within("publishers that did not wait", &broker, before, 1, before + 64 * MIB);
 }

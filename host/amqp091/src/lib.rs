@@ -35,4 +35,7 @@ pub mod wire;
 
 pub use form::FORM;
 pub use methods::Method;
-pub use session::{ClientProperties, Event, FrameAhead, Login, Mechanism, Publish, Session, SessionConfig};
+pub use session::{
+    ClientProperties, Event, FrameAhead, Login, Mechanism, Publish, Session, SessionConfig, closes_channel,
+    frame_bytes,
+};

@@ -1,6 +1,7 @@
 //! Who starts what: workers, the listener, the HTTP API, the plugin watcher, and the clean stop.
 
 use crate::{
+    amqp091::StashRoom,
     config::{Announced, Config},
     data_folder::DataFolder,
     decisions::DecisionsFile,
@@ -59,6 +60,8 @@ pub struct Shared {
     pub policies: PolicyBook,
     /// The bytes of all queued messages.
     pub memory: Arc<MemoryAccount>,
+    /// Where what connections send waits while their publishes are held back.
+    pub stash: Arc<StashRoom>,
     /// Where what is to outlive the process is written.
     pub store: DiskStore,
     /// What a session tells clients.
@@ -101,6 +104,7 @@ impl Shared {
             vhosts,
             policies: PolicyBook::open(&[], &store).0,
             store,
+            stash: StashRoom::beside(memory.watermark_bytes()),
             memory,
             session: Arc::default(),
             session_with_external: Arc::default(),
@@ -278,6 +282,7 @@ fn share(
         plugins: plugins.clone(),
         vhosts,
         policies,
+        stash: StashRoom::beside(memory.watermark_bytes()),
         memory,
         store: store.clone(),
         session_with_external: Arc::new(with_external(&session)),

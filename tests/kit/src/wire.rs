@@ -57,6 +57,10 @@ pub mod id {
     pub const CONNECTION_CLOSE: MethodId = (10, 50);
     /// connection.close-ok
     pub const CONNECTION_CLOSE_OK: MethodId = (10, 51);
+    /// connection.blocked
+    pub const CONNECTION_BLOCKED: MethodId = (10, 60);
+    /// connection.unblocked
+    pub const CONNECTION_UNBLOCKED: MethodId = (10, 61);
     /// channel.open
     pub const CHANNEL_OPEN: MethodId = (20, 10);
     /// channel.open-ok
@@ -137,6 +141,14 @@ pub mod id {
     pub const CONFIRM_SELECT: MethodId = (85, 10);
     /// confirm.select-ok
     pub const CONFIRM_SELECT_OK: MethodId = (85, 11);
+    /// tx.select
+    pub const TX_SELECT: MethodId = (90, 10);
+    /// tx.select-ok
+    pub const TX_SELECT_OK: MethodId = (90, 11);
+    /// tx.commit
+    pub const TX_COMMIT: MethodId = (90, 20);
+    /// tx.commit-ok
+    pub const TX_COMMIT_OK: MethodId = (90, 21);
 }
 
 /// One frame as it came, the frame end checked and taken off.

@@ -6,12 +6,16 @@
 //! gets them when it is their turn: so whatever the channel sends, a bind, a get or its close, comes
 //! behind what it published before, and the other channels of the connection go on.
 //!
-//! *Limits:* [`HELD_BYTES_MAX`] and [`HELD_PUBLISHES_MAX`] of a connection. Beyond them, and before a
-//! connection.close, nothing more of the connection is handled until less waits.
+//! *Held back.* While the connection's publishes are held back, for want of memory or of disk, its channels wait from
+//! their first publish or commit on. Nothing of that was answered: what a channel has waiting so is dropped when its
+//! close or that of the connection comes, which is answered at once.
+//!
+//! *Limits:* [`HELD_BYTES_MAX`] and [`HELD_PUBLISHES_MAX`] of a connection, while it is held back what `stash.rs` gives.
+//! Beyond them, and before a connection.close, nothing more of the connection is handled until less waits.
 
-use super::beside::Change;
+use super::{beside::Change, stash::Share};
 use crate::connection::ConnectionWake;
-use leveret_amqp091::{Publish, Session};
+use leveret_amqp091::{Publish, Session, closes_channel, frame_bytes};
 use leveret_broker::port::Wake;
 use std::{
     collections::VecDeque,
@@ -28,6 +32,9 @@ pub(super) const HELD_BYTES_MAX: usize = 1024 * 1024;
 pub(super) const HELD_PUBLISHES_MAX: usize = 4 * 1024;
 /// What a publish that waits takes beside its bytes, about.
 const PUBLISH_OVERHEAD_BYTES: usize = 128;
+
+/// By how many bytes the room for a channel's frames grows at least.
+const GROWTH_BYTES: usize = 1024;
 
 /// Wakes a channel: notes that it was, and wakes its connection.
 pub(super) struct ChannelWake {
@@ -49,7 +56,6 @@ impl Wake for ChannelWake {
 }
 
 /// The channels of a connection that wait.
-#[derive(Default)]
 pub(super) struct Held {
     channels: Vec<Waiting>,
     bytes: usize,
@@ -58,6 +64,12 @@ pub(super) struct Held {
     partial: Option<Partial>,
     /// A connection.close waits in the input.
     closing: bool,
+    /// Publishes are held back.
+    holds_back: bool,
+    /// There is no room for more of what is held back.
+    stash_full: bool,
+    share: Share,
+    dropped_bytes: usize,
 }
 
 /// A channel that waits, or has frames that waited.
@@ -68,6 +80,10 @@ struct Waiting {
     publishes: VecDeque<Publish<'static>>,
     /// This is being made.
     change: Option<Change>,
+    /// Its publishes are held back, of which `frames` begins with one.
+    stashed: bool,
+    /// It is to be closed, and what it began to publish was dropped.
+    cut: bool,
     /// What came behind them.
     frames: Vec<u8>,
 }
@@ -91,10 +107,42 @@ pub(super) enum Next {
 }
 
 impl Held {
-    /// Whether anything waits, so that [`Self::next`] is to be asked.
+    pub(super) fn new(share: Share) -> Self {
+        Self {
+            channels: Vec::new(),
+            bytes: 0,
+            publishes: 0,
+            partial: None,
+            closing: false,
+            holds_back: false,
+            stash_full: false,
+            share,
+            dropped_bytes: 0,
+        }
+    }
+
+    /// Whether anything waits or is to wait, so that [`Self::next`] is to be asked.
     #[inline]
     pub(super) fn any(&self) -> bool {
-        !self.channels.is_empty() || self.partial.is_some()
+        !self.channels.is_empty() || self.partial.is_some() || self.holds_back
+    }
+
+    /// Whether publishes are held back.
+    pub(super) fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    /// From now on publishes are held back, or no more; true if that ends.
+    pub(super) fn hold_back(&mut self, holds_back: bool) -> bool {
+        if self.holds_back == holds_back {
+            return false;
+        }
+        self.holds_back = holds_back;
+        if !holds_back {
+            self.stash_full = false;
+            self.channels.iter_mut().for_each(|channel| channel.stashed = false);
+        }
+        !holds_back
     }
 
     /// Whether something waits that can be dealt with when it is its turn: more than the beginning of a frame.
@@ -104,17 +152,34 @@ impl Held {
 
     /// The connection is over. Of a frame that is being kept the rest is still kept off the session.
     pub(super) fn end(&mut self) {
-        *self = Self { partial: self.partial, ..Self::default() };
+        let partial = self.partial;
+        self.forget_all();
+        self.partial = partial;
+        self.hold_back(false);
+    }
+
+    /// Nothing waits any more.
+    fn forget_all(&mut self) {
+        self.channels = Vec::new();
+        (self.bytes, self.publishes, self.partial, self.closing) = (0, 0, None, false);
+        self.stash_full = false;
+        self.share.shrink(0);
     }
 
     /// Whether so much waits that nothing more is to be handled.
     pub(super) fn is_full(&self) -> bool {
-        self.closing || self.bytes > HELD_BYTES_MAX || self.publishes > HELD_PUBLISHES_MAX
+        let is_much = || self.bytes > HELD_BYTES_MAX || self.publishes > HELD_PUBLISHES_MAX;
+        self.closing || if self.holds_back { self.stash_full } else { is_much() }
     }
 
     /// Whether publishes of a channel wait, or a change.
     pub(super) fn waits(&self, number: u16) -> bool {
         self.channels.iter().any(|channel| channel.number == number && channel.waits())
+    }
+
+    /// Whether an answer for publishes of a channel is due, or a change: what comes next is held back at most.
+    pub(super) fn is_answer_due(&self, number: u16) -> bool {
+        self.channels.iter().any(|channel| channel.number == number && channel.is_answer_due())
     }
 
     /// Has publishes of a channel wait, behind those that do.
@@ -192,17 +257,51 @@ impl Held {
         let Some(channel) = self.channels.get_mut(at) else { return };
         frames.drain(..used.min(frames.len()));
         self.bytes += frames.len();
+        let close_at = if channel.stashed { find_close(&frames) } else { None };
         frames.append(&mut channel.frames);
         channel.frames = frames;
+        if let Some(close_at) = close_at {
+            channel.cut(close_at);
+            self.bytes -= close_at;
+            self.dropped_bytes += close_at;
+        }
+        if self.closing {
+            self.drop_stashed();
+        }
         self.forget_if_done(number);
+    }
+
+    /// Whether a channel is about to be closed that had begun to publish something; no more after that.
+    pub(super) fn take_cut(&mut self, number: u16) -> bool {
+        let channel = self.channels.iter_mut().find(|channel| channel.number == number);
+        channel.is_some_and(|channel| std::mem::take(&mut channel.cut))
+    }
+
+    /// Drops what is held back, since the connection is to be closed.
+    fn drop_stashed(&mut self) {
+        for channel in self.channels.iter_mut().filter(|channel| channel.stashed) {
+            channel.stashed = false;
+            let dropped = std::mem::take(&mut channel.frames).len();
+            self.bytes -= dropped;
+            self.dropped_bytes += dropped;
+        }
+        self.channels.retain(|channel| channel.waits() || !channel.frames.is_empty());
+        self.share.shrink(self.bytes);
+    }
+
+    /// How many bytes of what was held back were dropped since the last time.
+    pub(super) fn take_dropped(&mut self) -> usize {
+        std::mem::take(&mut self.dropped_bytes)
     }
 
     /// Forgets a channel that has nothing more.
     pub(super) fn forget_if_done(&mut self, number: u16) {
         let done = |channel: &Waiting| !channel.waits() && channel.frames.is_empty();
         self.channels.retain(|channel| channel.number != number || !done(channel));
+        self.stash_full = false;
+        self.share.shrink(self.bytes);
         if self.channels.is_empty() {
-            *self = Self::default();
+            self.forget_all();
         }
     }
 
@@ -211,43 +310,130 @@ impl Held {
     pub(super) fn drop_waiting(&mut self, number: u16) {
         self.take_publishes(number);
         self.take_change(number);
+        if let Some(channel) = self.channels.iter_mut().find(|channel| channel.number == number) {
+            channel.stashed = false;
+        }
         self.forget_if_done(number);
     }
 
-    /// What becomes of the frame at the front of `bytes`.
-    pub(super) fn next(&mut self, session: &Session, bytes: &[u8]) -> Next {
+    /// What becomes of the frame at the front of `bytes`. `wake_of` knows the channels that are open.
+    pub(super) fn next(
+        &mut self,
+        session: &Session,
+        bytes: &[u8],
+        wake_of: impl FnOnce(u16) -> Option<Arc<ChannelWake>>,
+    ) -> Next {
         if let Some(partial) = self.partial {
             return self.keep(partial, bytes);
         }
         let Some(ahead) = session.look_ahead(bytes) else { return Next::Handle };
         if ahead.closes_connection {
-            self.closing = true;
-            return Next::Wait;
+            self.drop_stashed();
+            self.closing = !self.channels.is_empty();
+            return if self.closing { Next::Wait } else { Next::Handle };
         }
+        let partial = Partial { channel: ahead.channel, kept_bytes: 0, left_bytes: ahead.length_bytes };
         if !self.channels.iter().any(|channel| channel.number == ahead.channel) {
-            return Next::Handle;
+            if !self.holds_back || !ahead.publishes {
+                return Next::Handle;
+            }
+            let Some(wake) = wake_of(ahead.channel) else { return Next::Handle };
+            if self.piece(partial, bytes).is_empty() {
+                return Next::Wait;
+            }
+            self.stash(ahead.channel, &wake);
         }
-        self.keep(Partial { channel: ahead.channel, kept_bytes: 0, left_bytes: ahead.length_bytes }, bytes)
+        self.keep(partial, bytes)
+    }
+
+    /// Whether what a channel had waiting is to wait on, because the next of it is held back.
+    pub(super) fn holds_next(
+        &mut self,
+        session: &Session,
+        bytes: &[u8],
+        wake_of: impl FnOnce(u16) -> Option<Arc<ChannelWake>>,
+    ) -> bool {
+        let ahead = session.look_ahead(bytes).filter(|ahead| self.holds_back && ahead.publishes);
+        let Some(ahead) = ahead else { return false };
+        let Some(wake) = wake_of(ahead.channel) else { return false };
+        self.stash(ahead.channel, &wake);
+        true
+    }
+
+    /// A channel's publishes are held back from now on.
+    fn stash(&mut self, number: u16, wake: &Arc<ChannelWake>) {
+        if let Some(channel) = waiting(&mut self.channels, number, wake) {
+            channel.stashed = true;
+        }
+    }
+
+    /// As much of a frame as is there, and as there is room for.
+    fn piece<'b>(&mut self, partial: Partial, bytes: &'b [u8]) -> &'b [u8] {
+        let mut length = partial.left_bytes.min(bytes.len());
+        if self.holds_back {
+            let room = self.share.room_for(self.bytes, length);
+            self.stash_full = room < length;
+            length = room;
+        }
+        bytes.get(..length).unwrap_or_default()
     }
 
     /// Keeps more bytes of a frame.
     fn keep(&mut self, mut partial: Partial, bytes: &[u8]) -> Next {
-        let piece = bytes.get(..partial.left_bytes).unwrap_or(bytes);
+        let piece = self.piece(partial, bytes);
+        if piece.is_empty() {
+            return Next::Wait;
+        }
         partial.kept_bytes += piece.len();
         partial.left_bytes -= piece.len();
         if let Some(channel) = self.channels.iter_mut().find(|channel| channel.number == partial.channel) {
+            if channel.frames.capacity() - channel.frames.len() < piece.len() {
+                // Not to twice of what is there, which would not be counted.
+                let more = piece.len().max(channel.frames.len() / 8);
+                channel.frames.reserve_exact(more.next_multiple_of(GROWTH_BYTES));
+            }
             channel.frames.extend_from_slice(piece);
             self.bytes += piece.len();
+            let start = channel.frames.len() - partial.kept_bytes;
+            let is_whole = partial.left_bytes == 0;
+            if is_whole && channel.stashed && closes_channel(channel.frames.get(start..).unwrap_or_default())
+            {
+                channel.cut(start);
+                self.bytes -= start;
+                self.dropped_bytes += start;
+            }
         }
         self.partial = Some(partial).filter(|partial| partial.left_bytes > 0);
-        if piece.is_empty() { Next::Wait } else { Next::Kept(piece.len()) }
+        Next::Kept(piece.len())
     }
 }
 
 impl Waiting {
     fn waits(&self) -> bool {
+        self.stashed || self.is_answer_due()
+    }
+
+    fn is_answer_due(&self) -> bool {
         !self.publishes.is_empty() || self.change.is_some()
     }
+
+    /// What it has begins with its close now.
+    fn cut(&mut self, close_at: usize) {
+        self.frames.drain(..close_at);
+        (self.stashed, self.cut) = (false, true);
+    }
+}
+
+/// Where a channel.close begins in whole frames.
+fn find_close(frames: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(rest) = frames.get(at..).filter(|rest| !rest.is_empty()) {
+        if closes_channel(rest) {
+            return Some(at);
+        }
+        at += frame_bytes(rest)?;
+    }
+    None
 }
 
 /// The channel of a number, which waits from now on.
@@ -258,8 +444,15 @@ fn waiting<'a>(
 ) -> Option<&'a mut Waiting> {
     let known = channels.iter().position(|channel| channel.number == number);
     let at = known.unwrap_or_else(|| {
-        let (publishes, frames) = (VecDeque::new(), Vec::new());
-        channels.push(Waiting { number, wake: wake.clone(), publishes, change: None, frames });
+        channels.push(Waiting {
+            number,
+            wake: wake.clone(),
+            publishes: VecDeque::new(),
+            change: None,
+            stashed: false,
+            cut: false,
+            frames: Vec::new(),
+        });
         channels.len() - 1
     });
     let channel = channels.get_mut(at)?;

@@ -21,6 +21,7 @@ mod permissions;
 mod publish;
 mod queue;
 mod replies;
+mod stash;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -43,6 +44,8 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+
+pub use stash::StashRoom;
 
 /// Whether a connection may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +183,7 @@ impl Open {
 impl Connection {
     /// A connection that begins.
     pub fn new(id: u64, ends: Ends, shared: Arc<Shared>, wake: Arc<ConnectionWake>) -> Self {
+        let held = Held::new(stash::Share::of(shared.stash.clone()));
         Self {
             id: ConnectionId(id),
             ends,
@@ -195,7 +199,7 @@ impl Connection {
             identity: None,
             open: None,
             publishing: publish::Publishing::default(),
-            held: Held::default(),
+            held,
             cancelled: Vec::new(),
             deliveries_wait: false,
             blocked: false,
@@ -233,8 +237,8 @@ impl Connection {
             && waited.map_or_else(|| !self.held.is_full(), |number| !self.held.waits(number))
         {
             let rest = bytes.get(used..).unwrap_or_default();
-            if waited.is_none() && self.held.any() {
-                match self.held.next(&self.session, rest) {
+            if self.held.any() {
+                match self.next_of_held(rest, waited) {
                     Next::Kept(bytes) => {
                         used += bytes;
                         continue;
@@ -280,18 +284,48 @@ impl Connection {
         used
     }
 
+    /// What becomes of what is next, while something waits or is to.
+    fn next_of_held(&mut self, rest: &[u8], waited: Option<u16>) -> Next {
+        let channels = self.open.as_ref().map(|open| &open.channels);
+        let wake_of = |number| Some(channels?.get(number)?.wake.clone());
+        if waited.is_none() {
+            let next = self.held.next(&self.session, rest, wake_of);
+            self.log_dropped();
+            next
+        } else if self.held.holds_next(&self.session, rest, wake_of) {
+            Next::Wait
+        } else {
+            Next::Handle
+        }
+    }
+
     /// Handles what waited on channels that wait no longer.
     fn handle_held(&mut self, router: &mut dyn Router) {
         while self.session.output_bytes() <= OUTPUT_BYTES_HARD_MAX
             && !self.session.is_within_frame()
             && let Some(number) = self.held.ready()
         {
+            if self.held.take_cut(number) {
+                self.session.abandon_content(number);
+            }
             let frames = self.held.take_frames(number);
             let used = self.handle(&frames, OUTPUT_BYTES_HARD_MAX, Some(number), router);
             self.held.return_frames(number, frames, used);
-            if used == 0 {
+            self.log_dropped();
+            if used == 0 && !self.held.waits(number) {
                 break;
             }
+        }
+    }
+
+    /// Tells of publishes that were held back until their channel or the connection was closed.
+    fn log_dropped(&mut self) {
+        let dropped = self.held.take_dropped();
+        if dropped > 0 {
+            tracing::warn!(
+                "{} closed what it had published on while that was held back: {dropped} bytes of frames are dropped",
+                self.peer
+            );
         }
     }
 
@@ -310,6 +344,9 @@ impl Connection {
 
     /// After a wake: what waited may go on.
     pub fn woken(&mut self, router: &mut dyn Router) {
+        if self.held.holds_back() {
+            self.look_at_pressure();
+        }
         self.finish_login();
         self.confirms.settle(&mut self.session);
         self.retry_publishes(router);
@@ -344,33 +381,48 @@ impl Connection {
             && !self.session.is_within_frame()
     }
 
-    /// Whether to handle what is read. Tells the client when that changes for want of memory.
+    /// Whether to handle what is read. Tells the client when its publishes are held back, and when no more.
     pub fn reading(&mut self) -> Reading {
         if self.session.is_closing() {
             // Nothing of it is taken any more, but the answer to the close.
             return Reading::Open;
         }
-        if self.held.is_full() {
+        if !self.look_at_pressure() || self.held.is_full() {
             return Reading::Paused;
         }
+        // What is held back is slow enough.
+        let is_slowed = self.publishing.is_slowed() && !self.held.holds_back();
+        if is_slowed { Reading::Slowed } else { Reading::Open }
+    }
+
+    /// Whether its publishes are held back: then little is to be read at once.
+    pub fn holds_back(&self) -> bool {
+        self.held.holds_back()
+    }
+
+    /// Holds publishes back while memory or the disk is short. False if nothing is to be handled, because the disk is
+    /// behind.
+    fn look_at_pressure(&mut self) -> bool {
+        let mut why = None;
         if self.publishing.has_published() && self.shared.memory.over_watermark() && self.waits_for_memory() {
-            self.tell_blocked(Some("low on memory"));
-            return Reading::Paused;
-        }
-        if self.publishing.writes()
+            why = Some("low on memory");
+        } else if self.publishing.writes()
             && let Some(pressure) = self.shared.store.pressure()
             && self.waits_for_store()
         {
-            match pressure {
-                Pressure::Full => self.tell_blocked(Some("low on disk")),
-                Pressure::Failing(_) => self.tell_blocked(Some("the disk fails")),
-                // It is over in a moment.
-                Pressure::Behind => {}
-            }
-            return Reading::Paused;
+            why = match pressure {
+                Pressure::Full => Some("low on disk"),
+                Pressure::Failing(_) => Some("the disk fails"),
+                // It is over in a moment, whatever the client does.
+                Pressure::Behind => return false,
+            };
         }
-        self.tell_blocked(None);
-        if self.publishing.is_slowed() { Reading::Slowed } else { Reading::Open }
+        if self.held.hold_back(why.is_some()) {
+            // For what waited.
+            self.wake.wake();
+        }
+        self.tell_blocked(why);
+        true
     }
 
     /// The moment of [`Reading::Slowed`] is over.
@@ -424,12 +476,13 @@ impl Connection {
     }
 
     /// The broker is being stopped: tells the client.
-    pub fn stop(&mut self) {
+    pub fn stop(&mut self, router: &mut dyn Router) {
         if !self.session.is_closing() {
             self.session.close_connection(
                 320,
                 "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
             );
+            self.end(router);
         }
     }
 

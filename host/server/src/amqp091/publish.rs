@@ -127,7 +127,7 @@ impl Connection {
         let Some(channel) = open.channel(number) else { return };
         let (wake, channel_confirms) = (channel.wake.clone(), channel.confirm_next.is_some());
         let in_transaction = channel.transaction.is_some();
-        if self.held.waits(number) {
+        if self.held.is_answer_due(number) {
             return self.held.add(number, &wake, batch.drain(..).map(into_owned));
         }
         let mut denied = open.first_denied(&batch);

@@ -345,9 +345,11 @@ fn what_the_slow_lane_does_is_answered_when_it_is_safe() {
 fn a_blocked_connection_that_is_closed_is_read_to_its_end() {
     let mut client = Client::connect_with(1);
     client.send(&[queue(1, "q", false), publish(1, "q", b"x")]);
-    assert_eq!(client.connection.reading(), Reading::Paused);
+    assert_eq!(client.connection.reading(), Reading::Open);
+    assert!(client.connection.holds_back());
     assert_eq!(client.answers(), [(1, id::QUEUE_DECLARE_OK)]);
-    client.connection.stop();
+    client.send(&[publish(1, "q", b"z")]);
+    client.connection.stop(&mut client.router);
     assert_eq!(client.answers(), [(0, id::CONNECTION_CLOSE)]);
     assert_eq!(client.connection.reading(), Reading::Open);
     client.send(&[publish(1, "q", b"y"), method_bytes(0, id::CONNECTION_CLOSE_OK, Arguments::new())]);

@@ -9,8 +9,9 @@
 //!
 //! *Back-pressure.* While more than [`OUTPUT_BYTES_SOFT_MAX`] wait for the socket nothing is
 //! delivered, and above [`OUTPUT_BYTES_HARD_MAX`] no request is handled, so a slow reader costs that
-//! much and one message more. While queued messages exceed the memory limit, nothing of a connection
-//! that publishes is handled. What is not handled is read only until the read buffer is full.
+//! much and one message more. While queued messages exceed the memory limit, or the disk is full, publishes of a
+//! connection are kept aside, within bounds, and what else it sends is handled (`amqp091/held.rs`). What is not
+//! handled is read only until the read buffer is full, and much less of it of a connection whose publishes are kept.
 //!
 //! *The end.* When the socket is gone, what came whole before and waits for an answer is still dealt with, for
 //! at most [`ALONE_MAX`] (`alone.rs`).
@@ -52,6 +53,8 @@ pub const OUTPUT_BYTES_HARD_MAX: usize = 1024 * 1024;
 const BRAKE: Duration = Duration::from_millis(1);
 /// How many turns a connection takes before it lets others on the worker have theirs.
 const TURNS_MAX: usize = 8;
+/// How many bytes are read at once of a connection whose publishes are held back; with so many not used, no more are.
+const HELD_BACK_READ_BYTES: usize = 16 * 1024;
 
 /// Wakes a connection's task from anywhere.
 #[derive(Default)]
@@ -185,7 +188,7 @@ impl ConnectionTask {
             let mut router = worker.router.borrow_mut();
             self.lend_output();
             if worker.is_stopping() {
-                self.connection.stop();
+                self.connection.stop(&mut *router);
             }
             if let Some(why) = self.wake.forced() {
                 self.connection.force_close(&why, &mut *router);
@@ -266,9 +269,15 @@ impl ConnectionTask {
         let worker = self.worker.clone();
         let mut buffer = worker.read_buffer.borrow_mut();
         let kept = self.leftover.len().min(buffer.len());
-        let (front, rest) = buffer.split_at_mut(kept);
+        let (front, mut rest) = buffer.split_at_mut(kept);
         front.copy_from_slice(&self.leftover[..kept]);
         let mut came = 0;
+        if self.connection.holds_back() {
+            let is_paused = reading == Reading::Paused;
+            let most = HELD_BACK_READ_BYTES.saturating_sub(if is_paused { kept } else { 0 });
+            let end = most.min(rest.len());
+            rest = &mut rest[..end];
+        }
         if rest.is_empty() {
             // Nothing can come in, which is not the client's silence.
             self.timers.note_read(1);

@@ -55,10 +55,30 @@ impl RawConnection {
     pub fn open_in(address: SocketAddr, vhost: &str) -> Self {
         let mut connection = Self::connect(address);
         connection.log_in("guest", "guest");
-        let tune = connection.expect_tune();
-        connection.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune));
-        connection.send_method(0, id::CONNECTION_OPEN, Arguments::open(vhost));
-        connection.expect_method(0, id::CONNECTION_OPEN_OK);
+        connection.tune_and_open(vhost);
+        connection
+    }
+
+    fn tune_and_open(&mut self, vhost: &str) {
+        let tune = self.expect_tune();
+        self.send_method(0, id::CONNECTION_TUNE_OK, Arguments::tune_ok(tune));
+        self.send_method(0, id::CONNECTION_OPEN, Arguments::open(vhost));
+        self.expect_method(0, id::CONNECTION_OPEN_OK);
+    }
+
+    /// [`RawConnection::open`] of a client that can be told that it is blocked.
+    #[must_use]
+    pub fn open_to_be_blocked(address: SocketAddr) -> Self {
+        let mut connection = Self::connect(address);
+        connection.send(&super::PROTOCOL_HEADER);
+        connection.expect_method(0, id::CONNECTION_START);
+        let capability = b"\x12connection.blockedt\x01";
+        let content =
+            [b"\x0ccapabilitiesF".as_slice(), &(capability.len() as u32).to_be_bytes(), capability].concat();
+        let start_ok = Arguments::new().long_string(content).short_string("PLAIN");
+        let start_ok = start_ok.long_string("\0guest\0guest").short_string("en_US");
+        connection.send_method(0, id::CONNECTION_START_OK, start_ok);
+        connection.tune_and_open("/");
         connection
     }
 
