@@ -77,3 +77,62 @@ fn delete_of_an_absent_one() {
         connection.expect_method(1, id::EXCHANGE_DELETE_OK);
     });
 }
+
+/// What the types that are everywhere do not take is told in their words.
+#[test]
+fn bindings_that_are_refused() {
+    with_bystander(|broker| {
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        let queue = connection.declare_queue(1);
+        for (exchange, key, arguments, why) in [
+            (
+                "amq.topic",
+                "#.#.#.z",
+                None,
+                "Topic binding key '#.#.#.z' uses 3 '#' wildcards, at most 2 are allowed",
+            ),
+            (
+                "amq.headers",
+                "",
+                Some(("x-match", "none")),
+                "Invalid x-match field value <<\"none\">>; expected all, any, all-with-x, or any-with-x",
+            ),
+        ] {
+            connection.open_channel(2);
+            let words = Arguments::new().short(0).short_string(&queue).short_string(exchange);
+            let words = words.short_string(key).octet(0).table(arguments.as_slice());
+            connection.send_method(2, id::QUEUE_BIND, words);
+            let closed = connection.expect_channel_close(2, 406);
+            let said = (closed.text, closed.method);
+            assert_eq!(said, (format!("PRECONDITION_FAILED - {why}"), id::QUEUE_BIND));
+        }
+    });
+}
+
+/// An alternate exchange without a name is none, and not the default exchange.
+#[test]
+fn an_alternate_exchange_without_a_name() {
+    with_bystander(|broker| {
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        let (queue, exchange) = (connection.declare_queue(1), unique_name("alternate"));
+        let words = Arguments::new().short(0).short_string(&exchange).short_string("direct");
+        let words = words.bits(&[false, false, true]).table(&[("alternate-exchange", "")]);
+        connection.send_method(1, id::EXCHANGE_DECLARE, words);
+        connection.expect_method(1, id::EXCHANGE_DECLARE_OK);
+        let publish = Arguments::new().short(0).short_string(&exchange).short_string(&queue).bits(&[true]);
+        connection.send_method(1, id::BASIC_PUBLISH, publish);
+        connection.send_frame(2, 1, b"\0\x3c\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(connection.expect_method(1, id::BASIC_RETURN).short(), 312);
+    });
+}
+
+/// A type without a name is none.
+#[test]
+fn a_type_without_a_name() {
+    with_bystander(|broker| {
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        connection.send_method(1, id::EXCHANGE_DECLARE, declare(&unique_name("exchange"), "", [false; 5]));
+        let closed = connection.expect_channel_close(1, 406);
+        assert_eq!(closed.text, "PRECONDITION_FAILED - invalid exchange type ''");
+    });
+}

@@ -53,6 +53,8 @@ pub enum DecodeError {
     Unknown,
     /// The arguments make no sense, are cut short, or go on too long.
     Malformed,
+    /// A short string that is not UTF-8, in a method of a client other than basic.publish.
+    NotUtf8,
 }
 
 impl From<Malformed> for DecodeError {
@@ -138,11 +140,13 @@ macro_rules! methods {
             /// Decodes the arguments, which follow the two numbers in a method frame.
             ///
             /// # Errors
-            /// If there is no such method, or its arguments are anything but whole.
+            /// If there is no such method, or its arguments are anything but whole; a short string of a client that
+            /// is not UTF-8, but for those of basic.publish, as in RabbitMQ.
             pub fn decode(class: u16, method: u16, arguments: &'a [u8]) -> Result<Self, DecodeError> {
                 let mut reader = ArgumentReader::new(arguments);
                 let method = match (class, method) {
                     $( ($class, $id) => {
+                        reader.is_text = is_text(Sender::$sender, ($class, $id));
                         $( $( reader.$reserved()?; )* let $field = reader.$kind()?; )*
                         $( reader.$trailing()?; )*
                         Self::$name { $( $field ),* }
@@ -353,16 +357,23 @@ methods! {
     TxRollbackOk = (90, 31, "tx.rollback-ok", Server) { ; }
 }
 
+/// Whether the short strings of a method have to be UTF-8: those of requests, since they name things.
+const fn is_text(sender: Sender, ids: (u16, u16)) -> bool {
+    !matches!(sender, Sender::Server) && !matches!(ids, (60, 40))
+}
+
 /// Reads arguments; knows which bit of the last byte comes next.
 struct ArgumentReader<'a> {
     reader: Reader<'a>,
+    /// Short strings have to be UTF-8.
+    is_text: bool,
     /// The bits that are left of the byte that was read, and a 1 above them.
     bits: u16,
 }
 
 impl<'a> ArgumentReader<'a> {
     fn new(bytes: &'a [u8]) -> Self {
-        Self { reader: Reader::new(bytes), bits: 1 }
+        Self { reader: Reader::new(bytes), is_text: false, bits: 1 }
     }
 
     fn plain(&mut self) -> &mut Reader<'a> {
@@ -386,8 +397,12 @@ impl<'a> ArgumentReader<'a> {
         self.plain().longlong()
     }
 
-    fn shortstr(&mut self) -> Result<&'a [u8], Malformed> {
-        self.plain().shortstr()
+    fn shortstr(&mut self) -> Result<&'a [u8], DecodeError> {
+        let bytes = self.plain().shortstr()?;
+        if self.is_text && core::str::from_utf8(bytes).is_err() {
+            return Err(DecodeError::NotUtf8);
+        }
+        Ok(bytes)
     }
 
     fn longstr(&mut self) -> Result<&'a [u8], Malformed> {

@@ -1,7 +1,7 @@
 //! Bindings: `queue.bind`, `queue.unbind`, `exchange.bind`, `exchange.unbind`.
 
 use crate::{
-    ConnectionId,
+    ConnectionId, equivalence,
     exchange::{Binding, Destination, Exchange},
     keep::is_kept_binding,
     origin::Origin,
@@ -104,7 +104,7 @@ impl Vhost {
         mut new: Prepared,
     ) -> Result<Receipt, Refusal> {
         let Some(binding) = &new.binding else { return Ok(Receipt::default()) };
-        router.bind(&new.source, binding)?;
+        router.bind(&new.source, binding).map_err(|refusal| in_its_words(refusal, &new.source))?;
         // Of what was unbound here before the type is told before.
         if router.is_quick(&new.source) {
             self.tell_quick(router);
@@ -187,7 +187,7 @@ impl Vhost {
     /// as unbound. An auto-delete source goes with its last binding.
     ///
     /// # Errors
-    /// The default exchange; an exclusive queue of another connection.
+    /// The default exchange; something bound to an exclusive queue of another connection.
     pub fn unbind(
         &self,
         router: &mut dyn Router,
@@ -223,10 +223,10 @@ impl Vhost {
         let Ok(destination) = self.destination(to) else {
             return Ok(Now::Done((), Receipt::default()));
         };
-        check_owner(&destination, by)?;
         let Some(binding) = source.find(&destination, routing_key, &arguments) else {
             return Ok(Now::Done((), Receipt::default()));
         };
+        check_owner(&destination, by)?;
         changes.unbind(&source, &binding);
         let gone = changes.delete_unbound(Vec::from([source.clone()]));
         self.forget_exchanges(&gone);
@@ -297,4 +297,14 @@ fn check_owner(destination: &Destination, by: ConnectionId) -> Result<(), Refusa
 fn key(routing_key: &[u8]) -> Result<Name, Refusal> {
     Name::new(routing_key)
         .map_err(|error| Refusal::InvalidArgument { text: alloc::format!("routing key: {error}") })
+}
+
+/// What the types that are everywhere refuse is told in their words alone, which are RabbitMQ's.
+fn in_its_words(refusal: Refusal, source: &Exchange) -> Refusal {
+    match refusal {
+        Refusal::PluginRefused { text, .. } if equivalence::is_core(&source.spec.type_name) => {
+            Refusal::InvalidArgument { text }
+        }
+        other => other,
+    }
 }

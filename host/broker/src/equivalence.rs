@@ -4,11 +4,12 @@ use crate::{exchange::ExchangeSpec, queue::QueueSpec};
 use alloc::{
     format,
     string::{String, ToString},
+    vec::Vec,
 };
 use leveret_model::{Name, Refusal, Table, Value, refusal::Resource};
 
 /// The queue arguments that a redeclaration must repeat; others are kept and not compared.
-const QUEUE_ARGUMENTS: [&[u8]; 13] = [
+const QUEUE_ARGUMENTS: [&[u8]; 23] = [
     b"x-queue-type",
     b"x-expires",
     b"x-message-ttl",
@@ -22,10 +23,25 @@ const QUEUE_ARGUMENTS: [&[u8]; 13] = [
     b"x-single-active-consumer",
     b"x-delivery-limit",
     b"x-consumer-timeout",
+    b"x-delayed-retry-type",
+    b"x-delayed-retry-min",
+    b"x-delayed-retry-max",
+    b"x-consumer-disconnected-timeout",
+    b"x-quorum-initial-group-size",
+    b"x-queue-leader-locator",
+    b"x-max-in-memory-length",
+    b"x-max-in-memory-bytes",
+    b"x-queue-mode",
+    b"x-queue-version",
 ];
 
-/// The types whose own arguments mean nothing.
-const TYPES_WITHOUT_ARGUMENTS: [&[u8]; 4] = [b"direct", b"fanout", b"topic", b"headers"];
+/// The types that are everywhere. Arguments of their own mean nothing.
+const CORE_TYPES: [&[u8]; 4] = [b"direct", b"fanout", b"topic", b"headers"];
+
+/// Whether that is one of the types that are everywhere.
+pub(crate) fn is_core(type_name: &Name) -> bool {
+    CORE_TYPES.contains(&type_name.as_bytes())
+}
 
 struct Compare<'a> {
     resource: Resource,
@@ -67,7 +83,7 @@ impl Compare<'_> {
         received: Option<&Value>,
         current: Option<&Value>,
     ) -> Result<(), Refusal> {
-        if received == current {
+        if is_same(received, current) {
             return Ok(());
         }
         // With two values only the values are shown, with one also its type.
@@ -113,26 +129,65 @@ pub(crate) fn check_exchange(
     compare.field("internal", &received.internal, &current.internal)?;
     const ALTERNATE: &[u8] = b"alternate-exchange";
     compare.argument(ALTERNATE, received.arguments.get(ALTERNATE), current.arguments.get(ALTERNATE))?;
-    if TYPES_WITHOUT_ARGUMENTS.contains(&current.type_name.as_bytes()) {
+    if is_core(&current.type_name) {
         return Ok(());
     }
-    let names = |table: &Table| table.iter().map(|(name, _)| name.clone()).collect::<alloc::vec::Vec<_>>();
+    let names = |table: &Table| table.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     for name in names(&current.arguments).iter().chain(&names(&received.arguments)) {
         compare.argument(name, received.arguments.get(name), current.arguments.get(name))?;
     }
     Ok(())
 }
 
+/// A string is the same whichever of the two types it has.
+fn is_same(received: Option<&Value>, current: Option<&Value>) -> bool {
+    match (received, current) {
+        (Some(Value::Text(text)), Some(Value::Binary(bytes)))
+        | (Some(Value::Binary(bytes)), Some(Value::Text(text))) => text.as_bytes() == bytes,
+        (received, current) => received == current,
+    }
+}
+
 /// The value as RabbitMQ prints it.
 fn show(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        Value::Binary(bytes) => text_of(bytes),
+        other => term(other),
+    }
+}
+
+/// Bytes as text; what is not UTF-8 is taken for Latin-1.
+fn text_of(bytes: &[u8]) -> String {
+    match core::str::from_utf8(bytes) {
+        Ok(text) => String::from(text),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    }
+}
+
+/// The value as a term of Erlang, as it stands within lists and tables.
+fn term(value: &Value) -> String {
     match value {
         Value::Void => String::from("undefined"),
         Value::Boolean(boolean) => boolean.to_string(),
         Value::Integer(integer) | Value::Timestamp(integer) => integer.to_string(),
         Value::Unsigned(integer) => integer.to_string(),
         Value::Real(real) => format!("{real:?}"),
-        Value::Text(text) => text.clone(),
-        other => format!("{other:?}"),
+        Value::Decimal { scale, unscaled } => format!("{{{scale},{unscaled}}}"),
+        Value::Text(text) => format!("<<\"{text}\">>"),
+        Value::Binary(bytes) => format!("<<\"{}\">>", text_of(bytes)),
+        Value::List(values) => {
+            let values: Vec<String> =
+                values.iter().map(|value| format!("{{{},{}}}", type_of(value), term(value))).collect();
+            format!("[{}]", values.join(","))
+        }
+        Value::Map(fields) => {
+            let fields = fields.iter().map(|(name, value)| {
+                let (name, type_name, value) = (term(name), type_of(value), term(value));
+                format!("{{{name},{type_name},{value}}}")
+            });
+            format!("[{}]", fields.collect::<Vec<_>>().join(","))
+        }
     }
 }
 

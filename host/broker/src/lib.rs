@@ -60,7 +60,10 @@ pub use dead_letter::{BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, DEATHS_MAX, DeathReaso
 pub use exchange::ExchangeSpec;
 pub use explain::Explanation;
 pub use memory::MemoryAccount;
-pub use names::{declared as declared_name, made_queue as made_queue_name};
+pub use names::{
+    check_queue as check_queue_name, declared as declared_name, made_queue as made_queue_name,
+    unbroken as unbroken_name,
+};
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher, Transaction};
 pub use queue::{
     DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle,

@@ -1,6 +1,6 @@
 //! Names: which may be declared, and those the broker makes.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{borrow::Cow, string::String};
 use core::{
     hash::{BuildHasher, Hasher},
     sync::atomic::{AtomicU64, Ordering},
@@ -19,12 +19,22 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
 /// A name as it is declared: without carriage returns and line feeds.
 #[must_use]
 pub fn declared(name: &Name) -> Name {
-    if !name.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-        return name.clone();
+    match unbroken(name) {
+        Cow::Borrowed(_) => name.clone(),
+        // Never longer than it was.
+        Cow::Owned(kept) => Name::new(&kept).unwrap_or_default(),
     }
-    let kept: Vec<u8> = name.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-    // Never longer than it was.
-    Name::new(&kept).unwrap_or_default()
+}
+
+/// The bytes of a name without carriage returns and line feeds, as it is declared, bound and deleted.
+#[must_use]
+pub fn unbroken(name: &[u8]) -> Cow<'_, [u8]> {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    if name.iter().any(is_break) {
+        name.iter().copied().filter(|byte| !is_break(byte)).collect()
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 /// Whether a new exchange or queue may have this name.
@@ -33,6 +43,14 @@ pub fn declared(name: &Name) -> Name {
 /// [`Refusal::ReservedName`].
 pub(crate) fn check_new(resource: Resource, name: &Name) -> Result<(), Refusal> {
     if is_reserved(name) { Err(Refusal::ReservedName { resource, name: name.clone() }) } else { Ok(()) }
+}
+
+/// Whether a queue of this name may be declared by clients.
+///
+/// # Errors
+/// [`Refusal::ReservedName`].
+pub fn check_queue(name: &Name) -> Result<(), Refusal> {
+    check_new(Resource::Queue, name)
 }
 
 /// A name for a queue that its declarer gives none. It is in no use.
@@ -85,5 +103,6 @@ mod tests {
     fn line_breaks_are_taken_out() {
         assert_eq!(declared(&Name::from_static("a\r\nb\n")).as_bytes(), b"ab");
         assert_eq!(declared(&Name::from_static("ab")).as_bytes(), b"ab");
+        assert_eq!(&*unbroken(b"\n"), b"");
     }
 }

@@ -349,7 +349,7 @@ impl Vhost {
             let receipt = self.written_before(&changes, current.kept_id().is_some());
             return Ok((current.status(), receipt));
         }
-        queue::check_arguments(&spec, &self.name)?;
+        queue::check_arguments(&spec, made, &self.name)?;
         let owner = spec.exclusive.then_some(by);
         let id = QueueId(topology::next_id());
         let name = spec.name.clone();

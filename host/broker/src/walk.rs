@@ -314,13 +314,12 @@ impl Walk {
     }
 
     fn alternate(&mut self, asking: &mut Asking<'_, '_>, exchange: &Exchange) {
-        let Some(name) = exchange.alternate() else { return };
+        // An empty name is that of no exchange here, and keeps a policy from giving one.
+        let Some(name) = exchange.alternate().filter(|name| !name.is_empty()) else { return };
         if let Some(step) = asking.notes.as_mut().and_then(|notes| notes.last_mut()) {
             step.alternate = Some(name.clone());
         }
-        if name.is_empty() {
-            self.found_by_name(asking.vhost, asking.message.routing_key, asking.more_keys);
-        } else if let Some(alternate) = asking.vhost.exchange(&name) {
+        if let Some(alternate) = asking.vhost.exchange(&name) {
             self.ask(&alternate);
         }
     }

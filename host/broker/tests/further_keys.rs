@@ -112,10 +112,10 @@ fn the_alternate_exchange_is_for_what_no_key_leads_anywhere() {
     assert_eq!(c.receivers(&["a", "b", "z"]), ["a"].into());
     assert_eq!(send(&mut c, ("x", "z"), &[("CC", keys(&["b"]))], "2"), Published::Routed);
     assert_eq!(c.receivers(&["a", "b", "z"]), ["b", "z"].into());
-    // As by the default exchange.
+    // An empty name is none, and not the default exchange.
     c.exchange(with_alternate("w", "direct", ""));
-    assert_eq!(send(&mut c, ("w", "z"), &[("CC", keys(&["b"]))], "3"), Published::Routed);
-    assert_eq!(c.receivers(&["a", "b", "z"]), ["b", "z"].into());
+    assert_eq!(send(&mut c, ("w", "z"), &[("CC", keys(&["b"]))], "3"), Published::Unroutable);
+    assert_eq!(c.receivers(&["a", "b", "z"]), HashSet::new());
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn the_next_single_active_consumer_takes_over_from_one_that_is_late() {
 }
 
 #[test]
-fn what_times_out_too_often_is_a_dead_letter() {
+fn what_times_out_is_given_back_and_has_not_failed() {
     let mut c = Connection::first();
     c.queue("dead");
     let mut spec = with_dead_letters("q", "", Some("dead"));
@@ -233,14 +233,38 @@ fn what_times_out_too_often_is_a_dead_letter() {
     }
     c.vhost.declare_queue(spec, c.id).unwrap();
     consume(&mut c, "a", Some(160));
-    c.publish("", "q", "poison");
-    for tag in 1..=2 {
-        assert_eq!(delivered(&mut c), [(tag, "poison".into())]);
+    c.publish("", "q", "slow");
+    for tag in 1..=5 {
+        assert_eq!(delivered(&mut c), [(tag, "slow".into())]);
         assert_eq!(pass(&mut c, 171), [tag]);
         c.client.settle(1, tag, false, Settle::Accepted).unwrap();
     }
+    // Of failures it may have one.
+    for tag in 6..=7 {
+        assert_eq!(delivered(&mut c), [(tag, "slow".into())]);
+        c.client.settle(1, tag, false, Settle::Requeue { failed: true }).unwrap();
+    }
     c.pass(0);
-    assert_eq!((delivered(&mut c), c.drain_bodies("dead")), (vec![], vec![String::from("poison")]));
+    assert_eq!((delivered(&mut c), c.drain_bodies("dead")), (vec![], vec![String::from("slow")]));
+}
+
+#[test]
+fn what_times_out_waits_as_what_is_given_back() {
+    for (retry, ready_at_once) in [("failed", 1), ("returned", 0), ("all", 0)] {
+        let more = [
+            ("x-delayed-retry-type", Value::Text(retry.into())),
+            ("x-delayed-retry-min", Value::Integer(400)),
+        ];
+        let mut c = with_queue(&more);
+        consume(&mut c, "a", Some(160));
+        c.publish("", "q", "1");
+        assert_eq!(delivered(&mut c).len(), 1);
+        assert_eq!(pass(&mut c, 171), [1]);
+        assert_eq!(ready(&c), ready_at_once, "{retry}");
+        c.pass(0);
+        c.pass(400);
+        assert_eq!(ready(&c), 1, "{retry}");
+    }
 }
 
 #[test]

@@ -364,6 +364,9 @@ impl fmt::Display for Refusal {
                 write!(f, "{resource} '{name}' in vhost '{vhost}' in use")
             }
             Self::NotEmpty { queue, vhost } => write!(f, "queue '{queue}' in vhost '{vhost}' not empty"),
+            Self::UnknownExchangeType { type_name } if type_name.is_empty() => {
+                f.write_str("invalid exchange type ''")
+            }
             Self::UnknownExchangeType { type_name } => write!(f, "unknown exchange type '{type_name}'"),
             Self::ExchangeTypeNotAllowed { type_name, vhost, plugin } => write!(
                 f,

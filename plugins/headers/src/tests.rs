@@ -74,7 +74,7 @@ fn another_x_match_is_refused_in_rabbitmqs_words() {
     assert_eq!(refusal("none".into()), format!("Invalid x-match field value <<\"none\">>{expected}"));
     assert_eq!(refusal("".into()), format!("Invalid x-match field value <<>>{expected}"));
     assert_eq!(refusal(Value::Binary(&[255, 0])), format!("Invalid x-match field value <<255,0>>{expected}"));
-    assert_eq!(refusal(ONE), "Invalid x-match field type long (value 1); expected longstr");
+    assert_eq!(refusal(ONE), "Invalid x-match field type signedint (value 1); expected longstr");
     assert_eq!(refusal(true.into()), "Invalid x-match field type bool (value true); expected longstr");
     assert_eq!(refusal(Value::Void), "Invalid x-match field type void (value undefined); expected longstr");
 }

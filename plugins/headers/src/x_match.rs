@@ -71,11 +71,13 @@ fn unknown(shown: &str) -> Refusal {
     Refusal::new(format!("Invalid x-match field value {shown}; expected all, any, all-with-x, or any-with-x"))
 }
 
-/// The class as RabbitMQ's text names it. Which width an integer had is not known here.
+/// The class as RabbitMQ's text names it. Which width an integer had is not known here; what fits 32 bits is taken for
+/// the type that clients send such numbers as.
 fn class(value: &Value<'_>) -> &'static str {
     match value {
         Value::Void => "void",
         Value::Boolean(_) => "bool",
+        Value::Integer(integer) if i32::try_from(*integer).is_ok() => "signedint",
         Value::Integer(_) | Value::Unsigned(_) => "long",
         Value::Real(_) => "double",
         Value::Decimal { .. } => "decimal",

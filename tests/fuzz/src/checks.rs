@@ -189,6 +189,7 @@ fn play(pieces: Vec<&[u8]>) -> (Vec<String>, Vec<u8>, bool, bool) {
             match event {
                 Event::Login(_) => session.authenticated(),
                 Event::Open { .. } => session.opened(),
+                Event::ChannelOpened(channel) => session.channel_opened(channel),
                 Event::Publish(publish) if *publish.exchange == *b"nope" => {
                     let (name, vhost) = (Name::from_static("nope"), Name::from_static("/"));
                     let refusal = Refusal::NotFound { resource: Resource::Exchange, name, vhost };

@@ -207,6 +207,7 @@ fn session() -> Session {
         match event {
             Event::Login(_) => session.authenticated(),
             Event::Open { .. } => session.opened(),
+            Event::ChannelOpened(channel) => session.channel_opened(channel),
             _ => {}
         }
     }

@@ -55,7 +55,8 @@ pub enum Event<'b> {
         /// Its name.
         vhost: Name,
     },
-    /// A channel is open (open-ok is put).
+    /// A channel is open. Answered with [`super::Session::channel_opened`], or with [`super::Session::refuse`] by a
+    /// refusal that closes the connection.
     ChannelOpened(u16),
     /// A channel is closed: by the client (close-ok is put), or because of an error (close is put).
     ChannelClosed(u16),

@@ -202,6 +202,11 @@ impl Session {
         }
     }
 
+    /// The answer to [`Event::ChannelOpened`] if the user may have the channel.
+    pub fn channel_opened(&mut self, channel: u16) {
+        self.reply(channel, Method::ChannelOpenOk {});
+    }
+
     /// The answer to [`Event::Open`] if it is not: closes the connection.
     pub fn open_refused(&mut self, refusal: &Refusal) {
         if self.phase == Phase::Vhost {
@@ -217,6 +222,7 @@ pub(super) fn decode_method(payload: &[u8]) -> Result<Method<'_>, Failure> {
     Method::decode(ids.0, ids.1, arguments).map_err(|error| match error {
         DecodeError::Unknown => Failure::new(ReplyCode::NotImplemented, "unimplemented method", ids),
         DecodeError::Malformed => Failure::arguments(arguments, ids),
+        DecodeError::NotUtf8 => Failure::new(ReplyCode::FrameError, "Malformed UTF-8 in shortstr", (0, 0)),
     })
 }
 

@@ -234,7 +234,6 @@ impl Session {
             self.channels.retain_high(|slot| !matches!(slot, Slot::Closed));
         }
         self.channels.insert(channel, Slot::Open);
-        frame::put_method(&mut self.output, channel, &Method::ChannelOpenOk {});
         Ok(Step::Event(took, Event::ChannelOpened(channel)))
     }
 

@@ -402,8 +402,8 @@ fn values_nest_so_deep_and_no_deeper() {
     let descriptors = |depth: usize| [vec![0; depth], vec![code::NULL; depth + 1]].concat();
     let described_elements = |depth: usize| {
         let constructor = [hex("00 40").repeat(depth - 1), vec![code::UBYTE, 1]].concat();
-        let size = u8::try_from(constructor.len() + 1).unwrap();
-        [&[code::ARRAY8, size, 1][..], &constructor].concat()
+        let size = u32::try_from(constructor.len() + 4).unwrap().to_be_bytes();
+        [&[code::ARRAY32][..], &size, &[0, 0, 0, 1], &constructor].concat()
     };
     let shapes: [&dyn Fn(usize) -> Vec<u8>; 6] =
         [&in_lists, &in_arrays, &in_maps, &described, &descriptors, &described_elements];

@@ -177,6 +177,7 @@ impl Client {
             if queue.is_for_replies() {
                 return Err(queue.is_of_a_channel());
             }
+            queue.kind().check_consumer(&spec.arguments, (queue.name(), self.vhost.name()))?;
             let priority = priority_of(&spec, &queue, &self.vhost)?;
             (queue, priority)
         };

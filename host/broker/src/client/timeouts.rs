@@ -2,7 +2,7 @@
 //!
 //! *In:* how long a delivery may take, said by the consumer (`x-consumer-timeout`), else by its quorum queue or the
 //! queue's policy, else for all quorum queues ([`Client::set_consumer_timeout_ms`]). *Out:* what took longer is ready
-//! again, as failed, and others get it. What a policy says now holds for what was delivered before, from when that was:
+//! again, as if it had been given back, and others get it. What a policy says now holds for what was delivered before, from when that was:
 //! connections are woken and look again when it changes.
 //!
 //! A consumer that let a delivery time out is given nothing more until it settles that one, which has no other effect

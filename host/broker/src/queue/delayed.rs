@@ -14,9 +14,9 @@ use alloc::{
 /// Which messages wait when they come back, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DelayedRetry {
-    /// Those that failed: rejected, timed out, or of a consumer that went away.
+    /// Those that failed: rejected, or of a consumer that went away.
     pub failed: bool,
-    /// Those that were only given back.
+    /// Those that were only given back, or not settled in time.
     pub returned: bool,
     /// The shortest wait, in milliseconds.
     pub least_ms: u64,

@@ -9,7 +9,7 @@ use super::{
 use alloc::sync::Arc;
 
 impl Queue {
-    /// Takes back messages that were not settled in time; they count as failed. Their consumer is given nothing more
+    /// Takes back messages that were not settled in time; they count as given back. Their consumer is given nothing more
     /// until [`Self::is_back`] was called as often.
     pub(crate) fn time_out(
         self: &Arc<Self>,
@@ -25,7 +25,7 @@ impl Queue {
             state.hold_back(key, messages.len() as u32);
         }
         for message in messages {
-            state.give_back(*message, true);
+            state.give_back(*message, false);
         }
         state.serve();
         state.shorten();

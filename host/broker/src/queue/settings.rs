@@ -34,6 +34,12 @@ impl QueueKind {
         }
     }
 
+    /// The type of that name, as [`Self::as_str`] gives it or as RabbitMQ's modules are called.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Classic, Self::Quorum].into_iter().find(|kind| [kind.as_str(), kind.module()].contains(&name))
+    }
+
     /// As RabbitMQ calls it where it refuses an argument.
     fn module(self) -> &'static str {
         match self {
@@ -187,14 +193,15 @@ impl QueueSpec {
 
 fn kind_of(arguments: &Table) -> Option<QueueKind> {
     match arguments.get(b"x-queue-type").map(Value::as_text) {
-        None | Some(Some("classic")) => Some(QueueKind::Classic),
+        // An empty one is none.
+        None | Some(Some("classic" | "")) => Some(QueueKind::Classic),
         Some(Some("quorum")) => Some(QueueKind::Quorum),
         Some(_) => None,
     }
 }
 
 /// Arguments of other types of queues, which these refuse.
-const NOT_CLASSIC: [&str; 13] = [
+const NOT_CLASSIC: [&str; 14] = [
     "x-delivery-limit",
     "x-dead-letter-strategy",
     "x-consumer-timeout",
@@ -208,23 +215,68 @@ const NOT_CLASSIC: [&str; 13] = [
     "x-initial-cluster-size",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
 ];
-const NOT_QUORUM: [&str; 6] = [
+const NOT_QUORUM: [&str; 7] = [
     "x-max-priority",
     "x-queue-mode",
     "x-queue-version",
     "x-initial-cluster-size",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
 ];
 
-/// Checks the arguments of a queue to be declared.
+/// Arguments of consumers of streams, which queues of other types refuse.
+const OF_STREAM_CONSUMERS: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+
+impl QueueKind {
+    /// Checks that the arguments of a consumer are none of another type of queue's.
+    ///
+    /// # Errors
+    /// One of them is.
+    pub(crate) fn check_consumer(
+        self,
+        arguments: &Table,
+        (queue, vhost): (&Name, &Name),
+    ) -> Result<(), Refusal> {
+        match OF_STREAM_CONSUMERS.iter().find(|argument| arguments.get(argument.as_bytes()).is_some()) {
+            None => Ok(()),
+            Some(argument) => {
+                let module = self.module();
+                let text = format!(
+                    "invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {module}"
+                );
+                Err(Refusal::InvalidArgument { text })
+            }
+        }
+    }
+
+    /// Whether the broker makes up names for queues of this type.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check_made(self) -> Result<(), Refusal> {
+        match self {
+            Self::Classic => Ok(()),
+            Self::Quorum => {
+                let text = format!("Cannot declare a server-named queue for type {}", self.module());
+                Err(Refusal::InvalidArgument { text })
+            }
+        }
+    }
+}
+
+/// Checks the arguments of a queue to be declared, whose name was `made` up or not.
 ///
 /// # Errors
 /// What makes no sense, or is not there for queues of its type; [`Refusal::NotImplemented`] for streams.
-pub(crate) fn check(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
+pub(crate) fn check(spec: &QueueSpec, made: bool, vhost: &Name) -> Result<(), Refusal> {
     let checked = Checked { spec, vhost };
     let kind = checked.kind()?;
+    if made {
+        kind.check_made()?;
+    }
     let foreign: &[&str] = if kind == QueueKind::Classic { &NOT_CLASSIC } else { &NOT_QUORUM };
     if let Some(argument) = foreign.iter().find(|argument| checked.value(argument).is_some()) {
         return checked.invalid(argument, &format!(" of queue type {}", kind.module()));
@@ -234,7 +286,14 @@ pub(crate) fn check(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
     checked.number("x-max-length", 0, u64::MAX)?;
     checked.number("x-max-length-bytes", 0, u64::MAX)?;
     checked.number("x-quorum-initial-group-size", 1, u64::MAX)?;
-    checked.number("x-consumer-timeout", 0, u64::MAX)?;
+    for argument in [
+        "x-consumer-timeout",
+        "x-consumer-disconnected-timeout",
+        "x-max-in-memory-length",
+        "x-max-in-memory-bytes",
+    ] {
+        checked.number(argument, 0, u64::MAX)?;
+    }
     checked.priorities()?;
     checked.one_of(
         "x-overflow",
@@ -355,7 +414,7 @@ mod tests {
     fn refusal(arguments: &[(&'static str, Value)]) -> String {
         let name = Name::from_static("q");
         let spec = QueueSpec { name, durable: true, arguments: table(arguments), ..QueueSpec::default() };
-        match check(&spec, &Name::from_static("/")) {
+        match check(&spec, false, &Name::from_static("/")) {
             Ok(()) => String::from("ok"),
             Err(Refusal::InvalidArgument { text }) => {
                 text.replace("invalid arg ", "").replace(" for queue 'q' in vhost '/'", "")
@@ -397,6 +456,12 @@ mod tests {
             ("x-queue-type", text("foo"), "'x-queue-type': \"unsupported queue type 'foo'\""),
             ("x-queue-type", number(5), "'x-queue-type': {unacceptable_type,signedint}"),
             ("x-queue-leader-locator", text("foo"), "'x-queue-leader-locator': invalid_queue_locator_arg"),
+            ("x-queue-type", text(""), "ok"),
+            (
+                "x-stream-filter-size-bytes",
+                number(16),
+                "'x-stream-filter-size-bytes' of queue type rabbit_classic_queue",
+            ),
             ("x-foo", number(1), "ok"),
             ("x-queue-mode", text("lazy"), "ok"),
         ] {
@@ -411,6 +476,19 @@ mod tests {
             ("x-queue-mode", text("lazy"), "'x-queue-mode' of queue type rabbit_quorum_queue"),
             ("x-consumer-timeout", text("a"), "'x-consumer-timeout': \"expected integer, got longstr\""),
             ("x-overflow", text("reject-publish-dlx"), "ok"),
+            (
+                "x-consumer-disconnected-timeout",
+                text("a"),
+                "'x-consumer-disconnected-timeout': \"expected integer, got longstr\"",
+            ),
+            ("x-consumer-disconnected-timeout", number(0), "ok"),
+            ("x-max-in-memory-length", number(-1), "'x-max-in-memory-length': {value_negative,-1}"),
+            ("x-max-in-memory-bytes", number(1 << 40), "ok"),
+            (
+                "x-stream-filter-size-bytes",
+                number(16),
+                "'x-stream-filter-size-bytes' of queue type rabbit_quorum_queue",
+            ),
         ] {
             assert_eq!(refusal(&[quorum.clone(), (argument, value)]), said);
         }

@@ -353,9 +353,12 @@ impl State {
     }
 
     pub(super) fn add_consumer(&mut self, consumer: Consumer, exclusive: bool) -> Option<ConsumerKey> {
-        // A classic queue with a single active consumer has no exclusive one, as in RabbitMQ.
-        let is_shared = self.consumers.is_single_active() && self.settings.kind == QueueKind::Classic;
-        if self.consumers.exclusive.is_some() || (exclusive && (is_shared || self.consumers.len() > 0)) {
+        // With a single active consumer a classic queue has no exclusive one, and a quorum queue makes no difference,
+        // as in RabbitMQ.
+        let is_single_active = self.consumers.is_single_active();
+        let exclusive = exclusive && !(is_single_active && self.settings.kind == QueueKind::Quorum);
+        if self.consumers.exclusive.is_some() || (exclusive && (is_single_active || self.consumers.len() > 0))
+        {
             return None;
         }
         let key = self.consumers.add(consumer);

@@ -22,8 +22,8 @@ use std::{
     time::SystemTime,
 };
 
-/// channel.open, as close methods name it.
-const CHANNEL_OPEN: (u16, u16) = (20, 10);
+/// No class and no method, as close methods name them.
+const NO_METHOD: (u16, u16) = (0, 0);
 
 /// A claim that is being checked on another thread, and wakes the connection once that is done.
 pub(super) struct LoginCheck {
@@ -90,7 +90,7 @@ impl Connection {
     /// connection.open (section 1.4.2.7). 530 for a virtual host that is not there, or not for this user.
     pub(super) fn on_open(&mut self, vhost: &Name) {
         let Some(identity) = self.identity.clone() else { return };
-        let Some(Place { vhost: found, record }) = self.shared.vhosts.get(vhost) else {
+        let Some(Place { vhost: found, record, .. }) = self.shared.vhosts.get(vhost) else {
             self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
             return;
         };
@@ -174,10 +174,11 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         if !open.place.open_channel(number, most) {
             let (user, limit) = (open.rights.user_name().clone(), most.unwrap_or_default());
-            return self.session.refuse(number, &Refusal::UserChannels { user, limit }, CHANNEL_OPEN);
+            return self.session.refuse(number, &Refusal::UserChannels { user, limit }, NO_METHOD);
         }
         open.channels.insert(number, Channel::new(self.wake.clone()));
         open.client.open_channel(number);
+        self.session.channel_opened(number);
     }
 
     /// channel.close (section 1.5.2.5), by either side.

@@ -5,8 +5,9 @@ use super::{
     beside::{Answer, Asked, Work},
 };
 use leveret_amqp091::Method;
-use leveret_broker::{BindTo, Now, exchange::ExchangeSpec, port::Router};
+use leveret_broker::{BindTo, Now, exchange::ExchangeSpec, port::Router, unbroken_name};
 use leveret_model::{Name, Table, refusal::Resource};
+use std::borrow::Cow;
 
 /// The words of an exchange.declare.
 pub(super) struct Declare<'a> {
@@ -27,6 +28,25 @@ pub(super) struct Bind<'a> {
     pub(super) arguments: Table,
 }
 
+/// What a binding leads to, its name without line breaks.
+struct Unbroken<'a> {
+    is_queue: bool,
+    name: Cow<'a, [u8]>,
+}
+
+impl<'a> Unbroken<'a> {
+    fn of(to: BindTo<'a>) -> Self {
+        match to {
+            BindTo::Queue(name) => Self { is_queue: true, name: unbroken_name(name) },
+            BindTo::Exchange(name) => Self { is_queue: false, name: unbroken_name(name) },
+        }
+    }
+
+    fn to(&self) -> BindTo<'_> {
+        if self.is_queue { BindTo::Queue(&self.name) } else { BindTo::Exchange(&self.name) }
+    }
+}
+
 impl Connection {
     /// exchange.declare (section 1.6.2.1).
     ///
@@ -42,10 +62,11 @@ impl Connection {
         let open = self.open()?;
         let vhost = open.vhost.clone();
         if declare.passive {
-            if !declare.exchange.is_empty() {
-                open.acting().demand_any(Resource::Exchange, declare.exchange)?;
+            let exchange = unbroken_name(declare.exchange);
+            if !exchange.is_empty() {
+                open.acting().demand_any(Resource::Exchange, &exchange)?;
             }
-            vhost.check_exchange(declare.exchange)?;
+            vhost.check_exchange(&exchange)?;
             return Ok(asked.reply(OK));
         }
         let spec = ExchangeSpec {
@@ -74,9 +95,10 @@ impl Connection {
         if_unused: bool,
         router: &mut dyn Router,
     ) -> Answer {
+        let exchange = unbroken_name(exchange);
         let open = self.open()?;
-        open.acting().demand_exchange_delete(exchange)?;
-        let now = open.vhost.delete_exchange_now(router, exchange, if_unused)?;
+        open.acting().demand_exchange_delete(&exchange)?;
+        let now = open.vhost.delete_exchange_now(router, &exchange, if_unused)?;
         self.finish(asked, now, Method::ExchangeDeleteOk {})
     }
 
@@ -95,18 +117,14 @@ impl Connection {
         let open = self.open()?;
         let vhost = open.vhost.clone();
         let Bind { to, source, routing_key, arguments } = bind;
-        open.acting().demand_bind(to, source, routing_key)?;
-        match vhost.bind_now(router, source, to, routing_key, arguments.clone(), by)? {
+        let (to, source) = (Unbroken::of(to), unbroken_name(source));
+        open.acting().demand_bind(to.to(), &source, routing_key)?;
+        match vhost.bind_now(router, &source, to.to(), routing_key, arguments.clone(), by)? {
             Now::Ask => {
-                let (source, routing_key) = (name_of(source), name_of(routing_key));
-                let (is_queue, to) = match to {
-                    BindTo::Queue(name) => (true, name_of(name)),
-                    BindTo::Exchange(name) => (false, name_of(name)),
-                };
-                let work: Work = Box::new(move |worker| {
-                    let to = if is_queue { BindTo::Queue(&to) } else { BindTo::Exchange(&to) };
-                    vhost.bind(worker, &source, to, &routing_key, arguments, by)
-                });
+                let (source, routing_key) = (name_of(&source), name_of(routing_key));
+                let to = Unbroken { is_queue: to.is_queue, name: Cow::Owned(to.name.into_owned()) };
+                let work: Work =
+                    Box::new(move |worker| vhost.bind(worker, &source, to.to(), &routing_key, arguments, by));
                 self.do_beside(asked, ok, work)
             }
             now => self.finish(asked, now, ok),
@@ -123,9 +141,10 @@ impl Connection {
     ) -> Answer {
         let by = self.id;
         let Bind { to, source, routing_key, arguments } = bind;
+        let (to, source) = (Unbroken::of(to), unbroken_name(source));
         let open = self.open()?;
-        open.acting().demand_bind(to, source, routing_key)?;
-        let now = open.vhost.unbind_now(router, source, to, routing_key, arguments, by)?;
+        open.acting().demand_bind(to.to(), &source, routing_key)?;
+        let now = open.vhost.unbind_now(router, &source, to.to(), routing_key, arguments, by)?;
         self.finish(asked, now, ok)
     }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use leveret_access::Operation;
 use leveret_amqp091::Method;
-use leveret_broker::{QueueSpec, Receipt, port::Router};
+use leveret_broker::{QueueSpec, Receipt, declared_name, port::Router, unbroken_name};
 use leveret_model::{Name, Refusal, Table, refusal::Resource};
 
 /// The words of a queue.declare.
@@ -32,8 +32,9 @@ impl Connection {
         let (status, receipt) = if let Some(status) = open.vhost.check_replies(declare.queue)? {
             (status, Receipt::default())
         } else if declare.passive {
-            open.acting().demand_any(Resource::Queue, declare.queue)?;
-            (open.vhost.check_queue(declare.queue, by)?, Receipt::default())
+            let queue = unbroken_name(declare.queue);
+            open.acting().demand_any(Resource::Queue, &queue)?;
+            (open.vhost.check_queue(&queue, by)?, Receipt::default())
         } else {
             let spec = QueueSpec {
                 name: name_of(declare.queue),
@@ -70,7 +71,7 @@ impl Connection {
         router: &mut dyn Router,
     ) -> Answer {
         let by = self.id;
-        let queue = self.queue_named(asked.channel, queue)?;
+        let queue = declared_name(&self.queue_named(asked.channel, queue)?);
         self.open()?.acting().demand(Operation::Configure, Resource::Queue, &queue)?;
         let now = self.open()?.vhost.delete_queue_now(router, &queue, if_unused, if_empty, by)?;
         let messages = now.value().copied().unwrap_or(0);

@@ -88,6 +88,7 @@ fn play_with<'p>(config: Arc<SessionConfig>, pieces: impl IntoIterator<Item = &'
             match event {
                 Event::Login(_) => session.authenticated(),
                 Event::Open { .. } => session.opened(),
+                Event::ChannelOpened(channel) => session.channel_opened(channel),
                 Event::Publish(publish) if *publish.exchange == *b"nope" => {
                     session.refuse(publish.channel, &no_exchange(&publish.exchange), (60, 40));
                 }
@@ -204,6 +205,7 @@ fn a_whole_publish_is_borrowed_and_a_cut_one_is_the_same() {
         match event {
             Some(Event::Login(_)) => session.authenticated(),
             Some(Event::Open { .. }) => session.opened(),
+            Some(Event::ChannelOpened(channel)) => session.channel_opened(channel),
             Some(Event::Publish(publish)) => borrowed = Some(publish),
             Some(_) => {}
             None => break,
@@ -246,6 +248,7 @@ fn requests_come_through_and_replies_go_out() {
         match event {
             Some(Event::Login(_)) => session.authenticated(),
             Some(Event::Open { .. }) => session.opened(),
+            Some(Event::ChannelOpened(channel)) => session.channel_opened(channel),
             Some(Event::Request { channel, method }) => requests.push((channel, method)),
             Some(_) => {}
             None => break,
@@ -385,6 +388,7 @@ fn a_batch_ends_where_anything_but_a_publish_begins() {
         match event {
             Some(Event::Login(_)) => session.authenticated(),
             Some(Event::Open { .. }) => session.opened(),
+            Some(Event::ChannelOpened(channel)) => session.channel_opened(channel),
             Some(_) => {}
             None => break,
         }
