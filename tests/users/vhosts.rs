@@ -142,3 +142,84 @@ fn the_command_line_manages_virtual_hosts() {
             .contains("there is no virtual host a")
     );
 }
+
+/// queue.declare with durable, exclusive and auto-delete, and with a type where it has one.
+fn typed(name: &str, [durable, exclusive, auto_delete]: [bool; 3], kind: Option<&str>) -> Call {
+    let words = Arguments::new().short(0).short_string(name);
+    let words = words.bits(&[false, durable, exclusive, auto_delete, false]);
+    let kind = kind.map(|kind| ("x-queue-type", kind));
+    Call(id::QUEUE_DECLARE, words.table(kind.as_slice()), id::QUEUE_DECLARE_OK)
+}
+
+const DURABLE: [bool; 3] = [true, false, false];
+
+fn other_type(queue: &str, received: &str, current: &str) -> String {
+    format!(
+        "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue '{queue}' in vhost 'v': received '{received}' \
+         but current is '{current}'"
+    )
+}
+
+/// Asked of RabbitMQ 4.3.
+#[test]
+fn a_virtual_host_says_of_which_type_queues_are_that_name_none() {
+    let (broker, _configuration) = broker_with("");
+    assert_eq!(put(&broker, "vhosts/v", &json!({ "default_queue_type": "quorum" })).0, 201);
+    let kind = |broker: &Broker, path: &str, field: &str| get(broker, path).1[field].clone();
+    assert_eq!(kind(&broker, "vhosts/v", "default_queue_type"), "quorum");
+    let mut client = enter(&broker, "v");
+    client.does(typed("a", DURABLE, None));
+    for kind in [None, Some("quorum")] {
+        client.does(typed("a", DURABLE, kind));
+    }
+    client.is_refused(typed("a", DURABLE, Some("classic")), 406, &other_type("a", "classic", "quorum"));
+    client.does(typed("f", DURABLE, Some("classic")));
+    client.is_refused(typed("f", DURABLE, None), 406, &other_type("f", "quorum", "classic"));
+    client.does(typed("empty", DURABLE, Some("")));
+    let text = "PRECONDITION_FAILED - Cannot declare a server-named queue for type rabbit_quorum_queue";
+    client.is_refused(typed("", DURABLE, None), 406, text);
+    // Those cannot be quorum queues.
+    for (name, bits) in [("b", [false; 3]), ("c", [true, true, false]), ("d", [true, false, true])] {
+        client.does(typed(name, bits, None));
+        client.does(typed(name, bits, Some("classic")));
+        assert_eq!(kind(&broker, &format!("queues/v/{name}"), "type"), "classic", "{name}");
+        client.is_refused(typed(name, bits, Some("quorum")), 406, &other_type(name, "quorum", "classic"));
+    }
+    assert_eq!(put(&broker, "queues/v/http", &json!({ "durable": true })).0, 201);
+    let broker = broker.kill_for_a_while().start();
+    for name in ["a", "empty", "http"] {
+        assert_eq!(kind(&broker, &format!("queues/v/{name}"), "type"), "quorum", "{name}");
+    }
+    assert_eq!(kind(&broker, "vhosts/v", "default_queue_type"), "quorum");
+    for (wrong, why) in [
+        (json!("foo"), "foo is not a valid queue type"),
+        (json!(""), "default_queue_type must not be an empty string"),
+        (json!(5), "5 is not a valid default_queue_type value"),
+    ] {
+        let refused = put(&broker, "vhosts/v", &json!({ "default_queue_type": wrong }));
+        assert_eq!(refused, (400, why.to_owned()));
+    }
+    assert_eq!(kind(&broker, "vhosts/v", "default_queue_type"), "quorum");
+    // What a change does not say is not said any more.
+    assert_eq!(put(&broker, "vhosts/v", &json!({ "description": "d" })).0, 204);
+    assert_eq!(kind(&broker, "vhosts/v", "default_queue_type"), "classic");
+    let mut client = enter(&broker, "v");
+    client.does(typed("f", DURABLE, None));
+    client.is_refused(typed("a", DURABLE, None), 406, &other_type("a", "classic", "quorum"));
+}
+
+#[test]
+fn the_configuration_says_it_too() {
+    let (broker, _configuration) =
+        broker_with("vhosts = [\"/\", \"v\"]\n[vhost.v]\ndefault-queue-type = \"quorum\"");
+    enter(&broker, "v").does(typed("q", DURABLE, None));
+    enter(&broker, "/").does(typed("q", DURABLE, None));
+    let of = |path: &str, field: &str| get(&broker, path).1[field].clone();
+    assert_eq!([of("queues/v/q", "type"), of("queues/%2F/q", "type")], ["quorum", "classic"]);
+    assert_eq!(of("vhosts/v", "default_queue_type"), "quorum");
+    // What is said while it runs counts.
+    assert_eq!(put(&broker, "vhosts/v", &json!({ "default_queue_type": "classic" })).0, 204);
+    let mut client = enter(&broker, "v");
+    client.does(typed("p", DURABLE, None));
+    assert_eq!(of("queues/v/p", "type"), "classic");
+}

@@ -11,10 +11,10 @@ use leveret_amqp091::{
     wire::{Elements, Field},
 };
 use leveret_broker::{
-    BindTo, ConnectionId, ExchangeSpec, QueueSpec, QueueStatus, REPLY_TO, Receipt, Vhost, declared_name,
-    exchange::Exchange, made_queue_name, port::Router,
+    BindTo, ConnectionId, ExchangeSpec, QueueSpec, QueueStatus, REPLY_TO, Receipt, Vhost, check_queue_name,
+    declared_name, exchange::Exchange, made_queue_name, port::Router, queue::QueueKind,
 };
-use leveret_model::{Name, Property, Refusal, Table, refusal::Resource};
+use leveret_model::{Name, Property, Refusal, Table, Value, refusal::Resource};
 
 /// Headers with further routing keys.
 const MORE_KEYS: [&[u8]; 2] = [b"CC", b"BCC"];
@@ -87,10 +87,13 @@ impl Acting<'_> {
     pub(crate) fn declare_queue(
         &mut self,
         shared: &Shared,
-        spec: QueueSpec,
+        mut spec: QueueSpec,
         by: ConnectionId,
     ) -> Result<(QueueStatus, Receipt), Refusal> {
+        name_type(&mut spec, shared.vhosts.queue_type(self.vhost.name()));
         let named = declared_name(&spec.name);
+        // What nobody may declare is told first, as in RabbitMQ.
+        check_queue_name(&named)?;
         // A name that is made is judged by another of its kind.
         let judged = if named.is_empty() { made_queue_name() } else { named };
         self.demand(Operation::Configure, Resource::Queue, &judged)?;
@@ -238,4 +241,18 @@ impl Acting<'_> {
 
 fn is_topic(exchange: &Exchange) -> bool {
     exchange.spec.type_name.as_bytes() == TOPIC
+}
+
+/// Names the type of a queue to be declared that names none, where that is not the usual one. Only classic queues may be
+/// exclusive, go with their consumers, or be gone after a restart.
+fn name_type(spec: &mut QueueSpec, kind: QueueKind) {
+    const TYPE: &[u8] = b"x-queue-type";
+    let is_named = spec.arguments.get(TYPE).is_some_and(|value| value.as_text() != Some(""));
+    if kind == QueueKind::default() || is_named || !spec.durable || spec.exclusive || spec.auto_delete {
+        return;
+    }
+    let others = spec.arguments.iter().filter(|(name, _)| name.as_bytes() != TYPE);
+    let others = others.map(|(name, value)| (name.clone(), value.clone()));
+    let named = (Name::from_static("x-queue-type"), Value::Text(kind.as_str().to_owned()));
+    spec.arguments = others.chain([named]).collect();
 }

@@ -9,7 +9,7 @@ use crate::{
     worker::Order,
 };
 use leveret_access::Done;
-use leveret_broker::{ConnectionId, MemoryAccount, Vhost, port::Router, store::Store};
+use leveret_broker::{ConnectionId, MemoryAccount, Vhost, port::Router, queue::QueueKind, store::Store};
 use leveret_model::{Name, Refusal};
 use leveret_plugin::Scope;
 use parking_lot::{Mutex, RwLock};
@@ -34,6 +34,16 @@ pub struct Place {
     pub vhost: Arc<Vhost>,
     /// What was said of it while the broker ran.
     pub record: VhostRecord,
+    /// What the configuration says of it.
+    queue_type: QueueKind,
+}
+
+impl Place {
+    /// Of which type queues are that name none.
+    #[must_use]
+    pub fn queue_type(&self) -> QueueKind {
+        self.record.queue_type.unwrap_or(self.queue_type)
+    }
 }
 
 /// All virtual hosts.
@@ -84,7 +94,12 @@ impl Usual {
     pub fn of(&self, name: &Name) -> VhostConfig {
         let folder = leveret_plugin::folder::name_of(name);
         let plugins_dir = self.data_dir.join("vhosts").join(folder).join("plugins");
-        VhostConfig { name: name.clone(), plugins_dir, durability: self.durability.clone() }
+        VhostConfig {
+            name: name.clone(),
+            plugins_dir,
+            durability: self.durability.clone(),
+            queue_type: QueueKind::default(),
+        }
     }
 }
 
@@ -121,13 +136,19 @@ impl Vhosts {
     /// [`Refusal::QueueLimit`].
     pub fn check_queues(&self, name: &Name, queue: &Name) -> Result<(), Refusal> {
         let all = self.all.read();
-        let Some(Place { vhost, record }) = all.get(name) else { return Ok(()) };
+        let Some(Place { vhost, record, .. }) = all.get(name) else { return Ok(()) };
         match record.queues_max {
             Some(limit) if vhost.queue_count() as u64 >= limit => {
                 Err(Refusal::QueueLimit { queue: queue.clone(), vhost: name.clone(), limit })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Of which type queues of a virtual host are that name none.
+    #[must_use]
+    pub fn queue_type(&self, name: &Name) -> QueueKind {
+        self.all.read().get(name).map(Place::queue_type).unwrap_or_default()
     }
 
     /// Makes one again that there was, or that is configured; what the store has of it is there again.
@@ -143,14 +164,16 @@ impl Vhosts {
         let its: Arc<dyn Store> = Arc::new(self.store.of_vhost(config.durability.clone()));
         let vhost = Vhost::kept_in(its, config.name.clone(), self.memory.clone(), router)?;
         vhost.set_retry_ms_max(self.retry_ms_max);
-        self.all.write().insert(config.name.clone(), Place { vhost: vhost.clone(), record });
+        let place = Place { vhost: vhost.clone(), record, queue_type: config.queue_type };
+        self.all.write().insert(config.name.clone(), place);
         Ok(vhost)
     }
 
     /// Puts one that was made elsewhere.
     #[cfg(test)]
     pub(crate) fn put(&self, vhost: Arc<Vhost>) {
-        let place = Place { vhost: vhost.clone(), record: VhostRecord::default() };
+        let place =
+            Place { vhost: vhost.clone(), record: VhostRecord::default(), queue_type: QueueKind::default() };
         self.all.write().insert(vhost.name().clone(), place);
     }
 

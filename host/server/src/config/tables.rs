@@ -48,6 +48,8 @@ pub struct VhostTable {
     pub plugins_dir: Option<PathBuf>,
     /// When messages count as safe there.
     pub sync: Option<SyncMode>,
+    /// Of which type queues are that name none.
+    pub default_queue_type: Option<String>,
     /// The global plugins that it may use.
     pub allow: Option<BTreeSet<String>>,
     /// The highest limits there.

@@ -19,6 +19,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
         name: Name::from_static("/"),
         plugins_dir: Path::new("d/vhosts/%2F/plugins").to_path_buf(),
         durability: VhostDurability::default(),
+        queue_type: QueueKind::Classic,
     };
     assert_eq!(config.vhosts, [default]);
 }

@@ -3,6 +3,7 @@
 use super::{DurabilityTable, durability, tables::VhostTable};
 use crate::store::VhostDurability;
 use anyhow::{Context, bail};
+use leveret_broker::queue::QueueKind;
 use leveret_model::Name;
 use leveret_plugin::folder;
 use std::{
@@ -20,6 +21,8 @@ pub struct VhostConfig {
     pub plugins_dir: PathBuf,
     /// When its messages count as safe.
     pub durability: VhostDurability,
+    /// Of which type queues are that name none, if nothing else is said while the broker runs.
+    pub queue_type: QueueKind,
 }
 
 /// The virtual hosts, each with a folder of its own.
@@ -56,10 +59,19 @@ pub(super) fn vhosts(
             bail!("[vhost.{name:?}]: plugins-dir {} is that of {:?}", folder.display(), other.name);
         }
         let durability = durability::of_vhost(name, table.and_then(|table| table.sync), rules);
-        vhosts.push(VhostConfig { name: vhost, plugins_dir: folder, durability });
+        let queue_type = queue_type(name, table.and_then(|table| table.default_queue_type.as_deref()))?;
+        vhosts.push(VhostConfig { name: vhost, plugins_dir: folder, durability, queue_type });
     }
     if vhosts.is_empty() {
         bail!("vhosts = []: there must be at least one virtual host");
     }
     Ok(vhosts)
+}
+
+fn queue_type(vhost: &str, said: Option<&str>) -> anyhow::Result<QueueKind> {
+    let Some(said) = said else { return Ok(QueueKind::default()) };
+    let known = QueueKind::named(said);
+    known.with_context(|| {
+        format!("[vhost.{vhost:?}]: default-queue-type = {said:?}: \"classic\" or \"quorum\"")
+    })
 }

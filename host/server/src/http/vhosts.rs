@@ -6,7 +6,7 @@ use super::{
     body::{JsonBody, field},
     error::ApiError,
     json::{
-        MessagesJson, QUEUE_TYPE, VhostJson,
+        MessagesJson, VhostJson,
         users::{VhostLimitsJson, VhostLimitsOfJson},
     },
     kept::{self, Put},
@@ -20,7 +20,7 @@ use crate::{
 };
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use leveret_access::Permissions;
-use leveret_broker::Vhost;
+use leveret_broker::{Vhost, queue::QueueKind};
 use leveret_model::Name;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -53,12 +53,13 @@ pub(super) async fn read(
     Ok(Json(describe(&place(&api, &vhost)?)))
 }
 
-fn describe(Place { vhost, record }: &Place) -> VhostJson {
+fn describe(place: &Place) -> VhostJson {
+    let Place { vhost, record, .. } = place;
     let queues = vhost.queues();
     let messages = queues.iter().map(|queue| MessagesJson::from(queue.counts())).sum();
     VhostJson {
         name: vhost.name().to_text(),
-        default_queue_type: QUEUE_TYPE,
+        default_queue_type: place.queue_type().as_str(),
         description: record.description.clone(),
         tags: record.tags.clone(),
         messages,
@@ -79,9 +80,11 @@ pub(super) async fn put(
     }
     let description = body.get("description").and_then(Value::as_str).map(str::to_owned);
     let tags = body.get("tags").map(tags).transpose()?;
+    let queue_type = queue_type(body.get("default_queue_type"))?;
     let is_new = change(&api, (&vhost, true), move |record| {
         record.description = description.unwrap_or_default();
         record.tags = tags.unwrap_or_default();
+        record.queue_type = queue_type;
     })
     .await?;
     if is_new && let Caller::User(user) = caller {
@@ -92,6 +95,23 @@ pub(super) async fn put(
         }
     }
     Ok(Put::new(is_new))
+}
+
+/// What is said of the type of queues that name none, refused in RabbitMQ's words.
+fn queue_type(said: Option<&Value>) -> Result<Option<QueueKind>, ApiError> {
+    let why = match said {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(name)) if name == "undefined" => return Ok(None),
+        Some(Value::String(name)) if name.is_empty() => {
+            "default_queue_type must not be an empty string".to_owned()
+        }
+        Some(Value::String(name)) => match QueueKind::named(name) {
+            Some(kind) => return Ok(Some(kind)),
+            None => format!("{name} is not a valid queue type"),
+        },
+        Some(other) => format!("{other} is not a valid default_queue_type value"),
+    };
+    Err(ApiError::BadRequest(why))
 }
 
 async fn change(
@@ -145,7 +165,10 @@ fn refused(why: VhostRefused) -> ApiError {
 pub(super) fn definitions(api: &Api) -> Vec<Map<String, Value>> {
     let describe = |place: &Place| {
         let (record, limits) = (&place.record, limits_json(place));
-        let metadata = json!({ "description": record.description, "tags": record.tags });
+        let queue_type = place.queue_type().as_str();
+        let metadata = json!({
+            "description": record.description, "tags": record.tags, "default_queue_type": queue_type,
+        });
         let mut told = Map::new();
         told.insert("name".to_owned(), json!(limits.vhost));
         told.insert("metadata".to_owned(), metadata);
@@ -163,7 +186,7 @@ pub(super) fn limits_definition(api: &Api, vhost: &Vhost) -> Option<(String, Vho
 }
 
 /// The limits of a virtual host, as RabbitMQ lists them.
-fn limits_json(Place { vhost, record }: &Place) -> VhostLimitsOfJson {
+fn limits_json(Place { vhost, record, .. }: &Place) -> VhostLimitsOfJson {
     let value = VhostLimitsJson { max_connections: record.connections_max, max_queues: record.queues_max };
     VhostLimitsOfJson { vhost: vhost.name().to_text(), value }
 }

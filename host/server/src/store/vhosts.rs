@@ -6,6 +6,7 @@
 //! tags               a list of texts, where there are some
 //! max-connections    a number, where there is that limit
 //! max-queues         likewise
+//! queue-type         a text, where there is one
 //! ```
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     users::told,
 };
 use leveret_access::Done;
+use leveret_broker::queue::QueueKind;
 use leveret_model::{Name, Table, Value};
 use leveret_store::Sync;
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ pub struct VhostRecord {
     pub connections_max: Option<u64>,
     /// How many queues.
     pub queues_max: Option<u64>,
+    /// Of which type queues are that name none, where that is said.
+    pub queue_type: Option<QueueKind>,
 }
 
 impl DiskStore {
@@ -77,7 +81,7 @@ fn key(name: &Name) -> Vec<u8> {
 }
 
 fn value(record: &VhostRecord) -> Vec<u8> {
-    let VhostRecord { made, description, tags, connections_max, queues_max } = record;
+    let VhostRecord { made, description, tags, connections_max, queues_max, queue_type } = record;
     let number =
         |limit: &Option<u64>| limit.map(|limit| Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
     let tags = tags.iter().map(|tag| Value::Text(tag.clone())).collect();
@@ -87,6 +91,7 @@ fn value(record: &VhostRecord) -> Vec<u8> {
         ("tags", Some(Value::List(tags))),
         ("max-connections", number(connections_max)),
         ("max-queues", number(queues_max)),
+        ("queue-type", queue_type.map(|kind| Value::Text(kind.as_str().to_owned()))),
     ];
     let fields = fields.into_iter().filter_map(|(name, value)| Some((Name::from_static(name), value?)));
     let mut out = vec![VERSION];
@@ -113,6 +118,7 @@ fn read(value: &[u8]) -> Result<VhostRecord, Malformed> {
         },
         connections_max: number(b"max-connections"),
         queues_max: number(b"max-queues"),
+        queue_type: table.get(b"queue-type".as_slice()).and_then(Value::as_text).and_then(QueueKind::named),
     })
 }
 
@@ -128,6 +134,7 @@ mod tests {
             tags: vec!["a".to_owned(), "b".to_owned()],
             connections_max: Some(3),
             queues_max: None,
+            queue_type: Some(QueueKind::Quorum),
         };
         for record in [record, VhostRecord::default()] {
             let value = value(&record);
