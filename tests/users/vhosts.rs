@@ -191,6 +191,9 @@ fn a_virtual_host_says_of_which_type_queues_are_that_name_none() {
         assert_eq!(kind(&broker, &format!("queues/v/{name}"), "type"), "quorum", "{name}");
     }
     assert_eq!(kind(&broker, "vhosts/v", "default_queue_type"), "quorum");
+    let told = get(&broker, "definitions").1;
+    let its = told["vhosts"].as_array().unwrap().iter().find(|vhost| vhost["name"] == "v").unwrap();
+    assert_eq!(its["metadata"]["default_queue_type"], "quorum");
     for (wrong, why) in [
         (json!("foo"), "foo is not a valid queue type"),
         (json!(""), "default_queue_type must not be an empty string"),

@@ -93,6 +93,7 @@ impl Vhost {
             let is_durable = is_kept_binding(&source, &destination);
             return Ok(Preparation::Bound(self.written_before(&changes, is_durable)));
         }
+        check_pattern(&source, &routing_key)?;
         let binding = Some(source.prepare(destination, routing_key, arguments));
         Ok(Preparation::New(Prepared { source, binding }))
     }
@@ -307,4 +308,26 @@ fn in_its_words(refusal: Refusal, source: &Exchange) -> Refusal {
         }
         other => other,
     }
+}
+
+/// How many words of a topic pattern may be `#`, as in RabbitMQ.
+const MULTI_WORDS_MAX: usize = 2;
+
+/// Whether a topic exchange may have a new binding of this pattern. Its type takes others too, since bindings that were
+/// made before are bindings still.
+///
+/// # Errors
+/// More than [`MULTI_WORDS_MAX`] of its words are `#`.
+fn check_pattern(source: &Exchange, pattern: &Name) -> Result<(), Refusal> {
+    if source.spec.type_name.as_bytes() != b"topic" {
+        return Ok(());
+    }
+    let count = pattern.split(|byte| *byte == b'.').filter(|word| *word == b"#").count();
+    if count <= MULTI_WORDS_MAX {
+        return Ok(());
+    }
+    let text = alloc::format!(
+        "Topic binding key '{pattern}' uses {count} '#' wildcards, at most {MULTI_WORDS_MAX} are allowed"
+    );
+    Err(Refusal::InvalidArgument { text })
 }

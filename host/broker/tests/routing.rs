@@ -396,3 +396,21 @@ fn an_exclusive_queue_is_bound_by_its_connection_only() {
     assert!(c.vhost.queue(b"q").is_none());
     assert_eq!(c.vhost.exchange(b"amq.direct").unwrap().binding_count(), 0);
 }
+
+#[test]
+fn topic_patterns_have_two_wildcards_for_many_words_at_most() {
+    let mut c = Connection::first();
+    c.queue("q");
+    let bind = |c: &mut Connection, source: &[u8], pattern: &str| {
+        let bound = c.vhost.bind(&mut c.router, source, Q, pattern.as_bytes(), Table::new(), c.id);
+        bound.map(drop).map_err(|refusal| refusal.to_string())
+    };
+    for pattern in ["#.a.#.b", "##.#.#", "#.a#.#.#b", "#"] {
+        assert_eq!(bind(&mut c, b"amq.topic", pattern), Ok(()), "{pattern}");
+    }
+    for (pattern, count) in [("#.#.#.z", 3), ("#.#.#.#", 4)] {
+        let said = format!("Topic binding key '{pattern}' uses {count} '#' wildcards, at most 2 are allowed");
+        assert_eq!(bind(&mut c, b"amq.topic", pattern), Err(said));
+        assert_eq!(bind(&mut c, b"amq.direct", pattern), Ok(()), "a key like any other");
+    }
+}

@@ -21,9 +21,6 @@ use leveret_sdk::{
 };
 use trie::Trie;
 
-/// How many `#` a pattern may have, as in RabbitMQ.
-const MULTI_WORDS_MAX: usize = 2;
-
 /// A topic exchange.
 #[derive(Debug, Default)]
 pub struct Topic {
@@ -46,7 +43,6 @@ impl ExchangeType for Topic {
     }
 
     fn bind(&mut self, binding: Binding) -> Result<(), Refusal> {
-        check(&binding.routing_key)?;
         self.patterns.insert(&binding.routing_key, binding.id);
         Ok(())
     }
@@ -59,21 +55,6 @@ impl ExchangeType for Topic {
         self.patterns.find(message.routing_key(), |ids| to.extend_from_slice(ids));
         Decision::Deliver
     }
-}
-
-/// More than a few `#` make matching slow, and say no more than these.
-///
-/// # Errors
-/// There are more than [`MULTI_WORDS_MAX`].
-fn check(pattern: &[u8]) -> Result<(), Refusal> {
-    let count = pattern.split(|byte| *byte == b'.').filter(|word| *word == b"#").count();
-    if count <= MULTI_WORDS_MAX {
-        return Ok(());
-    }
-    let pattern = String::from_utf8_lossy(pattern);
-    Err(Refusal::new(format!(
-        "Topic binding key '{pattern}' uses {count} '#' wildcards, at most {MULTI_WORDS_MAX} are allowed"
-    )))
 }
 
 impl Marks for Topic {
