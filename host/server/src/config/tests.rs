@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::VhostDurability;
-use leveret_broker::store::Durability;
+use leveret_broker::{queue::QueueKind, store::Durability};
 use leveret_plugin::policy::{Capability, FailurePolicy, Grants, Limit, TotalRules};
 use std::cmp::Reverse;
 
