@@ -184,10 +184,19 @@ fn tags_say_what_a_user_may_ask() {
         for path in ["queues/other", "exchanges/other", "bindings/other", "queues/nowhere"] {
             assert_eq!(asks("GET", path).0, 404, "{tag} {path}");
         }
-        for path in ["users", "users/u", "permissions", "vhosts/%2F", "user-limits", "plugins", "store"] {
+        let mut paths = vec!["users", "users/u", "permissions", "vhosts/%2F", "user-limits", "store"];
+        let of_plugins = ["plugins", "plugins-warnings"];
+        if tag == "monitoring" {
+            of_plugins.iter().for_each(|path| assert_eq!(asks("GET", path).0, 200, "{path}"));
+        } else {
+            paths.extend(of_plugins);
+        }
+        for path in paths {
             assert_eq!(asks("GET", path), (401, "Not administrator user".to_owned()), "{tag} {path}");
         }
-        assert_eq!(asks("DELETE", "users/u").0, 401);
+        for path in ["users/u", "plugins/nothing"] {
+            assert_eq!(asks("DELETE", path).0, 401, "{tag} {path}");
+        }
         let vhosts = ask(&broker, U, "GET", "vhosts", None).1;
         assert_eq!((vhosts.as_array().unwrap().len(), &vhosts[0]["name"]), (1, &json!("/")));
     }
