@@ -3,15 +3,11 @@
 
 mod kit;
 
-use kit::{Connection, Disk, Random, message, name};
-use leveret_amqp091::properties::MessageProperties;
-use leveret_broker::{ConsumeSpec, Published, QueueSpec, Settle, port::Router as _};
-use leveret_model::{MessageView, Refusal, Table, Value};
-use std::collections::VecDeque;
+use kit::{Ageing as _, Connection, Disk, Random, name, table};
 
-fn table(arguments: &[(&str, Value)]) -> Table {
-    arguments.iter().map(|(argument, value)| (name(argument), value.clone())).collect()
-}
+use leveret_broker::{ConsumeSpec, Published, Settle, port::Router as _};
+use leveret_model::{Refusal, Value};
+use std::collections::VecDeque;
 
 fn number(number: i64) -> Value {
     Value::Integer(number)
@@ -28,36 +24,6 @@ fn quorum() -> (&'static str, Value) {
 /// Dead letters go to the queue `dead`.
 fn letters() -> [(&'static str, Value); 2] {
     [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text("dead"))]
-}
-
-/// What the tests here do with a connection.
-trait Ageing {
-    fn declare(&mut self, name: &str, arguments: &[(&str, Value)]);
-    fn put(&mut self, queue: &str, body: &str, priority: Option<u8>, expiration: Option<&str>) -> Published;
-    fn requeue(&mut self, tag: u64, failed: bool);
-}
-
-impl Ageing for Connection {
-    fn declare(&mut self, name: &str, arguments: &[(&str, Value)]) {
-        let spec = QueueSpec { durable: true, arguments: table(arguments), ..kit::queue(name) };
-        self.vhost.declare_queue(spec, self.id).unwrap();
-    }
-
-    fn put(&mut self, queue: &str, body: &str, priority: Option<u8>, expiration: Option<&str>) -> Published {
-        let expiration = expiration.map(str::as_bytes);
-        let properties = MessageProperties {
-            delivery_mode: Some(2),
-            priority,
-            expiration,
-            ..MessageProperties::default()
-        };
-        let properties = properties.encode();
-        self.publish_one(MessageView { properties: &properties, ..message("", queue, body.as_bytes()) })
-    }
-
-    fn requeue(&mut self, tag: u64, failed: bool) {
-        self.client.settle(1, tag, false, Settle::Requeue { failed }).unwrap();
-    }
 }
 
 #[test]

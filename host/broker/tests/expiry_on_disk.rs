@@ -3,36 +3,9 @@
 
 mod kit;
 
-use kit::{Connection, Disk, message, name};
-use leveret_amqp091::properties::MessageProperties;
-use leveret_broker::{QueueSpec, port::Router as _};
-use leveret_model::{MessageView, Value};
-
-/// What the tests here do with a connection.
-trait Ageing {
-    fn declare(&mut self, name: &str, arguments: &[(&str, Value)]);
-    fn put(&mut self, queue: &str, body: &str, priority: Option<u8>, expiration: Option<&str>);
-}
-
-impl Ageing for Connection {
-    fn declare(&mut self, queue: &str, arguments: &[(&str, Value)]) {
-        let arguments = arguments.iter().map(|(argument, value)| (name(argument), value.clone())).collect();
-        let spec = QueueSpec { durable: true, arguments, ..kit::queue(queue) };
-        self.vhost.declare_queue(spec, self.id).unwrap();
-    }
-
-    fn put(&mut self, queue: &str, body: &str, priority: Option<u8>, expiration: Option<&str>) {
-        let expiration = expiration.map(str::as_bytes);
-        let properties = MessageProperties {
-            delivery_mode: Some(2),
-            priority,
-            expiration,
-            ..MessageProperties::default()
-        };
-        let properties = properties.encode();
-        self.publish_one(MessageView { properties: &properties, ..message("", queue, body.as_bytes()) });
-    }
-}
+use kit::{Ageing as _, Connection, Disk};
+use leveret_broker::port::Router as _;
+use leveret_model::Value;
 
 #[test]
 fn after_a_restart_a_message_expires_by_its_own_time_though_nobody_asks_for_it() {
@@ -49,7 +22,7 @@ fn after_a_restart_a_message_expires_by_its_own_time_though_nobody_asks_for_it()
     c.put("behind", "short", None, Some("1000"));
     c.put("p", "low", None, None);
     c.put("p", "high", Some(9), Some("1000"));
-    (0..100).for_each(|_| c.put("never", "long", None, None));
+    (0..100).for_each(|_| drop(c.put("never", "long", None, None)));
     let now_ms = c.router.now_ms();
     drop(c);
     let mut c = Connection::kept_in(disk.clone(), vec![]);

@@ -3,13 +3,13 @@
 
 mod kit;
 
-use kit::{Connection, Disk, PERSISTENT, Random, message, name};
+use kit::{Connection, Disk, Every, PERSISTENT, Random, message, name, table};
 use leveret_broker::{
     MemoryAccount, Published, QueueSpec, Settle, Vhost,
-    policy::{ApplyTo, NamePattern, Policies, Policy, PolicyKind},
+    policy::{ApplyTo, Policies, Policy, PolicyKind},
     port::Router as _,
 };
-use leveret_model::{MessageView, Table, Value};
+use leveret_model::{MessageView, Value};
 use std::{
     sync::{
         Arc, Mutex,
@@ -22,24 +22,6 @@ use std::{
 
 /// More than a third of what is read in one piece.
 const LARGE_BYTES: usize = 90_000;
-
-/// Found in every name.
-#[derive(Debug)]
-struct Every;
-
-impl NamePattern for Every {
-    fn text(&self) -> &str {
-        ""
-    }
-
-    fn is_in(&self, _: &[u8]) -> bool {
-        true
-    }
-}
-
-fn table(fields: &[(&str, Value)]) -> Table {
-    fields.iter().map(|(field, value)| (name(field), value.clone())).collect()
-}
 
 fn bytes(bytes: usize) -> Value {
     Value::Integer(bytes as i64)

@@ -3,31 +3,13 @@
 
 mod kit;
 
-use kit::{Connection, name};
+use kit::{Connection, Every, name, table};
 use leveret_broker::{
     ConsumeSpec, QueueSpec, Settle,
-    policy::{ApplyTo, NamePattern, Policies, Policy, PolicyKind},
+    policy::{ApplyTo, Policies, Policy, PolicyKind},
 };
-use leveret_model::{Table, Value};
+use leveret_model::Value;
 use std::sync::{Arc, atomic::Ordering};
-
-/// Found in every name.
-#[derive(Debug)]
-struct Every;
-
-impl NamePattern for Every {
-    fn text(&self) -> &str {
-        ""
-    }
-
-    fn is_in(&self, _: &[u8]) -> bool {
-        true
-    }
-}
-
-fn table(fields: &[(&str, Value)]) -> Table {
-    fields.iter().map(|(field, value)| (name(field), value.clone())).collect()
-}
 
 /// Has a policy for all queues, which says how long deliveries may take; or none.
 fn say(c: &Connection, timeout_ms: Option<i64>) {

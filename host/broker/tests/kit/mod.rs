@@ -4,11 +4,13 @@
 mod attached;
 mod disk;
 mod native;
+mod queues;
 mod stages;
 
 pub use attached::{At, Attached};
 pub use disk::Disk;
 pub use native::{Gate, Native};
+pub use queues::{Ageing, Every, table};
 
 use leveret_amqp091::FORM;
 use leveret_broker::{

@@ -1,0 +1,55 @@
+//! Queues with arguments, and messages with properties, for tests of what queues do.
+
+use super::{Connection, message, name, queue};
+use leveret_amqp091::properties::MessageProperties;
+use leveret_broker::{Published, QueueSpec, Settle, policy::NamePattern};
+use leveret_model::{MessageView, Table, Value};
+
+/// Fields by their names.
+pub fn table(fields: &[(&str, Value)]) -> Table {
+    fields.iter().map(|(field, value)| (name(field), value.clone())).collect()
+}
+
+/// A policy's pattern that is found in every name.
+#[derive(Debug)]
+pub struct Every;
+
+impl NamePattern for Every {
+    fn text(&self) -> &str {
+        ""
+    }
+
+    fn is_in(&self, _: &[u8]) -> bool {
+        true
+    }
+}
+
+/// What these tests do with a connection.
+pub trait Ageing {
+    fn declare(&mut self, name: &str, arguments: &[(&str, Value)]);
+    fn put(&mut self, queue: &str, body: &str, priority: Option<u8>, expiration: Option<&str>) -> Published;
+    fn requeue(&mut self, tag: u64, failed: bool);
+}
+
+impl Ageing for Connection {
+    fn declare(&mut self, name: &str, arguments: &[(&str, Value)]) {
+        let spec = QueueSpec { durable: true, arguments: table(arguments), ..queue(name) };
+        self.vhost.declare_queue(spec, self.id).unwrap();
+    }
+
+    fn put(&mut self, queue: &str, body: &str, priority: Option<u8>, expiration: Option<&str>) -> Published {
+        let expiration = expiration.map(str::as_bytes);
+        let properties = MessageProperties {
+            delivery_mode: Some(2),
+            priority,
+            expiration,
+            ..MessageProperties::default()
+        };
+        let properties = properties.encode();
+        self.publish_one(MessageView { properties: &properties, ..message("", queue, body.as_bytes()) })
+    }
+
+    fn requeue(&mut self, tag: u64, failed: bool) {
+        self.client.settle(1, tag, false, Settle::Requeue { failed }).unwrap();
+    }
+}
