@@ -27,7 +27,7 @@ use std::process::{Command, Output, exit};
 mod config;
 
 /// The built-ins by name: `plugins/<name>` holds the package `leveret-exchange-<name>`.
-const BUILTINS: [&str; 9] = [
+const BUILTINS: [&str; 10] = [
     "direct",
     "fanout",
     "topic",
@@ -37,6 +37,7 @@ const BUILTINS: [&str; 9] = [
     "x-recent-history",
     "x-lvc",
     "x-modulus-hash",
+    "x-consistent-hash",
 ];
 
 const WASM_TARGET: &str = "wasm32-wasip2";

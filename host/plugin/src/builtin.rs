@@ -60,7 +60,14 @@ mod tests {
         assert_eq!(core, CORE_TYPES);
         assert_eq!(
             others,
-            ["x-delayed-message", "x-message-deduplication", "x-recent-history", "x-lvc", "x-modulus-hash"]
+            [
+                "x-delayed-message",
+                "x-message-deduplication",
+                "x-recent-history",
+                "x-lvc",
+                "x-modulus-hash",
+                "x-consistent-hash"
+            ]
         );
     }
 
