@@ -7,13 +7,15 @@
 mod amqp10;
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
+#[path = "../fuzz/src/filter.rs"]
+mod filter;
 #[path = "../fuzz/src/seeds.rs"]
 mod seeds;
 
 use proptest::prelude::*;
 use std::fs;
 
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "frames",
     "method",
     "table",
@@ -25,6 +27,7 @@ const TARGETS: [&str; 11] = [
     "message10",
     "sasl10",
     "connection10",
+    "filter",
 ];
 
 /// The kept inputs of a target, by name.

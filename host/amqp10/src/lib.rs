@@ -26,6 +26,7 @@ pub mod composite;
 pub mod condition;
 pub mod connection;
 pub mod descriptor;
+pub mod filter;
 pub mod frame;
 pub mod message;
 pub mod messaging;

@@ -1,6 +1,6 @@
 //! One function a target. Each takes any bytes; it panics where something does not hold that must hold of all.
 
-use crate::amqp10;
+use crate::{amqp10, filter};
 use leveret_amqp091::client::{self, Incoming};
 use leveret_amqp091::frame::{self, FrameHeader, OVERHEAD_BYTES};
 use leveret_amqp091::properties::{self, Properties};
@@ -35,6 +35,7 @@ pub fn named(target: &str) -> Option<fn(&[u8])> {
         "message10" => amqp10::message,
         "sasl10" => amqp10::sasl,
         "connection10" => amqp10::connection,
+        "filter" => filter::check,
         _ => return None,
     })
 }

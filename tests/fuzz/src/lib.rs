@@ -2,4 +2,5 @@
 
 pub mod amqp10;
 pub mod checks;
+pub mod filter;
 pub mod seeds;

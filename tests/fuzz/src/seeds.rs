@@ -35,6 +35,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         seeds.push(("journal", format!("operation-{kind:02}"), [&[kind], [1; 40].as_slice()].concat()));
     }
     seeds.extend(crate::amqp10::seeds());
+    seeds.extend(crate::filter::seeds());
     seeds
 }
 

@@ -6,6 +6,7 @@ mod part2_frames;
 mod part2_links;
 mod part2_performatives;
 mod part2_sessions;
+mod part3_filters;
 mod part3_messaging;
 mod part3_sections;
 mod part4_transactions;

@@ -1,0 +1,139 @@
+//! The fields of a message, as filters ask for them.
+
+use crate::{
+    message::Message,
+    messaging::MessageId,
+    types::{Symbol, Timestamp, Value},
+};
+use alloc::{borrow::Cow, format, string::String};
+use leveret_filter::{Field, Header, Property, Value as Plain};
+
+impl leveret_filter::Message for Message<'_> {
+    fn field(&self, field: &Field) -> Option<Plain<'_>> {
+        match field {
+            Field::Header(header) => self.header_field(*header),
+            Field::Property(property) => self.property_field(*property),
+            Field::DeliveryAnnotation(name) => plain(self.delivery_annotations().get(name)?),
+            Field::MessageAnnotation(name) => plain(self.message_annotations().get(name)?),
+            Field::ApplicationProperty(name) => plain(self.application_properties().get(name)?),
+            Field::Footer(name) => plain(self.footer().get(name)?),
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    fn header_field(&self, field: Header) -> Option<Plain<'a>> {
+        let header = self.header();
+        match field {
+            Header::Durable => header.durable.map(Plain::Boolean),
+            Header::Priority => header.priority.map(|priority| Plain::Integer(priority.into())),
+            Header::Ttl => header.ttl.map(|ttl| Plain::Integer(ttl.into())),
+            Header::FirstAcquirer => header.first_acquirer.map(Plain::Boolean),
+            Header::DeliveryCount => header.delivery_count.map(|count| Plain::Integer(count.into())),
+        }
+    }
+
+    fn property_field(&self, field: Property) -> Option<Plain<'a>> {
+        let properties = self.properties();
+        let text = |text: &'a str| Plain::Text(Cow::Borrowed(text));
+        let symbol = |symbol: Symbol<'a>| text(symbol.as_str());
+        let time = |time: Timestamp| Plain::Integer(time.0.into());
+        match field {
+            Property::MessageId => properties.message_id.map(identifier),
+            Property::UserId => properties.user_id.map(|user| Plain::Binary(Cow::Borrowed(user))),
+            Property::To => properties.to.map(text),
+            Property::Subject => properties.subject.map(text),
+            Property::ReplyTo => properties.reply_to.map(text),
+            Property::CorrelationId => properties.correlation_id.map(identifier),
+            Property::ContentType => properties.content_type.map(symbol),
+            Property::ContentEncoding => properties.content_encoding.map(symbol),
+            Property::AbsoluteExpiryTime => properties.absolute_expiry_time.map(time),
+            Property::CreationTime => properties.creation_time.map(time),
+            Property::GroupId => properties.group_id.map(text),
+            Property::GroupSequence => {
+                properties.group_sequence.map(|sequence| Plain::Integer(sequence.into()))
+            }
+            Property::ReplyToGroupId => properties.reply_to_group_id.map(text),
+        }
+    }
+}
+
+fn identifier(id: MessageId<'_>) -> Plain<'_> {
+    match id {
+        MessageId::Ulong(number) => Plain::Integer(number.into()),
+        MessageId::Uuid(uuid) => Plain::Uuid(uuid.0),
+        MessageId::Binary(bytes) => Plain::Binary(Cow::Borrowed(bytes)),
+        MessageId::String(text) => Plain::Text(Cow::Borrowed(text)),
+    }
+}
+
+/// A value, as filters compare it; `None` of null.
+pub(super) fn plain(value: Value<'_>) -> Option<Plain<'_>> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Boolean(boolean) => Plain::Boolean(boolean),
+        Value::Ubyte(number) => Plain::Integer(number.into()),
+        Value::Ushort(number) => Plain::Integer(number.into()),
+        Value::Uint(number) => Plain::Integer(number.into()),
+        Value::Ulong(number) => Plain::Integer(number.into()),
+        Value::Byte(number) => Plain::Integer(number.into()),
+        Value::Short(number) => Plain::Integer(number.into()),
+        Value::Int(number) => Plain::Integer(number.into()),
+        Value::Long(number) => Plain::Integer(number.into()),
+        Value::Float(number) => Plain::Real(number.into()),
+        Value::Double(number) => Plain::Real(number),
+        Value::Decimal32(bytes) => decimal(u32::from_be_bytes(bytes).into(), &DECIMAL32),
+        Value::Decimal64(bytes) => decimal(u64::from_be_bytes(bytes).into(), &DECIMAL64),
+        Value::Decimal128(bytes) => decimal(u128::from_be_bytes(bytes), &DECIMAL128),
+        Value::Char(character) => Plain::Text(Cow::Owned(String::from(character))),
+        Value::Timestamp(time) => Plain::Integer(time.0.into()),
+        Value::Uuid(uuid) => Plain::Uuid(uuid.0),
+        Value::Binary(bytes) => Plain::Binary(Cow::Borrowed(bytes)),
+        Value::String(text) => Plain::Text(Cow::Borrowed(text)),
+        Value::Symbol(symbol) => Plain::Text(Cow::Borrowed(symbol.as_str())),
+        Value::List(_) | Value::Map(_) | Value::Array(_) | Value::Described(_) => Plain::Opaque,
+    })
+}
+
+/// A format of IEEE 754-2008 in its binary integer decimal encoding: the widths of all bits and of the exponent, what the
+/// exponent is too great by, and how many digits there are.
+struct DecimalFormat {
+    bits: u32,
+    exponent_bits: u32,
+    bias: i32,
+    digits: u32,
+}
+
+const DECIMAL32: DecimalFormat = DecimalFormat { bits: 32, exponent_bits: 8, bias: 101, digits: 7 };
+const DECIMAL64: DecimalFormat = DecimalFormat { bits: 64, exponent_bits: 10, bias: 398, digits: 16 };
+const DECIMAL128: DecimalFormat = DecimalFormat { bits: 128, exponent_bits: 14, bias: 6176, digits: 34 };
+
+/// The number: exact if it is whole and not too large, else the nearest approximate one.
+fn decimal(bits: u128, format: &DecimalFormat) -> Plain<'static> {
+    let ones = |count: u32| (1_u128 << count) - 1;
+    let field = |shift: u32, count: u32| (bits >> shift) & ones(count);
+    let is_negative = field(format.bits - 1, 1) == 1;
+    let coefficient_bits = format.bits - 1 - format.exponent_bits;
+    let (exponent, coefficient) = if field(format.bits - 3, 2) != 0b11 {
+        (field(coefficient_bits, format.exponent_bits), field(0, coefficient_bits))
+    } else if field(format.bits - 5, 4) != 0b1111 {
+        // The two bits in front say that the coefficient begins with 100.
+        let low = coefficient_bits - 2;
+        (field(low, format.exponent_bits), (0b100 << low) | field(0, low))
+    } else if field(format.bits - 6, 1) == 1 {
+        return Plain::Real(f64::NAN);
+    } else {
+        return Plain::Real(if is_negative { f64::NEG_INFINITY } else { f64::INFINITY });
+    };
+    // A coefficient with more digits than there are stands for zero.
+    let coefficient = if coefficient < 10_u128.pow(format.digits) { coefficient } else { 0 };
+    let exponent = i32::try_from(exponent).unwrap_or(0) - format.bias;
+    let sign = if is_negative { "-" } else { "" };
+    let whole = u32::try_from(exponent).ok().and_then(|exponent| 10_i128.checked_pow(exponent));
+    let whole =
+        whole.zip(i128::try_from(coefficient).ok()).and_then(|(power, whole)| power.checked_mul(whole));
+    match whole {
+        Some(whole) => Plain::Integer(if is_negative { -whole } else { whole }),
+        None => format!("{sign}{coefficient}E{exponent}").parse().map_or(Plain::Opaque, Plain::Real),
+    }
+}
