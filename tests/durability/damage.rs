@@ -8,6 +8,8 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
 };
 
 /// Batches begin at multiples of this.
@@ -137,6 +139,61 @@ fn a_segment_that_is_missing_costs_what_was_in_it_and_is_told() {
     assert!(came.len() < count as usize && came.windows(2).all(|two| two[0] + 1 == two[1]), "{came:?}");
     says(&log, &["ERROR", "lost", "publish it again"]);
     says(&log, &["more problems"]);
+}
+
+#[test]
+fn the_last_file_of_the_journal_that_is_missing_or_zeros_is_told_and_the_rest_serves() {
+    for zeros in [false, true] {
+        let stopped = with_messages(MESSAGES, 3000, Broker::stop_for_a_while);
+        let broker = stopped.start();
+        let folder = broker.data_directory().join("store");
+        on_broker(&broker, async |broker| {
+            let (_connection, channel) = simple::connect(broker).await;
+            for number in MESSAGES..2 * MESSAGES {
+                simple::publish(&channel, number, 3000, true).await;
+            }
+        });
+        let is_written_down = || {
+            let manifest = fs::read(folder.join("manifest")).unwrap();
+            let synced = |place: &[u8]| u64::from_le_bytes(place[24..32].try_into().unwrap());
+            manifest.chunks(BLOCK_BYTES).map(synced).max() >= Some(u64::from(2 * MESSAGES))
+        };
+        until(is_written_down);
+        let stopped = broker.kill_for_a_while();
+        let store = store(&stopped);
+        let has = |path: &PathBuf| {
+            let (bytes, body) = (fs::read(path).unwrap(), simple::body(2 * MESSAGES - 1, 40));
+            bytes.windows(body.len()).any(|window| window == body)
+        };
+        let last = files(&store, "segment-").into_iter().find(has).unwrap();
+        if zeros {
+            let length = last.metadata().unwrap().len() as usize;
+            fs::write(&last, vec![0; length]).unwrap();
+        } else {
+            fs::remove_file(&last).unwrap();
+        }
+        let name = last.file_name().unwrap().to_str().unwrap();
+        let check = Command::new(BINARY)
+            .args(["store", "check", "--data-dir"])
+            .arg(stopped.data_directory())
+            .output();
+        let check = check.unwrap();
+        let said = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(check.status.code() == Some(1) && said.contains(name), "{said}");
+        let (came, log) = serves(stopped);
+        assert_eq!(came, all_but(&[]));
+        says(&log, &["ERROR", name, "publish again what counts"]);
+        says(&log, &["ERROR", "batches", "the rest serves"]);
+    }
+}
+
+/// Waits until something is so; not for ever.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed().as_secs() < 60, "not in a minute");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -38,10 +38,13 @@
 //!   other one has not something is missing in the journal, so that with that file brought back nothing would be lost;
 //!   there is no checkpoint at all and the journal does not begin at the beginning, or lacks something. All of it is one
 //!   [`Verdict`], by which a start, the tools and the log go. [`Store::salvage`] goes on with what is left.
-//! - What nobody can see: that the latest files of the journal, or the later checkpoint, are not there at all. Without
-//!   the checkpoint nothing is lost by that alone. Damage in what was never known to be synced cannot be told from the
-//!   end of the journal, so it ends there; that too is told. That a checkpoint is there, damaged or not, says that the
-//!   batches which it has were synced.
+//! - What is known of the journal's end a manifest says (`journal/manifest.rs`): the names of its last segments, before
+//!   anything is written to them, and up to which batch it is synced, as of a second ago at most. That a checkpoint is
+//!   there, damaged or not, says that the batches which it has were synced. Damage in what was never known to be
+//!   synced cannot be told from the end of the journal, so it ends there; that too is told.
+//! - What nobody can see: damage in batches of the last second; that the later checkpoint is not there at all, by which
+//!   alone nothing is lost; that the manifest is gone together with the end of the journal, or could not be written,
+//!   on a full disk or one that fails.
 //! - On a full disk groups that grow are refused ([`Refused::Full`]), and it is the caller who tells whose they are;
 //!   acks and deletions are taken all the while, from a reserve that is theirs and comes back as checkpoints are written
 //!   (see `journal/room.rs`). When enough was acked, or there is room on the disk, it is [`Health::Well`] again, and

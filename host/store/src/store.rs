@@ -8,6 +8,7 @@ use crate::{
     journal::{
         Core, Counts, Writer,
         flight::Flight,
+        manifest::Manifest,
         room::{Room, Trouble},
         segments::FileName,
     },
@@ -259,17 +260,21 @@ fn open_with(
     recovery::settle(&*disk, config.segment_bytes, &mut recovered, &mut report)?;
     let (core, keeper) = build(disk, config, recovered);
     core.fill_reserve();
+    let (position, has_room) = (core.index.lock().position, !core.room.is_pressed());
+    core.manifest.all_is_saved(&*core.disk, position, has_room);
     Ok((Arc::new(core), keeper, report))
 }
 
 /// What all share, of what was found.
 pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -> (Core, Keeper) {
-    let Recovered { mut index, segments, checkpoints, has_twin, checkpoint_bytes, .. } = recovered;
-    let Recovered { next_batch, next_extent, .. } = recovered;
+    let Recovered { mut index, mut segments, checkpoints, has_twin, checkpoint_bytes, .. } = recovered;
+    let Recovered { next_batch, next_extent, manifest, .. } = recovered;
     for (number, segment) in &segments.files {
         index.held.was_filled(*number as u32, segment.bytes);
     }
     let synced = index.position;
+    let manifest = Arc::new(Manifest::after(manifest.as_ref(), synced));
+    segments.manifest = manifest.clone();
     let keeper = Keeper::new(checkpoints, has_twin, checkpoint_bytes);
     let core = Core {
         disk,
@@ -278,6 +283,7 @@ pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -
         flight: Mutex::new(Flight { synced, wanted: synced, ..Flight::default() }),
         written: Condvar::new(),
         segments: Mutex::new(segments),
+        manifest,
         index: Mutex::new(index),
         inbox: Mutex::default(),
         arrived: Condvar::new(),
@@ -363,6 +369,9 @@ pub(crate) fn close(core: &Core, mut keeper: Keeper) {
         let position = core.index.lock().position;
         let kept = keeper.checkpoints.last() == Some(&position);
         let saved = kept || core.save_at_end();
+        if saved {
+            core.manifest.all_is_saved(&*core.disk, position, !core.room.is_pressed());
+        }
         // The next start reads the journal if that failed, and takes all for delivered.
         if saved && core.disk.remove(RUNNING).is_ok() {
             let _ = core.disk.sync_names();

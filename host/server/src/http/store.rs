@@ -59,8 +59,9 @@ struct StartJson {
     /// Of batches up to this one everything is there, and which was the last.
     certain_to_batch: u64,
     last_batch: u64,
-    /// Batches that are lost, groups of others, messages that are damaged or gone with their segments, bodies, and messages of queues that are
+    /// Files of the journal that are gone, batches that are lost, groups of others, messages that are damaged or gone with their segments, bodies, and messages of queues that are
     /// not there because what created them is lost.
+    lost_segments: u64,
     lost_batches: u64,
     lost_groups: u64,
     lost_messages: u64,
@@ -76,12 +77,13 @@ struct StartJson {
 impl StartJson {
     fn of(report: &Report) -> Self {
         let verdict = &report.verdict;
-        let Lost { batches, groups, messages, bodies, orphans } = verdict.lost;
+        let Lost { segments, batches, groups, messages, bodies, orphans } = verdict.lost;
         Self {
             clean: report.clean,
             sound: verdict.is_sound(),
             certain_to_batch: verdict.certain_to,
             last_batch: verdict.last,
+            lost_segments: segments,
             lost_batches: batches,
             lost_groups: groups,
             lost_messages: messages,

@@ -49,9 +49,16 @@ pub(super) fn advice(problem: &Problem, verdict: &Verdict) -> &'static str {
         Problem::CheckpointDamaged { .. } => {
             "an older one or the journal was used in its place, and has all that it had; check the disk"
         }
-        Problem::SegmentCut { .. } | Problem::BatchesLost { .. } | Problem::GroupDamaged { .. } => {
+        Problem::SegmentCut { .. }
+        | Problem::SegmentGone { .. }
+        | Problem::SegmentBlank { .. }
+        | Problem::BatchesLost { .. }
+        | Problem::GroupDamaged { .. } => {
             "what was kept there is missing, messages and settlements alike, so that messages may be there again; \
              check the disk, and publish again what counts"
+        }
+        Problem::ManifestDamaged { .. } => {
+            "whether the end of the journal is there is not known, and a start makes another one; check the disk"
         }
         Problem::PayloadDamaged { .. } => {
             "they are left out when their turn comes, and `/api/store` names them once they were read; check the disk, \
@@ -65,8 +72,9 @@ pub(super) fn advice(problem: &Problem, verdict: &Verdict) -> &'static str {
 
 /// What is lost, in words; `None` if nothing is.
 pub(super) fn lost(verdict: &Verdict) -> Option<String> {
-    let Lost { batches, groups, messages, bodies, orphans } = verdict.lost;
+    let Lost { segments, batches, groups, messages, bodies, orphans } = verdict.lost;
     let parts = [
+        (segments, "files of the journal with whatever they had"),
         (batches, "batches of the journal with whatever they had"),
         (groups, "groups of others"),
         (messages, "messages that are damaged, or gone with their segments"),

@@ -170,6 +170,21 @@ impl SimDisk {
     /// Ends the process: everything stays as whoever reads sees it.
     pub fn kill(&self) {}
 
+    /// Another disk with the same files, as whoever reads sees them, all of it on disk.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self::new(0);
+        let mut state = copy.0.lock();
+        for (name, content) in &self.0.lock().names {
+            let cache = content.lock().cache.clone();
+            let content = Arc::new(Mutex::new(Content { cache, ..Content::default() }));
+            state.names.insert(name.clone(), content.clone());
+            state.synced_names.insert(name.clone(), content);
+        }
+        drop(state);
+        copy
+    }
+
     /// Turns over bits of a file, on disk too.
     ///
     /// # Errors

@@ -13,11 +13,12 @@
 //! *Steps, not threads.* Each thread repeats one function that does what there is to do and never
 //! waits. A simulation calls the same functions in any order.
 //!
-//! *Locks*, in the order in which they may be taken: writer, flight, segments, index, inbox, troubles.
+//! *Locks*, in the order in which they may be taken: writer, flight, segments, manifest, index, inbox, troubles.
 
 pub(crate) mod flight;
 pub(crate) mod inbox;
 pub(crate) mod large;
+pub(crate) mod manifest;
 mod rescue;
 pub(crate) mod room;
 pub(crate) mod segments;
@@ -31,6 +32,7 @@ use crate::{
 use flight::Flight;
 use inbox::{Inbox, Waiter};
 use large::Larges;
+use manifest::Manifest;
 use parking_lot::{Condvar, Mutex};
 use room::Room;
 use segments::Segments;
@@ -85,6 +87,7 @@ pub(crate) struct Core {
     /// There may be something to sync.
     pub(crate) written: Condvar,
     pub(crate) segments: Mutex<Segments>,
+    pub(crate) manifest: Arc<Manifest>,
     pub(crate) index: Mutex<Index>,
     pub(crate) inbox: Mutex<Inbox>,
     /// There may be something to write.

@@ -126,6 +126,8 @@ impl Core {
         let mut segments = self.segments.lock();
         let of = |(number, segment): (&u64, &Segment)| (*number, segment.name(*number));
         let begun: Vec<_> = segments.files.range(first..).map(of).collect();
+        let numbers: Vec<_> = begun.iter().map(|(number, _)| *number).collect();
+        self.manifest.forget(&*self.disk, &numbers)?;
         for (number, name) in begun {
             self.disk.remove(&name.to_string())?;
             segments.files.remove(&number);

@@ -4,6 +4,7 @@ use crate::{
     aside,
     disk::{Disk, File},
     error::DiskError,
+    journal::manifest::Manifest,
     record::{BLOCK_BYTES, frame::SegmentHeader},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -113,6 +114,8 @@ pub(crate) struct Segments {
     pub(crate) spares: Vec<u64>,
     pub(crate) next_segment: u64,
     pub(crate) next_spare: u64,
+    /// Says which of them must be there.
+    pub(crate) manifest: Arc<Manifest>,
     /// The next segment is being named: nobody else may name one, so that they are used in their order.
     pub(crate) is_naming: bool,
 }
@@ -135,6 +138,11 @@ pub(crate) enum Named {
 }
 
 impl Naming {
+    /// The number that the segment gets.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Heads and names the file. It takes as long as a sync, so nobody is to wait for it under a lock.
     pub(crate) fn run(&self, disk: &dyn Disk, bytes: u64) -> Named {
         let number = self.number;
@@ -216,10 +224,12 @@ impl Segments {
     pub(crate) fn give_up(&mut self, disk: &dyn Disk) -> bool {
         let name = match (self.spares.pop(), self.ready.is_some()) {
             (Some(spare), _) => FileName::Spare(spare),
-            (None, true) => match self.ready.take() {
-                Some((number, _)) => FileName::Segment(number),
-                None => return false,
-            },
+            (None, true) => {
+                match self.ready.take_if(|(number, _)| self.manifest.forget(disk, &[*number]).is_ok()) {
+                    Some((number, _)) => FileName::Segment(number),
+                    None => return false,
+                }
+            }
             (None, false) => return false,
         };
         // A file that cannot be removed is found again at the next start.

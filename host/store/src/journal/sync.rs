@@ -47,6 +47,7 @@ impl Core {
             done.push(batch.chunk);
         }
         flight.synced = job.last;
+        self.manifest.was_synced(job.last, job.segment);
         if flight.batches.iter().all(|batch| batch.chunk.sync_within_ms.is_none()) {
             flight.due_ms = None;
         }
@@ -61,7 +62,7 @@ impl Core {
         } else {
             self.room.solved(Trouble::Journal);
         }
-        if self.room.is_awaited() {
+        if self.room.is_awaited() || self.manifest.is_behind() {
             self.tidy();
         }
         let mut inbox = self.inbox.lock();

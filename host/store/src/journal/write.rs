@@ -5,7 +5,7 @@ use super::{
     flight::Batch,
     inbox::{Chunk, Waiter},
     room::{Claim, Trouble},
-    segments::{FIRST_BATCH_AT, Segment, Segments},
+    segments::{FIRST_BATCH_AT, Named, Segment, Segments},
 };
 use crate::{
     disk::File,
@@ -168,6 +168,10 @@ impl Core {
     pub(crate) fn make_ready(&self) -> bool {
         let Some(naming) = self.segments.lock().begin_naming() else { return true };
         let outcome = naming.run(&*self.disk, self.config.segment_bytes);
+        if matches!(outcome, Named::Done(_)) {
+            // Before anything is written to it.
+            self.manifest.name(&*self.disk, naming.number(), !self.room.is_pressed());
+        }
         let ended = self.segments.lock().end_naming(&naming, outcome);
         match ended {
             Ok(()) => self.room.solved(Trouble::Segments),

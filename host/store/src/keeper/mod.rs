@@ -88,6 +88,7 @@ impl Core {
     pub(crate) fn keep_in_order(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
         (keeper.waits, keeper.lacks, keeper.now_ms) = (false, false, now_ms);
         self.measure(keeper);
+        self.manifest.step(&*self.disk, now_ms, !self.room.is_pressed());
         // The writer is to have the next segment whatever else there is to do.
         let mut did = self.next_ready();
         did |= self.drop_older(keeper);
@@ -286,6 +287,12 @@ impl Core {
         drop(flight);
         dead.iter().for_each(|number| index.held.forget(*number as u32));
         drop(index);
+        drop(segments);
+        if self.manifest.forget(&*self.disk, &dead).is_err() {
+            // They stay until that can be said.
+            return false;
+        }
+        let mut segments = self.segments.lock();
         let spares_max = SPARES_MAX.max(self.enough(&segments));
         let (mut did, mut aside) = (false, Vec::new());
         for number in &dead {

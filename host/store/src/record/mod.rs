@@ -25,6 +25,11 @@
 //!                         u32 bytes of the value, key, value
 //!   8 unset               u64 space, u32 bytes of the key, key
 //!   9 clear               u64 space
+//! manifest    two places of 4,096 bytes, written in turn; of those that check the one with the higher number counts
+//!             0  "LEVERETM"                  8  u32 format      12 u32 checksum of all but these four bytes
+//!            16  u64 its number, one more than that of the one before
+//!            24  u64 the last batch that is known to be synced       32  u64 the segment that has it
+//!            40  u64 how many segments are named                    48  u64 their numbers, then zeros
 //! ```
 //!
 //! A *group* is atomic: all its operations are there or none. A message is written once in its group
@@ -46,6 +51,7 @@
 pub(crate) mod check;
 pub mod frame;
 pub mod group;
+pub mod manifest;
 pub mod message;
 pub mod op;
 

@@ -4,11 +4,12 @@
 //! has the journal kept for it, or is the same one once more, a *twin*, where the journal does not serve for that
 //! because something of it was cut off or is missing. Of a batch that is there
 //! twice (a sync failed, it was written again) the latest one that is whole counts. Each batch says up to where the
-//! journal was known to be synced when it was written: what is missing or damaged before the highest of
-//! these was once safe, is told, and the rest goes on; the first that is missing or damaged after it is
-//! where the journal ends.
+//! journal was known to be synced when it was written, and so does the manifest of what came last: what is missing or
+//! damaged before the highest of these was once safe, is told, and the rest goes on; the first that is missing or damaged
+//! after it is where the journal ends.
 
 mod checkpoints;
+mod named;
 mod report;
 mod rewrite;
 mod scan;
@@ -24,11 +25,15 @@ use crate::{
     disk::Disk,
     error::{DiskError, OpenError},
     index::{Coming, Index, chunk::Location},
-    journal::segments::{FIRST_BATCH_AT, FileName, Segment, Segments},
+    journal::{
+        manifest,
+        segments::{FIRST_BATCH_AT, FileName, Segment, Segments},
+    },
     keeper::UNFINISHED,
     record::{
         frame::{BATCH_HEADER_BYTES, Opening, SegmentHeader},
         group::GroupView,
+        manifest::Record,
         op::QueueId,
     },
 };
@@ -54,6 +59,8 @@ pub(crate) struct Recovered {
     /// The number that the next batch gets.
     pub(crate) next_batch: u64,
     pub(crate) next_extent: u64,
+    /// What the manifest says.
+    pub(crate) manifest: Option<Record>,
     /// Checkpoints that cannot be read.
     pub(crate) unreadable: Vec<FileName>,
     /// Batches that were read and are not known to be synced.
@@ -88,13 +95,19 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     let position = used.and_then(FileName::position);
     index.position = position.unwrap_or_default();
     // What a checkpoint has was synced before it got its name.
-    let synced = index.position.max(report.verdict.passed_over_to());
-    let tail = scan::tail(&files, (index.position, synced), report);
+    let manifest = named::read(disk, &mut aside, report)?;
+    let said = manifest.as_ref().map_or(0, |manifest| manifest.synced);
+    let synced = index.position.max(report.verdict.passed_over_to()).max(said);
+    let mut tail = scan::tail(&files, (index.position, synced), report);
+    tail.end = manifest.as_ref().filter(|_| said == tail.synced).map(|manifest| manifest.segment);
     let orphaned = position.is_none() && !tail.is_whole();
     let coming = if orphaned { Coming::Orphaned } else { Coming::New };
     index.unknown = Some(BTreeMap::new());
+    let gone = manifest.iter().flat_map(|manifest| named::gone(manifest, &files, &tail));
+    gone.for_each(|gone| report.tell(gone));
     let unsynced = replay(&mut index, &files, &tail, coming, report);
-    let next_batch = tail.highest.max(index.position) + 1;
+    report.lacks_end(index.position);
+    let next_batch = tail.highest.max(index.position).max(tail.synced) + 1;
     // What was cut off is never counted again.
     index.position = next_batch - 1;
     for (number, file) in &mut files {
@@ -130,6 +143,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
         has_twin: has_twin && twin.is_some(),
         used,
         checkpoint_bytes,
+        manifest,
         next_batch,
         next_extent: names.extents.iter().max().map_or(0, |last| last + 1),
         unreadable,
@@ -179,7 +193,7 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
             Some(FileName::Twin(number)) => names.twins.push(number),
             Some(FileName::Extent(number)) => names.extents.push(number),
             None if name == RUNNING => names.running = true,
-            None if name == UNFINISHED => {}
+            None if [UNFINISHED, manifest::UNFINISHED, manifest::MANIFEST].contains(&&*name) => {}
             None if aside::is_aside(&name) => report.set_aside.push(name),
             None => report.foreign.push(name),
         }
@@ -266,7 +280,9 @@ fn replay(
     let cut = tail.batches.range(expected..).count() as u64;
     if index.position < tail.synced && cut == 0 {
         report.tell(Problem::BatchesLost { first: expected, last: tail.synced });
-        report.damaged.extend(previous);
+        // Unless a file is gone that had them.
+        let had = tail.end.filter(|end| files.contains_key(end)).or(previous);
+        report.damaged.extend(had.filter(|_| report.verdict.lost.segments == 0));
     }
     report.cut_batches += cut;
     unsynced

@@ -34,6 +34,23 @@ pub enum Problem {
         /// How long it was.
         whole: u64,
     },
+    /// A file of the journal that was there is not; what was written to it, if anything was, is lost.
+    SegmentGone {
+        /// Its name.
+        file: String,
+    },
+    /// A file of the journal has nothing of what was written to it, not even its header.
+    SegmentBlank {
+        /// Its name.
+        file: String,
+        /// Its number.
+        segment: u64,
+    },
+    /// The file that says what must be there does not check: how the journal ended is not known.
+    ManifestDamaged {
+        /// Its name.
+        file: String,
+    },
     /// Batches that were synced are not there, with whatever they had.
     BatchesLost {
         /// The first.
@@ -87,6 +104,9 @@ impl fmt::Display for Problem {
             Self::SegmentCut { file, bytes, whole } => {
                 write!(f, "{file} has {bytes} bytes of {whole}: it was cut")
             }
+            Self::SegmentGone { file } => write!(f, "{file} is not there, with whatever it had"),
+            Self::SegmentBlank { file, .. } => write!(f, "{file} has nothing of what was written to it"),
+            Self::ManifestDamaged { file } => write!(f, "{file} is damaged"),
             Self::BatchesLost { first, last } => write!(f, "batches {first} to {last} are not there"),
             Self::GroupDamaged { batch, segment, offset, groups } => write!(
                 f,
@@ -162,6 +182,12 @@ impl Report {
             Problem::Unreadable(error) => verdict.cannot_read(error.to_string()),
             Problem::CheckpointDamaged { .. } => verdict.checkpoints_unreadable += 1,
             Problem::SegmentCut { .. } => verdict.segments_cut += 1,
+            Problem::SegmentGone { .. } => verdict.lost.segments += 1,
+            Problem::SegmentBlank { segment, .. } => {
+                verdict.lost.segments += 1;
+                self.damaged.insert(*segment);
+            }
+            Problem::ManifestDamaged { .. } => {}
             Problem::BatchesLost { first, last } => {
                 verdict.lost.batches += last - first + 1;
                 verdict.lacks(*first, *last);
@@ -177,6 +203,14 @@ impl Report {
         self.problem_count += 1;
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
+        }
+    }
+
+    /// Where a file is gone and nobody knows which batches it had, they come after the last that is there.
+    pub(super) fn lacks_end(&mut self, last: u64) {
+        let verdict = &mut self.verdict;
+        if verdict.lost.segments > 0 && verdict.gaps.is_empty() {
+            verdict.lacks(last + 1, last + 1);
         }
     }
 

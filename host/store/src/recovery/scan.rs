@@ -34,6 +34,8 @@ pub(super) struct Tail {
     pub(super) older: BTreeMap<u64, Vec<Found>>,
     /// Up to here all was synced.
     pub(super) synced: u64,
+    /// The segment that has the last of these, if that is known.
+    pub(super) end: Option<u64>,
     /// The highest number that there is.
     pub(super) highest: u64,
     /// A batch after which there is none in a segment, for each.

@@ -6,7 +6,7 @@ use crate::{
     disk::Disk,
     error::{DiskError, OpenError},
     index::Index,
-    journal::segments::FileName,
+    journal::{manifest, segments::FileName},
     keeper::{self, UNFINISHED},
 };
 use hashbrown::HashSet;
@@ -163,7 +163,7 @@ fn remove_unused(disk: &dyn Disk, recovered: &Recovered) -> Result<bool, DiskErr
     for name in unused(disk, recovered)? {
         disk.remove(&name)?;
         // What was begun comes again with each attempt.
-        did |= name != UNFINISHED;
+        did |= name != UNFINISHED && name != manifest::UNFINISHED;
     }
     Ok(did)
 }
@@ -177,7 +177,7 @@ fn unused(disk: &dyn Disk, recovered: &Recovered) -> Result<Vec<String>, DiskErr
         Some(FileName::Twin(number)) => recovered.has_twin && recovered.checkpoints.last() == Some(&number),
         Some(FileName::Extent(number)) => extents.contains(&number),
         Some(FileName::Segment(_) | FileName::Damaged(_) | FileName::Spare(_)) => true,
-        None => *name != UNFINISHED,
+        None => *name != UNFINISHED && *name != manifest::UNFINISHED,
     };
     let mut names = disk.list()?;
     names.retain(|name| !keeps(name));

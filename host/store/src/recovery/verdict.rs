@@ -36,6 +36,8 @@ pub struct Verdict {
 /// What was once safe and is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
+    /// Files of the journal that are gone, or of which nothing is left, with whatever they had.
+    pub segments: u64,
     /// Batches of which nothing is there.
     pub batches: u64,
     /// Groups of other batches.
@@ -51,7 +53,7 @@ pub struct Lost {
 impl Lost {
     /// Whether parts of the journal are missing, with whatever they had.
     pub(super) fn lacks_journal(&self) -> bool {
-        self.batches > 0 || self.groups > 0
+        self.batches > 0 || self.groups > 0 || self.segments > 0
     }
 }
 

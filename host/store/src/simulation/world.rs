@@ -1,6 +1,7 @@
 //! The broker, its store and its disk.
 
 mod damage;
+mod ends;
 mod full;
 
 use super::model::{End, Message, Model, Safe, Seen as SeenMessage, Sent};
@@ -41,6 +42,9 @@ pub(super) struct Seen {
     pub(super) refused: u64,
     pub(super) told: u64,
     pub(super) made_up: u64,
+    /// Where the last files were lost: it was told, it was not.
+    pub(super) ends: u64,
+    pub(super) unseen: u64,
 }
 
 impl Seen {
@@ -60,6 +64,8 @@ impl Seen {
         self.refused += other.refused;
         self.told += other.told;
         self.made_up += other.made_up;
+        self.ends += other.ends;
+        self.unseen += other.unseen;
     }
 }
 
@@ -418,6 +424,7 @@ impl World {
         }
         self.set_end_faults(bytes_max);
         self.look_at_damage();
+        self.look_without_ends();
         let damaged = self.damage_checkpoint();
         self.open(end, damaged);
     }
