@@ -26,8 +26,9 @@ use std::process::{Command, Output, exit};
 #[path = "src/engine/config.rs"]
 mod config;
 
-/// The built-ins by name: `plugins/<name>` holds the package `leveret-exchange-<name>`.
-const BUILTINS: [&str; 10] = [
+/// The built-ins by name: `plugins/<name>` holds the package `leveret-exchange-<name>`, which has a type of that name
+/// (and `x-random` another).
+const BUILTINS: [&str; 11] = [
     "direct",
     "fanout",
     "topic",
@@ -38,6 +39,7 @@ const BUILTINS: [&str; 10] = [
     "x-lvc",
     "x-modulus-hash",
     "x-consistent-hash",
+    "x-random",
 ];
 
 const WASM_TARGET: &str = "wasm32-wasip2";

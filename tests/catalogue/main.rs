@@ -16,6 +16,7 @@ mod last_value;
 mod later;
 mod life;
 mod modulus;
+mod random;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;

@@ -12,16 +12,18 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 pub(crate) const GUEST: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 
 /// The exchange types that come with the broker, sorted.
-pub(crate) const TYPES: [&str; 10] = [
+pub(crate) const TYPES: [&str; 12] = [
     "direct",
     "fanout",
     "headers",
     "topic",
     "x-consistent-hash",
     "x-delayed-message",
+    "x-local-random",
     "x-lvc",
     "x-message-deduplication",
     "x-modulus-hash",
+    "x-random",
     "x-recent-history",
 ];
 

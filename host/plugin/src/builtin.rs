@@ -6,7 +6,7 @@
 /// An exchange type in the binary.
 #[derive(Clone, Copy)]
 pub(crate) struct Builtin {
-    /// The name that clients give as the type in exchange.declare.
+    /// The plugin's, and that of a type in it, which clients give in exchange.declare.
     pub(crate) name: &'static str,
     /// The component, as a file in the plugins directory would be.
     pub(crate) component: &'static [u8],
@@ -66,7 +66,8 @@ mod tests {
                 "x-recent-history",
                 "x-lvc",
                 "x-modulus-hash",
-                "x-consistent-hash"
+                "x-consistent-hash",
+                "x-random"
             ]
         );
     }
