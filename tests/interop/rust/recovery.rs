@@ -10,9 +10,11 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use leveret_testkit::{Broker, unique_name};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The client's pause between two attempts to connect, and how many of them it makes.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -90,28 +92,43 @@ fn consumers_and_topology_come_back() {
     });
 }
 
-/// Publishes those on a connection of its own, and gives those that were confirmed. The client's recovery is not asked
-/// for: under load it may send what was on its way before the header of the protocol, and gives up then.
-async fn confirmed_until_an_outage(outage: &Outage, queue: &ShortString, left: &HashSet<u32>) -> Vec<u32> {
-    let connected = Connection::connect(&outage.amqp_url(), ConnectionProperties::default()).await;
-    let Ok(connection) = connected else { return Vec::new() };
-    let Ok(channel) = connection.create_channel().await else { return Vec::new() };
-    if channel.confirm_select(ConfirmSelectOptions::default()).await.is_err() {
-        return Vec::new();
-    }
-    let (default, persistent) = (ShortString::from(""), BasicProperties::default().with_delivery_mode(2));
-    let publish = |number: u32| {
-        let (channel, default, persistent) = (&channel, &default, persistent.clone());
-        async move {
-            let (body, options) = (number.to_be_bytes(), BasicPublishOptions::default());
-            let published = publish_with(channel, default, queue.as_str(), &body, options, persistent).await;
-            let confirmation = published.ok()?;
-            assert!(confirmation.is_ack(), "not taken: {confirmation:?}");
-            Some(number)
-        }
+/// Publishes those on a connection of its own until the next outage is over, and gives those that were confirmed. The
+/// client's recovery is not asked for: under load it may send what was on its way before the header of the protocol, and
+/// gives up then. Nor is it waited for: whose socket ends while it logs in never hears that it did.
+async fn confirmed_until_an_outage(
+    outage: &Outage,
+    over: &mut watch::Receiver<()>,
+    queue: &ShortString,
+    left: &HashSet<u32>,
+) -> Vec<u32> {
+    let confirmed = RefCell::new(Vec::new());
+    let publishing = async {
+        let connection =
+            Connection::connect(&outage.amqp_url(), ConnectionProperties::default()).await.ok()?;
+        let channel = connection.create_channel().await.ok()?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.ok()?;
+        let (default, persistent) = (ShortString::from(""), BasicProperties::default().with_delivery_mode(2));
+        let publish = |number: u32| {
+            let (channel, default, persistent) = (&channel, &default, persistent.clone());
+            let confirmed = &confirmed;
+            async move {
+                let (body, options) = (number.to_be_bytes(), BasicPublishOptions::default());
+                let published =
+                    publish_with(channel, default, queue.as_str(), &body, options, persistent).await;
+                if let Ok(confirmation) = published {
+                    assert!(confirmation.is_ack(), "not taken: {confirmation:?}");
+                    confirmed.borrow_mut().push(number);
+                }
+            }
+        };
+        futures_util::stream::iter(left.iter().copied()).for_each_concurrent(300, publish).await;
+        Some(())
     };
-    let published = futures_util::stream::iter(left.iter().copied()).map(publish).buffer_unordered(300);
-    published.filter_map(futures_util::future::ready).collect().await
+    tokio::select! {
+        _ = publishing => {}
+        changed = over.changed() => changed.expect("whoever brings outages about stays"),
+    }
+    confirmed.into_inner()
 }
 
 #[test]
@@ -124,10 +141,11 @@ fn nothing_confirmed_is_lost_in_outages_under_load() {
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(queue.clone(), durable, FieldTable::default()).await.unwrap();
         connection.close(200, "".into()).await.unwrap();
+        let (is_over, mut over) = watch::channel(());
         let publishing = async {
             let mut left: HashSet<u32> = (0..MESSAGES).collect();
             while !left.is_empty() {
-                for number in confirmed_until_an_outage(&outage, &queue, &left).await {
+                for number in confirmed_until_an_outage(&outage, &mut over, &queue, &left).await {
                     left.remove(&number);
                 }
             }
@@ -135,6 +153,7 @@ fn nothing_confirmed_is_lost_in_outages_under_load() {
         let failing = async {
             for kind in ["cut", "kill", "cut"] {
                 bring(&outage, kind).await;
+                is_over.send_replace(());
             }
         };
         futures_util::future::join(publishing, failing).await;
