@@ -108,12 +108,25 @@ pub fn put_method(out: &mut Vec<u8>, channel: u16, method: &Method<'_>) {
 /// property flags.
 #[inline]
 pub fn put_content(out: &mut Vec<u8>, channel: u16, properties: &[u8], body: &[u8], frame_bytes_max: u32) {
+    put_header(out, channel, properties, body.len() as u64);
+    put_body(out, channel, body, frame_bytes_max);
+}
+
+/// Appends the header frame of a content whose body has so many bytes. `properties` begin with the property flags.
+#[inline]
+pub fn put_header(out: &mut Vec<u8>, channel: u16, properties: &[u8], body_bytes: u64) {
     let [c0, c1] = channel.to_be_bytes();
     let [s0, s1, s2, s3] = u32::try_from(12 + properties.len()).unwrap_or(u32::MAX).to_be_bytes();
     out.extend_from_slice(&[HEADER, c0, c1, s0, s1, s2, s3, 0, 60, 0, 0]);
-    out.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    out.extend_from_slice(&body_bytes.to_be_bytes());
     out.extend_from_slice(properties);
     out.push(END);
+}
+
+/// Appends the frames of a body: as many as it needs, none for an empty one.
+#[inline]
+pub fn put_body(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_bytes_max: u32) {
+    let [c0, c1] = channel.to_be_bytes();
     for chunk in body.chunks(payload_bytes_max(frame_bytes_max)) {
         let [s0, s1, s2, s3] = u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_be_bytes();
         out.extend_from_slice(&[BODY, c0, c1, s0, s1, s2, s3]);

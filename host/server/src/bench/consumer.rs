@@ -76,7 +76,7 @@ pub(super) fn run(
 }
 
 fn prepare(plan: &Plan, queue: &str) -> anyhow::Result<Link> {
-    let mut link = Link::open(plan)?;
+    let mut link = Link::open(&plan.target)?;
     let no_ack = plan.ack == AckMode::Auto;
     if !no_ack && plan.prefetch > 0 {
         link.qos(plan.prefetch)?;

@@ -1,6 +1,6 @@
 //! A client connection with one channel, blocking.
 
-use super::Plan;
+use super::Target;
 use anyhow::{Context, bail};
 use leveret_amqp091::{
     Method,
@@ -24,6 +24,9 @@ const ANSWER_SECONDS_MAX: u32 = 60;
 /// The one channel.
 pub(super) const CHANNEL: u16 = 1;
 
+/// The one consumer of a channel.
+const CONSUMER_TAG: &[u8] = b"bench";
+
 /// An open connection with channel 1 open.
 pub(super) struct Link {
     stream: TcpStream,
@@ -41,9 +44,9 @@ pub(super) struct Confirms {
 
 impl Link {
     /// Connects, logs in, opens the virtual host and a channel.
-    pub(super) fn open(plan: &Plan) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(plan.address)
-            .with_context(|| format!("no broker answers at {}", plan.address))?;
+    pub(super) fn open(target: &Target) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(target.address)
+            .with_context(|| format!("no broker answers at {}", target.address))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(BLOCK_MAX))?;
         stream.set_write_timeout(Some(BLOCK_MAX))?;
@@ -53,8 +56,8 @@ impl Link {
         link.expect("connection.start", |answer| matches!(answer, Method::ConnectionStart { .. }))?;
         client::put_start_ok(
             &mut link.output,
-            plan.user.as_bytes(),
-            plan.password.as_bytes(),
+            target.user.as_bytes(),
+            target.password.as_bytes(),
             client_properties(),
         );
         link.flush()?;
@@ -62,7 +65,7 @@ impl Link {
             matches!(answer, Method::ConnectionTune { .. })
         })?;
         link.send(0, Method::ConnectionTuneOk { channel_max: 1, frame_max: FRAME_BYTES_MAX, heartbeat: 0 })?;
-        link.send(0, Method::ConnectionOpen { virtual_host: plan.vhost.as_bytes() })?;
+        link.send(0, Method::ConnectionOpen { virtual_host: target.vhost.as_bytes() })?;
         link.expect("connection.open-ok", |answer| matches!(answer, Method::ConnectionOpenOk { .. }))?;
         link.send(CHANNEL, Method::ChannelOpen {})?;
         link.expect("channel.open-ok", |answer| matches!(answer, Method::ChannelOpenOk { .. }))?;
@@ -88,7 +91,7 @@ impl Link {
             CHANNEL,
             Method::BasicConsume {
                 queue: queue.as_bytes(),
-                consumer_tag: b"bench",
+                consumer_tag: CONSUMER_TAG,
                 no_local: false,
                 no_ack,
                 exclusive: false,
@@ -97,6 +100,21 @@ impl Link {
             },
         )?;
         self.expect("basic.consume-ok", |answer| matches!(answer, Method::BasicConsumeOk { .. }))
+    }
+
+    /// Ends the consumer of [`Self::consume`]; deliveries that are on their way are passed over.
+    pub(super) fn cancel(&mut self) -> anyhow::Result<()> {
+        self.send(CHANNEL, Method::BasicCancel { consumer_tag: CONSUMER_TAG, nowait: false })?;
+        self.expect("basic.cancel-ok", |answer| matches!(answer, Method::BasicCancelOk { .. }))
+    }
+
+    /// Closes the channel and opens it again.
+    pub(super) fn channel_again(&mut self) -> anyhow::Result<()> {
+        let close = Method::ChannelClose { reply_code: 200, reply_text: b"done", class_id: 0, method_id: 0 };
+        self.send(CHANNEL, close)?;
+        self.expect("channel.close-ok", |answer| matches!(answer, Method::ChannelCloseOk { .. }))?;
+        self.send(CHANNEL, Method::ChannelOpen {})?;
+        self.expect("channel.open-ok", |answer| matches!(answer, Method::ChannelOpenOk { .. }))
     }
 
     /// Acknowledges in steps of `each`, up to `last_tag`; `unacked` is what is left.

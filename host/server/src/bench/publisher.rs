@@ -1,12 +1,13 @@
 //! One connection that publishes.
 
 use super::{
-    Counters, Plan,
+    Counters, KeyOrder, Plan,
+    keys::Numbers,
     link::{CHANNEL, Confirms, FRAME_BYTES_MAX, Link},
-    topology::Names,
+    topology::{self, Names},
 };
 use hdrhistogram::Histogram;
-use leveret_amqp091::client::put_publish;
+use leveret_amqp091::{Method, client::put_publish, frame, properties::MessageProperties};
 use std::{
     collections::VecDeque,
     ops::Range,
@@ -20,11 +21,83 @@ use std::{
 /// How many bytes go in one write, about.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// A message ready to be sent, for one routing key.
-struct Template {
-    bytes: Vec<u8>,
-    /// Where the time goes, if the body has room for it.
-    stamp_at: Option<usize>,
+/// What is sent, message after message.
+struct Messages<'a> {
+    plan: &'a Plan,
+    names: &'a Names,
+    numbers: Numbers,
+    /// For each key what goes before the body, if keys come again.
+    heads: Vec<Box<[u8]>>,
+    /// The frames of the body.
+    body: Vec<u8>,
+    /// Whether the body has room for a time.
+    is_stamped: bool,
+    /// Used again for each key that is new.
+    key: String,
+}
+
+impl<'a> Messages<'a> {
+    fn new(plan: &'a Plan, names: &'a Names, index: usize) -> anyhow::Result<Self> {
+        let numbers = Numbers::new(plan.key_order, plan.keys, index, plan.publishers)?;
+        let mut body = Vec::new();
+        frame::put_body(&mut body, CHANNEL, &vec![b'x'; plan.body_bytes], FRAME_BYTES_MAX);
+        // The body frame is last when the body fits one frame: its content ends before the end octet.
+        let is_stamped = plan.body_bytes >= 8 && plan.body_bytes + 8 <= FRAME_BYTES_MAX as usize;
+        let mut messages =
+            Self { plan, names, numbers, heads: Vec::new(), body, is_stamped, key: String::new() };
+        if plan.key_order != KeyOrder::New {
+            messages.heads = (0..plan.keys as u64).map(|number| messages.head(number)).collect();
+        }
+        Ok(messages)
+    }
+
+    /// What goes before the body with key number `number`.
+    fn head(&mut self, number: u64) -> Box<[u8]> {
+        self.names.put_key(self.plan, number, &mut self.key);
+        let exchange = self.names.exchange.as_bytes();
+        let mut head = Vec::new();
+        let publish = Method::BasicPublish {
+            exchange,
+            routing_key: self.key.as_bytes(),
+            mandatory: false,
+            immediate: false,
+        };
+        frame::put_method(&mut head, CHANNEL, &publish);
+        let properties = properties(self.plan, &self.key);
+        frame::put_header(&mut head, CHANNEL, &properties, self.plan.body_bytes as u64);
+        head.into()
+    }
+
+    /// Appends the next message, with that time in it.
+    #[inline]
+    fn put(&mut self, chunk: &mut Vec<u8>, stamp: u64) {
+        let number = self.numbers.next();
+        match self.heads.get(number as usize) {
+            Some(head) => chunk.extend_from_slice(head),
+            None => {
+                let head = self.head(number);
+                chunk.extend_from_slice(&head);
+            }
+        }
+        chunk.extend_from_slice(&self.body);
+        if self.is_stamped {
+            let at = chunk.len() - 1 - self.plan.body_bytes;
+            chunk[at..at + 8].copy_from_slice(&stamp.to_le_bytes());
+        }
+    }
+}
+
+/// Appends a transient message to that queue, with nothing in it but its body.
+pub(super) fn put_message(chunk: &mut Vec<u8>, queue: &[u8], body: &[u8]) {
+    let properties = MessageProperties { delivery_mode: Some(1), ..MessageProperties::default() }.encode();
+    put_publish(chunk, CHANNEL, b"", queue, &properties, body, FRAME_BYTES_MAX);
+}
+
+/// The properties of a message with that key: how durable it is, and headers where the exchange looks at them.
+fn properties(plan: &Plan, key: &str) -> Vec<u8> {
+    let delivery_mode = Some(if plan.persistent { 2 } else { 1 });
+    let headers = topology::message_headers(plan, key);
+    MessageProperties { delivery_mode, headers, ..MessageProperties::default() }.encode()
 }
 
 /// What the publishing side and the one that reads confirms share.
@@ -49,17 +122,16 @@ pub(super) fn run(
     let link = prepare(plan);
     ready.wait();
     let mut link = link?;
-    let templates: Vec<Template> = names.keys.iter().map(|key| template(plan, names, key)).collect();
-    let first = index % templates.len();
+    let mut messages = Messages::new(plan, names, index)?;
     let flow = Flow { plan, counters, epoch, began: Instant::now(), confirmed: AtomicU64::new(0) };
     let latencies = match plan.rate_per_second.filter(|_| plan.confirm_window.is_some()) {
-        None => flow.publish(&mut link, &templates, first)?,
+        None => flow.publish(&mut link, &mut messages)?,
         // Confirms are read as they come, whether it is time to publish or not.
         Some(rate) => {
             let mut reader = link.beside()?;
             std::thread::scope(|scope| {
                 let reading = scope.spawn(|| flow.read_confirms(&mut reader, rate));
-                let published = flow.publish(&mut link, &templates, first);
+                let published = flow.publish(&mut link, &mut messages);
                 if published.is_err() {
                     counters.stop.store(true, Ordering::Relaxed);
                 }
@@ -74,16 +146,11 @@ pub(super) fn run(
 }
 
 impl Flow<'_> {
-    fn publish(
-        &self,
-        link: &mut Link,
-        templates: &[Template],
-        first: usize,
-    ) -> anyhow::Result<Histogram<u64>> {
+    fn publish(&self, link: &mut Link, messages: &mut Messages<'_>) -> anyhow::Result<Histogram<u64>> {
         let (plan, counters) = (self.plan, self.counters);
         let mut latencies = super::latency_histogram()?;
         let (mut chunk, mut stamps) = (Vec::with_capacity(WRITE_BYTES * 2), VecDeque::new());
-        let (mut next, mut sent) = (first, 0_u64);
+        let mut sent = 0_u64;
         while !counters.stop.load(Ordering::Relaxed) {
             let confirmed = self.confirmed.load(Ordering::Relaxed);
             let allowed =
@@ -99,17 +166,13 @@ impl Flow<'_> {
                 sleep_until_next_tick(self.began);
                 continue;
             }
-            let stamp = self.epoch.elapsed().as_nanos() as u64;
+            let now = self.epoch.elapsed().as_nanos() as u64;
             let mut count = 0;
             chunk.clear();
             while count < count_max && chunk.len() < WRITE_BYTES {
-                let template = &templates[next];
-                next = if next + 1 == templates.len() { 0 } else { next + 1 };
-                let at = chunk.len();
-                chunk.extend_from_slice(&template.bytes);
-                if let Some(stamp_at) = template.stamp_at {
-                    chunk[at + stamp_at..at + stamp_at + 8].copy_from_slice(&stamp.to_le_bytes());
-                }
+                // What is late was due before: its time began then.
+                let from = plan.rate_per_second.map_or(now, |rate| self.due_after_epoch(sent + count, rate));
+                messages.put(&mut chunk, from);
                 count += 1;
             }
             if !link.write_unless(&chunk, &counters.stop)? {
@@ -117,11 +180,16 @@ impl Flow<'_> {
             }
             sent += count;
             if plan.confirm_window.is_some() && plan.rate_per_second.is_none() {
-                stamps.push_back((sent, stamp));
+                stamps.push_back((sent, now));
             }
             counters.published.fetch_add(count, Ordering::Relaxed);
         }
         Ok(latencies)
+    }
+
+    /// When a message is due, in nanoseconds of the clock that consumers look at.
+    fn due_after_epoch(&self, message: u64, rate: u64) -> u64 {
+        (self.began.saturating_duration_since(self.epoch) + due_at(message, rate)).as_nanos() as u64
     }
 
     /// Reads confirms until it is to stop. Each message is timed from when it was due.
@@ -185,25 +253,11 @@ fn sleep_until_next_tick(began: Instant) {
 }
 
 fn prepare(plan: &Plan) -> anyhow::Result<Link> {
-    let mut link = Link::open(plan)?;
+    let mut link = Link::open(&plan.target)?;
     if plan.confirm_window.is_some() {
         link.confirm_select()?;
     }
     Ok(link)
-}
-
-fn template(plan: &Plan, names: &Names, key: &str) -> Template {
-    let delivery_mode = if plan.persistent { 2 } else { 1 };
-    let body = vec![b'x'; plan.body_bytes];
-    let mut bytes = Vec::new();
-    // content-type is left out; delivery-mode is the one property (bit 12 of the flags).
-    let properties = [0x10, 0x00, delivery_mode];
-    let (exchange, key) = (names.exchange.as_bytes(), key.as_bytes());
-    put_publish(&mut bytes, CHANNEL, exchange, key, &properties, &body, FRAME_BYTES_MAX);
-    // The body frame is last when the body fits one frame: its content ends before the end octet.
-    let fits = plan.body_bytes >= 8 && plan.body_bytes + 8 <= FRAME_BYTES_MAX as usize;
-    let stamp_at = fits.then(|| bytes.len() - 1 - plan.body_bytes);
-    Template { bytes, stamp_at }
 }
 
 #[cfg(test)]

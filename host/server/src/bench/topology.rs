@@ -1,8 +1,12 @@
 //! What the load runs through: an exchange, queues, bindings, and their names.
 
-use super::{Plan, link::Link};
+use super::{KeyOrder, Plan, link::Link};
+use anyhow::bail;
 use leveret_amqp091::Method;
 use leveret_model::{Name, Table, Value};
+
+/// The header that a `headers` exchange looks at.
+const KEY_HEADER: &str = "key";
 
 /// Names of this run; they carry the process id, so that two runs do not meet.
 pub(super) struct Names {
@@ -10,27 +14,68 @@ pub(super) struct Names {
     pub(super) exchange: String,
     /// Queues in order.
     pub(super) queues: Vec<String>,
-    /// Routing keys in order.
-    pub(super) keys: Vec<String>,
+    /// Queue and binding key of each binding.
+    pub(super) bindings: Vec<(usize, String)>,
 }
 
 impl Names {
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// # Errors
+    /// If the plan does not say what to bind.
+    pub(super) fn new(plan: &Plan) -> anyhow::Result<Self> {
         let run = std::process::id();
         let queues: Vec<String> = (0..plan.queues).map(|index| format!("bench.{run}.q{index}")).collect();
-        let keys = match plan.exchange_type {
-            // The default exchange knows queue names only.
-            None => queues.clone(),
-            Some(_) => (0..plan.keys).map(|index| format!("bench.key{index}.end")).collect(),
-        };
         let exchange = if plan.exchange_type.is_some() { format!("bench.{run}.x") } else { String::new() };
-        Self { exchange, queues, keys }
+        Ok(Self { exchange, queues, bindings: bindings(plan)? })
     }
+
+    /// The routing key number `number`, in that text.
+    pub(super) fn put_key(&self, plan: &Plan, number: u64, text: &mut String) {
+        text.clear();
+        match plan.exchange_type {
+            // The default exchange knows queue names only.
+            None => text.push_str(&self.queues[(number % self.queues.len() as u64) as usize]),
+            Some(_) => plan.key.put(number, text),
+        }
+    }
+}
+
+fn bindings(plan: &Plan) -> anyhow::Result<Vec<(usize, String)>> {
+    if plan.exchange_type.is_none() {
+        return Ok(Vec::new());
+    }
+    if plan.key_order == KeyOrder::New && plan.binding.is_none() {
+        bail!("no key comes twice: say with --binding and --bindings what to bind for them");
+    }
+    let pattern = plan.binding.as_ref().unwrap_or(&plan.key);
+    let mut bindings = Vec::new();
+    for index in 0..plan.bindings.unwrap_or(plan.keys) {
+        let key = pattern.text(index as u64);
+        let last = if plan.fan_out { plan.queues } else { 1 };
+        bindings.extend((0..last).map(|next| ((index + next) % plan.queues, key.clone())));
+    }
+    bindings.extend((0..plan.idle_bindings).map(|index| (0, format!("idle{index}.*.nothing"))));
+    Ok(bindings)
+}
+
+/// What a message with that key carries as headers; none but for a `headers` exchange.
+pub(super) fn message_headers(plan: &Plan, key: &str) -> Option<Table> {
+    looks_at_headers(plan)
+        .then(|| [(Name::from_static(KEY_HEADER), Value::Text(key.to_owned()))].into_iter().collect())
+}
+
+fn binding_arguments(plan: &Plan, key: &str) -> Table {
+    let all = (Name::from_static("x-match"), Value::Text("all".to_owned()));
+    let wanted = (Name::from_static(KEY_HEADER), Value::Text(key.to_owned()));
+    if looks_at_headers(plan) { [all, wanted].into_iter().collect() } else { Table::new() }
+}
+
+fn looks_at_headers(plan: &Plan) -> bool {
+    plan.exchange_type.as_deref() == Some("headers")
 }
 
 /// Declares exchange, queues and bindings.
 pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
-    let mut link = Link::open(plan)?;
+    let mut link = Link::open(&plan.target)?;
     if let Some(type_name) = &plan.exchange_type {
         link.call(Method::ExchangeDeclare {
             exchange: names.exchange.as_bytes(),
@@ -57,34 +102,21 @@ pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
             arguments: queue_arguments.clone(),
         })?;
     }
-    if plan.exchange_type.is_some() {
-        for (index, key) in names.keys.iter().enumerate() {
-            let last = if plan.fan_out { names.queues.len() } else { 1 };
-            for queue in names.queues.iter().cycle().skip(index % names.queues.len()).take(last) {
-                bind(&mut link, names, queue, key)?;
-            }
-        }
-        for index in 0..plan.idle_bindings {
-            bind(&mut link, names, &names.queues[0], &format!("idle{index}.*.nothing"))?;
-        }
+    for (queue, key) in &names.bindings {
+        link.call(Method::QueueBind {
+            queue: names.queues[*queue].as_bytes(),
+            exchange: names.exchange.as_bytes(),
+            routing_key: key.as_bytes(),
+            nowait: false,
+            arguments: binding_arguments(plan, key),
+        })?;
     }
     link.close()
 }
 
-fn bind(link: &mut Link, names: &Names, queue: &str, key: &str) -> anyhow::Result<()> {
-    link.call(Method::QueueBind {
-        queue: queue.as_bytes(),
-        exchange: names.exchange.as_bytes(),
-        routing_key: key.as_bytes(),
-        nowait: false,
-        arguments: Table::new(),
-    })
-    .map(drop)
-}
-
 /// Removes what [`declare`] made.
 pub(super) fn remove(plan: &Plan, names: &Names) -> anyhow::Result<()> {
-    let mut link = Link::open(plan)?;
+    let mut link = Link::open(&plan.target)?;
     if plan.exchange_type.is_some() {
         let exchange = names.exchange.as_bytes();
         link.call(Method::ExchangeDelete { exchange, if_unused: false, nowait: false })?;

@@ -1,13 +1,19 @@
 //! `leveret bench`: flags of the load generator.
 
-use crate::bench::{self, AckMode, Plan};
+use crate::bench::{self, AckMode, KeyOrder, Pattern, Plan, Target, churn, idle};
 use anyhow::bail;
-use clap::Args;
-use std::{net::SocketAddr, time::Duration};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    time::Duration,
+};
 
-/// The load to put on a broker.
+/// Which broker, and how much to say.
 #[derive(Args, Debug)]
-pub(crate) struct BenchArguments {
+struct TargetArguments {
     /// The broker
     #[arg(
         long,
@@ -25,6 +31,65 @@ pub(crate) struct BenchArguments {
     /// Virtual host
     #[arg(long, default_value = "/")]
     vhost: String,
+    /// The line of JSON alone: no table, no live line
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// What comes and goes instead of messages.
+#[derive(Subcommand, Debug)]
+enum Other {
+    /// Make things and take them away again, on and on
+    Churn(ChurnArguments),
+    /// Make many things and say what each costs the broker in memory, then take them away
+    Idle(IdleArguments),
+}
+
+#[derive(Args, Debug)]
+struct IdleArguments {
+    #[command(flatten)]
+    target: TargetArguments,
+    /// Process of the broker, which runs here
+    #[arg(long, value_name = "PROCESS")]
+    broker_pid: u32,
+    /// What is there
+    what: idle::What,
+    /// How many
+    #[arg(long, short = 'n', default_value_t = 500)]
+    count: u64,
+    /// Bytes of a message's body
+    #[arg(long, short = 's', default_value_t = 16)]
+    size: usize,
+    /// Seconds for the broker to come to rest, before and after
+    #[arg(long, default_value_t = 2.0)]
+    settle: f64,
+}
+
+#[derive(Args, Debug)]
+struct ChurnArguments {
+    #[command(flatten)]
+    target: TargetArguments,
+    /// What comes and goes
+    what: churn::What,
+    /// How many do that at once, each with a connection
+    #[arg(long, short = 'w', default_value_t = 1)]
+    workers: usize,
+    /// Seconds to measure
+    #[arg(long, short = 't', default_value_t = 5.0)]
+    seconds: f64,
+}
+
+/// The load to put on a broker.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BenchArguments {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// Process of the broker, if it runs here: what it used is said too
+    #[arg(long, value_name = "PROCESS")]
+    broker_pid: Option<u32>,
     /// Connections that publish
     #[arg(long, short = 'p', default_value_t = 1)]
     publishers: usize,
@@ -52,9 +117,21 @@ pub(crate) struct BenchArguments {
     /// Exchange type to publish through; without it, the default exchange
     #[arg(long, short = 'e', value_name = "TYPE")]
     exchange_type: Option<String>,
-    /// Different routing keys, used in turn
+    /// Different routing keys
     #[arg(long, short = 'k', default_value_t = 1)]
     keys: usize,
+    /// The routing keys: {} is the number of the key, {M} that number modulo M; for a headers exchange the header `key`
+    #[arg(long, value_name = "PATTERN", default_value = "bench.key{}.end")]
+    key: Pattern,
+    /// In which order keys come: turn, random, zipf:EXPONENT, or new if none is to come twice
+    #[arg(long, value_name = "ORDER", default_value = "turn")]
+    key_order: KeyOrder,
+    /// Bindings that match, spread over the queues; without it, one for each key
+    #[arg(long, value_name = "NUMBER")]
+    bindings: Option<usize>,
+    /// The binding keys, as --key; without it, the routing keys. For a consistent hash: --binding 1 --bindings QUEUES
+    #[arg(long, value_name = "PATTERN")]
+    binding: Option<Pattern>,
     /// Bindings that match nothing, beside those that do
     #[arg(long, default_value_t = 0)]
     idle_bindings: usize,
@@ -76,11 +153,16 @@ pub(crate) struct BenchArguments {
 }
 
 impl BenchArguments {
-    /// Runs the load and prints one line of JSON.
+    /// Runs the load; the table goes to standard error, one line of JSON to standard output.
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self.other {
+            Some(Other::Churn(churn)) => return churn.run(),
+            Some(Other::Idle(idle)) => return idle.run(),
+            None => {}
+        }
+        let quiet = self.target.quiet;
         let plan = self.plan()?;
-        let report = bench::run(&plan)?;
-        Ok(super::say(&serde_json::to_string(&report)?)?)
+        show(quiet, |live| bench::run(&plan, live))
     }
 
     fn plan(self) -> anyhow::Result<Plan> {
@@ -105,10 +187,8 @@ impl BenchArguments {
             bail!("--ack {count} waits for more messages than --prefetch {} allows", self.prefetch);
         }
         Ok(Plan {
-            address: self.address,
-            user: self.user,
-            password: self.password,
-            vhost: self.vhost,
+            target: self.target.into(),
+            broker_process: self.broker_pid,
             publishers: self.publishers,
             consumers: self.consumers,
             queues: self.queues,
@@ -119,6 +199,10 @@ impl BenchArguments {
             confirm_window: self.confirm,
             exchange_type: self.exchange_type,
             keys: self.keys,
+            key: self.key,
+            key_order: self.key_order,
+            bindings: self.bindings,
+            binding: self.binding,
             idle_bindings: self.idle_bindings,
             fan_out: self.fan_out,
             prefetch: self.prefetch,
@@ -127,4 +211,65 @@ impl BenchArguments {
             warm_up: Duration::from_secs_f64(self.warm_up),
         })
     }
+}
+
+impl ChurnArguments {
+    fn run(self) -> anyhow::Result<()> {
+        if self.workers == 0 {
+            bail!("there must be at least one worker");
+        }
+        let quiet = self.target.quiet;
+        let plan = churn::Plan {
+            target: self.target.into(),
+            what: self.what,
+            workers: self.workers,
+            measure: Duration::from_secs_f64(self.seconds),
+        };
+        show(quiet, |live| churn::run(&plan, live))
+    }
+}
+
+impl IdleArguments {
+    fn run(self) -> anyhow::Result<()> {
+        if self.count == 0 {
+            bail!("there must be at least one thing");
+        }
+        let quiet = self.target.quiet;
+        let plan = idle::Plan {
+            target: self.target.into(),
+            broker_process: self.broker_pid,
+            what: self.what,
+            count: self.count,
+            body_bytes: self.size,
+            settle: Duration::from_secs_f64(self.settle),
+        };
+        show(quiet, |live| idle::run(&plan, live))
+    }
+}
+
+impl From<TargetArguments> for Target {
+    fn from(arguments: TargetArguments) -> Self {
+        let TargetArguments { address, user, password, vhost, quiet: _ } = arguments;
+        Self { address, user, password, vhost }
+    }
+}
+
+/// Runs a load that gives a report: a live line if somebody looks, the table, and the JSON.
+fn show<R: Display + Serialize>(
+    quiet: bool,
+    load: impl FnOnce(&mut dyn FnMut(&str)) -> anyhow::Result<R>,
+) -> anyhow::Result<()> {
+    let is_seen = !quiet && io::stderr().is_terminal();
+    let mut live = |line: &str| {
+        if is_seen {
+            // Over the line before. Nobody may be there to read it any more; the load goes on.
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        }
+    };
+    let report = load(&mut live)?;
+    live("");
+    if !quiet {
+        writeln!(io::stderr(), "{report}")?;
+    }
+    Ok(super::say(&serde_json::to_string(&report)?)?)
 }

@@ -1,0 +1,160 @@
+//! What a load came to: as JSON, as a table, and as a line while it runs.
+
+use super::{Plan, counting::Reading};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt;
+
+/// What came out.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Messages published a second.
+    pub published_per_second: u64,
+    /// Messages confirmed a second, where confirms are on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed_per_second: Option<u64>,
+    /// Messages delivered a second.
+    pub consumed_per_second: u64,
+    /// Publish to delivery, in microseconds. With a rate from when a message was due, whether it could be sent then or
+    /// not; else from when it was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<Latency>,
+    /// Publish to confirm, in microseconds, where confirms are on; from when, as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_latency_us: Option<Latency>,
+    /// Messages the broker refused.
+    pub refused: u64,
+    /// Seconds measured.
+    pub seconds: f64,
+    /// CPU seconds of the generator itself a million messages consumed (or published).
+    pub generator_cpu_seconds_per_million: f64,
+    /// The same of the broker, where its process was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker_cpu_seconds_per_million: Option<f64>,
+    /// Memory of the broker's process at the end, in bytes, where it was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker_memory_bytes: Option<u64>,
+    /// Publishers, consumers, queues.
+    pub connections: [usize; 3],
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// `default` for the default exchange.
+    pub exchange_type: String,
+    /// Different routing keys; `None` where none comes twice.
+    pub keys: Option<usize>,
+    /// Bindings, those that match nothing too.
+    pub bindings: usize,
+}
+
+/// Percentiles in microseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 99 of 100 are faster.
+    pub p99: f64,
+    /// 999 of 1,000 are faster.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+impl Latency {
+    /// Of nanoseconds; `None` if there are none.
+    pub(super) fn of(latencies: &Histogram<u64>) -> Option<Self> {
+        let microseconds = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        (!latencies.is_empty()).then(|| Self {
+            p50: microseconds(0.5),
+            p99: microseconds(0.99),
+            p999: microseconds(0.999),
+            max: latencies.max() as f64 / 1000.0,
+        })
+    }
+}
+
+impl Report {
+    /// Of what was counted between two readings.
+    pub(super) fn of(
+        plan: &Plan,
+        bindings: usize,
+        (from, to): (&Reading, &Reading),
+        (latencies, confirms): (&Histogram<u64>, &Histogram<u64>),
+    ) -> Self {
+        let seconds = (to.at - from.at).as_secs_f64();
+        let rate = |from: u64, to: u64| ((to - from) as f64 / seconds).round() as u64;
+        let moved = (to.consumed - from.consumed).max(to.published - from.published).max(1);
+        let a_million = |seconds: f64| seconds / moved as f64 * 1e6;
+        let broker = from.broker.as_ref().zip(to.broker.as_ref());
+        Self {
+            published_per_second: rate(from.published, to.published),
+            confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
+            consumed_per_second: rate(from.consumed, to.consumed),
+            latency_us: Latency::of(latencies),
+            confirm_latency_us: Latency::of(confirms),
+            refused: to.refused,
+            seconds,
+            generator_cpu_seconds_per_million: a_million(to.cpu_seconds - from.cpu_seconds),
+            broker_cpu_seconds_per_million: broker
+                .map(|(from, to)| a_million(to.cpu_seconds - from.cpu_seconds)),
+            broker_memory_bytes: to.broker.as_ref().map(|broker| broker.memory_bytes),
+            connections: [plan.publishers, plan.consumers, plan.queues],
+            body_bytes: plan.body_bytes,
+            exchange_type: plan.exchange_type.clone().unwrap_or_else(|| "default".to_owned()),
+            keys: (plan.key_order != super::KeyOrder::New).then_some(plan.keys),
+            bindings,
+        }
+    }
+}
+
+/// The table: a line for each figure.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let latency = |f: &mut fmt::Formatter<'_>, name: &str, latency: &Option<Latency>| match latency {
+            None => Ok(()),
+            Some(Latency { p50, p99, p999, max }) => {
+                writeln!(f, "{name:<22} p50 {p50:>9.1}  p99 {p99:>9.1}  p99.9 {p999:>9.1}  max {max:>9.1} µs")
+            }
+        };
+        writeln!(f, "{:<22} {:>12} /s", "published", self.published_per_second)?;
+        if let Some(confirmed) = self.confirmed_per_second {
+            writeln!(f, "{:<22} {confirmed:>12} /s", "confirmed")?;
+        }
+        writeln!(f, "{:<22} {:>12} /s", "consumed", self.consumed_per_second)?;
+        latency(f, "publish to delivery", &self.latency_us)?;
+        latency(f, "publish to confirm", &self.confirm_latency_us)?;
+        if self.refused > 0 {
+            writeln!(f, "{:<22} {:>12}", "refused", self.refused)?;
+        }
+        let generator = self.generator_cpu_seconds_per_million;
+        write!(f, "{:<22} generator {generator:.2} s", "CPU a million messages")?;
+        if let Some(broker) = self.broker_cpu_seconds_per_million {
+            write!(f, ", broker {broker:.2} s")?;
+        }
+        if let Some(memory) = self.broker_memory_bytes {
+            write!(f, "\n{:<22} {:>12.1} MiB", "memory of the broker", memory as f64 / f64::from(1 << 20))?;
+        }
+        Ok(())
+    }
+}
+
+/// The line of what went through between two readings.
+pub(super) fn live(from: &Reading, to: &Reading, plan: &Plan) -> String {
+    let seconds = (to.at - from.at).as_secs_f64().max(f64::EPSILON);
+    let rate = |from: u64, to: u64| (to - from) as f64 / seconds;
+    let mut line = format!(
+        "published {:>9.0}/s  consumed {:>9.0}/s",
+        rate(from.published, to.published),
+        rate(from.consumed, to.consumed)
+    );
+    if plan.confirm_window.is_some() {
+        line += &format!("  confirmed {:>9.0}/s", rate(from.confirmed, to.confirmed));
+    }
+    let waiting = to.published.saturating_sub(to.consumed);
+    if plan.consumers > 0 && !plan.fan_out {
+        line += &format!("  on their way {waiting:>9}");
+    }
+    if to.refused > 0 {
+        line += &format!("  refused {}", to.refused);
+    }
+    line
+}

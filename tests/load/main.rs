@@ -1,0 +1,128 @@
+//! `leveret bench` against a broker: what it puts on goes through, and it says so.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use leveret_testkit::{Broker, process};
+use serde_json::Value;
+use std::process::Command;
+use std::time::Duration;
+
+/// For a load that measures for less than a second.
+const LOAD_MAX: Duration = Duration::from_secs(120);
+
+/// Runs `leveret bench` on that broker with those words; what it said on standard output and on standard error.
+fn bench(broker: &Broker, words: &str) -> (Value, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.arg("bench").args(words.split_whitespace());
+    command.env("LEVERET_BENCH_ADDRESS", broker.address().to_string());
+    let finished = process::run_successfully(&mut command, LOAD_MAX).expect("the broker's program is there");
+    (serde_json::from_str(&finished.stdout).expect("a line of JSON"), finished.stderr)
+}
+
+/// What it says where a load is refused.
+fn refused(broker: &Broker, words: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.arg("bench").args(words.split_whitespace());
+    command.env("LEVERET_BENCH_ADDRESS", broker.address().to_string());
+    let finished = process::run(&mut command, LOAD_MAX).expect("the broker's program is there");
+    assert!(!finished.status.success(), "{}", finished.report());
+    finished.stderr
+}
+
+fn number(report: &Value, name: &str) -> f64 {
+    report[name].as_f64().unwrap_or_else(|| panic!("{name} is missing in {report}"))
+}
+
+const BRIEFLY: &str = "--seconds 0.5 --warm-up 0.1";
+
+#[test]
+fn messages_go_through_exchanges_of_every_type() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    let patterns = "--bindings 20 --binding bench.{}.* --key bench.{20}.{}";
+    for (load, bindings) in [
+        (String::new(), 0),
+        ("-e direct -k 10 -q 2 -c 2".to_owned(), 10),
+        ("-e fanout -q 3 -c 3 --fan-out".to_owned(), 3),
+        (format!("-e topic -k 100 {patterns}"), 20),
+        (format!("-e topic {patterns} --key-order new --idle-bindings 5"), 25),
+        (format!("-e topic -k 100 {patterns} --key-order zipf:1.2"), 20),
+        ("-e headers -k 10 --key-order random".to_owned(), 10),
+        ("-e x-consistent-hash -k 1000 --bindings 4 --binding 1 -q 4 -c 4".to_owned(), 4),
+        ("--persistent --queue-type quorum --confirm 100 --ack each".to_owned(), 0),
+    ] {
+        let (report, _) = bench(&broker, &format!("{load} {BRIEFLY}"));
+        assert!(number(&report, "consumed_per_second") > 0.0, "{load}: {report}");
+        assert_eq!(report["bindings"], bindings, "{load}: {report}");
+        assert_eq!(report["refused"], 0, "{load}: {report}");
+        assert!(number(&report["latency_us"], "p50") > 0.0, "{load}: {report}");
+    }
+    // Nothing of it is left.
+    let (report, _) = bench(&broker, &format!("-e topic {BRIEFLY}"));
+    assert!(number(&report, "consumed_per_second") > 0.0, "{report}");
+}
+
+#[test]
+fn what_no_binding_takes_is_not_consumed() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    let (report, _) = bench(&broker, &format!("-e topic --binding other --bindings 1 {BRIEFLY}"));
+    assert!(number(&report, "published_per_second") > 0.0, "{report}");
+    assert_eq!(report["consumed_per_second"], 0, "{report}");
+}
+
+#[test]
+fn the_brokers_process_and_what_waits_show() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    let process = broker.pid();
+    let load = format!("--rate 2000 --confirm 100 --broker-pid {process} {BRIEFLY}");
+    let (report, table) = bench(&broker, &load);
+    assert!(number(&report, "broker_memory_bytes") > 1e6, "{report}");
+    assert!(number(&report, "broker_cpu_seconds_per_million") >= 0.0, "{report}");
+    assert!(number(&report["confirm_latency_us"], "p99") > 0.0, "{report}");
+    for row in ["published", "confirmed", "consumed", "publish to confirm", "memory of the broker"] {
+        assert!(table.lines().any(|line| line.starts_with(row)), "{row}: {table}");
+    }
+    let (_, quiet) = bench(&broker, &format!("--quiet {BRIEFLY}"));
+    assert_eq!(quiet, "");
+}
+
+#[test]
+fn things_come_and_go() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    for what in ["connections", "channels", "queues", "bindings", "consumers"] {
+        let (report, table) = bench(&broker, &format!("churn {what} --workers 2 --seconds 0.3"));
+        assert!(number(&report, "per_second") > 0.0, "{what}: {report}");
+        assert!(number(&report["latency_us"], "max") > 0.0, "{what}: {report}");
+        assert!(table.starts_with("came and went"), "{table}");
+    }
+}
+
+#[test]
+fn things_that_are_there_take_memory() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    let process = broker.pid();
+    for (what, count) in [("connections", 50), ("queues", 500), ("bindings", 500), ("messages", 20_000)] {
+        let words = format!("idle {what} --count {count} --settle 0 --size 100 --broker-pid {process}");
+        let (report, table) = bench(&broker, &words);
+        assert_eq!(report["count"], count, "{report}");
+        assert!(number(&report, "after_bytes") > number(&report, "before_bytes"), "{what}: {report}");
+        assert!(table.starts_with("memory of the broker"), "{table}");
+    }
+    let (report, _) = bench(&broker, BRIEFLY);
+    assert!(number(&report, "consumed_per_second") > 0.0, "{report}");
+}
+
+#[test]
+fn a_load_that_cannot_be_is_refused_with_the_reason() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    for (load, why) in [
+        ("-e no-such-type", "unknown exchange type 'no-such-type'"),
+        ("-e topic --key-order new", "say with --binding"),
+        ("--key-order often", "an order is turn, random, new, zipf or zipf:EXPONENT"),
+        ("-e topic --key a{b}", "between { and } stands nothing or a number above 0"),
+        ("--ack 2000", "waits for more messages than --prefetch 1000 allows"),
+        ("churn queues --workers 0", "at least one worker"),
+    ] {
+        let said = refused(&broker, load);
+        assert!(said.contains(why), "{load}: {said}");
+    }
+}
