@@ -28,6 +28,7 @@ pub mod connection;
 pub mod descriptor;
 pub mod filter;
 pub mod frame;
+pub mod management;
 pub mod message;
 pub mod messaging;
 pub mod performatives;

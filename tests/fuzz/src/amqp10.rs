@@ -5,10 +5,11 @@ use leveret_amqp10::connection::{self, Attached, Connection, ConnectionConfig, O
 use leveret_amqp10::frame::{
     self, AMQP, ProtocolId, SASL, put_frame, put_performative, put_sasl, put_transfer,
 };
+use leveret_amqp10::management;
 use leveret_amqp10::message::{
     AnnotationChange, Body, Edit, Edits, Layout, Message, Scanner, patch_annotations,
 };
-use leveret_amqp10::messaging::{Accepted, Header, Modified, Properties, Source, Target};
+use leveret_amqp10::messaging::{Accepted, Header, MessageId, Modified, Properties, Source, Target};
 use leveret_amqp10::performatives::{
     Attach, Begin, Close, DeliveryTag, Detach, Disposition, End, Error, Flow, Open, Role, Transfer,
 };
@@ -128,6 +129,7 @@ pub fn message(bytes: &[u8]) {
         Body::Sequence(lists) => lists.lists().for_each(drop),
         Body::Value(value) => drop(Reader::new(value).value()),
     }
+    managed(&message);
     let mut section = Vec::new();
     let change = AnnotationChange { name: X_OPT, value: Some(7_u32.into()) };
     let old = message.message_annotations();
@@ -137,6 +139,19 @@ pub fn message(bytes: &[u8]) {
     let spliced = Message::new(&spliced).expect("what was spliced is a message");
     assert_eq!(spliced.bare(), message.bare());
     assert_eq!(spliced.message_annotations().get(X_OPT.as_str()), Some(7_u32.into()));
+}
+
+/// Whatever message it is, management has an answer.
+fn managed(message: &Message<'_>) {
+    let call = management::Call::read(message, "/");
+    let response = match &call.request {
+        Ok(_) => management::Response::Done,
+        Err(refused) => management::Response::Refused(refused),
+    };
+    let mut out = Vec::new();
+    response.encode(call.id, &mut out);
+    let answer = Message::new(&out).expect("an answer is a message");
+    assert_eq!(answer.properties().correlation_id, call.id);
 }
 
 /// What a client says to log in, the first byte saying in which pieces: the same comes of it, whole or in pieces.
@@ -278,6 +293,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         ("frames10", "sasl".into(), [&[1], login().as_slice()].concat()),
         ("message10", "data".into(), [&[6], every_section().as_slice()].concat()),
         ("message10", "value".into(), [&[0], value_section().as_slice()].concat()),
+        ("message10", "request".into(), [&[3], request().as_slice()].concat()),
         ("sasl10", "plain".into(), [&[9], plain(b"\0guest\0guest").as_slice()].concat()),
         ("sasl10", "refused".into(), [&[200], plain(b"\0guest\0wrong").as_slice()].concat()),
         ("connection10", "conversation".into(), [&[1, 30], conversation().as_slice()].concat()),
@@ -446,6 +462,25 @@ fn every_section() -> Vec<u8> {
 fn put_section<'a>(out: &mut Vec<u8>, descriptor: u64, content: impl Into<Value<'a>>) {
     write::put_descriptor(out, descriptor);
     write::put(out, content);
+}
+
+/// What a client says to management.
+fn request() -> Vec<u8> {
+    let mut out = Vec::new();
+    let properties = Properties {
+        message_id: Some(MessageId::Ulong(7)),
+        to: Some("/queues/my%20queue"),
+        subject: Some("PUT"),
+        reply_to: Some("$me"),
+        ..Properties::default()
+    };
+    properties.encode(&mut out);
+    let (mut body, mut arguments) = (MapBuilder::new(), MapBuilder::new());
+    arguments.push("x-max-length", 7_u64);
+    body.push("durable", true).push("arguments", arguments.view());
+    write::put_descriptor(&mut out, descriptor::AMQP_VALUE);
+    write::put(&mut out, body.view());
+    out
 }
 
 fn value_section() -> Vec<u8> {
