@@ -25,6 +25,7 @@ extern crate alloc;
 pub mod composite;
 pub mod condition;
 pub mod connection;
+pub mod coordinator;
 pub mod descriptor;
 pub mod filter;
 pub mod frame;

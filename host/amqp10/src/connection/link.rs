@@ -2,6 +2,7 @@
 
 use crate::{
     condition::Condition,
+    messaging::DeliveryState,
     performatives::{Attach, Flow, Role, SenderSettleMode, Transfer},
 };
 use alloc::{format, string::String, vec::Vec};
@@ -28,6 +29,8 @@ pub(super) struct Partial {
     pub(super) tag: Vec<u8>,
     pub(super) message_format: u32,
     pub(super) settled: bool,
+    /// The transaction that it is posted in.
+    pub(super) txn_id: Option<Vec<u8>>,
     pub(super) message: Vec<u8>,
 }
 
@@ -50,6 +53,14 @@ pub(super) struct Link {
     /// The largest message that the client takes, in bytes; 0 is any.
     pub(super) remote_message_bytes_max: u64,
     pub(super) partial: Option<Partial>,
+}
+
+/// The transaction that a transfer is posted in.
+pub(super) fn txn_id<'b>(transfer: &Transfer<'b>) -> Option<&'b [u8]> {
+    match transfer.state {
+        Some(DeliveryState::Transactional(state)) => Some(state.txn_id),
+        _ => None,
+    }
 }
 
 /// A condition, and what is said about it.
@@ -129,15 +140,18 @@ impl Link {
         Ok((delivery_id, tag.bytes()))
     }
 
-    /// A transfer that is not the first one says nothing else than the first one did.
+    /// A transfer that is not the first one says nothing else than the first one did. It has to name its transaction
+    /// too, unless it is aborted (section 4.4.1).
     pub(super) fn check_same(partial: &Partial, transfer: &Transfer<'_>) -> Result<(), Wrong> {
         let other_id = transfer.delivery_id.is_some_and(|id| id != partial.delivery_id);
         let other_tag = transfer.delivery_tag.is_some_and(|tag| tag.bytes() != partial.tag);
         let other_format = transfer.message_format.is_some_and(|format| format != partial.message_format);
-        let field = match (other_id, other_tag, other_format) {
-            (true, _, _) => "delivery-id",
-            (_, true, _) => "delivery-tag",
-            (_, _, true) => "message-format",
+        let other_transaction = !transfer.aborted && txn_id(transfer) != partial.txn_id.as_deref();
+        let field = match (other_id, other_tag, other_format, other_transaction) {
+            (true, ..) => "delivery-id",
+            (_, true, ..) => "delivery-tag",
+            (_, _, true, _) => "message-format",
+            (_, _, _, true) => "transaction",
             _ => return Ok(()),
         };
         Err((Condition::InvalidField, format!("the {field} of a delivery changed between its transfers")))

@@ -2,7 +2,7 @@
 
 use super::{
     Connection, Delivery, Event, Failure, Notice, Phase,
-    link::{LINK_NAME_BYTES_MAX, Link, Partial, Stage, Wrong},
+    link::{LINK_NAME_BYTES_MAX, Link, Partial, Stage, Wrong, txn_id},
     session::{DeliveryIds, Session},
 };
 use crate::{
@@ -199,6 +199,16 @@ impl Connection {
         Ok(delivery.map(Event::Delivery))
     }
 
+    /// Whether of a delivery that is posted in this transaction only a part has come; then it cannot be discharged
+    /// (section 4.4.1).
+    #[must_use]
+    pub fn has_partial(&self, txn_id: &[u8]) -> bool {
+        let links = self.sessions.values().flat_map(|session| session.links.values());
+        links
+            .filter_map(|link| link.partial.as_ref())
+            .any(|partial| partial.txn_id.as_deref() == Some(txn_id))
+    }
+
     /// Detach (2.7.7). unattached-handle.
     fn on_detach<'b>(&mut self, channel: u16, detach: &Detach<'b>) -> Result<Option<Event<'b>>, Failure> {
         let handle = detach.handle;
@@ -258,7 +268,8 @@ fn take_transfer<'b>(
     let message_format = transfer.message_format.unwrap_or(crate::messaging::MESSAGE_FORMAT);
     if transfer.more {
         let (tag, message) = (tag.to_vec(), payload.to_vec());
-        link.partial = Some(Partial { delivery_id, tag, message_format, settled, message });
+        let txn_id = txn_id(transfer).map(<[u8]>::to_vec);
+        link.partial = Some(Partial { delivery_id, tag, message_format, settled, txn_id, message });
         return Ok(None);
     }
     link.check_settled(settled).map_err(of_link)?;

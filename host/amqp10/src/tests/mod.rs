@@ -10,6 +10,7 @@ mod part2_sessions;
 mod part3_filters;
 mod part3_messaging;
 mod part3_sections;
+mod part4_coordinator;
 mod part4_transactions;
 mod part5_sasl;
 mod part5_security;
