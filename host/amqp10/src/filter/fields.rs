@@ -2,68 +2,26 @@
 
 use crate::{
     message::Message,
-    messaging::MessageId,
-    types::{Symbol, Timestamp, Value},
+    types::{Symbol, Value},
 };
 use alloc::{borrow::Cow, format, string::String};
-use leveret_filter::{Field, Header, Property, Value as Plain};
+use leveret_filter::{Field, Value as Plain};
 
 impl leveret_filter::Message for Message<'_> {
     fn field(&self, field: &Field) -> Option<Plain<'_>> {
-        match field {
-            Field::Header(header) => self.header_field(*header),
-            Field::Property(property) => self.property_field(*property),
-            Field::DeliveryAnnotation(name) => plain(self.delivery_annotations().get(name)?),
-            Field::MessageAnnotation(name) => plain(self.message_annotations().get(name)?),
-            Field::ApplicationProperty(name) => plain(self.application_properties().get(name)?),
-            Field::Footer(name) => plain(self.footer().get(name)?),
-        }
-    }
-}
-
-impl<'a> Message<'a> {
-    fn header_field(&self, field: Header) -> Option<Plain<'a>> {
-        let header = self.header();
-        match field {
-            Header::Durable => header.durable.map(Plain::Boolean),
-            Header::Priority => header.priority.map(|priority| Plain::Integer(priority.into())),
-            Header::Ttl => header.ttl.map(|ttl| Plain::Integer(ttl.into())),
-            Header::FirstAcquirer => header.first_acquirer.map(Plain::Boolean),
-            Header::DeliveryCount => header.delivery_count.map(|count| Plain::Integer(count.into())),
-        }
-    }
-
-    fn property_field(&self, field: Property) -> Option<Plain<'a>> {
-        let properties = self.properties();
-        let text = |text: &'a str| Plain::Text(Cow::Borrowed(text));
-        let symbol = |symbol: Symbol<'a>| text(symbol.as_str());
-        let time = |time: Timestamp| Plain::Integer(time.0.into());
-        match field {
-            Property::MessageId => properties.message_id.map(identifier),
-            Property::UserId => properties.user_id.map(|user| Plain::Binary(Cow::Borrowed(user))),
-            Property::To => properties.to.map(text),
-            Property::Subject => properties.subject.map(text),
-            Property::ReplyTo => properties.reply_to.map(text),
-            Property::CorrelationId => properties.correlation_id.map(identifier),
-            Property::ContentType => properties.content_type.map(symbol),
-            Property::ContentEncoding => properties.content_encoding.map(symbol),
-            Property::AbsoluteExpiryTime => properties.absolute_expiry_time.map(time),
-            Property::CreationTime => properties.creation_time.map(time),
-            Property::GroupId => properties.group_id.map(text),
-            Property::GroupSequence => {
-                properties.group_sequence.map(|sequence| Plain::Integer(sequence.into()))
+        let layout = self.layout();
+        let annotation = |span, name: &str| self.entry_of(span, &Value::Symbol(Symbol::new(name)?));
+        plain(match field {
+            // Both name their fields in the order of the lists.
+            Field::Header(header) => self.field_of(layout.header, *header as usize),
+            Field::Property(property) => self.field_of(layout.properties, *property as usize),
+            Field::DeliveryAnnotation(name) => annotation(layout.delivery_annotations, name),
+            Field::MessageAnnotation(name) => annotation(layout.message_annotations, name),
+            Field::ApplicationProperty(name) => {
+                self.entry_of(layout.application_properties, &Value::String(name))
             }
-            Property::ReplyToGroupId => properties.reply_to_group_id.map(text),
-        }
-    }
-}
-
-fn identifier(id: MessageId<'_>) -> Plain<'_> {
-    match id {
-        MessageId::Ulong(number) => Plain::Integer(number.into()),
-        MessageId::Uuid(uuid) => Plain::Uuid(uuid.0),
-        MessageId::Binary(bytes) => Plain::Binary(Cow::Borrowed(bytes)),
-        MessageId::String(text) => Plain::Text(Cow::Borrowed(text)),
+            Field::Footer(name) => annotation(layout.footer, name),
+        }?)
     }
 }
 
