@@ -8,8 +8,9 @@
 //! from those bytes where they can be; the caller answers, and drains [`connection::Connection::output`]. Below it,
 //! [`frame::split`] finds a frame; [`Performative::from_body`] reads it, borrowing all that has a size;
 //! [`frame::put_performative`] and its like write. [`message`] finds the sections of a message and splices others around
-//! its bare message; [`sasl`] leads through a login, whose claims and proofs its caller verifies. Every error is typed,
-//! and knows the condition by which the specification names it.
+//! its bare message; [`sasl`] leads through a login, whose claims and proofs its caller verifies. Beside it, [`filter`]
+//! compiles what a receiver wants, [`management`] reads requests for queues and their like, and [`coordinator`] knows what
+//! belongs to which transaction. Every error is typed, and knows the condition by which the specification names it.
 //!
 //! *Invariants:* events and answers do not depend on how the stream is cut into chunks; nothing is sent beyond the
 //! client's windows, credits and frame size; what is read was checked to its last byte, so that what lies in it is

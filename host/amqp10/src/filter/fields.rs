@@ -2,7 +2,7 @@
 
 use crate::{
     message::Message,
-    types::{Symbol, Value},
+    types::{Reader, Symbol, Value},
 };
 use alloc::{borrow::Cow, format, string::String};
 use leveret_filter::{Field, Value as Plain};
@@ -10,18 +10,43 @@ use leveret_filter::{Field, Value as Plain};
 impl leveret_filter::Message for Message<'_> {
     fn field(&self, field: &Field) -> Option<Plain<'_>> {
         let layout = self.layout();
-        let annotation = |span, name: &str| self.entry_of(span, &Value::Symbol(Symbol::new(name)?));
+        let part = |span| self.part(span).unwrap_or_default();
+        let annotation = |span, name: &str| entry_of(part(span), &Value::Symbol(Symbol::new(name)?));
         plain(match field {
-            // Both name their fields in the order of the lists.
-            Field::Header(header) => self.field_of(layout.header, *header as usize),
-            Field::Property(property) => self.field_of(layout.properties, *property as usize),
+            Field::Header(header) => field_of(part(layout.header), *header as usize),
+            Field::Property(property) => field_of(part(layout.properties), *property as usize),
             Field::DeliveryAnnotation(name) => annotation(layout.delivery_annotations, name),
             Field::MessageAnnotation(name) => annotation(layout.message_annotations, name),
             Field::ApplicationProperty(name) => {
-                self.entry_of(layout.application_properties, &Value::String(name))
+                entry_of(part(layout.application_properties), &Value::String(name))
             }
             Field::Footer(name) => annotation(layout.footer, name),
         }?)
+    }
+}
+
+/// What a section holds, which was checked when the message came: so what lies in it is not looked at again.
+fn content(section: &[u8]) -> Option<Value<'_>> {
+    let mut reader = Reader::new(section);
+    reader.octet().ok()?;
+    reader.span().ok()?;
+    reader.shallow().ok()
+}
+
+/// A field of a section that is a list, by its place there: headers and properties have theirs in the order of
+/// [`leveret_filter::Header`] and [`leveret_filter::Property`].
+pub(super) fn field_of(section: &[u8], place: usize) -> Option<Value<'_>> {
+    match content(section)? {
+        Value::List(list) => list.iter().nth(place),
+        _ => None,
+    }
+}
+
+/// The value of a key in a section that is a map.
+pub(super) fn entry_of<'a>(section: &'a [u8], key: &Value<'_>) -> Option<Value<'a>> {
+    match content(section)? {
+        Value::Map(map) => map.get(key),
+        _ => None,
     }
 }
 

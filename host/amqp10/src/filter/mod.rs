@@ -8,10 +8,13 @@
 //! | `apache.org:selector-filter:string`, 0x468c00000004 | string | Jakarta Messaging 3.1, section 3.8 |
 //!
 //! *In:* [`FilterSet::of`] compiles the filter-set of an attach; [`Message`](crate::message::Message) answers what
-//! filters ask. *Out:* one [`Filter`] for the receiver; the map of the filters that are in force, which the attach
+//! filters ask, and so does [`Queued`], of whatever protocol it is. *Out:* one [`Filter`] for the receiver; the map of the filters that are in force, which the attach
 //! in return says, and by which a client knows; and of each other one why it is not.
 
 mod fields;
+mod queued;
+
+pub use queued::Queued;
 
 use crate::{
     Condition,

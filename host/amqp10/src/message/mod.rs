@@ -94,29 +94,8 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
-    fn part(&self, span: Option<Span>) -> Option<&'a [u8]> {
+    pub(crate) fn part(&self, span: Option<Span>) -> Option<&'a [u8]> {
         span.map(|span| span.of(self.bytes))
-    }
-
-    /// What a section holds, which was checked when the message was: so what lies in it is not looked at again.
-    fn unchecked(&self, span: Option<Span>) -> Option<Value<'a>> {
-        Reader::new(content(self.part(span)?).ok()?).shallow().ok()
-    }
-
-    /// A field of a section that is a list, by its place there.
-    pub(crate) fn field_of(&self, span: Option<Span>, place: usize) -> Option<Value<'a>> {
-        match self.unchecked(span)? {
-            Value::List(list) => list.iter().nth(place),
-            _ => None,
-        }
-    }
-
-    /// The value of a key in a section that is a map.
-    pub(crate) fn entry_of(&self, span: Option<Span>, key: &Value<'_>) -> Option<Value<'a>> {
-        match self.unchecked(span)? {
-            Value::Map(map) => map.get(key),
-            _ => None,
-        }
     }
 
     /// Where its sections lie.

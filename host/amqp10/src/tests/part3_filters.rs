@@ -5,7 +5,7 @@ use crate::{
     Condition, Value,
     composite::{Composite, Fields},
     descriptor,
-    filter::{FILTERS_MAX, FilterError, FilterSet, compile},
+    filter::{FILTERS_MAX, FilterError, FilterSet, Queued, compile},
     message::Message,
     messaging::{Header, MessageId, Properties},
     types::{ListBuilder, MapBuilder, Reader, Symbol, Timestamp, Uuid, write},
@@ -16,6 +16,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
+use leveret_model::{Form, HeaderSelection, MessageView, Patch, PatchError, Property, flat};
 
 const NOW_MS: i64 = 1_795_977_000_000;
 
@@ -270,6 +271,87 @@ fn a_set_has_a_largest_number_of_filters() {
     let refused: Vec<(Symbol<'_>, &FilterError)> = set.refused().collect();
     assert_eq!(refused, [(symbol(&names[FILTERS_MAX]), &FilterError::TooMany)]);
     assert_eq!(set.iter().count(), FILTERS_MAX + 1);
+}
+
+/// A form of messages, with one header and without properties where they are asked for by name.
+struct Kept(&'static str);
+
+impl Form for Kept {
+    fn protocol(&self) -> &'static str {
+        self.0
+    }
+    fn put_headers(&self, _: &[u8], _: &HeaderSelection, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\x01\0\x07country");
+        flat::put_string(out, b"FR");
+    }
+    fn put_property(&self, _: &[u8], _: Property, out: &mut Vec<u8>) {
+        out.push(flat::ABSENT);
+    }
+    fn is_persistent(&self, _: &[u8]) -> bool {
+        true
+    }
+    fn empty(&self) -> &'static [u8] {
+        b""
+    }
+    fn patch(&self, _: &[u8], _: &Patch, _: &mut Vec<u8>) -> Result<(), PatchError> {
+        Ok(())
+    }
+}
+
+fn view<'a>(form: &'static dyn Form, properties: &'a [u8]) -> MessageView<'a> {
+    MessageView { exchange: b"orders", routing_key: b"a.b", form, properties, body: b"", publisher: None }
+}
+
+#[test]
+fn a_message_in_a_queue_has_the_fields_that_it_came_with() {
+    let bytes = message();
+    let came = Message::new(&bytes).unwrap();
+    let layout = came.layout();
+    let part = |span| came.part(span).unwrap();
+    for data_head in
+        ["", "00 53 75 a0 ff", "00 53 75 b0 00000100", "00 a3 10 616d71703a646174613a62696e617279 a0 00"]
+    {
+        let kept = [
+            part(layout.header),
+            part(layout.message_annotations),
+            part(layout.properties),
+            part(layout.application_properties),
+            &hex(data_head),
+            part(layout.footer),
+        ]
+        .concat();
+        let view = view(&Kept("amqp-1.0"), &kept);
+        for (expression, is_redelivered) in [
+            ("h.durable AND h.priority = 9 AND h.ttl = 60000 AND NOT h.first_acquirer", true),
+            ("h.first_acquirer AND h.delivery_count = 0", false),
+            (
+                "p.message_id = 17 AND p.user_id = 'guest' AND p.to = '/queues/q' AND p.subject = 'created'",
+                false,
+            ),
+            ("p.correlation_id = 0xABABABABABABABABABABABABABABABAB AND p.reply_to_group_id = 'r'", false),
+            (
+                "country = 'UK' AND nothing IS NULL AND decimal = 1.5 AND f.f = 1.5 AND m.[x-opt-m] = 'm'",
+                false,
+            ),
+            ("m.[x-exchange] = 'orders' AND m.[x-routing-key] = 'a.b' AND d.d IS NULL", false),
+        ] {
+            let filter = compile(value(&described(0x120_u64, expression))).unwrap();
+            assert!(filter.matches(&Queued::new(view, is_redelivered), NOW_MS), "{expression}");
+        }
+    }
+    let failed =
+        section(descriptor::MESSAGE_ANNOTATIONS, MapBuilder::new().push(symbol("x-delivery-count"), 3_i64));
+    let filter = compile(value(&described(0x468c_0000_0004_u64, "JMSXDeliveryCount = 4"))).unwrap();
+    assert!(filter.matches(&Queued::new(view(&Kept("amqp-1.0"), &failed), true), NOW_MS));
+}
+
+#[test]
+fn a_message_of_another_protocol_has_the_fields_of_its_conversion() {
+    let view = view(&Kept("other"), b"");
+    let expression = "h.durable AND country = 'FR' AND m.[x-exchange] = 'orders' AND NOT h.first_acquirer";
+    let filter = compile(value(&described(0x120_u64, expression))).unwrap();
+    assert!(filter.matches(&Queued::new(view, true), NOW_MS));
+    assert!(!filter.matches(&Queued::new(view, false), NOW_MS));
 }
 
 /// Section 1.6.13 to 1.6.15: IEEE 754-2008, binary integer decimal.
