@@ -25,6 +25,7 @@
 
 mod arguments;
 mod body;
+mod refusal;
 mod request;
 mod response;
 mod uri;

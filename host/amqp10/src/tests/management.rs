@@ -12,8 +12,12 @@ use crate::{
     messaging::{MessageId, Properties},
     types::{ListBuilder, MapBuilder, Reader, Symbol, Timestamp, Uuid, write},
 };
-use alloc::{string::String, vec, vec::Vec};
-use leveret_model::{Name, Table, Value as Owned};
+use alloc::{
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use leveret_model::{Name, Refusal, Table, Value as Owned, refusal::Resource};
 
 const ID: MessageId<'static> = MessageId::Uuid(Uuid([7; 16]));
 
@@ -396,6 +400,59 @@ fn response(response: &Response<'_>, check: impl FnOnce(Value<'_>)) -> String {
     let Body::Value(content) = message.body() else { panic!("{message:?}") };
     check(Reader::new(content).value().unwrap());
     properties.subject.unwrap().into()
+}
+
+#[test]
+fn refusals_of_the_broker_have_the_codes_of_rabbitmq() {
+    let (q, vhost) = (name("q"), name("/"));
+    let binding = Request::Bind(Binding {
+        source: name("x"),
+        destination: queue("q"),
+        key: name("k"),
+        arguments: Table::new(),
+    });
+    let absent = Refusal::NotFound { resource: Resource::Queue, name: q.clone(), vhost: vhost.clone() };
+    let inequivalent = |argument: &str| Refusal::Inequivalent {
+        argument: argument.into(),
+        resource: Resource::Queue,
+        name: q.clone(),
+        vhost: vhost.clone(),
+        received: "'true'".into(),
+        current: "'false'".into(),
+    };
+    for (refusal, request, status) in [
+        (absent.clone(), Request::GetQueue(q.clone()), Status::NotFound),
+        (absent.clone(), binding, Status::BadRequest),
+        (inequivalent("durable"), Request::GetQueue(q.clone()), Status::Conflict),
+        (inequivalent("exclusive"), Request::GetQueue(q.clone()), Status::BadRequest),
+        (
+            Refusal::Locked { queue: q.clone(), vhost: vhost.clone() },
+            Request::DeleteQueue(q.clone()),
+            Status::BadRequest,
+        ),
+        (Refusal::InvalidArgument { text: "x".into() }, Request::GetQueue(q.clone()), Status::Conflict),
+        (
+            Refusal::ReservedName { resource: Resource::Exchange, name: name("amq.x") },
+            Request::GetQueue(q.clone()),
+            Status::Forbidden,
+        ),
+        (
+            Refusal::UnknownExchangeType { type_name: name("t") },
+            Request::GetQueue(q.clone()),
+            Status::BadRequest,
+        ),
+        (
+            Refusal::NotKept { what: "queue 'q'".into(), vhost: vhost.clone(), why: "full".into() },
+            Request::GetQueue(q.clone()),
+            Status::Unavailable,
+        ),
+    ] {
+        assert_eq!(Refused::of(&refusal, &request).status, status, "{refusal}");
+    }
+    let refused = Refused::of(&absent, &Request::PurgeQueue(q.clone()));
+    assert_eq!(refused.reason, "queue 'q' in vhost '/' not found");
+    let refused = Refused::of(&inequivalent("durable"), &Request::GetQueue(q.clone()));
+    assert_eq!(refused.reason, inequivalent("durable").to_string());
 }
 
 #[test]
