@@ -233,7 +233,8 @@ impl Interception {
     /// message is not accepted.
     fn patch(&mut self, place: usize, message: &MessageView<'_>, patch: &Patch) {
         let mut properties = None;
-        if !patch.keeps_properties() {
+        let is_framed = patch.body().is_some() && message.form.frames_body();
+        if !patch.keeps_properties() || is_framed {
             let mut patching = core::mem::take(&mut self.patching);
             patching.clear();
             let view = self.view(place, message);

@@ -52,8 +52,13 @@ pub trait Form: Send + Sync {
     /// No properties and no headers, encoded.
     fn empty(&self) -> &'static [u8];
 
+    /// Whether its properties tell of the body, so that [`Self::patch`] is asked where a body is changed.
+    fn frames_body(&self) -> bool {
+        false
+    }
+
     /// Appends the properties with the patch's changes of headers and properties made; its routing
-    /// key and its body are not looked at. What is not changed stays byte for byte. If the last
+    /// key is not looked at, and its body only where [`Self::frames_body`]. What is not changed stays byte for byte. If the last
     /// header goes, so does the property that holds them.
     ///
     /// # Errors
@@ -241,7 +246,7 @@ impl MessageView<'_> {
         if let Some(body) = patch.body() {
             patched.body = body;
         }
-        if !patch.keeps_properties() {
+        if !patch.keeps_properties() || (patch.body().is_some() && self.form.frames_body()) {
             let start = arena.len();
             if let Err(error) = self.form.patch(self.properties, patch, arena) {
                 arena.truncate(start);

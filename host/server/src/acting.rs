@@ -14,7 +14,7 @@ use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, QueueSpec, QueueStatus, REPLY_TO, Receipt, Vhost, check_queue_name,
     declared_name, exchange::Exchange, made_queue_name, port::Router, queue::QueueKind,
 };
-use leveret_model::{Name, Property, Refusal, Table, Value, refusal::Resource};
+use leveret_model::{MessageView, MoreKeys, Name, Property, Refusal, Table, Value, refusal::Resource};
 
 /// Headers with further routing keys.
 const MORE_KEYS: [&[u8]; 2] = [b"CC", b"BCC"];
@@ -200,6 +200,32 @@ impl Acting<'_> {
     pub(crate) fn demand_write(&mut self, exchange: &[u8]) -> Result<(), Refusal> {
         let may = self.rights.as_mut().is_none_or(|rights| rights.may_publish(exchange));
         if may { Ok(()) } else { Err(self.denied(Operation::Write, Resource::Exchange, exchange)) }
+    }
+
+    /// The same of a message in any form, whose further keys were read.
+    ///
+    /// # Errors
+    /// [`Refusal::ForeignUserId`], [`Refusal::TopicDenied`].
+    pub(crate) fn demand_message(
+        &mut self,
+        message: &MessageView<'_>,
+        more_keys: Option<&MoreKeys>,
+    ) -> Result<(), Refusal> {
+        let Some(rights) = &mut self.rights else { return Ok(()) };
+        if let Some(Value::Text(claimed)) = message.property(Property::UserId)
+            && !rights.may_publish_as(claimed.as_bytes())
+        {
+            let (claimed, user) = (Name::cut(claimed.as_bytes()), self.user());
+            return Err(Refusal::ForeignUserId { claimed, user });
+        }
+        if !rights.has_topics()
+            || !self.vhost.exchange(message.exchange).is_some_and(|known| is_topic(&known))
+        {
+            return Ok(());
+        }
+        self.demand_topic(Operation::Write, message.exchange, message.routing_key)?;
+        let more_keys = more_keys.map_or(&[][..], |more| &more.keys);
+        more_keys.iter().try_for_each(|key| self.demand_topic(Operation::Write, message.exchange, key))
     }
 
     /// What is asked of few publishes: whose they say they are, and their routing keys at topic exchanges. What the

@@ -37,6 +37,8 @@ pub struct About {
     pub id: u64,
     /// From where to where, as RabbitMQ names connections.
     pub name: String,
+    /// What it speaks, as RabbitMQ names it.
+    pub protocol: &'static str,
     /// As whom.
     pub user: Name,
     /// In which virtual host.

@@ -1,6 +1,7 @@
 //! Who starts what: workers, the listener, the HTTP API, the plugin watcher, and the clean stop.
 
 use crate::{
+    amqp10,
     amqp091::StashRoom,
     config::{Announced, Config},
     data_folder::DataFolder,
@@ -68,6 +69,8 @@ pub struct Shared {
     pub session: Arc<SessionConfig>,
     /// The same for those that showed a certificate.
     pub session_with_external: Arc<SessionConfig>,
+    /// What clients of AMQP 1.0 are told.
+    pub amqp10: amqp10::Settings,
     /// What connections with TLS begin with, if there are any.
     pub tls: Option<Arc<Tls>>,
     /// Whether quorum queues may be declared.
@@ -108,6 +111,7 @@ impl Shared {
             memory,
             session: Arc::default(),
             session_with_external: Arc::default(),
+            amqp10: amqp10::Settings::default(),
             tls: None,
             quorum: QuorumRule::default(),
             consumer_timeout_ms: None,
@@ -286,6 +290,7 @@ fn share(
         memory,
         store: store.clone(),
         session_with_external: Arc::new(with_external(&session)),
+        amqp10: amqp10::Settings::of(&session),
         session: Arc::new(session),
         tls,
         quorum: QuorumRule::of(config.quorum),

@@ -318,6 +318,18 @@ impl Connection {
         &mut self.output
     }
 
+    /// How many bytes wait for the socket, without what SASL says.
+    #[must_use]
+    pub fn output_bytes(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Whether a delivery can be begun in a session: its window is open. [`Event::Window`] says when it is again.
+    #[must_use]
+    pub fn has_window(&self, channel: u16) -> bool {
+        self.sessions.get(&channel).is_some_and(|session| !session.is_ending && session.has_room())
+    }
+
     fn collect_sasl(&mut self) {
         if let Phase::Sasl(sasl) = &mut self.phase {
             self.output.append(sasl.output());

@@ -23,6 +23,13 @@ pub trait Sink {
     /// Whether one more delivery can be taken.
     fn has_room(&self) -> bool;
 
+    /// Whether one more delivery can be taken for a channel. Where there is none though [`Self::has_room`], the other
+    /// channels go on, and [`Client::deliver`] is to be called when there is.
+    fn has_room_on(&self, channel: u16) -> bool {
+        let _ = channel;
+        self.has_room()
+    }
+
     /// Takes a delivery. What it borrows is gone afterwards.
     fn deliver(&mut self, delivery: Delivery<'_>);
 }
@@ -56,7 +63,7 @@ struct Ledgering<'a, S> {
 
 impl<S: Sink> Taker for Ledgering<'_, S> {
     fn has_room(&self) -> bool {
-        self.sink.has_room()
+        self.sink.has_room_on(self.channel)
     }
 
     fn take(&mut self, message: MessageRef, redelivered: bool, view: MessageView<'_>) {
@@ -101,6 +108,13 @@ impl Client {
         let mut stopped = false;
         while let Some(at) = self.next_ready() {
             let pulled = self.pull(at, router, sink);
+            if pulled.pull == Pull::NoRoom && sink.has_room() {
+                // Its channel alone has none.
+                if pulled.keep {
+                    self.wait(at);
+                }
+                continue;
+            }
             if pulled.keep {
                 // Whoever got something goes behind the others.
                 if pulled.count == 0 {

@@ -196,7 +196,7 @@ impl Client {
         let Some((queue, key, no_ack)) = self.begin_pull(at) else { return Pulled::NOTHING };
         let mut burst = self.burst.take().unwrap_or_default();
         burst.clear();
-        let mut copying = Copying { burst: &mut burst, room: sink.has_room() };
+        let mut copying = Copying { burst: &mut burst, room: sink.has_room_on(at.channel) };
         let mut pull =
             queue.pull((key, router.now_ms()), DELIVER_BURST_MESSAGES_MAX, &mut copying, &mut self.progress);
         let mut judged = if burst.copies.is_empty() { 0 } else { burst.judge(&queue, router, self) };
@@ -208,7 +208,7 @@ impl Client {
             let Some(message) = message else { break };
             match burst.interception.standing(dealt) {
                 Standing::Passes | Standing::Unroutable => {
-                    if !sink.has_room() {
+                    if !sink.has_room_on(at.channel) {
                         break;
                     }
                     self.hand_over(at, &burst, dealt, (no_ack, router.now_ms()), sink);
@@ -239,6 +239,11 @@ impl Client {
         }
         let ends = (&mut self.dead_letters, &mut self.progress);
         let freed = burst.end(&queue, dealt, settling_key, ends);
+        let ungiven = burst.copies.len() as u32 - given;
+        if ungiven > 0 {
+            // Where it is looked at again anyway, nobody has to be told.
+            queue.refund(key, ungiven, pull == Pull::Drained && !waits);
+        }
         if let Some(channel) = self.channels.get_mut(&at.channel)
             && !no_ack
         {

@@ -45,6 +45,9 @@ pub struct ConsumeSpec {
     pub exclusive: bool,
     /// All arguments; `x-priority` is honoured.
     pub arguments: Table,
+    /// How many messages it may be given, settled or not, until [`Client::grant`] says otherwise; `None` is as many as
+    /// it likes.
+    pub credit: Option<u32>,
 }
 
 /// A message that was got.
@@ -189,11 +192,31 @@ impl Client {
         let handle = Handle::new(self.ready.clone(), ConsumerAt { channel: n, holder: at });
         let consumer =
             Consumer::new(handle.clone(), channel.credit.clone(), spec.no_ack, priority, channel.prefetch);
-        let key = queue.add_consumer(consumer, spec.exclusive)?;
+        let key = queue.add_consumer(consumer.with_link_credit(spec.credit), spec.exclusive)?;
         let no_ack = spec.no_ack;
         let consumer = Consuming { tag: tag.clone(), key, handle, no_ack, active: true, timeout_ms: own_ms };
         channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0, timeout_ms });
         Ok(tag)
+    }
+
+    /// A consumer that was made with a credit may be given so many messages from now on.
+    pub fn grant(&mut self, n: u16, tag: &[u8], messages: u32) {
+        let Some(channel) = self.channels.get_mut(&n) else { return };
+        let holder = channel.consumer_at(tag).and_then(|at| channel.holder_mut(at));
+        if let Some(Holder { queue, consumer: Some(consumer), .. }) = holder {
+            queue.set_link_credit(consumer.key, messages);
+        }
+    }
+
+    /// Whether there may be messages for a consumer that cannot be given to it now, though it has credit: they wait for
+    /// an interceptor's answer, cannot be read, or have no room.
+    #[must_use]
+    pub fn is_waiting(&self, n: u16, tag: &[u8]) -> bool {
+        let at = self.channels.get(&n).and_then(|channel| channel.consumer_at(tag));
+        at.is_some_and(|holder| {
+            let at = ConsumerAt { channel: n, holder };
+            self.waiting.contains(&at) || self.backlog.contains(&at)
+        })
     }
 
     /// Where replies to a channel are to be published, by the default exchange, while it consumes

@@ -30,6 +30,8 @@ pub(crate) struct Consumer {
     pub(crate) prefetch: u32,
     /// The limit of its channel.
     pub(crate) credit: Arc<ChannelCredit>,
+    /// How many more messages it may be given, settled or not; `None` is as many as it likes.
+    link_credit: Option<u32>,
     /// How many messages are assigned to it or delivered and not settled.
     pub(super) unsettled: u32,
     pub(super) assigned: VecDeque<MessageRef>,
@@ -52,7 +54,47 @@ impl Consumer {
         let prefetch = u32::from(prefetch);
         let (unsettled, assigned, in_rotation) = (0, VecDeque::new(), false);
         let (late, number) = (0, 0);
-        Self { handle, no_ack, priority, prefetch, credit, unsettled, assigned, late, in_rotation, number }
+        Self {
+            handle,
+            no_ack,
+            priority,
+            prefetch,
+            credit,
+            link_credit: None,
+            unsettled,
+            assigned,
+            late,
+            in_rotation,
+            number,
+        }
+    }
+
+    /// With a credit of its own, which each message uses up: see [`Self::set_link_credit`].
+    pub(crate) fn with_link_credit(self, messages: Option<u32>) -> Self {
+        Self { link_credit: messages, ..self }
+    }
+
+    /// It may be given so many messages from now on, those that are assigned to it included. False if more are
+    /// assigned than that.
+    pub(super) fn set_link_credit(&mut self, messages: u32) -> bool {
+        let assigned = self.assigned.len() as u32;
+        self.link_credit = Some(messages.saturating_sub(assigned));
+        assigned <= messages
+    }
+
+    /// So many messages were given or assigned to it.
+    pub(super) fn spend(&mut self, messages: u32) {
+        if let Some(left) = &mut self.link_credit {
+            *left = left.saturating_sub(messages);
+        }
+    }
+
+    /// So many messages were not given to it after all. Whether it has a credit of its own.
+    pub(super) fn refund(&mut self, messages: u32) -> bool {
+        if let Some(left) = &mut self.link_credit {
+            *left = left.saturating_add(messages);
+        }
+        self.link_credit.is_some()
     }
 
     /// For how many messages its own limit leaves credit, at most `wanted`.
@@ -60,6 +102,7 @@ impl Consumer {
         if self.late > 0 {
             return 0;
         }
+        let wanted = self.link_credit.map_or(wanted, |left| wanted.min(left));
         if self.no_ack || self.prefetch == 0 {
             return wanted;
         }
@@ -68,6 +111,7 @@ impl Consumer {
 
     /// Gives back the credit for a message that is not assigned after all.
     pub(super) fn release_one(&mut self) {
+        self.refund(1);
         if !self.no_ack {
             self.unsettled = self.unsettled.saturating_sub(1);
             self.credit.release(1);
@@ -85,6 +129,7 @@ impl Consumer {
             }
             self.unsettled += 1;
         }
+        self.spend(1);
         true
     }
 }

@@ -108,6 +108,7 @@ impl State {
             consumer.unsettled += taken;
             consumer.credit.release(granted - taken);
         }
+        consumer.spend(taken);
         if stuck {
             Pull::Later
         } else if taken < granted && more {

@@ -504,6 +504,16 @@ impl Queue {
         self.state.lock().nudge(key);
     }
 
+    /// A consumer may be given so many messages from now on.
+    pub(crate) fn set_link_credit(&self, key: ConsumerKey, messages: u32) {
+        self.state.lock().set_link_credit(key, messages);
+    }
+
+    /// So many messages did not reach a consumer that was given them. `tells`: it is to look again.
+    pub(crate) fn refund(&self, key: ConsumerKey, messages: u32, tells: bool) {
+        self.state.lock().refund(key, messages, tells);
+    }
+
     /// Memory is short: keeps no more of its messages there than it has to.
     pub(crate) fn relieve(&self) {
         self.state.lock().relieve_all(&self.account);

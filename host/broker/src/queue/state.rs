@@ -434,6 +434,28 @@ impl State {
         }
     }
 
+    /// A consumer may be given so many messages from now on. What is assigned to it beyond that is for others.
+    pub(super) fn set_link_credit(&mut self, key: ConsumerKey, messages: u32) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        if !consumer.set_link_credit(messages) {
+            let assigned = unassign(consumer);
+            consumer.set_link_credit(messages);
+            assigned.into_iter().rev().for_each(|message| self.untake(message));
+        }
+        self.nudge(key);
+    }
+
+    /// So many messages did not reach a consumer that was given them. `tells`: it is to look again, if it has a credit
+    /// of its own.
+    pub(super) fn refund(&mut self, key: ConsumerKey, messages: u32, tells: bool) {
+        if let Some(consumer) = self.consumers.get_mut(key)
+            && consumer.refund(messages)
+            && tells
+        {
+            self.nudge(key);
+        }
+    }
+
     pub(super) fn nudge(&mut self, key: ConsumerKey) {
         self.consumers.rejoin(key);
         self.serve();
@@ -475,6 +497,7 @@ impl State {
 /// Takes back what was assigned to a consumer and not yet handed out, and the credit for it.
 pub(super) fn unassign(consumer: &mut Consumer) -> Vec<MessageRef> {
     let count = consumer.assigned.len() as u32;
+    consumer.refund(count);
     if !consumer.no_ack {
         consumer.unsettled -= count;
         consumer.credit.release(count);

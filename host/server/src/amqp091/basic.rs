@@ -7,9 +7,10 @@ use super::{
     exchange::{self, Bind},
     queue::{self, count_of},
 };
-use leveret_amqp091::Method;
+use crate::conversion;
+use leveret_amqp091::{Method, form::FORM};
 use leveret_broker::{BindTo, ConsumeSpec, Settle, port::Router};
-use leveret_model::Refusal;
+use leveret_model::{MessageView, Refusal};
 
 impl Connection {
     /// The open part of the connection; requests come only once it is there.
@@ -111,7 +112,7 @@ impl Connection {
             } => {
                 let queue = self.queue_named(channel, queue)?;
                 let tag = exchange::name_of(consumer_tag);
-                let spec = ConsumeSpec { queue, tag, no_ack, exclusive, arguments };
+                let spec = ConsumeSpec { queue, tag, no_ack, exclusive, arguments, credit: None };
                 self.on_consume(channel, spec, nowait)
             }
             Method::BasicCancel { consumer_tag, nowait } => {
@@ -188,6 +189,12 @@ impl Connection {
             .ok_or(Refusal::NotImplemented { what: "a request before connection.open".into() })?;
         open.acting().demand_read(&queue)?;
         let found = open.client.get(channel, &queue, no_ack, router, &mut |got| {
+            if !conversion::is_of(got.message.form, FORM) {
+                let (properties, body) = conversion::to_amqp091(&got.message);
+                let message = MessageView { form: FORM, properties: &properties, body: &body, ..got.message };
+                let left = count_of(got.messages_left);
+                return session.get_ok(channel, got.delivery_tag, got.redelivered, left, &message);
+            }
             session.get_ok(
                 channel,
                 got.delivery_tag,

@@ -2,36 +2,22 @@
 
 use super::{Channel, Connection, Ends, Open};
 use crate::{
-    connection::ConnectionWake,
+    connection::LoginCheck,
     live::{About, Most},
     vhosts::Place,
 };
 use leveret_access::{Claim, Limits, login::Outcome};
 use leveret_amqp091::{Login, Mechanism, Method, channels::ByChannel, form::FORM};
-use leveret_broker::{
-    Client, Publisher,
-    port::{Router, Wake as _},
-};
+use leveret_broker::{Client, Publisher, port::Router};
 use leveret_model::{Name, PublisherIdentity, Refusal};
 use parking_lot::Mutex;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::SystemTime,
 };
 
 /// No class and no method, as close methods name them.
 const NO_METHOD: (u16, u16) = (0, 0);
-
-/// A claim that is being checked on another thread, and wakes the connection once that is done.
-pub(super) struct LoginCheck {
-    /// The user that is claimed, for the log.
-    user: String,
-    outcome: Mutex<Option<Outcome>>,
-    wake: Arc<ConnectionWake>,
-}
 
 impl Connection {
     /// connection.start-ok (section 1.4.2.2), and secure-ok once a mechanism needs it.
@@ -53,24 +39,19 @@ impl Connection {
             }
             Mechanism::Anonymous => Mechanism::Anonymous.name().to_owned(),
         };
-        let check = Arc::new(LoginCheck { user, outcome: Mutex::new(None), wake: self.wake.clone() });
+        let check = LoginCheck::new(user.as_bytes(), &self.wake);
         let told = check.clone();
-        let done = move |outcome| {
-            *told.outcome.lock() = Some(outcome);
-            told.wake.wake();
-        };
-        match self.shared.access.authenticate(claim, self.peer, done) {
-            Some(outcome) => self.logged_in(&check.user, outcome),
+        match self.shared.access.authenticate(claim, self.peer, move |outcome| told.tell(outcome)) {
+            Some(outcome) => self.logged_in(check.user(), outcome),
             None => self.login = Some(check),
         }
     }
 
     /// Goes on with a log-in whose password was checked.
     pub(super) fn finish_login(&mut self) {
-        let Some(check) = &self.login else { return };
-        let Some(outcome) = check.outcome.lock().take() else { return };
+        let Some(outcome) = self.login.as_ref().and_then(|check| check.take()) else { return };
         if let Some(check) = self.login.take() {
-            self.logged_in(&check.user, outcome);
+            self.logged_in(check.user(), outcome);
         }
     }
 
@@ -146,6 +127,7 @@ impl Connection {
         About {
             id: self.id.0,
             name: format!("{peer} -> {local}"),
+            protocol: "AMQP 0-9-1",
             user: user.clone(),
             vhost: vhost.clone(),
             peer,

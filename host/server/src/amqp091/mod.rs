@@ -27,22 +27,20 @@ mod tests;
 mod transaction;
 
 use crate::{
-    connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX},
+    connection::{ConnectionWake, LoginCheck, OUTPUT_BYTES_HARD_MAX, OnceWake},
+    conversion,
     live::Place,
     store::Pressure,
     wiring::Shared,
 };
 use held::{ChannelWake, Held, Next};
 use leveret_access::{Identity, Rights};
-use leveret_amqp091::{Event, Session, channels::ByChannel};
+use leveret_amqp091::{Event, Session, channels::ByChannel, form::FORM};
 use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
-use leveret_model::{Name, PublisherIdentity};
+use leveret_model::{MessageView, Name, PublisherIdentity};
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 pub use stash::StashRoom;
@@ -78,7 +76,7 @@ pub struct Connection {
     session: Session,
     wake: Arc<ConnectionWake>,
     /// The check of a password that is waited for.
-    login: Option<Arc<connection::LoginCheck>>,
+    login: Option<Arc<LoginCheck>>,
     /// The user that the client's certificate names.
     proved: Option<Vec<u8>>,
     /// Who logged in.
@@ -96,39 +94,6 @@ pub struct Connection {
     store_wake: Arc<OnceWake>,
     /// The client was told that it is blocked.
     blocked: bool,
-}
-
-/// Waits for this connection on somebody's list, once at a time.
-struct OnceWake {
-    /// It is on the list, and was not woken since.
-    waits: AtomicBool,
-    connection: Arc<ConnectionWake>,
-}
-
-impl OnceWake {
-    fn new(connection: Arc<ConnectionWake>) -> Arc<Self> {
-        Arc::new(Self { waits: AtomicBool::new(false), connection })
-    }
-
-    /// Puts it on the list unless it is there; `false` from `enlist` says that there is nothing to wait for.
-    fn wait(self: &Arc<Self>, enlist: impl FnOnce(&Arc<dyn Wake>) -> bool) -> bool {
-        if self.waits.swap(true, Ordering::AcqRel) {
-            return true;
-        }
-        let waker: Arc<dyn Wake> = self.clone();
-        let waits = enlist(&waker);
-        if !waits {
-            self.waits.store(false, Ordering::Release);
-        }
-        waits
-    }
-}
-
-impl Wake for OnceWake {
-    fn wake(&self) {
-        self.waits.store(false, Ordering::Release);
-        self.connection.wake();
-    }
 }
 
 /// What exists from connection.open on.
@@ -560,12 +525,31 @@ impl Sink for SessionSink<'_> {
     }
 
     fn deliver(&mut self, delivery: Delivery<'_>) {
+        if !conversion::is_of(delivery.message.form, FORM) {
+            return self.deliver_converted(&delivery);
+        }
         self.session.deliver(
             delivery.channel,
             delivery.consumer_tag,
             delivery.delivery_tag,
             delivery.redelivered,
             &delivery.message,
+        );
+    }
+}
+
+impl SessionSink<'_> {
+    /// A message that came by another protocol.
+    #[cold]
+    fn deliver_converted(&mut self, delivery: &Delivery<'_>) {
+        let (properties, body) = conversion::to_amqp091(&delivery.message);
+        let message = MessageView { form: FORM, properties: &properties, body: &body, ..delivery.message };
+        self.session.deliver(
+            delivery.channel,
+            delivery.consumer_tag,
+            delivery.delivery_tag,
+            delivery.redelivered,
+            &message,
         );
     }
 }

@@ -17,10 +17,12 @@
 //! at most [`ALONE_MAX`] (`alone.rs`).
 
 mod alone;
+mod spoken;
 mod timers;
+mod waking;
 
 use crate::{
-    amqp091::{Connection, Ends, Reading, dead_letter},
+    amqp091::{Ends, Reading, dead_letter},
     tls::stream::Stream,
     worker::Worker,
 };
@@ -29,6 +31,7 @@ use alone::Alone;
 use atomic_waker::AtomicWaker;
 use leveret_broker::port::{Router, Wake};
 use parking_lot::Mutex;
+use spoken::{Header, Spoken};
 use std::{
     future::Future,
     io,
@@ -44,6 +47,7 @@ use std::{
 };
 use timers::{Stage, Tick, Timers};
 use tokio::{io::ReadBuf, net::TcpStream, time::Sleep};
+pub(crate) use waking::{LoginCheck, OnceWake};
 
 /// With this many bytes waiting for the socket, a connection delivers no more.
 pub const OUTPUT_BYTES_SOFT_MAX: usize = 64 * 1024;
@@ -101,9 +105,13 @@ pub struct ConnectionTask {
     stream: Stream,
     /// TLS has something that the socket did not take.
     unflushed: bool,
+    id: u64,
+    ends: Ends,
     peer: SocketAddr,
     worker: Rc<Worker>,
-    connection: Connection,
+    connection: Spoken,
+    /// The client showed a certificate, and the user that it names, if it names one.
+    proved: Option<Option<Vec<u8>>>,
     wake: Arc<ConnectionWake>,
     timers: Timers,
     /// Bytes that were read and not used yet.
@@ -122,14 +130,13 @@ pub struct ConnectionTask {
     alone: Option<Alone>,
 }
 
-/// What a client speaks that begins with these bytes, if that is well known and not AMQP 0-9-1.
+/// What a client speaks that begins with these bytes, if that is well known and not AMQP.
 fn foreign_protocol(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x16, 0x03, ..] => Some("TLS"),
         [b'G', b'E', b'T', b' ', ..] | [b'P', b'O', b'S', b'T', ..] | [b'P', b'U', b'T', b' ', ..] => {
             Some("HTTP")
         }
-        [b'A', b'M', b'Q', b'P', 0 | 2 | 3, 1, 0, 0, ..] => Some("AMQP 1.0"),
         _ => None,
     }
 }
@@ -154,15 +161,18 @@ impl ConnectionTask {
         let peer = stream.peer_addr()?;
         let wake = Arc::new(ConnectionWake::default());
         let ends = Ends { peer, local: stream.local_addr()?, with_tls };
-        let connection = Connection::new(id, ends, worker.shared.clone(), wake.clone());
+        let connection = Spoken::new(id, ends, worker.shared.clone(), wake.clone());
         let tls = if with_tls { worker.shared.tls.as_ref().map(|tls| tls.config()) } else { None };
         tracing::debug!(%peer, id, with_tls, "connection accepted");
         Ok(Self {
             stream: Stream::new(TcpStream::from_std(stream)?, tls),
             unflushed: false,
+            id,
+            ends,
             peer,
             worker,
             connection,
+            proved: None,
             wake,
             timers: Timers::new(),
             leftover: Vec::new(),
@@ -229,6 +239,7 @@ impl ConnectionTask {
     fn tls_began(&mut self) {
         let Some(certificate) = self.stream.client_certificate() else { return };
         let user = self.worker.shared.tls.as_ref().and_then(|tls| tls.user_of(&certificate));
+        self.proved = Some(user.clone());
         self.connection.proved(user);
     }
 
@@ -295,17 +306,10 @@ impl ConnectionTask {
         }
         self.timers.note_read(came);
         let bytes = &buffer[..kept + came];
-        if !self.greeted && !bytes.is_empty() {
-            self.greeted = true;
-            if let Some(protocol) = foreign_protocol(bytes) {
-                tracing::info!(
-                    "a client at {} speaks {protocol}; what is spoken here is AMQP 0-9-1 without TLS",
-                    self.peer
-                );
-            }
-        }
+        let is_greeted = self.greeted || self.greet(bytes);
         let mut used = 0;
         match reading {
+            Reading::Open if !is_greeted => {}
             Reading::Open => {
                 self.lend_output();
                 let router = &mut *worker.router.borrow_mut();
@@ -324,6 +328,25 @@ impl ConnectionTask {
             self.leftover = Vec::new();
         }
         Ok(came > 0 || used > 0)
+    }
+
+    /// Finds out what a client speaks; false if it has not said enough for that.
+    fn greet(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let Some(header) = spoken::header(bytes) else { return false };
+        self.greeted = true;
+        if header == Header::Amqp10 {
+            let common = (self.worker.shared.clone(), self.wake.clone());
+            self.connection.turn_to_amqp10(self.id, self.ends, common, self.proved.take());
+        } else if let Some(protocol) = foreign_protocol(bytes) {
+            tracing::info!(
+                "a client at {} speaks {protocol}; what is spoken here is AMQP 0-9-1 and 1.0 without TLS",
+                self.peer
+            );
+        }
+        true
     }
 
     /// Tries again what could not be done before and is due, dead letters and deliveries; registers for the
@@ -427,8 +450,8 @@ impl ConnectionTask {
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
-        let heartbeat_seconds = self.connection.heartbeat_seconds();
-        match self.timers.poll(cx, self.stage(), heartbeat_seconds) {
+        let beats = self.connection.beats();
+        match self.timers.poll(cx, self.stage(), beats) {
             Tick::Nothing => None,
             Tick::SendHeartbeat => {
                 self.lend_output();

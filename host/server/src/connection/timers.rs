@@ -1,4 +1,4 @@
-//! Heartbeats (AMQP 0-9-1 section 4.2.7), and the time limits of the handshake and of closing.
+//! Heartbeats (AMQP 0-9-1 section 4.2.7, AMQP 1.0 section 2.4.5), and the time limits of the handshake and of closing.
 
 use std::{future::Future, pin::Pin, task::Context, time::Duration};
 use tokio::time::{Instant, Sleep};
@@ -35,6 +35,38 @@ pub(super) enum Tick {
     ClosingTooSlow,
 }
 
+/// How often to look at what came and went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beats {
+    /// How long a tick is; `None` if nobody wants signs of life.
+    tick: Option<Duration>,
+    /// In how many ticks in a row nothing may come.
+    silent_ticks_max: u32,
+    /// Whether the client wants something in each tick.
+    sends: bool,
+}
+
+impl Beats {
+    /// For a negotiated heartbeat, in seconds; 0 is none.
+    pub(super) fn of_heartbeat(seconds: u16) -> Self {
+        let half = Duration::from_millis(u64::from(seconds) * 500);
+        // Two intervals are four ticks; a tick may fall just before a heartbeat comes, so one more.
+        Self { tick: (seconds > 0).then_some(half), silent_ticks_max: 4, sends: true }
+    }
+
+    /// For a client that gives up after so much silence, and is given up after so much, in milliseconds; 0 is never.
+    pub(super) fn of_time_outs(theirs_ms: u32, ours_ms: u32) -> Self {
+        let halves = [theirs_ms, ours_ms].into_iter().filter(|time_out_ms| *time_out_ms > 0).map(|ms| ms / 2);
+        let tick_ms = halves.min();
+        let silent_ticks_max = match tick_ms {
+            Some(tick_ms) if ours_ms > 0 => ours_ms.div_ceil(tick_ms.max(1)),
+            _ => u32::MAX - 1,
+        };
+        let tick = tick_ms.map(|ms| Duration::from_millis(ms.max(1).into()));
+        Self { tick, silent_ticks_max, sends: theirs_ms > 0 }
+    }
+}
+
 /// One timer for a connection: the handshake's first, then every half heartbeat interval, then
 /// that of closing.
 pub(super) struct Timers {
@@ -64,13 +96,12 @@ impl Traffic {
     }
 
     /// What is due; the next half interval begins.
-    fn tick(&mut self) -> Tick {
+    fn tick(&mut self, beats: Beats) -> Tick {
         let (read, wrote) = (std::mem::take(&mut self.read), std::mem::take(&mut self.wrote));
-        self.silent_ticks = if read { 0 } else { self.silent_ticks + 1 };
-        // Two intervals are four ticks; a tick may fall just before a heartbeat comes, so one more.
-        if self.silent_ticks > 4 {
+        self.silent_ticks = if read { 0 } else { self.silent_ticks.saturating_add(1) };
+        if self.silent_ticks > beats.silent_ticks_max {
             Tick::PeerSilent
-        } else if wrote {
+        } else if wrote || !beats.sends {
             Tick::Nothing
         } else {
             self.beats = true;
@@ -104,13 +135,12 @@ impl Timers {
         stage != self.stage
     }
 
-    /// What is due; registers for the next time. `heartbeat_seconds` is the negotiated interval, 0
-    /// for none.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, stage: Stage, heartbeat_seconds: u16) -> Tick {
+    /// What is due; registers for the next time.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, stage: Stage, beats: Beats) -> Tick {
         if self.is_new(stage) {
             self.stage = stage;
             match stage {
-                Stage::Handshake | Stage::Open => self.again(heartbeat_seconds),
+                Stage::Handshake | Stage::Open => self.again(beats),
                 Stage::Closing => {
                     self.sleep.as_mut().reset(Instant::now() + Duration::from_secs(CLOSING_SECONDS_MAX))
                 }
@@ -124,21 +154,19 @@ impl Timers {
             Stage::Closing => return Tick::ClosingTooSlow,
             Stage::Open => {}
         }
-        self.again(heartbeat_seconds);
+        self.again(beats);
         // Registers the new deadline; it is in the future.
         let _pending = self.sleep.as_mut().poll(cx);
-        if heartbeat_seconds == 0 {
+        if beats.tick.is_none() {
             return Tick::Nothing;
         }
-        self.traffic.tick()
+        self.traffic.tick(beats)
     }
 
-    fn again(&mut self, heartbeat_seconds: u16) {
+    fn again(&mut self, beats: Beats) {
         /// How often to look where there are no heartbeats: never, in effect.
         const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-        let half = Duration::from_millis(u64::from(heartbeat_seconds) * 500);
-        let wait = if heartbeat_seconds == 0 { NEVER } else { half };
-        self.sleep.as_mut().reset(Instant::now() + wait);
+        self.sleep.as_mut().reset(Instant::now() + beats.tick.unwrap_or(NEVER));
     }
 }
 
@@ -146,25 +174,45 @@ impl Timers {
 mod tests {
     use super::*;
 
+    const BEATS: Beats = Beats { tick: Some(Duration::from_secs(1)), silent_ticks_max: 4, sends: true };
+
+    #[test]
+    fn time_outs_of_both_sides_are_kept() {
+        let beats = |theirs_ms, ours_ms| {
+            let Beats { tick, silent_ticks_max, sends } = Beats::of_time_outs(theirs_ms, ours_ms);
+            (tick.map(|tick| tick.as_millis()), silent_ticks_max, sends)
+        };
+        assert_eq!(beats(10_000, 60_000), (Some(5000), 12, true));
+        assert_eq!(beats(0, 60_000), (Some(30_000), 2, false));
+        assert_eq!(beats(240_000, 60_000), (Some(30_000), 2, true));
+        assert_eq!(beats(1000, 0).0, Some(500));
+        assert_eq!(beats(0, 0).0, None);
+        assert_eq!(Beats::of_heartbeat(0).tick, None);
+        let mut traffic = Traffic { read: true, ..Traffic::default() };
+        let asked = Beats { sends: false, silent_ticks_max: 2, ..BEATS };
+        let told: Vec<Tick> = (0..4).map(|_| traffic.tick(asked)).collect();
+        assert_eq!(told, [Tick::Nothing, Tick::Nothing, Tick::Nothing, Tick::PeerSilent]);
+    }
+
     #[test]
     fn heartbeats_go_each_half_interval_in_which_nothing_else_did() {
         let mut traffic = Traffic::default();
         for _ in 0..3 {
             traffic.read = true;
-            assert_eq!(traffic.tick(), Tick::SendHeartbeat);
+            assert_eq!(traffic.tick(BEATS), Tick::SendHeartbeat);
             traffic.note_write();
         }
         traffic.read = true;
         traffic.note_write();
-        assert_eq!(traffic.tick(), Tick::Nothing);
+        assert_eq!(traffic.tick(BEATS), Tick::Nothing);
         traffic.read = true;
-        assert_eq!(traffic.tick(), Tick::SendHeartbeat);
+        assert_eq!(traffic.tick(BEATS), Tick::SendHeartbeat);
     }
 
     #[test]
     fn a_peer_is_silent_when_nothing_came_for_two_intervals_and_a_tick() {
         let mut traffic = Traffic { read: true, ..Traffic::default() };
-        let told: Vec<Tick> = (0..6).map(|_| traffic.tick()).collect();
+        let told: Vec<Tick> = (0..6).map(|_| traffic.tick(BEATS)).collect();
         assert_eq!(told[..5], [Tick::SendHeartbeat; 5]);
         assert_eq!(told[5], Tick::PeerSilent);
     }

@@ -168,7 +168,7 @@ fn describe(about: &About) -> ConnectionJson {
         name: about.name.clone(),
         user: about.user.to_text(),
         vhost: about.vhost.to_text(),
-        protocol: "AMQP 0-9-1",
+        protocol: about.protocol,
         state: if about.is_blocked.load(Ordering::Relaxed) { "blocked" } else { "running" },
         kind: "network",
         host: about.local.ip(),

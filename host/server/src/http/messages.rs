@@ -11,6 +11,7 @@ use super::{
     login::Caller,
     path::Names,
 };
+use crate::conversion;
 use axum::{Extension, Json, extract::State};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_amqp091::{form::FORM, properties::Properties};
@@ -216,7 +217,8 @@ pub(super) async fn get(
 
 fn describe(got: &leveret_broker::Got<'_>, is_base64: bool, truncate: Option<u64>) -> Value {
     let message = &got.message;
-    let properties = Properties::new(message.properties);
+    let converted = (!conversion::is_of(message.form, FORM)).then(|| conversion::to_amqp091(message).0);
+    let properties = Properties::new(converted.as_deref().unwrap_or(message.properties));
     let mut shown = Map::new();
     for (name, property) in PROPERTIES {
         if let Some(value) = properties.get(property) {

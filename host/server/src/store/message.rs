@@ -1,6 +1,6 @@
 //! Messages as the store has them: [`leveret_store::Payload`], with what its fields for the caller mean here.
 //!
-//! - *Form:* 1 is AMQP 0-9-1. A number is never used for another form.
+//! - *Form:* 1 is AMQP 0-9-1, 2 is AMQP 1.0. A number is never used for another form.
 //! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them; 2 that the note of a message
 //!   that a plugin keeps begins with the time when it expires.
 //! - *A message in a queue* has the time when it came; 0 where an earlier version wrote it.
@@ -18,7 +18,7 @@ use leveret_model::{Form, MessageView};
 use leveret_store::{Item, Payload};
 
 /// Every form and its number.
-static FORMS: &[(u8, &dyn Form)] = &[(1, leveret_amqp091::form::FORM)];
+static FORMS: &[(u8, &dyn Form)] = &[(1, leveret_amqp091::form::FORM), (2, leveret_amqp10::form::FORM)];
 
 /// The broker wrote headers that tell of a death.
 pub(super) const DEAD_LETTERED: u8 = 1;

@@ -1,0 +1,99 @@
+//! A message as it is kept, and as the rest of the broker reads it.
+//!
+//! ```text
+//! properties  header? message-annotations? properties? application-properties? data-head? footer?
+//! body        after a data-head the content of that data section; else the sections of the body, as they came
+//! data-head   00, descriptor (75), the code and the length of the content; there where the body is one data section
+//! ```
+//! All parts are encoded as they came, so what a receiver of the same protocol gets is put together without encoding
+//! anything anew ([`give`]), and the bare message is the same byte for byte. What plugins and the other protocols see
+//! is in `project`; what patches change, in `patch`.
+
+pub mod address;
+mod give;
+mod parts;
+mod patch;
+mod project;
+#[cfg(test)]
+mod tests;
+
+pub use give::{Giving, give};
+pub use parts::Kept;
+pub use project::model_value;
+
+use crate::{message::Message, types::Value};
+use alloc::{boxed::Box, format, string::String, vec::Vec};
+use leveret_model::{Form, HeaderSelection, MoreKeys, Name, Patch, PatchError, Property};
+use parts::Parts;
+
+/// The form of AMQP 1.0.
+pub static FORM: &dyn Form = &Amqp10;
+
+/// The most bytes that patched properties may have.
+pub const PROPERTIES_BYTES_MAX: usize = 1024 * 1024;
+
+/// The properties of a message that has none, and whose body is the content of a data section.
+pub const NONE: &[u8] = &[0x00, 0x53, 0x75, 0xb0, 0, 0, 0, 0];
+
+struct Amqp10;
+
+impl Form for Amqp10 {
+    fn protocol(&self) -> &'static str {
+        "amqp-1.0"
+    }
+
+    fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>) {
+        project::put_headers(properties, selection, out);
+    }
+
+    fn put_property(&self, properties: &[u8], property: Property, out: &mut Vec<u8>) {
+        project::put_property(properties, property, out);
+    }
+
+    fn is_persistent(&self, properties: &[u8]) -> bool {
+        Parts::of(properties).header().durable == Some(true)
+    }
+
+    fn ttl_ms(&self, properties: &[u8]) -> Result<Option<u64>, String> {
+        Ok(Parts::of(properties).header().ttl.map(u64::from))
+    }
+
+    fn priority(&self, properties: &[u8]) -> Option<u8> {
+        Parts::of(properties).header().priority
+    }
+
+    fn more_keys(&self, properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
+        let Some(value) = Parts::of(properties).annotations().get("x-cc") else { return Ok(None) };
+        let wrong = || format!("x-cc is no list of strings: {value:?}");
+        let Value::List(list) = value else { return Err(wrong()) };
+        let mut keys = Vec::new();
+        for key in list.iter() {
+            let key = key.as_str().ok_or_else(wrong)?;
+            if key.len() <= Name::BYTES_MAX {
+                keys.push(Box::from(key.as_bytes()));
+            }
+        }
+        Ok(Some(Box::new(MoreKeys { keys, shown: None })))
+    }
+
+    fn empty(&self) -> &'static [u8] {
+        NONE
+    }
+
+    fn frames_body(&self) -> bool {
+        true
+    }
+
+    fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
+        patch::patch(properties, patch, out)
+    }
+}
+
+/// Whether bytes are the sections of a body, as they are kept of a message whose body is more than one data section.
+#[must_use]
+pub fn is_body(bytes: &[u8]) -> bool {
+    Message::new(bytes).is_ok_and(|message| {
+        let layout = message.layout();
+        layout.bare().len() == bytes.len() && layout.body.is_some_and(|body| body.span.len() == bytes.len())
+    })
+}

@@ -1,0 +1,153 @@
+//! Deliveries on their way out: encoded straight from the queue into the connection's output.
+
+use super::{Connection, Session, links::handle_of};
+use crate::conversion;
+use leveret_amqp10::{
+    Condition,
+    connection::{self as protocol, NotSent, Outgoing},
+    form::{self, Giving, give},
+    messaging::MESSAGE_FORMAT,
+    performatives::{DeliveryTag, Error},
+};
+use leveret_broker::{Delivery, Settle, Sink, port::Router};
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// What is made anew of a message, and what was not sent.
+#[derive(Default)]
+pub(super) struct Scratch {
+    head: Vec<u8>,
+    unsent: Vec<Unsent>,
+}
+
+/// A message that could not be sent.
+struct Unsent {
+    channel: u16,
+    handle: Option<u32>,
+    /// The broker's number, unless it is settled already.
+    tag: Option<u64>,
+    why: NotSent,
+}
+
+struct LinkSink<'a> {
+    protocol: &'a mut protocol::Connection,
+    sessions: &'a mut BTreeMap<u16, Session>,
+    scratch: &'a mut Scratch,
+    output_bytes_max: usize,
+}
+
+impl Sink for LinkSink<'_> {
+    fn has_room(&self) -> bool {
+        self.protocol.output_bytes() < self.output_bytes_max
+    }
+
+    fn has_room_on(&self, channel: u16) -> bool {
+        self.has_room() && self.protocol.has_window(channel)
+    }
+
+    fn deliver(&mut self, delivery: Delivery<'_>) {
+        let (channel, tag) = (delivery.channel, delivery.delivery_tag);
+        let handle = handle_of(delivery.consumer_tag);
+        let link = self.sessions.get_mut(&channel).zip(handle);
+        let link = link.and_then(|(session, handle)| {
+            let settled = session.outgoing.get(&handle)?.settled;
+            Some((session, handle, settled))
+        });
+        let Some((session, handle, settled)) = link else {
+            return self.scratch.unsent.push(Unsent {
+                channel,
+                handle,
+                tag: Some(tag),
+                why: NotSent::NoLink,
+            });
+        };
+        let message = &delivery.message;
+        let (properties, body) = if conversion::is_of(message.form, form::FORM) {
+            (Cow::Borrowed(message.properties), Cow::Borrowed(message.body))
+        } else {
+            conversion::to_amqp10(message)
+        };
+        let giving = Giving {
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+            redelivered: delivery.redelivered,
+        };
+        let mut head = std::mem::take(&mut self.scratch.head);
+        let pieces = give(&properties, &body, &giving, &mut head);
+        let number = (tag as u32).to_be_bytes();
+        let outgoing = Outgoing {
+            tag: DeliveryTag::new(&number).unwrap_or_default(),
+            message_format: MESSAGE_FORMAT,
+            settled,
+            message: &pieces,
+        };
+        match self.protocol.deliver(channel, handle, &outgoing) {
+            Ok(id) if !settled => session.sent.push(id, handle, tag),
+            Ok(_) => {}
+            Err(why) => {
+                let tag = (!settled).then_some(tag);
+                self.scratch.unsent.push(Unsent { channel, handle: Some(handle), tag, why });
+            }
+        }
+        self.scratch.head = head;
+    }
+}
+
+impl Connection {
+    /// Encodes deliveries until `output_bytes_max` wait for the socket.
+    pub fn deliver(&mut self, output_bytes_max: usize, router: &mut dyn Router) {
+        self.deliveries_wait = false;
+        let Some(open) = &mut self.open else { return };
+        let mut sink = LinkSink {
+            protocol: &mut self.protocol,
+            sessions: &mut open.sessions,
+            scratch: &mut self.scratch,
+            output_bytes_max,
+        };
+        self.deliveries_wait = open.client.deliver(router, &mut sink);
+        if !self.scratch.unsent.is_empty() {
+            self.give_back_unsent(router);
+        }
+        if !self.draining.is_empty() && !self.deliveries_wait {
+            self.end_draining();
+        }
+    }
+
+    /// Tells links that want to know that there is nothing more for them (section 2.6.7).
+    fn end_draining(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        self.draining.retain(|(channel, handle)| {
+            let Some(link) = open.sessions.get(channel).and_then(|session| session.outgoing.get(handle))
+            else {
+                return false;
+            };
+            if open.client.is_waiting(*channel, &link.tag) {
+                return true;
+            }
+            open.client.grant(*channel, &link.tag, 0);
+            self.protocol.drained(*channel, *handle);
+            false
+        });
+    }
+
+    /// Messages that could not be sent go back; one that the client does not take, being too large, is rejected, and
+    /// its link is detached.
+    fn give_back_unsent(&mut self, router: &mut dyn Router) {
+        for unsent in std::mem::take(&mut self.scratch.unsent) {
+            let Unsent { channel, handle, tag, why } = unsent;
+            let is_too_large = matches!(why, NotSent::TooLarge { .. });
+            tracing::warn!("{}: a message is not delivered: {why}", self.peer);
+            if let (Some(open), Some(tag)) = (&mut self.open, tag) {
+                let outcome = if is_too_large { Settle::Rejected } else { Settle::Requeue { failed: false } };
+                // It was delivered a moment ago.
+                let _ = open.client.settle(channel, tag, false, outcome);
+            }
+            if let (true, Some(handle)) = (is_too_large, handle) {
+                let text = why.to_string();
+                let error = Error::new(Condition::MessageSizeExceeded, &text);
+                self.protocol.detach(channel, handle, true, Some(&error));
+                self.on_detached(channel, handle, router);
+            }
+        }
+        self.end_settling(&mut true, router);
+    }
+}

@@ -1,0 +1,355 @@
+//! Links (section 2.6): where they lead, and what is taken back when they are detached.
+//!
+//! ```text
+//! client sends     /exchanges/:x/:key  /exchanges/:x  /queues/:q  none: each message says where in `to`
+//! client receives  /queues/:q
+//! ```
+//! What cannot be is refused with an attach that leads nowhere and a detach; where a permission is missing the session
+//! ends, as in RabbitMQ.
+
+use super::{Connection, settle::Sent};
+use crate::{acting::Acting, amqp10::publish::CREDIT};
+use leveret_amqp10::{
+    Condition, Value,
+    connection::Attached,
+    form::address::Address,
+    messaging::{MOVE, Source, Target, TerminusExpiryPolicy},
+    performatives::{Attach, Error, Role, SenderSettleMode},
+    refusal::{Extent, condition, extent},
+    transactions::AnyTarget,
+    types::Symbol,
+};
+use leveret_broker::{ConsumeSpec, Settle, port::Router};
+use leveret_model::{Name, Refusal, Table, refusal::Resource};
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// The outcomes that a receiver may have.
+const OUTCOMES: [Symbol<'static>; 4] = [
+    Symbol::from_static("amqp:accepted:list"),
+    Symbol::from_static("amqp:rejected:list"),
+    Symbol::from_static("amqp:released:list"),
+    Symbol::from_static("amqp:modified:list"),
+];
+
+/// The links of a session, by their handles, and what was sent on them.
+#[derive(Default)]
+pub(super) struct Session {
+    /// On which the client sends.
+    pub(super) incoming: BTreeMap<u32, Incoming>,
+    /// On which it receives.
+    pub(super) outgoing: BTreeMap<u32, Outgoing>,
+    pub(super) sent: Sent,
+}
+
+/// A link on which the client sends.
+pub(super) struct Incoming {
+    pub(super) to: To,
+    /// The sender settles after it has heard of the outcome.
+    pub(super) second: bool,
+}
+
+/// Where messages of a link go.
+#[derive(Clone)]
+pub(super) enum To {
+    /// To an exchange with a routing key; the default exchange where it is a queue.
+    Node { exchange: Name, routing_key: Name },
+    /// Wherever they say.
+    Anywhere,
+}
+
+/// A link on which the client receives.
+pub(super) struct Outgoing {
+    /// Its consumer.
+    pub(super) tag: Name,
+    /// Messages are settled when they are sent.
+    pub(super) settled: bool,
+}
+
+/// Why a link is not attached.
+pub(super) struct Refused {
+    pub(super) condition: Condition,
+    pub(super) text: Cow<'static, str>,
+    pub(super) extent: Extent,
+}
+
+impl Refused {
+    pub(super) fn new(condition: Condition, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { condition, text: text.into(), extent: Extent::Link }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let (condition, extent) = (condition(&refusal), extent(&refusal));
+        Self { condition, extent, text: refusal.to_string().into() }
+    }
+}
+
+impl Connection {
+    /// Attach (2.7.3).
+    pub(super) fn on_attach(&mut self, channel: u16, attach: &Attach<'_>) {
+        let attached = match attach.role {
+            Role::Sender => self.attach_incoming(channel, attach),
+            Role::Receiver => self.attach_outgoing(channel, attach),
+        };
+        let Err(refused) = attached else { return };
+        tracing::debug!("{}: link '{}' is refused: {}", self.peer, attach.name, refused.text);
+        match refused.extent {
+            Extent::Link => {
+                let error = Error::new(refused.condition, &refused.text);
+                self.protocol.attach_refused(channel, attach.handle, &error);
+            }
+            Extent::Session => self.protocol.end_session(channel, refused.condition, &refused.text),
+        }
+    }
+
+    /// A link on which the client sends.
+    fn attach_incoming(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
+        let target = match attach.target {
+            Some(AnyTarget::Node(target)) => target,
+            Some(AnyTarget::Coordinator(_)) => {
+                return Err(Refused::new(Condition::NotImplemented, "there are no transactions here"));
+            }
+            None => return Err(Refused::new(Condition::InvalidField, "the link has no target")),
+        };
+        if target.dynamic {
+            return Err(Refused::new(Condition::NotImplemented, "no target is made on demand"));
+        }
+        let to = match target.address {
+            None => To::Anywhere,
+            Some(address) => self.node_of(address)?,
+        };
+        let second = attach.rcv_settle_mode == leveret_amqp10::performatives::ReceiverSettleMode::Second;
+        let answer = Attached {
+            source: attach.source,
+            target: Some(Target { expiry_policy: TerminusExpiryPolicy::SessionEnd, ..target }.into()),
+            ..Attached::as_asked(attach)
+        };
+        self.protocol.attached(channel, attach.handle, &answer);
+        if let Some(session) = self.session(channel) {
+            session.incoming.insert(attach.handle, Incoming { to, second });
+        }
+        self.renew_credit(channel, attach.handle);
+        Ok(())
+    }
+
+    /// What an address of a target names, if the user may send there.
+    fn node_of(&mut self, address: &str) -> Result<To, Refused> {
+        let Some(open) = &mut self.open else { return Ok(To::Anywhere) };
+        let mut acting = Acting { vhost: &open.vhost, rights: Some(&mut open.rights) };
+        let name = |bytes: &[u8]| {
+            Name::new(bytes)
+                .map_err(|_| Refused::new(Condition::InvalidField, "a name has more than 255 bytes"))
+        };
+        match read_address(address)? {
+            Address::Exchange { exchange, routing_key } => {
+                let (exchange, routing_key) = (name(&exchange)?, name(&routing_key)?);
+                acting.demand_write(&exchange)?;
+                let not_found = || Refusal::NotFound {
+                    resource: Resource::Exchange,
+                    name: exchange.clone(),
+                    vhost: open.vhost.name().clone(),
+                };
+                let known = open.vhost.exchange(&exchange).ok_or_else(not_found)?;
+                if known.spec.internal {
+                    let vhost = open.vhost.name().clone();
+                    return Err(Refusal::Internal { exchange, vhost }.into());
+                }
+                Ok(To::Node { exchange, routing_key })
+            }
+            Address::Queue(queue) => {
+                let queue = name(&queue)?;
+                acting.demand_write(b"")?;
+                let not_found = || Refusal::NotFound {
+                    resource: Resource::Queue,
+                    name: queue.clone(),
+                    vhost: open.vhost.name().clone(),
+                };
+                open.vhost.queue(&queue).ok_or_else(not_found)?;
+                Ok(To::Node { exchange: Name::EMPTY, routing_key: queue })
+            }
+        }
+    }
+
+    /// A link on which the client receives.
+    fn attach_outgoing(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
+        let source =
+            attach.source.ok_or_else(|| Refused::new(Condition::InvalidField, "the link has no source"))?;
+        if source.dynamic {
+            return Err(Refused::new(Condition::NotImplemented, "no source is made on demand"));
+        }
+        check_outcomes(&source)?;
+        let address = source
+            .address
+            .ok_or_else(|| Refused::new(Condition::InvalidField, "the source has no address"))?;
+        let Address::Queue(queue) = read_address(address)? else {
+            return Err(Refused::new(
+                Condition::InvalidField,
+                format!("'{address}' is no address of a source"),
+            ));
+        };
+        let queue = Name::new(&queue)
+            .map_err(|_| Refused::new(Condition::InvalidField, "a name has more than 255 bytes"))?;
+        let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
+        let tag = tag_of(attach.handle);
+        let arguments = arguments_of(attach)?;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
+        let spec = ConsumeSpec {
+            queue,
+            tag: tag.clone(),
+            no_ack: settled,
+            exclusive: false,
+            arguments,
+            credit: Some(0),
+        };
+        open.client.consume(channel, spec)?;
+        if let Some(session) = open.sessions.get_mut(&channel) {
+            session.outgoing.insert(attach.handle, Outgoing { tag, settled });
+        }
+        let answer = Attached {
+            source: Some(Source {
+                distribution_mode: Some(MOVE),
+                filter: None,
+                default_outcome: Some(leveret_amqp10::messaging::Released {}.into()),
+                outcomes: leveret_amqp10::composite::Symbols::Slice(&OUTCOMES),
+                expiry_policy: TerminusExpiryPolicy::SessionEnd,
+                ..source
+            }),
+            ..Attached::as_asked(attach)
+        };
+        self.protocol.attached(channel, attach.handle, &answer);
+        Ok(())
+    }
+
+    /// What a client says of the credit of a link on which it receives.
+    pub(super) fn on_credit(&mut self, channel: u16, handle: u32, credit: u32, drain: bool) {
+        let Some(open) = &mut self.open else { return };
+        let Some(session) = open.sessions.get_mut(&channel) else { return };
+        let Some(link) = session.outgoing.get(&handle) else { return };
+        open.client.grant(channel, &link.tag, credit);
+        self.draining.retain(|of| *of != (channel, handle));
+        if drain {
+            self.draining.push((channel, handle));
+        }
+        self.deliveries_wait = true;
+    }
+
+    /// Detach, by either side. What the client has not settled goes back to its queue.
+    pub(super) fn on_detached(&mut self, channel: u16, handle: u32, router: &mut dyn Router) {
+        self.draining.retain(|of| *of != (channel, handle));
+        let Some(open) = &mut self.open else { return };
+        let Some(session) = open.sessions.get_mut(&channel) else { return };
+        session.incoming.remove(&handle);
+        let Some(link) = session.outgoing.remove(&handle) else { return };
+        open.client.cancel(channel, &link.tag, router);
+        for tag in session.sent.take_link(handle) {
+            // It was delivered on this channel, and is settled nowhere else.
+            let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed: true });
+        }
+        open.client.tell_store();
+    }
+
+    /// Tells the client of links whose queues are gone.
+    pub(super) fn tell_deleted(&mut self, router: &mut dyn Router) {
+        let Some(open) = &mut self.open else { return };
+        for (channel, tag) in open.client.take_cancelled() {
+            let Some(handle) = handle_of(&tag) else { continue };
+            let error = Error::new(Condition::ResourceDeleted, "the queue is deleted");
+            self.protocol.detach(channel, handle, true, Some(&error));
+            self.on_detached(channel, handle, router);
+            if self.open.is_none() {
+                return;
+            }
+            return self.tell_deleted(router);
+        }
+    }
+
+    pub(super) fn session(&mut self, channel: u16) -> Option<&mut Session> {
+        self.open.as_mut()?.sessions.get_mut(&channel)
+    }
+
+    /// Renews the credit of a client that sends, at the half, unless memory or the disk is short.
+    pub(super) fn renew_credit(&mut self, channel: u16, handle: u32) {
+        if self.protocol.credit(channel, handle) > CREDIT / 2 {
+            return;
+        }
+        if self.is_short() {
+            self.is_credit_due = true;
+            return;
+        }
+        self.protocol.grant(channel, handle, CREDIT);
+    }
+
+    /// Renews what was due while memory or the disk was short.
+    pub(super) fn renew_all_credit(&mut self) {
+        if !std::mem::take(&mut self.is_credit_due) {
+            return;
+        }
+        let Some(open) = &self.open else { return };
+        let links: Vec<_> = open
+            .sessions
+            .iter()
+            .flat_map(|(channel, session)| session.incoming.keys().map(|handle| (*channel, *handle)))
+            .collect();
+        for (channel, handle) in links {
+            self.renew_credit(channel, handle);
+        }
+        self.tell_blocked();
+    }
+}
+
+fn read_address(address: &str) -> Result<Address, Refused> {
+    Address::read(address).ok_or_else(|| {
+        Refused::new(Condition::InvalidField, format!("'{address}' is no address, or an old one"))
+    })
+}
+
+/// Whether all outcomes that a receiver may say are known.
+fn check_outcomes(source: &Source<'_>) -> Result<(), Refused> {
+    match source.outcomes.iter().find(|outcome| !OUTCOMES.contains(outcome)) {
+        Some(outcome) => {
+            Err(Refused::new(Condition::NotImplemented, format!("the outcome {outcome} is not known")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The tag of the consumer of a link.
+fn tag_of(handle: u32) -> Name {
+    Name::cut(handle.to_string().as_bytes())
+}
+
+/// The link of a consumer.
+pub(super) fn handle_of(tag: &[u8]) -> Option<u32> {
+    tag.iter().try_fold(0u32, |handle, digit| {
+        handle.checked_mul(10)?.checked_add(u32::from(digit.checked_sub(b'0')?))
+    })
+}
+
+/// What a consumer's arguments are of a link's properties.
+fn arguments_of(attach: &Attach<'_>) -> Result<Table, Refused> {
+    const KNOWN: [(&str, &str); 2] =
+        [("rabbitmq:priority", "x-priority"), ("rabbitmq:consumer-timeout", "x-consumer-timeout")];
+    let Some(properties) = &attach.properties else { return Ok(Table::new()) };
+    let mut arguments = Table::new();
+    for (property, argument) in KNOWN {
+        let Some(value) = properties.get(property) else { continue };
+        let is_integer = matches!(
+            value,
+            Value::Ubyte(_)
+                | Value::Ushort(_)
+                | Value::Uint(_)
+                | Value::Ulong(_)
+                | Value::Byte(_)
+                | Value::Short(_)
+                | Value::Int(_)
+                | Value::Long(_)
+        );
+        if !is_integer {
+            return Err(Refused::new(Condition::InvalidField, format!("{property} is no integer")));
+        }
+        arguments.push(Name::from_static(argument), leveret_amqp10::form::model_value(&value));
+    }
+    Ok(arguments)
+}

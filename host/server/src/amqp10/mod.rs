@@ -1,0 +1,406 @@
+//! An AMQP 1.0 connection without its socket: events of the protocol become calls of the broker, its answers become
+//! frames.
+//!
+//! A session is a channel of the broker's client, and a link that receives is a consumer there, whose tag is the
+//! link's handle. Refusals become conditions in `leveret-amqp10`'s `refusal` and nowhere else.
+//!
+//! *Order.* Transfers that come in one read are handed to the broker together (`publish.rs`); everything else is a cut:
+//! what was published before it is dealt with first. While the broker's answer for a publish is pending, nothing more
+//! that the connection sends is handled. States of deliveries that were sent, and follow each other, are a batch too.
+//!
+//! *Credit.* Who publishes has a credit, which is renewed at the half. While memory or the disk is short it is not:
+//! that is how publishers are told to wait.
+//!
+//! *Messages.* What is kept of a message is its encoded form (`leveret_amqp10::form`). One that came by another protocol
+//! is converted when it is delivered (`crate::conversion`).
+
+mod deliver;
+mod links;
+mod login;
+mod opening;
+mod outcomes;
+mod publish;
+mod settle;
+
+use crate::{
+    amqp091::{Ends, Reading},
+    connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX, OUTPUT_BYTES_SOFT_MAX, OnceWake},
+    live::Place,
+    wiring::Shared,
+};
+use leveret_access::{Identity, Rights};
+use leveret_amqp10::{
+    Condition,
+    connection::{self as protocol, ConnectionConfig, Event},
+    sasl::Mechanism,
+    types::Symbol,
+};
+use leveret_amqp091::SessionConfig;
+use leveret_broker::{
+    Client, ConnectionId, Publisher, Vhost,
+    port::{Router, Wake},
+};
+use leveret_model::PublisherIdentity;
+use links::Session;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+/// Each message may say where it goes.
+const ANONYMOUS_RELAY: Symbol<'static> = Symbol::from_static("ANONYMOUS-RELAY");
+/// As listings name it, in RabbitMQ's words.
+pub const PROTOCOL: &str = "AMQP 1-0";
+
+/// What a listener tells clients of this protocol.
+#[derive(Default)]
+pub struct Settings {
+    /// To all of them.
+    pub usual: Arc<ConnectionConfig>,
+    /// To those that showed a certificate.
+    pub with_external: Arc<ConnectionConfig>,
+}
+
+impl Settings {
+    /// As those of the other protocol.
+    #[must_use]
+    pub fn of(other: &SessionConfig) -> Self {
+        let has_anonymous = other.mechanisms.contains(&leveret_amqp091::Mechanism::Anonymous);
+        let anonymous = has_anonymous.then_some(Mechanism::Anonymous);
+        let mechanisms = || [Mechanism::Plain].into_iter().chain(anonymous);
+        let text = |name, text: &str| (Symbol::from_static(name), text.to_owned());
+        let usual = ConnectionConfig {
+            container_id: other.cluster_name.clone(),
+            frame_bytes_max: other.frame_bytes_max,
+            idle_time_out_ms: u32::from(other.heartbeat_seconds) * 1000,
+            message_bytes_max: other.message_body_bytes_max,
+            mechanisms: mechanisms().collect(),
+            capabilities: vec![ANONYMOUS_RELAY],
+            properties: vec![
+                text("product", &other.product),
+                text("version", &other.version),
+                text("platform", &other.platform),
+                text("cluster_name", &other.cluster_name),
+                text("node", &other.cluster_name),
+            ],
+            ..ConnectionConfig::default()
+        };
+        let with_external = ConnectionConfig {
+            mechanisms: mechanisms().chain([Mechanism::External]).collect(),
+            ..usual.clone()
+        };
+        Self { usual: Arc::new(usual), with_external: Arc::new(with_external) }
+    }
+}
+
+/// The broker's side of one client.
+pub struct Connection {
+    id: ConnectionId,
+    ends: Ends,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+    protocol: protocol::Connection,
+    wake: Arc<ConnectionWake>,
+    login: login::Login,
+    /// The user that the client's certificate names.
+    proved: Option<Vec<u8>>,
+    identity: Option<Identity>,
+    open: Option<Open>,
+    publishing: publish::Publishing,
+    outcomes: outcomes::Outcomes,
+    /// Deliveries stopped for want of room.
+    deliveries_wait: bool,
+    /// Links that want to be told when there is nothing more for them.
+    draining: Vec<(u16, u32)>,
+    memory_wake: Arc<OnceWake>,
+    store_wake: Arc<OnceWake>,
+    /// Credit was not renewed, because memory or the disk is short.
+    is_credit_due: bool,
+    /// Scratch of deliveries.
+    scratch: deliver::Scratch,
+    is_closed_by_client: bool,
+}
+
+/// What exists from open on.
+struct Open {
+    vhost: Arc<Vhost>,
+    client: Client,
+    publisher: Publisher,
+    /// As whom it publishes.
+    identity: PublisherIdentity,
+    /// What it may do.
+    rights: Rights,
+    /// It is counted.
+    place: Place,
+    sessions: BTreeMap<u16, Session>,
+}
+
+impl Connection {
+    /// A connection that begins.
+    pub fn new(
+        id: u64,
+        ends: Ends,
+        shared: Arc<Shared>,
+        wake: Arc<ConnectionWake>,
+        proved: Option<Option<Vec<u8>>>,
+    ) -> Self {
+        let settings = &shared.amqp10;
+        let config = if proved.is_some() { &settings.with_external } else { &settings.usual };
+        Self {
+            id: ConnectionId(id),
+            ends,
+            peer: ends.peer.ip(),
+            protocol: protocol::Connection::new(config.clone()),
+            shared,
+            memory_wake: OnceWake::new(wake.clone()),
+            store_wake: OnceWake::new(wake.clone()),
+            outcomes: outcomes::Outcomes::new(wake.clone()),
+            wake,
+            login: login::Login::default(),
+            proved: proved.flatten(),
+            identity: None,
+            open: None,
+            publishing: publish::Publishing::default(),
+            deliveries_wait: false,
+            draining: Vec::new(),
+            is_credit_due: false,
+            scratch: deliver::Scratch::default(),
+            is_closed_by_client: false,
+        }
+    }
+
+    /// Uses bytes from the front of `bytes`, until more than `output_bytes_max` wait to be written; returns how many.
+    /// What is not used is to be given again, with more behind it, after a wake, or when there is less to write.
+    pub fn handle_bytes(&mut self, bytes: &[u8], output_bytes_max: usize, router: &mut dyn Router) -> usize {
+        let mut used = 0;
+        let mut batch = Vec::new();
+        let mut settled = false;
+        while !self.protocol.is_closed()
+            && !self.publishing.is_waiting()
+            && self.protocol.output_bytes() <= output_bytes_max
+        {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (consumed, event) = self.protocol.next(rest);
+            used += consumed;
+            match event {
+                Some(Event::Delivery(delivery)) => {
+                    self.end_settling(&mut settled, router);
+                    batch.push(delivery);
+                    if batch.len() == publish::BATCH_MAX {
+                        self.publish(std::mem::take(&mut batch), router);
+                    }
+                }
+                Some(event) => {
+                    if !batch.is_empty() {
+                        self.publish(std::mem::take(&mut batch), router);
+                    }
+                    match event {
+                        Event::Disposition { channel, disposition } => {
+                            settled = true;
+                            self.on_disposition(channel, &disposition);
+                        }
+                        event => {
+                            self.end_settling(&mut settled, router);
+                            self.handle_event(event, router);
+                        }
+                    }
+                }
+                None if consumed == 0 => break,
+                None => {}
+            }
+        }
+        if !batch.is_empty() {
+            self.publish(batch, router);
+        }
+        self.end_settling(&mut settled, router);
+        used
+    }
+
+    fn handle_event(&mut self, event: Event<'_>, router: &mut dyn Router) {
+        match event {
+            Event::Sasl(event) => self.on_sasl(event),
+            Event::Open(open) => self.on_open(&open),
+            Event::Began { channel } => self.on_began(channel),
+            Event::Attach { channel, attach } => self.on_attach(channel, &attach),
+            Event::Credit { channel, handle, credit, drain, .. } => {
+                self.on_credit(channel, handle, credit, drain);
+            }
+            Event::Window { .. } => self.deliveries_wait = true,
+            Event::Detached { channel, handle, .. } => self.on_detached(channel, handle, router),
+            Event::Ended { channel } => self.on_ended(channel, router),
+            Event::Closed => {
+                self.is_closed_by_client = self.protocol.is_closed() && self.open.is_some();
+                self.end(router);
+            }
+            Event::Delivery(_) | Event::Disposition { .. } => {}
+        }
+    }
+
+    /// A run of states is over: has the store told of them, and sends on what was rejected.
+    fn end_settling(&mut self, any: &mut bool, router: &mut dyn Router) {
+        if std::mem::take(any)
+            && let Some(open) = &mut self.open
+        {
+            open.client.tell_store();
+            if open.client.has_dead_letters() {
+                open.client.dead_letter(router);
+            }
+            self.deliveries_wait = true;
+        }
+    }
+
+    /// After a wake: what waited may go on.
+    pub fn woken(&mut self, router: &mut dyn Router) {
+        self.finish_login();
+        self.outcomes.settle(&mut self.protocol);
+        self.retry_publishes(router);
+        self.renew_all_credit();
+        self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
+        self.retry_dead_letters(router);
+        self.tell_deleted(router);
+        self.deliveries_wait = true;
+    }
+
+    /// Whether [`Self::deliver`] stopped for want of room and there is room again.
+    pub fn has_deliveries(&self) -> bool {
+        self.deliveries_wait && self.protocol.output_bytes() < OUTPUT_BYTES_SOFT_MAX
+    }
+
+    /// Whether to handle what is read.
+    pub fn reading(&self) -> Reading {
+        if self.protocol.is_closing() {
+            Reading::Open
+        } else if self.publishing.is_waiting() {
+            Reading::Paused
+        } else if self.publishing.slowed {
+            Reading::Slowed
+        } else {
+            Reading::Open
+        }
+    }
+
+    /// The moment of [`Reading::Slowed`] is over.
+    pub fn release(&mut self) {
+        self.publishing.slowed = false;
+    }
+
+    /// What waits to be written.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        self.protocol.output()
+    }
+
+    /// Whether the handshake is over.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether close was sent and is not answered yet.
+    pub fn is_closing(&self) -> bool {
+        self.protocol.is_closing()
+    }
+
+    /// Whether to drop the socket once the output is written.
+    pub fn is_closed(&self) -> bool {
+        self.protocol.is_closed()
+    }
+
+    /// Whether the client closed it.
+    pub fn is_closed_by_client(&self) -> bool {
+        self.is_closed_by_client
+    }
+
+    /// After how much silence of this side the client gives up, in milliseconds; 0 is never.
+    pub fn remote_idle_time_out_ms(&self) -> u32 {
+        self.protocol.remote_idle_time_out_ms()
+    }
+
+    /// After how much silence the client is taken for gone, in milliseconds.
+    pub fn idle_time_out_ms(&self) -> u32 {
+        self.shared.amqp10.usual.idle_time_out_ms
+    }
+
+    /// Puts a frame that says nothing.
+    pub fn put_heartbeat(&mut self) {
+        self.protocol.put_empty_frame();
+    }
+
+    /// The broker is being stopped: tells the client.
+    pub fn stop(&mut self, router: &mut dyn Router) {
+        self.force_close("broker forced connection closure with reason 'shutdown'", router);
+    }
+
+    /// Somebody wants it to end: tells the client.
+    pub fn force_close(&mut self, why: &str, router: &mut dyn Router) {
+        if !self.protocol.is_closing() {
+            self.protocol.close(Condition::ConnectionForced, why);
+            self.end(router);
+        }
+    }
+
+    /// The socket is gone: nothing can be delivered any more.
+    pub fn hang_up(&mut self, router: &mut dyn Router) {
+        self.deliveries_wait = false;
+        if let Some(open) = &mut self.open {
+            open.client.stop_consuming(router);
+        }
+    }
+
+    /// Goes on without a socket, after [`Self::hang_up`]: deals with what waited, and with `bytes` that were read
+    /// before, as far as that goes; returns how many of them were used. Answers go nowhere.
+    pub fn go_on_alone(&mut self, bytes: &[u8], woken: bool, router: &mut dyn Router) -> usize {
+        if woken {
+            self.woken(router);
+        }
+        let mut used = 0;
+        loop {
+            self.protocol.output().clear();
+            self.release();
+            if self.publishing.is_waiting() {
+                return used;
+            }
+            let rest = bytes.get(used..).unwrap_or_default();
+            let more = self.handle_bytes(rest, OUTPUT_BYTES_HARD_MAX, router);
+            used += more;
+            let was_full = self.protocol.output_bytes() > OUTPUT_BYTES_HARD_MAX;
+            self.protocol.output().clear();
+            if more == 0 && !was_full {
+                return used;
+            }
+        }
+    }
+
+    /// Whether something that came whole is not dealt with yet.
+    pub fn has_unfinished(&self) -> bool {
+        self.open.is_some() && !self.protocol.is_closed() && self.publishing.is_waiting()
+    }
+
+    /// When [`Self::retry`] is due, in milliseconds since 1970.
+    pub fn retry_due_ms(&self) -> Option<u64> {
+        let client = &self.open.as_ref()?.client;
+        let others = client.deliver_due_ms().into_iter().chain(client.overdue_ms());
+        client.dead_letters_due_ms().into_iter().chain(others).min()
+    }
+
+    /// Tries again what is due then. Deliveries follow in the next turn.
+    pub fn retry(&mut self, router: &mut dyn Router) {
+        self.retry_dead_letters(router);
+        self.requeue_overdue(router);
+        let due_ms = self.open.as_ref().and_then(|open| open.client.deliver_due_ms());
+        self.deliveries_wait |= due_ms.is_some_and(|due_ms| due_ms <= router.now_ms());
+    }
+
+    fn retry_dead_letters(&mut self, router: &mut dyn Router) {
+        if let Some(open) = &mut self.open
+            && open.client.dead_letters_waiting() > 0
+        {
+            open.client.dead_letter(router);
+        }
+    }
+
+    /// The connection is over: gives back what the client held.
+    pub fn end(&mut self, router: &mut dyn Router) {
+        self.publishing.end();
+        if let Some(mut open) = self.open.take() {
+            let wake: Arc<dyn Wake> = self.wake.clone();
+            router.forget(&wake);
+            open.client.close(router);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Outcomes of published messages that wait until what they tell of is safe (section 3.4).
+//!
+//! *In:* what became of the messages of a batch, and under which token the store tells that the batch is safe. *Out:*
+//! dispositions in the order of the transfers, one for as many as follow each other and are alike.
+
+use crate::connection::ConnectionWake;
+use leveret_amqp10::{
+    Condition,
+    composite::Fields,
+    connection::Connection,
+    messaging::{Accepted, DeliveryState, Rejected, Released},
+    performatives::{Disposition, Error, Role},
+    types::{MapBuilder, Symbol},
+};
+use leveret_broker::{
+    port::Wake as _,
+    store::{StoreFailure, Written},
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The outcomes of a connection that are not told yet.
+pub(super) struct Outcomes {
+    told: Arc<Told>,
+    last_token: u64,
+    /// Batches that are not safe yet, and those behind them, in order.
+    batches: VecDeque<Batch>,
+    runs: VecDeque<Run>,
+}
+
+/// What the store told and the connection did not look at yet.
+struct Told {
+    tokens: Mutex<Vec<(u64, bool)>>,
+    connection: Arc<ConnectionWake>,
+}
+
+impl Written for Told {
+    fn written(&self, token: u64, outcome: Result<(), StoreFailure>) {
+        if let Err(failure) = &outcome {
+            tracing::warn!("published messages are not accepted: {failure}");
+        }
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.push((token, outcome.is_ok()));
+        drop(tokens);
+        self.connection.wake();
+    }
+}
+
+struct Batch {
+    token: u64,
+    /// How often the store is still to tell of it.
+    left: u32,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Accepted,
+    Released,
+    Rejected(Box<Why>),
+}
+
+/// Why a message is rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Why {
+    pub(super) condition: Condition,
+    pub(super) description: String,
+    /// What is told besides, by name; values are symbols.
+    pub(super) reason: Option<&'static str>,
+}
+
+/// Deliveries of a session that follow each other and have the same outcome.
+pub(super) struct Run {
+    pub(super) channel: u16,
+    /// Their batch.
+    pub(super) token: u64,
+    /// The first and the last.
+    pub(super) ids: (u32, u32),
+    pub(super) outcome: Outcome,
+    /// The sender settles after it has heard of the outcome (receiver settle mode `second`).
+    pub(super) second: bool,
+}
+
+impl Run {
+    fn is_followed_by(&self, next: &Self) -> bool {
+        self.channel == next.channel
+            && self.second == next.second
+            && self.ids.1.wrapping_add(1) == next.ids.0
+            && self.outcome == next.outcome
+            && !matches!(self.outcome, Outcome::Rejected(_))
+    }
+
+    fn tell(self, protocol: &mut Connection) {
+        let mut info = MapBuilder::new();
+        let state: DeliveryState<'_> = match &self.outcome {
+            Outcome::Accepted => Accepted {}.into(),
+            Outcome::Released => Released {}.into(),
+            Outcome::Rejected(why) => {
+                if let Some(reason) = why.reason.and_then(Symbol::new) {
+                    info.push(Symbol::from_static("reason"), reason);
+                }
+                let info = if info.view().is_empty() { None } else { Fields::new(info.view()) };
+                Rejected { error: Some(Error { info, ..Error::new(why.condition, &why.description) }) }.into()
+            }
+        };
+        let (first, last) = self.ids;
+        let disposition = Disposition {
+            role: Role::Receiver,
+            first,
+            last: (last != first).then_some(last),
+            settled: !self.second,
+            state: Some(state),
+            batchable: false,
+        };
+        protocol.dispose(self.channel, &disposition);
+    }
+}
+
+impl Outcomes {
+    pub(super) fn new(connection: Arc<ConnectionWake>) -> Self {
+        let told = Arc::new(Told { tokens: Mutex::default(), connection });
+        Self { told, last_token: 0, batches: VecDeque::new(), runs: VecDeque::new() }
+    }
+
+    /// Whom the store is to tell of the next batch, and under which token.
+    pub(super) fn next(&mut self) -> (Arc<dyn Written>, u64) {
+        self.last_token += 1;
+        (self.told.clone(), self.last_token)
+    }
+
+    /// The store will tell so often of the batch that was numbered last.
+    pub(super) fn expect(&mut self, groups: u32) {
+        if groups > 0 {
+            self.batches.push_back(Batch { token: self.last_token, left: groups });
+        }
+    }
+
+    /// Tells an outcome as soon as all before it may be told.
+    pub(super) fn put(&mut self, run: Run) {
+        match self.runs.back_mut() {
+            Some(last) if last.is_followed_by(&run) && last.token == run.token => last.ids.1 = run.ids.1,
+            _ => self.runs.push_back(run),
+        }
+    }
+
+    /// Tells what is safe by now.
+    pub(super) fn settle(&mut self, protocol: &mut Connection) {
+        let told = std::mem::take(&mut *self.told.tokens.lock().unwrap_or_else(PoisonError::into_inner));
+        for (token, is_safe) in told {
+            let at = self.batches.binary_search_by_key(&token, |batch| batch.token);
+            let Some(batch) = at.ok().and_then(|at| self.batches.get_mut(at)) else { continue };
+            batch.left = batch.left.saturating_sub(1);
+            if !is_safe {
+                // The client may send it again.
+                let lost = self.runs.iter_mut().filter(|run| run.token == token);
+                lost.filter(|run| run.outcome == Outcome::Accepted)
+                    .for_each(|run| run.outcome = Outcome::Released);
+            }
+        }
+        while self.batches.pop_front_if(|batch| batch.left == 0).is_some() {}
+        let unsafe_from = self.batches.front().map_or(u64::MAX, |batch| batch.token);
+        let mut joined: Option<Run> = None;
+        while let Some(run) = self.runs.pop_front_if(|run| run.token < unsafe_from) {
+            match &mut joined {
+                Some(last) if last.is_followed_by(&run) => last.ids.1 = run.ids.1,
+                _ => {
+                    if let Some(done) = joined.replace(run) {
+                        done.tell(protocol);
+                    }
+                }
+            }
+        }
+        if let Some(done) = joined {
+            done.tell(protocol);
+        }
+    }
+
+    /// A session is over: nobody waits for its outcomes.
+    pub(super) fn forget(&mut self, channel: u16) {
+        self.runs.retain(|run| run.channel != channel);
+    }
+}

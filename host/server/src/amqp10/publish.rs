@@ -1,0 +1,372 @@
+//! Transfers that come: from a read's worth of messages to enqueued ones and outcomes (sections 2.6.12 and 3.4).
+//!
+//! ```text
+//! accepted  a queue took it and it is as safe as it is to be, or a type dropped it on purpose
+//! released  there is no queue for it; or the disk did not take it
+//! rejected  it is not accepted: with a condition
+//! ```
+//! Of a message that was settled when it came nobody is told that it was accepted; where it was not, its link is
+//! detached with what would have been said.
+
+use super::{
+    Connection, Open,
+    links::To,
+    outcomes::{Outcome, Run, Why},
+};
+use crate::acting::Acting;
+use leveret_amqp10::{
+    Condition,
+    connection::Delivery,
+    form::{FORM, Kept, address::Address},
+    message::Message,
+    messaging::MESSAGE_FORMAT,
+    performatives::{Error, ReceiverSettleMode},
+    refusal::condition,
+};
+use leveret_broker::{
+    Publish, Published,
+    port::{Router, Wake},
+};
+use leveret_model::{MessageView, MoreKeys, Name, PublisherIdentity, Refusal, refusal::Resource};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+
+/// How many messages the broker gets at once.
+pub(super) const BATCH_MAX: usize = 1024;
+/// The credit of a client that sends; renewed at the half.
+pub(super) const CREDIT: u32 = 1000;
+/// With more dead letters of its own a connection publishes more slowly.
+const LETTERS_WAITING_MAX: usize = 4096;
+
+/// What is kept between batches.
+#[derive(Default)]
+pub(super) struct Publishing {
+    outcomes: Vec<Published>,
+    /// What waits for the answer of a type.
+    waiting: Vec<Incoming<'static>>,
+    /// Consumers of what was published last are behind.
+    pub(super) slowed: bool,
+    /// The connection ever published something that is to be written.
+    pub(super) writes: bool,
+}
+
+impl Publishing {
+    /// Whether a type's answer is waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A session is over; what it sent is published all the same, and nobody is told.
+    pub(super) fn forget(&mut self, channel: u16) {
+        let of_session = self.waiting.iter_mut().filter(|incoming| incoming.answer.channel == channel);
+        of_session.for_each(|incoming| incoming.answer.is_gone = true);
+    }
+
+    /// The connection is over.
+    pub(super) fn end(&mut self) {
+        if !self.waiting.is_empty() {
+            tracing::warn!("{} messages are lost that waited for a type's answer", self.waiting.len());
+            self.waiting.clear();
+        }
+    }
+}
+
+/// A message that came, and where it goes.
+struct Incoming<'b> {
+    answer: Answer,
+    exchange: Name,
+    routing_key: Name,
+    kept: Kept,
+    message: Cow<'b, [u8]>,
+    more_keys: Option<Box<MoreKeys>>,
+}
+
+/// Whom to tell what became of a message.
+struct Answer {
+    channel: u16,
+    handle: u32,
+    id: u32,
+    /// Of a message that was settled when it came.
+    settled: bool,
+    second: bool,
+    /// The link leads to one node.
+    is_fixed: bool,
+    /// Its session is over.
+    is_gone: bool,
+}
+
+impl Incoming<'_> {
+    fn view<'a>(&'a self, identity: &'a PublisherIdentity) -> MessageView<'a> {
+        MessageView {
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            form: FORM,
+            properties: self.kept.properties(&self.message),
+            body: self.kept.body(&self.message),
+            publisher: Some(identity),
+        }
+    }
+
+    fn into_owned(self) -> Incoming<'static> {
+        Incoming { message: Cow::Owned(self.message.into_owned()), ..self }
+    }
+}
+
+/// A message that goes nowhere, and why.
+struct Denied {
+    why: Why,
+    /// Its link goes too.
+    detaches: bool,
+}
+
+impl Denied {
+    fn new(condition: Condition, description: impl Into<String>) -> Self {
+        let why = Why { condition, description: description.into(), reason: None };
+        Self { why, detaches: false }
+    }
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(condition(&refusal), refusal.to_string())
+    }
+}
+
+impl Connection {
+    /// Hands messages to the broker and answers for them.
+    pub(super) fn publish(&mut self, batch: Vec<Delivery<'_>>, router: &mut dyn Router) {
+        self.publishing.slowed = false;
+        let mut links = BTreeSet::new();
+        let mut incoming = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            links.insert((delivery.channel, delivery.handle));
+            let Some(open) = &mut self.open else { return };
+            match open.receive(delivery) {
+                Ok(Some(message)) => incoming.push(message),
+                Ok(None) => {}
+                Err((answer, denied)) => {
+                    // What came before it is dealt with first.
+                    self.publish_all(std::mem::take(&mut incoming), router);
+                    self.deny(answer, denied, router);
+                }
+            }
+        }
+        self.publish_all(incoming, router);
+        self.outcomes.settle(&mut self.protocol);
+        for (channel, handle) in links {
+            self.renew_credit(channel, handle);
+        }
+        self.tell_blocked();
+    }
+
+    /// Tries again what waits for a type's answer.
+    pub(super) fn retry_publishes(&mut self, router: &mut dyn Router) {
+        if self.publishing.is_waiting() {
+            let waiting = std::mem::take(&mut self.publishing.waiting);
+            self.publish_all(waiting, router);
+            self.outcomes.settle(&mut self.protocol);
+        }
+    }
+
+    fn publish_all(&mut self, mut batch: Vec<Incoming<'_>>, router: &mut dyn Router) {
+        if batch.is_empty() {
+            return;
+        }
+        if self.publishing.is_waiting() {
+            // Behind what waits already.
+            return self.publishing.waiting.extend(batch.into_iter().map(Incoming::into_owned));
+        }
+        let Some(open) = &mut self.open else { return };
+        let waker: Arc<dyn Wake> = self.wake.clone();
+        let views = views_of(&batch, &open.identity);
+        let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
+        outcomes.clear();
+        let (waiter, token) = self.outcomes.next();
+        open.publisher.confirm_to(&waiter, token);
+        let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &waker);
+        drop(views);
+        open.client.bury(&mut open.publisher, router);
+        self.publishing.slowed |=
+            open.publisher.is_behind() || open.client.dead_letters_waiting() > LETTERS_WAITING_MAX;
+        self.publishing.writes |= open.publisher.take_writes();
+        self.outcomes.expect(open.publisher.groups());
+        let rest = batch.split_off(done.min(batch.len()));
+        for (incoming, outcome) in batch.into_iter().zip(outcomes.drain(..)) {
+            self.answer(incoming.answer, token, outcome, router);
+        }
+        self.publishing.outcomes = outcomes;
+        self.publishing.waiting.extend(rest.into_iter().map(Incoming::into_owned));
+    }
+
+    /// What became of a message.
+    fn answer(&mut self, answer: Answer, token: u64, published: Published, router: &mut dyn Router) {
+        let why = |condition, description: String, reason| {
+            Outcome::Rejected(Box::new(Why { condition, description, reason }))
+        };
+        let outcome = match published {
+            Published::Routed | Published::Dropped => Outcome::Accepted,
+            Published::Unroutable => Outcome::Released,
+            Published::Full(text) => why(Condition::ResourceLimitExceeded, text.to_string(), Some("maxlen")),
+            Published::Rejected(text) => why(Condition::PreconditionFailed, text.to_string(), None),
+            Published::Unavailable(text) => {
+                why(Condition::PreconditionFailed, text.to_string(), Some("unavailable"))
+            }
+            Published::Refused(refusal) => {
+                let is_gone = matches!(refusal, Refusal::NotFound { .. });
+                let denied = Denied::from(refusal);
+                return self.deny_at(answer, token, Denied { detaches: is_gone, ..denied }, router);
+            }
+        };
+        if answer.is_gone {
+            return;
+        }
+        let ids = (answer.id, answer.id);
+        match (answer.settled, outcome) {
+            (false, outcome) => {
+                let (channel, second) = (answer.channel, answer.second);
+                self.outcomes.put(Run { channel, token, ids, outcome, second });
+            }
+            (true, Outcome::Rejected(why)) => self.detach(&answer, &why, router),
+            (true, _) => {}
+        }
+    }
+
+    fn deny(&mut self, answer: Answer, denied: Denied, router: &mut dyn Router) {
+        let (_, token) = self.outcomes.next();
+        self.deny_at(answer, token, denied, router);
+    }
+
+    /// Tells that a message goes nowhere. Where a link leads to one node that is gone, the message is released and the
+    /// link detached.
+    fn deny_at(&mut self, answer: Answer, token: u64, denied: Denied, router: &mut dyn Router) {
+        if answer.is_gone {
+            return;
+        }
+        let detaches = (denied.detaches && answer.is_fixed) || answer.settled;
+        if !answer.settled {
+            let outcome =
+                if detaches { Outcome::Released } else { Outcome::Rejected(Box::new(denied.why.clone())) };
+            let (channel, ids, second) = (answer.channel, (answer.id, answer.id), answer.second);
+            self.outcomes.put(Run { channel, token, ids, outcome, second });
+            self.outcomes.settle(&mut self.protocol);
+        }
+        if detaches {
+            self.detach(&answer, &denied.why, router);
+        }
+    }
+
+    fn detach(&mut self, answer: &Answer, why: &Why, router: &mut dyn Router) {
+        let error = Error::new(why.condition, &why.description);
+        self.protocol.detach(answer.channel, answer.handle, true, Some(&error));
+        self.on_detached(answer.channel, answer.handle, router);
+    }
+
+    /// Whether memory or the disk is short, so that who publishes is to wait; then a wake comes when it is over.
+    pub(super) fn is_short(&mut self) -> bool {
+        let (shared, publishing) = (&self.shared, &self.publishing);
+        let memory = shared.memory.over_watermark()
+            && self.memory_wake.wait(|waker| shared.memory.wake_when_below(waker));
+        memory
+            || publishing.writes
+                && shared.store.pressure().is_some()
+                && self.store_wake.wait(|waker| shared.store.wake_when_relieved(waker))
+    }
+
+    /// What listings say of it.
+    pub(super) fn tell_blocked(&self) {
+        if let Some(open) = &self.open {
+            let is_blocked = &open.place.about().is_blocked;
+            is_blocked.store(self.is_credit_due, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// Messages in the broker's words.
+fn views_of<'a>(batch: &'a [Incoming<'_>], identity: &'a PublisherIdentity) -> Vec<Publish<'a>> {
+    let for_broker = |(place, incoming): (usize, &'a Incoming<'_>)| Publish {
+        // Each by itself: a refusal of one says nothing of the next.
+        channel: place as u16,
+        message: incoming.view(identity),
+        mandatory: true,
+        more_keys: incoming.more_keys.as_deref(),
+    };
+    batch.iter().enumerate().map(for_broker).collect()
+}
+
+impl Open {
+    /// What came on a link, and where it goes; `None` if the link is gone.
+    #[allow(clippy::result_large_err, reason = "it is rare, and dealt with at once")]
+    fn receive<'b>(&mut self, delivery: Delivery<'b>) -> Result<Option<Incoming<'b>>, (Answer, Denied)> {
+        let Delivery { channel, handle, delivery_id: id, settled, .. } = delivery;
+        let session = self.sessions.get(&channel);
+        let Some(link) = session.and_then(|session| session.incoming.get(&handle)) else { return Ok(None) };
+        let second = match delivery.rcv_settle_mode {
+            Some(mode) => mode == ReceiverSettleMode::Second,
+            None => link.second,
+        };
+        let is_fixed = matches!(link.to, To::Node { .. });
+        let answer = || Answer { channel, handle, id, settled, second, is_fixed, is_gone: false };
+        let to = link.to.clone();
+        if delivery.message_format != MESSAGE_FORMAT {
+            let text = format!("message-format {} is not known", delivery.message_format);
+            return Err((answer(), Denied::new(Condition::NotImplemented, text)));
+        }
+        let kept = Kept::of(&delivery.message)
+            .map_err(|error| (answer(), Denied::new(Condition::DecodeError, error.to_string())))?;
+        let (exchange, routing_key) = match to {
+            To::Node { exchange, routing_key } => (exchange, routing_key),
+            To::Anywhere => self.addressed(&delivery.message).map_err(|denied| (answer(), denied))?,
+        };
+        let mut incoming = Incoming {
+            answer: answer(),
+            exchange,
+            routing_key,
+            kept,
+            message: delivery.message,
+            more_keys: None,
+        };
+        match self.look_at(&incoming) {
+            Ok(more_keys) => incoming.more_keys = more_keys,
+            Err(denied) => return Err((answer(), denied)),
+        }
+        Ok(Some(incoming))
+    }
+
+    /// What is looked at in each message: whose it says it is, its further routing keys, topics.
+    fn look_at(&mut self, incoming: &Incoming<'_>) -> Result<Option<Box<MoreKeys>>, Denied> {
+        let view = incoming.view(&self.identity);
+        let more_keys = view.more_keys().map_err(|text| Denied::new(Condition::InvalidField, text))?;
+        let mut acting = Acting { vhost: &self.vhost, rights: Some(&mut self.rights) };
+        acting.demand_message(&view, more_keys.as_deref())?;
+        Ok(more_keys)
+    }
+
+    /// Where a message goes that says so itself.
+    fn addressed(&mut self, message: &[u8]) -> Result<(Name, Name), Denied> {
+        let unfit = |text: String| Denied::new(Condition::PreconditionFailed, text);
+        let message = Message::new(message).map_err(|error| unfit(error.to_string()))?;
+        let to = message
+            .properties()
+            .to
+            .ok_or_else(|| unfit("anonymous terminus requires 'to' address".into()))?;
+        let name =
+            |bytes: &[u8]| Name::new(bytes).map_err(|_| unfit("a name has more than 255 bytes".into()));
+        let (exchange, key) = match Address::read(to) {
+            Some(Address::Exchange { exchange, routing_key }) => (name(&exchange)?, name(&routing_key)?),
+            Some(Address::Queue(queue)) => (Name::EMPTY, name(&queue)?),
+            None => return Err(unfit(format!("'{to}' is no address"))),
+        };
+        let mut acting = Acting { vhost: &self.vhost, rights: Some(&mut self.rights) };
+        acting.demand_write(&exchange)?;
+        match self.vhost.exchange(&exchange) {
+            None => {
+                let vhost = self.vhost.name().clone();
+                Err(Refusal::NotFound { resource: Resource::Exchange, name: exchange, vhost }.into())
+            }
+            Some(known) if known.spec.internal => {
+                let vhost = self.vhost.name().clone();
+                Err(Refusal::Internal { exchange, vhost }.into())
+            }
+            Some(_) => Ok((exchange, key)),
+        }
+    }
+}

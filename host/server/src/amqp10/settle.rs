@@ -1,0 +1,210 @@
+//! States of deliveries that were sent (sections 2.6.12 and 3.4): what they mean for the queue.
+//!
+//! ```text
+//! accepted  done                        released               back to the queue, counts as no failure
+//! rejected  dead-lettered or dropped    modified               back to the queue; with delivery-failed it counts
+//!                                       undeliverable-here     dead-lettered or dropped
+//! ```
+//! A client that settles without an outcome has the source's default, which is released. One that tells an outcome and
+//! does not settle waits for that from here (receiver settle mode `second`): it is settled at once.
+
+use super::Connection;
+use leveret_amqp10::{
+    messaging::DeliveryState,
+    performatives::{Disposition, Role},
+};
+use leveret_broker::{Settle, port::Router};
+use std::collections::VecDeque;
+
+/// Deliveries of a session that are not settled, in the order of their numbers.
+#[derive(Default)]
+pub(super) struct Sent {
+    deliveries: VecDeque<Delivered>,
+    live: usize,
+}
+
+/// How many settled ones are kept in the middle besides as many as there are others.
+const TOMBSTONES_MAX: usize = 64;
+
+#[derive(Clone, Copy)]
+struct Delivered {
+    id: u32,
+    /// The link.
+    handle: u32,
+    /// The broker's number, or 0 once it is settled.
+    tag: u64,
+}
+
+impl Sent {
+    /// A delivery was sent, behind all others of the session.
+    pub(super) fn push(&mut self, id: u32, handle: u32, tag: u64) {
+        self.deliveries.push_back(Delivered { id, handle, tag });
+        self.live += 1;
+    }
+
+    /// Takes out those with numbers from `first` to `last` (RFC 1982), in order: their numbers, and the broker's.
+    pub(super) fn take(&mut self, first: u32, last: u32, mut each: impl FnMut(u32, u64)) {
+        let Some(front) = self.deliveries.front().map(|delivered| delivered.id) else { return };
+        // As far as the first one is behind the front.
+        let ahead = |id: u32| id.wrapping_sub(front).cast_signed();
+        let start = self.deliveries.partition_point(|delivered| ahead(delivered.id) < ahead(first));
+        for delivered in self.deliveries.range_mut(start..) {
+            if ahead(delivered.id) > ahead(last) {
+                break;
+            }
+            if delivered.tag != 0 {
+                self.live -= 1;
+                each(delivered.id, std::mem::take(&mut delivered.tag));
+            }
+        }
+        self.tidy();
+    }
+
+    /// Takes out those of a link: the broker's numbers, in order.
+    pub(super) fn take_link(&mut self, handle: u32) -> Vec<u64> {
+        let mut taken = Vec::new();
+        for delivered in &mut self.deliveries {
+            if delivered.handle == handle && delivered.tag != 0 {
+                taken.push(std::mem::take(&mut delivered.tag));
+            }
+        }
+        self.live -= taken.len();
+        self.tidy();
+        taken
+    }
+
+    /// The number of a delivery by the broker's.
+    pub(super) fn id_of(&self, tag: u64) -> Option<u32> {
+        self.deliveries.iter().find(|delivered| delivered.tag == tag).map(|delivered| delivered.id)
+    }
+
+    fn tidy(&mut self) {
+        while self.deliveries.pop_front_if(|delivered| delivered.tag == 0).is_some() {}
+        if self.deliveries.len() - self.live > self.live + TOMBSTONES_MAX {
+            self.deliveries.retain(|delivered| delivered.tag != 0);
+        }
+    }
+}
+
+/// What a state means for the queue; `None` if nothing yet.
+fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Option<Settle> {
+    Some(match state {
+        Some(DeliveryState::Accepted(_)) => Settle::Accepted,
+        Some(DeliveryState::Rejected(_)) => Settle::Rejected,
+        Some(DeliveryState::Released(_)) => Settle::Requeue { failed: false },
+        Some(DeliveryState::Modified(modified)) => match modified.undeliverable_here {
+            Some(true) => Settle::Rejected,
+            _ => Settle::Requeue { failed: modified.delivery_failed == Some(true) },
+        },
+        _ if settled => Settle::Requeue { failed: false },
+        _ => return None,
+    })
+}
+
+impl Connection {
+    /// Disposition (2.7.6).
+    pub(super) fn on_disposition(&mut self, channel: u16, disposition: &Disposition<'_>) {
+        // A sender that settles has heard of the outcome; nothing is kept here for that.
+        if disposition.role == Role::Sender {
+            return;
+        }
+        let (first, last) = (disposition.first, disposition.last.unwrap_or(disposition.first));
+        let Some(outcome) = settlement(disposition.state.as_ref(), disposition.settled) else { return };
+        let Some(open) = &mut self.open else { return };
+        let Some(session) = open.sessions.get_mut(&channel) else { return };
+        let client = &mut open.client;
+        // The first and the last of those that there were.
+        let mut range: Option<(u32, u32)> = None;
+        session.sent.take(first, last, |id, tag| {
+            // One that is not known was not settled in time, and is settled now.
+            let _ = client.settle(channel, tag, false, outcome);
+            range = Some((range.map_or(id, |(first, _)| first), id));
+        });
+        if let Some((first, last)) = range
+            && !disposition.settled
+        {
+            let answer = Disposition {
+                role: Role::Sender,
+                first,
+                last: (last != first).then_some(last),
+                settled: true,
+                state: disposition.state,
+                batchable: false,
+            };
+            self.protocol.dispose(channel, &answer);
+        }
+    }
+
+    /// Puts back what was delivered and not settled in time, and tells the client so. The link stays; it is given
+    /// nothing new before the client settles that delivery.
+    pub(super) fn requeue_overdue(&mut self, router: &mut dyn Router) {
+        let Some(open) = &mut self.open else { return };
+        let overdue = open.client.requeue_overdue(router.now_ms());
+        let Some(first) = overdue.first() else { return };
+        tracing::warn!(
+            "{} deliveries to {} were not settled in time and are in their queues again: the first of queue '{}' in vhost \
+             '{}', which had {} ms",
+            overdue.len(),
+            open.identity.connection,
+            first.queue,
+            open.vhost.name(),
+            first.timeout_ms,
+        );
+        open.client.tell_store();
+        for late in overdue {
+            let session = open.sessions.get(&late.channel);
+            let Some(id) = session.and_then(|session| session.sent.id_of(late.delivery_tag)) else {
+                continue;
+            };
+            let state = DeliveryState::Released(leveret_amqp10::messaging::Released {});
+            let disposition = Disposition {
+                role: Role::Sender,
+                first: id,
+                last: None,
+                settled: false,
+                state: Some(state),
+                batchable: false,
+            };
+            self.protocol.dispose(late.channel, &disposition);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(sent: &mut Sent, first: u32, last: u32) -> Vec<(u32, u64)> {
+        let mut taken = Vec::new();
+        sent.take(first, last, |id, tag| taken.push((id, tag)));
+        taken
+    }
+
+    #[test]
+    fn each_is_taken_once_in_any_order_and_across_the_end_of_numbers() {
+        let mut sent = Sent::default();
+        let begin = u32::MAX - 2;
+        for place in 0..6u32 {
+            sent.push(begin.wrapping_add(place), place % 2, u64::from(place) + 1);
+        }
+        assert_eq!(taken(&mut sent, u32::MAX, u32::MAX), [(u32::MAX, 3)]);
+        assert_eq!(taken(&mut sent, u32::MAX, 0), [(0, 4)]);
+        assert_eq!(taken(&mut sent, 100, 200), []);
+        assert_eq!(taken(&mut sent, begin.wrapping_sub(5), begin), [(begin, 1)]);
+        assert_eq!(sent.id_of(5), Some(1));
+        assert_eq!(sent.take_link(1), [2, 6]);
+        assert_eq!(taken(&mut sent, 0, 10), [(1, 5)]);
+        assert_eq!((sent.live, sent.deliveries.len()), (0, 0));
+    }
+
+    #[test]
+    fn one_that_stays_keeps_few_tombstones() {
+        let mut sent = Sent::default();
+        sent.push(0, 0, 1);
+        for id in 1..10_000 {
+            sent.push(id, 0, u64::from(id) + 1);
+            assert_eq!(taken(&mut sent, id, id).len(), 1);
+            assert!(sent.deliveries.len() <= TOMBSTONES_MAX + 3);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The rules of AMQP 1.0 as the broker keeps them, laid out by the specification's book: a module is a part, a test is a
+//! rule, and its doc names the section.
+//!
+//! These tests send frames by hand, right and wrong ones. What the book leaves open is as in RabbitMQ 4.3, but where
+//! the doc of a test says otherwise. Rules that concern a connection alone are tested in `host/amqp10/src/tests`.
+//!
+//! Each test ends by looking after a bystander: another connection, which must not have noticed anything.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod part2_transport;
+mod part3_messaging;
+mod part5_security;
+mod peer;
+
+use leveret_testkit::wire::{Arguments, RawConnection, id};
+use leveret_testkit::{Broker, unique_name};
+use peer::Peer;
+
+/// Runs a test against a broker; a second connection must survive it.
+fn with_bystander(test: impl FnOnce(&Broker)) {
+    let broker = Broker::under_test(env!("CARGO_BIN_EXE_leveret"));
+    let mut bystander = Peer::opened(&broker);
+    test(&broker);
+    bystander.expect_alive();
+}
+
+/// A connection of the other protocol, by which queues are made.
+struct Other(RawConnection);
+
+impl Other {
+    fn new(broker: &Broker) -> Self {
+        Self(RawConnection::open_with_channel(broker.address()))
+    }
+
+    /// Declares a durable queue with these arguments.
+    fn queue(&mut self, arguments: &[(&str, &str)]) -> String {
+        let name = unique_name("queue");
+        let durable = [false, true, false, false, false];
+        let declare = Arguments::new().short(0).short_string(&name).bits(&durable).table(arguments);
+        self.0.send_method(1, id::QUEUE_DECLARE, declare);
+        self.0.expect_method(1, id::QUEUE_DECLARE_OK);
+        name
+    }
+
+    fn delete(&mut self, queue: &str) {
+        let delete = Arguments::new().short(0).short_string(queue).bits(&[false, false, false]);
+        self.0.send_method(1, id::QUEUE_DELETE, delete);
+        self.0.expect_method(1, id::QUEUE_DELETE_OK);
+    }
+
+    /// How many messages are ready.
+    fn ready(&mut self, queue: &str) -> u32 {
+        let passive = [true, false, false, false, false];
+        let declare = Arguments::new().short(0).short_string(queue).bits(&passive).empty_table();
+        self.0.send_method(1, id::QUEUE_DECLARE, declare);
+        let mut declared = self.0.expect_method(1, id::QUEUE_DECLARE_OK);
+        declared.short_string();
+        declared.long()
+    }
+}
+
+fn queue_address(queue: &str) -> String {
+    format!("/queues/{queue}")
+}
