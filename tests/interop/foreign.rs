@@ -113,6 +113,11 @@ mod python {
     fn jobs() {
         run_with_outages(Python, "jobs", 8);
     }
+
+    #[test]
+    fn amqp10() {
+        run(Python, "amqp10", 14);
+    }
 }
 
 mod node {
@@ -137,6 +142,11 @@ mod node {
     fn robust() {
         run_with_outages(Node, "robust", 6);
     }
+
+    #[test]
+    fn amqp10() {
+        run(Node, "amqp10", 8);
+    }
 }
 
 mod go {
@@ -160,6 +170,11 @@ mod go {
     #[test]
     fn recovery() {
         run_with_outages(Go, "recovery", 6);
+    }
+
+    #[test]
+    fn amqp10() {
+        run(Go, "amqp10", 9);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Clients that users have, as real programs against the built broker.
 //!
 //! Rust's lapin and amqprs run in these tests themselves (`rust`); pika, aio-pika, kombu with Celery, amqplib,
-//! rabbitmq-client, amqp091-go and RabbitMQ's Java client run as processes of their own (`foreign`), whose programs
-//! lie beside this file, a folder a language; rabbitmq-c's are the tools of Debian (`tools`). The expectations hold
+//! rabbitmq-client, amqp091-go and RabbitMQ's Java client run as processes of their own (`foreign`), and by AMQP 1.0
+//! Qpid Proton, rhea and Azure's go-amqp; their programs lie beside this file, a folder a language. rabbitmq-c's are the
+//! tools of Debian (`tools`). The expectations hold
 //! for RabbitMQ 4.3 as well: with `LEVERET_TEST_ADDRESS=host:port` the same tests ask a broker that runs there, but
 //! for those in which the broker fails (`outage`).
 

@@ -21,11 +21,12 @@ var suites = map[string][]testCase{
 	"exchanges": exchangeCases,
 	"errors":    errorCases,
 	"recovery":  recoveryCases,
+	"amqp10":    amqp10Cases,
 }
 
 func main() {
 	if len(os.Args) != 2 || suites[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: interop messages|exchanges|errors|recovery")
+		fmt.Fprintln(os.Stderr, "usage: interop messages|exchanges|errors|recovery|amqp10")
 		os.Exit(2)
 	}
 	failed := false

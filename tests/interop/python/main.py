@@ -12,7 +12,7 @@ import harness
 
 SUITES = (
     "connections", "queues", "messages", "exchanges", "errors", "dead_letters", "tls", "arguments",
-    "transactions", "copies", "replies", "consumers", "robust", "jobs",
+    "transactions", "copies", "replies", "consumers", "robust", "jobs", "amqp10",
 )
 
 if __name__ == "__main__":
