@@ -8,6 +8,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod management;
 mod part2_transport;
 mod part3_messaging;
 mod part5_security;

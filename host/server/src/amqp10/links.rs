@@ -7,7 +7,7 @@
 //! What cannot be is refused with an attach that leads nowhere and a detach; where a permission is missing the session
 //! ends, as in RabbitMQ.
 
-use super::{Connection, settle::Sent};
+use super::{Connection, management, settle::Sent};
 use crate::{acting::Acting, amqp10::publish::CREDIT};
 use leveret_amqp10::{
     Condition, Value,
@@ -39,6 +39,8 @@ pub(super) struct Session {
     /// On which it receives.
     pub(super) outgoing: BTreeMap<u32, Outgoing>,
     pub(super) sent: Sent,
+    /// Links of the management node.
+    pub(super) pairs: management::Pairs,
 }
 
 /// A link on which the client sends.
@@ -116,6 +118,7 @@ impl Connection {
             return Err(Refused::new(Condition::NotImplemented, "no target is made on demand"));
         }
         let to = match target.address {
+            Some(management::ADDRESS) => return self.attach_to_management(channel, attach),
             None => To::Anywhere,
             Some(address) => self.node_of(address)?,
         };
@@ -178,6 +181,9 @@ impl Connection {
         if source.dynamic {
             return Err(Refused::new(Condition::NotImplemented, "no source is made on demand"));
         }
+        if source.address == Some(management::ADDRESS) {
+            return self.attach_to_management(channel, attach);
+        }
         check_outcomes(&source)?;
         let address = source
             .address
@@ -226,7 +232,7 @@ impl Connection {
     pub(super) fn on_credit(&mut self, channel: u16, handle: u32, credit: u32, drain: bool) {
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
-        let Some(link) = session.outgoing.get(&handle) else { return };
+        let Some(link) = session.outgoing.get(&handle) else { return self.send_responses() };
         open.client.grant(channel, &link.tag, credit);
         self.draining.retain(|of| *of != (channel, handle));
         if drain {
@@ -241,6 +247,7 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         session.incoming.remove(&handle);
+        session.pairs.forget(handle);
         let Some(link) = session.outgoing.remove(&handle) else { return };
         open.client.cancel(channel, &link.tag, router);
         for tag in session.sent.take_link(handle) {

@@ -17,6 +17,7 @@
 mod deliver;
 mod links;
 mod login;
+mod management;
 mod opening;
 mod outcomes;
 mod publish;
@@ -44,6 +45,8 @@ use leveret_model::PublisherIdentity;
 use links::Session;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+/// There are link pairs, as the management node has.
+const LINK_PAIRS: Symbol<'static> = Symbol::from_static("LINK_PAIR_V1_0");
 /// Each message may say where it goes.
 const ANONYMOUS_RELAY: Symbol<'static> = Symbol::from_static("ANONYMOUS-RELAY");
 /// As listings name it, in RabbitMQ's words.
@@ -72,7 +75,7 @@ impl Settings {
             idle_time_out_ms: u32::from(other.heartbeat_seconds) * 1000,
             message_bytes_max: other.message_body_bytes_max,
             mechanisms: mechanisms().collect(),
-            capabilities: vec![ANONYMOUS_RELAY],
+            capabilities: vec![LINK_PAIRS, ANONYMOUS_RELAY],
             properties: vec![
                 text("product", &other.product),
                 text("version", &other.version),
@@ -113,6 +116,7 @@ pub struct Connection {
     store_wake: Arc<OnceWake>,
     /// Credit was not renewed, because memory or the disk is short.
     is_credit_due: bool,
+    management: management::Management,
     /// Scratch of deliveries.
     scratch: deliver::Scratch,
     is_closed_by_client: bool,
@@ -161,6 +165,7 @@ impl Connection {
             deliveries_wait: false,
             draining: Vec::new(),
             is_credit_due: false,
+            management: management::Management::default(),
             scratch: deliver::Scratch::default(),
             is_closed_by_client: false,
         }
@@ -222,7 +227,10 @@ impl Connection {
             Event::Credit { channel, handle, credit, drain, .. } => {
                 self.on_credit(channel, handle, credit, drain);
             }
-            Event::Window { .. } => self.deliveries_wait = true,
+            Event::Window { .. } => {
+                self.send_responses();
+                self.deliveries_wait = true;
+            }
             Event::Detached { channel, handle, .. } => self.on_detached(channel, handle, router),
             Event::Ended { channel } => self.on_ended(channel, router),
             Event::Closed => {
@@ -252,6 +260,7 @@ impl Connection {
         self.outcomes.settle(&mut self.protocol);
         self.retry_publishes(router);
         self.renew_all_credit();
+        self.go_on_managing();
         self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
         self.retry_dead_letters(router);
         self.tell_deleted(router);

@@ -138,6 +138,12 @@ impl Connection {
         let mut links = BTreeSet::new();
         let mut incoming = Vec::with_capacity(batch.len());
         for delivery in batch {
+            if self.session(delivery.channel).is_some_and(|session| session.pairs.takes(delivery.handle)) {
+                // What came before it is dealt with first.
+                self.publish_all(std::mem::take(&mut incoming), router);
+                self.on_management_request(&delivery);
+                continue;
+            }
             links.insert((delivery.channel, delivery.handle));
             let Some(open) = &mut self.open else { return };
             match open.receive(delivery) {

@@ -1,0 +1,256 @@
+//! The management node: "HTTP over AMQP" and "Using the AMQP link pair", as RabbitMQ 4 has them.
+
+use super::{
+    Other, Peer,
+    peer::{awaited, credit, receiver, sender, source, target},
+    queue_address, with_bystander,
+};
+use leveret_amqp10::{
+    Value,
+    composite::{Composite, Fields},
+    descriptor,
+    message::{Body, Message},
+    messaging::{MessageId, Properties},
+    performatives::{Attach, SenderSettleMode, Transfer},
+    types::{ListBuilder, MapBuilder, Reader, Symbol, write},
+};
+use leveret_testkit::{Broker, unique_name};
+
+/// A client with the pair of links.
+struct Managing {
+    peer: Peer,
+    sent: u32,
+}
+
+/// A response: its status, and its body, encoded.
+struct Answer {
+    status: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn value(&self) -> Value<'_> {
+        Reader::new(&self.body).value().unwrap()
+    }
+
+    fn map(&self) -> leveret_amqp10::types::Map<'_> {
+        match self.value() {
+            Value::Map(map) => map,
+            other => panic!("no map: {other:?}"),
+        }
+    }
+
+    fn field(&self, name: &str) -> Value<'_> {
+        self.map().get(&Value::String(name)).unwrap_or_else(|| panic!("no {name}"))
+    }
+}
+
+/// The body of a request: a map with these fields.
+fn map(fill: impl FnOnce(&mut MapBuilder)) -> Vec<u8> {
+    let mut map = MapBuilder::new();
+    fill(&mut map);
+    let mut out = Vec::new();
+    write::put(&mut out, map.view());
+    out
+}
+
+const NOTHING: &[u8] = &[0x40];
+
+impl Managing {
+    fn new(broker: &Broker) -> Self {
+        let mut peer = Peer::begun(broker);
+        let mut paired = MapBuilder::new();
+        paired.push(Symbol::from_static("paired"), true);
+        let properties = Fields::new(paired.view());
+        let settled = SenderSettleMode::Settled;
+        let to = sender(0, "pair", target("/management"));
+        peer.attach(0, &Attach { properties, snd_settle_mode: settled, ..to });
+        let from = receiver(1, "pair", source("/management"));
+        peer.attach(0, &Attach { properties, snd_settle_mode: settled, ..from });
+        peer.say(0, &credit(1, 0, 100));
+        Self { peer, sent: 0 }
+    }
+
+    fn ask(&mut self, method: &str, path: &str, body: &[u8]) {
+        let id = self.sent;
+        self.sent += 1;
+        let properties = Properties {
+            message_id: Some(MessageId::Ulong(id.into())),
+            to: Some(path),
+            subject: Some(method),
+            reply_to: Some("$me"),
+            ..Properties::default()
+        };
+        let mut message = Vec::new();
+        properties.encode(&mut message);
+        write::put_descriptor(&mut message, descriptor::AMQP_VALUE);
+        message.extend_from_slice(body);
+        let tag = id.to_be_bytes();
+        let transfer = Transfer { settled: Some(true), ..super::part2_transport::transfer(0, id, &tag) };
+        self.peer.transfer(0, &transfer, &message);
+    }
+
+    fn request(&mut self, method: &str, path: &str, body: &[u8]) -> Answer {
+        self.ask(method, path, body);
+        let id = u64::from(self.sent - 1);
+        loop {
+            let came = self.peer.frame();
+            let payload = match came.read() {
+                (leveret_amqp10::Performative::Transfer(_), payload) => payload,
+                // Credit.
+                (leveret_amqp10::Performative::Flow(_), _) => continue,
+                (other, _) => panic!("{other:?}"),
+            };
+            let response = Message::new(payload).unwrap();
+            assert_eq!(response.properties().correlation_id, Some(MessageId::Ulong(id)));
+            assert_eq!(response.application_properties().get("http:response"), Some(Value::String("1.1")));
+            let Body::Value(body) = response.body() else { panic!("no value") };
+            return Answer { status: response.properties().subject.unwrap().to_owned(), body: body.to_vec() };
+        }
+    }
+
+    fn status(&mut self, method: &str, path: &str, body: &[u8]) -> String {
+        self.request(method, path, body).status
+    }
+}
+
+#[test]
+fn queues_are_declared_read_purged_and_deleted() {
+    with_bystander(|broker| {
+        let mut managing = Managing::new(broker);
+        let name = unique_name("a b");
+        let path = queue_address(&name.replace(' ', "%20"));
+        assert_eq!(managing.status("GET", &path, NOTHING), "404");
+        let quorum = map(|fields| {
+            let mut arguments = MapBuilder::new();
+            arguments.push("x-queue-type", "quorum").push(Symbol::from_static("x-max-length"), 10u32);
+            fields.push("durable", true).push("arguments", arguments.view());
+        });
+        assert_eq!(managing.status("PUT", &path, &quorum), "201");
+        let answer = managing.request("PUT", &path, &quorum);
+        assert_eq!(answer.status, "200");
+        assert_eq!(answer.field("name"), Value::String(&name));
+        let answer = managing.request("GET", &path, NOTHING);
+        assert_eq!(answer.status, "200");
+        for (field, value) in [
+            ("vhost", Value::String("/")),
+            ("durable", Value::Boolean(true)),
+            ("auto_delete", Value::Boolean(false)),
+            ("exclusive", Value::Boolean(false)),
+            ("type", Value::String("quorum")),
+            ("message_count", Value::Ulong(0)),
+            ("consumer_count", Value::Uint(0)),
+        ] {
+            assert_eq!(answer.field(field), value, "{field}");
+        }
+        assert!(matches!(answer.field("replicas"), Value::Array(_)));
+        let Value::Map(arguments) = answer.field("arguments") else { panic!("no arguments") };
+        assert_eq!(arguments.get(&Value::String("x-max-length")), Some(Value::Long(10)));
+        assert_eq!(managing.status("PUT", &path, &map(|_| ())), "409", "another type");
+        assert_eq!(managing.status("PUT", "/queues/amq.own", &map(|_| ())), "403");
+        assert_eq!(
+            managing.status(
+                "PUT",
+                "/queues/new",
+                &map(|fields| {
+                    fields.push("odd", 1u8);
+                })
+            ),
+            "400"
+        );
+        assert_eq!(managing.status("PUT", "/queues/line%0Abreak", &map(|_| ())), "400");
+        let messages = format!("{path}/messages");
+        let purged = managing.request("DELETE", &messages, NOTHING);
+        assert_eq!((purged.status.as_str(), purged.field("message_count")), ("200", Value::Ulong(0)));
+        let deleted = managing.request("DELETE", &path, NOTHING);
+        assert_eq!((deleted.status.as_str(), deleted.field("message_count")), ("200", Value::Ulong(0)));
+        assert_eq!(managing.status("DELETE", &path, NOTHING), "200", "though there is none");
+        assert_eq!(managing.status("DELETE", &messages, NOTHING), "404");
+        assert_eq!(managing.status("PATCH", &path, NOTHING), "404");
+    });
+}
+
+#[test]
+fn exchanges_are_declared_and_deleted_and_bound() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let (queue, exchange) = (other.queue(&[]), unique_name("exchange"));
+        let path = format!("/exchanges/{exchange}");
+        let mut managing = Managing::new(broker);
+        let topic = map(|fields| {
+            fields.push("type", "topic");
+        });
+        assert_eq!(managing.status("PUT", &path, &topic), "204");
+        assert_eq!(managing.status("PUT", &path, &topic), "204");
+        assert_eq!(managing.status("PUT", &path, &map(|_| ())), "409");
+        assert_eq!(managing.status("DELETE", "/exchanges/amq.topic", NOTHING), "403");
+        let bind = |arguments: &MapBuilder| {
+            map(|fields| {
+                fields.push("source", exchange.as_str()).push("destination_queue", queue.as_str());
+                fields.push("binding_key", "a.#").push("arguments", arguments.view());
+            })
+        };
+        let mut arguments = MapBuilder::new();
+        arguments.push("own", 5i64);
+        assert_eq!(managing.status("POST", "/bindings", &bind(&MapBuilder::new())), "204");
+        assert_eq!(managing.status("POST", "/bindings", &bind(&arguments)), "204");
+        let place = format!("/bindings?src={exchange}&dstq={queue}&key=a.%23");
+        let found = managing.request("GET", &place, NOTHING);
+        let Value::List(list) = found.value() else { panic!("no list") };
+        let mut locations = Vec::new();
+        for binding in list.iter() {
+            let Value::Map(binding) = binding else { panic!("no map") };
+            assert_eq!(binding.get(&Value::String("binding_key")), Some(Value::String("a.#")));
+            locations.push(binding.get(&Value::String("location")).unwrap().as_str().unwrap().to_owned());
+        }
+        assert_eq!(locations.len(), 2);
+        for location in locations {
+            assert_eq!(managing.status("DELETE", &location, NOTHING), "204");
+            assert_eq!(managing.status("DELETE", &location, NOTHING), "204", "though it is gone");
+        }
+        let mut none = Vec::new();
+        write::put(&mut none, ListBuilder::new().view());
+        assert_eq!(managing.request("GET", &place, NOTHING).body, none);
+        let nowhere = map(|fields| {
+            fields.push("source", "nowhere").push("destination_queue", queue.as_str());
+        });
+        assert_eq!(managing.status("POST", "/bindings", &nowhere), "404");
+        assert_eq!(managing.status("DELETE", &path, NOTHING), "204");
+    });
+}
+
+#[test]
+fn a_half_open_pair_and_links_that_are_of_no_pair_are_refused() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        assert_eq!(peer.refused(0, &sender(0, "alone", target("/management"))), "amqp:invalid-field");
+        let mut paired = MapBuilder::new();
+        paired.push(Symbol::from_static("paired"), true);
+        let properties = Fields::new(paired.view());
+        peer.attach(0, &Attach { properties, ..sender(1, "half", target("/management")) });
+        let transfer = Transfer { settled: Some(true), ..super::part2_transport::transfer(1, 0, b"t") };
+        peer.transfer(0, &transfer, &super::part2_transport::message(b"m"));
+        awaited!(peer, End, it => {
+            assert_eq!(it.error.unwrap().condition.as_str(), "amqp:precondition-failed");
+        });
+    });
+}
+
+#[test]
+fn requests_are_answered_in_their_order_as_there_is_credit() {
+    with_bystander(|broker| {
+        let mut managing = Managing::new(broker);
+        for _ in 0..6 {
+            managing.ask("GET", "/queues/none", NOTHING);
+        }
+        for id in 0..6 {
+            let came = managing.peer.frame();
+            let (leveret_amqp10::Performative::Transfer(_), payload) = came.read() else { continue };
+            let response = Message::new(payload).unwrap();
+            let Some(MessageId::Ulong(answered)) = response.properties().correlation_id else {
+                panic!("no id")
+            };
+            assert!(answered <= id);
+        }
+    });
+}
