@@ -8,11 +8,15 @@ use super::{
 };
 use leveret_amqp10::{
     Value,
-    composite::Composite,
+    composite::{Composite, Field, Fields, Symbols},
     message::Message,
-    messaging::{Accepted, DeliveryState, Header, Modified, Properties, Rejected, Released, Target},
-    performatives::{Attach, Disposition, ReceiverSettleMode, Role, SenderSettleMode, Transfer},
-    types::Symbol,
+    messaging::{
+        Accepted, DeliveryState, Header, LifetimePolicy, Modified, Properties, Rejected, Released, Source,
+        Target, TerminusExpiryPolicy,
+    },
+    performatives::{Attach, Detach, Disposition, End, ReceiverSettleMode, Role, SenderSettleMode, Transfer},
+    transactions::AnyTarget,
+    types::{MapBuilder, Reader, Symbol},
 };
 use leveret_testkit::Broker;
 
@@ -333,5 +337,90 @@ fn unknown_outcomes_are_not_implemented() {
         wanted.outcomes = leveret_amqp10::composite::Symbols::Slice(&outcomes);
         let mut peer = Peer::begun(broker);
         assert_eq!(peer.refused(0, &receiver(0, "r", wanted)), "amqp:not-implemented");
+    });
+}
+
+/// 3.5.3, 3.5.10: a queue that is made on demand, and goes with its link; its address is told.
+#[test]
+fn a_dynamic_source_is_a_queue_of_its_link() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        let wanted = Source { dynamic: true, ..Source::default() };
+        peer.say(0, &receiver(0, "r", wanted));
+        let address = awaited!(peer, Attach, it => {
+            let source = it.source.unwrap();
+            assert!(source.dynamic && source.dynamic_node_properties.is_some(), "{source:?}");
+            assert_eq!(source.expiry_policy, TerminusExpiryPolicy::LinkDetach);
+            source.address.unwrap().to_owned()
+        });
+        peer.say(0, &credit(0, 0, 10));
+        let mut other = Peer::begun(broker);
+        other.attach(0, &sender(0, "s", target(&address)));
+        other.transfer(0, &transfer(0, 0, b"t"), &message(b"reply"));
+        awaited!(other, Disposition, it => assert!(matches!(it.state, Some(DeliveryState::Accepted(_)))));
+        let came = peer.frame();
+        assert!(came.read().1.ends_with(b"reply"));
+        assert_eq!(other.refused(0, &receiver(1, "thief", source(&address))), "amqp:resource-locked");
+        peer.say(0, &Detach { handle: 0, closed: true, error: None });
+        awaited!(peer, Detach);
+        assert_eq!(other.refused(0, &sender(2, "late", target(&address))), "amqp:not-found");
+        // With the session too.
+        peer.say(0, &receiver(0, "r", wanted));
+        let address = awaited!(peer, Attach, it => it.source.unwrap().address.unwrap().to_owned());
+        peer.say(0, &End::default());
+        awaited!(peer, End);
+        assert_eq!(other.refused(0, &sender(3, "late", target(&address))), "amqp:not-found");
+    });
+}
+
+/// 3.5.4: the same for a target; a lifetime that is not kept is refused.
+#[test]
+fn a_dynamic_target_is_a_queue_of_its_link() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        let wanted = Target { dynamic: true, ..Target::default() };
+        peer.say(0, &sender(0, "s", wanted));
+        let address = awaited!(peer, Attach, it => match it.target {
+            Some(AnyTarget::Node(target)) => target.address.unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        });
+        awaited!(peer, Flow);
+        peer.transfer(0, &transfer(0, 0, b"t"), &message(b"m"));
+        awaited!(peer, Disposition, it => assert!(matches!(it.state, Some(DeliveryState::Accepted(_)))));
+        peer.attach(0, &receiver(1, "r", source(&address)));
+        let mut policy = Vec::new();
+        LifetimePolicy::DeleteOnNoMessages.put(&mut policy);
+        let mut properties = MapBuilder::new();
+        let value = Reader::new(&policy).value().unwrap();
+        properties.push(Symbol::from_static("lifetime-policy"), value);
+        let dynamic_node_properties = Fields::new(properties.view());
+        let other = Target { dynamic_node_properties, ..wanted };
+        assert_eq!(peer.refused(0, &sender(2, "other", other)), "amqp:not-implemented");
+    });
+}
+
+/// RabbitMQ's direct reply-to: a source that keeps nothing.
+#[test]
+fn replies_come_to_a_volatile_source() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        let capabilities = [Symbol::from_static("rabbitmq:volatile-queue")];
+        let wanted = Source {
+            dynamic: true,
+            expiry_policy: TerminusExpiryPolicy::LinkDetach,
+            capabilities: Symbols::Slice(&capabilities),
+            ..Source::default()
+        };
+        let settled = SenderSettleMode::Settled;
+        peer.say(0, &Attach { snd_settle_mode: settled, ..receiver(0, "replies", wanted) });
+        let address = awaited!(peer, Attach, it => it.source.unwrap().address.unwrap().to_owned());
+        assert!(address.starts_with("/queues/amq.rabbitmq.reply-to."), "{address}");
+        peer.say(0, &credit(0, 0, 10));
+        let mut other = Peer::begun(broker);
+        other.attach(0, &sender(0, "s", Target::default()));
+        let to = encoded(&Properties { to: Some(&address), ..Properties::default() });
+        other.transfer(0, &transfer(0, 0, b"t"), &[to, message(b"reply")].concat());
+        let came = peer.frame();
+        assert!(came.read().1.ends_with(b"reply"));
     });
 }

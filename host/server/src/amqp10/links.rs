@@ -7,7 +7,7 @@
 //! What cannot be is refused with an attach that leads nowhere and a detach; where a permission is missing the session
 //! ends, as in RabbitMQ.
 
-use super::{Connection, management, settle::Sent};
+use super::{Connection, dynamic, management, settle::Sent, transactions::Coordinators};
 use crate::{acting::Acting, amqp10::publish::CREDIT};
 use leveret_amqp10::{
     Condition, Value,
@@ -39,6 +39,10 @@ pub(super) struct Session {
     /// On which it receives.
     pub(super) outgoing: BTreeMap<u32, Outgoing>,
     pub(super) sent: Sent,
+    /// Queues that were made for links.
+    pub(super) made: BTreeMap<u32, Name>,
+    /// Links to the coordinator of transactions.
+    pub(super) coordinators: Coordinators,
     /// Links of the management node.
     pub(super) pairs: management::Pairs,
 }
@@ -109,14 +113,17 @@ impl Connection {
     fn attach_incoming(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
         let target = match attach.target {
             Some(AnyTarget::Node(target)) => target,
-            Some(AnyTarget::Coordinator(_)) => {
-                return Err(Refused::new(Condition::NotImplemented, "there are no transactions here"));
-            }
+            Some(AnyTarget::Coordinator(_)) => return self.attach_coordinator(channel, attach),
             None => return Err(Refused::new(Condition::InvalidField, "the link has no target")),
         };
-        if target.dynamic {
-            return Err(Refused::new(Condition::NotImplemented, "no target is made on demand"));
-        }
+        let made = match target.dynamic {
+            true => Some(self.make_node((channel, attach.handle), target.dynamic_node_properties)?),
+            false => None,
+        };
+        let target = made.as_ref().map_or(target, |made| {
+            let (address, dynamic_node_properties) = made.told();
+            Target { address: Some(address), dynamic_node_properties, ..target }
+        });
         let to = match target.address {
             Some(management::ADDRESS) => return self.attach_to_management(channel, attach),
             None => To::Anywhere,
@@ -125,7 +132,7 @@ impl Connection {
         let second = attach.rcv_settle_mode == leveret_amqp10::performatives::ReceiverSettleMode::Second;
         let answer = Attached {
             source: attach.source,
-            target: Some(Target { expiry_policy: TerminusExpiryPolicy::SessionEnd, ..target }.into()),
+            target: Some(Target { expiry_policy: expiry_policy(target.dynamic), ..target }.into()),
             ..Attached::as_asked(attach)
         };
         self.protocol.attached(channel, attach.handle, &answer);
@@ -178,54 +185,64 @@ impl Connection {
     fn attach_outgoing(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
         let source =
             attach.source.ok_or_else(|| Refused::new(Condition::InvalidField, "the link has no source"))?;
-        if source.dynamic {
-            return Err(Refused::new(Condition::NotImplemented, "no source is made on demand"));
-        }
         if source.address == Some(management::ADDRESS) {
             return self.attach_to_management(channel, attach);
         }
         check_outcomes(&source)?;
-        let address = source
-            .address
-            .ok_or_else(|| Refused::new(Condition::InvalidField, "the source has no address"))?;
-        let Address::Queue(queue) = read_address(address)? else {
-            return Err(Refused::new(
-                Condition::InvalidField,
-                format!("'{address}' is no address of a source"),
-            ));
-        };
-        let queue = Name::new(&queue)
-            .map_err(|_| Refused::new(Condition::InvalidField, "a name has more than 255 bytes"))?;
+        if !source.dynamic {
+            let queue = queue_of(&source)?;
+            if let Some(open) = &mut self.open {
+                Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
+            }
+            self.consume(channel, attach, queue)?;
+            let expiry_policy = expiry_policy(source.dynamic);
+            self.tell_source(channel, attach, Source { expiry_policy, ..source });
+        } else if dynamic::is_for_replies(source.capabilities) {
+            self.consume(channel, attach, Self::replies())?;
+            if let Some(made) = self.replies_to(channel) {
+                self.tell_source(channel, attach, made.source(source));
+            }
+        } else {
+            let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
+            self.consume(channel, attach, made.queue.clone())?;
+            self.tell_source(channel, attach, made.source(source));
+        }
+        Ok(())
+    }
+
+    /// Has a link consume a queue, without credit yet.
+    fn consume(&mut self, channel: u16, attach: &Attach<'_>, queue: Name) -> Result<(), Refused> {
         let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
         let tag = tag_of(attach.handle);
-        let arguments = arguments_of(attach)?;
-        let Some(open) = &mut self.open else { return Ok(()) };
-        Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
         let spec = ConsumeSpec {
             queue,
             tag: tag.clone(),
             no_ack: settled,
             exclusive: false,
-            arguments,
+            arguments: arguments_of(attach)?,
             credit: Some(0),
         };
+        let Some(open) = &mut self.open else { return Ok(()) };
         open.client.consume(channel, spec)?;
         if let Some(session) = open.sessions.get_mut(&channel) {
             session.outgoing.insert(attach.handle, Outgoing { tag, settled });
         }
+        Ok(())
+    }
+
+    /// Attaches a link from a source.
+    fn tell_source(&mut self, channel: u16, attach: &Attach<'_>, source: Source<'_>) {
         let answer = Attached {
             source: Some(Source {
                 distribution_mode: Some(MOVE),
                 filter: None,
                 default_outcome: Some(leveret_amqp10::messaging::Released {}.into()),
                 outcomes: leveret_amqp10::composite::Symbols::Slice(&OUTCOMES),
-                expiry_policy: TerminusExpiryPolicy::SessionEnd,
                 ..source
             }),
             ..Attached::as_asked(attach)
         };
         self.protocol.attached(channel, attach.handle, &answer);
-        Ok(())
     }
 
     /// What a client says of the credit of a link on which it receives.
@@ -248,13 +265,18 @@ impl Connection {
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         session.incoming.remove(&handle);
         session.pairs.forget(handle);
-        let Some(link) = session.outgoing.remove(&handle) else { return };
-        open.client.cancel(channel, &link.tag, router);
-        for tag in session.sent.take_link(handle) {
-            // It was delivered on this channel, and is settled nowhere else.
-            let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed: true });
+        if let Some(link) = session.outgoing.remove(&handle) {
+            open.client.cancel(channel, &link.tag, router);
+            for tag in session.sent.take_link(handle) {
+                // It was delivered on this channel, and is settled nowhere else.
+                let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed: true });
+            }
+            open.client.tell_store();
         }
-        open.client.tell_store();
+        if self.session(channel).is_some_and(|session| session.coordinators.remove(&handle)) {
+            self.end_transactions(|of, coordinator| (of, coordinator) == (channel, handle));
+        }
+        self.unmake_node(channel, handle, router);
     }
 
     /// Tells the client of links whose queues are gone.
@@ -304,6 +326,21 @@ impl Connection {
         }
         self.tell_blocked();
     }
+}
+
+/// A node that was made on demand goes with its link.
+fn expiry_policy(is_dynamic: bool) -> TerminusExpiryPolicy {
+    if is_dynamic { TerminusExpiryPolicy::LinkDetach } else { TerminusExpiryPolicy::SessionEnd }
+}
+
+/// The queue that a source names.
+fn queue_of(source: &Source<'_>) -> Result<Name, Refused> {
+    let wrong = |text: String| Refused::new(Condition::InvalidField, text);
+    let address = source.address.ok_or_else(|| wrong("the source has no address".to_owned()))?;
+    let Address::Queue(queue) = read_address(address)? else {
+        return Err(wrong(format!("'{address}' is no address of a source")));
+    };
+    Name::new(&queue).map_err(|_| wrong("a name has more than 255 bytes".to_owned()))
 }
 
 fn read_address(address: &str) -> Result<Address, Refused> {

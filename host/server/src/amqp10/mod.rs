@@ -15,6 +15,7 @@
 //! is converted when it is delivered (`crate::conversion`).
 
 mod deliver;
+mod dynamic;
 mod links;
 mod login;
 mod management;
@@ -22,6 +23,7 @@ mod opening;
 mod outcomes;
 mod publish;
 mod settle;
+mod transactions;
 
 use crate::{
     amqp091::{Ends, Reading},
@@ -117,6 +119,7 @@ pub struct Connection {
     /// Credit was not renewed, because memory or the disk is short.
     is_credit_due: bool,
     management: management::Management,
+    transactions: transactions::Transactions,
     /// Scratch of deliveries.
     scratch: deliver::Scratch,
     is_closed_by_client: bool,
@@ -166,6 +169,7 @@ impl Connection {
             draining: Vec::new(),
             is_credit_due: false,
             management: management::Management::default(),
+            transactions: transactions::Transactions::default(),
             scratch: deliver::Scratch::default(),
             is_closed_by_client: false,
         }
@@ -178,7 +182,7 @@ impl Connection {
         let mut batch = Vec::new();
         let mut settled = false;
         while !self.protocol.is_closed()
-            && !self.publishing.is_waiting()
+            && !self.is_waiting()
             && self.protocol.output_bytes() <= output_bytes_max
         {
             let rest = bytes.get(used..).unwrap_or_default();
@@ -259,6 +263,7 @@ impl Connection {
         self.finish_login();
         self.outcomes.settle(&mut self.protocol);
         self.retry_publishes(router);
+        self.go_on_committing(router);
         self.renew_all_credit();
         self.go_on_managing();
         self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
@@ -276,13 +281,18 @@ impl Connection {
     pub fn reading(&self) -> Reading {
         if self.protocol.is_closing() {
             Reading::Open
-        } else if self.publishing.is_waiting() {
+        } else if self.is_waiting() {
             Reading::Paused
         } else if self.publishing.slowed {
             Reading::Slowed
         } else {
             Reading::Open
         }
+    }
+
+    /// Whether the answer of a type is waited for: then nothing that comes is handled.
+    fn is_waiting(&self) -> bool {
+        self.publishing.is_waiting() || self.transactions.is_waiting()
     }
 
     /// The moment of [`Reading::Slowed`] is over.
@@ -361,7 +371,7 @@ impl Connection {
         loop {
             self.protocol.output().clear();
             self.release();
-            if self.publishing.is_waiting() {
+            if self.is_waiting() {
                 return used;
             }
             let rest = bytes.get(used..).unwrap_or_default();
@@ -377,7 +387,7 @@ impl Connection {
 
     /// Whether something that came whole is not dealt with yet.
     pub fn has_unfinished(&self) -> bool {
-        self.open.is_some() && !self.protocol.is_closed() && self.publishing.is_waiting()
+        self.open.is_some() && !self.protocol.is_closed() && self.is_waiting()
     }
 
     /// When [`Self::retry`] is due, in milliseconds since 1970.

@@ -124,13 +124,17 @@ impl Connection {
     /// End, by either side: consumers end, and what is not settled goes back to its queue.
     pub(super) fn on_ended(&mut self, channel: u16, router: &mut dyn Router) {
         self.outcomes.forget(channel);
+        self.end_transactions(|of, _| of == channel);
         self.publishing.forget(channel);
         self.draining.retain(|(of, _)| *of != channel);
         let Some(open) = &mut self.open else { return };
         open.place.close_channel(channel);
-        open.sessions.remove(&channel);
+        let session = open.sessions.remove(&channel);
         open.client.close_channel(channel, router);
         open.client.tell_store();
+        for made in session.into_iter().flat_map(|session| session.made.into_values()) {
+            self.delete_node(&made, router);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use leveret_amqp10::{
     connection::Delivery,
     form::{FORM, Kept, address::Address},
     message::Message,
-    messaging::MESSAGE_FORMAT,
+    messaging::{DeliveryState, MESSAGE_FORMAT},
     performatives::{Error, ReceiverSettleMode},
     refusal::condition,
 };
@@ -71,7 +71,7 @@ impl Publishing {
 }
 
 /// A message that came, and where it goes.
-struct Incoming<'b> {
+pub(super) struct Incoming<'b> {
     answer: Answer,
     exchange: Name,
     routing_key: Name,
@@ -81,6 +81,7 @@ struct Incoming<'b> {
 }
 
 /// Whom to tell what became of a message.
+#[derive(Clone, Copy)]
 struct Answer {
     channel: u16,
     handle: u32,
@@ -104,6 +105,16 @@ impl Incoming<'_> {
             body: self.kept.body(&self.message),
             publisher: Some(identity),
         }
+    }
+
+    /// Its session, its number there, whether it was settled when it came, and whether its sender settles second.
+    pub(super) fn told(&self) -> (u16, u32, bool, bool) {
+        (self.answer.channel, self.answer.id, self.answer.settled, self.answer.second)
+    }
+
+    /// How many bytes it keeps.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.message.len() + self.exchange.len() + self.routing_key.len()
     }
 
     fn into_owned(self) -> Incoming<'static> {
@@ -144,10 +155,25 @@ impl Connection {
                 self.on_management_request(&delivery);
                 continue;
             }
+            if self
+                .session(delivery.channel)
+                .is_some_and(|session| session.coordinators.contains(&delivery.handle))
+            {
+                self.publish_all(std::mem::take(&mut incoming), router);
+                self.on_coordination(&delivery, router);
+                continue;
+            }
+            let txn_id = match delivery.state {
+                Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
+                _ => None,
+            };
             links.insert((delivery.channel, delivery.handle));
             let Some(open) = &mut self.open else { return };
             match open.receive(delivery) {
-                Ok(Some(message)) => incoming.push(message),
+                Ok(Some(message)) => match txn_id {
+                    None => incoming.push(message),
+                    Some(txn_id) => self.publish_in_transaction(&txn_id, message, router),
+                },
                 Ok(None) => {}
                 Err((answer, denied)) => {
                     // What came before it is dealt with first.
@@ -162,6 +188,15 @@ impl Connection {
             self.renew_credit(channel, handle);
         }
         self.tell_blocked();
+    }
+
+    /// A message that is part of a transaction; it is rejected where there is none of that id.
+    fn publish_in_transaction(&mut self, txn_id: &[u8], message: Incoming<'_>, router: &mut dyn Router) {
+        let answer = message.answer;
+        if !self.send_in_transaction(txn_id, message.into_owned()) {
+            let text = "there is no such transaction";
+            self.deny(answer, Denied::new(Condition::TransactionUnknownId, text), router);
+        }
     }
 
     /// Tries again what waits for a type's answer.
@@ -287,7 +322,7 @@ impl Connection {
 }
 
 /// Messages in the broker's words.
-fn views_of<'a>(batch: &'a [Incoming<'_>], identity: &'a PublisherIdentity) -> Vec<Publish<'a>> {
+pub(super) fn views_of<'a>(batch: &'a [Incoming<'_>], identity: &'a PublisherIdentity) -> Vec<Publish<'a>> {
     let for_broker = |(place, incoming): (usize, &'a Incoming<'_>)| Publish {
         // Each by itself: a refusal of one says nothing of the next.
         channel: place as u16,

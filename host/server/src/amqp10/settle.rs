@@ -10,6 +10,7 @@
 
 use super::Connection;
 use leveret_amqp10::{
+    Condition,
     messaging::DeliveryState,
     performatives::{Disposition, Role},
 };
@@ -26,13 +27,23 @@ pub(super) struct Sent {
 /// How many settled ones are kept in the middle besides as many as there are others.
 const TOMBSTONES_MAX: usize = 64;
 
-#[derive(Clone, Copy)]
-struct Delivered {
-    id: u32,
+/// A delivery that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) id: u32,
     /// The link.
     handle: u32,
     /// The broker's number, or 0 once it is settled.
-    tag: u64,
+    pub(super) tag: u64,
+}
+
+/// A delivery that was settled in a transaction.
+pub(super) struct Settled {
+    pub(super) channel: u16,
+    pub(super) delivered: Delivered,
+    pub(super) outcome: Settle,
+    /// The client waits to hear that it is settled.
+    pub(super) is_to_be_told: bool,
 }
 
 impl Sent {
@@ -42,8 +53,19 @@ impl Sent {
         self.live += 1;
     }
 
-    /// Takes out those with numbers from `first` to `last` (RFC 1982), in order: their numbers, and the broker's.
-    pub(super) fn take(&mut self, first: u32, last: u32, mut each: impl FnMut(u32, u64)) {
+    /// Puts one back that was taken out.
+    pub(super) fn put_back(&mut self, delivered: Delivered) {
+        let ahead = |id: u32| id.wrapping_sub(delivered.id).cast_signed();
+        let at = self.deliveries.partition_point(|other| ahead(other.id) < 0);
+        match self.deliveries.get_mut(at).filter(|other| other.id == delivered.id) {
+            Some(place) => *place = delivered,
+            None => self.deliveries.insert(at, delivered),
+        }
+        self.live += 1;
+    }
+
+    /// Takes out those with numbers from `first` to `last` (RFC 1982), in order.
+    pub(super) fn take(&mut self, first: u32, last: u32, mut each: impl FnMut(Delivered)) {
         let Some(front) = self.deliveries.front().map(|delivered| delivered.id) else { return };
         // As far as the first one is behind the front.
         let ahead = |id: u32| id.wrapping_sub(front).cast_signed();
@@ -54,7 +76,8 @@ impl Sent {
             }
             if delivered.tag != 0 {
                 self.live -= 1;
-                each(delivered.id, std::mem::take(&mut delivered.tag));
+                each(*delivered);
+                delivered.tag = 0;
             }
         }
         self.tidy();
@@ -87,7 +110,7 @@ impl Sent {
 }
 
 /// What a state means for the queue; `None` if nothing yet.
-fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Option<Settle> {
+pub(super) fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Option<Settle> {
     Some(match state {
         Some(DeliveryState::Accepted(_)) => Settle::Accepted,
         Some(DeliveryState::Rejected(_)) => Settle::Rejected,
@@ -109,13 +132,20 @@ impl Connection {
             return;
         }
         let (first, last) = (disposition.first, disposition.last.unwrap_or(disposition.first));
+        if let Some(DeliveryState::Transactional(state)) = &disposition.state {
+            if !self.settle_in_transaction(channel, (first, last), state, disposition.settled) {
+                let text = "there is no such transaction";
+                self.protocol.end_session(channel, Condition::TransactionUnknownId, text);
+            }
+            return;
+        }
         let Some(outcome) = settlement(disposition.state.as_ref(), disposition.settled) else { return };
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         let client = &mut open.client;
         // The first and the last of those that there were.
         let mut range: Option<(u32, u32)> = None;
-        session.sent.take(first, last, |id, tag| {
+        session.sent.take(first, last, |Delivered { id, tag, .. }| {
             // One that is not known was not settled in time, and is settled now.
             let _ = client.settle(channel, tag, false, outcome);
             range = Some((range.map_or(id, |(first, _)| first), id));
@@ -176,7 +206,7 @@ mod tests {
 
     fn taken(sent: &mut Sent, first: u32, last: u32) -> Vec<(u32, u64)> {
         let mut taken = Vec::new();
-        sent.take(first, last, |id, tag| taken.push((id, tag)));
+        sent.take(first, last, |delivered| taken.push((delivered.id, delivered.tag)));
         taken
     }
 
@@ -195,6 +225,17 @@ mod tests {
         assert_eq!(sent.take_link(1), [2, 6]);
         assert_eq!(taken(&mut sent, 0, 10), [(1, 5)]);
         assert_eq!((sent.live, sent.deliveries.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_put_back_is_taken_again_in_its_place() {
+        let mut sent = Sent::default();
+        (0..4).for_each(|id| sent.push(id, 0, u64::from(id) + 1));
+        let mut taken_out = Vec::new();
+        sent.take(0, 2, |delivered| taken_out.push(delivered));
+        taken_out.into_iter().rev().for_each(|delivered| sent.put_back(delivered));
+        assert_eq!(taken(&mut sent, 0, 3), [(0, 1), (1, 2), (2, 3), (3, 4)]);
+        assert_eq!(sent.live, 0);
     }
 
     #[test]
