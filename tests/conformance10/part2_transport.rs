@@ -86,6 +86,20 @@ fn open_is_refused_with_open_and_close() {
     });
 }
 
+/// 2.4.5: a client that gives up after a second of silence hears something, again and again.
+#[test]
+fn signs_of_life_are_sent_to_whom_wants_them() {
+    with_bystander(|broker| {
+        let mut peer = Peer::logged_in(broker);
+        peer.say(0, &Open { idle_time_out: Some(1000), ..open() });
+        awaited!(peer, Open);
+        for _ in 0..3 {
+            peer.expect_sign_of_life();
+        }
+        peer.expect_alive();
+    });
+}
+
 /// 2.4.1: everything may come at once.
 #[test]
 fn a_client_need_not_wait_for_any_answer() {

@@ -226,6 +226,11 @@ impl Peer {
         }
     }
 
+    /// An empty frame, which is a sign of life, and nothing else.
+    pub(crate) fn expect_sign_of_life(&mut self) {
+        assert_eq!(self.take(8), frame::EMPTY_FRAME);
+    }
+
     /// The socket is closed, and nothing more came.
     pub(crate) fn expect_end(&mut self) {
         while self.fill() > 0 {}

@@ -179,7 +179,7 @@ mod go {
 }
 
 mod java {
-    use super::{Language::Java, run, run_with_outages};
+    use super::{Broker, Language::Java, SUITE_MAX, process, run, run_with_outages};
 
     #[test]
     fn messages() {
@@ -199,6 +199,21 @@ mod java {
     #[test]
     fn recovery() {
         run_with_outages(Java, "recovery", 5);
+    }
+
+    /// RabbitMQ's client of AMQP 1.0 goes on with nothing but a RabbitMQ of version 4.
+    #[test]
+    fn amqp10() {
+        let Some(mut client) = Java.client() else { return };
+        let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
+            .argument("--announced-product=RabbitMQ")
+            .argument("--announced-version=4.3.0");
+        let broker = builder.start();
+        client.arg("amqp10").env("AMQP_URL", broker.amqp_url());
+        let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
+        assert!(finished.status.success(), "{}", finished.report());
+        let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
+        assert_eq!(passed, 4, "{}", finished.report());
     }
 }
 
