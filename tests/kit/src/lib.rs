@@ -22,6 +22,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed set-up is a failed test")]
 
 pub mod broker;
+pub mod disk;
 pub mod guests;
 pub mod languages;
 pub mod log_lines;
@@ -31,6 +32,7 @@ pub mod scratch;
 pub mod wire;
 
 pub use broker::Broker;
+pub use disk::WatchedDisk;
 pub use relay::Relay;
 pub use scratch::ScratchDirectory;
 
