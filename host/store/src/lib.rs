@@ -19,9 +19,9 @@
 //! - A message that was acked may come again if power is lost before the ack was synced, which happens
 //!   with the next group that is. After any start but one that follows [`Store::close`] every message
 //!   counts as delivered before.
-//! - A sync that fails confirms nothing and is not tried again by itself: what it was to cover is written again, to
-//!   another file (only on a full disk with none that is free to where it was), at intervals that double up to five
-//!   seconds. Meanwhile what comes waits in memory up to a bound, and [`Health::Failing`] says what to do.
+//! - A sync that fails confirms nothing and is not tried again: what it was to cover is written again, to another file,
+//!   at intervals that double up to five seconds. One is kept free for that; where a full disk has none any more it
+//!   waits for room. Meanwhile what comes waits in memory up to a bound, and [`Health::Failing`] says what to do.
 //! - There are two checkpoints, each of which serves alone with the journal that is kept for it: across starts too, so
 //!   that with one of them damaged nothing is lost, but that every message counts as delivered before if it was the
 //!   later one. A start reads both. On a full disk there may be one only.
@@ -51,9 +51,9 @@
 //!   takes at least as much as a segment has, or an eighth of that where it has next to nothing, large bodies apart. A
 //!   group with a large body for which there is no room waits for it, and until then it counts as full; given up is one
 //!   only when the store is closed, or when nothing is left that could be acked. A full disk can also be started from.
-//!   It holds if nobody else takes the room that a removed checkpoint leaves for the next one, and if no sync fails
-//!   while the disk fills up, for what is written again takes from that reserve; else acks may have to wait until there
-//!   is room. And it needs a file system that writes in place: one that copies on write may have no room even for what
+//!   It holds if nobody else takes the room that a removed checkpoint leaves for the next one, and if syncs do not fail
+//!   again and again while the disk is full, for each time may cost a segment; else acks may have to wait until there is
+//!   room. And it needs a file system that writes in place: one that copies on write may have no room even for what
 //!   is there.
 //!
 //! # What it takes
@@ -61,8 +61,8 @@
 //! - *Disk:* two times the live bytes; the journal since the older of two checkpoints, which is twice
 //!   [`Config::checkpoint_bytes`], or four checkpoints if that is more; the checkpoints (16 bytes a message, and the
 //!   values), and as much again in free segments; up to sixteen segments that are free or slack; and files that were
-//!   set aside. A store that has and wrote next to nothing takes four segments in all, and a full disk leaves free what
-//!   acks need: with the sizes of a broker four segments, five if a checkpoint may need two. A batch fills up to 4,096
+//!   set aside. A store that has and wrote next to nothing takes five segments in all, and a full disk leaves free what
+//!   acks need: with the sizes of a broker five segments, six if a checkpoint may need two. A batch fills up to 4,096
 //!   bytes: messages that
 //!   come one at a time take that much each until they are acked.
 //! - *Writing:* besides the journal, a live byte is copied at most once for each byte that is freed by it; checkpoints

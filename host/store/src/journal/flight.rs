@@ -42,8 +42,6 @@ pub(crate) struct Flight {
     pub(crate) attempts: u32,
     /// Not to be tried again before.
     pub(crate) retry_at_ms: u64,
-    /// Parts of it are in segments that could not be removed: it is not to be written where it was.
-    pub(crate) remains: bool,
     /// How often it was written again.
     pub(crate) rescues: u64,
 }

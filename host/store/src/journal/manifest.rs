@@ -115,10 +115,16 @@ fn make(disk: &dyn Disk, record: &[u8]) -> Result<Arc<dyn File>, DiskError> {
     }
     let file = disk.create(UNFINISHED, MANIFEST_BYTES)?;
     // In both places, so that one that is damaged does not show what was before.
-    file.write_at(record, 0)?;
-    file.write_at(record, PLACE_BYTES as u64)?;
-    file.sync()?;
-    disk.rename(UNFINISHED, MANIFEST)?;
+    let named = file
+        .write_at(record, 0)
+        .and_then(|()| file.write_at(record, PLACE_BYTES as u64))
+        .and_then(|()| file.sync())
+        .and_then(|()| disk.rename(UNFINISHED, MANIFEST));
+    if let Err(error) = named {
+        // Its room may be needed; what cannot be removed is removed the next time.
+        let _ = disk.remove(UNFINISHED);
+        return Err(error);
+    }
     disk.sync_names()?;
     Ok(file)
 }

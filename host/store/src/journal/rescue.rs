@@ -1,12 +1,12 @@
 //! Writes again what is in flight after something failed.
 //!
 //! *Where:* to new segments, however often it fails: what a sync that failed left in a file is not known, and that
-//! file is not asked again. Where there are not as many segments as it needs it waits for them; what acks have in
-//! reserve may be used, as what is superseded comes back. Only on a disk that is full, with nothing free, it is written
-//! to where it was: all of it, so that the next sync has all of it to write. It is all the one or all the other, and
-//! nothing counts as moved before all of it is written: so each segment begins with a batch that is not older than
-//! those of the segments before, which recovery relies on. What was begun elsewhere and not ended is removed before
-//! anything is written in place: a start takes the latest of a batch, and that one would not have been synced.
+//! file is not asked again. Where there are not as many segments as it needs it waits for them, on a full disk too; what
+//! acks and checkpoints have in reserve may be used, as what is superseded comes back. So that there are as many, no
+//! more is in flight where room is short than what is free has room for (`write.rs`). Nothing counts as moved before all
+//! of it is written: so each segment begins with a batch that is not older than those of the segments before, which
+//! recovery relies on. What was begun and not ended is removed before it is begun again: a start takes the latest of a
+//! batch, and that one would not have been synced.
 //!
 //! *When:* at once, and then at intervals that double, up to [`RETRY_MS_MAX`].
 
@@ -49,16 +49,12 @@ impl Core {
         {
             segment.suspicious = true;
         }
-        let written = if self.has_room(flight) {
-            self.write_elsewhere(writer, flight)
-        } else if flight.remains || !self.room.is_full() {
-            // For room.
+        if !self.has_room(flight) {
+            // Nothing is confirmed until there is.
             self.tidy();
             return false;
-        } else {
-            self.write_in_place(flight)
-        };
-        if let Err(error) = written {
+        }
+        if let Err(error) = self.write_elsewhere(writer, flight) {
             self.room.trouble(Trouble::Journal, error);
             return true;
         }
@@ -73,16 +69,30 @@ impl Core {
 
     /// Whether there are segments for all of it.
     fn has_room(&self, flight: &Flight) -> bool {
+        let segments = self.segments.lock();
+        let Some(front) = flight.batches.front() else { return true };
+        let is_its = |batch: &Batch| {
+            let segment = segments.files.get(&batch.segment);
+            segment.is_none_or(|segment| segment.first >= front.number)
+        };
+        // Where it is all that its segments have they come back at once.
+        let comes_back = self.room.is_full() && flight.batches.iter().all(is_its);
+        let left = if comes_back { 0 } else { self.room.left_to_checkpoints() };
+        segments.free() >= self.needed(flight, None) + left
+    }
+
+    /// How many segments all of it would need, and one more batch of that length.
+    pub(crate) fn needed(&self, flight: &Flight, more: Option<usize>) -> usize {
         let length = self.config.segment_bytes;
         let (mut needed, mut offset) = (0, length);
-        for batch in &flight.batches {
-            let bytes = batch.chunk.bytes.len() as u64;
+        for bytes in flight.batches.iter().map(|batch| batch.chunk.bytes.len()).chain(more) {
+            let bytes = bytes as u64;
             if offset + bytes > length {
                 (needed, offset) = (needed + 1, FIRST_BATCH_AT);
             }
             offset = (offset + bytes).next_multiple_of(BLOCK_BYTES);
         }
-        self.segments.lock().free() >= needed + self.room.of_checkpoints()
+        needed
     }
 
     fn write_elsewhere(&self, writer: &mut Writer, flight: &mut Flight) -> Result<(), DiskError> {
@@ -106,12 +116,12 @@ impl Core {
                     places.push(place);
                 }
                 Err(error) => {
-                    flight.remains |= self.abandon(writer, first_new).is_err();
+                    // What cannot be removed is older than what is written next.
+                    let _ = self.abandon(writer, first_new);
                     return Err(error);
                 }
             }
         }
-        flight.remains = false;
         self.supersede(flight, &places);
         for (batch, (segment, file, offset)) in flight.batches.iter_mut().zip(places) {
             (batch.segment, batch.file, batch.offset) = (segment, file, offset);
@@ -143,17 +153,6 @@ impl Core {
             let is_new = places.iter().any(|(new, ..)| new == number);
             segment.superseded |= segment.first >= front.number && !is_new;
         }
-    }
-
-    fn write_in_place(&self, flight: &mut Flight) -> Result<(), DiskError> {
-        let synced = flight.synced;
-        for batch in &mut flight.batches {
-            put_header(&mut batch.chunk, (batch.number, batch.segment, synced));
-            batch.file.write_at(&batch.chunk.bytes, batch.offset)?;
-            Counts::add(&self.counts.journal_bytes, batch.chunk.bytes.len() as u64);
-        }
-        flight.batches.iter_mut().for_each(|batch| self.apply_again(batch));
-        Ok(())
     }
 
     fn apply_again(&self, batch: &mut Batch) {

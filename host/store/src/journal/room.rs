@@ -1,12 +1,12 @@
 //! Whether there is room, and what is wrong.
 //!
 //! *The reserve.* Free segments that only what takes away may use: [`Config::reserve_segments`] for acks and
-//! deletions, as many as a checkpoint may need, and as many as what was taken before the disk was known to be
-//! full. A small store has a smaller one. What grows waits while there is no more than that, until the keeper
+//! deletions, as many as a checkpoint may need, as many as what was taken before the disk was known to be
+//! full, and one for what failed and is written again. A small store has a smaller one. What grows waits while there is no more than that, until the keeper
 //! has made segments or has found that it cannot.
 //!
 //! *A young store*, that has next to nothing and wrote next to nothing since it was opened, has few free segments: those
-//! of a checkpoint and two, which with what is left of the segment that is written is room for all that may be taken
+//! of a checkpoint, that for what failed and two, which with what is left of the segment that is written is room for all that may be taken
 //! before the disk is known to be full. It gets the others when it is not young any more.
 //!
 //! *Pressed:* a segment could not be made, so the keeper frees what it can: it saves, so that dead segments
@@ -22,7 +22,8 @@
 //! *Why acks always have room:* a segment of acks has nothing live, so after a checkpoint it is free again. The
 //! checkpoint has the room that the one before had, or that of spare segments which acks leave to it. Where one was given
 //! up for that, the rest of it is for those that follow, and acks need not leave them another one. So it is unless somebody
-//! else takes that room, or syncs fail while the disk fills up: what is written again has the reserve too.
+//! else takes that room, or syncs fail more often than checkpoints can be made between: each time may cost a segment,
+//! until what is in it is dead.
 
 use super::{Core, segments::Segments};
 use crate::{
@@ -36,6 +37,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// What is next to nothing is no more than that part of a segment.
 const LITTLE_PART: u64 = 8;
+
+/// How many free segments only what failed may use.
+pub(crate) const OF_RESCUES: usize = 1;
 
 /// What may be wrong.
 #[derive(Clone, Copy)]
@@ -218,13 +222,17 @@ impl Core {
     /// How many free segments what grows leaves alone.
     pub(crate) fn reserve(&self, segments: &Segments) -> usize {
         let count = segments.files.len();
-        if self.is_young() { self.room.of_checkpoints().min(3 * count) } else { self.reserve_of(count) }
+        if self.is_young() {
+            (self.room.of_checkpoints() + OF_RESCUES).min(3 * count)
+        } else {
+            self.reserve_of(count)
+        }
     }
 
     /// The reserve of a store of so many segments.
     fn reserve_of(&self, count: usize) -> usize {
         let taken = self.of_taken(self.growth_bytes_max());
-        (self.config.reserve_segments + self.room.of_checkpoints() + taken).min(3 * count)
+        (self.config.reserve_segments + self.room.of_checkpoints() + OF_RESCUES + taken).min(3 * count)
     }
 
     /// How many segments so much needs that waits, with what the writer has; each batch begins with a block.
@@ -244,7 +252,7 @@ impl Core {
     /// reserve.
     pub(crate) fn enough(&self, segments: &Segments) -> usize {
         let beside = if self.is_young() {
-            self.room.of_checkpoints()
+            self.room.of_checkpoints() + OF_RESCUES
         } else {
             self.reserve_of(segments.files.len() + 1)
         };
@@ -257,7 +265,7 @@ impl Core {
         if self.is_young() { few } else { self.reserve(segments) }
     }
 
-    fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         self.room.is_pressed() || self.room.is_full()
     }
 
@@ -276,9 +284,9 @@ impl Core {
         } else if claim == Claim::Grows && !self.room.is_full() {
             self.reserve(segments)
         } else if self.room.is_pressed() || self.room.is_full() {
-            self.room.left_to_checkpoints()
+            self.room.left_to_checkpoints() + OF_RESCUES
         } else {
-            0
+            OF_RESCUES
         };
         segments.free() > left
     }

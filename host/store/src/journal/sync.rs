@@ -62,6 +62,10 @@ impl Core {
         } else {
             self.room.solved(Trouble::Journal);
         }
+        if self.is_short() {
+            // The writer may have waited for what was in flight.
+            self.kick();
+        }
         if self.room.is_awaited() || self.manifest.is_behind() {
             self.tidy();
         }

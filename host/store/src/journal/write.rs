@@ -77,12 +77,30 @@ impl Core {
         let Some(chunk) = taken else {
             return false;
         };
+        if self.is_short() && self.waits_for_sync(writer, &chunk) {
+            writer.stuck = Some(chunk);
+            return false;
+        }
         let claim = if chunk.grows { Claim::Grows } else { Claim::Frees };
         if !writer.fits(chunk.bytes.len()) && !self.roll(writer, (writer.next, claim)) {
             writer.stuck = Some(chunk);
             return false;
         }
         self.write(writer, chunk, now_ms);
+        true
+    }
+
+    /// Whether with one more batch there would be more in flight than could be written again in what is free. One alone
+    /// does not wait: more would not come of that.
+    fn waits_for_sync(&self, writer: &Writer, chunk: &Chunk) -> bool {
+        let mut flight = self.flight.lock();
+        let bytes = chunk.bytes.len();
+        let needed = self.needed(&flight, Some(bytes)) + usize::from(!writer.fits(bytes));
+        if flight.batches.is_empty() || needed <= self.segments.lock().free() {
+            return false;
+        }
+        flight.want_all();
+        self.written.notify_one();
         true
     }
 

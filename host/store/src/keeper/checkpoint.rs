@@ -80,6 +80,12 @@ impl Core {
             }
             return self.is_due(keeper) && self.begin_saving(keeper);
         };
+        if self.room.is_pressed() && self.flight.lock().failed {
+            // It would have to be made again, and what failed may need its room.
+            keeper.saving = None;
+            let _ = self.disk.remove(UNFINISHED);
+            return true;
+        }
         if !saving.whole {
             if let Err(error) = self.save_block(saving) {
                 keeper.saving = None;
@@ -215,6 +221,7 @@ impl Core {
             return true;
         }
         keeper.lacks = true;
+        // That for what failed too: it is what frees others.
         let gave = self.segments.lock().give_up(&*self.disk);
         if gave {
             self.room.gave_to_checkpoint();

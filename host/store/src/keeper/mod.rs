@@ -16,7 +16,7 @@ use crate::{
     DiskError, aside,
     journal::{
         Core,
-        room::Trouble,
+        room::{OF_RESCUES, Trouble},
         segments::{FileName, Segments},
     },
 };
@@ -148,7 +148,7 @@ impl Core {
         let (mut did, mut gave) = (false, false);
         if segments.free() < enough && !is_its {
             (segments, did) = self.make_spare(keeper, segments);
-        } else if segments.free() > enough && self.room.is_pressed() {
+        } else if segments.free() > enough.max(OF_RESCUES) && self.room.is_pressed() {
             // Something else needs the room.
             did = segments.give_up(&*self.disk);
             gave = did;

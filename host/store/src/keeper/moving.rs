@@ -6,6 +6,7 @@ use crate::{
     index::chunk::Location,
     journal::{
         Core, Counts, Sync,
+        room::OF_RESCUES,
         segments::{FIRST_BATCH_AT, Segments},
     },
     record::{
@@ -57,7 +58,7 @@ impl Core {
     /// Where room is short a segment must be left that has nothing but acks: only such a one is free again after
     /// a checkpoint.
     fn leaves_room(&self, segments: &Segments) -> bool {
-        !self.room.is_pressed() || segments.free() >= 2 + self.room.left_to_checkpoints()
+        !self.room.is_pressed() || segments.free() >= 2 + OF_RESCUES + self.room.left_to_checkpoints()
     }
 
     fn find_sparse(&self) -> Option<Moving> {

@@ -47,6 +47,8 @@ fn a_full_disk_takes_acks_and_serves_again_and_loses_nothing() {
     let total = run_all(World::run_full, 400);
     let of_all = [total.confirmed, total.crashes, total.refused_full, total.filled, total.extents];
     let is_one = number("LEVERET_STORE_SEED").is_some();
+    // What failed had room elsewhere, nearly always.
+    assert!(is_one || total.waited * 10 < total.rescues, "{total:?}");
     assert!(
         is_one || of_all.into_iter().chain([total.closes, total.rescues]).all(|count| count > 0),
         "{total:?}"
@@ -106,20 +108,27 @@ fn survivors(disk: &SimDisk) -> usize {
 }
 
 #[test]
-fn without_room_what_failed_is_written_again_where_it_was() {
+fn without_room_what_failed_waits_for_it_and_no_file_is_written_again() {
     let disk = SimDisk::new(1);
-    let (core, _keeper) = in_flight(&disk);
+    let (core, mut keeper) = in_flight(&disk);
     while core.segments.lock().free() > 2 {
         assert!(core.segments.lock().give_up(&disk));
     }
     disk.set_faults(Faults { sync: 1024, bytes_max: disk.used_bytes(), ..Faults::default() });
     assert!(sync_once(&core, 0));
-    assert!(!core.write_step(0), "it waits for room until it is known that there is none");
     core.room.set_full();
-    assert!(core.flight.lock().failed && core.write_step(100) && !core.flight.lock().failed);
-    assert_eq!((store::stat(&core).rescues, core.segments.lock().free()), (1, 2), "it needs more than two");
     disk.set_faults(Faults { bytes_max: disk.used_bytes(), ..Faults::default() });
-    while sync_once(&core, 0) {}
+    for now_ms in (100..20_000).step_by(100) {
+        assert!(!core.write_step(now_ms) && !sync_once(&core, now_ms), "it needs more than two");
+        core.keep_step(&mut keeper, now_ms);
+    }
+    let Health::Failing(reason) = core.health() else { panic!("{:?}", core.health()) };
+    assert!(reason.contains("nothing is confirmed"), "{reason}");
+    assert_eq!(survivors(&disk.copy()), 25, "it was written, and the process alone ended");
+    // Room comes.
+    disk.set_faults(Faults::default());
+    work(&core, &mut keeper, 20_000);
+    assert!(core.health() == Health::Well && store::stat(&core).rescues == 1);
     assert_eq!(survivors(&disk), 25);
 }
 
@@ -386,7 +395,7 @@ fn acks_go_on_in_the_room_of_a_segment_that_was_given_up_for_a_checkpoint() {
     assert!(next > 60, "{next}");
     // Somebody else takes what is left.
     let mut segments = core.segments.lock();
-    while segments.free() > 2 {
+    while segments.free() > 3 {
         assert!(segments.give_up(&disk));
     }
     drop(segments);
@@ -420,8 +429,8 @@ fn a_store_that_has_next_to_nothing_keeps_few_free_segments() {
         store::close(&core, keeper);
         counts
     };
-    assert_eq!(free(1, 10), (3, 1));
-    assert_eq!(free(2, 10), (3, 1), "after a start too");
+    assert_eq!(free(1, 10), (4, 2));
+    assert_eq!(free(2, 10), (4, 2), "after a start too");
     let (free, reserve) = free(3, 9000);
     assert!(reserve >= 5 && free > reserve, "{free} {reserve}");
 }

@@ -45,6 +45,8 @@ pub(super) struct Seen {
     /// Where the last files were lost: it was told, it was not.
     pub(super) ends: u64,
     pub(super) unseen: u64,
+    /// What failed on a full disk waited for room that somebody made.
+    pub(super) waited: u64,
 }
 
 impl Seen {
@@ -66,6 +68,7 @@ impl Seen {
         self.made_up += other.made_up;
         self.ends += other.ends;
         self.unseen += other.unseen;
+        self.waited += other.waited;
     }
 }
 

@@ -82,7 +82,8 @@ impl World {
         }
     }
 
-    /// Works until something is so. Half way what fails stops to fail; there is no more room for that.
+    /// Works until something is so. Half way what fails stops to fail; there is no more room for that. But where what
+    /// failed waits for room, to be written to another file, somebody makes some.
     fn work_until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         for step in 0..ENOUGH {
             if is_so(self) {
@@ -90,6 +91,13 @@ impl World {
             }
             if step == ENOUGH / 2 {
                 self.set_end_faults(self.disk.faults().bytes_max);
+            }
+            if step == ENOUGH / 4 * 3 && self.core.flight.lock().failed {
+                let needed =
+                    self.core.needed(&self.core.flight.lock(), None) + self.core.room.of_checkpoints();
+                let more = needed as u64 * self.config_bytes();
+                self.set_end_faults(self.disk.faults().bytes_max + more);
+                self.seen.waited += 1;
             }
             self.work_once();
             self.hear();
