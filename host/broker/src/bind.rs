@@ -219,13 +219,13 @@ impl Vhost {
         self.check_bindable(source, to)?;
         let mut changes = self.changes.lock();
         let Some(source) = self.exchange(source) else {
-            return Ok(Now::Done((), Receipt::default()));
+            return Ok(Now::Done((), self.written_before(&changes, true)));
         };
         let Ok(destination) = self.destination(to) else {
-            return Ok(Now::Done((), Receipt::default()));
+            return Ok(Now::Done((), self.written_before(&changes, true)));
         };
         let Some(binding) = source.find(&destination, routing_key, &arguments) else {
-            return Ok(Now::Done((), Receipt::default()));
+            return Ok(Now::Done((), self.written_before(&changes, true)));
         };
         check_owner(&destination, by)?;
         changes.unbind(&source, &binding);

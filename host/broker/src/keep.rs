@@ -177,8 +177,8 @@ impl Vhost {
         changes.written.clone()
     }
 
-    /// For something durable that was there already: another may have made it just now, and then it counts as done
-    /// with that.
+    /// For something durable that was there already, or was gone: another may have made it or taken it away just now, and
+    /// then it counts as done with that.
     pub(crate) fn written_before(&self, changes: &Topology, is_durable: bool) -> Receipt {
         if is_durable && changes.written.is_pending() { changes.written.clone() } else { Receipt::default() }
     }

@@ -37,15 +37,13 @@ impl Receipt {
         Self(Some(slip.clone()))
     }
 
-    /// Tells a store that messages are done with, and asks when that is safe.
+    /// Tells a store that messages are done with, and asks when that is safe, and all that it was told before: where
+    /// there is nothing any more, somebody else may have taken it away just now.
     pub(crate) fn for_settled(
         store: &dyn Store,
         durability: Durability,
         settled: &[(KeptId, Ranges)],
     ) -> Self {
-        if settled.is_empty() {
-            return Self::default();
-        }
         let (slip, mut group) = (Arc::new(Slip::default()), store.group());
         let waiter: Arc<dyn Written> = slip.clone();
         settled.iter().for_each(|(queue, range)| group.settle(*queue, &[*range]));

@@ -299,7 +299,7 @@ impl Vhost {
         }
         let mut changes = self.changes.lock();
         let Some(exchange) = self.exchange(name) else {
-            return Ok(Now::Done((), Receipt::default()));
+            return Ok(Now::Done((), self.written_before(&changes, true)));
         };
         if if_unused && exchange.binding_count() > 0 {
             let (name, vhost) = (exchange.spec.name.clone(), self.name.clone());
@@ -421,15 +421,14 @@ impl Vhost {
         by: ConnectionId,
     ) -> Result<Now<u64>, Refusal> {
         let Some(queue) = self.queue(name) else {
-            return Ok(Now::Done(0, Receipt::default()));
+            return Ok(Now::Done(0, self.written_before(&self.changes.lock(), true)));
         };
         if queue.is_for_replies() {
             return Ok(Now::Done(0, Receipt::default()));
         }
         queue.check_access(by)?;
-        let Some(ready) = queue.delete(if_unused, if_empty)? else {
-            return Ok(Now::Done(0, Receipt::default()));
-        };
+        // Whoever else deletes it may not have come to the rest yet.
+        let ready = queue.delete(if_unused, if_empty)?.unwrap_or(0);
         let mut changes = self.changes.lock();
         let receipt = self.queue_gone_locked(&mut changes, &queue);
         Ok(self.made(changes, Some(router), (ready, receipt)))
@@ -478,12 +477,13 @@ impl Vhost {
             let found = queues.get(queue.name().as_bytes()).is_some_and(|found| Arc::ptr_eq(found, queue));
             found.then(|| queues.remove(queue.name().as_bytes())).is_some()
         };
-        self.write(changes, |writing| {
+        let receipt = self.write(changes, |writing| {
             if is_there {
                 writing.queue_gone(queue);
             }
             writing.exchanges_gone(&gone);
-        })
+        });
+        if is_there { receipt } else { self.written_before(changes, queue.kept_id().is_some()) }
     }
 
     /// Deletes the exclusive queues of a connection that is gone. Types that may take long are told later.

@@ -377,6 +377,38 @@ fn what_is_durable_is_made_at_once_and_safe_when_the_store_says_so() {
 }
 
 #[test]
+fn what_somebody_else_took_away_is_gone_once_that_is_safe() {
+    let disk = Disk::new();
+    let mut c = furnished(&disk);
+    let other = again(&Disk::new()).id;
+    c.publish("", "q", "1");
+    type Take = fn(&mut Connection, leveret_broker::ConnectionId) -> Receipt;
+    let takes: [(&str, Take); 4] = [
+        ("purge", |c, id| c.vhost.purge_queue_kept(b"q", id).unwrap().1),
+        ("unbind", |c, id| made(c.vhost.unbind_now(&mut c.router, b"x", Q, b"k", Table::new(), id))),
+        ("delete a queue", |c, id| made(c.vhost.delete_queue_now(&mut c.router, b"q", false, false, id))),
+        ("delete an exchange", |c, _| made(c.vhost.delete_exchange_now(&mut c.router, b"x", false))),
+    ];
+    for (what, take) in takes {
+        let id = c.id;
+        disk.is_slow(true);
+        let first = take(&mut c, id);
+        let second = take(&mut c, other);
+        assert!(first.is_pending() && second.is_pending(), "{what}");
+        disk.is_slow(false);
+        assert!(first.is_safe() && second.is_safe(), "{what}");
+        assert!(take(&mut c, other).is_safe(), "{what}: nothing is to be waited for");
+    }
+}
+
+fn made<T: std::fmt::Debug>(now: Result<Now<T>, Refusal>) -> Receipt {
+    match now {
+        Ok(Now::Done(_, receipt) | Now::Tell(_, receipt)) => receipt,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_hundred_thousand_bindings_are_there_again() {
     let disk = Disk::new();
     let mut c = again(&disk);
