@@ -5,6 +5,7 @@
 //!   confirm, every "ok" and every ack that was sent, and judges all that is there after each start.
 //! - `clean_stop`: nothing is marked that was not delivered, and nothing is lost, after SIGTERM.
 //! - `damage`: files that are damaged, cut, missing, or of a later version.
+//! - `slow`: a disk that does not keep up.
 //! - `syncs`: what was asked of the system before a confirm, and what is done when it cannot.
 //! - `parked`: a start without the plugin of an exchange, and its state once the plugin is back.
 //!
@@ -25,6 +26,7 @@ mod parked;
 #[path = "../interop/rust/session.rs"]
 mod session;
 mod simple;
+mod slow;
 mod syncs;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
