@@ -7,6 +7,7 @@
 //! - `damage`: files that are damaged, cut, missing, or of a later version.
 //! - `slow`: a disk that does not keep up.
 //! - `syncs`: what was asked of the system before a confirm, and what is done when it cannot.
+//! - `full`: a disk without room, and many who publish.
 //! - `parked`: a start without the plugin of an exchange, and its state once the plugin is back.
 //!
 //! A failing run of `crash` prints its seed. `LEVERET_DURABILITY_SEED=<number>` makes the same choices again; the
@@ -19,6 +20,7 @@
 mod clean_stop;
 mod crash;
 mod damage;
+mod full;
 mod load;
 mod model;
 mod parked;

@@ -13,7 +13,7 @@ const MESSAGES: u64 = 6000;
 const SYNC_MS: u64 = 1000;
 
 /// The most memory that the broker had, in bytes.
-fn peak_bytes(broker: &Broker) -> u64 {
+pub(crate) fn peak_bytes(broker: &Broker) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap() * 1024
