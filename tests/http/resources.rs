@@ -75,6 +75,21 @@ async fn declared(broker: &Broker) -> Connection {
     connection
 }
 
+/// What was counted is looked at elsewhere.
+fn without_numbers(mut answer: Value) -> Value {
+    match &mut answer {
+        Value::Object(fields) => {
+            let is_number =
+                |name: &str| name.ends_with("_details") || ["message_stats", "churn_rates"].contains(&name);
+            fields.retain(|name, _| !is_number(name));
+            fields.values_mut().for_each(|value| *value = without_numbers(value.take()));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| *value = without_numbers(value.take())),
+        _ => {}
+    }
+    answer
+}
+
 /// A binding's key is the broker's own business where there are arguments; it must be there.
 fn without_digests(mut bindings: Value) -> Value {
     for binding in bindings.as_array_mut().expect("a list") {
@@ -102,14 +117,14 @@ fn exchanges_and_queues_have_rabbitmqs_json() {
             ("exchanges/%2F/amq.default", "default-exchange"),
         ];
         for (path, file) in cases {
-            assert_eq!(get(broker, path), rabbitmq(file), "{path}");
+            assert_eq!(without_numbers(get(broker, path)), rabbitmq(file), "{path}");
         }
         let mut queue = rabbitmq("queue");
         // What is of this run.
         queue["node"] = json!("leveret@127.0.0.1");
-        assert_eq!(get(broker, "queues/%2F/fx.work"), queue);
-        assert_eq!(get(broker, "queues"), json!([queue]));
-        assert_eq!(get(broker, "queues/%2F"), json!([queue]));
+        assert_eq!(without_numbers(get(broker, "queues/%2F/fx.work")), queue);
+        assert_eq!(without_numbers(get(broker, "queues")), json!([queue]));
+        assert_eq!(without_numbers(get(broker, "queues/%2F")), json!([queue]));
     });
 }
 
@@ -136,7 +151,7 @@ fn bindings_have_rabbitmqs_json_and_order() {
 fn the_overview_counts_and_says_where_to_connect() {
     on_broker(&Broker::start(BINARY), async |broker| {
         let _connection = declared(broker).await;
-        let mut overview = get(broker, "overview");
+        let mut overview = without_numbers(get(broker, "overview"));
         let types = overview["exchange_types"].take();
         let names: Vec<&str> = types.as_array().unwrap().iter().filter_map(|t| t["name"].as_str()).collect();
         assert_eq!(names, TYPES);

@@ -17,6 +17,7 @@ use crate::{
     policy::Policy,
     queue::Queue,
     store::KeptId,
+    traffic::ExchangeTraffic,
 };
 use alloc::{
     boxed::Box,
@@ -159,7 +160,7 @@ pub struct Exchange {
     pub(crate) later: Weak<Later>,
     generation: AtomicU64,
     deleted: AtomicBool,
-    rejected: AtomicU64,
+    pub(crate) traffic: ExchangeTraffic,
     bindings: RwLock<Bindings>,
 }
 
@@ -269,7 +270,7 @@ impl Exchange {
             later: Weak::new(),
             generation: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
-            rejected: AtomicU64::new(0),
+            traffic: ExchangeTraffic::default(),
             bindings: RwLock::new(Bindings { settings, ..Bindings::default() }),
         }
     }
@@ -319,16 +320,6 @@ impl Exchange {
     /// Marks it deleted; its bindings are removed by the caller.
     pub(crate) fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
-    }
-
-    /// How many messages its types did not accept since it was declared.
-    #[must_use]
-    pub fn rejected_count(&self) -> u64 {
-        self.rejected.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_rejected(&self) {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many bindings it has as a source.

@@ -49,6 +49,7 @@ mod stage;
 pub mod store;
 mod telling;
 mod topology;
+pub mod traffic;
 mod vhost;
 mod walk;
 

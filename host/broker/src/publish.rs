@@ -36,6 +36,7 @@ use crate::{
     replies,
     stage::Stage,
     store::{Durability, Group, Written},
+    traffic::ExchangeTraffic,
     vhost::Vhost,
     walk::{Asking, NO_ANSWER, Walk, Walked},
 };
@@ -111,6 +112,8 @@ struct Scratch {
     transaction: Option<Durability>,
     /// Of something that is staged, receivers do not see everything.
     hides: bool,
+    /// How many messages of clients went to queues, once for each, since somebody asked.
+    routed: u64,
 }
 
 /// What one call works on.
@@ -219,6 +222,11 @@ impl Publisher {
         done
     }
 
+    /// How many messages went to queues since it was asked, once for each queue.
+    pub fn take_routed(&mut self) -> u64 {
+        core::mem::take(&mut self.scratch.routed)
+    }
+
     fn begin(&mut self, vhost: &Arc<Vhost>) {
         self.scratch.behind = false;
         self.scratch.groups = 0;
@@ -234,6 +242,7 @@ impl Publisher {
     /// The default exchange: the routing key is the queue's name.
     fn publish_to_default(&mut self, batch: &mut Batch<'_, '_>, start: usize, run: usize) -> usize {
         let Self { queues, scratch, .. } = self;
+        let added = scratch.stage.added();
         for (index, publish) in batch.messages.iter().enumerate().skip(start).take(run) {
             if let Some(refusal) = scratch.refusal(publish) {
                 scratch.refuse(batch, publish.channel, refusal);
@@ -257,6 +266,7 @@ impl Publisher {
             };
             batch.outcomes.push(outcome);
         }
+        scratch.count(batch, &batch.vhost.traffic.default_exchange, run, added);
         run
     }
 
@@ -286,6 +296,7 @@ impl Scratch {
         start: usize,
         run: usize,
     ) -> usize {
+        let added = self.stage.added();
         let mut answers = core::mem::take(&mut self.answers);
         let mut dealt = 0;
         while dealt < run {
@@ -313,7 +324,19 @@ impl Scratch {
             }
         }
         self.answers = answers;
+        self.count(batch, &exchange.traffic, dealt, added);
         dealt
+    }
+
+    /// Counts what clients published to an exchange, and what of that went to queues since so much was.
+    fn count(&mut self, batch: &Batch<'_, '_>, traffic: &ExchangeTraffic, messages: usize, added: u64) {
+        if batch.sender.is_some() {
+            return;
+        }
+        let out = self.stage.added() - added;
+        self.routed += out;
+        traffic.publish_in.add_shared(messages as u64);
+        traffic.publish_out.add_shared(out);
     }
 
     /// Deals with the answers for a run; stops where a walk has to wait. Returns how many were

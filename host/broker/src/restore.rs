@@ -78,6 +78,12 @@ impl Everything {
 }
 
 impl Vhost {
+    /// What was there again when it was made.
+    #[must_use]
+    pub fn restored(&self) -> Restored {
+        self.restored
+    }
+
     /// Makes again what the store has. Nobody else has the virtual host yet.
     pub(crate) fn restore(&mut self, router: &mut dyn Router) -> Restored {
         if !self.store.keeps() {

@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     /// [`Self::forget_set`] to the next.
     last_set: *const Targets,
     last_set_groups: Vec<usize>,
+    /// How many messages were ever added, once for each queue.
+    added: u64,
 }
 
 impl Stage {
@@ -40,7 +42,13 @@ impl Stage {
         let index = self.group_of(queue);
         if let Some(group) = self.groups.get_mut(index) {
             group.members.push(message);
+            self.added += 1;
         }
+    }
+
+    /// How many messages were ever added, once for each queue.
+    pub(crate) fn added(&self) -> u64 {
+        self.added
     }
 
     /// Adds a message for all queues of a set.
@@ -52,6 +60,7 @@ impl Stage {
             groups.extend(set.queues.iter().map(|queue| self.group_of(queue)));
             self.last_set_groups = groups;
         }
+        self.added += self.last_set_groups.len() as u64;
         for index in &self.last_set_groups {
             if let Some(group) = self.groups.get_mut(*index) {
                 group.members.push(message);

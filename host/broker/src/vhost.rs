@@ -26,6 +26,7 @@ use crate::{
     store::{Store, Volatile},
     telling::Now,
     topology::{self, Topology},
+    traffic::VhostTraffic,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -74,7 +75,8 @@ pub struct Vhost {
     queues: ByName<Queue>,
     /// Those for replies, which are in no list.
     pub(crate) replies: ByName<Queue>,
-    restored: Restored,
+    pub(crate) restored: Restored,
+    pub(crate) traffic: VhostTraffic,
 }
 
 impl Vhost {
@@ -121,6 +123,7 @@ impl Vhost {
             queues: RwLock::default(),
             replies: RwLock::default(),
             restored: Restored::default(),
+            traffic: VhostTraffic::default(),
         };
         let spec = |name, type_name, internal| ExchangeSpec {
             name: Name::from_static(name),
@@ -143,12 +146,6 @@ impl Vhost {
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
-    }
-
-    /// What was there again when it was made.
-    #[must_use]
-    pub fn restored(&self) -> Restored {
-        self.restored
     }
 
     /// The account that its queues charge.
@@ -332,6 +329,7 @@ impl Vhost {
     ) -> Result<(QueueStatus, Receipt), Refusal> {
         spec.name = names::declared(&spec.name);
         spec.durable &= !spec.exclusive;
+        self.traffic.queues_declared.add_shared(1);
         let made = spec.name.is_empty();
         if !made {
             // Not even its owner declares a server-named queue by its name, as in RabbitMQ.
@@ -477,6 +475,7 @@ impl Vhost {
             let found = queues.get(queue.name().as_bytes()).is_some_and(|found| Arc::ptr_eq(found, queue));
             found.then(|| queues.remove(queue.name().as_bytes())).is_some()
         };
+        self.traffic.queues_deleted.add_shared(is_there.into());
         let receipt = self.write(changes, |writing| {
             if is_there {
                 writing.queue_gone(queue);

@@ -8,7 +8,7 @@
 //! *In and out:* a [`config::Config`] goes in; a running broker comes out ([`wiring::start`]).
 //!
 //! *Invariants:* a connection stays on the worker thread that got it; nothing on a message's path
-//! is shared by all workers; no borrowed read buffer outlives one turn of a connection.
+//! is shared by all workers, but numbers that are added up once for a batch; no borrowed read buffer outlives one turn of a connection.
 //!
 //! Read [`wiring`] first, then [`connection`], then [`amqp091`] or [`amqp10`]; [`http`] stands apart.
 
@@ -30,6 +30,7 @@ pub mod policies;
 pub mod quorum;
 pub mod store;
 pub mod tls;
+pub mod traffic;
 pub mod users;
 pub mod vhosts;
 pub mod watch;

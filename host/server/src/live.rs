@@ -1,11 +1,15 @@
 //! The connections that there are, by whom and where: to count them against limits, and to end those of a user or a
 //! virtual host that is gone.
 
-use crate::connection::ConnectionWake;
+use crate::{
+    connection::ConnectionWake,
+    traffic::{Churn, ConnectionTraffic, Totals},
+};
+use leveret_broker::traffic::{ChannelCounts, ChannelTraffic};
 use leveret_model::{Name, Refusal, Table};
 use parking_lot::{Condvar, Mutex};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{
         Arc,
@@ -16,7 +20,7 @@ use std::{
 
 /// All open connections.
 #[derive(Default)]
-pub struct Live(Mutex<Inside>, Condvar);
+pub struct Live(Mutex<Inside>, Condvar, Churn);
 
 #[derive(Default)]
 struct Inside {
@@ -24,6 +28,10 @@ struct Inside {
     users: HashMap<Name, Arc<OfUser>>,
     /// How many connections a virtual host has.
     vhosts: HashMap<Name, u64>,
+    /// What was counted of what ended, by protocol.
+    ended: BTreeMap<&'static str, Totals>,
+    /// The same of each virtual host.
+    ended_in: HashMap<Name, ChannelCounts>,
 }
 
 struct Entry {
@@ -61,8 +69,10 @@ pub struct About {
     pub frame_bytes_max: u32,
     #[allow(missing_docs, reason = "see `channel_max`")]
     pub heartbeat_seconds: u16,
-    /// The open channels.
-    pub channels: Mutex<BTreeSet<u16>>,
+    /// The open channels, and what is counted of them.
+    pub channels: Mutex<BTreeMap<u16, Arc<ChannelTraffic>>>,
+    /// What is counted of it beside that.
+    pub traffic: ConnectionTraffic,
     /// It may not publish for now.
     pub is_blocked: AtomicBool,
 }
@@ -114,6 +124,7 @@ impl Live {
         }
         of_user.connections.store(its + 1, Ordering::Relaxed);
         inside.vhosts.insert(vhost.clone(), in_vhost + 1);
+        self.2.connections_opened.add_shared(1);
         let about = Arc::new(about);
         inside.connections.insert(about.id, Entry { about: about.clone(), wake: wake.clone() });
         Ok(Place { live: self.clone(), about, of_user })
@@ -122,6 +133,43 @@ impl Live {
     /// All of them, in no order.
     pub fn list(&self) -> Vec<Arc<About>> {
         self.0.lock().connections.values().map(|entry| entry.about.clone()).collect()
+    }
+
+    /// What came and went.
+    pub fn churn(&self) -> &Churn {
+        &self.2
+    }
+
+    /// The numbers of all connections there are and were, by what they speak.
+    pub fn totals(&self) -> BTreeMap<&'static str, Totals> {
+        let inside = self.0.lock();
+        let mut all = inside.ended.clone();
+        for entry in inside.connections.values() {
+            let totals = all.entry(entry.about.protocol).or_default();
+            totals.sizes += entry.about.traffic.sizes();
+            for traffic in entry.about.channels.lock().values() {
+                let counts = traffic.read();
+                totals.publishers += u64::from(counts.publish > 0);
+                totals.counts += counts;
+            }
+        }
+        all
+    }
+
+    /// The numbers of channels in each virtual host, of those that ended too.
+    pub fn counts_by_vhost(&self) -> HashMap<Name, ChannelCounts> {
+        let inside = self.0.lock();
+        let mut counts = inside.ended_in.clone();
+        for entry in inside.connections.values() {
+            let of_vhost = counts.entry(entry.about.vhost.clone()).or_default();
+            entry.about.channels.lock().values().for_each(|traffic| *of_vhost += traffic.read());
+        }
+        counts
+    }
+
+    /// A virtual host is gone: what was counted in it stays in the totals alone.
+    pub fn forget_vhost(&self, vhost: &Name) {
+        self.0.lock().ended_in.remove(vhost);
     }
 
     /// Has one end, for that reason.
@@ -161,20 +209,41 @@ impl Live {
     }
 }
 
+impl Inside {
+    /// Keeps what was counted of a channel that ends.
+    fn retire(&mut self, about: &About, channel: &ChannelTraffic) {
+        let counts = channel.read();
+        self.ended.entry(about.protocol).or_default().counts += counts;
+        *self.ended_in.entry(about.vhost.clone()).or_default() += counts;
+    }
+}
+
 impl Place {
     /// Counts a channel more; false if the user has as many as it may have.
     pub fn open_channel(&mut self, number: u16, most: Option<u64>) -> bool {
-        if !self.about.channels.lock().insert(number) {
+        if self.about.channels.lock().insert(number, Arc::default()).is_some() {
             return true;
         }
+        self.live.2.channels_opened.add_shared(1);
         let before = self.of_user.channels.fetch_add(1, Ordering::Relaxed);
         most.is_none_or(|most| before < most)
     }
 
     /// Counts a channel less.
     pub fn close_channel(&mut self, number: u16) {
-        if self.about.channels.lock().remove(&number) {
-            self.of_user.channels.fetch_sub(1, Ordering::Relaxed);
+        // Nobody sees it in both places, or in none.
+        let mut inside = self.live.0.lock();
+        let Some(channel) = self.about.channels.lock().remove(&number) else { return };
+        inside.retire(&self.about, &channel);
+        drop(inside);
+        self.live.2.channels_closed.add_shared(1);
+        self.of_user.channels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// From now on that is counted of a channel.
+    pub fn count_channel(&self, number: u16, traffic: Arc<ChannelTraffic>) {
+        if let Some(place) = self.about.channels.lock().get_mut(&number) {
+            *place = traffic;
         }
     }
 
@@ -191,6 +260,13 @@ impl Drop for Place {
         let mut inside = self.live.0.lock();
         if inside.connections.remove(&self.about.id).is_none() {
             return;
+        }
+        let Churn { connections_closed, channels_closed, .. } = &self.live.2;
+        connections_closed.add_shared(1);
+        channels_closed.add_shared(channels);
+        inside.ended.entry(self.about.protocol).or_default().sizes += self.about.traffic.sizes();
+        for channel in self.about.channels.lock().values() {
+            inside.retire(&self.about, channel);
         }
         let About { user, vhost, .. } = &*self.about;
         let left = self.of_user.connections.load(Ordering::Relaxed).saturating_sub(1);

@@ -241,6 +241,7 @@ impl Vhosts {
         if !live.wait_until_left(name, END_MAX) {
             tracing::warn!("virtual host '{name}' is deleted, and connections to it do not end");
         }
+        live.forget_vhost(name);
         place.map(|place| place.vhost).ok_or(VhostRefused::NotThere)
     }
 

@@ -9,6 +9,7 @@ use crate::{
     credit::ChannelCredit,
     dead_letter::{DeadLetters, DeathReason},
     queue::{ConsumerKey, MessageRef, Progress, Queue, Settle},
+    traffic::{By, ChannelTraffic, count_handed_out},
 };
 use alloc::{sync::Arc, vec::Vec};
 use leveret_model::{Name, Refusal};
@@ -44,6 +45,7 @@ pub(super) struct Channel {
     pub(super) last_tag: u64,
     pub(super) unacked: Unacked,
     pub(super) marks: Marks,
+    pub(super) traffic: Arc<ChannelTraffic>,
     pub(super) holders: Vec<Option<Holder>>,
     free: Vec<u32>,
     /// For new consumers, in messages; 0 is no limit.
@@ -122,6 +124,18 @@ impl Channel {
         Some(self.marks.note(first, now_ms, timeout_ms))
     }
 
+    /// Counts that one was got.
+    pub(super) fn count_got(&self, queue: &Queue, no_ack: bool, again: bool) {
+        let of_channel = self.traffic.handed_out(queue.kind());
+        count_handed_out(of_channel, &queue.traffic().handed_out, By::Get { no_ack }, (1, again.into()));
+    }
+
+    /// Counts that so many were acknowledged.
+    fn count_acked(&self, queue: &Queue, count: usize) {
+        self.traffic.handed_out(queue.kind()).ack.add(count as u64);
+        queue.traffic().handed_out.ack.add_shared(count as u64);
+    }
+
     /// Frees the place of a holder that nothing refers to.
     pub(super) fn release_holder(&mut self, at: u32) {
         if let Some(place) = self.holders.get_mut(at as usize)
@@ -196,6 +210,7 @@ impl Channel {
         let Some(queue) = self.accepted_of.take() else { return };
         let counted = self.accepted.iter().filter(|(_, key)| key.is_some()).count();
         self.credit.release(counted as u32);
+        self.count_acked(&queue, self.accepted.len());
         queue.settle(&self.accepted, Settle::Accepted, progress);
         self.accepted.clear();
     }
@@ -267,6 +282,9 @@ impl Channel {
                 entries = rest;
             }
             self.credit.release(counted);
+            if outcome == Settle::Accepted {
+                self.count_acked(&queue, run.len());
+            }
             settle_in(&queue, run, outcome, (&mut *dead, &mut *progress));
             run.clear();
         }

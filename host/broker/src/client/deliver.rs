@@ -9,6 +9,7 @@ use super::{
 use crate::{
     port::Router,
     queue::{MessageRef, Pull, Taker},
+    traffic::{By, count_handed_out},
 };
 use alloc::vec::Vec;
 use leveret_model::{MessageView, Name};
@@ -59,6 +60,7 @@ struct Ledgering<'a, S> {
     last_tag: &'a mut u64,
     unacked: &'a mut Unacked,
     count: u32,
+    again: u32,
 }
 
 impl<S: Sink> Taker for Ledgering<'_, S> {
@@ -70,6 +72,7 @@ impl<S: Sink> Taker for Ledgering<'_, S> {
         *self.last_tag += 1;
         let tag = *self.last_tag;
         self.count += 1;
+        self.again += u32::from(redelivered);
         if !self.no_ack {
             self.unacked.push(Entry { tag, message, holder: self.holder });
         }
@@ -192,6 +195,7 @@ impl Client {
             last_tag: &mut channel.last_tag,
             unacked: &mut channel.unacked,
             count: 0,
+            again: 0,
         };
         let now_ms = router.now_ms();
         let pull = holder.queue.pull(
@@ -200,7 +204,10 @@ impl Client {
             &mut taker,
             &mut self.progress,
         );
-        let count = taker.count;
+        let (count, again) = (taker.count, taker.again);
+        let by = By::Deliver { no_ack: consumer.no_ack };
+        let of_channel = channel.traffic.handed_out(holder.queue.kind());
+        count_handed_out(of_channel, &holder.queue.traffic().handed_out, by, (count, again));
         // It stays on the connection's own list, unless somebody put it on the shared one just now.
         let keep = pull != Pull::Drained && pull != Pull::Later && consumer.handle.keep();
         if !consumer.no_ack {

@@ -21,6 +21,7 @@ use crate::{
     port::{Deed, Fate, Router, Site},
     queue::{ConsumerKey, MessageRef, Progress, Pull, Queue, Settle, Taker},
     store,
+    traffic::{By, count_handed_out},
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::ops::Range;
@@ -315,6 +316,9 @@ impl Client {
                 message: view,
             });
         }
+        let of_channel = channel.traffic.handed_out(holder.queue.kind());
+        let count = (1, copied.redelivered.into());
+        count_handed_out(of_channel, &holder.queue.traffic().handed_out, By::Deliver { no_ack }, count);
         if !no_ack {
             let due_ms = channel.note_delivered(at.holder, 1, now_ms);
             self.note_due(due_ms);
@@ -392,6 +396,7 @@ impl Client {
         channel.last_tag += 1;
         let delivery_tag = channel.last_tag;
         sink(Got { delivery_tag, redelivered: copied.redelivered, messages_left, message });
+        channel.count_got(queue, no_ack, copied.redelivered);
         if !no_ack {
             let at = channel.getter(queue, self.consumer_timeout_ms);
             channel.unacked.push(Entry { tag: delivery_tag, message: copied.message, holder: at });

@@ -18,6 +18,7 @@ use crate::{
     publish::Publisher,
     queue::{Consumer, Progress, Queue, QueueKind, Settle},
     replies::REPLY_TO,
+    traffic::{ChannelTraffic, ConsumerInfo},
     vhost::Vhost,
 };
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
@@ -139,6 +140,12 @@ impl Client {
         self.channels.entry(n).or_default();
     }
 
+    /// What is counted of a channel.
+    #[must_use]
+    pub fn traffic(&self, n: u16) -> Option<Arc<ChannelTraffic>> {
+        self.channels.get(&n).map(|channel| channel.traffic.clone())
+    }
+
     /// Closes a channel: its consumers end, and what is not acknowledged goes back to where it
     /// was, marked as redelivered.
     pub fn close_channel(&mut self, n: u16, router: &mut dyn Router) {
@@ -190,10 +197,19 @@ impl Client {
         let tag = if spec.tag.is_empty() { names::made("amq.ctag-") } else { spec.tag };
         let at = channel.next_place();
         let handle = Handle::new(self.ready.clone(), ConsumerAt { channel: n, holder: at });
-        let consumer =
-            Consumer::new(handle.clone(), channel.credit.clone(), spec.no_ack, priority, channel.prefetch);
-        let key = queue.add_consumer(consumer.with_link_credit(spec.credit), spec.exclusive)?;
-        let no_ack = spec.no_ack;
+        let (no_ack, exclusive) = (spec.no_ack, spec.exclusive);
+        let info = ConsumerInfo {
+            connection: self.id,
+            channel: n,
+            tag: tag.clone(),
+            no_ack,
+            exclusive,
+            prefetch: channel.prefetch,
+            timeout_ms,
+            arguments: spec.arguments,
+        };
+        let consumer = Consumer::new(handle.clone(), channel.credit.clone(), priority, Arc::new(info));
+        let key = queue.add_consumer(consumer.with_link_credit(spec.credit), exclusive)?;
         let consumer = Consuming { tag: tag.clone(), key, handle, no_ack, active: true, timeout_ms: own_ms };
         channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0, timeout_ms });
         Ok(tag)
@@ -306,6 +322,10 @@ impl Client {
         } else {
             self.get_plain(n, &queue, (no_ack, router.now_ms()), sink)
         };
+        if !any && let Some(channel) = self.channels.get(&n) {
+            channel.traffic.handed_out(queue.kind()).get_empty.add(1);
+            queue.traffic().handed_out.get_empty.add_shared(1);
+        }
         self.tell_store();
         Ok(any)
     }
@@ -321,9 +341,10 @@ impl Client {
             return false;
         };
         let tag = channel.last_tag + 1;
-        let mut taken = None;
+        let (mut taken, mut again) = (None, false);
         let any = queue.get((no_ack, now_ms), &mut self.progress, |got, message| {
             taken = Some(message);
+            again = got.redelivered;
             sink(Got {
                 delivery_tag: tag,
                 redelivered: got.redelivered,
@@ -333,6 +354,7 @@ impl Client {
         });
         if let Some(message) = taken {
             channel.last_tag = tag;
+            channel.count_got(queue, no_ack, again);
             if !no_ack {
                 let at = channel.getter(queue, self.consumer_timeout_ms);
                 channel.unacked.push(Entry { tag, message, holder: at });

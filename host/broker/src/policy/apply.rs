@@ -127,6 +127,7 @@ impl Vhost {
         (spec, owner): (QueueSpec, Option<ConnectionId>),
         keeping: Option<Keeping>,
     ) -> Arc<Queue> {
+        self.traffic.queues_created.add_shared(1);
         let queue = Queue::new(id, self.name().clone(), spec, owner, self.charged(), keeping);
         Arc::new(queue.governed(&self.rule.policies.read()))
     }

@@ -51,6 +51,11 @@ impl Transaction {
         self.publisher.take_writes()
     }
 
+    /// How many messages of it went to queues since it was asked, once for each queue.
+    pub fn take_routed(&mut self) -> u64 {
+        self.publisher.take_routed()
+    }
+
     /// The end: what the client settled since it told the store is part of it too. Gives the receipt for all.
     pub fn end(mut self, client: &mut Client, router: &mut dyn Router) -> Receipt {
         let receipt = self.submit(Some(client));

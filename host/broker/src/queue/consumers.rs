@@ -6,8 +6,12 @@
 //! room. With several, messages are assigned one after the other to those that may take one, the
 //! highest `x-priority` first, equal ones in turn; a connection then takes what was assigned.
 
-use super::slab::MessageRef;
-use crate::{client::ready_list::Handle, credit::ChannelCredit};
+use super::{Queue, slab::MessageRef};
+use crate::{
+    client::ready_list::Handle,
+    credit::ChannelCredit,
+    traffic::{ConsumerInfo, ConsumerList, QueueTraffic},
+};
 use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 
 /// How many messages a consumer among several may have assigned that its connection has not taken
@@ -32,6 +36,8 @@ pub(crate) struct Consumer {
     pub(crate) credit: Arc<ChannelCredit>,
     /// How many more messages it may be given, settled or not; `None` is as many as it likes.
     link_credit: Option<u32>,
+    /// What is told of it.
+    info: Arc<ConsumerInfo>,
     /// How many messages are assigned to it or delivered and not settled.
     pub(super) unsettled: u32,
     pub(super) assigned: VecDeque<MessageRef>,
@@ -47,11 +53,10 @@ impl Consumer {
     pub(crate) fn new(
         handle: Arc<Handle>,
         credit: Arc<ChannelCredit>,
-        no_ack: bool,
         priority: i64,
-        prefetch: u16,
+        info: Arc<ConsumerInfo>,
     ) -> Self {
-        let prefetch = u32::from(prefetch);
+        let (no_ack, prefetch) = (info.no_ack, u32::from(info.prefetch));
         let (unsettled, assigned, in_rotation) = (0, VecDeque::new(), false);
         let (late, number) = (0, 0);
         Self {
@@ -61,6 +66,7 @@ impl Consumer {
             prefetch,
             credit,
             link_credit: None,
+            info,
             unsettled,
             assigned,
             late,
@@ -162,6 +168,16 @@ impl Consumers {
     /// higher priority takes over from the active one.
     pub(super) fn of(single_active: bool, by_priority: bool) -> Self {
         Self { single_active, by_priority, ..Self::default() }
+    }
+
+    /// All of them, and who is served.
+    pub(super) fn list(&self) -> ConsumerList {
+        let there = self.slots.iter().enumerate().filter_map(|(slot, place)| {
+            let consumer = place.consumer.as_ref()?;
+            let key = ConsumerKey { slot: slot as u32, uses: place.uses };
+            Some((consumer.info.clone(), !self.single_active || self.sole == Some(key)))
+        });
+        there.collect()
     }
 
     /// Whether one consumer is active and the others stand by.
@@ -358,5 +374,18 @@ impl Consumers {
             }
             consumer.in_rotation = false;
         }
+    }
+}
+impl Queue {
+    /// Its consumers, in no order.
+    #[must_use]
+    pub fn consumers(&self) -> ConsumerList {
+        self.state.lock().consumers.list()
+    }
+
+    /// What came and went, since it was declared or the process began.
+    #[must_use]
+    pub fn traffic(&self) -> &QueueTraffic {
+        &self.traffic
     }
 }

@@ -36,6 +36,7 @@ use crate::{
     publish::Publish,
     receipt::Receipt,
     store::{Kept, KeptId, Ranges},
+    traffic::QueueTraffic,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::{
@@ -86,6 +87,7 @@ pub struct Queue {
     deleted: AtomicBool,
     /// What [`State::is_behind`] said after the last batch.
     behind: AtomicBool,
+    traffic: QueueTraffic,
     state: Mutex<State>,
 }
 
@@ -125,6 +127,7 @@ impl Queue {
             deaths,
             deleted,
             behind,
+            traffic: QueueTraffic::default(),
             state,
         }
     }
@@ -242,18 +245,6 @@ impl Queue {
         self.state.lock().unsettled() as u64
     }
 
-    /// All counts, of one moment.
-    #[must_use]
-    pub fn counts(&self) -> QueueCounts {
-        let state = self.state.lock();
-        QueueCounts {
-            ready: state.ready() as u64,
-            unsettled: state.unsettled() as u64,
-            consumers: state.consumer_count() as u64,
-            unreadable: state.lost(),
-        }
-    }
-
     /// Whether a connection may use it.
     ///
     /// # Errors
@@ -291,7 +282,7 @@ impl Queue {
         if state.is_deleted() {
             return false;
         }
-        let mut bytes = 0;
+        let (mut bytes, refused_before) = (0, notes.refused.len());
         for member in members {
             let Some(publish) = batch.get(*member as usize) else {
                 continue;
@@ -323,6 +314,9 @@ impl Queue {
             bytes += state.append(lane, message, apart, marks);
         }
         self.account.charge(bytes);
+        // Under the lock nobody else counts here.
+        let refused = notes.refused.len() - refused_before;
+        self.traffic.publish.add(members.len().saturating_sub(refused) as u64);
         state.serve();
         state.shorten();
         state.relieve();

@@ -1,5 +1,6 @@
 //! What is said of a queue and what it says of itself.
 
+use super::Queue;
 use leveret_model::{Name, Table};
 
 /// What a declarer says of a queue.
@@ -39,6 +40,20 @@ pub struct QueueCounts {
     pub consumers: u64,
     /// Messages that were in the store and could not be read from there.
     pub unreadable: u64,
+}
+
+impl Queue {
+    /// All counts, of one moment.
+    #[must_use]
+    pub fn counts(&self) -> QueueCounts {
+        let state = self.state.lock();
+        QueueCounts {
+            ready: state.ready() as u64,
+            unsettled: state.unsettled() as u64,
+            consumers: state.consumer_count() as u64,
+            unreadable: state.lost(),
+        }
+    }
 }
 
 /// What becomes of delivered messages.

@@ -1,9 +1,10 @@
 //! Class connection and class channel: log-in, virtual host, channels.
 
-use super::{Channel, Connection, Ends, Open};
+use super::{Channel, Connection, Ends, Open, PROTOCOL};
 use crate::{
     connection::LoginCheck,
     live::{About, Most},
+    traffic::ConnectionTraffic,
     vhosts::Place,
 };
 use leveret_access::{Claim, Limits, login::Outcome};
@@ -58,10 +59,12 @@ impl Connection {
     fn logged_in(&mut self, user: &str, outcome: Outcome) {
         match outcome {
             Ok(identity) => {
+                self.shared.live.churn().logins_succeeded.add_shared(1);
                 self.identity = Some(identity);
                 self.session.authenticated();
             }
             Err(why) => {
+                self.shared.live.churn().logins_failed.add_shared(1);
                 tracing::warn!("log-in of '{user}' from {} refused: {why}", self.peer);
                 self.session.login_refused();
             }
@@ -127,7 +130,7 @@ impl Connection {
         About {
             id: self.id.0,
             name: format!("{peer} -> {local}"),
-            protocol: "AMQP 0-9-1",
+            protocol: PROTOCOL,
             user: user.clone(),
             vhost: vhost.clone(),
             peer,
@@ -140,6 +143,7 @@ impl Connection {
             frame_bytes_max: self.session.frame_bytes_max(),
             heartbeat_seconds: self.session.heartbeat_seconds(),
             channels: Mutex::default(),
+            traffic: ConnectionTraffic::default(),
             is_blocked: AtomicBool::new(false),
         }
     }
@@ -158,8 +162,11 @@ impl Connection {
             let (user, limit) = (open.rights.user_name().clone(), most.unwrap_or_default());
             return self.session.refuse(number, &Refusal::UserChannels { user, limit }, NO_METHOD);
         }
-        open.channels.insert(number, Channel::new(self.wake.clone()));
         open.client.open_channel(number);
+        if let Some(traffic) = open.client.traffic(number) {
+            open.place.count_channel(number, traffic.clone());
+            open.channels.insert(number, Channel::new(self.wake.clone(), traffic));
+        }
         self.session.channel_opened(number);
     }
 

@@ -36,7 +36,11 @@ use crate::{
 use held::{ChannelWake, Held, Next};
 use leveret_access::{Identity, Rights};
 use leveret_amqp091::{Event, Session, channels::ByChannel, form::FORM};
-use leveret_broker::{Client, ConnectionId, Delivery, Publisher, Sink, Vhost, port::Router, port::Wake};
+use leveret_broker::{
+    Client, ConnectionId, Delivery, Publisher, Sink, Vhost,
+    port::{Router, Wake},
+    traffic::ChannelTraffic,
+};
 use leveret_model::{MessageView, Name, PublisherIdentity};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -44,6 +48,9 @@ use std::{
 };
 
 pub use stash::StashRoom;
+
+/// How RabbitMQ's API names it.
+pub const PROTOCOL: &str = "AMQP 0-9-1";
 
 /// Whether a connection may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,15 +127,18 @@ struct Channel {
     wake: Arc<ChannelWake>,
     /// Its publishes wait for their commit.
     transaction: Option<transaction::Pending>,
+    /// What is counted of it.
+    traffic: Arc<ChannelTraffic>,
 }
 
 impl Channel {
-    fn new(connection: Arc<ConnectionWake>) -> Self {
+    fn new(connection: Arc<ConnectionWake>, traffic: Arc<ChannelTraffic>) -> Self {
         Self {
             last_queue: None,
             confirm_next: None,
             wake: Arc::new(ChannelWake::new(connection)),
             transaction: None,
+            traffic,
         }
     }
 
@@ -168,6 +178,13 @@ impl Connection {
             cancelled: Vec::new(),
             deliveries_wait: false,
             blocked: false,
+        }
+    }
+
+    /// So many bytes were read, and so many written. What came before it was open is not counted.
+    pub fn count_bytes(&self, received: usize, sent: usize) {
+        if let Some(open) = &self.open {
+            open.place.about().traffic.count_bytes(received, sent);
         }
     }
 

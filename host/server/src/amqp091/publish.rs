@@ -2,6 +2,7 @@
 //! (AMQP 0-9-1 section 1.8.3.7; confirms are RabbitMQ's extension).
 
 use super::{Connection, confirms::Run, replies::REPLY_TO_FLAG};
+use crate::traffic::count_publish;
 use leveret_amqp091::{Publish, Session, form::FORM};
 use leveret_broker::{
     Published,
@@ -173,6 +174,10 @@ impl Connection {
             self.confirms.expect(open.publisher.groups());
         }
         let done = done.min(allowed);
+        open.place.about().traffic.count_bodies(batch[..done].iter().map(|publish| publish.body.len()));
+        if let Some(channel) = open.channels.get_mut(number) {
+            channel.traffic.routed.add(open.publisher.take_routed());
+        }
         let token = confirms.map_or(0, |(_, token)| token);
         self.answer(token, &batch[..done], &mut outcomes);
         self.publishing.outcomes = outcomes;
@@ -219,6 +224,7 @@ impl Connection {
                 *next += 1;
                 *next - 1
             });
+            count_publish(&channel.traffic, publish.mandatory, &outcome, sequence.is_some());
             let refused = match outcome {
                 Published::Routed | Published::Dropped => None,
                 Published::Unroutable => {
@@ -271,8 +277,12 @@ impl Connection {
     /// Answers for publishes of one channel that went well: most do.
     fn accept(&mut self, token: u64, batch: &[Publish<'_>]) {
         let (Some(open), Some(first)) = (&mut self.open, batch.first()) else { return };
-        let next = open.channel(first.channel).and_then(|channel| channel.confirm_next.as_mut());
-        let run = next.map(|next| {
+        let Some(channel) = open.channel(first.channel) else { return };
+        let traffic = &channel.traffic;
+        traffic.publish.add(batch.len() as u64);
+        let run = channel.confirm_next.as_mut().map(|next| {
+            traffic.publish_confirm.add(batch.len() as u64);
+            traffic.confirm.add(batch.len() as u64);
             let begin = *next;
             *next += batch.len() as u64;
             Run { channel: first.channel, token, numbers: (begin, *next - 1), accepted: true }

@@ -10,6 +10,7 @@ use super::{
     beside::{Answer, Asked},
     publish::{BASIC_PUBLISH, into_owned, more_keys, return_unroutable, view, views_of},
 };
+use crate::traffic::count_publish;
 use leveret_amqp091::{Method, Publish};
 use leveret_broker::{
     MemoryAccount, Published, Transaction,
@@ -157,7 +158,10 @@ impl Connection {
         let done = commit.transaction.publish(router, &views, &mut outcomes, &waker);
         self.publishing.slowed |= commit.transaction.is_behind();
         self.publishing.writes |= commit.transaction.take_writes();
+        open.place.about().traffic.count_bodies(views.iter().take(done).map(|view| view.message.body.len()));
+        channel.traffic.routed.add(commit.transaction.take_routed());
         for (publish, outcome) in views.iter().zip(outcomes) {
+            count_publish(&channel.traffic, publish.mandatory, &outcome, false);
             match outcome {
                 Published::Routed | Published::Dropped => {}
                 Published::Unroutable if publish.mandatory => {

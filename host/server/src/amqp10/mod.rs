@@ -345,6 +345,13 @@ impl Connection {
         self.force_close("broker forced connection closure with reason 'shutdown'", router);
     }
 
+    /// So many bytes were read, and so many written. What came before it was open is not counted.
+    pub fn count_bytes(&self, received: usize, sent: usize) {
+        if let Some(open) = &self.open {
+            open.place.about().traffic.count_bytes(received, sent);
+        }
+    }
+
     /// Somebody wants it to end: tells the client.
     pub fn force_close(&mut self, why: &str, router: &mut dyn Router) {
         if !self.protocol.is_closing() {

@@ -3,6 +3,7 @@
 use super::{Connection, Open, PROTOCOL, Session};
 use crate::{
     live::{About, Most},
+    traffic::ConnectionTraffic,
     vhosts::Place,
 };
 use leveret_access::Limits;
@@ -98,6 +99,7 @@ impl Connection {
             frame_bytes_max: asked.max_frame_size.min(config.frame_bytes_max),
             heartbeat_seconds: u16::try_from(asked.idle_time_out.unwrap_or(0) / 1000).unwrap_or(u16::MAX),
             channels: Mutex::default(),
+            traffic: ConnectionTraffic::default(),
             is_blocked: AtomicBool::new(false),
         }
     }
@@ -119,6 +121,9 @@ impl Connection {
         }
         open.sessions.insert(channel, Session::default());
         open.client.open_channel(channel);
+        if let Some(traffic) = open.client.traffic(channel) {
+            open.place.count_channel(channel, traffic);
+        }
     }
 
     /// End, by either side: consumers end, and what is not settled goes back to its queue.

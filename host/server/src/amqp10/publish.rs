@@ -13,7 +13,7 @@ use super::{
     links::To,
     outcomes::{Outcome, Run, Why},
 };
-use crate::acting::Acting;
+use crate::{acting::Acting, traffic::count_publish};
 use leveret_amqp10::{
     Condition,
     connection::Delivery,
@@ -26,6 +26,7 @@ use leveret_amqp10::{
 use leveret_broker::{
     Publish, Published,
     port::{Router, Wake},
+    traffic::ChannelTraffic,
 };
 use leveret_model::{MessageView, MoreKeys, Name, PublisherIdentity, Refusal, refusal::Resource};
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
@@ -142,6 +143,23 @@ impl From<Refusal> for Denied {
     }
 }
 
+impl Open {
+    /// Counts what was dealt with, and that it went to so many queues.
+    pub(super) fn count(&self, batch: &[Incoming<'_>], outcomes: &[Published], mut routed: u64) {
+        let mut counted: Option<(u16, Arc<ChannelTraffic>)> = None;
+        for (incoming, outcome) in batch.iter().zip(outcomes) {
+            let number = incoming.answer.channel;
+            if counted.as_ref().is_none_or(|(channel, _)| *channel != number) {
+                counted = self.client.traffic(number).map(|traffic| (number, traffic));
+            }
+            if let Some((_, traffic)) = &counted {
+                traffic.routed.add(std::mem::take(&mut routed));
+                count_publish(traffic, true, outcome, !incoming.answer.settled);
+            }
+        }
+    }
+}
+
 impl Connection {
     /// Hands messages to the broker and answers for them.
     pub(super) fn publish(&mut self, batch: Vec<Delivery<'_>>, router: &mut dyn Router) {
@@ -224,7 +242,11 @@ impl Connection {
         let (waiter, token) = self.outcomes.next();
         open.publisher.confirm_to(&waiter, token);
         let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &waker);
+        let lengths = views.iter().take(outcomes.len()).map(|view| view.message.body.len());
+        open.place.about().traffic.count_bodies(lengths);
         drop(views);
+        let routed = open.publisher.take_routed();
+        open.count(&batch, &outcomes, routed);
         open.client.bury(&mut open.publisher, router);
         self.publishing.slowed |=
             open.publisher.is_behind() || open.client.dead_letters_waiting() > LETTERS_WAITING_MAX;

@@ -282,7 +282,10 @@ impl Connection {
         let mut outcomes = Vec::with_capacity(views.len());
         let done = committing.transaction.publish(router, &views, &mut outcomes, &waker);
         let all = done >= views.len();
+        let lengths = views.iter().take(outcomes.len()).map(|view| view.message.body.len());
+        open.place.about().traffic.count_bodies(lengths);
         drop(views);
+        open.count(rest, &outcomes, committing.transaction.take_routed());
         committing.done += done;
         self.publishing.slowed |= committing.transaction.is_behind();
         self.publishing.writes |= committing.transaction.take_writes();

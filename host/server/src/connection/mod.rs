@@ -305,6 +305,7 @@ impl ConnectionTask {
             }
         }
         self.timers.note_read(came);
+        self.connection.count_bytes(came, 0);
         let bytes = &buffer[..kept + came];
         let is_greeted = self.greeted || self.greet(bytes);
         let mut used = 0;
@@ -422,6 +423,7 @@ impl ConnectionTask {
                 Poll::Ready(Ok(0)) => return Err("the socket takes no more"),
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
+                    self.connection.count_bytes(0, count);
                     self.timers.note_write();
                     wrote = true;
                 }

@@ -160,6 +160,10 @@ impl Spoken {
         either!(self, connection => connection.force_close(why, router));
     }
 
+    pub(super) fn count_bytes(&self, received: usize, sent: usize) {
+        either!(self, connection => connection.count_bytes(received, sent));
+    }
+
     pub(super) fn hang_up(&mut self, router: &mut dyn Router) {
         either!(self, connection => connection.hang_up(router));
     }

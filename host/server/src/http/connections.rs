@@ -6,6 +6,7 @@ use super::{
     json::connections::{ChannelJson, ConnectionJson, ConnectionOfChannelJson},
     login::Caller,
     path::Names,
+    stats,
 };
 use crate::live::About;
 use axum::{
@@ -59,7 +60,7 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<ConnectionJson>> {
-    Json(all(&api, &caller).iter().map(|about| describe(about)).collect())
+    Json(all(&api, &caller).iter().map(|about| describe(&api, about)).collect())
 }
 
 pub(super) async fn list_of_user(
@@ -68,7 +69,7 @@ pub(super) async fn list_of_user(
     Names(user): Names<String>,
 ) -> Json<Vec<ConnectionJson>> {
     let all = all(&api, &caller).into_iter().filter(|about| about.user.as_bytes() == user.as_bytes());
-    Json(all.map(|about| describe(&about)).collect())
+    Json(all.map(|about| describe(&api, &about)).collect())
 }
 
 pub(super) async fn list_of_vhost(
@@ -78,7 +79,7 @@ pub(super) async fn list_of_vhost(
 ) -> Result<Json<Vec<ConnectionJson>>, ApiError> {
     let vhost = api.vhost(&vhost)?;
     let all = all(&api, &caller).into_iter().filter(|about| about.vhost == *vhost.name());
-    Ok(Json(all.map(|about| describe(&about)).collect()))
+    Ok(Json(all.map(|about| describe(&api, &about)).collect()))
 }
 
 pub(super) async fn read(
@@ -86,7 +87,7 @@ pub(super) async fn read(
     Extension(caller): Extension<Caller>,
     Names(name): Names<String>,
 ) -> Result<Json<ConnectionJson>, ApiError> {
-    Ok(Json(describe(&*one(&api, &caller, &name)?)))
+    Ok(Json(describe(&api, &*one(&api, &caller, &name)?)))
 }
 
 fn reason(headers: &HeaderMap) -> String {
@@ -125,7 +126,7 @@ pub(super) async fn channels(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<ChannelJson>> {
-    Json(all(&api, &caller).iter().flat_map(|about| channels_of(about)).collect())
+    Json(all(&api, &caller).iter().flat_map(|about| channels_of(&api, about)).collect())
 }
 
 pub(super) async fn channels_of_connection(
@@ -133,7 +134,7 @@ pub(super) async fn channels_of_connection(
     Extension(caller): Extension<Caller>,
     Names(name): Names<String>,
 ) -> Result<Json<Vec<ChannelJson>>, ApiError> {
-    Ok(Json(channels_of(&*one(&api, &caller, &name)?)))
+    Ok(Json(channels_of(&api, &*one(&api, &caller, &name)?)))
 }
 
 pub(super) async fn channel(
@@ -142,12 +143,12 @@ pub(super) async fn channel(
     Names(name): Names<String>,
 ) -> Result<Json<ChannelJson>, ApiError> {
     let all = all(&api, &caller);
-    let mut channels = all.iter().flat_map(|about| channels_of(about));
+    let mut channels = all.iter().flat_map(|about| channels_of(&api, about));
     channels.find(|channel| channel.name == name).map(Json).ok_or(ApiError::NotFound)
 }
 
-fn channels_of(about: &About) -> Vec<ChannelJson> {
-    let numbers: Vec<u16> = about.channels.lock().iter().copied().collect();
+fn channels_of(api: &Api, about: &About) -> Vec<ChannelJson> {
+    let numbers: Vec<u16> = about.channels.lock().keys().copied().collect();
     let describe = |number| ChannelJson {
         name: format!("{} ({number})", about.name),
         number,
@@ -159,11 +160,12 @@ fn channels_of(about: &About) -> Vec<ChannelJson> {
             peer_host: about.peer.ip(),
             peer_port: about.peer.port(),
         },
+        message_stats: stats::channel(api, about, number),
     };
     numbers.into_iter().map(describe).collect()
 }
 
-fn describe(about: &About) -> ConnectionJson {
+fn describe(api: &Api, about: &About) -> ConnectionJson {
     ConnectionJson {
         name: about.name.clone(),
         user: about.user.to_text(),
@@ -183,5 +185,6 @@ fn describe(about: &About) -> ConnectionJson {
         timeout: about.heartbeat_seconds,
         connected_at: about.connected_ms,
         client_properties: arguments::to_json(&about.client),
+        bytes: stats::connection(api, about),
     }
 }

@@ -132,7 +132,7 @@ fn of_vhosts(api: &Arc<Api>, vhosts: &[Arc<Vhost>]) -> [(&'static str, Vec<Objec
         let lasting = its_bindings.filter(|binding| !binding.source.is_empty() && !is_own(binding));
         bindings.extend(lasting.map(|binding| picked(&binding, OF_BINDING)));
         queues.extend(its.iter().filter(|queue| !queue.exclusive).map(|queue| picked(queue, OF_QUEUE)));
-        let its = exchanges::describe_all(vhost).into_iter();
+        let its = exchanges::describe_all(api, vhost).into_iter();
         let made = its.filter(|exchange| !exchange.name.is_empty() && !exchange.name.starts_with("amq."));
         exchanges.extend(made.map(|exchange| picked(&exchange, OF_EXCHANGE)));
     }

@@ -1,6 +1,6 @@
 //! `/api/exchanges`: exchanges as they were declared, with the arguments that they have now.
 
-use super::{Api, arguments, error::ApiError, json::ExchangeJson, login::Caller, path::Names};
+use super::{Api, arguments, error::ApiError, json::ExchangeJson, login::Caller, path::Names, stats};
 use axum::{Extension, Json, extract::State};
 use leveret_broker::{Vhost, exchange::Exchange};
 use std::sync::Arc;
@@ -9,32 +9,32 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<ExchangeJson>> {
-    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(&vhost)).collect())
+    Json(api.vhosts_of(&caller).into_iter().flat_map(|vhost| describe_all(&api, &vhost)).collect())
 }
 
 pub(super) async fn list_of_vhost(
     State(api): State<Arc<Api>>,
     Names(vhost): Names<String>,
 ) -> Result<Json<Vec<ExchangeJson>>, ApiError> {
-    Ok(Json(describe_all(&*api.vhost(&vhost)?)))
+    Ok(Json(describe_all(&api, &*api.vhost(&vhost)?)))
 }
 
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Names((vhost, exchange)): Names<(String, String)>,
 ) -> Result<Json<ExchangeJson>, ApiError> {
-    let (_, exchange) = api.exchange(&vhost, &exchange)?;
-    Ok(Json(describe(&exchange)))
+    let (vhost, exchange) = api.exchange(&vhost, &exchange)?;
+    Ok(Json(describe(&api, &vhost, &exchange)))
 }
 
 /// By name.
-pub(super) fn describe_all(vhost: &Vhost) -> Vec<ExchangeJson> {
+pub(super) fn describe_all(api: &Api, vhost: &Vhost) -> Vec<ExchangeJson> {
     let mut exchanges = vhost.exchanges();
     exchanges.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
-    exchanges.iter().map(|exchange| describe(exchange)).collect()
+    exchanges.iter().map(|exchange| describe(api, vhost, exchange)).collect()
 }
 
-fn describe(exchange: &Exchange) -> ExchangeJson {
+fn describe(api: &Api, vhost: &Vhost, exchange: &Exchange) -> ExchangeJson {
     let spec = &exchange.spec;
     ExchangeJson {
         name: spec.name.to_text(),
@@ -45,5 +45,6 @@ fn describe(exchange: &Exchange) -> ExchangeJson {
         internal: spec.internal,
         arguments: arguments::to_json(&exchange.settings().arguments),
         policy: exchange.policy().map(|policy| policy.name().to_text()),
+        message_stats: stats::exchange(api, vhost, exchange),
     }
 }

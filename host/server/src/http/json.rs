@@ -18,6 +18,7 @@ pub mod versions;
 pub mod warnings;
 
 use candidates::{CandidateStateJson, PinJson};
+use connections::ConsumerJson;
 use refused::RefusedJson;
 use seen::{CallsJson, PluginInVhostJson};
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,7 @@ pub struct OverviewJson {
     pub contexts: Vec<ContextJson>,
     /// As clients are told it.
     pub cluster_name: String,
-    /// There are no rates: `none`.
+    /// How rates are told: `basic`.
     pub rates_mode: &'static str,
     /// The type of a queue that names none.
     pub default_queue_type: &'static str,
@@ -76,7 +77,11 @@ pub struct OverviewJson {
     #[serde(skip_serializing_if = "is_zero")]
     pub quorum_queues_with_one_replica: u64,
     /// The messages of all queues.
-    pub queue_totals: MessagesJson,
+    pub queue_totals: QueueTotalsJson,
+    /// What was published and handed out on all channels that there are and were, and how much a second.
+    pub message_stats: Map<String, Value>,
+    /// What came and went.
+    pub churn_rates: Map<String, Value>,
     /// Where clients connect.
     pub listeners: Vec<ListenerJson>,
 }
@@ -112,12 +117,25 @@ pub struct ExchangeTypeJson {
 pub struct ObjectTotalsJson {
     /// AMQP connections.
     pub connections: usize,
+    /// Their channels.
+    pub channels: usize,
     /// Consumers of all queues.
     pub consumers: u64,
     /// Exchanges, default exchanges included.
     pub exchanges: usize,
     /// Queues.
     pub queues: usize,
+}
+
+/// The messages of all queues.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueTotalsJson {
+    /// How many.
+    #[serde(flatten)]
+    pub messages: MessagesJson,
+    /// How many more a second.
+    #[serde(flatten)]
+    pub details: Map<String, Value>,
 }
 
 /// Counts of messages.
@@ -160,6 +178,9 @@ pub struct VhostJson {
     /// The messages of its queues.
     #[serde(flatten)]
     pub messages: MessagesJson,
+    /// What was published and handed out on channels in it, if anything was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_stats: Option<Map<String, Value>>,
 }
 
 /// An exchange.
@@ -183,6 +204,9 @@ pub struct ExchangeJson {
     /// The policy that applies to it, if one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// What clients published to it, if they did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_stats: Option<Map<String, Value>>,
 }
 
 /// A queue.
@@ -224,6 +248,15 @@ pub struct QueueJson {
     /// Its messages.
     #[serde(flatten)]
     pub messages: MessagesJson,
+    /// How many more a second.
+    #[serde(flatten)]
+    pub details: Map<String, Value>,
+    /// What it took and handed out, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_stats: Option<Map<String, Value>>,
+    /// Its consumers, where it is told of alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer_details: Option<Vec<ConsumerJson>>,
     /// Dead letters that were refused too often and are set aside; not in RabbitMQ, and only if there are some.
     #[serde(skip_serializing_if = "is_zero")]
     pub dead_letters_set_aside: u64,

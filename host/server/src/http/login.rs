@@ -16,7 +16,7 @@ const MANAGEMENT: [&str; 4] = ["management", POLICYMAKER, MONITORING, ADMINISTRA
 const POLICYMAKER: &str = "policymaker";
 
 /// What all of them may look at, and of what is in a virtual host that they may enter.
-const OPEN: [&str; 17] = [
+const OPEN: [&str; 18] = [
     "whoami",
     "nodes",
     "cluster-name",
@@ -26,6 +26,7 @@ const OPEN: [&str; 17] = [
     "healthchecks",
     CONNECTIONS,
     "channels",
+    "consumers",
     "overview",
     "vhosts",
     "vhost-limits",

@@ -1,7 +1,7 @@
 //! The HTTP API: RabbitMQ's management paths and JSON where RabbitMQ has them, `/api/plugins` for
 //! what is ours.
 //!
-//! *Not here:* what RabbitMQ tells and this broker does not have (rates, who declared what): it is left out rather than
+//! *Not here:* what RabbitMQ tells and this broker does not have (who declared what): it is left out rather than
 //! made up. Parameters of other things than limits and operator policies, streams and federation are not there either.
 //!
 //! *In and out:* [`start`] takes a listening socket and an [`Api`]; requests are answered on one
@@ -23,6 +23,7 @@ mod bindings;
 pub mod body;
 mod candidates;
 mod connections;
+mod consumers;
 mod declare;
 mod definitions;
 mod error;
@@ -45,9 +46,11 @@ mod pins;
 mod plugins;
 mod policies;
 mod queues;
+mod rates;
 mod refused;
 mod rollback;
 pub mod server;
+mod stats;
 mod store;
 mod switches;
 pub mod token_file;
@@ -71,6 +74,7 @@ use axum::{
 use error::ApiError;
 use leveret_broker::{Vhost, exchange::Exchange, policy::PolicyKind, queue::Queue};
 use login::Caller;
+use rates::Rates;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 use token_file::Token;
 
@@ -95,6 +99,8 @@ pub struct Api {
     pub aside: Aside,
     /// When the broker began.
     pub since: Instant,
+    /// How fast numbers go up.
+    rates: Rates,
 }
 
 /// The two ends of a request's connection.
@@ -258,6 +264,8 @@ fn node_router() -> Router<Arc<Api>> {
             get(connections::list_of_user).delete(connections::delete_of_user),
         )
         .route("/api/vhosts/{vhost}/connections", get(connections::list_of_vhost))
+        .route("/api/consumers", get(consumers::list))
+        .route("/api/consumers/{vhost}", get(consumers::list_of_vhost))
         .route("/api/channels", get(connections::channels))
         .route("/api/channels/{channel}", get(connections::channel))
 }

@@ -38,7 +38,7 @@ fn node(api: &Api) -> Value {
         "os_pid": std::process::id().to_string(),
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
         "uptime": u64::try_from(api.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "rates_mode": "none",
+        "rates_mode": "basic",
         "mem_used": resident_bytes(),
         "mem_limit": memory.watermark_bytes(),
         "mem_alarm": memory.over_watermark(),

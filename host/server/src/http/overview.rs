@@ -2,8 +2,11 @@
 
 use super::{
     Api,
-    json::{ContextJson, ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE},
-    nodes,
+    json::{
+        ContextJson, ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE,
+        QueueTotalsJson,
+    },
+    nodes, stats,
 };
 use axum::{Json, extract::State};
 use leveret_broker::{QueueCounts, queue::QueueKind};
@@ -27,6 +30,8 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
         }
     }
     totals.consumers = counts.consumers;
+    totals.channels = shared.live.list().iter().map(|about| about.channels.lock().len()).sum();
+    let told = stats::overview(&api, counts);
     Json(OverviewJson {
         product_name: shared.session.product.clone(),
         product_version: shared.session.version.clone(),
@@ -41,12 +46,14 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
             path: "/",
         }],
         cluster_name: shared.session.cluster_name.clone(),
-        rates_mode: "none",
+        rates_mode: "basic",
         default_queue_type: QUEUE_TYPE,
         exchange_types: shared.plugins.registry().types().into_iter().map(exchange_type).collect(),
         object_totals: totals,
         quorum_queues_with_one_replica: quorum_queues,
-        queue_totals: counts.into(),
+        queue_totals: QueueTotalsJson { messages: counts.into(), details: told.details },
+        message_stats: told.stats.unwrap_or_default(),
+        churn_rates: stats::churn(&api),
         listeners: api.listeners().map(|(protocol, address)| listener(protocol, address)).collect(),
     })
 }

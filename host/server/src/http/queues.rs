@@ -1,11 +1,12 @@
 //! `/api/queues`: queues as they were declared, with their counts.
 
 use super::{
-    Api, arguments,
+    Api, arguments, consumers,
     error::ApiError,
     json::{MessagesJson, QueueJson, ReplicasJson},
     login::Caller,
     path::Names,
+    stats,
 };
 use axum::{Extension, Json, extract::State};
 use leveret_broker::{
@@ -34,7 +35,8 @@ pub(super) async fn read(
     Names((vhost, queue)): Names<(String, String)>,
 ) -> Result<Json<QueueJson>, ApiError> {
     let (vhost, queue) = api.queue(&vhost, &queue)?;
-    Ok(Json(describe(&api, &vhost, &queue)))
+    let consumer_details = Some(consumers::of_queue(&api, &queue));
+    Ok(Json(QueueJson { consumer_details, ..describe(&api, &vhost, &queue) }))
 }
 
 /// By name.
@@ -47,6 +49,7 @@ pub(super) fn describe_all(api: &Api, vhost: &Vhost) -> Vec<QueueJson> {
 fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
     let (spec, counts, applied) = (queue.spec(), queue.counts(), queue.applied());
     let name_of = |policy: &Option<Arc<Policy>>| policy.as_ref().map(|policy| policy.name().to_text());
+    let told = stats::queue(api, queue, counts);
     let node = || api.shared.session.cluster_name.clone();
     QueueJson {
         name: spec.name.to_text(),
@@ -66,6 +69,9 @@ fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
         replicas: (queue.kind() == QueueKind::Quorum).then(|| ReplicasJson::only(node())),
         messages_unreadable: counts.unreadable,
         messages: counts.into(),
+        details: told.details,
+        message_stats: told.stats,
+        consumer_details: None,
         dead_letters_set_aside: queue.dead_lettering().map_or(0, |to| to.counts().stuck),
     }
 }

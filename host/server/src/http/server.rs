@@ -1,7 +1,7 @@
 //! The thread of the HTTP API: accepts connections and bounds what each may hold, and for how long.
 
 use super::{
-    Api, Aside, Ends, router,
+    Api, Aside, Ends, Rates, rates, router,
     token_file::{Token, TokenFile},
 };
 use crate::{explainer::Explainer, wiring::Shared, worker::Order};
@@ -74,7 +74,7 @@ pub fn start(
     let explainer = Explainer::start(shared.plugins.clone(), workers)?;
     let (http_address, aside) = (address, Aside::default());
     let since = Instant::now();
-    let router = router(&Arc::new(Api {
+    let api = Arc::new(Api {
         shared,
         amqp_address,
         tls_address,
@@ -83,7 +83,9 @@ pub fn start(
         explainer,
         aside,
         since,
-    }));
+        rates: Rates::new(since),
+    });
+    let router = router(&api);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let listener = {
         let _inside = runtime.enter();
@@ -103,6 +105,7 @@ pub fn start(
             tokio::select! {
                 () = accept(&listener, router) => {}
                 () = write_late(late) => {}
+                () = rates::keep_looking(&api) => {}
                 // Told to stop, or nobody is left who could.
                 _ = stopped => {}
             }

@@ -12,6 +12,7 @@ use super::{
     kept::{self, Put},
     login::Caller,
     path::Names,
+    stats,
     users::{name_of, tags},
 };
 use crate::{
@@ -33,7 +34,7 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<VhostJson>> {
-    Json(places(&api, &caller).iter().map(describe).collect())
+    Json(places(&api, &caller).iter().map(|place| describe(&api, place)).collect())
 }
 
 /// Those that a caller may look into.
@@ -50,10 +51,10 @@ pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Names(vhost): Names<String>,
 ) -> Result<Json<VhostJson>, ApiError> {
-    Ok(Json(describe(&place(&api, &vhost)?)))
+    Ok(Json(describe(&api, &place(&api, &vhost)?)))
 }
 
-fn describe(place: &Place) -> VhostJson {
+fn describe(api: &Api, place: &Place) -> VhostJson {
     let Place { vhost, record, .. } = place;
     let queues = vhost.queues();
     let messages = queues.iter().map(|queue| MessagesJson::from(queue.counts())).sum();
@@ -63,6 +64,7 @@ fn describe(place: &Place) -> VhostJson {
         description: record.description.clone(),
         tags: record.tags.clone(),
         messages,
+        message_stats: stats::vhost(api, vhost),
     }
 }
 

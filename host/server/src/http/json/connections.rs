@@ -44,6 +44,9 @@ pub struct ConnectionJson {
     pub connected_at: u64,
     /// What the client said of itself.
     pub client_properties: Map<String, Value>,
+    /// Bytes that came and went since it was opened, and how many a second.
+    #[serde(flatten)]
+    pub bytes: Map<String, Value>,
 }
 
 /// A channel.
@@ -61,6 +64,62 @@ pub struct ChannelJson {
     pub state: &'static str,
     /// Its connection.
     pub connection_details: ConnectionOfChannelJson,
+    /// What was published and handed out, if anything was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_stats: Option<Map<String, Value>>,
+}
+
+/// A consumer.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConsumerJson {
+    /// Its tag.
+    pub consumer_tag: String,
+    /// From what.
+    pub queue: QueueOfConsumerJson,
+    /// Where it is; nothing where that ends at this moment.
+    pub channel_details: Option<ChannelOfConsumerJson>,
+    /// It acknowledges what it is given.
+    pub ack_required: bool,
+    /// It admits no other.
+    pub exclusive: bool,
+    /// It is served.
+    pub active: bool,
+    /// `up`, or `waiting` while another one is the single active one.
+    pub activity_status: &'static str,
+    /// How many messages it may hold unacknowledged; 0 is no limit.
+    pub prefetch_count: u16,
+    /// How long a delivery may take, in milliseconds; null is for ever.
+    pub consumer_timeout: Option<u64>,
+    /// Its arguments.
+    pub arguments: Map<String, Value>,
+}
+
+/// The queue of a consumer.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueOfConsumerJson {
+    /// Its name.
+    pub name: String,
+    /// Its virtual host.
+    pub vhost: String,
+}
+
+/// The channel of a consumer.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChannelOfConsumerJson {
+    /// Its connection's name and its number.
+    pub name: String,
+    #[allow(missing_docs, reason = "see `name`")]
+    pub number: u16,
+    /// As whom.
+    pub user: String,
+    /// On which node.
+    pub node: String,
+    /// Its connection.
+    pub connection_name: String,
+    /// The client's end.
+    pub peer_host: IpAddr,
+    #[allow(missing_docs, reason = "see `peer_host`")]
+    pub peer_port: u16,
 }
 
 /// The connection of a channel.
