@@ -1,6 +1,6 @@
 //! The HTTP API of a running broker, and the command line that asks it.
 //!
-//! `managing` makes and ends what RabbitMQ's tools do; `numbers` counts messages and consumers; `operator` looks at a running plugin and switches it, `versions` goes back, `exchange`
+//! `managing` makes and ends what RabbitMQ's tools do; `numbers` counts messages and consumers, `metrics` is for Prometheus; `operator` looks at a running plugin and switches it, `versions` goes back, `exchange`
 //! looks into exchanges and changes their arguments, `author` tries out a file without a broker;
 //! `resources` holds answers against RabbitMQ's (the files in `rabbitmq`, less what this broker does
 //! not have); `safety` sends what must be refused; `plugins` and `command_line` are our own part.
@@ -15,6 +15,7 @@ mod definitions;
 mod exchange;
 mod interceptors;
 mod managing;
+mod metrics;
 mod numbers;
 mod operator;
 mod plugins;

@@ -178,6 +178,7 @@ struct Place {
     folders: Vec<(Scope, PathBuf)>,
     listener: TcpListener,
     http_listener: Option<TcpListener>,
+    metrics_listener: Option<TcpListener>,
     tls_listener: Option<TcpListener>,
     store: DiskStore,
 }
@@ -196,6 +197,10 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         Some(address) => Some(listen(address, "for HTTP; --http-listen chooses another, none turns it off")?),
         None => None,
     };
+    let metrics_listener = match config.metrics_listen {
+        Some(address) => Some(listen(address, "for metrics; --metrics-listen chooses another")?),
+        None => None,
+    };
     let tls_listener = match &config.tls {
         Some(tls) => Some(listen(tls.listen, "for TLS; --tls-listen chooses another")?),
         None => None,
@@ -208,13 +213,22 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
     let config = &config.with_vhosts(made.map(|(name, _)| usual.of(name)))?;
     let folders = plugins_folders(config);
     folders.iter().try_for_each(|(_, folder)| make_folder(folder))?;
-    let place = Place { data_folder, folders, listener, http_listener, tls_listener, store: store.clone() };
+    let place = Place {
+        data_folder,
+        folders,
+        listener,
+        http_listener,
+        metrics_listener,
+        tls_listener,
+        store: store.clone(),
+    };
     // Not as after a crash, after which every message would count as delivered before.
     start_in(place, config, since).inspect_err(|_| store.close())
 }
 
 fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Running> {
-    let Place { data_folder, folders, listener, http_listener, tls_listener, store } = place;
+    let Place { data_folder, folders, listener, http_listener, metrics_listener, tls_listener, store } =
+        place;
     let address = listener.local_addr().context("the listening socket has no address")?;
     let tls = config.tls.clone().map(Tls::open).transpose().context("TLS")?.map(Arc::new);
     let reload =
@@ -244,16 +258,23 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     let main = MainThread::new().context("the main thread's runtime and signals")?;
     let tls_address = tls_listener.as_ref().map(TcpListener::local_addr).transpose();
     let tls_address = tls_address.context("the listening socket for TLS has no address")?;
+    let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let http = match http_listener {
         Some(listener) => Some(
-            http::start(listener, shared.clone(), orders(), (address, tls_address), &config.data_dir)
-                .context("cannot start the HTTP API")?,
+            http::start(
+                (listener, metrics_listener),
+                shared.clone(),
+                orders(),
+                (address, tls_address),
+                &config.data_dir,
+            )
+            .context("cannot start the HTTP API")?,
         ),
         None => None,
     };
 
     tracing::info!("exchange types from {}", config.plugins_dir.display());
-    log_addresses(http.as_ref(), tls_address);
+    log_addresses(http.as_ref(), metrics_address, tls_address);
     tracing::info!("listening on {address} after {} ms", since.elapsed().as_millis());
     Ok(Running {
         address,
@@ -310,9 +331,12 @@ fn warn_of_quorum_queues(shared: &Shared) {
 }
 
 /// Says where it listens beside AMQP without TLS.
-fn log_addresses(http: Option<&HttpServer>, tls: Option<SocketAddr>) {
+fn log_addresses(http: Option<&HttpServer>, metrics: Option<SocketAddr>, tls: Option<SocketAddr>) {
     if let Some(http) = http {
         tracing::info!("HTTP API on http://{}", http.address());
+    }
+    if let Some(address) = metrics {
+        tracing::info!("metrics on http://{address}/metrics");
     }
     if let Some(address) = tls {
         tracing::info!("TLS on {address}");

@@ -114,6 +114,10 @@ pub struct Settings {
     #[arg(long, env = "LEVERET_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
     pub http_listen: Option<HttpListen>,
 
+    /// Address and port for Prometheus, which needs no credentials there [default: none]
+    #[arg(long, env = "LEVERET_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Folder for everything the broker keeps [default: leveret-data]
     #[arg(long, env = "LEVERET_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -348,6 +352,7 @@ impl Settings {
         Self {
             listen: self.listen.or(other.listen),
             http_listen: self.http_listen.or(other.http_listen),
+            metrics_listen: self.metrics_listen.or(other.metrics_listen),
             data_dir: self.data_dir.or(other.data_dir),
             plugins_dir: self.plugins_dir.or(other.plugins_dir),
             vhosts: self.vhosts.or(other.vhosts),
@@ -393,6 +398,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the HTTP API listens, if it does; port 0 takes a free one.
     pub http_listen: Option<SocketAddr>,
+    /// Where Prometheus asks without credentials, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// The folder for everything that the broker keeps.
     pub data_dir: PathBuf,
     /// The folder that is watched for plugins.
@@ -488,6 +495,10 @@ impl TryFrom<Settings> for Config {
                 Some(HttpListen::Off) => None,
                 Some(HttpListen::At(address)) => Some(address),
                 None => Some(HTTP_LISTEN_DEFAULT),
+            },
+            metrics_listen: match (settings.metrics_listen, settings.http_listen) {
+                (Some(_), Some(HttpListen::Off)) => bail!("metrics-listen needs the HTTP API (http-listen)"),
+                (metrics_listen, _) => metrics_listen,
             },
             data_dir,
             plugins_dir,

@@ -1,7 +1,7 @@
 //! Who asks: a user of the broker by name and password (Basic), or the command line of whoever may
 //! read the broker's token file (Bearer). What users may do is their tags.
 
-use super::{error::ApiError, token_file::Token};
+use super::{METRICS, METRICS_PER_OBJECT, error::ApiError, token_file::Token};
 use axum::http::{HeaderMap, Method, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_access::{Access, Claim, LoginFailure, User, user::ADMINISTRATOR};
@@ -73,6 +73,9 @@ impl Caller {
         }
         if !MANAGEMENT.iter().any(|tag| user.has_tag(tag)) {
             return Err(ApiError::NotManagement);
+        }
+        if path == METRICS || path == METRICS_PER_OBJECT {
+            return if user.has_tag(MONITORING) { Ok(()) } else { Err(ApiError::NotAdministrator) };
         }
         let mut parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
         let (resource, vhost) = (parts.next().unwrap_or_default(), parts.next());

@@ -37,6 +37,7 @@ pub mod json;
 mod kept;
 mod login;
 mod messages;
+mod metrics;
 mod nodes;
 mod overview;
 mod paging;
@@ -80,6 +81,10 @@ use token_file::Token;
 
 /// What the default exchange is called in paths, since its name is empty.
 const DEFAULT_EXCHANGE: &str = "amq.default";
+
+/// Where Prometheus finds its numbers, here and at an address of their own.
+const METRICS: &str = "/metrics";
+const METRICS_PER_OBJECT: &str = "/metrics/per-object";
 
 /// What the handlers read from.
 pub struct Api {
@@ -148,6 +153,8 @@ impl Api {
 /// All paths, behind the [`guard`].
 fn router(api: &Arc<Api>) -> Router {
     Router::new()
+        .route(METRICS, get(metrics::all))
+        .route(METRICS_PER_OBJECT, get(metrics::per_object))
         .route("/api/overview", get(overview::read))
         .route("/api/whoami", get(whoami::read))
         .route("/api/store", get(store::read))
@@ -213,6 +220,27 @@ fn router(api: &Arc<Api>) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .layer(middleware::map_response(seal))
         .with_state(api.clone())
+}
+
+/// Where numbers are for whoever connects, as RabbitMQ's plugin has them: no credentials. Where it listens on the
+/// loopback address, a page in a browser there is kept out by `Host`.
+fn metrics_router(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route(METRICS, get(metrics::all))
+        .route(METRICS_PER_OBJECT, get(metrics::per_object))
+        .fallback(async || ApiError::NotFound)
+        .layer(middleware::from_fn(local_guard))
+        .layer(middleware::map_response(seal))
+        .with_state(api.clone())
+}
+
+/// Lets through what means this broker, where only this machine can connect.
+async fn local_guard(request: Request, next: Next) -> Result<Response, ApiError> {
+    let ends = request.extensions().get::<Ends>().copied().ok_or(ApiError::ForeignHost)?;
+    if ends.local.ip().to_canonical().is_loopback() {
+        host_header::check(request.uri(), request.headers(), ends.local)?;
+    }
+    Ok(next.run(request).await)
 }
 
 /// What holds for queues and exchanges by their names.

@@ -1,7 +1,7 @@
 //! The thread of the HTTP API: accepts connections and bounds what each may hold, and for how long.
 
 use super::{
-    Api, Aside, Ends, Rates, rates, router,
+    Api, Aside, Ends, Rates, metrics_router, rates, router,
     token_file::{Token, TokenFile},
 };
 use crate::{explainer::Explainer, wiring::Shared, worker::Order};
@@ -56,13 +56,13 @@ pub struct HttpServer {
 
 /// Writes the token file into the data folder and answers requests on a thread of its own.
 ///
-/// `listener` listens already and does not block; `amqp_address` is where AMQP clients connect, and
-/// `workers` serve them.
+/// `listener`, and `metrics` if there is one, listen already and do not block; `amqp_address` is where AMQP clients
+/// connect, and `workers` serve them.
 ///
 /// # Errors
 /// If the system gives no thread, runtime or random bytes. A token file that cannot be written is written later.
 pub fn start(
-    listener: TcpListener,
+    (listener, metrics): (TcpListener, Option<TcpListener>),
     shared: Arc<Shared>,
     workers: Vec<UnboundedSender<Order>>,
     (amqp_address, tls_address): (SocketAddr, Option<SocketAddr>),
@@ -85,11 +85,12 @@ pub fn start(
         since,
         rates: Rates::new(since),
     });
-    let router = router(&api);
+    let (router, for_metrics) = (router(&api), metrics_router(&api));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let listener = {
+    let (listener, metrics) = {
         let _inside = runtime.enter();
-        tokio::net::TcpListener::from_std(listener)?
+        let metrics = metrics.map(tokio::net::TcpListener::from_std).transpose()?;
+        (tokio::net::TcpListener::from_std(listener)?, metrics)
     };
     let written = token_file.write(data_dir);
     if let Err(error) = &written {
@@ -104,6 +105,7 @@ pub fn start(
         runtime.block_on(async {
             tokio::select! {
                 () = accept(&listener, router) => {}
+                () = accept_if_any(metrics.as_ref(), for_metrics) => {}
                 () = write_late(late) => {}
                 () = rates::keep_looking(&api) => {}
                 // Told to stop, or nobody is left who could.
@@ -147,6 +149,14 @@ async fn write_late(late: Option<(TokenFile, PathBuf)>) {
         tracing::info!("{} is written", TokenFile::path(&data_dir).display());
     }
     std::future::pending().await
+}
+
+/// Never returns.
+async fn accept_if_any(listener: Option<&tokio::net::TcpListener>, router: Router) {
+    match listener {
+        Some(listener) => accept(listener, router).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Never returns.

@@ -69,7 +69,7 @@ fn of_connection(traffic: &ConnectionTraffic) -> Numbers {
 }
 
 /// What came and went, with how often queues did in all virtual hosts.
-fn of_churn(churn: &Churn, vhosts: &[std::sync::Arc<Vhost>]) -> Numbers {
+pub(super) fn of_churn(churn: &Churn, vhosts: &[std::sync::Arc<Vhost>]) -> Numbers {
     let sum = |of: fn(&VhostTraffic) -> u64| vhosts.iter().map(|vhost| of(vhost.traffic())).sum();
     vec![
         ("connection_created", churn.connections_opened.get()),
