@@ -13,6 +13,7 @@ const SENT: u16 = 1 << 13 | 1 << 8 | 1 << 7;
 /// What basic.deliver brought: delivery tag, exchange, key, properties with their flags, body.
 struct Delivered {
     tag: u64,
+    redelivered: bool,
     exchange: String,
     key: String,
     properties: Vec<u8>,
@@ -69,11 +70,11 @@ impl DeadLetters for RawConnection {
     fn delivered(&mut self) -> Delivered {
         let mut deliver = self.expect_method(1, id::BASIC_DELIVER);
         deliver.short_string();
-        let (tag, _redelivered) = (deliver.long_long(), deliver.octet());
+        let (tag, redelivered) = (deliver.long_long(), deliver.octet() != 0);
         let (exchange, key) = (deliver.short_string(), deliver.short_string());
         let properties = self.expect_frame().payload[12..].to_vec();
         let body = self.expect_frame().payload;
-        Delivered { tag, exchange, key, properties, body }
+        Delivered { tag, redelivered, exchange, key, properties, body }
     }
 
     /// basic.nack without requeue.
@@ -168,11 +169,15 @@ fn a_circle_of_rejections() {
         let work = connection.declare_with(&[("x-dead-letter-exchange", "")]);
         connection.consume(&work);
         connection.publish(&work, bare(), b"round");
-        let mut tag = connection.delivered().tag;
+        let first = connection.delivered();
+        assert!(!first.redelivered);
+        let mut tag = first.tag;
         for count in 1..=5 {
             connection.refuse(tag, false);
             let letter = connection.delivered();
             assert_eq!((letter.count(), &letter.body[..]), (count, &b"round"[..]));
+            // Somebody had it, as RabbitMQ says too.
+            assert!(letter.redelivered);
             tag = letter.tag;
         }
     });

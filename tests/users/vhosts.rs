@@ -80,6 +80,32 @@ fn a_virtual_host_that_is_made_outlives_a_crash_and_one_that_is_deleted_does_not
     assert_eq!(names("bindings/made"), Vec::<Value>::new());
 }
 
+/// In this order, as by RabbitMQ; who cannot be told of a cancellation is not.
+#[test]
+fn who_consumes_in_a_virtual_host_that_is_deleted_is_cancelled_and_then_closed() {
+    let (broker, _configuration) = broker_with("");
+    put(&broker, "vhosts/made", &json!({}));
+    let mut clients = ["consumer_cancel_notify", "other"].map(|capability| {
+        let mut client = RawConnection::open_with_capability(broker.address(), "made", capability);
+        client.open_channel(1);
+        let queue = client.declare_queue(1);
+        for tag in ["one", "two"] {
+            let consume =
+                Arguments::new().short(0).short_string(&queue).short_string(tag).octet(0).empty_table();
+            client.send_method(1, id::BASIC_CONSUME, consume);
+            client.expect_method(1, id::BASIC_CONSUME_OK);
+        }
+        client
+    });
+    assert_eq!(delete(&broker, "vhosts/made"), 204);
+    for tag in ["one", "two"] {
+        assert_eq!(clients[0].expect_method(1, id::BASIC_CANCEL).short_string(), tag);
+    }
+    for mut client in clients {
+        assert_eq!(client.expect_connection_close(320).text, "CONNECTION_FORCED - vhost 'made' is down");
+    }
+}
+
 #[test]
 fn a_virtual_host_of_the_configuration_is_deleted_there() {
     let (broker, _configuration) = broker_with("vhosts = [\"/\", \"a\"]");

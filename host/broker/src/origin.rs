@@ -13,13 +13,15 @@ pub(crate) struct Origin {
     pub(crate) hops: u8,
     /// It was dead-lettered: its headers tell of it, and the broker wrote them.
     pub(crate) dead_lettered: bool,
+    /// Somebody had it before.
+    pub(crate) redelivered: bool,
     /// How many messages may be emitted because of it.
     pub(crate) emissions_max: u32,
 }
 
 impl Default for Origin {
     fn default() -> Self {
-        Self { hops: 0, dead_lettered: false, emissions_max: EMISSIONS_MAX }
+        Self { hops: 0, dead_lettered: false, redelivered: false, emissions_max: EMISSIONS_MAX }
     }
 }
 

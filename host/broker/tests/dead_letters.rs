@@ -121,7 +121,7 @@ fn a_rejected_message_goes_on_with_its_history() {
     connection.reject("work");
     let letter = connection.letter("dead").unwrap();
     assert_eq!((letter.exchange.as_str(), letter.key.as_str()), ("dlx", "work"));
-    assert_eq!((&letter.body[..], letter.redelivered), (&b"one"[..], false));
+    assert_eq!((&letter.body[..], letter.redelivered), (&b"one"[..], true));
     assert_eq!(letter.deaths(), [("work".into(), "rejected".into(), 1)]);
     let Some(Value::List(entries)) = letter.header("x-death") else { panic!() };
     let Value::Map(entry) = &entries[0] else { panic!() };

@@ -174,26 +174,26 @@ impl Live {
 
     /// Has one end, for that reason.
     pub fn close_one(&self, id: u64, why: &str) {
-        self.close(|entry| entry.about.id == id, why);
+        self.close(|entry| entry.about.id == id, why, false);
     }
 
     /// Has all connections of a user end.
     pub fn close_user(&self, user: &Name) {
-        self.close(|entry| entry.about.user == *user, &format!("user '{user}' is deleted"));
+        self.close(|entry| entry.about.user == *user, &format!("user '{user}' is deleted"), false);
     }
 
     /// Has all connections to a virtual host end.
     pub fn close_vhost(&self, vhost: &Name) {
-        self.close(|entry| entry.about.vhost == *vhost, &format!("vhost '{vhost}' is down"));
+        self.close(|entry| entry.about.vhost == *vhost, &format!("vhost '{vhost}' is down"), true);
     }
 
-    fn close(&self, is_it: impl Fn(&Entry) -> bool, why: &str) {
+    fn close(&self, is_it: impl Fn(&Entry) -> bool, why: &str, with_queues: bool) {
         let inside = self.0.lock();
         inside
             .connections
             .values()
             .filter(|entry| is_it(entry))
-            .for_each(|entry| entry.wake.force_close(why));
+            .for_each(|entry| entry.wake.force_close(why, with_queues));
     }
 
     /// Waits until a virtual host has no connection; false if it has some after so long.

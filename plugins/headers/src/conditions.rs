@@ -14,6 +14,10 @@ use crate::{numbers::Numbers, x_match::Quantifier};
 use leveret_sdk::{BindingId, KeyMap, Mark, Targets, Value, message::Field};
 use std::{collections::BTreeMap, rc::Rc};
 
+/// The tags of strings in flat values (`wit/CONTRACT.md`, "Flat values").
+const TEXT: u8 = 0x04;
+const BINARY: u8 = 0x05;
+
 /// Not listed there.
 const UNLISTED: u32 = u32::MAX;
 
@@ -122,8 +126,10 @@ impl Conditions {
         self.met.clear();
         to.extend(self.unconditional.iter().filter_map(|slot| Some(self.bindings.get(*slot as usize)?.id)));
         for header in headers {
-            let key = header.flat();
-            self.meet(key);
+            match as_text(&header) {
+                Some(key) => self.meet(&key),
+                None => self.meet(header.flat()),
+            }
             if self.presence > 0 {
                 self.meet(presence_key(&header));
             }
@@ -216,7 +222,9 @@ impl Conditions {
     /// The number of a condition, for one more holder.
     fn hold(&mut self, argument: &Field<'_>) -> u32 {
         let only_presence = argument.value() == Some(Value::Void);
-        let key = if only_presence { presence_key(argument) } else { argument.flat() };
+        let text = as_text(argument);
+        let valued = text.as_deref().unwrap_or_else(|| argument.flat());
+        let key = if only_presence { presence_key(argument) } else { valued };
         *self.names.entry(argument.name().into()).or_default() += 1;
         if let Some(number) = self.numbers.get(key) {
             if let Some(condition) = self.conditions.get_mut(number as usize) {
@@ -260,13 +268,28 @@ impl Conditions {
     }
 }
 
-/// What a message has in which a condition is met: the very bytes that it is kept under.
+/// What a message has in which a condition is met: the bytes that it is kept under, of a string its value.
 pub(crate) fn mark(argument: &Field<'_>) -> Mark {
-    if argument.value() == Some(Value::Void) {
-        Mark::header_name(argument.name())
-    } else {
-        Mark::header(argument)
+    match argument.value() {
+        Some(Value::Void) => Mark::header_name(argument.name()),
+        // Which of the two it is, a message says between name and value.
+        Some(Value::Text(text)) => Mark::header_string(text.as_bytes()),
+        Some(Value::Binary(bytes)) => Mark::header_string(bytes),
+        _ => Mark::header(argument),
     }
+}
+
+/// A string of bytes as it would be as text; nothing for anything else. The same string is the same condition whichever
+/// way it comes, as in RabbitMQ.
+fn as_text(field: &Field<'_>) -> Option<Vec<u8>> {
+    let (tag, content) = field.flat_value().split_first()?;
+    if *tag != BINARY {
+        return None;
+    }
+    let mut key = presence_key(field).to_vec();
+    key.push(TEXT);
+    key.extend_from_slice(content);
+    Some(key)
 }
 
 /// Length and name, without the value: shorter than every field, so no condition on a value has it.

@@ -2,7 +2,7 @@
 //!
 //! The argument `x-match` says how: `all` (as without it), `any`, and `all-with-x`, `any-with-x`,
 //! which also look at arguments whose name begins with `x-`. An argument without a value asks only
-//! that the header be there. Values are the same only where their classes are.
+//! that the header be there. Values are the same only where their classes are; a string is the same as text and as bytes.
 //!
 //! *Not here:* how conditions are found; that is [`conditions`].
 //!

@@ -34,6 +34,10 @@ fn each_row_of_the_rules() {
         (&[("a", ONE)], &[("a", ONE)], true),
         (&[("a", ONE)], &[], false),
         (&[x_match("all"), ("a", ONE)], &[("a", "1".into())], false),
+        (&[("a", Value::Binary(b"1"))], &[("a", "1".into())], true),
+        (&[("a", "1".into())], &[("a", Value::Binary(b"1"))], true),
+        (&[("a", Value::Binary(b"1"))], &[("a", Value::Binary(b"1"))], true),
+        (&[("a", Value::Binary(b"1"))], &[("a", Value::Binary(b"2"))], false),
         (&[x_match("all"), ("a", true.into())], &[("a", ONE)], false),
         (&[x_match("all"), ("a", ONE)], &[("a", 1.0.into())], false),
         (&[x_match("all"), ("a", ONE), ("b", TWO)], &[("a", ONE)], false),
@@ -111,6 +115,8 @@ fn is_met(binding: &Arguments, headers: &Arguments) -> bool {
     let mut meets = |a: leveret_sdk::message::Field<'_>| match (a.value(), headers.get(a.name())) {
         (_, None) => false,
         (Some(Value::Void), Some(_)) => true,
+        (Some(Value::Binary(wanted)), Some(Value::Text(there)))
+        | (Some(Value::Text(there)), Some(Value::Binary(wanted))) => wanted == there.as_bytes(),
         (wanted, there) => wanted == there,
     };
     if how.starts_with("all") { wanted.all(&mut meets) } else { wanted.any(&mut meets) }
@@ -121,6 +127,7 @@ fn fields() -> impl Strategy<Value = Arguments> {
         Just(Value::Void),
         (0..3).prop_map(Value::from),
         Just(Value::Text("1")),
+        Just(Value::Binary(b"1")),
         Just(Value::Text("a text that makes a long key")),
         Just(Value::Boolean(true))
     ];

@@ -35,6 +35,13 @@ impl Mark {
         Self(header.flat().to_vec())
     }
 
+    /// It concerns messages of which a header has this string as its value, be it text or binary.
+    #[must_use]
+    pub fn header_string(string: &[u8]) -> Self {
+        let length = u32::try_from(string.len()).unwrap_or(u32::MAX);
+        Self([&length.to_le_bytes(), string].concat())
+    }
+
     /// It concerns messages that have a header of this name.
     #[must_use]
     pub fn header_name(name: &[u8]) -> Self {

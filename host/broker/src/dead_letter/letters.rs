@@ -39,6 +39,8 @@ pub(super) struct Letter {
     apart: Option<Arc<LargeBody>>,
     form: &'static dyn Form,
     has_history: bool,
+    /// It is marked as redelivered.
+    was_delivered: bool,
     /// In the patched bytes: the properties it goes on with.
     patched: Range<usize>,
     /// Its place among the letters that were shown to interceptors.
@@ -89,6 +91,7 @@ impl Letters {
             apart: stored.apart.cloned(),
             form: stored.message.form,
             has_history: stored.dead_lettered,
+            was_delivered: stored.redelivered,
             patched: 0..0,
             shown: usize::MAX,
             since_rejected: Vec::new(),
@@ -98,6 +101,11 @@ impl Letters {
 
     pub(super) fn prepared(&self, index: usize) -> Prepared {
         self.letters.get(index).and_then(Option::as_ref).map_or(Prepared::Gone, |letter| letter.prepared)
+    }
+
+    /// Whether somebody had it before it died.
+    pub(super) fn was_delivered(&self, index: usize) -> bool {
+        self.letters.get(index).and_then(Option::as_ref).is_some_and(|letter| letter.was_delivered)
     }
 
     /// Whether a dead letter must not go to a queue: it would go round for ever, with no client

@@ -421,8 +421,9 @@ impl Run<'_> {
 }
 
 impl Sender for Run<'_> {
-    fn origin(&self, _: u32) -> Origin {
-        Origin { dead_lettered: true, ..Origin::default() }
+    fn origin(&self, message: u32) -> Origin {
+        let redelivered = self.letters.was_delivered(self.letter(message));
+        Origin { dead_lettered: true, redelivered, ..Origin::default() }
     }
 
     fn large(&self, message: u32) -> Option<Arc<LargeBody>> {

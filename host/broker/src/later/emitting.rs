@@ -30,7 +30,7 @@ impl Emitting {
         let left = count.min(because.emissions_max);
         let emissions_max = because.emissions_max.saturating_sub(count).checked_div(count).unwrap_or(0);
         let hops = because.hops.saturating_add(1);
-        Self { origin: Origin { hops, dead_lettered: false, emissions_max }, left, room: Vec::new() }
+        Self { origin: Origin { hops, emissions_max, ..Origin::default() }, left, room: Vec::new() }
     }
 
     /// Uses room that was taken.

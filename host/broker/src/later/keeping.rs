@@ -119,7 +119,8 @@ impl Vhost {
                     return Ranges::push(&mut lost, stored.sequence);
                 };
                 let emissions_max = emissions_max_after_start(held.hops);
-                let origin = Origin { hops: held.hops, dead_lettered: stored.dead_lettered, emissions_max };
+                let dead_lettered = stored.dead_lettered;
+                let origin = Origin { hops: held.hops, dead_lettered, emissions_max, ..Origin::default() };
                 let message = OwnedMessage::from_view(message);
                 let (place, at) = ((exchange.id, held.resume), (held.due_ms, stored.sequence));
                 let due_ms = held.due_ms;

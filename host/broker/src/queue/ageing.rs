@@ -143,8 +143,9 @@ impl State {
         let came_ms = stored.came_ms.or(self.ageing.untimed_ms)?;
         let own = if stored.has_own_ttl { stored.message.ttl_ms().ok().flatten() } else { None };
         let ttl_ms = own.into_iter().chain(self.settings.message_ttl_ms).min()?;
-        // The grace was for the consumer that waited: what that gives back has no time to live left.
-        let is_spent = ttl_ms == 0 && stored.redelivered;
+        // The grace was for the consumer that waited: what that gives back has no time to live left. (A dead letter comes
+        // with the mark.)
+        let is_spent = ttl_ms == 0 && stored.redelivered && !stored.dead_lettered;
         Some(if is_spent { 0 } else { came_ms.saturating_add(ttl_ms) })
     }
 

@@ -286,6 +286,11 @@ impl Lanes {
         }
     }
 
+    /// Somebody had it, and others are to know.
+    pub(super) fn mark_redelivered(&mut self, message: MessageRef) {
+        self.lane_mut(message.lane).store.mark_redelivered(message);
+    }
+
     /// A message that was delivered comes back.
     pub(super) fn give_back(&mut self, message: MessageRef) {
         self.lane_mut(message.lane).store.mark_redelivered(message);

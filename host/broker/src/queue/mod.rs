@@ -290,8 +290,7 @@ impl Queue {
             let message = &publish.message;
             let apart =
                 if message.body.len() < LARGE_BODY_BYTES { None } else { large_of(large, *member).cloned() };
-            let dead_lettered = sender.is_some_and(|sender| sender.origin(*member).dead_lettered);
-            let flags = if dead_lettered { record::DEAD_LETTERED } else { 0 };
+            let flags = sender.map_or(0, |sender| record::flags_of(sender.origin(*member)));
             if state.is_full(message.body.len()) {
                 let goes_on = state.settings.overflow == Overflow::RejectPublishDlx && state.has_letters;
                 if goes_on {
@@ -454,7 +453,8 @@ impl Queue {
     /// to be dead-lettered, and stay until then.
     pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)]) {
         let mut state = self.state.lock();
-        for (_, key) in messages {
+        for (message, key) in messages {
+            state.lanes.mark_redelivered(*message);
             state.let_go(*key, 1);
         }
         state.serve();

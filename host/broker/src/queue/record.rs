@@ -16,7 +16,7 @@
 //! A gap is a header alone, of which 8 to 16 say how many numbers are left out (u64 LE).
 
 use super::slab::Stored;
-use crate::memory::LargeBody;
+use crate::{memory::LargeBody, origin::Origin};
 use alloc::{sync::Arc, vec::Vec};
 use leveret_model::{Form, MessageView};
 
@@ -198,6 +198,12 @@ pub(super) fn set_flags(bytes: &mut [u8], offset: usize, flags: u8) {
     if let Some(place) = bytes.get_mut(offset + FLAGS_AT) {
         *place |= flags;
     }
+}
+
+/// What is said of a message that the broker itself publishes.
+pub(super) fn flags_of(origin: Origin) -> u8 {
+    let dead_lettered = if origin.dead_lettered { DEAD_LETTERED } else { 0 };
+    dead_lettered | if origin.redelivered { REDELIVERED } else { 0 }
 }
 
 #[cfg(test)]

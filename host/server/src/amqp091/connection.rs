@@ -198,6 +198,16 @@ impl Connection {
         }
     }
 
+    /// Tells the client, if it wants to know, that all its consumers end, because all queues go.
+    pub(super) fn cancel_all(&mut self) {
+        let Some(open) = &self.open else { return };
+        if self.session.client().consumer_cancel_notify {
+            for (channel, tag) in open.client.consumers() {
+                self.session.reply(channel, Method::BasicCancel { consumer_tag: &tag, nowait: true });
+            }
+        }
+    }
+
     /// connection.blocked and connection.unblocked, when the memory limit is crossed.
     pub(super) fn tell_blocked(&mut self, why: Option<&'static str>) {
         if why.is_some() == self.blocked || self.open.is_none() {

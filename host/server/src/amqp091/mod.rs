@@ -27,7 +27,7 @@ mod tests;
 mod transaction;
 
 use crate::{
-    connection::{ConnectionWake, LoginCheck, OUTPUT_BYTES_HARD_MAX, OnceWake},
+    connection::{ConnectionWake, Forced, LoginCheck, OUTPUT_BYTES_HARD_MAX, OnceWake},
     conversion,
     live::Place,
     store::Pressure,
@@ -469,9 +469,12 @@ impl Connection {
     }
 
     /// Somebody wants it to end: tells the client.
-    pub fn force_close(&mut self, why: &str, router: &mut dyn Router) {
+    pub fn force_close(&mut self, forced: &Forced, router: &mut dyn Router) {
         if !self.session.is_closing() {
-            self.session.close_connection(320, &format!("CONNECTION_FORCED - {why}"));
+            if forced.with_queues {
+                self.cancel_all();
+            }
+            self.session.close_connection(320, &format!("CONNECTION_FORCED - {}", forced.why));
             // What it wanted counts no more; only the answer to the close is waited for.
             self.end(router);
         }

@@ -27,7 +27,7 @@ mod transactions;
 
 use crate::{
     amqp091::{Ends, Reading},
-    connection::{ConnectionWake, OUTPUT_BYTES_HARD_MAX, OUTPUT_BYTES_SOFT_MAX, OnceWake},
+    connection::{ConnectionWake, Forced, OUTPUT_BYTES_HARD_MAX, OUTPUT_BYTES_SOFT_MAX, OnceWake},
     live::Place,
     wiring::Shared,
 };
@@ -342,7 +342,8 @@ impl Connection {
 
     /// The broker is being stopped: tells the client.
     pub fn stop(&mut self, router: &mut dyn Router) {
-        self.force_close("broker forced connection closure with reason 'shutdown'", router);
+        let why = "broker forced connection closure with reason 'shutdown'".into();
+        self.force_close(&Forced { why, with_queues: false }, router);
     }
 
     /// So many bytes were read, and so many written. What came before it was open is not counted.
@@ -353,9 +354,9 @@ impl Connection {
     }
 
     /// Somebody wants it to end: tells the client.
-    pub fn force_close(&mut self, why: &str, router: &mut dyn Router) {
+    pub fn force_close(&mut self, forced: &Forced, router: &mut dyn Router) {
         if !self.protocol.is_closing() {
-            self.protocol.close(Condition::ConnectionForced, why);
+            self.protocol.close(Condition::ConnectionForced, &forced.why);
             self.end(router);
         }
     }

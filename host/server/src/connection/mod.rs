@@ -66,7 +66,16 @@ pub struct ConnectionWake {
     woken: AtomicBool,
     waker: AtomicWaker,
     /// Why the connection is to end.
-    forced: Mutex<Option<Box<str>>>,
+    forced: Mutex<Option<Forced>>,
+}
+
+/// Why a connection is to end.
+#[derive(Debug)]
+pub struct Forced {
+    /// In words.
+    pub why: Box<str>,
+    /// Its queues go too: consumers are told that first.
+    pub with_queues: bool,
 }
 
 impl ConnectionWake {
@@ -76,14 +85,14 @@ impl ConnectionWake {
         self.waker.wake();
     }
 
-    /// Has the connection closed (320), for that reason.
-    pub fn force_close(&self, why: &str) {
-        *self.forced.lock() = Some(why.into());
+    /// Has the connection closed (320), for that reason, and its consumers told before if its queues go too.
+    pub fn force_close(&self, why: &str, with_queues: bool) {
+        *self.forced.lock() = Some(Forced { why: why.into(), with_queues });
         self.wake_now();
     }
 
     /// Why the connection is to end, if so.
-    pub fn forced(&self) -> Option<Box<str>> {
+    pub fn forced(&self) -> Option<Forced> {
         self.forced.lock().take()
     }
 
@@ -200,8 +209,8 @@ impl ConnectionTask {
             if worker.is_stopping() {
                 self.connection.stop(&mut *router);
             }
-            if let Some(why) = self.wake.forced() {
-                self.connection.force_close(&why, &mut *router);
+            if let Some(forced) = self.wake.forced() {
+                self.connection.force_close(&forced, &mut *router);
             }
             self.connection.woken(&mut *router);
             self.connection.deliver(OUTPUT_BYTES_SOFT_MAX, &mut *router);

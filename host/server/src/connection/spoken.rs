@@ -9,7 +9,7 @@ use crate::{
 use leveret_broker::port::Router;
 use std::sync::Arc;
 
-use super::ConnectionWake;
+use super::{ConnectionWake, Forced};
 
 /// How many bytes tell the protocol.
 const HEADER_BYTES: usize = 8;
@@ -156,8 +156,8 @@ impl Spoken {
         either!(self, connection => connection.stop(router));
     }
 
-    pub(super) fn force_close(&mut self, why: &str, router: &mut dyn Router) {
-        either!(self, connection => connection.force_close(why, router));
+    pub(super) fn force_close(&mut self, forced: &Forced, router: &mut dyn Router) {
+        either!(self, connection => connection.force_close(forced, router));
     }
 
     pub(super) fn count_bytes(&self, received: usize, sent: usize) {

@@ -69,16 +69,22 @@ impl RawConnection {
     /// [`RawConnection::open`] of a client that can be told that it is blocked.
     #[must_use]
     pub fn open_to_be_blocked(address: SocketAddr) -> Self {
+        Self::open_with_capability(address, "/", "connection.blocked")
+    }
+
+    /// [`RawConnection::open_in`] of a client that says that it has a capability.
+    #[must_use]
+    pub fn open_with_capability(address: SocketAddr, vhost: &str, capability: &str) -> Self {
         let mut connection = Self::connect(address);
         connection.send(&super::PROTOCOL_HEADER);
         connection.expect_method(0, id::CONNECTION_START);
-        let capability = b"\x12connection.blockedt\x01";
-        let content =
-            [b"\x0ccapabilitiesF".as_slice(), &(capability.len() as u32).to_be_bytes(), capability].concat();
+        let capability = [&[capability.len() as u8], capability.as_bytes(), b"t\x01"].concat();
+        let length = (capability.len() as u32).to_be_bytes();
+        let content = [b"\x0ccapabilitiesF".as_slice(), &length, &capability].concat();
         let start_ok = Arguments::new().long_string(content).short_string("PLAIN");
         let start_ok = start_ok.long_string("\0guest\0guest").short_string("en_US");
         connection.send_method(0, id::CONNECTION_START_OK, start_ok);
-        connection.tune_and_open("/");
+        connection.tune_and_open(vhost);
         connection
     }
 
