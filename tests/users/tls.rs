@@ -5,7 +5,10 @@ use leveret_testkit::{
     Broker, EVENT_WAIT_MAX, ScratchDirectory,
     wire::{Arguments, PROTOCOL_HEADER, Reader, Tune, id, method_bytes},
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
@@ -32,6 +35,7 @@ struct Signed {
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.distinguished_name.push(DnType::CommonName, name);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -40,10 +44,38 @@ fn sign(authority: &CertifiedIssuer<'static, KeyPair>, common_name: &str) -> Sig
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(serial(common_name));
     Signed { certificate: params.signed_by(&key, authority).unwrap(), key }
 }
 
+/// Certificates of one name have one number here.
+fn serial(common_name: &str) -> SerialNumber {
+    SerialNumber::from_slice(common_name.as_bytes())
+}
+
 impl World {
+    /// Has the authority revoke the certificates of these names, and no others.
+    fn revoke(&self, common_names: &[&str]) {
+        let revoked = |name: &&str| RevokedCertParams {
+            serial_number: serial(name),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2126, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: common_names.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).unwrap().pem().unwrap();
+        let aside = self.folder.path().join("revoked.pem.new");
+        fs::write(&aside, list).unwrap();
+        fs::rename(aside, self.folder.path().join("revoked.pem")).unwrap();
+    }
+
     fn new() -> Self {
         let world = Self { authority: authority("an authority"), folder: ScratchDirectory::new("tls") };
         fs::write(world.folder.path().join("ca.pem"), world.authority.pem()).unwrap();
@@ -67,7 +99,7 @@ impl World {
         let configuration = format!(
             "tls-listen = \"127.0.0.1:0\"\ntls-certificate = {:?}\ntls-key = {:?}\ntls-ca = {:?}\n{more}\n\
              [users.alice]\n[users.alice.permissions.\"/\"]\n\
-             [users.guest]\npassword = \"guest\"\n[users.guest.permissions.\"/\"]\n",
+             [users.guest]\npassword = \"guest\"\ntags = [\"administrator\"]\n[users.guest.permissions.\"/\"]\n",
             path("certificate.pem"),
             path("key.pem"),
             path("ca.pem")
@@ -219,4 +251,59 @@ fn more_goes_through_tls_than_the_socket_takes_at_once() {
     for _ in 0..ASKED {
         assert_eq!(method(&mut tls).unwrap().0, id::BASIC_QOS_OK);
     }
+}
+
+#[test]
+fn a_certificate_that_is_revoked_lets_nobody_in_also_when_the_list_comes_later() {
+    let world = World::new();
+    world.revoke(&["mallory"]);
+    let list = world.folder.path().join("revoked.pem").display().to_string();
+    let (broker, address) = world.broker(&format!("tls-clients = \"optional\"\ntls-crl = {list:?}"));
+    let [alice, mallory] = ["alice", "mallory"].map(|name| sign(&world.authority, name));
+    mechanisms(&mut connect(&world, address, Some(&mallory))).unwrap_err();
+    assert!(is_let_in(&mut connect(&world, address, Some(&alice)), "EXTERNAL", b""));
+    assert!(is_let_in(&mut connect(&world, address, None), "PLAIN", &plain("guest", "guest")));
+    let lines = broker.log_length();
+    world.revoke(&["alice", "mallory"]);
+    broker.wait_for_log_after(lines, "TLS certificates are read anew", EVENT_WAIT_MAX);
+    mechanisms(&mut connect(&world, address, Some(&alice))).unwrap_err();
+    // A list that is none leaves what was read before.
+    let lines = broker.log_length();
+    fs::write(world.folder.path().join("revoked.pem"), "no list").unwrap();
+    broker.wait_for_log_after(lines, "no revocation list in", EVENT_WAIT_MAX);
+    mechanisms(&mut connect(&world, address, Some(&alice))).unwrap_err();
+}
+
+/// What a request for who asks is answered with.
+fn whoami(stream: &mut (impl Read + Write)) -> String {
+    let request = "GET /api/whoami HTTP/1.1\r\nhost: broker.example\r\nconnection: close\r\n\
+                   authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    // Whoever closes first may not say so.
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn the_http_api_has_tls_too_and_there_any_name_of_the_broker_will_do() {
+    let world = World::new();
+    let (broker, _) = world.broker("tls-clients = \"required\"\nhttps-listen = \"127.0.0.1:0\"");
+    let line = broker.wait_for_log("HTTPS API on https://", EVENT_WAIT_MAX);
+    let address: SocketAddr = line.split("https://").nth(1).unwrap().trim().parse().unwrap();
+    let answer = whoami(&mut connect(&world, address, None));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"name\":\"guest\""), "{answer}");
+    // Without TLS a name that is not this machine's is a page's that was turned here.
+    let mut bare = TcpStream::connect(broker.http_address()).unwrap();
+    assert!(whoami(&mut bare).starts_with("HTTP/1.1 4"));
+    // And nobody is answered there who speaks no TLS.
+    let mut bare = TcpStream::connect(address).unwrap();
+    assert!(!whoami(&mut bare).contains("200"));
+    let lines = broker.log_length();
+    world.renew("broker, again");
+    broker.wait_for_log_after(lines, "TLS certificates are read anew", EVENT_WAIT_MAX);
+    let mut tls = connect(&world, address, None);
+    assert!(whoami(&mut tls).starts_with("HTTP/1.1 200"));
+    let shown = tls.conn.peer_certificates().unwrap()[0].clone();
+    assert!(shown.windows(13).any(|bytes| bytes == b"broker, again"));
 }

@@ -179,6 +179,7 @@ struct Place {
     listener: TcpListener,
     http_listener: Option<TcpListener>,
     metrics_listener: Option<TcpListener>,
+    https_listener: Option<TcpListener>,
     tls_listener: Option<TcpListener>,
     store: DiskStore,
 }
@@ -201,6 +202,10 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         Some(address) => Some(listen(address, "for metrics; --metrics-listen chooses another")?),
         None => None,
     };
+    let https_listener = match config.https_listen {
+        Some(address) => Some(listen(address, "for HTTPS; --https-listen chooses another")?),
+        None => None,
+    };
     let tls_listener = match &config.tls {
         Some(tls) => Some(listen(tls.listen, "for TLS; --tls-listen chooses another")?),
         None => None,
@@ -219,6 +224,7 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
         listener,
         http_listener,
         metrics_listener,
+        https_listener,
         tls_listener,
         store: store.clone(),
     };
@@ -227,8 +233,16 @@ pub fn start(config: &Config, since: Instant) -> anyhow::Result<Running> {
 }
 
 fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Running> {
-    let Place { data_folder, folders, listener, http_listener, metrics_listener, tls_listener, store } =
-        place;
+    let Place {
+        data_folder,
+        folders,
+        listener,
+        http_listener,
+        metrics_listener,
+        https_listener,
+        tls_listener,
+        store,
+    } = place;
     let address = listener.local_addr().context("the listening socket has no address")?;
     let tls = config.tls.clone().map(Tls::open).transpose().context("TLS")?.map(Arc::new);
     let reload =
@@ -259,10 +273,11 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     let tls_address = tls_listener.as_ref().map(TcpListener::local_addr).transpose();
     let tls_address = tls_address.context("the listening socket for TLS has no address")?;
     let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let https = https_listener.zip(shared.tls.clone());
     let http = match http_listener {
-        Some(listener) => Some(
+        Some(plain) => Some(
             http::start(
-                (listener, metrics_listener),
+                http::Listeners { plain, tls: https, metrics: metrics_listener },
                 shared.clone(),
                 orders(),
                 (address, tls_address),
@@ -334,6 +349,9 @@ fn warn_of_quorum_queues(shared: &Shared) {
 fn log_addresses(http: Option<&HttpServer>, metrics: Option<SocketAddr>, tls: Option<SocketAddr>) {
     if let Some(http) = http {
         tracing::info!("HTTP API on http://{}", http.address());
+        if let Some(address) = http.https_address() {
+            tracing::info!("HTTPS API on https://{address}");
+        }
     }
     if let Some(address) = metrics {
         tracing::info!("metrics on http://{address}/metrics");

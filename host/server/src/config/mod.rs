@@ -5,6 +5,8 @@
 //! a variable, a variable over the file, the file over the default. What is said of plugins and of
 //! single virtual hosts is tables (`tables.rs`), so it is in the file alone.
 
+#[cfg(test)]
+mod any_file;
 mod compatibility;
 mod durability;
 mod intercept;
@@ -12,6 +14,7 @@ mod policies;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod users;
 mod vhosts;
 
@@ -118,6 +121,10 @@ pub struct Settings {
     #[arg(long, env = "LEVERET_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<SocketAddr>,
 
+    /// Address and port for the HTTP API with TLS [default: none]
+    #[arg(long, env = "LEVERET_HTTPS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub https_listen: Option<SocketAddr>,
+
     /// Folder for everything the broker keeps [default: leveret-data]
     #[arg(long, env = "LEVERET_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -193,6 +200,10 @@ pub struct Settings {
     /// File with the authorities of clients' certificates (PEM)
     #[arg(long, env = "LEVERET_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
+
+    /// File of what these authorities have revoked (PEM)
+    #[arg(long, env = "LEVERET_TLS_CRL", value_name = "FILE")]
+    pub tls_crl: Option<PathBuf>,
 
     /// Which clients show a certificate [default: none]
     #[arg(long, env = "LEVERET_TLS_CLIENTS", value_name = "WHICH", value_enum)]
@@ -353,6 +364,7 @@ impl Settings {
             listen: self.listen.or(other.listen),
             http_listen: self.http_listen.or(other.http_listen),
             metrics_listen: self.metrics_listen.or(other.metrics_listen),
+            https_listen: self.https_listen.or(other.https_listen),
             data_dir: self.data_dir.or(other.data_dir),
             plugins_dir: self.plugins_dir.or(other.plugins_dir),
             vhosts: self.vhosts.or(other.vhosts),
@@ -371,6 +383,7 @@ impl Settings {
             tls_certificate: self.tls_certificate.or(other.tls_certificate),
             tls_key: self.tls_key.or(other.tls_key),
             tls_ca: self.tls_ca.or(other.tls_ca),
+            tls_crl: self.tls_crl.or(other.tls_crl),
             tls_clients: self.tls_clients.or(other.tls_clients),
             tls_login_from: self.tls_login_from.or(other.tls_login_from),
             anonymous_user: self.anonymous_user.or(other.anonymous_user),
@@ -400,6 +413,8 @@ pub struct Config {
     pub http_listen: Option<SocketAddr>,
     /// Where Prometheus asks without credentials, if anywhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where the HTTP API listens with TLS, if it does.
+    pub https_listen: Option<SocketAddr>,
     /// The folder for everything that the broker keeps.
     pub data_dir: PathBuf,
     /// The folder that is watched for plugins.
@@ -462,7 +477,7 @@ impl TryFrom<Settings> for Config {
     fn try_from(settings: Settings) -> anyhow::Result<Self> {
         let policies = settings.policies()?;
         policies.check()?;
-        let tls = tls(&settings)?;
+        let tls = tls::tls(&settings)?;
         let rules = settings.attachments().map_err(|(_, what)| anyhow::anyhow!("[[intercept]]: {what}"))?;
         let data_dir = settings.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
         let plugins_dir = settings.plugins_dir.unwrap_or_else(|| data_dir.join("plugins"));
@@ -500,6 +515,10 @@ impl TryFrom<Settings> for Config {
                 (Some(_), Some(HttpListen::Off)) => bail!("metrics-listen needs the HTTP API (http-listen)"),
                 (metrics_listen, _) => metrics_listen,
             },
+            https_listen: match (settings.https_listen, settings.http_listen) {
+                (Some(_), Some(HttpListen::Off)) => bail!("https-listen needs the HTTP API (http-listen)"),
+                (https_listen, _) => https_listen,
+            },
             data_dir,
             plugins_dir,
             vhosts,
@@ -522,35 +541,6 @@ impl TryFrom<Settings> for Config {
             durability_usual: durability::of_vhost("", None, &settings.durability),
         })
     }
-}
-
-/// TLS is served where there is a certificate.
-fn tls(settings: &Settings) -> anyhow::Result<Option<TlsSettings>> {
-    let (certificate, key) = match (&settings.tls_certificate, &settings.tls_key) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        (None, None) => {
-            let is_said =
-                settings.tls_listen.is_some() || settings.tls_ca.is_some() || settings.tls_clients.is_some();
-            if is_said {
-                bail!("TLS needs tls-certificate and tls-key");
-            }
-            return Ok(None);
-        }
-        (Some(_), None) => bail!("tls-certificate needs tls-key"),
-        (None, Some(_)) => bail!("tls-key needs tls-certificate"),
-    };
-    let clients = settings.tls_clients.unwrap_or_default();
-    if clients != ClientCertificates::None && settings.tls_ca.is_none() {
-        bail!("tls-clients needs tls-ca, the authorities of their certificates");
-    }
-    Ok(Some(TlsSettings {
-        listen: settings.tls_listen.unwrap_or(TLS_LISTEN_DEFAULT),
-        certificate,
-        key,
-        authorities: settings.tls_ca.clone(),
-        clients,
-        login_from: settings.tls_login_from.unwrap_or_default(),
-    }))
 }
 
 /// An empty name is nobody's, so that a flag can say that there are none.

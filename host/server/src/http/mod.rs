@@ -60,7 +60,7 @@ mod vhosts;
 mod warnings;
 mod whoami;
 
-pub use server::{HttpServer, start};
+pub use server::{HttpServer, Listeners, start};
 
 use crate::{explainer::Explainer, wiring::Shared};
 pub use aside::Aside;
@@ -96,6 +96,8 @@ pub struct Api {
     pub tls_address: Option<SocketAddr>,
     /// Where HTTP clients connect.
     pub http_address: SocketAddr,
+    /// Where they connect with TLS.
+    pub https_address: Option<SocketAddr>,
     /// The secret of the command line.
     pub token: Token,
     /// Who knows where a message would go.
@@ -113,13 +115,16 @@ pub struct Api {
 struct Ends {
     local: SocketAddr,
     peer: SocketAddr,
+    with_tls: bool,
 }
 
 impl Api {
     /// Where clients connect, by RabbitMQ's names for the protocols.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let tls = self.tls_address.map(|address| ("amqp/ssl", address));
-        [("amqp", self.amqp_address)].into_iter().chain(tls).chain([("http", self.http_address)])
+        let https = self.https_address.map(|address| ("https", address));
+        let plain = [("amqp", self.amqp_address)].into_iter().chain(tls);
+        plain.chain([("http", self.http_address)]).chain(https)
     }
 
     /// All virtual hosts that a caller may look into, by name.
@@ -332,7 +337,10 @@ fn users_router() -> Router<Arc<Api>> {
 /// handlers may read.
 async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Result<Response, ApiError> {
     let ends = request.extensions().get::<Ends>().copied().ok_or(ApiError::ForeignHost)?;
-    host_header::check(request.uri(), request.headers(), ends.local)?;
+    // With TLS the name in the certificate is what a browser trusted: nobody else's name leads here.
+    if !ends.with_tls {
+        host_header::check(request.uri(), request.headers(), ends.local)?;
+    }
     let caller = login::check(request.headers(), ends.peer, &api.token, &api.shared.access).await?;
     caller.check(request.method(), request.uri().path())?;
     let mut request = body::read_whole(request).await?;

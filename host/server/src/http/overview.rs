@@ -66,6 +66,11 @@ fn exchange_type(info: TypeInfo) -> ExchangeTypeJson {
     ExchangeTypeJson { name: info.name.to_text(), description, enabled }
 }
 
+/// RabbitMQ's names for protocols over TLS.
+fn is_tls(protocol: &str) -> bool {
+    ["amqp/ssl", "https"].contains(&protocol)
+}
+
 fn listener(protocol: &'static str, address: SocketAddr) -> ListenerJson {
-    ListenerJson { protocol, ip_address: address.ip(), port: address.port(), tls: false }
+    ListenerJson { protocol, ip_address: address.ip(), port: address.port(), tls: is_tls(protocol) }
 }

@@ -4,7 +4,7 @@ use super::{
     Api, Aside, Ends, Rates, metrics_router, rates, router,
     token_file::{Token, TokenFile},
 };
-use crate::{explainer::Explainer, wiring::Shared, worker::Order};
+use crate::{explainer::Explainer, tls::Tls, wiring::Shared, worker::Order};
 use anyhow::Context;
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
@@ -22,10 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, oneshot},
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// The most connections at a time. One more is told 503 and closed.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -48,6 +50,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
+    https_address: Option<SocketAddr>,
     token_file: TokenFile,
     data_dir: PathBuf,
     stop: Option<oneshot::Sender<()>>,
@@ -56,19 +59,20 @@ pub struct HttpServer {
 
 /// Writes the token file into the data folder and answers requests on a thread of its own.
 ///
-/// `listener`, and `metrics` if there is one, listen already and do not block; `amqp_address` is where AMQP clients
-/// connect, and `workers` serve them.
+/// The sockets listen already and do not block; `amqp_address` is where AMQP clients connect, and `workers` serve them.
 ///
 /// # Errors
 /// If the system gives no thread, runtime or random bytes. A token file that cannot be written is written later.
 pub fn start(
-    (listener, metrics): (TcpListener, Option<TcpListener>),
+    listeners: Listeners,
     shared: Arc<Shared>,
     workers: Vec<UnboundedSender<Order>>,
     (amqp_address, tls_address): (SocketAddr, Option<SocketAddr>),
     data_dir: &Path,
 ) -> anyhow::Result<HttpServer> {
-    let address = listener.local_addr().context("the HTTP socket has no address")?;
+    let address = listeners.plain.local_addr().context("the HTTP socket has no address")?;
+    let https = listeners.tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose();
+    let https_address = https.context("the HTTPS socket has no address")?;
     let token = Token::random()?;
     let token_file = TokenFile::new(address, token.clone());
     let explainer = Explainer::start(shared.plugins.clone(), workers)?;
@@ -79,18 +83,17 @@ pub fn start(
         amqp_address,
         tls_address,
         http_address,
+        https_address,
         token,
         explainer,
         aside,
         since,
         rates: Rates::new(since),
     });
-    let (router, for_metrics) = (router(&api), metrics_router(&api));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let (listener, metrics) = {
+    let doors = {
         let _inside = runtime.enter();
-        let metrics = metrics.map(tokio::net::TcpListener::from_std).transpose()?;
-        (tokio::net::TcpListener::from_std(listener)?, metrics)
+        Doors::open(listeners, &api)?
     };
     let written = token_file.write(data_dir);
     if let Err(error) = &written {
@@ -104,8 +107,7 @@ pub fn start(
     let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = accept(&listener, router) => {}
-                () = accept_if_any(metrics.as_ref(), for_metrics) => {}
+                () = doors.serve() => {}
                 () = write_late(late) => {}
                 () = rates::keep_looking(&api) => {}
                 // Told to stop, or nobody is left who could.
@@ -114,7 +116,7 @@ pub fn start(
         });
     })?;
     let data_dir = data_dir.to_path_buf();
-    Ok(HttpServer { address, token_file, data_dir, stop: Some(stop), thread: Some(thread) })
+    Ok(HttpServer { address, https_address, token_file, data_dir, stop: Some(stop), thread: Some(thread) })
 }
 
 impl HttpServer {
@@ -122,6 +124,12 @@ impl HttpServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens with TLS, if it does.
+    #[must_use]
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https_address
     }
 }
 
@@ -151,16 +159,51 @@ async fn write_late(late: Option<(TokenFile, PathBuf)>) {
     std::future::pending().await
 }
 
-/// Never returns.
-async fn accept_if_any(listener: Option<&tokio::net::TcpListener>, router: Router) {
-    match listener {
-        Some(listener) => accept(listener, router).await,
-        None => std::future::pending().await,
+/// Where it listens.
+pub struct Listeners {
+    /// Without TLS.
+    pub plain: TcpListener,
+    /// With TLS, and what that begins with.
+    pub tls: Option<(TcpListener, Arc<Tls>)>,
+    /// For metrics alone.
+    pub metrics: Option<TcpListener>,
+}
+
+/// One socket, and what is behind it.
+struct Door {
+    listener: tokio::net::TcpListener,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+}
+
+/// All of them; at each there are as many connections as there may be.
+struct Doors(Vec<Door>);
+
+impl Doors {
+    fn open(listeners: Listeners, api: &Arc<Api>) -> std::io::Result<Self> {
+        let Listeners { plain, tls, metrics } = listeners;
+        let tls = tls.map(|(listener, tls)| (listener, router(api), Some(tls)));
+        let metrics = metrics.map(|listener| (listener, metrics_router(api), None));
+        let all = [(plain, router(api), None)].into_iter().chain(tls).chain(metrics);
+        let open = |(listener, router, tls)| {
+            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, router, tls })
+        };
+        Ok(Self(all.map(open).collect::<std::io::Result<_>>()?))
+    }
+
+    /// Never returns.
+    async fn serve(self) {
+        let doors: Vec<_> = self.0.into_iter().map(|door| tokio::spawn(accept(door))).collect();
+        for door in doors {
+            // It ends with a panic alone, or with the runtime.
+            let _ = door.await;
+        }
+        std::future::pending().await
     }
 }
 
 /// Never returns.
-async fn accept(listener: &tokio::net::TcpListener, router: Router) {
+async fn accept(Door { listener, router, tls }: Door) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -176,7 +219,32 @@ async fn accept(listener: &tokio::net::TcpListener, router: Router) {
             tracing::debug!("more than {CONNECTIONS_MAX} HTTP connections; {peer} was sent away");
             continue;
         };
-        tokio::spawn(serve(stream, peer, router.clone(), CONNECTION_MAX, place));
+        let Ok(local) = stream.local_addr() else { continue };
+        // Answers are written whole; without this the last packet would wait. Else it is slow, not wrong.
+        let _ = stream.set_nodelay(true);
+        let ends = Ends { local, peer, with_tls: tls.is_some() };
+        match &tls {
+            None => drop(tokio::spawn(serve(stream, ends, router.clone(), CONNECTION_MAX, place))),
+            Some(tls) => {
+                let acceptor = TlsAcceptor::from(tls.http_config());
+                tokio::spawn(serve_with_tls(stream, acceptor, ends, router.clone(), place));
+            }
+        }
+    }
+}
+
+/// The same behind TLS, which has as long to begin as a head has.
+async fn serve_with_tls(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    ends: Ends,
+    router: Router,
+    place: OwnedSemaphorePermit,
+) {
+    match timeout(HEAD_READ_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => serve(stream, ends, router, CONNECTION_MAX, place).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS of an HTTP connection from {}", ends.peer),
+        Err(_) => tracing::debug!("TLS of an HTTP connection from {} took too long", ends.peer),
     }
 }
 
@@ -189,19 +257,15 @@ fn send_away(stream: TcpStream) {
 
 /// Answers one connection until it ends, or is at its end after `longest`.
 async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    ends: Ends,
     router: Router,
     longest: Duration,
     _place: OwnedSemaphorePermit,
 ) {
-    // Gone already.
-    let Ok(local) = stream.local_addr() else { return };
-    // Answers are written whole; without this the last packet would wait. Else it is slow, not wrong.
-    let _ = stream.set_nodelay(true);
     let api = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Ends { local, peer });
+        request.extensions_mut().insert(ends);
         api.call(request)
     });
     let mut http = http1::Builder::new();
@@ -215,7 +279,7 @@ async fn serve(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "HTTP connection from {peer}");
+        tracing::debug!(%error, "HTTP connection from {}", ends.peer);
     }
 }
 
@@ -233,7 +297,8 @@ mod tests {
             let (stream, peer) = listener.accept().await.unwrap();
             let places = Arc::new(Semaphore::new(1));
             let place = places.clone().try_acquire_owned().unwrap();
-            serve(stream, peer, Router::new(), Duration::ZERO, place).await;
+            let ends = Ends { local: listener.local_addr().unwrap(), peer, with_tls: false };
+            serve(stream, ends, Router::new(), Duration::ZERO, place).await;
             assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
             assert_eq!(places.available_permits(), 1);
         });

@@ -1,4 +1,4 @@
-//! TLS for AMQP: certificates from PEM files, which are read anew when they change, and who a client's certificate says
+//! TLS for AMQP and HTTP: certificates from PEM files, which are read anew when they change, and who a client's certificate says
 //! that it is.
 //!
 //! Versions 1.2 and 1.3, by rustls with the cryptography of ring. What a connection began with it keeps.
@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use parking_lot::RwLock;
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject as _},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use serde::Deserialize;
@@ -73,6 +73,8 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// The authorities of clients' certificates.
     pub authorities: Option<PathBuf>,
+    /// What these have revoked.
+    pub revoked: Option<PathBuf>,
     /// Which clients show one.
     pub clients: ClientCertificates,
     /// Which part of that is the user's name.
@@ -82,7 +84,15 @@ pub struct TlsSettings {
 /// What new connections begin with.
 pub struct Tls {
     settings: TlsSettings,
-    config: RwLock<Arc<ServerConfig>>,
+    configs: RwLock<Configs>,
+}
+
+/// The same certificate for both.
+#[derive(Clone)]
+struct Configs {
+    amqp: Arc<ServerConfig>,
+    /// Clients are asked for no certificate there: they log in by each request.
+    http: Arc<ServerConfig>,
 }
 
 impl Tls {
@@ -91,8 +101,8 @@ impl Tls {
     /// # Errors
     /// One cannot be read, or they do not go together.
     pub fn open(settings: TlsSettings) -> anyhow::Result<Self> {
-        let config = RwLock::new(Arc::new(read(&settings)?));
-        Ok(Self { settings, config })
+        let configs = RwLock::new(read(&settings)?);
+        Ok(Self { settings, configs })
     }
 
     /// How it is served.
@@ -101,10 +111,16 @@ impl Tls {
         &self.settings
     }
 
-    /// As it is now.
+    /// How it is for AMQP now.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.config.read().clone()
+        self.configs.read().amqp.clone()
+    }
+
+    /// How it is for HTTP now.
+    #[must_use]
+    pub fn http_config(&self) -> Arc<ServerConfig> {
+        self.configs.read().http.clone()
     }
 
     /// Reads the files anew; what was read before holds where that fails.
@@ -112,8 +128,8 @@ impl Tls {
     /// # Errors
     /// As for [`Self::open`].
     pub fn reload(&self) -> anyhow::Result<()> {
-        let config = Arc::new(read(&self.settings)?);
-        *self.config.write() = config;
+        let configs = read(&self.settings)?;
+        *self.configs.write() = configs;
         Ok(())
     }
 
@@ -124,15 +140,26 @@ impl Tls {
     }
 }
 
-fn read(settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
+fn read(settings: &TlsSettings) -> anyhow::Result<Configs> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let verifier = match (settings.clients, &settings.authorities) {
         (ClientCertificates::None, _) => None,
-        (clients, Some(file)) => Some(verifier(file, clients, provider)?),
+        (clients, Some(file)) => Some(verifier((file, settings.revoked.as_deref()), clients, &provider)?),
         (_, None) => bail!("tls-ca is needed to verify the certificates of clients"),
     };
+    let amqp = Arc::new(config(settings, verifier, &provider)?);
+    let mut http = config(settings, None, &provider)?;
+    http.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Configs { amqp, http: Arc::new(http) })
+}
+
+fn config(
+    settings: &TlsSettings,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    provider: &Arc<rustls::crypto::CryptoProvider>,
+) -> anyhow::Result<ServerConfig> {
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
@@ -155,19 +182,36 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(chain)
 }
 
+/// The lists in a file, one for each authority mostly.
+fn revocations(file: &Path) -> anyhow::Result<Vec<CertificateRevocationListDer<'static>>> {
+    let whole = || format!("revocation lists in {}", file.display());
+    let lists: Result<Vec<_>, _> =
+        CertificateRevocationListDer::pem_file_iter(file).with_context(whole)?.collect();
+    let lists = lists.with_context(whole)?;
+    if lists.is_empty() {
+        bail!("no revocation list in {}", file.display());
+    }
+    Ok(lists)
+}
+
+/// With revocation lists a certificate is good where one of them speaks for its issuer, and does not name it; so it is
+/// for all between it and the authority.
 fn verifier(
-    file: &Path,
+    (file, revoked): (&Path, Option<&Path>),
     clients: ClientCertificates,
-    provider: Arc<rustls::crypto::CryptoProvider>,
+    provider: &Arc<rustls::crypto::CryptoProvider>,
 ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
         roots.add(certificate).with_context(|| format!("an authority in {}", file.display()))?;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    if let Some(file) = revoked {
+        builder = builder.with_crls(revocations(file)?);
+    }
     let builder =
         if clients == ClientCertificates::Required { builder } else { builder.allow_unauthenticated() };
-    Ok(builder.build()?)
+    builder.build().context("tls-ca and tls-crl")
 }
 
 fn user_of(certificate: &[u8], login_from: LoginFrom) -> Option<Vec<u8>> {

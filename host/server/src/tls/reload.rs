@@ -3,12 +3,12 @@
 //! As with plugins the files themselves are the truth: notifications only say when to look, and what is missed is found
 //! a few seconds later. So links that are moved, as Kubernetes does it, are noticed too.
 
-use super::Tls;
+use super::{Tls, TlsSettings};
 use notify::{RecursiveMode, Watcher as _};
 use std::{
     io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{RecvTimeoutError, Sender, channel},
@@ -35,14 +35,19 @@ enum Notice {
 /// What tells one content of a file from the next; none where it is not there.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
+fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
+    let TlsSettings { certificate, key, authorities, revoked, .. } = settings;
+    [Some(certificate), Some(key), authorities.as_ref(), revoked.as_ref()].into_iter().flatten()
+}
+
 fn stamps(tls: &Tls) -> Vec<Stamp> {
     let settings = tls.settings();
-    let files = [Some(&settings.certificate), Some(&settings.key), settings.authorities.as_ref()];
+    let files = files(settings);
     let stamp = |file: &Path| {
         let metadata = std::fs::metadata(file).ok()?;
         Some((metadata.len(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
     };
-    files.into_iter().flatten().map(|file| stamp(file)).collect()
+    files.map(|file| stamp(file)).collect()
 }
 
 impl Reload {
@@ -58,10 +63,7 @@ impl Reload {
             let _ = told.send(Notice::Look);
         };
         let mut notifier = notify::recommended_watcher(handler).ok();
-        let settings = tls.settings().clone();
-        for file in
-            [Some(settings.certificate), Some(settings.key), settings.authorities].into_iter().flatten()
-        {
+        for file in files(tls.settings()) {
             // The folder: a file that is replaced is another file.
             let folder =
                 file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
