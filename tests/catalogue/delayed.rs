@@ -57,6 +57,8 @@ fn a_mandatory_message_is_returned_when_it_is_published_and_never_later() {
         peer.unbind(&queue, &exchange, "a.*").await;
         pass(&peer, 10).await;
         assert!(peer.channel.wait_for_confirms().await.unwrap().is_empty(), "a message came back late");
+        // On a busy machine its time may have come before the binding went.
+        assert!(peer.drain(&queue).await.len() <= 1);
         // Not mandatory, it goes where the bindings lead when its time has come.
         let options = BasicPublishOptions::default();
         assert_eq!(peer.publish(&exchange, "a.c", &delay(60), "later", options).await, Sent::Accepted);
