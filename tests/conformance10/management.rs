@@ -166,7 +166,47 @@ fn queues_are_declared_read_purged_and_deleted() {
         assert_eq!((deleted.status.as_str(), deleted.field("message_count")), ("200", Value::Ulong(0)));
         assert_eq!(managing.status("DELETE", &path, NOTHING), "200", "though there is none");
         assert_eq!(managing.status("DELETE", &messages, NOTHING), "404");
-        assert_eq!(managing.status("PATCH", &path, NOTHING), "404");
+        assert_eq!(managing.status("PATCH", &path, NOTHING), "405");
+        assert_eq!(managing.status("GET", "/streams/none", NOTHING), "404");
+    });
+}
+
+#[test]
+fn a_queue_tells_its_type_among_its_arguments_and_bad_ones_are_told_apart() {
+    with_bystander(|broker| {
+        let mut managing = Managing::new(broker);
+        let path = queue_address(&unique_name("queue"));
+        let declared = managing.request("PUT", &path, &map(|_| ()));
+        assert_eq!(declared.status, "201");
+        let Value::Map(arguments) = declared.field("arguments") else { panic!("no arguments") };
+        assert_eq!(arguments.get(&Value::String("x-queue-type")), Some(Value::String("classic")));
+        let as_told = map(|fields| {
+            fields.push("arguments", arguments);
+        });
+        assert_eq!(managing.status("PUT", &path, &as_told), "200");
+        let exclusive = |exclusive: bool| {
+            map(|fields| {
+                fields.push("exclusive", exclusive);
+            })
+        };
+        assert_eq!(managing.status("PUT", &path, &exclusive(true)), "400", "exclusive differs");
+        assert_eq!(managing.status("DELETE", &path, NOTHING), "200");
+        let of = |argument: &str, value: Value<'_>, exclusive: bool| {
+            map(|fields| {
+                let mut arguments = MapBuilder::new();
+                arguments.push(argument, value);
+                fields.push("exclusive", exclusive).push("arguments", arguments.view());
+            })
+        };
+        for (argument, value, exclusive, status) in [
+            ("x-max-length", Value::Long(-1), false, "409"),
+            ("x-max-length", Value::String("many"), false, "409"),
+            ("x-queue-type", Value::String("quorum"), true, "400"),
+        ] {
+            let body = of(argument, value, exclusive);
+            assert_eq!(managing.status("PUT", &path, &body), status, "{argument} {value:?}");
+        }
+        assert_eq!(managing.status("GET", &path, NOTHING), "404");
     });
 }
 
@@ -214,8 +254,32 @@ fn exchanges_are_declared_and_deleted_and_bound() {
         let nowhere = map(|fields| {
             fields.push("source", "nowhere").push("destination_queue", queue.as_str());
         });
-        assert_eq!(managing.status("POST", "/bindings", &nowhere), "404");
+        assert_eq!(managing.status("POST", "/bindings", &nowhere), "400", "no binding key");
+        let nowhere = map(|fields| {
+            fields.push("source", "nowhere").push("destination_queue", queue.as_str());
+            fields.push("binding_key", "k");
+        });
+        assert_eq!(managing.status("POST", "/bindings", &nowhere), "400", "no such exchange");
+        let direct = map(|_| ());
+        assert_eq!(managing.status("PUT", "/exchanges/amq.direct", &direct), "204", "it is as that");
+        assert_eq!(managing.status("PUT", "/exchanges/amq.own", &direct), "403");
         assert_eq!(managing.status("DELETE", &path, NOTHING), "204");
+        assert_eq!(managing.status("DELETE", &path, NOTHING), "204", "though it is gone");
+    });
+}
+
+#[test]
+fn a_token_is_taken_and_what_is_no_message_ends_the_session() {
+    with_bystander(|broker| {
+        let mut managing = Managing::new(broker);
+        let mut token = Vec::new();
+        write::put(&mut token, &b"ey.token"[..]);
+        assert_eq!(managing.status("PUT", "/auth/tokens", &token), "204");
+        let transfer = Transfer { settled: Some(true), ..super::part2_transport::transfer(0, 1, b"t") };
+        managing.peer.transfer(0, &transfer, &[0x41]);
+        awaited!(managing.peer, End, it => {
+            assert_eq!(it.error.unwrap().condition.as_str(), "amqp:invalid-field");
+        });
     });
 }
 

@@ -112,6 +112,7 @@ fn comes_back(
 /// and splicing leaves its bare message.
 pub fn message(bytes: &[u8]) {
     let Some((piece_bytes, bytes)) = bytes.split_first() else { return };
+    managed(bytes);
     let whole = Layout::of(bytes);
     let mut scanner = Scanner::default();
     let fed = bytes.chunks(1 + usize::from(*piece_bytes)).try_for_each(|piece| scanner.feed(piece));
@@ -129,7 +130,6 @@ pub fn message(bytes: &[u8]) {
         Body::Sequence(lists) => lists.lists().for_each(drop),
         Body::Value(value) => drop(Reader::new(value).value()),
     }
-    managed(&message);
     let mut section = Vec::new();
     let change = AnnotationChange { name: X_OPT, value: Some(7_u32.into()) };
     let old = message.message_annotations();
@@ -142,8 +142,8 @@ pub fn message(bytes: &[u8]) {
 }
 
 /// Whatever message it is, management has an answer.
-fn managed(message: &Message<'_>) {
-    let call = management::Call::read(message, "/");
+fn managed(message: &[u8]) {
+    let Ok(call) = management::Call::read(message, "/") else { return };
     let response = match &call.request {
         Ok(_) => management::Response::Done,
         Err(refused) => management::Response::Refused(refused),

@@ -19,7 +19,6 @@ mod tests;
 
 pub use give::{Giving, give};
 pub use parts::Kept;
-pub use patch::put_model_value;
 pub use project::model_value;
 
 use crate::{message::Message, types::Value};

@@ -292,14 +292,6 @@ fn push(map: &mut MapBuilder, change: &HeaderChange) -> Result<(), PatchError> {
     Ok(())
 }
 
-/// Appends a value of the broker.
-///
-/// # Errors
-/// There is no encoding for it, in words; what was appended is of no use then.
-pub fn put_model_value(out: &mut Vec<u8>, value: &Changed) -> Result<(), &'static str> {
-    put_value(out, value, VALUE_DEPTH_MAX)
-}
-
 /// Appends a value of the model.
 fn put_value(out: &mut Vec<u8>, value: &Changed, depth: usize) -> Result<(), &'static str> {
     match value {

@@ -1,22 +1,9 @@
 //! Bodies of requests: the one amqp-value, and the fields of a map.
 
 use super::{Refused, arguments};
-use crate::{
-    message::{Body, Message},
-    types::{Map, Reader, Value},
-};
+use crate::types::{Map, Value};
 use alloc::format;
 use leveret_model::Table;
-
-/// The value that a request brings; none is as good as null.
-pub(super) fn value<'a>(message: &Message<'a>) -> Result<Value<'a>, Refused> {
-    let content = match message.body() {
-        Body::None => return Ok(Value::Null),
-        Body::Value(content) => content,
-        Body::Data(_) | Body::Sequence(_) => return Err(Refused::bad("expected an amqp-value as the body")),
-    };
-    Reader::new(content).value().map_err(|error| Refused::bad(format!("bad body: {error}")))
-}
 
 pub(super) fn null(value: Value<'_>) -> Result<(), Refused> {
     match value {

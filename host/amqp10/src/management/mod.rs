@@ -16,7 +16,7 @@
 //! | `DELETE /bindings/src=S;dstq=Q;key=K;args=A` (or `dste`) | null | 204 |
 //! | `PUT /auth/tokens` | binary | 204 |
 //!
-//! *In:* [`Call::read`] takes a message and gives a typed [`Request`], or what is wrong with it. *Out:*
+//! *In:* [`Call::read`] takes a message and gives a typed [`Request`], or why it is refused. *Out:*
 //! [`Response::encode`] appends the message of a response. What a request comes to is its caller's business, and so is
 //! the pair of links.
 //!

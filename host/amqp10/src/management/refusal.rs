@@ -1,6 +1,6 @@
 //! What a refusal of the broker comes to as a response: the codes are RabbitMQ's.
 
-use super::{Kind, Refused, Request, Status};
+use super::{Kind, QueueDeclaration, Refused, Request, Status};
 use alloc::string::ToString;
 use leveret_model::{Refusal, refusal::Resource};
 
@@ -20,6 +20,7 @@ impl Refused {
                 return Self::not_found(kind, name, &vhost.to_text());
             }
             Refusal::Inequivalent { argument, .. } if argument != "exclusive" => Status::Conflict,
+            Refusal::InvalidArgument { .. } if is_short_lived_quorum(request) => Status::BadRequest,
             Refusal::InvalidArgument { .. } => Status::Conflict,
             Refusal::ReservedName { .. }
             | Refusal::Protected { .. }
@@ -55,4 +56,14 @@ impl Refused {
         };
         Self::new(status, refusal.to_string())
     }
+}
+
+/// Whether a quorum queue is to be declared that goes with its connection or the process: there is none, whatever its
+/// arguments are.
+fn is_short_lived_quorum(request: &Request<'_>) -> bool {
+    let Request::DeclareQueue(QueueDeclaration { durable, exclusive, arguments, .. }) = request else {
+        return false;
+    };
+    let queue_type = arguments.get(b"x-queue-type").and_then(|value| value.as_text());
+    (*exclusive || !*durable) && queue_type == Some("quorum")
 }

@@ -5,9 +5,10 @@ use super::{
     uri::{BadUri, BindingSegment, Uri, decode},
 };
 use crate::{
-    message::Message,
+    composite::Composite,
+    descriptor,
     messaging::{MessageId, Properties},
-    types::Value,
+    types::{DecodeError, Reader, Value},
 };
 use alloc::{format, string::String};
 use leveret_model::{Name, Table};
@@ -119,16 +120,38 @@ pub enum Destination {
 
 impl<'a> Call<'a> {
     /// What a message asks for. The name of the virtual host is part of what is said of names.
-    #[must_use]
-    pub fn read(message: &Message<'a>, virtual_host: &str) -> Self {
-        let properties = message.properties();
-        Self { id: properties.message_id, request: read(message, &properties, virtual_host) }
+    ///
+    /// Its sections may come in any order, as on RabbitMQ, whose Python client puts an empty body in front; the last of a
+    /// kind counts.
+    ///
+    /// # Errors
+    /// It is no message.
+    pub fn read(message: &'a [u8], virtual_host: &str) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message);
+        let mut properties = Properties::default();
+        // None is as good as null.
+        let mut body = Ok(Value::Null);
+        while !reader.is_empty() {
+            let Value::Described(section) = reader.value()? else { return Err(DecodeError::NotDescribed) };
+            match (section.descriptor_code(), section.value()) {
+                (Some(descriptor::PROPERTIES), Value::List(fields)) => {
+                    properties = Properties::from_list(fields)?
+                }
+                (Some(descriptor::PROPERTIES), _) => return Err(DecodeError::Content("properties")),
+                (Some(descriptor::AMQP_VALUE), value) => body = Ok(value),
+                (Some(descriptor::DATA | descriptor::AMQP_SEQUENCE), _) => {
+                    body = Err(Refused::bad("expected an amqp-value as the body"));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { id: properties.message_id, request: read(&properties, body, virtual_host) })
     }
 }
 
 fn read<'a>(
-    message: &Message<'a>,
     properties: &Properties<'a>,
+    body: Result<Value<'a>, Refused>,
     virtual_host: &str,
 ) -> Result<Request<'a>, Refused> {
     let path = properties.to.ok_or_else(|| Refused::bad("the request has no path as its 'to'"))?;
@@ -141,7 +164,7 @@ fn read<'a>(
     let uri = Uri::parse(path).map_err(bad_uri)?;
     let named = |segment: &str, kind: Kind| name(&decode(segment).map_err(bad_uri)?, kind);
     let ask = Ask { method, path, virtual_host };
-    let value = body::value(message)?;
+    let value = body?;
     match uri.segments[..] {
         ["queues", queue] => ask.queue(named(queue, Kind::Queue)?, value),
         ["queues", queue, "messages"] => {

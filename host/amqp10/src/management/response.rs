@@ -1,9 +1,10 @@
 //! Responses: what became of a request.
 
-use super::{arguments, request::Destination, uri::put_encoded};
+use super::{arguments, request::Destination};
 use crate::{
     composite::Composite,
     descriptor,
+    form::address::put_encoded,
     messaging::{MessageId, Properties},
     types::{
         ListBuilder, MapBuilder, Value,

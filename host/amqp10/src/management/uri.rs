@@ -1,7 +1,6 @@
 //! Paths of requests: segments with percent signs, queries, and the segment that stands for a binding.
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
-use core::fmt::Write;
 
 /// Why a path makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +51,6 @@ pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, BadUri> {
         bytes.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
     }
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| BadUri("it is not UTF-8 when it is decoded"))
-}
-
-/// Appends a text with percent signs for all but letters, digits and `-._~` (RFC 3986, section 2.3).
-pub(super) fn put_encoded(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
-            out.push(char::from(*byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
 }
 
 /// The segment of a binding: source, whether the destination is a queue, destination, key, and what its arguments are

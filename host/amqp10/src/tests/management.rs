@@ -52,7 +52,7 @@ fn ask<T>(
         ..Properties::default()
     };
     let bytes = message(&properties, Some(body));
-    let call = Call::read(&Message::new(&bytes).unwrap(), "/");
+    let call = Call::read(&bytes, "/").unwrap();
     assert_eq!(call.id, Some(ID));
     check(call.request)
 }
@@ -371,22 +371,43 @@ fn requests_that_lack_a_property_are_refused_too() {
         (Properties { reply_to: Some("me"), ..whole }, "the request has no '$me' as its 'reply-to'"),
     ] {
         let bytes = message(&properties, None);
-        let call = Call::read(&Message::new(&bytes).unwrap(), "/");
+        let call = Call::read(&bytes, "/").unwrap();
         assert_eq!(call.id, None);
         assert_eq!(call.request, Err(Refused::new(Status::BadRequest, reason.into())));
     }
     // Without a body, and with one of another kind.
     let mut bytes = Vec::new();
     whole.encode(&mut bytes);
-    let call = Call::read(&Message::new(&bytes).unwrap(), "/");
+    let call = Call::read(&bytes, "/").unwrap();
     assert_eq!(call.request, Ok(Request::GetQueue(name("q"))));
     write::put_descriptor(&mut bytes, descriptor::DATA);
     write::put(&mut bytes, &b"data"[..]);
-    let call = Call::read(&Message::new(&bytes).unwrap(), "/");
+    let call = Call::read(&bytes, "/").unwrap();
     assert_eq!(
         call.request,
         Err(Refused::new(Status::BadRequest, "expected an amqp-value as the body".into()))
     );
+}
+
+#[test]
+fn sections_come_in_any_order_and_nothing_else_is_a_message() {
+    let properties = Properties {
+        message_id: Some(ID),
+        to: Some("/queues/q"),
+        subject: Some("GET"),
+        reply_to: Some("$me"),
+        ..Properties::default()
+    };
+    let mut bytes = Vec::new();
+    write::put_descriptor(&mut bytes, descriptor::AMQP_VALUE);
+    write::put(&mut bytes, Value::Null);
+    properties.encode(&mut bytes);
+    let call = Call::read(&bytes, "/").unwrap();
+    assert_eq!((call.id, call.request), (Some(ID), Ok(Request::GetQueue(name("q")))));
+    let cut = bytes.len() - 1;
+    assert!(Call::read(&bytes[..cut], "/").is_err());
+    write::put(&mut bytes, true);
+    assert!(Call::read(&bytes, "/").is_err());
 }
 
 /// A response as a client reads it: its subject, and its body to be looked at.
@@ -420,6 +441,12 @@ fn refusals_of_the_broker_have_the_codes_of_rabbitmq() {
         received: "'true'".into(),
         current: "'false'".into(),
     };
+    let declare = |queue_type: &str, durable, exclusive| {
+        let arguments = [(name("x-queue-type"), Owned::Text(queue_type.into()))].into_iter().collect();
+        let declaration =
+            QueueDeclaration { name: q.clone(), durable, exclusive, auto_delete: false, arguments };
+        Request::DeclareQueue(declaration)
+    };
     for (refusal, request, status) in [
         (absent.clone(), Request::GetQueue(q.clone()), Status::NotFound),
         (absent.clone(), binding, Status::BadRequest),
@@ -430,7 +457,10 @@ fn refusals_of_the_broker_have_the_codes_of_rabbitmq() {
             Request::DeleteQueue(q.clone()),
             Status::BadRequest,
         ),
-        (Refusal::InvalidArgument { text: "x".into() }, Request::GetQueue(q.clone()), Status::Conflict),
+        (Refusal::InvalidArgument { text: "x".into() }, declare("quorum", true, false), Status::Conflict),
+        (Refusal::InvalidArgument { text: "x".into() }, declare("quorum", true, true), Status::BadRequest),
+        (Refusal::InvalidArgument { text: "x".into() }, declare("quorum", false, false), Status::BadRequest),
+        (Refusal::InvalidArgument { text: "x".into() }, declare("classic", false, true), Status::Conflict),
         (
             Refusal::ReservedName { resource: Resource::Exchange, name: name("amq.x") },
             Request::GetQueue(q.clone()),

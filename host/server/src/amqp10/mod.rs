@@ -47,8 +47,6 @@ use leveret_model::PublisherIdentity;
 use links::Session;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-/// There are link pairs, as the management node has.
-const LINK_PAIRS: Symbol<'static> = Symbol::from_static("LINK_PAIR_V1_0");
 /// Each message may say where it goes.
 const ANONYMOUS_RELAY: Symbol<'static> = Symbol::from_static("ANONYMOUS-RELAY");
 /// As listings name it, in RabbitMQ's words.
@@ -77,7 +75,7 @@ impl Settings {
             idle_time_out_ms: u32::from(other.heartbeat_seconds) * 1000,
             message_bytes_max: other.message_body_bytes_max,
             mechanisms: mechanisms().collect(),
-            capabilities: vec![LINK_PAIRS, ANONYMOUS_RELAY],
+            capabilities: vec![leveret_amqp10::management::CAPABILITY, ANONYMOUS_RELAY],
             properties: vec![
                 text("product", &other.product),
                 text("version", &other.version),

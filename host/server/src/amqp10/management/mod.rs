@@ -3,25 +3,25 @@
 //!
 //! A client attaches two links of one name in a session, one to the node and one from it. A request says in `subject`
 //! what is to be done and in `to` with what; its response has the request's message-id as correlation-id, and in
-//! `subject` a status of HTTP. What there is to do is in `requests`.
+//! `subject` a status of HTTP. What they say is read and written by `leveret_amqp10::management`; what they come to is in
+//! `requests`.
 //!
 //! *Order.* Requests of a connection are done one after the other, in the slow lane, since types may be asked, and are
 //! answered when what they changed is safe. A response waits for credit.
 
 mod requests;
-mod values;
 
 use super::{Connection, links::Refused};
 use crate::connection::ConnectionWake;
 use leveret_amqp10::{
     Condition,
-    composite::{Composite as _, Field as _, Fields},
+    composite::Fields,
     connection::{Attached, Delivery, NotSent, Outgoing},
-    descriptor,
-    messaging::{Accepted, MESSAGE_FORMAT, MessageId, Properties},
+    management::PAIRED,
+    messaging::{Accepted, MESSAGE_FORMAT},
     performatives::{Attach, DeliveryTag, Disposition, Role, SenderSettleMode},
-    refusal::{Extent, condition, extent},
-    types::{MapBuilder, Reader, Symbol, Value, write},
+    refusal::condition,
+    types::{MapBuilder, Value},
 };
 use leveret_broker::{
     Receipt,
@@ -31,19 +31,22 @@ use leveret_broker::{
 use leveret_model::Refusal;
 use leveret_plugin::{Worker as PluginWorker, lane::Errand};
 use parking_lot::Mutex;
-use requests::{Context, Request, Response};
+use requests::{Answer, Context};
 use std::{collections::VecDeque, sync::Arc};
 
-/// The address of the node.
-pub(super) const ADDRESS: &str = "/management";
+pub(super) use leveret_amqp10::management::ADDRESS;
+
 /// How many requests a client may send that are not answered.
 pub(super) const CREDIT: u32 = 8;
 
 /// What a request comes to.
 enum Done {
-    Answered(Response),
-    /// The session ends, as in RabbitMQ.
+    /// The message of its response.
+    Answered(Vec<u8>),
+    /// The session ends, as in RabbitMQ where a permission is missing.
     Denied(Refusal),
+    /// It is no message; why not. The session ends.
+    Malformed(String),
 }
 
 /// Requests of a connection.
@@ -61,14 +64,12 @@ pub(super) struct Management {
 struct Asked {
     channel: u16,
     handle: u32,
-    request: Request,
+    message: Vec<u8>,
 }
 
 struct Running {
     channel: u16,
     handle: u32,
-    /// Encoded, for the response.
-    correlation_id: Vec<u8>,
     mailbox: Arc<Mailbox>,
     /// The lane had no room for it yet.
     to_do: Option<Errand>,
@@ -89,15 +90,14 @@ impl Mailbox {
 
 /// A response that waits until what it tells of is safe.
 struct WhenSafe {
-    response: Mutex<Option<Response>>,
+    answer: Mutex<Option<Answer>>,
     mailbox: Arc<Mailbox>,
 }
 
 impl Written for WhenSafe {
     fn written(&self, _token: u64, outcome: Result<(), StoreFailure>) {
-        let Some(response) = self.response.lock().take() else { return };
-        let failed = |failure: StoreFailure| Response::error(503, &failure.to_string());
-        self.mailbox.put(Done::Answered(outcome.map_or_else(failed, |()| response)));
+        let Some(answer) = self.answer.lock().take() else { return };
+        self.mailbox.put(Done::Answered(answer.message(outcome)));
     }
 }
 
@@ -130,7 +130,8 @@ impl Pairs {
 impl Connection {
     /// Attaches a link to the node or from it. Both of a pair say that they are of one.
     pub(super) fn attach_to_management(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
-        let is_paired = |properties: Fields<'_>| properties.get("paired") == Some(Value::Boolean(true));
+        let is_paired =
+            |properties: Fields<'_>| properties.get(PAIRED.as_str()) == Some(Value::Boolean(true));
         if !attach.properties.is_some_and(is_paired) {
             return Err(Refused::new(
                 Condition::InvalidField,
@@ -147,7 +148,7 @@ impl Connection {
             Role::Receiver => session.pairs.responses.push(link),
         }
         let mut paired = MapBuilder::new();
-        paired.push(Symbol::from_static("paired"), true);
+        paired.push(PAIRED, true);
         let answer = Attached {
             snd_settle_mode: SenderSettleMode::Settled,
             properties: Fields::new(paired.view()),
@@ -176,13 +177,9 @@ impl Connection {
             let text = "a request without a link for its response";
             return self.protocol.end_session(channel, Condition::PreconditionFailed, text);
         };
-        match request_of(&delivery.message) {
-            Ok(request) => {
-                self.management.waiting.push_back(Asked { channel, handle: to, request });
-                self.go_on_managing();
-            }
-            Err(text) => self.protocol.end_session(channel, Condition::InvalidField, &text),
-        }
+        let message = delivery.message.to_vec();
+        self.management.waiting.push_back(Asked { channel, handle: to, message });
+        self.go_on_managing();
         if self.protocol.credit(channel, handle) <= CREDIT / 2 {
             self.protocol.grant(channel, handle, CREDIT);
         }
@@ -202,7 +199,7 @@ impl Connection {
                 };
                 self.answer_request(&running, done);
             }
-            let Some(Asked { channel, handle, request }) = self.management.waiting.pop_front() else {
+            let Some(Asked { channel, handle, message }) = self.management.waiting.pop_front() else {
                 return;
             };
             let (Some(open), Some(identity)) = (&self.open, &self.identity) else { return };
@@ -210,14 +207,14 @@ impl Connection {
             let rights = identity.rights(&self.shared.access, vhost.name());
             let mut context = Context { vhost, shared: self.shared.clone(), rights, by: self.id };
             let mailbox = Arc::new(Mailbox { done: Mutex::new(None), wake: self.wake.clone() });
-            let (told, correlation_id) = (mailbox.clone(), request.id.clone());
+            let told = mailbox.clone();
             let errand: Errand =
-                Box::new(move |worker: &mut PluginWorker| match context.perform(&request, worker) {
-                    Ok((response, receipt)) => answer_when_safe(told, response, &receipt),
-                    Err(refusal) => told.put(Done::Denied(refusal)),
+                Box::new(move |worker: &mut PluginWorker| match context.perform(message, worker) {
+                    Ok((answer, receipt)) => answer_when_safe(told, answer, &receipt),
+                    Err(done) => told.put(done),
                 });
             let to_do = self.begin(errand);
-            self.management.running = Some(Running { channel, handle, correlation_id, mailbox, to_do });
+            self.management.running = Some(Running { channel, handle, mailbox, to_do });
         }
     }
 
@@ -234,18 +231,14 @@ impl Connection {
             return;
         }
         match done {
-            Done::Answered(response) => {
-                let message = message_of(&response, &running.correlation_id);
+            Done::Answered(message) => {
                 self.management.unsent.push_back((channel, handle, message));
                 self.send_responses();
             }
-            Done::Denied(refusal) if extent(&refusal) == Extent::Session => {
+            Done::Denied(refusal) => {
                 self.protocol.end_session(channel, condition(&refusal), &refusal.to_string());
             }
-            Done::Denied(refusal) => {
-                let response = Response::of_refusal(&refusal);
-                self.answer_request(running, Done::Answered(response));
-            }
+            Done::Malformed(text) => self.protocol.end_session(channel, Condition::InvalidField, &text),
         }
     }
 
@@ -271,62 +264,7 @@ impl Connection {
     }
 }
 
-fn answer_when_safe(mailbox: Arc<Mailbox>, response: Response, receipt: &Receipt) {
-    let waiter: Arc<dyn Written> = Arc::new(WhenSafe { response: Mutex::new(Some(response)), mailbox });
+fn answer_when_safe(mailbox: Arc<Mailbox>, answer: Answer, receipt: &Receipt) {
+    let waiter: Arc<dyn Written> = Arc::new(WhenSafe { answer: Mutex::new(Some(answer)), mailbox });
     receipt.when_safe(&waiter, 0);
-}
-
-/// What a message asks. Its sections may come in any order: some clients put an empty body in front.
-fn request_of(message: &[u8]) -> Result<Request, String> {
-    let mut reader = Reader::new(message);
-    let (mut properties, mut body) = (Properties::default(), Vec::new());
-    while !reader.is_empty() {
-        let value = reader.value().map_err(|error| error.to_string())?;
-        let Value::Described(section) = value else { return Err(String::from("a request is no message")) };
-        match section.descriptor_code() {
-            Some(descriptor::PROPERTIES) => {
-                let wrong = |_| String::from("the properties make no sense");
-                properties = Properties::from_value(value).map_err(wrong)?;
-            }
-            Some(descriptor::AMQP_VALUE) => write::put(&mut body, section.value()),
-            Some(descriptor::DATA | descriptor::AMQP_SEQUENCE) => {
-                return Err(String::from("the body of a request is an amqp-value"));
-            }
-            _ => {}
-        }
-    }
-    let missing = |what: &str| format!("a request without {what}");
-    let id = properties.message_id.ok_or_else(|| missing("message-id"))?;
-    let path = properties.to.ok_or_else(|| missing("to"))?.to_owned();
-    let method = properties.subject.ok_or_else(|| missing("subject"))?.to_owned();
-    let mut encoded = Vec::new();
-    match id {
-        MessageId::Ulong(number) => write::put(&mut encoded, number),
-        MessageId::Uuid(uuid) => write::put(&mut encoded, uuid),
-        MessageId::Binary(bytes) => write::put(&mut encoded, bytes),
-        MessageId::String(text) => write::put(&mut encoded, text),
-    }
-    Ok(Request { id: encoded, method, path, body })
-}
-
-/// A response as a message.
-fn message_of(response: &Response, correlation_id: &[u8]) -> Vec<u8> {
-    let subject = response.status.to_string();
-    let id = Reader::new(correlation_id).value().ok();
-    let correlation_id = id.and_then(|id| match id {
-        Value::Ulong(number) => Some(MessageId::Ulong(number)),
-        Value::Uuid(uuid) => Some(MessageId::Uuid(uuid)),
-        Value::Binary(bytes) => Some(MessageId::Binary(bytes)),
-        Value::String(text) => Some(MessageId::String(text)),
-        _ => None,
-    });
-    let mut message = Vec::new();
-    Properties { correlation_id, subject: Some(&subject), ..Properties::default() }.encode(&mut message);
-    let mut http = MapBuilder::new();
-    http.push("http:response", "1.1");
-    write::put_descriptor(&mut message, descriptor::APPLICATION_PROPERTIES);
-    write::put(&mut message, http.view());
-    write::put_descriptor(&mut message, descriptor::AMQP_VALUE);
-    message.extend_from_slice(&response.body);
-    message
 }

@@ -1,103 +1,29 @@
-//! What the management node does.
+//! What requests to the management node come to: which permission each needs, what the broker does for it, and what its
+//! response tells. What there is to ask for is listed in `leveret_amqp10::management`.
 //!
-//! ```text
-//! GET    /queues/:q              200 what it is            404
-//! PUT    /queues/:q              201 made, 200 was there   409 with something that differs, 400, 403
-//! DELETE /queues/:q              200 how many messages went, also where there is none
-//! DELETE /queues/:q/messages     200 how many went         404
-//! PUT    /exchanges/:x           204                       409, 400, 403
-//! DELETE /exchanges/:x           204                       403
-//! POST   /bindings               204                       404, 400
-//! GET    /bindings?src=&dstq=&key=   (or dste) 200 what there are
-//! DELETE /bindings/src=;dstq=;key=;args=   204, also where there is none
-//! ```
 //! Where a permission is missing the session ends.
 
-use super::values::{self, Fields, name_of};
+use super::Done;
 use crate::{acting::Acting, wiring::Shared};
 use leveret_access::{Operation, Rights};
-use leveret_amqp10::types::{Value, write};
-use leveret_broker::{
-    BindTo, ConnectionId, ExchangeSpec, Now, QueueSpec, Receipt, Vhost,
-    exchange::{Binding, Destination, Exchange},
+use leveret_amqp10::{
+    management::{
+        Binding, BindingInfo, Call, Destination, ExchangeDeclaration, QueueDeclaration, QueueInfo, Refused,
+        Request, Response, Status, arguments_key,
+    },
+    messaging::MessageId,
+    refusal::{Extent, extent},
 };
-use leveret_model::{Name, Refusal, refusal::Resource};
+use leveret_broker::{
+    BindTo, ConnectionId, ExchangeSpec, Now, QueueSpec, Receipt, Vhost, exchange, queue::Queue,
+    store::StoreFailure,
+};
+use leveret_model::{Name, Refusal, Table, Value, refusal::Resource};
 use leveret_plugin::Worker as PluginWorker;
-use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
-/// A request.
-pub(super) struct Request {
-    /// Its message-id, encoded.
-    pub(super) id: Vec<u8>,
-    pub(super) method: String,
-    pub(super) path: String,
-    /// The value of its body, encoded.
-    pub(super) body: Vec<u8>,
-}
-
-/// A response.
-pub(super) struct Response {
-    /// Of HTTP.
-    pub(super) status: u16,
-    /// The value of its body, encoded.
-    pub(super) body: Vec<u8>,
-}
-
-impl Response {
-    fn new(status: u16, body: Vec<u8>) -> Self {
-        Self { status, body }
-    }
-
-    /// 204, with nothing to say.
-    fn done() -> Self {
-        let mut body = Vec::new();
-        write::put(&mut body, Value::Null);
-        Self { status: 204, body }
-    }
-
-    pub(super) fn error(status: u16, text: &str) -> Self {
-        let mut body = Vec::new();
-        write::put(&mut body, text);
-        Self { status, body }
-    }
-
-    /// Of what the broker refuses.
-    pub(super) fn of_refusal(refusal: &Refusal) -> Self {
-        let status = match refusal {
-            Refusal::NotFound { .. } => 404,
-            Refusal::Inequivalent { .. } | Refusal::InUse { .. } | Refusal::NotEmpty { .. } => 409,
-            Refusal::ReservedName { .. }
-            | Refusal::Protected { .. }
-            | Refusal::NotBindable
-            | Refusal::QueueLimit { .. } => 403,
-            Refusal::NotKept { .. } => 503,
-            _ => 400,
-        };
-        Self::error(status, &refusal.to_string())
-    }
-}
-
-/// Why a request is not done.
-pub(super) enum Failure {
-    Refused(Refusal),
-    /// With a status of HTTP.
-    Status(u16, String),
-}
-
-impl Failure {
-    pub(super) fn bad(text: impl Into<String>) -> Self {
-        Self::Status(400, text.into())
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-type Answer = Result<(Response, Receipt), Failure>;
+/// The argument by which a queue has its type.
+const TYPE: &[u8] = b"x-queue-type";
 
 /// Who asks, and where.
 pub(super) struct Context {
@@ -107,35 +33,93 @@ pub(super) struct Context {
     pub(super) by: ConnectionId,
 }
 
-/// A binding that is spoken of.
-struct Spoken {
-    source: Name,
-    is_queue: bool,
-    destination: Name,
-    key: Name,
+/// What a request is answered once that is safe.
+pub(super) struct Answer {
+    request: Vec<u8>,
+    response: Vec<u8>,
 }
 
-impl Spoken {
-    fn to(&self) -> BindTo<'_> {
-        if self.is_queue { BindTo::Queue(&self.destination) } else { BindTo::Exchange(&self.destination) }
+impl Answer {
+    /// The message of the response, by what the store says.
+    pub(super) fn message(self, outcome: Result<(), StoreFailure>) -> Vec<u8> {
+        let Err(failure) = outcome else { return self.response };
+        // It was read before.
+        let id = Call::read(&self.request, "").ok().and_then(|call| call.id);
+        message_of(&Response::Refused(&Refused::new(Status::Unavailable, failure.to_string())), id)
     }
 }
 
-fn decoded(text: &str) -> Result<Name, Failure> {
-    name_of(&percent_decode_str(text).collect::<Vec<u8>>())
+fn message_of(response: &Response<'_>, id: Option<MessageId<'_>>) -> Vec<u8> {
+    let mut message = Vec::new();
+    response.encode(id, &mut message);
+    message
+}
+
+/// What was done.
+enum Did {
+    Queue {
+        is_new: bool,
+        queue: Arc<Queue>,
+    },
+    Messages(u64),
+    Bindings {
+        destination: Destination,
+        found: Vec<Bound>,
+    },
+    /// There is nothing to say.
+    Nothing,
+}
+
+/// A binding, and the exchange that it begins at.
+type Bound = (Arc<exchange::Exchange>, Arc<exchange::Binding>);
+type Outcome = Result<(Did, Receipt), Refusal>;
+
+fn bind_to(destination: &Destination) -> BindTo<'_> {
+    match destination {
+        Destination::Queue(queue) => BindTo::Queue(queue),
+        Destination::Exchange(exchange) => BindTo::Exchange(exchange),
+    }
 }
 
 impl Context {
-    /// Does what is asked. A refusal is what no response tells.
+    /// Does what a message asks; its answer is to be told when what the receipt stands for is safe. An error is what no
+    /// response tells.
     pub(super) fn perform(
         &mut self,
-        request: &Request,
+        message: Vec<u8>,
         worker: &mut PluginWorker,
-    ) -> Result<(Response, Receipt), Refusal> {
-        match self.answer(request, worker) {
-            Ok(answer) => Ok(answer),
-            Err(Failure::Status(status, text)) => Ok((Response::error(status, &text), Receipt::default())),
-            Err(Failure::Refused(refusal)) => Err(refusal),
+    ) -> Result<(Answer, Receipt), Done> {
+        let vhost = self.vhost.name().to_text();
+        let call = Call::read(&message, &vhost).map_err(|error| Done::Malformed(error.to_string()))?;
+        let (response, receipt) = match &call.request {
+            Err(refused) => (message_of(&Response::Refused(refused), call.id), Receipt::default()),
+            Ok(request) => match self.act(request, worker) {
+                Ok((did, receipt)) => (self.told(&did, call.id), receipt),
+                Err(refusal) if extent(&refusal) == Extent::Session => return Err(Done::Denied(refusal)),
+                Err(refusal) => {
+                    let refused = Refused::of(&refusal, request);
+                    (message_of(&Response::Refused(&refused), call.id), Receipt::default())
+                }
+            },
+        };
+        Ok((Answer { request: message, response }, receipt))
+    }
+
+    fn act(&mut self, request: &Request<'_>, worker: &mut PluginWorker) -> Outcome {
+        match request {
+            Request::GetQueue(name) => self.read_queue(name),
+            Request::DeclareQueue(declaration) => self.declare_queue(declaration),
+            Request::DeleteQueue(name) => self.delete_queue(name, worker),
+            Request::PurgeQueue(name) => self.purge_queue(name),
+            Request::DeclareExchange(declaration) => self.declare_exchange(declaration, worker),
+            Request::DeleteExchange(name) => self.delete_exchange(name, worker),
+            Request::Bind(binding) => self.bind(binding, worker),
+            Request::Unbind { source, destination, key, arguments } => {
+                self.unbind((source, destination, key), arguments, worker)
+            }
+            Request::GetBindings { source, destination, key } => self.read_bindings(source, destination, key),
+            // Nobody's login runs out, as with the other protocol's update-secret.
+            Request::RenewToken(_) => Ok((Did::Nothing, Receipt::default())),
         }
     }
 
@@ -143,145 +127,99 @@ impl Context {
         Acting { vhost: &self.vhost, rights: Some(&mut self.rights) }
     }
 
-    fn answer(&mut self, request: &Request, worker: &mut PluginWorker) -> Answer {
-        let (method, path) = (request.method.as_str(), request.path.as_str());
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let mut parts = path.strip_prefix('/').unwrap_or(path).splitn(3, '/');
-        match (method, parts.next(), parts.next(), parts.next()) {
-            ("GET", Some("queues"), Some(queue), None) => self.read_queue(&decoded(queue)?),
-            ("PUT", Some("queues"), Some(queue), None) => self.declare_queue(decoded(queue)?, &request.body),
-            ("DELETE", Some("queues"), Some(queue), None) => self.delete_queue(&decoded(queue)?, worker),
-            ("DELETE", Some("queues"), Some(queue), Some("messages")) => self.purge_queue(&decoded(queue)?),
-            ("PUT", Some("exchanges"), Some(exchange), None) => {
-                self.declare_exchange(decoded(exchange)?, &request.body, worker)
-            }
-            ("DELETE", Some("exchanges"), Some(exchange), None) => {
-                self.delete_exchange(&decoded(exchange)?, worker)
-            }
-            ("POST", Some("bindings"), None, None) => self.bind(&request.body, worker),
-            ("GET", Some("bindings"), None, None) => self.read_bindings(query),
-            ("DELETE", Some("bindings"), Some(binding), None) => self.unbind(binding, worker),
-            _ => Err(Failure::Status(404, format!("there is nothing to {method} at {}", request.path))),
-        }
+    /// The queue, which has to be there.
+    fn queue(&self, name: &Name) -> Result<Arc<Queue>, Refusal> {
+        let absent = || {
+            let (resource, vhost) = (Resource::Queue, self.vhost.name().clone());
+            Refusal::NotFound { resource, name: name.clone(), vhost }
+        };
+        self.vhost.queue(name).ok_or_else(absent)
     }
 
-    fn read_queue(&mut self, name: &Name) -> Answer {
+    fn read_queue(&mut self, name: &Name) -> Outcome {
         self.acting().demand_any(Resource::Queue, name)?;
         self.vhost.check_queue(name, self.by)?;
-        let queue = self.vhost.queue(name).ok_or_else(|| self.no_queue(name))?;
-        let node = &self.shared.session.cluster_name;
-        Ok((Response::new(200, values::queue(&queue, node)), Receipt::default()))
+        Ok((Did::Queue { is_new: false, queue: self.queue(name)? }, Receipt::default()))
     }
 
-    fn no_queue(&self, name: &Name) -> Refusal {
-        Refusal::NotFound { resource: Resource::Queue, name: name.clone(), vhost: self.vhost.name().clone() }
-    }
-
-    fn declare_queue(&mut self, name: Name, body: &[u8]) -> Answer {
-        let mut fields = Fields::of(body)?;
-        let spec = QueueSpec {
-            name: name.clone(),
-            durable: fields.boolean("durable", true)?,
-            exclusive: fields.boolean("exclusive", false)?,
-            auto_delete: fields.boolean("auto_delete", false)?,
-            arguments: fields.arguments()?,
-        };
-        fields.end()?;
-        if name.is_empty() {
-            return Err(Failure::bad("a queue has a name"));
-        }
+    fn declare_queue(&mut self, declaration: &QueueDeclaration) -> Outcome {
+        let QueueDeclaration { name, durable, exclusive, auto_delete, arguments } = declaration.clone();
         let is_new = self.vhost.queue(&name).is_none();
+        let spec = QueueSpec { name, durable, exclusive, auto_delete, arguments };
         let (shared, by) = (self.shared.clone(), self.by);
         let (_, receipt) = self.acting().declare_queue(&shared, spec, by)?;
-        let queue = self.vhost.queue(&name).ok_or_else(|| self.no_queue(&name))?;
-        let body = values::queue(&queue, &shared.session.cluster_name);
-        Ok((Response::new(if is_new { 201 } else { 200 }, body), receipt))
+        Ok((Did::Queue { is_new, queue: self.queue(&declaration.name)? }, receipt))
     }
 
-    fn delete_queue(&mut self, name: &Name, worker: &mut PluginWorker) -> Answer {
+    fn delete_queue(&mut self, name: &Name, worker: &mut PluginWorker) -> Outcome {
         self.acting().demand(Operation::Configure, Resource::Queue, name)?;
         let now = self.vhost.delete_queue_now(worker, name, false, false, self.by)?;
         let messages = now.value().copied().unwrap_or(0);
-        Ok((Response::new(200, values::message_count(messages)), self.end(now, worker)))
+        Ok((Did::Messages(messages), self.end(now, worker)))
     }
 
-    fn purge_queue(&mut self, name: &Name) -> Answer {
+    fn purge_queue(&mut self, name: &Name) -> Outcome {
         self.acting().demand_read(name)?;
         let (messages, receipt) = self.vhost.purge_queue_kept(name, self.by)?;
-        Ok((Response::new(200, values::message_count(messages)), receipt))
+        Ok((Did::Messages(messages), receipt))
     }
 
-    fn declare_exchange(&mut self, name: Name, body: &[u8], worker: &mut PluginWorker) -> Answer {
-        let mut fields = Fields::of(body)?;
-        let direct = || Name::from_static("direct");
-        let spec = ExchangeSpec {
-            name,
-            type_name: fields.name("type")?.unwrap_or_else(direct),
-            durable: fields.boolean("durable", true)?,
-            auto_delete: fields.boolean("auto_delete", false)?,
-            internal: fields.boolean("internal", false)?,
-            arguments: fields.arguments()?,
-        };
-        fields.end()?;
+    fn declare_exchange(&mut self, declaration: &ExchangeDeclaration, worker: &mut PluginWorker) -> Outcome {
+        let ExchangeDeclaration { name, exchange_type, durable, auto_delete, internal, arguments } =
+            declaration.clone();
+        let spec = ExchangeSpec { name, type_name: exchange_type, durable, auto_delete, internal, arguments };
         self.acting().demand_exchange_declare(&spec, worker)?;
-        let receipt = self.vhost.declare_exchange(worker, spec)?;
-        Ok((Response::done(), receipt))
+        Ok((Did::Nothing, self.vhost.declare_exchange(worker, spec)?))
     }
 
-    fn delete_exchange(&mut self, name: &Name, worker: &mut PluginWorker) -> Answer {
+    fn delete_exchange(&mut self, name: &Name, worker: &mut PluginWorker) -> Outcome {
         self.acting().demand_exchange_delete(name)?;
         let now = self.vhost.delete_exchange_now(worker, name, false)?;
-        Ok((Response::done(), self.end(now, worker)))
+        Ok((Did::Nothing, self.end(now, worker)))
     }
 
-    fn bind(&mut self, body: &[u8], worker: &mut PluginWorker) -> Answer {
-        let mut fields = Fields::of(body)?;
-        let source = fields.name("source")?.ok_or_else(|| Failure::bad("a binding has a source"))?;
-        let to = (fields.name("destination_queue")?, fields.name("destination_exchange")?);
-        let key = fields.name("binding_key")?.unwrap_or_default();
-        let arguments = fields.arguments()?;
-        fields.end()?;
-        let (is_queue, destination) = match to {
-            (Some(queue), None) => (true, queue),
-            (None, Some(exchange)) => (false, exchange),
-            _ => return Err(Failure::bad("a binding has one destination")),
-        };
-        let spoken = Spoken { source, is_queue, destination, key };
-        self.acting().demand_bind(spoken.to(), &spoken.source, &spoken.key)?;
-        let (source, by) = (&spoken.source, self.by);
-        let receipt = self.vhost.bind(worker, source, spoken.to(), &spoken.key, arguments, by)?;
-        Ok((Response::done(), receipt))
+    fn bind(&mut self, binding: &Binding, worker: &mut PluginWorker) -> Outcome {
+        let Binding { source, destination, key, arguments } = binding;
+        let to = bind_to(destination);
+        self.acting().demand_bind(to, source, key)?;
+        let receipt = self.vhost.bind(worker, source, to, key, arguments.clone(), self.by)?;
+        Ok((Did::Nothing, receipt))
     }
 
     /// Those between two with a key.
-    fn between(&self, spoken: &Spoken) -> Vec<(Arc<Exchange>, Arc<Binding>)> {
-        let destination = match spoken.is_queue {
-            true => self.vhost.queue(&spoken.destination).map(Destination::Queue),
-            false => self.vhost.exchange(&spoken.destination).map(Destination::Exchange),
+    fn between(&self, source: &Name, destination: &Destination, key: &Name) -> Vec<Bound> {
+        let to = match destination {
+            Destination::Queue(queue) => self.vhost.queue(queue).map(exchange::Destination::Queue),
+            Destination::Exchange(name) => self.vhost.exchange(name).map(exchange::Destination::Exchange),
         };
-        let mut found = destination.map_or_else(Vec::new, |to| self.vhost.bindings_to(&to));
-        found.retain(|(from, binding)| from.spec.name == spoken.source && binding.routing_key == spoken.key);
+        let mut found = to.map_or_else(Vec::new, |to| self.vhost.bindings_to(&to));
+        found.retain(|(from, binding)| from.spec.name == *source && binding.routing_key == *key);
         found
     }
 
-    fn read_bindings(&mut self, query: &str) -> Answer {
-        let (spoken, _) = spoken_of(query, '&')?;
-        let resource = if spoken.is_queue { Resource::Queue } else { Resource::Exchange };
-        self.acting().demand_any(resource, &spoken.destination)?;
-        let body = values::bindings(&self.between(&spoken), spoken.is_queue);
-        Ok((Response::new(200, body), Receipt::default()))
+    fn read_bindings(&mut self, source: &Name, destination: &Destination, key: &Name) -> Outcome {
+        let (resource, name) = match destination {
+            Destination::Queue(queue) => (Resource::Queue, queue),
+            Destination::Exchange(exchange) => (Resource::Exchange, exchange),
+        };
+        self.acting().demand_any(resource, name)?;
+        let found = self.between(source, destination, key);
+        Ok((Did::Bindings { destination: destination.clone(), found }, Receipt::default()))
     }
 
-    fn unbind(&mut self, binding: &str, worker: &mut PluginWorker) -> Answer {
-        let (spoken, digest) = spoken_of(binding, ';')?;
-        self.acting().demand_bind(spoken.to(), &spoken.source, &spoken.key)?;
-        let found = self.between(&spoken);
-        let meant = found.iter().find(|(_, binding)| values::digest(&binding.arguments) == digest);
-        let Some((_, meant)) = meant else { return Ok((Response::done(), Receipt::default())) };
-        let arguments = meant.arguments.clone();
-        let (source, by) = (&spoken.source, self.by);
-        let now = self.vhost.unbind_now(worker, source, spoken.to(), &spoken.key, arguments, by)?;
-        Ok((Response::done(), self.end(now, worker)))
+    fn unbind(
+        &mut self,
+        (source, destination, key): (&Name, &Destination, &Name),
+        known_by: &str,
+        worker: &mut PluginWorker,
+    ) -> Outcome {
+        let to = bind_to(destination);
+        self.acting().demand_bind(to, source, key)?;
+        let found = self.between(source, destination, key);
+        let meant = found.iter().find(|(_, binding)| arguments_key(&binding.arguments) == known_by);
+        let Some((_, meant)) = meant else { return Ok((Did::Nothing, Receipt::default())) };
+        let now = self.vhost.unbind_now(worker, source, to, key, meant.arguments.clone(), self.by)?;
+        Ok((Did::Nothing, self.end(now, worker)))
     }
 
     /// Types are told of what is gone.
@@ -295,23 +233,50 @@ impl Context {
             Now::Ask => Receipt::default(),
         }
     }
-}
 
-/// A binding from `src=…`, `dstq=…` or `dste=…`, `key=…`, and what `args=…` says.
-fn spoken_of(text: &str, separator: char) -> Result<(Spoken, String), Failure> {
-    let (mut source, mut to, mut key, mut digest) = (None, None, Name::EMPTY, String::new());
-    for part in text.split(separator) {
-        match part.split_once('=') {
-            Some(("src", value)) => source = Some(decoded(value)?),
-            Some(("dstq", value)) => to = Some((true, decoded(value)?)),
-            Some(("dste", value)) => to = Some((false, decoded(value)?)),
-            Some(("key", value)) => key = decoded(value)?,
-            Some(("args", value)) => digest = value.to_owned(),
-            _ => return Err(Failure::bad(format!("'{part}' says nothing of a binding"))),
+    /// The message that tells what was done.
+    fn told(&self, did: &Did, id: Option<MessageId<'_>>) -> Vec<u8> {
+        match did {
+            Did::Queue { is_new, queue } => self.told_of_queue(*is_new, queue, id),
+            Did::Messages(messages) => message_of(&Response::Messages(*messages), id),
+            Did::Bindings { destination, found } => {
+                let infos = found.iter().map(|(source, binding)| BindingInfo {
+                    source: &source.spec.name,
+                    destination,
+                    key: &binding.routing_key,
+                    arguments: &binding.arguments,
+                });
+                message_of(&Response::Bindings(&infos.collect::<Vec<_>>()), id)
+            }
+            Did::Nothing => message_of(&Response::Done, id),
         }
     }
-    let (Some(source), Some((is_queue, destination))) = (source, to) else {
-        return Err(Failure::bad("a binding has a source and a destination"));
-    };
-    Ok((Spoken { source, is_queue, destination, key }, digest))
+
+    fn told_of_queue(&self, is_new: bool, queue: &Queue, id: Option<MessageId<'_>>) -> Vec<u8> {
+        let (spec, status) = (queue.spec(), queue.status());
+        let node = self.shared.session.cluster_name.as_str();
+        let info = QueueInfo {
+            name: &spec.name.to_text(),
+            virtual_host: &queue.vhost().to_text(),
+            durable: spec.durable,
+            auto_delete: spec.auto_delete,
+            exclusive: spec.exclusive,
+            queue_type: queue.kind().as_str(),
+            arguments: &with_type(&spec.arguments, queue.kind().as_str()),
+            message_count: status.messages,
+            consumer_count: u32::try_from(status.consumers).unwrap_or(u32::MAX),
+            leader: Some(node),
+            replicas: &[node],
+        };
+        message_of(&Response::Queue { is_new, queue: info }, id)
+    }
+}
+
+/// The arguments of a queue, with its type among them, as RabbitMQ tells them.
+fn with_type(arguments: &Table, queue_type: &str) -> Table {
+    let mut arguments = arguments.clone();
+    if arguments.get(TYPE).is_none() {
+        arguments.push(Name::from_static("x-queue-type"), Value::Text(queue_type.to_owned()));
+    }
+    arguments
 }
