@@ -4,7 +4,8 @@
 //! end. Out, on standard output, if all goes well: the length of the code (8 bytes,
 //! little-endian), the code; the exit code is then 0. If not: one line on standard error, and one
 //! of the exit codes below. Memory that is not there ends the process in Rust's own way, with a
-//! line that begins with [`ALLOCATION_FAILED`] and SIGABRT; too much CPU time, with SIGXCPU.
+//! line that begins with [`ALLOCATION_FAILED`] and SIGABRT, or with a panic that says
+//! [`OUT_OF_MEMORY_PANIC`]; too much CPU time, with SIGXCPU.
 //!
 //! It trusts nobody with what the compiler may be made to do by the component: before it reads
 //! anything, it gives up what it could do with the process it runs in.
@@ -34,6 +35,10 @@ pub(super) const EXIT_NOT_CONFINED: u8 = 13;
 
 /// How Rust's last words begin when there is no memory.
 pub(super) const ALLOCATION_FAILED: &str = "memory allocation of";
+/// The exit code of a process that panics.
+pub(super) const EXIT_PANICKED: i32 = 101;
+/// What the compiler's panic says where it does not pass on that there is no memory.
+pub(super) const OUT_OF_MEMORY_PANIC: &str = "unhandled out-of-memory error";
 
 /// The lowest priority there is.
 const NICE: i32 = 19;

@@ -2,7 +2,9 @@
 
 use super::{
     CompileError, CompileLimits,
-    child::{ALLOCATION_FAILED, EXIT_OUT_OF_MEMORY, EXIT_REFUSED, SUBCOMMAND},
+    child::{
+        ALLOCATION_FAILED, EXIT_OUT_OF_MEMORY, EXIT_PANICKED, EXIT_REFUSED, OUT_OF_MEMORY_PANIC, SUBCOMMAND,
+    },
 };
 use crate::engine::CodeStrategy;
 use parking_lot::Mutex;
@@ -210,6 +212,7 @@ fn judge(status: ExitStatus, said: String, limits: &CompileLimits) -> CompileErr
     match (status.code(), status.signal()) {
         (Some(code), _) if code == i32::from(EXIT_REFUSED) => CompileError::Refused { why: said },
         (Some(code), _) if code == i32::from(EXIT_OUT_OF_MEMORY) => out_of_memory,
+        (Some(EXIT_PANICKED), _) if said.contains(OUT_OF_MEMORY_PANIC) => out_of_memory,
         (Some(code), _) => CompileError::Failed { code, said },
         (None, Some(signal)) if signal == Signal::XCPU.as_raw() => {
             CompileError::CpuTimeUp { seconds_max: limits.cpu_seconds_max }
@@ -218,5 +221,28 @@ fn judge(status: ExitStatus, said: String, limits: &CompileLimits) -> CompileErr
             out_of_memory
         }
         (None, signal) => CompileError::Killed { signal: signal.unwrap_or_default(), said },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_not_there_is_told_however_the_process_ended() {
+        let judged = |wait_status, said: &str| {
+            judge(ExitStatus::from_raw(wait_status), said.to_owned(), &CompileLimits::default())
+        };
+        let exited = |code: i32| code << 8;
+        for (status, said) in [
+            (exited(EXIT_OUT_OF_MEMORY.into()), ""),
+            (exited(EXIT_PANICKED), "map.rs:402:55: unhandled out-of-memory error: out of memory"),
+            (Signal::ABORT.as_raw(), "memory allocation of 32769 bytes failed"),
+        ] {
+            let error = judged(status, said);
+            assert!(matches!(error, CompileError::OutOfMemory { .. }), "{error:?}");
+        }
+        assert!(matches!(judged(exited(EXIT_PANICKED), "index out of bounds"), CompileError::Failed { .. }));
+        assert!(matches!(judged(Signal::ABORT.as_raw(), "abort"), CompileError::Killed { .. }));
     }
 }
