@@ -9,7 +9,7 @@ use super::{
 use leveret_amqp10::{
     composite::Composite,
     descriptor,
-    messaging::{Accepted, DeliveryState, Rejected},
+    messaging::{Accepted, DeliveryState, Rejected, Released},
     performatives::{Attach, Detach, Disposition, Role, Transfer},
     transactions::{AnyTarget, Coordinator, Declare, Discharge, TransactionalState},
     types::write,
@@ -22,6 +22,8 @@ struct Transacting {
     other: Other,
     queue: String,
     sent: u32,
+    /// How many deliveries came.
+    received: u32,
 }
 
 impl Transacting {
@@ -35,14 +37,16 @@ impl Transacting {
         peer.say(0, &to);
         awaited!(peer, Attach, it => match it.target {
             Some(AnyTarget::Coordinator(offered)) => {
-                assert!(offered.capabilities.contains("amqp:local-transactions"));
+                for capability in ["local-transactions", "multi-txns-per-ssn", "multi-ssns-per-txn"] {
+                    assert!(offered.capabilities.contains(&format!("amqp:{capability}")), "{capability}");
+                }
             }
             other => panic!("{other:?}"),
         });
         awaited!(peer, Flow);
         peer.attach(0, &sender(1, "s", target(&address)));
         peer.attach(0, &receiver(2, "r", source(&address)));
-        Self { peer, other, queue, sent: 0 }
+        Self { peer, other, queue, sent: 0, received: 0 }
     }
 
     /// Asks the coordinator; what it says.
@@ -106,6 +110,16 @@ impl Transacting {
             ..Disposition::default()
         };
         self.peer.say(0, &disposition);
+    }
+
+    /// Puts a message into the queue and takes it out of there; the number of its delivery.
+    fn receive(&mut self) -> u32 {
+        let txn = self.declare();
+        self.send(&txn, b"m");
+        assert_eq!(self.discharge(&txn, false), None);
+        self.peer.say(0, &credit(2, self.received, 1));
+        self.received += 1;
+        awaited!(self.peer, Transfer, it => it.delivery_id.unwrap())
     }
 
     fn ready(&mut self) -> u32 {
@@ -178,6 +192,97 @@ fn a_commit_that_cannot_be_is_rolled_back() {
         assert_eq!(client.discharge(&txn, false).as_deref(), Some("amqp:transaction:rollback"));
         assert_eq!(client.discharge(&txn, false).as_deref(), Some("amqp:transaction:unknown-id"));
         assert_eq!(client.discharge(b"nonsense", true).as_deref(), Some("amqp:transaction:unknown-id"));
+    });
+}
+
+/// 4.4.2: until the transaction ends no other outcome of a delivery counts, and it cannot be in two of them.
+#[test]
+fn a_delivery_has_its_outcome_in_one_transaction() {
+    with_bystander(|broker| {
+        let mut client = Transacting::new(broker, &[]);
+        let id = client.receive();
+        let txn = client.declare();
+        client.settle(&txn, id);
+        let plain = Disposition {
+            role: Role::Receiver,
+            first: id,
+            settled: true,
+            state: Some(Released {}.into()),
+            ..Disposition::default()
+        };
+        client.peer.say(0, &plain);
+        assert_eq!(client.discharge(&txn, false), None);
+        assert_eq!(client.ready(), 0, "it is accepted");
+        let id = client.receive();
+        let (first, second) = (client.declare(), client.declare());
+        client.settle(&first, id);
+        client.settle(&second, id);
+        awaited!(client.peer, End, it => {
+            assert_eq!(it.error.unwrap().condition.as_str(), "amqp:illegal-state");
+        });
+        assert_eq!(client.ready(), 1);
+    });
+}
+
+/// 4.4.2: where a link ends whose deliveries have outcomes in a transaction, they go back, and it is rolled back.
+#[test]
+fn a_link_that_ends_takes_its_outcomes_along() {
+    with_bystander(|broker| {
+        let mut client = Transacting::new(broker, &[]);
+        let id = client.receive();
+        let txn = client.declare();
+        client.settle(&txn, id);
+        client.send(&txn, b"answer");
+        client.peer.say(0, &Detach { handle: 2, closed: true, error: None });
+        awaited!(client.peer, Detach);
+        assert_eq!(client.discharge(&txn, false).as_deref(), Some("amqp:transaction:rollback"));
+        assert_eq!(client.ready(), 1, "the message, and no answer");
+    });
+}
+
+/// 4.4.1: a discharge while a message of the transaction has not come whole ends the link to the coordinator.
+#[test]
+fn a_discharge_before_the_last_part_of_a_message_is_wrong() {
+    with_bystander(|broker| {
+        let mut client = Transacting::new(broker, &[]);
+        let txn = client.declare();
+        let id = client.sent;
+        client.sent += 1;
+        let (state, tag) = (TransactionalState { txn_id: &txn, outcome: None }, id.to_be_bytes());
+        let first = Transfer { state: Some(state.into()), more: true, ..transfer(1, id, &tag) };
+        client.peer.transfer(0, &first, &message(b"m"));
+        assert_eq!(client.discharge(&txn, false).as_deref(), Some("amqp:transaction:rollback"));
+        awaited!(client.peer, Detach, it => {
+            assert_eq!(it.handle, 0);
+            assert_eq!(it.error.unwrap().condition.as_str(), "amqp:transaction:rollback");
+        });
+        assert_eq!(client.ready(), 0);
+    });
+}
+
+/// 4.3: a transaction is discharged on the link that declared it, and on no other.
+#[test]
+fn transactions_are_of_the_link_that_declared_them() {
+    with_bystander(|broker| {
+        let mut client = Transacting::new(broker, &[]);
+        let txn = client.declare();
+        let coordinator = AnyTarget::Coordinator(Coordinator::default());
+        client.peer.say(0, &Attach { target: Some(coordinator), ..sender(3, "another", target("")) });
+        awaited!(client.peer, Attach);
+        awaited!(client.peer, Flow);
+        let mut payload = Vec::new();
+        write::put_descriptor(&mut payload, descriptor::AMQP_VALUE);
+        Discharge { txn_id: &txn, fail: Some(true) }.encode(&mut payload);
+        let id = client.sent;
+        client.sent += 1;
+        client.peer.transfer(0, &transfer(3, id, &id.to_be_bytes()), &payload);
+        awaited!(client.peer, Disposition, it => match it.state {
+            Some(DeliveryState::Rejected(Rejected { error })) => {
+                assert_eq!(error.unwrap().condition.as_str(), "amqp:transaction:unknown-id");
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(client.discharge(&txn, true), None);
     });
 }
 

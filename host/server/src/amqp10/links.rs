@@ -273,9 +273,8 @@ impl Connection {
             }
             open.client.tell_store();
         }
-        if self.session(channel).is_some_and(|session| session.coordinators.remove(&handle)) {
-            self.end_transactions(|of, coordinator| (of, coordinator) == (channel, handle));
-        }
+        session.coordinators.remove(&handle);
+        self.end_transactions_of_link(channel, handle);
         self.unmake_node(channel, handle, router);
     }
 

@@ -129,7 +129,7 @@ impl Connection {
     /// End, by either side: consumers end, and what is not settled goes back to its queue.
     pub(super) fn on_ended(&mut self, channel: u16, router: &mut dyn Router) {
         self.outcomes.forget(channel);
-        self.end_transactions(|of, _| of == channel);
+        self.end_transactions_of_session(channel);
         self.publishing.forget(channel);
         self.draining.retain(|(of, _)| *of != channel);
         let Some(open) = &mut self.open else { return };

@@ -208,12 +208,11 @@ impl Connection {
         self.tell_blocked();
     }
 
-    /// A message that is part of a transaction; it is rejected where there is none of that id.
+    /// A message that is part of a transaction; it is rejected where that cannot be.
     fn publish_in_transaction(&mut self, txn_id: &[u8], message: Incoming<'_>, router: &mut dyn Router) {
         let answer = message.answer;
-        if !self.send_in_transaction(txn_id, message.into_owned()) {
-            let text = "there is no such transaction";
-            self.deny(answer, Denied::new(Condition::TransactionUnknownId, text), router);
+        if let Err(error) = self.send_in_transaction(txn_id, message.into_owned()) {
+            self.deny(answer, Denied::new(error.condition(), error.to_string()), router);
         }
     }
 

@@ -10,7 +10,6 @@
 
 use super::Connection;
 use leveret_amqp10::{
-    Condition,
     messaging::DeliveryState,
     performatives::{Disposition, Role},
 };
@@ -32,18 +31,9 @@ const TOMBSTONES_MAX: usize = 64;
 pub(super) struct Delivered {
     pub(super) id: u32,
     /// The link.
-    handle: u32,
+    pub(super) handle: u32,
     /// The broker's number, or 0 once it is settled.
     pub(super) tag: u64,
-}
-
-/// A delivery that was settled in a transaction.
-pub(super) struct Settled {
-    pub(super) channel: u16,
-    pub(super) delivered: Delivered,
-    pub(super) outcome: Settle,
-    /// The client waits to hear that it is settled.
-    pub(super) is_to_be_told: bool,
 }
 
 impl Sent {
@@ -55,8 +45,7 @@ impl Sent {
 
     /// Puts one back that was taken out.
     pub(super) fn put_back(&mut self, delivered: Delivered) {
-        let ahead = |id: u32| id.wrapping_sub(delivered.id).cast_signed();
-        let at = self.deliveries.partition_point(|other| ahead(other.id) < 0);
+        let at = self.deliveries.partition_point(|other| ahead(other.id, delivered.id) < 0);
         match self.deliveries.get_mut(at).filter(|other| other.id == delivered.id) {
             Some(place) => *place = delivered,
             None => self.deliveries.insert(at, delivered),
@@ -64,23 +53,41 @@ impl Sent {
         self.live += 1;
     }
 
-    /// Takes out those with numbers from `first` to `last` (RFC 1982), in order.
-    pub(super) fn take(&mut self, first: u32, last: u32, mut each: impl FnMut(Delivered)) {
-        let Some(front) = self.deliveries.front().map(|delivered| delivered.id) else { return };
-        // As far as the first one is behind the front.
-        let ahead = |id: u32| id.wrapping_sub(front).cast_signed();
-        let start = self.deliveries.partition_point(|delivered| ahead(delivered.id) < ahead(first));
+    /// Takes out those with numbers from `first` to `last` (RFC 1982), in order, but those that are held.
+    pub(super) fn take(
+        &mut self,
+        first: u32,
+        last: u32,
+        is_held: impl Fn(u32) -> bool,
+        mut each: impl FnMut(Delivered),
+    ) {
+        let Some((front, start)) = self.start(first) else { return };
         for delivered in self.deliveries.range_mut(start..) {
-            if ahead(delivered.id) > ahead(last) {
+            if ahead(delivered.id, front) > ahead(last, front) {
                 break;
             }
-            if delivered.tag != 0 {
+            if delivered.tag != 0 && !is_held(delivered.id) {
                 self.live -= 1;
                 each(*delivered);
                 delivered.tag = 0;
             }
         }
         self.tidy();
+    }
+
+    /// Those with numbers from `first` to `last`, in order.
+    pub(super) fn within(&self, first: u32, last: u32) -> impl Iterator<Item = &Delivered> {
+        let (front, start) = self.start(first).unwrap_or((0, self.deliveries.len()));
+        let all = self.deliveries.range(start..);
+        let some = all.take_while(move |delivered| ahead(delivered.id, front) <= ahead(last, front));
+        some.filter(|delivered| delivered.tag != 0)
+    }
+
+    /// The number at the front, and where the first one from `first` on is, as far as that is behind the front.
+    fn start(&self, first: u32) -> Option<(u32, usize)> {
+        let front = self.deliveries.front()?.id;
+        let is_before = |delivered: &Delivered| ahead(delivered.id, front) < ahead(first, front);
+        Some((front, self.deliveries.partition_point(is_before)))
     }
 
     /// Takes out those of a link: the broker's numbers, in order.
@@ -109,6 +116,11 @@ impl Sent {
     }
 }
 
+/// How far a number is ahead of another (RFC 1982).
+fn ahead(id: u32, of: u32) -> i32 {
+    id.wrapping_sub(of).cast_signed()
+}
+
 /// What a state means for the queue; `None` if nothing yet.
 pub(super) fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Option<Settle> {
     Some(match state {
@@ -133,19 +145,20 @@ impl Connection {
         }
         let (first, last) = (disposition.first, disposition.last.unwrap_or(disposition.first));
         if let Some(DeliveryState::Transactional(state)) = &disposition.state {
-            if !self.settle_in_transaction(channel, (first, last), state, disposition.settled) {
-                let text = "there is no such transaction";
-                self.protocol.end_session(channel, Condition::TransactionUnknownId, text);
+            let settled = disposition.settled;
+            if let Err(error) = self.settle_in_transaction(channel, (first, last), state, settled) {
+                self.protocol.end_session(channel, error.condition(), &error.to_string());
             }
             return;
         }
         let Some(outcome) = settlement(disposition.state.as_ref(), disposition.settled) else { return };
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
-        let client = &mut open.client;
+        let (client, transactions) = (&mut open.client, &self.transactions);
         // The first and the last of those that there were.
         let mut range: Option<(u32, u32)> = None;
-        session.sent.take(first, last, |Delivered { id, tag, .. }| {
+        let is_held = |id| transactions.holds(channel, id);
+        session.sent.take(first, last, is_held, |Delivered { id, tag, .. }| {
             // One that is not known was not settled in time, and is settled now.
             let _ = client.settle(channel, tag, false, outcome);
             range = Some((range.map_or(id, |(first, _)| first), id));
@@ -206,7 +219,7 @@ mod tests {
 
     fn taken(sent: &mut Sent, first: u32, last: u32) -> Vec<(u32, u64)> {
         let mut taken = Vec::new();
-        sent.take(first, last, |delivered| taken.push((delivered.id, delivered.tag)));
+        sent.take(first, last, |_| false, |delivered| taken.push((delivered.id, delivered.tag)));
         taken
     }
 
@@ -232,10 +245,22 @@ mod tests {
         let mut sent = Sent::default();
         (0..4).for_each(|id| sent.push(id, 0, u64::from(id) + 1));
         let mut taken_out = Vec::new();
-        sent.take(0, 2, |delivered| taken_out.push(delivered));
+        sent.take(0, 2, |_| false, |delivered| taken_out.push(delivered));
         taken_out.into_iter().rev().for_each(|delivered| sent.put_back(delivered));
         assert_eq!(taken(&mut sent, 0, 3), [(0, 1), (1, 2), (2, 3), (3, 4)]);
         assert_eq!(sent.live, 0);
+    }
+
+    #[test]
+    fn what_is_held_stays_and_is_seen() {
+        let mut sent = Sent::default();
+        (0..4).for_each(|id| sent.push(id, 7, u64::from(id) + 1));
+        let mut taken_out = Vec::new();
+        sent.take(0, 2, |id| id == 1, |delivered| taken_out.push(delivered.id));
+        assert_eq!(taken_out, [0, 2]);
+        let seen = |first, last| sent.within(first, last).map(|delivered| delivered.id).collect::<Vec<_>>();
+        assert_eq!((seen(0, 9), seen(2, 2), seen(3, 3)), (vec![1, 3], vec![], vec![3]));
+        assert_eq!(sent.take_link(7), [2, 4]);
     }
 
     #[test]

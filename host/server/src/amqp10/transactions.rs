@@ -1,56 +1,59 @@
 //! Transactions (part 4): messages and outcomes that count together when they are discharged, or not at all.
 //!
 //! *In:* a link to the coordinator, on which transactions are declared and discharged; transfers and dispositions whose
-//! state names one. *Out:* what is sent waits in the connection, and is told the provisional outcome accepted; outcomes
-//! wait too. A commit is one group for the store, with what was settled in it, and is answered when that is safe. A
+//! state names one. What belongs to which, and what becomes of it, is known by `leveret_amqp10::coordinator`. *Out:* what
+//! is sent waits there, and is told the provisional outcome accepted; outcomes wait too. A commit is one group for the store, with what was settled in it, and is answered when that is safe. A
 //! commit of which a message is not accepted is told as rolled back: what was settled is not then, and messages that
 //! were accepted stay where they are, as with the other protocol's transactions.
 //!
-//! A transaction ends with its session and with the link that declared it: it is rolled back then. Deliveries that were
-//! settled in it can be settled again.
+//! Deliveries that were settled in a transaction that is rolled back can be settled again.
 
 use super::{
     Connection,
     links::Refused,
     outcomes::{Outcome, Run, Why},
     publish::{Incoming, views_of},
-    settle::{Settled, settlement},
+    settle::{Delivered, settlement},
 };
 use leveret_amqp10::{
     Condition,
+    composite::Symbols,
     connection::{Attached, Delivery},
-    message::{Body, Message},
+    coordinator::{self, CAPABILITIES, Ended, LinkId, Retired, TransactionError, TransactionLimits, Verdict},
+    message::Message,
     messaging::{Accepted, DeliveryState},
-    performatives::{Attach, Disposition, Role},
-    transactions::{
-        AnyTarget, Coordinator, Declared, LOCAL_TRANSACTIONS, MULTI_TXNS_PER_SSN, Request, TransactionalState,
-    },
+    performatives::{Attach, Disposition, Error, Role},
+    transactions::{AnyTarget, Coordinator, Declared, Discharge, Request, TransactionalState},
 };
 use leveret_broker::{
-    MemoryAccount, Published, Transaction,
+    MemoryAccount, Published, Receipt, Settle, Transaction,
     port::{Router, Wake},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The credit of a link to the coordinator.
 const CREDIT: u32 = 100;
-/// How many transactions a connection has at most that are not discharged.
-const TRANSACTIONS_MAX: usize = 1024;
-/// How many bytes may wait for the discharge of a transaction.
-const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a message that waits takes beside its bytes, about.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
+/// What a connection may have open. Clients keep a transaction open while they wait for messages, so none takes too long.
+const LIMITS: TransactionLimits = TransactionLimits {
+    transactions_max: 1024,
+    work_max: 65_536,
+    bytes_max: 64 * 1024 * 1024,
+    time_out_ms: u64::MAX,
+};
 
 /// The transactions of a connection.
-#[derive(Default)]
 pub(super) struct Transactions {
-    last_id: u64,
-    open: BTreeMap<u64, Pending>,
+    open: coordinator::Transactions<Posted, Retirement>,
     /// One whose messages wait for the answer of a type.
     committing: Option<Committing>,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self { open: coordinator::Transactions::new(LIMITS), committing: None }
+    }
 }
 
 impl Transactions {
@@ -58,34 +61,61 @@ impl Transactions {
     pub(super) fn is_waiting(&self) -> bool {
         self.committing.is_some()
     }
+
+    /// Whether a delivery has an outcome in a transaction: no other counts until its end.
+    pub(super) fn holds(&self, channel: u16, delivery_id: u32) -> bool {
+        self.open.of_delivery(channel, delivery_id).is_some()
+    }
 }
 
 /// Links to the coordinator, of a session.
 pub(super) type Coordinators = BTreeSet<u32>;
 
-/// A transaction that is not discharged.
-struct Pending {
-    /// The session and the link that declared it.
-    channel: u16,
-    handle: u32,
-    messages: Vec<Incoming<'static>>,
-    settled: Vec<Settled>,
-    /// What is charged for the messages.
-    bytes: usize,
-    account: Arc<MemoryAccount>,
-    /// It cannot be committed any more.
-    is_failed: bool,
+/// A message that waits for the discharge.
+struct Posted {
+    message: Incoming<'static>,
+    charge: Charge,
 }
 
-impl Drop for Pending {
+/// What memory is charged while a message waits.
+struct Charge {
+    account: Arc<MemoryAccount>,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(account: Arc<MemoryAccount>, bytes: usize) -> Self {
+        account.charge(bytes);
+        Self { account, bytes }
+    }
+}
+
+impl Drop for Charge {
     fn drop(&mut self) {
         self.account.release(self.bytes);
     }
 }
 
+/// What becomes of a delivery with the discharge.
+struct Retirement {
+    outcome: Settle,
+    /// The client waits to hear that it is settled.
+    is_to_be_told: bool,
+}
+
+/// A delivery with its outcome in a transaction that is being committed.
+struct Settled {
+    channel: u16,
+    delivered: Delivered,
+    retirement: Retirement,
+}
+
 struct Committing {
     transaction: Transaction,
-    pending: Pending,
+    messages: Vec<Incoming<'static>>,
+    settled: Vec<Settled>,
+    /// Of the messages.
+    charges: Vec<Charge>,
     /// How many of the messages were dealt with.
     done: usize,
     /// A message was not accepted.
@@ -102,16 +132,10 @@ struct Asked {
     settled: bool,
 }
 
-fn id_of(txn_id: &[u8]) -> Option<u64> {
-    txn_id.try_into().ok().map(u64::from_be_bytes)
-}
-
 impl Connection {
     /// A link to the coordinator.
     pub(super) fn attach_coordinator(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
-        let capabilities = [LOCAL_TRANSACTIONS, MULTI_TXNS_PER_SSN];
-        let coordinator =
-            Coordinator { capabilities: leveret_amqp10::composite::Symbols::Slice(&capabilities) };
+        let coordinator = Coordinator { capabilities: Symbols::Slice(&CAPABILITIES) };
         let answer =
             Attached { target: Some(AnyTarget::Coordinator(coordinator)), ..Attached::as_asked(attach) };
         self.protocol.attached(channel, attach.handle, &answer);
@@ -126,69 +150,83 @@ impl Connection {
     pub(super) fn on_coordination(&mut self, delivery: &Delivery<'_>, router: &mut dyn Router) {
         let (channel, handle) = (delivery.channel, delivery.handle);
         let asked = Asked { channel, id: delivery.delivery_id, settled: delivery.settled };
+        let control = LinkId { channel, handle };
         let message = Message::new(&delivery.message);
-        let request = match message.as_ref().map(Message::body) {
-            Ok(Body::Value(content)) => Request::from_content(content).ok(),
-            _ => None,
-        };
-        match request {
+        match message.as_ref().ok().and_then(|message| coordinator::request(message).ok()) {
             None => self.refuse_request(asked, Condition::InvalidField, "neither declare nor discharge"),
-            Some(Request::Declare(declare)) if declare.global_id.is_some() => {
-                self.refuse_request(asked, Condition::NotImplemented, "transactions are local");
-            }
-            Some(Request::Declare(_)) => self.declare(asked, handle),
-            Some(Request::Discharge(discharge)) => {
-                let pending = id_of(discharge.txn_id).and_then(|id| self.transactions.open.remove(&id));
-                let Some(pending) = pending else {
-                    let text = "there is no such transaction";
-                    return self.refuse_request(asked, Condition::TransactionUnknownId, text);
-                };
-                if discharge.fail == Some(true) {
-                    self.roll_back(pending);
-                    self.answer_discharge(asked, Outcome::Accepted, None);
-                } else if pending.is_failed {
-                    self.roll_back(pending);
-                    self.tell_rolled_back(asked);
-                } else {
-                    let vhost = self.open.as_ref().map(|open| open.vhost.clone());
-                    let Some(vhost) = vhost else { return };
-                    let transaction = Transaction::begin(&vhost);
-                    let committing = Committing { transaction, pending, done: 0, is_partial: false, asked };
-                    self.commit(committing, router);
+            Some(Request::Declare(declare)) => {
+                let is_distributed = declare.global_id.is_some();
+                match self.transactions.open.declare(control, is_distributed, router.now_ms()) {
+                    Ok(id) => self.tell_declared(asked, id.as_bytes()),
+                    Err(error) => self.refuse_with(asked, error),
                 }
             }
+            Some(Request::Discharge(discharge)) => self.discharge(asked, control, &discharge, router),
         }
         if self.protocol.credit(channel, handle) <= CREDIT / 2 {
             self.protocol.grant(channel, handle, CREDIT);
         }
     }
 
-    fn declare(&mut self, asked: Asked, handle: u32) {
-        let Some(open) = &self.open else { return };
-        if self.transactions.open.len() >= TRANSACTIONS_MAX {
-            return self.refuse_request(asked, Condition::ResourceLimitExceeded, "too many transactions");
-        }
-        self.transactions.last_id += 1;
-        let (id, account) = (self.transactions.last_id, open.vhost.memory().clone());
-        let pending = Pending {
-            channel: asked.channel,
-            handle,
-            messages: Vec::new(),
-            settled: Vec::new(),
-            bytes: 0,
-            account,
-            is_failed: false,
-        };
-        self.transactions.open.insert(id, pending);
-        let txn_id = id.to_be_bytes();
+    fn tell_declared(&mut self, asked: Asked, txn_id: &[u8]) {
         let disposition = Disposition {
             role: Role::Receiver,
             first: asked.id,
             settled: true,
-            state: Some(Declared { txn_id: &txn_id }.into()),
+            state: Some(Declared { txn_id }.into()),
             ..Disposition::default()
         };
         self.protocol.dispose(asked.channel, &disposition);
+    }
+
+    fn discharge(
+        &mut self,
+        asked: Asked,
+        control: LinkId,
+        discharge: &Discharge<'_>,
+        router: &mut dyn Router,
+    ) {
+        let is_partial = self.protocol.has_partial(discharge.txn_id);
+        let ended = match self.transactions.open.discharge(control, discharge, is_partial) {
+            Ok(ended) => ended,
+            Err(error) => return self.refuse_with(asked, error),
+        };
+        match ended.verdict {
+            Verdict::Commit => self.begin_commit(asked, ended, router),
+            Verdict::RollBack => self.answer_discharge(asked, Outcome::Accepted, None),
+            Verdict::Refuse(error) => {
+                self.refuse_with(asked, error);
+                if error == TransactionError::Partial {
+                    let LinkId { channel, handle } = control;
+                    let text = error.to_string();
+                    let error = Error::new(error.condition(), &text);
+                    self.protocol.detach(channel, handle, true, Some(&error));
+                    self.on_detached(channel, handle, router);
+                }
+            }
+        }
+    }
+
+    fn begin_commit(&mut self, asked: Asked, ended: Ended<Posted, Retirement>, router: &mut dyn Router) {
+        let Some(open) = &mut self.open else { return };
+        let mut settled = Vec::with_capacity(ended.retired.len());
+        for Retired { link, delivery_id, outcome } in ended.retired {
+            let Some(session) = open.sessions.get_mut(&link.channel) else { continue };
+            let mut taken = None;
+            session.sent.take(delivery_id, delivery_id, |_| false, |delivered| taken = Some(delivered));
+            // One that is not there was put back since it was not settled in time.
+            let Some(delivered) = taken else { continue };
+            settled.push(Settled { channel: link.channel, delivered, retirement: outcome });
+        }
+        let (messages, charges) = ended.posted.into_iter().map(|one| (one.message, one.charge)).unzip();
+        let transaction = Transaction::begin(&open.vhost);
+        let committing =
+            Committing { transaction, messages, settled, charges, done: 0, is_partial: false, asked };
+        self.commit(committing, router);
+    }
+
+    fn refuse_with(&mut self, asked: Asked, error: TransactionError) {
+        self.refuse_request(asked, error.condition(), &error.to_string());
     }
 
     fn refuse_request(&mut self, asked: Asked, condition: Condition, text: &str) {
@@ -202,12 +240,7 @@ impl Connection {
     }
 
     /// Tells the outcome of a request, as soon as what it tells of is safe.
-    fn answer_discharge(
-        &mut self,
-        asked: Asked,
-        outcome: Outcome,
-        receipt: Option<&leveret_broker::Receipt>,
-    ) {
+    fn answer_discharge(&mut self, asked: Asked, outcome: Outcome, receipt: Option<&Receipt>) {
         let (waiter, token) = self.outcomes.next();
         if let Some(receipt) = receipt {
             receipt.when_safe(&waiter, token);
@@ -220,21 +253,26 @@ impl Connection {
         self.outcomes.settle(&mut self.protocol);
     }
 
-    /// A message that was sent in a transaction; whether there is that.
-    pub(super) fn send_in_transaction(&mut self, txn_id: &[u8], incoming: Incoming<'static>) -> bool {
-        let pending = id_of(txn_id).and_then(|id| self.transactions.open.get_mut(&id));
-        let Some(pending) = pending else { return false };
-        let (channel, id, settled, second) = incoming.told();
-        let bytes = incoming.len_bytes() + MESSAGE_OVERHEAD_BYTES;
-        if pending.bytes + bytes > TRANSACTION_BYTES_MAX {
-            pending.is_failed = true;
-        } else {
-            pending.account.charge(bytes);
-            pending.bytes += bytes;
-            pending.messages.push(incoming);
-        }
+    /// A message that was sent in a transaction.
+    ///
+    /// # Errors
+    /// It is none that messages can be sent in.
+    pub(super) fn send_in_transaction(
+        &mut self,
+        txn_id: &[u8],
+        message: Incoming<'static>,
+    ) -> Result<(), TransactionError> {
+        let Some(open) = &self.open else { return Err(TransactionError::UnknownId) };
+        let (channel, id, settled, second) = message.told();
+        let bytes = message.len_bytes() + MESSAGE_OVERHEAD_BYTES;
+        let posted = Posted { message, charge: Charge::new(open.vhost.memory().clone(), bytes) };
+        let transaction = self.transactions.open.post(txn_id, bytes, posted).inspect_err(|error| {
+            if *error == TransactionError::TooMuch {
+                drop(self.transactions.open.doom(txn_id, *error));
+            }
+        })?;
         if !settled {
-            let state = TransactionalState { txn_id, outcome: Some(Accepted {}.into()) };
+            let state = coordinator::presumptive(&transaction, Accepted {}.into());
             let disposition = Disposition {
                 role: Role::Receiver,
                 first: id,
@@ -244,27 +282,42 @@ impl Connection {
             };
             self.protocol.dispose(channel, &disposition);
         }
-        true
+        Ok(())
     }
 
-    /// Deliveries get an outcome in a transaction; false if there is none of that id.
+    /// Deliveries get an outcome in a transaction. What a transaction that is doomed is told is told by its discharge.
+    ///
+    /// # Errors
+    /// There is no such transaction, or a delivery has its outcome in another.
     pub(super) fn settle_in_transaction(
         &mut self,
         channel: u16,
         (first, last): (u32, u32),
         state: &TransactionalState<'_>,
         settled: bool,
-    ) -> bool {
-        let id = id_of(state.txn_id);
-        let Some(pending) = id.and_then(|id| self.transactions.open.get_mut(&id)) else { return false };
+    ) -> Result<(), TransactionError> {
+        match self.transactions.open.find(state.txn_id) {
+            Ok(_) => {}
+            Err(TransactionError::UnknownId) => return Err(TransactionError::UnknownId),
+            Err(_) => return Ok(()),
+        }
         let outcome = state.outcome.map(DeliveryState::from);
-        let Some(outcome) = settlement(outcome.as_ref(), true) else { return true };
-        let Some(open) = &mut self.open else { return true };
-        let Some(session) = open.sessions.get_mut(&channel) else { return true };
-        session.sent.take(first, last, |delivered| {
-            pending.settled.push(Settled { channel, delivered, outcome, is_to_be_told: !settled });
-        });
-        true
+        let Some(outcome) = settlement(outcome.as_ref(), true) else { return Ok(()) };
+        let session = self.open.as_ref().and_then(|open| open.sessions.get(&channel));
+        for delivered in session.into_iter().flat_map(|session| session.sent.within(first, last)) {
+            let link = LinkId { channel, handle: delivered.handle };
+            let outcome = Retirement { outcome, is_to_be_told: !settled };
+            let retired = Retired { link, delivery_id: delivered.id, outcome };
+            match self.transactions.open.retire(state.txn_id, retired) {
+                Ok(_) => {}
+                Err(error @ TransactionError::TooMuch) => {
+                    drop(self.transactions.open.doom(state.txn_id, error));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Goes on with a commit after a wake.
@@ -277,7 +330,7 @@ impl Connection {
     fn commit(&mut self, mut committing: Committing, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
         let waker: Arc<dyn Wake> = self.wake.clone();
-        let rest = committing.pending.messages.get(committing.done..).unwrap_or_default();
+        let rest = committing.messages.get(committing.done..).unwrap_or_default();
         let views = views_of(rest, &open.identity);
         let mut outcomes = Vec::with_capacity(views.len());
         let done = committing.transaction.publish(router, &views, &mut outcomes, &waker);
@@ -295,19 +348,23 @@ impl Connection {
             self.transactions.committing = Some(committing);
             return;
         }
-        let Committing { transaction, mut pending, is_partial, asked, .. } = committing;
+        let Committing { transaction, settled, charges, is_partial, asked, .. } = committing;
+        drop(charges);
         if is_partial {
             drop(transaction);
-            self.roll_back(pending);
+            for Settled { channel, delivered, .. } in settled {
+                if let Some(session) = open.sessions.get_mut(&channel) {
+                    session.sent.put_back(delivered);
+                }
+            }
             return self.tell_rolled_back(asked);
         }
-        let settled = std::mem::take(&mut pending.settled);
-        for one in &settled {
+        for Settled { channel, delivered, retirement } in &settled {
             // It was delivered on that channel, unless its session is over.
-            let _ = open.client.settle(one.channel, one.delivered.tag, false, one.outcome);
+            let _ = open.client.settle(*channel, delivered.tag, false, retirement.outcome);
         }
         let receipt = transaction.end(&mut open.client, router);
-        for one in settled.iter().filter(|one| one.is_to_be_told) {
+        for one in settled.iter().filter(|one| one.retirement.is_to_be_told) {
             let disposition = Disposition {
                 role: Role::Sender,
                 first: one.delivered.id,
@@ -320,29 +377,13 @@ impl Connection {
         self.answer_discharge(asked, Outcome::Accepted, Some(&receipt));
     }
 
-    /// What was sent is forgotten, and what was settled can be settled again.
-    fn roll_back(&mut self, mut pending: Pending) {
-        let Some(open) = &mut self.open else { return };
-        for one in std::mem::take(&mut pending.settled) {
-            if let Some(session) = open.sessions.get_mut(&one.channel) {
-                session.sent.put_back(one.delivered);
-            }
-        }
+    /// A link has ended: of the coordinator, or of deliveries with an outcome in a transaction.
+    pub(super) fn end_transactions_of_link(&mut self, channel: u16, handle: u32) {
+        drop(self.transactions.open.link_ended(LinkId { channel, handle }));
     }
 
-    /// A link to the coordinator is gone, or its session: what it declared is rolled back.
-    pub(super) fn end_transactions(&mut self, is_gone: impl Fn(u16, u32) -> bool) {
-        let gone: Vec<u64> = self
-            .transactions
-            .open
-            .iter()
-            .filter(|(_, pending)| is_gone(pending.channel, pending.handle))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in gone {
-            if let Some(pending) = self.transactions.open.remove(&id) {
-                self.roll_back(pending);
-            }
-        }
+    /// A session has ended, with all of its links.
+    pub(super) fn end_transactions_of_session(&mut self, channel: u16) {
+        drop(self.transactions.open.session_ended(channel));
     }
 }
