@@ -343,10 +343,17 @@ fn a_link_ends_with_its_queue() {
         let mut peer = Peer::begun(broker);
         peer.attach(0, &sender(0, "s", target(&address)));
         peer.attach(0, &receiver(1, "r", source(&address)));
+        peer.attach(0, &receiver(2, "another", source(&address)));
         other.delete(&queue);
-        awaited!(peer, Detach, it => {
-            assert_eq!((it.handle, condition(it.error)), (1, "amqp:resource-deleted".to_owned()));
-        });
+        let mut ended = Vec::new();
+        for _ in 0..2 {
+            awaited!(peer, Detach, it => {
+                assert_eq!(condition(it.error), "amqp:resource-deleted");
+                ended.push(it.handle);
+            });
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, [1, 2]);
         peer.transfer(0, &transfer(0, 0, b"t"), &message(b"m"));
         awaited!(peer, Disposition, it => {
             assert!(matches!(it.state, Some(leveret_amqp10::messaging::DeliveryState::Released(_))), "{it:?}");

@@ -112,9 +112,15 @@ fn made(form: &'static dyn Form, mut changes: Vec<Change>) -> Vec<u8> {
         };
         let before = changes.len();
         match error {
-            PatchError::Header { name, .. } => {
-                changes
-                    .retain(|change| !matches!(change, Change::SetHeader { name: its, .. } if *its == name));
+            PatchError::Header { .. } => {
+                // All of them at once: a peer may send tens of thousands.
+                let mut alone = Vec::new();
+                changes.retain(|change| {
+                    let patch: Patch = [change.clone()].into_iter().collect();
+                    alone.clear();
+                    !matches!(change, Change::SetHeader { .. })
+                        || form.patch(form.empty(), &patch, &mut alone).is_ok()
+                });
             }
             PatchError::PropertyClass { property, .. } | PatchError::PropertyValue { property, .. } => {
                 changes.retain(

@@ -281,15 +281,12 @@ impl Connection {
     /// Tells the client of links whose queues are gone.
     pub(super) fn tell_deleted(&mut self, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
-        for (channel, tag) in open.client.take_cancelled() {
+        let cancelled = open.client.take_cancelled();
+        for (channel, tag) in cancelled {
             let Some(handle) = handle_of(&tag) else { continue };
             let error = Error::new(Condition::ResourceDeleted, "the queue is deleted");
             self.protocol.detach(channel, handle, true, Some(&error));
             self.on_detached(channel, handle, router);
-            if self.open.is_none() {
-                return;
-            }
-            return self.tell_deleted(router);
         }
     }
 

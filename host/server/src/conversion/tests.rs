@@ -277,3 +277,19 @@ fn forms_are_told_apart() {
     assert!(is_of(FORM10, FORM10) && is_of(FORM091, FORM091));
     assert!(!is_of(FORM10, FORM091) && !is_of(FORM091, FORM10));
 }
+
+#[test]
+fn of_very_many_headers_those_go_that_cannot_be_said() {
+    const COUNT: usize = 50_000;
+    let mut map = MapBuilder::new();
+    for number in 0..COUNT {
+        // 0-9-1 has no unsigned integers of this size.
+        map.push(format!("n{number}").as_str(), u64::MAX);
+    }
+    map.push("kept", "t");
+    let mut message = section(0x74, map.view());
+    message.extend(data(b""));
+    let (properties, _) = to_091(&message);
+    assert_eq!(header(&properties, "kept"), Some(Value::Text("t".to_owned())));
+    assert_eq!(header(&properties, "n1"), None);
+}
