@@ -72,7 +72,8 @@ impl Reload {
                 let _ = notifier.watch(folder, RecursiveMode::NonRecursive);
             }
         }
-        let mut seen = stamps(&tls);
+        // What was read last, and what it was last said of that it could not be.
+        let (mut taken, mut refused) = (stamps(&tls), Vec::new());
         let thread = std::thread::Builder::new().name("certificates".to_owned()).spawn(move || {
             loop {
                 match notices.recv_timeout(RESCAN_AFTER) {
@@ -80,14 +81,20 @@ impl Reload {
                     Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 }
                 let found = stamps(&tls);
-                if found == seen {
+                if found == taken {
                     continue;
                 }
-                seen = found;
                 match tls.reload() {
-                    Ok(()) => tracing::info!("TLS certificates are read anew; new connections get them"),
-                    // One of several files may be written later.
-                    Err(error) => tracing::warn!("TLS certificates stay as they were: {error:#}"),
+                    Ok(()) => {
+                        tracing::info!("TLS certificates are read anew; new connections get them");
+                        taken = found;
+                    }
+                    // One of several files may be written later, and what could not be read may be read the next time.
+                    Err(error) if refused != found => {
+                        tracing::warn!("TLS certificates stay as they were: {error:#}");
+                        refused = found;
+                    }
+                    Err(_) => {}
                 }
             }
         })?;
