@@ -119,10 +119,9 @@ pub(super) fn run(
     ready: &Barrier,
     epoch: Instant,
 ) -> anyhow::Result<Histogram<u64>> {
-    let link = prepare(plan);
+    let prepared = prepare(plan).and_then(|link| Ok((link, Messages::new(plan, names, index)?)));
     ready.wait();
-    let mut link = link?;
-    let mut messages = Messages::new(plan, names, index)?;
+    let (mut link, mut messages) = prepared?;
     let flow = Flow { plan, counters, epoch, began: Instant::now(), confirmed: AtomicU64::new(0) };
     let latencies = match plan.rate_per_second.filter(|_| plan.confirm_window.is_some()) {
         None => flow.publish(&mut link, &mut messages)?,
@@ -211,7 +210,8 @@ impl Flow<'_> {
     /// Counts confirms; gives up to which message all are.
     fn take(&self, confirms: Confirms, before: u64) -> u64 {
         self.counters.refused.fetch_add(confirms.refused, Ordering::Relaxed);
-        self.counters.confirmed.fetch_add(confirms.up_to - before, Ordering::Relaxed);
+        let confirmed = (confirms.up_to - before).saturating_sub(confirms.refused);
+        self.counters.confirmed.fetch_add(confirmed, Ordering::Relaxed);
         self.confirmed.store(confirms.up_to, Ordering::Relaxed);
         confirms.up_to
     }

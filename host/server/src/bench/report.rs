@@ -91,7 +91,7 @@ impl Report {
             consumed_per_second: rate(from.consumed, to.consumed),
             latency_us: Latency::of(latencies),
             confirm_latency_us: Latency::of(confirms),
-            refused: to.refused,
+            refused: to.refused - from.refused,
             seconds,
             generator_cpu_seconds_per_million: a_million(to.cpu_seconds - from.cpu_seconds),
             broker_cpu_seconds_per_million: broker
