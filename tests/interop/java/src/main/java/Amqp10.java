@@ -143,7 +143,7 @@ final class Amqp10 {
             connection.management().queueInfo(none);
             throw new AssertionError("there is a queue");
         } catch (AmqpException.AmqpEntityDoesNotExistException expected) {
-            equal(expected.getMessage().contains("no queue '" + none + "'"), true);
+            equal(expected.getMessage().contains("queue '" + none + "' in vhost '/'"), true);
         }
     }
 
