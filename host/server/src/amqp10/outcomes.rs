@@ -58,6 +58,8 @@ struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Accepted,
+    /// A transaction is discharged, and is accepted if that is safe.
+    Committed,
     Released,
     Rejected(Box<Why>),
 }
@@ -92,10 +94,27 @@ impl Run {
             && !matches!(self.outcome, Outcome::Rejected(_))
     }
 
+    /// What it tells of is not on disk.
+    fn lose(&mut self) {
+        match self.outcome {
+            // The client may send it again.
+            Outcome::Accepted => self.outcome = Outcome::Released,
+            // Of a discharge nothing but this says that it failed.
+            Outcome::Committed => {
+                self.outcome = Outcome::Rejected(Box::new(Why {
+                    condition: Condition::TransactionRollback,
+                    description: "the transaction could not be written".to_owned(),
+                    reason: None,
+                }));
+            }
+            Outcome::Released | Outcome::Rejected(_) => {}
+        }
+    }
+
     fn tell(self, protocol: &mut Connection) {
         let mut info = MapBuilder::new();
         let state: DeliveryState<'_> = match &self.outcome {
-            Outcome::Accepted => Accepted {}.into(),
+            Outcome::Accepted | Outcome::Committed => Accepted {}.into(),
             Outcome::Released => Released {}.into(),
             Outcome::Rejected(why) => {
                 if let Some(reason) = why.reason.and_then(Symbol::new) {
@@ -153,10 +172,7 @@ impl Outcomes {
             let Some(batch) = at.ok().and_then(|at| self.batches.get_mut(at)) else { continue };
             batch.left = batch.left.saturating_sub(1);
             if !is_safe {
-                // The client may send it again.
-                let lost = self.runs.iter_mut().filter(|run| run.token == token);
-                lost.filter(|run| run.outcome == Outcome::Accepted)
-                    .for_each(|run| run.outcome = Outcome::Released);
+                self.runs.iter_mut().filter(|run| run.token == token).for_each(Run::lose);
             }
         }
         while self.batches.pop_front_if(|batch| batch.left == 0).is_some() {}

@@ -374,7 +374,7 @@ impl Connection {
             self.protocol.dispose(one.channel, &disposition);
         }
         self.end_settling(&mut true, router);
-        self.answer_discharge(asked, Outcome::Accepted, Some(&receipt));
+        self.answer_discharge(asked, Outcome::Committed, Some(&receipt));
     }
 
     /// A link has ended: of the coordinator, or of deliveries with an outcome in a transaction.
