@@ -30,6 +30,7 @@ pub mod policies;
 pub mod quorum;
 pub mod store;
 pub mod tls;
+mod told;
 pub mod traffic;
 pub mod users;
 pub mod vhosts;

@@ -4,16 +4,10 @@
 //! *Out:* acks and nacks, in the order of the publishes, one ack for as many as follow each other. What is not to be
 //! written waits only behind what is.
 
-use crate::connection::ConnectionWake;
+use crate::{connection::ConnectionWake, told::Told};
 use leveret_amqp091::Session;
-use leveret_broker::{
-    port::Wake as _,
-    store::{StoreFailure, Written},
-};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use leveret_broker::store::Written;
+use std::{collections::VecDeque, sync::Arc};
 
 /// The confirms of a connection.
 pub(super) struct Confirms {
@@ -22,24 +16,6 @@ pub(super) struct Confirms {
     /// Batches that are not safe yet, and those behind them, in order.
     batches: VecDeque<Batch>,
     runs: VecDeque<Run>,
-}
-
-/// What the store told and the connection did not look at yet.
-struct Told {
-    tokens: Mutex<Vec<(u64, bool)>>,
-    connection: Arc<ConnectionWake>,
-}
-
-impl Written for Told {
-    fn written(&self, token: u64, outcome: Result<(), StoreFailure>) {
-        if let Err(failure) = &outcome {
-            tracing::warn!("published messages are not confirmed: {failure}");
-        }
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.push((token, outcome.is_ok()));
-        drop(tokens);
-        self.connection.wake();
-    }
 }
 
 /// Publishes that are written together.
@@ -63,7 +39,7 @@ pub(super) struct Run {
 
 impl Confirms {
     pub(super) fn new(connection: Arc<ConnectionWake>) -> Self {
-        let told = Arc::new(Told { tokens: Mutex::default(), connection });
+        let told = Told::new(connection);
         Self { told, last_token: 0, batches: VecDeque::new(), runs: VecDeque::new() }
     }
 
@@ -95,7 +71,7 @@ impl Confirms {
 
     /// Confirms what is safe by now.
     pub(super) fn settle(&mut self, session: &mut Session) {
-        let told = std::mem::take(&mut *self.told.tokens.lock().unwrap_or_else(PoisonError::into_inner));
+        let told = self.told.take();
         if told.is_empty() && self.batches.front().is_none_or(|first| first.left > 0) {
             return;
         }

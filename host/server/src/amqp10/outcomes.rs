@@ -3,7 +3,7 @@
 //! *In:* what became of the messages of a batch, and under which token the store tells that the batch is safe. *Out:*
 //! dispositions in the order of the transfers, one for as many as follow each other and are alike.
 
-use crate::connection::ConnectionWake;
+use crate::{connection::ConnectionWake, told::Told};
 use leveret_amqp10::{
     Condition,
     composite::Fields,
@@ -12,14 +12,8 @@ use leveret_amqp10::{
     performatives::{Disposition, Error, Role},
     types::{MapBuilder, Symbol},
 };
-use leveret_broker::{
-    port::Wake as _,
-    store::{StoreFailure, Written},
-};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use leveret_broker::store::Written;
+use std::{collections::VecDeque, sync::Arc};
 
 /// The outcomes of a connection that are not told yet.
 pub(super) struct Outcomes {
@@ -28,24 +22,6 @@ pub(super) struct Outcomes {
     /// Batches that are not safe yet, and those behind them, in order.
     batches: VecDeque<Batch>,
     runs: VecDeque<Run>,
-}
-
-/// What the store told and the connection did not look at yet.
-struct Told {
-    tokens: Mutex<Vec<(u64, bool)>>,
-    connection: Arc<ConnectionWake>,
-}
-
-impl Written for Told {
-    fn written(&self, token: u64, outcome: Result<(), StoreFailure>) {
-        if let Err(failure) = &outcome {
-            tracing::warn!("published messages are not accepted: {failure}");
-        }
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.push((token, outcome.is_ok()));
-        drop(tokens);
-        self.connection.wake();
-    }
 }
 
 struct Batch {
@@ -139,7 +115,7 @@ impl Run {
 
 impl Outcomes {
     pub(super) fn new(connection: Arc<ConnectionWake>) -> Self {
-        let told = Arc::new(Told { tokens: Mutex::default(), connection });
+        let told = Told::new(connection);
         Self { told, last_token: 0, batches: VecDeque::new(), runs: VecDeque::new() }
     }
 
@@ -166,7 +142,7 @@ impl Outcomes {
 
     /// Tells what is safe by now.
     pub(super) fn settle(&mut self, protocol: &mut Connection) {
-        let told = std::mem::take(&mut *self.told.tokens.lock().unwrap_or_else(PoisonError::into_inner));
+        let told = self.told.take();
         for (token, is_safe) in told {
             let at = self.batches.binary_search_by_key(&token, |batch| batch.token);
             let Some(batch) = at.ok().and_then(|at| self.batches.get_mut(at)) else { continue };
