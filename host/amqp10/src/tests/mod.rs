@@ -1,6 +1,7 @@
 //! What the specification says, laid out as it is: a module a part, and in it the sections in their order.
 
 mod management;
+mod management_responses;
 mod part1_types;
 mod part2_connections;
 mod part2_frames;
