@@ -51,3 +51,42 @@ fn nothing_is_granted_unless_somebody_says_so() {
         assert!(text.contains("exchange 'refused'"), "{text}");
     });
 }
+
+/// To hold and to delegate are no imports, so it shows in use that a plugin may not: that message is refused, the
+/// log says why, and the next one is routed. With the right, the same decisions are taken.
+#[test]
+fn decisions_without_the_right_to_them_are_refused() {
+    let none_behind = "it leaves the decision to a type behind it, and there is none";
+    let granted = "[plugins.decides]\ngrants = [\"hold\"]\n";
+    for (configuration, is_inner_there, key, refused) in [
+        ("", true, "hold", Some("it needs the grant 'hold'")),
+        (granted, false, "hold", Some(none_behind)),
+        ("", false, "delegate", Some(none_behind)),
+        (granted, true, "hold", None),
+        ("", true, "delegate", None),
+    ] {
+        let (broker, _kept) = start(configuration, &["decides"]);
+        on_broker(&broker, async |broker| {
+            let connection = connect(broker).await;
+            let channel = confirming(&connection).await;
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-behind".into(), AMQPValue::Boolean(is_inner_there));
+            let exchange = ShortString::from("decides");
+            declare(&channel, &exchange, "x-decides", arguments).await.unwrap();
+            let queue = own_queue(&channel).await;
+            bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+
+            let confirmation = publish(&channel, &exchange, key, b"decided", true).await.unwrap();
+            if let Some(reason) = refused {
+                assert!(confirmation.is_nack(), "{key}: {confirmation:?}");
+                let line = broker.wait_for_log(reason, EVENT_WAIT_MAX);
+                assert!(line.contains("decides"), "the line names the plugin: {line}");
+            } else {
+                assert!(confirmation.is_ack(), "{key}: {confirmation:?}");
+                assert_eq!(next(&channel, &queue).await.data, b"decided");
+            }
+            assert!(publish(&channel, &exchange, "other", b"other", true).await.unwrap().is_ack());
+            assert_eq!(drain(&channel, &queue).await, [b"other"], "after {key}");
+        });
+    }
+}

@@ -18,7 +18,7 @@ mod seen;
 mod session;
 mod values;
 
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
 use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, guests, log_lines};
 use serde_json::{Value, json};
@@ -134,12 +134,17 @@ impl<'a> Peer<'a> {
 
     /// The next message of a queue.
     pub(crate) async fn next(&self, queue: &ShortString) -> lapin::message::Delivery {
-        loop {
-            if let Some(delivery) = get(&self.channel, queue, true).await {
-                return delivery;
-            }
-            tokio::task::yield_now().await;
+        next(&self.channel, queue).await
+    }
+}
+
+/// The next message of a queue.
+pub(crate) async fn next(channel: &Channel, queue: &ShortString) -> lapin::message::Delivery {
+    loop {
+        if let Some(delivery) = get(channel, queue, true).await {
+            return delivery;
         }
+        tokio::task::yield_now().await;
     }
 }
 
