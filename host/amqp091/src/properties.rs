@@ -232,26 +232,12 @@ pub(crate) mod tests {
         b"\xff\xfc\x0atext/plain\x04gzip\0\0\0\x0e\x01aI\0\0\0\x05\x01bS\0\0\0\0\
         \x02\x09\x03cor\x03rep\x0260\x03mid\0\0\0\0\0\0\0\x07\x03typ\x05guest\x03app\x02cl";
 
-    const ALL: [Property; 12] = [
-        Property::ContentType,
-        Property::ContentEncoding,
-        Property::DeliveryMode,
-        Property::Priority,
-        Property::CorrelationId,
-        Property::ReplyTo,
-        Property::Expiration,
-        Property::MessageId,
-        Property::Timestamp,
-        Property::MessageType,
-        Property::UserId,
-        Property::AppId,
-    ];
-
     #[test]
     fn every_property_of_the_fixture_is_read() {
         assert_eq!(check(FIXTURE), Ok(()));
         let properties = Properties::new(FIXTURE);
-        let values: Vec<_> = ALL.iter().map(|property| properties.get(*property).unwrap()).collect();
+        let values: Vec<_> =
+            Property::ALL.iter().map(|property| properties.get(*property).unwrap()).collect();
         let expected = [
             Field::LongStr(b"text/plain"),
             Field::LongStr(b"gzip"),
@@ -277,7 +263,7 @@ pub(crate) mod tests {
     #[test]
     fn a_property_that_is_not_there_is_absent() {
         assert_eq!(check(NONE), Ok(()));
-        for property in ALL {
+        for property in Property::ALL {
             assert_eq!(Properties::new(NONE).get(property), None);
         }
         assert_eq!(Properties::new(NONE).headers().next(), None);
@@ -286,10 +272,10 @@ pub(crate) mod tests {
 
     #[test]
     fn flags_and_properties_belong_together() {
-        for property in ALL {
+        for property in Property::ALL {
             assert_eq!(of_flag(flag(property)), Some(property));
         }
-        assert_eq!((0..16).filter_map(of_flag).count(), ALL.len());
+        assert_eq!((0..16).filter_map(of_flag).count(), Property::ALL.len());
     }
 
     #[test]
@@ -326,7 +312,7 @@ pub(crate) mod tests {
         }
         .encode();
         assert_eq!(check(&encoded), Ok(()));
-        for property in ALL {
+        for property in Property::ALL {
             assert_eq!(Properties::new(&encoded).get(property), Properties::new(FIXTURE).get(property));
         }
         assert!(Properties::new(&encoded).headers().eq(Properties::new(FIXTURE).headers()));

@@ -6,27 +6,13 @@ use leveret_amqp091::{FORM, patch::PROPERTIES_BYTES_MAX, properties, wire};
 use leveret_model::{Change, MessageView, Name, Patch, PatchError, Property, Value, limits::VALUE_DEPTH_MAX};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-/// In the order of their flags, from 15 down; `None` is the place of the headers.
-const ORDER: [Option<Property>; 13] = [
-    Some(Property::ContentType),
-    Some(Property::ContentEncoding),
-    None,
-    Some(Property::DeliveryMode),
-    Some(Property::Priority),
-    Some(Property::CorrelationId),
-    Some(Property::ReplyTo),
-    Some(Property::Expiration),
-    Some(Property::MessageId),
-    Some(Property::Timestamp),
-    Some(Property::MessageType),
-    Some(Property::UserId),
-    Some(Property::AppId),
-];
+/// The place of the headers among the properties, in the order of their flags from 15 down.
+const HEADERS_PLACE: usize = 2;
 
 /// A message's properties with each part in its encoding.
 #[derive(Clone, Debug, Default)]
 struct Model {
-    /// By their place in [`ORDER`]; the one after them is cluster-id, which no patch touches.
+    /// By their [`place`]; the one after them is cluster-id, which no patch touches.
     properties: [Option<Vec<u8>>; 14],
     /// Names and fields; `None` if there is no table at all.
     headers: Option<Vec<(Vec<u8>, Vec<u8>)>>,
@@ -36,7 +22,7 @@ impl Model {
     fn encode(&self) -> Vec<u8> {
         let (mut flags, mut out) = (0_u16, vec![0, 0]);
         for place in 0..14 {
-            if place == 2 {
+            if place == HEADERS_PLACE {
                 if let Some(headers) = &self.headers {
                     flags |= 1 << 13;
                     let content: Vec<u8> = headers
@@ -89,7 +75,8 @@ impl Model {
 }
 
 fn place(property: Property) -> usize {
-    ORDER.iter().position(|ordered| *ordered == Some(property)).unwrap()
+    let place = Property::ALL.iter().position(|other| *other == property).unwrap();
+    place + usize::from(place >= HEADERS_PLACE)
 }
 
 fn names() -> impl Strategy<Value = &'static str> {
@@ -159,7 +146,7 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 fn properties_that_can_change() -> impl Strategy<Value = Property> {
-    select(ORDER.into_iter().flatten().collect::<Vec<_>>())
+    select(Property::ALL.to_vec())
 }
 
 fn changes() -> impl Strategy<Value = Change> {
@@ -228,7 +215,7 @@ proptest! {
         for change in patch.headers() {
             prop_assert_eq!(after.header(&change.name), change.value.clone());
         }
-        for property in ORDER.into_iter().flatten() {
+        for property in Property::ALL {
             let expected = match patch.property(property) {
                 Some(change) => change.cloned(),
                 None => before.property(property),

@@ -21,6 +21,24 @@ pub enum Property {
     AppId,
 }
 
+impl Property {
+    /// All of them, in their order.
+    pub const ALL: [Self; 12] = [
+        Self::ContentType,
+        Self::ContentEncoding,
+        Self::DeliveryMode,
+        Self::Priority,
+        Self::CorrelationId,
+        Self::ReplyTo,
+        Self::Expiration,
+        Self::MessageId,
+        Self::Timestamp,
+        Self::MessageType,
+        Self::UserId,
+        Self::AppId,
+    ];
+}
+
 /// Which headers an exchange reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HeaderSelection {

@@ -25,21 +25,6 @@ const ENCODED_TYPE: &str = "amqp-1.0";
 /// The longest text of a header that is a string in AMQP 1.0.
 const TEXT_BYTES_MAX: usize = 255;
 
-const PROPERTIES: [Property; 12] = [
-    Property::ContentType,
-    Property::ContentEncoding,
-    Property::DeliveryMode,
-    Property::Priority,
-    Property::CorrelationId,
-    Property::ReplyTo,
-    Property::Expiration,
-    Property::MessageId,
-    Property::Timestamp,
-    Property::MessageType,
-    Property::UserId,
-    Property::AppId,
-];
-
 /// Whether a message's form is this one.
 #[inline]
 pub(crate) fn is_of(form: &'static dyn Form, this: &'static dyn Form) -> bool {
@@ -84,7 +69,7 @@ fn is_said_in_amqp10(name: &Name, value: &mut Value) -> bool {
 /// What a message says, as changes of one that says nothing.
 fn changes_of(message: &MessageView<'_>, takes: impl Fn(Property) -> bool) -> Vec<Change> {
     let mut changes = Vec::new();
-    for property in PROPERTIES.into_iter().filter(|property| takes(*property)) {
+    for property in Property::ALL.into_iter().filter(|property| takes(*property)) {
         if let Some(value) = message.property(property) {
             changes.push(Change::SetProperty { property, value });
         }

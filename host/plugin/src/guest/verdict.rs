@@ -26,22 +26,6 @@ pub(crate) enum Verdict {
     Reject(Arc<str>),
 }
 
-/// The properties in the order of `types.wit`.
-const PROPERTIES: [Property; 12] = [
-    Property::ContentType,
-    Property::ContentEncoding,
-    Property::DeliveryMode,
-    Property::Priority,
-    Property::CorrelationId,
-    Property::ReplyTo,
-    Property::Expiration,
-    Property::MessageId,
-    Property::Timestamp,
-    Property::MessageType,
-    Property::UserId,
-    Property::AppId,
-];
-
 /// Checks a verdict in the plain form.
 ///
 /// # Errors
@@ -139,7 +123,7 @@ impl<'a> Bytes<'a> {
 
     fn property(&mut self) -> Result<Property, String> {
         let number = self.u8()?;
-        let property = PROPERTIES.get(usize::from(number)).copied();
+        let property = Property::ALL.get(usize::from(number)).copied();
         property.ok_or_else(|| format!("there is no property {number}"))
     }
 
