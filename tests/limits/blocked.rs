@@ -51,10 +51,14 @@ fn begin_publish(channel: u16) -> Vec<u8> {
     [method, header_bytes(channel, 60, BODY_BYTES as u64)].concat()
 }
 
-fn publish(channel: u16, number: u32) -> Vec<u8> {
+fn body_of(number: u32) -> Vec<u8> {
     let mut body = vec![b'x'; BODY_BYTES];
     body[..4].copy_from_slice(&number.to_be_bytes());
-    [begin_publish(channel), body_bytes(channel, &body)].concat()
+    body
+}
+
+fn publish(channel: u16, number: u32) -> Vec<u8> {
+    [begin_publish(channel), body_bytes(channel, &body_of(number))].concat()
 }
 
 fn ack(connection: &mut RawConnection, tag: u64) {
@@ -173,6 +177,75 @@ fn a_blocked_connection_relieves_itself() {
     assert_eq!(order[1..], answers);
 }
 
+/// On a channel that publishes and consumes the same holds: what it settles goes past what is held back of it, also of
+/// a message of which a part came before.
+#[test]
+fn a_blocked_channel_that_consumes_relieves_itself() {
+    const HELD_BACK: u32 = 3;
+    for begun in [None, Some(CONSUMING)] {
+        let broker = small_broker();
+        let (mut connection, count) = blocked(&broker, begun);
+        let end = count + HELD_BACK + u32::from(begun.is_some());
+        if begun.is_some() {
+            connection.send(&body_bytes(CONSUMING, &body_of(count)));
+        }
+        for number in end - HELD_BACK..end {
+            connection.send(&publish(CONSUMING, number));
+        }
+        // In pieces: of an ack whose name is not there yet nobody can tell that it is one.
+        let whole = method_bytes(CONSUMING, id::BASIC_ACK, Arguments::new().long_long(1).bits(&[false]));
+        let (piece, rest) = whole.split_at(9);
+        connection.send(piece);
+        ready(broker.address());
+        connection.send(rest);
+        let mut numbers = vec![0];
+        while numbers.len() < end as usize {
+            if let Came::Message(number, tag) = next(&mut connection) {
+                numbers.push(number);
+                ack(&mut connection, tag);
+            }
+        }
+        assert!(numbers.iter().copied().eq(0..end), "{numbers:?}");
+    }
+}
+
+/// What a transaction settles behind a commit that is held back belongs to the next one, and is not kept.
+#[test]
+fn what_a_transaction_settles_stays_in_its_place() {
+    const TRANSACTIONS: u16 = 4;
+    let broker = small_broker();
+    let (mut connection, count) = blocked(&broker, None);
+    connection.open_channel(TRANSACTIONS);
+    connection.send_method(TRANSACTIONS, id::TX_SELECT, Arguments::new());
+    connection.expect_method(TRANSACTIONS, id::TX_SELECT_OK);
+    consume(&mut connection, TRANSACTIONS);
+    assert_eq!(next(&mut connection), Came::Message(1, 1));
+    connection.send(&publish(TRANSACTIONS, count));
+    connection.send_method(TRANSACTIONS, id::TX_COMMIT, Arguments::new());
+    connection.send_method(TRANSACTIONS, id::BASIC_ACK, Arguments::new().long_long(1).bits(&[false]));
+    ack(&mut connection, 1);
+    let (mut numbers, mut is_committed) = (vec![0], false);
+    while numbers.len() < count as usize || !is_committed {
+        match next(&mut connection) {
+            Came::Message(number, tag) => {
+                numbers.push(number);
+                ack(&mut connection, tag);
+            }
+            Came::Method(TRANSACTIONS, id::TX_COMMIT_OK) => is_committed = true,
+            Came::Method(0, id::CONNECTION_BLOCKED | id::CONNECTION_UNBLOCKED) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(numbers.into_iter().eq((0..=count).filter(|number| *number != 1)));
+    let close = Arguments::new().short(200).short_string("bye").short(0).short(0);
+    connection.send_method(0, id::CONNECTION_CLOSE, close);
+    connection.expect_method(0, id::CONNECTION_CLOSE_OK);
+    let mut other = RawConnection::open_with_channel(broker.address());
+    other.open_channel(CONSUMING);
+    consume(&mut other, CONSUMING);
+    assert_eq!(next(&mut other), Came::Message(1, 1));
+}
+
 /// A close is answered at once, of a channel and of the connection; what was held back is dropped, and nothing else.
 #[test]
 fn a_blocked_connection_can_be_closed() {
@@ -204,9 +277,7 @@ fn a_message_that_was_begun_waits_and_is_taken() {
     const BEGUN: u16 = 5;
     let broker = small_broker();
     let (mut connection, count) = blocked(&broker, Some(BEGUN));
-    let mut body = [b'x'; BODY_BYTES];
-    body[..4].copy_from_slice(&count.to_be_bytes());
-    connection.send(&body_bytes(BEGUN, &body));
+    connection.send(&body_bytes(BEGUN, &body_of(count)));
     ask(&mut connection, OTHER);
     connection.expect_method(OTHER, id::QUEUE_DECLARE_OK);
     ack(&mut connection, 1);

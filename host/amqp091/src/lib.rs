@@ -36,6 +36,6 @@ pub mod wire;
 pub use form::FORM;
 pub use methods::Method;
 pub use session::{
-    ClientProperties, Event, FrameAhead, Login, Mechanism, Publish, Session, SessionConfig, closes_channel,
-    frame_bytes,
+    ClientProperties, Event, FrameAhead, Login, Matter, Mechanism, Publish, Session, SessionConfig,
+    frame_bytes, matter_of,
 };

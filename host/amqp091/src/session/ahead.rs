@@ -3,18 +3,32 @@
 //! may be given in any order, those of one channel in theirs; a frame that was begun is given to its end
 //! first ([`Session::is_within_frame`]).
 
-use super::{Phase, Session};
+use super::{Event, Phase, Session, handshake::decode_method};
 use crate::{
+    close::Failure,
     content::Slot,
     frame::{BODY, FrameHeader, HEADER, HEADER_BYTES, METHOD, OVERHEAD_BYTES},
 };
 
-/// Class and method of connection.close.
-const CONNECTION_CLOSE: [u8; 4] = [0, 10, 0, 50];
-/// Of channel.close.
-const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
-/// Of basic.publish and tx.commit.
-const PUBLISHING: [[u8; 4]; 2] = [[0, 60, 0, 40], [0, 90, 0, 20]];
+/// How many bytes class and method take.
+const IDS_BYTES: usize = 4;
+
+/// What matters of a frame to whoever keeps frames back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matter {
+    /// It is a connection.close.
+    ClosesConnection,
+    /// It is a channel.close.
+    ClosesChannel,
+    /// It belongs to a publish, or is a tx.commit.
+    Publishes,
+    /// It is a basic.ack, basic.reject or basic.nack.
+    Settles,
+    /// It is a tx.select: what settles behind it waits for a commit.
+    BeginsTransactions,
+    /// Anything else.
+    Other,
+}
 
 /// A frame, as far as its first bytes tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +37,30 @@ pub struct FrameAhead {
     pub channel: u16,
     /// Its length, of which not everything has to be there.
     pub length_bytes: usize,
-    /// It is a connection.close.
-    pub closes_connection: bool,
-    /// It belongs to a publish, or is a tx.commit.
-    pub publishes: bool,
+    /// What it is about.
+    pub matter: Matter,
 }
 
-/// Class and method of the frame that begins at the front of `bytes`, if it is a method's.
-fn method_of(bytes: &[u8]) -> Option<[u8; 4]> {
-    let header = FrameHeader::read(bytes).filter(|header| header.kind == METHOD)?;
-    (header.payload_bytes >= 4).then(|| bytes.get(HEADER_BYTES..)?.first_chunk().copied())?
-}
-
-/// Whether the frame that begins at the front of `bytes` is a channel.close.
+/// What the frame that begins at the front of `bytes` is about. [`Matter::Other`] where that cannot be told yet.
 #[must_use]
-pub fn closes_channel(bytes: &[u8]) -> bool {
-    method_of(bytes) == Some(CHANNEL_CLOSE)
+pub fn matter_of(bytes: &[u8]) -> Matter {
+    let Some(header) = FrameHeader::read(bytes) else { return Matter::Other };
+    if matches!(header.kind, HEADER | BODY) && header.channel != 0 {
+        return Matter::Publishes;
+    }
+    if header.kind != METHOD || (header.payload_bytes as usize) < IDS_BYTES {
+        return Matter::Other;
+    }
+    let ids = bytes.get(HEADER_BYTES..).and_then(<[u8]>::first_chunk::<IDS_BYTES>);
+    match (header.channel, ids) {
+        (0, Some([0, 10, 0, 50])) => Matter::ClosesConnection,
+        (0, _) => Matter::Other,
+        (_, Some([0, 20, 0, 40])) => Matter::ClosesChannel,
+        (_, Some([0, 60, 0, 40] | [0, 90, 0, 20])) => Matter::Publishes,
+        (_, Some([0, 60, 0, 80 | 90 | 120])) => Matter::Settles,
+        (_, Some([0, 90, 0, 10])) => Matter::BeginsTransactions,
+        _ => Matter::Other,
+    }
 }
 
 /// The length of the frame that begins at the front of `bytes`, of which not everything has to be there.
@@ -49,8 +71,8 @@ pub fn frame_bytes(bytes: &[u8]) -> Option<usize> {
 
 impl Session {
     /// The frame that begins at the front of `bytes`. `None` where the session alone can tell: the
-    /// header is not whole, the frame is too large, it is not the beginning of one, or the connection is
-    /// not open.
+    /// header, or the name of the method, is not whole, the frame is too large, it is not the beginning of one, or the
+    /// connection is not open.
     #[must_use]
     pub fn look_ahead(&self, bytes: &[u8]) -> Option<FrameAhead> {
         if self.phase != Phase::Running || self.is_within_frame() {
@@ -58,15 +80,35 @@ impl Session {
         }
         let header = FrameHeader::read(bytes)?;
         let payload_bytes = header.payload_bytes as usize;
-        let method = method_of(bytes);
-        let has_content = matches!(header.kind, HEADER | BODY);
-        let publishes = has_content || method.is_some_and(|method| PUBLISHING.contains(&method));
-        (payload_bytes <= self.payload_bytes_max).then_some(FrameAhead {
+        let is_named = header.kind != METHOD || bytes.len() >= HEADER_BYTES + payload_bytes.min(IDS_BYTES);
+        (payload_bytes <= self.payload_bytes_max && is_named).then_some(FrameAhead {
             channel: header.channel,
             length_bytes: payload_bytes + OVERHEAD_BYTES,
-            closes_connection: method == Some(CONNECTION_CLOSE) && header.channel == 0,
-            publishes: publishes && header.channel != 0,
+            matter: matter_of(bytes),
         })
+    }
+
+    /// Takes a whole frame that settles ([`Matter::Settles`]) from the front of `bytes`, past what was kept back of its
+    /// channel, also where a message was begun of which the rest was. Else as [`Self::next`].
+    pub fn next_settlement<'b>(&mut self, bytes: &'b [u8]) -> (usize, Option<Event<'b>>) {
+        let channel = FrameHeader::read(bytes).map_or(0, |header| header.channel);
+        if !self.notices.is_empty() || self.phase != Phase::Running || !self.is_channel_open(channel) {
+            return self.next(bytes);
+        }
+        match self.settlement(bytes) {
+            Ok(Some((took, event))) => (took, Some(event)),
+            Ok(None) => (0, None),
+            Err(failure) => {
+                self.fail(&failure);
+                (self.drop_frame(bytes), None)
+            }
+        }
+    }
+
+    fn settlement<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<(usize, Event<'b>)>, Failure> {
+        let Some(frame) = self.frame(bytes)? else { return Ok(None) };
+        let method = decode_method(frame.payload)?;
+        Ok(Some((frame.length_bytes, Event::Request { channel: frame.channel, method })))
     }
 
     /// Forgets what was begun to be published on a channel: what it sends next is a method.

@@ -23,7 +23,7 @@ mod short;
 #[cfg(test)]
 mod tests;
 
-pub use ahead::{FrameAhead, closes_channel, frame_bytes};
+pub use ahead::{FrameAhead, Matter, frame_bytes, matter_of};
 pub use event::{ClientProperties, Event, Login, Mechanism, Publish, SessionConfig};
 
 use crate::{

@@ -34,6 +34,27 @@ impl Connection {
         }
     }
 
+    /// Gives the session a settlement at the front of `bytes`, past what its channel has waiting; how many bytes of it
+    /// were used.
+    pub(super) fn settle_past(&mut self, bytes: &[u8], router: &mut dyn Router) -> usize {
+        let (consumed, event) = self.session.next_settlement(bytes);
+        if let Some(event) = event {
+            self.handle_event(event, router);
+        }
+        consumed
+    }
+
+    /// The same of what a channel sent before it was known that what is in front of it is held back.
+    pub(super) fn settle_late(&mut self, number: u16, router: &mut dyn Router) {
+        let settlements = self.held.take_settlements(number);
+        let mut rest = &settlements[..];
+        while !rest.is_empty() && !self.session.is_closing() {
+            let consumed = self.settle_past(rest, router);
+            rest = rest.get(consumed..).unwrap_or_default();
+        }
+        self.end_settling(router);
+    }
+
     /// When [`Self::retry`] is due, in milliseconds since 1970; `None` if no dead letter was refused, no
     /// consumer waits for an interceptor that cannot be asked, and nothing that was delivered may be overdue.
     pub fn retry_due_ms(&self) -> Option<u64> {

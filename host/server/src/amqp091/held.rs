@@ -8,14 +8,15 @@
 //!
 //! *Held back.* While the connection's publishes are held back, for want of memory or of disk, its channels wait from
 //! their first publish or commit on. Nothing of that was answered: what a channel has waiting so is dropped when its
-//! close or that of the connection comes, which is answered at once.
+//! close or that of the connection comes, which is answered at once. What such a channel settles goes past what it has
+//! waiting, for that is what makes room; but not where it has transactions, in which settlements wait for their commit.
 //!
 //! *Limits:* [`HELD_BYTES_MAX`] and [`HELD_PUBLISHES_MAX`] of a connection, while it is held back what `stash.rs` gives.
 //! Beyond them, and before a connection.close, nothing more of the connection is handled until less waits.
 
 use super::{beside::Change, stash::Share};
 use crate::connection::ConnectionWake;
-use leveret_amqp091::{Publish, Session, closes_channel, frame_bytes};
+use leveret_amqp091::{FrameAhead, Matter, Publish, Session, frame_bytes, matter_of};
 use leveret_broker::port::Wake;
 use std::{
     collections::VecDeque,
@@ -82,10 +83,21 @@ struct Waiting {
     change: Option<Change>,
     /// Its publishes are held back, of which `frames` begins with one.
     stashed: bool,
+    /// While they are, what it settles waits with them.
+    keeps_order: bool,
     /// It is to be closed, and what it began to publish was dropped.
     cut: bool,
     /// What came behind them.
     frames: Vec<u8>,
+    /// What it settles, of frames that came before it was known that they are held back.
+    settlements: Vec<u8>,
+}
+
+/// A channel that is open, as far as what is kept of it goes.
+pub(super) struct OpenChannel {
+    pub(super) wake: Arc<ChannelWake>,
+    /// Its publishes and settlements wait for a commit.
+    pub(super) in_transaction: bool,
 }
 
 /// A frame that lies at the end of its channel's and is not whole yet.
@@ -100,6 +112,8 @@ struct Partial {
 pub(super) enum Next {
     /// Give it to the session.
     Handle,
+    /// Give it to the session, past what its channel has waiting.
+    Settle,
     /// So many bytes of it were kept.
     Kept(usize),
     /// Nothing: it waits where it is.
@@ -264,11 +278,19 @@ impl Held {
             channel.cut(close_at);
             self.bytes -= close_at;
             self.dropped_bytes += close_at;
+        } else if channel.stashed {
+            self.bytes -= channel.take_settlements_out();
         }
         if self.closing {
             self.drop_stashed();
         }
         self.forget_if_done(number);
+    }
+
+    /// Takes what a channel settles behind what was held back of what it had waiting: whole frames.
+    pub(super) fn take_settlements(&mut self, number: u16) -> Vec<u8> {
+        let channel = self.channels.iter_mut().find(|channel| channel.number == number);
+        channel.map(|channel| std::mem::take(&mut channel.settlements)).unwrap_or_default()
     }
 
     /// Whether a channel is about to be closed that had begun to publish something; no more after that.
@@ -316,32 +338,37 @@ impl Held {
         self.forget_if_done(number);
     }
 
-    /// What becomes of the frame at the front of `bytes`. `wake_of` knows the channels that are open.
+    /// What becomes of the frame at the front of `bytes`. `open` knows the channels that are.
     pub(super) fn next(
         &mut self,
         session: &Session,
         bytes: &[u8],
-        wake_of: impl FnOnce(u16) -> Option<Arc<ChannelWake>>,
+        open: impl FnOnce(u16) -> Option<OpenChannel>,
     ) -> Next {
         if let Some(partial) = self.partial {
             return self.keep(partial, bytes);
         }
         let Some(ahead) = session.look_ahead(bytes) else { return Next::Handle };
-        if ahead.closes_connection {
+        if ahead.matter == Matter::ClosesConnection {
             self.drop_stashed();
             self.closing = !self.channels.is_empty();
             return if self.closing { Next::Wait } else { Next::Handle };
         }
         let partial = Partial { channel: ahead.channel, kept_bytes: 0, left_bytes: ahead.length_bytes };
-        if !self.channels.iter().any(|channel| channel.number == ahead.channel) {
-            if !self.holds_back || !ahead.publishes {
-                return Next::Handle;
+        match self.channels.iter_mut().find(|channel| channel.number == ahead.channel) {
+            Some(channel) if channel.lets_past() && ahead.matter == Matter::Settles => {
+                let is_whole = bytes.len() >= ahead.length_bytes;
+                return if is_whole { Next::Settle } else { Next::Wait };
             }
-            let Some(wake) = wake_of(ahead.channel) else { return Next::Handle };
-            if self.piece(partial, bytes).is_empty() {
-                return Next::Wait;
+            Some(channel) => channel.keeps_order |= ahead.matter == Matter::BeginsTransactions,
+            None if !self.holds_back || ahead.matter != Matter::Publishes => return Next::Handle,
+            None => {
+                let Some(channel) = open(ahead.channel) else { return Next::Handle };
+                if self.piece(partial, bytes).is_empty() {
+                    return Next::Wait;
+                }
+                self.stash(ahead.channel, &channel);
             }
-            self.stash(ahead.channel, &wake);
         }
         self.keep(partial, bytes)
     }
@@ -351,19 +378,19 @@ impl Held {
         &mut self,
         session: &Session,
         bytes: &[u8],
-        wake_of: impl FnOnce(u16) -> Option<Arc<ChannelWake>>,
+        open: impl FnOnce(u16) -> Option<OpenChannel>,
     ) -> bool {
-        let ahead = session.look_ahead(bytes).filter(|ahead| self.holds_back && ahead.publishes);
-        let Some(ahead) = ahead else { return false };
-        let Some(wake) = wake_of(ahead.channel) else { return false };
-        self.stash(ahead.channel, &wake);
+        let publishes = |ahead: &FrameAhead| self.holds_back && ahead.matter == Matter::Publishes;
+        let Some(ahead) = session.look_ahead(bytes).filter(publishes) else { return false };
+        let Some(channel) = open(ahead.channel) else { return false };
+        self.stash(ahead.channel, &channel);
         true
     }
 
     /// A channel's publishes are held back from now on.
-    fn stash(&mut self, number: u16, wake: &Arc<ChannelWake>) {
-        if let Some(channel) = waiting(&mut self.channels, number, wake) {
-            channel.stashed = true;
+    fn stash(&mut self, number: u16, open: &OpenChannel) {
+        if let Some(channel) = waiting(&mut self.channels, number, &open.wake) {
+            (channel.stashed, channel.keeps_order) = (true, open.in_transaction);
         }
     }
 
@@ -396,8 +423,8 @@ impl Held {
             self.bytes += piece.len();
             let start = channel.frames.len() - partial.kept_bytes;
             let is_whole = partial.left_bytes == 0;
-            if is_whole && channel.stashed && closes_channel(channel.frames.get(start..).unwrap_or_default())
-            {
+            let frame = channel.frames.get(start..).unwrap_or_default();
+            if is_whole && channel.stashed && matter_of(frame) == Matter::ClosesChannel {
                 channel.cut(start);
                 self.bytes -= start;
                 self.dropped_bytes += start;
@@ -417,6 +444,38 @@ impl Waiting {
         !self.publishes.is_empty() || self.change.is_some()
     }
 
+    /// Whether what it settles goes past what it has waiting. Not before an answer that is due: that comes soon, and
+    /// what follows it comes in order.
+    fn lets_past(&self) -> bool {
+        self.stashed && !self.keeps_order && !self.is_answer_due()
+    }
+
+    /// Takes what settles out of what is held back of its frames; how many bytes. Where the last one is not whole, and
+    /// may be one, what follows comes in order.
+    fn take_settlements_out(&mut self) -> usize {
+        let frames = std::mem::take(&mut self.frames);
+        let (mut rest, before) = (&frames[..], self.settlements.len());
+        let mut kept = Vec::with_capacity(frames.len());
+        while self.lets_past() {
+            let length = frame_bytes(rest).filter(|length| *length <= rest.len());
+            let Some((frame, behind)) = length.map(|length| rest.split_at(length)) else {
+                self.keeps_order = !rest.is_empty() && matter_of(rest) != Matter::Publishes;
+                break;
+            };
+            match matter_of(frame) {
+                Matter::Settles => self.settlements.extend_from_slice(frame),
+                matter => {
+                    self.keeps_order = matter == Matter::BeginsTransactions;
+                    kept.extend_from_slice(frame);
+                }
+            }
+            rest = behind;
+        }
+        kept.extend_from_slice(rest);
+        self.frames = kept;
+        self.settlements.len() - before
+    }
+
     /// What it has begins with its close now.
     fn cut(&mut self, close_at: usize) {
         self.frames.drain(..close_at);
@@ -428,7 +487,7 @@ impl Waiting {
 fn find_close(frames: &[u8]) -> Option<usize> {
     let mut at = 0;
     while let Some(rest) = frames.get(at..).filter(|rest| !rest.is_empty()) {
-        if closes_channel(rest) {
+        if matter_of(rest) == Matter::ClosesChannel {
             return Some(at);
         }
         at += frame_bytes(rest)?;
@@ -450,8 +509,10 @@ fn waiting<'a>(
             publishes: VecDeque::new(),
             change: None,
             stashed: false,
+            keeps_order: false,
             cut: false,
             frames: Vec::new(),
+            settlements: Vec::new(),
         });
         channels.len() - 1
     });

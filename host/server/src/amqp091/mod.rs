@@ -33,7 +33,7 @@ use crate::{
     store::Pressure,
     wiring::Shared,
 };
-use held::{ChannelWake, Held, Next};
+use held::{ChannelWake, Held, Next, OpenChannel};
 use leveret_access::{Identity, Rights};
 use leveret_amqp091::{Event, Session, channels::ByChannel, form::FORM};
 use leveret_broker::{
@@ -226,6 +226,13 @@ impl Connection {
                         continue;
                     }
                     Next::Wait => break,
+                    Next::Settle => {
+                        if !batch.is_empty() {
+                            self.publish(std::mem::take(&mut batch), router);
+                        }
+                        used += self.settle_past(rest, router);
+                        continue;
+                    }
                     Next::Handle => {}
                 }
             }
@@ -269,12 +276,15 @@ impl Connection {
     /// What becomes of what is next, while something waits or is to.
     fn next_of_held(&mut self, rest: &[u8], waited: Option<u16>) -> Next {
         let channels = self.open.as_ref().map(|open| &open.channels);
-        let wake_of = |number| Some(channels?.get(number)?.wake.clone());
+        let open = |number| {
+            let channel = channels?.get(number)?;
+            Some(OpenChannel { wake: channel.wake.clone(), in_transaction: channel.transaction.is_some() })
+        };
         if waited.is_none() {
-            let next = self.held.next(&self.session, rest, wake_of);
+            let next = self.held.next(&self.session, rest, open);
             self.log_dropped();
             next
-        } else if self.held.holds_next(&self.session, rest, wake_of) {
+        } else if self.held.holds_next(&self.session, rest, open) {
             Next::Wait
         } else {
             Next::Handle
@@ -293,6 +303,7 @@ impl Connection {
             let frames = self.held.take_frames(number);
             let used = self.handle(&frames, OUTPUT_BYTES_HARD_MAX, Some(number), router);
             self.held.return_frames(number, frames, used);
+            self.settle_late(number, router);
             self.log_dropped();
             if used == 0 && !self.held.waits(number) {
                 break;
