@@ -173,3 +173,47 @@ fn consumers_are_listed_with_what_they_said() {
         assert_eq!(send_as(broker, watcher, "GET", "consumers/%2F", None).status(), 404);
     });
 }
+
+#[test]
+fn a_channel_says_how_it_was_set_up_and_what_it_holds() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let queue = own_queue(&channel).await;
+        for body in [b"a", b"b", b"c", b"d"] {
+            assert!(publish(&channel, &"".into(), queue.as_str(), body, true).await.unwrap().is_ack());
+        }
+        channel.basic_qos(7, BasicQosOptions::default()).await.unwrap();
+        channel.basic_qos(9, BasicQosOptions { global: true }).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(got(&channel, &queue, false).await.unwrap());
+        }
+        held[0].acker.ack(BasicAckOptions::default()).await.unwrap();
+        held[1].acker.nack(BasicNackOptions::default()).await.unwrap();
+        let (options, nothing) =
+            (BasicConsumeOptions { no_ack: true, ..Default::default() }, FieldTable::default());
+        let _consumer = channel.basic_consume(queue, "c".into(), options, nothing).await.unwrap();
+        let told = get(broker, "channels");
+        let fields = [
+            "consumer_count",
+            "confirm",
+            "transactional",
+            "prefetch_count",
+            "global_prefetch_count",
+            "messages_unacknowledged",
+            "messages_unconfirmed",
+        ];
+        let of = |channel: &Value| json!(fields.map(|field| channel[field].clone()));
+        assert_eq!(of(&told[0]), json!([1, true, false, 7, 9, 2, 0]), "{told}");
+        assert_eq!(told[0]["node"], get(broker, "connections")[0]["node"]);
+        let option = BasicNackOptions { multiple: true, ..Default::default() };
+        held[3].acker.nack(option).await.unwrap();
+        let other = connection.create_channel().await.unwrap();
+        other.tx_select().await.unwrap();
+        channel.basic_qos(0, BasicQosOptions::default()).await.unwrap();
+        let told = get(broker, "vhosts/%2F/channels");
+        assert_eq!(of(&told[0]), json!([1, true, false, 0, 9, 0, 0]), "{told}");
+        assert_eq!(of(&told[1]), json!([0, false, true, 0, 0, 0, 0]), "{told}");
+    });
+}

@@ -173,8 +173,12 @@ fn the_overview_counts_and_says_where_to_connect() {
             "port": broker.http_address().port().to_string(), "path": "/"
         }]);
         expected["exchange_types"] = Value::Null;
-        expected["listeners"][0]["port"] = json!(broker.address().port());
-        expected["listeners"][1]["port"] = json!(broker.http_address().port());
+        for (at, port) in
+            [broker.address(), broker.http_address()].map(|address| address.port()).into_iter().enumerate()
+        {
+            expected["listeners"][at]["node"] = json!("leveret@127.0.0.1");
+            expected["listeners"][at]["port"] = json!(port);
+        }
         assert_eq!(overview, expected);
     });
 }

@@ -11,7 +11,7 @@ use crate::{ConnectionId, Vhost, exchange::Exchange, queue::QueueKind};
 use alloc::{sync::Arc, vec::Vec};
 use core::{
     ops::AddAssign,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
 };
 use leveret_model::{Name, Table};
 
@@ -168,11 +168,50 @@ pub struct ChannelTraffic {
     pub drop_unroutable: Count,
     /// What went to queues, once for each queue.
     pub routed: Count,
+    /// How it was set up.
+    pub mode: ChannelMode,
+    /// What was handed out and settled otherwise than by an acknowledgement.
+    pub(crate) given_back: Count,
     classic: HandedOut<Count>,
     quorum: HandedOut<Count>,
 }
 
+/// How a channel was set up, for whoever looks from another thread.
+#[derive(Debug, Default)]
+pub struct ChannelMode {
+    /// How many messages a new consumer may hold unacknowledged; 0 is no limit.
+    pub(crate) prefetch: AtomicU16,
+    /// How many all consumers together.
+    pub(crate) global_prefetch: AtomicU16,
+    /// What is published and settled waits for a commit.
+    pub(crate) transactional: AtomicBool,
+    /// What is published is confirmed.
+    pub confirms: AtomicBool,
+}
+
+impl ChannelMode {
+    /// How many messages a new consumer may hold unacknowledged, and how many all together; 0 is no limit.
+    #[must_use]
+    pub fn prefetch(&self) -> (u16, u16) {
+        (self.prefetch.load(Ordering::Relaxed), self.global_prefetch.load(Ordering::Relaxed))
+    }
+
+    /// Whether what is published and settled waits for a commit.
+    #[must_use]
+    pub fn is_transactional(&self) -> bool {
+        self.transactional.load(Ordering::Relaxed)
+    }
+}
+
 impl ChannelTraffic {
+    /// How many messages were handed out and are not settled, about: nobody stops while it is read.
+    #[must_use]
+    pub fn unacknowledged(&self) -> u64 {
+        let settled = self.given_back.get();
+        let HandedOut { deliver, get, ack, .. } = self.read().handed_out();
+        (deliver + get).saturating_sub(ack + settled)
+    }
+
     /// What was handed out of queues of a kind.
     #[must_use]
     pub fn handed_out(&self, kind: QueueKind) -> &HandedOut<Count> {

@@ -282,8 +282,9 @@ impl Channel {
                 entries = rest;
             }
             self.credit.release(counted);
-            if outcome == Settle::Accepted {
-                self.count_acked(&queue, run.len());
+            match outcome {
+                Settle::Accepted => self.count_acked(&queue, run.len()),
+                _ => self.traffic.given_back.add(run.len() as u64),
             }
             settle_in(&queue, run, outcome, (&mut *dead, &mut *progress));
             run.clear();
@@ -299,6 +300,7 @@ impl Channel {
             self.credit.release(1);
         }
         settle_in(&holder.queue, &[(entry.message, key)], outcome, ends);
+        self.traffic.given_back.add(1);
         self.let_go(entry.holder);
     }
 

@@ -23,6 +23,7 @@ use crate::{
 };
 use alloc::{collections::VecDeque, format, sync::Arc, vec::Vec};
 use channel::{Channel, Consuming, Holder};
+use core::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use intercepted::Burst;
 use leveret_model::{MessageView, Name, Refusal, Table};
@@ -295,10 +296,13 @@ impl Client {
         let Some(channel) = self.channels.get_mut(&n) else {
             return;
         };
+        let mode = &channel.traffic.mode;
         if global {
+            mode.global_prefetch.store(prefetch, Ordering::Relaxed);
             channel.credit.set_limit(prefetch);
             channel.nudge();
         } else {
+            mode.prefetch.store(prefetch, Ordering::Relaxed);
             channel.prefetch = prefetch;
         }
     }
@@ -430,6 +434,7 @@ impl Client {
     pub fn select_transactions(&mut self, n: u16) {
         if let Some(channel) = self.channels.get_mut(&n) {
             channel.settlements.get_or_insert_default();
+            channel.traffic.mode.transactional.store(true, Ordering::Relaxed);
         }
     }
 

@@ -228,6 +228,7 @@ impl Channel {
             self.credit.release(1);
             queue.is_back(key);
         }
+        self.traffic.given_back.add(1);
         self.let_go(entry.place());
     }
 }

@@ -11,6 +11,7 @@ use crate::conversion;
 use leveret_amqp091::{Method, form::FORM};
 use leveret_broker::{BindTo, ConsumeSpec, Settle, port::Router};
 use leveret_model::{MessageView, Refusal};
+use std::sync::atomic::Ordering;
 
 impl Connection {
     /// The open part of the connection; requests come only once it is there.
@@ -232,6 +233,7 @@ impl Connection {
                 return Err(Refusal::InvalidArgument { text });
             }
             channel.confirm_next.get_or_insert(1);
+            channel.traffic.mode.confirms.store(true, Ordering::Relaxed);
         }
         Ok(Method::ConfirmSelectOk {})
     }

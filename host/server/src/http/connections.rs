@@ -1,10 +1,11 @@
 //! `/api/connections` and `/api/channels`: who is connected, and how to end that.
 
 use super::{
-    Api, arguments,
+    Api, arguments, consumers,
     error::ApiError,
     json::connections::{ChannelJson, ConnectionJson, ConnectionOfChannelJson},
     login::Caller,
+    nodes,
     path::Names,
     stats,
 };
@@ -15,6 +16,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use leveret_access::user::ADMINISTRATOR;
+use leveret_broker::traffic::ChannelTraffic;
 use std::sync::{Arc, atomic::Ordering};
 
 /// Whoever has this tag sees the connections of others too.
@@ -126,7 +128,18 @@ pub(super) async fn channels(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<ChannelJson>> {
-    Json(all(&api, &caller).iter().flat_map(|about| channels_of(&api, about)).collect())
+    Json(channels_of(&api, &all(&api, &caller)))
+}
+
+pub(super) async fn channels_of_vhost(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Names(vhost): Names<String>,
+) -> Result<Json<Vec<ChannelJson>>, ApiError> {
+    let vhost = api.vhost(&vhost)?;
+    let mut all = all(&api, &caller);
+    all.retain(|about| about.vhost == *vhost.name());
+    Ok(Json(channels_of(&api, &all)))
 }
 
 pub(super) async fn channels_of_connection(
@@ -134,7 +147,7 @@ pub(super) async fn channels_of_connection(
     Extension(caller): Extension<Caller>,
     Names(name): Names<String>,
 ) -> Result<Json<Vec<ChannelJson>>, ApiError> {
-    Ok(Json(channels_of(&api, &*one(&api, &caller, &name)?)))
+    Ok(Json(channels_of(&api, &[one(&api, &caller, &name)?])))
 }
 
 pub(super) async fn channel(
@@ -142,32 +155,58 @@ pub(super) async fn channel(
     Extension(caller): Extension<Caller>,
     Names(name): Names<String>,
 ) -> Result<Json<ChannelJson>, ApiError> {
-    let all = all(&api, &caller);
-    let mut channels = all.iter().flat_map(|about| channels_of(&api, about));
+    let mut channels = channels_of(&api, &all(&api, &caller)).into_iter();
     channels.find(|channel| channel.name == name).map(Json).ok_or(ApiError::NotFound)
 }
 
-fn channels_of(api: &Api, about: &About) -> Vec<ChannelJson> {
-    let numbers: Vec<u16> = about.channels.lock().keys().copied().collect();
-    let describe = |number| ChannelJson {
+fn channels_of(api: &Api, connections: &[Arc<About>]) -> Vec<ChannelJson> {
+    let consumers = consumers::counts(api);
+    let mut told = Vec::new();
+    for about in connections {
+        let channels = about.channels.lock().clone();
+        told.extend(channels.into_iter().map(|(number, traffic)| {
+            let consumer_count = consumers.get(&(about.id, number)).copied().unwrap_or_default();
+            describe_channel(api, about, (number, &traffic), consumer_count)
+        }));
+    }
+    told
+}
+
+fn describe_channel(
+    api: &Api,
+    about: &About,
+    (number, traffic): (u16, &ChannelTraffic),
+    consumer_count: u64,
+) -> ChannelJson {
+    let (prefetch_count, global_prefetch_count) = traffic.mode.prefetch();
+    let counts = traffic.read();
+    ChannelJson {
         name: format!("{} ({number})", about.name),
         number,
         user: about.user.to_text(),
         vhost: about.vhost.to_text(),
         state: "running",
+        node: nodes::name(api),
+        consumer_count,
+        confirm: traffic.mode.confirms.load(Ordering::Relaxed),
+        transactional: traffic.mode.is_transactional(),
+        prefetch_count,
+        global_prefetch_count,
+        messages_unacknowledged: traffic.unacknowledged(),
+        messages_unconfirmed: counts.publish_confirm.saturating_sub(counts.confirm),
         connection_details: ConnectionOfChannelJson {
             name: about.name.clone(),
             peer_host: about.peer.ip(),
             peer_port: about.peer.port(),
         },
         message_stats: stats::channel(api, about, number),
-    };
-    numbers.into_iter().map(describe).collect()
+    }
 }
 
 fn describe(api: &Api, about: &About) -> ConnectionJson {
     ConnectionJson {
         name: about.name.clone(),
+        node: nodes::name(api),
         user: about.user.to_text(),
         vhost: about.vhost.to_text(),
         protocol: about.protocol,

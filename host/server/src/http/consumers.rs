@@ -37,6 +37,18 @@ pub(super) async fn list_of_vhost(
     Ok(Json(of_vhost(&api, &vhost, &connections(&api))))
 }
 
+/// How many consumers a channel has, by connection and number; of those channels that have some.
+pub(super) fn counts(api: &Api) -> HashMap<(u64, u16), u64> {
+    let mut counts = HashMap::new();
+    for vhost in api.vhosts() {
+        let queues = vhost.queues();
+        for (info, _) in queues.iter().flat_map(|queue| queue.consumers()) {
+            *counts.entry((info.connection.0, info.channel)).or_default() += 1;
+        }
+    }
+    counts
+}
+
 /// Queues by name, those of a queue by channel and tag.
 fn of_vhost(api: &Api, vhost: &Vhost, connections: &Connections) -> Vec<ConsumerJson> {
     let mut queues = vhost.queues();

@@ -1,8 +1,7 @@
 //! `/api/definitions`: all that was made in a broker or in a virtual host, in the form of RabbitMQ's definition files.
 //!
 //! *Out:* users with the hashes of their passwords, virtual hosts, permissions, policies, limits, and all queues,
-//! exchanges and bindings but what every virtual host has and what belongs to one connection. `parameters` are those
-//! that RabbitMQ has as parameters too: operator policies and limits of virtual hosts.
+//! exchanges and bindings but what every virtual host has and what belongs to one connection.
 //!
 //! *In:* each thing is made in the way of its own path, so it meets the same checks. What is there stays if it is equal.
 //! Else a user, a policy or a permission becomes what the file says, and a queue or an exchange stays as it is, as in
@@ -22,6 +21,7 @@ use super::{
         users::{PermissionsJson, TopicPermissionsJson, UserJson},
     },
     login::Caller,
+    parameters,
     path::Names,
     permissions, policies, queues, users, vhosts,
 };
@@ -31,12 +31,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use std::{collections::HashSet, sync::Arc};
 
-type Object = Map<String, Value>;
-
-/// The component of parameters that are limits of a virtual host, and the name of its only one.
-const LIMITS: (&str, &str) = ("vhost-limits", "limits");
-/// The component of parameters that are operator policies.
-const OPERATOR_POLICY: &str = "operator_policy";
+pub(super) type Object = Map<String, Value>;
 
 /// The sections of what is in a virtual host, in the order in which it can be made.
 const INSIDE: [&str; 5] = ["parameters", "policies", "queues", "exchanges", "bindings"];
@@ -46,7 +41,6 @@ const OF_USER: &[&str] = &["name", "password_hash", "hashing_algorithm", "tags",
 const OF_PERMISSION: &[&str] = &["user", "vhost", "configure", "write", "read"];
 const OF_TOPIC_PERMISSION: &[&str] = &["user", "vhost", "exchange", "write", "read"];
 const OF_POLICY: &[&str] = &["vhost", "name", "pattern", "apply-to", "definition", "priority"];
-const OF_OPERATOR_POLICY: &[&str] = &["pattern", "apply-to", "definition", "priority"];
 const OF_QUEUE: &[&str] = &["name", "vhost", "durable", "auto_delete", "arguments", "type"];
 const OF_EXCHANGE: &[&str] = &["name", "vhost", "type", "durable", "auto_delete", "internal", "arguments"];
 const OF_BINDING: &[&str] =
@@ -71,20 +65,6 @@ pub(super) async fn read_of_vhost(
         told.insert(section.to_owned(), json!(list));
     }
     Ok(Json(told))
-}
-
-/// `GET /api/parameters`.
-pub(super) async fn parameters(State(api): State<Arc<Api>>) -> Json<Vec<Object>> {
-    Json(parameters_of(&api, &api.vhosts()))
-}
-
-/// `GET /api/parameters/{component}`.
-pub(super) async fn parameters_of_component(
-    State(api): State<Arc<Api>>,
-    Names(component): Names<String>,
-) -> Json<Vec<Object>> {
-    let all = parameters_of(&api, &api.vhosts()).into_iter();
-    Json(all.filter(|parameter| parameter.get("component").is_some_and(|of| *of == component)).collect())
 }
 
 /// Who tells it.
@@ -137,7 +117,7 @@ fn of_vhosts(api: &Arc<Api>, vhosts: &[Arc<Vhost>]) -> [(&'static str, Vec<Objec
         exchanges.extend(made.map(|exchange| picked(&exchange, OF_EXCHANGE)));
     }
     [
-        ("parameters", parameters_of(api, vhosts)),
+        ("parameters", parameters::of_vhosts(api, vhosts)),
         ("policies", policies.iter().map(|policy| picked(policy, OF_POLICY)).collect()),
         ("queues", queues),
         ("exchanges", exchanges),
@@ -145,21 +125,7 @@ fn of_vhosts(api: &Arc<Api>, vhosts: &[Arc<Vhost>]) -> [(&'static str, Vec<Objec
     ]
 }
 
-fn parameters_of(api: &Arc<Api>, vhosts: &[Arc<Vhost>]) -> Vec<Object> {
-    let limits = vhosts.iter().filter_map(|vhost| vhosts::limits_definition(api, vhost));
-    let limits = limits.map(|(vhost, value)| {
-        fields(json!({ "component": LIMITS.0, "name": LIMITS.1, "vhost": vhost, "value": value }))
-    });
-    let policies = policies::describe_all(api, PolicyKind::Operator, vhosts).into_iter();
-    let policies = policies.map(|policy| {
-        let value = picked(&policy, OF_OPERATOR_POLICY);
-        let (name, vhost) = (policy.name, policy.vhost);
-        fields(json!({ "component": OPERATOR_POLICY, "name": name, "vhost": vhost, "value": value }))
-    });
-    limits.chain(policies).collect()
-}
-
-fn fields(value: Value) -> Object {
+pub(super) fn fields(value: Value) -> Object {
     match value {
         Value::Object(fields) => fields,
         _ => Object::new(),
@@ -167,7 +133,7 @@ fn fields(value: Value) -> Object {
 }
 
 /// These fields of something.
-fn picked(of: &impl Serialize, keys: &[&str]) -> Object {
+pub(super) fn picked(of: &impl Serialize, keys: &[&str]) -> Object {
     // What is told over HTTP can be told here.
     let all = serde_json::to_value(of).map(fields).unwrap_or_default();
     all.into_iter().filter(|(key, _)| keys.contains(&key.as_str())).collect()
@@ -217,10 +183,7 @@ impl Import {
         let import = Self { api, file, before, into };
         for parameter in import.section("parameters")? {
             let component = text_field(&parameter, "component")?;
-            if component != LIMITS.0 && component != OPERATOR_POLICY {
-                let why = format!("Validation failed\n\ncomponent {component} not found\n");
-                return Err(ApiError::BadRequest(why));
-            }
+            parameters::check_component(component)?;
         }
         Ok(import)
     }
@@ -301,15 +264,7 @@ async fn put_vhost(api: &Arc<Api>, vhost: Object) -> Result<(), ApiError> {
     about.extend(vhost);
     vhosts::put(State(api.clone()), Extension(Caller::Token), Names(name.clone()), Some(JsonBody(about)))
         .await?;
-    put_limits(api, &name, limits).await
-}
-
-async fn put_limits(api: &Arc<Api>, vhost: &str, limits: Object) -> Result<(), ApiError> {
-    for (limit, value) in limits {
-        let body = JsonBody(fields(json!({ "value": value })));
-        vhosts::put_limit(State(api.clone()), Names((vhost.to_owned(), limit)), body).await?;
-    }
-    Ok(())
+    parameters::put_limits(api, &name, limits).await
 }
 
 async fn put_permissions(api: &Arc<Api>, its: Object) -> Result<(), ApiError> {
@@ -324,13 +279,8 @@ async fn put_topic_permissions(api: &Arc<Api>, its: Object) -> Result<(), ApiErr
 
 async fn put_parameter(api: &Arc<Api>, mut parameter: Object) -> Result<(), ApiError> {
     let [component, vhost, name] = owned(&parameter, ["component", "vhost", "name"])?;
-    let mut value = parameter.remove("value").map(fields).unwrap_or_default();
-    if component == LIMITS.0 {
-        return put_limits(api, &vhost, value).await;
-    }
-    value.insert("vhost".to_owned(), json!(vhost));
-    value.insert("name".to_owned(), json!(name));
-    put_policy(api, PolicyKind::Operator, value).await
+    let value = parameter.remove("value").map(fields).unwrap_or_default();
+    parameters::set(api, [component, vhost, name], value).await
 }
 
 async fn put_policy(api: &Arc<Api>, kind: PolicyKind, policy: Object) -> Result<(), ApiError> {

@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     },
     /// It makes sense and cannot be done now, for this reason.
     Refused(String),
+    /// It makes sense and what it is about is protected from it, for this reason.
+    Protected(String),
     /// It makes sense and has to wait, for this reason.
     NotNow(&'static str),
     /// Too much of that kind is going on.
@@ -60,6 +62,7 @@ impl ApiError {
             Self::NotFound | Self::NothingThere(_) | Self::NoVhost => StatusCode::NOT_FOUND,
             Self::BadRequest(_) | Self::Pagination { .. } => StatusCode::BAD_REQUEST,
             Self::Refused(_) => StatusCode::CONFLICT,
+            Self::Protected(_) => StatusCode::PRECONDITION_FAILED,
             Self::NotNow(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotAuthorized
             | Self::Denied
@@ -83,6 +86,7 @@ impl ApiError {
             Self::BadRequest(why) => ("bad_request", why),
             Self::Pagination { kind, why } => (kind, why),
             Self::Refused(why) => ("refused", why),
+            Self::Protected(why) => ("precondition_failed", why),
             Self::NotNow(why) => ("not_now", why),
             Self::Busy => ("busy", "too many such requests at a time"),
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),

@@ -152,6 +152,8 @@ pub struct MessagesJson {
 /// A socket that listens.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListenerJson {
+    /// On which node.
+    pub node: String,
     /// `amqp` or `http`.
     pub protocol: &'static str,
     /// Its address.
@@ -175,6 +177,8 @@ pub struct VhostJson {
     /// Its tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// It is not deleted.
+    pub protected_from_deletion: bool,
     /// The messages of its queues.
     #[serde(flatten)]
     pub messages: MessagesJson,

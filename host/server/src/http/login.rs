@@ -16,8 +16,10 @@ const MANAGEMENT: [&str; 4] = ["management", POLICYMAKER, MONITORING, ADMINISTRA
 const POLICYMAKER: &str = "policymaker";
 
 /// What all of them may look at, and of what is in a virtual host that they may enter.
-const OPEN: [&str; 18] = [
+const OPEN: [&str; 20] = [
     "whoami",
+    "extensions",
+    "auth",
     "nodes",
     "cluster-name",
     "version",

@@ -16,6 +16,7 @@
 //! its JSON in [`json`], and its lines in the list.
 
 mod acting;
+mod alone;
 pub(crate) mod arguments;
 mod aside;
 mod binding;
@@ -41,6 +42,7 @@ mod metrics;
 mod nodes;
 mod overview;
 mod paging;
+mod parameters;
 mod path;
 mod permissions;
 mod pins;
@@ -165,6 +167,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/store", get(store::read))
         .route("/api/vhosts", get(vhosts::list))
         .route("/api/vhosts/{vhost}", get(vhosts::read).put(vhosts::put).delete(vhosts::delete))
+        .route("/api/vhosts/{vhost}/deletion/protection", post(vhosts::protect).delete(vhosts::unprotect))
         .route("/api/vhost-limits", get(vhosts::limits))
         .route("/api/vhost-limits/{vhost}", get(vhosts::limits_of))
         .route("/api/vhost-limits/{vhost}/{limit}", put(vhosts::put_limit).delete(vhosts::delete_limit))
@@ -180,6 +183,7 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/api/exchanges-info/{vhost}/{exchange}", get(exchange_info::read))
         .route("/api/exchanges-arguments/{vhost}/{exchange}", put(exchange_info::configure))
         .route("/api/queues", get(queues::list))
+        .route("/api/queues/detailed", get(queues::list))
         .route("/api/queues/{vhost}", get(queues::list_of_vhost))
         .route(
             "/api/queues/{vhost}/{queue}",
@@ -220,6 +224,7 @@ fn router(api: &Arc<Api>) -> Router {
         .merge(node_router())
         .merge(policies_router())
         .merge(definitions_router())
+        .merge(alone::router())
         .fallback(async || ApiError::NotFound)
         .layer(middleware::from_fn(paging::pages))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
@@ -271,8 +276,13 @@ fn definitions_router() -> Router<Arc<Api>> {
     Router::new()
         .route("/api/definitions", get(definitions::read).post(definitions::take))
         .route("/api/definitions/{vhost}", get(definitions::read_of_vhost).post(definitions::take_into_vhost))
-        .route("/api/parameters", get(definitions::parameters))
-        .route("/api/parameters/{component}", get(definitions::parameters_of_component))
+        .route("/api/parameters", get(parameters::list))
+        .route("/api/parameters/{component}", get(parameters::list_of_component))
+        .route("/api/parameters/{component}/{vhost}", get(parameters::list_of_vhost))
+        .route(
+            "/api/parameters/{component}/{vhost}/{name}",
+            get(parameters::read).put(parameters::put).delete(parameters::delete),
+        )
 }
 
 /// The node itself, and who is connected to it.
@@ -284,7 +294,6 @@ fn node_router() -> Router<Arc<Api>> {
         .route("/api/version", get(nodes::version))
         .route("/api/aliveness-test/{vhost}", get(nodes::aliveness))
         .route("/api/healthchecks/node", get(nodes::healthy))
-        .route("/api/healthchecks/node/", get(nodes::healthy))
         .route("/api/healthchecks/node/{node}", get(nodes::healthy_by_name))
         .route("/api/health/checks/{check}", get(nodes::health))
         .route("/api/health/checks/port-listener/{port}", get(nodes::port_listener))
@@ -297,6 +306,7 @@ fn node_router() -> Router<Arc<Api>> {
             get(connections::list_of_user).delete(connections::delete_of_user),
         )
         .route("/api/vhosts/{vhost}/connections", get(connections::list_of_vhost))
+        .route("/api/vhosts/{vhost}/channels", get(connections::channels_of_vhost))
         .route("/api/consumers", get(consumers::list))
         .route("/api/consumers/{vhost}", get(consumers::list_of_vhost))
         .route("/api/channels", get(connections::channels))

@@ -54,7 +54,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
         queue_totals: QueueTotalsJson { messages: counts.into(), details: told.details },
         message_stats: told.stats.unwrap_or_default(),
         churn_rates: stats::churn(&api),
-        listeners: api.listeners().map(|(protocol, address)| listener(protocol, address)).collect(),
+        listeners: api.listeners().map(|(protocol, address)| listener(&api, protocol, address)).collect(),
     })
 }
 
@@ -71,6 +71,12 @@ fn is_tls(protocol: &str) -> bool {
     ["amqp/ssl", "https"].contains(&protocol)
 }
 
-fn listener(protocol: &'static str, address: SocketAddr) -> ListenerJson {
-    ListenerJson { protocol, ip_address: address.ip(), port: address.port(), tls: is_tls(protocol) }
+fn listener(api: &Api, protocol: &'static str, address: SocketAddr) -> ListenerJson {
+    ListenerJson {
+        node: nodes::name(api),
+        protocol,
+        ip_address: address.ip(),
+        port: address.port(),
+        tls: is_tls(protocol),
+    }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{explainer::Explainer, tls::Tls, wiring::Shared, worker::Order};
 use anyhow::Context;
-use axum::{Router, extract::Request};
+use axum::{Router, extract::Request, http::Uri};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -266,6 +266,7 @@ async fn serve(
     let api = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        trim(request.uri_mut());
         api.call(request)
     });
     let mut http = http1::Builder::new();
@@ -283,10 +284,43 @@ async fn serve(
     }
 }
 
+/// Takes the slashes at the end of a path away: some tools send one, and RabbitMQ does not look at it.
+fn trim(uri: &mut Uri) {
+    let path = uri.path();
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.len() == path.len() || trimmed.is_empty() {
+        return;
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{trimmed}{query}").parse().ok();
+    // Less of one that was taken is taken.
+    if let Ok(less) = Uri::from_parts(parts) {
+        *uri = less;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::io::AsyncReadExt;
+
+    #[test]
+    fn a_slash_at_the_end_of_a_path_means_nothing() {
+        for (given, meant) in [
+            ("/api/users/", "/api/users"),
+            ("/api/users//?page=1", "/api/users?page=1"),
+            ("/api/queues/%2F/", "/api/queues/%2F"),
+            ("http://localhost:1/api/users/", "http://localhost:1/api/users"),
+            ("/api/users?name=a/", "/api/users?name=a/"),
+            ("/", "/"),
+            ("//", "//"),
+        ] {
+            let mut uri = given.parse().unwrap();
+            trim(&mut uri);
+            assert_eq!(uri.to_string(), meant);
+        }
+    }
 
     #[test]
     fn a_connection_that_says_nothing_ends_when_its_time_is_over() {

@@ -29,6 +29,10 @@ use std::sync::Arc;
 /// The two limits by their names.
 const MAX_CONNECTIONS: &str = "max-connections";
 const MAX_QUEUES: &str = "max-queues";
+/// Both limits.
+pub(super) const LIMITS: [&str; 2] = [MAX_CONNECTIONS, MAX_QUEUES];
+/// The field that says that a virtual host is not deleted.
+const PROTECTED: &str = "protected_from_deletion";
 
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -63,6 +67,7 @@ fn describe(api: &Api, place: &Place) -> VhostJson {
         default_queue_type: place.queue_type().as_str(),
         description: record.description.clone(),
         tags: record.tags.clone(),
+        protected_from_deletion: record.is_protected,
         messages,
         message_stats: stats::vhost(api, vhost),
     }
@@ -83,10 +88,12 @@ pub(super) async fn put(
     let description = body.get("description").and_then(Value::as_str).map(str::to_owned);
     let tags = body.get("tags").map(tags).transpose()?;
     let queue_type = queue_type(body.get("default_queue_type"))?;
+    let is_protected = body.get(PROTECTED).and_then(Value::as_bool);
     let is_new = change(&api, (&vhost, true), move |record| {
         record.description = description.unwrap_or_default();
         record.tags = tags.unwrap_or_default();
         record.queue_type = queue_type;
+        record.is_protected = is_protected.unwrap_or(record.is_protected);
     })
     .await?;
     if is_new && let Caller::User(user) = caller {
@@ -131,12 +138,38 @@ async fn change(
     Ok(is_new)
 }
 
+/// `POST /api/vhosts/{vhost}/deletion/protection`: it is not deleted any more.
+pub(super) async fn protect(
+    State(api): State<Arc<Api>>,
+    Names(name): Names<String>,
+) -> Result<StatusCode, ApiError> {
+    set_protected(&api, &name, true).await
+}
+
+/// `DELETE /api/vhosts/{vhost}/deletion/protection`: it may be deleted again.
+pub(super) async fn unprotect(
+    State(api): State<Arc<Api>>,
+    Names(name): Names<String>,
+) -> Result<StatusCode, ApiError> {
+    set_protected(&api, &name, false).await
+}
+
+async fn set_protected(api: &Arc<Api>, name: &str, is_protected: bool) -> Result<StatusCode, ApiError> {
+    place(api, name)?;
+    change(api, (&name_of(name)?, false), move |record| record.is_protected = is_protected).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Deletes one with all that is in it, once its connections have ended.
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Names(name): Names<String>,
 ) -> Result<StatusCode, ApiError> {
     let vhost = name_of(&name)?;
+    if place(&api, &name)?.record.is_protected {
+        let why = format!("Refusing to delete virtual host '{name}' because it is protected from deletion");
+        return Err(ApiError::Protected(why));
+    }
     let (there, gone) = (api.clone(), vhost.clone());
     // On a thread of its own: it waits for connections, which may wait for the lane.
     let closed = api.aside.run(move || there.shared.vhosts.close(&gone, &there.shared.live));
@@ -168,9 +201,12 @@ pub(super) fn definitions(api: &Api) -> Vec<Map<String, Value>> {
     let describe = |place: &Place| {
         let (record, limits) = (&place.record, limits_json(place));
         let queue_type = place.queue_type().as_str();
-        let metadata = json!({
+        let mut metadata = json!({
             "description": record.description, "tags": record.tags, "default_queue_type": queue_type,
         });
+        if let Some(fields) = metadata.as_object_mut().filter(|_| record.is_protected) {
+            fields.insert(PROTECTED.to_owned(), json!(true));
+        }
         let mut told = Map::new();
         told.insert("name".to_owned(), json!(limits.vhost));
         told.insert("metadata".to_owned(), metadata);

@@ -7,6 +7,7 @@
 //! max-connections    a number, where there is that limit
 //! max-queues         likewise
 //! queue-type         a text, where there is one
+//! protected          a boolean, where it is true
 //! ```
 
 use super::{
@@ -37,6 +38,8 @@ pub struct VhostRecord {
     pub queues_max: Option<u64>,
     /// Of which type queues are that name none, where that is said.
     pub queue_type: Option<QueueKind>,
+    /// It is not deleted.
+    pub is_protected: bool,
 }
 
 impl DiskStore {
@@ -81,7 +84,8 @@ fn key(name: &Name) -> Vec<u8> {
 }
 
 fn value(record: &VhostRecord) -> Vec<u8> {
-    let VhostRecord { made, description, tags, connections_max, queues_max, queue_type } = record;
+    let VhostRecord { made, description, tags, connections_max, queues_max, queue_type, is_protected } =
+        record;
     let number =
         |limit: &Option<u64>| limit.map(|limit| Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
     let tags = tags.iter().map(|tag| Value::Text(tag.clone())).collect();
@@ -91,6 +95,7 @@ fn value(record: &VhostRecord) -> Vec<u8> {
         ("tags", Some(Value::List(tags))),
         ("max-connections", number(connections_max)),
         ("max-queues", number(queues_max)),
+        ("protected", is_protected.then_some(Value::Boolean(true))),
         ("queue-type", queue_type.map(|kind| Value::Text(kind.as_str().to_owned()))),
     ];
     let fields = fields.into_iter().filter_map(|(name, value)| Some((Name::from_static(name), value?)));
@@ -118,6 +123,7 @@ fn read(value: &[u8]) -> Result<VhostRecord, Malformed> {
         },
         connections_max: number(b"max-connections"),
         queues_max: number(b"max-queues"),
+        is_protected: matches!(table.get(b"protected".as_slice()), Some(Value::Boolean(true))),
         queue_type: table.get(b"queue-type".as_slice()).and_then(Value::as_text).and_then(QueueKind::named),
     })
 }
@@ -135,6 +141,7 @@ mod tests {
             connections_max: Some(3),
             queues_max: None,
             queue_type: Some(QueueKind::Quorum),
+            is_protected: true,
         };
         for record in [record, VhostRecord::default()] {
             let value = value(&record);

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 pub struct ConnectionJson {
     /// From where to where.
     pub name: String,
+    /// On which node.
+    pub node: String,
     /// As whom.
     pub user: String,
     /// In which virtual host.
@@ -62,6 +64,22 @@ pub struct ChannelJson {
     pub vhost: String,
     /// Always `running`.
     pub state: &'static str,
+    /// On which node.
+    pub node: String,
+    /// How many consumers it has.
+    pub consumer_count: u64,
+    /// What is published on it is confirmed.
+    pub confirm: bool,
+    /// What is published and settled on it waits for a commit.
+    pub transactional: bool,
+    /// How many messages a new consumer may hold unacknowledged; 0 is no limit.
+    pub prefetch_count: u16,
+    /// How many all its consumers together.
+    pub global_prefetch_count: u16,
+    /// What was handed out on it and is not settled.
+    pub messages_unacknowledged: u64,
+    /// What was published with confirms on and is not accepted yet.
+    pub messages_unconfirmed: u64,
     /// Its connection.
     pub connection_details: ConnectionOfChannelJson,
     /// What was published and handed out, if anything was.
