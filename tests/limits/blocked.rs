@@ -94,7 +94,7 @@ fn blocked(broker: &Broker, begun: Option<u16>) -> (RawConnection, u32) {
     let mut connection = RawConnection::open_to_be_blocked(broker.address());
     [PUBLISHING, CONSUMING, OTHER]
         .into_iter()
-        .chain(begun)
+        .chain(begun.filter(|channel| *channel != CONSUMING))
         .for_each(|channel| connection.open_channel(channel));
     let declare = Arguments::new().short(0).short_string(QUEUE).bits(&[false]).empty_table();
     connection.send_method(PUBLISHING, id::QUEUE_DECLARE, declare);

@@ -15,13 +15,15 @@ pub(crate) struct Origin {
     pub(crate) dead_lettered: bool,
     /// Somebody had it before.
     pub(crate) redelivered: bool,
+    /// How often it failed in the queue where it died, if that counts: a queue that counts goes on from there.
+    pub(crate) failures: u32,
     /// How many messages may be emitted because of it.
     pub(crate) emissions_max: u32,
 }
 
 impl Default for Origin {
     fn default() -> Self {
-        Self { hops: 0, dead_lettered: false, redelivered: false, emissions_max: EMISSIONS_MAX }
+        Self { hops: 0, dead_lettered: false, redelivered: false, failures: 0, emissions_max: EMISSIONS_MAX }
     }
 }
 

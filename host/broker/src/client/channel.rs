@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     credit::ChannelCredit,
-    dead_letter::{DeadLetters, DeathReason},
+    dead_letter::DeadLetters,
     queue::{ConsumerKey, MessageRef, Progress, Queue, Settle},
     traffic::{By, ChannelTraffic, count_handed_out},
 };
@@ -340,12 +340,13 @@ pub(super) fn settle_in(
     outcome: Settle,
     (dead, progress): (&mut DeadLetters, &mut Progress),
 ) {
-    if outcome != Settle::Rejected || queue.dead_lettering().is_none() {
+    let is_unwanted = matches!(outcome, Settle::Rejected | Settle::Discarded);
+    if !is_unwanted || queue.dead_lettering().is_none() {
         queue.settle(run, outcome, progress);
         return;
     }
     queue.condemn(run);
     for (message, _) in run {
-        dead.push(queue, *message, DeathReason::Rejected);
+        dead.push_settled(queue, *message, outcome == Settle::Rejected);
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Letter {
     has_history: bool,
     /// It is marked as redelivered.
     was_delivered: bool,
+    /// How often it failed where it died, if that was counted there.
+    failures: Option<u32>,
     /// In the patched bytes: the properties it goes on with.
     patched: Range<usize>,
     /// Its place among the letters that were shown to interceptors.
@@ -75,8 +77,8 @@ impl Letters {
         self.source.len()
     }
 
-    /// Copies a message; under its queue's lock. `None` for one that is there no more.
-    pub(crate) fn push(&mut self, stored: Option<Stored<'_>>) {
+    /// Copies a message that failed so often; under its queue's lock. `None` for one that is there no more.
+    pub(crate) fn push(&mut self, stored: Option<Stored<'_>>, failures: Option<u32>) {
         let source = &mut self.source;
         let mut copy = |bytes: &[u8]| {
             let start = source.len();
@@ -92,6 +94,7 @@ impl Letters {
             form: stored.message.form,
             has_history: stored.dead_lettered,
             was_delivered: stored.redelivered,
+            failures,
             patched: 0..0,
             shown: usize::MAX,
             since_rejected: Vec::new(),
@@ -106,6 +109,18 @@ impl Letters {
     /// Whether somebody had it before it died.
     pub(super) fn was_delivered(&self, index: usize) -> bool {
         self.letters.get(index).and_then(Option::as_ref).is_some_and(|letter| letter.was_delivered)
+    }
+
+    /// How often it failed where it died, as far as that was counted.
+    pub(super) fn failures(&self, index: usize) -> u32 {
+        self.letters.get(index).and_then(Option::as_ref).and_then(|letter| letter.failures).unwrap_or(0)
+    }
+
+    /// That it died was a failure too.
+    pub(super) fn count_failure(&mut self, index: usize) {
+        if let Some(Some(Letter { failures: Some(failures), .. })) = self.letters.get_mut(index) {
+            *failures = failures.saturating_add(1);
+        }
     }
 
     /// Whether a dead letter must not go to a queue: it would go round for ever, with no client

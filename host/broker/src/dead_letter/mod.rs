@@ -94,6 +94,8 @@ struct Dying {
     queue: Arc<Queue>,
     message: MessageRef,
     reason: DeathReason,
+    /// It was a failure of whoever had it.
+    failed: bool,
     /// How often it was tried in vain.
     tries: u32,
     /// How often of these it was refused by whoever was asked about it.
@@ -142,7 +144,16 @@ struct Routing {
 impl DeadLetters {
     /// Adds a message. Its queue was told that it is dying ([`Queue::condemn`]).
     pub(crate) fn push(&mut self, queue: &Arc<Queue>, message: MessageRef, reason: DeathReason) {
-        self.fresh.push_back(Dying { queue: queue.clone(), message, reason, tries: 0, refusals: 0 });
+        self.add(queue, message, reason, false);
+    }
+
+    /// The same of one that a client settled so, and whether it failed on it.
+    pub(crate) fn push_settled(&mut self, queue: &Arc<Queue>, message: MessageRef, failed: bool) {
+        self.add(queue, message, DeathReason::Rejected, failed);
+    }
+
+    fn add(&mut self, queue: &Arc<Queue>, message: MessageRef, reason: DeathReason, failed: bool) {
+        self.fresh.push_back(Dying { queue: queue.clone(), message, reason, failed, tries: 0, refusals: 0 });
     }
 
     /// Whether some are to be routed, and none waits for an answer.
@@ -245,7 +256,10 @@ impl DeadLetters {
         let run = self.fresh.iter().take_while(|d| Arc::ptr_eq(&d.queue, queue) && d.reason == reason);
         letters.clear();
         queue.copy(run.take(RUN_MESSAGES_MAX).map(|dying| dying.message), RUN_BYTES_MAX, letters);
-        for index in 0..letters.len() {
+        for (index, dying) in self.fresh.iter().enumerate().take(letters.len()) {
+            if dying.failed {
+                letters.count_failure(index);
+            }
             letters.write_history(index, queue, reason, self.last_now_ms);
         }
     }
@@ -422,8 +436,9 @@ impl Run<'_> {
 
 impl Sender for Run<'_> {
     fn origin(&self, message: u32) -> Origin {
-        let redelivered = self.letters.was_delivered(self.letter(message));
-        Origin { dead_lettered: true, redelivered, ..Origin::default() }
+        let letter = self.letter(message);
+        let (redelivered, failures) = (self.letters.was_delivered(letter), self.letters.failures(letter));
+        Origin { dead_lettered: true, redelivered, failures, ..Origin::default() }
     }
 
     fn large(&self, message: u32) -> Option<Arc<LargeBody>> {

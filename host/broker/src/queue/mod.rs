@@ -290,7 +290,8 @@ impl Queue {
             let message = &publish.message;
             let apart =
                 if message.body.len() < LARGE_BODY_BYTES { None } else { large_of(large, *member).cloned() };
-            let flags = sender.map_or(0, |sender| record::flags_of(sender.origin(*member)));
+            let origin = sender.map(|sender| sender.origin(*member));
+            let flags = origin.map_or(0, record::flags_of);
             if state.is_full(message.body.len()) {
                 let goes_on = state.settings.overflow == Overflow::RejectPublishDlx && state.has_letters;
                 if goes_on {
@@ -304,6 +305,9 @@ impl Queue {
             }
             let lane = state.lane_of(message);
             let kept = state.lanes.lane_mut(lane).place(&mut notes.placing, *member, message);
+            if let Some(origin) = origin {
+                state.count_failures(lane, origin.failures, kept);
+            }
             let flags = flags | if kept { record::KEPT } else { 0 };
             let marks = if notes.is_timeless && state.settings.message_ttl_ms.is_none() {
                 record::Marks::of(flags)
@@ -469,7 +473,7 @@ impl Queue {
     ) {
         let state = self.state.lock();
         for message in messages {
-            into.push(state.stored(message));
+            into.push(state.stored(message), state.failures(message));
             if into.len_bytes() >= bytes_max {
                 break;
             }

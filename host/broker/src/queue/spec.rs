@@ -61,8 +61,11 @@ impl Queue {
 pub enum Settle {
     /// Done.
     Accepted,
-    /// Not wanted: dead-lettered if the queue has a dead-letter exchange, else dropped.
+    /// Not wanted: dead-lettered if the queue has a dead-letter exchange, else dropped. A dead letter counts that as
+    /// one more failure where its queue counted some.
     Rejected,
+    /// The same where it is no failure.
+    Discarded,
     /// Back to where it was in the queue, marked as redelivered.
     Requeue {
         /// Its consumer failed on it or went away: that counts where deliveries are limited.

@@ -37,6 +37,9 @@ pub const IN_MEMORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The same while the broker has used up half of the memory that it may.
 const IN_MEMORY_BYTES_MIN: usize = 2 * 1024 * 1024;
 
+/// As how many deliveries of a dead letter the store is told its failures at most.
+const FAILURES_KEPT_MAX: u32 = 255;
+
 pub(super) struct State {
     deleted: bool,
     pub(super) settings: QueueSettings,
@@ -297,6 +300,21 @@ impl State {
         self.released_bytes += bytes;
     }
 
+    /// The message that comes next to a lane failed so often where it died. In the store each failure is a delivery.
+    pub(super) fn count_failures(&mut self, lane: u16, failures: u32, is_kept: bool) {
+        let sequence = self.lanes.lane(lane).store.next_sequence();
+        if failures > 0 && self.tries.begin_with((lane, sequence), failures) && is_kept {
+            let times = failures.min(FAILURES_KEPT_MAX) as usize;
+            let delivered = &mut self.lanes.lane_mut(lane).delivered;
+            delivered.extend(core::iter::repeat_n(Ranges { first: sequence, count: 1 }, times));
+        }
+    }
+
+    /// How often a message failed, where that is counted.
+    pub(super) fn failures(&self, message: MessageRef) -> Option<u32> {
+        self.tries.counted_failures(message)
+    }
+
     /// A message is done with.
     pub(super) fn forget(&mut self, message: MessageRef) {
         self.tries.forget(message);
@@ -396,7 +414,7 @@ impl State {
     /// Settles messages that were handed out.
     pub(super) fn settle(&mut self, messages: &[(MessageRef, Option<ConsumerKey>)], outcome: Settle) {
         match outcome {
-            Settle::Accepted | Settle::Rejected => self.accept(messages),
+            Settle::Accepted | Settle::Rejected | Settle::Discarded => self.accept(messages),
             Settle::Requeue { failed } => {
                 for (message, key) in messages {
                     self.give_back(*message, failed);

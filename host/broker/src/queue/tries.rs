@@ -2,7 +2,8 @@
 //!
 //! Two counts, told to consumers as headers from the second delivery on: `x-acquired-count`, how often it was delivered
 //! before, and `x-delivery-count`, how often of these it failed: it was rejected to be requeued, or its consumer went
-//! away. What is given back with a nack counts as no failure. A message beyond its limit dies.
+//! away. What is given back with a nack counts as no failure. A message beyond its limit dies. A dead letter goes on from
+//! what it failed where it died.
 //!
 //! After a restart each delivery that is on disk counts as failed: if it was the message that ended the process, it
 //! must not do so for ever.
@@ -65,7 +66,20 @@ impl Tries {
     pub(super) fn is_worn_out(&self, message: MessageRef, has_letters: bool) -> bool {
         let counts = self.counts.as_ref().filter(|counts| !counts.is_empty());
         let count = counts.and_then(|counts| counts.get(&(message.lane, message.sequence)));
-        count.is_some_and(|count| self.limit.is_over(*count, has_letters))
+        // One that failed elsewhere is tried here first.
+        count.is_some_and(|count| count.acquired > 0 && self.limit.is_over(*count, has_letters))
+    }
+
+    /// A message that comes failed so often before. False where that is not counted.
+    pub(super) fn begin_with(&mut self, (lane, sequence): (u16, u64), failed: u32) -> bool {
+        let Some(counts) = &mut self.counts else { return false };
+        counts.insert((lane, sequence), Count { acquired: 0, failed });
+        true
+    }
+
+    /// How often a message failed, where that is counted.
+    pub(super) fn counted_failures(&self, message: MessageRef) -> Option<u32> {
+        self.counts.as_ref().map(|_| self.failures(message))
     }
 
     /// How often a message failed.
@@ -117,7 +131,9 @@ impl Count {
             value: Value::Integer(count.into()),
         };
         let failed = (count.failed > 0).then(|| header("x-delivery-count", count.failed));
-        let patch: Patch = [header("x-acquired-count", count.acquired)].into_iter().chain(failed).collect();
+        // As RabbitMQ says it of one that failed elsewhere and was not given to anybody here.
+        let acquired = if count.acquired == 0 { count.failed } else { count.acquired };
+        let patch: Patch = [header("x-acquired-count", acquired)].into_iter().chain(failed).collect();
         patched.clear();
         match view.form.patch(view.properties, &patch, patched) {
             Ok(()) => MessageView { properties: patched, ..view },

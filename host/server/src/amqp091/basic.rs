@@ -241,7 +241,11 @@ impl Connection {
 
 /// As in RabbitMQ a reject counts as a failure where deliveries are limited, a nack does not.
 fn settle_refused(requeue: bool, failed: bool) -> Settle {
-    if requeue { Settle::Requeue { failed } } else { Settle::Rejected }
+    match (requeue, failed) {
+        (true, failed) => Settle::Requeue { failed },
+        (false, true) => Settle::Rejected,
+        (false, false) => Settle::Discarded,
+    }
 }
 
 /// With `nowait` only a refusal is told.

@@ -127,10 +127,14 @@ pub(super) fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Op
         Some(DeliveryState::Accepted(_)) => Settle::Accepted,
         Some(DeliveryState::Rejected(_)) => Settle::Rejected,
         Some(DeliveryState::Released(_)) => Settle::Requeue { failed: false },
-        Some(DeliveryState::Modified(modified)) => match modified.undeliverable_here {
-            Some(true) => Settle::Rejected,
-            _ => Settle::Requeue { failed: modified.delivery_failed == Some(true) },
-        },
+        Some(DeliveryState::Modified(modified)) => {
+            let failed = modified.delivery_failed == Some(true);
+            match (modified.undeliverable_here, failed) {
+                (Some(true), true) => Settle::Rejected,
+                (Some(true), false) => Settle::Discarded,
+                _ => Settle::Requeue { failed },
+            }
+        }
         _ if settled => Settle::Requeue { failed: false },
         _ => return None,
     })
