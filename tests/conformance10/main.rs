@@ -37,6 +37,17 @@ impl Other {
 
     /// Declares a durable queue with these arguments.
     fn queue(&mut self, arguments: &[(&str, &str)]) -> String {
+        self.declare(|declare| declare.table(arguments))
+    }
+
+    /// Declares a quorum queue with a single active consumer.
+    fn single_active_queue(&mut self) -> String {
+        let arguments = Arguments::new().short_string("x-queue-type").octet(b'S').long_string("quorum");
+        let arguments = arguments.short_string("x-single-active-consumer").octet(b't').octet(1);
+        self.declare(|declare| declare.long_string(arguments.into_bytes()))
+    }
+
+    fn declare(&mut self, with: impl FnOnce(Arguments) -> Arguments) -> String {
         let name = unique_name("queue");
         let durable = [false, true, false, false, false];
         let declare = Arguments::new().short(0).short_string(&name).bits(&durable).table(arguments);

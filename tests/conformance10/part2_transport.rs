@@ -193,6 +193,42 @@ fn credit_is_kept_and_drained() {
     });
 }
 
+/// RabbitMQ's `rabbitmq:active`: of the links from a quorum queue that has a single active consumer, which one it is; after
+/// the first credit, and whenever it changes.
+#[test]
+fn links_are_told_whether_they_are_active() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let quorum = ("x-queue-type", "quorum");
+        let told = |peer: &mut Peer| {
+            awaited!(peer, Flow, it => (it.handle, it.properties.unwrap().get("rabbitmq:active")
+                == Some(Value::Boolean(true))))
+        };
+        let address = queue_address(&other.queue(&[quorum]));
+        let mut peer = Peer::begun(broker);
+        for handle in 0..2 {
+            peer.attach(0, &receiver(handle, &format!("link {handle}"), source(&address)));
+            peer.say(0, &credit(handle, 0, 1));
+            assert_eq!(told(&mut peer), (Some(handle), true), "all are");
+        }
+        let address = queue_address(&other.single_active_queue());
+        for handle in 2..4 {
+            peer.attach(0, &receiver(handle, &format!("link {handle}"), source(&address)));
+            peer.say(0, &credit(handle, 0, 1));
+            assert_eq!(told(&mut peer), (Some(handle), handle == 2));
+        }
+        // No more than once.
+        peer.say(0, &credit(2, 0, 2));
+        peer.say(0, &Detach { handle: 2, closed: true, error: None });
+        awaited!(peer, Detach);
+        assert_eq!(told(&mut peer), (Some(3), true));
+        let address = queue_address(&other.queue(&[]));
+        peer.attach(0, &receiver(4, "classic", source(&address)));
+        peer.say(0, &credit(4, 0, 1));
+        peer.expect_alive();
+    });
+}
+
 /// 2.6.7: credit that is taken back is for others.
 #[test]
 fn credit_may_be_less_than_before() {

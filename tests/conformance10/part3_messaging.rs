@@ -7,7 +7,7 @@ use super::{
     queue_address, with_bystander,
 };
 use leveret_amqp10::{
-    Value,
+    Performative, Value,
     composite::{Composite, Field, Fields, Symbols},
     message::Message,
     messaging::{
@@ -59,12 +59,16 @@ impl Both {
     fn receive(&mut self) -> (u32, Vec<u8>) {
         self.peer.say(0, &credit(1, self.received, 1));
         self.received += 1;
-        let came = self.peer.frame();
-        match came.read() {
-            (leveret_amqp10::Performative::Transfer(it), payload) => {
-                (it.delivery_id.unwrap(), payload.to_vec())
+        loop {
+            let came = self.peer.frame();
+            match came.read() {
+                (Performative::Transfer(it), payload) => {
+                    return (it.delivery_id.unwrap(), payload.to_vec());
+                }
+                // Whether the link is active.
+                (Performative::Flow(_), _) => {}
+                (other, _) => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
         }
     }
 

@@ -5,9 +5,10 @@ use super::{
     link::{Link, Stage},
 };
 use crate::{
+    composite::Fields,
     frame,
     messaging::{DeliveryState, Rejected},
-    performatives::{Attach, Detach, Disposition, Error, Role, Transfer},
+    performatives::{Attach, Detach, Disposition, Error, Flow, Role, Transfer},
 };
 use core::fmt;
 
@@ -119,7 +120,14 @@ impl Connection {
     pub fn grant(&mut self, channel: u16, handle: u32, credit: u32) {
         if let Some(link) = self.link_mut(channel, handle, Role::Receiver) {
             link.credit = link.credit.max(credit);
-            self.put_link_flow(channel, handle);
+            self.put_link_flow(channel, handle, None);
+        }
+    }
+
+    /// Tells the client the state of a link with something more. Nothing happens if it is not attached for sending.
+    pub fn tell_state(&mut self, channel: u16, handle: u32, properties: Fields<'_>) {
+        if self.link_mut(channel, handle, Role::Sender).is_some() {
+            self.put_link_flow(channel, handle, Some(properties));
         }
     }
 
@@ -179,7 +187,7 @@ impl Connection {
         if let Some(link) = self.link_mut(channel, handle, Role::Sender).filter(|link| link.drain) {
             link.delivery_count = link.delivery_count.wrapping_add(link.credit);
             link.credit = 0;
-            self.put_link_flow(channel, handle);
+            self.put_link_flow(channel, handle, None);
         }
     }
 
@@ -205,10 +213,10 @@ impl Connection {
         (link.stage == Stage::Attached && link.role == role).then_some(link)
     }
 
-    fn put_link_flow(&mut self, channel: u16, handle: u32) {
+    fn put_link_flow(&mut self, channel: u16, handle: u32, properties: Option<Fields<'_>>) {
         let Some(session) = self.sessions.get(&channel) else { return };
         let Some(link) = session.links.get(&handle) else { return };
-        let mut flow = session.flow();
+        let mut flow = Flow { properties, ..session.flow() };
         link.put_state(handle, &mut flow);
         frame::put_performative(&mut self.output, channel, &flow);
     }

@@ -3,6 +3,7 @@
 //! A [`Client`] lives on one worker. Queues reach it only through its ready list
 //! ([`ready_list`]), from whatever thread; the connection then calls [`Client::deliver`].
 
+mod activity;
 mod channel;
 mod deliver;
 mod intercepted;

@@ -22,16 +22,23 @@ pub(crate) struct ConsumerAt {
 pub(crate) struct ReadyList {
     list: Mutex<Vec<ConsumerAt>>,
     wake: Arc<dyn Wake>,
+    /// Some consumer is active that was not, or no more.
+    activity: AtomicBool,
 }
 
 impl ReadyList {
     pub(crate) fn new(wake: Arc<dyn Wake>) -> Arc<Self> {
-        Arc::new(Self { list: Mutex::default(), wake })
+        Arc::new(Self { list: Mutex::default(), wake, activity: AtomicBool::new(false) })
     }
 
     /// What wakes the connection.
     pub(crate) fn wake(&self) -> &Arc<dyn Wake> {
         &self.wake
+    }
+
+    /// Whether a consumer became active, or is no more, since this was asked.
+    pub(crate) fn take_activity(&self) -> bool {
+        self.activity.load(Ordering::Relaxed) && self.activity.swap(false, Ordering::AcqRel)
     }
 
     /// Swaps the list for an empty one.
@@ -49,13 +56,16 @@ impl ReadyList {
 pub(crate) struct Handle {
     ready: AtomicBool,
     queue_deleted: AtomicBool,
+    /// It does not stand by while another one is active.
+    active: AtomicBool,
     list: Arc<ReadyList>,
     at: ConsumerAt,
 }
 
 impl Handle {
     pub(crate) fn new(list: Arc<ReadyList>, at: ConsumerAt) -> Arc<Self> {
-        Arc::new(Self { ready: AtomicBool::new(false), queue_deleted: AtomicBool::new(false), list, at })
+        let [ready, queue_deleted, active] = [false, false, true].map(AtomicBool::new);
+        Arc::new(Self { ready, queue_deleted, active, list, at })
     }
 
     /// Something to do. The first to say so puts the consumer on its connection's list, and the
@@ -77,7 +87,27 @@ impl Handle {
     /// The queue is gone, and the consumer with it.
     pub(crate) fn notify_deleted(&self) {
         self.queue_deleted.store(true, Ordering::Release);
-        self.notify();
+        if self.ready.swap(true, Ordering::AcqRel) {
+            self.list.wake.wake();
+        } else {
+            self.put_on_list();
+        }
+    }
+
+    /// It stands by until it is told otherwise.
+    pub(crate) fn stand_by(&self) {
+        self.active.store(false, Ordering::Release);
+    }
+
+    /// It is active from now on, or stands by.
+    pub(crate) fn tell_active(&self, is_active: bool) {
+        self.active.store(is_active, Ordering::Release);
+        self.list.activity.store(true, Ordering::Release);
+        self.list.wake.wake();
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_queue_deleted(&self) -> bool {

@@ -236,9 +236,22 @@ impl Consumers {
         }
         let busy = self.sole.and_then(|key| self.get_mut(key)).is_some_and(|active| active.unsettled > 0);
         if !busy {
-            self.sole = self.next_active();
+            self.elect(self.next_active());
         }
         !busy
+    }
+
+    /// From now on that one is active. Both are told.
+    fn elect(&mut self, next: Option<ConsumerKey>) {
+        let before = core::mem::replace(&mut self.sole, next);
+        if before == next {
+            return;
+        }
+        for (key, is_active) in [(before, false), (next, true)] {
+            if let Some(consumer) = key.and_then(|key| self.get_mut(key)) {
+                consumer.handle.tell_active(is_active);
+            }
+        }
     }
 
     /// Of a single active consumer: one that has something that timed out is not it, if there is another.
@@ -246,7 +259,7 @@ impl Consumers {
         if self.single_active
             && self.sole.and_then(|key| self.get_mut(key)).is_some_and(|active| active.late > 0)
         {
-            self.sole = self.next_active();
+            self.elect(self.next_active());
         }
     }
 
@@ -287,7 +300,10 @@ impl Consumers {
             consumer.number = number;
         }
         if self.single_active {
-            self.sole = self.sole.or(Some(key));
+            if let Some(consumer) = self.get_mut(key) {
+                consumer.handle.stand_by();
+            }
+            self.elect(self.sole.or(Some(key)));
             self.take_over();
             self.skip_late();
             return key;
@@ -317,7 +333,7 @@ impl Consumers {
         }
         if self.single_active {
             if self.sole == Some(key) {
-                self.sole = self.next_active();
+                self.elect(self.next_active());
             }
         } else {
             self.sole = if self.count == 1 { self.first() } else { None };

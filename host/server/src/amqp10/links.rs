@@ -11,17 +11,21 @@ use super::{Connection, dynamic, management, settle::Sent, transactions::Coordin
 use crate::{acting::Acting, amqp10::publish::CREDIT};
 use leveret_amqp10::{
     Condition, Value,
+    composite::Fields,
     connection::Attached,
     form::address::Address,
     messaging::{MOVE, Source, Target, TerminusExpiryPolicy},
     performatives::{Attach, Error, Role, SenderSettleMode},
     refusal::{Extent, condition, extent},
     transactions::AnyTarget,
-    types::Symbol,
+    types::{MapBuilder, Symbol},
 };
 use leveret_broker::{ConsumeSpec, Settle, port::Router};
 use leveret_model::{Name, Refusal, Table, refusal::Resource};
 use std::{borrow::Cow, collections::BTreeMap};
+
+/// Whether a link is active, or stands by.
+const ACTIVE: Symbol<'static> = Symbol::from_static("rabbitmq:active");
 
 /// The outcomes that a receiver may have.
 const OUTCOMES: [Symbol<'static>; 4] = [
@@ -69,6 +73,8 @@ pub(super) struct Outgoing {
     pub(super) tag: Name,
     /// Messages are settled when they are sent.
     pub(super) settled: bool,
+    /// What was told of whether it is active, of a quorum queue (RabbitMQ's `rabbitmq:active`).
+    told_active: Option<bool>,
 }
 
 /// Why a link is not attached.
@@ -225,7 +231,7 @@ impl Connection {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.client.consume(channel, spec)?;
         if let Some(session) = open.sessions.get_mut(&channel) {
-            session.outgoing.insert(attach.handle, Outgoing { tag, settled });
+            session.outgoing.insert(attach.handle, Outgoing { tag, settled, told_active: None });
         }
         Ok(())
     }
@@ -251,14 +257,47 @@ impl Connection {
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         let Some(link) = session.outgoing.get(&handle) else { return self.send_responses() };
         open.client.grant(channel, &link.tag, credit);
+        let is_first = link.told_active.is_none() && credit > 0;
         self.draining.retain(|of| *of != (channel, handle));
         if drain {
             self.draining.push((channel, handle));
         }
+        if is_first {
+            self.tell_active(channel, handle);
+        }
         self.deliveries_wait = true;
     }
 
-    /// Detach, by either side. What the client has not settled goes back to its queue.
+    /// Tells a client whether a link on which it receives from a quorum queue is active, if it was not told that.
+    fn tell_active(&mut self, channel: u16, handle: u32) {
+        let Some(open) = &mut self.open else { return };
+        let link = open.sessions.get_mut(&channel).and_then(|session| session.outgoing.get_mut(&handle));
+        let Some(link) = link else { return };
+        let Some(is_active) = open.client.is_active(channel, &link.tag) else { return };
+        if link.told_active.replace(is_active) != Some(is_active) {
+            let mut properties = MapBuilder::new();
+            properties.push(ACTIVE, is_active);
+            if let Some(properties) = Fields::new(properties.view()) {
+                self.protocol.tell_state(channel, handle, properties);
+            }
+        }
+    }
+
+    /// Tells clients of links that became active, or are no more.
+    pub(super) fn tell_activity(&mut self) {
+        let Some(open) = self.open.as_ref().filter(|open| open.client.take_activity()) else { return };
+        let of_session = |(channel, session): (&u16, &Session)| {
+            let told = session.outgoing.iter().filter(|(_, link)| link.told_active.is_some());
+            told.map(|(handle, _)| (*channel, *handle)).collect::<Vec<_>>()
+        };
+        let links: Vec<_> = open.sessions.iter().flat_map(of_session).collect();
+        for (channel, handle) in links {
+            self.tell_active(channel, handle);
+        }
+    }
+
+    /// Detach, by either side. What the client has not settled goes back to its queue; what it has settled in a
+    /// transaction waits for the end of that.
     pub(super) fn on_detached(&mut self, channel: u16, handle: u32, router: &mut dyn Router) {
         self.draining.retain(|of| *of != (channel, handle));
         let Some(open) = &mut self.open else { return };

@@ -267,6 +267,7 @@ impl Connection {
         self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
         self.retry_dead_letters(router);
         self.tell_deleted(router);
+        self.tell_activity();
         self.deliveries_wait = true;
     }
 
