@@ -6,20 +6,32 @@ use super::{
     queue_address, with_bystander,
 };
 use leveret_amqp10::{
-    Value,
+    Performative, Value,
     composite::{Composite, Fields},
     descriptor,
     message::{Body, Message},
     messaging::{MessageId, Properties},
-    performatives::{Attach, SenderSettleMode, Transfer},
+    performatives::{Attach, Detach, End, Flow, SenderSettleMode, Transfer},
     types::{ListBuilder, MapBuilder, Reader, Symbol, write},
 };
 use leveret_testkit::{Broker, unique_name};
 
 /// A client with the pair of links.
-struct Managing {
+pub(crate) struct Managing {
     peer: Peer,
     sent: u32,
+}
+
+/// Attaches the links of a pair: those to the node and from it.
+fn attach_pair(peer: &mut Peer, (to, from): (u32, u32), name: &str) {
+    let mut paired = MapBuilder::new();
+    paired.push(Symbol::from_static("paired"), true);
+    let properties = Fields::new(paired.view());
+    let settled = SenderSettleMode::Settled;
+    let to = sender(to, name, target("/management"));
+    peer.attach(0, &Attach { properties, snd_settle_mode: settled, ..to });
+    let from = receiver(from, name, source("/management"));
+    peer.attach(0, &Attach { properties, snd_settle_mode: settled, ..from });
 }
 
 /// A response: its status, and its body, encoded.
@@ -46,7 +58,7 @@ impl Answer {
 }
 
 /// The body of a request: a map with these fields.
-fn map(fill: impl FnOnce(&mut MapBuilder)) -> Vec<u8> {
+pub(crate) fn map(fill: impl FnOnce(&mut MapBuilder)) -> Vec<u8> {
     let mut map = MapBuilder::new();
     fill(&mut map);
     let mut out = Vec::new();
@@ -57,21 +69,18 @@ fn map(fill: impl FnOnce(&mut MapBuilder)) -> Vec<u8> {
 const NOTHING: &[u8] = &[0x40];
 
 impl Managing {
-    fn new(broker: &Broker) -> Self {
+    pub(crate) fn new(broker: &Broker) -> Self {
         let mut peer = Peer::begun(broker);
-        let mut paired = MapBuilder::new();
-        paired.push(Symbol::from_static("paired"), true);
-        let properties = Fields::new(paired.view());
-        let settled = SenderSettleMode::Settled;
-        let to = sender(0, "pair", target("/management"));
-        peer.attach(0, &Attach { properties, snd_settle_mode: settled, ..to });
-        let from = receiver(1, "pair", source("/management"));
-        peer.attach(0, &Attach { properties, snd_settle_mode: settled, ..from });
+        attach_pair(&mut peer, (0, 1), "pair");
         peer.say(0, &credit(1, 0, 100));
         Self { peer, sent: 0 }
     }
 
-    fn ask(&mut self, method: &str, path: &str, body: &[u8]) {
+    pub(crate) fn ask(&mut self, method: &str, path: &str, body: &[u8]) {
+        self.ask_on(0, method, path, body);
+    }
+
+    fn ask_on(&mut self, handle: u32, method: &str, path: &str, body: &[u8]) {
         let id = self.sent;
         self.sent += 1;
         let properties = Properties {
@@ -86,7 +95,7 @@ impl Managing {
         write::put_descriptor(&mut message, descriptor::AMQP_VALUE);
         message.extend_from_slice(body);
         let tag = id.to_be_bytes();
-        let transfer = Transfer { settled: Some(true), ..super::part2_transport::transfer(0, id, &tag) };
+        let transfer = Transfer { settled: Some(true), ..super::part2_transport::transfer(handle, id, &tag) };
         self.peer.transfer(0, &transfer, &message);
     }
 
@@ -109,7 +118,7 @@ impl Managing {
         }
     }
 
-    fn status(&mut self, method: &str, path: &str, body: &[u8]) -> String {
+    pub(crate) fn status(&mut self, method: &str, path: &str, body: &[u8]) -> String {
         self.request(method, path, body).status
     }
 }
@@ -316,5 +325,95 @@ fn requests_are_answered_in_their_order_as_there_is_credit() {
             };
             assert!(answered <= id);
         }
+    });
+}
+
+/// The state of a link, when all that was sent before was looked at.
+fn credit_left(peer: &mut Peer, sent: u32) -> u32 {
+    let flow = Flow {
+        next_incoming_id: Some(0),
+        incoming_window: 1000,
+        next_outgoing_id: sent,
+        handle: Some(0),
+        echo: true,
+        ..Flow::default()
+    };
+    peer.say(0, &flow);
+    awaited!(peer, Flow, it => it.link_credit.unwrap())
+}
+
+/// As many requests may come as were answered.
+#[test]
+fn credit_for_requests_is_renewed_when_they_are_answered() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        attach_pair(&mut peer, (0, 1), "pair");
+        let mut managing = Managing { peer, sent: 0 };
+        for _ in 0..8 {
+            managing.ask("GET", "/queues/none", NOTHING);
+        }
+        assert_eq!(credit_left(&mut managing.peer, 8), 0);
+        managing.peer.say(0, &credit(1, 0, 8));
+        let (mut answers, mut renewed) = (0, 0);
+        while answers < 8 || renewed < 5 {
+            let came = managing.peer.frame();
+            match came.read().0 {
+                Performative::Transfer(_) => answers += 1,
+                Performative::Flow(it) => renewed = it.link_credit.unwrap(),
+                other => panic!("{other:?}"),
+            }
+            assert!(renewed <= answers, "{renewed} after {answers} answers");
+        }
+    });
+}
+
+/// A client that takes no responses has its session ended before they are too many.
+#[test]
+fn responses_that_nobody_takes_are_bounded() {
+    with_bystander(|broker| {
+        let queue = Other::new(broker).queue(&[("x-own", &"a".repeat(100_000))]);
+        let mut peer = Peer::begun(broker);
+        attach_pair(&mut peer, (0, 1), "one");
+        attach_pair(&mut peer, (2, 3), "another");
+        let mut managing = Managing { peer, sent: 0 };
+        for _ in 0..8 {
+            managing.ask_on(0, "GET", &queue_address(&queue), NOTHING);
+            managing.ask_on(2, "GET", &queue_address(&queue), NOTHING);
+        }
+        awaited!(managing.peer, End, it => {
+            assert_eq!(it.error.unwrap().condition.as_str(), "amqp:precondition-failed");
+        });
+    });
+}
+
+/// Who asks the same channel and handles gets answers to their own requests.
+#[test]
+fn responses_do_not_reach_the_next_session_or_link() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        attach_pair(&mut peer, (0, 1), "pair");
+        let mut managing = Managing { peer, sent: 0 };
+        managing.ask("GET", "/queues/of-the-link", NOTHING);
+        credit_left(&mut managing.peer, 1);
+        managing.peer.say(0, &Detach { handle: 1, closed: true, error: None });
+        awaited!(managing.peer, Detach);
+        let mut paired = MapBuilder::new();
+        paired.push(Symbol::from_static("paired"), true);
+        let properties = Fields::new(paired.view());
+        let snd_settle_mode = SenderSettleMode::Settled;
+        let from = receiver(1, "pair", source("/management"));
+        managing.peer.attach(0, &Attach { properties, snd_settle_mode, ..from });
+        managing.peer.say(0, &credit(1, 0, 100));
+        assert_eq!(managing.status("GET", "/queues/none", NOTHING), "404");
+        managing.peer.say(0, &credit(1, 1, 0));
+        managing.ask("GET", "/queues/of-the-session", NOTHING);
+        credit_left(&mut managing.peer, 3);
+        managing.peer.say(0, &End::default());
+        awaited!(managing.peer, End);
+        managing.peer.say(0, &super::peer::begin());
+        awaited!(managing.peer, Begin);
+        attach_pair(&mut managing.peer, (0, 1), "pair");
+        managing.peer.say(0, &credit(1, 0, 100));
+        assert_eq!(managing.status("GET", "/queues/none", NOTHING), "404");
     });
 }

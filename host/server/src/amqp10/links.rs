@@ -314,6 +314,7 @@ impl Connection {
         }
         session.coordinators.remove(&handle);
         self.end_transactions_of_link(channel, handle);
+        self.management.forget_link(channel, handle);
         self.unmake_node(channel, handle, router);
     }
 

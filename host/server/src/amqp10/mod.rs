@@ -125,6 +125,8 @@ pub struct Connection {
 
 /// What exists from open on.
 struct Open {
+    /// The first to be dropped.
+    presence: management::Presence,
     vhost: Arc<Vhost>,
     client: Client,
     publisher: Publisher,
@@ -289,9 +291,9 @@ impl Connection {
         }
     }
 
-    /// Whether the answer of a type is waited for: then nothing that comes is handled.
+    /// Whether the answer of a type is waited for, or much that was asked for: then nothing that comes is handled.
     fn is_waiting(&self) -> bool {
-        self.publishing.is_waiting() || self.transactions.is_waiting()
+        self.publishing.is_waiting() || self.transactions.is_waiting() || self.management.is_full()
     }
 
     /// The moment of [`Reading::Slowed`] is over.
@@ -424,6 +426,7 @@ impl Connection {
     pub fn end(&mut self, router: &mut dyn Router) {
         self.publishing.end();
         if let Some(mut open) = self.open.take() {
+            open.presence.end();
             let wake: Arc<dyn Wake> = self.wake.clone();
             router.forget(&wake);
             open.client.close(router);

@@ -1,6 +1,6 @@
 //! Open (section 2.7.1) and sessions (section 2.5): the virtual host, limits, what is told of the client.
 
-use super::{Connection, Open, PROTOCOL, Session};
+use super::{Connection, Open, PROTOCOL, Session, management::Presence};
 use crate::{
     live::{About, Most},
     traffic::ConnectionTraffic,
@@ -65,6 +65,7 @@ impl Connection {
             asked.container_id
         );
         Ok(Open {
+            presence: Presence::default(),
             client,
             vhost: found,
             publisher: Publisher::default(),
@@ -129,6 +130,7 @@ impl Connection {
     /// End, by either side: consumers end, and what is not settled goes back to its queue.
     pub(super) fn on_ended(&mut self, channel: u16, router: &mut dyn Router) {
         self.outcomes.forget(channel);
+        self.management.forget_session(channel);
         self.end_transactions_of_session(channel);
         self.publishing.forget(channel);
         self.draining.retain(|(of, _)| *of != channel);

@@ -20,7 +20,10 @@ use leveret_broker::{
 };
 use leveret_model::{Name, Refusal, Table, Value, refusal::Resource};
 use leveret_plugin::Worker as PluginWorker;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// The argument by which a queue has its type.
 const TYPE: &[u8] = b"x-queue-type";
@@ -31,6 +34,8 @@ pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
     pub(super) rights: Rights,
     pub(super) by: ConnectionId,
+    /// The connection is over, as it is before its exclusive queues are deleted.
+    pub(super) gone: Arc<AtomicBool>,
 }
 
 /// What a request is answered once that is safe.
@@ -108,7 +113,7 @@ impl Context {
     fn act(&mut self, request: &Request<'_>, worker: &mut PluginWorker) -> Outcome {
         match request {
             Request::GetQueue(name) => self.read_queue(name),
-            Request::DeclareQueue(declaration) => self.declare_queue(declaration),
+            Request::DeclareQueue(declaration) => self.declare_queue(declaration, worker),
             Request::DeleteQueue(name) => self.delete_queue(name, worker),
             Request::PurgeQueue(name) => self.purge_queue(name),
             Request::DeclareExchange(declaration) => self.declare_exchange(declaration, worker),
@@ -142,13 +147,18 @@ impl Context {
         Ok((Did::Queue { is_new: false, queue: self.queue(name)? }, Receipt::default()))
     }
 
-    fn declare_queue(&mut self, declaration: &QueueDeclaration) -> Outcome {
+    fn declare_queue(&mut self, declaration: &QueueDeclaration, worker: &mut PluginWorker) -> Outcome {
         let QueueDeclaration { name, durable, exclusive, auto_delete, arguments } = declaration.clone();
         let is_new = self.vhost.queue(&name).is_none();
         let spec = QueueSpec { name, durable, exclusive, auto_delete, arguments };
         let (shared, by) = (self.shared.clone(), self.by);
         let (_, receipt) = self.acting().declare_queue(&shared, spec, by)?;
-        Ok((Did::Queue { is_new, queue: self.queue(&declaration.name)? }, receipt))
+        let queue = self.queue(&declaration.name)?;
+        if exclusive && self.gone.load(Ordering::Acquire) {
+            // Made after those of the connection were deleted.
+            return self.delete_queue(&declaration.name, worker);
+        }
+        Ok((Did::Queue { is_new, queue }, receipt))
     }
 
     fn delete_queue(&mut self, name: &Name, worker: &mut PluginWorker) -> Outcome {
