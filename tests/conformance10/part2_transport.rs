@@ -2,10 +2,11 @@
 
 use super::{Other, Peer, peer, queue_address, with_bystander};
 use leveret_amqp10::{
-    Value,
+    Performative, Value,
     frame::{self, ProtocolId},
-    performatives::{Begin, Detach, End, Flow, Open, Transfer},
+    performatives::{Attach, Begin, Detach, End, Flow, Open, Transfer},
     security::Init,
+    transactions::{AnyTarget, Coordinator},
     types::Symbol,
 };
 use leveret_testkit::wire::RawConnection;
@@ -30,6 +31,11 @@ pub(crate) fn transfer(handle: u32, id: u32, tag: &[u8]) -> Transfer<'_> {
         delivery_tag: leveret_amqp10::performatives::DeliveryTag::new(tag),
         ..Transfer::default()
     }
+}
+
+/// What a client says of its session that has sent so many transfers and got none; its window is shut.
+fn begun_flow(next_outgoing_id: u32) -> Flow<'static> {
+    Flow { next_incoming_id: Some(0), incoming_window: 1, next_outgoing_id, ..Flow::default() }
 }
 
 /// 2.2: without SASL the header of SASL is the answer, and the end. The other protocol is spoken on the same port.
@@ -350,6 +356,41 @@ fn deliveries_in_several_transfers() {
         peer.say(0, &credit(1, 0, 1));
         let came = peer.frame();
         assert!(came.read().1.ends_with(&[7; 1000]));
+    });
+}
+
+/// 2.6.7, 2.6.14: a delivery that is aborted takes credit, which is renewed as that of others.
+#[test]
+fn the_credit_of_aborted_deliveries_is_renewed() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        let coordinator = AnyTarget::Coordinator(Coordinator::default());
+        let queue = Other::new(broker).queue(&[]);
+        let address = queue_address(&queue);
+        let to_queue = sender(0, "s", target(&address));
+        let to_coordinator = Attach { target: Some(coordinator), ..sender(1, "c", target("")) };
+        let mut id = 0;
+        for attach in [to_queue, to_coordinator] {
+            peer.say(0, &attach);
+            awaited!(peer, Attach);
+            let credit = awaited!(peer, Flow, it => it.link_credit.unwrap());
+            for _ in 0..credit {
+                peer.transfer(0, &Transfer { aborted: true, ..transfer(attach.handle, id, b"t") }, &[]);
+                id += 1;
+            }
+            peer.say(0, &Flow { handle: Some(attach.handle), echo: true, ..begun_flow(id) });
+            peer.say(1 + attach.handle as u16, &begin());
+            let mut left = None;
+            loop {
+                let came = peer.frame();
+                match came.read().0 {
+                    Performative::Flow(it) => left = it.link_credit.or(left),
+                    Performative::Begin(_) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(left >= Some(credit / 2), "{left:?} of {credit}");
+        }
     });
 }
 

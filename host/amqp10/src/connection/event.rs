@@ -32,6 +32,8 @@ pub struct ConnectionConfig {
     pub incoming_window: u32,
     /// The largest message that is taken, in bytes.
     pub message_bytes_max: u64,
+    /// How many bytes of messages that have not come whole are kept for all links together.
+    pub parts_bytes_max: u64,
     /// The mechanisms that are offered, those that are preferred first; at least one.
     pub mechanisms: Arc<[Mechanism]>,
     /// What is offered in open.
@@ -51,6 +53,7 @@ impl Default for ConnectionConfig {
             idle_time_out_ms_min: 1000,
             incoming_window: 400,
             message_bytes_max: leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
+            parts_bytes_max: 4 * leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
             mechanisms: Arc::new([Mechanism::Plain]),
             capabilities: Vec::new(),
             properties: Vec::new(),
@@ -92,13 +95,20 @@ pub enum Event<'b> {
         /// What else it says.
         properties: Option<Fields<'b>>,
     },
-    /// A session that could send nothing more can again.
+    /// A session that could send nothing more can again, and where much waited in it, so may others.
     Window {
         /// The session.
         channel: u16,
     },
     /// A message, whole.
     Delivery(Delivery<'b>),
+    /// A delivery was aborted: there is nothing of it but that it took credit (section 2.6.7).
+    Aborted {
+        /// The session.
+        channel: u16,
+        /// The link.
+        handle: u32,
+    },
     /// Deliveries change their state; which ones there are, the caller knows. A range may name others too.
     Disposition {
         /// The session.

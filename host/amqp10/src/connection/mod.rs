@@ -47,6 +47,9 @@ use failure::{Failure, Scope};
 use link::Stage;
 use session::Session;
 
+/// With more bytes of deliveries that wait for the windows of their sessions, all together, no delivery is begun.
+pub const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Where a connection is.
 #[derive(Debug)]
 enum Phase {
@@ -93,6 +96,8 @@ pub struct Connection {
     is_lost: bool,
     /// The frame at hand is looked at once more, after what it made happen was told.
     is_frame_left: bool,
+    /// There may be parts of messages in sessions.
+    keeps_parts: bool,
     /// The largest frame that is sent, in bytes.
     frame_bytes_max: u32,
     remote_channel_max: u16,
@@ -111,6 +116,7 @@ impl Connection {
             sessions: BTreeMap::new(),
             is_lost: false,
             is_frame_left: false,
+            keeps_parts: false,
             frame_bytes_max: frame::FRAME_BYTES_MIN,
             remote_channel_max: 0,
             remote_idle_time_out_ms: 0,
@@ -324,10 +330,17 @@ impl Connection {
         self.output.len()
     }
 
-    /// Whether a delivery can be begun in a session: its window is open. [`Event::Window`] says when it is again.
+    /// Whether a delivery can be begun in a session: its window is open, and no more than [`PENDING_BYTES_MAX`] of others
+    /// wait for theirs. [`Event::Window`] says when it is again.
     #[must_use]
     pub fn has_window(&self, channel: u16) -> bool {
-        self.sessions.get(&channel).is_some_and(|session| !session.is_ending && session.has_room())
+        let session = self.sessions.get(&channel);
+        session.is_some_and(|session| !session.is_ending && session.has_room()) && !self.has_much_pending()
+    }
+
+    fn has_much_pending(&self) -> bool {
+        let pending_bytes = || self.sessions.values().map(Session::pending_bytes).sum::<usize>();
+        self.keeps_parts && pending_bytes() > PENDING_BYTES_MAX
     }
 
     fn collect_sasl(&mut self) {

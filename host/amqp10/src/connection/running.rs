@@ -136,23 +136,26 @@ impl Connection {
 
     /// Flow (2.7.4). window-violation if it expects transfers that were not sent; unattached-handle.
     fn on_flow<'b>(&mut self, channel: u16, flow: &Flow<'b>) -> Result<Option<Event<'b>>, Failure> {
+        let had_much_pending = self.has_much_pending();
         let Some(session) = self.sessions.get_mut(&channel) else { return Ok(None) };
         let had_room = session.has_room();
         if !session.on_flow(flow, &mut self.output) {
             let text = "next-incoming-id is beyond the transfers that were sent";
             return Err(Failure::session(channel, Condition::WindowViolation, text));
         }
-        if !had_room && session.has_room() {
+        let mut answer = session.flow();
+        let is_open = !had_room && session.has_room();
+        if is_open || had_much_pending && !self.has_much_pending() {
             self.notices.push_back(Notice::Window(channel));
         }
-        let mut answer = session.flow();
         let Some(handle) = flow.handle else {
             if flow.echo {
                 frame::put_performative(&mut self.output, channel, &answer);
             }
             return Ok(None);
         };
-        let Some(link) = session.links.get_mut(&handle) else { return Err(unattached(channel, handle)) };
+        let link = self.sessions.get_mut(&channel).and_then(|session| session.links.get_mut(&handle));
+        let Some(link) = link else { return Err(unattached(channel, handle)) };
         if link.stage == Stage::Detaching {
             return Ok(None);
         }
@@ -172,8 +175,9 @@ impl Connection {
     }
 
     /// Transfer (2.7.5). Of the session: window-violation, unattached-handle, invalid-field for a delivery-id that is
-    /// not after the last one. Of the link: transfer-limit-exceeded, message-size-exceeded, not-allowed where this side
-    /// is the one that sends, invalid-field for what contradicts the first transfer or the sender's settle mode.
+    /// not after the last one. Of the link: transfer-limit-exceeded, message-size-exceeded, resource-limit-exceeded
+    /// where parts of messages take too much, not-allowed where this side is the one that sends, invalid-field for what
+    /// contradicts the first transfer or the sender's settle mode.
     fn on_transfer<'b>(
         &mut self,
         channel: u16,
@@ -196,7 +200,32 @@ impl Connection {
         }
         let message_bytes_max = self.config.message_bytes_max;
         let delivery = take_transfer(channel, delivery_ids, link, transfer, payload, message_bytes_max)?;
+        if transfer.more {
+            self.keeps_parts = true;
+            let bytes = self.sessions.values().map(Session::partial_bytes).sum::<usize>() as u64;
+            let bytes_max = self.config.parts_bytes_max;
+            if bytes > bytes_max {
+                let text =
+                    format!("parts of messages: {bytes} bytes > {bytes_max} bytes for all links together");
+                return Err(Failure::link(channel, handle, Condition::ResourceLimitExceeded, text));
+            }
+        }
+        if transfer.aborted {
+            return Ok(Some(Event::Aborted { channel, handle }));
+        }
         Ok(delivery.map(Event::Delivery))
+    }
+
+    /// How many bytes of messages are kept here, of those that have not come whole and of those that clients' windows
+    /// have no room for. They are in no other account, and not in [`Connection::output`].
+    pub fn kept_bytes(&mut self) -> usize {
+        if !self.keeps_parts {
+            return 0;
+        }
+        let of_session = |session: &Session| session.pending_bytes() + session.partial_bytes();
+        let bytes = self.sessions.values().map(of_session).sum();
+        self.keeps_parts = bytes > 0;
+        bytes
     }
 
     /// Whether of a delivery that is posted in this transaction only a part has come; then it cannot be discharged

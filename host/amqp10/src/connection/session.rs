@@ -126,6 +126,17 @@ impl Session {
         self.pending.is_empty() && self.remote_incoming_window > 0
     }
 
+    /// How many bytes of transfers wait for the window.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many bytes there are of deliveries that have not come whole.
+    pub(super) fn partial_bytes(&self) -> usize {
+        let partials = self.links.values().filter_map(|link| link.partial.as_ref());
+        partials.map(|partial| partial.message.len()).sum()
+    }
+
     /// The number of a new delivery.
     pub(super) fn take_delivery_id(&mut self) -> u32 {
         let delivery_id = self.next_delivery_id;

@@ -1,16 +1,16 @@
 //! Part 2, section 2.6: links.
 
-use super::peer::{Peer, begin, receiver, sender};
+use super::peer::{Peer, begin, config, login, open, put, receiver, sender};
 use crate::{
     Condition, Performative,
-    connection::{Attached, LINK_NAME_BYTES_MAX, NotSent, Outgoing},
+    connection::{Attached, ConnectionConfig, LINK_NAME_BYTES_MAX, NotSent, Outgoing},
     messaging::{Accepted, Source, Target},
     performatives::{
         Attach, DeliveryTag, Detach, Disposition, End, Error, Flow, ReceiverSettleMode, Role,
         SenderSettleMode, Transfer,
     },
 };
-use alloc::{vec, vec::Vec};
+use alloc::{format, vec, vec::Vec};
 
 fn first(delivery_id: u32) -> Transfer<'static> {
     let tag = DeliveryTag::new(b"tag");
@@ -368,9 +368,33 @@ fn what_is_aborted_is_forgotten() {
     peer.transfer(1, &Transfer { aborted: true, ..next() }, b"ignored");
     peer.transfer(1, &Transfer { aborted: true, ..first(1) }, b"at once");
     peer.transfer(1, &first(2), b"whole");
-    assert_eq!(peer.events(), ["delivery 1/0 2 of 5"]);
+    assert_eq!(peer.events(), ["aborted 1/0", "aborted 1/0", "delivery 1/0 2 of 5"]);
     assert_eq!(peer.messages, [b"whole"]);
     assert_eq!(peer.connection.credit(1, 0), 7, "it had begun");
+}
+
+#[test]
+fn parts_of_messages_are_counted_and_are_no_more_than_agreed() {
+    let mut peer = Peer::new(ConnectionConfig { parts_bytes_max: 100, ..config() });
+    peer.give(&[login(), put(0, &open()), put(1, &begin())].concat());
+    for handle in 0..3 {
+        peer.say(1, &sender(handle, &format!("link {handle}")));
+        peer.connection.grant(1, handle, 10);
+    }
+    peer.events();
+    peer.said();
+    assert_eq!(peer.connection.kept_bytes(), 0);
+    peer.transfer(1, &Transfer { more: true, ..first(0) }, &[0; 60]);
+    peer.transfer(1, &Transfer { handle: 1, more: true, ..first(1) }, &[0; 40]);
+    assert_eq!(peer.connection.kept_bytes(), 100);
+    peer.transfer(1, &Transfer { handle: 2, more: true, ..first(2) }, &[0; 1]);
+    assert_eq!(peer.events(), ["detached 1/2 closed"]);
+    assert_eq!(peer.said(), ["detach 1/2 closed amqp:resource-limit-exceeded"]);
+    assert_eq!(peer.connection.kept_bytes(), 100);
+    // The last part is not kept.
+    peer.transfer(1, &next(), &[0; 900]).transfer(1, &Transfer { handle: 1, aborted: true, ..next() }, &[]);
+    assert_eq!(peer.events(), ["delivery 1/0 0 of 960", "aborted 1/1"]);
+    assert_eq!(peer.connection.kept_bytes(), 0);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use super::peer::{Peer, begin, open, put, receiver, sender};
 use crate::{
     Condition, Performative,
-    connection::{NotSent, Outgoing},
+    connection::{NotSent, Outgoing, PENDING_BYTES_MAX},
     performatives::{Attach, Begin, DeliveryTag, End, Flow, Open, Transfer},
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{borrow::ToOwned, format, string::String, vec, vec::Vec};
 
 fn flow(next_incoming_id: u32, incoming_window: u32) -> Flow<'static> {
     Flow { next_incoming_id: Some(next_incoming_id), incoming_window, ..Flow::default() }
@@ -184,6 +184,29 @@ fn what_is_larger_than_the_window_goes_out_as_it_opens() {
     assert_eq!(peer.events(), ["window 1"]);
     assert_eq!((joined, flags), (message, [true, true, true, false].to_vec()));
     assert_eq!(peer.connection.deliver(1, 0, &outgoing(&[b"x"])), Ok(1));
+}
+
+#[test]
+fn what_waits_for_windows_is_counted_and_bounded_for_all_sessions() {
+    let mut peer = receiving(0);
+    peer.say(2, &begin()).say(2, &receiver(0, "of another"));
+    peer.events();
+    peer.said();
+    assert_eq!(peer.connection.deliver(1, 0, &outgoing(&[b"x"])), Err(NotSent::NoWindow));
+    peer.say(1, &Flow { handle: Some(0), link_credit: Some(100), ..flow(0, 1) });
+    peer.events();
+    let message = vec![0; PENDING_BYTES_MAX];
+    assert_eq!(peer.connection.deliver(1, 0, &outgoing(&[&message])), Ok(0));
+    assert!(peer.connection.kept_bytes() > PENDING_BYTES_MAX, "with what each frame takes");
+    assert!(!peer.connection.has_window(1) && !peer.connection.has_window(2));
+    peer.said();
+    // It goes out in part, and then others may begin.
+    peer.say(1, &flow(1, 1000));
+    assert_eq!(peer.events(), ["window 1"]);
+    assert!(!peer.connection.has_window(1) && peer.connection.has_window(2));
+    peer.said();
+    peer.say(1, &flow(1001, u32::MAX));
+    assert_eq!((peer.events(), peer.connection.kept_bytes()), (vec!["window 1".to_owned()], 0));
 }
 
 #[test]

@@ -175,6 +175,7 @@ impl Peer {
                 let (channel, handle, id) = (delivery.channel, delivery.handle, delivery.delivery_id);
                 format!("delivery {channel}/{handle} {id} of {}{settled}", delivery.message.len())
             }
+            Event::Aborted { channel, handle } => format!("aborted {channel}/{handle}"),
             Event::Disposition { channel, disposition } => {
                 format!("disposition {channel} {}-{:?}", disposition.first, disposition.last)
             }

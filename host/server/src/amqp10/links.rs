@@ -346,6 +346,19 @@ impl Connection {
         self.protocol.grant(channel, handle, CREDIT);
     }
 
+    /// A delivery came to nothing: it used credit all the same.
+    pub(super) fn on_aborted(&mut self, channel: u16, handle: u32) {
+        let Some(session) = self.session(channel) else { return };
+        if session.pairs.takes(handle) {
+            session.pairs.abort(handle);
+            self.renew_requests(channel, handle);
+        } else if session.coordinators.contains(&handle) {
+            self.renew_requests_of_transactions(channel, handle);
+        } else {
+            self.renew_credit(channel, handle);
+        }
+    }
+
     /// Renews what was due while memory or the disk was short.
     pub(super) fn renew_all_credit(&mut self) {
         if !std::mem::take(&mut self.is_credit_due) {

@@ -14,6 +14,7 @@
 //! *Messages.* What is kept of a message is its encoded form (`leveret_amqp10::form`). One that came by another protocol
 //! is converted when it is delivered (`crate::conversion`).
 
+mod charge;
 mod deliver;
 mod dynamic;
 mod links;
@@ -31,6 +32,7 @@ use crate::{
     live::Place,
     wiring::Shared,
 };
+use charge::Charge;
 use leveret_access::{Identity, Rights};
 use leveret_amqp10::{
     Condition,
@@ -121,6 +123,8 @@ pub struct Connection {
     /// Scratch of deliveries.
     scratch: deliver::Scratch,
     is_closed_by_client: bool,
+    /// Parts of messages.
+    kept: Charge,
 }
 
 /// What exists from open on.
@@ -149,6 +153,7 @@ impl Connection {
         proved: Option<Option<Vec<u8>>>,
     ) -> Self {
         let settings = &shared.amqp10;
+        let kept = Charge::new(shared.memory.clone(), 0);
         let config = if proved.is_some() { &settings.with_external } else { &settings.usual };
         Self {
             id: ConnectionId(id),
@@ -172,6 +177,7 @@ impl Connection {
             transactions: transactions::Transactions::default(),
             scratch: deliver::Scratch::default(),
             is_closed_by_client: false,
+            kept,
         }
     }
 
@@ -219,6 +225,7 @@ impl Connection {
             self.publish(batch, router);
         }
         self.end_settling(&mut settled, router);
+        self.kept.change(self.protocol.kept_bytes());
         used
     }
 
@@ -231,6 +238,7 @@ impl Connection {
             Event::Credit { channel, handle, credit, drain, .. } => {
                 self.on_credit(channel, handle, credit, drain);
             }
+            Event::Aborted { channel, handle } => self.on_aborted(channel, handle),
             Event::Window { .. } => {
                 self.send_responses();
                 self.deliveries_wait = true;

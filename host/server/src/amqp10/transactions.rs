@@ -9,7 +9,8 @@
 //! Deliveries that were settled in a transaction that is rolled back can be settled again.
 
 use super::{
-    Connection,
+    Connection, Open,
+    charge::Charge,
     links::Refused,
     outcomes::{Outcome, Run, Why},
     publish::{Incoming, views_of},
@@ -26,7 +27,7 @@ use leveret_amqp10::{
     transactions::{AnyTarget, Coordinator, Declared, Discharge, Request, TransactionalState},
 };
 use leveret_broker::{
-    MemoryAccount, Published, Receipt, Settle, Transaction,
+    Published, Receipt, Settle, Transaction,
     port::{Router, Wake},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -74,26 +75,8 @@ pub(super) type Coordinators = BTreeSet<u32>;
 /// A message that waits for the discharge.
 struct Posted {
     message: Incoming<'static>,
+    /// What memory is charged meanwhile.
     charge: Charge,
-}
-
-/// What memory is charged while a message waits.
-struct Charge {
-    account: Arc<MemoryAccount>,
-    bytes: usize,
-}
-
-impl Charge {
-    fn new(account: Arc<MemoryAccount>, bytes: usize) -> Self {
-        account.charge(bytes);
-        Self { account, bytes }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.account.release(self.bytes);
-    }
 }
 
 /// What becomes of a delivery with the discharge.
@@ -163,6 +146,11 @@ impl Connection {
             }
             Some(Request::Discharge(discharge)) => self.discharge(asked, control, &discharge, router),
         }
+        self.renew_requests_of_transactions(channel, handle);
+    }
+
+    /// Renews the credit of a link to the coordinator, at the half.
+    pub(super) fn renew_requests_of_transactions(&mut self, channel: u16, handle: u32) {
         if self.protocol.credit(channel, handle) <= CREDIT / 2 {
             self.protocol.grant(channel, handle, CREDIT);
         }
@@ -193,7 +181,10 @@ impl Connection {
         };
         match ended.verdict {
             Verdict::Commit => self.begin_commit(asked, ended, router),
-            Verdict::RollBack => self.answer_discharge(asked, Outcome::Accepted, None),
+            Verdict::RollBack => {
+                self.give_up(ended);
+                self.answer_discharge(asked, Outcome::Accepted, None);
+            }
             Verdict::Refuse(error) => {
                 self.refuse_with(asked, error);
                 if error == TransactionError::Partial {
