@@ -299,6 +299,33 @@ fn a_window_that_is_shut_holds_up_its_session_alone() {
     });
 }
 
+/// 2.6.5: a link whose queue is deleted is detached though nothing can be sent on it.
+#[test]
+fn a_link_ends_with_its_queue_though_the_window_is_shut() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let queue = other.queue(&[]);
+        let address = queue_address(&queue);
+        let mut sending = Peer::begun(broker);
+        sending.attach(0, &sender(0, "s", target(&address)));
+        let mut peer = Peer::opened(broker);
+        peer.say(0, &Begin { incoming_window: 1, ..begin() });
+        awaited!(peer, Begin);
+        peer.attach(0, &receiver(0, "r", source(&address)));
+        peer.say(0, &Flow { incoming_window: 1, ..credit(0, 0, 10) });
+        for id in 0..2 {
+            sending.transfer(0, &transfer(0, id, b"t"), &message(b"m"));
+            awaited!(sending, Disposition);
+        }
+        awaited!(peer, Transfer);
+        // By now it was seen that there is no room for the second.
+        peer.say(0, &Flow { echo: true, ..begun_flow(0) });
+        awaited!(peer, Flow);
+        other.delete(&queue);
+        awaited!(peer, Detach, it => assert_eq!(condition(it.error), "amqp:resource-deleted"));
+    });
+}
+
 /// 2.6.4, 2.6.5: a link that is detached ends, and what its client has not settled is somebody else's.
 #[test]
 fn what_was_not_settled_goes_back_when_a_link_or_a_session_ends() {

@@ -154,6 +154,9 @@ impl Client {
                 self.backlog.push_back(at);
             }
         }
+        let mut waiting = core::mem::take(&mut self.waiting);
+        waiting.retain(|at| !self.end_if_deleted(*at));
+        self.waiting = waiting;
         core::mem::take(&mut self.cancelled)
     }
 

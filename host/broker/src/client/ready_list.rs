@@ -74,6 +74,10 @@ impl Handle {
         if self.ready.load(Ordering::Relaxed) || self.ready.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.put_on_list();
+    }
+
+    fn put_on_list(&self) {
         let first = {
             let mut list = self.list.list.lock();
             list.push(self.at);
@@ -84,7 +88,8 @@ impl Handle {
         }
     }
 
-    /// The queue is gone, and the consumer with it.
+    /// The queue is gone, and the consumer with it. Its connection is woken though it keeps the consumer on a list of
+    /// its own, as one that cannot be given anything now.
     pub(crate) fn notify_deleted(&self) {
         self.queue_deleted.store(true, Ordering::Release);
         if self.ready.swap(true, Ordering::AcqRel) {
