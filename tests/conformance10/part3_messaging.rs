@@ -403,6 +403,25 @@ fn a_dynamic_target_is_a_queue_of_its_link() {
     });
 }
 
+/// 3.5.3: a link that is refused leaves no queue behind.
+#[test]
+fn a_link_that_is_refused_makes_no_queue() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        for (handle, property) in ["rabbitmq:priority", "rabbitmq:consumer-timeout"].into_iter().enumerate() {
+            let mut properties = MapBuilder::new();
+            properties.push(Symbol::from_static(property), "soon");
+            let properties = Fields::new(properties.view());
+            let wanted = Source { dynamic: true, ..Source::default() };
+            let attach = Attach { properties, ..receiver(handle as u32, property, wanted) };
+            assert_eq!(peer.refused(0, &attach), "amqp:invalid-field");
+        }
+        let url = format!("http://{}/api/queues", broker.http_address());
+        let told = ureq::get(url).header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=").call().unwrap();
+        assert_eq!(told.into_body().read_to_vec().unwrap(), b"[]");
+    });
+}
+
 /// RabbitMQ's direct reply-to: a source that keeps nothing.
 #[test]
 fn replies_come_to_a_volatile_source() {

@@ -99,12 +99,13 @@ impl From<Refusal> for Refused {
 
 impl Connection {
     /// Attach (2.7.3).
-    pub(super) fn on_attach(&mut self, channel: u16, attach: &Attach<'_>) {
+    pub(super) fn on_attach(&mut self, channel: u16, attach: &Attach<'_>, router: &mut dyn Router) {
         let attached = match attach.role {
             Role::Sender => self.attach_incoming(channel, attach),
             Role::Receiver => self.attach_outgoing(channel, attach),
         };
         let Err(refused) = attached else { return };
+        self.unmake_node(channel, attach.handle, router);
         tracing::debug!("{}: link '{}' is refused: {}", self.peer, attach.name, refused.text);
         match refused.extent {
             Extent::Link => {
@@ -209,6 +210,8 @@ impl Connection {
                 self.tell_source(channel, attach, made.source(source));
             }
         } else {
+            // Before anything is made.
+            arguments_of(attach)?;
             let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
             self.consume(channel, attach, made.queue.clone())?;
             self.tell_source(channel, attach, made.source(source));

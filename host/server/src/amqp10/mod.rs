@@ -234,7 +234,7 @@ impl Connection {
             Event::Sasl(event) => self.on_sasl(event),
             Event::Open(open) => self.on_open(&open),
             Event::Began { channel } => self.on_began(channel),
-            Event::Attach { channel, attach } => self.on_attach(channel, &attach),
+            Event::Attach { channel, attach } => self.on_attach(channel, &attach, router),
             Event::Credit { channel, handle, credit, drain, .. } => {
                 self.on_credit(channel, handle, credit, drain);
             }
