@@ -200,6 +200,64 @@ fn outcomes_settle_return_or_reject() {
     });
 }
 
+/// 3.4.5: what modified says of a message is in it from then on: for who gets it next, and as a dead letter.
+#[test]
+fn modified_puts_annotations_into_the_message() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let letters = other.queue(&[]);
+        for kind in ["classic", "quorum"] {
+            let arguments = [
+                ("x-queue-type", kind),
+                ("x-dead-letter-exchange", ""),
+                ("x-dead-letter-routing-key", letters.as_str()),
+            ];
+            let mut both = Both::new(broker, &arguments);
+            both.accepted(&message(b"m"));
+            let modify = |both: &mut Both, id: u32, here: bool, named: &[(&'static str, &str)]| {
+                let mut map = MapBuilder::new();
+                for (name, value) in named {
+                    map.push(Symbol::from_static(name), *value);
+                }
+                let message_annotations = Fields::new(map.view());
+                let undeliverable_here = Some(here);
+                both.settle(id, Modified { undeliverable_here, message_annotations, ..Modified::default() });
+            };
+            let seen = |payload: &[u8], name: &str| {
+                let read = Message::new(payload).unwrap();
+                read.message_annotations().get(name).map(|value| value.as_str().unwrap().to_owned())
+            };
+            let (id, came) = both.receive();
+            assert_eq!(seen(&came, "x-opt-by"), None);
+            modify(&mut both, id, false, &[("x-opt-by", "first"), ("x-opt-why", "busy"), ("own", "no")]);
+            let (id, came) = both.receive();
+            assert_eq!(seen(&came, "x-opt-by").as_deref(), Some("first"), "{kind}");
+            assert_eq!(seen(&came, "x-opt-why").as_deref(), Some("busy"), "{kind}");
+            assert_eq!(seen(&came, "own"), None, "{kind}");
+            assert_eq!(seen(&came, "x-routing-key").as_deref(), Some(both.queue.as_str()));
+            assert!(Message::new(&came).unwrap().bare() == message(b"m"));
+            modify(&mut both, id, true, &[("x-opt-by", "second")]);
+            let address = queue_address(&letters);
+            let mut reader = Peer::begun(broker);
+            reader.attach(0, &receiver(0, "letters", source(&address)));
+            reader.say(0, &credit(0, 0, 1));
+            let came = reader.frame();
+            let (_, letter) = came.read();
+            assert_eq!(seen(letter, "x-opt-by").as_deref(), Some("second"), "{kind}");
+            assert_eq!(seen(letter, "x-opt-why").as_deref(), Some("busy"), "{kind}");
+            let accepted = Disposition {
+                role: Role::Receiver,
+                first: 0,
+                settled: true,
+                state: Some(Accepted {}.into()),
+                ..Disposition::default()
+            };
+            reader.say(0, &accepted);
+            reader.expect_alive();
+        }
+    });
+}
+
 /// 3.4: what becomes of what is sent.
 #[test]
 fn a_sender_is_told_the_outcome() {

@@ -4,6 +4,7 @@
 //! ([`ready_list`]), from whatever thread; the connection then calls [`Client::deliver`].
 
 mod activity;
+mod annotating;
 mod channel;
 mod deliver;
 mod intercepted;

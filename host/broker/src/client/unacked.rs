@@ -67,6 +67,11 @@ impl Unacked {
         self.live += 1;
     }
 
+    /// An entry.
+    pub(super) fn get(&self, tag: u64) -> Option<&Entry> {
+        self.entries.get(self.find(tag)?)
+    }
+
     /// Takes out one entry.
     pub(super) fn take(&mut self, tag: u64) -> Option<Entry> {
         let index = self.find(tag)?;

@@ -4,6 +4,7 @@
 //! deliveries, once for the acknowledgements of a request. Nothing is called under it but the
 //! consumer's sink, a `Wake`, and the memory account.
 
+mod added;
 mod ageing;
 mod apart;
 mod consumers;
@@ -473,7 +474,7 @@ impl Queue {
     ) {
         let state = self.state.lock();
         for message in messages {
-            into.push(state.stored(message), state.failures(message));
+            state.copy(message, into);
             if into.len_bytes() >= bytes_max {
                 break;
             }

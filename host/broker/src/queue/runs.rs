@@ -181,7 +181,8 @@ impl State {
         };
         for run in messages.chunk_by(alike) {
             if self.tries.has_any() {
-                run.iter().for_each(|(message, _)| self.tries.forget(*message));
+                let added = run.iter().map(|(message, _)| self.tries.forget(*message)).sum();
+                self.released(added);
             }
             let bytes = self.lanes.settle_run(run);
             self.released(bytes);

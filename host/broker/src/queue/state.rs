@@ -18,7 +18,7 @@ use super::{
     tries::Tries,
 };
 use crate::{
-    dead_letter::DeathReason,
+    dead_letter::{DeathReason, Letters},
     memory::{LargeBody, MemoryAccount},
     store::{Kept, Ranges},
 };
@@ -183,6 +183,16 @@ impl State {
         self.lanes.stored(message)
     }
 
+    /// Copies a message that is handed out, as its dead letter is.
+    pub(super) fn copy(&self, message: MessageRef, into: &mut Letters) {
+        let mut patched = Vec::new();
+        let stored = self.stored(message).map(|stored| Stored {
+            message: self.tries.buried(message, stored.message, &mut patched),
+            ..stored
+        });
+        into.push(stored, self.failures(message));
+    }
+
     #[inline]
     pub(super) fn take_ready(&mut self) -> Option<MessageRef> {
         loop {
@@ -317,8 +327,7 @@ impl State {
 
     /// A message is done with.
     pub(super) fn forget(&mut self, message: MessageRef) {
-        self.tries.forget(message);
-        self.released_bytes += self.lanes.settle(message).bytes;
+        self.released_bytes += self.tries.forget(message) + self.lanes.settle(message).bytes;
     }
 
     /// A message that was taken dies: it is gone, or waits for being dead-lettered.
@@ -493,7 +502,7 @@ impl State {
     /// Forgets everything, for good.
     pub(super) fn delete(&mut self, account: &MemoryAccount) {
         self.deleted = true;
-        self.released_bytes += self.lanes.clear();
+        self.released_bytes += self.lanes.clear() + self.tries.clear();
         self.dying.clear();
         self.delayed.clear();
         for mut consumer in self.consumers.drain() {

@@ -1,4 +1,5 @@
-//! How often the messages of a quorum queue were delivered in vain.
+//! What is noted of messages that came back: how often those of a quorum queue were delivered in vain, and what
+//! consumers added to their headers (`added.rs`).
 //!
 //! Two counts, told to consumers as headers from the second delivery on: `x-acquired-count`, how often it was delivered
 //! before, and `x-delivery-count`, how often of these it failed: it was rejected to be requeued, or its consumer went
@@ -8,8 +9,8 @@
 //! After a restart each delivery that is on disk counts as failed: if it was the message that ended the process, it
 //! must not do so for ever.
 
-use super::{settings::DELIVERY_LIMIT, settings::DeliveryLimit, slab::MessageRef};
-use alloc::vec::Vec;
+use super::{added::Added, settings::DELIVERY_LIMIT, settings::DeliveryLimit, slab::MessageRef};
+use alloc::{boxed::Box, vec::Vec};
 use hashbrown::HashMap;
 use leveret_model::{Change, MessageView, Name, Patch, Value};
 
@@ -19,22 +20,37 @@ struct Count {
     failed: u32,
 }
 
-/// The counts of a queue's messages; of those alone that came back.
+/// What is noted of a message.
+#[derive(Default)]
+struct Note {
+    count: Count,
+    added: Option<Box<Added>>,
+}
+
+/// The notes of a queue's messages; of those alone that came back.
 pub(super) struct Tries {
     limit: DeliveryLimit,
-    /// `None` in queues that do not count.
-    counts: Option<HashMap<(u16, u64), Count, foldhash::fast::RandomState>>,
+    is_counting: bool,
+    /// `None` in queues that do not count, until something was added to a message.
+    notes: Option<HashMap<(u16, u64), Note, foldhash::fast::RandomState>>,
 }
 
 impl Tries {
     pub(super) fn of(limit: DeliveryLimit, is_counting: bool) -> Self {
-        Self { limit, counts: is_counting.then(HashMap::default) }
+        Self { limit, is_counting, notes: is_counting.then(HashMap::default) }
     }
 
-    /// Whether there is any count.
+    /// Whether there is any note.
     #[inline]
     pub(super) fn has_any(&self) -> bool {
-        self.counts.as_ref().is_some_and(|counts| !counts.is_empty())
+        self.notes.as_ref().is_some_and(|notes| !notes.is_empty())
+    }
+
+    /// Notes of a message what a consumer added; `add` makes it.
+    pub(super) fn add<R>(&mut self, message: MessageRef, add: impl FnOnce(&mut Added) -> R) -> R {
+        let notes = self.notes.get_or_insert_default();
+        let note = notes.entry((message.lane, message.sequence)).or_default();
+        add(note.added.get_or_insert_default())
     }
 
     /// Has another limit. Those that had too many deliveries already die when they are next.
@@ -44,18 +60,19 @@ impl Tries {
 
     /// Notes what the store tells of messages of a lane.
     pub(super) fn recover(&mut self, lane: u16, deliveries: &[(u64, u16)]) {
-        let Some(counts) = &mut self.counts else { return };
+        let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return };
         for (sequence, times) in deliveries {
             let times = u32::from(*times);
-            counts.entry((lane, *sequence)).or_insert(Count { acquired: times, failed: times });
+            let count = Count { acquired: times, failed: times };
+            notes.entry((lane, *sequence)).or_insert(Note { count, added: None });
         }
     }
 
     /// Counts a delivery that came back; whether there were too many. Without a limit of its own a message stays
     /// that has nowhere to go.
     pub(super) fn is_over(&mut self, message: MessageRef, failed: bool, has_letters: bool) -> bool {
-        let Some(counts) = &mut self.counts else { return false };
-        let count = counts.entry((message.lane, message.sequence)).or_default();
+        let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return false };
+        let count = &mut notes.entry((message.lane, message.sequence)).or_default().count;
         count.acquired = count.acquired.saturating_add(1);
         count.failed = count.failed.saturating_add(failed.into());
         self.limit.is_over(*count, has_letters)
@@ -64,37 +81,47 @@ impl Tries {
     /// Whether a ready message was delivered too often: it was there before a restart, or before the limit changed.
     #[inline]
     pub(super) fn is_worn_out(&self, message: MessageRef, has_letters: bool) -> bool {
-        let counts = self.counts.as_ref().filter(|counts| !counts.is_empty());
-        let count = counts.and_then(|counts| counts.get(&(message.lane, message.sequence)));
         // One that failed elsewhere is tried here first.
-        count.is_some_and(|count| count.acquired > 0 && self.limit.is_over(*count, has_letters))
+        let count = self.note(message).map(|note| note.count).filter(|count| count.acquired > 0);
+        count.is_some_and(|count| self.limit.is_over(count, has_letters))
     }
 
     /// A message that comes failed so often before. False where that is not counted.
     pub(super) fn begin_with(&mut self, (lane, sequence): (u16, u64), failed: u32) -> bool {
-        let Some(counts) = &mut self.counts else { return false };
-        counts.insert((lane, sequence), Count { acquired: 0, failed });
+        let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return false };
+        notes.insert((lane, sequence), Note { count: Count { acquired: 0, failed }, added: None });
         true
     }
 
     /// How often a message failed, where that is counted.
     pub(super) fn counted_failures(&self, message: MessageRef) -> Option<u32> {
-        self.counts.as_ref().map(|_| self.failures(message))
+        self.is_counting.then(|| self.failures(message))
+    }
+
+    #[inline]
+    fn note(&self, message: MessageRef) -> Option<&Note> {
+        let notes = self.notes.as_ref().filter(|notes| !notes.is_empty())?;
+        notes.get(&(message.lane, message.sequence))
     }
 
     /// How often a message failed.
     pub(super) fn failures(&self, message: MessageRef) -> u32 {
-        let count = self.counts.as_ref().and_then(|counts| counts.get(&(message.lane, message.sequence)));
-        count.map_or(0, |count| count.failed)
+        self.note(message).map_or(0, |note| note.count.failed)
     }
 
-    /// A message is done with.
-    pub(super) fn forget(&mut self, message: MessageRef) {
-        if let Some(counts) = &mut self.counts
-            && !counts.is_empty()
-        {
-            counts.remove(&(message.lane, message.sequence));
-        }
+    /// A message is done with. Gives how many bytes were added to it.
+    pub(super) fn forget(&mut self, message: MessageRef) -> usize {
+        let note = match &mut self.notes {
+            Some(notes) if !notes.is_empty() => notes.remove(&(message.lane, message.sequence)),
+            _ => None,
+        };
+        note.and_then(|note| note.added).map_or(0, |added| added.bytes())
+    }
+
+    /// All messages are gone. Gives how many bytes were added to them.
+    pub(super) fn clear(&mut self) -> usize {
+        let notes = self.notes.iter_mut().flat_map(|notes| notes.drain());
+        notes.filter_map(|(_, note)| note.added).map(|added| added.bytes()).sum()
     }
 
     /// The message as it is told to a consumer; `patched` has what it needs.
@@ -105,9 +132,21 @@ impl Tries {
         view: MessageView<'a>,
         patched: &'a mut Vec<u8>,
     ) -> MessageView<'a> {
-        let counts = self.counts.as_ref().filter(|counts| !counts.is_empty());
-        match counts.and_then(|counts| counts.get(&(message.lane, message.sequence))) {
-            Some(count) => count.told(view, patched),
+        match self.note(message) {
+            Some(note) => note.told(view, self.is_counting, patched),
+            None => view,
+        }
+    }
+
+    /// The message as a dead letter: without the counts.
+    pub(super) fn buried<'a>(
+        &self,
+        message: MessageRef,
+        view: MessageView<'a>,
+        patched: &'a mut Vec<u8>,
+    ) -> MessageView<'a> {
+        match self.note(message) {
+            Some(note) => note.told(view, false, patched),
             None => view,
         }
     }
@@ -123,17 +162,22 @@ impl DeliveryLimit {
     }
 }
 
-impl Count {
-    fn told<'a>(self, view: MessageView<'a>, patched: &'a mut Vec<u8>) -> MessageView<'a> {
-        let count = self;
+impl Note {
+    fn told<'a>(&self, view: MessageView<'a>, counts: bool, patched: &'a mut Vec<u8>) -> MessageView<'a> {
         let header = |name, count: u32| Change::SetHeader {
             name: Name::from_static(name),
             value: Value::Integer(count.into()),
         };
-        let failed = (count.failed > 0).then(|| header("x-delivery-count", count.failed));
+        let Count { acquired, failed } = if counts { self.count } else { Count::default() };
         // As RabbitMQ says it of one that failed elsewhere and was not given to anybody here.
-        let acquired = if count.acquired == 0 { count.failed } else { count.acquired };
-        let patch: Patch = [header("x-acquired-count", acquired)].into_iter().chain(failed).collect();
+        let acquired = if acquired == 0 { failed } else { acquired };
+        let acquired = (acquired > 0).then(|| header("x-acquired-count", acquired));
+        let failed = (failed > 0).then(|| header("x-delivery-count", failed));
+        let added = self.added.iter().flat_map(|added| added.changes());
+        let patch: Patch = added.chain(acquired).chain(failed).collect();
+        if patch.is_empty() {
+            return view;
+        }
         patched.clear();
         match view.form.patch(view.properties, &patch, patched) {
             Ok(()) => MessageView { properties: patched, ..view },

@@ -5,16 +5,21 @@
 //! rejected  dead-lettered or dropped    modified               back to the queue; with delivery-failed it counts
 //!                                       undeliverable-here     dead-lettered or dropped
 //! ```
+//! Message annotations of modified that begin with `x-` are put into the message, as headers are that it has; they end
+//! with the process.
 //! A client that settles without an outcome has the source's default, which is released. One that tells an outcome and
 //! does not settle waits for that from here (receiver settle mode `second`): it is settled at once.
 
 use super::Connection;
 use leveret_amqp10::{
+    form::model_value,
     messaging::DeliveryState,
     performatives::{Disposition, Role},
+    types::Value,
 };
 use leveret_broker::{Settle, port::Router};
-use std::collections::VecDeque;
+use leveret_model::Name;
+use std::{collections::VecDeque, sync::Arc};
 
 /// Deliveries of a session that are not settled, in the order of their numbers.
 #[derive(Default)]
@@ -140,6 +145,21 @@ pub(super) fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Op
     })
 }
 
+/// Headers that are added to a message.
+pub(super) type Added = Arc<[(Name, leveret_model::Value)]>;
+
+/// What a state adds to the message; `None` if nothing.
+pub(super) fn added(state: Option<&DeliveryState<'_>>) -> Option<Added> {
+    let Some(DeliveryState::Modified(modified)) = state else { return None };
+    let annotations = modified.message_annotations?;
+    let added = annotations.map().iter().filter_map(|(key, value)| {
+        let Value::Symbol(key) = key else { return None };
+        let name = Name::new(key.as_str().as_bytes()).ok().filter(|name| name.starts_with(b"x-"))?;
+        Some((name, model_value(&value)))
+    });
+    Some(added.collect::<Added>()).filter(|added| !added.is_empty())
+}
+
 impl Connection {
     /// Disposition (2.7.6).
     pub(super) fn on_disposition(&mut self, channel: u16, disposition: &Disposition<'_>) {
@@ -156,6 +176,7 @@ impl Connection {
             return;
         }
         let Some(outcome) = settlement(disposition.state.as_ref(), disposition.settled) else { return };
+        let added = added(disposition.state.as_ref());
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         let (client, transactions) = (&mut open.client, &self.transactions);
@@ -163,6 +184,9 @@ impl Connection {
         let mut range: Option<(u32, u32)> = None;
         let is_held = |id| transactions.holds(channel, id);
         session.sent.take(first, last, is_held, |Delivered { id, tag, .. }| {
+            if let Some(added) = &added {
+                client.annotate(channel, tag, added);
+            }
             // One that is not known was not settled in time, and is settled now.
             let _ = client.settle(channel, tag, false, outcome);
             range = Some((range.map_or(id, |(first, _)| first), id));

@@ -1,0 +1,101 @@
+//! What consumers add to the headers of a message that they give back: whoever gets it next sees that, and so does its
+//! dead-letter exchange (AMQP 1.0, 3.4.5: the message annotations of `modified`). It ends with the process.
+
+use super::{Queue, slab::MessageRef};
+use alloc::vec::Vec;
+use leveret_model::{Change, Name, Value};
+
+/// How many bytes may be added to a message. More is not taken.
+const ADDED_BYTES_MAX: usize = 64 * 1024;
+/// What a header takes beside its name and what its value points to, about.
+const HEADER_BYTES: usize = 64;
+
+/// Headers that were added to a message.
+#[derive(Default)]
+pub(super) struct Added {
+    headers: Vec<(Name, Value)>,
+    bytes: usize,
+}
+
+impl Added {
+    /// How many bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn changes(&self) -> impl Iterator<Item = Change> {
+        let change =
+            |(name, value): &(Name, Value)| Change::SetHeader { name: name.clone(), value: value.clone() };
+        self.headers.iter().map(change)
+    }
+
+    /// Adds headers; of those that are there already the later value counts.
+    fn add(&mut self, more: &[(Name, Value)]) {
+        let stays = |(name, _): &&(Name, Value)| more.iter().all(|(other, _)| other != name);
+        let headers: Vec<_> = self.headers.iter().filter(stays).chain(more).cloned().collect();
+        let bytes = headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value_bytes(value)).sum();
+        if bytes <= ADDED_BYTES_MAX {
+            (self.headers, self.bytes) = (headers, bytes);
+        }
+    }
+}
+
+/// What a value points to, in bytes.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Binary(bytes) => bytes.len(),
+        Value::List(values) => values.iter().map(|value| HEADER_BYTES + value_bytes(value)).sum(),
+        Value::Map(pairs) => {
+            let pair = |(key, value): &(Value, Value)| HEADER_BYTES + value_bytes(key) + value_bytes(value);
+            pairs.iter().map(pair).sum()
+        }
+        Value::Void
+        | Value::Boolean(_)
+        | Value::Integer(_)
+        | Value::Unsigned(_)
+        | Value::Real(_)
+        | Value::Decimal { .. }
+        | Value::Timestamp(_) => 0,
+    }
+}
+
+impl Queue {
+    /// Adds headers to a message that is handed out.
+    pub(crate) fn annotate(&self, message: MessageRef, headers: &[(Name, Value)]) {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return;
+        }
+        let (before, after) = state.tries.add(message, |added| {
+            let before = added.bytes();
+            added.add(headers);
+            (before, added.bytes())
+        });
+        self.account.charge(after.saturating_sub(before));
+        self.account.release(before.saturating_sub(after));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(name: &'static str, value: &str) -> (Name, Value) {
+        (Name::from_static(name), Value::Text(value.into()))
+    }
+
+    #[test]
+    fn later_values_count_and_there_are_only_so_many() {
+        let mut added = Added::default();
+        added.add(&[header("x-a", "1"), header("x-b", "2")]);
+        let before = added.bytes();
+        added.add(&[header("x-a", "3")]);
+        assert_eq!(added.headers, [header("x-b", "2"), header("x-a", "3")]);
+        assert_eq!(added.bytes(), before);
+        added.add(&[header("x-c", &"c".repeat(ADDED_BYTES_MAX))]);
+        assert_eq!((added.headers.len(), added.bytes()), (2, before));
+        added.add(&[(Name::from_static("x-d"), Value::List([Value::Text("123".into())].into()))]);
+        assert_eq!(added.bytes(), before + 2 * HEADER_BYTES + 6);
+    }
+}
