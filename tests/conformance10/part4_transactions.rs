@@ -7,27 +7,37 @@ use super::{
     queue_address, with_bystander,
 };
 use leveret_amqp10::{
+    Performative,
     composite::Composite,
     descriptor,
-    messaging::{Accepted, DeliveryState, Rejected, Released},
+    message::Message,
+    messaging::{Accepted, DeliveryState, Header, Rejected, Released},
     performatives::{Attach, Detach, Disposition, Role, Transfer},
     transactions::{AnyTarget, Coordinator, Declare, Discharge, TransactionalState},
     types::write,
 };
-use leveret_testkit::Broker;
+use leveret_testkit::{Broker, WatchedDisk};
 
 /// A client with a link to the coordinator (handle 0), one to a queue (1) and one from it (2).
-struct Transacting {
-    peer: Peer,
-    other: Other,
+pub(crate) struct Transacting {
+    pub(crate) peer: Peer,
+    pub(crate) other: Other,
     queue: String,
-    sent: u32,
+    pub(crate) sent: u32,
     /// How many deliveries came.
     received: u32,
 }
 
+/// The bytes of a request to the coordinator.
+pub(crate) fn request<'a>(request: &impl Composite<'a>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    write::put_descriptor(&mut payload, descriptor::AMQP_VALUE);
+    request.encode(&mut payload);
+    payload
+}
+
 impl Transacting {
-    fn new(broker: &Broker, arguments: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(broker: &Broker, arguments: &[(&str, &str)]) -> Self {
         let mut other = Other::new(broker);
         let queue = other.queue(arguments);
         let address = queue_address(&queue);
@@ -55,19 +65,28 @@ impl Transacting {
         request: &impl Composite<'a>,
         outcome: impl FnOnce(DeliveryState<'_>) -> R,
     ) -> R {
-        let mut payload = Vec::new();
-        write::put_descriptor(&mut payload, descriptor::AMQP_VALUE);
-        request.encode(&mut payload);
         let id = self.sent;
         self.sent += 1;
-        self.peer.transfer(0, &transfer(0, id, &id.to_be_bytes()), &payload);
-        awaited!(self.peer, Disposition, it => {
+        self.peer.transfer(0, &transfer(0, id, &id.to_be_bytes()), &self::request(request));
+        self.disposition(|it| {
             assert_eq!((it.role, it.first, it.settled), (Role::Receiver, id, true));
             outcome(it.state.expect("a state"))
         })
     }
 
-    fn declare(&mut self) -> Vec<u8> {
+    /// What is said next of a delivery; windows and credit may be renewed before.
+    fn disposition<R>(&mut self, read: impl FnOnce(Disposition<'_>) -> R) -> R {
+        loop {
+            let came = self.peer.frame();
+            match came.read().0 {
+                Performative::Disposition(it) => return read(it),
+                Performative::Flow(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn declare(&mut self) -> Vec<u8> {
         self.coordinate(&Declare::default(), |state| match state {
             DeliveryState::Declared(declared) => declared.txn_id.to_vec(),
             other => panic!("{other:?}"),
@@ -85,13 +104,22 @@ impl Transacting {
 
     /// Sends a message in a transaction.
     fn send(&mut self, txn_id: &[u8], body: &[u8]) {
+        self.send_on(1, txn_id, body);
+    }
+
+    /// Sends one on a link.
+    pub(crate) fn send_on(&mut self, handle: u32, txn_id: &[u8], body: &[u8]) {
+        self.send_whole(handle, txn_id, &message(body));
+    }
+
+    fn send_whole(&mut self, handle: u32, txn_id: &[u8], message: &[u8]) {
         let id = self.sent;
         self.sent += 1;
         let state = TransactionalState { txn_id, outcome: None };
         let tag = id.to_be_bytes();
-        let transfer = Transfer { state: Some(state.into()), ..transfer(1, id, &tag) };
-        self.peer.transfer(0, &transfer, &message(body));
-        awaited!(self.peer, Disposition, it => {
+        let transfer = Transfer { state: Some(state.into()), ..transfer(handle, id, &tag) };
+        self.peer.transfer(0, &transfer, message);
+        self.disposition(|it| {
             assert_eq!((it.first, it.settled), (id, true));
             match it.state {
                 Some(DeliveryState::Transactional(state)) => assert_eq!(state.txn_id, txn_id),
@@ -101,11 +129,16 @@ impl Transacting {
     }
 
     fn settle(&mut self, txn_id: &[u8], id: u32) {
+        self.say_accepted(txn_id, id, true);
+    }
+
+    /// Says that a delivery is accepted if the transaction is committed, and settles it from here, or not.
+    fn say_accepted(&mut self, txn_id: &[u8], id: u32, settled: bool) {
         let state = TransactionalState { txn_id, outcome: Some(Accepted {}.into()) };
         let disposition = Disposition {
             role: Role::Receiver,
             first: id,
-            settled: true,
+            settled,
             state: Some(state.into()),
             ..Disposition::default()
         };
@@ -117,9 +150,34 @@ impl Transacting {
         let txn = self.declare();
         self.send(&txn, b"m");
         assert_eq!(self.discharge(&txn, false), None);
+        self.take()
+    }
+
+    /// Takes a message out of the queue.
+    fn take(&mut self) -> u32 {
         self.peer.say(0, &credit(2, self.received, 1));
         self.received += 1;
-        awaited!(self.peer, Transfer, it => it.delivery_id.unwrap())
+        self.transfer().0
+    }
+
+    /// The next delivery: its number, and its message.
+    fn transfer(&mut self) -> (u32, Vec<u8>) {
+        loop {
+            let came = self.peer.frame();
+            match came.read() {
+                (Performative::Transfer(it), payload) => {
+                    return (it.delivery_id.unwrap(), payload.to_vec());
+                }
+                (Performative::Flow(_), _) => {}
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Detaches the link from the queue.
+    fn detach(&mut self) {
+        self.peer.say(0, &Detach { handle: 2, closed: true, error: None });
+        awaited!(self.peer, Detach);
     }
 
     fn ready(&mut self) -> u32 {
@@ -145,14 +203,13 @@ fn messages_count_with_their_commit() {
             assert_eq!(client.ready(), 2);
             client.peer.say(0, &credit(2, 0, 5));
             for body in [b"1", b"2"] {
-                let came = client.peer.frame();
-                assert!(came.read().1.ends_with(body));
+                assert!(client.transfer().1.ends_with(body));
             }
         }
     });
 }
 
-/// 4.4.3: outcomes count with the commit; after a roll-back the deliveries can be settled again.
+/// 4.4.2: outcomes count with the commit; after a roll-back deliveries that were not settled can be settled again.
 #[test]
 fn outcomes_count_with_their_commit() {
     with_bystander(|broker| {
@@ -164,17 +221,50 @@ fn outcomes_count_with_their_commit() {
         let ids: Vec<u32> =
             (0..3).map(|_| awaited!(client.peer, Transfer, it => it.delivery_id.unwrap())).collect();
         let txn = client.declare();
-        ids.iter().for_each(|id| client.settle(&txn, *id));
+        ids.iter().for_each(|id| client.say_accepted(&txn, *id, false));
         assert_eq!(client.discharge(&txn, true), None);
+        assert_eq!(client.ready(), 0, "nothing goes back");
         let txn = client.declare();
         client.settle(&txn, ids[0]);
         client.settle(&txn, ids[2]);
         client.send(&txn, b"answer");
         assert_eq!(client.discharge(&txn, false), None);
         // What was not settled comes back; what was does not.
-        client.peer.say(0, &Detach { handle: 2, closed: true, error: None });
-        awaited!(client.peer, Detach);
+        client.detach();
         assert_eq!(client.ready(), 2, "one that was not settled, and the answer");
+    });
+}
+
+/// 4.4.4: what the client has settled it can say no more of: after a roll-back, and after a commit that cannot be, it has
+/// the default outcome, which is released.
+#[test]
+fn what_is_settled_in_a_transaction_that_is_rolled_back_is_released() {
+    with_bystander(|broker| {
+        let mut client = Transacting::new(broker, &[("x-queue-type", "quorum")]);
+        let first = client.receive();
+        let txn = client.declare();
+        client.settle(&txn, first);
+        assert_eq!(client.discharge(&txn, true), None);
+        assert_eq!(client.ready(), 1);
+        // The link goes on, and that was no failure.
+        client.peer.say(0, &credit(2, client.received, 1));
+        client.received += 1;
+        let (again, came) = client.transfer();
+        assert_eq!(Message::new(&came).unwrap().header().delivery_count, Some(0));
+        // A commit of which a message goes nowhere.
+        client.peer.attach(0, &sender(3, "nowhere", target("/exchanges/amq.fanout")));
+        let txn = client.declare();
+        client.settle(&txn, again);
+        client.send_on(3, &txn, b"to nobody");
+        assert_eq!(client.discharge(&txn, false).as_deref(), Some("amqp:transaction:rollback"));
+        assert_eq!(client.ready(), 1);
+        // The link to the coordinator ends.
+        let last = client.take();
+        let txn = client.declare();
+        client.settle(&txn, last);
+        client.peer.say(0, &Detach { handle: 0, closed: true, error: None });
+        awaited!(client.peer, Detach);
+        assert_eq!(client.ready(), 1);
     });
 }
 
@@ -193,6 +283,31 @@ fn a_commit_that_cannot_be_is_rolled_back() {
         assert_eq!(client.discharge(&txn, false).as_deref(), Some("amqp:transaction:unknown-id"));
         assert_eq!(client.discharge(b"nonsense", true).as_deref(), Some("amqp:transaction:unknown-id"));
     });
+}
+
+/// 4.3: a commit that the disk does not take is told as rolled back, and there is nothing of it.
+#[test]
+fn a_commit_that_the_disk_does_not_take_is_rolled_back() {
+    let disk = WatchedDisk::new();
+    let broker = disk.watch(Broker::builder(env!("CARGO_BIN_EXE_leveret"))).start();
+    let mut client = Transacting::new(&broker, &[]);
+    let mut durable = Vec::new();
+    Header { durable: Some(true), ..Header::default() }.encode(&mut durable);
+    durable.extend(message(&[b'x'; 100_000]));
+    disk.fill(true);
+    // There may be room left for some.
+    let (mut committed, mut why) = (0, None);
+    while why.is_none() {
+        assert_eq!(client.ready(), committed);
+        let txn = client.declare();
+        for _ in 0..50 {
+            client.send_whole(1, &txn, &durable);
+        }
+        why = client.discharge(&txn, false);
+        committed += 50;
+    }
+    assert_eq!(why.as_deref(), Some("amqp:transaction:rollback"));
+    assert_eq!(client.ready(), committed - 50);
 }
 
 /// 4.4.2: until the transaction ends no other outcome of a delivery counts, and it cannot be in two of them.
@@ -224,19 +339,28 @@ fn a_delivery_has_its_outcome_in_one_transaction() {
     });
 }
 
-/// 4.4.2: where a link ends whose deliveries have outcomes in a transaction, they go back, and it is rolled back.
+/// 4.4.2: a delivery with an outcome in a transaction waits for its end though its link ends before: it is done if that
+/// is committed, and goes back if it is not. Deliveries of another link with the same handle are others.
 #[test]
-fn a_link_that_ends_takes_its_outcomes_along() {
+fn a_link_that_ends_takes_nothing_of_a_transaction_along() {
     with_bystander(|broker| {
-        let mut client = Transacting::new(broker, &[]);
-        let id = client.receive();
-        let txn = client.declare();
-        client.settle(&txn, id);
-        client.send(&txn, b"answer");
-        client.peer.say(0, &Detach { handle: 2, closed: true, error: None });
-        awaited!(client.peer, Detach);
-        assert_eq!(client.discharge(&txn, false).as_deref(), Some("amqp:transaction:rollback"));
-        assert_eq!(client.ready(), 1, "the message, and no answer");
+        for (commit, settled) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut client = Transacting::new(broker, &[]);
+            let (id, bare) = (client.receive(), client.receive());
+            let txn = client.declare();
+            client.say_accepted(&txn, id, settled);
+            client.send(&txn, b"answer");
+            client.detach();
+            assert_eq!(client.ready(), 1, "what is in no transaction goes back at once: {bare}");
+            let queue = queue_address(&client.queue);
+            client.peer.attach(0, &receiver(2, "another", source(&queue)));
+            client.received = 0;
+            client.take();
+            client.detach();
+            assert_eq!(client.ready(), 1);
+            assert_eq!(client.discharge(&txn, !commit), None);
+            assert_eq!(client.ready(), 2, "{commit} {settled}: the answer, or the message");
+        }
     });
 }
 

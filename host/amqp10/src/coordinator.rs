@@ -9,7 +9,7 @@
 //! ```text
 //! (declare) -> live -> (discharge, fail = false) -> committed
 //!                |---> (discharge, fail = true; its control link ends) -> rolled back
-//!                '---> doomed: too much, too long, an outcome's link has ended -> (discharge) -> refused
+//!                '---> doomed: too much, too long, an outcome's session has ended -> (discharge) -> refused
 //! ```
 //! A transaction that is doomed is rolled back at once. Its identifier stays until it is discharged, so that whoever does
 //! is told why, and not that there is no such transaction.
@@ -90,8 +90,8 @@ pub enum TransactionError {
     TooMuch,
     /// There are as many transactions as there may be.
     TooMany,
-    /// A link or a session ended whose deliveries had outcomes in it.
-    LinkEnded,
+    /// A session ended whose deliveries had outcomes in it.
+    SessionEnded,
     /// Of a delivery that was posted in it a part is missing. The control link is to be detached with this
     /// (section 4.4.1).
     Partial,
@@ -108,7 +108,7 @@ impl TransactionError {
         match self {
             Self::UnknownId => Condition::TransactionUnknownId,
             Self::TimeOut => Condition::TransactionTimeout,
-            Self::TooMuch | Self::LinkEnded | Self::Partial => Condition::TransactionRollback,
+            Self::TooMuch | Self::SessionEnded | Self::Partial => Condition::TransactionRollback,
             Self::TooMany => Condition::ResourceLimitExceeded,
             Self::OtherTransaction => Condition::IllegalState,
             Self::Distributed => Condition::NotImplemented,
@@ -123,8 +123,8 @@ impl fmt::Display for TransactionError {
             Self::TimeOut => "the transaction took too long, and was rolled back",
             Self::TooMuch => "the transaction has more in it than there may be, and was rolled back",
             Self::TooMany => "there are as many transactions as there may be",
-            Self::LinkEnded => {
-                "a link ended whose deliveries were part of the transaction, and it was rolled back"
+            Self::SessionEnded => {
+                "a session ended whose deliveries were part of the transaction, and it was rolled back"
             }
             Self::Partial => "a delivery of the transaction has not come whole, and it was rolled back",
             Self::OtherTransaction => "the delivery is part of another transaction",
@@ -138,9 +138,9 @@ impl core::error::Error for TransactionError {}
 /// The outcome of a delivery that was sent to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retired<O> {
-    /// The link that it was sent on.
-    pub link: LinkId,
-    /// Its number in its session.
+    /// The session that it was sent in.
+    pub channel: u16,
+    /// Its number there.
     pub delivery_id: u32,
     /// What becomes of it.
     pub outcome: O,
@@ -191,7 +191,7 @@ struct Transaction<P, O> {
     doom: Option<TransactionError>,
     posted: Vec<P>,
     posted_bytes: usize,
-    retired: BTreeMap<(u16, u32), (LinkId, O)>,
+    retired: BTreeMap<(u16, u32), O>,
 }
 
 impl<P, O> Transaction<P, O> {
@@ -277,8 +277,8 @@ impl<P, O> Transactions<P, O> {
     /// As [`Self::post`], and [`TransactionError::OtherTransaction`].
     pub fn retire(&mut self, txn_id: &[u8], retired: Retired<O>) -> Result<TransactionId, TransactionError> {
         let id = self.find(txn_id)?;
-        let Retired { link, delivery_id, outcome } = retired;
-        let delivery = (link.channel, delivery_id);
+        let Retired { channel, delivery_id, outcome } = retired;
+        let delivery = (channel, delivery_id);
         let Some(transaction) = self.all.get_mut(&id) else { return Err(TransactionError::UnknownId) };
         match self.retired.entry(delivery) {
             Entry::Occupied(other) if *other.get() != id => return Err(TransactionError::OtherTransaction),
@@ -290,7 +290,7 @@ impl<P, O> Transactions<P, O> {
                 place.insert(id);
             }
         }
-        transaction.retired.insert(delivery, (link, outcome));
+        transaction.retired.insert(delivery, outcome);
         Ok(id)
     }
 
@@ -335,29 +335,31 @@ impl<P, O> Transactions<P, O> {
         ended
     }
 
-    /// A link has ended: the transactions that it controls are rolled back and forgotten (section 4.2), and those in
-    /// which its deliveries have outcomes are doomed.
+    /// A link has ended: the transactions that it controls are rolled back and forgotten (section 4.2). Outcomes of
+    /// deliveries that were sent on it stay where they are: a delivery is known by its session.
     pub fn link_ended(&mut self, link: LinkId) -> Vec<Ended<P, O>> {
-        self.links_ended(|other| other == link)
+        self.controls_ended(|control| control == link)
     }
 
-    /// A session has ended, as [`Self::link_ended`] for each of its links.
+    /// A session has ended: so have its links, and those in which deliveries of it have outcomes are doomed.
     pub fn session_ended(&mut self, channel: u16) -> Vec<Ended<P, O>> {
-        self.links_ended(|link| link.channel == channel)
+        let mut all_ended = self.controls_ended(|control| control.channel == channel);
+        let has_outcome = |(_, transaction): &(_, &Transaction<P, O>)| {
+            transaction.retired.keys().any(|(of, _)| *of == channel)
+        };
+        let ids: Vec<_> = self.all.iter().filter(has_outcome).map(|(id, _)| *id).collect();
+        all_ended
+            .extend(ids.iter().filter_map(|id| self.doom(id.as_bytes(), TransactionError::SessionEnded)));
+        all_ended
     }
 
-    fn links_ended(&mut self, is_over: impl Fn(LinkId) -> bool) -> Vec<Ended<P, O>> {
-        let ids: Vec<_> = self.all.keys().copied().collect();
+    fn controls_ended(&mut self, is_over: impl Fn(LinkId) -> bool) -> Vec<Ended<P, O>> {
+        let over = self.all.iter().filter(|(_, transaction)| is_over(transaction.control));
+        let ids: Vec<_> = over.map(|(id, transaction)| (*id, transaction.doom.is_none())).collect();
         let mut all_ended = Vec::new();
-        for id in ids {
-            let Some(transaction) = self.all.get(&id) else { continue };
-            if is_over(transaction.control) {
-                let is_live = transaction.doom.is_none();
-                all_ended.extend(self.take(id, Verdict::RollBack).filter(|_| is_live));
-                self.all.remove(&id);
-            } else if transaction.retired.values().any(|(link, _)| is_over(*link)) {
-                all_ended.extend(self.doom(id.as_bytes(), TransactionError::LinkEnded));
-            }
+        for (id, is_live) in ids {
+            all_ended.extend(self.take(id, Verdict::RollBack).filter(|_| is_live));
+            self.all.remove(&id);
         }
         all_ended
     }
@@ -398,8 +400,8 @@ impl<P, O> Transactions<P, O> {
         for delivery in retired.keys() {
             self.retired.remove(delivery);
         }
-        let retired = retired.into_iter().map(|((_, delivery_id), (link, outcome))| Retired {
-            link,
+        let retired = retired.into_iter().map(|((channel, delivery_id), outcome)| Retired {
+            channel,
             delivery_id,
             outcome,
         });

@@ -19,7 +19,8 @@ use alloc::{vec, vec::Vec};
 
 const CONTROL: LinkId = LinkId { channel: 0, handle: 0 };
 const OTHER_CONTROL: LinkId = LinkId { channel: 0, handle: 1 };
-const RECEIVER: LinkId = LinkId { channel: 1, handle: 7 };
+/// The session of what is received.
+const RECEIVING: u16 = 1;
 const LIMITS: TransactionLimits =
     TransactionLimits { transactions_max: 3, work_max: 4, bytes_max: 100, time_out_ms: 1000 };
 
@@ -35,7 +36,7 @@ fn declared(ours: &mut Ours) -> TransactionId {
 }
 
 fn retired(delivery_id: u32, outcome: char) -> Retired<char> {
-    Retired { link: RECEIVER, delivery_id, outcome }
+    Retired { channel: RECEIVING, delivery_id, outcome }
 }
 
 fn discharge(ours: &mut Ours, id: TransactionId, fail: bool) -> Result<Over, TransactionError> {
@@ -297,27 +298,25 @@ fn a_delivery_has_its_outcome_in_one_transaction() {
     assert_eq!(ours.retire(b.as_bytes(), retired(5, 'b')), Err(TransactionError::OtherTransaction));
     assert_eq!(TransactionError::OtherTransaction.condition(), Condition::IllegalState);
     // The same number in another session is another delivery.
-    let elsewhere = Retired { link: LinkId { channel: 2, handle: 7 }, ..retired(5, 'c') };
+    let elsewhere = Retired { channel: 2, ..retired(5, 'c') };
     assert_eq!(ours.retire(b.as_bytes(), elsewhere.clone()), Ok(b));
     assert_eq!(discharge(&mut ours, a, true).unwrap().retired, [retired(5, 'a')]);
     assert_eq!(ours.retire(b.as_bytes(), retired(5, 'b')), Ok(b));
     assert_eq!(discharge(&mut ours, b, false).unwrap().retired, [retired(5, 'b'), elsewhere]);
 }
 
+/// Deliveries are of their session: the end of their link changes nothing.
 #[test]
-fn the_end_of_a_link_dooms_the_outcomes_of_its_deliveries() {
-    let ends: [fn(&mut Ours) -> Vec<Over>; 2] =
-        [|ours| ours.link_ended(RECEIVER), |ours| ours.session_ended(RECEIVER.channel)];
-    for end in ends {
-        let mut ours = transactions();
-        let (a, b) = (declared(&mut ours), declared(&mut ours));
-        ours.retire(a.as_bytes(), retired(5, 'a')).unwrap();
-        ours.post(b.as_bytes(), 1, "stays").unwrap();
-        let ended = end(&mut ours);
-        assert_eq!(ended.len(), 1);
-        assert_eq!((ended[0].id, &ended[0].retired[..]), (a, &[retired(5, 'a')][..]));
-        assert_eq!(end(&mut ours), []);
-        assert_eq!(discharge(&mut ours, a, false), Ok(refused(a, TransactionError::LinkEnded)));
-        assert_eq!(discharge(&mut ours, b, false).unwrap().verdict, Verdict::Commit);
-    }
+fn the_end_of_a_session_dooms_the_outcomes_of_its_deliveries() {
+    let mut ours = transactions();
+    let (a, b) = (declared(&mut ours), declared(&mut ours));
+    ours.retire(a.as_bytes(), retired(5, 'a')).unwrap();
+    ours.post(b.as_bytes(), 1, "stays").unwrap();
+    assert_eq!(ours.link_ended(LinkId { channel: RECEIVING, handle: 0 }), []);
+    let ended = ours.session_ended(RECEIVING);
+    assert_eq!(ended.len(), 1);
+    assert_eq!((ended[0].id, &ended[0].retired[..]), (a, &[retired(5, 'a')][..]));
+    assert_eq!(ours.session_ended(RECEIVING), []);
+    assert_eq!(discharge(&mut ours, a, false), Ok(refused(a, TransactionError::SessionEnded)));
+    assert_eq!(discharge(&mut ours, b, false).unwrap().verdict, Verdict::Commit);
 }

@@ -309,7 +309,9 @@ impl Connection {
         session.pairs.forget(handle);
         if let Some(link) = session.outgoing.remove(&handle) {
             open.client.cancel(channel, &link.tag, router);
-            for tag in session.sent.take_link(handle) {
+            let transactions = &mut self.transactions;
+            transactions.forget_link(channel, handle);
+            for tag in session.sent.take_link(handle, |id| transactions.holds(channel, id)) {
                 // It was delivered on this channel, and is settled nowhere else.
                 let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed: true });
             }

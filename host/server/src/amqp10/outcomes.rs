@@ -174,3 +174,72 @@ impl Outcomes {
         self.runs.retain(|run| run.channel != channel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leveret_amqp10::{
+        Performative,
+        connection::{ConnectionConfig, Event},
+        frame::{self, AMQP, ProtocolId},
+        performatives::{Begin, Open},
+        sasl::Mechanism,
+        security::Init,
+    };
+    use leveret_broker::store::StoreFailure;
+
+    /// A connection with a session on channel 0.
+    fn begun() -> Connection {
+        let config =
+            ConnectionConfig { mechanisms: Arc::new([Mechanism::Anonymous]), ..ConnectionConfig::default() };
+        let mut connection = Connection::new(Arc::new(config));
+        let mut words = ProtocolId::Sasl.header().to_vec();
+        let mechanism = Symbol::from_static("ANONYMOUS");
+        frame::put_sasl(&mut words, &Init { mechanism, ..Init::default() });
+        words.extend(ProtocolId::Amqp.header());
+        frame::put_performative(&mut words, 0, &Open { container_id: "client", ..Open::default() });
+        frame::put_performative(&mut words, 0, &Begin::default());
+        let mut used = 0;
+        loop {
+            let (took, event) = connection.next(&words[used..]);
+            used += took;
+            match event {
+                Some(Event::Sasl(_)) => connection.sasl().unwrap().authenticated(),
+                Some(Event::Open(_)) => connection.opened(),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        connection.output().clear();
+        connection
+    }
+
+    /// What is told of a delivery of which the store says that it is not safe.
+    fn lost(outcome: Outcome) -> String {
+        let mut connection = begun();
+        let mut outcomes = Outcomes::new(Arc::new(ConnectionWake::default()));
+        let (told, token) = outcomes.next();
+        outcomes.expect(1);
+        outcomes.put(Run { channel: 0, token, ids: (7, 7), outcome, second: false });
+        outcomes.settle(&mut connection);
+        assert!(connection.output().is_empty(), "before the store has said anything");
+        told.written(token, Err(StoreFailure("the disk fails".into())));
+        outcomes.settle(&mut connection);
+        let output = connection.output().clone();
+        let frame = frame::split(&output, AMQP, u32::MAX).unwrap().unwrap();
+        match Performative::from_body(frame.body).unwrap().0 {
+            Performative::Disposition(it) if (it.first, it.settled) == (7, true) => match it.state {
+                Some(DeliveryState::Rejected(Rejected { error })) => error.unwrap().condition.to_string(),
+                Some(DeliveryState::Released(_)) => "released".to_owned(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_released_and_a_commit_is_rejected() {
+        assert_eq!(lost(Outcome::Accepted), "released");
+        assert_eq!(lost(Outcome::Committed), "amqp:transaction:rollback");
+    }
+}

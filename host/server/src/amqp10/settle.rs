@@ -35,8 +35,8 @@ const TOMBSTONES_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivered {
     pub(super) id: u32,
-    /// The link.
-    pub(super) handle: u32,
+    /// The link; `None` once it is gone and a transaction says what becomes of the delivery.
+    pub(super) handle: Option<u32>,
     /// The broker's number, or 0 once it is settled.
     pub(super) tag: u64,
 }
@@ -44,7 +44,7 @@ pub(super) struct Delivered {
 impl Sent {
     /// A delivery was sent, behind all others of the session.
     pub(super) fn push(&mut self, id: u32, handle: u32, tag: u64) {
-        self.deliveries.push_back(Delivered { id, handle, tag });
+        self.deliveries.push_back(Delivered { id, handle: Some(handle), tag });
         self.live += 1;
     }
 
@@ -95,11 +95,14 @@ impl Sent {
         Some((front, self.deliveries.partition_point(is_before)))
     }
 
-    /// Takes out those of a link: the broker's numbers, in order.
-    pub(super) fn take_link(&mut self, handle: u32) -> Vec<u64> {
+    /// A link is gone. Takes out what was sent on it, but those that are held: the broker's numbers, in order.
+    pub(super) fn take_link(&mut self, handle: u32, is_held: impl Fn(u32) -> bool) -> Vec<u64> {
         let mut taken = Vec::new();
-        for delivered in &mut self.deliveries {
-            if delivered.handle == handle && delivered.tag != 0 {
+        let of_link = |delivered: &&mut Delivered| delivered.handle == Some(handle) && delivered.tag != 0;
+        for delivered in self.deliveries.iter_mut().filter(of_link) {
+            if is_held(delivered.id) {
+                delivered.handle = None;
+            } else {
                 taken.push(std::mem::take(&mut delivered.tag));
             }
         }
@@ -263,7 +266,7 @@ mod tests {
         assert_eq!(taken(&mut sent, 100, 200), []);
         assert_eq!(taken(&mut sent, begin.wrapping_sub(5), begin), [(begin, 1)]);
         assert_eq!(sent.id_of(5), Some(1));
-        assert_eq!(sent.take_link(1), [2, 6]);
+        assert_eq!(sent.take_link(1, |_| false), [2, 6]);
         assert_eq!(taken(&mut sent, 0, 10), [(1, 5)]);
         assert_eq!((sent.live, sent.deliveries.len()), (0, 0));
     }
@@ -288,7 +291,9 @@ mod tests {
         assert_eq!(taken_out, [0, 2]);
         let seen = |first, last| sent.within(first, last).map(|delivered| delivered.id).collect::<Vec<_>>();
         assert_eq!((seen(0, 9), seen(2, 2), seen(3, 3)), (vec![1, 3], vec![], vec![3]));
-        assert_eq!(sent.take_link(7), [2, 4]);
+        assert_eq!(sent.take_link(7, |id| id == 1), [4]);
+        assert!(sent.take_link(7, |_| false).is_empty(), "of another link of that handle");
+        assert_eq!(taken(&mut sent, 0, 9), [(1, 2)]);
     }
 
     #[test]

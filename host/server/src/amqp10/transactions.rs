@@ -6,7 +6,9 @@
 //! commit of which a message is not accepted is told as rolled back: what was settled is not then, and messages that
 //! were accepted stay where they are, as with the other protocol's transactions.
 //!
-//! Deliveries that were settled in a transaction that is rolled back can be settled again.
+//! Deliveries with an outcome in a transaction that is rolled back are as they were before (section 4.4.4): they can be
+//! settled again. Those that the client has settled, and can no longer speak of, have the default outcome: they are
+//! released. A link that ends meanwhile takes nothing of a transaction along; what it had goes back at the roll-back.
 
 use super::{
     Connection, Open,
@@ -14,7 +16,7 @@ use super::{
     links::Refused,
     outcomes::{Outcome, Run, Why},
     publish::{Incoming, views_of},
-    settle::{Delivered, settlement},
+    settle::{Added, Delivered, added, settlement},
 };
 use leveret_amqp10::{
     Condition,
@@ -67,6 +69,13 @@ impl Transactions {
     pub(super) fn holds(&self, channel: u16, delivery_id: u32) -> bool {
         self.open.of_delivery(channel, delivery_id).is_some()
     }
+
+    /// A link is gone while deliveries of it are being committed.
+    pub(super) fn forget_link(&mut self, channel: u16, handle: u32) {
+        let settled = self.committing.iter_mut().flat_map(|committing| &mut committing.settled);
+        let of_link = |one: &&mut Settled| one.channel == channel && one.delivered.handle == Some(handle);
+        settled.filter(of_link).for_each(|one| one.delivered.handle = None);
+    }
 }
 
 /// Links to the coordinator, of a session.
@@ -82,15 +91,43 @@ struct Posted {
 /// What becomes of a delivery with the discharge.
 struct Retirement {
     outcome: Settle,
+    /// What is added to the message.
+    added: Option<Added>,
     /// The client waits to hear that it is settled.
     is_to_be_told: bool,
 }
 
-/// A delivery with its outcome in a transaction that is being committed.
+/// A delivery with its outcome in a transaction that is being committed, or given up.
 struct Settled {
     channel: u16,
     delivered: Delivered,
     retirement: Retirement,
+}
+
+impl Open {
+    /// Takes deliveries out of their sessions. One that is not there was put back since it was not settled in time.
+    fn take_settled(&mut self, retired: Vec<Retired<Retirement>>) -> Vec<Settled> {
+        let mut settled = Vec::with_capacity(retired.len());
+        for Retired { channel, delivery_id, outcome: retirement } in retired {
+            let Some(session) = self.sessions.get_mut(&channel) else { continue };
+            let mut taken = None;
+            session.sent.take(delivery_id, delivery_id, |_| false, |delivered| taken = Some(delivered));
+            settled.extend(taken.map(|delivered| Settled { channel, delivered, retirement }));
+        }
+        settled
+    }
+
+    /// The outcome of a delivery does not count (section 4.4.4). To be followed by telling the store.
+    fn give_up(&mut self, Settled { channel, delivered, retirement }: Settled) {
+        let Some(session) = self.sessions.get_mut(&channel) else { return };
+        if retirement.is_to_be_told && delivered.handle.is_some() {
+            return session.sent.put_back(delivered);
+        }
+        // With its link it would have gone back as one that was not settled.
+        let outcome = Settle::Requeue { failed: retirement.is_to_be_told };
+        // It was delivered on that channel.
+        let _ = self.client.settle(channel, delivered.tag, false, outcome);
+    }
 }
 
 struct Committing {
@@ -186,6 +223,7 @@ impl Connection {
                 self.answer_discharge(asked, Outcome::Accepted, None);
             }
             Verdict::Refuse(error) => {
+                self.give_up(ended);
                 self.refuse_with(asked, error);
                 if error == TransactionError::Partial {
                     let LinkId { channel, handle } = control;
@@ -200,15 +238,7 @@ impl Connection {
 
     fn begin_commit(&mut self, asked: Asked, ended: Ended<Posted, Retirement>, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
-        let mut settled = Vec::with_capacity(ended.retired.len());
-        for Retired { link, delivery_id, outcome } in ended.retired {
-            let Some(session) = open.sessions.get_mut(&link.channel) else { continue };
-            let mut taken = None;
-            session.sent.take(delivery_id, delivery_id, |_| false, |delivered| taken = Some(delivered));
-            // One that is not there was put back since it was not settled in time.
-            let Some(delivered) = taken else { continue };
-            settled.push(Settled { channel: link.channel, delivered, retirement: outcome });
-        }
+        let settled = open.take_settled(ended.retired);
         let (messages, charges) = ended.posted.into_iter().map(|one| (one.message, one.charge)).unzip();
         let transaction = Transaction::begin(&open.vhost);
         let committing =
@@ -257,11 +287,16 @@ impl Connection {
         let (channel, id, settled, second) = message.told();
         let bytes = message.len_bytes() + MESSAGE_OVERHEAD_BYTES;
         let posted = Posted { message, charge: Charge::new(open.vhost.memory().clone(), bytes) };
+        let mut doomed = None;
         let transaction = self.transactions.open.post(txn_id, bytes, posted).inspect_err(|error| {
             if *error == TransactionError::TooMuch {
-                drop(self.transactions.open.doom(txn_id, *error));
+                doomed = self.transactions.open.doom(txn_id, *error);
             }
-        })?;
+        });
+        if let Some(ended) = doomed {
+            self.give_up(ended);
+        }
+        let transaction = transaction?;
         if !settled {
             let state = coordinator::presumptive(&transaction, Accepted {}.into());
             let disposition = Disposition {
@@ -293,20 +328,24 @@ impl Connection {
             Err(_) => return Ok(()),
         }
         let outcome = state.outcome.map(DeliveryState::from);
+        let added = added(outcome.as_ref());
         let Some(outcome) = settlement(outcome.as_ref(), true) else { return Ok(()) };
         let session = self.open.as_ref().and_then(|open| open.sessions.get(&channel));
+        let mut doomed = None;
         for delivered in session.into_iter().flat_map(|session| session.sent.within(first, last)) {
-            let link = LinkId { channel, handle: delivered.handle };
-            let outcome = Retirement { outcome, is_to_be_told: !settled };
-            let retired = Retired { link, delivery_id: delivered.id, outcome };
+            let outcome = Retirement { outcome, added: added.clone(), is_to_be_told: !settled };
+            let retired = Retired { channel, delivery_id: delivered.id, outcome };
             match self.transactions.open.retire(state.txn_id, retired) {
                 Ok(_) => {}
                 Err(error @ TransactionError::TooMuch) => {
-                    drop(self.transactions.open.doom(state.txn_id, error));
-                    return Ok(());
+                    doomed = self.transactions.open.doom(state.txn_id, error);
+                    break;
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(ended) = doomed {
+            self.give_up(ended);
         }
         Ok(())
     }
@@ -343,19 +382,19 @@ impl Connection {
         drop(charges);
         if is_partial {
             drop(transaction);
-            for Settled { channel, delivered, .. } in settled {
-                if let Some(session) = open.sessions.get_mut(&channel) {
-                    session.sent.put_back(delivered);
-                }
-            }
+            self.give_up_all(settled);
             return self.tell_rolled_back(asked);
         }
         for Settled { channel, delivered, retirement } in &settled {
+            if let Some(added) = &retirement.added {
+                open.client.annotate(*channel, delivered.tag, added);
+            }
             // It was delivered on that channel, unless its session is over.
             let _ = open.client.settle(*channel, delivered.tag, false, retirement.outcome);
         }
         let receipt = transaction.end(&mut open.client, router);
-        for one in settled.iter().filter(|one| one.retirement.is_to_be_told) {
+        let is_told = |one: &&Settled| one.retirement.is_to_be_told && one.delivered.handle.is_some();
+        for one in settled.iter().filter(is_told) {
             let disposition = Disposition {
                 role: Role::Sender,
                 first: one.delivered.id,
@@ -368,13 +407,29 @@ impl Connection {
         self.answer_discharge(asked, Outcome::Committed, Some(&receipt));
     }
 
-    /// A link has ended: of the coordinator, or of deliveries with an outcome in a transaction.
-    pub(super) fn end_transactions_of_link(&mut self, channel: u16, handle: u32) {
-        drop(self.transactions.open.link_ended(LinkId { channel, handle }));
+    /// A transaction is over, and nothing of it counts.
+    fn give_up(&mut self, ended: Ended<Posted, Retirement>) {
+        let Some(open) = &mut self.open else { return };
+        let settled = open.take_settled(ended.retired);
+        self.give_up_all(settled);
     }
 
-    /// A session has ended, with all of its links.
+    fn give_up_all(&mut self, settled: Vec<Settled>) {
+        let Some(open) = &mut self.open else { return };
+        settled.into_iter().for_each(|one| open.give_up(one));
+        open.client.tell_store();
+        self.deliveries_wait = true;
+    }
+
+    /// A link has ended, perhaps one to the coordinator.
+    pub(super) fn end_transactions_of_link(&mut self, channel: u16, handle: u32) {
+        let all_ended = self.transactions.open.link_ended(LinkId { channel, handle });
+        all_ended.into_iter().for_each(|ended| self.give_up(ended));
+    }
+
+    /// A session is about to end, with all of its links.
     pub(super) fn end_transactions_of_session(&mut self, channel: u16) {
-        drop(self.transactions.open.session_ended(channel));
+        let all_ended = self.transactions.open.session_ended(channel);
+        all_ended.into_iter().for_each(|ended| self.give_up(ended));
     }
 }
