@@ -14,6 +14,7 @@ mod part3_messaging;
 mod part4_transactions;
 mod part5_security;
 mod peer;
+mod waiting;
 
 use leveret_testkit::wire::{Arguments, RawConnection, id};
 use leveret_testkit::{Broker, unique_name};
@@ -50,9 +51,23 @@ impl Other {
     fn declare(&mut self, with: impl FnOnce(Arguments) -> Arguments) -> String {
         let name = unique_name("queue");
         let durable = [false, true, false, false, false];
-        let declare = Arguments::new().short(0).short_string(&name).bits(&durable).table(arguments);
+        let declare = with(Arguments::new().short(0).short_string(&name).bits(&durable));
         self.0.send_method(1, id::QUEUE_DECLARE, declare);
         self.0.expect_method(1, id::QUEUE_DECLARE_OK);
+        name
+    }
+
+    /// Declares an exchange of a type with the argument `x-rounds`, and binds a queue to it with a key.
+    fn slow_exchange(&mut self, kind: &str, rounds: i64, queue: &str, key: &str) -> String {
+        let name = unique_name("exchange");
+        let argument = Arguments::new().short_string("x-rounds").octet(b'l').long_long(rounds as u64);
+        let declare = Arguments::new().short(0).short_string(&name).short_string(kind).bits(&[false; 5]);
+        let declare = declare.long_string(argument.into_bytes());
+        self.0.send_method(1, id::EXCHANGE_DECLARE, declare);
+        self.0.expect_method(1, id::EXCHANGE_DECLARE_OK);
+        let bind = Arguments::new().short(0).short_string(queue).short_string(&name).short_string(key);
+        self.0.send_method(1, id::QUEUE_BIND, bind.bits(&[false]).empty_table());
+        self.0.expect_method(1, id::QUEUE_BIND_OK);
         name
     }
 

@@ -10,7 +10,7 @@
 //! ```
 //! The extended header is skipped, whatever it says.
 
-use crate::{composite::Composite, condition::Condition, performatives::Transfer};
+use crate::{composite::Composite, condition::Condition, descriptor, performatives::Transfer};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -143,6 +143,16 @@ pub fn split(bytes: &[u8], kind: u8, frame_bytes_max: u32) -> Result<Option<Fram
     let body = bytes.get(body_at..length_bytes);
     let channel = u16::from_be_bytes([*c0, *c1]);
     Ok(body.map(|body| Frame { kind, channel, body, length_bytes }))
+}
+
+/// Whether a frame that begins here is a transfer, as far as its first bytes tell: of one whose performative is not
+/// described in the shortest form nothing is said.
+#[inline]
+#[must_use]
+pub fn is_transfer(bytes: &[u8]) -> bool {
+    const DESCRIBED: [u8; 3] = [0, 0x53, descriptor::TRANSFER as u8];
+    let Some([_, _, _, _, doff, AMQP, ..]) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    bytes.get(usize::from(*doff) * 4..).is_some_and(|body| body.starts_with(&DESCRIBED))
 }
 
 /// Appends a frame whose body `fill` appends.

@@ -37,6 +37,7 @@ use leveret_access::{Identity, Rights};
 use leveret_amqp10::{
     Condition,
     connection::{self as protocol, ConnectionConfig, Event},
+    frame,
     sasl::Mechanism,
     types::Symbol,
 };
@@ -192,12 +193,17 @@ impl Connection {
             && self.protocol.output_bytes() <= output_bytes_max
         {
             let rest = bytes.get(used..).unwrap_or_default();
+            if !batch.is_empty() && !frame::is_transfer(rest) {
+                // It may have to wait for an answer, and then the end of a session or of the connection waits too.
+                self.publish(std::mem::take(&mut batch), router);
+                continue;
+            }
             let (consumed, event) = self.protocol.next(rest);
             used += consumed;
             match event {
                 Some(Event::Delivery(delivery)) => {
                     self.end_settling(&mut settled, router);
-                    batch.push(delivery);
+                    batch.push(delivery.into());
                     if batch.len() == publish::BATCH_MAX {
                         self.publish(std::mem::take(&mut batch), router);
                     }
@@ -272,8 +278,9 @@ impl Connection {
         self.outcomes.settle(&mut self.protocol);
         self.retry_publishes(router);
         self.go_on_committing(router);
-        self.renew_all_credit();
         self.go_on_managing();
+        self.publish_behind(router);
+        self.renew_all_credit();
         self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
         self.retry_dead_letters(router);
         self.tell_deleted(router);

@@ -44,6 +44,8 @@ pub(super) struct Publishing {
     outcomes: Vec<Published>,
     /// What waits for the answer of a type.
     waiting: Vec<Incoming<'static>>,
+    /// What came with that, behind a request to the coordinator or the management node.
+    behind: Vec<Came<'static>>,
     /// Consumers of what was published last are behind.
     pub(super) slowed: bool,
     /// The connection ever published something that is to be written.
@@ -53,7 +55,7 @@ pub(super) struct Publishing {
 impl Publishing {
     /// Whether a type's answer is waited for.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.behind.is_empty()
     }
 
     /// A session is over; what it sent is published all the same, and nobody is told.
@@ -64,10 +66,48 @@ impl Publishing {
 
     /// The connection is over.
     pub(super) fn end(&mut self) {
-        if !self.waiting.is_empty() {
-            tracing::warn!("{} messages are lost that waited for a type's answer", self.waiting.len());
+        let count = self.waiting.len() + self.behind.len();
+        if count > 0 {
+            tracing::warn!("{count} messages are lost that waited for a type's answer");
             self.waiting.clear();
+            self.behind.clear();
         }
+    }
+}
+
+/// A delivery that came, to whatever link.
+pub(super) struct Came<'b> {
+    delivery: Delivery<'b>,
+    /// The transaction that it is part of; its state says nothing else.
+    txn_id: Option<Vec<u8>>,
+}
+
+impl<'b> From<Delivery<'b>> for Came<'b> {
+    fn from(delivery: Delivery<'b>) -> Self {
+        let txn_id = match delivery.state {
+            Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
+            _ => None,
+        };
+        Self { delivery: Delivery { state: None, ..delivery }, txn_id }
+    }
+}
+
+impl Came<'_> {
+    fn into_owned(self) -> Came<'static> {
+        let Delivery { tag, message, state: _, .. } = self.delivery;
+        let delivery = Delivery {
+            channel: self.delivery.channel,
+            handle: self.delivery.handle,
+            delivery_id: self.delivery.delivery_id,
+            tag: Cow::Owned(tag.into_owned()),
+            message_format: self.delivery.message_format,
+            settled: self.delivery.settled,
+            rcv_settle_mode: self.delivery.rcv_settle_mode,
+            state: None,
+            batchable: self.delivery.batchable,
+            message: Cow::Owned(message.into_owned()),
+        };
+        Came { delivery, txn_id: self.txn_id }
     }
 }
 
@@ -161,16 +201,26 @@ impl Open {
 }
 
 impl Connection {
-    /// Hands messages to the broker and answers for them.
-    pub(super) fn publish(&mut self, batch: Vec<Delivery<'_>>, router: &mut dyn Router) {
+    /// Hands messages to the broker and answers for them. Requests to the coordinator and the management node among them
+    /// are dealt with in their turn: while a type's answer is waited for, they and what follows them wait.
+    pub(super) fn publish(&mut self, batch: Vec<Came<'_>>, router: &mut dyn Router) {
         self.publishing.slowed = false;
         let mut links = BTreeSet::new();
         let mut incoming = Vec::with_capacity(batch.len());
-        for delivery in batch {
+        for came in batch {
+            if self.is_waiting() {
+                self.publishing.behind.push(came.into_owned());
+                continue;
+            }
+            let Came { delivery, txn_id } = came;
             if self.session(delivery.channel).is_some_and(|session| session.pairs.takes(delivery.handle)) {
                 // What came before it is dealt with first.
                 self.publish_all(std::mem::take(&mut incoming), router);
-                self.on_management_request(&delivery);
+                if self.is_waiting() {
+                    self.publishing.behind.push(Came { delivery, txn_id }.into_owned());
+                } else {
+                    self.on_management_request(&delivery);
+                }
                 continue;
             }
             if self
@@ -178,13 +228,13 @@ impl Connection {
                 .is_some_and(|session| session.coordinators.contains(&delivery.handle))
             {
                 self.publish_all(std::mem::take(&mut incoming), router);
-                self.on_coordination(&delivery, router);
+                if self.is_waiting() {
+                    self.publishing.behind.push(Came { delivery, txn_id }.into_owned());
+                } else {
+                    self.on_coordination(&delivery, router);
+                }
                 continue;
             }
-            let txn_id = match delivery.state {
-                Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
-                _ => None,
-            };
             links.insert((delivery.channel, delivery.handle));
             let Some(open) = &mut self.open else { return };
             match open.receive(delivery) {
@@ -218,10 +268,19 @@ impl Connection {
 
     /// Tries again what waits for a type's answer.
     pub(super) fn retry_publishes(&mut self, router: &mut dyn Router) {
-        if self.publishing.is_waiting() {
+        if !self.publishing.waiting.is_empty() {
             let waiting = std::mem::take(&mut self.publishing.waiting);
             self.publish_all(waiting, router);
             self.outcomes.settle(&mut self.protocol);
+        }
+    }
+
+    /// Goes on with what came behind something that waited.
+    pub(super) fn publish_behind(&mut self, router: &mut dyn Router) {
+        let behind = std::mem::take(&mut self.publishing.behind);
+        if !behind.is_empty() {
+            // Where that still waits it is put back.
+            self.publish(behind, router);
         }
     }
 
@@ -229,7 +288,7 @@ impl Connection {
         if batch.is_empty() {
             return;
         }
-        if self.publishing.is_waiting() {
+        if !self.publishing.waiting.is_empty() {
             // Behind what waits already.
             return self.publishing.waiting.extend(batch.into_iter().map(Incoming::into_owned));
         }
