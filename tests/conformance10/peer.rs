@@ -20,9 +20,14 @@ use std::{
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Peer {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     unread: Vec<u8>,
 }
+
+/// A socket, or TLS on one.
+pub(crate) trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 /// A frame that came.
 pub(crate) struct Came {
@@ -112,7 +117,12 @@ impl Peer {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, unread: Vec::new() }
+        Self::over(stream)
+    }
+
+    /// Connected by that.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), unread: Vec::new() }
     }
 
     /// Logged in as guest.
@@ -125,24 +135,38 @@ impl Peer {
     /// With an open connection.
     pub(crate) fn opened(broker: &Broker) -> Self {
         let mut peer = Self::logged_in(broker);
-        peer.say(0, &open());
-        awaited!(peer, Open);
+        peer.open();
         peer
     }
 
     /// With a session on channel 0.
     pub(crate) fn begun(broker: &Broker) -> Self {
         let mut peer = Self::opened(broker);
-        peer.say(0, &begin());
-        awaited!(peer, Begin);
+        peer.begin();
         peer
+    }
+
+    pub(crate) fn open(&mut self) {
+        self.say(0, &open());
+        awaited!(self, Open);
+    }
+
+    /// Begins a session on channel 0.
+    pub(crate) fn begin(&mut self) {
+        self.say(0, &begin());
+        awaited!(self, Begin);
     }
 
     /// Sends the headers and a login by PLAIN; the code that it comes to.
     pub(crate) fn log_in(&mut self, response: &[u8]) -> u8 {
+        self.log_in_by("PLAIN", response)
+    }
+
+    /// The same by another mechanism.
+    pub(crate) fn log_in_by(&mut self, mechanism: &'static str, response: &[u8]) -> u8 {
         self.send(&ProtocolId::Sasl.header());
         let init = Init {
-            mechanism: Symbol::from_static("PLAIN"),
+            mechanism: Symbol::from_static(mechanism),
             initial_response: Some(response),
             ..Init::default()
         };
@@ -234,7 +258,7 @@ impl Peer {
     /// The socket is closed, and nothing more came.
     pub(crate) fn expect_end(&mut self) {
         while self.fill() > 0 {}
-        assert_eq!(self.unread, [], "something came before the end");
+        assert!(self.unread.is_empty(), "something came before the end: {:?}", self.unread);
     }
 
     /// It has not noticed anything.

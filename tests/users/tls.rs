@@ -21,13 +21,13 @@ use std::{
 };
 
 /// An authority, and a folder with what it signed.
-struct World {
-    authority: CertifiedIssuer<'static, KeyPair>,
+pub(crate) struct World {
+    pub(crate) authority: CertifiedIssuer<'static, KeyPair>,
     folder: ScratchDirectory,
 }
 
 /// A certificate and its key.
-struct Signed {
+pub(crate) struct Signed {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
@@ -40,7 +40,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn sign(authority: &CertifiedIssuer<'static, KeyPair>, common_name: &str) -> Signed {
+pub(crate) fn sign(authority: &CertifiedIssuer<'static, KeyPair>, common_name: &str) -> Signed {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, common_name);
@@ -76,7 +76,7 @@ impl World {
         fs::rename(aside, self.folder.path().join("revoked.pem")).unwrap();
     }
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = Self { authority: authority("an authority"), folder: ScratchDirectory::new("tls") };
         fs::write(world.folder.path().join("ca.pem"), world.authority.pem()).unwrap();
         world.renew("broker");
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// A broker with users `alice`, who has no password, and `guest`.
-    fn broker(&self, more: &str) -> (Broker, SocketAddr) {
+    pub(crate) fn broker(&self, more: &str) -> (Broker, SocketAddr) {
         let path = |file: &str| self.folder.path().join(file).display().to_string();
         let configuration = format!(
             "tls-listen = \"127.0.0.1:0\"\ntls-certificate = {:?}\ntls-key = {:?}\ntls-ca = {:?}\n{more}\n\
@@ -112,10 +112,10 @@ impl World {
     }
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A connection that trusts the authority, and shows a certificate if it has one.
-fn connect(world: &World, address: SocketAddr, shows: Option<&Signed>) -> Tls {
+pub(crate) fn connect(world: &World, address: SocketAddr, shows: Option<&Signed>) -> Tls {
     let mut roots = RootCertStore::empty();
     roots.add(world.authority.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
