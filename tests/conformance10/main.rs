@@ -10,6 +10,7 @@
 
 mod management;
 mod part2_transport;
+mod part3_filters;
 mod part3_messaging;
 mod part4_transactions;
 mod part5_security;

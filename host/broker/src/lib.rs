@@ -12,7 +12,7 @@
 //! two of these, until it is settled.
 //! Locks are taken in this order: the vhost's for changes, the name maps, a queue's, then those
 //! that guard a list and nothing else (ready lists, waiters, what is to happen later). Nothing is called under a queue's
-//! lock but a [`Sink`] and a [`port::Wake`].
+//! lock but a [`Sink`], a [`Selector`] and a [`port::Wake`].
 //!
 //! Read [`port`] first, then [`exchange`], `publish.rs` for the way in, `client/deliver.rs`
 //! for the way out, and [`later`] for what happens in between.
@@ -45,6 +45,7 @@ mod reconfigure;
 mod relief;
 mod replies;
 mod restore;
+mod selector;
 mod stage;
 pub mod store;
 mod telling;
@@ -73,6 +74,7 @@ pub use reasons::ReasonCounts;
 pub use receipt::Receipt;
 pub use replies::REPLY_TO;
 pub use restore::Restored;
+pub use selector::Selector;
 pub use telling::Now;
 pub use vhost::Vhost;
 

@@ -14,6 +14,7 @@
 mod fields;
 mod queued;
 
+pub use leveret_filter::Filter;
 pub use queued::Queued;
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use core::fmt;
-use leveret_filter::{CompileError, Dialect, Expression, Filter, PropertyError, PropertyFilter};
+use leveret_filter::{CompileError, Dialect, Expression, PropertyError, PropertyFilter};
 
 /// The capability of a source that can do property filters.
 pub const CAPABILITY_PROPERTIES: Symbol<'static> = Symbol::from_static("AMQP_FILTEX_PROP_V1_0");

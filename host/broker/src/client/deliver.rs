@@ -212,17 +212,25 @@ impl Client {
         let of_channel = channel.traffic.handed_out(holder.queue.kind());
         count_handed_out(of_channel, &holder.queue.traffic().handed_out, by, (count, again));
         // It stays on the connection's own list, unless somebody put it on the shared one just now.
-        let keep = pull != Pull::Drained && pull != Pull::Later && consumer.handle.keep();
+        let keep = matches!(pull, Pull::Burst | Pull::NoRoom) && consumer.handle.keep();
         if !consumer.no_ack {
             let due_ms = channel.note_delivered(at.holder, count, now_ms);
             self.note_due(due_ms);
         }
-        if pull == Pull::Later {
-            self.wait(at);
-            self.look_again(router);
+        if matches!(pull, Pull::Later | Pull::Unfinished) {
+            self.come_again(at, pull, router);
             return Pulled { pull: Pull::Drained, count, keep: false };
         }
         Pulled { pull, count, keep }
+    }
+
+    /// A consumer is to be looked at again, though its queue does not say so.
+    pub(super) fn come_again(&mut self, at: ConsumerAt, pull: Pull, router: &mut dyn Router) {
+        self.wait(at);
+        match pull {
+            Pull::Unfinished => self.ready.wake().wake(),
+            _ => self.look_again(router),
+        }
     }
 
     /// Ends the consumer if its queue is gone.

@@ -252,8 +252,8 @@ impl Client {
         }
         burst.clear();
         self.burst = Some(burst);
-        if pull == Pull::Later {
-            self.look_again(router);
+        if matches!(pull, Pull::Later | Pull::Unfinished) {
+            self.come_again(at, pull, router);
         }
         self.end_pull(at, pull, given, waits)
     }
@@ -279,7 +279,7 @@ impl Client {
     }
 
     fn end_pull(&mut self, at: ConsumerAt, pull: Pull, count: u32, waits: bool) -> Pulled {
-        if waits || pull == Pull::Later {
+        if waits || matches!(pull, Pull::Later | Pull::Unfinished) {
             // A wake comes from the interceptor, or it is looked at again in a while.
             self.wait(at);
             return Pulled { pull: Pull::Drained, count, keep: false };

@@ -20,6 +20,7 @@ use crate::{
     publish::Publisher,
     queue::{Consumer, Progress, Queue, QueueKind, Settle},
     replies::REPLY_TO,
+    selector::Selector,
     traffic::{ChannelTraffic, ConsumerInfo},
     vhost::Vhost,
 };
@@ -52,6 +53,8 @@ pub struct ConsumeSpec {
     /// How many messages it may be given, settled or not, until [`Client::grant`] says otherwise; `None` is as many as
     /// it likes.
     pub credit: Option<u32>,
+    /// Which messages it is given; `None` is any.
+    pub selector: Option<Arc<dyn Selector>>,
 }
 
 /// A message that was got.
@@ -212,7 +215,8 @@ impl Client {
             arguments: spec.arguments,
         };
         let consumer = Consumer::new(handle.clone(), channel.credit.clone(), priority, Arc::new(info));
-        let key = queue.add_consumer(consumer.with_link_credit(spec.credit), exclusive)?;
+        let consumer = consumer.with_link_credit(spec.credit).with_selector(spec.selector);
+        let key = queue.add_consumer(consumer, exclusive)?;
         let consumer = Consuming { tag: tag.clone(), key, handle, no_ack, active: true, timeout_ms: own_ms };
         channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0, timeout_ms });
         Ok(tag)
@@ -228,7 +232,7 @@ impl Client {
     }
 
     /// Whether there may be messages for a consumer that cannot be given to it now, though it has credit: they wait for
-    /// an interceptor's answer, cannot be read, or have no room.
+    /// an interceptor's answer, cannot be read, have no room, or were not looked at yet.
     #[must_use]
     pub fn is_waiting(&self, n: u16, tag: &[u8]) -> bool {
         let at = self.channels.get(&n).and_then(|channel| channel.consumer_at(tag));

@@ -256,18 +256,7 @@ impl State {
             for lane in self.lanes.places() {
                 next_ms = [next_ms, self.expire(lane, now_ms)].into_iter().flatten().min();
             }
-            for message in self.lanes.take_returned() {
-                match self.due_ms(message) {
-                    Some(due_ms) if due_ms <= now_ms => {
-                        self.count_ready(message, false);
-                        self.die(message, DeathReason::Expired);
-                    }
-                    due_ms => {
-                        next_ms = [next_ms, due_ms].into_iter().flatten().min();
-                        self.lanes.put_returned(message);
-                    }
-                }
-            }
+            next_ms = [next_ms, self.expire_returned(now_ms)].into_iter().flatten().min();
         }
         let (over_ms, is_over) = self.unused(now_ms);
         next_ms = [next_ms, over_ms].into_iter().flatten().min();
@@ -287,6 +276,23 @@ impl State {
             self.die(head, DeathReason::Expired);
         }
         Some(now_ms)
+    }
+
+    /// The same of all that came back and comes first.
+    fn expire_returned(&mut self, now_ms: u64) -> Option<u64> {
+        let (mut key, mut next_ms) = (i64::MIN, None);
+        while let Some((at, message)) = self.lanes.returned.as_ref().and_then(|returned| returned.from(key)) {
+            key = at + 1;
+            match self.due_ms(message) {
+                Some(due_ms) if due_ms <= now_ms => {
+                    self.lanes.returned.as_mut().and_then(|returned| returned.remove(at));
+                    self.count_ready(message, false);
+                    self.die(message, DeathReason::Expired);
+                }
+                due_ms => next_ms = [next_ms, due_ms].into_iter().flatten().min(),
+            }
+        }
+        next_ms
     }
 
     /// When the queue is to go if it is not used until then, and whether it is that now.

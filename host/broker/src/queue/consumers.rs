@@ -4,15 +4,21 @@
 //!
 //! With a single consumer nothing is assigned: it takes from the queue when its connection has
 //! room. With several, messages are assigned one after the other to those that may take one, the
-//! highest `x-priority` first, equal ones in turn; a connection then takes what was assigned.
+//! highest `x-priority` first, equal ones in turn; a connection then takes what was assigned. The same goes for a single
+//! one that wants some messages and not others (`selective.rs`).
 
-use super::{Queue, slab::MessageRef};
+use super::{
+    Queue,
+    lanes::Lanes,
+    selective::{Pause, Selective},
+    slab::MessageRef,
+};
 use crate::{
     client::ready_list::Handle,
     credit::ChannelCredit,
     traffic::{ConsumerInfo, ConsumerList, QueueTraffic},
 };
-use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 
 /// How many messages a consumer among several may have assigned that its connection has not taken
 /// yet: what one slow connection keeps from the others.
@@ -36,6 +42,8 @@ pub(crate) struct Consumer {
     pub(crate) credit: Arc<ChannelCredit>,
     /// How many more messages it may be given, settled or not; `None` is as many as it likes.
     link_credit: Option<u32>,
+    /// What it wants, if not everything.
+    pub(super) selective: Option<Box<Selective>>,
     /// What is told of it.
     info: Arc<ConsumerInfo>,
     /// How many messages are assigned to it or delivered and not settled.
@@ -66,6 +74,7 @@ impl Consumer {
             prefetch,
             credit,
             link_credit: None,
+            selective: None,
             info,
             unsettled,
             assigned,
@@ -146,7 +155,11 @@ pub(super) struct Consumers {
     free: Vec<u32>,
     count: usize,
     /// The only consumer, if there is just one; with a single active one, that.
+    only: Option<ConsumerKey>,
+    /// The same, if it wants everything: it takes from the queue itself.
     sole: Option<ConsumerKey>,
+    /// Those that do not want everything.
+    selective: Vec<ConsumerKey>,
     /// One is active, the others stand by.
     single_active: bool,
     /// A higher one takes over as soon as the active one has settled what it has.
@@ -175,7 +188,7 @@ impl Consumers {
         let there = self.slots.iter().enumerate().filter_map(|(slot, place)| {
             let consumer = place.consumer.as_ref()?;
             let key = ConsumerKey { slot: slot as u32, uses: place.uses };
-            Some((consumer.info.clone(), !self.single_active || self.sole == Some(key)))
+            Some((consumer.info.clone(), !self.single_active || self.only == Some(key)))
         });
         there.collect()
     }
@@ -196,7 +209,7 @@ impl Consumers {
     pub(super) fn any_has_credit(&mut self) -> bool {
         match self.sole {
             Some(_) => self.sole_credit(1) > 0,
-            None => !self.rotation.is_empty(),
+            None => !self.rotation.is_empty() || self.any_selective_has_credit(),
         }
     }
 
@@ -220,7 +233,7 @@ impl Consumers {
             && self.by_priority
             && self
                 .next_active()
-                .is_some_and(|next| self.sole.is_none_or(|sole| self.rank(next) > self.rank(sole)))
+                .is_some_and(|next| self.only.is_none_or(|only| self.rank(next) > self.rank(only)))
     }
 
     /// What decides who is active: not to be late, then priority. Among equals the active one stays.
@@ -234,7 +247,7 @@ impl Consumers {
         if !self.is_to_hand_over() {
             return false;
         }
-        let busy = self.sole.and_then(|key| self.get_mut(key)).is_some_and(|active| active.unsettled > 0);
+        let busy = self.only.and_then(|key| self.get_mut(key)).is_some_and(|active| active.unsettled > 0);
         if !busy {
             self.elect(self.next_active());
         }
@@ -243,7 +256,8 @@ impl Consumers {
 
     /// From now on that one is active. Both are told.
     fn elect(&mut self, next: Option<ConsumerKey>) {
-        let before = core::mem::replace(&mut self.sole, next);
+        let before = self.only;
+        self.set_only(next);
         if before == next {
             return;
         }
@@ -257,7 +271,7 @@ impl Consumers {
     /// Of a single active consumer: one that has something that timed out is not it, if there is another.
     pub(super) fn skip_late(&mut self) {
         if self.single_active
-            && self.sole.and_then(|key| self.get_mut(key)).is_some_and(|active| active.late > 0)
+            && self.only.and_then(|key| self.get_mut(key)).is_some_and(|active| active.late > 0)
         {
             self.elect(self.next_active());
         }
@@ -278,7 +292,7 @@ impl Consumers {
         Some(ConsumerKey { slot: slot as u32, uses })
     }
 
-    /// The only consumer, if there is just one.
+    /// The only consumer, if there is just one and it wants everything.
     pub(super) fn sole(&self) -> Option<ConsumerKey> {
         self.sole
     }
@@ -298,23 +312,27 @@ impl Consumers {
         let (key, number) = (ConsumerKey { slot, uses }, self.last_number);
         if let Some(consumer) = self.get_mut(key) {
             consumer.number = number;
+            if consumer.selective.is_some() {
+                self.selective.push(key);
+            }
         }
         if self.single_active {
             if let Some(consumer) = self.get_mut(key) {
                 consumer.handle.stand_by();
             }
-            self.elect(self.sole.or(Some(key)));
+            self.elect(self.only.or(Some(key)));
             self.take_over();
             self.skip_late();
             return key;
         }
-        if let Some(alone) = self.sole.take() {
+        if let Some(alone) = self.only {
             // It was not looked at in turn.
+            self.set_only(None);
             self.rejoin(alone);
         }
         self.rejoin(key);
         if self.count == 1 {
-            self.sole = Some(key);
+            self.set_only(Some(key));
         }
         key
     }
@@ -331,12 +349,15 @@ impl Consumers {
         if consumer.in_rotation {
             self.rotation.retain(|other| *other != key);
         }
+        if consumer.selective.is_some() {
+            self.selective.retain(|other| *other != key);
+        }
         if self.single_active {
-            if self.sole == Some(key) {
+            if self.only == Some(key) {
                 self.elect(self.next_active());
             }
         } else {
-            self.sole = if self.count == 1 { self.first() } else { None };
+            self.set_only(if self.count == 1 { self.first() } else { None });
         }
         Some(consumer)
     }
@@ -344,7 +365,8 @@ impl Consumers {
     pub(super) fn drain(&mut self) -> Vec<Consumer> {
         self.rotation.clear();
         self.exclusive = None;
-        self.sole = None;
+        (self.only, self.sole) = (None, None);
+        self.selective.clear();
         self.count = 0;
         self.free.clear();
         core::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.consumer).collect()
@@ -352,7 +374,7 @@ impl Consumers {
 
     /// The consumer may have credit again: it takes its place behind those of its priority.
     pub(super) fn rejoin(&mut self, key: ConsumerKey) {
-        if self.single_active {
+        if self.single_active && (self.sole.is_some() || self.only != Some(key)) {
             return;
         }
         let Some(consumer) = self.get_mut(key) else { return };
@@ -376,7 +398,8 @@ impl Consumers {
         self.rotation.insert(place, key);
     }
 
-    /// The next consumer that may take a message, with credit for it taken.
+    /// The next consumer that may take a message, with credit for it taken; it has had its turn then, and comes again
+    /// with [`Self::come_again`] or [`Self::rejoin`].
     pub(super) fn next(&mut self) -> Option<ConsumerKey> {
         loop {
             let key = self.rotation.pop_front()?;
@@ -384,14 +407,109 @@ impl Consumers {
                 continue;
             };
             if consumer.acquire_one() {
-                let priority = consumer.priority;
-                self.queue_up(key, priority);
                 return Some(key);
             }
             consumer.in_rotation = false;
         }
     }
+
+    /// One that had its turn takes its place behind those of its priority.
+    pub(super) fn come_again(&mut self, key: ConsumerKey) {
+        if let Some(consumer) = self.get_mut(key) {
+            let priority = consumer.priority;
+            self.queue_up(key, priority);
+        }
+    }
 }
+
+/// Of consumers that do not want everything.
+impl Consumers {
+    pub(super) fn has_selective(&self) -> bool {
+        !self.selective.is_empty()
+    }
+
+    /// Whether any wants everything.
+    pub(super) fn any_wants_all(&self) -> bool {
+        self.count > self.selective.len()
+    }
+
+    /// One of them.
+    pub(super) fn selective_mut(&mut self, key: ConsumerKey) -> Option<&mut Selective> {
+        self.get_mut(key)?.selective.as_deref_mut()
+    }
+
+    pub(super) fn each_selective(&mut self, mut each: impl FnMut(&mut Selective)) {
+        for slot in &mut self.slots {
+            if let Some(selective) = slot.consumer.as_mut().and_then(|consumer| consumer.selective.as_mut()) {
+                each(selective);
+            }
+        }
+    }
+
+    fn any_selective_has_credit(&mut self) -> bool {
+        let keys = core::mem::take(&mut self.selective);
+        let any =
+            keys.iter().any(|key| self.get_mut(*key).is_some_and(|consumer| consumer.own_credit(1) > 0));
+        self.selective = keys;
+        any
+    }
+
+    /// Those for which there may be something have their turn again, but who is to pull again anyway.
+    pub(super) fn rejoin_selective(&mut self, lanes: &Lanes) {
+        for index in 0..self.selective.len() {
+            let Some(key) = self.selective.get(index).copied() else { break };
+            let Some(consumer) = self.get_mut(key) else { continue };
+            if !consumer.in_rotation
+                && consumer.own_credit(1) > 0
+                && let Some(selective) = &consumer.selective
+                && selective.pause.is_none()
+                && selective.has_news(lanes)
+            {
+                self.rejoin(key);
+            }
+        }
+    }
+
+    /// One that had its turn and found nothing has it no more; who pulls already need not be told that there may be
+    /// more.
+    pub(super) fn give_up(&mut self, key: ConsumerKey, pulling: Option<ConsumerKey>) {
+        let Some(consumer) = self.get_mut(key) else { return };
+        consumer.in_rotation = false;
+        consumer.release_one();
+        if consumer.selective.as_ref().is_some_and(|selective| selective.pause.is_some())
+            && pulling != Some(key)
+        {
+            consumer.handle.notify();
+        }
+    }
+
+    /// Whether a consumer stands by while another is served.
+    pub(super) fn stands_by(&self, key: ConsumerKey) -> bool {
+        self.single_active && self.only != Some(key)
+    }
+
+    /// Why one that pulls was given nothing.
+    pub(super) fn pause(&mut self, key: ConsumerKey) -> Option<Pause> {
+        self.selective_mut(key)?.pause
+    }
+
+    /// This one alone is served.
+    fn set_only(&mut self, key: Option<ConsumerKey>) {
+        let before = core::mem::replace(&mut self.only, key);
+        self.sole = key.filter(|key| self.selective_mut(*key).is_none());
+        if self.single_active && before != key {
+            for other in core::mem::take(&mut self.rotation) {
+                if let Some(consumer) = self.get_mut(other) {
+                    consumer.in_rotation = false;
+                }
+            }
+            if let Some(key) = key {
+                self.rejoin(key);
+            }
+        }
+    }
+}
+
 impl Queue {
     /// Its consumers, in no order.
     #[must_use]

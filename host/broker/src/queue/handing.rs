@@ -1,6 +1,12 @@
 //! Handing messages out: to consumers, which come for them, and to whoever gets one.
 
-use super::{GotMessage, consumers::ConsumerKey, slab::MessageRef, state::State};
+use super::{
+    GotMessage,
+    consumers::ConsumerKey,
+    selective::{Budget, Pause},
+    slab::MessageRef,
+    state::State,
+};
 use crate::dead_letter::DeathReason;
 use leveret_model::MessageView;
 
@@ -25,6 +31,8 @@ pub(crate) enum Pull {
     NoRoom,
     /// What comes next cannot be read from the store now: pull again in a while. Nobody tells when.
     Later,
+    /// It has not looked at all that is there: pull again when others had their turn. Nobody tells when.
+    Unfinished,
 }
 
 impl State {
@@ -34,20 +42,23 @@ impl State {
         if self.consumers.sole() == Some(key) {
             return self.pull_ready(key, burst, taker, now_ms);
         }
-        let mut left = burst;
+        let (mut left, mut budget) = (burst, Budget::default());
         loop {
             let Some(consumer) = self.consumers.get_mut(key) else {
                 return Pull::Drained;
             };
             let no_ack = consumer.no_ack;
             if consumer.assigned.is_empty() {
-                if self.consumers.is_single_active() {
+                if self.consumers.stands_by(key) {
                     return Pull::Drained;
                 }
+                if let Some(selective) = self.consumers.selective_mut(key) {
+                    selective.pause = None;
+                }
                 self.consumers.rejoin(key);
-                self.assign();
+                self.assign(&mut budget, Some(key));
                 if self.consumers.get_mut(key).is_none_or(|consumer| consumer.assigned.is_empty()) {
-                    return if self.later { Pull::Later } else { Pull::Drained };
+                    return self.nothing_for(key);
                 }
                 continue;
             }
@@ -71,6 +82,16 @@ impl State {
             }
             self.hand_out(message, no_ack, taker);
             left -= 1;
+        }
+    }
+
+    /// Why there is nothing for a consumer that pulls.
+    fn nothing_for(&mut self, key: ConsumerKey) -> Pull {
+        match self.consumers.pause(key) {
+            Some(Pause::Unfinished) => Pull::Unfinished,
+            Some(Pause::Later) => Pull::Later,
+            None if self.later => Pull::Later,
+            None => Pull::Drained,
         }
     }
 

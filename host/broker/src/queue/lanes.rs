@@ -13,17 +13,14 @@ use super::{
     keeping::{Keeping, Progress},
     load::Read,
     record::Marks,
+    returned::Returned,
     slab::{MessageRef, Next, Settled, Store, Stored},
 };
 use crate::{
     memory::{LargeBody, MemoryAccount},
     store::{Kept, KeptId, Ranges, Topology, TopologyChange},
 };
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use leveret_model::{MessageView, Name};
 
 /// The place of the lane of messages that were not accepted.
@@ -35,7 +32,7 @@ const LOWEST: u8 = u8::MAX;
 #[derive(Default)]
 pub(super) struct Lane {
     pub(super) store: Store,
-    returned: BTreeMap<u64, MessageRef>,
+    pub(super) returned: BTreeMap<u64, MessageRef>,
     /// Where its messages are kept beyond the process.
     pub(super) keeping: Option<Keeping>,
     /// Settled, and given to consumers, and to be told to the store.
@@ -50,10 +47,10 @@ pub(super) struct Lanes {
     base: Lane,
     others: Vec<Lane>,
     /// The places of all lanes, the highest priority first; empty while there is one.
-    order: Vec<u16>,
+    pub(super) order: Vec<u16>,
     aside: Option<alloc::boxed::Box<Lane>>,
     /// What came back, where that comes first.
-    returned: Option<VecDeque<MessageRef>>,
+    pub(super) returned: Option<Returned>,
 }
 
 impl Lane {
@@ -66,7 +63,22 @@ impl Lane {
         if self.returned.is_empty() {
             return self.store.take();
         }
+        self.take_first()
+    }
+
+    /// What came back is older than what nobody has taken, unless it was taken out of turn.
+    fn take_first(&mut self) -> Next {
+        let first = self.returned.first_key_value().map(|(sequence, _)| *sequence);
+        if first.is_some_and(|first| self.store.is_next_before(first)) {
+            return self.store.take();
+        }
         self.returned.pop_first().map_or(Next::Nothing, |(_, message)| Next::Message(message))
+    }
+
+    /// Whether something came back that is taken before anything else.
+    fn has_first(&self) -> bool {
+        let first = self.returned.first_key_value();
+        first.is_some_and(|(sequence, _)| *sequence < self.store.cursor.sequence)
     }
 
     /// Its place among the lanes in the store, of a queue whose base lane has this priority.
@@ -83,7 +95,7 @@ impl Lanes {
     /// Of a queue whose messages without priority have this one.
     pub(super) fn new(base: u8, keeping: Option<Keeping>, returns_first: bool) -> Self {
         let base = Lane { keeping, priority: base, ..Lane::default() };
-        Self { base, returned: returns_first.then(VecDeque::new), ..Self::default() }
+        Self { base, returned: returns_first.then(Returned::default), ..Self::default() }
     }
 
     /// Begins with what the store has: `kept` tells of the queue's own number, and of lanes when it is asked.
@@ -106,7 +118,7 @@ impl Lanes {
     pub(super) fn is_plain(&self) -> bool {
         self.order.is_empty()
             && self.base.returned.is_empty()
-            && self.returned.as_ref().is_none_or(VecDeque::is_empty)
+            && self.returned.as_ref().is_none_or(Returned::is_empty)
     }
 
     pub(super) fn base_mut(&mut self) -> &mut Lane {
@@ -190,7 +202,7 @@ impl Lanes {
     /// How many messages are ready.
     pub(super) fn ready(&self) -> usize {
         let others: usize = self.others.iter().map(Lane::ready).sum();
-        self.base.ready() + others + self.returned.as_ref().map_or(0, VecDeque::len)
+        self.base.ready() + others + self.returned.as_ref().map_or(0, Returned::len)
     }
 
     /// How many messages are not settled, and how long the records of those in memory are.
@@ -212,7 +224,8 @@ impl Lanes {
             |message: &MessageRef| self.stored(*message).map_or(0, |stored| stored.message.body.len() as u64);
         let lanes = core::iter::once(&self.base).chain(&self.others);
         let untaken: u64 = lanes.clone().map(|lane| lane.store.untaken_bytes()).sum();
-        let returned = lanes.flat_map(|lane| lane.returned.values()).chain(self.returned.iter().flatten());
+        let returned = lanes.flat_map(|lane| lane.returned.values());
+        let returned = returned.chain(self.returned.iter().flat_map(Returned::iter));
         untaken + returned.map(body_bytes).sum::<u64>()
     }
 
@@ -240,7 +253,7 @@ impl Lanes {
     /// Takes what comes next, and says of which lane.
     #[inline]
     pub(super) fn take_ready(&mut self) -> (Next, u16) {
-        if let Some(message) = self.returned.as_mut().and_then(VecDeque::pop_front) {
+        if let Some(message) = self.returned.as_mut().and_then(Returned::pop_front) {
             return (Next::Message(message), message.lane);
         }
         if self.order.is_empty() {
@@ -256,11 +269,16 @@ impl Lanes {
         (Next::Nothing, 0)
     }
 
-    /// Reads what comes next in a lane; nothing where it is in no store.
-    pub(super) fn load(&mut self, at: u16, account: &Arc<MemoryAccount>, may_expire: bool) -> Option<Read> {
+    /// Reads the front of a hole in a lane, the first of which is what comes next; nothing where it is in no store.
+    pub(super) fn load(
+        &mut self,
+        (at, hole): (u16, usize),
+        account: &Arc<MemoryAccount>,
+        may_expire: bool,
+    ) -> Option<Read> {
         let lane = self.lane_mut(at);
         let keeping = lane.keeping.as_ref()?;
-        Some(lane.store.load(keeping, account, may_expire))
+        Some(lane.store.load(hole, keeping, account, may_expire))
     }
 
     /// The places of the lanes that are served.
@@ -268,22 +286,9 @@ impl Lanes {
         0..=self.others.len() as u16
     }
 
-    /// Takes all that came back and comes first.
-    pub(super) fn take_returned(&mut self) -> VecDeque<MessageRef> {
-        self.returned.as_mut().map(core::mem::take).unwrap_or_default()
-    }
-
     /// Whether anything came back that can be taken.
     pub(super) fn has_returned(&self) -> bool {
-        self.returned.as_ref().is_some_and(|returned| !returned.is_empty())
-            || self.all().any(|lane| !lane.returned.is_empty())
-    }
-
-    /// Keeps one of those where they were, behind others that were kept.
-    pub(super) fn put_returned(&mut self, message: MessageRef) {
-        if let Some(returned) = &mut self.returned {
-            returned.push_back(message);
-        }
+        self.returned.as_ref().is_some_and(|returned| !returned.is_empty()) || self.all().any(Lane::has_first)
     }
 
     /// Somebody had it, and others are to know.
@@ -291,22 +296,27 @@ impl Lanes {
         self.lane_mut(message.lane).store.mark_redelivered(message);
     }
 
-    /// A message that was delivered comes back.
-    pub(super) fn give_back(&mut self, message: MessageRef) {
+    /// A message that was delivered comes back. Gives its key, where it is in [`Self::returned`].
+    pub(super) fn give_back(&mut self, message: MessageRef) -> Option<i64> {
         self.lane_mut(message.lane).store.mark_redelivered(message);
-        match &mut self.returned {
-            Some(returned) => returned.push_back(message),
-            None => _ = self.lane_mut(message.lane).returned.insert(message.sequence, message),
-        }
+        let Some(returned) = &mut self.returned else {
+            self.lane_mut(message.lane).returned.insert(message.sequence, message);
+            return None;
+        };
+        Some(returned.push_back(message))
     }
 
-    /// A message is as if it had not been taken. Of several the last is to come first.
-    pub(super) fn untake(&mut self, message: MessageRef) {
+    /// A message is as if it had not been taken. Of several the last is to come first. Gives its key, where it is in
+    /// [`Self::returned`].
+    pub(super) fn untake(&mut self, message: MessageRef) -> Option<i64> {
         let was_returned =
             self.returns_first() && self.stored(message).is_some_and(|stored| stored.redelivered);
         match &mut self.returned {
-            Some(returned) if was_returned => returned.push_front(message),
-            _ => _ = self.lane_mut(message.lane).returned.insert(message.sequence, message),
+            Some(returned) if was_returned => Some(returned.push_front(message)),
+            _ => {
+                self.lane_mut(message.lane).returned.insert(message.sequence, message);
+                None
+            }
         }
     }
 
@@ -352,14 +362,16 @@ impl Lanes {
         }
     }
 
-    /// Lets go of messages that can be read again, until about so many bytes are left. Returns how many were freed.
-    pub(super) fn evict(&mut self, keep_bytes: usize) -> usize {
+    /// Lets go of messages that can be read again, until about so many bytes are left; not where somebody walks, by lanes
+    /// and numbers. Returns how many were freed.
+    pub(super) fn evict(&mut self, keep_bytes: usize, walks: &[(u16, u64)]) -> usize {
         let share = keep_bytes / (self.others.len() + 1);
         let mut freed = 0;
         for lane in self.all_mut() {
             if let Some(keeping) = &lane.keeping {
                 let readable = |numbers| keeping.store.count(keeping.id, numbers);
-                freed += lane.store.evict(share, &readable);
+                let here = walks.iter().filter(|(at, _)| *at == lane.store.lane).map(|(_, walk)| *walk);
+                freed += lane.store.evict(share, &here.collect::<Vec<_>>(), &readable);
             }
         }
         freed

@@ -4,7 +4,7 @@ use super::{
     forms::form_in,
     keeping::Keeping,
     pool,
-    record::{self, APART, DEAD_LETTERED, GAP, KEPT, Marks, OWN_TTL, REDELIVERED, TIMED},
+    record::{self, APART, DEAD_LETTERED, KEPT, Marks, OWN_TTL, REDELIVERED, TIMED},
     slab::{Hole, Segment, Store},
 };
 use crate::{
@@ -92,11 +92,11 @@ impl Store {
             + untaken.map(|(segment, offset, first)| self.body_bytes(segment, offset, first)).sum::<u64>()
     }
 
-    /// How long the bodies in a segment are from an offset on, where the message of that number is.
+    /// How long the bodies are in a segment that nobody has taken, from an offset on, where the message of that number is.
     fn body_bytes(&self, segment: &Segment, mut offset: usize, mut sequence: u64) -> u64 {
         let mut bytes = 0;
         while let Some(header) = record::header(&segment.bytes, offset) {
-            if header.flags & GAP == 0 {
+            if header.is_untaken() {
                 let apart = if header.flags & APART == 0 { None } else { self.apart.get(sequence) };
                 bytes += apart.map_or(header.body_bytes(), |body| body.as_bytes().len() as u64);
             }
@@ -114,9 +114,15 @@ impl Store {
         messages
     }
 
-    /// Reads the front of the first hole. `may_expire` says that all messages of the queue may.
-    pub(super) fn load(&mut self, keeping: &Keeping, account: &Arc<MemoryAccount>, may_expire: bool) -> Read {
-        let Some(mut hole) = self.holes.pop_front() else { return Read::default() };
+    /// Reads the front of a hole, by its place among them. `may_expire` says that all messages of the queue may.
+    pub(super) fn load(
+        &mut self,
+        at: usize,
+        keeping: &Keeping,
+        account: &Arc<MemoryAccount>,
+        may_expire: bool,
+    ) -> Read {
+        let Some(mut hole) = self.holes.remove(at) else { return Read::default() };
         let (first, end) = (hole.first, hole.end);
         let mut loaded = Loaded {
             bytes: pool::take(LOAD_BYTES),
@@ -151,7 +157,7 @@ impl Store {
                 }
                 (hole.first, hole.counted) = (next, hole.counted.max(next));
                 hole.body_bytes -= counted_bytes;
-                self.holes.push_front(hole);
+                self.holes.insert(at, hole);
             }
             // What is missing is nowhere.
             _ => gone += hole.messages,
@@ -191,8 +197,14 @@ impl Store {
     }
 
     /// Lets go of segments that can be read again, all but the first `keep_bytes` of what comes next and the last.
-    /// `readable` says how many messages with those numbers can be. Returns how many bytes are free by that.
-    pub(super) fn evict(&mut self, keep_bytes: usize, readable: &dyn Fn(Range<u64>) -> u64) -> usize {
+    /// `readable` says how many messages with those numbers can be. What holds one of the numbers `walks` stays too.
+    /// Returns how many bytes are free by that.
+    pub(super) fn evict(
+        &mut self,
+        keep_bytes: usize,
+        walks: &[u64],
+        readable: &dyn Fn(Range<u64>) -> u64,
+    ) -> usize {
         let mut at = self.position_after(self.cursor.sequence);
         if self.segments.get(at).is_some_and(|segment| segment.first == self.cursor.segment) {
             at += 1;
@@ -205,12 +217,13 @@ impl Store {
         let mut freed = 0;
         while at + 1 < self.segments.len() {
             let Some(numbers) = self.numbers(at) else { break };
-            let whole = |segment: &Segment| {
+            let is_walked = walks.iter().any(|walk| numbers.contains(walk));
+            let is_whole = |segment: &Segment| {
                 segment.live > 0
-                    && segment.kept == segment.live
+                    && self.is_kept_whole(segment)
                     && readable(numbers.clone()) == segment.live as u64
             };
-            if self.segments.get(at).is_some_and(whole) {
+            if !is_walked && self.segments.get(at).is_some_and(is_whole) {
                 freed += self.let_go(at, numbers);
             } else {
                 at += 1;
@@ -235,6 +248,7 @@ impl Store {
         }
         self.held_bytes -= segment.bytes.capacity();
         self.live_bytes -= segment.live_bytes;
+        self.moves += 1;
         let Range { start: first, end } = numbers;
         let hole = Hole { first, end, messages: segment.live, counted: end, body_bytes };
         join(&mut self.holes, hole);

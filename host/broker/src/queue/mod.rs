@@ -2,10 +2,11 @@
 //!
 //! One lock for each queue. It is taken once for a batch of publishes, once for a burst of
 //! deliveries, once for the acknowledgements of a request. Nothing is called under it but the
-//! consumer's sink, a `Wake`, and the memory account.
+//! consumer's sink, what a consumer wants of messages, a `Wake`, and the memory account.
 
 mod added;
 mod ageing;
+mod ahead;
 mod apart;
 mod consumers;
 mod counting;
@@ -22,7 +23,9 @@ mod load;
 mod placing;
 mod pool;
 mod record;
+mod returned;
 mod runs;
+mod selective;
 mod settings;
 mod slab;
 mod spec;

@@ -3,8 +3,8 @@
 //! ```text
 //!  0  u32 LE  length of the record, this header included
 //!  4  u8      flags: 01 settled, 02 redelivered, 04 the body is kept apart, 08 dead-lettered, 10 in the store,
-//!             20 no message but a gap, 40 the time when it came is told, 80 it has a time to live of its own
-//!  5  u8      form: which of the store's forms the properties are in
+//!             20 taken out of turn, 40 the time when it came is told, 80 it has a time to live of its own
+//!  5  u8      form: which of the store's forms the properties are in; ff is no message but a gap
 //!  6  u8      length of the exchange's name
 //!  7  u8      length of the routing key
 //!  8  u32 LE  length of the properties
@@ -13,7 +13,7 @@
 //!             exchange, routing key, properties, body
 //! ```
 //!
-//! A gap is a header alone, of which 8 to 16 say how many numbers are left out (u64 LE).
+//! A gap is a header alone, with flag 01, of which 8 to 16 say how many numbers are left out (u64 LE).
 
 use super::slab::Stored;
 use crate::{memory::LargeBody, origin::Origin};
@@ -34,13 +34,15 @@ pub(super) const APART: u8 = 4;
 pub(super) const DEAD_LETTERED: u8 = 8;
 /// The message is in the store too, or will be: that it is settled is to be told there.
 pub(super) const KEPT: u8 = 16;
-/// No message: numbers that are not there.
-pub(super) const GAP: u8 = 32;
+/// The message was taken while others before it were not.
+pub(super) const TAKEN: u8 = 32;
 /// The time when it came is in the record: it may expire.
 pub(super) const TIMED: u8 = 64;
 /// Its publisher said how long it may wait.
 pub(super) const OWN_TTL: u8 = 128;
 
+/// The form of what is no message: numbers that are not there. Always with [`SETTLED`].
+const GAP: u8 = u8::MAX;
 /// The bytes of the time when a message came.
 const TIME_BYTES: usize = 8;
 
@@ -117,7 +119,8 @@ pub(super) fn append(out: &mut Vec<u8>, message: &MessageView<'_>, form: u8, mar
 pub(super) fn append_gap(out: &mut Vec<u8>, numbers: u64) {
     let mut header = [0; HEADER_BYTES];
     header[0..4].copy_from_slice(&(HEADER_BYTES as u32).to_le_bytes());
-    header[4] = GAP | SETTLED;
+    header[4] = SETTLED;
+    header[5] = GAP;
     header[8..16].copy_from_slice(&numbers.to_le_bytes());
     out.extend_from_slice(&header);
 }
@@ -142,9 +145,16 @@ impl Header {
         self.body_length.into()
     }
 
+    /// Whether nobody has taken it.
+    #[inline]
+    pub(super) fn is_untaken(&self) -> bool {
+        self.flags & (SETTLED | TAKEN) == 0
+    }
+
     /// How many numbers the record stands for.
+    #[inline]
     pub(super) fn numbers(&self) -> u64 {
-        if self.flags & GAP == 0 {
+        if self.form != GAP {
             return 1;
         }
         u64::from(self.properties_length) | u64::from(self.body_length) << 32

@@ -4,7 +4,7 @@
 use super::{
     consumers::ConsumerKey,
     lanes::{Lane, Lanes},
-    record::{self, APART, GAP, KEPT, SETTLED},
+    record::{self, APART, KEPT, SETTLED, TAKEN},
     slab::{MessageRef, Segment, Store, Stored},
     state::State,
 };
@@ -35,7 +35,7 @@ impl Store {
         let Some(segment) = segments.get_mut(index) else { return run };
         while run.count < most
             && let Some(header) = record::header(&segment.bytes, cursor.offset)
-            && header.flags & (GAP | APART) == 0
+            && header.flags & (SETTLED | TAKEN | APART) == 0
             && let Some(fields) = record::fields(&segment.bytes, cursor.offset, header)
             && let Some(form) = forms.get(usize::from(header.form))
         {

@@ -12,18 +12,18 @@
 //! When the segments hold more than [`HELD_FACTOR`] times the bytes of live records, and
 //! [`HELD_SLACK_BYTES`] besides, segments that are less than a quarter live are dissolved: each
 //! of their live records moves to an allocation of its own. Only segments that were read to their
-//! end are dissolved, so reading in order never meets one.
+//! end are dissolved, so reading in order never meets one; of others what is settled is left out (`ahead.rs`).
 //!
 //! *Invariants:* a segment is known by the number of its first message, and segments are in that order. The cursor
 //! stands at the end of a segment only if that is the last, or a hole follows. A segment that is neither the last nor
-//! the cursor's was read to its end or not at all. Holes are in order, none overlaps a segment, and nothing in one was
-//! taken.
+//! the cursor's was read to its end or not at all, but for what was taken out of turn (`ahead.rs`), which is marked. Holes
+//! are in order, none overlaps a segment, and nothing in one was taken.
 
 use super::{
     apart::Apart,
     forms::form_in,
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
-    record::{self, APART, GAP, KEPT, Marks, REDELIVERED, SETTLED},
+    record::{self, APART, KEPT, Marks, REDELIVERED, SETTLED},
     runs::mark_settled,
 };
 use crate::memory::LargeBody;
@@ -147,7 +147,11 @@ pub(super) struct Store {
     pub(super) forms: Vec<&'static dyn Form>,
     spare: Option<Vec<u8>>,
     /// A segment was added since [`Self::take_grown`].
-    grown: bool,
+    pub(super) grown: bool,
+    /// Messages were taken out of turn.
+    pub(super) is_mixed: bool,
+    /// How often records were moved, or let go of, that nobody had taken.
+    pub(super) moves: u64,
 }
 
 impl Store {
@@ -238,7 +242,7 @@ impl Store {
                 self.cursor.sequence += header.numbers();
                 self.cursor.offset += header.length;
                 self.leave_segment(index);
-                if header.flags & GAP == 0 {
+                if header.is_untaken() {
                     self.untaken -= 1;
                     return Next::Message(taken);
                 }
@@ -364,6 +368,7 @@ impl Store {
         self.sparse.clear();
         self.holes.clear();
         self.cursor.sequence = self.next_sequence;
+        self.is_mixed = false;
         (self.untaken, self.live, self.live_bytes, self.held_bytes) = (0, 0, 0, 0);
         bytes
     }
@@ -444,7 +449,7 @@ impl Store {
         }
     }
 
-    fn keep_spare(&mut self, mut bytes: Vec<u8>) {
+    pub(super) fn keep_spare(&mut self, mut bytes: Vec<u8>) {
         if self.spare.is_none() && bytes.capacity() <= SEGMENT_BYTES_MAX {
             bytes.clear();
             self.spare = Some(bytes);
@@ -453,7 +458,7 @@ impl Store {
         }
     }
 
-    fn note_if_sparse(&mut self, index: usize) {
+    pub(super) fn note_if_sparse(&mut self, index: usize) {
         let last = index + 1 == self.segments.len();
         let cursor = self.cursor.segment;
         if let Some(segment) = self.segments.get_mut(index) {
@@ -468,9 +473,13 @@ impl Store {
     fn dissolve_sparse(&mut self) {
         while self.held_bytes > self.live_bytes.saturating_mul(HELD_FACTOR) + HELD_SLACK_BYTES {
             let Some(first) = self.sparse.pop_front() else { return };
-            let Some(segment) = self.position(first).and_then(|index| self.segments.remove(index)) else {
+            let Some(index) = self.position(first) else { continue };
+            if first == self.cursor.segment || first >= self.cursor.sequence {
+                // Not read to its end: what is settled of it was taken out of turn.
+                self.compact(index);
                 continue;
-            };
+            }
+            let Some(segment) = self.segments.remove(index) else { continue };
             self.held_bytes -= segment.bytes.capacity();
             let (mut offset, mut sequence) = (0, segment.first);
             while let Some(header) = record::header(&segment.bytes, offset) {
@@ -498,97 +507,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use leveret_amqp091::FORM;
-
-    fn message(body: &[u8]) -> MessageView<'_> {
-        MessageView { exchange: b"e", routing_key: b"k", form: FORM, properties: &[], body, publisher: None }
-    }
-
-    fn taken(store: &mut Store) -> Option<MessageRef> {
-        match store.take() {
-            Next::Message(message) => Some(message),
-            Next::Load | Next::Nothing => None,
-        }
-    }
-
-    fn body(store: &Store, message: MessageRef) -> Vec<u8> {
-        store.stored(message).unwrap().message.body.to_vec()
-    }
-
-    #[test]
-    fn an_empty_store_holds_nothing_and_messages_come_in_order() {
-        let mut store = Store::default();
-        for round in 0..3_u32 {
-            for i in 0..10_000_u32 {
-                store.append(&message(&(round + i).to_le_bytes()), None, Marks::default());
-            }
-            let taken: Vec<_> = core::iter::from_fn(|| taken(&mut store)).collect();
-            assert_eq!(taken.len(), 10_000);
-            for (i, taken) in taken.iter().enumerate() {
-                assert_eq!(body(&store, *taken), (round + i as u32).to_le_bytes());
-            }
-            for taken in taken {
-                assert!(store.settle(taken).bytes > 0);
-            }
-            assert_eq!((store.live(), store.held_bytes(), store.segment_count()), ((0, 0), 0, 0));
-        }
-    }
-
-    #[test]
-    fn settling_twice_counts_once() {
-        let mut store = Store::default();
-        store.append(&message(b"a"), None, Marks::default());
-        store.append(&message(b"b"), None, Marks::default());
-        let first = taken(&mut store).unwrap();
-        assert!(store.settle(first).bytes > 0);
-        assert_eq!(store.settle(first).bytes, 0);
-        assert_eq!(store.live().0, 1);
-    }
-
-    #[test]
-    fn stuck_messages_do_not_keep_dead_segments() {
-        let mut store = Store::default();
-        let filler = [0_u8; 1000];
-        let mut stuck = Vec::new();
-        for i in 0..200_000_u32 {
-            store.append(&message(&filler), None, Marks::default());
-            let taken = taken(&mut store).unwrap();
-            // One in five thousand is never settled: some in every segment.
-            if i % 5000 == 0 {
-                stuck.push(taken)
-            } else {
-                assert!(store.settle(taken).bytes > 0)
-            }
-            let (_, live_bytes) = store.live();
-            assert!(store.held_bytes() <= HELD_FACTOR * live_bytes + HELD_SLACK_BYTES + SEGMENT_BYTES_MAX);
-        }
-        assert!(store.segment_count() < 20, "{}", store.segment_count());
-        for (i, taken) in stuck.into_iter().enumerate() {
-            assert!(!store.stored(taken).unwrap().redelivered);
-            store.mark_redelivered(taken);
-            assert!(store.stored(taken).unwrap().redelivered, "stuck message {i} can be marked");
-            assert_eq!(body(&store, taken), filler);
-            assert!(store.settle(taken).bytes > 0);
-            assert_eq!(store.settle(taken).bytes, 0);
-        }
-        assert_eq!((store.live(), store.held_bytes()), ((0, 0), 0));
-    }
-
-    #[test]
-    fn a_record_larger_than_a_segment_has_one_of_its_own() {
-        let mut store = Store::default();
-        let large = alloc::vec![9; 3 * SEGMENT_BYTES_MAX];
-        store.append(&message(b"small"), None, Marks::default());
-        store.append(&message(&large), None, Marks::default());
-        store.append(&message(b"small again"), None, Marks::default());
-        let taken: Vec<_> = core::iter::from_fn(|| taken(&mut store)).collect();
-        let bodies: Vec<_> = taken.iter().map(|taken| body(&store, *taken).len()).collect();
-        assert_eq!(bodies, [5, large.len(), 11]);
-        for taken in taken {
-            store.settle(taken);
-        }
-        assert_eq!(store.held_bytes(), 0);
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use super::{
     keeping::{Keeping, Progress},
     lanes::Lanes,
     record::Marks,
+    selective::Budget,
     settings::{QueueKind, QueueSettings},
     slab::{MessageRef, Next, Stored},
     tries::Tries,
@@ -117,7 +118,7 @@ impl State {
         let (live, live_bytes) = self.lanes.live();
         // Of the average length, since what is ready is counted in messages only.
         live_bytes > BEHIND_BYTES
-            && self.consumers.len() > 0
+            && self.consumers.any_wants_all()
             && live_bytes / live.max(1) * self.ready() > BEHIND_BYTES
     }
 
@@ -222,7 +223,7 @@ impl State {
     }
 
     #[inline]
-    fn taken(&mut self, message: MessageRef) -> MessageRef {
+    pub(super) fn taken(&mut self, message: MessageRef) -> MessageRef {
         if self.settings.max_length_bytes.is_some() {
             self.count_ready(message, false);
         }
@@ -232,9 +233,25 @@ impl State {
     /// Reads what comes next of a lane.
     #[cold]
     fn load(&mut self, lane: u16) -> Option<()> {
+        self.later = self.load_at(lane, 0)?;
+        (!self.later).then_some(())
+    }
+
+    /// Reads the front of the hole of a lane that begins with that number. Whether it cannot be read now; `None` if it is
+    /// in no store.
+    #[cold]
+    pub(super) fn load_ahead(&mut self, lane: u16, first: u64) -> Option<bool> {
+        let hole = self.lanes.lane(lane).store.holes().position(|hole| hole.start == first)?;
+        let is_later = self.load_at(lane, hole);
+        // For others what is read may be nothing that comes soon.
+        self.lanes.lane_mut(lane).store.grown = true;
+        is_later
+    }
+
+    fn load_at(&mut self, lane: u16, hole: usize) -> Option<bool> {
         let may_expire = self.settings.message_ttl_ms.is_some();
         let account = self.account.as_ref()?;
-        let read = self.lanes.load(lane, account, may_expire)?;
+        let read = self.lanes.load((lane, hole), account, may_expire)?;
         account.charge(read.bytes);
         if self.settings.max_length_bytes.is_some() {
             self.ready_bytes = (self.ready_bytes + read.body_bytes).saturating_sub(read.counted_bytes);
@@ -243,8 +260,7 @@ impl State {
         self.ageing.has_timed |= read.timed;
         self.ageing.has_own_ttl |= read.timed && !may_expire;
         self.tries.recover(lane, &read.deliveries);
-        self.later = read.is_later;
-        (!read.is_later).then_some(())
+        Some(read.is_later)
     }
 
     /// Does something for which no consumer waits. Whether what comes next could not be read is for whoever does it.
@@ -257,8 +273,9 @@ impl State {
 
     /// A message is as if it had not been taken. Of several the last is to come first.
     pub(super) fn untake(&mut self, message: MessageRef) {
-        self.lanes.untake(message);
+        let key = self.lanes.untake(message);
         self.count_ready(message, true);
+        self.note_returned(message, key);
     }
 
     /// A message became ready, or is not any more.
@@ -279,14 +296,16 @@ impl State {
         let is_short = account.bytes() > account.watermark_bytes() / 2;
         let most = if is_short { IN_MEMORY_BYTES_MIN } else { IN_MEMORY_BYTES_MAX };
         if self.lanes.in_memory_bytes() > most && self.lanes.take_grown() {
-            self.released_bytes += self.lanes.evict(most / 2);
+            let walks = self.walks();
+            self.released_bytes += self.lanes.evict(most / 2, &walks);
         }
     }
 
     /// Lets go of all messages that can be read again but those that come next, whoever may want them.
     pub(super) fn relieve_all(&mut self, account: &MemoryAccount) {
         if self.account.is_some() {
-            self.released_bytes += self.lanes.evict(0);
+            let walks = self.walks();
+            self.released_bytes += self.lanes.evict(0, &walks);
             account.release(core::mem::take(&mut self.released_bytes));
         }
     }
@@ -354,7 +373,10 @@ impl State {
             }
             return;
         }
-        let asked = self.assign();
+        if self.consumers.has_selective() {
+            self.consumers.rejoin_selective(&self.lanes);
+        }
+        let asked = self.assign(&mut Budget::default(), None);
         if self.later
             && !knew
             && let Some(consumer) = asked.and_then(|key| self.consumers.get_mut(key))
@@ -363,11 +385,22 @@ impl State {
         }
     }
 
-    /// Assigns what is ready to several consumers. Gives the one for whom there was nothing to be had.
-    pub(super) fn assign(&mut self) -> Option<ConsumerKey> {
-        while self.ready() > 0 {
+    /// Assigns what is ready to several consumers, one of which may be `pulling`. Gives the one for whom there was nothing
+    /// to be had, though it wants everything.
+    pub(super) fn assign(
+        &mut self,
+        budget: &mut Budget,
+        pulling: Option<ConsumerKey>,
+    ) -> Option<ConsumerKey> {
+        while self.ready() > 0 && !self.consumers.is_to_hand_over() {
             let key = self.consumers.next()?;
-            let message = self.take_ready();
+            let is_selective = self.consumers.get_mut(key)?.selective.is_some();
+            let message = if is_selective { self.take_wanted(key, budget) } else { self.take_ready() };
+            if message.is_none() && is_selective {
+                self.consumers.give_up(key, pulling);
+                continue;
+            }
+            self.consumers.come_again(key);
             let consumer = self.consumers.get_mut(key)?;
             let Some(message) = message else {
                 consumer.release_one();
@@ -445,9 +478,10 @@ impl State {
 
     /// A message that was delivered is ready again.
     pub(super) fn ready_again(&mut self, message: MessageRef) {
-        self.lanes.give_back(message);
+        let key = self.lanes.give_back(message);
         self.count_ready(message, true);
         self.note_back(message);
+        self.note_returned(message, key);
     }
 
     /// A consumer has so many messages less to settle.

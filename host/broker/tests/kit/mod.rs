@@ -6,11 +6,13 @@ mod disk;
 mod native;
 mod queues;
 mod stages;
+mod wants;
 
 pub use attached::{At, Attached};
 pub use disk::Disk;
 pub use native::{Gate, Native};
 pub use queues::{Ageing, Every, table};
+pub use wants::Wants;
 
 use leveret_amqp091::FORM;
 use leveret_broker::{

@@ -113,7 +113,7 @@ impl Connection {
             } => {
                 let queue = self.queue_named(channel, queue)?;
                 let tag = exchange::name_of(consumer_tag);
-                let spec = ConsumeSpec { queue, tag, no_ack, exclusive, arguments, credit: None };
+                let spec = ConsumeSpec { queue, tag, no_ack, exclusive, arguments, ..ConsumeSpec::default() };
                 self.on_consume(channel, spec, nowait)
             }
             Method::BasicCancel { consumer_tag, nowait } => {

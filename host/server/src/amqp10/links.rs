@@ -7,11 +7,16 @@
 //! What cannot be is refused with an attach that leads nowhere and a detach; where a permission is missing the session
 //! ends, as in RabbitMQ.
 
-use super::{Connection, dynamic, management, settle::Sent, transactions::Coordinators};
+use super::{
+    Connection, dynamic, management,
+    settle::Sent,
+    transactions::Coordinators,
+    wanted::{self, Wanted},
+};
 use crate::{acting::Acting, amqp10::publish::CREDIT};
 use leveret_amqp10::{
     Condition, Value,
-    composite::Fields,
+    composite::{Fields, Symbols},
     connection::Attached,
     form::address::Address,
     messaging::{MOVE, Source, Target, TerminusExpiryPolicy},
@@ -20,9 +25,9 @@ use leveret_amqp10::{
     transactions::AnyTarget,
     types::{MapBuilder, Symbol},
 };
-use leveret_broker::{ConsumeSpec, Settle, port::Router};
+use leveret_broker::{ConsumeSpec, Selector, Settle, port::Router};
 use leveret_model::{Name, Refusal, Table, refusal::Resource};
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// Whether a link is active, or stands by.
 const ACTIVE: Symbol<'static> = Symbol::from_static("rabbitmq:active");
@@ -196,16 +201,18 @@ impl Connection {
             return self.attach_to_management(channel, attach);
         }
         check_outcomes(&source)?;
+        let wanted = Wanted::of(&source)?;
+        let source = Source { filter: wanted.in_force(), ..source };
         if !source.dynamic {
             let queue = queue_of(&source)?;
             if let Some(open) = &mut self.open {
                 Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
             }
-            self.consume(channel, attach, queue)?;
+            self.consume(channel, attach, queue, wanted.selector.clone())?;
             let expiry_policy = expiry_policy(source.dynamic);
             self.tell_source(channel, attach, Source { expiry_policy, ..source });
         } else if dynamic::is_for_replies(source.capabilities) {
-            self.consume(channel, attach, Self::replies())?;
+            self.consume(channel, attach, Self::replies(), wanted.selector.clone())?;
             if let Some(made) = self.replies_to(channel) {
                 self.tell_source(channel, attach, made.source(source));
             }
@@ -213,14 +220,20 @@ impl Connection {
             // Before anything is made.
             arguments_of(attach)?;
             let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
-            self.consume(channel, attach, made.queue.clone())?;
+            self.consume(channel, attach, made.queue.clone(), wanted.selector.clone())?;
             self.tell_source(channel, attach, made.source(source));
         }
         Ok(())
     }
 
-    /// Has a link consume a queue, without credit yet.
-    fn consume(&mut self, channel: u16, attach: &Attach<'_>, queue: Name) -> Result<(), Refused> {
+    /// Has a link consume what it wants of a queue, without credit yet.
+    fn consume(
+        &mut self,
+        channel: u16,
+        attach: &Attach<'_>,
+        queue: Name,
+        selector: Option<Arc<dyn Selector>>,
+    ) -> Result<(), Refused> {
         let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
         let tag = tag_of(attach.handle);
         let spec = ConsumeSpec {
@@ -230,6 +243,7 @@ impl Connection {
             exclusive: false,
             arguments: arguments_of(attach)?,
             credit: Some(0),
+            selector,
         };
         let Some(open) = &mut self.open else { return Ok(()) };
         open.client.consume(channel, spec)?;
@@ -244,11 +258,11 @@ impl Connection {
         let answer = Attached {
             source: Some(Source {
                 distribution_mode: Some(MOVE),
-                filter: None,
                 default_outcome: Some(leveret_amqp10::messaging::Released {}.into()),
-                outcomes: leveret_amqp10::composite::Symbols::Slice(&OUTCOMES),
+                outcomes: Symbols::Slice(&OUTCOMES),
                 ..source
             }),
+            offered_capabilities: Symbols::Slice(&wanted::CAPABILITIES),
             ..Attached::as_asked(attach)
         };
         self.protocol.attached(channel, attach.handle, &answer);

@@ -25,6 +25,7 @@ mod outcomes;
 mod publish;
 mod settle;
 mod transactions;
+mod wanted;
 
 use crate::{
     amqp091::{Ends, Reading},
