@@ -116,7 +116,7 @@ mod python {
 
     #[test]
     fn amqp10() {
-        run(Python, "amqp10", 14);
+        run(Python, "amqp10", 15);
     }
 }
 
@@ -145,7 +145,7 @@ mod node {
 
     #[test]
     fn amqp10() {
-        run(Node, "amqp10", 8);
+        run(Node, "amqp10", 9);
     }
 }
 
@@ -213,7 +213,13 @@ mod java {
         let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
         assert!(finished.status.success(), "{}", finished.report());
         let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
-        assert_eq!(passed, 4, "{}", finished.report());
+        assert_eq!(passed, 5, "{}", finished.report());
+    }
+
+    /// Jakarta Messaging: Apache Qpid JMS.
+    #[test]
+    fn jms() {
+        run(Java, "jms", 5);
     }
 }
 

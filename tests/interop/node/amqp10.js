@@ -200,6 +200,30 @@ module.exports = {
     });
   },
 
+  async 'a selector chooses messages'(connection) {
+    const { channel, name, address } = await queue(connection);
+    await dial(async (amqp10) => {
+      const link = await sender(amqp10, address);
+      for (let number = 0; number < 6; number++) {
+        await send(link, { body: number, durable: true, application_properties: { odd: number % 2 === 1 } });
+      }
+      const source = { address, filter: rhea.filter.selector('odd = TRUE') };
+      const receiver = amqp10.open_receiver({ source, credit_window: 10 });
+      const bodies = [];
+      while (bodies.length < 3) bodies.push((await next(receiver, 'message')).message.body);
+      assert.deepEqual(bodies, [1, 3, 5]);
+      assert.deepEqual(Object.keys(receiver.remote.attach.source.filter), ['jms-selector']);
+      receiver.close();
+      await next(receiver, 'receiver_close');
+      assert.equal(await ready(channel, name), 3);
+      const wrong = { address, filter: rhea.filter.selector('odd = = TRUE') };
+      const refused = amqp10.open_receiver({ source: wrong });
+      const { error } = (await next(refused, 'receiver_error')).receiver;
+      assert.equal(error.condition, 'amqp:invalid-field');
+      assert.match(error.description, /at character 7/);
+    });
+  },
+
   async 'a link ends with its queue'(connection) {
     const { channel, name, address } = await queue(connection);
     await dial(async (amqp10) => {

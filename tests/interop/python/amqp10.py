@@ -12,7 +12,7 @@ from proton import (
     int32, short, symbol, timestamp, ubyte, uint, ulong, ushort,
 )
 from proton.handlers import MessagingHandler
-from proton.reactor import AtMostOnce, Container
+from proton.reactor import AtMostOnce, Container, Selector
 from proton.utils import BlockingConnection, LinkDetached
 
 WAIT = harness.EVENT_WAIT_MAX
@@ -299,6 +299,30 @@ def what_was_not_settled_comes_again(connection):
         equal(receiver.receive(timeout=WAIT).first_acquirer, False)
     with dial() as amqp10:
         equal(take(amqp10.create_receiver(address, credit=1)).body, "m")
+
+
+@case
+def selectors_share_a_queue(connection):
+    for kind in ("classic", "quorum"):
+        channel, name, address = queue_of(connection, arguments={"x-queue-type": kind})
+        with dial() as amqp10:
+            red = amqp10.create_receiver(address, name="red", options=Selector("colour = 'red' AND number > 1"))
+            blue = amqp10.create_receiver(address, name="blue", options=Selector("JMSType LIKE 'b%'"))
+            sender = amqp10.create_sender(address)
+            for number, colour in enumerate(("green", "red", "blue", "red", "blue", "red")):
+                sender.send(Message(body=number, durable=True, subject=colour,
+                                    properties={"colour": colour, "number": number}))
+            equal([take(red).body, take(red).body], [3, 5])
+            equal([take(blue, Delivery.RELEASED).body, take(blue).body], [2, 2])
+            equal(take(blue).body, 4)
+            equal(counts(channel, name)[0], 2)
+            try:
+                amqp10.create_receiver(address, name="wrong", options=Selector("colour ="))
+            except LinkDetached as refused:
+                equal(refused.condition, "amqp:invalid-field")
+                equal("at character 9" in refused.description, True, refused.description)
+            else:
+                raise AssertionError("a wrong selector was taken")
 
 
 @case

@@ -10,9 +10,11 @@ use std::{
     },
 };
 
+type By = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// By the body of a message.
 pub struct Wants {
-    by: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    by: By,
     asked: AtomicUsize,
 }
 

@@ -1,6 +1,7 @@
 import com.rabbitmq.client.amqp.AmqpException;
 import com.rabbitmq.client.amqp.Connection;
 import com.rabbitmq.client.amqp.Consumer;
+import com.rabbitmq.client.amqp.ConsumerBuilder;
 import com.rabbitmq.client.amqp.Environment;
 import com.rabbitmq.client.amqp.Management;
 import com.rabbitmq.client.amqp.Publisher;
@@ -24,6 +25,7 @@ final class Amqp10 {
         cases.put("queues of both types are declared, read and deleted", session -> dial(Amqp10::manages));
         cases.put("messages go through an exchange and are settled", session -> dial(Amqp10::settles));
         cases.put("what is not there is told by its exception", session -> dial(Amqp10::misses));
+        cases.put("filters choose messages", session -> dial(Amqp10::filters));
         cases.put("requests are answered", session -> dial(Amqp10::answers));
         return cases;
     }
@@ -129,6 +131,55 @@ final class Amqp10 {
         management.unbind().sourceExchange(exchange).destinationQueue(queue).key("k.#").argument("own", 1).unbind();
         management.queueDelete(queue);
         management.exchangeDelete(exchange);
+    }
+
+    private static void filters(Connection connection) throws Exception {
+        Management management = connection.management();
+        String queue = name("filtered");
+        management.queue(queue).type(Management.QueueType.QUORUM).declare();
+        Publisher publisher = connection.publisherBuilder().queue(queue).build();
+        int total = 20;
+        CountDownLatch accepted = new CountDownLatch(total);
+        for (int number = 0; number < total; number++) {
+            String subject = number % 4 == 0 ? "order.new" : "invoice";
+            publisher.publish(
+                    publisher.message(bytes("m" + number)).subject(subject).property("n", number),
+                    context -> accepted.countDown());
+        }
+        equal(accepted.await(Session.EVENT_WAIT_MAX_SECONDS, TimeUnit.SECONDS), true);
+        // The API is of streams; the filters are those of all queues here.
+        equal(
+                some(5, connection.consumerBuilder().queue(queue).stream().filter()
+                        .sql("properties.subject LIKE 'order.%' AND n < 100").stream().builder()),
+                "m0 m4 m8 m12 m16 ");
+        equal(
+                some(1, connection.consumerBuilder().queue(queue).stream().filter()
+                        .subject("&p:inv").property("n", 7).stream().builder()),
+                "m7 ");
+        try {
+            some(1, connection.consumerBuilder().queue(queue).stream().filter().sql("n <").stream().builder());
+            throw new AssertionError("a wrong filter was taken");
+        } catch (AmqpException expected) {
+            equal(expected.getMessage().contains("at character 4"), true);
+        }
+        management.queueDelete(queue);
+    }
+
+    /** The bodies that come to a consumer, which accepts them, so many. */
+    private static String some(int count, ConsumerBuilder builder) throws Exception {
+        BlockingQueue<String> bodies = new LinkedBlockingQueue<>();
+        try (Consumer consumer =
+                builder.messageHandler((context, message) -> {
+                            context.accept();
+                            bodies.add(new String(message.body(), StandardCharsets.UTF_8) + " ");
+                        })
+                        .build()) {
+            StringBuilder came = new StringBuilder();
+            for (int number = 0; number < count; number++) {
+                came.append(bodies.poll(Session.EVENT_WAIT_MAX_SECONDS, TimeUnit.SECONDS));
+            }
+            return came.toString();
+        }
     }
 
     private static void misses(Connection connection) {
