@@ -202,7 +202,7 @@ impl Look {
 
     /// Reads every live payload and body. `each` gets every message, with its queue.
     pub fn check(&self, mut each: impl FnMut(QueueId, &Item<'_>)) -> Checked {
-        let (core, mut scrubbing) = (&self.store.core, Scrubbing::default());
+        let (core, mut scrubbing) = (&self.store.core, Scrubbing::new(u64::MAX));
         while core.scrub_some(&mut scrubbing, STEP_BYTES, &mut each).is_some() {}
         let Scrub { messages_total, damaged_count, damaged, .. } = core.scrubbed.lock().report();
         Checked { messages: messages_total, damaged_count, damaged }

@@ -81,6 +81,8 @@
 //! - Held messages are a queue of their own, with [`Payload::at_ms`] for when they are due and [`Payload::note`] for where
 //!   they go on; release is an ack and an enqueue in one group. Messages that a plugin keeps are a queue, with the key as
 //!   note.
+//! - A body that is longer than anybody wants to hold in memory is written while it comes, and read in windows: a
+//!   [`Body`], which any number of messages refer to.
 //! - Values of a plugin are a [`Space`]; a counter is a value that is set. When a value ends is kept with it, and it is the
 //!   caller who takes it away then.
 //!
@@ -90,6 +92,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod aside;
+mod body;
 pub mod disk;
 pub mod error;
 mod index;
@@ -106,15 +109,16 @@ mod store;
 mod threads;
 mod watch;
 
+pub use body::{Body, BodyFailed, BodyReader, BodyWatch, BodyWriter, Unreadable};
 pub use error::{DiskError, OpenError, Refused};
 pub use journal::Sync;
 pub use keeper::scrub::{Damaged, Scrub};
 pub use lookup::QueueStat;
-pub use reader::{Item, Reader};
+pub use reader::{Item, Reader, Windowed};
 pub use record::{
     group::{ExtentBody, Group},
     message::Payload,
-    op::{QueueId, Range, Sequence, Space},
+    op::{ExtentRef, QueueId, Range, Sequence, Space},
 };
 pub use recovery::{Lost, Problem, Refusal, Report, Verdict};
 pub use store::{Stat, Store};

@@ -1,7 +1,8 @@
 //! Reads messages of a queue, in order or those that are named, in few large reads.
 
 use crate::{
-    disk::Advice,
+    body::{BodyReader, Unreadable},
+    disk::{Advice, File},
     error::DiskError,
     index::{
         Index,
@@ -15,6 +16,8 @@ use crate::{
         op::{ExtentRef, QueueId, Sequence},
     },
 };
+
+use std::sync::Arc;
 
 /// What is read at once at most, beside a message that is longer.
 const READ_BYTES: u32 = 1 << 20;
@@ -37,8 +40,10 @@ pub struct Item<'a> {
     pub payload: Option<&'a [u8]>,
     /// It cannot be read now for want of a resource ([`DiskError::is_passing`]), and may be sound: read it again.
     pub is_later: bool,
-    /// The body, where that is apart.
+    /// The body, where that is apart and not read in windows.
     pub body: Option<&'a [u8]>,
+    /// How long the body is, where that is apart.
+    pub body_bytes: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -65,15 +70,42 @@ impl From<DiskError> for Unread {
     }
 }
 
+/// Says of a payload whether its body is read in windows ([`crate::Store::body`]).
+pub type Windowed = fn(&[u8]) -> bool;
+
+/// What becomes of bodies that are apart.
+#[derive(Clone, Copy, Default)]
+enum Apart {
+    /// They are handed over.
+    #[default]
+    Read,
+    /// Likewise, but for those that are read in windows.
+    ReadBut(Windowed),
+    /// They are checked, if they are no longer than that.
+    Check(u64),
+}
+
 /// Reads messages; kept by whoever does, for its buffers.
 #[derive(Default)]
 pub struct Reader {
+    apart: Apart,
     wanted: Vec<Wanted>,
     bytes: Vec<u8>,
     body: Vec<u8>,
 }
 
 impl Reader {
+    /// One that leaves bodies alone which are read in windows; of those it looks whether they are there.
+    #[must_use]
+    pub fn leaving(windowed: Windowed) -> Self {
+        Self { apart: Apart::ReadBut(windowed), ..Self::default() }
+    }
+
+    /// One that hands over no body that is apart, but checks those of at most so many bytes, in windows.
+    pub(crate) fn checking(bytes_max: u64) -> Self {
+        Self { apart: Apart::Check(bytes_max), ..Self::default() }
+    }
+
     /// Hands messages of a queue to `each`, from a sequence on, in order, until they have about that many
     /// bytes; at least one if there is one. Gives the sequence from which to go on, `None` if there is no
     /// more.
@@ -222,13 +254,17 @@ impl Reader {
             (None, Ok(own)) => checked(own).ok_or(Unread::Damaged),
             (None, Err(unread)) => Err(*unread),
         };
-        let body = wanted.extent.map(|extent| read_extent(core, extent, &mut self.body)).transpose();
-        let read =
-            payload.and_then(|payload| body.map(|body| (payload, body.map(|()| self.body.as_slice()))));
+        let body = match (payload, wanted.extent) {
+            (Ok(payload), Some(extent)) => read_apart(core, extent, (self.apart, payload), &mut self.body),
+            _ => Ok(false),
+        };
+        let body = body.map(|is_read| is_read.then_some(self.body.as_slice()));
+        let read = payload.and_then(|payload| body.map(|body| (payload, body)));
+        let body_bytes = wanted.extent.map_or(0, |extent| extent.bytes);
         let Wanted { sequence, redelivered, deliveries, .. } = wanted;
         let is_later = read == Err(Unread::Later);
         let (payload, body) = read.map_or((None, None), |(payload, body)| (Some(payload), body));
-        each(Item { sequence, redelivered, deliveries, payload, is_later, body });
+        each(Item { sequence, redelivered, deliveries, payload, is_later, body, body_bytes });
     }
 }
 
@@ -250,13 +286,33 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
     (u32::from_le_bytes(*check) == check::check(payload)).then_some(payload)
 }
 
-fn read_extent(core: &Core, extent: ExtentRef, body: &mut Vec<u8>) -> Result<(), Unread> {
+/// Reads a body that is apart, or looks whether it is there; whether it was read.
+fn read_apart(
+    core: &Core,
+    extent: ExtentRef,
+    (apart, payload): (Apart, &[u8]),
+    body: &mut Vec<u8>,
+) -> Result<bool, Unread> {
     let file = core.disk.open(&FileName::Extent(extent.number).to_string())?;
     if file.len_bytes()? != extent.bytes {
         return Err(Unread::Damaged);
     }
+    match apart {
+        Apart::ReadBut(windowed) if windowed(payload) => return Ok(false),
+        Apart::Check(bytes_max) if extent.bytes > bytes_max => return Ok(false),
+        Apart::Check(_) => return check_body(file, extent).map(|()| false),
+        Apart::Read | Apart::ReadBut(_) => {}
+    }
     body.clear();
     body.resize(extent.bytes as usize, 0);
     file.read_at(body, 0)?;
-    if check::check(body) == extent.check { Ok(()) } else { Err(Unread::Damaged) }
+    if check::check(body) == extent.check { Ok(true) } else { Err(Unread::Damaged) }
+}
+
+fn check_body(file: Arc<dyn File>, extent: ExtentRef) -> Result<(), Unread> {
+    match BodyReader::new(file, extent).check_rest() {
+        Ok(()) => Ok(()),
+        Err(Unreadable::Disk(error)) => Err(error.into()),
+        Err(Unreadable::Damaged) => Err(Unread::Damaged),
+    }
 }

@@ -3,6 +3,7 @@
 use crate::{
     Config, Done, Failed, Group, Health, Item, QueueId, Reader, Refused, Report, Scrub, Sequence, Space,
     Sync, aside,
+    body::Bodies,
     disk::Disk,
     error::OpenError,
     journal::{
@@ -296,6 +297,7 @@ pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -
         counts: Counts::default(),
         scrubbed: Mutex::default(),
         next_extent: AtomicU64::new(next_extent),
+        bodies: Bodies::default(),
         watching: Watching::default(),
     };
     (core, keeper)

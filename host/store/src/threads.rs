@@ -26,6 +26,7 @@ pub(crate) struct Threads {
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     large: JoinHandle<()>,
+    bodies: JoinHandle<()>,
     keeper: JoinHandle<Keeper>,
 }
 
@@ -35,10 +36,12 @@ impl Threads {
         let stopping = Arc::new(AtomicBool::new(false));
         let with = || (core.clone(), stopping.clone());
         let (of_writer, of_syncer, of_large, of_keeper) = (with(), with(), with(), with());
+        let of_bodies = with();
         Ok(Self {
             writer: spawn("store-write", move || write(&of_writer.0, &of_writer.1, since))?,
             syncer: spawn("store-sync", move || sync(&of_syncer.0, &of_syncer.1, since))?,
             large: spawn("store-large", move || large(&of_large.0, &of_large.1, since))?,
+            bodies: spawn("store-body", move || bodies(&of_bodies.0, &of_bodies.1))?,
             keeper: spawn("store-keep", move || keep(&of_keeper.0, &of_keeper.1, keeper, since))?,
             stopping,
         })
@@ -54,10 +57,12 @@ impl Threads {
         core.written.notify_all();
         drop(core.large.lock());
         core.large_arrived.notify_all();
+        core.wake_bodies();
         core.tidy();
         let _ = self.writer.join();
         let _ = self.syncer.join();
         let _ = self.large.join();
+        let _ = self.bodies.join();
         self.keeper.join().unwrap_or_default()
     }
 }
@@ -151,6 +156,14 @@ fn large(core: &Core, stopping: &AtomicBool, since: Instant) {
         } else {
             // For room.
             core.large_arrived.wait_for(&mut large, AGAIN);
+        }
+    }
+}
+
+fn bodies(core: &Arc<Core>, stopping: &AtomicBool) {
+    while !stopping.load(Ordering::Acquire) {
+        if !core.body_step() {
+            core.await_bodies(stopping);
         }
     }
 }

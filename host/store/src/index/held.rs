@@ -23,7 +23,9 @@ pub(crate) struct Held {
     /// How many queues have a message, where that were more than one.
     shared: ByLocation<u32>,
     pub(crate) extents: ByLocation<ExtentRef>,
-    /// The bytes of those.
+    /// How many of those there are of each number.
+    referring: HashMap<u64, u32, foldhash::fast::RandomState>,
+    /// The bytes of those, each number once.
     pub(crate) extent_bytes: u64,
     /// Extents of messages that are gone, and the batch since which they are.
     pub(crate) dead_extents: Vec<(u64, u64)>,
@@ -62,7 +64,7 @@ impl Held {
         }
     }
 
-    /// A queue no longer has a message at its place. Gives its extent if no queue has.
+    /// A queue no longer has a message at its place. Gives its extent if no message has that.
     pub(super) fn let_go(&mut self, entry: Entry) -> Option<ExtentRef> {
         let location = entry.location;
         if entry.has(chunk::SHARED)
@@ -82,15 +84,36 @@ impl Held {
             return None;
         }
         let extent = self.extents.remove(&location)?;
-        self.extent_bytes -= extent.bytes;
-        Some(extent)
+        if self.is_last(extent) { Some(extent) } else { None }
     }
 
     /// The body of the message there is a file of its own.
     pub(super) fn put_apart(&mut self, location: Location, extent: ExtentRef) {
-        self.extent_bytes += extent.bytes;
-        let before = self.extents.insert(location, extent);
-        self.extent_bytes -= before.map_or(0, |before| before.bytes);
+        let referring = self.referring.entry(extent.number).or_default();
+        *referring += 1;
+        if *referring == 1 {
+            self.extent_bytes += extent.bytes;
+        }
+        if let Some(before) = self.extents.insert(location, extent) {
+            self.is_last(before);
+        }
+    }
+
+    /// One place less refers to an extent; whether none does now.
+    fn is_last(&mut self, extent: ExtentRef) -> bool {
+        let Some(referring) = self.referring.get_mut(&extent.number) else { return true };
+        *referring -= 1;
+        let is_last = *referring == 0;
+        if is_last {
+            self.referring.remove(&extent.number);
+            self.extent_bytes -= extent.bytes;
+        }
+        is_last
+    }
+
+    /// Whether a message that is live has that body.
+    pub(crate) fn refers_to(&self, extent: u64) -> bool {
+        self.referring.contains_key(&extent)
     }
 
     /// How much of a segment is live.

@@ -117,7 +117,7 @@ impl Index {
                 self.held.put_apart(location, extent);
             }
             // At a start it may be that the checkpoint has it already.
-            Some(extent) if !self.held.extents.contains_key(&location) => {
+            Some(extent) if !self.held.refers_to(extent.number) => {
                 self.held.dead_extents.push((batch, extent.number));
             }
             _ => {}

@@ -13,7 +13,8 @@
 //! *Steps, not threads.* Each thread repeats one function that does what there is to do and never
 //! waits. A simulation calls the same functions in any order.
 //!
-//! *Locks*, in the order in which they may be taken: writer, flight, segments, manifest, index, inbox, troubles.
+//! *Locks*, in the order in which they may be taken: writer, flight, segments, manifest, index, inbox, troubles;
+//! those of bodies (`body/mod.rs`) come last.
 
 pub(crate) mod flight;
 pub(crate) mod inbox;
@@ -26,8 +27,14 @@ mod sync;
 mod write;
 
 use crate::{
-    Config, Done, Health, disk::Disk, error::Refused, index::Index, keeper::scrub::Found,
-    record::group::Group, watch::Watching,
+    Config, Done, Health,
+    body::{self, Bodies},
+    disk::Disk,
+    error::Refused,
+    index::Index,
+    keeper::scrub::Found,
+    record::group::Group,
+    watch::Watching,
 };
 use flight::Flight;
 use inbox::{Inbox, Waiter};
@@ -103,6 +110,7 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) scrubbed: Mutex<Found>,
     pub(crate) next_extent: AtomicU64,
+    pub(crate) bodies: Bodies,
     pub(crate) watching: Watching,
 }
 
@@ -146,7 +154,10 @@ impl Core {
             return Err(Refused::Full);
         }
         let header = group.header();
-        let waiter = waiter.map(|(done, token)| Waiter { done: done.clone(), token, sync });
+        let waiter = match group.bodies.as_slice() {
+            [] => waiter.map(|(done, token)| Waiter { done: done.clone(), token, sync }),
+            bodies => Some(body::keeping(bodies, waiter, sync)),
+        };
         // An empty one says when those before it are safe: it comes behind them.
         let behind_large = group.is_empty() && self.large_count.load(Ordering::Acquire) > 0;
         if behind_large || !group.extents.is_empty() {

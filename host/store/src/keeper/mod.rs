@@ -312,10 +312,15 @@ impl Core {
         let synced = self.flight.lock().synced;
         let mut gone = Vec::new();
         let mut index = self.index.lock();
-        index.held.dead_extents.retain(|(batch, number)| {
+        self.bury_bodies(&mut index);
+        let mut dead = core::mem::take(&mut index.held.dead_extents);
+        // Who has one buries it again.
+        dead.retain(|(_, number)| !index.held.refers_to(*number) && !self.is_held(*number));
+        dead.retain(|(batch, number)| {
             gone.extend((*batch <= synced).then_some(*number));
             *batch > synced
         });
+        index.held.dead_extents = dead;
         keeper.waits |= self.room.is_pressed() && !index.held.dead_extents.is_empty();
         drop(index);
         for number in &gone {

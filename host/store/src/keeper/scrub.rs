@@ -22,6 +22,8 @@ const DAMAGED_MAX: usize = 1000;
 const MESSAGE_BYTES: u64 = 4096;
 /// When the next pass comes after one in which something could not be read for a while.
 const LATER_MS: u64 = 1000;
+/// Bodies that are longer are not checked: whoever reads them in windows does.
+const BODY_BYTES_MAX: u64 = 32 << 20;
 /// A step reads about so many bytes, at the least and at the most.
 const STEP_BYTES: (u64, u64) = (64 * 1024, 4 << 20);
 
@@ -86,7 +88,6 @@ impl Found {
 }
 
 /// Where a check stands.
-#[derive(Default)]
 pub(crate) struct Scrubbing {
     reader: Reader,
     /// Where it goes on; `None` between two passes.
@@ -97,6 +98,21 @@ pub(crate) struct Scrubbing {
     marks: bool,
     /// Something could not be read in this pass, for a while.
     has_later: bool,
+}
+
+impl Scrubbing {
+    /// One that begins, and checks bodies of at most so many bytes that are files of their own; of longer ones that they
+    /// are there.
+    pub(crate) fn new(body_bytes_max: u64) -> Self {
+        let reader = Reader::checking(body_bytes_max);
+        Self { reader, at: None, due_ms: 0, marks: false, has_later: false }
+    }
+}
+
+impl Default for Scrubbing {
+    fn default() -> Self {
+        Self::new(BODY_BYTES_MAX)
+    }
 }
 
 impl Core {
@@ -133,8 +149,8 @@ impl Core {
             };
             let (mut messages, mut bytes, mut suspects) = (0, 0, Vec::new());
             let each = &mut |item: Item<'_>| {
-                let read = item.payload.map_or(0, <[u8]>::len) + item.body.map_or(0, <[u8]>::len);
-                bytes += (read as u64).max(MESSAGE_BYTES);
+                let read = item.payload.map_or(0, <[u8]>::len) as u64 + item.body_bytes.min(BODY_BYTES_MAX);
+                bytes += read.max(MESSAGE_BYTES);
                 messages += 1;
                 // What cannot be read now is read in the next pass, which comes soon then.
                 scrubbing.has_later |= item.is_later;

@@ -4,6 +4,7 @@ use super::{
     Malformed, Take, check,
     op::{self, Enqueue, ExtentRef, Op, QueueId, Range, Sequence, Space, kind},
 };
+use crate::Body;
 use std::sync::Arc;
 
 /// The bytes before a group's operations.
@@ -22,6 +23,8 @@ pub struct Group {
     count: u32,
     grows: bool,
     pub(crate) extents: Vec<(ExtentRef, ExtentBody)>,
+    /// Bodies that were written before, which are not let go of until the index has the group.
+    pub(crate) bodies: Vec<Arc<Body>>,
     /// Whether a count or a length did not fit: such a group is refused.
     pub(crate) overflown: bool,
 }
@@ -32,6 +35,7 @@ impl Group {
         self.ops.clear();
         self.payloads.clear();
         self.extents.clear();
+        self.bodies.clear();
         (self.count, self.grows, self.overflown) = (0, false, false);
     }
 
@@ -72,6 +76,18 @@ impl Group {
         let extent = ExtentRef { number, bytes: bytes.len() as u64, check: check::check(bytes) };
         self.extents.push((extent, body));
         self.push_enqueue(kind::ENQUEUE, parts, redelivered, Some(extent), targets.iter().copied());
+    }
+
+    /// The same for a message whose body is in a file already, which others may have too.
+    pub fn enqueue_body(
+        &mut self,
+        parts: &[&[u8]],
+        redelivered: bool,
+        body: &Arc<Body>,
+        targets: &[(QueueId, Sequence)],
+    ) {
+        self.bodies.push(body.clone());
+        self.push_enqueue(kind::ENQUEUE, parts, redelivered, Some(body.extent()), targets.iter().copied());
     }
 
     /// The same bytes at a new place.

@@ -66,6 +66,7 @@ fn what_was_confirmed_survives_whatever_the_disk_does() {
     let of_space =
         [total.refused_full, total.early, total.extents, total.recycled, total.scrubbed, total.damaged];
     let of_damage = [total.refused, total.told, total.made_up, total.ends];
+    assert!(total.bodies > 1000 && total.referring > total.bodies, "{total:?}");
     assert!(total.unseen * 10 < total.ends, "{total:?}");
     assert!(of_all.into_iter().chain(of_space).chain(of_damage).all(|count| count > 0), "{total:?}");
 }

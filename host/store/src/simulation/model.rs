@@ -1,7 +1,7 @@
 //! What the broker knows: every message, what was confirmed, what was acked, every value.
 
 use crate::{QueueId, Sequence};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// How far a group is known to be safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,8 @@ pub(super) struct Message {
     pub(super) id: u64,
     pub(super) bytes: usize,
     pub(super) large: bool,
+    /// A body that others may have too.
+    pub(super) body: Option<Arc<Vec<u8>>>,
     /// The group that enqueues it.
     pub(super) group: u64,
     /// The group that acks it.
@@ -33,6 +35,14 @@ pub(super) struct Message {
     pub(super) kept: u16,
     /// It counts as delivered since an unclean start.
     pub(super) doubtful: bool,
+}
+
+impl Message {
+    /// One that was not delivered yet, of that id, so long and perhaps with a large body, in that group.
+    pub(super) fn new(id: u64, (bytes, large): (usize, bool), group: u64) -> Self {
+        let (acked_by, delivered, counted, kept, doubtful) = (None, 0, 0, 0, false);
+        Self { id, bytes, large, body: None, group, acked_by, delivered, counted, kept, doubtful }
+    }
 }
 
 /// A group that was submitted, or is to be.

@@ -1,5 +1,6 @@
 //! The broker, its store and its disk.
 
+mod bodies;
 mod damage;
 mod ends;
 mod full;
@@ -34,6 +35,9 @@ pub(super) struct Seen {
     pub(super) refused_full: u64,
     pub(super) early: u64,
     pub(super) extents: u64,
+    /// Bodies that came in pieces, and messages that referred to them.
+    pub(super) bodies: u64,
+    pub(super) referring: u64,
     pub(super) recycled: u64,
     pub(super) filled: u64,
     pub(super) scrubbed: u64,
@@ -59,6 +63,8 @@ impl Seen {
         self.refused_full += other.refused_full;
         self.early += other.early;
         self.extents += other.extents;
+        self.bodies += other.bodies;
+        self.referring += other.referring;
         self.recycled += other.recycled;
         self.filled += other.filled;
         self.scrubbed += other.scrubbed;
@@ -98,6 +104,7 @@ pub(super) struct World {
     /// How each group asked to be kept.
     syncs: BTreeMap<u64, Sync>,
     held: Vec<Held>,
+    bodies: bodies::Bodies,
     model: Model,
     now_ms: u64,
     seen: Seen,
@@ -131,6 +138,7 @@ impl World {
             told: Arc::default(),
             syncs: BTreeMap::new(),
             held: Vec::new(),
+            bodies: bodies::Bodies::default(),
             model: Model { next_group: 1, ..Model::default() },
             now_ms: 0,
             seen: Seen::default(),
@@ -185,6 +193,7 @@ impl World {
             85..97 => drop(self.core.keep_step(&mut self.keeper, self.now_ms)),
             _ => drop(self.core.large_step(self.now_ms)),
         }
+        self.act_with_bodies();
         self.hear();
     }
 
@@ -233,17 +242,7 @@ impl World {
         let large = self.dice.chance(20);
         let bytes_max = if self.dice.chance(100) { 9000 } else { 1200 };
         let bytes = self.dice.below(bytes_max) as usize;
-        let message = Message {
-            id: self.model.next_id,
-            bytes,
-            large,
-            group: number,
-            acked_by: None,
-            delivered: 0,
-            counted: 0,
-            kept: 0,
-            doubtful: false,
-        };
+        let message = Message::new(self.model.next_id, (bytes, large), number);
         let content = Model::content(&message);
         if large {
             let extent = self.core.next_extent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -420,6 +419,8 @@ impl World {
             self.seen.crashes += 1;
         }
         self.hear();
+        self.look_at_bodies();
+        self.forget_bodies();
         self.look_back();
         self.held.clear();
         if end == End::PowerLost {
@@ -495,7 +496,9 @@ impl World {
                     let entry = index.queues.get(&queue).and_then(|queue| queue.get(item.sequence));
                     panic!("{place:?} cannot be read: {entry:?} {message:?} {:?}", index.held.extents)
                 });
-                if message.large {
+                if let Some(body) = &message.body {
+                    assert_eq!((payload, item.body), (&content[..], Some(&body[..])), "{place:?}");
+                } else if message.large {
                     assert_eq!((payload, item.body), (&content[..4], Some(&content[..])), "{place:?}");
                 } else {
                     assert_eq!((payload, item.body), (&content[..], None), "{place:?}");
@@ -510,7 +513,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..200 {
             self.now_ms += 10;
-            let mut did = self.core.large_step(self.now_ms);
+            let mut did = self.core.large_step(self.now_ms) | self.core.body_step();
             did |= self.core.write_step(self.now_ms);
             self.core.flight.lock().due_ms = Some(0);
             if let Some(job) = self.core.sync_begin(self.now_ms) {
@@ -529,6 +532,7 @@ impl World {
     /// Once everything is acked, nothing of it takes space any more.
     fn drain(&mut self) {
         self.disk.set_faults(Faults::default());
+        self.forget_bodies();
         for queue in 0..QUEUES {
             let places = self.model.messages.range((QueueId(queue), 0)..=(QueueId(queue), u64::MAX));
             let ranges: Vec<_> = places.map(|((_, first), _)| Range { first: *first, count: 1 }).collect();
@@ -550,5 +554,7 @@ impl World {
         let kept =
             files.iter().filter(|name| name.starts_with("segment") || name.starts_with("extent")).count();
         assert!(kept <= 5, "seed {}: {files:?}", self.seed);
+        let extents = files.iter().filter(|name| name.starts_with("extent")).count();
+        assert_eq!(extents, 0, "seed {}: {files:?}", self.seed);
     }
 }
