@@ -1,6 +1,6 @@
 //! Load of another kind: what comes and goes. Each worker makes a thing and takes it away again, on and on.
 
-use super::{Latency, Target, latency_histogram, link::Link};
+use super::{Latency, Target, amqp091::Link, latency_histogram};
 use anyhow::Context;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;

@@ -6,14 +6,17 @@ use std::{
 };
 
 /// What the threads count, all of them together.
-#[derive(Default)]
 pub(super) struct Counters {
     pub(super) published: AtomicU64,
     pub(super) confirmed: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) consumed: AtomicU64,
-    /// Latencies are recorded only while this is set.
-    pub(super) measuring: AtomicBool,
+    /// Where the clock of all threads begins.
+    epoch: Instant,
+    /// From when on latencies are recorded, in nanoseconds of that clock.
+    from: AtomicU64,
+    /// When the measuring ended; what comes later was outstanding then.
+    until: AtomicU64,
     pub(super) stop: AtomicBool,
 }
 
@@ -31,6 +34,48 @@ pub(super) struct Reading {
 }
 
 impl Counters {
+    pub(super) fn new() -> Self {
+        let never = || AtomicU64::new(u64::MAX);
+        let zero = || AtomicU64::new(0);
+        Self {
+            published: zero(),
+            confirmed: zero(),
+            refused: zero(),
+            consumed: zero(),
+            epoch: Instant::now(),
+            from: never(),
+            until: never(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// The time, in nanoseconds.
+    pub(super) fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// From now on latencies are recorded.
+    pub(super) fn begin(&self) {
+        self.from.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// From now on they are not any more, and all threads are to stop.
+    pub(super) fn end(&self) {
+        self.until.store(self.now(), Ordering::Relaxed);
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// When the measuring ended; `None` if it has not.
+    pub(super) fn ended(&self) -> Option<u64> {
+        let until = self.until.load(Ordering::Relaxed);
+        (until != u64::MAX).then_some(until)
+    }
+
+    /// Whether what came at that time is to be recorded.
+    pub(super) fn records(&self, now: u64) -> bool {
+        now >= self.from.load(Ordering::Relaxed)
+    }
+
     /// All as they are now; `broker` is its process.
     pub(super) fn read(&self, broker: Option<u32>) -> Reading {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -75,6 +120,17 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_before_the_measuring_or_after_it_is_told_apart() {
+        let counters = Counters::new();
+        assert!(!counters.records(counters.now()) && counters.ended().is_none());
+        counters.begin();
+        assert!(counters.records(counters.now()) && counters.ended().is_none());
+        counters.end();
+        assert!(counters.ended().is_some_and(|end| end <= counters.now()));
+        assert!(counters.stop.load(Ordering::Acquire));
+    }
 
     #[test]
     fn this_process_uses_memory() {

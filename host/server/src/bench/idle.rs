@@ -1,17 +1,23 @@
 //! What things that are merely there cost a broker in memory: makes many, looks at its process, takes them away again.
 
-use super::{Target, counting::Usage, link::Link, publisher::put_message};
+use super::{
+    Protocol, Target, amqp10,
+    amqp091::{Link, put_message},
+    counting::Usage,
+    publisher::{Inlet, Told},
+};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use leveret_amqp10::form::address;
 use leveret_amqp091::Method;
 use leveret_model::Table;
 use serde::Serialize;
-use std::{fmt, sync::atomic::AtomicBool, time::Duration};
+use std::{fmt, time::Duration};
 
 /// What is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// Connections, each with a channel
+    /// Connections, each with a channel; of AMQP 1.0 each with a session and a link each way
     Connections,
     /// Durable queues, empty
     Queues,
@@ -49,6 +55,8 @@ pub struct Report {
     pub count: u64,
     /// How much of it is each one's; less than nothing if the broker gave memory back meanwhile.
     pub bytes_each: f64,
+    /// How much CPU time it took the broker to make one, in microseconds.
+    pub cpu_us_each: f64,
 }
 
 impl fmt::Display for Report {
@@ -60,7 +68,7 @@ impl fmt::Display for Report {
             "{:<22} {before:.1} MiB before, {after:.1} MiB with {}",
             "memory of the broker", self.count
         )?;
-        write!(f, "\n{:<22} {:>12.0} bytes", "each", self.bytes_each)
+        write!(f, "\n{:<22} {:>12.0} bytes, {:.2} µs of CPU time", "each", self.bytes_each, self.cpu_us_each)
     }
 }
 
@@ -69,53 +77,89 @@ impl fmt::Display for Report {
 /// # Errors
 /// If the broker cannot be reached or refuses something, or its process is not to be seen.
 pub fn run(plan: &Plan, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
-    let memory = || {
-        std::thread::sleep(plan.settle);
+    let used = || {
         let usage = Usage::of(plan.broker_process);
-        usage
-            .map(|usage| usage.memory_bytes)
-            .with_context(|| format!("no process {} here", plan.broker_process))
+        usage.with_context(|| format!("no process {} here", plan.broker_process))
+    };
+    let at_rest = || {
+        std::thread::sleep(plan.settle);
+        used()
     };
     let mut link = Link::open(&plan.target)?;
     let queue = format!("bench.{}.idle", std::process::id());
     // What the first of its kind costs is not each one's.
     declare(&mut link, &queue)?;
     live("before");
-    let before_bytes = memory()?;
+    let before = at_rest()?;
     live("making");
     let held = make(plan, &mut link, &queue)?;
+    let made = used();
     live("there");
-    let after_bytes = memory();
+    let after = at_rest();
     live("taking away");
-    for link in held {
-        link.close()?;
+    for connection in held {
+        match connection {
+            Connection::Amqp091(link) => link.close()?,
+            Connection::Amqp10(link) => link.close()?,
+        }
     }
     if plan.what == What::Queues {
-        (0..plan.count).try_for_each(|number| delete(&mut link, &format!("{queue}.{number}")))?;
+        for number in 0..plan.count {
+            let queue = format!("{queue}.{number}");
+            let queue = queue.as_bytes();
+            link.put(&Method::QueueDelete { queue, if_unused: false, if_empty: false, nowait: true })?;
+        }
+        link.wait_for_all()?;
     }
     delete(&mut link, &queue)?;
     link.close()?;
-    let after_bytes = after_bytes?;
+    let (before_bytes, after_bytes) = (before.memory_bytes, after?.memory_bytes);
     let bytes_each = (after_bytes as f64 - before_bytes as f64) / plan.count as f64;
-    Ok(Report { before_bytes, after_bytes, count: plan.count, bytes_each })
+    let cpu_us_each = (made?.cpu_seconds - before.cpu_seconds) * 1e6 / plan.count as f64;
+    Ok(Report { before_bytes, after_bytes, count: plan.count, bytes_each, cpu_us_each })
+}
+
+/// One that stays.
+enum Connection {
+    Amqp091(Link),
+    Amqp10(amqp10::Link),
+}
+
+impl Connection {
+    fn open(plan: &Plan, queue: &str) -> anyhow::Result<Self> {
+        if plan.target.protocol == Protocol::Amqp091 {
+            return Ok(Self::Amqp091(Link::open(&plan.target)?));
+        }
+        let mut link = amqp10::Link::open(&plan.target)?;
+        let address = address::of_queue(queue.as_bytes());
+        link.send_to(Some(&address), false)?;
+        link.receive_from(&address, false)?;
+        Ok(Self::Amqp10(link))
+    }
 }
 
 /// Makes them; gives the connections that are to stay.
-fn make(plan: &Plan, link: &mut Link, queue: &str) -> anyhow::Result<Vec<Link>> {
+fn make(plan: &Plan, link: &mut Link, queue: &str) -> anyhow::Result<Vec<Connection>> {
     match plan.what {
-        What::Connections => return (0..plan.count).map(|_| Link::open(&plan.target)).collect(),
+        What::Connections => return (0..plan.count).map(|_| Connection::open(plan, queue)).collect(),
         What::Queues => {
-            (0..plan.count).try_for_each(|number| declare(link, &format!("{queue}.{number}")))?;
+            for number in 0..plan.count {
+                link.put(&declared(&format!("{queue}.{number}"), true))?;
+            }
+            link.wait_for_all()?;
         }
-        What::Bindings => (0..plan.count).try_for_each(|number| {
-            link.call(Method::QueueBind {
-                queue: queue.as_bytes(),
-                exchange: b"amq.topic",
-                routing_key: format!("idle.{number}.*").as_bytes(),
-                nowait: false,
-                arguments: Table::new(),
-            })
-        })?,
+        What::Bindings => {
+            for number in 0..plan.count {
+                link.put(&Method::QueueBind {
+                    queue: queue.as_bytes(),
+                    exchange: b"amq.topic",
+                    routing_key: format!("idle.{number}.*").as_bytes(),
+                    nowait: true,
+                    arguments: Table::new(),
+                })?;
+            }
+            link.wait_for_all()?;
+        }
         What::Messages => publish(plan, link, queue)?,
     }
     Ok(Vec::new())
@@ -126,36 +170,39 @@ fn publish(plan: &Plan, link: &mut Link, queue: &str) -> anyhow::Result<()> {
     const TOGETHER: u64 = 100;
     let body = vec![b'x'; plan.body_bytes];
     link.confirm_select()?;
-    let (mut sent, mut confirmed) = (0, 0);
+    let (mut sent, mut told) = (0, Told::default());
     let mut chunk = Vec::new();
     while sent < plan.count {
         chunk.clear();
         let count = TOGETHER.min(plan.count - sent);
         (0..count).for_each(|_| put_message(&mut chunk, queue.as_bytes(), &body));
-        link.write_unless(&chunk, &AtomicBool::new(false))?;
+        link.write(&chunk)?;
         sent += count;
         // All but one write are confirmed: so many are under way at most.
-        while confirmed + TOGETHER < sent || (sent == plan.count && confirmed < sent) {
-            let confirms = link.read_confirms(confirmed)?;
-            if confirms.refused > 0 {
+        while told.settled + TOGETHER < sent || (sent == plan.count && told.settled < sent) {
+            link.hear(&mut told)?;
+            if told.refused > 0 {
                 bail!("the broker refused messages");
             }
-            confirmed = confirms.up_to;
         }
     }
     Ok(())
 }
 
 fn declare(link: &mut Link, queue: &str) -> anyhow::Result<()> {
-    link.call(Method::QueueDeclare {
+    link.call(declared(queue, false))
+}
+
+fn declared(queue: &str, nowait: bool) -> Method<'_> {
+    Method::QueueDeclare {
         queue: queue.as_bytes(),
         passive: false,
         durable: true,
         exclusive: false,
         auto_delete: false,
-        nowait: false,
+        nowait,
         arguments: Table::new(),
-    })
+    }
 }
 
 fn delete(link: &mut Link, queue: &str) -> anyhow::Result<()> {

@@ -1,31 +1,39 @@
-//! The load generator: puts load on any AMQP 0-9-1 broker and measures what goes through.
+//! The load generator: puts load on a broker of AMQP 0-9-1 or AMQP 1.0 and measures what goes through.
 //!
 //! One thread and one connection for each publisher and consumer. A publisher writes messages from
 //! ready-made parts, many a write; a consumer counts deliveries in what it reads without
-//! decoding them whole. So the generator stays cheap beside the broker it drives.
+//! decoding them whole. So the generator stays cheap beside the broker it drives. Both are the same for both protocols
+//! (`publisher.rs`, `consumer.rs`); what their bytes are is in `amqp091` and `amqp10`. What the load runs through is
+//! declared by AMQP 0-9-1 for either.
 //!
 //! Latency is from the moment a message is sent, or with a rate from when it was due, to the moment a consumer has
-//! read the delivery, both on this machine's monotonic clock: what a broker makes wait counts as waiting. It is recorded
-//! for bodies of 8 bytes and more.
+//! read the delivery, both on this machine's monotonic clock: what a broker makes wait counts as waiting, and so does
+//! what has not come when the measuring ends (`outstanding.rs`). It is recorded for bodies of 8 bytes and more.
 
+mod amqp091;
+mod amqp10;
 pub mod churn;
 mod consumer;
 mod counting;
 pub mod idle;
 mod keys;
-mod link;
+mod outstanding;
+mod pace;
 mod publisher;
 mod report;
 mod topology;
+mod wire;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use counting::{Counters, Reading};
 use hdrhistogram::Histogram;
 pub use keys::{KeyOrder, Pattern};
+use outstanding::Stamps;
 pub use report::{Latency, Report};
 use std::{
     net::SocketAddr,
-    sync::{Arc, Barrier, atomic::Ordering},
+    sync::Barrier,
     time::{Duration, Instant},
 };
 
@@ -38,11 +46,24 @@ pub enum AckMode {
     Every(u64),
 }
 
+/// What is spoken with a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// AMQP 0-9-1
+    #[value(name = "0-9-1")]
+    Amqp091,
+    /// AMQP 1.0
+    #[value(name = "1.0")]
+    Amqp10,
+}
+
 /// Where a broker is, and who logs in.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The broker.
     pub address: SocketAddr,
+    /// By which protocol messages go.
+    pub protocol: Protocol,
     /// Who logs in.
     pub user: String,
     /// With which password.
@@ -72,7 +93,7 @@ pub struct Plan {
     pub persistent: bool,
     /// What queues are declared as (`x-queue-type`); `None` leaves that to the broker.
     pub queue_type: Option<String>,
-    /// Confirms that may be outstanding.
+    /// Confirms, or outcomes, that may be outstanding; `None` is not to be told of any, of AMQP 1.0 to send settled.
     pub confirm_window: Option<u64>,
     /// The exchange type; none is the default exchange.
     pub exchange_type: Option<String>,
@@ -91,7 +112,7 @@ pub struct Plan {
     pub idle_bindings: usize,
     /// Bind every key to every queue.
     pub fan_out: bool,
-    /// Prefetch of each consumer that acknowledges.
+    /// How many deliveries a consumer may hold that acknowledges. Of AMQP 1.0 it is its credit, whether it does or not.
     pub prefetch: u16,
     /// When consumers acknowledge.
     pub ack: AckMode,
@@ -115,42 +136,59 @@ pub fn run(plan: &Plan, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+/// What a thread has measured.
+struct Measured {
+    latencies: Histogram<u64>,
+    /// When the messages were sent, or due, that a publisher sent or should have; or those that came to a consumer.
+    stamps: Stamps,
+    /// How many of the latencies are of what was outstanding at the end.
+    outstanding: u64,
+}
+
+impl Measured {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { latencies: latency_histogram()?, stamps: Stamps::default(), outstanding: 0 })
+    }
+
+    fn add(&mut self, other: &Self) -> anyhow::Result<()> {
+        self.latencies.add(&other.latencies).context("adding up latencies")?;
+        self.stamps.add_all(&other.stamps);
+        self.outstanding += other.outstanding;
+        Ok(())
+    }
+}
+
 fn load(plan: &Plan, names: &topology::Names, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
-    let counters = Arc::new(Counters::default());
-    let epoch = Instant::now();
-    let ready = Arc::new(Barrier::new(plan.publishers + plan.consumers + 1));
+    let counters = Counters::new();
+    let ready = Barrier::new(plan.publishers + plan.consumers + 1);
     std::thread::scope(|scope| {
+        let (counters, ready) = (&counters, &ready);
         let consumers: Vec<_> = (0..plan.consumers)
-            .map(|index| {
-                let (counters, ready) = (counters.clone(), ready.clone());
-                scope.spawn(move || consumer::run(plan, names, index, &counters, &ready, epoch))
-            })
+            .map(|index| scope.spawn(move || consumer::run(plan, names, index, counters, ready)))
             .collect();
         let publishers: Vec<_> = (0..plan.publishers)
-            .map(|index| {
-                let (counters, ready) = (counters.clone(), ready.clone());
-                scope.spawn(move || publisher::run(plan, names, index, &counters, &ready, epoch))
-            })
+            .map(|index| scope.spawn(move || publisher::run(plan, names, index, counters, ready)))
             .collect();
         ready.wait();
-        watch(plan, &counters, plan.warm_up, live);
-        counters.measuring.store(true, Ordering::Relaxed);
+        watch(plan, counters, plan.warm_up, live);
+        counters.begin();
         let from = counters.read(plan.broker_process);
-        watch(plan, &counters, plan.measure, live);
+        watch(plan, counters, plan.measure, live);
         let to = counters.read(plan.broker_process);
-        counters.measuring.store(false, Ordering::Relaxed);
-        counters.stop.store(true, Ordering::Relaxed);
+        counters.end();
 
-        let (mut latencies, mut confirms) = (latency_histogram()?, latency_histogram()?);
+        let (mut deliveries, mut confirms) = (Measured::new()?, Measured::new()?);
         for thread in consumers {
-            let histogram = thread.join().map_err(|_| anyhow::anyhow!("a consumer panicked"))??;
-            latencies.add(&histogram).context("adding up latencies")?;
+            deliveries.add(&thread.join().map_err(|_| anyhow::anyhow!("a consumer panicked"))??)?;
         }
         for thread in publishers {
-            let histogram = thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
-            confirms.add(&histogram).context("adding up latencies")?;
+            confirms.add(&thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??)?;
         }
-        Ok(Report::of(plan, names.bindings.len(), (&from, &to), (&latencies, &confirms)))
+        if let Some((copies, end)) = topology::copies(plan, names).zip(counters.ended()) {
+            let (sent, came) = (&confirms.stamps, &deliveries.stamps);
+            deliveries.outstanding = sent.record_outstanding(came, copies, end, &mut deliveries.latencies);
+        }
+        Ok(Report::of(plan, names.bindings.len(), (&from, &to), (&deliveries, &confirms)))
     })
 }
 

@@ -1,277 +1,313 @@
-//! One connection that publishes.
+//! One connection that publishes, of either protocol.
 
 use super::{
-    Counters, KeyOrder, Plan,
-    keys::Numbers,
-    link::{CHANNEL, Confirms, FRAME_BYTES_MAX, Link},
-    topology::{self, Names},
+    Counters, Measured, Plan, Protocol, amqp10, amqp091,
+    pace::{Next, Pace, due_at, due_by},
+    topology::Names,
+    wire::{BLOCK_MAX, Wire},
 };
-use hdrhistogram::Histogram;
-use leveret_amqp091::{Method, client::put_publish, frame, properties::MessageProperties};
+use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
-    ops::Range,
-    sync::{
-        Barrier,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Barrier, atomic::Ordering},
+    thread::Thread,
+    time::Duration,
 };
 
 /// How many bytes go in one write, about.
-const WRITE_BYTES: usize = 64 * 1024;
+pub(super) const WRITE_BYTES: usize = 64 * 1024;
 
-/// What is sent, message after message.
-struct Messages<'a> {
-    plan: &'a Plan,
-    names: &'a Names,
-    numbers: Numbers,
-    /// For each key what goes before the body, if keys come again.
-    heads: Vec<Box<[u8]>>,
-    /// The frames of the body.
-    body: Vec<u8>,
-    /// Whether the body has room for a time.
-    is_stamped: bool,
-    /// Used again for each key that is new.
-    key: String,
-}
-
-impl<'a> Messages<'a> {
-    fn new(plan: &'a Plan, names: &'a Names, index: usize) -> anyhow::Result<Self> {
-        let numbers = Numbers::new(plan.key_order, plan.keys, index, plan.publishers)?;
-        let mut body = Vec::new();
-        frame::put_body(&mut body, CHANNEL, &vec![b'x'; plan.body_bytes], FRAME_BYTES_MAX);
-        // The body frame is last when the body fits one frame: its content ends before the end octet.
-        let is_stamped = plan.body_bytes >= 8 && plan.body_bytes + 8 <= FRAME_BYTES_MAX as usize;
-        let mut messages =
-            Self { plan, names, numbers, heads: Vec::new(), body, is_stamped, key: String::new() };
-        if plan.key_order != KeyOrder::New {
-            messages.heads = (0..plan.keys as u64).map(|number| messages.head(number)).collect();
-        }
-        Ok(messages)
-    }
-
-    /// What goes before the body with key number `number`.
-    fn head(&mut self, number: u64) -> Box<[u8]> {
-        self.names.put_key(self.plan, number, &mut self.key);
-        let exchange = self.names.exchange.as_bytes();
-        let mut head = Vec::new();
-        let publish = Method::BasicPublish {
-            exchange,
-            routing_key: self.key.as_bytes(),
-            mandatory: false,
-            immediate: false,
-        };
-        frame::put_method(&mut head, CHANNEL, &publish);
-        let properties = properties(self.plan, &self.key);
-        frame::put_header(&mut head, CHANNEL, &properties, self.plan.body_bytes as u64);
-        head.into()
-    }
-
+/// The half of a connection that sends messages.
+pub(super) trait Outlet: Send {
     /// Appends the next message, with that time in it.
-    #[inline]
-    fn put(&mut self, chunk: &mut Vec<u8>, stamp: u64) {
-        let number = self.numbers.next();
-        match self.heads.get(number as usize) {
-            Some(head) => chunk.extend_from_slice(head),
-            None => {
-                let head = self.head(number);
-                chunk.extend_from_slice(&head);
-            }
-        }
-        chunk.extend_from_slice(&self.body);
-        if self.is_stamped {
-            let at = chunk.len() - 1 - self.plan.body_bytes;
-            chunk[at..at + 8].copy_from_slice(&stamp.to_le_bytes());
-        }
+    fn put(&mut self, chunk: &mut Vec<u8>, stamp: u64);
+
+    /// Whether the body has room for a time.
+    fn is_stamped(&self) -> bool;
+
+    /// How many messages the broker takes now, when so many were sent and it has told that.
+    fn room(&self, sent: u64, told: &Told) -> u64;
+
+    /// Where it writes.
+    fn wire(&mut self) -> &mut Wire;
+}
+
+/// The half of a connection that hears what the broker says of them.
+pub(super) trait Inlet: Send {
+    /// Waits a moment for something, and notes it.
+    ///
+    /// # Errors
+    /// If the broker ended something.
+    fn hear(&mut self, told: &mut Told) -> anyhow::Result<()>;
+}
+
+/// What the broker has told, since the connection began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// What became of so many messages, which are taken for the first ones.
+    pub(super) settled: u64,
+    /// Of these it refused so many.
+    pub(super) refused: u64,
+    /// So many messages it takes in all (AMQP 1.0: the link's credit).
+    pub(super) deliveries_max: u64,
+    /// So many transfers it takes in all (AMQP 1.0: the session's window).
+    pub(super) transfers_max: u64,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { settled: 0, refused: 0, deliveries_max: u64::MAX, transfers_max: u64::MAX }
     }
 }
 
-/// Appends a transient message to that queue, with nothing in it but its body.
-pub(super) fn put_message(chunk: &mut Vec<u8>, queue: &[u8], body: &[u8]) {
-    let properties = MessageProperties { delivery_mode: Some(1), ..MessageProperties::default() }.encode();
-    put_publish(chunk, CHANNEL, b"", queue, &properties, body, FRAME_BYTES_MAX);
-}
-
-/// The properties of a message with that key: how durable it is, and headers where the exchange looks at them.
-fn properties(plan: &Plan, key: &str) -> Vec<u8> {
-    let delivery_mode = Some(if plan.persistent { 2 } else { 1 });
-    let headers = topology::message_headers(plan, key);
-    MessageProperties { delivery_mode, headers, ..MessageProperties::default() }.encode()
-}
-
-/// What the publishing side and the one that reads confirms share.
+/// What is known of a publisher's messages.
 struct Flow<'a> {
     plan: &'a Plan,
     counters: &'a Counters,
-    epoch: Instant,
-    /// When the first message is due.
-    began: Instant,
-    confirmed: AtomicU64,
+    /// When the first message is due, in nanoseconds of the counters' clock.
+    began: u64,
+    told: Mutex<Told>,
 }
 
-/// Publishes until it is to stop. Gives how long confirms took.
+/// Publishes until it is to stop. Gives how long confirms took, and when messages were sent.
 pub(super) fn run(
     plan: &Plan,
     names: &Names,
     index: usize,
     counters: &Counters,
     ready: &Barrier,
-    epoch: Instant,
-) -> anyhow::Result<Histogram<u64>> {
-    let prepared = prepare(plan).and_then(|link| Ok((link, Messages::new(plan, names, index)?)));
-    ready.wait();
-    let (mut link, mut messages) = prepared?;
-    let flow = Flow { plan, counters, epoch, began: Instant::now(), confirmed: AtomicU64::new(0) };
-    let latencies = match plan.rate_per_second.filter(|_| plan.confirm_window.is_some()) {
-        None => flow.publish(&mut link, &mut messages)?,
-        // Confirms are read as they come, whether it is time to publish or not.
-        Some(rate) => {
-            let mut reader = link.beside()?;
+) -> anyhow::Result<Measured> {
+    match plan.target.protocol {
+        Protocol::Amqp091 => {
+            let prepared = amqp091::publisher(plan, names, index);
+            ready.wait();
+            let (outlet, inlet) = prepared?;
+            publish(plan, counters, outlet, inlet, Told::default())
+        }
+        Protocol::Amqp10 => {
+            let prepared = amqp10::publisher(plan, names, index);
+            ready.wait();
+            let (outlet, inlet, told) = prepared?;
+            publish(plan, counters, outlet, Some(inlet), told)
+        }
+    }
+}
+
+fn publish<I: Inlet>(
+    plan: &Plan,
+    counters: &Counters,
+    mut outlet: impl Outlet,
+    inlet: Option<I>,
+    told: Told,
+) -> anyhow::Result<Measured> {
+    let flow = Flow { plan, counters, began: counters.now(), told: Mutex::new(told) };
+    let measured = match (inlet, plan.rate_per_second) {
+        (Some(mut inlet), Some(rate)) => {
+            // What the broker says is heard as it comes, whether it is time to publish or not.
+            let publisher = std::thread::current();
             std::thread::scope(|scope| {
-                let reading = scope.spawn(|| flow.read_confirms(&mut reader, rate));
-                let published = flow.publish(&mut link, &mut messages);
+                let hearing = scope.spawn(|| {
+                    let heard = flow.hear(&mut inlet, rate, &publisher);
+                    if heard.is_err() {
+                        counters.stop.store(true, Ordering::Relaxed);
+                    }
+                    publisher.unpark();
+                    heard
+                });
+                let published = flow.publish(&mut outlet, None::<&mut I>);
                 if published.is_err() {
                     counters.stop.store(true, Ordering::Relaxed);
                 }
-                let read = reading.join().map_err(|_| anyhow::anyhow!("a reader of confirms panicked"))?;
-                published.and(read)
+                let heard = hearing.join().map_err(|_| anyhow::anyhow!("a reader of confirms panicked"))?;
+                let (mut measured, heard) = (published?, heard?);
+                measured.add(&heard)?;
+                anyhow::Ok(measured)
             })?
         }
+        (mut inlet, _) => flow.publish(&mut outlet, inlet.as_mut())?,
     };
     // Half a message may have gone out when the broker was not reading; then there is no clean end.
-    link.drop_socket();
-    Ok(latencies)
+    outlet.wire().drop_socket();
+    Ok(measured)
 }
 
 impl Flow<'_> {
-    fn publish(&self, link: &mut Link, messages: &mut Messages<'_>) -> anyhow::Result<Histogram<u64>> {
+    /// Sends messages until it is to stop. Without an inlet, another thread hears what the broker says.
+    fn publish<I: Inlet>(
+        &self,
+        outlet: &mut impl Outlet,
+        mut inlet: Option<&mut I>,
+    ) -> anyhow::Result<Measured> {
         let (plan, counters) = (self.plan, self.counters);
-        let mut latencies = super::latency_histogram()?;
-        let (mut chunk, mut stamps) = (Vec::with_capacity(WRITE_BYTES * 2), VecDeque::new());
+        let pace = Pace { rate_per_second: plan.rate_per_second };
+        let mut measured = Measured::new()?;
+        let (mut chunk, mut unconfirmed) = (Vec::with_capacity(WRITE_BYTES * 2), VecDeque::new());
         let mut sent = 0_u64;
         while !counters.stop.load(Ordering::Relaxed) {
-            let confirmed = self.confirmed.load(Ordering::Relaxed);
-            let allowed =
-                plan.confirm_window.map_or(u64::MAX, |window| window.saturating_sub(sent - confirmed));
-            if allowed == 0 && plan.rate_per_second.is_none() {
-                let confirms = self.take(link.read_confirms(confirmed)?, confirmed);
-                self.record_sent(&mut latencies, &mut stamps, confirmed..confirms);
-                continue;
-            }
-            let due = plan.rate_per_second.map_or(u64::MAX, |rate| due_by(self.began.elapsed(), rate));
-            let count_max = allowed.min(due.saturating_sub(sent));
-            if count_max == 0 {
-                sleep_until_next_tick(self.began);
-                continue;
-            }
-            let now = self.epoch.elapsed().as_nanos() as u64;
-            let mut count = 0;
-            chunk.clear();
-            while count < count_max && chunk.len() < WRITE_BYTES {
-                // What is late was due before: its time began then.
-                let from = plan.rate_per_second.map_or(now, |rate| self.due_after_epoch(sent + count, rate));
-                messages.put(&mut chunk, from);
-                count += 1;
-            }
-            if !link.write_unless(&chunk, &counters.stop)? {
-                break;
-            }
-            sent += count;
-            if plan.confirm_window.is_some() && plan.rate_per_second.is_none() {
-                stamps.push_back((sent, now));
-            }
-            counters.published.fetch_add(count, Ordering::Relaxed);
-        }
-        Ok(latencies)
-    }
-
-    /// When a message is due, in nanoseconds of the clock that consumers look at.
-    fn due_after_epoch(&self, message: u64, rate: u64) -> u64 {
-        (self.began.saturating_duration_since(self.epoch) + due_at(message, rate)).as_nanos() as u64
-    }
-
-    /// Reads confirms until it is to stop. Each message is timed from when it was due.
-    fn read_confirms(&self, link: &mut Link, rate: u64) -> anyhow::Result<Histogram<u64>> {
-        let mut latencies = super::latency_histogram()?;
-        while !self.counters.stop.load(Ordering::Relaxed) {
-            let confirmed = self.confirmed.load(Ordering::Relaxed);
-            let up_to = self.take(link.read_confirms(confirmed)?, confirmed);
-            let now = self.began.elapsed();
-            if self.counters.measuring.load(Ordering::Relaxed) {
-                for message in confirmed..up_to {
-                    latencies.saturating_record(now.saturating_sub(due_at(message, rate)).as_nanos() as u64);
+            let told = *self.told.lock();
+            let window =
+                plan.confirm_window.map_or(u64::MAX, |window| window.saturating_sub(sent - told.settled));
+            match pace.next(self.elapsed(), sent, window.min(outlet.room(sent, &told))) {
+                Next::Sleep(pause) => std::thread::sleep(pause),
+                Next::Hear => {
+                    match &mut inlet {
+                        Some(inlet) => self.hear_of_sent(*inlet, &mut unconfirmed, &mut measured)?,
+                        // Whoever hears something wakes this thread.
+                        None => std::thread::park_timeout(BLOCK_MAX),
+                    }
+                    outlet.wire().keep_alive(&counters.stop)?;
+                }
+                Next::Send(count_max) => {
+                    let now = counters.now();
+                    chunk.clear();
+                    let count = self.fill(&mut chunk, outlet, (sent, count_max, now), &mut measured);
+                    sent += count;
+                    if plan.confirm_window.is_some() && plan.rate_per_second.is_none() {
+                        unconfirmed.push_back((sent, now));
+                    }
+                    if !outlet.wire().write_unless(&chunk, &counters.stop)? {
+                        break;
+                    }
+                    counters.published.fetch_add(count, Ordering::Relaxed);
                 }
             }
         }
-        Ok(latencies)
+        self.finish(sent, &unconfirmed, outlet.is_stamped(), &mut measured);
+        Ok(measured)
     }
 
-    /// Counts confirms; gives up to which message all are.
-    fn take(&self, confirms: Confirms, before: u64) -> u64 {
-        self.counters.refused.fetch_add(confirms.refused, Ordering::Relaxed);
-        let confirmed = (confirms.up_to - before).saturating_sub(confirms.refused);
-        self.counters.confirmed.fetch_add(confirmed, Ordering::Relaxed);
-        self.confirmed.store(confirms.up_to, Ordering::Relaxed);
-        confirms.up_to
-    }
-
-    /// Times messages that are confirmed now from when they were sent.
-    fn record_sent(
+    /// Appends messages from number `sent` on, at most `count_max` and as many as go in one write; how many.
+    fn fill(
         &self,
-        latencies: &mut Histogram<u64>,
-        stamps: &mut VecDeque<(u64, u64)>,
-        mut confirmed: Range<u64>,
+        chunk: &mut Vec<u8>,
+        outlet: &mut impl Outlet,
+        (sent, count_max, now): (u64, u64, u64),
+        measured: &mut Measured,
+    ) -> u64 {
+        let is_stamped = outlet.is_stamped();
+        let mut count = 0;
+        while count < count_max && chunk.len() < WRITE_BYTES {
+            // What is late was due before: its time began then.
+            let from = self.plan.rate_per_second.map_or(now, |rate| self.due(sent + count, rate));
+            outlet.put(chunk, from);
+            if is_stamped && self.plan.rate_per_second.is_some() {
+                measured.stamps.add(from, 1);
+            }
+            count += 1;
+        }
+        if is_stamped && self.plan.rate_per_second.is_none() {
+            measured.stamps.add(now, count);
+        }
+        count
+    }
+
+    /// What is outstanding when the measuring has ended: what was due and could not be sent, and what was sent and not
+    /// confirmed.
+    fn finish(
+        &self,
+        sent: u64,
+        unconfirmed: &VecDeque<(u64, u64)>,
+        is_stamped: bool,
+        measured: &mut Measured,
     ) {
-        let now = self.epoch.elapsed().as_nanos() as u64;
-        while let Some((end, stamp)) = stamps.front().copied().filter(|_| !confirmed.is_empty()) {
-            let count = end.min(confirmed.end) - confirmed.start;
-            if self.counters.measuring.load(Ordering::Relaxed) {
-                latencies.saturating_record_n(now.saturating_sub(stamp), count);
-            }
-            confirmed.start += count;
-            if confirmed.start == end {
-                stamps.pop_front();
+        let Some(end) = self.counters.ended() else { return };
+        if let Some(rate) = self.plan.rate_per_second.filter(|_| is_stamped) {
+            for message in sent..self.due_at_end(end, rate) {
+                measured.stamps.add(self.due(message, rate), 1);
             }
         }
+        let mut settled = self.told.lock().settled;
+        for (last, stamp) in unconfirmed {
+            let count = last.saturating_sub(settled);
+            if let Some(waited) = end.checked_sub(*stamp).filter(|_| count > 0) {
+                measured.latencies.saturating_record_n(waited, count);
+                measured.outstanding += count;
+            }
+            settled = settled.max(*last);
+        }
     }
-}
 
-/// How many messages are due after that time: a burst each millisecond.
-fn due_by(elapsed: Duration, rate: u64) -> u64 {
-    (elapsed.as_millis() * u128::from(rate) / 1000) as u64
-}
-
-/// When a message is due, counted from 0.
-fn due_at(message: u64, rate: u64) -> Duration {
-    Duration::from_millis(((message + 1) * 1000).div_ceil(rate))
-}
-
-fn sleep_until_next_tick(began: Instant) {
-    let elapsed = began.elapsed();
-    std::thread::sleep(Duration::from_millis(elapsed.as_millis() as u64 + 1).saturating_sub(elapsed));
-}
-
-fn prepare(plan: &Plan) -> anyhow::Result<Link> {
-    let mut link = Link::open(&plan.target)?;
-    if plan.confirm_window.is_some() {
-        link.confirm_select()?;
+    /// How long ago the first message was due.
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.counters.now().saturating_sub(self.began))
     }
-    Ok(link)
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// When a message is due, in nanoseconds of the clock that consumers look at.
+    fn due(&self, message: u64, rate: u64) -> u64 {
+        self.began + due_at(message, rate).as_nanos() as u64
+    }
 
-    #[test]
-    fn a_message_is_due_with_the_burst_that_it_goes_with() {
-        for rate in [1, 3, 999, 1000, 1001, 250_000] {
-            for message in [0, 1, 2, 998, 999, 1000, 123_456] {
-                let due = due_at(message, rate);
-                assert!(due_by(due, rate) > message, "{message} at {rate}");
-                assert!(due_by(due - Duration::from_millis(1), rate) <= message, "{message} at {rate}");
+    /// How many were due when the measuring ended.
+    fn due_at_end(&self, end: u64, rate: u64) -> u64 {
+        due_by(Duration::from_nanos(end.saturating_sub(self.began)), rate)
+    }
+
+    /// Hears what the broker says until it is to stop. Each message is timed from when it was due.
+    fn hear(&self, inlet: &mut impl Inlet, rate: u64, publisher: &Thread) -> anyhow::Result<Measured> {
+        let mut measured = Measured::new()?;
+        let mut told = *self.told.lock();
+        while !self.counters.stop.load(Ordering::Relaxed) {
+            let before = told;
+            inlet.hear(&mut told)?;
+            if self.counters.ended().is_some() {
+                // It was outstanding.
+                told = before;
+                break;
+            }
+            let now = self.counters.now();
+            if self.counters.records(now) {
+                for message in before.settled..told.settled {
+                    measured.latencies.saturating_record(now.saturating_sub(self.due(message, rate)));
+                }
+            }
+            self.note(&before, &told);
+            publisher.unpark();
+        }
+        if let Some(end) = self.counters.ended().filter(|_| self.plan.confirm_window.is_some()) {
+            for message in told.settled..self.due_at_end(end, rate) {
+                measured.latencies.saturating_record(end.saturating_sub(self.due(message, rate)));
+                measured.outstanding += 1;
             }
         }
+        Ok(measured)
+    }
+
+    /// Hears what the broker says once. Each message is timed from when it was sent.
+    fn hear_of_sent(
+        &self,
+        inlet: &mut impl Inlet,
+        unconfirmed: &mut VecDeque<(u64, u64)>,
+        measured: &mut Measured,
+    ) -> anyhow::Result<()> {
+        let before = *self.told.lock();
+        let mut told = before;
+        inlet.hear(&mut told)?;
+        if self.counters.ended().is_some() {
+            return Ok(());
+        }
+        let now = self.counters.now();
+        let records = self.counters.records(now);
+        let mut first = before.settled;
+        while let Some((last, stamp)) = unconfirmed.front().copied().filter(|_| first < told.settled) {
+            let count = last.min(told.settled) - first;
+            if records {
+                measured.latencies.saturating_record_n(now.saturating_sub(stamp), count);
+            }
+            first += count;
+            if first == last {
+                unconfirmed.pop_front();
+            }
+        }
+        self.note(&before, &told);
+        Ok(())
+    }
+
+    /// Counts what the broker has told since.
+    fn note(&self, before: &Told, told: &Told) {
+        let refused = told.refused - before.refused;
+        self.counters.refused.fetch_add(refused, Ordering::Relaxed);
+        let confirmed = (told.settled - before.settled).saturating_sub(refused);
+        self.counters.confirmed.fetch_add(confirmed, Ordering::Relaxed);
+        *self.told.lock() = *told;
     }
 }

@@ -1,6 +1,6 @@
 //! What a load came to: as JSON, as a table, and as a line while it runs.
 
-use super::{Plan, counting::Reading};
+use super::{Measured, Plan, Protocol, counting::Reading};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
@@ -16,12 +16,17 @@ pub struct Report {
     /// Messages delivered a second.
     pub consumed_per_second: u64,
     /// Publish to delivery, in microseconds. With a rate from when a message was due, whether it could be sent then or
-    /// not; else from when it was sent.
+    /// not; else from when it was sent. What has not come at the end counts with the time that it waited till then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Latency>,
     /// Publish to confirm, in microseconds, where confirms are on; from when, as above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_latency_us: Option<Latency>,
+    /// Messages that were sent, or due, and not delivered when the measuring ended; they are in the percentiles. Not
+    /// known, and 0, where the plan does not say which messages are to come.
+    pub undelivered: u64,
+    /// The same of confirms.
+    pub unconfirmed: u64,
     /// Messages the broker refused.
     pub refused: u64,
     /// Seconds measured.
@@ -34,6 +39,8 @@ pub struct Report {
     /// Memory of the broker's process at the end, in bytes, where it was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_memory_bytes: Option<u64>,
+    /// What was spoken: `0-9-1` or `1.0`.
+    pub protocol: &'static str,
     /// Publishers, consumers, queues.
     pub connections: [usize; 3],
     /// Bytes of a body.
@@ -78,7 +85,7 @@ impl Report {
         plan: &Plan,
         bindings: usize,
         (from, to): (&Reading, &Reading),
-        (latencies, confirms): (&Histogram<u64>, &Histogram<u64>),
+        (deliveries, confirms): (&Measured, &Measured),
     ) -> Self {
         let seconds = (to.at - from.at).as_secs_f64();
         let rate = |from: u64, to: u64| ((to - from) as f64 / seconds).round() as u64;
@@ -89,14 +96,20 @@ impl Report {
             published_per_second: rate(from.published, to.published),
             confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
             consumed_per_second: rate(from.consumed, to.consumed),
-            latency_us: Latency::of(latencies),
-            confirm_latency_us: Latency::of(confirms),
+            latency_us: Latency::of(&deliveries.latencies),
+            confirm_latency_us: Latency::of(&confirms.latencies),
+            undelivered: deliveries.outstanding,
+            unconfirmed: confirms.outstanding,
             refused: to.refused - from.refused,
             seconds,
             generator_cpu_seconds_per_million: a_million(to.cpu_seconds - from.cpu_seconds),
             broker_cpu_seconds_per_million: broker
                 .map(|(from, to)| a_million(to.cpu_seconds - from.cpu_seconds)),
             broker_memory_bytes: to.broker.as_ref().map(|broker| broker.memory_bytes),
+            protocol: match plan.target.protocol {
+                Protocol::Amqp091 => "0-9-1",
+                Protocol::Amqp10 => "1.0",
+            },
             connections: [plan.publishers, plan.consumers, plan.queues],
             body_bytes: plan.body_bytes,
             exchange_type: plan.exchange_type.clone().unwrap_or_else(|| "default".to_owned()),
@@ -122,6 +135,12 @@ impl fmt::Display for Report {
         writeln!(f, "{:<22} {:>12} /s", "consumed", self.consumed_per_second)?;
         latency(f, "publish to delivery", &self.latency_us)?;
         latency(f, "publish to confirm", &self.confirm_latency_us)?;
+        for (name, count) in [("undelivered at the end", self.undelivered), ("unconfirmed", self.unconfirmed)]
+        {
+            if count > 0 {
+                writeln!(f, "{name:<22} {count:>12}")?;
+            }
+        }
         if self.refused > 0 {
             writeln!(f, "{:<22} {:>12}", "refused", self.refused)?;
         }

@@ -1,12 +1,13 @@
 //! What the load runs through: an exchange, queues, bindings, and their names.
 
-use super::{KeyOrder, Plan, link::Link};
+use super::{KeyOrder, Plan, amqp091::Link};
 use anyhow::bail;
 use leveret_amqp091::Method;
 use leveret_model::{Name, Table, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The header that a `headers` exchange looks at.
-const KEY_HEADER: &str = "key";
+pub(super) const KEY_HEADER: &str = "key";
 
 /// Names of this run; they carry the process id, so that two runs do not meet.
 pub(super) struct Names {
@@ -57,6 +58,31 @@ fn bindings(plan: &Plan) -> anyhow::Result<Vec<(usize, String)>> {
     Ok(bindings)
 }
 
+/// To how many consumers each message is to come; `None` where the plan does not say that of all messages alike.
+pub(super) fn copies(plan: &Plan, names: &Names) -> Option<u64> {
+    if plan.consumers < plan.queues {
+        // What goes to a queue without a consumer never comes.
+        return None;
+    }
+    let Some(type_name) = plan.exchange_type.as_deref() else { return Some(1) };
+    let is_pattern = |key: &str| type_name == "topic" && key.contains(['*', '#']);
+    let matching = names.bindings.len() - plan.idle_bindings;
+    let mut queues: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for (queue, key) in &names.bindings[..matching] {
+        let key = if type_name == "fanout" { "" } else { key };
+        queues.entry(key).or_default().insert(*queue);
+    }
+    let of_keys = plan.binding.is_none() && plan.bindings.is_none();
+    let is_told = match type_name {
+        "fanout" => !names.bindings.is_empty(),
+        "direct" | "topic" | "headers" => of_keys && !queues.keys().any(|key| is_pattern(key)),
+        _ => false,
+    };
+    let mut counts = queues.values().map(BTreeSet::len);
+    let first = counts.next().filter(|_| is_told)?;
+    counts.all(|count| count == first).then_some(first as u64)
+}
+
 /// What a message with that key carries as headers; none but for a `headers` exchange.
 pub(super) fn message_headers(plan: &Plan, key: &str) -> Option<Table> {
     looks_at_headers(plan)
@@ -69,7 +95,8 @@ fn binding_arguments(plan: &Plan, key: &str) -> Table {
     if looks_at_headers(plan) { [all, wanted].into_iter().collect() } else { Table::new() }
 }
 
-fn looks_at_headers(plan: &Plan) -> bool {
+/// Whether messages are told apart by a header.
+pub(super) fn looks_at_headers(plan: &Plan) -> bool {
     plan.exchange_type.as_deref() == Some("headers")
 }
 
@@ -92,25 +119,26 @@ pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
     let queue_arguments: Table =
         queue_type.map(|name| (Name::from_static("x-queue-type"), Value::Text(name.clone()))).collect();
     for queue in &names.queues {
-        link.call(Method::QueueDeclare {
+        link.put(&Method::QueueDeclare {
             queue: queue.as_bytes(),
             passive: false,
             durable: plan.persistent,
             exclusive: false,
             auto_delete: false,
-            nowait: false,
+            nowait: true,
             arguments: queue_arguments.clone(),
         })?;
     }
     for (queue, key) in &names.bindings {
-        link.call(Method::QueueBind {
+        link.put(&Method::QueueBind {
             queue: names.queues[*queue].as_bytes(),
             exchange: names.exchange.as_bytes(),
             routing_key: key.as_bytes(),
-            nowait: false,
+            nowait: true,
             arguments: binding_arguments(plan, key),
         })?;
     }
+    link.wait_for_all()?;
     link.close()
 }
 
@@ -122,12 +150,74 @@ pub(super) fn remove(plan: &Plan, names: &Names) -> anyhow::Result<()> {
         link.call(Method::ExchangeDelete { exchange, if_unused: false, nowait: false })?;
     }
     for queue in &names.queues {
-        link.call(Method::QueueDelete {
+        link.put(&Method::QueueDelete {
             queue: queue.as_bytes(),
             if_unused: false,
             if_empty: false,
-            nowait: false,
+            nowait: true,
         })?;
     }
+    link.wait_for_all()?;
     link.close()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{AckMode, Protocol, Target};
+    use std::time::Duration;
+
+    fn plan(exchange_type: Option<&str>, queues: usize, consumers: usize) -> Plan {
+        Plan {
+            target: Target {
+                address: ([127, 0, 0, 1], 5672).into(),
+                protocol: Protocol::Amqp091,
+                user: String::new(),
+                password: String::new(),
+                vhost: String::new(),
+            },
+            broker_process: None,
+            publishers: 1,
+            consumers,
+            queues,
+            body_bytes: 16,
+            rate_per_second: None,
+            persistent: false,
+            queue_type: None,
+            confirm_window: None,
+            exchange_type: exchange_type.map(str::to_owned),
+            keys: 6,
+            key: "key{}".parse().unwrap(),
+            key_order: KeyOrder::Turn,
+            bindings: None,
+            binding: None,
+            idle_bindings: 0,
+            fan_out: false,
+            prefetch: 10,
+            ack: AckMode::Auto,
+            measure: Duration::ZERO,
+            warm_up: Duration::ZERO,
+        }
+    }
+
+    fn of(plan: &Plan) -> Option<u64> {
+        copies(plan, &Names::new(plan).unwrap())
+    }
+
+    #[test]
+    fn how_often_a_message_comes_is_known_where_the_plan_says_it() {
+        assert_eq!(of(&plan(None, 3, 3)), Some(1));
+        assert_eq!(of(&plan(None, 3, 2)), None);
+        for name in ["direct", "topic", "headers"] {
+            assert_eq!(of(&plan(Some(name), 3, 3)), Some(1), "{name}");
+            assert_eq!(of(&Plan { fan_out: true, ..plan(Some(name), 3, 3) }), Some(3), "{name}");
+            assert_eq!(of(&Plan { bindings: Some(2), ..plan(Some(name), 1, 1) }), None, "{name}");
+        }
+        assert_eq!(of(&plan(Some("fanout"), 4, 4)), Some(4));
+        assert_eq!(of(&Plan { idle_bindings: 5, ..plan(Some("direct"), 2, 2) }), Some(1));
+        assert_eq!(of(&plan(Some("x-random"), 2, 2)), None);
+        // Numbers 0 and 4 are the same key, of two queues.
+        assert_eq!(of(&Plan { key: "key{4}".parse().unwrap(), ..plan(Some("direct"), 3, 3) }), None);
+        assert_eq!(of(&Plan { key: "key{}.*".parse().unwrap(), ..plan(Some("topic"), 1, 1) }), None);
+    }
 }

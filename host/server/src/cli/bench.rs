@@ -1,6 +1,6 @@
 //! `leveret bench`: flags of the load generator.
 
-use crate::bench::{self, AckMode, KeyOrder, Pattern, Plan, Target, churn, idle};
+use crate::bench::{self, AckMode, KeyOrder, Pattern, Plan, Protocol, Target, churn, idle};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -22,6 +22,9 @@ struct TargetArguments {
         value_name = "ADDRESS:PORT"
     )]
     address: SocketAddr,
+    /// What is spoken: exchanges, queues and bindings are made by 0-9-1 for either
+    #[arg(long, default_value = "0-9-1")]
+    protocol: Protocol,
     /// User name
     #[arg(long, default_value = "guest")]
     user: String,
@@ -111,7 +114,7 @@ pub(crate) struct BenchArguments {
     /// Type of the queues (x-queue-type), as quorum; without it, as the broker has it
     #[arg(long, value_name = "TYPE")]
     queue_type: Option<String>,
-    /// Wait for confirms, with at most this many outstanding
+    /// Wait for confirms, of AMQP 1.0 outcomes, with at most this many outstanding; without it, it sends settled
     #[arg(long, value_name = "WINDOW")]
     confirm: Option<u64>,
     /// Exchange type to publish through; without it, the default exchange
@@ -138,10 +141,10 @@ pub(crate) struct BenchArguments {
     /// Every message goes to every queue
     #[arg(long)]
     fan_out: bool,
-    /// Unacknowledged messages that a consumer may hold
+    /// Unacknowledged messages that a consumer may hold; of AMQP 1.0 its credit
     #[arg(long, default_value_t = 1000)]
     prefetch: u16,
-    /// auto, each, or a number: acknowledge that many at once
+    /// auto, each, or a number: acknowledge that many at once; auto is of AMQP 1.0 to receive settled
     #[arg(long, default_value = "auto")]
     ack: String,
     /// Seconds to measure
@@ -218,6 +221,9 @@ impl ChurnArguments {
         if self.workers == 0 {
             bail!("there must be at least one worker");
         }
+        if self.target.protocol == Protocol::Amqp10 {
+            bail!("what comes and goes is of AMQP 0-9-1");
+        }
         let quiet = self.target.quiet;
         let plan = churn::Plan {
             target: self.target.into(),
@@ -234,6 +240,9 @@ impl IdleArguments {
         if self.count == 0 {
             bail!("there must be at least one thing");
         }
+        if self.target.protocol == Protocol::Amqp10 && self.what != idle::What::Connections {
+            bail!("of AMQP 1.0 there are connections alone");
+        }
         let quiet = self.target.quiet;
         let plan = idle::Plan {
             target: self.target.into(),
@@ -249,8 +258,8 @@ impl IdleArguments {
 
 impl From<TargetArguments> for Target {
     fn from(arguments: TargetArguments) -> Self {
-        let TargetArguments { address, user, password, vhost, quiet: _ } = arguments;
-        Self { address, user, password, vhost }
+        let TargetArguments { address, protocol, user, password, vhost, quiet: _ } = arguments;
+        Self { address, protocol, user, password, vhost }
     }
 }
 

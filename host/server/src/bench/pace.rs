@@ -1,0 +1,78 @@
+//! When messages are due.
+
+use std::time::Duration;
+
+/// As fast as it goes, or so many messages a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) rate_per_second: Option<u64>,
+}
+
+/// What a publisher does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It sends so many.
+    Send(u64),
+    /// Something is due and there is no room for it: it waits for what the broker says.
+    Hear,
+    /// Nothing is due for so long.
+    Sleep(Duration),
+}
+
+impl Pace {
+    /// What comes next after that time, when so many were sent and there is room for so many.
+    pub(super) fn next(self, elapsed: Duration, sent: u64, room: u64) -> Next {
+        let due = self.rate_per_second.map_or(u64::MAX, |rate| due_by(elapsed, rate)).saturating_sub(sent);
+        if due == 0 {
+            Next::Sleep(Duration::from_millis(elapsed.as_millis() as u64 + 1).saturating_sub(elapsed))
+        } else if room == 0 {
+            Next::Hear
+        } else {
+            Next::Send(due.min(room))
+        }
+    }
+}
+
+/// How many messages are due after that time: a burst each millisecond.
+pub(super) fn due_by(elapsed: Duration, rate: u64) -> u64 {
+    (elapsed.as_millis() * u128::from(rate) / 1000) as u64
+}
+
+/// When a message is due, counted from 0.
+pub(super) fn due_at(message: u64, rate: u64) -> Duration {
+    Duration::from_millis(((message + 1) * 1000).div_ceil(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_due_with_the_burst_that_it_goes_with() {
+        for rate in [1, 3, 999, 1000, 1001, 250_000] {
+            for message in [0, 1, 2, 998, 999, 1000, 123_456] {
+                let due = due_at(message, rate);
+                assert!(due_by(due, rate) > message, "{message} at {rate}");
+                assert!(due_by(due - Duration::from_millis(1), rate) <= message, "{message} at {rate}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_window_is_waited_for_and_not_slept_over() {
+        let pace = Pace { rate_per_second: Some(2000) };
+        let elapsed = Duration::from_micros(10_300);
+        assert_eq!(pace.next(elapsed, 15, 3), Next::Send(3));
+        assert_eq!(pace.next(elapsed, 15, 100), Next::Send(5));
+        assert_eq!(pace.next(elapsed, 18, 0), Next::Hear);
+        assert_eq!(pace.next(elapsed, 20, 0), Next::Sleep(Duration::from_micros(700)));
+        assert_eq!(pace.next(elapsed, 20, 5), Next::Sleep(Duration::from_micros(700)));
+    }
+
+    #[test]
+    fn without_a_rate_all_is_due() {
+        let pace = Pace { rate_per_second: None };
+        assert_eq!(pace.next(Duration::ZERO, 0, 7), Next::Send(7));
+        assert_eq!(pace.next(Duration::ZERO, 7, 0), Next::Hear);
+    }
+}
