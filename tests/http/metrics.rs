@@ -1,7 +1,7 @@
 //! `/metrics`, as Prometheus asks for it: beside the API with credentials, at an address of its own without.
 
 use super::{
-    asking::{BINARY, GUEST, get, put, raw, until_closed},
+    asking::{BINARY, GUEST, delete, get, put, raw, until_closed},
     session::{confirming, connect, on_broker, own_queue, publish},
 };
 use leveret_testkit::{Broker, EVENT_WAIT_MAX};
@@ -114,4 +114,34 @@ fn at_their_own_address_metrics_need_no_credentials_and_are_all_there_is() {
     // A page of a browser on this machine that had its name turned here.
     assert!(ask(address, "/metrics", "host: evil.example\r\n").starts_with("HTTP/1.1 4"));
     assert_eq!(get(&broker, "whoami")["name"], "guest");
+}
+
+#[test]
+fn metrics_need_no_http_api() {
+    let broker = Broker::builder(BINARY).http_listen("none").argument("--metrics-listen=127.0.0.1:0").start();
+    let line = broker.wait_for_log("metrics on http://", EVENT_WAIT_MAX);
+    let address = line.split("metrics on http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let text = ask(address.parse().unwrap(), "/metrics", "host: localhost\r\n");
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("rabbitmq_queues 0"), "{text}");
+}
+
+#[test]
+fn what_was_counted_of_queues_stays_when_their_virtual_host_goes() {
+    let broker = Broker::start(BINARY);
+    put(&broker, "vhosts/v", &json!({}));
+    for queue in ["a", "b", "c"] {
+        assert_eq!(put(&broker, &format!("queues/v/{queue}"), &json!({})).status(), 201);
+    }
+    assert_eq!(delete(&broker, "queues/v/a").status(), 204);
+    let counted = || {
+        let text = metrics(&broker, "/metrics");
+        let values = values(&text);
+        ["declared", "created", "deleted"].map(|what| values[&*format!("rabbitmq_queues_{what}_total")])
+    };
+    assert_eq!(counted(), [3.0, 3.0, 1.0]);
+    assert_eq!(delete(&broker, "vhosts/v").status(), 204);
+    assert_eq!(counted(), [3.0, 3.0, 3.0]);
+    put(&broker, "vhosts/v", &json!({}));
+    put(&broker, "queues/v/a", &json!({}));
+    assert_eq!(counted(), [4.0, 4.0, 3.0]);
 }

@@ -1,7 +1,7 @@
 //! Consumers, and what is counted of messages: `/api/consumers`, `message_stats` and rates, by RabbitMQ's names.
 
 use super::{
-    asking::{BINARY, get, get_as, put, send_as},
+    asking::{BINARY, delete, get, get_as, json_of, put, send_as},
     session::{confirming, connect, get as got, on_broker, own_queue, publish},
 };
 use lapin::{
@@ -84,6 +84,42 @@ fn what_is_published_and_handed_out_is_counted_everywhere() {
         let names =
             ["connection_created", "channel_created", "channel_closed", "queue_declared", "queue_created"];
         assert_eq!(numbers(churn, names), [1, 1, 1, 1, 1]);
+    });
+}
+
+#[test]
+fn the_overview_has_what_its_reader_may_see() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let connection = connect(broker).await;
+        let channel = confirming(&connection).await;
+        let queue = own_queue(&channel).await;
+        assert!(publish(&channel, &"".into(), queue.as_str(), b"m", true).await.unwrap().is_ack());
+        put(broker, "vhosts/other", &json!({}));
+        put(broker, "queues/other/theirs", &json!({}));
+        put(broker, "users/m", &json!({ "password": "m", "tags": "management" }));
+        let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        let seen = || json_of(&get_as(broker, Some("Basic bTpt"), "overview"));
+        let counted = |seen: &Value| {
+            let totals = &seen["object_totals"];
+            (
+                ["connections", "channels", "queues"].map(|what| totals[what].as_u64().unwrap()),
+                seen["queue_totals"]["messages"].as_u64().unwrap(),
+                seen["message_stats"]["publish"].as_u64().unwrap_or(0),
+            )
+        };
+        put(broker, "permissions/other/m", &all);
+        assert_eq!(counted(&seen()), ([0, 0, 1], 0, 0));
+        for hidden in ["node", "listeners", "contexts"] {
+            assert!(seen().get(hidden).is_none(), "{hidden}");
+        }
+        assert!(seen()["object_totals"].get("consumers").is_none());
+        // The connection is another's all the same.
+        put(broker, "permissions/%2F/m", &all);
+        assert_eq!(counted(&seen()), ([0, 0, 2], 1, 1));
+        put(broker, "users/m", &json!({ "password": "m", "tags": "monitoring" }));
+        delete(broker, "permissions/%2F/m");
+        assert_eq!(counted(&seen()), ([1, 1, 2], 1, 1));
+        assert!(seen()["node"].is_string() && seen()["object_totals"]["consumers"] == 0);
     });
 }
 

@@ -95,6 +95,11 @@ impl World {
 
     /// A broker with users `alice`, who has no password, and `guest`.
     pub(crate) fn broker(&self, more: &str) -> (Broker, SocketAddr) {
+        self.broker_with_http("127.0.0.1:0", more)
+    }
+
+    /// The same, with the HTTP API without TLS there.
+    fn broker_with_http(&self, http: &str, more: &str) -> (Broker, SocketAddr) {
         let path = |file: &str| self.folder.path().join(file).display().to_string();
         let configuration = format!(
             "tls-listen = \"127.0.0.1:0\"\ntls-certificate = {:?}\ntls-key = {:?}\ntls-ca = {:?}\n{more}\n\
@@ -105,7 +110,11 @@ impl World {
             path("ca.pem")
         );
         fs::write(self.folder.path().join("leveret.toml"), configuration).unwrap();
-        let broker = Broker::builder(BINARY).argument("--config").argument(path("leveret.toml")).start();
+        let broker = Broker::builder(BINARY)
+            .http_listen(http)
+            .argument("--config")
+            .argument(path("leveret.toml"))
+            .start();
         let line = broker.wait_for_log("TLS on ", EVENT_WAIT_MAX);
         let address = line.split("TLS on ").nth(1).unwrap().trim().parse().unwrap();
         (broker, address)
@@ -283,6 +292,16 @@ fn whoami(stream: &mut (impl Read + Write)) -> String {
     // Whoever closes first may not say so.
     let _ = stream.read_to_string(&mut answer);
     answer
+}
+
+#[test]
+fn the_http_api_may_have_tls_alone() {
+    let world = World::new();
+    let (broker, _) = world.broker_with_http("none", "https-listen = \"127.0.0.1:0\"");
+    let line = broker.wait_for_log("HTTPS API on https://", EVENT_WAIT_MAX);
+    let address: SocketAddr = line.split("https://").nth(1).unwrap().trim().parse().unwrap();
+    assert!(whoami(&mut connect(&world, address, None)).starts_with("HTTP/1.1 200"));
+    assert!(!broker.log().contains("HTTP API on http://"), "{}", broker.log());
 }
 
 #[test]

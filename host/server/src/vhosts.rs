@@ -58,6 +58,35 @@ pub struct Vhosts {
     usual: Usual,
     /// Who is told of what comes and goes; set once they are there.
     keepers: Mutex<Option<Keepers>>,
+    gone: Mutex<Gone>,
+}
+
+/// How often queues were declared, made and deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueChurn {
+    /// Declarations, of queues that were there too.
+    pub declared: u64,
+    /// Those that made one.
+    pub created: u64,
+    /// Deletions.
+    pub deleted: u64,
+}
+
+/// What is counted of virtual hosts that are deleted, so that sums go up alone.
+#[derive(Default)]
+struct Gone {
+    churn: QueueChurn,
+    /// Those whose queues are being deleted.
+    leaving: Vec<Arc<Vhost>>,
+}
+
+impl QueueChurn {
+    fn add(&mut self, vhost: &Vhost) {
+        let traffic = vhost.traffic();
+        self.declared += traffic.queues_declared.get();
+        self.created += traffic.queues_created.get();
+        self.deleted += traffic.queues_deleted.get();
+    }
 }
 
 /// What a virtual host has that the configuration says nothing of.
@@ -108,7 +137,7 @@ impl Vhosts {
     #[must_use]
     pub fn new(store: DiskStore, memory: Arc<MemoryAccount>, retry_ms_max: u64, usual: Usual) -> Self {
         let (all, changing, keepers) = (RwLock::default(), Mutex::default(), Mutex::default());
-        Self { all, changing, store, memory, retry_ms_max, usual, keepers }
+        Self { all, changing, store, memory, retry_ms_max, usual, keepers, gone: Mutex::default() }
     }
 
     /// From now on they are told of what comes and goes.
@@ -120,6 +149,18 @@ impl Vhosts {
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<Place> {
         self.all.read().get(name).cloned()
+    }
+
+    /// How queues came and went in all virtual hosts, those that are deleted too.
+    #[must_use]
+    pub fn queue_churn(&self) -> QueueChurn {
+        // Nobody sees a virtual host in both places, or in none.
+        let gone = self.gone.lock();
+        let mut churn = gone.churn;
+        let all = self.all.read();
+        let vhosts = all.values().map(|place| &place.vhost).chain(&gone.leaving);
+        vhosts.for_each(|vhost| churn.add(vhost));
+        churn
     }
 
     /// All, by name.
@@ -236,7 +277,12 @@ impl Vhosts {
             }
             changing.insert(name.clone());
         }
-        let place = self.all.write().remove(name);
+        let place = {
+            let mut gone = self.gone.lock();
+            let place = self.all.write().remove(name);
+            gone.leaving.extend(place.iter().map(|place| place.vhost.clone()));
+            place
+        };
         live.close_vhost(name);
         if !live.wait_until_left(name, END_MAX) {
             tracing::warn!("virtual host '{name}' is deleted, and connections to it do not end");
@@ -261,6 +307,11 @@ impl Vhosts {
         for exchange in vhost.exchanges() {
             // The predeclared ones are refused, and go with the virtual host.
             let _ = vhost.delete_exchange(router, &exchange.spec.name, false);
+        }
+        {
+            let mut gone = self.gone.lock();
+            gone.churn.add(vhost);
+            gone.leaving.retain(|leaving| !std::ptr::eq(&**leaving, vhost));
         }
         router.vhost_gone(name);
         self.store.forget_vhost(name, done);

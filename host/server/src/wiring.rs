@@ -274,18 +274,13 @@ fn start_in(place: Place, config: &Config, since: Instant) -> anyhow::Result<Run
     let tls_address = tls_address.context("the listening socket for TLS has no address")?;
     let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let https = https_listener.zip(shared.tls.clone());
-    let http = match http_listener {
-        Some(plain) => Some(
-            http::start(
-                http::Listeners { plain, tls: https, metrics: metrics_listener },
-                shared.clone(),
-                orders(),
-                (address, tls_address),
-                &config.data_dir,
-            )
-            .context("cannot start the HTTP API")?,
+    let listeners = http::Listeners { plain: http_listener, tls: https, metrics: metrics_listener };
+    let http = match listeners.is_empty() {
+        true => None,
+        false => Some(
+            http::start(listeners, shared.clone(), orders(), (address, tls_address), &config.data_dir)
+                .context("cannot start the HTTP API")?,
         ),
-        None => None,
     };
 
     tracing::info!("exchange types from {}", config.plugins_dir.display());
@@ -348,7 +343,9 @@ fn warn_of_quorum_queues(shared: &Shared) {
 /// Says where it listens beside AMQP without TLS.
 fn log_addresses(http: Option<&HttpServer>, metrics: Option<SocketAddr>, tls: Option<SocketAddr>) {
     if let Some(http) = http {
-        tracing::info!("HTTP API on http://{}", http.address());
+        if let Some(address) = http.address() {
+            tracing::info!("HTTP API on http://{address}");
+        }
         if let Some(address) = http.https_address() {
             tracing::info!("HTTPS API on https://{address}");
         }

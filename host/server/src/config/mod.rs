@@ -511,14 +511,8 @@ impl TryFrom<Settings> for Config {
                 Some(HttpListen::At(address)) => Some(address),
                 None => Some(HTTP_LISTEN_DEFAULT),
             },
-            metrics_listen: match (settings.metrics_listen, settings.http_listen) {
-                (Some(_), Some(HttpListen::Off)) => bail!("metrics-listen needs the HTTP API (http-listen)"),
-                (metrics_listen, _) => metrics_listen,
-            },
-            https_listen: match (settings.https_listen, settings.http_listen) {
-                (Some(_), Some(HttpListen::Off)) => bail!("https-listen needs the HTTP API (http-listen)"),
-                (https_listen, _) => https_listen,
-            },
+            metrics_listen: settings.metrics_listen,
+            https_listen: settings.https_listen,
             data_dir,
             plugins_dir,
             vhosts,

@@ -19,8 +19,6 @@ use leveret_access::user::ADMINISTRATOR;
 use leveret_broker::traffic::ChannelTraffic;
 use std::sync::{Arc, atomic::Ordering};
 
-/// Whoever has this tag sees the connections of others too.
-const MONITORING: &str = "monitoring";
 /// The header that says why a connection is closed.
 const REASON: &str = "x-reason";
 /// What a client is told that is closed without a reason, as by RabbitMQ.
@@ -29,10 +27,8 @@ const NO_REASON: &str = "Closed via management plugin";
 /// Whether a caller may know of a connection.
 fn may_see(caller: &Caller, about: &About) -> bool {
     match caller {
-        Caller::Token => true,
-        Caller::User(user) => {
-            user.has_tag(ADMINISTRATOR) || user.has_tag(MONITORING) || user.name == about.user
-        }
+        Caller::User(user) if !caller.monitors() => user.name == about.user,
+        _ => true,
     }
 }
 
@@ -46,10 +42,16 @@ fn may_end(caller: &Caller, about: &About) -> Result<(), ApiError> {
     }
 }
 
-/// By name.
-fn all(api: &Api, caller: &Caller) -> Vec<Arc<About>> {
+/// Those that a caller may know of, in no order.
+pub(super) fn visible(api: &Api, caller: &Caller) -> Vec<Arc<About>> {
     let mut all = api.shared.live.list();
     all.retain(|about| may_see(caller, about));
+    all
+}
+
+/// By name.
+fn all(api: &Api, caller: &Caller) -> Vec<Arc<About>> {
+    let mut all = visible(api, caller);
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }

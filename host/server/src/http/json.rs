@@ -59,10 +59,12 @@ pub struct OverviewJson {
     pub management_version: String,
     #[allow(missing_docs, reason = "see `management_version`")]
     pub rabbitmq_version: String,
-    /// The only node.
-    pub node: String,
-    /// Where this API is.
-    pub contexts: Vec<ContextJson>,
+    /// The only node; for those who monitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Where this API is; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contexts: Option<Vec<ContextJson>>,
     /// As clients are told it.
     pub cluster_name: String,
     /// How rates are told: `basic`.
@@ -82,8 +84,9 @@ pub struct OverviewJson {
     pub message_stats: Map<String, Value>,
     /// What came and went.
     pub churn_rates: Map<String, Value>,
-    /// Where clients connect.
-    pub listeners: Vec<ListenerJson>,
+    /// Where clients connect; for those who monitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listeners: Option<Vec<ListenerJson>>,
 }
 
 /// Where an HTTP API is.
@@ -119,8 +122,9 @@ pub struct ObjectTotalsJson {
     pub connections: usize,
     /// Their channels.
     pub channels: usize,
-    /// Consumers of all queues.
-    pub consumers: u64,
+    /// Consumers of all queues; for those who monitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<u64>,
     /// Exchanges, default exchanges included.
     pub exchanges: usize,
     /// Queues.

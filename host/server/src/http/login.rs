@@ -110,6 +110,14 @@ impl Caller {
         }
     }
 
+    /// Whether it looks at everything.
+    pub(super) fn monitors(&self) -> bool {
+        match self {
+            Self::User(user) => user.has_tag(ADMINISTRATOR) || user.has_tag(MONITORING),
+            Self::Token => true,
+        }
+    }
+
     /// Whether it may see what is in a virtual host.
     pub(super) fn may_look_into(&self, vhost: &Name) -> bool {
         match self {

@@ -5,13 +5,14 @@
 //!
 //! What RabbitMQ has and this broker could only make up (Erlang, Raft) is not there.
 
-use super::{Api, nodes, stats};
+use super::{Api, error::ApiError, nodes, stats};
 use crate::{
     amqp10, amqp091,
     store::Pressure,
     traffic::{SIZE_BOUNDS, Totals},
 };
 use axum::{
+    body::Bytes,
     extract::State,
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
@@ -27,10 +28,13 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 /// The most queues that are told of one by one.
 const QUEUES_MAX: usize = 10_000;
+/// The most answers about each queue at a time, from when they are made until their clients have read them; each may
+/// have some 10 MB.
+pub(super) const OF_QUEUES_AT_ONCE: usize = 4;
 /// The numbers of what clients speak, by the label for it.
 type ByProtocol = [(&'static str, Totals); 2];
 /// The format of who does not ask for another.
@@ -39,16 +43,29 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// `GET /metrics`.
 pub(super) async fn all(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
-    answer(of_node(&api), &headers)
+    answer(of_node(&api), &headers, ())
 }
 
 /// `GET /metrics/per-object`.
-pub(super) async fn per_object(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
-    answer(of_queues(&api), &headers)
+pub(super) async fn per_object(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let place = api.of_queues.clone().try_acquire_owned().map_err(|_| ApiError::Busy)?;
+    Ok(answer(of_queues(&api), &headers, place))
 }
 
-/// In the format that is asked for.
-fn answer(families: Families, headers: &HeaderMap) -> Response {
+/// What is answered, and what it takes until it is sent.
+struct Held<P>(String, P);
+
+impl<P> AsRef<[u8]> for Held<P> {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// In the format that is asked for. The place is given back once the answer is sent, or its client gone.
+fn answer<P: Send + 'static>(families: Families, headers: &HeaderMap, place: P) -> Response {
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let is_open = accepted.contains("application/openmetrics-text");
     let mut registry = Registry::default();
@@ -61,6 +78,7 @@ fn answer(families: Families, headers: &HeaderMap) -> Response {
     if encoded.is_err() {
         return axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
+    let body = Bytes::from_owner(Held(body, place));
     ([(header::CONTENT_TYPE, if is_open { OPEN_METRICS } else { PLAIN })], body).into_response()
 }
 
@@ -192,8 +210,7 @@ fn of_node(api: &Api) -> Families {
 
 /// What came and went.
 fn churn(families: &mut Families, api: &Api) {
-    let vhosts = api.vhosts();
-    for (name, number) in stats::of_churn(api.shared.live.churn(), &vhosts) {
+    for (name, number) in stats::of_churn(api) {
         let (name, help) = match name {
             "connection_created" => ("rabbitmq_connections_opened", "Connections that were opened."),
             "connection_closed" => ("rabbitmq_connections_closed", "Connections that ended."),
@@ -326,12 +343,34 @@ fn files_max() -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// Of things in groups the first ones: of the first groups all, of the one that is too many those that come first in that
+/// order. They are in no order within a group. And how many are left out.
+fn first<T>(
+    groups: impl Iterator<Item = Vec<T>>,
+    most: usize,
+    order: impl Fn(&T, &T) -> Ordering,
+) -> (Vec<T>, usize) {
+    let (mut first, mut all) = (Vec::new(), 0);
+    for mut group in groups {
+        all += group.len();
+        let room = most - first.len();
+        if group.len() > room {
+            if let Some(last) = room.checked_sub(1) {
+                group.select_nth_unstable_by(last, &order);
+            }
+            group.truncate(room);
+        }
+        first.append(&mut group);
+    }
+    let left_out = all - first.len();
+    (first, left_out)
+}
+
 /// Each queue by itself.
 fn of_queues(api: &Api) -> Families {
-    let mut queues: Vec<_> = api.vhosts().iter().flat_map(|vhost| vhost.queues()).collect();
-    queues.sort_unstable_by(|a, b| (a.vhost(), a.name()).cmp(&(b.vhost(), b.name())));
-    let left_out = queues.len().saturating_sub(QUEUES_MAX);
-    queues.truncate(QUEUES_MAX);
+    let vhosts = api.vhosts();
+    let by_vhost = vhosts.iter().map(|vhost| vhost.queues());
+    let (queues, left_out) = first(by_vhost, QUEUES_MAX, |a, b| a.name().cmp(b.name()));
     let all: Vec<(Labels, QueueCounts, Arc<Queue>)> = queues
         .into_iter()
         .map(|queue| {
@@ -373,4 +412,36 @@ fn of_queues(api: &Api) -> Families {
         left_out as f64,
     );
     families
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Semaphore;
+
+    #[test]
+    fn an_answer_has_its_place_until_it_is_gone() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = places.clone().try_acquire_owned().unwrap();
+        let mut families = Families::default();
+        families.gauge("rabbitmq_queues", "Queues.", 1.0);
+        let response = answer(families, &HeaderMap::new(), place);
+        assert_eq!(places.available_permits(), 0);
+        drop(response);
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[test]
+    fn the_first_ones_are_told_of_and_the_others_counted() {
+        let groups = || [vec![3, 1], vec![9, 4, 7, 5, 8], vec![2]].into_iter();
+        let first_of = |most| {
+            let (mut first, left_out) = first(groups(), most, Ord::cmp);
+            first.sort_unstable();
+            (first, left_out)
+        };
+        assert_eq!(first_of(0), (vec![], 8));
+        assert_eq!(first_of(2), (vec![1, 3], 6));
+        assert_eq!(first_of(4), (vec![1, 3, 4, 5], 4));
+        assert_eq!(first_of(100), (vec![1, 2, 3, 4, 5, 7, 8, 9], 0));
+    }
 }

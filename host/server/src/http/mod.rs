@@ -80,6 +80,7 @@ use login::Caller;
 use rates::Rates;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 use token_file::Token;
+use tokio::sync::Semaphore;
 
 /// What the default exchange is called in paths, since its name is empty.
 const DEFAULT_EXCHANGE: &str = "amq.default";
@@ -96,8 +97,8 @@ pub struct Api {
     pub amqp_address: SocketAddr,
     /// Where they connect with TLS.
     pub tls_address: Option<SocketAddr>,
-    /// Where HTTP clients connect.
-    pub http_address: SocketAddr,
+    /// Where HTTP clients connect without TLS.
+    pub http_address: Option<SocketAddr>,
     /// Where they connect with TLS.
     pub https_address: Option<SocketAddr>,
     /// The secret of the command line.
@@ -110,6 +111,8 @@ pub struct Api {
     pub since: Instant,
     /// How fast numbers go up.
     rates: Rates,
+    /// Places for answers about each queue.
+    of_queues: Arc<Semaphore>,
 }
 
 /// The two ends of a request's connection.
@@ -126,7 +129,7 @@ impl Api {
         let tls = self.tls_address.map(|address| ("amqp/ssl", address));
         let https = self.https_address.map(|address| ("https", address));
         let plain = [("amqp", self.amqp_address)].into_iter().chain(tls);
-        plain.chain([("http", self.http_address)]).chain(https)
+        plain.chain(self.http_address.map(|address| ("http", address))).chain(https)
     }
 
     /// All virtual hosts that a caller may look into, by name.

@@ -1,50 +1,58 @@
 //! `/api/overview`: the broker at a glance.
 
 use super::{
-    Api,
+    Api, connections,
     json::{
         ContextJson, ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE,
         QueueTotalsJson,
     },
+    login::Caller,
     nodes, stats,
 };
-use axum::{Json, extract::State};
-use leveret_broker::{QueueCounts, queue::QueueKind};
+use axum::{Extension, Json, extract::State};
+use leveret_broker::{
+    QueueCounts,
+    queue::{Queue, QueueKind},
+};
 use leveret_plugin::registry::{TypeInfo, TypeState};
 use std::{net::SocketAddr, sync::Arc};
 
-pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
+/// Who monitors sees all of it; others what is in the virtual hosts that they may enter, and their own connections.
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<OverviewJson> {
     let shared = &api.shared;
-    let mut totals = ObjectTotalsJson { connections: shared.connection_count(), ..Default::default() };
+    let monitors = caller.monitors();
+    let vhosts = if monitors { api.vhosts() } else { api.vhosts_of(&caller) };
+    let queues: Vec<Arc<Queue>> = vhosts.iter().flat_map(|vhost| vhost.queues()).collect();
     let (mut counts, mut quorum_queues) = (QueueCounts::default(), 0);
-    for vhost in api.vhosts() {
-        let queues = vhost.queues();
-        totals.exchanges += vhost.exchanges().len();
-        totals.queues += queues.len();
-        for queue in &queues {
-            quorum_queues += u64::from(queue.kind() == QueueKind::Quorum);
-            let of_queue = queue.counts();
-            counts.ready += of_queue.ready;
-            counts.unsettled += of_queue.unsettled;
-            counts.consumers += of_queue.consumers;
-        }
+    for queue in &queues {
+        quorum_queues += u64::from(queue.kind() == QueueKind::Quorum);
+        let of_queue = queue.counts();
+        counts.ready += of_queue.ready;
+        counts.unsettled += of_queue.unsettled;
+        counts.consumers += of_queue.consumers;
     }
-    totals.consumers = counts.consumers;
-    totals.channels = shared.live.list().iter().map(|about| about.channels.lock().len()).sum();
-    let told = stats::overview(&api, counts);
+    let seen = connections::visible(&api, &caller);
+    let totals = ObjectTotalsJson {
+        connections: if monitors { shared.connection_count() } else { seen.len() },
+        channels: seen.iter().map(|about| about.channels.lock().len()).sum(),
+        consumers: monitors.then_some(counts.consumers),
+        exchanges: vhosts.iter().map(|vhost| vhost.exchanges().len()).sum(),
+        queues: queues.len(),
+    };
+    let told = match monitors {
+        true => stats::overview(&api, counts),
+        false => stats::overview_of(&api, &vhosts, &queues, counts),
+    };
     Json(OverviewJson {
         product_name: shared.session.product.clone(),
         product_version: shared.session.version.clone(),
         management_version: shared.session.version.clone(),
         rabbitmq_version: shared.session.version.clone(),
-        node: nodes::name(&api),
-        contexts: vec![ContextJson {
-            description: "management",
-            node: nodes::name(&api),
-            ip: api.http_address.ip(),
-            port: api.http_address.port().to_string(),
-            path: "/",
-        }],
+        node: monitors.then(|| nodes::name(&api)),
+        contexts: monitors.then(|| contexts(&api)),
         cluster_name: shared.session.cluster_name.clone(),
         rates_mode: "basic",
         default_queue_type: QUEUE_TYPE,
@@ -54,8 +62,22 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<OverviewJson> {
         queue_totals: QueueTotalsJson { messages: counts.into(), details: told.details },
         message_stats: told.stats.unwrap_or_default(),
         churn_rates: stats::churn(&api),
-        listeners: api.listeners().map(|(protocol, address)| listener(&api, protocol, address)).collect(),
+        listeners: monitors
+            .then(|| api.listeners().map(|(protocol, address)| listener(&api, protocol, address)).collect()),
     })
+}
+
+/// Where this API is.
+fn contexts(api: &Api) -> Vec<ContextJson> {
+    let addresses = api.http_address.into_iter().chain(api.https_address);
+    let context = |address: SocketAddr| ContextJson {
+        description: "management",
+        node: nodes::name(api),
+        ip: address.ip(),
+        port: address.port().to_string(),
+        path: "/",
+    };
+    addresses.take(1).map(context).collect()
 }
 
 fn exchange_type(info: TypeInfo) -> ExchangeTypeJson {

@@ -77,11 +77,22 @@ impl Rates {
 
     /// Numbers and their rates as RabbitMQ's API has them: `publish`, and `publish_details` with the rate.
     pub(super) fn told(&self, which: &Of, numbers: Numbers) -> Map<String, Value> {
+        self.told_together([which], numbers)
+    }
+
+    /// The same of several that these are the numbers of together.
+    pub(super) fn told_together<'a>(
+        &self,
+        which: impl IntoIterator<Item = &'a Of>,
+        numbers: Numbers,
+    ) -> Map<String, Value> {
         let seen = self.0.lock();
-        let sample = seen.of.get(which);
+        let mut rates = vec![0.0; numbers.len()];
+        for sample in which.into_iter().filter_map(|which| seen.of.get(which)) {
+            rates.iter_mut().zip(&sample.rates).for_each(|(sum, rate)| *sum += rate);
+        }
         let mut told = Map::new();
-        for (at, (name, number)) in numbers.into_iter().enumerate() {
-            let rate = sample.and_then(|sample| sample.rates.get(at)).copied().unwrap_or(0.0);
+        for ((name, number), rate) in numbers.into_iter().zip(rates) {
             told.insert(name.to_owned(), number.into());
             told.insert(format!("{name}_details"), json!({ "rate": rate }));
         }
@@ -134,6 +145,18 @@ mod tests {
         assert_eq!(rates.0.lock().of.len(), 1, "what was never used takes no room");
         rates.look(since + Duration::from_secs(20), std::iter::empty());
         assert_eq!(rates.0.lock().of.len(), 0, "what is gone does not either");
+    }
+
+    #[test]
+    fn rates_of_several_are_added_up() {
+        let since = Instant::now();
+        let rates = Rates::new(since);
+        let all = [1, 2, 3].map(Of::Connection);
+        let numbers =
+            all.clone().into_iter().zip([10, 20, 40]).map(|(which, n)| (which, vec![("recv_oct", n)]));
+        rates.look(since + Duration::from_secs(5), numbers);
+        let told = rates.told_together(&all[..2], vec![("recv_oct", 30)]);
+        assert_eq!(Value::Object(told), json!({ "recv_oct": 30, "recv_oct_details": { "rate": 6.0 } }));
     }
 
     #[test]

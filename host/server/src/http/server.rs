@@ -1,7 +1,7 @@
 //! The thread of the HTTP API: accepts connections and bounds what each may hold, and for how long.
 
 use super::{
-    Api, Aside, Ends, Rates, metrics_router, rates, router,
+    Api, Aside, Ends, Rates, metrics, metrics_router, rates, router,
     token_file::{Token, TokenFile},
 };
 use crate::{explainer::Explainer, tls::Tls, wiring::Shared, worker::Order};
@@ -49,15 +49,16 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\
 /// The running API. Dropping it stops the thread and takes the token file away.
 #[derive(Debug)]
 pub struct HttpServer {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     https_address: Option<SocketAddr>,
-    token_file: TokenFile,
+    token_file: Option<TokenFile>,
     data_dir: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Writes the token file into the data folder and answers requests on a thread of its own.
+/// Writes the token file into the data folder, where the API listens without TLS, and answers requests on a thread of its
+/// own.
 ///
 /// The sockets listen already and do not block; `amqp_address` is where AMQP clients connect, and `workers` serve them.
 ///
@@ -70,11 +71,13 @@ pub fn start(
     (amqp_address, tls_address): (SocketAddr, Option<SocketAddr>),
     data_dir: &Path,
 ) -> anyhow::Result<HttpServer> {
-    let address = listeners.plain.local_addr().context("the HTTP socket has no address")?;
+    let address = listeners.plain.as_ref().map(TcpListener::local_addr).transpose();
+    let address = address.context("the HTTP socket has no address")?;
     let https = listeners.tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose();
     let https_address = https.context("the HTTPS socket has no address")?;
     let token = Token::random()?;
-    let token_file = TokenFile::new(address, token.clone());
+    // The command line speaks no TLS.
+    let token_file = address.map(|address| TokenFile::new(address, token.clone()));
     let explainer = Explainer::start(shared.plugins.clone(), workers)?;
     let (http_address, aside) = (address, Aside::default());
     let since = Instant::now();
@@ -89,13 +92,14 @@ pub fn start(
         aside,
         since,
         rates: Rates::new(since),
+        of_queues: Arc::new(Semaphore::new(metrics::OF_QUEUES_AT_ONCE)),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let doors = {
         let _inside = runtime.enter();
         Doors::open(listeners, &api)?
     };
-    let written = token_file.write(data_dir);
+    let written = token_file.as_ref().map_or(Ok(()), |file| file.write(data_dir));
     if let Err(error) = &written {
         tracing::error!(
             "{error:#}; until it can be written, which is tried again and again, the command line does not find this \
@@ -103,7 +107,7 @@ pub fn start(
         );
     }
     let (stop, stopped) = oneshot::channel();
-    let late = written.is_err().then(|| (token_file.clone(), data_dir.to_path_buf()));
+    let late = token_file.clone().filter(|_| written.is_err()).map(|file| (file, data_dir.to_path_buf()));
     let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
@@ -120,9 +124,9 @@ pub fn start(
 }
 
 impl HttpServer {
-    /// Where it listens.
+    /// Where it listens without TLS, if it does.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -135,7 +139,9 @@ impl HttpServer {
 
 impl Drop for HttpServer {
     fn drop(&mut self) {
-        self.token_file.remove(&self.data_dir);
+        if let Some(file) = &self.token_file {
+            file.remove(&self.data_dir);
+        }
         if let Some(stop) = self.stop.take() {
             // If the thread is gone already there is nobody to tell.
             let _ = stop.send(());
@@ -159,14 +165,22 @@ async fn write_late(late: Option<(TokenFile, PathBuf)>) {
     std::future::pending().await
 }
 
-/// Where it listens.
+/// Where it listens; each stands by itself.
 pub struct Listeners {
     /// Without TLS.
-    pub plain: TcpListener,
+    pub plain: Option<TcpListener>,
     /// With TLS, and what that begins with.
     pub tls: Option<(TcpListener, Arc<Tls>)>,
     /// For metrics alone.
     pub metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_none() && self.tls.is_none() && self.metrics.is_none()
+    }
 }
 
 /// One socket, and what is behind it.
@@ -184,7 +198,8 @@ impl Doors {
         let Listeners { plain, tls, metrics } = listeners;
         let tls = tls.map(|(listener, tls)| (listener, router(api), Some(tls)));
         let metrics = metrics.map(|listener| (listener, metrics_router(api), None));
-        let all = [(plain, router(api), None)].into_iter().chain(tls).chain(metrics);
+        let plain = plain.map(|listener| (listener, router(api), None));
+        let all = plain.into_iter().chain(tls).chain(metrics);
         let open = |(listener, router, tls)| {
             Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, router, tls })
         };

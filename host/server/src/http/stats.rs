@@ -4,17 +4,15 @@ use super::{
     Api,
     rates::{Numbers, Of},
 };
-use crate::{
-    live::About,
-    traffic::{Churn, ConnectionTraffic},
-};
+use crate::{live::About, traffic::ConnectionTraffic};
 use leveret_broker::{
     QueueCounts, Vhost,
     exchange::Exchange,
     queue::Queue,
-    traffic::{ChannelCounts, HandedOut, VhostTraffic},
+    traffic::{ChannelCounts, HandedOut},
 };
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 fn handed_out(counts: HandedOut<u64>) -> [(&'static str, u64); 8] {
     [
@@ -68,17 +66,18 @@ fn of_connection(traffic: &ConnectionTraffic) -> Numbers {
     vec![("recv_oct", traffic.received_bytes.get()), ("send_oct", traffic.sent_bytes.get())]
 }
 
-/// What came and went, with how often queues did in all virtual hosts.
-pub(super) fn of_churn(churn: &Churn, vhosts: &[std::sync::Arc<Vhost>]) -> Numbers {
-    let sum = |of: fn(&VhostTraffic) -> u64| vhosts.iter().map(|vhost| of(vhost.traffic())).sum();
+/// What came and went, queues in all virtual hosts too.
+pub(super) fn of_churn(api: &Api) -> Numbers {
+    let churn = api.shared.live.churn();
+    let queues = api.shared.vhosts.queue_churn();
     vec![
         ("connection_created", churn.connections_opened.get()),
         ("connection_closed", churn.connections_closed.get()),
         ("channel_created", churn.channels_opened.get()),
         ("channel_closed", churn.channels_closed.get()),
-        ("queue_declared", sum(|traffic| traffic.queues_declared.get())),
-        ("queue_created", sum(|traffic| traffic.queues_created.get())),
-        ("queue_deleted", sum(|traffic| traffic.queues_deleted.get())),
+        ("queue_declared", queues.declared),
+        ("queue_created", queues.created),
+        ("queue_deleted", queues.deleted),
     ]
 }
 
@@ -109,7 +108,7 @@ pub(super) fn all(api: &Api) -> impl Iterator<Item = (Of, Numbers)> {
     let of_vhosts = live.counts_by_vhost().into_iter();
     all.extend(of_vhosts.map(|(vhost, counts)| (Of::Vhost(vhost), of_channels(counts))));
     all.push((Of::All, of_all(api, messages)));
-    all.push((Of::Churn, of_churn(live.churn(), &vhosts)));
+    all.push((Of::Churn, of_churn(api)));
     all.into_iter()
 }
 
@@ -155,9 +154,26 @@ pub(super) fn overview(api: &Api, counts: QueueCounts) -> Told {
     told(api, &Of::All, of_all(api, counts))
 }
 
+/// Of some virtual hosts, which have these queues with so many messages.
+pub(super) fn overview_of(
+    api: &Api,
+    vhosts: &[Arc<Vhost>],
+    queues: &[Arc<Queue>],
+    counts: QueueCounts,
+) -> Told {
+    let mut by_vhost = api.shared.live.counts_by_vhost();
+    let mut all = ChannelCounts::default();
+    vhosts.iter().filter_map(|vhost| by_vhost.remove(vhost.name())).for_each(|its| all += its);
+    let of_vhosts: Vec<Of> = vhosts.iter().map(|vhost| Of::Vhost(vhost.name().clone())).collect();
+    let of_queues: Vec<Of> = queues.iter().map(|queue| Of::Queue(queue.id())).collect();
+    let mut details = api.rates.told_together(&of_queues, of_messages(counts).to_vec());
+    details.retain(|name, _| name.ends_with("_details"));
+    Told { stats: Some(api.rates.told_together(&of_vhosts, of_channels(all))), details }
+}
+
 /// `churn_rates`.
 pub(super) fn churn(api: &Api) -> Map<String, Value> {
-    api.rates.told(&Of::Churn, of_churn(api.shared.live.churn(), &api.vhosts()))
+    api.rates.told(&Of::Churn, of_churn(api))
 }
 
 /// Of an exchange.
@@ -165,9 +181,8 @@ pub(super) fn exchange(api: &Api, vhost: &Vhost, exchange: &Exchange) -> Option<
     api.rates.told_if_any(&Of::Exchange(exchange.id), of_exchange(vhost, exchange))
 }
 
-/// Of what was done on channels in a virtual host.
-pub(super) fn vhost(api: &Api, vhost: &Vhost) -> Option<Map<String, Value>> {
-    let counts = api.shared.live.counts_by_vhost().remove(vhost.name())?;
+/// Of what was done on channels in a virtual host, which is so much.
+pub(super) fn vhost(api: &Api, vhost: &Vhost, counts: ChannelCounts) -> Option<Map<String, Value>> {
     api.rates.told_if_any(&Of::Vhost(vhost.name().clone()), of_channels(counts))
 }
 

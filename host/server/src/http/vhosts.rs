@@ -21,7 +21,7 @@ use crate::{
 };
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use leveret_access::Permissions;
-use leveret_broker::{Vhost, queue::QueueKind};
+use leveret_broker::{Vhost, queue::QueueKind, traffic::ChannelCounts};
 use leveret_model::Name;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -38,7 +38,10 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<VhostJson>> {
-    Json(places(&api, &caller).iter().map(|place| describe(&api, place)).collect())
+    // Once for all of them: it looks at all connections.
+    let mut counts = api.shared.live.counts_by_vhost();
+    let mut of = |place: &Place| counts.remove(place.vhost.name()).unwrap_or_default();
+    Json(places(&api, &caller).iter().map(|place| describe(&api, place, of(place))).collect())
 }
 
 /// Those that a caller may look into.
@@ -55,10 +58,12 @@ pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Names(vhost): Names<String>,
 ) -> Result<Json<VhostJson>, ApiError> {
-    Ok(Json(describe(&api, &place(&api, &vhost)?)))
+    let place = place(&api, &vhost)?;
+    let counts = api.shared.live.counts_by_vhost().remove(place.vhost.name()).unwrap_or_default();
+    Ok(Json(describe(&api, &place, counts)))
 }
 
-fn describe(api: &Api, place: &Place) -> VhostJson {
+fn describe(api: &Api, place: &Place, counts: ChannelCounts) -> VhostJson {
     let Place { vhost, record, .. } = place;
     let queues = vhost.queues();
     let messages = queues.iter().map(|queue| MessagesJson::from(queue.counts())).sum();
@@ -69,7 +74,7 @@ fn describe(api: &Api, place: &Place) -> VhostJson {
         tags: record.tags.clone(),
         protected_from_deletion: record.is_protected,
         messages,
-        message_stats: stats::vhost(api, vhost),
+        message_stats: stats::vhost(api, vhost, counts),
     }
 }
 
