@@ -49,6 +49,8 @@ pub(crate) struct Keeper {
     now_ms: u64,
     /// In this step something could have been freed, had a sync come.
     waits: bool,
+    /// Since when bodies that nobody needs wait for a sync.
+    bodies_wait_since_ms: Option<u64>,
     /// In this step no segment could be made.
     lacks: bool,
     /// No segment is made before, after one could not be made for another reason than room.
@@ -65,6 +67,8 @@ impl Keeper {
     }
 }
 
+/// Bodies that nobody needs any more wait so long for a sync that comes anyway.
+const BODIES_WAIT_MS: u64 = 1000;
 /// How many free segments are kept at most, beside those that are needed.
 const SPARES_MAX: usize = 12;
 /// Where files cannot be made it is tried again after so long, then after twice that, up to the most.
@@ -321,8 +325,14 @@ impl Core {
             *batch > synced
         });
         index.held.dead_extents = dead;
-        keeper.waits |= self.room.is_pressed() && !index.held.dead_extents.is_empty();
+        let any = !index.held.dead_extents.is_empty();
         drop(index);
+        // Acks ride on what is synced next; what takes so much room is not to wait for that long.
+        let now_ms = keeper.now_ms;
+        let since_ms = keeper.bodies_wait_since_ms.filter(|_| any);
+        keeper.bodies_wait_since_ms = any.then(|| since_ms.unwrap_or(now_ms));
+        let is_long = since_ms.is_some_and(|since_ms| now_ms >= since_ms + BODIES_WAIT_MS);
+        keeper.waits |= any && (self.room.is_pressed() || is_long);
         for number in &gone {
             let name = FileName::Extent(*number).to_string();
             if !self.scrubbed.lock().is_damaged(*number) {

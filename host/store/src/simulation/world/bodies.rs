@@ -142,3 +142,38 @@ fn a_body_that_is_not_what_was_written_is_told_with_its_last_bytes() {
     assert!(matches!(reader.read(1, &mut out), Err(Unreadable::Damaged)));
     assert_eq!(out.len(), 2999, "the last bytes are not given");
 }
+
+#[test]
+fn the_file_of_a_body_that_was_acked_goes_though_nothing_else_is_synced() {
+    use crate::{
+        Range,
+        disk::{Disk as _, sim::SimDisk},
+        simulation::sync_once,
+        store,
+    };
+    let disk = SimDisk::new(1);
+    let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), super::config()).unwrap();
+    let writer = BodyWriter::begin(&core, true, Arc::new(Nobody)).unwrap();
+    writer.put(&[7; 5000]);
+    writer.end();
+    while core.body_step() {}
+    let body = writer.outcome().unwrap().unwrap();
+    let mut group = Group::default();
+    group.create(QueueId(1));
+    group.enqueue_body(&[b"head"], false, &body, &[(QueueId(1), 0)]);
+    core.submit(&mut group, Sync::Always, None, 0).unwrap();
+    drop(body);
+    group.clear();
+    group.ack(QueueId(1), &[Range { first: 0, count: 1 }]);
+    let extents = || disk.list().unwrap().iter().filter(|name| name.starts_with("extent")).count();
+    for now_ms in (0..4000).step_by(20) {
+        if now_ms == 1000 {
+            assert_eq!(extents(), 1, "the record has it");
+            core.submit(&mut group, Sync::Ride, None, now_ms).unwrap();
+        }
+        core.write_step(now_ms);
+        sync_once(&core, now_ms);
+        core.keep_step(&mut keeper, now_ms);
+    }
+    assert_eq!(extents(), 0);
+}
