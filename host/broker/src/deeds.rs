@@ -2,12 +2,13 @@
 //! all exchanges.
 
 use crate::{
+    far,
     later::{Emitting, Why, count_emitted},
     memory::LargeBody,
     origin::Origin,
     port::Deed,
     publish::Publish,
-    queue::{LARGE_BODY_BYTES, Notes, Queue, large_of},
+    queue::{Notes, Queue, is_apart, large_of},
     store::Noted,
     vhost::Vhost,
 };
@@ -29,6 +30,7 @@ impl Vhost {
         for deed in deeds.drain(..) {
             match deed {
                 Deed::Emit { exchange, message, plugin } => {
+                    let message = far::hold_on(message, &*self.store);
                     self.later.emit(exchange, message, plugin, emitting);
                 }
                 Deed::Enqueue { queue, message } => {
@@ -64,8 +66,8 @@ impl Vhost {
             .collect();
         let places = (0_u32..).zip(&batch);
         let large: Vec<_> = places
-            .filter(|(_, publish)| publish.message.body.len() >= LARGE_BODY_BYTES)
-            .map(|(place, publish)| (place, LargeBody::new(publish.message.body, self.memory())))
+            .filter(|(_, publish)| is_apart(&publish.message))
+            .map(|(place, publish)| (place, LargeBody::of(&publish.message, &*self.store, self.memory())))
             .collect();
         let members: Vec<u32> = (0_u32..).take(batch.len()).collect();
         let mut notes = Notes::default();

@@ -162,7 +162,7 @@ impl Interception {
             view.routing_key = key;
         }
         if let Some(body) = passed.body.as_ref().and_then(Patch::body) {
-            view.body = body;
+            (view.form, view.body) = (message.near_form(), body);
         }
         if let Some(properties) = &passed.properties {
             view.properties = self.arena.get(properties.clone()).unwrap_or_default();

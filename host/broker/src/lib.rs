@@ -28,6 +28,7 @@ mod deeds;
 mod equivalence;
 pub mod exchange;
 pub mod explain;
+mod far;
 mod intercept;
 mod keep;
 pub mod later;

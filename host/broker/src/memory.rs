@@ -1,6 +1,6 @@
 //! The account of memory that queued messages take.
 
-use crate::port::Wake;
+use crate::{port::Wake, store::Store};
 use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
@@ -9,6 +9,7 @@ use core::{
     fmt, mem,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
+use leveret_model::MessageView;
 use parking_lot::Mutex;
 
 /// Counts the bytes of the queued messages of the whole broker, unacknowledged ones included.
@@ -117,16 +118,44 @@ impl fmt::Debug for MemoryAccount {
     }
 }
 
-/// A body too large for a slab, shared by all queues that hold the message and charged once.
+/// Holds on to a body that is in a file, for as long as it is there.
+pub type FarBody = Arc<dyn core::any::Any + Send + Sync>;
+
+/// A body too large for a slab, shared by all queues that hold the message and charged once. Of one that is far
+/// ([`leveret_model::far`]) it has the stub, and holds on to the file.
 pub struct LargeBody {
     bytes: alloc::boxed::Box<[u8]>,
+    far: Option<(FarBody, u64)>,
     account: Arc<MemoryAccount>,
 }
 
 impl LargeBody {
     pub(crate) fn new(body: &[u8], account: &Arc<MemoryAccount>) -> Arc<Self> {
         account.charge(body.len());
-        Arc::new(Self { bytes: body.into(), account: account.clone() })
+        Arc::new(Self { bytes: body.into(), far: None, account: account.clone() })
+    }
+
+    /// The body of a message, wherever it is.
+    pub(crate) fn of(
+        message: &MessageView<'_>,
+        store: &dyn Store,
+        account: &Arc<MemoryAccount>,
+    ) -> Arc<Self> {
+        let Some(stub) = message.far() else { return Self::new(message.body, account) };
+        account.charge(message.body.len());
+        let far = store.far(&stub).map(|far| (far, stub.body_bytes()));
+        Arc::new(Self { bytes: message.body.into(), far, account: account.clone() })
+    }
+
+    /// How long the body is, wherever that is.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.far.as_ref().map_or(self.bytes.len() as u64, |(_, bytes)| *bytes)
+    }
+
+    /// What holds on to it, where it is far.
+    #[must_use]
+    pub fn far(&self) -> Option<&FarBody> {
+        self.far.as_ref().map(|(far, _)| far)
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

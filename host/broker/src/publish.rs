@@ -31,7 +31,7 @@ use crate::{
     memory::LargeBody,
     origin::{Origin, Sender},
     port::{Answer, Effects, Layer, Routed, Router, Wake},
-    queue::{LARGE_BODY_BYTES, MessageRef, Notes, Queue},
+    queue::{MessageRef, Notes, Queue, is_apart},
     recent::Recent,
     replies,
     stage::Stage,
@@ -483,10 +483,11 @@ impl Scratch {
     /// Copies a large body once, for all queues of its message.
     #[inline]
     fn keep_large(&mut self, batch: &Batch<'_, '_>, index: usize, message: &MessageView<'_>) {
-        if message.body.len() >= LARGE_BODY_BYTES {
+        if is_apart(message) {
             let index = index as u32;
             let kept = batch.sender.as_ref().and_then(|sender| sender.large(index));
-            let body = kept.unwrap_or_else(|| LargeBody::new(message.body, batch.vhost.memory()));
+            let body =
+                kept.unwrap_or_else(|| LargeBody::of(message, &*batch.vhost.store, batch.vhost.memory()));
             self.large.push((index, body));
         }
     }

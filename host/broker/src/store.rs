@@ -13,7 +13,7 @@
 
 mod group;
 
-pub use crate::memory::LargeBody;
+pub use crate::memory::{FarBody, LargeBody};
 pub use group::{
     BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Noted, Ranges, Stored, Target,
     Topology, TopologyChange, Written,
@@ -22,7 +22,7 @@ pub use group::{
 use crate::port::{Deed, Effects, Fate, Layer};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
-use leveret_model::{MessageView, Name, OwnedMessage};
+use leveret_model::{MessageView, Name, OwnedMessage, Stub};
 
 /// Whose state it is: what is known of it after a restart too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -234,6 +234,13 @@ pub trait Store: Send + Sync {
         bytes_max: usize,
         each: &mut dyn FnMut(Stored<'_>),
     ) -> Option<u64>;
+
+    /// Holds on to the file that a far body is in ([`leveret_model::far`]). It is there as long as somebody does, or a
+    /// message refers to it that was handed over and not settled. `None` where there are no such bodies.
+    fn far(&self, stub: &Stub) -> Option<FarBody> {
+        let _ = stub;
+        None
+    }
 
     /// Hands over what there is of a virtual host: its exchanges, then its queues, then its bindings.
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>));

@@ -13,6 +13,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod far;
 pub mod flat;
 pub mod limits;
 pub mod message;
@@ -23,6 +24,7 @@ pub mod reads;
 pub mod refusal;
 pub mod value;
 
+pub use far::Stub;
 pub use message::{Form, MessageView, OwnedMessage, Place, PublisherIdentity};
 pub use more_keys::MoreKeys;
 pub use name::Name;

@@ -34,6 +34,11 @@ pub trait Form: Send + Sync {
         Ok(None)
     }
 
+    /// The form of the same properties where the body is not far; `None` if it is not ([`crate::far`]).
+    fn near(&self) -> Option<&'static dyn Form> {
+        None
+    }
+
     /// The priority that its publisher gave it; greater ones go first, in queues that heed them.
     fn priority(&self, properties: &[u8]) -> Option<u8> {
         let _ = properties;
@@ -178,7 +183,7 @@ impl MessageView<'_> {
             self.form.put_property(self.properties, *property, out);
         }
         if let Some(body) = reads.body {
-            match u32::try_from(self.body.len()) {
+            match u32::try_from(self.readable_bytes()) {
                 Ok(length) if length <= body.bytes_max => {
                     out.extend_from_slice(&length.to_le_bytes());
                     out.extend_from_slice(self.body);
@@ -244,7 +249,7 @@ impl MessageView<'_> {
             patched.routing_key = key;
         }
         if let Some(body) = patch.body() {
-            patched.body = body;
+            (patched.form, patched.body) = (self.near_form(), body);
         }
         if !patch.keeps_properties() || (patch.body().is_some() && self.form.frames_body()) {
             let start = arena.len();

@@ -31,6 +31,12 @@ pub trait Sink {
         self.has_room()
     }
 
+    /// Whether one more delivery can be taken for a consumer; as for [`Self::has_room_on`].
+    fn has_room_for(&self, channel: u16, consumer_tag: &Name) -> bool {
+        let _ = consumer_tag;
+        self.has_room_on(channel)
+    }
+
     /// Takes a delivery. What it borrows is gone afterwards.
     fn deliver(&mut self, delivery: Delivery<'_>);
 }
@@ -65,7 +71,7 @@ struct Ledgering<'a, S> {
 
 impl<S: Sink> Taker for Ledgering<'_, S> {
     fn has_room(&self) -> bool {
-        self.sink.has_room_on(self.channel)
+        self.sink.has_room_for(self.channel, self.consumer_tag)
     }
 
     fn take(&mut self, message: MessageRef, redelivered: bool, view: MessageView<'_>) {

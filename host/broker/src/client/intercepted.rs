@@ -25,7 +25,7 @@ use crate::{
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::ops::Range;
-use leveret_model::{Form, MessageView};
+use leveret_model::{Form, MessageView, Name};
 
 /// After so many bytes a burst is not made longer.
 const BURST_BYTES_MAX: usize = 64 * 1024;
@@ -194,10 +194,10 @@ impl Client {
         router: &mut dyn Router,
         sink: &mut S,
     ) -> Pulled {
-        let Some((queue, key, no_ack)) = self.begin_pull(at) else { return Pulled::NOTHING };
+        let Some((queue, key, no_ack, tag)) = self.begin_pull(at) else { return Pulled::NOTHING };
         let mut burst = self.burst.take().unwrap_or_default();
         burst.clear();
-        let mut copying = Copying { burst: &mut burst, room: sink.has_room_on(at.channel) };
+        let mut copying = Copying { burst: &mut burst, room: sink.has_room_for(at.channel, &tag) };
         let mut pull =
             queue.pull((key, router.now_ms()), DELIVER_BURST_MESSAGES_MAX, &mut copying, &mut self.progress);
         let mut judged = if burst.copies.is_empty() { 0 } else { burst.judge(&queue, router, self) };
@@ -209,7 +209,7 @@ impl Client {
             let Some(message) = message else { break };
             match burst.interception.standing(dealt) {
                 Standing::Passes | Standing::Unroutable => {
-                    if !sink.has_room_on(at.channel) {
+                    if !sink.has_room_for(at.channel, &tag) {
                         break;
                     }
                     self.hand_over(at, &burst, dealt, (no_ack, router.now_ms()), sink);
@@ -271,11 +271,11 @@ impl Client {
     }
 
     /// The queue of a consumer that is to be looked at now.
-    fn begin_pull(&mut self, at: ConsumerAt) -> Option<(Arc<Queue>, ConsumerKey, bool)> {
+    fn begin_pull(&mut self, at: ConsumerAt) -> Option<(Arc<Queue>, ConsumerKey, bool, Name)> {
         let holder = self.channels.get_mut(&at.channel)?.holder_mut(at.holder)?;
         let consumer = holder.consumer.as_ref().filter(|consumer| consumer.active)?;
         consumer.handle.clear();
-        Some((holder.queue.clone(), consumer.key, consumer.no_ack))
+        Some((holder.queue.clone(), consumer.key, consumer.no_ack, consumer.tag.clone()))
     }
 
     fn end_pull(&mut self, at: ConsumerAt, pull: Pull, count: u32, waits: bool) -> Pulled {

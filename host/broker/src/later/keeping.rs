@@ -8,6 +8,7 @@
 use super::{Held, HoldQuota, Later, Place, emitting::emissions_max_after_start};
 use crate::{
     exchange::Exchange,
+    far,
     origin::{Origin, Sender},
     port::{HoldId, Layer, Router},
     publish::Published,
@@ -16,7 +17,7 @@ use crate::{
     vhost::Vhost,
 };
 use alloc::{sync::Arc, vec::Vec};
-use leveret_model::{MessageView, OwnedMessage};
+use leveret_model::MessageView;
 use std::sync::OnceLock;
 
 /// How many bytes are read in one go.
@@ -121,7 +122,7 @@ impl Vhost {
                 let emissions_max = emissions_max_after_start(held.hops);
                 let dead_lettered = stored.dead_lettered;
                 let origin = Origin { hops: held.hops, dead_lettered, emissions_max, ..Origin::default() };
-                let message = OwnedMessage::from_view(message);
+                let message = far::copy(message, &**store);
                 let (place, at) = ((exchange.id, held.resume), (held.due_ms, stored.sequence));
                 let due_ms = held.due_ms;
                 let (quota, tries, stuck) = (None, 0, None);

@@ -33,6 +33,7 @@ pub use run::{Housekeeping, Ran};
 
 use crate::{
     exchange::{Exchange, ExchangeId},
+    far,
     memory::MemoryAccount,
     origin::Origin,
     port::{Hold, HoldId, Layer, Wake},
@@ -335,7 +336,7 @@ impl Later {
             .map(|(index, Holding { exchange, hold, quota }, message, origin)| {
                 let due_ms = now_ms.saturating_add(hold.delay_ms);
                 let kept = is_kept(&*self.keeping.store, &exchange, &message);
-                let message = OwnedMessage::from_view(&message);
+                let message = far::copy(&message, &*self.keeping.store);
                 let place = (exchange.id, hold.resume);
                 let (tries, stuck) = (0, None);
                 (index, place, Held { exchange, quota, message, due_ms, origin, tries, stuck, kept })

@@ -39,7 +39,7 @@ impl Queue {
                 return;
             }
             match &stored.message {
-                Some(message) => body_bytes += message.body.len() as u64,
+                Some(message) => body_bytes += message.body_bytes(),
                 None if stored.is_later => later = Some(stored.sequence),
                 None => {}
             }

@@ -221,7 +221,7 @@ impl Lanes {
     /// How long the bodies of ready messages are, as far as that is known of those in the store alone.
     pub(super) fn ready_bytes(&self) -> u64 {
         let body_bytes =
-            |message: &MessageRef| self.stored(*message).map_or(0, |stored| stored.message.body.len() as u64);
+            |message: &MessageRef| self.stored(*message).map_or(0, |stored| stored.message.body_bytes());
         let lanes = core::iter::once(&self.base).chain(&self.others);
         let untaken: u64 = lanes.clone().map(|lane| lane.store.untaken_bytes()).sum();
         let returned = lanes.flat_map(|lane| lane.returned.values());

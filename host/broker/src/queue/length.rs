@@ -4,6 +4,7 @@
 
 use super::{Queue, settings::Overflow, state::State};
 use crate::{dead_letter::DeathReason, later::Part};
+use leveret_model::MessageView;
 
 /// How many messages do not count at most because a consumer can take them.
 const AWAITED_MAX: u32 = 4096;
@@ -24,12 +25,12 @@ impl Queue {
 }
 
 impl State {
-    /// Whether one more message, with a body of so many bytes, is not to be accepted.
-    pub(super) fn is_full(&mut self, body_bytes: usize) -> bool {
+    /// Whether one more message, this one, is not to be accepted.
+    pub(super) fn is_full(&mut self, message: &MessageView<'_>) -> bool {
         if self.settings.overflow == Overflow::DropHead || !self.settings.is_limited() {
             return false;
         }
-        let more = (1, body_bytes as u64);
+        let more = (1, message.body_bytes());
         if !self.is_long(more) {
             return false;
         }

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     memory::{LargeBody, MemoryAccount},
-    queue::LARGE_BODY_BYTES,
-    store::{Kept, Stored},
+    queue::is_apart,
+    store::{self, Kept, Stored},
 };
 use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 use core::ops::Range;
@@ -98,7 +98,7 @@ impl Store {
         while let Some(header) = record::header(&segment.bytes, offset) {
             if header.is_untaken() {
                 let apart = if header.flags & APART == 0 { None } else { self.apart.get(sequence) };
-                bytes += apart.map_or(header.body_bytes(), |body| body.as_bytes().len() as u64);
+                bytes += apart.map_or(header.body_bytes(), |body| body.body_bytes());
             }
             offset += header.length;
             sequence += header.numbers();
@@ -141,7 +141,8 @@ impl Store {
         let forms = &mut self.forms;
         let read = keeping.store.read(keeping.id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
             if (first..end).contains(&stored.sequence) {
-                loaded.push(&stored, |form| form_in(forms, form), (account, may_expire), hole.counted);
+                let about = (account, &*keeping.store, may_expire);
+                loaded.push(&stored, |form| form_in(forms, form), about, hole.counted);
             }
         });
         let later = loaded.later;
@@ -277,7 +278,7 @@ impl Loaded {
         &mut self,
         stored: &Stored<'_>,
         form: impl FnOnce(&'static dyn leveret_model::Form) -> u8,
-        (account, may_expire): (&Arc<MemoryAccount>, bool),
+        (account, store, may_expire): (&Arc<MemoryAccount>, &dyn store::Store, bool),
         counted: u64,
     ) {
         if self.later.is_some() {
@@ -296,9 +297,9 @@ impl Loaded {
         let mut flags = KEPT;
         flags |= if stored.redelivered { REDELIVERED } else { 0 };
         flags |= if stored.dead_lettered { DEAD_LETTERED } else { 0 };
-        if message.body.len() >= LARGE_BODY_BYTES {
+        if is_apart(message) {
             flags |= APART;
-            self.apart.push((stored.sequence, LargeBody::new(message.body, account)));
+            self.apart.push((stored.sequence, LargeBody::of(message, store, account)));
         }
         // Of what was written by a version that did not tell when it came nothing expires.
         if stored.came_ms > 0 {
@@ -310,7 +311,7 @@ impl Loaded {
         if stored.deliveries > 0 {
             self.deliveries.push((stored.sequence, stored.deliveries));
         }
-        let body_bytes = message.body.len() as u64;
+        let body_bytes = message.body_bytes();
         self.body_bytes += body_bytes;
         self.counted_bytes += if stored.sequence < counted { body_bytes } else { 0 };
         self.length_bytes += record::length_bytes(message, flags);

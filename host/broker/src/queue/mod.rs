@@ -292,11 +292,10 @@ impl Queue {
                 continue;
             };
             let message = &publish.message;
-            let apart =
-                if message.body.len() < LARGE_BODY_BYTES { None } else { large_of(large, *member).cloned() };
+            let apart = if is_apart(message) { large_of(large, *member).cloned() } else { None };
             let origin = sender.map(|sender| sender.origin(*member));
             let flags = origin.map_or(0, record::flags_of);
-            if state.is_full(message.body.len()) {
+            if state.is_full(message) {
                 let goes_on = state.settings.overflow == Overflow::RejectPublishDlx && state.has_letters;
                 if goes_on {
                     bytes += state.put_aside(message, apart, record::Marks::of(flags));
@@ -583,6 +582,12 @@ impl Queue {
 }
 
 /// The body of a member of a batch that is large.
+/// Whether the body of a message has an allocation of its own, or is far: then that is [`LargeBody`]'s.
+#[inline]
+pub(crate) fn is_apart(message: &MessageView<'_>) -> bool {
+    message.body.len() >= LARGE_BODY_BYTES || message.far().is_some()
+}
+
 pub(crate) fn large_of(large: &[(u32, Arc<LargeBody>)], member: u32) -> Option<&Arc<LargeBody>> {
     let found = large.binary_search_by_key(&member, |(index, _)| *index).ok();
     found.and_then(|index| large.get(index)).map(|(_, body)| body)

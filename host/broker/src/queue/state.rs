@@ -156,7 +156,7 @@ impl State {
         marks: Marks,
     ) -> usize {
         if self.settings.max_length_bytes.is_some() {
-            self.ready_bytes += message.body.len() as u64;
+            self.ready_bytes += message.body_bytes();
         }
         self.lanes.append(lane, message, apart, marks)
     }
@@ -283,7 +283,7 @@ impl State {
         if self.settings.max_length_bytes.is_none() {
             return;
         }
-        let bytes = self.lanes.stored(message).map_or(0, |stored| stored.message.body.len() as u64);
+        let bytes = self.lanes.stored(message).map_or(0, |stored| stored.message.body_bytes());
         self.ready_bytes = match more {
             true => self.ready_bytes + bytes,
             false => self.ready_bytes.saturating_sub(bytes),

@@ -236,7 +236,7 @@ impl Seat {
             return Err(NoAnswer::NotAsked);
         }
         let view = MessageView { publisher: glance.publisher.as_ref(), ..message.view() };
-        if reads.rejects_body(view.body.len()) {
+        if reads.rejects_body(view.readable_bytes()) {
             return Ok(Given::from(&crate::worker::too_long((type_name, *layer), reads, &view)));
         }
         self.question.clear();

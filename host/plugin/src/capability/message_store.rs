@@ -22,6 +22,10 @@ impl Host for Context {
         let (Some(message), Some(cell)) = (self.on_hand().map(Arc::clone), self.cell().cloned()) else {
             return Ok(Err(Error::NotHere));
         };
+        if message.view().far().is_some() {
+            // It is not to be kept in memory, and the file is its queues'.
+            return Ok(Err(Error::Quota));
+        }
         let draft = match self.draft_with_room() {
             Some(Ok(draft)) if key.len() <= KEY_BYTES_MAX => draft,
             Some(_) => return Ok(Err(Error::Quota)),

@@ -124,7 +124,7 @@ impl Batch<'_> {
                 answers.push(answer);
                 continue;
             }
-            if self.entry.rejects_bodies && self.entry.reads.rejects_body(message.body.len()) {
+            if self.entry.rejects_bodies && self.entry.reads.rejects_body(message.readable_bytes()) {
                 answers.push(too_long((&self.entry.type_name, self.layer), &self.entry.reads, message));
                 before = Before::Other;
                 continue;
@@ -478,7 +478,7 @@ pub(crate) fn too_long(
     reads: &Reads,
     message: &MessageView<'_>,
 ) -> Answer {
-    let (bytes, bytes_max) = (message.body.len(), reads.body.map_or(0, |body| body.bytes_max));
+    let (bytes, bytes_max) = (message.body_bytes(), reads.body.map_or(0, |body| body.bytes_max));
     let reason = format!("a body of {bytes} bytes; the type '{type_name}' takes {bytes_max}");
     Answer::Reject(reason.into(), layer)
 }

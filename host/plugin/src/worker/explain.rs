@@ -211,7 +211,7 @@ impl Worker {
             return Err(NotServed::Pending);
         };
         let (reads, may_hold) = (reads.clone(), replica.may_hold(exchange.id, layer));
-        if reads.rejects_body(message.body.len()) {
+        if reads.rejects_body(message.readable_bytes()) {
             return Ok(Told::said(too_long((type_name, layer), &reads, message)));
         }
         let mut question = vec![0; LENGTH_BYTES];

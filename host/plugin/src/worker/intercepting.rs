@@ -142,7 +142,7 @@ impl Worker {
         seat.scratch.clear();
         let (mut remembered, mut questions_max, mut left_out) = (0, None, false);
         for message in messages {
-            if seat.reads.rejects_body(message.body.len()) {
+            if seat.reads.rejects_body(message.readable_bytes()) {
                 rulings.push(too_long(&attachment, seat.reads.body.map_or(0, |b| b.bytes_max), message));
                 continue;
             }
@@ -438,7 +438,7 @@ fn unavailable(attachment: &Attachment, why: &str) -> Ruling {
 }
 
 fn too_long(attachment: &Attachment, bytes_max: u32, message: &MessageView<'_>) -> Ruling {
-    let (name, bytes) = (&attachment.rule.interceptor, message.body.len());
+    let (name, bytes) = (&attachment.rule.interceptor, message.body_bytes());
     let why = format!("a body of {bytes} bytes; the interceptor '{name}' takes {bytes_max}");
     Ruling::Said(Intercepted::Reject(why.into()), None)
 }

@@ -63,7 +63,7 @@ impl Worker {
     ) -> Told {
         let at = self.interceptors.chain(site).get(number).copied().unwrap_or(usize::MAX);
         let Some(seat) = self.interceptors.seat_there(at) else { return Told::Later };
-        if seat.reads.rejects_body(message.body.len()) {
+        if seat.reads.rejects_body(message.readable_bytes()) {
             let bytes_max = seat.reads.body.map_or(0, |body| body.bytes_max);
             return Told::Ruling(too_long(attachment, bytes_max, message));
         }
