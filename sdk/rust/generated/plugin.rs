@@ -7482,9 +7482,9 @@ pub mod exports {
                 }
                 pub trait Guest {
                     /// Called on one instance of a new version for each open exchange that has
-                    /// state, before the version serves. `key-value` then works on a copy, which
-                    /// takes effect with the swap; going back to the older version restores what
-                    /// it had. An error or a trap refuses the new version.
+                    /// state, before the version serves. `key-value` and `message-store` then work
+                    /// on a copy, which takes effect with the swap; going back to the older version
+                    /// restores what it had. An error or a trap refuses the new version.
                     #[allow(async_fn_in_trait)]
                     fn migrate(
                         exchange: ExchangeId,
