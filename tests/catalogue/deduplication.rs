@@ -224,6 +224,14 @@ fn arguments_that_make_no_sense_are_refused() {
             let (code, why) = peer.refused(TYPE, arguments).await;
             assert!(code == 406 && why.contains(named), "{code} {why}");
         }
+        // In front of another type they are switched on or off, and nothing else.
+        for stage in ["x-message-deduplication", "x-delayed-exchange"] {
+            for neither in [text("yes"), integer(0)] {
+                let (code, why) = peer.refused("topic", &[(stage, neither)]).await;
+                assert!(code == 406 && why.contains(stage), "{code} {why}");
+            }
+            peer.exchange("topic", &[(stage, AMQPValue::Boolean(false))]).await;
+        }
     });
 }
 

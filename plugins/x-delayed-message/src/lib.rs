@@ -23,6 +23,8 @@ use std::time::Duration;
 /// The longest delay in milliseconds, some 49 days. Above it a message is not delayed.
 pub const DELAY_MS_MAX: u64 = 4_294_967_295;
 
+/// By this argument an exchange of another type has it in front.
+const STAGE: &str = "x-delayed-exchange";
 /// By custom, stages that delay come after those that drop.
 const STAGE_ORDER: u32 = 200;
 const DELAYED_TYPE: &str = "x-delayed-type";
@@ -40,8 +42,9 @@ impl ExchangeType for Delayed {
         Description::new("x-delayed-message", "Holds messages for the milliseconds of their header x-delay")
             // Required, but not of a stage; `open` knows which it is.
             .argument(DELAYED_TYPE, Kind::Text, "the type that decides where messages go (required)")
+            .argument(STAGE, Kind::Boolean, "whether it stands in front of the type of an exchange")
             .pure()
-            .stage("x-delayed-exchange", STAGE_ORDER)
+            .stage(STAGE, STAGE_ORDER)
     }
 
     fn open(declaration: &Declaration) -> Result<Self, Refusal> {

@@ -33,6 +33,8 @@ use std::time::Duration;
 
 /// What messages are counted by that are dropped.
 const DUPLICATE: &str = "duplicate";
+/// By this argument an exchange of another type has it in front.
+const STAGE: &str = "x-message-deduplication";
 /// By custom, stages that drop come before those that delay.
 const STAGE_ORDER: u32 = 100;
 
@@ -56,7 +58,8 @@ impl ExchangeType for Deduplication {
             .argument(HEADER, Kind::Text, "the header whose value is compared")
             .argument(DUPLICATES, Kind::Text, "what becomes of duplicates: drop (unless given) or unroutable")
             .argument(INNER_TYPE, Kind::Text, "the type that decides where messages go: fanout unless given")
-            .stage("x-message-deduplication", STAGE_ORDER)
+            .argument(STAGE, Kind::Boolean, "whether it stands in front of the type of an exchange")
+            .stage(STAGE, STAGE_ORDER)
     }
 
     fn open(declaration: &Declaration) -> Result<Self, Refusal> {
