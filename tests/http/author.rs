@@ -21,6 +21,14 @@ fn every_stage_of_a_sound_file_is_told_with_what_it_needs() {
     assert!(able.stdout.contains("key-value, message-store"), "{}", able.report());
     let to_set = "\"key-value\", \"message-store\", ";
     assert!(able.stdout.contains(to_set) && able.stdout.contains("in [plugins.\"every_capability\"]"));
+    let both = leveret(&["plugin", "check"], guests::component("interceptors_v1"));
+    for line in [
+        "interceptor append: Appends a text to a header (pure: verdicts are remembered)\n",
+        "          can be attached at publish, deliver, dead-letter\n",
+        "          argument header, text, required: the header\n",
+    ] {
+        assert!(both.stdout.contains(line), "{line}: {}", both.report());
+    }
     // No import tells of these.
     for told in [&sound, &able] {
         assert!(told.stdout.contains("needs 'hold' to answer hold"), "{}", told.report());

@@ -4,7 +4,7 @@
 //! virtual host can put a file of its own in the place of what the operator attached everywhere. One
 //! that names its virtual host takes that one's own plugin first.
 
-use super::{Registry, disabled, not_granted, slots::Slots};
+use super::{Registry, disabled, not_granted, report::argument_line, slots::Slots};
 use crate::{
     account::{Account, Failures},
     artifact::Digest,
@@ -39,6 +39,8 @@ pub struct InterceptorInfo {
     pub summary: String,
     /// Where it can be attached.
     pub points: Vec<AttachmentPoint>,
+    /// What an attachment may say, by the plugin: each argument a line.
+    pub arguments: Vec<String>,
     /// Its verdicts are remembered.
     pub pure: bool,
 }
@@ -187,6 +189,7 @@ impl Registry {
                     digest: version.code.digest,
                     summary: described.summary.clone(),
                     points: described.points.clone(),
+                    arguments: described.arguments.iter().map(|it| argument_line("", it)).collect(),
                     pure: described.pure,
                 })
             })

@@ -241,13 +241,14 @@ pub enum TypeState {
 }
 
 /// `x-rate, integer, required: messages in a second`.
+pub(super) fn argument_line(of: &str, it: &ArgumentDescription) -> String {
+    let required = if it.required { ", required" } else { "" };
+    format!("{}, {}{of}{required}: {}", it.name, it.kind, it.summary)
+}
+
 fn argument_lines(described: &TypeDescription) -> Vec<String> {
-    let line = |of: &str, it: &ArgumentDescription| {
-        let required = if it.required { ", required" } else { "" };
-        format!("{}, {}{of}{required}: {}", it.name, it.kind, it.summary)
-    };
-    let exchange = described.arguments.iter().map(|it| line("", it));
-    exchange.chain(described.binding_arguments.iter().map(|it| line(", of a binding", it))).collect()
+    let exchange = described.arguments.iter().map(|it| argument_line("", it));
+    exchange.chain(described.binding_arguments.iter().map(|it| argument_line(", of a binding", it))).collect()
 }
 
 impl TypeState {

@@ -6,7 +6,7 @@ use clap::Args;
 use leveret_plugin::{
     CodeStrategy, LoadReport, MEMO_BYTES_MAX, Stage,
     policy::Capability,
-    registry::{TypeInfo, TypeState},
+    registry::{InterceptorInfo, TypeInfo, TypeState},
 };
 use std::{
     io::Write,
@@ -44,8 +44,10 @@ impl CheckArguments {
                         writeln!(out, "          {}", printable(&line))?;
                     }
                 }
-                for name in &report.interceptors {
-                    writeln!(out, "interceptor {}", printable(name))?;
+                for info in trial.interceptors() {
+                    for line in describe_interceptor(&info) {
+                        writeln!(out, "{}", printable(&line))?;
+                    }
                 }
                 Ok(())
             }
@@ -111,4 +113,13 @@ fn describe(info: &TypeInfo) -> String {
         }
         TypeState::Parked { why } => format!("type      {}: {why}", info.name),
     }
+}
+
+fn describe_interceptor(info: &InterceptorInfo) -> Vec<String> {
+    let points: Vec<String> = info.points.iter().map(ToString::to_string).collect();
+    let pure = if info.pure { "pure: verdicts are remembered" } else { "asked about every message" };
+    let first = format!("interceptor {}: {} ({pure})", info.name, info.summary);
+    let arguments = info.arguments.iter().map(|line| format!("          argument {line}"));
+    let points = format!("          can be attached at {}", points.join(", "));
+    [first, points].into_iter().chain(arguments).collect()
 }

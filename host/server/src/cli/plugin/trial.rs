@@ -12,7 +12,7 @@ use leveret_model::{Name, OwnedMessage, Refusal, Table};
 use leveret_plugin::{
     Host, HostConfig, LoadError, LoadReport, Policies, Scope, Worker,
     policy::{Capability, PluginRules, PolicyRules},
-    registry::TypeInfo,
+    registry::{InterceptorInfo, TypeInfo},
 };
 use std::{
     path::Path,
@@ -89,6 +89,11 @@ impl Trial {
     pub(super) fn types(&self) -> Vec<TypeInfo> {
         let types = self.host.registry().types().into_iter();
         types.filter(|info| info.scope == Scope::Global).collect()
+    }
+
+    /// What the file has of interceptors.
+    pub(super) fn interceptors(&self) -> Vec<InterceptorInfo> {
+        self.host.registry().interceptors()
     }
 
     /// Declares an exchange.
