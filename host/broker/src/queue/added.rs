@@ -61,10 +61,16 @@ fn value_bytes(value: &Value) -> usize {
 }
 
 impl Queue {
-    /// Adds headers to a message that is handed out.
-    pub(crate) fn annotate(&self, message: MessageRef, headers: &[(Name, Value)]) {
+    /// Adds headers to a message that is handed out; with `failed` a failure too.
+    pub(crate) fn annotate(&self, message: MessageRef, headers: &[(Name, Value)], failed: bool) {
         let mut state = self.state.lock();
         if state.is_deleted() {
+            return;
+        }
+        if failed {
+            state.tries.fail(message);
+        }
+        if headers.is_empty() {
             return;
         }
         let (before, after) = state.tries.add(message, |added| {

@@ -68,6 +68,15 @@ impl Tries {
         }
     }
 
+    /// A consumer failed on a message, of a queue that does not count that when it comes back.
+    pub(super) fn fail(&mut self, message: MessageRef) {
+        if !self.is_counting {
+            let notes = self.notes.get_or_insert_default();
+            let count = &mut notes.entry((message.lane, message.sequence)).or_default().count;
+            count.failed = count.failed.saturating_add(1);
+        }
+    }
+
     /// Counts a delivery that came back; whether there were too many. Without a limit of its own a message stays
     /// that has nowhere to go.
     pub(super) fn is_over(&mut self, message: MessageRef, failed: bool, has_letters: bool) -> bool {
@@ -133,7 +142,7 @@ impl Tries {
         patched: &'a mut Vec<u8>,
     ) -> MessageView<'a> {
         match self.note(message) {
-            Some(note) => note.told(view, self.is_counting, patched),
+            Some(note) => note.told(view, true, patched),
             None => view,
         }
     }

@@ -12,12 +12,13 @@
 
 use super::Connection;
 use leveret_amqp10::{
+    composite::Fields,
     form::model_value,
     messaging::DeliveryState,
     performatives::{Disposition, Role},
     types::Value,
 };
-use leveret_broker::{Settle, port::Router};
+use leveret_broker::{Client, Settle, port::Router};
 use leveret_model::Name;
 use std::{collections::VecDeque, sync::Arc};
 
@@ -148,19 +149,32 @@ pub(super) fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Op
     })
 }
 
-/// Headers that are added to a message.
-pub(super) type Added = Arc<[(Name, leveret_model::Value)]>;
+/// What is added to a message.
+#[derive(Clone)]
+pub(super) struct Added {
+    headers: Arc<[(Name, leveret_model::Value)]>,
+    failed: bool,
+}
 
-/// What a state adds to the message; `None` if nothing.
-pub(super) fn added(state: Option<&DeliveryState<'_>>) -> Option<Added> {
-    let Some(DeliveryState::Modified(modified)) = state else { return None };
-    let annotations = modified.message_annotations?;
-    let added = annotations.map().iter().filter_map(|(key, value)| {
-        let Value::Symbol(key) = key else { return None };
-        let name = Name::new(key.as_str().as_bytes()).ok().filter(|name| name.starts_with(b"x-"))?;
-        Some((name, model_value(&value)))
-    });
-    Some(added.collect::<Added>()).filter(|added| !added.is_empty())
+impl Added {
+    /// What a state adds; `None` if nothing.
+    pub(super) fn by(state: Option<&DeliveryState<'_>>) -> Option<Self> {
+        let Some(DeliveryState::Modified(modified)) = state else { return None };
+        let annotations = modified.message_annotations.unwrap_or(Fields::EMPTY);
+        let headers = annotations.map().iter().filter_map(|(key, value)| {
+            let Value::Symbol(key) = key else { return None };
+            let name = Name::new(key.as_str().as_bytes()).ok().filter(|name| name.starts_with(b"x-"))?;
+            Some((name, model_value(&value)))
+        });
+        let failed = modified.delivery_failed == Some(true);
+        let added = Self { headers: headers.collect(), failed };
+        Some(added).filter(|added| failed || !added.headers.is_empty())
+    }
+
+    /// Adds it to a delivery that is not settled yet.
+    pub(super) fn put(&self, client: &mut Client, channel: u16, tag: u64) {
+        client.annotate(channel, tag, &self.headers, self.failed);
+    }
 }
 
 impl Connection {
@@ -179,7 +193,7 @@ impl Connection {
             return;
         }
         let Some(outcome) = settlement(disposition.state.as_ref(), disposition.settled) else { return };
-        let added = added(disposition.state.as_ref());
+        let added = Added::by(disposition.state.as_ref());
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         let (client, transactions) = (&mut open.client, &self.transactions);
@@ -188,7 +202,7 @@ impl Connection {
         let is_held = |id| transactions.holds(channel, id);
         session.sent.take(first, last, is_held, |Delivered { id, tag, .. }| {
             if let Some(added) = &added {
-                client.annotate(channel, tag, added);
+                added.put(client, channel, tag);
             }
             // One that is not known was not settled in time, and is settled now.
             let _ = client.settle(channel, tag, false, outcome);

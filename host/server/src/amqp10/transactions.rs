@@ -16,7 +16,7 @@ use super::{
     links::Refused,
     outcomes::{Outcome, Run, Why},
     publish::{Incoming, views_of},
-    settle::{Added, Delivered, added, settlement},
+    settle::{Added, Delivered, settlement},
 };
 use leveret_amqp10::{
     Condition,
@@ -328,7 +328,7 @@ impl Connection {
             Err(_) => return Ok(()),
         }
         let outcome = state.outcome.map(DeliveryState::from);
-        let added = added(outcome.as_ref());
+        let added = Added::by(outcome.as_ref());
         let Some(outcome) = settlement(outcome.as_ref(), true) else { return Ok(()) };
         let session = self.open.as_ref().and_then(|open| open.sessions.get(&channel));
         let mut doomed = None;
@@ -387,7 +387,7 @@ impl Connection {
         }
         for Settled { channel, delivered, retirement } in &settled {
             if let Some(added) = &retirement.added {
-                open.client.annotate(*channel, delivered.tag, added);
+                added.put(&mut open.client, *channel, delivered.tag);
             }
             // It was delivered on that channel, unless its session is over.
             let _ = open.client.settle(*channel, delivered.tag, false, retirement.outcome);
