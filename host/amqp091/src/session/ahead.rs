@@ -1,5 +1,5 @@
 //! What comes next, seen before the session gets it: for callers who keep the frames of a channel back
-//! while something on it waits, and give them to [`Session::next`] later. Frames of different channels
+//! while something on it waits, and give them to [`Session::next_frame`] later. Frames of different channels
 //! may be given in any order, those of one channel in theirs; a frame that was begun is given to its end
 //! first ([`Session::is_within_frame`]).
 

@@ -143,6 +143,18 @@ impl Session {
     /// specification and RabbitMQ have for it, and shows as [`Event::ChannelClosed`] or
     /// [`Event::Closed`].
     pub fn next<'b>(&mut self, bytes: &'b [u8]) -> (usize, Option<Event<'b>>) {
+        self.advance::<false>(bytes)
+    }
+
+    /// The same, but for no more than one frame, or a part of one, of which nothing comes: for callers who look at each
+    /// before it is taken ([`Self::look_ahead`]). Some frames yield no event, heartbeats for instance, and what is behind
+    /// them may have to wait.
+    pub fn next_frame<'b>(&mut self, bytes: &'b [u8]) -> (usize, Option<Event<'b>>) {
+        self.advance::<true>(bytes)
+    }
+
+    #[inline]
+    fn advance<'b, const ONE: bool>(&mut self, bytes: &'b [u8]) -> (usize, Option<Event<'b>>) {
         let mut consumed = 0;
         loop {
             if let Some(notice) = self.notices.pop_front() {
@@ -163,7 +175,12 @@ impl Session {
             }
             match self.step(rest) {
                 Ok(Step::More) => return (consumed, None),
-                Ok(Step::Took(took)) => consumed += took,
+                Ok(Step::Took(took)) => {
+                    consumed += took;
+                    if ONE {
+                        return (consumed, None);
+                    }
+                }
                 Ok(Step::Event(took, event)) => return (consumed + took, Some(event)),
                 Err(failure) => {
                     self.fail(&failure);

@@ -219,7 +219,8 @@ impl Connection {
             && waited.map_or_else(|| !self.held.is_full(), |number| !self.held.waits(number))
         {
             let rest = bytes.get(used..).unwrap_or_default();
-            if self.held.any() {
+            let looks = self.held.any();
+            if looks {
                 match self.next_of_held(rest, waited) {
                     Next::Kept(bytes) => {
                         used += bytes;
@@ -242,7 +243,8 @@ impl Connection {
                 self.publish(std::mem::take(&mut batch), router);
                 continue;
             }
-            let (consumed, event) = self.session.next(rest);
+            let (consumed, event) =
+                if looks { self.session.next_frame(rest) } else { self.session.next(rest) };
             used += consumed;
             if !dead_letter::settles(event.as_ref()) {
                 // Settlements that follow each other are one batch.

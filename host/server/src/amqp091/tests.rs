@@ -12,8 +12,8 @@ use leveret_plugin::{Host, HostConfig, Worker};
 use leveret_testkit::{
     ScratchDirectory,
     wire::{
-        Arguments, FRAME_END, HEADER, METHOD, PROTOCOL_HEADER, Reader, Tune, body_bytes, frame_bytes, id,
-        method_bytes,
+        Arguments, FRAME_END, HEADER, HEARTBEAT, METHOD, PROTOCOL_HEADER, Reader, Tune, body_bytes,
+        frame_bytes, header_bytes, id, method_bytes,
     },
 };
 use std::net::Ipv4Addr;
@@ -361,4 +361,41 @@ fn a_blocked_connection_that_is_closed_is_read_to_its_end() {
         1,
         "what came behind the close is not taken"
     );
+}
+
+/// The beginning of a message: its method, its header and a part of its body.
+fn begin(channel: u16, queue: &str, body_bytes_all: u64, part: &[u8]) -> Vec<u8> {
+    [
+        method_bytes(channel, id::BASIC_PUBLISH, Arguments::publish("", queue)),
+        header_bytes(channel, 60, body_bytes_all),
+        body_bytes(channel, part),
+    ]
+    .concat()
+}
+
+/// Frames of which nothing comes may lie between those of a message, and the message waits all the same.
+#[test]
+fn what_is_behind_a_heartbeat_is_held_back_too() {
+    const MUCH: usize = 120_000;
+    let heartbeat = || frame_bytes(HEARTBEAT, 0, b"", FRAME_END);
+    let mut client = Client::connect_with(100_000);
+    client.send(&[queue(1, "q", false), publish(1, "q", &[b'x'; MUCH]), begin(1, "q", 3, b"a")]);
+    assert_eq!(client.answers(), [(1, id::QUEUE_DECLARE_OK)]);
+    assert_eq!(client.connection.reading(), Reading::Open);
+    assert!(client.connection.holds_back());
+    client.send(&[body_bytes(1, b"b")]);
+    client.send(&[heartbeat(), body_bytes(1, b"c")]);
+    client.send(&[heartbeat(), publish(1, "q", b"d")]);
+    assert_eq!(client.answers(), []);
+    assert_eq!(client.vhost.queue(b"q").unwrap().counts().ready, 1);
+    let purge = Arguments::new().short(0).short_string("q").bits(&[false]);
+    client.send(&[method_bytes(2, id::QUEUE_PURGE, purge)]);
+    assert_eq!(client.wake(), [(2, id::QUEUE_PURGE_OK)]);
+    assert_eq!(client.vhost.queue(b"q").unwrap().counts().ready, 2);
+    let get = || method_bytes(2, id::BASIC_GET, Arguments::new().short(0).short_string("q").bits(&[true]));
+    for body in [b"abc".as_slice(), b"d"] {
+        client.send(&[get()]);
+        let got = std::mem::take(client.connection.output());
+        assert!(got.ends_with(&body_bytes(2, body)), "{got:?}");
+    }
 }
