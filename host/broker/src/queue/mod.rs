@@ -293,8 +293,7 @@ impl Queue {
             };
             let message = &publish.message;
             let apart = if is_apart(message) { large_of(large, *member).cloned() } else { None };
-            let origin = sender.map(|sender| sender.origin(*member));
-            let flags = origin.map_or(0, record::flags_of);
+            let flags = sender.map_or(0, |sender| record::flags_of(sender.origin(*member)));
             if state.is_full(message) {
                 let goes_on = state.settings.overflow == Overflow::RejectPublishDlx && state.has_letters;
                 if goes_on {
@@ -308,8 +307,8 @@ impl Queue {
             }
             let lane = state.lane_of(message);
             let kept = state.lanes.lane_mut(lane).place(&mut notes.placing, *member, message);
-            if let Some(origin) = origin {
-                state.count_failures(lane, origin.failures, kept);
+            if flags != 0 {
+                count_failures(&mut state, sender, *member, (lane, kept));
             }
             let flags = flags | if kept { record::KEPT } else { 0 };
             let marks = if notes.is_timeless && state.settings.message_ttl_ms.is_none() {
@@ -581,13 +580,21 @@ impl Queue {
     }
 }
 
-/// The body of a member of a batch that is large.
+/// Has a dead letter go on from what it failed where it died.
+#[cold]
+fn count_failures(state: &mut State, sender: Option<&dyn Sender>, member: u32, (lane, is_kept): (u16, bool)) {
+    if let Some(sender) = sender {
+        state.count_failures(lane, sender.origin(member).failures, is_kept);
+    }
+}
+
 /// Whether the body of a message has an allocation of its own, or is far: then that is [`LargeBody`]'s.
 #[inline]
 pub(crate) fn is_apart(message: &MessageView<'_>) -> bool {
     message.body.len() >= LARGE_BODY_BYTES || message.far().is_some()
 }
 
+/// The body of a member of a batch that is large.
 pub(crate) fn large_of(large: &[(u32, Arc<LargeBody>)], member: u32) -> Option<&Arc<LargeBody>> {
     let found = large.binary_search_by_key(&member, |(index, _)| *index).ok();
     found.and_then(|index| large.get(index)).map(|(_, body)| body)
