@@ -13,6 +13,7 @@ mod part2_transport;
 mod part3_filters;
 mod part3_messaging;
 mod part4_transactions;
+mod part5_scram;
 mod part5_security;
 mod peer;
 mod waiting;

@@ -8,7 +8,7 @@ use leveret_amqp10::{
 };
 use leveret_testkit::Broker;
 
-fn mechanisms(peer: &mut Peer) -> Vec<String> {
+pub(crate) fn mechanisms(peer: &mut Peer) -> Vec<String> {
     peer.send(&ProtocolId::Sasl.header());
     assert_eq!(peer.take(8), ProtocolId::Sasl.header());
     peer.sasl(|frame| match frame {

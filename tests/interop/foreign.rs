@@ -219,7 +219,7 @@ mod java {
     /// Jakarta Messaging: Apache Qpid JMS.
     #[test]
     fn jms() {
-        run(Java, "jms", 5);
+        run(Java, "jms", 6);
     }
 }
 

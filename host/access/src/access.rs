@@ -25,12 +25,18 @@ pub struct Settings {
     pub loopback_users: BTreeSet<Name>,
     /// As whom clients are taken that do not say who they are; none where that is not allowed.
     pub anonymous_user: Option<Name>,
+    /// The broker's own, of which the salts are made of users that are not there.
+    pub salt_key: [u8; 32],
 }
 
 impl Default for Settings {
     /// As RabbitMQ's, but that nobody is anonymous.
     fn default() -> Self {
-        Self { loopback_users: BTreeSet::from([Name::from_static(GUEST)]), anonymous_user: None }
+        Self {
+            loopback_users: BTreeSet::from([Name::from_static(GUEST)]),
+            anonymous_user: None,
+            salt_key: [0; 32],
+        }
     }
 }
 
@@ -127,6 +133,11 @@ impl Access {
     #[must_use]
     pub fn user(&self, name: &[u8]) -> Option<Arc<User>> {
         self.users.read().get(name).cloned()
+    }
+
+    /// Asks something about all users.
+    pub(crate) fn all_users<R>(&self, ask: impl FnOnce(&mut dyn Iterator<Item = &Arc<User>>) -> R) -> R {
+        ask(&mut self.users.read().values())
     }
 
     /// All users, by name.

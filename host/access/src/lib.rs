@@ -19,6 +19,7 @@ mod keeper;
 pub mod login;
 pub mod pattern;
 pub mod rights;
+pub mod scram;
 pub mod secret;
 pub mod user;
 
@@ -27,5 +28,6 @@ pub use keeper::{Change, Done, Keeper, Nowhere};
 pub use login::{Claim, Identity, LoginFailure};
 pub use pattern::{Pattern, PatternError};
 pub use rights::{Operation, Rights};
+pub use scram::{ScramKeys, ScramSalt};
 pub use secret::{Algorithm, Secret, SecretError};
 pub use user::{Limits, Permissions, TopicPermissions, User};

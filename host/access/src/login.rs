@@ -155,10 +155,8 @@ impl Access {
                 None => return Some(Err(LoginFailure::Refused)),
             },
         };
-        let is_remote = self.settings().loopback_users.contains(name) && !peer.to_canonical().is_loopback();
-        let admit = move |user: Arc<User>| {
-            if is_remote { Err(LoginFailure::LoopbackOnly) } else { Ok(Identity { user }) }
-        };
+        let is_remote = self.is_too_remote(name, peer);
+        let admit = move |user: Arc<User>| admit(user, is_remote);
         let user = self.user(name);
         let Some(password) = password else {
             return Some(user.map_or(Err(LoginFailure::Refused), admit));
@@ -177,11 +175,27 @@ impl Access {
     }
 }
 
+impl Access {
+    fn is_too_remote(&self, user: &[u8], peer: IpAddr) -> bool {
+        self.settings().loopback_users.contains(user) && !peer.to_canonical().is_loopback()
+    }
+
+    /// Lets a user in that has proved who it is, if it may come from there.
+    pub(crate) fn admit(&self, user: Arc<User>, peer: IpAddr) -> Outcome {
+        let is_remote = self.is_too_remote(&user.name, peer);
+        admit(user, is_remote)
+    }
+}
+
+fn admit(user: Arc<User>, is_too_remote: bool) -> Outcome {
+    if is_too_remote { Err(LoginFailure::LoopbackOnly) } else { Ok(Identity { user }) }
+}
+
 /// What passwords of users are compared with that are not there: nobody knows the right one.
 static NOBODY: LazyLock<Arc<Secret>> = LazyLock::new(|| {
     let mut password = [0; 32];
     let secret = match getrandom::fill(&mut password) {
-        Ok(()) => Secret::new(&password).unwrap_or_else(|_| Secret::none()),
+        Ok(()) => Secret::hashed(&password).unwrap_or_else(|_| Secret::none()),
         Err(_) => Secret::none(),
     };
     Arc::new(secret)

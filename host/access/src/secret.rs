@@ -6,6 +6,7 @@
 //! algorithms of RabbitMQ are read too, for users that come from there; they are quick, so a password that matters
 //! should be set anew.
 
+use crate::ScramKeys;
 use argon2::{
     Argon2, Params,
     password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
@@ -104,6 +105,8 @@ impl std::error::Error for SecretError {}
 /// What a password is compared with.
 pub struct Secret {
     kind: Kind,
+    /// For logins by SCRAM, if the password was known when it was set.
+    scram: Option<ScramKeys>,
     /// The digest, under this process's key, of the password that was right.
     remembered: Mutex<Option<[u8; 32]>>,
 }
@@ -118,7 +121,7 @@ enum Kind {
 
 impl Secret {
     fn of(kind: Kind) -> Self {
-        Self { kind, remembered: Mutex::new(None) }
+        Self { kind, scram: None, remembered: Mutex::new(None) }
     }
 
     /// The one that no password matches: for users that log in otherwise, or not at all.
@@ -127,11 +130,18 @@ impl Secret {
         Self::of(Kind::None)
     }
 
-    /// Hashes a password: some 13 ms of one processor, and 19 MiB. The empty password is none.
+    /// Of a new password: hashes it, some 13 ms of one processor and 19 MiB, and makes its keys of SCRAM, some 70 ms. The
+    /// empty password is none.
     ///
     /// # Errors
     /// A password that is too long; no random bytes, no memory.
     pub fn new(password: &[u8]) -> Result<Self, SecretError> {
+        let hashed = Self::hashed(password)?;
+        if hashed.is_none() { Ok(hashed) } else { Ok(hashed.with_scram(ScramKeys::new(password)?)) }
+    }
+
+    /// The same without keys of SCRAM.
+    pub(crate) fn hashed(password: &[u8]) -> Result<Self, SecretError> {
         if password.is_empty() {
             return Ok(Self::none());
         }
@@ -194,6 +204,45 @@ impl Secret {
         Ok(Self::of(Kind::Salted(algorithm, bytes.into())))
     }
 
+    /// Whether no password is right.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self.kind, Kind::None)
+    }
+
+    /// The same with keys of SCRAM.
+    #[must_use]
+    pub fn with_scram(self, keys: ScramKeys) -> Self {
+        Self { scram: Some(keys), ..self }
+    }
+
+    /// Its keys of SCRAM, if there are any.
+    #[must_use]
+    pub fn scram(&self) -> Option<&ScramKeys> {
+        self.scram.as_ref()
+    }
+
+    /// All that is to be kept of it, in one text: the hash, and behind a space the keys of SCRAM.
+    #[must_use]
+    pub fn kept(&self) -> String {
+        let mut text = self.text();
+        if let Some(keys) = &self.scram {
+            text.push(' ');
+            text.push_str(&keys.text());
+        }
+        text
+    }
+
+    /// Reads what [`Self::kept`] gave.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_kept(algorithm: Algorithm, text: &str) -> Result<Self, SecretError> {
+        let Some((hash, keys)) = text.split_once(' ') else { return Self::read(algorithm, text) };
+        let keys = ScramKeys::read(keys).ok_or_else(|| SecretError::Hash("no keys of SCRAM".to_owned()))?;
+        Ok(Self::read(algorithm, hash)?.with_scram(keys))
+    }
+
     /// Its algorithm; RabbitMQ's usual one where there is no password, as RabbitMQ shows it.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
@@ -230,7 +279,7 @@ impl Secret {
         }
     }
 
-    /// Whether a password is right. May take as long as [`Self::new`].
+    /// Whether a password is right. May take as long as its hash.
     #[must_use]
     pub fn is(&self, password: &[u8]) -> bool {
         if let Some(known) = self.knows(password) {

@@ -5,7 +5,7 @@ use crate::{
     store::{DiskStore, VhostRecord},
 };
 use anyhow::{Context, anyhow};
-use leveret_access::Access;
+use leveret_access::{Access, Settings};
 use leveret_model::Name;
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ pub fn open(config: &Config, store: &DiskStore) -> anyhow::Result<Arc<Access>> {
             user.name
         );
     }
-    let access = Access::new(config.access.clone(), stored, config.users.clone(), Arc::new(store.clone()));
+    let settings = Settings { salt_key: store.salt_key(), ..config.access.clone() };
+    let access = Access::new(settings, stored, config.users.clone(), Arc::new(store.clone()));
     let access = access.context("the threads that check passwords")?;
     let vhosts: Vec<Name> = config.vhosts.iter().map(|vhost| vhost.name.clone()).collect();
     let known = store.known_vhosts();

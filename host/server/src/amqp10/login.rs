@@ -4,16 +4,21 @@ use super::Connection;
 use crate::connection::LoginCheck;
 use leveret_access::{Claim, login::Outcome};
 use leveret_amqp10::{
-    sasl::{self, Mechanism},
+    sasl::{self, Mechanism, PROOF_BYTES},
     security::Code,
 };
 use std::sync::Arc;
+
+/// Bytes of the broker's part of a nonce.
+const NONCE_BYTES: usize = 24;
 
 /// How far a login is.
 #[derive(Default)]
 pub(super) struct Login {
     /// The check of a password that is waited for.
     check: Option<Arc<LoginCheck>>,
+    /// Who is to prove that it knows its password.
+    proving: Vec<u8>,
     /// How the client logs in.
     pub(super) mechanism: &'static str,
 }
@@ -22,8 +27,8 @@ impl Connection {
     pub(super) fn on_sasl(&mut self, event: sasl::Event<'_>) {
         match event {
             sasl::Event::Login { mechanism, user, password, .. } => self.on_claim(mechanism, user, password),
-            // Nobody has what it takes yet.
-            sasl::Event::Salt { .. } | sasl::Event::Proof { .. } => self.refuse_login(Code::Auth),
+            sasl::Event::Salt { user, .. } => self.on_salt(user),
+            sasl::Event::Proof { signed, proof } => self.on_proof(&signed, &proof),
             sasl::Event::Failed => {}
         }
     }
@@ -45,6 +50,34 @@ impl Connection {
         match self.shared.access.authenticate(claim, self.peer, move |outcome| told.tell(outcome)) {
             Some(outcome) => self.logged_in(check.user(), outcome),
             None => self.login.check = Some(check),
+        }
+    }
+
+    /// A user wants to log in by SCRAM: it is told its salt, whether there is such a user or not.
+    fn on_salt(&mut self, user: Vec<u8>) {
+        self.login.mechanism = Mechanism::ScramSha256.symbol().as_str();
+        let salt = self.shared.access.scram_salt(&user);
+        self.login.proving = user;
+        let mut nonce = [0; NONCE_BYTES];
+        if getrandom::fill(&mut nonce).is_err() {
+            return self.refuse_login(Code::SysTemp);
+        }
+        if let Some(sasl) = self.protocol.sasl() {
+            sasl.challenge(&nonce, &salt.salt, salt.iterations);
+        }
+    }
+
+    /// The proof of that user.
+    fn on_proof(&mut self, signed: &[u8], proof: &[u8; PROOF_BYTES]) {
+        let user = std::mem::take(&mut self.login.proving);
+        match self.shared.access.prove(&user, (signed, proof), self.peer) {
+            Ok((identity, signature)) => {
+                self.identity = Some(identity);
+                if let Some(sasl) = self.protocol.sasl() {
+                    sasl.verified(&signature);
+                }
+            }
+            Err(why) => self.logged_in(&String::from_utf8_lossy(&user), Err(why)),
         }
     }
 

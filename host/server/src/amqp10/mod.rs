@@ -62,7 +62,9 @@ pub struct Settings {
     /// To all of them.
     pub usual: Arc<ConnectionConfig>,
     /// To those that showed a certificate.
-    pub with_external: Arc<ConnectionConfig>,
+    with_external: Arc<ConnectionConfig>,
+    /// Where all users have what SCRAM needs: the same of both.
+    with_scram: [Arc<ConnectionConfig>; 2],
 }
 
 impl Settings {
@@ -89,11 +91,24 @@ impl Settings {
             ],
             ..ConnectionConfig::default()
         };
-        let with_external = ConnectionConfig {
-            mechanisms: mechanisms().chain([Mechanism::External]).collect(),
-            ..usual.clone()
+        let with = |further: &[Mechanism]| {
+            let mechanisms = mechanisms().chain(further.iter().copied()).collect();
+            Arc::new(ConnectionConfig { mechanisms, ..usual.clone() })
         };
-        Self { usual: Arc::new(usual), with_external: Arc::new(with_external) }
+        let (external, scram) = (Mechanism::External, Mechanism::ScramSha256);
+        let (with_external, with_scram) = (with(&[external]), [with(&[scram]), with(&[external, scram])]);
+        Self { usual: Arc::new(usual.clone()), with_external, with_scram }
+    }
+
+    /// What a client is told that showed a certificate or did not, where SCRAM is offered or is not.
+    fn config(&self, has_certificate: bool, has_scram: bool) -> &Arc<ConnectionConfig> {
+        let [scram, external_scram] = &self.with_scram;
+        match (has_certificate, has_scram) {
+            (false, false) => &self.usual,
+            (true, false) => &self.with_external,
+            (false, true) => scram,
+            (true, true) => external_scram,
+        }
     }
 }
 
@@ -156,7 +171,7 @@ impl Connection {
     ) -> Self {
         let settings = &shared.amqp10;
         let kept = Charge::new(shared.memory.clone(), 0);
-        let config = if proved.is_some() { &settings.with_external } else { &settings.usual };
+        let config = settings.config(proved.is_some(), shared.access.offers_scram());
         Self {
             id: ConnectionId(id),
             ends,

@@ -547,7 +547,7 @@ fn access(
     let loopback_users =
         loopback_users.iter().filter(|text| !text.is_empty()).map(name).collect::<Result<_, _>>()?;
     let anonymous_user = anonymous_user.as_ref().filter(|text| !text.is_empty()).map(name).transpose()?;
-    Ok(leveret_access::Settings { loopback_users, anonymous_user })
+    Ok(leveret_access::Settings { loopback_users, anonymous_user, ..leveret_access::Settings::default() })
 }
 
 fn compile_limits(memory_mib: Option<u64>, cpu_seconds: Option<u64>) -> anyhow::Result<CompileLimits> {

@@ -7,6 +7,7 @@
 //!               arguments 32 bytes of SHA-256 of them (topology.rs)
 //! 4 others      "h", virtual host: u8 version, u64 the number of what the virtual host holds
 //!               "n": u64, below which all numbers may be in use
+//!               "s": 32 bytes, of which the salts are made of users that are not there
 //!               "p", u64 BE: a space that is being filled and is not in use yet; u64 its queue of messages
 //! 5 holders     key: virtual host, exchange, u8 type, u64 BE the exchange's number if it has one: u8 version, u64
 //!               space or 0, u64 queue of messages or 0; version 2: u8 how many versions left something that is
@@ -35,6 +36,8 @@ pub(super) const POLICIES: Space = Space(9);
 
 /// The key of the number below which all may be in use.
 pub(super) const NEXT_ID: &[u8] = b"n";
+/// The key of what salts of users are made of that are not there.
+pub(super) const SALT_KEY: &[u8] = b"s";
 /// Begins the key of what a virtual host holds.
 pub(super) const HOLDS: u8 = b'h';
 /// Begins the key of a space that is being filled.

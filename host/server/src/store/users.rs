@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! key    name
-//! value  u8 version, u8 algorithm (0 sha256, 1 sha512, 2 md5, 3 argon2id), text of the hash or empty,
+//! value  u8 version, u8 algorithm (0 sha256, 1 sha512, 2 md5, 3 argon2id), text of the hash or empty, and behind a
+//!        space the keys of SCRAM if there are any,
 //!        u16 tags, for each a text, two limits (connections, channels): u8 whether there is one, u64,
 //!        u32 permissions, for each the name of a virtual host and three texts (configure, write, read),
 //!        u32 topic permissions, for each the names of a virtual host and an exchange, two texts (write, read)
@@ -12,7 +13,7 @@ use super::{
     DiskStore,
     codec::{Malformed, Take, TakeMore, VERSION, put_name},
     parts::Parts,
-    spaces::USERS,
+    spaces::{OTHERS, SALT_KEY, USERS},
 };
 use leveret_access::{Algorithm, Change, Done, Keeper, Limits, Permissions, Secret, TopicPermissions, User};
 use leveret_broker::store::{StoreFailure, Written};
@@ -38,6 +39,24 @@ impl DiskStore {
             ),
         });
         users
+    }
+
+    /// The broker's own key, of which the salts are made of users that are not there. It is made at the first start.
+    #[must_use]
+    pub fn salt_key(&self) -> [u8; 32] {
+        let mut kept = None;
+        self.shared.store.values_with(OTHERS, SALT_KEY, |_, value, _| kept = value.try_into().ok());
+        kept.unwrap_or_else(|| {
+            let mut key = [0; 32];
+            if let Err(error) = getrandom::fill(&mut key) {
+                tracing::error!("no random bytes: {error}");
+            }
+            let mut parts = Parts::new(self.shared.group_bytes_max);
+            parts.set(OTHERS, SALT_KEY, &key, 0);
+            // Where it is not taken another is made at the next start.
+            let _ = parts.submit(&self.shared.store, Sync::Always, None);
+            key
+        })
     }
 }
 
@@ -98,7 +117,7 @@ fn put_limit(out: &mut Vec<u8>, limit: Option<u64>) {
 fn value(user: &User) -> Vec<u8> {
     let algorithm = ALGORITHMS.iter().position(|algorithm| *algorithm == user.secret.algorithm());
     let mut out = vec![VERSION, algorithm.unwrap_or_default() as u8];
-    put_text(&mut out, &user.secret.text());
+    put_text(&mut out, &user.secret.kept());
     let tags = user.tags.get(..usize::from(u16::MAX)).unwrap_or(&user.tags);
     out.extend_from_slice(&(tags.len() as u16).to_le_bytes());
     tags.iter().for_each(|tag| put_text(&mut out, tag));
@@ -136,7 +155,7 @@ fn read(key: &[u8], value: &[u8]) -> Result<User, Malformed> {
     let mut take = Take(value);
     take.version()?;
     let algorithm = *ALGORITHMS.get(usize::from(take.u8()?)).ok_or(Malformed)?;
-    let secret = Secret::read(algorithm, take_text(&mut take)?).map_err(|_| Malformed)?;
+    let secret = Secret::read_kept(algorithm, take_text(&mut take)?).map_err(|_| Malformed)?;
     let mut user = User::new(name, secret);
     for _ in 0..take.u16()? {
         user.tags.push(take_text(&mut take)?.to_owned());
@@ -176,6 +195,7 @@ mod tests {
         assert_eq!((&again.name, &again.tags, again.limits), (&user.name, &user.tags, user.limits));
         assert_eq!((&again.permissions, &again.topics), (&user.permissions, &user.topics));
         assert_eq!(again.secret.text(), user.secret.text());
+        assert!(again.secret.scram().is_some() && again.secret.scram() == user.secret.scram());
         assert!(again.secret.is(b"p"));
         for length in 0..value.len() {
             assert!(read(&key, &value[..length]).is_err(), "{length} of {} bytes", value.len());

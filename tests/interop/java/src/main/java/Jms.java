@@ -25,6 +25,7 @@ final class Jms {
         cases.put("a wrong selector is told", session -> dial(session, Jms::refuses));
         cases.put("what a transaction rolls back comes again to its selector", session -> dial(session, Jms::rollsBack));
         cases.put("what a transaction commits is sent and gone", session -> dial(session, Jms::commits));
+        cases.put("a login by SCRAM-SHA-256", session -> dial(session, "SCRAM-SHA-256", Jms::selects));
         return cases;
     }
 
@@ -33,9 +34,13 @@ final class Jms {
     }
 
     private static void dial(Session session, Body body) throws Exception {
+        dial(session, "PLAIN", body);
+    }
+
+    private static void dial(Session session, String mechanism, Body body) throws Exception {
         URI url = new URI(System.getenv("AMQP_URL"));
         JmsConnectionFactory factory =
-                new JmsConnectionFactory("amqp://" + url.getHost() + ":" + url.getPort() + "?amqp.saslMechanisms=PLAIN");
+                new JmsConnectionFactory("amqp://" + url.getHost() + ":" + url.getPort() + "?amqp.saslMechanisms=" + mechanism);
         String[] user = url.getUserInfo().split(":");
         String queue = Session.unique("jms");
         Channel channel = session.channel();
