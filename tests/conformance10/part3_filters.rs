@@ -167,6 +167,8 @@ impl World {
                     bodies.push(body(payload));
                     link.received += 1;
                 }
+                // Whether the link is active.
+                (Performative::Flow(it), _) if it.properties.is_some() => {}
                 (Performative::Flow(it), _) => {
                     assert_eq!((it.handle, it.link_credit, it.drain), (Some(link.handle), Some(0), true));
                     // What was not used counts as used.
