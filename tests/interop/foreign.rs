@@ -174,7 +174,7 @@ mod go {
 
     #[test]
     fn amqp10() {
-        run(Go, "amqp10", 9);
+        run(Go, "amqp10", 10);
     }
 }
 

@@ -4,6 +4,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod large;
+#[allow(dead_code, unused_macros, unused_imports, reason = "the tests of the protocol use the rest")]
+#[path = "../conformance10/peer.rs"]
+mod peer;
+
 use leveret_testkit::Broker;
 use leveret_testkit::process::raise_file_limit;
 use leveret_testkit::wire::{Arguments, HEADER, RawConnection, body_bytes, header_bytes, id, method_bytes};

@@ -105,6 +105,41 @@ fn put_deliver_in_frames(
     frame::put_content(out, channel, message.properties, message.body, frame_bytes_max);
 }
 
+/// Appends basic.deliver, and the header of a content whose body, of so many bytes, follows in frames of its own.
+pub fn put_deliver_head(
+    out: &mut Vec<u8>,
+    channel: u16,
+    delivery: &Delivery<'_>,
+    (message, body_bytes): (&MessageView<'_>, u64),
+    frame_bytes_max: u32,
+) {
+    let headless = MessageView { body: &[], ..*message };
+    let start = out.len();
+    put_deliver_in_frames(out, channel, delivery, &headless, frame_bytes_max);
+    replace_header(out, start, channel, message, body_bytes);
+}
+
+/// The same for basic.get-ok.
+pub fn put_get_ok_head(
+    out: &mut Vec<u8>,
+    channel: u16,
+    (delivery_tag, redelivered, message_count): (u64, bool, u32),
+    (message, body_bytes): (&MessageView<'_>, u64),
+    frame_bytes_max: u32,
+) {
+    let headless = MessageView { body: &[], ..*message };
+    let start = out.len();
+    put_get_ok(out, channel, delivery_tag, redelivered, message_count, &headless, frame_bytes_max);
+    replace_header(out, start, channel, message, body_bytes);
+}
+
+/// The header of a content without a body, which is the last that was put, is that of one with a body.
+fn replace_header(out: &mut Vec<u8>, start: usize, channel: u16, message: &MessageView<'_>, body_bytes: u64) {
+    let header_bytes = frame::content_bytes(message.properties, &[], u32::MAX);
+    out.truncate(out.len().saturating_sub(header_bytes).max(start));
+    frame::put_header(out, channel, message.properties, body_bytes);
+}
+
 /// Appends basic.get-ok with its content. `message_count`: how many are left in the queue.
 pub fn put_get_ok(
     out: &mut Vec<u8>,

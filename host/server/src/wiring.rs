@@ -321,7 +321,7 @@ fn share(
         memory,
         store: store.clone(),
         session_with_external: Arc::new(with_external(&session)),
-        amqp10: amqp10::Settings::of(&session),
+        amqp10: amqp10::Settings::of(&session, config.large_message_bytes_max),
         session: Arc::new(session),
         tls,
         quorum: QuorumRule::of(config.quorum),

@@ -411,6 +411,45 @@ impl Session {
         }
     }
 
+    /// Begins a delivery whose body, of so many bytes, follows ([`Self::put_body`]). False if the channel is not open any
+    /// more: then nothing does.
+    pub fn begin_delivery(
+        &mut self,
+        channel: u16,
+        delivery: &Delivery<'_>,
+        message: &MessageView<'_>,
+        body_bytes: u64,
+    ) -> bool {
+        let is_open = self.is_channel_open(channel);
+        if is_open {
+            let (out, frame_max) = (&mut self.output, self.frame_bytes_max);
+            delivery::put_deliver_head(out, channel, delivery, (message, body_bytes), frame_max);
+        }
+        is_open
+    }
+
+    /// The same for the answer to basic.get; `told`: its number, whether it was delivered before, how many are left.
+    pub fn begin_get_ok(
+        &mut self,
+        channel: u16,
+        told: (u64, bool, u32),
+        message: &MessageView<'_>,
+        body_bytes: u64,
+    ) -> bool {
+        let is_open = self.is_channel_open(channel);
+        if is_open {
+            let (out, frame_max) = (&mut self.output, self.frame_bytes_max);
+            delivery::put_get_ok_head(out, channel, told, (message, body_bytes), frame_max);
+        }
+        is_open
+    }
+
+    /// Appends a part of a body to `out`, where what was begun is; what else the session says is to come behind the last
+    /// part.
+    pub fn put_body(&self, out: &mut Vec<u8>, channel: u16, part: &[u8]) {
+        frame::put_body(out, channel, part, self.frame_bytes_max);
+    }
+
     /// Gives a message back, as with 312 `NO_ROUTE`; dropped if the channel is not open any more.
     pub fn return_message(&mut self, channel: u16, code: u16, text: &str, message: &MessageView<'_>) {
         if self.is_channel_open(channel) {

@@ -12,6 +12,9 @@ use crate::{
 };
 use alloc::{borrow::Cow, boxed::Box, string::String, sync::Arc, vec::Vec};
 
+/// Up to so many bytes a message is held whole while it comes.
+pub const LARGE_MESSAGE_BYTES: usize = 1024 * 1024;
+
 /// What a connection has to know; shared by all connections of a listener.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
@@ -30,10 +33,12 @@ pub struct ConnectionConfig {
     pub idle_time_out_ms_min: u32,
     /// How many transfers a session takes before its window is renewed; it is, at the latest, at the half.
     pub incoming_window: u32,
-    /// The largest message that is taken, in bytes.
+    /// The largest message that is taken, in bytes, on links that take large ones ([`Attached::large`]).
     pub message_bytes_max: u64,
     /// How many bytes of messages that have not come whole are kept for all links together.
     pub parts_bytes_max: u64,
+    /// The largest that is taken on others, where it is held whole, if that is less.
+    pub whole_message_bytes_max: u64,
     /// The mechanisms that are offered, those that are preferred first; at least one.
     pub mechanisms: Arc<[Mechanism]>,
     /// What is offered in open.
@@ -54,6 +59,7 @@ impl Default for ConnectionConfig {
             incoming_window: 400,
             message_bytes_max: leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
             parts_bytes_max: 4 * leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
+            whole_message_bytes_max: leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
             mechanisms: Arc::new([Mechanism::Plain]),
             capabilities: Vec::new(),
             properties: Vec::new(),
@@ -109,6 +115,8 @@ pub enum Event<'b> {
         /// The link.
         handle: u32,
     },
+    /// A piece of a message that is not held whole.
+    Part(Part<'b>),
     /// Deliveries change their state; which ones there are, the caller knows. A range may name others too.
     Disposition {
         /// The session.
@@ -162,6 +170,31 @@ pub struct Delivery<'b> {
     pub message: Cow<'b, [u8]>,
 }
 
+/// The next bytes of a message of more than [`LARGE_MESSAGE_BYTES`], on a link that takes such ([`Attached::large`]).
+/// Pieces of one link follow each other; those of others may come in between.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part<'b> {
+    /// The session.
+    pub channel: u16,
+    /// The link.
+    pub handle: u32,
+    /// The bytes. The first ones of a message are as many as are held whole, and a frame more at most.
+    pub bytes: Cow<'b, [u8]>,
+    /// What comes then.
+    pub then: Then<'b>,
+}
+
+/// What follows a piece.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Then<'b> {
+    /// Another one, or the link ends.
+    More,
+    /// The message is whole; what is known of it, its bytes aside.
+    End(Box<Delivery<'b>>),
+    /// The client gave it up.
+    Aborted,
+}
+
 /// How a link is attached from this side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attached<'a> {
@@ -173,6 +206,9 @@ pub struct Attached<'a> {
     pub source: Option<Source<'a>>,
     /// Where they go.
     pub target: Option<AnyTarget<'a>>,
+    /// Messages of up to [`ConnectionConfig::message_bytes_max`] are taken, and come in parts where they are large; else
+    /// up to [`ConnectionConfig::whole_message_bytes_max`], whole.
+    pub large: bool,
     /// Deliveries of an earlier attachment that are not settled here.
     pub unsettled: Option<Unsettled<'a>>,
     /// What is offered.
@@ -190,6 +226,7 @@ impl<'a> Attached<'a> {
             rcv_settle_mode: attach.rcv_settle_mode,
             source: attach.source,
             target: attach.target,
+            large: false,
             unsettled: None,
             offered_capabilities: Symbols::None,
             properties: None,

@@ -32,6 +32,8 @@ pub(super) struct Partial {
     /// The transaction that it is posted in.
     pub(super) txn_id: Option<Vec<u8>>,
     pub(super) message: Vec<u8>,
+    /// How much of it was handed over before `message`.
+    pub(super) handed_bytes: u64,
 }
 
 /// One link, as this side sees it. Both sides use the same handle.
@@ -52,7 +54,13 @@ pub(super) struct Link {
     pub(super) is_echo_wanted: bool,
     /// The largest message that the client takes, in bytes; 0 is any.
     pub(super) remote_message_bytes_max: u64,
+    /// The largest message that is taken, in bytes.
+    pub(super) message_bytes_max: u64,
+    /// Large messages are handed over in parts.
+    pub(super) is_large: bool,
     pub(super) partial: Option<Partial>,
+    /// A delivery is being sent in parts.
+    pub(super) is_sending: bool,
 }
 
 /// The transaction that a transfer is posted in.
@@ -82,7 +90,10 @@ impl Link {
             drain: false,
             is_echo_wanted: false,
             remote_message_bytes_max: attach.max_message_size.unwrap_or(0),
+            message_bytes_max: 0,
+            is_large: false,
             partial: None,
+            is_sending: false,
         }
     }
 

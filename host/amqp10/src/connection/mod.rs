@@ -22,12 +22,14 @@
 mod event;
 mod failure;
 mod handshake;
+mod large;
 mod link;
 mod running;
 mod sending;
 mod session;
 
-pub use event::{Attached, ConnectionConfig, Delivery, Event, Outgoing};
+pub use event::{Attached, ConnectionConfig, Delivery, Event, LARGE_MESSAGE_BYTES, Outgoing, Part, Then};
+pub use large::Sent;
 pub use link::LINK_NAME_BYTES_MAX;
 pub use sending::NotSent;
 

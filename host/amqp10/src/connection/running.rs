@@ -1,7 +1,7 @@
 //! The frames of an open connection.
 
 use super::{
-    Connection, Delivery, Event, Failure, Notice, Phase,
+    Connection, Delivery, Event, Failure, LARGE_MESSAGE_BYTES, Notice, Part, Phase, Then,
     link::{LINK_NAME_BYTES_MAX, Link, Partial, Stage, Wrong, txn_id},
     session::{DeliveryIds, Session},
 };
@@ -198,8 +198,7 @@ impl Connection {
         if link.stage == Stage::Detaching {
             return Ok(None);
         }
-        let message_bytes_max = self.config.message_bytes_max;
-        let delivery = take_transfer(channel, delivery_ids, link, transfer, payload, message_bytes_max)?;
+        let event = take_transfer(channel, delivery_ids, link, transfer, payload)?;
         if transfer.more {
             self.keeps_parts = true;
             let bytes = self.sessions.values().map(Session::partial_bytes).sum::<usize>() as u64;
@@ -210,10 +209,10 @@ impl Connection {
                 return Err(Failure::link(channel, handle, Condition::ResourceLimitExceeded, text));
             }
         }
-        if transfer.aborted {
+        if transfer.aborted && event.is_none() {
             return Ok(Some(Event::Aborted { channel, handle }));
         }
-        Ok(delivery.map(Event::Delivery))
+        Ok(event)
     }
 
     /// How many bytes of messages are kept here, of those that have not come whole and of those that clients' windows
@@ -272,17 +271,14 @@ fn take_transfer<'b>(
     link: &mut Link,
     transfer: &Transfer<'b>,
     payload: &'b [u8],
-    message_bytes_max: u64,
-) -> Result<Option<Delivery<'b>>, Failure> {
+) -> Result<Option<Event<'b>>, Failure> {
     let handle = transfer.handle;
     let of_link = |(condition, text): Wrong| Failure::link(channel, handle, condition, text);
     if link.role == Role::Sender {
         return Err(of_link((Condition::NotAllowed, "a transfer to the side that sends".into())));
     }
     if let Some(partial) = link.partial.take() {
-        return go_on(link, partial, transfer, payload, message_bytes_max)
-            .map(|delivery| delivery.map(|delivery| Delivery { channel, ..delivery }))
-            .map_err(of_link);
+        return go_on((channel, link), partial, transfer, payload).map_err(of_link);
     }
     let (delivery_id, tag) = link.begin_delivery(transfer).map_err(of_link)?;
     if !delivery_ids.on_new(delivery_id) {
@@ -292,17 +288,19 @@ fn take_transfer<'b>(
     if transfer.aborted {
         return Ok(None);
     }
-    check_size(payload.len(), message_bytes_max).map_err(of_link)?;
+    check_size(payload.len() as u64, link.message_bytes_max).map_err(of_link)?;
     let settled = transfer.settled.unwrap_or(false);
     let message_format = transfer.message_format.unwrap_or(crate::messaging::MESSAGE_FORMAT);
     if transfer.more {
         let (tag, message) = (tag.to_vec(), payload.to_vec());
         let txn_id = txn_id(transfer).map(<[u8]>::to_vec);
-        link.partial = Some(Partial { delivery_id, tag, message_format, settled, txn_id, message });
+        let handed_bytes = 0;
+        link.partial =
+            Some(Partial { delivery_id, tag, message_format, settled, txn_id, message, handed_bytes });
         return Ok(None);
     }
     link.check_settled(settled).map_err(of_link)?;
-    Ok(Some(Delivery {
+    Ok(Some(Event::Delivery(Delivery {
         channel,
         handle,
         delivery_id,
@@ -313,32 +311,43 @@ fn take_transfer<'b>(
         state: transfer.state,
         batchable: transfer.batchable,
         message: Cow::Borrowed(payload),
-    }))
+    })))
 }
 
 /// A further transfer of a delivery. What is aborted is forgotten.
 fn go_on<'b>(
-    link: &mut Link,
+    (channel, link): (u16, &mut Link),
     mut partial: Partial,
     transfer: &Transfer<'b>,
-    payload: &[u8],
-    message_bytes_max: u64,
-) -> Result<Option<Delivery<'b>>, Wrong> {
+    payload: &'b [u8],
+) -> Result<Option<Event<'b>>, Wrong> {
     Link::check_same(&partial, transfer)?;
+    let handle = transfer.handle;
+    let part = |bytes, then| Ok(Some(Event::Part(Part { channel, handle, bytes, then })));
+    let was_handed = partial.handed_bytes > 0;
     if transfer.aborted {
-        return Ok(None);
+        return if was_handed { part(Cow::Borrowed(&[]), Then::Aborted) } else { Ok(None) };
     }
-    check_size(partial.message.len() + payload.len(), message_bytes_max)?;
-    partial.message.extend_from_slice(payload);
+    let held = partial.message.len() + payload.len();
+    check_size(partial.handed_bytes + held as u64, link.message_bytes_max)?;
     partial.settled |= transfer.settled.unwrap_or(false);
+    let is_handed = was_handed || (link.is_large && transfer.more && held > LARGE_MESSAGE_BYTES);
+    let bytes = match (was_handed, is_handed) {
+        (true, _) => Cow::Borrowed(payload),
+        (false, is_handed) => {
+            partial.message.extend_from_slice(payload);
+            if is_handed { Cow::Owned(core::mem::take(&mut partial.message)) } else { Cow::Borrowed(&[][..]) }
+        }
+    };
+    partial.handed_bytes += bytes.len() as u64;
     if transfer.more {
         link.partial = Some(partial);
-        return Ok(None);
+        return if is_handed { part(bytes, Then::More) } else { Ok(None) };
     }
     link.check_settled(partial.settled)?;
-    Ok(Some(Delivery {
-        channel: 0,
-        handle: transfer.handle,
+    let delivery = Delivery {
+        channel,
+        handle,
         delivery_id: partial.delivery_id,
         tag: Cow::Owned(partial.tag),
         message_format: partial.message_format,
@@ -347,11 +356,12 @@ fn go_on<'b>(
         state: transfer.state,
         batchable: transfer.batchable,
         message: Cow::Owned(partial.message),
-    }))
+    };
+    if is_handed { part(bytes, Then::End(Box::new(delivery))) } else { Ok(Some(Event::Delivery(delivery))) }
 }
 
-fn check_size(bytes: usize, bytes_max: u64) -> Result<(), Wrong> {
-    if bytes as u64 <= bytes_max {
+fn check_size(bytes: u64, bytes_max: u64) -> Result<(), Wrong> {
+    if bytes <= bytes_max {
         return Ok(());
     }
     Err((

@@ -1,7 +1,7 @@
 //! What is sent by the caller's wish: answers, credit, deliveries, states.
 
 use super::{
-    Attached, Connection, Notice, Outgoing,
+    Attached, Connection, ConnectionConfig, Notice, Outgoing,
     link::{Link, Stage},
 };
 use crate::{
@@ -67,13 +67,17 @@ impl Connection {
         let Stage::Attaching { detached } = link.stage else { return };
         link.stage = Stage::Attached;
         link.snd_settle_mode = attached.snd_settle_mode;
+        let ConnectionConfig { message_bytes_max, whole_message_bytes_max, .. } = *self.config;
+        link.is_large = attached.large && link.role == Role::Receiver;
+        link.message_bytes_max =
+            if link.is_large { message_bytes_max } else { message_bytes_max.min(whole_message_bytes_max) };
         let answer = Attach {
             snd_settle_mode: attached.snd_settle_mode,
             rcv_settle_mode: attached.rcv_settle_mode,
             source: attached.source,
             target: attached.target,
             unsettled: attached.unsettled,
-            max_message_size: (link.role == Role::Receiver).then_some(self.config.message_bytes_max),
+            max_message_size: (link.role == Role::Receiver).then_some(link.message_bytes_max),
             offered_capabilities: attached.offered_capabilities,
             properties: attached.properties,
             ..refusal(link, handle)
@@ -149,8 +153,20 @@ impl Connection {
     /// # Errors
     /// If it cannot be sent now, or at all. Then nothing is.
     pub fn deliver(&mut self, channel: u16, handle: u32, delivery: &Outgoing<'_>) -> Result<u32, NotSent> {
+        self.send(channel, handle, delivery, false)
+    }
+
+    /// Sends a delivery, or the first bytes of one of which `more` come.
+    #[inline]
+    pub(super) fn send(
+        &mut self,
+        channel: u16,
+        handle: u32,
+        delivery: &Outgoing<'_>,
+        more: bool,
+    ) -> Result<u32, NotSent> {
         let link = self.link(channel, handle).filter(|link| link.role == Role::Sender);
-        let link = link.ok_or(NotSent::NoLink)?;
+        let link = link.filter(|link| !link.is_sending).ok_or(NotSent::NoLink)?;
         let credit = link.credit.checked_sub(1).ok_or(NotSent::NoCredit)?;
         let bytes = delivery.message.iter().map(|piece| piece.len() as u64).sum();
         let bytes_max = link.remote_message_bytes_max;
@@ -172,6 +188,7 @@ impl Connection {
             delivery_tag: Some(delivery.tag),
             message_format: Some(delivery.message_format),
             settled: Some(delivery.settled),
+            more,
             ..Transfer::default()
         };
         let start = self.output.len();
@@ -208,7 +225,7 @@ impl Connection {
         }
     }
 
-    fn link_mut(&mut self, channel: u16, handle: u32, role: Role) -> Option<&mut Link> {
+    pub(super) fn link_mut(&mut self, channel: u16, handle: u32, role: Role) -> Option<&mut Link> {
         let session = self.sessions.get_mut(&channel).filter(|session| !session.is_ending)?;
         let link = session.links.get_mut(&handle)?;
         (link.stage == Stage::Attached && link.role == role).then_some(link)

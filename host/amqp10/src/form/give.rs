@@ -27,6 +27,17 @@ pub struct Giving<'a> {
 /// with first-acquirer and delivery-count (section 3.2.1), and the annotations with the exchange and the routing key.
 /// The rest is as it came. How often it failed its annotation `x-delivery-count` says.
 pub fn give<'a>(kept: &'a [u8], body: &'a [u8], giving: &Giving<'_>, head: &'a mut Vec<u8>) -> [&'a [u8]; 5] {
+    let ([head, bare, data_head], footer) = give_around(kept, body.len(), giving, head);
+    [head, bare, data_head, body, footer]
+}
+
+/// The same for a body of so many bytes: what comes in front of it, and behind it.
+pub fn give_around<'a>(
+    kept: &'a [u8],
+    body_bytes: usize,
+    giving: &Giving<'_>,
+    head: &'a mut Vec<u8>,
+) -> ([&'a [u8]; 3], &'a [u8]) {
     head.clear();
     let parts = Parts::of(kept);
     let came = parts.header();
@@ -44,13 +55,13 @@ pub fn give<'a>(kept: &'a [u8], body: &'a [u8], giving: &Giving<'_>, head: &'a m
     let bare_start = parts.header.len() + parts.annotations.len();
     let data_start = kept.len() - parts.footer.len() - parts.data_head.len();
     let bare = kept.get(bare_start..data_start).unwrap_or_default();
-    if parts.data_head.is_empty() || data_bytes(parts.data_head) == Some(body.len()) {
-        return [head, bare, parts.data_head, body, parts.footer];
+    if parts.data_head.is_empty() || data_bytes(parts.data_head) == Some(body_bytes) {
+        return ([head, bare, parts.data_head], parts.footer);
     }
     // The body is another than the one that came.
     head.extend_from_slice(bare);
-    put_data_head(head, body.len());
-    [head, body, parts.footer, &[], &[]]
+    put_data_head(head, body_bytes);
+    ([head, &[], &[]], parts.footer)
 }
 
 fn put_annotations(out: &mut Vec<u8>, parts: &Parts<'_>, giving: &Giving<'_>) {

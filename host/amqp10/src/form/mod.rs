@@ -11,13 +11,14 @@
 
 pub mod address;
 mod give;
+pub mod large;
 mod parts;
 mod patch;
 mod project;
 #[cfg(test)]
 mod tests;
 
-pub use give::{Giving, give};
+pub use give::{Giving, give, give_around};
 pub use parts::Kept;
 pub use project::model_value;
 

@@ -62,7 +62,7 @@ impl Kept {
 }
 
 /// How many bytes of a data section stand in front of its content.
-fn data_head(section: &[u8]) -> Option<usize> {
+pub(super) fn data_head(section: &[u8]) -> Option<usize> {
     let mut reader = Reader::new(section);
     reader.octet().ok()?;
     reader.span().ok()?;

@@ -263,6 +263,20 @@ impl Scanner {
         }
     }
 
+    /// Where the body begins, once its first section does.
+    #[must_use]
+    pub fn body_start(&self) -> Option<usize> {
+        let begins = self.section.filter(|section| section.is_body()).map(|_| self.start);
+        self.layout.body.map(|body| body.span.start).or(begins)
+    }
+
+    /// Where the footer begins, once it does.
+    #[must_use]
+    pub fn footer_start(&self) -> Option<usize> {
+        let begins = self.section.filter(|section| *section == Section::Footer).map(|_| self.start);
+        self.layout.footer.map(|footer| footer.start).or(begins)
+    }
+
     /// No more bytes come.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod management_responses;
 mod part1_types;
 mod part2_connections;
 mod part2_frames;
+mod part2_large;
 mod part2_links;
 mod part2_performatives;
 mod part2_sessions;

@@ -176,6 +176,7 @@ impl Peer {
                 format!("delivery {channel}/{handle} {id} of {}{settled}", delivery.message.len())
             }
             Event::Aborted { channel, handle } => format!("aborted {channel}/{handle}"),
+            Event::Part(part) => format!("part {}/{} of {}", part.channel, part.handle, part.bytes.len()),
             Event::Disposition { channel, disposition } => {
                 format!("disposition {channel} {}-{:?}", disposition.first, disposition.last)
             }

@@ -5,6 +5,7 @@ use super::{
     Connection, Open,
     beside::{Answer, Asked},
     exchange::{self, Bind},
+    leaving::{self, Head},
     queue::{self, count_of},
 };
 use crate::conversion;
@@ -183,13 +184,18 @@ impl Connection {
     /// basic.get (section 1.8.3.10). 404 not there; 405 exclusive to another connection.
     fn on_get(&mut self, channel: u16, queue: &[u8], no_ack: bool, router: &mut dyn Router) -> Answer {
         let queue = self.queue_named(channel, queue)?;
-        let session = &mut self.session;
+        let (session, leaving, store) = (&mut self.session, &mut self.leaving, &self.shared.store);
         let open = self
             .open
             .as_mut()
             .ok_or(Refusal::NotImplemented { what: "a request before connection.open".into() })?;
         open.acting().demand_read(&queue)?;
         let found = open.client.get(channel, &queue, no_ack, router, &mut |got| {
+            if let Some(stub) = got.message.far() {
+                let head = Head::GetOk(got.delivery_tag, got.redelivered, count_of(got.messages_left));
+                *leaving = leaving::begin(session, store, channel, &head, (&got.message, &stub));
+                return;
+            }
             if !conversion::is_of(got.message.form, FORM) {
                 let (properties, body) = conversion::to_amqp091(&got.message);
                 let message = MessageView { form: FORM, properties: &properties, body: &body, ..got.message };
@@ -204,6 +210,7 @@ impl Connection {
                 &got.message,
             );
         })?;
+        self.deliveries_wait |= self.leaving.is_some();
         Ok((!found).then_some(Method::BasicGetEmpty {}))
     }
 

@@ -1,7 +1,7 @@
 //! Dead letters: what a client rejects goes on to the dead-letter exchange of its queue, from the
 //! client's own connection.
 
-use super::Connection;
+use super::{Connection, leaving::Leaving};
 use leveret_amqp091::{Event, Method};
 use leveret_broker::port::Router;
 use std::time::Duration;
@@ -64,6 +64,7 @@ impl Connection {
             .into_iter()
             .chain(client.deliver_due_ms())
             .chain(client.overdue_ms())
+            .chain(self.leaving.as_ref().and_then(Leaving::due_ms))
             .min()
     }
 
@@ -73,6 +74,7 @@ impl Connection {
         self.requeue_overdue(router);
         let due_ms = self.open.as_ref().and_then(|open| open.client.deliver_due_ms());
         self.deliveries_wait |= due_ms.is_some_and(|due_ms| due_ms <= router.now_ms());
+        self.deliveries_wait |= self.leaving.is_some();
     }
 
     /// Puts back what was delivered and not settled in time.

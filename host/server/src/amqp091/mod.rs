@@ -17,6 +17,7 @@ mod connection;
 pub mod dead_letter;
 mod exchange;
 mod held;
+mod leaving;
 mod permissions;
 mod publish;
 mod queue;
@@ -30,12 +31,12 @@ use crate::{
     connection::{ConnectionWake, Forced, LoginCheck, OUTPUT_BYTES_HARD_MAX, OnceWake},
     conversion,
     live::Place,
-    store::Pressure,
+    store::{DiskStore, Pressure},
     wiring::Shared,
 };
 use held::{ChannelWake, Held, Next, OpenChannel};
 use leveret_access::{Identity, Rights};
-use leveret_amqp091::{Event, Session, channels::ByChannel, form::FORM};
+use leveret_amqp091::{Event, Session, channels::ByChannel, delivery, form::FORM};
 use leveret_broker::{
     Client, ConnectionId, Delivery, Publisher, Sink, Vhost,
     port::{Router, Wake},
@@ -95,6 +96,8 @@ pub struct Connection {
     held: Held,
     /// Consumers that ended, by channel and tag, whose channels wait for an answer that comes first.
     cancelled: Vec<(u16, Name)>,
+    /// A large message that goes out.
+    leaving: Option<leaving::Leaving>,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
     memory_wake: Arc<OnceWake>,
@@ -176,6 +179,7 @@ impl Connection {
             publishing: publish::Publishing::default(),
             held,
             cancelled: Vec::new(),
+            leaving: None,
             deliveries_wait: false,
             blocked: false,
         }
@@ -216,6 +220,7 @@ impl Connection {
         let mut batch = Vec::new();
         while !self.session.is_closed()
             && self.session.output_bytes() <= output_bytes_max
+            && self.leaving.is_none()
             && waited.map_or_else(|| !self.held.is_full(), |number| !self.held.waits(number))
         {
             let rest = bytes.get(used..).unwrap_or_default();
@@ -355,17 +360,25 @@ impl Connection {
 
     /// Encodes deliveries until `output_bytes_max` wait for the socket.
     pub fn deliver(&mut self, output_bytes_max: usize, router: &mut dyn Router) {
-        let Some(open) = &mut self.open else {
+        if self.open.is_none() && self.leaving.is_none() {
             self.deliveries_wait = false;
             return;
-        };
-        let mut sink = SessionSink { session: &mut self.session, output_bytes_max };
+        }
+        if self.leaving.is_some() && !self.send_leaving(output_bytes_max, router) {
+            self.deliveries_wait = true;
+            return;
+        }
+        let Some(open) = &mut self.open else { return };
+        let (session, leaving) = (&mut self.session, &mut self.leaving);
+        let mut sink = SessionSink { session, leaving, store: &self.shared.store, output_bytes_max };
         self.deliveries_wait = open.client.deliver(router, &mut sink);
+        // Whatever is behind it.
+        self.deliveries_wait |= self.leaving.is_some();
     }
 
     /// Whether [`Self::deliver`] stopped for want of room and there is room again.
     pub fn has_deliveries(&mut self) -> bool {
-        self.deliveries_wait && self.session.output().len() < crate::connection::OUTPUT_BYTES_SOFT_MAX
+        self.deliveries_wait && self.output().len() < crate::connection::OUTPUT_BYTES_SOFT_MAX
     }
 
     /// Whether there is room again to go on with what waited.
@@ -382,7 +395,7 @@ impl Connection {
             // Nothing of it is taken any more, but the answer to the close.
             return Reading::Open;
         }
-        if !self.look_at_pressure() || self.held.is_full() {
+        if self.leaving.is_some() || !self.look_at_pressure() || self.held.is_full() {
             return Reading::Paused;
         }
         // What is held back is slow enough.
@@ -437,7 +450,10 @@ impl Connection {
 
     /// What waits to be written.
     pub fn output(&mut self) -> &mut Vec<u8> {
-        self.session.output()
+        match &mut self.leaving {
+            Some(leaving) => leaving.wire(),
+            None => self.session.output(),
+        }
     }
 
     /// Whether the handshake is over.
@@ -496,6 +512,7 @@ impl Connection {
     /// The socket is gone: nothing can be delivered any more.
     pub fn hang_up(&mut self, router: &mut dyn Router) {
         self.deliveries_wait = false;
+        self.leaving = None;
         if let Some(open) = &mut self.open {
             open.client.stop_consuming(router);
         }
@@ -549,12 +566,14 @@ impl Connection {
 /// Encodes deliveries straight into the session's output.
 struct SessionSink<'a> {
     session: &'a mut Session,
+    leaving: &'a mut Option<leaving::Leaving>,
+    store: &'a DiskStore,
     output_bytes_max: usize,
 }
 
 impl Sink for SessionSink<'_> {
     fn has_room(&self) -> bool {
-        self.session.output_bytes() < self.output_bytes_max
+        self.session.output_bytes() < self.output_bytes_max && self.leaving.is_none()
     }
 
     fn deliver(&mut self, delivery: Delivery<'_>) {
@@ -575,6 +594,16 @@ impl SessionSink<'_> {
     /// A message that came by another protocol.
     #[cold]
     fn deliver_converted(&mut self, delivery: &Delivery<'_>) {
+        if let Some(stub) = delivery.message.far() {
+            let head = leaving::Head::Deliver(delivery::Delivery {
+                consumer_tag: delivery.consumer_tag,
+                delivery_tag: delivery.delivery_tag,
+                redelivered: delivery.redelivered,
+            });
+            let about = (&delivery.message, &stub);
+            *self.leaving = leaving::begin(self.session, self.store, delivery.channel, &head, about);
+            return;
+        }
         let (properties, body) = conversion::to_amqp091(&delivery.message);
         let message = MessageView { form: FORM, properties: &properties, body: &body, ..delivery.message };
         self.session.deliver(

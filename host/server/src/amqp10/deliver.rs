@@ -1,15 +1,20 @@
 //! Deliveries on their way out: encoded straight from the queue into the connection's output.
 
-use super::{Connection, Session, links::handle_of};
-use crate::conversion;
+use super::{
+    Connection, Session,
+    departing::{Departing, Departure, is_free},
+    links::handle_of,
+};
+use crate::{conversion, store::DiskStore};
 use leveret_amqp10::{
     Condition,
     connection::{self as protocol, NotSent, Outgoing},
-    form::{self, Giving, give},
+    form::{self, Giving, give, give_around},
     messaging::MESSAGE_FORMAT,
     performatives::{DeliveryTag, Error},
 };
-use leveret_broker::{Delivery, Settle, Sink, port::Router};
+use leveret_broker::{Delivery, Settle, Sink, port::Router, store::Store as _};
+use leveret_model::{MessageView, Name, Stub};
 use std::{borrow::Cow, collections::BTreeMap};
 
 /// What is made anew of a message, and what was not sent.
@@ -30,6 +35,8 @@ struct Unsent {
 
 struct LinkSink<'a> {
     protocol: &'a mut protocol::Connection,
+    departing: &'a mut Departing,
+    store: &'a DiskStore,
     sessions: &'a mut BTreeMap<u16, Session>,
     scratch: &'a mut Scratch,
     output_bytes_max: usize,
@@ -42,6 +49,10 @@ impl Sink for LinkSink<'_> {
 
     fn has_room_on(&self, channel: u16) -> bool {
         self.has_room() && self.protocol.has_window(channel)
+    }
+
+    fn has_room_for(&self, channel: u16, consumer_tag: &Name) -> bool {
+        self.has_room_on(channel) && is_free(self.departing, channel, handle_of(consumer_tag))
     }
 
     fn deliver(&mut self, delivery: Delivery<'_>) {
@@ -61,15 +72,30 @@ impl Sink for LinkSink<'_> {
             });
         };
         let message = &delivery.message;
-        let (properties, body) = if conversion::is_of(message.form, form::FORM) {
-            (Cow::Borrowed(message.properties), Cow::Borrowed(message.body))
-        } else {
-            conversion::to_amqp10(message)
-        };
         let giving = Giving {
             exchange: message.exchange,
             routing_key: message.routing_key,
             redelivered: delivery.redelivered,
+        };
+        if let Some(stub) = message.far() {
+            let (protocol, head) = (&mut *self.protocol, &mut self.scratch.head);
+            let to = (channel, handle, settled);
+            return match begin(protocol, to, (message, &stub), (&giving, tag), head) {
+                Ok(departure) => {
+                    departure.id.into_iter().for_each(|id| session.sent.push(id, handle, tag));
+                    let far = self.store.far(&stub);
+                    self.departing.push(Departure { far, ..departure });
+                }
+                Err(why) => {
+                    let tag = (!settled).then_some(tag);
+                    self.scratch.unsent.push(Unsent { channel, handle: Some(handle), tag, why });
+                }
+            };
+        }
+        let (properties, body) = if conversion::is_of(message.form, form::FORM) {
+            (Cow::Borrowed(message.properties), Cow::Borrowed(message.body))
+        } else {
+            conversion::to_amqp10(message)
         };
         let mut head = std::mem::take(&mut self.scratch.head);
         let pieces = give(&properties, &body, &giving, &mut head);
@@ -92,18 +118,46 @@ impl Sink for LinkSink<'_> {
     }
 }
 
+/// Begins the delivery of a message whose body is in a file.
+fn begin(
+    protocol: &mut protocol::Connection,
+    (channel, handle, settled): (u16, u32, bool),
+    (message, stub): (&MessageView<'_>, &Stub),
+    (giving, tag): (&Giving<'_>, u64),
+    head: &mut Vec<u8>,
+) -> Result<Departure, NotSent> {
+    let body_bytes = usize::try_from(stub.body_bytes()).unwrap_or(usize::MAX);
+    let (before, footer) = give_around(message.properties, body_bytes, giving, head);
+    let around: usize = before.iter().map(|piece| piece.len()).sum::<usize>() + footer.len();
+    let number = (tag as u32).to_be_bytes();
+    let outgoing = Outgoing {
+        tag: DeliveryTag::new(&number).unwrap_or_default(),
+        message_format: MESSAGE_FORMAT,
+        settled,
+        message: &before,
+    };
+    let id = protocol.begin_delivery(channel, handle, &outgoing, stub.body_bytes() + around as u64)?;
+    let (id, footer, stub) = ((!settled).then_some(id), footer.into(), *stub);
+    Ok(Departure { channel, handle, id, stub, footer, far: None, reader: None })
+}
+
 impl Connection {
     /// Encodes deliveries until `output_bytes_max` wait for the socket.
     pub fn deliver(&mut self, output_bytes_max: usize, router: &mut dyn Router) {
         self.deliveries_wait = false;
+        let mut again = self.departing.takes_turns() && self.send_parts(output_bytes_max, router);
         let Some(open) = &mut self.open else { return };
         let mut sink = LinkSink {
             protocol: &mut self.protocol,
+            departing: &mut self.departing,
+            store: &self.shared.store,
             sessions: &mut open.sessions,
             scratch: &mut self.scratch,
             output_bytes_max,
         };
         self.deliveries_wait = open.client.deliver(router, &mut sink);
+        again |= self.send_parts(output_bytes_max, router);
+        self.deliveries_wait |= again;
         if !self.scratch.unsent.is_empty() {
             self.give_back_unsent(router);
         }

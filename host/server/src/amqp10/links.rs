@@ -145,6 +145,7 @@ impl Connection {
         let answer = Attached {
             source: attach.source,
             target: Some(Target { expiry_policy: expiry_policy(target.dynamic), ..target }.into()),
+            large: true,
             ..Attached::as_asked(attach)
         };
         self.protocol.attached(channel, attach.handle, &answer);
@@ -320,6 +321,8 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         session.incoming.remove(&handle);
+        self.arriving.forget(channel, handle);
+        self.departing.forget(channel, handle);
         session.pairs.forget(handle);
         if let Some(link) = session.outgoing.remove(&handle) {
             open.client.cancel(channel, &link.tag, router);

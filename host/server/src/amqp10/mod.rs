@@ -14,8 +14,10 @@
 //! *Messages.* What is kept of a message is its encoded form (`leveret_amqp10::form`). One that came by another protocol
 //! is converted when it is delivered (`crate::conversion`).
 
+mod arriving;
 mod charge;
 mod deliver;
+mod departing;
 mod dynamic;
 mod links;
 mod login;
@@ -68,9 +70,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// As those of the other protocol.
+    /// As those of the other protocol, but for how large messages may be.
     #[must_use]
-    pub fn of(other: &SessionConfig) -> Self {
+    pub fn of(other: &SessionConfig, large_message_bytes_max: u64) -> Self {
         let has_anonymous = other.mechanisms.contains(&leveret_amqp091::Mechanism::Anonymous);
         let anonymous = has_anonymous.then_some(Mechanism::Anonymous);
         let mechanisms = || [Mechanism::Plain].into_iter().chain(anonymous);
@@ -79,7 +81,8 @@ impl Settings {
             container_id: other.cluster_name.clone(),
             frame_bytes_max: other.frame_bytes_max,
             idle_time_out_ms: u32::from(other.heartbeat_seconds) * 1000,
-            message_bytes_max: other.message_body_bytes_max,
+            message_bytes_max: large_message_bytes_max,
+            whole_message_bytes_max: other.message_body_bytes_max,
             mechanisms: mechanisms().collect(),
             capabilities: vec![leveret_amqp10::management::CAPABILITY, ANONYMOUS_RELAY],
             properties: vec![
@@ -126,6 +129,8 @@ pub struct Connection {
     identity: Option<Identity>,
     open: Option<Open>,
     publishing: publish::Publishing,
+    arriving: arriving::Arriving,
+    departing: departing::Departing,
     outcomes: outcomes::Outcomes,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
@@ -187,6 +192,8 @@ impl Connection {
             identity: None,
             open: None,
             publishing: publish::Publishing::default(),
+            arriving: arriving::Arriving::default(),
+            departing: departing::Departing::default(),
             deliveries_wait: false,
             draining: Vec::new(),
             is_credit_due: false,
@@ -261,6 +268,7 @@ impl Connection {
                 self.on_credit(channel, handle, credit, drain);
             }
             Event::Aborted { channel, handle } => self.on_aborted(channel, handle),
+            Event::Part(part) => self.on_part(part, router),
             Event::Window { .. } => {
                 self.send_responses();
                 self.deliveries_wait = true;
@@ -293,6 +301,7 @@ impl Connection {
         self.finish_login();
         self.outcomes.settle(&mut self.protocol);
         self.retry_publishes(router);
+        self.publish_arrived(router);
         self.go_on_committing(router);
         self.go_on_managing();
         self.publish_behind(router);
@@ -324,7 +333,10 @@ impl Connection {
 
     /// Whether the answer of a type is waited for, or much that was asked for: then nothing that comes is handled.
     fn is_waiting(&self) -> bool {
-        self.publishing.is_waiting() || self.transactions.is_waiting() || self.management.is_full()
+        self.publishing.is_waiting()
+            || self.arriving.is_waiting()
+            || self.transactions.is_waiting()
+            || self.management.is_full()
     }
 
     /// The moment of [`Reading::Slowed`] is over.
@@ -396,6 +408,7 @@ impl Connection {
     /// The socket is gone: nothing can be delivered any more.
     pub fn hang_up(&mut self, router: &mut dyn Router) {
         self.deliveries_wait = false;
+        self.departing.end();
         if let Some(open) = &mut self.open {
             open.client.stop_consuming(router);
         }
@@ -434,6 +447,7 @@ impl Connection {
     pub fn retry_due_ms(&self) -> Option<u64> {
         let client = &self.open.as_ref()?.client;
         let others = client.deliver_due_ms().into_iter().chain(client.overdue_ms());
+        let others = others.chain(self.departing.due_ms());
         client.dead_letters_due_ms().into_iter().chain(others).min()
     }
 
@@ -442,6 +456,7 @@ impl Connection {
         self.retry_dead_letters(router);
         self.requeue_overdue(router);
         let due_ms = self.open.as_ref().and_then(|open| open.client.deliver_due_ms());
+        let due_ms = due_ms.into_iter().chain(self.departing.due_ms()).min();
         self.deliveries_wait |= due_ms.is_some_and(|due_ms| due_ms <= router.now_ms());
     }
 
@@ -456,6 +471,8 @@ impl Connection {
     /// The connection is over: gives back what the client held.
     pub fn end(&mut self, router: &mut dyn Router) {
         self.publishing.end();
+        self.arriving.end();
+        self.departing.end();
         if let Some(mut open) = self.open.take() {
             open.presence.end();
             let wake: Arc<dyn Wake> = self.wake.clone();

@@ -133,6 +133,8 @@ impl Connection {
         self.management.forget_session(channel);
         self.end_transactions_of_session(channel);
         self.publishing.forget(channel);
+        self.arriving.forget_session(channel);
+        self.departing.forget_session(channel);
         self.draining.retain(|(of, _)| *of != channel);
         let Some(open) = &mut self.open else { return };
         open.place.close_channel(channel);

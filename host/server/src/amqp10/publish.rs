@@ -17,7 +17,7 @@ use crate::{acting::Acting, traffic::count_publish};
 use leveret_amqp10::{
     Condition,
     connection::Delivery,
-    form::{FORM, Kept, address::Address},
+    form::{FORM, Kept, address::Address, large::FAR},
     message::Message,
     messaging::{DeliveryState, MESSAGE_FORMAT},
     performatives::{Error, ReceiverSettleMode},
@@ -28,7 +28,9 @@ use leveret_broker::{
     port::{Router, Wake},
     traffic::ChannelTraffic,
 };
-use leveret_model::{MessageView, MoreKeys, Name, PublisherIdentity, Refusal, refusal::Resource};
+use leveret_model::{
+    MessageView, MoreKeys, Name, PublisherIdentity, Refusal, far::STUB_BYTES, refusal::Resource,
+};
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 /// How many messages the broker gets at once.
@@ -116,14 +118,28 @@ pub(super) struct Incoming<'b> {
     answer: Answer,
     exchange: Name,
     routing_key: Name,
-    kept: Kept,
-    message: Cow<'b, [u8]>,
-    more_keys: Option<Box<MoreKeys>>,
+    body: Body<'b>,
+    pub(super) more_keys: Option<Box<MoreKeys>>,
+}
+
+/// What came.
+pub(super) enum Body<'b> {
+    /// The message, and where its parts lie.
+    Near(Kept, Cow<'b, [u8]>),
+    /// All but the body, which is in a file.
+    Far {
+        /// As [`leveret_amqp10::form`] lays it out.
+        properties: Vec<u8>,
+        /// What stands for the body.
+        stub: [u8; STUB_BYTES],
+        /// The file is there as long as this is.
+        file: Arc<leveret_store::Body>,
+    },
 }
 
 /// Whom to tell what became of a message.
 #[derive(Clone, Copy)]
-struct Answer {
+pub(super) struct Answer {
     channel: u16,
     handle: u32,
     id: u32,
@@ -136,16 +152,20 @@ struct Answer {
     is_gone: bool,
 }
 
+impl<'b> Incoming<'b> {
+    pub(super) fn new(answer: Answer, (exchange, routing_key): (Name, Name), body: Body<'b>) -> Self {
+        Self { answer, exchange, routing_key, body, more_keys: None }
+    }
+}
+
 impl Incoming<'_> {
     fn view<'a>(&'a self, identity: &'a PublisherIdentity) -> MessageView<'a> {
-        MessageView {
-            exchange: &self.exchange,
-            routing_key: &self.routing_key,
-            form: FORM,
-            properties: self.kept.properties(&self.message),
-            body: self.kept.body(&self.message),
-            publisher: Some(identity),
-        }
+        let (form, properties, body) = match &self.body {
+            Body::Near(kept, message) => (FORM, kept.properties(message), kept.body(message)),
+            Body::Far { properties, stub, .. } => (FAR, properties.as_slice(), stub.as_slice()),
+        };
+        let (exchange, routing_key) = (self.exchange.as_bytes(), self.routing_key.as_bytes());
+        MessageView { exchange, routing_key, form, properties, body, publisher: Some(identity) }
     }
 
     /// Its session, its number there, whether it was settled when it came, and whether its sender settles second.
@@ -155,23 +175,32 @@ impl Incoming<'_> {
 
     /// How many bytes it keeps.
     pub(super) fn len_bytes(&self) -> usize {
-        self.message.len() + self.exchange.len() + self.routing_key.len()
+        let bytes = match &self.body {
+            Body::Near(_, message) => message.len(),
+            Body::Far { properties, stub, .. } => properties.len() + stub.len(),
+        };
+        bytes + self.exchange.len() + self.routing_key.len()
     }
 
     fn into_owned(self) -> Incoming<'static> {
-        Incoming { message: Cow::Owned(self.message.into_owned()), ..self }
+        let Self { answer, exchange, routing_key, body, more_keys } = self;
+        let body = match body {
+            Body::Near(kept, message) => Body::Near(kept, Cow::Owned(message.into_owned())),
+            Body::Far { properties, stub, file } => Body::Far { properties, stub, file },
+        };
+        Incoming { answer, exchange, routing_key, body, more_keys }
     }
 }
 
 /// A message that goes nowhere, and why.
-struct Denied {
+pub(super) struct Denied {
     why: Why,
     /// Its link goes too.
     detaches: bool,
 }
 
 impl Denied {
-    fn new(condition: Condition, description: impl Into<String>) -> Self {
+    pub(super) fn new(condition: Condition, description: impl Into<String>) -> Self {
         let why = Why { condition, description: description.into(), reason: None };
         Self { why, detaches: false }
     }
@@ -259,7 +288,12 @@ impl Connection {
     }
 
     /// A message that is part of a transaction; it is rejected where that cannot be.
-    fn publish_in_transaction(&mut self, txn_id: &[u8], message: Incoming<'_>, router: &mut dyn Router) {
+    pub(super) fn publish_in_transaction(
+        &mut self,
+        txn_id: &[u8],
+        message: Incoming<'_>,
+        router: &mut dyn Router,
+    ) {
         let answer = message.answer;
         if let Err(error) = self.send_in_transaction(txn_id, message.into_owned()) {
             self.deny(answer, Denied::new(error.condition(), error.to_string()), router);
@@ -284,7 +318,7 @@ impl Connection {
         }
     }
 
-    fn publish_all(&mut self, mut batch: Vec<Incoming<'_>>, router: &mut dyn Router) {
+    pub(super) fn publish_all(&mut self, mut batch: Vec<Incoming<'_>>, router: &mut dyn Router) {
         if batch.is_empty() {
             return;
         }
@@ -300,7 +334,7 @@ impl Connection {
         let (waiter, token) = self.outcomes.next();
         open.publisher.confirm_to(&waiter, token);
         let done = open.publisher.publish(&open.vhost, router, &views, &mut outcomes, &waker);
-        let lengths = views.iter().take(outcomes.len()).map(|view| view.message.body.len());
+        let lengths = views.iter().take(outcomes.len()).map(|view| view.message.body_bytes() as usize);
         open.place.about().traffic.count_bodies(lengths);
         drop(views);
         let routed = open.publisher.take_routed();
@@ -351,7 +385,7 @@ impl Connection {
         }
     }
 
-    fn deny(&mut self, answer: Answer, denied: Denied, router: &mut dyn Router) {
+    pub(super) fn deny(&mut self, answer: Answer, denied: Denied, router: &mut dyn Router) {
         let (_, token) = self.outcomes.next();
         self.deny_at(answer, token, denied, router);
     }
@@ -417,43 +451,39 @@ impl Open {
     /// What came on a link, and where it goes; `None` if the link is gone.
     #[allow(clippy::result_large_err, reason = "it is rare, and dealt with at once")]
     fn receive<'b>(&mut self, delivery: Delivery<'b>) -> Result<Option<Incoming<'b>>, (Answer, Denied)> {
-        let Delivery { channel, handle, delivery_id: id, settled, .. } = delivery;
-        let session = self.sessions.get(&channel);
-        let Some(link) = session.and_then(|session| session.incoming.get(&handle)) else { return Ok(None) };
+        let Some((answer, to)) = self.answer_for(&delivery) else { return Ok(None) };
+        if delivery.message_format != MESSAGE_FORMAT {
+            let text = format!("message-format {} is not known", delivery.message_format);
+            return Err((answer, Denied::new(Condition::NotImplemented, text)));
+        }
+        let kept = Kept::of(&delivery.message)
+            .map_err(|error| (answer, Denied::new(Condition::DecodeError, error.to_string())))?;
+        let to = match to {
+            To::Node { exchange, routing_key } => (exchange, routing_key),
+            To::Anywhere => self.addressed(&delivery.message).map_err(|denied| (answer, denied))?,
+        };
+        let mut incoming = Incoming::new(answer, to, Body::Near(kept, delivery.message));
+        match self.look_at(&incoming) {
+            Ok(more_keys) => incoming.more_keys = more_keys,
+            Err(denied) => return Err((answer, denied)),
+        }
+        Ok(Some(incoming))
+    }
+
+    /// Whom to tell what becomes of a delivery, and where its link leads; `None` if the link is gone.
+    pub(super) fn answer_for(&self, delivery: &Delivery<'_>) -> Option<(Answer, To)> {
+        let Delivery { channel, handle, delivery_id: id, settled, .. } = *delivery;
+        let link = self.sessions.get(&channel)?.incoming.get(&handle)?;
         let second = match delivery.rcv_settle_mode {
             Some(mode) => mode == ReceiverSettleMode::Second,
             None => link.second,
         };
         let is_fixed = matches!(link.to, To::Node { .. });
-        let answer = || Answer { channel, handle, id, settled, second, is_fixed, is_gone: false };
-        let to = link.to.clone();
-        if delivery.message_format != MESSAGE_FORMAT {
-            let text = format!("message-format {} is not known", delivery.message_format);
-            return Err((answer(), Denied::new(Condition::NotImplemented, text)));
-        }
-        let kept = Kept::of(&delivery.message)
-            .map_err(|error| (answer(), Denied::new(Condition::DecodeError, error.to_string())))?;
-        let (exchange, routing_key) = match to {
-            To::Node { exchange, routing_key } => (exchange, routing_key),
-            To::Anywhere => self.addressed(&delivery.message).map_err(|denied| (answer(), denied))?,
-        };
-        let mut incoming = Incoming {
-            answer: answer(),
-            exchange,
-            routing_key,
-            kept,
-            message: delivery.message,
-            more_keys: None,
-        };
-        match self.look_at(&incoming) {
-            Ok(more_keys) => incoming.more_keys = more_keys,
-            Err(denied) => return Err((answer(), denied)),
-        }
-        Ok(Some(incoming))
+        Some((Answer { channel, handle, id, settled, second, is_fixed, is_gone: false }, link.to.clone()))
     }
 
     /// What is looked at in each message: whose it says it is, its further routing keys, topics.
-    fn look_at(&mut self, incoming: &Incoming<'_>) -> Result<Option<Box<MoreKeys>>, Denied> {
+    pub(super) fn look_at(&mut self, incoming: &Incoming<'_>) -> Result<Option<Box<MoreKeys>>, Denied> {
         let view = incoming.view(&self.identity);
         let more_keys = view.more_keys().map_err(|text| Denied::new(Condition::InvalidField, text))?;
         let mut acting = Acting { vhost: &self.vhost, rights: Some(&mut self.rights) };
@@ -462,7 +492,7 @@ impl Open {
     }
 
     /// Where a message goes that says so itself.
-    fn addressed(&mut self, message: &[u8]) -> Result<(Name, Name), Denied> {
+    pub(super) fn addressed(&mut self, message: &[u8]) -> Result<(Name, Name), Denied> {
         let unfit = |text: String| Denied::new(Condition::PreconditionFailed, text);
         let message = Message::new(message).map_err(|error| unfit(error.to_string()))?;
         let to = message

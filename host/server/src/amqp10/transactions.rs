@@ -365,7 +365,7 @@ impl Connection {
         let mut outcomes = Vec::with_capacity(views.len());
         let done = committing.transaction.publish(router, &views, &mut outcomes, &waker);
         let all = done >= views.len();
-        let lengths = views.iter().take(outcomes.len()).map(|view| view.message.body.len());
+        let lengths = views.iter().take(outcomes.len()).map(|view| view.message.body_bytes() as usize);
         open.place.about().traffic.count_bodies(lengths);
         drop(views);
         open.count(rest, &outcomes, committing.transaction.take_routed());

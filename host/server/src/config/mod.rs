@@ -10,6 +10,7 @@ mod any_file;
 mod compatibility;
 mod durability;
 mod intercept;
+mod messages;
 mod policies;
 mod tables;
 #[cfg(test)]
@@ -144,6 +145,10 @@ pub struct Settings {
     /// MiB of queued messages from which on publishers wait [default: 40 % of the machine's memory]
     #[arg(long, env = "LEVERET_MEMORY_MIB", value_name = "MIB")]
     pub memory_mib: Option<u64>,
+
+    /// MiB that a message of AMQP 1.0 may have [default: 256]
+    #[arg(long, env = "LEVERET_LARGE_MESSAGE_MIB", value_name = "MIB")]
+    pub large_message_mib: Option<u64>,
 
     /// MiB of memory that compiling a plugin may take [default: 2048]
     #[arg(long, env = "LEVERET_COMPILE_MEMORY_MIB", value_name = "MIB")]
@@ -370,6 +375,7 @@ impl Settings {
             vhosts: self.vhosts.or(other.vhosts),
             workers: self.workers.or(other.workers),
             memory_mib: self.memory_mib.or(other.memory_mib),
+            large_message_mib: self.large_message_mib.or(other.large_message_mib),
             compile_memory_mib: self.compile_memory_mib.or(other.compile_memory_mib),
             compile_cpu_seconds: self.compile_cpu_seconds.or(other.compile_cpu_seconds),
             retry_max_ms: self.retry_max_ms.or(other.retry_max_ms),
@@ -425,6 +431,8 @@ pub struct Config {
     pub workers: usize,
     /// How many bytes of queued messages there may be before publishers wait.
     pub memory_bytes_max: u64,
+    /// How many bytes a message of AMQP 1.0 may have.
+    pub large_message_bytes_max: u64,
     /// What compiling a plugin may take.
     pub compile_limits: CompileLimits,
     /// How long what was refused waits at most before it is tried again, in milliseconds.
@@ -518,6 +526,7 @@ impl TryFrom<Settings> for Config {
             vhosts,
             workers,
             memory_bytes_max,
+            large_message_bytes_max: messages::large_bytes_max(settings.large_message_mib)?,
             compile_limits,
             retry_ms_max,
             announced: Announced::of(settings.announced_product, settings.announced_version)?,

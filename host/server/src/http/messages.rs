@@ -11,7 +11,7 @@ use super::{
     login::Caller,
     path::Names,
 };
-use crate::conversion;
+use crate::{conversion, store::DiskStore};
 use axum::{Extension, Json, extract::State};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_amqp091::{form::FORM, properties::Properties};
@@ -19,7 +19,7 @@ use leveret_broker::{Client, Publish, Published, Publisher, Receipt, Settle, por
 use leveret_model::{MessageView, Name, Property, PublisherIdentity, Refusal};
 use leveret_plugin::Worker as PluginWorker;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// The properties by their names here, but the headers.
 const PROPERTIES: [(&str, Property); 12] = [
@@ -185,6 +185,7 @@ pub(super) async fn get(
     api.queue(&vhost, &queue)?;
     entered.acting().demand_read(queue.as_bytes())?;
     let (vhost, place) = (entered.vhost.clone(), entered.vhost.name().clone());
+    let store = api.shared.store.clone();
     let work = move |worker: &mut PluginWorker| -> Result<Vec<Value>, Refusal> {
         let mut client = Client::new(vhost, NOBODY, Arc::new(Nobody));
         client.open_channel(1);
@@ -193,8 +194,9 @@ pub(super) async fn get(
         let is_base64 = encoding == "base64";
         while (got.len() as u64) < count.min(MESSAGES_MAX) && bytes <= MESSAGE_BYTES_MAX {
             let any = client.get(1, queue.as_bytes(), false, worker, &mut |message| {
-                bytes += message.message.body.len() + message.message.properties.len();
-                got.push(describe(&message, is_base64, truncate));
+                let body = body_of(&store, &message.message, truncate);
+                bytes += body.len() + message.message.properties.len();
+                got.push(describe(&message, &body, is_base64));
             });
             if !any? {
                 break;
@@ -215,7 +217,23 @@ pub(super) async fn get(
     Ok(Json(got?))
 }
 
-fn describe(got: &leveret_broker::Got<'_>, is_base64: bool, truncate: Option<u64>) -> Value {
+/// The body of a message, or the first bytes of it; of one that is far no more than any other has.
+fn body_of<'a>(store: &DiskStore, message: &MessageView<'a>, truncate: Option<u64>) -> Cow<'a, [u8]> {
+    let most = truncate.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let Some(stub) = message.far() else {
+        return message.body.get(..most).unwrap_or(message.body).into();
+    };
+    let most = most.min(leveret_model::limits::MESSAGE_BODY_BYTES_MAX as usize);
+    let mut body = Vec::new();
+    let read = store.open_body(&stub).map_err(|error| error.to_string());
+    let read = read.and_then(|mut reader| reader.read(most, &mut body).map_err(|why| why.to_string()));
+    if let Err(why) = read {
+        tracing::error!("a large message cannot be read: {why}");
+    }
+    body.into()
+}
+
+fn describe(got: &leveret_broker::Got<'_>, body: &[u8], is_base64: bool) -> Value {
     let message = &got.message;
     let converted = (!conversion::is_of(message.form, FORM)).then(|| conversion::to_amqp091(message).0);
     let properties = Properties::new(converted.as_deref().unwrap_or(message.properties));
@@ -239,14 +257,12 @@ fn describe(got: &leveret_broker::Got<'_>, is_base64: bool, truncate: Option<u64
     if !headers.is_empty() {
         shown.insert("headers".to_owned(), Value::Object(headers));
     }
-    let most = truncate.map_or(message.body.len(), |most| usize::try_from(most).unwrap_or(usize::MAX));
-    let body = message.body.get(..most).unwrap_or(message.body);
     let (payload, encoding) = match std::str::from_utf8(body) {
         Ok(text) if !is_base64 => (text.to_owned(), "string"),
         _ => (STANDARD.encode(body), "base64"),
     };
     json!({
-        "payload_bytes": message.body.len(),
+        "payload_bytes": message.body_bytes(),
         "redelivered": got.redelivered,
         "exchange": String::from_utf8_lossy(message.exchange),
         "routing_key": String::from_utf8_lossy(message.routing_key),

@@ -11,7 +11,7 @@
 
 use super::{
     Shared, message,
-    parts::Parts,
+    parts::{Apart, Parts},
     state,
     told::{Told, refused},
 };
@@ -94,12 +94,20 @@ impl DiskGroup {
 
     /// Puts a message; `self.targets` and `self.note` are its.
     fn put(&mut self, message: &MessageView<'_>, large: Option<&Arc<LargeBody>>, flags: u8, at_ms: u64) {
-        let Some(form) = message::number_of(message.form) else {
+        let Some(form) = message::number_of(message.near_form()) else {
             let what = format!("messages of {} cannot be kept", message.form.protocol());
             self.failed = Some(StoreFailure(what.into()));
             return;
         };
+        let flags = if message.far().is_some() { flags | message::FAR } else { flags };
         let payload = Payload { flags, at_ms, note: &self.note, ..Payload::of(message, form) };
+        if let Some(stub) = message.far() {
+            let body = self.shared.body(&stub);
+            if !self.parts.enqueue(&payload, Some(Apart::Written(&body)), &self.targets) {
+                self.failed = Some(refused(Refused::TooLarge));
+            }
+            return;
+        }
         if message.body.len() >= EXTENT_BODY_BYTES {
             let body: ExtentBody = match large {
                 Some(large) => large.clone(),
@@ -130,7 +138,7 @@ impl DiskGroup {
             let (form, flags, at_ms, body_here) = (*form, *flags, *at_ms, bytes);
             let payload =
                 Payload { form, flags, at_ms, note, exchange, routing_key, properties, body: body_here };
-            let apart = (!ordered).then_some((&self.shared.store, body));
+            let apart = (!ordered).then_some(Apart::ToWrite(&self.shared.store, body));
             if !self.parts.enqueue(&payload, apart, targets) {
                 self.failed = Some(refused(Refused::TooLarge));
             }

@@ -2,7 +2,8 @@
 //!
 //! - *Form:* 1 is AMQP 0-9-1, 2 is AMQP 1.0. A number is never used for another form.
 //! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them; 2 that the note of a message
-//!   that a plugin keeps begins with the time when it expires.
+//!   that a plugin keeps begins with the time when it expires; 4 that the body is far (`leveret_model::far`): in the
+//!   payload is what stands for it, and the file is read in windows.
 //! - *A message in a queue* has the time when it came; 0 where an earlier version wrote it.
 //! - *A held message* has the time when it is due, and as its note: u8 version, name of the exchange that holds it
 //!   (u8 length, bytes), u8 the type from which on it is asked, u8 how many emissions led to it.
@@ -10,6 +11,7 @@
 //!   expires, with flag 2; its key.
 
 use super::codec::{Malformed, Take, TakeMore, VERSION, put_name};
+use leveret_amqp10::form::{FORM, large::FAR as FAR_FORM};
 use leveret_broker::{
     port::Layer,
     store::{HeldAs, Stored},
@@ -25,6 +27,14 @@ pub(super) const DEAD_LETTERED: u8 = 1;
 
 /// The note begins with the time when the message expires.
 const EXPIRES: u8 = 2;
+
+/// The body is read in windows.
+pub(super) const FAR: u8 = 4;
+
+/// Whether the body of a payload is read in windows.
+pub(super) fn is_far(payload: &[u8]) -> bool {
+    Payload::decode(payload).is_ok_and(|payload| payload.flags & FAR != 0)
+}
 
 /// The note of a message that a plugin keeps under a key, and its flags.
 pub(super) fn kept_note(key: &[u8], end_ms: Option<u64>) -> (Vec<u8>, u8) {
@@ -50,6 +60,11 @@ pub(super) fn number_of(form: &dyn Form) -> Option<u8> {
 /// The form of a number.
 pub(super) fn form_of(number: u8) -> Option<&'static dyn Form> {
     FORMS.iter().find(|(known, _)| *known == number).map(|(_, form)| *form)
+}
+
+/// The form of messages whose properties have that one and whose body is far; there is one of AMQP 1.0 alone.
+fn far_of(form: &'static dyn Form) -> &'static dyn Form {
+    if form.protocol() == FORM.protocol() { FAR_FORM } else { form }
 }
 
 /// Appends the note of a held message.
@@ -104,6 +119,7 @@ pub(super) fn view<'a>(
     body: Option<&'a [u8]>,
 ) -> MessageView<'a> {
     let Payload { exchange, routing_key, properties, .. } = *payload;
+    let form = if payload.flags & FAR != 0 { far_of(form) } else { form };
     MessageView {
         exchange,
         routing_key,

@@ -9,6 +9,7 @@
 //!
 //! Read `spaces.rs` first, then `group.rs`.
 
+mod bodies;
 mod codec;
 mod durability;
 mod group;
@@ -29,6 +30,7 @@ mod vhosts;
 #[cfg(test)]
 mod tests;
 
+pub use bodies::FarReader;
 pub use durability::VhostDurability;
 pub use health::Pressure;
 pub use vhosts::VhostRecord;
@@ -37,10 +39,10 @@ use anyhow::{Context, anyhow};
 use group::DiskGroup;
 use ids::Ids;
 use leveret_broker::store::{
-    Aside, Change, Durability, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store, StoreFailure,
-    Stored, Topology, Written,
+    Aside, Change, Durability, FarBody, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store,
+    StoreFailure, Stored, Topology, Written,
 };
-use leveret_model::Name;
+use leveret_model::{Name, Stub};
 use leveret_store::{Config, QueueId, Range, Reader, Refused, Report, Sync, disk::real::RealDisk};
 use parking_lot::Mutex;
 use parts::Parts;
@@ -347,6 +349,10 @@ impl Store for DiskStore {
         })
     }
 
+    fn far(&self, stub: &Stub) -> Option<FarBody> {
+        Some(self.shared.body(stub))
+    }
+
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {
         topology::read(&self.shared.store, vhost, each, &mut |what| {
             tracing::error!("the store: {what} cannot be read and is left out; declare it again");
@@ -378,7 +384,7 @@ impl Shared {
         bytes_max: usize,
         each: &mut dyn FnMut(leveret_store::Item<'_>),
     ) -> Option<u64> {
-        let mut reader = self.readers.lock().pop().unwrap_or_default();
+        let mut reader = self.readers.lock().pop().unwrap_or_else(|| Reader::leaving(message::is_far));
         let next = self.store.read(&mut reader, (queue, from), bytes_max, each);
         let mut readers = self.readers.lock();
         if readers.len() < READERS_MAX {

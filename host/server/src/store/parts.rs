@@ -2,7 +2,7 @@
 
 use super::told::{Told, Waiter, refused};
 use leveret_broker::store::StoreFailure;
-use leveret_store::{Done, ExtentBody, Group, Payload, QueueId, Range, Sequence, Space, Store, Sync};
+use leveret_store::{Body, Done, ExtentBody, Group, Payload, QueueId, Range, Sequence, Space, Store, Sync};
 use std::sync::Arc;
 
 /// The most queues of one operation; a message to more is written again for the rest.
@@ -13,6 +13,15 @@ const RANGES_MAX: usize = 64 * 1024;
 const OPERATION_BYTES: usize = 64;
 const TARGET_BYTES: usize = 16;
 const RANGE_BYTES: usize = 12;
+
+/// The body of a message that is a file of its own.
+#[derive(Clone, Copy)]
+pub(super) enum Apart<'a> {
+    /// It is written with the group.
+    ToWrite(&'a Store, &'a ExtentBody),
+    /// It was before.
+    Written(&'a Arc<Body>),
+}
 
 /// Groups that are being made: the ones that are full, and the last. The last has what must come after the others.
 pub(super) struct Parts {
@@ -74,12 +83,11 @@ impl Parts {
         self.with_room(bytes);
     }
 
-    /// Queues get a message. `apart` is its body, if that is to be a file of its own. False if it is none that can
-    /// be kept.
+    /// Queues get a message. `apart` is its body, where that is not in the payload. False if it is none that can be kept.
     pub(super) fn enqueue(
         &mut self,
         payload: &Payload<'_>,
-        apart: Option<(&Store, &ExtentBody)>,
+        apart: Option<Apart<'_>>,
         targets: &[(QueueId, Sequence)],
     ) -> bool {
         let Some(head) = payload.head() else { return false };
@@ -91,7 +99,8 @@ impl Parts {
         for targets in targets.chunks(TARGETS_MAX) {
             let group = self.with_room(bytes + TARGET_BYTES * targets.len());
             match apart {
-                Some((store, body)) => {
+                Some(Apart::Written(body)) => group.enqueue_body(&parts, false, body, targets),
+                Some(Apart::ToWrite(store, body)) => {
                     group.enqueue_apart(&parts, false, (store.next_extent(), body.clone()), targets);
                 }
                 None => group.enqueue(&parts, false, targets),
