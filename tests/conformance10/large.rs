@@ -19,8 +19,8 @@ use leveret_testkit::{Broker, EVENT_WAIT_MAX};
 use std::time::Instant;
 
 /// How large most of the messages are: three parts in memory would be seen.
-const BODY_BYTES: usize = 5 * 1024 * 1024;
-const FRAME_BYTES: usize = 120 * 1024;
+pub(crate) const BODY_BYTES: usize = 5 * 1024 * 1024;
+pub(crate) const FRAME_BYTES: usize = 120 * 1024;
 /// What stands in front of a value that is a body.
 const AMQP_VALUE: [u8; 3] = [0x00, 0x53, 0x77];
 
@@ -32,12 +32,12 @@ fn on_a_broker(test: impl FnOnce(&Broker)) {
     bystander.expect_alive();
 }
 
-fn body(seed: u8, bytes: usize) -> Vec<u8> {
+pub(crate) fn body(seed: u8, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at / 251) as u8 ^ (at as u8).wrapping_mul(seed | 1)).collect()
 }
 
 /// A message with a header, properties and a body of one data section.
-fn durable(is_durable: bool, body: &[u8]) -> Vec<u8> {
+pub(crate) fn durable(is_durable: bool, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     Header { durable: Some(is_durable), ..Header::default() }.encode(&mut out);
     Properties { subject: Some("large"), ..Properties::default() }.encode(&mut out);
@@ -46,7 +46,7 @@ fn durable(is_durable: bool, body: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a message in frames, but for the last ones.
-fn send_but(peer: &mut Peer, handle: u32, id: u32, message: &[u8], left_out: usize) {
+pub(crate) fn send_but(peer: &mut Peer, handle: u32, id: u32, message: &[u8], left_out: usize) {
     let frames = message.chunks(FRAME_BYTES).count();
     for (at, bytes) in message.chunks(FRAME_BYTES).take(frames - left_out).enumerate() {
         let more = at + 1 < frames;
@@ -58,7 +58,7 @@ fn send_but(peer: &mut Peer, handle: u32, id: u32, message: &[u8], left_out: usi
 }
 
 /// The next disposition; flows may come before it.
-fn outcome<R>(peer: &mut Peer, read: impl FnOnce(u32, DeliveryState<'_>) -> R) -> R {
+pub(crate) fn outcome<R>(peer: &mut Peer, read: impl FnOnce(u32, DeliveryState<'_>) -> R) -> R {
     loop {
         let came = peer.frame();
         match came.read().0 {
@@ -69,7 +69,7 @@ fn outcome<R>(peer: &mut Peer, read: impl FnOnce(u32, DeliveryState<'_>) -> R) -
     }
 }
 
-fn send(peer: &mut Peer, handle: u32, id: u32, message: &[u8]) {
+pub(crate) fn send(peer: &mut Peer, handle: u32, id: u32, message: &[u8]) {
     send_but(peer, handle, id, message, 0);
     outcome(peer, |first, state| {
         assert_eq!(first, id);
@@ -96,11 +96,11 @@ fn receive_with(peer: &mut Peer, handle: u32, mut between: impl FnMut(&Performat
     }
 }
 
-fn receive(peer: &mut Peer, handle: u32) -> (u32, Vec<u8>) {
+pub(crate) fn receive(peer: &mut Peer, handle: u32) -> (u32, Vec<u8>) {
     receive_with(peer, handle, |_| {})
 }
 
-fn settle<'a>(peer: &mut Peer, id: u32, state: impl Into<DeliveryState<'a>>) {
+pub(crate) fn settle<'a>(peer: &mut Peer, id: u32, state: impl Into<DeliveryState<'a>>) {
     let state = Some(state.into());
     peer.say(
         0,
@@ -118,7 +118,7 @@ fn body_of(message: &[u8]) -> Vec<u8> {
 }
 
 /// The files of large bodies.
-fn files(broker: &Broker) -> usize {
+pub(crate) fn files(broker: &Broker) -> usize {
     let names = std::fs::read_dir(broker.data_directory().join("store")).expect("the store");
     names
         .filter(|name| {
@@ -127,7 +127,7 @@ fn files(broker: &Broker) -> usize {
         .count()
 }
 
-fn until_files(broker: &Broker, count: usize) {
+pub(crate) fn until_files(broker: &Broker, count: usize) {
     let begun = Instant::now();
     while files(broker) != count {
         assert!(begun.elapsed() < EVENT_WAIT_MAX, "{} files, not {count}", files(broker));
@@ -135,13 +135,13 @@ fn until_files(broker: &Broker, count: usize) {
     }
 }
 
-fn sender_to(broker: &Broker, address: &str) -> Peer {
+pub(crate) fn sender_to(broker: &Broker, address: &str) -> Peer {
     let mut peer = Peer::begun(broker);
     peer.attach(0, &sender(0, "s", target(address)));
     peer
 }
 
-fn receiver_from(broker: &Broker, queue: &str) -> Peer {
+pub(crate) fn receiver_from(broker: &Broker, queue: &str) -> Peer {
     let mut peer = Peer::begun(broker);
     peer.attach(0, &receiver(0, "r", source(&queue_address(queue))));
     peer.say(0, &credit(0, 0, 100));

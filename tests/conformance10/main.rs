@@ -9,6 +9,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod large;
+mod large_disk;
 mod management;
 mod part2_transport;
 mod part3_filters;
