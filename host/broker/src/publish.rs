@@ -484,12 +484,15 @@ impl Scratch {
     #[inline]
     fn keep_large(&mut self, batch: &Batch<'_, '_>, index: usize, message: &MessageView<'_>) {
         if is_apart(message) {
-            let index = index as u32;
-            let kept = batch.sender.as_ref().and_then(|sender| sender.large(index));
-            let body =
-                kept.unwrap_or_else(|| LargeBody::of(message, &*batch.vhost.store, batch.vhost.memory()));
-            self.large.push((index, body));
+            self.keep_apart(batch, index as u32, message);
         }
+    }
+
+    #[inline(never)]
+    fn keep_apart(&mut self, batch: &Batch<'_, '_>, index: u32, message: &MessageView<'_>) {
+        let kept = batch.sender.as_ref().and_then(|sender| sender.large(index));
+        let of_message = || LargeBody::of(message, &*batch.vhost.store, batch.vhost.memory());
+        self.large.push((index, kept.unwrap_or_else(of_message)));
     }
 
     /// The call is over: what is staged still goes to its queues.

@@ -158,6 +158,18 @@ impl OwnedMessage {
 }
 
 impl MessageView<'_> {
+    /// Whether its body is far. For what is asked of each message.
+    #[inline]
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        self.body.len() == STUB_BYTES && self.look_is_far()
+    }
+
+    #[cold]
+    fn look_is_far(&self) -> bool {
+        self.look_far().is_some()
+    }
+
     /// What stands for its body, where that is far.
     #[inline]
     #[must_use]
@@ -171,7 +183,7 @@ impl MessageView<'_> {
     }
 
     /// How long its body is, wherever that is.
-    #[inline]
+    #[inline(never)]
     #[must_use]
     pub fn body_bytes(&self) -> u64 {
         self.far().map_or(self.body.len() as u64, |stub| stub.body_bytes())

@@ -26,10 +26,14 @@ impl Queue {
 
 impl State {
     /// Whether one more message, this one, is not to be accepted.
+    #[inline]
     pub(super) fn is_full(&mut self, message: &MessageView<'_>) -> bool {
-        if self.settings.overflow == Overflow::DropHead || !self.settings.is_limited() {
-            return false;
-        }
+        let is_asked = self.settings.overflow != Overflow::DropHead && self.settings.is_limited();
+        is_asked && self.has_no_room_for(message)
+    }
+
+    #[inline(never)]
+    fn has_no_room_for(&mut self, message: &MessageView<'_>) -> bool {
         let more = (1, message.body_bytes());
         if !self.is_long(more) {
             return false;

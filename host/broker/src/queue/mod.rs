@@ -292,7 +292,7 @@ impl Queue {
                 continue;
             };
             let message = &publish.message;
-            let apart = if is_apart(message) { large_of(large, *member).cloned() } else { None };
+            let apart = if large.is_empty() { None } else { large_of(large, *member).cloned() };
             let flags = sender.map_or(0, |sender| record::flags_of(sender.origin(*member)));
             if state.is_full(message) {
                 let goes_on = state.settings.overflow == Overflow::RejectPublishDlx && state.has_letters;
@@ -591,7 +591,7 @@ fn count_failures(state: &mut State, sender: Option<&dyn Sender>, member: u32, (
 /// Whether the body of a message has an allocation of its own, or is far: then that is [`LargeBody`]'s.
 #[inline]
 pub(crate) fn is_apart(message: &MessageView<'_>) -> bool {
-    message.body.len() >= LARGE_BODY_BYTES || message.far().is_some()
+    message.body.len() >= LARGE_BODY_BYTES || message.is_far()
 }
 
 /// The body of a member of a batch that is large.

@@ -156,9 +156,14 @@ impl State {
         marks: Marks,
     ) -> usize {
         if self.settings.max_length_bytes.is_some() {
-            self.ready_bytes += message.body_bytes();
+            self.count_coming(message);
         }
         self.lanes.append(lane, message, apart, marks)
+    }
+
+    #[inline(never)]
+    fn count_coming(&mut self, message: &MessageView<'_>) {
+        self.ready_bytes += message.body_bytes();
     }
 
     /// Keeps a message that is not accepted until it is dead-lettered, if it is to be. Returns the length of its record.
