@@ -5,6 +5,7 @@ use super::{
     asking::{BINARY, delete, get, get_as, json_of, post, put},
     session::{confirming, connect, on_broker, own_queue, publish},
 };
+use lapin::{Connection, ConnectionProperties};
 use leveret_testkit::Broker;
 use serde_json::{Value, json};
 
@@ -199,6 +200,14 @@ fn connections_and_channels_are_listed_and_ended() {
             (&json!("guest"), &json!("/"), &json!("running"))
         );
         assert_eq!((&told["channels"], &told["client_properties"]["product"]), (&json!(1), &json!("lapin")));
+        assert_eq!(told.get("user_provided_name"), None);
+        let properties = ConnectionProperties::default().with_connection_name("mine".into());
+        let named = Connection::connect(&broker.amqp_url(), properties).await.unwrap();
+        let all = get(broker, "connections/");
+        let names: Vec<&Value> =
+            all.as_array().unwrap().iter().filter_map(|told| told.get("user_provided_name")).collect();
+        assert_eq!(names, ["mine"]);
+        named.close(200, "bye".into()).await.unwrap();
         let name = told["name"].as_str().unwrap();
         assert!(name.contains(" -> 127.0.0.1:"), "{name}");
         let path = format!("connections/{}", name.replace(' ', "%20").replace('>', "%3E"));

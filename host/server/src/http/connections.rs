@@ -205,10 +205,16 @@ fn describe_channel(
     }
 }
 
+/// What a client calls its connection.
+fn given_name(about: &About) -> Option<String> {
+    about.client.get(b"connection_name").and_then(|name| name.as_text()).map(str::to_owned)
+}
+
 fn describe(api: &Api, about: &About) -> ConnectionJson {
     ConnectionJson {
         name: about.name.clone(),
         node: nodes::name(api),
+        user_provided_name: given_name(about),
         user: about.user.to_text(),
         vhost: about.vhost.to_text(),
         protocol: about.protocol,

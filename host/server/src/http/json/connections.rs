@@ -11,6 +11,9 @@ pub struct ConnectionJson {
     pub name: String,
     /// On which node.
     pub node: String,
+    /// What its client calls it, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_provided_name: Option<String>,
     /// As whom.
     pub user: String,
     /// In which virtual host.
