@@ -1,9 +1,10 @@
 //! Bodies that are too large for a segment, each with an allocation of its own.
 
-use super::slab::Numbered;
+use super::{LARGE_BODY_BYTES, slab::Numbered};
 use crate::memory::LargeBody;
 use alloc::sync::Arc;
 use core::ops::Range;
+use leveret_model::MessageView;
 
 /// Large bodies by the numbers of their messages.
 #[derive(Default)]
@@ -49,4 +50,16 @@ impl Apart {
             *self = Self::default();
         }
     }
+}
+
+/// Whether the body of a message has an allocation of its own, or is far: then that is [`LargeBody`]'s.
+#[inline]
+pub(crate) fn is_apart(message: &MessageView<'_>) -> bool {
+    message.body.len() >= LARGE_BODY_BYTES || message.is_far()
+}
+
+/// The body of a member of a batch that is large.
+pub(crate) fn large_of(large: &[(u32, Arc<LargeBody>)], member: u32) -> Option<&Arc<LargeBody>> {
+    let found = large.binary_search_by_key(&member, |(index, _)| *index).ok();
+    found.and_then(|index| large.get(index)).map(|(_, body)| body)
 }

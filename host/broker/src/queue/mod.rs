@@ -52,6 +52,7 @@ use leveret_model::{MessageView, Name, Refusal, refusal::Resource};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use state::State;
 
+pub(crate) use apart::{is_apart, large_of};
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};
 pub(crate) use counting::Counted;
@@ -308,7 +309,7 @@ impl Queue {
             let lane = state.lane_of(message);
             let kept = state.lanes.lane_mut(lane).place(&mut notes.placing, *member, message);
             if flags != 0 {
-                count_failures(&mut state, sender, *member, (lane, kept));
+                state.count_failures((lane, kept), sender, *member);
             }
             let flags = flags | if kept { record::KEPT } else { 0 };
             let marks = if notes.is_timeless && state.settings.message_ttl_ms.is_none() {
@@ -578,26 +579,6 @@ impl Queue {
         self.deleted.store(true, Ordering::Release);
         state.delete(&self.account);
     }
-}
-
-/// Has a dead letter go on from what it failed where it died.
-#[cold]
-fn count_failures(state: &mut State, sender: Option<&dyn Sender>, member: u32, (lane, is_kept): (u16, bool)) {
-    if let Some(sender) = sender {
-        state.count_failures(lane, sender.origin(member).failures, is_kept);
-    }
-}
-
-/// Whether the body of a message has an allocation of its own, or is far: then that is [`LargeBody`]'s.
-#[inline]
-pub(crate) fn is_apart(message: &MessageView<'_>) -> bool {
-    message.body.len() >= LARGE_BODY_BYTES || message.is_far()
-}
-
-/// The body of a member of a batch that is large.
-pub(crate) fn large_of(large: &[(u32, Arc<LargeBody>)], member: u32) -> Option<&Arc<LargeBody>> {
-    let found = large.binary_search_by_key(&member, |(index, _)| *index).ok();
-    found.and_then(|index| large.get(index)).map(|(_, body)| body)
 }
 
 impl Drop for Queue {

@@ -334,8 +334,16 @@ impl State {
         self.released_bytes += bytes;
     }
 
-    /// The message that comes next to a lane failed so often where it died. In the store each failure is a delivery.
-    pub(super) fn count_failures(&mut self, lane: u16, failures: u32, is_kept: bool) {
+    /// The message that comes next to a lane may be a dead letter: then it goes on from what it failed where it died. In
+    /// the store each failure is a delivery.
+    #[cold]
+    pub(super) fn count_failures(
+        &mut self,
+        (lane, is_kept): (u16, bool),
+        sender: Option<&dyn Sender>,
+        member: u32,
+    ) {
+        let failures = sender.map_or(0, |sender| sender.origin(member).failures);
         let sequence = self.lanes.lane(lane).store.next_sequence();
         if failures > 0 && self.tries.begin_with((lane, sequence), failures) && is_kept {
             let times = failures.min(FAILURES_KEPT_MAX) as usize;

@@ -22,6 +22,7 @@ mod permissions;
 mod publish;
 mod queue;
 mod replies;
+mod sink;
 mod stash;
 #[cfg(test)]
 mod tests;
@@ -29,20 +30,20 @@ mod transaction;
 
 use crate::{
     connection::{ConnectionWake, Forced, LoginCheck, OUTPUT_BYTES_HARD_MAX, OnceWake},
-    conversion,
     live::Place,
-    store::{DiskStore, Pressure},
+    store::Pressure,
     wiring::Shared,
 };
 use held::{ChannelWake, Held, Next, OpenChannel};
 use leveret_access::{Identity, Rights};
-use leveret_amqp091::{Event, Session, channels::ByChannel, delivery, form::FORM};
+use leveret_amqp091::{Event, Session, channels::ByChannel};
 use leveret_broker::{
-    Client, ConnectionId, Delivery, Publisher, Sink, Vhost,
+    Client, ConnectionId, Publisher, Vhost,
     port::{Router, Wake},
     traffic::ChannelTraffic,
 };
-use leveret_model::{MessageView, Name, PublisherIdentity};
+use leveret_model::{Name, PublisherIdentity};
+use sink::SessionSink;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -560,58 +561,5 @@ impl Connection {
             router.forget(&wake);
             open.client.close(router);
         }
-    }
-}
-
-/// Encodes deliveries straight into the session's output.
-struct SessionSink<'a> {
-    session: &'a mut Session,
-    leaving: &'a mut Option<leaving::Leaving>,
-    store: &'a DiskStore,
-    output_bytes_max: usize,
-}
-
-impl Sink for SessionSink<'_> {
-    fn has_room(&self) -> bool {
-        self.session.output_bytes() < self.output_bytes_max && self.leaving.is_none()
-    }
-
-    fn deliver(&mut self, delivery: Delivery<'_>) {
-        if !conversion::is_of(delivery.message.form, FORM) {
-            return self.deliver_converted(&delivery);
-        }
-        self.session.deliver(
-            delivery.channel,
-            delivery.consumer_tag,
-            delivery.delivery_tag,
-            delivery.redelivered,
-            &delivery.message,
-        );
-    }
-}
-
-impl SessionSink<'_> {
-    /// A message that came by another protocol.
-    #[cold]
-    fn deliver_converted(&mut self, delivery: &Delivery<'_>) {
-        if let Some(stub) = delivery.message.far() {
-            let head = leaving::Head::Deliver(delivery::Delivery {
-                consumer_tag: delivery.consumer_tag,
-                delivery_tag: delivery.delivery_tag,
-                redelivered: delivery.redelivered,
-            });
-            let about = (&delivery.message, &stub);
-            *self.leaving = leaving::begin(self.session, self.store, delivery.channel, &head, about);
-            return;
-        }
-        let (properties, body) = conversion::to_amqp091(&delivery.message);
-        let message = MessageView { form: FORM, properties: &properties, body: &body, ..delivery.message };
-        self.session.deliver(
-            delivery.channel,
-            delivery.consumer_tag,
-            delivery.delivery_tag,
-            delivery.redelivered,
-            &message,
-        );
     }
 }
