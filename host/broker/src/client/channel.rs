@@ -12,6 +12,7 @@ use crate::{
     traffic::{By, ChannelTraffic, count_handed_out},
 };
 use alloc::{sync::Arc, vec::Vec};
+use hashbrown::HashMap;
 use leveret_model::{Name, Refusal};
 
 /// Whoever delivered messages of this channel came from: a consumer, or all `basic.get` of one
@@ -48,6 +49,8 @@ pub(super) struct Channel {
     pub(super) traffic: Arc<ChannelTraffic>,
     pub(super) holders: Vec<Option<Holder>>,
     free: Vec<u32>,
+    /// Where the active consumers are, by their tags.
+    by_tag: HashMap<Name, u32>,
     /// For new consumers, in messages; 0 is no limit.
     pub(super) prefetch: u16,
     pub(super) credit: Arc<ChannelCredit>,
@@ -71,6 +74,9 @@ impl Channel {
     }
 
     pub(super) fn add_holder(&mut self, holder: Holder) -> u32 {
+        if let Some(consumer) = &holder.consumer {
+            self.by_tag.insert(consumer.tag.clone(), self.next_place());
+        }
         if let Some(at) = self.free.pop() {
             if let Some(place) = self.holders.get_mut(at as usize) {
                 *place = Some(holder);
@@ -83,11 +89,16 @@ impl Channel {
 
     /// The consumer of a tag.
     pub(super) fn consumer_at(&self, tag: &[u8]) -> Option<u32> {
-        let place = self.holders.iter().position(|holder| {
-            let consumer = holder.as_ref().and_then(|holder| holder.consumer.as_ref());
-            consumer.is_some_and(|consumer| consumer.active && consumer.tag.as_bytes() == tag)
-        })?;
-        Some(place as u32)
+        self.by_tag.get(tag).copied()
+    }
+
+    /// A consumer is not active any more. Its tag, which is free again; `None` if it was not.
+    pub(super) fn deactivate(&mut self, at: u32) -> Option<Name> {
+        let consumer = self.holder_mut(at)?.consumer.as_mut().filter(|consumer| consumer.active)?;
+        consumer.active = false;
+        let tag = consumer.tag.clone();
+        self.by_tag.remove(&tag);
+        Some(tag)
     }
 
     /// The queue for the replies to it, while somebody consumes them.
@@ -161,7 +172,9 @@ impl Channel {
             return self.settle_later(tag, multiple, outcome);
         }
         if !multiple {
-            let entry = self.unacked.take(tag).ok_or(Refusal::UnknownDelivery { tag })?;
+            let Some(entry) = self.unacked.take(tag) else {
+                return Err(Refusal::UnknownDelivery { tag });
+            };
             if entry.is_late() {
                 self.settle_late(entry);
                 return Ok(());

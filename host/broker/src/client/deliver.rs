@@ -244,14 +244,13 @@ impl Client {
         let Some(channel) = self.channels.get_mut(&at.channel) else {
             return false;
         };
-        let Some(consumer) = channel.holder_mut(at.holder).and_then(|holder| holder.consumer.as_mut()) else {
+        let Some(consumer) = channel.holder_mut(at.holder).and_then(|holder| holder.consumer.as_ref()) else {
             return false;
         };
         if !consumer.active || !consumer.handle.is_queue_deleted() {
             return false;
         }
-        consumer.active = false;
-        self.cancelled.push((at.channel, consumer.tag.clone()));
+        self.cancelled.extend(channel.deactivate(at.holder).map(|tag| (at.channel, tag)));
         channel.release_holder(at.holder);
         true
     }

@@ -540,10 +540,10 @@ impl Drop for Client {
 
 /// Takes a consumer off its queue. Returns the queue if it went with its last consumer.
 fn end_consumer(channel: &mut Channel, at: u32) -> Option<Arc<Queue>> {
+    channel.deactivate(at)?;
     let holder = channel.holder_mut(at)?;
-    let consumer = holder.consumer.as_mut().filter(|consumer| consumer.active)?;
-    consumer.active = false;
-    holder.queue.remove_consumer(consumer.key).then(|| holder.queue.clone())
+    let key = holder.consumer.as_ref()?.key;
+    holder.queue.remove_consumer(key).then(|| holder.queue.clone())
 }
 
 /// Makes the queue for the replies to a channel.
