@@ -215,13 +215,12 @@ pub fn put_transfer(
     let mut transfers = 0;
     loop {
         let start = out.len();
-        // With `more`, which takes a byte that its absence may not take.
-        put_performative(out, channel, &Transfer { more: true, ..head });
-        let mut room_bytes = frame_bytes_max.saturating_sub(out.len() - start).max(1);
-        if left_bytes <= room_bytes && !transfer.more {
+        put_performative(out, channel, &head);
+        if !head.more && out.len() - start + left_bytes > frame_bytes_max {
             out.truncate(start);
-            put_performative(out, channel, &head);
+            put_performative(out, channel, &Transfer { more: true, ..head });
         }
+        let mut room_bytes = frame_bytes_max.saturating_sub(out.len() - start).max(1);
         while room_bytes > 0 && left_bytes > 0 {
             if piece.is_empty() {
                 piece = pieces.next().copied().unwrap_or_default();

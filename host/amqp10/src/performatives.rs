@@ -2,7 +2,7 @@
 
 use crate::{
     composite::{
-        Field, Fields, Symbols, Unfit,
+        Composite, Field, Fields, Symbols, Unfit,
         table::{choices, composite, one_of},
     },
     condition::Condition,
@@ -227,6 +227,17 @@ one_of! {
     }
 }
 
+impl<'a> Transfer<'a> {
+    /// Of a frame's body that is one written as most write it, with the payload that follows it; `None` if it is anything
+    /// else, or makes no sense: [`Performative::from_body`] says what it is.
+    #[inline]
+    pub(crate) fn of_body(body: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let mut reader = Reader::new(body);
+        let (descriptor::TRANSFER, list) = reader.small_list()? else { return None };
+        Some((Self::from_list(list).ok()?, reader.rest()))
+    }
+}
+
 impl<'a> Performative<'a> {
     /// Of a frame's body, with the payload that follows a transfer.
     ///
@@ -297,8 +308,17 @@ impl<'a> Field<'a> for DeliveryTag<'a> {
         Self::new(<&[u8]>::from_value(value)?).ok_or(Unfit::Value)
     }
 
+    #[inline]
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let mut ahead = *reader;
+        let tag = Self::new(ahead.small_binary()?)?;
+        *reader = ahead;
+        Some(tag)
+    }
+
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
-        put(out, self.0);
+        self.0.put(out);
     }
 }
 

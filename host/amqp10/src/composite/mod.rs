@@ -15,7 +15,7 @@ pub use maps::{Annotations, ApplicationMap, Fields, Symbols};
 
 use crate::types::{
     DecodeError, List, Reader, Symbol, Timestamp, Uuid, Value, code,
-    write::{put, put_counted, put_descriptor},
+    write::{put, put_boolean, put_bytes, put_counted, put_descriptor, put_uint},
 };
 use alloc::vec::Vec;
 
@@ -70,6 +70,9 @@ pub trait Composite<'a>: Sized {
 /// The descriptor of a described list, and the list, whose elements are unread.
 #[inline]
 pub(crate) fn head<'a>(reader: &mut Reader<'a>) -> Result<(u64, List<'a>), DecodeError> {
+    if let Some(head) = reader.small_list() {
+        return Ok(head);
+    }
     if reader.octet()? != code::DESCRIBED {
         return Err(DecodeError::NotDescribed);
     }
@@ -123,6 +126,14 @@ pub trait Field<'a>: Sized {
     /// If it cannot be that.
     fn from_value(value: Value<'a>) -> Result<Self, Unfit>;
 
+    /// Of what comes next, if that is such a value and written as most write it. Else nothing is read, and the value is
+    /// read as any other.
+    #[inline]
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let _ = reader;
+        None
+    }
+
     /// Appends the value.
     fn put(&self, out: &mut Vec<u8>);
 }
@@ -144,16 +155,41 @@ macro_rules! primitive_fields {
 }
 
 primitive_fields! {
-    Boolean => bool,
     Ubyte => u8,
     Ushort => u16,
-    Uint => u32,
     Ulong => u64,
     Timestamp => Timestamp,
     Uuid => Uuid,
-    Binary => &'a [u8],
     String => &'a str,
     Symbol => Symbol<'a>,
+}
+
+/// Those of which most transfers consist are read and written straight away.
+macro_rules! frequent_fields {
+    ($($variant:ident => $type:ty, $read:ident, |$out:ident, $value:ident| $put:expr;)*) => { $(
+        impl<'a> Field<'a> for $type {
+            fn from_value(value: Value<'a>) -> Result<Self, Unfit> {
+                if let Value::$variant(value) = value { Ok(value) } else { Err(Unfit::Type) }
+            }
+
+            #[inline]
+            fn read(reader: &mut Reader<'a>) -> Option<Self> {
+                reader.$read()
+            }
+
+            #[inline]
+            fn put(&self, $out: &mut Vec<u8>) {
+                let $value = *self;
+                $put;
+            }
+        }
+    )* };
+}
+
+frequent_fields! {
+    Boolean => bool, small_boolean, |out, value| put_boolean(out, value);
+    Uint => u32, uint, |out, number| put_uint(out, number);
+    Binary => &'a [u8], small_binary, |out, bytes| put_bytes(out, (code::VBIN8, code::VBIN32), bytes);
 }
 
 impl<'a> Field<'a> for Value<'a> {
@@ -180,6 +216,12 @@ impl<'a> FieldReader<'a> {
     pub(crate) fn optional<T: Field<'a>>(&mut self, field: &'static str) -> Result<Option<T>, DecodeError> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
+        if self.reader.null() {
+            return Ok(None);
+        }
+        if let Some(value) = T::read(&mut self.reader) {
+            return Ok(Some(value));
+        }
         let value = self.reader.value().map_err(|error| match error {
             DecodeError::Truncated => DecodeError::Count,
             other => other,

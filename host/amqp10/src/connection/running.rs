@@ -15,6 +15,11 @@ use alloc::{borrow::Cow, boxed::Box, format};
 impl Connection {
     pub(super) fn on_frame<'b>(&mut self, frame: &Frame<'b>) -> Result<Option<Event<'b>>, Failure> {
         let channel = frame.channel;
+        if let Some((transfer, payload)) = Transfer::of_body(frame.body)
+            && self.sessions.get(&channel).is_some_and(|session| !session.is_ending)
+        {
+            return self.on_transfer(channel, &transfer, payload);
+        }
         let (performative, payload) = Performative::from_body(frame.body)?;
         match performative {
             Performative::Open(_) => {

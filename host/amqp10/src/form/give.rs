@@ -77,11 +77,10 @@ fn put_annotations(out: &mut Vec<u8>, parts: &Parts<'_>, giving: &Giving<'_>) {
             }
         }
         for (name, value) in [(EXCHANGE, giving.exchange), (ROUTING_KEY, giving.routing_key)] {
-            write::put(out, Symbol::from_static(name));
-            match core::str::from_utf8(value) {
-                Ok(text) => write::put(out, text),
-                Err(_) => write::put(out, value),
-            }
+            write::put_bytes(out, (code::SYM8, code::SYM32), name.as_bytes());
+            let is_text = core::str::from_utf8(value).is_ok();
+            let codes = if is_text { (code::STR8, code::STR32) } else { (code::VBIN8, code::VBIN32) };
+            write::put_bytes(out, codes, value);
             count += 2;
         }
         count

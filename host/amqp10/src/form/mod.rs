@@ -25,7 +25,7 @@ pub use project::model_value;
 use crate::{message::Message, types::Value};
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use leveret_model::{Form, HeaderSelection, MoreKeys, Name, Patch, PatchError, Property};
-use parts::Parts;
+use parts::{Parts, header_fields_max, header_of};
 
 /// The form of AMQP 1.0.
 pub static FORM: &dyn Form = &Amqp10;
@@ -52,15 +52,18 @@ impl Form for Amqp10 {
     }
 
     fn is_persistent(&self, properties: &[u8]) -> bool {
-        Parts::of(properties).header().durable == Some(true)
+        header_fields_max(properties) >= 1 && header_of(properties).durable == Some(true)
     }
 
     fn ttl_ms(&self, properties: &[u8]) -> Result<Option<u64>, String> {
-        Ok(Parts::of(properties).header().ttl.map(u64::from))
+        if header_fields_max(properties) < 3 {
+            return Ok(None);
+        }
+        Ok(header_of(properties).ttl.map(u64::from))
     }
 
     fn priority(&self, properties: &[u8]) -> Option<u8> {
-        Parts::of(properties).header().priority
+        if header_fields_max(properties) < 2 { None } else { header_of(properties).priority }
     }
 
     fn more_keys(&self, properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {

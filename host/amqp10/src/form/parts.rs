@@ -5,7 +5,7 @@ use crate::{
     descriptor,
     message::{Message, Section, Span},
     messaging::{Header, Properties},
-    types::{DecodeError, Reader, Value, code, write},
+    types::{DecodeError, Reader, SmallHead, Value, code, write},
 };
 use alloc::vec::Vec;
 
@@ -148,8 +148,36 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The header of what was kept, which comes first.
+#[inline]
+pub(crate) fn header_of(kept: &[u8]) -> Header {
+    match section(kept) {
+        Some((descriptor::HEADER, bytes)) => {
+            composite(kept.get(..bytes).unwrap_or_default()).unwrap_or_default()
+        }
+        _ => Header::default(),
+    }
+}
+
+/// How many fields the header of what was kept has at most: most have a durable at most, so that the others need not be
+/// looked for.
+#[inline]
+pub(crate) fn header_fields_max(kept: &[u8]) -> u8 {
+    const HEADER: u8 = descriptor::HEADER as u8;
+    match kept {
+        [] | [code::DESCRIBED, code::SMALL_ULONG, HEADER, code::LIST0, ..] => 0,
+        [code::DESCRIBED, code::SMALL_ULONG, HEADER, code::LIST8, _, count, ..] => *count,
+        [code::DESCRIBED, code::SMALL_ULONG, other, ..] if *other != HEADER => 0,
+        _ => u8::MAX,
+    }
+}
+
 /// The descriptor of the section in front, and how many bytes of it are kept there: of data its head alone.
 fn section(bytes: &[u8]) -> Option<(u64, usize)> {
+    if let Some(SmallHead { descriptor, head_bytes, data_bytes, .. }) = SmallHead::of(bytes) {
+        let is_data = descriptor == descriptor::DATA;
+        return Some((descriptor, if is_data { head_bytes } else { head_bytes.checked_add(data_bytes)? }));
+    }
     let mut reader = Reader::new(bytes);
     if reader.is_empty() || reader.octet().ok()? != code::DESCRIBED {
         return None;

@@ -3,7 +3,7 @@
 use crate::{
     descriptor,
     types::{
-        DecodeError, Reader,
+        DecodeError, Reader, SmallHead,
         code::{self, Width},
     },
 };
@@ -161,7 +161,30 @@ impl Layout {
     ///
     /// # Errors
     /// As [`Scanner::feed`] and [`Scanner::finish`].
+    #[inline]
     pub fn of(message: &[u8]) -> Result<Self, DecodeError> {
+        Self::at_a_glance(message).map_or_else(|| Self::scanned(message), Ok)
+    }
+
+    /// Of a message whose sections are written as most write them, and in order; `None` of any other.
+    fn at_a_glance(message: &[u8]) -> Option<Self> {
+        let mut layout = Self { bytes: message.len(), ..Self::default() };
+        let (mut start, mut last): (_, Option<Section>) = (0, None);
+        while start < message.len() {
+            let head = SmallHead::of(message.get(start..)?)?;
+            let section = Section::of(head.descriptor)?;
+            let is_next = last.is_none_or(|last| section.may_follow(last));
+            let end = start.checked_add(head.head_bytes)?.checked_add(head.data_bytes)?;
+            if !is_next || !section.takes(head.code) || end > message.len() {
+                return None;
+            }
+            layout.note(section, Span { start, end });
+            (start, last) = (end, Some(section));
+        }
+        Some(layout)
+    }
+
+    fn scanned(message: &[u8]) -> Result<Self, DecodeError> {
         let mut scanner = Scanner::default();
         scanner.feed(message)?;
         scanner.finish()

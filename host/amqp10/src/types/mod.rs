@@ -28,6 +28,7 @@ pub mod write;
 pub use compound::{Array, Described, Elements, Items, List, Map, Pairs};
 pub use error::DecodeError;
 pub use read::Reader;
+pub(crate) use read::SmallHead;
 pub use write::{ListBuilder, MapBuilder, NotUniform};
 
 use core::fmt;

@@ -60,6 +60,65 @@ impl<'a> Reader<'a> {
         if code == code::DESCRIBED { self.described().map(Value::Described) } else { self.primitive(code) }
     }
 
+    /// A list that is described by a small number, if that is what comes, written as small as it can be: the number, and
+    /// the list. Else nothing is read.
+    #[inline]
+    pub(crate) fn small_list(&mut self) -> Option<(u64, List<'a>)> {
+        let [code::DESCRIBED, code::SMALL_ULONG, descriptor, rest @ ..] = self.rest else { return None };
+        let (list, rest) = match rest {
+            [code::LIST0, rest @ ..] => (List::EMPTY, rest),
+            [code::LIST8, size, count, rest @ ..] if count < size => {
+                let (items, rest) = rest.split_at_checked(usize::from(*size) - 1)?;
+                (List { count: (*count).into(), items }, rest)
+            }
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(((*descriptor).into(), list))
+    }
+
+    /// A null, if that is what comes.
+    #[inline]
+    pub(crate) fn null(&mut self) -> bool {
+        let [code::NULL, rest @ ..] = self.rest else { return false };
+        self.rest = rest;
+        true
+    }
+
+    /// A `boolean` without data, if that is what comes.
+    #[inline]
+    pub(crate) fn small_boolean(&mut self) -> Option<bool> {
+        let (value, rest) = match self.rest {
+            [code::TRUE, rest @ ..] => (true, rest),
+            [code::FALSE, rest @ ..] => (false, rest),
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(value)
+    }
+
+    /// A `uint`, if that is what comes.
+    #[inline]
+    pub(crate) fn uint(&mut self) -> Option<u32> {
+        let (number, rest) = match self.rest {
+            [code::UINT0, rest @ ..] => (0, rest),
+            [code::SMALL_UINT, number, rest @ ..] => ((*number).into(), rest),
+            [code::UINT, a, b, c, d, rest @ ..] => (u32::from_be_bytes([*a, *b, *c, *d]), rest),
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(number)
+    }
+
+    /// A `binary` of at most 255 bytes, if that is what comes.
+    #[inline]
+    pub(crate) fn small_binary(&mut self) -> Option<&'a [u8]> {
+        let [code::VBIN8, length, rest @ ..] = self.rest else { return None };
+        let (bytes, rest) = rest.split_at_checked((*length).into())?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
     /// Behind a zero byte: a descriptor and what it describes.
     fn described(&mut self) -> Result<Described<'a>, DecodeError> {
         let descriptor = self.span()?;
@@ -228,6 +287,37 @@ impl<'a> Reader<'a> {
     /// What was read of `before`, which is what was not read then.
     pub(crate) fn since(&self, before: &'a [u8]) -> &'a [u8] {
         before.get(..before.len() - self.rest.len()).unwrap_or_default()
+    }
+}
+
+/// The head of a described value, written as small as it can be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SmallHead {
+    /// The number that describes it.
+    pub(crate) descriptor: u64,
+    /// The code of the value.
+    pub(crate) code: u8,
+    /// How many bytes stand in front of the value's data: the descriptor, the code, the size.
+    pub(crate) head_bytes: usize,
+    /// How many bytes of data the head says that there are.
+    pub(crate) data_bytes: usize,
+}
+
+impl SmallHead {
+    /// Of what is in front; `None` if that is anything else, or has another descriptor within.
+    #[inline]
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let [code::DESCRIBED, code::SMALL_ULONG, descriptor, code, rest @ ..] = bytes else { return None };
+        let (size_bytes, data_bytes) = match (code::width(*code)?, rest) {
+            (Width::Fixed(bytes), _) => (0, bytes),
+            (Width::Sized8, [size, ..]) => (1, usize::from(*size)),
+            (Width::Sized32, [a, b, c, d, ..]) => {
+                (4, usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).ok()?)
+            }
+            _ => return None,
+        };
+        let descriptor = (*descriptor).into();
+        Some(Self { descriptor, code: *code, head_bytes: 4 + size_bytes, data_bytes })
     }
 }
 

@@ -19,9 +19,45 @@ pub fn put<'a>(out: &mut Vec<u8>, value: impl Into<Value<'a>>) {
 
 /// Appends a descriptor with a number, as the specification's types have them; the value that it describes is to
 /// follow.
+#[inline]
 pub fn put_descriptor(out: &mut Vec<u8>, descriptor: u64) {
-    out.push(code::DESCRIBED);
-    put(out, descriptor);
+    match u8::try_from(descriptor) {
+        Ok(small) if small > 0 => out.extend_from_slice(&[code::DESCRIBED, code::SMALL_ULONG, small]),
+        _ => {
+            out.push(code::DESCRIBED);
+            put(out, descriptor);
+        }
+    }
+}
+
+/// [`put`] of a `boolean`.
+#[inline]
+pub(crate) fn put_boolean(out: &mut Vec<u8>, value: bool) {
+    out.push(if value { code::TRUE } else { code::FALSE });
+}
+
+/// [`put`] of a `uint`.
+#[inline]
+pub(crate) fn put_uint(out: &mut Vec<u8>, number: u32) {
+    let [a, b, c, d] = number.to_be_bytes();
+    match number {
+        0 => out.push(code::UINT0),
+        1..=255 => out.extend_from_slice(&[code::SMALL_UINT, d]),
+        _ => out.extend_from_slice(&[code::UINT, a, b, c, d]),
+    }
+}
+
+/// [`put`] of bytes, of the type that has these two codes.
+#[inline]
+pub(crate) fn put_bytes(out: &mut Vec<u8>, (small, large): (u8, u8), bytes: &[u8]) {
+    match u8::try_from(bytes.len()) {
+        Ok(length) => out.extend_from_slice(&[small, length]),
+        Err(_) => {
+            out.push(large);
+            out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(bytes);
 }
 
 fn put_encoded(out: &mut Vec<u8>, described: &Described<'_>) {
@@ -204,28 +240,29 @@ fn put_sized(out: &mut Vec<u8>, code: u8, count: Option<u32>, parts: &[&[u8]]) {
 }
 
 /// Appends a list, a map or an array whose content `fill` appends, and of whose elements it says how many there are.
+#[inline]
 pub(crate) fn put_counted(out: &mut Vec<u8>, small: u8, large: u8, fill: impl FnOnce(&mut Vec<u8>) -> u32) {
-    const LARGE_HEAD: usize = 9;
+    const SMALL_HEAD: usize = 3;
     let start = out.len();
-    out.extend_from_slice(&[large, 0, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend_from_slice(&[small, 0, 0]);
     let count = fill(out);
-    let content_bytes = out.len() - start - LARGE_HEAD;
-    if is_small_compound(count, content_bytes) {
-        let [_, _, _, count] = count.to_be_bytes();
-        let size = u8::try_from(content_bytes + 1).unwrap_or(u8::MAX);
-        out.drain(start + 3..start + LARGE_HEAD);
-        if let Some(head) = out.get_mut(start..start + 3) {
-            head.copy_from_slice(&[small, size, count]);
-        }
-        return;
+    let content_bytes = out.len() - start - SMALL_HEAD;
+    if !is_small_compound(count, content_bytes) {
+        return enlarge(out, (start, large), count, content_bytes);
     }
+    let [_, _, _, count] = count.to_be_bytes();
+    let size = u8::try_from(content_bytes + 1).unwrap_or(u8::MAX);
+    if let Some([_, size_place, count_place]) = out.get_mut(start..start + SMALL_HEAD) {
+        (*size_place, *count_place) = (size, count);
+    }
+}
+
+/// Makes the head of a small compound value that of a large one.
+#[cold]
+fn enlarge(out: &mut Vec<u8>, (start, large): (usize, u8), count: u32, content_bytes: usize) {
     let size = u32::try_from(content_bytes + 4).unwrap_or(u32::MAX);
-    if let Some(place) = out.get_mut(start + 1..start + 5) {
-        place.copy_from_slice(&size.to_be_bytes());
-    }
-    if let Some(place) = out.get_mut(start + 5..start + LARGE_HEAD) {
-        place.copy_from_slice(&count.to_be_bytes());
-    }
+    let head = [large].into_iter().chain(size.to_be_bytes()).chain(count.to_be_bytes());
+    drop(out.splice(start..start + 3, head));
 }
 
 /// A list in the making.
