@@ -1,6 +1,9 @@
 //! Counts all steps and compares them with their bounds.
 
-use crate::steps::{self, BATCH, ROUNDS};
+use crate::{
+    growth,
+    steps::{self, BATCH, ROUNDS},
+};
 use std::{
     collections::BTreeMap,
     fs,
@@ -51,13 +54,16 @@ fn count(load: &str, step: &str) -> Result<u64, String> {
     Ok(all / (BATCH * ROUNDS) as u64)
 }
 
-/// Allocations of the counted rounds of a load, without callgrind.
-fn allocations(load: &str) -> Result<u64, String> {
+/// Allocations of the counted rounds of a load, without callgrind; `None` of one that does not count them.
+fn allocations(load: &str) -> Result<Option<u64>, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let output = Command::new(program).args(["run", load]).output().map_err(|error| error.to_string())?;
     let told = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(format!("{load} failed: {told}"));
+    }
     let made = told.lines().find_map(|line| line.strip_prefix("allocations "));
-    made.and_then(|made| made.trim().parse().ok()).ok_or_else(|| format!("{load} said nothing: {told}"))
+    made.map(|made| made.trim().parse().map_err(|_| format!("{load} said '{told}'"))).transpose()
 }
 
 fn count_all() -> Result<Bounds, String> {
@@ -66,10 +72,9 @@ fn count_all() -> Result<Bounds, String> {
         for step in steps {
             counts.insert(format!("{load}.{step}"), count(load, step)?);
         }
-        counts.insert(
-            format!("{load}.allocations-per-1000"),
-            allocations(load)? * 1000 / (BATCH * ROUNDS) as u64,
-        );
+        if let Some(made) = allocations(load)? {
+            counts.insert(format!("{load}.allocations-per-1000"), made * 1000 / (BATCH * ROUNDS) as u64);
+        }
     }
     Ok(counts)
 }
@@ -94,6 +99,14 @@ fn check(write: bool) -> Result<bool, String> {
         good &= !over;
         let bound = bound.map_or_else(|| String::from("none"), |bound| bound.to_string());
         println!("{name:<36}{count:>10}{bound:>10}{}", if over { "  <- too many" } else { "" });
+    }
+    for (little, much) in growth::pairs() {
+        let count = |name: &str| counts.get(name).copied().unwrap_or_default();
+        let most = count(&little) * (100 + growth::MORE_PERCENT) / 100;
+        if count(&much) > most {
+            good = false;
+            println!("{much:<36}{:>10}{most:>10}  <- grows too much beyond {little}", count(&much));
+        }
     }
     Ok(good || write)
 }

@@ -6,9 +6,13 @@
 //! plugins.
 
 mod allocations;
+mod broker;
+mod growth;
 mod guard;
 mod steps;
+mod steps10;
 mod world;
+mod world10;
 
 fn main() -> std::process::ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -17,7 +21,12 @@ fn main() -> std::process::ExitCode {
         Some("--write") => guard::check_all(true),
         Some("run") => {
             let load = arguments.next().unwrap_or_default();
-            steps::run(&load)
+            steps::run(&load).or_else(|| steps10::run(&load)).or_else(|| growth::run(&load)).unwrap_or_else(
+                || {
+                    eprintln!("there is no load '{load}'");
+                    std::process::ExitCode::FAILURE
+                },
+            )
         }
         Some(other) => {
             eprintln!("'{other}' is nothing to do; without an argument all steps are counted");

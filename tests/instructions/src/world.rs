@@ -1,73 +1,16 @@
 //! One connection that publishes to a queue and consumes from it, driven by bytes: what the broker does between a read
 //! of a socket and a write.
 
-use crate::steps::BATCH;
+use crate::{
+    broker::{Broker, NoTypes, QUEUE, identity},
+    steps::BATCH,
+};
 use leveret_amqp091::{Event, FORM, Method, Session, SessionConfig, client};
 use leveret_broker::{
-    Client, ConnectionId, ConsumeSpec, Delivery, MemoryAccount, Publish, Published, Publisher, QueueSpec,
-    Settle, Sink, Vhost,
-    exchange::{Binding, Exchange},
-    port::{Answer, Deed, Due, Fired, Layer, Routed, Router, Wake},
+    Client, ConsumeSpec, Delivery, Publish, Published, Publisher, Settle, Sink, Vhost, port::Wake,
 };
-use leveret_model::{MessageView, Name, OwnedMessage, PublisherIdentity, Refusal, Table};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-/// The exchange types of nobody: what goes through the default exchange needs none.
-struct NoTypes;
-
-impl Router for NoTypes {
-    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bind(&mut self, _: &Arc<Exchange>, _: &Binding) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
-        Vec::new()
-    }
-    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
-    fn route(
-        &mut self,
-        _: &Arc<Exchange>,
-        _: Layer,
-        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
-        answers: &mut Vec<Answer>,
-        _: &Arc<dyn Wake>,
-    ) -> Routed {
-        answers.extend(messages.map(|_| Answer::OPEN));
-        Routed::Ready
-    }
-    fn timer(
-        &mut self,
-        _: &Arc<Exchange>,
-        _: Layer,
-        _: Due<'_>,
-        _: &Arc<dyn Wake>,
-        _: &mut Vec<Deed>,
-    ) -> Fired {
-        Fired::Done
-    }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn closed(&mut self, _: &Exchange) {}
-}
-
-/// Notes that there is something to do.
-#[derive(Default)]
-struct Bell(AtomicBool);
-
-impl Wake for Bell {
-    fn wake(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
+use leveret_model::{MessageView, Name, PublisherIdentity, Table};
+use std::sync::Arc;
 
 /// Encodes deliveries, as the broker does.
 struct Output<'a>(&'a mut Session);
@@ -100,33 +43,21 @@ pub struct World {
 }
 
 const CHANNEL: u16 = 1;
-const QUEUE: &str = "work";
 
 impl World {
     /// Connected, with a channel, a queue and a consumer.
     pub fn new(no_ack: bool) -> Self {
-        let mut router = NoTypes;
-        let memory = Arc::new(MemoryAccount::new(1 << 30));
-        let vhost = Vhost::new(Name::from_static("/"), memory, &mut router).expect("a vhost");
-        let waker: Arc<dyn Wake> = Arc::new(Bell::default());
-        let id = ConnectionId(1);
-        let mut client = Client::new(vhost.clone(), id, waker.clone());
+        let Broker { vhost, mut client, waker } = Broker::new();
         client.open_channel(CHANNEL);
-        let queue = QueueSpec { name: Name::from_static(QUEUE), ..QueueSpec::default() };
-        vhost.declare_queue(queue, id).expect("a queue");
         let spec = ConsumeSpec { queue: Name::from_static(QUEUE), no_ack, ..ConsumeSpec::default() };
         client.consume(CHANNEL, spec).expect("a consumer");
         Self {
             vhost,
-            router,
+            router: NoTypes,
             session: session(),
             client,
             publisher: Publisher::default(),
-            identity: PublisherIdentity {
-                user: Name::from_static("guest"),
-                connection: String::from("127.0.0.1:1"),
-                protocol: "amqp-0-9-1",
-            },
+            identity: identity("amqp-0-9-1"),
             outcomes: Vec::new(),
             waker,
         }

@@ -30,7 +30,7 @@ use channel::{Channel, Consuming, Holder};
 use core::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use intercepted::Burst;
-use leveret_model::{MessageView, Name, Refusal, Table};
+use leveret_model::{Name, Refusal};
 use ready_list::{ConsumerAt, Handle, ReadyList};
 use unacked::Entry;
 

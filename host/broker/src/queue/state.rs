@@ -21,6 +21,7 @@ use super::{
 use crate::{
     dead_letter::{DeathReason, Letters},
     memory::{LargeBody, MemoryAccount},
+    origin::Sender,
     store::{Kept, Ranges},
 };
 use alloc::{sync::Arc, vec::Vec};

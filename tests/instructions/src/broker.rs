@@ -1,0 +1,94 @@
+//! What is behind a connection: a virtual host with one queue, and no exchange types.
+
+use leveret_broker::{
+    Client, ConnectionId, MemoryAccount, QueueSpec, Vhost,
+    exchange::{Binding, Exchange},
+    port::{Answer, Deed, Due, Fired, Layer, Routed, Router, Wake},
+};
+use leveret_model::{MessageView, Name, OwnedMessage, PublisherIdentity, Refusal};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// The queue.
+pub const QUEUE: &str = "work";
+
+/// The exchange types of nobody: what goes through the default exchange needs none.
+pub struct NoTypes;
+
+impl Router for NoTypes {
+    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn bind(&mut self, _: &Arc<Exchange>, _: &Binding) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
+        Vec::new()
+    }
+    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
+    fn route(
+        &mut self,
+        _: &Arc<Exchange>,
+        _: Layer,
+        messages: &mut dyn Iterator<Item = &MessageView<'_>>,
+        answers: &mut Vec<Answer>,
+        _: &Arc<dyn Wake>,
+    ) -> Routed {
+        answers.extend(messages.map(|_| Answer::OPEN));
+        Routed::Ready
+    }
+    fn timer(
+        &mut self,
+        _: &Arc<Exchange>,
+        _: Layer,
+        _: Due<'_>,
+        _: &Arc<dyn Wake>,
+        _: &mut Vec<Deed>,
+    ) -> Fired {
+        Fired::Done
+    }
+    fn now_ms(&self) -> u64 {
+        0
+    }
+    fn closed(&mut self, _: &Exchange) {}
+}
+
+/// Notes that there is something to do.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A virtual host with a queue, and its client.
+pub struct Broker {
+    pub vhost: Arc<Vhost>,
+    pub client: Client,
+    pub waker: Arc<dyn Wake>,
+}
+
+impl Broker {
+    pub fn new() -> Self {
+        let memory = Arc::new(MemoryAccount::new(1 << 30));
+        let vhost = Vhost::new(Name::from_static("/"), memory, &mut NoTypes).expect("a vhost");
+        let waker: Arc<dyn Wake> = Arc::new(Bell::default());
+        let id = ConnectionId(1);
+        let client = Client::new(vhost.clone(), id, waker.clone());
+        let queue = QueueSpec { name: Name::from_static(QUEUE), ..QueueSpec::default() };
+        vhost.declare_queue(queue, id).expect("a queue");
+        Self { vhost, client, waker }
+    }
+}
+
+/// Who publishes.
+pub fn identity(protocol: &'static str) -> PublisherIdentity {
+    PublisherIdentity { user: Name::from_static("guest"), connection: String::from("127.0.0.1:1"), protocol }
+}
