@@ -49,7 +49,11 @@ fn address(link: u32) -> String {
 }
 
 /// Sends the messages, a frame of each in turn.
-fn send_all(peer: &mut Peer) {
+fn send_all(broker: &Broker) {
+    let mut peer = Peer::begun(broker);
+    for link in 0..LINKS {
+        peer.attach(0, &sender(link, &format!("s{link}"), target(&address(link))));
+    }
     let message = |link| {
         let body = (0..BODY_BYTES).map(move |at| content(link, at));
         head().into_iter().chain(body).collect::<Vec<u8>>()
@@ -72,6 +76,10 @@ fn send_all(peer: &mut Peer) {
             peer.transfer(0, &of, bytes);
         }
         is_first = false;
+    }
+    let mut told = 0;
+    while told < LINKS {
+        told += u32::from(matches!(peer.frame().read().0, Performative::Disposition(_)));
     }
 }
 
@@ -124,17 +132,15 @@ fn large_messages_on_several_links_cost_a_few_mib_each() {
         other.expect_method(1, id::QUEUE_DECLARE_OK);
     }
     let before = forget_peak(&broker);
-    let mut to = Peer::begun(&broker);
     let mut from = Peer::opened(&broker);
     from.say(0, &leveret_amqp10::performatives::Begin { incoming_window: 1000, ..begin() });
     awaited!(from, Begin);
     for link in 0..LINKS {
-        to.attach(0, &sender(link, &format!("s{link}"), target(&address(link))));
         from.attach(0, &receiver(link, &format!("r{link}"), source(&address(link))));
         from.say(0, &Flow { incoming_window: 1000, ..credit(link, 0, 10) });
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| send_all(&mut to));
+        scope.spawn(|| send_all(&broker));
         receive_all(&mut from);
     });
     let more = peak_bytes(&broker).saturating_sub(before);

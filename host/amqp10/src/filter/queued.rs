@@ -38,7 +38,7 @@ impl<'v> Queued<'v> {
     /// A message as its queue has it, and whether somebody had it before.
     #[must_use]
     pub fn new(view: MessageView<'v>, is_redelivered: bool) -> Self {
-        let is_ours = view.form.protocol() == PROTOCOL;
+        let is_ours = view.near_form().protocol() == PROTOCOL;
         Self { view, sections: is_ours.then(|| Sections::of(view.properties)), is_redelivered }
     }
 
