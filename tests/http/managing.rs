@@ -59,9 +59,12 @@ fn bindings_are_made_found_by_their_keys_and_taken_away() {
         let made = posted(&broker, between, &said);
         assert_eq!(made.status(), 201, "{said}");
         let location = made.headers()["location"].to_str().unwrap();
-        keys.push(location.strip_prefix("q/").unwrap().to_owned());
+        let key = get(&broker, &format!("bindings/%2F/e/x/q/{location}"))["properties_key"].clone();
+        keys.push((location.strip_prefix("q/").unwrap().to_owned(), key.as_str().unwrap().to_owned()));
     }
-    assert_eq!((keys[0].as_str(), keys[1].as_str()), ("~", "a+b"));
+    let pair = |quoted: &str, key: &str| (quoted.to_owned(), key.to_owned());
+    assert_eq!(keys[..2], [pair("~", "~"), pair("a%2Bb", "a+b")]);
+    let keys: Vec<String> = keys.into_iter().map(|(_, key)| key).collect();
     assert_eq!(get(&broker, between).as_array().unwrap().len(), 3);
     for key in &keys {
         let path = format!("{between}/{key}");

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 fn rabbitmq(name: &str) -> Value {
     let path = workspace().join("tests/http/rabbitmq").join(name).with_extension("json");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap()
+    // The node is this broker's.
+    serde_json::from_str(&text.replace("bench@localhost", "leveret@127.0.0.1")).unwrap()
 }
 
 fn text(text: &str) -> AMQPValue {
@@ -176,7 +177,6 @@ fn the_overview_counts_and_says_where_to_connect() {
         for (at, port) in
             [broker.address(), broker.http_address()].map(|address| address.port()).into_iter().enumerate()
         {
-            expected["listeners"][at]["node"] = json!("leveret@127.0.0.1");
             expected["listeners"][at]["port"] = json!(port);
         }
         assert_eq!(overview, expected);

@@ -82,6 +82,11 @@ pub(super) fn quoted(name: &str) -> String {
     utf8_percent_encode(name, QUOTED).to_string().replace(' ', "+")
 }
 
+/// A key of a binding as part of a path.
+pub(super) fn quoted_key(properties_key: &str) -> String {
+    quoted(properties_key).replace("%7E", "~")
+}
+
 /// What tells a binding from others between the same ends: the quoted routing key, `~` where that
 /// is empty, and with arguments `~` and a digest of them.
 pub(super) fn properties_key(routing_key: &Name, arguments: &Map<String, Value>) -> String {
@@ -146,6 +151,7 @@ mod tests {
         assert_eq!(key("order.*"), "order.%2A");
         assert_eq!(key("a-b_c"), "a-b_c");
         assert_eq!(key("x y/z~é"), "x+y%2Fz%7E%C3%A9");
+        assert_eq!([quoted_key("~"), quoted_key("%23~F_63iA")], ["~", "%2523~F_63iA"]);
     }
 
     #[test]

@@ -88,7 +88,8 @@ pub(super) async fn create(
     let (vhost, routing_key) = (entered.vhost, name(&said.routing_key)?);
     let table = arguments::from_json(&said.arguments).map_err(ApiError::BadRequest)?;
     let key = arguments::properties_key(&routing_key, &said.arguments);
-    let location = format!("{}/{key}", arguments::quoted(&destination));
+    // As RabbitMQ has it, the key is quoted once more as a part of a path.
+    let location = format!("{}/{}", arguments::quoted(&destination), arguments::quoted_key(&key));
     let place = vhost.name().clone();
     let bind = move |worker: &mut PluginWorker| {
         let to = match is_queue {

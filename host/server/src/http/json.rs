@@ -175,12 +175,16 @@ pub struct VhostJson {
     pub name: String,
     /// The type of a queue that names none.
     pub default_queue_type: &'static str,
-    /// What people said of it; not there where they said nothing, as the next.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// What people said of it.
     pub description: String,
     /// Its tags.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// All three again, where newer tools look for them.
+    pub metadata: Value,
+    /// Whether what goes through it is copied for people to look at: never.
+    pub tracing: bool,
+    /// On which nodes it is, and how it is there.
+    pub cluster_state: Map<String, Value>,
     /// It is not deleted.
     pub protected_from_deletion: bool,
     /// The messages of its queues.

@@ -11,6 +11,7 @@ use super::{
     },
     kept::{self, Put},
     login::Caller,
+    nodes,
     path::Names,
     stats,
     users::{name_of, tags},
@@ -67,11 +68,15 @@ fn describe(api: &Api, place: &Place, counts: ChannelCounts) -> VhostJson {
     let Place { vhost, record, .. } = place;
     let queues = vhost.queues();
     let messages = queues.iter().map(|queue| MessagesJson::from(queue.counts())).sum();
+    let running = (nodes::name(api), Value::from("running"));
     VhostJson {
         name: vhost.name().to_text(),
         default_queue_type: place.queue_type().as_str(),
         description: record.description.clone(),
         tags: record.tags.clone(),
+        metadata: metadata(place),
+        tracing: false,
+        cluster_state: [running].into_iter().collect(),
         protected_from_deletion: record.is_protected,
         messages,
         message_stats: stats::vhost(api, vhost, counts),
@@ -201,20 +206,27 @@ fn refused(why: VhostRefused) -> ApiError {
     }
 }
 
+/// What was said of a virtual host, as RabbitMQ has it together.
+fn metadata(place: &Place) -> Value {
+    let record = &place.record;
+    let mut metadata = json!({
+        "description": record.description,
+        "tags": record.tags,
+        "default_queue_type": place.queue_type().as_str(),
+    });
+    if let Some(fields) = metadata.as_object_mut().filter(|_| record.is_protected) {
+        fields.insert(PROTECTED.to_owned(), json!(true));
+    }
+    metadata
+}
+
 /// All virtual hosts, as RabbitMQ's definition files have them.
 pub(super) fn definitions(api: &Api) -> Vec<Map<String, Value>> {
     let describe = |place: &Place| {
-        let (record, limits) = (&place.record, limits_json(place));
-        let queue_type = place.queue_type().as_str();
-        let mut metadata = json!({
-            "description": record.description, "tags": record.tags, "default_queue_type": queue_type,
-        });
-        if let Some(fields) = metadata.as_object_mut().filter(|_| record.is_protected) {
-            fields.insert(PROTECTED.to_owned(), json!(true));
-        }
+        let limits = limits_json(place);
         let mut told = Map::new();
         told.insert("name".to_owned(), json!(limits.vhost));
-        told.insert("metadata".to_owned(), metadata);
+        told.insert("metadata".to_owned(), metadata(place));
         told.insert("limits".to_owned(), json!(limits.value));
         told
     };
