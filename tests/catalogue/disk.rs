@@ -46,7 +46,7 @@ impl Disk {
         store.take().inspect(DiskStore::close);
         let config = leveret_store::Config {
             segment_bytes: 1 << 20,
-            group_bytes_max: 512 * 1024,
+            own_segment_bytes: 512 * 1024,
             batch_bytes: 256 * 1024,
             ..leveret_store::Config::default()
         };

@@ -109,6 +109,12 @@ pub enum OpenError {
     /// What is there cannot be read now, or what a checkpoint had is nowhere. Nothing was changed: going on would use
     /// again what may only be out of reach. [`crate::Store::salvage`] goes on all the same.
     Refused(Refusal),
+    /// The disk is full: so many bytes more are needed, to write again what may not be on disk. Nothing of the journal was
+    /// changed.
+    Full {
+        /// How many.
+        bytes: u64,
+    },
     /// Sizes that do not go together.
     Config(&'static str),
 }
@@ -127,6 +133,11 @@ impl fmt::Display for OpenError {
                 write!(f, "{file} is of format {version}, which a newer version of the broker wrote")
             }
             Self::Refused(refusal) => write!(f, "{refusal}; nothing was changed"),
+            Self::Full { bytes } => write!(
+                f,
+                "the disk is full: {} MiB more are needed, to write again what may not be on disk yet",
+                bytes.div_ceil(1 << 20)
+            ),
             Self::Config(what) => f.write_str(what),
         }
     }

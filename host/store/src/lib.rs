@@ -50,7 +50,11 @@
 //!   (see `journal/room.rs`). When enough was acked, or there is room on the disk, it is [`Health::Well`] again, and
 //!   takes at least as much as a segment has, or an eighth of that where it has next to nothing, large bodies apart. A
 //!   group with a large body for which there is no room waits for it, and until then it counts as full; given up is one
-//!   only when the store is closed, or when nothing is left that could be acked. A full disk can also be started from.
+//!   only when the store is closed, or when nothing is left that could be acked. A full disk can also be started from,
+//!   in the room of free segments; where these are used up, by syncs that failed or starts that did not end, a start is
+//!   refused ([`OpenError::Full`]) until there is room to write again what may not be on disk, since nothing is written over.
+//!   A group that is so long that it has a segment of its own ([`Config::own_segment_bytes`]) is refused where there is no
+//!   room for that beside the reserve, whether it was admitted or not.
 //!   It holds if nobody else takes the room that a removed checkpoint leaves for the next one, and if syncs do not fail
 //!   again and again while the disk is full, for each time may cost a segment; else acks may have to wait until there is
 //!   room. And it needs a file system that writes in place: one that copies on write may have no room even for what
@@ -69,7 +73,7 @@
 //!   add at most half a byte for each byte of the journal, more on a full disk; each new file is filled with zeros
 //!   once, but where what grows waits for it.
 //! - *Memory:* 16 bytes a message (see `index/mod.rs`), values with their keys, what waits to be written or
-//!   synced: up to twice [`Config::pending_bytes_max`] and 64 MiB.
+//!   synced: up to twice [`Config::pending_bytes_max`] and 64 MiB, and one group that is longer.
 //!
 //! # How what a broker has is said
 //!
@@ -129,8 +133,10 @@ pub use watch::Watch;
 pub struct Config {
     /// The length of a segment.
     pub segment_bytes: u64,
-    /// The most bytes a group may have; less than a segment.
+    /// The most bytes a group may have; below 4 GiB.
     pub group_bytes_max: usize,
+    /// A group of more bytes has a segment of its own, of its length; less than a segment.
+    pub own_segment_bytes: usize,
     /// A batch that has so many is not added to.
     pub batch_bytes: usize,
     /// Beyond so many bytes that wait to be written groups are refused.
@@ -152,7 +158,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             segment_bytes: 32 << 20,
-            group_bytes_max: 20 << 20,
+            group_bytes_max: 1 << 30,
+            own_segment_bytes: 20 << 20,
             batch_bytes: 1 << 20,
             pending_bytes_max: 32 << 20,
             reserve_segments: 2,

@@ -121,7 +121,7 @@ impl Store {
     /// taken before.
     ///
     /// # Errors
-    /// It has more bytes than a group may have, or the store is closed.
+    /// It has more bytes than a group may have, there is no room for a segment of its own, or the store is closed.
     pub fn submit_admitted(
         &self,
         group: &mut Group,
@@ -325,9 +325,17 @@ impl Core {
 }
 
 fn check(config: &Config) -> Result<(), OpenError> {
-    let needed = config.group_bytes_max.max(config.batch_bytes) as u64 + 3 * BLOCK_BYTES;
+    let needed = config.own_segment_bytes.max(config.batch_bytes) as u64 + 3 * BLOCK_BYTES;
     if config.segment_bytes < needed {
-        return Err(OpenError::Config("a segment must have room for the largest group and batch"));
+        return Err(OpenError::Config(
+            "a segment must have room for the largest group and batch that it shares",
+        ));
+    }
+    if config.group_bytes_max as u64 + 3 * BLOCK_BYTES > u64::from(u32::MAX) {
+        return Err(OpenError::Config("a group has less than 4 GiB"));
+    }
+    if config.own_segment_bytes < config.batch_bytes {
+        return Err(OpenError::Config("a group with a segment of its own is longer than a batch"));
     }
     if config.reserve_segments == 0 {
         return Err(OpenError::Config("acks need a segment in reserve"));

@@ -20,7 +20,7 @@ const CHILD: &str = "LEVERET_STORE_TEST_CHILD";
 fn config() -> Config {
     Config {
         segment_bytes: 256 * 1024,
-        group_bytes_max: 64 * 1024,
+        own_segment_bytes: 64 * 1024,
         batch_bytes: 32 * 1024,
         ..common::small()
     }

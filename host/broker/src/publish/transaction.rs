@@ -1,8 +1,7 @@
 //! Transactions: publishes and settlements that are on disk together or not at all.
 //!
 //! What is published in one is in its queues as it comes, when the transaction is committed; only the group for the
-//! store waits for the last of it. So there is nothing of it after a crash, or all (within the bound that the store has
-//! for a group, beyond which it is several).
+//! store waits for the last of it. So there is nothing of it after a crash, or all.
 
 use super::{Publish, Published, Publisher};
 use crate::{

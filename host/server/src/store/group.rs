@@ -1,10 +1,10 @@
 //! A group of the broker's, as groups of the store.
 //!
 //! *Order in it:* what the topology changes and messages as they came, then what queues no longer have, then what
-//! exchange types keep. Where it is longer than a group of the store may be it becomes several, in that order, and after
-//! a crash the first of them may be there without the others. So a message may be there again that was dead-lettered or
-//! released, and be published again; no type knows of a message that is not there, and none is gone that was not put
-//! elsewhere. Whoever waits is told once all are safe.
+//! exchange types keep. Where it is longer than a group of the store may be, a gibibyte, it becomes several, in that order,
+//! and after a crash the first of them may be there without the others. So a message may be there again that was
+//! dead-lettered or released, and be published again; no type knows of a message that is not there, and none is gone that
+//! was not put elsewhere. Whoever waits is told once all are safe.
 //!
 //! *Large bodies* are files of their own, written before the group, so that such a group comes after later ones. What
 //! must keep its order, the topology and what types keep, has no such body in its group: there they are among the rest.

@@ -3,7 +3,8 @@
 //! *In and out:* groups of the broker in, as groups of the journal (`group.rs`); what virtual hosts consist of
 //! (`topology.rs`) and what exchange types keep (`state.rs`) are values there (`spaces.rs` says which).
 //!
-//! *Invariants:* what was admitted is taken, unless the store was closed meanwhile. A number of a queue or of a space is
+//! *Invariants:* what was admitted is taken, unless the store was closed meanwhile, or it is so long that it needs a file
+//! of its own and there is no room for that: whoever waits is told. A number of a queue or of a space is
 //! given out once. What the broker is told of a queue's messages is what was written: what was handed over and is not
 //! written yet is not seen.
 //!

@@ -18,6 +18,9 @@ pub(super) fn cannot_open(error: &OpenError) -> String {
             format!("{error}; see that this user may read and write there, and that the disk works")
         }
         OpenError::Refused(refusal) => format!("{error}. {}", refusal_advice(refusal)),
+        OpenError::Full { .. } => {
+            format!("{error}; make room on its file system, and start again. Nothing is lost")
+        }
         OpenError::Config(_) => error.to_string(),
     }
 }

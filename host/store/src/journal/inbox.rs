@@ -1,6 +1,6 @@
 //! Where groups wait to be written.
 
-use super::Sync;
+use super::{Sync, own::Own};
 use crate::{Config, Done, error::Refused, record::frame::BATCH_HEADER_BYTES};
 use std::{collections::VecDeque, sync::Arc};
 
@@ -33,6 +33,8 @@ pub(crate) struct Chunk {
     pub(crate) sync_now: bool,
     /// By when the first is to be synced that asks for that.
     pub(crate) sync_within_ms: Option<u32>,
+    /// It is one group that has a segment of its own.
+    pub(crate) own: Option<Own>,
 }
 
 /// Chunks that wait, the last of them open.
@@ -71,8 +73,9 @@ impl Inbox {
         if waiting > 0 && waiting + bytes > most { Err(Refused::Behind) } else { Ok(()) }
     }
 
-    /// Where a group of that length is to be appended.
-    pub(crate) fn begin(&mut self, bytes: usize, config: &Config) -> &mut Vec<u8> {
+    /// Where a group of that length is to be appended. One with a segment of its own is longer than a batch that is
+    /// added to.
+    pub(crate) fn begin(&mut self, (bytes, own): (usize, Option<Own>), config: &Config) -> &mut Vec<u8> {
         if self.open.groups > 0 && self.open.bytes.len() + bytes > config.batch_bytes {
             let next = self.pool.pop().unwrap_or_default();
             self.closed_chunks.push_back(core::mem::replace(&mut self.open, next));
@@ -80,6 +83,7 @@ impl Inbox {
         if self.open.bytes.is_empty() {
             self.open.bytes.resize(BATCH_HEADER_BYTES, 0);
         }
+        self.open.own = own;
         self.waiting_bytes += bytes;
         &mut self.open.bytes
     }
@@ -171,6 +175,7 @@ impl Inbox {
             chunk.bytes.clear();
             chunk.waiters.clear();
             (chunk.groups, chunk.grows, chunk.sync_now, chunk.sync_within_ms) = (0, false, false, None);
+            chunk.own = None;
             self.pool.push(chunk);
         }
     }

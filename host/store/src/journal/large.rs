@@ -5,7 +5,7 @@
 //! wait for that. A group for which there is no room is given up only when the store is closed, or where nothing is left
 //! whose end could make room.
 
-use super::{Core, Sync, inbox::Waiter, room::Trouble, segments::FileName};
+use super::{Core, Sync, inbox::Waiter, own::Own, room::Trouble, segments::FileName};
 use crate::{
     Failed,
     error::{DiskError, Refused},
@@ -28,6 +28,7 @@ const HOPELESS_FAILURES: u32 = 10;
 pub(crate) struct Large {
     bytes: Vec<u8>,
     extents: Vec<(ExtentRef, ExtentBody)>,
+    own: Option<Own>,
     sync: Sync,
     waiter: Option<Waiter>,
 }
@@ -79,20 +80,24 @@ impl Core {
         group: &mut Group,
         header: &[u8; GROUP_HEADER_BYTES],
         (sync, waiter): (Sync, Option<Waiter>),
-        admitted: bool,
+        (own, admitted): (Option<Own>, bool),
     ) -> Result<(), Refused> {
         let mut large = self.large.lock();
         if self.inbox.lock().closed {
+            drop(large);
+            self.give_up_own(own);
             return Err(Refused::Closed);
         }
         let is_much = !large.is_empty() && large.bytes() > self.config.pending_bytes_max as u64;
         if is_much && !admitted {
+            drop(large);
+            self.give_up_own(own);
             return Err(Refused::Behind);
         }
         let mut bytes = Vec::with_capacity(group.len_bytes());
         group.append_to(header, &mut bytes);
         let extents = core::mem::take(&mut group.extents);
-        large.groups.push_back(Large { bytes, extents, sync, waiter });
+        large.groups.push_back(Large { bytes, extents, own, sync, waiter });
         self.large_count.fetch_add(1, Ordering::AcqRel);
         drop(large);
         self.large_arrived.notify_one();
@@ -119,7 +124,7 @@ impl Core {
             return false;
         }
         let mut inbox = self.inbox.lock();
-        inbox.begin(large.bytes.len(), &self.config).extend_from_slice(&large.bytes);
+        inbox.begin((large.bytes.len(), large.own), &self.config).extend_from_slice(&large.bytes);
         let wake = inbox.end((large.sync, large.waiter), (now_ms, true), &self.config);
         drop(inbox);
         if wake {
@@ -151,6 +156,7 @@ impl Core {
         if is_hopeless && larges.failures >= HOPELESS_FAILURES {
             larges.try_now();
             drop(larges);
+            self.give_up_own(large.own);
             self.ended_large();
             return tell(large.waiter, Failed::Full);
         }

@@ -10,6 +10,8 @@
 //! told a lie. So all that is in flight, which is still in memory, is written again (`rescue.rs`), and confirmed
 //! when that is synced. Until then nothing is confirmed.
 //!
+//! *A group that is long* has a segment of its own, which is there before the group is taken (`own.rs`).
+//!
 //! *Steps, not threads.* Each thread repeats one function that does what there is to do and never
 //! waits. A simulation calls the same functions in any order.
 //!
@@ -20,6 +22,7 @@ pub(crate) mod flight;
 pub(crate) mod inbox;
 pub(crate) mod large;
 pub(crate) mod manifest;
+pub(crate) mod own;
 mod rescue;
 pub(crate) mod room;
 pub(crate) mod segments;
@@ -153,6 +156,7 @@ impl Core {
         if !admitted && group.grows() && self.room.refuses() {
             return Err(Refused::Full);
         }
+        let own = self.own_segment(group)?;
         let header = group.header();
         let waiter = match group.bodies.as_slice() {
             [] => waiter.map(|(done, token)| Waiter { done: done.clone(), token, sync }),
@@ -161,14 +165,19 @@ impl Core {
         // An empty one says when those before it are safe: it comes behind them.
         let behind_large = group.is_empty() && self.large_count.load(Ordering::Acquire) > 0;
         if behind_large || !group.extents.is_empty() {
-            return self.submit_large(group, &header, (sync, waiter), admitted);
+            return self.submit_large(group, &header, (sync, waiter), (own, admitted));
         }
         let mut inbox = self.inbox.lock();
         match inbox.room((group.len_bytes(), group.grows()), self.growth_bytes_max(), &self.config) {
+            Ok(()) => {}
             Err(Refused::Behind) if admitted => {}
-            room => room?,
+            Err(refused) => {
+                drop(inbox);
+                self.give_up_own(own);
+                return Err(refused);
+            }
         }
-        group.append_to(&header, inbox.begin(group.len_bytes(), &self.config));
+        group.append_to(&header, inbox.begin((group.len_bytes(), own), &self.config));
         let wake = inbox.end((sync, waiter), (now_ms, group.grows()), &self.config);
         drop(inbox);
         if wake {

@@ -85,8 +85,13 @@ impl Core {
     pub(crate) fn needed(&self, flight: &Flight, more: Option<usize>) -> usize {
         let length = self.config.segment_bytes;
         let (mut needed, mut offset) = (0, length);
-        for bytes in flight.batches.iter().map(|batch| batch.chunk.bytes.len()).chain(more) {
-            let bytes = bytes as u64;
+        let shared = |batch: &Batch| batch.chunk.own.is_none().then_some(batch.chunk.bytes.len());
+        for bytes in flight.batches.iter().map(shared).chain(more.map(Some)) {
+            let Some(bytes) = bytes.map(|bytes| bytes as u64) else {
+                // It gets a file of its own.
+                offset = length;
+                continue;
+            };
             if offset + bytes > length {
                 (needed, offset) = (needed + 1, FIRST_BATCH_AT);
             }
@@ -100,11 +105,17 @@ impl Core {
             let segments = self.segments.lock();
             segments.ready.as_ref().map_or(segments.next_segment, |(number, _)| *number)
         };
+        let kept = self.needed(flight, None) + self.room.left_to_checkpoints();
         let mut places: Vec<Place> = Vec::with_capacity(flight.batches.len());
         for at in 0..flight.batches.len() {
             let Some(batch) = flight.batches.get_mut(at) else { break };
             let begins = places.is_empty() || !writer.fits(batch.chunk.bytes.len());
-            let written = if begins && !self.roll(writer, (batch.number, Claim::Rescue)) {
+            let goes_on = if batch.chunk.own.is_some() {
+                self.roll_own(writer, &mut batch.chunk, (batch.number, kept))
+            } else {
+                !begins || self.roll(writer, (batch.number, Claim::Rescue))
+            };
+            let written = if !goes_on {
                 // It was to have room, so something else failed, and is told.
                 Err(DiskError::new("open", "segment", std::io::ErrorKind::Other.into()))
             } else {

@@ -237,8 +237,8 @@ impl Core {
 
     /// How many segments so much needs that waits, with what the writer has; each batch begins with a block.
     fn of_taken(&self, waiting: usize) -> usize {
-        let Config { group_bytes_max, batch_bytes, segment_bytes, .. } = self.config;
-        let taken = (waiting + group_bytes_max.max(batch_bytes)) as u64;
+        let Config { own_segment_bytes, batch_bytes, segment_bytes, .. } = self.config;
+        let taken = (waiting + own_segment_bytes.max(batch_bytes)) as u64;
         taken.div_ceil(segment_bytes - 2 * BLOCK_BYTES) as usize
     }
 

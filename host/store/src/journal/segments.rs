@@ -179,11 +179,17 @@ impl Segments {
 
     /// Makes a file for later.
     pub(crate) fn make_spare(&mut self, disk: &dyn Disk, bytes: u64) -> Result<(), DiskError> {
+        let number = self.make_apart(disk, bytes)?;
+        self.spares.push(number);
+        Ok(())
+    }
+
+    /// Makes a file that is not among those for later.
+    pub(crate) fn make_apart(&mut self, disk: &dyn Disk, bytes: u64) -> Result<u64, DiskError> {
         let number = self.next_spare;
         self.next_spare += 1;
         disk.create(&FileName::Spare(number).to_string(), bytes)?;
-        self.spares.push(number);
-        Ok(())
+        Ok(number)
     }
 
     /// Makes a spare file the next segment, with nobody else at it.
@@ -218,6 +224,49 @@ impl Segments {
                 Err(error)
             }
         }
+    }
+
+    /// Takes a file that is not among the spare ones to be named as the next segment, with none named for that.
+    pub(crate) fn begin_naming_of(&mut self, spare: u64) -> Naming {
+        self.is_naming = true;
+        Naming { spare, number: self.next_segment }
+    }
+
+    /// What came of it: the file.
+    pub(crate) fn end_naming_of(
+        &mut self,
+        naming: &Naming,
+        outcome: Named,
+    ) -> Result<Arc<dyn File>, DiskError> {
+        self.is_naming = false;
+        match outcome {
+            Named::Done(file) => {
+                self.next_segment = naming.number + 1;
+                Ok(file)
+            }
+            Named::Failed { error, was_named, .. } => {
+                self.next_segment += u64::from(was_named);
+                Err(error)
+            }
+        }
+    }
+
+    /// The segment that was to come next is a spare file again, and its number is not used.
+    pub(crate) fn free_ready(&mut self, disk: &dyn Disk) -> Result<(), DiskError> {
+        let Some((number, _)) = &self.ready else { return Ok(()) };
+        let number = *number;
+        self.manifest.forget(disk, &[number])?;
+        let spare = self.next_spare;
+        self.next_spare += 1;
+        let (from, to) = (FileName::Segment(number).to_string(), FileName::Spare(spare).to_string());
+        if let Err(error) = disk.rename(&from, &to) {
+            // It comes next after all.
+            self.manifest.name(disk, number, false);
+            return Err(error);
+        }
+        self.ready = None;
+        self.spares.push(spare);
+        Ok(())
     }
 
     /// Gives up a free segment, for the room that it takes. False if there is none.
@@ -259,14 +308,14 @@ impl Segments {
         &mut self,
         number: u64,
         disk: &dyn Disk,
-        spares_max: usize,
+        (spares_max, usual_bytes): (usize, u64),
     ) -> Result<Option<String>, DiskError> {
         let Some(segment) = self.files.get(&number) else { return Ok(None) };
         let name = segment.name(number).to_string();
         let mut set_aside = None;
         if segment.damaged {
             set_aside = Some(aside::set_aside(disk, &name)?);
-        } else if segment.suspicious || self.spares.len() >= spares_max {
+        } else if segment.suspicious || segment.bytes != usual_bytes || self.spares.len() >= spares_max {
             disk.remove(&name)?;
         } else {
             let spare = self.next_spare;

@@ -74,7 +74,7 @@ impl Core {
             return false;
         }
         let taken = writer.stuck.take().or_else(|| self.inbox.lock().take(now_ms));
-        let Some(chunk) = taken else {
+        let Some(mut chunk) = taken else {
             return false;
         };
         if self.is_short() && self.waits_for_sync(writer, &chunk) {
@@ -82,7 +82,12 @@ impl Core {
             return false;
         }
         let claim = if chunk.grows { Claim::Grows } else { Claim::Frees };
-        if !writer.fits(chunk.bytes.len()) && !self.roll(writer, (writer.next, claim)) {
+        let goes_on = if chunk.own.is_some() {
+            self.roll_own(writer, &mut chunk, (writer.next, usize::MAX))
+        } else {
+            writer.fits(chunk.bytes.len()) || self.roll(writer, (writer.next, claim))
+        };
+        if !goes_on {
             writer.stuck = Some(chunk);
             return false;
         }
@@ -93,6 +98,10 @@ impl Core {
     /// Whether with one more batch there would be more in flight than could be written again in what is free. One alone
     /// does not wait: more would not come of that.
     fn waits_for_sync(&self, writer: &Writer, chunk: &Chunk) -> bool {
+        if chunk.own.is_some() {
+            // It has its file.
+            return false;
+        }
         let mut flight = self.flight.lock();
         let bytes = chunk.bytes.len();
         let needed = self.needed(&flight, Some(bytes)) + usize::from(!writer.fits(bytes));

@@ -300,7 +300,7 @@ impl Core {
         let spares_max = SPARES_MAX.max(self.enough(&segments));
         let (mut did, mut aside) = (false, Vec::new());
         for number in &dead {
-            let retired = segments.retire(*number, &*self.disk, spares_max);
+            let retired = segments.retire(*number, &*self.disk, (spares_max, self.config.segment_bytes));
             did |= retired.is_ok();
             aside.extend(retired.ok().flatten());
         }

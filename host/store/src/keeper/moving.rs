@@ -117,7 +117,7 @@ impl Core {
                 continue;
             };
             let together = moving.group.len_bytes() + header.bytes as usize;
-            if !moving.group.is_empty() && together > self.config.group_bytes_max {
+            if !moving.group.is_empty() && together > self.config.own_segment_bytes {
                 // The next group has it.
                 return;
             }

@@ -65,6 +65,8 @@ pub(crate) struct Recovered {
     pub(crate) unreadable: Vec<FileName>,
     /// Batches that were read and are not known to be synced.
     unsynced: Vec<(u64, Found)>,
+    /// Free files for those of them that are long, in order.
+    own: Vec<u64>,
     /// What is to be set aside.
     aside: Vec<String>,
     /// What was set aside and is removed for its room.
@@ -148,6 +150,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
         next_extent: names.extents.iter().max().map_or(0, |last| last + 1),
         unreadable,
         unsynced,
+        own: Vec::new(),
         aside,
         given_up: Vec::new(),
     })

@@ -1,62 +1,75 @@
 //! Writes again what was read and never known to be synced.
 //!
 //! If the process ended after a sync had failed, the system still shows what it did not write, and a
-//! sync now would succeed without writing it. So it is written to a new segment, or without room for one to
-//! where it is.
+//! sync now would succeed without writing it. So it is written to new segments, and where there is no room for these the
+//! store does not start: what may be on disk is not written to.
 
 use super::{Recovered, scan::Found};
 use crate::{
     disk::Disk,
     error::DiskError,
     index::{Coming, save},
-    journal::segments::{FIRST_BATCH_AT, Segment},
+    journal::{
+        own,
+        segments::{FIRST_BATCH_AT, Segment},
+    },
     record::{
         BLOCK_BYTES,
         frame::{BATCH_HEADER_BYTES, BatchHeader},
         group::GroupView,
     },
 };
-use std::collections::BTreeSet;
 
-/// Whether there are segments for it, and room for a checkpoint besides. Makes them if it can.
-pub(super) fn has_room(
+/// The length of a batch in a file.
+fn length_of(found: &Found) -> usize {
+    BATCH_HEADER_BYTES + found.bytes as usize
+}
+
+/// Whether a batch is longer than a segment that batches share.
+fn is_long(found: &Found, segment_bytes: u64) -> bool {
+    FIRST_BATCH_AT + length_of(found) as u64 > segment_bytes
+}
+
+/// Makes the segments for it, and if it can for a checkpoint besides, which may have the room of other things too. Gives
+/// how many bytes of segments there is no room for.
+pub(super) fn provide(
     disk: &dyn Disk,
     segment_bytes: u64,
     recovered: &mut Recovered,
     batches: &[(u64, Found)],
-) -> bool {
+) -> Result<u64, DiskError> {
     if batches.is_empty() {
-        return true;
+        return Ok(0);
     }
-    let (mut needed, mut offset) = (save::estimate(&recovered.index).div_ceil(segment_bytes), segment_bytes);
-    for (_, found) in batches {
-        let bytes = BATCH_HEADER_BYTES as u64 + u64::from(found.bytes);
+    let (mut needed, mut offset) = (0, segment_bytes);
+    for (_, found) in batches.iter().filter(|(_, found)| !is_long(found, segment_bytes)) {
+        let bytes = length_of(found) as u64;
         if offset + bytes > segment_bytes {
             (needed, offset) = (needed + 1, FIRST_BATCH_AT);
         }
         offset = (offset + bytes).next_multiple_of(BLOCK_BYTES);
     }
-    let segments = &mut recovered.segments;
-    while (segments.free() as u64) < needed && segments.make_spare(disk, segment_bytes).is_ok() {}
-    segments.free() as u64 >= needed
-}
-
-/// Writes each where it is, and syncs it: by itself a sync would not write what one that failed left.
-pub(super) fn rewrite_in_place(recovered: &Recovered, batches: &[(u64, Found)]) -> Result<(), DiskError> {
-    let mut bytes = Vec::new();
-    let mut written = BTreeSet::new();
-    for (_, found) in batches {
-        let Some(segment) = recovered.segments.files.get(&found.segment) else { continue };
-        bytes.clear();
-        bytes.resize(BATCH_HEADER_BYTES + found.bytes as usize, 0);
-        segment.file.read_at(&mut bytes, found.offset)?;
-        segment.file.write_at(&bytes, found.offset)?;
-        written.insert(found.segment);
+    let of_long = batches.iter().filter(|(_, found)| is_long(found, segment_bytes));
+    let of_long: Vec<u64> =
+        of_long.map(|(_, found)| own::segment_bytes(length_of(found), segment_bytes)).collect();
+    let Recovered { segments, own, index, .. } = recovered;
+    let besides = save::estimate(index).div_ceil(segment_bytes);
+    loop {
+        let long = of_long.get(own.len()).copied();
+        let made = match long {
+            Some(bytes) => segments.make_apart(disk, bytes).map(|number| own.push(number)),
+            None if (segments.free() as u64) < needed + besides => segments.make_spare(disk, segment_bytes),
+            None => return Ok(0),
+        };
+        match made {
+            Ok(()) => {}
+            Err(error) if error.is_full() => {
+                let lacking = needed.saturating_sub(segments.free() as u64) * segment_bytes;
+                return Ok(lacking + of_long.iter().skip(own.len()).sum::<u64>());
+            }
+            Err(error) => return Err(error),
+        }
     }
-    written
-        .iter()
-        .filter_map(|number| recovered.segments.files.get(number))
-        .try_for_each(|segment| segment.file.sync())
 }
 
 /// Does so, and tells the index where it is now. What is written is synced.
@@ -69,7 +82,7 @@ pub(super) fn rewrite(
     let mut bytes = Vec::new();
     let mut to: Option<(u64, Segment, u64)> = None;
     for (number, found) in batches {
-        let length = BATCH_HEADER_BYTES + found.bytes as usize;
+        let length = length_of(found);
         bytes.clear();
         bytes.resize(length, 0);
         let Some(from) = recovered.segments.files.get(&found.segment) else { continue };
@@ -78,7 +91,12 @@ pub(super) fn rewrite(
         let full = |(_, segment, offset): &(u64, Segment, u64)| offset + length as u64 > segment.bytes;
         if to.as_ref().is_none_or(full) {
             finish(recovered, to.take())?;
-            to = Some(begin(disk, segment_bytes.max(FIRST_BATCH_AT + length as u64), recovered)?);
+            if is_long(found, segment_bytes) && !recovered.own.is_empty() {
+                // It comes next.
+                let own = recovered.own.remove(0);
+                recovered.segments.spares.push(own);
+            }
+            to = Some(begin(disk, own::segment_bytes(length, segment_bytes), recovered)?);
         }
         let Some((segment, target, offset)) = &mut to else { continue };
         let header = BatchHeader { segment: *segment, ..old };

@@ -23,11 +23,16 @@ pub(crate) fn settle(
     mark_running(disk, recovered)?;
     set_aside(disk, recovered, report)?;
     let unsynced = core::mem::take(&mut recovered.unsynced);
-    if rewrite::has_room(disk, segment_bytes, recovered, &unsynced) {
-        rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
-    } else {
-        rewrite::rewrite_in_place(recovered, &unsynced)?;
+    loop {
+        let bytes = rewrite::provide(disk, segment_bytes, recovered, &unsynced)?;
+        if bytes == 0 {
+            break;
+        }
+        if !give_up(disk, recovered)? {
+            return Err(OpenError::Full { bytes });
+        }
     }
+    rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
     keep_two(disk, recovered, report)?;
     remove_unused(disk, recovered)?;
     recovered.index.held.dead_extents.clear();
@@ -139,14 +144,19 @@ fn save(disk: &dyn Disk, recovered: &mut Recovered) -> Result<u64, DiskError> {
 
 /// Gives up what is needed least. False if nothing is left.
 fn make_room(disk: &dyn Disk, recovered: &mut Recovered) -> Result<bool, DiskError> {
+    Ok(give_up(disk, recovered)? || recovered.segments.give_up(disk))
+}
+
+/// The same, but for free segments.
+fn give_up(disk: &dyn Disk, recovered: &mut Recovered) -> Result<bool, DiskError> {
     if remove_unused(disk, recovered)? || give_up_aside(disk, recovered)? {
         return Ok(true);
     }
-    if recovered.checkpoints.len() > 1 {
-        recovered.checkpoints.remove(0);
-        return remove_unused(disk, recovered);
+    if recovered.checkpoints.len() < 2 {
+        return Ok(false);
     }
-    Ok(recovered.segments.give_up(disk))
+    recovered.checkpoints.remove(0);
+    remove_unused(disk, recovered)
 }
 
 /// Removes a file that was set aside: to serve is worth more, and it is told. False if there is none.

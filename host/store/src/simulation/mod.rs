@@ -4,6 +4,7 @@
 //! there on.
 
 mod locks;
+mod long;
 mod model;
 mod world;
 
@@ -67,8 +68,12 @@ fn what_was_confirmed_survives_whatever_the_disk_does() {
         [total.refused_full, total.early, total.extents, total.recycled, total.scrubbed, total.damaged];
     let of_damage = [total.refused, total.told, total.made_up, total.ends];
     assert!(total.bodies > 1000 && total.referring > total.bodies, "{total:?}");
+    let of_long = [total.long, total.long_there, total.long_gone];
     assert!(total.unseen * 10 < total.ends, "{total:?}");
-    assert!(of_all.into_iter().chain(of_space).chain(of_damage).all(|count| count > 0), "{total:?}");
+    assert!(
+        of_all.into_iter().chain(of_space).chain(of_damage).chain(of_long).all(|count| count > 0),
+        "{total:?}"
+    );
 }
 
 /// A store with 25 large messages in flight, in several segments, of which none was synced.

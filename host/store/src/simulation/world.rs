@@ -4,6 +4,7 @@ mod bodies;
 mod damage;
 mod ends;
 mod full;
+mod long;
 
 use super::model::{End, Message, Model, Safe, Seen as SeenMessage, Sent};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
         Disk as _,
         sim::{Dice, Faults, SimDisk},
     },
-    error::DiskError,
+    error::{DiskError, OpenError},
     journal::{Core, segments::FileName},
     keeper::Keeper,
     store,
@@ -51,6 +52,13 @@ pub(super) struct Seen {
     pub(super) unseen: u64,
     /// What failed on a full disk waited for room that somebody made.
     pub(super) waited: u64,
+    /// Groups with a segment of their own that were taken, and of those that nobody was told of before a crash: there, not
+    /// there.
+    pub(super) long: u64,
+    pub(super) long_there: u64,
+    pub(super) long_gone: u64,
+    /// Starts that had no room to write again what may not have been on disk.
+    pub(super) short: u64,
 }
 
 impl Seen {
@@ -75,6 +83,10 @@ impl Seen {
         self.ends += other.ends;
         self.unseen += other.unseen;
         self.waited += other.waited;
+        self.long += other.long;
+        self.long_there += other.long_there;
+        self.long_gone += other.long_gone;
+        self.short += other.short;
     }
 }
 
@@ -97,6 +109,10 @@ struct Held {
 pub(super) struct World {
     seed: u64,
     dice: Dice,
+    /// When there is a long group: what else happens is as without it.
+    of_long: Dice,
+    /// Long groups of this run.
+    long: Vec<u64>,
     disk: SimDisk,
     core: Arc<Core>,
     keeper: Keeper,
@@ -114,7 +130,8 @@ pub(super) struct World {
 pub(super) fn config() -> Config {
     Config {
         segment_bytes: 64 * 1024,
-        group_bytes_max: 32 * 1024,
+        group_bytes_max: 1 << 20,
+        own_segment_bytes: 32 * 1024,
         batch_bytes: 16 * 1024,
         pending_bytes_max: 48 * 1024,
         reserve_segments: 2,
@@ -132,6 +149,8 @@ impl World {
         let mut world = Self {
             seed,
             dice: Dice::new(seed),
+            of_long: Dice::new(seed.rotate_left(24) ^ 0x10_a6),
+            long: Vec::new(),
             disk,
             core,
             keeper,
@@ -182,6 +201,9 @@ impl World {
 
     fn act(&mut self) {
         self.now_ms += self.dice.below(3);
+        if self.of_long.chance(6) {
+            self.publish_long();
+        }
         match self.dice.below(100) {
             0..30 => self.publish(),
             30..45 => self.ack(),
@@ -243,8 +265,13 @@ impl World {
         let bytes_max = if self.dice.chance(100) { 9000 } else { 1200 };
         let bytes = self.dice.below(bytes_max) as usize;
         let message = Message::new(self.model.next_id, (bytes, large), number);
+        self.put_message(group, message, targets);
+    }
+
+    fn put_message(&mut self, group: &mut Group, message: Message, targets: &[(QueueId, Sequence)]) {
         let content = Model::content(&message);
-        if large {
+        let number = message.group;
+        if message.large {
             let extent = self.core.next_extent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             group.enqueue_apart(&[&content[..4]], false, (extent, Arc::new(content.clone())), targets);
             self.seen.extents += 1;
@@ -461,9 +488,21 @@ impl World {
     }
 
     fn open(&mut self, end: End, damaged: bool) {
-        let (core, keeper, report) = store::open(Arc::new(self.disk.clone()), config()).unwrap();
+        let mut opened = store::open(Arc::new(self.disk.clone()), config());
+        let mut damaged_now = damaged;
+        if let Err(OpenError::Full { bytes }) = opened {
+            // Somebody makes room. What was found to be damaged is aside by then.
+            let faults = self.disk.faults();
+            self.set_end_faults(self.disk.used_bytes() + bytes + 2 * config().segment_bytes);
+            opened = store::open(Arc::new(self.disk.clone()), config());
+            self.disk.set_faults(faults);
+            self.seen.short += 1;
+            damaged_now = false;
+        }
+        let (core, keeper, report) = opened.unwrap();
         let is_damage = |problem: &Problem| matches!(problem, Problem::CheckpointDamaged { .. });
-        let is_known = report.problem_count == u64::from(damaged) && report.problems.iter().all(is_damage);
+        let is_known =
+            report.problem_count == u64::from(damaged_now) && report.problems.iter().all(is_damage);
         assert!(is_known, "seed {}: {report:?}", self.seed);
         assert_eq!(report.clean, end == End::Closed, "{report:?}");
         (self.core, self.keeper) = (core, keeper);
@@ -478,6 +517,7 @@ impl World {
         }
         // What the older one has counts as delivered before, as after a crash.
         let end = if damaged && end == End::Closed { End::Killed } else { end };
+        self.count_long(&found, end);
         self.model.check(&found, &values, end);
     }
 

@@ -16,7 +16,8 @@ pub(crate) const QUEUE: QueueId = QueueId(1);
 pub(crate) fn small() -> Config {
     Config {
         segment_bytes: 64 * 1024,
-        group_bytes_max: 16 * 1024,
+        group_bytes_max: 1 << 20,
+        own_segment_bytes: 16 * 1024,
         batch_bytes: 8 * 1024,
         pending_bytes_max: 64 * 1024,
         reserve_segments: 1,

@@ -136,7 +136,7 @@ fn a_batch_longer_than_a_group_is_there_as_a_whole_once_it_is_told_of() {
 #[test]
 fn more_queues_than_an_operation_has_room_for_get_the_message() {
     let mut life = Life::begin();
-    let config = Config { group_bytes_max: 2 << 20, segment_bytes: 4 << 20, ..config() };
+    let config = Config { own_segment_bytes: 2 << 20, segment_bytes: 4 << 20, ..config() };
     life.store = None;
     life.config = config;
     life.open(now_ms);

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 fn config() -> Config {
     Config {
         segment_bytes: 1 << 20,
-        group_bytes_max: 700 * 1024,
+        own_segment_bytes: 700 * 1024,
         batch_bytes: 64 * 1024,
         reserve_segments: 1,
         ..Config::default()

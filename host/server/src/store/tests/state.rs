@@ -227,6 +227,7 @@ fn tiny() -> Config {
     Config {
         segment_bytes: 64 * 1024,
         group_bytes_max: 10 * 1024,
+        own_segment_bytes: 10 * 1024,
         batch_bytes: 8 * 1024,
         reserve_segments: 1,
         checkpoint_bytes: 64 * 1024,

@@ -1,7 +1,7 @@
 //! A disk that fills up: acks are taken all the while, and it serves again.
 
 use super::{QUEUES, Seen, World};
-use crate::{Group, Health, QueueId, Range, Refused, Sync, disk::sim::Faults};
+use crate::{Group, Health, QueueId, Range, Refused, Sync, disk::sim::Faults, journal::own::own_bytes};
 
 /// So many rounds of work are enough for anything that can happen at all.
 const ENOUGH: usize = 4000;
@@ -53,7 +53,13 @@ impl World {
             faults.write = self.dice.below(40) as u32;
         }
         self.disk.set_faults(faults);
-        for _ in 0..20_000 {
+        for step in 0..20_000 {
+            if step == 15_000 && self.core.flight.lock().failed {
+                self.make_room_for_failed();
+            }
+            if self.of_long.chance(6) {
+                self.publish_long();
+            }
             match self.dice.below(100) {
                 0..40 => self.publish(),
                 40..42 => self.ack(),
@@ -93,11 +99,7 @@ impl World {
                 self.set_end_faults(self.disk.faults().bytes_max);
             }
             if step == ENOUGH / 4 * 3 && self.core.flight.lock().failed {
-                let needed =
-                    self.core.needed(&self.core.flight.lock(), None) + self.core.room.of_checkpoints();
-                let more = needed as u64 * self.config_bytes();
-                self.set_end_faults(self.disk.faults().bytes_max + more);
-                self.seen.waited += 1;
+                self.make_room_for_failed();
             }
             self.work_once();
             self.hear();
@@ -116,6 +118,16 @@ impl World {
             self.disk.used_bytes(),
             crate::disk::Disk::list(&self.disk),
         );
+    }
+
+    /// Somebody makes room for what failed and waits for it.
+    fn make_room_for_failed(&mut self) {
+        let flight = self.core.flight.lock();
+        let needed = self.core.needed(&flight, None) + self.core.room.of_checkpoints();
+        let more = needed as u64 * self.config_bytes() + own_bytes(&flight);
+        drop(flight);
+        self.set_end_faults(self.disk.faults().bytes_max + more);
+        self.seen.waited += 1;
     }
 
     /// Acks one by one, each written alone; what grows is tried all the while.
