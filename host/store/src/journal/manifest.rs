@@ -49,8 +49,10 @@ struct State {
     file: Option<Arc<dyn File>>,
     /// What is to be there.
     record: Record,
-    /// Every segment that the file may name, whatever of it is on disk.
+    /// Every segment that the file may name, in either place, whatever of it is on disk.
     claimed: BTreeSet<u64>,
+    /// What was written last names these.
+    latest: Vec<u64>,
     /// The batch and the segment that the file says.
     said: (u64, u64),
     due_ms: u64,
@@ -60,6 +62,8 @@ impl State {
     /// Writes the record. If that fails it is not known which one is there.
     fn write(&mut self, disk: &dyn Disk) -> Result<(), DiskError> {
         self.claimed.extend(&self.record.segments);
+        // The other place says still what was written before.
+        let before = if self.file.is_some() { core::mem::take(&mut self.latest) } else { Vec::new() };
         self.record.number += 1;
         let bytes = self.record.encode();
         let written = match &self.file {
@@ -74,7 +78,8 @@ impl State {
             self.file = None;
             return Err(error);
         }
-        self.claimed = self.record.segments.iter().copied().collect();
+        self.claimed = self.record.segments.iter().copied().chain(before).collect();
+        self.latest.clone_from(&self.record.segments);
         self.said = (self.record.synced, self.record.segment);
         Ok(())
     }
@@ -175,11 +180,15 @@ impl Manifest {
     pub(crate) fn forget(&self, disk: &dyn Disk, segments: &[u64]) -> Result<(), DiskError> {
         let mut state = self.state.lock();
         state.record.segments.retain(|segment| !segments.contains(segment));
-        if segments.iter().all(|segment| !state.claimed.contains(segment)) {
-            return Ok(());
+        // Both places, so that neither says what is not so any more, whatever happens to the other.
+        for _ in 0..2 {
+            if segments.iter().all(|segment| !state.claimed.contains(segment)) {
+                break;
+            }
+            state.update(self);
+            state.write_or_remove(disk, false)?;
         }
-        state.update(self);
-        state.write_or_remove(disk, false)
+        Ok(())
     }
 
     /// Writes down what is synced, if that is to be done. Without room there need not be one.

@@ -105,7 +105,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     let orphaned = position.is_none() && !tail.is_whole();
     let coming = if orphaned { Coming::Orphaned } else { Coming::New };
     index.unknown = Some(BTreeMap::new());
-    let gone = manifest.iter().flat_map(|manifest| named::gone(manifest, &files, &tail));
+    let gone = manifest.iter().flat_map(|manifest| named::gone(manifest, index.position, &files, &tail));
     gone.for_each(|gone| report.tell(gone));
     let unsynced = replay(&mut index, &files, &tail, coming, report);
     report.lacks_end(index.position);

@@ -33,18 +33,25 @@ pub(super) fn read(
     Ok(None)
 }
 
-/// Segments that are to be there and are not, or have nothing of what they had.
-pub(super) fn gone(record: &Record, files: &BTreeMap<u64, Segment>, tail: &Tail) -> Vec<Problem> {
+/// Segments that are to be there and are not, or have nothing of what they had. A checkpoint has all up to `position`.
+pub(super) fn gone(
+    record: &Record,
+    position: u64,
+    files: &BTreeMap<u64, Segment>,
+    tail: &Tail,
+) -> Vec<Problem> {
     let is_blank = |number: u64, segment: &Segment| {
         let mut header = [0; 32];
         let read = segment.file.read_at(&mut header, 0);
         let has_header = read.is_err() || SegmentHeader::decode(&header) != Opening::Unreadable;
         !has_header && tail.last_of.get(&number).is_none_or(|last| *last == 0)
     };
+    // Segment 0 is named too where nothing was synced in any since all was saved.
+    let is_written = record.synced > position || (record.segment > 0 && record.synced > 0);
     let of = |number: &u64| match files.get(number) {
         None => Some(Problem::SegmentGone { file: FileName::Segment(*number).to_string() }),
         // Others may never have been written to.
-        Some(segment) if *number <= record.segment && is_blank(*number, segment) => {
+        Some(segment) if is_written && *number <= record.segment && is_blank(*number, segment) => {
             Some(Problem::SegmentBlank { file: segment.name(*number).to_string(), segment: *number })
         }
         Some(_) => None,
