@@ -7,6 +7,8 @@
 //! - `damage`: files that are damaged, cut, missing, or of a later version.
 //! - `slow`: a disk that does not keep up.
 //! - `syncs`: what was asked of the system before a confirm, and what is done when it cannot.
+//! - `long`: transactions that are longer than what segments of the journal are shared by.
+//! - `gone`: what was deleted, and whoever deletes it once more.
 //! - `full`: a disk without room, and many who publish.
 //! - `parked`: a start without the plugin of an exchange, and its state once the plugin is back.
 //!
@@ -21,7 +23,9 @@ mod clean_stop;
 mod crash;
 mod damage;
 mod full;
+mod gone;
 mod load;
+mod long;
 mod model;
 mod parked;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]

@@ -34,7 +34,7 @@ fn keeps(name: &str) -> bool {
 }
 
 /// Whether the file of a write was synced after it, from the beginning to the end of a sync.
-fn is_synced(calls: &[Call], write: usize) -> bool {
+pub(crate) fn is_synced(calls: &[Call], write: usize) -> bool {
     let Some(Call::Write { inode: written, .. }) = calls.get(write) else { return false };
     let mut after = calls
         .iter()

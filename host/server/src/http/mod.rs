@@ -31,6 +31,7 @@ mod error;
 mod exchange_info;
 mod exchanges;
 pub(crate) mod explain;
+mod gone;
 mod holds;
 mod host_header;
 mod interceptors;
@@ -230,6 +231,7 @@ fn router(api: &Arc<Api>) -> Router {
         .merge(alone::router())
         .fallback(async || ApiError::NotFound)
         .layer(middleware::from_fn(paging::pages))
+        .layer(middleware::from_fn_with_state(api.clone(), gone::wait))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .layer(middleware::map_response(seal))
         .with_state(api.clone())

@@ -208,6 +208,11 @@ impl DiskStore {
         self.shared.store.set_aside().map_err(|error| anyhow!("{error}"))
     }
 
+    /// Has `done` told once everything is on disk that was handed over before.
+    pub fn when_kept(&self, done: leveret_access::Done) {
+        self.when_safe(&users::told(done), 0);
+    }
+
     /// The virtual hosts that it has anything of.
     #[must_use]
     pub fn vhosts(&self) -> BTreeSet<Name> {
