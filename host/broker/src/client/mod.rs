@@ -211,18 +211,6 @@ impl Client {
         })
     }
 
-    /// Its consumers, by channel and tag.
-    #[must_use]
-    pub fn consumers(&self) -> Vec<(u16, Name)> {
-        let mut all = Vec::new();
-        for (number, channel) in &self.channels {
-            let consumers = channel.holders.iter().flatten().filter_map(|holder| holder.consumer.as_ref());
-            all.extend(consumers.filter(|consumer| consumer.active).map(|c| (*number, c.tag.clone())));
-        }
-        all.sort_unstable();
-        all
-    }
-
     /// Where replies to a channel are to be published, by the default exchange, while it consumes
     /// [`REPLY_TO`].
     #[must_use]

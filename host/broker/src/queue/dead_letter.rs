@@ -1,7 +1,7 @@
-//! Where a queue's dead letters go, as its arguments or its policies say, and how many went.
+//! Where a queue's dead letters go, as its arguments or its policies say, how many went, and how they are copied.
 
-use super::QueueSpec;
-use crate::equivalence;
+use super::{Queue, QueueSpec, slab::MessageRef};
+use crate::{dead_letter::Letters, equivalence};
 use alloc::{format, string::String, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering};
 use leveret_model::{Name, Refusal, Table, Value};
@@ -72,6 +72,24 @@ impl DeadLettering {
             [routed, unroutable, cycles, dropped, refused, stuck]
                 .map(|counter| counter.load(Ordering::Relaxed));
         DeadLetterCounts { routed, unroutable, cycles, dropped, refused, stuck }
+    }
+}
+
+impl Queue {
+    /// Copies messages that are handed out, at least one, and no more once `bytes_max` are copied.
+    pub(crate) fn copy(
+        &self,
+        messages: impl Iterator<Item = MessageRef>,
+        bytes_max: usize,
+        into: &mut Letters,
+    ) {
+        let state = self.state.lock();
+        for message in messages {
+            state.copy(message, into);
+            if into.len_bytes() >= bytes_max {
+                break;
+            }
+        }
     }
 }
 

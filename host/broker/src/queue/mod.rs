@@ -34,7 +34,7 @@ mod tries;
 
 use crate::{
     ConnectionId,
-    dead_letter::{DeathReason, Deaths, Letters},
+    dead_letter::{DeathReason, Deaths},
     memory::{LargeBody, MemoryAccount},
     origin::Sender,
     publish::Publish,
@@ -465,22 +465,6 @@ impl Queue {
             state.let_go(*key, 1);
         }
         state.serve();
-    }
-
-    /// Copies messages that are handed out, at least one, and no more once `bytes_max` are copied.
-    pub(crate) fn copy(
-        &self,
-        messages: impl Iterator<Item = MessageRef>,
-        bytes_max: usize,
-        into: &mut Letters,
-    ) {
-        let state = self.state.lock();
-        for message in messages {
-            state.copy(message, into);
-            if into.len_bytes() >= bytes_max {
-                break;
-            }
-        }
     }
 
     /// Takes back messages that were handed out and did not reach anybody, as if they had not been.
