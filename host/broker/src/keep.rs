@@ -182,6 +182,7 @@ impl Vhost {
     pub(crate) fn written_before(&self, changes: &Topology, is_durable: bool) -> Receipt {
         if is_durable && changes.written.is_pending() { changes.written.clone() } else { Receipt::default() }
     }
+
     /// For what was changed before.
     #[must_use]
     pub fn written(&self) -> Receipt {

@@ -21,7 +21,6 @@ use crate::{
     publish::Publisher,
     queue::{Consumer, Progress, Queue, QueueKind, Settle},
     replies::REPLY_TO,
-    selector::Selector,
     traffic::{ChannelTraffic, ConsumerInfo},
     vhost::Vhost,
 };

@@ -142,7 +142,7 @@ impl Tries {
         patched: &'a mut Vec<u8>,
     ) -> MessageView<'a> {
         match self.note(message) {
-            Some(note) => note.told(view, true, patched),
+            Some(note) => note.told(view, note.count.shown(self.is_counting), patched),
             None => view,
         }
     }
@@ -155,7 +155,7 @@ impl Tries {
         patched: &'a mut Vec<u8>,
     ) -> MessageView<'a> {
         match self.note(message) {
-            Some(note) => note.told(view, false, patched),
+            Some(note) => note.told(view, Count::default(), patched),
             None => view,
         }
     }
@@ -171,15 +171,22 @@ impl DeliveryLimit {
     }
 }
 
+impl Count {
+    /// As it is told: where deliveries are not counted, failures alone.
+    fn shown(self, is_counting: bool) -> Self {
+        // As RabbitMQ says it of one that failed elsewhere and was not given to anybody here.
+        let acquired = if self.acquired == 0 { self.failed } else { self.acquired };
+        Self { acquired: if is_counting { acquired } else { 0 }, ..self }
+    }
+}
+
 impl Note {
-    fn told<'a>(&self, view: MessageView<'a>, counts: bool, patched: &'a mut Vec<u8>) -> MessageView<'a> {
+    fn told<'a>(&self, view: MessageView<'a>, count: Count, patched: &'a mut Vec<u8>) -> MessageView<'a> {
         let header = |name, count: u32| Change::SetHeader {
             name: Name::from_static(name),
             value: Value::Integer(count.into()),
         };
-        let Count { acquired, failed } = if counts { self.count } else { Count::default() };
-        // As RabbitMQ says it of one that failed elsewhere and was not given to anybody here.
-        let acquired = if acquired == 0 { failed } else { acquired };
+        let Count { acquired, failed } = count;
         let acquired = (acquired > 0).then(|| header("x-acquired-count", acquired));
         let failed = (failed > 0).then(|| header("x-delivery-count", failed));
         let added = self.added.iter().flat_map(|added| added.changes());
