@@ -17,9 +17,12 @@ pub mod leveret {
         /// and not at all where the message is rejected, rolled back or unroutable, or where
         /// the call traps. The call itself sees its own effects at once; other messages see
         /// them when they took place. During `bound`, `unbound` and `timer` there is no
-        /// message: effects take place when the call returns. During `open`, `bind`,
-        /// `unbind`, `describe` and `info` effects are refused with `not-here`. Where the
-        /// host only tries something (explain, shadow, audit, test) they are thrown away.
+        /// message: effects take place when the call returns. In all other calls (`open`,
+        /// `reconfigure`, `close`, `bind`, `unbind`, `marks`, `describe`, `info`) there are
+        /// none: a function whose result has the error `not-here` gives that, and one that
+        /// has none traps, which refuses what the call was for. During `migrate` those of
+        /// `key-value` and `message-store` work on a copy, and all others trap. Where the
+        /// host only tries something (explain, shadow, audit, test) effects are thrown away.
         /// Time. Grant: `clock`.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod clock {
