@@ -25,7 +25,7 @@ fn every_stage_of_a_sound_file_is_told_with_what_it_needs() {
     for line in [
         "interceptor append: Appends a text to a header (pure: verdicts are remembered)\n",
         "          can be attached at publish, deliver, dead-letter\n",
-        "          argument header, text, required: the header\n",
+        "          argument header, a string, required: the header\n",
     ] {
         assert!(both.stdout.contains(line), "{line}: {}", both.report());
     }

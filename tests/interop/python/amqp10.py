@@ -313,8 +313,9 @@ def selectors_share_a_queue(connection):
                 sender.send(Message(body=number, durable=True, subject=colour,
                                     properties={"colour": colour, "number": number}))
             equal([take(red).body, take(red).body], [3, 5])
-            equal([take(blue, Delivery.RELEASED).body, take(blue).body], [2, 2])
-            equal(take(blue).body, 4)
+            equal(take(blue, Delivery.RELEASED).body, 2)
+            # The client may send the credit for the next one before it says what becomes of this.
+            equal(sorted([take(blue).body, take(blue).body]), [2, 4])
             equal(counts(channel, name)[0], 2)
             try:
                 amqp10.create_receiver(address, name="wrong", options=Selector("colour ="))
