@@ -266,6 +266,7 @@ impl Connection {
         if let Some(session) = self.sessions.get_mut(&channel).filter(|session| !session.is_ending) {
             session.is_ending = true;
             session.links.clear();
+            session.drop_pending();
             self.put_with_error(channel, error, |error| End { error });
             self.notices.push_back(Notice::Ended(channel));
         }

@@ -131,6 +131,11 @@ impl Session {
         self.pending.len()
     }
 
+    /// What waits for the window is not sent any more.
+    pub(super) fn drop_pending(&mut self) {
+        self.pending = Vec::new();
+    }
+
     /// How many bytes there are of deliveries that have not come whole.
     pub(super) fn partial_bytes(&self) -> usize {
         let partials = self.links.values().filter_map(|link| link.partial.as_ref());

@@ -1,5 +1,5 @@
 //! Large messages that come in parts: what stands in front of the body is looked at with the first part, the body goes to
-//! a file as it comes, and the message is published when it is whole there; of a durable one that is on disk then.
+//! a file as it comes, and the message is published when it is whole there, and on disk.
 //!
 //! *Memory:* of each message that comes the first [`LARGE_MESSAGE_BYTES`], and what waits for the disk, which is at most
 //! [`WAITING_BYTES_MAX`] and what was read at once: with more the connection is not read.
@@ -25,6 +25,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// So much of a message may wait to be written.
 pub(super) const WAITING_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// So many come at once on a connection: each has a file that is open.
+const ARRIVALS_MAX: usize = 64;
 
 const _: () = assert!(LARGE_MESSAGE_BYTES > STUB_BYTES);
 
@@ -58,6 +61,16 @@ impl Arriving {
             Arrival::Ended { .. } => true,
             Arrival::Denied(_) => false,
         })
+    }
+
+    /// How many bytes of them are in memory.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let of = |arrival: &Arrival| match arrival {
+            Arrival::Coming(coming, writer) => coming.head().len() + writer.waiting_bytes(),
+            Arrival::Ended { writer, .. } => writer.waiting_bytes(),
+            Arrival::Denied(_) => 0,
+        };
+        self.messages.values().map(of).sum()
     }
 
     /// A link is gone, and with it what came on it.
@@ -114,9 +127,12 @@ impl Connection {
     ) -> Result<(Coming, BodyWriter), Denied> {
         let (coming, body) =
             Coming::begin(first).map_err(|error| Denied::new(Condition::DecodeError, error.to_string()))?;
-        let head = Message::new(coming.head())
+        Message::new(coming.head())
             .map_err(|error| Denied::new(Condition::DecodeError, error.to_string()))?;
-        let is_durable = head.header().durable == Some(true);
+        if self.arriving.messages.len() >= ARRIVALS_MAX {
+            let text = format!("{ARRIVALS_MAX} large messages come on this connection already");
+            return Err(Denied::new(Condition::ResourceLimitExceeded, text));
+        }
         let gone = || Denied::new(Condition::NotFound, "the link is gone");
         let open = self.open.as_mut().ok_or_else(gone)?;
         let to = open.sessions.get(&channel).and_then(|session| session.incoming.get(&handle));
@@ -125,7 +141,8 @@ impl Connection {
             open.addressed(coming.head())?;
         }
         let waker: Arc<dyn Wake> = self.wake.clone();
-        let writer = self.shared.store.begin_body(is_durable, waker);
+        // Whatever it says of itself: a quorum queue keeps it, and so does what an interceptor makes durable.
+        let writer = self.shared.store.begin_body(true, waker);
         let writer = writer.map_err(|why| Denied::new(Condition::ResourceLimitExceeded, why.to_string()))?;
         writer.put(body);
         self.publishing.writes = true;

@@ -96,6 +96,10 @@ impl Connection {
     pub(super) fn send_parts(&mut self, output_bytes_max: usize, router: &mut dyn Router) -> bool {
         let (mut waiting, mut again) = (0, false);
         let is_late = self.departing.retry_ms.is_some_and(|retry_ms| retry_ms > router.now_ms());
+        if !is_late {
+            // Whichever cannot be read still says so again.
+            self.departing.retry_ms = None;
+        }
         while waiting < self.departing.messages.len() && !is_late {
             if self.protocol.output_bytes() >= output_bytes_max {
                 return true;
@@ -141,7 +145,6 @@ impl Connection {
                 Err(error) => return Turn::Failed(Unreadable::Disk(error)),
             },
         };
-        self.departing.retry_ms = None;
         let part = &mut self.departing.part;
         part.clear();
         if let Err(why) = reader.read(self.protocol.part_bytes_max().min(PART_BYTES_MAX), part) {

@@ -254,7 +254,7 @@ impl Connection {
             self.publish(batch, router);
         }
         self.end_settling(&mut settled, router);
-        self.kept.change(self.protocol.kept_bytes());
+        self.kept.change(self.protocol.kept_bytes() + self.arriving.kept_bytes());
         used
     }
 

@@ -136,6 +136,8 @@ impl Connection {
         self.arriving.forget_session(channel);
         self.departing.forget_session(channel);
         self.draining.retain(|(of, _)| *of != channel);
+        // What waited for its window may have held up other sessions.
+        self.deliveries_wait = true;
         let Some(open) = &mut self.open else { return };
         open.place.close_channel(channel);
         let session = open.sessions.remove(&channel);
