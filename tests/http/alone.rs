@@ -47,6 +47,7 @@ fn a_node_that_is_alone_has_nothing_of_a_cluster() {
     put(&broker, "users/user", &json!({"password": "secret", "tags": "management"}));
     assert_eq!(get_as(&broker, Some(USER), "extensions").status(), 200);
     assert_eq!(get_as(&broker, Some(USER), "feature-flags").status(), 401);
+    assert_eq!(get_as(&broker, Some(USER), "queues/detailed").status(), 200, "it is no virtual host");
 }
 
 #[test]

@@ -309,7 +309,7 @@ impl Queue {
             let lane = state.lane_of(message);
             let kept = state.lanes.lane_mut(lane).place(&mut notes.placing, *member, message);
             if flags != 0 {
-                state.count_failures((lane, kept), sender, *member);
+                state.count_failures(lane, sender, *member);
             }
             let flags = flags | if kept { record::KEPT } else { 0 };
             let marks = if notes.is_timeless && state.settings.message_ttl_ms.is_none() {

@@ -39,9 +39,6 @@ pub const IN_MEMORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The same while the broker has used up half of the memory that it may.
 const IN_MEMORY_BYTES_MIN: usize = 2 * 1024 * 1024;
 
-/// As how many deliveries of a dead letter the store is told its failures at most.
-const FAILURES_KEPT_MAX: u32 = 255;
-
 pub(super) struct State {
     deleted: bool,
     pub(super) settings: QueueSettings,
@@ -335,21 +332,14 @@ impl State {
         self.released_bytes += bytes;
     }
 
-    /// The message that comes next to a lane may be a dead letter: then it goes on from what it failed where it died. In
-    /// the store each failure is a delivery.
+    /// The message that comes next to a lane may be a dead letter: then it goes on from what it failed where it died.
+    /// The store does not know that: after a restart it has failed as often as it was delivered here, for what was never
+    /// tried here must not die of it.
     #[cold]
-    pub(super) fn count_failures(
-        &mut self,
-        (lane, is_kept): (u16, bool),
-        sender: Option<&dyn Sender>,
-        member: u32,
-    ) {
+    pub(super) fn count_failures(&mut self, lane: u16, sender: Option<&dyn Sender>, member: u32) {
         let failures = sender.map_or(0, |sender| sender.origin(member).failures);
-        let sequence = self.lanes.lane(lane).store.next_sequence();
-        if failures > 0 && self.tries.begin_with((lane, sequence), failures) && is_kept {
-            let times = failures.min(FAILURES_KEPT_MAX) as usize;
-            let delivered = &mut self.lanes.lane_mut(lane).delivered;
-            delivered.extend(core::iter::repeat_n(Ranges { first: sequence, count: 1 }, times));
+        if failures > 0 {
+            self.tries.begin_with((lane, self.lanes.lane(lane).store.next_sequence()), failures);
         }
     }
 
@@ -544,6 +534,10 @@ impl State {
             purged += 1;
         }
         self.ready_bytes = 0;
+        if self.lanes.live().0 == 0 {
+            // Of those too that were on disk alone.
+            self.released_bytes += self.tries.clear();
+        }
         purged
     }
 

@@ -14,6 +14,9 @@ use alloc::{boxed::Box, vec::Vec};
 use hashbrown::HashMap;
 use leveret_model::{Change, MessageView, Name, Patch, Value};
 
+/// Of so many messages at most a queue notes what they failed elsewhere: that is in no account of memory.
+const BEGUN_MAX: usize = 100_000;
+
 #[derive(Clone, Copy, Default)]
 struct Count {
     acquired: u32,
@@ -95,11 +98,13 @@ impl Tries {
         count.is_some_and(|count| self.limit.is_over(count, has_letters))
     }
 
-    /// A message that comes failed so often before. False where that is not counted.
-    pub(super) fn begin_with(&mut self, (lane, sequence): (u16, u64), failed: u32) -> bool {
-        let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return false };
-        notes.insert((lane, sequence), Note { count: Count { acquired: 0, failed }, added: None });
-        true
+    /// A message that comes failed so often before. Nothing is noted where that is not counted, or of very many already:
+    /// such a message fails from the beginning.
+    pub(super) fn begin_with(&mut self, (lane, sequence): (u16, u64), failed: u32) {
+        let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return };
+        if notes.len() < BEGUN_MAX {
+            notes.insert((lane, sequence), Note { count: Count { acquired: 0, failed }, added: None });
+        }
     }
 
     /// How often a message failed, where that is counted.

@@ -103,6 +103,7 @@ impl Caller {
         }
         // What comes second there is no virtual host.
         let vhost = vhost
+            .filter(|vhost| resource != "queues" || *vhost != "detailed" || is_one)
             .filter(|_| !["nodes", "health", "healthchecks", CONNECTIONS, "channels"].contains(&resource));
         match vhost.map(|vhost| percent_decode_str(vhost).collect::<Vec<u8>>()) {
             Some(vhost) if !user.permissions.contains_key(&*vhost) => Err(ApiError::NotFound),
