@@ -190,6 +190,8 @@ impl Store {
         let apart_bytes = apart.iter().map(|(_, body)| body.as_bytes().len()).sum();
         apart.into_iter().for_each(|(sequence, body)| self.apart.insert(sequence, body));
         self.live_bytes += live_bytes;
+        // Of bodies in files little is read, and there may be many such pieces.
+        let bytes = if bytes.len() * 4 < bytes.capacity() { exactly(bytes) } else { bytes };
         self.held_bytes += bytes.capacity();
         let at = self.position_after(first);
         let (live, kept, noted) = (messages, messages, false);
@@ -320,6 +322,13 @@ impl Loaded {
         self.next = stored.sequence + 1;
         self.messages += 1;
     }
+}
+
+/// What there is, in no more room than it takes.
+fn exactly(bytes: Vec<u8>) -> Vec<u8> {
+    let exact = bytes.as_slice().into();
+    pool::give(bytes);
+    exact
 }
 
 #[cfg(test)]
