@@ -16,10 +16,10 @@ use axum::{Extension, Json, extract::State};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_amqp091::{form::FORM, properties::Properties};
 use leveret_broker::{Client, Publish, Published, Publisher, Receipt, Settle, port::Wake};
-use leveret_model::{MessageView, Name, Property, PublisherIdentity, Refusal};
+use leveret_model::{MessageView, Name, Property, PublisherIdentity, Refusal, Stub};
 use leveret_plugin::Worker as PluginWorker;
 use serde_json::{Map, Value, json};
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 /// The properties by their names here, but the headers.
 const PROPERTIES: [(&str, Property); 12] = [
@@ -177,6 +177,7 @@ pub(super) async fn get(
     let settle =
         settlement(&text("ackmode")).ok_or_else(|| ApiError::BadRequest("ackmode_invalid".into()))?;
     let (encoding, truncate) = (text("encoding"), number("truncate"));
+    let most = truncate.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     if !["auto", "base64"].contains(&encoding.as_str()) {
         return Err(ApiError::BadRequest(format!("{{unsupported_encoding,{encoding:?}}}")));
     }
@@ -193,13 +194,22 @@ pub(super) async fn get(
         let mut bytes = 0;
         let is_base64 = encoding == "base64";
         while (got.len() as u64) < count.min(MESSAGES_MAX) && bytes <= MESSAGE_BYTES_MAX {
+            let mut far = None;
             let any = client.get(1, queue.as_bytes(), false, worker, &mut |message| {
-                let body = body_of(&store, &message.message, truncate);
+                // The queue waits for this: what is in a file is read afterwards.
+                far = message.message.far();
+                let body = if far.is_none() { message.message.body } else { &[] };
+                let body = body.get(..most).unwrap_or(body);
                 bytes += body.len() + message.message.properties.len();
-                got.push(describe(&message, &body, is_base64));
+                got.push(describe(&message, body, is_base64));
             });
             if !any? {
                 break;
+            }
+            if let (Some(stub), Some(shown)) = (far, got.last_mut()) {
+                let body = far_body(&store, &stub, most);
+                bytes += body.len();
+                put_payload(shown, &body, is_base64);
             }
         }
         if !got.is_empty() {
@@ -217,20 +227,16 @@ pub(super) async fn get(
     Ok(Json(got?))
 }
 
-/// The body of a message, or the first bytes of it; of one that is far no more than any other has.
-fn body_of<'a>(store: &DiskStore, message: &MessageView<'a>, truncate: Option<u64>) -> Cow<'a, [u8]> {
-    let most = truncate.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
-    let Some(stub) = message.far() else {
-        return message.body.get(..most).unwrap_or(message.body).into();
-    };
+/// The first bytes of a body that is in a file, no more than any other has. Its message is not settled, so the file is there.
+fn far_body(store: &DiskStore, stub: &Stub, most: usize) -> Vec<u8> {
     let most = most.min(leveret_model::limits::MESSAGE_BODY_BYTES_MAX as usize);
     let mut body = Vec::new();
-    let read = store.open_body(&stub).map_err(|error| error.to_string());
+    let read = store.open_body(stub).map_err(|error| error.to_string());
     let read = read.and_then(|mut reader| reader.read(most, &mut body).map_err(|why| why.to_string()));
     if let Err(why) = read {
         tracing::error!("a large message cannot be read: {why}");
     }
-    body.into()
+    body
 }
 
 fn describe(got: &leveret_broker::Got<'_>, body: &[u8], is_base64: bool) -> Value {
@@ -257,18 +263,23 @@ fn describe(got: &leveret_broker::Got<'_>, body: &[u8], is_base64: bool) -> Valu
     if !headers.is_empty() {
         shown.insert("headers".to_owned(), Value::Object(headers));
     }
-    let (payload, encoding) = match std::str::from_utf8(body) {
-        Ok(text) if !is_base64 => (text.to_owned(), "string"),
-        _ => (STANDARD.encode(body), "base64"),
-    };
-    json!({
+    let mut told = json!({
         "payload_bytes": message.body_bytes(),
         "redelivered": got.redelivered,
         "exchange": String::from_utf8_lossy(message.exchange),
         "routing_key": String::from_utf8_lossy(message.routing_key),
         "message_count": got.messages_left,
         "properties": shown,
-        "payload": payload,
-        "payload_encoding": encoding,
-    })
+    });
+    put_payload(&mut told, body, is_base64);
+    told
+}
+
+fn put_payload(told: &mut Value, body: &[u8], is_base64: bool) {
+    let (payload, encoding) = match std::str::from_utf8(body) {
+        Ok(text) if !is_base64 => (text.to_owned(), "string"),
+        _ => (STANDARD.encode(body), "base64"),
+    };
+    told["payload"] = payload.into();
+    told["payload_encoding"] = encoding.into();
 }
