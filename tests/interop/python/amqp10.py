@@ -321,7 +321,7 @@ def selectors_share_a_queue(connection):
                 amqp10.create_receiver(address, name="wrong", options=Selector("colour ="))
             except LinkDetached as refused:
                 equal(refused.condition, "amqp:invalid-field")
-                equal("at character 9" in refused.description, True, refused.description)
+                equal("at character 9" in str(refused), True, str(refused))
             else:
                 raise AssertionError("a wrong selector was taken")
 
