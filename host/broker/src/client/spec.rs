@@ -17,8 +17,8 @@ pub struct ConsumeSpec {
     pub exclusive: bool,
     /// All arguments; `x-priority` is honoured.
     pub arguments: Table,
-    /// How many messages it may be given, settled or not, until [`Client::grant`] says otherwise; `None` is as many as
-    /// it likes.
+    /// How many messages it may be given, settled or not, until [`grant`](crate::Client::grant) says otherwise; `None`
+    /// is as many as it likes.
     pub credit: Option<u32>,
     /// Which messages it is given; `None` is any.
     pub selector: Option<Arc<dyn Selector>>,
