@@ -141,8 +141,7 @@ impl Connection {
             open.addressed(coming.head())?;
         }
         let waker: Arc<dyn Wake> = self.wake.clone();
-        // Whatever it says of itself: a quorum queue keeps it, and so does what an interceptor makes durable.
-        let writer = self.shared.store.begin_body(true, waker);
+        let writer = self.shared.store.begin_body(waker);
         let writer = writer.map_err(|why| Denied::new(Condition::ResourceLimitExceeded, why.to_string()))?;
         writer.put(body);
         self.publishing.writes = true;

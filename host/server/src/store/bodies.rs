@@ -24,13 +24,13 @@ pub struct FarReader {
 }
 
 impl DiskStore {
-    /// Begins a body that comes in pieces; who puts them is woken whenever some are written. Where it `syncs` it is on disk
-    /// when it is whole.
+    /// Begins a body that comes in pieces; who puts them is woken whenever some are written. It is on disk when it is whole.
     ///
     /// # Errors
     /// What grows is refused.
-    pub fn begin_body(&self, syncs: bool, waker: Arc<dyn Wake>) -> Result<BodyWriter, StoreFailure> {
-        self.shared.store.begin_body(syncs, Arc::new(Woken(waker))).map_err(told::refused)
+    pub fn begin_body(&self, waker: Arc<dyn Wake>) -> Result<BodyWriter, StoreFailure> {
+        // Whatever the message says of itself: a quorum queue keeps it, and so does what an interceptor makes durable.
+        self.shared.store.begin_body(true, Arc::new(Woken(waker))).map_err(told::refused)
     }
 
     /// Begins to read the body that a stub stands for, and holds on to it.
