@@ -11,7 +11,7 @@
 //! not all there are.
 
 use crate::{numbers::Numbers, x_match::Quantifier};
-use leveret_sdk::{BindingId, KeyMap, Mark, Targets, Value, message::Field};
+use leveret_sdk::{BindingId, ExtendibleMap, Mark, SegmentedVec, Targets, Value, message::Field};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// The tags of strings in flat values (`wit/CONTRACT.md`, "Flat values").
@@ -26,13 +26,13 @@ const UNLISTED: u32 = u32::MAX;
 pub struct Conditions {
     /// By length and name, and the flat value too unless only presence is asked for.
     numbers: Numbers,
-    conditions: Vec<Condition>,
-    conditions_free: Vec<u32>,
+    conditions: SegmentedVec<Condition>,
+    conditions_free: SegmentedVec<u32>,
     /// How many conditions ask only for presence.
     presence: usize,
-    slots: KeyMap<BindingId, u32>,
-    bindings: Vec<Bound>,
-    bindings_free: Vec<u32>,
+    slots: ExtendibleMap<BindingId, u32>,
+    bindings: SegmentedVec<Bound>,
+    bindings_free: SegmentedVec<u32>,
     /// Bindings that are met by every message.
     unconditional: Vec<u32>,
     /// The headers named by bindings, and how often.
@@ -299,13 +299,12 @@ fn presence_key<'a>(field: &Field<'a>) -> &'a [u8] {
 }
 
 /// Puts something into a free place, or a new one.
-fn put<T>(places: &mut Vec<T>, free: &mut Vec<u32>, thing: T) -> u32 {
+fn put<T>(places: &mut SegmentedVec<T>, free: &mut SegmentedVec<u32>, thing: T) -> u32 {
     if let Some(at) = free.pop()
         && let Some(place) = places.get_mut(at as usize)
     {
         *place = thing;
         return at;
     }
-    places.push(thing);
-    (places.len() - 1) as u32
+    places.push(thing) as u32
 }

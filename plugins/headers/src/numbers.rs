@@ -3,14 +3,14 @@
 //! Most are short: their bytes are three numbers, which are hashed and compared at once. (In a component slices are
 //! compared byte by byte.)
 
-use leveret_sdk::{KeyMap, binding_index::ShortKey};
+use leveret_sdk::{ExtendibleMap, binding_index::ShortKey};
 use std::rc::Rc;
 
 /// The numbers of conditions.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    short: KeyMap<ShortKey, u32>,
-    long: KeyMap<Rc<[u8]>, u32>,
+    short: ExtendibleMap<ShortKey, u32>,
+    long: ExtendibleMap<Rc<[u8]>, u32>,
 }
 
 impl Numbers {

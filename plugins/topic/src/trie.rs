@@ -13,7 +13,7 @@
 //! however long the word is: the bytes of a long word are hashed once a message, not once a node.
 
 use crate::words::{Word, WordId, Words, WordsOf, words_of};
-use leveret_sdk::{BindingId, KeyMap};
+use leveret_sdk::{BindingId, ExtendibleMap, SegmentedVec};
 
 /// No node.
 const NONE: u32 = u32::MAX;
@@ -23,12 +23,12 @@ const ROOT: u32 = 0;
 /// Binding ids by pattern.
 #[derive(Debug)]
 pub struct Trie {
-    nodes: Vec<Node>,
-    free: Vec<u32>,
+    nodes: SegmentedVec<Node>,
+    free: SegmentedVec<u32>,
     /// By a node and a word, to a node.
-    edges: KeyMap<(u32, WordId), u32>,
+    edges: ExtendibleMap<(u32, WordId), u32>,
     words: Words,
-    places: KeyMap<BindingId, Place>,
+    places: ExtendibleMap<BindingId, Place>,
     /// Grows with each word of each message, so that a node knows whether it is in the set.
     step: u64,
     reached: Vec<u32>,
@@ -70,11 +70,11 @@ struct Place {
 impl Default for Trie {
     fn default() -> Self {
         Self {
-            nodes: vec![Node::new(NONE, Edge::None)],
-            free: Vec::new(),
-            edges: KeyMap::default(),
+            nodes: SegmentedVec::from_iter([Node::new(NONE, Edge::None)]),
+            free: SegmentedVec::default(),
+            edges: ExtendibleMap::default(),
             words: Words::default(),
-            places: KeyMap::default(),
+            places: ExtendibleMap::default(),
             step: 0,
             reached: Vec::new(),
             reached_next: Vec::new(),
@@ -218,8 +218,7 @@ impl Trie {
             *place = node;
             return free;
         }
-        self.nodes.push(node);
-        (self.nodes.len() - 1) as u32
+        self.nodes.push(node) as u32
     }
 
     /// Removes a node if nothing needs it, then its parent, and so on.
@@ -257,7 +256,7 @@ impl Trie {
 
 /// Takes a node into the set, and the one below its `#`.
 #[inline]
-fn reach(nodes: &mut [Node], step: u64, at: u32, set: &mut Vec<u32>) {
+fn reach(nodes: &mut SegmentedVec<Node>, step: u64, at: u32, set: &mut Vec<u32>) {
     let mut at = at;
     while let Some(node) = nodes.get_mut(at as usize) {
         if node.reached_in == step {

@@ -3,7 +3,7 @@
 //!
 //! Eight bytes are looked at together: in a component each turn of a loop costs as much as several of them.
 
-use leveret_sdk::{KeyMap, binding_index::first_eight};
+use leveret_sdk::{ExtendibleMap, SegmentedVec, binding_index::first_eight};
 use std::rc::Rc;
 
 /// The most bytes of a short word: the eighth byte of a number says how many there are.
@@ -107,9 +107,9 @@ pub(crate) fn words_of(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The long words that patterns hold.
 #[derive(Debug, Default)]
 pub(crate) struct Words {
-    numbers: KeyMap<Rc<[u8]>, WordId>,
-    entries: Vec<Entry>,
-    free: Vec<WordId>,
+    numbers: ExtendibleMap<Rc<[u8]>, WordId>,
+    entries: SegmentedVec<Entry>,
+    free: SegmentedVec<WordId>,
 }
 
 #[derive(Debug)]
@@ -161,10 +161,7 @@ impl Words {
                 }
                 id
             }
-            None => {
-                self.entries.push(entry);
-                WordId::of_long(self.entries.len() - 1)
-            }
+            None => WordId::of_long(self.entries.push(entry)),
         };
         self.numbers.insert(word, id);
         id

@@ -1,11 +1,11 @@
 //! Binding ids by key: what most exchange types need.
 
-use crate::BindingId;
+use crate::{BindingId, ExtendibleMap};
 use foldhash::fast::FixedState;
 use std::{borrow::Borrow, collections::HashMap, hash::Hash, rc::Rc};
 
 /// A map whose hash function is quick on short keys and needs no random seed. (The standard one
-/// works in a component as well; it is slower.)
+/// works in a component as well; it is slower.) For what grows with the bindings take [`ExtendibleMap`].
 pub type KeyMap<K, V> = HashMap<K, V, FixedState>;
 
 /// The first eight bytes as a number, zeros for those that are not there. In a component slices are compared byte
@@ -54,7 +54,7 @@ impl ShortKey {
 }
 
 /// Finds the bindings of a key, and forgets a binding by its id alone; both take the same time
-/// however many bindings there are.
+/// however many bindings there are, and so does adding one.
 ///
 /// ```
 /// # use leveret_sdk::{BindingId, BindingIndex};
@@ -66,9 +66,9 @@ impl ShortKey {
 /// ```
 #[derive(Clone, Debug)]
 pub struct BindingIndex<K = Rc<[u8]>> {
-    groups: KeyMap<K, Vec<BindingId>>,
+    groups: ExtendibleMap<K, Vec<BindingId>>,
     /// For each id its key, and where in the key's group it is.
-    places: KeyMap<BindingId, (K, usize)>,
+    places: ExtendibleMap<BindingId, (K, usize)>,
 }
 
 impl BindingIndex {
@@ -86,9 +86,17 @@ impl<K: Clone + Eq + Hash> BindingIndex<K> {
         let key = key.into();
         // One allocation a key, not one a binding.
         let key = self.groups.get_key_value(&key).map_or(key, |(known, _)| known.clone());
-        let group = self.groups.entry(key.clone()).or_default();
-        self.places.insert(id, (key, group.len()));
-        group.push(id);
+        let place = match self.groups.get_mut(&key) {
+            Some(group) => {
+                group.push(id);
+                group.len() - 1
+            }
+            None => {
+                self.groups.insert(key.clone(), vec![id]);
+                0
+            }
+        };
+        self.places.insert(id, (key, place));
     }
 
     /// Removes a binding, and says under which key it was.
@@ -143,7 +151,7 @@ impl<K: Clone + Eq + Hash> BindingIndex<K> {
 
 impl<K: Clone + Eq + Hash> Default for BindingIndex<K> {
     fn default() -> Self {
-        Self { groups: KeyMap::default(), places: KeyMap::default() }
+        Self { groups: ExtendibleMap::default(), places: ExtendibleMap::default() }
     }
 }
 

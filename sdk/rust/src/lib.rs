@@ -110,6 +110,7 @@ mod contract;
 pub mod description;
 pub mod exchange_type;
 mod export;
+mod extendible_map;
 pub mod interceptor;
 pub mod mark;
 pub mod message;
@@ -117,6 +118,7 @@ pub mod patch;
 mod projection;
 pub mod reads;
 pub mod refusal;
+mod segmented_vec;
 pub mod targets;
 #[cfg(not(target_family = "wasm"))]
 pub mod testkit;
@@ -157,11 +159,13 @@ pub use exchange_type::{
     Binding, BindingId, Decision, Declaration, Destination, Events, ExchangeType, Info, InnerType, Marks,
     Migrate, Reconfigure, StoredId, Timers,
 };
+pub use extendible_map::ExtendibleMap;
 pub use interceptor::{Attachment, Interceptor, Verdict};
 pub use mark::Mark;
 pub use message::{Message, Publisher};
 pub use patch::Patch;
 pub use reads::{Above, Property, Reads};
 pub use refusal::Refusal;
+pub use segmented_vec::SegmentedVec;
 pub use targets::Targets;
 pub use value::Value;
