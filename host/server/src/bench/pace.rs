@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest sleep: then it is looked whether the run is over.
+const SLEEP_MAX: Duration = Duration::from_millis(250);
+
 /// As fast as it goes, or so many messages a second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -24,13 +27,19 @@ impl Pace {
     pub(super) fn next(self, elapsed: Duration, sent: u64, room: u64) -> Next {
         let due = self.rate_per_second.map_or(u64::MAX, |rate| due_by(elapsed, rate)).saturating_sub(sent);
         if due == 0 {
-            Next::Sleep(Duration::from_millis(elapsed.as_millis() as u64 + 1).saturating_sub(elapsed))
+            let next = self.rate_per_second.map_or(Duration::MAX, |rate| due_at(sent, rate));
+            Next::Sleep(next.saturating_sub(elapsed).min(SLEEP_MAX))
         } else if room == 0 {
             Next::Hear
         } else {
             Next::Send(due.min(room))
         }
     }
+}
+
+/// How much later than the first publisher one begins, in nanoseconds: together they publish at an even pace.
+pub(super) fn offset(rate: u64, index: usize, publishers: usize) -> u64 {
+    (index as u64 * 1_000_000_000).checked_div(rate.saturating_mul(publishers as u64)).unwrap_or(0)
 }
 
 /// How many messages are due after that time: a burst each millisecond.
@@ -67,6 +76,22 @@ mod tests {
         assert_eq!(pace.next(elapsed, 18, 0), Next::Hear);
         assert_eq!(pace.next(elapsed, 20, 0), Next::Sleep(Duration::from_micros(700)));
         assert_eq!(pace.next(elapsed, 20, 5), Next::Sleep(Duration::from_micros(700)));
+    }
+
+    #[test]
+    fn a_slow_publisher_sleeps_until_something_is_due() {
+        let pace = Pace { rate_per_second: Some(40) };
+        let elapsed = Duration::from_micros(25_300);
+        assert_eq!(pace.next(elapsed, 0, 1), Next::Send(1));
+        assert_eq!(pace.next(elapsed, 1, 1), Next::Sleep(Duration::from_micros(24_700)));
+        let pace = Pace { rate_per_second: Some(1) };
+        assert_eq!(pace.next(elapsed, 0, 1), Next::Sleep(SLEEP_MAX));
+    }
+
+    #[test]
+    fn publishers_take_turns() {
+        let offsets: Vec<u64> = (0..4).map(|index| offset(2, index, 4)).collect();
+        assert_eq!(offsets, [0, 125_000_000, 250_000_000, 375_000_000]);
     }
 
     #[test]

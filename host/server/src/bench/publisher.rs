@@ -2,7 +2,7 @@
 
 use super::{
     Counters, Measured, Plan, Protocol, amqp10, amqp091,
-    pace::{Next, Pace, due_at, due_by},
+    pace::{Next, Pace, due_at, due_by, offset},
     topology::Names,
     wire::{BLOCK_MAX, Wire},
 };
@@ -82,25 +82,26 @@ pub(super) fn run(
             let prepared = amqp091::publisher(plan, names, index);
             ready.wait();
             let (outlet, inlet) = prepared?;
-            publish(plan, counters, outlet, inlet, Told::default())
+            publish((plan, index), counters, outlet, inlet, Told::default())
         }
         Protocol::Amqp10 => {
             let prepared = amqp10::publisher(plan, names, index);
             ready.wait();
             let (outlet, inlet, told) = prepared?;
-            publish(plan, counters, outlet, Some(inlet), told)
+            publish((plan, index), counters, outlet, Some(inlet), told)
         }
     }
 }
 
 fn publish<I: Inlet>(
-    plan: &Plan,
+    (plan, index): (&Plan, usize),
     counters: &Counters,
     mut outlet: impl Outlet,
     inlet: Option<I>,
     told: Told,
 ) -> anyhow::Result<Measured> {
-    let flow = Flow { plan, counters, began: counters.now(), told: Mutex::new(told) };
+    let later = plan.rate_per_second.map_or(0, |rate| offset(rate, index, plan.publishers));
+    let flow = Flow { plan, counters, began: counters.now() + later, told: Mutex::new(told) };
     let measured = match (inlet, plan.rate_per_second) {
         (Some(mut inlet), Some(rate)) => {
             // What the broker says is heard as it comes, whether it is time to publish or not.
