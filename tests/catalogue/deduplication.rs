@@ -90,6 +90,49 @@ fn what_was_not_accepted_was_not_seen() {
     });
 }
 
+/// What a transaction publishes is seen when it is committed: not while it is open, not when it is rolled back, and
+/// of a commit that is refused only what was accepted.
+#[test]
+fn what_is_rolled_back_was_not_seen_and_what_is_committed_was() {
+    on_broker(&Broker::start(BINARY), async |broker| {
+        let peer = Peer::connect(broker).await;
+        let exchange = peer.exchange("direct", &[("x-message-deduplication", YES)]).await;
+        let queue = peer.bound(&exchange, "k").await;
+        let full = [("x-max-length", integer(0)), ("x-overflow", text("reject-publish"))];
+        let (options, name) = (Default::default(), leveret_testkit::unique_name("full"));
+        let declared = peer.channel.queue_declare(name.as_str().into(), options, crate::table(&full));
+        let full = declared.await.unwrap().name().clone();
+        peer.bind(&full, &exchange, "full").await;
+        let in_transaction = async |keys: [&str; 2], ids: [&str; 2]| {
+            let channel = peer.connection.create_channel().await.unwrap();
+            channel.tx_select().await.unwrap();
+            for (key, value) in keys.into_iter().zip(ids) {
+                let properties = BasicProperties::default().with_headers(crate::table(&id(value)));
+                let (options, body) = (BasicPublishOptions::default(), value.as_bytes());
+                let sent = channel.basic_publish(exchange.clone(), key.into(), options, body, properties);
+                sent.await.unwrap();
+            }
+            channel
+        };
+        let channel = in_transaction(["k", "k"], ["a", "b"]).await;
+        channel.tx_rollback().await.unwrap();
+        assert!(peer.drain(&queue).await.is_empty());
+        sent(&peer, &exchange, &id("a"), "after a roll-back").await;
+        let channel = in_transaction(["k", "k"], ["b", "b"]).await;
+        channel.tx_commit().await.unwrap();
+        sent(&peer, &exchange, &id("b"), "after a commit").await;
+        assert_eq!(peer.drain(&queue).await, ["after a roll-back", "b"]);
+        // Of two the second is not accepted.
+        let channel = in_transaction(["k", "full"], ["c", "d"]).await;
+        let (code, text) = crate::session::refusal(&channel.tx_commit().await.unwrap_err());
+        assert_eq!(code, 406, "{text}");
+        for value in ["c", "d"] {
+            sent(&peer, &exchange, &id(value), "after a commit that was refused").await;
+        }
+        assert_eq!(peer.drain(&queue).await, ["c", "after a commit that was refused"]);
+    });
+}
+
 #[test]
 fn a_value_is_forgotten_after_its_time_and_not_before() {
     on_broker(&Broker::start(BINARY), async |broker| {
