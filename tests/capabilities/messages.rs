@@ -99,6 +99,35 @@ fn messages_go_to_exchanges_and_end_after_so_many_hops() {
     });
 }
 
+/// Held messages are the broker's: where the plugin that held them is gone by then, they go where the type behind it
+/// decides.
+#[test]
+fn what_is_held_goes_on_without_the_plugin_that_held_it() {
+    on_obeys(async |peer| {
+        let queue = peer.queue("").await;
+        let file = peer.broker.plugins_directory().join("obeys.wasm");
+        let path = format!("holds/%2F/{}", peer.exchange);
+        // As long as it takes until the plugin is gone.
+        for delay_ms in (0..).map(|round| 1_000_u64 << round) {
+            peer.tell(&format!("hold {delay_ms}")).await;
+            let before = peer.broker.log_length();
+            std::fs::remove_file(&file).unwrap();
+            peer.broker.wait_for_log_after(before, log_lines::PLUGIN_REMOVED, EVENT_WAIT_MAX);
+            if http(peer.broker, "GET", &path, None)["count"] == 1 {
+                break;
+            }
+            peer.next(&queue).await;
+            let before = peer.broker.log_length();
+            std::fs::copy(guests::component("obeys"), peer.broker.aside().join("obeys")).unwrap();
+            std::fs::rename(peer.broker.aside().join("obeys"), &file).unwrap();
+            peer.broker.wait_for_log_after(before, log_lines::PLUGIN_SERVES, EVENT_WAIT_MAX);
+        }
+        assert_eq!(peer.seen("x-obeys")["state"], "parked");
+        assert!(peer.next(&queue).await.routing_key.as_str().starts_with("hold "));
+        assert_eq!(http(peer.broker, "GET", &path, None)["count"], 0);
+    });
+}
+
 /// What a plugin emits is its own: nobody published it, so nobody's name is on it.
 #[test]
 fn who_published_is_told_and_what_is_emitted_has_no_publisher() {
@@ -112,6 +141,10 @@ fn who_published_is_told_and_what_is_emitted_has_no_publisher() {
         let drops = peer.seen("x-who")["drops"].clone();
         let reasons: Vec<_> =
             drops.as_array().unwrap().iter().map(|drop| drop["reason"].as_str().unwrap()).collect();
-        assert_eq!(reasons, ["nobody", "guest by amqp-0-9-1"], "the latest first: {drops}");
+        assert_eq!(reasons[0], "nobody", "the latest first: {drops}");
+        let (publisher, connection) = reasons[1].split_once(" on ").unwrap();
+        assert_eq!(publisher, "guest by amqp-0-9-1", "{drops}");
+        let connections = http(peer.broker, "GET", "connections", None);
+        assert_eq!(connections[0]["name"], connection, "as in the management API: {connections}");
     });
 }

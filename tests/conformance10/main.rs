@@ -10,6 +10,7 @@
 
 mod large;
 mod large_disk;
+mod large_plugins;
 mod management;
 mod part2_transport;
 mod part3_filters;
@@ -18,6 +19,7 @@ mod part4_transactions;
 mod part5_scram;
 mod part5_security;
 mod peer;
+mod plugins;
 mod waiting;
 
 use leveret_testkit::wire::{Arguments, RawConnection, id};

@@ -94,7 +94,7 @@ impl Transacting {
     }
 
     /// The condition of a discharge that was rejected.
-    fn discharge(&mut self, txn_id: &[u8], fail: bool) -> Option<String> {
+    pub(crate) fn discharge(&mut self, txn_id: &[u8], fail: bool) -> Option<String> {
         self.coordinate(&Discharge { txn_id, fail: Some(fail) }, |state| match state {
             DeliveryState::Accepted(_) => None,
             DeliveryState::Rejected(Rejected { error }) => Some(error.unwrap().condition.to_string()),

@@ -5,6 +5,7 @@
 mod dead_letter;
 mod deliver;
 mod publish;
+mod seen;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;

@@ -9,15 +9,16 @@
 //!
 //! *Invariants:* each attachment is asked once about each message that the ones before let pass. If
 //! one answers for fewer messages than it was asked about, the rest of the run is not there: its
-//! effects are dropped, and it is to be asked again from the first attachment on.
+//! effects are dropped, and it is to be asked again from the first attachment on. What changes cannot be made of a
+//! message, or may not, is as if the attachment had not answered: the port says what becomes of it.
 
 use crate::{
     explain::{AskedInterceptor, SaidInterceptor},
-    port::{Effects, ExplainedInterceptor, Intercepted, Routed, Router, Ruling, Site, Wake},
+    port::{Doubt, Effects, ExplainedInterceptor, Intercepted, Routed, Router, Ruling, Site, Wake},
 };
-use alloc::{boxed::Box, string::ToString, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;
-use leveret_model::{MessageView, Patch};
+use leveret_model::{MessageView, Patch, PatchError};
 
 /// The reason for a message about which an attachment said nothing.
 const NO_RULING: &str = "the interceptor gave no answer";
@@ -49,6 +50,14 @@ struct Passed {
     /// Has the body.
     body: Option<Patch>,
     effects: Vec<Box<dyn Effects>>,
+}
+
+/// An attachment, and whether what it says counts or is only told.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    site: Site<'a>,
+    attachment: usize,
+    counts: bool,
 }
 
 /// Runs of messages past interceptors. Kept for its space.
@@ -88,9 +97,12 @@ impl Interception {
                 Routed::Pending => 0,
             };
             let mut given = rulings.drain(..);
+            let at = At { site, attachment, counts: true };
             for place in places.iter().take(answered) {
                 let unanswered = || Ruling::Said(Intercepted::Reject(Arc::from(NO_RULING)), None);
-                self.rule(messages, *place, given.next().unwrap_or_else(unanswered));
+                let ruling = given.next().unwrap_or_else(unanswered);
+                let (ruling, _) = self.change(router, at, (*place, messages), ruling);
+                self.rule(*place, ruling);
             }
             drop(given);
             self.rulings = rulings;
@@ -129,11 +141,11 @@ impl Interception {
                 all.push(asked);
                 break;
             };
+            let at = At { site, attachment, counts: false };
+            let (ruling, why_not) = self.change(router, at, (0, messages), ruling);
+            asked.failed = why_not.map(|why| String::from(&*why)).or(asked.failed);
             asked.said = SaidInterceptor::from(&ruling);
-            self.rule(messages, 0, ruling);
-            if let (SaidInterceptor::Patch(_), Standing::Rejected(why)) = (&asked.said, self.standing(0)) {
-                asked.said = SaidInterceptor::Reject(why);
-            }
+            self.rule(0, ruling);
             all.push(asked);
         }
         if let Some(passed) = self.run.first_mut() {
@@ -189,7 +201,34 @@ impl Interception {
             .map(|(place, (_, message))| (place, self.view(place, message)))
     }
 
-    fn rule(&mut self, messages: &[MessageView<'_>], place: usize, ruling: Ruling) {
+    /// Makes the changes that a ruling is about. Gives the ruling; where they are not made, another, and why.
+    fn change(
+        &mut self,
+        router: &mut dyn Router,
+        At { site, attachment, counts }: At<'_>,
+        (place, messages): (usize, &[MessageView<'_>]),
+        ruling: Ruling,
+    ) -> (Ruling, Option<Arc<str>>) {
+        let (Ruling::Said(Intercepted::Patch(patch), _), Some(message)) = (&ruling, messages.get(place))
+        else {
+            return (ruling, None);
+        };
+        let view = self.view(place, message);
+        let mut object = |doubt| router.object((site, attachment), doubt, counts);
+        let is_signed = view.form.touches_signed(view.properties, patch);
+        let mut instead = if is_signed { object(Doubt::Signed) } else { None };
+        if instead.is_none()
+            && let Err(error) = self.patch(place, message, patch)
+        {
+            instead = object(Doubt::Impossible(&error));
+        }
+        match instead {
+            Some((instead, why)) => (instead, Some(why)),
+            None => (ruling, None),
+        }
+    }
+
+    fn rule(&mut self, place: usize, ruling: Ruling) {
         let (said, effects) = match ruling {
             Ruling::Said(said, effects) => (said, effects),
             Ruling::Unroutable => return self.stand(place, Standing::Unroutable),
@@ -199,12 +238,7 @@ impl Interception {
             }
         };
         match said {
-            Intercepted::Continue => {}
-            Intercepted::Patch(patch) => {
-                if let Some(message) = messages.get(place) {
-                    self.patch(place, message, &patch);
-                }
-            }
+            Intercepted::Continue | Intercepted::Patch(_) => {}
             Intercepted::Drop => self.stand(place, Standing::Dropped),
             Intercepted::Reject(reason) => self.stand(place, Standing::Rejected(reason)),
         }
@@ -229,9 +263,8 @@ impl Interception {
         }
     }
 
-    /// Makes an attachment's changes. One that cannot be made is the interceptor's fault: the
-    /// message is not accepted.
-    fn patch(&mut self, place: usize, message: &MessageView<'_>, patch: &Patch) {
+    /// Makes an attachment's changes: all of them, or none.
+    fn patch(&mut self, place: usize, message: &MessageView<'_>, patch: &Patch) -> Result<(), PatchError> {
         let mut properties = None;
         let is_framed = patch.body().is_some() && message.form.frames_body();
         if !patch.keeps_properties() || is_framed {
@@ -240,9 +273,8 @@ impl Interception {
             let view = self.view(place, message);
             let patched = view.form.patch(view.properties, patch, &mut patching);
             if let Err(error) = patched {
-                let reason = Arc::from(error.to_string());
                 self.patching = patching;
-                return self.stand(place, Standing::Rejected(reason));
+                return Err(error);
             }
             let start = self.arena.len();
             self.arena.extend_from_slice(&patching);
@@ -258,5 +290,6 @@ impl Interception {
                 passed.body = Some(patch.clone());
             }
         }
+        Ok(())
     }
 }

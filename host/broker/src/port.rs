@@ -26,9 +26,9 @@ use crate::{
     later::HoldQuota,
     store::Change,
 };
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::ToString as _, sync::Arc, vec::Vec};
 use core::fmt;
-use leveret_model::{MessageView, Name, OwnedMessage, Patch, Refusal};
+use leveret_model::{MessageView, Name, OwnedMessage, Patch, PatchError, Refusal};
 
 /// Where in an exchange's chain of types a question starts; 0 is the front.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
@@ -268,6 +268,15 @@ pub enum Ruling {
     Unavailable(Arc<str>),
 }
 
+/// Why changes that an attachment wants of a message are not just made.
+#[derive(Clone, Copy, Debug)]
+pub enum Doubt<'a> {
+    /// They are of what the message's sender may have signed ([`leveret_model::Form::touches_signed`]).
+    Signed,
+    /// The message cannot be changed so.
+    Impossible(&'a PatchError),
+}
+
 /// Where a message is intercepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Site<'a> {
@@ -500,6 +509,20 @@ pub trait Router {
         let _ = (site, attachment, waker);
         rulings.extend(messages.map(|_| Ruling::Said(Intercepted::Continue, None)));
         Routed::Ready
+    }
+
+    /// An attachment answered with changes that are not just made. Gives what becomes of the message instead, and
+    /// why, for people to read; `None` if they are to be made all the same. `counts` is false where it is only told.
+    fn object(
+        &mut self,
+        (site, attachment): (Site<'_>, usize),
+        doubt: Doubt<'_>,
+        counts: bool,
+    ) -> Option<(Ruling, Arc<str>)> {
+        let _ = (site, attachment, counts);
+        let Doubt::Impossible(error) = doubt else { return None };
+        let why: Arc<str> = error.to_string().into();
+        Some((Ruling::Said(Intercepted::Reject(why.clone()), None), why))
     }
 
     /// Asks an attachment about one message as [`Self::intercept`] does, to tell people: nothing is counted

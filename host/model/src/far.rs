@@ -131,6 +131,10 @@ impl Form for Far {
         self.near.frames_body()
     }
 
+    fn touches_signed(&self, properties: &[u8], patch: &Patch) -> bool {
+        self.near.touches_signed(properties, patch)
+    }
+
     fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
         self.near.patch(properties, patch, out)
     }

@@ -62,6 +62,12 @@ pub trait Form: Send + Sync {
         false
     }
 
+    /// Whether a patch changes what the message's sender may have signed.
+    fn touches_signed(&self, properties: &[u8], patch: &Patch) -> bool {
+        let _ = (properties, patch);
+        false
+    }
+
     /// Appends the properties with the patch's changes of headers and properties made; its routing
     /// key is not looked at, and its body only where [`Self::frames_body`]. What is not changed stays byte for byte. If the last
     /// header goes, so does the property that holds them.
@@ -103,7 +109,7 @@ pub struct Place<'a> {
 pub struct PublisherIdentity {
     /// The user as whom it logged in.
     pub user: Name,
-    /// The connection, for people to read; no other has the same while the broker runs.
+    /// The connection's name, as the management API tells it.
     pub connection: String,
     /// The protocol that it speaks: `amqp-0-9-1`.
     pub protocol: &'static str,
@@ -347,7 +353,7 @@ mod tests {
     fn an_owned_message_is_the_same_without_its_publisher() {
         let identity = PublisherIdentity {
             user: Name::from_static("guest"),
-            connection: String::from("127.0.0.1 #1"),
+            connection: String::from("127.0.0.1:9000 -> 127.0.0.1:5672"),
             protocol: "bare",
         };
         let long = vec![b'k'; Name::BYTES_MAX + 1];

@@ -106,7 +106,7 @@ impl World {
             connection: connection(settled),
             client,
             publisher: Publisher::default(),
-            identity: identity("amqp-1.0"),
+            identity: identity("amqp-1-0"),
             outcomes: Vec::new(),
             waker,
             sent: Vec::new(),

@@ -3,14 +3,13 @@
 use super::fields::{entry_of, field_of, plain};
 use crate::{
     descriptor,
+    form::PROTOCOL,
     types::{Reader, Symbol, Value, code},
 };
 use alloc::string::String;
 use leveret_filter::{Field, Header, Message, Value as Plain};
 use leveret_model::MessageView;
 
-/// The protocol of messages that are kept in sections ([`leveret_model::Form::protocol`]).
-const PROTOCOL: &str = "amqp-1.0";
 /// The annotation that says how often a message failed.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 

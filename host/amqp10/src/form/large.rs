@@ -17,7 +17,7 @@ use leveret_model::{Form, far::Far};
 /// The form of messages that are kept so ([`leveret_model::far`]).
 pub static FAR: &dyn Form = &FAR_FORM;
 
-static FAR_FORM: Far = Far::new(&super::Amqp10, "amqp-1.0, far");
+static FAR_FORM: Far = Far::new(&super::Amqp10, "amqp-1-0, far");
 
 /// The longest footer that is taken of such a message, in bytes.
 const FOOTER_BYTES_MAX: usize = 64 * 1024;

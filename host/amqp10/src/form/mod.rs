@@ -27,6 +27,9 @@ use alloc::{boxed::Box, format, string::String, vec::Vec};
 use leveret_model::{Form, HeaderSelection, MoreKeys, Name, Patch, PatchError, Property};
 use parts::{Parts, header_fields_max, header_of};
 
+/// What this protocol is called ([`Form::protocol`]), also to plugins.
+pub(crate) const PROTOCOL: &str = "amqp-1-0";
+
 /// The form of AMQP 1.0.
 pub static FORM: &dyn Form = &Amqp10;
 
@@ -40,7 +43,7 @@ struct Amqp10;
 
 impl Form for Amqp10 {
     fn protocol(&self) -> &'static str {
-        "amqp-1.0"
+        PROTOCOL
     }
 
     fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>) {
@@ -86,6 +89,10 @@ impl Form for Amqp10 {
 
     fn frames_body(&self) -> bool {
         true
+    }
+
+    fn touches_signed(&self, properties: &[u8], patch: &Patch) -> bool {
+        patch::touches_bare(&Parts::of(properties), patch)
     }
 
     fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {

@@ -3,7 +3,8 @@
 //! *In:* properties as [`super`] lays them out, and a [`Patch`] in the words that `project` speaks. *Out:* the same with
 //! the changes made. Headers whose names begin with `x-`, and `CC`, are annotations; others are application properties,
 //! as those are that the message has already. Integers are written as `long` or `ulong`, reals as `double`, texts as
-//! `string`.
+//! `string`. Where the bare message changes (section 3.2) the footer goes: what it says of it, a signature or a hash,
+//! would be wrong.
 
 use super::{
     PROPERTIES_BYTES_MAX, address,
@@ -24,6 +25,18 @@ use leveret_model::{
 
 const TOO_DEEP: &str = "it nests too deep";
 
+/// The properties that are fields of the section properties, and so of the bare message.
+const BARE: [Property; 8] = [
+    Property::ContentType,
+    Property::ContentEncoding,
+    Property::CorrelationId,
+    Property::ReplyTo,
+    Property::MessageId,
+    Property::Timestamp,
+    Property::UserId,
+    Property::AppId,
+];
+
 /// Appends properties with the patch's changes made.
 pub(super) fn patch(properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
     let start = out.len();
@@ -36,12 +49,54 @@ pub(super) fn patch(properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Resu
         Some(body) => put_data_head(out, body.len()),
         None => out.extend_from_slice(parts.data_head),
     }
-    out.extend_from_slice(parts.footer);
+    if !touches_bare(&parts, patch) {
+        out.extend_from_slice(parts.footer);
+    }
     let bytes = out.len() - start;
     if bytes > PROPERTIES_BYTES_MAX.max(properties.len()) {
         return Err(PatchError::TooLarge { bytes, bytes_max: PROPERTIES_BYTES_MAX });
     }
     Ok(())
+}
+
+/// Whether a patch changes the bare message (section 3.2), which its sender may have signed: the body, a field of the
+/// section properties, an application property. What is only removed where it is not changes nothing.
+pub(super) fn touches_bare(parts: &Parts<'_>, patch: &Patch) -> bool {
+    if patch.body().is_some() || is_any_changed(patch, &BARE) && !removes_nothing(parts, patch) {
+        return true;
+    }
+    if patch.headers().is_empty() {
+        return false;
+    }
+    let application = parts.application();
+    patch.headers().iter().any(|change| is_of_application(&application, change).is_ok_and(|is| is))
+}
+
+/// Whether all that a patch does to the section properties is to remove fields that are not there.
+fn removes_nothing(parts: &Parts<'_>, patch: &Patch) -> bool {
+    let fields = parts.properties();
+    BARE.iter().filter_map(|property| Some((*property, patch.property(*property)?))).all(
+        |(property, value)| {
+            let is_there = match property {
+                Property::ContentType => fields.content_type.is_some(),
+                Property::ContentEncoding => fields.content_encoding.is_some(),
+                Property::CorrelationId => fields.correlation_id.is_some(),
+                Property::ReplyTo => fields.reply_to.is_some(),
+                Property::MessageId => fields.message_id.is_some(),
+                Property::Timestamp => fields.creation_time.is_some(),
+                Property::UserId => fields.user_id.is_some(),
+                Property::AppId => fields.group_id.is_some(),
+                _ => false,
+            };
+            value.is_none() && !is_there
+        },
+    )
+}
+
+/// Whether a change is of an application property: one that is set, or that is there and goes.
+fn is_of_application(application: &ApplicationMap<'_>, change: &HeaderChange) -> Result<bool, PatchError> {
+    let is_there = || name_of(change).is_ok_and(|name| application.get(name).is_some());
+    Ok(annotation_of(application, change)?.is_none() && (change.value.is_some() || is_there()))
 }
 
 fn is_any_changed(patch: &Patch, properties: &[Property]) -> bool {
@@ -162,17 +217,7 @@ fn encoded(annotation: &str, value: &Changed) -> Result<Vec<u8>, &'static str> {
 }
 
 fn put_properties(parts: &Parts<'_>, patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
-    const FIELDS: [Property; 8] = [
-        Property::ContentType,
-        Property::ContentEncoding,
-        Property::CorrelationId,
-        Property::ReplyTo,
-        Property::MessageId,
-        Property::Timestamp,
-        Property::UserId,
-        Property::AppId,
-    ];
-    if !is_any_changed(patch, &FIELDS) {
+    if !is_any_changed(patch, &BARE) || removes_nothing(parts, patch) {
         out.extend_from_slice(parts.properties);
         return Ok(());
     }
@@ -245,7 +290,7 @@ fn put_application(parts: &Parts<'_>, patch: &Patch, out: &mut Vec<u8>) -> Resul
     let application = parts.application();
     let mut changes = Vec::new();
     for change in patch.headers() {
-        if annotation_of(&application, change)?.is_none() {
+        if is_of_application(&application, change)? {
             changes.push((name_of(change)?, change));
         }
     }

@@ -339,6 +339,45 @@ fn changes_are_made_where_the_fields_are_and_leave_the_rest_alone() {
 }
 
 #[test]
+fn what_the_sender_may_have_signed_is_told_apart_and_a_change_of_it_takes_the_footer_away() {
+    let properties = Properties { message_id: Some(MessageId::String("m")), ..Properties::default() };
+    let own = application(|map| {
+        map.push("own", 1u8).push("x-own", 1u8);
+    });
+    let footer = section(descriptor::FOOTER, MapBuilder::new().push(sym("sig"), 1u8).view());
+    let message = [encoded(&properties), own, data(b"body"), footer.clone()].concat();
+    let (properties, body) = kept(&message);
+    let (header, value) = (Name::from_static, Model::Integer(5));
+    let set = |property, value| Change::SetProperty { property, value };
+    let remove = |name| Change::RemoveHeader { name: header(name) };
+    for (change, is_signed) in [
+        (Change::SetHeader { name: header("new"), value: value.clone() }, true),
+        (Change::SetHeader { name: header("x-own"), value: value.clone() }, true),
+        (Change::SetHeader { name: header("x-new"), value: value.clone() }, false),
+        (remove("own"), true),
+        (remove("other"), false),
+        (remove("x-other"), false),
+        (set(Property::AppId, text("a")), true),
+        (Change::RemoveProperty { property: Property::MessageId }, true),
+        (Change::RemoveProperty { property: Property::CorrelationId }, false),
+        (set(Property::Priority, value.clone()), false),
+        (set(Property::Expiration, text("5")), false),
+        (set(Property::MessageType, text("t")), false),
+        (Change::SetRoutingKey(header("k")), false),
+        (Change::SetBody(b"other".to_vec().into()), true),
+    ] {
+        let patch: Patch = [change.clone()].into_iter().collect();
+        assert_eq!(FORM.touches_signed(&properties, &patch), is_signed, "{change:?}");
+        let mut arena = Vec::new();
+        let patched = view(&properties, &body).patched(&patch, &mut arena).unwrap();
+        let whole = given(patched.properties, patched.body, false);
+        assert_eq!(whole.ends_with(&footer), !is_signed, "{change:?}");
+        let is_as_sent = Message::new(&whole).unwrap().bare() == Message::new(&message).unwrap().bare();
+        assert_eq!(is_as_sent, !is_signed, "{change:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_said_is_an_error() {
     let refused = |change| {
         let patch: Patch = [change].into_iter().collect();

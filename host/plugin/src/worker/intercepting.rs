@@ -9,6 +9,7 @@
 
 mod explain;
 mod handing_over;
+mod objecting;
 mod seats;
 
 pub(super) use seats::Interceptors;

@@ -66,12 +66,12 @@ use crate::{
     lane::Lane,
     policy::FailurePolicy,
     recent::Recent,
-    registry::{Lookup, Registry},
+    registry::Registry,
     scope::CORE_TYPES,
     services::Services,
     standby::all_beside,
     tally::Tally,
-    version::{Version, VersionId},
+    version::VersionId,
 };
 use asking::{Again, Asked, Batch};
 use handing_over::HandedOver;
@@ -83,14 +83,15 @@ use leveret_broker::{
     exchange::{Binding, Exchange, ExchangeId, ExchangeSpec, RouteSet, Settings},
     later::HoldQuota,
     port::{
-        Answer, Deed, Due, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router, Ruling,
-        Site, Wake,
+        Answer, Deed, Doubt, Due, Explained, ExplainedInterceptor, Fired, Layer, Points, Routed, Router,
+        Ruling, Site, Wake,
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Refusal};
 use questions::Scratch;
 use reconfiguring::Trial;
 use relief::Relief;
+use serving::{serving, version_of};
 use standing_in::Unsure;
 use std::{
     sync::{
@@ -381,26 +382,6 @@ impl Worker {
     }
 }
 
-/// The version that serves a type of an exchange.
-fn version_of(registry: &Registry, exchange: &Exchange, type_name: &Name) -> Result<Arc<Version>, Refusal> {
-    let lookup = registry.lookup_for(exchange, type_name);
-    serving(lookup, &exchange.vhost, type_name, &exchange.spec.name)
-}
-
-/// The version that was found to serve a type in a virtual host; `exchange` is for the refusal.
-fn serving(lookup: Lookup, vhost: &Name, type_name: &Name, exchange: &Name) -> Result<Arc<Version>, Refusal> {
-    let (vhost, type_name) = (vhost.clone(), type_name.clone());
-    match lookup {
-        Lookup::Serving(version) => Ok(version),
-        Lookup::Parked(why) => {
-            let (exchange, why) = (exchange.clone(), String::from(&*why));
-            Err(Refusal::Parked { exchange, vhost, type_name, why })
-        }
-        Lookup::NotAllowed(plugin) => Err(Refusal::ExchangeTypeNotAllowed { type_name, vhost, plugin }),
-        Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name }),
-    }
-}
-
 /// Whether a type is one of the four that no plugin can replace.
 fn is_core(type_name: &Name) -> bool {
     CORE_TYPES.iter().any(|core| core.as_bytes() == type_name.as_bytes())
@@ -558,6 +539,15 @@ impl Router for Worker {
         let ruled = self.intercept_at(site, attachment, messages, rulings, waker);
         self.homes.give_back();
         ruled
+    }
+
+    fn object(
+        &mut self,
+        at: (Site<'_>, usize),
+        doubt: Doubt<'_>,
+        counts: bool,
+    ) -> Option<(Ruling, Arc<str>)> {
+        self.object_at(at, doubt, counts)
     }
 
     fn explain_interceptor(

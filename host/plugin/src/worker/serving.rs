@@ -4,11 +4,44 @@ use super::{
     REFUSED_FOR,
     asking::{Again, Batch, Guest},
     homes::NotServed,
-    unavailable, version_of,
+    unavailable,
 };
-use crate::version::Version;
-use leveret_model::Refusal;
+use crate::{
+    registry::{Lookup, Registry},
+    version::Version,
+};
+use leveret_broker::exchange::Exchange;
+use leveret_model::{Name, Refusal};
 use std::{rc::Rc, sync::Arc, time::Instant};
+
+/// The version that serves a type of an exchange.
+pub(super) fn version_of(
+    registry: &Registry,
+    exchange: &Exchange,
+    type_name: &Name,
+) -> Result<Arc<Version>, Refusal> {
+    let lookup = registry.lookup_for(exchange, type_name);
+    serving(lookup, &exchange.vhost, type_name, &exchange.spec.name)
+}
+
+/// The version that was found to serve a type in a virtual host; `exchange` is for the refusal.
+pub(super) fn serving(
+    lookup: Lookup,
+    vhost: &Name,
+    type_name: &Name,
+    exchange: &Name,
+) -> Result<Arc<Version>, Refusal> {
+    let (vhost, type_name) = (vhost.clone(), type_name.clone());
+    match lookup {
+        Lookup::Serving(version) => Ok(version),
+        Lookup::Parked(why) => {
+            let (exchange, why) = (exchange.clone(), String::from(&*why));
+            Err(Refusal::Parked { exchange, vhost, type_name, why })
+        }
+        Lookup::NotAllowed(plugin) => Err(Refusal::ExchangeTypeNotAllowed { type_name, vhost, plugin }),
+        Lookup::Unknown => Err(Refusal::UnknownExchangeType { type_name }),
+    }
+}
 
 impl Batch<'_> {
     /// Brings this worker's instance, and what is kept of the exchange, to its current generation.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::guest::{GuestFailure, thread_cpu_time};
+use crate::registry::Lookup;
 use crate::replica::About;
 use crate::testing::{self, Guest, World};
 use leveret_broker::exchange::BindingId;

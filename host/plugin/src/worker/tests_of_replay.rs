@@ -8,6 +8,7 @@ use super::{
 use crate::{
     builtin::BUILTINS,
     policy::Switch,
+    registry::Lookup,
     testing::{self, Guest, World},
 };
 use leveret_broker::{BindTo, ExchangeSpec, QueueSpec};

@@ -71,7 +71,7 @@ impl Connection {
             publisher: Publisher::default(),
             identity: PublisherIdentity {
                 user,
-                connection: format!("{} #{}", self.peer, self.id.0),
+                connection: place.about().name.clone(),
                 protocol: FORM.protocol(),
             },
             rights,

@@ -87,6 +87,11 @@ impl Interceptor for Evil {
                 list.extend([0; 100_000]);
                 Patch::new().set_header("list", Value::from_flat(&list).unwrap_or(Value::Void)).into()
             }
+            // A list of one truth.
+            "list" => {
+                let list = Value::from_flat(&[0x07, 2, 0, 0, 0, 0x01, 1]).unwrap_or(Value::Void);
+                Patch::new().set_header("list", list).into()
+            }
             "body" => Patch::new().set_body("another one").into(),
             "not-a-number" => Patch::new().set_header("not-a-number", f64::NAN).into(),
             "class" => Patch::new().set_property(Property::Priority, "high").into(),

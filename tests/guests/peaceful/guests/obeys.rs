@@ -235,7 +235,7 @@ impl ExchangeType for Who {
     fn route(&mut self, message: &Message<'_>, _: &mut Targets<'_>) -> Decision {
         Decision::Drop(match message.publisher() {
             Some(publisher) if !publisher.user.is_empty() => {
-                format!("{} by {}", publisher.user, publisher.protocol).into()
+                format!("{} by {} on {}", publisher.user, publisher.protocol, publisher.connection).into()
             }
             _ => "nobody".into(),
         })

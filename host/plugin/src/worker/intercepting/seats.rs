@@ -212,6 +212,11 @@ impl Seat {
         self.version.is_err()
     }
 
+    /// Whether its plugin has that grant.
+    pub(super) fn may_modify_body(&self) -> bool {
+        self.may_modify_body
+    }
+
     /// Why a verdict cannot be taken. `form` is that of messages.
     pub(super) fn fault_of(&self, verdict: &Verdict, form: Option<&dyn Form>) -> Option<Fault> {
         let Verdict::Patch(patch) = verdict else { return None };
