@@ -16,6 +16,7 @@ mod everywhere;
 mod fallback;
 mod interceptors;
 mod lying;
+mod marks;
 mod odd;
 mod operators;
 mod tables;
