@@ -35,6 +35,23 @@ fn every_stage_of_a_sound_file_is_told_with_what_it_needs() {
     }
 }
 
+/// A compiler takes a second for each two megabytes: whoever waits is told for what.
+#[test]
+fn that_a_large_file_is_compiled_is_said() {
+    let scratch = ScratchDirectory::new("large");
+    let large = scratch.path().join("large.wasm");
+    let mut bytes = std::fs::read(guests::component("example_02_exchange_type")).unwrap();
+    // A section of a mebibyte that nobody reads: its kind, its length, the length of its name.
+    bytes.extend([0, 0x81, 0x80, 0x40, 0]);
+    bytes.resize(bytes.len() + (1 << 20), 0);
+    std::fs::write(&large, bytes).unwrap();
+    let checked = leveret(&["plugin", "check"], &large);
+    assert_eq!(checked.status.code(), Some(0), "{}", checked.report());
+    assert!(checked.stderr.contains("large.wasm: 2 MiB are compiled"), "{}", checked.report());
+    let small = leveret(&["plugin", "check"], guests::component("example_02_exchange_type"));
+    assert!(!small.stderr.contains("compiled"), "{}", small.report());
+}
+
 #[test]
 fn what_a_plugin_writes_is_shown_and_what_a_file_or_its_cases_lack_is_named() {
     let scratch = ScratchDirectory::new("output");

@@ -28,6 +28,8 @@ const MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// How long an answer that comes later may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 const BY: ConnectionId = ConnectionId(1);
+/// From how many bytes on it is said that a file is being compiled: it takes a second for each two megabytes.
+const COMPILES_LONG_BYTES: usize = 1 << 20;
 
 /// A virtual host, and a host that knows one file.
 pub(super) struct Trial {
@@ -68,6 +70,10 @@ impl Trial {
         let form = Some(leveret_amqp091::form::FORM);
         let config = HostConfig { workers: 1, memo_bytes_max, policies, form, ..HostConfig::default() };
         let host = Host::new(config).context("the plugin host cannot start")?;
+        if bytes.len() >= COMPILES_LONG_BYTES {
+            let mib = bytes.len().div_ceil(1 << 20);
+            eprintln!("{}: {mib} MiB are compiled, which takes some seconds", file.display());
+        }
         let loaded = host.registry().offer(file, bytes);
         let mut router = host.worker(0);
         let memory = Arc::new(MemoryAccount::new(MEMORY_BYTES_MAX));
