@@ -22,12 +22,17 @@ pub struct LaterJson {
     pub holds_lost: u64,
     #[allow(missing_docs, reason = "see `holds_cancelled`")]
     pub holds_set_aside: u64,
-    /// Messages that plugins published, that had no destination, that were given up.
+    /// Messages that plugins published, that had no destination, that a type dropped, that were given up or found no
+    /// room.
     pub emitted: u64,
     #[allow(missing_docs, reason = "see `emitted`")]
     pub emitted_unroutable: u64,
     #[allow(missing_docs, reason = "see `emitted`")]
+    pub emitted_dropped: u64,
+    #[allow(missing_docs, reason = "see `emitted`")]
     pub emissions_lost: u64,
+    /// Messages on their way out of a queue for which what interceptors did was undone: the store took nothing.
+    pub effects_lost: u64,
     /// Messages that plugins wanted in a queue that is not there.
     pub enqueues_lost: u64,
     /// Messages that did not come into a queue because it was full.
@@ -55,7 +60,9 @@ impl From<LaterCounters> for LaterJson {
             holds_set_aside: counted.holds_stuck,
             emitted: counted.emitted,
             emitted_unroutable: counted.emitted_unroutable,
+            emitted_dropped: counted.emitted_dropped,
             emissions_lost: counted.emissions_lost,
+            effects_lost: counted.effects_lost,
             enqueues_lost: counted.enqueues_lost,
             queues_full: counted.queues_full,
             timers_fired: counted.timers_fired,
