@@ -105,6 +105,22 @@ fn parameters_are_set_and_taken_away_by_their_own_path() {
     }
     assert_eq!(get(&broker, "parameters"), json!([]));
     assert_eq!(get(&broker, "vhost-limits"), json!([]));
+    // A value that is no object.
+    for (path, name) in [(policy, "young"), (limits, "limits")] {
+        for (value, shown) in [(json!(5), "5"), (json!("x"), "<<\"x\">>"), (json!(null), "null")] {
+            let refused = put(&broker, path, &json!({ "value": value }));
+            assert_eq!(refused.status(), 400, "{path}: {value}");
+            let why = format!("Validation failed\n\n{name} not a list {shown}\n");
+            assert_eq!(json_of(&refused)["reason"], why, "{path}: {value}");
+            let parameter = path.split('/').nth(1).unwrap();
+            let file =
+                json!({"parameters": [{"component": parameter, "vhost": "/", "name": name, "value": value}]});
+            let refused = post(&broker, "definitions", "application/json", file.to_string().as_bytes());
+            assert_eq!(refused.status(), 400, "{path}: {value}");
+        }
+    }
+    assert_eq!(put(&broker, limits, &json!({ "value": [1] })).status(), 400);
+    assert_eq!(get(&broker, "parameters"), json!([]));
     let value = json!({ "value": {} });
     let refused = put(&broker, "parameters/shovel/%2F/s", &value);
     assert_eq!(refused.status(), 400);

@@ -279,7 +279,7 @@ async fn put_topic_permissions(api: &Arc<Api>, its: Object) -> Result<(), ApiErr
 
 async fn put_parameter(api: &Arc<Api>, mut parameter: Object) -> Result<(), ApiError> {
     let [component, vhost, name] = owned(&parameter, ["component", "vhost", "name"])?;
-    let value = parameter.remove("value").map(fields).unwrap_or_default();
+    let value = parameter.remove("value").unwrap_or_default();
     parameters::set(api, [component, vhost, name], value).await
 }
 

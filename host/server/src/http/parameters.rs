@@ -6,7 +6,7 @@ use super::{
     body::{JsonBody, field},
     definitions::{Object, fields, picked},
     error::ApiError,
-    kept::Put,
+    kept::{Put, term},
     path::Names,
     policies, vhosts,
 };
@@ -57,7 +57,7 @@ pub(super) async fn put(
     Names((component, vhost, name)): Names<(String, String, String)>,
     JsonBody(body): JsonBody<Object>,
 ) -> Result<Put, ApiError> {
-    let value = fields(field(&body, "value")?.clone());
+    let value = field(&body, "value")?.clone();
     api.shared.vhosts.get(vhost.as_bytes()).ok_or(ApiError::NoVhost)?;
     let is_new = one(&api, [&component, &vhost, &name]).is_err();
     set(&api, [component, vhost, name], value).await?;
@@ -116,6 +116,20 @@ pub(super) fn check_component(component: &str) -> Result<(), ApiError> {
     Err(ApiError::BadRequest(format!("Validation failed\n\ncomponent {component} not found\n")))
 }
 
+/// What a parameter of that name says; an empty list says as much as an empty object.
+///
+/// # Errors
+/// It is no object, in RabbitMQ's words.
+fn object(name: &str, value: Value) -> Result<Object, ApiError> {
+    let why = match value {
+        Value::Object(value) => return Ok(value),
+        Value::Array(list) if list.is_empty() => return Ok(Object::new()),
+        Value::Array(list) => format!("Unrecognised terms {} in {name}", term(&Value::Array(list))),
+        other => format!("{name} not a list {}", term(&other)),
+    };
+    Err(ApiError::BadRequest(format!("Validation failed\n\n{why}\n")))
+}
+
 /// Sets one of a component, a virtual host, and a name.
 ///
 /// # Errors
@@ -123,9 +137,10 @@ pub(super) fn check_component(component: &str) -> Result<(), ApiError> {
 pub(super) async fn set(
     api: &Arc<Api>,
     [component, vhost, name]: [String; 3],
-    mut value: Object,
+    value: Value,
 ) -> Result<(), ApiError> {
     check_component(&component)?;
+    let mut value = object(&name, value)?;
     if component == LIMITS.0 {
         return put_limits(api, &vhost, value).await;
     }
