@@ -112,7 +112,7 @@ impl Link {
 
     /// Attaches a link to that address; without one each message says where it goes. Gives the largest message that the
     /// broker takes, in bytes; 0 is any.
-    pub(in crate::bench) fn send_to(&mut self, address: Option<&str>, settled: bool) -> anyhow::Result<()> {
+    pub(in crate::bench) fn send_to(&mut self, address: Option<&str>, settled: bool) -> anyhow::Result<u64> {
         let target = messaging::Target { address, ..messaging::Target::default() };
         self.say(&Attach {
             name: "bench-out",
@@ -125,7 +125,7 @@ impl Link {
             ..Attach::default()
         })?;
         self.expect("attach", |said| match said {
-            Performative::Attach(attach) => attach.target.map(drop),
+            Performative::Attach(attach) => attach.target.map(|_| attach.max_message_size.unwrap_or(0)),
             _ => None,
         })
     }

@@ -8,6 +8,7 @@ use crate::bench::{
     topology::{self, KEY_HEADER, Names},
     wire::Wire,
 };
+use anyhow::bail;
 use leveret_amqp10::{
     Performative,
     composite::Composite,
@@ -60,7 +61,7 @@ pub(in crate::bench) fn publisher<'a>(
     let addresses = if plan.exchange_type.is_some() { plan.keys } else { names.queues.len().min(plan.keys) };
     let is_anonymous = addresses > 1 || plan.key_order == KeyOrder::New;
     let fixed = (!is_anonymous).then(|| address_of(plan, names, 0));
-    link.send_to(fixed.as_deref(), plan.confirm_window.is_none())?;
+    let message_bytes_max = link.send_to(fixed.as_deref(), plan.confirm_window.is_none())?;
     // What became of a message is told by sessions in transfers, by links in deliveries; both begin at 0.
     let told = Told { settled: 0, refused: 0, deliveries_max: 0, transfers_max: u64::from(link.window) };
     let hearing = Hearing { wire: link.wire.beside()? };
@@ -84,7 +85,26 @@ pub(in crate::bench) fn publisher<'a>(
         publisher.transfers_each = transfers.into_iter().max().map_or(1, u64::from);
         publisher.heads = heads;
     }
+    check_size(plan.body_bytes as u64, message_bytes_max, (publisher.transfers_each, told.transfers_max))?;
     Ok((publisher, hearing, told))
+}
+
+/// Whether such messages can be sent: no larger than the broker takes, in bytes, where 0 is any, and in no more transfers
+/// than its session's window has room for, since they are sent as a whole.
+fn check_size(
+    body_bytes: u64,
+    message_bytes_max: u64,
+    (transfers, window): (u64, u64),
+) -> anyhow::Result<()> {
+    if message_bytes_max > 0 && body_bytes > message_bytes_max {
+        bail!("--size {body_bytes}: the broker takes messages of at most {message_bytes_max} bytes");
+    }
+    if transfers > window {
+        bail!(
+            "--size {body_bytes}: such a message takes {transfers} transfers, and the broker's window is {window} of them"
+        );
+    }
+    Ok(())
 }
 
 /// Where messages with key number `number` go.
@@ -249,6 +269,15 @@ fn go_to(count: &mut u64, low: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_cannot_be_sent_is_told() {
+        assert!(check_size(1000, 0, (1, 400)).is_ok());
+        assert!(check_size(1000, 1000, (400, 400)).is_ok());
+        let why = |checked: anyhow::Result<()>| checked.unwrap_err().to_string();
+        assert!(why(check_size(1001, 1000, (1, 400))).contains("at most 1000 bytes"));
+        assert!(why(check_size(60_000_000, 0, (459, 400))).contains("459 transfers"));
+    }
 
     #[test]
     fn counts_go_on_beyond_what_fits_the_wire() {
