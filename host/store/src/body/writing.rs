@@ -8,7 +8,10 @@ use crate::{
     record::{check, op::ExtentRef},
 };
 use parking_lot::Mutex;
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// Of a body that is to be on disk so much is synced at once, so that there is little left at the end.
 const SYNC_BYTES: u64 = 16 << 20;
@@ -57,14 +60,14 @@ pub(super) struct Coming {
     watch: Arc<dyn BodyWatch>,
     /// When it is whole it is on disk.
     syncs: bool,
+    /// How many bytes are not written yet: changed under the lock of `state`, read without.
+    unwritten_bytes: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
-    /// What is being written now.
-    writing_bytes: usize,
     file: Option<Arc<dyn File>>,
     bytes: u64,
     /// How many of those are synced.
@@ -87,7 +90,8 @@ impl BodyWriter {
             return Err(Refused::Full);
         }
         let number = core.next_extent.fetch_add(1, Ordering::Relaxed);
-        let coming = Arc::new(Coming { number, watch, syncs, state: Mutex::default() });
+        let (unwritten_bytes, state) = (AtomicUsize::new(0), Mutex::default());
+        let coming = Arc::new(Coming { number, watch, syncs, unwritten_bytes, state });
         Ok(Self { core: core.clone(), coming })
     }
 
@@ -96,15 +100,15 @@ impl BodyWriter {
         let mut state = self.coming.state.lock();
         if state.outcome.is_none() {
             state.waiting.extend_from_slice(bytes);
+            self.coming.unwritten_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
             self.queue(&mut state);
         }
     }
 
-    /// How many bytes are not written yet.
+    /// How many bytes are not written yet. Takes no lock.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
-        let state = self.coming.state.lock();
-        state.waiting.len() + state.writing_bytes
+        self.coming.unwritten_bytes.load(Ordering::Relaxed)
     }
 
     /// No more pieces come.
@@ -168,14 +172,13 @@ impl Coming {
             return;
         }
         let piece = core::mem::take(&mut state.waiting);
-        state.writing_bytes = piece.len();
         let (file, at, ended, synced) = (state.file.clone(), state.bytes, state.ended, state.synced_bytes);
         drop(state);
         let end = at + piece.len() as u64;
         let is_to_be_synced = self.syncs && end >= synced + SYNC_BYTES;
         let written = self.write(core, file, (&piece, at), is_to_be_synced);
         let mut state = self.state.lock();
-        state.writing_bytes = 0;
+        self.unwritten_bytes.fetch_sub(piece.len(), Ordering::Relaxed);
         let written = written.map(|file| {
             state.file = Some(file);
             state.bytes = end;
@@ -242,6 +245,7 @@ impl Coming {
         let file = state.file.take();
         state.is_queued = false;
         state.waiting = Vec::new();
+        self.unwritten_bytes.store(0, Ordering::Relaxed);
         state.outcome = Some(Err(error.into()));
         drop(state);
         if file.is_some() {
