@@ -190,7 +190,8 @@ struct Transaction<P, O> {
     /// Why it can only be refused. What was done in it is given up then.
     doom: Option<TransactionError>,
     posted: Vec<P>,
-    posted_bytes: usize,
+    /// Of what is posted, and of outcomes.
+    bytes: usize,
     retired: BTreeMap<(u16, u32), O>,
 }
 
@@ -230,7 +231,7 @@ impl<P, O> Transactions<P, O> {
             deadline_ms: now_ms.saturating_add(self.limits.time_out_ms),
             doom: None,
             posted: Vec::new(),
-            posted_bytes: 0,
+            bytes: 0,
             retired: BTreeMap::new(),
         };
         self.all.insert(id, transaction);
@@ -265,7 +266,7 @@ impl<P, O> Transactions<P, O> {
             return Err(TransactionError::TooMuch);
         }
         transaction.posted.push(posted);
-        transaction.posted_bytes += bytes;
+        transaction.bytes += bytes;
         self.bytes += bytes;
         Ok(id)
     }
@@ -292,6 +293,22 @@ impl<P, O> Transactions<P, O> {
         }
         transaction.retired.insert(delivery, outcome);
         Ok(id)
+    }
+
+    /// Counts bytes that outcomes of a transaction take until its end.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub fn charge(&mut self, txn_id: &[u8], bytes: usize) -> Result<(), TransactionError> {
+        let id = self.find(txn_id)?;
+        let fits = self.bytes.saturating_add(bytes) <= self.limits.bytes_max;
+        let Some(transaction) = self.all.get_mut(&id) else { return Err(TransactionError::UnknownId) };
+        if !fits {
+            return Err(TransactionError::TooMuch);
+        }
+        transaction.bytes += bytes;
+        self.bytes += bytes;
+        Ok(())
     }
 
     /// The transaction in which a delivery has its outcome. Until its end no other outcome of it counts.
@@ -396,7 +413,7 @@ impl<P, O> Transactions<P, O> {
     fn take(&mut self, id: TransactionId, verdict: Verdict) -> Option<Ended<P, O>> {
         let transaction = self.all.get_mut(&id)?;
         let retired = core::mem::take(&mut transaction.retired);
-        self.bytes -= core::mem::take(&mut transaction.posted_bytes);
+        self.bytes -= core::mem::take(&mut transaction.bytes);
         for delivery in retired.keys() {
             self.retired.remove(delivery);
         }

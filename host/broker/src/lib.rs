@@ -69,7 +69,7 @@ pub use names::{
 };
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher, Transaction};
 pub use queue::{
-    DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle,
+    DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle, header_bytes,
 };
 pub use reasons::ReasonCounts;
 pub use receipt::Receipt;

@@ -218,6 +218,19 @@ fn a_transaction_has_only_so_much_in_it() {
     assert_eq!(discharge(&mut ours, b, false).unwrap().retired, [retired(1, 'a'), retired(2, 'b')]);
 }
 
+#[test]
+fn what_outcomes_take_is_counted_too() {
+    let mut ours = transactions();
+    let (a, b) = (declared(&mut ours), declared(&mut ours));
+    ours.post(a.as_bytes(), 60, "m").unwrap();
+    assert_eq!(ours.charge(b.as_bytes(), 41), Err(TransactionError::TooMuch));
+    assert_eq!(ours.charge(b.as_bytes(), 40), Ok(()));
+    assert_eq!(ours.charge(b"unknown", 0), Err(TransactionError::UnknownId));
+    assert_eq!(ours.post(a.as_bytes(), 1, "m"), Err(TransactionError::TooMuch));
+    discharge(&mut ours, b, false).unwrap();
+    assert_eq!(ours.post(a.as_bytes(), 40, "m"), Ok(a));
+}
+
 /// "It is an error for the controller to attempt to discharge a transaction against which a partial delivery has been
 /// posted. If this happens, the control link MUST be terminated with the transaction-rollback error."
 #[test]

@@ -33,11 +33,17 @@ impl Added {
     fn add(&mut self, more: &[(Name, Value)]) {
         let stays = |(name, _): &&(Name, Value)| more.iter().all(|(other, _)| other != name);
         let headers: Vec<_> = self.headers.iter().filter(stays).chain(more).cloned().collect();
-        let bytes = headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value_bytes(value)).sum();
+        let bytes = header_bytes(&headers);
         if bytes <= ADDED_BYTES_MAX {
             (self.headers, self.bytes) = (headers, bytes);
         }
     }
+}
+
+/// What headers take in memory, in bytes, about.
+#[must_use]
+pub fn header_bytes(headers: &[(Name, Value)]) -> usize {
+    headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value_bytes(value)).sum()
 }
 
 /// What a value points to, in bytes.

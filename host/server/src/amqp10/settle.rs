@@ -10,7 +10,7 @@
 //! A client that settles without an outcome has the source's default, which is released. One that tells an outcome and
 //! does not settle waits for that from here (receiver settle mode `second`): it is settled at once.
 
-use super::Connection;
+use super::{Connection, charge::Charge};
 use leveret_amqp10::{
     composite::Fields,
     form::model_value,
@@ -18,7 +18,7 @@ use leveret_amqp10::{
     performatives::{Disposition, Role},
     types::Value,
 };
-use leveret_broker::{Client, Settle, port::Router};
+use leveret_broker::{Client, MemoryAccount, Settle, header_bytes, port::Router};
 use leveret_model::Name;
 use std::{collections::VecDeque, sync::Arc};
 
@@ -154,6 +154,8 @@ pub(super) fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Op
 pub(super) struct Added {
     headers: Arc<[(Name, leveret_model::Value)]>,
     failed: bool,
+    /// What memory is charged while it waits for the end of a transaction.
+    _charge: Option<Arc<Charge>>,
 }
 
 impl Added {
@@ -167,8 +169,19 @@ impl Added {
             Some((name, model_value(&value)))
         });
         let failed = modified.delivery_failed == Some(true);
-        let added = Self { headers: headers.collect(), failed };
+        let added = Self { headers: headers.collect(), failed, _charge: None };
         Some(added).filter(|added| failed || !added.headers.is_empty())
+    }
+
+    /// How many bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        header_bytes(&self.headers)
+    }
+
+    /// The same, with what memory is charged for it as long as it is there.
+    pub(super) fn charged(self, account: &Arc<MemoryAccount>) -> Self {
+        let _charge = Some(Arc::new(Charge::new(account.clone(), self.bytes())));
+        Self { _charge, ..self }
     }
 
     /// Adds it to a delivery that is not settled yet.
@@ -308,6 +321,18 @@ mod tests {
         assert_eq!(sent.take_link(7, |id| id == 1), [4]);
         assert!(sent.take_link(7, |_| false).is_empty(), "of another link of that handle");
         assert_eq!(taken(&mut sent, 0, 9), [(1, 2)]);
+    }
+
+    #[test]
+    fn what_waits_for_a_transaction_is_charged_once_for_all_that_have_it() {
+        let account = Arc::new(MemoryAccount::new(100));
+        let header = (Name::from_static("x-a"), leveret_model::Value::Text("text".into()));
+        let added = Added { headers: [header].into(), failed: false, _charge: None };
+        let bytes = added.bytes();
+        let others = vec![added.charged(&account); 3];
+        assert_eq!((account.bytes(), bytes > 7), (bytes as u64, true));
+        drop(others);
+        assert_eq!(account.bytes(), 0);
     }
 
     #[test]

@@ -330,8 +330,18 @@ impl Connection {
         let outcome = state.outcome.map(DeliveryState::from);
         let added = Added::by(outcome.as_ref());
         let Some(outcome) = settlement(outcome.as_ref(), true) else { return Ok(()) };
-        let session = self.open.as_ref().and_then(|open| open.sessions.get(&channel));
         let mut doomed = None;
+        let bytes = added.as_ref().map_or(0, Added::bytes);
+        if bytes > 0
+            && let Err(error) = self.transactions.open.charge(state.txn_id, bytes)
+        {
+            if let Some(ended) = self.transactions.open.doom(state.txn_id, error) {
+                self.give_up(ended);
+            }
+            return Ok(());
+        }
+        let added = added.map(|added| added.charged(&self.shared.memory));
+        let session = self.open.as_ref().and_then(|open| open.sessions.get(&channel));
         for delivered in session.into_iter().flat_map(|session| session.sent.within(first, last)) {
             let outcome = Retirement { outcome, added: added.clone(), is_to_be_told: !settled };
             let retired = Retired { channel, delivery_id: delivered.id, outcome };
