@@ -73,7 +73,7 @@ impl Connection {
         let start = self.output.len();
         let (out, frame_bytes_max) = (&mut self.output, self.frame_bytes_max);
         let transfers = frame::put_transfer(out, channel, transfer, &[bytes], frame_bytes_max);
-        session.on_sent(out, start, transfers);
+        session.on_sent(out, start, transfers, transfer.handle);
         Sent::Part
     }
 

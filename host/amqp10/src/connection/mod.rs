@@ -293,7 +293,16 @@ impl Connection {
                 session.links.remove(&handle);
             }
         }
+        self.drop_pending_of(channel, handle);
         self.put_with_error(channel, error, |error| Detach { handle, closed, error });
+    }
+
+    /// A link is detached: what is left of a delivery on it and waits for the session's window is not sent any more.
+    fn drop_pending_of(&mut self, channel: u16, handle: u32) {
+        let session = self.sessions.get_mut(&channel);
+        if session.is_some_and(|session| session.drop_pending_of(handle)) {
+            self.notices.push_back(Notice::Window(channel));
+        }
     }
 
     /// What has to be said in a session does not fit the client's frames.

@@ -259,6 +259,7 @@ impl Connection {
             Stage::Attached => {}
         }
         session.links.remove(&handle);
+        self.drop_pending_of(channel, handle);
         let answer = Detach { handle, closed: detach.closed, error: None };
         frame::put_performative(&mut self.output, channel, &answer);
         Ok(Some(Event::Detached { channel, handle, closed: detach.closed, error: detach.error }))

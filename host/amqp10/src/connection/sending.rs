@@ -194,7 +194,7 @@ impl Connection {
         let start = self.output.len();
         let (out, frame_bytes_max) = (&mut self.output, self.frame_bytes_max);
         let transfers = frame::put_transfer(out, channel, &transfer, delivery.message, frame_bytes_max);
-        session.on_sent(out, start, transfers);
+        session.on_sent(out, start, transfers, handle);
         self.keeps_parts |= session.pending_bytes() > 0;
         Ok(delivery_id)
     }

@@ -46,8 +46,11 @@ pub(super) struct Session {
     next_outgoing_id: u32,
     remote_incoming_window: u32,
     next_delivery_id: u32,
-    /// Transfers that the window has no room for yet, each a whole frame.
+    /// Transfers that the window has no room for yet, each a whole frame: what is left of one delivery, for no other is
+    /// begun before they went.
     pending: Vec<u8>,
+    /// The link of that delivery.
+    pending_handle: u32,
 }
 
 impl Session {
@@ -64,6 +67,7 @@ impl Session {
             remote_incoming_window: begin.incoming_window,
             next_delivery_id: 0,
             pending: Vec::new(),
+            pending_handle: 0,
         }
     }
 
@@ -136,6 +140,15 @@ impl Session {
         self.pending = Vec::new();
     }
 
+    /// The same, if it is of that link; whether it was.
+    pub(super) fn drop_pending_of(&mut self, handle: u32) -> bool {
+        let is_of_link = !self.pending.is_empty() && self.pending_handle == handle;
+        if is_of_link {
+            self.drop_pending();
+        }
+        is_of_link
+    }
+
     /// How many bytes there are of deliveries that have not come whole.
     pub(super) fn partial_bytes(&self) -> usize {
         let partials = self.links.values().filter_map(|link| link.partial.as_ref());
@@ -149,14 +162,15 @@ impl Session {
         delivery_id
     }
 
-    /// So many transfers were put to the end of `out`, from `start` on. What the window has no room for waits.
-    pub(super) fn on_sent(&mut self, out: &mut Vec<u8>, start: usize, transfers: u32) {
+    /// So many transfers of a link were put to the end of `out`, from `start` on. What the window has no room for waits.
+    pub(super) fn on_sent(&mut self, out: &mut Vec<u8>, start: usize, transfers: u32, handle: u32) {
         if self.pending.is_empty() && transfers <= self.remote_incoming_window {
             self.remote_incoming_window -= transfers;
             self.next_outgoing_id = self.next_outgoing_id.wrapping_add(transfers);
             return;
         }
         self.pending.extend_from_slice(out.get(start..).unwrap_or_default());
+        self.pending_handle = handle;
         out.truncate(start);
         self.send_pending(out);
     }

@@ -49,6 +49,32 @@ fn outgoing<'a>(message: &'a [&'a [u8]]) -> Outgoing<'a> {
     Outgoing { tag: DeliveryTag::new(b"tag").unwrap(), message_format: 0, settled: false, message }
 }
 
+// 2.6.4 Detaching a link
+
+#[test]
+fn what_waits_for_the_window_goes_with_its_link() {
+    for by_client in [true, false] {
+        let mut peer = receiving();
+        peer.say(1, &receiver(1, "other"));
+        peer.say(1, &Flow { incoming_window: 2, ..credit(0, 5) });
+        let message = vec![b'x'; 5000];
+        assert_eq!(peer.connection.deliver(1, 0, &outgoing(&[&message])), Ok(0));
+        peer.events();
+        peer.said();
+        if by_client {
+            peer.say(1, &Detach { handle: 0, closed: true, error: None });
+        } else {
+            peer.connection.detach(1, 0, true, None);
+        }
+        peer.say(1, &Flow { incoming_window: 100, next_incoming_id: Some(2), ..Flow::default() });
+        assert_eq!(peer.said(), ["detach 1/0 closed"], "and nothing behind it");
+        assert!(peer.events().contains(&"window 1".into()), "others may go on");
+        assert_eq!(peer.connection.kept_bytes(), 0);
+        peer.say(1, &Flow { next_incoming_id: Some(2), handle: Some(1), ..credit(0, 1) });
+        assert_eq!(peer.connection.deliver(1, 1, &outgoing(&[b"x"])), Ok(1));
+    }
+}
+
 // 2.6.1 Naming a link
 
 #[test]
