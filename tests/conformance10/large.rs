@@ -209,24 +209,55 @@ fn a_large_message_that_is_given_up_leaves_nothing() {
     });
 }
 
-/// 2.6.14: what stands in front of the body has to come with the first MiB; what is no message is refused.
+/// A message with a subject of so many bytes, and that body.
+fn with_subject(bytes: usize, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Properties { subject: Some(&"s".repeat(bytes)), ..Properties::default() }.encode(&mut out);
+    out.extend_from_slice(body);
+    out
+}
+
+/// 3.2: a message whose body does not begin with its first MiB, or that has none, is held whole and taken as any other.
+#[test]
+fn a_message_that_is_long_in_front_of_its_body_is_held_whole() {
+    on_a_broker(|broker| {
+        let queue = Other::new(broker).queue(&[]);
+        let address = queue_address(&queue);
+        let mut peer = sender_to(broker, &address);
+        let all = [with_subject(3 << 20, &message(b"body")), with_subject(2 << 20, b"")];
+        for (id, sent) in all.iter().enumerate() {
+            send(&mut peer, 0, id as u32, sent);
+        }
+        peer.attach(0, &receiver(1, "r", source(&address)));
+        peer.say(0, &credit(1, 0, 2));
+        for sent in &all {
+            let (_, came) = receive(&mut peer, 1);
+            assert!(bare(&came) == bare(sent));
+        }
+        until_files(broker, 0);
+    });
+}
+
+/// 2.6.14: what is no message is refused; what is not large may be only so long in front of its body.
 #[test]
 fn a_large_message_that_makes_no_sense_is_rejected() {
     on_a_broker(|broker| {
         let mut other = Other::new(broker);
         let queue = other.queue(&[]);
         let mut peer = sender_to(broker, &queue_address(&queue));
-        let mut long = Vec::new();
-        let subject = "s".repeat(3 << 20);
-        Properties { subject: Some(&subject), ..Properties::default() }.encode(&mut long);
-        long.extend_from_slice(&message(b"body"));
         let mut cut = durable(false, &body(3, BODY_BYTES));
         cut.truncate(BODY_BYTES);
-        for (id, wrong) in [long, cut, vec![7; BODY_BYTES]].iter().enumerate() {
+        let long = with_subject(17 << 20, &message(b"body"));
+        let wrong = [
+            (cut, "amqp:decode-error"),
+            (vec![7; BODY_BYTES], "amqp:decode-error"),
+            (long, "amqp:resource-limit-exceeded"),
+        ];
+        for (id, (wrong, condition)) in wrong.iter().enumerate() {
             send_but(&mut peer, 0, id as u32, wrong, 0);
             outcome(&mut peer, |_, state| match state {
                 DeliveryState::Rejected(Rejected { error }) => {
-                    assert_eq!(error.expect("an error").condition.as_str(), "amqp:decode-error");
+                    assert_eq!(error.expect("an error").condition.as_str(), *condition);
                 }
                 other => panic!("{other:?}"),
             });

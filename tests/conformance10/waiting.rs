@@ -2,6 +2,7 @@
 
 use super::{
     Other, Peer,
+    large::{BODY_BYTES, FRAME_BYTES, body, durable, receive, send_but},
     management::{Managing, map},
     part2_transport::{message, transfer},
     part4_transactions::{Transacting, request},
@@ -203,6 +204,41 @@ fn who_sends_waits_while_memory_is_short() {
     };
     reader.say(0, &all);
     awaited!(peer, Flow, it => assert!(it.link_credit > Some(HALF), "{it:?}"));
+}
+
+/// 2.6.12: a large message, which goes to a file first, neither passes those that came before it on its connection nor is
+/// passed by those behind it.
+#[test]
+fn large_messages_and_small_ones_keep_their_order_while_a_type_is_asked() {
+    let broker = broker();
+    let mut client = Transacting::new(&broker, &[]);
+    let queue = client.other.queue(&[]);
+    let address = slow(&broker, &mut client.other, &queue);
+    let before = client.other.ready(&queue);
+    client.peer.attach(0, &sender(3, "slow", target(&address)));
+    let address = queue_address(&queue);
+    client.peer.attach(0, &sender(4, "direct", target(&address)));
+    client.peer.attach(0, &sender(5, "large", target(&address)));
+    let transaction = client.declare();
+    let large = durable(false, &body(3, BODY_BYTES));
+    let id = client.sent;
+    send_but(&mut client.peer, 5, id, &large, 1);
+    let last = large.chunks(FRAME_BYTES).last().unwrap();
+    let mut together = Together::default();
+    together
+        .transfer(&transfer(3, id + 1, b"1"), &message(b"1"))
+        .transfer(&transfer(0, id + 2, b"end"), &request(&Discharge { txn_id: &transaction, fail: None }))
+        .transfer(&transfer(4, id + 3, b"2"), &message(b"2"))
+        .transfer(&Transfer { handle: 5, ..Transfer::default() }, last)
+        .transfer(&transfer(4, id + 4, b"4"), &message(b"4"))
+        .transfer(&transfer(5, id + 5, b"5"), &message(b"5"));
+    client.peer.send(&together.0);
+    expect_accepted(&mut client.peer, 6);
+    let mut peer = Peer::begun(&broker);
+    peer.attach(0, &receiver(0, "reader", source(&address)));
+    peer.say(0, &credit(0, 0, before + 5));
+    let ends: Vec<_> = (0..before + 5).map(|_| receive(&mut peer, 0).1.pop().unwrap()).collect();
+    assert_eq!(ends[before as usize..], [b'1', b'2', *large.last().unwrap(), b'4', b'5']);
 }
 
 /// A queue that was to be exclusive to a connection does not stay if it is made when the connection is gone.

@@ -2,7 +2,8 @@
 //! a file as it comes, and the message is published when it is whole there, and on disk.
 //!
 //! *Memory:* of each message that comes the first [`LARGE_MESSAGE_BYTES`], and what waits for the disk, which is at most
-//! [`WAITING_BYTES_MAX`] and what was read at once: with more the connection is not read.
+//! [`WAITING_BYTES_MAX`] and what was read at once: with more the connection is not read. One whose body does not begin with
+//! its first bytes is held whole, and may be no larger than one that is always.
 //!
 //! *Order:* a message that is whole and not written yet holds back what comes behind it on its connection.
 
@@ -14,7 +15,7 @@ use crate::amqp10::links::To;
 use leveret_amqp10::{
     Condition,
     connection::{Delivery, LARGE_MESSAGE_BYTES, Part, Then},
-    form::large::{Coming, KeptFar},
+    form::large::{Coming, KeptFar, Unkept},
     message::Message,
     messaging::{DeliveryState, MESSAGE_FORMAT},
 };
@@ -43,6 +44,8 @@ enum Arrival {
     Coming(Box<Coming>, BodyWriter),
     /// All of it came, but not all is written.
     Ended { kept: KeptFar, writer: BodyWriter, told: Box<Told> },
+    /// Its body does not begin with what is looked at first: it is held whole, and is no large one.
+    Whole(Vec<u8>),
     /// It goes nowhere: what still comes is dropped.
     Denied(Denied),
 }
@@ -59,7 +62,7 @@ impl Arriving {
         self.messages.values().any(|arrival| match arrival {
             Arrival::Coming(_, writer) => writer.waiting_bytes() > WAITING_BYTES_MAX,
             Arrival::Ended { .. } => true,
-            Arrival::Denied(_) => false,
+            Arrival::Whole(_) | Arrival::Denied(_) => false,
         })
     }
 
@@ -68,8 +71,15 @@ impl Arriving {
         let of = |arrival: &Arrival| match arrival {
             Arrival::Coming(coming, writer) => coming.head().len() + writer.waiting_bytes(),
             Arrival::Ended { writer, .. } => writer.waiting_bytes(),
+            Arrival::Whole(message) => message.len(),
             Arrival::Denied(_) => 0,
         };
+        self.messages.values().map(of).sum()
+    }
+
+    /// How many bytes there are of messages that are held whole.
+    fn whole_bytes(&self) -> usize {
+        let of = |arrival: &Arrival| if let Arrival::Whole(message) = arrival { message.len() } else { 0 };
         self.messages.values().map(of).sum()
     }
 
@@ -102,6 +112,7 @@ impl Connection {
                 }
                 Err(error) => Arrival::Denied(Denied::new(Condition::DecodeError, error.to_string())),
             },
+            Some(Arrival::Whole(message)) => self.hold_whole(message, &part.bytes),
             Some(other) => other,
         };
         match part.then {
@@ -113,20 +124,40 @@ impl Connection {
     }
 
     fn begin_arrival(&mut self, at: (u16, u32), first: &[u8]) -> Arrival {
-        match self.begin_body(at, first) {
-            Ok((coming, writer)) => Arrival::Coming(Box::new(coming), writer),
+        let (coming, body) = match Coming::begin(first) {
+            Ok(begun) => begun,
+            Err(Unkept::TooLong(_)) => return self.hold_whole(Vec::new(), first),
+            Err(error) => return Arrival::Denied(Denied::new(Condition::DecodeError, error.to_string())),
+        };
+        match self.begin_body(at, &coming, body) {
+            Ok(writer) => Arrival::Coming(Box::new(coming), writer),
             Err(denied) => Arrival::Denied(denied),
         }
+    }
+
+    /// The next bytes of a message that is held whole, as long as it may be, with all others that are.
+    fn hold_whole(&self, mut message: Vec<u8>, bytes: &[u8]) -> Arrival {
+        let config = &self.shared.amqp10.usual;
+        let (most, most_of_all) = (config.whole_message_bytes_max, config.parts_bytes_max);
+        message.extend_from_slice(bytes);
+        let of_all = (self.arriving.whole_bytes() + message.len()) as u64;
+        if message.len() as u64 <= most && of_all <= most_of_all {
+            return Arrival::Whole(message);
+        }
+        let text = format!(
+            "a message of more than {most} bytes whose body does not begin within the first {LARGE_MESSAGE_BYTES}, or \
+             more than {most_of_all} bytes of such"
+        );
+        Arrival::Denied(Denied::new(Condition::ResourceLimitExceeded, text))
     }
 
     /// Looks at what stands in front of the body, and begins to write that.
     fn begin_body(
         &mut self,
         (channel, handle): (u16, u32),
-        first: &[u8],
-    ) -> Result<(Coming, BodyWriter), Denied> {
-        let (coming, body) =
-            Coming::begin(first).map_err(|error| Denied::new(Condition::DecodeError, error.to_string()))?;
+        coming: &Coming,
+        body: &[u8],
+    ) -> Result<BodyWriter, Denied> {
         Message::new(coming.head())
             .map_err(|error| Denied::new(Condition::DecodeError, error.to_string()))?;
         if self.arriving.messages.len() >= ARRIVALS_MAX {
@@ -145,7 +176,7 @@ impl Connection {
         let writer = writer.map_err(|why| Denied::new(Condition::ResourceLimitExceeded, why.to_string()))?;
         writer.put(body);
         self.publishing.writes = true;
-        Ok((coming, writer))
+        Ok(writer)
     }
 
     /// All of a message came.
@@ -156,6 +187,9 @@ impl Connection {
         delivery: Delivery<'_>,
         router: &mut dyn Router,
     ) {
+        if let Arrival::Whole(message) = arrival {
+            return self.publish(vec![Delivery { message: message.into(), ..delivery }.into()], router);
+        }
         let txn_id = match delivery.state {
             Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
             _ => None,
@@ -166,7 +200,7 @@ impl Connection {
         let (coming, writer) = match arrival {
             Arrival::Coming(coming, writer) => (coming, writer),
             Arrival::Denied(denied) => return self.deny_arrival(&told.delivery, denied, router),
-            Arrival::Ended { .. } => return,
+            Arrival::Ended { .. } | Arrival::Whole(_) => return,
         };
         if told.delivery.message_format != MESSAGE_FORMAT {
             let text = format!("message-format {} is not known", told.delivery.message_format);
@@ -192,8 +226,11 @@ impl Connection {
         self.renew_credit(delivery.channel, delivery.handle);
     }
 
-    /// After a wake: publishes what is written, and tells of what could not be.
+    /// After a wake: publishes what is written, and tells of what could not be. What came before it and waits comes first.
     pub(super) fn publish_arrived(&mut self, router: &mut dyn Router) {
+        if self.publishing.has_behind() {
+            return;
+        }
         while let Some((at, outcome)) = self.arriving.take_failed_or_written() {
             let Some(Arrival::Ended { kept, told, .. }) = self.arriving.messages.remove(&at) else {
                 continue;
@@ -257,7 +294,7 @@ impl Arriving {
                         return Some((*at, outcome));
                     }
                 }
-                Arrival::Denied(_) => {}
+                Arrival::Whole(_) | Arrival::Denied(_) => {}
             }
         }
         None

@@ -305,6 +305,7 @@ impl Connection {
         self.go_on_committing(router);
         self.go_on_managing();
         self.publish_behind(router);
+        self.publish_arrived(router);
         self.renew_all_credit();
         self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
         self.retry_dead_letters(router);

@@ -60,6 +60,11 @@ impl Publishing {
         !self.waiting.is_empty() || !self.behind.is_empty()
     }
 
+    /// Whether something waits that came behind a request, to be dealt with after that.
+    pub(super) fn has_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
     /// A session is over; what it sent is published all the same, and nobody is told.
     pub(super) fn forget(&mut self, channel: u16) {
         let of_session = self.waiting.iter_mut().filter(|incoming| incoming.answer.channel == channel);
