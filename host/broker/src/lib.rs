@@ -57,7 +57,7 @@ mod walk;
 
 pub use bind::BindTo;
 pub use client::{
-    CONSUMER_TIMEOUT_MS, Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got, Sink, TimedOut,
+    CONSUMER_TIMEOUT_MS, Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got, Held, Sink, TimedOut,
 };
 pub use dead_letter::{BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, DEATHS_MAX, DeathReason, REFUSALS_MAX};
 pub use exchange::ExchangeSpec;

@@ -71,6 +71,8 @@ pub struct Shared {
     pub session_with_external: Arc<SessionConfig>,
     /// What clients of AMQP 1.0 are told.
     pub amqp10: amqp10::Settings,
+    /// Their links that can be resumed.
+    pub(crate) suspended: amqp10::suspended::Suspended,
     /// What connections with TLS begin with, if there are any.
     pub tls: Option<Arc<Tls>>,
     /// Whether quorum queues may be declared.
@@ -112,6 +114,7 @@ impl Shared {
             session: Arc::default(),
             session_with_external: Arc::default(),
             amqp10: amqp10::Settings::default(),
+            suspended: amqp10::suspended::Suspended::default(),
             tls: None,
             quorum: QuorumRule::default(),
             consumer_timeout_ms: None,
@@ -322,6 +325,7 @@ fn share(
         store: store.clone(),
         session_with_external: Arc::new(with_external(&session)),
         amqp10: amqp10::Settings::of(&session, config.large_message_bytes_max),
+        suspended: amqp10::suspended::Suspended::default(),
         session: Arc::new(session),
         tls,
         quorum: QuorumRule::of(config.quorum),
@@ -520,6 +524,7 @@ impl Running {
             }
         }
         drop(self.http);
+        self.shared.suspended.clear();
         self.store.close();
         tracing::info!("stopped");
         Ok(())

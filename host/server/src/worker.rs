@@ -7,7 +7,7 @@ use crate::{
     housekeeper,
     wiring::Shared,
 };
-use leveret_broker::Vhost;
+use leveret_broker::{Vhost, port::Router as _};
 use leveret_model::Name;
 use leveret_plugin::Worker as PluginWorker;
 use std::{
@@ -127,7 +127,13 @@ pub fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<WorkerHandle>
                             Some(Order::Stop) | None => break,
                         },
                         Some(_ended) = serving.join_next() => {}
-                        _ = tending.tick() => worker.router.borrow_mut().tend(),
+                        _ = tending.tick() => {
+                            worker.router.borrow_mut().tend();
+                            if index == 0 {
+                                let now_ms = worker.router.borrow().now_ms();
+                                worker.shared.suspended.expire(now_ms);
+                            }
+                        }
                     }
                 }
                 worker.stopping.set(true);

@@ -166,6 +166,9 @@ pub struct Delivery<'b> {
     pub state: Option<DeliveryState<'b>>,
     /// Whether its disposition may wait for others.
     pub batchable: bool,
+    /// It goes on from an earlier attachment of its link (section 2.6.13): there is no message then, since whoever knows
+    /// the delivery has that, and who does not is to ignore it.
+    pub resumed: bool,
     /// The message, encoded.
     pub message: Cow<'b, [u8]>,
 }
@@ -211,6 +214,8 @@ pub struct Attached<'a> {
     pub large: bool,
     /// Deliveries of an earlier attachment that are not settled here.
     pub unsettled: Option<Unsettled<'a>>,
+    /// Whether there are more of them. A link on which the client sends takes none but those that go on, then.
+    pub incomplete_unsettled: bool,
     /// What is offered.
     pub offered_capabilities: Symbols<'a>,
     /// More about the link.
@@ -228,6 +233,7 @@ impl<'a> Attached<'a> {
             target: attach.target,
             large: false,
             unsettled: None,
+            incomplete_unsettled: false,
             offered_capabilities: Symbols::None,
             properties: None,
         }

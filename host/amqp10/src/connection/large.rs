@@ -1,9 +1,10 @@
 //! Deliveries that are sent in parts, as their bytes are at hand: those of a link follow each other, and other links' frames
 //! may come in between (section 2.6.14).
 
-use super::{Connection, NotSent, Outgoing, link::Link};
+use super::{Connection, NotSent, Outgoing, link::Link, sending::FROM_THE_BEGINNING};
 use crate::{
     frame,
+    messaging::DeliveryState,
     performatives::{Role, Transfer},
 };
 
@@ -31,11 +32,36 @@ impl Connection {
         delivery: &Outgoing<'_>,
         message_bytes: u64,
     ) -> Result<u32, NotSent> {
+        self.begin_part(channel, handle, delivery, message_bytes, None)
+    }
+
+    /// The same of a delivery that goes on from an earlier attachment: from its first byte, as it says.
+    ///
+    /// # Errors
+    /// As for [`Self::deliver`].
+    pub fn begin_resumed(
+        &mut self,
+        channel: u16,
+        handle: u32,
+        delivery: &Outgoing<'_>,
+        message_bytes: u64,
+    ) -> Result<u32, NotSent> {
+        self.begin_part(channel, handle, delivery, message_bytes, Some(FROM_THE_BEGINNING))
+    }
+
+    fn begin_part(
+        &mut self,
+        channel: u16,
+        handle: u32,
+        delivery: &Outgoing<'_>,
+        message_bytes: u64,
+        resumed: Option<DeliveryState<'_>>,
+    ) -> Result<u32, NotSent> {
         let bytes_max = self.message_bytes_max(channel, handle);
         if bytes_max > 0 && message_bytes > bytes_max {
             return Err(NotSent::TooLarge { bytes: message_bytes, bytes_max });
         }
-        let id = self.send(channel, handle, delivery, true)?;
+        let id = self.send(channel, handle, delivery, true, resumed)?;
         if let Some(link) = self.sending_link(channel, handle) {
             link.is_sending = true;
         }

@@ -29,6 +29,8 @@ pub(super) struct Partial {
     pub(super) tag: Vec<u8>,
     pub(super) message_format: u32,
     pub(super) settled: bool,
+    /// It goes on from an earlier attachment; nothing is kept of its message.
+    pub(super) resumed: bool,
     /// The transaction that it is posted in.
     pub(super) txn_id: Option<Vec<u8>>,
     pub(super) message: Vec<u8>,
@@ -58,6 +60,8 @@ pub(super) struct Link {
     pub(super) message_bytes_max: u64,
     /// Large messages are handed over in parts.
     pub(super) is_large: bool,
+    /// No deliveries are taken but those of an earlier attachment.
+    pub(super) takes_resumed_only: bool,
     pub(super) partial: Option<Partial>,
     /// A delivery is being sent in parts.
     pub(super) is_sending: bool,
@@ -92,6 +96,7 @@ impl Link {
             remote_message_bytes_max: attach.max_message_size.unwrap_or(0),
             message_bytes_max: 0,
             is_large: false,
+            takes_resumed_only: false,
             partial: None,
             is_sending: false,
         }
@@ -142,9 +147,9 @@ impl Link {
             let text = "the first transfer of a delivery has to have a delivery-id and a delivery-tag";
             return Err((Condition::InvalidField, String::from(text)));
         };
-        if transfer.resume {
-            let text = "deliveries of an earlier attachment are not resumed here";
-            return Err((Condition::NotImplemented, String::from(text)));
+        if self.takes_resumed_only && !transfer.resume {
+            let text = "a new delivery, though not all unsettled ones were named when the link was attached";
+            return Err((Condition::IllegalState, String::from(text)));
         }
         self.credit = credit;
         self.delivery_count = self.delivery_count.wrapping_add(1);

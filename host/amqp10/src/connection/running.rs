@@ -294,6 +294,8 @@ fn take_transfer<'b>(
     if transfer.aborted {
         return Ok(None);
     }
+    let resumed = transfer.resume;
+    let payload = if resumed { &[][..] } else { payload };
     check_size(payload.len() as u64, link.message_bytes_max).map_err(of_link)?;
     let settled = transfer.settled.unwrap_or(false);
     let message_format = transfer.message_format.unwrap_or(crate::messaging::MESSAGE_FORMAT);
@@ -301,11 +303,21 @@ fn take_transfer<'b>(
         let (tag, message) = (tag.to_vec(), payload.to_vec());
         let txn_id = txn_id(transfer).map(<[u8]>::to_vec);
         let handed_bytes = 0;
-        link.partial =
-            Some(Partial { delivery_id, tag, message_format, settled, txn_id, message, handed_bytes });
+        link.partial = Some(Partial {
+            delivery_id,
+            tag,
+            message_format,
+            settled,
+            resumed,
+            txn_id,
+            message,
+            handed_bytes,
+        });
         return Ok(None);
     }
-    link.check_settled(settled).map_err(of_link)?;
+    if !resumed {
+        link.check_settled(settled).map_err(of_link)?;
+    }
     Ok(Some(Event::Delivery(Delivery {
         channel,
         handle,
@@ -316,6 +328,7 @@ fn take_transfer<'b>(
         rcv_settle_mode: transfer.rcv_settle_mode,
         state: transfer.state,
         batchable: transfer.batchable,
+        resumed,
         message: Cow::Borrowed(payload),
     })))
 }
@@ -331,6 +344,7 @@ fn go_on<'b>(
     let handle = transfer.handle;
     let part = |bytes, then| Ok(Some(Event::Part(Part { channel, handle, bytes, then })));
     let was_handed = partial.handed_bytes > 0;
+    let payload = if partial.resumed { &[][..] } else { payload };
     if transfer.aborted {
         return if was_handed { part(Cow::Borrowed(&[]), Then::Aborted) } else { Ok(None) };
     }
@@ -350,7 +364,9 @@ fn go_on<'b>(
         link.partial = Some(partial);
         return if is_handed { part(bytes, Then::More) } else { Ok(None) };
     }
-    link.check_settled(partial.settled)?;
+    if !partial.resumed {
+        link.check_settled(partial.settled)?;
+    }
     let delivery = Delivery {
         channel,
         handle,
@@ -361,6 +377,7 @@ fn go_on<'b>(
         rcv_settle_mode: transfer.rcv_settle_mode,
         state: transfer.state,
         batchable: transfer.batchable,
+        resumed: partial.resumed,
         message: Cow::Owned(partial.message),
     };
     if is_handed { part(bytes, Then::End(Box::new(delivery))) } else { Ok(Some(Event::Delivery(delivery))) }

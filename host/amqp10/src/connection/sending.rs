@@ -7,10 +7,14 @@ use super::{
 use crate::{
     composite::Fields,
     frame,
-    messaging::{DeliveryState, Rejected},
+    messaging::{DeliveryState, Received, Rejected},
     performatives::{Attach, Detach, Disposition, Error, Flow, Role, Transfer},
 };
 use core::fmt;
+
+/// The state of a delivery of which everything is sent again (section 3.4.1).
+pub(super) const FROM_THE_BEGINNING: DeliveryState<'static> =
+    DeliveryState::Received(Received { section_number: 0, section_offset: 0 });
 
 /// Why a delivery was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,7 @@ impl Connection {
         link.snd_settle_mode = attached.snd_settle_mode;
         let ConnectionConfig { message_bytes_max, whole_message_bytes_max, .. } = *self.config;
         link.is_large = attached.large && link.role == Role::Receiver;
+        link.takes_resumed_only = attached.incomplete_unsettled;
         link.message_bytes_max =
             if link.is_large { message_bytes_max } else { message_bytes_max.min(whole_message_bytes_max) };
         let answer = Attach {
@@ -77,6 +82,7 @@ impl Connection {
             source: attached.source,
             target: attached.target,
             unsettled: attached.unsettled,
+            incomplete_unsettled: attached.incomplete_unsettled,
             max_message_size: (link.role == Role::Receiver).then_some(link.message_bytes_max),
             offered_capabilities: attached.offered_capabilities,
             properties: attached.properties,
@@ -153,10 +159,25 @@ impl Connection {
     /// # Errors
     /// If it cannot be sent now, or at all. Then nothing is.
     pub fn deliver(&mut self, channel: u16, handle: u32, delivery: &Outgoing<'_>) -> Result<u32, NotSent> {
-        self.send(channel, handle, delivery, false)
+        self.send(channel, handle, delivery, false, None)
     }
 
-    /// Sends a delivery, or the first bytes of one of which `more` come.
+    /// Sends a delivery of an earlier attachment of its link (section 2.6.13), with a new number: its message once more, from
+    /// the first byte on, or where it has none the `state` that it has here.
+    ///
+    /// # Errors
+    /// As for [`Self::deliver`].
+    pub fn resume(
+        &mut self,
+        channel: u16,
+        handle: u32,
+        delivery: &Outgoing<'_>,
+        state: Option<DeliveryState<'_>>,
+    ) -> Result<u32, NotSent> {
+        self.send(channel, handle, delivery, false, Some(state.unwrap_or(FROM_THE_BEGINNING)))
+    }
+
+    /// Sends a delivery, or the first bytes of one of which `more` come; one that is resumed with its state.
     #[inline]
     pub(super) fn send(
         &mut self,
@@ -164,6 +185,7 @@ impl Connection {
         handle: u32,
         delivery: &Outgoing<'_>,
         more: bool,
+        resumed: Option<DeliveryState<'_>>,
     ) -> Result<u32, NotSent> {
         let link = self.link(channel, handle).filter(|link| link.role == Role::Sender);
         let link = link.filter(|link| !link.is_sending).ok_or(NotSent::NoLink)?;
@@ -189,6 +211,8 @@ impl Connection {
             message_format: Some(delivery.message_format),
             settled: Some(delivery.settled),
             more,
+            resume: resumed.is_some(),
+            state: resumed,
             ..Transfer::default()
         };
         let start = self.output.len();

@@ -4,13 +4,13 @@ use super::peer::{Peer, begin, config, login, open, put, receiver, sender};
 use crate::{
     Condition, Performative,
     connection::{Attached, ConnectionConfig, LINK_NAME_BYTES_MAX, NotSent, Outgoing},
-    messaging::{Accepted, Source, Target},
+    messaging::{Accepted, DeliveryState, Source, Target},
     performatives::{
         Attach, DeliveryTag, Detach, Disposition, End, Error, Flow, ReceiverSettleMode, Role,
         SenderSettleMode, Transfer,
     },
 };
-use alloc::{format, vec, vec::Vec};
+use alloc::{borrow::ToOwned as _, format, vec, vec::Vec};
 
 fn first(delivery_id: u32) -> Transfer<'static> {
     let tag = DeliveryTag::new(b"tag");
@@ -444,9 +444,57 @@ fn a_delivery_says_the_same_in_all_its_transfers() {
         peer.transfer(1, &transfer, b"");
         assert_eq!(peer.said(), ["detach 1/0 closed amqp:invalid-field"], "{transfer:?}");
     }
+}
+
+// 2.6.13 Resuming deliveries
+
+#[test]
+fn of_a_delivery_that_is_resumed_nothing_is_kept() {
     let mut peer = sending(10);
+    let resumed = |id| Transfer { resume: true, ..first(id) };
+    peer.transfer(1, &resumed(0), b"whole");
+    peer.transfer(1, &Transfer { more: true, ..resumed(1) }, b"half").transfer(1, &next(), b"half");
+    peer.transfer(1, &Transfer { aborted: true, ..resumed(2) }, b"");
+    assert_eq!(peer.events(), ["delivery 1/0 0 of 0 resumed", "delivery 1/0 1 of 0 resumed", "aborted 1/0"]);
+    assert_eq!((peer.connection.credit(1, 0), peer.connection.kept_bytes()), (7, 0));
+}
+
+#[test]
+fn a_link_with_an_incomplete_map_takes_what_is_resumed_alone() {
+    let mut peer = Peer::begun();
+    let attach = sender(0, "later");
+    peer.say(1, &attach);
+    let answer = Attached { incomplete_unsettled: true, ..Attached::as_asked(&attach) };
+    peer.connection.attached(1, 0, &answer);
+    peer.connection.grant(1, 0, 10);
+    peer.events();
+    peer.said();
     peer.transfer(1, &Transfer { resume: true, ..first(0) }, b"");
-    assert_eq!(peer.said(), ["detach 1/0 closed amqp:not-implemented"]);
+    assert_eq!(peer.events(), ["delivery 1/0 0 of 0 resumed"]);
+    peer.transfer(1, &first(1), b"new");
+    assert_eq!(peer.said(), ["detach 1/0 closed amqp:illegal-state"]);
+}
+
+#[test]
+fn a_delivery_is_resumed_from_its_beginning_or_told_to_be_settled() {
+    let mut peer = receiving();
+    peer.say(1, &credit(0, 2));
+    let settled = Outgoing { settled: true, ..outgoing(&[]) };
+    assert_eq!(peer.connection.resume(1, 0, &outgoing(&[b"again"]), None), Ok(0));
+    assert_eq!(peer.connection.resume(1, 0, &settled, Some(Accepted {}.into())), Ok(1));
+    assert_eq!(peer.connection.resume(1, 0, &settled, None), Err(NotSent::NoCredit));
+    let mut all = Vec::new();
+    peer.frames(|_, performative, payload| {
+        let Performative::Transfer(it) = performative else { panic!("{performative:?}") };
+        let state = match it.state {
+            Some(DeliveryState::Received(it)) => format!("from {}/{}", it.section_number, it.section_offset),
+            Some(DeliveryState::Accepted(_)) => "accepted".to_owned(),
+            other => panic!("{other:?}"),
+        };
+        all.push((it.resume, it.settled, state, payload.to_vec()));
+    });
+    let again = (true, Some(false), "from 0/0".to_owned(), b"again".to_vec());
+    assert_eq!(all, [again, (true, Some(true), "accepted".to_owned(), Vec::new())]);
 }
 
 #[test]

@@ -172,8 +172,9 @@ impl Peer {
             Event::Delivery(delivery) => {
                 self.messages.push(delivery.message.to_vec());
                 let settled = if delivery.settled { " settled" } else { "" };
+                let resumed = if delivery.resumed { " resumed" } else { "" };
                 let (channel, handle, id) = (delivery.channel, delivery.handle, delivery.delivery_id);
-                format!("delivery {channel}/{handle} {id} of {}{settled}", delivery.message.len())
+                format!("delivery {channel}/{handle} {id} of {}{settled}{resumed}", delivery.message.len())
             }
             Event::Aborted { channel, handle } => format!("aborted {channel}/{handle}"),
             Event::Part(part) => format!("part {}/{} of {}", part.channel, part.handle, part.bytes.len()),

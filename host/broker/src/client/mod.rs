@@ -7,6 +7,7 @@ mod activity;
 mod annotating;
 mod channel;
 mod deliver;
+mod held;
 mod intercepted;
 pub(crate) mod ready_list;
 mod spec;
@@ -33,6 +34,7 @@ use leveret_model::{Name, Refusal};
 use ready_list::{ConsumerAt, Handle, ReadyList};
 use unacked::Entry;
 
+pub use held::Held;
 pub use spec::{ConsumeSpec, Got};
 pub use timeouts::{CONSUMER_TIMEOUT_MS, TimedOut};
 

@@ -1,4 +1,5 @@
-//! Deliveries that were not settled in time, on the side of their queue.
+//! Deliveries that were not settled in time, and those that are held while their consumer is gone, on the side of their
+//! queue.
 
 use super::{
     MessageRef, Queue,
@@ -7,6 +8,7 @@ use super::{
     state::{State, unassign},
 };
 use alloc::sync::Arc;
+use leveret_model::MessageView;
 
 impl Queue {
     /// Takes back messages that were not settled in time; they count as given back. Their consumer is given nothing more
@@ -31,6 +33,30 @@ impl Queue {
         state.shorten();
         state.pass_on(progress);
         self.part(state);
+    }
+
+    /// A delivery is not its consumer's any more, though it is not settled.
+    pub(crate) fn let_go(&self, key: ConsumerKey) {
+        let mut state = self.state.lock();
+        state.let_go(Some(key), 1);
+        state.serve();
+    }
+
+    /// Looks at a message that is handed out, as whoever gets it again would see it, and whether it came back before.
+    /// `None` if the queue is deleted.
+    pub(crate) fn look_at<R>(
+        &self,
+        message: MessageRef,
+        look: impl FnOnce(MessageView<'_>, bool) -> R,
+    ) -> Option<R> {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return None;
+        }
+        let State { lanes, tries, patched, .. } = &mut *state;
+        let stored = lanes.stored(message)?;
+        let redelivered = stored.redelivered;
+        Some(look(tries.told(message, stored.message, patched), redelivered))
     }
 
     /// A consumer settled one that timed out.

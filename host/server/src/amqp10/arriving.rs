@@ -194,8 +194,8 @@ impl Connection {
             Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
             _ => None,
         };
-        let delivery =
-            Delivery { tag: Vec::new().into(), message: Vec::new().into(), state: None, ..delivery };
+        let tag = delivery.tag.clone().into_owned().into();
+        let delivery = Delivery { tag, message: Vec::new().into(), state: None, ..delivery };
         let told = Box::new(Told { delivery, txn_id });
         let (coming, writer) = match arrival {
             Arrival::Coming(coming, writer) => (coming, writer),
@@ -251,6 +251,9 @@ impl Connection {
     ) {
         let Told { delivery, txn_id } = told;
         let (channel, handle) = (delivery.channel, delivery.handle);
+        if txn_id.is_none() && !delivery.settled {
+            self.outcomes.tracked.begin((channel, handle), delivery.delivery_id, &delivery.tag);
+        }
         let extent = body.extent();
         let (start, end) = kept.body;
         let stub = Stub { number: extent.number, file_bytes: extent.bytes, check: extent.check, start, end };

@@ -4,6 +4,7 @@ use super::{
     Connection, Session,
     departing::{Departing, Departure, is_free},
     links::handle_of,
+    resuming::Tag,
 };
 use crate::{conversion, store::DiskStore};
 use leveret_amqp10::{
@@ -20,7 +21,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 /// What is made anew of a message, and what was not sent.
 #[derive(Default)]
 pub(super) struct Scratch {
-    head: Vec<u8>,
+    pub(super) head: Vec<u8>,
     unsent: Vec<Unsent>,
 }
 
@@ -60,10 +61,11 @@ impl Sink for LinkSink<'_> {
         let handle = handle_of(delivery.consumer_tag);
         let link = self.sessions.get_mut(&channel).zip(handle);
         let link = link.and_then(|(session, handle)| {
-            let settled = session.outgoing.get(&handle)?.settled;
-            Some((session, handle, settled))
+            let link = session.outgoing.get(&handle)?;
+            let (settled, epoch) = (link.settled, link.resuming.as_ref().map_or(0, |link| link.epoch()));
+            Some((session, handle, settled, epoch))
         });
-        let Some((session, handle, settled)) = link else {
+        let Some((session, handle, settled, epoch)) = link else {
             return self.scratch.unsent.push(Unsent {
                 channel,
                 handle,
@@ -72,6 +74,7 @@ impl Sink for LinkSink<'_> {
             });
         };
         let message = &delivery.message;
+        let name = Tag::new(epoch, tag);
         let giving = Giving {
             exchange: message.exchange,
             routing_key: message.routing_key,
@@ -80,7 +83,7 @@ impl Sink for LinkSink<'_> {
         if let Some(stub) = message.far() {
             let (protocol, head) = (&mut *self.protocol, &mut self.scratch.head);
             let to = (channel, handle, settled);
-            return match begin(protocol, to, (message, &stub), (&giving, tag), head) {
+            return match begin(protocol, to, (message, &stub), (&giving, &name), (head, false)) {
                 Ok(departure) => {
                     departure.id.into_iter().for_each(|id| session.sent.push(id, handle, tag));
                     let far = self.store.far(&stub);
@@ -92,16 +95,11 @@ impl Sink for LinkSink<'_> {
                 }
             };
         }
-        let (properties, body) = if conversion::is_of(message.form, form::FORM) {
-            (Cow::Borrowed(message.properties), Cow::Borrowed(message.body))
-        } else {
-            conversion::to_amqp10(message)
-        };
+        let (properties, body) = in_form(message);
         let mut head = std::mem::take(&mut self.scratch.head);
         let pieces = give(&properties, &body, &giving, &mut head);
-        let number = (tag as u32).to_be_bytes();
         let outgoing = Outgoing {
-            tag: DeliveryTag::new(&number).unwrap_or_default(),
+            tag: DeliveryTag::new(name.bytes()).unwrap_or_default(),
             message_format: MESSAGE_FORMAT,
             settled,
             message: &pieces,
@@ -123,22 +121,66 @@ fn begin(
     protocol: &mut protocol::Connection,
     (channel, handle, settled): (u16, u32, bool),
     (message, stub): (&MessageView<'_>, &Stub),
-    (giving, tag): (&Giving<'_>, u64),
-    head: &mut Vec<u8>,
+    (giving, name): (&Giving<'_>, &Tag),
+    (head, resumed): (&mut Vec<u8>, bool),
 ) -> Result<Departure, NotSent> {
     let body_bytes = usize::try_from(stub.body_bytes()).unwrap_or(usize::MAX);
     let (before, footer) = give_around(message.properties, body_bytes, giving, head);
     let around: usize = before.iter().map(|piece| piece.len()).sum::<usize>() + footer.len();
-    let number = (tag as u32).to_be_bytes();
     let outgoing = Outgoing {
-        tag: DeliveryTag::new(&number).unwrap_or_default(),
+        tag: DeliveryTag::new(name.bytes()).unwrap_or_default(),
         message_format: MESSAGE_FORMAT,
         settled,
         message: &before,
     };
-    let id = protocol.begin_delivery(channel, handle, &outgoing, stub.body_bytes() + around as u64)?;
+    let bytes = stub.body_bytes() + around as u64;
+    let id = match resumed {
+        false => protocol.begin_delivery(channel, handle, &outgoing, bytes)?,
+        true => protocol.begin_resumed(channel, handle, &outgoing, bytes)?,
+    };
     let (id, footer, stub) = ((!settled).then_some(id), footer.into(), *stub);
     Ok(Departure { channel, handle, id, stub, footer, far: None, reader: None })
+}
+
+/// What a delivery that is resumed is sent with.
+pub(super) struct SendAgain<'a> {
+    pub(super) protocol: &'a mut protocol::Connection,
+    pub(super) at: (u16, u32),
+    pub(super) name: &'a Tag,
+    pub(super) head: &'a mut Vec<u8>,
+}
+
+/// Sends the message of a delivery that is resumed: its number in the session, and what is left of a large one.
+pub(super) fn send_again(
+    to: SendAgain<'_>,
+    message: &MessageView<'_>,
+    redelivered: bool,
+) -> Result<(u32, Option<Departure>), NotSent> {
+    let SendAgain { protocol, at: (channel, handle), name, head } = to;
+    let giving = Giving { exchange: message.exchange, routing_key: message.routing_key, redelivered };
+    if let Some(stub) = message.far() {
+        let to = (channel, handle, false);
+        let departure = begin(protocol, to, (message, &stub), (&giving, name), (head, true))?;
+        return Ok((departure.id.unwrap_or_default(), Some(departure)));
+    }
+    let (properties, body) = in_form(message);
+    let pieces = give(&properties, &body, &giving, head);
+    let outgoing = Outgoing {
+        tag: DeliveryTag::new(name.bytes()).unwrap_or_default(),
+        message_format: MESSAGE_FORMAT,
+        settled: false,
+        message: &pieces,
+    };
+    protocol.resume(channel, handle, &outgoing, None).map(|id| (id, None))
+}
+
+/// Properties and body of a message in the form of this protocol.
+fn in_form<'a>(message: &MessageView<'a>) -> (Cow<'a, [u8]>, Cow<'a, [u8]>) {
+    if conversion::is_of(message.form, form::FORM) {
+        (Cow::Borrowed(message.properties), Cow::Borrowed(message.body))
+    } else {
+        conversion::to_amqp10(message)
+    }
 }
 
 impl Connection {
@@ -146,6 +188,7 @@ impl Connection {
     pub fn deliver(&mut self, output_bytes_max: usize, router: &mut dyn Router) {
         self.deliveries_wait = false;
         let mut again = self.departing.takes_turns() && self.send_parts(output_bytes_max, router);
+        again |= self.send_resumed(output_bytes_max, router);
         let Some(open) = &mut self.open else { return };
         let mut sink = LinkSink {
             protocol: &mut self.protocol,
@@ -175,7 +218,7 @@ impl Connection {
             else {
                 return false;
             };
-            if open.client.is_waiting(*channel, &link.tag) {
+            if open.client.is_waiting(*channel, &link.tag) || self.resuming.is_sending(*channel, *handle) {
                 return true;
             }
             open.client.grant(*channel, &link.tag, 0);

@@ -9,7 +9,10 @@
 
 use super::{
     Connection, dynamic, management,
+    resuming::{Claimed, Kept, Sending, Told},
     settle::Sent,
+    suspended::{DELIVERIES_MAX, Unsettled},
+    terms::{Over, granted_source, granted_target},
     transactions::Coordinators,
     wanted::{self, Wanted},
 };
@@ -19,7 +22,7 @@ use leveret_amqp10::{
     composite::{Fields, Symbols},
     connection::Attached,
     form::address::Address,
-    messaging::{MOVE, Source, Target, TerminusExpiryPolicy},
+    messaging::{MOVE, Source, Target},
     performatives::{Attach, Error, Role, SenderSettleMode},
     refusal::{Extent, condition, extent},
     transactions::AnyTarget,
@@ -54,6 +57,8 @@ pub(super) struct Session {
     pub(super) coordinators: Coordinators,
     /// Links of the management node.
     pub(super) pairs: management::Pairs,
+    /// Those that can be resumed.
+    pub(super) kept: BTreeMap<u32, Kept>,
 }
 
 /// A link on which the client sends.
@@ -76,8 +81,12 @@ pub(super) enum To {
 pub(super) struct Outgoing {
     /// Its consumer.
     pub(super) tag: Name,
+    /// Where its messages come from.
+    pub(super) queue: Name,
     /// Messages are settled when they are sent.
     pub(super) settled: bool,
+    /// Of one that can be resumed.
+    pub(super) resuming: Option<Box<Sending>>,
     /// What was told of whether it is active, of a quorum queue (RabbitMQ's `rabbitmq:active`).
     told_active: Option<bool>,
 }
@@ -105,11 +114,15 @@ impl From<Refusal> for Refused {
 impl Connection {
     /// Attach (2.7.3).
     pub(super) fn on_attach(&mut self, channel: u16, attach: &Attach<'_>, router: &mut dyn Router) {
+        let Ok(mut claimed) = self.claim(channel, attach) else { return };
         let attached = match attach.role {
-            Role::Sender => self.attach_incoming(channel, attach),
-            Role::Receiver => self.attach_outgoing(channel, attach),
+            Role::Sender => self.attach_incoming(channel, attach, &mut claimed),
+            Role::Receiver => self.attach_outgoing(channel, attach, &mut claimed, router),
         };
         let Err(refused) = attached else { return };
+        if let Some(claimed) = claimed {
+            self.unclaim(claimed);
+        }
         self.unmake_node(channel, attach.handle, router);
         tracing::debug!("{}: link '{}' is refused: {}", self.peer, attach.name, refused.text);
         match refused.extent {
@@ -122,7 +135,12 @@ impl Connection {
     }
 
     /// A link on which the client sends.
-    fn attach_incoming(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
+    fn attach_incoming(
+        &mut self,
+        channel: u16,
+        attach: &Attach<'_>,
+        claimed: &mut Option<Claimed>,
+    ) -> Result<(), Refused> {
         let target = match attach.target {
             Some(AnyTarget::Node(target)) => target,
             Some(AnyTarget::Coordinator(_)) => return self.attach_coordinator(channel, attach),
@@ -142,10 +160,14 @@ impl Connection {
             Some(address) => self.node_of(address)?,
         };
         let second = attach.rcv_settle_mode == leveret_amqp10::performatives::ReceiverSettleMode::Second;
+        let target = granted_target(target, claimed.as_ref().map(Claimed::terms), self.is_durable(&to));
+        let told = self.resume_received(channel, attach, claimed.take(), second);
         let answer = Attached {
             source: attach.source,
-            target: Some(Target { expiry_policy: expiry_policy(target.dynamic), ..target }.into()),
+            target: Some(target.into()),
             large: true,
+            unsettled: told.unsettled(),
+            incomplete_unsettled: told.is_incomplete,
             ..Attached::as_asked(attach)
         };
         self.protocol.attached(channel, attach.handle, &answer);
@@ -154,6 +176,15 @@ impl Connection {
         }
         self.renew_credit(channel, attach.handle);
         Ok(())
+    }
+
+    /// Whether what a link leads to outlives the process.
+    fn is_durable(&self, to: &To) -> bool {
+        let (Some(open), To::Node { exchange, routing_key }) = (&self.open, to) else { return false };
+        if exchange.is_empty() {
+            return open.vhost.queue(routing_key).is_some_and(|queue| queue.spec().durable);
+        }
+        open.vhost.exchange(exchange).is_some_and(|exchange| exchange.spec.durable)
     }
 
     /// What an address of a target names, if the user may send there.
@@ -195,7 +226,13 @@ impl Connection {
     }
 
     /// A link on which the client receives.
-    fn attach_outgoing(&mut self, channel: u16, attach: &Attach<'_>) -> Result<(), Refused> {
+    fn attach_outgoing(
+        &mut self,
+        channel: u16,
+        attach: &Attach<'_>,
+        claimed: &mut Option<Claimed>,
+        router: &mut dyn Router,
+    ) -> Result<(), Refused> {
         let source =
             attach.source.ok_or_else(|| Refused::new(Condition::InvalidField, "the link has no source"))?;
         if source.address == Some(management::ADDRESS) {
@@ -209,20 +246,22 @@ impl Connection {
             if let Some(open) = &mut self.open {
                 Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
             }
+            let is_durable = self.is_durable(&To::Node { exchange: Name::EMPTY, routing_key: queue.clone() });
             self.consume(channel, attach, queue, wanted.selector.clone())?;
-            let expiry_policy = expiry_policy(source.dynamic);
-            self.tell_source(channel, attach, Source { expiry_policy, ..source });
+            let source = granted_source(source, claimed.as_ref().map(Claimed::terms), is_durable);
+            let told = self.resume_sent(channel, attach, claimed.take(), router);
+            self.tell_source(channel, attach, source, &told);
         } else if dynamic::is_for_replies(source.capabilities) {
             self.consume(channel, attach, Self::replies(), wanted.selector.clone())?;
             if let Some(made) = self.replies_to(channel) {
-                self.tell_source(channel, attach, made.source(source));
+                self.tell_source(channel, attach, made.source(source), &Told::default());
             }
         } else {
             // Before anything is made.
             arguments_of(attach)?;
             let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
             self.consume(channel, attach, made.queue.clone(), wanted.selector.clone())?;
-            self.tell_source(channel, attach, made.source(source));
+            self.tell_source(channel, attach, made.source(source), &Told::default());
         }
         Ok(())
     }
@@ -238,7 +277,7 @@ impl Connection {
         let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
         let tag = tag_of(attach.handle);
         let spec = ConsumeSpec {
-            queue,
+            queue: queue.clone(),
             tag: tag.clone(),
             no_ack: settled,
             exclusive: false,
@@ -249,13 +288,14 @@ impl Connection {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.client.consume(channel, spec)?;
         if let Some(session) = open.sessions.get_mut(&channel) {
-            session.outgoing.insert(attach.handle, Outgoing { tag, settled, told_active: None });
+            let link = Outgoing { tag, queue, settled, resuming: None, told_active: None };
+            session.outgoing.insert(attach.handle, link);
         }
         Ok(())
     }
 
     /// Attaches a link from a source.
-    fn tell_source(&mut self, channel: u16, attach: &Attach<'_>, source: Source<'_>) {
+    fn tell_source(&mut self, channel: u16, attach: &Attach<'_>, source: Source<'_>, told: &Told) {
         let answer = Attached {
             source: Some(Source {
                 distribution_mode: Some(MOVE),
@@ -263,6 +303,8 @@ impl Connection {
                 outcomes: Symbols::Slice(&OUTCOMES),
                 ..source
             }),
+            unsettled: told.unsettled(),
+            incomplete_unsettled: told.is_incomplete,
             offered_capabilities: Symbols::Slice(&wanted::CAPABILITIES),
             ..Attached::as_asked(attach)
         };
@@ -274,8 +316,12 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         let Some(link) = session.outgoing.get(&handle) else { return self.send_responses() };
-        open.client.grant(channel, &link.tag, credit);
         let is_first = link.told_active.is_none() && credit > 0;
+        let (tag, resumes) = (link.tag.clone(), link.resuming.is_some());
+        let credit = if resumes && self.is_to_resume(channel, handle) { 0 } else { credit };
+        if let Some(open) = &mut self.open {
+            open.client.grant(channel, &tag, credit);
+        }
         self.draining.retain(|of| *of != (channel, handle));
         if drain {
             self.draining.push((channel, handle));
@@ -314,27 +360,54 @@ impl Connection {
         }
     }
 
-    /// Detach, by either side. What the client has not settled goes back to its queue; what it has settled in a
-    /// transaction waits for the end of that.
+    /// Detach for good, by either side; see [`Self::end_link`].
     pub(super) fn on_detached(&mut self, channel: u16, handle: u32, router: &mut dyn Router) {
+        self.end_link((channel, handle), None, router);
+    }
+
+    /// A link is gone. What the client has not settled goes back to its queue, or is kept if the link can be resumed and
+    /// is not closed: then what is `over`, the link, its session or the connection, is said. What it has settled in a
+    /// transaction waits for the end of that.
+    pub(super) fn end_link(
+        &mut self,
+        (channel, handle): (u16, u32),
+        over: Option<Over>,
+        router: &mut dyn Router,
+    ) {
         self.draining.retain(|of| *of != (channel, handle));
+        self.forget_waiting((channel, handle));
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         session.incoming.remove(&handle);
         self.arriving.forget(channel, handle);
         self.departing.forget(channel, handle);
         session.pairs.forget(handle);
-        if let Some(link) = session.outgoing.remove(&handle) {
+        let kept = session.kept.remove(&handle);
+        let received = self.outcomes.tracked.detach((channel, handle));
+        let mut unsettled = received.map(Unsettled::Received);
+        if let Some(mut link) = session.outgoing.remove(&handle) {
             open.client.cancel(channel, &link.tag, router);
             let transactions = &mut self.transactions;
             transactions.forget_link(channel, handle);
-            for tag in session.sent.take_link(handle, |id| transactions.holds(channel, id)) {
-                // It was delivered on this channel, and is settled nowhere else.
-                let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed: true });
+            let tags = session.sent.take_link(handle, |id| transactions.holds(channel, id));
+            if kept.is_some() && over.is_some() && tags.len() <= DELIVERIES_MAX {
+                unsettled = self.hold(channel, &tags, link.resuming.take(), router).map(Unsettled::Sent);
+            } else {
+                for tag in tags {
+                    // It was delivered on this channel, and is settled nowhere else.
+                    let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed: true });
+                }
             }
-            open.client.tell_store();
+            if let Some(open) = &mut self.open {
+                open.client.tell_store();
+            }
         }
-        session.coordinators.remove(&handle);
+        if let Some(kept) = kept {
+            self.end_kept((channel, kept), over, unsettled, router.now_ms());
+        }
+        if let Some(session) = self.session(channel) {
+            session.coordinators.remove(&handle);
+        }
         self.end_transactions_of_link(channel, handle);
         self.management.forget_link(channel, handle);
         self.unmake_node(channel, handle, router);
@@ -358,7 +431,8 @@ impl Connection {
 
     /// Renews the credit of a client that sends, at the half, unless memory or the disk is short.
     pub(super) fn renew_credit(&mut self, channel: u16, handle: u32) {
-        if self.protocol.credit(channel, handle) > CREDIT / 2 {
+        let is_full = || self.outcomes.tracked.is_full((channel, handle), CREDIT as usize);
+        if self.protocol.credit(channel, handle) > CREDIT / 2 || is_full() {
             return;
         }
         if self.is_short() {
@@ -397,11 +471,6 @@ impl Connection {
         }
         self.tell_blocked();
     }
-}
-
-/// A node that was made on demand goes with its link.
-fn expiry_policy(is_dynamic: bool) -> TerminusExpiryPolicy {
-    if is_dynamic { TerminusExpiryPolicy::LinkDetach } else { TerminusExpiryPolicy::SessionEnd }
 }
 
 /// The queue that a source names.

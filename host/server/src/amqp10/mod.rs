@@ -25,7 +25,11 @@ mod management;
 mod opening;
 mod outcomes;
 mod publish;
+mod received;
+mod resuming;
 mod settle;
+pub(crate) mod suspended;
+mod terms;
 mod transactions;
 mod wanted;
 
@@ -52,6 +56,7 @@ use leveret_broker::{
 use leveret_model::PublisherIdentity;
 use links::Session;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use terms::Over;
 
 /// Each message may say where it goes.
 const ANONYMOUS_RELAY: Symbol<'static> = Symbol::from_static("ANONYMOUS-RELAY");
@@ -144,7 +149,11 @@ pub struct Connection {
     transactions: transactions::Transactions,
     /// Scratch of deliveries.
     scratch: deliver::Scratch,
+    /// Links that can be resumed.
+    resuming: resuming::Resuming,
     is_closed_by_client: bool,
+    /// The broker is being stopped.
+    is_stopping: bool,
     /// Parts of messages.
     kept: Charge,
 }
@@ -158,6 +167,8 @@ struct Open {
     publisher: Publisher,
     /// As whom it publishes.
     identity: PublisherIdentity,
+    /// What the client's container is called.
+    container: Arc<str>,
     /// What it may do.
     rights: Rights,
     /// It is counted.
@@ -186,7 +197,6 @@ impl Connection {
             memory_wake: OnceWake::new(wake.clone()),
             store_wake: OnceWake::new(wake.clone()),
             outcomes: outcomes::Outcomes::new(wake.clone()),
-            wake,
             login: login::Login::default(),
             proved: proved.flatten(),
             identity: None,
@@ -200,7 +210,10 @@ impl Connection {
             management: management::Management::default(),
             transactions: transactions::Transactions::default(),
             scratch: deliver::Scratch::default(),
+            resuming: resuming::Resuming::new(wake.clone()),
+            wake,
             is_closed_by_client: false,
+            is_stopping: false,
             kept,
         }
     }
@@ -224,7 +237,7 @@ impl Connection {
             let (consumed, event) = self.protocol.next(rest);
             used += consumed;
             match event {
-                Some(Event::Delivery(delivery)) => {
+                Some(Event::Delivery(delivery)) if !delivery.resumed => {
                     self.end_settling(&mut settled, router);
                     batch.push(delivery.into());
                     if batch.len() == publish::BATCH_MAX {
@@ -273,13 +286,16 @@ impl Connection {
                 self.send_responses();
                 self.deliveries_wait = true;
             }
-            Event::Detached { channel, handle, .. } => self.on_detached(channel, handle, router),
+            Event::Detached { channel, handle, closed, .. } => {
+                self.end_link((channel, handle), (!closed).then_some(Over::Link), router);
+            }
             Event::Ended { channel } => self.on_ended(channel, router),
             Event::Closed => {
                 self.is_closed_by_client = self.protocol.is_closed() && self.open.is_some();
                 self.end(router);
             }
-            Event::Delivery(_) | Event::Disposition { .. } => {}
+            Event::Delivery(delivery) => self.on_resumed(&delivery),
+            Event::Disposition { .. } => {}
         }
     }
 
@@ -306,6 +322,7 @@ impl Connection {
         self.go_on_managing();
         self.publish_behind(router);
         self.publish_arrived(router);
+        self.go_on_resuming(router);
         self.renew_all_credit();
         self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
         self.retry_dead_letters(router);
@@ -387,6 +404,7 @@ impl Connection {
 
     /// The broker is being stopped: tells the client.
     pub fn stop(&mut self, router: &mut dyn Router) {
+        self.is_stopping = true;
         let why = "broker forced connection closure with reason 'shutdown'".into();
         self.force_close(&Forced { why, with_queues: false }, router);
     }
@@ -410,6 +428,7 @@ impl Connection {
     pub fn hang_up(&mut self, router: &mut dyn Router) {
         self.deliveries_wait = false;
         self.departing.end();
+        self.outcomes.tracked.is_left_alone();
         if let Some(open) = &mut self.open {
             open.client.stop_consuming(router);
         }
@@ -439,9 +458,9 @@ impl Connection {
         }
     }
 
-    /// Whether something that came whole is not dealt with yet.
+    /// Whether something that came whole is not dealt with yet, or somebody will want to know what became of it.
     pub fn has_unfinished(&self) -> bool {
-        self.open.is_some() && !self.protocol.is_closed() && self.is_waiting()
+        (self.open.is_some() && !self.protocol.is_closed() && self.is_waiting()) || self.outcomes.is_owed()
     }
 
     /// When [`Self::retry`] is due, in milliseconds since 1970.
@@ -474,6 +493,9 @@ impl Connection {
         self.publishing.end();
         self.arriving.end();
         self.departing.end();
+        let channels = self.open.iter().flat_map(|open| open.sessions.keys().copied()).collect::<Vec<_>>();
+        channels.into_iter().for_each(|channel| self.outcomes.forget(channel));
+        self.suspend_all(None, router);
         if let Some(mut open) = self.open.take() {
             open.presence.end();
             let wake: Arc<dyn Wake> = self.wake.clone();

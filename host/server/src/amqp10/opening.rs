@@ -74,6 +74,7 @@ impl Connection {
                 connection: place.about().name.clone(),
                 protocol: FORM.protocol(),
             },
+            container: asked.container_id.into(),
             rights,
             place,
             sessions: BTreeMap::new(),
@@ -133,6 +134,7 @@ impl Connection {
         self.management.forget_session(channel);
         self.end_transactions_of_session(channel);
         self.publishing.forget(channel);
+        self.suspend_all(Some(channel), router);
         self.arriving.forget_session(channel);
         self.departing.forget_session(channel);
         self.draining.retain(|(of, _)| *of != channel);

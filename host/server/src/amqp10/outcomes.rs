@@ -3,6 +3,7 @@
 //! *In:* what became of the messages of a batch, and under which token the store tells that the batch is safe. *Out:*
 //! dispositions in the order of the transfers, one for as many as follow each other and are alike.
 
+use super::received::Tracked;
 use crate::{connection::ConnectionWake, told::Told};
 use leveret_amqp10::{
     Condition,
@@ -22,6 +23,8 @@ pub(super) struct Outcomes {
     /// Batches that are not safe yet, and those behind them, in order.
     batches: VecDeque<Batch>,
     runs: VecDeque<Run>,
+    /// What is noted of deliveries on links that can be resumed.
+    pub(super) tracked: Tracked,
 }
 
 struct Batch {
@@ -38,6 +41,25 @@ pub(super) enum Outcome {
     Committed,
     Released,
     Rejected(Box<Why>),
+}
+
+impl Outcome {
+    /// What it tells of is not on disk.
+    pub(super) fn lose(&mut self) {
+        match self {
+            // The client may send it again.
+            Self::Accepted => *self = Self::Released,
+            // Of a discharge nothing but this says that it failed.
+            Self::Committed => {
+                *self = Self::Rejected(Box::new(Why {
+                    condition: Condition::TransactionRollback,
+                    description: "the transaction could not be written".to_owned(),
+                    reason: None,
+                }));
+            }
+            Self::Released | Self::Rejected(_) => {}
+        }
+    }
 }
 
 /// Why a message is rejected.
@@ -70,24 +92,7 @@ impl Run {
             && !matches!(self.outcome, Outcome::Rejected(_))
     }
 
-    /// What it tells of is not on disk.
-    fn lose(&mut self) {
-        match self.outcome {
-            // The client may send it again.
-            Outcome::Accepted => self.outcome = Outcome::Released,
-            // Of a discharge nothing but this says that it failed.
-            Outcome::Committed => {
-                self.outcome = Outcome::Rejected(Box::new(Why {
-                    condition: Condition::TransactionRollback,
-                    description: "the transaction could not be written".to_owned(),
-                    reason: None,
-                }));
-            }
-            Outcome::Released | Outcome::Rejected(_) => {}
-        }
-    }
-
-    fn tell(self, protocol: &mut Connection) {
+    pub(super) fn tell(&self, protocol: &mut Connection) {
         let mut info = MapBuilder::new();
         let state: DeliveryState<'_> = match &self.outcome {
             Outcome::Accepted | Outcome::Committed => Accepted {}.into(),
@@ -115,8 +120,8 @@ impl Run {
 
 impl Outcomes {
     pub(super) fn new(connection: Arc<ConnectionWake>) -> Self {
-        let told = Told::new(connection);
-        Self { told, last_token: 0, batches: VecDeque::new(), runs: VecDeque::new() }
+        let (told, tracked) = (Told::new(connection.clone()), Tracked::new(connection));
+        Self { told, last_token: 0, batches: VecDeque::new(), runs: VecDeque::new(), tracked }
     }
 
     /// Whom the store is to tell of the next batch, and under which token.
@@ -148,30 +153,43 @@ impl Outcomes {
             let Some(batch) = at.ok().and_then(|at| self.batches.get_mut(at)) else { continue };
             batch.left = batch.left.saturating_sub(1);
             if !is_safe {
-                self.runs.iter_mut().filter(|run| run.token == token).for_each(Run::lose);
+                let lost = self.runs.iter_mut().filter(|run| run.token == token);
+                lost.for_each(|run| run.outcome.lose());
+                self.tracked.lose(token);
             }
         }
         while self.batches.pop_front_if(|batch| batch.left == 0).is_some() {}
         let unsafe_from = self.batches.front().map_or(u64::MAX, |batch| batch.token);
+        self.tracked.on_safe(unsafe_from);
         let mut joined: Option<Run> = None;
         while let Some(run) = self.runs.pop_front_if(|run| run.token < unsafe_from) {
             match &mut joined {
                 Some(last) if last.is_followed_by(&run) => last.ids.1 = run.ids.1,
                 _ => {
                     if let Some(done) = joined.replace(run) {
+                        self.tracked.on_told(&done);
                         done.tell(protocol);
                     }
                 }
             }
         }
         if let Some(done) = joined {
+            self.tracked.on_told(&done);
             done.tell(protocol);
         }
     }
 
     /// A session is over: nobody waits for its outcomes.
     pub(super) fn forget(&mut self, channel: u16) {
+        if self.tracked.has_any() {
+            self.tracked.forget_session(channel, self.runs.make_contiguous());
+        }
         self.runs.retain(|run| run.channel != channel);
+    }
+
+    /// Whether somebody may still want to know of outcomes, though the connection is over.
+    pub(super) fn is_owed(&self) -> bool {
+        self.tracked.is_owed() || self.tracked.has_any() && !self.runs.is_empty()
     }
 }
 

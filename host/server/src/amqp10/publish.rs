@@ -112,6 +112,7 @@ impl Came<'_> {
             rcv_settle_mode: self.delivery.rcv_settle_mode,
             state: None,
             batchable: self.delivery.batchable,
+            resumed: false,
             message: Cow::Owned(message.into_owned()),
         };
         Came { delivery, txn_id: self.txn_id }
@@ -269,7 +270,11 @@ impl Connection {
                 }
                 continue;
             }
-            links.insert((delivery.channel, delivery.handle));
+            let at = (delivery.channel, delivery.handle);
+            links.insert(at);
+            if txn_id.is_none() && !delivery.settled {
+                self.outcomes.tracked.begin(at, delivery.delivery_id, &delivery.tag);
+            }
             let Some(open) = &mut self.open else { return };
             match open.receive(delivery) {
                 Ok(Some(message)) => match txn_id {

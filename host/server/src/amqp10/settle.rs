@@ -193,11 +193,14 @@ impl Added {
 impl Connection {
     /// Disposition (2.7.6).
     pub(super) fn on_disposition(&mut self, channel: u16, disposition: &Disposition<'_>) {
-        // A sender that settles has heard of the outcome; nothing is kept here for that.
+        let (first, last) = (disposition.first, disposition.last.unwrap_or(disposition.first));
+        // A sender that settles has heard of the outcome; nothing is kept here for that, but of links that can be resumed.
         if disposition.role == Role::Sender {
+            if disposition.settled {
+                self.on_sender_settled(channel, (first, last));
+            }
             return;
         }
-        let (first, last) = (disposition.first, disposition.last.unwrap_or(disposition.first));
         if let Some(DeliveryState::Transactional(state)) = &disposition.state {
             let settled = disposition.settled;
             if let Err(error) = self.settle_in_transaction(channel, (first, last), state, settled) {

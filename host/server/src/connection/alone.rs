@@ -21,7 +21,8 @@ impl ConnectionTask {
     /// The socket is gone: whether there is something left to be dealt with.
     pub(super) fn is_left_alone(&mut self) -> bool {
         let worker = self.worker.clone();
-        if worker.is_stopping() || !self.connection.is_open() {
+        let is_over = !self.connection.is_open() && !self.connection.has_unfinished(&self.leftover);
+        if worker.is_stopping() || is_over {
             return false;
         }
         let router = &mut *worker.router.borrow_mut();

@@ -1,0 +1,330 @@
+//! What is known here of the deliveries that came on a link that can be resumed (section 2.6.13), by their tags, from when
+//! they came until their sender has settled them: so one that its sender resumes is not taken for a new message.
+//!
+//! A link's connection may be gone before the store has told what became of a message, and another one have the link by
+//! then: who learns of an outcome tells it here, and whoever has the link is woken.
+
+use super::outcomes::{Outcome, Run};
+use crate::connection::ConnectionWake;
+use leveret_broker::port::Wake as _;
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What a delivery takes beside its tag, in bytes, about.
+pub(super) const DELIVERY_BYTES: usize = 128;
+
+/// The deliveries of a link.
+#[derive(Default)]
+pub(crate) struct Received {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    deliveries: BTreeMap<Box<[u8]>, Delivery>,
+    /// Whoever has the link; `None` while it is suspended.
+    owner: Option<Arc<ConnectionWake>>,
+    /// Their outcomes were learnt by somebody else than the owner.
+    news: BTreeSet<Box<[u8]>>,
+}
+
+/// One of them.
+#[derive(Default)]
+struct Delivery {
+    outcome: Option<Outcome>,
+    /// Its session and its number there, with the owner.
+    at: Option<(u16, u32)>,
+}
+
+impl Received {
+    /// Somebody has the link from now on, or nobody.
+    pub(super) fn belong_to(&self, owner: Option<Arc<ConnectionWake>>) {
+        let mut known = self.known.lock();
+        known.owner = owner;
+        known.news.clear();
+        known.deliveries.values_mut().for_each(|delivery| delivery.at = None);
+    }
+
+    /// How many deliveries there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.lock().deliveries.len()
+    }
+
+    /// One came, in that session and with that number there.
+    pub(super) fn begin(&self, tag: &[u8], at: (u16, u32)) {
+        let delivery = Delivery { outcome: None, at: Some(at) };
+        self.known.lock().deliveries.insert(tag.into(), delivery);
+    }
+
+    /// It is settled, or did not come to anything.
+    fn forget(&self, tag: &[u8]) {
+        self.known.lock().deliveries.remove(tag);
+    }
+
+    /// Those that are not to stay are settled.
+    pub(super) fn retain(&self, mut stays: impl FnMut(&[u8]) -> bool) {
+        self.known.lock().deliveries.retain(|tag, _| stays(tag));
+    }
+
+    /// Those whose outcome nobody will ever learn are forgotten.
+    fn forget_unknown(&self, tags: &[Box<[u8]>]) {
+        let mut known = self.known.lock();
+        for tag in tags {
+            if known.deliveries.get(tag).is_some_and(|delivery| delivery.outcome.is_none()) {
+                known.deliveries.remove(tag);
+            }
+        }
+    }
+
+    /// Tags and outcomes, in order.
+    pub(super) fn each(&self, mut each: impl FnMut(&[u8], Option<&Outcome>)) {
+        let known = self.known.lock();
+        known.deliveries.iter().for_each(|(tag, delivery)| each(tag, delivery.outcome.as_ref()));
+    }
+
+    /// An outcome is told `by` a connection of a delivery that was `at` a session and a number there; `None` where nobody
+    /// hears of it. If that is where the delivery is now, it is forgotten, unless it `stays`; else whoever has the link is
+    /// told.
+    fn learn(
+        &self,
+        tag: &[u8],
+        outcome: &Outcome,
+        (by, at): (&Arc<ConnectionWake>, Option<(u16, u32)>),
+        stays: bool,
+    ) {
+        let mut known = self.known.lock();
+        let Known { deliveries, owner, news } = &mut *known;
+        let Some(delivery) = deliveries.get_mut(tag) else { return };
+        let is_owner = owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, by));
+        let is_heard = is_owner && at.is_some() && delivery.at == at;
+        if is_heard && !stays {
+            deliveries.remove(tag);
+            return;
+        }
+        delivery.outcome = Some(outcome.clone());
+        if let Some(owner) = owner.as_ref().filter(|_| !is_heard) {
+            news.insert(tag.into());
+            owner.wake();
+        }
+    }
+}
+
+/// The deliveries of a connection that came on links that can be resumed.
+pub(super) struct Tracked {
+    own: Arc<ConnectionWake>,
+    links: BTreeMap<(u16, u32), Link>,
+    /// By session and number.
+    deliveries: BTreeMap<(u16, u32), Delivered>,
+    /// Of sessions that are gone: what the store has not told of yet.
+    orphans: Vec<Orphan>,
+    /// Nobody hears of what is told.
+    is_alone: bool,
+}
+
+struct Link {
+    received: Arc<Received>,
+    second: bool,
+}
+
+struct Delivered {
+    received: Arc<Received>,
+    tag: Box<[u8]>,
+}
+
+struct Orphan {
+    token: u64,
+    received: Arc<Received>,
+    tag: Box<[u8]>,
+    outcome: Outcome,
+}
+
+/// A delivery that goes on.
+pub(super) enum Resumed {
+    /// It is not known: whoever resumes it is to be ignored.
+    Unknown,
+    /// Its sender has settled it, or its outcome is not known yet.
+    Nothing,
+    /// It is to be told.
+    Tell(Run),
+}
+
+impl Tracked {
+    pub(super) fn new(own: Arc<ConnectionWake>) -> Self {
+        let (links, deliveries) = Default::default();
+        Self { own, links, deliveries, orphans: Vec::new(), is_alone: false }
+    }
+
+    /// A link was attached.
+    pub(super) fn attach(&mut self, at: (u16, u32), received: Arc<Received>, second: bool) {
+        received.belong_to(Some(self.own.clone()));
+        self.links.insert(at, Link { received, second });
+    }
+
+    /// A link is gone. What it had.
+    pub(super) fn detach(&mut self, at: (u16, u32)) -> Option<Arc<Received>> {
+        let Link { received, .. } = self.links.remove(&at)?;
+        received.belong_to(None);
+        Some(received)
+    }
+
+    /// Whether a link has so many unsettled deliveries that it is not to have more.
+    pub(super) fn is_full(&self, at: (u16, u32), most: usize) -> bool {
+        !self.links.is_empty() && self.links.get(&at).is_some_and(|link| link.received.len() >= most)
+    }
+
+    /// A delivery came.
+    pub(super) fn begin(&mut self, (channel, handle): (u16, u32), id: u32, tag: &[u8]) {
+        if self.links.is_empty() {
+            return;
+        }
+        let Some(Link { received, .. }) = self.links.get(&(channel, handle)) else { return };
+        received.begin(tag, (channel, id));
+        let delivered = Delivered { received: received.clone(), tag: tag.into() };
+        self.deliveries.insert((channel, id), delivered);
+    }
+
+    /// A delivery that came on an earlier attachment goes on.
+    pub(super) fn resume(
+        &mut self,
+        (channel, handle): (u16, u32),
+        id: u32,
+        tag: &[u8],
+        settled: bool,
+    ) -> Resumed {
+        let Some(Link { received, second }) = self.links.get(&(channel, handle)) else {
+            return Resumed::Unknown;
+        };
+        let mut known = received.known.lock();
+        if settled {
+            let known = known.deliveries.remove(tag);
+            return if known.is_some() { Resumed::Nothing } else { Resumed::Unknown };
+        }
+        let Some(delivery) = known.deliveries.get_mut(tag) else { return Resumed::Unknown };
+        delivery.at = Some((channel, id));
+        let outcome = delivery.outcome.clone();
+        if outcome.is_none() || *second {
+            let delivered = Delivered { received: received.clone(), tag: tag.into() };
+            self.deliveries.insert((channel, id), delivered);
+        } else {
+            known.deliveries.remove(tag);
+        }
+        let second = *second;
+        match outcome {
+            None => Resumed::Nothing,
+            Some(outcome) => Resumed::Tell(Run { channel, token: 0, ids: (id, id), outcome, second }),
+        }
+    }
+
+    /// Outcomes that others learnt of deliveries of links that are here now.
+    pub(super) fn take_news(&mut self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for Link { received, second } in self.links.values() {
+            let mut known = received.known.lock();
+            for tag in std::mem::take(&mut known.news) {
+                let Some(delivery) = known.deliveries.get(&tag) else { continue };
+                let (Some((channel, id)), Some(outcome)) = (delivery.at, delivery.outcome.clone()) else {
+                    continue;
+                };
+                if !second {
+                    known.deliveries.remove(&tag);
+                    self.deliveries.remove(&(channel, id));
+                }
+                runs.push(Run { channel, token: 0, ids: (id, id), outcome, second: *second });
+            }
+        }
+        runs
+    }
+
+    /// Outcomes are being told.
+    pub(super) fn on_told(&mut self, run: &Run) {
+        if self.deliveries.is_empty() {
+            return;
+        }
+        let stays = run.second || self.is_alone;
+        for at in self.within(run.channel, run.ids) {
+            let Some(Delivered { received, tag }) = self.deliveries.get(&at) else { continue };
+            received.learn(tag, &run.outcome, (&self.own, Some(at)), stays);
+            if !run.second {
+                self.deliveries.remove(&at);
+            }
+        }
+    }
+
+    /// The sender has settled these. Whether any of them were known.
+    pub(super) fn on_settled(&mut self, channel: u16, ids: (u32, u32)) -> bool {
+        let mut any = false;
+        for at in self.within(channel, ids) {
+            if let Some(Delivered { received, tag }) = self.deliveries.remove(&at) {
+                received.forget(&tag);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The keys of those of a session with numbers from the first to the last (RFC 1982).
+    fn within(&self, channel: u16, (first, last): (u32, u32)) -> Vec<(u16, u32)> {
+        let keys = |first, last| self.deliveries.range((channel, first)..=(channel, last)).map(|(at, _)| *at);
+        if first <= last {
+            keys(first, last).collect()
+        } else {
+            keys(first, u32::MAX).chain(keys(0, last)).collect()
+        }
+    }
+
+    /// A session is gone: of what the store still tells, whoever resumes a link is to learn; of the rest nobody will.
+    pub(super) fn forget_session(&mut self, channel: u16, runs: &[Run]) {
+        for run in runs.iter().filter(|run| run.channel == channel) {
+            for at in self.within(channel, run.ids) {
+                let Some(Delivered { received, tag }) = self.deliveries.remove(&at) else { continue };
+                let (token, outcome) = (run.token, run.outcome.clone());
+                self.orphans.push(Orphan { token, received, tag, outcome });
+            }
+        }
+        let rest = self.within(channel, (0, u32::MAX));
+        for at in rest {
+            if let Some(Delivered { received, tag }) = self.deliveries.remove(&at) {
+                received.forget_unknown(&[tag]);
+            }
+        }
+    }
+
+    /// What the store could not write.
+    pub(super) fn lose(&mut self, token: u64) {
+        let lost = self.orphans.iter_mut().filter(|orphan| orphan.token == token);
+        lost.for_each(|orphan| orphan.outcome.lose());
+    }
+
+    /// All before this token may be told.
+    pub(super) fn on_safe(&mut self, unsafe_from: u64) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let own = self.own.clone();
+        self.orphans.retain(|orphan| {
+            let is_safe = orphan.token < unsafe_from;
+            if is_safe {
+                orphan.received.learn(&orphan.tag, &orphan.outcome, (&own, None), true);
+            }
+            !is_safe
+        });
+    }
+
+    /// Nobody hears of what is told from now on.
+    pub(super) fn is_left_alone(&mut self) {
+        self.is_alone = true;
+    }
+
+    /// Whether there are outcomes of which nobody has learnt yet.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Whether there are deliveries whose outcomes are not told.
+    pub(super) fn has_any(&self) -> bool {
+        !self.deliveries.is_empty()
+    }
+}
