@@ -370,3 +370,24 @@ fn a_backlog_on_disk_is_judged_after_a_restart() {
     let (mut link, _) = world.receive(2, &[("f", &sql("number >= 498"))]);
     assert_eq!(world.take(&mut link, 2), ["blue498", "blue499"]);
 }
+
+/// The HTTP API tells the filters of a consumer among its arguments.
+#[test]
+fn listings_tell_the_filters_of_a_link() {
+    let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    let mut world = World::new(&broker, &[]);
+    let colour = sql("colour = 'red'");
+    let mut fields = MapBuilder::new();
+    fields.push(symbol("subject"), "red");
+    let fields = described(symbol("amqp:properties-filter"), Value::Map(fields.view()));
+    let filters = set(&[("x-priority", &colour), ("p", &fields)]);
+    let with_filter = Source { filter: Fields::new(filters.view()), ..source("") };
+    let address = queue_address(&world.queue);
+    world.peer.attach(0, &receiver(1, "r", Source { address: Some(&address), ..with_filter }));
+    let url = format!("http://{}/api/consumers", broker.http_address());
+    let told = ureq::get(url).header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=").call().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.into_body().read_to_vec().unwrap()).unwrap();
+    let expected =
+        serde_json::json!({ "filter": { "x-priority": "colour = 'red'", "p": { "subject": "red" } } });
+    assert_eq!(told[0]["arguments"], expected);
+}

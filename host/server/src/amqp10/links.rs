@@ -28,12 +28,15 @@ use leveret_amqp10::{
     transactions::AnyTarget,
     types::{MapBuilder, Symbol},
 };
-use leveret_broker::{ConsumeSpec, Selector, Settle, port::Router};
+use leveret_broker::{ConsumeSpec, Settle, port::Router};
 use leveret_model::{Name, Refusal, Table, refusal::Resource};
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// Whether a link is active, or stands by.
 const ACTIVE: Symbol<'static> = Symbol::from_static("rabbitmq:active");
+
+/// The argument of a consumer by which listings tell its filters.
+const FILTER: &str = "filter";
 
 /// The outcomes that a receiver may have.
 const OUTCOMES: [Symbol<'static>; 4] = [
@@ -247,12 +250,12 @@ impl Connection {
                 Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
             }
             let is_durable = self.is_durable(&To::Node { exchange: Name::EMPTY, routing_key: queue.clone() });
-            self.consume(channel, attach, queue, wanted.selector.clone())?;
+            self.consume(channel, attach, queue, &wanted)?;
             let source = granted_source(source, claimed.as_ref().map(Claimed::terms), is_durable);
             let told = self.resume_sent(channel, attach, claimed.take(), router);
             self.tell_source(channel, attach, source, &told);
         } else if dynamic::is_for_replies(source.capabilities) {
-            self.consume(channel, attach, Self::replies(), wanted.selector.clone())?;
+            self.consume(channel, attach, Self::replies(), &wanted)?;
             if let Some(made) = self.replies_to(channel) {
                 self.tell_source(channel, attach, made.source(source), &Told::default());
             }
@@ -260,7 +263,7 @@ impl Connection {
             // Before anything is made.
             arguments_of(attach)?;
             let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
-            self.consume(channel, attach, made.queue.clone(), wanted.selector.clone())?;
+            self.consume(channel, attach, made.queue.clone(), &wanted)?;
             self.tell_source(channel, attach, made.source(source), &Told::default());
         }
         Ok(())
@@ -272,18 +275,22 @@ impl Connection {
         channel: u16,
         attach: &Attach<'_>,
         queue: Name,
-        selector: Option<Arc<dyn Selector>>,
+        wanted: &Wanted,
     ) -> Result<(), Refused> {
         let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
         let tag = tag_of(attach.handle);
+        let mut arguments = arguments_of(attach)?;
+        if let Some(filters) = wanted.told() {
+            arguments.push(Name::from_static(FILTER), filters);
+        }
         let spec = ConsumeSpec {
             queue: queue.clone(),
             tag: tag.clone(),
             no_ack: settled,
             exclusive: false,
-            arguments: arguments_of(attach)?,
+            arguments,
             credit: Some(0),
-            selector,
+            selector: wanted.selector.clone(),
         };
         let Some(open) = &mut self.open else { return Ok(()) };
         open.client.consume(channel, spec)?;

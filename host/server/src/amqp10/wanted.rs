@@ -6,10 +6,12 @@
 use super::links::Refused;
 use crate::store::now_ms;
 use leveret_amqp10::{
+    Value,
     composite::Fields,
     filter::{
         CAPABILITY_PROPERTIES, CAPABILITY_SELECTOR, CAPABILITY_SQL, Filter, FilterError, FilterSet, Queued,
     },
+    form::model_value,
     messaging::Source,
     types::{MapBuilder, Symbol},
 };
@@ -43,6 +45,11 @@ impl Wanted {
             return Ok(Self::default());
         }
         Ok(Self { in_force: Some(filters.in_force()), selector: Some(Arc::new(Asked(filter))) })
+    }
+
+    /// The filters in force, as listings tell them: a map by their names.
+    pub(super) fn told(&self) -> Option<leveret_model::Value> {
+        self.in_force.as_ref().map(|map| model_value(&Value::Map(map.view())))
     }
 
     /// The filters in force, as the answer tells them.
