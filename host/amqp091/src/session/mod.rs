@@ -177,7 +177,8 @@ impl Session {
                 Ok(Step::More) => return (consumed, None),
                 Ok(Step::Took(took)) => {
                     consumed += took;
-                    if ONE {
+                    // What follows from the frame comes with it.
+                    if ONE && self.notices.is_empty() {
                         return (consumed, None);
                     }
                 }

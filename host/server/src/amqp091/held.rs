@@ -9,7 +9,8 @@
 //! *Held back.* While the connection's publishes are held back, for want of memory or of disk, its channels wait from
 //! their first publish or commit on. Nothing of that was answered: what a channel has waiting so is dropped when its
 //! close or that of the connection comes, which is answered at once. What such a channel settles goes past what it has
-//! waiting, for that is what makes room; but not where it has transactions, in which settlements wait for their commit.
+//! waiting, for that is what makes room, and counts before its close; but not where it has transactions, in which
+//! settlements wait for their commit.
 //!
 //! *Limits:* [`HELD_BYTES_MAX`] and [`HELD_PUBLISHES_MAX`] of a connection, while it is held back what `stash.rs` gives.
 //! Beyond them, and before a connection.close, nothing more of the connection is handled until less waits.
@@ -85,7 +86,9 @@ struct Waiting {
     stashed: bool,
     /// While they are, what it settles waits with them.
     keeps_order: bool,
-    /// It is to be closed, and what it began to publish was dropped.
+    /// `frames` begins within transactions.
+    in_transaction: bool,
+    /// It is about to be closed, and what it began to publish was dropped.
     cut: bool,
     /// What came behind them.
     frames: Vec<u8>,
@@ -275,10 +278,10 @@ impl Held {
         frames.append(&mut channel.frames);
         channel.frames = frames;
         if let Some(close_at) = close_at {
-            channel.cut(close_at);
-            self.bytes -= close_at;
-            self.dropped_bytes += close_at;
-        } else if channel.stashed {
+            let dropped = channel.cut(close_at);
+            self.bytes -= dropped;
+            self.dropped_bytes += dropped;
+        } else if channel.stashed && !self.closing {
             self.bytes -= channel.take_settlements_out();
         }
         if self.closing {
@@ -299,11 +302,15 @@ impl Held {
         channel.is_some_and(|channel| std::mem::take(&mut channel.cut))
     }
 
-    /// Drops what is held back, since the connection is to be closed.
+    /// Whether a connection.close waits for what is in front of it.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Drops what is held back, since the connection is to be closed, but for what it settles.
     fn drop_stashed(&mut self) {
         for channel in self.channels.iter_mut().filter(|channel| channel.stashed) {
-            channel.stashed = false;
-            let dropped = std::mem::take(&mut channel.frames).len();
+            let dropped = channel.cut(channel.frames.len());
             self.bytes -= dropped;
             self.dropped_bytes += dropped;
         }
@@ -390,7 +397,8 @@ impl Held {
     /// A channel's publishes are held back from now on.
     fn stash(&mut self, number: u16, open: &OpenChannel) {
         if let Some(channel) = waiting(&mut self.channels, number, &open.wake) {
-            (channel.stashed, channel.keeps_order) = (true, open.in_transaction);
+            channel.stashed = true;
+            (channel.keeps_order, channel.in_transaction) = (open.in_transaction, open.in_transaction);
         }
     }
 
@@ -425,9 +433,9 @@ impl Held {
             let is_whole = partial.left_bytes == 0;
             let frame = channel.frames.get(start..).unwrap_or_default();
             if is_whole && channel.stashed && matter_of(frame) == Matter::ClosesChannel {
-                channel.cut(start);
-                self.bytes -= start;
-                self.dropped_bytes += start;
+                let dropped = channel.cut(start);
+                self.bytes -= dropped;
+                self.dropped_bytes += dropped;
             }
         }
         self.partial = Some(partial).filter(|partial| partial.left_bytes > 0);
@@ -476,11 +484,32 @@ impl Waiting {
         self.settlements.len() - before
     }
 
-    /// What it has begins with its close now.
-    fn cut(&mut self, close_at: usize) {
-        self.frames.drain(..close_at);
+    /// It is to be closed at `close_at`: of what is in front of that, whole frames, stays what it settles. How many
+    /// bytes are dropped.
+    fn cut(&mut self, close_at: usize) -> usize {
+        let behind = self.frames.split_off(close_at);
+        self.frames = settled_in(&self.frames, self.in_transaction);
+        let dropped = close_at - self.frames.len();
+        self.frames.extend_from_slice(&behind);
         (self.stashed, self.cut) = (false, true);
+        dropped
     }
+}
+
+/// What settles of whole frames, up to where transactions begin.
+fn settled_in(mut frames: &[u8], in_transaction: bool) -> Vec<u8> {
+    let mut settled = Vec::new();
+    while !in_transaction
+        && let Some((frame, behind)) = frame_bytes(frames).and_then(|end| frames.split_at_checked(end))
+    {
+        match matter_of(frame) {
+            Matter::Settles => settled.extend_from_slice(frame),
+            Matter::BeginsTransactions => break,
+            _ => {}
+        }
+        frames = behind;
+    }
+    settled
 }
 
 /// Where a channel.close begins in whole frames.
@@ -510,6 +539,7 @@ fn waiting<'a>(
             change: None,
             stashed: false,
             keeps_order: false,
+            in_transaction: false,
             cut: false,
             frames: Vec::new(),
             settlements: Vec::new(),

@@ -301,6 +301,7 @@ impl Connection {
 
     /// Handles what waited on channels that wait no longer.
     fn handle_held(&mut self, router: &mut dyn Router) {
+        let was_closing = self.held.is_closing();
         while self.session.output_bytes() <= OUTPUT_BYTES_HARD_MAX
             && !self.session.is_within_frame()
             && let Some(number) = self.held.ready()
@@ -316,6 +317,10 @@ impl Connection {
             if used == 0 && !self.held.waits(number) {
                 break;
             }
+        }
+        if was_closing && !self.held.is_closing() {
+            // For the close, which was not used.
+            self.wake.wake();
         }
     }
 

@@ -89,6 +89,12 @@ impl Client {
         assert_eq!(self.connection.handle_bytes(&bytes, usize::MAX, &mut self.router), bytes.len());
     }
 
+    /// What of it was not used.
+    fn offer(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let used = self.connection.handle_bytes(bytes, usize::MAX, &mut self.router);
+        bytes[used..].to_vec()
+    }
+
     /// The methods that were answered since the last time, with their channels.
     fn answers(&mut self) -> Vec<(u16, id::MethodId)> {
         let bytes = std::mem::take(self.connection.output());
@@ -397,5 +403,62 @@ fn what_is_behind_a_heartbeat_is_held_back_too() {
         client.send(&[get()]);
         let got = std::mem::take(client.connection.output());
         assert!(got.ends_with(&body_bytes(2, body)), "{got:?}");
+    }
+}
+
+/// On a channel that waits for an answer there is a publish, what the client settled behind it, and a close of the channel
+/// or of the connection. Then it is known that the publish is held back: it is dropped, and what was settled counts,
+/// unless that was in a transaction.
+#[test]
+fn what_was_settled_behind_what_is_held_back_counts_before_the_close() {
+    let ack = || method_bytes(1, id::BASIC_ACK, Arguments::new().long_long(1).bits(&[false]));
+    let begins = || method_bytes(1, id::TX_SELECT, Arguments::new());
+    let close = |channel, method| {
+        let arguments = Arguments::new().short(200).short_string("bye").short(0).short(0);
+        method_bytes(channel, method, arguments)
+    };
+    let closes = [
+        (close(1, id::CHANNEL_CLOSE), (1, id::CHANNEL_CLOSE_OK)),
+        (close(0, id::CONNECTION_CLOSE), (0, id::CONNECTION_CLOSE_OK)),
+    ];
+    for (close, answer) in closes {
+        let cases = [
+            (vec![publish(1, "q", b"y"), ack()], 0, 0),
+            // The ack is whole, and the close comes, when it is known already.
+            (vec![publish(1, "q", b"y"), ack()], close.len() + 1, 0),
+            (vec![publish(1, "q", b"y"), begins(), ack()], 0, 1),
+        ];
+        for (frames, behind_bytes, ready) in cases {
+            let mut client = Client::connect_with(1);
+            client.send(&[queue(1, "q", false), publish(1, "q", b"x")]);
+            let get = Arguments::new().short(0).short_string("q").bits(&[false]);
+            client.send(&[method_bytes(1, id::BASIC_GET, get)]);
+            client.connection.output().clear();
+            assert_eq!(client.connection.reading(), Reading::Open);
+            assert!(client.connection.holds_back());
+            client.disk.is_slow(true);
+            client.send(&[queue(1, "d", true)]);
+            let mut bytes = [frames.concat(), close.clone()].concat();
+            let behind = bytes.split_off(bytes.len() - behind_bytes);
+            let mut left = client.offer(&bytes);
+            client.disk.is_slow(false);
+            client.connection.wake.take();
+            let mut answers = client.wake();
+            // As its task does.
+            while client.connection.has_waited() {
+                answers.extend(client.wake());
+            }
+            let mut is_given = client.connection.wake.take() || !behind.is_empty();
+            left.extend(behind);
+            while !left.is_empty() {
+                assert!(is_given, "nobody gives the rest");
+                left = client.offer(&left);
+                is_given = client.connection.wake.take();
+                answers.extend(client.answers());
+            }
+            assert_eq!(answers, [(1, id::QUEUE_DECLARE_OK), answer]);
+            let counts = client.vhost.queue(b"q").unwrap().counts();
+            assert_eq!((counts.ready, counts.unsettled), (ready, 0), "{answer:?} {behind_bytes}");
+        }
     }
 }

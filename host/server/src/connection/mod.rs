@@ -96,7 +96,8 @@ impl ConnectionWake {
         self.forced.lock().take()
     }
 
-    fn take(&self) -> bool {
+    /// Whether somebody woke it since the last time.
+    pub fn take(&self) -> bool {
         self.woken.swap(false, Ordering::AcqRel)
     }
 }
