@@ -434,7 +434,6 @@ impl ConnectionTask {
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
                     self.connection.count_bytes(0, count);
-                    self.timers.note_write();
                     wrote = true;
                 }
                 Poll::Ready(Err(_)) => return Err("the client is gone"),
