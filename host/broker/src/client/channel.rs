@@ -160,7 +160,7 @@ impl Channel {
     }
 
     /// Settles one delivery, or all up to one, or all for tag 0 with `multiple`. What is rejected
-    /// and has somewhere to go is added to `dead`.
+    /// and has somewhere to go is added to `dead`, and what dies because something came back.
     pub(super) fn settle(
         &mut self,
         tag: u64,
@@ -353,10 +353,17 @@ pub(super) fn settle_in(
     outcome: Settle,
     (dead, progress): (&mut DeadLetters, &mut Progress),
 ) {
-    let is_unwanted = matches!(outcome, Settle::Rejected | Settle::Discarded);
-    if !is_unwanted || queue.dead_lettering().is_none() {
-        queue.settle(run, outcome, progress);
-        return;
+    match outcome {
+        Settle::Requeue { failed } => {
+            let dying = queue.requeue(run, failed, progress);
+            dying.into_iter().for_each(|(message, reason)| dead.push(queue, message, reason));
+            return;
+        }
+        Settle::Rejected | Settle::Discarded if queue.dead_lettering().is_some() => {}
+        _ => {
+            queue.settle(run, outcome, progress);
+            return;
+        }
     }
     queue.condemn(run);
     for (message, _) in run {

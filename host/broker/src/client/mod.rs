@@ -346,8 +346,8 @@ impl Client {
     }
 
     /// Settles a delivery (`basic.ack`, `basic.nack`, `basic.reject`), with `multiple` all up to
-    /// it, and all there are for tag 0. What is rejected may be a dead letter then: see
-    /// [`Self::has_dead_letters`]. The queue learns at [`Self::tell_store`] at the latest of what is accepted, and the
+    /// it, and all there are for tag 0. What is rejected may be a dead letter then, and what comes back to a queue that
+    /// is full, or too often: see [`Self::has_dead_letters`]. The queue learns at [`Self::tell_store`] at the latest of what is accepted, and the
     /// store then.
     ///
     /// # Errors
@@ -481,6 +481,7 @@ impl Client {
             channel.settlements = settlements;
             channel.nudge_if_unblocked();
         }
+        self.dead_letters.leave_deaths();
     }
 
     fn end_channel(&mut self, n: u16, mut router: Option<&mut (dyn Router + '_)>) {
@@ -501,6 +502,7 @@ impl Client {
             gone.extend(end_consumer(&mut channel, at));
         }
         let _ = channel.settle(0, true, back, (&mut self.dead_letters, &mut self.progress));
+        self.dead_letters.leave_deaths();
         self.backlog.retain(|at| at.channel != n);
         self.waiting.retain(|at| at.channel != n);
         self.cancelled.retain(|(channel, _)| *channel != n);

@@ -1,5 +1,5 @@
-//! Messages that die at nobody's hand: they expired, their queue was too long, or their consumer went away once too
-//! often. The housekeeper sends them on; they are in their queues until then. It also visits queues when time has
+//! Messages that die at nobody's hand: they expired, or their consumer went away, once too often or from a queue that
+//! is full meanwhile. The housekeeper sends them on; they are in their queues until then. It also visits queues when time has
 //! something to do with them.
 
 use super::{DeadLetters, DeathReason};

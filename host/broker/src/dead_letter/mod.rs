@@ -316,12 +316,28 @@ impl DeadLetters {
         self.refused.insert((due_ms, self.last_number), dying);
     }
 
-    /// Puts everything back to the front of where it was.
+    /// Leaves what died at nobody's hand, and was not tried yet, to the housekeeper.
+    pub(crate) fn leave_deaths(&mut self) {
+        self.fresh.retain(|dying| {
+            let stays = dying.reason == DeathReason::Rejected || dying.tries > 0;
+            if !stays {
+                dying.queue.leave_dying(dying.message, dying.reason);
+            }
+            stays
+        });
+    }
+
+    /// Puts what was rejected back to the front of where it was, and leaves all else to the housekeeper.
     pub(crate) fn give_back(&mut self) {
         let refused = core::mem::take(&mut self.refused);
         let stuck = self.stuck.drain(..).map(|(dying, _)| dying).inspect(|dying| count_stuck(dying, false));
         for dying in self.fresh.drain(..).chain(refused.into_values()).chain(stuck) {
-            dying.queue.settle_now(&[(dying.message, None)], Settle::Requeue { failed: true });
+            match dying.reason {
+                DeathReason::Rejected => {
+                    dying.queue.settle_now(&[(dying.message, None)], Settle::Requeue { failed: true });
+                }
+                reason => dying.queue.leave_dying(dying.message, reason),
+            }
         }
     }
 }

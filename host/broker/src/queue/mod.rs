@@ -428,9 +428,35 @@ impl Queue {
         outcome: Settle,
         progress: &mut Progress,
     ) {
+        if let Some(state) = self.lock_settled(messages, outcome, progress) {
+            self.part(state);
+        }
+    }
+
+    /// The same of messages that come back. Gives what died of that, for whoever gave them back to send on.
+    pub(crate) fn requeue(
+        self: &Arc<Self>,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        failed: bool,
+        progress: &mut Progress,
+    ) -> Vec<(MessageRef, DeathReason)> {
+        let Some(mut state) = self.lock_settled(messages, Settle::Requeue { failed }, progress) else {
+            return Vec::new();
+        };
+        let dying = core::mem::take(&mut state.dying);
+        self.part(state);
+        dying
+    }
+
+    fn lock_settled(
+        &self,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        outcome: Settle,
+        progress: &mut Progress,
+    ) -> Option<MutexGuard<'_, State>> {
         let mut state = self.state.lock();
         if state.is_deleted() {
-            return;
+            return None;
         }
         state.settle(messages, outcome);
         state.serve();
@@ -438,7 +464,7 @@ impl Queue {
             state.shorten();
         }
         state.pass_on(progress);
-        self.part(state);
+        Some(state)
     }
 
     /// Settles messages that were handed out as accepted; what the store is to be told of that goes into `each`.

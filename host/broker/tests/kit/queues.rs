@@ -51,5 +51,8 @@ impl Ageing for Connection {
 
     fn requeue(&mut self, tag: u64, failed: bool) {
         self.client.settle(1, tag, false, Settle::Requeue { failed }).unwrap();
+        if self.client.has_dead_letters() {
+            self.client.dead_letter(&mut self.router);
+        }
     }
 }

@@ -256,6 +256,8 @@ impl Connection {
                         event => {
                             self.end_settling(&mut settled, router);
                             self.handle_event(event, router);
+                            // Of a link that is gone something came back.
+                            settled = self.open.as_ref().is_some_and(|open| open.client.has_dead_letters());
                         }
                     }
                 }
