@@ -119,6 +119,37 @@ impl Versioned {
     }
 }
 
+/// What an argument puts in front of a type is looked up as types are: the tenant's own, and not the one that came with
+/// the broker beside it.
+#[test]
+fn an_argument_puts_a_tenants_own_type_in_front_and_no_other() {
+    let tenants = Tenants::with("");
+    tenants.serve("a", "in_front");
+    on(&tenants, async |tenants| {
+        for (vhost, arrive) in [("a", &["k", "k"][..]), ("b", &["k", "mine"])] {
+            let channel = confirming(&tenants.connect(vhost).await).await;
+            let (exchange, queue) = (ShortString::from("staged"), own_queue(&channel).await);
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-message-deduplication".into(), lapin::types::AMQPValue::Boolean(true));
+            let (kind, options) = (lapin::ExchangeKind::Fanout, Default::default());
+            channel.exchange_declare(exchange.clone(), kind, options, arguments).await.unwrap();
+            bind(&channel, &queue, &exchange, "", FieldTable::default()).await;
+            // The same twice by its header: the broker's type drops the second one.
+            for key in ["k", "k", "mine"] {
+                let id = if key == "k" { "one" } else { "other" };
+                let properties =
+                    lapin::BasicProperties::default().with_headers(texts(&[("x-deduplication-header", id)]));
+                let (options, body) = (Default::default(), key.as_bytes());
+                let sent = publish_with(&channel, &exchange, key, body, options, properties).await;
+                assert!(sent.unwrap().is_ack());
+            }
+            let arrived = drain(&channel, &queue).await;
+            let arrived: Vec<&str> = arrived.iter().map(|body| std::str::from_utf8(body).unwrap()).collect();
+            assert_eq!(arrived, arrive, "{vhost}");
+        }
+    });
+}
+
 /// The refusal of a declaration.
 async fn declare_refused(tenants: &Tenants, vhost: &str, kind: &str) -> (u16, String) {
     let channel = confirming(&tenants.connect(vhost).await).await;

@@ -87,6 +87,11 @@ pub(super) fn type_names(description: &Description) -> Result<Vec<Name>, String>
                 argument.unwrap_or_default()
             ));
         }
+        let earlier = description.types.iter().take(names.len());
+        let mut theirs = earlier.filter_map(|earlier| earlier.stage.as_ref());
+        if let Some(argument) = argument.filter(|argument| theirs.any(|stage| stage.argument == **argument)) {
+            return Err(format!("the argument '{argument}' puts two types of the plugin in front of others"));
+        }
         names.push(Name::new(name.as_bytes()).map_err(|error| error.to_string())?);
     }
     if names.is_empty() && description.interceptors.is_empty() {
@@ -148,6 +153,12 @@ mod tests {
         let stage = Some(Stage { order: 100, argument: String::from("alternate-exchange") });
         let described = TypeDescription { name: String::from("x-a"), stage, ..TypeDescription::default() };
         let in_front = Description { types: vec![described], ..Description::default() };
+        let staged = |name: &str| {
+            let stage = Some(Stage { order: 100, argument: String::from("x-in-front") });
+            TypeDescription { name: String::from(name), stage, ..TypeDescription::default() }
+        };
+        let twice = Description { types: vec![staged("x-a"), staged("x-b")], ..Description::default() };
+        assert!(type_names(&twice).unwrap_err().contains("'x-in-front' puts two types"));
         assert!(type_names(&in_front).unwrap_err().contains("'alternate-exchange', which is the broker's"));
         assert!(names(&[]).unwrap_err().contains("describes neither"));
     }

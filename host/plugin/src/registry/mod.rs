@@ -295,15 +295,21 @@ impl Registry {
             None | Some(Value::Void | Value::Boolean(false)) => false,
             Some(_) => true,
         };
-        let mut stages: Vec<(TypeStage, Name)> = slots
+        let mut stages: Vec<(TypeStage, Scope, Name)> = slots
             .types_for(&self.policies, vhost)
-            .filter_map(|(name, version)| Some((version.describes(&name)?.stage.clone()?, name)))
-            .filter(|(stage, _)| asked_for(&stage.argument))
+            .filter_map(|(name, version)| {
+                Some((version.describes(&name)?.stage.clone()?, version.scope.clone(), name))
+            })
+            .filter(|(stage, ..)| asked_for(&stage.argument))
             .collect();
+        // An argument means what it does to whoever is nearest: as with the name of a type, the virtual host's own, then
+        // one for all, then what came with the broker.
+        stages.sort_by(|(a, scope_of_a, _), (b, scope_of_b, _)| {
+            a.argument.cmp(&b.argument).then(scope_of_b.cmp(scope_of_a))
+        });
+        stages.dedup_by(|later, earlier| later.0.argument == earlier.0.argument);
         stages.sort();
-        // A type may be there in several scopes; it is one all the same.
-        stages.dedup();
-        stages.into_iter().map(|(_, name)| name).collect()
+        stages.into_iter().map(|(.., name)| name).collect()
     }
 
     /// Takes an exchange into account at the next change of who serves one of its types; once for
