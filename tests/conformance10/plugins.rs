@@ -329,6 +329,10 @@ fn the_bare_message_is_changed_with_the_grant_alone() {
             let (_, came) = receiver.next();
             assert_eq!(of_application(&came, "signed").as_deref(), Some("1"), "{exchange}");
         }
+        // The verdict is remembered, and what may be done with it is looked at each time.
+        for _ in 0..3 {
+            assert_eq!(sender.send("amq.topic", "k", &signed()).contains("modify-body"), rejected);
+        }
     }
 }
 
