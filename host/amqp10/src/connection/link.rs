@@ -109,8 +109,10 @@ impl Link {
                 // Without it, the client has not heard of ours: it counts from where we began, which is 0.
                 let seen = flow.delivery_count.unwrap_or(0);
                 if let Some(credit) = flow.link_credit {
-                    let under_way = self.delivery_count.wrapping_sub(seen);
-                    self.credit = credit.saturating_sub(under_way);
+                    // The formula of section 2.6.7, with sequence numbers. The client is behind by what is under way. It
+                    // may be ahead too: of a drain it has heard at once, and then counted what came before that.
+                    let ahead = seen.wrapping_sub(self.delivery_count).cast_signed();
+                    self.credit = credit.saturating_add_signed(ahead);
                 }
                 self.drain = flow.drain;
             }

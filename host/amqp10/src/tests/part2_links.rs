@@ -322,6 +322,13 @@ fn no_more_is_sent_than_a_client_takes() {
 }
 
 #[test]
+fn a_client_that_counts_ahead_has_credit_all_the_same() {
+    let mut peer = receiving();
+    peer.say(1, &credit(3, 1)).say(1, &credit(u32::MAX, 3)).say(1, &credit(1, u32::MAX));
+    assert_eq!(peer.events(), ["credit 1/0 4", "credit 1/0 2", "credit 1/0 4294967295"]);
+}
+
+#[test]
 fn credit_is_drained_when_there_is_nothing_to_send() {
     let mut peer = receiving();
     peer.say(1, &Flow { drain: true, ..credit(0, 10) });
