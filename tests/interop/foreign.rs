@@ -6,6 +6,7 @@
 use crate::outage::Outage;
 use leveret_testkit::languages::Language;
 use leveret_testkit::{Broker, process, workspace};
+use std::process::Command;
 use std::time::Duration;
 
 /// For a whole suite of a client program.
@@ -13,29 +14,38 @@ const SUITE_MAX: Duration = Duration::from_secs(180);
 
 /// Runs a suite of a language's client program; it must end well with `cases` passed.
 fn run(language: Language, suite: &str, cases: usize) {
-    let Some(mut client) = language.client() else {
-        return;
-    };
+    let Some(mut client) = language.client() else { return };
     let broker = Broker::under_test(env!("CARGO_BIN_EXE_leveret"));
     client
         .arg(suite)
         .env("AMQP_URL", broker.amqp_url())
         .env("ROUTING_CASES", workspace().join("tests/interop/cases"));
-    let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
-    assert!(finished.status.success(), "{}", finished.report());
-    let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
-    assert_eq!(passed, cases, "{}", finished.report());
+    passes(&mut client, cases);
 }
 
 /// The same with a broker that the program may have fail. It is always one of our own.
 fn run_with_outages(language: Language, suite: &str, cases: usize) {
-    let Some(mut client) = language.client() else {
-        return;
-    };
-    let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16");
-    let outage = Outage::new(builder);
+    let Some(mut client) = language.client() else { return };
+    let outage = Outage::new(Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16"));
     client.arg(suite).env("AMQP_URL", outage.amqp_url()).env("CONTROL", outage.control());
-    let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
+    passes(&mut client, cases);
+}
+
+/// The same with a broker of our own that says that it is RabbitMQ: RabbitMQ's clients of AMQP 1.0 go on with nothing
+/// but a RabbitMQ of version 4.
+fn run_as_rabbitmq(language: Language, suite: &str, cases: usize) {
+    let Some(mut client) = language.client() else { return };
+    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
+        .argument("--announced-product=RabbitMQ")
+        .argument("--announced-version=4.3.0")
+        .start();
+    client.arg(suite).env("AMQP_URL", broker.amqp_url());
+    passes(&mut client, cases);
+}
+
+/// Runs a client program; it must end well with `cases` passed.
+fn passes(client: &mut Command, cases: usize) {
+    let finished = process::run(client, SUITE_MAX).expect("the client was set up");
     assert!(finished.status.success(), "{}", finished.report());
     let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
     assert_eq!(passed, cases, "{}", finished.report());
@@ -179,7 +189,7 @@ mod go {
 }
 
 mod java {
-    use super::{Broker, Language::Java, SUITE_MAX, process, run, run_with_outages};
+    use super::{Language::Java, run, run_as_rabbitmq, run_with_outages};
 
     #[test]
     fn messages() {
@@ -201,19 +211,9 @@ mod java {
         run_with_outages(Java, "recovery", 5);
     }
 
-    /// RabbitMQ's client of AMQP 1.0 goes on with nothing but a RabbitMQ of version 4.
     #[test]
     fn amqp10() {
-        let Some(mut client) = Java.client() else { return };
-        let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
-            .argument("--announced-product=RabbitMQ")
-            .argument("--announced-version=4.3.0");
-        let broker = builder.start();
-        client.arg("amqp10").env("AMQP_URL", broker.amqp_url());
-        let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
-        assert!(finished.status.success(), "{}", finished.report());
-        let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
-        assert_eq!(passed, 5, "{}", finished.report());
+        run_as_rabbitmq(Java, "amqp10", 5);
     }
 
     /// Jakarta Messaging: Apache Qpid JMS.
@@ -223,9 +223,34 @@ mod java {
     }
 }
 
+/// fe2o3-amqp: AMQP 1.0 alone.
+mod fe2o3 {
+    use super::{Language::Fe2o3, run, run_with_outages};
+
+    #[test]
+    fn messages() {
+        run(Fe2o3, "messages", 13);
+    }
+
+    #[test]
+    fn outcomes() {
+        run(Fe2o3, "outcomes", 8);
+    }
+
+    #[test]
+    fn transactions() {
+        run(Fe2o3, "transactions", 8);
+    }
+
+    #[test]
+    fn recovery() {
+        run_with_outages(Fe2o3, "recovery", 4);
+    }
+}
+
 mod tls {
-    use super::SUITE_MAX;
-    use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, languages::Language, process};
+    use super::passes;
+    use leveret_testkit::{Broker, EVENT_WAIT_MAX, ScratchDirectory, languages::Language};
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
     use std::{fs, path::PathBuf};
 
@@ -279,9 +304,6 @@ mod tls {
             .env("TLS_CA", file("ca.pem"))
             .env("TLS_CERTIFICATE", file("alice.pem"))
             .env("TLS_KEY", file("alice-key.pem"));
-        let finished = process::run(&mut client, SUITE_MAX).expect("the client was set up");
-        assert!(finished.status.success(), "{}", finished.report());
-        let passed = finished.stdout.lines().filter(|line| line.starts_with("ok ")).count();
-        assert_eq!(passed, cases, "{}", finished.report());
+        passes(&mut client, cases);
     }
 }

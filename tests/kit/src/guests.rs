@@ -12,7 +12,7 @@ use std::time::Duration;
 const TARGET: &str = "wasm32-wasip2";
 
 /// From nothing, on a slow machine.
-const BUILD_MAX: Duration = Duration::from_secs(900);
+pub(crate) const BUILD_MAX: Duration = Duration::from_secs(900);
 
 /// The packages whose components are made, below the root of the workspace.
 const PACKAGES: [&str; 3] = ["leveret-guests-hostile", "leveret-guests-peaceful", "example-02-exchange-type"];
@@ -40,16 +40,11 @@ fn build_all() -> PathBuf {
     let lock = File::create(target.join("build.lock")).expect("a lock file");
     lock.lock().expect("the lock on the guests' build");
 
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo();
     cargo.current_dir(crate::workspace());
     cargo.args(["build", "--release", "--locked", "--target", TARGET, "--lib", "--examples"]);
     for package in PACKAGES {
         cargo.args(["--package", package]);
-    }
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(belongs_to_the_outer_build) {
-            cargo.env_remove(name);
-        }
     }
     cargo.env("CARGO_TARGET_DIR", &target);
     let finished = process::run(&mut cargo, BUILD_MAX).expect("cargo is there: it runs this test");
@@ -59,6 +54,17 @@ fn build_all() -> PathBuf {
         finished.report()
     );
     target.join(TARGET).join("release")
+}
+
+/// The cargo that runs this test, for a build that inherits nothing of the one that it belongs to.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(belongs_to_the_outer_build) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Variables by which a cargo tells its own children about a build that is not this one: flags for

@@ -7,7 +7,7 @@
 //! A language that is not on the machine is skipped with a line that says so. In CI, where the
 //! variable `CI` is `true`, it is a failure instead.
 
-use crate::process;
+use crate::{guests, process};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const ENVIRONMENT_DIRECTORY: &str = ".test-env";
 /// A language with a client program in `tests/interop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// Python with pika, aio-pika and Celery, in a venv.
+    /// Python with pika, aio-pika, Celery, Qpid Proton and RabbitMQ's client of AMQP 1.0, in a venv.
     Python,
     /// Node with amqplib and rabbitmq-client.
     Node,
@@ -31,6 +31,8 @@ pub enum Language {
     Go,
     /// Java with RabbitMQ's client, fetched by Maven.
     Java,
+    /// Rust with fe2o3-amqp, in a package of its own. Its other clients run in the tests themselves.
+    Fe2o3,
 }
 
 /// How far the set-up got: what is missing stops it without an error.
@@ -61,6 +63,7 @@ impl Language {
             Self::Node => "node",
             Self::Go => "go",
             Self::Java => "java",
+            Self::Fe2o3 => "fe2o3",
         }
     }
 
@@ -82,6 +85,7 @@ impl Language {
             Self::Node => &["package.json", "package-lock.json", ".npmrc"],
             Self::Go => &["go.mod", "go.sum", "*.go"],
             Self::Java => &["pom.xml", "src/main/java/*.java"],
+            Self::Fe2o3 => &["Cargo.toml", "Cargo.lock", "src/*.rs"],
         }
     }
 
@@ -101,6 +105,7 @@ impl Language {
             Self::Node => set_up_node(&self.source(), &environment),
             Self::Go => set_up_go(&self.source(), &environment),
             Self::Java => set_up_java(&self.source(), &environment),
+            Self::Fe2o3 => set_up_fe2o3(&self.source(), &environment),
         }?;
         fs::write(stamp_path, stamp).expect("the stamp of the set-up");
         Ok(())
@@ -141,6 +146,7 @@ impl Language {
                 java.arg("-cp").arg(format!("{}:{}", classes.display(), class_path.trim())).arg("Main");
                 java
             }
+            Self::Fe2o3 => Command::new(environment.join("target/debug/interop")),
         }
     }
 }
@@ -243,13 +249,21 @@ fn set_up_java(source: &Path, environment: &Path) -> Step {
     )
 }
 
+fn set_up_fe2o3(source: &Path, environment: &Path) -> Step {
+    let mut cargo = guests::cargo();
+    cargo.args(["build", "--quiet", "--locked", "--target-dir"]).arg(environment.join("target"));
+    process::run_successfully(cargo.current_dir(source), guests::BUILD_MAX)
+        .map(|_| ())
+        .ok_or(Missing("cargo"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_language_has_its_lock_file() {
-        for language in [Language::Python, Language::Node, Language::Go, Language::Java] {
+        for language in [Language::Python, Language::Node, Language::Go, Language::Java, Language::Fe2o3] {
             assert!(!language.stamp().is_empty(), "{language:?}");
         }
     }
