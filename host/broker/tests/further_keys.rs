@@ -176,6 +176,33 @@ fn a_dead_letter_goes_by_its_keys_unless_its_queue_has_one() {
     }
 }
 
+/// As RabbitMQ: a letter that went on by a key of a queue's goes by its own keys no more, and has no others in its history.
+#[test]
+fn further_keys_end_where_a_queue_has_a_key_for_its_letters() {
+    let mut c = with_queues("direct", &["a", "b", "dead"]);
+    c.vhost.declare_queue(with_dead_letters("first", "x", Some("second")), c.id).unwrap();
+    c.vhost.declare_queue(with_dead_letters("second", "x", None), c.id).unwrap();
+    c.bind("x", BindTo::Queue(b"second"), "second");
+    assert_eq!(send(&mut c, ("", "first"), &[("CC", keys(&["b"]))], "1"), Published::Routed);
+    only(&mut c, "b");
+    for queue in ["first", "second"] {
+        let (tag, ..) = c.get(queue).unwrap();
+        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
+        c.client.dead_letter(&mut c.router);
+        c.bind("x", BindTo::Queue(b"dead"), "second");
+    }
+    assert_eq!(c.receivers(&["a", "b"]), HashSet::new());
+    let (_, properties) = only(&mut c, "dead");
+    let view = MessageView { properties: &properties, ..message("", "", b"") };
+    assert_eq!(view.header(&name("CC")), Some(keys(&["b"])), "it stays");
+    let Some(Value::List(deaths)) = view.header(&name("x-death")) else { panic!("no history") };
+    let went_by = deaths.iter().map(|death| {
+        let Value::Map(death) = death else { panic!("no death") };
+        death.iter().find(|(field, _)| field.as_text() == Some("routing-keys")).unwrap().1.clone()
+    });
+    assert_eq!(went_by.collect::<Vec<_>>(), [keys(&["second"]), keys(&["first", "b"])]);
+}
+
 #[test]
 fn it_is_told_where_a_message_with_further_keys_would_go() {
     for to in ["", "x"] {

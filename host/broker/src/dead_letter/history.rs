@@ -8,7 +8,7 @@
 //!   reason, queue        text
 //!   time                 of the first of these deaths
 //!   exchange             text, what the message was published to before it
-//!   routing-keys         list of text: the key, then the further ones
+//!   routing-keys         list of text: the key, then the further ones by which it went to its queues
 //! x-first-death-{exchange,queue,reason}, x-last-death-{exchange,queue,reason}  text
 //! ```
 //!
@@ -25,6 +25,7 @@ pub const DEATHS_MAX: usize = 128;
 const COUNT: &str = "count";
 const QUEUE: &str = "queue";
 const REASON: &str = "reason";
+const ROUTING_KEYS: &str = "routing-keys";
 
 /// A death.
 pub(super) struct Death<'a> {
@@ -43,6 +44,8 @@ pub(super) struct Recorded {
     /// The queues where the message died since it was last rejected, by their names: if it came to
     /// one of them again, that would be a cycle that no client has a part in.
     pub(super) since_rejected: Vec<Value>,
+    /// It went by its further keys too: no queue where it died before gave it a key of its own instead.
+    pub(super) goes_by_more_keys: bool,
 }
 
 type Entry = Vec<(Value, Value)>;
@@ -52,12 +55,13 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
     let queue = Value::string(death.queue);
     let reason = text(death.reason.as_str());
     let mut entries = if death.has_history { entries_of(message) } else { Vec::new() };
+    let goes_by_more_keys = !death.has_history || went_by_all_keys(message, entries.first());
     let known = entries
         .iter()
         .position(|entry| get(entry, QUEUE) == Some(&queue) && get(entry, REASON) == Some(&reason));
     let entry = match known {
         Some(place) => counted(entries.remove(place)),
-        None => new_entry(message, death, &queue, &reason),
+        None => new_entry(message, death, (&queue, &reason), goes_by_more_keys),
     };
     entries.insert(0, entry);
     entries.truncate(DEATHS_MAX);
@@ -81,7 +85,22 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
     changes.push(set("x-last-death-reason", reason));
     // It must not expire where it goes now.
     changes.push(Change::RemoveProperty { property: Property::Expiration });
-    Recorded { patch: changes.into_iter().collect(), since_rejected }
+    Recorded { patch: changes.into_iter().collect(), since_rejected, goes_by_more_keys }
+}
+
+/// Whether a message goes by the keys still that it had when it died last.
+fn went_by_all_keys(message: &MessageView<'_>, last: Option<&Entry>) -> bool {
+    match last.and_then(|entry| get(entry, ROUTING_KEYS)) {
+        Some(Value::List(keys)) => *keys == keys_of(message, true),
+        _ => true,
+    }
+}
+
+/// The routing key of a message, and its further ones if it went by those.
+fn keys_of(message: &MessageView<'_>, by_more_keys: bool) -> Vec<Value> {
+    let more = message.more_keys().unwrap_or_default().filter(|_| by_more_keys);
+    let more = more.iter().flat_map(|more| more.keys.iter().map(|key| &**key));
+    core::iter::once(message.routing_key).chain(more).map(Value::string).collect()
 }
 
 fn entries_of(message: &MessageView<'_>) -> Vec<Entry> {
@@ -92,7 +111,12 @@ fn entries_of(message: &MessageView<'_>) -> Vec<Entry> {
     tables.filter_map(|entry| if let Value::Map(entry) = entry { Some(entry) } else { None }).collect()
 }
 
-fn new_entry(message: &MessageView<'_>, death: &Death<'_>, queue: &Value, reason: &Value) -> Entry {
+fn new_entry(
+    message: &MessageView<'_>,
+    death: &Death<'_>,
+    (queue, reason): (&Value, &Value),
+    by_more_keys: bool,
+) -> Entry {
     let mut entry = Vec::with_capacity(7);
     if let Some(expiration) = message.property(Property::Expiration) {
         entry.push((text("original-expiration"), expiration));
@@ -102,10 +126,7 @@ fn new_entry(message: &MessageView<'_>, death: &Death<'_>, queue: &Value, reason
     entry.push((text(QUEUE), queue.clone()));
     entry.push((text("time"), Value::Timestamp(i64::try_from(death.now_ms).unwrap_or(i64::MAX))));
     entry.push((text("exchange"), Value::string(message.exchange)));
-    let more = message.more_keys().unwrap_or_default();
-    let more = more.iter().flat_map(|more| more.keys.iter().map(|key| &**key));
-    let keys = core::iter::once(message.routing_key).chain(more).map(Value::string).collect();
-    entry.push((text("routing-keys"), Value::List(keys)));
+    entry.push((text(ROUTING_KEYS), Value::List(keys_of(message, by_more_keys))));
     entry
 }
 

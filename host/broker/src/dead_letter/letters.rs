@@ -49,6 +49,8 @@ pub(super) struct Letter {
     shown: usize,
     /// The queues where it died since it was last rejected.
     since_rejected: Vec<Value>,
+    /// Its further keys are not dead headers.
+    goes_by_more_keys: bool,
     prepared: Prepared,
 }
 
@@ -98,6 +100,7 @@ impl Letters {
             patched: 0..0,
             shown: usize::MAX,
             since_rejected: Vec::new(),
+            goes_by_more_keys: true,
             prepared: Prepared::ToRoute,
         }));
     }
@@ -148,6 +151,7 @@ impl Letters {
         }
         letter.patched = start..patched.len();
         letter.since_rejected = recorded.since_rejected;
+        letter.goes_by_more_keys = recorded.goes_by_more_keys;
     }
 
     /// Shows the letters to what is attached to their queue. Those behind the first that has to wait
@@ -187,7 +191,7 @@ impl Letters {
     }
 
     /// The further routing keys of the dead letters whose exchange is to be asked. Where letters go by a key of
-    /// their queue's they go by that alone.
+    /// their queue's they go by that alone, and from then on: their headers stay and mean nothing.
     pub(super) fn more_keys(
         &self,
         interception: &Interception,
@@ -195,7 +199,8 @@ impl Letters {
     ) -> Vec<Option<Box<MoreKeys>>> {
         let of_letter = |letter: &Letter| {
             let message = interception.view(letter.shown, &outgoing(&self.source, &self.patched, letter, to));
-            message.more_keys().unwrap_or_default().filter(|_| to.routing_key.is_none())
+            let counts = to.routing_key.is_none() && letter.goes_by_more_keys;
+            message.more_keys().unwrap_or_default().filter(|_| counts)
         };
         self.to_route().map(|(_, letter)| of_letter(letter)).collect()
     }
