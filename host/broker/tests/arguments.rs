@@ -377,6 +377,13 @@ fn one_consumer_is_active_and_the_next_takes_over() {
     assert_eq!(consumer_of(&mut c), ["d"]);
     let exclusive = ConsumeSpec { exclusive: true, ..consumer("q", "e", 0) };
     assert!(matches!(c.client.consume(1, exclusive), Err(Refusal::ExclusiveUse { .. })));
+    // One of a higher priority does not take over, and is the next.
+    for (tag, priority) in [("f", 0), ("high", 5)] {
+        c.client.consume(1, consumer("q", tag, priority)).unwrap();
+    }
+    assert_eq!(consumer_of(&mut c), ["d"]);
+    c.client.cancel(1, b"d", &mut c.router);
+    assert_eq!(consumer_of(&mut c), ["high"]);
 }
 
 #[test]

@@ -134,3 +134,23 @@ fn a_quorum_queue_with_a_single_active_consumer_knows_no_exclusive_ones() {
         assert_eq!(c.client.consume(1, spec), Ok(name(tag)));
     }
 }
+
+#[test]
+fn of_what_a_quorum_queue_cannot_be_rabbitmqs_first_is_told() {
+    let c = Connection::first();
+    let arguments: Table = [(name("x-queue-type"), text("quorum"))].into_iter().collect();
+    for (durable, exclusive, auto_delete, property) in [
+        (false, true, true, "auto-delete"),
+        (false, false, true, "auto-delete"),
+        (false, true, false, "exclusive-owner"),
+        (false, false, false, "non-durable"),
+    ] {
+        let (name, arguments) = (name("q"), arguments.clone());
+        let spec = QueueSpec { name, durable, exclusive, auto_delete, arguments };
+        let refused = c.vhost.declare_queue(spec, c.id).map(drop).unwrap_err().to_string();
+        assert!(
+            refused.contains(&format!("invalid property '{property}' for queue 'q' in vhost '/'")),
+            "{refused}"
+        );
+    }
+}

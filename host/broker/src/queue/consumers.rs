@@ -217,9 +217,8 @@ impl Consumers {
     fn next_active(&self) -> Option<ConsumerKey> {
         let there = self.slots.iter().enumerate().filter_map(|(slot, place)| {
             let consumer = place.consumer.as_ref()?;
-            let priority = if self.by_priority { consumer.priority } else { 0 };
             Some((
-                (consumer.late == 0, priority),
+                (consumer.late == 0, consumer.priority),
                 core::cmp::Reverse(consumer.number),
                 ConsumerKey { slot: slot as u32, uses: place.uses },
             ))

@@ -386,11 +386,8 @@ impl<'a> Checked<'a> {
 
     fn is_for_quorum(&self) -> Result<(), Refusal> {
         let QueueSpec { name, durable, exclusive, auto_delete, .. } = self.spec;
-        let wrong = [
-            (!durable && !exclusive, "non-durable"),
-            (*exclusive, "exclusive-owner"),
-            (*auto_delete, "auto-delete"),
-        ];
+        let wrong =
+            [(*auto_delete, "auto-delete"), (*exclusive, "exclusive-owner"), (!durable, "non-durable")];
         match wrong.iter().find(|(is_wrong, _)| *is_wrong) {
             None => Ok(()),
             Some((_, property)) => {
