@@ -159,51 +159,6 @@ fn the_head_that_comes_back_to_a_full_queue_goes() {
     assert_eq!(c.drain_bodies("q"), ["2"]);
 }
 
-/// As what dies because of a publish: whoever gave back finds the letters where they belong.
-#[test]
-fn what_dies_because_something_came_back_is_sent_on_by_who_gave_it_back() {
-    let mut c = Connection::first();
-    c.declare("dead", &[]);
-    let [exchange, key] = letters();
-    c.declare("full", &[exchange.clone(), key.clone(), ("x-max-length", number(1))]);
-    c.declare("tried", &[exchange, key, quorum(), ("x-delivery-limit", number(0))]);
-    for queue in ["full", "tried"] {
-        c.put(queue, "1", None, None);
-        let (tag, ..) = c.get(queue).unwrap();
-        c.put(queue, "2", None, None);
-        c.requeue(tag, true);
-        assert_eq!(c.drain_bodies("dead"), ["1"], "{queue}");
-        // Its channel goes: that the housekeeper does.
-        c.get(queue).unwrap();
-        c.put(queue, "3", None, None);
-        c.client.close_channel(1, &mut c.router);
-        c.client.open_channel(1);
-        assert_eq!(c.client.dead_letters_waiting(), 0);
-        c.pass(0);
-        assert_eq!(c.drain_bodies("dead"), ["2"], "{queue}");
-    }
-}
-
-/// What could not be sent on when its connection ended is not counted once more, and does not come to life again.
-#[test]
-fn what_died_stays_dead_when_the_connection_ends() {
-    let mut c = Connection::first();
-    let strategy = ("x-dead-letter-strategy", text("at-least-once"));
-    let overflow = ("x-overflow", text("reject-publish"));
-    let [exchange, key] = letters();
-    c.declare("q", &[exchange, key, quorum(), strategy, overflow, ("x-delivery-limit", number(0))]);
-    c.put("q", "poison", None, None);
-    let (tag, ..) = c.get("q").unwrap();
-    c.requeue(tag, true);
-    assert_eq!((c.client.dead_letters_waiting(), c.ready("q")), (1, 0), "it has nowhere to go");
-    let mut other = c.sibling();
-    c.client.close(&mut c.router);
-    assert_eq!(other.ready("q"), 0);
-    other.declare("dead", &[quorum()]);
-    other.pass(0);
-    assert_eq!(told(&mut other, "dead").map(|(_, _, failed)| failed), Some(Some(1)));
-}
-
 #[test]
 fn what_a_consumer_is_about_to_take_does_not_make_a_queue_too_long() {
     let mut c = Connection::first();

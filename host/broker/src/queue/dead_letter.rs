@@ -1,7 +1,7 @@
 //! Where a queue's dead letters go, as its arguments or its policies say, how many went, and how they are copied.
 
-use super::{Queue, QueueSpec, slab::MessageRef};
-use crate::{dead_letter::Letters, equivalence};
+use super::{Keeping, Progress, Queue, QueueSpec, Settle, consumers::ConsumerKey, slab::MessageRef};
+use crate::{dead_letter::Letters, equivalence, store::Ranges};
 use alloc::{format, string::String, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering};
 use leveret_model::{Name, Refusal, Table, Value};
@@ -135,4 +135,49 @@ fn check_lengths(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+impl Queue {
+    /// [`Self::settle`], and tells the store at once.
+    pub(crate) fn settle_now(
+        self: &Arc<Self>,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        outcome: Settle,
+    ) {
+        let mut progress = Progress::default();
+        self.state.lock().let_letters_go(messages.len());
+        self.settle(messages, outcome, &mut progress);
+        if let Some(keeping) = &self.keeping {
+            progress.tell(&*keeping.store);
+        }
+    }
+
+    /// Settles messages that were handed out as accepted; what the store is to be told of that goes into `each`.
+    pub(crate) fn settle_with(
+        &self,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        each: impl FnMut(&Keeping, &[Ranges]),
+    ) {
+        let mut state = self.state.lock();
+        if state.is_deleted() {
+            return;
+        }
+        state.let_letters_go(messages.len());
+        state.settle(messages, Settle::Accepted);
+        state.serve();
+        state.take_settled(each);
+        state.report(&self.account);
+    }
+
+    /// Takes messages that were handed out from whoever had them, without settling them: they are
+    /// to be dead-lettered, and stay until then.
+    pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)]) {
+        let mut state = self.state.lock();
+        for (message, key) in messages {
+            state.lanes.mark_redelivered(*message);
+            state.let_go(*key, 1);
+        }
+        state.letters += messages.len() as u64;
+        state.serve();
+    }
 }

@@ -1,6 +1,7 @@
 //! How long a queue may be: what becomes of messages beyond that.
 //!
-//! What waits for consumers that can take it does not count: they are about to come for it.
+//! What waits for consumers that can take it does not count: they are about to come for it. Where publishes are refused
+//! beyond it, dead letters that are to be kept until a queue takes them count, or there would be any number of them.
 
 use super::{Queue, settings::Overflow, state::State};
 use crate::{dead_letter::DeathReason, later::Part};
@@ -64,7 +65,10 @@ impl State {
     /// Whether it would be too long with so many messages more, and so many bytes.
     fn is_long(&mut self, (messages, bytes): (u64, u64)) -> bool {
         let (awaited, ready) = (self.consumers.sole_credit(AWAITED_MAX) as usize, self.ready());
-        let counted = ready.saturating_sub(awaited) as u64;
+        let mut counted = ready.saturating_sub(awaited) as u64;
+        if self.settings.keeps_letters && self.settings.overflow == Overflow::RejectPublish {
+            counted += self.letters;
+        }
         let too_many = self.settings.max_length.is_some_and(|most| counted + messages > most);
         let is_counted = counted + messages > 0;
         let too_long = self.settings.max_length_bytes.is_some_and(|most| {

@@ -39,7 +39,7 @@ use crate::{
     origin::Sender,
     publish::Publish,
     receipt::Receipt,
-    store::{Kept, KeptId, Ranges},
+    store::{Kept, KeptId},
     traffic::QueueTraffic,
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -407,19 +407,6 @@ impl Queue {
         any
     }
 
-    /// [`Self::settle`], and tells the store at once.
-    pub(crate) fn settle_now(
-        self: &Arc<Self>,
-        messages: &[(MessageRef, Option<ConsumerKey>)],
-        outcome: Settle,
-    ) {
-        let mut progress = Progress::default();
-        self.settle(messages, outcome, &mut progress);
-        if let Some(keeping) = &self.keeping {
-            progress.tell(&*keeping.store);
-        }
-    }
-
     /// Settles messages that were handed out. What was in a deleted queue is gone already. What the store is to be
     /// told goes into `progress`.
     pub(crate) fn settle(
@@ -465,33 +452,6 @@ impl Queue {
         }
         state.pass_on(progress);
         Some(state)
-    }
-
-    /// Settles messages that were handed out as accepted; what the store is to be told of that goes into `each`.
-    pub(crate) fn settle_with(
-        &self,
-        messages: &[(MessageRef, Option<ConsumerKey>)],
-        each: impl FnMut(&Keeping, &[Ranges]),
-    ) {
-        let mut state = self.state.lock();
-        if state.is_deleted() {
-            return;
-        }
-        state.settle(messages, Settle::Accepted);
-        state.serve();
-        state.take_settled(each);
-        state.report(&self.account);
-    }
-
-    /// Takes messages that were handed out from whoever had them, without settling them: they are
-    /// to be dead-lettered, and stay until then.
-    pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)]) {
-        let mut state = self.state.lock();
-        for (message, key) in messages {
-            state.lanes.mark_redelivered(*message);
-            state.let_go(*key, 1);
-        }
-        state.serve();
     }
 
     /// Takes back messages that were handed out and did not reach anybody, as if they had not been.

@@ -87,6 +87,8 @@ pub struct QueueSettings {
     pub max_length_bytes: Option<u64>,
     /// What becomes of more.
     pub overflow: Overflow,
+    /// Dead letters stay until a queue takes them.
+    pub keeps_letters: bool,
     /// The greatest priority that is told from lower ones; `None` where priorities are not looked at.
     pub max_priority: Option<u8>,
     /// Of its consumers one is served, the others stand by.
@@ -127,6 +129,7 @@ impl QueueSettings {
                 Some("reject-publish-dlx") if !is_quorum => Overflow::RejectPublishDlx,
                 _ => Overflow::DropHead,
             },
+            keeps_letters: is_quorum && text("x-dead-letter-strategy") == Some("at-least-once"),
             max_priority: match number("x-max-priority") {
                 _ if is_quorum => Some(QUORUM_PRIORITY_MAX),
                 Some(most) => Some(u8::try_from(most).unwrap_or(u8::MAX)),

@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) dying: Vec<(MessageRef, DeathReason)>,
     /// What dies has somewhere to go.
     pub(super) has_letters: bool,
+    /// How many died, and are not where they should go yet.
+    pub(super) letters: u64,
     /// Scratch.
     pub(super) patched: Vec<u8>,
 }
@@ -95,6 +97,7 @@ impl State {
             is_counting: false,
             dying: Vec::new(),
             has_letters,
+            letters: 0,
             patched: Vec::new(),
         }
     }
@@ -356,10 +359,16 @@ impl State {
     /// A message that was taken dies: it is gone, or waits for being dead-lettered.
     pub(super) fn die(&mut self, message: MessageRef, reason: DeathReason) {
         if self.has_letters {
+            self.letters += 1;
             self.dying.push((message, reason));
         } else {
             self.forget(message);
         }
+    }
+
+    /// So many dead letters are where they should go, or as if they had not died.
+    pub(super) fn let_letters_go(&mut self, count: usize) {
+        self.letters = self.letters.saturating_sub(count as u64);
     }
 
     /// After any change that may let a consumer have something: tells the only one, or assigns
