@@ -4,6 +4,7 @@
 //! expectation: a program that does nothing fails.
 
 use crate::outage::Outage;
+use leveret_testkit::broker::Builder;
 use leveret_testkit::languages::Language;
 use leveret_testkit::{Broker, process, workspace};
 use std::process::Command;
@@ -25,8 +26,14 @@ fn run(language: Language, suite: &str, cases: usize) {
 
 /// The same with a broker that the program may have fail. It is always one of our own.
 fn run_with_outages(language: Language, suite: &str, cases: usize) {
+    let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16");
+    run_with_outages_of(builder, language, suite, cases);
+}
+
+/// The same with a broker that is started so.
+fn run_with_outages_of(builder: Builder, language: Language, suite: &str, cases: usize) {
     let Some(mut client) = language.client() else { return };
-    let outage = Outage::new(Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16"));
+    let outage = Outage::new(builder);
     client.arg(suite).env("AMQP_URL", outage.amqp_url()).env("CONTROL", outage.control());
     passes(&mut client, cases);
 }
@@ -35,12 +42,15 @@ fn run_with_outages(language: Language, suite: &str, cases: usize) {
 /// but a RabbitMQ of version 4.
 fn run_as_rabbitmq(language: Language, suite: &str, cases: usize) {
     let Some(mut client) = language.client() else { return };
-    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
-        .argument("--announced-product=RabbitMQ")
-        .argument("--announced-version=4.3.0")
-        .start();
+    let broker = as_rabbitmq().start();
     client.arg(suite).env("AMQP_URL", broker.amqp_url());
     passes(&mut client, cases);
+}
+
+fn as_rabbitmq() -> Builder {
+    Broker::builder(env!("CARGO_BIN_EXE_leveret"))
+        .argument("--announced-product=RabbitMQ")
+        .argument("--announced-version=4.3.0")
 }
 
 /// Runs a client program; it must end well with `cases` passed.
@@ -52,7 +62,7 @@ fn passes(client: &mut Command, cases: usize) {
 }
 
 mod python {
-    use super::{Language::Python, run, run_with_outages};
+    use super::{Language::Python, as_rabbitmq, run, run_as_rabbitmq, run_with_outages, run_with_outages_of};
 
     #[test]
     fn connections() {
@@ -127,6 +137,16 @@ mod python {
     #[test]
     fn amqp10() {
         run(Python, "amqp10", 15);
+    }
+
+    #[test]
+    fn amqp10_rabbitmq() {
+        run_as_rabbitmq(Python, "amqp10_rabbitmq", 10);
+    }
+
+    #[test]
+    fn amqp10_recovery() {
+        run_with_outages_of(as_rabbitmq(), Python, "amqp10_recovery", 2);
     }
 }
 
