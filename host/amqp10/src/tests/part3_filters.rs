@@ -320,7 +320,7 @@ fn a_message_in_a_queue_has_the_fields_that_it_came_with() {
             part(layout.footer),
         ]
         .concat();
-        let view = view(&Kept("amqp-1.0"), &kept);
+        let view = view(&Kept(crate::form::PROTOCOL), &kept);
         for (expression, is_redelivered) in [
             ("h.durable AND h.priority = 9 AND h.ttl = 60000 AND NOT h.first_acquirer", true),
             ("h.first_acquirer AND h.delivery_count = 0", false),
@@ -342,7 +342,7 @@ fn a_message_in_a_queue_has_the_fields_that_it_came_with() {
     let failed =
         section(descriptor::MESSAGE_ANNOTATIONS, MapBuilder::new().push(symbol("x-delivery-count"), 3_i64));
     let filter = compile(value(&described(0x468c_0000_0004_u64, "JMSXDeliveryCount = 4"))).unwrap();
-    assert!(filter.matches(&Queued::new(view(&Kept("amqp-1.0"), &failed), true), NOW_MS));
+    assert!(filter.matches(&Queued::new(view(&Kept(crate::form::PROTOCOL), &failed), true), NOW_MS));
 }
 
 #[test]
