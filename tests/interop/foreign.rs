@@ -136,7 +136,7 @@ mod python {
 
     #[test]
     fn amqp10() {
-        run(Python, "amqp10", 15);
+        run(Python, "amqp10", 20);
     }
 
     #[test]
@@ -175,7 +175,17 @@ mod node {
 
     #[test]
     fn amqp10() {
-        run(Node, "amqp10", 9);
+        run(Node, "amqp10", 11);
+    }
+
+    #[test]
+    fn amqp10_robust() {
+        run_with_outages(Node, "amqp10_robust", 2);
+    }
+
+    #[test]
+    fn tls() {
+        super::tls::run(Node, 3);
     }
 }
 
@@ -204,7 +214,12 @@ mod go {
 
     #[test]
     fn amqp10() {
-        run(Go, "amqp10", 10);
+        run(Go, "amqp10", 13);
+    }
+
+    #[test]
+    fn tls() {
+        super::tls::run(Go, 3);
     }
 }
 
@@ -239,7 +254,13 @@ mod java {
     /// Jakarta Messaging: Apache Qpid JMS.
     #[test]
     fn jms() {
-        run(Java, "jms", 6);
+        run(Java, "jms", 9);
+    }
+
+    /// Its failover.
+    #[test]
+    fn jms_failover() {
+        run_with_outages(Java, "jms_failover", 2);
     }
 }
 

@@ -25,7 +25,13 @@ var amqp10Cases = []testCase{
 	{"a credit that is given by hand", amqp10Credit},
 	{"what is settled when it is sent", amqp10Settled},
 	{"the other protocol's messages", amqp10Other},
+	{"dynamic nodes go with their links", amqp10Dynamic},
+	{"selectors choose messages", amqp10Selectors},
+	{"a null target leads where each message says", amqp10Anonymous},
 }
+
+// temporary is what RabbitMQ wants of those that ask for a dynamic node.
+var temporary = []string{"temporary-queue"}
 
 // dial10 opens a connection and a session.
 func dial10(options *amqp10.ConnOptions, session *amqp10.SessionOptions) (*amqp10.Conn, *amqp10.Session) {
@@ -102,8 +108,14 @@ func amqp10Outcomes(s *session) {
 	check(receiver.ReleaseMessage(limit(), next()))
 	again := next()
 	equal(again.Header.FirstAcquirer, false, "first acquirer")
-	check(receiver.ModifyMessage(limit(), again, &amqp10.ModifyMessageOptions{DeliveryFailed: true}))
-	check(receiver.RejectMessage(limit(), next(), &amqp10.Error{Condition: "own:reason"}))
+	added := amqp10.Annotations{"x-opt-why": "first", "x-opt-list": []any{"a", int64(1)}}
+	check(receiver.ModifyMessage(limit(), again, &amqp10.ModifyMessageOptions{DeliveryFailed: true, Annotations: added}))
+	again = next()
+	equal(again.Header.DeliveryCount, uint32(1), "delivery count")
+	for key, value := range added {
+		equal(again.Annotations[key], value, "an annotation that was added")
+	}
+	check(receiver.RejectMessage(limit(), again, &amqp10.Error{Condition: "own:reason"}))
 	equal(must(s.channel().QueueDeclarePassive(name, true, false, false, false, nil)).Messages, 0, "messages")
 	nobody := must(session.NewSender(limit(), "/exchanges/amq.fanout", nil))
 	receipt := must(nobody.SendWithReceipt(limit(), amqp10.NewMessage([]byte("m")), nil))
@@ -198,17 +210,6 @@ func amqp10Errors(s *session) {
 	name, address := durableQueue(s)
 	connection, session := dial10(nil, nil)
 	defer connection.Close()
-	condition := func(err error) amqp10.ErrCond {
-		var link *amqp10.LinkError
-		if errors.As(err, &link) && link.RemoteErr != nil {
-			return link.RemoteErr.Condition
-		}
-		var plain *amqp10.Error
-		if !errors.As(err, &plain) {
-			panic(fmt.Sprintf("no error of a link: %v", err))
-		}
-		return plain.Condition
-	}
 	_, err := session.NewSender(limit(), "/queues/none", nil)
 	equal(condition(err), amqp10.ErrCondNotFound, "no such queue")
 	_, err = session.NewReceiver(limit(), "none", nil)
@@ -221,6 +222,19 @@ func amqp10Errors(s *session) {
 		SASLType: amqp10.SASLTypePlain("guest", "wrong"),
 	})
 	equal(err != nil, true, "a wrong password")
+}
+
+// condition is that of an error that came with the end of a link, or instead of it.
+func condition(err error) amqp10.ErrCond {
+	var link *amqp10.LinkError
+	if errors.As(err, &link) && link.RemoteErr != nil {
+		return link.RemoteErr.Condition
+	}
+	var plain *amqp10.Error
+	if !errors.As(err, &plain) {
+		panic(fmt.Sprintf("no error of a link: %v", err))
+	}
+	return plain.Condition
 }
 
 func amqp10Credit(s *session) {
@@ -276,4 +290,69 @@ func amqp10Other(s *session) {
 	equal(came.Annotations["x-own"], any("a"), "annotation")
 	equal(came.ApplicationProperties, map[string]any{"plain": int64(4)}, "application properties")
 	equal(came.Header.Durable, true, "durable")
+}
+
+func amqp10Dynamic(*session) {
+	connection, session := dial10(nil, nil)
+	defer connection.Close()
+	receiver := must(session.NewReceiver(limit(), "", &amqp10.ReceiverOptions{DynamicAddress: true, SourceCapabilities: temporary}))
+	sender := must(session.NewSender(limit(), receiver.Address(), nil))
+	check(sender.Send(limit(), amqp10.NewMessage([]byte("reply")), nil))
+	came := must(receiver.Receive(limit(), nil))
+	equal(came.GetData(), []byte("reply"), "body")
+	check(receiver.AcceptMessage(limit(), came))
+	// It is of its connection.
+	other, foreign := dial10(nil, nil)
+	defer other.Close()
+	_, err := foreign.NewReceiver(limit(), receiver.Address(), nil)
+	equal(condition(err), amqp10.ErrCondResourceLocked, "another connection's queue")
+	check(receiver.Close(limit()))
+	_, err = session.NewReceiver(limit(), receiver.Address(), nil)
+	equal(condition(err), amqp10.ErrCondNotFound, "after the link")
+	made := must(session.NewSender(limit(), "", &amqp10.SenderOptions{DynamicAddress: true, TargetCapabilities: temporary}))
+	check(made.Send(limit(), amqp10.NewMessage([]byte("m")), nil))
+	receiver = must(session.NewReceiver(limit(), made.Address(), nil))
+	equal(must(receiver.Receive(limit(), nil)).GetData(), []byte("m"), "of a dynamic target")
+}
+
+func amqp10Selectors(s *session) {
+	name, address := durableQueue(s)
+	connection, session := dial10(nil, nil)
+	defer connection.Close()
+	sender := must(session.NewSender(limit(), address, nil))
+	for number := range 6 {
+		message := amqp10.NewMessage([]byte{byte(number)})
+		message.ApplicationProperties = map[string]any{"number": int64(number)}
+		check(sender.Send(limit(), message, nil))
+	}
+	selected := func(selector string) *amqp10.ReceiverOptions {
+		return &amqp10.ReceiverOptions{Credit: 10, Filters: []amqp10.LinkFilter{amqp10.NewSelectorFilter(selector)}}
+	}
+	receiver := must(session.NewReceiver(limit(), address, selected("number BETWEEN 2 AND 4")))
+	for _, number := range []byte{2, 3, 4} {
+		came := must(receiver.Receive(limit(), nil))
+		equal(came.GetData(), []byte{number}, "what was selected")
+		check(receiver.AcceptMessage(limit(), came))
+	}
+	check(receiver.Close(limit()))
+	equal(must(s.channel().QueueDeclarePassive(name, true, false, false, false, nil)).Messages, 3, "messages")
+	_, err := session.NewReceiver(limit(), address, selected("number BETWEEN 2"))
+	equal(condition(err), amqp10.ErrCondInvalidField, "a wrong selector")
+}
+
+func amqp10Anonymous(s *session) {
+	_, address := durableQueue(s)
+	connection, session := dial10(nil, nil)
+	defer connection.Close()
+	sender := must(session.NewSender(limit(), "", nil))
+	to := func(address string) *amqp10.Message {
+		message := amqp10.NewMessage([]byte("m"))
+		message.Properties = &amqp10.MessageProperties{To: &address}
+		return message
+	}
+	check(sender.Send(limit(), to(address), nil))
+	equal(condition(sender.Send(limit(), to("/exchanges/none/k"), nil)), amqp10.ErrCondNotFound, "no such exchange")
+	equal(condition(sender.Send(limit(), amqp10.NewMessage(nil), nil)), amqp10.ErrCondPreconditionFailed, "no address")
+	receiver := must(session.NewReceiver(limit(), address, nil))
+	equal(must(receiver.Receive(limit(), nil)).GetData(), []byte("m"), "body")
 }

@@ -22,11 +22,12 @@ var suites = map[string][]testCase{
 	"errors":    errorCases,
 	"recovery":  recoveryCases,
 	"amqp10":    amqp10Cases,
+	"tls":       tlsCases,
 }
 
 func main() {
 	if len(os.Args) != 2 || suites[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: interop messages|exchanges|errors|recovery|amqp10")
+		fmt.Fprintln(os.Stderr, "usage: interop messages|exchanges|errors|recovery|amqp10|tls")
 		os.Exit(2)
 	}
 	failed := false

@@ -120,6 +120,65 @@ module.exports = {
     });
   },
 
+  async 'what modified adds comes with the message again, and with its dead letter'(connection) {
+    const letters = await queue(connection);
+    for (const kind of ['classic', 'quorum']) {
+      const { address } = await queue(connection, {
+        arguments: { 'x-queue-type': kind, 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': letters.name },
+      });
+      await dial(async (amqp10) => {
+        const link = await sender(amqp10, address);
+        await send(link, { body: 'm', durable: true });
+        const receiver = amqp10.open_receiver({ source: address, credit_window: 0, autoaccept: false });
+        const take = async () => {
+          const came = next(receiver, 'message');
+          receiver.add_credit(1);
+          return came;
+        };
+        const first = await take();
+        assert.deepEqual([first.message.first_acquirer, first.message.delivery_count ?? 0], [true, 0]);
+        first.delivery.modified({
+          delivery_failed: true, undeliverable_here: false,
+          message_annotations: { 'x-opt-why': 'first', 'x-opt-list': ['a', 1] },
+        });
+        const again = await take();
+        assert.deepEqual([again.message.first_acquirer ?? false, again.message.delivery_count], [false, 1]);
+        assert.equal(again.message.message_annotations['x-opt-why'], 'first');
+        assert.deepEqual(again.message.message_annotations['x-opt-list'], ['a', 1]);
+        again.delivery.modified({
+          delivery_failed: true, undeliverable_here: true, message_annotations: { 'x-opt-why': 'second' },
+        });
+        const dead = amqp10.open_receiver({ source: letters.address, credit_window: 1 });
+        const letter = (await next(dead, 'message')).message;
+        assert.equal(letter.message_annotations['x-opt-why'], 'second');
+        assert.equal(letter.message_annotations['x-first-death-reason'], 'rejected');
+      });
+    }
+  },
+
+  async 'dynamic nodes go with their links'() {
+    await dial(async (amqp10) => {
+      const node = { dynamic: true, capabilities: ['temporary-queue'] };
+      const receiver = amqp10.open_receiver({ source: node, credit_window: 0 });
+      await next(receiver, 'receiver_open');
+      const { address } = receiver.source;
+      const link = await sender(amqp10, address);
+      const came = next(receiver, 'message');
+      receiver.add_credit(1);
+      assert.equal(await send(link, { body: 'reply' }), 'accepted');
+      assert.equal((await came).message.body, 'reply');
+      receiver.close();
+      await next(receiver, 'receiver_close');
+      assert.equal(await send(link, { body: 'late' }), 'released');
+      const late = amqp10.open_receiver({ source: address });
+      assert.equal((await next(late, 'receiver_error')).receiver.error.condition, 'amqp:not-found');
+      const made = await sender(amqp10, node);
+      assert.equal(await send(made, { body: 'm' }), 'accepted');
+      const own = amqp10.open_receiver({ source: made.target.address, credit_window: 1 });
+      assert.equal((await next(own, 'message')).message.body, 'm');
+    });
+  },
+
   async 'receiver settle mode second, both ways'(connection) {
     const { channel, name, address } = await queue(connection);
     await dial(async (amqp10) => {

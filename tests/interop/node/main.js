@@ -7,7 +7,7 @@
 
 const harness = require('./harness');
 
-const suites = ['messages', 'exchanges', 'errors', 'robust', 'amqp10'];
+const suites = ['messages', 'exchanges', 'errors', 'robust', 'amqp10', 'amqp10_robust', 'tls'];
 const suite = process.argv[2];
 if (!suites.includes(suite)) {
   console.error(`usage: main.js ${suites.join('|')}`);

@@ -8,11 +8,11 @@ import harness
 import pika
 from harness import case, counts, equal, unique
 from proton import (
-    UNDESCRIBED, Array, Data, Delivery, Message, byte, char, decimal64, float32,
+    UNDESCRIBED, Array, Data, Delivery, Link, Message, byte, char, decimal64, float32,
     int32, short, symbol, timestamp, ubyte, uint, ulong, ushort,
 )
-from proton.handlers import MessagingHandler
-from proton.reactor import AtMostOnce, Container, Selector
+from proton.handlers import MessagingHandler, TransactionHandler
+from proton.reactor import AtMostOnce, Container, LinkOption, Selector
 from proton.utils import BlockingConnection, LinkDetached
 
 WAIT = harness.EVENT_WAIT_MAX
@@ -324,6 +324,179 @@ def selectors_share_a_queue(connection):
                 equal("at character 9" in str(refused), True, str(refused))
             else:
                 raise AssertionError("a wrong selector was taken")
+
+
+@case
+def what_modified_adds_comes_again(connection):
+    for kind in ("classic", "quorum"):
+        _, letters, letters_address = queue_of(connection)
+        _, _, address = queue_of(connection, arguments={
+            "x-queue-type": kind, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": letters,
+        })
+        with dial() as amqp10:
+            amqp10.create_sender(address).send(Message(body="m", durable=True))
+            receiver = amqp10.create_receiver(address, credit=1)
+
+            def modify(annotations, undeliverable):
+                message = receiver.receive(timeout=WAIT)
+                delivery = receiver.fetcher.unsettled.popleft()
+                delivery.local.failed, delivery.local.undeliverable = True, undeliverable
+                delivery.local.annotations = {symbol(key): value for key, value in annotations.items()}
+                delivery.update(Delivery.MODIFIED)
+                delivery.settle()
+                return message
+
+            modify({"x-opt-why": "first", "x-opt-map": {"k": [1, None]}}, False)
+            came = modify({"x-opt-why": "second"}, True)
+            equal((came.annotations["x-opt-why"], came.annotations["x-opt-map"], came.delivery_count),
+                  ("first", {"k": [1, None]}, 1), kind)
+            letter = take(amqp10.create_receiver(letters_address, credit=1))
+            equal((letter.annotations["x-opt-why"], letter.annotations["x-opt-map"]), ("second", {"k": [1, None]}), kind)
+
+
+class Temporary(LinkOption):
+    """What RabbitMQ wants of those that ask for a dynamic node."""
+
+    def apply(self, link):
+        terminus = link.target if link.is_sender else link.source
+        terminus.dynamic = True
+        terminus.capabilities.put_array(False, Data.SYMBOL)
+        terminus.capabilities.enter()
+        terminus.capabilities.put_symbol(symbol("temporary-queue"))
+        terminus.capabilities.exit()
+
+
+@case
+def requests_are_answered_at_a_dynamic_node(connection):
+    _, _, address = queue_of(connection)
+    with dial() as client, dial() as server:
+        replies = client.create_receiver(None, credit=1, dynamic=True, options=Temporary())
+        place = replies.remote_source.address
+        client.create_sender(address).send(Message(body="question", reply_to=place, correlation_id=5))
+        request = take(server.create_receiver(address, credit=1))
+        answers = server.create_sender(None)
+        answers.send(Message(address=request.reply_to, correlation_id=request.correlation_id, body="answer"))
+        reply = take(replies)
+        equal((reply.body, reply.correlation_id), ("answer", 5))
+        try:
+            server.create_receiver(place)
+        except LinkDetached as refused:
+            equal(refused.condition, "amqp:resource-locked")
+        else:
+            raise AssertionError("another connection's dynamic node was attached")
+        replies.close()
+        try:
+            client.create_sender(place)
+        except LinkDetached as refused:
+            equal(refused.condition, "amqp:not-found")
+        else:
+            raise AssertionError("a dynamic node outlived its link")
+
+
+@case
+def links_end_with_their_queue(connection):
+    channel, name, address = queue_of(connection)
+    with dial() as amqp10:
+        sender, receiver = amqp10.create_sender(address), amqp10.create_receiver(address, credit=1)
+        channel.queue_delete(name)
+        try:
+            receiver.receive(timeout=WAIT)
+        except LinkDetached as detached:
+            equal(detached.condition, "amqp:resource-deleted")
+        else:
+            raise AssertionError("something came from a queue that is gone")
+        delivery = sender.link.send(Message(body="late"))
+        amqp10.wait(lambda: delivery.settled)
+        equal(delivery.remote_state, Delivery.RELEASED)
+
+
+@case
+def settled_second(connection):
+    channel, name, address = queue_of(connection)
+    with dial() as amqp10:
+        sender = amqp10.create_sender(address, options=Second())
+        delivery = sender.link.send(Message(body="m"))
+        amqp10.wait(lambda: delivery.remote_state)
+        equal((delivery.remote_state, delivery.settled), (Delivery.ACCEPTED, False), "before it is settled")
+        delivery.settle()
+        receiver = amqp10.create_receiver(address, credit=1, options=Second())
+        equal(receiver.receive(timeout=WAIT).body, "m")
+        delivery = receiver.fetcher.unsettled.popleft()
+        delivery.update(Delivery.ACCEPTED)
+        amqp10.wait(lambda: delivery.settled)
+        delivery.settle()
+        equal(counts(channel, name)[0], 0)
+
+
+class Second(LinkOption):
+    """The receiver settles after the sender."""
+
+    def apply(self, link):
+        link.rcv_settle_mode = Link.RCV_SECOND
+
+
+class Transfers(MessagingHandler, TransactionHandler):
+    """Moves messages in transactions: commits those with an even number, and aborts the others once."""
+
+    def __init__(self, url, source, target, wanted):
+        super().__init__(prefetch=0, auto_accept=False)
+        self.url, self.source, self.target, self.wanted = url, source, target, wanted
+        self.aborted, self.moved = set(), []
+
+    def on_start(self, event):
+        self.connection = event.container.connect(self.url, allowed_mechs="PLAIN", reconnect=False)
+        self.container = event.container
+        self.sender = event.container.create_sender(self.connection, self.target)
+        self.receiver = event.container.create_receiver(self.connection, self.source)
+        self.receiver.flow(1)
+
+    def on_message(self, event):
+        self.number, self.delivery = event.message.body, event.delivery
+        self.container.declare_transaction(self.connection, handler=self)
+
+    def on_transaction_declared(self, event):
+        transaction = event.transaction
+        transaction.send(self.sender, Message(body=self.number))
+        transaction.accept(self.delivery)
+        if self.number % 2 == 0 or self.number in self.aborted:
+            transaction.commit()
+        else:
+            self.aborted.add(self.number)
+            transaction.abort()
+
+    def on_transaction_committed(self, event):
+        self.delivery.settle()
+        self.moved.append(self.number)
+        if len(self.moved) == self.wanted:
+            self.connection.close()
+        else:
+            self.receiver.flow(1)
+
+    def on_transaction_aborted(self, event):
+        # The client releases the message then.
+        self.receiver.flow(1)
+
+    def on_transaction_commit_failed(self, event):
+        raise AssertionError("a commit failed")
+
+    def on_transaction_declare_failed(self, event):
+        raise AssertionError("no transaction")
+
+
+@case
+def transactions_move_messages(connection):
+    channel, source, source_address = queue_of(connection)
+    _, target, target_address = queue_of(connection)
+    with dial() as amqp10:
+        sender = amqp10.create_sender(source_address)
+        for number in range(10):
+            sender.send(Message(body=number))
+    place = harness.parameters()
+    url = f"amqp://{place.credentials.username}:{place.credentials.password}@{place.host}:{place.port}"
+    transfers = Transfers(url, source_address, target_address, 10)
+    Container(transfers).run()
+    equal((sorted(transfers.moved), sorted(transfers.aborted)), (list(range(10)), [1, 3, 5, 7, 9]))
+    equal((counts(channel, source)[0], counts(channel, target)[0]), (0, 10))
 
 
 @case

@@ -1,11 +1,17 @@
 import com.rabbitmq.client.Channel;
+import jakarta.jms.BytesMessage;
 import jakarta.jms.Connection;
+import jakarta.jms.DeliveryMode;
 import jakarta.jms.InvalidSelectorException;
 import jakarta.jms.JMSException;
+import jakarta.jms.MapMessage;
 import jakarta.jms.Message;
 import jakarta.jms.MessageConsumer;
 import jakarta.jms.MessageProducer;
+import jakarta.jms.ObjectMessage;
 import jakarta.jms.Queue;
+import jakarta.jms.StreamMessage;
+import jakarta.jms.TemporaryQueue;
 import jakarta.jms.TextMessage;
 import java.net.URI;
 import java.util.LinkedHashMap;
@@ -26,6 +32,9 @@ final class Jms {
         cases.put("what a transaction rolls back comes again to its selector", session -> dial(session, Jms::rollsBack));
         cases.put("what a transaction commits is sent and gone", session -> dial(session, Jms::commits));
         cases.put("a login by SCRAM-SHA-256", session -> dial(session, "SCRAM-SHA-256", Jms::selects));
+        cases.put("requests are answered at a temporary queue", session -> dial(session, Jms::answers));
+        cases.put("what is recovered comes again and is counted", session -> dial(session, Jms::recovers));
+        cases.put("messages of every type come as they went", session -> dial(session, Jms::types));
         return cases;
     }
 
@@ -147,5 +156,89 @@ final class Jms {
         session.commit();
         session.close();
         equal(channel.messageCount(queue), 1L);
+    }
+
+    private static void answers(Connection connection, String queue, Channel channel) throws Exception {
+        jakarta.jms.Session session = connection.createSession(jakarta.jms.Session.AUTO_ACKNOWLEDGE);
+        TemporaryQueue replies = session.createTemporaryQueue();
+        MessageConsumer answered = session.createConsumer(replies);
+        MessageProducer requests = session.createProducer(queue(session, queue));
+        MessageConsumer server = session.createConsumer(queue(session, queue));
+        // It sends to where each message says.
+        MessageProducer answers = session.createProducer(null);
+        for (int number = 0; number < 10; number++) {
+            TextMessage request = session.createTextMessage("m" + number);
+            request.setJMSReplyTo(replies);
+            request.setJMSCorrelationID("c" + number);
+            requests.send(request);
+            TextMessage came = (TextMessage) server.receive(WAIT_MS);
+            TextMessage answer = session.createTextMessage("to " + came.getText());
+            answer.setJMSCorrelationID(came.getJMSCorrelationID());
+            answers.send(came.getJMSReplyTo(), answer);
+            TextMessage reply = (TextMessage) answered.receive(WAIT_MS);
+            equal(reply.getText() + " " + reply.getJMSCorrelationID(), "to m" + number + " c" + number);
+        }
+        answered.close();
+        replies.delete();
+        session.close();
+    }
+
+    private static void recovers(Connection connection, String queue, Channel channel) throws Exception {
+        jakarta.jms.Session session = connection.createSession(jakarta.jms.Session.CLIENT_ACKNOWLEDGE);
+        send(session, queue, 3);
+        MessageConsumer consumer = session.createConsumer(queue(session, queue));
+        equal(take(consumer, 3), "m0 m1 m2 ");
+        session.recover();
+        for (int number = 0; number < 3; number++) {
+            TextMessage again = (TextMessage) consumer.receive(WAIT_MS);
+            equal(again.getText() + " " + again.getJMSRedelivered(), "m" + number + " true");
+            equal(again.getIntProperty("JMSXDeliveryCount"), 2);
+            if (number == 2) {
+                again.acknowledge();
+            }
+        }
+        session.close();
+        equal(channel.messageCount(queue), 0L);
+    }
+
+    private static void types(Connection connection, String queue, Channel channel) throws Exception {
+        jakarta.jms.Session session = connection.createSession(jakarta.jms.Session.AUTO_ACKNOWLEDGE);
+        MessageProducer producer = session.createProducer(queue(session, queue));
+        MessageConsumer consumer = session.createConsumer(queue(session, queue));
+        byte[] large = new byte[3_000_000];
+        new java.util.Random(1).nextBytes(large);
+        BytesMessage bytes = session.createBytesMessage();
+        bytes.writeBytes(large);
+        bytes.setByteProperty("byte", (byte) -1);
+        bytes.setDoubleProperty("double", 0.5);
+        bytes.setLongProperty("long", Long.MIN_VALUE);
+        producer.send(bytes, DeliveryMode.NON_PERSISTENT, 7, 60_000);
+        BytesMessage came = (BytesMessage) consumer.receive(WAIT_MS);
+        byte[] read = new byte[large.length];
+        equal(came.readBytes(read), large.length);
+        equal(java.util.Arrays.equals(read, large), true);
+        equal(came.getByteProperty("byte") + " " + came.getDoubleProperty("double"), "-1 0.5");
+        equal(came.getLongProperty("long"), Long.MIN_VALUE);
+        equal(came.getJMSPriority() + " " + came.getJMSDeliveryMode(), 7 + " " + DeliveryMode.NON_PERSISTENT);
+        equal(came.getJMSExpiration() > came.getJMSTimestamp(), true);
+        MapMessage map = session.createMapMessage();
+        map.setString("text", "x");
+        map.setChar("char", 'c');
+        map.setBytes("bytes", new byte[] {0, -1});
+        producer.send(map);
+        MapMessage second = (MapMessage) consumer.receive(WAIT_MS);
+        equal(second.getString("text") + second.getChar("char") + second.getBytes("bytes").length, "xc2");
+        StreamMessage stream = session.createStreamMessage();
+        stream.writeShort((short) 5);
+        stream.writeFloat(0.25f);
+        stream.writeBoolean(true);
+        producer.send(stream);
+        StreamMessage third = (StreamMessage) consumer.receive(WAIT_MS);
+        equal(third.readShort() + " " + third.readFloat() + " " + third.readBoolean(), "5 0.25 true");
+        producer.send(session.createObjectMessage(new java.util.ArrayList<>(java.util.List.of("a", 1))));
+        equal(((ObjectMessage) consumer.receive(WAIT_MS)).getObject(), java.util.List.of("a", 1));
+        producer.send(session.createMessage());
+        equal(consumer.receive(WAIT_MS) != null, true);
+        session.close();
     }
 }

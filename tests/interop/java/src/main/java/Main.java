@@ -10,7 +10,8 @@ public final class Main {
     private static final Map<String, Supplier<Map<String, Case>>> SUITES =
             Map.of(
                     "messages", Messages::cases, "exchanges", Exchanges::cases, "errors", Errors::cases,
-                    "recovery", Recovery::cases, "amqp10", Amqp10::cases, "jms", Jms::cases);
+                    "recovery", Recovery::cases, "amqp10", Amqp10::cases, "jms", Jms::cases,
+                    "jms_failover", JmsFailover::cases);
 
     private Main() {}
 
@@ -21,7 +22,7 @@ public final class Main {
 
     public static void main(String[] arguments) {
         if (arguments.length != 1 || !SUITES.containsKey(arguments[0])) {
-            System.err.println("usage: Main messages|exchanges|errors|recovery|amqp10|jms");
+            System.err.println("usage: Main messages|exchanges|errors|recovery|amqp10|jms|jms_failover");
             System.exit(2);
         }
         boolean failed = false;

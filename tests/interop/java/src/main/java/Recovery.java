@@ -41,7 +41,7 @@ final class Recovery {
     }
 
     /** Has the broker fail (cut, restart, kill); returns when it is there again. */
-    private static void outage(String kind) throws IOException {
+    static void outage(String kind) throws IOException {
         String[] control = System.getenv("CONTROL").split(":");
         try (Socket socket = new Socket(control[0], Integer.parseInt(control[1]))) {
             socket.setSoTimeout(3000 * Session.EVENT_WAIT_MAX_SECONDS);
