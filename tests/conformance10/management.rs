@@ -417,3 +417,20 @@ fn responses_do_not_reach_the_next_session_or_link() {
         assert_eq!(managing.status("GET", "/queues/none", NOTHING), "404");
     });
 }
+
+/// 2.7.1: connections are listed with their clients' containers, by which RabbitMQ's clients find their own.
+#[test]
+fn connections_are_listed_with_their_containers() {
+    with_bystander(|broker| {
+        let _other = Other::new(broker);
+        let url = format!("http://{}/api/connections", broker.http_address());
+        let told = ureq::get(url).header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=").call().unwrap();
+        let told: Vec<serde_json::Value> =
+            serde_json::from_slice(&told.into_body().read_to_vec().unwrap()).unwrap();
+        for connection in &told {
+            let container = (connection["protocol"] == "AMQP 1-0").then_some("peer");
+            assert_eq!(connection.get("container_id").and_then(|id| id.as_str()), container, "{connection}");
+        }
+        assert_eq!(told.len(), 2);
+    });
+}

@@ -9,7 +9,7 @@ use super::{
     path::Names,
     stats,
 };
-use crate::live::About;
+use crate::{amqp10, live::About};
 use axum::{
     Extension, Json,
     extract::State,
@@ -210,11 +210,18 @@ fn given_name(about: &About) -> Option<String> {
     about.client.get(b"connection_name").and_then(|name| name.as_text()).map(str::to_owned)
 }
 
+/// The container of a client of AMQP 1.0 (2.7.1), by which RabbitMQ's clients find their connections.
+fn container_id(about: &About) -> Option<String> {
+    let container = about.client.get(b"container_id").filter(|_| about.protocol == amqp10::PROTOCOL);
+    container.and_then(|id| id.as_text()).map(str::to_owned)
+}
+
 fn describe(api: &Api, about: &About) -> ConnectionJson {
     ConnectionJson {
         name: about.name.clone(),
         node: nodes::name(api),
         user_provided_name: given_name(about),
+        container_id: container_id(about),
         user: about.user.to_text(),
         vhost: about.vhost.to_text(),
         protocol: about.protocol,

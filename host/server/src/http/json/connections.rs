@@ -14,6 +14,9 @@ pub struct ConnectionJson {
     /// What its client calls it, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_provided_name: Option<String>,
+    /// Of AMQP 1.0: the client's container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
     /// As whom.
     pub user: String,
     /// In which virtual host.
