@@ -165,7 +165,8 @@ fn discharges_are_done_in_their_order_while_a_type_is_asked() {
 #[test]
 fn who_sends_waits_while_memory_is_short() {
     const HALF: u32 = 500;
-    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=64").start();
+    let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=64");
+    let broker = builder.argument("--memory-paging-percent=100").start();
     let queue = Other::new(&broker).queue(&[]);
     let address = queue_address(&queue);
     let mut peer = Peer::begun(&broker);

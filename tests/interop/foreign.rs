@@ -27,7 +27,7 @@ fn run(language: Language, suite: &str, cases: usize) {
 /// The same with a broker that the program may have fail. It is always one of our own.
 fn run_with_outages(language: Language, suite: &str, cases: usize) {
     let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16");
-    run_with_outages_of(builder, language, suite, cases);
+    run_with_outages_of(builder.argument("--memory-paging-percent=100"), language, suite, cases);
 }
 
 /// The same with a broker that is started so.

@@ -129,7 +129,9 @@ fn blocked(broker: &Broker, begun: Option<u16>) -> (RawConnection, u32) {
 }
 
 fn small_broker() -> Broker {
-    Broker::builder(BINARY).argument("--memory-mib=16").http_listen("none").start()
+    // What nobody has taken stays in memory.
+    let builder = Broker::builder(BINARY).argument("--memory-mib=16").argument("--memory-paging-percent=100");
+    builder.http_listen("none").start()
 }
 
 /// Its acks count, so that it relieves itself; what it published meanwhile comes then, in order, and is confirmed.

@@ -1,8 +1,10 @@
-//! Named limits, reached on purpose, and the clean stop. `plugins` has those of plugins.
+//! Named limits, reached on purpose, and the clean stop. `plugins` has those of plugins, `paged` what goes to disk for want
+//! of memory.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod blocked;
+mod paged;
 mod plugins;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
@@ -44,7 +46,8 @@ fn publishers_wait_for_memory_and_get_on_again() {
     const PUBLISHERS: usize = 8;
     const MESSAGES: usize = 256;
     const BODY_BYTES: usize = 256 * 1024;
-    let broker = Broker::builder(BINARY).argument("--memory-mib").argument(MEMORY_MIB).start();
+    let builder = Broker::builder(BINARY).argument("--memory-mib").argument(MEMORY_MIB);
+    let broker = builder.argument("--memory-paging-percent=100").start();
     on_broker(&broker, async |broker| {
         let consuming = connect(broker).await;
         let channel = consuming.create_channel().await.unwrap();

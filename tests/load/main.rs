@@ -124,6 +124,7 @@ fn held_back(more: &str) -> Value {
     const RATE: u64 = 4000;
     let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
         .argument("--memory-mib=16")
+        .argument("--memory-paging-percent=100")
         .http_listen("none")
         .start();
     let load = format!("-c 0 -s {BODY_BYTES} -r {RATE} {more} --seconds 1 --warm-up 0");

@@ -106,7 +106,8 @@ fn half_a_million_small_messages_at_64_bytes_each() {
 fn a_consumer_that_does_not_read_costs_no_memory() {
     const MESSAGES: usize = 4096;
     const BODY_BYTES: usize = 64 * 1024;
-    let broker = Broker::builder(BINARY).argument("--memory-mib=16").http_listen("none").start();
+    let broker = Broker::builder(BINARY).argument("--memory-mib=16").argument("--memory-paging-percent=100");
+    let broker = broker.http_listen("none").start();
     let before = resident_bytes(&broker);
     let mut consumer = RawConnection::open_with_channel(broker.address());
     let queue = consumer.declare_queue(1);
@@ -148,7 +149,8 @@ fn publishers_that_do_not_wait_cost_no_memory() {
     const PUBLISHERS: usize = 64;
     const MESSAGES: usize = 128;
     const BODY_BYTES: usize = 64 * 1024;
-    let broker = Broker::builder(BINARY).argument("--memory-mib=16").http_listen("none").start();
+    let broker = Broker::builder(BINARY).argument("--memory-mib=16").argument("--memory-paging-percent=100");
+    let broker = broker.http_listen("none").start();
     let before = resident_bytes(&broker);
     let mut consumer = RawConnection::open_with_channel(broker.address());
     let queue = consumer.declare_queue(1);

@@ -151,6 +151,11 @@ impl Vhost {
         })
     }
 
+    /// Where its queues write what memory has no room for, if they do.
+    pub(crate) fn pager(&self) -> Option<Arc<dyn Store>> {
+        (self.store.keeps() && self.memory().may_page()).then(|| self.store.clone())
+    }
+
     /// Where a queue's messages are kept, if it is one that outlives the process.
     pub(crate) fn keeping(&self, spec: &QueueSpec) -> Option<Keeping> {
         let is_kept = spec.durable && !spec.exclusive && self.store.keeps();

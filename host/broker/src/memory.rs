@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 pub struct MemoryAccount {
     bytes: AtomicU64,
     watermark_bytes: u64,
+    paging_bytes: u64,
     waiting: AtomicBool,
     waiters: Mutex<Vec<Arc<dyn Wake>>>,
     /// Who can let go of something.
@@ -26,16 +27,35 @@ pub struct MemoryAccount {
 }
 
 impl MemoryAccount {
-    /// An empty account. At `watermark_bytes` and above it is over its watermark.
+    /// An empty account. At `watermark_bytes` and above it is over its watermark; above the half of it queues page.
     #[must_use]
     pub fn new(watermark_bytes: u64) -> Self {
         Self {
             bytes: AtomicU64::new(0),
             watermark_bytes,
+            paging_bytes: watermark_bytes / 2,
             waiting: AtomicBool::new(false),
             waiters: Mutex::default(),
             relievers: Mutex::default(),
         }
+    }
+
+    /// Above that part of the watermark queues page, in hundredths; from 100 on they never do.
+    #[must_use]
+    pub fn paging_from(mut self, percent: u8) -> Self {
+        let part = || (u128::from(self.watermark_bytes) * u128::from(percent) / 100) as u64;
+        self.paging_bytes = if percent < 100 { part() } else { u64::MAX };
+        self
+    }
+
+    /// Whether queues may write to the store what they have no room for in memory, if it comes to that.
+    pub(crate) fn may_page(&self) -> bool {
+        self.paging_bytes < u64::MAX
+    }
+
+    /// Whether they are to do so now.
+    pub(crate) fn pages(&self) -> bool {
+        self.bytes() > self.paging_bytes
     }
 
     /// How many bytes are charged now.

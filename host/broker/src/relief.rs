@@ -1,6 +1,6 @@
 //! Memory is short, and publishers are held back: queues keep no more of their messages in memory than they have to.
 //!
-//! A queue lets go by itself of what can be read again, but only when it gets more; one that nobody publishes to any
+//! A queue lets go by itself of what can be read again, and writes pages of what else it has, but only when it gets more; one that nobody publishes to any
 //! more keeps what it has. So that the relief does not depend on consumers, the housekeeper goes round all queues of
 //! its virtual host for as long as the account is over its watermark.
 
@@ -42,8 +42,8 @@ impl Vhost {
             if now_ms < next_ms {
                 return Some(next_ms);
             }
-            let kept = self.queues().into_iter().filter(|queue| queue.keeping().is_some());
-            relief.queues = kept.map(|queue| Arc::downgrade(&queue)).collect();
+            let all = self.queues().into_iter().filter(|queue| queue.can_relieve());
+            relief.queues = all.map(|queue| Arc::downgrade(&queue)).collect();
             relief.next_ms = now_ms.saturating_add(RELIEF_EVERY_MS);
         }
         let left = relief.queues.len().saturating_sub(PIECE_MAX);

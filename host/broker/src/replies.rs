@@ -76,7 +76,7 @@ impl Vhost {
     pub(crate) fn make_replies(&self) -> Arc<Queue> {
         let spec = QueueSpec { name: names::made(PREFIX), auto_delete: true, ..QueueSpec::default() };
         let id = QueueId(topology::next_id());
-        let queue = Arc::new(Queue::new(id, self.name().clone(), spec, None, self.charged(), None));
+        let queue = Arc::new(Queue::new(id, self.name().clone(), spec, None, self.charged(), (None, None)));
         self.replies.write().insert(queue.name().clone(), queue.clone());
         queue
     }

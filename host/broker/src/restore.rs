@@ -109,7 +109,8 @@ impl Vhost {
             let (store, durability) = (self.store.clone(), self.store.durability_of(&spec.name));
             let keeping = Some(Keeping { id, store, durability, keeps_all: spec.keeps_all() });
             let (id, vhost) = (QueueId(topology::next_id()), self.name().clone());
-            let queue = Arc::new(Queue::new(id, vhost, spec, None, self.charged(), keeping));
+            let outside = (keeping, self.pager());
+            let queue = Arc::new(Queue::new(id, vhost, spec, None, self.charged(), outside));
             restored.messages += queue.recover(kept);
             self.put_queue(queue);
             restored.queues += 1;

@@ -15,7 +15,7 @@ mod group;
 
 pub use crate::memory::{FarBody, LargeBody};
 pub use group::{
-    BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Noted, Ranges, Stored, Target,
+    BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Noted, Paged, Ranges, Stored, Target,
     Topology, TopologyChange, Written,
 };
 
@@ -240,6 +240,19 @@ pub trait Store: Send + Sync {
     fn far(&self, stub: &Stub) -> Option<FarBody> {
         let _ = stub;
         None
+    }
+
+    /// Takes messages for which memory has no room, as a page: they can be read by its number once they are counted there,
+    /// under their own numbers and in their order, until the page is dropped. No page outlives the process. `None` where
+    /// the store takes nothing now, or keeps nothing. May be called under a queue's lock.
+    fn page(&self, messages: &mut dyn Iterator<Item = Paged<'_>>) -> Option<KeptId> {
+        let _ = messages;
+        None
+    }
+
+    /// These pages are not needed any more. May be called under a queue's lock.
+    fn drop_pages(&self, pages: &[KeptId]) {
+        let _ = pages;
     }
 
     /// Hands over what there is of a virtual host: its exchanges, then its queues, then its bindings.

@@ -24,7 +24,15 @@ enum Kind {
     Classic,
     /// With so little memory that what is on disk leaves it.
     OnDisk,
+    /// The same of transient messages, which are written to pages for that.
+    Paged,
     Quorum,
+}
+
+impl Kind {
+    fn has_little(self) -> bool {
+        matches!(self, Self::OnDisk | Self::Paged)
+    }
 }
 
 struct Peer {
@@ -70,15 +78,15 @@ fn peer(publisher: &Connection) -> Peer {
 
 impl World {
     fn new(kind: Kind, seed: u64) -> Self {
-        let account = Arc::new(MemoryAccount::new(if kind == Kind::OnDisk { 1 } else { 1 << 30 }));
+        let account = Arc::new(MemoryAccount::new(if kind.has_little() { 1 } else { 1 << 30 }));
         let disk = Disk::new();
         let publisher = start(&disk, &account);
         let text = |text: &str| Value::Text(text.into());
         let arguments = match kind {
             Kind::Quorum => table(&[("x-queue-type", text("quorum"))]),
-            Kind::Classic | Kind::OnDisk => table(&[]),
+            Kind::Classic | Kind::OnDisk | Kind::Paged => table(&[]),
         };
-        let durable = kind != Kind::Classic;
+        let durable = matches!(kind, Kind::OnDisk | Kind::Quorum);
         let spec = QueueSpec { durable, arguments, ..kit::queue("q") };
         publisher.vhost.declare_queue(spec, publisher.id).unwrap();
         let peers = (0..PEERS).map(|_| peer(&publisher)).collect();
@@ -88,7 +96,12 @@ impl World {
 
     fn publish(&mut self) {
         let count = self.random.below(12);
-        let padding = if self.kind == Kind::OnDisk { 20_000 } else { 300 };
+        let padding = match self.kind {
+            Kind::OnDisk => 20_000,
+            // Some of them have allocations of their own.
+            Kind::Paged => 50_000,
+            Kind::Classic | Kind::Quorum => 300,
+        };
         let bodies: Vec<Vec<u8>> = (self.next..self.next + count)
             .map(|number| {
                 let mut body = number.to_le_bytes().to_vec();
@@ -126,7 +139,7 @@ impl World {
         let at = match self.kind {
             // What came back before is in front of what was never taken.
             Kind::Quorum => return self.come_back_first(number),
-            Kind::Classic | Kind::OnDisk => self.ready.partition_point(|other| *other < number),
+            Kind::Classic | Kind::OnDisk | Kind::Paged => self.ready.partition_point(|other| *other < number),
         };
         self.ready.insert(at, number);
     }
@@ -267,6 +280,7 @@ fn start(disk: &Arc<Disk>, account: &Arc<MemoryAccount>) -> Connection {
 }
 
 fn histories(kind: Kind, seeds: u64) {
+    let mut pages = 0;
     for seed in 1..=seeds {
         let mut world = World::new(kind, seed);
         for step in 0..STEPS {
@@ -288,8 +302,10 @@ fn histories(kind: Kind, seeds: u64) {
         let expected: Vec<_> = world.ready.iter().map(|number| number & !RETURNED).collect();
         assert_eq!(rest, expected, "{kind:?}, seed {seed}");
         world.publisher.client.tell_store();
-        assert_eq!(world.account.bytes(), 0, "{kind:?}, seed {seed}");
+        assert_eq!((world.account.bytes(), world.disk.pages()), (0, 0), "{kind:?}, seed {seed}");
+        pages += world.disk.pages_written();
     }
+    assert!(kind != Kind::Paged || pages > 100, "{pages} pages");
 }
 
 #[test]
@@ -300,6 +316,11 @@ fn a_queue_in_memory_is_as_the_list() {
 #[test]
 fn a_queue_that_is_mostly_on_disk_is_as_the_list() {
     histories(Kind::OnDisk, 25);
+}
+
+#[test]
+fn a_queue_that_is_mostly_in_pages_is_as_the_list() {
+    histories(Kind::Paged, 25);
 }
 
 #[test]

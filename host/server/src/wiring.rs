@@ -310,7 +310,8 @@ fn share(
     (plugins, store): (&Arc<Host>, &DiskStore),
     tls: Option<Arc<Tls>>,
 ) -> anyhow::Result<Shared> {
-    let memory = Arc::new(MemoryAccount::new(config.memory_bytes_max));
+    let memory =
+        Arc::new(MemoryAccount::new(config.memory_bytes_max).paging_from(config.memory_paging_percent));
     let (policies, given) = PolicyBook::open(&config.declared_policies, store);
     let vhosts = vhosts((config, given), store, &memory, plugins)?;
     let session = session_config(config.listen, &config.announced, config.access.anonymous_user.is_some());

@@ -143,6 +143,7 @@ impl Session {
 
 fn with_outages(test: impl AsyncFnOnce(Arc<Outage>)) {
     let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16");
+    let builder = builder.argument("--memory-paging-percent=100");
     let outage = Arc::new(Outage::new(builder));
     limited(async || test(outage).await);
 }

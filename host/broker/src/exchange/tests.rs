@@ -21,7 +21,8 @@ fn queue(id: u64) -> Destination {
     let later = Arc::new(crate::later::Later::new(&account, Arc::new(crate::store::Volatile)));
     let charged = (account, Arc::new(crate::dead_letter::Deaths::new(later)));
     let spec = QueueSpec { name: Name::from_static("q"), ..QueueSpec::default() };
-    Destination::Queue(Arc::new(Queue::new(QueueId(id), Name::from_static("/"), spec, None, charged, None)))
+    let vhost = Name::from_static("/");
+    Destination::Queue(Arc::new(Queue::new(QueueId(id), vhost, spec, None, charged, (None, None))))
 }
 
 fn bind(exchange: &Exchange, to: &Destination, key: &'static str, arguments: Table) -> BindingId {

@@ -128,7 +128,8 @@ impl Vhost {
         keeping: Option<Keeping>,
     ) -> Arc<Queue> {
         self.traffic.queues_created.add_shared(1);
-        let queue = Queue::new(id, self.name().clone(), spec, owner, self.charged(), keeping);
+        let outside = (keeping, self.pager());
+        let queue = Queue::new(id, self.name().clone(), spec, owner, self.charged(), outside);
         Arc::new(queue.governed(&self.rule.policies.read()))
     }
 }

@@ -116,7 +116,8 @@ impl Lanes {
     fn heads_on_disk(&self) -> Vec<(Keeping, u64)> {
         let heads = self.places().filter_map(|at| {
             let lane = self.lane(at);
-            Some((lane.keeping.clone()?, lane.store.holes().next()?.start))
+            let hole = lane.store.holes.front().filter(|hole| hole.page.is_none())?;
+            Some((lane.keeping.clone()?, hole.first))
         });
         heads.collect()
     }

@@ -9,7 +9,8 @@
 //! reads again what it went past.
 //!
 //! *Bound:* of a segment before which the cursor stands and that is mostly settled only the rest is kept
-//! ([`Store::compact`]), unless something of it is handed out and not settled.
+//! ([`Store::compact`]). What is handed out of such a segment, or of one that is let go, is moved to an allocation of its own
+//! ([`Store::move_out`]); it is found by its number from then on, whatever becomes of the segment.
 
 use super::{
     record::{self, KEPT, SETTLED, TAKEN},
@@ -161,29 +162,43 @@ impl Store {
         }
     }
 
-    /// Whether all of a segment that is not settled can be read again, and nothing of it was taken.
+    /// Whether all of a segment that nobody has taken is in the store where the queue is, or will be.
     pub(super) fn is_kept_whole(&self, segment: &Segment) -> bool {
         if !self.is_mixed {
             return segment.kept == segment.live;
         }
-        records(segment).all(|(_, _, header)| {
-            header.flags & SETTLED != 0 || (header.flags & KEPT != 0 && header.is_untaken())
-        })
+        records(segment).all(|(_, _, header)| !header.is_untaken() || header.flags & KEPT != 0)
     }
 
-    /// Leaves what is settled out of a segment that was not read to its end; not where something of it is handed out.
+    /// Gives what is handed out of a segment allocations of its own, so that the rest of it can go. Returns how many messages
+    /// that are, and how long their records.
+    pub(super) fn move_out(&mut self, segment: &Segment) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        for (offset, sequence, header) in records(segment) {
+            if header.flags & (SETTLED | TAKEN) == TAKEN
+                && let Some(record) = segment.bytes.get(offset..offset + header.length)
+            {
+                self.moved.insert(sequence, record.into());
+                (count, bytes) = (count + 1, bytes + header.length);
+            }
+        }
+        (count, bytes)
+    }
+
+    /// Leaves out of a segment that was not read to its end what is settled or handed out.
     pub(super) fn compact(&mut self, index: usize) {
         let is_last = index + 1 == self.segments.len();
         let cursor = self.cursor.segment;
         let Some(segment) = self.segments.get_mut(index) else { return };
         segment.noted = false;
-        let is_out = |flags: u8| flags & (SETTLED | TAKEN) == TAKEN;
-        if is_last || segment.first == cursor || records(segment).any(|(_, _, header)| is_out(header.flags)) {
+        if is_last || segment.first == cursor {
             return;
         }
-        let mut bytes = Vec::with_capacity(segment.live_bytes);
+        let Some(mut segment) = self.segments.remove(index) else { return };
+        let (out, out_bytes) = self.move_out(&segment);
+        let mut bytes = Vec::with_capacity(segment.live_bytes - out_bytes);
         let (mut first, mut next, mut kept) = (None, 0, 0);
-        for (offset, sequence, header) in records(segment).filter(|(.., header)| header.is_untaken()) {
+        for (offset, sequence, header) in records(&segment).filter(|(.., header)| header.is_untaken()) {
             if first.is_none() {
                 first = Some(sequence);
             } else if sequence > next {
@@ -193,17 +208,23 @@ impl Store {
             next = sequence + 1;
             kept += usize::from(header.flags & KEPT != 0);
         }
-        let Some(first) = first else { return };
-        self.held_bytes = self.held_bytes + bytes.capacity() - segment.bytes.capacity();
-        (segment.first, segment.next, segment.kept) = (first, next, kept);
-        let spare = core::mem::replace(&mut segment.bytes, bytes);
         self.moves += 1;
+        self.held_bytes -= segment.bytes.capacity();
+        let Some(first) = first else {
+            self.pages.release(segment.page);
+            return self.keep_spare(segment.bytes);
+        };
+        self.held_bytes += bytes.capacity();
+        (segment.first, segment.next, segment.kept) = (first, next, kept);
+        (segment.live, segment.live_bytes) = (segment.live - out, segment.live_bytes - out_bytes);
+        let spare = core::mem::replace(&mut segment.bytes, bytes);
+        self.segments.insert(index, segment);
         self.keep_spare(spare);
     }
 }
 
 /// The records of a segment, gaps too, with their offsets and numbers.
-fn records(segment: &Segment) -> impl Iterator<Item = (usize, u64, record::Header)> {
+pub(super) fn records(segment: &Segment) -> impl Iterator<Item = (usize, u64, record::Header)> {
     let (mut offset, mut sequence) = (0, segment.first);
     core::iter::from_fn(move || {
         let header = record::header(&segment.bytes, offset)?;

@@ -34,11 +34,11 @@ impl Apart {
         }
     }
 
-    /// Forgets those of these messages.
-    pub(super) fn remove_all(&mut self, numbers: &Range<u64>) {
+    /// Forgets those of these messages, but for some.
+    pub(super) fn remove_all(&mut self, numbers: &Range<u64>, stays: impl Fn(u64) -> bool) {
         let bytes = &mut self.bytes;
         self.bodies.retain(|number, body| {
-            let stays = !numbers.contains(number);
+            let stays = !numbers.contains(number) || stays(*number);
             *bytes -= if stays { 0 } else { body.as_bytes().len() };
             stays
         });

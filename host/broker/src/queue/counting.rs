@@ -8,8 +8,8 @@ use super::{
     Queue,
     keeping::{Keeping, Progress},
     lanes::Lanes,
-    load::LOAD_BYTES,
-    slab::{Hole, Store},
+    load::{Hole, LOAD_BYTES},
+    slab::Store,
     state::State,
 };
 use crate::store::Stored;

@@ -12,6 +12,7 @@
 use super::{
     keeping::{Keeping, Progress},
     load::Read,
+    paging::Outside,
     record::Marks,
     returned::Returned,
     slab::{MessageRef, Next, Settled, Store, Stored},
@@ -150,7 +151,7 @@ impl Lanes {
         core::iter::once(&self.base).chain(&self.others).chain(self.aside.as_deref())
     }
 
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
         core::iter::once(&mut self.base).chain(&mut self.others).chain(self.aside.as_deref_mut())
     }
 
@@ -273,12 +274,12 @@ impl Lanes {
     pub(super) fn load(
         &mut self,
         (at, hole): (u16, usize),
-        account: &Arc<MemoryAccount>,
+        (account, pager): (&Arc<MemoryAccount>, Option<&Arc<dyn crate::store::Store>>),
         may_expire: bool,
     ) -> Option<Read> {
         let lane = self.lane_mut(at);
-        let keeping = lane.keeping.as_ref()?;
-        Some(lane.store.load(hole, keeping, account, may_expire))
+        let outside = Outside { keeping: lane.keeping.as_ref(), pager, pages: false, paged: false };
+        lane.store.load(hole, &outside, account, may_expire)
     }
 
     /// The places of the lanes that are served.
@@ -362,19 +363,24 @@ impl Lanes {
         }
     }
 
-    /// Lets go of messages that can be read again, until about so many bytes are left; not where somebody walks, by lanes
-    /// and numbers. Returns how many were freed.
-    pub(super) fn evict(&mut self, keep_bytes: usize, walks: &[(u16, u64)]) -> usize {
+    /// Lets go of messages that can be read again, until about so many bytes are left; others may become `pages`. Not where
+    /// somebody walks, by lanes and numbers. Returns how many bytes were freed, and whether any became a page.
+    pub(super) fn evict(
+        &mut self,
+        keep_bytes: usize,
+        walks: &[(u16, u64)],
+        pager: Option<&Arc<dyn crate::store::Store>>,
+        pages: bool,
+    ) -> (usize, bool) {
         let share = keep_bytes / (self.others.len() + 1);
-        let mut freed = 0;
+        let (mut freed, mut paged) = (0, false);
         for lane in self.all_mut() {
-            if let Some(keeping) = &lane.keeping {
-                let readable = |numbers| keeping.store.count(keeping.id, numbers);
-                let here = walks.iter().filter(|(at, _)| *at == lane.store.lane).map(|(_, walk)| *walk);
-                freed += lane.store.evict(share, &here.collect::<Vec<_>>(), &readable);
-            }
+            let mut outside = Outside { keeping: lane.keeping.as_ref(), pager, pages, paged };
+            let here = walks.iter().filter(|(at, _)| *at == lane.store.lane).map(|(_, walk)| *walk);
+            freed += lane.store.evict(share, &here.collect::<Vec<_>>(), &mut outside);
+            paged = outside.paged;
         }
-        freed
+        (freed, paged)
     }
 
     /// Whether memory for messages was added since this was asked.
@@ -385,16 +391,8 @@ impl Lanes {
     /// Forgets what is in the store alone, as settled. Returns how many messages that were.
     pub(super) fn drop_holes(&mut self) -> usize {
         let mut dropped = 0;
-        for lane in self.all_mut() {
-            for numbers in lane.store.holes() {
-                let mut first = numbers.start;
-                while first < numbers.end {
-                    let count = u32::try_from(numbers.end - first).unwrap_or(u32::MAX);
-                    lane.settled.push(Ranges { first, count });
-                    first += u64::from(count);
-                }
-            }
-            dropped += lane.store.drop_holes();
+        for Lane { store, keeping, settled, .. } in self.all_mut() {
+            dropped += store.drop_holes(|range| settled.extend(keeping.as_ref().map(|_| range)));
         }
         dropped
     }

@@ -2,21 +2,69 @@
 
 use super::{
     forms::form_in,
-    keeping::Keeping,
+    paging::{Outside, Place},
     pool,
     record::{self, APART, DEAD_LETTERED, KEPT, Marks, OWN_TTL, REDELIVERED, TIMED},
-    slab::{Hole, Segment, Store},
+    slab::{Segment, Store},
 };
 use crate::{
     memory::{LargeBody, MemoryAccount},
     queue::is_apart,
-    store::{self, Kept, Stored},
+    store::{self, Kept, KeptId, Ranges, Stored},
 };
 use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 use core::ops::Range;
 
 /// About how many bytes are read in one go.
 pub(super) const LOAD_BYTES: usize = 256 * 1024;
+
+/// Numbers whose messages are in the store on disk alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hole {
+    /// The first number.
+    pub(super) first: u64,
+    /// The number after the last.
+    pub(super) end: u64,
+    /// How many messages.
+    pub(super) messages: usize,
+    /// Up to this number, exclusive, it is known how long the bodies are.
+    pub(super) counted: u64,
+    /// How long those are together.
+    pub(super) body_bytes: u64,
+    /// The page that has them; `None` if they are where the queue is.
+    pub(super) page: Option<KeptId>,
+    /// Of a page: some of them are where the queue is, too.
+    pub(super) is_kept: bool,
+    /// Numbers in order that are no part of it, though they may be read there: they were taken out of turn.
+    pub(super) taken: Vec<Ranges>,
+}
+
+impl Hole {
+    /// Whether it has a message that is read there.
+    fn has(&self, sequence: u64) -> bool {
+        let after = self.taken.partition_point(|range| range.first <= sequence);
+        let taken = after.checked_sub(1).and_then(|at| self.taken.get(at));
+        (self.first..self.end).contains(&sequence)
+            && taken.is_none_or(|range| sequence >= range.first + u64::from(range.count))
+    }
+
+    /// The ranges of numbers that it has, and that are to be settled where the queue is if it is dropped.
+    fn kept(&self, mut each: impl FnMut(Ranges)) {
+        if self.page.is_some() && !self.is_kept {
+            return;
+        }
+        let mut first = self.first;
+        let end = Ranges { first: self.end, count: 0 };
+        for taken in self.taken.iter().chain([&end]) {
+            while first < taken.first {
+                let count = u32::try_from(taken.first - first).unwrap_or(u32::MAX);
+                each(Ranges { first, count });
+                first += u64::from(count);
+            }
+            first = first.max(taken.first + u64::from(taken.count));
+        }
+    }
+}
 
 /// What is being read.
 struct Loaded {
@@ -26,6 +74,10 @@ struct Loaded {
     /// The number after the last.
     next: u64,
     messages: usize,
+    /// How many of them are kept where their queue is.
+    kept: usize,
+    /// The page that is read.
+    page: Option<KeptId>,
     /// The length of the records of messages.
     length_bytes: usize,
     /// How long their bodies are, and those of numbers below [`Hole::counted`].
@@ -67,7 +119,7 @@ impl Store {
         if kept.messages > 0 {
             let messages = usize::try_from(kept.messages).unwrap_or(usize::MAX);
             let (first, end) = (kept.first, kept.next);
-            self.holes.push_back(Hole { first, end, messages, counted: first, body_bytes: 0 });
+            self.holes.push_back(Hole { first, end, messages, counted: first, ..Hole::default() });
             self.cursor.sequence = kept.first;
             self.cursor.segment = kept.first;
             (self.untaken, self.live) = (messages, messages);
@@ -106,23 +158,31 @@ impl Store {
         bytes
     }
 
-    /// Forgets what is in holes. Returns how many messages that were.
-    pub(super) fn drop_holes(&mut self) -> usize {
-        let messages = self.holes.drain(..).map(|hole| hole.messages).sum();
+    /// Forgets what is in holes. Returns how many messages that were; `kept` is called with the numbers that are to be settled
+    /// where the queue is.
+    pub(super) fn drop_holes(&mut self, mut kept: impl FnMut(Ranges)) -> usize {
+        let mut messages = 0;
+        for hole in self.holes.drain(..) {
+            hole.kept(&mut kept);
+            messages += hole.messages;
+            self.pages.release(hole.page);
+        }
         self.untaken -= messages;
         self.live -= messages;
         messages
     }
 
-    /// Reads the front of a hole, by its place among them. `may_expire` says that all messages of the queue may.
+    /// Reads the front of a hole, by its place among them. `may_expire` says that all messages of the queue may. `None` where
+    /// nobody says from where.
     pub(super) fn load(
         &mut self,
         at: usize,
-        keeping: &Keeping,
+        outside: &Outside<'_>,
         account: &Arc<MemoryAccount>,
         may_expire: bool,
-    ) -> Read {
-        let Some(mut hole) = self.holes.remove(at) else { return Read::default() };
+    ) -> Option<Read> {
+        let (store, id) = outside.source(self.holes.get(at)?.page)?;
+        let mut hole = self.holes.remove(at)?;
         let (first, end) = (hole.first, hole.end);
         let mut loaded = Loaded {
             bytes: pool::take(LOAD_BYTES),
@@ -130,6 +190,8 @@ impl Store {
             first,
             next: first,
             messages: 0,
+            kept: 0,
+            page: hole.page,
             length_bytes: 0,
             body_bytes: 0,
             counted_bytes: 0,
@@ -139,16 +201,16 @@ impl Store {
             timed: false,
         };
         let forms = &mut self.forms;
-        let read = keeping.store.read(keeping.id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
-            if (first..end).contains(&stored.sequence) {
-                let about = (account, &*keeping.store, may_expire);
+        let read = store.read(id, first, LOAD_BYTES, &mut |stored: Stored<'_>| {
+            if hole.has(stored.sequence) {
+                let about = (account, store, may_expire);
                 loaded.push(&stored, |form| form_in(forms, form), about, hole.counted);
             }
         });
         let later = loaded.later;
         let next = later.or(read);
         hole.messages = hole.messages.saturating_sub(loaded.messages);
-        let (mut gone, lost, mut counted_bytes) = (0, loaded.lost, hole.body_bytes);
+        let (mut gone, lost, mut counted_bytes, mut done) = (0, loaded.lost, hole.body_bytes, None);
         match next {
             Some(next) if next < end && (next > first || later.is_some()) => {
                 hole.messages = hole.messages.saturating_sub(lost);
@@ -158,10 +220,14 @@ impl Store {
                 }
                 (hole.first, hole.counted) = (next, hole.counted.max(next));
                 hole.body_bytes -= counted_bytes;
+                hole.taken.retain(|range| range.first + u64::from(range.count) > next);
                 self.holes.insert(at, hole);
             }
             // What is missing is nowhere.
-            _ => gone += hole.messages,
+            _ => {
+                gone += hole.messages;
+                done = hole.page;
+            }
         }
         self.untaken = self.untaken.saturating_sub(gone);
         self.live = self.live.saturating_sub(gone);
@@ -175,11 +241,12 @@ impl Store {
             timed: loaded.timed,
         };
         self.insert(loaded);
-        came
+        self.pages.release(done);
+        Some(came)
     }
 
     fn insert(&mut self, loaded: Loaded) {
-        let Loaded { bytes, apart, first, next, messages, length_bytes: live_bytes, .. } = loaded;
+        let Loaded { bytes, apart, first, next, messages, kept, page, length_bytes: live_bytes, .. } = loaded;
         if messages == 0 {
             pool::give(bytes);
             if self.live == 0 {
@@ -194,20 +261,16 @@ impl Store {
         let bytes = if bytes.len() * 4 < bytes.capacity() { exactly(bytes) } else { bytes };
         self.held_bytes += bytes.capacity();
         let at = self.position_after(first);
-        let (live, kept, noted) = (messages, messages, false);
-        let segment = Segment { first, next, bytes, live, live_bytes, apart_bytes, kept, noted };
-        self.segments.insert(at, segment);
+        self.pages.hold(page);
+        let segment = Segment::new((first, next), bytes);
+        self.segments.insert(at, Segment { live: messages, live_bytes, apart_bytes, kept, page, ..segment });
+        self.close_last();
     }
 
-    /// Lets go of segments that can be read again, all but the first `keep_bytes` of what comes next and the last.
-    /// `readable` says how many messages with those numbers can be. What holds one of the numbers `walks` stays too.
-    /// Returns how many bytes are free by that.
-    pub(super) fn evict(
-        &mut self,
-        keep_bytes: usize,
-        walks: &[u64],
-        readable: &dyn Fn(Range<u64>) -> u64,
-    ) -> usize {
+    /// Lets go of segments that can be read again, all but the first `keep_bytes` of what comes next and the last; what
+    /// could not be may become a page. What holds one of the numbers `walks` stays too. Returns how many bytes are free by
+    /// that.
+    pub(super) fn evict(&mut self, keep_bytes: usize, walks: &[u64], outside: &mut Outside<'_>) -> usize {
         let mut at = self.position_after(self.cursor.sequence);
         if self.segments.get(at).is_some_and(|segment| segment.first == self.cursor.segment) {
             at += 1;
@@ -221,57 +284,64 @@ impl Store {
         while at + 1 < self.segments.len() {
             let Some(numbers) = self.numbers(at) else { break };
             let is_walked = walks.iter().any(|walk| numbers.contains(walk));
-            let is_whole = |segment: &Segment| {
-                segment.live > 0
-                    && self.is_kept_whole(segment)
-                    && readable(numbers.clone()) == segment.live as u64
-            };
-            if !is_walked && self.segments.get(at).is_some_and(is_whole) {
-                freed += self.let_go(at, numbers);
-            } else {
-                at += 1;
+            let place = if is_walked { None } else { self.place_outside(at, numbers, outside) };
+            match place {
+                Some(place) => freed += self.let_go(at, place),
+                None => at += 1,
             }
         }
         freed
     }
 
     /// The numbers that a segment stands for, which is not the last.
-    fn numbers(&self, at: usize) -> Option<Range<u64>> {
+    pub(super) fn numbers(&self, at: usize) -> Option<Range<u64>> {
         let first = self.segments.get(at)?.first;
         let next = self.segments.get(at + 1)?.first;
         let hole = self.holes.iter().map(|hole| hole.first).find(|hole| *hole > first);
         Some(first..hole.map_or(next, |hole| hole.min(next)))
     }
 
-    fn let_go(&mut self, at: usize, numbers: Range<u64>) -> usize {
+    fn let_go(&mut self, at: usize, place: Place) -> usize {
         let Some(segment) = self.segments.remove(at) else { return 0 };
+        let (out, out_bytes) = if self.is_mixed { self.move_out(&segment) } else { (0, 0) };
+        let Place { numbers, page, taken } = place;
         let body_bytes = self.body_bytes(&segment, 0, segment.first);
         if segment.apart_bytes > 0 {
-            self.apart.remove_all(&numbers);
+            let moved = &self.moved;
+            self.apart.remove_all(&numbers, |number| moved.contains_key(&number));
         }
+        let freed = segment.live_bytes - out_bytes;
         self.held_bytes -= segment.bytes.capacity();
-        self.live_bytes -= segment.live_bytes;
+        self.live_bytes -= freed;
         self.moves += 1;
-        let Range { start: first, end } = numbers;
-        let hole = Hole { first, end, messages: segment.live, counted: end, body_bytes };
-        join(&mut self.holes, hole);
+        let (Range { start: first, end }, messages) = (numbers, segment.live - out);
+        let is_kept = segment.kept > 0;
+        let hole = Hole { first, end, messages, counted: end, body_bytes, page, is_kept, taken };
+        if messages == 0 || !join(&mut self.holes, hole) {
+            self.pages.release(page);
+        }
         pool::give(segment.bytes);
-        segment.live_bytes
+        freed
     }
 }
 
-/// Adds a hole where it belongs.
-fn join(holes: &mut VecDeque<Hole>, hole: Hole) {
+/// Adds a hole where it belongs. False if it is a part of another now.
+fn join(holes: &mut VecDeque<Hole>, hole: Hole) -> bool {
     let at = holes.partition_point(|other| other.first < hole.first);
     if let Some(before) = at.checked_sub(1).and_then(|before| holes.get_mut(before))
         && before.end == hole.first
         && before.counted == before.end
+        && before.page == hole.page
     {
         (before.end, before.counted) = (hole.end, hole.counted);
         before.messages += hole.messages;
         before.body_bytes += hole.body_bytes;
+        before.is_kept |= hole.is_kept;
+        before.taken.extend(hole.taken);
+        false
     } else {
         holes.insert(at, hole);
+        true
     }
 }
 
@@ -296,7 +366,8 @@ impl Loaded {
         } else if stored.sequence > self.next {
             record::append_gap(&mut self.bytes, stored.sequence - self.next);
         }
-        let mut flags = KEPT;
+        let is_kept = self.page.is_none() || stored.is_kept;
+        let mut flags = if is_kept { KEPT } else { 0 };
         flags |= if stored.redelivered { REDELIVERED } else { 0 };
         flags |= if stored.dead_lettered { DEAD_LETTERED } else { 0 };
         if is_apart(message) {
@@ -321,6 +392,7 @@ impl Loaded {
         record::append(&mut self.bytes, message, form(message.form), marks);
         self.next = stored.sequence + 1;
         self.messages += 1;
+        self.kept += usize::from(is_kept);
     }
 }
 
@@ -337,8 +409,10 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_no_part_of_what_is_not() {
-        let hole =
-            |first, end, counted| Hole { first, end, messages: 1, counted, body_bytes: counted - first };
+        let hole = |first, end, counted| {
+            let body_bytes = counted - first;
+            Hole { first, end, messages: 1, counted, body_bytes, ..Hole::default() }
+        };
         let joined = |before: Hole| {
             let mut holes = VecDeque::from([before]);
             join(&mut holes, hole(10, 20, 20));

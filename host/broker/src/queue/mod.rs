@@ -20,6 +20,7 @@ mod lanes;
 mod late;
 mod length;
 mod load;
+mod paging;
 mod placing;
 mod pool;
 mod record;
@@ -39,7 +40,7 @@ use crate::{
     origin::Sender,
     publish::Publish,
     receipt::Receipt,
-    store::{Kept, KeptId},
+    store::{Kept, KeptId, Store},
     traffic::QueueTraffic,
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -94,6 +95,7 @@ pub struct Queue {
     /// What [`State::is_behind`] said after the last batch.
     behind: AtomicBool,
     traffic: QueueTraffic,
+    can_relieve: bool,
     state: Mutex<State>,
 }
 
@@ -111,14 +113,14 @@ impl Queue {
         spec: QueueSpec,
         owner: Option<ConnectionId>,
         (account, deaths): (Arc<MemoryAccount>, Arc<Deaths>),
-        keeping: Option<Keeping>,
+        (keeping, pager): (Option<Keeping>, Option<Arc<dyn Store>>),
     ) -> Self {
         let (deleted, behind) = (AtomicBool::new(false), AtomicBool::new(false));
         let settings = QueueSettings::of(&spec.arguments);
         let governed = Governed::by_arguments(&spec.arguments);
         let (kind, is_single_active) = (settings.kind, settings.single_active_consumer);
-        let kept = keeping.clone().map(|keeping| (keeping, account.clone()));
-        let state = State::new(settings, governed.has_letters(), kept);
+        let can_relieve = keeping.is_some() || pager.is_some();
+        let state = State::new(settings, governed.has_letters(), (keeping.clone(), pager), account.clone());
         let state = Mutex::new(state);
         Self {
             id,
@@ -134,6 +136,7 @@ impl Queue {
             deleted,
             behind,
             traffic: QueueTraffic::default(),
+            can_relieve,
             state,
         }
     }
@@ -484,11 +487,6 @@ impl Queue {
     /// So many messages did not reach a consumer that was given them. `tells`: it is to look again.
     pub(crate) fn refund(&self, key: ConsumerKey, messages: u32, tells: bool) {
         self.state.lock().refund(key, messages, tells);
-    }
-
-    /// Memory is short: keeps no more of its messages there than it has to.
-    pub(crate) fn relieve(&self) {
-        self.state.lock().relieve_all(&self.account);
     }
 
     /// Drops all ready messages; returns how many, and the receipt for that.

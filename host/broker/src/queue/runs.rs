@@ -75,8 +75,9 @@ impl Store {
         mut kept: impl FnMut(u64),
     ) -> usize {
         let Some(first) = messages.clone().next() else { return 0 };
-        let Some(index) = self.position(first.segment) else {
-            // They were moved.
+        let at = if self.has_strays() { None } else { self.position(first.segment) };
+        let Some(index) = at else {
+            // They were moved, or any of them may have been.
             return messages
                 .map(|message| {
                     let settled = self.settle(message);

@@ -6,13 +6,14 @@
 //!
 //! *In the store alone.* Of a durable queue with a long backlog whole segments are let go whose messages can all be
 //! read from the store again ([`Store::evict`]); what is left is a [`Hole`]. When the cursor comes to one, a piece of
-//! it is read ([`Next::Load`], `load.rs`). After a start everything is a hole.
+//! it is read ([`Next::Load`], `load.rs`). After a start everything is a hole. Where memory is short segments are written
+//! to the store as pages whose messages it does not have, transient ones, and let go then (`paging.rs`).
 //!
 //! *Bound:* a few messages that nobody settles must not keep segments that are otherwise dead.
 //! When the segments hold more than [`HELD_FACTOR`] times the bytes of live records, and
 //! [`HELD_SLACK_BYTES`] besides, segments that are less than a quarter live are dissolved: each
 //! of their live records moves to an allocation of its own. Only segments that were read to their
-//! end are dissolved, so reading in order never meets one; of others what is settled is left out (`ahead.rs`).
+//! end are dissolved, so reading in order never meets one; of others what nobody has taken is kept (`ahead.rs`).
 //!
 //! *Invariants:* a segment is known by the number of its first message, and segments are in that order. The cursor
 //! stands at the end of a segment only if that is the last, or a hole follows. A segment that is neither the last nor
@@ -22,11 +23,13 @@
 use super::{
     apart::Apart,
     forms::form_in,
+    load::Hole,
+    paging::Pages,
     pool::{self, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     record::{self, APART, KEPT, Marks, REDELIVERED, SETTLED},
     runs::mark_settled,
 };
-use crate::memory::LargeBody;
+use crate::{memory::LargeBody, store::KeptId};
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 use hashbrown::HashMap;
 use leveret_model::{Form, MessageView};
@@ -69,21 +72,6 @@ pub(super) struct Settled {
     pub(super) kept: bool,
 }
 
-/// Numbers whose messages are in the store on disk alone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hole {
-    /// The first number.
-    pub(super) first: u64,
-    /// The number after the last.
-    pub(super) end: u64,
-    /// How many messages.
-    pub(super) messages: usize,
-    /// Up to this number, exclusive, it is known how long the bodies are.
-    pub(super) counted: u64,
-    /// How long those are together.
-    pub(super) body_bytes: u64,
-}
-
 /// A message as a store has it.
 pub(crate) struct Stored<'a> {
     pub(crate) message: MessageView<'a>,
@@ -116,6 +104,16 @@ pub(super) struct Segment {
     pub(super) kept: usize,
     /// Noted in `Store::sparse`.
     pub(super) noted: bool,
+    /// The page that has its messages, or will have.
+    pub(super) page: Option<KeptId>,
+}
+
+impl Segment {
+    /// One for numbers from the first to the second, exclusive, of which nothing is counted yet.
+    pub(super) fn new((first, next): (u64, u64), bytes: Vec<u8>) -> Self {
+        let (live, live_bytes, apart_bytes, kept) = (0, 0, 0, 0);
+        Self { first, next, bytes, live, live_bytes, apart_bytes, kept, noted: false, page: None }
+    }
 }
 
 /// The next message nobody has taken.
@@ -142,7 +140,7 @@ pub(super) struct Store {
     pub(super) held_bytes: usize,
     /// Segments that may be dissolved, the longest noted first.
     sparse: VecDeque<u64>,
-    moved: Numbered<Box<[u8]>>,
+    pub(super) moved: Numbered<Box<[u8]>>,
     pub(super) apart: Apart,
     pub(super) forms: Vec<&'static dyn Form>,
     spare: Option<Vec<u8>>,
@@ -152,6 +150,8 @@ pub(super) struct Store {
     pub(super) is_mixed: bool,
     /// How often records were moved, or let go of, that nobody had taken.
     pub(super) moves: u64,
+    /// What it has of pages.
+    pub(super) pages: Pages,
 }
 
 impl Store {
@@ -275,10 +275,25 @@ impl Store {
         }
     }
 
+    /// Where the segment is that a message lies in; `None` if it was moved out of it.
+    #[inline]
+    fn position_of(&self, message: MessageRef) -> Option<usize> {
+        // What is left of its segment may have a place that begins with the same number.
+        if self.has_strays() && self.moved.contains_key(&message.sequence) {
+            return None;
+        }
+        self.position(message.segment)
+    }
+
+    /// Whether messages may have been moved out of segments that are still there, or can be read again.
+    #[inline]
+    pub(super) fn has_strays(&self) -> bool {
+        self.is_mixed && !self.moved.is_empty()
+    }
+
     /// Reads a message that is not settled.
     pub(super) fn stored(&self, message: MessageRef) -> Option<Stored<'_>> {
-        let (bytes, offset) = match self.position(message.segment).and_then(|index| self.segments.get(index))
-        {
+        let (bytes, offset) = match self.position_of(message).and_then(|index| self.segments.get(index)) {
             Some(segment) => (segment.bytes.as_slice(), message.offset as usize),
             None => (&**self.moved.get(&message.sequence)?, 0),
         };
@@ -291,7 +306,7 @@ impl Store {
 
     /// Marks a message as delivered before.
     pub(super) fn mark_redelivered(&mut self, message: MessageRef) {
-        match self.position(message.segment).and_then(|index| self.segments.get_mut(index)) {
+        match self.position_of(message).and_then(|index| self.segments.get_mut(index)) {
             Some(segment) => record::set_flags(&mut segment.bytes, message.offset as usize, REDELIVERED),
             None => {
                 if let Some(bytes) = self.moved.get_mut(&message.sequence) {
@@ -303,7 +318,7 @@ impl Store {
 
     /// Forgets a message that was taken.
     pub(super) fn settle(&mut self, message: MessageRef) -> Settled {
-        let Some(index) = self.position(message.segment) else {
+        let Some(index) = self.position_of(message) else {
             let Some(bytes) = self.moved.remove(&message.sequence) else {
                 return Settled::default();
             };
@@ -355,6 +370,7 @@ impl Store {
     /// Forgets all messages, and all memory. Returns the length of their records.
     pub(super) fn clear(&mut self) -> usize {
         let bytes = self.live_bytes;
+        self.pages.release_all();
         for segment in self.segments.drain(..) {
             pool::give(segment.bytes);
         }
@@ -411,9 +427,7 @@ impl Store {
         let first = self.next_sequence;
         self.grown = true;
         self.held_bytes += bytes.capacity();
-        let (next, noted) = (first, false);
-        let (live, live_bytes, apart_bytes, kept) = (0, 0, 0, 0);
-        self.segments.push_back(Segment { first, next, bytes, live, live_bytes, apart_bytes, kept, noted });
+        self.segments.push_back(Segment::new((first, first), bytes));
         if self.untaken == 0 {
             self.cursor = Cursor { segment: first, offset: 0, sequence: first };
             // The segment that was the last is read to its end now.
@@ -441,11 +455,16 @@ impl Store {
                 segment.bytes.clear();
                 (segment.first, segment.next) = (self.next_sequence, self.next_sequence);
                 (segment.kept, segment.apart_bytes) = (0, 0);
+                self.pages.release(segment.page.take());
                 self.cursor = Cursor { segment: self.next_sequence, offset: 0, sequence: self.next_sequence };
             }
         } else if let Some(segment) = self.segments.remove(index) {
             self.held_bytes -= segment.bytes.capacity();
+            self.pages.release(segment.page);
             self.keep_spare(segment.bytes);
+            if index == self.segments.len() {
+                self.close_last();
+            }
         }
     }
 
@@ -491,6 +510,7 @@ impl Store {
                 offset += header.length;
                 sequence += header.numbers();
             }
+            self.pages.release(segment.page);
             self.keep_spare(segment.bytes);
         }
     }

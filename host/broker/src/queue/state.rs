@@ -22,7 +22,7 @@ use crate::{
     dead_letter::{DeathReason, Letters},
     memory::{LargeBody, MemoryAccount},
     origin::Sender,
-    store::{Kept, Ranges},
+    store::{Kept, Ranges, Store},
 };
 use alloc::{sync::Arc, vec::Vec};
 use leveret_model::MessageView;
@@ -37,7 +37,7 @@ pub const BEHIND_BYTES: usize = 4 * 1024 * 1024;
 /// With more bytes than that in memory a durable queue lets go of messages that it can read again.
 pub const IN_MEMORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The same while the broker has used up half of the memory that it may.
-const IN_MEMORY_BYTES_MIN: usize = 2 * 1024 * 1024;
+pub(super) const IN_MEMORY_BYTES_MIN: usize = 2 * 1024 * 1024;
 
 pub(super) struct State {
     deleted: bool,
@@ -45,9 +45,15 @@ pub(super) struct State {
     pub(super) lanes: Lanes,
     pub(super) consumers: Consumers,
     /// Bytes settled that the account was not told of.
-    released_bytes: usize,
-    /// Who is charged for what is read from the store; `None` where messages end with the process.
-    account: Option<Arc<MemoryAccount>>,
+    pub(super) released_bytes: usize,
+    /// Who is charged for what is read from the store; `None` where nothing of it is ever there.
+    pub(super) account: Option<Arc<MemoryAccount>>,
+    /// Where pages are; `None` where there are none.
+    pub(super) pager: Option<Arc<dyn Store>>,
+    /// Messages outlive the process.
+    pub(super) is_kept: bool,
+    /// There may be pages.
+    pub(super) has_pages: bool,
     /// How many messages could not be read again.
     lost: u64,
     /// What comes next cannot be read now. Some consumer knows, and pulls again in a while.
@@ -70,13 +76,15 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Of a queue with these settings; `keeping` of a durable one.
+    /// Of a queue with these settings; `keeping` of a durable one, `pager` of one that may page.
     pub(super) fn new(
         settings: QueueSettings,
         has_letters: bool,
-        keeping: Option<(Keeping, Arc<MemoryAccount>)>,
+        (keeping, pager): (Option<Keeping>, Option<Arc<dyn Store>>),
+        account: Arc<MemoryAccount>,
     ) -> Self {
-        let (keeping, account) = keeping.unzip();
+        let is_kept = keeping.is_some();
+        let account = (is_kept || pager.is_some()).then_some(account);
         let is_quorum = settings.kind == QueueKind::Quorum;
         let lanes = Lanes::new(settings.base_priority(), keeping, is_quorum);
         let consumers = Consumers::of(settings.single_active_consumer, is_quorum);
@@ -88,6 +96,9 @@ impl State {
             consumers,
             released_bytes: 0,
             account,
+            pager,
+            is_kept,
+            has_pages: false,
             lost: 0,
             later: false,
             ageing,
@@ -257,7 +268,7 @@ impl State {
     fn load_at(&mut self, lane: u16, hole: usize) -> Option<bool> {
         let may_expire = self.settings.message_ttl_ms.is_some();
         let account = self.account.as_ref()?;
-        let read = self.lanes.load((lane, hole), account, may_expire)?;
+        let read = self.lanes.load((lane, hole), (account, self.pager.as_ref()), may_expire)?;
         account.charge(read.bytes);
         if self.settings.max_length_bytes.is_some() {
             self.ready_bytes = (self.ready_bytes + read.body_bytes).saturating_sub(read.counted_bytes);
@@ -296,36 +307,16 @@ impl State {
         };
     }
 
-    /// Lets go of messages that can be read again, if too many are in memory.
-    pub(super) fn relieve(&mut self) {
-        let Some(account) = &self.account else { return };
-        let is_short = account.bytes() > account.watermark_bytes() / 2;
-        let most = if is_short { IN_MEMORY_BYTES_MIN } else { IN_MEMORY_BYTES_MAX };
-        if self.lanes.in_memory_bytes() > most && self.lanes.take_grown() {
-            let walks = self.walks();
-            self.released_bytes += self.lanes.evict(most / 2, &walks);
-        }
-    }
-
-    /// Lets go of all messages that can be read again but those that come next, whoever may want them.
-    pub(super) fn relieve_all(&mut self, account: &MemoryAccount) {
-        if self.account.is_some() {
-            let walks = self.walks();
-            self.released_bytes += self.lanes.evict(0, &walks);
-            account.release(core::mem::take(&mut self.released_bytes));
-        }
-    }
-
     /// Passes on what was settled and what was given to consumers, for the store.
     pub(super) fn pass_on(&mut self, progress: &mut Progress) {
-        if self.account.is_some() {
+        if self.is_kept {
             self.lanes.pass_on(progress);
         }
     }
 
     /// The same for what was settled, for whoever writes it with something else.
     pub(super) fn take_settled(&mut self, each: impl FnMut(&Keeping, &[Ranges])) {
-        if self.account.is_some() {
+        if self.is_kept {
             self.lanes.take_settled(each);
         }
     }
@@ -565,6 +556,9 @@ impl State {
 
     /// Takes settled messages off the account, in lumps: at most as much is kept back as is held.
     pub(super) fn report(&mut self, account: &MemoryAccount) {
+        if self.has_pages {
+            self.drop_pages();
+        }
         let (_, live_bytes) = self.lanes.live();
         if self.released_bytes > 0 && self.released_bytes >= RELEASE_BYTES_MAX.min(live_bytes) {
             account.release(core::mem::take(&mut self.released_bytes));

@@ -105,6 +105,21 @@ pub struct Noted {
     pub came_ms: u64,
 }
 
+/// A message of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Paged<'a> {
+    /// Its number in its queue.
+    pub sequence: u64,
+    /// The message.
+    pub message: MessageView<'a>,
+    /// What is noted of it.
+    pub noted: Noted,
+    /// It was delivered before.
+    pub redelivered: bool,
+    /// It is kept where its queue is, too.
+    pub is_kept: bool,
+}
+
 /// A group of changes that is being made, and then taken as a whole. Used again and again.
 pub trait Group: Send {
     /// Whether nothing was added.
@@ -225,6 +240,8 @@ pub struct Stored<'a> {
     pub came_ms: u64,
     /// Where it goes on, if it is held.
     pub held: Option<HeldAs<'a>>,
+    /// Of a page: it is kept where its queue is, too.
+    pub is_kept: bool,
 }
 
 /// Keeps nothing.

@@ -1,14 +1,17 @@
 //! A store whose disk can fail, and whose writing can be held up: what it has outlives the virtual hosts that
 //! are kept in it.
 
+#[path = "told.rs"]
+mod told;
+
 use leveret_broker::{
     ExchangeSpec, QueueSpec, Vhost,
     exchange::TypeSpec,
     port::Layer,
     store::{
         Aside, BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Noted,
-        Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Target, Topology, TopologyChange,
-        Written,
+        Paged, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Target, Topology,
+        TopologyChange, Written,
     },
 };
 use leveret_model::{MessageView, Name, OwnedMessage, Table};
@@ -17,6 +20,7 @@ use std::{
     ops::Range,
     sync::{Arc, Mutex, Weak},
 };
+use told::{key_of, text};
 
 /// What was handed over, and how it answers next.
 pub struct Disk(Mutex<Inner>, Weak<Disk>, OnRead);
@@ -50,6 +54,12 @@ struct Inner {
     holds: BTreeMap<Name, KeptId>,
     /// What was settled, by the groups that told it beside messages.
     progressed: Vec<Vec<(KeptId, Ranges)>>,
+    /// Which of the queues are pages.
+    pages: std::collections::BTreeSet<u64>,
+    pages_written: usize,
+    withholds: bool,
+    /// What is not written yet.
+    withheld: Vec<Op>,
 }
 
 #[derive(Default)]
@@ -67,6 +77,15 @@ struct Message {
     came_ms: u64,
     deliveries: u16,
     held: Option<OwnedHold>,
+    /// Of a page: marked as delivered before, and kept elsewhere too.
+    of_page: Option<(bool, bool)>,
+}
+
+impl Message {
+    fn of(view: &MessageView<'_>) -> Self {
+        let message = Arc::new(OwnedMessage::from_view(view));
+        Self { message, dead_lettered: false, came_ms: 0, deliveries: 0, held: None, of_page: None }
+    }
 }
 
 #[derive(Clone)]
@@ -147,6 +166,29 @@ impl Disk {
         *self.2.lock().unwrap() = Some(Box::new(call));
     }
 
+    /// How many pages there are.
+    pub fn pages(&self) -> usize {
+        self.0.lock().unwrap().pages.len()
+    }
+
+    /// How many pages there ever were.
+    pub fn pages_written(&self) -> usize {
+        self.0.lock().unwrap().pages_written
+    }
+
+    /// What is handed over from now on is written later, or not any more.
+    pub fn withhold(&self, withhold: bool) {
+        self.0.lock().unwrap().withholds = withhold;
+    }
+
+    /// Writes what was to be written later.
+    pub fn write_withheld(&self) {
+        let mut inner = self.0.lock().unwrap();
+        for op in std::mem::take(&mut inner.withheld) {
+            op(&mut inner);
+        }
+    }
+
     /// How often messages were read.
     pub fn reads(&self) -> usize {
         self.0.lock().unwrap().reads
@@ -225,6 +267,9 @@ impl Disk {
             if !group.changes.is_empty() {
                 inner.changes.push(std::mem::take(&mut group.changes));
             }
+            if inner.withholds {
+                inner.withheld.append(&mut group.ops);
+            }
             for op in group.ops.drain(..) {
                 op(&mut inner);
             }
@@ -243,31 +288,6 @@ impl Disk {
         if let Some((waiter, token)) = waiter.filter(|_| told) {
             waiter.written(token, Ok(()));
         }
-    }
-}
-
-fn key_of(change: &Change) -> String {
-    match &change.change {
-        StateChange::Set { key, .. } => String::from_utf8(key.to_vec()).unwrap(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn text(change: TopologyChange<'_>) -> String {
-    let binding = |spec: BindingSpec<'_>| {
-        let to = if spec.to_queue { "queue" } else { "exchange" };
-        format!("{} to {to} {} by {}", spec.source, spec.destination, spec.routing_key)
-    };
-    match change {
-        TopologyChange::Declared(Topology::Exchange(kept)) => format!("+exchange {}", kept.spec.name),
-        TopologyChange::Declared(Topology::Queue(_, spec)) => format!("+queue {}", spec.name),
-        TopologyChange::Declared(Topology::Binding(spec)) => format!("+binding {}", binding(spec)),
-        TopologyChange::Declared(Topology::Holds(_)) => String::from("+holds"),
-        TopologyChange::ExchangeGone(name) => format!("-exchange {name}"),
-        TopologyChange::Declared(Topology::Lane(_)) => String::from("+lane"),
-        TopologyChange::LaneGone(_) => String::from("-lane"),
-        TopologyChange::QueueGone(_, name) => format!("-queue {name}"),
-        TopologyChange::Unbound(spec) => format!("-binding {}", binding(spec)),
     }
 }
 
@@ -316,16 +336,14 @@ impl Group for Making {
         noted: Noted,
         targets: &[Target],
     ) {
-        let message = Arc::new(OwnedMessage::from_view(message));
         let Noted { dead_lettered, came_ms } = noted;
-        self.place(targets.to_vec(), Message { message, dead_lettered, came_ms, deliveries: 0, held: None });
+        self.place(targets.to_vec(), Message { dead_lettered, came_ms, ..Message::of(message) });
     }
 
     fn hold(&mut self, message: &MessageView<'_>, dead_lettered: bool, held: HeldAs<'_>, target: Target) {
-        let message = Arc::new(OwnedMessage::from_view(message));
         let HeldAs { due_ms, exchange, resume, hops } = held;
         let held = Some(OwnedHold { due_ms, exchange: exchange.clone(), resume, hops });
-        self.place(vec![target], Message { message, dead_lettered, came_ms: 0, deliveries: 0, held });
+        self.place(vec![target], Message { dead_lettered, held, ..Message::of(message) });
     }
 
     fn settle(&mut self, queue: KeptId, ranges: &[Ranges]) {
@@ -519,14 +537,41 @@ impl Store for Disk {
                 sequence: *sequence,
                 message: (!is_later).then_some(view),
                 is_later,
-                redelivered: true,
+                redelivered: found.of_page.is_none_or(|(redelivered, _)| redelivered),
                 deliveries: found.deliveries,
                 dead_lettered: found.dead_lettered,
                 came_ms: found.came_ms,
                 held,
+                is_kept: found.of_page.is_some_and(|(_, is_kept)| is_kept),
             });
         }
         None
+    }
+
+    fn page(&self, messages: &mut dyn Iterator<Item = Paged<'_>>) -> Option<KeptId> {
+        self.admit().ok()?;
+        let (id, mut page) = (self.next_id(), Queue::default());
+        for Paged { sequence, message, noted, redelivered, is_kept } in messages {
+            let Noted { dead_lettered, came_ms } = noted;
+            let of_page = Some((redelivered, is_kept));
+            let message = Message { dead_lettered, came_ms, of_page, ..Message::of(&message) };
+            page.messages.insert(sequence, message);
+        }
+        let mut inner = self.0.lock().unwrap();
+        inner.queues.insert(id.0, page);
+        inner.pages.insert(id.0);
+        inner.pages_written += 1;
+        Some(id)
+    }
+
+    fn drop_pages(&self, pages: &[KeptId]) {
+        let mut inner = self.0.lock().unwrap();
+        for page in pages {
+            assert!(
+                inner.pages.remove(&page.0) && inner.queues.remove(&page.0).is_some(),
+                "it is dropped once"
+            );
+        }
     }
 
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {

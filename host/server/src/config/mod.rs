@@ -150,6 +150,10 @@ pub struct Settings {
     #[arg(long, env = "LEVERET_LARGE_MESSAGE_MIB", value_name = "MIB")]
     pub large_message_mib: Option<u64>,
 
+    /// Percent of that from which on transient messages are written to disk too; 100: never [default: 50]
+    #[arg(long, env = "LEVERET_MEMORY_PAGING_PERCENT", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    pub memory_paging_percent: Option<u8>,
+
     /// MiB of memory that compiling a plugin may take [default: 2048]
     #[arg(long, env = "LEVERET_COMPILE_MEMORY_MIB", value_name = "MIB")]
     pub compile_memory_mib: Option<u64>,
@@ -376,6 +380,7 @@ impl Settings {
             workers: self.workers.or(other.workers),
             memory_mib: self.memory_mib.or(other.memory_mib),
             large_message_mib: self.large_message_mib.or(other.large_message_mib),
+            memory_paging_percent: self.memory_paging_percent.or(other.memory_paging_percent),
             compile_memory_mib: self.compile_memory_mib.or(other.compile_memory_mib),
             compile_cpu_seconds: self.compile_cpu_seconds.or(other.compile_cpu_seconds),
             retry_max_ms: self.retry_max_ms.or(other.retry_max_ms),
@@ -433,6 +438,8 @@ pub struct Config {
     pub memory_bytes_max: u64,
     /// How many bytes a message of AMQP 1.0 may have.
     pub large_message_bytes_max: u64,
+    /// From which part of that on, in hundredths, transient messages are written to disk too.
+    pub memory_paging_percent: u8,
     /// What compiling a plugin may take.
     pub compile_limits: CompileLimits,
     /// How long what was refused waits at most before it is tried again, in milliseconds.
@@ -527,6 +534,7 @@ impl TryFrom<Settings> for Config {
             workers,
             memory_bytes_max,
             large_message_bytes_max: messages::large_bytes_max(settings.large_message_mib)?,
+            memory_paging_percent: settings.memory_paging_percent.unwrap_or(50).min(100),
             compile_limits,
             retry_ms_max,
             announced: Announced::of(settings.announced_product, settings.announced_version)?,

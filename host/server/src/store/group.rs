@@ -103,7 +103,7 @@ impl DiskGroup {
         let payload = Payload { flags, at_ms, note: &self.note, ..Payload::of(message, form) };
         if let Some(stub) = message.far() {
             let body = self.shared.body(&stub);
-            if !self.parts.enqueue(&payload, Some(Apart::Written(&body)), &self.targets) {
+            if !self.parts.enqueue((&payload, false), Some(Apart::Written(&body)), &self.targets) {
                 self.failed = Some(refused(Refused::TooLarge));
             }
             return;
@@ -124,7 +124,7 @@ impl DiskGroup {
                 body,
                 targets: self.targets.clone(),
             });
-        } else if !self.parts.enqueue(&payload, None, &self.targets) {
+        } else if !self.parts.enqueue((&payload, false), None, &self.targets) {
             self.failed = Some(refused(Refused::TooLarge));
         }
     }
@@ -139,7 +139,7 @@ impl DiskGroup {
             let payload =
                 Payload { form, flags, at_ms, note, exchange, routing_key, properties, body: body_here };
             let apart = (!ordered).then_some(Apart::ToWrite(&self.shared.store, body));
-            if !self.parts.enqueue(&payload, apart, targets) {
+            if !self.parts.enqueue((&payload, false), apart, targets) {
                 self.failed = Some(refused(Refused::TooLarge));
             }
         }

@@ -221,6 +221,7 @@ impl StoreLook {
             .collect();
         let vhosts =
             topology::vhosts(self.store()).iter().map(|name| self.vhost(name, &mut unnamed)).collect();
+        state::each_pending(self.store(), |queue| drop(unnamed.remove(&queue.0)));
         let mut kept = Vec::new();
         state::each_holder(self.store(), &mut |holder, places| {
             let now = places.now.map(|place| (None, place));
@@ -332,6 +333,9 @@ impl StoreLook {
                 check.tell(format!("{what} cannot be read"), "it is left out at a start; declare it again");
             });
         }
+        state::each_pending(self.store(), |queue| {
+            names.insert(queue.0, "what the next start deletes".to_owned());
+        });
         let mut holders = 0;
         state::each_holder(self.store(), &mut |holder, places| {
             holders += 1;

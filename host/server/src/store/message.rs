@@ -3,7 +3,7 @@
 //! - *Form:* 1 is AMQP 0-9-1, 2 is AMQP 1.0. A number is never used for another form.
 //! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them; 2 that the note of a message
 //!   that a plugin keeps begins with the time when it expires; 4 that the body is far (`leveret_model::far`): in the
-//!   payload is what stands for it, and the file is read in windows.
+//!   payload is what stands for it, and the file is read in windows; 8 that a message of a page is where its queue is, too.
 //! - *A message in a queue* has the time when it came; 0 where an earlier version wrote it.
 //! - *A held message* has the time when it is due, and as its note: u8 version, name of the exchange that holds it
 //!   (u8 length, bytes), u8 the type from which on it is asked, u8 how many emissions led to it.
@@ -30,6 +30,9 @@ const EXPIRES: u8 = 2;
 
 /// The body is read in windows.
 pub(super) const FAR: u8 = 4;
+
+/// Of a page: it is where its queue is, too.
+pub(super) const ELSEWHERE: u8 = 8;
 
 /// Whether the body of a payload is read in windows.
 pub(super) fn is_far(payload: &[u8]) -> bool {
@@ -85,12 +88,14 @@ pub(super) fn hand_over(item: &Item<'_>, each: &mut dyn FnMut(Stored<'_>)) {
         dead_lettered: false,
         came_ms: 0,
         held: None,
+        is_kept: false,
     };
     let payload = item.payload.and_then(|payload| Payload::decode(payload).ok());
     let known = payload.and_then(|payload| Some((payload, form_of(payload.form)?)));
     let Some((payload, form)) = known else { return each(stored) };
     stored.message = Some(view(&payload, form, item.body));
     stored.dead_lettered = payload.flags & DEAD_LETTERED != 0;
+    stored.is_kept = payload.flags & ELSEWHERE != 0;
     if payload.note.is_empty() {
         stored.came_ms = payload.at_ms;
         return each(stored);

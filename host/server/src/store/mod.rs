@@ -18,6 +18,7 @@ mod health;
 mod ids;
 pub mod look;
 mod message;
+mod pages;
 mod parts;
 mod policies;
 mod report;
@@ -40,7 +41,7 @@ use anyhow::{Context, anyhow};
 use group::DiskGroup;
 use ids::Ids;
 use leveret_broker::store::{
-    Aside, Change, Durability, FarBody, Group, Kept, KeptId, Ranges, StateChange, StateHolder, Store,
+    Aside, Change, Durability, FarBody, Group, Kept, KeptId, Paged, Ranges, StateChange, StateHolder, Store,
     StoreFailure, Stored, Topology, Written,
 };
 use leveret_model::{Name, Stub};
@@ -357,6 +358,14 @@ impl Store for DiskStore {
 
     fn far(&self, stub: &Stub) -> Option<FarBody> {
         Some(self.shared.body(stub))
+    }
+
+    fn page(&self, messages: &mut dyn Iterator<Item = Paged<'_>>) -> Option<KeptId> {
+        self.write_page(messages)
+    }
+
+    fn drop_pages(&self, pages: &[KeptId]) {
+        self.delete_pages(pages);
     }
 
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>)) {

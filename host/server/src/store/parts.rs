@@ -86,7 +86,7 @@ impl Parts {
     /// Queues get a message. `apart` is its body, where that is not in the payload. False if it is none that can be kept.
     pub(super) fn enqueue(
         &mut self,
-        payload: &Payload<'_>,
+        (payload, redelivered): (&Payload<'_>, bool),
         apart: Option<Apart<'_>>,
         targets: &[(QueueId, Sequence)],
     ) -> bool {
@@ -99,11 +99,11 @@ impl Parts {
         for targets in targets.chunks(TARGETS_MAX) {
             let group = self.with_room(bytes + TARGET_BYTES * targets.len());
             match apart {
-                Some(Apart::Written(body)) => group.enqueue_body(&parts, false, body, targets),
+                Some(Apart::Written(body)) => group.enqueue_body(&parts, redelivered, body, targets),
                 Some(Apart::ToWrite(store, body)) => {
-                    group.enqueue_apart(&parts, false, (store.next_extent(), body.clone()), targets);
+                    group.enqueue_apart(&parts, redelivered, (store.next_extent(), body.clone()), targets);
                 }
-                None => group.enqueue(&parts, false, targets),
+                None => group.enqueue(&parts, redelivered, targets),
             }
         }
         true

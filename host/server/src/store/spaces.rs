@@ -8,7 +8,8 @@
 //! 4 others      "h", virtual host: u8 version, u64 the number of what the virtual host holds
 //!               "n": u64, below which all numbers may be in use
 //!               "s": 32 bytes, of which the salts are made of users that are not there
-//!               "p", u64 BE: a space that is being filled and is not in use yet; u64 its queue of messages
+//!               "p", u64 BE: u8 "s" a space or "q" a queue that is being filled and is not in use yet, or is a page
+//!               (pages.rs): the next start clears it
 //! 5 holders     key: virtual host, exchange, u8 type, u64 BE the exchange's number if it has one: u8 version, u64
 //!               space or 0, u64 queue of messages or 0; version 2: u8 how many versions left something that is
 //!               kept, for each 32 bytes of SHA-256, u64 space, u64 queue or 0, the latest last

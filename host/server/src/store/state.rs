@@ -80,7 +80,12 @@ impl Out<'_> {
 const A_SPACE: u8 = b's';
 const A_QUEUE: u8 = b'q';
 
-fn pending_key(id: u64) -> Vec<u8> {
+/// Notes that a queue is not to be there after a start.
+pub(super) fn mark_pending(parts: &mut Parts, queue: QueueId) {
+    parts.set(OTHERS, &pending_key(queue.0), &[A_QUEUE], 0);
+}
+
+pub(super) fn pending_key(id: u64) -> Vec<u8> {
     let mut key = vec![PENDING];
     key.extend_from_slice(&id.to_be_bytes());
     key
@@ -161,14 +166,23 @@ fn clear_orphans(store: &Store) {
     }
 }
 
-fn clear_pending(store: &Store) {
-    let mut group = Group::default();
+/// Hands over the queues that the next start deletes: those that were being filled, and pages.
+pub(super) fn each_pending(store: &Store, mut each: impl FnMut(QueueId)) {
     store.values_with(OTHERS, &[PENDING], |key, value, _| {
         let id = key.get(1..).and_then(|id| Take(id).u64_sorted().ok());
-        match (id, value) {
-            (Some(id), [A_SPACE]) => group.clear_space(Space(id)),
-            (Some(id), [A_QUEUE]) => group.delete(QueueId(id)),
-            _ => {}
+        if let Some(id) = id.filter(|_| value == [A_QUEUE]) {
+            each(QueueId(id));
+        }
+    });
+}
+
+fn clear_pending(store: &Store) {
+    let mut group = Group::default();
+    each_pending(store, |queue| group.delete(queue));
+    store.values_with(OTHERS, &[PENDING], |key, value, _| {
+        let id = key.get(1..).and_then(|id| Take(id).u64_sorted().ok());
+        if let Some(id) = id.filter(|_| value == [A_SPACE]) {
+            group.clear_space(Space(id));
         }
         group.unset(OTHERS, key);
     });

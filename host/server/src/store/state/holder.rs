@@ -327,7 +327,7 @@ impl Holder {
         }
         let (note, flags) = message::kept_note(key, end_ms);
         let payload = Payload { at_ms: id, note: &note, flags, ..Payload::of(&message.view(), form) };
-        if out.parts.enqueue(&payload, None, &[(queue, at)]) {
+        if out.parts.enqueue((&payload, false), None, &[(queue, at)]) {
             Ok(())
         } else {
             Err(refused(Refused::TooLarge))
