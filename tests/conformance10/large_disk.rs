@@ -15,9 +15,12 @@ use leveret_amqp10::{
     messaging::{Accepted, DeliveryState, Rejected, Released},
     performatives::{End, Transfer},
 };
-use leveret_testkit::wire::{Arguments, id};
-use leveret_testkit::{Broker, WatchedDisk};
-use std::os::unix::fs::FileExt as _;
+use leveret_testkit::{
+    Broker, EVENT_WAIT_MAX, WatchedDisk,
+    disk::Call,
+    wire::{Arguments, BODY, HEADER, id},
+};
+use std::{os::unix::fs::FileExt as _, time::Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 
@@ -137,6 +140,65 @@ fn a_large_message_that_is_damaged_is_not_delivered() {
             break;
         }
     }
+    until_files(&broker, 0);
+}
+
+/// Waits until a large body could not be read so often since the beginning; gives how often that was.
+fn until_unread(disk: &WatchedDisk, times: usize) -> usize {
+    let unread = || disk.calls().iter().filter(|call| matches!(call, Call::Unread { .. })).count();
+    let begun = Instant::now();
+    while unread() < times {
+        assert!(begun.elapsed() < EVENT_WAIT_MAX, "it is not read");
+        std::thread::yield_now();
+    }
+    unread()
+}
+
+/// The error of a device that fails.
+const EIO: u32 = 5;
+
+/// A device that fails for a moment has lost nothing.
+#[test]
+fn a_large_message_that_cannot_be_read_at_once_is_delivered_all_the_same() {
+    let disk = WatchedDisk::new();
+    let broker = disk.watch(Broker::builder(BINARY)).start();
+    let mut other = Other::new(&broker);
+    let queue = other.queue(&[]);
+    let sent = durable(true, &body(3, BODY_BYTES));
+    send(&mut sender_to(&broker, &queue_address(&queue)), 0, 0, &sent);
+    disk.fail_reads(EIO);
+    let mut peer = receiver_from(&broker, &queue);
+    let unread = until_unread(&disk, 1);
+    disk.fail_reads(0);
+    let (came, received) = receive(&mut peer, 0);
+    assert!(received.ends_with(&sent[sent.len() - BODY_BYTES..]));
+    settle(&mut peer, came, Released {});
+    drop(peer);
+    while other.ready(&queue) == 0 {}
+    disk.fail_reads(EIO);
+    other.0.send_method(1, id::BASIC_GET, Arguments::new().short(0).short_string(&queue).bits(&[true]));
+    other.0.expect_method(1, id::BASIC_GET_OK);
+    let unread = until_unread(&disk, unread + 1);
+    disk.fail_reads(0);
+    let mut left = BODY_BYTES;
+    while left > 0 {
+        let frame = other.0.expect_frame();
+        assert!(matches!(frame.kind, HEADER | BODY), "{frame:?}");
+        left -= if frame.kind == BODY { frame.payload.len() } else { 0 };
+    }
+    until_files(&broker, 0);
+    // One that goes on failing is given up.
+    send(&mut sender_to(&broker, &queue_address(&queue)), 0, 0, &sent);
+    disk.fail_reads(EIO);
+    let mut peer = receiver_from(&broker, &queue);
+    loop {
+        let came = peer.frame();
+        let Performative::Transfer(it) = came.read().0 else { continue };
+        if it.aborted {
+            break;
+        }
+    }
+    assert!(until_unread(&disk, 0) > unread + 3, "it is tried several times");
     until_files(&broker, 0);
 }
 

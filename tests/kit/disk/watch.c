@@ -5,6 +5,7 @@
  *   write <inode> <offset> <bytes> <name>     a write that is done
  *   begin <inode> <name>                      a sync begins
  *   end <inode> <outcome> <name>              it is over: 0, or the error's number
+ *   unread <inode> <name>                     a read fails
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,6 +26,7 @@ struct control {
     volatile uint64_t sync_delay_ms;
     volatile uint64_t sync_error;
     volatile uint64_t full;
+    volatile uint64_t read_error;
 };
 
 static struct control none;
@@ -36,11 +38,13 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int (*real_fdatasync)(int);
 static int (*real_fsync)(int);
 static ssize_t (*real_pwrite64)(int, const void *, size_t, off64_t);
+static ssize_t (*real_pread64)(int, void *, size_t, off64_t);
 
 static void begin(void) {
     real_fdatasync = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     real_fsync = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     real_pwrite64 = (ssize_t(*)(int, const void *, size_t, off64_t))dlsym(RTLD_NEXT, "pwrite64");
+    real_pread64 = (ssize_t(*)(int, void *, size_t, off64_t))dlsym(RTLD_NEXT, "pread64");
     const char *path = getenv("LEVERET_TEST_DISK_TRACE");
     folder = getenv("LEVERET_TEST_DISK_FOLDER");
     if (path && folder)
@@ -112,6 +116,18 @@ int fdatasync(int fd) {
     say(line, snprintf(line, sizeof line, "end %lu %d %s\n", (unsigned long)inode, error, name));
     errno = error;
     return error ? -1 : 0;
+}
+
+ssize_t pread64(int fd, void *bytes, size_t length, off64_t offset) {
+    char name[256], line[512];
+    uint64_t inode;
+    pthread_once(&once, begin);
+    int error = (int)control->read_error;
+    if (!error || !is_watched(fd, name, sizeof name, &inode) || strncmp(name, "extent-", 7) != 0)
+        return real_pread64(fd, bytes, length, offset);
+    say(line, snprintf(line, sizeof line, "unread %lu %s\n", (unsigned long)inode, name));
+    errno = error;
+    return -1;
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {

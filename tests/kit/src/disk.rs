@@ -42,6 +42,13 @@ pub enum Call {
         /// The error's number, or 0.
         error: i32,
     },
+    /// A file could not be read.
+    Unread {
+        /// Which file.
+        inode: u64,
+        /// Its name then.
+        name: String,
+    },
 }
 
 impl Call {
@@ -59,6 +66,7 @@ impl Call {
                 let error = number()? as i32;
                 Self::SyncEnds { inode, error, name: words.next()?.to_owned() }
             }
+            "unread" => Self::Unread { inode, name: words.next()?.to_owned() },
             _ => return None,
         })
     }
@@ -78,7 +86,7 @@ impl WatchedDisk {
     #[must_use]
     pub fn new() -> Self {
         let directory = ScratchDirectory::new("disk");
-        fs::write(directory.path().join("control"), [0; 24]).unwrap();
+        fs::write(directory.path().join("control"), [0; 32]).unwrap();
         fs::write(directory.path().join("trace"), []).unwrap();
         Self { directory, library: build() }
     }
@@ -115,6 +123,11 @@ impl WatchedDisk {
     /// There is no room for anything that grows from now on, or there is again. What is there can be written over.
     pub fn fill(&self, full: bool) {
         self.control(16, full.into());
+    }
+
+    /// Each read of a large body fails with that number from now on; none fails with 0.
+    pub fn fail_reads(&self, error: u32) {
+        self.control(24, error.into());
     }
 
     /// All calls so far, in the order in which they were over, or began.

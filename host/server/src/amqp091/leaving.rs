@@ -6,7 +6,7 @@
 use super::Connection;
 use crate::{
     conversion,
-    store::{DiskStore, FarReader},
+    store::{DiskStore, FarReader, Patience},
 };
 use leveret_amqp091::{Session, delivery::Delivery, form::FORM};
 use leveret_broker::{
@@ -19,8 +19,6 @@ use leveret_store::Unreadable;
 
 /// The most that is read at once.
 const PART_BYTES_MAX: usize = 64 * 1024;
-/// What cannot be read now is tried again after so long, in milliseconds.
-const RETRY_MS: u64 = 1000;
 
 /// A message that goes out.
 pub(super) struct Leaving {
@@ -32,8 +30,7 @@ pub(super) struct Leaving {
     reader: Option<FarReader>,
     /// What goes to the socket: what was said before, and the message.
     wire: Vec<u8>,
-    /// It cannot be read before that time, in milliseconds since 1970.
-    retry_ms: Option<u64>,
+    patience: Patience,
     part: Vec<u8>,
 }
 
@@ -70,8 +67,8 @@ pub(super) fn begin(
         }
     };
     let wire = is_open.then(|| std::mem::take(session.output()))?;
-    let (stub, far, reader, retry_ms, part) = (*stub, store.far(stub), None, None, Vec::new());
-    Some(Leaving { channel, delivery_tag, stub, far, reader, wire, retry_ms, part })
+    let (stub, far, reader, patience, part) = (*stub, store.far(stub), None, Patience::default(), Vec::new());
+    Some(Leaving { channel, delivery_tag, stub, far, reader, wire, patience, part })
 }
 
 impl Leaving {
@@ -82,7 +79,7 @@ impl Leaving {
 
     /// When it is to be tried again, in milliseconds since 1970.
     pub(super) fn due_ms(&self) -> Option<u64> {
-        self.retry_ms
+        self.patience.due_ms()
     }
 
     /// Puts parts until so many bytes wait for the socket; whether that was the last.
@@ -92,20 +89,16 @@ impl Leaving {
         output_bytes_max: usize,
         now_ms: u64,
     ) -> Result<bool, Unreadable> {
-        if self.retry_ms.is_some_and(|retry_ms| retry_ms > now_ms) {
+        if self.patience.waits(now_ms) {
             return Ok(false);
         }
-        self.retry_ms = None;
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => match store.open_body(&self.stub) {
                 Ok(reader) => none.insert(reader),
-                Err(error) if error.is_passing() => {
-                    tracing::warn!("a large message cannot be read now: {error}");
-                    self.retry_ms = Some(now_ms + RETRY_MS);
-                    return Ok(false);
+                Err(error) => {
+                    return self.patience.failed(Unreadable::Disk(error), now_ms).map(|()| false);
                 }
-                Err(error) => return Err(Unreadable::Disk(error)),
             },
         };
         // The reader holds on to it from now on.
@@ -115,7 +108,10 @@ impl Leaving {
                 return Ok(false);
             }
             self.part.clear();
-            reader.read(PART_BYTES_MAX, &mut self.part)?;
+            if let Err(why) = reader.read(PART_BYTES_MAX, &mut self.part) {
+                return self.patience.failed(why, now_ms).map(|()| false);
+            }
+            self.patience.read();
             session.put_body(&mut self.wire, self.channel, &self.part);
         }
         Ok(true)

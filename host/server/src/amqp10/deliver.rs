@@ -6,7 +6,10 @@ use super::{
     links::handle_of,
     resuming::Tag,
 };
-use crate::{conversion, store::DiskStore};
+use crate::{
+    conversion,
+    store::{DiskStore, Patience},
+};
 use leveret_amqp10::{
     Condition,
     connection::{self as protocol, NotSent, Outgoing},
@@ -139,7 +142,16 @@ fn begin(
         true => protocol.begin_resumed(channel, handle, &outgoing, bytes)?,
     };
     let (id, footer, stub) = ((!settled).then_some(id), footer.into(), *stub);
-    Ok(Departure { channel, handle, id, stub, footer, far: None, reader: None })
+    Ok(Departure {
+        channel,
+        handle,
+        id,
+        stub,
+        footer,
+        far: None,
+        reader: None,
+        patience: Patience::default(),
+    })
 }
 
 /// What a delivery that is resumed is sent with.

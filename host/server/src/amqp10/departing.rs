@@ -4,7 +4,7 @@
 //! While a message goes out on a link no other one does; those of other links go on, a frame of each in turn.
 
 use super::{Connection, settle::Delivered};
-use crate::store::FarReader;
+use crate::store::{FarReader, Patience};
 use leveret_amqp10::connection::Sent;
 use leveret_broker::{Settle, port::Router, store::FarBody};
 use leveret_model::Stub;
@@ -13,8 +13,6 @@ use std::collections::VecDeque;
 
 /// The most that is read at once.
 const PART_BYTES_MAX: usize = 128 * 1024;
-/// What cannot be read now is tried again after so long, in milliseconds.
-const RETRY_MS: u64 = 1000;
 
 /// The messages that go out.
 #[derive(Default)]
@@ -23,8 +21,6 @@ pub(super) struct Departing {
     messages: VecDeque<Departure>,
     /// They have their turn before other deliveries.
     first: bool,
-    /// One cannot be read before that time, in milliseconds since 1970.
-    retry_ms: Option<u64>,
     part: Vec<u8>,
 }
 
@@ -40,6 +36,7 @@ pub(super) struct Departure {
     /// Nobody else may have the file any more.
     pub(super) far: Option<FarBody>,
     pub(super) reader: Option<FarReader>,
+    pub(super) patience: Patience,
 }
 
 /// What became of a turn.
@@ -49,6 +46,13 @@ enum Turn {
     /// There is no room for it, or it cannot be read now.
     Waits,
     Failed(Unreadable),
+}
+
+impl Departure {
+    /// It could not be read.
+    fn failed(&mut self, why: Unreadable, now_ms: u64) -> Turn {
+        self.patience.failed(why, now_ms).map_or_else(Turn::Failed, |()| Turn::Waits)
+    }
 }
 
 impl Departing {
@@ -75,12 +79,11 @@ impl Departing {
     /// Nothing goes out any more.
     pub(super) fn end(&mut self) {
         self.messages.clear();
-        self.retry_ms = None;
     }
 
     /// When one is to be tried again that could not be read, in milliseconds since 1970.
     pub(super) fn due_ms(&self) -> Option<u64> {
-        self.retry_ms
+        self.messages.iter().filter_map(|message| message.patience.due_ms()).min()
     }
 
     /// Whose turn is first changes each time.
@@ -94,18 +97,19 @@ impl Connection {
     /// Sends parts of large messages, of each one in turn, until `output_bytes_max` wait for the socket. Whether one ended, or
     /// there is more than there is room for.
     pub(super) fn send_parts(&mut self, output_bytes_max: usize, router: &mut dyn Router) -> bool {
-        let (mut waiting, mut again) = (0, false);
-        let is_late = self.departing.retry_ms.is_some_and(|retry_ms| retry_ms > router.now_ms());
-        if !is_late {
-            // Whichever cannot be read still says so again.
-            self.departing.retry_ms = None;
+        if self.departing.messages.is_empty() {
+            return false;
         }
-        while waiting < self.departing.messages.len() && !is_late {
+        let (mut waiting, mut again) = (0, false);
+        // Who has no turn for want of room is not waited for by the clock.
+        let now_ms = router.now_ms();
+        self.departing.messages.iter_mut().for_each(|message| _ = message.patience.waits(now_ms));
+        while waiting < self.departing.messages.len() {
             if self.protocol.output_bytes() >= output_bytes_max {
                 return true;
             }
             let Some(mut message) = self.departing.messages.pop_front() else { break };
-            match self.send_part(&mut message, router.now_ms()) {
+            match self.send_part(&mut message, now_ms) {
                 Turn::Went => {
                     waiting = 0;
                     self.departing.messages.push_back(message);
@@ -126,7 +130,7 @@ impl Connection {
 
     fn send_part(&mut self, message: &mut Departure, now_ms: u64) -> Turn {
         let (channel, handle) = (message.channel, message.handle);
-        if !self.protocol.has_window(channel) {
+        if message.patience.waits(now_ms) || !self.protocol.has_window(channel) {
             return Turn::Waits;
         }
         let reader = match &mut message.reader {
@@ -137,19 +141,15 @@ impl Connection {
                     message.far = None;
                     none.insert(reader)
                 }
-                Err(error) if error.is_passing() => {
-                    tracing::warn!("{}: a large message cannot be read now: {error}", self.peer);
-                    self.departing.retry_ms = Some(now_ms + RETRY_MS);
-                    return Turn::Waits;
-                }
-                Err(error) => return Turn::Failed(Unreadable::Disk(error)),
+                Err(error) => return message.failed(Unreadable::Disk(error), now_ms),
             },
         };
         let part = &mut self.departing.part;
         part.clear();
         if let Err(why) = reader.read(self.protocol.part_bytes_max().min(PART_BYTES_MAX), part) {
-            return Turn::Failed(why);
+            return message.failed(why, now_ms);
         }
+        message.patience.read();
         let more = reader.left_bytes() > 0;
         if !more {
             part.extend_from_slice(&message.footer);

@@ -20,7 +20,61 @@ pub struct FarReader {
     reader: BodyReader,
     start: u64,
     end: u64,
+    /// The last bytes, where what comes behind them in the file could not be looked at.
+    last: Vec<u8>,
     _body: Arc<Body>,
+}
+
+/// How often in a row what the disk does not give is tried again.
+const TRIES_MAX: u32 = 5;
+/// After so long for the first time, in milliseconds, then after twice that.
+const RETRY_MS: u64 = 100;
+/// After so long where only a resource is short; that is tried for ever.
+const SHORT_RETRY_MS: u64 = 1000;
+
+/// When to go on with a body that could not be read: a device that fails may do so once.
+#[derive(Default)]
+pub struct Patience {
+    failures: u32,
+    due_ms: Option<u64>,
+}
+
+impl Patience {
+    /// When it is to be tried again, in milliseconds since 1970; `None` if nothing failed last time.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        self.due_ms
+    }
+
+    /// Whether it is too early for that. If it is not, it is to be tried whenever whoever reads has its turn.
+    #[must_use]
+    pub fn waits(&mut self, now_ms: u64) -> bool {
+        self.due_ms = self.due_ms.filter(|due_ms| *due_ms > now_ms);
+        self.due_ms.is_some()
+    }
+
+    /// It could be read.
+    pub fn read(&mut self) {
+        *self = Self::default();
+    }
+
+    /// It could not be read.
+    ///
+    /// # Errors
+    /// The same, where it is not to be tried again.
+    pub fn failed(&mut self, why: Unreadable, now_ms: u64) -> Result<(), Unreadable> {
+        let wait_ms = match &why {
+            Unreadable::Disk(error) if error.is_passing() => SHORT_RETRY_MS,
+            Unreadable::Disk(error) if !error.is_missing() && self.failures < TRIES_MAX => {
+                self.failures += 1;
+                RETRY_MS << (self.failures - 1)
+            }
+            Unreadable::Disk(_) | Unreadable::Damaged => return Err(why),
+        };
+        tracing::warn!("a large message cannot be read now: {why}");
+        self.due_ms = Some(now_ms.saturating_add(wait_ms));
+        Ok(())
+    }
 }
 
 impl DiskStore {
@@ -39,7 +93,13 @@ impl DiskStore {
     /// It is not there, or cannot be opened now.
     pub fn open_body(&self, stub: &Stub) -> Result<FarReader, DiskError> {
         let body = self.shared.body(stub);
-        Ok(FarReader { reader: body.open()?, start: stub.start, end: stub.end, _body: body })
+        Ok(FarReader {
+            reader: body.open()?,
+            start: stub.start,
+            end: stub.end,
+            last: Vec::new(),
+            _body: body,
+        })
     }
 }
 
@@ -47,6 +107,10 @@ impl FarReader {
     /// How many bytes of the body come.
     #[must_use]
     pub fn left_bytes(&self) -> u64 {
+        self.last.len() as u64 + self.unread_bytes()
+    }
+
+    fn unread_bytes(&self) -> u64 {
         self.end - self.reader.at_bytes().clamp(self.start, self.end)
     }
 
@@ -54,16 +118,17 @@ impl FarReader {
     /// whether all is as it was written.
     ///
     /// # Errors
-    /// It cannot be read, or is damaged; then nothing is appended.
+    /// It cannot be read, or is damaged; then nothing is appended, and it may be tried again.
     pub fn read(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), Unreadable> {
         self.reader.skip_to(self.start)?;
         let before = out.len();
-        let bytes = self.left_bytes().min(bytes as u64) as usize;
+        let bytes = self.unread_bytes().min(bytes as u64) as usize;
         self.reader.read(bytes, out)?;
-        if self.left_bytes() > 0 {
+        out.append(&mut self.last);
+        if self.unread_bytes() > 0 {
             return Ok(());
         }
-        self.reader.check_rest().inspect_err(|_| out.truncate(before))
+        self.reader.check_rest().inspect_err(|_| self.last = out.split_off(before))
     }
 }
 

@@ -32,7 +32,7 @@ mod vhosts;
 #[cfg(test)]
 mod tests;
 
-pub use bodies::FarReader;
+pub use bodies::{FarReader, Patience};
 pub use durability::VhostDurability;
 pub use health::Pressure;
 pub use vhosts::VhostRecord;
