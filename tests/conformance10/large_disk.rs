@@ -18,7 +18,7 @@ use leveret_amqp10::{
 use leveret_testkit::{
     Broker, EVENT_WAIT_MAX, WatchedDisk,
     disk::Call,
-    wire::{Arguments, BODY, HEADER, id},
+    wire::{Arguments, BODY, FRAME_END, HEADER, RawConnection, body_bytes, frame_bytes, id, method_bytes},
 };
 use std::{os::unix::fs::FileExt as _, time::Instant};
 
@@ -54,16 +54,28 @@ fn a_large_message_for_which_the_disk_has_no_room_is_rejected() {
     send_last(&mut peer, 0, &sent, 3);
     assert_eq!(rejected(&mut peer), "amqp:resource-limit-exceeded");
     until_files(&broker, 0);
+    // Whoever publishes what is to be on disk is told to wait, as on any full disk.
+    let mut waits = RawConnection::open_to_be_blocked(broker.address());
+    waits.open_channel(1);
+    let persistent = Arguments::new().short(60).short(0).long_long(1).short(0x1000).octet(2);
+    let parts = [
+        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", &queue)),
+        frame_bytes(HEADER, 1, &persistent.into_bytes(), FRAME_END),
+        body_bytes(1, b"x"),
+    ];
+    waits.send(&parts.concat());
+    waits.expect_method(0, id::CONNECTION_BLOCKED);
     // A message that is not to be on disk is none of its business.
     let mut small = sender_to(&broker, &queue_address(&queue));
     small.transfer(0, &transfer(0, 0, b"t"), &message(b"small"));
     outcome(&mut small, |_, state| assert!(matches!(state, DeliveryState::Accepted(_)), "{state:?}"));
     send_but(&mut peer, 0, 1, &durable(false, &body(5, BODY_BYTES)), 0);
     assert_eq!(rejected(&mut peer), "amqp:resource-limit-exceeded");
-    assert_eq!((files(&broker), other.ready(&queue)), (0, 1));
+    assert_eq!((files(&broker), other.ready(&queue)), (0, 2));
     disk.fill(false);
+    waits.expect_method(0, id::CONNECTION_UNBLOCKED);
     send(&mut peer, 0, 2, &sent);
-    assert_eq!((files(&broker), other.ready(&queue)), (1, 2));
+    assert_eq!((files(&broker), other.ready(&queue)), (1, 3));
 }
 
 /// What waits for the disk holds up the connection that sends it, and no other.

@@ -246,10 +246,15 @@ impl Coming {
         state.is_queued = false;
         state.waiting = Vec::new();
         self.unwritten_bytes.store(0, Ordering::Relaxed);
+        let is_full = error.is_full();
         state.outcome = Some(Err(error.into()));
         drop(state);
         if file.is_some() {
             self.remove(core);
+        }
+        if is_full {
+            core.room.lack_for_body();
+            core.tidy();
         }
         self.watch.moved();
     }

@@ -17,7 +17,7 @@
 //!
 //! *Large bodies* have no reserve: one for which there is no room waits for it, and what grows is refused until all that
 //! wait are written and a segment could be made besides, or no large body is there any more. Free segments that are not
-//! needed go for that.
+//! needed go for that. A body that comes in pieces does not wait, and what grows is refused all the same.
 //!
 //! *Why acks always have room:* a segment of acks has nothing live, so after a checkpoint it is free again. The
 //! checkpoint has the room that the one before had, or that of spare segments which acks leave to it. Where one was given
@@ -72,7 +72,7 @@ pub(crate) struct Room {
     full: AtomicBool,
     /// A large body waits for room.
     large_waits: AtomicBool,
-    /// One did, and no more room came since: what grows is refused.
+    /// One did, or was given up, and no more room came since: what grows is refused.
     large_lacked: AtomicBool,
     /// The keeper frees what it can.
     pressed: AtomicBool,
@@ -120,6 +120,12 @@ impl Room {
     pub(crate) fn lack_for_large(&self) {
         self.press();
         self.large_waits.store(true, Ordering::Relaxed);
+        self.large_lacked.store(true, Ordering::Relaxed);
+    }
+
+    /// There was none for a body that came in pieces, and does not wait.
+    pub(crate) fn lack_for_body(&self) {
+        self.press();
         self.large_lacked.store(true, Ordering::Relaxed);
     }
 

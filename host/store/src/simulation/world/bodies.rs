@@ -143,6 +143,53 @@ fn a_body_that_is_not_what_was_written_is_told_with_its_last_bytes() {
     assert_eq!(out.len(), 2999, "the last bytes are not given");
 }
 
+/// What is written of such a body is gone; but whoever publishes is held back, as on any full disk, until there is room.
+#[test]
+fn without_room_for_a_body_what_grows_is_refused_until_there_is_some() {
+    use crate::{
+        BodyFailed, Health, Refused,
+        disk::sim::{Faults, SimDisk},
+        simulation::sync_once,
+        store,
+    };
+    let disk = SimDisk::new(1);
+    let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), super::config()).unwrap();
+    let come = |bytes: usize| {
+        let writer = BodyWriter::begin(&core, true, Arc::new(Nobody)).unwrap();
+        writer.put(&vec![7; bytes]);
+        writer.end();
+        while core.body_step() {}
+        writer.outcome().unwrap()
+    };
+    let mut now_ms = 0;
+    let mut work = || {
+        for _ in 0..400 {
+            now_ms += 20;
+            core.write_step(now_ms);
+            sync_once(&core, now_ms);
+            core.keep_step(&mut keeper, now_ms);
+        }
+    };
+    let body = come(5000).unwrap();
+    let mut group = Group::default();
+    group.create(QueueId(1));
+    group.enqueue_body(&[b"head"], false, &body, &[(QueueId(1), 0)]);
+    core.submit(&mut group, Sync::Always, None, 0).unwrap();
+    work();
+    disk.set_faults(Faults { bytes_max: disk.used_bytes() + 2000, ..Faults::default() });
+    assert_eq!(come(5000).err(), Some(BodyFailed::Full));
+    work();
+    assert_eq!(core.health(), Health::Full);
+    assert!(matches!(BodyWriter::begin(&core, true, Arc::new(Nobody)), Err(Refused::Full)));
+    group.clear();
+    group.enqueue(&[b"more"], false, &[(QueueId(1), 1)]);
+    assert_eq!(core.submit(&mut group, Sync::Always, None, 10_000), Err(Refused::Full));
+    disk.set_faults(Faults::default());
+    work();
+    assert_eq!(core.health(), Health::Well);
+    come(5000).unwrap();
+}
+
 #[test]
 fn the_file_of_a_body_that_was_acked_goes_though_nothing_else_is_synced() {
     use crate::{
