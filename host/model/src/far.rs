@@ -193,6 +193,12 @@ impl MessageView<'_> {
         self.far().map_or(self.body.len() as u64, |stub| stub.body_bytes())
     }
 
+    /// How many bytes it has, with its body wherever that is.
+    #[must_use]
+    pub fn whole_bytes(&self) -> u64 {
+        (self.len_bytes() - self.body.len()) as u64 + self.body_bytes()
+    }
+
     /// How long its body is to who reads bodies up to a limit: one that is far is longer than any.
     #[inline]
     #[must_use]

@@ -435,7 +435,7 @@ impl Later {
         page.map(|(at, held)| HoldInfo {
             id: HoldId(at.1),
             due_ms: held.due_ms,
-            length_bytes: held.message.len_bytes() as u64,
+            length_bytes: held.message.view().whole_bytes(),
             routing_key: held.message.routing_key.clone(),
             tries: held.tries,
             stuck: held.stuck.clone(),

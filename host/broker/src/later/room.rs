@@ -11,7 +11,7 @@ use leveret_model::MessageView;
 /// What is charged for a message that is kept besides its own bytes, in bytes.
 pub const KEPT_OVERHEAD_BYTES: u64 = 256;
 
-/// How much may be held in a vhost.
+/// How much may be held in a vhost; bodies in files count as long as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
     /// How many messages.
@@ -129,30 +129,31 @@ impl HoldQuota {
     }
 
     pub(super) fn take(&self, message: &MessageView<'_>) -> Result<(), NoRoom> {
-        let taken = self.count.take(1, kept_bytes(message));
+        let taken = self.count.take(1, Bytes::of(message).whole);
         self.refused.fetch_add(u64::from(taken.is_err()), Ordering::Relaxed);
         taken
     }
 
     /// Takes room for a message that was held before, even if there is none.
     pub(super) fn take_anyway(&self, message: &MessageView<'_>) {
-        self.count.take_anyway(1, kept_bytes(message));
+        self.count.take_anyway(1, Bytes::of(message).whole);
     }
 
     pub(super) fn give_back(&self, message: &MessageView<'_>) {
-        self.count.give_back(1, kept_bytes(message));
+        self.count.give_back(1, Bytes::of(message).whole);
     }
 }
 
-/// Counts what is kept, within limits, and charges it to the account of memory.
+/// Counts what is kept, within limits, and charges what of it is in memory to the account.
 pub(super) struct Room {
     account: Arc<MemoryAccount>,
     count: Count,
+    charged: AtomicU64,
 }
 
 impl Room {
     pub(super) fn new(account: Arc<MemoryAccount>, limits: HoldLimits) -> Self {
-        Self { account, count: Count::new(limits) }
+        Self { account, count: Count::new(limits), charged: AtomicU64::new(0) }
     }
 
     pub(super) fn set_limits(&self, limits: HoldLimits) {
@@ -162,24 +163,30 @@ impl Room {
 
     /// Takes room for as many copies of a message.
     pub(super) fn take(&self, message: &MessageView<'_>, copies: u64) -> Result<(), NoRoom> {
-        let bytes = copies * kept_bytes(message);
-        self.count.take(copies, bytes)?;
-        self.account.charge(bytes as usize);
+        let bytes = Bytes::of(message);
+        self.count.take(copies, copies * bytes.whole)?;
+        self.charge(copies * bytes.in_memory);
         Ok(())
     }
 
     /// Takes room for a message that was kept before, even if there is none.
     pub(super) fn take_anyway(&self, message: &MessageView<'_>) {
-        let bytes = kept_bytes(message);
-        self.count.take_anyway(1, bytes);
+        let bytes = Bytes::of(message);
+        self.count.take_anyway(1, bytes.whole);
+        self.charge(bytes.in_memory);
+    }
+
+    fn charge(&self, bytes: u64) {
+        self.charged.fetch_add(bytes, Ordering::Relaxed);
         self.account.charge(bytes as usize);
     }
 
     /// Gives back the room of a message that is kept no longer.
     pub(super) fn give_back(&self, message: &MessageView<'_>) {
-        let bytes = kept_bytes(message);
-        self.count.give_back(1, bytes);
-        self.account.release(bytes as usize);
+        let bytes = Bytes::of(message);
+        self.count.give_back(1, bytes.whole);
+        self.charged.fetch_sub(bytes.in_memory, Ordering::Relaxed);
+        self.account.release(bytes.in_memory as usize);
     }
 
     /// How many messages and bytes there are.
@@ -190,10 +197,54 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.account.release(*self.count.bytes.get_mut() as usize);
+        self.account.release(*self.charged.get_mut() as usize);
     }
 }
 
-fn kept_bytes(message: &MessageView<'_>) -> u64 {
-    message.len_bytes() as u64 + KEPT_OVERHEAD_BYTES
+/// How much a message takes that is kept.
+struct Bytes {
+    /// With its body, wherever that is.
+    whole: u64,
+    in_memory: u64,
+}
+
+impl Bytes {
+    fn of(message: &MessageView<'_>) -> Self {
+        let [whole, in_memory] =
+            [message.whole_bytes(), message.len_bytes() as u64].map(|bytes| bytes + KEPT_OVERHEAD_BYTES);
+        Self { whole, in_memory }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leveret_amqp091::FORM;
+    use leveret_model::{Stub, far::Far};
+
+    static FAR: Far = Far::new(FORM, "far");
+
+    #[test]
+    fn a_body_in_a_file_counts_for_limits_and_not_for_memory() {
+        let stub = Stub { file_bytes: 1000, end: 1000, ..Stub::default() }.encode();
+        let (exchange, routing_key, properties) = (b"x", b"k", &[0, 0]);
+        let message =
+            MessageView { exchange, routing_key, form: &FAR, properties, body: &stub, publisher: None };
+        let bytes_max = 2 * (1004 + KEPT_OVERHEAD_BYTES);
+        let limits = HoldLimits { messages_max: 10, bytes_max };
+        let account = Arc::new(MemoryAccount::new(1 << 20));
+        let (room, quota) = (Room::new(account.clone(), limits), HoldQuota::new(limits));
+        room.take(&message, 1).unwrap();
+        room.take_anyway(&message);
+        assert_eq!((room.taken(), account.bytes()), ((2, bytes_max), 2 * (41 + KEPT_OVERHEAD_BYTES)));
+        assert_eq!(room.take(&message, 1), Err(NoRoom::Bytes { bytes_max }));
+        quota.take(&message).unwrap();
+        quota.take_anyway(&message);
+        assert_eq!((quota.take(&message), quota.refused()), (Err(NoRoom::Bytes { bytes_max }), 1));
+        room.give_back(&message);
+        quota.give_back(&message);
+        assert_eq!((room.taken().0, quota.taken().0, account.bytes()), (1, 1, 41 + KEPT_OVERHEAD_BYTES));
+        drop(room);
+        assert_eq!(account.bytes(), 0);
+    }
 }
