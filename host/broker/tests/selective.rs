@@ -309,6 +309,38 @@ fn a_backlog_on_disk_is_judged_piece_by_piece() {
     }
 }
 
+/// After an unclean start all of them count as delivered before, though none came back.
+#[test]
+fn what_was_assigned_is_at_its_place_again_when_a_consumer_goes() {
+    const ALL: [&str; 6] = ["a1", "b2", "a3", "b4", "a5", "b6"];
+    let (disk, spec) = (Disk::new(), every_kind()[1].clone());
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    c.vhost.declare_queue(spec, c.id).unwrap();
+    publish(&mut c, &ALL);
+    drop(c);
+    let mut c = Connection::kept_in(disk, vec![]);
+    let goes = |c: &mut Connection| {
+        c.client.consume(1, link("a", &Wants::beginning("a"))).unwrap();
+        assert_eq!((c.ready("q"), c.vhost.queue(b"q").unwrap().unsettled()), (3, 3));
+        c.client.cancel(1, b"a", &mut c.router);
+        assert_eq!(c.ready("q"), 6);
+    };
+    goes(&mut c);
+    let order = |c: &mut Connection| {
+        let got: Vec<_> = ALL.iter().map(|_| c.get("q").unwrap()).collect();
+        let bodies: Vec<_> = got.iter().map(|(_, _, body)| body.clone()).collect();
+        assert_eq!(bodies, ALL);
+        got.into_iter().map(|(tag, ..)| tag).collect::<Vec<_>>()
+    };
+    let tags = order(&mut c);
+    // What comes back comes before all others, in the order in which it came back.
+    for tag in tags {
+        c.client.settle(1, tag, false, Settle::Requeue { failed: false }).unwrap();
+    }
+    goes(&mut c);
+    order(&mut c);
+}
+
 #[test]
 fn what_cannot_be_read_now_is_judged_later_and_not_with_each_publish() {
     let disk = Disk::new();

@@ -156,7 +156,7 @@ impl State {
     }
 
     /// Takes back what was handed out and did not reach anybody: as if it had not been. Nobody is
-    /// told that it is ready again. Of several the last is to come first.
+    /// told that it is ready again.
     pub(super) fn take_back(&mut self, message: MessageRef, key: Option<ConsumerKey>) {
         self.untake(message);
         self.let_go(key, 1);

@@ -126,11 +126,6 @@ impl Lanes {
         &mut self.base
     }
 
-    /// Whether what comes back comes before all others.
-    fn returns_first(&self) -> bool {
-        self.returned.is_some()
-    }
-
     pub(super) fn lane(&self, at: u16) -> &Lane {
         match at.checked_sub(1) {
             None => &self.base,
@@ -307,17 +302,11 @@ impl Lanes {
         Some(returned.push_back(message))
     }
 
-    /// A message is as if it had not been taken. Of several the last is to come first. Gives its key, where it is in
-    /// [`Self::returned`].
-    pub(super) fn untake(&mut self, message: MessageRef) -> Option<i64> {
-        let was_returned =
-            self.returns_first() && self.stored(message).is_some_and(|stored| stored.redelivered);
-        match &mut self.returned {
-            Some(returned) if was_returned => Some(returned.push_front(message)),
-            _ => {
-                self.lane_mut(message.lane).returned.insert(message.sequence, message);
-                None
-            }
+    /// A message is as if it had not been taken; `key` is that under which it was in [`Self::returned`], if it was.
+    pub(super) fn untake(&mut self, message: MessageRef, key: Option<i64>) {
+        match (&mut self.returned, key) {
+            (Some(returned), Some(key)) => returned.put(key, message),
+            _ => drop(self.lane_mut(message.lane).returned.insert(message.sequence, message)),
         }
     }
 

@@ -51,12 +51,9 @@ impl Returned {
         key
     }
 
-    /// Adds one before all others; gives its key.
-    pub(super) fn push_front(&mut self, message: MessageRef) -> i64 {
-        let Some((first, _)) = self.messages.first_key_value() else { return self.push_back(message) };
-        let key = first - 1;
+    /// One is under its key again.
+    pub(super) fn put(&mut self, key: i64, message: MessageRef) {
         self.messages.insert(key, message);
-        key
     }
 
     pub(super) fn clear(&mut self) {

@@ -288,9 +288,10 @@ impl State {
         (done, is_later)
     }
 
-    /// A message is as if it had not been taken. Of several the last is to come first.
+    /// A message is as if it had not been taken.
     pub(super) fn untake(&mut self, message: MessageRef) {
-        let key = self.lanes.untake(message);
+        let key = self.tries.key(message);
+        self.lanes.untake(message, key);
         self.count_ready(message, true);
         self.note_returned(message, key);
     }
@@ -483,6 +484,7 @@ impl State {
     /// A message that was delivered is ready again.
     pub(super) fn ready_again(&mut self, message: MessageRef) {
         let key = self.lanes.give_back(message);
+        self.tries.came_back(message, key);
         self.count_ready(message, true);
         self.note_back(message);
         self.note_returned(message, key);

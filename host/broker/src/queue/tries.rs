@@ -28,6 +28,8 @@ struct Count {
 struct Note {
     count: Count,
     added: Option<Box<Added>>,
+    /// Its key among what came back, where that comes first ([`super::returned`]).
+    key: Option<i64>,
 }
 
 /// The notes of a queue's messages; of those alone that came back.
@@ -67,7 +69,7 @@ impl Tries {
         for (sequence, times) in deliveries {
             let times = u32::from(*times);
             let count = Count { acquired: times, failed: times };
-            notes.entry((lane, *sequence)).or_insert(Note { count, added: None });
+            notes.entry((lane, *sequence)).or_insert(Note { count, ..Note::default() });
         }
     }
 
@@ -90,6 +92,21 @@ impl Tries {
         self.limit.is_over(*count, has_letters)
     }
 
+    /// A message that was counted came back, under a key where that comes first.
+    pub(super) fn came_back(&mut self, message: MessageRef, key: Option<i64>) {
+        if key.is_some()
+            && let Some(note) =
+                self.notes.as_mut().and_then(|it| it.get_mut(&(message.lane, message.sequence)))
+        {
+            note.key = key;
+        }
+    }
+
+    /// The key under which a message came back.
+    pub(super) fn key(&self, message: MessageRef) -> Option<i64> {
+        self.note(message)?.key
+    }
+
     /// Whether a ready message was delivered too often: it was there before a restart, or before the limit changed.
     #[inline]
     pub(super) fn is_worn_out(&self, message: MessageRef, has_letters: bool) -> bool {
@@ -103,7 +120,8 @@ impl Tries {
     pub(super) fn begin_with(&mut self, (lane, sequence): (u16, u64), failed: u32) {
         let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return };
         if notes.len() < BEGUN_MAX {
-            notes.insert((lane, sequence), Note { count: Count { acquired: 0, failed }, added: None });
+            let count = Count { acquired: 0, failed };
+            notes.insert((lane, sequence), Note { count, ..Note::default() });
         }
     }
 
