@@ -5,8 +5,9 @@
 //! than the older of the two checkpoints that are kept, so no start needs to read it. If something in it is damaged it
 //! is set aside then, and so is a damaged body; nobody but the operator removes them.
 //!
-//! *When live messages are copied forward:* when the segments have more than twice the live bytes and
-//! four segments besides, those of the segment of which the least is live, if that is less than half.
+//! *When live messages are copied forward:* when the segments that no start reads any more, and that stay for what is live
+//! alone, have more than twice the live bytes and four segments besides: those of the segment of which the least is live,
+//! if that is less than half. Where room is short, when all segments have more than twice the live bytes and one besides.
 
 mod checkpoint;
 mod moving;

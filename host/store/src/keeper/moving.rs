@@ -7,7 +7,7 @@ use crate::{
     journal::{
         Core, Counts, Sync,
         room::OF_RESCUES,
-        segments::{FIRST_BATCH_AT, Segments},
+        segments::{FIRST_BATCH_AT, Segment, Segments},
     },
     record::{
         BLOCK_BYTES, check,
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// A group of what is copied ends when it has so many bytes.
 const GROUP_BYTES: usize = 256 * 1024;
-/// How many segments there may be beyond twice the live bytes.
+/// How many segments there may be beyond twice the live bytes, and what starts read.
 const SLACK_SEGMENTS: u64 = 4;
 /// The same where room is short.
 const SLACK_PRESSED: u64 = 1;
@@ -38,7 +38,7 @@ impl Core {
     /// Copies what is live of a batch, or looks for a segment that is mostly dead.
     pub(super) fn move_step(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
         if keeper.moving.is_none() {
-            keeper.moving = self.find_sparse();
+            keeper.moving = self.find_sparse(self.floor(keeper));
         }
         let Some(moving) = &mut keeper.moving else { return false };
         if !moving.group.is_empty() {
@@ -61,7 +61,10 @@ impl Core {
         !self.room.is_pressed() || segments.free() >= 2 + OF_RESCUES + self.room.left_to_checkpoints()
     }
 
-    fn find_sparse(&self) -> Option<Moving> {
+    /// Unless room is short only what starts do not read any more is looked at, which is what has batches up to `floor`
+    /// alone. Other segments stay whether they have anything live or not, and where queues drain they have nothing by the
+    /// time they could go.
+    fn find_sparse(&self, floor: u64) -> Option<Moving> {
         let segments = self.segments.lock();
         let pressed = self.room.is_pressed();
         if segments.free() < 2 || !self.leaves_room(&segments) {
@@ -69,12 +72,22 @@ impl Core {
         }
         let index = self.index.lock();
         let slack = if pressed { SLACK_PRESSED } else { SLACK_SEGMENTS };
-        let used: u64 = segments.files.values().map(|segment| segment.bytes).sum();
-        if used <= 2 * index.held.live.bytes + slack * self.config.segment_bytes {
+        let most = 2 * index.held.live.bytes + slack * self.config.segment_bytes;
+        let used = |is_used: &dyn Fn(u64, &Segment) -> bool| -> u64 {
+            let used = segments.files.iter().filter(|(number, segment)| is_used(**number, segment));
+            used.map(|(_, segment)| segment.bytes).sum()
+        };
+        let could_go = |segment: &Segment| pressed || segment.last.is_some_and(|last| last <= floor);
+        if used(&|_, segment| could_go(segment)) <= most {
+            return None;
+        }
+        // What has nothing live goes by itself.
+        let has_live = |number: u64| pressed || index.held.of(number as u32).messages > 0;
+        if used(&|number, segment| could_go(segment) && has_live(number)) <= most {
             return None;
         }
         let sealed = segments.files.iter().filter(|(_, segment)| segment.last.is_some() && !segment.stuck);
-        let sparse = sealed.filter_map(|(number, segment)| {
+        let sparse = sealed.filter(|(_, segment)| could_go(segment)).filter_map(|(number, segment)| {
             let live = index.held.of(*number as u32);
             // Where room is short what only filled up blocks counts too.
             let whole = if pressed { segment.bytes } else { live.placed_bytes };

@@ -6,6 +6,7 @@
 mod locks;
 mod long;
 mod model;
+mod moving;
 mod named;
 mod world;
 
