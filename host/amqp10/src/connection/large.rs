@@ -4,7 +4,6 @@
 use super::{Connection, NotSent, Outgoing, link::Link, sending::FROM_THE_BEGINNING};
 use crate::{
     frame,
-    messaging::DeliveryState,
     performatives::{Role, Transfer},
 };
 
@@ -32,7 +31,7 @@ impl Connection {
         delivery: &Outgoing<'_>,
         message_bytes: u64,
     ) -> Result<u32, NotSent> {
-        self.begin_part(channel, handle, delivery, message_bytes, None)
+        self.begin_part(channel, handle, delivery, message_bytes, |transfer| transfer)
     }
 
     /// The same of a delivery that goes on from an earlier attachment: from its first byte, as it says.
@@ -46,22 +45,24 @@ impl Connection {
         delivery: &Outgoing<'_>,
         message_bytes: u64,
     ) -> Result<u32, NotSent> {
-        self.begin_part(channel, handle, delivery, message_bytes, Some(FROM_THE_BEGINNING))
+        let state = Some(FROM_THE_BEGINNING);
+        let with = |transfer| Transfer { resume: true, state, ..transfer };
+        self.begin_part(channel, handle, delivery, message_bytes, with)
     }
 
-    fn begin_part(
+    fn begin_part<'t>(
         &mut self,
         channel: u16,
         handle: u32,
-        delivery: &Outgoing<'_>,
+        delivery: &Outgoing<'t>,
         message_bytes: u64,
-        resumed: Option<DeliveryState<'_>>,
+        with: impl FnOnce(Transfer<'t>) -> Transfer<'t>,
     ) -> Result<u32, NotSent> {
         let bytes_max = self.message_bytes_max(channel, handle);
         if bytes_max > 0 && message_bytes > bytes_max {
             return Err(NotSent::TooLarge { bytes: message_bytes, bytes_max });
         }
-        let id = self.send(channel, handle, delivery, true, resumed)?;
+        let id = self.send(channel, handle, delivery, true, with)?;
         if let Some(link) = self.sending_link(channel, handle) {
             link.is_sending = true;
         }

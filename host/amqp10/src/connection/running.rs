@@ -10,7 +10,7 @@ use crate::{
     frame::{self, Frame},
     performatives::{Attach, Begin, Close, Detach, End, Error, Flow, Performative, Role, Transfer},
 };
-use alloc::{borrow::Cow, boxed::Box, format};
+use alloc::{borrow::Cow, boxed::Box, format, vec::Vec};
 
 impl Connection {
     pub(super) fn on_frame<'b>(&mut self, frame: &Frame<'b>) -> Result<Option<Event<'b>>, Failure> {
@@ -294,8 +294,9 @@ fn take_transfer<'b>(
     if transfer.aborted {
         return Ok(None);
     }
-    let resumed = transfer.resume;
-    let payload = if resumed { &[][..] } else { payload };
+    if transfer.resume {
+        return Ok(begin_resumed(channel, link, transfer, (delivery_id, tag)));
+    }
     check_size(payload.len() as u64, link.message_bytes_max).map_err(of_link)?;
     let settled = transfer.settled.unwrap_or(false);
     let message_format = transfer.message_format.unwrap_or(crate::messaging::MESSAGE_FORMAT);
@@ -308,16 +309,14 @@ fn take_transfer<'b>(
             tag,
             message_format,
             settled,
-            resumed,
+            resumed: false,
             txn_id,
             message,
             handed_bytes,
         });
         return Ok(None);
     }
-    if !resumed {
-        link.check_settled(settled).map_err(of_link)?;
-    }
+    link.check_settled(settled).map_err(of_link)?;
     Ok(Some(Event::Delivery(Delivery {
         channel,
         handle,
@@ -328,9 +327,47 @@ fn take_transfer<'b>(
         rcv_settle_mode: transfer.rcv_settle_mode,
         state: transfer.state,
         batchable: transfer.batchable,
-        resumed,
+        resumed: false,
         message: Cow::Borrowed(payload),
     })))
+}
+
+/// The first transfer of a delivery that goes on from an earlier attachment: nothing is kept of its message.
+#[cold]
+fn begin_resumed<'b>(
+    channel: u16,
+    link: &mut Link,
+    transfer: &Transfer<'b>,
+    (delivery_id, tag): (u32, &'b [u8]),
+) -> Option<Event<'b>> {
+    let settled = transfer.settled.unwrap_or(false);
+    let message_format = transfer.message_format.unwrap_or(crate::messaging::MESSAGE_FORMAT);
+    if transfer.more {
+        link.partial = Some(Partial {
+            delivery_id,
+            tag: tag.to_vec(),
+            message_format,
+            settled,
+            resumed: true,
+            txn_id: txn_id(transfer).map(<[u8]>::to_vec),
+            message: Vec::new(),
+            handed_bytes: 0,
+        });
+        return None;
+    }
+    Some(Event::Delivery(Delivery {
+        channel,
+        handle: transfer.handle,
+        delivery_id,
+        tag: Cow::Borrowed(tag),
+        message_format,
+        settled,
+        rcv_settle_mode: transfer.rcv_settle_mode,
+        state: transfer.state,
+        batchable: transfer.batchable,
+        resumed: true,
+        message: Cow::Borrowed(&[]),
+    }))
 }
 
 /// A further transfer of a delivery. What is aborted is forgotten.

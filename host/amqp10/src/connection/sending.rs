@@ -159,7 +159,7 @@ impl Connection {
     /// # Errors
     /// If it cannot be sent now, or at all. Then nothing is.
     pub fn deliver(&mut self, channel: u16, handle: u32, delivery: &Outgoing<'_>) -> Result<u32, NotSent> {
-        self.send(channel, handle, delivery, false, None)
+        self.send(channel, handle, delivery, false, |transfer| transfer)
     }
 
     /// Sends a delivery of an earlier attachment of its link (section 2.6.13), with a new number: its message once more, from
@@ -174,18 +174,20 @@ impl Connection {
         delivery: &Outgoing<'_>,
         state: Option<DeliveryState<'_>>,
     ) -> Result<u32, NotSent> {
-        self.send(channel, handle, delivery, false, Some(state.unwrap_or(FROM_THE_BEGINNING)))
+        let state = Some(state.unwrap_or(FROM_THE_BEGINNING));
+        self.send(channel, handle, delivery, false, |transfer| Transfer { resume: true, state, ..transfer })
     }
 
-    /// Sends a delivery, or the first bytes of one of which `more` come; one that is resumed with its state.
+    /// Sends a delivery, or the first bytes of one of which `more` come. What else its first transfer says is added by `with`:
+    /// most say nothing, which costs nothing so.
     #[inline]
-    pub(super) fn send(
+    pub(super) fn send<'t>(
         &mut self,
         channel: u16,
         handle: u32,
-        delivery: &Outgoing<'_>,
+        delivery: &Outgoing<'t>,
         more: bool,
-        resumed: Option<DeliveryState<'_>>,
+        with: impl FnOnce(Transfer<'t>) -> Transfer<'t>,
     ) -> Result<u32, NotSent> {
         let link = self.link(channel, handle).filter(|link| link.role == Role::Sender);
         let link = link.filter(|link| !link.is_sending).ok_or(NotSent::NoLink)?;
@@ -204,17 +206,15 @@ impl Connection {
             link.delivery_count = link.delivery_count.wrapping_add(1);
         }
         let delivery_id = session.take_delivery_id();
-        let transfer = Transfer {
+        let transfer = with(Transfer {
             handle,
             delivery_id: Some(delivery_id),
             delivery_tag: Some(delivery.tag),
             message_format: Some(delivery.message_format),
             settled: Some(delivery.settled),
             more,
-            resume: resumed.is_some(),
-            state: resumed,
             ..Transfer::default()
-        };
+        });
         let start = self.output.len();
         let (out, frame_bytes_max) = (&mut self.output, self.frame_bytes_max);
         let transfers = frame::put_transfer(out, channel, &transfer, delivery.message, frame_bytes_max);
