@@ -116,7 +116,7 @@ mod python {
 
     #[test]
     fn replies() {
-        run(Python, "replies", 8);
+        run(Python, "replies", 9);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod python {
 
     #[test]
     fn robust() {
-        run_with_outages(Python, "robust", 6);
+        run_with_outages(Python, "robust", 9);
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod node {
 
     #[test]
     fn messages() {
-        run(Node, "messages", 11);
+        run(Node, "messages", 12);
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod node {
 
     #[test]
     fn robust() {
-        run_with_outages(Node, "robust", 6);
+        run_with_outages(Node, "robust", 9);
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod go {
 
     #[test]
     fn messages() {
-        run(Go, "messages", 9);
+        run(Go, "messages", 10);
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod java {
 
     #[test]
     fn messages() {
-        run(Java, "messages", 9);
+        run(Java, "messages", 10);
     }
 
     #[test]

@@ -129,6 +129,22 @@ var messageCases = []testCase{
 			check(channel.Close())
 		}
 	}},
+	{"replies_come_without_a_queue", func(s *session) {
+		const replyTo = "amq.rabbitmq.reply-to"
+		asking, serving := s.channel(), s.channel()
+		queue := ownQueue(serving)
+		requests := must(serving.Consume(queue, "", true, false, false, false, nil))
+		replies := must(asking.Consume(replyTo, "", true, false, false, false, nil))
+		for number := range 100 {
+			request := amqp.Publishing{ReplyTo: replyTo, CorrelationId: strconv.Itoa(number), Body: []byte("ask")}
+			equal(publish(asking, "", queue, true, request), true, "confirmed")
+			asked := receive(requests, "the request")
+			answer := amqp.Publishing{CorrelationId: asked.CorrelationId, Body: append(asked.Body, '!')}
+			equal(publish(serving, "", asked.ReplyTo, true, answer), true, "confirmed")
+			reply := receive(replies, "the reply")
+			equal([]string{reply.CorrelationId, string(reply.Body)}, []string{request.CorrelationId, "ask!"}, "the reply")
+		}
+	}},
 	{"purge_and_delete_count", func(s *session) {
 		channel := s.channel()
 		queue := ownQueue(channel)

@@ -101,6 +101,20 @@ module.exports = {
     assert.deepEqual(await cancelled, [null]);
   },
 
+  async replies_come_without_a_queue(connection) {
+    const replyTo = 'amq.rabbitmq.reply-to';
+    const [asking, serving] = [await connection.createConfirmChannel(), await connection.createConfirmChannel()];
+    const queue = await ownQueue(serving);
+    const answer = ({ content, properties }) =>
+      publish(serving, '', properties.replyTo, `${content}!`, { correlationId: properties.correlationId, mandatory: true });
+    await serving.consume(queue, answer, { noAck: true });
+    const numbers = Array.from({ length: 100 }, (_, number) => String(number));
+    const replies = consume(asking, replyTo, numbers.length, { noAck: true });
+    for (const correlationId of numbers) await publish(asking, '', queue, correlationId, { replyTo, correlationId });
+    const came = (await replies).map(({ content, properties }) => [content.toString(), properties.correlationId]);
+    assert.deepEqual(came, numbers.map((number) => [`${number}!`, number]));
+  },
+
   async returned_before_its_confirm(connection) {
     const channel = await connection.createConfirmChannel();
     const key = unique('nobody');

@@ -1,9 +1,10 @@
-// rabbitmq-client, whose connections, publishers and consumers mend themselves.
+// rabbitmq-client, whose connections, publishers and consumers mend themselves; and what amqplib is told.
 'use strict';
 
 const assert = require('node:assert/strict');
+const { once } = require('node:events');
 const { Connection } = require('rabbitmq-client');
-const { outage, unique, within } = require('./harness');
+const { connect, outage, publish, unique, within } = require('./harness');
 
 /** The next event of this name. Unlike `events.once`, an error meanwhile is no reason to give up. */
 function happens(emitter, name) {
@@ -154,6 +155,62 @@ module.exports = {
     await rabbit.queueDelete(queue);
     await rabbit.queueDelete(waiting);
     rabbit.unsafeDestroy();
+  },
+
+  async requests_are_answered_without_a_queue_for_replies() {
+    const [rabbit, serving] = [open(), open()];
+    const queue = unique('served');
+    const { subscription } = await consumer(
+      serving, { queue, queueOptions: { durable: true } }, (request, reply) => reply(`${request.body}!`),
+    );
+    const client = rabbit.createRPCClient({ confirm: true, maxAttempts: 100, timeout: 1000 });
+    for (const kind of ['cut', 'restart', 'cut']) {
+      assert.equal((await client.send(queue, kind)).body, `${kind}!`);
+      await through(kind, subscription);
+    }
+    const bodies = Array.from({ length: 200 }, (_, number) => String(number));
+    const answers = await Promise.all(bodies.map((body) => client.send(queue, body)));
+    assert.deepEqual(answers.map((answer) => answer.body), bodies.map((body) => `${body}!`));
+    await client.close();
+    await subscription.close();
+    await rabbit.queueDelete(queue);
+    await rabbit.close();
+    await serving.close();
+  },
+
+  async amqplib_is_told_why_and_may_declare_an_exclusive_queue_again() {
+    const queue = unique('exclusive');
+    for (let round = 0; round < 2; round += 1) {
+      const connection = await connect();
+      const channel = await connection.createConfirmChannel();
+      await channel.assertQueue(queue, { exclusive: true });
+      for (let count = 0; count < 20_000; count += 1) channel.sendToQueue(queue, Buffer.from('x'));
+      await channel.waitForConfirms();
+      assert.equal((await channel.checkQueue(queue)).messageCount, 20_000);
+      // This client does not take it for an error.
+      const why = within(once(connection, 'close'), 'the close');
+      await outage('restart');
+      const [error] = await why;
+      assert.equal(error.code, 320);
+      assert.match(error.message, /CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'/);
+    }
+  },
+
+  async amqplib_is_told_that_it_is_blocked() {
+    const [connection, other] = [await connect(), await connect()];
+    const reader = await other.createChannel();
+    const { queue } = await reader.assertQueue('', { durable: false, exclusive: true });
+    const blocked = within(once(connection, 'blocked'), 'connection.blocked');
+    const channel = await connection.createConfirmChannel();
+    const body = Buffer.alloc(256 * 1024, 'x');
+    const sending = Promise.all(Array.from({ length: 100 }, () => publish(channel, '', queue, body)));
+    assert.deepEqual(await blocked, ['low on memory']);
+    const unblocked = within(once(connection, 'unblocked'), 'connection.unblocked');
+    await reader.consume(queue, () => {}, { noAck: true });
+    await unblocked;
+    await within(sending, 'all confirms');
+    await connection.close();
+    await other.close();
   },
 
   async blocked_and_unblocked() {

@@ -1,10 +1,13 @@
 """Direct reply-to: requests and replies without a queue for the replies."""
 
+import asyncio
+
+import aio_pika
 import pika
 from pika.exceptions import ChannelClosedByBroker
 
 from harness import (
-    await_that, case, connect, equal, expect_channel_close, own_queue, unique,
+    URL, await_that, case, case_of_its_own, connect, equal, expect_channel_close, own_queue, unique,
 )
 
 REPLY_TO = "amq.rabbitmq.reply-to"
@@ -196,3 +199,23 @@ def it_is_no_queue(connection):
         equal(closed.reply_code, 404)
     else:
         raise AssertionError("there is such a queue")
+
+
+@case_of_its_own
+async def a_client_of_aio_pika_asks_too():
+    async with await aio_pika.connect(URL) as connection:
+        asking, serving = await connection.channel(), await connection.channel()
+        queue = await serving.declare_queue(exclusive=True)
+
+        async def answer(request):
+            reply = aio_pika.Message(request.body + b"!", correlation_id=request.correlation_id)
+            await serving.default_exchange.publish(reply, request.reply_to)
+
+        await queue.consume(answer, no_ack=True)
+        came = asyncio.Queue()
+        await (await asking.get_queue(REPLY_TO, ensure=False)).consume(came.put, no_ack=True)
+        for number in range(100):
+            request = aio_pika.Message(b"%d" % number, reply_to=REPLY_TO, correlation_id=str(number))
+            await asking.default_exchange.publish(request, queue.name)
+            reply = await came.get()
+            equal((reply.body, reply.correlation_id), (b"%d!" % number, str(number)), "the reply")

@@ -1,11 +1,12 @@
-"""aio-pika's robust connections: what they held goes on after an outage."""
+"""aio-pika's robust connections: what they held goes on after an outage. What pika is told."""
 
 import asyncio
 import logging
 
 import aio_pika
+from pika.exceptions import ConnectionClosedByBroker
 
-from harness import URL, case_of_its_own, equal, outage, unique
+from harness import URL, await_that, case_of_its_own, connect, equal, outage, own_queue, unique
 
 # The clients tell of each outage at length.
 logging.disable(logging.ERROR)
@@ -55,6 +56,8 @@ async def a_consumer_goes_on_after_a_cut():
             message = await came.get()
             equal((message.body, message.redelivered), (b"%d" % number, False), "the delivery")
             await message.ack()
+            # What is acknowledged before it is answered is gone for good.
+            await channel.declare_queue(queue.name, passive=True)
             await recovery.after("cut")
         await queue.delete(if_unused=False, if_empty=False)
 
@@ -170,3 +173,74 @@ async def a_consumer_that_the_broker_cancels_comes_back():
                 equal((await came.get()).body, b"x", "the delivery")
                 break
         await queue.delete(if_unused=False, if_empty=False)
+
+
+class Heard(logging.Handler):
+    """What a client says in its log."""
+
+    def __init__(self, logger):
+        super().__init__()
+        self.lines = asyncio.Queue()
+        logging.getLogger(logger).addHandler(self)
+
+    def emit(self, record):
+        self.lines.put_nowait(record.getMessage())
+
+    async def that(self, part):
+        while part not in await self.lines.get():
+            pass
+
+
+@case_of_its_own
+async def publishes_wait_while_memory_is_short():
+    logging.disable(logging.INFO)
+    # Its log is where the client tells of it.
+    heard = Heard("aiormq.connection")
+    async with await robust() as connection, await robust() as other:
+        queue = await (await other.channel()).declare_queue(exclusive=True)
+        exchange = (await connection.channel()).default_exchange
+        message = aio_pika.Message(bytes(256 << 10))
+        publishing = asyncio.gather(*(exchange.publish(message, queue.name) for _ in range(100)))
+        await heard.that("was blocked by: 'low on memory'")
+        came = await collector(queue, no_ack=True)
+        await heard.that("was unblocked")
+        await publishing
+        for _ in range(100):
+            await came.get()
+    logging.disable(logging.ERROR)
+
+
+@case_of_its_own
+def pika_is_told_that_it_is_blocked():
+    told = []
+    with connect() as connection, connect() as other:
+        connection.add_on_connection_blocked_callback(lambda _, frame: told.append(frame.method.reason))
+        connection.add_on_connection_unblocked_callback(lambda *_: told.append("unblocked"))
+        channel, reader = connection.channel(), other.channel()
+        queue, count, came = own_queue(reader), 0, []
+        while not told:
+            channel.basic_publish("", queue, bytes(256 << 10))
+            count += 1
+            assert count < 400, "it is never told"
+            connection.process_data_events(time_limit=0)
+        reader.basic_consume(queue, lambda *delivery: came.append(delivery[1].delivery_tag), auto_ack=True)
+        await_that(other, lambda: len(came) == count, "all messages")
+        # What was held back may have blocked it once more.
+        await_that(connection, lambda: told[-1] == "unblocked", "connection.unblocked")
+    equal(told[:2], ["low on memory", "unblocked"], "what it was told")
+
+
+@case_of_its_own
+def pika_is_told_why_and_may_declare_an_exclusive_queue_again():
+    name = unique("exclusive")
+    for _ in range(2):
+        with connect() as connection:
+            channel = connection.channel()
+            channel.queue_declare(name, exclusive=True)
+            channel.basic_consume(name, lambda *_: None, auto_ack=True, exclusive=True)
+            outage("restart")
+            try:
+                await_that(connection, lambda: False, "the close")
+            except ConnectionClosedByBroker as closed:
+                why = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+                equal((closed.reply_code, closed.reply_text), (320, why), "the close")

@@ -177,6 +177,27 @@ fn returned_and_then_acknowledged() {
 }
 
 #[test]
+fn replies_come_without_a_queue() {
+    const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+    with_outages(async |outage| {
+        let (asking, serving) = (Session::open(&outage).await, Session::open(&outage).await);
+        serving.declare("served", true).await;
+        let (mut requests, mut replies) = (serving.consume("served").await, asking.consume(REPLY_TO).await);
+        for number in 0..100_u32 {
+            let body = number.to_be_bytes().to_vec();
+            let asks = BasicProperties::default().with_reply_to(REPLY_TO).finish();
+            let to = BasicPublishArguments::new("", "served");
+            asking.channel.basic_publish(asks, body.clone(), to).await.unwrap();
+            let request = requests.recv().await.unwrap();
+            let to = BasicPublishArguments::new("", request.basic_properties.unwrap().reply_to().unwrap());
+            let content = request.content.unwrap();
+            serving.channel.basic_publish(BasicProperties::default(), content, to).await.unwrap();
+            assert_eq!(replies.recv().await.unwrap().content.unwrap(), body);
+        }
+    });
+}
+
+#[test]
 fn cancelled_by_the_broker() {
     with_outages(async |outage| {
         let mut session = Session::open(&outage).await;

@@ -105,6 +105,36 @@ fn ten_thousand_messages_in_order_each_confirmed_once() {
 }
 
 #[test]
+fn replies_come_without_a_queue() {
+    const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+    on_broker_under_test(async |broker| {
+        let connection = connect(broker).await;
+        let (asking, serving) = (confirming(&connection).await, confirming(&connection).await);
+        let (default, queue) = (ShortString::from(""), own_queue(&serving).await);
+        let no_ack = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let mut requests = consume(&serving, &queue, no_ack).await;
+        let mut replies = consume(&asking, &REPLY_TO.into(), no_ack).await;
+        for number in 0..100_u32 {
+            let id = ShortString::from(number.to_string());
+            let body = number.to_be_bytes();
+            let asks =
+                BasicProperties::default().with_reply_to(REPLY_TO.into()).with_correlation_id(id.clone());
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            publish_with(&asking, &default, queue.as_str(), &body, options, asks).await.unwrap();
+            let request = requests.next().await.unwrap().unwrap();
+            let to = request.properties.reply_to().clone().unwrap();
+            let answers = BasicProperties::default()
+                .with_correlation_id(request.properties.correlation_id().clone().unwrap());
+            let confirmation =
+                publish_with(&serving, &default, to.as_str(), &request.data, options, answers).await.unwrap();
+            assert!(confirmation.is_ack() && confirmation.take_message().is_none());
+            let reply = replies.next().await.unwrap().unwrap();
+            assert_eq!((&reply.data[..], reply.properties.correlation_id()), (&body[..], &Some(id)));
+        }
+    });
+}
+
+#[test]
 fn a_body_larger_than_many_frames() {
     on_broker_under_test(async |broker| {
         let connection = connect(broker).await;

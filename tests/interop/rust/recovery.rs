@@ -8,7 +8,7 @@ use lapin::options::{
     QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, Event, ExchangeKind};
 use leveret_testkit::{Broker, unique_name};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -19,6 +19,38 @@ use tokio::sync::watch;
 /// The client's pause between two attempts to connect, and how many of them it makes.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 const RETRIES_MAX: usize = 1000;
+
+#[test]
+fn blocked_and_unblocked() {
+    const MESSAGES: usize = 100;
+    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16").start();
+    on_broker(&broker, async |broker| {
+        let (connection, other) = (connect(broker).await, connect(broker).await);
+        let mut events = Box::pin(connection.events_listener());
+        let reader = other.create_channel().await.unwrap();
+        let queue = own_queue(&reader).await;
+        let channel = confirming(&connection).await;
+        let (default, body) = (ShortString::from(""), vec![0; 256 << 10]);
+        let publishing = futures_util::future::join_all(
+            (0..MESSAGES).map(|_| publish(&channel, &default, queue.as_str(), &body, false)),
+        );
+        let reading = async {
+            assert!(
+                matches!(events.next().await, Some(Event::ConnectionBlocked(why)) if why == "low on memory")
+            );
+            let no_ack = BasicConsumeOptions { no_ack: true, ..Default::default() };
+            let arguments = FieldTable::default();
+            let mut consumer =
+                reader.basic_consume(queue.clone(), "c".into(), no_ack, arguments).await.unwrap();
+            for _ in 0..MESSAGES {
+                consumer.next().await.unwrap().unwrap();
+            }
+            assert!(matches!(events.next().await, Some(Event::ConnectionUnblocked)));
+        };
+        let (confirmations, ()) = futures_util::future::join(publishing, reading).await;
+        assert!(confirmations.into_iter().all(|confirmation| confirmation.unwrap().is_ack()));
+    });
+}
 
 fn with_outages(test: impl AsyncFnOnce(Arc<Outage>)) {
     let outage = Arc::new(Outage::new(Broker::builder(env!("CARGO_BIN_EXE_leveret"))));

@@ -2,6 +2,8 @@ import com.rabbitmq.client.AMQP;
 import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Delivery;
 import com.rabbitmq.client.GetResponse;
+import com.rabbitmq.client.RpcClient;
+import com.rabbitmq.client.RpcClientParams;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -27,6 +29,7 @@ final class Messages {
         cases.put("prefetch_holds_the_rest_back", Messages::prefetchHoldsTheRestBack);
         cases.put("returned_before_its_confirm", Messages::returnedBeforeItsConfirm);
         cases.put("cancelled_by_the_broker", Messages::cancelledByTheBroker);
+        cases.put("replies_come_without_a_queue", Messages::repliesComeWithoutAQueue);
         cases.put("many_channels", Messages::manyChannels);
         return cases;
     }
@@ -155,6 +158,26 @@ final class Messages {
         channel.basicConsume(queue, true, "mine", (tag, delivery) -> {}, cancelled::add);
         session.connection.createChannel().queueDelete(queue);
         Session.equal(Session.take(cancelled, "basic.cancel"), "mine");
+    }
+
+    private static void repliesComeWithoutAQueue(Session session) throws Exception {
+        Channel serving = session.channel();
+        String queue = Session.ownQueue(serving);
+        serving.basicConsume(queue, true, (tag, request) -> {
+            AMQP.BasicProperties asked = request.getProperties();
+            AMQP.BasicProperties properties =
+                    new AMQP.BasicProperties.Builder().correlationId(asked.getCorrelationId()).build();
+            byte[] answer = (text(request.getBody()) + "!").getBytes(StandardCharsets.UTF_8);
+            serving.basicPublish("", asked.getReplyTo(), true, properties, answer);
+        }, tag -> {});
+        // Where nothing else is said, the client asks by direct reply-to.
+        RpcClientParams params = new RpcClientParams().channel(session.channel()).exchange("").routingKey(queue)
+                .timeout(1000 * Session.EVENT_WAIT_MAX_SECONDS);
+        RpcClient client = new RpcClient(params);
+        for (int number = 0; number < 100; number++) {
+            Session.equal(client.stringCall("ask " + number), "ask " + number + "!");
+        }
+        client.close();
     }
 
     private static void manyChannels(Session session) throws Exception {
