@@ -2,7 +2,7 @@
 //! one, whatever the reason.
 
 use super::*;
-use lapin::options::{BasicNackOptions, QueueDeclareOptions};
+use lapin::options::{BasicRejectOptions, QueueDeclareOptions};
 
 fn tell(point: &str) -> String {
     format!(
@@ -53,8 +53,9 @@ fn each_point_shows_what_was_declared() {
                 let got = get(channel, &dying, false).await.expect("it is in its queue");
                 assert_eq!(header(&got.properties, "x-publish").as_ref(), Some(&published), "{reason}");
                 assert_eq!(header(&got.properties, "x-deliver").as_ref(), Some(&delivered), "{reason}");
-                let options = BasicNackOptions { requeue: reason == "delivery_limit", multiple: false };
-                channel.basic_nack(got.delivery_tag, options).await.unwrap();
+                // That counts as a failure, unlike basic.nack.
+                let options = BasicRejectOptions { requeue: reason == "delivery_limit" };
+                channel.basic_reject(got.delivery_tag, options).await.unwrap();
             }
             let letter = loop {
                 if let Some(letter) = get(channel, &dead, true).await {
