@@ -23,7 +23,10 @@ const RETRIES_MAX: usize = 1000;
 #[test]
 fn blocked_and_unblocked() {
     const MESSAGES: usize = 100;
-    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16").start();
+    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret"))
+        .argument("--memory-mib=16")
+        .argument("--memory-paging-percent=100")
+        .start();
     on_broker(&broker, async |broker| {
         let (connection, other) = (connect(broker).await, connect(broker).await);
         let mut events = Box::pin(connection.events_listener());
