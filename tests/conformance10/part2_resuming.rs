@@ -1,6 +1,8 @@
 //! Part 2, 2.6.3 to 2.6.6 and 2.6.13: links that are attached again with what was not settled of them; part 3, 3.5.5 and
 //! 3.5.6: how long that is kept. RabbitMQ has none of it.
 
+mod limits;
+
 use super::{
     Other, Peer,
     part2_transport::{message, transfer},

@@ -438,8 +438,11 @@ impl Connection {
 
     /// Renews the credit of a client that sends, at the half, unless memory or the disk is short.
     pub(super) fn renew_credit(&mut self, channel: u16, handle: u32) {
-        let is_full = || self.outcomes.tracked.is_full((channel, handle), CREDIT as usize);
-        if self.protocol.credit(channel, handle) > CREDIT / 2 || is_full() {
+        if self.protocol.credit(channel, handle) > CREDIT / 2 {
+            return;
+        }
+        if self.outcomes.tracked.is_full((channel, handle), CREDIT as usize) {
+            self.resuming.is_credit_due = true;
             return;
         }
         if self.is_short() {
@@ -462,9 +465,10 @@ impl Connection {
         }
     }
 
-    /// Renews what was due while memory or the disk was short.
+    /// Renews what was due while memory or the disk was short, or while too much was not settled.
     pub(super) fn renew_all_credit(&mut self) {
-        if !std::mem::take(&mut self.is_credit_due) {
+        let was_full = std::mem::take(&mut self.resuming.is_credit_due);
+        if !std::mem::take(&mut self.is_credit_due) && !was_full {
             return;
         }
         let Some(open) = &self.open else { return };

@@ -53,6 +53,13 @@ impl Received {
         self.known.lock().deliveries.len()
     }
 
+    /// Whether so many have a place with whoever has the link.
+    fn has_here(&self, most: usize) -> bool {
+        let known = self.known.lock();
+        known.deliveries.len() >= most
+            && known.deliveries.values().filter(|delivery| delivery.at.is_some()).take(most).count() >= most
+    }
+
     /// One came, in that session and with that number there.
     pub(super) fn begin(&self, tag: &[u8], at: (u16, u32)) {
         let delivery = Delivery { outcome: None, at: Some(at) };
@@ -170,9 +177,10 @@ impl Tracked {
         Some(received)
     }
 
-    /// Whether a link has so many unsettled deliveries that it is not to have more.
+    /// Whether a link has so many unsettled deliveries that it is not to have more. Those of earlier attachments do not
+    /// count before they are resumed, which takes credit.
     pub(super) fn is_full(&self, at: (u16, u32), most: usize) -> bool {
-        !self.links.is_empty() && self.links.get(&at).is_some_and(|link| link.received.len() >= most)
+        !self.links.is_empty() && self.links.get(&at).is_some_and(|link| link.received.has_here(most))
     }
 
     /// A delivery came.

@@ -54,6 +54,8 @@ pub(super) struct Resuming {
     sending: BTreeSet<(u16, u32)>,
     /// There ever was one.
     any: bool,
+    /// Credit was not renewed, because too much is not settled.
+    pub(super) is_credit_due: bool,
 }
 
 struct Waiting {
@@ -64,7 +66,8 @@ struct Waiting {
 
 impl Resuming {
     pub(super) fn new(wake: Arc<ConnectionWake>) -> Self {
-        Self { wanted: Wanted::new(wake), waiting: Vec::new(), sending: BTreeSet::new(), any: false }
+        let (waiting, sending) = Default::default();
+        Self { wanted: Wanted::new(wake), waiting, sending, any: false, is_credit_due: false }
     }
 
     /// Whether there are still deliveries to be sent on a link before it is drained.

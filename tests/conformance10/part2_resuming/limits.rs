@@ -1,0 +1,103 @@
+//! Senders of which much is not settled.
+
+use super::*;
+use leveret_amqp10::{
+    composite::Composite as _,
+    frame::{self, AMQP},
+    messaging::Header,
+};
+use std::ops::Range;
+
+/// A client that sends on a link, and what it was told.
+struct Sends {
+    peer: Peer,
+    /// How many deliveries it has heard of.
+    told: u32,
+    /// How many it may have sent.
+    most: u32,
+}
+
+impl Sends {
+    fn attach(broker: &Broker, attach: &Attach<'_>) -> Self {
+        let mut peer = Peer::begun(broker);
+        peer.say(0, attach);
+        awaited!(peer, Attach);
+        Self { peer, told: 0, most: 0 }
+    }
+
+    /// Sends persistent messages in one write, whose tags are their numbers.
+    fn send(&mut self, numbers: Range<u32>, resume: bool) {
+        let mut out = Vec::new();
+        for number in numbers {
+            frame::put_frame(&mut out, AMQP, 0, |out| {
+                Transfer { resume, ..transfer(0, number, &number.to_be_bytes()) }.encode(out);
+                Header { durable: Some(true), ..Header::default() }.encode(out);
+                out.extend(message(b"m"));
+            });
+        }
+        self.peer.send(&out);
+    }
+
+    /// Reads until it was told of so many, and may send so many.
+    fn wait(&mut self, told: u32, most: u32) {
+        while self.told < told || self.most < most {
+            match self.peer.frame().read().0 {
+                Performative::Disposition(it) => {
+                    assert_eq!(it.state, ACCEPTED);
+                    self.told += it.last.unwrap_or(it.first) - it.first + 1;
+                }
+                Performative::Flow(it) if it.handle == Some(0) => {
+                    self.most = it.delivery_count.unwrap() + it.link_credit.unwrap();
+                }
+                Performative::Flow(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// 2.6.7: a sender of which much was not told when it had used its credit is given more once it is.
+#[test]
+fn a_sender_that_has_sent_all_it_may_is_given_credit_again() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let queue = other.queue(&[]);
+        let address = queue_address(&queue);
+        let target = Target { expiry_policy: TerminusExpiryPolicy::Never, ..target(&address) };
+        let mut sends = Sends::attach(broker, &sender(0, "s", target));
+        sends.wait(0, 1);
+        let most = sends.most;
+        sends.send(0..most, false);
+        sends.wait(most, most + 1);
+        let more = sends.most;
+        sends.send(most..more, false);
+        sends.wait(more, more + 1);
+        assert_eq!(other.ready(&queue), more);
+    });
+}
+
+/// 2.6.13: a sender goes on with more deliveries than it may have on one attachment.
+#[test]
+fn a_sender_with_much_that_is_not_settled_goes_on() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let queue = other.queue(&[]);
+        let address = queue_address(&queue);
+        let mut sends = Sends::attach(broker, &second("s", &address, None));
+        for numbers in [0..600, 600..1200] {
+            sends.wait(numbers.start, numbers.end);
+            sends.send(numbers, false);
+        }
+        sends.wait(1200, 0);
+        drop(sends);
+        let tags: Vec<_> = (0..1200_u32).map(u32::to_be_bytes).collect();
+        let map: Vec<(&[u8], Option<DeliveryState<'_>>)> = tags.iter().map(|tag| (&tag[..], None)).collect();
+        let mut sends = Sends::attach(broker, &second("s", &address, Map::of(&map).unsettled()));
+        for numbers in [0..600, 600..1200] {
+            sends.wait(numbers.start, numbers.end);
+            sends.send(numbers, true);
+        }
+        sends.wait(1200, 0);
+        assert_eq!(other.ready(&queue), 1200, "each once");
+    });
+}
