@@ -1,4 +1,4 @@
-//! Senders of which much is not settled.
+//! Senders of which much is not settled, and attaches that nobody waits for any more.
 
 use super::*;
 use leveret_amqp10::{
@@ -99,5 +99,37 @@ fn a_sender_with_much_that_is_not_settled_goes_on() {
         }
         sends.wait(1200, 0);
         assert_eq!(other.ready(&queue), 1200, "each once");
+    });
+}
+
+/// 2.6.1, 2.5.6: an attach that waits until a link is given up elsewhere ends with its session, and does not come in a
+/// later one of the same number.
+#[test]
+fn an_attach_that_waits_ends_with_its_session() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let (old, new) = (other.queue(&[]), other.queue(&[]));
+        let (old_address, new_address) = (queue_address(&old), queue_address(&new));
+        let stolen = second("stolen", &old_address, None);
+        let mut owner = Peer::begun(broker);
+        owner.attach(0, &stolen);
+        let mut thief = Peer::begun(broker);
+        let mut out = Vec::new();
+        frame::put_performative(&mut out, 0, &stolen);
+        frame::put_performative(&mut out, 0, &End::default());
+        frame::put_performative(&mut out, 0, &begin());
+        frame::put_performative(&mut out, 0, &sender(0, "another", target(&new_address)));
+        thief.send(&out);
+        awaited!(thief, End);
+        awaited!(thief, Begin);
+        awaited!(thief, Attach, it => assert_eq!(it.name, "another"));
+        awaited!(thief, Flow);
+        awaited!(owner, Detach, it => assert_eq!(it.error.unwrap().condition.to_string(), "amqp:link:stolen"));
+        // The thief is woken meanwhile.
+        for id in 0..20 {
+            thief.transfer(0, &transfer(0, id, &[id as u8]), &message(b"m"));
+            awaited!(thief, Disposition, it => assert_eq!(it.state, ACCEPTED));
+        }
+        assert_eq!((other.ready(&old), other.ready(&new)), (0, 20));
     });
 }

@@ -516,6 +516,7 @@ impl Connection {
     pub(super) fn suspend_all(&mut self, channel: Option<u16>, router: &mut dyn Router) {
         let over = if channel.is_some() { Over::Session } else { Over::Connection };
         let over = Some(over).filter(|_| !self.is_stopping);
+        self.resuming.waiting.retain(|waiting| channel.is_some_and(|channel| waiting.at.0 != channel));
         let Some(open) = self.open.as_ref().filter(|_| self.resuming.any) else { return };
         let sessions = open.sessions.iter().filter(|(of, _)| channel.is_none_or(|channel| channel == **of));
         let handles = |(channel, session): (&u16, &Session)| {
@@ -525,7 +526,6 @@ impl Connection {
         for at in all {
             self.end_link(at, over, router);
         }
-        self.resuming.waiting.retain(|waiting| channel.is_some_and(|channel| waiting.at.0 != channel));
         self.shared.suspended.on_over(self.id.0, channel, router.now_ms());
     }
 }
