@@ -1,4 +1,4 @@
-//! Senders of which much is not settled, and attaches that nobody waits for any more.
+//! Many deliveries that are not settled, messages that do not go any more, and attaches that nobody waits for any more.
 
 use super::*;
 use leveret_amqp10::{
@@ -131,5 +131,38 @@ fn an_attach_that_waits_ends_with_its_session() {
             awaited!(thief, Disposition, it => assert_eq!(it.state, ACCEPTED));
         }
         assert_eq!((other.ready(&old), other.ready(&new)), (0, 20));
+    });
+}
+
+/// 2.7.3: a link that goes on with messages that are too large for it now is detached, as one is that gets a new one.
+#[test]
+fn a_link_whose_messages_have_become_too_large_is_detached() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let queue = other.queue(&[]);
+        let address = queue_address(&queue);
+        fill(broker, &queue, &["1"]);
+        let mut peer = Peer::begun(broker);
+        peer.attach(0, &sender(1, "s", target(&address)));
+        peer.transfer(0, &transfer(1, 0, b"2"), &message(&[b'x'; 500]));
+        awaited!(peer, Disposition, it => assert_eq!(it.state, ACCEPTED));
+        fill(broker, &queue, &["3"]);
+        peer.attach(0, &receiver(0, "r", never(&address)));
+        peer.say(0, &credit(0, 0, 5));
+        let tags: Vec<_> = deliveries(&mut peer, 3).into_iter().map(|delivery| delivery.tag).collect();
+        detach(&mut peer, 0, false);
+        let map = Map::of(&[(&tags[0], None), (&tags[1], None), (&tags[2], None)]);
+        let again = receiver(0, "r", never(&address));
+        let again = Attach { unsettled: map.unsettled(), max_message_size: Some(400), ..again };
+        assert_eq!(attach(&mut peer, &again), (Some(tags), false));
+        peer.say(0, &Flow { next_incoming_id: Some(3), ..credit(0, 0, 5) });
+        assert_eq!(deliveries(&mut peer, 1)[0].short(), ("1", true));
+        awaited!(peer, Detach, it => {
+            assert!(it.closed);
+            assert_eq!(it.error.unwrap().condition.to_string(), "amqp:link:message-size-exceeded");
+        });
+        peer.say(0, &Detach { handle: 0, closed: true, error: None });
+        // What is too large is rejected, the rest is back.
+        wait_for(&mut other, &queue, 2);
     });
 }

@@ -28,6 +28,13 @@ pub(super) struct Scratch {
     unsent: Vec<Unsent>,
 }
 
+impl Scratch {
+    /// A message could not be sent on a link. It is given back at the end of the turn.
+    pub(super) fn give_back(&mut self, channel: u16, handle: u32, tag: Option<u64>, why: NotSent) {
+        self.unsent.push(Unsent { channel, handle: Some(handle), tag, why });
+    }
+}
+
 /// A message that could not be sent.
 struct Unsent {
     channel: u16,

@@ -469,8 +469,10 @@ impl Connection {
                 }
             }
             Some(Err(why)) => {
-                tracing::warn!("{}: a message is not delivered again: {why}", self.peer);
-                held.retain(|other| other != number);
+                // As a new one that cannot be sent: if it is too large, that is the end of the link.
+                let tag = open.client.take_up(channel, held, number, now_ms);
+                self.scratch.give_back(channel, handle, tag, why);
+                return Next::Over;
             }
             // Its queue is deleted.
             None => {}
