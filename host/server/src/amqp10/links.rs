@@ -390,7 +390,7 @@ impl Connection {
         self.departing.forget(channel, handle);
         session.pairs.forget(handle);
         let kept = session.kept.remove(&handle);
-        let received = self.outcomes.tracked.detach((channel, handle));
+        let received = self.outcomes.tracked.detach((channel, handle), over.is_some());
         let mut unsettled = received.map(Unsettled::Received);
         if let Some(mut link) = session.outgoing.remove(&handle) {
             open.client.cancel(channel, &link.tag, router);

@@ -60,10 +60,21 @@ impl Received {
             && known.deliveries.values().filter(|delivery| delivery.at.is_some()).take(most).count() >= most
     }
 
-    /// One came, in that session and with that number there.
-    pub(super) fn begin(&self, tag: &[u8], at: (u16, u32)) {
+    /// One came, in that session and with that number there. The place of one of the same tag that it replaces.
+    pub(super) fn begin(&self, tag: &[u8], at: (u16, u32)) -> Option<(u16, u32)> {
         let delivery = Delivery { outcome: None, at: Some(at) };
-        self.known.lock().deliveries.insert(tag.into(), delivery);
+        self.known.lock().deliveries.insert(tag.into(), delivery)?.at
+    }
+
+    /// Whoever has the link gives it up. The places of those of which it need not learn anything more: all, unless what is
+    /// known `stays`, else those whose outcome is known.
+    fn leave(&self, stays: bool) -> Vec<(u16, u32)> {
+        let known = self.known.lock();
+        let over = known.deliveries.values().filter(|delivery| !stays || delivery.outcome.is_some());
+        let places = over.filter_map(|delivery| delivery.at).collect();
+        drop(known);
+        self.belong_to(None);
+        places
     }
 
     /// It is settled, or did not come to anything.
@@ -94,28 +105,29 @@ impl Received {
 
     /// An outcome is told `by` a connection of a delivery that was `at` a session and a number there; `None` where nobody
     /// hears of it. If that is where the delivery is now, it is forgotten, unless it `stays`; else whoever has the link is
-    /// told.
+    /// told. Whether the delivery is there, and known.
     fn learn(
         &self,
         tag: &[u8],
         outcome: &Outcome,
         (by, at): (&Arc<ConnectionWake>, Option<(u16, u32)>),
         stays: bool,
-    ) {
+    ) -> bool {
         let mut known = self.known.lock();
         let Known { deliveries, owner, news } = &mut *known;
-        let Some(delivery) = deliveries.get_mut(tag) else { return };
+        let Some(delivery) = deliveries.get_mut(tag) else { return false };
         let is_owner = owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, by));
         let is_heard = is_owner && at.is_some() && delivery.at == at;
         if is_heard && !stays {
             deliveries.remove(tag);
-            return;
+            return false;
         }
         delivery.outcome = Some(outcome.clone());
         if let Some(owner) = owner.as_ref().filter(|_| !is_heard) {
             news.insert(tag.into());
             owner.wake();
         }
+        is_heard
     }
 }
 
@@ -170,10 +182,12 @@ impl Tracked {
         self.links.insert(at, Link { received, second });
     }
 
-    /// A link is gone. What it had.
-    pub(super) fn detach(&mut self, at: (u16, u32)) -> Option<Arc<Received>> {
+    /// A link is gone. What it had; whether that `stays`.
+    pub(super) fn detach(&mut self, at: (u16, u32), stays: bool) -> Option<Arc<Received>> {
         let Link { received, .. } = self.links.remove(&at)?;
-        received.belong_to(None);
+        for place in received.leave(stays) {
+            self.deliveries.remove(&place);
+        }
         Some(received)
     }
 
@@ -189,7 +203,9 @@ impl Tracked {
             return;
         }
         let Some(Link { received, .. }) = self.links.get(&(channel, handle)) else { return };
-        received.begin(tag, (channel, id));
+        if let Some(earlier) = received.begin(tag, (channel, id)) {
+            self.deliveries.remove(&earlier);
+        }
         let delivered = Delivered { received: received.clone(), tag: tag.into() };
         self.deliveries.insert((channel, id), delivered);
     }
@@ -207,11 +223,16 @@ impl Tracked {
         };
         let mut known = received.known.lock();
         if settled {
-            let known = known.deliveries.remove(tag);
-            return if known.is_some() { Resumed::Nothing } else { Resumed::Unknown };
+            let Some(settled) = known.deliveries.remove(tag) else { return Resumed::Unknown };
+            if let Some(earlier) = settled.at {
+                self.deliveries.remove(&earlier);
+            }
+            return Resumed::Nothing;
         }
         let Some(delivery) = known.deliveries.get_mut(tag) else { return Resumed::Unknown };
-        delivery.at = Some((channel, id));
+        if let Some(earlier) = delivery.at.replace((channel, id)) {
+            self.deliveries.remove(&earlier);
+        }
         let outcome = delivery.outcome.clone();
         if outcome.is_none() || *second {
             let delivered = Delivered { received: received.clone(), tag: tag.into() };
@@ -254,8 +275,8 @@ impl Tracked {
         let stays = run.second || self.is_alone;
         for at in self.within(run.channel, run.ids) {
             let Some(Delivered { received, tag }) = self.deliveries.get(&at) else { continue };
-            received.learn(tag, &run.outcome, (&self.own, Some(at)), stays);
-            if !run.second {
+            let is_here = received.learn(tag, &run.outcome, (&self.own, Some(at)), stays);
+            if !run.second || !is_here {
                 self.deliveries.remove(&at);
             }
         }
@@ -334,5 +355,74 @@ impl Tracked {
     /// Whether there are deliveries whose outcomes are not told.
     pub(super) fn has_any(&self) -> bool {
         !self.deliveries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: (u16, u32) = (3, 7);
+
+    fn tracked() -> (Tracked, Arc<Received>) {
+        let mut tracked = Tracked::new(Arc::new(ConnectionWake::default()));
+        let received = Arc::new(Received::default());
+        tracked.attach(AT, received.clone(), true);
+        (tracked, received)
+    }
+
+    fn accepted(ids: (u32, u32)) -> Run {
+        Run { channel: AT.0, token: 0, ids, outcome: Outcome::Accepted, second: true }
+    }
+
+    #[test]
+    fn a_tag_has_one_place() {
+        let (mut tracked, received) = tracked();
+        for id in 0..100 {
+            tracked.begin(AT, id, b"t");
+            tracked.on_told(&accepted((id, id)));
+            assert_eq!((tracked.deliveries.len(), received.len()), (1, 1));
+        }
+        for id in 100..200 {
+            assert!(matches!(tracked.resume(AT, id, b"t", false), Resumed::Tell(_)));
+            assert_eq!((tracked.deliveries.len(), received.len()), (1, 1));
+        }
+        assert!(matches!(tracked.resume(AT, 200, b"t", true), Resumed::Nothing));
+        assert_eq!((tracked.deliveries.len(), received.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_link_that_is_gone_leaves_nothing_but_what_is_still_to_be_learnt() {
+        let (mut tracked, received) = tracked();
+        let outcomes = || {
+            let mut outcomes = Vec::new();
+            received.each(|_, outcome| outcomes.push(outcome.is_some()));
+            outcomes
+        };
+        (0..4).for_each(|id| tracked.begin(AT, id, &[id as u8]));
+        tracked.on_told(&accepted((0, 1)));
+        tracked.detach(AT, true);
+        assert_eq!(tracked.deliveries.keys().copied().collect::<Vec<_>>(), [(3, 2), (3, 3)]);
+        tracked.on_told(&accepted((2, 2)));
+        tracked.attach(AT, received.clone(), true);
+        tracked.on_told(&accepted((3, 3)));
+        assert_eq!((tracked.deliveries.len(), outcomes()), (0, vec![true; 4]));
+        (4..8).for_each(|id| tracked.begin(AT, id, &[id as u8]));
+        tracked.on_told(&accepted((4, 5)));
+        tracked.detach(AT, false);
+        assert!(tracked.deliveries.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_resumed_leaves_room() {
+        let (mut tracked, received) = tracked();
+        (0..4).for_each(|id| tracked.begin(AT, id, &[id as u8]));
+        assert!(tracked.is_full(AT, 4) && !tracked.is_full(AT, 5));
+        tracked.detach(AT, true);
+        tracked.attach(AT, received, true);
+        (10..13).for_each(|id| {
+            tracked.resume(AT, id, &[id as u8 - 10], false);
+        });
+        assert!(tracked.is_full(AT, 3) && !tracked.is_full(AT, 4));
     }
 }

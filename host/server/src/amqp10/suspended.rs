@@ -345,7 +345,9 @@ mod tests {
 
     fn of(deliveries: usize) -> Unsettled {
         let received = Received::default();
-        (0..deliveries).for_each(|number| received.begin(&number.to_be_bytes(), (0, 0)));
+        for number in 0..deliveries {
+            received.begin(&number.to_be_bytes(), (0, 0));
+        }
         Unsettled::Received(Arc::new(received))
     }
 
