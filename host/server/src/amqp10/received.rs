@@ -97,6 +97,24 @@ impl Received {
         }
     }
 
+    /// Nobody will learn any more what became of one. Its sender may send it again: it is forgotten, or told as one that
+    /// could not be written where somebody has the link and may have been told of it.
+    fn give_up(&self, tag: &[u8], mut outcome: Outcome) {
+        let mut known = self.known.lock();
+        let Known { deliveries, owner, news } = &mut *known;
+        let Some(delivery) = deliveries.get_mut(tag).filter(|delivery| delivery.outcome.is_none()) else {
+            return;
+        };
+        if let Some(owner) = owner {
+            outcome.lose();
+            delivery.outcome = Some(outcome);
+            news.insert(tag.into());
+            owner.wake();
+        } else {
+            deliveries.remove(tag);
+        }
+    }
+
     /// Tags and outcomes, in order.
     pub(super) fn each(&self, mut each: impl FnMut(&[u8], Option<&Outcome>)) {
         let known = self.known.lock();
@@ -158,6 +176,14 @@ struct Orphan {
     received: Arc<Received>,
     tag: Box<[u8]>,
     outcome: Outcome,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        for Orphan { received, tag, outcome, .. } in std::mem::take(&mut self.orphans) {
+            received.give_up(&tag, outcome);
+        }
+    }
 }
 
 /// A delivery that goes on.
@@ -411,6 +437,26 @@ mod tests {
         tracked.on_told(&accepted((4, 5)));
         tracked.detach(AT, false);
         assert!(tracked.deliveries.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_learns_any_more_may_be_sent_again() {
+        for is_taken_up in [false, true] {
+            let (mut tracked, received) = tracked();
+            tracked.begin(AT, 0, b"t");
+            tracked.forget_session(AT.0, &[accepted((0, 0))]);
+            tracked.detach(AT, true);
+            let mut other = Tracked::new(Arc::new(ConnectionWake::default()));
+            if is_taken_up {
+                other.attach(AT, received.clone(), false);
+                assert!(matches!(other.resume(AT, 5, b"t", false), Resumed::Nothing));
+            }
+            assert_eq!(received.len(), 1);
+            drop(tracked);
+            let news = other.take_news().into_iter().map(|run| (run.ids, run.outcome)).collect::<Vec<_>>();
+            let expected = is_taken_up.then_some(((5, 5), Outcome::Released));
+            assert_eq!((news, received.len()), (expected.into_iter().collect(), 0));
+        }
     }
 
     #[test]
