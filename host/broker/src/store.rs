@@ -242,6 +242,12 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// Whether it takes pages now: where it has enough to write without them a page is one more that others wait for. May be
+    /// called under a queue's lock.
+    fn takes_pages(&self) -> bool {
+        false
+    }
+
     /// Takes messages for which memory has no room, as a page: they can be read by its number once they are counted there,
     /// under their own numbers and in their order, until the page is dropped. No page outlives the process. `None` where
     /// the store takes nothing now, or keeps nothing. May be called under a queue's lock.

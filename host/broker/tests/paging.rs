@@ -126,6 +126,31 @@ fn where_the_disk_takes_nothing_messages_stay_in_memory() {
     assert!(c.drain_bodies("q").iter().map(|body| number_of(body)).eq(0..6000));
 }
 
+/// Others publish to the same disk, and consumers wait for the queue's lock.
+#[test]
+fn what_is_paged_in_one_go_is_little_and_the_next_goes_on() {
+    let disk = Disk::new();
+    let (mut c, account) = with(&disk, MIB);
+    declare(&c, false, &[]);
+    disk.is_full(true);
+    (0..40_000).for_each(|number| put(&mut c, number, 1000, false));
+    disk.is_full(false);
+    c.vhost.set_housekeeper(Arc::new(kit::Bell::default()));
+    let (mut rounds, mut before) = (0, 0);
+    while account.over_watermark() {
+        c.pass(1000);
+        rounds += 1;
+        // What is let go again is not written again.
+        let written = disk.pages_written() - before;
+        // The first segments of a queue are short.
+        assert!(written < 20, "{written} pages in round {rounds}");
+        before += written;
+        assert!(rounds < 20, "it does not go on");
+    }
+    assert!(before > 35, "{before} pages");
+    assert!(c.drain_bodies("q").iter().map(|body| number_of(body)).eq(0..40_000));
+}
+
 #[test]
 fn from_a_hundred_percent_on_nothing_is_paged() {
     let disk = Disk::new();

@@ -141,6 +141,16 @@ impl Store {
         self.core.admits()
     }
 
+    /// Whether less than a quarter of [`Config::pending_bytes_max`] waits to be written: what nobody waits for may be handed
+    /// over without others having to wait.
+    #[must_use]
+    pub fn has_little_to_write(&self) -> bool {
+        let most = self.core.config.pending_bytes_max / 4;
+        let waiting_bytes = self.core.inbox.lock().waiting_bytes();
+        let large_bytes = self.core.large.lock().bytes();
+        waiting_bytes < most && large_bytes < most as u64
+    }
+
     /// A number for a body that is to be a file of its own.
     #[must_use]
     pub fn next_extent(&self) -> u64 {

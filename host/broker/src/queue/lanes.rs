@@ -12,7 +12,7 @@
 use super::{
     keeping::{Keeping, Progress},
     load::Read,
-    paging::Outside,
+    paging::{Outside, Paging},
     record::Marks,
     returned::Returned,
     slab::{MessageRef, Next, Settled, Store, Stored},
@@ -273,7 +273,7 @@ impl Lanes {
         may_expire: bool,
     ) -> Option<Read> {
         let lane = self.lane_mut(at);
-        let outside = Outside { keeping: lane.keeping.as_ref(), pager, pages: false, paged: false };
+        let outside = Outside { keeping: lane.keeping.as_ref(), pager, pages: Paging::default() };
         lane.store.load(hole, &outside, account, may_expire)
     }
 
@@ -362,14 +362,14 @@ impl Lanes {
         pages: bool,
     ) -> (usize, bool) {
         let share = keep_bytes / (self.others.len() + 1);
-        let (mut freed, mut paged) = (0, false);
+        let (mut freed, mut pages) = (0, Paging::new(pages));
         for lane in self.all_mut() {
-            let mut outside = Outside { keeping: lane.keeping.as_ref(), pager, pages, paged };
+            let mut outside = Outside { keeping: lane.keeping.as_ref(), pager, pages };
             let here = walks.iter().filter(|(at, _)| *at == lane.store.lane).map(|(_, walk)| *walk);
             freed += lane.store.evict(share, &here.collect::<Vec<_>>(), &mut outside);
-            paged = outside.paged;
+            pages = outside.pages;
         }
-        (freed, paged)
+        (freed, pages.has_paged())
     }
 
     /// Whether memory for messages was added since this was asked.

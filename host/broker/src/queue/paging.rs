@@ -10,8 +10,8 @@
 //! that it is no part of the hole ([`super::load::Hole`]). The same goes for a segment that is in the store where its queue
 //! is: what was settled may be there for a moment more, and what is handed out is.
 //!
-//! Where the store takes nothing, since the disk is full or behind, messages stay in memory, and the memory's limit
-//! holds.
+//! Where the store takes nothing, since the disk is full or nearly behind, messages stay in memory, and the memory's limit
+//! holds: pages are to hold up nobody who publishes what is persistent, so they are made a few at a time.
 
 use super::{
     Queue,
@@ -29,16 +29,44 @@ use crate::{
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Range;
 
+/// How much of pages is made in one go, about, in bytes: the next goes on.
+const PAGED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Where messages of a lane are that are not in memory.
 pub(super) struct Outside<'a> {
     /// Those that outlive the process.
     pub(super) keeping: Option<&'a Keeping>,
     /// Those in pages.
     pub(super) pager: Option<&'a Arc<dyn Store>>,
-    /// Whether pages may be made.
-    pub(super) pages: bool,
-    /// Some were.
-    pub(super) paged: bool,
+    /// The pages that are made.
+    pub(super) pages: Paging,
+}
+
+/// What of pages may be made in one go, under the queue's lock, and was.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Paging {
+    /// So many bytes more; no more where it is 0.
+    bytes: usize,
+    has_paged: bool,
+}
+
+impl Paging {
+    /// Of none yet, if there may be any.
+    pub(super) fn new(may_page: bool) -> Self {
+        Self { bytes: if may_page { PAGED_BYTES_MAX } else { 0 }, has_paged: false }
+    }
+
+    /// Whether any page was made.
+    pub(super) fn has_paged(self) -> bool {
+        self.has_paged
+    }
+
+    /// A page of so many bytes was made, or was not taken.
+    fn count(&mut self, bytes: usize, was_taken: bool) {
+        // Where one is not taken others are not either.
+        self.bytes = if was_taken { self.bytes.saturating_sub(bytes) } else { 0 };
+        self.has_paged |= was_taken;
+    }
 }
 
 impl Outside<'_> {
@@ -126,6 +154,11 @@ impl slab::Store {
     ) -> Option<Place> {
         let segment = self.segments.get(at).filter(|segment| segment.live > 0)?;
         let (page, taken) = (segment.page, Vec::new());
+        let pager = outside.pager.filter(|_| outside.pages.bytes > 0);
+        if page.is_none() && segment.kept == 0 && pager.is_none() {
+            // There is no need to look at what nobody has taken.
+            return None;
+        }
         let untaken = if self.is_mixed { untaken_of(segment) } else { Vec::new() };
         if self.is_mixed && untaken.is_empty() {
             return Some(Place { numbers, page, taken });
@@ -143,10 +176,9 @@ impl slab::Store {
             let taken = between(&numbers, &untaken);
             return untaken.iter().all(is_there).then_some(Place { numbers, page, taken });
         }
-        if let Some(pager) = outside.pager.filter(|_| outside.pages) {
+        if let Some(pager) = pager {
             let page = self.write_page(segment, &**pager);
-            // Where one is not taken others are not either.
-            (outside.pages, outside.paged) = (page.is_some(), outside.paged || page.is_some());
+            outside.pages.count(segment.bytes.len() + segment.apart_bytes, page.is_some());
             self.segments.get_mut(at)?.page = page;
             self.pages.hold(page);
         }
@@ -233,6 +265,7 @@ impl State {
     }
 
     fn evict(&mut self, keep_bytes: usize, pages: bool) {
+        let pages = pages && self.pager.as_ref().is_some_and(|pager| pager.takes_pages());
         let walks = self.walks();
         let (freed, paged) = self.lanes.evict(keep_bytes, &walks, self.pager.as_ref(), pages);
         self.released_bytes += freed;

@@ -1,6 +1,8 @@
 //! A store whose disk can fail, and whose writing can be held up: what it has outlives the virtual hosts that
 //! are kept in it.
 
+#[path = "counts.rs"]
+mod counts;
 #[path = "told.rs"]
 mod told;
 
@@ -136,16 +138,6 @@ impl Default for Disk {
 }
 
 impl Disk {
-    /// How often it was told of deliveries that count.
-    pub fn counted(&self) -> usize {
-        self.0.lock().unwrap().counted
-    }
-
-    /// What was settled since the last time, by the groups that told it.
-    pub fn take_progress(&self) -> Vec<Vec<(KeptId, Ranges)>> {
-        std::mem::take(&mut self.0.lock().unwrap().progressed)
-    }
-
     /// An empty one.
     pub fn new() -> Arc<Self> {
         Arc::new_cyclic(|disk| Self(Mutex::default(), disk.clone(), OnRead::default()))
@@ -164,16 +156,6 @@ impl Disk {
     /// Has that called from now on before messages are read, with the number from which.
     pub fn on_read(&self, call: impl Fn(u64) + Send + 'static) {
         *self.2.lock().unwrap() = Some(Box::new(call));
-    }
-
-    /// How many pages there are.
-    pub fn pages(&self) -> usize {
-        self.0.lock().unwrap().pages.len()
-    }
-
-    /// How many pages there ever were.
-    pub fn pages_written(&self) -> usize {
-        self.0.lock().unwrap().pages_written
     }
 
     /// What is handed over from now on is written later, or not any more.
@@ -546,6 +528,10 @@ impl Store for Disk {
             });
         }
         None
+    }
+
+    fn takes_pages(&self) -> bool {
+        self.admit().is_ok()
     }
 
     fn page(&self, messages: &mut dyn Iterator<Item = Paged<'_>>) -> Option<KeptId> {

@@ -360,6 +360,10 @@ impl Store for DiskStore {
         Some(self.shared.body(stub))
     }
 
+    fn takes_pages(&self) -> bool {
+        self.has_room_for_pages()
+    }
+
     fn page(&self, messages: &mut dyn Iterator<Item = Paged<'_>>) -> Option<KeptId> {
         self.write_page(messages)
     }

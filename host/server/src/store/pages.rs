@@ -14,12 +14,17 @@ use leveret_broker::store::{KeptId, Paged};
 use leveret_store::{Payload, QueueId, Sync};
 
 impl DiskStore {
+    /// Where the disk is nearly behind a page would wait in memory too, and whoever publishes what is persistent for it.
+    pub(super) fn has_room_for_pages(&self) -> bool {
+        let store = &self.shared.store;
+        store.admits().is_ok() && store.has_little_to_write() && self.pressure().is_none()
+    }
+
     pub(super) fn write_page(&self, messages: &mut dyn Iterator<Item = Paged<'_>>) -> Option<KeptId> {
-        let shared = &*self.shared;
-        // Where the disk is behind a page would wait in memory too.
-        if shared.store.admits().is_err() || self.pressure().is_some() {
+        if !self.has_room_for_pages() {
             return None;
         }
+        let shared = &*self.shared;
         let id = shared.ids.next(&shared.store);
         let mut parts = Parts::new(shared.group_bytes_max);
         state::mark_pending(&mut parts, QueueId(id));

@@ -73,6 +73,11 @@ impl Inbox {
         if waiting > 0 && waiting + bytes > most { Err(Refused::Behind) } else { Ok(()) }
     }
 
+    /// How long the groups are together that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Where a group of that length is to be appended. One with a segment of its own is longer than a batch that is
     /// added to.
     pub(crate) fn begin(&mut self, (bytes, own): (usize, Option<Own>), config: &Config) -> &mut Vec<u8> {

@@ -53,7 +53,7 @@ impl Larges {
     }
 
     /// The bytes of the bodies that wait.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.groups.iter().flat_map(|large| &large.extents).map(|(extent, _)| extent.bytes).sum()
     }
 

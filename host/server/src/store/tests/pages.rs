@@ -55,6 +55,24 @@ fn a_page_comes_back_as_it_was_until_it_is_dropped_and_not_after_a_start() {
     assert_eq!((life.store().count(second, 0..10), life.store().stat().messages), (0, 0));
 }
 
+/// Who publishes what is persistent is held back where the disk is behind: pages are not to be why.
+#[test]
+fn no_page_is_taken_while_a_quarter_of_what_may_wait_does() {
+    // What rides waits for company that does not come, until something is to be safe.
+    let config = Config { pending_bytes_max: 64 * 1024, ride_ms: 3_600_000, ..config() };
+    let life = Life::begin_with(config);
+    let (store, queue) = (life.store(), declare(life.store(), "q"));
+    safe(store);
+    assert!(store.takes_pages());
+    let ranges: Vec<Ranges> = (0..2500).map(|number| Ranges { first: 2 * number, count: 1 }).collect();
+    store.settled(queue, &ranges);
+    assert_eq!((store.pressure(), store.takes_pages()), (None, false));
+    assert_eq!(store.page(&mut [PAGED].into_iter()), None);
+    safe(store);
+    assert!(store.takes_pages());
+    page(store, &[PAGED]);
+}
+
 struct Nobody;
 
 impl Wake for Nobody {
