@@ -105,6 +105,24 @@ fn a_purge_and_a_deletion_drop_pages() {
     }
 }
 
+/// A store remembers for ever what is settled before it comes.
+#[test]
+fn a_purge_settles_what_the_store_has_and_not_what_lay_beside_it() {
+    let disk = Disk::new();
+    let (mut c, _) = with(&disk, MIB);
+    declare(&c, true, &[]);
+    (0..9000).for_each(|number| put(&mut c, number, 1000, number % 3 == 0));
+    // Those in the front are read from their pages again, one page in part.
+    for _ in 0..4000 {
+        let (tag, ..) = c.get("q").unwrap();
+        c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    }
+    c.client.tell_store();
+    assert!(disk.pages() > 1);
+    assert_eq!(c.vhost.purge_queue(b"q", c.id), Ok(5000));
+    assert_eq!((disk.settled_numbers(), disk.bodies().len(), disk.pages()), (3000, 0, 0));
+}
+
 #[test]
 fn where_the_disk_takes_nothing_messages_stay_in_memory() {
     let disk = Disk::new();

@@ -1,6 +1,7 @@
 //! Messages that are in the store on disk alone: letting go of what can be read again, and reading it.
 
 use super::{
+    ahead::records,
     forms::form_in,
     paging::{Outside, Place},
     pool,
@@ -33,8 +34,8 @@ pub(super) struct Hole {
     pub(super) body_bytes: u64,
     /// The page that has them; `None` if they are where the queue is.
     pub(super) page: Option<KeptId>,
-    /// Of a page: some of them are where the queue is, too.
-    pub(super) is_kept: bool,
+    /// Of a page: numbers in order of those that are where the queue is, too.
+    pub(super) kept: Vec<Ranges>,
     /// Numbers in order that are no part of it, though they may be read there: they were taken out of turn.
     pub(super) taken: Vec<Ranges>,
 }
@@ -50,8 +51,9 @@ impl Hole {
 
     /// The ranges of numbers that it has, and that are to be settled where the queue is if it is dropped.
     fn kept(&self, mut each: impl FnMut(Ranges)) {
-        if self.page.is_some() && !self.is_kept {
-            return;
+        if self.page.is_some() {
+            // The others never were there, and what is settled there before it comes is remembered for ever.
+            return self.kept.iter().filter_map(|range| range.from(self.first)).for_each(each);
         }
         let mut first = self.first;
         let end = Ranges { first: self.end, count: 0 };
@@ -221,6 +223,7 @@ impl Store {
                 (hole.first, hole.counted) = (next, hole.counted.max(next));
                 hole.body_bytes -= counted_bytes;
                 hole.taken.retain(|range| range.first + u64::from(range.count) > next);
+                hole.kept.retain(|range| range.first + u64::from(range.count) > next);
                 self.holes.insert(at, hole);
             }
             // What is missing is nowhere.
@@ -315,14 +318,22 @@ impl Store {
         self.live_bytes -= freed;
         self.moves += 1;
         let (Range { start: first, end }, messages) = (numbers, segment.live - out);
-        let is_kept = segment.kept > 0;
-        let hole = Hole { first, end, messages, counted: end, body_bytes, page, is_kept, taken };
+        let kept = if page.is_some() && segment.kept > 0 { kept_of(&segment) } else { Vec::new() };
+        let hole = Hole { first, end, messages, counted: end, body_bytes, page, kept, taken };
         if messages == 0 || !join(&mut self.holes, hole) {
             self.pages.release(page);
         }
         pool::give(segment.bytes);
         freed
     }
+}
+
+/// The numbers of a segment that nobody has taken and that are where the queue is.
+fn kept_of(segment: &Segment) -> Vec<Ranges> {
+    let mut ranges = Vec::new();
+    let kept = records(segment).filter(|(.., header)| header.is_untaken() && header.flags & KEPT != 0);
+    kept.for_each(|(_, sequence, _)| Ranges::push(&mut ranges, sequence));
+    ranges
 }
 
 /// Adds a hole where it belongs. False if it is a part of another now.
@@ -336,7 +347,7 @@ fn join(holes: &mut VecDeque<Hole>, hole: Hole) -> bool {
         (before.end, before.counted) = (hole.end, hole.counted);
         before.messages += hole.messages;
         before.body_bytes += hole.body_bytes;
-        before.is_kept |= hole.is_kept;
+        before.kept.extend(hole.kept);
         before.taken.extend(hole.taken);
         false
     } else {

@@ -62,6 +62,13 @@ impl Ranges {
             ranges.push(Self { first: number, count: 1 });
         }
     }
+
+    /// What of it begins at a number; `None` if it ends before.
+    pub(crate) fn from(&self, number: u64) -> Option<Self> {
+        let first = self.first.max(number);
+        let count = (self.first + u64::from(self.count)).checked_sub(first)?;
+        u32::try_from(count).ok().filter(|count| *count > 0).map(|count| Self { first, count })
+    }
 }
 
 /// When a group counts as safe. The greater one asks for more.
