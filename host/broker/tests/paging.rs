@@ -169,6 +169,26 @@ fn what_is_paged_in_one_go_is_little_and_the_next_goes_on() {
     assert!(c.drain_bodies("q").iter().map(|body| number_of(body)).eq(0..40_000));
 }
 
+/// As one that came by AMQP 1.0 may be.
+#[test]
+fn a_message_that_is_too_long_for_a_page_holds_up_none_behind_it() {
+    const LONG: usize = 19 << 20;
+    let disk = Disk::new();
+    let (mut c, account) = with(&disk, MIB);
+    declare(&c, false, &[]);
+    for number in 0..10_000 {
+        put(&mut c, number, if number == 4000 { LONG } else { 1000 }, false);
+    }
+    assert!(disk.longest_of_pages() < LONG, "it stays in memory");
+    assert!(account.bytes() < LONG as u64 + 6 * MIB, "{} bytes", account.bytes());
+    for number in 0..10_000 {
+        let (tag, _, found) = c.get("q").unwrap();
+        assert_eq!((number_of(&found), found.len()), (number, if number == 4000 { LONG } else { 1000 }));
+        c.client.settle(1, tag, false, Settle::Accepted).unwrap();
+    }
+    assert_eq!((c.get("q"), account.bytes(), disk.pages()), (None, 0, 0));
+}
+
 #[test]
 fn from_a_hundred_percent_on_nothing_is_paged() {
     let disk = Disk::new();

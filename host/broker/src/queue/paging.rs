@@ -31,6 +31,9 @@ use core::ops::Range;
 
 /// How much of pages is made in one go, about, in bytes: the next goes on.
 const PAGED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A segment with more bytes, large bodies and all, is not made a page: it would have a segment of the store of its own,
+/// which needs room at once, and be copied under the queue's lock. It stays, and those behind it are looked at.
+const PAGE_BYTES_MAX: usize = 18 * 1024 * 1024;
 
 /// Where messages of a lane are that are not in memory.
 pub(super) struct Outside<'a> {
@@ -154,7 +157,8 @@ impl slab::Store {
     ) -> Option<Place> {
         let segment = self.segments.get(at).filter(|segment| segment.live > 0)?;
         let (page, taken) = (segment.page, Vec::new());
-        let pager = outside.pager.filter(|_| outside.pages.bytes > 0);
+        let bytes = segment.bytes.len() + segment.apart_bytes;
+        let pager = outside.pager.filter(|_| outside.pages.bytes > 0 && bytes <= PAGE_BYTES_MAX);
         if page.is_none() && segment.kept == 0 && pager.is_none() {
             // There is no need to look at what nobody has taken.
             return None;
@@ -178,7 +182,7 @@ impl slab::Store {
         }
         if let Some(pager) = pager {
             let page = self.write_page(segment, &**pager);
-            outside.pages.count(segment.bytes.len() + segment.apart_bytes, page.is_some());
+            outside.pages.count(bytes, page.is_some());
             self.segments.get_mut(at)?.page = page;
             self.pages.hold(page);
         }

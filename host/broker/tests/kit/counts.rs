@@ -24,6 +24,16 @@ impl Disk {
         self.0.lock().unwrap().pages.len()
     }
 
+    /// The length of the longest body in a page.
+    pub fn longest_of_pages(&self) -> usize {
+        let inner = self.0.lock().unwrap();
+        let pages = inner.pages.iter().filter_map(|page| inner.queues.get(page));
+        pages
+            .flat_map(|page| page.messages.values().map(|message| message.message.body.len()))
+            .max()
+            .unwrap_or(0)
+    }
+
     /// How many pages there ever were.
     pub fn pages_written(&self) -> usize {
         self.0.lock().unwrap().pages_written
