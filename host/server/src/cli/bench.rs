@@ -106,7 +106,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, short = 's', default_value_t = 16)]
     size: usize,
     /// Messages a second for each publisher; without it, as fast as it goes
-    #[arg(long, short = 'r')]
+    #[arg(long, short = 'r', value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
     /// Persistent messages in durable queues
     #[arg(long)]
