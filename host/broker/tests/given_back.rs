@@ -101,3 +101,24 @@ fn letters_that_are_to_be_kept_count_where_publishes_are_refused() {
     let outcomes = ["3", "4", "5"].map(|body| c.put("q", body, None, None));
     assert!(matches!(outcomes, [Published::Routed, Published::Routed, Published::Full(_)]), "{outcomes:?}");
 }
+
+/// What somebody held was no letter, and takes the place of none when it comes back.
+#[test]
+fn what_was_held_and_comes_back_leaves_letters_counted() {
+    let mut c = Connection::first();
+    let strategy = ("x-dead-letter-strategy", text("at-least-once"));
+    let overflow = ("x-overflow", text("reject-publish"));
+    let [exchange, key] = letters();
+    c.declare("q", &[quorum(), ("x-max-length", number(2)), strategy, overflow, exchange, key]);
+    assert_eq!(c.put("q", "1", None, None), Published::Routed);
+    let (tag, ..) = c.get("q").unwrap();
+    c.client.settle(1, tag, false, Settle::Rejected).unwrap();
+    c.client.dead_letter(&mut c.router);
+    assert_eq!(c.put("q", "2", None, None), Published::Routed);
+    let (tag, ..) = c.get("q").unwrap();
+    let held = c.client.hold(1, &[(1, tag)], None, &mut c.router).unwrap();
+    assert_eq!((held.len(), c.ready("q")), (1, 0));
+    drop(held);
+    assert_eq!(c.ready("q"), 1);
+    assert!(matches!(c.put("q", "3", None, None), Published::Full(_)), "one is there, and a letter");
+}

@@ -67,7 +67,7 @@ impl Held {
         }
         self.messages = kept;
         if !back.is_empty() {
-            self.queue.settle_now(&back, Settle::Requeue { failed: true });
+            self.queue.settle_others_now(&back, Settle::Requeue { failed: true });
         }
     }
 

@@ -138,14 +138,23 @@ fn check_lengths(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
 }
 
 impl Queue {
-    /// [`Self::settle`], and tells the store at once.
+    /// [`Self::settle`] of dead letters, which are none any more, and tells the store at once.
     pub(crate) fn settle_now(
         self: &Arc<Self>,
         messages: &[(MessageRef, Option<ConsumerKey>)],
         outcome: Settle,
     ) {
-        let mut progress = Progress::default();
         self.state.lock().let_letters_go(messages.len());
+        self.settle_others_now(messages, outcome);
+    }
+
+    /// The same of messages that are no dead letters.
+    pub(crate) fn settle_others_now(
+        self: &Arc<Self>,
+        messages: &[(MessageRef, Option<ConsumerKey>)],
+        outcome: Settle,
+    ) {
+        let mut progress = Progress::default();
         self.settle(messages, outcome, &mut progress);
         if let Some(keeping) = &self.keeping {
             progress.tell(&*keeping.store);
