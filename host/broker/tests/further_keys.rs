@@ -176,6 +176,27 @@ fn a_dead_letter_goes_by_its_keys_unless_its_queue_has_one() {
     }
 }
 
+/// Though that key is the one it had, and it dies again where nothing tells the two apart but what it lost.
+#[test]
+fn further_keys_end_where_the_key_of_a_queue_is_the_own_one_too() {
+    let mut c = with_queues("direct", &["b", "dead"]);
+    c.vhost.declare_queue(with_dead_letters("first", "x", Some("first")), c.id).unwrap();
+    c.vhost.declare_queue(with_dead_letters("second", "x", None), c.id).unwrap();
+    c.bind("x", BindTo::Queue(b"second"), "first");
+    assert_eq!(send(&mut c, ("", "first"), &[("CC", keys(&["b"]))], "1"), Published::Routed);
+    only(&mut c, "b");
+    for queue in ["first", "second"] {
+        let (tag, ..) = c.get(queue).unwrap();
+        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
+        c.client.dead_letter(&mut c.router);
+        c.bind("x", BindTo::Queue(b"dead"), "first");
+    }
+    assert_eq!(c.receivers(&["b"]), HashSet::new());
+    let (_, properties) = only(&mut c, "dead");
+    let view = MessageView { properties: &properties, ..message("", "", b"") };
+    assert_eq!(view.header(&name("CC")), None);
+}
+
 /// As RabbitMQ: a letter that went on by a key of a queue's goes by its own keys no more, and has no others in its history.
 #[test]
 fn further_keys_end_where_a_queue_has_a_key_for_its_letters() {

@@ -31,6 +31,8 @@ const ROUTING_KEYS: &str = "routing-keys";
 pub(super) struct Death<'a> {
     /// Where the message died.
     pub(super) queue: &'a Name,
+    /// The key that it goes on by, if that queue has one for its letters.
+    pub(super) own_key: Option<&'a Name>,
     pub(super) reason: DeathReason,
     /// Milliseconds since 1970.
     pub(super) now_ms: u64,
@@ -60,7 +62,7 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
         .iter()
         .position(|entry| get(entry, QUEUE) == Some(&queue) && get(entry, REASON) == Some(&reason));
     let entry = match known {
-        Some(place) => counted(entries.remove(place)),
+        Some(place) => counted(entries.remove(place), message, goes_by_more_keys),
         None => new_entry(message, death, (&queue, &reason), goes_by_more_keys),
     };
     entries.insert(0, entry);
@@ -73,7 +75,7 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
 
     let exchange = Value::string(message.exchange);
     let set = |name, value| Change::SetHeader { name: Name::from_static(name), value };
-    let mut changes = Vec::with_capacity(8);
+    let mut changes = Vec::with_capacity(9);
     changes.push(set("x-death", Value::List(entries.into_iter().map(Value::Map).collect())));
     if !death.has_history {
         changes.push(set("x-first-death-exchange", exchange.clone()));
@@ -85,6 +87,10 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
     changes.push(set("x-last-death-reason", reason));
     // It must not expire where it goes now.
     changes.push(Change::RemoveProperty { property: Property::Expiration });
+    if goes_by_more_keys && death.own_key.is_some_and(|key| key.as_bytes() == message.routing_key) {
+        // The keys that are recorded would be its own again where it dies next, and it would go by them.
+        changes.push(Change::RemoveHeader { name: Name::from_static("CC") });
+    }
     Recorded { patch: changes.into_iter().collect(), since_rejected, goes_by_more_keys }
 }
 
@@ -130,10 +136,15 @@ fn new_entry(
     entry
 }
 
-fn counted(mut entry: Entry) -> Entry {
+/// One death more. Its keys are those of the first, but where they would say that it goes by its further keys still.
+fn counted(mut entry: Entry, message: &MessageView<'_>, by_more_keys: bool) -> Entry {
     for (key, value) in &mut entry {
-        if let (Some(COUNT), Value::Integer(count)) = (key.as_text(), value) {
-            *count = count.saturating_add(1);
+        match (key.as_text(), value) {
+            (Some(COUNT), Value::Integer(count)) => *count = count.saturating_add(1),
+            (Some(ROUTING_KEYS), Value::List(keys)) if !by_more_keys && *keys == keys_of(message, true) => {
+                *keys = keys_of(message, false);
+            }
+            _ => {}
         }
     }
     entry
@@ -163,7 +174,7 @@ mod tests {
             publisher: None,
         };
         let queue = Name::new(queue.as_bytes()).unwrap();
-        let death = Death { queue: &queue, reason, now_ms: 1_700_000_000_123, has_history };
+        let death = Death { queue: &queue, own_key: None, reason, now_ms: 1_700_000_000_123, has_history };
         let recorded = record(&message, &death);
         let mut arena = Vec::new();
         let patched = message.patched(&recorded.patch, &mut arena).unwrap();
@@ -225,6 +236,38 @@ mod tests {
         assert_eq!(header(&fourth, "x-first-death-queue"), Some(text("a")));
         assert_eq!(header(&fourth, "x-first-death-reason"), Some(text("rejected")));
         assert_eq!(header(&fourth, "x-last-death-reason"), Some(text("expired")));
+    }
+
+    #[test]
+    fn a_letter_that_lost_its_further_keys_does_not_find_them_where_it_died_before() {
+        let headers =
+            Change::SetHeader { name: Name::from_static("CC"), value: Value::List(vec![text("c")]) };
+        let sent = MessageView {
+            exchange: b"from",
+            routing_key: b"key",
+            form: FORM,
+            properties: &[0, 0],
+            body: b"",
+            publisher: None,
+        };
+        let mut arena = Vec::new();
+        let patch: Patch = [headers].into_iter().collect();
+        let mut properties = sent.patched(&patch, &mut arena).unwrap().properties.to_vec();
+        let mut went_by = Vec::new();
+        for (place, (key, queue)) in
+            [("key", "a"), ("other", "b"), ("key", "a"), ("key", "c")].iter().enumerate()
+        {
+            let queue = Name::from_static(queue);
+            let (reason, has_history) = (DeathReason::Rejected, place > 0);
+            let death = Death { queue: &queue, own_key: None, reason, now_ms: 7, has_history };
+            let message = MessageView { routing_key: key.as_bytes(), properties: &properties, ..sent };
+            let recorded = record(&message, &death);
+            let mut arena = Vec::new();
+            let died = message.patched(&recorded.patch, &mut arena).unwrap().properties.to_vec();
+            went_by.push(recorded.goes_by_more_keys);
+            properties = died;
+        }
+        assert_eq!(went_by, [true, false, false, false]);
     }
 
     #[test]

@@ -136,13 +136,25 @@ impl Letters {
     }
 
     /// Writes the history of a dead letter.
-    pub(super) fn write_history(&mut self, index: usize, queue: &Queue, reason: DeathReason, now_ms: u64) {
+    pub(super) fn write_history(
+        &mut self,
+        index: usize,
+        (queue, to): (&Queue, &DeadLettering),
+        reason: DeathReason,
+        now_ms: u64,
+    ) {
         let Self { letters, source, patched } = self;
         let Some(Some(letter)) = letters.get_mut(index) else {
             return;
         };
         let original = original(source, letter);
-        let death = Death { queue: queue.name(), reason, now_ms, has_history: letter.has_history };
+        let death = Death {
+            queue: queue.name(),
+            own_key: to.routing_key.as_ref(),
+            reason,
+            now_ms,
+            has_history: letter.has_history,
+        };
         let recorded = history::record(&original, &death);
         let start = patched.len();
         if original.form.patch(original.properties, &recorded.patch, patched).is_err() {

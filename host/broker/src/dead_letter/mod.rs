@@ -196,7 +196,7 @@ impl DeadLetters {
             let to = &*to;
             routing.interception.clear();
             let reason = first.reason;
-            self.copy_run(&queue, reason, &mut routing.letters);
+            self.copy_run((&queue, to), reason, &mut routing.letters);
             let copied = routing.letters.len();
             if vhost.intercepts.dead_letter {
                 let site = Site::DeadLetter { vhost: vhost.name(), queue: queue.name(), reason };
@@ -252,7 +252,12 @@ impl DeadLetters {
     }
 
     /// Copies the first of the list that died in one queue for one reason, and writes their history.
-    fn copy_run(&self, queue: &Arc<Queue>, reason: DeathReason, letters: &mut Letters) {
+    fn copy_run(
+        &self,
+        (queue, to): (&Arc<Queue>, &DeadLettering),
+        reason: DeathReason,
+        letters: &mut Letters,
+    ) {
         let run = self.fresh.iter().take_while(|d| Arc::ptr_eq(&d.queue, queue) && d.reason == reason);
         letters.clear();
         queue.copy(run.take(RUN_MESSAGES_MAX).map(|dying| dying.message), RUN_BYTES_MAX, letters);
@@ -260,7 +265,7 @@ impl DeadLetters {
             if dying.failed {
                 letters.count_failure(index);
             }
-            letters.write_history(index, queue, reason, self.last_now_ms);
+            letters.write_history(index, (queue, to), reason, self.last_now_ms);
         }
     }
 
