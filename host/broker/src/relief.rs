@@ -1,8 +1,8 @@
 //! Memory is short, and publishers are held back: queues keep no more of their messages in memory than they have to.
 //!
-//! A queue lets go by itself of what can be read again, and writes pages of what else it has, but only when it gets more; one that nobody publishes to any
-//! more keeps what it has. So that the relief does not depend on consumers, the housekeeper goes round all queues of
-//! its virtual host for as long as the account is over its watermark.
+//! A queue lets go by itself of what can be read again, and writes pages of what else it has, but only when it gets
+//! more; one that nobody publishes to any more keeps what it has. So that the relief does not depend on consumers, the
+//! housekeeper goes round all queues of its virtual host for as long as the account is over its watermark.
 
 use crate::{later::Later, port::Wake, queue::Queue, vhost::Vhost};
 use alloc::{

@@ -94,9 +94,9 @@ impl fmt::Debug for Held {
 
 impl Client {
     /// Takes deliveries off a channel without settling them, given by the numbers that they have from then on and their
-    /// tags in the order of these, and adds them to what is `held` of the same queue already. What timed out is in its queue, and is not there; what
-    /// goes past interceptors, which would have to be asked anew, and what is of another queue than the first, is put
-    /// back. `None` if there is nothing. To be followed by [`Self::tell_store`].
+    /// tags in the order of these, and adds them to what is `held` of the same queue already. What timed out is in its
+    /// queue, and is not there; what goes past interceptors, which would have to be asked anew, and what is of another
+    /// queue than the first, is put back. `None` if there is nothing. To be followed by [`Self::tell_store`].
     pub fn hold(
         &mut self,
         n: u16,

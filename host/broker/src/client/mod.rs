@@ -347,8 +347,8 @@ impl Client {
 
     /// Settles a delivery (`basic.ack`, `basic.nack`, `basic.reject`), with `multiple` all up to
     /// it, and all there are for tag 0. What is rejected may be a dead letter then, and what comes back to a queue that
-    /// is full, or too often: see [`Self::has_dead_letters`]. The queue learns at [`Self::tell_store`] at the latest of what is accepted, and the
-    /// store then.
+    /// is full, or too often: see [`Self::has_dead_letters`]. The queue learns at [`Self::tell_store`] at the latest of
+    /// what is accepted, and the store then.
     ///
     /// # Errors
     /// [`Refusal::UnknownDelivery`] for a tag that is not outstanding; nothing was settled then.
