@@ -26,7 +26,7 @@ pub(crate) mod own;
 mod rescue;
 pub(crate) mod room;
 pub(crate) mod segments;
-mod sync;
+pub(crate) mod sync;
 mod write;
 
 use crate::{

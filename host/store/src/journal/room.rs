@@ -242,7 +242,7 @@ impl Core {
     }
 
     /// How many segments so much needs that waits, with what the writer has; each batch begins with a block.
-    fn of_taken(&self, waiting: usize) -> usize {
+    pub(crate) fn of_taken(&self, waiting: usize) -> usize {
         let Config { own_segment_bytes, batch_bytes, segment_bytes, .. } = self.config;
         let taken = (waiting + own_segment_bytes.max(batch_bytes)) as u64;
         taken.div_ceil(segment_bytes - 2 * BLOCK_BYTES) as usize

@@ -41,6 +41,11 @@ impl Writer {
         self.stuck.is_some()
     }
 
+    /// How long that one is; 0 if none waits.
+    pub(crate) fn stuck_bytes(&self) -> usize {
+        self.stuck.as_ref().map_or(0, |chunk| chunk.bytes.len())
+    }
+
     pub(super) fn fits(&self, bytes: usize) -> bool {
         self.segment.as_ref().is_some_and(|(.., length)| self.offset + bytes as u64 <= *length)
     }

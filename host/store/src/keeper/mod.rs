@@ -93,7 +93,8 @@ impl Core {
     pub(crate) fn keep_in_order(&self, keeper: &mut Keeper, now_ms: u64) -> bool {
         (keeper.waits, keeper.lacks, keeper.now_ms) = (false, false, now_ms);
         self.measure(keeper);
-        self.manifest.step(&*self.disk, now_ms, !self.room.is_pressed());
+        let was_pressed = self.room.is_pressed();
+        self.manifest.step(&*self.disk, now_ms, !was_pressed);
         // The writer is to have the next segment whatever else there is to do.
         let mut did = self.next_ready();
         did |= self.drop_older(keeper);
@@ -109,6 +110,10 @@ impl Core {
         }
         let awaited = keeper.waits && self.await_sync();
         if keeper.lacks && !did && !awaited {
+            if !was_pressed {
+                // What can be freed only where room is short was not tried yet.
+                return true;
+            }
             self.refuse_growth();
         }
         did

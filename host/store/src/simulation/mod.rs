@@ -3,6 +3,7 @@
 //! `LEVERET_STORE_SEED=7` runs one seed, `LEVERET_STORE_SEEDS=10000` that many, `LEVERET_STORE_FROM=5000` those from
 //! there on.
 
+mod full;
 mod locks;
 mod long;
 mod model;

@@ -7,7 +7,11 @@ use leveret_store::{Config, Done, Failed, Group, QueueId, Reader, Refused, Seque
 use std::{
     collections::BTreeMap,
     sync::{Arc, Condvar, Mutex},
+    time::Duration,
 };
+
+/// Whatever waits longer waits for ever.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// The queue of these tests.
 pub(crate) const QUEUE: QueueId = QueueId(1);
@@ -45,8 +49,9 @@ impl Done for Told {
 impl Told {
     pub(crate) fn wait(&self, token: u64) -> Result<(), Failed> {
         let outcomes = self.outcomes.lock().unwrap();
-        let mut outcomes = self.changed.wait_while(outcomes, |told| !told.contains_key(&token)).unwrap();
-        outcomes.remove(&token).unwrap()
+        let is_out = |told: &mut BTreeMap<_, _>| !told.contains_key(&token);
+        let (mut outcomes, _) = self.changed.wait_timeout_while(outcomes, A_MINUTE, is_out).unwrap();
+        outcomes.remove(&token).expect("it is told within a minute")
     }
 
     pub(crate) fn is_told(&self, token: u64) -> bool {
@@ -58,7 +63,7 @@ impl Told {
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
-        assert!(begun.elapsed().as_secs() < 60, "not in a minute: {what}");
+        assert!(begun.elapsed() < A_MINUTE, "not in a minute: {what}");
         std::thread::yield_now();
     }
 }
