@@ -73,7 +73,8 @@ impl World {
                 break;
             }
         }
-        assert!(self.core.room.is_full(), "seed {}: it is never full", self.seed);
+        // While a large body waits for room the rest may have some.
+        assert!(self.core.room.refuses(), "seed {}: it is never full", self.seed);
         self.set_end_faults(bytes_max);
     }
 
