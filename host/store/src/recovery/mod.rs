@@ -92,6 +92,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     let names = sort_names(disk, report)?;
     let mut aside = Vec::new();
     let mut files = open_segments(disk, &names.segments, &mut aside, report)?;
+    let next_segment = next_segment(disk, &names, report);
     let Checkpoints { mut index, used, bytes: checkpoint_bytes, others, unreadable } =
         checkpoints::load(disk, &names, report)?;
     let position = used.and_then(FileName::position);
@@ -125,7 +126,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     report.values = index.values.by_key.len() as u64;
     aside.extend(unreadable.iter().map(FileName::to_string));
     let segments = Segments {
-        next_segment: names.last_segment().map_or(0, |last| last + 1),
+        next_segment,
         files,
         next_spare: names.spares.iter().max().map_or(0, |last| last + 1),
         spares: names.spares,
@@ -204,6 +205,21 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
     // The latest first.
     names.checkpoints.sort_unstable_by(|a, b| b.cmp(a));
     Ok(names)
+}
+
+/// The number of the next segment, which is none that a free file had: that may have its batches still, and where the
+/// next segment had both number and file, they would count as its own before it is written to. Then all before it would
+/// count as older than the checkpoint that has these.
+fn next_segment(disk: &dyn Disk, names: &Names, report: &mut Report) -> u64 {
+    let mut last = names.last_segment();
+    for number in &names.spares {
+        let used = disk.open(&FileName::Spare(*number).to_string()).and_then(|file| scan::last_use(&*file));
+        match used {
+            Ok(used) => last = last.max(used),
+            Err(error) => report.tell(Problem::Unreadable(error)),
+        }
+    }
+    last.map_or(0, |last| last + 1)
 }
 
 fn open_segments(

@@ -6,7 +6,7 @@ use crate::{
     journal::segments::{FIRST_BATCH_AT, Segment},
     record::{
         BLOCK_BYTES,
-        frame::{BATCH_HEADER_BYTES, BatchHeader},
+        frame::{BATCH_HEADER_BYTES, BatchHeader, Opening, SegmentHeader},
     },
 };
 use std::collections::BTreeMap;
@@ -120,6 +120,18 @@ fn scan(number: u64, segment: &Segment, position: u64, tail: &mut Tail, report: 
 fn first_of(number: u64, segment: &Segment) -> Option<u64> {
     let header = header_at(&*segment.file, segment.bytes, FIRST_BATCH_AT).ok()??;
     (header.segment == number).then_some(header.number)
+}
+
+/// The segment that a free file was when it was written last, if it was one. It may have batches of it still.
+pub(super) fn last_use(file: &dyn File) -> Result<Option<u64>, crate::DiskError> {
+    let mut header = [0; 32];
+    file.read_at(&mut header, 0)?;
+    let named = match SegmentHeader::decode(&header) {
+        Opening::Segment(header) => Some(header.number),
+        _ => None,
+    };
+    let first = header_at(file, file.len_bytes()?, FIRST_BATCH_AT)?;
+    Ok(named.max(first.map(|header| header.segment)))
 }
 
 /// The header at a place that fits into the segment.
