@@ -84,6 +84,8 @@ pub(crate) struct Room {
     live_bytes: AtomicU64,
     /// How many segments were given up for one since there was room: what they took is its.
     given_to_checkpoints: AtomicUsize,
+    /// What takes away may have one of theirs.
+    lent: AtomicBool,
     troubles: Mutex<[Option<DiskError>; 4]>,
 }
 
@@ -218,6 +220,18 @@ impl Room {
         self.given_to_checkpoints.store(0, Ordering::Relaxed);
     }
 
+    /// What takes away waits for a segment, and nothing can be freed before it has one. So it is after a start, which
+    /// does not go on in a segment that has room left: acks may have one that is for checkpoints, which is
+    /// free again after the next.
+    pub(crate) fn lend(&self) {
+        self.lent.store(true, Ordering::Relaxed);
+    }
+
+    /// It has one.
+    pub(super) fn was_lent(&self) {
+        self.lent.store(false, Ordering::Relaxed);
+    }
+
     /// Whether checkpoints have room that no file has.
     pub(crate) fn is_given(&self) -> bool {
         self.given_to_checkpoints.load(Ordering::Relaxed) > 0
@@ -289,7 +303,10 @@ impl Core {
             0
         } else if claim == Claim::Grows && !self.room.is_full() {
             self.reserve(segments)
-        } else if self.room.is_pressed() || self.room.is_full() {
+        } else if self.is_short() && claim == Claim::Frees && self.room.lent.load(Ordering::Relaxed) {
+            // A checkpoint may have that for what failed.
+            self.room.left_to_checkpoints().max(OF_RESCUES)
+        } else if self.is_short() {
             self.room.left_to_checkpoints() + OF_RESCUES
         } else {
             OF_RESCUES

@@ -190,6 +190,7 @@ impl Core {
         let bytes = self.config.segment_bytes;
         segments.files.insert(number, Segment::new(file.clone(), bytes, first));
         drop(segments);
+        self.room.was_lent();
         writer.segment = Some((number, file, bytes));
         writer.offset = FIRST_BATCH_AT;
         self.tidy();

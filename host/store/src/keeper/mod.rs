@@ -115,6 +115,10 @@ impl Core {
                 return true;
             }
             self.refuse_growth();
+            if self.writer.lock().is_stuck() {
+                self.room.lend();
+                self.kick();
+            }
         }
         did
     }

@@ -1,20 +1,33 @@
 //! A disk that gets full and is emptied again, with the steps of the threads in any order.
 
-use super::{Told, world};
+use super::{Told, seeds, world};
 use crate::{
-    Config, Done, Group, Health, QueueId, Range, Refused, Sync,
+    Config, Done, Group, Health, QueueId, Range, Reader, Refused, Sequence, Sync,
     disk::sim::{Dice, Faults, SimDisk},
     journal::{Core, sync::SyncJob},
     keeper::Keeper,
     record::BLOCK_BYTES,
     store,
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 const QUEUE: QueueId = QueueId(1);
 
+fn config() -> Config {
+    Config {
+        own_segment_bytes: 16 * 1024,
+        batch_bytes: 8 * 1024,
+        pending_bytes_max: 64 * 1024,
+        reserve_segments: 1,
+        checkpoint_bytes: 256 * 1024,
+        ..world::config()
+    }
+}
+
 /// A store on a disk of a few segments.
 struct Full {
+    seed: u64,
+    disk: SimDisk,
     core: Arc<Core>,
     keeper: Keeper,
     dice: Dice,
@@ -28,19 +41,14 @@ struct Full {
 }
 
 impl Full {
-    fn new(seed: u64, bytes_max: u64) -> Self {
-        let config = Config {
-            own_segment_bytes: 16 * 1024,
-            batch_bytes: 8 * 1024,
-            pending_bytes_max: 64 * 1024,
-            reserve_segments: 1,
-            checkpoint_bytes: 256 * 1024,
-            ..world::config()
-        };
+    fn new(seed: u64) -> Self {
+        let bytes_max = (21 + seed % 35) * config().segment_bytes / 4;
         let disk = SimDisk::new(seed);
-        disk.set_faults(Faults { bytes_max, ..Faults::default() });
-        let (core, keeper, _) = store::open(Arc::new(disk), config).unwrap();
+        disk.set_faults(Faults { bytes_max, torn: 200, ..Faults::default() });
+        let (core, keeper, _) = store::open(Arc::new(disk.clone()), config()).unwrap();
         let mut full = Self {
+            seed,
+            disk,
             core,
             keeper,
             dice: Dice::new(seed),
@@ -82,16 +90,21 @@ impl Full {
         self.core.sync_end(&job, outcome, &mut Vec::new());
     }
 
-    /// Hands over, and has steps taken until it is on disk.
-    fn commit(&mut self, group: &mut Group) -> Result<(), Refused> {
+    fn submit(&mut self, group: &mut Group) -> Result<(), Refused> {
         let done: Arc<dyn Done> = self.told.clone();
         self.core.submit(group, Sync::Always, Some((&done, 0)), self.now_ms)?;
         group.clear();
+        Ok(())
+    }
+
+    /// Hands over, and has steps taken until it is on disk.
+    fn commit(&mut self, group: &mut Group) -> Result<(), Refused> {
+        self.submit(group)?;
         let mut left = 10_000;
         while self.told.0.lock().pop().is_none() {
             self.step();
             left -= 1;
-            assert!(left > 0, "it waits for ever: {:?}", store::stat(&self.core));
+            assert!(left > 0, "it waits for ever: {}", self.state());
         }
         let meanwhile = 1 << self.dice.below(6);
         (0..self.dice.below(meanwhile)).for_each(|_| self.step());
@@ -112,35 +125,126 @@ impl Full {
             }
         }
     }
+    /// Publishes until it is full; gives how many are there.
+    fn fill(&mut self) -> u64 {
+        let mut next = 0;
+        while self.publish(next) == Ok(()) {
+            next += 1;
+            assert!(next < 10_000, "seed {}: it is never full", self.seed);
+        }
+        assert_eq!(self.core.health(), Health::Full, "seed {}", self.seed);
+        next
+    }
+
+    /// An eighth of a segment, as it has nothing, where each takes a block.
+    fn serve(&mut self, next: u64) -> u64 {
+        let mut left = 10_000;
+        while self.core.health() != Health::Well {
+            self.step();
+            left -= 1;
+            assert!(left > 0, "it does not serve again: {}", self.state());
+        }
+        let more = config().segment_bytes / 8 / BLOCK_BYTES;
+        for number in next..next + more {
+            assert_eq!(self.publish(number), Ok(()), "seed {}: {} of {more}", self.seed, number - next);
+        }
+        next + more
+    }
+
+    /// Ends a run, with or without a close, and begins another.
+    fn end(&mut self) {
+        let (closes, loses_power) = (self.dice.chance(512), self.dice.chance(768));
+        if closes {
+            if self.syncing.is_some() {
+                self.sync();
+            }
+            store::close(&self.core, core::mem::take(&mut self.keeper));
+        }
+        self.syncing = None;
+        if loses_power {
+            self.disk.crash();
+        }
+        let before = crate::disk::Disk::list(&self.disk);
+        let opened = store::open(Arc::new(self.disk.clone()), config());
+        let (core, keeper, report) = opened.unwrap_or_else(|error| {
+            panic!("seed {}: closes {closes}, loses power {loses_power}: {error}; {before:?}", self.seed)
+        });
+        assert!(report.is_sound(), "seed {}: {report:?}", self.seed);
+        assert_eq!(report.clean, closes, "seed {}: {report:?}", self.seed);
+        (self.core, self.keeper) = (core, keeper);
+        self.told.0.lock().clear();
+    }
+
+    /// For whoever has to find out.
+    fn state(&self) -> String {
+        let (stat, segments) = (store::stat(&self.core), self.core.segments.lock());
+        let (free, reserve) = (segments.free(), self.core.reserve(&segments));
+        let left = self.core.room.left_to_checkpoints();
+        let files = crate::disk::Disk::list(&self.disk);
+        format!("seed {}: free {free} reserve {reserve} left {left} {stat:?} {files:?}", self.seed)
+    }
+
+    /// What is there.
+    fn numbers(&self) -> BTreeSet<Sequence> {
+        let (mut reader, mut from, mut found) = (Reader::default(), Some(0), BTreeSet::new());
+        while let Some(next) = from {
+            from = reader.read(&self.core, (QUEUE, next), 5000, &mut |item| {
+                assert!(item.payload.is_some(), "seed {}", self.seed);
+                found.insert(item.sequence);
+            });
+        }
+        found
+    }
+}
+
+fn ack(first: Sequence) -> Group {
+    let mut group = Group::default();
+    group.ack(QUEUE, &[Range { first, count: 1 }]);
+    group
 }
 
 /// Acks are taken one by one, however few segments there are and whatever is copied forward meanwhile.
 #[test]
 fn a_full_disk_takes_each_ack_in_whatever_order_threads_run() {
-    for seed in 0..400 {
-        let quarters = 21 + seed % 35;
-        let mut full = Full::new(seed, quarters * world::config().segment_bytes / 4);
-        let mut next = 0;
-        while full.publish(next) == Ok(()) {
-            next += 1;
-            assert!(next < 10_000, "seed {seed}: it is never full");
-        }
-        assert_eq!(full.core.health(), Health::Full, "seed {seed}");
-        let mut group = Group::default();
+    for seed in seeds(400) {
+        let mut full = Full::new(seed);
+        let next = full.fill();
         for first in 0..next {
-            group.ack(QUEUE, &[Range { first, count: 1 }]);
-            assert_eq!(full.commit(&mut group), Ok(()), "seed {seed}");
+            assert_eq!(full.commit(&mut ack(first)), Ok(()), "seed {seed}");
         }
-        let mut left = 10_000;
-        while full.core.health() != Health::Well {
-            full.step();
-            left -= 1;
-            assert!(left > 0, "seed {seed}: it does not serve again");
+        full.serve(next);
+    }
+}
+
+/// A run may end at any time.
+#[test]
+fn a_full_disk_can_be_started_from_at_any_time() {
+    for seed in seeds(400) {
+        let mut full = Full::new(seed);
+        let next = full.fill();
+        let mut there: BTreeSet<Sequence> = (0..next).collect();
+        let often = [8, 64, 256][seed as usize % 3];
+        while let Some(first) = there.pop_first() {
+            let ends = full.dice.chance(often);
+            let steps = full.dice.below(30);
+            if !ends {
+                assert_eq!(full.commit(&mut ack(first)), Ok(()), "seed {seed}");
+                continue;
+            }
+            assert_eq!(full.submit(&mut ack(first)), Ok(()), "seed {seed}");
+            (0..steps).for_each(|_| full.step());
+            full.end();
+            let found = full.numbers();
+            if found.contains(&first) {
+                // Nobody was told.
+                there.insert(first);
+            }
+            assert_eq!(found, there, "seed {seed}");
         }
-        // An eighth of a segment, as it has nothing, where each takes a block.
-        let more = world::config().segment_bytes / 8 / BLOCK_BYTES;
-        for number in next..next + more {
-            assert_eq!(full.publish(number), Ok(()), "seed {seed}: {} of {more}", number - next);
-        }
+        full.end();
+        assert_eq!(full.numbers(), BTreeSet::new(), "seed {seed}");
+        let end = full.serve(next);
+        full.end();
+        assert_eq!(full.numbers(), (next..end).collect(), "seed {seed}");
     }
 }
