@@ -67,7 +67,7 @@ impl Dice {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
     /// What whoever reads sees.
     cache: Vec<u8>,
@@ -183,6 +183,38 @@ impl SimDisk {
         }
         drop(state);
         copy
+    }
+
+    /// Another disk in the same state, which goes its own way by that seed.
+    #[must_use]
+    pub fn fork(&self, seed: u64) -> Self {
+        let state = self.0.lock();
+        let mut copies = BTreeMap::new();
+        let mut copy = |content: &Arc<Mutex<Content>>| {
+            let again = || Arc::new(Mutex::new(content.lock().clone()));
+            copies.entry(Arc::as_ptr(content)).or_insert_with(again).clone()
+        };
+        let mut names = |names: &Names| -> Names {
+            names.iter().map(|(name, content)| (name.clone(), copy(content))).collect()
+        };
+        let (now, synced_names) = (names(&state.names), names(&state.synced_names));
+        let change = |change: &Change| match change {
+            Change::Create(name, content) => Change::Create(name.clone(), copy(content)),
+            Change::Rename(from, to) => Change::Rename(from.clone(), to.clone()),
+            Change::Remove(name) => Change::Remove(name.clone()),
+        };
+        let changes = state.changes.iter().map(change).collect();
+        let (dice, faults) = (Dice::new(seed), state.faults);
+        let (syncs, written_bytes) = (state.syncs, state.written_bytes);
+        Self(Arc::new(Mutex::new(State {
+            dice,
+            faults,
+            names: now,
+            synced_names,
+            changes,
+            syncs,
+            written_bytes,
+        })))
     }
 
     /// Turns over bits of a file, on disk too.

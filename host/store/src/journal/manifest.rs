@@ -207,6 +207,19 @@ impl Manifest {
     }
 }
 
+/// The files of these segments may go, before there is a [`Manifest`]: what a start found is made anew, in the room that it
+/// had.
+///
+/// # Errors
+/// If one of them may still be named: then they may not.
+pub(crate) fn forget_found(disk: &dyn Disk, found: &mut Record, segments: &[u64]) -> Result<(), DiskError> {
+    found.segments.retain(|segment| !segments.contains(segment));
+    let mut state = State { record: found.clone(), ..State::default() };
+    state.write_or_remove(disk, false)?;
+    found.number = state.record.number;
+    Ok(())
+}
+
 /// What a start finds.
 pub(crate) enum Found {
     /// No file: an older version made the folder, or there was no room for one.

@@ -40,7 +40,7 @@ use crate::{
 use checkpoints::Checkpoints;
 use hashbrown::HashSet;
 use scan::{Found, Tail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// There while a store is open.
 pub(crate) const RUNNING: &str = "running";
@@ -65,6 +65,8 @@ pub(crate) struct Recovered {
     pub(crate) unreadable: Vec<FileName>,
     /// Batches that were read and are not known to be synced.
     unsynced: Vec<(u64, Found)>,
+    /// Segments that have nothing any more.
+    spent: Vec<u64>,
     /// Free files for those of them that are long, in order.
     own: Vec<u64>,
     /// What is to be set aside.
@@ -108,6 +110,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     index.unknown = Some(BTreeMap::new());
     let gone = manifest.iter().flat_map(|manifest| named::gone(manifest, index.position, &files, &tail));
     gone.for_each(|gone| report.tell(gone));
+    let spent = spent(&index, &files, &tail);
     let unsynced = replay(&mut index, &files, &tail, coming, report);
     report.lacks_end(index.position);
     let next_batch = tail.highest.max(index.position).max(tail.synced) + 1;
@@ -151,10 +154,23 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
         next_extent: names.extents.iter().max().map_or(0, |last| last + 1),
         unreadable,
         unsynced,
+        // Where something is damaged or gone it may be what they had.
+        spent: if report.is_sound() { spent } else { Vec::new() },
         own: Vec::new(),
         aside,
         given_up: Vec::new(),
     })
+}
+
+/// Segments of which nothing is live as of the checkpoint that was read, and that have no batch after it. A start with that
+/// one does not need them, nor does what comes after it bring anything there.
+fn spent(index: &Index, files: &BTreeMap<u64, Segment>, tail: &Tail) -> Vec<u64> {
+    let after = tail.batches.values().chain(tail.older.values().flatten());
+    let needed: BTreeSet<u64> = after.map(|found| found.segment).collect();
+    let is_spent = |(number, segment): &(&u64, &Segment)| {
+        index.held.of(**number as u32).messages == 0 && !needed.contains(number) && !segment.damaged
+    };
+    files.iter().filter(is_spent).map(|(number, _)| *number).collect()
 }
 
 /// Messages whose bytes no segment has are lost.

@@ -20,7 +20,7 @@ pub(crate) fn settle(
     report: &mut Report,
 ) -> Result<(), OpenError> {
     drop_unfinished(disk, segment_bytes, recovered)?;
-    mark_running(disk, recovered)?;
+    mark_running(disk, segment_bytes, recovered)?;
     set_aside(disk, recovered, report)?;
     let unsynced = core::mem::take(&mut recovered.unsynced);
     loop {
@@ -28,12 +28,12 @@ pub(crate) fn settle(
         if bytes == 0 {
             break;
         }
-        if !give_up(disk, recovered)? {
+        if !give_up(disk, segment_bytes, recovered)? {
             return Err(OpenError::Full { bytes });
         }
     }
     rewrite::rewrite(disk, segment_bytes, recovered, &unsynced)?;
-    keep_two(disk, recovered, report)?;
+    keep_two(disk, segment_bytes, recovered, report)?;
     remove_unused(disk, recovered)?;
     recovered.index.held.dead_extents.clear();
     report.given_up = core::mem::take(&mut recovered.given_up);
@@ -42,8 +42,15 @@ pub(crate) fn settle(
     Ok(())
 }
 
-/// Removes free segments that were not made to their end when the process ended, or that are of another length.
+/// Removes what was begun when the process ended, for the room that it takes, and free segments that were not made to
+/// their end, or that are of another length.
 fn drop_unfinished(disk: &dyn Disk, bytes: u64, recovered: &mut Recovered) -> Result<(), DiskError> {
+    for begun in [UNFINISHED, manifest::UNFINISHED] {
+        match disk.remove(begun) {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+    }
     for number in core::mem::take(&mut recovered.segments.spares) {
         let name = FileName::Spare(number).to_string();
         if disk.open(&name)?.len_bytes()? == bytes {
@@ -80,13 +87,13 @@ fn set_aside(disk: &dyn Disk, recovered: &mut Recovered, report: &mut Report) ->
 }
 
 /// Says that a store is open; on a full disk even a name may need the room of something else.
-fn mark_running(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), DiskError> {
+fn mark_running(disk: &dyn Disk, segment_bytes: u64, recovered: &mut Recovered) -> Result<(), DiskError> {
     loop {
         match disk.create(RUNNING, 0) {
             Ok(_) => return disk.sync_names(),
             Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
             Err(error) if error.is_full() => {
-                if !make_room(disk, recovered)? {
+                if !make_room(disk, segment_bytes, recovered)? {
                     return Err(error);
                 }
             }
@@ -100,7 +107,12 @@ fn mark_running(disk: &dyn Disk, recovered: &mut Recovered) -> Result<(), DiskEr
 /// An older one serves with the journal that is kept for it; but not where the journal has what does not count, or
 /// lacks something: then the new one is written twice, the twin first, so that there is never only one of which
 /// an older one is believed to serve.
-fn keep_two(disk: &dyn Disk, recovered: &mut Recovered, report: &Report) -> Result<(), DiskError> {
+fn keep_two(
+    disk: &dyn Disk,
+    segment_bytes: u64,
+    recovered: &mut Recovered,
+    report: &Report,
+) -> Result<(), DiskError> {
     let read = recovered.checkpoints.last().copied();
     let now = recovered.index.position;
     let is_whole = report.verdict.is_whole();
@@ -110,7 +122,7 @@ fn keep_two(disk: &dyn Disk, recovered: &mut Recovered, report: &Report) -> Resu
     let needs_twin = !is_whole;
     let twin = needs_twin || (recovered.has_twin && read == Some(now));
     let has_twin = twin && write_twin(disk, &recovered.index)?;
-    recovered.checkpoint_bytes = save(disk, recovered)?;
+    recovered.checkpoint_bytes = save(disk, segment_bytes, recovered)?;
     // If there was no room for the older ones they are gone by now.
     let older = recovered.checkpoints.iter().rev().copied().find(|older| *older < now && !needs_twin);
     recovered.checkpoints = older.into_iter().chain([now]).collect();
@@ -128,12 +140,12 @@ fn write_twin(disk: &dyn Disk, index: &Index) -> Result<bool, DiskError> {
 }
 
 /// Writes a checkpoint, on a full disk in the room of what is not needed.
-fn save(disk: &dyn Disk, recovered: &mut Recovered) -> Result<u64, DiskError> {
+fn save(disk: &dyn Disk, segment_bytes: u64, recovered: &mut Recovered) -> Result<u64, DiskError> {
     let file = FileName::Checkpoint(recovered.index.position);
     loop {
         match keeper::write_now(disk, &recovered.index, file) {
             Err(error) if error.is_full() => {
-                if !make_room(disk, recovered)? {
+                if !make_room(disk, segment_bytes, recovered)? {
                     return Err(error);
                 }
             }
@@ -143,20 +155,34 @@ fn save(disk: &dyn Disk, recovered: &mut Recovered) -> Result<u64, DiskError> {
 }
 
 /// Gives up what is needed least. False if nothing is left.
-fn make_room(disk: &dyn Disk, recovered: &mut Recovered) -> Result<bool, DiskError> {
-    Ok(give_up(disk, recovered)? || recovered.segments.give_up(disk))
+fn make_room(disk: &dyn Disk, segment_bytes: u64, recovered: &mut Recovered) -> Result<bool, DiskError> {
+    Ok(give_up(disk, segment_bytes, recovered)? || recovered.segments.give_up(disk))
 }
 
 /// The same, but for free segments.
-fn give_up(disk: &dyn Disk, recovered: &mut Recovered) -> Result<bool, DiskError> {
+fn give_up(disk: &dyn Disk, segment_bytes: u64, recovered: &mut Recovered) -> Result<bool, DiskError> {
     if remove_unused(disk, recovered)? || give_up_aside(disk, recovered)? {
         return Ok(true);
     }
-    if recovered.checkpoints.len() < 2 {
-        return Ok(false);
+    if recovered.checkpoints.len() > 1 {
+        recovered.checkpoints.remove(0);
+        if remove_unused(disk, recovered)? {
+            return Ok(true);
+        }
     }
-    recovered.checkpoints.remove(0);
-    remove_unused(disk, recovered)
+    free_spent(disk, segment_bytes, recovered)
+}
+
+/// Segments that have nothing any more are free. False if there are none.
+fn free_spent(disk: &dyn Disk, bytes: u64, recovered: &mut Recovered) -> Result<bool, DiskError> {
+    let spent = core::mem::take(&mut recovered.spent);
+    if let Some(found) = recovered.manifest.as_mut().filter(|_| !spent.is_empty()) {
+        manifest::forget_found(disk, found, &spent)?;
+    }
+    for number in &spent {
+        recovered.segments.retire(*number, disk, (usize::MAX, bytes))?;
+    }
+    Ok(!spent.is_empty())
 }
 
 /// Removes a file that was set aside: to serve is worth more, and it is told. False if there is none.

@@ -3,7 +3,10 @@
 use super::{Told, seeds, world};
 use crate::{
     Config, Done, Group, Health, QueueId, Range, Reader, Refused, Sequence, Sync,
-    disk::sim::{Dice, Faults, SimDisk},
+    disk::{
+        Disk,
+        sim::{Dice, Faults, SimDisk},
+    },
     journal::{Core, sync::SyncJob},
     keeper::Keeper,
     record::BLOCK_BYTES,
@@ -12,6 +15,9 @@ use crate::{
 use std::{collections::BTreeSet, sync::Arc};
 
 const QUEUE: QueueId = QueueId(1);
+
+/// Seeds that once found something.
+const FOUND: [u64; 2] = [1316, 3859];
 
 fn config() -> Config {
     Config {
@@ -38,6 +44,9 @@ struct Full {
     burst: u64,
     now_ms: u64,
     syncing: Option<SyncJob>,
+    /// In how many of 1,024 steps it is looked what would be if power were lost now.
+    probes: u32,
+    probe_dice: Dice,
 }
 
 impl Full {
@@ -58,6 +67,8 @@ impl Full {
             burst: 1,
             now_ms: 0,
             syncing: None,
+            probes: 0,
+            probe_dice: Dice::new(seed),
         };
         let mut group = Group::default();
         group.create(QUEUE);
@@ -77,6 +88,23 @@ impl Full {
             2 => _ = self.core.keep_in_order(&mut self.keeper, self.now_ms),
             turn if turn % 2 == 0 => _ = self.core.write_step(self.now_ms),
             _ => self.sync(),
+        }
+        if self.probe_dice.chance(self.probes) {
+            self.probe();
+        }
+    }
+
+    /// A start if power were lost now.
+    fn probe(&mut self) {
+        let disk = self.disk.fork(self.probe_dice.next_u64());
+        let ends = ["power", "the process"][self.probe_dice.below(2) as usize];
+        if ends == "power" {
+            disk.crash();
+        }
+        let before = Disk::list(&disk);
+        match store::open(Arc::new(disk), config()) {
+            Ok((.., report)) => assert!(report.is_sound(), "seed {}: {report:?}", self.seed),
+            Err(error) => panic!("after {ends} ends: {error}: {before:?} {}", self.state()),
         }
     }
 
@@ -164,7 +192,7 @@ impl Full {
         if loses_power {
             self.disk.crash();
         }
-        let before = crate::disk::Disk::list(&self.disk);
+        let before = Disk::list(&self.disk);
         let opened = store::open(Arc::new(self.disk.clone()), config());
         let (core, keeper, report) = opened.unwrap_or_else(|error| {
             panic!("seed {}: closes {closes}, loses power {loses_power}: {error}; {before:?}", self.seed)
@@ -180,7 +208,7 @@ impl Full {
         let (stat, segments) = (store::stat(&self.core), self.core.segments.lock());
         let (free, reserve) = (segments.free(), self.core.reserve(&segments));
         let left = self.core.room.left_to_checkpoints();
-        let files = crate::disk::Disk::list(&self.disk);
+        let files = Disk::list(&self.disk);
         format!("seed {}: free {free} reserve {reserve} left {left} {stat:?} {files:?}", self.seed)
     }
 
@@ -219,7 +247,7 @@ fn a_full_disk_takes_each_ack_in_whatever_order_threads_run() {
 /// A run may end at any time.
 #[test]
 fn a_full_disk_can_be_started_from_at_any_time() {
-    for seed in seeds(400) {
+    for seed in FOUND.into_iter().chain(seeds(400)) {
         let mut full = Full::new(seed);
         let next = full.fill();
         let mut there: BTreeSet<Sequence> = (0..next).collect();
@@ -247,4 +275,66 @@ fn a_full_disk_can_be_started_from_at_any_time() {
         full.end();
         assert_eq!(full.numbers(), (next..end).collect(), "seed {seed}");
     }
+}
+
+/// Whatever is under way.
+#[test]
+fn a_full_disk_can_be_started_from_after_any_step() {
+    for seed in seeds(100) {
+        let mut full = Full::new(seed);
+        let next = full.fill();
+        full.probes = 8;
+        for first in 0..next {
+            assert_eq!(full.commit(&mut ack(first)), Ok(()), "seed {seed}");
+        }
+        // There is least that holds it up.
+        full.probes = 1024;
+        full.serve(next);
+    }
+}
+
+/// A store of one message that nobody knows to be on disk, and whose only free segment is the one that comes next; its
+/// disk has room for so many bytes more.
+fn with_one_free(bytes: u64) -> SimDisk {
+    let disk = SimDisk::new(1);
+    let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), config()).unwrap();
+    let mut group = Group::default();
+    group.create(QUEUE);
+    group.enqueue(&[b"body"], false, &[(QUEUE, 0)]);
+    core.submit(&mut group, Sync::Never, None, 0).unwrap();
+    while store::stat(&core).messages == 0 || core.segments.lock().ready.is_none() {
+        core.write_step(0);
+        core.keep_in_order(&mut keeper, 0);
+    }
+    let mut segments = core.segments.lock();
+    while segments.free() > 1 {
+        assert!(segments.give_up(&disk));
+    }
+    drop(segments);
+    disk.set_faults(Faults { bytes_max: disk.used_bytes() + bytes, ..Faults::default() });
+    disk
+}
+
+fn messages_of(disk: &SimDisk) -> u64 {
+    let (.., report) = store::open(Arc::new(disk.clone()), config()).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    report.messages
+}
+
+#[test]
+fn the_segment_that_comes_next_is_free_for_a_start_too() {
+    let disk = with_one_free(8192);
+    assert_eq!(messages_of(&disk), 1);
+}
+
+#[test]
+fn a_start_has_the_room_of_a_checkpoint_that_was_not_finished() {
+    let disk = with_one_free(8192);
+    // It had that of the last free segment.
+    let names = Disk::list(&disk).unwrap();
+    let ready = names.iter().rfind(|name| name.starts_with("segment-")).unwrap();
+    disk.remove(ready).unwrap();
+    disk.remove("manifest").unwrap();
+    disk.create(crate::keeper::UNFINISHED, config().segment_bytes).unwrap();
+    assert_eq!(messages_of(&disk), 1);
 }
