@@ -22,8 +22,8 @@ use std::sync::Arc;
 use world::{Seen, World};
 
 /// Seeds that once found something.
-const FOUND: [u64; 16] =
-    [105, 122, 178, 183, 224, 607, 881, 1062, 1578, 2281, 3908, 4632, 4690, 11359, 11462, 20007];
+const FOUND: [u64; 15] =
+    [105, 122, 178, 183, 224, 607, 881, 1062, 1578, 2281, 4632, 4690, 11359, 11462, 20007];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
