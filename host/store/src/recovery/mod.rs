@@ -91,10 +91,11 @@ struct Names {
 /// # Errors
 /// If the directory cannot be read, or something is of a later format.
 pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, OpenError> {
-    let names = sort_names(disk, report)?;
+    let mut names = sort_names(disk, report)?;
+    let next_spare = names.spares.iter().max().map_or(0, |last| last + 1);
     let mut aside = Vec::new();
     let mut files = open_segments(disk, &names.segments, &mut aside, report)?;
-    let next_segment = next_segment(disk, &names, report);
+    let next_segment = next_segment(disk, &mut names);
     let Checkpoints { mut index, used, bytes: checkpoint_bytes, others, unreadable } =
         checkpoints::load(disk, &names, report)?;
     let position = used.and_then(FileName::position);
@@ -128,13 +129,7 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     report.messages = index.queues.values().map(|queue| queue.live).sum();
     report.values = index.values.by_key.len() as u64;
     aside.extend(unreadable.iter().map(FileName::to_string));
-    let segments = Segments {
-        next_segment,
-        files,
-        next_spare: names.spares.iter().max().map_or(0, |last| last + 1),
-        spares: names.spares,
-        ..Segments::default()
-    };
+    let segments = Segments { next_segment, files, next_spare, spares: names.spares, ..Segments::default() };
     let twin = position.map(FileName::Twin);
     let has_twin = used == twin || others.iter().any(|other| Some(*other) == twin);
     let mut older = others.iter().filter_map(|other| match other {
@@ -226,15 +221,14 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
 /// The number of the next segment, which is none that a free file had: that may have its batches still, and where the
 /// next segment had both number and file, they would count as its own before it is written to. Then all before it would
 /// count as older than the checkpoint that has these.
-fn next_segment(disk: &dyn Disk, names: &Names, report: &mut Report) -> u64 {
+fn next_segment(disk: &dyn Disk, names: &mut Names) -> u64 {
     let mut last = names.last_segment();
-    for number in &names.spares {
+    // One that cannot be read is not used.
+    names.spares.retain(|number| {
         let used = disk.open(&FileName::Spare(*number).to_string()).and_then(|file| scan::last_use(&*file));
-        match used {
-            Ok(used) => last = last.max(used),
-            Err(error) => report.tell(Problem::Unreadable(error)),
-        }
-    }
+        last = last.max(used.as_ref().ok().copied().flatten());
+        used.is_ok()
+    });
     last.map_or(0, |last| last + 1)
 }
 
