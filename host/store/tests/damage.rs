@@ -209,7 +209,7 @@ fn a_start_that_cannot_read_something_changes_nothing() {
     let (mut opened, mut refused) = (0, 0);
     for seed in 0..100 {
         let disk = with_messages(seed, 20);
-        disk.set_faults(Faults { read: 100, ..Faults::default() });
+        disk.set_faults(Faults { read: 30, ..Faults::default() });
         let outcome = Store::open(Arc::new(disk.clone()), small());
         disk.set_faults(Faults::default());
         let store = match outcome {
@@ -225,7 +225,7 @@ fn a_start_that_cannot_read_something_changes_nothing() {
         };
         assert_eq!(read_all(&store, QUEUE).len(), 20, "seed {seed}");
     }
-    assert!(opened > 0 && refused > 10, "{opened} opened, {refused} did not");
+    assert!(opened > 10 && refused > 10, "{opened} opened, {refused} did not");
 }
 
 #[test]
