@@ -7,7 +7,7 @@ use crate::{
     journal::{
         Core, Counts, Sync, Writer,
         room::OF_RESCUES,
-        segments::{FIRST_BATCH_AT, Segment, Segments},
+        segments::{FIRST_BATCH_AT, Segment},
     },
     record::{
         BLOCK_BYTES, check,
@@ -56,29 +56,26 @@ impl Core {
     }
 
     /// Where room is short a segment must be left that has nothing but acks: only such a one is free again after
-    /// a checkpoint. What waits may take segments too, and so may what grows that can still come, of both together so much.
-    fn leaves_room(&self, segments: &Segments, waiting: usize) -> bool {
-        if !self.room.is_pressed() {
-            return true;
-        }
-        let of_waiting = if waiting > 0 { self.of_taken(waiting) } else { 0 };
-        segments.free() >= 2 + OF_RESCUES + self.room.left_to_checkpoints() + of_waiting
-    }
-
-    /// How many bytes may be written before what is handed over now, or behind it though that grows.
-    fn may_be_written(&self, writer: &Writer) -> usize {
+    /// a checkpoint. What waits to be written may take segments too, and so may what grows and can still come. The writer
+    /// takes nothing out meanwhile, so that all of it is seen, waiting or written.
+    fn leaves_room(&self, writer: &Writer) -> bool {
         let more = if self.room.is_full() { 0 } else { self.growth_bytes_max() };
-        writer.stuck_bytes() + self.inbox.lock().waiting_bytes() + more
+        let waiting = writer.stuck_bytes() + self.inbox.lock().waiting_bytes() + more;
+        let of_waiting = if waiting > 0 { self.of_taken(waiting) } else { 0 };
+        let free = self.segments.lock().free();
+        free >= 2 + OF_RESCUES + self.room.left_to_checkpoints() + of_waiting
     }
 
     /// Unless room is short only what starts do not read any more is looked at, which is what has batches up to `floor`
     /// alone. Other segments stay whether they have anything live or not, and where queues drain they have nothing by the
     /// time they could go.
     fn find_sparse(&self, floor: u64) -> Option<Moving> {
-        let waiting = self.may_be_written(&self.writer.lock());
-        let segments = self.segments.lock();
         let pressed = self.room.is_pressed();
-        if segments.free() < 2 || !self.leaves_room(&segments, waiting) {
+        if pressed && !self.leaves_room(&self.writer.lock()) {
+            return None;
+        }
+        let segments = self.segments.lock();
+        if segments.free() < 2 {
             return None;
         }
         let index = self.index.lock();
@@ -120,10 +117,9 @@ impl Core {
 
     fn hand_over(&self, moving: &mut Moving, now_ms: u64) -> bool {
         let bytes = moving.group.len_bytes() as u64;
-        // Nothing is taken out meanwhile, so that what was handed over before is seen, waiting or written.
-        let writer = self.writer.lock();
-        let waiting = self.may_be_written(&writer);
-        if !self.leaves_room(&self.segments.lock(), waiting) {
+        // Until it is handed over; elsewhere the writer does not wait for that.
+        let writer = self.room.is_pressed().then(|| self.writer.lock());
+        if writer.as_ref().is_some_and(|writer| !self.leaves_room(writer)) {
             return false;
         }
         if self.submit(&mut moving.group, Sync::Never, None, now_ms).is_err() {

@@ -83,8 +83,6 @@ impl Full {
             (self.turn, self.burst) = (self.dice.below(self.turns), 1 << self.dice.below(6));
         }
         match self.turn {
-            0 => _ = self.core.write_step(self.now_ms),
-            1 => self.sync(),
             2 => _ = self.core.keep_in_order(&mut self.keeper, self.now_ms),
             turn if turn % 2 == 0 => _ = self.core.write_step(self.now_ms),
             _ => self.sync(),
@@ -153,6 +151,7 @@ impl Full {
             }
         }
     }
+
     /// Publishes until it is full; gives how many are there.
     fn fill(&mut self) -> u64 {
         let mut next = 0;
