@@ -7,7 +7,7 @@ use crate::{
     disk::Disk,
     error::OpenError,
     journal::{
-        Core, Counts, Writer,
+        Core, Counts, Pass, Writer,
         flight::Flight,
         manifest::Manifest,
         room::{Room, Trouble},
@@ -128,7 +128,7 @@ impl Store {
         sync: Sync,
         waiter: Option<(&Arc<dyn Done>, u64)>,
     ) -> Result<(), Refused> {
-        self.core.take(group, (sync, waiter), now_ms(self.since), true)
+        self.core.take(group, (sync, waiter), now_ms(self.since), Pass::Admitted)
     }
 
     /// Whether a group that grows may still be handed over. Where only large bodies lack room it may, while [`Self::submit`]

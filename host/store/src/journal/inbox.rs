@@ -13,6 +13,9 @@ const POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// batch fills up a block.
 const HELD_BYTES: usize = 128 * 1024;
 
+/// What is copied forward may wait with that part of what may come; whoever publishes has the rest.
+const COPIES_PART: usize = 4;
+
 /// Who is told when a group is safe.
 pub(crate) struct Waiter {
     pub(crate) done: Arc<dyn Done>,
@@ -26,6 +29,8 @@ pub(crate) struct Chunk {
     /// Room for the header, then groups.
     pub(crate) bytes: Vec<u8>,
     pub(crate) groups: u32,
+    /// How much of it is copied forward.
+    copied_bytes: usize,
     pub(crate) waiters: Vec<Waiter>,
     /// Whether a group of it takes space for long.
     pub(crate) grows: bool,
@@ -44,6 +49,8 @@ pub(crate) struct Inbox {
     open: Chunk,
     pool: Vec<Chunk>,
     waiting_bytes: usize,
+    /// How much of that is copied forward.
+    copied_bytes: usize,
     /// When the open chunk is to be written; `None` while it is empty.
     write_at_ms: Option<u64>,
     /// The writer waits for somebody.
@@ -71,6 +78,18 @@ impl Inbox {
         let waiting = self.waiting_bytes;
         let most = if grows { growth_max } else { 2 * config.pending_bytes_max };
         if waiting > 0 && waiting + bytes > most { Err(Refused::Behind) } else { Ok(()) }
+    }
+
+    /// Whether so much more that is copied forward may come, where there is `growth_max` of what grows. One group of it
+    /// always may.
+    pub(crate) fn takes_copies(&self, bytes: usize, growth_max: usize) -> bool {
+        self.copied_bytes == 0 || self.copied_bytes + bytes <= growth_max / COPIES_PART
+    }
+
+    /// What was just appended is copied forward.
+    pub(crate) fn count_copied(&mut self, bytes: usize) {
+        self.open.copied_bytes += bytes;
+        self.copied_bytes += bytes;
     }
 
     /// How long the groups are together that wait.
@@ -138,6 +157,7 @@ impl Inbox {
             Some(core::mem::replace(&mut self.open, next))
         })?;
         self.waiting_bytes = self.waiting_bytes.saturating_sub(chunk.bytes.len() - BATCH_HEADER_BYTES);
+        self.copied_bytes = self.copied_bytes.saturating_sub(chunk.copied_bytes);
         Some(chunk)
     }
 
@@ -180,7 +200,7 @@ impl Inbox {
             chunk.bytes.clear();
             chunk.waiters.clear();
             (chunk.groups, chunk.grows, chunk.sync_now, chunk.sync_within_ms) = (0, false, false, None);
-            chunk.own = None;
+            (chunk.copied_bytes, chunk.own) = (0, None);
             self.pool.push(chunk);
         }
     }

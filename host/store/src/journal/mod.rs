@@ -117,6 +117,17 @@ pub(crate) struct Core {
     pub(crate) watching: Watching,
 }
 
+/// How a group comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// It may be refused.
+    Asks,
+    /// It was admitted before: it is neither too much now nor without room.
+    Admitted,
+    /// It is what is copied forward, of which less may wait.
+    Copied,
+}
+
 impl Core {
     /// Takes a group. What it says happens, and `waiter` is told when.
     pub(crate) fn submit(
@@ -126,7 +137,7 @@ impl Core {
         waiter: Option<(&Arc<dyn Done>, u64)>,
         now_ms: u64,
     ) -> Result<(), Refused> {
-        self.take(group, (sync, waiter), now_ms, false)
+        self.take(group, (sync, waiter), now_ms, Pass::Asks)
     }
 
     /// Whether a group that grows may still be handed over.
@@ -142,14 +153,15 @@ impl Core {
         self.inbox.lock().room((0, true), self.growth_bytes_max(), &self.config)
     }
 
-    /// [`Self::submit`]; what was admitted before is neither too much now nor without room.
+    /// [`Self::submit`], of one that may have been admitted or be copied forward.
     pub(crate) fn take(
         &self,
         group: &mut Group,
         (sync, waiter): (Sync, Waiting<'_>),
         now_ms: u64,
-        admitted: bool,
+        pass: Pass,
     ) -> Result<(), Refused> {
+        let admitted = pass == Pass::Admitted;
         if group.overflown || group.len_bytes() > self.config.group_bytes_max {
             return Err(Refused::TooLarge);
         }
@@ -168,7 +180,13 @@ impl Core {
             return self.submit_large(group, &header, (sync, waiter), (own, admitted));
         }
         let mut inbox = self.inbox.lock();
-        match inbox.room((group.len_bytes(), group.grows()), self.growth_bytes_max(), &self.config) {
+        let growth_max = self.growth_bytes_max();
+        let room = if pass == Pass::Copied && !inbox.takes_copies(group.len_bytes(), growth_max) {
+            Err(Refused::Behind)
+        } else {
+            inbox.room((group.len_bytes(), group.grows()), growth_max, &self.config)
+        };
+        match room {
             Ok(()) => {}
             Err(Refused::Behind) if admitted => {}
             Err(refused) => {
@@ -178,6 +196,9 @@ impl Core {
             }
         }
         group.append_to(&header, inbox.begin((group.len_bytes(), own), &self.config));
+        if pass == Pass::Copied {
+            inbox.count_copied(group.len_bytes());
+        }
         let wake = inbox.end((sync, waiter), (now_ms, group.grows()), &self.config);
         drop(inbox);
         if wake {

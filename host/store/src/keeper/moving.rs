@@ -5,7 +5,7 @@ use crate::{
     disk::{Advice, File},
     index::chunk::Location,
     journal::{
-        Core, Counts, Sync, Writer,
+        Core, Counts, Pass, Sync, Writer,
         room::OF_RESCUES,
         segments::{FIRST_BATCH_AT, Segment},
     },
@@ -122,7 +122,7 @@ impl Core {
         if writer.as_ref().is_some_and(|writer| !self.leaves_room(writer)) {
             return false;
         }
-        if self.submit(&mut moving.group, Sync::Never, None, now_ms).is_err() {
+        if self.take(&mut moving.group, (Sync::Never, None), now_ms, Pass::Copied).is_err() {
             return false;
         }
         Counts::add(&self.counts.moved_bytes, bytes);

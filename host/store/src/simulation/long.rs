@@ -7,7 +7,7 @@ use crate::{
         Disk as _,
         sim::{Faults, SimDisk},
     },
-    journal::{Core, Counts},
+    journal::{Core, Counts, Pass},
     keeper::Keeper,
     store,
 };
@@ -98,7 +98,7 @@ fn a_long_group_that_is_confirmed_survives_and_its_segment_goes_with_it() {
     let mut group = Group::default();
     group.enqueue(&[&[9; BYTES]], false, &[(QUEUE, MESSAGES + 1)]);
     // More waits than may, and it was admitted before.
-    core.take(&mut group, (Sync::Always, Some((&done, 2))), 2000, true).unwrap();
+    core.take(&mut group, (Sync::Always, Some((&done, 2))), 2000, Pass::Admitted).unwrap();
     work(&core, &mut keeper, 2000);
     assert_eq!(*told.0.lock(), [(1, Ok(())), (2, Ok(()))]);
     let usual = world::config().segment_bytes;
@@ -148,7 +148,7 @@ fn a_long_group_for_which_there_is_no_room_is_refused_and_acks_go_on() {
     disk.set_faults(Faults { bytes_max: disk.used_bytes() + 2 * 64 * 1024, ..Faults::default() });
     let (told, names) = (Arc::new(Told::default()), disk.list().unwrap());
     let done: Arc<dyn Done> = told.clone();
-    let refused = core.take(&mut transaction(), (Sync::Always, Some((&done, 1))), 2000, true);
+    let refused = core.take(&mut transaction(), (Sync::Always, Some((&done, 1))), 2000, Pass::Admitted);
     assert_eq!((refused, disk.list().unwrap()), (Err(Refused::Full), names), "nothing is left behind");
     let mut group = Group::default();
     group.ack(QUEUE, &[Range { first: 0, count: 1 }]);

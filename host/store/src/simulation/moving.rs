@@ -18,7 +18,10 @@ struct Flow {
 
 impl Flow {
     fn new(checkpoint_bytes: u64) -> Self {
-        let config = Config { checkpoint_bytes, ..world::config() };
+        Self::with(Config { checkpoint_bytes, ..world::config() })
+    }
+
+    fn with(config: Config) -> Self {
         let (core, keeper, _) = store::open(Arc::new(SimDisk::new(1)), config).unwrap();
         let mut flow = Self { core, keeper, next: 0, now_ms: 0 };
         let mut group = Group::default();
@@ -41,13 +44,17 @@ impl Flow {
     /// Messages come, and those go that came so many before, but for one in `stays`.
     fn round(&mut self, lag: u64, stays: u64) {
         let mut group = Group::default();
+        self.of_round(&mut group, lag, stays);
+        self.submit(&mut group);
+    }
+
+    fn of_round(&mut self, group: &mut Group, lag: u64, stays: u64) {
         for _ in 0..ROUND {
             group.enqueue(&[&[7; 1000]], false, &[(QUEUE, self.next)]);
             let gone = self.next.checked_sub(lag).filter(|gone| gone % stays > 0);
             gone.iter().for_each(|gone| group.ack(QUEUE, &[Range { first: *gone, count: 1 }]));
             self.next += 1;
         }
-        self.submit(&mut group);
     }
 }
 
@@ -84,4 +91,29 @@ fn what_stays_for_long_is_copied_so_that_the_rest_can_go() {
         "{} segments: {stat:?}",
         stat.segment_bytes / segment
     );
+}
+
+/// Nothing is written while there is something to copy.
+#[test]
+fn what_is_copied_leaves_most_of_the_room_to_what_comes() {
+    let config = Config { own_segment_bytes: 8 * 1024, batch_bytes: 8 * 1024, ..world::config() };
+    let (mut flow, mut most, room) = (Flow::with(config.clone()), 0, config.pending_bytes_max);
+    for _ in 0..300 {
+        let mut group = Group::default();
+        flow.of_round(&mut group, 100, 5);
+        flow.core.submit(&mut group, Sync::Always, None, flow.now_ms).unwrap();
+        let mut did = true;
+        while did {
+            flow.now_ms += 20;
+            did = flow.core.write_step(flow.now_ms) | sync_once(&flow.core, flow.now_ms);
+            while flow.core.keep_in_order(&mut flow.keeper, flow.now_ms) {
+                did = true;
+            }
+            let inbox = flow.core.inbox.lock();
+            most = most.max(inbox.waiting_bytes());
+            let may = inbox.room((room * 5 / 8, true), flow.core.growth_bytes_max(), &config);
+            assert_eq!(may, Ok(()), "{} of {room} bytes are copied", inbox.waiting_bytes());
+        }
+    }
+    assert!(most > 0, "nothing was copied");
 }
