@@ -109,8 +109,9 @@ pub enum OpenError {
     /// What is there cannot be read now, or what a checkpoint had is nowhere. Nothing was changed: going on would use
     /// again what may only be out of reach. [`crate::Store::salvage`] goes on all the same.
     Refused(Refusal),
-    /// The disk is full: so many bytes more are needed, to write again what may not be on disk. Nothing of the journal was
-    /// changed.
+    /// The disk is full: so many bytes more are needed, to write again what may not be on disk, for a checkpoint
+    /// or for a name.
+    /// Nothing was written over.
     Full {
         /// How many.
         bytes: u64,
@@ -135,7 +136,8 @@ impl fmt::Display for OpenError {
             Self::Refused(refusal) => write!(f, "{refusal}; nothing was changed"),
             Self::Full { bytes } => write!(
                 f,
-                "the disk is full: {} MiB more are needed, to write again what may not be on disk yet",
+                "the disk is full: {} MiB more are needed to start, for what may not be on disk yet and is written again, and for \
+                 a checkpoint",
                 bytes.div_ceil(1 << 20)
             ),
             Self::Config(what) => f.write_str(what),

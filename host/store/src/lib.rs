@@ -52,7 +52,8 @@
 //!   group with a large body for which there is no room waits for it, and until then it counts as full; given up is one
 //!   only when the store is closed, or when nothing is left that could be acked. A full disk can also be started from,
 //!   in the room of free segments; where these are used up, by syncs that failed or starts that did not end, a start is
-//!   refused ([`OpenError::Full`]) until there is room to write again what may not be on disk, since nothing is written over.
+//!   refused ([`OpenError::Full`]) until there is room for a checkpoint and to write again what may not be on disk, since
+//!   nothing is written over.
 //!   A group that is so long that it has a segment of its own ([`Config::own_segment_bytes`]) is refused where there is no
 //!   room for that beside the reserve, whether it was admitted or not.
 //!   It holds if nobody else takes the room that a removed checkpoint leaves for the next one, and if syncs do not fail

@@ -220,11 +220,15 @@ impl Room {
         self.given_to_checkpoints.store(0, Ordering::Relaxed);
     }
 
-    /// What takes away waits for a segment, and nothing can be freed before it has one. So it is after a start, which
-    /// does not go on in a segment that has room left: acks may have one that is for checkpoints, which is
-    /// free again after the next.
+    /// What takes away waits for a segment, and nothing can be freed before it has one. So it may be after a start, which
+    /// does not go on in a segment that has room left: acks may have those that are for checkpoints, and the last one
+    /// where nothing is in flight. What they take away sets others free.
     pub(crate) fn lend(&self) {
         self.lent.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent.load(Ordering::Relaxed)
     }
 
     /// It has one.
@@ -297,20 +301,23 @@ impl Core {
         !self.is_short() && written <= little && load(&self.room.live_bytes) <= little
     }
 
-    /// Whether a segment may be taken.
-    pub(super) fn may_take(&self, segments: &Segments, claim: Claim) -> bool {
-        let left = if claim == Claim::Rescue {
-            0
-        } else if claim == Claim::Grows && !self.room.is_full() {
-            self.reserve(segments)
-        } else if self.is_short() && claim == Claim::Frees && self.room.lent.load(Ordering::Relaxed) {
+    /// Whether a segment may be taken. Where nothing is in flight, which the writer says, what it takes is `alone`: nothing
+    /// that failed can need the last one.
+    pub(super) fn may_take(&self, segments: &Segments, claim: Claim, alone: bool) -> bool {
+        segments.free() > self.left_by(segments, claim, alone)
+    }
+
+    /// How many free segments it leaves to others.
+    fn left_by(&self, segments: &Segments, claim: Claim, alone: bool) -> usize {
+        let of_checkpoints = if self.is_short() { self.room.left_to_checkpoints() } else { 0 };
+        match claim {
+            Claim::Rescue => 0,
+            Claim::Grows if !self.room.is_full() => self.reserve(segments),
+            // What was taken before it was full is like what takes away, which may stand behind it.
+            Claim::Grows | Claim::Frees if self.room.is_lent() && alone => 0,
             // A checkpoint may have that for what failed.
-            self.room.left_to_checkpoints().max(OF_RESCUES)
-        } else if self.is_short() {
-            self.room.left_to_checkpoints() + OF_RESCUES
-        } else {
-            OF_RESCUES
-        };
-        segments.free() > left
+            Claim::Grows | Claim::Frees if self.room.is_lent() => OF_RESCUES.max(of_checkpoints),
+            Claim::Grows | Claim::Frees => OF_RESCUES + of_checkpoints,
+        }
     }
 }

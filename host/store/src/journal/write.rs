@@ -25,6 +25,8 @@ pub(crate) struct Writer {
     pub(super) offset: u64,
     /// The number of the next batch.
     pub(crate) next: u64,
+    /// Nothing is in flight, which could fail and would have to be written again.
+    alone: bool,
     /// A chunk for which there is no segment.
     stuck: Option<Chunk>,
     told: Vec<Waiter>,
@@ -70,6 +72,7 @@ impl Core {
     fn write_locked(&self, writer: &mut Writer, now_ms: u64) -> bool {
         let (failed, too_much) = {
             let flight = self.flight.lock();
+            writer.alone = flight.batches.is_empty();
             (flight.failed, flight.is_too_much())
         };
         if failed {
@@ -175,12 +178,14 @@ impl Core {
         let mut segments = self.segments.lock();
         // Nothing that is written comes to it any more, so it may be free soon.
         self.seal(writer, &mut segments);
-        let mut taken = if self.may_take(&segments, claim) { segments.ready.take() } else { None };
-        if taken.is_none() && self.may_take(&segments, claim) {
+        let alone = writer.alone;
+        let may_take = |segments: &Segments| self.may_take(segments, claim, alone);
+        let mut taken = if may_take(&segments) { segments.ready.take() } else { None };
+        if taken.is_none() && may_take(&segments) {
             drop(segments);
             self.make_ready();
             segments = self.segments.lock();
-            taken = if self.may_take(&segments, claim) { segments.ready.take() } else { None };
+            taken = if may_take(&segments) { segments.ready.take() } else { None };
         }
         let Some((number, file)) = taken else {
             drop(segments);

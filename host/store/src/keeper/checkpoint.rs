@@ -119,11 +119,13 @@ impl Core {
             // It is there, or would have to be made again.
             return false;
         }
+        // One that could not be written is tried again until there is one, whatever became of the attempts between.
+        let is_wanted = keeper.save_now || keeper.save_failures > 0;
         if self.room.is_pressed() {
-            return keeper.save_now || self.would_free(keeper);
+            return is_wanted || self.would_free(keeper);
         }
         let written = self.counts.journal_bytes.load(Ordering::Relaxed) - keeper.journal_bytes;
-        keeper.save_now || written >= self.config.checkpoint_bytes.max(2 * keeper.checkpoint_bytes)
+        is_wanted || written >= self.config.checkpoint_bytes.max(2 * keeper.checkpoint_bytes)
     }
 
     fn begin_saving(&self, keeper: &mut Keeper) -> bool {
