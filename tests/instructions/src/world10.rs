@@ -7,7 +7,7 @@ use crate::{
 };
 use leveret_amqp10::{
     connection::{Attached, Connection, ConnectionConfig, Event, Outgoing},
-    form::{FORM, Giving, Kept, give},
+    form::{FORM, Giving, Head, Kept, give},
     frame::{ProtocolId, put_performative, put_sasl, put_transfer},
     messaging::{Accepted, MESSAGE_FORMAT, Source, Target},
     performatives::{Attach, Begin, DeliveryTag, Disposition, Flow, Open, Role, SenderSettleMode, Transfer},
@@ -33,7 +33,7 @@ const FRAME_BYTES_MAX: u32 = 131_072;
 struct Output<'a> {
     connection: &'a mut Connection,
     sent: &'a mut Vec<(u32, u64)>,
-    head: &'a mut Vec<u8>,
+    head: &'a mut Head,
     settled: bool,
 }
 
@@ -78,7 +78,7 @@ pub struct World {
     outcomes: Vec<Published>,
     waker: Arc<dyn Wake>,
     sent: Vec<(u32, u64)>,
-    head: Vec<u8>,
+    head: Head,
     settled: bool,
 }
 
@@ -110,7 +110,7 @@ impl World {
             outcomes: Vec::new(),
             waker,
             sent: Vec::new(),
-            head: Vec::new(),
+            head: Head::default(),
             settled,
         };
         world.give_credit();

@@ -163,7 +163,7 @@ pub struct Delivery<'b> {
     /// When it is to be settled, if not as the link says.
     pub rcv_settle_mode: Option<ReceiverSettleMode>,
     /// Its state with the client, as in a transaction; of a message in several transfers, that of the last.
-    pub state: Option<DeliveryState<'b>>,
+    pub state: Option<Box<DeliveryState<'b>>>,
     /// Whether its disposition may wait for others.
     pub batchable: bool,
     /// It goes on from an earlier attachment of its link (section 2.6.13): there is no message then, since whoever knows

@@ -161,7 +161,7 @@ mod tests {
     use crate::{
         composite::Composite as _,
         descriptor,
-        form::{Giving, give},
+        form::{Giving, Head, give},
         messaging::{Header, Properties},
         types::write,
     };
@@ -198,8 +198,8 @@ mod tests {
         let body = &file[kept.body.0 as usize..kept.body.1 as usize];
         assert_eq!(kept.properties, whole.properties(message), "pieces of {piece}");
         assert!(body == whole.body(message), "pieces of {piece}");
-        let mut out = Vec::new();
-        let given = give(&kept.properties, body, &Giving::default(), &mut out).concat();
+        let mut head = Head::default();
+        let given = give(&kept.properties, body, &Giving::default(), &mut head).concat();
         assert_eq!(Kept::of(&given).unwrap().body(&given), body);
     }
 

@@ -18,14 +18,14 @@ mod project;
 #[cfg(test)]
 mod tests;
 
-pub use give::{Giving, give, give_around};
+pub use give::{Giving, Head, give, give_around};
 pub use parts::Kept;
 pub use project::model_value;
 
 use crate::{message::Message, types::Value};
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use leveret_model::{Form, HeaderSelection, MoreKeys, Name, Patch, PatchError, Property};
-use parts::{Parts, header_fields_max, header_of};
+use parts::{Parts, annotations_of, header_fields_max, header_of};
 
 /// What this protocol is called ([`Form::protocol`]), also to plugins.
 pub(crate) const PROTOCOL: &str = "amqp-1-0";
@@ -70,7 +70,7 @@ impl Form for Amqp10 {
     }
 
     fn more_keys(&self, properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
-        let Some(value) = Parts::of(properties).annotations().get("x-cc") else { return Ok(None) };
+        let Some(value) = annotations_of(properties).get("x-cc") else { return Ok(None) };
         let wrong = || format!("x-cc is no list of strings: {value:?}");
         let Value::List(list) = value else { return Err(wrong()) };
         let mut keys = Vec::new();

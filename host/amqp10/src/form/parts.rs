@@ -3,7 +3,7 @@
 use crate::{
     composite::{Annotations, ApplicationMap, Composite, Field},
     descriptor,
-    message::{Message, Section, Span},
+    message::{Layout, Section, Span},
     messaging::{Header, Properties},
     types::{DecodeError, Reader, SmallHead, Value, code, write},
 };
@@ -16,6 +16,8 @@ pub struct Kept {
     rebuilt: Option<Vec<u8>>,
     /// The content of the one data section, or all sections of the body.
     body: Span,
+    /// It has neither annotations nor properties.
+    is_plain: bool,
 }
 
 impl Kept {
@@ -25,14 +27,15 @@ impl Kept {
     /// # Errors
     /// If it makes no sense.
     pub fn of(message: &[u8]) -> Result<Self, DecodeError> {
-        let layout = *Message::new(message)?.layout();
+        let layout = Layout::checked(message)?;
         let body =
             layout.body.map_or(Span { start: layout.bare().end, end: layout.bare().end }, |body| body.span);
         let is_one_data = layout.body.is_some_and(|body| body.kind == Section::Data && body.sections == 1);
         let head_bytes = if is_one_data { data_head(body.of(message)).unwrap_or(0) } else { 0 };
+        let is_plain = layout.message_annotations.is_none() && layout.properties.is_none();
         let content = Span { start: body.start + head_bytes, end: body.end };
         if layout.delivery_annotations.is_none() && layout.footer.is_none() {
-            return Ok(Self { rebuilt: None, body: content });
+            return Ok(Self { rebuilt: None, body: content, is_plain });
         }
         let mut properties = Vec::with_capacity(message.len() - content.len());
         for span in [layout.header, layout.message_annotations].into_iter().flatten() {
@@ -42,7 +45,13 @@ impl Kept {
         if let Some(footer) = layout.footer {
             properties.extend_from_slice(footer.of(message));
         }
-        Ok(Self { rebuilt: Some(properties), body: content })
+        Ok(Self { rebuilt: Some(properties), body: content, is_plain })
+    }
+
+    /// Whether it has neither annotations nor properties: then it does not say whose it is, nor where else it goes.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// All but the body, as [`super`] lays it out. `message` is that of [`Self::of`].
@@ -157,6 +166,22 @@ pub(crate) fn header_of(kept: &[u8]) -> Header {
         }
         _ => Header::default(),
     }
+}
+
+/// The annotations of what was kept, before which the header may stand.
+#[inline]
+pub(crate) fn annotations_of(kept: &[u8]) -> Annotations<'_> {
+    let mut rest = kept;
+    while let Some((found, bytes)) = section(rest) {
+        match found {
+            descriptor::HEADER => rest = rest.get(bytes..).unwrap_or_default(),
+            descriptor::MESSAGE_ANNOTATIONS => {
+                return map(rest.get(..bytes).unwrap_or_default()).unwrap_or_default();
+            }
+            _ => break,
+        }
+    }
+    Annotations::default()
 }
 
 /// How many fields the header of what was kept has at most: most have a durable at most, so that the others need not be

@@ -51,7 +51,58 @@ fn kept(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
 
 fn given(properties: &[u8], body: &[u8], redelivered: bool) -> Vec<u8> {
     let giving = Giving { exchange: b"x", routing_key: b"k", redelivered };
-    give(properties, body, &giving, &mut Vec::new()).concat()
+    give(properties, body, &giving, &mut Head::default()).concat()
+}
+
+/// What is remembered of the last message is never told of one that needs something else.
+#[test]
+fn a_head_that_was_used_before_gives_what_a_new_one_gives() {
+    let header = encoded(&Header { durable: Some(true), ..Header::default() });
+    let of = |name: &'static str, value: Value<'_>| {
+        annotations(|map| {
+            map.push(sym(name), value);
+        })
+    };
+    let failed = of("x-delivery-count", 3_i64.into());
+    let (text, long) = ("t".repeat(20), "l".repeat(2000));
+    let fronts = [
+        vec![],
+        header.clone(),
+        failed.clone(),
+        [header, failed].concat(),
+        of("x-t", (&*text).into()),
+        of("x-l", (&*long).into()),
+    ];
+    let mut cases = Vec::new();
+    for front in &fronts {
+        let (properties, _) = kept(&[&front[..], &data(b"as it came")].concat());
+        for (exchange, routing_key) in [("", "k"), ("k", ""), ("kk", "k"), ("k", "kk")] {
+            for (redelivered, body) in [(false, "as it came"), (true, "as it came"), (false, "another")] {
+                let giving = Giving {
+                    exchange: exchange.as_bytes(),
+                    routing_key: routing_key.as_bytes(),
+                    redelivered,
+                };
+                cases.push((properties.clone(), body.as_bytes(), giving));
+            }
+        }
+    }
+    let anew = |(properties, body, giving): &(Vec<u8>, &[u8], Giving<'_>)| {
+        give(properties, body, giving, &mut Head::default()).concat()
+    };
+    let told: Vec<_> = cases.iter().map(anew).collect();
+    let mut head = Head::default();
+    // Each of them behind each.
+    for before in &cases {
+        for ((properties, body, giving), told) in cases.iter().zip(&told) {
+            give(&before.0, before.1, &before.2, &mut head);
+            assert_eq!(give(properties, body, giving, &mut head).concat(), *told);
+        }
+    }
+    let mut different = told;
+    different.sort();
+    different.dedup();
+    assert_eq!(different.len(), cases.len());
 }
 
 fn view<'a>(properties: &'a [u8], body: &'a [u8]) -> MessageView<'a> {

@@ -163,12 +163,15 @@ impl Layout {
     /// As [`Scanner::feed`] and [`Scanner::finish`].
     #[inline]
     pub fn of(message: &[u8]) -> Result<Self, DecodeError> {
-        Self::at_a_glance(message).map_or_else(|| Self::scanned(message), Ok)
+        let mut layout = Self { bytes: message.len(), ..Self::default() };
+        match layout.glance(message) {
+            Some(()) => Ok(layout),
+            None => Self::scanned(message),
+        }
     }
 
-    /// Of a message whose sections are written as most write them, and in order; `None` of any other.
-    fn at_a_glance(message: &[u8]) -> Option<Self> {
-        let mut layout = Self { bytes: message.len(), ..Self::default() };
+    /// Notes the sections of a message if they are written as most write them, and in order.
+    fn glance(&mut self, message: &[u8]) -> Option<()> {
         let (mut start, mut last): (_, Option<Section>) = (0, None);
         while start < message.len() {
             let head = SmallHead::of(message.get(start..)?)?;
@@ -178,10 +181,10 @@ impl Layout {
             if !is_next || !section.takes(head.code) || end > message.len() {
                 return None;
             }
-            layout.note(section, Span { start, end });
+            self.note(section, Span { start, end });
             (start, last) = (end, Some(section));
         }
-        Some(layout)
+        Some(())
     }
 
     fn scanned(message: &[u8]) -> Result<Self, DecodeError> {

@@ -69,6 +69,31 @@ pub struct Edits<'a> {
     pub footer: Edit<'a>,
 }
 
+impl Layout {
+    /// Of a message that is there as a whole, whose sections are as they should be.
+    ///
+    /// # Errors
+    /// As [`Message::new`].
+    #[inline]
+    pub(crate) fn checked(message: &[u8]) -> Result<Self, DecodeError> {
+        let layout = Self::of(message)?;
+        layout.check(message)?;
+        Ok(layout)
+    }
+
+    /// Whether what is in the sections makes sense.
+    fn check(&self, message: &[u8]) -> Result<(), DecodeError> {
+        let part = |span: Option<Span>| span.map(|span| span.of(message));
+        part(self.header).map(whole::<Header>).transpose()?;
+        part(self.delivery_annotations).map(map::<Annotations<'_>>).transpose()?;
+        part(self.message_annotations).map(map::<Annotations<'_>>).transpose()?;
+        part(self.properties).map(whole::<Properties<'_>>).transpose()?;
+        part(self.application_properties).map(map::<ApplicationMap<'_>>).transpose()?;
+        part(self.footer).map(map::<Annotations<'_>>).transpose()?;
+        Ok(())
+    }
+}
+
 impl<'a> Message<'a> {
     /// Finds and checks the sections of a message that is there as a whole.
     ///
@@ -76,7 +101,8 @@ impl<'a> Message<'a> {
     /// If one of them makes no sense or comes where it must not. What is in the body is not looked at, but that it
     /// is of its kind.
     pub fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        Self::with_layout(bytes, Layout::of(bytes)?)
+        let layout = Layout::checked(bytes)?;
+        Ok(Self { bytes, layout })
     }
 
     /// As [`Self::new`], of a message whose sections a [`Scanner`] has found.
@@ -84,14 +110,8 @@ impl<'a> Message<'a> {
     /// # Errors
     /// If a section makes no sense.
     pub fn with_layout(bytes: &'a [u8], layout: Layout) -> Result<Self, DecodeError> {
-        let message = Self { bytes, layout };
-        message.part(layout.header).map(whole::<Header>).transpose()?;
-        message.part(layout.delivery_annotations).map(map::<Annotations<'_>>).transpose()?;
-        message.part(layout.message_annotations).map(map::<Annotations<'_>>).transpose()?;
-        message.part(layout.properties).map(whole::<Properties<'_>>).transpose()?;
-        message.part(layout.application_properties).map(map::<ApplicationMap<'_>>).transpose()?;
-        message.part(layout.footer).map(map::<Annotations<'_>>).transpose()?;
-        Ok(message)
+        layout.check(bytes)?;
+        Ok(Self { bytes, layout })
     }
 
     pub(crate) fn part(&self, span: Option<Span>) -> Option<&'a [u8]> {

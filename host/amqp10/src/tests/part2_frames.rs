@@ -2,12 +2,14 @@
 
 use super::hex;
 use crate::{
+    composite::Composite as _,
     condition::Condition,
     frame::{
         AMQP, EMPTY_FRAME, FRAME_BYTES_MIN, Frame, FrameError, ProtocolId, SASL, put_frame, put_performative,
         put_sasl, put_transfer, split,
     },
-    performatives::{Close, DeliveryTag, Performative, Transfer},
+    messaging::Accepted,
+    performatives::{Close, DeliveryTag, Performative, ReceiverSettleMode, Transfer},
     security::{Code, Outcome},
 };
 use alloc::{vec, vec::Vec};
@@ -144,5 +146,48 @@ fn a_message_is_split_into_as_many_transfers_as_it_needs() {
         }
         assert_eq!((rest, &joined[..], count), (&[][..], &payload[..bytes], transfers), "{bytes}");
         assert!(transfers > 0);
+    }
+}
+
+#[test]
+fn a_delivery_in_one_transfer_is_written_as_its_fields_are() {
+    let (numbers, longest) = ([0, 1, 255, 256, u32::MAX], [7; 32]);
+    let mut cases = Vec::new();
+    for (at, handle) in numbers.into_iter().enumerate() {
+        for delivery_id in numbers {
+            for message_format in [Some(numbers[(at + 1) % 5]), Some(0), None] {
+                for tag in [Some(&b""[..]), Some(b"t"), Some(&longest), None] {
+                    for settled in [Some(false), Some(true), None] {
+                        cases.push(Transfer {
+                            handle,
+                            delivery_id: Some(delivery_id),
+                            delivery_tag: tag.and_then(DeliveryTag::new),
+                            message_format,
+                            settled,
+                            ..Transfer::default()
+                        });
+                    }
+                }
+            }
+        }
+    }
+    let plain = cases[0];
+    cases.extend([
+        Transfer { delivery_id: None, ..plain },
+        Transfer { batchable: true, ..plain },
+        Transfer { resume: true, ..plain },
+        Transfer { aborted: true, ..plain },
+        Transfer { more: true, ..plain },
+        Transfer { state: Some(Accepted {}.into()), ..plain },
+        Transfer { rcv_settle_mode: Some(ReceiverSettleMode::Second), ..plain },
+    ]);
+    for transfer in &cases {
+        let (mut fields, mut out) = (Vec::new(), hex("ee"));
+        put_frame(&mut fields, AMQP, 258, |out| {
+            transfer.encode(out);
+            out.extend_from_slice(b"message");
+        });
+        assert_eq!(put_transfer(&mut out, 258, transfer, &[b"mess", b"", b"age"], 512), 1);
+        assert_eq!((out[0], &out[1..]), (0xee, &fields[..]), "{transfer:?}");
     }
 }

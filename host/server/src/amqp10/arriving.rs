@@ -9,7 +9,7 @@
 
 use super::{
     Connection, Open,
-    publish::{Answer, Body, Denied, Incoming},
+    publish::{Answer, Body, Denied, Incoming, txn_id_of},
 };
 use crate::amqp10::links::To;
 use leveret_amqp10::{
@@ -17,7 +17,7 @@ use leveret_amqp10::{
     connection::{Delivery, LARGE_MESSAGE_BYTES, Part, Then},
     form::large::{Coming, KeptFar, Unkept},
     message::Message,
-    messaging::{DeliveryState, MESSAGE_FORMAT},
+    messaging::MESSAGE_FORMAT,
 };
 use leveret_broker::port::{Router, Wake};
 use leveret_model::{Stub, far::STUB_BYTES};
@@ -190,10 +190,7 @@ impl Connection {
         if let Arrival::Whole(message) = arrival {
             return self.publish(vec![Delivery { message: message.into(), ..delivery }.into()], router);
         }
-        let txn_id = match delivery.state {
-            Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
-            _ => None,
-        };
+        let txn_id = txn_id_of(&delivery);
         let tag = delivery.tag.clone().into_owned().into();
         let delivery = Delivery { tag, message: Vec::new().into(), state: None, ..delivery };
         let told = Box::new(Told { delivery, txn_id });
@@ -315,12 +312,12 @@ impl Open {
     ) -> Option<Result<Incoming<'static>, (Answer, Denied)>> {
         let (answer, to) = self.answer_for(delivery)?;
         let addressed = match to {
-            To::Node { exchange, routing_key } => Ok((exchange, routing_key)),
+            To::Node(node) => Ok(node),
             To::Anywhere => self.addressed(kept.properties.get(..kept.head_bytes).unwrap_or_default()),
         };
         let body = Body::Far { properties: kept.properties, stub: stub.encode(), file: file.clone() };
-        let made = addressed.and_then(|(exchange, routing_key)| {
-            let mut incoming = Incoming::new(answer, (exchange, routing_key), body);
+        let made = addressed.and_then(|to| {
+            let mut incoming = Incoming::new(answer, to, body);
             incoming.more_keys = self.look_at(&incoming)?;
             Ok(incoming)
         });

@@ -13,7 +13,7 @@ use crate::{
 use leveret_amqp10::{
     Condition,
     connection::{self as protocol, NotSent, Outgoing},
-    form::{self, Giving, give, give_around},
+    form::{self, Giving, Head, give, give_around},
     messaging::MESSAGE_FORMAT,
     performatives::{DeliveryTag, Error},
 };
@@ -24,7 +24,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 /// What is made anew of a message, and what was not sent.
 #[derive(Default)]
 pub(super) struct Scratch {
-    pub(super) head: Vec<u8>,
+    pub(super) head: Head,
     unsent: Vec<Unsent>,
 }
 
@@ -106,8 +106,8 @@ impl Sink for LinkSink<'_> {
             };
         }
         let (properties, body) = in_form(message);
-        let mut head = std::mem::take(&mut self.scratch.head);
-        let pieces = give(&properties, &body, &giving, &mut head);
+        let Scratch { head, unsent } = &mut *self.scratch;
+        let pieces = give(&properties, &body, &giving, head);
         let outgoing = Outgoing {
             tag: DeliveryTag::new(name.bytes()).unwrap_or_default(),
             message_format: MESSAGE_FORMAT,
@@ -119,10 +119,9 @@ impl Sink for LinkSink<'_> {
             Ok(_) => {}
             Err(why) => {
                 let tag = (!settled).then_some(tag);
-                self.scratch.unsent.push(Unsent { channel, handle: Some(handle), tag, why });
+                unsent.push(Unsent { channel, handle: Some(handle), tag, why });
             }
         }
-        self.scratch.head = head;
     }
 }
 
@@ -132,7 +131,7 @@ fn begin(
     (channel, handle, settled): (u16, u32, bool),
     (message, stub): (&MessageView<'_>, &Stub),
     (giving, name): (&Giving<'_>, &Tag),
-    (head, resumed): (&mut Vec<u8>, bool),
+    (head, resumed): (&mut Head, bool),
 ) -> Result<Departure, NotSent> {
     let body_bytes = usize::try_from(stub.body_bytes()).unwrap_or(usize::MAX);
     let (before, footer) = give_around(message.properties, body_bytes, giving, head);
@@ -166,7 +165,7 @@ pub(super) struct SendAgain<'a> {
     pub(super) protocol: &'a mut protocol::Connection,
     pub(super) at: (u16, u32),
     pub(super) name: &'a Tag,
-    pub(super) head: &'a mut Vec<u8>,
+    pub(super) head: &'a mut Head,
 }
 
 /// Sends the message of a delivery that is resumed: its number in the session, and what is left of a large one.

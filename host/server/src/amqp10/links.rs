@@ -30,7 +30,7 @@ use leveret_amqp10::{
 };
 use leveret_broker::{ConsumeSpec, Settle, port::Router};
 use leveret_model::{Name, Refusal, Table, refusal::Resource};
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// Whether a link is active, or stands by.
 const ACTIVE: Symbol<'static> = Symbol::from_static("rabbitmq:active");
@@ -74,10 +74,16 @@ pub(super) struct Incoming {
 /// Where messages of a link go.
 #[derive(Clone)]
 pub(super) enum To {
-    /// To an exchange with a routing key; the default exchange where it is a queue.
-    Node { exchange: Name, routing_key: Name },
+    /// To one node.
+    Node(Arc<Node>),
     /// Wherever they say.
     Anywhere,
+}
+
+/// An exchange with a routing key; the default exchange where it is a queue.
+pub(super) struct Node {
+    pub(super) exchange: Name,
+    pub(super) routing_key: Name,
 }
 
 /// A link on which the client receives.
@@ -183,7 +189,8 @@ impl Connection {
 
     /// Whether what a link leads to outlives the process.
     fn is_durable(&self, to: &To) -> bool {
-        let (Some(open), To::Node { exchange, routing_key }) = (&self.open, to) else { return false };
+        let (Some(open), To::Node(node)) = (&self.open, to) else { return false };
+        let Node { exchange, routing_key } = &**node;
         if exchange.is_empty() {
             return open.vhost.queue(routing_key).is_some_and(|queue| queue.spec().durable);
         }
@@ -212,7 +219,7 @@ impl Connection {
                     let vhost = open.vhost.name().clone();
                     return Err(Refusal::Internal { exchange, vhost }.into());
                 }
-                Ok(To::Node { exchange, routing_key })
+                Ok(To::Node(Node { exchange, routing_key }.into()))
             }
             Address::Queue(queue) => {
                 let queue = name(&queue)?;
@@ -223,7 +230,7 @@ impl Connection {
                     vhost: open.vhost.name().clone(),
                 };
                 open.vhost.queue(&queue).ok_or_else(not_found)?;
-                Ok(To::Node { exchange: Name::EMPTY, routing_key: queue })
+                Ok(To::Node(Node { exchange: Name::EMPTY, routing_key: queue }.into()))
             }
         }
     }
@@ -249,7 +256,8 @@ impl Connection {
             if let Some(open) = &mut self.open {
                 Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
             }
-            let is_durable = self.is_durable(&To::Node { exchange: Name::EMPTY, routing_key: queue.clone() });
+            let is_durable =
+                self.is_durable(&To::Node(Node { exchange: Name::EMPTY, routing_key: queue.clone() }.into()));
             self.consume(channel, attach, queue, &wanted)?;
             let source = granted_source(source, claimed.as_ref().map(Claimed::terms), is_durable);
             let told = self.resume_sent(channel, attach, claimed.take(), router);

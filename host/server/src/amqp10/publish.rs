@@ -10,7 +10,7 @@
 
 use super::{
     Connection, Open,
-    links::To,
+    links::{Node, To},
     outcomes::{Outcome, Run, Why},
 };
 use crate::{acting::Acting, traffic::count_publish};
@@ -89,12 +89,17 @@ pub(super) struct Came<'b> {
     txn_id: Option<Vec<u8>>,
 }
 
+/// The transaction that a delivery is part of.
+pub(super) fn txn_id_of(delivery: &Delivery<'_>) -> Option<Vec<u8>> {
+    match delivery.state.as_deref() {
+        Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
+        _ => None,
+    }
+}
+
 impl<'b> From<Delivery<'b>> for Came<'b> {
     fn from(delivery: Delivery<'b>) -> Self {
-        let txn_id = match delivery.state {
-            Some(DeliveryState::Transactional(state)) => Some(state.txn_id.to_vec()),
-            _ => None,
-        };
+        let txn_id = txn_id_of(&delivery);
         Self { delivery: Delivery { state: None, ..delivery }, txn_id }
     }
 }
@@ -119,11 +124,16 @@ impl Came<'_> {
     }
 }
 
+/// Who takes requests.
+enum Asked {
+    Management,
+    Coordinator,
+}
+
 /// A message that came, and where it goes.
 pub(super) struct Incoming<'b> {
     answer: Answer,
-    exchange: Name,
-    routing_key: Name,
+    to: Arc<Node>,
     body: Body<'b>,
     pub(super) more_keys: Option<Box<MoreKeys>>,
 }
@@ -159,8 +169,8 @@ pub(super) struct Answer {
 }
 
 impl<'b> Incoming<'b> {
-    pub(super) fn new(answer: Answer, (exchange, routing_key): (Name, Name), body: Body<'b>) -> Self {
-        Self { answer, exchange, routing_key, body, more_keys: None }
+    pub(super) fn new(answer: Answer, to: Arc<Node>, body: Body<'b>) -> Self {
+        Self { answer, to, body, more_keys: None }
     }
 }
 
@@ -170,8 +180,13 @@ impl Incoming<'_> {
             Body::Near(kept, message) => (FORM, kept.properties(message), kept.body(message)),
             Body::Far { properties, stub, .. } => (FAR, properties.as_slice(), stub.as_slice()),
         };
-        let (exchange, routing_key) = (self.exchange.as_bytes(), self.routing_key.as_bytes());
+        let (exchange, routing_key) = (self.to.exchange.as_bytes(), self.to.routing_key.as_bytes());
         MessageView { exchange, routing_key, form, properties, body, publisher: Some(identity) }
+    }
+
+    /// Whether there is nothing in it but a body that is looked at.
+    fn is_plain(&self) -> bool {
+        matches!(&self.body, Body::Near(kept, _) if kept.is_plain())
     }
 
     /// Its session, its number there, whether it was settled when it came, and whether its sender settles second.
@@ -185,16 +200,16 @@ impl Incoming<'_> {
             Body::Near(_, message) => message.len(),
             Body::Far { properties, stub, .. } => properties.len() + stub.len(),
         };
-        bytes + self.exchange.len() + self.routing_key.len()
+        bytes + self.to.exchange.len() + self.to.routing_key.len()
     }
 
     fn into_owned(self) -> Incoming<'static> {
-        let Self { answer, exchange, routing_key, body, more_keys } = self;
+        let Self { answer, to, body, more_keys } = self;
         let body = match body {
             Body::Near(kept, message) => Body::Near(kept, Cow::Owned(message.into_owned())),
             Body::Far { properties, stub, file } => Body::Far { properties, stub, file },
         };
-        Incoming { answer, exchange, routing_key, body, more_keys }
+        Incoming { answer, to, body, more_keys }
     }
 }
 
@@ -242,36 +257,31 @@ impl Connection {
         self.publishing.slowed = false;
         let mut links = BTreeSet::new();
         let mut incoming = Vec::with_capacity(batch.len());
+        let mut last = None;
         for came in batch {
             if self.is_waiting() {
                 self.publishing.behind.push(came.into_owned());
                 continue;
             }
             let Came { delivery, txn_id } = came;
-            if self.session(delivery.channel).is_some_and(|session| session.pairs.takes(delivery.handle)) {
-                // What came before it is dealt with first.
-                self.publish_all(std::mem::take(&mut incoming), router);
-                if self.is_waiting() {
-                    self.publishing.behind.push(Came { delivery, txn_id }.into_owned());
-                } else {
-                    self.on_management_request(&delivery);
-                }
-                continue;
-            }
-            if self
-                .session(delivery.channel)
-                .is_some_and(|session| session.coordinators.contains(&delivery.handle))
-            {
-                self.publish_all(std::mem::take(&mut incoming), router);
-                if self.is_waiting() {
-                    self.publishing.behind.push(Came { delivery, txn_id }.into_owned());
-                } else {
-                    self.on_coordination(&delivery, router);
-                }
-                continue;
-            }
             let at = (delivery.channel, delivery.handle);
-            links.insert(at);
+            if last != Some(at) {
+                let asks = self.what_is_asked_on(at);
+                if let Some(asks) = asks {
+                    // What came before it is dealt with first.
+                    self.publish_all(std::mem::take(&mut incoming), router);
+                    match asks {
+                        _ if self.is_waiting() => {
+                            self.publishing.behind.push(Came { delivery, txn_id }.into_owned());
+                        }
+                        Asked::Management => self.on_management_request(&delivery),
+                        Asked::Coordinator => self.on_coordination(&delivery, router),
+                    }
+                    continue;
+                }
+                links.insert(at);
+                last = Some(at);
+            }
             if txn_id.is_none() && !delivery.settled {
                 self.outcomes.tracked.begin(at, delivery.delivery_id, &delivery.tag);
             }
@@ -295,6 +305,15 @@ impl Connection {
             self.renew_credit(channel, handle);
         }
         self.tell_blocked();
+    }
+
+    /// Whom a link leads to that takes requests, if it does.
+    fn what_is_asked_on(&mut self, (channel, handle): (u16, u32)) -> Option<Asked> {
+        let session = self.session(channel)?;
+        if session.pairs.takes(handle) {
+            return Some(Asked::Management);
+        }
+        session.coordinators.contains(&handle).then_some(Asked::Coordinator)
     }
 
     /// A message that is part of a transaction; it is rejected where that cannot be.
@@ -469,7 +488,7 @@ impl Open {
         let kept = Kept::of(&delivery.message)
             .map_err(|error| (answer, Denied::new(Condition::DecodeError, error.to_string())))?;
         let to = match to {
-            To::Node { exchange, routing_key } => (exchange, routing_key),
+            To::Node(node) => node,
             To::Anywhere => self.addressed(&delivery.message).map_err(|denied| (answer, denied))?,
         };
         let mut incoming = Incoming::new(answer, to, Body::Near(kept, delivery.message));
@@ -488,12 +507,15 @@ impl Open {
             Some(mode) => mode == ReceiverSettleMode::Second,
             None => link.second,
         };
-        let is_fixed = matches!(link.to, To::Node { .. });
+        let is_fixed = matches!(link.to, To::Node(_));
         Some((Answer { channel, handle, id, settled, second, is_fixed, is_gone: false }, link.to.clone()))
     }
 
     /// What is looked at in each message: whose it says it is, its further routing keys, topics.
     pub(super) fn look_at(&mut self, incoming: &Incoming<'_>) -> Result<Option<Box<MoreKeys>>, Denied> {
+        if incoming.is_plain() && !self.rights.has_topics() {
+            return Ok(None);
+        }
         let view = incoming.view(&self.identity);
         let more_keys = view.more_keys().map_err(|text| Denied::new(Condition::InvalidField, text))?;
         let mut acting = Acting { vhost: &self.vhost, rights: Some(&mut self.rights) };
@@ -502,7 +524,7 @@ impl Open {
     }
 
     /// Where a message goes that says so itself.
-    pub(super) fn addressed(&mut self, message: &[u8]) -> Result<(Name, Name), Denied> {
+    pub(super) fn addressed(&mut self, message: &[u8]) -> Result<Arc<Node>, Denied> {
         let unfit = |text: String| Denied::new(Condition::PreconditionFailed, text);
         let message = Message::new(message).map_err(|error| unfit(error.to_string()))?;
         let to = message
@@ -527,7 +549,7 @@ impl Open {
                 let vhost = self.vhost.name().clone();
                 Err(Refusal::Internal { exchange, vhost }.into())
             }
-            Some(_) => Ok((exchange, key)),
+            Some(_) => Ok(Node { exchange, routing_key: key }.into()),
         }
     }
 }

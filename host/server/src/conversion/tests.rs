@@ -4,7 +4,7 @@ use super::*;
 use leveret_amqp10::{
     Value as Value10,
     composite::Composite,
-    form::{FORM as FORM10, Giving, Kept, give},
+    form::{FORM as FORM10, Giving, Head, Kept, give},
     message::{Body, Message},
     messaging::{Header, MessageId, Properties as Properties10},
     types::{ListBuilder, MapBuilder, Symbol, Timestamp, Uuid, write},
@@ -53,7 +53,7 @@ fn to_091(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
 fn to_10(properties: &MessageProperties<'_>, body: &[u8]) -> Vec<u8> {
     let properties = properties.encode();
     let (properties, body) = to_amqp10(&view(FORM091, &properties, body));
-    give(&properties, &body, &Giving::default(), &mut Vec::new()).concat()
+    give(&properties, &body, &Giving::default(), &mut Head::default()).concat()
 }
 
 fn header(properties: &[u8], name: &str) -> Option<Value> {
