@@ -216,27 +216,7 @@ impl MessageView<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BodyReading, Change, Reads};
-
-    struct Bare;
-
-    impl Form for Bare {
-        fn protocol(&self) -> &'static str {
-            "bare"
-        }
-        fn put_headers(&self, _: &[u8], _: &HeaderSelection, _: &mut Vec<u8>) {}
-        fn put_property(&self, _: &[u8], _: Property, _: &mut Vec<u8>) {}
-        fn is_persistent(&self, _: &[u8]) -> bool {
-            true
-        }
-        fn empty(&self) -> &'static [u8] {
-            b""
-        }
-        fn patch(&self, properties: &[u8], _: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
-            out.extend_from_slice(properties);
-            Ok(())
-        }
-    }
+    use crate::{BodyReading, Change, Reads, testing::Bare};
 
     static FAR: Far = Far::new(&Bare, "bare, far");
 

@@ -22,6 +22,8 @@ pub mod name;
 pub mod patch;
 pub mod reads;
 pub mod refusal;
+#[cfg(test)]
+mod testing;
 pub mod value;
 
 pub use far::Stub;

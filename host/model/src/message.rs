@@ -327,27 +327,8 @@ const _: () = assert!(flat::ABSENT == 0xff, "absent is outside the tags of value
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Bare;
     use alloc::vec;
-
-    struct Bare;
-
-    impl Form for Bare {
-        fn protocol(&self) -> &'static str {
-            "bare"
-        }
-        fn put_headers(&self, _: &[u8], _: &HeaderSelection, _: &mut Vec<u8>) {}
-        fn put_property(&self, _: &[u8], _: Property, _: &mut Vec<u8>) {}
-        fn is_persistent(&self, _: &[u8]) -> bool {
-            false
-        }
-        fn empty(&self) -> &'static [u8] {
-            b""
-        }
-        fn patch(&self, properties: &[u8], _: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
-            out.extend_from_slice(properties);
-            Ok(())
-        }
-    }
 
     #[test]
     fn an_owned_message_is_the_same_without_its_publisher() {

@@ -18,7 +18,7 @@ use crate::{
     worker::{self, Order, WorkerHandle},
 };
 use anyhow::Context;
-use leveret_access::Access;
+use leveret_access::{Access, Identity, Limits};
 use leveret_amqp091::{Mechanism, SessionConfig};
 use leveret_broker::{
     MemoryAccount, Restored, Vhost, policy,
@@ -85,6 +85,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// How much a user may have now who logged in, or nobody.
+    pub(crate) fn limits_of(&self, identity: Option<&Identity>) -> Limits {
+        let name = identity.map(|identity| identity.name().as_bytes());
+        name.and_then(|name| self.access.user(name)).map(|user| user.limits).unwrap_or_default()
+    }
+
     /// The virtual hosts that worker number `index` keeps house for: each has one worker.
     pub fn vhosts_of(&self, index: usize) -> Vec<Arc<Vhost>> {
         let vhosts = self.vhosts.list().into_iter().map(|place| place.vhost);

@@ -7,7 +7,7 @@ use crate::{
     traffic::ConnectionTraffic,
     vhosts::Place,
 };
-use leveret_access::{Claim, Limits, login::Outcome};
+use leveret_access::{Claim, login::Outcome};
 use leveret_amqp091::{Login, Mechanism, Method, channels::ByChannel, form::FORM};
 use leveret_broker::{Client, Publisher, port::Router};
 use leveret_model::{Name, PublisherIdentity, Refusal};
@@ -85,7 +85,10 @@ impl Connection {
             self.session.open_refused(&Refusal::VhostDenied { vhost: vhost.clone(), user });
             return;
         }
-        let most = Most { of_user: self.user_limits().connections_max, of_vhost: record.connections_max };
+        let most = Most {
+            of_user: self.shared.limits_of(self.identity.as_ref()).connections_max,
+            of_vhost: record.connections_max,
+        };
         let about = self.about((&user, vhost));
         let place = match self.shared.live.enter(about, most, &self.wake) {
             Ok(place) => place,
@@ -148,15 +151,9 @@ impl Connection {
         }
     }
 
-    /// How much the user may have now.
-    fn user_limits(&self) -> Limits {
-        let name = self.identity.as_ref().map(|identity| identity.name().as_bytes());
-        name.and_then(|name| self.shared.access.user(name)).map(|user| user.limits).unwrap_or_default()
-    }
-
     /// channel.open (section 1.5.2.1). 530 if the user has as many as it may have.
     pub(super) fn on_channel_opened(&mut self, number: u16) {
-        let most = self.user_limits().channels_max;
+        let most = self.shared.limits_of(self.identity.as_ref()).channels_max;
         let Some(open) = &mut self.open else { return };
         if !open.place.open_channel(number, most) {
             let (user, limit) = (open.rights.user_name().clone(), most.unwrap_or_default());

@@ -6,7 +6,6 @@ use crate::{
     traffic::ConnectionTraffic,
     vhosts::Place,
 };
-use leveret_access::Limits;
 use leveret_amqp10::{
     Condition, Value,
     composite::Fields,
@@ -50,7 +49,10 @@ impl Connection {
         if !rights.may_enter() {
             return Err(Refusal::VhostDenied { vhost, user });
         }
-        let most = Most { of_user: self.user_limits().connections_max, of_vhost: record.connections_max };
+        let most = Most {
+            of_user: self.shared.limits_of(self.identity.as_ref()).connections_max,
+            of_vhost: record.connections_max,
+        };
         let about = self.about((&user, &vhost), asked);
         let place = self.shared.live.enter(about, most, &self.wake)?;
         // Deleted since it was looked up: whoever deletes it looks for connections after it is gone.
@@ -106,15 +108,9 @@ impl Connection {
         }
     }
 
-    /// How much the user may have now.
-    fn user_limits(&self) -> Limits {
-        let name = self.identity.as_ref().map(|identity| identity.name().as_bytes());
-        name.and_then(|name| self.shared.access.user(name)).map(|user| user.limits).unwrap_or_default()
-    }
-
     /// Begin. resource-limit-exceeded if the user has as many as it may have.
     pub(super) fn on_began(&mut self, channel: u16) {
-        let most = self.user_limits().channels_max;
+        let most = self.shared.limits_of(self.identity.as_ref()).channels_max;
         let Some(open) = &mut self.open else { return };
         if !open.place.open_channel(channel, most) {
             let (user, limit) = (open.rights.user_name().clone(), most.unwrap_or_default());
