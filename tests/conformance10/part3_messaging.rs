@@ -1,5 +1,7 @@
 //! Part 3: messages, delivery states, sources and targets.
 
+mod outcomes;
+
 use super::{
     Other, Peer,
     part2_transport::{message, transfer},

@@ -245,15 +245,16 @@ impl Connection {
         });
     }
 
-    /// Messages that could not be sent go back; one that the client does not take, being too large, is rejected, and
-    /// its link is detached.
+    /// Messages that could not be sent go back. Of one that the client does not take, being too large, the link is
+    /// detached.
     fn give_back_unsent(&mut self, router: &mut dyn Router) {
         for unsent in std::mem::take(&mut self.scratch.unsent) {
             let Unsent { channel, handle, tag, why } = unsent;
             let is_too_large = matches!(why, NotSent::TooLarge { .. });
             tracing::warn!("{}: a message is not delivered: {why}", self.peer);
             if let (Some(open), Some(tag)) = (&mut self.open, tag) {
-                let outcome = if is_too_large { Settle::Rejected } else { Settle::Requeue { failed: false } };
+                // Others may take what is too large for this one; who cannot be given it counts as one who fails.
+                let outcome = Settle::Requeue { failed: is_too_large };
                 // It was delivered a moment ago.
                 let _ = open.client.settle(channel, tag, false, outcome);
             }
