@@ -42,7 +42,7 @@ impl Model {
 
     fn change(&mut self, change: &Change) {
         match change {
-            Change::SetHeader { name, value } => {
+            Change::SetHeader { name, value } | Change::SetHeaderExactly { name, value, .. } => {
                 let mut field = Vec::new();
                 wire::put_field(&mut field, value);
                 let headers = self.headers.get_or_insert_default();

@@ -57,7 +57,8 @@ mod walk;
 
 pub use bind::BindTo;
 pub use client::{
-    CONSUMER_TIMEOUT_MS, Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got, Held, Sink, TimedOut,
+    CONSUMER_TIMEOUT_MS, Client, ConsumeSpec, DELIVER_BURST_MESSAGES_MAX, Delivery, Got, Held, Remark, Sink,
+    TimedOut,
 };
 pub use dead_letter::{BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, DEATHS_MAX, DeathReason, REFUSALS_MAX};
 pub use exchange::ExchangeSpec;
@@ -69,7 +70,8 @@ pub use names::{
 };
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher, Transaction};
 pub use queue::{
-    DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle, header_bytes,
+    AddedHeader, DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle,
+    header_bytes,
 };
 pub use reasons::ReasonCounts;
 pub use receipt::Receipt;

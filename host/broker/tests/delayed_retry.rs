@@ -4,7 +4,7 @@
 mod kit;
 
 use kit::{Connection, name};
-use leveret_broker::{QueueSpec, Settle};
+use leveret_broker::{QueueSpec, Remark, Settle, port::Router as _};
 use leveret_model::{Table, Value};
 
 const FAILED: Settle = Settle::Requeue { failed: true };
@@ -86,6 +86,33 @@ fn consumers_get_others_meanwhile_and_that_one_when_its_time_comes() {
     c.pass(0);
     c.pass(800);
     assert_eq!(c.bodies(), ["2", "3", "1"]);
+}
+
+#[test]
+fn a_message_waits_until_when_whoever_gave_it_back_has_said() {
+    for kind in ["all", "failed", "returned", "disabled"] {
+        let mut c = with_queue(kind, &[]);
+        c.publish("", "q", "1");
+        let give_back = |c: &mut Connection, wait_ms: i64| {
+            let (tag, ..) = c.get("q").unwrap();
+            let due_ms = Some(c.router.now_ms().saturating_add_signed(wait_ms));
+            c.client.annotate(1, tag, Remark { due_ms, ..Remark::default() });
+            c.client.settle(1, tag, false, RETURNED).unwrap();
+            c.client.tell_store();
+            c.pass(0);
+        };
+        let ready = |c: &Connection| c.vhost.queue(b"q").unwrap().status().messages;
+        give_back(&mut c, 5000);
+        c.pass(4999);
+        assert_eq!(ready(&c), 0, "{kind}");
+        c.pass(1);
+        assert_eq!(ready(&c), 1, "{kind}");
+        give_back(&mut c, -5000);
+        assert_eq!(ready(&c), 1, "{kind}: that is over");
+        // It was said for that time alone.
+        let expected = if ["all", "returned"].contains(&kind) { 400 } else { 0 };
+        assert_eq!(waits_ms(&mut c, RETURNED), expected, "{kind}");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use far::Stub;
 pub use message::{Form, MessageView, OwnedMessage, Place, PublisherIdentity};
 pub use more_keys::MoreKeys;
 pub use name::Name;
-pub use patch::{Change, Patch, PatchError};
+pub use patch::{Change, Exact, Patch, PatchError};
 pub use reads::{BodyReading, HeaderSelection, Property, Reads};
 pub use refusal::Refusal;
 pub use value::{Table, Value};

@@ -25,6 +25,15 @@ pub enum Change {
         /// Its value from now on.
         value: Value,
     },
+    /// The same, with the value as one form encodes it: that form puts it there so.
+    SetHeaderExactly {
+        /// The header.
+        name: Name,
+        /// Its value from now on.
+        value: Value,
+        /// The same value, encoded.
+        exact: Exact,
+    },
     /// Takes away a header, all of its name.
     RemoveHeader {
         /// The header.
@@ -49,6 +58,15 @@ pub enum Change {
     SetBody(Bytes),
 }
 
+/// A value as a form encodes it: with what [`Value`] does not tell apart, as the width of an integer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exact {
+    /// The form's ([`Form::protocol`](crate::Form::protocol)).
+    pub protocol: &'static str,
+    /// The value.
+    pub bytes: Bytes,
+}
+
 /// What becomes of one header.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeaderChange {
@@ -56,6 +74,8 @@ pub struct HeaderChange {
     pub name: Name,
     /// Its value; `None` if it goes.
     pub value: Option<Value>,
+    /// The same value as one form encodes it, where that is known.
+    pub exact: Option<Exact>,
     /// It was removed before it was set: so it goes to the end even if the message has it.
     pub to_end: bool,
 }
@@ -146,7 +166,8 @@ impl FromIterator<Change> for Patch {
         for change in changes {
             any = true;
             match change {
-                Change::SetHeader { name, value } => headers.set(name, value),
+                Change::SetHeader { name, value } => headers.set(name, value, None),
+                Change::SetHeaderExactly { name, value, exact } => headers.set(name, value, Some(exact)),
                 Change::RemoveHeader { name } => headers.remove(name),
                 Change::SetProperty { property, value } => net.set_property(property, Some(value)),
                 Change::RemoveProperty { property } => net.set_property(property, None),
@@ -180,13 +201,13 @@ struct Headers {
 }
 
 impl Headers {
-    fn set(&mut self, name: Name, value: Value) {
+    fn set(&mut self, name: Name, value: Value, exact: Option<Exact>) {
         let place = self.places.get(&name).copied();
         let mut to_end = false;
         if let Some(place) = place.and_then(|place| self.changes.get_mut(place)) {
             match place {
-                Some(HeaderChange { value: current @ Some(_), .. }) => {
-                    *current = Some(value);
+                Some(HeaderChange { value: current @ Some(_), exact: encoded, .. }) => {
+                    (*current, *encoded) = (Some(value), exact);
                     return;
                 }
                 removed => {
@@ -195,13 +216,13 @@ impl Headers {
                 }
             }
         }
-        self.push(HeaderChange { name, value: Some(value), to_end });
+        self.push(HeaderChange { name, value: Some(value), exact, to_end });
     }
 
     fn remove(&mut self, name: Name) {
         match self.places.get(&name).and_then(|place| self.changes.get_mut(*place)) {
-            Some(Some(change)) => change.value = None,
-            _ => self.push(HeaderChange { name, value: None, to_end: false }),
+            Some(Some(change)) => (change.value, change.exact) = (None, None),
+            _ => self.push(HeaderChange { name, value: None, exact: None, to_end: false }),
         }
     }
 
@@ -288,7 +309,7 @@ mod tests {
     }
 
     fn header(header: &'static str, value: Option<i64>, to_end: bool) -> HeaderChange {
-        HeaderChange { name: name(header), value: value.map(Value::Integer), to_end }
+        HeaderChange { name: name(header), value: value.map(Value::Integer), exact: None, to_end }
     }
 
     #[test]
@@ -309,6 +330,22 @@ mod tests {
         assert_eq!(patch.header_place(b"a"), Some(1));
         let patch: Patch = [remove("a"), set("a", 1), remove("a")].into_iter().collect();
         assert_eq!(patch.headers(), [header("a", None, true)]);
+    }
+
+    #[test]
+    fn an_exact_value_goes_with_the_value_that_it_is_of() {
+        let exact = |value: i64| Exact { protocol: "p", bytes: value.to_le_bytes().to_vec().into() };
+        let exactly = |header: &'static str, value| Change::SetHeaderExactly {
+            name: name(header),
+            value: Value::Integer(value),
+            exact: exact(value),
+        };
+        let patch: Patch =
+            [set("a", 1), exactly("a", 2), exactly("b", 3), set("b", 4), exactly("c", 5), remove("c")]
+                .into_iter()
+                .collect();
+        let a = HeaderChange { exact: Some(exact(2)), ..header("a", Some(2), false) };
+        assert_eq!(patch.headers(), [a, header("b", Some(4), false), header("c", None, false)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What outcomes say besides, and what becomes of messages that get none.
 
 use super::*;
+use leveret_amqp10::types::{ListBuilder, Timestamp, Uuid};
 
 /// 2.7.3, max-message-size: a message that is too large for one receiver is there for others.
 #[test]
@@ -25,6 +26,71 @@ fn a_message_that_is_too_large_for_one_is_for_others() {
             let (id, came) = both.receive();
             assert!(came.len() > 500);
             both.settle(id, Accepted {});
+        }
+    });
+}
+
+/// RabbitMQ's delayed retry: `modified` may say when a message is to be tried again.
+#[test]
+fn modified_may_say_when_a_message_is_tried_again() {
+    const FAR: i64 = 40_000_000_000_000;
+    with_bystander(|broker| {
+        for time in [Value::Long(FAR), Value::Timestamp(Timestamp(FAR)), Value::Ulong(FAR as u64)] {
+            let mut both = Both::new(broker, QUORUM);
+            both.accepted(&message(b"m"));
+            let modify = |both: &mut Both, id: u32, time: Value<'_>| {
+                let mut map = MapBuilder::new();
+                map.push(Symbol::from_static("x-opt-delivery-time"), time);
+                let message_annotations = Fields::new(map.view());
+                both.settle(id, Modified { message_annotations, ..Modified::default() });
+            };
+            let (id, _) = both.receive();
+            modify(&mut both, id, Value::Long(1));
+            let (id, came) = both.receive();
+            assert_eq!(header_of(&came).first_acquirer, Some(false), "that time is over");
+            modify(&mut both, id, time);
+            both.peer.expect_alive();
+            assert_eq!(both.other.ready(&both.queue), 0, "{time:?}");
+            // Others do not wait for it.
+            both.accepted(&message(b"other"));
+            let (_, came) = both.receive();
+            assert!(came.ends_with(b"other"));
+        }
+    });
+}
+
+/// 3.4.5: what is put into the message is of the type that it came in.
+#[test]
+fn annotations_of_modified_keep_their_types() {
+    with_bystander(|broker| {
+        let mut list = ListBuilder::new();
+        list.push(7_i16).push("text");
+        let values = [
+            Value::Int(5),
+            Value::Ubyte(6),
+            Value::Ulong(7),
+            Value::Float(0.5),
+            Value::Char('c'),
+            Value::Symbol(Symbol::from_static("symbol")),
+            Value::Uuid(Uuid([9; 16])),
+            Value::List(list.view()),
+        ];
+        let names = ["x-0", "x-1", "x-2", "x-3", "x-4", "x-5", "x-6", "x-7"].map(Symbol::from_static);
+        for arguments in [&[][..], QUORUM] {
+            let mut both = Both::new(broker, arguments);
+            both.accepted(&message(b"m"));
+            let (id, _) = both.receive();
+            let mut map = MapBuilder::new();
+            for (name, value) in names.iter().zip(values) {
+                map.push(*name, value);
+            }
+            let message_annotations = Fields::new(map.view());
+            both.settle(id, Modified { message_annotations, ..Modified::default() });
+            let (_, came) = both.receive();
+            let read = Message::new(&came).unwrap();
+            for (name, value) in names.iter().zip(values) {
+                assert_eq!(read.message_annotations().get(name.as_str()), Some(value), "{arguments:?}");
+            }
         }
     });
 }

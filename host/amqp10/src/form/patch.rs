@@ -7,7 +7,7 @@
 //! would be wrong.
 
 use super::{
-    PROPERTIES_BYTES_MAX, address,
+    PROPERTIES_BYTES_MAX, PROTOCOL, address,
     parts::{Parts, put_data_head},
     project::{self, BASIC_TYPE, DEATH_FIELDS},
 };
@@ -20,7 +20,7 @@ use crate::{
 };
 use alloc::{string::String, vec, vec::Vec};
 use leveret_model::{
-    Patch, PatchError, Property, Value as Changed, limits::VALUE_DEPTH_MAX, patch::HeaderChange,
+    Exact, Patch, PatchError, Property, Value as Changed, limits::VALUE_DEPTH_MAX, patch::HeaderChange,
 };
 
 const TOO_DEEP: &str = "it nests too deep";
@@ -159,6 +159,11 @@ fn name_of(change: &HeaderChange) -> Result<&str, PatchError> {
     core::str::from_utf8(&change.name).map_err(|_| wrong("its name is no UTF-8"))
 }
 
+/// What a value is here, if somebody said so: an annotation.
+fn exact_of(change: &HeaderChange) -> Option<&Exact> {
+    change.exact.as_ref().filter(|exact| exact.protocol == PROTOCOL)
+}
+
 /// Which annotation a header is, unless the message has an application property of that name.
 fn annotation_of<'c>(
     application: &ApplicationMap<'_>,
@@ -166,7 +171,7 @@ fn annotation_of<'c>(
 ) -> Result<Option<Symbol<'c>>, PatchError> {
     let name = name_of(change)?;
     let Some(annotation) = project::annotation_of(name) else { return Ok(None) };
-    if application.get(name).is_some() {
+    if application.get(name).is_some() && exact_of(change).is_none() {
         return Ok(None);
     }
     let wrong = || PatchError::Header { name: change.name.clone(), why: "its name is no ASCII" };
@@ -179,7 +184,10 @@ fn put_annotations(parts: &Parts<'_>, patch: &Patch, out: &mut Vec<u8>) -> Resul
     let mut values: Vec<(Symbol<'_>, Option<Vec<u8>>)> = Vec::new();
     for change in patch.headers() {
         let Some(name) = annotation_of(&application, change)? else { continue };
-        let value = change.value.as_ref().map(|value| encoded(name.as_str(), value));
+        let value = change.value.as_ref().map(|value| match exact_of(change) {
+            Some(exact) => Ok(exact.bytes.to_vec()),
+            None => encoded(name.as_str(), value),
+        });
         let value = value.transpose().map_err(|why| PatchError::Header { name: change.name.clone(), why })?;
         values.push((name, value));
     }

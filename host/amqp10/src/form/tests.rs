@@ -8,7 +8,7 @@ use crate::{
     types::{ListBuilder, MapBuilder, Symbol, Timestamp, Uuid, write},
 };
 use alloc::{string::ToString, vec};
-use leveret_model::{Change, MessageView, Value as Model, flat};
+use leveret_model::{Change, Exact, MessageView, Value as Model, flat};
 
 fn section<'a>(descriptor: u64, value: impl Into<Value<'a>>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -387,6 +387,30 @@ fn changes_are_made_where_the_fields_are_and_leave_the_rest_alone() {
     });
     assert_eq!(read.layout().application_properties.unwrap().of(&whole), expected);
     assert_eq!(patched.body, b"body");
+}
+
+#[test]
+fn what_is_said_exactly_is_an_annotation_of_that_type() {
+    let own = application(|map| {
+        map.push("x-own", 1u8);
+    });
+    let (properties, body) = kept(&[own.clone(), data(b"body")].concat());
+    let exactly = |name, value: Value<'_>| {
+        let mut bytes = Vec::new();
+        write::put(&mut bytes, value);
+        let exact = Exact { protocol: FORM.protocol(), bytes: bytes.into() };
+        Change::SetHeaderExactly { name: Name::from_static(name), value: model_value(&value), exact }
+    };
+    let patch: Patch =
+        [exactly("x-own", Value::Int(5)), exactly("x-id", Value::Uuid(Uuid([7; 16])))].into_iter().collect();
+    assert!(!FORM.touches_signed(&properties, &patch));
+    let mut arena = Vec::new();
+    let patched = view(&properties, &body).patched(&patch, &mut arena).unwrap();
+    let whole = [patched.properties, patched.body].concat();
+    let read = Message::new(&whole).unwrap();
+    assert_eq!(read.message_annotations().get("x-own"), Some(Value::Int(5)));
+    assert_eq!(read.message_annotations().get("x-id"), Some(Value::Uuid(Uuid([7; 16]))));
+    assert_eq!(read.layout().application_properties.unwrap().of(&whole), own);
 }
 
 #[test]

@@ -1,19 +1,29 @@
 //! What a client says of messages that it gives back.
 
 use super::Client;
-use leveret_model::{Name, Value};
+use crate::queue::AddedHeader;
+
+/// What a client says of a message, beside its outcome.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Remark<'a> {
+    /// Headers that whoever gets it next is to see. If there are too many on one message these are left out.
+    pub headers: &'a [AddedHeader],
+    /// It has a failure more in `x-delivery-count`, where its queue does not count them itself.
+    pub failed: bool,
+    /// When it is to be tried again, in milliseconds since 1970, if it is given back to a quorum queue.
+    pub due_ms: Option<u64>,
+}
 
 impl Client {
-    /// Adds headers to a message that was delivered and is not settled, for whoever gets it when it is given back or
-    /// rejected. With `failed` it has a failure more in `x-delivery-count`, where its queue does not count them itself.
-    /// Nothing happens if there is no such delivery; if too much is added to one message that is left out.
-    pub fn annotate(&mut self, n: u16, delivery_tag: u64, headers: &[(Name, Value)], failed: bool) {
+    /// Notes something of a message that was delivered and is not settled, for when it is given back or rejected.
+    /// Nothing happens if there is no such delivery.
+    pub fn annotate(&mut self, n: u16, delivery_tag: u64, remark: Remark<'_>) {
         let Some(channel) = self.channels.get_mut(&n) else { return };
         let Some(entry) = channel.unacked.get(delivery_tag).filter(|entry| !entry.is_late()).copied() else {
             return;
         };
         if let Some(holder) = channel.holder_mut(entry.holder) {
-            holder.queue.annotate(entry.message, headers, failed);
+            holder.queue.annotate(entry.message, remark);
         }
     }
 }

@@ -34,6 +34,7 @@ use leveret_model::{Name, Refusal};
 use ready_list::{ConsumerAt, Handle, ReadyList};
 use unacked::Entry;
 
+pub use annotating::Remark;
 pub use held::Held;
 pub use spec::{ConsumeSpec, Got};
 pub use timeouts::{CONSUMER_TIMEOUT_MS, TimedOut};

@@ -2,18 +2,30 @@
 //! dead-letter exchange (AMQP 1.0, 3.4.5: the message annotations of `modified`). It ends with the process.
 
 use super::{Queue, slab::MessageRef};
+use crate::client::Remark;
 use alloc::vec::Vec;
-use leveret_model::{Change, Name, Value};
+use leveret_model::{Change, Exact, Name, Value};
 
 /// How many bytes may be added to a message. More is not taken.
 const ADDED_BYTES_MAX: usize = 64 * 1024;
 /// What a header takes beside its name and what its value points to, about.
 const HEADER_BYTES: usize = 64;
 
+/// A header that is added to a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddedHeader {
+    /// Its name.
+    pub name: Name,
+    /// Its value.
+    pub value: Value,
+    /// The same as a form encodes it, for messages of that form.
+    pub exact: Option<Exact>,
+}
+
 /// Headers that were added to a message.
 #[derive(Default)]
 pub(super) struct Added {
-    headers: Vec<(Name, Value)>,
+    headers: Vec<AddedHeader>,
     bytes: usize,
 }
 
@@ -24,14 +36,15 @@ impl Added {
     }
 
     pub(super) fn changes(&self) -> impl Iterator<Item = Change> {
-        let change =
-            |(name, value): &(Name, Value)| Change::SetHeader { name: name.clone(), value: value.clone() };
-        self.headers.iter().map(change)
+        self.headers.iter().cloned().map(|AddedHeader { name, value, exact }| match exact {
+            Some(exact) => Change::SetHeaderExactly { name, value, exact },
+            None => Change::SetHeader { name, value },
+        })
     }
 
     /// Adds headers; of those that are there already the later value counts.
-    fn add(&mut self, more: &[(Name, Value)]) {
-        let stays = |(name, _): &&(Name, Value)| more.iter().all(|(other, _)| other != name);
+    fn add(&mut self, more: &[AddedHeader]) {
+        let stays = |header: &&AddedHeader| more.iter().all(|other| other.name != header.name);
         let headers: Vec<_> = self.headers.iter().filter(stays).chain(more).cloned().collect();
         let bytes = header_bytes(&headers);
         if bytes <= ADDED_BYTES_MAX {
@@ -42,8 +55,11 @@ impl Added {
 
 /// What headers take in memory, in bytes, about.
 #[must_use]
-pub fn header_bytes(headers: &[(Name, Value)]) -> usize {
-    headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value_bytes(value)).sum()
+pub fn header_bytes(headers: &[AddedHeader]) -> usize {
+    let bytes = |AddedHeader { name, value, exact }: &AddedHeader| {
+        HEADER_BYTES + name.len() + value_bytes(value) + exact.as_ref().map_or(0, |exact| exact.bytes.len())
+    };
+    headers.iter().map(bytes).sum()
 }
 
 /// What a value points to, in bytes.
@@ -67,14 +83,17 @@ fn value_bytes(value: &Value) -> usize {
 }
 
 impl Queue {
-    /// Adds headers to a message that is handed out; with `failed` a failure too.
-    pub(crate) fn annotate(&self, message: MessageRef, headers: &[(Name, Value)], failed: bool) {
+    /// Notes something of a message that is handed out.
+    pub(crate) fn annotate(&self, message: MessageRef, Remark { headers, failed, due_ms }: Remark<'_>) {
         let mut state = self.state.lock();
         if state.is_deleted() {
             return;
         }
         if failed {
             state.tries.fail(message);
+        }
+        if let Some(due_ms) = due_ms {
+            state.tries.wait_until(message, due_ms);
         }
         if headers.is_empty() {
             return;
@@ -93,8 +112,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn header(name: &'static str, value: &str) -> (Name, Value) {
-        (Name::from_static(name), Value::Text(value.into()))
+    fn header(name: &'static str, value: &str) -> AddedHeader {
+        AddedHeader { name: Name::from_static(name), value: Value::Text(value.into()), exact: None }
     }
 
     #[test]
@@ -107,7 +126,9 @@ mod tests {
         assert_eq!(added.bytes(), before);
         added.add(&[header("x-c", &"c".repeat(ADDED_BYTES_MAX))]);
         assert_eq!((added.headers.len(), added.bytes()), (2, before));
-        added.add(&[(Name::from_static("x-d"), Value::List([Value::Text("123".into())].into()))]);
-        assert_eq!(added.bytes(), before + 2 * HEADER_BYTES + 6);
+        let value = Value::List([Value::Text("123".into())].into());
+        let exact = Some(Exact { protocol: "p", bytes: alloc::vec![0; 9].into() });
+        added.add(&[AddedHeader { name: Name::from_static("x-d"), value, exact }]);
+        assert_eq!(added.bytes(), before + 2 * HEADER_BYTES + 6 + 9);
     }
 }

@@ -1,9 +1,9 @@
 //! Messages of a quorum queue that wait before they are tried again (`x-delayed-retry-type`).
 //!
 //! A message that comes back is ready at once, or after `min(least × failures, most)`: the failures are those that
-//! count for the delivery limit, at least one. It is in no lane meanwhile and counts as unsettled. The queue has no
-//! clock, so a message waits from the housekeeper's next visit on, which is asked for at once. After a restart it is
-//! ready.
+//! count for the delivery limit, at least one; or when whoever gave it back has said. It is in no lane meanwhile and
+//! counts as unsettled. The queue has no clock, so a message waits from the housekeeper's next visit on, which is asked
+//! for at once. After a restart it is ready.
 
 use super::{slab::MessageRef, state::State};
 use alloc::{
@@ -32,11 +32,19 @@ impl DelayedRetry {
     }
 }
 
+/// How long a message waits.
+enum Wait {
+    /// So many milliseconds.
+    For(u64),
+    /// Until then, in milliseconds since 1970.
+    Until(u64),
+}
+
 /// The messages of a queue that wait.
 #[derive(Default)]
 pub(super) struct Delayed {
     /// They came since the last visit: with how long they wait.
-    fresh: Vec<(MessageRef, u64)>,
+    fresh: Vec<(MessageRef, Wait)>,
     /// By when they are over, in milliseconds since 1970; in the order in which they came back.
     waiting: BTreeMap<u64, VecDeque<MessageRef>>,
     /// When the housekeeper was here last.
@@ -56,8 +64,12 @@ impl Delayed {
 
     /// The housekeeper is here. Gives what is over, and when the next is.
     fn visit(&mut self, now_ms: u64) -> (Vec<MessageRef>, Option<u64>) {
-        for (message, delay_ms) in self.fresh.drain(..) {
-            self.waiting.entry(now_ms.saturating_add(delay_ms)).or_default().push_back(message);
+        for (message, wait) in self.fresh.drain(..) {
+            let due_ms = match wait {
+                Wait::For(delay_ms) => now_ms.saturating_add(delay_ms),
+                Wait::Until(due_ms) => due_ms,
+            };
+            self.waiting.entry(due_ms).or_default().push_back(message);
         }
         // A clock that was set back must not keep them waiting.
         let set_back = now_ms < self.visited_ms;
@@ -76,9 +88,16 @@ impl Delayed {
 impl State {
     /// Keeps a message that came back from being ready for a while, if it is to wait.
     pub(super) fn delay(&mut self, message: MessageRef, failed: bool) -> bool {
-        let Some(retry) = self.settings.delayed_retry else { return false };
-        let Some(delay_ms) = retry.delay_ms(failed, self.tries.failures(message)) else { return false };
-        self.delayed.fresh.push((message, delay_ms));
+        let wait = match self.tries.take_due_ms(message) {
+            Some(due_ms) => Wait::Until(due_ms),
+            None => {
+                let Some(retry) = self.settings.delayed_retry else { return false };
+                let delay_ms = retry.delay_ms(failed, self.tries.failures(message));
+                let Some(delay_ms) = delay_ms else { return false };
+                Wait::For(delay_ms)
+            }
+        };
+        self.delayed.fresh.push((message, wait));
         true
     }
 

@@ -53,7 +53,7 @@ use leveret_model::{MessageView, Name, Refusal, refusal::Resource};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use state::State;
 
-pub use added::header_bytes;
+pub use added::{AddedHeader, header_bytes};
 pub(crate) use apart::{is_apart, large_of};
 pub use consumers::ASSIGNED_MESSAGES_MAX;
 pub(crate) use consumers::{Consumer, ConsumerKey};

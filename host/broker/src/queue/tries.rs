@@ -30,6 +30,8 @@ struct Note {
     added: Option<Box<Added>>,
     /// Its key among what came back, where that comes first ([`super::returned`]).
     key: Option<i64>,
+    /// When it is to be tried again, if it comes back now, in milliseconds since 1970.
+    due_ms: Option<u64>,
 }
 
 /// The notes of a queue's messages; of those alone that came back.
@@ -80,6 +82,19 @@ impl Tries {
             let count = &mut notes.entry((message.lane, message.sequence)).or_default().count;
             count.failed = count.failed.saturating_add(1);
         }
+    }
+
+    /// A message of a queue that counts is not to be tried again before that, if it comes back.
+    pub(super) fn wait_until(&mut self, message: MessageRef, due_ms: u64) {
+        if let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) {
+            notes.entry((message.lane, message.sequence)).or_default().due_ms = Some(due_ms);
+        }
+    }
+
+    /// Before when a message that came back is not to be tried again, if anybody said so this time.
+    pub(super) fn take_due_ms(&mut self, message: MessageRef) -> Option<u64> {
+        let notes = self.notes.as_mut().filter(|_| self.is_counting)?;
+        notes.get_mut(&(message.lane, message.sequence))?.due_ms.take()
     }
 
     /// Counts a delivery that came back; whether there were too many. Without a limit of its own a message stays

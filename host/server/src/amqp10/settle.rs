@@ -13,13 +13,13 @@
 use super::{Connection, charge::Charge};
 use leveret_amqp10::{
     composite::Fields,
-    form::model_value,
+    form::{FORM, model_value},
     messaging::DeliveryState,
     performatives::{Disposition, Role},
-    types::Value,
+    types::{Timestamp, Value, write},
 };
-use leveret_broker::{Client, MemoryAccount, Settle, header_bytes, port::Router};
-use leveret_model::Name;
+use leveret_broker::{AddedHeader, Client, MemoryAccount, Remark, Settle, header_bytes, port::Router};
+use leveret_model::{Exact, Name};
 use std::{collections::VecDeque, sync::Arc};
 
 /// Deliveries of a session that are not settled, in the order of their numbers.
@@ -28,6 +28,9 @@ pub(super) struct Sent {
     deliveries: VecDeque<Delivered>,
     live: usize,
 }
+
+/// When a message that is given back to a quorum queue is to be tried again, as in RabbitMQ.
+const DELIVERY_TIME: &str = "x-opt-delivery-time";
 
 /// How many settled ones are kept in the middle besides as many as there are others.
 const TOMBSTONES_MAX: usize = 64;
@@ -149,11 +152,22 @@ pub(super) fn settlement(state: Option<&DeliveryState<'_>>, settled: bool) -> Op
     })
 }
 
+/// A time as clients say it: a timestamp, or a number.
+fn ms_since_1970(time: &Value<'_>) -> Option<u64> {
+    match *time {
+        Value::Timestamp(Timestamp(ms)) | Value::Long(ms) => u64::try_from(ms).ok(),
+        Value::Ulong(ms) => Some(ms),
+        _ => None,
+    }
+}
+
 /// What is added to a message.
 #[derive(Clone)]
 pub(super) struct Added {
-    headers: Arc<[(Name, leveret_model::Value)]>,
+    headers: Arc<[AddedHeader]>,
     failed: bool,
+    /// When it is to be tried again.
+    due_ms: Option<u64>,
     /// What memory is charged while it waits for the end of a transaction.
     _charge: Option<Arc<Charge>>,
 }
@@ -166,10 +180,14 @@ impl Added {
         let headers = annotations.map().iter().filter_map(|(key, value)| {
             let Value::Symbol(key) = key else { return None };
             let name = Name::new(key.as_str().as_bytes()).ok().filter(|name| name.starts_with(b"x-"))?;
-            Some((name, model_value(&value)))
+            let mut exact = Vec::new();
+            write::put(&mut exact, value);
+            let exact = Some(Exact { protocol: FORM.protocol(), bytes: exact.into() });
+            Some(AddedHeader { name, value: model_value(&value), exact })
         });
         let failed = modified.delivery_failed == Some(true);
-        let added = Self { headers: headers.collect(), failed, _charge: None };
+        let due_ms = annotations.get(DELIVERY_TIME).and_then(|time| ms_since_1970(&time));
+        let added = Self { headers: headers.collect(), failed, due_ms, _charge: None };
         Some(added).filter(|added| failed || !added.headers.is_empty())
     }
 
@@ -186,7 +204,8 @@ impl Added {
 
     /// Adds it to a delivery that is not settled yet.
     pub(super) fn put(&self, client: &mut Client, channel: u16, tag: u64) {
-        client.annotate(channel, tag, &self.headers, self.failed);
+        let Self { headers, failed, due_ms, .. } = self;
+        client.annotate(channel, tag, Remark { headers, failed: *failed, due_ms: *due_ms });
     }
 }
 
@@ -329,8 +348,9 @@ mod tests {
     #[test]
     fn what_waits_for_a_transaction_is_charged_once_for_all_that_have_it() {
         let account = Arc::new(MemoryAccount::new(100));
-        let header = (Name::from_static("x-a"), leveret_model::Value::Text("text".into()));
-        let added = Added { headers: [header].into(), failed: false, _charge: None };
+        let value = leveret_model::Value::Text("text".into());
+        let header = AddedHeader { name: Name::from_static("x-a"), value, exact: None };
+        let added = Added { headers: [header].into(), failed: false, due_ms: None, _charge: None };
         let bytes = added.bytes();
         let others = vec![added.charged(&account); 3];
         assert_eq!((account.bytes(), bytes > 7), (bytes as u64, true));
