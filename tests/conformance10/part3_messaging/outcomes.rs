@@ -1,7 +1,58 @@
 //! What outcomes say besides, and what becomes of messages that get none.
 
 use super::*;
-use leveret_amqp10::types::{ListBuilder, Timestamp, Uuid};
+use leveret_amqp10::{
+    performatives::Close,
+    types::{ListBuilder, Timestamp, Uuid},
+};
+
+/// The next message on link 0, given credit for it.
+fn next(peer: &mut Peer) -> Vec<u8> {
+    peer.say(0, &credit(0, 0, 1));
+    loop {
+        let came = peer.frame();
+        match came.read() {
+            (Performative::Transfer(_), payload) => return payload.to_vec(),
+            // Whether the link is active.
+            (Performative::Flow(_), _) => {}
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// 3.5.3, default-outcome: what is not settled when its link is detached is released, which counts as no failure.
+/// With its session or its connection it counts as one, as in RabbitMQ's quorum queues.
+#[test]
+fn a_detach_is_no_failure_and_the_end_of_a_session_is_one() {
+    with_bystander(|broker| {
+        for arguments in [&[][..], QUORUM] {
+            let mut both = Both::new(broker, arguments);
+            both.accepted(&message(b"m"));
+            let address = queue_address(&both.queue);
+            let mut counts = Vec::new();
+            for over in ["link", "link", "session", "connection", "link"] {
+                let mut reader = Peer::begun(broker);
+                reader.attach(0, &receiver(0, "r", source(&address)));
+                counts.push(header_of(&next(&mut reader)).delivery_count.unwrap());
+                match over {
+                    "link" => {
+                        reader.say(0, &Detach { handle: 0, closed: true, error: None });
+                        awaited!(reader, Detach);
+                    }
+                    "session" => {
+                        reader.say(0, &End::default());
+                        awaited!(reader, End);
+                    }
+                    _ => {
+                        reader.say(0, &Close::default());
+                        awaited!(reader, Close);
+                    }
+                }
+            }
+            assert_eq!(counts, [0, 0, 0, 1, 2], "{arguments:?}");
+        }
+    });
+}
 
 /// 2.7.3, max-message-size: a message that is too large for one receiver is there for others.
 #[test]

@@ -405,12 +405,14 @@ impl Connection {
             let transactions = &mut self.transactions;
             transactions.forget_link(channel, handle);
             let tags = session.sent.take_link(handle, |id| transactions.holds(channel, id));
+            // With its link alone it is released, as the source's default outcome says.
+            let failed = matches!(over, Some(Over::Session | Over::Connection));
             if kept.is_some() && over.is_some() && tags.len() <= DELIVERIES_MAX {
                 unsettled = self.hold(channel, &tags, link.resuming.take(), router).map(Unsettled::Sent);
             } else {
                 for tag in tags {
                     // It was delivered on this channel, and is settled nowhere else.
-                    let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed: true });
+                    let _ = open.client.settle(channel, tag, false, Settle::Requeue { failed });
                 }
             }
             if let Some(open) = &mut self.open {

@@ -500,6 +500,9 @@ impl Connection {
         self.suspend_all(None, router);
         if let Some(mut open) = self.open.take() {
             open.presence.end();
+            for (channel, session) in &open.sessions {
+                session.sent.fail(&mut open.client, *channel);
+            }
             let wake: Arc<dyn Wake> = self.wake.clone();
             router.forget(&wake);
             open.client.close(router);

@@ -139,6 +139,9 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         open.place.close_channel(channel);
         let session = open.sessions.remove(&channel);
+        if let Some(session) = &session {
+            session.sent.fail(&mut open.client, channel);
+        }
         open.client.close_channel(channel, router);
         open.client.tell_store();
         for made in session.into_iter().flat_map(|session| session.made.into_values()) {

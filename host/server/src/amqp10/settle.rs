@@ -115,6 +115,13 @@ impl Sent {
         taken
     }
 
+    /// Its session is over: what was not settled failed. Quorum queues count that themselves.
+    pub(super) fn fail(&self, client: &mut Client, channel: u16) {
+        for delivered in self.deliveries.iter().filter(|delivered| delivered.tag != 0) {
+            client.annotate(channel, delivered.tag, Remark { failed: true, ..Remark::default() });
+        }
+    }
+
     /// The number of a delivery by the broker's.
     pub(super) fn id_of(&self, tag: u64) -> Option<u32> {
         self.deliveries.iter().find(|delivered| delivered.tag == tag).map(|delivered| delivered.id)

@@ -124,7 +124,7 @@ impl Open {
             return session.sent.put_back(delivered);
         }
         // With its link it would have gone back as one that was not settled.
-        let outcome = Settle::Requeue { failed: retirement.is_to_be_told };
+        let outcome = Settle::Requeue { failed: false };
         // It was delivered on that channel.
         let _ = self.client.settle(channel, delivered.tag, false, outcome);
     }
