@@ -134,7 +134,7 @@ impl After {
                 Ok(emitting) => self.emitting.extend(emitting.map(|emitting| (message, emitting))),
                 // A letter that finds a queue full is gone; it is to come again.
                 Err(why) if origin.dead_lettered => lost.push((message, Published::Rejected(why))),
-                Err(why) => lost.push((message, Published::Full(why))),
+                Err(why) => lost.push((message, Published::Full(why.into()))),
             }
         }
         if !lost.is_empty() {

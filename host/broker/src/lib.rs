@@ -68,7 +68,7 @@ pub use names::{
     check_queue as check_queue_name, declared as declared_name, made_queue as made_queue_name,
     unbroken as unbroken_name,
 };
-pub use publish::{MESSAGE_HEAD_BYTES_MAX, Publish, Published, Publisher, Transaction};
+pub use publish::{MESSAGE_HEAD_BYTES_MAX, NoRoom, Publish, Published, Publisher, Transaction};
 pub use queue::{
     AddedHeader, DeadLetterCounts, DeadLettering, QueueCounts, QueueSettings, QueueSpec, QueueStatus, Settle,
     header_bytes,

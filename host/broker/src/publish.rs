@@ -17,7 +17,7 @@ mod outcome;
 mod transaction;
 mod writing;
 
-pub use outcome::Published;
+pub use outcome::{NoRoom, Published};
 pub use transaction::Transaction;
 
 pub(crate) use outcome::published;
@@ -46,9 +46,6 @@ use leveret_model::{MessageView, MoreKeys, Name, Refusal};
 
 /// The most bytes a message's exchange, routing key and properties may have together.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Why a message is not accepted that a queue has no room for.
-const QUEUE_FULL: &str = "a queue is full";
 
 /// A message to publish.
 #[derive(Clone, Copy, Debug)]
@@ -552,11 +549,13 @@ impl Scratch {
         if self.notes.refused.is_empty() {
             return;
         }
-        let reason: Arc<str> = Arc::from(QUEUE_FULL);
         let mut refused = core::mem::take(&mut self.notes.refused);
-        refused.sort_unstable();
-        for times in refused.chunk_by(|a, b| a == b) {
-            let Some(message) = times.first().copied() else { continue };
+        // Of several queues the first one is told.
+        refused.sort_by_key(|(message, _)| *message);
+        let mut last: Option<NoRoom> = None;
+        for times in refused.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((message, queue)) = times.first() else { continue };
+            let message = *message;
             // Nor may it be held again with each try.
             let is_elsewhere = self.stage.taken_by(message) > times.len() || self.after.holds(message);
             if batch.sender.is_some() && is_elsewhere {
@@ -564,7 +563,11 @@ impl Scratch {
                 let exchange = Name::cut(exchange.unwrap_or_default());
                 batch.vhost.later.lost(Why::QueueFull, &exchange, times.len() as u64);
             } else if let Some(outcome) = batch.outcomes.get_mut(batch.before + message as usize) {
-                *outcome = Published::Full(reason.clone());
+                let no_room = match last.take() {
+                    Some(last) if last.queue.as_ref() == Some(queue) => last,
+                    _ => NoRoom::in_queue(queue),
+                };
+                *outcome = Published::Full(last.insert(no_room).clone());
             }
         }
         refused.clear();

@@ -5,7 +5,7 @@ mod kit;
 
 use kit::{Connection, delayed, exchange, message};
 use leveret_broker::{
-    BindTo, ExchangeSpec, Published,
+    BindTo, ExchangeSpec, NoRoom, Published,
     later::{EMISSIONS_MAX, OUTBOX_LIMITS, TIMER_PAUSE_MS_MIN},
 };
 use leveret_model::{Table, Value};
@@ -42,7 +42,7 @@ fn what_finds_no_room_for_what_it_emits_is_not_accepted_and_leaves_nothing() {
     let accepted = (0..20).take_while(|_| c.publish("x", "k", "1") == Published::Routed).count() as u64;
     assert_eq!(accepted, half / 10_000, "half of the room for one that emits");
     let refused = c.publish("x", "k", "2");
-    let Published::Full(why) = &refused else { panic!("{refused:?}") };
+    let Published::Full(NoRoom { why, queue: None }) = &refused else { panic!("{refused:?}") };
     assert!(why.contains("plugin 'x'") && why.contains("100000"), "{why}");
     assert_eq!(c.router.memory.lock().unwrap().no_room, [why.to_string(), why.to_string()]);
     assert_eq!(c.drain_bodies("q").len() as u64, accepted, "and what was refused is in no queue");

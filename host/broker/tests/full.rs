@@ -4,7 +4,7 @@
 mod kit;
 
 use kit::{Connection, delayed, exchange, name, queue, text};
-use leveret_broker::{BindTo, ExchangeSpec, Published, QueueSpec, later::RELEASE_TRIES_MAX};
+use leveret_broker::{BindTo, ExchangeSpec, NoRoom, Published, QueueSpec, later::RELEASE_TRIES_MAX};
 use leveret_model::{Table, Value};
 
 /// A queue `full` with room for one message, which has one.
@@ -17,7 +17,9 @@ fn full(c: &mut Connection) {
     .collect();
     c.vhost.declare_queue(QueueSpec { arguments, ..queue("full") }, c.id).unwrap();
     assert_eq!(c.publish("", "full", "first"), Published::Routed);
-    assert!(matches!(c.publish("", "full", "too many"), Published::Full(_)));
+    let why = "queue 'full' exceeded maximum length".into();
+    let told = Published::Full(NoRoom { why, queue: Some(name("full")) });
+    assert_eq!(c.publish("", "full", "too many"), told);
 }
 
 #[test]

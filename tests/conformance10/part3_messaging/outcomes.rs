@@ -5,6 +5,7 @@ use leveret_amqp10::{
     performatives::Close,
     types::{ListBuilder, Timestamp, Uuid},
 };
+use leveret_testkit::wire::Arguments;
 
 /// The next message on link 0, given credit for it.
 fn next(peer: &mut Peer) -> Vec<u8> {
@@ -81,6 +82,36 @@ fn a_message_that_is_too_large_for_one_is_for_others() {
     });
 }
 
+/// 3.4.3: who is refused because of a queue that is full is told which one, in RabbitMQ's words.
+#[test]
+fn a_rejection_says_which_queue_is_full() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        for kind in ["classic", "quorum"] {
+            let arguments = Arguments::new().short_string("x-queue-type").octet(b'S').long_string(kind);
+            let arguments = arguments.short_string("x-overflow").octet(b'S').long_string("reject-publish");
+            let arguments = arguments.short_string("x-max-length").octet(b'l').long_long(1).into_bytes();
+            let queue = other.declare(|declare| declare.long_string(arguments));
+            let mut peer = Peer::begun(broker);
+            peer.attach(0, &sender(0, "s", target(&queue_address(&queue))));
+            peer.transfer(0, &transfer(0, 0, b"0"), &message(b"m"));
+            awaited!(peer, Disposition, it => assert!(matches!(it.state, Some(DeliveryState::Accepted(_)))));
+            peer.transfer(0, &transfer(0, 1, b"1"), &message(b"m"));
+            awaited!(peer, Disposition, it => {
+                let Some(DeliveryState::Rejected(Rejected { error: Some(error) })) = it.state else {
+                    panic!("{it:?}")
+                };
+                assert_eq!(error.condition.as_str(), "amqp:resource-limit-exceeded");
+                let words = format!("queue '{queue}' exceeded maximum length");
+                assert_eq!(error.description, Some(&words[..]));
+                let info = error.info.unwrap();
+                assert_eq!(info.get("queue"), Some(Value::String(&queue)));
+                assert_eq!(info.get("reason"), Some(Value::Symbol(Symbol::from_static("maxlen"))));
+            });
+        }
+    });
+}
+
 /// RabbitMQ's delayed retry: `modified` may say when a message is to be tried again.
 #[test]
 fn modified_may_say_when_a_message_is_tried_again() {
@@ -107,6 +138,22 @@ fn modified_may_say_when_a_message_is_tried_again() {
             let (_, came) = both.receive();
             assert!(came.ends_with(b"other"));
         }
+    });
+}
+
+/// 2.6.12: of a message that was settled when it was sent nobody hears but by the end of its link, which names it.
+#[test]
+fn a_link_that_ends_because_of_a_settled_message_names_it() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        peer.attach(0, &sender(0, "anywhere", Target::default()));
+        let settled = Transfer { settled: Some(true), ..transfer(0, 0, b"its tag") };
+        peer.transfer(0, &settled, &message(b"m"));
+        awaited!(peer, Detach, it => {
+            let error = it.error.unwrap();
+            assert_eq!(error.condition.as_str(), "amqp:precondition-failed");
+            assert_eq!(error.info.unwrap().get("delivery-tag"), Some(Value::Binary(b"its tag")));
+        });
     });
 }
 

@@ -10,7 +10,7 @@ use crate::{
     dead_letter::DeadLetters,
     origin::Origin,
     port::{HoldId, Router, Wake},
-    publish::{Publish, Published, Publisher},
+    publish::{NoRoom, Publish, Published, Publisher},
     relief::Relief,
     store::Ranges,
     vhost::Vhost,
@@ -263,7 +263,7 @@ impl Later {
                     } += 1;
                     continue;
                 }
-                Some(Published::Rejected(reason) | Published::Full(reason)) => {
+                Some(Published::Rejected(reason) | Published::Full(NoRoom { why: reason, .. })) => {
                     emission.tries += 1;
                     emission.waits = false;
                     at.0 = now_ms.saturating_add(self.retry_after_ms(emission.tries));

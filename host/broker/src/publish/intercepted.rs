@@ -265,7 +265,7 @@ fn keep_of_dropped(
     let room = run.vhost.room_for((origin, Fate::Dropped), effects.iter().map(|effects| &**effects));
     let mut emitting = match room {
         Ok(room) => room.unwrap_or_else(|| Emitting::new(origin, 0)),
-        Err(why) => return Published::Full(why),
+        Err(why) => return Published::Full(why.into()),
     };
     let kept = store::keep(&*run.vhost.store, effects, (Fate::Dropped, &view), &mut deeds);
     run.vhost.perform_with(&mut deeds, &mut emitting, now_ms);

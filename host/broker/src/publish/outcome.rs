@@ -2,8 +2,8 @@
 
 use super::checks::failed;
 use crate::{port::Fate, walk::Walked};
-use alloc::sync::Arc;
-use leveret_model::Refusal;
+use alloc::{format, sync::Arc};
+use leveret_model::{Name, Refusal};
 
 /// What became of a published message.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,10 +22,33 @@ pub enum Published {
     /// Not accepted, because a queue has no room for it and says so, or there is none for what a type emits or enqueues because
     /// of it: to its publisher the same again. Of what the broker
     /// publishes only where no other queue took it, which would get it once more with another try.
-    Full(Arc<str>),
+    Full(NoRoom),
     /// The publish is an error of its channel. Whatever else the batch has from that channel
     /// after it went nowhere, and has the same outcome.
     Refused(Refusal),
+}
+
+/// Where there is no room for a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NoRoom {
+    /// For people to read.
+    pub why: Arc<str>,
+    /// The queue that is full, the first one of several; `None` where it is no queue, or none that the message goes to.
+    pub queue: Option<Name>,
+}
+
+impl NoRoom {
+    /// A queue is full; in RabbitMQ's words.
+    pub(crate) fn in_queue(queue: &Name) -> Self {
+        let why = format!("queue '{}' exceeded maximum length", queue.to_text());
+        Self { why: why.into(), queue: Some(queue.clone()) }
+    }
+}
+
+impl From<Arc<str>> for NoRoom {
+    fn from(why: Arc<str>) -> Self {
+        Self { why, queue: None }
+    }
 }
 
 impl Published {

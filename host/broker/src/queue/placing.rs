@@ -8,7 +8,7 @@ use crate::{
     store::{Durability, Target},
 };
 use alloc::{sync::Arc, vec::Vec};
-use leveret_model::MessageView;
+use leveret_model::{MessageView, Name};
 
 /// A message of a batch, by its place there, in a queue.
 pub(crate) struct Placed {
@@ -21,8 +21,8 @@ pub(crate) struct Placed {
 pub(crate) struct Notes {
     /// What is to be written, and where it is.
     pub(crate) placing: Placing,
-    /// The members that a queue did not accept, since it is full.
-    pub(crate) refused: Vec<u32>,
+    /// The members that a queue did not accept, since it is full, and that queue.
+    pub(crate) refused: Vec<(u32, Name)>,
     /// What the store is to be told of messages that had to go.
     pub(crate) progress: Progress,
     /// What died, and where, for whoever publishes to send on.

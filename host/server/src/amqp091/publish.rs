@@ -5,7 +5,7 @@ use super::{Connection, confirms::Run, replies::REPLY_TO_FLAG};
 use crate::traffic::count_publish;
 use leveret_amqp091::{Publish, Session, form::FORM};
 use leveret_broker::{
-    Published,
+    NoRoom, Published,
     port::{Router, Wake},
 };
 use leveret_model::{MessageView, MoreKeys, PublisherIdentity, Refusal};
@@ -233,7 +233,9 @@ impl Connection {
                     }
                     None
                 }
-                Published::Rejected(reason) | Published::Unavailable(reason) | Published::Full(reason) => {
+                Published::Rejected(reason)
+                | Published::Unavailable(reason)
+                | Published::Full(NoRoom { why: reason, .. }) => {
                     if sequence.is_none() {
                         self.publishing.lost.add(&reason);
                     }

@@ -14,6 +14,7 @@ use leveret_amqp10::{
     types::{MapBuilder, Symbol},
 };
 use leveret_broker::store::Written;
+use leveret_model::Name;
 use std::{collections::VecDeque, sync::Arc};
 
 /// The outcomes of a connection that are not told yet.
@@ -55,6 +56,7 @@ impl Outcome {
                     condition: Condition::TransactionRollback,
                     description: "the transaction could not be written".to_owned(),
                     reason: None,
+                    queue: None,
                 }));
             }
             Self::Released | Self::Rejected(_) => {}
@@ -67,8 +69,10 @@ impl Outcome {
 pub(super) struct Why {
     pub(super) condition: Condition,
     pub(super) description: String,
-    /// What is told besides, by name; values are symbols.
+    /// The same for programs.
     pub(super) reason: Option<&'static str>,
+    /// The queue that did not accept it.
+    pub(super) queue: Option<Name>,
 }
 
 /// Deliveries of a session that follow each other and have the same outcome.
@@ -98,6 +102,10 @@ impl Run {
             Outcome::Accepted | Outcome::Committed => Accepted {}.into(),
             Outcome::Released => Released {}.into(),
             Outcome::Rejected(why) => {
+                let queue = why.queue.as_ref().and_then(|queue| str::from_utf8(queue).ok());
+                if let Some(queue) = queue {
+                    info.push(Symbol::from_static("queue"), queue);
+                }
                 if let Some(reason) = why.reason.and_then(Symbol::new) {
                     info.push(Symbol::from_static("reason"), reason);
                 }

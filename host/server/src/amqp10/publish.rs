@@ -16,15 +16,17 @@ use super::{
 use crate::{acting::Acting, traffic::count_publish};
 use leveret_amqp10::{
     Condition,
+    composite::Fields,
     connection::Delivery,
     form::{FORM, Kept, address::Address, large::FAR},
     message::Message,
     messaging::{DeliveryState, MESSAGE_FORMAT},
     performatives::{Error, ReceiverSettleMode},
     refusal::condition,
+    types::{MapBuilder, Symbol},
 };
 use leveret_broker::{
-    Publish, Published,
+    NoRoom, Publish, Published,
     port::{Router, Wake},
     traffic::ChannelTraffic,
 };
@@ -37,6 +39,8 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 pub(super) const BATCH_MAX: usize = 1024;
 /// The credit of a client that sends; renewed at the half.
 pub(super) const CREDIT: u32 = 1000;
+/// Which message a link is detached for.
+const DELIVERY_TAG: Symbol<'static> = Symbol::from_static("delivery-tag");
 /// With more dead letters of its own a connection publishes more slowly.
 const LETTERS_WAITING_MAX: usize = 4096;
 
@@ -218,12 +222,14 @@ pub(super) struct Denied {
     why: Why,
     /// Its link goes too.
     detaches: bool,
+    /// What its sender calls it, where that is known here.
+    tag: Option<Box<[u8]>>,
 }
 
 impl Denied {
     pub(super) fn new(condition: Condition, description: impl Into<String>) -> Self {
-        let why = Why { condition, description: description.into(), reason: None };
-        Self { why, detaches: false }
+        let why = Why { condition, description: description.into(), reason: None, queue: None };
+        Self { why, detaches: false, tag: None }
     }
 }
 
@@ -384,12 +390,17 @@ impl Connection {
     /// What became of a message.
     fn answer(&mut self, answer: Answer, token: u64, published: Published, router: &mut dyn Router) {
         let why = |condition, description: String, reason| {
-            Outcome::Rejected(Box::new(Why { condition, description, reason }))
+            Outcome::Rejected(Box::new(Why { condition, description, reason, queue: None }))
         };
         let outcome = match published {
             Published::Routed | Published::Dropped => Outcome::Accepted,
             Published::Unroutable => Outcome::Released,
-            Published::Full(text) => why(Condition::ResourceLimitExceeded, text.to_string(), Some("maxlen")),
+            Published::Full(NoRoom { why, queue }) => Outcome::Rejected(Box::new(Why {
+                condition: Condition::ResourceLimitExceeded,
+                description: why.to_string(),
+                reason: Some("maxlen"),
+                queue,
+            })),
             Published::Rejected(text) => why(Condition::PreconditionFailed, text.to_string(), None),
             Published::Unavailable(text) => {
                 why(Condition::PreconditionFailed, text.to_string(), Some("unavailable"))
@@ -409,7 +420,7 @@ impl Connection {
                 let (channel, second) = (answer.channel, answer.second);
                 self.outcomes.put(Run { channel, token, ids, outcome, second });
             }
-            (true, Outcome::Rejected(why)) => self.detach(&answer, &why, router),
+            (true, Outcome::Rejected(why)) => self.detach(&answer, &why, None, router),
             (true, _) => {}
         }
     }
@@ -434,12 +445,18 @@ impl Connection {
             self.outcomes.settle(&mut self.protocol);
         }
         if detaches {
-            self.detach(&answer, &denied.why, router);
+            self.detach(&answer, &denied.why, denied.tag.as_deref(), router);
         }
     }
 
-    fn detach(&mut self, answer: &Answer, why: &Why, router: &mut dyn Router) {
-        let error = Error::new(why.condition, &why.description);
+    /// Detaches a link because of a message; one that was settled when it came is named, if its tag is known.
+    fn detach(&mut self, answer: &Answer, why: &Why, tag: Option<&[u8]>, router: &mut dyn Router) {
+        let mut info = MapBuilder::new();
+        if let Some(tag) = tag.filter(|_| answer.settled) {
+            info.push(DELIVERY_TAG, tag);
+        }
+        let info = if info.view().is_empty() { None } else { Fields::new(info.view()) };
+        let error = Error { info, ..Error::new(why.condition, &why.description) };
         self.protocol.detach(answer.channel, answer.handle, true, Some(&error));
         self.on_detached(answer.channel, answer.handle, router);
     }
@@ -481,20 +498,23 @@ impl Open {
     #[allow(clippy::result_large_err, reason = "it is rare, and dealt with at once")]
     fn receive<'b>(&mut self, delivery: Delivery<'b>) -> Result<Option<Incoming<'b>>, (Answer, Denied)> {
         let Some((answer, to)) = self.answer_for(&delivery) else { return Ok(None) };
+        let named = |denied, tag: &[u8]| (answer, Denied { tag: Some(tag.into()), ..denied });
         if delivery.message_format != MESSAGE_FORMAT {
             let text = format!("message-format {} is not known", delivery.message_format);
-            return Err((answer, Denied::new(Condition::NotImplemented, text)));
+            return Err(named(Denied::new(Condition::NotImplemented, text), &delivery.tag));
         }
         let kept = Kept::of(&delivery.message)
-            .map_err(|error| (answer, Denied::new(Condition::DecodeError, error.to_string())))?;
+            .map_err(|error| named(Denied::new(Condition::DecodeError, error.to_string()), &delivery.tag))?;
         let to = match to {
             To::Node(node) => node,
-            To::Anywhere => self.addressed(&delivery.message).map_err(|denied| (answer, denied))?,
+            To::Anywhere => {
+                self.addressed(&delivery.message).map_err(|denied| named(denied, &delivery.tag))?
+            }
         };
         let mut incoming = Incoming::new(answer, to, Body::Near(kept, delivery.message));
         match self.look_at(&incoming) {
             Ok(more_keys) => incoming.more_keys = more_keys,
-            Err(denied) => return Err((answer, denied)),
+            Err(denied) => return Err(named(denied, &delivery.tag)),
         }
         Ok(Some(incoming))
     }

@@ -251,7 +251,7 @@ impl Connection {
     }
 
     fn refuse_request(&mut self, asked: Asked, condition: Condition, text: &str) {
-        let why = Why { condition, description: text.to_owned(), reason: None };
+        let why = Why { condition, description: text.to_owned(), reason: None, queue: None };
         self.answer_discharge(asked, Outcome::Rejected(Box::new(why)), None);
     }
 

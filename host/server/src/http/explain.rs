@@ -16,7 +16,7 @@ use crate::explainer::{Question, Recalled};
 use axum::{Json, extract::State};
 use leveret_amqp091::{form::FORM, properties::MessageProperties};
 use leveret_broker::{
-    Explanation, Published,
+    Explanation, NoRoom, Published,
     exchange::{Binding, Destination},
     explain::{Asked, AskedInterceptor, AskedPlugin, Said, SaidInterceptor, Standing, Step, Wanted},
 };
@@ -84,9 +84,11 @@ fn describe(explained: &Explanation, recalled: &Recalled) -> ExplanationJson {
         Some(Published::Routed) => ("routed", None),
         Some(Published::Dropped) => ("dropped", None),
         Some(Published::Unroutable) => ("unroutable", None),
-        Some(Published::Rejected(reason) | Published::Unavailable(reason) | Published::Full(reason)) => {
-            ("rejected", Some(reason.to_string()))
-        }
+        Some(
+            Published::Rejected(reason)
+            | Published::Unavailable(reason)
+            | Published::Full(NoRoom { why: reason, .. }),
+        ) => ("rejected", Some(reason.to_string())),
         Some(Published::Refused(refusal)) => ("refused", Some(refusal.to_string())),
     };
     let holds = explained.holds.iter();

@@ -15,7 +15,7 @@ use crate::{conversion, store::DiskStore};
 use axum::{Extension, Json, extract::State};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_amqp091::{form::FORM, properties::Properties};
-use leveret_broker::{Client, Publish, Published, Publisher, Receipt, Settle, port::Wake};
+use leveret_broker::{Client, NoRoom, Publish, Published, Publisher, Receipt, Settle, port::Wake};
 use leveret_model::{MessageView, Name, Property, PublisherIdentity, Refusal, Stub};
 use leveret_plugin::Worker as PluginWorker;
 use serde_json::{Map, Value, json};
@@ -113,7 +113,7 @@ pub(super) async fn publish(
     match outcome {
         Published::Routed => Ok(Json(json!({ "routed": true }))),
         Published::Unroutable | Published::Dropped => Ok(Json(json!({ "routed": false }))),
-        Published::Rejected(why) | Published::Unavailable(why) | Published::Full(why) => {
+        Published::Rejected(why) | Published::Unavailable(why) | Published::Full(NoRoom { why, .. }) => {
             Err(ApiError::BadRequest(format!("rejected: {why}")))
         }
         Published::Refused(refusal) => Err(refusal.into()),

@@ -8,7 +8,7 @@ use super::{
 use crate::http::{arguments, explain::message, json::explain::ExplainRequest};
 use anyhow::{anyhow, bail};
 use clap::Args;
-use leveret_broker::{Published, explain::Said, port::Router as _};
+use leveret_broker::{NoRoom, Published, explain::Said, port::Router as _};
 use leveret_model::{Name, Refusal, Table};
 use leveret_plugin::{LoadReport, MEMO_BYTES_MAX};
 use serde_json::{Map, Value};
@@ -175,9 +175,9 @@ fn fate(trial: &mut Trial, case: &MessageCase) -> anyhow::Result<Fate> {
                 });
             Fate::Drop(reasons.last().unwrap_or_default().to_owned())
         }
-        Published::Rejected(reason) | Published::Unavailable(reason) | Published::Full(reason) => {
-            Fate::Reject(reason.to_string())
-        }
+        Published::Rejected(reason)
+        | Published::Unavailable(reason)
+        | Published::Full(NoRoom { why: reason, .. }) => Fate::Reject(reason.to_string()),
         Published::Refused(refusal) => Fate::Reject(refusal.to_string()),
     })
 }
