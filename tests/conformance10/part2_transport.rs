@@ -167,6 +167,7 @@ fn links_lead_to_what_there_is() {
 }
 
 /// 2.6.7: no more is sent than there is credit for, and what is left of it is given up when the client wants that.
+/// It is told how many messages wait.
 #[test]
 fn credit_is_kept_and_drained() {
     with_bystander(|broker| {
@@ -188,13 +189,16 @@ fn credit_is_kept_and_drained() {
         }
         // Nothing more comes, whatever is said meanwhile.
         peer.say(0, &Flow { echo: true, ..credit(1, 2, 0) });
-        awaited!(peer, Flow, it => assert_eq!((it.delivery_count, it.link_credit), (Some(2), Some(0))));
+        awaited!(peer, Flow, it => {
+            assert_eq!((it.delivery_count, it.link_credit, it.available), (Some(2), Some(0), Some(3)));
+        });
         peer.say(0, &Flow { drain: true, ..credit(1, 2, 10) });
         for id in 2..5 {
             awaited!(peer, Transfer, it => assert_eq!(it.delivery_id, Some(id)));
         }
         awaited!(peer, Flow, it => {
             assert_eq!((it.delivery_count, it.link_credit, it.drain), (Some(12), Some(0), true));
+            assert_eq!(it.available, Some(0));
         });
     });
 }

@@ -264,13 +264,16 @@ fn answer(connection: &mut Connection, event: &connection::Event<'_>) {
             connection.attached(*channel, attach.handle, &attached);
             connection.grant(*channel, attach.handle, 2);
         }
-        Event::Credit { channel, handle, drain, .. } => {
+        Event::Credit { channel, handle, drain, echo, .. } => {
             let message: &[&[u8]] = &[&[b'm'; 300], &[b'n'; 400]];
             let tag = DeliveryTag::new(b"tag").expect("a tag");
             let delivery = Outgoing { tag, message_format: 0, settled: true, message };
             let _ = connection.deliver(*channel, *handle, &delivery);
             if *drain {
-                connection.drained(*channel, *handle);
+                connection.drained(*channel, *handle, None);
+            }
+            if *echo {
+                connection.tell(*channel, *handle, Some(1));
             }
         }
         _ => {}

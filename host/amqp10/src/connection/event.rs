@@ -98,6 +98,8 @@ pub enum Event<'b> {
         credit: u32,
         /// Whether what is not sent at once is to be given up ([`super::Connection::drained`]).
         drain: bool,
+        /// Whether it wants to be told the state of the link ([`super::Connection::tell`]).
+        echo: bool,
         /// What else it says.
         properties: Option<Fields<'b>>,
     },

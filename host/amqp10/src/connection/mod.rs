@@ -79,7 +79,7 @@ enum Step<'b> {
 /// An event that did not come of the bytes at hand.
 #[derive(Clone, Copy, Debug)]
 enum Notice {
-    Credit(u16, u32),
+    Credit { channel: u16, handle: u32, echo: bool },
     Window(u16),
     Detached { channel: u16, handle: u32, closed: bool },
     Ended(u16),
@@ -155,10 +155,10 @@ impl Connection {
                 }
                 Notice::Ended(channel) => Event::Ended { channel },
                 Notice::Closed => Event::Closed,
-                Notice::Credit(channel, handle) => match self.link(channel, handle) {
+                Notice::Credit { channel, handle, echo } => match self.link(channel, handle) {
                     Some(link) => {
                         let (credit, drain) = (link.credit, link.drain);
-                        Event::Credit { channel, handle, credit, drain, properties: None }
+                        Event::Credit { channel, handle, credit, drain, echo, properties: None }
                     }
                     None => continue,
                 },

@@ -170,13 +170,15 @@ impl Connection {
             link.is_echo_wanted |= flow.echo;
             return Ok(None);
         }
+        if link.role == Role::Sender {
+            let (credit, drain, echo, properties) = (link.credit, link.drain, flow.echo, flow.properties);
+            return Ok(Some(Event::Credit { channel, handle, credit, drain, echo, properties }));
+        }
         if flow.echo {
             link.put_state(handle, &mut answer);
             frame::put_performative(&mut self.output, channel, &answer);
         }
-        let (credit, drain, properties) = (link.credit, link.drain, flow.properties);
-        let is_sender = link.role == Role::Sender;
-        Ok(is_sender.then_some(Event::Credit { channel, handle, credit, drain, properties }))
+        Ok(None)
     }
 
     /// Transfer (2.7.5). Of the session: window-violation, unattached-handle, invalid-field for a delivery-id that is

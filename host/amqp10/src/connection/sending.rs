@@ -98,12 +98,14 @@ impl Connection {
             self.notices.push_back(Notice::Detached { channel, handle, closed });
             return;
         }
-        if link.is_echo_wanted {
+        let echo = link.is_echo_wanted;
+        if link.role == Role::Sender {
+            if link.credit > 0 || link.drain || echo {
+                self.notices.push_back(Notice::Credit { channel, handle, echo });
+            }
+        } else if echo {
             link.put_state(handle, &mut state);
             frame::put_performative(&mut self.output, channel, &state);
-        }
-        if link.role == Role::Sender && (link.credit > 0 || link.drain) {
-            self.notices.push_back(Notice::Credit(channel, handle));
         }
     }
 
@@ -130,14 +132,22 @@ impl Connection {
     pub fn grant(&mut self, channel: u16, handle: u32, credit: u32) {
         if let Some(link) = self.link_mut(channel, handle, Role::Receiver) {
             link.credit = link.credit.max(credit);
-            self.put_link_flow(channel, handle, None);
+            self.put_link_flow(channel, handle, None, None);
+        }
+    }
+
+    /// Tells the client the state of a link, and how many messages wait for it, where that is known (section 2.6.7).
+    /// Nothing happens if it is not attached for sending.
+    pub fn tell(&mut self, channel: u16, handle: u32, available: Option<u32>) {
+        if self.link_mut(channel, handle, Role::Sender).is_some() {
+            self.put_link_flow(channel, handle, available, None);
         }
     }
 
     /// Tells the client the state of a link with something more. Nothing happens if it is not attached for sending.
     pub fn tell_state(&mut self, channel: u16, handle: u32, properties: Fields<'_>) {
         if self.link_mut(channel, handle, Role::Sender).is_some() {
-            self.put_link_flow(channel, handle, Some(properties));
+            self.put_link_flow(channel, handle, None, Some(properties));
         }
     }
 
@@ -224,12 +234,12 @@ impl Connection {
     }
 
     /// Gives up what credit is left, where the client wants that and there is nothing more to send (section 2.6.7).
-    /// Nothing happens if it does not.
-    pub fn drained(&mut self, channel: u16, handle: u32) {
+    /// It is told how many messages wait all the same, where that is known. Nothing happens if it does not want that.
+    pub fn drained(&mut self, channel: u16, handle: u32, available: Option<u32>) {
         if let Some(link) = self.link_mut(channel, handle, Role::Sender).filter(|link| link.drain) {
             link.delivery_count = link.delivery_count.wrapping_add(link.credit);
             link.credit = 0;
-            self.put_link_flow(channel, handle, None);
+            self.put_link_flow(channel, handle, available, None);
         }
     }
 
@@ -255,10 +265,16 @@ impl Connection {
         (link.stage == Stage::Attached && link.role == role).then_some(link)
     }
 
-    fn put_link_flow(&mut self, channel: u16, handle: u32, properties: Option<Fields<'_>>) {
+    fn put_link_flow(
+        &mut self,
+        channel: u16,
+        handle: u32,
+        available: Option<u32>,
+        properties: Option<Fields<'_>>,
+    ) {
         let Some(session) = self.sessions.get(&channel) else { return };
         let Some(link) = session.links.get(&handle) else { return };
-        let mut flow = Flow { properties, ..session.flow() };
+        let mut flow = Flow { available, properties, ..session.flow() };
         link.put_state(handle, &mut flow);
         frame::put_performative(&mut self.output, channel, &flow);
     }

@@ -163,7 +163,8 @@ fn what_comes_before_an_attach_is_answered_counts() {
     peer.connection.attached(1, 0, &Attached::as_asked(&asked));
     peer.give(&[]);
     assert_eq!(peer.events(), ["credit 1/0 10"]);
-    assert_eq!(peer.said(), ["attach 1/0 later nowhere", "flow 1/0 count 0 credit 10 window 10 next 0, 0"]);
+    let flow = "flow 1/0 count 0 credit 10 available 3 window 10 next 0, 0";
+    assert_eq!(peer.said(), ["attach 1/0 later nowhere", flow]);
 }
 
 #[test]
@@ -335,10 +336,10 @@ fn credit_is_drained_when_there_is_nothing_to_send() {
     assert_eq!(peer.events(), ["credit 1/0 10 drain"]);
     assert_eq!(peer.connection.deliver(1, 0, &outgoing(&[b"x"])), Ok(0));
     peer.said();
-    peer.connection.drained(1, 0);
-    assert_eq!(peer.said(), ["flow 1/0 count 10 credit 0 drain window 10 next 0, 1"]);
+    peer.connection.drained(1, 0, Some(0));
+    assert_eq!(peer.said(), ["flow 1/0 count 10 credit 0 available 0 drain window 10 next 0, 1"]);
     peer.say(1, &Flow { next_incoming_id: Some(1), ..credit(10, 5) });
-    peer.connection.drained(1, 0);
+    peer.connection.drained(1, 0, Some(0));
     assert_eq!(peer.said().len(), 0, "nobody wants that any more");
     assert_eq!(peer.connection.credit(1, 0), 5);
 }

@@ -165,7 +165,10 @@ impl Peer {
                 }
                 format!("attach {channel}/{} {}", attach.handle, attach.name)
             }
-            Event::Credit { channel, handle, credit, drain, .. } => {
+            Event::Credit { channel, handle, credit, drain, echo, .. } => {
+                if *echo {
+                    self.connection.tell(*channel, *handle, Some(3));
+                }
                 format!("credit {channel}/{handle} {credit}{}", if *drain { " drain" } else { "" })
             }
             Event::Window { channel } => format!("window {channel}"),
@@ -243,7 +246,9 @@ fn short(channel: u16, performative: &Performative<'_>, payload: &[u8]) -> Strin
         Performative::Flow(flow) => {
             let link = flow.handle.map_or(String::new(), |handle| {
                 let (count, credit) = (flow.delivery_count.unwrap(), flow.link_credit.unwrap());
-                format!("/{handle} count {count} credit {credit}{}", if flow.drain { " drain" } else { "" })
+                let available = flow.available.map_or(String::new(), |count| format!(" available {count}"));
+                let drain = if flow.drain { " drain" } else { "" };
+                format!("/{handle} count {count} credit {credit}{available}{drain}")
             });
             let ids = (flow.next_incoming_id.unwrap(), flow.next_outgoing_id);
             format!("flow {channel}{link} window {} next {}, {}", flow.incoming_window, ids.0, ids.1)

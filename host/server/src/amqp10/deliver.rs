@@ -240,7 +240,7 @@ impl Connection {
                 return true;
             }
             open.client.grant(*channel, &link.tag, 0);
-            self.protocol.drained(*channel, *handle);
+            self.protocol.drained(*channel, *handle, open.available(*channel, *handle));
             false
         });
     }

@@ -8,7 +8,7 @@
 //! ends, as in RabbitMQ.
 
 use super::{
-    Connection, dynamic, management,
+    Connection, Open, dynamic, management,
     resuming::{Claimed, Kept, Sending, Told},
     settle::Sent,
     suspended::{DELIVERIES_MAX, Unsettled},
@@ -117,6 +117,15 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let (condition, extent) = (condition(&refusal), extent(&refusal));
         Self { condition, extent, text: refusal.to_string().into() }
+    }
+}
+
+impl Open {
+    /// How many messages wait for a link (section 2.6.7), about: as many as are ready in its queue.
+    pub(super) fn available(&self, channel: u16, handle: u32) -> Option<u32> {
+        let link = self.sessions.get(&channel)?.outgoing.get(&handle)?;
+        let ready = self.vhost.queue(&link.queue)?.status().messages;
+        Some(u32::try_from(ready).unwrap_or(u32::MAX))
     }
 }
 
@@ -326,8 +335,12 @@ impl Connection {
         self.protocol.attached(channel, attach.handle, &answer);
     }
 
-    /// What a client says of the credit of a link on which it receives.
-    pub(super) fn on_credit(&mut self, channel: u16, handle: u32, credit: u32, drain: bool) {
+    /// What a client says of the credit of a link on which it receives; with `echo` it wants to be told of the link.
+    pub(super) fn on_credit(&mut self, (channel, handle): (u16, u32), credit: u32, drain: bool, echo: bool) {
+        if echo {
+            let available = self.open.as_ref().and_then(|open| open.available(channel, handle));
+            self.protocol.tell(channel, handle, available);
+        }
         let Some(open) = &mut self.open else { return };
         let Some(session) = open.sessions.get_mut(&channel) else { return };
         let Some(link) = session.outgoing.get(&handle) else { return self.send_responses() };

@@ -279,8 +279,8 @@ impl Connection {
             Event::Open(open) => self.on_open(&open),
             Event::Began { channel } => self.on_began(channel),
             Event::Attach { channel, attach } => self.on_attach(channel, &attach, router),
-            Event::Credit { channel, handle, credit, drain, .. } => {
-                self.on_credit(channel, handle, credit, drain);
+            Event::Credit { channel, handle, credit, drain, echo, .. } => {
+                self.on_credit((channel, handle), credit, drain, echo);
             }
             Event::Aborted { channel, handle } => self.on_aborted(channel, handle),
             Event::Part(part) => self.on_part(part, router),
