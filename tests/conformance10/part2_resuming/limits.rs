@@ -166,3 +166,55 @@ fn a_link_whose_messages_have_become_too_large_is_detached() {
         wait_for(&mut other, &queue, 3);
     });
 }
+
+/// The next that is said of the credit of a link.
+fn credit_of(peer: &mut Peer, handle: u32) -> u32 {
+    loop {
+        match peer.frame().read().0 {
+            Performative::Flow(it) if it.handle == Some(handle) => return it.link_credit.unwrap(),
+            Performative::Attach(_) | Performative::Flow(_) | Performative::Disposition(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What is known of deliveries that their sender does not settle is charged to memory: with much of it there is no more
+/// credit, until they are settled.
+#[test]
+fn deliveries_that_are_not_settled_hold_up_who_sends() {
+    const LINKS: u32 = 150;
+    const EACH: u32 = 1000;
+    let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--memory-mib=16");
+    let broker = builder.argument("--memory-paging-percent=100").start();
+    let mut peer = Peer::begun(&broker);
+    let mut sent = 0;
+    for handle in 0..LINKS {
+        let name = format!("s{handle}");
+        // Nothing is bound there.
+        peer.say(0, &Attach { handle, name: &name, ..second("", "/exchanges/amq.fanout", None) });
+        let asked = Flow { delivery_count: None, link_credit: None, echo: true, ..credit(handle, 0, 0) };
+        peer.say(0, &Flow { next_outgoing_id: sent, ..asked });
+        if credit_of(&mut peer, handle) == 0 {
+            let (role, last) = (Role::Sender, Some(sent - 1));
+            peer.say(0, &Disposition { role, last, settled: true, ..Disposition::default() });
+            assert!(credit_of(&mut peer, handle) > 0);
+            return;
+        }
+        let mut out = Vec::new();
+        for id in sent..sent + EACH {
+            frame::put_frame(&mut out, AMQP, 0, |out| {
+                transfer(handle, id, &id.to_be_bytes()).encode(out);
+                out.extend(message(b"m"));
+            });
+        }
+        peer.send(&out);
+        sent += EACH;
+        let mut told = 0;
+        while told < EACH {
+            if let Performative::Disposition(it) = peer.frame().read().0 {
+                told += it.last.unwrap_or(it.first) - it.first + 1;
+            }
+        }
+    }
+    panic!("{sent} deliveries are kept");
+}

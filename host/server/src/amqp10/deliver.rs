@@ -222,7 +222,7 @@ impl Connection {
         if !self.scratch.unsent.is_empty() {
             self.give_back_unsent(router);
         }
-        self.kept.change(self.protocol.kept_bytes() + self.arriving.kept_bytes());
+        self.charge_kept();
         if !self.draining.is_empty() && !self.deliveries_wait {
             self.end_draining();
         }

@@ -154,7 +154,7 @@ pub struct Connection {
     is_closed_by_client: bool,
     /// The broker is being stopped.
     is_stopping: bool,
-    /// Parts of messages.
+    /// Parts of messages, and what is noted of those on links that can be resumed.
     kept: Charge,
 }
 
@@ -269,8 +269,14 @@ impl Connection {
             self.publish(batch, router);
         }
         self.end_settling(&mut settled, router);
-        self.kept.change(self.protocol.kept_bytes() + self.arriving.kept_bytes());
+        self.charge_kept();
         used
+    }
+
+    /// Charges memory for what is kept of messages, and of what is known of them.
+    fn charge_kept(&mut self) {
+        let of_messages = self.protocol.kept_bytes() + self.arriving.kept_bytes();
+        self.kept.change(of_messages + self.outcomes.tracked.kept_bytes());
     }
 
     fn handle_event(&mut self, event: Event<'_>, router: &mut dyn Router) {

@@ -378,6 +378,12 @@ impl Tracked {
         !self.orphans.is_empty()
     }
 
+    /// How many bytes of memory all that takes, about.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let known: usize = self.links.values().map(|link| link.received.len()).sum();
+        (known + self.deliveries.len() + self.orphans.len()) * DELIVERY_BYTES
+    }
+
     /// Whether there are deliveries whose outcomes are not told.
     pub(super) fn has_any(&self) -> bool {
         !self.deliveries.is_empty()
@@ -437,6 +443,22 @@ mod tests {
         tracked.on_told(&accepted((4, 5)));
         tracked.detach(AT, false);
         assert!(tracked.deliveries.is_empty());
+    }
+
+    #[test]
+    fn what_is_noted_is_counted_until_it_is_settled() {
+        let (mut tracked, _) = tracked();
+        let mut counted = Vec::new();
+        (0..4).for_each(|id| tracked.begin(AT, id, &[id as u8]));
+        counted.push(tracked.kept_bytes());
+        tracked.on_told(&accepted((0, 3)));
+        counted.push(tracked.kept_bytes());
+        tracked.on_settled(AT.0, (0, 2));
+        counted.push(tracked.kept_bytes());
+        tracked.detach(AT, true);
+        counted.push(tracked.kept_bytes());
+        // Once for the link, which may be suspended with it, and once for where it is.
+        assert_eq!(counted, [8, 8, 2, 0].map(|places| places * DELIVERY_BYTES));
     }
 
     #[test]
