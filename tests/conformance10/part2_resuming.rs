@@ -343,7 +343,7 @@ fn a_link_that_is_attached_elsewhere_is_stolen() {
         let again = Attach { unsettled: map.unsettled(), ..receiver(5, "r", never(&address)) };
         assert_eq!(attach(&mut thief, &again), (Some(tags.clone()), false));
         awaited!(peer, Detach, it => {
-            assert_eq!((it.handle, it.closed), (0, false));
+            assert_eq!((it.handle, it.closed), (0, true));
             assert_eq!(it.error.unwrap().condition.to_string(), "amqp:link:stolen");
         });
         thief.say(0, &credit(5, 0, 5));

@@ -243,7 +243,7 @@ impl Connection {
             let Some((key, number)) = kept.map(|kept| (kept.key.clone(), kept.number)) else { continue };
             if self.shared.suspended.is_wanted(&key, number) {
                 let error = Error::new(Condition::Stolen, "the link was attached on another connection");
-                self.protocol.detach(channel, handle, false, Some(&error));
+                self.protocol.detach(channel, handle, true, Some(&error));
                 self.end_link((channel, handle), Some(Over::Link), router);
             }
         }
