@@ -13,8 +13,8 @@ use leveret_amqp10::{
     composite::{Composite, Field, Fields, Symbols},
     message::Message,
     messaging::{
-        Accepted, DeliveryState, Header, LifetimePolicy, Modified, Properties, Rejected, Released, Source,
-        Target, TerminusExpiryPolicy,
+        Accepted, COPY, DeliveryState, Header, LifetimePolicy, MOVE, Modified, Properties, Rejected,
+        Released, Source, Target, TerminusDurability, TerminusExpiryPolicy,
     },
     performatives::{Attach, Detach, Disposition, End, ReceiverSettleMode, Role, SenderSettleMode, Transfer},
     transactions::AnyTarget,
@@ -406,17 +406,36 @@ fn unknown_outcomes_are_not_implemented() {
     });
 }
 
+/// 3.5.7: who wants to look at messages without taking them is not given any. (RabbitMQ gives them, and they are gone.)
+#[test]
+fn messages_are_not_copied() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let address = queue_address(&other.queue(&[]));
+        let mut peer = Peer::begun(broker);
+        let browsing = Source { distribution_mode: Some(COPY), ..source(&address) };
+        assert_eq!(peer.refused(0, &receiver(0, "browser", browsing)), "amqp:not-implemented");
+        let moving = Source { distribution_mode: Some(MOVE), ..source(&address) };
+        peer.attach(0, &receiver(1, "r", moving));
+    });
+}
+
 /// 3.5.3, 3.5.10: a queue that is made on demand, and goes with its link; its address is told.
 #[test]
 fn a_dynamic_source_is_a_queue_of_its_link() {
     with_bystander(|broker| {
         let mut peer = Peer::begun(broker);
-        let wanted = Source { dynamic: true, ..Source::default() };
+        // What cannot be granted is not.
+        let durable = TerminusDurability::UnsettledState;
+        let wanted = Source { dynamic: true, durable, timeout: 60, ..Source::default() };
         peer.say(0, &receiver(0, "r", wanted));
         let address = awaited!(peer, Attach, it => {
             let source = it.source.unwrap();
             assert!(source.dynamic && source.dynamic_node_properties.is_some(), "{source:?}");
-            assert_eq!(source.expiry_policy, TerminusExpiryPolicy::LinkDetach);
+            let granted = (source.expiry_policy, source.timeout, source.durable);
+            assert_eq!(granted, (TerminusExpiryPolicy::LinkDetach, 0, TerminusDurability::None));
+            let modes = source.dynamic_node_properties.unwrap().get("supported-dist-modes");
+            assert_eq!(modes, Some(Value::Symbol(Symbol::from_static("move"))));
             source.address.unwrap().to_owned()
         });
         peer.say(0, &credit(0, 0, 10));

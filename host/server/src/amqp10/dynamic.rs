@@ -1,13 +1,13 @@
 //! Nodes that are made on demand (section 3.5.3): a queue that is exclusive to its connection and goes with its link; and,
 //! where the source has the capability `rabbitmq:volatile-queue`, the queue of replies to a session, which keeps nothing.
 
-use super::{Connection, links::Refused};
+use super::{Connection, links::Refused, terms::granted_source};
 use crate::acting::Acting;
 use leveret_amqp10::{
     Condition,
     composite::{Field as _, Fields, Symbols},
     form::address,
-    messaging::{LifetimePolicy, Source, TerminusExpiryPolicy},
+    messaging::{LifetimePolicy, MOVE, Source},
     types::{MapBuilder, Reader, Symbol, Value},
 };
 use leveret_broker::{QueueSpec, REPLY_TO, port::Router};
@@ -17,6 +17,8 @@ use leveret_model::Name;
 const VOLATILE: &str = "rabbitmq:volatile-queue";
 /// When a node that was made on demand goes.
 const LIFETIME_POLICY: Symbol<'static> = Symbol::from_static("lifetime-policy");
+/// How messages may come from it.
+const DIST_MODES: Symbol<'static> = Symbol::from_static("supported-dist-modes");
 
 /// A node that was made on demand.
 pub(super) struct Made {
@@ -32,6 +34,7 @@ impl Made {
         LifetimePolicy::DeleteOnClose.put(&mut policy);
         let mut properties = MapBuilder::new();
         properties.push(LIFETIME_POLICY, Reader::new(&policy).value().unwrap_or(Value::Null));
+        properties.push(DIST_MODES, MOVE);
         Self { address: address::of_queue(&queue), queue, properties }
     }
 
@@ -43,12 +46,7 @@ impl Made {
     /// The source as it is told.
     pub(super) fn source<'a>(&'a self, asked: Source<'a>) -> Source<'a> {
         let (address, dynamic_node_properties) = self.told();
-        Source {
-            address: Some(address),
-            dynamic_node_properties,
-            expiry_policy: TerminusExpiryPolicy::LinkDetach,
-            ..asked
-        }
+        Source { address: Some(address), dynamic_node_properties, ..granted_source(asked, None, false) }
     }
 }
 

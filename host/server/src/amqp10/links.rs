@@ -22,7 +22,7 @@ use leveret_amqp10::{
     composite::{Fields, Symbols},
     connection::Attached,
     form::address::Address,
-    messaging::{MOVE, Source, Target},
+    messaging::{COPY, MOVE, Source, Target},
     performatives::{Attach, Error, Role, SenderSettleMode},
     refusal::{Extent, condition, extent},
     transactions::AnyTarget,
@@ -258,6 +258,7 @@ impl Connection {
             return self.attach_to_management(channel, attach);
         }
         check_outcomes(&source)?;
+        check_mode(&source)?;
         let wanted = Wanted::of(&source)?;
         let source = Source { filter: wanted.in_force(), ..source };
         if !source.dynamic {
@@ -531,6 +532,14 @@ fn check_outcomes(source: &Source<'_>) -> Result<(), Refused> {
         }
         None => Ok(()),
     }
+}
+
+/// Messages move (section 3.5.7). Who only wants to look at them, and would take them all, is told that.
+fn check_mode(source: &Source<'_>) -> Result<(), Refused> {
+    if source.distribution_mode == Some(COPY) {
+        return Err(Refused::new(Condition::NotImplemented, "messages of a queue are not copied"));
+    }
+    Ok(())
 }
 
 /// The tag of the consumer of a link.
