@@ -5,8 +5,8 @@
 //! left out.
 //!
 //! ```text
-//! AMQP 1.0 to 0-9-1   see leveret_amqp10::form::project; a body that is not one data section stays encoded, and its
-//!                     type is amqp-1.0
+//! AMQP 1.0 to 0-9-1   see leveret_amqp10::form::project; several data sections are one body; a body that is not data
+//!                     stays encoded, and its type is amqp-1.0, and so does a large one of several data sections
 //! AMQP 0-9-1 to 1.0   headers x-* are annotations, CC is x-cc, others are application-properties, but for lists and
 //!                     tables; texts of more than 255 bytes are binary; the body is a data section, or what it encodes
 //!                     if its type is amqp-1.0
@@ -34,8 +34,20 @@ pub(crate) fn is_of(form: &'static dyn Form, this: &'static dyn Form) -> bool {
 
 /// Properties and body as a message of AMQP 0-9-1 has them.
 pub(crate) fn to_amqp091<'a>(message: &MessageView<'a>) -> (Cow<'a, [u8]>, Cow<'a, [u8]>) {
-    let changes = changes_of(message, |_| true);
-    (Cow::Owned(made(leveret_amqp091::form::FORM, changes)), Cow::Borrowed(message.body))
+    let joined = match is_of(message.form, leveret_amqp10::form::FORM) {
+        true => leveret_amqp10::form::joined_data(message.properties, message.body),
+        false => None,
+    };
+    let mut changes = changes_of(message, |_| true);
+    if joined.is_some() {
+        // It is not encoded any more.
+        let is_encoded = Value::Text(ENCODED_TYPE.to_owned());
+        changes.retain(|change| {
+            !matches!(change, Change::SetProperty { property: Property::MessageType, value } if *value == is_encoded)
+        });
+    }
+    let body = joined.map_or(Cow::Borrowed(message.body), Cow::Owned);
+    (Cow::Owned(made(leveret_amqp091::form::FORM, changes)), body)
 }
 
 /// Properties and body as a message of AMQP 1.0 is kept.

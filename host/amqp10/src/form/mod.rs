@@ -22,7 +22,10 @@ pub use give::{Giving, Head, give, give_around};
 pub use parts::Kept;
 pub use project::model_value;
 
-use crate::{message::Message, types::Value};
+use crate::{
+    message::{Body, Message},
+    types::Value,
+};
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use leveret_model::{Form, HeaderSelection, MoreKeys, Name, Patch, PatchError, Property};
 use parts::{Parts, annotations_of, header_fields_max, header_of};
@@ -98,6 +101,16 @@ impl Form for Amqp10 {
     fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
         patch::patch(properties, patch, out)
     }
+}
+
+/// The content of several data sections, which are kept as they came, one behind the other; `None` of any other body.
+#[must_use]
+pub fn joined_data(properties: &[u8], body: &[u8]) -> Option<Vec<u8>> {
+    if !Parts::of(properties).data_head.is_empty() || !is_body(body) {
+        return None;
+    }
+    let Body::Data(sections) = Message::new(body).ok()?.body() else { return None };
+    Some(sections.data().flatten().copied().collect())
 }
 
 /// Whether bytes are the sections of a body, as they are kept of a message whose body is more than one data section.

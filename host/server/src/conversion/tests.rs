@@ -155,10 +155,21 @@ fn ids_that_are_no_short_texts_become_headers() {
 }
 
 #[test]
-fn a_body_that_is_not_one_data_section_stays_encoded_both_ways() {
+fn several_data_sections_are_one_body() {
+    let encoded_body = [data(b"a"), data(b""), data(&[b'b'; 300])].concat();
+    let (properties, body) = to_091(&encoded_body);
+    assert_eq!(body, [&b"a"[..], &[b'b'; 300]].concat());
+    assert_eq!(property(&properties, Property::MessageType), None);
+    let mut annotations = MapBuilder::new();
+    annotations.push(sym("x-basic-type"), "own");
+    let (properties, _) = to_091(&[section(0x72, annotations.view()), encoded_body].concat());
+    assert_eq!(property(&properties, Property::MessageType), text("own"));
+}
+
+#[test]
+fn a_body_that_is_not_data_stays_encoded_both_ways() {
     let bodies = [
         section(0x77, "text"),
-        [data(b"a"), data(b"b")].concat(),
         section(0x76, ListBuilder::new().push(1u8).view()),
         section(0x77, Value10::Null),
     ];
