@@ -282,6 +282,21 @@ pub enum MessageId<'a> {
     String(&'a str),
 }
 
+/// A number of another type than the specification's: there are clients that leave the type to their language, and
+/// brokers that take it.
+fn number(value: Value<'_>) -> Option<u64> {
+    match value {
+        Value::Ubyte(number) => Some(number.into()),
+        Value::Ushort(number) => Some(number.into()),
+        Value::Uint(number) => Some(number.into()),
+        Value::Byte(number) => u64::try_from(number).ok(),
+        Value::Short(number) => u64::try_from(number).ok(),
+        Value::Int(number) => u64::try_from(number).ok(),
+        Value::Long(number) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
 impl<'a> Field<'a> for MessageId<'a> {
     fn from_value(value: Value<'a>) -> Result<Self, Unfit> {
         Ok(match value {
@@ -289,7 +304,7 @@ impl<'a> Field<'a> for MessageId<'a> {
             Value::Uuid(uuid) => Self::Uuid(uuid),
             Value::Binary(bytes) => Self::Binary(bytes),
             Value::String(text) => Self::String(text),
-            _ => return Err(Unfit::Type),
+            other => Self::Ulong(number(other).ok_or(Unfit::Type)?),
         })
     }
 

@@ -63,9 +63,17 @@ fn properties_come_back() {
         let bytes = encoded(&properties);
         assert_eq!(decode(&bytes), Ok(properties));
     }
-    let bytes = described(descriptor::PROPERTIES, ListBuilder::new().push(7_u32));
-    let error = DecodeError::FieldType { composite: "amqp:properties:list", field: "message_id" };
-    assert_eq!(decode::<Properties<'_>>(&bytes), Err(error));
+    // Numbers of other types are taken too, as by RabbitMQ.
+    for number in [Value::Uint(7), Value::Ubyte(7), Value::Int(7), Value::Long(7)] {
+        let bytes = described(descriptor::PROPERTIES, ListBuilder::new().push(number));
+        let message_id = Some(MessageId::Ulong(7));
+        assert_eq!(decode(&bytes), Ok(Properties { message_id, ..Properties::default() }), "{number:?}");
+    }
+    for other in [Value::Long(-7), Value::Boolean(true)] {
+        let bytes = described(descriptor::PROPERTIES, ListBuilder::new().push(other));
+        let error = DecodeError::FieldType { composite: "amqp:properties:list", field: "message_id" };
+        assert_eq!(decode::<Properties<'_>>(&bytes), Err(error), "{other:?}");
+    }
 }
 
 // 3.2.5 Application properties, 3.2.10 Annotations
