@@ -10,7 +10,8 @@ use core::fmt;
 
 /// The fields that the specification calls `multiple`: symbols, none of them, one, or an array.
 ///
-/// They are always written as an array, as RabbitMQ does, though one of them alone could go without.
+/// What came without an array goes without. Others are always written as an array, as RabbitMQ does, though one of them
+/// alone could go without: the client may read nothing else.
 #[derive(Clone, Copy, Default)]
 pub enum Symbols<'a> {
     /// None.
@@ -74,6 +75,9 @@ impl<'a> Field<'a> for Symbols<'a> {
     }
 
     fn put(&self, out: &mut Vec<u8>) {
+        if let Self::One(symbol) = *self {
+            return put(out, symbol);
+        }
         // Symbols are of one type.
         let _ = put_array(out, self.iter().map(Value::Symbol));
     }

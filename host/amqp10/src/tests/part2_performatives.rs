@@ -169,6 +169,7 @@ fn several_symbols_are_one_or_an_array() {
     is(&one, &hex("00 53 10 c0 10 08 a1 01 78 40 40 40 40 40 40 e0 04 01 a3 01 61"));
     let bytes = hex("00 53 10 c0 0d 08 a1 01 78 40 40 40 40 40 40 a3 01 61");
     assert_eq!(decode(&bytes), Ok(one), "one without an array");
+    is(&decode::<Open<'_>>(&bytes).unwrap(), &bytes);
     let bytes = hex("00 53 10 c0 0e 08 a1 01 78 40 40 40 40 40 40 e0 02 00 a3");
     assert_eq!(decode(&bytes), Ok(Open { container_id: "x", ..Open::default() }), "an array of none");
     let bytes = hex("00 53 10 c0 10 08 a1 01 78 40 40 40 40 40 40 e0 04 01 a1 01 61");
