@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod large;
+mod links;
 #[allow(dead_code, unused_macros, unused_imports, reason = "the tests of the protocol use the rest")]
 #[path = "../conformance10/peer.rs"]
 mod peer;
