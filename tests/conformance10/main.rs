@@ -12,6 +12,7 @@ mod large;
 mod large_disk;
 mod large_plugins;
 mod management;
+mod on_disk;
 mod part2_resuming;
 mod part2_transport;
 mod part3_filters;

@@ -21,7 +21,7 @@ const PID_BYTES_MAX: u64 = 20;
 /// The right to use a data folder, until it is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl DataFolder {
@@ -34,17 +34,7 @@ impl DataFolder {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(MODE);
         let mut file = options.open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "another broker{} uses the data folder {}; --data-dir chooses another",
-                process(&mut file),
-                folder.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
+        lock(&mut file, folder)?;
         // Written in place and cut then: what takes the room of the one before has it on a full disk too.
         let id = format!("{}\n", std::process::id());
         let write = file.write_all(id.as_bytes()).and_then(|()| file.set_len(id.len() as u64));
@@ -55,7 +45,38 @@ impl DataFolder {
             }
             write => write.with_context(|| format!("cannot write {}", path.display()))?,
         }
-        Ok(Self { _lock: file })
+        Ok(Self { _lock: Some(file) })
+    }
+
+    /// Takes a folder to look into it alone: it may be one that nobody can write to.
+    ///
+    /// # Errors
+    /// If a broker has it.
+    pub fn look(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(FILE_NAME);
+        match File::open(&path) {
+            Ok(mut file) => {
+                lock(&mut file, folder)?;
+                Ok(Self { _lock: Some(file) })
+            }
+            // No broker has ever had it, or it is a copy without that.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self { _lock: None }),
+            Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+        }
+    }
+}
+
+fn lock(file: &mut File, folder: &Path) -> anyhow::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another broker{} uses the data folder {}; --data-dir chooses another",
+            process(file),
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", folder.join(FILE_NAME).display()))
+        }
     }
 }
 
@@ -80,8 +101,17 @@ mod tests {
         let refused = DataFolder::take(&folder).unwrap_err().to_string();
         assert!(refused.contains(&format!("(process {})", std::process::id())), "{refused}");
         assert!(refused.contains(&folder.display().to_string()), "{refused}");
+        assert_eq!(DataFolder::look(&folder).unwrap_err().to_string(), refused, "not to look into either");
         drop(first);
         DataFolder::take(&folder).unwrap();
+        // Whoever looks writes nothing, and holds off brokers all the same.
+        std::fs::remove_file(folder.join(FILE_NAME)).unwrap();
+        drop(DataFolder::look(&folder).unwrap());
+        assert!(!folder.join(FILE_NAME).exists());
+        drop(DataFolder::take(&folder).unwrap());
+        let looks = DataFolder::look(&folder).unwrap();
+        assert!(DataFolder::take(&folder).is_err());
+        drop(looks);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

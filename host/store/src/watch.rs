@@ -12,6 +12,10 @@ pub trait Watch: Send + Sync {
     /// that gave true, or for several together.
     fn relieved(&self);
 
+    /// Writing or syncing began to fail, for this reason; it may have been made up for by now. [`Self::relieved`] says when
+    /// all is well.
+    fn failing(&self, why: &str);
+
     /// A message was found to be damaged that was not known to be; of more than a thousand at a time only those.
     fn damaged(&self, damaged: &Damaged);
 
@@ -52,10 +56,16 @@ impl Core {
         }
     }
 
-    /// Tells who waits for relief, if it came.
+    /// Tells of what began to fail, and who waits for relief, if it came.
     pub(crate) fn tell_relief(&self) {
         fence(Ordering::SeqCst);
         let Watching { watch, awaited } = &self.watching;
+        if let Some(why) = self.room.take_news()
+            && let Some(watch) = watch.get()
+        {
+            watch.failing(&why);
+            awaited.store(true, Ordering::Relaxed);
+        }
         if awaited.load(Ordering::Relaxed)
             && self.is_relieved()
             && awaited.swap(false, Ordering::Relaxed)

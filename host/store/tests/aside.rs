@@ -22,6 +22,8 @@ struct Watching(Mutex<Vec<String>>);
 impl Watch for Watching {
     fn relieved(&self) {}
 
+    fn failing(&self, _: &str) {}
+
     fn damaged(&self, _: &Damaged) {}
 
     fn set_aside(&self, file: &str) {

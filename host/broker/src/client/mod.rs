@@ -22,6 +22,7 @@ use crate::{
     publish::Publisher,
     queue::{Consumer, Progress, Queue, QueueKind, Settle},
     replies::REPLY_TO,
+    store::Written,
     traffic::{ChannelTraffic, ConsumerInfo},
     vhost::Vhost,
 };
@@ -377,6 +378,12 @@ impl Client {
     pub fn tell_store(&mut self) {
         self.tell_accepted();
         self.progress.tell(&*self.vhost.store);
+    }
+
+    /// [`Self::tell_store`], and `waiter` is told under its token once what was settled is safe: so often as is returned.
+    pub fn tell_store_to(&mut self, waiter: &Arc<dyn Written>, token: u64) -> u32 {
+        self.tell_accepted();
+        self.progress.tell_to(&*self.vhost.store, waiter, token)
     }
 
     /// Tells the queue what was accepted of it.

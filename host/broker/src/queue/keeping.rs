@@ -2,7 +2,7 @@
 
 use crate::{
     receipt::Receipt,
-    store::{Durability, Group, KeptId, Ranges, Store},
+    store::{Durability, Group, KeptId, Ranges, Store, Written},
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -70,6 +70,18 @@ impl Progress {
         self.settled.clear();
         self.delivered.clear();
         (self.strictest, self.counts) = (None, false);
+    }
+
+    /// The same; `waiter` is told under its token once what was settled is as safe as the strictest of its queues wants
+    /// it. How often it is told: once, or not at all where nothing was settled that is written.
+    pub(crate) fn tell_to(&mut self, store: &dyn Store, waiter: &Arc<dyn Written>, token: u64) -> u32 {
+        let mut group = store.group();
+        let settled = self.settle_in(&mut *group);
+        if let Some(durability) = settled {
+            group.submit(durability, Some((waiter, token)));
+        }
+        self.tell(store);
+        settled.is_some().into()
     }
 
     /// Tells the store what was settled of one queue, and gives the receipt for that.

@@ -87,6 +87,8 @@ struct Loaded {
     counted_bytes: u64,
     /// Could not be read.
     lost: usize,
+    /// Those of them that are where the queue is.
+    unreadable: Vec<Ranges>,
     /// The first that cannot be read now: it and what is behind it are read later.
     later: Option<u64>,
     /// How often those were delivered that were.
@@ -160,8 +162,8 @@ impl Store {
         bytes
     }
 
-    /// Forgets what is in holes. Returns how many messages that were; `kept` is called with the numbers that are to be settled
-    /// where the queue is.
+    /// Forgets what is in holes, and what could not be read, which counts no more. Returns how many messages that were; `kept`
+    /// is called with the numbers that are to be settled where the queue is.
     pub(super) fn drop_holes(&mut self, mut kept: impl FnMut(Ranges)) -> usize {
         let mut messages = 0;
         for hole in self.holes.drain(..) {
@@ -169,6 +171,7 @@ impl Store {
             messages += hole.messages;
             self.pages.release(hole.page);
         }
+        self.unreadable.drain(..).for_each(kept);
         self.untaken -= messages;
         self.live -= messages;
         messages
@@ -198,6 +201,7 @@ impl Store {
             body_bytes: 0,
             counted_bytes: 0,
             lost: 0,
+            unreadable: Vec::new(),
             later: None,
             deliveries: Vec::new(),
             timed: false,
@@ -243,6 +247,7 @@ impl Store {
             deliveries: core::mem::take(&mut loaded.deliveries),
             timed: loaded.timed,
         };
+        self.unreadable.append(&mut loaded.unreadable);
         self.insert(loaded);
         self.pages.release(done);
         Some(came)
@@ -369,7 +374,12 @@ impl Loaded {
         }
         let Some(message) = &stored.message else {
             self.later = stored.is_later.then_some(stored.sequence);
-            self.lost += usize::from(!stored.is_later);
+            if !stored.is_later {
+                self.lost += 1;
+                if self.page.is_none() || stored.is_kept {
+                    Ranges::push(&mut self.unreadable, stored.sequence);
+                }
+            }
             return;
         };
         if self.messages == 0 {

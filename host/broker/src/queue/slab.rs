@@ -29,7 +29,10 @@ use super::{
     record::{self, APART, KEPT, Marks, REDELIVERED, SETTLED},
     runs::mark_settled,
 };
-use crate::{memory::LargeBody, store::KeptId};
+use crate::{
+    memory::LargeBody,
+    store::{KeptId, Ranges},
+};
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 use hashbrown::HashMap;
 use leveret_model::{Form, MessageView};
@@ -130,6 +133,9 @@ pub(super) struct Store {
     pub(super) lane: u16,
     pub(super) segments: VecDeque<Segment>,
     pub(super) holes: VecDeque<Hole>,
+    /// Numbers in order of messages that are where the queue is and could not be read: they are left out, and may be
+    /// readable after another start.
+    pub(super) unreadable: Vec<Ranges>,
     pub(super) next_sequence: u64,
     pub(super) cursor: Cursor,
     pub(super) untaken: usize,

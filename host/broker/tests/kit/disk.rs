@@ -36,6 +36,8 @@ struct Inner {
     full: bool,
     /// Messages from that number on cannot be read now.
     short_from: Option<u64>,
+    /// Messages of these numbers cannot be read at all.
+    damaged: Vec<u64>,
     reads: usize,
     /// How often it was told of deliveries that count.
     counted: usize,
@@ -151,6 +153,11 @@ impl Disk {
     /// From now on messages with that number and those behind it cannot be read, for want of a resource; or all can be.
     pub fn is_short_from(&self, number: Option<u64>) {
         self.0.lock().unwrap().short_from = number;
+    }
+
+    /// A message with that number cannot be read from now on, whenever it is tried; or all can be.
+    pub fn is_damaged_at(&self, number: Option<u64>) {
+        self.0.lock().unwrap().damaged = number.into_iter().collect();
     }
 
     /// Has that called from now on before messages are read, with the number from which.
@@ -517,7 +524,7 @@ impl Store for Disk {
             let is_later = inner.short_from.is_some_and(|from| *sequence >= from);
             each(Stored {
                 sequence: *sequence,
-                message: (!is_later).then_some(view),
+                message: (!is_later && !inner.damaged.contains(sequence)).then_some(view),
                 is_later,
                 redelivered: found.of_page.is_none_or(|(redelivered, _)| redelivered),
                 deliveries: found.deliveries,

@@ -40,6 +40,8 @@ struct Commit {
     transaction: Transaction,
     /// A message was not accepted.
     is_partial: bool,
+    /// Why the store takes nothing, if that is it.
+    unavailable: Option<String>,
 }
 
 impl Pending {
@@ -97,7 +99,7 @@ impl Connection {
         let vhost = open.vhost.clone();
         let pending = transaction_of(open.channel(number))?;
         let publishes = pending.take();
-        let commit = Commit { transaction: Transaction::begin(&vhost), is_partial: false };
+        let commit = Commit { transaction: Transaction::begin(&vhost), is_partial: false, unavailable: None };
         pending.commit = Some(commit);
         self.commit(number, publishes, router)
     }
@@ -168,8 +170,10 @@ impl Connection {
                     return_unroutable(&mut self.session, number, &publish.message);
                 }
                 Published::Unroutable => {}
-                Published::Rejected(_) | Published::Unavailable(_) | Published::Full(_) => {
-                    commit.is_partial = true
+                Published::Rejected(_) | Published::Full(_) => commit.is_partial = true,
+                Published::Unavailable(text) => {
+                    commit.is_partial = true;
+                    commit.unavailable = Some(text.to_string());
                 }
                 Published::Refused(refusal) => return Err(refusal),
             }
@@ -183,7 +187,8 @@ impl Connection {
             return Ok(None);
         }
         if commit.is_partial {
-            return Err(Refusal::InvalidArgument { text: "partial tx completion".into() });
+            let why = commit.unavailable.map_or_else(String::new, |why| format!(": {why}"));
+            return Err(Refusal::InvalidArgument { text: format!("partial tx completion{why}").into() });
         }
         open.client.commit(number);
         let receipt = commit.transaction.end(&mut open.client, router);

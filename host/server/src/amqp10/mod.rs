@@ -137,6 +137,8 @@ pub struct Connection {
     arriving: arriving::Arriving,
     departing: departing::Departing,
     outcomes: outcomes::Outcomes,
+    /// What the store is to be told of first.
+    settling: Vec<settle::Settling>,
     /// Deliveries stopped for want of room.
     deliveries_wait: bool,
     /// Links that want to be told when there is nothing more for them.
@@ -204,6 +206,7 @@ impl Connection {
             publishing: publish::Publishing::default(),
             arriving: arriving::Arriving::default(),
             departing: departing::Departing::default(),
+            settling: Vec::new(),
             deliveries_wait: false,
             draining: Vec::new(),
             is_credit_due: false,
@@ -309,10 +312,9 @@ impl Connection {
 
     /// A run of states is over: has the store told of them, and sends on what was rejected.
     fn end_settling(&mut self, any: &mut bool, router: &mut dyn Router) {
-        if std::mem::take(any)
-            && let Some(open) = &mut self.open
-        {
-            open.client.tell_store();
+        if std::mem::take(any) {
+            self.tell_settled();
+            let Some(open) = &mut self.open else { return };
             if open.client.has_dead_letters() {
                 open.client.dead_letter(router);
             }

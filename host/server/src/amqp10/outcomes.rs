@@ -35,13 +35,16 @@ struct Batch {
 }
 
 /// What became of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {
     Accepted,
     /// A transaction is discharged, and is accepted if that is safe.
     Committed,
     Released,
     Rejected(Box<Why>),
+    /// Of deliveries from here: their receiver has told that state and waits for its end, which is on disk once that is
+    /// told. `None` if it is not, and nobody is told.
+    Settled(Option<Box<DeliveryState<'static>>>),
 }
 
 impl Outcome {
@@ -59,6 +62,7 @@ impl Outcome {
                     queue: None,
                 }));
             }
+            Self::Settled(state) => *state = None,
             Self::Released | Self::Rejected(_) => {}
         }
     }
@@ -88,6 +92,11 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Whether it is of deliveries that came.
+    pub(super) fn came(&self) -> bool {
+        !matches!(self.outcome, Outcome::Settled(_))
+    }
+
     fn is_followed_by(&self, next: &Self) -> bool {
         self.channel == next.channel
             && self.second == next.second
@@ -99,6 +108,8 @@ impl Run {
     pub(super) fn tell(&self, protocol: &mut Connection) {
         let mut info = MapBuilder::new();
         let state: DeliveryState<'_> = match &self.outcome {
+            Outcome::Settled(None) => return,
+            Outcome::Settled(Some(state)) => **state,
             Outcome::Accepted | Outcome::Committed => Accepted {}.into(),
             Outcome::Released => Released {}.into(),
             Outcome::Rejected(why) => {
@@ -115,7 +126,7 @@ impl Run {
         };
         let (first, last) = self.ids;
         let disposition = Disposition {
-            role: Role::Receiver,
+            role: if self.came() { Role::Receiver } else { Role::Sender },
             first,
             last: (last != first).then_some(last),
             settled: !self.second,
@@ -175,16 +186,21 @@ impl Outcomes {
                 Some(last) if last.is_followed_by(&run) => last.ids.1 = run.ids.1,
                 _ => {
                     if let Some(done) = joined.replace(run) {
-                        self.tracked.on_told(&done);
-                        done.tell(protocol);
+                        self.tell(&done, protocol);
                     }
                 }
             }
         }
         if let Some(done) = joined {
-            self.tracked.on_told(&done);
-            done.tell(protocol);
+            self.tell(&done, protocol);
         }
+    }
+
+    fn tell(&mut self, run: &Run, protocol: &mut Connection) {
+        if run.came() {
+            self.tracked.on_told(run);
+        }
+        run.tell(protocol);
     }
 
     /// A session is over: nobody waits for its outcomes.

@@ -332,7 +332,7 @@ impl Tracked {
 
     /// A session is gone: of what the store still tells, whoever resumes a link is to learn; of the rest nobody will.
     pub(super) fn forget_session(&mut self, channel: u16, runs: &[Run]) {
-        for run in runs.iter().filter(|run| run.channel == channel) {
+        for run in runs.iter().filter(|run| run.channel == channel && run.came()) {
             for at in self.within(channel, run.ids) {
                 let Some(Delivered { received, tag }) = self.deliveries.remove(&at) else { continue };
                 let (token, outcome) = (run.token, run.outcome.clone());

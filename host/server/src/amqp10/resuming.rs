@@ -555,7 +555,8 @@ impl Outcome {
         let mut out = Vec::new();
         let state: DeliveryState<'_> = match self {
             Self::Accepted | Self::Committed => Accepted {}.into(),
-            Self::Released => Released {}.into(),
+            // Nobody resumes a delivery by the end of one from here.
+            Self::Released | Self::Settled(_) => Released {}.into(),
             Self::Rejected(why) => {
                 let error = Some(Error { description: None, ..Error::new(why.condition, "") });
                 Rejected { error }.into()
@@ -567,7 +568,7 @@ impl Outcome {
 }
 
 /// An outcome without all that its receiver said about it and knows.
-fn in_short(state: &DeliveryState<'_>) -> DeliveryState<'static> {
+pub(super) fn in_short(state: &DeliveryState<'_>) -> DeliveryState<'static> {
     match *state {
         DeliveryState::Accepted(_) => Accepted {}.into(),
         DeliveryState::Rejected(_) => Rejected { error: None }.into(),

@@ -8,9 +8,15 @@
 //! Message annotations of modified that begin with `x-` are put into the message, as headers are that it has; they end
 //! with the process.
 //! A client that settles without an outcome has the source's default, which is released. One that tells an outcome and
-//! does not settle waits for that from here (receiver settle mode `second`): it is settled at once.
+//! does not settle waits for that from here (receiver settle mode `second`): that comes once the outcome is as safe as the
+//! queue's messages are to be. What goes back to the queue, and what was never written, is settled at once.
 
-use super::{Connection, charge::Charge};
+use super::{
+    Connection,
+    charge::Charge,
+    outcomes::{Outcome, Run},
+    resuming::in_short,
+};
 use leveret_amqp10::{
     composite::Fields,
     form::{FORM, model_value},
@@ -135,6 +141,13 @@ impl Sent {
     }
 }
 
+/// Deliveries of which the client has told a state, and waits for their end.
+pub(super) struct Settling {
+    channel: u16,
+    ids: (u32, u32),
+    state: DeliveryState<'static>,
+}
+
 /// How far a number is ahead of another (RFC 1982).
 fn ahead(id: u32, of: u32) -> i32 {
     id.wrapping_sub(of).cast_signed()
@@ -252,17 +265,25 @@ impl Connection {
         });
         if let Some((first, last)) = range
             && !disposition.settled
+            && let Some(state) = &disposition.state
         {
-            let answer = Disposition {
-                role: Role::Sender,
-                first,
-                last: (last != first).then_some(last),
-                settled: true,
-                state: disposition.state,
-                batchable: false,
-            };
-            self.protocol.dispose(channel, &answer);
+            self.settling.push(Settling { channel, ids: (first, last), state: in_short(state) });
         }
+    }
+
+    /// The store is told what was settled. Whoever waits for the end of deliveries is told that when it is safe.
+    pub(super) fn tell_settled(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if self.settling.is_empty() {
+            return open.client.tell_store();
+        }
+        let (waiter, token) = self.outcomes.next();
+        self.outcomes.expect(open.client.tell_store_to(&waiter, token));
+        for Settling { channel, ids, state } in self.settling.drain(..) {
+            let outcome = Outcome::Settled(Some(Box::new(state)));
+            self.outcomes.put(Run { channel, token, ids, outcome, second: false });
+        }
+        self.outcomes.settle(&mut self.protocol);
     }
 
     /// Puts back what was delivered and not settled in time, and tells the client so. The link stays; it is given

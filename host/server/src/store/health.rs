@@ -47,6 +47,10 @@ impl Watch for Relief {
         self.wake();
     }
 
+    fn failing(&self, why: &str) {
+        self.note(Some(&Pressure::Failing(why.into())));
+    }
+
     fn damaged(&self, damaged: &Damaged) {
         let Damaged { queue, sequence, file, offset, bytes } = damaged;
         tracing::error!(

@@ -175,7 +175,7 @@ impl StoreLook {
             bail!("there is no store in {}; --data-dir names another data folder", data_dir.display());
         }
         let data_folder =
-            DataFolder::take(data_dir).context("a store can only be looked into while no broker uses it")?;
+            DataFolder::look(data_dir).context("a store can only be looked into while no broker uses it")?;
         let whole = || format!("the store in {}", folder.display());
         let disk = RealDisk::open(&folder).map_err(|error| anyhow!("{error}")).with_context(whole)?;
         let disk = Arc::new(disk);

@@ -18,6 +18,7 @@ mod health;
 mod ids;
 pub mod look;
 mod message;
+mod newer;
 mod pages;
 mod parts;
 mod policies;
@@ -149,6 +150,10 @@ impl DiskStore {
         let (store, report) =
             opened.map_err(|error| anyhow!(report::cannot_open(&error))).with_context(whole)?;
         report::log(folder, &report);
+        if let Err(newer) = newer::refuse(&store) {
+            store.close();
+            return Err(newer).with_context(whole);
+        }
         let ids = Ids::open(&store);
         let bindings = topology::Bindings::open(&store);
         let states = States::open(&store);

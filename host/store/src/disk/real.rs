@@ -36,8 +36,13 @@ impl RealDisk {
     }
 
     fn open_with(&self, name: &str, flags: OFlags) -> Result<RealFile, DiskError> {
-        let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let opened = rustix::fs::open(self.path.join(name), flags, Mode::RUSR | Mode::WUSR);
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let open = |flags| rustix::fs::open(self.path.join(name), flags, Mode::RUSR | Mode::WUSR);
+        let opened = match open(flags | OFlags::RDWR) {
+            // To be looked at only; writing to it will fail.
+            Err(rustix::io::Errno::ROFS) if !flags.contains(OFlags::CREATE) => open(flags | OFlags::RDONLY),
+            opened => opened,
+        };
         match opened {
             Ok(file) => Ok(RealFile { name: name.to_owned(), file: file.into() }),
             Err(error) => Err(DiskError::new("open", name, error.into())),

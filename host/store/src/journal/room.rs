@@ -87,6 +87,9 @@ pub(crate) struct Room {
     /// What takes away may have one of theirs.
     lent: AtomicBool,
     troubles: Mutex<[Option<DiskError>; 4]>,
+    /// What began to fail and was not told yet.
+    news: Mutex<Option<String>>,
+    has_news: AtomicBool,
 }
 
 impl Room {
@@ -156,9 +159,23 @@ impl Room {
     }
 
     pub(crate) fn trouble(&self, what: Trouble, error: DiskError) {
-        if let Some(place) = self.troubles.lock().get_mut(what as usize) {
-            *place = Some(error);
+        let mut troubles = self.troubles.lock();
+        let Some(place) = troubles.get_mut(what as usize) else { return };
+        let is_new = place.is_none();
+        *place = Some(error);
+        drop(troubles);
+        if is_new && let Health::Failing(why) = self.health() {
+            *self.news.lock() = Some(why);
+            self.has_news.store(true, Ordering::Release);
         }
+    }
+
+    /// What began to fail since it was asked.
+    pub(crate) fn take_news(&self) -> Option<String> {
+        if !self.has_news.load(Ordering::Acquire) || !self.has_news.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        self.news.lock().take()
     }
 
     pub(crate) fn solved(&self, what: Trouble) {

@@ -3,6 +3,7 @@
 mod health;
 mod look;
 mod messages;
+mod newer;
 mod pages;
 mod state;
 mod topology;

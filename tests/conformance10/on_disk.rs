@@ -1,0 +1,87 @@
+//! What is told of small messages once it is on disk.
+
+use super::{
+    Other, Peer,
+    large::{durable, outcome, sender_to},
+    part2_transport::transfer,
+    peer::{awaited, credit, receiver, source},
+    queue_address,
+};
+use leveret_amqp10::{
+    messaging::{Accepted, DeliveryState, Released},
+    performatives::{Attach, Disposition, Flow, ReceiverSettleMode, Role},
+};
+use leveret_testkit::{Broker, WatchedDisk};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
+
+/// 2.6.12: with receiver settle mode `second` the end of a delivery says that what the receiver told is on disk.
+#[test]
+fn in_mode_second_the_end_of_a_delivery_is_told_once_its_outcome_is_on_disk() {
+    let disk = WatchedDisk::new();
+    let broker = disk.watch(Broker::builder(BINARY)).start();
+    let mut other = Other::new(&broker);
+    let queue = other.queue(&[]);
+    let mut sender = sender_to(&broker, &queue_address(&queue));
+    for (id, is_durable) in [(0, true), (1, true), (2, false), (3, true)] {
+        sender.transfer(0, &transfer(0, id, &[id as u8]), &durable(is_durable, b"m"));
+        outcome(&mut sender, |_, state| assert!(matches!(state, DeliveryState::Accepted(_)), "{state:?}"));
+    }
+    let address = queue_address(&queue);
+    let mut peer = Peer::begun(&broker);
+    peer.say(
+        0,
+        &Attach { rcv_settle_mode: ReceiverSettleMode::Second, ..receiver(0, "r", source(&address)) },
+    );
+    awaited!(peer, Attach);
+    peer.say(0, &credit(0, 0, 4));
+    (0..4).for_each(|_| awaited!(peer, Transfer));
+    let tell = |peer: &mut Peer, first: u32, last: u32, state: DeliveryState<'static>| {
+        let told = Disposition { role: Role::Receiver, first, last: Some(last), ..Disposition::default() };
+        peer.say(0, &Disposition { state: Some(state), ..told });
+    };
+    // Longer than any test.
+    disk.delay_syncs(3_600_000);
+    tell(&mut peer, 0, 1, Accepted {}.into());
+    let echo = Flow { echo: true, ..credit(0, 4, 0) };
+    peer.say(0, &echo);
+    awaited!(peer, Flow);
+    assert_eq!(other.ready(&queue), 0, "they are not given to anybody else");
+    // What never was on disk, and what goes back, has nothing to wait for but those before it.
+    tell(&mut peer, 2, 2, Accepted {}.into());
+    tell(&mut peer, 3, 3, Released {}.into());
+    peer.say(0, &echo);
+    awaited!(peer, Flow);
+    disk.delay_syncs(0);
+    drop(broker.kill_for_a_while());
+}
+
+/// The same, and the disk does what it should: it is told, once for those that follow each other, and is so after a kill.
+#[test]
+fn what_was_settled_in_mode_second_does_not_come_again_after_a_kill() {
+    let broker = Broker::start(BINARY);
+    let mut other = Other::new(&broker);
+    let queue = other.queue(&[]);
+    let mut sender = sender_to(&broker, &queue_address(&queue));
+    for id in 0..3 {
+        sender.transfer(0, &transfer(0, id, &[id as u8]), &durable(true, b"m"));
+        outcome(&mut sender, |_, state| assert!(matches!(state, DeliveryState::Accepted(_)), "{state:?}"));
+    }
+    let address = queue_address(&queue);
+    let mut peer = Peer::begun(&broker);
+    peer.say(
+        0,
+        &Attach { rcv_settle_mode: ReceiverSettleMode::Second, ..receiver(0, "r", source(&address)) },
+    );
+    awaited!(peer, Attach);
+    peer.say(0, &credit(0, 0, 3));
+    (0..3).for_each(|_| awaited!(peer, Transfer));
+    let told = Disposition { role: Role::Receiver, first: 0, last: Some(1), ..Disposition::default() };
+    peer.say(0, &Disposition { state: Some(Accepted {}.into()), ..told });
+    awaited!(peer, Disposition, it => {
+        assert_eq!((it.role, it.first, it.last, it.settled), (Role::Sender, 0, Some(1), true));
+        assert!(matches!(it.state, Some(DeliveryState::Accepted(_))), "{it:?}");
+    });
+    let broker = broker.kill_for_a_while().start();
+    assert_eq!(Other::new(&broker).ready(&queue), 1);
+}
