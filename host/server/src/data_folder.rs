@@ -54,13 +54,20 @@ impl DataFolder {
     /// If a broker has it.
     pub fn look(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE_NAME);
-        match File::open(&path) {
+        let opened = match File::open(&path) {
+            // No broker has ever had it, or it is a copy without that.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(&path)
+            }
+            opened => opened,
+        };
+        match opened {
             Ok(mut file) => {
                 lock(&mut file, folder)?;
                 Ok(Self { _lock: Some(file) })
             }
-            // No broker has ever had it, or it is a copy without that.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self { _lock: None }),
+            // Then no broker can have it either.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Ok(Self { _lock: None }),
             Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
         }
     }
@@ -104,14 +111,16 @@ mod tests {
         assert_eq!(DataFolder::look(&folder).unwrap_err().to_string(), refused, "not to look into either");
         drop(first);
         DataFolder::take(&folder).unwrap();
-        // Whoever looks writes nothing, and holds off brokers all the same.
-        std::fs::remove_file(folder.join(FILE_NAME)).unwrap();
-        drop(DataFolder::look(&folder).unwrap());
-        assert!(!folder.join(FILE_NAME).exists());
-        drop(DataFolder::take(&folder).unwrap());
-        let looks = DataFolder::look(&folder).unwrap();
-        assert!(DataFolder::take(&folder).is_err());
-        drop(looks);
+        // Whoever looks holds off brokers too, whether there was one before or not.
+        for was_used in [true, false] {
+            if !was_used {
+                std::fs::remove_file(folder.join(FILE_NAME)).unwrap();
+            }
+            let looks = DataFolder::look(&folder).unwrap();
+            assert!(DataFolder::take(&folder).is_err(), "{was_used}");
+            drop(looks);
+            drop(DataFolder::take(&folder).unwrap());
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
