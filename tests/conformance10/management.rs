@@ -2,7 +2,7 @@
 
 use super::{
     Other, Peer,
-    peer::{awaited, credit, receiver, sender, source, target},
+    peer::{awaited, credit, open, receiver, sender, source, target},
     queue_address, with_bystander,
 };
 use leveret_amqp10::{
@@ -11,7 +11,7 @@ use leveret_amqp10::{
     descriptor,
     message::{Body, Message},
     messaging::{MessageId, Properties},
-    performatives::{Attach, Detach, End, Flow, SenderSettleMode, Transfer},
+    performatives::{Attach, Detach, End, Flow, Open, SenderSettleMode, Transfer},
     types::{ListBuilder, MapBuilder, Reader, Symbol, write},
 };
 use leveret_testkit::{Broker, unique_name};
@@ -432,5 +432,29 @@ fn connections_are_listed_with_their_containers() {
             assert_eq!(connection.get("container_id").and_then(|id| id.as_str()), container, "{connection}");
         }
         assert_eq!(told.len(), 2);
+    });
+}
+
+/// 2.8.16: whoever is closed by the HTTP API is told so in words that RabbitMQ's clients look for.
+#[test]
+fn a_connection_that_somebody_closes_is_told_so() {
+    with_bystander(|broker| {
+        let mut victim = Peer::logged_in(broker);
+        victim.say(0, &Open { container_id: "victim", ..open() });
+        awaited!(victim, Open);
+        let url = format!("http://{}/api/connections", broker.http_address());
+        let (name, guest) = ("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=");
+        let told = ureq::get(&url).header(name, guest).call().unwrap();
+        let told: Vec<serde_json::Value> =
+            serde_json::from_slice(&told.into_body().read_to_vec().unwrap()).unwrap();
+        let its = told.iter().find(|connection| connection["container_id"] == "victim").unwrap();
+        let its = its["name"].as_str().unwrap().replace(' ', "%20").replace('>', "%3E");
+        ureq::delete(format!("{url}/{its}")).header(name, guest).call().unwrap();
+        awaited!(victim, Close, it => {
+            let error = it.error.unwrap();
+            assert_eq!(error.condition.as_str(), "amqp:connection:forced");
+            let words = "Connection forced: \"Closed via management plugin\"";
+            assert_eq!(error.description, Some(words));
+        });
     });
 }

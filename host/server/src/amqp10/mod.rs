@@ -429,7 +429,9 @@ impl Connection {
     /// Somebody wants it to end: tells the client.
     pub fn force_close(&mut self, forced: &Forced, router: &mut dyn Router) {
         if !self.protocol.is_closing() {
-            self.protocol.close(Condition::ConnectionForced, &forced.why);
+            // RabbitMQ's clients look for these words.
+            let text = format!("Connection forced: {:?}", forced.why);
+            self.protocol.close(Condition::ConnectionForced, &text);
             self.end(router);
         }
     }
