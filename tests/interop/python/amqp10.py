@@ -166,7 +166,7 @@ def unroutable_is_released_and_refused_is_rejected_with_a_condition(connection):
                 amqp10.wait(lambda: delivery.settled)
                 equal(delivery.remote_state, outcome)
         equal(delivery.remote.condition.name, "amqp:resource-limit-exceeded")
-        equal(delivery.remote.condition.info, {symbol("reason"): symbol("maxlen")})
+        equal(delivery.remote.condition.info, {symbol("queue"): full, symbol("reason"): symbol("maxlen")})
 
 
 @case
