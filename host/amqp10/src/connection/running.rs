@@ -109,8 +109,8 @@ impl Connection {
         let link = Link::new(&attach);
         if let Some((of_channel, of_handle)) = self.same_link(&link) {
             let error = Error::new(Condition::Stolen, "the link was attached again");
-            // Closed for that attachment, and not for the link.
-            self.detach_with(of_channel, of_handle, true, Some(error));
+            // Not closed: there are clients that forget a link, and take the end of that for one of its successor.
+            self.detach_with(of_channel, of_handle, false, Some(error));
             let detached = Notice::Detached { channel: of_channel, handle: of_handle, closed: false };
             self.notices.push_back(detached);
             // The caller is told that first.
