@@ -3,28 +3,11 @@
 
 mod kit;
 
-use kit::{Ageing as _, Connection, Disk, Random, name, table};
+use kit::{Ageing as _, Connection, Disk, Random, letters, name, number, quorum, string, table};
 
 use leveret_broker::{ConsumeSpec, Published, Settle, port::Router as _};
 use leveret_model::{Refusal, Value};
 use std::collections::VecDeque;
-
-fn number(number: i64) -> Value {
-    Value::Integer(number)
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.into())
-}
-
-fn quorum() -> (&'static str, Value) {
-    ("x-queue-type", text("quorum"))
-}
-
-/// Dead letters go to the queue `dead`.
-fn letters() -> [(&'static str, Value); 2] {
-    [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text("dead"))]
-}
 
 #[test]
 fn what_is_too_old_goes_when_it_comes_to_the_head() {
@@ -115,8 +98,8 @@ fn a_full_queue_that_rejects_says_so_and_takes_again_when_there_is_room() {
     c.declare("dead", &[]);
     let [exchange, key] = letters();
     let limit = ("x-max-length", number(1));
-    c.declare("q", &[limit.clone(), ("x-overflow", text("reject-publish"))]);
-    c.declare("r", &[limit, ("x-overflow", text("reject-publish-dlx")), exchange, key]);
+    c.declare("q", &[limit.clone(), ("x-overflow", string("reject-publish"))]);
+    c.declare("r", &[limit, ("x-overflow", string("reject-publish-dlx")), exchange, key]);
     for queue in ["q", "r"] {
         let outcomes = ["1", "2", "3"].map(|body| c.put(queue, body, None, None));
         assert_eq!(outcomes[0], Published::Routed);
@@ -143,7 +126,7 @@ fn of_bodies_the_bytes_count() {
     assert_eq!(c.drain_bodies("q"), [body("b"), body("c")]);
     c.put("q", &"d".repeat(161), None, None);
     assert_eq!(c.ready("q"), 0, "one that is longer than all may be goes too");
-    c.declare("r", &[("x-max-length-bytes", number(100)), ("x-overflow", text("reject-publish"))]);
+    c.declare("r", &[("x-max-length-bytes", number(100)), ("x-overflow", string("reject-publish"))]);
     let outcomes = ["a", "b"].map(|letter| c.put("r", &body(letter), None, None));
     assert!(matches!(outcomes, [Published::Routed, Published::Full(_)]), "{outcomes:?}");
 }
@@ -362,7 +345,7 @@ fn in_quorum_queues_a_higher_one_takes_over_once_all_is_settled() {
 fn the_next_active_consumer_gets_what_the_last_had_first() {
     for kind in ["classic", "quorum"] {
         let mut c = Connection::first();
-        let arguments = [("x-queue-type", text(kind)), ("x-single-active-consumer", Value::Boolean(true))];
+        let arguments = [("x-queue-type", string(kind)), ("x-single-active-consumer", Value::Boolean(true))];
         c.declare("q", &arguments);
         let mut next = c.sibling();
         c.client.qos(1, 2, false);
@@ -378,16 +361,14 @@ fn the_next_active_consumer_gets_what_the_last_had_first() {
 #[test]
 fn a_letter_that_only_a_full_queue_would_take_is_gone_unless_it_is_to_be_kept() {
     let mut c = Connection::first();
-    c.declare("dead", &[("x-max-length", number(1)), ("x-overflow", text("reject-publish"))]);
+    c.declare("dead", &[("x-max-length", number(1)), ("x-overflow", string("reject-publish"))]);
     let [exchange, key] = letters();
     c.declare("q", &[exchange.clone(), key.clone()]);
-    c.declare("kept", &[quorum(), ("x-dead-letter-strategy", text("at-least-once")), exchange, key]);
+    c.declare("kept", &[quorum(), ("x-dead-letter-strategy", string("at-least-once")), exchange, key]);
     for queue in ["q", "kept"] {
         for body in ["1", "2"] {
             c.put(queue, body, None, None);
-            let (tag, ..) = c.get(queue).unwrap();
-            c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-            c.client.dead_letter(&mut c.router);
+            c.reject(queue);
         }
         let waiting = if queue == "kept" { 2 } else { 0 };
         assert_eq!((c.ready("dead"), c.client.dead_letters_waiting()), (1, waiting), "{queue}");
@@ -403,7 +384,7 @@ fn a_queue_that_is_too_long_after_a_restart_becomes_as_long_as_it_may_be() {
     let disk = Disk::new();
     let mut c = Connection::kept_in(disk.clone(), vec![]);
     let [exchange, key] = letters();
-    let strategy = ("x-dead-letter-strategy", text("at-least-once"));
+    let strategy = ("x-dead-letter-strategy", string("at-least-once"));
     c.declare("q", &[quorum(), ("x-max-length", number(5)), strategy, exchange, key]);
     (0..10).for_each(|body| drop(c.put("q", &body.to_string(), None, None)));
     assert_eq!((c.ready("q"), c.client.dead_letters_waiting()), (5, 5), "nobody takes the letters");
@@ -441,7 +422,7 @@ fn a_queue_that_nobody_uses_goes() {
 
 /// A message fails twice in one quorum queue, and is in the other then.
 fn fail_twice(c: &mut Connection, from: &str, to: &str) {
-    let letters = [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(to))];
+    let letters = [("x-dead-letter-exchange", string("")), ("x-dead-letter-routing-key", string(to))];
     c.declare(from, &[&[quorum()][..], &letters].concat());
     c.declare(to, &[quorum()]);
     c.put(from, "letter", None, None);

@@ -3,9 +3,9 @@
 
 mod kit;
 
-use kit::{Connection, Gate, exchange, message, name, with_alternate, with_dead_letters};
+use kit::{Ageing as _, Connection, Gate, exchange, message, name, with_alternate, with_dead_letters};
 use leveret_amqp091::properties::MessageProperties;
-use leveret_broker::{BindTo, Publish, Published, Settle, port::Wake};
+use leveret_broker::{BindTo, Publish, Published, port::Wake};
 use leveret_model::{MessageView, Table, Value};
 use std::{collections::HashSet, sync::Arc};
 
@@ -159,9 +159,7 @@ fn a_dead_letter_goes_by_its_keys_unless_its_queue_has_one() {
         let fields = [("CC", keys(&["b", "dying"]))];
         assert_eq!(send(&mut c, ("", "a"), &fields, "1"), Published::Routed);
         assert_eq!(c.receivers(&["a", "b", "c"]), ["a", "b"].into());
-        let (tag, ..) = c.get("dying").unwrap();
-        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-        c.client.dead_letter(&mut c.router);
+        c.reject("dying");
         for queue in expected {
             let (key, properties) = only(&mut c, queue);
             assert_eq!(key, own_key.unwrap_or("a"));
@@ -186,9 +184,7 @@ fn further_keys_end_where_the_key_of_a_queue_is_the_own_one_too() {
     assert_eq!(send(&mut c, ("", "first"), &[("CC", keys(&["b"]))], "1"), Published::Routed);
     only(&mut c, "b");
     for queue in ["first", "second"] {
-        let (tag, ..) = c.get(queue).unwrap();
-        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-        c.client.dead_letter(&mut c.router);
+        c.reject(queue);
         c.bind("x", BindTo::Queue(b"dead"), "first");
     }
     assert_eq!(c.receivers(&["b"]), HashSet::new());
@@ -207,9 +203,7 @@ fn further_keys_end_where_a_queue_has_a_key_for_its_letters() {
     assert_eq!(send(&mut c, ("", "first"), &[("CC", keys(&["b"]))], "1"), Published::Routed);
     only(&mut c, "b");
     for queue in ["first", "second"] {
-        let (tag, ..) = c.get(queue).unwrap();
-        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-        c.client.dead_letter(&mut c.router);
+        c.reject(queue);
         c.bind("x", BindTo::Queue(b"dead"), "second");
     }
     assert_eq!(c.receivers(&["a", "b"]), HashSet::new());

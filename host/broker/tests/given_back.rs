@@ -3,26 +3,8 @@
 
 mod kit;
 
-use kit::{Ageing as _, Connection};
-use leveret_broker::{Published, Settle};
-use leveret_model::Value;
-
-fn number(number: i64) -> Value {
-    Value::Integer(number)
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.into())
-}
-
-fn quorum() -> (&'static str, Value) {
-    ("x-queue-type", text("quorum"))
-}
-
-/// Dead letters go to the queue `dead`.
-fn letters() -> [(&'static str, Value); 2] {
-    [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text("dead"))]
-}
+use kit::{Ageing as _, Connection, kept_letters, letters, number, quorum};
+use leveret_broker::Published;
 
 /// As what dies because of a publish: whoever gave back finds the letters where they belong.
 #[test]
@@ -53,10 +35,7 @@ fn what_dies_because_something_came_back_is_sent_on_by_who_gave_it_back() {
 #[test]
 fn what_died_stays_dead_when_the_connection_ends() {
     let mut c = Connection::first();
-    let strategy = ("x-dead-letter-strategy", text("at-least-once"));
-    let overflow = ("x-overflow", text("reject-publish"));
-    let [exchange, key] = letters();
-    c.declare("q", &[exchange, key, quorum(), strategy, overflow, ("x-delivery-limit", number(0))]);
+    c.declare("q", &[&kept_letters()[..], &[("x-delivery-limit", number(0))]].concat());
     c.put("q", "poison", None, None);
     let (tag, ..) = c.get("q").unwrap();
     c.requeue(tag, true);
@@ -76,15 +55,10 @@ fn what_died_stays_dead_when_the_connection_ends() {
 #[test]
 fn letters_that_are_to_be_kept_count_where_publishes_are_refused() {
     let mut c = Connection::first();
-    let strategy = ("x-dead-letter-strategy", text("at-least-once"));
-    let overflow = ("x-overflow", text("reject-publish"));
-    let [exchange, key] = letters();
-    c.declare("q", &[quorum(), ("x-max-length", number(2)), strategy, overflow, exchange, key]);
+    c.declare("q", &[&kept_letters()[..], &[("x-max-length", number(2))]].concat());
     for body in ["1", "2"] {
         assert_eq!(c.put("q", body, None, None), Published::Routed);
-        let (tag, ..) = c.get("q").unwrap();
-        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-        c.client.dead_letter(&mut c.router);
+        c.reject("q");
     }
     assert!(matches!(c.put("q", "3", None, None), Published::Full(_)), "nobody takes the letters");
     // They go back to the housekeeper or their queue with their connection, and are as many.
@@ -93,9 +67,7 @@ fn letters_that_are_to_be_kept_count_where_publishes_are_refused() {
     assert!(matches!(c.put("q", "3", None, None), Published::Full(_)));
     c.declare("dead", &[]);
     for _ in 0..2 {
-        let (tag, ..) = c.get("q").unwrap();
-        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-        c.client.dead_letter(&mut c.router);
+        c.reject("q");
     }
     assert_eq!(c.drain_bodies("dead"), ["1", "2"]);
     let outcomes = ["3", "4", "5"].map(|body| c.put("q", body, None, None));
@@ -106,14 +78,9 @@ fn letters_that_are_to_be_kept_count_where_publishes_are_refused() {
 #[test]
 fn what_was_held_and_comes_back_leaves_letters_counted() {
     let mut c = Connection::first();
-    let strategy = ("x-dead-letter-strategy", text("at-least-once"));
-    let overflow = ("x-overflow", text("reject-publish"));
-    let [exchange, key] = letters();
-    c.declare("q", &[quorum(), ("x-max-length", number(2)), strategy, overflow, exchange, key]);
+    c.declare("q", &[&kept_letters()[..], &[("x-max-length", number(2))]].concat());
     assert_eq!(c.put("q", "1", None, None), Published::Routed);
-    let (tag, ..) = c.get("q").unwrap();
-    c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-    c.client.dead_letter(&mut c.router);
+    c.reject("q");
     assert_eq!(c.put("q", "2", None, None), Published::Routed);
     let (tag, ..) = c.get("q").unwrap();
     let held = c.client.hold(1, &[(1, tag)], None, &mut c.router).unwrap();

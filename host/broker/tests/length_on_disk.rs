@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Connection, Disk, Every, PERSISTENT, Random, message, name, table};
+use kit::{Connection, Disk, Every, PERSISTENT, Random, message, name, string, table};
 use leveret_broker::{
     MemoryAccount, Published, QueueSpec, Settle, Vhost,
     policy::{ApplyTo, Policies, Policy, PolicyKind},
@@ -25,10 +25,6 @@ const LARGE_BYTES: usize = 90_000;
 
 fn bytes(bytes: usize) -> Value {
     Value::Integer(bytes as i64)
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.into())
 }
 
 /// Has a policy for all queues.
@@ -88,7 +84,7 @@ fn short_of_memory(disk: &Arc<Disk>) -> Connection {
 fn a_start_reads_nothing_of_a_queue_whose_bytes_are_limited_and_the_limit_holds_to_the_byte() {
     let (messages, room) = (20, 10);
     let most = messages * LARGE_BYTES + room;
-    let arguments = [("x-max-length-bytes", bytes(most)), ("x-overflow", text("reject-publish"))];
+    let arguments = [("x-max-length-bytes", bytes(most)), ("x-overflow", string("reject-publish"))];
     let (mut c, _disk) = restarted(messages, &arguments);
     c.pass(0);
     assert!(matches!(put(&mut c, &body(20, room + 1)), Published::Full(_)));
@@ -125,7 +121,7 @@ fn what_a_queue_let_go_of_itself_needs_no_counting() {
     let held = c.vhost.memory().bytes();
     assert!(held < 5 << 20, "{held} bytes of 10 million");
     let before = disk.reads();
-    say(&c, &[("max-length-bytes", bytes(1000 * length)), ("overflow", text("reject-publish"))]);
+    say(&c, &[("max-length-bytes", bytes(1000 * length)), ("overflow", string("reject-publish"))]);
     assert!(matches!(put(&mut c, b"0001"), Published::Full(_)));
     assert_eq!(disk.reads(), before);
     say(&c, &[("max-length-bytes", bytes(995 * length))]);
@@ -137,7 +133,7 @@ fn what_a_queue_let_go_of_itself_needs_no_counting() {
 #[test]
 fn others_use_the_queue_while_it_is_counted() {
     let (mut c, disk) = restarted(20, &[]);
-    say(&c, &[("max-length-bytes", bytes(1)), ("overflow", text("reject-publish"))]);
+    say(&c, &[("max-length-bytes", bytes(1)), ("overflow", string("reject-publish"))]);
     let answered = Arc::new(Mutex::new(Vec::new()));
     let (queue, all) = (c.vhost.queue(b"q").unwrap(), answered.clone());
     disk.on_read(move |from| {
@@ -157,7 +153,7 @@ fn others_use_the_queue_while_it_is_counted() {
 #[test]
 fn a_piece_that_was_read_by_somebody_else_meanwhile_does_not_count_twice() {
     let (mut c, disk) = restarted(20, &[]);
-    say(&c, &[("max-length-bytes", bytes(10 * LARGE_BYTES + 5)), ("overflow", text("reject-publish"))]);
+    say(&c, &[("max-length-bytes", bytes(10 * LARGE_BYTES + 5)), ("overflow", string("reject-publish"))]);
     let (vhost, (got, gets)) = (c.vhost.clone(), mpsc::channel());
     let once = AtomicBool::new(true);
     disk.on_read(move |from| {
@@ -186,7 +182,7 @@ fn a_piece_that_was_read_by_somebody_else_meanwhile_does_not_count_twice() {
 fn counting_goes_on_when_the_store_can_be_read_again() {
     let (mut c, disk) = restarted(20, &[]);
     disk.is_short_from(Some(12));
-    say(&c, &[("max-length-bytes", bytes(20 * LARGE_BYTES)), ("overflow", text("reject-publish"))]);
+    say(&c, &[("max-length-bytes", bytes(20 * LARGE_BYTES)), ("overflow", string("reject-publish"))]);
     c.pass(0);
     assert_eq!(put(&mut c, b"0020"), Published::Routed, "it is not known yet that it is full");
     c.pass(10_000);
@@ -244,7 +240,7 @@ fn what_happens_while_it_is_counted_is_counted_once() {
         let ready: Vec<(usize, usize)> = kept.filter(|(number, _)| is_ready(number)).collect();
         let total: usize = ready.iter().map(|(_, length)| length).sum();
         assert_eq!((c.ready("q"), total <= most), (ready.len() as u64, true), "seed {seed}");
-        say(&c, &[("max-length-bytes", bytes(total + 10)), ("overflow", text("reject-publish"))]);
+        say(&c, &[("max-length-bytes", bytes(total + 10)), ("overflow", string("reject-publish"))]);
         assert!(matches!(put(&mut c, &body(next, 11)), Published::Full(_)), "seed {seed}: {total}");
         assert_eq!(put(&mut c, &body(next, 10)), Published::Routed, "seed {seed}: {total}");
         // What came back may have found room that others had to make.

@@ -407,9 +407,7 @@ fn what_is_paged_dies_and_is_sent_on_as_any() {
     assert!(disk.pages() > 3 && account.bytes() < 8 * MIB, "{} bytes", account.bytes());
     assert_eq!((c.ready("q"), c.ready("dead")), (8000, 4000), "the oldest went");
     for _ in 0..1000 {
-        let (tag, ..) = c.get("q").unwrap();
-        c.client.settle(1, tag, false, Settle::Rejected).unwrap();
-        c.client.dead_letter(&mut c.router);
+        c.reject("q");
     }
     c.pass(2000);
     assert_eq!((c.ready("q"), c.ready("dead")), (0, 12_000));

@@ -3,14 +3,14 @@
 
 mod kit;
 
-use kit::{Connection, Disk, PERSISTENT, Random, message, name};
+use kit::{Connection, Disk, PERSISTENT, Random, letters, message, name, number, quorum, string, table};
 use leveret_broker::{
     BindTo, Published, QueueSpec, Settle,
     policy::{ApplyTo, NamePattern, Policy, PolicyKind},
     port::Router as _,
     queue::{DeliveryLimit, Overflow},
 };
-use leveret_model::{MessageView, Table, Value};
+use leveret_model::{MessageView, Value};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -31,18 +31,6 @@ impl NamePattern for Begins {
     fn is_in(&self, name: &[u8]) -> bool {
         name.starts_with(self.0.as_bytes())
     }
-}
-
-fn table(fields: &[(&str, Value)]) -> Table {
-    fields.iter().map(|(field, value)| (name(field), value.clone())).collect()
-}
-
-fn number(number: i64) -> Value {
-    Value::Integer(number)
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.into())
 }
 
 /// What the tests here do with a connection.
@@ -83,11 +71,9 @@ impl Governing for Connection {
     }
 }
 
-const QUORUM: (&str, &str) = ("x-queue-type", "quorum");
-
 #[test]
 fn a_length_holds_at_once_for_what_is_there_and_for_what_is_declared_later() {
-    for arguments in [&[][..], &[(QUORUM.0, text(QUORUM.1))]] {
+    for arguments in [&[][..], &[quorum()]] {
         let mut c = Connection::first();
         c.declare("q1", arguments);
         c.put("q1", &["1", "2", "3", "4", "5"]);
@@ -114,15 +100,14 @@ fn a_length_holds_at_once_for_what_is_there_and_for_what_is_declared_later() {
 #[test]
 fn an_argument_wins_but_for_limits() {
     let mut c = Connection::first();
-    let definition = [("max-length", number(2)), ("overflow", text("reject-publish"))];
+    let definition = [("max-length", number(2)), ("overflow", string("reject-publish"))];
     c.set(PolicyKind::User, &definition);
-    c.declare("q1", &[("x-max-length", number(5)), ("x-overflow", text("drop-head"))]);
+    c.declare("q1", &[("x-max-length", number(5)), ("x-overflow", string("drop-head"))]);
     c.put("q1", &["1", "2", "3"]);
     assert_eq!(c.drain_bodies("q1"), ["2", "3"]);
     c.declare("q2", &[("x-max-length", number(1))]);
     assert!(matches!(c.put("q2", &["1", "2"])[..], [Published::Routed, Published::Full(_)]));
-    let quorum = [(QUORUM.0, text(QUORUM.1)), ("x-overflow", text("drop-head"))];
-    c.declare("q3", &quorum);
+    c.declare("q3", &[quorum(), ("x-overflow", string("drop-head"))]);
     assert_eq!(c.vhost.queue(b"q3").unwrap().settings().overflow, Overflow::RejectPublish);
     c.set(PolicyKind::User, &[("delivery-limit", number(-1))]);
     let limit = |c: &Connection, queue: &[u8]| c.vhost.queue(queue).unwrap().settings().delivery_limit;
@@ -239,7 +224,7 @@ fn dead_letters_go_where_the_policy_says_as_long_as_it_does() {
     };
     reject(&mut c);
     assert_eq!(c.ready("dead"), 0);
-    let to_dead = [("dead-letter-exchange", text("")), ("dead-letter-routing-key", text("dead"))];
+    let to_dead = [("dead-letter-exchange", string("")), ("dead-letter-routing-key", string("dead"))];
     c.set(PolicyKind::User, &to_dead);
     reject(&mut c);
     c.set(PolicyKind::Operator, &[("max-length", number(1))]);
@@ -258,11 +243,11 @@ fn dead_letters_go_where_the_policy_says_as_long_as_it_does() {
 #[test]
 fn letters_on_their_way_are_dropped_with_the_policy_that_sent_them() {
     let mut c = Connection::first();
-    c.declare("q", &[(QUORUM.0, text(QUORUM.1))]);
+    c.declare("q", &[quorum()]);
     let letters = [
-        ("dead-letter-exchange", text("nowhere")),
-        ("dead-letter-strategy", text("at-least-once")),
-        ("overflow", text("reject-publish")),
+        ("dead-letter-exchange", string("nowhere")),
+        ("dead-letter-strategy", string("at-least-once")),
+        ("overflow", string("reject-publish")),
         ("message-ttl", number(10)),
     ];
     c.set(PolicyKind::User, &letters);
@@ -293,7 +278,7 @@ fn an_exchange_has_the_alternate_of_its_policy_unless_it_has_its_own() {
         c.bind(exchange, BindTo::Queue(queue.as_bytes()), "");
     }
     assert_eq!(c.publish("q1", "k", "before"), Published::Unroutable);
-    c.set(PolicyKind::User, &[("alternate-exchange", text("to-lost"))]);
+    c.set(PolicyKind::User, &[("alternate-exchange", string("to-lost"))]);
     c.exchange(kit::exchange("q3", "direct"));
     for exchange in ["q1", "q2", "q3"] {
         assert_eq!(c.publish(exchange, "k", exchange), Published::Routed);
@@ -310,9 +295,8 @@ fn an_exchange_has_the_alternate_of_its_policy_unless_it_has_its_own() {
 fn a_lower_delivery_limit_holds_for_messages_that_failed_before() {
     let mut c = Connection::first();
     c.declare("dead", &[]);
-    let letters = [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text("dead"))];
-    let [exchange, key] = letters;
-    c.declare("q", &[(QUORUM.0, text(QUORUM.1)), exchange, key]);
+    let [exchange, key] = letters();
+    c.declare("q", &[quorum(), exchange, key]);
     c.put("q", &["m"]);
     for _ in 0..3 {
         let (tag, ..) = c.get("q").unwrap();
@@ -327,7 +311,7 @@ fn a_lower_delivery_limit_holds_for_messages_that_failed_before() {
 #[test]
 fn what_comes_back_waits_if_a_policy_says_so() {
     let mut c = Connection::first();
-    c.declare("q", &[(QUORUM.0, text(QUORUM.1)), ("x-delayed-retry-type", text("disabled"))]);
+    c.declare("q", &[quorum(), ("x-delayed-retry-type", string("disabled"))]);
     c.put("q", &["m"]);
     let fail = |c: &mut Connection| {
         let (tag, ..) = c.get("q").unwrap();
@@ -335,7 +319,7 @@ fn what_comes_back_waits_if_a_policy_says_so() {
         c.pass(0);
     };
     fail(&mut c);
-    let retry = [("delayed-retry-type", text("all")), ("delayed-retry-min", number(100))];
+    let retry = [("delayed-retry-type", string("all")), ("delayed-retry-min", number(100))];
     c.set(PolicyKind::User, &retry);
     fail(&mut c);
     c.pass(99);
@@ -506,12 +490,12 @@ fn policies_change_under_those_who_publish_and_consume() {
             });
         }
         let mut c = Connection::to(&c.vhost);
-        let letters = [("dead-letter-exchange", text("")), ("dead-letter-routing-key", text("dead"))];
+        let letters = [("dead-letter-exchange", string("")), ("dead-letter-routing-key", string("dead"))];
         let all: [&[(&str, Value)]; 5] = [
             &[("max-length", number(5))],
             &[("max-length-bytes", number(50)), letters[0].clone(), letters[1].clone()],
             &[("message-ttl", number(0)), letters[0].clone(), letters[1].clone()],
-            &[("max-length", number(3)), ("overflow", text("reject-publish"))],
+            &[("max-length", number(3)), ("overflow", string("reject-publish"))],
             &[("expires", number(1_000_000))],
         ];
         for round in 0..500 {

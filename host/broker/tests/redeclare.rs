@@ -3,14 +3,10 @@
 
 mod kit;
 
-use kit::{Connection, name};
+use kit::{Connection, name, string};
 use leveret_amqp091::wire::Field;
 use leveret_broker::{ConsumeSpec, QueueSpec};
 use leveret_model::{Table, Value};
-
-fn text(text: &str) -> Value {
-    Value::Text(text.into())
-}
 
 fn declare(c: &Connection, queue: &str, arguments: &[(&str, Value)]) -> Result<(), String> {
     let arguments: Table =
@@ -23,7 +19,7 @@ fn declare(c: &Connection, queue: &str, arguments: &[(&str, Value)]) -> Result<(
 fn check(kind: &str, arguments: &[(&str, Value, Value)]) {
     let c = Connection::first();
     let with = |except: &str, value: Option<&Value>| -> Vec<(String, Value)> {
-        let kind = (String::from("x-queue-type"), text(kind));
+        let kind = (String::from("x-queue-type"), string(kind));
         let others = arguments.iter().filter(|(argument, ..)| *argument != except);
         let others = others.map(|(argument, value, _)| ((*argument).to_owned(), value.clone()));
         let changed = value.map(|value| (except.to_owned(), value.clone()));
@@ -56,11 +52,11 @@ fn a_redeclaration_says_all_that_the_declaration_said() {
     check(
         "quorum",
         &[
-            ("x-delayed-retry-type", text("all"), text("failed")),
+            ("x-delayed-retry-type", string("all"), string("failed")),
             ("x-delayed-retry-min", number(5), number(6)),
             ("x-delayed-retry-max", number(9), number(10)),
             ("x-quorum-initial-group-size", number(1), number(2)),
-            ("x-queue-leader-locator", text("balanced"), text("client-local")),
+            ("x-queue-leader-locator", string("balanced"), string("client-local")),
             ("x-consumer-disconnected-timeout", number(60_000), number(60_001)),
             ("x-max-in-memory-length", number(3), number(4)),
             ("x-max-in-memory-bytes", number(3), number(4)),
@@ -69,8 +65,8 @@ fn a_redeclaration_says_all_that_the_declaration_said() {
     check(
         "classic",
         &[
-            ("x-queue-leader-locator", text("balanced"), text("client-local")),
-            ("x-queue-mode", text("lazy"), text("default")),
+            ("x-queue-leader-locator", string("balanced"), string("client-local")),
+            ("x-queue-mode", string("lazy"), string("default")),
             ("x-queue-version", number(2), number(1)),
         ],
     );
@@ -80,14 +76,14 @@ fn a_redeclaration_says_all_that_the_declaration_said() {
 fn values_are_told_as_rabbitmq_tells_them() {
     let c = Connection::first();
     const ARGUMENT: &str = "x-dead-letter-exchange";
-    assert_eq!(declare(&c, "q", &[(ARGUMENT, text("abc"))]), Ok(()));
+    assert_eq!(declare(&c, "q", &[(ARGUMENT, string("abc"))]), Ok(()));
     let binary = |bytes: &'static [u8]| Field::Bytes(bytes).to_value();
     assert_eq!(declare(&c, "q", &[(ARGUMENT, binary(b"abc"))]), Ok(()), "the same string");
     for (value, shown) in [
         (binary(b"ab\xff"), "abÿ"),
         (binary(b"abd"), "abd"),
-        (Value::List(vec![text("a"), Value::Integer(1)]), "[{longstr,<<\"a\">>},{signedint,1}]"),
-        (Value::Map(vec![(text("a"), Value::Integer(1))]), "[{<<\"a\">>,signedint,1}]"),
+        (Value::List(vec![string("a"), Value::Integer(1)]), "[{longstr,<<\"a\">>},{signedint,1}]"),
+        (Value::Map(vec![(string("a"), Value::Integer(1))]), "[{<<\"a\">>,signedint,1}]"),
         (Value::Void, "undefined"),
         (Value::Boolean(true), "true"),
     ] {
@@ -101,11 +97,11 @@ fn values_are_told_as_rabbitmq_tells_them() {
 #[test]
 fn an_empty_type_is_classic_and_no_name_is_made_for_a_quorum_queue() {
     let c = Connection::first();
-    assert_eq!(declare(&c, "q", &[("x-queue-type", text(""))]), Ok(()));
+    assert_eq!(declare(&c, "q", &[("x-queue-type", string(""))]), Ok(()));
     assert_eq!(c.vhost.queue(b"q").unwrap().kind().as_str(), "classic");
-    assert_eq!(declare(&c, "q", &[("x-queue-type", text(""))]), Ok(()));
+    assert_eq!(declare(&c, "q", &[("x-queue-type", string(""))]), Ok(()));
     let said = "Cannot declare a server-named queue for type rabbit_quorum_queue".to_owned();
-    assert_eq!(declare(&c, "", &[("x-queue-type", text("quorum"))]), Err(said));
+    assert_eq!(declare(&c, "", &[("x-queue-type", string("quorum"))]), Err(said));
     assert_eq!(declare(&c, "", &[]), Ok(()));
 }
 
@@ -113,9 +109,9 @@ fn an_empty_type_is_classic_and_no_name_is_made_for_a_quorum_queue() {
 fn consumers_of_streams_are_refused() {
     let mut c = Connection::first();
     for kind in ["classic", "quorum"] {
-        declare(&c, kind, &[("x-queue-type", text(kind))]).unwrap();
+        declare(&c, kind, &[("x-queue-type", string(kind))]).unwrap();
         for argument in ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"] {
-            let arguments = [(name(argument), text("first"))].into_iter().collect();
+            let arguments = [(name(argument), string("first"))].into_iter().collect();
             let spec = ConsumeSpec { queue: name(kind), arguments, ..ConsumeSpec::default() };
             let said = c.client.consume(1, spec).unwrap_err().to_string();
             let base = format!("invalid arg '{argument}' for queue '{kind}' in vhost '/'");
@@ -128,7 +124,7 @@ fn consumers_of_streams_are_refused() {
 fn a_quorum_queue_with_a_single_active_consumer_knows_no_exclusive_ones() {
     let mut c = Connection::first();
     let single = ("x-single-active-consumer", Value::Boolean(true));
-    declare(&c, "q", &[("x-queue-type", text("quorum")), single]).unwrap();
+    declare(&c, "q", &[("x-queue-type", string("quorum")), single]).unwrap();
     for (tag, exclusive) in [("a", false), ("b", true), ("c", false)] {
         let spec = ConsumeSpec { queue: name("q"), tag: name(tag), exclusive, ..ConsumeSpec::default() };
         assert_eq!(c.client.consume(1, spec), Ok(name(tag)));
@@ -138,7 +134,7 @@ fn a_quorum_queue_with_a_single_active_consumer_knows_no_exclusive_ones() {
 #[test]
 fn of_what_a_quorum_queue_cannot_be_rabbitmqs_first_is_told() {
     let c = Connection::first();
-    let arguments: Table = [(name("x-queue-type"), text("quorum"))].into_iter().collect();
+    let arguments: Table = [(name("x-queue-type"), string("quorum"))].into_iter().collect();
     for (durable, exclusive, auto_delete, property) in [
         (false, true, true, "auto-delete"),
         (false, false, true, "auto-delete"),

@@ -11,7 +11,7 @@ mod wants;
 pub use attached::{At, Attached};
 pub use disk::Disk;
 pub use native::{Gate, Native};
-pub use queues::{Ageing, Every, table};
+pub use queues::{Ageing, Every, kept_letters, letters, number, quorum, string, table};
 pub use wants::Wants;
 
 use leveret_amqp091::FORM;

@@ -10,6 +10,33 @@ pub fn table(fields: &[(&str, Value)]) -> Table {
     fields.iter().map(|(field, value)| (name(field), value.clone())).collect()
 }
 
+/// A number, as the value of an argument.
+pub fn number(number: i64) -> Value {
+    Value::Integer(number)
+}
+
+/// A text, as the value of an argument.
+pub fn string(text: &str) -> Value {
+    Value::Text(text.into())
+}
+
+/// The argument that makes a quorum queue.
+pub fn quorum() -> (&'static str, Value) {
+    ("x-queue-type", string("quorum"))
+}
+
+/// Dead letters go to the queue `dead`.
+pub fn letters() -> [(&'static str, Value); 2] {
+    [("x-dead-letter-exchange", string("")), ("x-dead-letter-routing-key", string("dead"))]
+}
+
+/// A quorum queue whose letters for `dead` stay until that takes them, and which refuses publishes where it is full.
+pub fn kept_letters() -> [(&'static str, Value); 5] {
+    let [exchange, key] = letters();
+    let strategy = ("x-dead-letter-strategy", string("at-least-once"));
+    [quorum(), strategy, ("x-overflow", string("reject-publish")), exchange, key]
+}
+
 /// A policy's pattern that is found in every name.
 #[derive(Debug)]
 pub struct Every;
@@ -29,6 +56,8 @@ pub trait Ageing {
     fn declare(&mut self, name: &str, arguments: &[(&str, Value)]);
     fn put(&mut self, queue: &str, body: &str, priority: Option<u8>, expiration: Option<&str>) -> Published;
     fn requeue(&mut self, tag: u64, failed: bool);
+    /// Gets one message and rejects it; its letter is sent on.
+    fn reject(&mut self, queue: &str);
 }
 
 impl Ageing for Connection {
@@ -54,5 +83,11 @@ impl Ageing for Connection {
         if self.client.has_dead_letters() {
             self.client.dead_letter(&mut self.router);
         }
+    }
+
+    fn reject(&mut self, queue: &str) {
+        let (tag, ..) = self.get(queue).unwrap();
+        self.client.settle(1, tag, false, Settle::Rejected).unwrap();
+        self.client.dead_letter(&mut self.router);
     }
 }
