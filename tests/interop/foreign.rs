@@ -131,7 +131,7 @@ mod python {
 
     #[test]
     fn jobs() {
-        run_with_outages(Python, "jobs", 8);
+        run_with_outages(Python, "jobs", 9);
     }
 
     #[test]

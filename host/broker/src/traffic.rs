@@ -315,7 +315,7 @@ pub(crate) fn count_handed_out(
 }
 
 /// What is told of a consumer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConsumerInfo {
     /// The connection that it is on.
     pub connection: ConnectionId,

@@ -122,6 +122,31 @@ fn the_higher_priority_goes_first_while_it_has_credit() {
 }
 
 #[test]
+fn prefetch_may_change_for_consumers_that_run() {
+    let mut c = with(&["1", "2", "3", "4", "5", "6", "7"]);
+    c.client.qos(1, 1, false);
+    c.consume("q", "t", false);
+    assert_eq!(c.bodies(), ["1"]);
+    c.client.qos(1, 2, false);
+    assert!(c.bodies().is_empty(), "that is for new ones");
+    c.client.qos_of_each(1, 3);
+    assert_eq!(c.bodies(), ["2", "3"]);
+    let told = |c: &Connection| {
+        c.vhost.queue(b"q").unwrap().consumers().iter().map(|(info, _)| info.prefetch).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&c), [3]);
+    // Another one that takes turns with it, and a limit that both are above.
+    c.consume("q", "u", false);
+    assert_eq!(c.bodies(), ["4", "5", "6"]);
+    c.client.qos_of_each(1, 1);
+    c.client.settle(1, 2, true, Settle::Accepted).unwrap();
+    assert!(c.bodies().is_empty());
+    c.client.settle(1, 3, false, Settle::Accepted).unwrap();
+    assert_eq!(c.bodies(), ["7"]);
+    assert_eq!(told(&c), [1, 1]);
+}
+
+#[test]
 fn a_consumer_that_leaves_gives_back_what_it_was_assigned() {
     let mut c = with(&[]);
     let mut other = Connection::to(&c.vhost);

@@ -94,6 +94,15 @@ def a_countdown_is_waited_for_by_the_broker(connection):
 
 
 @case
+def tasks_that_wait_in_the_worker_hold_up_no_others(_):
+    # The worker has one task at a time, and asks for one more with each that waits.
+    with jobs() as made, made.worker():
+        for _ in range(5):
+            made.call("clock", countdown=3600)
+        equal(made.result(made.call("add", 1, 2)), 3, "the sum")
+
+
+@case
 def the_higher_priority_first(connection):
     with jobs(**{"x-max-priority": 9}) as made:
         channel = connection.channel()

@@ -273,6 +273,17 @@ impl Client {
         }
     }
 
+    /// The same for each consumer of a channel, also for those that were started before.
+    pub fn qos_of_each(&mut self, n: u16, prefetch: u16) {
+        self.qos(n, prefetch, false);
+        let holders = self.channels.get(&n).into_iter().flat_map(|channel| channel.holders.iter().flatten());
+        for Holder { queue, consumer, .. } in holders {
+            if let Some(consumer) = consumer.as_ref().filter(|consumer| consumer.active) {
+                queue.set_prefetch(consumer.key, prefetch);
+            }
+        }
+    }
+
     /// Hands out one ready message (`basic.get`); false if there is none.
     ///
     /// `sink` is called under the queue's lock: it must not call back into the broker. Where an

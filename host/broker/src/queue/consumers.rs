@@ -89,6 +89,12 @@ impl Consumer {
         Self { link_credit: messages, ..self }
     }
 
+    /// It may hold so many messages unacknowledged from now on; 0 is no limit.
+    pub(super) fn set_prefetch(&mut self, messages: u16) {
+        self.prefetch = u32::from(messages);
+        self.info = Arc::new(ConsumerInfo { prefetch: messages, ..(*self.info).clone() });
+    }
+
     /// It may be given so many messages from now on, those that are assigned to it included. False if more are
     /// assigned than that.
     pub(super) fn set_link_credit(&mut self, messages: u32) -> bool {

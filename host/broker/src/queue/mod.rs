@@ -484,6 +484,11 @@ impl Queue {
         self.state.lock().set_link_credit(key, messages);
     }
 
+    /// A consumer may hold so many messages unacknowledged from now on.
+    pub(crate) fn set_prefetch(&self, key: ConsumerKey, messages: u16) {
+        self.state.lock().set_prefetch(key, messages);
+    }
+
     /// So many messages did not reach a consumer that was given them. `tells`: it is to look again.
     pub(crate) fn refund(&self, key: ConsumerKey, messages: u32, tells: bool) {
         self.state.lock().refund(key, messages, tells);

@@ -512,6 +512,14 @@ impl State {
         self.nudge(key);
     }
 
+    /// A consumer may hold so many messages unacknowledged from now on.
+    pub(super) fn set_prefetch(&mut self, key: ConsumerKey, messages: u16) {
+        if let Some(consumer) = self.consumers.get_mut(key) {
+            consumer.set_prefetch(messages);
+            self.nudge(key);
+        }
+    }
+
     /// So many messages did not reach a consumer that was given them. `tells`: it is to look again, if it has a credit
     /// of its own.
     pub(super) fn refund(&mut self, key: ConsumerKey, messages: u32, tells: bool) {

@@ -14,6 +14,11 @@ use leveret_broker::{BindTo, ConsumeSpec, Settle, port::Router};
 use leveret_model::{MessageView, Refusal};
 use std::sync::atomic::Ordering;
 
+/// The library of kombu and Celery. They send `basic.qos` without `global`, to brokers that are not RabbitMQ and to
+/// RabbitMQ from 4.0 on, to change the limit of consumers that run: that is what it means in the specification
+/// (section 1.8.3.1), and in RabbitMQ it is for new ones alone.
+const PY_AMQP: &str = "py-amqp";
+
 impl Connection {
     /// The open part of the connection; requests come only once it is there.
     pub(super) fn open(&mut self) -> Result<&mut Open, Refusal> {
@@ -161,7 +166,13 @@ impl Connection {
         if size != 0 {
             return Err(Refusal::NotImplemented { what: format!("prefetch_size!=0 ({size})").into() });
         }
-        self.open()?.client.qos(channel, count, global);
+        let of_each = !global && self.session.client().product == PY_AMQP;
+        let client = &mut self.open()?.client;
+        if of_each {
+            client.qos_of_each(channel, count);
+        } else {
+            client.qos(channel, count, global);
+        }
         Ok(Method::BasicQosOk {})
     }
 
