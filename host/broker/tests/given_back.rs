@@ -3,8 +3,8 @@
 
 mod kit;
 
-use kit::{Ageing as _, Connection, kept_letters, letters, number, quorum};
-use leveret_broker::Published;
+use kit::{Ageing as _, Connection, kept_letters, letters, number, quorum, string};
+use leveret_broker::{Published, Settle};
 
 /// As what dies because of a publish: whoever gave back finds the letters where they belong.
 #[test]
@@ -72,6 +72,38 @@ fn letters_that_are_to_be_kept_count_where_publishes_are_refused() {
     assert_eq!(c.drain_bodies("dead"), ["1", "2"]);
     let outcomes = ["3", "4", "5"].map(|body| c.put("q", body, None, None));
     assert!(matches!(outcomes, [Published::Routed, Published::Routed, Published::Full(_)]), "{outcomes:?}");
+}
+
+/// As in RabbitMQ, where a quorum queue takes one more than it may have. Nothing else would ever get in or out.
+#[test]
+fn letters_of_two_full_queues_for_each_other_arrive() {
+    let [kind, strategy, overflow, exchange, _] = kept_letters();
+    for most in [1, 3] {
+        let mut c = Connection::first();
+        for (queue, other) in [("a", "b"), ("b", "a")] {
+            let letters = [exchange.clone(), ("x-dead-letter-routing-key", string(other))];
+            let limits = [kind.clone(), strategy.clone(), overflow.clone(), ("x-max-length", number(most))];
+            c.declare(queue, &[&letters[..], &limits].concat());
+            for body in 0..most {
+                assert_eq!(c.put(queue, &format!("{queue}{body}"), None, None), Published::Routed);
+            }
+            assert!(matches!(c.put(queue, "more", None, None), Published::Full(_)));
+        }
+        for queue in ["a", "b"] {
+            while c.get(queue).is_some() {}
+        }
+        c.client.settle(1, 0, true, Settle::Rejected).unwrap();
+        for _ in 0..10 {
+            c.client.dead_letter(&mut c.router);
+            c.router.memory.lock().unwrap().now_ms += 30_000;
+        }
+        assert_eq!(c.client.dead_letters_waiting(), 0);
+        for (queue, from) in [("a", "b"), ("b", "a")] {
+            let mut bodies = c.drain_bodies(queue);
+            bodies.sort();
+            assert_eq!(bodies, (0..most).map(|body| format!("{from}{body}")).collect::<Vec<_>>());
+        }
+    }
 }
 
 /// What somebody held was no letter, and takes the place of none when it comes back.

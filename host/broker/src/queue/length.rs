@@ -3,7 +3,12 @@
 //! What waits for consumers that can take it does not count: they are about to come for it. Where publishes are refused
 //! beyond it, dead letters that are to be kept until a queue takes them count, or there would be any number of them.
 
-use super::{Queue, settings::Overflow, state::State};
+use super::{
+    Queue,
+    record::DEAD_LETTERED,
+    settings::{Overflow, QueueKind},
+    state::State,
+};
 use crate::{dead_letter::DeathReason, later::Part};
 use leveret_model::MessageView;
 
@@ -26,16 +31,19 @@ impl Queue {
 }
 
 impl State {
-    /// Whether one more message, this one, is not to be accepted.
+    /// Whether one more message, this one, with these flags of a record, is not to be accepted.
     #[inline]
-    pub(super) fn is_full(&mut self, message: &MessageView<'_>) -> bool {
+    pub(super) fn is_full(&mut self, message: &MessageView<'_>, flags: u8) -> bool {
         let is_asked = self.settings.overflow != Overflow::DropHead && self.settings.is_limited();
-        is_asked && self.has_no_room_for(message)
+        is_asked && self.has_no_room_for(message, flags)
     }
 
+    /// As in RabbitMQ a quorum queue takes a dead letter that is one too many: two queues that are full of letters for
+    /// each other would keep them for ever, and take nothing else.
     #[inline(never)]
-    fn has_no_room_for(&mut self, message: &MessageView<'_>) -> bool {
-        let more = (1, message.body_bytes());
+    fn has_no_room_for(&mut self, message: &MessageView<'_>, flags: u8) -> bool {
+        let may_be_one_too_many = flags & DEAD_LETTERED != 0 && self.settings.kind == QueueKind::Quorum;
+        let more = if may_be_one_too_many { (0, 0) } else { (1, message.body_bytes()) };
         if !self.is_long(more) {
             return false;
         }

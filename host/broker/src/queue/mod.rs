@@ -299,7 +299,7 @@ impl Queue {
             let message = &publish.message;
             let apart = if large.is_empty() { None } else { large_of(large, *member).cloned() };
             let flags = sender.map_or(0, |sender| record::flags_of(sender.origin(*member)));
-            if state.is_full(message) {
+            if state.is_full(message, flags) {
                 let goes_on = state.settings.overflow == Overflow::RejectPublishDlx && state.has_letters;
                 if goes_on {
                     bytes += state.put_aside(message, apart, record::Marks::of(flags));
