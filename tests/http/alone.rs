@@ -50,6 +50,24 @@ fn a_node_that_is_alone_has_nothing_of_a_cluster() {
     assert_eq!(get_as(&broker, Some(USER), "queues/detailed").status(), 200, "it is no virtual host");
 }
 
+/// It looks at each of these, and does not start where one is missing or another.
+#[test]
+fn nservicebus_finds_what_it_asks_for_before_it_starts() {
+    let broker = Broker::builder(BINARY)
+        .argument("--announced-product=RabbitMQ")
+        .argument("--announced-version=4.3.0")
+        .start();
+    let overview = get(&broker, "overview");
+    assert_eq!((&overview["rabbitmq_version"], &overview["disable_stats"]), (&json!("4.3.0"), &json!(false)));
+    let features = get(&broker, "feature-flags");
+    assert_eq!((&features[0]["name"], &features[0]["state"]), (&json!("stream_queue"), &json!("enabled")));
+    let quorum = json!({ "durable": true, "arguments": { "x-queue-type": "quorum" } });
+    put(&broker, "queues/%2F/endpoint", &quorum);
+    let queue = get(&broker, "queues/%2F/endpoint");
+    assert_eq!((&queue["delivery_limit"], &queue["effective_policy_definition"]), (&json!(20), &json!({})));
+    assert!(!queue["policy"].is_string(), "{queue}");
+}
+
 #[test]
 fn a_slash_at_the_end_of_a_path_means_nothing() {
     let broker = Broker::start(BINARY);

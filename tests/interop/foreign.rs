@@ -91,7 +91,7 @@ mod python {
 
     #[test]
     fn dead_letters() {
-        run(Python, "dead_letters", 5);
+        run(Python, "dead_letters", 6);
     }
 
     #[test]

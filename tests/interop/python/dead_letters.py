@@ -92,6 +92,55 @@ def order_is_that_of_the_rejections(connection):
     equal(order, [4] + [number for number in range(20) if number != 4])
 
 
+#: Levels of NServiceBus's delays: one for each bit of the seconds.
+DELAY_LEVELS = 28
+
+
+def delay_topology(channel, prefix):
+    """Declares what NServiceBus does for its delays: an exchange and a queue a level, the highest bit first."""
+    levels = [f"{prefix}.level-{level:02}" for level in range(DELAY_LEVELS)]
+    below = [f"{prefix}.delivery", *levels]
+    for name in below:
+        channel.exchange_declare(name, "topic", durable=True)
+    for level, name in enumerate(levels):
+        channel.queue_declare(name, durable=True, arguments={
+            "x-queue-type": "quorum", "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+            "x-message-ttl": 1000 << level, "x-dead-letter-exchange": below[level],
+        })
+        higher = "*." * (DELAY_LEVELS - 1 - level)
+        channel.queue_bind(name, name, f"{higher}1.#")
+        channel.exchange_bind(below[level], name, f"{higher}0.#")
+    return levels, below
+
+
+@case
+def delays_of_nservicebus(connection):
+    channel = connection.channel()
+    prefix, endpoint = unique("nsb"), own_queue(channel)
+    levels, exchanges = delay_topology(channel, prefix)
+    try:
+        address = own_exchange(channel, "fanout")
+        channel.queue_bind(endpoint, address)
+        channel.exchange_bind(address, exchanges[0], f"#.{address}")
+        channel.confirm_delivery()
+        sent_at = time.monotonic()
+        for seconds in (3, 2, 0):
+            bits = ".".join(f"{seconds:0{DELAY_LEVELS}b}")
+            # It begins at the highest bit that is set.
+            first = levels[max(seconds.bit_length() - 1, 0)]
+            properties = pika.BasicProperties(delivery_mode=2, headers={"delay": seconds})
+            channel.basic_publish(first, f"{bits}.{address}", b"late", properties, mandatory=True)
+        _, came = consume_until(connection, channel, endpoint, 3, auto_ack=True)
+        equal([properties.headers["delay"] for _, properties, _ in came], [0, 2, 3], "the order")
+        assert time.monotonic() - sent_at >= 3, "the last one is too early"
+    finally:
+        other = connection.channel()
+        for name in levels:
+            other.queue_delete(name)
+        for name in exchanges:
+            other.exchange_delete(name)
+
+
 @case
 def headers_route_dead_letters(connection):
     channel = connection.channel()

@@ -17,11 +17,10 @@ use axum::{
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// Lists in which there is nothing: no plugins of the management API, no feature that is switched on or goes away, no
-/// links to other brokers, no streams, and no global parameters.
-const EMPTY: [&str; 8] = [
+/// Lists in which there is nothing: no plugins of the management API, no feature that goes away, no links to other
+/// brokers, no streams, and no global parameters.
+const EMPTY: [&str; 7] = [
     "/api/extensions",
-    "/api/feature-flags",
     "/api/deprecated-features",
     "/api/deprecated-features/used",
     "/api/federation-links",
@@ -57,10 +56,27 @@ pub(super) fn router() -> Router<Arc<Api>> {
         router = router.route(&format!("/api/health/checks/{check}"), get(nodes::healthy));
     }
     router
+        .route("/api/feature-flags", get(features))
         .route("/api/auth", get(async || Json(json!({ "oauth_enabled": false }))))
         .route("/api/rebalance/queues", post(async || StatusCode::NO_CONTENT))
         .route("/api/nodes/{node}/memory", get(memory))
         .route("/api/queues/{vhost}/{queue}/actions", post(act))
+}
+
+/// `GET /api/feature-flags`: here nothing is switched on. Where the broker says that it is RabbitMQ there is the one for
+/// which NServiceBus looks before it starts, since without it RabbitMQ had no dead letters at least once.
+async fn features(State(api): State<Arc<Api>>) -> Json<Value> {
+    if api.shared.session.product != "RabbitMQ" {
+        return Json(json!([]));
+    }
+    Json(json!([{
+        "name": "stream_queue",
+        "desc": "Dead letters at least once, which RabbitMQ has with it; no streams",
+        "doc_url": "",
+        "state": "enabled",
+        "stability": "required",
+        "provided_by": "rabbit",
+    }]))
 }
 
 async fn nothing_in_vhost(

@@ -69,6 +69,10 @@ pub struct OverviewJson {
     pub cluster_name: String,
     /// How rates are told: `basic`.
     pub rates_mode: &'static str,
+    /// Whether there are no rates: never. NServiceBus does not start without being told.
+    pub disable_stats: bool,
+    /// Whether there are the sums of queues all the same, as RabbitMQ says it where there are rates.
+    pub enable_queue_totals: bool,
     /// The type of a queue that names none.
     pub default_queue_type: &'static str,
     /// The exchange types, by name.

@@ -55,6 +55,8 @@ pub(super) async fn read(
         contexts: monitors.then(|| contexts(&api)),
         cluster_name: shared.session.cluster_name.clone(),
         rates_mode: "basic",
+        disable_stats: false,
+        enable_queue_totals: false,
         default_queue_type: QUEUE_TYPE,
         exchange_types: shared.plugins.registry().types().into_iter().map(exchange_type).collect(),
         object_totals: totals,
