@@ -33,6 +33,11 @@ fn sums_have_rabbitmqs_names_and_go_up_when_channels_are_gone() {
         let connection = connect(broker).await;
         let channel = confirming(&connection).await;
         let queue = own_queue(&channel).await;
+        put(
+            broker,
+            "queues/%2F/quorum",
+            &json!({ "durable": true, "arguments": { "x-queue-type": "quorum" } }),
+        );
         assert!(publish(&channel, &"".into(), queue.as_str(), &[b'm'; 200], true).await.unwrap().is_ack());
         assert!(publish(&channel, &"".into(), "nowhere", b"m", false).await.unwrap().is_ack());
         for is_gone in [false, true] {
@@ -49,7 +54,8 @@ fn sums_have_rabbitmqs_names_and_go_up_when_channels_are_gone() {
                 ("rabbitmq_channels", if is_gone { 0.0 } else { 1.0 }),
                 ("rabbitmq_channels_opened_total", 1.0),
                 ("rabbitmq_channels_closed_total", if is_gone { 1.0 } else { 0.0 }),
-                ("rabbitmq_queues_created_total", 1.0),
+                ("rabbitmq_queues_created_total", 2.0),
+                ("leveret_quorum_queues_with_one_replica", 1.0),
                 ("rabbitmq_global_publishers{protocol=\"amqp091\"}", if is_gone { 0.0 } else { 1.0 }),
                 ("rabbitmq_global_messages_received_total{protocol=\"amqp091\"}", 2.0),
                 ("rabbitmq_global_messages_confirmed_total{protocol=\"amqp091\"}", 2.0),

@@ -19,7 +19,7 @@ use axum::{
 };
 use leveret_broker::{
     QueueCounts,
-    queue::Queue,
+    queue::{Queue, QueueKind},
     traffic::{ChannelCounts, HandedOut},
 };
 use prometheus_client::{
@@ -174,13 +174,14 @@ fn of_node(api: &Api) -> Families {
     who(of, api, "aggregated");
     let uptime = api.since.elapsed().as_secs_f64();
     of.gauge("rabbitmq_erlang_uptime_seconds", "How long the node has been up.", uptime);
-    let (mut counts, mut queues) = (QueueCounts::default(), 0_usize);
+    let (mut counts, mut queues, mut quorum_queues) = (QueueCounts::default(), 0_usize, 0_usize);
     for queue in api.vhosts().iter().flat_map(|vhost| vhost.queues()) {
         let its = queue.counts();
         counts.ready += its.ready;
         counts.unsettled += its.unsettled;
         counts.consumers += its.consumers;
         queues += 1;
+        quorum_queues += usize::from(queue.kind() == QueueKind::Quorum);
     }
     let messages = (counts.ready + counts.unsettled) as f64;
     of.gauge("rabbitmq_queue_messages_ready", "Messages that wait for a consumer.", counts.ready as f64);
@@ -194,6 +195,11 @@ fn of_node(api: &Api) -> Families {
     of.gauge("rabbitmq_consumers", "Consumers of all queues.", counts.consumers as f64);
     of.gauge("rabbitmq_global_consumers", "Consumers of all queues.", counts.consumers as f64);
     of.gauge("rabbitmq_queues", "Queues.", queues as f64);
+    of.gauge(
+        "leveret_quorum_queues_with_one_replica",
+        "Quorum queues that are lost with this node, for there is no replication yet: all of them.",
+        quorum_queues as f64,
+    );
     let live = api.shared.live.list();
     let channels: usize = live.iter().map(|about| about.channels.lock().len()).sum();
     of.gauge("rabbitmq_connections", "Connections.", live.len() as f64);
