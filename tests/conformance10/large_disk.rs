@@ -18,7 +18,7 @@ use leveret_amqp10::{
 use leveret_testkit::{
     Broker, EVENT_WAIT_MAX, WatchedDisk,
     disk::Call,
-    wire::{Arguments, BODY, FRAME_END, HEADER, RawConnection, body_bytes, frame_bytes, id, method_bytes},
+    wire::{Arguments, BODY, HEADER, RawConnection, id, publish_persistent_bytes},
 };
 use std::{os::unix::fs::FileExt as _, time::Instant};
 
@@ -57,13 +57,7 @@ fn a_large_message_for_which_the_disk_has_no_room_is_rejected() {
     // Whoever publishes what is to be on disk is told to wait, as on any full disk.
     let mut waits = RawConnection::open_to_be_blocked(broker.address());
     waits.open_channel(1);
-    let persistent = Arguments::new().short(60).short(0).long_long(1).short(0x1000).octet(2);
-    let parts = [
-        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", &queue)),
-        frame_bytes(HEADER, 1, &persistent.into_bytes(), FRAME_END),
-        body_bytes(1, b"x"),
-    ];
-    waits.send(&parts.concat());
+    waits.send(&publish_persistent_bytes(1, &queue, b"x"));
     waits.expect_method(0, id::CONNECTION_BLOCKED);
     // A message that is not to be on disk is none of its business.
     let mut small = sender_to(&broker, &queue_address(&queue));

@@ -5,10 +5,7 @@ use crate::{BINARY, slow::peak_bytes};
 use leveret_testkit::{
     Broker, WatchedDisk,
     process::raise_file_limit,
-    wire::{
-        Arguments, FRAME_END, HEADER, METHOD, RawConnection, Reader, body_bytes, frame_bytes, id,
-        method_bytes,
-    },
+    wire::{Arguments, METHOD, RawConnection, Reader, id, publish_persistent_bytes},
 };
 
 const CONNECTIONS: usize = 10_000;
@@ -22,11 +19,7 @@ const SHARED_MAX: u64 = 64 * MIB / 8;
 
 /// A persistent message.
 fn message() -> Vec<u8> {
-    let method = method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", "q"));
-    // The class, nothing, the length, that there is a delivery mode, and which.
-    let header = Arguments::new().short(60).short(0).long_long(BODY_BYTES as u64).short(0x1000).octet(2);
-    [method, frame_bytes(HEADER, 1, &header.into_bytes(), FRAME_END), body_bytes(1, &[b'x'; BODY_BYTES])]
-        .concat()
+    publish_persistent_bytes(1, "q", &[b'x'; BODY_BYTES])
 }
 
 /// What a publisher is told.

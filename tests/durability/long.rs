@@ -5,7 +5,7 @@ use crate::BINARY;
 use leveret_store::disk::sim::Dice;
 use leveret_testkit::{
     Broker,
-    wire::{Arguments, FRAME_END, HEADER, RawConnection, body_bytes, frame_bytes, id, method_bytes},
+    wire::{Arguments, RawConnection, id, publish_persistent_bytes},
 };
 
 const BODY_BYTES: usize = 64 * 1024;
@@ -18,11 +18,7 @@ const OTHER: u16 = 2;
 
 /// A persistent message.
 fn message(channel: u16, body: &[u8]) -> Vec<u8> {
-    let method = method_bytes(channel, id::BASIC_PUBLISH, Arguments::publish("", "q"));
-    // The class, nothing, the length, that there is a delivery mode, and which.
-    let header = Arguments::new().short(60).short(0).long_long(body.len() as u64).short(0x1000).octet(2);
-    let header = frame_bytes(HEADER, channel, &header.into_bytes(), FRAME_END);
-    [method, header, body_bytes(channel, body)].concat()
+    publish_persistent_bytes(channel, "q", body)
 }
 
 /// A client with both channels; the queue is there. Gives how many messages it has.

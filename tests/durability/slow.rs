@@ -3,7 +3,7 @@
 use crate::BINARY;
 use leveret_testkit::{
     Broker, WatchedDisk,
-    wire::{Arguments, RawConnection, Reader, body_bytes, id, method_bytes},
+    wire::{Arguments, RawConnection, Reader, id, publish_persistent_bytes},
 };
 
 const MIB: u64 = 1 << 20;
@@ -21,16 +21,7 @@ pub(crate) fn peak_bytes(broker: &Broker) -> u64 {
 
 /// A persistent message.
 fn message() -> Vec<u8> {
-    let method = method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", "q"));
-    // The class, nothing, the length, that there is a delivery mode, and which.
-    let header = Arguments::new().short(60).short(0).long_long(BODY_BYTES as u64).short(0x1000).octet(2);
-    let header = leveret_testkit::wire::frame_bytes(
-        leveret_testkit::wire::HEADER,
-        1,
-        &header.into_bytes(),
-        leveret_testkit::wire::FRAME_END,
-    );
-    [method, header, body_bytes(1, &[b'x'; BODY_BYTES])].concat()
+    publish_persistent_bytes(1, "q", &[b'x'; BODY_BYTES])
 }
 
 #[test]

@@ -5,9 +5,7 @@ use leveret_server::store::look::StoreLook;
 use leveret_testkit::{
     Broker, WatchedDisk,
     broker::Stopped,
-    wire::{
-        Arguments, BODY, HEADER, METHOD, RawConnection, Reader, body_bytes, header_bytes, id, method_bytes,
-    },
+    wire::{Arguments, BODY, HEADER, METHOD, RawConnection, Reader, id, publish_bytes},
 };
 
 const MEMORY_MIB: u64 = 16;
@@ -25,8 +23,7 @@ fn broker(disk: &WatchedDisk) -> Broker {
 fn message(number: u32) -> Vec<u8> {
     let mut body = vec![b'x'; BODY_BYTES];
     body[..4].copy_from_slice(&number.to_be_bytes());
-    let method = method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", "q"));
-    [method, header_bytes(1, 60, BODY_BYTES as u64), body_bytes(1, &body)].concat()
+    publish_bytes(1, "q", &body)
 }
 
 /// A client that is told when it is to wait, with confirms and the queue, which does not outlive the broker.

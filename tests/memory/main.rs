@@ -9,10 +9,11 @@ mod links;
 #[allow(dead_code, unused_macros, unused_imports, reason = "the tests of the protocol use the rest")]
 #[path = "../conformance10/peer.rs"]
 mod peer;
+mod queued;
 
 use leveret_testkit::Broker;
 use leveret_testkit::process::raise_file_limit;
-use leveret_testkit::wire::{Arguments, HEADER, RawConnection, body_bytes, header_bytes, id, method_bytes};
+use leveret_testkit::wire::{Arguments, HEADER, RawConnection, id, method_bytes, publish_bytes};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 const MIB: u64 = 1 << 20;
@@ -77,30 +78,6 @@ fn a_hundred_thousand_idle_queues_within_600_mib() {
     assert_within("idle queues", &broker, before, COUNT as u64, 600 * MIB);
 }
 
-/// What is queued, transient and ten bytes long, takes at most 64 bytes a message beside what the broker has anyway.
-#[test]
-fn half_a_million_small_messages_at_64_bytes_each() {
-    const COUNT: usize = 500_000;
-    let broker = Broker::builder(BINARY).http_listen("none").start();
-    let before = resident_bytes(&broker);
-    let mut connection = RawConnection::open_with_channel(broker.address());
-    connection.send_method(1, id::QUEUE_DECLARE, declare("q", false));
-    let message = [
-        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", "q")),
-        header_bytes(1, 60, 10),
-        body_bytes(1, b"0123456789"),
-    ]
-    .concat();
-    let thousand = message.repeat(1000);
-    (0..COUNT / 1000).for_each(|_| connection.send(&thousand));
-    await_answer(&mut connection);
-    let passive = Arguments::new().short(0).short_string("q").bits(&[true]).empty_table();
-    connection.send_method(1, id::QUEUE_DECLARE, passive);
-    let mut declared = connection.expect_method(1, id::QUEUE_DECLARE_OK);
-    assert_eq!((declared.short_string().as_str(), declared.long()), ("q", COUNT as u32));
-    assert_within("small messages", &broker, before, COUNT as u64, before + COUNT as u64 * 64);
-}
-
 /// 256 MiB for a consumer that reads nothing until the publisher was told to wait: the broker never holds more
 /// than what it was given for messages and what the sockets' buffers take.
 #[test]
@@ -120,12 +97,7 @@ fn a_consumer_that_does_not_read_costs_no_memory() {
     let mut publisher = RawConnection::open_to_be_blocked(broker.address());
     publisher.open_channel(1);
     let mut listening = publisher.other_half();
-    let message = [
-        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", &queue)),
-        header_bytes(1, 60, BODY_BYTES as u64),
-        body_bytes(1, &[b'x'; BODY_BYTES]),
-    ]
-    .concat();
+    let message = publish_bytes(1, &queue, &[b'x'; BODY_BYTES]);
     std::thread::scope(|scope| {
         scope.spawn(|| (0..MESSAGES).for_each(|_| publisher.send(&message)));
         let blocked = listening.expect_method(0, id::CONNECTION_BLOCKED).short_string();
@@ -155,12 +127,7 @@ fn publishers_that_do_not_wait_cost_no_memory() {
     let before = resident_bytes(&broker);
     let mut consumer = RawConnection::open_with_channel(broker.address());
     let queue = consumer.declare_queue(1);
-    let message = [
-        method_bytes(1, id::BASIC_PUBLISH, Arguments::publish("", &queue)),
-        header_bytes(1, 60, BODY_BYTES as u64),
-        body_bytes(1, &[b'x'; BODY_BYTES]),
-    ]
-    .concat();
+    let message = publish_bytes(1, &queue, &[b'x'; BODY_BYTES]);
     let message = std::sync::Arc::new(message);
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|_| {

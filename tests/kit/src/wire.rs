@@ -195,3 +195,20 @@ pub fn header_bytes(channel: u16, class: u16, body_size: u64) -> Vec<u8> {
 pub fn body_bytes(channel: u16, body: &[u8]) -> Vec<u8> {
     frame_bytes(BODY, channel, body, FRAME_END)
 }
+
+/// The bytes of a publish to a queue: a message without properties, whose body is not empty and fits into a frame.
+#[must_use]
+pub fn publish_bytes(channel: u16, queue: &str, body: &[u8]) -> Vec<u8> {
+    let method = method_bytes(channel, id::BASIC_PUBLISH, Arguments::publish("", queue));
+    [method, header_bytes(channel, 60, body.len() as u64), body_bytes(channel, body)].concat()
+}
+
+/// The same of a persistent message.
+#[must_use]
+pub fn publish_persistent_bytes(channel: u16, queue: &str, body: &[u8]) -> Vec<u8> {
+    let method = method_bytes(channel, id::BASIC_PUBLISH, Arguments::publish("", queue));
+    // The class, nothing, the length, that there is a delivery mode, and which.
+    let header = Arguments::new().short(60).short(0).long_long(body.len() as u64).short(0x1000).octet(2);
+    let header = frame_bytes(HEADER, channel, &header.into_bytes(), FRAME_END);
+    [method, header, body_bytes(channel, body)].concat()
+}
