@@ -15,14 +15,15 @@
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
-use leveret_amqp091::properties::MessageProperties;
-use leveret_benches::{Numbers, Publisher, World, cpu_time, messages};
+use leveret_benches::{
+    Numbers, Publisher, World, cpu_time, header_binding, header_properties, key, lay_out, messages,
+};
 use leveret_exchange_direct::Direct;
 use leveret_exchange_fanout::Fanout;
 use leveret_exchange_headers::Headers;
 use leveret_exchange_topic::Topic;
 use leveret_guests_peaceful::{Fixed, Turns};
-use leveret_model::{HeaderSelection, MessageView, Name, Reads, Table, Value};
+use leveret_model::{HeaderSelection, MessageView, Name, Reads, Table};
 use leveret_plugin::HostConfig;
 use leveret_sdk::{Arguments, ExchangeType, testkit};
 use std::{collections::HashMap, time::Duration};
@@ -53,31 +54,12 @@ fn routing_key() -> Reads {
     Reads { routing_key: true, ..Reads::default() }
 }
 
-fn text(number: usize) -> Value {
-    Value::Text(format!("r{number}"))
-}
-
-fn table(name: &'static str, value: Value) -> Table {
-    [(Name::from_static(name), value)].into_iter().collect()
-}
-
-/// A key of three words, for a number of a thousand and another.
-fn key(number: usize) -> String {
-    format!("orders.{}.{}", number % FEW_KEYS, number / FEW_KEYS)
-}
-
 fn plain(number: usize) -> (String, Vec<u8>) {
     (key(number), leveret_amqp091::properties::NONE.to_vec())
 }
 
 fn with_headers(number: usize) -> (String, Vec<u8>) {
-    let headers = [
-        (Name::from_static("region"), text(number % FEW_KEYS)),
-        (Name::from_static("kind"), text(number / FEW_KEYS)),
-        (Name::from_static("unread"), text(number)),
-    ];
-    let properties = MessageProperties { headers: Some(headers.into_iter().collect()), ..Default::default() };
-    (String::from("orders"), properties.encode())
+    (String::from("orders"), header_properties(number))
 }
 
 const DIRECT: Subject = Subject {
@@ -119,10 +101,7 @@ fn subjects() -> [Subject; 6] {
             type_name: "headers",
             reads: Reads { headers: HeaderSelection::Named(headers), ..Reads::default() },
             bindings: |_| FEW_KEYS,
-            binding: |number| match number {
-                0..900 => (String::new(), table("region", text(number))),
-                _ => (String::new(), table("kind", text(number - 900))),
-            },
+            binding: |number| (String::new(), header_binding(number)),
             message: with_headers,
             ..DIRECT
         },
@@ -256,21 +235,10 @@ fn native<T: ExchangeType>(
             messages = subject.messages(keys);
             subject.native::<T>(keys)
         });
-        lay_out(messages.chunks_exact(batch).nth(at).unwrap_or_default(), &subject.reads, &mut flat);
+        let chunk = messages.chunks_exact(batch).nth(at).unwrap_or_default();
+        lay_out(chunk, &subject.reads, &mut flat);
         std::hint::black_box(exchange.route_flat(&flat));
     });
-}
-
-/// A batch as the component gets it.
-fn lay_out(messages: &[MessageView<'_>], reads: &Reads, flat: &mut Vec<u8>) {
-    flat.clear();
-    for message in messages {
-        let start = flat.len();
-        flat.extend_from_slice(&[0; 4]);
-        message.project(reads, flat);
-        let length = u32::try_from(flat.len() - start - 4).expect("short").to_le_bytes();
-        flat[start..start + 4].copy_from_slice(&length);
-    }
 }
 
 /// What a message costs more than natively, and how many of the lookups hit where not all did.

@@ -1,7 +1,7 @@
 //! What the benchmarks of the plugin boundary stand on: a host with one worker, a vhost with
 //! exchanges that lead to real queues, and messages as they lie in a read buffer.
 //!
-//! *Not here:* the measurements (`benches/boundary.rs`, `benches/churn.rs`, `benches/workers.rs`), and any access to the
+//! *Not here:* the measurements (`benches/`), and any access to the
 //! plugin host that the broker does not have.
 //!
 //! *In and out:* exchange types, bindings and keys go in; batches are routed through
@@ -11,12 +11,13 @@
 
 #![allow(clippy::expect_used, reason = "a set-up that fails ends the benchmark")]
 
+use leveret_amqp091::properties::MessageProperties;
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, QueueSpec, Vhost,
     exchange::Exchange,
     port::{Answer, Layer, Routed, Router, Wake},
 };
-use leveret_model::{MessageView, Name, Refusal, Table};
+use leveret_model::{MessageView, Name, Reads, Refusal, Table, Value};
 use leveret_plugin::{Host, HostConfig, Worker};
 use rustix::time::{ClockId, clock_gettime};
 use std::{path::Path, sync::Arc, time::Duration};
@@ -213,6 +214,56 @@ impl Numbers {
 impl Default for Numbers {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// How many values the first part of a key and the first header of a message have.
+const FEW: usize = 1_000;
+
+fn text(number: usize) -> Value {
+    Value::Text(format!("r{number}"))
+}
+
+/// A key of three words, for a number of a thousand and another.
+#[must_use]
+pub fn key(number: usize) -> String {
+    format!("orders.{}.{}", number % FEW, number / FEW)
+}
+
+/// Properties of AMQP 0-9-1 with three headers, of which bindings name two.
+#[must_use]
+pub fn header_properties(number: usize) -> Vec<u8> {
+    let headers = [
+        (Name::from_static("region"), text(number % FEW)),
+        (Name::from_static("kind"), text(number / FEW)),
+        (Name::from_static("unread"), text(number)),
+    ];
+    MessageProperties { headers: Some(headers.into_iter().collect()), ..Default::default() }.encode()
+}
+
+/// Arguments of a binding to one of those headers.
+#[must_use]
+pub fn header_binding(number: usize) -> Table {
+    let (name, value) = match number {
+        0..900 => ("region", text(number)),
+        _ => ("kind", text(number - 900)),
+    };
+    [(Name::from_static(name), value)].into_iter().collect()
+}
+
+/// A batch as a component gets it (`wit/CONTRACT.md`, "Batches").
+pub fn lay_out<'a, 'b: 'a>(
+    messages: impl IntoIterator<Item = &'a MessageView<'b>>,
+    reads: &Reads,
+    flat: &mut Vec<u8>,
+) {
+    flat.clear();
+    for message in messages {
+        let start = flat.len();
+        flat.extend_from_slice(&[0; 4]);
+        message.project(reads, flat);
+        let length = u32::try_from(flat.len() - start - 4).expect("short").to_le_bytes();
+        flat[start..start + 4].copy_from_slice(&length);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is behind a connection: a virtual host with one queue, and no exchange types.
+//! What is behind a connection: a virtual host with one queue.
 
 use leveret_broker::{
     Client, ConnectionId, MemoryAccount, QueueSpec, Vhost,
@@ -70,21 +70,36 @@ impl Wake for Bell {
 
 /// A virtual host with a queue, and its client.
 pub struct Broker {
+    /// The virtual host.
     pub vhost: Arc<Vhost>,
+    /// The client.
     pub client: Client,
+    /// What is told that there is something to do.
     pub waker: Arc<dyn Wake>,
 }
 
 impl Broker {
+    /// Without exchange types.
     pub fn new() -> Self {
+        Self::with(&mut NoTypes)
+    }
+
+    /// With these exchange types.
+    pub fn with(types: &mut dyn Router) -> Self {
         let memory = Arc::new(MemoryAccount::new(1 << 30));
-        let vhost = Vhost::new(Name::from_static("/"), memory, &mut NoTypes).expect("a vhost");
+        let vhost = Vhost::new(Name::from_static("/"), memory, types).expect("a vhost");
         let waker: Arc<dyn Wake> = Arc::new(Bell::default());
         let id = ConnectionId(1);
         let client = Client::new(vhost.clone(), id, waker.clone());
         let queue = QueueSpec { name: Name::from_static(QUEUE), ..QueueSpec::default() };
         vhost.declare_queue(queue, id).expect("a queue");
         Self { vhost, client, waker }
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

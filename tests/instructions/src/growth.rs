@@ -1,16 +1,14 @@
 //! How what a message costs grows with what there is: the same step with little and with much. Beside the bounds that all
 //! steps have, with much it may cost little more than with little: the growth is that of a constant.
 
-use crate::{
-    broker::{Broker, NoTypes, identity},
-    steps::{BATCH, ROUNDS},
-};
+use crate::steps::{BATCH, ROUNDS};
 use leveret_amqp091::FORM;
 use leveret_broker::{
     Client, ConnectionId, ConsumeSpec, Delivery, Publish, Published, Publisher, QueueSpec, Sink, Vhost,
     port::Wake,
 };
 use leveret_exchange_topic::trie::Trie;
+use leveret_instructions::broker::{Broker, NoTypes, identity};
 use leveret_model::{MessageView, Name, PublisherIdentity};
 use leveret_sdk::BindingId;
 use std::{process::ExitCode, sync::Arc};

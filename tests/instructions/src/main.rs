@@ -6,12 +6,10 @@
 //! plugins.
 
 mod allocations;
-mod broker;
 mod growth;
 mod guard;
 mod steps;
 mod steps10;
-mod world;
 mod world10;
 
 fn main() -> std::process::ExitCode {

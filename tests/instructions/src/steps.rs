@@ -1,10 +1,8 @@
 //! The steps that are counted. Each has a function of its own that is never inlined: callgrind counts from where it
 //! begins to where it ends.
 
-use crate::{
-    allocations,
-    world::{World, acks, publishes},
-};
+use crate::allocations;
+use leveret_instructions::world::{World, acks, publishes};
 use std::process::ExitCode;
 
 /// How many messages come in one read.

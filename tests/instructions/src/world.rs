@@ -1,13 +1,11 @@
 //! One connection that publishes to a queue and consumes from it, driven by bytes: what the broker does between a read
 //! of a socket and a write.
 
-use crate::{
-    broker::{Broker, NoTypes, QUEUE, identity},
-    steps::BATCH,
-};
+use crate::broker::{Broker, NoTypes, QUEUE, identity};
 use leveret_amqp091::{Event, FORM, Method, Session, SessionConfig, client};
 use leveret_broker::{
-    Client, ConsumeSpec, Delivery, Publish, Published, Publisher, Settle, Sink, Vhost, port::Wake,
+    Client, ConsumeSpec, Delivery, Publish, Published, Publisher, Settle, Sink, Vhost,
+    port::{Router, Wake},
 };
 use leveret_model::{MessageView, Name, PublisherIdentity, Table};
 use std::sync::Arc;
@@ -31,41 +29,52 @@ impl Sink for Output<'_> {
 }
 
 /// A broker with one queue and one connection.
-pub struct World {
+pub struct World<R = NoTypes> {
     vhost: Arc<Vhost>,
-    router: NoTypes,
+    router: R,
     session: Session,
     client: Client,
     publisher: Publisher,
     identity: PublisherIdentity,
     outcomes: Vec<Published>,
     waker: Arc<dyn Wake>,
+    turns: u64,
 }
 
-const CHANNEL: u16 = 1;
+/// The channel of publishes and deliveries.
+pub const CHANNEL: u16 = 1;
 
 impl World {
-    /// Connected, with a channel, a queue and a consumer.
+    /// Connected, with a channel, a queue and a consumer; without exchange types.
     pub fn new(no_ack: bool) -> Self {
-        let Broker { vhost, mut client, waker } = Broker::new();
+        Self::with(Broker::new(), NoTypes, no_ack)
+    }
+}
+
+impl<R: Router> World<R> {
+    /// Connected to a broker with these exchange types, with a channel, a queue and a consumer.
+    pub fn with(broker: Broker, types: R, no_ack: bool) -> Self {
+        let Broker { vhost, mut client, waker } = broker;
         client.open_channel(CHANNEL);
         let spec = ConsumeSpec { queue: Name::from_static(QUEUE), no_ack, ..ConsumeSpec::default() };
         client.consume(CHANNEL, spec).expect("a consumer");
         Self {
             vhost,
-            router: NoTypes,
+            router: types,
             session: session(),
             client,
             publisher: Publisher::default(),
             identity: identity("amqp-0-9-1"),
             outcomes: Vec::new(),
             waker,
+            turns: 0,
         }
     }
 
     /// Reads publishes and gives them to the queue.
     pub fn receive(&mut self, bytes: &[u8]) -> usize {
-        let mut publishes = Vec::with_capacity(BATCH);
+        // As many as last time.
+        let mut publishes = Vec::with_capacity(self.outcomes.len());
         let mut used = 0;
         while let (took, Some(event)) = self.session.next(&bytes[used..]) {
             used += took;
@@ -91,8 +100,23 @@ impl World {
             .collect();
         self.outcomes.clear();
         let (publisher, router) = (&mut self.publisher, &mut self.router);
-        publisher.publish(&self.vhost, router, &views, &mut self.outcomes, &self.waker);
+        let mut done = 0;
+        // Fewer than all where a type answers later.
+        while let Some(rest) = views.get(done..).filter(|rest| !rest.is_empty()) {
+            done += publisher.publish(&self.vhost, router, rest, &mut self.outcomes, &self.waker);
+            self.turns += 1;
+        }
         self.outcomes.iter().filter(|outcome| **outcome == Published::Routed).count()
+    }
+
+    /// How often messages were published: more often than there were reads where a type answered later.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// Who answers for the exchange types.
+    pub fn types(&self) -> &R {
+        &self.router
     }
 
     /// Encodes what waits for the consumer; gives how many bytes.

@@ -1,10 +1,7 @@
 //! One connection of AMQP 1.0 with a link each way, driven by bytes: what the broker does between a read of a socket and a
 //! write. What its adapter does in between (`host/server/src/amqp10`) is done here in short.
 
-use crate::{
-    broker::{Broker, NoTypes, QUEUE, identity},
-    steps::BATCH,
-};
+use crate::steps::BATCH;
 use leveret_amqp10::{
     connection::{Attached, Connection, ConnectionConfig, Event, Outgoing},
     form::{FORM, Giving, Head, Kept, give},
@@ -18,6 +15,7 @@ use leveret_amqp10::{
 use leveret_broker::{
     Client, ConsumeSpec, Delivery, Publish, Published, Publisher, Settle, Sink, Vhost, port::Wake,
 };
+use leveret_instructions::broker::{Broker, NoTypes, QUEUE, identity};
 use leveret_model::{MessageView, Name, PublisherIdentity};
 use std::{borrow::Cow, sync::Arc};
 
