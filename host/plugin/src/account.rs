@@ -5,7 +5,7 @@ use crate::{
     capability::{LogLimit, MetricValue, Metrics},
     guest::GuestFailure,
     memo::PluginRoom,
-    pace::Pace,
+    pace::{InlineTimes, Pace},
     policy::{PluginPolicy, Policies},
     scope::{CORE_TYPES, Scope},
     state::Usage,
@@ -213,6 +213,7 @@ type ByPlace = HashMap<(Scope, Name, String), Arc<Account>, foldhash::fast::Rand
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
     policies: Arc<Policies>,
+    inline_times: InlineTimes,
     by_place: RwLock<ByPlace>,
     together: Arc<AllTogether>,
 }
@@ -425,15 +426,21 @@ impl Tallies {
 }
 
 impl Accounts {
-    /// Accounts with the limits of these policies.
-    pub(crate) fn new(policies: Arc<Policies>) -> Self {
+    /// Accounts with the limits of these policies, of plugins that may take so long on workers.
+    pub(crate) fn new(policies: Arc<Policies>, inline_times: InlineTimes) -> Self {
         let together = Arc::new(AllTogether::new(policies.clone()));
-        Self::sharing(policies, together)
+        Self { policies, inline_times, by_place: RwLock::default(), together }
     }
 
-    /// Accounts with the limits of these policies, whose totals others have a part in.
-    pub(crate) fn sharing(policies: Arc<Policies>, together: Arc<AllTogether>) -> Self {
-        Self { policies, by_place: RwLock::default(), together }
+    /// Accounts of the same kind with nothing in them; in the totals of virtual hosts both have a part.
+    pub(crate) fn beside(&self) -> Self {
+        let (policies, together) = (self.policies.clone(), self.together.clone());
+        Self { policies, inline_times: self.inline_times, by_place: RwLock::default(), together }
+    }
+
+    /// What plugins may take on a worker.
+    pub(crate) fn inline_times(&self) -> &InlineTimes {
+        &self.inline_times
     }
 
     /// What plugins have together.
@@ -483,7 +490,7 @@ impl Accounts {
                 bad_answers_logged: Mutex::new(LogLimit::new(REJECTIONS_LOGGED_PER_SECOND)),
                 tallies: Mutex::default(),
                 failures: Mutex::default(),
-                pace: Arc::default(),
+                pace: Arc::new(Pace::new(self.inline_times)),
             })
         };
         self.by_place.write().entry(key).or_insert_with(make).clone()
@@ -499,6 +506,16 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_plugins_may_take_on_a_worker_is_that_of_all_accounts() {
+        let times = InlineTimes { turn: Duration::from_secs(7), ..InlineTimes::default() };
+        let accounts = Accounts::new(Arc::default(), times);
+        for accounts in [accounts.beside(), accounts] {
+            let account = accounts.of(&Scope::Global, &Name::from_static("/"), "p");
+            assert_eq!((account.pace().times(), accounts.inline_times()), (&times, &times));
+        }
+    }
 
     #[test]
     fn what_a_worker_counted_stays_when_it_is_gone() {

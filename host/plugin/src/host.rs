@@ -12,6 +12,7 @@ use crate::{
     engine::Engines,
     lane::{Errand, Lane},
     memo::MEMO_BYTES_MAX,
+    pace::InlineTimes,
     policy::Policies,
     registry::{Decisions, KeepDecisions, Registry},
     services::Services,
@@ -38,6 +39,8 @@ pub struct HostConfig {
     /// The memory of remembered answers, for each exchange on each worker, in bytes. What there is for all
     /// of them together is a matter of the policies.
     pub memo_bytes_max: usize,
+    /// How much CPU time plugins may take where connections wait for the thread, before they are asked beside it.
+    pub inline_times: InlineTimes,
     /// What plugins may do.
     pub policies: Arc<Policies>,
     /// Where interceptors are attached.
@@ -66,6 +69,7 @@ impl Default for HostConfig {
         Self {
             workers: 1,
             memo_bytes_max: MEMO_BYTES_MAX,
+            inline_times: InlineTimes::default(),
             policies: Arc::default(),
             attachments: Arc::default(),
             form: None,
@@ -125,7 +129,7 @@ impl Host {
         let engines = Arc::new(engines);
         let services = Arc::new(Services {
             form: config.form,
-            accounts: Accounts::new(config.policies.clone()),
+            accounts: Accounts::new(config.policies.clone(), config.inline_times),
             cells: Cells::kept_in(config.store.clone()),
             ..Services::default()
         });

@@ -4,8 +4,8 @@
 //! *In:* the CPU time of calls, from whichever thread made them. *Out:* the moving cost of a message, how
 //! many messages a worker asks about in one turn, whether the plugin is slow.
 //!
-//! A plugin is slow when a message takes more than [`INLINE_MESSAGE_MAX`], or when a call on a worker was
-//! cut off after [`INLINE_CALL_MAX`]. It is fast again after a time in which its calls were, and that time
+//! A plugin is slow when a message takes more than [`InlineTimes::message_max`], or when a call on a worker was
+//! cut off after [`InlineTimes::call_max`]. It is fast again after a time in which its calls were, and that time
 //! doubles each time that it does not stay so.
 
 use crate::version::VersionId;
@@ -15,12 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How much CPU time a worker gives a plugin in one turn of a connection; then others have theirs.
+/// [`InlineTimes::turn`] by default.
 pub const INLINE_TURN: Duration = Duration::from_micros(250);
-/// A plugin that takes more for a message is asked in the slow lane.
+/// [`InlineTimes::message_max`] by default.
 pub const INLINE_MESSAGE_MAX: Duration = Duration::from_micros(100);
-/// A call on a worker that took more is cut off, and its messages are asked about in the slow lane: there
-/// it may take as long as its limits say. One tick of the clock comes on top at most.
+/// [`InlineTimes::call_max`] by default.
 pub const INLINE_CALL_MAX: Duration = Duration::from_millis(2);
 /// How many messages a worker asks about in one turn while it is not known what they take.
 const UNKNOWN_MESSAGES_MAX: u64 = 16;
@@ -38,9 +37,30 @@ const WEIGHT: u64 = 16;
 /// the first calls of an instance take longer than later ones.
 const ENOUGH_TO_KNOW: Duration = Duration::from_millis(3);
 
+/// How much CPU time plugins may take on a worker, where others wait. What they may take at all is a matter of
+/// the policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InlineTimes {
+    /// How much CPU time a worker gives a plugin in one turn of a connection; then others have theirs. What is left
+    /// of the connection's batch is asked about in its next turn.
+    pub turn: Duration,
+    /// A plugin that takes more CPU time for a message is asked in the slow lane.
+    pub message_max: Duration,
+    /// A call on a worker that took more CPU time is cut off, and its messages are asked about in the slow lane: there
+    /// it may take as long as its limits say. One tick of the clock (a millisecond) comes on top at most.
+    pub call_max: Duration,
+}
+
+impl Default for InlineTimes {
+    fn default() -> Self {
+        Self { turn: INLINE_TURN, message_max: INLINE_MESSAGE_MAX, call_max: INLINE_CALL_MAX }
+    }
+}
+
 /// The pace of a plugin in a virtual host, over all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
+    times: InlineTimes,
     /// Nanoseconds of CPU a message; 0 is not known.
     cost_ns: AtomicU64,
     /// How many measurements there were, and their sum in nanoseconds.
@@ -69,6 +89,16 @@ struct Stay {
 }
 
 impl Pace {
+    /// Nothing is known yet.
+    pub(crate) fn new(times: InlineTimes) -> Self {
+        Self { times, ..Self::default() }
+    }
+
+    /// What it may take on a worker.
+    pub(crate) fn times(&self) -> &InlineTimes {
+        &self.times
+    }
+
     /// Whether it is asked in the slow lane.
     #[inline]
     pub(crate) fn is_slow(&self) -> bool {
@@ -90,10 +120,15 @@ impl Pace {
         usize::try_from(count.max(1)).unwrap_or(usize::MAX)
     }
 
+    /// About how many messages a worker asks about in one turn; at least one.
+    pub(crate) fn messages_in_turn(&self) -> usize {
+        self.messages_in(self.times.turn)
+    }
+
     /// Whether a worker asks about less in a turn than while it is not known what a message takes.
     #[cfg(test)]
     pub(crate) fn took_long(&self) -> bool {
-        self.is_slow() || self.messages_in(INLINE_TURN) < UNKNOWN_MESSAGES_MAX as usize
+        self.is_slow() || self.messages_in_turn() < UNKNOWN_MESSAGES_MAX as usize
     }
 
     /// A call about so many messages took so much CPU time.
@@ -115,13 +150,13 @@ impl Pace {
         if !self.is_slow() {
             let known =
                 measured >= WEIGHT || Duration::from_nanos(sum_ns).saturating_add(time) >= ENOUGH_TO_KNOW;
-            if known && cost > INLINE_MESSAGE_MAX {
+            if known && cost > self.times.message_max {
                 self.slowed_down(now);
             }
             return;
         }
         let mut stay = self.stay.lock();
-        let is_fast = Duration::from_nanos(each.unsigned_abs()) <= INLINE_MESSAGE_MAX / 2;
+        let is_fast = Duration::from_nanos(each.unsigned_abs()) <= self.times.message_max / 2;
         stay.fast_calls = if is_fast { stay.fast_calls.saturating_add(1) } else { 0 };
         let long_enough = stay.since.is_none_or(|since| now.duration_since(since) >= stay.at_least);
         if long_enough && stay.fast_calls >= FAST_CALLS_MIN {
@@ -236,12 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_worker_gives_is_as_it_is_set() {
+        let times = InlineTimes { turn: SLOW * 10, message_max: SLOW * 2, call_max: SLOW };
+        let pace = Pace::new(times);
+        (0..100).for_each(|_| pace.took(1, SLOW));
+        assert!(!pace.is_slow());
+        assert_eq!(pace.messages_in_turn(), 10);
+        (0..100).for_each(|_| pace.took(1, times.message_max * 2));
+        assert!(pace.is_slow());
+    }
+
+    #[test]
     fn the_batch_follows_the_cost() {
         let pace = Pace::default();
-        assert_eq!(pace.messages_in(INLINE_TURN), 16);
+        assert_eq!(pace.messages_in_turn(), 16);
         pace.took(100, INLINE_TURN);
-        assert_eq!(pace.messages_in(INLINE_TURN), 100);
+        assert_eq!(pace.messages_in_turn(), 100);
         pace.took(1, Duration::from_secs(1));
-        assert_eq!(pace.messages_in(INLINE_TURN), 1);
+        assert_eq!(pace.messages_in_turn(), 1);
     }
 }

@@ -1,7 +1,8 @@
 //! Instructions of a message whose exchange type is a component, and of the same whose type is native code.
 //!
 //! ```text
-//! cargo run --release --manifest-path tests/twin/Cargo.toml
+//! cargo run --locked --release --manifest-path tests/twin/Cargo.toml
+//! cargo run --locked --release --manifest-path tests/twin/Cargo.toml -- parts topic
 //! ```
 //!
 //! One connection publishes 16 bytes to an exchange and consumes them from a queue, driven by bytes in one thread: frames
@@ -10,6 +11,8 @@
 //! counted with a memory for answers and without, and its twin the same: the component's is the host's, of 8 MiB an exchange; the
 //! twin's is a hash map of all it was asked, which never forgets and counts nothing. Without one, a component is asked about
 //! 64 messages in one call.
+
+mod parts;
 
 use foldhash::fast::RandomState;
 use leveret_amqp091::client;
@@ -27,20 +30,23 @@ use leveret_instructions::{
     world::{CHANNEL, World},
 };
 use leveret_model::{HeaderSelection, MessageView, Name, OwnedMessage, Reads, Refusal, Table};
-use leveret_plugin::{Host, HostConfig, Worker};
+use leveret_plugin::{Host, HostConfig, Worker, pace::InlineTimes};
 use leveret_sdk::{Arguments, ExchangeType, testkit};
 use std::{
     collections::HashMap,
+    path::Path,
     process::{Command, ExitCode},
     sync::Arc,
+    time::Duration,
 };
 
 /// How many messages come in one read.
 const BATCH: usize = 64;
 /// How many reads are counted, after as many that are not.
 const ROUNDS: usize = 200;
-/// How often it is tried to count something.
-const TRIES: usize = 20;
+/// What a call of a component may take there: under valgrind instructions are slow, and the host is not to take a
+/// plugin for that.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How many keys there are.
 const KEYS: usize = 1_000;
 /// The memory for answers of an exchange, in bytes.
@@ -273,7 +279,8 @@ impl Kind {
             return;
         }
         let memo_bytes_max = if remembers { MEMO_BYTES } else { 0 };
-        let config = HostConfig { workers: 1, memo_bytes_max, ..HostConfig::default() };
+        let inline_times = InlineTimes { turn: PATIENCE, message_max: PATIENCE, call_max: PATIENCE };
+        let config = HostConfig { workers: 1, memo_bytes_max, inline_times, ..HostConfig::default() };
         let host = Host::new(config).expect("a host");
         let (before, after) = self.run::<Worker, _>(host.worker(0), Worker::counters);
         let [asked, known] = [after.asked - before.asked, after.remembered - before.remembered];
@@ -295,29 +302,26 @@ fn counted<R: Router>(world: &mut World<R>, read: &[u8]) -> usize {
 
 /// Instructions a message.
 fn count(type_name: &str, arm: &str) -> f64 {
-    // Time passes so slowly there that the host may take a plugin for slow.
-    let counted = (0..TRIES).find_map(|_| try_to_count(type_name, arm));
-    counted.unwrap_or_else(|| panic!("{type_name}, {arm}: {TRIES} times something was waited for"))
+    counted_by(type_name, arm, Path::new("/dev/null"))
 }
 
-fn try_to_count(type_name: &str, arm: &str) -> Option<f64> {
+/// The same; which functions they are in is written to a file.
+fn counted_by(type_name: &str, arm: &str, file: &Path) -> f64 {
     let program = std::env::current_exe().expect("this program");
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+        .args(["--tool=callgrind", "--collect-atstart=no"])
+        .arg(format!("--callgrind-out-file={}", file.display()))
         .arg("--toggle-collect=*twin*counted*")
         .arg(program)
         .args(["run", type_name, arm])
         .output()
         .expect("valgrind; on Debian: apt-get install valgrind");
     let told = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        eprintln!("{}", told.lines().find(|line| line.contains("left:")).unwrap_or(&told));
-        return None;
-    }
+    assert!(output.status.success(), "{type_name}, {arm}: {told}");
     let counted = told.lines().find_map(|line| line.split_once("Collected :")).map(|(_, count)| count.trim());
     let counted: f64 = counted.and_then(|count| count.parse().ok()).expect("a count");
     assert!(counted > 0.0, "{type_name}, {arm}: nothing was counted: {told}");
-    Some(counted / (BATCH * ROUNDS) as f64)
+    counted / (BATCH * ROUNDS) as f64
 }
 
 fn main() -> ExitCode {
@@ -327,6 +331,12 @@ fn main() -> ExitCode {
     {
         let kind = KINDS.iter().find(|kind| kind.type_name == type_name);
         kind.expect("a type of the table").run_arm(arm);
+        return ExitCode::SUCCESS;
+    }
+    if let [parts, type_name] = &arguments[..]
+        && let Some(by_function) = ["parts", "functions"].iter().position(|known| parts == known)
+    {
+        parts::print(type_name, by_function == 1);
         return ExitCode::SUCCESS;
     }
     println!(

@@ -8,6 +8,7 @@ use crate::{
         key_value as wit_values, key_value::Host as _, message_store as wit_store, message_store::Host as _,
         metric as wit_metric, metric::Host as _, random::Host as _, timers::Host as Timers,
     },
+    pace::InlineTimes,
     policy::{Limit, PluginRules, Policies, PolicyRules},
     scope::Scope,
     testing::PLAIN,
@@ -23,7 +24,11 @@ fn context(purpose: Purpose, body_bytes: usize, limits: &[(Limit, u64)]) -> Cont
     let rules = PluginRules { limits: limits.iter().copied().collect(), ..PluginRules::default() };
     let plugins = [(String::from("guest"), rules)].into_iter().collect();
     let policies = Policies::new(PolicyRules { plugins, ..PolicyRules::default() }).unwrap();
-    let account = Accounts::new(Arc::new(policies)).of(&Scope::Global, &Name::from_static("/"), "guest");
+    let account = Accounts::new(Arc::new(policies), InlineTimes::default()).of(
+        &Scope::Global,
+        &Name::from_static("/"),
+        "guest",
+    );
     let mut context = Context::new(account, Some(&PLAIN));
     let message = OwnedMessage {
         exchange: Name::EMPTY,

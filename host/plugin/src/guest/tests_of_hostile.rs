@@ -6,6 +6,7 @@ use super::{instance::Refused, *};
 use crate::{
     account::Accounts,
     engine::{CodeStrategy, Engines},
+    pace::InlineTimes,
     policy::{Limit, PluginRules, Policies, PolicyRules},
     scope::Scope,
     testing::World,
@@ -57,7 +58,7 @@ impl Hostile {
     fn with(guest: &str, limits: BTreeMap<Limit, u64>) -> Self {
         let plugins = [(String::from(guest), PluginRules { limits, ..PluginRules::default() })];
         let rules = PolicyRules { plugins: plugins.into_iter().collect(), ..PolicyRules::default() };
-        let accounts = Accounts::new(Arc::new(Policies::new(rules).unwrap()));
+        let accounts = Accounts::new(Arc::new(Policies::new(rules).unwrap()), InlineTimes::default());
         let engines = Engines::new().unwrap();
         let bytes = std::fs::read(guests::component(guest)).unwrap();
         let component = engines.compile(CodeStrategy::Cranelift, &bytes).unwrap();

@@ -11,7 +11,6 @@ use super::{
     replay::LeftOut,
 };
 use crate::{
-    account::Accounts,
     artifact::{self, Digest},
     builder::Place,
     candidate::{Arm, Candidate, CandidateInfo, Share},
@@ -156,7 +155,7 @@ impl Registry {
         // Whether it takes what is there; the shadow makes its own instance.
         let (_, left_out) = self.rehearse(&version, &names, 1)?;
         let services = Arc::new(Services {
-            accounts: Accounts::sharing(self.policies.clone(), self.services.accounts.together().clone()),
+            accounts: self.services.accounts.beside(),
             form: self.services.form,
             ..Services::default()
         });

@@ -18,7 +18,6 @@ use crate::{
     guest::{Decision, Decisions, GuestFailure},
     lane::{self, Lane},
     memo::Kept,
-    pace::INLINE_TURN,
     registry::Registry,
     replica::About,
     state::Cell,
@@ -209,7 +208,7 @@ impl Batch<'_> {
         match &self.entry.pace {
             None => usize::MAX,
             Some(_) if self.is_handed_over(version) => lane::MESSAGES_MAX,
-            Some(pace) => pace.messages_in(INLINE_TURN),
+            Some(pace) => pace.messages_in_turn(),
         }
     }
 

@@ -78,7 +78,9 @@ impl Home {
     ) -> Result<R, GuestFailure> {
         self.calls += 1;
         let began = self.is_measured(count).then(thread_cpu_time);
-        let answer = call(self, hurried.then_some(INLINE_CALL_MAX));
+        let call_max =
+            self.account.as_ref().map_or(INLINE_CALL_MAX, |account| account.pace().times().call_max);
+        let answer = call(self, hurried.then_some(call_max));
         let Some(account) = &self.account else { return answer };
         match &answer {
             Ok(_) => {

@@ -6,7 +6,6 @@ use crate::{
     builder::{Builder, Construction, Place},
     engine::CallSlot,
     guest::{GuestFailure, Refused, thread_cpu_time},
-    pace::{INLINE_CALL_MAX, INLINE_TURN},
     replica::Replica,
     services::Services,
     version::Version,
@@ -136,11 +135,11 @@ impl Home {
         let replica = self.replica(version, &exchange.vhost, services, slot)?;
         let is_behind = hurried && !replica.is_at(exchange.id, layer, exchange.generation());
         let began = is_behind.then(|| (replica.backlog(exchange, layer).max(1), thread_cpu_time()));
-        replica.hurry(hurried.then_some(INLINE_CALL_MAX));
+        replica.hurry(hurried.then(|| services.accounts.inline_times().call_max));
         let served = replica.serve(exchange, layer);
         if let (Some((told, began)), Some(account)) = (began, &self.account) {
             let took = thread_cpu_time().saturating_sub(began);
-            if took > INLINE_TURN {
+            if took > account.pace().times().turn {
                 account.pace().took(told, took);
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     builder::{Builder, Mailbox, Place, PlaceRef},
     engine::CallSlot,
     guest::{GuestFailure, Refused},
-    pace::{INLINE_CALL_MAX, Pace},
+    pace::Pace,
     recent::Recent,
     replica::{About, Replica},
     services::Services,
@@ -347,7 +347,7 @@ impl Homes {
             return Err(NotServed::Pending);
         }
         let replica = home.replica(version, vhost, &services, &slot)?;
-        replica.hurry(waker.map(|_| INLINE_CALL_MAX));
+        replica.hurry(waker.map(|_| services.accounts.inline_times().call_max));
         if let Err(refused) = replica.attach(attachment) {
             let refused = home.refused(version, refused);
             if let (NotServed::Pending, Some(waker)) = (&refused, waker) {
@@ -381,9 +381,14 @@ impl Homes {
         }
     }
 
+    /// After how much CPU time a call is cut off, if others wait for the thread.
+    fn call_max(&self) -> Option<Duration> {
+        self.hurried.then(|| self.services.accounts.inline_times().call_max)
+    }
+
     /// The exchange is gone.
     pub(crate) fn close(&mut self, id: ExchangeId) {
-        let within = self.hurried.then_some(INLINE_CALL_MAX);
+        let within = self.call_max();
         for home in self.homes.values_mut() {
             home.tidy(within, |replica| replica.close(id));
         }
@@ -410,7 +415,7 @@ impl Homes {
     /// Lets go of exchanges that are gone, and of versions that serve no more.
     pub(crate) fn sweep(&mut self, serves: impl Fn(VersionId) -> bool) {
         self.keep(&serves);
-        let within = self.hurried.then_some(INLINE_CALL_MAX);
+        let within = self.call_max();
         for home in self.homes.values_mut() {
             home.tidy(within, Replica::sweep);
         }
@@ -426,11 +431,11 @@ impl Homes {
     /// The version serves this exchange no more: it lets go of the exchange if it serves others of the
     /// virtual host, else of all that it has for this virtual host.
     pub(crate) fn leave(&mut self, version: &Version, exchange: &Exchange, serves_others: bool) {
-        let place = PlaceRef::of(version, &exchange.vhost);
+        let (place, within) = (PlaceRef::of(version, &exchange.vhost), self.call_max());
         if !serves_others {
             self.homes.remove(&place);
         } else if let Some(home) = self.homes.get_mut(&place) {
-            home.tidy(self.hurried.then_some(INLINE_CALL_MAX), |replica| replica.close(exchange.id));
+            home.tidy(within, |replica| replica.close(exchange.id));
         }
     }
 

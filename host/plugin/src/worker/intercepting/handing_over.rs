@@ -13,7 +13,6 @@ use super::{
 use crate::{
     attachment::Attachment,
     lane::{self, Answered, End, Part, Question, Said, Subject, Unanswered},
-    pace::INLINE_TURN,
     version::Version,
     worker::NotServed,
 };
@@ -53,7 +52,7 @@ impl Seat {
         match self.pace() {
             None => usize::MAX,
             Some(_) if handed_over => lane::MESSAGES_MAX,
-            Some(pace) => pace.messages_in(INLINE_TURN),
+            Some(pace) => pace.messages_in_turn(),
         }
     }
 }
