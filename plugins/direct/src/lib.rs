@@ -48,6 +48,7 @@ impl ExchangeType for Direct {
         }
     }
 
+    #[inline(always)]
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         let key = message.routing_key();
         to.extend_from_slice(match ShortKey::of(key) {

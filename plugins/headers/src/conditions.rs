@@ -121,17 +121,16 @@ impl Conditions {
     }
 
     /// Adds the bindings that these headers meet, each once.
+    #[inline(always)]
     pub fn find<'a>(&mut self, headers: impl Iterator<Item = Field<'a>>, to: &mut Targets<'_>) {
         self.message += 1;
         self.met.clear();
         to.extend(self.unconditional.iter().filter_map(|slot| Some(self.bindings.get(*slot as usize)?.id)));
         for header in headers {
-            match as_text(&header) {
-                Some(key) => self.meet(&key),
-                None => self.meet(header.flat()),
-            }
+            let text = as_text(&header);
+            self.meet(text.as_deref().unwrap_or(header.flat()));
             if self.presence > 0 {
-                self.meet(presence_key(&header));
+                self.meet_presence(&header);
             }
         }
         let Self { conditions, bindings, met, message, .. } = self;
@@ -159,7 +158,13 @@ impl Conditions {
         }
     }
 
-    #[inline]
+    /// Kept apart: few bindings ask for presence.
+    #[inline(never)]
+    fn meet_presence(&mut self, header: &Field<'_>) {
+        self.meet(presence_key(header));
+    }
+
+    #[inline(always)]
     fn meet(&mut self, key: &[u8]) {
         let Some(number) = self.numbers.get(key) else {
             return;
@@ -281,15 +286,19 @@ pub(crate) fn mark(argument: &Field<'_>) -> Mark {
 
 /// A string of bytes as it would be as text; nothing for anything else. The same string is the same condition whichever
 /// way it comes, as in RabbitMQ.
+#[inline]
 fn as_text(field: &Field<'_>) -> Option<Vec<u8>> {
     let (tag, content) = field.flat_value().split_first()?;
-    if *tag != BINARY {
-        return None;
-    }
+    (*tag == BINARY).then(|| text_key(field, content))
+}
+
+/// Kept apart: most strings are text.
+#[inline(never)]
+fn text_key(field: &Field<'_>, content: &[u8]) -> Vec<u8> {
     let mut key = presence_key(field).to_vec();
     key.push(TEXT);
     key.extend_from_slice(content);
-    Some(key)
+    key
 }
 
 /// Length and name, without the value: shorter than every field, so no condition on a value has it.

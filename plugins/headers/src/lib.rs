@@ -62,6 +62,7 @@ impl ExchangeType for Headers {
         self.conditions.remove(id);
     }
 
+    #[inline(always)]
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         self.conditions.find(message.headers(), to);
         Decision::Deliver

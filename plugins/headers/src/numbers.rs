@@ -15,7 +15,7 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     /// The number for a key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, key: &[u8]) -> Option<u32> {
         match ShortKey::of(key) {
             Some(short) => self.short.get(&short).copied(),

@@ -51,6 +51,7 @@ impl ExchangeType for Topic {
         self.patterns.remove(id);
     }
 
+    #[inline(always)]
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         self.patterns.find(message.routing_key(), |ids| to.extend_from_slice(ids));
         Decision::Deliver

@@ -47,6 +47,8 @@ struct Node {
     hash: u32,
     /// How many edges by a word go out.
     word_edges: u32,
+    /// One of them, looked at before the others: many nodes have no other. `to` is [`NONE`] where it is not known.
+    first: WordEdge,
     /// The last step in which it was reached.
     reached_in: u64,
     ids: Vec<BindingId>,
@@ -59,6 +61,12 @@ enum Edge {
     Word(WordId),
     Star,
     Hash,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct WordEdge {
+    word: WordId,
+    to: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +92,8 @@ impl Default for Trie {
 
 impl Node {
     fn new(parent: u32, edge: Edge) -> Self {
-        Self { parent, edge, star: NONE, hash: NONE, word_edges: 0, reached_in: 0, ids: Vec::new() }
+        let first = WordEdge { word: WordId::default(), to: NONE };
+        Self { parent, edge, star: NONE, hash: NONE, word_edges: 0, first, reached_in: 0, ids: Vec::new() }
     }
 
     fn is_bare(&self) -> bool {
@@ -135,12 +144,42 @@ impl Trie {
     }
 
     /// Passes on the bindings whose pattern matches a key, in groups, each binding once.
+    #[inline(always)]
     pub fn find(&mut self, key: &[u8], mut found: impl FnMut(&[BindingId])) {
+        let mut left = WordsOf::new(key);
+        let mut at = ROOT;
+        // As long as one node is reached there is no set to keep, and for most keys that is so to the end.
+        let first = loop {
+            let Some(node) = self.nodes.get(at as usize) else {
+                return;
+            };
+            if node.hash != NONE || node.edge == Edge::Hash {
+                break [at, NONE];
+            }
+            let Some(word) = left.next() else {
+                if !node.ids.is_empty() {
+                    found(&node.ids);
+                }
+                return;
+            };
+            let word = self.words.get(word);
+            match (word_edge(&self.edges, at, node, word), node.star) {
+                (NONE, NONE) => return,
+                (to, NONE) | (NONE, to) => at = to,
+                (to, star) => break [to, star],
+            }
+        };
+        self.find_from(first, left, &mut found);
+    }
+
+    /// The same from these nodes on, for the words that are left.
+    #[inline(never)]
+    fn find_from(&mut self, first: [u32; 2], left: WordsOf<'_>, found: &mut impl FnMut(&[BindingId])) {
         let Self { nodes, edges, words, reached, reached_next, step, .. } = self;
         *step += 1;
         reached.clear();
-        reach(nodes, *step, ROOT, reached);
-        for word in WordsOf::new(key) {
+        first.iter().for_each(|at| reach(nodes, *step, *at, reached));
+        for word in left {
             if reached.is_empty() {
                 return;
             }
@@ -152,18 +191,15 @@ impl Trie {
                     continue;
                 };
                 let (stays, star) = (node.edge == Edge::Hash, node.star);
-                let by_word = match word {
-                    Some(word) if node.word_edges > 0 => edges.get(&(at, word)).copied(),
-                    _ => None,
-                };
+                let by_word = word_edge(edges, at, node, word);
                 if stays {
                     reach(nodes, *step, at, reached_next);
                 }
                 if star != NONE {
                     reach(nodes, *step, star, reached_next);
                 }
-                if let Some(to) = by_word {
-                    reach(nodes, *step, to, reached_next);
+                if by_word != NONE {
+                    reach(nodes, *step, by_word, reached_next);
                 }
             }
             std::mem::swap(reached, reached_next);
@@ -206,6 +242,9 @@ impl Trie {
         self.edges.insert((from, word), to);
         if let Some(node) = self.nodes.get_mut(from as usize) {
             node.word_edges += 1;
+            if node.first.to == NONE {
+                node.first = WordEdge { word, to };
+            }
         }
         to
     }
@@ -238,6 +277,9 @@ impl Trie {
                 Edge::Hash => parent.hash = NONE,
                 Edge::Word(word) => {
                     parent.word_edges -= 1;
+                    if parent.first.to == at {
+                        parent.first.to = NONE;
+                    }
                     self.edges.remove(&(parent_at, word));
                     self.words.release(word);
                 }
@@ -254,8 +296,21 @@ impl Trie {
     }
 }
 
+/// Where the edge by a word goes from a node; [`NONE`] if there is no such edge.
+#[inline(always)]
+fn word_edge(edges: &ExtendibleMap<(u32, WordId), u32>, at: u32, node: &Node, word: Option<WordId>) -> u32 {
+    let WordEdge { word: first, to } = node.first;
+    match word {
+        Some(word) if to != NONE && first == word => to,
+        Some(word) if node.word_edges > u32::from(to != NONE) => {
+            edges.get(&(at, word)).copied().unwrap_or(NONE)
+        }
+        _ => NONE,
+    }
+}
+
 /// Takes a node into the set, and the one below its `#`.
-#[inline]
+#[inline(always)]
 fn reach(nodes: &mut SegmentedVec<Node>, step: u64, at: u32, set: &mut Vec<u32>) {
     let mut at = at;
     while let Some(node) = nodes.get_mut(at as usize) {

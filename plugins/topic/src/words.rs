@@ -12,7 +12,7 @@ const SHORT_MAX: usize = 7;
 const LONG: u64 = 0xff << 56;
 
 /// Numbers a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct WordId(u64);
 
 /// A word of a key.
@@ -82,7 +82,7 @@ impl<'a> WordsOf<'a> {
 impl<'a> Iterator for WordsOf<'a> {
     type Item = Word<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Word<'a>> {
         let rest = self.rest?;
         let eight = first_eight(rest);

@@ -42,7 +42,7 @@ impl ShortKey {
     pub const BYTES_MAX: usize = 23;
 
     /// These bytes, unless they are too many.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn of(key: &[u8]) -> Option<Self> {
         if key.len() > Self::BYTES_MAX {
@@ -115,7 +115,7 @@ impl<K: Clone + Eq + Hash> BindingIndex<K> {
     }
 
     /// The bindings of a key, each once, in no particular order.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn get<Q>(&self, key: &Q) -> &[BindingId]
     where

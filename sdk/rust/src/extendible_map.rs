@@ -58,7 +58,7 @@ fn upper(hash: u64) -> usize {
 
 impl<K: Hash + Eq, V> ExtendibleMap<K, V> {
     /// The value of a key.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
     where
@@ -68,7 +68,7 @@ impl<K: Hash + Eq, V> ExtendibleMap<K, V> {
     }
 
     /// The key that is kept, and its value.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn get_key_value<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
     where

@@ -51,6 +51,7 @@ impl<'a> Message<'a> {
 
     /// The headers that are read and there. Named ones come in the order in which
     /// [`Reads`] names them.
+    #[inline]
     #[must_use]
     #[track_caller]
     pub fn headers(&self) -> Fields<'a> {
@@ -244,7 +245,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Field<'a>> {
         self.left = self.left.checked_sub(1)?;
         let whole = self.bytes.0;

@@ -58,7 +58,11 @@ impl<'a> Targets<'a> {
     /// Adds bindings.
     #[inline]
     pub fn extend_from_slice(&mut self, ids: &[BindingId]) {
-        self.words.extend(ids.iter().map(|id| id.0));
+        // Most messages go to one.
+        match ids {
+            [id] => self.push(*id),
+            _ => self.words.extend(ids.iter().map(|id| id.0)),
+        }
     }
 
     /// How many were added.

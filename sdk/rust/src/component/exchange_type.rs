@@ -17,6 +17,9 @@ use crate::{
 };
 use std::{any::Any, cell::RefCell, collections::BTreeMap};
 
+/// Bytes of the length before each projection of a batch.
+const LENGTH_BYTES: usize = 4;
+
 /// What [`export!`](crate::export) says of a component.
 pub trait Plugin {
     /// The version, for people to read.
@@ -128,7 +131,6 @@ trait OpenExchange: Any {
     fn bind_all(&mut self, bindings: &mut dyn Iterator<Item = Binding>) -> Result<(), Refusal>;
     fn unbind_all(&mut self, ids: &mut dyn Iterator<Item = BindingId>);
     fn route_batch(&mut self, messages: &[u8], words: &mut Vec<u64>);
-    fn route_one(&mut self, projection: &[u8], words: &mut Vec<u64>);
 }
 
 /// An open exchange.
@@ -174,16 +176,13 @@ impl<T: ExchangeType> Open<T> {
     pub(crate) fn route_batch(&mut self, messages: &[u8], words: &mut Vec<u64>) {
         let mut messages = Bytes(messages);
         while let Some(projection) = messages.u32().and_then(|length| messages.take(length as usize)) {
-            self.route_one(projection, words);
+            let message = Message::new(&self.reads, projection);
+            let mut targets = Targets::begin(words);
+            // Called here alone, so that it becomes a part of this loop: in a component a call looks at the stack's
+            // limit and the clock each time.
+            let decision = self.exchange.route(&message, &mut targets);
+            targets.end(decision);
         }
-    }
-
-    #[inline]
-    fn route_one(&mut self, projection: &[u8], words: &mut Vec<u64>) {
-        let message = Message::new(&self.reads, projection);
-        let mut targets = Targets::begin(words);
-        let decision = self.exchange.route(&message, &mut targets);
-        targets.end(decision);
     }
 }
 
@@ -219,10 +218,6 @@ impl<T: ExchangeType> OpenExchange for Open<T> {
     fn route_batch(&mut self, messages: &[u8], words: &mut Vec<u64>) {
         self.route_batch(messages, words);
     }
-
-    fn route_one(&mut self, projection: &[u8], words: &mut Vec<u64>) {
-        self.route_one(projection, words);
-    }
 }
 
 struct Exchange {
@@ -250,7 +245,7 @@ struct Instance {
     exchanges: BTreeMap<u32, Exchange>,
     /// The answers of the last batch.
     words: Vec<u64>,
-    /// The projection of the last message that came in the plain form.
+    /// The projection of the last message that came in the plain form, after its length.
     projection: Vec<u8>,
     /// Address and length of the last answer, for the broker to read.
     answer: [usize; 2],
@@ -297,9 +292,15 @@ impl Instance {
             panic!("{}", not_open(exchange))
         };
         clear(words);
+        // A batch of one.
         projection.clear();
+        projection.extend_from_slice(&[0; LENGTH_BYTES]);
         contract::put_projection(projection, open.reads(), message);
-        open.route_one(projection, words);
+        let length = u32::try_from(projection.len() - LENGTH_BYTES).unwrap_or(u32::MAX);
+        if let Some(place) = projection.first_chunk_mut() {
+            *place = length.to_le_bytes();
+        }
+        open.route_batch(projection, words);
         match Answer::read(words) {
             Some((answer, _)) => contract::answer_to_wit(answer),
             None => panic!("the answer's own words make no sense"),
