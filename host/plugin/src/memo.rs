@@ -250,13 +250,24 @@ impl<V: Clone> Memo<V> {
         true
     }
 
-    /// What is remembered for this key.
+    /// Whether anything that is put may be taken now.
+    pub(crate) fn takes_any(&self) -> bool {
+        self.bytes_max > 0 && self.away == 0
+    }
+
+    /// A key is looked for, and not found so far: counts as a lookup.
     #[inline]
-    pub(crate) fn find(&mut self, key: &[u8]) -> Option<&V> {
+    pub(crate) fn looked_up(&mut self) {
         self.lookups += 1;
         if self.lookups - self.judged.lookups >= JUDGED_AFTER_LOOKUPS {
             self.judge();
         }
+    }
+
+    /// What is remembered for this key.
+    #[inline]
+    pub(crate) fn find(&mut self, key: &[u8]) -> Option<&V> {
+        self.looked_up();
         if self.table.is_empty() {
             return None;
         }
@@ -354,6 +365,7 @@ impl<V: Clone> Memo<V> {
     }
 
     /// Whether there is nothing.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }

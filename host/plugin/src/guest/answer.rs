@@ -104,29 +104,58 @@ impl Decisions {
 
     /// One decision for each message, in order.
     #[inline]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Decision<'_>> {
-        let mut rest = self.words.as_slice();
-        (0..self.count).map_while(move |_| {
-            let (first, after) = rest.split_first()?;
-            let argument = (first.0 & COUNT_MASK) as usize;
-            let (decision, after) = match first.0 >> 56 {
-                DELIVER => {
-                    let (ids, after) = after.split_at_checked(argument)?;
-                    (Decision::Deliver(ids), after)
-                }
-                DROP if argument == 0 => (Decision::Drop(None), after),
-                DELEGATE => (Decision::Delegate, after),
-                HOLD => (Decision::Hold(first.0 & COUNT_MASK), after),
-                kind => {
-                    let (reason, after) = after.split_at_checked(argument.div_ceil(8))?;
-                    let reason = reason_from_words(reason, argument);
-                    let dropped = kind == DROP;
-                    (if dropped { Decision::Drop(Some(reason)) } else { Decision::Reject(reason) }, after)
-                }
-            };
-            rest = after;
-            Some(decision)
-        })
+    pub(crate) fn iter(&self) -> DecisionsLeft<'_> {
+        DecisionsLeft { words: &self.words, count: self.count }
+    }
+}
+
+/// Those that come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecisionsLeft<'a> {
+    words: &'a [BindingId],
+    count: usize,
+}
+
+impl<'a> DecisionsLeft<'a> {
+    /// The bindings of the next decision, where that is for one or two, as most are; and those that come after it.
+    #[inline]
+    pub(crate) fn split_few(self) -> Option<(&'a [BindingId], Self)> {
+        let (first, after) = self.words.split_first()?;
+        let ids = match first.0 {
+            1 => after.get(..1)?,
+            2 => after.get(..2)?,
+            _ => return None,
+        };
+        let words = after.get(ids.len()..)?;
+        Some((ids, Self { words, count: self.count.checked_sub(1)? }))
+    }
+}
+
+impl<'a> Iterator for DecisionsLeft<'a> {
+    type Item = Decision<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Decision<'a>> {
+        let count = self.count.checked_sub(1)?;
+        let (first, after) = self.words.split_first()?;
+        let argument = (first.0 & COUNT_MASK) as usize;
+        let (decision, words) = match first.0 >> 56 {
+            DELIVER => {
+                let (ids, after) = after.split_at_checked(argument)?;
+                (Decision::Deliver(ids), after)
+            }
+            DROP if argument == 0 => (Decision::Drop(None), after),
+            DELEGATE => (Decision::Delegate, after),
+            HOLD => (Decision::Hold(first.0 & COUNT_MASK), after),
+            kind => {
+                let (reason, after) = after.split_at_checked(argument.div_ceil(8))?;
+                let reason = reason_from_words(reason, argument);
+                let dropped = kind == DROP;
+                (if dropped { Decision::Drop(Some(reason)) } else { Decision::Reject(reason) }, after)
+            }
+        };
+        *self = Self { words, count };
+        Some(decision)
     }
 }
 
@@ -303,6 +332,23 @@ mod tests {
                 Decision::Drop(Some("too lon".into())),
             ]
         );
+    }
+
+    #[test]
+    fn decisions_for_one_or_two_are_split_off_and_no_others() {
+        let words = vec![word(0, 1), 7, word(0, 2), 8, 9, word(0, 0), word(0, 1), 1];
+        let decisions = Decisions::from_words(words, 4, IDS_MAX).unwrap();
+        let (one, left) = decisions.iter().split_few().unwrap();
+        let (two, mut left) = left.split_few().unwrap();
+        assert_eq!((one, two), (&[BindingId(7)][..], &[BindingId(8), BindingId(9)][..]));
+        assert!(left.split_few().is_none());
+        assert_eq!(left.next(), Some(Decision::Deliver(&[])));
+        let (last, left) = left.split_few().unwrap();
+        assert_eq!((last, left.count()), (&[BindingId(1)][..], 0));
+        for first in [word(1, 1), word(0, 3), word(4, 2)] {
+            let decisions = Decisions { words: [first, 1, 2, 3].map(BindingId).into(), count: 1 };
+            assert!(decisions.iter().split_few().is_none(), "{first:#x}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod told;
 mod verdict;
 
 pub use answer::REJECT_REASON_BYTES_MAX;
-pub(crate) use answer::{Decision, Decisions, shown};
+pub(crate) use answer::{Decision, Decisions, DecisionsLeft, shown};
 pub(crate) use deadline::{Deadline, thread_cpu_time};
 pub use description::AttachmentPoint;
 pub(crate) use description::{ArgumentDescription, InterceptorDescription, Stage, TypeDescription};

@@ -15,7 +15,7 @@ use crate::{
     account::Accounts,
     audit::Auditor,
     capability::{Draft, Outcome},
-    guest::{Decision, Decisions, GuestFailure},
+    guest::{Decision, Decisions, DecisionsLeft, GuestFailure},
     lane::{self, Lane},
     memo::Kept,
     registry::Registry,
@@ -233,7 +233,11 @@ impl Batch<'_> {
     /// The remembered answer, or where the projection of the message lies.
     #[inline]
     fn look_up(&mut self, message: &MessageView<'_>, remember: bool) -> Result<Answer, Range<usize>> {
-        if remember && self.entry.key_only {
+        let remembers = remember && !self.entry.memo.is_empty();
+        if remember && !remembers {
+            self.entry.memo.looked_up();
+        }
+        if remembers && self.entry.key_only {
             if let Some(answer) = self.entry.memo.get(message.routing_key) {
                 if self.entry.memo.is_audit_due() {
                     self.entry.audit(self.auditor, self.exchange, message.routing_key);
@@ -243,7 +247,7 @@ impl Batch<'_> {
             return Err(self.scratch.project(self.entry, message));
         }
         let place = self.scratch.project(self.entry, message);
-        if remember && let Some(answer) = self.entry.memo.get(self.scratch.projection(&place)) {
+        if remembers && let Some(answer) = self.entry.memo.get(self.scratch.projection(&place)) {
             if self.entry.memo.is_audit_due() {
                 self.entry.audit(self.auditor, self.exchange, self.scratch.projection(&place));
             }
@@ -374,7 +378,16 @@ impl Batch<'_> {
         remember: bool,
         answers: &mut [Answer],
     ) -> usize {
-        for (question, decision) in (first_question..).zip(decisions.iter()).take(count) {
+        let remember = remember && self.entry.pure && self.entry.memo.takes_any();
+        let (mut left, end) = (decisions.iter(), first_question + count);
+        let mut next = first_question;
+        loop {
+            if !remember {
+                (next, answered) = self.take_over_known(&mut left, next..end, answered, answers);
+            }
+            let Some(decision) = left.next().filter(|_| next < end) else { break };
+            let question = next;
+            next += 1;
             let (kept, answer_bytes) = match self.resolve(version, decision) {
                 Ok(resolved) => resolved,
                 Err(what) => {
@@ -385,10 +398,7 @@ impl Batch<'_> {
                     continue;
                 }
             };
-            if self.entry.pure
-                && remember
-                && let Some(place) = self.scratch.questions.get(question)
-            {
+            if remember && let Some(place) = self.scratch.questions.get(question) {
                 let projection = self.scratch.projection(place);
                 // Alone, the routing key needs no length before it.
                 let key = if self.entry.key_only { projection.get(2..) } else { Some(projection) };
@@ -406,6 +416,32 @@ impl Batch<'_> {
             self.entry.sets.forget();
         }
         answered
+    }
+
+    /// The same for the decisions in front that are for bindings of which it is known where they lead, where nothing is
+    /// remembered. Gives the next question and the next waiting answer.
+    fn take_over_known(
+        &mut self,
+        left: &mut DecisionsLeft<'_>,
+        questions: Range<usize>,
+        first_answered: usize,
+        answers: &mut [Answer],
+    ) -> (usize, usize) {
+        let (mut question, mut answered) = (questions.start, first_answered);
+        while question < questions.end
+            && let Some((ids, rest)) = left.split_few()
+            && let Some(routes) = self.entry.sets.known(ids)
+        {
+            while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question == question) {
+                if let Some(place) = answers.get_mut(waiting.answer) {
+                    *place = Answer::Deliver(routes.clone());
+                }
+                answered += 1;
+            }
+            (*left, question) = (rest, question + 1);
+        }
+        self.counters.asked += (answered - first_answered) as u64;
+        (question, answered)
     }
 
     /// What is kept for a decision, and what that takes, in bytes.

@@ -82,8 +82,9 @@ impl Scratch {
         let Some(start) = questions.first().map(|place| place.start) else {
             return 0;
         };
-        let fit = questions.iter().take(count_max).take_while(|place| place.end - start <= CALL_BYTES_MAX);
-        fit.count().max(1)
+        // They lie one behind the other.
+        let fit = questions.partition_point(|place| place.end - start <= CALL_BYTES_MAX);
+        fit.min(count_max).max(1)
     }
 
     /// The projections of so many questions from that one on.
