@@ -21,6 +21,7 @@ use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec,
     exchange::{Binding, BindingId, Exchange, RouteSet},
     port::{Answer, Deed, Due, Fired, Layer, Routed, Router, Wake},
+    queue::Queue,
 };
 use leveret_exchange_direct::Direct;
 use leveret_exchange_headers::Headers;
@@ -59,6 +60,8 @@ struct Native<T: ExchangeType> {
     /// The broker's binding ids, by the test kit's.
     ids: HashMap<u64, BindingId>,
     sets: HashMap<Vec<u64>, RouteSet, RandomState>,
+    /// The sets by their queues: as in the host, sets of the same destinations are one, which the broker sees at a look.
+    shared: HashMap<Vec<*const Queue>, RouteSet, RandomState>,
     /// By projection; none if each message is asked about.
     memo: Option<HashMap<Vec<u8>, RouteSet, RandomState>>,
     flat: Vec<u8>,
@@ -67,7 +70,8 @@ struct Native<T: ExchangeType> {
 impl<T: ExchangeType> Native<T> {
     fn new(reads: Reads, remembers: bool) -> Self {
         let memo = remembers.then(HashMap::default);
-        Self { open: None, reads, ids: HashMap::new(), sets: HashMap::default(), memo, flat: Vec::new() }
+        let (sets, shared) = (HashMap::default(), HashMap::default());
+        Self { open: None, reads, ids: HashMap::new(), sets, shared, memo, flat: Vec::new() }
     }
 
     /// Asks the type about messages that are laid out, and appends what it answers.
@@ -83,6 +87,8 @@ impl<T: ExchangeType> Native<T> {
                 None => {
                     let mut ids = named.iter().filter_map(|id| self.ids.get(id).copied());
                     let (set, _) = exchange.resolve(&mut ids);
+                    let queues = set.targets().queues.iter().map(Arc::as_ptr).collect();
+                    let set = self.shared.entry(queues).or_insert(set).clone();
                     self.sets.insert(named.to_vec(), set.clone());
                     set
                 }
