@@ -102,6 +102,14 @@ mod tests {
         assert_eq!(Record::decode(&bytes[1..]), Read::Unreadable);
     }
 
+    /// A place that was written before, byte for byte: those that are there are to be read for ever.
+    #[test]
+    fn a_manifest_of_the_first_format_is_read() {
+        let written = include_bytes!("../../tests/fixtures/manifest-1");
+        let record = Record { number: 3, synced: 77, segment: 4, segments: vec![4, 5, 9] };
+        assert_eq!(Record::decode(written), Read::Record(record));
+    }
+
     #[test]
     fn the_highest_of_too_many_segments_are_named() {
         let record = Record { segments: (0..1000).collect(), ..Record::default() };
