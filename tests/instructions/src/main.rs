@@ -1,6 +1,6 @@
 //! How many instructions a message costs in the broker, step by step, counted by callgrind.
 //!
-//! `cargo run --release` counts each step, prints a table, and fails if one costs more than its bound in `bounds.toml`
+//! `cargo run --release` counts each step, prints a table, and fails if one costs more than its bound in `bounds.txt`
 //! allows. Wall time on a shared machine cannot tell a loss of five in a hundred; a count can. What is counted: the
 //! protocol, routing through the default exchange, the queue, deliveries, acknowledgements. Not: sockets, tasks,
 //! plugins.
