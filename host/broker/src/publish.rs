@@ -546,9 +546,13 @@ impl Scratch {
 impl Scratch {
     /// Tells of messages that a queue did not take because it is full.
     fn not_accepted(&mut self, batch: &mut Batch<'_, '_>) {
-        if self.notes.refused.is_empty() {
-            return;
+        if !self.notes.refused.is_empty() {
+            self.tell_refused(batch);
         }
+    }
+
+    #[cold]
+    fn tell_refused(&mut self, batch: &mut Batch<'_, '_>) {
         let mut refused = core::mem::take(&mut self.notes.refused);
         // Of several queues the first one is told.
         refused.sort_by_key(|(message, _)| *message);

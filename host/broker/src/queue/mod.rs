@@ -306,7 +306,7 @@ impl Queue {
                 }
                 // What the broker publishes again would go on once more with each try.
                 if !goes_on || sender.is_none() {
-                    notes.refused.push((*member, self.spec.name.clone()));
+                    notes.refuse(*member, &self.spec.name);
                 }
                 continue;
             }

@@ -32,6 +32,12 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
+    /// A queue did not accept a member.
+    #[cold]
+    pub(super) fn refuse(&mut self, member: u32, queue: &Name) {
+        self.refused.push((member, queue.clone()));
+    }
+
     /// Leaves it to the housekeepers of the queues to send on what died.
     pub(crate) fn leave_dying(&mut self) {
         for (queue, message, reason) in self.dying.drain(..) {
