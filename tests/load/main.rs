@@ -2,8 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ends;
+mod scripted;
+
+use leveret_testkit::process::Finished;
 use leveret_testkit::{Broker, process};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,12 +24,17 @@ fn bench(broker: &Broker, words: &str) -> (Value, String) {
     (serde_json::from_str(&finished.stdout).expect("a line of JSON"), finished.stderr)
 }
 
-/// What it says where a load is refused.
-fn refused(broker: &Broker, words: &str) -> String {
+/// Runs `leveret bench` on the broker at that address with those words, however it ends.
+fn bench_at(address: SocketAddr, words: &str) -> Finished {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.arg("bench").args(words.split_whitespace());
-    command.env("LEVERET_BENCH_ADDRESS", broker.address().to_string());
-    let finished = process::run(&mut command, LOAD_MAX).expect("the broker's program is there");
+    command.env("LEVERET_BENCH_ADDRESS", address.to_string());
+    process::run(&mut command, LOAD_MAX).expect("the broker's program is there")
+}
+
+/// What it says where a load is refused.
+fn refused(broker: &Broker, words: &str) -> String {
+    let finished = bench_at(broker.address(), words);
     assert!(!finished.status.success(), "{}", finished.report());
     finished.stderr
 }

@@ -1,6 +1,6 @@
 //! Load of another kind: what comes and goes. Each worker makes a thing and takes it away again, on and on.
 
-use super::{Latency, Target, amqp091::Link, latency_histogram};
+use super::{Interrupt, Latency, Target, amqp091::Link, latency_histogram};
 use anyhow::Context;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
@@ -71,11 +71,11 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs it. Once a second `live` gets a line.
+/// Runs it, until it is interrupted at most. Once a second `live` gets a line.
 ///
 /// # Errors
 /// If the broker cannot be reached, refuses something, or closes a connection in between.
-pub fn run(plan: &Plan, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     const EACH: Duration = Duration::from_secs(1);
     let (stop, done, ready) = (AtomicBool::new(false), AtomicU64::new(0), Barrier::new(plan.workers + 1));
     std::thread::scope(|scope| {
@@ -87,8 +87,10 @@ pub fn run(plan: &Plan, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
             .collect();
         ready.wait();
         let (from, mut before) = (Instant::now(), 0);
-        while from.elapsed() < plan.measure && !workers.iter().any(|worker| worker.is_finished()) {
-            std::thread::sleep(plan.measure.saturating_sub(from.elapsed()).min(EACH));
+        let mut is_over = false;
+        while !is_over && from.elapsed() < plan.measure {
+            let wait = plan.measure.saturating_sub(from.elapsed()).min(EACH);
+            is_over = interrupt.sleep_unless(wait, || workers.iter().any(|worker| worker.is_finished()));
             let now = done.load(Ordering::Relaxed);
             live(&format!("came and went {:>9}", now - before));
             before = now;

@@ -54,7 +54,7 @@ pub(super) fn run(
     ready: &Barrier,
 ) -> anyhow::Result<Measured> {
     let queue = &names.queues[index % names.queues.len()];
-    match plan.target.protocol {
+    let run = || match plan.target.protocol {
         Protocol::Amqp091 => {
             let prepared = amqp091::consumer(plan, queue);
             ready.wait();
@@ -65,7 +65,8 @@ pub(super) fn run(
             ready.wait();
             consume(counters, prepared?)
         }
-    }
+    };
+    run().inspect_err(|_| counters.stop())
 }
 
 fn consume(counters: &Counters, mut receiver: impl Receiver) -> anyhow::Result<Measured> {

@@ -17,6 +17,7 @@ pub(super) struct Counters {
     from: AtomicU64,
     /// When the measuring ended; what comes later was outstanding then.
     until: AtomicU64,
+    /// All threads are to stop: the measuring ended, or one of them failed.
     pub(super) stop: AtomicBool,
 }
 
@@ -62,6 +63,11 @@ impl Counters {
     /// From now on they are not any more, and all threads are to stop.
     pub(super) fn end(&self) {
         self.until.store(self.now(), Ordering::Relaxed);
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// All threads are to stop, because one failed.
+    pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
     }
 

@@ -1,7 +1,7 @@
 //! What things that are merely there cost a broker in memory: makes many, looks at its process, takes them away again.
 
 use super::{
-    Protocol, Target, amqp10,
+    Interrupt, Protocol, Target, amqp10,
     amqp091::{Link, put_message},
     counting::Usage,
     publisher::{Inlet, Told},
@@ -75,48 +75,65 @@ impl fmt::Display for Report {
 /// Runs it. `live` gets a line for each step.
 ///
 /// # Errors
-/// If the broker cannot be reached or refuses something, or its process is not to be seen.
-pub fn run(plan: &Plan, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+/// If the broker cannot be reached or refuses something, its process is not to be seen, or it is interrupted. What was
+/// made is removed then too.
+pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+    let link = Link::open(&plan.target)?;
+    let queue = format!("bench.{}.idle", std::process::id());
+    let result = measure(plan, (link, &queue), interrupt, live);
+    live("taking away");
+    super::with_removed(result, remove(plan, &queue))
+}
+
+/// Gives what came out when all is there; what is there then is still to be removed, but for connections.
+fn measure(
+    plan: &Plan,
+    (mut link, queue): (Link, &str),
+    interrupt: &Interrupt,
+    live: &mut dyn FnMut(&str),
+) -> anyhow::Result<Report> {
     let used = || {
         let usage = Usage::of(plan.broker_process);
         usage.with_context(|| format!("no process {} here", plan.broker_process))
     };
     let at_rest = || {
-        std::thread::sleep(plan.settle);
+        interrupt.sleep_unless(plan.settle, || false);
+        interrupt.check()?;
         used()
     };
-    let mut link = Link::open(&plan.target)?;
-    let queue = format!("bench.{}.idle", std::process::id());
     // What the first of its kind costs is not each one's.
-    declare(&mut link, &queue)?;
+    declare(&mut link, queue)?;
     live("before");
     let before = at_rest()?;
     live("making");
-    let held = make(plan, &mut link, &queue)?;
-    let made = used();
+    let held = make(plan, (&mut link, queue), interrupt)?;
+    let made = used()?;
     live("there");
-    let after = at_rest();
-    live("taking away");
+    let after = at_rest()?;
     for connection in held {
         match connection {
             Connection::Amqp091(link) => link.close()?,
             Connection::Amqp10(link) => link.close()?,
         }
     }
+    link.close()?;
+    let (before_bytes, after_bytes) = (before.memory_bytes, after.memory_bytes);
+    let bytes_each = (after_bytes as f64 - before_bytes as f64) / plan.count as f64;
+    let cpu_us_each = (made.cpu_seconds - before.cpu_seconds) * 1e6 / plan.count as f64;
+    Ok(Report { before_bytes, after_bytes, count: plan.count, bytes_each, cpu_us_each })
+}
+
+/// Removes what is there of it.
+fn remove(plan: &Plan, queue: &str) -> anyhow::Result<()> {
+    let mut link = Link::open(&plan.target)?;
     if plan.what == What::Queues {
         for number in 0..plan.count {
-            let queue = format!("{queue}.{number}");
-            let queue = queue.as_bytes();
-            link.put(&Method::QueueDelete { queue, if_unused: false, if_empty: false, nowait: true })?;
+            link.put(&deleted(&format!("{queue}.{number}"), true))?;
         }
         link.wait_for_all()?;
     }
-    delete(&mut link, &queue)?;
-    link.close()?;
-    let (before_bytes, after_bytes) = (before.memory_bytes, after?.memory_bytes);
-    let bytes_each = (after_bytes as f64 - before_bytes as f64) / plan.count as f64;
-    let cpu_us_each = (made?.cpu_seconds - before.cpu_seconds) * 1e6 / plan.count as f64;
-    Ok(Report { before_bytes, after_bytes, count: plan.count, bytes_each, cpu_us_each })
+    link.call(deleted(queue, false))?;
+    link.close()
 }
 
 /// One that stays.
@@ -139,17 +156,29 @@ impl Connection {
 }
 
 /// Makes them; gives the connections that are to stay.
-fn make(plan: &Plan, link: &mut Link, queue: &str) -> anyhow::Result<Vec<Connection>> {
+fn make(
+    plan: &Plan,
+    (link, queue): (&mut Link, &str),
+    interrupt: &Interrupt,
+) -> anyhow::Result<Vec<Connection>> {
     match plan.what {
-        What::Connections => return (0..plan.count).map(|_| Connection::open(plan, queue)).collect(),
+        What::Connections => {
+            let open = |_| {
+                interrupt.check()?;
+                Connection::open(plan, queue)
+            };
+            return (0..plan.count).map(open).collect();
+        }
         What::Queues => {
             for number in 0..plan.count {
+                interrupt.check()?;
                 link.put(&declared(&format!("{queue}.{number}"), true))?;
             }
             link.wait_for_all()?;
         }
         What::Bindings => {
             for number in 0..plan.count {
+                interrupt.check()?;
                 link.put(&Method::QueueBind {
                     queue: queue.as_bytes(),
                     exchange: b"amq.topic",
@@ -160,12 +189,12 @@ fn make(plan: &Plan, link: &mut Link, queue: &str) -> anyhow::Result<Vec<Connect
             }
             link.wait_for_all()?;
         }
-        What::Messages => publish(plan, link, queue)?,
+        What::Messages => publish(plan, (link, queue), interrupt)?,
     }
     Ok(Vec::new())
 }
 
-fn publish(plan: &Plan, link: &mut Link, queue: &str) -> anyhow::Result<()> {
+fn publish(plan: &Plan, (link, queue): (&mut Link, &str), interrupt: &Interrupt) -> anyhow::Result<()> {
     /// Messages of one write.
     const TOGETHER: u64 = 100;
     let body = vec![b'x'; plan.body_bytes];
@@ -173,9 +202,10 @@ fn publish(plan: &Plan, link: &mut Link, queue: &str) -> anyhow::Result<()> {
     let (mut sent, mut told) = (0, Told::default());
     let mut chunk = Vec::new();
     while sent < plan.count {
+        interrupt.check()?;
         chunk.clear();
         let count = TOGETHER.min(plan.count - sent);
-        (0..count).for_each(|_| put_message(&mut chunk, queue.as_bytes(), &body));
+        (0..count).for_each(|_| put_message(&mut chunk, queue.as_bytes(), &body, link.frame_bytes_max));
         link.write(&chunk)?;
         sent += count;
         // All but one write are confirmed: so many are under way at most.
@@ -205,7 +235,6 @@ fn declared(queue: &str, nowait: bool) -> Method<'_> {
     }
 }
 
-fn delete(link: &mut Link, queue: &str) -> anyhow::Result<()> {
-    let queue = queue.as_bytes();
-    link.call(Method::QueueDelete { queue, if_unused: false, if_empty: false, nowait: false })
+fn deleted(queue: &str, nowait: bool) -> Method<'_> {
+    Method::QueueDelete { queue: queue.as_bytes(), if_unused: false, if_empty: false, nowait }
 }

@@ -3,7 +3,11 @@
 use anyhow::{Context, bail};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Zipf};
-use std::{fmt::Write, num::NonZeroU64, str::FromStr};
+use std::{
+    fmt::{self, Write},
+    num::NonZeroU64,
+    str::FromStr,
+};
 
 /// A text with a number in it: `{}` stands for the number, `{M}` for the number modulo M.
 ///
@@ -78,6 +82,17 @@ pub enum KeyOrder {
     Zipf(f64),
     /// None comes twice: the number goes on above the number of keys.
     New,
+}
+
+impl fmt::Display for KeyOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Turn => f.write_str("turn"),
+            Self::Random => f.write_str("random"),
+            Self::Zipf(exponent) => write!(f, "zipf:{exponent}"),
+            Self::New => f.write_str("new"),
+        }
+    }
 }
 
 impl FromStr for KeyOrder {

@@ -16,6 +16,7 @@ pub mod churn;
 mod consumer;
 mod counting;
 pub mod idle;
+mod interrupt;
 mod keys;
 mod outstanding;
 mod pace;
@@ -24,16 +25,19 @@ mod report;
 mod topology;
 mod wire;
 
+pub use amqp091::Product;
 use anyhow::Context;
 use clap::ValueEnum;
 use counting::{Counters, Reading};
 use hdrhistogram::Histogram;
+pub use interrupt::{EXIT_INTERRUPTED, Interrupt, Interrupted};
 pub use keys::{KeyOrder, Pattern};
 use outstanding::Stamps;
 pub use report::{Latency, Report};
 use std::{
+    fmt,
     net::SocketAddr,
-    sync::Barrier,
+    sync::{Barrier, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -44,6 +48,15 @@ pub enum AckMode {
     Auto,
     /// After so many messages, all of them at once.
     Every(u64),
+}
+
+impl fmt::Display for AckMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Every(count) => write!(f, "{count}"),
+        }
+    }
 }
 
 /// What is spoken with a broker.
@@ -60,8 +73,8 @@ pub enum Protocol {
 /// Where a broker is, and who logs in.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The broker.
-    pub address: SocketAddr,
+    /// The broker: the first of these addresses that answers.
+    pub addresses: Vec<SocketAddr>,
     /// By which protocol messages go.
     pub protocol: Protocol,
     /// Who logs in.
@@ -122,18 +135,31 @@ pub struct Plan {
     pub warm_up: Duration,
 }
 
-/// Declares what the plan needs, runs it, and removes it again. Once a second `live` gets a line of what went through.
+/// Declares what the plan needs, runs it, and removes it again, whether it went well or not. Once a second `live` gets a
+/// line of what went through. When it is interrupted, the report is of what was measured until then.
 ///
 /// # Errors
-/// If the broker cannot be reached, refuses something, or closes a connection in between.
-pub fn run(plan: &Plan, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+/// If the broker cannot be reached, refuses something, or closes a connection in between; if it is interrupted before
+/// something was measured.
+pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     let names = topology::Names::new(plan)?;
-    topology::declare(plan, &names).context("preparing exchange, queues and bindings")?;
-    let result = load(plan, &names, live);
-    let removed = topology::remove(plan, &names).context("removing exchange and queues");
-    let report = result?;
-    removed?;
-    Ok(report)
+    let link = amqp091::Link::open(&plan.target).context("preparing exchange, queues and bindings")?;
+    let broker = link.broker.clone();
+    let declared = topology::declare(link, plan, &names).context("preparing exchange, queues and bindings");
+    let result = declared.and_then(|()| load(plan, &names, (interrupt, broker), live));
+    with_removed(result, topology::remove(plan, &names))
+}
+
+/// What came out, after what was made is removed, or not.
+fn with_removed<R>(result: anyhow::Result<R>, removed: anyhow::Result<()>) -> anyhow::Result<R> {
+    match (result, removed) {
+        (result, Ok(())) => result,
+        (Ok(_), Err(left)) => Err(left.context("removing what was made")),
+        (Err(error), Err(left)) => {
+            let run = std::process::id();
+            Err(error.context(format!("what was made as bench.{run}.* may still be there ({left:#})")))
+        }
+    }
 }
 
 /// What a thread has measured.
@@ -158,7 +184,12 @@ impl Measured {
     }
 }
 
-fn load(plan: &Plan, names: &topology::Names, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+fn load(
+    plan: &Plan,
+    names: &topology::Names,
+    (interrupt, broker): (&Interrupt, Product),
+    live: &mut dyn FnMut(&str),
+) -> anyhow::Result<Report> {
     let counters = Counters::new();
     let ready = Barrier::new(plan.publishers + plan.consumers + 1);
     std::thread::scope(|scope| {
@@ -170,12 +201,16 @@ fn load(plan: &Plan, names: &topology::Names, live: &mut dyn FnMut(&str)) -> any
             .map(|index| scope.spawn(move || publisher::run(plan, names, index, counters, ready)))
             .collect();
         ready.wait();
-        watch(plan, counters, plan.warm_up, live);
+        watch(plan, counters, (plan.warm_up, interrupt), live);
+        let is_warm = if plan.warm_up.is_zero() { Ok(()) } else { interrupt.check() };
         counters.begin();
         let from = counters.read(plan.broker_process);
-        watch(plan, counters, plan.measure, live);
+        watch(plan, counters, (plan.measure, interrupt), live);
         let to = counters.read(plan.broker_process);
-        counters.end();
+        // Where one has failed, the others stop by themselves, and it is heard what the broker says of it.
+        if !counters.stop.load(Ordering::Acquire) {
+            counters.end();
+        }
 
         let (mut deliveries, mut confirms) = (Measured::new()?, Measured::new()?);
         for thread in consumers {
@@ -184,16 +219,22 @@ fn load(plan: &Plan, names: &topology::Names, live: &mut dyn FnMut(&str)) -> any
         for thread in publishers {
             confirms.add(&thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??)?;
         }
+        is_warm?;
         if let Some((copies, end)) = topology::copies(plan, names).zip(counters.ended()) {
             let (sent, came) = (&confirms.stamps, &deliveries.stamps);
             deliveries.outstanding = sent.record_outstanding(came, copies, end, &mut deliveries.latencies);
         }
-        Ok(Report::of(plan, names.bindings.len(), (&from, &to), (&deliveries, &confirms)))
+        Ok(Report::of((plan, names.bindings.len(), broker), (&from, &to), (&deliveries, &confirms)))
     })
 }
 
-/// Waits for so long, with a live line each second.
-fn watch(plan: &Plan, counters: &Counters, wait: Duration, live: &mut dyn FnMut(&str)) {
+/// Waits for so long, with a live line each second; less long where a thread fails or it is interrupted.
+fn watch(
+    plan: &Plan,
+    counters: &Counters,
+    (wait, interrupt): (Duration, &Interrupt),
+    live: &mut dyn FnMut(&str),
+) {
     const EACH: Duration = Duration::from_secs(1);
     let end = Instant::now() + wait;
     let mut before: Option<Reading> = None;
@@ -207,7 +248,9 @@ fn watch(plan: &Plan, counters: &Counters, wait: Duration, live: &mut dyn FnMut(
             return;
         }
         before = Some(now);
-        std::thread::sleep(left.min(EACH));
+        if interrupt.sleep_unless(left.min(EACH), || counters.stop.load(Ordering::Acquire)) {
+            return;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     sync::{Barrier, atomic::Ordering},
     thread::Thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How many bytes go in one write, about.
@@ -34,17 +34,18 @@ pub(super) trait Outlet: Send {
 
 /// The half of a connection that hears what the broker says of them.
 pub(super) trait Inlet: Send {
-    /// Waits a moment for something, and notes it.
+    /// Waits a moment for something, and notes it; says whether something came.
     ///
     /// # Errors
     /// If the broker ended something.
-    fn hear(&mut self, told: &mut Told) -> anyhow::Result<()>;
+    fn hear(&mut self, told: &mut Told) -> anyhow::Result<bool>;
 }
 
 /// What the broker has told, since the connection began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
-    /// What became of so many messages, which are taken for the first ones.
+    /// What became of so many messages, in whatever order it told. Where it is asked how long that took, they are taken
+    /// for the first ones.
     pub(super) settled: u64,
     /// Of these it refused so many.
     pub(super) refused: u64,
@@ -77,7 +78,7 @@ pub(super) fn run(
     counters: &Counters,
     ready: &Barrier,
 ) -> anyhow::Result<Measured> {
-    match plan.target.protocol {
+    let run = || match plan.target.protocol {
         Protocol::Amqp091 => {
             let prepared = amqp091::publisher(plan, names, index);
             ready.wait();
@@ -88,48 +89,57 @@ pub(super) fn run(
             let prepared = amqp10::publisher(plan, names, index);
             ready.wait();
             let (outlet, inlet, told) = prepared?;
-            publish((plan, index), counters, outlet, Some(inlet), told)
+            publish((plan, index), counters, outlet, inlet, told)
         }
-    }
+    };
+    run().inspect_err(|_| counters.stop())
 }
 
 fn publish<I: Inlet>(
     (plan, index): (&Plan, usize),
     counters: &Counters,
     mut outlet: impl Outlet,
-    inlet: Option<I>,
+    mut inlet: I,
     told: Told,
 ) -> anyhow::Result<Measured> {
     let later = plan.rate_per_second.map_or(0, |rate| offset(rate, index, plan.publishers));
     let flow = Flow { plan, counters, began: counters.now() + later, told: Mutex::new(told) };
-    let measured = match (inlet, plan.rate_per_second) {
-        (Some(mut inlet), Some(rate)) => {
-            // What the broker says is heard as it comes, whether it is time to publish or not.
-            let publisher = std::thread::current();
-            std::thread::scope(|scope| {
-                let hearing = scope.spawn(|| {
-                    let heard = flow.hear(&mut inlet, rate, &publisher);
-                    if heard.is_err() {
-                        counters.stop.store(true, Ordering::Relaxed);
-                    }
-                    publisher.unpark();
-                    heard
-                });
-                let published = flow.publish(&mut outlet, None::<&mut I>);
-                if published.is_err() {
-                    counters.stop.store(true, Ordering::Relaxed);
-                }
-                let heard = hearing.join().map_err(|_| anyhow::anyhow!("a reader of confirms panicked"))?;
-                let (mut measured, heard) = (published?, heard?);
-                measured.add(&heard)?;
-                anyhow::Ok(measured)
-            })?
-        }
-        (mut inlet, _) => flow.publish(&mut outlet, inlet.as_mut())?,
+    // Who neither waits for confirms nor for credit would never hear that the broker ended something.
+    let waits = plan.confirm_window.is_some() || plan.target.protocol == Protocol::Amqp10;
+    let measured = if plan.rate_per_second.is_some() || !waits {
+        // What the broker says is heard as it comes, whether it is time to publish or not.
+        let publisher = std::thread::current();
+        std::thread::scope(|scope| {
+            let hearing = scope.spawn(|| {
+                let heard = flow.hear(&mut inlet, &publisher).inspect_err(|_| counters.stop());
+                publisher.unpark();
+                heard
+            });
+            let published = flow.publish(&mut outlet, None::<&mut I>).inspect_err(|_| counters.stop());
+            // What the broker said says more than that nothing can be written any more.
+            let heard = hearing.join().map_err(|_| anyhow::anyhow!("a reader of confirms panicked"))??;
+            let mut measured = published?;
+            measured.add(&heard)?;
+            anyhow::Ok(measured)
+        })?
+    } else {
+        let published = flow.publish(&mut outlet, Some(&mut inlet));
+        published.map_err(|error| last_words(&mut inlet, &mut { told }).err().unwrap_or(error))?
     };
     // Half a message may have gone out when the broker was not reading; then there is no clean end.
     outlet.wire().drop_socket();
     Ok(measured)
+}
+
+/// Hears what the broker said before it ended the connection.
+///
+/// # Errors
+/// If it said that it ended something, and why.
+fn last_words(inlet: &mut impl Inlet, told: &mut Told) -> anyhow::Result<()> {
+    const WORDS_MAX: Duration = Duration::from_secs(1);
+    let began = Instant::now();
+    while began.elapsed() < WORDS_MAX && inlet.hear(told)? {}
+    Ok(())
 }
 
 impl Flow<'_> {
@@ -146,8 +156,9 @@ impl Flow<'_> {
         let mut sent = 0_u64;
         while !counters.stop.load(Ordering::Relaxed) {
             let told = *self.told.lock();
-            let window =
-                plan.confirm_window.map_or(u64::MAX, |window| window.saturating_sub(sent - told.settled));
+            let window = plan
+                .confirm_window
+                .map_or(u64::MAX, |window| window.saturating_sub(sent.saturating_sub(told.settled)));
             match pace.next(self.elapsed(), sent, window.min(outlet.room(sent, &told))) {
                 Next::Sleep(pause) => std::thread::sleep(pause),
                 Next::Hear => {
@@ -244,7 +255,8 @@ impl Flow<'_> {
     }
 
     /// Hears what the broker says until it is to stop. Each message is timed from when it was due.
-    fn hear(&self, inlet: &mut impl Inlet, rate: u64, publisher: &Thread) -> anyhow::Result<Measured> {
+    fn hear(&self, inlet: &mut impl Inlet, publisher: &Thread) -> anyhow::Result<Measured> {
+        let rate = self.plan.rate_per_second;
         let mut measured = Measured::new()?;
         let mut told = *self.told.lock();
         while !self.counters.stop.load(Ordering::Relaxed) {
@@ -256,7 +268,7 @@ impl Flow<'_> {
                 break;
             }
             let now = self.counters.now();
-            if self.counters.records(now) {
+            if let Some(rate) = rate.filter(|_| self.counters.records(now)) {
                 for message in before.settled..told.settled {
                     measured.latencies.saturating_record(now.saturating_sub(self.due(message, rate)));
                 }
@@ -264,7 +276,11 @@ impl Flow<'_> {
             self.note(&before, &told);
             publisher.unpark();
         }
-        if let Some(end) = self.counters.ended().filter(|_| self.plan.confirm_window.is_some()) {
+        let ended = self.counters.ended();
+        if ended.is_none() {
+            last_words(inlet, &mut told)?;
+        }
+        if let Some((end, rate)) = ended.zip(rate).filter(|_| self.plan.confirm_window.is_some()) {
             for message in told.settled..self.due_at_end(end, rate) {
                 measured.latencies.saturating_record(end.saturating_sub(self.due(message, rate)));
                 measured.outstanding += 1;

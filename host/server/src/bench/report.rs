@@ -1,6 +1,6 @@
 //! What a load came to: as JSON, as a table, and as a line while it runs.
 
-use super::{Measured, Plan, Protocol, counting::Reading};
+use super::{Measured, Plan, Product, Protocol, counting::Reading};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
@@ -41,6 +41,24 @@ pub struct Report {
     pub broker_memory_bytes: Option<u64>,
     /// What was spoken: `0-9-1` or `1.0`.
     pub protocol: &'static str,
+    /// What the broker says that it is.
+    pub broker: Product,
+    /// Messages a second that each publisher was to send; `None` is as fast as it goes.
+    pub rate_per_second: Option<u64>,
+    /// Confirms that could be outstanding of each publisher; `None` is without confirms.
+    pub confirm_window: Option<u64>,
+    /// `auto`, or how many a consumer acknowledged at once.
+    pub ack: String,
+    /// How many deliveries a consumer could hold.
+    pub prefetch: u16,
+    /// Whether messages were persistent and queues durable.
+    pub persistent: bool,
+    /// What the queues were declared as; `None` is what the broker makes by itself.
+    pub queue_type: Option<String>,
+    /// In which order keys came, as `--key-order` has it.
+    pub key_order: String,
+    /// Whether every message went to every queue.
+    pub fan_out: bool,
     /// Publishers, consumers, queues.
     pub connections: [usize; 3],
     /// Bytes of a body.
@@ -82,16 +100,15 @@ impl Latency {
 impl Report {
     /// Of what was counted between two readings.
     pub(super) fn of(
-        plan: &Plan,
-        bindings: usize,
+        (plan, bindings, broker): (&Plan, usize, Product),
         (from, to): (&Reading, &Reading),
         (deliveries, confirms): (&Measured, &Measured),
     ) -> Self {
-        let seconds = (to.at - from.at).as_secs_f64();
+        let seconds = (to.at - from.at).as_secs_f64().max(f64::EPSILON);
         let rate = |from: u64, to: u64| ((to - from) as f64 / seconds).round() as u64;
         let moved = (to.consumed - from.consumed).max(to.published - from.published).max(1);
         let a_million = |seconds: f64| seconds / moved as f64 * 1e6;
-        let broker = from.broker.as_ref().zip(to.broker.as_ref());
+        let usages = from.broker.as_ref().zip(to.broker.as_ref());
         Self {
             published_per_second: rate(from.published, to.published),
             confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
@@ -103,13 +120,22 @@ impl Report {
             refused: to.refused - from.refused,
             seconds,
             generator_cpu_seconds_per_million: a_million(to.cpu_seconds - from.cpu_seconds),
-            broker_cpu_seconds_per_million: broker
+            broker_cpu_seconds_per_million: usages
                 .map(|(from, to)| a_million(to.cpu_seconds - from.cpu_seconds)),
             broker_memory_bytes: to.broker.as_ref().map(|broker| broker.memory_bytes),
             protocol: match plan.target.protocol {
                 Protocol::Amqp091 => "0-9-1",
                 Protocol::Amqp10 => "1.0",
             },
+            broker,
+            rate_per_second: plan.rate_per_second,
+            confirm_window: plan.confirm_window,
+            ack: plan.ack.to_string(),
+            prefetch: plan.prefetch,
+            persistent: plan.persistent,
+            queue_type: plan.queue_type.clone(),
+            key_order: plan.key_order.to_string(),
+            fan_out: plan.fan_out,
             connections: [plan.publishers, plan.consumers, plan.queues],
             body_bytes: plan.body_bytes,
             exchange_type: plan.exchange_type.clone().unwrap_or_else(|| "default".to_owned()),

@@ -101,8 +101,7 @@ pub(super) fn looks_at_headers(plan: &Plan) -> bool {
 }
 
 /// Declares exchange, queues and bindings.
-pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
-    let mut link = Link::open(&plan.target)?;
+pub(super) fn declare(mut link: Link, plan: &Plan, names: &Names) -> anyhow::Result<()> {
     if let Some(type_name) = &plan.exchange_type {
         link.call(Method::ExchangeDeclare {
             exchange: names.exchange.as_bytes(),
@@ -142,7 +141,7 @@ pub(super) fn declare(plan: &Plan, names: &Names) -> anyhow::Result<()> {
     link.close()
 }
 
-/// Removes what [`declare`] made.
+/// Removes what [`declare`] made, or some of it.
 pub(super) fn remove(plan: &Plan, names: &Names) -> anyhow::Result<()> {
     let mut link = Link::open(&plan.target)?;
     if plan.exchange_type.is_some() {
@@ -170,7 +169,7 @@ mod tests {
     fn plan(exchange_type: Option<&str>, queues: usize, consumers: usize) -> Plan {
         Plan {
             target: Target {
-                address: ([127, 0, 0, 1], 5672).into(),
+                addresses: vec![([127, 0, 0, 1], 5672).into()],
                 protocol: Protocol::Amqp091,
                 user: String::new(),
                 password: String::new(),

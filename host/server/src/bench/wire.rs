@@ -28,10 +28,12 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Connects. After a silence that sign of life is sent.
-    pub(super) fn connect(address: SocketAddr, sign_of_life: &'static [u8]) -> anyhow::Result<Self> {
-        let stream =
-            TcpStream::connect(address).with_context(|| format!("no broker answers at {address}"))?;
+    /// Connects to the first of these addresses that answers. After a silence that sign of life is sent.
+    pub(super) fn connect(addresses: &[SocketAddr], sign_of_life: &'static [u8]) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(addresses).with_context(|| {
+            let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+            format!("no broker answers at {}", addresses.join(" or "))
+        })?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(BLOCK_MAX))?;
         stream.set_write_timeout(Some(BLOCK_MAX))?;

@@ -1,27 +1,40 @@
 //! `leveret bench`: flags of the load generator.
 
-use crate::bench::{self, AckMode, KeyOrder, Pattern, Plan, Protocol, Target, churn, idle};
-use anyhow::bail;
+use crate::bench::{self, AckMode, Interrupt, KeyOrder, Pattern, Plan, Protocol, Target, churn, idle};
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
+    net::{SocketAddr, ToSocketAddrs},
+    str::FromStr,
     time::Duration,
 };
+
+/// What a host and a port stand for.
+#[derive(Clone, Debug)]
+struct Addresses(Vec<SocketAddr>);
+
+impl FromStr for Addresses {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let found = text.to_socket_addrs().with_context(|| format!("{text:?} is no HOST:PORT"))?;
+        let addresses: Vec<_> = found.collect();
+        if addresses.is_empty() {
+            bail!("{text:?} has no address");
+        }
+        Ok(Self(addresses))
+    }
+}
 
 /// Which broker, and how much to say.
 #[derive(Args, Debug)]
 struct TargetArguments {
     /// The broker
-    #[arg(
-        long,
-        env = "LEVERET_BENCH_ADDRESS",
-        default_value = "127.0.0.1:5672",
-        value_name = "ADDRESS:PORT"
-    )]
-    address: SocketAddr,
+    #[arg(long, env = "LEVERET_BENCH_ADDRESS", default_value = "127.0.0.1:5672", value_name = "HOST:PORT")]
+    address: Addresses,
     /// What is spoken: exchanges, queues and bindings are made by 0-9-1 for either
     #[arg(long, default_value = "0-9-1")]
     protocol: Protocol,
@@ -165,7 +178,7 @@ impl BenchArguments {
         }
         let quiet = self.target.quiet;
         let plan = self.plan()?;
-        show(quiet, |live| bench::run(&plan, live))
+        show(quiet, |interrupt, live| bench::run(&plan, interrupt, live))
     }
 
     fn plan(self) -> anyhow::Result<Plan> {
@@ -231,7 +244,7 @@ impl ChurnArguments {
             workers: self.workers,
             measure: Duration::from_secs_f64(self.seconds),
         };
-        show(quiet, |live| churn::run(&plan, live))
+        show(quiet, |interrupt, live| churn::run(&plan, interrupt, live))
     }
 }
 
@@ -252,21 +265,21 @@ impl IdleArguments {
             body_bytes: self.size,
             settle: Duration::from_secs_f64(self.settle),
         };
-        show(quiet, |live| idle::run(&plan, live))
+        show(quiet, |interrupt, live| idle::run(&plan, interrupt, live))
     }
 }
 
 impl From<TargetArguments> for Target {
     fn from(arguments: TargetArguments) -> Self {
         let TargetArguments { address, protocol, user, password, vhost, quiet: _ } = arguments;
-        Self { address, protocol, user, password, vhost }
+        Self { addresses: address.0, protocol, user, password, vhost }
     }
 }
 
 /// Runs a load that gives a report: a live line if somebody looks, the table, and the JSON.
 fn show<R: Display + Serialize>(
     quiet: bool,
-    load: impl FnOnce(&mut dyn FnMut(&str)) -> anyhow::Result<R>,
+    load: impl FnOnce(&Interrupt, &mut dyn FnMut(&str)) -> anyhow::Result<R>,
 ) -> anyhow::Result<()> {
     let is_seen = !quiet && io::stderr().is_terminal();
     let mut live = |line: &str| {
@@ -275,10 +288,14 @@ fn show<R: Display + Serialize>(
             let _ = write!(io::stderr(), "\r\x1b[K{line}");
         }
     };
-    let report = load(&mut live)?;
+    let interrupt = Interrupt::listen()?;
+    let report = load(&interrupt, &mut live);
     live("");
+    let report = report?;
     if !quiet {
         writeln!(io::stderr(), "{report}")?;
     }
-    Ok(super::say(&serde_json::to_string(&report)?)?)
+    super::say(&serde_json::to_string(&report)?)?;
+    // What was measured until then is said; that it is not all, too.
+    Ok(interrupt.check()?)
 }

@@ -12,6 +12,7 @@ mod time;
 mod users;
 mod vhost;
 
+use crate::bench::{EXIT_INTERRUPTED, Interrupted};
 use crate::{
     config::{Config, Settings},
     wiring,
@@ -159,6 +160,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// The exit code for an error of any command.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Interrupted>() {
+        return ExitCode::from(EXIT_INTERRUPTED);
+    }
     match error.downcast_ref::<ClientError>() {
         Some(error) if error.means_no_broker() => ExitCode::from(EXIT_NO_BROKER),
         _ => ExitCode::FAILURE,

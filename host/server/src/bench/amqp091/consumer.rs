@@ -17,6 +17,7 @@ use leveret_amqp091::{Method, frame};
 const FRAME_METHOD: u8 = 1;
 const FRAME_BODY: u8 = 3;
 const BASIC_DELIVER: [u8; 4] = [0, 60, 0, 60];
+const BASIC_CANCEL: [u8; 4] = [0, 60, 0, 30];
 const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
 const CONNECTION_CLOSE: [u8; 4] = [0, 10, 0, 50];
 
@@ -57,7 +58,16 @@ impl Receiver for Consumer {
                         pass.deliveries += 1;
                     }
                     Some(id) if id == CHANNEL_CLOSE || id == CONNECTION_CLOSE => {
-                        bail!("the broker closed a consumer: {}", String::from_utf8_lossy(&payload[4..]));
+                        // Code, length of the text, text.
+                        let text = payload.get(7..).unwrap_or_default();
+                        let text = text.get(..usize::from(payload.get(6).copied().unwrap_or(0)));
+                        bail!(
+                            "the broker closed a consumer: {}",
+                            String::from_utf8_lossy(text.unwrap_or_default())
+                        );
+                    }
+                    Some(id) if id == BASIC_CANCEL => {
+                        bail!("the broker cancelled a consumer: its queue is gone");
                     }
                     _ => {}
                 },

@@ -1,5 +1,6 @@
 //! A client connection with one channel.
 
+use super::confirms::Confirms;
 use crate::bench::{
     Target,
     publisher::{Inlet, Told, WRITE_BYTES},
@@ -12,29 +13,49 @@ use leveret_amqp091::{
     frame,
 };
 use leveret_model::{Name, Table, Value};
+use serde::Serialize;
 
 /// The frame size that is asked for.
 pub(in crate::bench) const FRAME_BYTES_MAX: u32 = 131_072;
+/// The smallest that there may be.
+const FRAME_BYTES_MIN: u32 = 4096;
 /// The one channel.
 pub(in crate::bench) const CHANNEL: u16 = 1;
 
 /// The one consumer of a channel.
 const CONSUMER_TAG: &[u8] = b"bench";
 
+/// Which program a broker is; empty where it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Product {
+    /// Its name.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+}
+
 /// An open connection with channel 1 open.
 pub(in crate::bench) struct Link {
     pub(super) wire: Wire,
     output: Vec<u8>,
+    /// The largest frame that either side sends.
+    pub(in crate::bench) frame_bytes_max: u32,
+    /// What it is, as it says.
+    pub(in crate::bench) broker: Product,
+    confirms: Confirms,
 }
 
 impl Link {
     /// Connects, logs in, opens the virtual host and a channel.
     pub(in crate::bench) fn open(target: &Target) -> anyhow::Result<Self> {
         // Without heartbeats nobody waits for a sign of life.
-        let mut link = Self { wire: Wire::connect(target.address, &[])?, output: Vec::new() };
+        let mut link = Self::over(Wire::connect(&target.addresses, &[])?, FRAME_BYTES_MAX);
         client::put_protocol_header(&mut link.output);
         link.flush()?;
-        link.expect("connection.start", |answer| matches!(answer, Method::ConnectionStart { .. }))?;
+        link.broker = link.take("connection.start", |answer| match answer {
+            Method::ConnectionStart { server_properties, .. } => Some(Product::of(server_properties)),
+            _ => None,
+        })?;
         client::put_start_ok(
             &mut link.output,
             target.user.as_bytes(),
@@ -42,15 +63,26 @@ impl Link {
             client_properties(),
         );
         link.flush()?;
-        link.expect("connection.tune (is the password right?)", |answer| {
-            matches!(answer, Method::ConnectionTune { .. })
+        let frame_max = link.take("connection.tune (is the password right?)", |answer| match answer {
+            Method::ConnectionTune { frame_max, .. } => Some(*frame_max),
+            _ => None,
         })?;
-        link.send(0, Method::ConnectionTuneOk { channel_max: 1, frame_max: FRAME_BYTES_MAX, heartbeat: 0 })?;
+        // 0 is without a limit.
+        if frame_max > 0 {
+            link.frame_bytes_max = frame_max.clamp(FRAME_BYTES_MIN, FRAME_BYTES_MAX);
+        }
+        let frame_max = link.frame_bytes_max;
+        link.send(0, Method::ConnectionTuneOk { channel_max: 1, frame_max, heartbeat: 0 })?;
         link.send(0, Method::ConnectionOpen { virtual_host: target.vhost.as_bytes() })?;
         link.expect("connection.open-ok", |answer| matches!(answer, Method::ConnectionOpenOk { .. }))?;
         link.send(CHANNEL, Method::ChannelOpen {})?;
         link.expect("channel.open-ok", |answer| matches!(answer, Method::ChannelOpenOk { .. }))?;
         Ok(link)
+    }
+
+    fn over(wire: Wire, frame_bytes_max: u32) -> Self {
+        let (output, broker, confirms) = (Vec::new(), Product::default(), Confirms::default());
+        Self { wire, output, frame_bytes_max, broker, confirms }
     }
 
     /// Sends a method on the channel and waits for any answer that is no error.
@@ -119,7 +151,7 @@ impl Link {
 
     /// The same connection, to read from in another thread; from then on nothing is to be read here.
     pub(in crate::bench) fn beside(&mut self) -> anyhow::Result<Self> {
-        Ok(Self { wire: self.wire.beside()?, output: Vec::new() })
+        Ok(Self::over(self.wire.beside()?, self.frame_bytes_max))
     }
 
     /// Notes the confirms that are there.
@@ -130,10 +162,13 @@ impl Link {
             used += consumed;
             let Incoming::Method { method, .. } = incoming else { continue };
             match method {
-                Method::BasicAck { delivery_tag, .. } => told.settled = told.settled.max(delivery_tag),
+                Method::BasicAck { delivery_tag, multiple } => {
+                    told.settled += self.confirms.settle(delivery_tag, multiple);
+                }
                 Method::BasicNack { delivery_tag, multiple, .. } => {
-                    told.refused += if multiple { delivery_tag.saturating_sub(told.settled) } else { 1 };
-                    told.settled = told.settled.max(delivery_tag);
+                    let count = self.confirms.settle(delivery_tag, multiple);
+                    told.refused += count;
+                    told.settled += count;
                 }
                 Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. } => {
                     bail!("the broker closed a publisher: {}", String::from_utf8_lossy(reply_text));
@@ -166,6 +201,11 @@ impl Link {
     }
 
     fn expect(&mut self, what: &str, is_it: impl Fn(&Method<'_>) -> bool) -> anyhow::Result<()> {
+        self.take(what, |method| is_it(method).then_some(()))
+    }
+
+    /// The first method of which `take` makes something. What it makes nothing of is passed over.
+    fn take<R>(&mut self, what: &str, take: impl Fn(&Method<'_>) -> Option<R>) -> anyhow::Result<R> {
         loop {
             let buffer = &mut self.wire.buffer;
             let Some((consumed, incoming)) = client::next_frame(buffer, FRAME_BYTES_MAX)? else {
@@ -178,20 +218,32 @@ impl Link {
                         Method::ChannelClose { reply_text, .. } | Method::ConnectionClose { reply_text, .. },
                     ..
                 } => Err(anyhow::anyhow!("the broker refused: {}", String::from_utf8_lossy(reply_text))),
-                Incoming::Method { method, .. } => Ok(is_it(method)),
-                Incoming::Header { .. } | Incoming::Body { .. } | Incoming::Heartbeat => Ok(false),
+                Incoming::Method { method, .. } => Ok(take(method)),
+                Incoming::Header { .. } | Incoming::Body { .. } | Incoming::Heartbeat => Ok(None),
             };
             buffer.drain(..consumed);
-            if outcome? {
-                return Ok(());
+            if let Some(taken) = outcome? {
+                return Ok(taken);
             }
         }
     }
 }
 
 impl Inlet for Link {
-    fn hear(&mut self, told: &mut Told) -> anyhow::Result<()> {
-        if self.wire.fill()? { self.take_confirms(told) } else { Ok(()) }
+    fn hear(&mut self, told: &mut Told) -> anyhow::Result<bool> {
+        let came = self.wire.fill()?;
+        self.take_confirms(told)?;
+        Ok(came)
+    }
+}
+
+impl Product {
+    fn of(properties: &Table) -> Self {
+        let text = |name: &[u8]| match properties.get(name) {
+            Some(Value::Text(text)) => text.clone(),
+            _ => String::new(),
+        };
+        Self { product: text(b"product"), version: text(b"version") }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a publisher sends: for each key what goes before the body is ready-made.
 
-use super::link::{CHANNEL, FRAME_BYTES_MAX, Link};
+use super::link::{CHANNEL, Link};
 use crate::bench::{
     KeyOrder, Plan,
     keys::Numbers,
@@ -25,23 +25,22 @@ pub(in crate::bench) struct Publisher<'a> {
     key: String,
 }
 
-/// A connection that publishes, and with confirms the half of it that hears them.
+/// A connection that publishes, and the half of it that hears confirms, and whether the broker ended something.
 pub(in crate::bench) fn publisher<'a>(
     plan: &'a Plan,
     names: &'a Names,
     index: usize,
-) -> anyhow::Result<(Publisher<'a>, Option<Link>)> {
+) -> anyhow::Result<(Publisher<'a>, Link)> {
     let mut link = Link::open(&plan.target)?;
-    let mut inlet = None;
     if plan.confirm_window.is_some() {
         link.confirm_select()?;
-        inlet = Some(link.beside()?);
     }
+    let inlet = link.beside()?;
     let numbers = Numbers::new(plan.key_order, plan.keys, index, plan.publishers)?;
     let mut body = Vec::new();
-    frame::put_body(&mut body, CHANNEL, &vec![b'x'; plan.body_bytes], FRAME_BYTES_MAX);
+    frame::put_body(&mut body, CHANNEL, &vec![b'x'; plan.body_bytes], link.frame_bytes_max);
     // The body frame is last when the body fits one frame: its content ends before the end octet.
-    let is_stamped = plan.body_bytes >= 8 && plan.body_bytes + 8 <= FRAME_BYTES_MAX as usize;
+    let is_stamped = plan.body_bytes >= 8 && plan.body_bytes + 8 <= link.frame_bytes_max as usize;
     let (heads, key) = (Vec::new(), String::new());
     let mut publisher = Publisher { link, plan, names, numbers, heads, body, is_stamped, key };
     if plan.key_order != KeyOrder::New {
@@ -101,9 +100,9 @@ impl Outlet for Publisher<'_> {
 }
 
 /// Appends a transient message to that queue, with nothing in it but its body.
-pub(in crate::bench) fn put_message(chunk: &mut Vec<u8>, queue: &[u8], body: &[u8]) {
+pub(in crate::bench) fn put_message(chunk: &mut Vec<u8>, queue: &[u8], body: &[u8], frame_bytes_max: u32) {
     let properties = MessageProperties { delivery_mode: Some(1), ..MessageProperties::default() }.encode();
-    put_publish(chunk, CHANNEL, b"", queue, &properties, body, FRAME_BYTES_MAX);
+    put_publish(chunk, CHANNEL, b"", queue, &properties, body, frame_bytes_max);
 }
 
 /// The properties of a message with that key: how durable it is, and headers where the exchange looks at them.

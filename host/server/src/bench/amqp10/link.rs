@@ -37,7 +37,7 @@ pub(in crate::bench) struct Link {
 impl Link {
     /// Connects, logs in, opens the virtual host and begins a session.
     pub(in crate::bench) fn open(target: &Target) -> anyhow::Result<Self> {
-        let wire = Wire::connect(target.address, &frame::EMPTY_FRAME)?;
+        let wire = Wire::connect(&target.addresses, &frame::EMPTY_FRAME)?;
         let mut link = Self { wire, frame_bytes_max: FRAME_BYTES_MAX, window: 0, first_transfer: 0 };
         link.log_in(target)?;
         link.header(ProtocolId::Amqp)?;

@@ -222,10 +222,11 @@ pub(in crate::bench) struct Hearing {
 }
 
 impl Inlet for Hearing {
-    fn hear(&mut self, told: &mut Told) -> anyhow::Result<()> {
+    fn hear(&mut self, told: &mut Told) -> anyhow::Result<bool> {
         // Credit may have come with the answer to attach.
-        if frame::split(&self.wire.buffer, AMQP, u32::MAX)?.is_none() {
-            self.wire.fill()?;
+        let mut came = frame::split(&self.wire.buffer, AMQP, u32::MAX)?.is_some();
+        if !came {
+            came = self.wire.fill()?;
         }
         let mut used = 0;
         while let Some(found) = frame::split(&self.wire.buffer[used..], AMQP, u32::MAX)? {
@@ -256,7 +257,7 @@ impl Inlet for Hearing {
             }
         }
         self.wire.buffer.drain(..used);
-        Ok(())
+        Ok(came)
     }
 }
 
