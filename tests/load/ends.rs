@@ -6,6 +6,7 @@ use super::{Finished, bench_at, number};
 use leveret_amqp091::{Method, frame::put_method};
 use leveret_testkit::Broker;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -205,4 +206,24 @@ fn a_broker_is_found_by_name_and_its_limit_of_frames_is_kept() {
     assert_eq!(report["broker"]["version"], "1.2.3", "{report}");
     let tuned = tuned.lock().unwrap();
     assert!(!tuned.is_empty() && tuned.iter().all(|frame_max| *frame_max == SMALL), "{tuned:?}");
+}
+
+#[test]
+fn messages_go_round_the_queues() {
+    for more in ["", "-e direct", "-e topic --key-order random"] {
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let keys = Arc::clone(&seen);
+        let address = scripted::start(FRAME_MAX, move || {
+            let keys = Arc::clone(&keys);
+            move |method: &Method<'_>, _: &mut Vec<u8>| {
+                if let Method::BasicPublish { routing_key, .. } = method {
+                    keys.lock().unwrap().insert(routing_key.to_vec());
+                }
+                Then::GoOn
+            }
+        });
+        let finished = bench_at(address, &format!("-q 3 -c 0 {more} -t 0.3 --warm-up 0"));
+        assert!(finished.status.success(), "{}", finished.report());
+        assert_eq!(seen.lock().unwrap().len(), 3, "{more}");
+    }
 }

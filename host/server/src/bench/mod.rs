@@ -8,7 +8,7 @@
 //!
 //! Latency is from the moment a message is sent, or with a rate from when it was due, to the moment a consumer has
 //! read the delivery, both on this machine's monotonic clock: what a broker makes wait counts as waiting, and so does
-//! what has not come when the measuring ends (`outstanding.rs`). It is recorded for bodies of 8 bytes and more.
+//! what has not come when the measuring ends (`outstanding.rs`). It is recorded for bodies of 8 bytes and more that go in one frame.
 
 mod amqp091;
 mod amqp10;
@@ -28,7 +28,7 @@ mod wire;
 pub use amqp091::Product;
 use anyhow::Context;
 use clap::ValueEnum;
-use counting::{Counters, Reading};
+use counting::{Counters, Reading, Usage};
 use hdrhistogram::Histogram;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt, Interrupted};
 pub use keys::{KeyOrder, Pattern};
@@ -143,6 +143,9 @@ pub struct Plan {
 /// something was measured.
 pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     let names = topology::Names::new(plan)?;
+    if let Some(process) = plan.broker_process {
+        Usage::of(process).with_context(|| format!("no process {process} here"))?;
+    }
     let link = amqp091::Link::open(&plan.target).context("preparing exchange, queues and bindings")?;
     let broker = link.broker.clone();
     let declared = topology::declare(link, plan, &names).context("preparing exchange, queues and bindings");
@@ -169,17 +172,21 @@ struct Measured {
     stamps: Stamps,
     /// How many of the latencies are of what was outstanding at the end.
     outstanding: u64,
+    /// Whether the messages of a publisher had room for a time.
+    is_stamped: bool,
 }
 
 impl Measured {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { latencies: latency_histogram()?, stamps: Stamps::default(), outstanding: 0 })
+        let (latencies, stamps) = (latency_histogram()?, Stamps::default());
+        Ok(Self { latencies, stamps, outstanding: 0, is_stamped: false })
     }
 
     fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         self.latencies.add(&other.latencies).context("adding up latencies")?;
         self.stamps.add_all(&other.stamps);
         self.outstanding += other.outstanding;
+        self.is_stamped |= other.is_stamped;
         Ok(())
     }
 }

@@ -151,7 +151,7 @@ impl Flow<'_> {
     ) -> anyhow::Result<Measured> {
         let (plan, counters) = (self.plan, self.counters);
         let pace = Pace { rate_per_second: plan.rate_per_second };
-        let mut measured = Measured::new()?;
+        let mut measured = Measured { is_stamped: outlet.is_stamped(), ..Measured::new()? };
         let (mut chunk, mut unconfirmed) = (Vec::with_capacity(WRITE_BYTES * 2), VecDeque::new());
         let mut sent = 0_u64;
         while !counters.stop.load(Ordering::Relaxed) {

@@ -5,6 +5,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
 
+/// Why there are no latencies of deliveries.
+const UNMEASURED: &str = "a body of less than 8 bytes, or of more than one frame, carries no time";
+
 /// What came out.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -19,6 +22,9 @@ pub struct Report {
     /// not; else from when it was sent. What has not come at the end counts with the time that it waited till then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Latency>,
+    /// Why that is not known, where messages had no room for a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_unmeasured: Option<&'static str>,
     /// Publish to confirm, in microseconds, where confirms are on; from when, as above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_latency_us: Option<Latency>,
@@ -36,6 +42,9 @@ pub struct Report {
     /// The same of the broker, where its process was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_cpu_seconds_per_million: Option<f64>,
+    /// The generator's CPU time in the broker's: well below 1 where the broker is what is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator_cpu_to_broker: Option<f64>,
     /// Memory of the broker's process at the end, in bytes, where it was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_memory_bytes: Option<u64>,
@@ -114,6 +123,8 @@ impl Report {
             confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
             consumed_per_second: rate(from.consumed, to.consumed),
             latency_us: Latency::of(&deliveries.latencies),
+            latency_unmeasured: (plan.publishers > 0 && plan.consumers > 0 && !confirms.is_stamped)
+                .then_some(UNMEASURED),
             confirm_latency_us: Latency::of(&confirms.latencies),
             undelivered: deliveries.outstanding,
             unconfirmed: confirms.outstanding,
@@ -122,6 +133,10 @@ impl Report {
             generator_cpu_seconds_per_million: a_million(to.cpu_seconds - from.cpu_seconds),
             broker_cpu_seconds_per_million: usages
                 .map(|(from, to)| a_million(to.cpu_seconds - from.cpu_seconds)),
+            generator_cpu_to_broker: usages
+                .map(|(from, to)| to.cpu_seconds - from.cpu_seconds)
+                .filter(|broker| *broker > 0.0)
+                .map(|broker| (to.cpu_seconds - from.cpu_seconds) / broker),
             broker_memory_bytes: to.broker.as_ref().map(|broker| broker.memory_bytes),
             protocol: match plan.target.protocol {
                 Protocol::Amqp091 => "0-9-1",
@@ -160,6 +175,9 @@ impl fmt::Display for Report {
         }
         writeln!(f, "{:<22} {:>12} /s", "consumed", self.consumed_per_second)?;
         latency(f, "publish to delivery", &self.latency_us)?;
+        if let Some(why) = self.latency_unmeasured {
+            writeln!(f, "{:<22} not measured: {why}", "publish to delivery")?;
+        }
         latency(f, "publish to confirm", &self.confirm_latency_us)?;
         for (name, count) in [("undelivered at the end", self.undelivered), ("unconfirmed", self.unconfirmed)]
         {
@@ -174,6 +192,9 @@ impl fmt::Display for Report {
         write!(f, "{:<22} generator {generator:.2} s", "CPU a million messages")?;
         if let Some(broker) = self.broker_cpu_seconds_per_million {
             write!(f, ", broker {broker:.2} s")?;
+        }
+        if let Some(share) = self.generator_cpu_to_broker {
+            write!(f, ", generator to broker {share:.2}")?;
         }
         if let Some(memory) = self.broker_memory_bytes {
             write!(f, "\n{:<22} {:>12.1} MiB", "memory of the broker", memory as f64 / f64::from(1 << 20))?;
@@ -202,4 +223,44 @@ pub(super) fn live(from: &Reading, to: &Reading, plan: &Plan) -> String {
         line += &format!("  refused {}", to.refused);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{counting::Usage, topology::tests::plan};
+    use std::time::{Duration, Instant};
+
+    fn reading(at: Instant, consumed: u64, cpu_seconds: f64, broker: f64) -> Reading {
+        let broker = Some(Usage { cpu_seconds: broker, memory_bytes: 1 << 20 });
+        Reading { at, published: consumed, confirmed: 0, refused: 0, consumed, cpu_seconds, broker }
+    }
+
+    #[test]
+    fn the_generators_share_and_what_was_run_are_said() {
+        let began = Instant::now();
+        let (from, to) =
+            (reading(began, 0, 1.0, 5.0), reading(began + Duration::from_secs(2), 4_000_000, 2.0, 9.0));
+        let (deliveries, confirms) = (Measured::new().unwrap(), Measured::new().unwrap());
+        let product = Product { product: "Broker".to_owned(), version: "1.2".to_owned() };
+        let report = Report::of((&plan(None, 2, 2), 0, product), (&from, &to), (&deliveries, &confirms));
+        let table = report.to_string();
+        assert!(table.contains("generator 0.25 s, broker 1.00 s, generator to broker 0.25"), "{table}");
+        assert!(table.contains("not measured: a body of less than 8 bytes"), "{table}");
+        let json = serde_json::to_value(&report).unwrap();
+        for (name, value) in [
+            ("generator_cpu_to_broker", serde_json::json!(0.25)),
+            ("broker", serde_json::json!({"product": "Broker", "version": "1.2"})),
+            ("rate_per_second", serde_json::Value::Null),
+            ("confirm_window", serde_json::Value::Null),
+            ("ack", "auto".into()),
+            ("prefetch", 10.into()),
+            ("persistent", false.into()),
+            ("queue_type", serde_json::Value::Null),
+            ("key_order", "turn".into()),
+            ("fan_out", false.into()),
+        ] {
+            assert_eq!(json[name], value, "{name}");
+        }
+    }
 }

@@ -161,12 +161,12 @@ pub(super) fn remove(plan: &Plan, names: &Names) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::bench::{AckMode, Protocol, Target};
     use std::time::Duration;
 
-    fn plan(exchange_type: Option<&str>, queues: usize, consumers: usize) -> Plan {
+    pub(in crate::bench) fn plan(exchange_type: Option<&str>, queues: usize, consumers: usize) -> Plan {
         Plan {
             target: Target {
                 addresses: vec![([127, 0, 0, 1], 5672).into()],

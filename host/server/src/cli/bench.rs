@@ -1,33 +1,19 @@
 //! `leveret bench`: flags of the load generator.
 
+mod values;
+
 use crate::bench::{self, AckMode, Interrupt, KeyOrder, Pattern, Plan, Protocol, Target, churn, idle};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
-    net::{SocketAddr, ToSocketAddrs},
-    str::FromStr,
     time::Duration,
 };
-
-/// What a host and a port stand for.
-#[derive(Clone, Debug)]
-struct Addresses(Vec<SocketAddr>);
-
-impl FromStr for Addresses {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let found = text.to_socket_addrs().with_context(|| format!("{text:?} is no HOST:PORT"))?;
-        let addresses: Vec<_> = found.collect();
-        if addresses.is_empty() {
-            bail!("{text:?} has no address");
-        }
-        Ok(Self(addresses))
-    }
-}
+use values::{
+    Addresses, BODY_BYTES_MAX, CONNECTIONS_MAX, RATE_MAX, THINGS_MAX, count, seconds, some_seconds,
+};
 
 /// Which broker, and how much to say.
 #[derive(Args, Debug)]
@@ -71,14 +57,14 @@ struct IdleArguments {
     /// What is there
     what: idle::What,
     /// How many
-    #[arg(long, short = 'n', default_value_t = 500)]
+    #[arg(long, short = 'n', default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=THINGS_MAX as u64))]
     count: u64,
     /// Bytes of a message's body
-    #[arg(long, short = 's', default_value_t = 16)]
+    #[arg(long, short = 's', default_value_t = 16, value_parser = count::<0, BODY_BYTES_MAX>)]
     size: usize,
     /// Seconds for the broker to come to rest, before and after
-    #[arg(long, default_value_t = 2.0)]
-    settle: f64,
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    settle: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -88,12 +74,15 @@ struct ChurnArguments {
     /// What comes and goes
     what: churn::What,
     /// How many do that at once, each with a connection
-    #[arg(long, short = 'w', default_value_t = 1)]
+    #[arg(long, short = 'w', default_value_t = 1, value_parser = count::<1, CONNECTIONS_MAX>)]
     workers: usize,
     /// Seconds to measure
-    #[arg(long, short = 't', default_value_t = 5.0)]
-    seconds: f64,
+    #[arg(long, short = 't', default_value = "5", value_parser = some_seconds)]
+    seconds: Duration,
 }
+
+/// The routing keys where nothing else is said.
+const DEFAULT_KEY: &str = "bench.key{}.end";
 
 /// The load to put on a broker.
 #[derive(Args, Debug)]
@@ -107,19 +96,19 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "PROCESS")]
     broker_pid: Option<u32>,
     /// Connections that publish
-    #[arg(long, short = 'p', default_value_t = 1)]
+    #[arg(long, short = 'p', default_value_t = 1, value_parser = count::<0, CONNECTIONS_MAX>)]
     publishers: usize,
     /// Connections that consume, spread over the queues
-    #[arg(long, short = 'c', default_value_t = 1)]
+    #[arg(long, short = 'c', default_value_t = 1, value_parser = count::<0, CONNECTIONS_MAX>)]
     consumers: usize,
     /// Queues
-    #[arg(long, short = 'q', default_value_t = 1)]
+    #[arg(long, short = 'q', default_value_t = 1, value_parser = count::<1, THINGS_MAX>)]
     queues: usize,
-    /// Bytes of a body
-    #[arg(long, short = 's', default_value_t = 16)]
+    /// Bytes of a body; from 8 on, and as long as it goes in one frame, it carries the time, for the latency
+    #[arg(long, short = 's', default_value_t = 16, value_parser = count::<0, BODY_BYTES_MAX>)]
     size: usize,
     /// Messages a second for each publisher; without it, as fast as it goes
-    #[arg(long, short = 'r', value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, short = 'r', value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     rate: Option<u64>,
     /// Persistent messages in durable queues
     #[arg(long)]
@@ -133,23 +122,24 @@ pub(crate) struct BenchArguments {
     /// Exchange type to publish through; without it, the default exchange
     #[arg(long, short = 'e', value_name = "TYPE")]
     exchange_type: Option<String>,
-    /// Different routing keys
-    #[arg(long, short = 'k', default_value_t = 1)]
-    keys: usize,
+    /// Different routing keys; without it, one for each queue, with --fan-out one
+    #[arg(long, short = 'k', value_parser = count::<1, THINGS_MAX>)]
+    keys: Option<usize>,
     /// The routing keys: {} is the number of the key, {M} that number modulo M; for a headers exchange the header `key`
-    #[arg(long, value_name = "PATTERN", default_value = "bench.key{}.end")]
-    key: Pattern,
+    /// [default: bench.key{}.end]
+    #[arg(long, value_name = "PATTERN")]
+    key: Option<Pattern>,
     /// In which order keys come: turn, random, zipf:EXPONENT, or new if none is to come twice
     #[arg(long, value_name = "ORDER", default_value = "turn")]
     key_order: KeyOrder,
     /// Bindings that match, spread over the queues; without it, one for each key
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = count::<0, THINGS_MAX>)]
     bindings: Option<usize>,
     /// The binding keys, as --key; without it, the routing keys. For a consistent hash: --binding 1 --bindings QUEUES
     #[arg(long, value_name = "PATTERN")]
     binding: Option<Pattern>,
     /// Bindings that match nothing, beside those that do
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = count::<0, THINGS_MAX>)]
     idle_bindings: usize,
     /// Every message goes to every queue
     #[arg(long)]
@@ -161,11 +151,11 @@ pub(crate) struct BenchArguments {
     #[arg(long, default_value = "auto")]
     ack: String,
     /// Seconds to measure
-    #[arg(long, short = 't', default_value_t = 5.0)]
-    seconds: f64,
+    #[arg(long, short = 't', default_value = "5", value_parser = some_seconds)]
+    seconds: Duration,
     /// Seconds before that
-    #[arg(long, default_value_t = 1.0)]
-    warm_up: f64,
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    warm_up: Duration,
 }
 
 impl BenchArguments {
@@ -181,10 +171,45 @@ impl BenchArguments {
         show(quiet, |interrupt, live| bench::run(&plan, interrupt, live))
     }
 
-    fn plan(self) -> anyhow::Result<Plan> {
-        if self.queues == 0 || self.keys == 0 {
-            bail!("there must be at least one queue and one routing key");
+    /// How many routing keys there are.
+    ///
+    /// # Errors
+    /// If what is said of keys, queues and bindings would do nothing, or leave queues without messages.
+    fn keys_to_take(&self) -> anyhow::Result<usize> {
+        let queues = self.queues;
+        let keys = self.keys.unwrap_or(if self.fan_out { 1 } else { queues });
+        if self.exchange_type.is_none() {
+            let of_exchanges = [
+                ("--fan-out", self.fan_out),
+                ("--key", self.key.is_some()),
+                ("--binding", self.binding.is_some()),
+                ("--bindings", self.bindings.is_some()),
+                ("--idle-bindings", self.idle_bindings > 0),
+            ];
+            if let Some((flag, _)) = of_exchanges.iter().find(|(_, is_given)| *is_given) {
+                bail!("{flag} is for an exchange: say of which type with --exchange-type");
+            }
+            if keys != queues {
+                bail!(
+                    "without --exchange-type the routing keys are the queues' names, here {queues}: leave out --keys"
+                );
+            }
+            return Ok(keys);
         }
+        let bindings = self.bindings.unwrap_or(keys);
+        if !self.fan_out && bindings < queues && self.bindings != Some(0) {
+            bail!(
+                "{bindings} bindings reach {bindings} of {queues} queues: say more --keys or --bindings, or --fan-out"
+            );
+        }
+        if bindings.saturating_mul(if self.fan_out { queues } else { 1 }) > THINGS_MAX {
+            bail!("more than {THINGS_MAX} bindings");
+        }
+        Ok(keys)
+    }
+
+    fn plan(self) -> anyhow::Result<Plan> {
+        let keys = self.keys_to_take()?;
         if self.confirm == Some(0) {
             bail!("a confirm window of 0 lets nothing through");
         }
@@ -214,8 +239,8 @@ impl BenchArguments {
             queue_type: self.queue_type,
             confirm_window: self.confirm,
             exchange_type: self.exchange_type,
-            keys: self.keys,
-            key: self.key,
+            keys,
+            key: self.key.map_or_else(|| DEFAULT_KEY.parse(), Ok)?,
             key_order: self.key_order,
             bindings: self.bindings,
             binding: self.binding,
@@ -223,17 +248,14 @@ impl BenchArguments {
             fan_out: self.fan_out,
             prefetch: self.prefetch,
             ack,
-            measure: Duration::from_secs_f64(self.seconds),
-            warm_up: Duration::from_secs_f64(self.warm_up),
+            measure: self.seconds,
+            warm_up: self.warm_up,
         })
     }
 }
 
 impl ChurnArguments {
     fn run(self) -> anyhow::Result<()> {
-        if self.workers == 0 {
-            bail!("there must be at least one worker");
-        }
         if self.target.protocol == Protocol::Amqp10 {
             bail!("what comes and goes is of AMQP 0-9-1");
         }
@@ -242,7 +264,7 @@ impl ChurnArguments {
             target: self.target.into(),
             what: self.what,
             workers: self.workers,
-            measure: Duration::from_secs_f64(self.seconds),
+            measure: self.seconds,
         };
         show(quiet, |interrupt, live| churn::run(&plan, interrupt, live))
     }
@@ -250,9 +272,6 @@ impl ChurnArguments {
 
 impl IdleArguments {
     fn run(self) -> anyhow::Result<()> {
-        if self.count == 0 {
-            bail!("there must be at least one thing");
-        }
         if self.target.protocol == Protocol::Amqp10 && self.what != idle::What::Connections {
             bail!("of AMQP 1.0 there are connections alone");
         }
@@ -263,7 +282,7 @@ impl IdleArguments {
             what: self.what,
             count: self.count,
             body_bytes: self.size,
-            settle: Duration::from_secs_f64(self.settle),
+            settle: self.settle,
         };
         show(quiet, |interrupt, live| idle::run(&plan, interrupt, live))
     }
