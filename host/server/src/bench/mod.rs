@@ -26,7 +26,7 @@ mod topology;
 mod wire;
 
 pub use amqp091::Product;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use counting::{Counters, Reading, Usage};
 use hdrhistogram::Histogram;
@@ -160,7 +160,9 @@ fn with_removed<R>(result: anyhow::Result<R>, removed: anyhow::Result<()>) -> an
         (Ok(_), Err(left)) => Err(left.context("removing what was made")),
         (Err(error), Err(left)) => {
             let run = std::process::id();
-            Err(error.context(format!("what was made as bench.{run}.* may still be there ({left:#})")))
+            let left = format!("what was made as bench.{run}.* may still be there ({left:#})");
+            // That it was interrupted is told by the exit code too.
+            Err(if error.is::<Interrupted>() { error.context(left) } else { anyhow!("{error:#}; {left}") })
         }
     }
 }
@@ -221,10 +223,10 @@ fn load(
 
         let (mut deliveries, mut confirms) = (Measured::new()?, Measured::new()?);
         for thread in consumers {
-            deliveries.add(&thread.join().map_err(|_| anyhow::anyhow!("a consumer panicked"))??)?;
+            deliveries.add(&thread.join().map_err(|_| anyhow!("a consumer panicked"))??)?;
         }
         for thread in publishers {
-            confirms.add(&thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??)?;
+            confirms.add(&thread.join().map_err(|_| anyhow!("a publisher panicked"))??)?;
         }
         is_warm?;
         if let Some((copies, end)) = topology::copies(plan, names).zip(counters.ended()) {
@@ -265,4 +267,24 @@ fn watch(
 fn latency_histogram() -> anyhow::Result<Histogram<u64>> {
     const LATENCY_NANOSECONDS_MAX: u64 = 60_000_000_000;
     Histogram::new_with_bounds(1, LATENCY_NANOSECONDS_MAX, 3).context("a histogram")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_removed_is_told_after_why_it_failed() {
+        let why = |result: anyhow::Result<()>| result.unwrap_err();
+        let failed = why(with_removed(Err(anyhow!("no exchange")), Err(anyhow!("no broker"))));
+        let said = format!("{failed:#}");
+        assert!(
+            said.starts_with("no exchange; ") && said.ends_with("may still be there (no broker)"),
+            "{said}"
+        );
+        let interrupted = why(with_removed(Err(Interrupted.into()), Err(anyhow!("no broker"))));
+        assert!(interrupted.is::<Interrupted>() && format!("{interrupted:#}").contains("may still be there"));
+        assert!(why(with_removed(Ok(()), Err(anyhow!("no broker")))).to_string().contains("removing"));
+        assert_eq!(with_removed(Ok(7), Ok(())).unwrap(), 7);
+    }
 }
