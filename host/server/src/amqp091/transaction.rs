@@ -188,7 +188,7 @@ impl Connection {
         }
         if commit.is_partial {
             let why = commit.unavailable.map_or_else(String::new, |why| format!(": {why}"));
-            return Err(Refusal::InvalidArgument { text: format!("partial tx completion{why}").into() });
+            return Err(Refusal::InvalidArgument { text: format!("partial tx completion{why}") });
         }
         open.client.commit(number);
         let receipt = commit.transaction.end(&mut open.client, router);
