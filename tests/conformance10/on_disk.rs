@@ -15,6 +15,23 @@ use leveret_testkit::{Broker, WatchedDisk};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 
+/// A receiver in mode second that was given so many messages, durable ones or not, and has told nothing of them yet.
+fn having(broker: &Broker, queue: &str, are_durable: &[bool]) -> Peer {
+    let address = queue_address(queue);
+    let mut sender = sender_to(broker, &address);
+    for (id, is_durable) in (0_u32..).zip(are_durable) {
+        sender.transfer(0, &transfer(0, id, &id.to_be_bytes()), &durable(*is_durable, b"m"));
+        outcome(&mut sender, |_, state| assert!(matches!(state, DeliveryState::Accepted(_)), "{state:?}"));
+    }
+    let mut peer = Peer::begun(broker);
+    let attach = receiver(0, "r", source(&address));
+    peer.say(0, &Attach { rcv_settle_mode: ReceiverSettleMode::Second, ..attach });
+    awaited!(peer, Attach);
+    peer.say(0, &credit(0, 0, are_durable.len() as u32));
+    are_durable.iter().for_each(|_| awaited!(peer, Transfer));
+    peer
+}
+
 /// 2.6.12: with receiver settle mode `second` the end of a delivery says that what the receiver told is on disk.
 #[test]
 fn in_mode_second_the_end_of_a_delivery_is_told_once_its_outcome_is_on_disk() {
@@ -22,20 +39,7 @@ fn in_mode_second_the_end_of_a_delivery_is_told_once_its_outcome_is_on_disk() {
     let broker = disk.watch(Broker::builder(BINARY)).start();
     let mut other = Other::new(&broker);
     let queue = other.queue(&[]);
-    let mut sender = sender_to(&broker, &queue_address(&queue));
-    for (id, is_durable) in [(0, true), (1, true), (2, false), (3, true)] {
-        sender.transfer(0, &transfer(0, id, &[id as u8]), &durable(is_durable, b"m"));
-        outcome(&mut sender, |_, state| assert!(matches!(state, DeliveryState::Accepted(_)), "{state:?}"));
-    }
-    let address = queue_address(&queue);
-    let mut peer = Peer::begun(&broker);
-    peer.say(
-        0,
-        &Attach { rcv_settle_mode: ReceiverSettleMode::Second, ..receiver(0, "r", source(&address)) },
-    );
-    awaited!(peer, Attach);
-    peer.say(0, &credit(0, 0, 4));
-    (0..4).for_each(|_| awaited!(peer, Transfer));
+    let mut peer = having(&broker, &queue, &[true, true, false, true]);
     let tell = |peer: &mut Peer, first: u32, last: u32, state: DeliveryState<'static>| {
         let told = Disposition { role: Role::Receiver, first, last: Some(last), ..Disposition::default() };
         peer.say(0, &Disposition { state: Some(state), ..told });
@@ -62,20 +66,7 @@ fn what_was_settled_in_mode_second_does_not_come_again_after_a_kill() {
     let broker = Broker::start(BINARY);
     let mut other = Other::new(&broker);
     let queue = other.queue(&[]);
-    let mut sender = sender_to(&broker, &queue_address(&queue));
-    for id in 0..3 {
-        sender.transfer(0, &transfer(0, id, &[id as u8]), &durable(true, b"m"));
-        outcome(&mut sender, |_, state| assert!(matches!(state, DeliveryState::Accepted(_)), "{state:?}"));
-    }
-    let address = queue_address(&queue);
-    let mut peer = Peer::begun(&broker);
-    peer.say(
-        0,
-        &Attach { rcv_settle_mode: ReceiverSettleMode::Second, ..receiver(0, "r", source(&address)) },
-    );
-    awaited!(peer, Attach);
-    peer.say(0, &credit(0, 0, 3));
-    (0..3).for_each(|_| awaited!(peer, Transfer));
+    let mut peer = having(&broker, &queue, &[true; 3]);
     let told = Disposition { role: Role::Receiver, first: 0, last: Some(1), ..Disposition::default() };
     peer.say(0, &Disposition { state: Some(Accepted {}.into()), ..told });
     awaited!(peer, Disposition, it => {

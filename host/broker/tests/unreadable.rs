@@ -3,20 +3,13 @@
 
 mod kit;
 
-use kit::{Connection, Disk, PERSISTENT, message};
-use leveret_broker::{QueueSpec, Settle};
-use leveret_model::MessageView;
+use kit::{Connection, Disk, six_kept};
+use leveret_broker::Settle;
 use std::sync::Arc;
 
 /// A broker that was started with six messages in its queue, of which the third cannot be read.
 fn damaged() -> (Connection, Arc<Disk>) {
-    let disk = Disk::new();
-    let mut c = Connection::kept_in(disk.clone(), vec![]);
-    c.vhost.declare_queue(QueueSpec { durable: true, ..kit::queue("q") }, c.id).unwrap();
-    let persistent =
-        |body: &'static str| MessageView { properties: PERSISTENT, ..message("", "q", body.as_bytes()) };
-    c.publish_all(&["1", "2", "3", "4", "5", "6"].map(persistent));
-    drop(c);
+    let disk = six_kept();
     disk.is_damaged_at(Some(2));
     (Connection::kept_in(disk.clone(), vec![]), disk)
 }

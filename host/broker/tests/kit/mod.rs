@@ -349,3 +349,16 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
     }
 }
+
+/// What was written of a durable queue `q` with the messages 1 to 6, by a broker that is gone.
+#[allow(dead_code, reason = "each test uses a part")]
+pub fn six_kept() -> Arc<Disk> {
+    let disk = Disk::new();
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    c.vhost.declare_queue(QueueSpec { durable: true, ..queue("q") }, c.id).unwrap();
+    let persistent =
+        |body: &'static str| MessageView { properties: PERSISTENT, ..message("", "q", body.as_bytes()) };
+    c.publish_all(&["1", "2", "3", "4", "5", "6"].map(persistent));
+    drop(c);
+    disk
+}
