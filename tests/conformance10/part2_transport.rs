@@ -83,7 +83,7 @@ fn open_is_refused_with_open_and_close() {
         peer.say(0, &Open { hostname: Some("vhost:nowhere"), ..open() });
         awaited!(peer, Open);
         let why = awaited!(peer, Close, it => condition(it.error));
-        assert_eq!(why, "amqp:unauthorized-access");
+        assert_eq!(why, "amqp:not-found");
         let mut peer = Peer::logged_in(broker);
         peer.say(0, &Open { idle_time_out: Some(10), ..open() });
         awaited!(peer, Open);

@@ -17,7 +17,9 @@ pub enum Extent {
 #[must_use]
 pub fn condition(refusal: &Refusal) -> Condition {
     match refusal {
-        Refusal::NotFound { .. } | Refusal::NoLastQueue => Condition::NotFound,
+        Refusal::NotFound { .. } | Refusal::NoLastQueue | Refusal::VhostNotFound { .. } => {
+            Condition::NotFound
+        }
         Refusal::Locked { .. } | Refusal::SingleActiveConsumer { .. } | Refusal::ExclusiveUse { .. } => {
             Condition::ResourceLocked
         }
@@ -28,7 +30,6 @@ pub fn condition(refusal: &Refusal) -> Condition {
         | Refusal::Denied { .. }
         | Refusal::TopicDenied { .. }
         | Refusal::ForeignUserId { .. }
-        | Refusal::VhostNotFound { .. }
         | Refusal::VhostDenied { .. } => Condition::UnauthorizedAccess,
         Refusal::InvalidArgument { .. } => Condition::InvalidField,
         Refusal::Inequivalent { .. }
@@ -72,6 +73,6 @@ mod tests {
         assert_eq!((condition(&locked), extent(&locked)), (Condition::ResourceLocked, Extent::Link));
         let limit = Refusal::UserChannels { user: queue, limit: 1 };
         assert_eq!(condition(&limit), Condition::ResourceLimitExceeded);
-        assert_eq!(condition(&Refusal::VhostNotFound { vhost }), Condition::UnauthorizedAccess);
+        assert_eq!(condition(&Refusal::VhostNotFound { vhost }), Condition::NotFound);
     }
 }

@@ -508,7 +508,7 @@ def virtual_hosts_by_hostname(connection):
         with dial(virtual_host="vhost:nowhere"):
             raise AssertionError("the connection was opened")
     except Exception as error:
-        assert "amqp:unauthorized-access" in str(error), error
+        assert "amqp:not-found" in str(error), error
 
 
 @case

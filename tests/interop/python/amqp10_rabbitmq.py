@@ -278,6 +278,6 @@ def conditions_of_what_is_not_there():
     try:
         Environment(uri=uri("/nowhere"), recovery_configuration=once).connection().dial()
     except ConnectionException as told:
-        equal("amqp:unauthorized-access" in str(told), True, str(told))
+        equal("amqp:not-found" in str(told), True, str(told))
     else:
         raise AssertionError("a virtual host that is not there")

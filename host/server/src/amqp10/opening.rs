@@ -24,7 +24,8 @@ const VHOST_PREFIX: &str = "vhost:";
 const VHOST_DEFAULT: &str = "/";
 
 impl Connection {
-    /// Open. unauthorized-access for a virtual host that is not there, or not for this user; resource-limit-exceeded.
+    /// Open. not-found for a virtual host that is not there, unauthorized-access for one that is not for this user;
+    /// resource-limit-exceeded.
     pub(super) fn on_open(&mut self, open: &performatives::Open<'_>) {
         match self.enter(open) {
             Ok(open) => {

@@ -406,5 +406,5 @@ async fn virtual_host() {
             other => panic!("{other:?}"),
         },
     };
-    assert_eq!(condition(&closed), "amqp:unauthorized-access");
+    assert_eq!(condition(&closed), "amqp:not-found");
 }
