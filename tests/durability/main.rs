@@ -10,6 +10,7 @@
 //! - `long`: transactions that are longer than what segments of the journal are shared by.
 //! - `gone`: what was deleted, and whoever deletes it once more.
 //! - `full`: a disk without room, and many who publish.
+//! - `poison`: a message at which the broker ends each time.
 //! - `parked`: a start without the plugin of an exchange, and its state once the plugin is back.
 //!
 //! A failing run of `crash` prints its seed. `LEVERET_DURABILITY_SEED=<number>` makes the same choices again; the
@@ -28,6 +29,7 @@ mod load;
 mod long;
 mod model;
 mod parked;
+mod poison;
 #[allow(dead_code, reason = "shared with the interop suite; a part is used here")]
 #[path = "../interop/rust/session.rs"]
 mod session;

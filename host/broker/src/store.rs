@@ -15,8 +15,8 @@ mod group;
 
 pub use crate::memory::{FarBody, LargeBody};
 pub use group::{
-    BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Noted, Paged, Ranges, Stored, Target,
-    Topology, TopologyChange, Written,
+    BindingSpec, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, Noted, Paged, Ranges, Stored,
+    Suspicion, Target, Topology, TopologyChange, Written,
 };
 
 use crate::port::{Deed, Effects, Fate, Layer};
@@ -260,6 +260,23 @@ pub trait Store: Send + Sync {
     fn drop_pages(&self, pages: &[KeptId]) {
         let _ = pages;
     }
+
+    /// What is suspected of the messages of a queue, or of one of its lanes, at a start: they were in hand when earlier
+    /// processes ended. `None` where nothing is, and nobody wants to know what is handed out.
+    fn suspicion(&self, queue: KeptId) -> Option<Suspicion> {
+        let _ = queue;
+        None
+    }
+
+    /// A message of which [`Suspicion::tells`] holds is about to be handed out by this thread. When this returns, the next
+    /// process would know. Called under the queue's lock.
+    fn handing_out(&self, queue: KeptId, sequence: u64) {
+        let _ = (queue, sequence);
+    }
+
+    /// What this thread handed out until now has gone: were it to end the process, it would have. May be called under a
+    /// queue's lock.
+    fn handed_out(&self) {}
 
     /// Hands over what there is of a virtual host: its exchanges, then its queues, then its bindings.
     fn topology(&self, vhost: &Name, each: &mut dyn FnMut(Topology<'_>));

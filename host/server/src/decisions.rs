@@ -6,6 +6,7 @@
 //! replaced whole. One that cannot be read is left as it is, and the broker serves without it: what is decided
 //! then is not kept until the file was mended or taken away.
 
+use crate::replace::replace;
 use leveret_model::Name;
 use leveret_plugin::{
     Digest, Scope,
@@ -15,8 +16,6 @@ use leveret_plugin::{
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
-    io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -125,7 +124,7 @@ impl KeepDecisions for DecisionsFile {
             return Err(why.clone());
         }
         let text = toml::to_string(&to_toml(decisions)).map_err(|error| error.to_string())?;
-        write(&self.path, &format!("{HEADING}{text}"))
+        replace(&self.path, &format!("{HEADING}{text}"))
             .map_err(|error| format!("cannot write {}: {error}", self.path.display()))?;
         *broken = None;
         Ok(())
@@ -161,22 +160,6 @@ fn read(path: &Path) -> Result<Decisions, String> {
         ));
     }
     of_toml(toml::from_str(&text).map_err(broken)?)
-}
-
-/// Replaces the file: whoever reads it, also after a crash, finds the old content or the new one.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let beside = folder.join(format!("{FILE_NAME}.unfinished"));
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    fs::File::open(folder)?.sync_all()
 }
 
 fn to_toml(decisions: &Decisions) -> Content {

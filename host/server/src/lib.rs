@@ -28,6 +28,7 @@ pub mod http;
 pub mod live;
 pub mod policies;
 pub mod quorum;
+mod replace;
 pub mod store;
 pub mod tls;
 mod told;

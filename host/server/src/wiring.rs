@@ -514,6 +514,7 @@ impl Running {
                 }
             };
             anyhow::Ok(tokio::select! {
+                () = calm(&self.shared) => unreachable_by_design(),
                 () = accept(&listener, false, &self.shared, &self.workers) => unreachable_by_design(),
                 () = with_tls => unreachable_by_design(),
                 _ = terminate.recv() => "SIGTERM",
@@ -541,6 +542,14 @@ impl Running {
 /// `accept` never returns; this gives the arm of the select its type.
 fn unreachable_by_design() -> &'static str {
     "the listener ended"
+}
+
+/// Says when the process has lived long enough not to be ended by what it found at its start. Never ends.
+async fn calm(shared: &Shared) {
+    tokio::time::sleep(store::CALM_AFTER).await;
+    shared.store.calm();
+    shared.vhosts.list().iter().for_each(|place| place.vhost.end_suspicion());
+    std::future::pending().await
 }
 
 /// Gives connections to the workers in turn.

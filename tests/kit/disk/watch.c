@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct control {
     volatile uint64_t sync_error;
     volatile uint64_t full;
     volatile uint64_t read_error;
+    volatile uint64_t ends_at;
 };
 
 static struct control none;
@@ -130,6 +132,24 @@ ssize_t pread64(int fd, void *bytes, size_t length, off64_t offset) {
     return -1;
 }
 
+/* The broker says that it has a message in hand, in a record of five numbers, the fourth of which is the message's: it ends
+ * at that message, if it is to. */
+static void end_at(int fd, const void *bytes, size_t length) {
+    char link[64], path[4096];
+    uint64_t record[5];
+    pthread_once(&once, begin);
+    if (control->ends_at == 0 || length != sizeof record)
+        return;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t found = readlink(link, path, sizeof path - 1);
+    if (found < 0)
+        return;
+    path[found] = 0;
+    memcpy(record, bytes, sizeof record);
+    if (strstr(path, "/data/suspects/in-hand") && record[3] + 1 == control->ends_at)
+        kill(getpid(), SIGKILL);
+}
+
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     char name[256], line[512];
     uint64_t inode;
@@ -141,6 +161,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     }
     ssize_t written = real_pwrite64(fd, bytes, length, offset);
     int error = errno;
+    end_at(fd, bytes, length);
     if (watched && written > 0)
         say(line, snprintf(line, sizeof line, "write %lu %lld %zd %s\n", (unsigned long)inode,
                            (long long)offset, written, name));

@@ -86,7 +86,7 @@ impl WatchedDisk {
     #[must_use]
     pub fn new() -> Self {
         let directory = ScratchDirectory::new("disk");
-        fs::write(directory.path().join("control"), [0; 32]).unwrap();
+        fs::write(directory.path().join("control"), [0; 40]).unwrap();
         fs::write(directory.path().join("trace"), []).unwrap();
         Self { directory, library: build() }
     }
@@ -128,6 +128,11 @@ impl WatchedDisk {
     /// Each read of a large body fails with that number from now on; none fails with 0.
     pub fn fail_reads(&self, error: u32) {
         self.control(24, error.into());
+    }
+
+    /// The broker ends (SIGKILL) from now on as soon as it has noted that it has the message with that number in hand.
+    pub fn end_at(&self, message: u64) {
+        self.control(32, message + 1);
     }
 
     /// All calls so far, in the order in which they were over, or began.

@@ -160,11 +160,7 @@ impl State {
     pub(super) fn take_fresh(&mut self, now_ms: u64) -> Option<MessageRef> {
         loop {
             let message = self.take_ready()?;
-            if self.is_expired(message, now_ms) {
-                self.die(message, DeathReason::Expired);
-            } else if self.tries.is_worn_out(message, self.has_letters) {
-                self.die(message, DeathReason::DeliveryLimit);
-            } else {
+            if !self.is_unfit(message, now_ms) {
                 return Some(message);
             }
         }

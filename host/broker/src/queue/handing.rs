@@ -7,7 +7,6 @@ use super::{
     slab::MessageRef,
     state::State,
 };
-use crate::dead_letter::DeathReason;
 use leveret_model::MessageView;
 
 /// Takes messages for a consumer, under the queue's lock.
@@ -39,6 +38,7 @@ impl State {
     /// Gives a consumer what is for it, at most `burst` messages; `now_ms` is the time.
     pub(super) fn pull(&mut self, key: ConsumerKey, burst: u32, taker: &mut impl Taker, now_ms: u64) -> Pull {
         self.later = false;
+        self.tell_handed_out();
         if self.consumers.sole() == Some(key) {
             return self.pull_ready(key, burst, taker, now_ms);
         }
@@ -71,17 +71,21 @@ impl State {
             let Some(message) = consumer.assigned.pop_front() else {
                 return Pull::Drained;
             };
-            let is_worn_out = self.tries.is_worn_out(message, self.has_letters);
-            if is_worn_out || self.is_expired(message, now_ms) {
+            if self.is_unfit(message, now_ms) {
                 if let Some(consumer) = self.consumers.get_mut(key) {
                     consumer.release_one();
                 }
-                let reason = if is_worn_out { DeathReason::DeliveryLimit } else { DeathReason::Expired };
-                self.die(message, reason);
                 continue;
             }
+            let is_alone = self.tries.is_alone(message);
+            if is_alone && left < burst {
+                if let Some(consumer) = self.consumers.get_mut(key) {
+                    consumer.assigned.push_front(message);
+                }
+                return Pull::Burst;
+            }
             self.hand_out(message, no_ack, taker);
-            left -= 1;
+            left = if is_alone { 0 } else { left - 1 };
         }
     }
 
@@ -110,7 +114,7 @@ impl State {
         if granted == 0 {
             return Pull::Drained;
         }
-        let mut taken = 0;
+        let (mut taken, mut is_cut) = (0, false);
         while taken < granted && taker.has_room() {
             let run = self.hand_out_run(granted - taken, no_ack, taker);
             if run > 0 {
@@ -118,8 +122,18 @@ impl State {
                 continue;
             }
             let Some(message) = self.take_fresh(now_ms) else { break };
+            let is_alone = self.tries.is_alone(message);
+            if is_alone && taken > 0 {
+                self.untake(message);
+                is_cut = true;
+                break;
+            }
             self.hand_out(message, no_ack, taker);
             taken += 1;
+            if is_alone {
+                is_cut = true;
+                break;
+            }
         }
         let (more, stuck) = (self.ready() > 0, self.is_stuck());
         let Some(consumer) = self.consumers.get_mut(key) else {
@@ -132,7 +146,7 @@ impl State {
         consumer.spend(taken);
         if stuck {
             Pull::Later
-        } else if taken < granted && more {
+        } else if taken < granted && more && !is_cut {
             Pull::NoRoom
         } else if more && consumer.own_credit(1) > 0 {
             Pull::Burst
@@ -142,6 +156,9 @@ impl State {
     }
 
     fn hand_out(&mut self, message: MessageRef, no_ack: bool, taker: &mut impl Taker) {
+        if self.tries.tells() {
+            self.tell_handing_out(message);
+        }
         let Self { lanes, tries, patched, .. } = self;
         let mut kept = false;
         if let Some(stored) = lanes.stored(message) {
@@ -179,6 +196,9 @@ impl State {
             return false;
         };
         let messages_left = self.ready() as u64;
+        if self.tries.tells() {
+            self.tell_handing_out(taken);
+        }
         let Self { lanes, tries, patched, .. } = self;
         let Some(stored) = lanes.stored(taken) else {
             return false;
@@ -186,6 +206,7 @@ impl State {
         let (kept, redelivered) = (stored.kept, stored.redelivered);
         let message = tries.told(taken, stored.message, patched);
         got(GotMessage { message, redelivered, messages_left }, taken);
+        self.tell_handed_out();
         if no_ack {
             self.forget(taken);
         } else if kept {

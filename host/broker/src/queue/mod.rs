@@ -31,6 +31,7 @@ mod settings;
 mod slab;
 mod spec;
 mod state;
+mod suspects;
 mod tries;
 
 use crate::{

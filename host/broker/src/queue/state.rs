@@ -141,6 +141,7 @@ impl State {
     /// Begins with what the store has.
     pub(super) fn recover(&mut self, kept: Kept) {
         self.lanes.recover(kept, self.settings.max_priority);
+        self.recover_suspects();
         self.note_found();
         self.serve();
     }
@@ -538,7 +539,7 @@ impl State {
 
     pub(super) fn purge(&mut self) -> usize {
         self.later = false;
-        let mut purged = self.lanes.drop_holes();
+        let mut purged = self.lanes.drop_holes() + self.purge_suspects();
         while let Some(message) = self.take_ready() {
             self.forget(message);
             purged += 1;

@@ -9,7 +9,12 @@
 //! After a restart each delivery that is on disk counts as failed: if it was the message that ended the process, it
 //! must not do so for ever.
 
-use super::{added::Added, settings::DELIVERY_LIMIT, settings::DeliveryLimit, slab::MessageRef};
+use super::{
+    added::Added,
+    settings::{DELIVERY_LIMIT, DeliveryLimit},
+    slab::MessageRef,
+    suspects::Suspected,
+};
 use alloc::{boxed::Box, vec::Vec};
 use hashbrown::HashMap;
 use leveret_model::{Change, MessageView, Name, Patch, Value};
@@ -40,17 +45,32 @@ pub(super) struct Tries {
     is_counting: bool,
     /// `None` in queues that do not count, until something was added to a message.
     notes: Option<HashMap<(u16, u64), Note, foldhash::fast::RandomState>>,
+    /// Those that may have ended the process.
+    pub(super) suspects: Suspected,
 }
 
 impl Tries {
     pub(super) fn of(limit: DeliveryLimit, is_counting: bool) -> Self {
-        Self { limit, is_counting, notes: is_counting.then(HashMap::default) }
+        Self { limit, is_counting, notes: is_counting.then(HashMap::default), suspects: None }
     }
 
-    /// Whether there is any note.
+    /// Whether messages are to be looked at one by one: there is any note, or a suspect.
     #[inline]
     pub(super) fn has_any(&self) -> bool {
         self.notes.as_ref().is_some_and(|notes| !notes.is_empty())
+            || self.suspects.as_ref().is_some_and(|suspects| suspects.looks())
+    }
+
+    /// Whether the store is told what is handed out.
+    #[inline]
+    pub(super) fn tells(&self) -> bool {
+        self.suspects.as_ref().is_some_and(|suspects| suspects.tells())
+    }
+
+    /// Whether a message is handed out by itself: a burst that has others ends before it, and its own after it.
+    #[inline]
+    pub(super) fn is_alone(&self, message: MessageRef) -> bool {
+        self.suspects.as_ref().is_some_and(|suspects| suspects.is_alone(message))
     }
 
     /// Notes of a message what a consumer added; `add` makes it.

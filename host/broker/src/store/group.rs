@@ -7,7 +7,7 @@ use crate::{
     port::Layer,
     queue::QueueSpec,
 };
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use leveret_model::{MessageView, Name, Table};
 
 /// Numbers a queue or an exchange, or what is like a queue (what a virtual host holds), for ever.
@@ -52,7 +52,7 @@ pub struct Ranges {
 
 impl Ranges {
     /// Adds a number to a list of ranges, joined to the last one if it follows that.
-    pub fn push(ranges: &mut alloc::vec::Vec<Self>, number: u64) {
+    pub fn push(ranges: &mut Vec<Self>, number: u64) {
         if let Some(last) = ranges.last_mut()
             && last.first + u64::from(last.count) == number
             && last.count < u32::MAX
@@ -110,6 +110,17 @@ pub struct Noted {
     pub dead_lettered: bool,
     /// When it came, in milliseconds since 1970; 0 if that is not known.
     pub came_ms: u64,
+}
+
+/// What is suspected of the messages of a queue: that they end the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Suspicion {
+    /// [`Store::handing_out`](super::Store::handing_out) is to be called, for messages from before the start.
+    pub tells: bool,
+    /// The numbers of those that are handed out in a burst of their own.
+    pub alone: Vec<u64>,
+    /// The numbers of those that are given to nobody.
+    pub aside: Vec<u64>,
 }
 
 /// A message of a page.

@@ -3,20 +3,21 @@
 
 #[path = "counts.rs"]
 mod counts;
+#[path = "owned.rs"]
+mod owned;
 #[path = "told.rs"]
 mod told;
 
 use leveret_broker::{
-    ExchangeSpec, QueueSpec, Vhost,
-    exchange::TypeSpec,
-    port::Layer,
+    QueueSpec, Vhost,
     store::{
-        Aside, BindingSpec, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Noted,
-        Paged, Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Target, Topology,
+        Aside, Change, Durability, Group, HeldAs, Kept, KeptExchange, KeptId, LargeBody, Noted, Paged,
+        Ranges, StateChange, StateHolder, Store, StoreFailure, Stored, Suspicion, Target, Topology,
         TopologyChange, Written,
     },
 };
-use leveret_model::{MessageView, Name, OwnedMessage, Table};
+use leveret_model::{MessageView, Name, OwnedMessage};
+use owned::{OwnedBinding, OwnedExchange, OwnedHold};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -58,6 +59,9 @@ struct Inner {
     holds: BTreeMap<Name, KeptId>,
     /// What was settled, by the groups that told it beside messages.
     progressed: Vec<Vec<(KeptId, Ranges)>>,
+    /// What it suspects of messages, and which it was told of that were about to be handed out.
+    suspicion: Option<(u64, Suspicion)>,
+    handed_out: Vec<Vec<u64>>,
     /// Which of the queues are pages.
     pages: std::collections::BTreeSet<u64>,
     pages_written: usize,
@@ -92,47 +96,6 @@ impl Message {
     }
 }
 
-#[derive(Clone)]
-struct OwnedHold {
-    due_ms: u64,
-    exchange: Name,
-    resume: Layer,
-    hops: u8,
-}
-
-struct OwnedExchange {
-    id: KeptId,
-    spec: ExchangeSpec,
-    arguments: Table,
-    types: Vec<TypeSpec>,
-}
-
-#[derive(Clone, PartialEq)]
-struct OwnedBinding {
-    source: Name,
-    to_queue: bool,
-    destination: Name,
-    routing_key: Name,
-    arguments: Table,
-}
-
-impl OwnedBinding {
-    fn of(spec: BindingSpec<'_>) -> Self {
-        Self {
-            source: spec.source.clone(),
-            to_queue: spec.to_queue,
-            destination: spec.destination.clone(),
-            routing_key: spec.routing_key.clone(),
-            arguments: spec.arguments.clone(),
-        }
-    }
-
-    fn spec(&self) -> BindingSpec<'_> {
-        let Self { source, to_queue, destination, routing_key, arguments } = self;
-        BindingSpec { source, to_queue: *to_queue, destination, routing_key, arguments }
-    }
-}
-
 impl Default for Disk {
     fn default() -> Self {
         Self(Mutex::default(), Weak::new(), OnRead::default())
@@ -158,6 +121,19 @@ impl Disk {
     /// A message with that number cannot be read from now on, whenever it is tried; or all can be.
     pub fn is_damaged_at(&self, number: Option<u64>) {
         self.0.lock().unwrap().damaged = number.into_iter().collect();
+    }
+
+    /// That is suspected at the next start of the messages of the only queue that has any.
+    pub fn suspects(&self, suspicion: Suspicion) {
+        let queue = self.bodies()[0].0;
+        self.0.lock().unwrap().suspicion = Some((queue, suspicion));
+    }
+
+    /// The numbers of messages that were in hand together since the last time.
+    pub fn in_hand(&self) -> Vec<Vec<u64>> {
+        let mut told = std::mem::take(&mut self.0.lock().unwrap().handed_out);
+        told.retain(|together| !together.is_empty());
+        told
     }
 
     /// Has that called from now on before messages are read, with the number from which.
@@ -535,6 +511,23 @@ impl Store for Disk {
             });
         }
         None
+    }
+
+    fn suspicion(&self, of: KeptId) -> Option<Suspicion> {
+        let inner = self.0.lock().unwrap();
+        inner.suspicion.clone().filter(|(queue, _)| *queue == of.0).map(|(_, suspicion)| suspicion)
+    }
+
+    fn handing_out(&self, _: KeptId, sequence: u64) {
+        let told = &mut self.0.lock().unwrap().handed_out;
+        if told.is_empty() {
+            told.push(Vec::new());
+        }
+        told.last_mut().unwrap().push(sequence);
+    }
+
+    fn handed_out(&self) {
+        self.0.lock().unwrap().handed_out.push(Vec::new());
     }
 
     fn takes_pages(&self) -> bool {

@@ -410,6 +410,7 @@ impl ConnectionTask {
 
     /// Writes what there is; true if anything went.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, &'static str> {
+        self.worker.shared.store.sending();
         let mut wrote = false;
         loop {
             let output = self.connection.output();

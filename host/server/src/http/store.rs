@@ -1,8 +1,9 @@
 //! `/api/store`: what the store on disk has, did, and whether it is well.
 
 use super::Api;
-use crate::store::Pressure;
+use crate::store::{Pressure, Suspect};
 use axum::{Json, extract::State};
+use leveret_broker::store::KeptId;
 use leveret_store::{Damaged, Lost, Report};
 use serde::Serialize;
 use std::{collections::HashMap, sync::Arc};
@@ -45,6 +46,8 @@ pub(super) struct StoreJson {
     damaged: Vec<DamagedJson>,
     /// Files in the store's folder that were set aside because something in them is damaged. Nothing needs them.
     set_aside: Vec<String>,
+    /// Messages that were in hand when the broker ended uncleanly several times in a row, and are still there.
+    suspects: Vec<SuspectJson>,
     /// What the start found.
     start: StartJson,
 }
@@ -114,14 +117,46 @@ struct DamagedJson {
     bytes: u64,
 }
 
+/// A message that may be what ends the broker.
+#[derive(Serialize)]
+struct SuspectJson {
+    /// Its virtual host and its queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vhost: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
+    /// The number of the queue, as in the log, and its own there.
+    queue_number: u64,
+    message: u64,
+    /// At how many unclean ends it was in hand.
+    crashes: u32,
+    /// It is given to nobody any more.
+    set_aside: bool,
+}
+
+/// The names of queues by their numbers in the store: virtual host, queue.
+fn names(api: &Api) -> HashMap<u64, (String, String)> {
+    let queues = api.vhosts().into_iter().flat_map(|vhost| vhost.queues());
+    let named = queues.filter_map(|queue| {
+        queue.kept_id().map(|id| (id.0, (queue.vhost().to_text(), queue.name().to_text())))
+    });
+    named.collect()
+}
+
+/// Suspects, with the names of queues.
+fn suspects(api: &Api, suspects: Vec<Suspect>) -> Vec<SuspectJson> {
+    let names = if suspects.is_empty() { HashMap::new() } else { names(api) };
+    let describe = |suspect: Suspect| {
+        let (vhost, queue) = names.get(&KeptId(suspect.queue).queue().0).cloned().unzip();
+        let Suspect { queue: queue_number, message, crashes } = suspect;
+        SuspectJson { vhost, queue, queue_number, message, crashes, set_aside: suspect.is_set_aside() }
+    };
+    suspects.into_iter().map(describe).collect()
+}
+
 /// What is damaged, with the names of queues.
 fn describe(api: &Api, damaged: Vec<Damaged>) -> Vec<DamagedJson> {
-    let mut names = HashMap::new();
-    if !damaged.is_empty() {
-        for queue in api.vhosts().into_iter().flat_map(|vhost| vhost.queues()) {
-            names.extend(queue.kept_id().map(|id| (id.0, (queue.vhost().to_text(), queue.name().to_text()))));
-        }
-    }
+    let names = if damaged.is_empty() { HashMap::new() } else { names(api) };
     let describe = |damaged: Damaged| {
         let Damaged { queue, sequence, file, offset, bytes } = damaged;
         let (vhost, name) = names.get(&queue.0).cloned().unzip();
@@ -159,6 +194,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>) -> Json<StoreJson> {
         damaged: describe(&api, scrub.damaged),
         // A folder that cannot be read is told by what cannot be written.
         set_aside: store.set_aside().unwrap_or_default(),
+        suspects: suspects(&api, store.suspects()),
         start: StartJson::of(store.report()),
     })
 }

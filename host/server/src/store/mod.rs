@@ -25,6 +25,7 @@ mod policies;
 mod report;
 mod spaces;
 mod state;
+mod suspects;
 mod told;
 mod topology;
 mod users;
@@ -36,6 +37,7 @@ mod tests;
 pub use bodies::{FarReader, Patience};
 pub use durability::VhostDurability;
 pub use health::Pressure;
+pub use suspects::{CALM_AFTER, Suspect};
 pub use vhosts::VhostRecord;
 
 use anyhow::{Context, anyhow};
@@ -43,7 +45,7 @@ use group::DiskGroup;
 use ids::Ids;
 use leveret_broker::store::{
     Aside, Change, Durability, FarBody, Group, Kept, KeptId, Paged, Ranges, StateChange, StateHolder, Store,
-    StoreFailure, Stored, Topology, Written,
+    StoreFailure, Stored, Suspicion, Topology, Written,
 };
 use leveret_model::{Name, Stub};
 use leveret_store::{Config, QueueId, Range, Reader, Refused, Report, Sync, disk::real::RealDisk};
@@ -81,6 +83,7 @@ struct Shared {
     readers: Mutex<Vec<Reader>>,
     /// What the start found.
     report: Report,
+    suspects: suspects::Suspects,
     relief: Arc<health::Relief>,
     /// When it was told last that something cannot be read now.
     told_later_ms: AtomicU64,
@@ -159,6 +162,7 @@ impl DiskStore {
         let states = States::open(&store);
         let timers = Timers::open(&store);
         let readers = Mutex::default();
+        let suspects = suspects::open(folder, &store, report.clean);
         let relief = Arc::new(health::Relief::default());
         store.watch(relief.clone());
         let shared = Shared {
@@ -170,6 +174,7 @@ impl DiskStore {
             timers,
             readers,
             report,
+            suspects,
             relief,
             told_later_ms: AtomicU64::new(0),
             now_ms,
@@ -359,6 +364,18 @@ impl Store for DiskStore {
                 each(stored);
             });
         })
+    }
+
+    fn suspicion(&self, queue: KeptId) -> Option<Suspicion> {
+        self.shared.suspects.of(queue)
+    }
+
+    fn handing_out(&self, queue: KeptId, sequence: u64) {
+        self.shared.suspects.handing_out(queue, sequence);
+    }
+
+    fn handed_out(&self) {
+        self.shared.suspects.handed_out();
     }
 
     fn far(&self, stub: &Stub) -> Option<FarBody> {

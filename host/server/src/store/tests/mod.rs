@@ -6,6 +6,7 @@ mod messages;
 mod newer;
 mod pages;
 mod state;
+mod suspects;
 mod topology;
 
 use super::*;
