@@ -82,9 +82,14 @@ impl State {
     /// What this thread handed out before has gone.
     #[inline]
     pub(super) fn tell_handed_out(&self) {
-        if self.tries.tells()
-            && let Some(keeping) = &self.lanes.lane(0).keeping
-        {
+        if self.tries.tells() {
+            self.tell_gone();
+        }
+    }
+
+    #[cold]
+    fn tell_gone(&self) {
+        if let Some(keeping) = &self.lanes.lane(0).keeping {
             keeping.store.handed_out();
         }
     }
@@ -104,20 +109,22 @@ impl State {
     /// Whether a message that was taken is not to be given to anybody; then it is seen to.
     #[inline]
     pub(super) fn is_unfit(&mut self, message: MessageRef, now_ms: u64) -> bool {
+        (self.ageing.has_timed || self.tries.has_any()) && self.is_found_unfit(message, now_ms)
+    }
+
+    #[inline(never)]
+    fn is_found_unfit(&mut self, message: MessageRef, now_ms: u64) -> bool {
         let reason = if self.is_expired(message, now_ms) {
             DeathReason::Expired
         } else if self.tries.is_worn_out(message, self.has_letters) {
             DeathReason::DeliveryLimit
-        } else if self.tries.suspects.is_some() {
-            return self.is_set_aside(message);
         } else {
-            return false;
+            return self.is_set_aside(message);
         };
         self.die(message, reason);
         true
     }
 
-    #[cold]
     fn is_set_aside(&mut self, message: MessageRef) -> bool {
         let Some(suspects) = self.tries.suspects.as_mut().filter(|suspects| suspects.is_aside(message))
         else {
