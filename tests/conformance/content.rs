@@ -1,9 +1,13 @@
 //! Section 4.2.6, content framing: a method with content, one header, as many body frames as it takes.
 
 use super::with_bystander;
-use leveret_testkit::wire::{Arguments, RawConnection, body_bytes, header_bytes, id};
+use leveret_testkit::{
+    Broker,
+    broker::Builder,
+    wire::{Arguments, RawConnection, body_bytes, header_bytes, id},
+};
 
-fn publishing(broker: &leveret_testkit::Broker) -> RawConnection {
+fn publishing(broker: &Broker) -> RawConnection {
     let mut connection = RawConnection::open_with_channel(broker.address());
     connection.send_method(1, id::BASIC_PUBLISH, Arguments::publish("", "nobody"));
     connection
@@ -111,4 +115,50 @@ fn two_channels_interleave() {
             assert_eq!(connection.expect_frame().payload, body);
         }
     });
+}
+
+/// A body that is longer than is configured (`message-mib`): 406 on its channel, before any of it comes; RabbitMQ's text.
+#[test]
+fn more_body_than_is_taken() {
+    for (mib, bytes_max) in [(None, 16 << 20), (Some("--message-mib=1"), 1 << 20)] {
+        let builder = Broker::builder(env!("CARGO_BIN_EXE_leveret"));
+        let broker = mib.into_iter().fold(builder, Builder::argument).start();
+        let mut connection = publishing(&broker);
+        connection.send(&header_bytes(1, 60, bytes_max + 1));
+        let closed = connection.expect_channel_close(1, 406);
+        let (bytes, what) = (bytes_max + 1, "is larger than configured max size");
+        assert_eq!(closed.text, format!("PRECONDITION_FAILED - message size {bytes} {what} {bytes_max}"));
+        assert_eq!(closed.method, id::BASIC_PUBLISH);
+        connection.open_channel(2);
+        come_and_go(&mut connection, 2, bytes_max as usize);
+    }
+}
+
+/// Above 16 MiB too, where that is configured.
+#[test]
+fn as_much_body_as_is_taken() {
+    let broker = Broker::builder(env!("CARGO_BIN_EXE_leveret")).argument("--message-mib=40").start();
+    come_and_go(&mut RawConnection::open_with_channel(broker.address()), 1, 40 << 20);
+}
+
+/// Publishes a message of so many bytes, has it confirmed, and gets it.
+fn come_and_go(connection: &mut RawConnection, channel: u16, bytes: usize) {
+    let queue = connection.declare_queue(channel);
+    connection.send_method(channel, id::CONFIRM_SELECT, Arguments::new().octet(0));
+    connection.expect_method(channel, id::CONFIRM_SELECT_OK);
+    let body: Vec<u8> = (0..bytes).map(|place| (place / 7) as u8).collect();
+    connection.send_method(channel, id::BASIC_PUBLISH, Arguments::publish("", &queue));
+    connection.send(&header_bytes(channel, 60, bytes as u64));
+    for piece in body.chunks(131_064) {
+        connection.send(&body_bytes(channel, piece));
+    }
+    connection.expect_method(channel, id::BASIC_ACK);
+    connection.send_method(channel, id::BASIC_GET, Arguments::new().short(0).short_string(&queue).octet(1));
+    connection.expect_method(channel, id::BASIC_GET_OK);
+    connection.expect_frame();
+    let mut got = Vec::with_capacity(bytes);
+    while got.len() < bytes {
+        got.extend(connection.expect_frame().payload);
+    }
+    assert!(got == body, "another body of {} bytes came back", got.len());
 }

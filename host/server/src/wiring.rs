@@ -3,7 +3,7 @@
 use crate::{
     amqp10,
     amqp091::StashRoom,
-    config::{Announced, Config},
+    config::Config,
     data_folder::DataFolder,
     decisions::DecisionsFile,
     http::{self, HttpServer},
@@ -320,7 +320,7 @@ fn share(
         Arc::new(MemoryAccount::new(config.memory_bytes_max).paging_from(config.memory_paging_percent));
     let (policies, given) = PolicyBook::open(&config.declared_policies, store);
     let vhosts = vhosts((config, given), store, &memory, plugins)?;
-    let session = session_config(config.listen, &config.announced, config.access.anonymous_user.is_some());
+    let session = session_config(config);
     Ok(Shared {
         access: users::open(config, store)?,
         live: Arc::default(),
@@ -456,17 +456,17 @@ fn own_executable() -> std::io::Result<PathBuf> {
     if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
-fn session_config(listen: SocketAddr, announced: &Announced, with_anonymous: bool) -> SessionConfig {
-    let anonymous = with_anonymous.then_some(Mechanism::Anonymous);
+fn session_config(config: &Config) -> SessionConfig {
+    let anonymous = config.access.anonymous_user.is_some().then_some(Mechanism::Anonymous);
     SessionConfig {
-        product: announced.product.clone(),
-        version: announced.version.clone(),
+        product: config.announced.product.clone(),
+        version: config.announced.version.clone(),
         platform: "Rust".to_owned(),
-        cluster_name: format!("leveret@{}", listen.ip()),
+        cluster_name: format!("leveret@{}", config.listen.ip()),
         frame_bytes_max: 131_072,
         channel_max: 2047,
         heartbeat_seconds: 60,
-        message_body_bytes_max: leveret_model::limits::MESSAGE_BODY_BYTES_MAX,
+        message_body_bytes_max: config.message_bytes_max,
         mechanisms: [Mechanism::Plain, Mechanism::AmqPlain].into_iter().chain(anonymous).collect(),
     }
 }

@@ -87,7 +87,6 @@ impl Settings {
             frame_bytes_max: other.frame_bytes_max,
             idle_time_out_ms: u32::from(other.heartbeat_seconds) * 1000,
             message_bytes_max: large_message_bytes_max,
-            whole_message_bytes_max: other.message_body_bytes_max,
             mechanisms: mechanisms().collect(),
             capabilities: vec![leveret_amqp10::management::CAPABILITY, ANONYMOUS_RELAY],
             properties: vec![

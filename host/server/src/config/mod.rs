@@ -10,6 +10,7 @@ mod any_file;
 mod compatibility;
 mod durability;
 mod intercept;
+mod listen;
 mod messages;
 mod policies;
 mod tables;
@@ -22,6 +23,7 @@ mod vhosts;
 pub use compatibility::{Announced, QuorumQueues};
 pub use durability::{DurabilityTable, SyncMode};
 pub use intercept::InterceptTable;
+pub use listen::{HTTP_LISTEN_DEFAULT, HttpListen, LISTEN_DEFAULT, TLS_LISTEN_DEFAULT};
 pub use policies::{DeclaredPolicy, PolicyTable};
 pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable, VhostTotalsTable};
 pub use users::{UserTable, UserTables};
@@ -45,21 +47,14 @@ use leveret_plugin::{
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 use toml::Spanned;
 
-/// Where the broker listens if nobody says otherwise.
-pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5672);
-/// Where the HTTP API listens if nobody says otherwise.
-pub const HTTP_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15672);
-/// Where the broker listens for TLS if nobody says otherwise.
-pub const TLS_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5671);
 /// The folder for everything that the broker keeps.
 pub const DATA_DIR_DEFAULT: &str = "leveret-data";
 /// The share of the machine's memory that queued messages may take before publishers wait.
@@ -74,37 +69,6 @@ const COMPILE_CPU_SECONDS_MAX: u64 = 24 * 3600;
 const RETRY_MAX_MS: RangeInclusive<u64> = RETRY_AFTER_MS_MIN..=3_600_000;
 /// How much longer than its CPU time a compilation may take, on a machine that is busy.
 const COMPILE_WALL_PER_CPU: u64 = 10;
-
-/// Where the HTTP API listens: an address with a port, or the word `none`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum HttpListen {
-    /// There; port 0 takes a free one.
-    At(SocketAddr),
-    /// Nowhere: there is no HTTP API.
-    Off,
-}
-
-impl FromStr for HttpListen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self::Off);
-        }
-        text.parse()
-            .map(Self::At)
-            .map_err(|_| format!("{text:?} is neither an address with a port nor the word none"))
-    }
-}
-
-impl TryFrom<String> for HttpListen {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 /// The settings as a user gives them.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
@@ -145,6 +109,10 @@ pub struct Settings {
     /// MiB of queued messages from which on publishers wait [default: 40 % of the machine's memory]
     #[arg(long, env = "LEVERET_MEMORY_MIB", value_name = "MIB")]
     pub memory_mib: Option<u64>,
+
+    /// MiB that the body of a message of AMQP 0-9-1 may have [default: 16]
+    #[arg(long, env = "LEVERET_MESSAGE_MIB", value_name = "MIB")]
+    pub message_mib: Option<u64>,
 
     /// MiB that a message of AMQP 1.0 may have [default: 256]
     #[arg(long, env = "LEVERET_LARGE_MESSAGE_MIB", value_name = "MIB")]
@@ -379,6 +347,7 @@ impl Settings {
             vhosts: self.vhosts.or(other.vhosts),
             workers: self.workers.or(other.workers),
             memory_mib: self.memory_mib.or(other.memory_mib),
+            message_mib: self.message_mib.or(other.message_mib),
             large_message_mib: self.large_message_mib.or(other.large_message_mib),
             memory_paging_percent: self.memory_paging_percent.or(other.memory_paging_percent),
             compile_memory_mib: self.compile_memory_mib.or(other.compile_memory_mib),
@@ -436,6 +405,8 @@ pub struct Config {
     pub workers: usize,
     /// How many bytes of queued messages there may be before publishers wait.
     pub memory_bytes_max: u64,
+    /// How many bytes the body of a message of AMQP 0-9-1 may have.
+    pub message_bytes_max: u64,
     /// How many bytes a message of AMQP 1.0 may have.
     pub large_message_bytes_max: u64,
     /// From which part of that on, in hundredths, transient messages are written to disk too.
@@ -533,6 +504,7 @@ impl TryFrom<Settings> for Config {
             vhosts,
             workers,
             memory_bytes_max,
+            message_bytes_max: messages::bytes_max(settings.message_mib)?,
             large_message_bytes_max: messages::large_bytes_max(settings.large_message_mib)?,
             memory_paging_percent: settings.memory_paging_percent.unwrap_or(50).min(100),
             compile_limits,
