@@ -125,6 +125,11 @@ mod python {
     }
 
     #[test]
+    fn confirms() {
+        run_with_outages(Python, "confirms", 6);
+    }
+
+    #[test]
     fn robust() {
         run_with_outages(Python, "robust", 9);
     }

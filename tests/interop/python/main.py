@@ -12,7 +12,7 @@ import harness
 
 SUITES = (
     "connections", "queues", "messages", "exchanges", "errors", "dead_letters", "tls", "arguments",
-    "transactions", "copies", "replies", "consumers", "robust", "jobs", "amqp10",
+    "transactions", "copies", "replies", "consumers", "confirms", "robust", "jobs", "amqp10",
     "amqp10_rabbitmq", "amqp10_recovery",
 )
 
