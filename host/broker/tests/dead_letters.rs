@@ -114,6 +114,26 @@ fn without_a_dead_letter_exchange_what_is_rejected_is_gone() {
     assert_eq!(connection.vhost.memory().bytes(), 0);
 }
 
+/// As RabbitMQ: what its consumer gives up with a nack was no failure.
+#[test]
+fn a_letter_comes_as_redelivered_if_somebody_failed_on_it() {
+    let mut connection = work_and_dead();
+    let requeue = Settle::Requeue { failed: true };
+    for (before, last, expected) in [
+        (None, Settle::Rejected, true),
+        (None, Settle::Discarded, false),
+        (Some(requeue), Settle::Discarded, true),
+    ] {
+        connection.publish("", "work", "one");
+        for outcome in before.into_iter().chain([last]) {
+            let (tag, ..) = connection.get("work").unwrap();
+            connection.client.settle(1, tag, false, outcome).unwrap();
+        }
+        connection.send(NOW_MS);
+        assert_eq!(connection.letter("dead").unwrap().redelivered, expected, "{before:?} {last:?}");
+    }
+}
+
 #[test]
 fn a_rejected_message_goes_on_with_its_history() {
     let mut connection = work_and_dead();

@@ -365,8 +365,9 @@ pub(super) fn settle_in(
             return;
         }
     }
-    queue.condemn(run);
+    let failed = outcome == Settle::Rejected;
+    queue.condemn(run, failed);
     for (message, _) in run {
-        dead.push_settled(queue, *message, outcome == Settle::Rejected);
+        dead.push_settled(queue, *message, failed);
     }
 }

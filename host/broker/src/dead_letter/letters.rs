@@ -109,7 +109,7 @@ impl Letters {
         self.letters.get(index).and_then(Option::as_ref).map_or(Prepared::Gone, |letter| letter.prepared)
     }
 
-    /// Whether somebody had it before it died.
+    /// Whether it is marked as redelivered: somebody failed on it, or gave it back before it died.
     pub(super) fn was_delivered(&self, index: usize) -> bool {
         self.letters.get(index).and_then(Option::as_ref).is_some_and(|letter| letter.was_delivered)
     }

@@ -179,11 +179,14 @@ impl Queue {
     }
 
     /// Takes messages that were handed out from whoever had them, without settling them: they are
-    /// to be dead-lettered, and stay until then.
-    pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)]) {
+    /// to be dead-lettered, and stay until then. As in RabbitMQ their letters come as redelivered if their consumer
+    /// failed on them.
+    pub(crate) fn condemn(&self, messages: &[(MessageRef, Option<ConsumerKey>)], failed: bool) {
         let mut state = self.state.lock();
         for (message, key) in messages {
-            state.lanes.mark_redelivered(*message);
+            if failed {
+                state.lanes.mark_redelivered(*message);
+            }
             state.let_go(*key, 1);
         }
         state.letters += messages.len() as u64;
