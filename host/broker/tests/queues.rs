@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Connection, name, queue, text};
+use kit::{Ageing as _, Connection, name, queue, text};
 use leveret_broker::{BindTo, ConsumeSpec, ExchangeSpec, Published, QueueSpec, Settle};
 use leveret_model::{Refusal, Table, Value, refusal::Resource};
 
@@ -319,4 +319,23 @@ fn publishers_hear_of_consumers_that_are_behind() {
     while !c.deliveries().is_empty() {}
     c.publish("", "q", &body);
     assert!(!c.publisher.is_behind(), "the consumer has caught up");
+}
+
+/// As RabbitMQ, which looks at what comes next before it answers.
+#[test]
+fn what_is_expired_behind_the_message_that_is_got_is_not_left() {
+    let mut c = Connection::first();
+    c.queue("q");
+    for (body, expiration) in
+        [("1", None), ("2", Some("50")), ("3", Some("50")), ("4", None), ("5", Some("50"))]
+    {
+        c.put("q", body, None, expiration);
+    }
+    c.pass(100);
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        c.client.get(1, b"q", true, &mut c.router, &mut |got| left.push(got.messages_left)).unwrap();
+    }
+    assert_eq!(left, [2, 0], "the one behind the next is not looked at yet");
+    assert_eq!(c.vhost.memory().bytes(), 0);
 }

@@ -275,7 +275,16 @@ impl State {
         Some(now_ms)
     }
 
-    /// The same of all that came back and comes first.
+    /// What is expired at the heads of the lanes dies.
+    pub(super) fn expire_heads(&mut self, now_ms: u64) {
+        if self.ageing.has_timed {
+            for lane in self.lanes.places() {
+                self.expire(lane, now_ms);
+            }
+        }
+    }
+
+    /// What is expired of all that came back and comes first dies; when the next of it expires.
     fn expire_returned(&mut self, now_ms: u64) -> Option<u64> {
         let (mut key, mut next_ms) = (i64::MIN, None);
         while let Some((at, message)) = self.lanes.returned.as_ref().and_then(|returned| returned.from(key)) {

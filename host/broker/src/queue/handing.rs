@@ -195,6 +195,8 @@ impl State {
         let Some(taken) = taken else {
             return false;
         };
+        // What would be next and is expired is not left.
+        self.unwatched(|state| state.expire_heads(now_ms));
         let messages_left = self.ready() as u64;
         if self.tries.tells() {
             self.tell_handing_out(taken);
