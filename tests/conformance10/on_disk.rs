@@ -2,14 +2,18 @@
 
 use super::{
     Other, Peer,
-    large::{durable, outcome, sender_to},
+    large::{durable, outcome, receive, receiver_from, send, sender_to, settle},
     part2_transport::transfer,
     peer::{awaited, credit, receiver, source},
     queue_address,
 };
 use leveret_amqp10::{
-    messaging::{Accepted, DeliveryState, Released},
+    Value,
+    composite::Fields,
+    message::Message,
+    messaging::{Accepted, DeliveryState, Modified, Rejected, Released},
     performatives::{Attach, Disposition, Flow, ReceiverSettleMode, Role},
+    types::{MapBuilder, Symbol},
 };
 use leveret_testkit::{Broker, WatchedDisk};
 
@@ -75,4 +79,50 @@ fn what_was_settled_in_mode_second_does_not_come_again_after_a_kill() {
     });
     let broker = broker.kill_for_a_while().start();
     assert_eq!(Other::new(&broker).ready(&queue), 1);
+}
+
+/// 3.4.5: what modified puts into a message that is on disk is in it after a kill, in its own type, and as a dead letter.
+#[test]
+fn annotations_of_modified_outlive_a_kill() {
+    let mut broker = Broker::start(BINARY);
+    let letters = Other::new(&broker).queue(&[]);
+    let to_letters = [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", letters.as_str())];
+    let quorum = [&[("x-queue-type", "quorum")], &to_letters[..]].concat();
+    for arguments in [&to_letters[..], &quorum] {
+        let queue = Other::new(&broker).queue(arguments);
+        let mut sender = sender_to(&broker, &queue_address(&queue));
+        send(&mut sender, 0, 0, &durable(true, b"m"));
+        let mut peer = receiver_from(&broker, &queue);
+        for count in 1..3_u8 {
+            let (id, _) = receive(&mut peer, 0);
+            let mut map = MapBuilder::new();
+            map.push(Symbol::from_static("x-opt-count"), Value::Ubyte(count));
+            settle(
+                &mut peer,
+                id,
+                Modified { message_annotations: Fields::new(map.view()), ..Modified::default() },
+            );
+        }
+        receive(&mut peer, 0);
+        // What is handed over to the store is written in its order.
+        send(&mut sender, 0, 1, &durable(true, b"other"));
+        broker = broker.kill_for_a_while().start();
+        let count_of = |came: &[u8]| {
+            Message::new(came)
+                .unwrap()
+                .message_annotations()
+                .get("x-opt-count")
+                .map(|value| format!("{value:?}"))
+        };
+        let mut peer = receiver_from(&broker, &queue);
+        let (id, came) = receive(&mut peer, 0);
+        assert_eq!(count_of(&came).as_deref(), Some("Ubyte(2)"), "{arguments:?}");
+        let (_, other) = receive(&mut peer, 0);
+        assert_eq!(count_of(&other), None);
+        settle(&mut peer, id, Rejected::default());
+        let mut reader = receiver_from(&broker, &letters);
+        let (id, letter) = receive(&mut reader, 0);
+        assert_eq!(count_of(&letter).as_deref(), Some("Ubyte(2)"), "{arguments:?}");
+        settle(&mut reader, id, Accepted {});
+    }
 }

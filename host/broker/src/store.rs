@@ -19,7 +19,10 @@ pub use group::{
     Suspicion, Target, Topology, TopologyChange, Written,
 };
 
-use crate::port::{Deed, Effects, Fate, Layer};
+use crate::{
+    port::{Deed, Effects, Fate, Layer},
+    queue::AddedHeader,
+};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::fmt;
 use leveret_model::{MessageView, Name, OwnedMessage, Stub};
@@ -234,6 +237,12 @@ pub trait Store: Send + Sync {
         bytes_max: usize,
         each: &mut dyn FnMut(Stored<'_>),
     ) -> Option<u64>;
+
+    /// Hands over what consumers added to messages of a queue before it was opened: their numbers, and all headers of each
+    /// ([`Group::added`]).
+    fn each_added(&self, queue: KeptId, each: &mut dyn FnMut(u64, Vec<AddedHeader>)) {
+        let _ = (queue, each);
+    }
 
     /// Holds on to the file that a far body is in ([`leveret_model::far`]). It is there as long as somebody does, or a
     /// message refers to it that was handed over and not settled. `None` where there are no such bodies.

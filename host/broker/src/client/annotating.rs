@@ -1,7 +1,7 @@
 //! What a client says of messages that it gives back.
 
 use super::Client;
-use crate::queue::AddedHeader;
+use crate::{queue::AddedHeader, store::Group};
 
 /// What a client says of a message, beside its outcome.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,12 +18,23 @@ impl Client {
     /// Notes something of a message that was delivered and is not settled, for when it is given back or rejected.
     /// Nothing happens if there is no such delivery.
     pub fn annotate(&mut self, n: u16, delivery_tag: u64, remark: Remark<'_>) {
+        self.annotate_in(n, delivery_tag, remark, None);
+    }
+
+    /// The same; what is kept of it is written with a group.
+    pub(crate) fn annotate_in(
+        &mut self,
+        n: u16,
+        delivery_tag: u64,
+        remark: Remark<'_>,
+        group: Option<&mut dyn Group>,
+    ) {
         let Some(channel) = self.channels.get_mut(&n) else { return };
         let Some(entry) = channel.unacked.get(delivery_tag).filter(|entry| !entry.is_late()).copied() else {
             return;
         };
         if let Some(holder) = channel.holder_mut(entry.holder) {
-            holder.queue.annotate(entry.message, remark);
+            holder.queue.annotate(entry.message, remark, group);
         }
     }
 }

@@ -5,10 +5,10 @@
 
 use super::{Publish, Published, Publisher};
 use crate::{
-    client::Client,
+    client::{Client, Remark},
     port::{Router, Wake},
     receipt::{Receipt, Slip},
-    store::{Durability, Store, Written},
+    store::{Durability, Group, Store, Written},
     vhost::Vhost,
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -53,6 +53,19 @@ impl Transaction {
     /// How many messages of it went to queues since it was asked, once for each queue.
     pub fn take_routed(&mut self) -> u64 {
         self.publisher.take_routed()
+    }
+
+    /// [`Client::annotate`], as part of it.
+    pub fn annotate(&mut self, client: &mut Client, n: u16, delivery_tag: u64, remark: Remark<'_>) {
+        let store = &self.vhost.store;
+        let group = match store.keeps() {
+            true => {
+                let group = self.publisher.scratch.group.get_or_insert_with(|| store.group());
+                Some(&mut **group as &mut dyn Group)
+            }
+            false => None,
+        };
+        client.annotate_in(n, delivery_tag, remark, group);
     }
 
     /// The end: what the client settled since it told the store is part of it too. Gives the receipt for all.

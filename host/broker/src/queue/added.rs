@@ -1,8 +1,13 @@
 //! What consumers add to the headers of a message that they give back: whoever gets it next sees that, and so does its
-//! dead-letter exchange (AMQP 1.0, 3.4.5: the message annotations of `modified`). It ends with the process.
+//! dead-letter exchange (AMQP 1.0, 3.4.5: the message annotations of `modified`). Of a message that the store has it is kept
+//! there too, until the message is settled: written with the next batch, as deliveries are that count, and waited for by
+//! nobody.
 
-use super::{Queue, slab::MessageRef};
-use crate::client::Remark;
+use super::{Keeping, Queue, slab::MessageRef, state::State};
+use crate::{
+    client::Remark,
+    store::{Durability, Group},
+};
 use alloc::vec::Vec;
 use leveret_model::{Change, Exact, Name, Value};
 
@@ -42,14 +47,21 @@ impl Added {
         })
     }
 
-    /// Adds headers; of those that are there already the later value counts.
-    fn add(&mut self, more: &[AddedHeader]) {
+    /// As the store has it.
+    pub(super) fn of(headers: Vec<AddedHeader>) -> Self {
+        Self { bytes: header_bytes(&headers), headers }
+    }
+
+    /// Adds headers; of those that are there already the later value counts. False if they are too many.
+    fn add(&mut self, more: &[AddedHeader]) -> bool {
         let stays = |header: &&AddedHeader| more.iter().all(|other| other.name != header.name);
         let headers: Vec<_> = self.headers.iter().filter(stays).chain(more).cloned().collect();
         let bytes = header_bytes(&headers);
-        if bytes <= ADDED_BYTES_MAX {
+        let fits = bytes <= ADDED_BYTES_MAX;
+        if fits {
             (self.headers, self.bytes) = (headers, bytes);
         }
+        fits
     }
 }
 
@@ -83,11 +95,29 @@ fn value_bytes(value: &Value) -> usize {
 }
 
 impl Queue {
-    /// Notes something of a message that is handed out.
-    pub(crate) fn annotate(&self, message: MessageRef, Remark { headers, failed, due_ms }: Remark<'_>) {
+    /// Notes something of a message that is handed out. What is added to one that the store has is written with `group`,
+    /// or by itself.
+    pub(crate) fn annotate(&self, message: MessageRef, remark: Remark<'_>, group: Option<&mut dyn Group>) {
+        let Some((keeping, headers)) = self.note(message, remark) else { return };
+        match group {
+            Some(group) => group.added(keeping.id, message.sequence, &headers),
+            None => {
+                let mut group = keeping.store.group();
+                group.added(keeping.id, message.sequence, &headers);
+                group.submit(Durability::Never, None);
+            }
+        }
+    }
+
+    /// The same in memory. Gives what is to be written, and where.
+    fn note(
+        &self,
+        message: MessageRef,
+        Remark { headers, failed, due_ms }: Remark<'_>,
+    ) -> Option<(Keeping, Vec<AddedHeader>)> {
         let mut state = self.state.lock();
         if state.is_deleted() {
-            return;
+            return None;
         }
         if failed {
             state.tries.fail(message);
@@ -96,15 +126,35 @@ impl Queue {
             state.tries.wait_until(message, due_ms);
         }
         if headers.is_empty() {
-            return;
+            return None;
         }
-        let (before, after) = state.tries.add(message, |added| {
+        let keeping = match state.stored(message) {
+            Some(stored) if stored.kept => state.lanes.lane(message.lane).keeping.clone(),
+            _ => None,
+        };
+        let (before, after, kept) = state.tries.add(message, |added| {
             let before = added.bytes();
-            added.add(headers);
-            (before, added.bytes())
+            let is_added = added.add(headers);
+            let kept = keeping.filter(|_| is_added).map(|keeping| (keeping, added.headers.clone()));
+            (before, added.bytes(), kept)
         });
         self.account.charge(after.saturating_sub(before));
         self.account.release(before.saturating_sub(after));
+        kept
+    }
+}
+
+impl State {
+    /// Notes what the store has of headers that consumers added.
+    pub(super) fn recover_added(&mut self) {
+        let Self { lanes, tries, account, .. } = self;
+        for lane in lanes.places() {
+            let Some(keeping) = &lanes.lane(lane).keeping else { continue };
+            keeping.store.each_added(keeping.id, &mut |sequence, headers| {
+                let bytes = tries.recover_added(lane, sequence, headers);
+                account.iter().for_each(|account| account.charge(bytes));
+            });
+        }
     }
 }
 
@@ -119,16 +169,16 @@ mod tests {
     #[test]
     fn later_values_count_and_there_are_only_so_many() {
         let mut added = Added::default();
-        added.add(&[header("x-a", "1"), header("x-b", "2")]);
+        assert!(added.add(&[header("x-a", "1"), header("x-b", "2")]));
         let before = added.bytes();
-        added.add(&[header("x-a", "3")]);
+        assert!(added.add(&[header("x-a", "3")]));
         assert_eq!(added.headers, [header("x-b", "2"), header("x-a", "3")]);
         assert_eq!(added.bytes(), before);
-        added.add(&[header("x-c", &"c".repeat(ADDED_BYTES_MAX))]);
+        assert!(!added.add(&[header("x-c", &"c".repeat(ADDED_BYTES_MAX))]));
         assert_eq!((added.headers.len(), added.bytes()), (2, before));
         let value = Value::List([Value::Text("123".into())].into());
         let exact = Some(Exact { protocol: "p", bytes: alloc::vec![0; 9].into() });
-        added.add(&[AddedHeader { name: Name::from_static("x-d"), value, exact }]);
+        assert!(added.add(&[AddedHeader { name: Name::from_static("x-d"), value, exact }]));
         assert_eq!(added.bytes(), before + 2 * HEADER_BYTES + 6 + 9);
     }
 }

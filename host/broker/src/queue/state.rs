@@ -142,6 +142,7 @@ impl State {
     pub(super) fn recover(&mut self, kept: Kept) {
         self.lanes.recover(kept, self.settings.max_priority);
         self.recover_suspects();
+        self.recover_added();
         self.note_found();
         self.serve();
     }

@@ -10,6 +10,7 @@
 //! must not do so for ever.
 
 use super::{
+    AddedHeader,
     added::Added,
     settings::{DELIVERY_LIMIT, DeliveryLimit},
     slab::MessageRef,
@@ -22,7 +23,7 @@ use leveret_model::{Change, MessageView, Name, Patch, Value};
 /// Of so many messages at most a queue notes what they failed elsewhere: that is in no account of memory.
 const BEGUN_MAX: usize = 100_000;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
     acquired: u32,
     failed: u32,
@@ -90,9 +91,18 @@ impl Tries {
         let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return };
         for (sequence, times) in deliveries {
             let times = u32::from(*times);
-            let count = Count { acquired: times, failed: times };
-            notes.entry((lane, *sequence)).or_insert(Note { count, ..Note::default() });
+            let count = &mut notes.entry((lane, *sequence)).or_default().count;
+            if *count == Count::default() {
+                *count = Count { acquired: times, failed: times };
+            }
         }
+    }
+
+    /// The same of what consumers added to a message of a lane. Gives how many bytes that is.
+    pub(super) fn recover_added(&mut self, lane: u16, sequence: u64, headers: Vec<AddedHeader>) -> usize {
+        let note = self.notes.get_or_insert_default().entry((lane, sequence)).or_default();
+        let added = note.added.insert(Box::new(Added::of(headers)));
+        added.bytes()
     }
 
     /// A consumer failed on a message, of a queue that does not count that when it comes back.

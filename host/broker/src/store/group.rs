@@ -5,7 +5,7 @@ use crate::{
     exchange::{ExchangeSpec, TypeSpec},
     memory::LargeBody,
     port::Layer,
-    queue::QueueSpec,
+    queue::{AddedHeader, QueueSpec},
 };
 use alloc::{sync::Arc, vec::Vec};
 use leveret_model::{MessageView, Name, Table};
@@ -157,6 +157,12 @@ pub trait Group: Send {
 
     /// A queue no longer has messages.
     fn settle(&mut self, queue: KeptId, ranges: &[Ranges]);
+
+    /// Consumers added headers to a message of a queue; these are all that it has. They are kept until it is settled, or
+    /// not at all where nothing is taken that grows. Called before anybody else can settle it.
+    fn added(&mut self, queue: KeptId, sequence: u64, headers: &[AddedHeader]) {
+        let _ = (queue, sequence, headers);
+    }
 
     /// What exchange types keep changes.
     fn change(&mut self, changes: &[Change]);

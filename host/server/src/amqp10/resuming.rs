@@ -367,7 +367,7 @@ impl Connection {
                         let tag = open.client.take_up(channel, &mut held, number, router.now_ms());
                         if let (Some(tag), Some(outcome)) = (tag, settlement(Some(&state), true)) {
                             if let Some(added) = Added::by(Some(&state)) {
-                                added.put(&mut open.client, channel, tag);
+                                open.client.annotate(channel, tag, added.remark());
                             }
                             // It was taken up just now.
                             let _ = open.client.settle(channel, tag, false, outcome);

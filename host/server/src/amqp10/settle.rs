@@ -5,8 +5,8 @@
 //! rejected  dead-lettered or dropped    modified               back to the queue; with delivery-failed it counts
 //!                                       undeliverable-here     dead-lettered or dropped
 //! ```
-//! Message annotations of modified that begin with `x-` are put into the message, as headers are that it has; they end
-//! with the process.
+//! Message annotations of modified that begin with `x-` are put into the message, as headers are that it has, and outlive
+//! the process where it does.
 //! A client that settles without an outcome has the source's default, which is released. One that tells an outcome and
 //! does not settle waits for that from here (receiver settle mode `second`): that comes once the outcome is as safe as the
 //! queue's messages are to be. What goes back to the queue, and what was never written, is settled at once.
@@ -222,10 +222,10 @@ impl Added {
         Self { _charge, ..self }
     }
 
-    /// Adds it to a delivery that is not settled yet.
-    pub(super) fn put(&self, client: &mut Client, channel: u16, tag: u64) {
+    /// What is to be noted of a delivery that is not settled yet.
+    pub(super) fn remark(&self) -> Remark<'_> {
         let Self { headers, failed, due_ms, .. } = self;
-        client.annotate(channel, tag, Remark { headers, failed: *failed, due_ms: *due_ms });
+        Remark { headers, failed: *failed, due_ms: *due_ms }
     }
 }
 
@@ -257,7 +257,7 @@ impl Connection {
         let is_held = |id| transactions.holds(channel, id);
         session.sent.take(first, last, is_held, |Delivered { id, tag, .. }| {
             if let Some(added) = &added {
-                added.put(client, channel, tag);
+                client.annotate(channel, tag, added.remark());
             }
             // One that is not known was not settled in time, and is settled now.
             let _ = client.settle(channel, tag, false, outcome);

@@ -388,7 +388,7 @@ impl Connection {
             self.transactions.committing = Some(committing);
             return;
         }
-        let Committing { transaction, settled, charges, is_partial, asked, .. } = committing;
+        let Committing { mut transaction, settled, charges, is_partial, asked, .. } = committing;
         drop(charges);
         if is_partial {
             drop(transaction);
@@ -397,7 +397,7 @@ impl Connection {
         }
         for Settled { channel, delivered, retirement } in &settled {
             if let Some(added) = &retirement.added {
-                added.put(&mut open.client, *channel, delivered.tag);
+                transaction.annotate(&mut open.client, *channel, delivered.tag, added.remark());
             }
             // It was delivered on that channel, unless its session is over.
             let _ = open.client.settle(*channel, delivered.tag, false, retirement.outcome);

@@ -1,7 +1,7 @@
 //! A group of the broker's, as groups of the store.
 //!
-//! *Order in it:* what the topology changes and messages as they came, then what queues no longer have, then what
-//! exchange types keep. Where it is longer than a group of the store may be, a gibibyte, it becomes several, in that order,
+//! *Order in it:* what the topology changes and messages as they came, then what is added to messages, what queues no longer
+//! have, and what exchange types keep. Where it is longer than a group of the store may be, a gibibyte, it becomes several, in that order,
 //! and after a crash the first of them may be there without the others. So a message may be there again that was
 //! dead-lettered or released, and be published again; no type knows of a message that is not there, and none is gone that
 //! was not put elsewhere. Whoever waits is told once all are safe.
@@ -10,14 +10,17 @@
 //! must keep its order, the topology and what types keep, has no such body in its group: there they are among the rest.
 
 use super::{
-    Shared, message,
+    Shared, added, message,
     parts::{Apart, Parts},
     state,
     told::{Told, refused},
 };
-use leveret_broker::store::{
-    Change, Durability, Group, HeldAs, KeptId, LargeBody, Noted, Ranges, StoreFailure, Target,
-    TopologyChange, Written,
+use leveret_broker::{
+    AddedHeader,
+    store::{
+        Change, Durability, Group, HeldAs, KeptId, LargeBody, Noted, Ranges, StoreFailure, Target,
+        TopologyChange, Written,
+    },
 };
 use leveret_model::{MessageView, Name};
 use leveret_store::{
@@ -30,6 +33,8 @@ pub(super) struct DiskGroup {
     shared: Arc<Shared>,
     parts: Parts,
     large: Vec<Large>,
+    /// What is added to messages, as values.
+    added: Vec<((QueueId, Sequence), Vec<u8>)>,
     settles: Vec<(QueueId, Range)>,
     changes: Vec<Change>,
     /// It has to keep its order.
@@ -74,6 +79,7 @@ impl DiskGroup {
             shared,
             parts,
             large: Vec::new(),
+            added: Vec::new(),
             settles: Vec::new(),
             changes: Vec::new(),
             ordered: false,
@@ -87,6 +93,7 @@ impl DiskGroup {
     fn clear(&mut self) {
         self.parts.clear();
         self.large.clear();
+        self.added.clear();
         self.settles.clear();
         self.changes.clear();
         (self.ordered, self.failed) = (false, None);
@@ -150,7 +157,7 @@ impl DiskGroup {
             let Some((queue, _)) = of_queue.first() else { continue };
             self.ranges.clear();
             self.ranges.extend(of_queue.iter().map(|(_, range)| *range));
-            self.parts.ack(*queue, &self.ranges);
+            self.shared.ack(*queue, &self.ranges, &mut self.parts);
         }
     }
 }
@@ -159,6 +166,7 @@ impl Group for DiskGroup {
     fn is_empty(&self) -> bool {
         self.parts.is_empty()
             && self.large.is_empty()
+            && self.added.is_empty()
             && self.settles.is_empty()
             && self.changes.is_empty()
             && self.failed.is_none()
@@ -189,6 +197,15 @@ impl Group for DiskGroup {
         self.settles.extend(ranges.iter().map(|ranges| (QueueId(queue.0), range_of(ranges))));
     }
 
+    fn added(&mut self, queue: KeptId, sequence: u64, headers: &[AddedHeader]) {
+        // What nobody waits for is not put on a disk that is full.
+        if self.shared.store.admits().is_ok() {
+            let message = (QueueId(queue.0), sequence);
+            self.shared.added.note(message.0, message.1);
+            self.added.push((message, added::value(headers)));
+        }
+    }
+
     fn change(&mut self, changes: &[Change]) {
         self.changes.extend_from_slice(changes);
     }
@@ -196,6 +213,9 @@ impl Group for DiskGroup {
     fn topology(&mut self, vhost: &Name, change: TopologyChange<'_>) {
         self.ordered = true;
         self.shared.bindings.change(vhost, change, &mut self.parts);
+        if let TopologyChange::QueueGone(queue, _) | TopologyChange::LaneGone(queue) = change {
+            self.shared.added.forget_all(QueueId(queue.0), &mut self.parts);
+        }
     }
 
     fn submit(&mut self, durability: Durability, waiter: Option<(&Arc<dyn Written>, u64)>) {
@@ -203,6 +223,9 @@ impl Group for DiskGroup {
             return;
         }
         self.put_large();
+        for (message, value) in self.added.drain(..) {
+            self.shared.added.put(message, &value, &mut self.parts);
+        }
         self.put_settles();
         if let Some(failure) = self.failed.take() {
             tracing::error!("{failure}");

@@ -57,7 +57,17 @@ pub(super) fn kept<'a>(payload: &Payload<'a>) -> (&'a [u8], Option<u64>) {
 
 /// The number of a form; `None` for one that cannot be kept.
 pub(super) fn number_of(form: &dyn Form) -> Option<u8> {
-    FORMS.iter().find(|(_, known)| known.protocol() == form.protocol()).map(|(number, _)| *number)
+    number_of_protocol(form.protocol())
+}
+
+/// The same by its protocol.
+pub(super) fn number_of_protocol(protocol: &str) -> Option<u8> {
+    FORMS.iter().find(|(_, known)| known.protocol() == protocol).map(|(number, _)| *number)
+}
+
+/// The protocol of a form's number.
+pub(super) fn protocol_of(number: u8) -> Option<&'static str> {
+    form_of(number).map(Form::protocol)
 }
 
 /// The form of a number.

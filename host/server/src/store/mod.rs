@@ -10,6 +10,7 @@
 //!
 //! Read `spaces.rs` first, then `group.rs`.
 
+mod added;
 mod bodies;
 mod codec;
 mod durability;
@@ -43,9 +44,12 @@ pub use vhosts::VhostRecord;
 use anyhow::{Context, anyhow};
 use group::DiskGroup;
 use ids::Ids;
-use leveret_broker::store::{
-    Aside, Change, Durability, FarBody, Group, Kept, KeptId, Paged, Ranges, StateChange, StateHolder, Store,
-    StoreFailure, Stored, Suspicion, Topology, Written,
+use leveret_broker::{
+    AddedHeader,
+    store::{
+        Aside, Change, Durability, FarBody, Group, Kept, KeptId, Paged, Ranges, StateChange, StateHolder,
+        Store, StoreFailure, Stored, Suspicion, Topology, Written,
+    },
 };
 use leveret_model::{Name, Stub};
 use leveret_store::{Config, QueueId, Range, Reader, Refused, Report, Sync, disk::real::RealDisk};
@@ -80,6 +84,7 @@ struct Shared {
     bindings: topology::Bindings,
     states: States,
     timers: Timers,
+    added: added::Added,
     readers: Mutex<Vec<Reader>>,
     /// What the start found.
     report: Report,
@@ -105,16 +110,16 @@ struct Riding {
 }
 
 /// How ranges of a queue are said.
-type Put = fn(&mut Parts, QueueId, &[Range]);
+type Put<'a> = &'a dyn Fn(&mut Parts, QueueId, &[Range]);
 
 impl Riding {
-    fn put<'a>(&mut self, put: Put, queue: KeptId, ranges: impl IntoIterator<Item = &'a Ranges>) {
+    fn put<'a>(&mut self, put: Put<'_>, queue: KeptId, ranges: impl IntoIterator<Item = &'a Ranges>) {
         self.ranges.clear();
         self.ranges.extend(ranges.into_iter().map(group::range_of));
         put(&mut self.parts, QueueId(queue.0), &self.ranges);
     }
 
-    fn put_all(&mut self, put: Put, all: &[(KeptId, Ranges)]) {
+    fn put_all(&mut self, put: Put<'_>, all: &[(KeptId, Ranges)]) {
         for of_queue in all.chunk_by(|a, b| a.0 == b.0) {
             if let Some((queue, _)) = of_queue.first() {
                 self.put(put, *queue, of_queue.iter().map(|(_, range)| range));
@@ -161,6 +166,7 @@ impl DiskStore {
         let bindings = topology::Bindings::open(&store);
         let states = States::open(&store);
         let timers = Timers::open(&store);
+        let added = added::Added::open(&store);
         let readers = Mutex::default();
         let suspects = suspects::open(folder, &store, report.clean);
         let relief = Arc::new(health::Relief::default());
@@ -172,6 +178,7 @@ impl DiskStore {
             bindings,
             states,
             timers,
+            added,
             readers,
             report,
             suspects,
@@ -303,13 +310,15 @@ impl Store for DiskStore {
     }
 
     fn settled(&self, queue: KeptId, ranges: &[Ranges]) {
-        self.ride(Sync::Ride, |riding| riding.put(Parts::ack, queue, ranges));
+        let ack = |parts: &mut Parts, queue, ranges: &[Range]| self.shared.ack(queue, ranges, parts);
+        self.ride(Sync::Ride, |riding| riding.put(&ack, queue, ranges));
     }
 
     fn progressed(&self, settled: &[(KeptId, Ranges)], delivered: &[(KeptId, Ranges)], counts: bool) {
+        let ack = |parts: &mut Parts, queue, ranges: &[Range]| self.shared.ack(queue, ranges, parts);
         self.ride(if counts { Sync::Never } else { Sync::Ride }, |riding| {
-            riding.put_all(Parts::delivered, delivered);
-            riding.put_all(Parts::ack, settled);
+            riding.put_all(&Parts::delivered, delivered);
+            riding.put_all(&ack, settled);
         });
     }
 
@@ -378,6 +387,10 @@ impl Store for DiskStore {
         self.shared.suspects.handed_out();
     }
 
+    fn each_added(&self, queue: KeptId, each: &mut dyn FnMut(u64, Vec<AddedHeader>)) {
+        added::each(&self.shared.store, QueueId(queue.0), each);
+    }
+
     fn far(&self, stub: &Stub) -> Option<FarBody> {
         Some(self.shared.body(stub))
     }
@@ -402,6 +415,12 @@ impl Store for DiskStore {
 }
 
 impl Shared {
+    /// Puts that messages of a queue are settled, with what else there is of them.
+    fn ack(&self, queue: QueueId, ranges: &[Range], parts: &mut Parts) {
+        self.added.forget(queue, ranges, parts);
+        parts.ack(queue, ranges);
+    }
+
     /// A message cannot be read now; told once in a while.
     fn tell_later(&self, number: u64, queue: KeptId) {
         let now = (self.now_ms)();

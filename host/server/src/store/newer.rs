@@ -2,19 +2,20 @@
 
 use super::{
     codec::{VERSION, VERSION_2},
-    spaces::{BINDINGS, EXCHANGES, POLICIES, QUEUES, USERS, VHOSTS},
+    spaces::{ADDED, BINDINGS, EXCHANGES, POLICIES, QUEUES, USERS, VHOSTS},
 };
 use anyhow::bail;
 use leveret_store::Store;
 
 /// What begins with its version, and the last that this broker knows.
-const KNOWN: [(leveret_store::Space, &str, u8); 6] = [
+const KNOWN: [(leveret_store::Space, &str, u8); 7] = [
     (EXCHANGES, "an exchange", VERSION_2),
     (QUEUES, "a queue", VERSION),
     (BINDINGS, "a binding", VERSION),
     (USERS, "a user", VERSION),
     (VHOSTS, "a virtual host", VERSION),
     (POLICIES, "a policy", VERSION),
+    (ADDED, "what was added to a message", VERSION),
 ];
 
 /// Checks the versions of what is kept.

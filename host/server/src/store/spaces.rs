@@ -18,6 +18,7 @@
 //! 7 users       key: name (users.rs)
 //! 8 vhosts      key: name of a virtual host that there was at some time: u8 version, table (vhosts.rs)
 //! 9 policies    key: virtual host, u8 0 a user's or 1 an operator's, name: u8 version, table (policies.rs)
+//! 10 added      key: u64 BE a queue's or a lane's number, u64 BE a message's: what consumers added to it (added.rs)
 //! 64 and above  what a type of an exchange keeps (state.rs)
 //! ```
 //!
@@ -34,6 +35,7 @@ pub(super) const TIMERS: Space = Space(6);
 pub(super) const USERS: Space = Space(7);
 pub(super) const VHOSTS: Space = Space(8);
 pub(super) const POLICIES: Space = Space(9);
+pub(super) const ADDED: Space = Space(10);
 
 /// The key of the number below which all may be in use.
 pub(super) const NEXT_ID: &[u8] = b"n";

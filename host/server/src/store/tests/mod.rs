@@ -1,5 +1,6 @@
 //! The store with real files.
 
+mod added;
 mod health;
 mod look;
 mod messages;
