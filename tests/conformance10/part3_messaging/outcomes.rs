@@ -2,6 +2,7 @@
 
 use super::*;
 use leveret_amqp10::{
+    messaging::Outcome,
     performatives::Close,
     types::{ListBuilder, Timestamp, Uuid},
 };
@@ -55,29 +56,104 @@ fn a_detach_is_no_failure_and_the_end_of_a_session_is_one() {
     });
 }
 
-/// 2.7.3, max-message-size: a message that is too large for one receiver is there for others.
+/// 2.7.3, max-message-size: a message that is too large for one receiver is there for others, also where it would have been
+/// settled when it was sent; what fits is not.
 #[test]
 fn a_message_that_is_too_large_for_one_is_for_others() {
     with_bystander(|broker| {
-        for arguments in [&[][..], QUORUM] {
+        let modes = [SenderSettleMode::Unsettled, SenderSettleMode::Settled];
+        for (arguments, mode) in [&[][..], QUORUM].into_iter().flat_map(|it| modes.map(|mode| (it, mode))) {
             let mut both = Both::new(broker, arguments);
+            both.accepted(&message(b"fits"));
             both.accepted(&message(&[b'x'; 500]));
             let address = queue_address(&both.queue);
             let mut small = Peer::begun(broker);
-            small.attach(0, &Attach { max_message_size: Some(400), ..receiver(0, "r", source(&address)) });
-            small.say(0, &credit(0, 0, 1));
-            let condition = loop {
-                match small.frame().read().0 {
-                    Performative::Detach(it) => break it.error.unwrap().condition.to_string(),
-                    // Whether the link is active.
-                    Performative::Flow(_) => {}
-                    other => panic!("{other:?}"),
-                }
-            };
+            let attach = receiver(0, "r", source(&address));
+            small.attach(0, &Attach { max_message_size: Some(400), snd_settle_mode: mode, ..attach });
+            small.say(0, &credit(0, 0, 2));
+            let (mut came, condition) = (
+                Vec::new(),
+                loop {
+                    match small.frame().read() {
+                        (Performative::Detach(it), _) => break it.error.unwrap().condition.to_string(),
+                        (Performative::Transfer(it), payload) => {
+                            assert_eq!(it.settled, Some(mode == SenderSettleMode::Settled));
+                            assert!(payload.ends_with(b"fits"));
+                        }
+                        // Whether the link is active.
+                        (Performative::Flow(_), _) => {}
+                        (other, _) => panic!("{other:?}"),
+                    }
+                },
+            );
             assert_eq!(condition, "amqp:link:message-size-exceeded");
-            let (id, came) = both.receive();
-            assert!(came.len() > 500);
-            both.settle(id, Accepted {});
+            let expected = if mode == SenderSettleMode::Settled { 1 } else { 2 };
+            for _ in 0..expected {
+                let (id, message) = both.receive();
+                came.push(message.len() > 500);
+                both.settle(id, Accepted {});
+            }
+            came.sort_unstable();
+            assert_eq!(came, [false, true][2 - expected..], "{arguments:?} {mode:?}");
+            both.peer.expect_alive();
+            assert_eq!(both.other.ready(&both.queue), 0);
+        }
+    });
+}
+
+/// 3.5.3, default-outcome and outcomes: what a client says of its source counts for what it settles without an outcome, and
+/// is told. What it has not settled goes back when its link ends.
+#[test]
+fn what_is_settled_without_an_outcome_has_that_of_its_source() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let letters = other.queue(&[]);
+        let to_letters = [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", letters.as_str())];
+        let names = ["amqp:accepted:list", "amqp:rejected:list", "amqp:modified:list"];
+        let outcomes = names.map(Symbol::from_static);
+        let failed = Modified { delivery_failed: Some(true), ..Modified::default() };
+        let cases: [(Outcome<'static>, [u32; 2]); 3] =
+            [(Accepted {}.into(), [0, 0]), (Rejected::default().into(), [0, 1]), (failed.into(), [1, 0])];
+        for (outcome, expected) in cases {
+            let mut both = Both::new(broker, &to_letters);
+            both.accepted(&message(b"m"));
+            let address = queue_address(&both.queue);
+            let wanted = Source {
+                default_outcome: Some(outcome),
+                outcomes: Symbols::Slice(&outcomes),
+                ..source(&address)
+            };
+            for is_settled in [false, true] {
+                let mut peer = Peer::begun(broker);
+                peer.say(0, &receiver(0, "r", wanted));
+                awaited!(peer, Attach, it => {
+                    let source = it.source.unwrap();
+                    assert_eq!(source.default_outcome, Some(outcome));
+                    assert!(source.outcomes.iter().eq(outcomes), "{source:?}");
+                });
+                next(&mut peer);
+                let settled =
+                    Disposition { role: Role::Receiver, settled: is_settled, ..Disposition::default() };
+                peer.say(0, &settled);
+                peer.say(0, &Detach { handle: 0, closed: true, error: None });
+                awaited!(peer, Detach);
+            }
+            let ready = [&both.queue, &letters].map(|queue| other.ready(queue));
+            assert_eq!(ready, expected, "{outcome:?}");
+            if ready[0] > 0 {
+                let (id, came) = both.receive();
+                assert_eq!(header_of(&came).delivery_count, Some(1));
+                both.settle(id, Accepted {});
+            }
+            if ready[1] > 0 {
+                let mut reader = Peer::begun(broker);
+                reader.attach(0, &receiver(0, "r", source(&queue_address(&letters))));
+                next(&mut reader);
+                let accepted =
+                    Disposition { state: Some(Accepted {}.into()), settled: true, ..Disposition::default() };
+                reader.say(0, &Disposition { role: Role::Receiver, ..accepted });
+                reader.expect_alive();
+            }
         }
     });
 }

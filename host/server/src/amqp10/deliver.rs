@@ -3,7 +3,7 @@
 use super::{
     Connection, Session,
     departing::{Departing, Departure, is_free},
-    links::handle_of,
+    links::{Beside, handle_of},
     resuming::Tag,
 };
 use crate::{
@@ -26,6 +26,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 pub(super) struct Scratch {
     pub(super) head: Head,
     unsent: Vec<Unsent>,
+    /// Were sent settled, and are in their queues still: channels, and the broker's numbers.
+    checked: Vec<(u16, u64)>,
 }
 
 impl Scratch {
@@ -72,10 +74,11 @@ impl Sink for LinkSink<'_> {
         let link = self.sessions.get_mut(&channel).zip(handle);
         let link = link.and_then(|(session, handle)| {
             let link = session.outgoing.get(&handle)?;
-            let (settled, epoch) = (link.settled, link.resuming.as_ref().map_or(0, |link| link.epoch()));
-            Some((session, handle, settled, epoch))
+            let epoch = link.resuming.as_ref().map_or(0, |link| link.epoch());
+            let how = (link.settled, link.beside);
+            Some((session, handle, how, epoch))
         });
-        let Some((session, handle, settled, epoch)) = link else {
+        let Some((session, handle, (settled, beside), epoch)) = link else {
             return self.scratch.unsent.push(Unsent {
                 channel,
                 handle,
@@ -90,49 +93,59 @@ impl Sink for LinkSink<'_> {
             routing_key: message.routing_key,
             redelivered: delivery.redelivered,
         };
-        if let Some(stub) = message.far() {
-            let (protocol, head) = (&mut *self.protocol, &mut self.scratch.head);
-            let to = (channel, handle, settled);
-            return match begin(protocol, to, (message, &stub), (&giving, &name), (head, false)) {
-                Ok(departure) => {
-                    departure.id.into_iter().for_each(|id| session.sent.push(id, handle, tag));
-                    let far = self.store.far(&stub);
-                    self.departing.push(Departure { far, ..departure });
-                }
-                Err(why) => {
-                    let tag = (!settled).then_some(tag);
-                    self.scratch.unsent.push(Unsent { channel, handle: Some(handle), tag, why });
-                }
+        let sent = if let Some(stub) = message.far() {
+            let begun = begin(Begin {
+                protocol: self.protocol,
+                to: (channel, handle, settled),
+                message: (message, &stub),
+                giving: (&giving, &name),
+                head: &mut self.scratch.head,
+                again: false,
+            });
+            begun.map(|(id, departure)| {
+                let far = self.store.far(&stub);
+                self.departing.push(Departure { far, ..departure });
+                id
+            })
+        } else {
+            let (properties, body) = in_form(message);
+            let pieces = give(&properties, &body, &giving, &mut self.scratch.head);
+            let outgoing = Outgoing {
+                tag: DeliveryTag::new(name.bytes()).unwrap_or_default(),
+                message_format: MESSAGE_FORMAT,
+                settled,
+                message: &pieces,
             };
-        }
-        let (properties, body) = in_form(message);
-        let Scratch { head, unsent } = &mut *self.scratch;
-        let pieces = give(&properties, &body, &giving, head);
-        let outgoing = Outgoing {
-            tag: DeliveryTag::new(name.bytes()).unwrap_or_default(),
-            message_format: MESSAGE_FORMAT,
-            settled,
-            message: &pieces,
+            self.protocol.deliver(channel, handle, &outgoing)
         };
-        match self.protocol.deliver(channel, handle, &outgoing) {
-            Ok(id) if !settled => session.sent.push(id, handle, tag),
-            Ok(_) => {}
-            Err(why) => {
-                let tag = (!settled).then_some(tag);
-                unsent.push(Unsent { channel, handle: Some(handle), tag, why });
+        match (sent, beside) {
+            (Ok(_), Beside::Checked) => self.scratch.checked.push((channel, tag)),
+            (Ok(_), _) if settled => {}
+            (Ok(id), _) => session.sent.push(id, handle, tag),
+            // The queue has it, unless its consumer acknowledges nothing.
+            (Err(why), Beside::Nothing) => {
+                self.scratch.give_back(channel, handle, (!settled).then_some(tag), why);
             }
+            (Err(why), _) => self.scratch.give_back(channel, handle, Some(tag), why),
         }
     }
 }
 
-/// Begins the delivery of a message whose body is in a file.
-fn begin(
-    protocol: &mut protocol::Connection,
-    (channel, handle, settled): (u16, u32, bool),
-    (message, stub): (&MessageView<'_>, &Stub),
-    (giving, name): (&Giving<'_>, &Tag),
-    (head, resumed): (&mut Head, bool),
-) -> Result<Departure, NotSent> {
+/// A delivery of a message whose body is in a file.
+struct Begin<'a, 'm> {
+    protocol: &'a mut protocol::Connection,
+    to: (u16, u32, bool),
+    message: (&'a MessageView<'m>, &'a Stub),
+    giving: (&'a Giving<'a>, &'a Tag),
+    head: &'a mut Head,
+    /// It goes on from an earlier attachment.
+    again: bool,
+}
+
+/// Begins it. Gives its number in the session too.
+fn begin(begin: Begin<'_, '_>) -> Result<(u32, Departure), NotSent> {
+    let Begin { protocol, to: (channel, handle, settled), message, giving, head, again } = begin;
+    let ((message, stub), (giving, name)) = (message, giving);
     let body_bytes = usize::try_from(stub.body_bytes()).unwrap_or(usize::MAX);
     let (before, footer) = give_around(message.properties, body_bytes, giving, head);
     let around: usize = before.iter().map(|piece| piece.len()).sum::<usize>() + footer.len();
@@ -143,21 +156,13 @@ fn begin(
         message: &before,
     };
     let bytes = stub.body_bytes() + around as u64;
-    let id = match resumed {
+    let number = match again {
         false => protocol.begin_delivery(channel, handle, &outgoing, bytes)?,
         true => protocol.begin_resumed(channel, handle, &outgoing, bytes)?,
     };
-    let (id, footer, stub) = ((!settled).then_some(id), footer.into(), *stub);
-    Ok(Departure {
-        channel,
-        handle,
-        id,
-        stub,
-        footer,
-        far: None,
-        reader: None,
-        patience: Patience::default(),
-    })
+    let (id, footer, stub) = ((!settled).then_some(number), footer.into(), *stub);
+    let (far, reader, patience) = (None, None, Patience::default());
+    Ok((number, Departure { channel, handle, id, stub, footer, far, reader, patience }))
 }
 
 /// What a delivery that is resumed is sent with.
@@ -178,8 +183,9 @@ pub(super) fn send_again(
     let giving = Giving { exchange: message.exchange, routing_key: message.routing_key, redelivered };
     if let Some(stub) = message.far() {
         let to = (channel, handle, false);
-        let departure = begin(protocol, to, (message, &stub), (&giving, name), (head, true))?;
-        return Ok((departure.id.unwrap_or_default(), Some(departure)));
+        let (message, giving) = ((message, &stub), (&giving, name));
+        let (id, departure) = begin(Begin { protocol, to, message, giving, head, again: true })?;
+        return Ok((id, Some(departure)));
     }
     let (properties, body) = in_form(message);
     let pieces = give(&properties, &body, &giving, head);
@@ -219,6 +225,9 @@ impl Connection {
         self.deliveries_wait = open.client.deliver(router, &mut sink);
         again |= self.send_parts(output_bytes_max, router);
         self.deliveries_wait |= again;
+        if !self.scratch.checked.is_empty() {
+            self.settle_checked();
+        }
         if !self.scratch.unsent.is_empty() {
             self.give_back_unsent(router);
         }
@@ -243,6 +252,17 @@ impl Connection {
             self.protocol.drained(*channel, *handle, open.available(*channel, *handle));
             false
         });
+    }
+
+    /// Messages that were sent settled, and were not too large, are done with.
+    #[cold]
+    fn settle_checked(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        for (channel, tag) in self.scratch.checked.drain(..) {
+            // It was delivered a moment ago.
+            let _ = open.client.settle(channel, tag, false, Settle::Accepted);
+        }
+        open.client.tell_store();
     }
 
     /// Messages that could not be sent go back. Of one that the client does not take, being too large, the link is

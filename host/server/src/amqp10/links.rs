@@ -8,43 +8,31 @@
 //! ends, as in RabbitMQ.
 
 use super::{
-    Connection, Open, dynamic, management,
-    resuming::{Claimed, Kept, Sending, Told},
-    settle::Sent,
+    Connection, Open, management,
+    resuming::{Claimed, Kept, Sending},
+    settle::{ByDefault, Sent},
     suspended::{DELIVERIES_MAX, Unsettled},
-    terms::{Over, granted_source, granted_target},
+    terms::{Over, granted_target},
     transactions::Coordinators,
-    wanted::{self, Wanted},
 };
 use crate::{acting::Acting, amqp10::publish::CREDIT};
 use leveret_amqp10::{
-    Condition, Value,
-    composite::{Fields, Symbols},
+    Condition,
+    composite::Fields,
     connection::Attached,
     form::address::Address,
-    messaging::{COPY, MOVE, Source, Target},
-    performatives::{Attach, Error, Role, SenderSettleMode},
+    messaging::Target,
+    performatives::{Attach, Error, Role},
     refusal::{Extent, condition, extent},
     transactions::AnyTarget,
     types::{MapBuilder, Symbol},
 };
-use leveret_broker::{ConsumeSpec, Settle, port::Router};
-use leveret_model::{Name, Refusal, Table, refusal::Resource};
+use leveret_broker::{Settle, port::Router};
+use leveret_model::{Name, Refusal, refusal::Resource};
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// Whether a link is active, or stands by.
 const ACTIVE: Symbol<'static> = Symbol::from_static("rabbitmq:active");
-
-/// The argument of a consumer by which listings tell its filters.
-const FILTER: &str = "filter";
-
-/// The outcomes that a receiver may have.
-const OUTCOMES: [Symbol<'static>; 4] = [
-    Symbol::from_static("amqp:accepted:list"),
-    Symbol::from_static("amqp:rejected:list"),
-    Symbol::from_static("amqp:released:list"),
-    Symbol::from_static("amqp:modified:list"),
-];
 
 /// The links of a session, by their handles, and what was sent on them.
 #[derive(Default)]
@@ -94,10 +82,22 @@ pub(super) struct Outgoing {
     pub(super) queue: Name,
     /// Messages are settled when they are sent.
     pub(super) settled: bool,
+    /// What is noted of them beside that.
+    pub(super) beside: Beside,
+    /// What becomes of one that is settled without an outcome, if its client said so.
+    pub(super) by_default: Option<Box<ByDefault>>,
     /// Of one that can be resumed.
     pub(super) resuming: Option<Box<Sending>>,
     /// What was told of whether it is active, of a quorum queue (RabbitMQ's `rabbitmq:active`).
-    told_active: Option<bool>,
+    pub(super) told_active: Option<bool>,
+}
+
+/// What is noted of a message that is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    Nothing,
+    /// It is settled when it is sent, and its queue has it until then: it may be too large.
+    Checked,
 }
 
 /// Why a link is not attached.
@@ -197,7 +197,7 @@ impl Connection {
     }
 
     /// Whether what a link leads to outlives the process.
-    fn is_durable(&self, to: &To) -> bool {
+    pub(super) fn is_durable(&self, to: &To) -> bool {
         let (Some(open), To::Node(node)) = (&self.open, to) else { return false };
         let Node { exchange, routing_key } = &**node;
         if exchange.is_empty() {
@@ -242,98 +242,6 @@ impl Connection {
                 Ok(To::Node(Node { exchange: Name::EMPTY, routing_key: queue }.into()))
             }
         }
-    }
-
-    /// A link on which the client receives.
-    fn attach_outgoing(
-        &mut self,
-        channel: u16,
-        attach: &Attach<'_>,
-        claimed: &mut Option<Claimed>,
-        router: &mut dyn Router,
-    ) -> Result<(), Refused> {
-        let source =
-            attach.source.ok_or_else(|| Refused::new(Condition::InvalidField, "the link has no source"))?;
-        if source.address == Some(management::ADDRESS) {
-            return self.attach_to_management(channel, attach);
-        }
-        check_outcomes(&source)?;
-        check_mode(&source)?;
-        let wanted = Wanted::of(&source)?;
-        let source = Source { filter: wanted.in_force(), ..source };
-        if !source.dynamic {
-            let queue = queue_of(&source)?;
-            if let Some(open) = &mut self.open {
-                Acting { vhost: &open.vhost, rights: Some(&mut open.rights) }.demand_read(&queue)?;
-            }
-            let is_durable =
-                self.is_durable(&To::Node(Node { exchange: Name::EMPTY, routing_key: queue.clone() }.into()));
-            self.consume(channel, attach, queue, &wanted)?;
-            let source = granted_source(source, claimed.as_ref().map(Claimed::terms), is_durable);
-            let told = self.resume_sent(channel, attach, claimed.take(), router);
-            self.tell_source(channel, attach, source, &told);
-        } else if dynamic::is_for_replies(source.capabilities) {
-            self.consume(channel, attach, Self::replies(), &wanted)?;
-            if let Some(made) = self.replies_to(channel) {
-                self.tell_source(channel, attach, made.source(source), &Told::default());
-            }
-        } else {
-            // Before anything is made.
-            arguments_of(attach)?;
-            let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
-            self.consume(channel, attach, made.queue.clone(), &wanted)?;
-            self.tell_source(channel, attach, made.source(source), &Told::default());
-        }
-        Ok(())
-    }
-
-    /// Has a link consume what it wants of a queue, without credit yet.
-    fn consume(
-        &mut self,
-        channel: u16,
-        attach: &Attach<'_>,
-        queue: Name,
-        wanted: &Wanted,
-    ) -> Result<(), Refused> {
-        let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
-        let tag = tag_of(attach.handle);
-        let mut arguments = arguments_of(attach)?;
-        if let Some(filters) = wanted.told() {
-            arguments.push(Name::from_static(FILTER), filters);
-        }
-        let spec = ConsumeSpec {
-            queue: queue.clone(),
-            tag: tag.clone(),
-            no_ack: settled,
-            exclusive: false,
-            arguments,
-            credit: Some(0),
-            selector: wanted.selector.clone(),
-        };
-        let Some(open) = &mut self.open else { return Ok(()) };
-        open.client.consume(channel, spec)?;
-        if let Some(session) = open.sessions.get_mut(&channel) {
-            let link = Outgoing { tag, queue, settled, resuming: None, told_active: None };
-            session.outgoing.insert(attach.handle, link);
-        }
-        Ok(())
-    }
-
-    /// Attaches a link from a source.
-    fn tell_source(&mut self, channel: u16, attach: &Attach<'_>, source: Source<'_>, told: &Told) {
-        let answer = Attached {
-            source: Some(Source {
-                distribution_mode: Some(MOVE),
-                default_outcome: Some(leveret_amqp10::messaging::Released {}.into()),
-                outcomes: Symbols::Slice(&OUTCOMES),
-                ..source
-            }),
-            unsettled: told.unsettled(),
-            incomplete_unsettled: told.is_incomplete,
-            offered_capabilities: Symbols::Slice(&wanted::CAPABILITIES),
-            ..Attached::as_asked(attach)
-        };
-        self.protocol.attached(channel, attach.handle, &answer);
     }
 
     /// What a client says of the credit of a link on which it receives; with `echo` it wants to be told of the link.
@@ -508,42 +416,14 @@ impl Connection {
     }
 }
 
-/// The queue that a source names.
-fn queue_of(source: &Source<'_>) -> Result<Name, Refused> {
-    let wrong = |text: String| Refused::new(Condition::InvalidField, text);
-    let address = source.address.ok_or_else(|| wrong("the source has no address".to_owned()))?;
-    let Address::Queue(queue) = read_address(address)? else {
-        return Err(wrong(format!("'{address}' is no address of a source")));
-    };
-    Name::new(&queue).map_err(|_| wrong("a name has more than 255 bytes".to_owned()))
-}
-
-fn read_address(address: &str) -> Result<Address, Refused> {
+pub(super) fn read_address(address: &str) -> Result<Address, Refused> {
     Address::read(address).ok_or_else(|| {
         Refused::new(Condition::InvalidField, format!("'{address}' is no address, or an old one"))
     })
 }
 
-/// Whether all outcomes that a receiver may say are known.
-fn check_outcomes(source: &Source<'_>) -> Result<(), Refused> {
-    match source.outcomes.iter().find(|outcome| !OUTCOMES.contains(outcome)) {
-        Some(outcome) => {
-            Err(Refused::new(Condition::NotImplemented, format!("the outcome {outcome} is not known")))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Messages move (section 3.5.7). Who only wants to look at them, and would take them all, is told that.
-fn check_mode(source: &Source<'_>) -> Result<(), Refused> {
-    if source.distribution_mode == Some(COPY) {
-        return Err(Refused::new(Condition::NotImplemented, "messages of a queue are not copied"));
-    }
-    Ok(())
-}
-
 /// The tag of the consumer of a link.
-fn tag_of(handle: u32) -> Name {
+pub(super) fn tag_of(handle: u32) -> Name {
     Name::cut(handle.to_string().as_bytes())
 }
 
@@ -552,31 +432,4 @@ pub(super) fn handle_of(tag: &[u8]) -> Option<u32> {
     tag.iter().try_fold(0u32, |handle, digit| {
         handle.checked_mul(10)?.checked_add(u32::from(digit.checked_sub(b'0')?))
     })
-}
-
-/// What a consumer's arguments are of a link's properties.
-fn arguments_of(attach: &Attach<'_>) -> Result<Table, Refused> {
-    const KNOWN: [(&str, &str); 2] =
-        [("rabbitmq:priority", "x-priority"), ("rabbitmq:consumer-timeout", "x-consumer-timeout")];
-    let Some(properties) = &attach.properties else { return Ok(Table::new()) };
-    let mut arguments = Table::new();
-    for (property, argument) in KNOWN {
-        let Some(value) = properties.get(property) else { continue };
-        let is_integer = matches!(
-            value,
-            Value::Ubyte(_)
-                | Value::Ushort(_)
-                | Value::Uint(_)
-                | Value::Ulong(_)
-                | Value::Byte(_)
-                | Value::Short(_)
-                | Value::Int(_)
-                | Value::Long(_)
-        );
-        if !is_integer {
-            return Err(Refused::new(Condition::InvalidField, format!("{property} is no integer")));
-        }
-        arguments.push(Name::from_static(argument), leveret_amqp10::form::model_value(&value));
-    }
-    Ok(arguments)
 }

@@ -28,6 +28,7 @@ mod publish;
 mod received;
 mod resuming;
 mod settle;
+mod sources;
 pub(crate) mod suspended;
 mod terms;
 mod transactions;

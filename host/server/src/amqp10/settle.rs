@@ -7,26 +7,31 @@
 //! ```
 //! Message annotations of modified that begin with `x-` are put into the message, as headers are that it has, and outlive
 //! the process where it does.
-//! A client that settles without an outcome has the source's default, which is released. One that tells an outcome and
+//! A client that settles without an outcome has the source's default: what it said itself when it attached the link, else
+//! released. What it never settles has no outcome, and goes back when its link ends. One that tells an outcome and
 //! does not settle waits for that from here (receiver settle mode `second`): that comes once the outcome is as safe as the
 //! queue's messages are to be. What goes back to the queue, and what was never written, is settled at once.
 
 use super::{
-    Connection,
+    Connection, Session,
     charge::Charge,
+    links::Outgoing,
     outcomes::{Outcome, Run},
     resuming::in_short,
 };
 use leveret_amqp10::{
     composite::Fields,
     form::{FORM, model_value},
-    messaging::DeliveryState,
+    messaging::{self, DeliveryState},
     performatives::{Disposition, Role},
     types::{Timestamp, Value, write},
 };
 use leveret_broker::{AddedHeader, Client, MemoryAccount, Remark, Settle, header_bytes, port::Router};
 use leveret_model::{Exact, Name};
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 /// Deliveries of a session that are not settled, in the order of their numbers.
 #[derive(Default)]
@@ -229,6 +234,26 @@ impl Added {
     }
 }
 
+/// What becomes of a delivery that is settled without an outcome (section 3.5.3), as the client has said of its source.
+pub(super) struct ByDefault {
+    pub(super) outcome: Settle,
+    pub(super) added: Option<Added>,
+}
+
+impl ByDefault {
+    /// What an outcome comes to; `None` if it is none of a message.
+    pub(super) fn of(outcome: messaging::Outcome<'_>) -> Option<Self> {
+        let state = DeliveryState::from(outcome);
+        let outcome = settlement(Some(&state), false)?;
+        Some(Self { outcome, added: Added::by(Some(&state)) })
+    }
+
+    /// That of a link, if it has one.
+    pub(super) fn of_link(links: &BTreeMap<u32, Outgoing>, handle: Option<u32>) -> Option<&Self> {
+        links.get(&handle?)?.by_default.as_deref()
+    }
+}
+
 impl Connection {
     /// Disposition (2.7.6).
     pub(super) fn on_disposition(&mut self, channel: u16, disposition: &Disposition<'_>) {
@@ -249,14 +274,18 @@ impl Connection {
         }
         let Some(outcome) = settlement(disposition.state.as_ref(), disposition.settled) else { return };
         let added = Added::by(disposition.state.as_ref());
+        let is_stated = disposition.state.is_some_and(|state| state.outcome().is_some());
         let Some(open) = &mut self.open else { return };
-        let Some(session) = open.sessions.get_mut(&channel) else { return };
+        let Some(Session { sent, outgoing, .. }) = open.sessions.get_mut(&channel) else { return };
         let (client, transactions) = (&mut open.client, &self.transactions);
         // The first and the last of those that there were.
         let mut range: Option<(u32, u32)> = None;
         let is_held = |id| transactions.holds(channel, id);
-        session.sent.take(first, last, is_held, |Delivered { id, tag, .. }| {
-            if let Some(added) = &added {
+        sent.take(first, last, is_held, |Delivered { id, handle, tag }| {
+            let own = if is_stated { None } else { ByDefault::of_link(outgoing, handle) };
+            let (outcome, added) =
+                own.map_or((outcome, &added), |ByDefault { outcome, added }| (*outcome, added));
+            if let Some(added) = added {
                 client.annotate(channel, tag, added.remark());
             }
             // One that is not known was not settled in time, and is settled now.

@@ -7,8 +7,8 @@
 //! were accepted stay where they are, as with the other protocol's transactions.
 //!
 //! Deliveries with an outcome in a transaction that is rolled back are as they were before (section 4.4.4): they can be
-//! settled again. Those that the client has settled, and can no longer speak of, have the default outcome: they are
-//! released. A link that ends meanwhile takes nothing of a transaction along; what it had goes back at the roll-back.
+//! settled again. Those that the client has settled, and can no longer speak of, have the source's default outcome, which is
+//! released if the client has not said another. A link that ends meanwhile takes nothing of a transaction along; what it had goes back at the roll-back.
 
 use super::{
     Connection, Open,
@@ -16,7 +16,7 @@ use super::{
     links::Refused,
     outcomes::{Outcome, Run, Why},
     publish::{Incoming, views_of},
-    settle::{Added, Delivered, settlement},
+    settle::{Added, ByDefault, Delivered, settlement},
 };
 use leveret_amqp10::{
     Condition,
@@ -124,7 +124,12 @@ impl Open {
             return session.sent.put_back(delivered);
         }
         // With its link it would have gone back as one that was not settled.
-        let outcome = Settle::Requeue { failed: false };
+        let released = Settle::Requeue { failed: false };
+        let own = ByDefault::of_link(&session.outgoing, delivered.handle);
+        let outcome = own.map_or(released, |own| own.outcome);
+        if let Some(added) = own.and_then(|own| own.added.as_ref()) {
+            self.client.annotate(channel, delivered.tag, added.remark());
+        }
         // It was delivered on that channel.
         let _ = self.client.settle(channel, delivered.tag, false, outcome);
     }
@@ -328,7 +333,7 @@ impl Connection {
             Err(_) => return Ok(()),
         }
         let outcome = state.outcome.map(DeliveryState::from);
-        let added = Added::by(outcome.as_ref());
+        let (added, is_stated) = (Added::by(outcome.as_ref()), outcome.is_some());
         let Some(outcome) = settlement(outcome.as_ref(), true) else { return Ok(()) };
         let mut doomed = None;
         let bytes = added.as_ref().map_or(0, Added::bytes);
@@ -341,8 +346,12 @@ impl Connection {
             return Ok(());
         }
         let added = added.map(|added| added.charged(&self.shared.memory));
-        let session = self.open.as_ref().and_then(|open| open.sessions.get(&channel));
-        for delivered in session.into_iter().flat_map(|session| session.sent.within(first, last)) {
+        let Some(session) = self.open.as_ref().and_then(|open| open.sessions.get(&channel)) else {
+            return Ok(());
+        };
+        for delivered in session.sent.within(first, last) {
+            let own = if is_stated { None } else { ByDefault::of_link(&session.outgoing, delivered.handle) };
+            let (outcome, added) = own.map_or((outcome, &added), |own| (own.outcome, &own.added));
             let outcome = Retirement { outcome, added: added.clone(), is_to_be_told: !settled };
             let retired = Retired { channel, delivery_id: delivered.id, outcome };
             match self.transactions.open.retire(state.txn_id, retired) {
