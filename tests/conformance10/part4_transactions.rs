@@ -8,13 +8,13 @@ use super::{
 };
 use leveret_amqp10::{
     Performative,
-    composite::Composite,
+    composite::{Composite, Fields},
     descriptor,
     message::Message,
     messaging::{Accepted, DeliveryState, Header, Rejected, Released},
-    performatives::{Attach, Detach, Disposition, Role, Transfer},
+    performatives::{Attach, Detach, Disposition, Flow, Role, SenderSettleMode, Transfer},
     transactions::{AnyTarget, Coordinator, Declare, Discharge, TransactionalState},
-    types::write,
+    types::{MapBuilder, Symbol, write},
 };
 use leveret_testkit::{Broker, WatchedDisk};
 
@@ -431,5 +431,101 @@ fn transactions_end_with_their_link() {
             }
             other => panic!("{other:?}"),
         });
+    });
+}
+
+/// The credit of the link from the queue, as part of a transaction.
+fn acquiring<'a>(properties: &'a MapBuilder, delivery_count: u32, messages: u32) -> Flow<'a> {
+    Flow { properties: Fields::new(properties.view()), ..credit(2, delivery_count, messages) }
+}
+
+fn naming(txn_id: &[u8]) -> MapBuilder {
+    let mut properties = MapBuilder::new();
+    properties.push(Symbol::from_static("txn-id"), txn_id);
+    properties
+}
+
+/// 4.4.3: what is acquired in a transaction goes back if that is rolled back, and is a delivery as any if it is committed.
+#[test]
+fn messages_are_acquired_in_a_transaction() {
+    with_bystander(|broker| {
+        for kind in ["classic", "quorum"] {
+            let mut client = Transacting::new(broker, &[("x-queue-type", kind)]);
+            let txn = client.declare();
+            (0..4).for_each(|_| client.send(&txn, b"m"));
+            assert_eq!(client.discharge(&txn, false), None);
+            let txn = client.declare();
+            let acquire = |client: &mut Transacting, txn: &[u8], seen: u32, messages: u32| {
+                client.peer.say(0, &acquiring(&naming(txn), seen, messages));
+                let mut ids = Vec::new();
+                while ids.len() < messages as usize {
+                    let came = client.peer.frame();
+                    match came.read() {
+                        (Performative::Transfer(it), payload) => {
+                            let header = Message::new(payload).unwrap().header();
+                            assert_eq!(header.delivery_count, Some(0), "to go back is no failure");
+                            let state = TransactionalState { txn_id: txn, outcome: None };
+                            assert_eq!(it.state, Some(state.into()));
+                            ids.push(it.delivery_id.unwrap());
+                        }
+                        // Whether the link is active.
+                        (Performative::Flow(_), _) => {}
+                        (other, _) => panic!("{other:?}"),
+                    }
+                }
+                ids
+            };
+            let ids = acquire(&mut client, &txn, 0, 3);
+            client.say_accepted(&txn, ids[0], false);
+            assert_eq!(client.ready(), 1);
+            let id = client.sent;
+            client.sent += 1;
+            let discharge = Discharge { txn_id: &txn, fail: Some(true) };
+            client.peer.transfer(0, &transfer(0, id, b"discharge"), &request(&discharge));
+            for acquired in ids {
+                client.disposition(|it| {
+                    assert_eq!((it.role, it.first, it.settled), (Role::Sender, acquired, true));
+                    assert!(matches!(it.state, Some(DeliveryState::Released(_))), "{it:?}");
+                });
+            }
+            client.disposition(|it| {
+                assert_eq!((it.role, it.first), (Role::Receiver, id));
+                assert!(matches!(it.state, Some(DeliveryState::Accepted(_))), "{it:?}");
+            });
+            assert_eq!(client.ready(), 4, "{kind}");
+            let txn = client.declare();
+            let ids = acquire(&mut client, &txn, 3, 2);
+            client.settle(&txn, ids[0]);
+            assert_eq!(client.discharge(&txn, false), None);
+            assert_eq!(client.ready(), 2, "{kind}");
+            // The next is part of nothing.
+            client.peer.say(0, &credit(2, 5, 1));
+            awaited!(client.peer, Transfer, it => assert_eq!(it.state, None));
+            client.detach();
+            assert_eq!(client.ready(), 3, "{kind}");
+        }
+    });
+}
+
+/// 4.4.3: a link that cannot acquire in the transaction that is named ends, with the reason.
+#[test]
+fn a_link_that_cannot_acquire_in_a_transaction_ends() {
+    with_bystander(|broker| {
+        let mut client = Transacting::new(broker, &[]);
+        let detached = |client: &mut Transacting| {
+            awaited!(client.peer, Detach, it => {
+                assert_eq!((it.handle, it.closed), (2, true));
+                it.error.unwrap().condition.to_string()
+            })
+        };
+        client.peer.say(0, &acquiring(&naming(b"nothing"), 0, 1));
+        assert_eq!(detached(&mut client), "amqp:transaction:unknown-id");
+        client.peer.say(0, &Detach { handle: 2, closed: true, error: None });
+        let address = queue_address(&client.queue);
+        let settled = SenderSettleMode::Settled;
+        client.peer.attach(0, &Attach { snd_settle_mode: settled, ..receiver(2, "t", source(&address)) });
+        let txn = client.declare();
+        client.peer.say(0, &acquiring(&naming(&txn), 0, 1));
+        assert_eq!(detached(&mut client), "amqp:not-implemented");
     });
 }

@@ -16,8 +16,8 @@
 //!
 //! *Not here:* what is posted and what an outcome does, whose types the caller brings; what a delivery says to its link
 //! before the end: the presumptive outcome ([`presumptive`]), which the caller sends when it has taken a delivery. Parts of
-//! deliveries, which only a [`Connection`](crate::connection::Connection) knows. Distributed transactions, and acquiring
-//! (section 4.4.3).
+//! deliveries, which only a [`Connection`](crate::connection::Connection) knows. Which links acquire in a transaction. Distributed
+//! transactions.
 //!
 //! *Limits:* [`TransactionLimits`], for one connection, all of whose sessions share its transactions.
 
@@ -31,7 +31,7 @@ use crate::{
     types::Symbol,
 };
 use alloc::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     vec::Vec,
 };
 use core::fmt;
@@ -155,6 +155,9 @@ pub struct Ended<P, O> {
     pub posted: Vec<P>,
     /// Outcomes, in the order of their sessions and deliveries.
     pub retired: Vec<Retired<O>>,
+    /// What was acquired: sessions, and numbers of deliveries there, in order. Where it is given up they go back to where
+    /// they came from, as far as they are not settled; else they are as any that were sent.
+    pub acquired: Vec<(u16, u32)>,
     /// Whether all of it is to be done, or given up.
     pub verdict: Verdict,
 }
@@ -193,11 +196,12 @@ struct Transaction<P, O> {
     /// Of what is posted, and of outcomes.
     bytes: usize,
     retired: BTreeMap<(u16, u32), O>,
+    acquired: BTreeSet<(u16, u32)>,
 }
 
 impl<P, O> Transaction<P, O> {
     fn work(&self) -> usize {
-        self.posted.len() + self.retired.len()
+        self.posted.len() + self.retired.len() + self.acquired.len()
     }
 }
 
@@ -233,6 +237,7 @@ impl<P, O> Transactions<P, O> {
             posted: Vec::new(),
             bytes: 0,
             retired: BTreeMap::new(),
+            acquired: BTreeSet::new(),
         };
         self.all.insert(id, transaction);
         Ok(id)
@@ -293,6 +298,24 @@ impl<P, O> Transactions<P, O> {
         }
         transaction.retired.insert(delivery, outcome);
         Ok(id)
+    }
+
+    /// Makes a delivery to the client part of a transaction, in which it was acquired (section 4.4.3).
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub fn acquire(
+        &mut self,
+        id: TransactionId,
+        (channel, delivery_id): (u16, u32),
+    ) -> Result<(), TransactionError> {
+        self.find(id.as_bytes())?;
+        let Some(transaction) = self.all.get_mut(&id) else { return Err(TransactionError::UnknownId) };
+        if transaction.work() >= self.limits.work_max {
+            return Err(TransactionError::TooMuch);
+        }
+        transaction.acquired.insert((channel, delivery_id));
+        Ok(())
     }
 
     /// Counts bytes that outcomes of a transaction take until its end.
@@ -358,8 +381,10 @@ impl<P, O> Transactions<P, O> {
         self.controls_ended(|control| control == link)
     }
 
-    /// A session has ended: so have its links, and those in which deliveries of it have outcomes are doomed.
+    /// A session has ended: so have its links, and those in which deliveries of it have outcomes are doomed. What was acquired
+    /// in it goes with it.
     pub fn session_ended(&mut self, channel: u16) -> Vec<Ended<P, O>> {
+        self.all.values_mut().for_each(|transaction| transaction.acquired.retain(|(of, _)| *of != channel));
         let mut all_ended = self.controls_ended(|control| control.channel == channel);
         let has_outcome = |(_, transaction): &(_, &Transaction<P, O>)| {
             transaction.retired.keys().any(|(of, _)| *of == channel)
@@ -413,6 +438,7 @@ impl<P, O> Transactions<P, O> {
     fn take(&mut self, id: TransactionId, verdict: Verdict) -> Option<Ended<P, O>> {
         let transaction = self.all.get_mut(&id)?;
         let retired = core::mem::take(&mut transaction.retired);
+        let acquired = core::mem::take(&mut transaction.acquired).into_iter().collect();
         self.bytes -= core::mem::take(&mut transaction.bytes);
         for delivery in retired.keys() {
             self.retired.remove(delivery);
@@ -426,6 +452,7 @@ impl<P, O> Transactions<P, O> {
             id,
             posted: core::mem::take(&mut transaction.posted),
             retired: retired.collect(),
+            acquired,
             verdict,
         })
     }

@@ -20,6 +20,8 @@ pub const PROMOTABLE_TRANSACTIONS: Symbol<'static> = Symbol::from_static("amqp:p
 pub const MULTI_TXNS_PER_SSN: Symbol<'static> = Symbol::from_static("amqp:multi-txns-per-ssn");
 /// One of them in several sessions.
 pub const MULTI_SSNS_PER_TXN: Symbol<'static> = Symbol::from_static("amqp:multi-ssns-per-txn");
+/// The property of a flow that names the transaction of what is sent from then on (section 4.4.3).
+pub const TXN_ID: Symbol<'static> = Symbol::from_static("txn-id");
 
 composite! {
     /// The target of a link that controls transactions (4.5.1).

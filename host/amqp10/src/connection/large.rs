@@ -1,7 +1,11 @@
 //! Deliveries that are sent in parts, as their bytes are at hand: those of a link follow each other, and other links' frames
 //! may come in between (section 2.6.14).
 
-use super::{Connection, NotSent, Outgoing, link::Link, sending::FROM_THE_BEGINNING};
+use super::{
+    Connection, NotSent, Outgoing,
+    link::Link,
+    sending::{FROM_THE_BEGINNING, acquired},
+};
 use crate::{
     frame,
     performatives::{Role, Transfer},
@@ -32,6 +36,22 @@ impl Connection {
         message_bytes: u64,
     ) -> Result<u32, NotSent> {
         self.begin_part(channel, handle, delivery, message_bytes, |transfer| transfer)
+    }
+
+    /// The same of a delivery that is acquired in a transaction.
+    ///
+    /// # Errors
+    /// As for [`Self::deliver`].
+    pub fn begin_acquired<'t>(
+        &mut self,
+        channel: u16,
+        handle: u32,
+        delivery: &Outgoing<'t>,
+        message_bytes: u64,
+        txn_id: &'t [u8],
+    ) -> Result<u32, NotSent> {
+        let with = |transfer| Transfer { state: acquired(txn_id), ..transfer };
+        self.begin_part(channel, handle, delivery, message_bytes, with)
     }
 
     /// The same of a delivery that goes on from an earlier attachment: from its first byte, as it says.

@@ -9,12 +9,18 @@ use crate::{
     frame,
     messaging::{DeliveryState, Received, Rejected},
     performatives::{Attach, Detach, Disposition, Error, Flow, Role, Transfer},
+    transactions::TransactionalState,
 };
 use core::fmt;
 
 /// The state of a delivery of which everything is sent again (section 3.4.1).
 pub(super) const FROM_THE_BEGINNING: DeliveryState<'static> =
     DeliveryState::Received(Received { section_number: 0, section_offset: 0 });
+
+/// The state of a delivery that is acquired in a transaction.
+pub(super) fn acquired(txn_id: &[u8]) -> Option<DeliveryState<'_>> {
+    Some(TransactionalState { txn_id, outcome: None }.into())
+}
 
 /// Why a delivery was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +192,23 @@ impl Connection {
     ) -> Result<u32, NotSent> {
         let state = Some(state.unwrap_or(FROM_THE_BEGINNING));
         self.send(channel, handle, delivery, false, |transfer| Transfer { resume: true, state, ..transfer })
+    }
+
+    /// Sends a delivery that is acquired in a transaction (section 4.4.3), as it says.
+    ///
+    /// # Errors
+    /// As for [`Self::deliver`].
+    pub fn deliver_acquired<'t>(
+        &mut self,
+        channel: u16,
+        handle: u32,
+        delivery: &Outgoing<'t>,
+        txn_id: &'t [u8],
+    ) -> Result<u32, NotSent> {
+        self.send(channel, handle, delivery, false, |transfer| Transfer {
+            state: acquired(txn_id),
+            ..transfer
+        })
     }
 
     /// Sends a delivery, or the first bytes of one of which `more` come. What else its first transfer says is added by `with`:

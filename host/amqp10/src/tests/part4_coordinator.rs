@@ -44,7 +44,7 @@ fn discharge(ours: &mut Ours, id: TransactionId, fail: bool) -> Result<Over, Tra
 }
 
 fn refused(id: TransactionId, why: TransactionError) -> Over {
-    Ended { id, posted: Vec::new(), retired: Vec::new(), verdict: Verdict::Refuse(why) }
+    Ended { id, posted: Vec::new(), retired: Vec::new(), acquired: Vec::new(), verdict: Verdict::Refuse(why) }
 }
 
 // 4.2 Declaring a transaction
@@ -101,8 +101,14 @@ fn the_end_of_a_control_link_rolls_back() {
     ours.retire(a.as_bytes(), retired(5, 'r')).unwrap();
     ours.post(other.as_bytes(), 1, "n").unwrap();
     let expected = [
-        Ended { id: a, posted: vec!["m"], retired: vec![retired(5, 'r')], verdict: Verdict::RollBack },
-        Ended { id: b, posted: vec![], retired: vec![], verdict: Verdict::RollBack },
+        Ended {
+            id: a,
+            posted: vec!["m"],
+            retired: vec![retired(5, 'r')],
+            acquired: vec![],
+            verdict: Verdict::RollBack,
+        },
+        Ended { id: b, posted: vec![], retired: vec![], acquired: vec![], verdict: Verdict::RollBack },
     ];
     assert_eq!(ours.link_ended(CONTROL), expected);
     assert_eq!(ours.post(a.as_bytes(), 1, "m"), Err(TransactionError::UnknownId));
@@ -128,7 +134,7 @@ fn a_discharge_gives_all_that_was_done_in_its_order() {
         ours.post(id.as_bytes(), 10, "second").unwrap();
         let ended = ours.discharge(CONTROL, &Discharge { txn_id: id.as_bytes(), fail }, false);
         let (posted, retired) = (vec!["first", "second"], vec![retired(4, 'b'), retired(9, 'a')]);
-        assert_eq!(ended, Ok(Ended { id, posted, retired, verdict }));
+        assert_eq!(ended, Ok(Ended { id, posted, retired, acquired: vec![], verdict }));
         assert_eq!(discharge(&mut ours, id, false), Err(TransactionError::UnknownId));
         assert_eq!(discharge(&mut ours, other, false).unwrap().posted, ["of another"]);
     }
@@ -158,7 +164,10 @@ fn what_is_doomed_is_given_up_at_once_and_refused_at_its_discharge() {
     ours.retire(id.as_bytes(), retired(1, 'a')).unwrap();
     let ended = ours.doom(id.as_bytes(), TransactionError::TooMuch).unwrap();
     let verdict = Verdict::Refuse(TransactionError::TooMuch);
-    assert_eq!(ended, Ended { id, posted: vec!["m"], retired: vec![retired(1, 'a')], verdict });
+    assert_eq!(
+        ended,
+        Ended { id, posted: vec!["m"], retired: vec![retired(1, 'a')], acquired: vec![], verdict }
+    );
     assert_eq!(ours.doom(id.as_bytes(), TransactionError::TimeOut), None);
     assert_eq!(ours.post(id.as_bytes(), 1, "m"), Err(TransactionError::TooMuch));
     // Its delivery and its bytes are free for others.
@@ -332,4 +341,28 @@ fn the_end_of_a_session_dooms_the_outcomes_of_its_deliveries() {
     assert_eq!(ours.session_ended(RECEIVING), []);
     assert_eq!(discharge(&mut ours, a, false), Ok(refused(a, TransactionError::SessionEnded)));
     assert_eq!(discharge(&mut ours, b, false).unwrap().verdict, Verdict::Commit);
+}
+
+// 4.4.3 Transactional acquisition
+
+#[test]
+fn what_was_acquired_is_told_at_the_end_but_of_sessions_that_ended() {
+    let mut ours = transactions();
+    for (fail, verdict) in [(false, Verdict::Commit), (true, Verdict::RollBack)] {
+        let id = declared(&mut ours);
+        for delivery in [(5, 2), (4, 9), (5, 1)] {
+            assert_eq!(ours.acquire(id, delivery), Ok(()));
+        }
+        assert_eq!(ours.session_ended(4), []);
+        let ended = discharge(&mut ours, id, fail).unwrap();
+        assert_eq!((ended.acquired, ended.verdict), (vec![(5, 1), (5, 2)], verdict));
+        assert_eq!(ours.acquire(id, (5, 3)), Err(TransactionError::UnknownId));
+    }
+    // It is a part of what there may be in one.
+    let id = declared(&mut ours);
+    (0..4).for_each(|delivery| ours.acquire(id, (5, delivery)).unwrap());
+    assert_eq!(ours.acquire(id, (5, 4)), Err(TransactionError::TooMuch));
+    let doomed = ours.doom(id.as_bytes(), TransactionError::TooMuch).unwrap();
+    assert_eq!(doomed.acquired.len(), 4);
+    assert_eq!(ours.acquire(id, (5, 4)), Err(TransactionError::TooMuch));
 }

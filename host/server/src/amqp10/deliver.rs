@@ -13,6 +13,7 @@ use crate::{
 use leveret_amqp10::{
     Condition,
     connection::{self as protocol, NotSent, Outgoing},
+    coordinator::TransactionId,
     form::{self, Giving, Head, give, give_around},
     messaging::MESSAGE_FORMAT,
     performatives::{DeliveryTag, Error},
@@ -28,9 +29,16 @@ pub(super) struct Scratch {
     unsent: Vec<Unsent>,
     /// Were sent settled, and are in their queues still: channels, and the broker's numbers.
     checked: Vec<(u16, u64)>,
+    /// Were acquired: sessions, and numbers there.
+    acquired: Vec<(TransactionId, (u16, u32))>,
 }
 
 impl Scratch {
+    /// What was acquired since this was asked.
+    pub(super) fn take_acquired(&mut self) -> Vec<(TransactionId, (u16, u32))> {
+        std::mem::take(&mut self.acquired)
+    }
+
     /// A message could not be sent on a link. It is given back at the end of the turn.
     pub(super) fn give_back(&mut self, channel: u16, handle: u32, tag: Option<u64>, why: NotSent) {
         self.unsent.push(Unsent { channel, handle: Some(handle), tag, why });
@@ -100,7 +108,7 @@ impl Sink for LinkSink<'_> {
                 message: (message, &stub),
                 giving: (&giving, &name),
                 head: &mut self.scratch.head,
-                again: false,
+                how: How::of(beside),
             });
             begun.map(|(id, departure)| {
                 let far = self.store.far(&stub);
@@ -116,12 +124,22 @@ impl Sink for LinkSink<'_> {
                 settled,
                 message: &pieces,
             };
-            self.protocol.deliver(channel, handle, &outgoing)
+            match beside {
+                Beside::Acquired(id) => {
+                    self.protocol.deliver_acquired(channel, handle, &outgoing, id.as_bytes())
+                }
+                Beside::Nothing | Beside::Checked => self.protocol.deliver(channel, handle, &outgoing),
+            }
         };
         match (sent, beside) {
             (Ok(_), Beside::Checked) => self.scratch.checked.push((channel, tag)),
             (Ok(_), _) if settled => {}
-            (Ok(id), _) => session.sent.push(id, handle, tag),
+            (Ok(id), beside) => {
+                session.sent.push(id, handle, tag);
+                if let Beside::Acquired(transaction) = beside {
+                    self.scratch.acquired.push((transaction, (channel, id)));
+                }
+            }
             // The queue has it, unless its consumer acknowledges nothing.
             (Err(why), Beside::Nothing) => {
                 self.scratch.give_back(channel, handle, (!settled).then_some(tag), why);
@@ -131,20 +149,36 @@ impl Sink for LinkSink<'_> {
     }
 }
 
-/// A delivery of a message whose body is in a file.
+/// How the first bytes of a message are sent whose body is in a file.
+enum How {
+    Plainly,
+    Again,
+    /// It is acquired in a transaction.
+    Acquired(TransactionId),
+}
+
+impl How {
+    fn of(beside: Beside) -> Self {
+        match beside {
+            Beside::Acquired(id) => Self::Acquired(id),
+            Beside::Nothing | Beside::Checked => Self::Plainly,
+        }
+    }
+}
+
+/// A delivery of such a message.
 struct Begin<'a, 'm> {
     protocol: &'a mut protocol::Connection,
     to: (u16, u32, bool),
     message: (&'a MessageView<'m>, &'a Stub),
     giving: (&'a Giving<'a>, &'a Tag),
     head: &'a mut Head,
-    /// It goes on from an earlier attachment.
-    again: bool,
+    how: How,
 }
 
 /// Begins it. Gives its number in the session too.
 fn begin(begin: Begin<'_, '_>) -> Result<(u32, Departure), NotSent> {
-    let Begin { protocol, to: (channel, handle, settled), message, giving, head, again } = begin;
+    let Begin { protocol, to: (channel, handle, settled), message, giving, head, how } = begin;
     let ((message, stub), (giving, name)) = (message, giving);
     let body_bytes = usize::try_from(stub.body_bytes()).unwrap_or(usize::MAX);
     let (before, footer) = give_around(message.properties, body_bytes, giving, head);
@@ -156,9 +190,10 @@ fn begin(begin: Begin<'_, '_>) -> Result<(u32, Departure), NotSent> {
         message: &before,
     };
     let bytes = stub.body_bytes() + around as u64;
-    let number = match again {
-        false => protocol.begin_delivery(channel, handle, &outgoing, bytes)?,
-        true => protocol.begin_resumed(channel, handle, &outgoing, bytes)?,
+    let number = match how {
+        How::Plainly => protocol.begin_delivery(channel, handle, &outgoing, bytes)?,
+        How::Again => protocol.begin_resumed(channel, handle, &outgoing, bytes)?,
+        How::Acquired(id) => protocol.begin_acquired(channel, handle, &outgoing, bytes, id.as_bytes())?,
     };
     let (id, footer, stub) = ((!settled).then_some(number), footer.into(), *stub);
     let (far, reader, patience) = (None, None, Patience::default());
@@ -184,7 +219,7 @@ pub(super) fn send_again(
     if let Some(stub) = message.far() {
         let to = (channel, handle, false);
         let (message, giving) = ((message, &stub), (&giving, name));
-        let (id, departure) = begin(Begin { protocol, to, message, giving, head, again: true })?;
+        let (id, departure) = begin(Begin { protocol, to, message, giving, head, how: How::Again })?;
         return Ok((id, Some(departure)));
     }
     let (properties, body) = in_form(message);
@@ -227,6 +262,9 @@ impl Connection {
         self.deliveries_wait |= again;
         if !self.scratch.checked.is_empty() {
             self.settle_checked();
+        }
+        if !self.scratch.acquired.is_empty() {
+            self.note_acquired();
         }
         if !self.scratch.unsent.is_empty() {
             self.give_back_unsent(router);

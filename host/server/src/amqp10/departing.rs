@@ -66,6 +66,11 @@ impl Departing {
         self.messages.iter().any(|message| (message.channel, message.handle) == (channel, handle))
     }
 
+    /// Whether it is that delivery that goes out.
+    pub(super) fn is_sending(&self, channel: u16, id: u32) -> bool {
+        self.messages.iter().any(|message| (message.channel, message.id) == (channel, Some(id)))
+    }
+
     /// A link is gone.
     pub(super) fn forget(&mut self, channel: u16, handle: u32) {
         self.messages.retain(|message| (message.channel, message.handle) != (channel, handle));

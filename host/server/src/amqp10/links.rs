@@ -20,6 +20,7 @@ use leveret_amqp10::{
     Condition,
     composite::Fields,
     connection::Attached,
+    coordinator::TransactionId,
     form::address::Address,
     messaging::Target,
     performatives::{Attach, Error, Role},
@@ -98,6 +99,8 @@ pub(super) enum Beside {
     Nothing,
     /// It is settled when it is sent, and its queue has it until then: it may be too large.
     Checked,
+    /// It is acquired in a transaction.
+    Acquired(TransactionId),
 }
 
 /// Why a link is not attached.

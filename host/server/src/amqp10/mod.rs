@@ -14,6 +14,7 @@
 //! *Messages.* What is kept of a message is its encoded form (`leveret_amqp10::form`). One that came by another protocol
 //! is converted when it is delivered (`crate::conversion`).
 
+mod acquiring;
 mod arriving;
 mod charge;
 mod deliver;
@@ -47,6 +48,7 @@ use leveret_amqp10::{
     connection::{self as protocol, ConnectionConfig, Event},
     frame,
     sasl::Mechanism,
+    transactions::TXN_ID,
     types::Symbol,
 };
 use leveret_amqp091::SessionConfig;
@@ -288,8 +290,15 @@ impl Connection {
             Event::Open(open) => self.on_open(&open),
             Event::Began { channel } => self.on_began(channel),
             Event::Attach { channel, attach } => self.on_attach(channel, &attach, router),
-            Event::Credit { channel, handle, credit, drain, echo, .. } => {
-                self.on_credit((channel, handle), credit, drain, echo);
+            Event::Credit { channel, handle, credit, drain, echo, properties } => {
+                match properties.and_then(|properties| properties.get(TXN_ID.as_str())) {
+                    None => self.on_credit((channel, handle), credit, drain, echo),
+                    Some(txn_id) => {
+                        if self.begin_acquiring((channel, handle), txn_id, router) {
+                            self.on_credit((channel, handle), credit, drain, echo);
+                        }
+                    }
+                }
             }
             Event::Aborted { channel, handle } => self.on_aborted(channel, handle),
             Event::Part(part) => self.on_part(part, router),

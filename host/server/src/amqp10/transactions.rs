@@ -48,7 +48,7 @@ const LIMITS: TransactionLimits = TransactionLimits {
 
 /// The transactions of a connection.
 pub(super) struct Transactions {
-    open: coordinator::Transactions<Posted, Retirement>,
+    pub(super) open: coordinator::Transactions<Posted, Retirement>,
     /// One whose messages wait for the answer of a type.
     committing: Option<Committing>,
 }
@@ -82,14 +82,14 @@ impl Transactions {
 pub(super) type Coordinators = BTreeSet<u32>;
 
 /// A message that waits for the discharge.
-struct Posted {
+pub(super) struct Posted {
     message: Incoming<'static>,
     /// What memory is charged meanwhile.
     charge: Charge,
 }
 
 /// What becomes of a delivery with the discharge.
-struct Retirement {
+pub(super) struct Retirement {
     outcome: Settle,
     /// What is added to the message.
     added: Option<Added>,
@@ -139,6 +139,8 @@ struct Committing {
     transaction: Transaction,
     messages: Vec<Incoming<'static>>,
     settled: Vec<Settled>,
+    /// Deliveries that were acquired in it.
+    acquired: Vec<(u16, u32)>,
     /// Of the messages.
     charges: Vec<Charge>,
     /// How many of the messages were dealt with.
@@ -221,6 +223,7 @@ impl Connection {
             Ok(ended) => ended,
             Err(error) => return self.refuse_with(asked, error),
         };
+        self.end_acquiring(ended.id);
         match ended.verdict {
             Verdict::Commit => self.begin_commit(asked, ended, router),
             Verdict::RollBack => {
@@ -243,11 +246,12 @@ impl Connection {
 
     fn begin_commit(&mut self, asked: Asked, ended: Ended<Posted, Retirement>, router: &mut dyn Router) {
         let Some(open) = &mut self.open else { return };
-        let settled = open.take_settled(ended.retired);
+        let (settled, acquired) = (open.take_settled(ended.retired), ended.acquired);
         let (messages, charges) = ended.posted.into_iter().map(|one| (one.message, one.charge)).unzip();
         let transaction = Transaction::begin(&open.vhost);
+        let (done, is_partial) = (0, false);
         let committing =
-            Committing { transaction, messages, settled, charges, done: 0, is_partial: false, asked };
+            Committing { transaction, messages, settled, acquired, charges, done, is_partial, asked };
         self.commit(committing, router);
     }
 
@@ -397,11 +401,11 @@ impl Connection {
             self.transactions.committing = Some(committing);
             return;
         }
-        let Committing { mut transaction, settled, charges, is_partial, asked, .. } = committing;
+        let Committing { mut transaction, settled, acquired, charges, is_partial, asked, .. } = committing;
         drop(charges);
         if is_partial {
             drop(transaction);
-            self.give_up_all(settled);
+            self.give_up_all(settled, &acquired);
             return self.tell_rolled_back(asked);
         }
         for Settled { channel, delivered, retirement } in &settled {
@@ -427,15 +431,18 @@ impl Connection {
     }
 
     /// A transaction is over, and nothing of it counts.
-    fn give_up(&mut self, ended: Ended<Posted, Retirement>) {
+    pub(super) fn give_up(&mut self, ended: Ended<Posted, Retirement>) {
+        self.end_acquiring(ended.id);
         let Some(open) = &mut self.open else { return };
         let settled = open.take_settled(ended.retired);
-        self.give_up_all(settled);
+        self.give_up_all(settled, &ended.acquired);
     }
 
-    fn give_up_all(&mut self, settled: Vec<Settled>) {
+    fn give_up_all(&mut self, settled: Vec<Settled>, acquired: &[(u16, u32)]) {
         let Some(open) = &mut self.open else { return };
         settled.into_iter().for_each(|one| open.give_up(one));
+        self.release_acquired(acquired);
+        let Some(open) = &mut self.open else { return };
         open.client.tell_store();
         self.deliveries_wait = true;
     }
