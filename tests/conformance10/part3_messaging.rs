@@ -16,7 +16,9 @@ use leveret_amqp10::{
         Accepted, COPY, DeliveryState, Header, LifetimePolicy, MOVE, Modified, Properties, Rejected,
         Released, Source, Target, TerminusDurability, TerminusExpiryPolicy,
     },
-    performatives::{Attach, Detach, Disposition, End, ReceiverSettleMode, Role, SenderSettleMode, Transfer},
+    performatives::{
+        Attach, Detach, Disposition, End, Flow, ReceiverSettleMode, Role, SenderSettleMode, Transfer,
+    },
     transactions::AnyTarget,
     types::{MapBuilder, Reader, Symbol},
 };
@@ -406,17 +408,54 @@ fn unknown_outcomes_are_not_implemented() {
     });
 }
 
-/// 3.5.7: who wants to look at messages without taking them is not given any. (RabbitMQ gives them, and they are gone.)
+/// 3.5.7: who wants to look at messages without taking them is given copies, whatever it says of them, and is told so.
+/// (RabbitMQ gives them, and they are gone.)
 #[test]
-fn messages_are_not_copied() {
+fn messages_are_copied_for_who_wants_to_look() {
     with_bystander(|broker| {
-        let mut other = Other::new(broker);
-        let address = queue_address(&other.queue(&[]));
-        let mut peer = Peer::begun(broker);
-        let browsing = Source { distribution_mode: Some(COPY), ..source(&address) };
-        assert_eq!(peer.refused(0, &receiver(0, "browser", browsing)), "amqp:not-implemented");
-        let moving = Source { distribution_mode: Some(MOVE), ..source(&address) };
-        peer.attach(0, &receiver(1, "r", moving));
+        for (arguments, settled) in [(&[][..], false), (QUORUM, false), (&[], true)] {
+            let mut both = Both::new(broker, arguments);
+            for body in [b"1", b"2"] {
+                both.accepted(&message(body));
+            }
+            let address = queue_address(&both.queue);
+            let mut peer = Peer::begun(broker);
+            let browsing = Source { distribution_mode: Some(COPY), ..source(&address) };
+            let mode = if settled { SenderSettleMode::Settled } else { SenderSettleMode::Unsettled };
+            peer.say(0, &Attach { snd_settle_mode: mode, ..receiver(0, "browser", browsing) });
+            awaited!(peer, Attach, it => assert_eq!(it.source.unwrap().distribution_mode, Some(COPY)));
+            let draining = Flow { drain: true, ..credit(0, 0, 10) };
+            peer.say(0, &draining);
+            let mut seen = Vec::new();
+            loop {
+                match peer.frame().read() {
+                    (Performative::Transfer(it), payload) => {
+                        assert_eq!(it.settled, Some(settled));
+                        seen.push(payload.last().copied());
+                    }
+                    // Whether the link is active.
+                    (Performative::Flow(it), _) if it.properties.is_some() => {}
+                    (Performative::Flow(it), _) => {
+                        assert_eq!(it.link_credit, Some(0), "{it:?}");
+                        break;
+                    }
+                    (other, _) => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(seen, [Some(b'1'), Some(b'2')], "{arguments:?}");
+            if !settled {
+                // It is answered, and means nothing.
+                let accepted = Disposition { role: Role::Receiver, last: Some(1), ..Disposition::default() };
+                peer.say(0, &Disposition { state: Some(Accepted {}.into()), ..accepted });
+                awaited!(peer, Disposition, it => assert_eq!((it.first, it.last, it.settled), (0, Some(1), true)));
+            }
+            assert_eq!(both.other.ready(&both.queue), 2);
+            let (id, came) = both.receive();
+            assert_eq!(header_of(&came).first_acquirer, Some(true));
+            both.settle(id, Accepted {});
+            let moving = Source { distribution_mode: Some(MOVE), ..source(&address) };
+            peer.attach(0, &receiver(1, "r", moving));
+        }
     });
 }
 

@@ -259,7 +259,7 @@ mod java {
     /// Jakarta Messaging: Apache Qpid JMS.
     #[test]
     fn jms() {
-        run(Java, "jms", 9);
+        run(Java, "jms", 10);
     }
 
     /// Its failover.

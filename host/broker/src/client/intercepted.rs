@@ -174,8 +174,8 @@ impl Copied {
 }
 
 impl Client {
-    /// Whether anything is attached to a queue.
-    pub(super) fn is_intercepted(&self, queue: &Queue, router: &mut dyn Router) -> bool {
+    /// Whether any interceptor looks at the deliveries of a queue.
+    pub fn is_intercepted(&self, queue: &Queue, router: &mut dyn Router) -> bool {
         let site = Site::Deliver { vhost: self.vhost.name(), queue: queue.name() };
         self.vhost.intercepts.deliver && router.attachments(site) > 0
     }

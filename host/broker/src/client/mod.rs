@@ -171,11 +171,12 @@ impl Client {
         };
         let own_ms = timeouts::timeout_of(&spec.arguments, (queue.name(), self.vhost.name()))?;
         let timeout_ms = timeouts::time_of((&queue, own_ms), self.consumer_timeout_ms);
-        let timeout_ms = timeout_ms.filter(|_| !spec.no_ack);
+        let no_ack = spec.no_ack || spec.copies;
+        let timeout_ms = timeout_ms.filter(|_| !no_ack);
         let tag = if spec.tag.is_empty() { names::made("amq.ctag-") } else { spec.tag };
         let at = channel.next_place();
         let handle = Handle::new(self.ready.clone(), ConsumerAt { channel: n, holder: at });
-        let (no_ack, exclusive) = (spec.no_ack, spec.exclusive);
+        let exclusive = spec.exclusive;
         let info = ConsumerInfo {
             connection: self.id,
             channel: n,
@@ -187,7 +188,9 @@ impl Client {
             arguments: spec.arguments,
         };
         let consumer = Consumer::new(handle.clone(), channel.credit.clone(), priority, Arc::new(info));
-        let consumer = consumer.with_link_credit(spec.credit).with_selector(spec.selector);
+        let consumer = consumer.with_link_credit(spec.credit);
+        let consumer =
+            if spec.copies { consumer.copying(spec.selector) } else { consumer.with_selector(spec.selector) };
         let key = queue.add_consumer(consumer, exclusive)?;
         let consumer = Consuming { tag: tag.clone(), key, handle, no_ack, active: true, timeout_ms: own_ms };
         channel.add_holder(Holder { queue, consumer: Some(consumer), outstanding: 0, timeout_ms });

@@ -22,6 +22,9 @@ pub struct ConsumeSpec {
     pub credit: Option<u32>,
     /// Which messages it is given; `None` is any.
     pub selector: Option<Arc<dyn Selector>>,
+    /// It is given copies, and messages stay where they are: there is nothing to acknowledge. For queues whose deliveries no
+    /// interceptor looks at.
+    pub copies: bool,
 }
 
 /// A message that was got.

@@ -166,6 +166,8 @@ pub(super) struct Consumers {
     sole: Option<ConsumerKey>,
     /// Those that do not want everything.
     selective: Vec<ConsumerKey>,
+    /// Those that are given copies: in no other list, and not counted.
+    pub(super) browsers: Vec<ConsumerKey>,
     /// One is active, the others stand by.
     single_active: bool,
     /// A higher one takes over as soon as the active one has settled what it has.
@@ -222,7 +224,7 @@ impl Consumers {
     /// Of those that stand by, the one whose turn it is to be active: of the highest priority the one that came first.
     fn next_active(&self) -> Option<ConsumerKey> {
         let there = self.slots.iter().enumerate().filter_map(|(slot, place)| {
-            let consumer = place.consumer.as_ref()?;
+            let consumer = place.consumer.as_ref().filter(|consumer| !consumer.copies())?;
             Some((
                 (consumer.late == 0, consumer.priority),
                 core::cmp::Reverse(consumer.number),
@@ -292,7 +294,8 @@ impl Consumers {
     }
 
     fn first(&self) -> Option<ConsumerKey> {
-        let slot = self.slots.iter().position(|slot| slot.consumer.is_some())?;
+        let takes = |slot: &Slot| slot.consumer.as_ref().is_some_and(|consumer| !consumer.copies());
+        let slot = self.slots.iter().position(takes)?;
         let uses = self.slots.get(slot)?.uses;
         Some(ConsumerKey { slot: slot as u32, uses })
     }
@@ -307,10 +310,14 @@ impl Consumers {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as u32
         });
-        let mut uses = 0;
+        let (mut uses, copies) = (0, consumer.copies());
         if let Some(place) = self.slots.get_mut(slot as usize) {
             uses = place.uses;
             place.consumer = Some(consumer);
+        }
+        if copies {
+            self.browsers.push(ConsumerKey { slot, uses });
+            return ConsumerKey { slot, uses };
         }
         self.count += 1;
         self.last_number += 1;
@@ -347,6 +354,10 @@ impl Consumers {
         let consumer = slot.consumer.take()?;
         slot.uses = slot.uses.wrapping_add(1);
         self.free.push(key.slot);
+        if consumer.copies() {
+            self.browsers.retain(|other| *other != key);
+            return Some(consumer);
+        }
         self.count -= 1;
         if self.exclusive == Some(key) {
             self.exclusive = None;
@@ -372,6 +383,7 @@ impl Consumers {
         self.exclusive = None;
         (self.only, self.sole) = (None, None);
         self.selective.clear();
+        self.browsers.clear();
         self.count = 0;
         self.free.clear();
         core::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.consumer).collect()
@@ -382,7 +394,7 @@ impl Consumers {
         if self.single_active && (self.sole.is_some() || self.only != Some(key)) {
             return;
         }
-        let Some(consumer) = self.get_mut(key) else { return };
+        let Some(consumer) = self.get_mut(key).filter(|consumer| !consumer.copies()) else { return };
         if !consumer.in_rotation {
             consumer.in_rotation = true;
             let priority = consumer.priority;
@@ -430,7 +442,7 @@ impl Consumers {
 /// Of consumers that do not want everything.
 impl Consumers {
     pub(super) fn has_selective(&self) -> bool {
-        !self.selective.is_empty()
+        !self.selective.is_empty() || !self.browsers.is_empty()
     }
 
     /// Whether any wants everything.

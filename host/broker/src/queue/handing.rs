@@ -42,6 +42,9 @@ impl State {
         if self.consumers.sole() == Some(key) {
             return self.pull_ready(key, burst, taker, now_ms);
         }
+        if self.consumers.copies(key) {
+            return self.browse(key, burst, taker, now_ms);
+        }
         let (mut left, mut budget) = (burst, Budget::default());
         loop {
             let Some(consumer) = self.consumers.get_mut(key) else {

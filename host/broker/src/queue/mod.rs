@@ -8,6 +8,7 @@ mod added;
 mod ageing;
 mod ahead;
 mod apart;
+mod browsing;
 mod consumers;
 mod counting;
 mod dead_letter;

@@ -26,6 +26,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
+use leveret_model::MessageView;
 
 /// How many messages are judged in one go.
 const JUDGED_MAX: u32 = 256;
@@ -34,7 +35,7 @@ const STALE_MAX: usize = 64;
 
 /// What may be done in one go.
 pub(super) struct Budget {
-    messages: u32,
+    pub(super) messages: u32,
     pieces: u32,
 }
 
@@ -45,7 +46,7 @@ impl Default for Budget {
 }
 
 /// Takes one off what is left.
-fn spend(left: &mut u32) -> bool {
+pub(super) fn spend(left: &mut u32) -> bool {
     let any = *left > 0;
     *left = left.saturating_sub(1);
     any
@@ -62,7 +63,10 @@ pub(super) enum Pause {
 
 /// What a consumer wants, and up to where it has looked.
 pub(super) struct Selective {
-    selector: Arc<dyn Selector>,
+    /// `None` wants everything.
+    selector: Option<Arc<dyn Selector>>,
+    /// What it is given stays where it is (`browsing.rs`).
+    pub(super) copies: bool,
     /// By the places of the lanes.
     places: BTreeMap<u16, Place>,
     /// The key from which on it has not judged what came back and comes first.
@@ -83,7 +87,7 @@ struct Place {
 }
 
 /// What a consumer is to judge next.
-enum Candidate {
+pub(super) enum Candidate {
     Message(MessageRef, Spot),
     /// The hole in a lane that begins with that number is to be read first.
     Load(u16, u64),
@@ -92,7 +96,7 @@ enum Candidate {
 
 /// Where a message is that is ready.
 #[derive(Clone, Copy)]
-enum Spot {
+pub(super) enum Spot {
     /// Came back and comes first: under that key.
     First(i64),
     /// Came back behind the place of the consumer.
@@ -104,15 +108,20 @@ enum Spot {
 }
 
 /// What came of looking for a consumer.
-enum Found {
+pub(super) enum Found {
     Message(MessageRef),
     Nothing,
     Paused(Pause),
 }
 
 impl Selective {
-    pub(super) fn new(selector: Arc<dyn Selector>) -> Self {
-        Self { selector, places: BTreeMap::new(), returned: i64::MIN, pause: None }
+    fn new(selector: Option<Arc<dyn Selector>>, copies: bool) -> Self {
+        Self { selector, copies, places: BTreeMap::new(), returned: i64::MIN, pause: None }
+    }
+
+    /// Whether it wants a message.
+    pub(super) fn wants(&self, view: &MessageView<'_>, is_redelivered: bool) -> bool {
+        self.selector.as_ref().is_none_or(|selector| selector.wants(view, is_redelivered))
     }
 
     /// Whether there may be messages that it has not judged.
@@ -144,7 +153,7 @@ impl Selective {
     }
 
     /// What it is to judge next.
-    fn candidate(&mut self, lanes: &Lanes) -> Candidate {
+    pub(super) fn candidate(&mut self, lanes: &Lanes) -> Candidate {
         if let Some(returned) = &lanes.returned {
             if let Some((key, message)) = returned.from(self.returned) {
                 return Candidate::Message(message, Spot::First(key));
@@ -161,7 +170,7 @@ impl Selective {
     }
 
     /// It has judged a message.
-    fn pass(&mut self, message: MessageRef, spot: Spot, lanes: &Lanes) {
+    pub(super) fn pass(&mut self, message: MessageRef, spot: Spot, lanes: &Lanes) {
         if let Spot::First(key) = spot {
             self.returned = key + 1;
             return;
@@ -228,8 +237,19 @@ impl Lanes {
 impl Consumer {
     /// One that is given only what it wants; `None` wants everything.
     pub(crate) fn with_selector(mut self, selector: Option<Arc<dyn Selector>>) -> Self {
-        self.selective = selector.map(|selector| Box::new(Selective::new(selector)));
+        self.selective = selector.map(|selector| Box::new(Selective::new(Some(selector), false)));
         self
+    }
+
+    /// One that is given copies, of what it wants.
+    pub(crate) fn copying(mut self, selector: Option<Arc<dyn Selector>>) -> Self {
+        self.selective = Some(Box::new(Selective::new(selector, true)));
+        self
+    }
+
+    /// Whether it is given copies.
+    pub(super) fn copies(&self) -> bool {
+        self.selective.as_ref().is_some_and(|selective| selective.copies)
     }
 }
 
@@ -259,7 +279,7 @@ impl State {
                     }
                     let wanted = lanes.stored(message).is_some_and(|stored| {
                         let view = tries.told(message, stored.message, patched);
-                        selective.selector.wants(&view, stored.redelivered)
+                        selective.wants(&view, stored.redelivered)
                     });
                     selective.pass(message, spot, lanes);
                     if wanted {
@@ -268,19 +288,26 @@ impl State {
                     }
                 }
                 Candidate::Load(lane, first) => {
-                    if !spend(&mut budget.pieces) {
-                        return Found::Paused(Pause::Unfinished);
-                    }
-                    // Before, so that what is read stays until it is judged.
-                    self.relieve();
-                    match self.load_ahead(lane, first) {
-                        Some(false) => {}
-                        Some(true) => return Found::Paused(Pause::Later),
-                        None => return Found::Nothing,
+                    if let Some(found) = self.read_ahead((lane, first), budget) {
+                        return found;
                     }
                 }
                 Candidate::Nothing => return Found::Nothing,
             }
+        }
+    }
+
+    /// Reads what is to be judged next: the front of the hole of a lane that begins with that number. Gives why it was not.
+    pub(super) fn read_ahead(&mut self, (lane, first): (u16, u64), budget: &mut Budget) -> Option<Found> {
+        if !spend(&mut budget.pieces) {
+            return Some(Found::Paused(Pause::Unfinished));
+        }
+        // Before, so that what is read stays until it is judged.
+        self.relieve();
+        match self.load_ahead(lane, first) {
+            Some(false) => None,
+            Some(true) => Some(Found::Paused(Pause::Later)),
+            None => Some(Found::Nothing),
         }
     }
 

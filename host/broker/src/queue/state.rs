@@ -369,6 +369,9 @@ impl State {
     /// to several.
     pub(super) fn serve(&mut self) {
         let knew = self.later;
+        if !self.consumers.browsers.is_empty() {
+            self.consumers.tell_browsers(&self.lanes);
+        }
         if self.consumers.len() == 0 || self.ready() == 0 || self.is_stuck() {
             return;
         }
@@ -420,6 +423,11 @@ impl State {
     }
 
     pub(super) fn add_consumer(&mut self, consumer: Consumer, exclusive: bool) -> Option<ConsumerKey> {
+        if consumer.copies() {
+            let key = self.consumers.add(consumer);
+            self.serve();
+            return Some(key);
+        }
         // With a single active consumer a classic queue has no exclusive one, and a quorum queue makes no difference,
         // as in RabbitMQ.
         let is_single_active = self.consumers.is_single_active();
@@ -437,9 +445,9 @@ impl State {
         Some(key)
     }
 
-    /// False if there is no such consumer.
+    /// False if there is no such consumer, or it was given copies.
     pub(super) fn remove_consumer(&mut self, key: ConsumerKey) -> bool {
-        let Some(mut consumer) = self.consumers.remove(key) else {
+        let Some(mut consumer) = self.consumers.remove(key).filter(|consumer| !consumer.copies()) else {
             return false;
         };
         let mut back = unassign(&mut consumer);

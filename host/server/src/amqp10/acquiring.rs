@@ -26,8 +26,9 @@ impl Connection {
             _ => Err(TransactionError::UnknownId),
         };
         let link = self.session(channel).and_then(|session| session.outgoing.get_mut(&handle));
-        // What is settled when it is sent cannot go back.
-        let (condition, text) = match (link.filter(|link| !link.settled), found) {
+        // What is settled when it is sent cannot go back, and a copy is no acquisition.
+        let link = link.filter(|link| !link.settled && link.beside != Beside::Copied);
+        let (condition, text) = match (link, found) {
             (Some(link), Ok(id)) => {
                 link.beside = Beside::Acquired(id);
                 return true;

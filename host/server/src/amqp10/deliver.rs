@@ -128,7 +128,9 @@ impl Sink for LinkSink<'_> {
                 Beside::Acquired(id) => {
                     self.protocol.deliver_acquired(channel, handle, &outgoing, id.as_bytes())
                 }
-                Beside::Nothing | Beside::Checked => self.protocol.deliver(channel, handle, &outgoing),
+                Beside::Nothing | Beside::Checked | Beside::Copied => {
+                    self.protocol.deliver(channel, handle, &outgoing)
+                }
             }
         };
         match (sent, beside) {
@@ -161,7 +163,7 @@ impl How {
     fn of(beside: Beside) -> Self {
         match beside {
             Beside::Acquired(id) => Self::Acquired(id),
-            Beside::Nothing | Beside::Checked => Self::Plainly,
+            Beside::Nothing | Beside::Checked | Beside::Copied => Self::Plainly,
         }
     }
 }

@@ -101,6 +101,8 @@ pub(super) enum Beside {
     Checked,
     /// It is acquired in a transaction.
     Acquired(TransactionId),
+    /// It is a copy. The broker knows nothing of its delivery.
+    Copied,
 }
 
 /// Why a link is not attached.

@@ -48,7 +48,6 @@ impl Connection {
             return self.attach_to_management(channel, attach);
         }
         check_outcomes(&source)?;
-        check_mode(&source)?;
         let wanted = Wanted::of(&source)?;
         let source = Source { filter: wanted.in_force(), ..source };
         if !source.dynamic {
@@ -58,11 +57,15 @@ impl Connection {
             }
             let is_durable =
                 self.is_durable(&To::Node(Node { exchange: Name::EMPTY, routing_key: queue.clone() }.into()));
+            self.check_copies(&source, &queue, router)?;
             self.consume(channel, attach, queue, &wanted)?;
             let source = granted_source(source, claimed.as_ref().map(Claimed::terms), is_durable);
             let told = self.resume_sent(channel, attach, claimed.take(), router);
             self.tell_source(channel, attach, source, &told);
         } else if dynamic::is_for_replies(source.capabilities) {
+            if copies(&source) {
+                return Err(Refused::new(Condition::NotImplemented, "replies are not copied"));
+            }
             self.consume(channel, attach, Self::replies(), &wanted)?;
             if let Some(made) = self.replies_to(channel) {
                 self.tell_source(channel, attach, made.source(source), &Told::default());
@@ -71,8 +74,27 @@ impl Connection {
             // Before anything is made.
             arguments_of(attach)?;
             let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
+            self.check_copies(&source, &made.queue, router)?;
             self.consume(channel, attach, made.queue.clone(), &wanted)?;
             self.tell_source(channel, attach, made.source(source), &Told::default());
+        }
+        Ok(())
+    }
+
+    /// Who wants copies (section 3.5.7) is given what is in the queue, past no interceptor.
+    fn check_copies(
+        &self,
+        source: &Source<'_>,
+        queue: &Name,
+        router: &mut dyn Router,
+    ) -> Result<(), Refused> {
+        let Some(open) = self.open.as_ref().filter(|_| copies(source)) else {
+            return Ok(());
+        };
+        let queue = open.vhost.queue(queue);
+        if queue.is_some_and(|queue| open.client.is_intercepted(&queue, router)) {
+            let text = "messages of a queue with interceptors on deliver are not copied";
+            return Err(Refused::new(Condition::NotImplemented, text));
         }
         Ok(())
     }
@@ -86,6 +108,7 @@ impl Connection {
         wanted: &Wanted,
     ) -> Result<(), Refused> {
         let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
+        let copies = attach.source.is_some_and(|source| copies(&source));
         // What is too large for its client is to be in the queue still.
         let is_checked =
             settled && attach.max_message_size.is_some_and(|most| most > 0) && queue.as_bytes() != REPLY_TO;
@@ -102,21 +125,20 @@ impl Connection {
             arguments,
             credit: Some(0),
             selector: wanted.selector.clone(),
+            copies,
+        };
+        let beside = match (copies, is_checked) {
+            (true, _) => Beside::Copied,
+            (false, true) => Beside::Checked,
+            (false, false) => Beside::Nothing,
         };
         let Some(open) = &mut self.open else { return Ok(()) };
         open.client.consume(channel, spec)?;
         if let Some(session) = open.sessions.get_mut(&channel) {
             let by_default = attach.source.and_then(|source| ByDefault::of(source.default_outcome?));
             let by_default = by_default.map(Box::new);
-            let link = Outgoing {
-                tag,
-                queue,
-                settled,
-                beside: if is_checked { Beside::Checked } else { Beside::Nothing },
-                by_default,
-                resuming: None,
-                told_active: None,
-            };
+            let link =
+                Outgoing { tag, queue, settled, beside, by_default, resuming: None, told_active: None };
             session.outgoing.insert(attach.handle, link);
         }
         Ok(())
@@ -126,7 +148,7 @@ impl Connection {
     fn tell_source(&mut self, channel: u16, attach: &Attach<'_>, source: Source<'_>, told: &Told) {
         let answer = Attached {
             source: Some(Source {
-                distribution_mode: Some(MOVE),
+                distribution_mode: Some(if copies(&source) { COPY } else { MOVE }),
                 default_outcome: Some(source.default_outcome.unwrap_or(Released {}.into())),
                 outcomes: if source.outcomes.iter().next().is_none() {
                     Symbols::Slice(&OUTCOMES)
@@ -167,12 +189,9 @@ fn check_outcomes(source: &Source<'_>) -> Result<(), Refused> {
     }
 }
 
-/// Messages move (section 3.5.7). Who only wants to look at them, and would take them all, is told that.
-fn check_mode(source: &Source<'_>) -> Result<(), Refused> {
-    if source.distribution_mode == Some(COPY) {
-        return Err(Refused::new(Condition::NotImplemented, "messages of a queue are not copied"));
-    }
-    Ok(())
+/// Whether who attaches wants copies (section 3.5.7).
+fn copies(source: &Source<'_>) -> bool {
+    source.distribution_mode == Some(COPY)
 }
 
 /// What a consumer's arguments are of a link's properties.

@@ -3,7 +3,7 @@
 use super::suspended::{Until, after};
 use leveret_amqp10::{
     management::ADDRESS,
-    messaging::{Source, Target, TerminusDurability, TerminusExpiryPolicy},
+    messaging::{COPY, Source, Target, TerminusDurability, TerminusExpiryPolicy},
     performatives::{Attach, Role, SenderSettleMode},
     transactions::AnyTarget,
 };
@@ -48,6 +48,7 @@ pub(super) fn asked(attach: &Attach<'_>) -> Option<Terms> {
             let source = attach.source?;
             let is_fit = !source.dynamic
                 && source.address.is_some_and(|address| address != ADDRESS)
+                && source.distribution_mode != Some(COPY)
                 && attach.snd_settle_mode != SenderSettleMode::Settled;
             Some((source.durable, source.expiry_policy, source.timeout)).filter(|_| is_fit)?
         }

@@ -10,6 +10,7 @@ import jakarta.jms.MessageConsumer;
 import jakarta.jms.MessageProducer;
 import jakarta.jms.ObjectMessage;
 import jakarta.jms.Queue;
+import jakarta.jms.QueueBrowser;
 import jakarta.jms.StreamMessage;
 import jakarta.jms.TemporaryQueue;
 import jakarta.jms.TextMessage;
@@ -35,6 +36,7 @@ final class Jms {
         cases.put("requests are answered at a temporary queue", session -> dial(session, Jms::answers));
         cases.put("what is recovered comes again and is counted", session -> dial(session, Jms::recovers));
         cases.put("messages of every type come as they went", session -> dial(session, Jms::types));
+        cases.put("a browser sees what is there and leaves it", session -> dial(session, Jms::browses));
         return cases;
     }
 
@@ -199,6 +201,26 @@ final class Jms {
         }
         session.close();
         equal(channel.messageCount(queue), 0L);
+    }
+
+    private static void browses(Connection connection, String queue, Channel channel) throws Exception {
+        jakarta.jms.Session session = connection.createSession(jakarta.jms.Session.AUTO_ACKNOWLEDGE);
+        send(session, queue, 5);
+        equal(seen(session.createBrowser(queue(session, queue))), "m0 m1 m2 m3 m4 ");
+        equal(seen(session.createBrowser(queue(session, queue), "colour = 'red'")), "m0 m3 ");
+        equal(channel.messageCount(queue), 5L);
+        equal(take(session.createConsumer(queue(session, queue)), 5), "m0 m1 m2 m3 m4 ");
+        session.close();
+    }
+
+    /** What a browser sees until there is no more. */
+    private static String seen(QueueBrowser browser) throws JMSException {
+        StringBuilder seen = new StringBuilder();
+        for (Object message : java.util.Collections.list(browser.getEnumeration())) {
+            seen.append(((TextMessage) message).getText()).append(' ');
+        }
+        browser.close();
+        return seen.toString();
     }
 
     private static void types(Connection connection, String queue, Channel channel) throws Exception {
