@@ -10,8 +10,9 @@ use leveret_amqp10::{
     composite::{Composite, Fields},
     descriptor,
     message::{Body, Message},
-    messaging::{MessageId, Properties},
+    messaging::{MessageId, Properties, Source, Target, TerminusDurability, TerminusExpiryPolicy},
     performatives::{Attach, Detach, End, Flow, Open, SenderSettleMode, Transfer},
+    transactions::AnyTarget,
     types::{ListBuilder, MapBuilder, Reader, Symbol, write},
 };
 use leveret_testkit::{Broker, unique_name};
@@ -288,6 +289,35 @@ fn a_token_is_taken_and_what_is_no_message_ends_the_session() {
         managing.peer.transfer(0, &transfer, &[0x41]);
         awaited!(managing.peer, End, it => {
             assert_eq!(it.error.unwrap().condition.as_str(), "amqp:invalid-field");
+        });
+    });
+}
+
+/// 3.5.5, 3.5.6: nothing is kept of a link of the node, and that is told, whatever it asks for.
+#[test]
+fn a_link_of_the_node_is_not_resumed() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        let mut paired = MapBuilder::new();
+        paired.push(Symbol::from_static("paired"), true);
+        let properties = Fields::new(paired.view());
+        let (durable, expiry_policy) = (TerminusDurability::UnsettledState, TerminusExpiryPolicy::Never);
+        let nothing = (TerminusDurability::None, TerminusExpiryPolicy::LinkDetach, 0);
+        let asked = Target { durable, expiry_policy, timeout: 9, ..target("/management") };
+        peer.say(0, &Attach { properties, ..sender(0, "pair", asked) });
+        awaited!(peer, Attach, it => match it.target {
+            Some(AnyTarget::Node(told)) => {
+                assert_eq!((told.durable, told.expiry_policy, told.timeout), nothing);
+            }
+            other => panic!("{other:?}"),
+        });
+        awaited!(peer, Flow);
+        let asked = Source { durable, expiry_policy, timeout: 9, ..source("/management") };
+        let snd_settle_mode = SenderSettleMode::Settled;
+        peer.say(0, &Attach { properties, snd_settle_mode, ..receiver(1, "pair", asked) });
+        awaited!(peer, Attach, it => {
+            let told = it.source.unwrap();
+            assert_eq!((told.durable, told.expiry_policy, told.timeout), nothing);
         });
     });
 }

@@ -73,6 +73,8 @@ pub struct Shared {
     pub amqp10: amqp10::Settings,
     /// Their links that can be resumed.
     pub(crate) suspended: amqp10::suspended::Suspended,
+    /// Nodes that do not go with the link that made them.
+    pub(crate) nodes: amqp10::nodes::Nodes,
     /// What connections with TLS begin with, if there are any.
     pub tls: Option<Arc<Tls>>,
     /// Whether quorum queues may be declared.
@@ -121,6 +123,7 @@ impl Shared {
             session_with_external: Arc::default(),
             amqp10: amqp10::Settings::default(),
             suspended: amqp10::suspended::Suspended::default(),
+            nodes: amqp10::nodes::Nodes::default(),
             tls: None,
             quorum: QuorumRule::default(),
             consumer_timeout_ms: None,
@@ -333,6 +336,7 @@ fn share(
         session_with_external: Arc::new(with_external(&session)),
         amqp10: amqp10::Settings::of(&session, config.large_message_bytes_max),
         suspended: amqp10::suspended::Suspended::default(),
+        nodes: amqp10::nodes::Nodes::default(),
         session: Arc::new(session),
         tls,
         quorum: QuorumRule::of(config.quorum),

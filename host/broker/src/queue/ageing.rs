@@ -17,7 +17,7 @@ use super::{
     state::State,
 };
 use crate::{dead_letter::DeathReason, store::Stored};
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use leveret_model::MessageView;
 
 /// A message without any time to live is for consumers that wait for it: so long it takes them at most to come for it.
@@ -42,6 +42,8 @@ pub(super) struct Ageing {
     untimed_ms: Option<u64>,
     /// When the first of those expires that came back.
     came_back_ms: Option<u64>,
+    /// The queue goes as soon as there is no message.
+    ends_empty: bool,
     /// There are more messages than there may be.
     pub(super) is_long: bool,
     /// When the housekeeper was asked to come.
@@ -57,7 +59,7 @@ pub(super) struct Ageing {
 pub(super) struct Ticked {
     /// When to come again.
     pub(super) next_ms: Option<u64>,
-    /// The queue was unused for too long.
+    /// The queue was unused for too long, or was to go when it was empty.
     pub(super) is_over: bool,
 }
 
@@ -88,6 +90,15 @@ impl Ageing {
 }
 
 impl Queue {
+    /// The queue goes as soon as there is no message in it, delivered ones included; or it does not, if it is there still.
+    pub fn end_when_empty(self: &Arc<Self>, ends: bool) {
+        let mut state = self.state.lock();
+        if !state.is_deleted() {
+            state.ageing.ends_empty = ends;
+            self.part(state);
+        }
+    }
+
     /// Looks whether what was there before a start may expire.
     pub(super) fn look(&self) {
         let heads = self.state.lock().unseen();
@@ -201,7 +212,7 @@ impl State {
 
     /// After any change: when the housekeeper is to be asked to come.
     pub(super) fn wish(&mut self) -> Option<u64> {
-        if self.ageing.touched || self.ageing.is_long || self.delayed.has_fresh() {
+        if self.ageing.touched || self.ageing.is_long || self.delayed.has_fresh() || self.is_to_end() {
             return self.ageing.wish(Some(0));
         }
         if !self.ageing.has_timed || self.ready() == 0 {
@@ -217,6 +228,11 @@ impl State {
         }
         let (due_ms, _) = self.unwatched(Self::heads_ms);
         self.ageing.wish([due_ms, back_ms].into_iter().flatten().min())
+    }
+
+    /// Whether it was to go when it was empty, and is.
+    fn is_to_end(&self) -> bool {
+        self.ageing.ends_empty && self.lanes.live().0 == 0
     }
 
     /// When the first of what is at the heads of the lanes expires.
@@ -258,7 +274,7 @@ impl State {
         let (over_ms, is_over) = self.unused(now_ms);
         next_ms = [next_ms, over_ms].into_iter().flatten().min();
         self.ageing.asked_ms = next_ms;
-        Ticked { next_ms, is_over }
+        Ticked { next_ms, is_over: is_over || self.is_to_end() }
     }
 
     /// Lets expire what is expired at the head of a lane. Gives when to look again.

@@ -497,13 +497,12 @@ impl Queue {
     }
 
     /// Drops all ready messages; returns how many, and the receipt for that.
-    pub(crate) fn purge(&self) -> (u64, Receipt) {
+    pub(crate) fn purge(self: &Arc<Self>) -> (u64, Receipt) {
         let mut progress = Progress::default();
         let mut state = self.state.lock();
         let purged = state.purge() as u64;
         state.pass_on(&mut progress);
-        state.report(&self.account);
-        drop(state);
+        self.part(state);
         let receipt = self.keeping.as_ref().map(|keeping| progress.tell_kept(keeping));
         (purged, receipt.unwrap_or_default())
     }

@@ -9,6 +9,7 @@
 
 use super::{
     Connection, Open, management,
+    nodes::Use,
     resuming::{Claimed, Kept, Sending},
     settle::{ByDefault, Sent},
     suspended::{DELIVERIES_MAX, Unsettled},
@@ -45,6 +46,8 @@ pub(super) struct Session {
     pub(super) sent: Sent,
     /// Queues that were made for links.
     pub(super) made: BTreeMap<u32, Name>,
+    /// Links that count for the life of other nodes.
+    pub(super) uses: BTreeMap<u32, Use>,
     /// Links to the coordinator of transactions.
     pub(super) coordinators: Coordinators,
     /// Links of the management node.
@@ -182,6 +185,11 @@ impl Connection {
             None => To::Anywhere,
             Some(address) => self.node_of(address)?,
         };
+        if let To::Node(node) = &to
+            && node.exchange.is_empty()
+        {
+            self.use_node((channel, attach.handle), &node.routing_key);
+        }
         let second = attach.rcv_settle_mode == leveret_amqp10::performatives::ReceiverSettleMode::Second;
         let target = granted_target(target, claimed.as_ref().map(Claimed::terms), self.is_durable(&to));
         let told = self.resume_received(channel, attach, claimed.take(), second);

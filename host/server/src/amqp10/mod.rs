@@ -23,6 +23,7 @@ mod dynamic;
 mod links;
 mod login;
 mod management;
+pub(crate) mod nodes;
 mod opening;
 mod outcomes;
 mod publish;
@@ -515,8 +516,9 @@ impl Connection {
         self.arriving.end();
         self.departing.end();
         let channels = self.open.iter().flat_map(|open| open.sessions.keys().copied()).collect::<Vec<_>>();
-        channels.into_iter().for_each(|channel| self.outcomes.forget(channel));
+        channels.iter().for_each(|channel| self.outcomes.forget(*channel));
         self.suspend_all(None, router);
+        channels.into_iter().for_each(|channel| self.leave_nodes(channel, router));
         if let Some(mut open) = self.open.take() {
             open.presence.end();
             for (channel, session) in &open.sessions {

@@ -135,6 +135,7 @@ impl Connection {
         self.arriving.forget_session(channel);
         self.departing.forget_session(channel);
         self.draining.retain(|(of, _)| *of != channel);
+        self.leave_nodes(channel, router);
         // What waited for its window may have held up other sessions.
         self.deliveries_wait = true;
         let Some(open) = &mut self.open else { return };

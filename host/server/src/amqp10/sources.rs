@@ -134,6 +134,8 @@ impl Connection {
         };
         let Some(open) = &mut self.open else { return Ok(()) };
         open.client.consume(channel, spec)?;
+        self.use_node((channel, attach.handle), &queue);
+        let Some(open) = &mut self.open else { return Ok(()) };
         if let Some(session) = open.sessions.get_mut(&channel) {
             let by_default = attach.source.and_then(|source| ByDefault::of(source.default_outcome?));
             let by_default = by_default.map(Box::new);

@@ -15,7 +15,11 @@
 
 mod requests;
 
-use super::{Connection, links::Refused};
+use super::{
+    Connection,
+    links::Refused,
+    terms::{granted_source, granted_target},
+};
 use crate::connection::ConnectionWake;
 use leveret_amqp10::{
     Condition,
@@ -25,6 +29,7 @@ use leveret_amqp10::{
     messaging::{Accepted, MESSAGE_FORMAT},
     performatives::{Attach, DeliveryTag, Disposition, Role, SenderSettleMode},
     refusal::condition,
+    transactions::AnyTarget,
     types::{MapBuilder, Value},
 };
 use leveret_broker::{
@@ -249,11 +254,21 @@ impl Connection {
         }
         let mut paired = MapBuilder::new();
         paired.push(PAIRED, true);
-        let answer = Attached {
+        let mut answer = Attached {
             snd_settle_mode: SenderSettleMode::Settled,
             properties: Fields::new(paired.view()),
             ..Attached::as_asked(attach)
         };
+        // Nothing of it is kept longer than it is attached.
+        match (attach.role, answer.target) {
+            (Role::Receiver, _) => {
+                answer.source = answer.source.map(|source| granted_source(source, None, false));
+            }
+            (Role::Sender, Some(AnyTarget::Node(target))) => {
+                answer.target = Some(granted_target(target, None, false).into());
+            }
+            (Role::Sender, _) => {}
+        }
         self.protocol.attached(channel, attach.handle, &answer);
         self.protocol.grant(channel, attach.handle, CREDIT);
         Ok(())
