@@ -181,6 +181,26 @@ fn queues_are_declared_read_purged_and_deleted() {
     });
 }
 
+/// An exclusive queue goes with its connection and is told as durable all the same if it was declared so, as in RabbitMQ.
+#[test]
+fn an_exclusive_queue_is_told_as_it_was_declared() {
+    with_bystander(|broker| {
+        let mut managing = Managing::new(broker);
+        let path = queue_address(&unique_name("queue"));
+        for status in ["201", "200"] {
+            let told = managing.request("PUT", &path, &map(|fields| _ = fields.push("exclusive", true)));
+            let flags = ["durable", "exclusive"].map(|flag| told.field(flag));
+            assert_eq!((told.status.as_str(), flags), (status, [Value::Boolean(true); 2]));
+        }
+        let mut other = Managing::new(broker);
+        assert_eq!(other.status("GET", &path, NOTHING), "400");
+        drop(managing);
+        while other.status("GET", &path, NOTHING) != "404" {
+            std::thread::yield_now();
+        }
+    });
+}
+
 #[test]
 fn a_queue_tells_its_type_among_its_arguments_and_bad_ones_are_told_apart() {
     with_bystander(|broker| {

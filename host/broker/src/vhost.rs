@@ -328,7 +328,6 @@ impl Vhost {
         by: ConnectionId,
     ) -> Result<(QueueStatus, Receipt), Refusal> {
         spec.name = names::declared(&spec.name);
-        spec.durable &= !spec.exclusive;
         self.traffic.queues_declared.add_shared(1);
         let made = spec.name.is_empty();
         if !made {
@@ -351,7 +350,7 @@ impl Vhost {
         let owner = spec.exclusive.then_some(by);
         let id = QueueId(topology::next_id());
         let name = spec.name.clone();
-        self.admit(spec.durable, format_args!("queue '{name}'"))?;
+        self.admit(spec.durable && !spec.exclusive, format_args!("queue '{name}'"))?;
         let keeping = self.keeping(&spec);
         let queue = self.new_queue(id, (spec, owner), keeping);
         queue.touch();

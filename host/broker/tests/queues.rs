@@ -194,7 +194,7 @@ fn an_exclusive_queue_is_of_one_connection() {
     let mut other = Connection::to(&c.vhost);
     let spec = QueueSpec { exclusive: true, durable: true, ..queue("q") };
     c.vhost.declare_queue(spec.clone(), c.id).unwrap();
-    assert!(!c.vhost.queue(b"q").unwrap().spec().durable);
+    assert!(c.vhost.queue(b"q").unwrap().spec().durable, "it is told as it was declared");
     assert!(c.vhost.declare_queue(spec.clone(), c.id).is_ok());
     let id = other.id;
     assert!(matches!(c.vhost.declare_queue(queue("q"), c.id), Err(Refusal::Locked { .. })));

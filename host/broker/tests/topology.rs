@@ -7,6 +7,7 @@ use kit::{Connection, Disk, Random, exchange, name, queue, text};
 use leveret_broker::{
     BindTo, ConsumeSpec, ExchangeSpec, Now, QueueSpec, Receipt, Vhost,
     exchange::{ArgumentsChange, Destination},
+    queue::Queue,
     store::{StoreFailure, Written},
 };
 use leveret_model::{Name, Refusal, Table};
@@ -428,8 +429,9 @@ fn a_hundred_thousand_bindings_are_there_again() {
 
 /// What of a virtual host must be there again, read off the one that is there.
 fn durable_part(vhost: &Vhost) -> Vec<String> {
+    let lasts = |queue: &Queue| queue.spec().durable && !queue.spec().exclusive;
     let is_durable = |destination: &Destination| match destination {
-        Destination::Queue(queue) => queue.spec().durable,
+        Destination::Queue(queue) => lasts(queue),
         Destination::Exchange(exchange) => exchange.spec.durable,
     };
     let mut part = Vec::new();
@@ -441,7 +443,7 @@ fn durable_part(vhost: &Vhost) -> Vec<String> {
             part.push(format!("binding {name} to {to:?} by {key} {arguments:?}"));
         }
     }
-    for queue in vhost.queues().iter().filter(|queue| queue.spec().durable) {
+    for queue in vhost.queues().iter().filter(|queue| lasts(queue)) {
         part.push(format!("queue {:?} {:?}", queue.kept_id().unwrap(), queue.spec()));
     }
     part.sort();

@@ -38,7 +38,8 @@ impl Connection {
         } else {
             let spec = QueueSpec {
                 name: name_of(declare.queue),
-                durable: declare.durable,
+                // As in RabbitMQ, which of this protocol alone takes it for transient.
+                durable: declare.durable && !declare.exclusive,
                 exclusive: declare.exclusive,
                 auto_delete: declare.auto_delete,
                 arguments: declare.arguments,

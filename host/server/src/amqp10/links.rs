@@ -214,7 +214,10 @@ impl Connection {
         let (Some(open), To::Node(node)) = (&self.open, to) else { return false };
         let Node { exchange, routing_key } = &**node;
         if exchange.is_empty() {
-            return open.vhost.queue(routing_key).is_some_and(|queue| queue.spec().durable);
+            return open
+                .vhost
+                .queue(routing_key)
+                .is_some_and(|queue| queue.spec().durable && !queue.spec().exclusive);
         }
         open.vhost.exchange(exchange).is_some_and(|exchange| exchange.spec.durable)
     }
