@@ -268,3 +268,23 @@ fn annotations_of_modified_keep_their_types() {
         }
     });
 }
+
+/// 2.8.15, resource-deleted: a link to a queue that is gone ends, as in RabbitMQ, where it ends at once.
+#[test]
+fn a_link_to_a_queue_that_is_deleted_ends() {
+    with_bystander(|broker| {
+        for settled in [false, true] {
+            let mut both = Both::new(broker, &[]);
+            both.accepted(&message(b"m"));
+            both.other.delete(&both.queue);
+            awaited!(both.peer, Detach, it => assert_eq!(it.handle, 1));
+            both.peer.say(0, &Detach { handle: 1, closed: true, error: None });
+            let late = Transfer { settled: Some(settled), ..transfer(0, both.sent, b"late") };
+            both.peer.transfer(0, &late, &message(b"m"));
+            awaited!(both.peer, Detach, it => {
+                assert_eq!((it.handle, it.closed), (0, true));
+                assert_eq!(it.error.unwrap().condition.as_str(), "amqp:resource-deleted");
+            });
+        }
+    });
+}

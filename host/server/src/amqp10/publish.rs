@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accepted  a queue took it and it is as safe as it is to be, or a type dropped it on purpose
-//! released  there is no queue for it; or the disk did not take it
+//! released  there is no queue for it; or the disk did not take it. A link to a queue that is gone ends instead
 //! rejected  it is not accepted: with a condition
 //! ```
 //! Of a message that was settled when it came nobody is told that it was accepted; where it was not, its link is
@@ -394,6 +394,7 @@ impl Connection {
         };
         let outcome = match published {
             Published::Routed | Published::Dropped => Outcome::Accepted,
+            Published::Unroutable if self.is_deleted(&answer) => return self.end_deleted(&answer, router),
             Published::Unroutable => Outcome::Released,
             Published::Full(NoRoom { why, queue }) => Outcome::Rejected(Box::new(Why {
                 condition: Condition::ResourceLimitExceeded,
@@ -423,6 +424,26 @@ impl Connection {
             (true, Outcome::Rejected(why)) => self.detach(&answer, &why, None, router),
             (true, _) => {}
         }
+    }
+
+    /// Whether a message came on a link to a queue that is gone.
+    fn is_deleted(&self, answer: &Answer) -> bool {
+        let Some(open) = self.open.as_ref().filter(|_| answer.is_fixed && !answer.is_gone) else {
+            return false;
+        };
+        let link =
+            open.sessions.get(&answer.channel).and_then(|session| session.incoming.get(&answer.handle));
+        match link.map(|link| &link.to) {
+            Some(To::Node(node)) => node.exchange.is_empty() && open.vhost.queue(&node.routing_key).is_none(),
+            _ => false,
+        }
+    }
+
+    /// Its end is all that is told of the message.
+    fn end_deleted(&mut self, answer: &Answer, router: &mut dyn Router) {
+        let description = "the queue is deleted".to_owned();
+        let why = Why { condition: Condition::ResourceDeleted, description, reason: None, queue: None };
+        self.detach(answer, &why, None, router);
     }
 
     pub(super) fn deny(&mut self, answer: Answer, denied: Denied, router: &mut dyn Router) {
