@@ -4,7 +4,7 @@
 //! Each walks over what is ready from the head of the queue on, as consumers do that want some messages and not others
 //! (`selective.rs`), and sees each message once; what comes later it sees then, and what comes back behind its place once
 //! more. It is not among those whose turn it is: it takes nothing from anybody, keeps no queue from being deleted as unused,
-//! and is no reason why one stays. What is handed out to others, and what is expired, it does not see.
+//! and is no reason why one stays. What is handed out to others, set aside or expired it does not see.
 
 use super::{
     consumers::{ConsumerKey, Consumers},
@@ -92,7 +92,11 @@ impl State {
             if !spend(&mut budget.messages) {
                 return Found::Paused(Pause::Unfinished);
             }
-            let is_gone = self.is_expired(message, now_ms);
+            let is_aside = self.tries.suspects.as_ref().is_some_and(|suspects| suspects.is_aside(message));
+            let is_gone = is_aside || self.is_expired(message, now_ms);
+            if self.tries.tells() {
+                self.tell_handing_out(message);
+            }
             let Self { lanes, consumers, tries, patched, .. } = self;
             let Some(selective) = consumers.selective_mut(key) else { return Found::Nothing };
             selective.pass(message, spot, lanes);

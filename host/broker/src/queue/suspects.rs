@@ -58,7 +58,7 @@ impl Suspects {
         self.alone.contains(&place(message))
     }
 
-    fn is_aside(&self, message: MessageRef) -> bool {
+    pub(super) fn is_aside(&self, message: MessageRef) -> bool {
         self.aside.contains(&place(message))
     }
 
