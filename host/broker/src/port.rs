@@ -19,6 +19,8 @@
 //! [`Routed::Pending`] and a wake once it is certain. State belongs to one layer of one exchange,
 //! and a walk asks that once, so no message waits for effects of its own.
 
+pub mod fixed;
+
 use crate::{
     dead_letter::DeathReason,
     exchange::{Binding, Exchange, ExchangeId, ExchangeSpec, RouteSet, Settings},

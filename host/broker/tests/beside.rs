@@ -6,10 +6,13 @@ mod kit;
 use kit::queue;
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec, MemoryAccount, Now, Receipt, Vhost,
-    exchange::{Binding, Exchange},
-    port::{Answer, Deed, Due, Fired, Layer, Routed, Router, Wake},
+    exchange::Exchange,
+    port::{
+        Answer, Layer,
+        fixed::{FixedTypes, Told},
+    },
 };
-use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
+use leveret_model::{MessageView, Name, Refusal, Table};
 use std::{
     sync::{Arc, mpsc},
     thread,
@@ -23,73 +26,33 @@ struct Slow {
     answers: Option<mpsc::Receiver<()>>,
 }
 
-impl Slow {
-    fn called(&mut self, exchange: &Exchange, what: &str) {
-        if self.is_quick(exchange) {
-            return;
-        }
-        self.calls.send(format!("{what} {}", exchange.spec.name)).unwrap();
-        if let Some(answers) = &self.answers {
-            answers.recv().unwrap();
-        }
-    }
-}
-
-impl Router for Slow {
-    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn is_quick(&self, exchange: &Exchange) -> bool {
-        exchange.spec.type_name.as_bytes() != b"slow"
-    }
-    fn declares_quickly(&self, _: &Name, spec: &ExchangeSpec) -> bool {
-        spec.type_name.as_bytes() != b"slow"
-    }
-    fn open(&mut self, exchange: &Arc<Exchange>) -> Result<(), Refusal> {
-        self.called(exchange, "open");
-        Ok(())
-    }
-    fn bind(&mut self, exchange: &Arc<Exchange>, _: &Binding) -> Result<(), Refusal> {
-        self.called(exchange, "bind");
-        Ok(())
-    }
-    fn bound(
-        &mut self,
-        exchange: &Arc<Exchange>,
-        _: &Arc<Binding>,
-        _: &mut Vec<Deed>,
-    ) -> Vec<Arc<OwnedMessage>> {
-        self.called(exchange, "bound");
-        Vec::new()
-    }
-    fn unbound(&mut self, exchange: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {
-        self.called(exchange, "unbound");
-    }
-    fn route(
+impl FixedTypes for Slow {
+    fn answer(
         &mut self,
         _: &Arc<Exchange>,
         _: Layer,
         _: &mut dyn Iterator<Item = &MessageView<'_>>,
         _: &mut Vec<Answer>,
-        _: &Arc<dyn Wake>,
-    ) -> Routed {
-        Routed::Ready
+    ) {
     }
-    fn timer(
-        &mut self,
-        _: &Arc<Exchange>,
-        _: Layer,
-        _: Due<'_>,
-        _: &Arc<dyn Wake>,
-        _: &mut Vec<Deed>,
-    ) -> Fired {
-        Fired::Done
+    fn told(&mut self, exchange: &Exchange, what: Told<'_>) {
+        if !self.is_slow(&exchange.spec.type_name) {
+            return;
+        }
+        let what = match what {
+            Told::Open => "open",
+            Told::Bind(_) => "bind",
+            Told::Bound(_) => "bound",
+            Told::Unbound(_) => "unbound",
+            Told::Closed => "closed",
+        };
+        self.calls.send(format!("{what} {}", exchange.spec.name)).unwrap();
+        if let Some(answers) = &self.answers {
+            answers.recv().unwrap();
+        }
     }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn closed(&mut self, exchange: &Exchange) {
-        self.called(exchange, "closed");
+    fn is_slow(&self, type_name: &Name) -> bool {
+        type_name.as_bytes() == b"slow"
     }
 }
 

@@ -2,10 +2,10 @@
 
 use leveret_broker::{
     Client, ConnectionId, MemoryAccount, QueueSpec, Vhost,
-    exchange::{Binding, Exchange},
-    port::{Answer, Deed, Due, Fired, Layer, Routed, Router, Wake},
+    exchange::Exchange,
+    port::{Answer, Layer, Router, Wake, fixed::FixedTypes},
 };
-use leveret_model::{MessageView, Name, OwnedMessage, PublisherIdentity, Refusal};
+use leveret_model::{MessageView, Name, PublisherIdentity};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -17,45 +17,16 @@ pub const QUEUE: &str = "work";
 /// The exchange types of nobody: what goes through the default exchange needs none.
 pub struct NoTypes;
 
-impl Router for NoTypes {
-    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bind(&mut self, _: &Arc<Exchange>, _: &Binding) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
-        Vec::new()
-    }
-    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
-    fn route(
+impl FixedTypes for NoTypes {
+    fn answer(
         &mut self,
         _: &Arc<Exchange>,
         _: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
-        _: &Arc<dyn Wake>,
-    ) -> Routed {
+    ) {
         answers.extend(messages.map(|_| Answer::OPEN));
-        Routed::Ready
     }
-    fn timer(
-        &mut self,
-        _: &Arc<Exchange>,
-        _: Layer,
-        _: Due<'_>,
-        _: &Arc<dyn Wake>,
-        _: &mut Vec<Deed>,
-    ) -> Fired {
-        Fired::Done
-    }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn closed(&mut self, _: &Exchange) {}
 }
 
 /// Notes that there is something to do.

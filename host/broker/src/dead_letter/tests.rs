@@ -3,59 +3,35 @@
 use super::*;
 use crate::{
     BindTo, ConnectionId, QueueSpec,
-    exchange::{Binding, Exchange},
+    exchange::Exchange,
     memory::MemoryAccount,
-    port::{Answer, Deed, Due, Fired, Routed},
+    port::{
+        Answer,
+        fixed::{FixedTypes, to_all},
+    },
     publish::Publish,
     queue::{DeadLetterCounts, MessageRef, Progress},
 };
 use DeathReason::{DeliveryLimit, Expired, MaxLength, Rejected};
 use leveret_amqp091::FORM;
-use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table, Value};
+use leveret_model::{MessageView, Name, Table, Value};
 
 /// All exchanges but the default one are fanouts; about that no router is asked.
 struct Fanouts;
 
-impl Router for Fanouts {
-    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bind(&mut self, _: &Arc<Exchange>, _: &Binding) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
-        Vec::new()
-    }
-    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
-    fn route(
+impl FixedTypes for Fanouts {
+    fn answer(
         &mut self,
         exchange: &Arc<Exchange>,
         _: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
-        _: &Arc<dyn Wake>,
-    ) -> Routed {
-        let ids: Vec<_> = exchange.all_bindings().1.iter().map(|binding| binding.id).collect();
-        answers.extend(messages.map(|_| Answer::Deliver(exchange.resolve(&mut ids.iter().copied()).0)));
-        Routed::Ready
-    }
-    fn timer(
-        &mut self,
-        _: &Arc<Exchange>,
-        _: Layer,
-        _: Due<'_>,
-        _: &Arc<dyn Wake>,
-        _: &mut Vec<Deed>,
-    ) -> Fired {
-        Fired::Done
+    ) {
+        answers.extend(messages.map(|_| to_all(exchange)));
     }
     fn now_ms(&self) -> u64 {
         1
     }
-    fn closed(&mut self, _: &Exchange) {}
 }
 
 struct Unwoken;

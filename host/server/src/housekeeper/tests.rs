@@ -5,63 +5,39 @@ use leveret_amqp091::form::FORM;
 use leveret_broker::{
     BindTo, Client, ConnectionId, ConsumeSpec, Delivery, ExchangeSpec, MemoryAccount, Publish, Published,
     Publisher, QueueSpec, Sink,
-    exchange::{Binding, Exchange},
+    exchange::Exchange,
     later::Why,
-    port::{Answer, Deed, Due, Fired, Hold, Layer, Routed},
+    port::{
+        Answer, Hold, Layer,
+        fixed::{FixedTypes, to_all},
+    },
 };
-use leveret_model::{MessageView, Name, OwnedMessage, Refusal, Table};
+use leveret_model::{MessageView, Name, Table};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Types that hold for as many milliseconds as the routing key says, then deliver to all.
 struct Holding;
 
-impl Router for Holding {
-    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bind(&mut self, _: &Arc<Exchange>, _: &Binding) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
-        Vec::new()
-    }
-    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
-    fn route(
+impl FixedTypes for Holding {
+    fn answer(
         &mut self,
         exchange: &Arc<Exchange>,
         layer: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
-        _: &Arc<dyn Wake>,
-    ) -> Routed {
-        let ids: Vec<_> = exchange.all_bindings().1.iter().map(|binding| binding.id).collect();
+    ) {
         answers.extend(messages.map(|message| {
             if layer == Layer::FRONT {
                 let delay_ms = std::str::from_utf8(message.routing_key).unwrap().parse().unwrap();
                 Answer::Hold(Hold { delay_ms, resume: Layer(1) })
             } else {
-                Answer::Deliver(exchange.resolve(&mut ids.iter().copied()).0)
+                to_all(exchange)
             }
         }));
-        Routed::Ready
-    }
-    fn timer(
-        &mut self,
-        _: &Arc<Exchange>,
-        _: Layer,
-        _: Due<'_>,
-        _: &Arc<dyn Wake>,
-        _: &mut Vec<Deed>,
-    ) -> Fired {
-        Fired::Done
     }
     fn now_ms(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
     }
-    fn closed(&mut self, _: &Exchange) {}
 }
 
 #[derive(Default)]
