@@ -179,11 +179,13 @@ impl Client {
     }
 
     fn pull<S: Sink>(&mut self, at: ConsumerAt, router: &mut dyn Router, sink: &mut S) -> Pulled {
-        if self.end_if_deleted(at) {
-            return Pulled::NOTHING;
-        }
-        if self.vhost.intercepts.deliver && self.is_intercepted_at(at, router) {
-            return self.pull_intercepted(at, router, sink);
+        if self.vhost.intercepts.deliver {
+            if self.end_if_deleted(at) {
+                return Pulled::NOTHING;
+            }
+            if self.is_intercepted_at(at, router) {
+                return self.pull_intercepted(at, router, sink);
+            }
         }
         let Some(channel) = self.channels.get_mut(&at.channel) else {
             return Pulled::NOTHING;
@@ -194,6 +196,10 @@ impl Client {
         let Some(consumer) = holder.consumer.as_ref().filter(|consumer| consumer.active) else {
             return Pulled::NOTHING;
         };
+        if consumer.handle.is_queue_deleted() {
+            self.end_if_deleted(at);
+            return Pulled::NOTHING;
+        }
         consumer.handle.clear();
         let mut taker = Ledgering {
             sink,

@@ -350,6 +350,7 @@ impl Store {
     }
 
     /// So many messages more of a segment, with records so long together, are settled.
+    #[inline]
     pub(super) fn count_settled(&mut self, index: usize, count: usize, bytes: usize) {
         if let Some(segment) = self.segments.get_mut(index) {
             segment.live -= count;
@@ -363,6 +364,7 @@ impl Store {
         self.count_gone(count, bytes);
     }
 
+    #[inline]
     fn count_gone(&mut self, count: usize, bytes: usize) {
         self.live -= count;
         self.live_bytes -= bytes;
