@@ -15,6 +15,8 @@ pub struct Finished {
     pub stdout: String,
     /// Its standard error, read as text.
     pub stderr: String,
+    /// The command lines of those of its process group that it left running, which were killed then.
+    pub left: Vec<String>,
 }
 
 impl Finished {
@@ -43,10 +45,11 @@ pub fn run(command: &mut Command, limit: Duration) -> Option<Finished> {
     let status = wait_aside(child);
     match status.recv_timeout(limit) {
         Ok(status) => {
+            let left = running_in_group(group);
             // A grandchild may hold the pipes open for longer than the child lived.
             kill_group(group);
             let text = |pipe: Receiver<String>| pipe.recv().unwrap_or_default();
-            Some(Finished { status, stdout: text(stdout), stderr: text(stderr) })
+            Some(Finished { status, stdout: text(stdout), stderr: text(stderr), left })
         }
         Err(RecvTimeoutError::Timeout) => {
             kill_group(group);
@@ -103,6 +106,23 @@ pub(crate) fn wait_aside(mut child: Child) -> Receiver<ExitStatus> {
     receiver
 }
 
+/// The command lines of those of a process group that run.
+fn running_in_group(leader: u32) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let command_line = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // Behind the name, which may have anything in it: state, parent, group.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let (state, group) = (fields.next()?, fields.nth(1)?);
+        if group.parse() != Ok(leader) || matches!(state, "Z" | "X") {
+            return None;
+        }
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        Some(String::from_utf8_lossy(&arguments).replace('\0', " "))
+    };
+    processes.filter_map(command_line).collect()
+}
+
 fn kill_group(leader: u32) {
     if let Some(group) = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw) {
         // The group may be gone already, which is what is wanted.
@@ -133,6 +153,15 @@ mod tests {
     #[should_panic(expected = "did not end within")]
     fn kills_what_does_not_end() {
         let _ = run(&mut shell("echo begun; cat /dev/zero >/dev/null"), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn what_is_left_running_is_told() {
+        let limit = Duration::from_secs(30);
+        let finished = run(&mut shell("cat /dev/zero >/dev/null & exit 0"), limit).unwrap();
+        assert!(finished.left.len() == 1 && finished.left[0].contains("cat"), "{:?}", finished.left);
+        let finished = run(&mut shell("cat /dev/null & wait"), limit).unwrap();
+        assert_eq!(finished.left, [""; 0]);
     }
 
     #[test]
