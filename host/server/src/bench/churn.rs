@@ -78,11 +78,15 @@ impl fmt::Display for Report {
 pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     const EACH: Duration = Duration::from_secs(1);
     let (stop, done, ready) = (AtomicBool::new(false), AtomicU64::new(0), Barrier::new(plan.workers + 1));
+    let any_ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..plan.workers)
             .map(|index| {
-                let (stop, done, ready) = (&stop, &done, &ready);
-                scope.spawn(move || work(plan, index, (stop, done, ready)))
+                let (stop, done, ready, ends) = (&stop, &done, &ready, Ends(&any_ended, interrupt));
+                scope.spawn(move || {
+                    let _ends = ends;
+                    work(plan, index, (stop, done, ready))
+                })
             })
             .collect();
         ready.wait();
@@ -90,7 +94,7 @@ pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> an
         let mut is_over = false;
         while !is_over && from.elapsed() < plan.measure {
             let wait = plan.measure.saturating_sub(from.elapsed()).min(EACH);
-            is_over = interrupt.sleep_unless(wait, || workers.iter().any(|worker| worker.is_finished()));
+            is_over = interrupt.sleep_unless(wait, || any_ended.load(Ordering::Relaxed));
             let now = done.load(Ordering::Relaxed);
             live(&format!("came and went {:>9}", now - before));
             before = now;
@@ -109,6 +113,16 @@ pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> an
             seconds,
         })
     })
+}
+
+/// Says that a worker ended, when it goes with that.
+struct Ends<'a>(&'a AtomicBool, &'a Interrupt);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.look_again();
+    }
 }
 
 fn work(

@@ -1,5 +1,6 @@
 //! What the threads of a load count, and what the kernel says of processes.
 
+use super::Interrupt;
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Instant,
@@ -19,6 +20,8 @@ pub(super) struct Counters {
     until: AtomicU64,
     /// All threads are to stop: the measuring ended, or one of them failed.
     pub(super) stop: AtomicBool,
+    /// By which whoever watches the threads sleeps.
+    watcher: Interrupt,
 }
 
 /// One reading of the counters.
@@ -35,7 +38,8 @@ pub(super) struct Reading {
 }
 
 impl Counters {
-    pub(super) fn new() -> Self {
+    /// `watcher` is what whoever watches the threads sleeps by.
+    pub(super) fn new(watcher: Interrupt) -> Self {
         let never = || AtomicU64::new(u64::MAX);
         let zero = || AtomicU64::new(0);
         Self {
@@ -47,6 +51,7 @@ impl Counters {
             from: never(),
             until: never(),
             stop: AtomicBool::new(false),
+            watcher,
         }
     }
 
@@ -69,6 +74,7 @@ impl Counters {
     /// All threads are to stop, because one failed.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        self.watcher.look_again();
     }
 
     /// When the measuring ended; `None` if it has not.
@@ -129,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_comes_before_the_measuring_or_after_it_is_told_apart() {
-        let counters = Counters::new();
+        let counters = Counters::new(Interrupt::default());
         assert!(!counters.records(counters.now()) && counters.ended().is_none());
         counters.begin();
         assert!(counters.records(counters.now()) && counters.ended().is_none());

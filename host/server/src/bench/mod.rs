@@ -199,7 +199,7 @@ fn load(
     (interrupt, broker): (&Interrupt, Product),
     live: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Report> {
-    let counters = Counters::new();
+    let counters = Counters::new(interrupt.clone());
     let ready = Barrier::new(plan.publishers + plan.consumers + 1);
     std::thread::scope(|scope| {
         let (counters, ready) = (&counters, &ready);
