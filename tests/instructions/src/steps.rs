@@ -38,7 +38,8 @@ pub fn loads() -> impl Iterator<Item = (&'static str, &'static [&'static str])> 
             if load.no_ack { &["receive", "deliver"] } else { &["receive", "deliver", "acknowledge"] };
         (load.name, steps)
     });
-    of_amqp091.chain(crate::steps10::loads()).chain(crate::growth::loads())
+    let others = crate::steps10::loads().chain(crate::growth::loads()).chain(crate::journal::loads());
+    of_amqp091.chain(others)
 }
 
 #[inline(never)]

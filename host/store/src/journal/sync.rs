@@ -27,6 +27,8 @@ impl Core {
     }
 
     /// What came of it: tells those who waited, or has all written again elsewhere.
+    // A function of its own: its instructions are counted (`tests/instructions`).
+    #[inline(never)]
     pub(crate) fn sync_end(&self, job: &SyncJob, outcome: Result<(), DiskError>, told: &mut Vec<Waiter>) {
         Counts::add(&self.counts.syncs, 1);
         let mut flight = self.flight.lock();

@@ -55,6 +55,8 @@ impl Writer {
 
 impl Core {
     /// Writes a batch, or writes again what failed. False if there was nothing to do, or it could not be.
+    // A function of its own: its instructions are counted (`tests/instructions`).
+    #[inline(never)]
     pub(crate) fn write_step(&self, now_ms: u64) -> bool {
         let mut writer = self.writer.lock();
         let did = self.write_locked(&mut writer, now_ms);
