@@ -7,8 +7,8 @@
 //! *Invariants:* pure, and each binding decides for itself. Keys are bytes.
 
 use leveret_sdk::{
-    Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Mark, Marks, Message,
-    Reads, Refusal, Targets, binding_index::ShortKey,
+    Binding, BindingId, BindingIndex, Decision, Declaration, Description, ExchangeType, Few, Mark, Marks,
+    Message, Reads, Refusal, Targets, binding_index::ShortKey,
 };
 
 /// A direct exchange.
@@ -56,6 +56,15 @@ impl ExchangeType for Direct {
             None => self.long.get(key),
         });
         Decision::Deliver
+    }
+
+    const ROUTES_AT_ONCE: bool = true;
+
+    /// Short keys, with one binding or none.
+    #[inline(always)]
+    fn route_at_once(&mut self, message: &Message<'_>, to: &mut Few<'_>) -> bool {
+        let key = ShortKey::of(message.routing_key());
+        key.is_some_and(|key| to.push_one_of(self.short.get_at_once(&key)))
     }
 }
 

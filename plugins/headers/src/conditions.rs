@@ -8,10 +8,10 @@
 //! listed at a single one, its anchor: the one that the fewest bindings are listed at when it comes
 //! in. Routing looks up each header, marks the conditions met, and then tries only the bindings
 //! listed at those. So the work follows the bindings that have a condition in common with the message,
-//! not all there are.
+//! not all there are. One that wants nothing but a single condition is met with that: it is not tried.
 
 use crate::{numbers::Numbers, x_match::Quantifier};
-use leveret_sdk::{BindingId, ExtendibleMap, Mark, SegmentedVec, Targets, Value, message::Field};
+use leveret_sdk::{BindingId, ExtendibleMap, Few, Mark, SegmentedVec, Targets, Value, message::Field};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// The tags of strings in flat values (`wit/CONTRACT.md`, "Flat values").
@@ -48,7 +48,16 @@ struct Condition {
     holders: usize,
     /// The last message that met it.
     met_by: u64,
+    /// The bindings that want this one and no other.
+    alone: Vec<BindingId>,
+    /// The slots of the others that are listed here.
     listed: Vec<u32>,
+}
+
+impl Condition {
+    fn binding_count(&self) -> usize {
+        self.alone.len() + self.listed.len()
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +69,13 @@ struct Bound {
     /// Its place in `unconditional`, if it is there.
     unconditional_at: u32,
     needs: Vec<Need>,
+}
+
+impl Bound {
+    /// Whether it wants a single condition.
+    fn wants_one(&self) -> bool {
+        self.needs.len() == 1
+    }
 }
 
 /// A condition of a binding, and the binding's place in that condition's list.
@@ -94,6 +110,7 @@ impl Conditions {
         let Some(bound) = self.bindings.get_mut(slot as usize) else {
             return;
         };
+        let wants_one = bound.wants_one();
         let needs = std::mem::take(&mut bound.needs);
         let unconditional_at = bound.unconditional_at as usize;
         if unconditional_at < self.unconditional.len() {
@@ -104,7 +121,11 @@ impl Conditions {
             }
         }
         for need in needs {
-            self.unlist(need);
+            if wants_one {
+                self.unlist_alone(need)
+            } else {
+                self.unlist(need)
+            }
             self.release(need.condition);
         }
         self.bindings_free.push(slot);
@@ -128,11 +149,48 @@ impl Conditions {
         to.extend(self.unconditional.iter().filter_map(|slot| Some(self.bindings.get(*slot as usize)?.id)));
         for header in headers {
             let text = as_text(&header);
-            self.meet(text.as_deref().unwrap_or(header.flat()));
+            self.meet(text.as_deref().unwrap_or(header.flat()), to);
             if self.presence > 0 {
-                self.meet_presence(&header);
+                self.meet_presence(&header, to);
             }
         }
+        if !self.met.is_empty() {
+            self.try_listed(to);
+        }
+    }
+
+    /// The same, if no condition met is one of several that a binding wants, and all headers are short; without a call of
+    /// a function. False if that is not so.
+    #[inline(always)]
+    pub fn find_at_once<'a>(&mut self, headers: impl Iterator<Item = Field<'a>>, to: &mut Few<'_>) -> bool {
+        if !self.unconditional.is_empty() || self.presence > 0 {
+            return false;
+        }
+        self.message += 1;
+        for header in headers {
+            if header.flat_value().first() == Some(&BINARY) {
+                return false;
+            }
+            let Some(number) = self.numbers.get_at_once(header.flat()) else {
+                return false;
+            };
+            let Some(condition) = number.and_then(|number| self.conditions.get_mut(number as usize)) else {
+                continue;
+            };
+            // A header that comes twice counts once.
+            if condition.met_by != self.message {
+                condition.met_by = self.message;
+                if !condition.listed.is_empty() || !to.push_one_of(&condition.alone) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Adds the bindings listed at the conditions met that are met themselves.
+    #[inline(never)]
+    fn try_listed(&mut self, to: &mut Targets<'_>) {
         let Self { conditions, bindings, met, message, .. } = self;
         for number in met.iter() {
             let Some(condition) = conditions.get(*number as usize) else {
@@ -160,12 +218,12 @@ impl Conditions {
 
     /// Kept apart: few bindings ask for presence.
     #[inline(never)]
-    fn meet_presence(&mut self, header: &Field<'_>) {
-        self.meet(presence_key(header));
+    fn meet_presence(&mut self, header: &Field<'_>, to: &mut Targets<'_>) {
+        self.meet(presence_key(header), to);
     }
 
     #[inline(always)]
-    fn meet(&mut self, key: &[u8]) {
+    fn meet(&mut self, key: &[u8], to: &mut Targets<'_>) {
         let Some(number) = self.numbers.get(key) else {
             return;
         };
@@ -175,7 +233,10 @@ impl Conditions {
         // A header that comes twice counts once.
         if condition.met_by != self.message {
             condition.met_by = self.message;
-            self.met.push(number);
+            to.extend_from_slice(&condition.alone);
+            if !condition.listed.is_empty() {
+                self.met.push(number);
+            }
         }
     }
 
@@ -185,8 +246,9 @@ impl Conditions {
             return;
         };
         let conditions = &mut self.conditions;
-        let listed =
-            |need: &Need| conditions.get(need.condition as usize).map_or(usize::MAX, |c| c.listed.len());
+        let listed = |need: &Need| {
+            conditions.get(need.condition as usize).map_or(usize::MAX, Condition::binding_count)
+        };
         let anchor = match bound.quantifier {
             Quantifier::All => (0..bound.needs.len()).min_by_key(|at| bound.needs.get(*at).map(&listed)),
             Quantifier::Any => None,
@@ -196,14 +258,36 @@ impl Conditions {
             self.unconditional.push(slot);
             return;
         }
+        let (wants_one, id) = (bound.wants_one(), bound.id);
         for (at, need) in bound.needs.iter_mut().enumerate() {
             if anchor.is_some_and(|anchor| anchor != at) {
                 continue;
             }
             if let Some(condition) = conditions.get_mut(need.condition as usize) {
-                need.listed_at = condition.listed.len() as u32;
-                condition.listed.push(slot);
+                if wants_one {
+                    need.listed_at = condition.alone.len() as u32;
+                    condition.alone.push(id);
+                } else {
+                    need.listed_at = condition.listed.len() as u32;
+                    condition.listed.push(slot);
+                }
             }
+        }
+    }
+
+    fn unlist_alone(&mut self, need: Need) {
+        let at = need.listed_at as usize;
+        let Some(condition) = self.conditions.get_mut(need.condition as usize) else {
+            return;
+        };
+        if at >= condition.alone.len() {
+            return;
+        }
+        condition.alone.swap_remove(at);
+        let moved = condition.alone.get(at).and_then(|id| self.slots.get(id));
+        let moved = moved.and_then(|slot| self.bindings.get_mut(*slot as usize));
+        if let Some(moved) = moved.and_then(|bound| bound.needs.first_mut()) {
+            moved.listed_at = need.listed_at;
         }
     }
 
@@ -239,7 +323,8 @@ impl Conditions {
         }
         self.presence += usize::from(only_presence);
         let key: Rc<[u8]> = key.into();
-        let condition = Condition { key: key.clone(), holders: 1, met_by: 0, listed: Vec::new() };
+        let condition =
+            Condition { key: key.clone(), holders: 1, met_by: 0, alone: Vec::new(), listed: Vec::new() };
         let number = put(&mut self.conditions, &mut self.conditions_free, condition);
         self.numbers.insert(&key, number);
         number

@@ -19,7 +19,7 @@ pub mod x_match;
 
 use conditions::Conditions;
 use leveret_sdk::{
-    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Mark, Marks, Message, Reads,
+    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Few, Mark, Marks, Message, Reads,
     Refusal, Targets,
 };
 use x_match::{Quantifier, XMatch};
@@ -66,6 +66,14 @@ impl ExchangeType for Headers {
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         self.conditions.find(message.headers(), to);
         Decision::Deliver
+    }
+
+    const ROUTES_AT_ONCE: bool = true;
+
+    /// Short headers whose bindings want nothing else, with one binding or none each.
+    #[inline(always)]
+    fn route_at_once(&mut self, message: &Message<'_>, to: &mut Few<'_>) -> bool {
+        self.conditions.find_at_once(message.headers(), to)
     }
 }
 

@@ -23,6 +23,12 @@ impl Numbers {
         }
     }
 
+    /// The number for a short key, if it has one; the outer `None` is for a long one.
+    #[inline(always)]
+    pub(crate) fn get_at_once(&self, key: &[u8]) -> Option<Option<u32>> {
+        ShortKey::of(key).map(|short| self.short.get(&short).copied())
+    }
+
     /// Gives a key a number.
     pub(crate) fn insert(&mut self, key: &Rc<[u8]>, number: u32) {
         match ShortKey::of(key) {

@@ -16,7 +16,7 @@ pub mod trie;
 mod words;
 
 use leveret_sdk::{
-    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Mark, Marks, Message, Reads,
+    Binding, BindingId, Decision, Declaration, Description, ExchangeType, Few, Mark, Marks, Message, Reads,
     Refusal, Targets,
 };
 use trie::Trie;
@@ -55,6 +55,14 @@ impl ExchangeType for Topic {
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision {
         self.patterns.find(message.routing_key(), |ids| to.extend_from_slice(ids));
         Decision::Deliver
+    }
+
+    const ROUTES_AT_ONCE: bool = true;
+
+    /// Keys of short words that lead through one node after the other.
+    #[inline(always)]
+    fn route_at_once(&mut self, message: &Message<'_>, to: &mut Few<'_>) -> bool {
+        self.patterns.find_at_once(message.routing_key()).is_some_and(|ids| to.push_one_of(ids))
     }
 }
 

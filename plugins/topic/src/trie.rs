@@ -12,7 +12,7 @@
 //! All edges by a word are in one hash map from (node, word's number) to node. What is hashed there has one length
 //! however long the word is: the bytes of a long word are hashed once a message, not once a node.
 
-use crate::words::{Word, WordId, Words, WordsOf, words_of};
+use crate::words::{NextWord, Word, WordId, Words, WordsOf, words_of};
 use leveret_sdk::{BindingId, ExtendibleMap, SegmentedVec};
 
 /// No node.
@@ -170,6 +170,30 @@ impl Trie {
             }
         };
         self.find_from(first, left, &mut found);
+    }
+
+    /// The bindings whose pattern matches a key, if all its words are short and no more than one node is reached by each;
+    /// without a call of a function.
+    #[inline(always)]
+    pub fn find_at_once(&self, key: &[u8]) -> Option<&[BindingId]> {
+        let mut left = WordsOf::new(key);
+        let mut at = ROOT;
+        loop {
+            let node = self.nodes.get(at as usize)?;
+            if node.hash != NONE || node.edge == Edge::Hash {
+                return None;
+            }
+            let word = match left.next_short() {
+                NextWord::Short(word) => word,
+                NextWord::Long => return None,
+                NextWord::End => return Some(&node.ids),
+            };
+            at = match (word_edge(&self.edges, at, node, Some(word)), node.star) {
+                (NONE, NONE) => return Some(&[]),
+                (to, NONE) | (NONE, to) => to,
+                _ => return None,
+            };
+        }
     }
 
     /// The same from these nodes on, for the words that are left.

@@ -98,6 +98,35 @@ impl<'a> Iterator for WordsOf<'a> {
     }
 }
 
+/// What comes next of a key.
+pub(crate) enum NextWord {
+    Short(WordId),
+    /// One that is not short: it was not taken.
+    Long,
+    /// There are no more.
+    End,
+}
+
+impl WordsOf<'_> {
+    /// The next word, if it is short; without a call of a function.
+    #[inline(always)]
+    pub(crate) fn next_short(&mut self) -> NextWord {
+        let Some(rest) = self.rest else {
+            return NextWord::End;
+        };
+        let eight = first_eight(rest);
+        if let Some(end) = first_dot(eight) {
+            self.rest = rest.get(end + 1..);
+            return NextWord::Short(short(eight, end));
+        }
+        if rest.len() > SHORT_MAX {
+            return NextWord::Long;
+        }
+        self.rest = None;
+        NextWord::Short(short(eight, rest.len()))
+    }
+}
+
 /// The words of a key or pattern, as they are.
 pub(crate) fn words_of(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut words = WordsOf::new(key);

@@ -1,12 +1,11 @@
 //! Binding ids by key: what most exchange types need.
 
-use crate::{BindingId, ExtendibleMap};
-use foldhash::fast::FixedState;
+use crate::{BindingId, ExtendibleMap, quick_hash::QuickState};
 use std::{borrow::Borrow, collections::HashMap, hash::Hash, rc::Rc};
 
 /// A map whose hash function is quick on short keys and needs no random seed. (The standard one
 /// works in a component as well; it is slower.) For what grows with the bindings take [`ExtendibleMap`].
-pub type KeyMap<K, V> = HashMap<K, V, FixedState>;
+pub type KeyMap<K, V> = HashMap<K, V, QuickState>;
 
 /// The first eight bytes as a number, zeros for those that are not there. In a component slices are compared byte
 /// by byte, which takes longer than all else for a short key; numbers are compared at once.
@@ -129,6 +128,13 @@ impl<K: Clone + Eq + Hash> BindingIndex<K> {
             self.groups.get(key)
         };
         group.map_or(&[], Vec::as_slice)
+    }
+
+    /// The same without a look at how many keys there are: for [`ExchangeType::route_at_once`](crate::ExchangeType::route_at_once).
+    #[inline(always)]
+    #[must_use]
+    pub fn get_at_once(&self, key: &K) -> &[BindingId] {
+        self.groups.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// The keys that have bindings, in no particular order.

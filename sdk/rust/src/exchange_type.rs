@@ -1,6 +1,6 @@
 //! What the author of an exchange type implements, and the words it is said in.
 
-use crate::{Arguments, Description, Mark, Message, Reads, Refusal, Targets};
+use crate::{Arguments, Description, Few, Mark, Message, Reads, Refusal, Targets};
 use std::{borrow::Cow, time::Duration};
 
 /// An exchange type. One value of the implementing struct stands for one declared exchange.
@@ -57,6 +57,21 @@ pub trait ExchangeType: Sized + 'static {
     ///
     /// A panic, or exceeding a limit, refuses this message to its publisher.
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) -> Decision;
+
+    /// Whether [`route_at_once`](Self::route_at_once) is written.
+    const ROUTES_AT_ONCE: bool = false;
+
+    /// Adds the bindings that a message goes to where that is easily found, and says so; else the message is left to
+    /// [`route`](Self::route), which must decide the same, and what was added is forgotten.
+    ///
+    /// Optional; of use to a type that is asked about very many messages. It becomes a part of a loop over them, and a
+    /// component keeps what such a loop needs in registers only as long as nothing in it calls a function: so what is
+    /// called here should be inlined, and what is seldom is better left to `route`.
+    #[inline(always)]
+    fn route_at_once(&mut self, message: &Message<'_>, to: &mut Few<'_>) -> bool {
+        let _ = (message, to);
+        false
+    }
 }
 
 /// Says which messages a new binding can concern. Optional: `export!(Mine: Marks)`; of use to a type that

@@ -4,15 +4,14 @@
 //! which the host cuts off (`wit/CONTRACT.md`, "Limits"). Here a table that is full is parted in two, and no other is
 //! touched. A directory says in which table a hash is; it doubles when a table of its full depth is parted.
 
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+use crate::{dense_table::DenseTable, quick_hash::QuickState};
 use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
 };
 
-/// How many entries a table has before it is parted: as many as fit into 4,096 places.
+/// How many entries a table has before it is parted.
 const TABLE_ENTRIES_MAX: usize = 3_584;
 /// The most bits of a hash that the directory goes by: 65,536 tables. Beyond, tables just grow.
 const DEPTH_MAX: u32 = 16;
@@ -31,7 +30,7 @@ const DEPTH_MAX: u32 = 16;
 /// ```
 #[derive(Clone)]
 pub struct ExtendibleMap<K, V> {
-    hasher: FixedState,
+    hasher: QuickState,
     /// By the lowest bits of a hash's upper half, the number of its table; as many entries as those bits make.
     directory: Vec<u32>,
     tables: Vec<Table<K, V>>,
@@ -42,7 +41,7 @@ pub struct ExtendibleMap<K, V> {
 struct Table<K, V> {
     /// How many of those bits all its entries have in common.
     depth: u32,
-    entries: HashTable<(K, V)>,
+    entries: DenseTable<(K, V)>,
 }
 
 impl<K, V> Table<K, V> {
@@ -51,7 +50,7 @@ impl<K, V> Table<K, V> {
     }
 }
 
-/// What chooses the table. A table itself goes by the lower half and by the topmost bits.
+/// What chooses the table. A table itself goes by the lower half, and tells entries apart by all of the upper one.
 fn upper(hash: u64) -> usize {
     (hash >> 32) as usize
 }
@@ -118,15 +117,16 @@ impl<K: Hash + Eq, V> ExtendibleMap<K, V> {
         let hash = self.hasher.hash_one(key);
         let at = self.table_of(hash)?;
         let entries = &mut self.tables.get_mut(at)?.entries;
-        let found = entries.find_entry(hash, |(there, _)| there.borrow() == key).ok()?;
-        let ((_, value), _) = found.remove();
+        let hasher = &self.hasher;
+        let (_, value) =
+            entries.remove(hash, |(there, _)| there.borrow() == key, |(key, _)| hasher.hash_one(key))?;
         self.len -= 1;
         Some(value)
     }
 
     fn insert_new(&mut self, key: K, value: V) {
         if self.tables.is_empty() {
-            self.tables.push(Table { depth: 0, entries: HashTable::new() });
+            self.tables.push(Table { depth: 0, entries: DenseTable::default() });
             self.directory.push(0);
         }
         let hash = self.hasher.hash_one(&key);
@@ -138,7 +138,7 @@ impl<K: Hash + Eq, V> ExtendibleMap<K, V> {
         }
         let Self { hasher, tables, .. } = self;
         let Some(table) = tables.get_mut(at) else { return };
-        table.entries.insert_unique(hash, (key, value), |(key, _)| hasher.hash_one(key));
+        table.entries.insert(hash, (key, value), |(key, _)| hasher.hash_one(key));
         self.len += 1;
     }
 
@@ -153,13 +153,11 @@ impl<K: Hash + Eq, V> ExtendibleMap<K, V> {
         }
         table.depth += 1;
         let depth = table.depth;
-        // Both anew: places of what has gone would make a table grow before its time.
-        let mut goes = HashTable::with_capacity(TABLE_ENTRIES_MAX);
-        let mut stays = HashTable::with_capacity(TABLE_ENTRIES_MAX);
-        for entry in std::mem::take(&mut table.entries) {
+        let (mut goes, mut stays) = (DenseTable::default(), DenseTable::default());
+        for entry in std::mem::take(&mut table.entries).into_entries() {
             let hash = hasher.hash_one(&entry.0);
             let half = if upper(hash) & bit == 0 { &mut stays } else { &mut goes };
-            half.insert_unique(hash, entry, |(key, _)| hasher.hash_one(key));
+            half.insert(hash, entry, |(key, _)| hasher.hash_one(key));
         }
         table.entries = stays;
         tables.push(Table { depth, entries: goes });
@@ -208,7 +206,7 @@ fn table_of(directory: &[u32], hash: u64) -> Option<usize> {
 
 impl<K, V> Default for ExtendibleMap<K, V> {
     fn default() -> Self {
-        Self { hasher: FixedState::default(), directory: Vec::new(), tables: Vec::new(), len: 0 }
+        Self { hasher: QuickState::default(), directory: Vec::new(), tables: Vec::new(), len: 0 }
     }
 }
 
@@ -231,7 +229,7 @@ mod tests {
             assert_eq!(map.insert(key, key + 1), None);
         }
         assert_eq!(map.len(), 200_000);
-        assert!(map.tables.iter().all(|table| table.entries.capacity() <= TABLE_ENTRIES_MAX));
+        assert!(map.tables.iter().all(|table| table.entries.len() <= TABLE_ENTRIES_MAX));
         assert!(map.directory.len() <= 512, "{}", map.directory.len());
         assert!((0..200_000).all(|key| map.get(&key) == Some(&(key + 1))));
         assert_eq!(map.get(&200_000), None);

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::{BindingId, Decision};
+use std::mem::MaybeUninit;
 
 const DROP: u64 = 1 << 56;
 const REJECT: u64 = 2 << 56;
@@ -77,6 +78,51 @@ impl<'a> Targets<'a> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// The bindings one message goes to, if they are few ([`ExchangeType::route_at_once`](crate::ExchangeType::route_at_once)).
+#[derive(Debug)]
+pub struct Few<'a> {
+    room: &'a mut [MaybeUninit<u64>],
+    count: usize,
+}
+
+impl<'a> Few<'a> {
+    /// Begins the answer for a message, in the room that there is.
+    #[inline(always)]
+    pub(crate) fn begin(room: &'a mut [MaybeUninit<u64>]) -> Self {
+        // The first word says how many follow.
+        Self { room, count: 0 }
+    }
+
+    /// Adds a binding, if there is room for it.
+    #[inline(always)]
+    #[must_use]
+    pub fn push(&mut self, id: BindingId) -> bool {
+        let Some(place) = self.room.get_mut(self.count + 1) else {
+            return false;
+        };
+        place.write(id.0);
+        self.count += 1;
+        true
+    }
+
+    /// Adds bindings, if they are one or none.
+    #[inline(always)]
+    #[must_use]
+    pub fn push_one_of(&mut self, ids: &[BindingId]) -> bool {
+        match ids {
+            [id] => self.push(*id),
+            ids => ids.is_empty(),
+        }
+    }
+
+    /// Ends the answer: how many words it has, all of which are written, from the first on; none if there was no room.
+    #[inline(always)]
+    pub(crate) fn end(self) -> Option<usize> {
+        self.room.first_mut()?.write(self.count as u64);
+        Some(self.count + 1)
     }
 }
 

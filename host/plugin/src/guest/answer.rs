@@ -51,6 +51,7 @@ impl Decisions {
     /// What is wrong with them, for people to read.
     pub(crate) fn from_words(words: Vec<u64>, count: usize, ids_max: usize) -> Result<Self, String> {
         let mut at = 0_usize;
+        let few_max = COUNT_MASK.min(ids_max as u64);
         for message in 0..count {
             let Some(&first) = words.get(at) else {
                 return Err(match at > words.len() {
@@ -58,14 +59,18 @@ impl Decisions {
                     false => format!("the answer ends after {message} decisions of {count}"),
                 });
             };
+            // To bindings, and not too many: what most are.
+            if first <= few_max {
+                at += 1 + first as usize;
+                continue;
+            }
             let argument = usize::try_from(first & COUNT_MASK).unwrap_or(usize::MAX);
             let following = match first >> 56 {
-                DELIVER if argument > ids_max => {
+                DELIVER => {
                     return Err(format!(
                         "decision {message} of {count} has {argument} ids; the most is {ids_max}"
                     ));
                 }
-                DELIVER => argument,
                 DROP | REJECT => argument.div_ceil(8),
                 DELEGATE if argument == 0 => 0,
                 HOLD => 0,
@@ -120,13 +125,11 @@ impl<'a> DecisionsLeft<'a> {
     /// The bindings of the next decision, where that is for one or two, as most are; and those that come after it.
     #[inline]
     pub(crate) fn split_few(self) -> Option<(&'a [BindingId], Self)> {
-        let (first, after) = self.words.split_first()?;
-        let ids = match first.0 {
-            1 => after.get(..1)?,
-            2 => after.get(..2)?,
+        let (ids, words) = match self.words {
+            [BindingId(1), after @ ..] => after.split_at_checked(1)?,
+            [BindingId(2), after @ ..] => after.split_at_checked(2)?,
             _ => return None,
         };
-        let words = after.get(ids.len()..)?;
         Some((ids, Self { words, count: self.count.checked_sub(1)? }))
     }
 }

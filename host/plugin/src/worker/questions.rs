@@ -40,6 +40,15 @@ impl Scratch {
     /// Appends the projection of a message.
     pub(super) fn project(&mut self, entry: &Entry, message: &MessageView<'_>) -> Range<usize> {
         let start = self.projections.len();
+        if entry.key_only
+            && let Ok(length) = u16::try_from(message.routing_key.len())
+        {
+            // What most are, without looking at what else there may be.
+            let [all, key] = [u32::from(length) + 2, u32::from(length)].map(u32::to_le_bytes);
+            self.projections.extend_from_slice(&[all[0], all[1], all[2], all[3], key[0], key[1]]);
+            self.projections.extend_from_slice(message.routing_key);
+            return start..self.projections.len();
+        }
         self.projections.extend_from_slice(&[0; LENGTH_BYTES]);
         message.project(&entry.reads, &mut self.projections);
         let length = self.projections.len() - start - LENGTH_BYTES;

@@ -12,10 +12,10 @@ use crate::{
         },
         leveret::routing::types as wit,
     },
-    targets::{Answer, Targets},
+    targets::{Answer, Few, Targets},
     value::Bytes,
 };
-use std::{any::Any, cell::RefCell, collections::BTreeMap};
+use std::{any::Any, cell::RefCell, collections::BTreeMap, mem::MaybeUninit};
 
 /// Bytes of the length before each projection of a batch.
 const LENGTH_BYTES: usize = 4;
@@ -175,7 +175,13 @@ impl<T: ExchangeType> Open<T> {
     /// Routes projections that lie back to back, each after its length (u32 LE).
     pub(crate) fn route_batch(&mut self, messages: &[u8], words: &mut Vec<u64>) {
         let mut messages = Bytes(messages);
-        while let Some(projection) = messages.u32().and_then(|length| messages.take(length as usize)) {
+        loop {
+            if T::ROUTES_AT_ONCE {
+                self.route_at_once(&mut messages, words);
+            }
+            let Some(projection) = messages.u32().and_then(|length| messages.take(length as usize)) else {
+                return;
+            };
             let message = Message::new(&self.reads, projection);
             let mut targets = Targets::begin(words);
             // Called here alone, so that it becomes a part of this loop: in a component a call looks at the stack's
@@ -183,6 +189,36 @@ impl<T: ExchangeType> Open<T> {
             let decision = self.exchange.route(&message, &mut targets);
             targets.end(decision);
         }
+    }
+
+    /// Routes those in front that are easily routed.
+    fn route_at_once(&mut self, messages: &mut Bytes<'_>, words: &mut Vec<u64>) {
+        // Some more than the words of messages that go to one binding each.
+        words.reserve(messages.0.len() / 4 + 2);
+        let (left, written) = self.route_easy(*messages, words.spare_capacity_mut());
+        *messages = left;
+        // SAFETY: so many words were written, from the end of those that there were on.
+        unsafe { words.set_len(words.len() + written) };
+    }
+
+    /// The loop of that; what is left, and how many words were written to the room. A function of its own: in a
+    /// component what a loop needs stays in registers where nothing near it calls a function.
+    #[inline(never)]
+    fn route_easy<'m>(&mut self, messages: Bytes<'m>, room: &mut [MaybeUninit<u64>]) -> (Bytes<'m>, usize) {
+        let (mut left, mut written) = (messages, 0);
+        loop {
+            let mut ahead = left;
+            let Some(projection) = ahead.u32().and_then(|length| ahead.take(length as usize)) else { break };
+            let message = Message::new(&self.reads, projection);
+            let Some(room) = room.get_mut(written..) else { break };
+            let mut few = Few::begin(room);
+            if !self.exchange.route_at_once(&message, &mut few) {
+                break;
+            }
+            let Some(words) = few.end() else { break };
+            (left, written) = (ahead, written + words);
+        }
+        (left, written)
     }
 }
 
