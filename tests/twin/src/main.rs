@@ -13,14 +13,18 @@
 //! 64 messages in one call.
 
 mod parts;
+mod served;
 
 use foldhash::fast::RandomState;
 use leveret_amqp091::client;
 use leveret_benches::{Numbers, header_binding, header_properties, key, lay_out};
 use leveret_broker::{
     BindTo, ConnectionId, ExchangeSpec,
-    exchange::{Binding, BindingId, Exchange, RouteSet},
-    port::{Answer, Deed, Due, Fired, Layer, Routed, Router, Wake},
+    exchange::{BindingId, Exchange, RouteSet},
+    port::{
+        Answer, Layer, Router,
+        fixed::{FixedTypes, Told},
+    },
     queue::Queue,
 };
 use leveret_exchange_direct::Direct;
@@ -28,18 +32,13 @@ use leveret_exchange_headers::Headers;
 use leveret_exchange_topic::Topic;
 use leveret_instructions::{
     broker::{Broker, QUEUE},
+    guard::{Counts, Guard, instructions},
     world::{CHANNEL, World},
 };
-use leveret_model::{HeaderSelection, MessageView, Name, OwnedMessage, Reads, Refusal, Table};
+use leveret_model::{HeaderSelection, MessageView, Name, Reads, Table};
 use leveret_plugin::{Host, HostConfig, Worker, pace::InlineTimes};
 use leveret_sdk::{Arguments, ExchangeType, testkit};
-use std::{
-    collections::HashMap,
-    path::Path,
-    process::{Command, ExitCode},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 /// How many messages come in one read.
 const BATCH: usize = 64;
@@ -114,57 +113,39 @@ impl<T: ExchangeType> Native<T> {
     }
 }
 
-impl<T: ExchangeType> Router for Native<T> {
-    fn check_type(&mut self, _: &Name, _: &Name, _: &Name) -> Result<(), Refusal> {
-        Ok(())
-    }
-    fn open(&mut self, _: &Arc<Exchange>) -> Result<(), Refusal> {
-        self.open = Some(testkit::Exchange::open(Arguments::new()).expect("it opens"));
-        Ok(())
-    }
-    fn bind(&mut self, _: &Arc<Exchange>, candidate: &Binding) -> Result<(), Refusal> {
-        let arguments = candidate.arguments.iter().fold(Arguments::new(), |all, (name, value)| {
-            all.with(name.as_bytes(), value.as_text().expect("a text"))
-        });
-        let open = self.open.as_mut().expect("it is declared");
-        let id = open.bind(candidate.routing_key.as_bytes(), arguments).expect("the binding is taken");
-        self.ids.insert(id.0, candidate.id);
-        Ok(())
-    }
-    fn bound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) -> Vec<Arc<OwnedMessage>> {
-        Vec::new()
-    }
-    fn unbound(&mut self, _: &Arc<Exchange>, _: &Arc<Binding>, _: &mut Vec<Deed>) {}
-    fn route(
+impl<T: ExchangeType> FixedTypes for Native<T> {
+    fn answer(
         &mut self,
         exchange: &Arc<Exchange>,
         _: Layer,
         messages: &mut dyn Iterator<Item = &MessageView<'_>>,
         answers: &mut Vec<Answer>,
-        _: &Arc<dyn Wake>,
-    ) -> Routed {
+    ) {
         if self.memo.is_some() {
             messages.for_each(|message| self.remember(exchange, message, answers));
         } else {
             lay_out(messages, &self.reads, &mut self.flat);
             self.ask(exchange, answers);
         }
-        Routed::Ready
     }
-    fn timer(
-        &mut self,
-        _: &Arc<Exchange>,
-        _: Layer,
-        _: Due<'_>,
-        _: &Arc<dyn Wake>,
-        _: &mut Vec<Deed>,
-    ) -> Fired {
-        Fired::Done
+    fn told(&mut self, exchange: &Exchange, what: Told<'_>) {
+        match what {
+            // The twin answers for one exchange; the virtual host has others of its own.
+            Told::Open if exchange.spec.name.as_bytes() == b"x" => {
+                self.open = Some(testkit::Exchange::open(Arguments::new()).expect("it opens"));
+            }
+            Told::Bind(candidate) => {
+                let arguments = candidate.arguments.iter().fold(Arguments::new(), |all, (name, value)| {
+                    all.with(name.as_bytes(), value.as_text().expect("a text"))
+                });
+                let open = self.open.as_mut().expect("it is declared");
+                let id =
+                    open.bind(candidate.routing_key.as_bytes(), arguments).expect("the binding is taken");
+                self.ids.insert(id.0, candidate.id);
+            }
+            _ => {}
+        }
     }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn closed(&mut self, _: &Exchange) {}
 }
 
 /// An exchange type with bindings and messages.
@@ -307,44 +288,40 @@ fn counted<R: Router>(world: &mut World<R>, read: &[u8]) -> usize {
 }
 
 /// Instructions a message.
-fn count(type_name: &str, arm: &str) -> f64 {
-    counted_by(type_name, arm, Path::new("/dev/null"))
+fn count(type_name: &str, arm: &str) -> Result<f64, String> {
+    counted_by(type_name, arm, None)
 }
 
 /// The same; which functions they are in is written to a file.
-fn counted_by(type_name: &str, arm: &str, file: &Path) -> f64 {
-    let program = std::env::current_exe().expect("this program");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--collect-atstart=no"])
-        .arg(format!("--callgrind-out-file={}", file.display()))
-        .arg("--toggle-collect=*twin*counted*")
-        .arg(program)
-        .args(["run", type_name, arm])
-        .output()
-        .expect("valgrind; on Debian: apt-get install valgrind");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{type_name}, {arm}: {told}");
-    let counted = told.lines().find_map(|line| line.split_once("Collected :")).map(|(_, count)| count.trim());
-    let counted: f64 = counted.and_then(|count| count.parse().ok()).expect("a count");
-    assert!(counted > 0.0, "{type_name}, {arm}: nothing was counted: {told}");
-    counted / (BATCH * ROUNDS) as f64
+fn counted_by(type_name: &str, arm: &str, told_in: Option<&Path>) -> Result<f64, String> {
+    let all = instructions(&["run", type_name, arm], &["*twin*counted*"], told_in)?;
+    Ok(all as f64 / (BATCH * ROUNDS) as f64)
 }
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [run, type_name, arm] = &arguments[..]
-        && run == "run"
-    {
-        let kind = KINDS.iter().find(|kind| kind.type_name == type_name);
-        kind.expect("a type of the table").run_arm(arm);
-        return ExitCode::SUCCESS;
+/// What a component costs: asked, and remembered.
+fn guarded() -> Result<Counts, String> {
+    let mut counts = Counts::new();
+    for kind in &KINDS {
+        for (arm, name) in [("component", "asked"), ("component-remembered", "remembered")] {
+            counts.insert(format!("{}.{name}", kind.type_name), count(kind.type_name, arm)?.round() as u64);
+        }
     }
-    if let [parts, type_name] = &arguments[..]
-        && let Some(by_function) = ["parts", "functions"].iter().position(|known| parts == known)
-    {
-        parts::print(type_name, by_function == 1);
-        return ExitCode::SUCCESS;
-    }
+    served::count(&mut counts)?;
+    Ok(counts)
+}
+
+fn guard(write: bool) -> ExitCode {
+    let guard = Guard {
+        bounds: &Path::new(env!("CARGO_MANIFEST_DIR")).join("bounds.txt"),
+        command: "cargo run --release --manifest-path tests/twin/Cargo.toml -- guard",
+        pairs: Vec::new(),
+        more_percent: 0,
+    };
+    guard.report(guarded(), write)
+}
+
+/// Prints the table of both.
+fn compare() -> Result<(), String> {
     println!(
         "Instructions of a message of 16 bytes, from a read to a write; {KEYS} keys, batches of {BATCH}."
     );
@@ -355,7 +332,11 @@ fn main() -> ExitCode {
         "type", "native", "component", "", "native", "component", ""
     );
     for kind in &KINDS {
-        let [native, component, known, remembered] = ARMS.map(|arm| count(kind.type_name, arm));
+        let mut counts = [0.0; ARMS.len()];
+        for (count_of_it, arm) in counts.iter_mut().zip(ARMS) {
+            *count_of_it = count(kind.type_name, arm)?;
+        }
+        let [native, component, known, remembered] = counts;
         let more = |than: f64, much: f64| format!("{:+.1} %", (much / than - 1.0) * 100.0);
         println!(
             "{:<9}|{native:>8.0}{component:>10.0}{:>8} |{known:>8.0}{remembered:>10.0}{:>8}",
@@ -364,5 +345,33 @@ fn main() -> ExitCode {
             more(known, remembered),
         );
     }
-    ExitCode::SUCCESS
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if served::is_called_so(&arguments) {
+        return leveret_server::cli::run();
+    }
+    let done = match arguments[..] {
+        ["run", type_name, arm] => {
+            let kind = KINDS.iter().find(|kind| kind.type_name == type_name);
+            kind.expect("a type of the table").run_arm(arm);
+            Ok(())
+        }
+        ["parts", type_name] => parts::print(type_name, false),
+        ["functions", type_name] => parts::print(type_name, true),
+        ["guard"] => return guard(false),
+        ["guard", "--write"] => return guard(true),
+        [] => compare(),
+        _ => Err(format!("'{}' is nothing to do; see README.md", arguments.join(" "))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

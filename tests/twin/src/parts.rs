@@ -10,12 +10,16 @@ use std::{collections::BTreeMap, fs};
 const SHOWN_MIN: f64 = 1.0;
 
 /// Prints the parts of each arm of a type.
-pub fn print(type_name: &str, by_function: bool) {
-    let kind = KINDS.iter().find(|kind| kind.type_name == type_name).expect("a type of the table");
+///
+/// # Errors
+/// What could not be counted, for people to read.
+pub fn print(type_name: &str, by_function: bool) -> Result<(), String> {
+    let kind = KINDS.iter().find(|kind| kind.type_name == type_name);
+    let kind = kind.ok_or_else(|| format!("there is no type '{type_name}' here"))?;
     let file = std::env::temp_dir().join(format!("leveret-twin-{}.callgrind", std::process::id()));
     let mut table: BTreeMap<String, [f64; 4]> = BTreeMap::new();
     for (at, arm) in ARMS.iter().enumerate() {
-        counted_by(kind.type_name, arm, &file);
+        counted_by(kind.type_name, arm, Some(&file))?;
         let told = fs::read_to_string(&file).expect("what callgrind wrote");
         for (function, count) in Told::default().read(&told) {
             let part = if by_function { function.to_string() } else { part_of(&function) };
@@ -43,6 +47,7 @@ pub fn print(type_name: &str, by_function: bool) {
     };
     row("others", &sum(&others));
     row("all", &std::array::from_fn(|at| sum(&shown)[at] + sum(&others)[at]));
+    Ok(())
 }
 
 /// A function as callgrind knows it.
