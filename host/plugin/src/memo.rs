@@ -241,6 +241,17 @@ impl<V: Clone> Memo<V> {
         }
     }
 
+    /// Whether nothing is to be looked up now, because it is away or may keep nothing.
+    #[inline]
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.away > 0 || self.bytes_max == 0
+    }
+
+    /// So many lookups were left out.
+    pub(crate) fn left_out(&mut self, count: usize) {
+        self.away = self.away.saturating_sub(count as u64);
+    }
+
     /// Whether to look anything up now. Counts as a lookup where not.
     pub(crate) fn is_away(&mut self) -> bool {
         if self.away == 0 {

@@ -107,6 +107,19 @@ impl Batch<'_> {
         self.first_answer = answers.len();
         let current = self.entry.version.is_some() && self.entry.generation == self.exchange.generation();
         let mut guest = if current { Guest::NotNeededYet } else { self.stand_ready()? };
+        if !self.entry.remembers() {
+            if matches!(guest, Guest::NotNeededYet) {
+                guest = self.stand_ready()?;
+            }
+            if let Guest::Ready(version) = &guest
+                && self.entry.is_asked_at_once(version)
+            {
+                let (version, max) = (version.clone(), self.questions_max(version));
+                let left_out = self.scratch.ask_in_order(self.entry, messages, max, answers);
+                self.entry.memo.left_out(self.scratch.questions.len());
+                return self.ask_in_turn(&version, left_out, answers);
+            }
+        }
         let mut remembered = 0;
         let mut before = Before::Other;
         let (mut questions_max, mut left_out) = (None, false);
@@ -164,7 +177,17 @@ impl Batch<'_> {
         }
         self.counters.remembered += remembered;
         let Guest::Ready(version) = guest else { return Ok(Asked::All) };
-        let asked = self.ask(&version, answers)?;
+        self.ask_in_turn(&version, left_out, answers)
+    }
+
+    /// Asks all questions; `left_out` says that there are more messages than could be asked about in one turn.
+    fn ask_in_turn(
+        &mut self,
+        version: &Arc<Version>,
+        left_out: bool,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Asked, Again> {
+        let asked = self.ask(version, answers)?;
         if left_out && asked == Asked::All {
             *self.had_its_turn = Some(key_of(self.waker));
             return Ok(Asked::Some);
@@ -343,7 +366,7 @@ impl Batch<'_> {
         answers: &mut Vec<Answer>,
         until: Until<'_>,
     ) -> Result<Asked, Again> {
-        let Some(waiting) = self.scratch.waiting.get(answered) else {
+        let Some(waiting) = self.scratch.waiting(answered) else {
             return Ok(Asked::All);
         };
         if waiting.answer > self.first_answer {
@@ -360,7 +383,7 @@ impl Batch<'_> {
 
     /// Attaches the effects of a call about one message to its answer, the last that was given.
     pub(super) fn attach(&mut self, draft: Box<Draft>, answered: usize, answers: &mut [Answer]) {
-        let waiting = answered.checked_sub(1).and_then(|last| self.scratch.waiting.get(last));
+        let waiting = answered.checked_sub(1).and_then(|last| self.scratch.waiting(last));
         if let Some(place) = waiting.and_then(|waiting| answers.get_mut(waiting.answer)) {
             let answer = std::mem::replace(place, Answer::OPEN);
             *place = Answer::Effective(Box::new(Effective { answer, effects: draft }));
@@ -404,7 +427,7 @@ impl Batch<'_> {
                 let key = if self.entry.key_only { projection.get(2..) } else { Some(projection) };
                 self.entry.memo.insert(key.unwrap_or_default(), &kept, answer_bytes);
             }
-            while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question == question) {
+            while let Some(waiting) = self.scratch.waiting(answered).filter(|w| w.question == question) {
                 if let Some(place) = answers.get_mut(waiting.answer) {
                     *place = kept.answer();
                 }
@@ -427,12 +450,23 @@ impl Batch<'_> {
         first_answered: usize,
         answers: &mut [Answer],
     ) -> (usize, usize) {
+        if let Some(places) = self.scratch.in_order(&questions, answers) {
+            let mut count = 0;
+            for place in places {
+                let Some((ids, rest)) = left.split_few() else { break };
+                let Some(routes) = self.entry.sets.known(ids) else { break };
+                *place = Answer::Deliver(routes.clone());
+                (*left, count) = (rest, count + 1);
+            }
+            self.counters.asked += count as u64;
+            return (questions.start + count, first_answered + count);
+        }
         let (mut question, mut answered) = (questions.start, first_answered);
         while question < questions.end
             && let Some((ids, rest)) = left.split_few()
             && let Some(routes) = self.entry.sets.known(ids)
         {
-            while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question == question) {
+            while let Some(waiting) = self.scratch.waiting(answered).filter(|w| w.question == question) {
                 if let Some(place) = answers.get_mut(waiting.answer) {
                     *place = Answer::Deliver(routes.clone());
                 }
@@ -484,7 +518,7 @@ impl Batch<'_> {
         refusal: &Refusal,
         answers: &mut [Answer],
     ) -> usize {
-        while let Some(waiting) = self.scratch.waiting.get(answered).filter(|w| w.question < question_end) {
+        while let Some(waiting) = self.scratch.waiting(answered).filter(|w| w.question < question_end) {
             if let Some(place) = answers.get_mut(waiting.answer) {
                 *place = self.entry.failed(refusal);
             }

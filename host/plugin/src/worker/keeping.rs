@@ -195,6 +195,18 @@ impl Entry {
         }
     }
 
+    /// Whether answers are remembered now.
+    #[inline]
+    pub(super) fn remembers(&self) -> bool {
+        self.pure && !self.memo.leaves_out()
+    }
+
+    /// Whether messages can be asked about in their order: none of them is refused unasked, and nothing of them is needed
+    /// but their projections.
+    pub(super) fn is_asked_at_once(&self, version: &Version) -> bool {
+        !self.rejects_bodies && self.standby.is_none() && !version.code.takes_messages()
+    }
+
     /// Says in the log that a version does not take the exchange, once: it was taken when it was declared.
     pub(super) fn tell_refused(&mut self, version: &Version, exchange: &Exchange, why: &str) {
         if self.refused_by.replace(version.id) != Some(version.id) && self.on_trial.is_none() {

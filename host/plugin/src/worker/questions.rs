@@ -18,12 +18,15 @@ pub(super) struct Scratch {
     /// Where each projection that the guest is asked about lies, its length included.
     pub(super) questions: Vec<Range<usize>>,
     /// Which answers are waiting for which question, in the order of both.
-    pub(super) waiting: Vec<Waiting>,
+    waiting: Vec<Waiting>,
+    /// Where each question has one answer waiting for it, in the same order: the first of those. They are not in `waiting`.
+    in_order: Option<usize>,
     /// The message of each question, where the plugin may take it.
     pub(super) on_hand: Vec<Arc<OwnedMessage>>,
 }
 
 /// An answer that waits.
+#[derive(Clone, Copy)]
 pub(super) struct Waiting {
     pub(super) answer: usize,
     pub(super) question: usize,
@@ -34,10 +37,58 @@ impl Scratch {
         self.projections.clear();
         self.questions.clear();
         self.waiting.clear();
+        self.in_order = None;
         self.on_hand.clear();
     }
 
+    /// Lets an answer wait for each of these messages, all of which are asked about, but for those beyond `max`: whether
+    /// there are such. Nothing else was asked before.
+    pub(super) fn ask_in_order<'m, 'b: 'm>(
+        &mut self,
+        entry: &Entry,
+        messages: &mut dyn Iterator<Item = &'m MessageView<'b>>,
+        max: usize,
+        answers: &mut Vec<Answer>,
+    ) -> bool {
+        self.in_order = Some(answers.len());
+        let mut left_out = false;
+        for message in messages {
+            left_out = self.questions.len() >= max;
+            if left_out {
+                break;
+            }
+            let place = self.project(entry, message);
+            self.questions.push(place);
+        }
+        answers.resize_with(answers.len() + self.questions.len(), || Answer::OPEN);
+        left_out
+    }
+
+    /// The waiting answer of that number.
+    #[inline]
+    pub(super) fn waiting(&self, number: usize) -> Option<Waiting> {
+        match self.in_order {
+            Some(first) if number < self.questions.len() => {
+                Some(Waiting { answer: first + number, question: number })
+            }
+            Some(_) => None,
+            None => self.waiting.get(number).copied(),
+        }
+    }
+
+    /// The answers that wait for these questions, where each has one, in the same order.
+    #[inline]
+    pub(super) fn in_order<'a>(
+        &self,
+        questions: &Range<usize>,
+        answers: &'a mut [Answer],
+    ) -> Option<&'a mut [Answer]> {
+        let first = self.in_order?;
+        answers.get_mut(first + questions.start..first + questions.end)
+    }
+
     /// Appends the projection of a message.
+    #[inline]
     pub(super) fn project(&mut self, entry: &Entry, message: &MessageView<'_>) -> Range<usize> {
         let start = self.projections.len();
         if entry.key_only
