@@ -48,6 +48,8 @@ pub(super) struct Link {
     pub(super) snd_settle_mode: SenderSettleMode,
     /// Of the sender, whichever side that is.
     pub(super) delivery_count: u32,
+    /// What that was when the link was attached.
+    pub(super) first_count: u32,
     /// How many more deliveries may be sent.
     pub(super) credit: u32,
     /// The client wants no credit to be left.
@@ -84,12 +86,14 @@ impl Link {
             Role::Sender => Role::Receiver,
             Role::Receiver => Role::Sender,
         };
+        let delivery_count = attach.initial_delivery_count.filter(|_| role == Role::Receiver).unwrap_or(0);
         Self {
             name: String::from(attach.name),
             role,
             stage: Stage::Attaching { detached: None },
             snd_settle_mode: attach.snd_settle_mode,
-            delivery_count: attach.initial_delivery_count.filter(|_| role == Role::Receiver).unwrap_or(0),
+            delivery_count,
+            first_count: delivery_count,
             credit: 0,
             drain: false,
             is_echo_wanted: false,

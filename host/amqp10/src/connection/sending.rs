@@ -163,6 +163,12 @@ impl Connection {
         self.link(channel, handle).map_or(0, |link| link.credit)
     }
 
+    /// How many deliveries there were on a link since it was attached, either way; modulo 2^32.
+    #[must_use]
+    pub fn deliveries(&self, channel: u16, handle: u32) -> u32 {
+        self.link(channel, handle).map_or(0, |link| link.delivery_count.wrapping_sub(link.first_count))
+    }
+
     /// The largest message that the client takes on a link, in bytes; 0 is any.
     #[must_use]
     pub fn message_bytes_max(&self, channel: u16, handle: u32) -> u64 {

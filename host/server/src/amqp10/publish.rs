@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! accepted  a queue took it and it is as safe as it is to be, or a type dropped it on purpose
-//! released  there is no queue for it; or the disk did not take it. A link to a queue that is gone ends instead
+//! released  there is no queue for it; or the disk did not take it. A link on which something was sent before to a queue
+//!           that is gone ends instead
 //! rejected  it is not accepted: with a condition
 //! ```
 //! Of a message that was settled when it came nobody is told that it was accepted; where it was not, its link is
@@ -426,11 +427,13 @@ impl Connection {
         }
     }
 
-    /// Whether a message came on a link to a queue that is gone.
+    /// Whether a message came on a link to a queue that is gone, and not as the first one: of that it is told that it is
+    /// released, as in RabbitMQ.
     fn is_deleted(&self, answer: &Answer) -> bool {
-        let Some(open) = self.open.as_ref().filter(|_| answer.is_fixed && !answer.is_gone) else {
+        if !answer.is_fixed || answer.is_gone || self.protocol.deliveries(answer.channel, answer.handle) < 2 {
             return false;
-        };
+        }
+        let Some(open) = &self.open else { return false };
         let link =
             open.sessions.get(&answer.channel).and_then(|session| session.incoming.get(&answer.handle));
         match link.map(|link| &link.to) {
