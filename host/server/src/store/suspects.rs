@@ -136,27 +136,30 @@ impl Suspects {
         let in_hand = read_ring(&folder.join(RING)).unwrap_or_default();
         let mut known = before.at_start(is_clean, &in_hand, env!("CARGO_PKG_VERSION"));
         known.messages.retain(|known| is_there(known.queue, known.message));
-        let ring = (known.unclean_ends >= TELLS_FROM).then(|| Ring::open(folder));
-        let ring = ring.transpose().inspect_err(|error| {
-            tracing::error!("what is handed out cannot be noted in {}: {error}", folder.display());
-        });
-        let ring = ring.ok().flatten();
-        if ring.is_some() {
+        let notes = known.unclean_ends >= TELLS_FROM;
+        if notes {
             let (times, seconds) = (known.unclean_ends, CALM_AFTER.as_secs());
             tracing::warn!(
                 "the broker ended uncleanly {times} times in a row, each time within {seconds} s or about that: for as long \
                  it notes what it hands out, to find out whether a message ends it"
             );
         }
-        let suspects = Self {
+        let mut suspects = Self {
             folder: folder.to_owned(),
-            tells: AtomicBool::new(ring.is_some()),
+            tells: AtomicBool::new(false),
             known: Mutex::new(known),
-            ring,
+            ring: None,
         };
         if !(was_nothing && suspects.known.lock().says_nothing()) {
             suspects.write();
         }
+        // Now that it is in the list: what is in the ring counts once.
+        let ring = if notes { Ring::open(folder).map(Some) } else { forget_ring(folder) };
+        suspects.ring = ring.unwrap_or_else(|error| {
+            tracing::error!("what is handed out cannot be noted in {}: {error}", folder.display());
+            None
+        });
+        suspects.tells = AtomicBool::new(suspects.ring.is_some());
         suspects
     }
 
@@ -164,7 +167,7 @@ impl Suspects {
         let known = self.known.lock();
         let path = self.folder.join(LIST);
         let written = if known.says_nothing() {
-            fs::remove_file(&path).and_then(|()| fs::remove_file(self.folder.join(RING)))
+            fs::remove_file(&path)
         } else {
             let text = toml::to_string(&*known).map_err(io::Error::other);
             text.and_then(|text| replace(&path, &format!("{HEADING}{text}")))
@@ -293,6 +296,14 @@ thread_local! {
     };
 }
 
+/// There is nothing in hand that was not looked at.
+fn forget_ring(folder: &Path) -> io::Result<Option<Ring>> {
+    match fs::remove_file(folder.join(RING)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(None),
+    }
+}
+
 /// Where what is handed out is noted.
 struct Ring {
     file: File,
@@ -349,7 +360,7 @@ fn tell(set_aside: &[Suspect], store: &Store, list: &Path) {
         let unnamed = || format!("of queue number {}", id.0);
         let queue = names.get(&id.queue()).cloned().unwrap_or_else(unnamed);
         tracing::error!(
-            "message {message} {queue} was in hand when the broker ended uncleanly, {crashes} times in a row: it is given \
+            "message {message} {queue} was in hand when the broker ended uncleanly, {crashes} times: it is given \
              to nobody any more. It goes to the dead-letter exchange of its queue, or without one stays there until the \
              queue is purged or deleted, or another version of the broker is started; to have it tried again, remove {} \
              while the broker is down",

@@ -124,6 +124,12 @@ fn another_version_begins_anew_and_what_cannot_be_read_is_written_anew() {
         assert_eq!(life.store().suspicion(queue), None, "{other}");
         assert_eq!(life.store().suspects(), []);
     }
+    // Who takes the list away begins anew, whatever was in hand.
+    end(&mut life, queue, &[7], 4);
+    fs::remove_file(list(&life)).unwrap();
+    end(&mut life, queue, &[], 3);
+    assert_eq!(life.store().suspects(), []);
+    life.restart();
     // A ring that was cut, or has anything else in it.
     fs::write(list(&life).with_file_name("in-hand"), [7; 1000]).unwrap();
     end(&mut life, queue, &[], 1);
