@@ -230,14 +230,14 @@ fn what_a_later_version_wrote_is_refused_and_left_alone() {
     let mut header = [0; 32];
     file.read_exact_at(&mut header, 0).unwrap();
     let as_it_was = header;
-    header[8] = 2;
+    header[8] = 3;
     let check = crc32(&[&header[..12], &header[16..]].concat());
     header[12..16].copy_from_slice(&check.to_le_bytes());
     file.write_all_at(&header, 0).unwrap();
     let before = content(&store);
     let (stopped, status, log) = stopped.fails_to_start();
     assert!(status.code().is_some_and(|code| code != 0), "{status:?}");
-    for words in ["segment-", "format 2", "newer version of the broker", "--data-dir", "Nothing was changed"]
+    for words in ["segment-", "format 3", "newer version of the broker", "--data-dir", "Nothing was changed"]
     {
         assert!(log.contains(words), "{words}: {log}");
     }

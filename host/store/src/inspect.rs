@@ -13,7 +13,7 @@ use crate::{
         segments::{FileName, Segment},
     },
     keeper::scrub::Scrubbing,
-    record::FORMAT,
+    record::SEGMENT_FORMAT,
     recovery::{self, RUNNING},
     store,
 };
@@ -185,7 +185,7 @@ impl Look {
             (index.position, index.held.live)
         };
         Ok(Inspection {
-            format: FORMAT,
+            format: SEGMENT_FORMAT,
             was_open: names.running,
             queues: queues(core),
             spaces: spaces(core),

@@ -41,7 +41,7 @@
 //! - What is known of the journal's end a manifest says (`journal/manifest.rs`): the names of its last segments, before
 //!   anything is written to them, and up to which batch it is synced, as of a second ago at most. That a checkpoint is
 //!   there, damaged or not, says that the batches which it has were synced. Damage in what was never known to be
-//!   synced cannot be told from the end of the journal, so it ends there; that too is told.
+//!   synced cannot be told from the end of the journal, so it ends there; of a batch that is there in part that is told.
 //! - What nobody can see: damage in batches of the last second; that the later checkpoint is not there at all, by which
 //!   alone nothing is lost; that the manifest is gone together with the end of the journal, or could not be written,
 //!   on a full disk or one that fails.

@@ -286,6 +286,7 @@ pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -
     let synced = index.position;
     let manifest = Arc::new(Manifest::after(manifest.as_ref(), synced));
     segments.manifest = manifest.clone();
+    let key = segments.key;
     let keeper = Keeper::new(checkpoints, has_twin, checkpoint_bytes);
     let core = Core {
         disk,
@@ -295,6 +296,7 @@ pub(crate) fn build(disk: Arc<dyn Disk>, config: Config, recovered: Recovered) -
         written: Condvar::new(),
         segments: Mutex::new(segments),
         manifest,
+        key,
         index: Mutex::new(index),
         inbox: Mutex::default(),
         arrived: Condvar::new(),

@@ -180,16 +180,32 @@ fn what_a_later_version_wrote_is_left_alone() {
     let file = disk.open("segment-0000000000000000").unwrap();
     let mut header = [0; 32];
     file.read_at(&mut header, 0).unwrap();
-    header[8] = 2;
+    header[8] = 3;
     let check = crc32fast::hash(&[&header[..12], &header[16..]].concat());
     header[12..16].copy_from_slice(&check.to_le_bytes());
     file.write_at(&header, 0).unwrap();
     let before = disk.list().unwrap();
     match Store::open(Arc::new(disk.clone()), small()) {
-        Err(OpenError::Newer { file, version: 2 }) => assert_eq!(file, "segment-0000000000000000"),
+        Err(OpenError::Newer { file, version: 3 }) => assert_eq!(file, "segment-0000000000000000"),
         other => panic!("{:?}", other.map(|(_, report)| report)),
     }
     assert_eq!(disk.list().unwrap(), before);
+}
+
+#[test]
+fn what_damages_the_header_of_a_segment_leaves_its_key() {
+    // In the first sector, in the one that has it once more; in both, where another file has it.
+    for places in [vec![0], vec![2048], vec![0, 2048]] {
+        let disk = with_messages(1, 60);
+        let segments = named(&disk, "segment-");
+        let damaged = if places.len() == 2 { &segments[..1] } else { &segments[..] };
+        for name in damaged {
+            places.iter().for_each(|place| disk.damage(name, *place, 60).unwrap());
+        }
+        let (store, report) = open(&disk);
+        assert!(report.is_sound(), "{places:?}: {report:?}");
+        assert_eq!(numbers(&read_all(&store, QUEUE)), (0..60).collect::<Vec<_>>(), "{places:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A directory that format 1 wrote is read as it was meant, by every later version.
+//! A directory that an earlier version wrote is read as it was meant. Format 1 had no key.
 //!
 //! `LEVERET_STORE_WRITE_FIXTURE=1` writes it anew; only a new format has a reason to.
 
@@ -21,8 +21,8 @@ const DELETED: QueueId = QueueId(3);
 const SPACE: Space = Space(7);
 const CLEARED: Space = Space(8);
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
+fn fixture(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/format-{format}"))
 }
 
 fn config() -> Config {
@@ -95,13 +95,23 @@ fn write(path: &Path) {
 
 #[test]
 fn what_format_1_wrote_is_read() {
+    what_a_format_wrote_is_read(1);
+}
+
+#[test]
+fn what_format_2_wrote_is_read() {
     if std::env::var_os("LEVERET_STORE_WRITE_FIXTURE").is_some() {
-        write(&fixture());
+        write(&fixture(2));
     }
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("format-{}", std::process::id()));
+    what_a_format_wrote_is_read(2);
+}
+
+fn what_a_format_wrote_is_read(format: u32) {
+    let path =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("format-{format}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
-    for entry in fs::read_dir(fixture()).unwrap() {
+    for entry in fs::read_dir(fixture(format)).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
     }

@@ -9,7 +9,7 @@ use leveret_store::{
     Group, OpenError, Problem, Range, Refusal, Report, Store, Sync,
     disk::{Disk as _, sim::SimDisk},
     inspect::Look,
-    record::frame::{BATCH_HEADER_BYTES, BatchHeader},
+    record::frame::{BATCH_HEADER_BYTES, BatchHeader, Opening, SEGMENT_HEADER_BYTES, SegmentHeader},
 };
 use std::sync::Arc;
 
@@ -47,10 +47,13 @@ fn batches(disk: &SimDisk) -> Vec<Batch> {
     let mut batches = Vec::new();
     for name in named(disk, "segment-") {
         let file = disk.open(&name).unwrap();
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        file.read_at(&mut header, 0).unwrap();
+        let Opening::Segment(SegmentHeader { key, .. }) = SegmentHeader::decode(&header) else { continue };
         let mut header = [0; BATCH_HEADER_BYTES];
         for offset in (0..file.len_bytes().unwrap()).step_by(4096) {
             file.read_at(&mut header, offset).unwrap();
-            let Ok(header) = BatchHeader::decode(&header, number_of(&name)) else { continue };
+            let Ok(header) = BatchHeader::decode(&header, number_of(&name), key) else { continue };
             let mut groups = vec![0; header.bytes as usize];
             file.read_at(&mut groups, offset + BATCH_HEADER_BYTES as u64).unwrap();
             batches.push(Batch {

@@ -11,6 +11,7 @@ use leveret_model::{HeaderSelection, Name, Property, Refusal};
 use leveret_store::record::Take;
 use leveret_store::record::frame::{BatchHeader, SegmentHeader};
 use leveret_store::record::group::GroupView;
+use leveret_store::record::key::Key;
 use leveret_store::record::message::Payload;
 use leveret_store::record::op::Op;
 use std::sync::Arc;
@@ -216,10 +217,12 @@ fn play(pieces: Vec<&[u8]>) -> (Vec<String>, Vec<u8>, bool, bool) {
 /// What a file of the store may hold: whatever it is, nothing is read beyond it.
 pub fn journal(bytes: &[u8]) {
     let _ = SegmentHeader::decode(bytes);
-    if let Ok(header) = BatchHeader::decode(bytes, 1) {
-        assert_eq!(BatchHeader::decode(&header.encode(), 1), Ok(header));
+    // Without a key, or nothing would ever be read further.
+    let key = Key::default();
+    if let Ok(header) = BatchHeader::decode(bytes, 1, key) {
+        assert_eq!(BatchHeader::decode(&header.encode(key), 1, key), Ok(header));
     }
-    if let Ok(group) = GroupView::decode(bytes, 0) {
+    if let Ok(group) = GroupView::decode(bytes, 0, key) {
         assert!(group.len_bytes <= bytes.len());
         let _ = group.check();
     }

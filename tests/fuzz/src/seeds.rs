@@ -5,6 +5,7 @@ use leveret_amqp091::properties::MessageProperties;
 use leveret_amqp091::{Method, client, wire};
 use leveret_model::{Name, Table, Value};
 use leveret_store::record::frame::{BatchHeader, SegmentHeader};
+use leveret_store::record::key::Key;
 
 /// Target, name and bytes of each.
 #[must_use]
@@ -26,10 +27,11 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     seeds.push(("session", "conversation".into(), [&[0, 6, 40, 0], conversation().as_slice()].concat()));
     seeds.push(("session", "after-handshake".into(), [&[1, 0, 8, 99], publishes().as_slice()].concat()));
     seeds.push(("session", "refused".into(), [&[1, 30, 2, 7], refused().as_slice()].concat()));
-    let segment = SegmentHeader { number: 7, bytes: 1 << 26 };
-    seeds.push(("journal", "segment".into(), segment.encode().to_vec()));
+    let key = Key::default();
+    let segment = SegmentHeader { number: 7, bytes: 1 << 26, key };
+    seeds.push(("journal", "segment".into(), segment.encode()[..32].to_vec()));
     let batch = BatchHeader { bytes: 64, number: 3, synced: 2, segment: 1, groups: 1 };
-    seeds.push(("journal", "batch".into(), batch.encode().to_vec()));
+    seeds.push(("journal", "batch".into(), batch.encode(key).to_vec()));
     // The kinds of operations, with arguments that are all the same byte.
     for kind in 0..16 {
         seeds.push(("journal", format!("operation-{kind:02}"), [&[kind], [1; 40].as_slice()].concat()));

@@ -27,7 +27,7 @@ mod rescue;
 pub(crate) mod room;
 pub(crate) mod segments;
 pub(crate) mod sync;
-mod write;
+pub(crate) mod write;
 
 use crate::{
     Config, Done, Health,
@@ -36,7 +36,7 @@ use crate::{
     error::Refused,
     index::Index,
     keeper::scrub::Found,
-    record::group::Group,
+    record::{group::Group, key::Key},
     watch::Watching,
 };
 use flight::Flight;
@@ -98,6 +98,8 @@ pub(crate) struct Core {
     pub(crate) written: Condvar,
     pub(crate) segments: Mutex<Segments>,
     pub(crate) manifest: Arc<Manifest>,
+    /// Of all batches that are written.
+    pub(crate) key: Key,
     pub(crate) index: Mutex<Index>,
     pub(crate) inbox: Mutex<Inbox>,
     /// There may be something to write.

@@ -144,7 +144,7 @@ impl Core {
         match segments.end_naming_of(&naming, outcome) {
             Ok(file) => {
                 let number = naming.number();
-                segments.files.insert(number, Segment::new(file.clone(), bytes, first));
+                segments.files.insert(number, Segment::new(file.clone(), bytes, (first, self.key)));
                 writer.segment = Some((number, file, bytes));
                 writer.offset = FIRST_BATCH_AT;
             }

@@ -21,7 +21,7 @@ use crate::{
     error::DiskError,
     index::Coming,
     journal::segments::{FIRST_BATCH_AT, Segment},
-    record::BLOCK_BYTES,
+    record::{BLOCK_BYTES, key::Key},
 };
 use std::sync::Arc;
 
@@ -119,7 +119,7 @@ impl Core {
                 // It was to have room, so something else failed, and is told.
                 Err(DiskError::new("open", "segment", std::io::ErrorKind::Other.into()))
             } else {
-                write_to(writer, batch, flight.synced)
+                write_to(writer, batch, (flight.synced, self.key))
             };
             match written {
                 Ok(place) => {
@@ -174,11 +174,11 @@ impl Core {
 }
 
 /// Writes a batch where the writer stands.
-fn write_to(writer: &mut Writer, batch: &mut Batch, synced: u64) -> Result<Place, DiskError> {
+fn write_to(writer: &mut Writer, batch: &mut Batch, (synced, key): (u64, Key)) -> Result<Place, DiskError> {
     let Some((segment, file, _)) = &writer.segment else {
         return Err(DiskError::new("open", "segment", std::io::ErrorKind::NotFound.into()));
     };
-    let header = put_header(&mut batch.chunk, (batch.number, *segment, synced));
+    let header = put_header(&mut batch.chunk, (batch.number, *segment, synced), key);
     file.write_at(&batch.chunk.bytes, writer.offset)?;
     let place = (*segment, file.clone(), writer.offset);
     writer.offset = header.end(writer.offset);

@@ -5,7 +5,11 @@ use crate::{
     disk::{Disk, File},
     error::DiskError,
     journal::manifest::Manifest,
-    record::{BLOCK_BYTES, frame::SegmentHeader},
+    record::{
+        BLOCK_BYTES,
+        frame::{Opening, SEGMENT_HEADER_AGAIN_AT, SEGMENT_HEADER_BYTES, SegmentHeader},
+        key::Key,
+    },
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -67,6 +71,8 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
     /// The first batch that was written to it since the start.
     pub(crate) first: u64,
+    /// The key of its batches.
+    pub(crate) key: Key,
     /// The last batch in it; `None` while it is written.
     pub(crate) last: Option<u64>,
     /// A write or a sync failed: it is removed once it is empty. What failed is elsewhere, so nothing can be learnt from
@@ -84,11 +90,12 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// One that nothing is known of yet.
-    pub(crate) fn new(file: Arc<dyn File>, bytes: u64, first: u64) -> Self {
+    pub(crate) fn new(file: Arc<dyn File>, bytes: u64, (first, key): (u64, Key)) -> Self {
         Self {
             file,
             bytes,
             first,
+            key,
             last: None,
             suspicious: false,
             damaged: false,
@@ -114,6 +121,8 @@ pub(crate) struct Segments {
     pub(crate) spares: Vec<u64>,
     pub(crate) next_segment: u64,
     pub(crate) next_spare: u64,
+    /// The key of the folder, which new ones get.
+    pub(crate) key: Key,
     /// Says which of them must be there.
     pub(crate) manifest: Arc<Manifest>,
     /// The next segment is being named: nobody else may name one, so that they are used in their order.
@@ -124,6 +133,7 @@ pub(crate) struct Segments {
 pub(crate) struct Naming {
     spare: u64,
     number: u64,
+    key: Key,
 }
 
 /// What came of it.
@@ -145,10 +155,12 @@ impl Naming {
 
     /// Heads and names the file. It takes as long as a sync, so nobody is to wait for it under a lock.
     pub(crate) fn run(&self, disk: &dyn Disk, bytes: u64) -> Named {
-        let number = self.number;
+        let (number, key) = (self.number, self.key);
         let (from, to) = (FileName::Spare(self.spare).to_string(), FileName::Segment(number).to_string());
         let renamed = disk.open(&from).and_then(|file| {
-            file.write_at(&SegmentHeader { number, bytes }.encode(), 0)?;
+            let header = SegmentHeader { number, bytes, key }.encode();
+            file.write_at(&header, 0)?;
+            file.write_at(&header, SEGMENT_HEADER_AGAIN_AT)?;
             disk.rename(&from, &to)?;
             Ok(file)
         });
@@ -206,7 +218,7 @@ impl Segments {
         }
         let spare = self.spares.pop()?;
         self.is_naming = true;
-        Some(Naming { spare, number: self.next_segment })
+        Some(Naming { spare, number: self.next_segment, key: self.key })
     }
 
     /// What came of it.
@@ -229,7 +241,7 @@ impl Segments {
     /// Takes a file that is not among the spare ones to be named as the next segment, with none named for that.
     pub(crate) fn begin_naming_of(&mut self, spare: u64) -> Naming {
         self.is_naming = true;
-        Naming { spare, number: self.next_segment }
+        Naming { spare, number: self.next_segment, key: self.key }
     }
 
     /// What came of it: the file.
@@ -326,6 +338,20 @@ impl Segments {
         self.files.remove(&number);
         Ok(set_aside)
     }
+}
+
+/// Reads the header of a file, or what it says once more.
+pub(crate) fn read_header(file: &dyn File) -> Result<Opening, DiskError> {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let first = file.read_at(&mut bytes, 0).map(|_| SegmentHeader::decode(&bytes));
+    if matches!(first, Ok(Opening::Unreadable) | Err(_)) {
+        bytes.fill(0);
+        let again = file.read_at(&mut bytes, SEGMENT_HEADER_AGAIN_AT).map(|_| SegmentHeader::decode(&bytes));
+        if let Ok(again @ Opening::Segment(_)) = again {
+            return Ok(again);
+        }
+    }
+    first
 }
 
 /// Where the first batch of a segment is.

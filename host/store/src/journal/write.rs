@@ -12,7 +12,8 @@ use crate::{
     index::Coming,
     record::{
         frame::{BATCH_HEADER_BYTES, BatchHeader},
-        group::{GROUP_HEADER_BYTES, GroupView, mix},
+        group::{GROUP_HEADER_BYTES, GroupView},
+        key::Key,
     },
 };
 use std::sync::Arc;
@@ -128,8 +129,8 @@ impl Core {
         let (number, segment, file) = (writer.next, *segment, file.clone());
         writer.next += 1;
         let synced = self.flight.lock().synced;
-        mix_groups(&mut chunk.bytes, number);
-        let header = put_header(&mut chunk, (number, segment, synced));
+        mix_groups(&mut chunk.bytes, self.key.of_groups(number));
+        let header = put_header(&mut chunk, (number, segment, synced), self.key);
         let offset = writer.offset;
         let written = file.write_at(&chunk.bytes, offset);
         writer.offset = header.end(offset);
@@ -159,7 +160,7 @@ impl Core {
         let mut index = self.index.lock();
         let mut at = BATCH_HEADER_BYTES;
         // Groups were made here, so they can be read.
-        while let Some(Ok(group)) = bytes.get(at..).map(|rest| GroupView::decode(rest, number)) {
+        while let Some(Ok(group)) = bytes.get(at..).map(|rest| GroupView::decode(rest, number, self.key)) {
             index.apply(&group, (number, segment as u32, offset + at as u64), coming);
             at += group.len_bytes;
         }
@@ -195,7 +196,7 @@ impl Core {
             return false;
         };
         let bytes = self.config.segment_bytes;
-        segments.files.insert(number, Segment::new(file.clone(), bytes, first));
+        segments.files.insert(number, Segment::new(file.clone(), bytes, (first, self.key)));
         drop(segments);
         self.room.was_lent();
         writer.segment = Some((number, file, bytes));
@@ -224,18 +225,21 @@ impl Core {
     }
 }
 
-pub(super) fn put_header(chunk: &mut Chunk, (number, segment, synced): (u64, u64, u64)) -> BatchHeader {
+pub(super) fn put_header(
+    chunk: &mut Chunk,
+    (number, segment, synced): (u64, u64, u64),
+    key: Key,
+) -> BatchHeader {
     let bytes = (chunk.bytes.len() - BATCH_HEADER_BYTES) as u32;
     let header = BatchHeader { bytes, number, synced, segment, groups: chunk.groups };
     if let Some(place) = chunk.bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {
-        *place = header.encode();
+        *place = header.encode(key);
     }
     header
 }
 
-/// Mixes the number of their batch into the checksums of groups that have none yet.
-fn mix_groups(bytes: &mut [u8], number: u64) {
-    let mixed = mix(number);
+/// Mixes what stands for their batch into the checksums of the groups of a batch, or out of them.
+pub(crate) fn mix_groups(bytes: &mut [u8], mixed: u32) {
     let mut at = BATCH_HEADER_BYTES;
     while let Some(header) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<GROUP_HEADER_BYTES>())
     {

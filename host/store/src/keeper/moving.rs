@@ -13,6 +13,7 @@ use crate::{
         BLOCK_BYTES, check,
         frame::{BATCH_HEADER_BYTES, BatchHeader},
         group::{Group, GroupView},
+        key::Key,
         op::{Op, QueueId, Sequence},
     },
 };
@@ -30,6 +31,7 @@ pub(super) struct Moving {
     segment: u64,
     file: Arc<dyn File>,
     bytes: u64,
+    key: Key,
     offset: u64,
     group: Group,
 }
@@ -103,8 +105,8 @@ impl Core {
             is_sparse.then_some((live.bytes, *number, segment))
         });
         let (_, segment, found) = sparse.min_by_key(|(live, number, _)| (*live, *number))?;
-        let (file, bytes) = (found.file.clone(), found.bytes);
-        Some(Moving { segment, file, bytes, offset: FIRST_BATCH_AT, group: Group::default() })
+        let (file, bytes, key) = (found.file.clone(), found.bytes, found.key);
+        Some(Moving { segment, file, bytes, key, offset: FIRST_BATCH_AT, group: Group::default() })
     }
 
     /// What could not be moved stays where it is, and is not tried again until the next start.
@@ -146,7 +148,9 @@ impl Core {
             }
             moving.offset = header.end(offset);
             let mut at = BATCH_HEADER_BYTES;
-            while let Some(Ok(group)) = bytes.get(at..).map(|rest| GroupView::decode(rest, header.number)) {
+            while let Some(Ok(group)) =
+                bytes.get(at..).map(|rest| GroupView::decode(rest, header.number, moving.key))
+            {
                 self.move_group(moving, &group, offset + at as u64);
                 at += group.len_bytes;
             }
@@ -186,7 +190,7 @@ fn read_batch(moving: &Moving, bytes: &mut Vec<u8>) -> Option<BatchHeader> {
     bytes.clear();
     bytes.resize(BATCH_HEADER_BYTES, 0);
     moving.file.read_at(bytes, moving.offset).ok()?;
-    let header = BatchHeader::decode(bytes, moving.segment).ok()?;
+    let header = BatchHeader::decode(bytes, moving.segment, moving.key).ok()?;
     let length = BATCH_HEADER_BYTES + header.bytes as usize;
     if moving.offset + length as u64 > moving.bytes {
         return None;

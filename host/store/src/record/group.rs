@@ -2,6 +2,7 @@
 
 use super::{
     Malformed, Take, check,
+    key::Key,
     op::{self, Enqueue, ExtentRef, Op, QueueId, Range, Sequence, Space, kind},
 };
 use crate::Body;
@@ -243,12 +244,6 @@ impl Group {
     }
 }
 
-/// Mixes the number of a batch into the checksums of its groups, or back out.
-pub(crate) fn mix(batch: u64) -> u32 {
-    // Consecutive numbers differ in many bits.
-    (batch.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
-}
-
 /// A group in a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupView<'a> {
@@ -265,14 +260,14 @@ impl<'a> GroupView<'a> {
     /// The group at the front, whose operations check. Payloads do not have to: see [`Self::check`].
     ///
     /// # Errors
-    /// If there is none of that batch.
-    pub fn decode(bytes: &'a [u8], batch: u64) -> Result<Self, Malformed> {
+    /// If there is none of that batch, or of another key.
+    pub fn decode(bytes: &'a [u8], batch: u64, key: Key) -> Result<Self, Malformed> {
         let mut take = Take(bytes);
         let (ops, payloads) = (take.u32()? as usize, take.u32()? as usize);
         let (count, check) = (take.u32()?, take.u32()?);
         let (ops, payloads) = (take.bytes(ops)?, take.bytes(payloads)?);
         let found = check::append(check::check(bytes.get(..12).ok_or(Malformed)?), ops);
-        if found ^ mix(batch) != check {
+        if found ^ key.of_groups(batch) != check {
             return Err(Malformed);
         }
         let payloads_at = GROUP_HEADER_BYTES + ops.len();
@@ -355,7 +350,8 @@ mod tests {
 
     fn encoded(group: &Group, batch: u64) -> Vec<u8> {
         let mut header = group.header();
-        let check = u32::from_le_bytes([header[12], header[13], header[14], header[15]]) ^ mix(batch);
+        let check = u32::from_le_bytes([header[12], header[13], header[14], header[15]])
+            ^ Key::default().of_groups(batch);
         header[12..].copy_from_slice(&check.to_le_bytes());
         let mut bytes = Vec::new();
         group.append_to(&header, &mut bytes);
@@ -386,7 +382,7 @@ mod tests {
         let group = sample();
         let bytes = encoded(&group, 5);
         assert_eq!(bytes.len(), group.len_bytes());
-        let view = GroupView::decode(&bytes, 5).unwrap();
+        let view = GroupView::decode(&bytes, 5, Key::default()).unwrap();
         view.check().unwrap();
         assert_eq!(
             described(&view),
@@ -402,7 +398,10 @@ mod tests {
                 "enqueue h [(1, 11)] Some((99, 3)) true false",
             ]
         );
-        assert!(GroupView::decode(&bytes, 6).is_err(), "the same group of another batch does not check");
+        assert!(
+            GroupView::decode(&bytes, 6, Key::default()).is_err(),
+            "the same group of another batch does not check"
+        );
     }
 
     #[test]
@@ -412,7 +411,7 @@ mod tests {
         for bit in 0..padded * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let read = GroupView::decode(&bytes, 5).and_then(|group| group.check());
+            let read = GroupView::decode(&bytes, 5, Key::default()).and_then(|group| group.check());
             // What fills it up is not looked at.
             assert!(read.is_err() || bit / 8 >= bytes.len() - 7, "bit {bit}");
         }
@@ -421,7 +420,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_group_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(group) = GroupView::decode(&bytes, 0) {
+            if let Ok(group) = GroupView::decode(&bytes, 0, Key::default()) {
                 let _ = group.each(|_, _, _| {});
             }
         }
@@ -439,7 +438,7 @@ mod tests {
                 }
             }
             let bytes = encoded(&group, 1);
-            let view = GroupView::decode(&bytes, 1).unwrap();
+            let view = GroupView::decode(&bytes, 1, Key::default()).unwrap();
             let mut seen = 0;
             if view.each(|op, _, _| {
                 seen += 1;

@@ -1,17 +1,20 @@
-//! The bytes of a segment. Format 1. All numbers are little-endian; checksums are CRC-32.
+//! The bytes of a segment. Format 2, and format 1, which has no key. All numbers are little-endian; checksums are CRC-32.
 //!
 //! ```text
 //! segment     4,096 bytes of header, then batches, each at a multiple of 4,096
 //! header      0  "LEVERETJ"                  8  u32 format      12 u32 checksum of bytes 0 to 12 and 16 to 32
-//!            16  u64 number of the segment  24  u64 its length in bytes         then zeros;
-//!                every later format begins with such a header
+//!            16  u64 number of the segment  24  u64 its length in bytes         format 1: then zeros
+//!            32  the key of the folder, 16 bytes; u32 its checksum              then zeros;
+//!                every later format begins with such a header; format 2 has it at 2,048 once more
 //! batch       0  "LVHB"                      4  u32 bytes of its groups
 //!             8  u64 number of the batch, one more than that of the batch before
 //!            16  u64 the last batch that was known to be synced when this one was written
 //!            24  u64 number of the segment  32  u32 number of groups
-//!            36  u32 checksum of bytes 0 to 36           40  groups, back to back
+//!            36  u32 checksum of bytes 0 to 36, exclusive-or what key and batch number make (key.rs)
+//!            40  groups, back to back
 //! group       0  u32 bytes of operations     4  u32 bytes of payloads    8  u32 number of operations
-//!            12  u32 checksum of bytes 0 to 12 and the operations, exclusive-or mixed batch number
+//!            12  u32 checksum of bytes 0 to 12 and the operations, exclusive-or mixed batch number,
+//!                exclusive-or what the key's other half makes of that
 //!            16  operations, payloads in their order, zeros up to a multiple of 8
 //! payload     0  u32 its checksum             4  its bytes
 //! operation   u8 kind, then
@@ -45,18 +48,22 @@
 //! *Why CRC-32:* it finds every burst up to 32 bits and every two bits that are wrong (up to 11 KiB every
 //! three), which are the errors of disks, and it runs at the speed of memory. CRC-32C would find three at
 //! any length; the difference is not worth a package that the broker does not have yet. What a wider hash
-//! would add, one in four thousand million of large random damage, is not worth half the speed. Nothing of
-//! it is a defence against who may write the files.
+//! would add, one in four thousand million of large random damage, is not worth half the speed. It is no defence
+//! against who may write or read the files. Against who may only publish the key is one: to be taken for a
+//! group, bytes have to guess 64 bits, and are told nothing of how close they came.
 
 pub(crate) mod check;
 pub mod frame;
 pub mod group;
+pub mod key;
 pub mod manifest;
 pub mod message;
 pub mod op;
 
-/// The version of the format that is written, and the latest that is read.
+/// The version of the format of checkpoints and manifests that is written, and the latest that is read.
 pub const FORMAT: u32 = 1;
+/// The same of segments. Those of format 1 have no key.
+pub const SEGMENT_FORMAT: u32 = 2;
 /// Segment headers and batches begin at multiples of this.
 pub const BLOCK_BYTES: u64 = 4096;
 /// Bodies of more bytes are extents: files of their own.

@@ -9,6 +9,8 @@
 //! after it is where the journal ends.
 
 mod checkpoints;
+#[cfg(test)]
+mod forged;
 mod named;
 mod report;
 mod rewrite;
@@ -27,12 +29,13 @@ use crate::{
     index::{Coming, Index, chunk::Location},
     journal::{
         manifest,
-        segments::{FIRST_BATCH_AT, FileName, Segment, Segments},
+        segments::{FIRST_BATCH_AT, FileName, Segment, Segments, read_header},
     },
     keeper::UNFINISHED,
     record::{
-        frame::{BATCH_HEADER_BYTES, Opening, SegmentHeader},
+        frame::{BATCH_HEADER_BYTES, Opening},
         group::GroupView,
+        key::Key,
         manifest::Record,
         op::QueueId,
     },
@@ -94,8 +97,14 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     let mut names = sort_names(disk, report)?;
     let next_spare = names.spares.iter().max().map_or(0, |last| last + 1);
     let mut aside = Vec::new();
-    let mut files = open_segments(disk, &names.segments, &mut aside, report)?;
-    let next_segment = next_segment(disk, &mut names);
+    let Opened { mut files, headless } = open_segments(disk, &names.segments, &mut aside, report)?;
+    let mut key = files.values().map(|segment| segment.key).find(|key| !key.is_none()).unwrap_or_default();
+    let next_segment = next_segment(disk, &mut names, &mut key);
+    for number in headless {
+        files.entry(number).and_modify(|segment| segment.key = key);
+    }
+    // A new folder, or one of format 1.
+    let key = if key.is_none() { Key::random() } else { key };
     let Checkpoints { mut index, used, bytes: checkpoint_bytes, others, unreadable } =
         checkpoints::load(disk, &names, report)?;
     let position = used.and_then(FileName::position);
@@ -129,7 +138,8 @@ pub(crate) fn read(disk: &dyn Disk, report: &mut Report) -> Result<Recovered, Op
     report.messages = index.queues.values().map(|queue| queue.live).sum();
     report.values = index.values.by_key.len() as u64;
     aside.extend(unreadable.iter().map(FileName::to_string));
-    let segments = Segments { next_segment, files, next_spare, spares: names.spares, ..Segments::default() };
+    let spares = names.spares;
+    let segments = Segments { next_segment, files, next_spare, spares, key, ..Segments::default() };
     let twin = position.map(FileName::Twin);
     let has_twin = used == twin || others.iter().any(|other| Some(*other) == twin);
     let mut older = others.iter().filter_map(|other| match other {
@@ -221,15 +231,24 @@ fn sort_names(disk: &dyn Disk, report: &mut Report) -> Result<Names, OpenError> 
 /// The number of the next segment, which is none that a free file had: that may have its batches still, and where the
 /// next segment had both number and file, they would count as its own before it is written to. Then all before it would
 /// count as older than the checkpoint that has these.
-fn next_segment(disk: &dyn Disk, names: &mut Names) -> u64 {
+fn next_segment(disk: &dyn Disk, names: &mut Names, key: &mut Key) -> u64 {
     let mut last = names.last_segment();
     // One that cannot be read is not used.
     names.spares.retain(|number| {
-        let used = disk.open(&FileName::Spare(*number).to_string()).and_then(|file| scan::last_use(&*file));
+        let used =
+            disk.open(&FileName::Spare(*number).to_string()).and_then(|file| scan::last_use(&*file, key));
         last = last.max(used.as_ref().ok().copied().flatten());
         used.is_ok()
     });
     last.map_or(0, |last| last + 1)
+}
+
+/// Segments that could be opened.
+#[derive(Default)]
+struct Opened {
+    files: BTreeMap<u64, Segment>,
+    /// Those of which no header says what key they have.
+    headless: Vec<u64>,
 }
 
 fn open_segments(
@@ -237,21 +256,25 @@ fn open_segments(
     names: &[FileName],
     aside: &mut Vec<String>,
     report: &mut Report,
-) -> Result<BTreeMap<u64, Segment>, OpenError> {
-    let mut files = BTreeMap::new();
+) -> Result<Opened, OpenError> {
+    let Opened { mut files, mut headless } = Opened::default();
     for segment in names {
         let (FileName::Segment(number) | FileName::Damaged(number)) = *segment else { continue };
         let (name, damaged) = (segment.to_string(), *segment == FileName::Damaged(number));
         let opened = disk.open(&name).and_then(|file| {
-            let mut header = [0; 32];
             let bytes = file.len_bytes()?;
-            // The header is for other versions: batches say themselves whose they are.
-            let read = file.read_at(&mut header, 0);
-            Ok((file, bytes, read.map(|_| header)))
+            // Of the key there are as many copies as files; all else batches say themselves.
+            let opening = read_header(&*file);
+            Ok((file, bytes, opening))
         });
         match opened {
-            Ok((file, bytes, header)) => {
-                match header.map(|header| SegmentHeader::decode(&header)) {
+            Ok((file, bytes, opening)) => {
+                let key = match &opening {
+                    Ok(Opening::Segment(header)) => Some(header.key),
+                    _ => None,
+                };
+                headless.extend(key.is_none().then_some(number));
+                match opening {
                     Ok(Opening::Newer(version)) => return Err(OpenError::Newer { file: name, version }),
                     // A segment has its length before anything is written into it.
                     Ok(Opening::Segment(header)) if bytes < header.bytes && !damaged => {
@@ -265,7 +288,8 @@ fn open_segments(
                     }
                     _ => {}
                 }
-                files.insert(number, Segment { damaged, ..Segment::new(file, bytes, 0) });
+                let segment = Segment::new(file, bytes, (0, key.unwrap_or_default()));
+                files.insert(number, Segment { damaged, ..segment });
             }
             Err(error) => {
                 report.tell(Problem::Unreadable(error));
@@ -273,7 +297,7 @@ fn open_segments(
             }
         }
     }
-    Ok(files)
+    Ok(Opened { files, headless })
 }
 
 fn replay(
@@ -336,12 +360,15 @@ fn whole_one(
     let Some(older) = tail.older.get(&number) else { return latest };
     let mut all = core::iter::once(&latest).chain(older.iter().rev());
     let whole = all.find(|found| {
+        let key = files.get(&found.segment).map(|segment| segment.key).unwrap_or_default();
         if !matches!(read_batch(files, **found, bytes), Some(Ok(()))) {
             return false;
         }
         let mut at = BATCH_HEADER_BYTES;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            match GroupView::decode(rest, number).and_then(|group| group.check().map(|()| group.len_bytes)) {
+            match GroupView::decode(rest, number, key)
+                .and_then(|group| group.check().map(|()| group.len_bytes))
+            {
                 Ok(length) => at += length,
                 Err(_) => return false,
             }
@@ -383,9 +410,11 @@ fn replay_batch(
         report.tell_damaged((number, found, 0), found.groups, was_synced);
         return false;
     }
+    let key = files.get(&found.segment).map(|segment| segment.key).unwrap_or_default();
     let (mut at, mut left, mut whole) = (BATCH_HEADER_BYTES, found.groups, true);
     while at < bytes.len() {
-        let group = bytes.get(at..).ok_or(()).and_then(|rest| GroupView::decode(rest, number).map_err(drop));
+        let group =
+            bytes.get(at..).ok_or(()).and_then(|rest| GroupView::decode(rest, number, key).map_err(drop));
         let Ok(group) = group else {
             report.tell_damaged((number, found, at as u64), left.max(1), was_synced);
             return false;

@@ -6,12 +6,9 @@ use crate::{
     error::OpenError,
     journal::{
         manifest::{self, Found, MANIFEST},
-        segments::{FileName, Segment},
+        segments::{FileName, Segment, read_header},
     },
-    record::{
-        frame::{Opening, SegmentHeader},
-        manifest::Record,
-    },
+    record::{frame::Opening, manifest::Record},
 };
 use std::collections::BTreeMap;
 
@@ -41,9 +38,7 @@ pub(super) fn gone(
     tail: &Tail,
 ) -> Vec<Problem> {
     let is_blank = |number: u64, segment: &Segment| {
-        let mut header = [0; 32];
-        let read = segment.file.read_at(&mut header, 0);
-        let has_header = read.is_err() || SegmentHeader::decode(&header) != Opening::Unreadable;
+        let has_header = !matches!(read_header(&*segment.file), Ok(Opening::Unreadable));
         !has_header && tail.last_of.get(&number).is_none_or(|last| *last == 0)
     };
     // Segment 0 is named too where nothing was synced in any since all was saved.

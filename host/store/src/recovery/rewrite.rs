@@ -12,6 +12,7 @@ use crate::{
     journal::{
         own,
         segments::{FIRST_BATCH_AT, Segment},
+        write::mix_groups,
     },
     record::{
         BLOCK_BYTES,
@@ -81,8 +82,9 @@ impl Settling<'_> {
             bytes.clear();
             bytes.resize(length, 0);
             let Some(from) = recovered.segments.files.get(&found.segment) else { continue };
+            let (old_key, key) = (from.key, recovered.segments.key);
             from.file.read_at(&mut bytes, found.offset)?;
-            let Ok(old) = BatchHeader::decode(&bytes, found.segment) else { continue };
+            let Ok(old) = BatchHeader::decode(&bytes, found.segment, old_key) else { continue };
             let full = |(_, segment, offset): &(u64, Segment, u64)| offset + length as u64 > segment.bytes;
             if to.as_ref().is_none_or(full) {
                 finish(recovered, to.take())?;
@@ -96,11 +98,12 @@ impl Settling<'_> {
             let Some((segment, target, offset)) = &mut to else { continue };
             let header = BatchHeader { segment: *segment, ..old };
             if let Some(place) = bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {
-                *place = header.encode();
+                *place = header.encode(key);
             }
+            mix_groups(&mut bytes, old_key.of_groups(*number) ^ key.of_groups(*number));
             target.file.write_at(&bytes, *offset)?;
             let mut at = BATCH_HEADER_BYTES;
-            while let Some(Ok(group)) = bytes.get(at..).map(|rest| GroupView::decode(rest, *number)) {
+            while let Some(Ok(group)) = bytes.get(at..).map(|rest| GroupView::decode(rest, *number, key)) {
                 if group.check().is_err() {
                     break;
                 }
@@ -115,6 +118,7 @@ impl Settling<'_> {
 
 fn begin(disk: &dyn Disk, bytes: u64, recovered: &mut Recovered) -> Result<(u64, Segment, u64), DiskError> {
     let segments = &mut recovered.segments;
+    let key = segments.key;
     if segments.spares.is_empty() {
         segments.make_spare(disk, bytes)?;
     }
@@ -123,7 +127,7 @@ fn begin(disk: &dyn Disk, bytes: u64, recovered: &mut Recovered) -> Result<(u64,
         return Err(DiskError::new("create", "segment", std::io::ErrorKind::Other.into()));
     };
     let bytes = file.len_bytes()?.max(bytes);
-    Ok((number, Segment::new(file, bytes, 0), FIRST_BATCH_AT))
+    Ok((number, Segment::new(file, bytes, (0, key)), FIRST_BATCH_AT))
 }
 
 fn finish(recovered: &mut Recovered, to: Option<(u64, Segment, u64)>) -> Result<(), DiskError> {

@@ -3,10 +3,11 @@
 use super::{Problem, Report};
 use crate::{
     disk::File,
-    journal::segments::{FIRST_BATCH_AT, Segment},
+    journal::segments::{FIRST_BATCH_AT, Segment, read_header},
     record::{
         BLOCK_BYTES,
-        frame::{BATCH_HEADER_BYTES, BatchHeader, Opening, SegmentHeader},
+        frame::{BATCH_HEADER_BYTES, BatchHeader, Opening},
+        key::Key,
     },
 };
 use std::collections::BTreeMap;
@@ -81,7 +82,7 @@ fn scan(number: u64, segment: &Segment, position: u64, tail: &mut Tail, report: 
     let mut last = 0;
     let mut told = false;
     while offset + BATCH_HEADER_BYTES as u64 <= segment.bytes {
-        let header = match header_at(&*segment.file, segment.bytes, offset) {
+        let header = match header_at(&*segment.file, (segment.bytes, segment.key), offset) {
             // Of an earlier use there may be others.
             Ok(header) => header.filter(|header| header.segment == number),
             Err(error) => {
@@ -118,36 +119,39 @@ fn scan(number: u64, segment: &Segment, position: u64, tail: &mut Tail, report: 
 
 /// The first batch of a segment, if it can be read.
 fn first_of(number: u64, segment: &Segment) -> Option<u64> {
-    let header = header_at(&*segment.file, segment.bytes, FIRST_BATCH_AT).ok()??;
+    let header = header_at(&*segment.file, (segment.bytes, segment.key), FIRST_BATCH_AT).ok()??;
     (header.segment == number).then_some(header.number)
 }
 
-/// The segment that a free file was when it was written last, if it was one. It may have batches of it still.
-pub(super) fn last_use(file: &dyn File) -> Result<Option<u64>, crate::DiskError> {
-    let mut header = [0; 32];
-    file.read_at(&mut header, 0)?;
-    let named = match SegmentHeader::decode(&header) {
-        Opening::Segment(header) => Some(header.number),
+/// The segment that a free file was when it was written last, if it was one. It may have batches of it still. What its header
+/// says of the key counts where nothing did before.
+pub(super) fn last_use(file: &dyn File, key: &mut Key) -> Result<Option<u64>, crate::DiskError> {
+    let named = match read_header(file)? {
+        Opening::Segment(header) => Some(header),
         _ => None,
     };
-    let first = header_at(file, file.len_bytes()?, FIRST_BATCH_AT)?;
-    Ok(named.max(first.map(|header| header.segment)))
+    if let Some(header) = named.filter(|_| key.is_none()) {
+        *key = header.key;
+    }
+    let its_key = named.map_or(*key, |header| header.key);
+    let first = header_at(file, (file.len_bytes()?, its_key), FIRST_BATCH_AT)?;
+    Ok(named.map(|header| header.number).max(first.map(|header| header.segment)))
 }
 
 /// The header at a place that fits into the segment.
 fn header_at(
     file: &dyn File,
-    segment_bytes: u64,
+    (segment_bytes, key): (u64, Key),
     offset: u64,
 ) -> Result<Option<BatchHeader>, crate::DiskError> {
     let mut bytes = [0; BATCH_HEADER_BYTES];
     file.read_at(&mut bytes, offset)?;
-    Ok(decode(&bytes, segment_bytes, offset))
+    Ok(decode(&bytes, (segment_bytes, key), offset))
 }
 
-fn decode(bytes: &[u8], segment_bytes: u64, offset: u64) -> Option<BatchHeader> {
+fn decode(bytes: &[u8], (segment_bytes, key): (u64, Key), offset: u64) -> Option<BatchHeader> {
     let owner = bytes.get(24..32)?.try_into().ok().map(u64::from_le_bytes)?;
-    let header = BatchHeader::decode(bytes, owner).ok()?;
+    let header = BatchHeader::decode(bytes, owner, key).ok()?;
     let end = offset + BATCH_HEADER_BYTES as u64 + u64::from(header.bytes);
     (end <= segment_bytes).then_some(header)
 }
@@ -169,7 +173,8 @@ fn search(segment: &Segment, number: u64, from: u64) -> Option<u64> {
         };
         for (block, bytes) in window.get(..read)?.chunks(BLOCK_BYTES as usize).enumerate() {
             let at = offset + block as u64 * BLOCK_BYTES;
-            if decode(bytes, segment.bytes, at).is_some_and(|header| header.segment == number) {
+            if decode(bytes, (segment.bytes, segment.key), at).is_some_and(|header| header.segment == number)
+            {
                 return Some(at);
             }
         }
