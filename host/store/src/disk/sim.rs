@@ -93,6 +93,7 @@ struct State {
     changes: Vec<Change>,
     syncs: u64,
     written_bytes: u64,
+    lies: bool,
 }
 
 /// The disk. Clones are the same one.
@@ -126,12 +127,18 @@ impl SimDisk {
             changes: Vec::new(),
             syncs: 0,
             written_bytes: 0,
+            lies: false,
         })))
     }
 
     /// What fails from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.0.lock().faults = faults;
+    }
+
+    /// From now on syncs of files succeed and write nothing: what a store promises on such a disk is a lie.
+    pub fn lies(&self) {
+        self.0.lock().lies = true;
     }
 
     /// What fails now.
@@ -214,6 +221,7 @@ impl SimDisk {
             changes,
             syncs,
             written_bytes,
+            lies: state.lies,
         })))
     }
 
@@ -385,6 +393,9 @@ impl File for SimFile {
     fn sync(&self) -> Result<(), DiskError> {
         let mut state = self.disk.0.lock();
         state.syncs += 1;
+        if state.lies {
+            return Ok(());
+        }
         let fails = state.faults.sync;
         let fails = state.dice.chance(fails);
         let Content { disk, dirty, .. } = &mut *self.content.lock();

@@ -83,6 +83,17 @@ fn what_was_confirmed_survives_whatever_the_disk_does() {
     );
 }
 
+/// Where syncs do nothing what was confirmed is lost with the power: whoever judges the others has to find that.
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    let found = (0..100).filter(|seed| {
+        let world = World::new(*seed);
+        world.disk.lies();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run())).is_err()
+    });
+    assert!(found.count() > 90, "what was confirmed and lost was not missed");
+}
+
 /// A store with 25 large messages in flight, in several segments, of which none was synced.
 fn in_flight(disk: &SimDisk) -> (Arc<Core>, Keeper) {
     let (core, mut keeper, _) = store::open(Arc::new(disk.clone()), world::config()).unwrap();

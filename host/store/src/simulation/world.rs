@@ -113,7 +113,7 @@ pub(super) struct World {
     of_long: Dice,
     /// Long groups of this run.
     long: Vec<u64>,
-    disk: SimDisk,
+    pub(super) disk: SimDisk,
     core: Arc<Core>,
     keeper: Keeper,
     told: Arc<Told>,
