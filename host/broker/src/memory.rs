@@ -12,15 +12,24 @@ use core::{
 use leveret_model::MessageView;
 use parking_lot::Mutex;
 
+/// Such a part of the watermark is to be free before a shortage is over.
+const RELIEF_PART: u64 = 16;
+
 /// Counts the bytes of the queued messages of the whole broker, unacknowledged ones included.
+///
+/// Memory is short from the moment when the watermark is reached until a sixteenth of it is free again: publishers that
+/// are faster than the consumers are not told of it with each message that leaves.
 ///
 /// Queues add to it once a batch. What was acknowledged may be taken off later, but never more
 /// than a queue still holds, nor more than [`crate::queue::RELEASE_BYTES_MAX`] a queue.
 pub struct MemoryAccount {
     bytes: AtomicU64,
     watermark_bytes: u64,
+    /// Below this a shortage is over.
+    relief_bytes: u64,
     paging_bytes: u64,
-    waiting: AtomicBool,
+    /// Memory is short. It is set and taken back with `waiters` locked; they are empty while it is not set.
+    short: AtomicBool,
     waiters: Mutex<Vec<Arc<dyn Wake>>>,
     /// Who can let go of something.
     relievers: Mutex<Vec<Weak<dyn Wake>>>,
@@ -33,8 +42,9 @@ impl MemoryAccount {
         Self {
             bytes: AtomicU64::new(0),
             watermark_bytes,
+            relief_bytes: watermark_bytes - watermark_bytes / RELIEF_PART,
             paging_bytes: watermark_bytes / 2,
-            waiting: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             waiters: Mutex::default(),
             relievers: Mutex::default(),
         }
@@ -73,17 +83,18 @@ impl MemoryAccount {
     /// Whether publishers should be held back.
     #[must_use]
     pub fn over_watermark(&self) -> bool {
-        self.bytes() >= self.watermark_bytes
+        let (bytes, short) = (self.bytes(), self.short.load(Ordering::Relaxed));
+        if bytes >= self.watermark_bytes && !short {
+            return self.begin_shortage(&mut self.waiters.lock());
+        }
+        short && bytes >= self.relief_bytes
     }
 
-    /// Wakes `waker` once when the account falls below its watermark. False if it is below now:
-    /// then nobody is woken. Call it once for each time of waiting.
+    /// Wakes `waker` once when memory is not short any more. False if it is not short now: then nobody is woken. Call it
+    /// once for each time of waiting.
     pub fn wake_when_below(&self, waker: &Arc<dyn Wake>) -> bool {
         let mut waiters = self.waiters.lock();
-        // First say that somebody waits, then look: whoever releases does it the other way round.
-        self.waiting.store(true, Ordering::SeqCst);
-        if self.bytes.load(Ordering::SeqCst) < self.watermark_bytes {
-            self.waiting.store(!waiters.is_empty(), Ordering::SeqCst);
+        if !self.begin_shortage(&mut waiters) {
             return false;
         }
         let is_first = waiters.is_empty();
@@ -93,6 +104,21 @@ impl MemoryAccount {
             self.wake_relievers();
         }
         true
+    }
+
+    /// Memory is short from now on, if it is; whether it is.
+    #[cold]
+    fn begin_shortage(&self, waiters: &mut Vec<Arc<dyn Wake>>) -> bool {
+        if !self.short.load(Ordering::SeqCst) && self.bytes() < self.watermark_bytes {
+            return false;
+        }
+        // First say so, then look: whoever releases does it the other way round.
+        self.short.store(true, Ordering::SeqCst);
+        let is_short = self.bytes.load(Ordering::SeqCst) >= self.relief_bytes;
+        if !is_short && waiters.is_empty() {
+            self.short.store(false, Ordering::SeqCst);
+        }
+        is_short
     }
 
     /// Has `reliever` woken when somebody begins to wait, for as long as it is there.
@@ -116,16 +142,19 @@ impl MemoryAccount {
     pub fn release(&self, bytes: usize) {
         let before = self.bytes.fetch_sub(bytes as u64, Ordering::SeqCst);
         let now = before.saturating_sub(bytes as u64);
-        if now < self.watermark_bytes && self.waiting.load(Ordering::SeqCst) {
-            let waiters = {
-                let mut waiters = self.waiters.lock();
-                self.waiting.store(false, Ordering::SeqCst);
-                mem::take(&mut *waiters)
-            };
-            for waker in waiters {
-                waker.wake();
-            }
+        if now < self.relief_bytes && self.short.load(Ordering::SeqCst) {
+            self.end_shortage();
         }
+    }
+
+    #[cold]
+    fn end_shortage(&self) {
+        let waiters = {
+            let mut waiters = self.waiters.lock();
+            self.short.store(false, Ordering::SeqCst);
+            mem::take(&mut *waiters)
+        };
+        waiters.iter().for_each(|waker| waker.wake());
     }
 }
 
@@ -215,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn wakes_once_when_it_falls_below() {
+    fn wakes_once_when_a_sixteenth_is_free() {
         let account = MemoryAccount::new(100);
         let counter = Arc::new(Counter::default());
         let waker: Arc<dyn Wake> = counter.clone();
@@ -225,11 +254,30 @@ mod tests {
         account.charge(51);
         assert!(account.over_watermark());
         assert!(account.wake_when_below(&waker));
-        account.release(50);
-        assert_eq!(counter.0.load(Ordering::SeqCst), 0, "100 is not below 100");
+        account.release(56);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 0, "94 of 100 is not yet enough");
+        assert!(account.over_watermark());
         account.release(1);
         account.release(1);
         assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+        assert!(!account.over_watermark());
+        account.charge(7);
+        assert!(!account.over_watermark(), "99 of 100 is short only where 100 was reached before");
+        assert!(!account.wake_when_below(&waker));
+    }
+
+    #[test]
+    fn a_publisher_faster_than_its_consumer_is_not_told_with_each_message() {
+        let account = MemoryAccount::new(1600);
+        let (mut told, mut was_short) = (0, false);
+        for _ in 0..1000 {
+            let is_short = account.over_watermark();
+            told += usize::from(is_short && !was_short);
+            was_short = is_short;
+            if is_short { account.release(1) } else { account.charge(2) }
+        }
+        // It takes 800 to get there, then fifty and 101 a round.
+        assert_eq!(told, 2);
     }
 
     #[test]

@@ -146,13 +146,15 @@ var recoveryCases = []testCase{
 		other := newSession()
 		reader := other.channel()
 		must(reader.QueueDeclare(queue, false, false, false, false, nil))
-		blocked := s.connection.NotifyBlocked(make(chan amqp.Blocking, 2))
+		const messages = 100
+		// It may happen again, at most with each message, and the client waits for room.
+		blocked := s.connection.NotifyBlocked(make(chan amqp.Blocking, 2*messages))
 		channel := s.channel()
 		// Who is blocked may wait in publishing.
 		published := make(chan []*amqp.DeferredConfirmation, 1)
 		go func() {
 			confirms := []*amqp.DeferredConfirmation{}
-			for range 100 {
+			for range messages {
 				message := amqp.Publishing{Body: make([]byte, 256<<10)}
 				confirms = append(confirms, must(channel.PublishWithDeferredConfirm("", queue, true, false, message)))
 			}
