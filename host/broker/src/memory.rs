@@ -85,7 +85,7 @@ impl MemoryAccount {
     pub fn over_watermark(&self) -> bool {
         let (bytes, short) = (self.bytes(), self.short.load(Ordering::Relaxed));
         if bytes >= self.watermark_bytes && !short {
-            return self.begin_shortage(&mut self.waiters.lock());
+            return self.begin_shortage(&self.waiters.lock());
         }
         short && bytes >= self.relief_bytes
     }
@@ -94,7 +94,7 @@ impl MemoryAccount {
     /// once for each time of waiting.
     pub fn wake_when_below(&self, waker: &Arc<dyn Wake>) -> bool {
         let mut waiters = self.waiters.lock();
-        if !self.begin_shortage(&mut waiters) {
+        if !self.begin_shortage(&waiters) {
             return false;
         }
         let is_first = waiters.is_empty();
@@ -108,7 +108,7 @@ impl MemoryAccount {
 
     /// Memory is short from now on, if it is; whether it is.
     #[cold]
-    fn begin_shortage(&self, waiters: &mut Vec<Arc<dyn Wake>>) -> bool {
+    fn begin_shortage(&self, waiters: &[Arc<dyn Wake>]) -> bool {
         if !self.short.load(Ordering::SeqCst) && self.bytes() < self.watermark_bytes {
             return false;
         }
