@@ -39,6 +39,7 @@ mod churn;
 mod digest;
 mod kept;
 mod keys;
+mod known;
 mod marks;
 mod named;
 mod room;
@@ -49,6 +50,7 @@ pub(crate) use budget::Shrink;
 pub(crate) use churn::NotAUnion;
 pub(crate) use kept::Kept;
 pub(crate) use keys::KeyForm;
+pub(crate) use known::Known;
 pub(crate) use marks::{MARKS_MAX, Marks};
 pub(crate) use room::{BrokerRoom, PluginRoom, VhostRoom};
 

@@ -10,20 +10,17 @@ use leveret_instructions::guard::{Counts, counted, no_valgrind, under_callgrind}
 use leveret_model::Table;
 use std::{
     fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
+    process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
 /// How many messages are sent together, and how often.
 const BATCH: usize = 512;
 const ROUNDS: usize = 40;
-/// How long the broker may take to listen, under valgrind on a busy machine, and how often that is looked at.
-const STARTS_WITHIN: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(50);
+/// What the broker logs before its address, once it listens.
+const LISTENING: &str = "listening on ";
 const CHANNEL: u16 = 1;
 const QUEUE: &[u8] = b"work";
 const FRAME_BYTES_MAX: u32 = 131_072;
@@ -73,64 +70,68 @@ pub fn is_called_so(arguments: &[&str]) -> bool {
 
 /// The broker, and its folder; both go with this.
 struct Served {
-    child: Option<Child>,
+    child: Child,
+    said: BufReader<ChildStderr>,
     folder: PathBuf,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // Where it has ended that says so, and nothing is to be done.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
 impl Served {
     /// Starts it. Callgrind counts within that function.
-    fn start(function: &str, address: SocketAddr) -> Result<Self, String> {
+    fn start(function: &str) -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("leveret-twin-{}", std::process::id()));
         let place = |name: &str| folder.join(name).display().to_string();
-        let listen = address.to_string();
         let (data, plugins) = (place("data"), place("plugins"));
-        let arguments =
-            ["--listen", &listen, "--http-listen", "none", "--data-dir", &data, "--plugins-dir", &plugins];
-        let mut command = under_callgrind(&arguments, &[function], None)?;
+        let arguments = ["--listen", "127.0.0.1:0", "--http-listen", "none"];
+        let folders = ["--data-dir", &data, "--plugins-dir", &plugins];
+        let mut command = under_callgrind(&[arguments, folders].concat(), &[function], None)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = Some(command.spawn().map_err(|error| no_valgrind(&error))?);
-        Ok(Self { child, folder })
+        let mut child = command.spawn().map_err(|error| no_valgrind(&error))?;
+        let said = child.stderr.take().ok_or("its standard error is not piped")?;
+        Ok(Self { child, said: BufReader::new(said), folder })
     }
 
-    fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    /// Where it listens, once it does.
+    fn address(&mut self) -> Result<SocketAddr, String> {
+        let mut said = String::new();
+        loop {
+            let start = said.len();
+            match self.said.read_line(&mut said) {
+                Ok(0) => return Err(format!("the broker does not listen: {said}")),
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            if let Some((_, address)) = said[start..].split_once(LISTENING) {
+                let address = address.split_whitespace().next().unwrap_or_default();
+                return address.parse().map_err(|error| format!("'{address}': {error}"));
+            }
+        }
     }
 
     /// Ends it; what callgrind counted.
     fn end(mut self) -> Result<u64, String> {
-        let child = self.child.take().ok_or("it has ended")?;
-        let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         asked.map_err(|error| format!("kill cannot be run: {error}"))?;
-        let output = child.wait_with_output().map_err(|error| error.to_string())?;
-        counted(&output)
+        let mut stderr = Vec::new();
+        self.said.read_to_end(&mut stderr).map_err(|error| error.to_string())?;
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        counted(&Output { status, stdout: Vec::new(), stderr })
     }
 }
 
 impl Load {
     fn count(&self, function: &str) -> Result<u64, String> {
-        // A port that was free a moment ago.
-        let probe = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = probe.map_err(|error| error.to_string())?;
-        let mut served = Served::start(function, address)?;
-        let mut tries = STARTS_WITHIN.as_millis() / LOOK.as_millis();
-        let stream = loop {
-            match TcpStream::connect(address) {
-                Ok(stream) => break stream,
-                Err(error) if tries == 0 || served.has_ended() => return Err(format!("{address}: {error}")),
-                Err(_) => thread::sleep(LOOK),
-            }
-            tries -= 1;
-        };
+        let mut served = Served::start(function)?;
+        let stream =
+            served.address().and_then(|at| TcpStream::connect(at).map_err(|error| error.to_string()))?;
         self.drive(stream).map_err(|error| error.to_string())?;
         served.end()
     }

@@ -120,10 +120,14 @@ impl Batch<'_> {
                 return self.ask_in_turn(&version, left_out, answers);
             }
         }
+        let mut next = match guest {
+            Guest::Failed(_) => messages.next(),
+            _ => self.answer_known(messages, answers),
+        };
         let mut remembered = 0;
         let mut before = Before::Other;
         let (mut questions_max, mut left_out) = (None, false);
-        for message in messages {
+        while let Some(message) = next.take().or_else(|| messages.next()) {
             if let Guest::Failed(refusal) = &guest {
                 self.refuse(refusal, message, answers, unsure);
                 continue;

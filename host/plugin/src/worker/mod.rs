@@ -22,6 +22,7 @@ mod keeping;
 mod questions;
 mod reconfiguring;
 mod relief;
+mod remembered;
 mod serving;
 mod sets;
 mod shelf;
