@@ -18,6 +18,9 @@ BENCH_SECONDS_MAX = 300
 START_SECONDS_MAX = 60
 END_SECONDS_MAX = 60
 
+# How a client of AMQP 0-9-1 begins.
+PROTOCOL_HEADER = b"AMQP\0\0\x09\x01"
+
 # How much of what a program says is shown where it makes no sense, in characters.
 SHOWN_MAX = 200
 
@@ -109,18 +112,28 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for(address, process, seconds, log):
-    """Until it takes connections; gives how long that took, in seconds. What it says is in `log`."""
+def answers(address, seconds):
+    """Whether a broker there says connection.start, within so many seconds. That it takes a connection is not enough: the
+    system does so while the broker is still starting."""
     host, port = address.rsplit(":", 1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=seconds) as stream:
+            stream.sendall(PROTOCOL_HEADER)
+            # A frame of a method is of type 1.
+            return stream.recv(1) == b"\x01"
+    except OSError:
+        return False
+
+
+def wait_for(address, process, seconds, log):
+    """Until it serves; gives how long that took, in seconds. What it says is in `log`."""
     began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
+    while (left := seconds - (time.monotonic() - began)) > 0:
+        if answers(address, left):
             return time.monotonic() - began
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        time.sleep(0.002)
     why = f"after {seconds} s" if process.poll() is None else f"it ended with {process.returncode}"
     raise Failure(f"no broker at {address}, {why}: {log.read_text(encoding='utf-8', errors='replace').strip()[-SHOWN_MAX:]}")
 
