@@ -1,6 +1,7 @@
 //! Part 3: messages, delivery states, sources and targets.
 
 mod lifetimes;
+mod offered;
 mod outcomes;
 
 use super::{
@@ -406,6 +407,8 @@ fn unknown_outcomes_are_not_implemented() {
         wanted.outcomes = leveret_amqp10::composite::Symbols::Slice(&outcomes);
         let mut peer = Peer::begun(broker);
         assert_eq!(peer.refused(0, &receiver(0, "r", wanted)), "amqp:not-implemented");
+        let to = Attach { source: Some(wanted), ..sender(0, "s", target(&address)) };
+        assert_eq!(peer.refused(0, &to), "amqp:not-implemented");
     });
 }
 

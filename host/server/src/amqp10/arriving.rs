@@ -9,7 +9,8 @@
 
 use super::{
     Connection, Open,
-    publish::{Answer, Body, Denied, Incoming, txn_id_of},
+    answers::{Answer, Denied},
+    publish::{Body, Incoming, txn_id_of},
 };
 use crate::amqp10::links::To;
 use leveret_amqp10::{

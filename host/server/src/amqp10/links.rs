@@ -10,6 +10,7 @@
 use super::{
     Connection, Open, management,
     nodes::Use,
+    offered::Offered,
     resuming::{Claimed, Kept, Sending},
     settle::{ByDefault, Sent},
     suspended::{DELIVERIES_MAX, Unsettled},
@@ -43,6 +44,8 @@ pub(super) struct Session {
     pub(super) incoming: BTreeMap<u32, Incoming>,
     /// On which it receives.
     pub(super) outgoing: BTreeMap<u32, Outgoing>,
+    /// Of those, on which not every outcome may be.
+    pub(super) limited: BTreeMap<u32, Offered>,
     pub(super) sent: Sent,
     /// Queues that were made for links.
     pub(super) made: BTreeMap<u32, Name>,
@@ -61,6 +64,8 @@ pub(super) struct Incoming {
     pub(super) to: To,
     /// The sender settles after it has heard of the outcome.
     pub(super) second: bool,
+    /// The outcomes that its client is told.
+    pub(super) offered: Offered,
 }
 
 /// Where messages of a link go.
@@ -172,6 +177,7 @@ impl Connection {
             Some(AnyTarget::Coordinator(_)) => return self.attach_coordinator(channel, attach),
             None => return Err(Refused::new(Condition::InvalidField, "the link has no target")),
         };
+        let offered = Offered::of_sender(attach.source.as_ref())?;
         let made = match target.dynamic {
             true => Some(self.make_node((channel, attach.handle), target.dynamic_node_properties)?),
             false => None,
@@ -203,7 +209,7 @@ impl Connection {
         };
         self.protocol.attached(channel, attach.handle, &answer);
         if let Some(session) = self.session(channel) {
-            session.incoming.insert(attach.handle, Incoming { to, second });
+            session.incoming.insert(attach.handle, Incoming { to, second, offered });
         }
         self.renew_credit(channel, attach.handle);
         Ok(())
@@ -338,6 +344,7 @@ impl Connection {
         let kept = session.kept.remove(&handle);
         let received = self.outcomes.tracked.detach((channel, handle), over.is_some());
         let mut unsettled = received.map(Unsettled::Received);
+        session.limited.remove(&handle);
         if let Some(mut link) = session.outgoing.remove(&handle) {
             open.client.cancel(channel, &link.tag, router);
             let transactions = &mut self.transactions;

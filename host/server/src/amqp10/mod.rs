@@ -15,6 +15,7 @@
 //! is converted when it is delivered (`crate::conversion`).
 
 mod acquiring;
+mod answers;
 mod arriving;
 mod charge;
 mod deliver;
@@ -24,6 +25,7 @@ mod links;
 mod login;
 mod management;
 pub(crate) mod nodes;
+mod offered;
 mod opening;
 mod outcomes;
 mod publish;
@@ -156,6 +158,8 @@ pub struct Connection {
     scratch: deliver::Scratch,
     /// Links that can be resumed.
     resuming: resuming::Resuming,
+    /// There was a link on which the client receives that does not have every outcome.
+    has_limited: bool,
     is_closed_by_client: bool,
     /// The broker is being stopped.
     is_stopping: bool,
@@ -218,6 +222,7 @@ impl Connection {
             scratch: deliver::Scratch::default(),
             resuming: resuming::Resuming::new(wake.clone()),
             wake,
+            has_limited: false,
             is_closed_by_client: false,
             is_stopping: false,
             kept,
@@ -257,7 +262,7 @@ impl Connection {
                     match event {
                         Event::Disposition { channel, disposition } => {
                             settled = true;
-                            self.on_disposition(channel, &disposition);
+                            self.on_disposition(channel, &disposition, router);
                         }
                         event => {
                             self.end_settling(&mut settled, router);

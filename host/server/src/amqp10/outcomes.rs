@@ -38,6 +38,8 @@ struct Batch {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {
     Accepted,
+    /// The same of a sender that knows nothing of messages that are released: it is rejected if it is not on disk.
+    AcceptedOrRejected,
     /// A transaction is discharged, and is accepted if that is safe.
     Committed,
     Released,
@@ -48,19 +50,23 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    fn rejected(condition: Condition, description: &str) -> Self {
+        let description = description.to_owned();
+        Self::Rejected(Box::new(Why { condition, description, reason: None, queue: None }))
+    }
+
     /// What it tells of is not on disk.
     pub(super) fn lose(&mut self) {
         match self {
             // The client may send it again.
             Self::Accepted => *self = Self::Released,
+            Self::AcceptedOrRejected => {
+                *self = Self::rejected(Condition::InternalError, "the message could not be written");
+            }
             // Of a discharge nothing but this says that it failed.
             Self::Committed => {
-                *self = Self::Rejected(Box::new(Why {
-                    condition: Condition::TransactionRollback,
-                    description: "the transaction could not be written".to_owned(),
-                    reason: None,
-                    queue: None,
-                }));
+                *self =
+                    Self::rejected(Condition::TransactionRollback, "the transaction could not be written");
             }
             Self::Settled(state) => *state = None,
             Self::Released | Self::Rejected(_) => {}
@@ -110,7 +116,7 @@ impl Run {
         let state: DeliveryState<'_> = match &self.outcome {
             Outcome::Settled(None) => return,
             Outcome::Settled(Some(state)) => **state,
-            Outcome::Accepted | Outcome::Committed => Accepted {}.into(),
+            Outcome::Accepted | Outcome::AcceptedOrRejected | Outcome::Committed => Accepted {}.into(),
             Outcome::Released => Released {}.into(),
             Outcome::Rejected(why) => {
                 let queue = why.queue.as_ref().and_then(|queue| str::from_utf8(queue).ok());
@@ -282,6 +288,7 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_released_and_a_commit_is_rejected() {
         assert_eq!(lost(Outcome::Accepted), "released");
+        assert_eq!(lost(Outcome::AcceptedOrRejected), "amqp:internal-error");
         assert_eq!(lost(Outcome::Committed), "amqp:transaction:rollback");
     }
 }

@@ -11,23 +11,20 @@
 
 use super::{
     Connection, Open,
+    answers::{Answer, Denied},
     links::{Node, To},
-    outcomes::{Outcome, Run, Why},
 };
 use crate::{acting::Acting, traffic::count_publish};
 use leveret_amqp10::{
     Condition,
-    composite::Fields,
     connection::Delivery,
     form::{FORM, Kept, address::Address, large::FAR},
     message::Message,
     messaging::{DeliveryState, MESSAGE_FORMAT},
-    performatives::{Error, ReceiverSettleMode},
-    refusal::condition,
-    types::{MapBuilder, Symbol},
+    performatives::ReceiverSettleMode,
 };
 use leveret_broker::{
-    NoRoom, Publish, Published,
+    Publish, Published,
     port::{Router, Wake},
     traffic::ChannelTraffic,
 };
@@ -40,8 +37,6 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 pub(super) const BATCH_MAX: usize = 1024;
 /// The credit of a client that sends; renewed at the half.
 pub(super) const CREDIT: u32 = 1000;
-/// Which message a link is detached for.
-const DELIVERY_TAG: Symbol<'static> = Symbol::from_static("delivery-tag");
 /// With more dead letters of its own a connection publishes more slowly.
 const LETTERS_WAITING_MAX: usize = 4096;
 
@@ -158,21 +153,6 @@ pub(super) enum Body<'b> {
     },
 }
 
-/// Whom to tell what became of a message.
-#[derive(Clone, Copy)]
-pub(super) struct Answer {
-    channel: u16,
-    handle: u32,
-    id: u32,
-    /// Of a message that was settled when it came.
-    settled: bool,
-    second: bool,
-    /// The link leads to one node.
-    is_fixed: bool,
-    /// Its session is over.
-    is_gone: bool,
-}
-
 impl<'b> Incoming<'b> {
     pub(super) fn new(answer: Answer, to: Arc<Node>, body: Body<'b>) -> Self {
         Self { answer, to, body, more_keys: None }
@@ -215,28 +195,6 @@ impl Incoming<'_> {
             Body::Far { properties, stub, file } => Body::Far { properties, stub, file },
         };
         Incoming { answer, to, body, more_keys }
-    }
-}
-
-/// A message that goes nowhere, and why.
-pub(super) struct Denied {
-    why: Why,
-    /// Its link goes too.
-    detaches: bool,
-    /// What its sender calls it, where that is known here.
-    tag: Option<Box<[u8]>>,
-}
-
-impl Denied {
-    pub(super) fn new(condition: Condition, description: impl Into<String>) -> Self {
-        let why = Why { condition, description: description.into(), reason: None, queue: None };
-        Self { why, detaches: false, tag: None }
-    }
-}
-
-impl From<Refusal> for Denied {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(condition(&refusal), refusal.to_string())
     }
 }
 
@@ -388,103 +346,6 @@ impl Connection {
         self.publishing.waiting.extend(rest.into_iter().map(Incoming::into_owned));
     }
 
-    /// What became of a message.
-    fn answer(&mut self, answer: Answer, token: u64, published: Published, router: &mut dyn Router) {
-        let why = |condition, description: String, reason| {
-            Outcome::Rejected(Box::new(Why { condition, description, reason, queue: None }))
-        };
-        let outcome = match published {
-            Published::Routed | Published::Dropped => Outcome::Accepted,
-            Published::Unroutable if self.is_deleted(&answer) => return self.end_deleted(&answer, router),
-            Published::Unroutable => Outcome::Released,
-            Published::Full(NoRoom { why, queue }) => Outcome::Rejected(Box::new(Why {
-                condition: Condition::ResourceLimitExceeded,
-                description: why.to_string(),
-                reason: Some("maxlen"),
-                queue,
-            })),
-            Published::Rejected(text) => why(Condition::PreconditionFailed, text.to_string(), None),
-            Published::Unavailable(text) => {
-                why(Condition::PreconditionFailed, text.to_string(), Some("unavailable"))
-            }
-            Published::Refused(refusal) => {
-                let is_gone = matches!(refusal, Refusal::NotFound { .. });
-                let denied = Denied::from(refusal);
-                return self.deny_at(answer, token, Denied { detaches: is_gone, ..denied }, router);
-            }
-        };
-        if answer.is_gone {
-            return;
-        }
-        let ids = (answer.id, answer.id);
-        match (answer.settled, outcome) {
-            (false, outcome) => {
-                let (channel, second) = (answer.channel, answer.second);
-                self.outcomes.put(Run { channel, token, ids, outcome, second });
-            }
-            (true, Outcome::Rejected(why)) => self.detach(&answer, &why, None, router),
-            (true, _) => {}
-        }
-    }
-
-    /// Whether a message came on a link to a queue that is gone, and not as the first one: of that it is told that it is
-    /// released, as in RabbitMQ.
-    fn is_deleted(&self, answer: &Answer) -> bool {
-        if !answer.is_fixed || answer.is_gone || self.protocol.deliveries(answer.channel, answer.handle) < 2 {
-            return false;
-        }
-        let Some(open) = &self.open else { return false };
-        let link =
-            open.sessions.get(&answer.channel).and_then(|session| session.incoming.get(&answer.handle));
-        match link.map(|link| &link.to) {
-            Some(To::Node(node)) => node.exchange.is_empty() && open.vhost.queue(&node.routing_key).is_none(),
-            _ => false,
-        }
-    }
-
-    /// Its end is all that is told of the message.
-    fn end_deleted(&mut self, answer: &Answer, router: &mut dyn Router) {
-        let description = "the queue is deleted".to_owned();
-        let why = Why { condition: Condition::ResourceDeleted, description, reason: None, queue: None };
-        self.detach(answer, &why, None, router);
-    }
-
-    pub(super) fn deny(&mut self, answer: Answer, denied: Denied, router: &mut dyn Router) {
-        let (_, token) = self.outcomes.next();
-        self.deny_at(answer, token, denied, router);
-    }
-
-    /// Tells that a message goes nowhere. Where a link leads to one node that is gone, the message is released and the
-    /// link detached.
-    fn deny_at(&mut self, answer: Answer, token: u64, denied: Denied, router: &mut dyn Router) {
-        if answer.is_gone {
-            return;
-        }
-        let detaches = (denied.detaches && answer.is_fixed) || answer.settled;
-        if !answer.settled {
-            let outcome =
-                if detaches { Outcome::Released } else { Outcome::Rejected(Box::new(denied.why.clone())) };
-            let (channel, ids, second) = (answer.channel, (answer.id, answer.id), answer.second);
-            self.outcomes.put(Run { channel, token, ids, outcome, second });
-            self.outcomes.settle(&mut self.protocol);
-        }
-        if detaches {
-            self.detach(&answer, &denied.why, denied.tag.as_deref(), router);
-        }
-    }
-
-    /// Detaches a link because of a message; one that was settled when it came is named, if its tag is known.
-    fn detach(&mut self, answer: &Answer, why: &Why, tag: Option<&[u8]>, router: &mut dyn Router) {
-        let mut info = MapBuilder::new();
-        if let Some(tag) = tag.filter(|_| answer.settled) {
-            info.push(DELIVERY_TAG, tag);
-        }
-        let info = if info.view().is_empty() { None } else { Fields::new(info.view()) };
-        let error = Error { info, ..Error::new(why.condition, &why.description) };
-        self.protocol.detach(answer.channel, answer.handle, true, Some(&error));
-        self.on_detached(answer.channel, answer.handle, router);
-    }
-
     /// Whether memory or the disk is short, so that who publishes is to wait; then a wake comes when it is over.
     pub(super) fn is_short(&mut self) -> bool {
         let (shared, publishing) = (&self.shared, &self.publishing);
@@ -551,8 +412,9 @@ impl Open {
             Some(mode) => mode == ReceiverSettleMode::Second,
             None => link.second,
         };
-        let is_fixed = matches!(link.to, To::Node(_));
-        Some((Answer { channel, handle, id, settled, second, is_fixed, is_gone: false }, link.to.clone()))
+        let (is_fixed, offered) = (matches!(link.to, To::Node(_)), link.offered);
+        let answer = Answer { channel, handle, id, settled, second, offered, is_fixed, is_gone: false };
+        Some((answer, link.to.clone()))
     }
 
     /// What is looked at in each message: whose it says it is, its further routing keys, topics.

@@ -349,10 +349,14 @@ impl Connection {
         if let (Some(map), Some(Unsettled::Sent(mut held))) = (attach.unsettled, unsettled)
             && held.is_of(&link.queue)
         {
+            let offered = session.limited.get(&attach.handle);
+            let counts = |state: &DeliveryState<'_>| {
+                state.outcome().is_some() && offered.is_none_or(|offered| offered.allows(state))
+            };
             let mut theirs = BTreeMap::new();
             for (tag, state) in map.iter() {
                 if let Some(number) = number_of(tag.bytes()).filter(|number| held.has(*number)) {
-                    theirs.insert(number, state.filter(|state| state.outcome().is_some()));
+                    theirs.insert(number, state.filter(counts));
                 }
             }
             if !attach.incomplete_unsettled {
@@ -554,7 +558,7 @@ impl Outcome {
     fn encoded(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let state: DeliveryState<'_> = match self {
-            Self::Accepted | Self::Committed => Accepted {}.into(),
+            Self::Accepted | Self::AcceptedOrRejected | Self::Committed => Accepted {}.into(),
             // Nobody resumes a delivery by the end of one from here.
             Self::Released | Self::Settled(_) => Released {}.into(),
             Self::Rejected(why) => {

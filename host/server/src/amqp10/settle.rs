@@ -256,13 +256,24 @@ impl ByDefault {
 
 impl Connection {
     /// Disposition (2.7.6).
-    pub(super) fn on_disposition(&mut self, channel: u16, disposition: &Disposition<'_>) {
+    pub(super) fn on_disposition(
+        &mut self,
+        channel: u16,
+        disposition: &Disposition<'_>,
+        router: &mut dyn Router,
+    ) {
         let (first, last) = (disposition.first, disposition.last.unwrap_or(disposition.first));
         // A sender that settles has heard of the outcome; nothing is kept here for that, but of links that can be resumed.
         if disposition.role == Role::Sender {
             if disposition.settled {
                 self.on_sender_settled(channel, (first, last));
             }
+            return;
+        }
+        if self.has_limited
+            && let Some(state) = &disposition.state
+            && self.end_unoffered(channel, (first, last), state, router)
+        {
             return;
         }
         if let Some(DeliveryState::Transactional(state)) = &disposition.state {

@@ -4,6 +4,7 @@ use super::{
     Connection, dynamic,
     links::{Beside, Node, Outgoing, Refused, To, read_address, tag_of},
     management,
+    offered::{OUTCOMES, Offered},
     resuming::{Claimed, Told},
     settle::ByDefault,
     terms::granted_source,
@@ -15,23 +16,14 @@ use leveret_amqp10::{
     composite::Symbols,
     connection::Attached,
     form::address::Address,
-    messaging::{COPY, MOVE, Outcome, Released, Source},
+    messaging::{COPY, MOVE, Released, Source},
     performatives::{Attach, SenderSettleMode},
-    types::Symbol,
 };
 use leveret_broker::{ConsumeSpec, REPLY_TO, port::Router};
 use leveret_model::{Name, Table};
 
 /// The argument of a consumer by which listings tell its filters.
 const FILTER: &str = "filter";
-
-/// The outcomes that a receiver may have.
-const OUTCOMES: [Symbol<'static>; 4] = [
-    Symbol::from_static("amqp:accepted:list"),
-    Symbol::from_static("amqp:rejected:list"),
-    Symbol::from_static("amqp:released:list"),
-    Symbol::from_static("amqp:modified:list"),
-];
 
 impl Connection {
     /// A link on which the client receives.
@@ -47,7 +39,7 @@ impl Connection {
         if source.address == Some(management::ADDRESS) {
             return self.attach_to_management(channel, attach);
         }
-        check_outcomes(&source)?;
+        let offered = Offered::of_receiver(&source)?;
         let wanted = Wanted::of(&source)?;
         let source = Source { filter: wanted.in_force(), ..source };
         if !source.dynamic {
@@ -58,7 +50,7 @@ impl Connection {
             let is_durable =
                 self.is_durable(&To::Node(Node { exchange: Name::EMPTY, routing_key: queue.clone() }.into()));
             self.check_copies(&source, &queue, router)?;
-            self.consume(channel, attach, queue, &wanted)?;
+            self.consume(channel, attach, queue, (&wanted, offered))?;
             let source = granted_source(source, claimed.as_ref().map(Claimed::terms), is_durable);
             let told = self.resume_sent(channel, attach, claimed.take(), router);
             self.tell_source(channel, attach, source, &told);
@@ -66,7 +58,7 @@ impl Connection {
             if copies(&source) {
                 return Err(Refused::new(Condition::NotImplemented, "replies are not copied"));
             }
-            self.consume(channel, attach, Self::replies(), &wanted)?;
+            self.consume(channel, attach, Self::replies(), (&wanted, offered))?;
             if let Some(made) = self.replies_to(channel) {
                 self.tell_source(channel, attach, made.source(source), &Told::default());
             }
@@ -75,7 +67,7 @@ impl Connection {
             arguments_of(attach)?;
             let made = self.make_node((channel, attach.handle), source.dynamic_node_properties)?;
             self.check_copies(&source, &made.queue, router)?;
-            self.consume(channel, attach, made.queue.clone(), &wanted)?;
+            self.consume(channel, attach, made.queue.clone(), (&wanted, offered))?;
             self.tell_source(channel, attach, made.source(source), &Told::default());
         }
         Ok(())
@@ -105,7 +97,7 @@ impl Connection {
         channel: u16,
         attach: &Attach<'_>,
         queue: Name,
-        wanted: &Wanted,
+        (wanted, offered): (&Wanted, Offered),
     ) -> Result<(), Refused> {
         let settled = attach.snd_settle_mode == SenderSettleMode::Settled;
         let copies = attach.source.is_some_and(|source| copies(&source));
@@ -142,6 +134,10 @@ impl Connection {
             let link =
                 Outgoing { tag, queue, settled, beside, by_default, resuming: None, told_active: None };
             session.outgoing.insert(attach.handle, link);
+            if !offered.is_all() {
+                session.limited.insert(attach.handle, offered);
+                self.has_limited = true;
+            }
         }
         Ok(())
     }
@@ -176,19 +172,6 @@ fn queue_of(source: &Source<'_>) -> Result<Name, Refused> {
         return Err(wrong(format!("'{address}' is no address of a source")));
     };
     Name::new(&queue).map_err(|_| wrong("a name has more than 255 bytes".to_owned()))
-}
-
-/// Whether all outcomes that a receiver may say are known.
-fn check_outcomes(source: &Source<'_>) -> Result<(), Refused> {
-    if let Some(Outcome::Declared(_)) = source.default_outcome {
-        return Err(Refused::new(Condition::InvalidField, "no message is declared by default"));
-    }
-    match source.outcomes.iter().find(|outcome| !OUTCOMES.contains(outcome)) {
-        Some(outcome) => {
-            Err(Refused::new(Condition::NotImplemented, format!("the outcome {outcome} is not known")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Whether who attaches wants copies (section 3.5.7).
