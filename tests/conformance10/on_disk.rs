@@ -12,10 +12,10 @@ use leveret_amqp10::{
     composite::Fields,
     message::Message,
     messaging::{Accepted, DeliveryState, Modified, Rejected, Released},
-    performatives::{Attach, Disposition, Flow, ReceiverSettleMode, Role},
+    performatives::{Attach, Detach, Disposition, End, Flow, ReceiverSettleMode, Role},
     types::{MapBuilder, Symbol},
 };
-use leveret_testkit::{Broker, WatchedDisk};
+use leveret_testkit::{Broker, WatchedDisk, wire::Arguments};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
 
@@ -124,5 +124,60 @@ fn annotations_of_modified_outlive_a_kill() {
         let (id, letter) = receive(&mut reader, 0);
         assert_eq!(count_of(&letter).as_deref(), Some("Ubyte(2)"), "{arguments:?}");
         settle(&mut reader, id, Accepted {});
+    }
+}
+
+/// A receiver that was given the first message of a queue: its number, and how often it failed.
+fn first_of(broker: &Broker, queue: &str) -> (Peer, u32, u32) {
+    let mut peer = Peer::begun(broker);
+    peer.attach(0, &receiver(0, "r", source(&queue_address(queue))));
+    peer.say(0, &credit(0, 0, 1));
+    let (id, came) = receive(&mut peer, 0);
+    (peer, id, Message::new(&came).unwrap().header().delivery_count.unwrap())
+}
+
+/// The receiver's link ends, which is no failure.
+fn detach(mut peer: Peer) {
+    peer.say(0, &Detach { handle: 0, closed: true, error: None });
+    awaited!(peer, Detach);
+}
+
+/// 3.2.1, delivery-count: how often consumers failed on a message that is on disk is told after the process too, from classic
+/// queues (of which RabbitMQ's forget it), with priorities and without.
+#[test]
+fn delivery_counts_outlive_the_process() {
+    let mut broker = Broker::start(BINARY);
+    let failed = || Modified { delivery_failed: Some(true), ..Modified::default() };
+    let priorities = Arguments::new().short_string("x-max-priority").octet(b'l').long_long(9);
+    for arguments in [Arguments::new(), priorities] {
+        let arguments = arguments.into_bytes();
+        let queue = Other::new(&broker).declare(|declare| declare.long_string(arguments.clone()));
+        let mut sender = sender_to(&broker, &queue_address(&queue));
+        send(&mut sender, 0, 0, &durable(true, b"m"));
+        let (mut peer, id, count) = first_of(&broker, &queue);
+        assert_eq!(count, 0);
+        settle(&mut peer, id, failed());
+        detach(peer);
+        let (mut peer, _, count) = first_of(&broker, &queue);
+        assert_eq!(count, 1);
+        // With the session of its receiver it failed once more.
+        peer.say(0, &End::default());
+        awaited!(peer, End);
+        // What is handed over to the store is written in its order.
+        send(&mut sender, 0, 1, &durable(true, b"other"));
+        broker = broker.kill_for_a_while().start();
+        let (mut peer, id, count) = first_of(&broker, &queue);
+        assert_eq!(count, 2, "after a kill: {arguments:?}");
+        settle(&mut peer, id, failed());
+        detach(peer);
+        broker = broker.stop_for_a_while().start();
+        let (mut peer, id, count) = first_of(&broker, &queue);
+        assert_eq!(count, 3, "after a stop: {arguments:?}");
+        settle(&mut peer, id, Accepted {});
+        detach(peer);
+        let (mut peer, id, count) = first_of(&broker, &queue);
+        assert_eq!(count, 0, "another message: {arguments:?}");
+        settle(&mut peer, id, Accepted {});
+        peer.expect_alive();
     }
 }

@@ -238,9 +238,9 @@ pub trait Store: Send + Sync {
         each: &mut dyn FnMut(Stored<'_>),
     ) -> Option<u64>;
 
-    /// Hands over what consumers added to messages of a queue before it was opened: their numbers, and all headers of each
-    /// ([`Group::added`]).
-    fn each_added(&self, queue: KeptId, each: &mut dyn FnMut(u64, Vec<AddedHeader>)) {
+    /// Hands over what consumers added to messages of a queue before it was opened: their numbers, all headers of each, and
+    /// how often it failed ([`Group::added`]).
+    fn each_added(&self, queue: KeptId, each: &mut dyn FnMut(u64, Vec<AddedHeader>, u32)) {
         let _ = (queue, each);
     }
 

@@ -1,7 +1,14 @@
 //! What a client says of messages that it gives back.
 
 use super::Client;
-use crate::{queue::AddedHeader, store::Group};
+use crate::{
+    queue::AddedHeader,
+    store::{Durability, Group},
+};
+use alloc::boxed::Box;
+
+/// So many failures are written as one group.
+const FAILED_AT_ONCE: usize = 1024;
 
 /// What a client says of a message, beside its outcome.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +21,13 @@ pub struct Remark<'a> {
     pub due_ms: Option<u64>,
 }
 
+/// As the next delivery does that counts: nobody waits for it.
+fn submit(group: &mut Option<Box<dyn Group>>) {
+    if let Some(group) = group {
+        group.submit(Durability::Never, None);
+    }
+}
+
 impl Client {
     /// Notes something of a message that was delivered and is not settled, for when it is given back or rejected.
     /// Nothing happens if there is no such delivery.
@@ -21,7 +35,22 @@ impl Client {
         self.annotate_in(n, delivery_tag, remark, None);
     }
 
-    /// The same; what is kept of it is written with a group.
+    /// Consumers of a channel failed on messages that were delivered there and are not settled. To be followed by what gives
+    /// them back.
+    pub fn fail(&mut self, n: u16, delivery_tags: impl Iterator<Item = u64>) {
+        let remark = Remark { failed: true, ..Remark::default() };
+        let mut group = self.vhost.store.keeps().then(|| self.vhost.store.group());
+        for (count, tag) in (1..).zip(delivery_tags) {
+            let with = group.as_mut().map(|group| &mut **group as &mut dyn Group);
+            self.annotate_in(n, tag, remark, with);
+            if count % FAILED_AT_ONCE == 0 {
+                submit(&mut group);
+            }
+        }
+        submit(&mut group);
+    }
+
+    /// The same as [`Self::annotate`]; what is kept of it is written with a group.
     pub(crate) fn annotate_in(
         &mut self,
         n: u16,

@@ -1,7 +1,7 @@
 //! What consumers add to the headers of a message that they give back: whoever gets it next sees that, and so does its
 //! dead-letter exchange (AMQP 1.0, 3.4.5: the message annotations of `modified`). Of a message that the store has it is kept
 //! there too, until the message is settled: written with the next batch, as deliveries are that count, and waited for by
-//! nobody.
+//! nobody. So is how often consumers failed on it, where the queue does not count deliveries.
 
 use super::{Keeping, Queue, slab::MessageRef, state::State};
 use crate::{
@@ -38,6 +38,11 @@ impl Added {
     /// How many bytes it takes, about.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// All of it.
+    pub(super) fn headers(&self) -> &[AddedHeader] {
+        &self.headers
     }
 
     pub(super) fn changes(&self) -> impl Iterator<Item = Change> {
@@ -98,12 +103,12 @@ impl Queue {
     /// Notes something of a message that is handed out. What is added to one that the store has is written with `group`,
     /// or by itself.
     pub(crate) fn annotate(&self, message: MessageRef, remark: Remark<'_>, group: Option<&mut dyn Group>) {
-        let Some((keeping, headers)) = self.note(message, remark) else { return };
+        let Some((keeping, headers, failed)) = self.note(message, remark) else { return };
         match group {
-            Some(group) => group.added(keeping.id, message.sequence, &headers),
+            Some(group) => group.added(keeping.id, message.sequence, &headers, failed),
             None => {
                 let mut group = keeping.store.group();
-                group.added(keeping.id, message.sequence, &headers);
+                group.added(keeping.id, message.sequence, &headers, failed);
                 group.submit(Durability::Never, None);
             }
         }
@@ -114,33 +119,29 @@ impl Queue {
         &self,
         message: MessageRef,
         Remark { headers, failed, due_ms }: Remark<'_>,
-    ) -> Option<(Keeping, Vec<AddedHeader>)> {
+    ) -> Option<(Keeping, Vec<AddedHeader>, u32)> {
         let mut state = self.state.lock();
         if state.is_deleted() {
             return None;
         }
-        if failed {
-            state.tries.fail(message);
-        }
+        let mut is_new = failed && state.tries.fail(message);
         if let Some(due_ms) = due_ms {
             state.tries.wait_until(message, due_ms);
         }
-        if headers.is_empty() {
-            return None;
+        if !headers.is_empty() {
+            let (before, after, is_added) = state.tries.add(message, |added| {
+                let before = added.bytes();
+                let is_added = added.add(headers);
+                (before, added.bytes(), is_added)
+            });
+            self.account.charge(after.saturating_sub(before));
+            self.account.release(before.saturating_sub(after));
+            is_new |= is_added;
         }
-        let keeping = match state.stored(message) {
-            Some(stored) if stored.kept => state.lanes.lane(message.lane).keeping.clone(),
-            _ => None,
-        };
-        let (before, after, kept) = state.tries.add(message, |added| {
-            let before = added.bytes();
-            let is_added = added.add(headers);
-            let kept = keeping.filter(|_| is_added).map(|keeping| (keeping, added.headers.clone()));
-            (before, added.bytes(), kept)
-        });
-        self.account.charge(after.saturating_sub(before));
-        self.account.release(before.saturating_sub(after));
-        kept
+        state.stored(message).filter(|stored| is_new && stored.kept)?;
+        let keeping = state.lanes.lane(message.lane).keeping.clone()?;
+        let (headers, failed) = state.tries.to_be_kept(message);
+        Some((keeping, headers, failed))
     }
 }
 
@@ -150,8 +151,8 @@ impl State {
         let Self { lanes, tries, account, .. } = self;
         for lane in lanes.places() {
             let Some(keeping) = &lanes.lane(lane).keeping else { continue };
-            keeping.store.each_added(keeping.id, &mut |sequence, headers| {
-                let bytes = tries.recover_added(lane, sequence, headers);
+            keeping.store.each_added(keeping.id, &mut |sequence, headers, failed| {
+                let bytes = tries.recover_added(lane, sequence, headers, failed);
                 account.iter().for_each(|account| account.charge(bytes));
             });
         }

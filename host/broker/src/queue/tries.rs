@@ -98,20 +98,41 @@ impl Tries {
         }
     }
 
-    /// The same of what consumers added to a message of a lane. Gives how many bytes that is.
-    pub(super) fn recover_added(&mut self, lane: u16, sequence: u64, headers: Vec<AddedHeader>) -> usize {
+    /// The same of what consumers added to a message of a lane, and of how often they failed on it where that is not counted.
+    /// Gives how many bytes was added.
+    pub(super) fn recover_added(
+        &mut self,
+        lane: u16,
+        sequence: u64,
+        headers: Vec<AddedHeader>,
+        failed: u32,
+    ) -> usize {
         let note = self.notes.get_or_insert_default().entry((lane, sequence)).or_default();
+        if !self.is_counting {
+            note.count.failed = failed;
+        }
+        if headers.is_empty() {
+            return 0;
+        }
         let added = note.added.insert(Box::new(Added::of(headers)));
         added.bytes()
     }
 
-    /// A consumer failed on a message, of a queue that does not count that when it comes back.
-    pub(super) fn fail(&mut self, message: MessageRef) {
+    /// A consumer failed on a message, of a queue that does not count that when it comes back; whether it is such a queue.
+    pub(super) fn fail(&mut self, message: MessageRef) -> bool {
         if !self.is_counting {
             let notes = self.notes.get_or_insert_default();
             let count = &mut notes.entry((message.lane, message.sequence)).or_default().count;
             count.failed = count.failed.saturating_add(1);
         }
+        !self.is_counting
+    }
+
+    /// What the store is to have of a message: what was added to it, and how often it failed where that is not counted.
+    pub(super) fn to_be_kept(&self, message: MessageRef) -> (Vec<AddedHeader>, u32) {
+        let Some(note) = self.note(message) else { return (Vec::new(), 0) };
+        let headers = note.added.as_ref().map_or(Vec::new(), |added| added.headers().to_vec());
+        (headers, if self.is_counting { 0 } else { note.count.failed })
     }
 
     /// A message of a queue that counts is not to be tried again before that, if it comes back.

@@ -158,10 +158,11 @@ pub trait Group: Send {
     /// A queue no longer has messages.
     fn settle(&mut self, queue: KeptId, ranges: &[Ranges]);
 
-    /// Consumers added headers to a message of a queue; these are all that it has. They are kept until it is settled, or
-    /// not at all where nothing is taken that grows. Called before anybody else can settle it.
-    fn added(&mut self, queue: KeptId, sequence: u64, headers: &[AddedHeader]) {
-        let _ = (queue, sequence, headers);
+    /// Consumers added headers to a message of a queue, or failed on it; these are all that it has, and how often it failed
+    /// in a queue that does not count deliveries. They are kept until it is settled, or not at all where nothing is taken
+    /// that grows. Called before anybody else can settle it.
+    fn added(&mut self, queue: KeptId, sequence: u64, headers: &[AddedHeader], failed: u32) {
+        let _ = (queue, sequence, headers, failed);
     }
 
     /// What exchange types keep changes.

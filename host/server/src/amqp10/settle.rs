@@ -128,8 +128,9 @@ impl Sent {
 
     /// Its session is over: what was not settled failed. Quorum queues count that themselves.
     pub(super) fn fail(&self, client: &mut Client, channel: u16) {
-        for delivered in self.deliveries.iter().filter(|delivered| delivered.tag != 0) {
-            client.annotate(channel, delivered.tag, Remark { failed: true, ..Remark::default() });
+        if self.live > 0 {
+            let tags = self.deliveries.iter().map(|delivered| delivered.tag);
+            client.fail(channel, tags.filter(|tag| *tag != 0));
         }
     }
 

@@ -1,9 +1,9 @@
 //! What consumers added to headers of messages in queues, as values: all that a message has of them, under the numbers of
-//! its queue (or lane) and its own.
+//! its queue (or lane) and its own; and how often they failed on it, in a queue that does not count deliveries.
 //!
 //! ```text
 //! key    u64 BE the queue's number, u64 BE the message's
-//! value  u8 version, u32 headers, for each: its name, a flat value, u8 0 or the number of a form (message.rs) and the
+//! value  u8 version, in version 2 u32 failures, u32 headers, for each: its name, a flat value, u8 0 or the number of a form (message.rs) and the
 //!        value as that encodes it: u32 length, bytes
 //! ```
 //! A value goes in the group in which its message is settled, or its queue goes; one of a message that is not there goes
@@ -11,7 +11,7 @@
 //! a load.
 
 use super::{
-    codec::{Malformed, Take, TakeMore, VERSION, put_name},
+    codec::{Malformed, Take, TakeMore, VERSION, VERSION_2, put_name},
     message::{number_of_protocol, protocol_of},
     parts::Parts,
     spaces::ADDED,
@@ -27,8 +27,8 @@ use std::{
 
 /// Which messages have something added.
 pub(super) struct Added {
-    /// There ever was one. Whoever settles a message sees what was noted of it, for it got the message after that, by the
-    /// lock of the queue.
+    /// There is one; changed under the lock of `noted`. Whoever settles a message sees what was noted of it, for it got the
+    /// message after that, by the lock of the queue.
     any: AtomicBool,
     noted: RwLock<HashMap<QueueId, BTreeSet<Sequence>>>,
 }
@@ -58,13 +58,20 @@ impl Added {
 
     /// A message has something added from now on.
     pub(super) fn note(&self, queue: QueueId, at: Sequence) {
-        self.noted.write().entry(queue).or_default().insert(at);
+        let mut all = self.noted.write();
+        all.entry(queue).or_default().insert(at);
         self.any.store(true, Ordering::Relaxed);
     }
 
     /// Whether it still has.
     fn has(&self, queue: QueueId, at: Sequence) -> bool {
         self.noted.read().get(&queue).is_some_and(|noted| noted.contains(&at))
+    }
+
+    /// Whether any message has.
+    #[cfg(test)]
+    pub(super) fn has_any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
     }
 
     /// Puts what was added to a message, unless that was settled meanwhile.
@@ -109,6 +116,7 @@ impl Added {
         }
         if noted.is_empty() {
             all.remove(&queue);
+            self.any.store(!all.is_empty(), Ordering::Relaxed);
         }
     }
 }
@@ -119,14 +127,14 @@ fn noted_in(noted: &BTreeSet<Sequence>, ranges: &[Range]) -> Vec<Sequence> {
 }
 
 /// Hands over what was added to messages of a queue. What cannot be read is told, and left out.
-pub(super) fn each(store: &Store, queue: QueueId, each: &mut dyn FnMut(Sequence, Vec<AddedHeader>)) {
+pub(super) fn each(store: &Store, queue: QueueId, each: &mut dyn FnMut(Sequence, Vec<AddedHeader>, u32)) {
     let mut found = Vec::new();
     store.values_with(ADDED, &queue.0.to_be_bytes(), |key, value, _| {
         found.push((take_key(key), Box::<[u8]>::from(value)));
     });
     for (key, value) in found {
         match key.and_then(|(_, at)| Ok((at, take(&value)?))) {
-            Ok((at, headers)) => each(at, headers),
+            Ok((at, (headers, failed))) => each(at, headers, failed),
             Err(Malformed) => {
                 tracing::error!(
                     "the store: what was added to a message of queue number {} cannot be read and is left out",
@@ -153,8 +161,11 @@ fn take_key(key: &[u8]) -> Result<(QueueId, Sequence), Malformed> {
 }
 
 /// What a value is.
-pub(super) fn value(headers: &[AddedHeader]) -> Vec<u8> {
-    let mut out = vec![VERSION];
+pub(super) fn value(headers: &[AddedHeader], failed: u32) -> Vec<u8> {
+    let mut out = vec![if failed == 0 { VERSION } else { VERSION_2 }];
+    if failed > 0 {
+        out.extend_from_slice(&failed.to_le_bytes());
+    }
     out.extend_from_slice(&(headers.len() as u32).to_le_bytes());
     for AddedHeader { name, value, exact } in headers {
         put_name(&mut out, name);
@@ -174,9 +185,9 @@ pub(super) fn value(headers: &[AddedHeader]) -> Vec<u8> {
 }
 
 /// Reads a value.
-fn take(value: &[u8]) -> Result<Vec<AddedHeader>, Malformed> {
+fn take(value: &[u8]) -> Result<(Vec<AddedHeader>, u32), Malformed> {
     let mut take = Take(value);
-    take.version()?;
+    let failed = if take.is_version_2()? { take.u32()? } else { 0 };
     let mut headers = Vec::new();
     for _ in 0..take.u32()? {
         let (name, value) = (take.name()?, flat::take_value(&mut take.0).ok_or(Malformed)?);
@@ -191,7 +202,7 @@ fn take(value: &[u8]) -> Result<Vec<AddedHeader>, Malformed> {
         headers.push(AddedHeader { name, value, exact });
     }
     take.end()?;
-    Ok(headers)
+    Ok((headers, failed))
 }
 
 #[cfg(test)]
@@ -208,11 +219,13 @@ mod tests {
             AddedHeader { name: name("x-a"), value: Value::Integer(5), exact },
             AddedHeader { name: name("x-b"), value: Value::Text("text".into()), exact: None },
         ];
-        let written = value(&headers);
-        assert_eq!(take(&written), Ok(headers.to_vec()));
-        assert_eq!(take(&value(&[])), Ok(Vec::new()));
-        for end in 0..written.len() {
-            assert_eq!(take(&written[..end]), Err(Malformed), "{end}");
+        for failed in [0, 7] {
+            let written = value(&headers, failed);
+            assert_eq!(take(&written), Ok((headers.to_vec(), failed)));
+            assert_eq!(take(&value(&[], failed)), Ok((Vec::new(), failed)));
+            for end in 0..written.len() {
+                assert_eq!(take(&written[..end]), Err(Malformed), "{end}");
+            }
         }
     }
 
@@ -220,9 +233,16 @@ mod tests {
     #[test]
     fn version_1_is_read_as_it_lies_in_stores() {
         let value = b"\x01\x01\0\0\0\x03x-a\x02\x05\0\0\0\0\0\0\0\x02\x02\0\0\0\x54\x05";
-        let headers = take(value).unwrap();
+        let (headers, failed) = take(value).unwrap();
         let [AddedHeader { name, value, exact: Some(exact) }] = &headers[..] else { panic!("{headers:?}") };
         assert_eq!((name.as_bytes(), value), (&b"x-a"[..], &Value::Integer(5)));
-        assert_eq!((exact.protocol, &exact.bytes[..]), ("amqp-1-0", &[0x54, 5][..]));
+        assert_eq!((exact.protocol, &exact.bytes[..], failed), ("amqp-1-0", &[0x54, 5][..], 0));
+    }
+
+    #[test]
+    fn version_2_is_read_as_it_lies_in_stores() {
+        let (headers, failed) = take(b"\x02\x03\0\0\0\x01\0\0\0\x03x-a\x02\x05\0\0\0\0\0\0\0\0").unwrap();
+        let [AddedHeader { name, value, exact: None }] = &headers[..] else { panic!("{headers:?}") };
+        assert_eq!((name.as_bytes(), value, failed), (&b"x-a"[..], &Value::Integer(5), 3));
     }
 }

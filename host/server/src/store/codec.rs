@@ -21,7 +21,8 @@ pub(super) use leveret_store::record::{Malformed, Take};
 
 /// The version that is written where nothing later is needed.
 pub(super) const VERSION: u8 = 1;
-/// The version of exchanges that have a number, and of holders for whom something was put aside.
+/// The version of exchanges that have a number, of holders for whom something was put aside, and of what was added to
+/// messages on which consumers failed.
 pub(super) const VERSION_2: u8 = 2;
 
 /// Takes what the broker has from the front of bytes that may be anything.

@@ -197,12 +197,12 @@ impl Group for DiskGroup {
         self.settles.extend(ranges.iter().map(|ranges| (QueueId(queue.0), range_of(ranges))));
     }
 
-    fn added(&mut self, queue: KeptId, sequence: u64, headers: &[AddedHeader]) {
+    fn added(&mut self, queue: KeptId, sequence: u64, headers: &[AddedHeader], failed: u32) {
         // What nobody waits for is not put on a disk that is full.
         if self.shared.store.admits().is_ok() {
             let message = (QueueId(queue.0), sequence);
             self.shared.added.note(message.0, message.1);
-            self.added.push((message, added::value(headers)));
+            self.added.push((message, added::value(headers, failed)));
         }
     }
 

@@ -387,7 +387,7 @@ impl Store for DiskStore {
         self.shared.suspects.handed_out();
     }
 
-    fn each_added(&self, queue: KeptId, each: &mut dyn FnMut(u64, Vec<AddedHeader>)) {
+    fn each_added(&self, queue: KeptId, each: &mut dyn FnMut(u64, Vec<AddedHeader>, u32)) {
         added::each(&self.shared.store, QueueId(queue.0), each);
     }
 

@@ -15,7 +15,7 @@ const KNOWN: [(leveret_store::Space, &str, u8); 7] = [
     (USERS, "a user", VERSION),
     (VHOSTS, "a virtual host", VERSION),
     (POLICIES, "a policy", VERSION),
-    (ADDED, "what was added to a message", VERSION),
+    (ADDED, "what was added to a message", VERSION_2),
 ];
 
 /// Checks the versions of what is kept.

@@ -14,7 +14,7 @@ fn add(store: &DiskStore, queue: KeptId, number: u64) {
     group.enqueue(&message(b"m"), None, Noted::default(), &[target(queue, number)]);
     commit(&mut *group, Durability::Always).unwrap();
     for value in [0, number as i64] {
-        group.added(queue, number, &[header(value)]);
+        group.added(queue, number, &[header(value)], 0);
         assert!(!group.is_empty());
         commit(&mut *group, Durability::Never).unwrap();
     }
@@ -22,7 +22,7 @@ fn add(store: &DiskStore, queue: KeptId, number: u64) {
 
 fn added(store: &DiskStore, queue: KeptId) -> Vec<(u64, Vec<AddedHeader>)> {
     let mut found = Vec::new();
-    store.each_added(queue, &mut |number, headers| found.push((number, headers)));
+    store.each_added(queue, &mut |number, headers, _| found.push((number, headers)));
     found
 }
 
@@ -74,12 +74,32 @@ fn it_is_there_until_its_message_is_settled_however_that_is() {
 }
 
 #[test]
+fn failures_are_kept_beside_it_and_whoever_settles_when_all_are_gone_pays_nothing() {
+    let mut life = Life::begin();
+    let queue = declare(life.store(), "q");
+    add(life.store(), queue, 1);
+    let mut group = life.store().group();
+    group.added(queue, 1, &[], 7);
+    commit(&mut *group, Durability::Always).unwrap();
+    drop(group);
+    life.crash();
+    let store = life.store();
+    let mut found = Vec::new();
+    store.each_added(queue, &mut |number, headers, failed| found.push((number, headers, failed)));
+    assert_eq!(found, [(1, Vec::new(), 7)]);
+    assert!(store.shared.added.has_any());
+    store.settled(queue, &[Ranges { first: 1, count: 1 }]);
+    safe(store);
+    assert_eq!((values(store), store.shared.added.has_any()), (0, false));
+}
+
+#[test]
 fn what_is_added_to_a_message_that_is_settled_by_then_is_not_written() {
     let life = Life::begin();
     let queue = declare(life.store(), "q");
     add(life.store(), queue, 1);
     let mut group = life.store().group();
-    group.added(queue, 1, &[header(7)]);
+    group.added(queue, 1, &[header(7)], 0);
     // Whoever got it meanwhile.
     life.store().settled(queue, &[Ranges { first: 1, count: 1 }]);
     commit(&mut *group, Durability::Always).unwrap();
@@ -92,7 +112,7 @@ fn what_is_added_to_a_message_that_is_not_there_goes_at_the_next_start() {
     let queue = declare(life.store(), "q");
     add(life.store(), queue, 1);
     let mut group = life.store().group();
-    group.added(queue, 2, &[header(7)]);
+    group.added(queue, 2, &[header(7)], 0);
     commit(&mut *group, Durability::Always).unwrap();
     assert_eq!(values(life.store()), 2);
     drop(group);
