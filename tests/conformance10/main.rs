@@ -17,6 +17,7 @@ mod part2_resuming;
 mod part2_transport;
 mod part3_filters;
 mod part3_messaging;
+mod part4_large;
 mod part4_transactions;
 mod part5_scram;
 mod part5_security;

@@ -2,7 +2,8 @@
 //!
 //! A client names a transaction in a flow; what its link is sent from then on, until the transaction is discharged, is part
 //! of it. If that is committed these deliveries are as any others; if it is rolled back those that the client has not
-//! settled are released. Of a message that is still being sent by then neither is said: it is a delivery as any.
+//! settled are released. A large message that is still being sent by then is aborted: what the client has of it means
+//! nothing.
 
 use super::{Connection, links::Beside};
 use leveret_amqp10::{
@@ -68,13 +69,17 @@ impl Connection {
         let Some(open) = &mut self.open else { return };
         for (channel, id) in acquired.iter().copied() {
             let Some(session) = open.sessions.get_mut(&channel) else { continue };
-            let (transactions, departing) = (&self.transactions, &self.departing);
-            let is_held = |id| transactions.holds(channel, id) || departing.is_sending(channel, id);
+            let transactions = &self.transactions;
             let mut taken = None;
+            let is_held = |id| transactions.holds(channel, id);
             session.sent.take(id, id, is_held, |delivered| taken = Some(delivered));
             let Some(delivered) = taken else { continue };
             // It was delivered on that channel.
             let _ = open.client.settle(channel, delivered.tag, false, Settle::Requeue { failed: false });
+            if self.departing.take_back(channel, id) {
+                self.deliveries_wait = true;
+                continue;
+            }
             let disposition = Disposition {
                 role: Role::Sender,
                 first: id,

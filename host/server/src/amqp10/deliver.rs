@@ -198,8 +198,8 @@ fn begin(begin: Begin<'_, '_>) -> Result<(u32, Departure), NotSent> {
         How::Acquired(id) => protocol.begin_acquired(channel, handle, &outgoing, bytes, id.as_bytes())?,
     };
     let (id, footer, stub) = ((!settled).then_some(number), footer.into(), *stub);
-    let (far, reader, patience) = (None, None, Patience::default());
-    Ok((number, Departure { channel, handle, id, stub, footer, far, reader, patience }))
+    let (far, reader, patience, is_taken_back) = (None, None, Patience::default(), false);
+    Ok((number, Departure { channel, handle, id, stub, footer, far, reader, patience, is_taken_back }))
 }
 
 /// What a delivery that is resumed is sent with.

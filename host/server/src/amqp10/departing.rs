@@ -37,6 +37,8 @@ pub(super) struct Departure {
     pub(super) far: Option<FarBody>,
     pub(super) reader: Option<FarReader>,
     pub(super) patience: Patience,
+    /// It is in its queue again: the client is to forget what it has of it.
+    pub(super) is_taken_back: bool,
 }
 
 /// What became of a turn.
@@ -66,9 +68,14 @@ impl Departing {
         self.messages.iter().any(|message| (message.channel, message.handle) == (channel, handle))
     }
 
-    /// Whether it is that delivery that goes out.
-    pub(super) fn is_sending(&self, channel: u16, id: u32) -> bool {
-        self.messages.iter().any(|message| (message.channel, message.id) == (channel, Some(id)))
+    /// A delivery is none any more. If its message goes out, that is given up in its next turn.
+    pub(super) fn take_back(&mut self, channel: u16, id: u32) -> bool {
+        let of_delivery = |message: &&mut Departure| (message.channel, message.id) == (channel, Some(id));
+        let Some(message) = self.messages.iter_mut().find(of_delivery) else { return false };
+        message.is_taken_back = true;
+        // Its file is the queue's.
+        (message.far, message.reader, message.patience) = Default::default();
+        true
     }
 
     /// A link is gone.
@@ -137,6 +144,10 @@ impl Connection {
         let (channel, handle) = (message.channel, message.handle);
         if message.patience.waits(now_ms) || !self.protocol.has_window(channel) {
             return Turn::Waits;
+        }
+        if message.is_taken_back {
+            self.protocol.abort_delivery(channel, handle);
+            return Turn::Over;
         }
         let reader = match &mut message.reader {
             Some(reader) => reader,
