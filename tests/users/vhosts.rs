@@ -11,6 +11,7 @@ use leveret_testkit::{
     wire::{Arguments, RawConnection, id},
 };
 use serde_json::{Value, json};
+use std::{path::Path, process::Command};
 
 /// A connection of guest to a virtual host, with channel 1 open.
 fn enter(broker: &Broker, vhost: &str) -> Client {
@@ -251,4 +252,37 @@ fn the_configuration_says_it_too() {
     let mut client = enter(&broker, "v");
     client.does(typed("p", DURABLE, None));
     assert_eq!(of("queues/v/p", "type"), "classic");
+}
+
+/// What `leveret store stat` says of the store of a broker that is down.
+fn stat(data: &Path) -> Value {
+    let mut stat = Command::new(BINARY);
+    let said = stat.args(["store", "stat", "--json", "--data-dir"]).arg(data).output();
+    let said = said.unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    serde_json::from_slice(&said.stdout).unwrap()
+}
+
+#[test]
+fn the_lanes_of_a_queue_with_priorities_go_with_its_virtual_host() {
+    let (broker, _configuration) = broker_with("");
+    put(&broker, "vhosts/made", &json!({}));
+    let mut client = enter(&broker, "made");
+    let words = Arguments::new().short(0).short_string("q").bits(&[false, true, false, false, false]);
+    let most = Arguments::new().short_string("x-max-priority").octet(b'l').long_long(9);
+    client.does(Call(id::QUEUE_DECLARE, words.long_string(most.into_bytes()), id::QUEUE_DECLARE_OK));
+    for priority in 0..10 {
+        // Delivery mode 2, and a priority.
+        client.publishes("", "q", &[0x18, 0, 2, priority]);
+    }
+    let stopped = broker.stop_for_a_while();
+    assert_eq!(stat(&stopped.data_directory())["messages"], 10);
+    let broker = stopped.start();
+    assert_eq!(delete(&broker, "vhosts/made"), 204);
+    let mut stopped = broker.stop_for_a_while();
+    for _ in 0..2 {
+        let stat = stat(&stopped.data_directory());
+        assert_eq!((&stat["messages"], &stat["unnamed"]), (&json!(0), &json!([])), "{stat}");
+        stopped = stopped.start().kill_for_a_while();
+    }
 }

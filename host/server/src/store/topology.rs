@@ -92,19 +92,23 @@ impl Bindings {
 }
 
 impl Bindings {
-    /// Puts into a group that all is gone that is kept of a virtual host, but for what exchange types keep.
-    pub(super) fn forget_vhost(&self, store: &Store, vhost: &Name, parts: &mut Parts) {
+    /// Puts into a group that all is gone that is kept of a virtual host, but for what exchange types keep. Gives the numbers
+    /// of its queues and their lanes.
+    pub(super) fn forget_vhost(&self, store: &Store, vhost: &Name, parts: &mut Parts) -> Vec<QueueId> {
         let prefix = vhost_key(vhost);
+        let mut gone = BTreeSet::new();
         for (key, _) in values(store, EXCHANGES, &prefix) {
             parts.unset(EXCHANGES, &key);
         }
         for (key, _) in values(store, QUEUES, &prefix) {
             let mut take = Take(&key);
-            if let Ok(id) = take.name().and_then(|_| take.u64_sorted()) {
-                parts.delete(QueueId(id));
-            }
+            gone.extend(take.name().and_then(|_| take.u64_sorted()).ok());
             parts.unset(QUEUES, &key);
         }
+        // Nothing but its number says whose a lane is.
+        let all = store.queues().into_iter().map(|(id, ..)| id);
+        let gone: Vec<_> = all.filter(|id| gone.contains(&KeptId(id.0).queue().0)).collect();
+        gone.iter().for_each(|id| parts.delete(*id));
         for (key, _) in values(store, BINDINGS, &prefix) {
             self.0.lock().remove(&key);
             parts.unset(BINDINGS, &key);
@@ -116,6 +120,7 @@ impl Bindings {
             }
             parts.unset(OTHERS, &key);
         }
+        gone
     }
 }
 

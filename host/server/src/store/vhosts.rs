@@ -69,7 +69,9 @@ impl DiskStore {
     /// A virtual host is gone, with all that is kept of it.
     pub fn forget_vhost(&self, vhost: &Name, done: Done) {
         let mut parts = Parts::new(self.shared.group_bytes_max);
-        self.shared.bindings.forget_vhost(&self.shared.store, vhost, &mut parts);
+        for queue in self.shared.bindings.forget_vhost(&self.shared.store, vhost, &mut parts) {
+            self.shared.added.forget_all(queue, &mut parts);
+        }
         self.forget_policies(vhost, &mut parts);
         // Last: what is left after a crash before that belongs to a virtual host that is known.
         parts.unset(VHOSTS, &key(vhost));

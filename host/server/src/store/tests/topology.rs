@@ -171,3 +171,33 @@ fn no_number_comes_again_whatever_was_deleted() {
         if round % 2 == 0 { life.restart() } else { life.crash() }
     }
 }
+
+#[test]
+fn of_a_virtual_host_that_is_forgotten_nothing_stays() {
+    let mut life = Life::begin();
+    let mut queues = Vec::new();
+    for (vhost, text) in [("/gone", "q"), ("/stays", "q")] {
+        let (id, lane) = (life.store().next_id(), |id: KeptId| id.lane(7));
+        let mut group = life.store().group();
+        group.topology(&name(vhost), TopologyChange::Declared(Topology::Queue(id, &queue_spec(text))));
+        group.topology(&name(vhost), TopologyChange::Declared(Topology::Lane(lane(id))));
+        group.enqueue(&message(b"m"), None, Noted::default(), &[target(id, 1), target(lane(id), 1)]);
+        group.added(lane(id), 1, &[], 3);
+        commit(&mut *group, Durability::Always).unwrap();
+        queues.extend([id, lane(id)]);
+    }
+    life.store().forget_vhost(&name("/gone"), Box::new(|_| {}));
+    for _ in 0..2 {
+        let store = life.store();
+        safe(store);
+        let counts: Vec<_> = queues.iter().map(|id| store.count(*id, 0..u64::MAX)).collect();
+        assert_eq!(counts, [0, 0, 1, 1]);
+        let there = store.shared.store.queues().into_iter().map(|(id, ..)| KeptId(id.0)).collect::<Vec<_>>();
+        assert!(queues[2..].iter().all(|id| there.contains(id)), "{there:?}");
+        assert!(queues[..2].iter().all(|id| !there.contains(id)), "{there:?}");
+        let mut added = 0;
+        store.shared.store.values_with(crate::store::spaces::ADDED, b"", |_, _, _| added += 1);
+        assert_eq!(added, 1);
+        life.crash();
+    }
+}
