@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ends;
+mod outstanding;
 mod scripted;
 
 use leveret_testkit::process::Finished;

@@ -148,6 +148,15 @@ impl Numbers {
         Self::Drawn { numbers: (0..count).map(|_| draw()).collect(), next: 0 }
     }
 
+    /// After how many they come again in the same order; `None` if they never do.
+    pub(super) fn period(&self) -> Option<u64> {
+        match self {
+            Self::Turn { keys, .. } => Some(*keys),
+            Self::Drawn { numbers, .. } => Some(numbers.len() as u64),
+            Self::New { .. } => None,
+        }
+    }
+
     /// The next one.
     #[inline]
     pub(super) fn next(&mut self) -> u64 {

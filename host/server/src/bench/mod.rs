@@ -8,12 +8,13 @@
 //!
 //! Latency is from the moment a message is sent, or with a rate from when it was due, to the moment a consumer has
 //! read the delivery, both on this machine's monotonic clock: what a broker makes wait counts as waiting, and so does
-//! what has not come when the measuring ends (`outstanding.rs`). It is recorded for bodies of 8 bytes and more that go in one frame.
+//! what has not come when the measuring ends (`outstanding.rs`), as far as it is to come (`copies.rs`). It is recorded for bodies of 8 bytes and more that go in one frame.
 
 mod amqp091;
 mod amqp10;
 pub mod churn;
 mod consumer;
+mod copies;
 mod counting;
 pub mod idle;
 mod interrupt;
@@ -28,6 +29,7 @@ mod wire;
 pub use amqp091::Product;
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
+use copies::Copies;
 use counting::{Counters, Reading, Usage};
 use hdrhistogram::Histogram;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt, Interrupted};
@@ -209,6 +211,8 @@ fn load(
         let publishers: Vec<_> = (0..plan.publishers)
             .map(|index| scope.spawn(move || publisher::run(plan, names, index, counters, ready)))
             .collect();
+        // While the others connect.
+        let copies = Copies::new(plan, names);
         ready.wait();
         watch(plan, counters, (plan.warm_up, interrupt), live);
         let is_warm = if plan.warm_up.is_zero() { Ok(()) } else { interrupt.check() };
@@ -225,15 +229,19 @@ fn load(
         for thread in consumers {
             deliveries.add(&thread.join().map_err(|_| anyhow!("a consumer panicked"))??)?;
         }
+        let mut sent = Vec::new();
         for thread in publishers {
-            confirms.add(&thread.join().map_err(|_| anyhow!("a publisher panicked"))??)?;
+            let mut measured = thread.join().map_err(|_| anyhow!("a publisher panicked"))??;
+            sent.push(std::mem::take(&mut measured.stamps));
+            confirms.add(&measured)?;
         }
         is_warm?;
-        if let Some((copies, end)) = topology::copies(plan, names).zip(counters.ended()) {
-            let (sent, came) = (&confirms.stamps, &deliveries.stamps);
-            deliveries.outstanding = sent.record_outstanding(came, copies, end, &mut deliveries.latencies);
+        if let (Ok(copies), Some(end)) = (&copies, counters.ended()) {
+            let to_come = outstanding::to_come(plan, &sent, copies, &deliveries.stamps)?;
+            deliveries.outstanding =
+                to_come.record_outstanding(&deliveries.stamps, end, &mut deliveries.latencies);
         }
-        Ok(Report::of((plan, names.bindings.len(), broker), (&from, &to), (&deliveries, &confirms)))
+        Ok(Report::of((plan, names.bindings.len(), broker), &copies, (&from, &to), (&deliveries, &confirms)))
     })
 }
 

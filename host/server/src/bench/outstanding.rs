@@ -4,6 +4,7 @@
 //! fast as it was before (coordinated omission). So it counts with the time that it waited till then. Messages are not
 //! told apart: how many were sent in each millisecond, less how many of those came, is how many are outstanding.
 
+use super::{Plan, copies::Copies};
 use hdrhistogram::Histogram;
 
 const NANOSECONDS: u64 = 1_000_000;
@@ -30,20 +31,14 @@ impl Stamps {
         self.0.iter_mut().zip(&other.0).for_each(|(count, more)| *count += more);
     }
 
-    /// Of what was sent, each message in so many `copies`, that which has not come at `end`: recorded with how long it
-    /// has waited at least. Gives how many there are.
-    pub(super) fn record_outstanding(
-        &self,
-        came: &Self,
-        copies: u64,
-        end: u64,
-        latencies: &mut Histogram<u64>,
-    ) -> u64 {
+    /// Of what is to come, that which has not at `end`: recorded with how long it has waited at least. Gives how many
+    /// there are.
+    pub(super) fn record_outstanding(&self, came: &Self, end: u64, latencies: &mut Histogram<u64>) -> u64 {
         let mut all = 0;
-        for (place, sent) in self.0.iter().enumerate() {
+        for (place, to_come) in self.0.iter().enumerate() {
             let latest = (place as u64 + 1) * NANOSECONDS;
             let Some(waited) = end.checked_sub(latest) else { break };
-            let outstanding = (sent * copies).saturating_sub(came.0.get(place).copied().unwrap_or(0));
+            let outstanding = to_come.saturating_sub(came.at(place));
             // None at all would count for the slowest.
             if outstanding > 0 {
                 latencies.saturating_record_n(waited.max(1), outstanding);
@@ -52,11 +47,46 @@ impl Stamps {
         }
         all
     }
+
+    fn at(&self, place: usize) -> u64 {
+        self.0.get(place).copied().unwrap_or(0)
+    }
+}
+
+/// What is to come of what each publisher sent, and should have sent, in its order. Where all of it came it may be less:
+/// there nothing is looked at.
+///
+/// # Errors
+/// If the keys of a publisher cannot be had.
+pub(super) fn to_come(
+    plan: &Plan,
+    sent: &[Stamps],
+    copies: &Copies<'_>,
+    came: &Stamps,
+) -> anyhow::Result<Stamps> {
+    let mut all = Stamps::default();
+    sent.iter().for_each(|stamps| all.add_all(stamps));
+    let most = copies.max();
+    let is_missing: Vec<bool> =
+        all.0.iter().enumerate().map(|(place, count)| count * most > came.at(place)).collect();
+    all.0.fill(0);
+    for (publisher, stamps) in sent.iter().enumerate() {
+        let sums = copies.of_publisher(plan, publisher)?;
+        let mut first = 0;
+        for (place, count) in stamps.0.iter().enumerate() {
+            if *count > 0 && is_missing[place] {
+                all.0[place] += sums.of(first..first + count);
+            }
+            first += count;
+        }
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::topology::{Names, tests::plan};
 
     const MS: u64 = NANOSECONDS;
 
@@ -71,10 +101,33 @@ mod tests {
         came.add(10 * MS + 3, 190);
         let mut latencies = super::super::latency_histogram().unwrap();
         latencies.record_n(MS, 190).unwrap();
-        assert_eq!(sent.record_outstanding(&came, 2, 1000 * MS, &mut latencies), 30);
+        let plan = Plan { fan_out: true, ..plan(Some("direct"), 2, 2) };
+        let names = Names::new(&plan).unwrap();
+        let copies = Copies::new(&plan, &names).unwrap();
+        let to_come = to_come(&plan, &[sent], &copies, &came).unwrap();
+        assert_eq!(to_come.record_outstanding(&came, 1000 * MS, &mut latencies), 30);
         assert_eq!(latencies.len(), 220);
         assert!(latencies.equivalent(latencies.max(), 989 * MS), "{}", latencies.max());
         assert!(latencies.equivalent(latencies.value_at_quantile(0.9), 99 * MS));
+    }
+
+    #[test]
+    fn what_no_binding_takes_is_not_waited_for() {
+        // Keys 0 to 5, and bindings of 0 and 1; each publisher begins with another.
+        let plan = Plan { bindings: Some(2), publishers: 2, ..plan(Some("direct"), 1, 1) };
+        let names = Names::new(&plan).unwrap();
+        let copies = Copies::new(&plan, &names).unwrap();
+        let (mut one, mut other, mut came) = (Stamps::default(), Stamps::default(), Stamps::default());
+        // 0 1 2, and 3 4 5 0; of the other 1, and 2 3 4 5 0.
+        [(MS, 3), (5 * MS, 4)].iter().for_each(|(stamp, count)| one.add(*stamp, *count));
+        [(MS, 1), (5 * MS, 5)].iter().for_each(|(stamp, count)| other.add(*stamp, *count));
+        came.add(MS, 2);
+        let mut latencies = super::super::latency_histogram().unwrap();
+        let to_come = to_come(&plan, &[one, other], &copies, &came).unwrap();
+        assert_eq!(to_come.record_outstanding(&came, 10 * MS, &mut latencies), 3);
+        assert!(
+            latencies.equivalent(latencies.min(), 4 * MS) && latencies.equivalent(latencies.max(), 8 * MS)
+        );
     }
 
     #[test]
@@ -85,7 +138,7 @@ mod tests {
         other.add(5 * MS, 3);
         one.add_all(&other);
         let mut latencies = super::super::latency_histogram().unwrap();
-        assert_eq!(one.record_outstanding(&Stamps::default(), 1, 100 * MS, &mut latencies), 6);
-        assert_eq!(one.record_outstanding(&one, 1, 100 * MS, &mut latencies), 0);
+        assert_eq!(one.record_outstanding(&Stamps::default(), 100 * MS, &mut latencies), 6);
+        assert_eq!(one.record_outstanding(&one, 100 * MS, &mut latencies), 0);
     }
 }

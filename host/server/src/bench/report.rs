@@ -1,6 +1,6 @@
 //! What a load came to: as JSON, as a table, and as a line while it runs.
 
-use super::{Measured, Plan, Product, Protocol, counting::Reading};
+use super::{Measured, Plan, Product, Protocol, copies::Copies, counting::Reading};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
@@ -28,9 +28,12 @@ pub struct Report {
     /// Publish to confirm, in microseconds, where confirms are on; from when, as above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_latency_us: Option<Latency>,
-    /// Messages that were sent, or due, and not delivered when the measuring ended; they are in the percentiles. Not
-    /// known, and 0, where the plan does not say which messages are to come.
-    pub undelivered: u64,
+    /// Messages that were sent, or due, and to be delivered, and not when the measuring ended; they are in the
+    /// percentiles. `None` where it is not known which messages are to come, or when they were sent.
+    pub undelivered: Option<u64>,
+    /// Why it is not known which messages are to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undelivered_unknown: Option<&'static str>,
     /// The same of confirms.
     pub unconfirmed: u64,
     /// Messages the broker refused.
@@ -76,6 +79,8 @@ pub struct Report {
     pub exchange_type: String,
     /// Different routing keys; `None` where none comes twice.
     pub keys: Option<usize>,
+    /// So many of them no binding takes; `None` where that is not known.
+    pub keys_unbound: Option<usize>,
     /// Bindings, those that match nothing too.
     pub bindings: usize,
 }
@@ -110,6 +115,7 @@ impl Report {
     /// Of what was counted between two readings.
     pub(super) fn of(
         (plan, bindings, broker): (&Plan, usize, Product),
+        copies: &Result<Copies<'_>, &'static str>,
         (from, to): (&Reading, &Reading),
         (deliveries, confirms): (&Measured, &Measured),
     ) -> Self {
@@ -117,16 +123,17 @@ impl Report {
         let rate = |from: u64, to: u64| ((to - from) as f64 / seconds).round() as u64;
         let moved = (to.consumed - from.consumed).max(to.published - from.published).max(1);
         let a_million = |seconds: f64| seconds / moved as f64 * 1e6;
+        let are_untimed = plan.publishers > 0 && plan.consumers > 0 && !confirms.is_stamped;
         let usages = from.broker.as_ref().zip(to.broker.as_ref());
         Self {
             published_per_second: rate(from.published, to.published),
             confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
             consumed_per_second: rate(from.consumed, to.consumed),
             latency_us: Latency::of(&deliveries.latencies),
-            latency_unmeasured: (plan.publishers > 0 && plan.consumers > 0 && !confirms.is_stamped)
-                .then_some(UNMEASURED),
+            latency_unmeasured: are_untimed.then_some(UNMEASURED),
             confirm_latency_us: Latency::of(&confirms.latencies),
-            undelivered: deliveries.outstanding,
+            undelivered: (copies.is_ok() && !are_untimed).then_some(deliveries.outstanding),
+            undelivered_unknown: copies.as_ref().err().copied(),
             unconfirmed: confirms.outstanding,
             refused: to.refused - from.refused,
             seconds,
@@ -155,6 +162,7 @@ impl Report {
             body_bytes: plan.body_bytes,
             exchange_type: plan.exchange_type.clone().unwrap_or_else(|| "default".to_owned()),
             keys: (plan.key_order != super::KeyOrder::New).then_some(plan.keys),
+            keys_unbound: copies.as_ref().ok().and_then(|copies| copies.keys_unbound),
             bindings,
         }
     }
@@ -179,11 +187,17 @@ impl fmt::Display for Report {
             writeln!(f, "{:<22} not measured: {why}", "publish to delivery")?;
         }
         latency(f, "publish to confirm", &self.confirm_latency_us)?;
-        for (name, count) in [("undelivered at the end", self.undelivered), ("unconfirmed", self.unconfirmed)]
-        {
+        let undelivered = self.undelivered.unwrap_or(0);
+        for (name, count) in [("undelivered at the end", undelivered), ("unconfirmed", self.unconfirmed)] {
             if count > 0 {
                 writeln!(f, "{name:<22} {count:>12}")?;
             }
+        }
+        if let Some(why) = self.undelivered_unknown {
+            writeln!(f, "{:<22} not known, and in no percentile: {why}", "undelivered at the end")?;
+        }
+        if let (Some(unbound @ 1..), Some(keys)) = (self.keys_unbound, self.keys) {
+            writeln!(f, "{:<22} {unbound:>12} of {keys}", "keys without a binding")?;
         }
         if self.refused > 0 {
             writeln!(f, "{:<22} {:>12}", "refused", self.refused)?;
@@ -228,7 +242,10 @@ pub(super) fn live(from: &Reading, to: &Reading, plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{counting::Usage, topology::tests::plan};
+    use crate::bench::{
+        counting::Usage,
+        topology::{Names, tests::plan},
+    };
     use std::time::{Duration, Instant};
 
     fn reading(at: Instant, consumed: u64, cpu_seconds: f64, broker: f64) -> Reading {
@@ -243,7 +260,10 @@ mod tests {
             (reading(began, 0, 1.0, 5.0), reading(began + Duration::from_secs(2), 4_000_000, 2.0, 9.0));
         let (deliveries, confirms) = (Measured::new().unwrap(), Measured::new().unwrap());
         let product = Product { product: "Broker".to_owned(), version: "1.2".to_owned() };
-        let report = Report::of((&plan(None, 2, 2), 0, product), (&from, &to), (&deliveries, &confirms));
+        let plan = plan(None, 2, 2);
+        let names = Names::new(&plan).unwrap();
+        let copies = Copies::new(&plan, &names);
+        let report = Report::of((&plan, 0, product), &copies, (&from, &to), (&deliveries, &confirms));
         let table = report.to_string();
         assert!(table.contains("generator 0.25 s, broker 1.00 s, generator to broker 0.25"), "{table}");
         assert!(table.contains("not measured: a body of less than 8 bytes"), "{table}");

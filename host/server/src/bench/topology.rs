@@ -4,7 +4,6 @@ use super::{KeyOrder, Plan, amqp091::Link};
 use anyhow::bail;
 use leveret_amqp091::Method;
 use leveret_model::{Name, Table, Value};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The header that a `headers` exchange looks at.
 pub(super) const KEY_HEADER: &str = "key";
@@ -56,31 +55,6 @@ fn bindings(plan: &Plan) -> anyhow::Result<Vec<(usize, String)>> {
     }
     bindings.extend((0..plan.idle_bindings).map(|index| (0, format!("idle{index}.*.nothing"))));
     Ok(bindings)
-}
-
-/// To how many consumers each message is to come; `None` where the plan does not say that of all messages alike.
-pub(super) fn copies(plan: &Plan, names: &Names) -> Option<u64> {
-    if plan.consumers < plan.queues {
-        // What goes to a queue without a consumer never comes.
-        return None;
-    }
-    let Some(type_name) = plan.exchange_type.as_deref() else { return Some(1) };
-    let is_pattern = |key: &str| type_name == "topic" && key.contains(['*', '#']);
-    let matching = names.bindings.len() - plan.idle_bindings;
-    let mut queues: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-    for (queue, key) in &names.bindings[..matching] {
-        let key = if type_name == "fanout" { "" } else { key };
-        queues.entry(key).or_default().insert(*queue);
-    }
-    let of_keys = plan.binding.is_none() && plan.bindings.is_none();
-    let is_told = match type_name {
-        "fanout" => !names.bindings.is_empty(),
-        "direct" | "topic" | "headers" => of_keys && !queues.keys().any(|key| is_pattern(key)),
-        _ => false,
-    };
-    let mut counts = queues.values().map(BTreeSet::len);
-    let first = counts.next().filter(|_| is_told)?;
-    counts.all(|count| count == first).then_some(first as u64)
 }
 
 /// What a message with that key carries as headers; none but for a `headers` exchange.
@@ -197,26 +171,5 @@ pub(super) mod tests {
             measure: Duration::ZERO,
             warm_up: Duration::ZERO,
         }
-    }
-
-    fn of(plan: &Plan) -> Option<u64> {
-        copies(plan, &Names::new(plan).unwrap())
-    }
-
-    #[test]
-    fn how_often_a_message_comes_is_known_where_the_plan_says_it() {
-        assert_eq!(of(&plan(None, 3, 3)), Some(1));
-        assert_eq!(of(&plan(None, 3, 2)), None);
-        for name in ["direct", "topic", "headers"] {
-            assert_eq!(of(&plan(Some(name), 3, 3)), Some(1), "{name}");
-            assert_eq!(of(&Plan { fan_out: true, ..plan(Some(name), 3, 3) }), Some(3), "{name}");
-            assert_eq!(of(&Plan { bindings: Some(2), ..plan(Some(name), 1, 1) }), None, "{name}");
-        }
-        assert_eq!(of(&plan(Some("fanout"), 4, 4)), Some(4));
-        assert_eq!(of(&Plan { idle_bindings: 5, ..plan(Some("direct"), 2, 2) }), Some(1));
-        assert_eq!(of(&plan(Some("x-random"), 2, 2)), None);
-        // Numbers 0 and 4 are the same key, of two queues.
-        assert_eq!(of(&Plan { key: "key{4}".parse().unwrap(), ..plan(Some("direct"), 3, 3) }), None);
-        assert_eq!(of(&Plan { key: "key{}.*".parse().unwrap(), ..plan(Some("topic"), 1, 1) }), None);
     }
 }
