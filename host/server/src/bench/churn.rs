@@ -1,6 +1,6 @@
 //! Load of another kind: what comes and goes. Each worker makes a thing and takes it away again, on and on.
 
-use super::{Interrupt, Latency, Target, amqp091::Link, latency_histogram};
+use super::{Interrupt, Latency, Target, amqp091::Link, latency_histogram, topology::run_name};
 use anyhow::Context;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
@@ -154,7 +154,7 @@ struct Worker {
 
 impl Worker {
     fn new(plan: &Plan, index: usize) -> anyhow::Result<Self> {
-        let name = format!("bench.{}.{index}", std::process::id());
+        let name = format!("{}.{index}", run_name()?);
         let mut worker = Self { link: Link::open(&plan.target)?, name };
         if matches!(plan.what, What::Bindings | What::Consumers) {
             let name = worker.name.clone();

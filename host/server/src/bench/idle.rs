@@ -5,6 +5,7 @@ use super::{
     amqp091::{Link, put_message},
     counting::Usage,
     publisher::{Inlet, Told},
+    topology::run_name,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -79,7 +80,7 @@ impl fmt::Display for Report {
 /// made is removed then too.
 pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     let link = Link::open(&plan.target)?;
-    let queue = format!("bench.{}.idle", std::process::id());
+    let queue = format!("{}.idle", run_name()?);
     let result = measure(plan, (link, &queue), interrupt, live);
     live("taking away");
     super::with_removed(result, remove(plan, &queue))

@@ -161,8 +161,8 @@ fn with_removed<R>(result: anyhow::Result<R>, removed: anyhow::Result<()>) -> an
         (result, Ok(())) => result,
         (Ok(_), Err(left)) => Err(left.context("removing what was made")),
         (Err(error), Err(left)) => {
-            let run = std::process::id();
-            let left = format!("what was made as bench.{run}.* may still be there ({left:#})");
+            let run = topology::run_name()?;
+            let left = format!("what was made as {run}.* may still be there ({left:#})");
             // That it was interrupted is told by the exit code too.
             Err(if error.is::<Interrupted>() { error.context(left) } else { anyhow!("{error:#}; {left}") })
         }

@@ -1,14 +1,15 @@
 //! What the load runs through: an exchange, queues, bindings, and their names.
 
 use super::{KeyOrder, Plan, amqp091::Link};
-use anyhow::bail;
+use anyhow::{Context, bail};
 use leveret_amqp091::Method;
 use leveret_model::{Name, Table, Value};
+use std::sync::OnceLock;
 
 /// The header that a `headers` exchange looks at.
 pub(super) const KEY_HEADER: &str = "key";
 
-/// Names of this run; they carry the process id, so that two runs do not meet.
+/// Names of this run; they begin with [`run_name`], so that two runs do not meet.
 pub(super) struct Names {
     /// Empty for the default exchange.
     pub(super) exchange: String,
@@ -18,13 +19,32 @@ pub(super) struct Names {
     pub(super) bindings: Vec<(usize, String)>,
 }
 
+/// What the names of all that this process makes begin with. Two generators in two containers may have the same process
+/// id, and meet on one broker: so there is chance in it too.
+///
+/// # Errors
+/// If the system gives no random number.
+pub(super) fn run_name() -> anyhow::Result<&'static str> {
+    static NAME: OnceLock<String> = OnceLock::new();
+    if let Some(name) = NAME.get() {
+        return Ok(name);
+    }
+    let name = new_name()?;
+    Ok(NAME.get_or_init(|| name))
+}
+
+fn new_name() -> anyhow::Result<String> {
+    let random = getrandom::u32().context("a random number")?;
+    Ok(format!("bench.{}.{random:08x}", std::process::id()))
+}
+
 impl Names {
     /// # Errors
     /// If the plan does not say what to bind.
     pub(super) fn new(plan: &Plan) -> anyhow::Result<Self> {
-        let run = std::process::id();
-        let queues: Vec<String> = (0..plan.queues).map(|index| format!("bench.{run}.q{index}")).collect();
-        let exchange = if plan.exchange_type.is_some() { format!("bench.{run}.x") } else { String::new() };
+        let run = run_name()?;
+        let queues: Vec<String> = (0..plan.queues).map(|index| format!("{run}.q{index}")).collect();
+        let exchange = if plan.exchange_type.is_some() { format!("{run}.x") } else { String::new() };
         Ok(Self { exchange, queues, bindings: bindings(plan)? })
     }
 
@@ -171,5 +191,16 @@ pub(super) mod tests {
             measure: Duration::ZERO,
             warm_up: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn runs_have_names_of_their_own() {
+        let names = Names::new(&plan(Some("topic"), 2, 1)).unwrap();
+        let of_process = format!("bench.{}.", std::process::id());
+        let all: Vec<_> = names.queues.iter().chain([&names.exchange]).collect();
+        assert!(all.iter().all(|name| name.starts_with(&of_process)), "{all:?}");
+        assert!(all.iter().all(|name| name.starts_with(run_name().unwrap())), "{all:?}");
+        // A process of the same number elsewhere has others.
+        assert_ne!(new_name().unwrap(), new_name().unwrap());
     }
 }

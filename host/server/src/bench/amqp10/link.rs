@@ -1,6 +1,6 @@
 //! A client connection with one session, and at most one link each way.
 
-use crate::bench::{Target, wire::Wire};
+use crate::bench::{Target, topology::run_name, wire::Wire};
 use anyhow::bail;
 use leveret_amqp10::{
     Performative, SaslFrame,
@@ -41,8 +41,7 @@ impl Link {
         let mut link = Self { wire, frame_bytes_max: FRAME_BYTES_MAX, window: 0, first_transfer: 0 };
         link.log_in(target)?;
         link.header(ProtocolId::Amqp)?;
-        let (container, host) =
-            (format!("leveret-bench-{}", std::process::id()), format!("vhost:{}", target.vhost));
+        let (container, host) = (format!("leveret-{}", run_name()?), format!("vhost:{}", target.vhost));
         let open = Open {
             container_id: &container,
             hostname: Some(&host),
