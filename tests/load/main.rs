@@ -217,6 +217,7 @@ fn things_that_are_there_take_memory() {
 #[test]
 fn a_load_that_cannot_be_is_refused_with_the_reason() {
     let broker = Broker::start(env!("CARGO_BIN_EXE_leveret"));
+    let (long, almost) = ("k".repeat(256), "k".repeat(254));
     for (load, why) in [
         ("-e no-such-type", "unknown exchange type 'no-such-type'"),
         ("-e topic --key-order new", "say with --binding"),
@@ -248,6 +249,12 @@ fn a_load_that_cannot_be_is_refused_with_the_reason() {
         ("churn queues --protocol 1.0", "what comes and goes is of AMQP 0-9-1"),
         ("idle queues --protocol 1.0 --broker-pid 1", "of AMQP 1.0 there are connections alone"),
         ("--protocol 1.0 --password wrong", "is the password right?"),
+        ("--protocol 1.0 --prefetch 0 --ack 5000", "waits for more messages than --prefetch 1000 allows"),
+        (&format!("-e topic --key {long}"), "--key makes 256 bytes, and AMQP takes 255"),
+        (&format!("-e topic --key {almost}{{}} -k 11"), "--key makes 256 bytes"),
+        (&format!("-e topic --key a --binding {long}"), "--binding makes 256 bytes"),
+        (&format!("-e {long}"), "--exchange-type makes 256 bytes"),
+        (&format!("--vhost {long}"), "AMQP takes 255 bytes, this is 256"),
     ] {
         let said = refused(&broker, load);
         assert!(said.contains(why), "{load}: {said}");

@@ -58,6 +58,18 @@ impl Pattern {
         text
     }
 
+    /// How long the longest text for a number up to that one is, in bytes.
+    #[must_use]
+    pub fn bytes_max(&self, last: u64) -> usize {
+        let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
+        let bytes = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Number => digits(last),
+            Part::Modulo(modulus) => digits(last.min(modulus.get() - 1)),
+        };
+        self.0.iter().map(bytes).sum()
+    }
+
     /// Appends the text for that number.
     pub fn put(&self, number: u64, text: &mut String) {
         for part in &self.0 {
@@ -198,6 +210,17 @@ mod tests {
         assert_eq!(text("{}{}", 12), "1212");
         for bad in ["{", "a{b}", "{0}", "{-1}", "x{1"] {
             assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_text_is_known() {
+        for pattern in ["", "plain", "a.{}", "{7}.{}", "{1}{10}{11}"] {
+            let pattern: Pattern = pattern.parse().unwrap();
+            for last in [0, 1, 9, 10, 11, 99, 100, 1234] {
+                let longest = (0..=last).map(|number| pattern.text(number).len()).max().unwrap();
+                assert_eq!(pattern.bytes_max(last), longest, "{pattern:?} {last}");
+            }
         }
     }
 

@@ -127,7 +127,8 @@ pub struct Plan {
     pub idle_bindings: usize,
     /// Bind every key to every queue.
     pub fan_out: bool,
-    /// How many deliveries a consumer may hold that acknowledges. Of AMQP 1.0 it is its credit, whether it does or not.
+    /// How many deliveries a consumer may hold that acknowledges; 0 is any number. Of AMQP 1.0 it is its credit, whether
+    /// it does or not, and 0 is 1000.
     pub prefetch: u16,
     /// When consumers acknowledge.
     pub ack: AckMode,
@@ -135,6 +136,22 @@ pub struct Plan {
     pub measure: Duration,
     /// How long to run before that.
     pub warm_up: Duration,
+}
+
+impl Plan {
+    /// The credit of a consumer of AMQP 1.0.
+    fn credit(&self) -> u16 {
+        if self.prefetch == 0 { amqp10::CREDIT } else { self.prefetch }
+    }
+
+    /// How many deliveries that are not acknowledged a consumer may hold; `None` is any number.
+    #[must_use]
+    pub fn unacknowledged_max(&self) -> Option<u16> {
+        match self.target.protocol {
+            Protocol::Amqp091 => Some(self.prefetch).filter(|prefetch| *prefetch > 0),
+            Protocol::Amqp10 => Some(self.credit()),
+        }
+    }
 }
 
 /// Declares what the plan needs, runs it, and removes it again, whether it went well or not. Once a second `live` gets a

@@ -52,6 +52,17 @@ pub(super) fn due_at(message: u64, rate: u64) -> Duration {
     Duration::from_millis(((message + 1) * 1000).div_ceil(rate))
 }
 
+/// The messages from one up to another, burst by burst: when each is due, and how many messages it has.
+pub(super) fn bursts(first: u64, end: u64, rate: u64) -> impl Iterator<Item = (Duration, u64)> {
+    let mut next = first;
+    std::iter::from_fn(move || {
+        let due = (next < end).then(|| due_at(next, rate))?;
+        let count = due_by(due, rate).min(end) - next;
+        next += count;
+        Some((due, count))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +76,23 @@ mod tests {
                 assert!(due_by(due - Duration::from_millis(1), rate) <= message, "{message} at {rate}");
             }
         }
+    }
+
+    #[test]
+    fn bursts_have_all_messages_at_their_time() {
+        for rate in [1, 3, 999, 1000, 1001, 250_000] {
+            for (first, end) in [(0, 0), (0, 1), (5, 7), (123, 4567)] {
+                let each = (first..end).map(|message| due_at(message, rate));
+                let together = bursts(first, end, rate)
+                    .flat_map(|(due, count)| std::iter::repeat_n(due, count as usize));
+                assert!(together.eq(each), "{first} to {end} at {rate}");
+            }
+        }
+        // What is due while a broker stands still for hours is gone through in no time.
+        assert_eq!(
+            bursts(0, 100_000_000_000, 100_000_000).map(|(_, count)| count).sum::<u64>(),
+            100_000_000_000
+        );
     }
 
     #[test]

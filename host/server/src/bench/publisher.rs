@@ -2,7 +2,7 @@
 
 use super::{
     Counters, Measured, Plan, Protocol, amqp10, amqp091,
-    pace::{Next, Pace, due_at, due_by, offset},
+    pace::{Next, Pace, bursts, due_at, due_by, offset},
     topology::Names,
     wire::{BLOCK_MAX, Wire},
 };
@@ -224,8 +224,8 @@ impl Flow<'_> {
     ) {
         let Some(end) = self.counters.ended() else { return };
         if let Some(rate) = self.plan.rate_per_second.filter(|_| is_stamped) {
-            for message in sent..self.due_at_end(end, rate) {
-                measured.stamps.add(self.due(message, rate), 1);
+            for (due, count) in bursts(sent, self.due_at_end(end, rate), rate) {
+                measured.stamps.add(self.began + due.as_nanos() as u64, count);
             }
         }
         let mut settled = self.told.lock().settled;
@@ -269,8 +269,9 @@ impl Flow<'_> {
             }
             let now = self.counters.now();
             if let Some(rate) = rate.filter(|_| self.counters.records(now)) {
-                for message in before.settled..told.settled {
-                    measured.latencies.saturating_record(now.saturating_sub(self.due(message, rate)));
+                for (due, count) in bursts(before.settled, told.settled, rate) {
+                    let due = self.began + due.as_nanos() as u64;
+                    measured.latencies.saturating_record_n(now.saturating_sub(due), count);
                 }
             }
             self.note(&before, &told);
@@ -281,9 +282,10 @@ impl Flow<'_> {
             last_words(inlet, &mut told)?;
         }
         if let Some((end, rate)) = ended.zip(rate).filter(|_| self.plan.confirm_window.is_some()) {
-            for message in told.settled..self.due_at_end(end, rate) {
-                measured.latencies.saturating_record(end.saturating_sub(self.due(message, rate)));
-                measured.outstanding += 1;
+            for (due, count) in bursts(told.settled, self.due_at_end(end, rate), rate) {
+                let due = self.began + due.as_nanos() as u64;
+                measured.latencies.saturating_record_n(end.saturating_sub(due), count);
+                measured.outstanding += count;
             }
         }
         Ok(measured)

@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 use values::{
-    Addresses, BODY_BYTES_MAX, CONNECTIONS_MAX, RATE_MAX, THINGS_MAX, count, seconds, some_seconds,
+    Addresses, BODY_BYTES_MAX, CONNECTIONS_MAX, RATE_MAX, SHORT_STRING_BYTES_MAX, THINGS_MAX, count, seconds,
+    short_string, some_seconds,
 };
 
 /// Which broker, and how much to say.
@@ -31,7 +32,7 @@ struct TargetArguments {
     #[arg(long, default_value = "guest")]
     password: String,
     /// Virtual host
-    #[arg(long, default_value = "/")]
+    #[arg(long, default_value = "/", value_parser = short_string)]
     vhost: String,
     /// The line of JSON alone: no table, no live line
     #[arg(long)]
@@ -144,7 +145,7 @@ pub(crate) struct BenchArguments {
     /// Every message goes to every queue
     #[arg(long)]
     fan_out: bool,
-    /// Unacknowledged messages that a consumer may hold; of AMQP 1.0 its credit
+    /// Unacknowledged messages that a consumer may hold, 0 is any number; of AMQP 1.0 its credit, 0 is 1000
     #[arg(long, default_value_t = 1000)]
     prefetch: u16,
     /// auto, each, or a number: acknowledge that many at once; auto is of AMQP 1.0 to receive settled
@@ -221,13 +222,7 @@ impl BenchArguments {
                 _ => bail!("--ack is auto, each or a positive number, not {number:?}"),
             },
         };
-        if let AckMode::Every(count) = ack
-            && self.prefetch > 0
-            && count > u64::from(self.prefetch)
-        {
-            bail!("--ack {count} waits for more messages than --prefetch {} allows", self.prefetch);
-        }
-        Ok(Plan {
+        let plan = Plan {
             target: self.target.into(),
             broker_process: self.broker_pid,
             publishers: self.publishers,
@@ -250,8 +245,33 @@ impl BenchArguments {
             ack,
             measure: self.seconds,
             warm_up: self.warm_up,
-        })
+        };
+        check(&plan)?;
+        Ok(plan)
     }
+}
+
+/// # Errors
+/// If such a load would wait for ever, or cannot be said in the protocol.
+fn check(plan: &Plan) -> anyhow::Result<()> {
+    if let (AckMode::Every(count), Some(prefetch)) = (plan.ack, plan.unacknowledged_max())
+        && count > u64::from(prefetch)
+    {
+        bail!("--ack {count} waits for more messages than --prefetch {prefetch} allows");
+    }
+    let last = |count: usize| count.saturating_sub(1) as u64;
+    let last_key = if plan.key_order == KeyOrder::New { u64::MAX } else { last(plan.keys) };
+    let last_binding = last(plan.bindings.unwrap_or(plan.keys));
+    for (flag, bytes) in [
+        ("--key", plan.key.bytes_max(last_key)),
+        ("--binding", plan.binding.as_ref().map_or(0, |binding| binding.bytes_max(last_binding))),
+        ("--exchange-type", plan.exchange_type.as_ref().map_or(0, String::len)),
+    ] {
+        if bytes > SHORT_STRING_BYTES_MAX {
+            bail!("{flag} makes {bytes} bytes, and AMQP takes {SHORT_STRING_BYTES_MAX}");
+        }
+    }
+    Ok(())
 }
 
 impl ChurnArguments {

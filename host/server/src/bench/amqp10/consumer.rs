@@ -21,7 +21,7 @@ use leveret_amqp10::{
 };
 
 /// The credit where a plan says none.
-const CREDIT: u32 = 1000;
+pub(in crate::bench) const CREDIT: u16 = 1000;
 
 pub(in crate::bench) struct Consumer {
     link: Link,
@@ -49,7 +49,7 @@ pub(in crate::bench) fn consumer(plan: &Plan, queue: &str) -> anyhow::Result<Con
     let mut consumer = Consumer {
         body_bytes: plan.body_bytes,
         ack: plan.ack,
-        credit: if plan.prefetch == 0 { CREDIT } else { u32::from(plan.prefetch) },
+        credit: u32::from(plan.credit()),
         next_transfer: link.first_transfer,
         delivery_count,
         granted: delivery_count,

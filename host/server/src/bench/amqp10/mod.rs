@@ -7,6 +7,6 @@ mod consumer;
 mod link;
 mod publisher;
 
-pub(super) use consumer::consumer;
+pub(super) use consumer::{CREDIT, consumer};
 pub(super) use link::Link;
 pub(super) use publisher::publisher;

@@ -16,6 +16,17 @@ pub(super) const BODY_BYTES_MAX: usize = 512 << 20;
 /// Messages a second of a publisher.
 pub(super) const RATE_MAX: u64 = 100_000_000;
 
+/// Bytes of a name or a routing key of AMQP 0-9-1 (a short string: 4.2.5.3).
+pub(super) const SHORT_STRING_BYTES_MAX: usize = 255;
+
+/// A name that goes in a short string.
+pub(super) fn short_string(text: &str) -> Result<String, String> {
+    if text.len() > SHORT_STRING_BYTES_MAX {
+        return Err(format!("AMQP takes {SHORT_STRING_BYTES_MAX} bytes, this is {}", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
 /// A number from `MIN` to `MAX`.
 pub(super) fn count<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (MIN..=MAX).contains(number));
