@@ -40,13 +40,10 @@ use crate::{
     performatives::{Close, Detach, End, Error, Performative},
     sasl::Sasl,
 };
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 use failure::{Failure, Scope};
 use link::Stage;
+use litemap::LiteMap;
 use session::Session;
 
 /// With more bytes of deliveries that wait for the windows of their sessions, all together, no delivery is begun.
@@ -93,7 +90,7 @@ pub struct Connection {
     phase: Phase,
     output: Vec<u8>,
     notices: VecDeque<Notice>,
-    sessions: BTreeMap<u16, Session>,
+    sessions: LiteMap<u16, Session>,
     /// There was no frame, so the next one cannot be found.
     is_lost: bool,
     /// The frame at hand is looked at once more, after what it made happen was told.
@@ -115,7 +112,7 @@ impl Connection {
             phase: Phase::SaslHeader,
             output: Vec::new(),
             notices: VecDeque::new(),
-            sessions: BTreeMap::new(),
+            sessions: LiteMap::new(),
             is_lost: false,
             is_frame_left: false,
             keeps_parts: false,

@@ -5,7 +5,8 @@ use crate::{
     frame,
     performatives::{Begin, Flow},
 };
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
+use litemap::LiteMap;
 
 /// How many transfers this side says that it may send: as many as the other side takes.
 const OUTGOING_WINDOW: u32 = u32::MAX;
@@ -36,7 +37,7 @@ impl DeliveryIds {
 pub(super) struct Session {
     /// End was sent because of an error; all else that comes is dropped.
     pub(super) is_ending: bool,
-    pub(super) links: BTreeMap<u32, Link>,
+    pub(super) links: LiteMap<u32, Link>,
     pub(super) delivery_ids: DeliveryIds,
     /// The highest handle that the client takes.
     pub(super) remote_handle_max: u32,
@@ -57,7 +58,7 @@ impl Session {
     pub(super) fn new(begin: &Begin<'_>, incoming_window_max: u32) -> Self {
         Self {
             is_ending: false,
-            links: BTreeMap::new(),
+            links: LiteMap::new(),
             delivery_ids: DeliveryIds::default(),
             remote_handle_max: begin.handle_max,
             next_incoming_id: begin.next_outgoing_id,

@@ -58,9 +58,9 @@ impl Connection {
 
     /// A transaction is over: no link acquires in it.
     pub(super) fn end_acquiring(&mut self, id: TransactionId) {
-        let sessions = self.open.iter_mut().flat_map(|open| open.sessions.values_mut());
-        let links = sessions.flat_map(|session| session.outgoing.values_mut());
-        let of_it = links.filter(|link| link.beside == Beside::Acquired(id));
+        let sessions = self.open.iter_mut().flat_map(|open| open.sessions.iter_mut());
+        let links = sessions.flat_map(|(_, session)| session.outgoing.iter_mut());
+        let of_it = links.map(|(_, link)| link).filter(|link| link.beside == Beside::Acquired(id));
         of_it.for_each(|link| link.beside = Beside::Nothing);
     }
 

@@ -20,7 +20,8 @@ use leveret_amqp10::{
 };
 use leveret_broker::{Delivery, Settle, Sink, port::Router, store::Store as _};
 use leveret_model::{MessageView, Name, Stub};
-use std::{borrow::Cow, collections::BTreeMap};
+use litemap::LiteMap;
+use std::borrow::Cow;
 
 /// What is made anew of a message, and what was not sent.
 #[derive(Default)]
@@ -58,7 +59,7 @@ struct LinkSink<'a> {
     protocol: &'a mut protocol::Connection,
     departing: &'a mut Departing,
     store: &'a DiskStore,
-    sessions: &'a mut BTreeMap<u16, Session>,
+    sessions: &'a mut LiteMap<u16, Session>,
     scratch: &'a mut Scratch,
     output_bytes_max: usize,
 }

@@ -32,6 +32,7 @@ use leveret_amqp10::{
 };
 use leveret_broker::{Settle, port::Router};
 use leveret_model::{Name, Refusal, refusal::Resource};
+use litemap::LiteMap;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// Whether a link is active, or stands by.
@@ -41,9 +42,9 @@ const ACTIVE: Symbol<'static> = Symbol::from_static("rabbitmq:active");
 #[derive(Default)]
 pub(super) struct Session {
     /// On which the client sends.
-    pub(super) incoming: BTreeMap<u32, Incoming>,
+    pub(super) incoming: LiteMap<u32, Incoming>,
     /// On which it receives.
-    pub(super) outgoing: BTreeMap<u32, Outgoing>,
+    pub(super) outgoing: LiteMap<u32, Outgoing>,
     /// Of those, on which not every outcome may be.
     pub(super) limited: BTreeMap<u32, Offered>,
     pub(super) sent: Sent,

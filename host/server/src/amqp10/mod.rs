@@ -61,7 +61,8 @@ use leveret_broker::{
 };
 use leveret_model::PublisherIdentity;
 use links::Session;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use litemap::LiteMap;
+use std::{net::IpAddr, sync::Arc};
 use terms::Over;
 
 /// Each message may say where it goes.
@@ -182,7 +183,7 @@ struct Open {
     rights: Rights,
     /// It is counted.
     place: Place,
-    sessions: BTreeMap<u16, Session>,
+    sessions: LiteMap<u16, Session>,
 }
 
 impl Connection {

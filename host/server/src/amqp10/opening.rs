@@ -15,8 +15,9 @@ use leveret_amqp10::{
 };
 use leveret_broker::{Client, Publisher, port::Router};
 use leveret_model::{Name, PublisherIdentity, Refusal, Table};
+use litemap::LiteMap;
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, sync::atomic::AtomicBool, time::SystemTime};
+use std::{sync::atomic::AtomicBool, time::SystemTime};
 
 /// What `hostname` begins with where it names a virtual host, as in RabbitMQ.
 const VHOST_PREFIX: &str = "vhost:";
@@ -80,7 +81,7 @@ impl Connection {
             container: asked.container_id.into(),
             rights,
             place,
-            sessions: BTreeMap::new(),
+            sessions: LiteMap::new(),
         })
     }
 

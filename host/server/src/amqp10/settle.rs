@@ -28,10 +28,8 @@ use leveret_amqp10::{
 };
 use leveret_broker::{AddedHeader, Client, MemoryAccount, Remark, Settle, header_bytes, port::Router};
 use leveret_model::{Exact, Name};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use litemap::LiteMap;
+use std::{collections::VecDeque, sync::Arc};
 
 /// Deliveries of a session that are not settled, in the order of their numbers.
 #[derive(Default)]
@@ -250,7 +248,7 @@ impl ByDefault {
     }
 
     /// That of a link, if it has one.
-    pub(super) fn of_link(links: &BTreeMap<u32, Outgoing>, handle: Option<u32>) -> Option<&Self> {
+    pub(super) fn of_link(links: &LiteMap<u32, Outgoing>, handle: Option<u32>) -> Option<&Self> {
         links.get(&handle?)?.by_default.as_deref()
     }
 }
