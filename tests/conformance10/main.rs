@@ -14,6 +14,7 @@ mod large_plugins;
 mod management;
 mod on_disk;
 mod part2_resuming;
+mod part2_settle_modes;
 mod part2_transport;
 mod part3_filters;
 mod part3_messaging;

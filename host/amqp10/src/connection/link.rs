@@ -3,7 +3,7 @@
 use crate::{
     condition::Condition,
     messaging::DeliveryState,
-    performatives::{Attach, Flow, Role, SenderSettleMode, Transfer},
+    performatives::{Attach, Flow, ReceiverSettleMode, Role, SenderSettleMode, Transfer},
 };
 use alloc::{format, string::String, vec::Vec};
 
@@ -29,6 +29,8 @@ pub(super) struct Partial {
     pub(super) tag: Vec<u8>,
     pub(super) message_format: u32,
     pub(super) settled: bool,
+    /// When it is to be settled, if a transfer of it has said.
+    pub(super) rcv_settle_mode: Option<ReceiverSettleMode>,
     /// It goes on from an earlier attachment; nothing is kept of its message.
     pub(super) resumed: bool,
     /// The transaction that it is posted in.
@@ -46,6 +48,7 @@ pub(super) struct Link {
     pub(super) role: Role,
     pub(super) stage: Stage,
     pub(super) snd_settle_mode: SenderSettleMode,
+    pub(super) rcv_settle_mode: ReceiverSettleMode,
     /// Of the sender, whichever side that is.
     pub(super) delivery_count: u32,
     /// What that was when the link was attached.
@@ -92,6 +95,7 @@ impl Link {
             role,
             stage: Stage::Attaching { detached: None },
             snd_settle_mode: attach.snd_settle_mode,
+            rcv_settle_mode: attach.rcv_settle_mode,
             delivery_count,
             first_count: delivery_count,
             credit: 0,
@@ -179,8 +183,18 @@ impl Link {
         Err((Condition::InvalidField, format!("the {field} of a delivery changed between its transfers")))
     }
 
-    /// Whether a delivery is settled as the link's sender said that it settles.
-    pub(super) fn check_settled(&self, settled: bool) -> Result<(), Wrong> {
+    /// Whether a delivery is settled as the link's sender said that it settles, and may be as it says itself: where the
+    /// receiver settles first it does so with each that is not settled by then (2.7.5, rcv-settle-mode).
+    pub(super) fn check_settled(
+        &self,
+        settled: bool,
+        rcv_settle_mode: Option<ReceiverSettleMode>,
+    ) -> Result<(), Wrong> {
+        let is_first = self.rcv_settle_mode == ReceiverSettleMode::First;
+        if is_first && !settled && rcv_settle_mode == Some(ReceiverSettleMode::Second) {
+            let text = "receiver settle mode 'second' of a delivery, where that of the link is 'first'";
+            return Err((Condition::InvalidField, String::from(text)));
+        }
         let mode = match (self.snd_settle_mode, settled) {
             (SenderSettleMode::Settled, false) => "settled",
             (SenderSettleMode::Unsettled, true) => "unsettled",

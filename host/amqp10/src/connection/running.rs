@@ -312,6 +312,7 @@ fn take_transfer<'b>(
             tag,
             message_format,
             settled,
+            rcv_settle_mode: transfer.rcv_settle_mode,
             resumed: false,
             txn_id,
             message,
@@ -319,7 +320,7 @@ fn take_transfer<'b>(
         });
         return Ok(None);
     }
-    link.check_settled(settled).map_err(of_link)?;
+    link.check_settled(settled, transfer.rcv_settle_mode).map_err(of_link)?;
     Ok(Some(Event::Delivery(Delivery {
         channel,
         handle,
@@ -351,6 +352,7 @@ fn begin_resumed<'b>(
             tag: tag.to_vec(),
             message_format,
             settled,
+            rcv_settle_mode: transfer.rcv_settle_mode,
             resumed: true,
             txn_id: txn_id(transfer).map(<[u8]>::to_vec),
             message: Vec::new(),
@@ -391,6 +393,7 @@ fn go_on<'b>(
     let held = partial.message.len() + payload.len();
     check_size(partial.handed_bytes + held as u64, link.message_bytes_max)?;
     partial.settled |= transfer.settled.unwrap_or(false);
+    partial.rcv_settle_mode = partial.rcv_settle_mode.or(transfer.rcv_settle_mode);
     let is_handed = was_handed || (link.is_large && transfer.more && held > LARGE_MESSAGE_BYTES);
     let bytes = match (was_handed, is_handed) {
         (true, _) => Cow::Borrowed(payload),
@@ -405,7 +408,7 @@ fn go_on<'b>(
         return if is_handed { part(bytes, Then::More) } else { Ok(None) };
     }
     if !partial.resumed {
-        link.check_settled(partial.settled)?;
+        link.check_settled(partial.settled, partial.rcv_settle_mode)?;
     }
     let delivery = Delivery {
         channel,
@@ -414,7 +417,7 @@ fn go_on<'b>(
         tag: Cow::Owned(partial.tag),
         message_format: partial.message_format,
         settled: partial.settled,
-        rcv_settle_mode: transfer.rcv_settle_mode,
+        rcv_settle_mode: partial.rcv_settle_mode,
         state: transfer.state.map(Box::new),
         batchable: transfer.batchable,
         resumed: partial.resumed,

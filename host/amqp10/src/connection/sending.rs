@@ -77,6 +77,7 @@ impl Connection {
         let Stage::Attaching { detached } = link.stage else { return };
         link.stage = Stage::Attached;
         link.snd_settle_mode = attached.snd_settle_mode;
+        link.rcv_settle_mode = attached.rcv_settle_mode;
         let ConnectionConfig { message_bytes_max, whole_message_bytes_max, .. } = *self.config;
         link.is_large = attached.large && link.role == Role::Receiver;
         link.takes_resumed_only = attached.incomplete_unsettled;
