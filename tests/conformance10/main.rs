@@ -18,6 +18,7 @@ mod part2_settle_modes;
 mod part2_transport;
 mod part3_filters;
 mod part3_messaging;
+mod part4_coordinator;
 mod part4_large;
 mod part4_transactions;
 mod part5_scram;

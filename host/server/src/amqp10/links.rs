@@ -414,7 +414,7 @@ impl Connection {
         if session.pairs.takes(handle) {
             session.pairs.abort(handle);
             self.renew_requests(channel, handle);
-        } else if session.coordinators.contains(&handle) {
+        } else if session.coordinators.contains_key(&handle) {
             self.renew_requests_of_transactions(channel, handle);
         } else {
             self.renew_credit(channel, handle);

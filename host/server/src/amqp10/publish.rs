@@ -278,7 +278,7 @@ impl Connection {
         if session.pairs.takes(handle) {
             return Some(Asked::Management);
         }
-        session.coordinators.contains(&handle).then_some(Asked::Coordinator)
+        session.coordinators.contains_key(&handle).then_some(Asked::Coordinator)
     }
 
     /// A message that is part of a transaction; it is rejected where that cannot be.

@@ -24,7 +24,7 @@ use leveret_amqp10::{
     connection::{Attached, Delivery},
     coordinator::{self, CAPABILITIES, Ended, LinkId, Retired, TransactionError, TransactionLimits, Verdict},
     message::Message,
-    messaging::{Accepted, DeliveryState},
+    messaging::{self, Accepted, DeliveryState, Source},
     performatives::{Attach, Disposition, Error, Role},
     transactions::{AnyTarget, Coordinator, Declared, Discharge, Request, TransactionalState},
 };
@@ -32,7 +32,7 @@ use leveret_broker::{
     Published, Receipt, Settle, Transaction,
     port::{Router, Wake},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The credit of a link to the coordinator.
 const CREDIT: u32 = 100;
@@ -78,8 +78,17 @@ impl Transactions {
     }
 }
 
-/// Links to the coordinator, of a session.
-pub(super) type Coordinators = BTreeSet<u32>;
+/// Links to the coordinator, of a session, and what their clients are told there.
+pub(super) type Coordinators = BTreeMap<u32, Tells>;
+
+/// How a request is refused (sections 4.2 and 4.3).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// It is rejected.
+    Rejections,
+    /// Its link ends: the source of that has no such outcome.
+    Ends,
+}
 
 /// A message that waits for the discharge.
 pub(super) struct Posted {
@@ -135,6 +144,16 @@ impl Open {
     }
 }
 
+/// Whether a controller knows of messages that are rejected.
+fn knows_rejected(source: Option<&Source<'_>>) -> bool {
+    source.is_none_or(|source| {
+        let named = source.outcomes;
+        named.iter().next().is_none()
+            || named.contains("amqp:rejected:list")
+            || matches!(source.default_outcome, Some(messaging::Outcome::Rejected(_)))
+    })
+}
+
 struct Committing {
     transaction: Transaction,
     messages: Vec<Incoming<'static>>,
@@ -155,6 +174,7 @@ struct Committing {
 #[derive(Clone, Copy)]
 struct Asked {
     channel: u16,
+    handle: u32,
     id: u32,
     settled: bool,
 }
@@ -168,7 +188,8 @@ impl Connection {
         self.protocol.attached(channel, attach.handle, &answer);
         self.protocol.grant(channel, attach.handle, CREDIT);
         if let Some(session) = self.session(channel) {
-            session.coordinators.insert(attach.handle);
+            let tells = if knows_rejected(attach.source.as_ref()) { Tells::Rejections } else { Tells::Ends };
+            session.coordinators.insert(attach.handle, tells);
         }
         Ok(())
     }
@@ -176,16 +197,18 @@ impl Connection {
     /// Declare or discharge (4.5.2, 4.5.3).
     pub(super) fn on_coordination(&mut self, delivery: &Delivery<'_>, router: &mut dyn Router) {
         let (channel, handle) = (delivery.channel, delivery.handle);
-        let asked = Asked { channel, id: delivery.delivery_id, settled: delivery.settled };
+        let asked = Asked { channel, handle, id: delivery.delivery_id, settled: delivery.settled };
         let control = LinkId { channel, handle };
         let message = Message::new(&delivery.message);
         match message.as_ref().ok().and_then(|message| coordinator::request(message).ok()) {
-            None => self.refuse_request(asked, Condition::InvalidField, "neither declare nor discharge"),
+            None => {
+                self.refuse_request(asked, Condition::InvalidField, "neither declare nor discharge", router);
+            }
             Some(Request::Declare(declare)) => {
                 let is_distributed = declare.global_id.is_some();
                 match self.transactions.open.declare(control, is_distributed, router.now_ms()) {
                     Ok(id) => self.tell_declared(asked, id.as_bytes()),
-                    Err(error) => self.refuse_with(asked, error),
+                    Err(error) => self.refuse_with(asked, error, router),
                 }
             }
             Some(Request::Discharge(discharge)) => self.discharge(asked, control, &discharge, router),
@@ -221,7 +244,7 @@ impl Connection {
         let is_partial = self.protocol.has_partial(discharge.txn_id);
         let ended = match self.transactions.open.discharge(control, discharge, is_partial) {
             Ok(ended) => ended,
-            Err(error) => return self.refuse_with(asked, error),
+            Err(error) => return self.refuse_with(asked, error, router),
         };
         self.end_acquiring(ended.id);
         match ended.verdict {
@@ -232,7 +255,7 @@ impl Connection {
             }
             Verdict::Refuse(error) => {
                 self.give_up(ended);
-                self.refuse_with(asked, error);
+                self.refuse_with(asked, error, router);
                 if error == TransactionError::Partial {
                     let LinkId { channel, handle } = control;
                     let text = error.to_string();
@@ -255,18 +278,24 @@ impl Connection {
         self.commit(committing, router);
     }
 
-    fn refuse_with(&mut self, asked: Asked, error: TransactionError) {
-        self.refuse_request(asked, error.condition(), &error.to_string());
+    fn refuse_with(&mut self, asked: Asked, error: TransactionError, router: &mut dyn Router) {
+        self.refuse_request(asked, error.condition(), &error.to_string(), router);
     }
 
-    fn refuse_request(&mut self, asked: Asked, condition: Condition, text: &str) {
+    fn refuse_request(&mut self, asked: Asked, condition: Condition, text: &str, router: &mut dyn Router) {
+        let Asked { channel, handle, .. } = asked;
+        let tells = self.session(channel).and_then(|session| session.coordinators.get(&handle));
+        if tells == Some(&Tells::Ends) {
+            self.protocol.detach(channel, handle, true, Some(&Error::new(condition, text)));
+            return self.on_detached(channel, handle, router);
+        }
         let why = Why { condition, description: text.to_owned(), reason: None, queue: None };
         self.answer_discharge(asked, Outcome::Rejected(Box::new(why)), None);
     }
 
-    fn tell_rolled_back(&mut self, asked: Asked) {
+    fn tell_rolled_back(&mut self, asked: Asked, router: &mut dyn Router) {
         let text = "a message of the transaction was not accepted";
-        self.refuse_request(asked, Condition::TransactionRollback, text);
+        self.refuse_request(asked, Condition::TransactionRollback, text, router);
     }
 
     /// Tells the outcome of a request, as soon as what it tells of is safe.
@@ -406,7 +435,7 @@ impl Connection {
         if is_partial {
             drop(transaction);
             self.give_up_all(settled, &acquired);
-            return self.tell_rolled_back(asked);
+            return self.tell_rolled_back(asked, router);
         }
         for Settled { channel, delivered, retirement } in &settled {
             if let Some(added) = &retirement.added {
