@@ -218,3 +218,35 @@ fn deliveries_that_are_not_settled_hold_up_who_sends() {
     }
     panic!("{sent} deliveries are kept");
 }
+
+/// 2.6.13 and 2.7.5: a sender that aborts a delivery that goes on has settled it: nothing of it is kept any more.
+#[test]
+fn a_delivery_that_goes_on_and_is_aborted_is_settled() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let queue = other.queue(&[]);
+        let address = queue_address(&queue);
+        let mut peer = Peer::begun(broker);
+        peer.attach(0, &second("s", &address, None));
+        let tags = [b"0", b"1"];
+        for (id, tag) in (0..).zip(tags) {
+            peer.transfer(0, &transfer(0, id, tag), &message(b"m"));
+            awaited!(peer, Disposition, it => assert!(!it.settled));
+        }
+        drop(peer);
+        let map = Map::of(&[(tags[0], None), (tags[1], None)]);
+        let mut peer = Peer::begun(broker);
+        let known = attach(&mut peer, &second("s", &address, map.unsettled())).0;
+        assert_eq!(known.unwrap_or_default(), [b"0", b"1"]);
+        awaited!(peer, Flow);
+        let aborted = Transfer { handle: 0, aborted: true, ..Transfer::default() };
+        let of = |id, tag| Transfer { resume: true, ..transfer(0, id, tag) };
+        peer.transfer(0, &Transfer { aborted: true, ..of(0, tags[0]) }, b"");
+        peer.transfer(0, &Transfer { more: true, ..of(1, tags[1]) }, b"");
+        peer.transfer(0, &aborted, b"");
+        detach(&mut peer, 0, false);
+        let known = attach(&mut peer, &second("s", &address, map.unsettled())).0;
+        assert_eq!(known.unwrap_or_default(), Vec::<Vec<u8>>::new());
+        assert_eq!(other.ready(&queue), 2, "what was taken stays");
+    });
+}

@@ -294,11 +294,11 @@ fn take_transfer<'b>(
         let text = format!("the delivery-id {delivery_id} is not after the last one");
         return Err(Failure::session(channel, Condition::InvalidField, text));
     }
-    if transfer.aborted {
-        return Ok(None);
-    }
     if transfer.resume {
         return Ok(begin_resumed(channel, link, transfer, (delivery_id, tag)));
+    }
+    if transfer.aborted {
+        return Ok(None);
     }
     check_size(payload.len() as u64, link.message_bytes_max).map_err(of_link)?;
     let settled = transfer.settled.unwrap_or(false);
@@ -336,7 +336,8 @@ fn take_transfer<'b>(
     })))
 }
 
-/// The first transfer of a delivery that goes on from an earlier attachment: nothing is kept of its message.
+/// The first transfer of a delivery that goes on from an earlier attachment: nothing is kept of its message. One that is
+/// aborted is settled (2.7.5).
 #[cold]
 fn begin_resumed<'b>(
     channel: u16,
@@ -344,9 +345,9 @@ fn begin_resumed<'b>(
     transfer: &Transfer<'b>,
     (delivery_id, tag): (u32, &'b [u8]),
 ) -> Option<Event<'b>> {
-    let settled = transfer.settled.unwrap_or(false);
+    let settled = transfer.settled.unwrap_or(false) || transfer.aborted;
     let message_format = transfer.message_format.unwrap_or(crate::messaging::MESSAGE_FORMAT);
-    if transfer.more {
+    if transfer.more && !transfer.aborted {
         link.partial = Some(Partial {
             delivery_id,
             tag: tag.to_vec(),
@@ -375,7 +376,7 @@ fn begin_resumed<'b>(
     }))
 }
 
-/// A further transfer of a delivery. What is aborted is forgotten.
+/// A further transfer of a delivery. What is aborted is forgotten; one that goes on from an earlier attachment is settled so.
 fn go_on<'b>(
     (channel, link): (u16, &mut Link),
     mut partial: Partial,
@@ -387,12 +388,12 @@ fn go_on<'b>(
     let part = |bytes, then| Ok(Some(Event::Part(Part { channel, handle, bytes, then })));
     let was_handed = partial.handed_bytes > 0;
     let payload = if partial.resumed { &[][..] } else { payload };
-    if transfer.aborted {
+    if transfer.aborted && !partial.resumed {
         return if was_handed { part(Cow::Borrowed(&[]), Then::Aborted) } else { Ok(None) };
     }
     let held = partial.message.len() + payload.len();
     check_size(partial.handed_bytes + held as u64, link.message_bytes_max)?;
-    partial.settled |= transfer.settled.unwrap_or(false);
+    partial.settled |= transfer.settled.unwrap_or(false) || transfer.aborted;
     partial.rcv_settle_mode = partial.rcv_settle_mode.or(transfer.rcv_settle_mode);
     let is_handed = was_handed || (link.is_large && transfer.more && held > LARGE_MESSAGE_BYTES);
     let bytes = match (was_handed, is_handed) {
@@ -403,7 +404,7 @@ fn go_on<'b>(
         }
     };
     partial.handed_bytes += bytes.len() as u64;
-    if transfer.more {
+    if transfer.more && !transfer.aborted {
         link.partial = Some(partial);
         return if is_handed { part(bytes, Then::More) } else { Ok(None) };
     }
