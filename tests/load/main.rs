@@ -5,6 +5,7 @@
 mod ends;
 mod outstanding;
 mod scripted;
+mod standstill;
 
 use leveret_testkit::process::Finished;
 use leveret_testkit::{Broker, process};

@@ -19,6 +19,8 @@ pub(crate) const CHANNEL: u16 = 1;
 pub(crate) enum Then {
     GoOn,
     Drop,
+    /// Nothing is read or said any more, and it stays open.
+    StandStill,
 }
 
 /// Sees each method of each connection, and may put frames into what is sent back; behind the usual answer.
@@ -75,8 +77,12 @@ fn serve(mut stream: TcpStream, frame_max: u32, script: &mut Script) {
             used += consumed;
             if let Incoming::Method { channel, method } = incoming {
                 answer(channel, &method, frame_max, &mut out);
-                if script(&method, &mut out) == Then::Drop {
-                    return;
+                match script(&method, &mut out) {
+                    Then::GoOn => {}
+                    Then::Drop => return,
+                    Then::StandStill => loop {
+                        std::thread::park();
+                    },
                 }
             }
         }

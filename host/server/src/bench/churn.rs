@@ -1,6 +1,9 @@
 //! Load of another kind: what comes and goes. Each worker makes a thing and takes it away again, on and on.
 
-use super::{Interrupt, Latency, Target, amqp091::Link, latency_histogram, topology::run_name};
+use super::{
+    Interrupt, Interrupted, Latency, Say, Target, amqp091::Link, latency_histogram, topology::run_name,
+    wire::Patience,
+};
 use anyhow::Context;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
@@ -71,21 +74,27 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs it, until it is interrupted at most. Once a second `live` gets a line.
+/// Runs it, until it is interrupted at most. Once a second `live` gets a line, and `say` what came out.
 ///
 /// # Errors
 /// If the broker cannot be reached, refuses something, or closes a connection in between.
-pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+pub fn run(
+    plan: &Plan,
+    interrupt: &Interrupt,
+    live: &mut dyn FnMut(&str),
+    say: &mut Say<'_, Report>,
+) -> anyhow::Result<()> {
     const EACH: Duration = Duration::from_secs(1);
     let (stop, done, ready) = (AtomicBool::new(false), AtomicU64::new(0), Barrier::new(plan.workers + 1));
-    let any_ended = AtomicBool::new(false);
+    let (any_ended, patience) = (AtomicBool::new(false), Patience::until(interrupt));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..plan.workers)
             .map(|index| {
-                let (stop, done, ready, ends) = (&stop, &done, &ready, Ends(&any_ended, interrupt));
+                let (stop, done, ready, patience) = (&stop, &done, &ready, &patience);
+                let ends = Ends(&any_ended, interrupt);
                 scope.spawn(move || {
                     let _ends = ends;
-                    work(plan, index, (stop, done, ready))
+                    work((plan, patience), index, (stop, done, ready))
                 })
             })
             .collect();
@@ -106,7 +115,7 @@ pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> an
             let histogram = worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
             latencies.add(&histogram).context("adding up latencies")?;
         }
-        Ok(Report {
+        say(&Report {
             per_second: (count as f64 / seconds).round() as u64,
             latency_us: Latency::of(&latencies),
             workers: plan.workers,
@@ -126,41 +135,56 @@ impl Drop for Ends<'_> {
 }
 
 fn work(
-    plan: &Plan,
+    (plan, patience): (&Plan, &Patience),
     index: usize,
     (stop, done, ready): (&AtomicBool, &AtomicU64, &Barrier),
 ) -> anyhow::Result<Histogram<u64>> {
-    let prepared = Worker::new(plan, index);
+    let prepared = Worker::new(plan, index, patience);
     ready.wait();
     let mut worker = prepared?;
     let mut latencies = latency_histogram()?;
-    let mut round = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        worker.come_and_go(plan, round)?;
-        latencies.saturating_record(began.elapsed().as_nanos() as u64);
-        done.fetch_add(1, Ordering::Relaxed);
-        round += 1;
+    let ended = worker.work(plan, (stop, done), &mut latencies).and_then(|()| worker.link.close());
+    match ended {
+        // What was measured until then is told. What there is goes with the connection.
+        Err(error) if error.is::<Interrupted>() => Ok(latencies),
+        ended => ended.map(|()| latencies),
     }
-    worker.link.close()?;
-    Ok(latencies)
 }
 
 struct Worker {
     link: Link,
     /// Of things of this worker.
     name: String,
+    patience: Patience,
 }
 
 impl Worker {
-    fn new(plan: &Plan, index: usize) -> anyhow::Result<Self> {
+    fn new(plan: &Plan, index: usize, patience: &Patience) -> anyhow::Result<Self> {
         let name = format!("{}.{index}", run_name()?);
-        let mut worker = Self { link: Link::open(&plan.target)?, name };
+        let link = Link::open(&plan.target, patience)?;
+        let mut worker = Self { link, name, patience: patience.clone() };
         if matches!(plan.what, What::Bindings | What::Consumers) {
             let name = worker.name.clone();
             worker.declare(&name)?;
         }
         Ok(worker)
+    }
+
+    fn work(
+        &mut self,
+        plan: &Plan,
+        (stop, done): (&AtomicBool, &AtomicU64),
+        latencies: &mut Histogram<u64>,
+    ) -> anyhow::Result<()> {
+        let mut round = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            self.come_and_go(plan, round)?;
+            latencies.saturating_record(began.elapsed().as_nanos() as u64);
+            done.fetch_add(1, Ordering::Relaxed);
+            round += 1;
+        }
+        Ok(())
     }
 
     fn declare(&mut self, queue: &str) -> anyhow::Result<()> {
@@ -182,7 +206,7 @@ impl Worker {
 
     fn come_and_go(&mut self, plan: &Plan, round: u64) -> anyhow::Result<()> {
         match plan.what {
-            What::Connections => Link::open(&plan.target)?.close(),
+            What::Connections => Link::open(&plan.target, &self.patience)?.close(),
             What::Channels => self.link.channel_again(),
             What::Queues => {
                 let queue = format!("{}.{round}", self.name);

@@ -56,12 +56,12 @@ pub(super) fn run(
     let queue = &names.queues[index % names.queues.len()];
     let run = || match plan.target.protocol {
         Protocol::Amqp091 => {
-            let prepared = amqp091::consumer(plan, queue);
+            let prepared = amqp091::consumer(plan, queue, &counters.patience());
             ready.wait();
             consume(counters, prepared?)
         }
         Protocol::Amqp10 => {
-            let prepared = amqp10::consumer(plan, queue);
+            let prepared = amqp10::consumer(plan, queue, &counters.patience());
             ready.wait();
             consume(counters, prepared?)
         }

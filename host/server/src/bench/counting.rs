@@ -1,6 +1,6 @@
 //! What the threads of a load count, and what the kernel says of processes.
 
-use super::Interrupt;
+use super::{Interrupt, wire::Patience};
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Instant,
@@ -53,6 +53,11 @@ impl Counters {
             stop: AtomicBool::new(false),
             watcher,
         }
+    }
+
+    /// How long the threads wait for the broker while they prepare.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::until(&self.watcher)
     }
 
     /// The time, in nanoseconds.

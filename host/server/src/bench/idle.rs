@@ -1,11 +1,12 @@
 //! What things that are merely there cost a broker in memory: makes many, looks at its process, takes them away again.
 
 use super::{
-    Interrupt, Protocol, Target, amqp10,
+    Interrupt, Protocol, Say, Target, amqp10,
     amqp091::{Link, put_message},
     counting::Usage,
     publisher::{Inlet, Told},
     topology::run_name,
+    wire::Patience,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -73,26 +74,31 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs it. `live` gets a line for each step.
+/// Runs it. `live` gets a line for each step, and `say` what came out, before anything is removed.
 ///
 /// # Errors
 /// If the broker cannot be reached or refuses something, its process is not to be seen, or it is interrupted. What was
 /// made is removed then too.
-pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
-    let link = Link::open(&plan.target)?;
+pub fn run(
+    plan: &Plan,
+    interrupt: &Interrupt,
+    live: &mut dyn FnMut(&str),
+    say: &mut Say<'_, Report>,
+) -> anyhow::Result<()> {
+    let link = Link::open(&plan.target, &Patience::until(interrupt))?;
     let queue = format!("{}.idle", run_name()?);
-    let result = measure(plan, (link, &queue), interrupt, live);
+    let result = measure(plan, (link, &queue), interrupt, (live, say));
     live("taking away");
-    super::with_removed(result, remove(plan, &queue))
+    super::with_removed(result, remove(plan, &queue, &Patience::in_spite_of(interrupt)), interrupt)
 }
 
-/// Gives what came out when all is there; what is there then is still to be removed, but for connections.
+/// Says what came out when all is there; what is there then is still to be removed, but for connections.
 fn measure(
     plan: &Plan,
     (mut link, queue): (Link, &str),
     interrupt: &Interrupt,
-    live: &mut dyn FnMut(&str),
-) -> anyhow::Result<Report> {
+    (live, say): (&mut dyn FnMut(&str), &mut Say<'_, Report>),
+) -> anyhow::Result<()> {
     let used = || {
         let usage = Usage::of(plan.broker_process);
         usage.with_context(|| format!("no process {} here", plan.broker_process))
@@ -111,22 +117,22 @@ fn measure(
     let made = used()?;
     live("there");
     let after = at_rest()?;
+    let (before_bytes, after_bytes) = (before.memory_bytes, after.memory_bytes);
+    let bytes_each = (after_bytes as f64 - before_bytes as f64) / plan.count as f64;
+    let cpu_us_each = (made.cpu_seconds - before.cpu_seconds) * 1e6 / plan.count as f64;
+    say(&Report { before_bytes, after_bytes, count: plan.count, bytes_each, cpu_us_each })?;
     for connection in held {
         match connection {
             Connection::Amqp091(link) => link.close()?,
             Connection::Amqp10(link) => link.close()?,
         }
     }
-    link.close()?;
-    let (before_bytes, after_bytes) = (before.memory_bytes, after.memory_bytes);
-    let bytes_each = (after_bytes as f64 - before_bytes as f64) / plan.count as f64;
-    let cpu_us_each = (made.cpu_seconds - before.cpu_seconds) * 1e6 / plan.count as f64;
-    Ok(Report { before_bytes, after_bytes, count: plan.count, bytes_each, cpu_us_each })
+    link.close()
 }
 
 /// Removes what is there of it.
-fn remove(plan: &Plan, queue: &str) -> anyhow::Result<()> {
-    let mut link = Link::open(&plan.target)?;
+fn remove(plan: &Plan, queue: &str, patience: &Patience) -> anyhow::Result<()> {
+    let mut link = Link::open(&plan.target, patience)?;
     if plan.what == What::Queues {
         for number in 0..plan.count {
             link.put(&deleted(&format!("{queue}.{number}"), true))?;
@@ -144,11 +150,11 @@ enum Connection {
 }
 
 impl Connection {
-    fn open(plan: &Plan, queue: &str) -> anyhow::Result<Self> {
+    fn open(plan: &Plan, queue: &str, patience: &Patience) -> anyhow::Result<Self> {
         if plan.target.protocol == Protocol::Amqp091 {
-            return Ok(Self::Amqp091(Link::open(&plan.target)?));
+            return Ok(Self::Amqp091(Link::open(&plan.target, patience)?));
         }
-        let mut link = amqp10::Link::open(&plan.target)?;
+        let mut link = amqp10::Link::open(&plan.target, patience)?;
         let address = address::of_queue(queue.as_bytes());
         link.send_to(Some(&address), false)?;
         link.receive_from(&address, false)?;
@@ -164,10 +170,8 @@ fn make(
 ) -> anyhow::Result<Vec<Connection>> {
     match plan.what {
         What::Connections => {
-            let open = |_| {
-                interrupt.check()?;
-                Connection::open(plan, queue)
-            };
+            let patience = Patience::until(interrupt);
+            let open = |_| Connection::open(plan, queue, &patience);
             return (0..plan.count).map(open).collect();
         }
         What::Queues => {
@@ -211,6 +215,7 @@ fn publish(plan: &Plan, (link, queue): (&mut Link, &str), interrupt: &Interrupt)
         sent += count;
         // All but one write are confirmed: so many are under way at most.
         while told.settled + TOGETHER < sent || (sent == plan.count && told.settled < sent) {
+            interrupt.check()?;
             link.hear(&mut told)?;
             if told.refused > 0 {
                 bail!("the broker refused messages");

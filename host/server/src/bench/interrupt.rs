@@ -85,6 +85,13 @@ impl Interrupt {
         if self.is_set() { Err(Interrupted) } else { Ok(()) }
     }
 
+    /// As a signal does.
+    #[cfg(test)]
+    pub(super) fn set(&self) {
+        self.0.is_set.store(true, Ordering::Relaxed);
+        self.look_again();
+    }
+
     /// Has those who sleep look again whether that is over ([`Self::sleep_unless`]).
     pub(super) fn look_again(&self) {
         drop(self.0.looking.lock());

@@ -42,6 +42,7 @@ use std::{
     sync::{Barrier, atomic::Ordering},
     time::{Duration, Instant},
 };
+use wire::Patience;
 
 /// When a consumer acknowledges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,35 +155,49 @@ impl Plan {
     }
 }
 
+/// What gets the report of a load, when there is one.
+pub type Say<'a, R> = dyn FnMut(&R) -> anyhow::Result<()> + 'a;
+
 /// Declares what the plan needs, runs it, and removes it again, whether it went well or not. Once a second `live` gets a
-/// line of what went through. When it is interrupted, the report is of what was measured until then.
+/// line of what went through, and `say` the report, before anything is removed. When it is interrupted, the report is of
+/// what was measured until then.
 ///
 /// # Errors
 /// If the broker cannot be reached, refuses something, or closes a connection in between; if it is interrupted before
-/// something was measured.
-pub fn run(plan: &Plan, interrupt: &Interrupt, live: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+/// something was measured; if what was made cannot be removed.
+pub fn run(
+    plan: &Plan,
+    interrupt: &Interrupt,
+    live: &mut dyn FnMut(&str),
+    say: &mut Say<'_, Report>,
+) -> anyhow::Result<()> {
     let names = topology::Names::new(plan)?;
     if let Some(process) = plan.broker_process {
         Usage::of(process).with_context(|| format!("no process {process} here"))?;
     }
-    let link = amqp091::Link::open(&plan.target).context("preparing exchange, queues and bindings")?;
+    let link = amqp091::Link::open(&plan.target, &Patience::until(interrupt))
+        .context("preparing exchange, queues and bindings")?;
     let broker = link.broker.clone();
     let declared = topology::declare(link, plan, &names).context("preparing exchange, queues and bindings");
     let result = declared.and_then(|()| load(plan, &names, (interrupt, broker), live));
-    with_removed(result, topology::remove(plan, &names))
+    let said = result.and_then(|report| say(&report));
+    with_removed(said, topology::remove(plan, &names, &Patience::in_spite_of(interrupt)), interrupt)
 }
 
-/// What came out, after what was made is removed, or not.
-fn with_removed<R>(result: anyhow::Result<R>, removed: anyhow::Result<()>) -> anyhow::Result<R> {
-    match (result, removed) {
-        (result, Ok(())) => result,
-        (Ok(_), Err(left)) => Err(left.context("removing what was made")),
-        (Err(error), Err(left)) => {
-            let run = topology::run_name()?;
-            let left = format!("what was made as {run}.* may still be there ({left:#})");
-            // That it was interrupted is told by the exit code too.
-            Err(if error.is::<Interrupted>() { error.context(left) } else { anyhow!("{error:#}; {left}") })
-        }
+/// How it went, after what was made is removed, or not.
+fn with_removed(
+    result: anyhow::Result<()>,
+    removed: anyhow::Result<()>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let Err(left) = removed else { return result };
+    // That it was interrupted is told by the exit code too, however far it came.
+    let result = result.and_then(|()| Ok(interrupt.check()?));
+    let told = format!("what was made as {}.* may still be there ({left:#})", topology::run_name()?);
+    match result {
+        Ok(()) => Err(left.context("removing what was made")),
+        Err(error) if error.is::<Interrupted>() => Err(error.context(told)),
+        Err(error) => Err(anyhow!("{error:#}; {told}")),
     }
 }
 
@@ -300,16 +315,25 @@ mod tests {
 
     #[test]
     fn what_could_not_be_removed_is_told_after_why_it_failed() {
-        let why = |result: anyhow::Result<()>| result.unwrap_err();
-        let failed = why(with_removed(Err(anyhow!("no exchange")), Err(anyhow!("no broker"))));
-        let said = format!("{failed:#}");
+        let lost = || Err(anyhow!("no broker"));
+        let why = |result: anyhow::Result<()>, interrupt: &Interrupt| {
+            with_removed(result, lost(), interrupt).unwrap_err()
+        };
+        let (nobody, somebody) = (Interrupt::default(), Interrupt::default());
+        somebody.set();
+        let said = format!("{:#}", why(Err(anyhow!("no exchange")), &nobody));
         assert!(
             said.starts_with("no exchange; ") && said.ends_with("may still be there (no broker)"),
             "{said}"
         );
-        let interrupted = why(with_removed(Err(Interrupted.into()), Err(anyhow!("no broker"))));
-        assert!(interrupted.is::<Interrupted>() && format!("{interrupted:#}").contains("may still be there"));
-        assert!(why(with_removed(Ok(()), Err(anyhow!("no broker")))).to_string().contains("removing"));
-        assert_eq!(with_removed(Ok(7), Ok(())).unwrap(), 7);
+        // It may have been interrupted while all went well, or when it was over.
+        for result in [Err(Interrupted.into()), Ok(())] {
+            let interrupted = why(result, &somebody);
+            assert!(
+                interrupted.is::<Interrupted>() && format!("{interrupted:#}").contains("may still be there")
+            );
+        }
+        assert!(why(Ok(()), &nobody).to_string().contains("removing"));
+        assert!(with_removed(Ok(()), Ok(()), &somebody).is_ok());
     }
 }

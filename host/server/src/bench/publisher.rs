@@ -80,13 +80,13 @@ pub(super) fn run(
 ) -> anyhow::Result<Measured> {
     let run = || match plan.target.protocol {
         Protocol::Amqp091 => {
-            let prepared = amqp091::publisher(plan, names, index);
+            let prepared = amqp091::publisher(plan, names, index, &counters.patience());
             ready.wait();
             let (outlet, inlet) = prepared?;
             publish((plan, index), counters, outlet, inlet, Told::default())
         }
         Protocol::Amqp10 => {
-            let prepared = amqp10::publisher(plan, names, index);
+            let prepared = amqp10::publisher(plan, names, index, &counters.patience());
             ready.wait();
             let (outlet, inlet, told) = prepared?;
             publish((plan, index), counters, outlet, inlet, told)

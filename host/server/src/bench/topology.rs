@@ -1,6 +1,6 @@
 //! What the load runs through: an exchange, queues, bindings, and their names.
 
-use super::{KeyOrder, Plan, amqp091::Link};
+use super::{KeyOrder, Plan, amqp091::Link, wire::Patience};
 use anyhow::{Context, bail};
 use leveret_amqp091::Method;
 use leveret_model::{Name, Table, Value};
@@ -136,8 +136,8 @@ pub(super) fn declare(mut link: Link, plan: &Plan, names: &Names) -> anyhow::Res
 }
 
 /// Removes what [`declare`] made, or some of it.
-pub(super) fn remove(plan: &Plan, names: &Names) -> anyhow::Result<()> {
-    let mut link = Link::open(&plan.target)?;
+pub(super) fn remove(plan: &Plan, names: &Names, patience: &Patience) -> anyhow::Result<()> {
+    let mut link = Link::open(&plan.target, patience)?;
     if plan.exchange_type.is_some() {
         let exchange = names.exchange.as_bytes();
         link.call(Method::ExchangeDelete { exchange, if_unused: false, nowait: false })?;

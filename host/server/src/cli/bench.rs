@@ -2,7 +2,7 @@
 
 mod values;
 
-use crate::bench::{self, AckMode, Interrupt, KeyOrder, Pattern, Plan, Protocol, Target, churn, idle};
+use crate::bench::{self, AckMode, Interrupt, KeyOrder, Pattern, Plan, Protocol, Say, Target, churn, idle};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -169,7 +169,7 @@ impl BenchArguments {
         }
         let quiet = self.target.quiet;
         let plan = self.plan()?;
-        show(quiet, |interrupt, live| bench::run(&plan, interrupt, live))
+        show(quiet, |interrupt, live, say| bench::run(&plan, interrupt, live, say))
     }
 
     /// How many routing keys there are.
@@ -286,7 +286,7 @@ impl ChurnArguments {
             workers: self.workers,
             measure: self.seconds,
         };
-        show(quiet, |interrupt, live| churn::run(&plan, interrupt, live))
+        show(quiet, |interrupt, live, say| churn::run(&plan, interrupt, live, say))
     }
 }
 
@@ -304,7 +304,7 @@ impl IdleArguments {
             body_bytes: self.size,
             settle: self.settle,
         };
-        show(quiet, |interrupt, live| idle::run(&plan, interrupt, live))
+        show(quiet, |interrupt, live, say| idle::run(&plan, interrupt, live, say))
     }
 }
 
@@ -318,23 +318,26 @@ impl From<TargetArguments> for Target {
 /// Runs a load that gives a report: a live line if somebody looks, the table, and the JSON.
 fn show<R: Display + Serialize>(
     quiet: bool,
-    load: impl FnOnce(&Interrupt, &mut dyn FnMut(&str)) -> anyhow::Result<R>,
+    load: impl FnOnce(&Interrupt, &mut dyn FnMut(&str), &mut Say<'_, R>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let is_seen = !quiet && io::stderr().is_terminal();
-    let mut live = |line: &str| {
+    let put_line = |line: &str| {
         if is_seen {
             // Over the line before. Nobody may be there to read it any more; the load goes on.
             let _ = write!(io::stderr(), "\r\x1b[K{line}");
         }
     };
     let interrupt = Interrupt::listen()?;
-    let report = load(&interrupt, &mut live);
-    live("");
-    let report = report?;
-    if !quiet {
-        writeln!(io::stderr(), "{report}")?;
-    }
-    super::say(&serde_json::to_string(&report)?)?;
+    let mut say = |report: &R| {
+        put_line("");
+        if !quiet {
+            writeln!(io::stderr(), "{report}")?;
+        }
+        Ok(super::say(&serde_json::to_string(report)?)?)
+    };
+    let ended = load(&interrupt, &mut |line| put_line(line), &mut say);
+    put_line("");
+    ended?;
     // What was measured until then is said; that it is not all, too.
     Ok(interrupt.check()?)
 }

@@ -9,7 +9,7 @@ use super::link::{CHANNEL, Link};
 use crate::bench::{
     AckMode, Plan,
     consumer::{Pass, Receiver},
-    wire::Wire,
+    wire::{Patience, Wire},
 };
 use anyhow::bail;
 use leveret_amqp091::{Method, frame};
@@ -30,8 +30,8 @@ pub(in crate::bench) struct Consumer {
 }
 
 /// A connection that consumes from that queue.
-pub(in crate::bench) fn consumer(plan: &Plan, queue: &str) -> anyhow::Result<Consumer> {
-    let mut link = Link::open(&plan.target)?;
+pub(in crate::bench) fn consumer(plan: &Plan, queue: &str, patience: &Patience) -> anyhow::Result<Consumer> {
+    let mut link = Link::open(&plan.target, patience)?;
     let no_ack = plan.ack == AckMode::Auto;
     if !no_ack && plan.prefetch > 0 {
         link.qos(plan.prefetch)?;

@@ -4,7 +4,7 @@ use super::confirms::Confirms;
 use crate::bench::{
     Target,
     publisher::{Inlet, Told, WRITE_BYTES},
-    wire::Wire,
+    wire::{Patience, Wire},
 };
 use anyhow::bail;
 use leveret_amqp091::{
@@ -47,9 +47,9 @@ pub(in crate::bench) struct Link {
 
 impl Link {
     /// Connects, logs in, opens the virtual host and a channel.
-    pub(in crate::bench) fn open(target: &Target) -> anyhow::Result<Self> {
+    pub(in crate::bench) fn open(target: &Target, patience: &Patience) -> anyhow::Result<Self> {
         // Without heartbeats nobody waits for a sign of life.
-        let mut link = Self::over(Wire::connect(&target.addresses, &[])?, FRAME_BYTES_MAX);
+        let mut link = Self::over(Wire::connect(&target.addresses, &[], patience)?, FRAME_BYTES_MAX);
         client::put_protocol_header(&mut link.output);
         link.flush()?;
         link.broker = link.take("connection.start", |answer| match answer {

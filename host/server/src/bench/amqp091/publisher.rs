@@ -6,7 +6,7 @@ use crate::bench::{
     keys::Numbers,
     publisher::{Outlet, Told},
     topology::{self, Names},
-    wire::Wire,
+    wire::{Patience, Wire},
 };
 use leveret_amqp091::{Method, client::put_publish, frame, properties::MessageProperties};
 
@@ -30,8 +30,9 @@ pub(in crate::bench) fn publisher<'a>(
     plan: &'a Plan,
     names: &'a Names,
     index: usize,
+    patience: &Patience,
 ) -> anyhow::Result<(Publisher<'a>, Link)> {
-    let mut link = Link::open(&plan.target)?;
+    let mut link = Link::open(&plan.target, patience)?;
     if plan.confirm_window.is_some() {
         link.confirm_select()?;
     }

@@ -10,7 +10,7 @@ use super::link::{CHANNEL, FRAME_BYTES_MAX, Link, RECEIVER, ended, flow};
 use crate::bench::{
     AckMode, Plan,
     consumer::{Pass, Receiver},
-    wire::Wire,
+    wire::{Patience, Wire},
 };
 use leveret_amqp10::{
     Performative,
@@ -42,8 +42,8 @@ pub(in crate::bench) struct Consumer {
 }
 
 /// A connection that consumes from that queue.
-pub(in crate::bench) fn consumer(plan: &Plan, queue: &str) -> anyhow::Result<Consumer> {
-    let mut link = Link::open(&plan.target)?;
+pub(in crate::bench) fn consumer(plan: &Plan, queue: &str, patience: &Patience) -> anyhow::Result<Consumer> {
+    let mut link = Link::open(&plan.target, patience)?;
     let settled = plan.ack == AckMode::Auto;
     let delivery_count = link.receive_from(&address::of_queue(queue.as_bytes()), settled)?;
     let mut consumer = Consumer {

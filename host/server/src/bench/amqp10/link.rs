@@ -1,6 +1,10 @@
 //! A client connection with one session, and at most one link each way.
 
-use crate::bench::{Target, topology::run_name, wire::Wire};
+use crate::bench::{
+    Target,
+    topology::run_name,
+    wire::{Patience, Wire},
+};
 use anyhow::bail;
 use leveret_amqp10::{
     Performative, SaslFrame,
@@ -36,8 +40,8 @@ pub(in crate::bench) struct Link {
 
 impl Link {
     /// Connects, logs in, opens the virtual host and begins a session.
-    pub(in crate::bench) fn open(target: &Target) -> anyhow::Result<Self> {
-        let wire = Wire::connect(&target.addresses, &frame::EMPTY_FRAME)?;
+    pub(in crate::bench) fn open(target: &Target, patience: &Patience) -> anyhow::Result<Self> {
+        let wire = Wire::connect(&target.addresses, &frame::EMPTY_FRAME, patience)?;
         let mut link = Self { wire, frame_bytes_max: FRAME_BYTES_MAX, window: 0, first_transfer: 0 };
         link.log_in(target)?;
         link.header(ProtocolId::Amqp)?;

@@ -6,7 +6,7 @@ use crate::bench::{
     keys::Numbers,
     publisher::{Inlet, Outlet, Told},
     topology::{self, KEY_HEADER, Names},
-    wire::Wire,
+    wire::{Patience, Wire},
 };
 use anyhow::bail;
 use leveret_amqp10::{
@@ -55,8 +55,9 @@ pub(in crate::bench) fn publisher<'a>(
     plan: &'a Plan,
     names: &'a Names,
     index: usize,
+    patience: &Patience,
 ) -> anyhow::Result<(Publisher<'a>, Hearing, Told)> {
-    let mut link = Link::open(&plan.target)?;
+    let mut link = Link::open(&plan.target, patience)?;
     let numbers = Numbers::new(plan.key_order, plan.keys, index, plan.publishers)?;
     let addresses = if plan.exchange_type.is_some() { plan.keys } else { names.queues.len().min(plan.keys) };
     let is_anonymous = addresses > 1 || plan.key_order == KeyOrder::New;
