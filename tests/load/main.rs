@@ -172,6 +172,8 @@ fn the_brokers_process_and_what_waits_show() {
     let process = broker.pid();
     let load = format!("--rate 2000 --confirm 100 --broker-pid {process} {BRIEFLY}");
     let (report, table) = bench(&broker, &load);
+    // However short it is.
+    assert!(number(&report, "generator_cpu_seconds_per_million") > 0.0, "{report}");
     assert!(number(&report, "broker_memory_bytes") > 1e6, "{report}");
     assert!(number(&report, "broker_cpu_seconds_per_million") >= 0.0, "{report}");
     assert!(number(&report["confirm_latency_us"], "p99") > 0.0, "{report}");

@@ -1,6 +1,6 @@
-//! What the threads of a load count, and what the kernel says of processes.
+//! What the threads of a load count.
 
-use super::{Interrupt, wire::Patience};
+use super::{Interrupt, usage::Usage, wire::Patience};
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Instant,
@@ -31,10 +31,8 @@ pub(super) struct Reading {
     pub(super) confirmed: u64,
     pub(super) refused: u64,
     pub(super) consumed: u64,
-    /// Of the generator.
-    pub(super) cpu_seconds: f64,
-    /// Of the broker, if its process is known and there.
-    pub(super) broker: Option<Usage>,
+    /// Of the generator and of the broker, where it was looked at, and they are known and there.
+    pub(super) usages: [Option<Usage>; 2],
 }
 
 impl Counters {
@@ -93,8 +91,8 @@ impl Counters {
         now >= self.from.load(Ordering::Relaxed)
     }
 
-    /// All as they are now; `broker` is its process.
-    pub(super) fn read(&self, broker: Option<u32>) -> Reading {
+    /// All as they are now.
+    pub(super) fn read(&self) -> Reading {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Reading {
             at: Instant::now(),
@@ -102,35 +100,14 @@ impl Counters {
             confirmed: get(&self.confirmed),
             refused: get(&self.refused),
             consumed: get(&self.consumed),
-            cpu_seconds: Usage::of(std::process::id()).map_or(0.0, |usage| usage.cpu_seconds),
-            broker: broker.and_then(Usage::of),
+            usages: [None, None],
         }
     }
-}
 
-/// What a process used.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Usage {
-    /// User and system time so far.
-    pub(super) cpu_seconds: f64,
-    /// Resident memory now.
-    pub(super) memory_bytes: u64,
-}
-
-impl Usage {
-    /// From the kernel's accounting; `None` where that is not to be had.
-    pub(super) fn of(process: u32) -> Option<Self> {
-        /// Linux counts these in hundredths of a second for every program.
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).ok();
-        let stat = read("stat")?;
-        // The second field is the name in parentheses and may contain spaces.
-        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
-        let ticks: u64 = fields.get(11..13)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-        let status = read("status")?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kilobytes: u64 = resident.trim().trim_end_matches(" kB").parse().ok()?;
-        Some(Self { cpu_seconds: ticks as f64 / TICKS_PER_SECOND, memory_bytes: kilobytes * 1024 })
+    /// With what was used, of the broker in that process too.
+    pub(super) fn read_with_usage(&self, broker: Option<u32>) -> Reading {
+        let reading = self.read();
+        Reading { usages: [Usage::of(std::process::id()), broker.and_then(Usage::of)], ..reading }
     }
 }
 
@@ -147,11 +124,5 @@ mod tests {
         counters.end();
         assert!(counters.ended().is_some_and(|end| end <= counters.now()));
         assert!(counters.stop.load(Ordering::Acquire));
-    }
-
-    #[test]
-    fn this_process_uses_memory() {
-        let usage = Usage::of(std::process::id()).unwrap();
-        assert!(usage.memory_bytes > 100_000 && usage.cpu_seconds >= 0.0, "{usage:?}");
     }
 }

@@ -3,9 +3,9 @@
 use super::{
     Interrupt, Protocol, Say, Target, amqp10,
     amqp091::{Link, put_message},
-    counting::Usage,
     publisher::{Inlet, Told},
     topology::run_name,
+    usage::Usage,
     wire::Patience,
 };
 use anyhow::{Context, bail};
@@ -87,18 +87,23 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let link = Link::open(&plan.target, &Patience::until(interrupt))?;
     let queue = format!("{}.idle", run_name()?);
-    let result = measure(plan, (link, &queue), interrupt, (live, say));
+    let measured = measure(plan, (link, &queue), interrupt, live);
+    let result = measured.and_then(|(report, held, link)| {
+        say(&report)?;
+        held.into_iter().try_for_each(Connection::close)?;
+        link.close()
+    });
     live("taking away");
     super::with_removed(result, remove(plan, &queue, &Patience::in_spite_of(interrupt)), interrupt)
 }
 
-/// Says what came out when all is there; what is there then is still to be removed, but for connections.
+/// Gives what came out when all is there, and the connections that are there then; the rest is to be removed too.
 fn measure(
     plan: &Plan,
     (mut link, queue): (Link, &str),
     interrupt: &Interrupt,
-    (live, say): (&mut dyn FnMut(&str), &mut Say<'_, Report>),
-) -> anyhow::Result<()> {
+    live: &mut dyn FnMut(&str),
+) -> anyhow::Result<(Report, Vec<Connection>, Link)> {
     let used = || {
         let usage = Usage::of(plan.broker_process);
         usage.with_context(|| format!("no process {} here", plan.broker_process))
@@ -119,15 +124,9 @@ fn measure(
     let after = at_rest()?;
     let (before_bytes, after_bytes) = (before.memory_bytes, after.memory_bytes);
     let bytes_each = (after_bytes as f64 - before_bytes as f64) / plan.count as f64;
-    let cpu_us_each = (made.cpu_seconds - before.cpu_seconds) * 1e6 / plan.count as f64;
-    say(&Report { before_bytes, after_bytes, count: plan.count, bytes_each, cpu_us_each })?;
-    for connection in held {
-        match connection {
-            Connection::Amqp091(link) => link.close()?,
-            Connection::Amqp10(link) => link.close()?,
-        }
-    }
-    link.close()
+    let cpu_us_each = made.cpu_seconds_since(&before) * 1e6 / plan.count as f64;
+    let report = Report { before_bytes, after_bytes, count: plan.count, bytes_each, cpu_us_each };
+    Ok((report, held, link))
 }
 
 /// Removes what is there of it.
@@ -159,6 +158,13 @@ impl Connection {
         link.send_to(Some(&address), false)?;
         link.receive_from(&address, false)?;
         Ok(Self::Amqp10(link))
+    }
+
+    fn close(self) -> anyhow::Result<()> {
+        match self {
+            Self::Amqp091(link) => link.close(),
+            Self::Amqp10(link) => link.close(),
+        }
     }
 }
 

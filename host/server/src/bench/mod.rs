@@ -24,13 +24,14 @@ mod pace;
 mod publisher;
 mod report;
 mod topology;
+mod usage;
 mod wire;
 
 pub use amqp091::Product;
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use copies::Copies;
-use counting::{Counters, Reading, Usage};
+use counting::{Counters, Reading};
 use hdrhistogram::Histogram;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt, Interrupted};
 pub use keys::{KeyOrder, Pattern};
@@ -42,6 +43,7 @@ use std::{
     sync::{Barrier, atomic::Ordering},
     time::{Duration, Instant},
 };
+use usage::Usage;
 use wire::Patience;
 
 /// When a consumer acknowledges.
@@ -249,9 +251,9 @@ fn load(
         watch(plan, counters, (plan.warm_up, interrupt), live);
         let is_warm = if plan.warm_up.is_zero() { Ok(()) } else { interrupt.check() };
         counters.begin();
-        let from = counters.read(plan.broker_process);
+        let from = counters.read_with_usage(plan.broker_process);
         watch(plan, counters, (plan.measure, interrupt), live);
-        let to = counters.read(plan.broker_process);
+        let to = counters.read_with_usage(plan.broker_process);
         // Where one has failed, the others stop by themselves, and it is heard what the broker says of it.
         if !counters.stop.load(Ordering::Acquire) {
             counters.end();
@@ -288,7 +290,7 @@ fn watch(
     let end = Instant::now() + wait;
     let mut before: Option<Reading> = None;
     loop {
-        let now = counters.read(None);
+        let now = counters.read();
         if let Some(before) = &before {
             live(&report::live(before, &now, plan));
         }

@@ -124,7 +124,11 @@ impl Report {
         let moved = (to.consumed - from.consumed).max(to.published - from.published).max(1);
         let a_million = |seconds: f64| seconds / moved as f64 * 1e6;
         let are_untimed = plan.publishers > 0 && plan.consumers > 0 && !confirms.is_stamped;
-        let usages = from.broker.as_ref().zip(to.broker.as_ref());
+        let used = |place: usize| {
+            let [from, to] = [from, to].map(|reading| reading.usages[place].as_ref());
+            from.zip(to).map(|(from, to)| to.cpu_seconds_since(from))
+        };
+        let (generator, of_broker) = (used(0).unwrap_or(0.0), used(1));
         Self {
             published_per_second: rate(from.published, to.published),
             confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
@@ -137,14 +141,12 @@ impl Report {
             unconfirmed: confirms.outstanding,
             refused: to.refused - from.refused,
             seconds,
-            generator_cpu_seconds_per_million: a_million(to.cpu_seconds - from.cpu_seconds),
-            broker_cpu_seconds_per_million: usages
-                .map(|(from, to)| a_million(to.cpu_seconds - from.cpu_seconds)),
-            generator_cpu_to_broker: usages
-                .map(|(from, to)| to.cpu_seconds - from.cpu_seconds)
+            generator_cpu_seconds_per_million: a_million(generator),
+            broker_cpu_seconds_per_million: of_broker.map(a_million),
+            generator_cpu_to_broker: of_broker
                 .filter(|broker| *broker > 0.0)
-                .map(|broker| (to.cpu_seconds - from.cpu_seconds) / broker),
-            broker_memory_bytes: to.broker.as_ref().map(|broker| broker.memory_bytes),
+                .map(|broker| generator / broker),
+            broker_memory_bytes: to.usages[1].as_ref().map(|broker| broker.memory_bytes),
             protocol: match plan.target.protocol {
                 Protocol::Amqp091 => "0-9-1",
                 Protocol::Amqp10 => "1.0",
@@ -243,14 +245,14 @@ pub(super) fn live(from: &Reading, to: &Reading, plan: &Plan) -> String {
 mod tests {
     use super::*;
     use crate::bench::{
-        counting::Usage,
         topology::{Names, tests::plan},
+        usage::Usage,
     };
     use std::time::{Duration, Instant};
 
     fn reading(at: Instant, consumed: u64, cpu_seconds: f64, broker: f64) -> Reading {
-        let broker = Some(Usage { cpu_seconds: broker, memory_bytes: 1 << 20 });
-        Reading { at, published: consumed, confirmed: 0, refused: 0, consumed, cpu_seconds, broker }
+        let usages = [cpu_seconds, broker].map(|seconds| Some(Usage::of_one_thread(seconds, 1 << 20)));
+        Reading { at, published: consumed, confirmed: 0, refused: 0, consumed, usages }
     }
 
     #[test]

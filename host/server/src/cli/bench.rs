@@ -93,7 +93,9 @@ pub(crate) struct BenchArguments {
     other: Option<Other>,
     #[command(flatten)]
     target: TargetArguments,
-    /// Process of the broker, if it runs here: what it used is said too
+    /// Process of the broker, if it runs here: what it used is said too. CPU time is that of its threads (schedstat, in
+    /// nanoseconds), or where threads ended meanwhile, or the kernel has not that, of the process (stat, in hundredths of a
+    /// second)
     #[arg(long, value_name = "PROCESS")]
     broker_pid: Option<u32>,
     /// Connections that publish
