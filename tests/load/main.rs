@@ -5,6 +5,7 @@
 mod ends;
 mod outstanding;
 mod scripted;
+mod shown;
 mod standstill;
 
 use leveret_testkit::process::Finished;

@@ -1,12 +1,10 @@
 //! Load of another kind: what comes and goes. Each worker makes a thing and takes it away again, on and on.
 
 use super::{
-    Interrupt, Interrupted, Latency, Say, Target, amqp091::Link, latency_histogram, topology::run_name,
+    Interrupt, Interrupted, Latencies, Latency, Say, Target, amqp091::Link, topology::run_name,
     wire::Patience,
 };
-use anyhow::Context;
 use clap::ValueEnum;
-use hdrhistogram::Histogram;
 use leveret_amqp091::Method;
 use leveret_model::Table;
 use serde::Serialize;
@@ -63,7 +61,7 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<22} {:>12} /s", "came and went", self.per_second)?;
-        if let Some(Latency { p50, p99, p999, max }) = &self.latency_us {
+        if let Some(Latency { p50, p99, p999, max, .. }) = &self.latency_us {
             write!(
                 f,
                 "\n{:<22} p50 {p50:>9.1}  p99 {p99:>9.1}  p99.9 {p999:>9.1}  max {max:>9.1} µs",
@@ -110,14 +108,14 @@ pub fn run(
         }
         let (seconds, count) = (from.elapsed().as_secs_f64(), done.load(Ordering::Relaxed));
         stop.store(true, Ordering::Relaxed);
-        let mut latencies = latency_histogram()?;
+        let mut latencies = Latencies::new()?;
         for worker in workers {
-            let histogram = worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
-            latencies.add(&histogram).context("adding up latencies")?;
+            let worked = worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+            latencies.add(&worked)?;
         }
         say(&Report {
             per_second: (count as f64 / seconds).round() as u64,
-            latency_us: Latency::of(&latencies),
+            latency_us: latencies.percentiles(),
             workers: plan.workers,
             seconds,
         })
@@ -138,11 +136,11 @@ fn work(
     (plan, patience): (&Plan, &Patience),
     index: usize,
     (stop, done, ready): (&AtomicBool, &AtomicU64, &Barrier),
-) -> anyhow::Result<Histogram<u64>> {
+) -> anyhow::Result<Latencies> {
     let prepared = Worker::new(plan, index, patience);
     ready.wait();
     let mut worker = prepared?;
-    let mut latencies = latency_histogram()?;
+    let mut latencies = Latencies::new()?;
     let ended = worker.work(plan, (stop, done), &mut latencies).and_then(|()| worker.link.close());
     match ended {
         // What was measured until then is told. What there is goes with the connection.
@@ -174,13 +172,13 @@ impl Worker {
         &mut self,
         plan: &Plan,
         (stop, done): (&AtomicBool, &AtomicU64),
-        latencies: &mut Histogram<u64>,
+        latencies: &mut Latencies,
     ) -> anyhow::Result<()> {
         let mut round = 0;
         while !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
             self.come_and_go(plan, round)?;
-            latencies.saturating_record(began.elapsed().as_nanos() as u64);
+            latencies.record(began.elapsed().as_nanos() as u64, 1);
             done.fetch_add(1, Ordering::Relaxed);
             round += 1;
         }

@@ -98,7 +98,7 @@ fn consume(counters: &Counters, mut receiver: impl Receiver) -> anyhow::Result<M
         for (stamp, count) in pass.stamps.iter().filter(|(stamp, _)| *stamp <= now) {
             measured.stamps.add(*stamp, *count);
             if records {
-                measured.latencies.saturating_record_n(now.saturating_sub(*stamp), *count);
+                measured.latencies.record(now.saturating_sub(*stamp), *count);
             }
         }
         answer.clear();

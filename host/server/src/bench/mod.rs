@@ -19,6 +19,7 @@ mod counting;
 pub mod idle;
 mod interrupt;
 mod keys;
+mod latency;
 mod outstanding;
 mod pace;
 mod publisher;
@@ -32,14 +33,18 @@ use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use copies::Copies;
 use counting::{Counters, Reading};
-use hdrhistogram::Histogram;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt, Interrupted};
 pub use keys::{KeyOrder, Pattern};
+use latency::Latencies;
+pub use latency::Latency;
 use outstanding::Stamps;
-pub use report::{Latency, Report};
+pub use report::Report;
 use std::{
     fmt,
+    fs::File,
+    io::{BufWriter, Write},
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Barrier, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -139,6 +144,9 @@ pub struct Plan {
     pub measure: Duration,
     /// How long to run before that.
     pub warm_up: Duration,
+    /// Where all latencies of deliveries are written; those of confirms go into a file beside it
+    /// ([`confirms_file`]).
+    pub latency_file: Option<PathBuf>,
 }
 
 impl Plan {
@@ -174,6 +182,8 @@ pub fn run(
     say: &mut Say<'_, Report>,
 ) -> anyhow::Result<()> {
     let names = topology::Names::new(plan)?;
+    // That they cannot be written is told before something is measured.
+    let files = LatencyFiles::create(plan)?;
     if let Some(process) = plan.broker_process {
         Usage::of(process).with_context(|| format!("no process {process} here"))?;
     }
@@ -182,8 +192,49 @@ pub fn run(
     let broker = link.broker.clone();
     let declared = topology::declare(link, plan, &names).context("preparing exchange, queues and bindings");
     let result = declared.and_then(|()| load(plan, &names, (interrupt, broker), live));
-    let said = result.and_then(|report| say(&report));
+    let said = result.and_then(|(report, deliveries, confirms)| {
+        say(&report)?;
+        files.write(&deliveries.latencies, &confirms.latencies)
+    });
     with_removed(said, topology::remove(plan, &names, &Patience::in_spite_of(interrupt)), interrupt)
+}
+
+/// Where latencies of confirms are written, where those of deliveries go into that file.
+fn confirms_file(deliveries: &Path) -> PathBuf {
+    let mut name = deliveries.as_os_str().to_owned();
+    name.push(".confirms");
+    name.into()
+}
+
+/// The files for all latencies, with their names.
+struct LatencyFiles {
+    deliveries: Option<(PathBuf, File)>,
+    confirms: Option<(PathBuf, File)>,
+}
+
+impl LatencyFiles {
+    fn create(plan: &Plan) -> anyhow::Result<Self> {
+        let create = |path: PathBuf| {
+            let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+            anyhow::Ok((path, file))
+        };
+        let deliveries = plan.latency_file.clone();
+        let confirms = deliveries.as_deref().filter(|_| plan.confirm_window.is_some()).map(confirms_file);
+        Ok(Self {
+            deliveries: deliveries.map(create).transpose()?,
+            confirms: confirms.map(create).transpose()?,
+        })
+    }
+
+    fn write(self, deliveries: &Latencies, confirms: &Latencies) -> anyhow::Result<()> {
+        for (file, latencies) in [(self.deliveries, deliveries), (self.confirms, confirms)] {
+            let Some((path, file)) = file else { continue };
+            let mut out = BufWriter::new(file);
+            let written = latencies.write_distribution(&mut out).and_then(|()| out.flush());
+            written.with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
 }
 
 /// How it went, after what was made is removed, or not.
@@ -205,7 +256,7 @@ fn with_removed(
 
 /// What a thread has measured.
 struct Measured {
-    latencies: Histogram<u64>,
+    latencies: Latencies,
     /// When the messages were sent, or due, that a publisher sent or should have; or those that came to a consumer.
     stamps: Stamps,
     /// How many of the latencies are of what was outstanding at the end.
@@ -216,12 +267,12 @@ struct Measured {
 
 impl Measured {
     fn new() -> anyhow::Result<Self> {
-        let (latencies, stamps) = (latency_histogram()?, Stamps::default());
+        let (latencies, stamps) = (Latencies::new()?, Stamps::default());
         Ok(Self { latencies, stamps, outstanding: 0, is_stamped: false })
     }
 
     fn add(&mut self, other: &Self) -> anyhow::Result<()> {
-        self.latencies.add(&other.latencies).context("adding up latencies")?;
+        self.latencies.add(&other.latencies)?;
         self.stamps.add_all(&other.stamps);
         self.outstanding += other.outstanding;
         self.is_stamped |= other.is_stamped;
@@ -229,12 +280,13 @@ impl Measured {
     }
 }
 
+/// Runs it; gives the report, and what was measured of deliveries and of confirms.
 fn load(
     plan: &Plan,
     names: &topology::Names,
     (interrupt, broker): (&Interrupt, Product),
     live: &mut dyn FnMut(&str),
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<(Report, Measured, Measured)> {
     let counters = Counters::new(interrupt.clone());
     let ready = Barrier::new(plan.publishers + plan.consumers + 1);
     std::thread::scope(|scope| {
@@ -275,7 +327,9 @@ fn load(
             deliveries.outstanding =
                 to_come.record_outstanding(&deliveries.stamps, end, &mut deliveries.latencies);
         }
-        Ok(Report::of((plan, names.bindings.len(), broker), &copies, (&from, &to), (&deliveries, &confirms)))
+        let measured = (&deliveries, &confirms);
+        let report = Report::of((plan, names.bindings.len(), broker), &copies, (&from, &to), measured);
+        Ok((report, deliveries, confirms))
     })
 }
 
@@ -303,12 +357,6 @@ fn watch(
             return;
         }
     }
-}
-
-/// For latencies in nanoseconds up to a minute, with three significant digits.
-fn latency_histogram() -> anyhow::Result<Histogram<u64>> {
-    const LATENCY_NANOSECONDS_MAX: u64 = 60_000_000_000;
-    Histogram::new_with_bounds(1, LATENCY_NANOSECONDS_MAX, 3).context("a histogram")
 }
 
 #[cfg(test)]

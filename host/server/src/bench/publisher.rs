@@ -232,7 +232,7 @@ impl Flow<'_> {
         for (last, stamp) in unconfirmed {
             let count = last.saturating_sub(settled);
             if let Some(waited) = end.checked_sub(*stamp).filter(|_| count > 0) {
-                measured.latencies.saturating_record_n(waited, count);
+                measured.latencies.record(waited, count);
                 measured.outstanding += count;
             }
             settled = settled.max(*last);
@@ -271,7 +271,7 @@ impl Flow<'_> {
             if let Some(rate) = rate.filter(|_| self.counters.records(now)) {
                 for (due, count) in bursts(before.settled, told.settled, rate) {
                     let due = self.began + due.as_nanos() as u64;
-                    measured.latencies.saturating_record_n(now.saturating_sub(due), count);
+                    measured.latencies.record(now.saturating_sub(due), count);
                 }
             }
             self.note(&before, &told);
@@ -284,7 +284,7 @@ impl Flow<'_> {
         if let Some((end, rate)) = ended.zip(rate).filter(|_| self.plan.confirm_window.is_some()) {
             for (due, count) in bursts(told.settled, self.due_at_end(end, rate), rate) {
                 let due = self.began + due.as_nanos() as u64;
-                measured.latencies.saturating_record_n(end.saturating_sub(due), count);
+                measured.latencies.record(end.saturating_sub(due), count);
                 measured.outstanding += count;
             }
         }
@@ -310,7 +310,7 @@ impl Flow<'_> {
         while let Some((last, stamp)) = unconfirmed.front().copied().filter(|_| first < told.settled) {
             let count = last.min(told.settled) - first;
             if records {
-                measured.latencies.saturating_record_n(now.saturating_sub(stamp), count);
+                measured.latencies.record(now.saturating_sub(stamp), count);
             }
             first += count;
             if first == last {

@@ -1,7 +1,6 @@
 //! What a load came to: as JSON, as a table, and as a line while it runs.
 
-use super::{Measured, Plan, Product, Protocol, copies::Copies, counting::Reading};
-use hdrhistogram::Histogram;
+use super::{Latency, Measured, Plan, Product, Protocol, copies::Copies, counting::Reading};
 use serde::Serialize;
 use std::fmt;
 
@@ -85,32 +84,6 @@ pub struct Report {
     pub bindings: usize,
 }
 
-/// Percentiles in microseconds.
-#[derive(Clone, Debug, Serialize)]
-pub struct Latency {
-    /// Median.
-    pub p50: f64,
-    /// 99 of 100 are faster.
-    pub p99: f64,
-    /// 999 of 1,000 are faster.
-    pub p999: f64,
-    /// The slowest.
-    pub max: f64,
-}
-
-impl Latency {
-    /// Of nanoseconds; `None` if there are none.
-    pub(super) fn of(latencies: &Histogram<u64>) -> Option<Self> {
-        let microseconds = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
-        (!latencies.is_empty()).then(|| Self {
-            p50: microseconds(0.5),
-            p99: microseconds(0.99),
-            p999: microseconds(0.999),
-            max: latencies.max() as f64 / 1000.0,
-        })
-    }
-}
-
 impl Report {
     /// Of what was counted between two readings.
     pub(super) fn of(
@@ -133,9 +106,9 @@ impl Report {
             published_per_second: rate(from.published, to.published),
             confirmed_per_second: plan.confirm_window.map(|_| rate(from.confirmed, to.confirmed)),
             consumed_per_second: rate(from.consumed, to.consumed),
-            latency_us: Latency::of(&deliveries.latencies),
+            latency_us: deliveries.latencies.percentiles(),
             latency_unmeasured: are_untimed.then_some(UNMEASURED),
-            confirm_latency_us: Latency::of(&confirms.latencies),
+            confirm_latency_us: confirms.latencies.percentiles(),
             undelivered: (copies.is_ok() && !are_untimed).then_some(deliveries.outstanding),
             undelivered_unknown: copies.as_ref().err().copied(),
             unconfirmed: confirms.outstanding,
@@ -175,7 +148,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let latency = |f: &mut fmt::Formatter<'_>, name: &str, latency: &Option<Latency>| match latency {
             None => Ok(()),
-            Some(Latency { p50, p99, p999, max }) => {
+            Some(Latency { p50, p99, p999, max, .. }) => {
                 writeln!(f, "{name:<22} p50 {p50:>9.1}  p99 {p99:>9.1}  p99.9 {p999:>9.1}  max {max:>9.1} µs")
             }
         };

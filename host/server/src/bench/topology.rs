@@ -190,6 +190,7 @@ pub(super) mod tests {
             ack: AckMode::Auto,
             measure: Duration::ZERO,
             warm_up: Duration::ZERO,
+            latency_file: None,
         }
     }
 

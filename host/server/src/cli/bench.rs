@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
+    path::PathBuf,
     time::Duration,
 };
 use values::{
@@ -22,7 +23,8 @@ struct TargetArguments {
     /// The broker
     #[arg(long, env = "LEVERET_BENCH_ADDRESS", default_value = "127.0.0.1:5672", value_name = "HOST:PORT")]
     address: Addresses,
-    /// What is spoken: exchanges, queues and bindings are made by 0-9-1 for either
+    /// What is spoken. Exchanges, queues and bindings are made by 0-9-1 for either, so that has to be there at the same
+    /// address
     #[arg(long, default_value = "0-9-1")]
     protocol: Protocol,
     /// User name
@@ -110,7 +112,7 @@ pub(crate) struct BenchArguments {
     /// Bytes of a body; from 8 on, and as long as it goes in one frame, it carries the time, for the latency
     #[arg(long, short = 's', default_value_t = 16, value_parser = count::<0, BODY_BYTES_MAX>)]
     size: usize,
-    /// Messages a second for each publisher; without it, as fast as it goes
+    /// Messages a second for each publisher, sent as a burst each millisecond; without it, as fast as it goes
     #[arg(long, short = 'r', value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     rate: Option<u64>,
     /// Persistent messages in durable queues
@@ -159,6 +161,9 @@ pub(crate) struct BenchArguments {
     /// Seconds before that
     #[arg(long, default_value = "1", value_parser = seconds)]
     warm_up: Duration,
+    /// Write all latencies of deliveries there, in µs, as HdrHistogram's plotters read them; of confirms to FILE.confirms
+    #[arg(long, value_name = "FILE")]
+    latency_file: Option<PathBuf>,
 }
 
 impl BenchArguments {
@@ -247,6 +252,7 @@ impl BenchArguments {
             ack,
             measure: self.seconds,
             warm_up: self.warm_up,
+            latency_file: self.latency_file,
         };
         check(&plan)?;
         Ok(plan)
