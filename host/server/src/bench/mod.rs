@@ -323,7 +323,7 @@ fn load(
         }
         is_warm?;
         if let (Ok(copies), Some(end)) = (&copies, counters.ended()) {
-            let to_come = outstanding::to_come(plan, &sent, copies, &deliveries.stamps)?;
+            let to_come = outstanding::to_come(plan, &mut sent, copies, &mut deliveries.stamps)?;
             deliveries.outstanding =
                 to_come.record_outstanding(&deliveries.stamps, end, &mut deliveries.latencies);
         }

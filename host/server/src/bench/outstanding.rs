@@ -2,40 +2,80 @@
 //!
 //! It has no latency yet, and would have the longest ones: left out, a broker that stands still at the end looks as
 //! fast as it was before (coordinated omission). So it counts with the time that it waited till then. Messages are not
-//! told apart: how many were sent in each millisecond, less how many of those came, is how many are outstanding.
+//! told apart: how many were sent in each millisecond, less how many of those came, is how many are outstanding. Of a load of
+//! more than an hour it is more than a millisecond, so that what is counted takes 32 MiB for each thread at most.
 
 use super::{Latencies, Plan, copies::Copies};
 
 const NANOSECONDS: u64 = 1_000_000;
+/// How many counts there may be: an hour of milliseconds and a bit. Of a longer load a count is of more of them.
+const PLACES_MAX: usize = 1 << 22;
 
 /// How many messages have a time, for each millisecond of the clock that all threads look at.
 #[derive(Debug, Default)]
-pub(super) struct Stamps(Vec<u64>);
+pub(super) struct Stamps {
+    counts: Vec<u64>,
+    /// A count is of two to the power of this many milliseconds.
+    shift: u32,
+}
 
 impl Stamps {
     /// So many have that time, in nanoseconds.
+    #[inline]
     pub(super) fn add(&mut self, stamp: u64, count: u64) {
-        let place = (stamp / NANOSECONDS) as usize;
-        if place >= self.0.len() {
-            self.0.resize(place + 1, 0);
+        let place = self.place(stamp);
+        match self.counts.get_mut(place) {
+            Some(before) => *before += count,
+            None => self.add_behind(stamp, count),
         }
-        self.0[place] += count;
+    }
+
+    /// The same behind all that there are.
+    #[cold]
+    fn add_behind(&mut self, stamp: u64, count: u64) {
+        while self.place(stamp) >= PLACES_MAX {
+            self.coarsen(self.shift + 1);
+        }
+        let place = self.place(stamp);
+        self.counts.resize(self.counts.len().max(place + 1), 0);
+        self.counts[place] += count;
+    }
+
+    #[inline]
+    fn place(&self, stamp: u64) -> usize {
+        ((stamp / NANOSECONDS) >> self.shift) as usize
     }
 
     /// All of another.
     pub(super) fn add_all(&mut self, other: &Self) {
-        if other.0.len() > self.0.len() {
-            self.0.resize(other.0.len(), 0);
+        self.coarsen(other.shift);
+        let ahead = self.shift - other.shift;
+        let places = other.counts.len().div_ceil(1 << ahead);
+        self.counts.resize(self.counts.len().max(places), 0);
+        other.counts.iter().enumerate().for_each(|(place, count)| self.counts[place >> ahead] += count);
+    }
+
+    /// Puts counts together, until each is of as much time as that.
+    fn coarsen(&mut self, shift: u32) {
+        if shift <= self.shift {
+            return;
         }
-        self.0.iter_mut().zip(&other.0).for_each(|(count, more)| *count += more);
+        let ahead = shift - self.shift;
+        let places = self.counts.len().div_ceil(1 << ahead);
+        for place in 0..self.counts.len() {
+            let count = std::mem::take(&mut self.counts[place]);
+            self.counts[place >> ahead] += count;
+        }
+        self.counts.truncate(places);
+        self.shift = shift;
     }
 
     /// Of what is to come, that which has not at `end`: recorded with how long it has waited at least. Gives how many
     /// there are.
     pub(super) fn record_outstanding(&self, came: &Self, end: u64, latencies: &mut Latencies) -> u64 {
         let mut all = 0;
-        for (place, to_come) in self.0.iter().enumerate() {
-            let latest = (place as u64 + 1) * NANOSECONDS;
+        for (place, to_come) in self.counts.iter().enumerate() {
+            let latest = ((place as u64 + 1) << self.shift) * NANOSECONDS;
             let Some(waited) = end.checked_sub(latest) else { break };
             let outstanding = to_come.saturating_sub(came.at(place));
             latencies.record(waited, outstanding);
@@ -45,7 +85,7 @@ impl Stamps {
     }
 
     fn at(&self, place: usize) -> u64 {
-        self.0.get(place).copied().unwrap_or(0)
+        self.counts.get(place).copied().unwrap_or(0)
     }
 }
 
@@ -56,22 +96,28 @@ impl Stamps {
 /// If the keys of a publisher cannot be had.
 pub(super) fn to_come(
     plan: &Plan,
-    sent: &[Stamps],
+    sent: &mut [Stamps],
     copies: &Copies<'_>,
-    came: &Stamps,
+    came: &mut Stamps,
 ) -> anyhow::Result<Stamps> {
-    let mut all = Stamps::default();
-    sent.iter().for_each(|stamps| all.add_all(stamps));
+    // Counts are of the same times then.
+    let shift = sent.iter().map(|stamps| stamps.shift).chain([came.shift]).max().unwrap_or(0);
+    let mut all = Stamps { counts: Vec::new(), shift };
+    came.coarsen(shift);
+    for stamps in &mut *sent {
+        stamps.coarsen(shift);
+        all.add_all(stamps);
+    }
     let most = copies.max();
     let is_missing: Vec<bool> =
-        all.0.iter().enumerate().map(|(place, count)| count * most > came.at(place)).collect();
-    all.0.fill(0);
+        all.counts.iter().enumerate().map(|(place, count)| count * most > came.at(place)).collect();
+    all.counts.fill(0);
     for (publisher, stamps) in sent.iter().enumerate() {
         let sums = copies.of_publisher(plan, publisher)?;
         let mut first = 0;
-        for (place, count) in stamps.0.iter().enumerate() {
+        for (place, count) in stamps.counts.iter().enumerate() {
             if *count > 0 && is_missing[place] {
-                all.0[place] += sums.of(first..first + count);
+                all.counts[place] += sums.of(first..first + count);
             }
             first += count;
         }
@@ -100,7 +146,7 @@ mod tests {
         let plan = Plan { fan_out: true, ..plan(Some("direct"), 2, 2) };
         let names = Names::new(&plan).unwrap();
         let copies = Copies::new(&plan, &names).unwrap();
-        let to_come = to_come(&plan, &[sent], &copies, &came).unwrap();
+        let to_come = to_come(&plan, &mut [sent], &copies, &mut came).unwrap();
         assert_eq!(to_come.record_outstanding(&came, 1000 * MS, &mut latencies), 30);
         let found = latencies.percentiles().unwrap();
         let is_about = |found: f64, milliseconds: f64| (found / 1000.0 - milliseconds).abs() < 1.0;
@@ -123,13 +169,33 @@ mod tests {
         [(MS, 1), (5 * MS, 5)].iter().for_each(|(stamp, count)| other.add(*stamp, *count));
         came.add(MS, 2);
         let mut latencies = Latencies::new().unwrap();
-        let to_come = to_come(&plan, &[one, other], &copies, &came).unwrap();
+        let to_come = to_come(&plan, &mut [one, other], &copies, &mut came).unwrap();
         assert_eq!(to_come.record_outstanding(&came, 10 * MS, &mut latencies), 3);
         let found = latencies.percentiles().unwrap();
         assert!(
             (7_900.0..8_100.0).contains(&found.max) && (3_900.0..4_100.0).contains(&found.p50),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_load_of_many_hours_takes_no_more_room() {
+        const HOUR: u64 = 3_600_000 * MS;
+        let plan = plan(None, 1, 1);
+        let names = Names::new(&plan).unwrap();
+        let copies = Copies::new(&plan, &names).unwrap();
+        // One publisher ended early: its counts are finer.
+        let (mut long, mut short, mut came) = (Stamps::default(), Stamps::default(), Stamps::default());
+        [(0, 3), (9 * HOUR, 4), (10 * HOUR, 5)].iter().for_each(|(stamp, count)| long.add(*stamp, *count));
+        [(MS, 1), (5 * MS, 2)].iter().for_each(|(stamp, count)| short.add(*stamp, *count));
+        came.add(2 * MS, 5);
+        assert!((long.counts.len(), long.shift) == (36_000_000 / 16 + 1, 4) && short.shift == 0);
+        let mut latencies = Latencies::new().unwrap();
+        let to_come = to_come(&plan, &mut [long, short], &copies, &mut came).unwrap();
+        assert_eq!(to_come.record_outstanding(&came, 10 * HOUR, &mut latencies), 5);
+        let found = latencies.percentiles().unwrap();
+        let hours = |microseconds: f64| (microseconds * 1000.0 / HOUR as f64).round() as u64;
+        assert_eq!((hours(found.p50), hours(found.max)), (1, 10), "{found:?}");
     }
 
     #[test]
