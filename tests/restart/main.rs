@@ -7,6 +7,7 @@
 mod session;
 
 mod killed;
+mod letters;
 mod waiting;
 
 use lapin::{

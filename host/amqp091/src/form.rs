@@ -5,6 +5,9 @@
 //! ```text
 //! headers   u16 LE count, (u8 name length, name, flat value)*
 //! ```
+//!
+//! A message with a header `BCC` lies in queues as it was sent, in a form of its own that shows it to nobody: so others pay
+//! nothing for it, and a dead letter still knows the keys.
 
 use crate::{
     expiration, more_keys, patch,
@@ -21,6 +24,9 @@ use leveret_model::{Form, HeaderSelection, MoreKeys, Name, Patch, PatchError, Pr
 
 /// The form of AMQP 0-9-1.
 pub static FORM: &dyn Form = &Amqp091;
+
+/// The form of messages with keys that receivers do not see ([`more_keys::shown`]).
+pub static HIDING: &dyn Form = &Hiding;
 
 /// Up to so many headers or names a look through all of them is quicker than an index.
 const SCAN_MAX: usize = 16;
@@ -55,6 +61,10 @@ impl Form for Amqp091 {
         more_keys::read(properties)
     }
 
+    fn hiding(&self) -> Option<&'static dyn Form> {
+        Some(HIDING)
+    }
+
     fn empty(&self) -> &'static [u8] {
         crate::properties::NONE
     }
@@ -85,6 +95,50 @@ impl Form for Amqp091 {
 
     fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
         patch::patch(properties, patch, out)
+    }
+}
+
+struct Hiding;
+
+impl Form for Hiding {
+    fn protocol(&self) -> &'static str {
+        "amqp-0-9-1, hiding"
+    }
+
+    fn is_persistent(&self, properties: &[u8]) -> bool {
+        FORM.is_persistent(properties)
+    }
+
+    fn ttl_ms(&self, properties: &[u8]) -> Result<Option<u64>, String> {
+        FORM.ttl_ms(properties)
+    }
+
+    fn priority(&self, properties: &[u8]) -> Option<u8> {
+        FORM.priority(properties)
+    }
+
+    fn more_keys(&self, properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
+        FORM.more_keys(properties)
+    }
+
+    fn hiding(&self) -> Option<&'static dyn Form> {
+        Some(HIDING)
+    }
+
+    fn empty(&self) -> &'static [u8] {
+        FORM.empty()
+    }
+
+    fn put_headers(&self, properties: &[u8], selection: &HeaderSelection, out: &mut Vec<u8>) {
+        FORM.put_headers(&more_keys::shown(properties), selection, out);
+    }
+
+    fn put_property(&self, properties: &[u8], property: Property, out: &mut Vec<u8>) {
+        FORM.put_property(properties, property, out);
+    }
+
+    fn patch(&self, properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Result<(), PatchError> {
+        FORM.patch(properties, patch, out)
     }
 }
 

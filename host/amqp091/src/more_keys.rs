@@ -1,7 +1,8 @@
 //! Further routing keys: the headers `CC` and `BCC`, as RabbitMQ reads them.
 //!
-//! *In:* properties as [`crate::properties`] lays them out. *Out:* the keys of both, and the properties without
-//! `BCC`, which nobody is to see who gets the message.
+//! *In:* properties as [`crate::properties`] lays them out. *Out:* the keys of both; and the properties without
+//! `BCC`, which nobody is to see who gets the message. It stays with the message where that is kept
+//! ([`crate::form::HIDING`]), for a dead letter goes by those keys too.
 //!
 //! Each is an array; what is in it and is no long string is passed over, and so is a key that no routing key
 //! can be, being too long. Of a header that comes twice the first counts.
@@ -34,11 +35,10 @@ pub(crate) fn read(properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
     if !may_have(properties) {
         return Ok(None);
     }
-    let Some((start, table)) = Properties::new(properties).headers_at() else { return Ok(None) };
-    let (mut copies, mut hidden, mut hidden_at) = (None, None, Vec::new());
+    let Some((_, table)) = Properties::new(properties).headers_at() else { return Ok(None) };
+    let (mut copies, mut hidden) = (None, None);
     let mut reader = Reader::new(table);
     while !reader.is_empty() {
-        let before = table.len() - reader.rest().len();
         let Ok(name) = reader.shortstr() else { break };
         let kind = reader.rest().first().copied().unwrap_or_default();
         let Ok(field) = reader.field() else { break };
@@ -47,7 +47,6 @@ pub(crate) fn read(properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
             BCC => {
                 let keys = keys_of("BCC", kind, field)?;
                 hidden.get_or_insert(keys);
-                hidden_at.push(before..table.len() - reader.rest().len());
             }
             _ => {}
         }
@@ -55,22 +54,41 @@ pub(crate) fn read(properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
     if copies.is_none() && hidden.is_none() {
         return Ok(None);
     }
-    let keys = copies.into_iter().chain(hidden).flatten();
-    let keys = keys.filter(|key| key.len() <= Name::BYTES_MAX).map(Box::from).collect();
-    let shown = (!hidden_at.is_empty()).then(|| {
-        let mut shown = properties.to_vec();
-        for range in hidden_at.into_iter().rev() {
-            shown.drain(start + range.start..start + range.end);
+    let hides = hidden.is_some();
+    let fits = |key: &&[u8]| key.len() <= Name::BYTES_MAX;
+    let mut keys: Vec<Box<[u8]>> = copies.into_iter().flatten().filter(fits).map(Box::from).collect();
+    let told = keys.len();
+    keys.extend(hidden.into_iter().flatten().filter(fits).map(Box::from));
+    Ok(Some(Box::new(MoreKeys { keys, told, hides })))
+}
+
+/// Checked properties without what receivers are not to see. If that was the last header, there is a table without any, as
+/// RabbitMQ leaves it.
+#[must_use]
+pub fn shown(properties: &[u8]) -> Vec<u8> {
+    let mut shown = properties.to_vec();
+    let Some((start, table)) = Properties::new(properties).headers_at() else { return shown };
+    let (mut hidden_at, mut reader) = (Vec::new(), Reader::new(table));
+    while !reader.is_empty() {
+        let before = table.len() - reader.rest().len();
+        let Ok(name) = reader.shortstr() else { break };
+        if reader.field().is_err() {
+            break;
         }
-        let end = properties.len() - shown.len();
-        if let Some(length) = shown.get_mut(start - 4..start)
-            && let Ok(bytes) = u32::try_from(table.len() - end)
-        {
-            length.copy_from_slice(&bytes.to_be_bytes());
+        if name == BCC {
+            hidden_at.push(start + before..start + table.len() - reader.rest().len());
         }
-        shown
-    });
-    Ok(Some(Box::new(MoreKeys { keys, shown })))
+    }
+    for range in hidden_at.into_iter().rev() {
+        shown.drain(range);
+    }
+    let hidden_bytes = properties.len() - shown.len();
+    if let Some(length) = shown.get_mut(start - 4..start)
+        && let Ok(bytes) = u32::try_from(table.len() - hidden_bytes)
+    {
+        length.copy_from_slice(&bytes.to_be_bytes());
+    }
+    shown
 }
 
 fn keys_of<'a>(header: &str, kind: u8, field: Field<'a>) -> Result<Vec<&'a [u8]>, String> {
@@ -141,7 +159,9 @@ mod tests {
         let more = read(&sent).unwrap().unwrap();
         let keys: Vec<&[u8]> = more.keys.iter().map(|key| &**key).collect();
         assert_eq!(keys, [b"y", b"z", b"x"]);
-        let shown = more.shown.unwrap();
+        assert_eq!((more.told, more.hides), (2, true));
+        assert_eq!(more.told_after(b"k").collect::<Vec<_>>(), [b"k", b"y", b"z"]);
+        let shown = shown(&sent);
         let expected =
             encoded(alloc::vec![("a", Value::Integer(1)), ("CC", list(&["y", "z"])), ("b", Value::Void)]);
         assert_eq!(shown, expected);
@@ -161,7 +181,8 @@ mod tests {
         let sent = encoded(alloc::vec![("BCC", list(&[]))]);
         let more = read(&sent).unwrap().unwrap();
         assert!(more.keys.is_empty());
-        assert_eq!(more.shown.unwrap(), encoded(alloc::vec![]));
+        assert!(more.hides);
+        assert_eq!(shown(&sent), encoded(alloc::vec![]));
     }
 
     #[test]
@@ -174,7 +195,7 @@ mod tests {
             Value::Text(long.as_str().into()),
         ]);
         let more = read(&encoded(alloc::vec![("CC", mixed)])).unwrap().unwrap();
-        assert_eq!((more.keys, more.shown), (alloc::vec![Box::from(&b"x"[..])], None));
+        assert_eq!((more.keys, more.told, more.hides), (alloc::vec![Box::from(&b"x"[..])], 1, false));
         for (header, value, kind) in [
             ("CC", Value::Text("x".into()), "longstr"),
             ("BCC", Value::Integer(5), "long"),

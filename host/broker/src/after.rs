@@ -206,7 +206,7 @@ impl After {
         for Pending { message, effects, written } in self.effects.drain(..) {
             let Some(fate) = written.or_else(|| fate(batch, message)) else { continue };
             if let Some(publish) = batch.messages.get(message as usize) {
-                effects.commit(fate, &publish.shown(), &mut self.deeds);
+                effects.commit(fate, &publish.kept(), &mut self.deeds);
                 let room = self.emitting.binary_search_by_key(&message, |(of, _)| *of).ok();
                 match room.and_then(|place| self.emitting.get_mut(place)) {
                     Some((_, emitting)) => batch.vhost.perform_with(&mut self.deeds, emitting, now_ms),

@@ -62,15 +62,14 @@ pub struct Publish<'a> {
 }
 
 impl<'a> Publish<'a> {
-    /// The message as receivers see it.
-    pub(crate) fn shown(&self) -> MessageView<'a> {
-        let shown = self.more_keys.and_then(|more| more.shown.as_deref());
-        MessageView { properties: shown.unwrap_or(self.message.properties), ..self.message }
+    /// The message as it is kept: what it hides receivers do not see.
+    pub(crate) fn kept(&self) -> MessageView<'a> {
+        if self.hides() { self.message.hidden() } else { self.message }
     }
 
     /// Some of its headers are hidden from receivers.
     fn hides(&self) -> bool {
-        self.more_keys.is_some_and(|more| more.shown.is_some())
+        self.more_keys.is_some_and(|more| more.hides)
     }
 }
 
@@ -508,8 +507,8 @@ impl Scratch {
             after.keep_earlier(earlier, (batch.outcomes.len() - batch.before) as u32);
         }
         self.writes |= after.admit(batch, stage);
-        let shown = core::mem::take(&mut self.hides).then(|| further::shown(batch.messages));
-        let (messages, outcomes) = (shown.as_deref().unwrap_or(batch.messages), &mut *batch.outcomes);
+        let kept = core::mem::take(&mut self.hides).then(|| further::kept(batch.messages));
+        let (messages, outcomes) = (kept.as_deref().unwrap_or(batch.messages), &mut *batch.outcomes);
         let sender = batch.sender.as_deref();
         let now_ms = batch.router.now_ms();
         let mut taken = hashbrown::HashSet::<u32>::new();

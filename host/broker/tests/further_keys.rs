@@ -4,7 +4,7 @@
 mod kit;
 
 use kit::{Ageing as _, Connection, Gate, exchange, message, name, with_alternate, with_dead_letters};
-use leveret_amqp091::properties::MessageProperties;
+use leveret_amqp091::{form::HIDING, more_keys::shown, properties::MessageProperties};
 use leveret_broker::{BindTo, Publish, Published, port::Wake};
 use leveret_model::{MessageView, Table, Value};
 use std::{collections::HashSet, sync::Arc};
@@ -29,6 +29,12 @@ fn send(c: &mut Connection, to: (&str, &str), fields: &[(&str, Value)], body: &s
     outcomes.pop().unwrap()
 }
 
+/// The properties of a message as receivers see them.
+fn seen(message: &MessageView<'_>) -> Vec<u8> {
+    let hides = message.form.protocol() == HIDING.protocol();
+    if hides { shown(message.properties) } else { message.properties.to_vec() }
+}
+
 /// Key and headers of what is got from a queue, which has one message.
 fn only(c: &mut Connection, queue: &str) -> (String, Vec<u8>) {
     let mut got = Vec::new();
@@ -36,7 +42,7 @@ fn only(c: &mut Connection, queue: &str) -> (String, Vec<u8>) {
         c.client
             .get(1, queue.as_bytes(), true, &mut c.router, &mut |message| {
                 let key = String::from_utf8(message.message.routing_key.to_vec()).unwrap();
-                got.push((key, message.message.properties.to_vec()));
+                got.push((key, seen(&message.message)));
             })
             .unwrap()
     };
@@ -174,6 +180,50 @@ fn a_dead_letter_goes_by_its_keys_unless_its_queue_has_one() {
     }
 }
 
+/// As RabbitMQ: nobody sees these keys, not even in its history, but they count as the others do, death for death.
+#[test]
+fn a_dead_letter_goes_by_hidden_keys_too_until_a_queue_has_a_key_of_its_own() {
+    let mut c = Connection::first();
+    c.exchange(exchange("x", "direct"));
+    let queues = ["a", "b", "hidden"];
+    for (queue, own_key) in [("first", None), ("second", None), ("third", Some("a")), ("fourth", None)] {
+        c.vhost.declare_queue(with_dead_letters(queue, "x", own_key), c.id).unwrap();
+    }
+    for queue in queues {
+        c.queue(queue);
+        c.bind("x", BindTo::Queue(queue.as_bytes()), queue);
+    }
+    let fields = [("CC", keys(&["b"])), ("BCC", keys(&["hidden", "first"]))];
+    let told = headers(&[("CC", keys(&["b"]))]);
+    assert_eq!(send(&mut c, ("", "a"), &fields, "1"), Published::Routed);
+    for queue in queues {
+        assert_eq!(only(&mut c, queue).1, told);
+    }
+    // Each takes the letters of the one before.
+    for (dies, next, expected) in [
+        ("first", Some("second"), queues.as_slice()),
+        ("second", Some("third"), &queues),
+        ("third", Some("fourth"), &["a"]),
+        ("fourth", None, &["a"]),
+    ] {
+        if let Some(next) = next {
+            c.bind("x", BindTo::Queue(next.as_bytes()), "a");
+        }
+        c.reject(dies);
+        if let Some(next) = next {
+            c.unbind("x", BindTo::Queue(next.as_bytes()), "a");
+        }
+        for queue in expected {
+            let (key, properties) = only(&mut c, queue);
+            assert_eq!(key, "a");
+            let view = MessageView { properties: &properties, ..message("", "", b"") };
+            assert_eq!(view.header(&name("BCC")), None, "{dies}");
+            assert!(!String::from_utf8_lossy(&properties).contains("hidden"), "{dies}");
+        }
+        assert_eq!(c.receivers(&queues), HashSet::new(), "{dies}");
+    }
+}
+
 /// Though that key is the one it had, and it dies again where nothing tells the two apart but what it lost.
 #[test]
 fn further_keys_end_where_the_key_of_a_queue_is_the_own_one_too() {
@@ -246,11 +296,7 @@ fn receivers_of_other_messages_of_the_batch_see_all_their_headers() {
     let (mut outcomes, waker): (_, Arc<dyn Wake>) = (Vec::new(), c.bell.clone());
     c.publisher.publish(&c.vhost, &mut c.router, &batch, &mut outcomes, &waker);
     let mut found = Vec::new();
-    while c
-        .client
-        .get(1, b"a", true, &mut c.router, &mut |got| found.push(got.message.properties.to_vec()))
-        .unwrap()
-    {}
+    while c.client.get(1, b"a", true, &mut c.router, &mut |got| found.push(seen(&got.message))).unwrap() {}
     assert_eq!(found, [headers(&[]), plain]);
     assert_eq!(c.drain_bodies("b"), ["1"]);
 }

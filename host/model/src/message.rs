@@ -54,6 +54,12 @@ pub trait Form: Send + Sync {
         Ok(None)
     }
 
+    /// The form of the same properties where receivers do not see the headers that name hidden keys
+    /// ([`MoreKeys::hides`]); `None` if this protocol has no such headers.
+    fn hiding(&self) -> Option<&'static dyn Form> {
+        None
+    }
+
     /// No properties and no headers, encoded.
     fn empty(&self) -> &'static [u8];
 
@@ -288,6 +294,12 @@ impl MessageView<'_> {
     /// As for [`Form::more_keys`].
     pub fn more_keys(&self) -> Result<Option<Box<MoreKeys>>, String> {
         self.form.more_keys(self.properties)
+    }
+
+    /// The message as it lies in queues, so that receivers do not see what is hidden from them.
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        Self { form: self.form.hiding().unwrap_or(self.form), ..self }
     }
 
     /// The priority that its publisher gave it.

@@ -32,8 +32,12 @@ pub(crate) fn is_of(form: &'static dyn Form, this: &'static dyn Form) -> bool {
     core::ptr::eq(form, this) || form.protocol() == this.protocol()
 }
 
-/// Properties and body as a message of AMQP 0-9-1 has them.
+/// Properties and body as receivers of AMQP 0-9-1 see them.
 pub(crate) fn to_amqp091<'a>(message: &MessageView<'a>) -> (Cow<'a, [u8]>, Cow<'a, [u8]>) {
+    if is_of(message.form, leveret_amqp091::form::HIDING) {
+        let shown = leveret_amqp091::more_keys::shown(message.properties);
+        return (Cow::Owned(shown), Cow::Borrowed(message.body));
+    }
     let joined = match is_of(message.form, leveret_amqp10::form::FORM) {
         true => leveret_amqp10::form::joined_data(message.properties, message.body),
         false => None,

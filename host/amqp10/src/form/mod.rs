@@ -83,7 +83,7 @@ impl Form for Amqp10 {
                 keys.push(Box::from(key.as_bytes()));
             }
         }
-        Ok(Some(Box::new(MoreKeys { keys, shown: None })))
+        Ok(Some(Box::new(MoreKeys { told: keys.len(), keys, hides: false })))
     }
 
     fn empty(&self) -> &'static [u8] {

@@ -91,6 +91,10 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
         // The keys that are recorded would be its own again where it dies next, and it would go by them.
         changes.push(Change::RemoveHeader { name: Name::from_static("CC") });
     }
+    if death.own_key.is_some() && message.more_keys().unwrap_or_default().is_some_and(|more| more.hides) {
+        // Nobody saw them: nothing of them stays.
+        changes.push(Change::RemoveHeader { name: Name::from_static("BCC") });
+    }
     Recorded { patch: changes.into_iter().collect(), since_rejected, goes_by_more_keys }
 }
 
@@ -102,11 +106,12 @@ fn went_by_all_keys(message: &MessageView<'_>, last: Option<&Entry>) -> bool {
     }
 }
 
-/// The routing key of a message, and its further ones if it went by those.
+/// The routing key of a message, and its further ones if it went by those; but not those that are hidden from receivers.
 fn keys_of(message: &MessageView<'_>, by_more_keys: bool) -> Vec<Value> {
-    let more = message.more_keys().unwrap_or_default().filter(|_| by_more_keys);
-    let more = more.iter().flat_map(|more| more.keys.iter().map(|key| &**key));
-    core::iter::once(message.routing_key).chain(more).map(Value::string).collect()
+    match message.more_keys().unwrap_or_default().filter(|_| by_more_keys) {
+        Some(more) => more.told_after(message.routing_key).map(Value::string).collect(),
+        None => alloc::vec![Value::string(message.routing_key)],
+    }
 }
 
 fn entries_of(message: &MessageView<'_>) -> Vec<Entry> {

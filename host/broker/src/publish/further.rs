@@ -28,9 +28,9 @@ impl Scratch {
     }
 }
 
-/// The messages of a batch as receivers see them.
-pub(super) fn shown<'b>(messages: &[Publish<'b>]) -> Vec<Publish<'b>> {
-    messages.iter().map(|publish| Publish { message: publish.shown(), ..*publish }).collect()
+/// The messages of a batch as they are kept.
+pub(super) fn kept<'b>(messages: &[Publish<'b>]) -> Vec<Publish<'b>> {
+    messages.iter().map(|publish| Publish { message: publish.kept(), ..*publish }).collect()
 }
 
 /// The further keys of those messages of which interceptors changed the headers; `before` is where they have their

@@ -310,8 +310,8 @@ impl Connection {
 /// Gives a message back to its publisher, as a receiver would have seen it.
 pub(super) fn return_unroutable(session: &mut Session, channel: u16, message: &MessageView<'_>) {
     let more = message.more_keys().unwrap_or_default();
-    let shown = more.as_ref().and_then(|more| more.shown.as_deref());
-    let message = MessageView { properties: shown.unwrap_or(message.properties), ..*message };
+    let shown = more.filter(|more| more.hides).map(|_| leveret_amqp091::more_keys::shown(message.properties));
+    let message = MessageView { properties: shown.as_deref().unwrap_or(message.properties), ..*message };
     session.return_message(channel, 312, "NO_ROUTE", &message);
 }
 

@@ -1,6 +1,7 @@
 //! Messages as the store has them: [`leveret_store::Payload`], with what its fields for the caller mean here.
 //!
-//! - *Form:* 1 is AMQP 0-9-1, 2 is AMQP 1.0. A number is never used for another form.
+//! - *Form:* 1 is AMQP 0-9-1, 2 is AMQP 1.0, 3 is AMQP 0-9-1 with a header that receivers do not see
+//!   (`leveret_amqp091::form::HIDING`). A number is never used for another form.
 //! - *Flags:* 1 says that the message's headers tell of a death, and the broker wrote them; 2 that the note of a message
 //!   that a plugin keeps begins with the time when it expires; 4 that the body is far (`leveret_model::far`): in the
 //!   payload is what stands for it, and the file is read in windows; 8 that a message of a page is where its queue is, too.
@@ -20,7 +21,8 @@ use leveret_model::{Form, MessageView};
 use leveret_store::{Item, Payload};
 
 /// Every form and its number.
-static FORMS: &[(u8, &dyn Form)] = &[(1, leveret_amqp091::form::FORM), (2, leveret_amqp10::form::FORM)];
+static FORMS: &[(u8, &dyn Form)] =
+    &[(1, leveret_amqp091::form::FORM), (2, leveret_amqp10::form::FORM), (3, leveret_amqp091::form::HIDING)];
 
 /// The broker wrote headers that tell of a death.
 pub(super) const DEAD_LETTERED: u8 = 1;

@@ -1,5 +1,8 @@
 use super::*;
+use crate::store::message::form_of;
+use leveret_amqp091::form::HIDING;
 use leveret_broker::{port::Layer, store::HeldAs};
+use leveret_model::Form;
 
 /// It died.
 const DEAD: Noted = Noted { dead_lettered: true, came_ms: 1_700_000_000_000 };
@@ -45,6 +48,28 @@ fn messages_come_out_as_they_went_in_after_a_stop_and_after_a_crash() {
     assert_eq!(life.store().kept(a), Kept { messages: 2, first: 5, next: 8 });
     assert_eq!([life.store().count(a, 0..7), life.store().count(a, 5..8)], [1, 2]);
     assert_eq!(life.store().kept(KeptId(1 << 40)), Kept::default());
+}
+
+/// The number of their form is for ever.
+#[test]
+fn keys_that_receivers_do_not_see_are_kept() {
+    let mut life = Life::begin();
+    let queue = declare(life.store(), "q");
+    let properties = b"\x20\0\0\0\0\x0f\x03BCCA\0\0\0\x06S\0\0\0\x01k";
+    let hiding = MessageView { form: HIDING, properties, ..message(b"body") };
+    let mut group = life.store().group();
+    group.enqueue(&hiding, None, Noted::default(), &[target(queue, 0)]);
+    commit(&mut *group, Durability::Always).unwrap();
+    drop(group);
+    life.crash();
+    let mut found = Vec::new();
+    life.store().read(queue, 0, 1000, &mut |stored| {
+        let message = stored.message.unwrap();
+        let more = message.more_keys().unwrap().unwrap();
+        found.push((message.form.protocol(), message.properties.to_vec(), more.keys, more.hides));
+    });
+    assert_eq!(found, [(HIDING.protocol(), properties.to_vec(), vec![Box::from(&b"k"[..])], true)]);
+    assert_eq!(form_of(3).map(Form::protocol), Some(HIDING.protocol()));
 }
 
 #[test]
