@@ -13,9 +13,9 @@ pub(crate) struct Origin {
     pub(crate) hops: u8,
     /// It was dead-lettered: its headers tell of it, and the broker wrote them.
     pub(crate) dead_lettered: bool,
-    /// Somebody had it before.
+    /// It comes as one that somebody had before.
     pub(crate) redelivered: bool,
-    /// How often it failed in the queue where it died, if that counts: a queue that counts goes on from there.
+    /// How often it failed in queues where it died: the next one goes on from there.
     pub(crate) failures: u32,
     /// How many messages may be emitted because of it.
     pub(crate) emissions_max: u32,

@@ -237,43 +237,6 @@ fn quorum_queues_count_deliveries_and_end_them_at_the_limit() {
     assert_eq!(told(&mut c, "q").map(|(_, acquired, _)| acquired), Some(None));
 }
 
-/// As RabbitMQ 4.3.6: a quorum queue goes on from what a letter failed in another, and from nothing else.
-#[test]
-fn a_dead_letter_goes_on_from_its_failures() {
-    let mut c = Connection::first();
-    let [exchange, key] = letters();
-    for (from, to, outcome, expected) in [
-        (vec![quorum()], vec![quorum(), ("x-delivery-limit", number(1))], Settle::Rejected, Some(2)),
-        (vec![quorum()], vec![quorum(), ("x-delivery-limit", number(1))], Settle::Discarded, Some(1)),
-        (vec![quorum()], vec![], Settle::Rejected, None),
-        (vec![], vec![quorum(), ("x-delivery-limit", number(1))], Settle::Rejected, None),
-    ] {
-        c.declare("dead", &to);
-        c.declare("q", &[&from[..], &[exchange.clone(), key.clone()]].concat());
-        c.put("q", "letter", None, None);
-        let (tag, ..) = told(&mut c, "q").unwrap();
-        c.requeue(tag, true);
-        let (tag, ..) = told(&mut c, "q").unwrap();
-        c.client.settle(1, tag, false, outcome).unwrap();
-        c.client.dead_letter(&mut c.router);
-        let (tag, acquired, failed) = told(&mut c, "dead").unwrap();
-        assert_eq!((acquired, failed), (expected, expected), "{from:?} {to:?}");
-        c.requeue(tag, false);
-        let again = told(&mut c, "dead");
-        match expected {
-            // It was tried, and failed more often than it may.
-            Some(2) => assert_eq!(again, None),
-            _ if to.is_empty() => assert_eq!(again.unwrap().1, None),
-            _ => assert_eq!((again.unwrap().1, again.unwrap().2), (Some(1), expected), "{from:?} {to:?}"),
-        }
-        c.client.close_channel(1, &mut c.router);
-        c.client.open_channel(1);
-        for queue in ["q", "dead"] {
-            c.vhost.delete_queue(&mut c.router, queue.as_bytes(), false, false, c.id).unwrap();
-        }
-    }
-}
-
 #[test]
 fn without_a_limit_of_its_own_a_message_is_not_lost_for_want_of_a_dead_letter_exchange() {
     let mut c = Connection::first();

@@ -39,10 +39,8 @@ pub(super) struct Letter {
     apart: Option<Arc<LargeBody>>,
     form: &'static dyn Form,
     has_history: bool,
-    /// It is marked as redelivered.
-    was_delivered: bool,
-    /// How often it failed where it died, if that was counted there.
-    failures: Option<u32>,
+    /// How often it failed before it died.
+    failures: u32,
     /// In the patched bytes: the properties it goes on with.
     patched: Range<usize>,
     /// Its place among the letters that were shown to interceptors.
@@ -80,7 +78,7 @@ impl Letters {
     }
 
     /// Copies a message that failed so often; under its queue's lock. `None` for one that is there no more.
-    pub(crate) fn push(&mut self, stored: Option<Stored<'_>>, failures: Option<u32>) {
+    pub(crate) fn push(&mut self, stored: Option<Stored<'_>>, failures: u32) {
         let source = &mut self.source;
         let mut copy = |bytes: &[u8]| {
             let start = source.len();
@@ -95,7 +93,6 @@ impl Letters {
             apart: stored.apart.cloned(),
             form: stored.message.form,
             has_history: stored.dead_lettered,
-            was_delivered: stored.redelivered,
             failures,
             patched: 0..0,
             shown: usize::MAX,
@@ -109,20 +106,15 @@ impl Letters {
         self.letters.get(index).and_then(Option::as_ref).map_or(Prepared::Gone, |letter| letter.prepared)
     }
 
-    /// Whether it is marked as redelivered: somebody failed on it, or gave it back before it died.
-    pub(super) fn was_delivered(&self, index: usize) -> bool {
-        self.letters.get(index).and_then(Option::as_ref).is_some_and(|letter| letter.was_delivered)
-    }
-
-    /// How often it failed where it died, as far as that was counted.
+    /// How often it failed before it died, as far as that was counted. If it did, it comes as redelivered.
     pub(super) fn failures(&self, index: usize) -> u32 {
-        self.letters.get(index).and_then(Option::as_ref).and_then(|letter| letter.failures).unwrap_or(0)
+        self.letters.get(index).and_then(Option::as_ref).map_or(0, |letter| letter.failures)
     }
 
     /// That it died was a failure too.
     pub(super) fn count_failure(&mut self, index: usize) {
-        if let Some(Some(Letter { failures: Some(failures), .. })) = self.letters.get_mut(index) {
-            *failures = failures.saturating_add(1);
+        if let Some(Some(letter)) = self.letters.get_mut(index) {
+            letter.failures = letter.failures.saturating_add(1);
         }
     }
 

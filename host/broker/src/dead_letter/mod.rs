@@ -458,8 +458,8 @@ impl Run<'_> {
 impl Sender for Run<'_> {
     fn origin(&self, message: u32) -> Origin {
         let letter = self.letter(message);
-        let (redelivered, failures) = (self.letters.was_delivered(letter), self.letters.failures(letter));
-        Origin { dead_lettered: true, redelivered, failures, ..Origin::default() }
+        let failures = self.letters.failures(letter);
+        Origin { dead_lettered: true, redelivered: failures > 0, failures, ..Origin::default() }
     }
 
     fn large(&self, message: u32) -> Option<Arc<LargeBody>> {

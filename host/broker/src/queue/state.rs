@@ -210,7 +210,7 @@ impl State {
             message: self.tries.buried(message, stored.message, &mut patched),
             ..stored
         });
-        into.push(stored, self.failures(message));
+        into.push(stored, self.tries.failures(message));
     }
 
     #[inline]
@@ -336,13 +336,9 @@ impl State {
     pub(super) fn count_failures(&mut self, lane: u16, sender: Option<&dyn Sender>, member: u32) {
         let failures = sender.map_or(0, |sender| sender.origin(member).failures);
         if failures > 0 {
-            self.tries.begin_with((lane, self.lanes.lane(lane).store.next_sequence()), failures);
+            let place = (lane, self.lanes.lane(lane).store.next_sequence());
+            self.tries.begin_with(place, failures, self.has_letters);
         }
-    }
-
-    /// How often a message failed, where that is counted.
-    pub(super) fn failures(&self, message: MessageRef) -> Option<u32> {
-        self.tries.counted_failures(message)
     }
 
     /// A message is done with.

@@ -1,10 +1,13 @@
-//! What is noted of messages that came back: how often those of a quorum queue were delivered in vain, and what
-//! consumers added to their headers (`added.rs`).
+//! What is noted of messages that came back: how often they were delivered in vain, and what consumers added to their
+//! headers (`added.rs`).
 //!
-//! Two counts, told to consumers as headers from the second delivery on: `x-acquired-count`, how often it was delivered
-//! before, and `x-delivery-count`, how often of these it failed: it was rejected to be requeued, or its consumer went
-//! away. What is given back with a nack counts as no failure. A message beyond its limit dies. A dead letter goes on from
-//! what it failed where it died.
+//! A quorum queue has two counts, told to consumers as headers from the second delivery on: `x-acquired-count`, how often
+//! it was delivered before, and `x-delivery-count`, how often of these it failed: it was rejected to be requeued, or its
+//! consumer went away. What is given back with a nack counts as no failure. A message beyond its limit dies. A dead letter
+//! goes on from what it failed where it died.
+//!
+//! A classic queue counts failures in the same way, and tells nobody: a dead letter may come to a quorum queue by way of it.
+//! So it counts where it has a dead-letter exchange alone, and of so many messages at most.
 //!
 //! After a restart each delivery that is on disk counts as failed: if it was the message that ended the process, it
 //! must not do so for ever.
@@ -20,13 +23,16 @@ use alloc::{boxed::Box, vec::Vec};
 use hashbrown::HashMap;
 use leveret_model::{Change, MessageView, Name, Patch, Value};
 
-/// Of so many messages at most a queue notes what they failed elsewhere: that is in no account of memory.
-const BEGUN_MAX: usize = 100_000;
+/// Of so many messages at most a queue notes what they failed elsewhere, or what nobody is told: that is in no account of
+/// memory.
+const UNTOLD_MAX: usize = 100_000;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
     acquired: u32,
     failed: u32,
+    /// In a queue that does not tell its counts: how many failures are told all the same.
+    told: u32,
 }
 
 /// What is noted of a message.
@@ -43,8 +49,9 @@ struct Note {
 /// The notes of a queue's messages; of those alone that came back.
 pub(super) struct Tries {
     limit: DeliveryLimit,
+    /// It tells its counts, and has a limit.
     is_counting: bool,
-    /// `None` in queues that do not count, until something was added to a message.
+    /// `None` in queues that do not tell counts, until there is something to note.
     notes: Option<HashMap<(u16, u64), Note, foldhash::fast::RandomState>>,
     /// Those that may have ended the process.
     pub(super) suspects: Suspected,
@@ -93,13 +100,13 @@ impl Tries {
             let times = u32::from(*times);
             let count = &mut notes.entry((lane, *sequence)).or_default().count;
             if *count == Count::default() {
-                *count = Count { acquired: times, failed: times };
+                *count = Count { acquired: times, failed: times, told: 0 };
             }
         }
     }
 
-    /// The same of what consumers added to a message of a lane, and of how often they failed on it where that is not counted.
-    /// Gives how many bytes was added.
+    /// The same of what consumers added to a message of a lane, and of how many failures are told of it where the queue does
+    /// not tell its counts. Gives how many bytes were added.
     pub(super) fn recover_added(
         &mut self,
         lane: u16,
@@ -109,7 +116,7 @@ impl Tries {
     ) -> usize {
         let note = self.notes.get_or_insert_default().entry((lane, sequence)).or_default();
         if !self.is_counting {
-            note.count.failed = failed;
+            (note.count.failed, note.count.told) = (failed, failed);
         }
         if headers.is_empty() {
             return 0;
@@ -118,21 +125,22 @@ impl Tries {
         added.bytes()
     }
 
-    /// A consumer failed on a message, of a queue that does not count that when it comes back; whether it is such a queue.
+    /// A consumer failed on a message, and wants that told where the queue does not tell its counts; whether it does not.
     pub(super) fn fail(&mut self, message: MessageRef) -> bool {
         if !self.is_counting {
             let notes = self.notes.get_or_insert_default();
             let count = &mut notes.entry((message.lane, message.sequence)).or_default().count;
-            count.failed = count.failed.saturating_add(1);
+            count.told = count.told.saturating_add(1);
         }
         !self.is_counting
     }
 
-    /// What the store is to have of a message: what was added to it, and how often it failed where that is not counted.
+    /// What the store is to have of a message: what was added to it, and how many failures are told of it where the queue
+    /// does not tell its counts.
     pub(super) fn to_be_kept(&self, message: MessageRef) -> (Vec<AddedHeader>, u32) {
         let Some(note) = self.note(message) else { return (Vec::new(), 0) };
         let headers = note.added.as_ref().map_or(Vec::new(), |added| added.headers().to_vec());
-        (headers, if self.is_counting { 0 } else { note.count.failed })
+        (headers, if self.is_counting { 0 } else { note.count.told })
     }
 
     /// A message of a queue that counts is not to be tried again before that, if it comes back.
@@ -151,11 +159,28 @@ impl Tries {
     /// Counts a delivery that came back; whether there were too many. Without a limit of its own a message stays
     /// that has nowhere to go.
     pub(super) fn is_over(&mut self, message: MessageRef, failed: bool, has_letters: bool) -> bool {
-        let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return false };
+        if !self.is_counting {
+            if failed && has_letters {
+                self.fail_untold(message);
+            }
+            return false;
+        }
+        let notes = self.notes.get_or_insert_default();
         let count = &mut notes.entry((message.lane, message.sequence)).or_default().count;
         count.acquired = count.acquired.saturating_add(1);
         count.failed = count.failed.saturating_add(failed.into());
         self.limit.is_over(*count, has_letters)
+    }
+
+    #[cold]
+    fn fail_untold(&mut self, message: MessageRef) {
+        let notes = self.notes.get_or_insert_default();
+        let (is_full, place) = (notes.len() >= UNTOLD_MAX, (message.lane, message.sequence));
+        if is_full && !notes.contains_key(&place) {
+            return;
+        }
+        let count = &mut notes.entry(place).or_default().count;
+        count.failed = count.failed.saturating_add(1);
     }
 
     /// A message that was counted came back, under a key where that comes first.
@@ -183,17 +208,15 @@ impl Tries {
 
     /// A message that comes failed so often before. Nothing is noted where that is not counted, or of very many already:
     /// such a message fails from the beginning.
-    pub(super) fn begin_with(&mut self, (lane, sequence): (u16, u64), failed: u32) {
-        let Some(notes) = self.notes.as_mut().filter(|_| self.is_counting) else { return };
-        if notes.len() < BEGUN_MAX {
-            let count = Count { acquired: 0, failed };
+    pub(super) fn begin_with(&mut self, (lane, sequence): (u16, u64), failed: u32, has_letters: bool) {
+        if !self.is_counting && !has_letters {
+            return;
+        }
+        let notes = self.notes.get_or_insert_default();
+        if notes.len() < UNTOLD_MAX {
+            let count = Count { failed, ..Count::default() };
             notes.insert((lane, sequence), Note { count, ..Note::default() });
         }
-    }
-
-    /// How often a message failed, where that is counted.
-    pub(super) fn counted_failures(&self, message: MessageRef) -> Option<u32> {
-        self.is_counting.then(|| self.failures(message))
     }
 
     #[inline]
@@ -261,11 +284,14 @@ impl DeliveryLimit {
 }
 
 impl Count {
-    /// As it is told: where deliveries are not counted, failures alone.
+    /// As it is told.
     fn shown(self, is_counting: bool) -> Self {
+        if !is_counting {
+            return Self { failed: self.told, ..Self::default() };
+        }
         // As RabbitMQ says it of one that failed elsewhere and was not given to anybody here.
         let acquired = if self.acquired == 0 { self.failed } else { self.acquired };
-        Self { acquired: if is_counting { acquired } else { 0 }, ..self }
+        Self { acquired, ..self }
     }
 }
 
@@ -275,7 +301,7 @@ impl Note {
             name: Name::from_static(name),
             value: Value::Integer(count.into()),
         };
-        let Count { acquired, failed } = count;
+        let Count { acquired, failed, .. } = count;
         let acquired = (acquired > 0).then(|| header("x-acquired-count", acquired));
         let failed = (failed > 0).then(|| header("x-delivery-count", failed));
         let added = self.added.iter().flat_map(|added| added.changes());
