@@ -1,7 +1,7 @@
 //! Confirms that wait until what they confirm is safe (confirms are RabbitMQ's extension of AMQP 0-9-1).
 //!
 //! *In:* what became of the publishes of a batch, and under which token the store tells that the batch is safe.
-//! *Out:* acks and nacks, in the order of the publishes, one ack for as many as follow each other. What is not to be
+//! *Out:* acks and nacks, in the order of the publishes, one for as many as follow each other. What is not to be
 //! written waits only behind what is.
 
 use crate::{connection::ConnectionWake, told::Told};
@@ -110,16 +110,16 @@ impl Confirms {
 
 impl Run {
     fn is_followed_by(&self, next: &Self) -> bool {
-        self.channel == next.channel && self.accepted && next.accepted && self.numbers.1 + 1 == next.numbers.0
+        self.channel == next.channel && self.accepted == next.accepted && self.numbers.1 + 1 == next.numbers.0
     }
 }
 
-/// All that came before on the channel is confirmed already, so an ack may speak for it too.
+/// All that came before on the channel is confirmed already, so an ack or a nack may speak for all of the run.
 fn confirm(run: Run, session: &mut Session) {
     let Run { channel, numbers: (first, last), accepted, .. } = run;
     if accepted {
         session.ack(channel, last, last > first);
     } else {
-        (first..=last).for_each(|number| session.nack(channel, number, false));
+        session.nack(channel, last, last > first);
     }
 }

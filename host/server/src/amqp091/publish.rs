@@ -213,7 +213,7 @@ impl Connection {
             outcomes.clear();
             return self.accept(token, batch);
         }
-        // Runs of one channel whose publishes all went well are confirmed by one ack.
+        // Runs of one channel whose publishes all ended alike are confirmed together.
         let mut run: Option<Run> = None;
         for (publish, outcome) in batch.iter().zip(outcomes.drain(..)) {
             let Some(open) = &mut self.open else { return };
@@ -225,13 +225,13 @@ impl Connection {
                 *next - 1
             });
             count_publish(&channel.traffic, publish.mandatory, &outcome, sequence.is_some());
-            let refused = match outcome {
-                Published::Routed | Published::Dropped => None,
+            let accepted = match outcome {
+                Published::Routed | Published::Dropped => true,
                 Published::Unroutable => {
                     if publish.mandatory {
                         return_unroutable(&mut self.session, publish.channel, &view(publish, &open.identity));
                     }
-                    None
+                    true
                 }
                 Published::Rejected(reason)
                 | Published::Unavailable(reason)
@@ -243,36 +243,27 @@ impl Connection {
                         "publish to '{}' rejected: {reason}",
                         String::from_utf8_lossy(&publish.exchange)
                     );
-                    Some(sequence)
+                    false
                 }
                 Published::Refused(refusal) => {
-                    self.put_acks(&mut run);
+                    self.put_confirms(&mut run);
                     self.session.refuse(publish.channel, &refusal, BASIC_PUBLISH);
                     continue;
                 }
             };
-            match (refused, sequence) {
-                (None, Some(sequence)) => match &mut run {
-                    Some(run) if run.channel == publish.channel => run.numbers.1 = sequence,
-                    _ => {
-                        self.put_acks(&mut run);
-                        run = Some(Run {
-                            channel: publish.channel,
-                            token,
-                            numbers: (sequence, sequence),
-                            accepted: true,
-                        });
-                    }
-                },
-                (Some(Some(sequence)), _) => {
-                    self.put_acks(&mut run);
-                    let (channel, numbers) = (publish.channel, (sequence, sequence));
-                    self.confirms.put(Run { channel, token, numbers, accepted: false }, &mut self.session);
+            let Some(sequence) = sequence else { continue };
+            match &mut run {
+                Some(run) if run.channel == publish.channel && run.accepted == accepted => {
+                    run.numbers.1 = sequence;
                 }
-                (None, None) | (Some(None), _) => {}
+                _ => {
+                    self.put_confirms(&mut run);
+                    let (channel, numbers) = (publish.channel, (sequence, sequence));
+                    run = Some(Run { channel, token, numbers, accepted });
+                }
             }
         }
-        self.put_acks(&mut run);
+        self.put_confirms(&mut run);
         self.publishing.lost.log(self.peer);
     }
 
@@ -300,7 +291,7 @@ impl Connection {
         self.publishing.lost.log_now(self.peer);
     }
 
-    fn put_acks(&mut self, run: &mut Option<Run>) {
+    fn put_confirms(&mut self, run: &mut Option<Run>) {
         if let Some(run) = run.take() {
             self.confirms.put(run, &mut self.session);
         }
