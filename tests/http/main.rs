@@ -14,6 +14,7 @@ mod command_line;
 mod decided;
 mod definitions;
 mod exchange;
+mod globals;
 mod interceptors;
 mod managing;
 mod metrics;

@@ -23,6 +23,7 @@ mod conversion;
 pub mod data_folder;
 pub mod decisions;
 pub mod explainer;
+pub mod global;
 pub mod housekeeper;
 pub mod http;
 pub mod live;

@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     data_folder::DataFolder,
     decisions::DecisionsFile,
+    global::GlobalParameters,
     http::{self, HttpServer},
     live::Live,
     policies::PolicyBook,
@@ -59,6 +60,8 @@ pub struct Shared {
     pub vhosts: Vhosts,
     /// Where the policies of virtual hosts are kept.
     pub policies: PolicyBook,
+    /// What tools keep in the broker.
+    pub globals: GlobalParameters,
     /// The bytes of all queued messages.
     pub memory: Arc<MemoryAccount>,
     /// Where what connections send waits while their publishes are held back.
@@ -116,6 +119,7 @@ impl Shared {
             plugins,
             vhosts,
             policies: PolicyBook::open(&[], &store).0,
+            globals: GlobalParameters::open(&store),
             store,
             stash: StashRoom::beside(memory.watermark_bytes()),
             memory,
@@ -330,6 +334,7 @@ fn share(
         plugins: plugins.clone(),
         vhosts,
         policies,
+        globals: GlobalParameters::open(store),
         stash: StashRoom::beside(memory.watermark_bytes()),
         memory,
         store: store.clone(),

@@ -16,6 +16,11 @@ use std::sync::Arc;
 
 /// A directory.
 pub trait Disk: Send + Sync {
+    /// How many bytes may still be written there by whom has no privileges; `None` where nobody can tell.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The names of all files, in no order.
     ///
     /// # Errors

@@ -219,6 +219,12 @@ impl Store {
         Ok(names)
     }
 
+    /// How many bytes may still be written to its disk; `None` where nobody can tell.
+    #[must_use]
+    pub fn disk_free_bytes(&self) -> Option<u64> {
+        self.core.disk.free_bytes()
+    }
+
     /// What it has and did.
     #[must_use]
     pub fn stat(&self) -> Stat {

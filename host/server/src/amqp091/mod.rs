@@ -167,7 +167,7 @@ impl Connection {
             id: ConnectionId(id),
             ends,
             peer: ends.peer.ip(),
-            session: Session::new(shared.session.clone()),
+            session: Session::new(shared.globals.session(&shared.session)),
             shared,
             memory_wake: OnceWake::new(wake.clone()),
             store_wake: OnceWake::new(wake.clone()),
@@ -197,7 +197,8 @@ impl Connection {
     /// else: from now on EXTERNAL is offered.
     pub fn proved(&mut self, user: Option<Vec<u8>>) {
         self.proved = user;
-        self.session = Session::new(self.shared.session_with_external.clone());
+        let usual = &self.shared.session_with_external;
+        self.session = Session::new(self.shared.globals.session(usual));
     }
 
     /// Uses bytes from the front of `bytes`, until more than `output_bytes_max` wait to be written;

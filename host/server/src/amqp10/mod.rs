@@ -202,7 +202,7 @@ impl Connection {
             id: ConnectionId(id),
             ends,
             peer: ends.peer.ip(),
-            protocol: protocol::Connection::new(config.clone()),
+            protocol: protocol::Connection::new(shared.globals.connection(config)),
             shared,
             memory_wake: OnceWake::new(wake.clone()),
             store_wake: OnceWake::new(wake.clone()),

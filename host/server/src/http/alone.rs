@@ -18,14 +18,13 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Lists in which there is nothing: no plugins of the management API, no feature that goes away, no links to other
-/// brokers, no streams, and no global parameters.
-const EMPTY: [&str; 7] = [
+/// brokers, and no streams.
+const EMPTY: [&str; 6] = [
     "/api/extensions",
     "/api/deprecated-features",
     "/api/deprecated-features/used",
     "/api/federation-links",
     "/api/shovels",
-    "/api/global-parameters",
     "/api/stream/connections",
 ];
 /// The same in a virtual host.

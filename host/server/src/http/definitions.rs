@@ -5,8 +5,8 @@
 //!
 //! *In:* each thing is made in the way of its own path, so it meets the same checks. What is there stays if it is equal.
 //! Else a user, a policy or a permission becomes what the file says, and a queue or an exchange stays as it is, as in
-//! RabbitMQ. Nothing is taken away. Other parameters, of shovels for one, are refused before anything is changed; global
-//! parameters and the default queue type of a virtual host are not looked at.
+//! RabbitMQ. Nothing is taken away. Other parameters, of shovels for one, are refused before anything is changed; the
+//! default queue type of a virtual host is not looked at.
 //!
 //! All of it is for administrators.
 
@@ -15,7 +15,7 @@ use super::{
     body::{JsonBody, text_field},
     declare,
     error::ApiError,
-    exchanges,
+    exchanges, global,
     json::{
         BindingJson, DestinationType,
         users::{PermissionsJson, TopicPermissionsJson, UserJson},
@@ -90,7 +90,7 @@ fn all(api: &Arc<Api>) -> Object {
     let its = of_topics.map(|its| picked(&its, OF_TOPIC_PERMISSION)).collect();
     told.insert("topic_permissions".to_owned(), of_each(its));
     told.insert("vhosts".to_owned(), of_each(vhosts::definitions(api)));
-    told.insert("global_parameters".to_owned(), json!([]));
+    told.insert("global_parameters".to_owned(), json!(global::describe_all(api)));
     for (section, list) in of_vhosts(api, &api.vhosts()) {
         told.insert(section.to_owned(), of_each(list));
     }
@@ -145,7 +145,9 @@ pub(super) async fn take(
     JsonBody(file): JsonBody<Object>,
 ) -> Result<StatusCode, ApiError> {
     let import = Import::new(api, file, None)?;
-    for section in ["users", "vhosts", "permissions", "topic_permissions"].iter().chain(&INSIDE) {
+    for section in
+        ["global_parameters", "users", "vhosts", "permissions", "topic_permissions"].iter().chain(&INSIDE)
+    {
         import.take(section).await?;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -222,6 +224,7 @@ impl Import {
 /// Makes one thing as a section says it.
 async fn make(api: &Arc<Api>, section: &str, one: Object) -> Result<(), ApiError> {
     match section {
+        "global_parameters" => global::take(api, &one).await,
         "users" => put_user(api, one).await,
         "vhosts" => put_vhost(api, one).await,
         "permissions" => put_permissions(api, one).await,

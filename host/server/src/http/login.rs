@@ -50,6 +50,8 @@ const PLUGINS: &str = "plugins";
 const HOLDS: &str = "holds";
 /// The tag of those who look at everything.
 const MONITORING: &str = "monitoring";
+/// For policymakers alone.
+const GLOBAL_PARAMETERS: &str = "global-parameters";
 /// Of these only lists are for others than administrators.
 const OPERATOR_POLICIES: &str = "operator-policies";
 
@@ -64,7 +66,7 @@ pub(super) enum Caller {
 
 impl Caller {
     /// Whether it may ask for that. Administrators may ask for everything, others look at what is in the virtual hosts
-    /// that they may enter, policymakers change policies there, and those who monitor look at plugins and held messages too.
+    /// that they may enter, policymakers change policies there and global parameters, and those who monitor look at plugins and held messages too.
     ///
     /// # Errors
     /// [`ApiError::NotManagement`], [`ApiError::NotAdministrator`], [`ApiError::NotPolicymaker`], [`ApiError::NotFound`].
@@ -86,8 +88,11 @@ impl Caller {
         if method == Method::GET && is_watched && user.has_tag(MONITORING) {
             return Ok(());
         }
+        if resource == GLOBAL_PARAMETERS && user.has_tag(POLICYMAKER) {
+            return Ok(());
+        }
         let makes_policies = resource == POLICIES && is_one;
-        if makes_policies && !user.has_tag(POLICYMAKER) {
+        if makes_policies && !user.has_tag(POLICYMAKER) || resource == GLOBAL_PARAMETERS {
             return Err(ApiError::NotPolicymaker);
         }
         if resource == OPERATOR_POLICIES && is_one {

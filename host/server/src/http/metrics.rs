@@ -5,7 +5,7 @@
 //!
 //! What RabbitMQ has and this broker could only make up (Erlang, Raft) is not there.
 
-use super::{Api, error::ApiError, nodes, stats};
+use super::{Api, error::ApiError, global, nodes, stats};
 use crate::{
     amqp10, amqp091,
     store::Pressure,
@@ -158,7 +158,7 @@ fn who(families: &mut Families, api: &Api, endpoint: &str) {
     let (node, session) = (nodes::name(api), &api.shared.session);
     let identity = labels(&[
         ("rabbitmq_node", &node),
-        ("rabbitmq_cluster", &session.cluster_name),
+        ("rabbitmq_cluster", &global::cluster_name(api)),
         ("rabbitmq_cluster_permanent_id", &session.cluster_name),
         ("rabbitmq_endpoint", endpoint),
     ]);

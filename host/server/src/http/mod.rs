@@ -31,6 +31,7 @@ mod error;
 mod exchange_info;
 mod exchanges;
 pub(crate) mod explain;
+mod global;
 mod gone;
 mod holds;
 mod host_header;
@@ -281,6 +282,8 @@ fn definitions_router() -> Router<Arc<Api>> {
     Router::new()
         .route("/api/definitions", get(definitions::read).post(definitions::take))
         .route("/api/definitions/{vhost}", get(definitions::read_of_vhost).post(definitions::take_into_vhost))
+        .route("/api/global-parameters", get(global::list))
+        .route("/api/global-parameters/{name}", get(global::read).put(global::put).delete(global::delete))
         .route("/api/parameters", get(parameters::list))
         .route("/api/parameters/{component}", get(parameters::list_of_component))
         .route("/api/parameters/{component}/{vhost}", get(parameters::list_of_vhost))
@@ -295,7 +298,7 @@ fn node_router() -> Router<Arc<Api>> {
     Router::new()
         .route("/api/nodes", get(nodes::list))
         .route("/api/nodes/{node}", get(nodes::read))
-        .route("/api/cluster-name", get(nodes::cluster_name))
+        .route("/api/cluster-name", get(global::read_cluster_name).put(global::put_cluster_name))
         .route("/api/version", get(nodes::version))
         .route("/api/aliveness-test/{vhost}", get(nodes::aliveness))
         .route("/api/healthchecks/node", get(nodes::healthy))

@@ -1,4 +1,4 @@
-//! What RabbitMQ's tools ask of the node itself: `/api/nodes`, `/api/cluster-name`, `/api/version`, and whether it is
+//! What RabbitMQ's tools ask of the node itself: `/api/nodes`, `/api/version`, and whether it is
 //! well (`/api/aliveness-test`, `/api/health/checks`).
 
 use super::{Api, error::ApiError, path::Names};
@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The node's name: that of the cluster, of which it is all.
+/// The node's name.
 pub(super) fn name(api: &Api) -> String {
     api.shared.session.cluster_name.clone()
 }
@@ -42,6 +42,9 @@ fn node(api: &Api) -> Value {
         "mem_used": resident_bytes(),
         "mem_limit": memory.watermark_bytes(),
         "mem_alarm": memory.over_watermark(),
+        "disk_free": api.shared.store.disk_free_bytes(),
+        // Publishers are held back where there is no room, and not before.
+        "disk_free_limit": 0,
         "disk_free_alarm": is_disk_in_alarm(api),
         "partitions": [],
         "being_drained": false,
@@ -59,11 +62,6 @@ pub(super) async fn read(
     Names(node_name): Names<String>,
 ) -> Result<Json<Value>, ApiError> {
     if node_name == name(&api) { Ok(Json(node(&api))) } else { Err(ApiError::NotFound) }
-}
-
-/// `GET /api/cluster-name`.
-pub(super) async fn cluster_name(State(api): State<Arc<Api>>) -> Json<Value> {
-    Json(json!({ "name": api.shared.session.cluster_name }))
 }
 
 /// `GET /api/version`.

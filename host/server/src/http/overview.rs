@@ -1,7 +1,7 @@
 //! `/api/overview`: the broker at a glance.
 
 use super::{
-    Api, connections,
+    Api, connections, global,
     json::{
         ContextJson, ExchangeTypeJson, ListenerJson, ObjectTotalsJson, OverviewJson, QUEUE_TYPE,
         QueueTotalsJson,
@@ -53,7 +53,7 @@ pub(super) async fn read(
         rabbitmq_version: shared.session.version.clone(),
         node: monitors.then(|| nodes::name(&api)),
         contexts: monitors.then(|| contexts(&api)),
-        cluster_name: shared.session.cluster_name.clone(),
+        cluster_name: global::cluster_name(&api),
         rates_mode: "basic",
         disable_stats: false,
         enable_queue_totals: false,

@@ -97,6 +97,12 @@ impl DiskStore {
         self.shared.pressure()
     }
 
+    /// How many bytes may still be written to its disk; `None` where nobody can tell.
+    #[must_use]
+    pub fn disk_free_bytes(&self) -> Option<u64> {
+        self.shared.store.disk_free_bytes()
+    }
+
     /// Wakes `waker` once there is no [`Self::pressure`] any more. False if there is none now: then nobody is woken.
     /// Call it once for each time of waiting.
     pub fn wake_when_relieved(&self, waker: &Arc<dyn Wake>) -> bool {

@@ -14,6 +14,7 @@ mod added;
 mod bodies;
 mod codec;
 mod durability;
+mod globals;
 mod group;
 mod health;
 mod ids;

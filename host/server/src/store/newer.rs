@@ -2,13 +2,13 @@
 
 use super::{
     codec::{VERSION, VERSION_2},
-    spaces::{ADDED, BINDINGS, EXCHANGES, POLICIES, QUEUES, USERS, VHOSTS},
+    spaces::{ADDED, BINDINGS, EXCHANGES, GLOBALS, POLICIES, QUEUES, USERS, VHOSTS},
 };
 use anyhow::bail;
 use leveret_store::Store;
 
 /// What begins with its version, and the last that this broker knows.
-const KNOWN: [(leveret_store::Space, &str, u8); 7] = [
+const KNOWN: [(leveret_store::Space, &str, u8); 8] = [
     (EXCHANGES, "an exchange", VERSION_2),
     (QUEUES, "a queue", VERSION),
     (BINDINGS, "a binding", VERSION),
@@ -16,6 +16,7 @@ const KNOWN: [(leveret_store::Space, &str, u8); 7] = [
     (VHOSTS, "a virtual host", VERSION),
     (POLICIES, "a policy", VERSION),
     (ADDED, "what was added to a message", VERSION_2),
+    (GLOBALS, "a global parameter", VERSION),
 ];
 
 /// Checks the versions of what is kept.

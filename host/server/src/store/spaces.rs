@@ -19,6 +19,7 @@
 //! 8 vhosts      key: name of a virtual host that there was at some time: u8 version, table (vhosts.rs)
 //! 9 policies    key: virtual host, u8 0 a user's or 1 an operator's, name: u8 version, table (policies.rs)
 //! 10 added      key: u64 BE a queue's or a lane's number, u64 BE a message's: what consumers added to it (added.rs)
+//! 11 globals    key: name of a global parameter: u8 version, JSON (globals.rs)
 //! 64 and above  what a type of an exchange keeps (state.rs)
 //! ```
 //!
@@ -36,6 +37,7 @@ pub(super) const USERS: Space = Space(7);
 pub(super) const VHOSTS: Space = Space(8);
 pub(super) const POLICIES: Space = Space(9);
 pub(super) const ADDED: Space = Space(10);
+pub(super) const GLOBALS: Space = Space(11);
 
 /// The key of the number below which all may be in use.
 pub(super) const NEXT_ID: &[u8] = b"n";

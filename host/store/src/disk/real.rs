@@ -69,6 +69,11 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn free_bytes(&self) -> Option<u64> {
+        let system = rustix::fs::statvfs(&self.path).ok()?;
+        Some(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
     fn list(&self) -> Result<Vec<String>, DiskError> {
         let failed = |error| DiskError::new("list", ".", error);
         let mut names = Vec::new();
