@@ -185,7 +185,7 @@ fn consumers_are_listed_with_what_they_said() {
                     "name": format!("{name} (1)"), "number": 1, "user": "guest", "node": "leveret@127.0.0.1",
                     "connection_name": name, "peer_host": "127.0.0.1", "peer_port": null,
                 },
-                "ack_required": true, "exclusive": false, "active": true, "activity_status": "up",
+                "ack_required": true, "exclusive": false, "active": true, "activity_status": "single_active",
                 "prefetch_count": 7, "consumer_timeout": null, "arguments": { "x-priority": 3 },
             })
         );
@@ -195,12 +195,28 @@ fn consumers_are_listed_with_what_they_said() {
             [&json!("second"), &json!(false), &json!(false), &json!("waiting")]
         );
         assert_eq!(get(broker, "consumers/%2F").as_array().unwrap().len(), 2);
-        assert_eq!(get(broker, "queues/%2F/one%20by%20one")["consumer_details"].as_array().unwrap().len(), 2);
+        let queue = get(broker, "queues/%2F/one%20by%20one");
+        assert_eq!(queue["consumer_details"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            (&queue["single_active_consumer_tag"], queue.get("exclusive_consumer_tag")),
+            (&json!("first"), None)
+        );
         assert_eq!(get_as(broker, Some(super::asking::GUEST), "consumers/none").status(), 404);
         channel.basic_cancel("first".into(), Default::default()).await.unwrap();
         let left = get(broker, "consumers");
         assert_eq!(left.as_array().unwrap().len(), 1);
         assert_eq!((&left[0]["consumer_tag"], &left[0]["active"]), (&json!("second"), &json!(true)));
+        assert_eq!(get(broker, "queues/%2F/one%20by%20one")["single_active_consumer_tag"], "second");
+        let declare = QueueDeclareOptions::default();
+        channel.queue_declare("mine".into(), declare, FieldTable::default()).await.unwrap();
+        let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
+        let nothing = FieldTable::default();
+        let _sole = channel.basic_consume("mine".into(), "sole".into(), options, nothing).await.unwrap();
+        let queue = get(broker, "queues/%2F/mine");
+        assert_eq!(
+            (&queue["exclusive_consumer_tag"], queue.get("single_active_consumer_tag")),
+            (&json!("sole"), None)
+        );
         // Who may not look into the virtual host sees none of them.
         put(broker, "users/watcher", &json!({ "password": "w", "tags": "monitoring" }));
         let watcher = "Basic d2F0Y2hlcjp3";

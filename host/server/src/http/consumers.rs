@@ -61,6 +61,15 @@ pub(super) fn of_queue(api: &Api, queue: &Queue) -> Vec<ConsumerJson> {
     of(api, queue, &connections(api))
 }
 
+/// The tags of the consumer of a queue that admits no other, and of the one that is served where one alone is.
+pub(super) fn sole_tags(queue: &Queue) -> (Option<String>, Option<String>) {
+    let consumers = queue.consumers();
+    let tag = |(info, _): &(Arc<ConsumerInfo>, bool)| info.tag.to_text();
+    let exclusive = consumers.iter().find(|(info, _)| info.exclusive).map(tag);
+    let active = consumers.iter().find(|(_, is_active)| *is_active && queue.is_single_active()).map(tag);
+    (exclusive, active)
+}
+
 fn of(api: &Api, queue: &Queue, connections: &Connections) -> Vec<ConsumerJson> {
     let mut consumers = queue.consumers();
     consumers.sort_by(|(a, _), (b, _)| {
@@ -81,7 +90,11 @@ fn of(api: &Api, queue: &Queue, connections: &Connections) -> Vec<ConsumerJson> 
         ack_required: !info.no_ack,
         exclusive: info.exclusive,
         active: *is_active,
-        activity_status: if *is_active { "up" } else { "waiting" },
+        activity_status: match (*is_active, queue.is_single_active()) {
+            (true, false) => "up",
+            (true, true) => "single_active",
+            (false, _) => "waiting",
+        },
         prefetch_count: info.prefetch,
         consumer_timeout: info.timeout_ms,
         arguments: arguments::to_json(&info.arguments),

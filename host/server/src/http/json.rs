@@ -258,6 +258,12 @@ pub struct QueueJson {
     pub delivery_limit: Option<i64>,
     /// How many consumers it has.
     pub consumers: u64,
+    /// The tag of its only consumer, if that admits no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive_consumer_tag: Option<String>,
+    /// The tag of the one that is served, if it has a single active consumer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub single_active_consumer_tag: Option<String>,
     /// Where its replicas are, if it is a quorum queue.
     #[serde(flatten)]
     pub replicas: Option<ReplicasJson>,

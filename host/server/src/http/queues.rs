@@ -50,6 +50,8 @@ fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
     let (spec, counts, applied) = (queue.spec(), queue.counts(), queue.applied());
     let name_of = |policy: &Option<Arc<Policy>>| policy.as_ref().map(|policy| policy.name().to_text());
     let told = stats::queue(api, queue, counts);
+    // Queues without consumers, which may be very many, are not asked.
+    let of_consumers = if counts.consumers > 0 { consumers::sole_tags(queue) } else { (None, None) };
     let node = || api.shared.session.cluster_name.clone();
     QueueJson {
         name: spec.name.to_text(),
@@ -66,6 +68,8 @@ fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
         effective_policy_definition: arguments::to_json(&applied.definition()),
         delivery_limit: (queue.kind() == QueueKind::Quorum).then(|| limit(queue.settings().delivery_limit)),
         consumers: counts.consumers,
+        exclusive_consumer_tag: of_consumers.0,
+        single_active_consumer_tag: of_consumers.1,
         replicas: (queue.kind() == QueueKind::Quorum).then(|| ReplicasJson::only(node())),
         messages_unreadable: counts.unreadable,
         messages: counts.into(),

@@ -108,7 +108,7 @@ pub struct ConsumerJson {
     pub exclusive: bool,
     /// It is served.
     pub active: bool,
-    /// `up`, or `waiting` while another one is the single active one.
+    /// `up`; of a queue with a single active consumer `single_active`, and of the others `waiting`.
     pub activity_status: &'static str,
     /// How many messages it may hold unacknowledged; 0 is no limit.
     pub prefetch_count: u16,
