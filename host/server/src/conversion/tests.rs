@@ -304,3 +304,25 @@ fn of_very_many_headers_those_go_that_cannot_be_said() {
     assert_eq!(header(&properties, "kept"), Some(Value::Text("t".to_owned())));
     assert_eq!(header(&properties, "n1"), None);
 }
+
+/// Whatever receivers speak, they do not see who else was sent a message, and all else as it was sent.
+#[test]
+fn hidden_keys_are_seen_in_neither_protocol() {
+    let list = |key: &str| Value::List(vec![Value::Text(key.to_owned())]);
+    let encode = |headers: &[(&'static str, Value)]| {
+        let headers: Table =
+            headers.iter().map(|(name, value)| (Name::from_static(name), value.clone())).collect();
+        MessageProperties { headers: Some(headers), priority: Some(3), ..MessageProperties::default() }
+            .encode()
+    };
+    let sent = encode(&[("CC", list("told")), ("BCC", list("hidden")), ("n", Value::Integer(5))]);
+    let hiding = view(leveret_amqp091::form::HIDING, &sent, b"body");
+    let (properties, body) = to_amqp091(&hiding);
+    assert_eq!(properties, encode(&[("CC", list("told")), ("n", Value::Integer(5))]));
+    assert_eq!(body, &b"body"[..]);
+    let (properties, body) = to_amqp10(&hiding);
+    let given = give(&properties, &body, &Giving::default(), &mut Head::default()).concat();
+    let holds = |text: &[u8]| given.windows(text.len()).any(|window| window == text);
+    assert!(holds(b"told") && holds(b"body"));
+    assert!(!holds(b"hidden") && !holds(b"BCC"));
+}
