@@ -1,8 +1,9 @@
 //! Instructions of a message whose exchange type is a component, and of the same whose type is native code.
 //!
 //! ```text
-//! cargo run --locked --release --manifest-path tests/twin/Cargo.toml
-//! cargo run --locked --release --manifest-path tests/twin/Cargo.toml -- parts topic
+//! cargo build --locked --release -p leveret-server -p leveret-twin
+//! target/release/leveret-twin
+//! target/release/leveret-twin parts topic
 //! ```
 //!
 //! One connection publishes 16 bytes to an exchange and consumes them from a queue, driven by bytes in one thread: frames
@@ -11,6 +12,8 @@
 //! counted with a memory for answers and without, and its twin the same: the component's is the host's, of 8 MiB an exchange; the
 //! twin's is a hash map of all it was asked, which never forgets and counts nothing. Without one, a component is asked about
 //! 64 messages in one call.
+
+#![allow(clippy::expect_used, reason = "a measurement that cannot go on ends")]
 
 mod parts;
 mod served;
@@ -313,7 +316,7 @@ fn guarded() -> Result<Counts, String> {
 fn guard(write: bool) -> ExitCode {
     let guard = Guard {
         bounds: &Path::new(env!("CARGO_MANIFEST_DIR")).join("bounds.txt"),
-        command: "cargo run --release --manifest-path tests/twin/Cargo.toml -- guard",
+        command: "target/release/leveret-twin guard",
         pairs: Vec::new(),
         more_percent: 0,
     };

@@ -13,7 +13,7 @@ const SHOWN_MIN: f64 = 1.0;
 ///
 /// # Errors
 /// What could not be counted, for people to read.
-pub fn print(type_name: &str, by_function: bool) -> Result<(), String> {
+pub(crate) fn print(type_name: &str, by_function: bool) -> Result<(), String> {
     let kind = KINDS.iter().find(|kind| kind.type_name == type_name);
     let kind = kind.ok_or_else(|| format!("there is no type '{type_name}' here"))?;
     let file = std::env::temp_dir().join(format!("leveret-twin-{}.callgrind", std::process::id()));

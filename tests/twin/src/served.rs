@@ -52,7 +52,7 @@ const LOADS: [Load; 3] = [
 ///
 /// # Errors
 /// What went wrong, for people to read.
-pub fn count(counts: &mut Counts) -> Result<(), String> {
+pub(crate) fn count(counts: &mut Counts) -> Result<(), String> {
     for load in &LOADS {
         for (step, function) in STEPS {
             let of = |error| format!("{}.{step}: {error}", load.name);
@@ -64,7 +64,7 @@ pub fn count(counts: &mut Counts) -> Result<(), String> {
 }
 
 /// The broker's program: what this program is when it is called like that.
-pub fn is_called_so(arguments: &[&str]) -> bool {
+pub(crate) fn is_called_so(arguments: &[&str]) -> bool {
     arguments.first() == Some(&"--listen")
 }
 
