@@ -463,7 +463,8 @@ fn of_a_delivery_that_is_resumed_nothing_is_kept() {
     peer.transfer(1, &resumed(0), b"whole");
     peer.transfer(1, &Transfer { more: true, ..resumed(1) }, b"half").transfer(1, &next(), b"half");
     peer.transfer(1, &Transfer { aborted: true, ..resumed(2) }, b"");
-    assert_eq!(peer.events(), ["delivery 1/0 0 of 0 resumed", "delivery 1/0 1 of 0 resumed", "aborted 1/0"]);
+    let settled = "delivery 1/0 2 of 0 settled resumed";
+    assert_eq!(peer.events(), ["delivery 1/0 0 of 0 resumed", "delivery 1/0 1 of 0 resumed", settled]);
     assert_eq!((peer.connection.credit(1, 0), peer.connection.kept_bytes()), (7, 0));
 }
 
