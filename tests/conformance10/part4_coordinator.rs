@@ -8,10 +8,10 @@ use super::{
     with_bystander,
 };
 use leveret_amqp10::{
-    Performative,
+    Condition, Performative,
     composite::Symbols,
     messaging::{DeliveryState, Rejected, Source},
-    performatives::{Attach, Detach, Flow},
+    performatives::{Attach, Detach, Flow, Transfer},
     transactions::{AnyTarget, Coordinator, Declare, Discharge},
     types::Symbol,
 };
@@ -66,6 +66,39 @@ fn a_request_is_refused_by_an_outcome_of_its_source_or_by_the_end_of_its_link() 
                 Flow { echo: true, next_incoming_id: Some(0), incoming_window: 1000, ..Flow::default() };
             peer.say(0, &echo);
             awaited!(peer, Flow);
+        }
+    });
+}
+
+/// 4.2 and 4.3: neither request is to be sent settled, since who asks has to hear of the outcome: its link ends, and with it
+/// its transactions. 2.8.15: what cannot be decoded is called so.
+#[test]
+fn a_request_that_is_settled_ends_its_link_and_one_that_is_no_message_is_rejected() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        let to = Some(AnyTarget::Coordinator(Coordinator::default()));
+        let attach = Attach { target: to, ..sender(0, "coordinator", target("")) };
+        let settled = |id| Transfer { settled: Some(true), ..transfer(0, id, b"settled") };
+        let discharge = request(&Discharge { txn_id: b"another", fail: Some(true) });
+        for (first, asked) in (0..).step_by(10).zip([request(&Declare::default()), discharge]) {
+            peer.say(0, &attach);
+            awaited!(peer, Attach);
+            awaited!(peer, Flow);
+            for (id, junk) in (first..).zip([&b"junk"[..], b"\x00\x53\x77"]) {
+                peer.transfer(0, &transfer(0, id, b"junk"), junk);
+                awaited!(peer, Disposition, it => match it.state {
+                    Some(DeliveryState::Rejected(Rejected { error: Some(error) })) => {
+                        assert_eq!(error.condition, Condition::DecodeError.symbol());
+                    }
+                    other => panic!("{other:?}"),
+                });
+            }
+            peer.transfer(0, &settled(first + 2), &asked);
+            awaited!(peer, Detach, it => {
+                assert!(it.closed);
+                assert_eq!(it.error.unwrap().condition, Condition::InvalidField.symbol());
+            });
+            peer.say(0, &Detach { handle: 0, closed: true, error: None });
         }
     });
 }

@@ -176,7 +176,6 @@ struct Asked {
     channel: u16,
     handle: u32,
     id: u32,
-    settled: bool,
 }
 
 impl Connection {
@@ -197,10 +196,20 @@ impl Connection {
     /// Declare or discharge (4.5.2, 4.5.3).
     pub(super) fn on_coordination(&mut self, delivery: &Delivery<'_>, router: &mut dyn Router) {
         let (channel, handle) = (delivery.channel, delivery.handle);
-        let asked = Asked { channel, handle, id: delivery.delivery_id, settled: delivery.settled };
+        let asked = Asked { channel, handle, id: delivery.delivery_id };
         let control = LinkId { channel, handle };
-        let message = Message::new(&delivery.message);
-        match message.as_ref().ok().and_then(|message| coordinator::request(message).ok()) {
+        if delivery.settled {
+            // Sections 4.2 and 4.3: whoever asks has to hear of the outcome.
+            let text = "declare and discharge are not to be sent settled";
+            return self.end_coordination(asked, Condition::InvalidField, text, router);
+        }
+        let message = match Message::new(&delivery.message) {
+            Ok(message) => message,
+            Err(error) => {
+                return self.refuse_request(asked, Condition::DecodeError, &error.to_string(), router);
+            }
+        };
+        match coordinator::request(&message).ok() {
             None => {
                 self.refuse_request(asked, Condition::InvalidField, "neither declare nor discharge", router);
             }
@@ -286,11 +295,17 @@ impl Connection {
         let Asked { channel, handle, .. } = asked;
         let tells = self.session(channel).and_then(|session| session.coordinators.get(&handle));
         if tells == Some(&Tells::Ends) {
-            self.protocol.detach(channel, handle, true, Some(&Error::new(condition, text)));
-            return self.on_detached(channel, handle, router);
+            return self.end_coordination(asked, condition, text, router);
         }
         let why = Why { condition, description: text.to_owned(), reason: None, queue: None };
         self.answer_discharge(asked, Outcome::Rejected(Box::new(why)), None);
+    }
+
+    /// A link to the coordinator is over, and so are its transactions.
+    fn end_coordination(&mut self, asked: Asked, condition: Condition, text: &str, router: &mut dyn Router) {
+        let Asked { channel, handle, .. } = asked;
+        self.protocol.detach(channel, handle, true, Some(&Error::new(condition, text)));
+        self.on_detached(channel, handle, router);
     }
 
     fn tell_rolled_back(&mut self, asked: Asked, router: &mut dyn Router) {
@@ -305,10 +320,8 @@ impl Connection {
             receipt.when_safe(&waiter, token);
             self.outcomes.expect(1);
         }
-        if !asked.settled {
-            let ids = (asked.id, asked.id);
-            self.outcomes.put(Run { channel: asked.channel, token, ids, outcome, second: false });
-        }
+        let ids = (asked.id, asked.id);
+        self.outcomes.put(Run { channel: asked.channel, token, ids, outcome, second: false });
         self.outcomes.settle(&mut self.protocol);
     }
 
