@@ -1,6 +1,7 @@
 //! AMQP 1.0: logins over TLS, and what each permission is asked for.
 
 use crate::{
+    asking::put,
     broker_with,
     peer::{Peer, awaited, credit, receiver, sender, source, target},
     tls::{World, connect, sign},
@@ -14,6 +15,7 @@ use leveret_amqp10::{
     types::{MapBuilder, Symbol, write},
 };
 use leveret_testkit::{Broker, ScratchDirectory};
+use serde_json::json;
 
 /// What a login over TLS comes to; `None` where there is no TLS.
 fn login(world: &World, address: std::net::SocketAddr, user: Option<&str>, how: (&'static str, &[u8])) -> u8 {
@@ -243,4 +245,25 @@ fn a_user_sends_in_its_own_name_unless_it_is_an_impersonator() {
         assert_eq!(refused, (!is_impersonator).then_some(expected));
         assert_eq!(rejection(&mut peer, 2, &with_id(b"u")), None, "the link goes on");
     }
+}
+
+/// A permission that is taken counts for the next message on a link that was attached before, as for a publish of the other
+/// protocol, and one that is given likewise.
+#[test]
+fn what_is_taken_from_a_user_counts_for_links_that_are_there() {
+    let (broker, _configuration) = broker_with("");
+    let may_write = |write: &str| {
+        let permissions = json!({ "configure": ".*", "write": write, "read": ".*" });
+        assert!((201..=204).contains(&put(&broker, "permissions/%2F/u", &permissions).0));
+    };
+    put(&broker, "users/u", &json!({ "password": "p", "tags": "" }));
+    may_write(".*");
+    let mut peer = user(&broker);
+    peer.attach(0, &sender(0, "fixed", target("/exchanges/amq.fanout")));
+    let message = with_properties(&Properties::default());
+    assert_eq!(rejection(&mut peer, 0, &message), None);
+    may_write("^amq\\.direct$");
+    assert_eq!(rejection(&mut peer, 1, &message), Some(denied("write access to exchange 'amq.fanout'")));
+    may_write("^amq\\.");
+    assert_eq!(rejection(&mut peer, 2, &message), None);
 }

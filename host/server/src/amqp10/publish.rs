@@ -417,8 +417,10 @@ impl Open {
         Some((answer, link.to.clone()))
     }
 
-    /// What is looked at in each message: whose it says it is, its further routing keys, topics.
+    /// What is looked at in each message: whether it may still go to that exchange, whose it says it is, its further routing
+    /// keys, topics.
     pub(super) fn look_at(&mut self, incoming: &Incoming<'_>) -> Result<Option<Box<MoreKeys>>, Denied> {
+        Acting { vhost: &self.vhost, rights: Some(&mut self.rights) }.demand_write(&incoming.to.exchange)?;
         if incoming.is_plain() && !self.rights.has_topics() {
             return Ok(None);
         }
