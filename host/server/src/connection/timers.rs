@@ -56,8 +56,9 @@ impl Beats {
 
     /// For a client that gives up after so much silence, and is given up after so much, in milliseconds; 0 is never.
     pub(super) fn of_time_outs(theirs_ms: u32, ours_ms: u32) -> Self {
-        let halves = [theirs_ms, ours_ms].into_iter().filter(|time_out_ms| *time_out_ms > 0).map(|ms| ms / 2);
-        let tick_ms = halves.min();
+        // Theirs is to be undercut; of ours a quarter is how much too late a client is given up.
+        let parts = [theirs_ms / 2, ours_ms / 4].into_iter().zip([theirs_ms, ours_ms]);
+        let tick_ms = parts.filter(|(_, time_out_ms)| *time_out_ms > 0).map(|(part_ms, _)| part_ms).min();
         let silent_ticks_max = match tick_ms {
             Some(tick_ms) if ours_ms > 0 => ours_ms.div_ceil(tick_ms.max(1)),
             _ => u32::MAX - 1,
@@ -169,8 +170,8 @@ mod tests {
             (tick.map(|tick| tick.as_millis()), silent_ticks_max, sends)
         };
         assert_eq!(beats(10_000, 60_000), (Some(5000), 12, true));
-        assert_eq!(beats(0, 60_000), (Some(30_000), 2, false));
-        assert_eq!(beats(240_000, 60_000), (Some(30_000), 2, true));
+        assert_eq!(beats(0, 60_000), (Some(15_000), 4, false));
+        assert_eq!(beats(240_000, 60_000), (Some(15_000), 4, true));
         assert_eq!(beats(1000, 0).0, Some(500));
         assert_eq!(beats(0, 0).0, None);
         assert_eq!(Beats::of_heartbeat(0).tick, None);
