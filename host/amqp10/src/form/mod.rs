@@ -74,10 +74,12 @@ impl Form for Amqp10 {
 
     fn more_keys(&self, properties: &[u8]) -> Result<Option<Box<MoreKeys>>, String> {
         let Some(value) = annotations_of(properties).get("x-cc") else { return Ok(None) };
-        let wrong = || format!("x-cc is no list of strings: {value:?}");
-        let Value::List(list) = value else { return Err(wrong()) };
+        let Value::List(list) = value else {
+            return Err(format!("x-cc is of type {}, not a list of strings", value.type_name()));
+        };
         let mut keys = Vec::new();
         for key in list.iter() {
+            let wrong = || format!("x-cc has a value of type {}, not strings alone", key.type_name());
             let key = key.as_str().ok_or_else(wrong)?;
             if key.len() <= Name::BYTES_MAX {
                 keys.push(Box::from(key.as_bytes()));

@@ -13,7 +13,7 @@ pub(super) fn table(map: Map<'_>) -> Result<Table, String> {
         let name = match key {
             Value::String(text) => text,
             Value::Symbol(symbol) => symbol.as_str(),
-            other => return Err(format!("{other:?}")),
+            other => return Err(written(&other)),
         };
         let value = owned(value).ok_or_else(|| String::from(name))?;
         Ok((Name::new(name.as_bytes()).map_err(|_| String::from(name))?, value))
@@ -136,6 +136,6 @@ pub(super) fn written(key: &Value<'_>) -> String {
     match key {
         Value::String(text) => (*text).into(),
         Value::Symbol(symbol) => Symbol::as_str(*symbol).into(),
-        other => format!("{other:?}"),
+        other => format!("of type {}", other.type_name()),
     }
 }
