@@ -32,9 +32,14 @@ pub(crate) struct Watching {
 }
 
 impl Store {
-    /// Has somebody told from now on; only the first who asks.
+    /// Has somebody told from now on, and of damaged messages that were found before; only the first who asks.
     pub fn watch(&self, watch: Arc<dyn Watch>) {
-        let _ = self.core.watching.watch.set(watch);
+        let found = self.core.scrubbed.lock();
+        if self.core.watching.watch.set(watch.clone()).is_ok() {
+            let known = found.report().damaged;
+            drop(found);
+            known.iter().for_each(|damaged| watch.damaged(damaged));
+        }
     }
 
     /// Has whoever watches told when all is well. False if it is by now: then nobody need be told.
@@ -73,6 +78,11 @@ impl Core {
         {
             watch.relieved();
         }
+    }
+
+    /// Whether somebody is told.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watching.watch.get().is_some()
     }
 
     /// Tells of a message that is damaged.

@@ -24,7 +24,9 @@ impl Watch for Watching {
 
     fn failing(&self, _: &str) {}
 
-    fn damaged(&self, _: &Damaged) {}
+    fn damaged(&self, damaged: &Damaged) {
+        self.0.lock().unwrap().push(format!("message {}", damaged.sequence));
+    }
 
     fn set_aside(&self, file: &str) {
         self.0.lock().unwrap().push(file.to_owned());
@@ -102,6 +104,23 @@ fn a_segment_with_damage_that_a_start_finds_serves_and_is_set_aside_when_it_is_e
         let (_, report) = open(&disk);
         assert_eq!((report.is_sound(), &report.set_aside[..]), (true, &[ASIDE.to_owned()][..]));
     }
+}
+
+/// The threads of a store run before anybody can watch it.
+#[test]
+fn who_comes_to_watch_is_told_of_damage_that_was_found_before_and_once() {
+    let disk = filled(true);
+    // A payload, which a start does not read where a checkpoint has the message.
+    disk.damage(FIRST, 4096 * 4 + 150, 1).unwrap();
+    let (store, _) = open(&disk);
+    until("the scrub went through all", || store.stat().damaged_messages == 1);
+    let (watching, other) = (Arc::new(Watching::default()), Arc::new(Watching::default()));
+    store.watch(watching.clone());
+    store.watch(other.clone());
+    let passes = store.stat().scrub_passes;
+    until("it was read again", || store.stat().scrub_passes > passes + 2);
+    assert_eq!(watching.0.lock().unwrap().len(), 1);
+    assert_eq!(other.0.lock().unwrap().len(), 0, "only the first who asks is told");
 }
 
 #[test]

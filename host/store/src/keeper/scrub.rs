@@ -209,8 +209,12 @@ impl Core {
                 news.extend(damaged);
             }
         }
+        // Who comes to watch later is told then of what was found before.
+        let is_watched = self.is_watched();
         drop(found);
-        news.iter().for_each(|damaged| self.tell_damaged(damaged));
+        if is_watched {
+            news.iter().for_each(|damaged| self.tell_damaged(damaged));
+        }
     }
 
     /// Which file has what cannot be read, and where in it.
