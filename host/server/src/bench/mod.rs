@@ -145,7 +145,7 @@ pub struct Plan {
     /// How long to run before that.
     pub warm_up: Duration,
     /// Where all latencies of deliveries are written; those of confirms go into a file beside it
-    /// ([`confirms_file`]).
+    /// (`FILE.confirms`).
     pub latency_file: Option<PathBuf>,
 }
 
