@@ -3,7 +3,7 @@
 use crate::{
     asking::put,
     broker_with,
-    peer::{Peer, awaited, credit, receiver, sender, source, target},
+    peer::{Peer, awaited, begin, credit, receiver, sender, source, target},
     tls::{World, connect, sign},
 };
 use leveret_amqp10::{
@@ -104,6 +104,24 @@ fn ask(
     path: &str,
     fill: impl FnOnce(&mut MapBuilder),
 ) -> Result<String, (String, String)> {
+    let mut body = Vec::new();
+    let mut fields = MapBuilder::new();
+    fill(&mut fields);
+    if method == "GET" || method == "DELETE" {
+        body.push(0x40);
+    } else {
+        write::put(&mut body, fields.view());
+    }
+    request(peer, id, (method, path), &body)
+}
+
+/// The same with a body.
+fn request(
+    peer: &mut Peer,
+    id: u32,
+    (method, path): (&str, &str),
+    body: &[u8],
+) -> Result<String, (String, String)> {
     let mut message = Vec::new();
     let properties = Properties {
         message_id: Some(MessageId::Ulong(id.into())),
@@ -113,14 +131,8 @@ fn ask(
         ..Properties::default()
     };
     properties.encode(&mut message);
-    let mut fields = MapBuilder::new();
-    fill(&mut fields);
     write::put_descriptor(&mut message, descriptor::AMQP_VALUE);
-    if method == "GET" || method == "DELETE" {
-        message.push(0x40);
-    } else {
-        write::put(&mut message, fields.view());
-    }
+    message.extend_from_slice(body);
     peer.transfer(0, &Transfer { settled: Some(true), ..transfer(0, id) }, &message);
     loop {
         let came = peer.frame();
@@ -132,6 +144,17 @@ fn ask(
             (Performative::End(it), _) => return Err(told(it.error)),
             (Performative::Flow(_), _) => {}
             (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// With which error a session ended. Credit may come before.
+fn ended(peer: &mut Peer) -> (String, String) {
+    loop {
+        match peer.frame().read().0 {
+            Performative::End(it) => return told(it.error),
+            Performative::Flow(_) => {}
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -266,4 +289,39 @@ fn what_is_taken_from_a_user_counts_for_links_that_are_there() {
     assert_eq!(rejection(&mut peer, 1, &message), Some(denied("write access to exchange 'amq.fanout'")));
     may_write("^amq\\.");
     assert_eq!(rejection(&mut peer, 2, &message), None);
+}
+
+/// Where a client renews its token, sessions end with links that its user may have no more, as in RabbitMQ; others go on.
+#[test]
+fn a_token_that_is_renewed_ends_the_sessions_of_what_is_denied() {
+    let (broker, _configuration) = broker_with("");
+    let may = |write: &str, read: &str| {
+        let permissions = json!({ "configure": ".*", "write": write, "read": read });
+        assert!((201..=204).contains(&put(&broker, "permissions/%2F/u", &permissions).0));
+    };
+    put(&broker, "users/u", &json!({ "password": "p", "tags": "" }));
+    may(".*", ".*");
+    let mut peer = user(&broker);
+    pair(&mut peer);
+    assert_eq!(ask(&mut peer, 0, "PUT", "/queues/q", |_| ()), Ok("201".to_owned()));
+    for channel in [1, 2] {
+        peer.say(channel, &begin());
+        awaited!(peer, Begin);
+    }
+    peer.attach(1, &receiver(0, "r", source("/queues/q")));
+    peer.attach(2, &sender(0, "s", target("/exchanges/amq.direct")));
+    let mut token = Vec::new();
+    write::put(&mut token, &b"p"[..]);
+    let renew = |peer: &mut Peer, id| {
+        assert_eq!(request(peer, id, ("PUT", "/auth/tokens"), &token), Ok("204".to_owned()));
+    };
+    renew(&mut peer, 1);
+    may(".*", "^$");
+    renew(&mut peer, 2);
+    assert_eq!(ended(&mut peer), denied("read access to queue 'q'"));
+    may("^$", ".*");
+    renew(&mut peer, 3);
+    assert_eq!(ended(&mut peer), denied("write access to exchange 'amq.direct'"));
+    renew(&mut peer, 4);
+    assert_eq!(ask(&mut peer, 5, "GET", "/queues/q", |_| ()), Ok("200".to_owned()));
 }

@@ -267,6 +267,32 @@ impl Connection {
         }
     }
 
+    /// Ends the sessions with a link that the user may have no more, as RabbitMQ does where a client renews its token.
+    pub(super) fn end_denied_sessions(&mut self) {
+        let Some(Open { vhost, rights, sessions, .. }) = &mut self.open else { return };
+        let mut acting = Acting { vhost, rights: Some(rights) };
+        let mut denied = Vec::new();
+        for (channel, session) in sessions.iter() {
+            let mut nodes = session.incoming.values().filter_map(|link| match &link.to {
+                To::Node(node) => Some(&node.exchange),
+                To::Anywhere => None,
+            });
+            let may_send = nodes.try_for_each(|exchange| acting.demand_write(exchange));
+            let may_all = may_send.and_then(|()| {
+                let mut attached = session.outgoing.iter();
+                // What was made for a link its user may read.
+                attached.try_for_each(|(handle, link)| match session.made.contains_key(handle) {
+                    true => Ok(()),
+                    false => acting.demand_read(&link.queue),
+                })
+            });
+            denied.extend(may_all.err().map(|refusal| (*channel, refusal)));
+        }
+        for (channel, refusal) in denied {
+            self.protocol.end_session(channel, condition(&refusal), &refusal.to_string());
+        }
+    }
+
     /// What a client says of the credit of a link on which it receives; with `echo` it wants to be told of the link.
     pub(super) fn on_credit(&mut self, (channel, handle): (u16, u32), credit: u32, drain: bool, echo: bool) {
         if echo {

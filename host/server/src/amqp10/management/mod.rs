@@ -64,6 +64,8 @@ const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 enum Done {
     /// The message of its response.
     Answered(Vec<u8>),
+    /// The same, and what the user may do is looked at anew.
+    Renewed(Vec<u8>),
     /// The session ends, as in RabbitMQ where a permission is missing.
     Denied(Refusal),
     /// It is no message; why not. The session ends.
@@ -355,19 +357,25 @@ impl Connection {
         let Some(by) = by else { return };
         let channel = by.channel;
         match done {
-            Done::Answered(message) => {
-                self.management.unsent.push_back((by, message));
-                self.send_responses();
-                let unsent = self.management.unsent.iter().map(|(_, message)| message.len());
-                if unsent.sum::<usize>() > UNSENT_BYTES_MAX {
-                    let text = "no responses are taken on the link from the management node";
-                    self.protocol.end_session(channel, Condition::PreconditionFailed, text);
-                }
+            Done::Answered(message) => self.respond(by, message),
+            Done::Renewed(message) => {
+                self.respond(by, message);
+                self.end_denied_sessions();
             }
             Done::Denied(refusal) => {
                 self.protocol.end_session(channel, condition(&refusal), &refusal.to_string());
             }
             Done::Malformed(text) => self.protocol.end_session(channel, Condition::InvalidField, &text),
+        }
+    }
+
+    fn respond(&mut self, by: By, message: Vec<u8>) {
+        self.management.unsent.push_back((by, message));
+        self.send_responses();
+        let unsent = self.management.unsent.iter().map(|(_, message)| message.len());
+        if unsent.sum::<usize>() > UNSENT_BYTES_MAX {
+            let text = "no responses are taken on the link from the management node";
+            self.protocol.end_session(by.channel, Condition::PreconditionFailed, text);
         }
     }
 

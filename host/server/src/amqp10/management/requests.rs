@@ -87,8 +87,8 @@ fn bind_to(destination: &Destination) -> BindTo<'_> {
 }
 
 impl Context {
-    /// Does what a message asks; its answer is to be told when what the receipt stands for is safe. An error is what no
-    /// response tells.
+    /// Does what a message asks; its answer is to be told when what the receipt stands for is safe. Otherwise what it
+    /// comes to at once.
     pub(super) fn perform(
         &mut self,
         message: Vec<u8>,
@@ -98,6 +98,8 @@ impl Context {
         let call = Call::read(&message, &vhost).map_err(|error| Done::Malformed(error.to_string()))?;
         let (response, receipt) = match &call.request {
             Err(refused) => (message_of(&Response::Refused(refused), call.id), Receipt::default()),
+            // Nobody's login runs out, as with the other protocol's update-secret.
+            Ok(Request::RenewToken(_)) => return Err(Done::Renewed(message_of(&Response::Done, call.id))),
             Ok(request) => match self.act(request, worker) {
                 Ok((did, receipt)) => (self.told(&did, call.id), receipt),
                 Err(refusal) if extent(&refusal) == Extent::Session => return Err(Done::Denied(refusal)),
@@ -123,7 +125,6 @@ impl Context {
                 self.unbind((source, destination, key), arguments, worker)
             }
             Request::GetBindings { source, destination, key } => self.read_bindings(source, destination, key),
-            // Nobody's login runs out, as with the other protocol's update-secret.
             Request::RenewToken(_) => Ok((Did::Nothing, Receipt::default())),
         }
     }
