@@ -131,6 +131,10 @@ impl Form for Far {
         self.near.frames_body()
     }
 
+    fn tells_failures(&self) -> bool {
+        self.near.tells_failures()
+    }
+
     fn touches_signed(&self, properties: &[u8], patch: &Patch) -> bool {
         self.near.touches_signed(properties, patch)
     }

@@ -68,6 +68,12 @@ pub trait Form: Send + Sync {
         false
     }
 
+    /// Whether the header `x-delivery-count`, how often consumers failed on a message, has a place of its own in this
+    /// protocol, which every receiver looks at: then a dead letter has it from any queue.
+    fn tells_failures(&self) -> bool {
+        false
+    }
+
     /// Whether a patch changes what the message's sender may have signed.
     fn touches_signed(&self, properties: &[u8], patch: &Patch) -> bool {
         let _ = (properties, patch);

@@ -158,6 +158,37 @@ fn what_is_settled_without_an_outcome_has_that_of_its_source() {
     });
 }
 
+/// 3.2.1, delivery-count: a dead letter that was rejected says so in any queue, as in RabbitMQ, and goes on from there.
+#[test]
+fn a_dead_letter_says_how_often_it_failed() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        for (kind, of_letters) in [&[][..], QUORUM].into_iter().flat_map(|it| [(it, &[][..]), (it, QUORUM)]) {
+            let letters = other.queue(of_letters);
+            let to_letters =
+                [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", letters.as_str())];
+            let mut both = Both::new(broker, &[kind, &to_letters].concat());
+            both.accepted(&message(b"m"));
+            let (id, came) = both.receive();
+            assert_eq!(header_of(&came).delivery_count, Some(0));
+            both.settle(id, Rejected::default());
+            let address = queue_address(&letters);
+            let failed = Modified { delivery_failed: Some(true), ..Modified::default() };
+            let outcomes: [(DeliveryState<'_>, u32); 3] =
+                [(failed.into(), 1), (Released {}.into(), 2), (Accepted {}.into(), 2)];
+            for (state, expected) in outcomes {
+                let mut reader = Peer::begun(broker);
+                reader.attach(0, &receiver(0, "r", source(&address)));
+                let header = header_of(&next(&mut reader)).delivery_count;
+                assert_eq!(header, Some(expected), "{kind:?} {of_letters:?}");
+                let settled = Disposition { state: Some(state), settled: true, ..Disposition::default() };
+                reader.say(0, &Disposition { role: Role::Receiver, ..settled });
+                reader.expect_alive();
+            }
+        }
+    });
+}
+
 /// 3.4.3: who is refused because of a queue that is full is told which one, in RabbitMQ's words.
 #[test]
 fn a_rejection_says_which_queue_is_full() {

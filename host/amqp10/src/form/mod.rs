@@ -96,6 +96,10 @@ impl Form for Amqp10 {
         true
     }
 
+    fn tells_failures(&self) -> bool {
+        true
+    }
+
     fn touches_signed(&self, properties: &[u8], patch: &Patch) -> bool {
         patch::touches_bare(&Parts::of(properties), patch)
     }

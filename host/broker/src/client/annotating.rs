@@ -2,13 +2,10 @@
 
 use super::Client;
 use crate::{
-    queue::AddedHeader,
+    queue::{AddedHeader, FAILED_AT_ONCE},
     store::{Durability, Group},
 };
 use alloc::boxed::Box;
-
-/// So many failures are written as one group.
-const FAILED_AT_ONCE: usize = 1024;
 
 /// What a client says of a message, beside its outcome.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,7 +3,7 @@
 //!
 //! They are taken from their queue as before: nobody else gets them. Whoever lets go of them puts them back.
 
-use super::{Client, Remark, unacked::Entry};
+use super::{Client, unacked::Entry};
 use crate::{
     port::Router,
     queue::{MessageRef, Queue, Settle},
@@ -66,11 +66,8 @@ impl Held {
             }
         }
         self.messages = kept;
-        for (message, _) in &back {
-            // Where the queue does not tell its counts this one is told all the same, as of a session that ends.
-            let remark = Remark { failed: true, ..Remark::default() };
-            self.queue.annotate(*message, remark, None);
-        }
+        // Where the queue does not tell its counts this one is told all the same, as of a session that ends.
+        self.queue.fail(back.iter().map(|(message, _)| *message));
         if !back.is_empty() {
             self.queue.settle_others_now(&back, Settle::Requeue { failed: true });
         }

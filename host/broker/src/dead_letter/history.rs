@@ -16,6 +16,7 @@
 //! are delivered as they are, and replaced by the first death.
 
 use super::DeathReason;
+use crate::queue::DELIVERY_COUNT;
 use alloc::{string::String, vec::Vec};
 use leveret_model::{Change, MessageView, Name, Patch, Property, Value};
 
@@ -38,6 +39,8 @@ pub(super) struct Death<'a> {
     pub(super) now_ms: u64,
     /// It died before: the headers tell of it.
     pub(super) has_history: bool,
+    /// How often consumers failed on it, as far as that was counted.
+    pub(super) failures: u32,
 }
 
 /// What a death does to a message.
@@ -75,7 +78,7 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
 
     let exchange = Value::string(message.exchange);
     let set = |name, value| Change::SetHeader { name: Name::from_static(name), value };
-    let mut changes = Vec::with_capacity(9);
+    let mut changes = Vec::with_capacity(10);
     changes.push(set("x-death", Value::List(entries.into_iter().map(Value::Map).collect())));
     if !death.has_history {
         changes.push(set("x-first-death-exchange", exchange.clone()));
@@ -85,6 +88,9 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
     changes.push(set("x-last-death-exchange", exchange));
     changes.push(set("x-last-death-queue", queue));
     changes.push(set("x-last-death-reason", reason));
+    if death.failures > 0 && message.form.tells_failures() {
+        changes.push(set(DELIVERY_COUNT, Value::Integer(death.failures.into())));
+    }
     // It must not expire where it goes now.
     changes.push(Change::RemoveProperty { property: Property::Expiration });
     if goes_by_more_keys && death.own_key.is_some_and(|key| key.as_bytes() == message.routing_key) {
@@ -179,7 +185,14 @@ mod tests {
             publisher: None,
         };
         let queue = Name::new(queue.as_bytes()).unwrap();
-        let death = Death { queue: &queue, own_key: None, reason, now_ms: 1_700_000_000_123, has_history };
+        let death = Death {
+            queue: &queue,
+            own_key: None,
+            reason,
+            now_ms: 1_700_000_000_123,
+            has_history,
+            failures: 0,
+        };
         let recorded = record(&message, &death);
         let mut arena = Vec::new();
         let patched = message.patched(&recorded.patch, &mut arena).unwrap();
@@ -264,7 +277,7 @@ mod tests {
         {
             let queue = Name::from_static(queue);
             let (reason, has_history) = (DeathReason::Rejected, place > 0);
-            let death = Death { queue: &queue, own_key: None, reason, now_ms: 7, has_history };
+            let death = Death { queue: &queue, own_key: None, reason, now_ms: 7, has_history, failures: 0 };
             let message = MessageView { routing_key: key.as_bytes(), properties: &properties, ..sent };
             let recorded = record(&message, &death);
             let mut arena = Vec::new();

@@ -146,6 +146,7 @@ impl Letters {
             reason,
             now_ms,
             has_history: letter.has_history,
+            failures: letter.failures,
         };
         let recorded = history::record(&original, &death);
         let start = patched.len();

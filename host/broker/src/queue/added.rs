@@ -3,7 +3,7 @@
 //! there too, until the message is settled: written with the next batch, as deliveries are that count, and waited for by
 //! nobody. So is how often consumers failed on it, where the queue does not count deliveries.
 
-use super::{Keeping, Queue, slab::MessageRef, state::State};
+use super::{Keeping, Queue, slab::MessageRef, state::State, tries::DELIVERY_COUNT};
 use crate::{
     client::Remark,
     store::{Durability, Group},
@@ -15,6 +15,8 @@ use leveret_model::{Change, Exact, Name, Value};
 const ADDED_BYTES_MAX: usize = 64 * 1024;
 /// What a header takes beside its name and what its value points to, about.
 const HEADER_BYTES: usize = 64;
+/// So many failures are written as one group.
+pub(crate) const FAILED_AT_ONCE: usize = 1024;
 
 /// A header that is added to a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +116,24 @@ impl Queue {
         }
     }
 
-    /// The same in memory. Gives what is to be written, and where.
+    /// Somebody failed on messages that are handed out. What is kept of it is written many at once, and nobody waits for it.
+    pub(crate) fn fail(&self, messages: impl Iterator<Item = MessageRef>) {
+        let remark = Remark { failed: true, ..Remark::default() };
+        let mut group = None;
+        let noted = messages.filter_map(|message| Some((message, self.note(message, remark)?)));
+        for (count, (message, (keeping, headers, failed))) in (1..).zip(noted) {
+            let group = group.get_or_insert_with(|| keeping.store.group());
+            group.added(keeping.id, message.sequence, &headers, failed);
+            if count % FAILED_AT_ONCE == 0 {
+                group.submit(Durability::Never, None);
+            }
+        }
+        if let Some(mut group) = group {
+            group.submit(Durability::Never, None);
+        }
+    }
+
+    /// What [`Self::annotate`] does in memory. Gives what is to be written, and where.
     fn note(
         &self,
         message: MessageRef,
@@ -124,7 +143,8 @@ impl Queue {
         if state.is_deleted() {
             return None;
         }
-        let mut is_new = failed && state.tries.fail(message);
+        let before = if failed { state.failures_in(message) } else { 0 };
+        let mut is_new = failed && state.tries.fail(message, before);
         if let Some(due_ms) = due_ms {
             state.tries.wait_until(message, due_ms);
         }
@@ -146,6 +166,16 @@ impl Queue {
 }
 
 impl State {
+    /// How often a dead letter says in itself that it failed.
+    fn failures_in(&self, message: MessageRef) -> u32 {
+        let view =
+            self.stored(message).map(|stored| stored.message).filter(|view| view.form.tells_failures());
+        match view.and_then(|view| view.header(&Name::from_static(DELIVERY_COUNT))) {
+            Some(Value::Integer(count)) => u32::try_from(count).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Notes what the store has of headers that consumers added.
     pub(super) fn recover_added(&mut self) {
         let Self { lanes, tries, account, .. } = self;

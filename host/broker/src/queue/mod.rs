@@ -55,6 +55,7 @@ use leveret_model::{MessageView, Name, Refusal, refusal::Resource};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use state::State;
 
+pub(crate) use added::FAILED_AT_ONCE;
 pub use added::{AddedHeader, header_bytes};
 pub(crate) use apart::{is_apart, large_of};
 pub use consumers::ASSIGNED_MESSAGES_MAX;
@@ -70,6 +71,7 @@ pub use settings::{DELIVERY_LIMIT, DeliveryLimit, Overflow, QueueKind, QueueSett
 pub(crate) use slab::{MessageRef, Stored};
 pub use spec::{QueueCounts, QueueSpec, QueueStatus, Settle};
 pub use state::{BEHIND_BYTES, IN_MEMORY_BYTES_MAX, RELEASE_BYTES_MAX};
+pub(crate) use tries::DELIVERY_COUNT;
 
 /// Bodies of this many bytes and more have an allocation of their own, which the queues that hold
 /// the message share.

@@ -26,6 +26,8 @@ use leveret_model::{Change, MessageView, Name, Patch, Value};
 /// Of so many messages at most a queue notes what they failed elsewhere, or what nobody is told: that is in no account of
 /// memory.
 const UNTOLD_MAX: usize = 100_000;
+/// The header that tells how often consumers failed on a message.
+pub(crate) const DELIVERY_COUNT: &str = "x-delivery-count";
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
@@ -126,11 +128,12 @@ impl Tries {
     }
 
     /// A consumer failed on a message, and wants that told where the queue does not tell its counts; whether it does not.
-    pub(super) fn fail(&mut self, message: MessageRef) -> bool {
+    /// The message itself tells that it failed so often `before`.
+    pub(super) fn fail(&mut self, message: MessageRef, before: u32) -> bool {
         if !self.is_counting {
             let notes = self.notes.get_or_insert_default();
             let count = &mut notes.entry((message.lane, message.sequence)).or_default().count;
-            count.told = count.told.saturating_add(1);
+            count.told = count.told.max(before).saturating_add(1);
         }
         !self.is_counting
     }
@@ -303,7 +306,7 @@ impl Note {
         };
         let Count { acquired, failed, .. } = count;
         let acquired = (acquired > 0).then(|| header("x-acquired-count", acquired));
-        let failed = (failed > 0).then(|| header("x-delivery-count", failed));
+        let failed = (failed > 0).then(|| header(DELIVERY_COUNT, failed));
         let added = self.added.iter().flat_map(|added| added.changes());
         let patch: Patch = added.chain(acquired).chain(failed).collect();
         if patch.is_empty() {
