@@ -519,6 +519,19 @@ fn a_dynamic_target_is_a_queue_of_its_link() {
     });
 }
 
+/// 3.5.3, 3.5.4: what is made on demand has no address before.
+#[test]
+fn a_dynamic_node_with_an_address_is_refused() {
+    with_bystander(|broker| {
+        let mut peer = Peer::begun(broker);
+        let address = Some("/queues/q");
+        let from = Source { dynamic: true, address, ..Source::default() };
+        assert_eq!(peer.refused(0, &receiver(0, "r", from)), "amqp:not-implemented");
+        let to = Target { dynamic: true, address, ..Target::default() };
+        assert_eq!(peer.refused(0, &sender(1, "s", to)), "amqp:not-implemented");
+    });
+}
+
 /// 3.5.3: a link that is refused leaves no queue behind.
 #[test]
 fn a_link_that_is_refused_makes_no_queue() {

@@ -20,14 +20,13 @@ pub fn condition(refusal: &Refusal) -> Condition {
         Refusal::NotFound { .. } | Refusal::NoLastQueue | Refusal::VhostNotFound { .. } => {
             Condition::NotFound
         }
-        Refusal::Locked { .. } | Refusal::SingleActiveConsumer { .. } | Refusal::ExclusiveUse { .. } => {
-            Condition::ResourceLocked
-        }
+        Refusal::Locked { .. } | Refusal::SingleActiveConsumer { .. } => Condition::ResourceLocked,
         Refusal::ReservedName { .. }
         | Refusal::Protected { .. }
         | Refusal::Internal { .. }
         | Refusal::NotBindable
         | Refusal::Denied { .. }
+        | Refusal::ExclusiveUse { .. }
         | Refusal::TopicDenied { .. }
         | Refusal::ForeignUserId { .. }
         | Refusal::VhostDenied { .. } => Condition::UnauthorizedAccess,

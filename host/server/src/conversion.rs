@@ -8,8 +8,7 @@
 //! AMQP 1.0 to 0-9-1   see leveret_amqp10::form::project; several data sections are one body; a body that is not data
 //!                     stays encoded, and its type is amqp-1.0, and so does a large one of several data sections
 //! AMQP 0-9-1 to 1.0   headers x-* are annotations, CC is x-cc, others are application-properties, but for lists and
-//!                     tables; texts of more than 255 bytes are binary; the body is a data section, or what it encodes
-//!                     if its type is amqp-1.0
+//!                     tables; the body is a data section, or what it encodes if its type is amqp-1.0
 //! ```
 
 use leveret_model::{
@@ -22,8 +21,6 @@ mod tests;
 
 /// The type of a body that is encoded in AMQP 1.0.
 const ENCODED_TYPE: &str = "amqp-1.0";
-/// The longest text of a header that is a string in AMQP 1.0.
-const TEXT_BYTES_MAX: usize = 255;
 
 /// Whether a message's form is this one.
 #[inline]
@@ -45,10 +42,12 @@ pub(crate) fn to_amqp091<'a>(message: &MessageView<'a>) -> (Cow<'a, [u8]>, Cow<'
     let mut changes = changes_of(message, |_| true);
     if joined.is_some() {
         // It is not encoded any more.
-        let is_encoded = Value::Text(ENCODED_TYPE.to_owned());
-        changes.retain(|change| {
-            !matches!(change, Change::SetProperty { property: Property::MessageType, value } if *value == is_encoded)
-        });
+        let property = Property::MessageType;
+        changes
+            .retain(|change| !matches!(change, Change::SetProperty { property: it, .. } if *it == property));
+        let said = leveret_amqp10::form::said_type(message.properties);
+        changes
+            .extend(said.map(|said| Change::SetProperty { property, value: Value::Text(said.to_owned()) }));
     }
     let body = joined.map_or(Cow::Borrowed(message.body), Cow::Owned);
     (Cow::Owned(made(leveret_amqp091::form::FORM, changes)), body)
@@ -60,7 +59,7 @@ pub(crate) fn to_amqp10<'a>(message: &MessageView<'a>) -> (Cow<'a, [u8]>, Cow<'a
         == Some(ENCODED_TYPE)
         && leveret_amqp10::form::is_body(message.body);
     let mut changes = changes_of(message, |property| !is_encoded || property != Property::MessageType);
-    changes.retain_mut(|change| match change {
+    changes.retain(|change| match change {
         Change::SetHeader { name, value } => is_said_in_amqp10(name, value),
         _ => true,
     });
@@ -72,12 +71,7 @@ pub(crate) fn to_amqp10<'a>(message: &MessageView<'a>) -> (Cow<'a, [u8]>, Cow<'a
     (Cow::Owned(properties), Cow::Borrowed(message.body))
 }
 
-fn is_said_in_amqp10(name: &Name, value: &mut Value) -> bool {
-    if let Value::Text(text) = value
-        && text.len() > TEXT_BYTES_MAX
-    {
-        *value = Value::Binary(std::mem::take(text).into_bytes().into());
-    }
+fn is_said_in_amqp10(name: &Name, value: &Value) -> bool {
     let is_annotation = name.starts_with(b"x-") || name.as_bytes() == b"CC";
     is_annotation || !matches!(value, Value::List(_) | Value::Map(_))
 }

@@ -116,16 +116,20 @@ pub fn give_around<'a>(
 }
 
 fn put_header(out: &mut Vec<u8>, parts: &Parts<'_>, giving: &Giving<'_>) {
-    let failures = if parts.annotations.is_empty() {
-        0
-    } else {
-        match parts.annotations().get("x-delivery-count") {
-            Some(Value::Long(count)) => u32::try_from(count).unwrap_or(u32::MAX),
-            _ => 0,
+    let (mut failures, mut is_first) = (0, !giving.redelivered);
+    if !parts.annotations.is_empty() {
+        let annotations = parts.annotations();
+        // What comes for the first time has not failed, whatever its publisher says.
+        if giving.redelivered
+            && let Some(Value::Long(count)) = annotations.get("x-delivery-count")
+        {
+            failures = u32::try_from(count).unwrap_or(0);
         }
-    };
+        // It was acquired where it died, or could have been.
+        is_first &= annotations.get("x-opt-deaths").is_none();
+    }
     let came = parts.header();
-    Header { first_acquirer: Some(!giving.redelivered), delivery_count: Some(failures), ..came }.encode(out);
+    Header { first_acquirer: Some(is_first), delivery_count: Some(failures), ..came }.encode(out);
 }
 
 fn put_annotations(out: &mut Vec<u8>, parts: &Parts<'_>, giving: &Giving<'_>) {

@@ -109,6 +109,12 @@ impl Form for Amqp10 {
     }
 }
 
+/// The type of AMQP 0-9-1 that the properties of a kept message say, whatever its body is.
+#[must_use]
+pub fn said_type(properties: &[u8]) -> Option<&str> {
+    Parts::of(properties).annotations().get(project::BASIC_TYPE).and_then(|value| value.as_str())
+}
+
 /// The content of several data sections, which are kept as they came, one behind the other; `None` of any other body.
 #[must_use]
 pub fn joined_data(properties: &[u8], body: &[u8]) -> Option<Vec<u8>> {

@@ -23,6 +23,9 @@ use leveret_model::{
     Exact, Patch, PatchError, Property, Value as Changed, limits::VALUE_DEPTH_MAX, patch::HeaderChange,
 };
 
+/// The annotations that have a form of their own.
+const DEATHS: &str = "x-opt-deaths";
+const RECEIVED: &str = "x-opt-rabbitmq-received-time";
 const TOO_DEEP: &str = "it nests too deep";
 
 /// The properties that are fields of the section properties, and so of the bare message.
@@ -69,7 +72,7 @@ pub(super) fn touches_bare(parts: &Parts<'_>, patch: &Patch) -> bool {
         return false;
     }
     let application = parts.application();
-    patch.headers().iter().any(|change| is_of_application(&application, change).is_ok_and(|is| is))
+    patch.headers().iter().any(|change| is_of_application(parts, &application, change).is_ok_and(|is| is))
 }
 
 /// Whether all that a patch does to the section properties is to remove fields that are not there.
@@ -94,9 +97,13 @@ fn removes_nothing(parts: &Parts<'_>, patch: &Patch) -> bool {
 }
 
 /// Whether a change is of an application property: one that is set, or that is there and goes.
-fn is_of_application(application: &ApplicationMap<'_>, change: &HeaderChange) -> Result<bool, PatchError> {
+fn is_of_application(
+    parts: &Parts<'_>,
+    application: &ApplicationMap<'_>,
+    change: &HeaderChange,
+) -> Result<bool, PatchError> {
     let is_there = || name_of(change).is_ok_and(|name| application.get(name).is_some());
-    Ok(annotation_of(application, change)?.is_none() && (change.value.is_some() || is_there()))
+    Ok(annotation_of(parts, application, change)?.is_none() && (change.value.is_some() || is_there()))
 }
 
 fn is_any_changed(patch: &Patch, properties: &[Property]) -> bool {
@@ -164,14 +171,18 @@ fn exact_of(change: &HeaderChange) -> Option<&Exact> {
     change.exact.as_ref().filter(|exact| exact.protocol == PROTOCOL)
 }
 
-/// Which annotation a header is, unless the message has an application property of that name.
+/// Which annotation a header is, unless the message has an application property of that name and no such annotation.
 fn annotation_of<'c>(
+    parts: &Parts<'_>,
     application: &ApplicationMap<'_>,
     change: &'c HeaderChange,
 ) -> Result<Option<Symbol<'c>>, PatchError> {
     let name = name_of(change)?;
     let Some(annotation) = project::annotation_of(name) else { return Ok(None) };
-    if application.get(name).is_some() && exact_of(change).is_none() {
+    if exact_of(change).is_none()
+        && application.get(name).is_some()
+        && parts.annotations().get(annotation).is_none()
+    {
         return Ok(None);
     }
     let wrong = || PatchError::Header { name: change.name.clone(), why: "its name is no ASCII" };
@@ -183,10 +194,10 @@ fn put_annotations(parts: &Parts<'_>, patch: &Patch, out: &mut Vec<u8>) -> Resul
     // The values, encoded: what is written borrows from them.
     let mut values: Vec<(Symbol<'_>, Option<Vec<u8>>)> = Vec::new();
     for change in patch.headers() {
-        let Some(name) = annotation_of(&application, change)? else { continue };
+        let Some(name) = annotation_of(parts, &application, change)? else { continue };
         let value = change.value.as_ref().map(|value| match exact_of(change) {
             Some(exact) => Ok(exact.bytes.to_vec()),
-            None => encoded(name.as_str(), value),
+            None => encoded(parts, name.as_str(), value),
         });
         let value = value.transpose().map_err(|why| PatchError::Header { name: change.name.clone(), why })?;
         values.push((name, value));
@@ -215,10 +226,11 @@ fn put_annotations(parts: &Parts<'_>, patch: &Patch, out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
-fn encoded(annotation: &str, value: &Changed) -> Result<Vec<u8>, &'static str> {
+fn encoded(parts: &Parts<'_>, annotation: &str, value: &Changed) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::new();
-    match value {
-        Changed::List(deaths) if annotation == "x-opt-deaths" => put_deaths(&mut out, deaths)?,
+    match (annotation, value) {
+        (DEATHS, Changed::List(deaths)) => put_deaths(&mut out, deaths, parts.annotations().get(DEATHS))?,
+        (RECEIVED, Changed::Integer(time)) => write::put(&mut out, Timestamp(*time)),
         _ => put_value(&mut out, value, VALUE_DEPTH_MAX)?,
     }
     Ok(out)
@@ -298,7 +310,7 @@ fn put_application(parts: &Parts<'_>, patch: &Patch, out: &mut Vec<u8>) -> Resul
     let application = parts.application();
     let mut changes = Vec::new();
     for change in patch.headers() {
-        if is_of_application(&application, change)? {
+        if is_of_application(parts, &application, change)? {
             changes.push((name_of(change)?, change));
         }
     }
@@ -390,12 +402,36 @@ fn put_all<'v>(
     outcome
 }
 
-/// Appends `x-death` as `x-opt-deaths`: an array of maps whose keys are symbols.
-fn put_deaths(out: &mut Vec<u8>, deaths: &[Changed]) -> Result<(), &'static str> {
+/// When an earlier death in a queue for a reason was the last one of that, as `before` tells, the same annotation.
+fn last_time(before: Option<Value<'_>>, death: &[(Changed, Changed)]) -> Option<Timestamp> {
+    let said =
+        |name| death.iter().find(|(key, _)| key.as_text() == Some(name)).and_then(|(_, it)| it.as_text());
+    let (queue, reason) = (said("queue")?, said("reason")?);
+    let Some(Value::Array(deaths)) = before else { return None };
+    let maps = deaths.iter().filter_map(|death| if let Value::Map(map) = death { Some(map) } else { None });
+    let mut same = maps.filter(|map| {
+        map.symbol("queue").and_then(|it| it.as_str()) == Some(queue)
+            && map.symbol("reason").and_then(|it| it.as_symbol()).map(|it| it.as_str()) == Some(reason)
+    });
+    match same.next()?.symbol("last-time") {
+        Some(Value::Timestamp(time)) => Some(time),
+        _ => None,
+    }
+}
+
+/// Appends `x-death` as `x-opt-deaths`: an array of maps whose keys are symbols. What is not said there the annotation
+/// says that the message has `before`.
+fn put_deaths(out: &mut Vec<u8>, deaths: &[Changed], before: Option<Value<'_>>) -> Result<(), &'static str> {
     let mut encoded = Vec::with_capacity(deaths.len());
     for death in deaths {
         let Changed::Map(death) = death else { return Err("a death is no map") };
         let mut map = MapBuilder::new();
+        let is_told = |(key, _): &(Changed, Changed)| key.as_text() == Some("last-time");
+        if !death.iter().any(is_told)
+            && let Some(time) = last_time(before, death)
+        {
+            map.push(Symbol::from_static("last-time"), time);
+        }
         for (key, value) in death {
             let Changed::Text(key) = key else { continue };
             let renamed = DEATH_FIELDS.iter().find(|(_, header)| header == key);
@@ -406,6 +442,10 @@ fn put_deaths(out: &mut Vec<u8>, deaths: &[Changed]) -> Result<(), &'static str>
                 ("count", Changed::Integer(count)) => {
                     write::put(&mut pair, u64::try_from(*count).unwrap_or(0))
                 }
+                ("reason", Changed::Text(reason)) => match Symbol::new(reason) {
+                    Some(reason) => write::put(&mut pair, reason),
+                    None => continue,
+                },
                 ("ttl", Changed::Text(ttl)) => match ttl.parse::<u32>() {
                     Ok(ttl) => write::put(&mut pair, ttl),
                     Err(_) => continue,

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! delivery-mode     header.durable: 2, else 1             priority        header.priority
-//! expiration        header.ttl, as text                   message type    annotation x-basic-type; `amqp-1.0` where
-//! message-id        text, or `urn:uuid:…`, or a number                    the body is not one data section
+//! expiration        header.ttl, as text                   message type    `amqp-1.0` where the body is not one data
+//! message-id        text, or `urn:uuid:…`, or a number                    section, else annotation x-basic-type
 //! correlation-id    the same                              user-id         user-id
 //! reply-to          `q` of `/queues/q`, else as it is     app-id          group-id
 //! content-type, content-encoding                          timestamp       creation-time
-//! headers  application-properties, then annotations `x-*` (x-cc is CC, x-opt-deaths is x-death,
-//!          x-opt-rabbitmq-received-time is timestamp_in_ms); ids that are no short text as x-message-id and
+//! headers  annotations `x-*` (x-cc is CC, x-opt-deaths is x-death, x-opt-rabbitmq-received-time is timestamp_in_ms, in
+//!          milliseconds), then application-properties of other names; ids that are no short text as x-message-id and
 //!          x-correlation-id
 //! ```
 
@@ -34,7 +34,9 @@ pub(super) const ENCODED_TYPE: &str = "amqp-1.0";
 
 /// Annotations that have another name among the headers.
 const RENAMED: [(&str, &str); 3] =
-    [("x-cc", "CC"), ("x-opt-deaths", "x-death"), ("x-opt-rabbitmq-received-time", "timestamp_in_ms")];
+    [("x-cc", "CC"), ("x-opt-deaths", "x-death"), ("x-opt-rabbitmq-received-time", RECEIVED_MS)];
+/// When a message came, among the headers: in milliseconds since 1970.
+pub(super) const RECEIVED_MS: &str = "timestamp_in_ms";
 
 /// What an annotation is called among the headers; `None` if it is none of them.
 fn header_of(annotation: &str) -> Option<&str> {
@@ -89,16 +91,17 @@ impl<'a> Iterator for Items<'a> {
         if let Some(id) = self.ids.iter_mut().find_map(Option::take) {
             return Some(id);
         }
-        for (key, value) in self.application.by_ref() {
-            if let Some(name) = key.as_str()
+        // Of one name an annotation comes first: it is what interceptors stamp, and no publisher's bare message hides that.
+        for (key, value) in self.annotations.by_ref() {
+            let name = key.as_symbol().and_then(|symbol| header_of(symbol.as_str()));
+            if let Some(name) = name
                 && is_header(name, &value)
             {
                 return Some((name, value));
             }
         }
-        for (key, value) in self.annotations.by_ref() {
-            let name = key.as_symbol().and_then(|symbol| header_of(symbol.as_str()));
-            if let Some(name) = name
+        for (key, value) in self.application.by_ref() {
+            if let Some(name) = key.as_str()
                 && is_header(name, &value)
             {
                 return Some((name, value));
@@ -129,7 +132,12 @@ pub(super) fn put_headers(kept: &[u8], selection: &HeaderSelection, out: &mut Ve
         count = more;
         out.push(length);
         out.extend_from_slice(name.as_bytes());
-        if name == "x-death" { put_deaths(out, &value) } else { put_flat(out, &value) }
+        match (name, value) {
+            ("x-death", deaths) => put_deaths(out, &deaths),
+            // Milliseconds, which a timestamp of AMQP 0-9-1 has not.
+            (RECEIVED_MS, Value::Timestamp(time)) => flat::put_integer(out, time.0),
+            (_, value) => put_flat(out, &value),
+        }
     };
     match selection {
         HeaderSelection::None => {}
@@ -173,7 +181,8 @@ pub(super) fn put_property(kept: &[u8], property: Property, out: &mut Vec<u8>) {
         Property::Expiration => text(parts.header().ttl.map(|ttl| format!("{ttl}")).as_deref()),
         Property::MessageType => {
             let said = parts.annotations().get(BASIC_TYPE).and_then(|value| value.as_str());
-            text(said.or(parts.data_head.is_empty().then_some(ENCODED_TYPE)));
+            // Who gets the body has to know that it is encoded.
+            text(if parts.data_head.is_empty() { Some(ENCODED_TYPE) } else { said });
         }
         Property::DeliveryMode => {
             flat::put_integer(out, if parts.header().durable == Some(true) { 2 } else { 1 })

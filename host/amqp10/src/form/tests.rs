@@ -54,6 +54,28 @@ fn given(properties: &[u8], body: &[u8], redelivered: bool) -> Vec<u8> {
     give(properties, body, &giving, &mut Head::default()).concat()
 }
 
+/// 3.2.1: what was not delivered before has not failed, whatever its publisher says, and a dead letter has been acquired.
+#[test]
+fn a_first_delivery_has_not_failed_and_a_dead_letter_was_acquired() {
+    let of = |name: &'static str, value: Value<'_>| {
+        let front = annotations(|map| {
+            map.push(sym(name), value);
+        });
+        kept(&[front, data(b"body")].concat())
+    };
+    let told = |(properties, body): &(Vec<u8>, Vec<u8>), redelivered| {
+        let whole = given(properties, body, redelivered);
+        let header = Message::new(&whole).unwrap().header();
+        (header.first_acquirer.unwrap(), header.delivery_count.unwrap())
+    };
+    let counted = of("x-delivery-count", Value::Long(7));
+    assert_eq!((told(&counted, false), told(&counted, true)), ((true, 0), (false, 7)));
+    for forged in [-1, 1 << 40] {
+        assert_eq!(told(&of("x-delivery-count", Value::Long(forged)), true), (false, 0));
+    }
+    assert_eq!(told(&of("x-opt-deaths", Value::Null), false), (false, 0));
+}
+
 /// What is remembered of the last message is never told of one that needs something else.
 #[test]
 fn a_head_that_was_used_before_gives_what_a_new_one_gives() {
@@ -308,8 +330,11 @@ fn headers_are_application_properties_and_annotations_that_begin_with_x() {
     let (properties, _) = kept(&message);
     let expected = vec![
         ("x-message-id", Model::Binary(vec![1].into())),
+        ("x-note", Model::Integer(1)),
+        ("x-a", text("annotation")),
+        ("CC", Model::List(vec![text("k1"), text("k2")])),
+        ("timestamp_in_ms", Model::Integer(5)),
         ("t", text("text")),
-        ("x-a", text("property")),
         ("n", Model::Void),
         ("u", Model::Unsigned(u64::MAX)),
         ("f", Model::Real(1.5)),
@@ -318,15 +343,12 @@ fn headers_are_application_properties_and_annotations_that_begin_with_x() {
         ("at", Model::Timestamp(7)),
         ("i", Model::Integer(-1)),
         ("bool", Model::Boolean(true)),
-        ("x-note", Model::Integer(1)),
-        ("CC", Model::List(vec![text("k1"), text("k2")])),
-        ("timestamp_in_ms", Model::Timestamp(5)),
     ];
     let seen = headers(&properties);
     let seen: Vec<(&str, Model)> = seen.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     assert_eq!(seen, expected);
     let view = view(&properties, b"");
-    assert_eq!(view.header(&Name::from_static("x-a")), Some(text("property")));
+    assert_eq!(view.header(&Name::from_static("x-a")), Some(text("annotation")));
     assert_eq!(view.header(&Name::from_static("x-note")), Some(Model::Integer(1)));
     assert_eq!(view.header(&Name::from_static("opt")), None);
     let more = FORM.more_keys(&properties).unwrap().unwrap();
@@ -387,6 +409,33 @@ fn changes_are_made_where_the_fields_are_and_leave_the_rest_alone() {
     });
     assert_eq!(read.layout().application_properties.unwrap().of(&whole), expected);
     assert_eq!(patched.body, b"body");
+}
+
+/// What an interceptor stamps is what receivers see, also where the publisher has an application property of that name.
+#[test]
+fn of_an_annotation_and_a_property_of_one_name_the_annotation_is_the_header() {
+    let own = application(|map| {
+        map.push("x-stamp", "forged");
+    });
+    let front = annotations(|map| {
+        map.push(sym("x-stamp"), "forged too");
+    });
+    let (properties, body) = kept(&[front, own.clone(), data(b"body")].concat());
+    let name = Name::from_static("x-stamp");
+    let patch: Patch =
+        [Change::SetHeader { name: name.clone(), value: text("stamped") }].into_iter().collect();
+    let mut arena = Vec::new();
+    let patched = view(&properties, &body).patched(&patch, &mut arena).unwrap();
+    assert_eq!(patched.header(&name), Some(text("stamped")));
+    let whole = [patched.properties, patched.body].concat();
+    let read = Message::new(&whole).unwrap();
+    assert_eq!(read.message_annotations().get("x-stamp"), Some(Value::String("stamped")));
+    assert_eq!(
+        read.layout().application_properties.unwrap().of(&whole),
+        own,
+        "the bare message is its sender's"
+    );
+    assert!(!FORM.touches_signed(&properties, &patch));
 }
 
 #[test]
@@ -500,8 +549,41 @@ fn deaths_are_told_in_the_words_of_each_protocol() {
     assert_eq!(first.symbol("count"), Some(Value::Ulong(2)));
     assert_eq!(first.symbol("ttl"), Some(Value::Uint(60)));
     assert_eq!(first.symbol("first-time"), Some(Value::Timestamp(Timestamp(9))));
+    assert_eq!(first.symbol("reason"), Some(Value::Symbol(sym("expired"))));
+    assert_eq!(first.symbol("last-time"), None);
     let Some(Value::Array(keys)) = first.symbol("routing-keys") else { panic!("no keys") };
     assert!(keys.iter().eq([Value::String("k")]));
+}
+
+/// When the last death was is told to receivers of AMQP 1.0 alone; the next death does not lose it.
+#[test]
+fn the_time_of_an_earlier_death_stays() {
+    let key = |key: &str, value| (text(key), value);
+    let death = |queue: &str, last: Option<i64>| {
+        let told =
+            [key("reason", text("rejected")), key("queue", text(queue)), key("time", Model::Timestamp(1))];
+        Model::Map(
+            told.into_iter().chain(last.map(|last| key("last-time", Model::Timestamp(last)))).collect(),
+        )
+    };
+    let name = Name::from_static("x-death");
+    let mut properties = NONE.to_vec();
+    for deaths in [vec![death("a", Some(5))], vec![death("b", Some(6)), death("a", None)]] {
+        let patch: Patch =
+            [Change::SetHeader { name: name.clone(), value: Model::List(deaths) }].into_iter().collect();
+        let mut patched = Vec::new();
+        FORM.patch(&properties, &patch, &mut patched).unwrap();
+        properties = patched;
+    }
+    let seen = Model::List(vec![death("b", None), death("a", None)]);
+    assert_eq!(view(&properties, b"").header(&name), Some(seen));
+    let parts = Parts::of(&properties);
+    let Some(Value::Array(array)) = parts.annotations().get("x-opt-deaths") else { panic!("no array") };
+    let times = array.iter().map(|death| match death {
+        Value::Map(death) => death.symbol("last-time"),
+        _ => None,
+    });
+    assert!(times.eq([6, 5].map(|time| Some(Value::Timestamp(Timestamp(time))))));
 }
 
 #[test]

@@ -64,10 +64,13 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
     let known = entries
         .iter()
         .position(|entry| get(entry, QUEUE) == Some(&queue) && get(entry, REASON) == Some(&reason));
-    let entry = match known {
+    let mut entry = match known {
         Some(place) => counted(entries.remove(place), message, goes_by_more_keys),
         None => new_entry(message, death, (&queue, &reason), goes_by_more_keys),
     };
+    if message.form.tells_failures() {
+        entry.push((text("last-time"), time_of(death)));
+    }
     entries.insert(0, entry);
     entries.truncate(DEATHS_MAX);
 
@@ -141,10 +144,14 @@ fn new_entry(
     entry.push((text(COUNT), Value::Integer(1)));
     entry.push((text(REASON), reason.clone()));
     entry.push((text(QUEUE), queue.clone()));
-    entry.push((text("time"), Value::Timestamp(i64::try_from(death.now_ms).unwrap_or(i64::MAX))));
+    entry.push((text("time"), time_of(death)));
     entry.push((text("exchange"), Value::string(message.exchange)));
     entry.push((text(ROUTING_KEYS), Value::List(keys_of(message, by_more_keys))));
     entry
+}
+
+fn time_of(death: &Death<'_>) -> Value {
+    Value::Timestamp(i64::try_from(death.now_ms).unwrap_or(i64::MAX))
 }
 
 /// One death more. Its keys are those of the first, but where they would say that it goes by its further keys still.

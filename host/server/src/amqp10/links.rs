@@ -178,6 +178,9 @@ impl Connection {
             Some(AnyTarget::Coordinator(_)) => return self.attach_coordinator(channel, attach),
             None => return Err(Refused::new(Condition::InvalidField, "the link has no target")),
         };
+        if target.dynamic && target.address.is_some() {
+            return Err(Refused::new(Condition::NotImplemented, "a dynamic target has no address (3.5.4)"));
+        }
         let offered = Offered::of_sender(attach.source.as_ref())?;
         let made = match target.dynamic {
             true => Some(self.make_node((channel, attach.handle), target.dynamic_node_properties)?),

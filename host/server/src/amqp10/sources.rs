@@ -39,6 +39,9 @@ impl Connection {
         if source.address == Some(management::ADDRESS) {
             return self.attach_to_management(channel, attach);
         }
+        if source.dynamic && source.address.is_some() {
+            return Err(Refused::new(Condition::NotImplemented, "a dynamic source has no address (3.5.3)"));
+        }
         let offered = Offered::of_receiver(&source)?;
         let wanted = Wanted::of(&source)?;
         let source = Source { filter: wanted.in_force(), ..source };

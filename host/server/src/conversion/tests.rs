@@ -133,7 +133,7 @@ fn amqp10_to_091_row_by_row() {
         ("x-note", Some(Value::Integer(7))),
         ("other", None),
         ("CC", Some(Value::List(vec![Value::Text("k2".into())]))),
-        ("timestamp_in_ms", Some(Value::Timestamp(0))),
+        ("timestamp_in_ms", Some(Value::Integer(9))),
     ];
     for (name, value) in rows {
         assert_eq!(header(&properties, name), value, "{name}");
@@ -182,6 +182,11 @@ fn a_body_that_is_not_data_stays_encoded_both_ways() {
         assert_eq!(read.layout().body.unwrap().span.of(&back), encoded_body);
         assert!(read.message_annotations().get("x-basic-type").is_none());
     }
+    // Nor does a type of its own hide that.
+    let mut annotations = MapBuilder::new();
+    annotations.push(sym("x-basic-type"), "own");
+    let (properties, _) = to_091(&[section(0x72, annotations.view()), section(0x77, "text")].concat());
+    assert_eq!(property(&properties, Property::MessageType), text("amqp-1.0"));
     // Who only says so is not believed.
     let said = MessageProperties { message_type: Some(b"amqp-1.0"), ..MessageProperties::default() };
     let back = to_10(&said, b"plain");
@@ -249,7 +254,7 @@ fn amqp091_to_10_row_by_row() {
     let application = read.application_properties();
     let rows = [
         ("text", Some(Value10::String("t"))),
-        ("long", Some(Value10::Binary(long.as_bytes()))),
+        ("long", Some(Value10::String(&long))),
         ("bytes", Some(Value10::Binary(b"\xff"))),
         ("array", None),
         ("table", None),
