@@ -33,6 +33,8 @@ pub struct MemoryAccount {
     waiters: Mutex<Vec<Arc<dyn Wake>>>,
     /// Who can let go of something.
     relievers: Mutex<Vec<Weak<dyn Wake>>>,
+    /// Who is told when memory becomes short.
+    told: Mutex<Vec<Weak<dyn Wake>>>,
 }
 
 impl MemoryAccount {
@@ -47,6 +49,7 @@ impl MemoryAccount {
             short: AtomicBool::new(false),
             waiters: Mutex::default(),
             relievers: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -85,7 +88,11 @@ impl MemoryAccount {
     pub fn over_watermark(&self) -> bool {
         let (bytes, short) = (self.bytes(), self.short.load(Ordering::Relaxed));
         if bytes >= self.watermark_bytes && !short {
-            return self.begin_shortage(&self.waiters.lock());
+            let (is_short, is_new) = self.begin_shortage(&self.waiters.lock());
+            if is_new {
+                self.tell();
+            }
+            return is_short;
         }
         short && bytes >= self.relief_bytes
     }
@@ -94,23 +101,28 @@ impl MemoryAccount {
     /// once for each time of waiting.
     pub fn wake_when_below(&self, waker: &Arc<dyn Wake>) -> bool {
         let mut waiters = self.waiters.lock();
-        if !self.begin_shortage(&waiters) {
+        let (is_short, is_new) = self.begin_shortage(&waiters);
+        if !is_short {
             return false;
         }
         let is_first = waiters.is_empty();
         waiters.push(waker.clone());
         drop(waiters);
+        if is_new {
+            self.tell();
+        }
         if is_first {
             self.wake_relievers();
         }
         true
     }
 
-    /// Memory is short from now on, if it is; whether it is.
+    /// Memory is short from now on, if it is; whether it is, and was not before.
     #[cold]
-    fn begin_shortage(&self, waiters: &[Arc<dyn Wake>]) -> bool {
-        if !self.short.load(Ordering::SeqCst) && self.bytes() < self.watermark_bytes {
-            return false;
+    fn begin_shortage(&self, waiters: &[Arc<dyn Wake>]) -> (bool, bool) {
+        let was_short = self.short.load(Ordering::SeqCst);
+        if !was_short && self.bytes() < self.watermark_bytes {
+            return (false, false);
         }
         // First say so, then look: whoever releases does it the other way round.
         self.short.store(true, Ordering::SeqCst);
@@ -118,7 +130,21 @@ impl MemoryAccount {
         if !is_short && waiters.is_empty() {
             self.short.store(false, Ordering::SeqCst);
         }
-        is_short
+        (is_short, is_short && !was_short)
+    }
+
+    /// Wakes `listener` whenever memory becomes short, for as long as it is there.
+    pub fn wake_when_short(&self, listener: Weak<dyn Wake>) {
+        let mut told = self.told.lock();
+        if told.len() == told.capacity() {
+            told.retain(|listener| listener.strong_count() > 0);
+        }
+        told.push(listener);
+    }
+
+    fn tell(&self) {
+        let told: Vec<_> = self.told.lock().iter().filter_map(Weak::upgrade).collect();
+        told.iter().for_each(|listener| listener.wake());
     }
 
     /// Has `reliever` woken when somebody begins to wait, for as long as it is there.
@@ -264,6 +290,24 @@ mod tests {
         account.charge(7);
         assert!(!account.over_watermark(), "99 of 100 is short only where 100 was reached before");
         assert!(!account.wake_when_below(&waker));
+    }
+
+    #[test]
+    fn who_listens_is_told_of_each_shortage_once() {
+        let account = MemoryAccount::new(100);
+        let [there, gone] = [(); 2].map(|()| Arc::new(Counter::default()));
+        for listener in [&there, &gone] {
+            let listener: Arc<dyn Wake> = listener.clone();
+            account.wake_when_short(Arc::downgrade(&listener));
+        }
+        drop(gone);
+        for shortages in 1..=2 {
+            account.charge(100);
+            assert!(account.over_watermark() && account.over_watermark());
+            assert_eq!(there.0.load(Ordering::SeqCst), shortages);
+            account.release(100);
+            assert!(!account.over_watermark());
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct Link {
     pub(super) first_count: u32,
     /// How many more deliveries may be sent.
     pub(super) credit: u32,
+    /// A client was told that it has none left. What it sent before it heard of that is taken.
+    pub(super) is_withheld: bool,
     /// The client wants no credit to be left.
     pub(super) drain: bool,
     /// The client asked for the state of the link before it was attached from here.
@@ -99,6 +101,7 @@ impl Link {
             delivery_count,
             first_count: delivery_count,
             credit: 0,
+            is_withheld: false,
             drain: false,
             is_echo_wanted: false,
             remote_message_bytes_max: attach.max_message_size.unwrap_or(0),
@@ -137,11 +140,16 @@ impl Link {
         }
     }
 
+    /// How many more deliveries whoever sends may send, as far as it was told.
+    pub(super) fn credit_told(&self) -> u32 {
+        if self.is_withheld { 0 } else { self.credit }
+    }
+
     /// A flow with the state of the link.
     pub(super) fn put_state(&self, handle: u32, flow: &mut Flow<'_>) {
         flow.handle = Some(handle);
         flow.delivery_count = Some(self.delivery_count);
-        flow.link_credit = Some(self.credit);
+        flow.link_credit = Some(self.credit_told());
         flow.drain = self.drain;
     }
 

@@ -139,6 +139,18 @@ impl Connection {
     pub fn grant(&mut self, channel: u16, handle: u32, credit: u32) {
         if let Some(link) = self.link_mut(channel, handle, Role::Receiver) {
             link.credit = link.credit.max(credit);
+            link.is_withheld = false;
+            self.put_link_flow(channel, handle, None, None);
+        }
+    }
+
+    /// Takes back what credit a client has for sending on a link (section 2.6.7), until it is given some again. What it
+    /// sent before it heard of that comes all the same.
+    pub fn withhold(&mut self, channel: u16, handle: u32) {
+        if let Some(link) = self.link_mut(channel, handle, Role::Receiver)
+            && link.credit_told() > 0
+        {
+            link.is_withheld = true;
             self.put_link_flow(channel, handle, None, None);
         }
     }
@@ -161,7 +173,7 @@ impl Connection {
     /// How many more deliveries a client may send that was given credit, or may be sent to it.
     #[must_use]
     pub fn credit(&self, channel: u16, handle: u32) -> u32 {
-        self.link(channel, handle).map_or(0, |link| link.credit)
+        self.link(channel, handle).map_or(0, Link::credit_told)
     }
 
     /// How many deliveries there were on a link since it was attached, either way; modulo 2^32.

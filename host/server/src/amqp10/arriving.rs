@@ -264,6 +264,7 @@ impl Connection {
         }
         self.outcomes.settle(&mut self.protocol);
         self.renew_credit(channel, handle);
+        self.withhold_credit();
         self.tell_blocked();
     }
 }

@@ -30,7 +30,10 @@ use leveret_amqp10::{
     transactions::AnyTarget,
     types::{MapBuilder, Symbol},
 };
-use leveret_broker::{Settle, port::Router};
+use leveret_broker::{
+    Settle,
+    port::{Router, Wake},
+};
 use leveret_model::{Name, Refusal, refusal::Resource};
 use litemap::LiteMap;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
@@ -214,6 +217,10 @@ impl Connection {
         self.protocol.attached(channel, attach.handle, &answer);
         if let Some(session) = self.session(channel) {
             session.incoming.insert(attach.handle, Incoming { to, second, offered });
+        }
+        if !std::mem::replace(&mut self.is_told_of_shortage, true) {
+            let listener: Arc<dyn Wake> = self.wake.clone();
+            self.shared.memory.wake_when_short(Arc::downgrade(&listener));
         }
         self.renew_credit(channel, attach.handle);
         Ok(())
@@ -456,16 +463,19 @@ impl Connection {
         if !std::mem::take(&mut self.is_credit_due) && !was_full {
             return;
         }
-        let Some(open) = &self.open else { return };
-        let links: Vec<_> = open
-            .sessions
-            .iter()
-            .flat_map(|(channel, session)| session.incoming.keys().map(|handle| (*channel, *handle)))
-            .collect();
-        for (channel, handle) in links {
+        for (channel, handle) in self.incoming_links() {
             self.renew_credit(channel, handle);
         }
         self.tell_blocked();
+    }
+
+    /// The links on which the client sends messages.
+    pub(super) fn incoming_links(&self) -> Vec<(u16, u32)> {
+        let sessions = self.open.iter().flat_map(|open| open.sessions.iter());
+        let of_session = |(channel, session): (&u16, &Session)| {
+            session.incoming.keys().map(|handle| (*channel, *handle)).collect::<Vec<_>>()
+        };
+        sessions.flat_map(of_session).collect()
     }
 }
 

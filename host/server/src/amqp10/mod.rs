@@ -153,6 +153,8 @@ pub struct Connection {
     store_wake: Arc<OnceWake>,
     /// Credit was not renewed, because memory or the disk is short.
     is_credit_due: bool,
+    /// It is woken when memory becomes short.
+    is_told_of_shortage: bool,
     management: management::Management,
     transactions: transactions::Transactions,
     /// Scratch of deliveries.
@@ -218,6 +220,7 @@ impl Connection {
             deliveries_wait: false,
             draining: Vec::new(),
             is_credit_due: false,
+            is_told_of_shortage: false,
             management: management::Management::default(),
             transactions: transactions::Transactions::default(),
             scratch: deliver::Scratch::default(),
@@ -350,6 +353,7 @@ impl Connection {
         self.publish_arrived(router);
         self.go_on_resuming(router);
         self.renew_all_credit();
+        self.withhold_credit();
         self.handle_bytes(&[], OUTPUT_BYTES_HARD_MAX, router);
         self.retry_dead_letters(router);
         self.tell_deleted(router);

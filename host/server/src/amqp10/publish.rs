@@ -14,7 +14,7 @@ use super::{
     answers::{Answer, Denied},
     links::{Node, To},
 };
-use crate::{acting::Acting, traffic::count_publish};
+use crate::{acting::Acting, store::Pressure, traffic::count_publish};
 use leveret_amqp10::{
     Condition,
     connection::Delivery,
@@ -269,6 +269,7 @@ impl Connection {
         for (channel, handle) in links {
             self.renew_credit(channel, handle);
         }
+        self.withhold_credit();
         self.tell_blocked();
     }
 
@@ -348,13 +349,33 @@ impl Connection {
 
     /// Whether memory or the disk is short, so that who publishes is to wait; then a wake comes when it is over.
     pub(super) fn is_short(&mut self) -> bool {
-        let (shared, publishing) = (&self.shared, &self.publishing);
-        let memory = shared.memory.over_watermark()
-            && self.memory_wake.wait(|waker| shared.memory.wake_when_below(waker));
-        memory
-            || publishing.writes
+        let shared = &self.shared;
+        self.is_short_of_memory()
+            || self.publishing.writes
                 && shared.store.pressure().is_some()
                 && self.store_wake.wait(|waker| shared.store.wake_when_relieved(waker))
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        let memory = &self.shared.memory;
+        memory.over_watermark() && self.memory_wake.wait(|waker| memory.wake_when_below(waker))
+    }
+
+    /// The same of what lasts longer than the moment in which the disk is behind.
+    fn is_in_alarm(&mut self) -> bool {
+        let is_behind = || self.shared.store.pressure().is_some_and(|it| matches!(it, Pressure::Behind));
+        self.is_short_of_memory() || self.publishing.writes && !is_behind() && self.is_short()
+    }
+
+    /// Takes back the credit of all who send, where memory or the disk is short for longer.
+    pub(super) fn withhold_credit(&mut self) {
+        if !self.is_in_alarm() {
+            return;
+        }
+        for (channel, handle) in self.incoming_links() {
+            self.protocol.withhold(channel, handle);
+            self.is_credit_due = true;
+        }
     }
 
     /// What listings say of it.
