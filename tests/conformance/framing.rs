@@ -2,8 +2,29 @@
 
 use super::with_bystander;
 use leveret_testkit::wire::{
-    Arguments, BODY, FRAME_END, METHOD, RawConnection, Tune, frame_bytes, header_bytes, id, method_bytes,
+    Arguments, BODY, FRAME_END, HEADER, METHOD, RawConnection, Tune, frame_bytes, header_bytes, id,
+    method_bytes,
 };
+
+/// The payload of a header frame without a body that has so many octets: one long header makes up the rest.
+fn header_payload(length: usize) -> Vec<u8> {
+    let value = vec![b'a'; length - 25];
+    let table = Arguments::new().short_string("k").octet(b'S').long_string(value).into_bytes();
+    let header = Arguments::new().short(60).short(0).long_long(0).short(0x2000).long_string(table);
+    let payload = header.into_bytes();
+    assert_eq!(payload.len(), length);
+    payload
+}
+
+/// The payload of a queue.declare that has so many octets, likewise.
+fn declare_payload(length: usize) -> Vec<u8> {
+    let value = vec![b'a'; length - 23];
+    let table = Arguments::new().short_string("x-why").octet(b'S').long_string(value).into_bytes();
+    let declare = Arguments::new().short(50).short(10).short(0).short_string("");
+    let payload = declare.bits(&[false, false, true]).long_string(table).into_bytes();
+    assert_eq!(payload.len(), length);
+    payload
+}
 
 /// "If a peer receives a frame with a size larger than the negotiated one": 501. (RabbitMQ lets
 /// eight octets more pass, for clients that leave out the frame's own head and end.)
@@ -29,6 +50,28 @@ fn as_large_as_frame_max() {
         connection.send(&header_bytes(1, 60, body.len() as u64));
         connection.send_frame(BODY, 1, &body);
         connection.expect_alive();
+    });
+}
+
+/// The eight octets that RabbitMQ lets pass may come in every kind of frame: of those that are handled only when they are
+/// whole, all of it has to fit what the broker reads into.
+#[test]
+fn frames_whose_payload_is_as_large_as_frame_max_are_answered() {
+    with_bystander(|broker| {
+        for payload in [131_064, 131_065, 131_071, 131_072] {
+            let mut connection = RawConnection::open_with_channel(broker.address());
+            let mandatory = Arguments::new().short(0).short_string("").short_string("nobody").octet(1);
+            connection.send_method(1, id::BASIC_PUBLISH, mandatory);
+            connection.send_frame(HEADER, 1, &header_payload(payload));
+            connection.expect_method(1, id::BASIC_RETURN);
+            assert_eq!(connection.expect_frame().payload.len(), payload);
+            connection.expect_alive();
+            connection.send_frame(METHOD, 1, &declare_payload(payload));
+            connection.expect_method(1, id::QUEUE_DECLARE_OK);
+        }
+        let mut connection = RawConnection::open_with_channel(broker.address());
+        connection.send_frame(METHOD, 1, &vec![0; 131_073]);
+        connection.expect_connection_close(501);
     });
 }
 

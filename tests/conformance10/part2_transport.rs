@@ -3,6 +3,7 @@
 use super::{Other, Peer, peer, queue_address, with_bystander};
 use leveret_amqp10::{
     Performative, Value,
+    composite::Composite as _,
     frame::{self, ProtocolId},
     performatives::{Attach, Begin, Detach, End, Flow, Open, Transfer},
     security::Init,
@@ -72,6 +73,38 @@ fn open_says_who_the_broker_is_and_what_it_can_do() {
             }
             assert_eq!((it.max_frame_size, it.channel_max, it.idle_time_out), (131_072, 63, Some(30_000)));
         });
+    });
+}
+
+/// 2.7.1: a frame that is as large as the broker says it takes; and one larger by a byte.
+#[test]
+fn frames_as_large_as_max_frame_size_are_taken() {
+    with_bystander(|broker| {
+        let mut other = Other::new(broker);
+        let queue = other.queue(&[]);
+        let mut peer = Peer::begun(broker);
+        peer.attach(0, &sender(0, "s", target(&queue_address(&queue))));
+        let frame_of = |bytes: usize, id: u32| {
+            let transfer = transfer(0, id, b"t");
+            let put = |payload: &[u8]| {
+                let mut out = Vec::new();
+                frame::put_frame(&mut out, frame::AMQP, 0, |out| {
+                    transfer.encode(out);
+                    out.extend_from_slice(payload);
+                });
+                out
+            };
+            let frame = put(&message(&vec![b'm'; bytes - put(&message(b"")).len()]));
+            assert_eq!(frame.len(), bytes);
+            frame
+        };
+        for id in 0..3 {
+            peer.send(&frame_of(131_072, id));
+            awaited!(peer, Disposition);
+        }
+        assert_eq!(other.ready(&queue), 3);
+        peer.send(&frame_of(131_073, 3));
+        awaited!(peer, Close, it => assert_eq!(condition(it.error), "amqp:connection:framing-error"));
     });
 }
 

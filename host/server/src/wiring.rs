@@ -472,7 +472,7 @@ fn session_config(config: &Config) -> SessionConfig {
         version: config.announced.version.clone(),
         platform: "Rust".to_owned(),
         cluster_name: format!("leveret@{}", config.listen.ip()),
-        frame_bytes_max: 131_072,
+        frame_bytes_max: worker::FRAME_BYTES_MAX,
         channel_max: 2047,
         heartbeat_seconds: 60,
         message_body_bytes_max: config.message_bytes_max,

@@ -7,6 +7,7 @@ use crate::{
     housekeeper,
     wiring::Shared,
 };
+use leveret_amqp091::frame::OVERHEAD_BYTES;
 use leveret_broker::{Vhost, port::Router as _};
 use leveret_model::Name;
 use leveret_plugin::Worker as PluginWorker;
@@ -21,8 +22,11 @@ use std::{
 };
 use tokio::{sync::mpsc, task::LocalSet};
 
-/// How many bytes one read takes at most. Also the room for what a connection could not use yet.
-pub const READ_BYTES_MAX: usize = 128 * 1024;
+/// The largest frame that is offered to clients of either protocol, in bytes.
+pub const FRAME_BYTES_MAX: u32 = 128 * 1024;
+/// How many bytes one read takes at most. Also the room for what a connection could not use yet: so the largest frame
+/// that is taken fits, which of AMQP 0-9-1 is one whose payload alone has [`FRAME_BYTES_MAX`].
+pub const READ_BYTES_MAX: usize = FRAME_BYTES_MAX as usize + OVERHEAD_BYTES;
 /// How many emptied output buffers a worker keeps for the next connection that needs one.
 const SPARE_OUTPUTS_MAX: usize = 64;
 /// The stack of a worker thread, in bytes: a guest may use [`leveret_plugin`]'s limit of it.

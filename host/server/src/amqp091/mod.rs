@@ -105,6 +105,8 @@ pub struct Connection {
     store_wake: Arc<OnceWake>,
     /// The client was told that it is blocked.
     blocked: bool,
+    /// What came last from the socket and was not used is not whole.
+    wants_more_bytes: bool,
 }
 
 /// What exists from connection.open on.
@@ -183,6 +185,7 @@ impl Connection {
             leaving: None,
             deliveries_wait: false,
             blocked: false,
+            wants_more_bytes: false,
         }
     }
 
@@ -205,9 +208,15 @@ impl Connection {
     /// returns how many. What is not used is to be given again, with more behind it, after a wake, or
     /// when there is less to write.
     pub fn handle_bytes(&mut self, bytes: &[u8], output_bytes_max: usize, router: &mut dyn Router) -> usize {
+        self.wants_more_bytes = false;
         let used = self.handle(bytes, output_bytes_max, None, router);
         self.handle_held(router);
         used
+    }
+
+    /// Whether what [`Self::handle_bytes`] did not use was left because it is not whole.
+    pub fn wants_more_bytes(&self) -> bool {
+        self.wants_more_bytes
     }
 
     /// Handles bytes from the socket, or those that a channel had waiting.
@@ -271,7 +280,10 @@ impl Connection {
                     }
                     self.handle_event(event, router);
                 }
-                None if consumed == 0 => break,
+                None if consumed == 0 => {
+                    self.wants_more_bytes |= waited.is_none();
+                    break;
+                }
                 None => {}
             }
         }

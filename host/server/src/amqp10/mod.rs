@@ -164,6 +164,8 @@ pub struct Connection {
     /// There was a link on which the client receives that does not have every outcome.
     has_limited: bool,
     is_closed_by_client: bool,
+    /// What came last and was not used is not whole.
+    wants_more_bytes: bool,
     /// The broker is being stopped.
     is_stopping: bool,
     /// Parts of messages, and what is noted of those on links that can be resumed.
@@ -228,6 +230,7 @@ impl Connection {
             wake,
             has_limited: false,
             is_closed_by_client: false,
+            wants_more_bytes: false,
             is_stopping: false,
             kept,
         }
@@ -236,6 +239,7 @@ impl Connection {
     /// Uses bytes from the front of `bytes`, until more than `output_bytes_max` wait to be written; returns how many.
     /// What is not used is to be given again, with more behind it, after a wake, or when there is less to write.
     pub fn handle_bytes(&mut self, bytes: &[u8], output_bytes_max: usize, router: &mut dyn Router) -> usize {
+        self.wants_more_bytes = false;
         let mut used = 0;
         let mut batch = Vec::new();
         let mut settled = false;
@@ -276,7 +280,10 @@ impl Connection {
                         }
                     }
                 }
-                None if consumed == 0 => break,
+                None if consumed == 0 => {
+                    self.wants_more_bytes = true;
+                    break;
+                }
                 None => {}
             }
         }
@@ -286,6 +293,11 @@ impl Connection {
         self.end_settling(&mut settled, router);
         self.charge_kept();
         used
+    }
+
+    /// Whether what [`Self::handle_bytes`] did not use was left because it is not whole.
+    pub fn wants_more_bytes(&self) -> bool {
+        self.wants_more_bytes
     }
 
     /// Charges memory for what is kept of messages, and of what is known of them.

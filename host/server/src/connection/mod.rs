@@ -317,20 +317,7 @@ impl ConnectionTask {
         self.timers.note_read(came);
         self.connection.count_bytes(came, 0);
         let bytes = &buffer[..kept + came];
-        let is_greeted = self.greeted || self.greet(bytes);
-        let mut used = 0;
-        match reading {
-            Reading::Open if !is_greeted => {}
-            Reading::Open => {
-                self.lend_output();
-                let router = &mut *worker.router.borrow_mut();
-                used = self.connection.handle_bytes(bytes, OUTPUT_BYTES_HARD_MAX, router);
-            }
-            Reading::Paused if self.read_ended => {
-                return Err("the client closed the socket while it was kept waiting");
-            }
-            Reading::Paused | Reading::Slowed => {}
-        }
+        let used = self.handle(bytes, bytes.len() == buffer.len(), reading)?;
         self.keep(bytes.get(used..).unwrap_or_default(), came);
         let had_its_turn =
             reading == Reading::Open && self.connection.output().len() <= OUTPUT_BYTES_HARD_MAX;
@@ -339,6 +326,30 @@ impl ConnectionTask {
             self.leftover = Vec::new();
         }
         Ok(came > 0 || used > 0)
+    }
+
+    /// Handles what came and what was left, as far as that is done now; how many bytes were used.
+    fn handle(&mut self, bytes: &[u8], is_full: bool, reading: Reading) -> Result<usize, &'static str> {
+        let is_greeted = self.greeted || self.greet(bytes);
+        match reading {
+            Reading::Open if is_greeted => {}
+            Reading::Paused if self.read_ended => {
+                return Err("the client closed the socket while it was kept waiting");
+            }
+            Reading::Open | Reading::Paused | Reading::Slowed => return Ok(0),
+        }
+        self.lend_output();
+        let worker = self.worker.clone();
+        let router = &mut *worker.router.borrow_mut();
+        let used = self.connection.handle_bytes(bytes, OUTPUT_BYTES_HARD_MAX, router);
+        let is_stuck =
+            is_full && used == 0 && self.stage() == Stage::Open && self.connection.wants_more_bytes();
+        if is_stuck {
+            // Every frame that is taken fits, so this is a defect; to wait for more would be for ever.
+            tracing::error!(peer = %self.peer, "what a client sent fills the read buffer, and none of it can be used");
+            return Err("the read buffer is full, and nothing of it can be used");
+        }
+        Ok(used)
     }
 
     /// Finds out what a client speaks; false if it has not said enough for that.

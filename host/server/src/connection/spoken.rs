@@ -83,6 +83,11 @@ impl Spoken {
         either!(self, connection => connection.handle_bytes(bytes, output_bytes_max, router))
     }
 
+    /// Whether what was given last was left because it is not whole.
+    pub(super) fn wants_more_bytes(&self) -> bool {
+        either!(self, connection => connection.wants_more_bytes())
+    }
+
     pub(super) fn woken(&mut self, router: &mut dyn Router) {
         either!(self, connection => connection.woken(router));
     }
