@@ -3,14 +3,20 @@
 
 mod kit;
 
-use kit::{Connection, name};
+use kit::{Connection, Disk, message, name};
 use leveret_broker::{QueueSpec, Remark, Settle, port::Router as _};
-use leveret_model::{Table, Value};
+use leveret_model::{Refusal, Table, Value};
 
 const FAILED: Settle = Settle::Requeue { failed: true };
 const RETURNED: Settle = Settle::Requeue { failed: false };
 
 fn with_queue(kind: &str, more: &[(&str, Value)]) -> Connection {
+    let c = Connection::first();
+    declare(&c, kind, more);
+    c
+}
+
+fn declare(c: &Connection, kind: &str, more: &[(&str, Value)]) {
     let text = |text: &str| Value::Text(text.into());
     let base = [
         ("x-queue-type", text("quorum")),
@@ -20,10 +26,8 @@ fn with_queue(kind: &str, more: &[(&str, Value)]) -> Connection {
     ];
     let arguments: Table =
         base.iter().chain(more).map(|(argument, value)| (name(argument), value.clone())).collect();
-    let c = Connection::first();
     let spec = QueueSpec { name: name("q"), durable: true, arguments, ..QueueSpec::default() };
     c.vhost.declare_queue(spec, c.id).unwrap();
-    c
 }
 
 /// Gets the only message and gives it back so; gives how long it takes until it is ready again.
@@ -137,4 +141,42 @@ fn a_queue_can_be_deleted_while_messages_wait() {
     assert_eq!(c.vhost.delete_queue(&mut c.router, b"q", false, false, c.id), Ok(0));
     c.pass(5000);
     assert!(c.vhost.queue(b"q").is_none());
+}
+
+#[test]
+fn a_purge_takes_what_waits_too_and_off_the_disk() {
+    let disk = Disk::new();
+    let mut c = Connection::kept_in(disk.clone(), vec![]);
+    declare(&c, "all", &[]);
+    c.publish_all(&["1", "2", "3"].map(|body| message("", "q", body.as_bytes())));
+    for visited in [true, false] {
+        // One that waits since a visit of the housekeeper, and one that does not.
+        let (tag, ..) = c.get("q").unwrap();
+        c.client.settle(1, tag, false, FAILED).unwrap();
+        c.client.tell_store();
+        if visited {
+            c.pass(0);
+        }
+    }
+    assert_eq!((c.ready("q"), disk.bodies().len()), (1, 3));
+    assert_eq!(c.vhost.purge_queue(b"q", c.id), Ok(3));
+    assert!(disk.bodies().is_empty());
+    c.pass(0);
+    c.pass(5000);
+    assert_eq!((c.get("q"), c.vhost.queue(b"q").unwrap().unsettled()), (None, 0));
+}
+
+#[test]
+fn a_queue_is_not_empty_while_messages_wait() {
+    let mut c = with_queue("all", &[]);
+    c.publish("", "q", "1");
+    let (tag, ..) = c.get("q").unwrap();
+    c.client.settle(1, tag, false, FAILED).unwrap();
+    for _ in 0..2 {
+        let deleted = c.vhost.delete_queue(&mut c.router, b"q", false, true, c.id);
+        assert!(matches!(deleted, Err(Refusal::NotEmpty { .. })), "{deleted:?}");
+        c.pass(0);
+    }
+    assert_eq!(c.vhost.purge_queue(b"q", c.id), Ok(1));
+    assert_eq!(c.vhost.delete_queue(&mut c.router, b"q", false, true, c.id), Ok(0));
 }

@@ -57,9 +57,20 @@ impl Delayed {
         !self.fresh.is_empty()
     }
 
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.fresh.len() + self.waiting.values().map(VecDeque::len).sum::<usize>()
+    }
+
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Takes all, in no order.
+    fn take(&mut self) -> impl Iterator<Item = MessageRef> + use<> {
+        let (fresh, waiting) = (core::mem::take(&mut self.fresh), core::mem::take(&mut self.waiting));
+        fresh.into_iter().map(|(message, _)| message).chain(waiting.into_values().flatten())
     }
 
     /// The housekeeper is here. Gives what is over, and when the next is.
@@ -99,6 +110,11 @@ impl State {
         };
         self.delayed.fresh.push((message, wait));
         true
+    }
+
+    /// Forgets those that wait. Gives how many.
+    pub(super) fn purge_delayed(&mut self) -> usize {
+        self.delayed.take().map(|message| self.forget(message)).count()
     }
 
     /// Has those ready whose wait is over at the time `now_ms`. Gives when the next is.

@@ -544,7 +544,7 @@ impl Queue {
         if if_unused && state.consumer_count() > 0 {
             return Err(Refusal::InUse { resource: Resource::Queue, name, vhost });
         }
-        if if_empty && state.ready() > 0 {
+        if if_empty && state.ready() + state.delayed.count() > 0 {
             return Err(Refusal::NotEmpty { queue: name, vhost });
         }
         let ready = state.ready() as u64;

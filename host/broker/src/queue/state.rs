@@ -544,7 +544,7 @@ impl State {
 
     pub(super) fn purge(&mut self) -> usize {
         self.later = false;
-        let mut purged = self.lanes.drop_holes() + self.purge_suspects();
+        let mut purged = self.lanes.drop_holes() + self.purge_suspects() + self.purge_delayed();
         while let Some(message) = self.take_ready() {
             self.forget(message);
             purged += 1;
