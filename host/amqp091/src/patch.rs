@@ -6,7 +6,8 @@
 //! as `d`, strings as `S`, points in time as `T` (in seconds).
 //!
 //! *Invariants:* the outcome passes [`crate::properties::check`], whatever bytes came in, as long as
-//! the headers that are kept do. It never exceeds [`PROPERTIES_BYTES_MAX`].
+//! the headers that are kept do. It is never longer than [`PROPERTIES_BYTES_MAX`], but where it was before and does not
+//! grow.
 
 use crate::{
     properties::{self, CONTINUED, HEADERS},
@@ -54,7 +55,7 @@ pub(crate) fn patch(properties: &[u8], patch: &Patch, out: &mut Vec<u8>) -> Resu
         place.copy_from_slice(&patched.to_be_bytes());
     }
     let bytes = out.len() - start;
-    if bytes > PROPERTIES_BYTES_MAX {
+    if bytes > PROPERTIES_BYTES_MAX.max(properties.len()) {
         return Err(PatchError::TooLarge { bytes, bytes_max: PROPERTIES_BYTES_MAX });
     }
     Ok(())

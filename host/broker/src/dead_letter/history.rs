@@ -14,6 +14,9 @@
 //!
 //! *Invariants:* history is what this broker wrote. Headers of these names that a publisher made up
 //! are delivered as they are, and replaced by the first death.
+//!
+//! *What does not fit* a message's protocol beside its other headers is left out ([`Told`]): the oldest deaths first,
+//! then all.
 
 use super::DeathReason;
 use crate::queue::DELIVERY_COUNT;
@@ -22,6 +25,17 @@ use leveret_model::{Change, MessageView, Name, Patch, Property, Value};
 
 /// How many pairs of queue and reason are remembered; of more the oldest are forgotten.
 pub const DEATHS_MAX: usize = 128;
+
+/// The headers that tell of it.
+const HEADERS: [&str; 7] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+];
 
 const COUNT: &str = "count";
 const QUEUE: &str = "queue";
@@ -43,9 +57,22 @@ pub(super) struct Death<'a> {
     pub(super) failures: u32,
 }
 
+/// How much of the history is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// So many pairs of queue and reason, the last ones, and which were the first and the last.
+    Deaths(usize),
+    /// Nothing.
+    Nothing,
+}
+
 /// What a death does to a message.
 pub(super) struct Recorded {
     pub(super) patch: Patch,
+    /// How many pairs of queue and reason there are to tell of.
+    pub(super) deaths: usize,
+    /// Nothing was left out before of what tells whether it goes in a circle.
+    pub(super) is_known: bool,
     /// The queues where the message died since it was last rejected, by their names: if it came to
     /// one of them again, that would be a cycle that no client has a part in.
     pub(super) since_rejected: Vec<Value>,
@@ -56,10 +83,11 @@ pub(super) struct Recorded {
 type Entry = Vec<(Value, Value)>;
 
 /// The changes that tell of a death. `message` is the one that died, as it lay in its queue.
-pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
+pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>, told: Told) -> Recorded {
     let queue = Value::string(death.queue);
     let reason = text(death.reason.as_str());
     let mut entries = if death.has_history { entries_of(message) } else { Vec::new() };
+    let is_known = !death.has_history || has_first(message, &entries);
     let goes_by_more_keys = !death.has_history || went_by_all_keys(message, entries.first());
     let known = entries
         .iter()
@@ -78,22 +106,14 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
         get(entry, REASON).and_then(Value::as_text) != Some(DeathReason::Rejected.as_str())
     });
     let since_rejected = automatic.filter_map(|entry| get(entry, QUEUE).cloned()).collect();
-
-    let exchange = Value::string(message.exchange);
-    let set = |name, value| Change::SetHeader { name: Name::from_static(name), value };
-    let mut changes = Vec::with_capacity(10);
-    changes.push(set("x-death", Value::List(entries.into_iter().map(Value::Map).collect())));
-    if !death.has_history {
-        changes.push(set("x-first-death-exchange", exchange.clone()));
-        changes.push(set("x-first-death-queue", queue.clone()));
-        changes.push(set("x-first-death-reason", reason.clone()));
-    }
-    changes.push(set("x-last-death-exchange", exchange));
-    changes.push(set("x-last-death-queue", queue));
-    changes.push(set("x-last-death-reason", reason));
-    if death.failures > 0 && message.form.tells_failures() {
-        changes.push(set(DELIVERY_COUNT, Value::Integer(death.failures.into())));
-    }
+    let deaths = entries.len();
+    let mut changes = match told {
+        Told::Deaths(most) => {
+            entries.truncate(most);
+            told_deaths(message, death, entries, (queue, reason))
+        }
+        Told::Nothing => HEADERS.map(|name| Change::RemoveHeader { name: Name::from_static(name) }).to_vec(),
+    };
     // It must not expire where it goes now.
     changes.push(Change::RemoveProperty { property: Property::Expiration });
     if goes_by_more_keys && death.own_key.is_some_and(|key| key.as_bytes() == message.routing_key) {
@@ -104,7 +124,49 @@ pub(super) fn record(message: &MessageView<'_>, death: &Death<'_>) -> Recorded {
         // Nobody saw them: nothing of them stays.
         changes.push(Change::RemoveHeader { name: Name::from_static("BCC") });
     }
-    Recorded { patch: changes.into_iter().collect(), since_rejected, goes_by_more_keys }
+    Recorded { patch: changes.into_iter().collect(), deaths, is_known, since_rejected, goes_by_more_keys }
+}
+
+/// The headers with that history.
+fn told_deaths(
+    message: &MessageView<'_>,
+    death: &Death<'_>,
+    entries: Vec<Entry>,
+    (queue, reason): (Value, Value),
+) -> Vec<Change> {
+    let set = |name, value| Change::SetHeader { name: Name::from_static(name), value };
+    let [x_death, first_exchange, first_queue, first_reason, last_exchange, last_queue, last_reason] =
+        HEADERS;
+    let exchange = Value::string(message.exchange);
+    let mut changes = Vec::with_capacity(10);
+    changes.push(match entries.is_empty() {
+        true => Change::RemoveHeader { name: Name::from_static(x_death) },
+        false => set(x_death, Value::List(entries.into_iter().map(Value::Map).collect())),
+    });
+    if !death.has_history {
+        changes.push(set(first_exchange, exchange.clone()));
+        changes.push(set(first_queue, queue.clone()));
+        changes.push(set(first_reason, reason.clone()));
+    }
+    changes.push(set(last_exchange, exchange));
+    changes.push(set(last_queue, queue));
+    changes.push(set(last_reason, reason));
+    if death.failures > 0 && message.form.tells_failures() {
+        changes.push(set(DELIVERY_COUNT, Value::Integer(death.failures.into())));
+    }
+    changes
+}
+
+/// Whether the deaths of a message are all there, the first too, or all since it was last rejected.
+fn has_first(message: &MessageView<'_>, entries: &[Entry]) -> bool {
+    let [_, _, first_queue, first_reason, ..] = HEADERS;
+    let header = |name| message.header(&Name::from_static(name));
+    let first = (header(first_queue), header(first_reason));
+    let rejected = Some(DeathReason::Rejected.as_str());
+    entries.iter().any(|entry| {
+        get(entry, REASON).and_then(Value::as_text) == rejected
+            || (get(entry, QUEUE), get(entry, REASON)) == (first.0.as_ref(), first.1.as_ref())
+    })
 }
 
 /// Whether a message goes by the keys still that it had when it died last.
@@ -200,7 +262,7 @@ mod tests {
             has_history,
             failures: 0,
         };
-        let recorded = record(&message, &death);
+        let recorded = record(&message, &death, Told::Deaths(DEATHS_MAX));
         let mut arena = Vec::new();
         let patched = message.patched(&recorded.patch, &mut arena).unwrap();
         (patched.properties.to_vec(), recorded.since_rejected)
@@ -286,7 +348,7 @@ mod tests {
             let (reason, has_history) = (DeathReason::Rejected, place > 0);
             let death = Death { queue: &queue, own_key: None, reason, now_ms: 7, has_history, failures: 0 };
             let message = MessageView { routing_key: key.as_bytes(), properties: &properties, ..sent };
-            let recorded = record(&message, &death);
+            let recorded = record(&message, &death, Told::Deaths(DEATHS_MAX));
             let mut arena = Vec::new();
             let died = message.patched(&recorded.patch, &mut arena).unwrap().properties.to_vec();
             went_by.push(recorded.goes_by_more_keys);

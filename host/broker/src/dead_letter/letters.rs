@@ -2,7 +2,7 @@
 
 use super::{
     DeathReason,
-    history::{self, Death},
+    history::{self, DEATHS_MAX, Death, Recorded, Told},
 };
 use crate::{
     intercept::{Interception, Standing},
@@ -13,7 +13,7 @@ use crate::{
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::ops::Range;
-use leveret_model::{Form, MessageView, MoreKeys, Value};
+use leveret_model::{Form, MessageView, MoreKeys, PatchError, Value};
 
 /// What is known of a dead letter before its exchange is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub(super) enum Prepared {
     Gone,
     /// An interceptor dropped it.
     Dropped,
-    /// An interceptor did not accept it, or its history cannot be written.
+    /// An interceptor did not accept it.
     Refused,
+    /// Its history cannot be written, and it must not go on without.
+    Unwritable,
     /// An interceptor cannot be asked now.
     Unavailable,
 }
@@ -49,6 +51,8 @@ pub(super) struct Letter {
     since_rejected: Vec<Value>,
     /// Its further keys are not dead headers.
     goes_by_more_keys: bool,
+    /// Some of its history did not fit.
+    is_shortened: bool,
     prepared: Prepared,
 }
 
@@ -98,12 +102,18 @@ impl Letters {
             shown: usize::MAX,
             since_rejected: Vec::new(),
             goes_by_more_keys: true,
+            is_shortened: false,
             prepared: Prepared::ToRoute,
         }));
     }
 
     pub(super) fn prepared(&self, index: usize) -> Prepared {
         self.letters.get(index).and_then(Option::as_ref).map_or(Prepared::Gone, |letter| letter.prepared)
+    }
+
+    /// Whether some of its history was left out for want of room.
+    pub(super) fn is_shortened(&self, index: usize) -> bool {
+        self.letters.get(index).and_then(Option::as_ref).is_some_and(|letter| letter.is_shortened)
     }
 
     /// How often it failed before it died, as far as that was counted. If it did, it comes as redelivered.
@@ -148,11 +158,20 @@ impl Letters {
             has_history: letter.has_history,
             failures: letter.failures,
         };
-        let recorded = history::record(&original, &death);
+        let recorded = history::record(&original, &death, Told::Deaths(DEATHS_MAX));
         let start = patched.len();
-        if original.form.patch(original.properties, &recorded.patch, patched).is_err() {
-            letter.prepared = Prepared::Refused;
-            return;
+        let written = original.form.patch(original.properties, &recorded.patch, patched);
+        if let Err(error) = written {
+            patched.truncate(start);
+            // Who knows too little of where it was cannot tell whether it goes in a circle.
+            let may_go = reason == DeathReason::Rejected || recorded.is_known;
+            letter.is_shortened = may_go
+                && matches!(error, PatchError::TooLarge { .. })
+                && shorten(&original, &death, &recorded, patched);
+            if !letter.is_shortened {
+                letter.prepared = Prepared::Unwritable;
+                return;
+            }
         }
         letter.patched = start..patched.len();
         letter.since_rejected = recorded.since_rejected;
@@ -239,6 +258,29 @@ impl Letters {
         let letter = self.letters.get(index)?.as_ref()?;
         if interception.keeps_body(letter.shown) { letter.apart.clone() } else { None }
     }
+}
+
+/// Appends the properties of a letter with as many of the last deaths as fit, all of which do not; false if it does not
+/// fit without any.
+fn shorten(original: &MessageView<'_>, death: &Death<'_>, all: &Recorded, patched: &mut Vec<u8>) -> bool {
+    let start = patched.len();
+    let mut fits = |told| {
+        patched.truncate(start);
+        let recorded = history::record(original, death, told);
+        original.form.patch(original.properties, &recorded.patch, patched).is_ok()
+    };
+    // So many deaths and more do not fit, and fewer than `fewest` do.
+    let (mut fewest, mut too_many) = (0, all.deaths);
+    while fewest < too_many {
+        let middle = fewest.midpoint(too_many);
+        if fits(Told::Deaths(middle)) { fewest = middle + 1 } else { too_many = middle }
+    }
+    let told = fewest.checked_sub(1).map_or(Told::Nothing, Told::Deaths);
+    let is_written = fits(told);
+    if !is_written {
+        patched.truncate(start);
+    }
+    is_written
 }
 
 /// The message as it lay in its queue.

@@ -16,6 +16,9 @@
 //! *Held:* what a type holds counts as routed. It goes on with its history and as what it is, so
 //! another death is counted there; but queues where it died are not left out then.
 //!
+//! *Too large:* what does not fit of a history is left out. Where some was left out before, so that it cannot be told
+//! whether a letter goes in a circle, and not all of the rest fits, it is set aside at once.
+//!
 //! *Gone for good:* what no queue takes (unless its queue's strategy is `at-least-once`), what is dropped on purpose, and what would go round in a
 //! circle in which no client rejects it. The queue counts each
 //! ([`DeadLettering::counts`](crate::queue::DeadLettering::counts)).
@@ -62,6 +65,10 @@ pub const BACK_OFF_MS_MAX: u64 = 30_000;
 /// How often one is refused, by a type or interceptor that was asked about it, before it is set aside. It is
 /// in its queue still: deleting that drops it, and when its connection ends it goes back to the front.
 pub const REFUSALS_MAX: u32 = 10;
+
+/// Why a letter is set aside of which nobody was asked.
+const UNWRITABLE: &str =
+    "its headers leave no room for its history, and without that it might go round in a circle";
 
 /// Why a message is dead-lettered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -408,6 +415,8 @@ enum Ending {
     Cycle,
     Dropped,
     Refused,
+    /// It would be no other another time.
+    Unwritable,
     /// Nobody was asked about it.
     Unavailable,
 }
@@ -445,7 +454,7 @@ impl Run<'_> {
             Some(Published::Rejected(why)) => Some(why.clone()),
             _ => None,
         });
-        let why = why.unwrap_or_else(|| Arc::from("its history cannot be written"));
+        let why = why.unwrap_or_else(|| Arc::from(UNWRITABLE));
         self.vhost.later.lost(Why::LetterStuck(why), self.queue.name(), 1);
         count_stuck(&dying, true);
         if self.list.stuck.is_empty() {
@@ -479,6 +488,7 @@ impl Sender for Run<'_> {
     fn placed(&mut self, outcomes: &[Published], group: Option<&mut dyn Group>) {
         let end = self.places.get(outcomes.len()).copied().unwrap_or(self.letters.len());
         let mut buried = Vec::with_capacity(end - self.dealt);
+        let mut shortened = 0;
         // The message of the batch that comes next.
         let mut message = self.places.partition_point(|place| *place < self.dealt);
         for index in self.dealt..end {
@@ -486,6 +496,7 @@ impl Sender for Run<'_> {
                 Prepared::Gone => Ending::Gone,
                 Prepared::Dropped => Ending::Dropped,
                 Prepared::Refused => Ending::Refused,
+                Prepared::Unwritable => Ending::Unwritable,
                 Prepared::Unavailable => Ending::Unavailable,
                 Prepared::ToRoute => {
                     let outcome = outcomes.get(message);
@@ -505,21 +516,31 @@ impl Sender for Run<'_> {
                     dying.refusals += 1;
                     (&counters.refused, None)
                 }
+                Ending::Unwritable => {
+                    dying.refusals = REFUSALS_MAX;
+                    (&counters.refused, None)
+                }
                 Ending::Unavailable => (&counters.refused, None),
             };
             counter.fetch_add(1, Ordering::Relaxed);
             match fate {
                 None if dying.refusals >= REFUSALS_MAX => {
-                    self.set_aside(index, dying, outcomes.get(message.wrapping_sub(1)));
+                    let asked = !matches!(ending, Ending::Unwritable);
+                    let outcome = outcomes.get(message.wrapping_sub(1)).filter(|_| asked);
+                    self.set_aside(index, dying, outcome);
                 }
                 None => self.list.refuse(dying, self.vhost.retry_ms_max()),
                 Some(fate) => {
+                    shortened += u64::from(self.letters.is_shortened(index));
                     self.fates.push((index, fate));
                     buried.push((dying.message, None));
                 }
             }
         }
         self.dealt = end;
+        if shortened > 0 {
+            self.vhost.later.lost(Why::HistoryShortened, self.queue.name(), shortened);
+        }
         match group {
             _ if buried.is_empty() => {}
             Some(group) => {

@@ -13,7 +13,7 @@ use crate::{
     queue::{DeadLetterCounts, MessageRef, Progress},
 };
 use DeathReason::{DeliveryLimit, Expired, MaxLength, Rejected};
-use leveret_amqp091::FORM;
+use leveret_amqp091::{FORM, patch::PROPERTIES_BYTES_MAX};
 use leveret_model::{MessageView, Name, Table, Value};
 
 /// All exchanges but the default one are fanouts; about that no router is asked.
@@ -73,9 +73,12 @@ impl World {
     }
 
     fn publish(&self, queue: &str) {
+        self.publish_with(queue, &[0, 0]);
+    }
+
+    fn publish_with(&self, queue: &str, properties: &[u8]) {
         let (exchange, routing_key, body) = (&b""[..], queue.as_bytes(), &b"body"[..]);
-        let message =
-            MessageView { exchange, routing_key, form: FORM, properties: &[0, 0], body, publisher: None };
+        let message = MessageView { exchange, routing_key, form: FORM, properties, body, publisher: None };
         assert!(self.queue(queue).enqueue(
             (&[Publish { channel: 1, message, mandatory: false, more_keys: None }], 0),
             None,
@@ -87,6 +90,12 @@ impl World {
 
     /// The first message of a queue dies there.
     fn die(&mut self, queue: &str, reason: DeathReason) {
+        self.die_and_stay(queue, reason);
+        assert_eq!(self.dead.len(), 0);
+    }
+
+    /// The same, where it may stay.
+    fn die_and_stay(&mut self, queue: &str, reason: DeathReason) {
         let queue = self.queue(queue);
         let mut taken: Option<MessageRef> = None;
         assert!(
@@ -96,7 +105,15 @@ impl World {
         self.dead.push(&queue, taken.unwrap(), reason);
         let waker: Arc<dyn Wake> = Arc::new(Unwoken);
         self.dead.send(&self.vhost, &mut Fanouts, &waker);
-        assert_eq!(self.dead.len(), 0);
+    }
+
+    /// Takes the first message of a queue: its properties.
+    fn take(&self, queue: &str) -> Vec<u8> {
+        let mut properties = Vec::new();
+        assert!(self.queue(queue).get((true, 0), &mut Progress::default(), |got, _| {
+            properties.extend_from_slice(got.message.properties)
+        }));
+        properties
     }
 
     fn counts(&self, queue: &str) -> DeadLetterCounts {
@@ -207,4 +224,65 @@ fn a_queue_is_visited_once_however_often_it_asks() {
     world.vhost.delete_queue(&mut Fanouts, b"q", false, false, ConnectionId(1)).unwrap();
     world.vhost.run_deaths(5000, &mut Fanouts, &mut world.dead);
     assert_eq!(world.vhost.deaths.visits(), 0);
+}
+
+/// Properties with one header, which lack so many bytes of the most that they may have.
+fn lacking(bytes: usize) -> Vec<u8> {
+    let value = vec![b'a'; PROPERTIES_BYTES_MAX - bytes - 13];
+    let lengths = [value.len() + 7, value.len()].map(|length| (length as u32).to_be_bytes());
+    [b"\x20\0", &lengths[0][..], b"\x01kS", &lengths[1], &value].concat()
+}
+
+fn header(properties: &[u8], name: &'static str) -> Option<Value> {
+    MessageView { exchange: b"", routing_key: b"", form: FORM, properties, body: b"", publisher: None }
+        .header(&Name::from_static(name))
+}
+
+#[test]
+fn what_does_not_fit_of_a_history_is_left_out() {
+    let mut world = World::with(&[("a", "b"), ("b", "a")]);
+    let mut told = Vec::new();
+    for lacks in (0..500).step_by(10).chain([131_000]) {
+        world.publish_with("a", &lacking(lacks));
+        world.die("a", Expired);
+        let properties = world.take("b");
+        assert!(properties.len() <= PROPERTIES_BYTES_MAX);
+        assert!(header(&properties, "k").is_some());
+        let has = |name| header(&properties, name).is_some();
+        told.push(["x-last-death-queue", "x-first-death-queue", "x-death"].map(has));
+    }
+    let shortened = told.iter().filter(|has| **has != [true; 3]).count();
+    assert_eq!(world.vhost.later_counters().histories_shortened, shortened as u64);
+    told.dedup();
+    assert_eq!(told, [[false; 3], [true, true, false], [true; 3]], "more with more room");
+    // As long as it came, which is more than is written.
+    let mut longest = lacking(0);
+    longest.splice(0..2, [0x20, 0x80]);
+    longest.extend(b"\x07message");
+    world.publish_with("a", &longest);
+    world.die("a", Expired);
+    assert_eq!(world.take("b"), longest);
+    assert_eq!(world.vhost.memory().bytes(), 0);
+}
+
+#[test]
+fn the_oldest_deaths_are_left_out_first_and_what_may_go_in_a_circle_without_them_is_set_aside() {
+    for (reason, stuck) in [(Expired, 1), (Rejected, 0)] {
+        let mut world = World::with(&[("a", "b"), ("b", "c"), ("c", "a")]);
+        world.publish_with("a", &lacking(330));
+        world.die("a", Expired);
+        world.die("b", Expired);
+        assert_eq!(world.vhost.later_counters().histories_shortened, 1);
+        world.die_and_stay("c", reason);
+        assert_eq!((world.counts("c").stuck, world.dead.len() as u64), (stuck, stuck));
+        assert_eq!(world.vhost.later_counters().letters_stuck, stuck);
+        assert_eq!(world.queue("a").status().messages, 1 - stuck);
+        if stuck == 0 {
+            let properties = world.take("a");
+            let Some(Value::List(deaths)) = header(&properties, "x-death") else { panic!("no x-death") };
+            assert_eq!(deaths.len(), 1);
+            assert_eq!(header(&properties, "x-first-death-queue"), Some(Value::string(b"a")));
+            assert_eq!(header(&properties, "x-last-death-queue"), Some(Value::string(b"c")));
+        }
+    }
 }

@@ -213,6 +213,7 @@ impl State {
             Why::TimerFailed(_) => &mut self.counters.timers_failed,
             Why::HoldStuck(_) => &mut self.counters.holds_stuck,
             Why::LetterStuck(_) => &mut self.counters.letters_stuck,
+            Why::HistoryShortened => &mut self.counters.histories_shortened,
             Why::HoldAgain | Why::LetterAgain => &mut self.counters.tried_again,
             Why::NotWritten(_) => &mut self.counters.effects_lost,
             Why::TooManyHops(_)

@@ -100,6 +100,8 @@ pub struct LaterCounters {
     pub timers_failed: u64,
     /// Times that a dead letter was set aside because it was refused too often.
     pub letters_stuck: u64,
+    /// Dead letters that went on without all of their history, which did not fit.
+    pub histories_shortened: u64,
     /// Times that something that was set aside was tried again, because what answers had changed.
     pub tried_again: u64,
     /// Messages for which what interceptors did on deliver and on dead-letter was undone: the store took nothing.
@@ -148,6 +150,8 @@ pub enum Why {
     HoldAgain,
     /// The same of a dead letter of that queue.
     LetterAgain,
+    /// Not lost, but some of its history: a dead letter of that queue that would have been too large with all of it.
+    HistoryShortened,
     /// What interceptors did for messages on their way out of that queue could not be written, for this reason.
     NotWritten(Arc<str>),
 }
@@ -208,6 +212,10 @@ impl fmt::Display for Loss {
                 f,
                 "tries {count} dead letter{plural} of queue '{name}' again: the dead-letter exchange or the versions that \
                  answer have changed"
+            ),
+            Why::HistoryShortened => write!(
+                f,
+                "left out what did not fit of the history of {count} dead letter{plural} of queue '{name}'"
             ),
             Why::NotWritten(reason) => {
                 write!(

@@ -45,6 +45,8 @@ pub struct LaterJson {
     pub timers_failed: u64,
     /// Dead letters that were set aside.
     pub letters_set_aside: u64,
+    /// Dead letters that went on without all of their history, which did not fit.
+    pub histories_shortened: u64,
 }
 
 impl From<LaterCounters> for LaterJson {
@@ -69,6 +71,7 @@ impl From<LaterCounters> for LaterJson {
             timers_refused: counted.timers_refused,
             timers_failed: counted.timers_failed,
             letters_set_aside: counted.letters_stuck,
+            histories_shortened: counted.histories_shortened,
         }
     }
 }
