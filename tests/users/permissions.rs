@@ -3,11 +3,14 @@
 use crate::{
     broker_with,
     client::{
-        Client, NONE, bind, bind_exchange, consume, declare_exchange, declare_queue, delete_exchange,
+        Call, Client, NONE, bind, bind_exchange, consume, declare_exchange, declare_queue, delete_exchange,
         delete_queue, get, header_of_keys, purge, unbind, user_id,
     },
 };
-use leveret_testkit::{Broker, ScratchDirectory};
+use leveret_testkit::{
+    Broker, ScratchDirectory,
+    wire::{Arguments, id},
+};
 
 /// A broker with `u`, who may do what `permissions` say, and with an administrator who made an exchange `ex`, `ex2`, a
 /// topic exchange `tx` and a queue `q`.
@@ -20,10 +23,10 @@ fn world(permissions: &str) -> (Broker, ScratchDirectory, Client) {
     for (name, kind) in [("ex", "direct"), ("ex2", "direct"), ("tx", "topic")] {
         admin.does(declare_exchange(name, kind, false, &[]));
     }
-    admin.does(crate::client::Call(
-        leveret_testkit::wire::id::QUEUE_DECLARE,
-        leveret_testkit::wire::Arguments::new().short(0).short_string("q").bits(&[false; 5]).empty_table(),
-        leveret_testkit::wire::id::QUEUE_DECLARE_OK,
+    admin.does(Call(
+        id::QUEUE_DECLARE,
+        Arguments::new().short(0).short_string("q").bits(&[false; 5]).empty_table(),
+        id::QUEUE_DECLARE_OK,
     ));
     let user = Client::open(broker.address(), "u", "p");
     (broker, configuration, user)
@@ -101,6 +104,11 @@ fn dead_letter_and_alternate_exchanges_are_written_to_by_who_declares() {
     u.is_denied(declare_queue("q2", false, &dead("")), "write access to exchange 'amq.default'");
     u.is_denied(declare_queue("other", false, &dead("q")), "read access to queue 'other'");
     u.does(declare_queue("q2", false, &dead("q-exchange")));
+    // A name that is no text is one too.
+    let no_text = Arguments::new().short_string("x-dead-letter-exchange").octet(b'S').long_string(b"e\xff");
+    let declare = Arguments::new().short(0).short_string("q3").bits(&[false, false, true, false, false]);
+    let declare = Call(id::QUEUE_DECLARE, declare.long_string(no_text.into_bytes()), id::QUEUE_DECLARE_OK);
+    u.is_denied(declare, "write access to exchange 'e\u{fffd}'");
     let alternate = |exchange| [("alternate-exchange", exchange)];
     u.is_denied(declare_exchange("x", "direct", false, &alternate("ex")), "write access to exchange 'ex'");
     u.is_denied(

@@ -98,7 +98,7 @@ impl Vhost {
 
     pub(crate) fn check_alternate(&self, exchange: &Name, arguments: &Table) -> Result<(), Refusal> {
         match arguments.get(ALTERNATE_EXCHANGE) {
-            Some(value) if value.as_text().is_none() => {
+            Some(value) if value.as_string().is_none() => {
                 let (type_name, vhost) = (equivalence::type_of(value), self.name());
                 let text = format!(
                     "invalid type '{type_name}' for arg 'alternate-exchange' in exchange '{exchange}' in vhost '{vhost}'"

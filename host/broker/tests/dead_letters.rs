@@ -6,8 +6,8 @@ mod kit;
 use kit::{Connection, exchange, message, name, queue, text, with_alternate, with_dead_letters};
 use leveret_amqp091::properties::MessageProperties;
 use leveret_broker::{
-    BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, BindTo, DeadLetterCounts, DeathReason, QueueSpec, REFUSALS_MAX,
-    Settle, port::Intercepted,
+    BACK_OFF_MS_FIRST, BACK_OFF_MS_MAX, BindTo, DeadLetterCounts, DeathReason, ExchangeSpec, Published,
+    QueueSpec, REFUSALS_MAX, Settle, port::Intercepted,
 };
 use leveret_model::{Change, MessageView, Name, Patch, Property, Refusal, Table, Value};
 
@@ -489,6 +489,49 @@ fn many_and_large_letters_lose_nothing() {
 }
 
 #[test]
+fn names_in_arguments_need_not_be_text() {
+    let mut connection = Connection::first();
+    let bytes = Name::new(b"\xff\xfe").unwrap();
+    let long_string = || Value::string(&bytes);
+    connection.exchange(ExchangeSpec { name: bytes.clone(), ..exchange("", "direct") });
+    connection.queue("dead");
+    connection
+        .vhost
+        .bind(&mut connection.router, &bytes, BindTo::Queue(b"dead"), &bytes, Table::new(), connection.id)
+        .unwrap();
+    let arguments = [("x-dead-letter-exchange", long_string()), ("x-dead-letter-routing-key", long_string())];
+    let arguments: Table = arguments.map(|(argument, value)| (name(argument), value)).into_iter().collect();
+    let spec = || QueueSpec { arguments: arguments.clone(), ..queue("q") };
+    for _ in 0..2 {
+        connection.vhost.declare_queue(spec(), connection.id).unwrap();
+    }
+    connection.publish("", "q", "1");
+    let (tag, ..) = connection.get("q").unwrap();
+    connection.client.settle(1, tag, false, Settle::Rejected).unwrap();
+    connection.send(NOW_MS);
+    assert_eq!(connection.get("dead").unwrap().2, "1");
+    // As an alternate exchange, likewise.
+    let arguments = [(name("alternate-exchange"), long_string())].into_iter().collect();
+    connection.exchange(ExchangeSpec { arguments, ..exchange("x", "direct") });
+    assert_eq!(connection.publish("x", "nobody", "2"), Published::Unroutable);
+    connection
+        .vhost
+        .bind(&mut connection.router, &bytes, BindTo::Queue(b"dead"), b"nobody", Table::new(), connection.id)
+        .unwrap();
+    assert_eq!(connection.publish("x", "nobody", "2"), Published::Routed);
+    for (argument, why) in [
+        ("x-max-length", "\"expected integer, got longstr\""),
+        ("x-overflow", "invalid_overflow"),
+        ("x-single-active-consumer", "{unacceptable_type,longstr}"),
+    ] {
+        let arguments = [(name(argument), long_string())].into_iter().collect();
+        let refused = connection.vhost.declare_queue(QueueSpec { arguments, ..queue("r") }, connection.id);
+        let text = format!("invalid arg '{argument}' for queue 'r' in vhost '/': {why}");
+        assert_eq!(refused.unwrap_err(), Refusal::InvalidArgument { text });
+    }
+}
+
+#[test]
 fn arguments_are_checked_in_rabbitmqs_words() {
     let connection = Connection::first();
     let refused = |arguments: Table| {
@@ -507,6 +550,7 @@ fn arguments_are_checked_in_rabbitmqs_words() {
         (Value::Boolean(true), "bool"),
         (Value::Void, "void"),
         (Value::List(vec![]), "array"),
+        (Value::Binary(b"bytes"[..].into()), "binary"),
     ] {
         assert_eq!(
             refused(one(EXCHANGE, value.clone())),

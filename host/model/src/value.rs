@@ -83,7 +83,8 @@ impl Value {
             Self::Real(_) => "double",
             Self::Decimal { .. } => "decimal",
             Self::Text(_) => "longstr",
-            Self::Binary(_) => "binary",
+            // A long string of AMQP 0-9-1 comes as that where it is not UTF-8.
+            Self::Binary(_) => self.as_string().map_or("binary", |_| "longstr"),
             Self::Timestamp(_) => "timestamp",
             Self::List(_) => "array",
             Self::Map(_) => "table",
@@ -94,6 +95,16 @@ impl Value {
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The bytes of a string, which names are: of text, or of what was no text ([`Self::string`]).
+    #[must_use]
+    pub fn as_string(&self) -> Option<&[u8]> {
+        match self {
+            Self::Text(text) => Some(text.as_bytes()),
+            Self::Binary(bytes) if core::str::from_utf8(bytes).is_err() => Some(bytes),
+            _ => None,
+        }
     }
 
     /// The integer, if it is one that fits.

@@ -139,9 +139,9 @@ impl Acting<'_> {
         arguments: &Table,
         argument: &[u8],
     ) -> Result<(), Refusal> {
-        let Some(to) = arguments.get(argument).and_then(|value| value.as_text()) else { return Ok(()) };
+        let Some(to) = arguments.get(argument).and_then(|value| value.as_string()) else { return Ok(()) };
         self.demand(Operation::Read, resource, name)?;
-        self.demand(Operation::Write, Resource::Exchange, to.as_bytes())
+        self.demand(Operation::Write, Resource::Exchange, to)
     }
 
     /// Deleting an exchange. One that nobody may delete is refused by the broker.

@@ -83,8 +83,7 @@ pub fn is_own(types: &[TypeSpec], layer: Layer) -> bool {
 }
 
 fn alternate(arguments: &Table) -> Option<Name> {
-    let name = arguments.get(ALTERNATE_EXCHANGE)?.as_text()?;
-    Name::new(name.as_bytes()).ok()
+    Name::new(arguments.get(ALTERNATE_EXCHANGE)?.as_string()?).ok()
 }
 
 impl Exchange {

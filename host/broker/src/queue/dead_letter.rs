@@ -54,10 +54,7 @@ pub(crate) struct Counters {
 impl DeadLettering {
     /// What arguments say; `None` if dead letters are dropped.
     pub(super) fn of(arguments: &Table, counters: impl FnOnce() -> Arc<Counters>) -> Option<Self> {
-        let name = |argument: &str| {
-            let text = arguments.get(argument.as_bytes())?.as_text()?;
-            Name::new(text.as_bytes()).ok()
-        };
+        let name = |argument: &str| Name::new(arguments.get(argument.as_bytes())?.as_string()?).ok();
         let exchange = name(EXCHANGE)?;
         let strategy = arguments.get(b"x-dead-letter-strategy").and_then(Value::as_text);
         let at_least_once = strategy == Some("at-least-once");
@@ -96,13 +93,13 @@ impl Queue {
 /// Checks the arguments of a queue to be declared, in RabbitMQ's words.
 ///
 /// # Errors
-/// A value that is no text, or longer than a name may be; a key without an exchange.
+/// A value that is no string, or longer than a name may be; a key without an exchange.
 pub(crate) fn check(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
     let invalid = |text| Err(Refusal::InvalidArgument { text });
     let name = &spec.name;
     let exchange = spec.arguments.get(EXCHANGE.as_bytes());
     if let Some(value) = exchange
-        && value.as_text().is_none()
+        && value.as_string().is_none()
     {
         let type_name = equivalence::type_of(value);
         return invalid(format!(
@@ -112,9 +109,11 @@ pub(crate) fn check(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
     let key = spec.arguments.get(ROUTING_KEY.as_bytes());
     if let Some(value) = key {
         let why = match value {
-            Value::Text(_) if exchange.is_none() => String::from("routing_key_but_no_dlx_defined"),
-            Value::Text(_) => return check_lengths(spec, vhost),
-            other => format!("{{unacceptable_type,{}}}", equivalence::type_of(other)),
+            other if other.as_string().is_none() => {
+                format!("{{unacceptable_type,{}}}", equivalence::type_of(other))
+            }
+            _ if exchange.is_none() => String::from("routing_key_but_no_dlx_defined"),
+            _ => return check_lengths(spec, vhost),
         };
         return invalid(format!("invalid arg '{ROUTING_KEY}' for queue '{name}' in vhost '{vhost}': {why}"));
     }
@@ -124,7 +123,7 @@ pub(crate) fn check(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
 /// RabbitMQ takes longer ones, and can then not deliver.
 fn check_lengths(spec: &QueueSpec, vhost: &Name) -> Result<(), Refusal> {
     for argument in [EXCHANGE, ROUTING_KEY] {
-        let text = spec.arguments.get(argument.as_bytes()).and_then(Value::as_text);
+        let text = spec.arguments.get(argument.as_bytes()).and_then(Value::as_string);
         if text.is_some_and(|text| text.len() > Name::BYTES_MAX) {
             let name = &spec.name;
             let text = format!(

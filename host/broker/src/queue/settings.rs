@@ -382,7 +382,7 @@ impl<'a> Checked<'a> {
         match self.value(argument) {
             None => Ok(()),
             Some(Value::Text(word)) if words.contains(&word.as_str()) => Ok(()),
-            Some(Value::Text(_)) => self.invalid(argument, &format!(": {why}")),
+            Some(value) if value.as_string().is_some() => self.invalid(argument, &format!(": {why}")),
             Some(value) => self.unacceptable(argument, value),
         }
     }
