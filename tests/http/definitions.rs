@@ -2,7 +2,7 @@
 
 use crate::asking::{GUEST, get, get_as, json_of, post, put, send_as};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use leveret_testkit::Broker;
+use leveret_testkit::{Broker, EVENT_WAIT_MAX};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_leveret");
@@ -121,6 +121,76 @@ fn a_file_of_rabbitmq_is_taken() {
     assert_eq!(get(&broker, "vhost-limits/defs")[0]["value"], json!({ "max-queues": 7 }));
 }
 
+/// RabbitMQ publishes its log there, and tells of the exchange in its own definitions.
+#[test]
+fn what_rabbitmq_made_for_itself_is_passed_over() {
+    let broker = Broker::start(BINARY);
+    let mut file = rabbitmq_file();
+    let exchange = |name: &str, kind: &str| json!({ "arguments": {}, "auto_delete": false, "durable": true, "name": name, "type": kind, "vhost": "defs" });
+    for (name, kind) in [
+        ("amq.rabbitmq.log", "topic"),
+        ("amq.rabbitmq.event", "topic"),
+        ("amq.rabbitmq.trace", "topic"),
+        ("amq.direct", "direct"),
+        ("amq.match", "headers"),
+    ] {
+        file["exchanges"].as_array_mut().unwrap().insert(0, exchange(name, kind));
+    }
+    let queue = json!({ "arguments": {}, "auto_delete": false, "durable": true, "name": "amq.gen-of-another",
+        "type": "classic", "vhost": "defs" });
+    file["queues"].as_array_mut().unwrap().insert(0, queue);
+    let binding = |source: &str, destination: &str| {
+        json!({ "arguments": {}, "destination": destination, "destination_type": "queue", "routing_key": "k",
+            "source": source, "vhost": "defs" })
+    };
+    for ends in [("amq.rabbitmq.log", "q"), ("amq.direct", "amq.gen-of-another"), ("amq.direct", "q")] {
+        file["bindings"].as_array_mut().unwrap().insert(0, binding(ends.0, ends.1));
+    }
+    assert_eq!(import(&broker, "definitions", &file), (204, String::new()));
+    assert_eq!(get(&broker, "definitions")["exchanges"], rabbitmq_file()["exchanges"]);
+    let bound = get(&broker, "queues/defs/q/bindings");
+    let mut sources: Vec<&str> =
+        bound.as_array().unwrap().iter().map(|one| one["source"].as_str().unwrap()).collect();
+    sources.sort_unstable();
+    assert_eq!(sources, ["", "amq.direct", "x"], "what stands behind it is taken");
+    for passed in [
+        "exchange 'amq.rabbitmq.log' in vhost 'defs' is passed over",
+        "exchange 'amq.rabbitmq.event' in vhost 'defs' is passed over",
+        "queue 'amq.gen-of-another' in vhost 'defs' is passed over",
+        "the binding of 'q' to 'amq.rabbitmq.log' in vhost 'defs' is passed over",
+        "the binding of 'amq.gen-of-another' to 'amq.direct' in vhost 'defs' is passed over",
+    ] {
+        broker.wait_for_log(passed, EVENT_WAIT_MAX);
+    }
+    assert_eq!(broker.log().matches("is passed over").count(), 5, "{}", broker.log());
+    for path in ["exchanges/defs/amq.rabbitmq.log", "exchanges/defs/amq.mine"] {
+        let body = json!({ "type": "topic", "durable": true });
+        assert!(put(&broker, path, &body).status().is_client_error(), "clients still may not: {path}");
+    }
+}
+
+#[test]
+fn what_is_cut_short_says_how_far_it_came() {
+    let broker = Broker::start(BINARY);
+    let mut file = rabbitmq_file();
+    let bad = json!({ "vhost": "defs", "name": "bad", "pattern": "", "definition": { "nonsense": 1 } });
+    file["policies"].as_array_mut().unwrap().push(bad);
+    let (code, why) = import(&broker, "definitions", &file);
+    let far = "(taken before it: global_parameters, users, vhosts, permissions, parameters, 1 of 2 policies; \
+               not taken: queues, exchanges, bindings)";
+    assert!(
+        code == 400 && why.contains("policies \\\"bad\\\": Validation failed") && why.contains(far),
+        "{why}"
+    );
+    assert_eq!(get(&broker, "policies/defs")[0]["name"], "p");
+    let (_, why) = import(&broker, "definitions/defs", &json!({ "bindings": [{ "source": "a" }] }));
+    assert!(why.contains("(taken before it: nothing; not taken: nothing)"), "{why}");
+    // A list that is none is seen before anything is made.
+    let file = json!({ "users": [{ "name": "eve", "tags": "" }], "bindings": 1 });
+    assert_eq!(import(&broker, "definitions", &file).0, 400);
+    assert_eq!(get_as(&broker, Some(GUEST), "users/eve").status(), 404);
+}
+
 #[test]
 fn one_virtual_host_goes_into_another() {
     let broker = Broker::start(BINARY);
@@ -162,7 +232,7 @@ fn definitions_are_for_administrators() {
     for tag in ["management", "policymaker", "monitoring"] {
         made(&broker, "users/carol", &json!({ "password": "of carol", "tags": tag }));
         made(&broker, "permissions/shop/carol", &json!({ "configure": ".*", "write": ".*", "read": ".*" }));
-        for path in ["definitions", "definitions/shop", "parameters"] {
+        for path in ["definitions", "definitions/shop"] {
             assert_eq!(get_as(&broker, Some(&basic("carol:of carol")), path).status(), 401, "{tag} {path}");
         }
         let file = json!({ "queues": [{ "name": "of carol", "vhost": "shop" }] });

@@ -65,8 +65,8 @@ pub use exchange::ExchangeSpec;
 pub use explain::Explanation;
 pub use memory::MemoryAccount;
 pub use names::{
-    check_queue as check_queue_name, declared as declared_name, made_queue as made_queue_name,
-    unbroken as unbroken_name,
+    check_queue as check_queue_name, declared as declared_name, is_reserved as is_reserved_name,
+    made_queue as made_queue_name, unbroken as unbroken_name,
 };
 pub use publish::{MESSAGE_HEAD_BYTES_MAX, NoRoom, Publish, Published, Publisher, Transaction};
 pub use queue::{

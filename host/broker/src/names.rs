@@ -12,7 +12,8 @@ use std::{collections::hash_map::RandomState, sync::LazyLock};
 const RESERVED: &[u8] = b"amq.";
 
 /// Whether clients may not declare or delete an exchange or queue of this name.
-pub(crate) fn is_reserved(name: &[u8]) -> bool {
+#[must_use]
+pub fn is_reserved(name: &[u8]) -> bool {
     name.starts_with(RESERVED)
 }
 

@@ -8,6 +8,12 @@
 //! RabbitMQ. Nothing is taken away. Other parameters, of shovels for one, are refused before anything is changed; the
 //! default queue type of a virtual host is not looked at.
 //!
+//! *Passed over,* with a line in the log: exchanges and queues whose names brokers alone give (`amq.rabbitmq.log`, of the
+//! log that RabbitMQ publishes; server-named queues) and that are not here, and the bindings from and to them. RabbitMQ
+//! passes such exchanges and queues over too, and refuses their bindings.
+//!
+//! What fails ends it; the reason names it, and says what was taken before and what was not.
+//!
 //! All of it is for administrators.
 
 use super::{
@@ -29,10 +35,12 @@ use axum::{Extension, Json, extract::State, http::StatusCode};
 use leveret_broker::{Vhost, policy::PolicyKind};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Borrow, collections::HashSet, sync::Arc};
 
 pub(super) type Object = Map<String, Value>;
 
+/// The sections of what is around virtual hosts, in the order in which it can be made.
+const OUTSIDE: [&str; 5] = ["global_parameters", "users", "vhosts", "permissions", "topic_permissions"];
 /// The sections of what is in a virtual host, in the order in which it can be made.
 const INSIDE: [&str; 5] = ["parameters", "policies", "queues", "exchanges", "bindings"];
 
@@ -144,12 +152,8 @@ pub(super) async fn take(
     State(api): State<Arc<Api>>,
     JsonBody(file): JsonBody<Object>,
 ) -> Result<StatusCode, ApiError> {
-    let import = Import::new(api, file, None)?;
-    for section in
-        ["global_parameters", "users", "vhosts", "permissions", "topic_permissions"].iter().chain(&INSIDE)
-    {
-        import.take(section).await?;
-    }
+    let sections: Vec<&str> = OUTSIDE.iter().chain(&INSIDE).copied().collect();
+    Import::new(api, file, None, &sections)?.take_all(&sections).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -160,10 +164,7 @@ pub(super) async fn take_into_vhost(
     JsonBody(file): JsonBody<Object>,
 ) -> Result<StatusCode, ApiError> {
     api.vhost(&vhost)?;
-    let import = Import::new(api, file, Some(vhost))?;
-    for section in INSIDE {
-        import.take(section).await?;
-    }
+    Import::new(api, file, Some(vhost), &INSIDE)?.take_all(&INSIDE).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -179,10 +180,18 @@ struct Import {
 
 impl Import {
     /// # Errors
-    /// A section is no list of objects, or has parameters that mean nothing here.
-    fn new(api: Arc<Api>, file: Object, into: Option<String>) -> Result<Self, ApiError> {
+    /// One of the sections that are wanted is no list of objects, or has parameters that mean nothing here.
+    fn new(
+        api: Arc<Api>,
+        file: Object,
+        into: Option<String>,
+        sections: &[&'static str],
+    ) -> Result<Self, ApiError> {
         let before = all(&api);
         let import = Self { api, file, before, into };
+        for section in sections {
+            import.section(section)?;
+        }
         for parameter in import.section("parameters")? {
             let component = text_field(&parameter, "component")?;
             parameters::check_component(component)?;
@@ -204,21 +213,90 @@ impl Import {
         list.as_array().ok_or_else(wrong)?.iter().map(one).collect()
     }
 
-    /// Makes what is not there in that form. What fails ends it, with the reason.
-    async fn take(&self, section: &str) -> Result<(), ApiError> {
-        let before = self.before.get(section).and_then(Value::as_array);
-        let there: HashSet<String> = before.into_iter().flatten().map(Value::to_string).collect();
-        for one in self.section(section)? {
-            if there.contains(&json!(one).to_string()) {
-                continue;
+    /// Takes one section after the other. What fails ends it, and the reason says how far it came.
+    async fn take_all(&self, sections: &[&str]) -> Result<(), ApiError> {
+        let mut taken: Vec<String> = Vec::new();
+        for (at, section) in sections.iter().enumerate() {
+            let list = self.section(section)?;
+            let before = self.before.get(*section).and_then(Value::as_array);
+            let there: HashSet<String> = before.into_iter().flatten().map(Value::to_string).collect();
+            let count = list.len();
+            for (index, one) in list.into_iter().enumerate() {
+                if there.contains(&json!(one).to_string()) {
+                    continue;
+                }
+                let name = name_in(&one).to_owned();
+                let Err(why) = self.take(section, one).await else { continue };
+                if index > 0 {
+                    taken.push(format!("{index} of {count} {section}"));
+                }
+                let rest = sections.iter().skip(at + 1).filter(|section| self.has(section));
+                let (taken, rest) = (listed(&taken), listed(&rest.copied().collect::<Vec<_>>()));
+                let why = why.to_string();
+                let why = why.trim_end();
+                return Err(ApiError::BadRequest(format!(
+                    "{section} {name:?}: {why} (taken before it: {taken}; not taken: {rest})"
+                )));
             }
-            let name = ["name", "user", "source"].iter().find_map(|key| one.get(*key)?.as_str());
-            let name = name.unwrap_or_default().to_owned();
-            let made = make(&self.api, section, one).await;
-            made.map_err(|why| ApiError::BadRequest(format!("{section} {name:?}: {why}")))?;
+            if count > 0 {
+                taken.push((*section).to_owned());
+            }
         }
         Ok(())
     }
+
+    /// Whether the file says something of one kind.
+    fn has(&self, section: &str) -> bool {
+        self.file.get(section).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+    }
+
+    /// Makes one thing, or passes it over.
+    async fn take(&self, section: &str, one: Object) -> Result<(), ApiError> {
+        match self.anothers_own(section, &one) {
+            Some(what) => {
+                tracing::info!("definitions: {what} is passed over: clients may not declare that name")
+            }
+            None => make(&self.api, section, one).await?,
+        }
+        Ok(())
+    }
+
+    /// What that is, or is bound to, if another broker made it for itself under a name that is no client's to declare,
+    /// and it is not here.
+    fn anothers_own(&self, section: &str, one: &Object) -> Option<String> {
+        let text = |key: &str| one.get(key).and_then(Value::as_str).unwrap_or_default();
+        let vhost = self.api.vhost(text("vhost")).ok()?;
+        let is_missing = |is_queue: bool, name: &str| {
+            let is_there = match is_queue {
+                true => vhost.queue(name.as_bytes()).is_some(),
+                false => vhost.exchange(name.as_bytes()).is_some(),
+            };
+            !is_there && leveret_broker::is_reserved_name(name.as_bytes())
+        };
+        let (name, source, destination) = (text("name"), text("source"), text("destination"));
+        let what = match section {
+            "queues" if is_missing(true, name) => format!("queue '{name}'"),
+            "exchanges" if is_missing(false, name) => format!("exchange '{name}'"),
+            "bindings"
+                if is_missing(false, source)
+                    || is_missing(text("destination_type") == "queue", destination) =>
+            {
+                format!("the binding of '{destination}' to '{source}'")
+            }
+            _ => return None,
+        };
+        Some(format!("{what} in vhost '{}'", vhost.name()))
+    }
+}
+
+/// What a thing in a file is called.
+fn name_in(one: &Object) -> &str {
+    ["name", "user", "source"].iter().find_map(|key| one.get(*key)?.as_str()).unwrap_or_default()
+}
+
+/// These, for people to read.
+fn listed(these: &[impl Borrow<str>]) -> String {
+    if these.is_empty() { "nothing".to_owned() } else { these.join(", ") }
 }
 
 /// Makes one thing as a section says it.
