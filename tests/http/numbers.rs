@@ -217,9 +217,12 @@ fn consumers_are_listed_with_what_they_said() {
             (&queue["exclusive_consumer_tag"], queue.get("single_active_consumer_tag")),
             (&json!("sole"), None)
         );
-        // Who may not look into the virtual host sees none of them.
+        // Who may not look into the virtual host sees none of them, but for those who monitor.
         put(broker, "users/watcher", &json!({ "password": "w", "tags": "monitoring" }));
         let watcher = "Basic d2F0Y2hlcjp3";
+        let seen = send_as(broker, watcher, "GET", "consumers/%2F", None);
+        assert_eq!(super::asking::json_of(&seen).as_array().unwrap().len(), 2);
+        put(broker, "users/watcher", &json!({ "password": "w", "tags": "management" }));
         let seen = send_as(broker, watcher, "GET", "consumers", None);
         assert_eq!((seen.status().as_u16(), super::asking::json_of(&seen)), (200, json!([])));
         assert_eq!(send_as(broker, watcher, "GET", "consumers/%2F", None).status(), 404);

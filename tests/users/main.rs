@@ -15,6 +15,7 @@ mod login;
 mod manage;
 mod permissions;
 mod policies;
+mod tags;
 mod tls;
 mod vhosts;
 

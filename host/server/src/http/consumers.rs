@@ -25,7 +25,7 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<ConsumerJson>> {
     let connections = connections(&api);
-    let vhosts = api.vhosts_of(&caller);
+    let vhosts = api.vhosts_known_to(&caller);
     Json(vhosts.iter().flat_map(|vhost| of_vhost(&api, vhost, &connections)).collect())
 }
 

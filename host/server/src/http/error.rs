@@ -40,8 +40,10 @@ pub(crate) enum ApiError {
     NotManagement,
     /// The right password of a user that is no administrator.
     NotAdministrator,
-    /// The right password of a user that may not look at that, being neither policymaker nor administrator.
-    NotPolicymaker,
+    /// The right password of a user that looks at its own, and not at everything.
+    NotMonitor,
+    /// The right password of a user that may not ask for that one: another user's, or one for policymakers.
+    NotPermitted,
     /// No virtual host of that name, where something is to be put into it.
     NoVhost,
     /// The right password from the wrong place.
@@ -69,7 +71,8 @@ impl ApiError {
             | Self::LoopbackOnly
             | Self::NotManagement
             | Self::NotAdministrator
-            | Self::NotPolicymaker => StatusCode::UNAUTHORIZED,
+            | Self::NotMonitor
+            | Self::NotPermitted => StatusCode::UNAUTHORIZED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -92,7 +95,8 @@ impl ApiError {
             Self::NotAuthorized => ("not_authorized", "Not_Authorized"),
             Self::NotManagement => ("not_authorised", "Not management user"),
             Self::NotAdministrator => ("not_authorised", "Not administrator user"),
-            Self::NotPolicymaker => ("not_authorised", "User not authorised to access object"),
+            Self::NotMonitor => ("not_authorised", "Not monitor user"),
+            Self::NotPermitted => ("not_authorised", "User not authorised to access object"),
             Self::NoVhost => ("not_found", "vhost_not_found"),
             Self::LoopbackOnly => ("not_authorized", "User can only log in via localhost"),
             Self::ForeignHost => {

@@ -1,59 +1,17 @@
 //! Who asks: a user of the broker by name and password (Basic), or the command line of whoever may
 //! read the broker's token file (Bearer). What users may do is their tags.
 
-use super::{METRICS, METRICS_PER_OBJECT, error::ApiError, token_file::Token};
+use super::{
+    allowed::{self, MONITORING},
+    error::ApiError,
+    token_file::Token,
+};
 use axum::http::{HeaderMap, Method, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use leveret_access::{Access, Claim, LoginFailure, User, user::ADMINISTRATOR};
 use leveret_model::Name;
-use percent_encoding::percent_decode_str;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::oneshot;
-
-/// The tags of those who may ask at all.
-const MANAGEMENT: [&str; 4] = ["management", POLICYMAKER, MONITORING, ADMINISTRATOR];
-/// The tag of those who may say what holds for queues and exchanges.
-const POLICYMAKER: &str = "policymaker";
-
-/// What all of them may look at, and of what is in a virtual host that they may enter.
-const OPEN: [&str; 20] = [
-    "whoami",
-    "extensions",
-    "auth",
-    "nodes",
-    "cluster-name",
-    "version",
-    "aliveness-test",
-    "health",
-    "healthchecks",
-    CONNECTIONS,
-    "channels",
-    "consumers",
-    "overview",
-    "vhosts",
-    "vhost-limits",
-    "exchanges",
-    "queues",
-    "bindings",
-    POLICIES,
-    OPERATOR_POLICIES,
-];
-/// What users may change too, as far as their permissions in the virtual host go.
-const MANAGED: [&str; 3] = ["exchanges", "queues", "bindings"];
-/// Of these users see their own, and may end them.
-const CONNECTIONS: &str = "connections";
-/// Policymakers may look at single ones too, and change them.
-const POLICIES: &str = "policies";
-/// What exchange types and interceptors do, in all virtual hosts: for those who monitor.
-const PLUGINS: &str = "plugins";
-/// And what exchanges hold back.
-const HOLDS: &str = "holds";
-/// The tag of those who look at everything.
-const MONITORING: &str = "monitoring";
-/// For policymakers alone.
-const GLOBAL_PARAMETERS: &str = "global-parameters";
-/// Of these only lists are for others than administrators.
-const OPERATOR_POLICIES: &str = "operator-policies";
 
 /// A caller whose credentials were right.
 #[derive(Clone, Debug)]
@@ -65,54 +23,14 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Whether it may ask for that. Administrators may ask for everything, others look at what is in the virtual hosts
-    /// that they may enter, policymakers change policies there and global parameters, and those who monitor look at plugins and held messages too.
+    /// Whether it may ask for that.
     ///
     /// # Errors
-    /// [`ApiError::NotManagement`], [`ApiError::NotAdministrator`], [`ApiError::NotPolicymaker`], [`ApiError::NotFound`].
+    /// As of [`allowed::check`].
     pub(super) fn check(&self, method: &Method, path: &str) -> Result<(), ApiError> {
-        let Self::User(user) = self else { return Ok(()) };
-        if user.has_tag(ADMINISTRATOR) {
-            return Ok(());
-        }
-        if !MANAGEMENT.iter().any(|tag| user.has_tag(tag)) {
-            return Err(ApiError::NotManagement);
-        }
-        if path == METRICS || path == METRICS_PER_OBJECT {
-            return if user.has_tag(MONITORING) { Ok(()) } else { Err(ApiError::NotAdministrator) };
-        }
-        let mut parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
-        let (resource, vhost) = (parts.next().unwrap_or_default(), parts.next());
-        let is_one = parts.next().is_some();
-        let is_watched = resource == HOLDS || resource == PLUGINS || resource.starts_with("plugins-");
-        if method == Method::GET && is_watched && user.has_tag(MONITORING) {
-            return Ok(());
-        }
-        if resource == GLOBAL_PARAMETERS && user.has_tag(POLICYMAKER) {
-            return Ok(());
-        }
-        let makes_policies = resource == POLICIES && is_one;
-        if makes_policies && !user.has_tag(POLICYMAKER) || resource == GLOBAL_PARAMETERS {
-            return Err(ApiError::NotPolicymaker);
-        }
-        if resource == OPERATOR_POLICIES && is_one {
-            return Err(ApiError::NotAdministrator);
-        }
-        // What it may do with these its permissions say.
-        let is_permitted = MANAGED.contains(&resource) && is_one || resource == CONNECTIONS;
-        if method != Method::GET && !makes_policies && !is_permitted
-            || !OPEN.contains(&resource)
-            || resource == "vhosts" && vhost.is_some()
-        {
-            return Err(ApiError::NotAdministrator);
-        }
-        // What comes second there is no virtual host.
-        let vhost = vhost
-            .filter(|vhost| resource != "queues" || *vhost != "detailed" || is_one)
-            .filter(|_| !["nodes", "health", "healthchecks", CONNECTIONS, "channels"].contains(&resource));
-        match vhost.map(|vhost| percent_decode_str(vhost).collect::<Vec<u8>>()) {
-            Some(vhost) if !user.permissions.contains_key(&*vhost) => Err(ApiError::NotFound),
-            _ => Ok(()),
+        match self {
+            Self::User(user) => allowed::check(user, method, path),
+            Self::Token => Ok(()),
         }
     }
 
@@ -122,6 +40,11 @@ impl Caller {
             Self::User(user) => user.has_tag(ADMINISTRATOR) || user.has_tag(MONITORING),
             Self::Token => true,
         }
+    }
+
+    /// Whether it may know that a virtual host is there.
+    pub(super) fn may_know_of(&self, vhost: &Name) -> bool {
+        self.monitors() || self.may_look_into(vhost)
     }
 
     /// Whether it may see what is in a virtual host.

@@ -9,13 +9,14 @@
 //! reads through the same short locks as they do.
 //!
 //! *Invariants:* no handler runs before `guard` let the request through: a trusted `Host`, a known
-//! caller, a whole body that is JSON. No answer allows another origin (there are no CORS headers).
+//! caller (but for the few checks that [`allowed`] has for all), a whole body that is JSON. No answer allows another origin (there are no CORS headers).
 //! Whatever a client may make wait, grow or hold has a limit ([`server`], [`body`]).
 //!
 //! One file a resource; `router` is the list of paths. A resource that comes is a file beside,
 //! its JSON in [`json`], and its lines in the list.
 
 mod acting;
+mod allowed;
 mod alone;
 pub(crate) mod arguments;
 mod aside;
@@ -137,6 +138,11 @@ impl Api {
     /// All virtual hosts that a caller may look into, by name.
     fn vhosts_of(&self, caller: &Caller) -> Vec<Arc<Vhost>> {
         self.vhosts().into_iter().filter(|vhost| caller.may_look_into(vhost.name())).collect()
+    }
+
+    /// All virtual hosts that a caller may know of, by name.
+    fn vhosts_known_to(&self, caller: &Caller) -> Vec<Arc<Vhost>> {
+        self.vhosts().into_iter().filter(|vhost| caller.may_know_of(vhost.name())).collect()
     }
 
     /// All virtual hosts, by name.
@@ -358,6 +364,9 @@ async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     // With TLS the name in the certificate is what a browser trusted: nobody else's name leads here.
     if !ends.with_tls {
         host_header::check(request.uri(), request.headers(), ends.local)?;
+    }
+    if allowed::is_for_all(request.method(), request.uri().path()) {
+        return Ok(next.run(body::read_whole(request).await?).await);
     }
     let caller = login::check(request.headers(), ends.peer, &api.token, &api.shared.access).await?;
     caller.check(request.method(), request.uri().path())?;

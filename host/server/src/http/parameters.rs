@@ -7,10 +7,11 @@ use super::{
     definitions::{Object, fields, picked},
     error::ApiError,
     kept::{Put, term},
+    login::Caller,
     path::Names,
     policies, vhosts,
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use leveret_broker::{Vhost, policy::PolicyKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,16 +24,20 @@ const OPERATOR_POLICY: &str = "operator_policy";
 const OF_OPERATOR_POLICY: &[&str] = &["pattern", "apply-to", "definition", "priority"];
 
 /// `GET /api/parameters`.
-pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<Vec<Object>> {
-    Json(of_vhosts(&api, &api.vhosts()))
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<Object>> {
+    Json(of_vhosts(&api, &api.vhosts_of(&caller)))
 }
 
 /// `GET /api/parameters/{component}`.
 pub(super) async fn list_of_component(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Names(component): Names<String>,
 ) -> Json<Vec<Object>> {
-    Json(of_component(&api, &api.vhosts(), &component))
+    Json(of_component(&api, &api.vhosts_of(&caller), &component))
 }
 
 /// `GET /api/parameters/{component}/{vhost}`.

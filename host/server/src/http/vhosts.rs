@@ -45,10 +45,10 @@ pub(super) async fn list(
     Json(places(&api, &caller).iter().map(|place| describe(&api, place, of(place))).collect())
 }
 
-/// Those that a caller may look into.
+/// Those that a caller may know of.
 fn places(api: &Api, caller: &Caller) -> Vec<Place> {
     let all = api.shared.vhosts.list().into_iter();
-    all.filter(|place| caller.may_look_into(place.vhost.name())).collect()
+    all.filter(|place| caller.may_know_of(place.vhost.name())).collect()
 }
 
 fn place(api: &Api, name: &str) -> Result<Place, ApiError> {
