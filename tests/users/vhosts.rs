@@ -254,6 +254,30 @@ fn the_configuration_says_it_too() {
     assert_eq!(of("queues/v/p", "type"), "classic");
 }
 
+#[test]
+fn limits_that_the_configuration_sets_are_changed_there() {
+    let limited = "vhosts = [\"/\", \"ten\"]\n[vhost.\"ten\"]\nmax-connections = 1\nmax-queues = 1";
+    let (broker, _configuration) = broker_with(limited);
+    let limits = json!([{ "vhost": "ten", "value": { "max-connections": 1, "max-queues": 1 } }]);
+    assert_eq!(get(&broker, "vhost-limits"), (200, limits.clone()));
+    let mut client = enter(&broker, "ten");
+    let text =
+        "NOT_ALLOWED - access to vhost 'ten' refused for user 'guest': connection limit (1) is reached";
+    assert_eq!(kept_out(&broker, "ten"), text);
+    client.does(durable_queue("one"));
+    let text = "PRECONDITION_FAILED - cannot declare queue 'two': queue limit in vhost 'ten' (1) is reached";
+    client.is_refused(durable_queue("two"), 406, text);
+    let why = "the configuration sets max-queues of vhost 'ten' to 1, so it is changed there";
+    assert_eq!(put(&broker, "vhost-limits/ten/max-queues", &json!({ "value": 2 })), (409, why.to_owned()));
+    assert_eq!(delete(&broker, "vhost-limits/ten/max-connections"), 409);
+    let refused = refuses(&broker, &["vhost", "limits", "ten", "--max-queues", "none"]);
+    assert!(refused.contains(why), "{refused}");
+    // What says the same again is no change: a file of definitions that was given out here.
+    assert_eq!(put(&broker, "vhost-limits/ten/max-queues", &json!({ "value": 1 })).0, 204);
+    assert_eq!(get(&broker, "vhost-limits"), (200, limits));
+    assert_eq!(put(&broker, "vhost-limits/%2F/max-queues", &json!({ "value": 2 })).0, 204);
+}
+
 /// What `leveret store stat` says of the store of a broker that is down.
 fn stat(data: &Path) -> Value {
     let mut stat = Command::new(BINARY);

@@ -2,7 +2,7 @@
 //! store knows.
 
 use crate::{
-    config::VhostConfig,
+    config::{VhostConfig, VhostLimits},
     live::Live,
     store::{DiskStore, VhostRecord},
     watch::Folders,
@@ -36,6 +36,8 @@ pub struct Place {
     pub record: VhostRecord,
     /// What the configuration says of it.
     queue_type: QueueKind,
+    /// The limits that the configuration sets: they are changed there alone.
+    declared: VhostLimits,
 }
 
 impl Place {
@@ -43,6 +45,21 @@ impl Place {
     #[must_use]
     pub fn queue_type(&self) -> QueueKind {
         self.record.queue_type.unwrap_or(self.queue_type)
+    }
+
+    /// How much there may be in it: what the configuration says holds against what was said while the broker ran.
+    #[must_use]
+    pub fn limits(&self) -> VhostLimits {
+        VhostLimits {
+            connections_max: self.declared.connections_max.or(self.record.connections_max),
+            queues_max: self.declared.queues_max.or(self.record.queues_max),
+        }
+    }
+
+    /// The limits that are changed in the configuration alone.
+    #[must_use]
+    pub fn declared_limits(&self) -> VhostLimits {
+        self.declared
     }
 }
 
@@ -128,6 +145,7 @@ impl Usual {
             plugins_dir,
             durability: self.durability.clone(),
             queue_type: QueueKind::default(),
+            limits: VhostLimits::default(),
         }
     }
 }
@@ -177,9 +195,9 @@ impl Vhosts {
     /// [`Refusal::QueueLimit`].
     pub fn check_queues(&self, name: &Name, queue: &Name) -> Result<(), Refusal> {
         let all = self.all.read();
-        let Some(Place { vhost, record, .. }) = all.get(name) else { return Ok(()) };
-        match record.queues_max {
-            Some(limit) if vhost.queue_count() as u64 >= limit => {
+        let Some(place) = all.get(name) else { return Ok(()) };
+        match place.limits().queues_max {
+            Some(limit) if place.vhost.queue_count() as u64 >= limit => {
                 Err(Refusal::QueueLimit { queue: queue.clone(), vhost: name.clone(), limit })
             }
             _ => Ok(()),
@@ -205,7 +223,8 @@ impl Vhosts {
         let its: Arc<dyn Store> = Arc::new(self.store.of_vhost(config.durability.clone()));
         let vhost = Vhost::kept_in(its, config.name.clone(), self.memory.clone(), router)?;
         vhost.set_retry_ms_max(self.retry_ms_max);
-        let place = Place { vhost: vhost.clone(), record, queue_type: config.queue_type };
+        let place =
+            Place { vhost: vhost.clone(), record, queue_type: config.queue_type, declared: config.limits };
         self.all.write().insert(config.name.clone(), place);
         Ok(vhost)
     }
@@ -213,8 +232,8 @@ impl Vhosts {
     /// Puts one that was made elsewhere.
     #[cfg(test)]
     pub(crate) fn put(&self, vhost: Arc<Vhost>) {
-        let place =
-            Place { vhost: vhost.clone(), record: VhostRecord::default(), queue_type: QueueKind::default() };
+        let (record, queue_type, declared) = Default::default();
+        let place = Place { vhost: vhost.clone(), record, queue_type, declared };
         self.all.write().insert(vhost.name().clone(), place);
     }
 

@@ -5,7 +5,6 @@ use crate::{
     connection::LoginCheck,
     live::{About, Most},
     traffic::ConnectionTraffic,
-    vhosts::Place,
 };
 use leveret_access::{Claim, login::Outcome};
 use leveret_amqp091::{Login, Mechanism, Method, channels::ByChannel, form::FORM};
@@ -74,7 +73,7 @@ impl Connection {
     /// connection.open (section 1.4.2.7). 530 for a virtual host that is not there, or not for this user.
     pub(super) fn on_open(&mut self, vhost: &Name) {
         let Some(identity) = self.identity.clone() else { return };
-        let Some(Place { vhost: found, record, .. }) = self.shared.vhosts.get(vhost) else {
+        let Some(named) = self.shared.vhosts.get(vhost) else {
             self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
             return;
         };
@@ -87,7 +86,7 @@ impl Connection {
         }
         let most = Most {
             of_user: self.shared.limits_of(self.identity.as_ref()).connections_max,
-            of_vhost: record.connections_max,
+            of_vhost: named.limits().connections_max,
         };
         let about = self.about((&user, vhost));
         let place = match self.shared.live.enter(about, most, &self.wake) {
@@ -102,11 +101,11 @@ impl Connection {
             self.session.open_refused(&Refusal::VhostNotFound { vhost: vhost.clone() });
             return;
         }
-        let mut client = Client::new(found.clone(), self.id, self.wake.clone());
+        let mut client = Client::new(named.vhost.clone(), self.id, self.wake.clone());
         client.set_consumer_timeout_ms(self.shared.consumer_timeout_ms);
         self.open = Some(Open {
             client,
-            vhost: found,
+            vhost: named.vhost,
             publisher: Publisher::default(),
             identity: PublisherIdentity {
                 user: user.clone(),

@@ -4,7 +4,6 @@ use super::{Connection, Open, PROTOCOL, Session, management::Presence};
 use crate::{
     live::{About, Most},
     traffic::ConnectionTraffic,
-    vhosts::Place,
 };
 use leveret_amqp10::{
     Condition, Value,
@@ -41,11 +40,11 @@ impl Connection {
     }
 
     fn enter(&mut self, asked: &performatives::Open<'_>) -> Result<Open, Refusal> {
-        let named = asked.hostname.and_then(|host| host.strip_prefix(VHOST_PREFIX)).unwrap_or(VHOST_DEFAULT);
-        let not_found = || Refusal::VhostNotFound { vhost: Name::cut(named.as_bytes()) };
-        let vhost = Name::new(named.as_bytes()).map_err(|_| not_found())?;
+        let name = asked.hostname.and_then(|host| host.strip_prefix(VHOST_PREFIX)).unwrap_or(VHOST_DEFAULT);
+        let not_found = || Refusal::VhostNotFound { vhost: Name::cut(name.as_bytes()) };
+        let vhost = Name::new(name.as_bytes()).map_err(|_| not_found())?;
         let identity = self.identity.clone().ok_or_else(not_found)?;
-        let Place { vhost: found, record, .. } = self.shared.vhosts.get(&vhost).ok_or_else(not_found)?;
+        let named = self.shared.vhosts.get(&vhost).ok_or_else(not_found)?;
         let mut rights = identity.rights(&self.shared.access, &vhost);
         let user = identity.name().clone();
         if !rights.may_enter() {
@@ -53,7 +52,7 @@ impl Connection {
         }
         let most = Most {
             of_user: self.shared.limits_of(self.identity.as_ref()).connections_max,
-            of_vhost: record.connections_max,
+            of_vhost: named.limits().connections_max,
         };
         let about = self.about((&user, &vhost), asked);
         let place = self.shared.live.enter(about, most, &self.wake)?;
@@ -61,7 +60,7 @@ impl Connection {
         if self.shared.vhosts.get(&vhost).is_none() {
             return Err(not_found());
         }
-        let mut client = Client::new(found.clone(), self.id, self.wake.clone());
+        let mut client = Client::new(named.vhost.clone(), self.id, self.wake.clone());
         client.set_consumer_timeout_ms(self.shared.consumer_timeout_ms);
         tracing::debug!(
             "connection {} opened: user {user}, vhost {vhost}, container {}",
@@ -71,7 +70,7 @@ impl Connection {
         Ok(Open {
             presence: Presence::default(),
             client,
-            vhost: found,
+            vhost: named.vhost,
             publisher: Publisher::default(),
             identity: PublisherIdentity {
                 user,

@@ -46,6 +46,8 @@ state-mib = 16
 
 [vhost."tenant-a"]
 default-queue-type = "quorum"
+max-connections = 100
+max-queues = 1000
 plugins-dir = "tenant-a/plugins"
 allow = ["rate-limit"]
 ceilings = { memory-mib = 128, state-mib = 64 }

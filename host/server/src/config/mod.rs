@@ -27,7 +27,7 @@ pub use listen::{HTTP_LISTEN_DEFAULT, HttpListen, LISTEN_DEFAULT, TLS_LISTEN_DEF
 pub use policies::{DeclaredPolicy, PolicyTable};
 pub use tables::{LimitTable, PluginTable, PluginTables, TotalsTable, VhostTable, VhostTotalsTable};
 pub use users::{UserTable, UserTables};
-pub use vhosts::VhostConfig;
+pub use vhosts::{VhostConfig, VhostLimits};
 
 use crate::{
     store::VhostDurability,

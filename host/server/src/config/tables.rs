@@ -50,6 +50,10 @@ pub struct VhostTable {
     pub sync: Option<SyncMode>,
     /// Of which type queues are that name none.
     pub default_queue_type: Option<String>,
+    /// How many connections it may have.
+    pub max_connections: Option<u64>,
+    /// How many queues.
+    pub max_queues: Option<u64>,
     /// The global plugins that it may use.
     pub allow: Option<BTreeSet<String>>,
     /// The highest limits there.

@@ -20,6 +20,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
         plugins_dir: Path::new("d/vhosts/%2F/plugins").to_path_buf(),
         durability: VhostDurability::default(),
         queue_type: QueueKind::Classic,
+        limits: VhostLimits::default(),
     };
     assert_eq!(config.vhosts, [default]);
 }

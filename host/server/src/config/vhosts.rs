@@ -23,6 +23,17 @@ pub struct VhostConfig {
     pub durability: VhostDurability,
     /// Of which type queues are that name none, if nothing else is said while the broker runs.
     pub queue_type: QueueKind,
+    /// How much there may be in it, whatever is said while the broker runs.
+    pub limits: VhostLimits,
+}
+
+/// How much there may be in a virtual host; what is `None` is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VhostLimits {
+    /// How many connections.
+    pub connections_max: Option<u64>,
+    /// How many queues.
+    pub queues_max: Option<u64>,
 }
 
 /// The virtual hosts, each with a folder of its own.
@@ -60,7 +71,11 @@ pub(super) fn vhosts(
         }
         let durability = durability::of_vhost(name, table.and_then(|table| table.sync), rules);
         let queue_type = queue_type(name, table.and_then(|table| table.default_queue_type.as_deref()))?;
-        vhosts.push(VhostConfig { name: vhost, plugins_dir: folder, durability, queue_type });
+        let limits = VhostLimits {
+            connections_max: table.and_then(|table| table.max_connections),
+            queues_max: table.and_then(|table| table.max_queues),
+        };
+        vhosts.push(VhostConfig { name: vhost, plugins_dir: folder, durability, queue_type, limits });
     }
     if vhosts.is_empty() {
         bail!("vhosts = []: there must be at least one virtual host");

@@ -17,6 +17,7 @@ use super::{
     users::{name_of, tags},
 };
 use crate::{
+    config::VhostLimits,
     store::VhostRecord,
     vhosts::{Place, VhostRefused},
 };
@@ -241,13 +242,14 @@ pub(super) fn limits_definition(api: &Api, vhost: &Vhost) -> Option<(String, Vho
 }
 
 /// The limits of a virtual host, as RabbitMQ lists them.
-fn limits_json(Place { vhost, record, .. }: &Place) -> VhostLimitsOfJson {
-    let value = VhostLimitsJson { max_connections: record.connections_max, max_queues: record.queues_max };
-    VhostLimitsOfJson { vhost: vhost.name().to_text(), value }
+fn limits_json(place: &Place) -> VhostLimitsOfJson {
+    let VhostLimits { connections_max, queues_max } = place.limits();
+    let value = VhostLimitsJson { max_connections: connections_max, max_queues: queues_max };
+    VhostLimitsOfJson { vhost: place.vhost.name().to_text(), value }
 }
 
 fn is_limited(place: &Place) -> bool {
-    place.record.connections_max.is_some() || place.record.queues_max.is_some()
+    place.limits() != VhostLimits::default()
 }
 
 pub(super) async fn limits(
@@ -287,7 +289,6 @@ pub(super) async fn delete_limit(
     State(api): State<Arc<Api>>,
     Names((name, limit)): Names<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    place(&api, &name)?;
     set_limit(&api, &name, limit, None).await
 }
 
@@ -297,6 +298,23 @@ async fn set_limit(
     limit: String,
     value: Option<u64>,
 ) -> Result<StatusCode, ApiError> {
+    let declared = place(api, name).map_err(|_| ApiError::NoVhost)?.declared_limits();
+    let declared = match &*limit {
+        MAX_CONNECTIONS => declared.connections_max,
+        MAX_QUEUES => declared.queues_max,
+        _ => None,
+    };
+    if let Some(declared) = declared {
+        let why = || {
+            format!("the configuration sets {limit} of vhost '{name}' to {declared}, so it is changed there")
+        };
+        // A file of definitions says it again.
+        return if value == Some(declared) {
+            Ok(StatusCode::NO_CONTENT)
+        } else {
+            Err(ApiError::Refused(why()))
+        };
+    }
     change(api, (&name_of(name)?, false), move |record| match &*limit {
         MAX_CONNECTIONS => record.connections_max = value,
         MAX_QUEUES => record.queues_max = value,
