@@ -123,6 +123,21 @@ fn parameters_are_set_and_taken_away_by_their_own_path() {
     }
     assert_eq!(get(&broker, "parameters"), json!([]));
     assert_eq!(get(&broker, "vhost-limits"), json!([]));
+    for (value, why) in [
+        (
+            json!({ "pattern": "^q", "definition": { "expires": 90_000 } }),
+            "Key \"priority\" not found in young\n",
+        ),
+        (
+            json!({ "priority": 1, "bogus": "x" }),
+            "Unrecognised terms [{<<\"bogus\">>,<<\"x\">>}] in young\nKey \"definition\" not found in young\n\
+             Key \"pattern\" not found in young\n",
+        ),
+    ] {
+        let refused = put(&broker, policy, &json!({ "value": value }));
+        assert_eq!(refused.status(), 400, "{value}");
+        assert_eq!(json_of(&refused)["reason"], format!("Validation failed\n\n{why}"), "{value}");
+    }
     // A value that is no object.
     for (path, name) in [(policy, "young"), (limits, "limits")] {
         for (value, shown) in [(json!(5), "5"), (json!("x"), "<<\"x\">>"), (json!(null), "null")] {

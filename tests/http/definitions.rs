@@ -29,6 +29,7 @@ fn furnish(broker: &Broker) {
     made(broker, "user-limits/alice/max-connections", &json!({ "value": 3 }));
     made(broker, "permissions/shop/alice", &json!({ "configure": "", "write": "^o", "read": ".*" }));
     let topics = json!({ "exchange": "orders", "write": "^eu", "read": "" });
+    made(broker, "exchanges/shop/orders", &json!({ "type": "topic", "durable": true }));
     made(broker, "topic-permissions/shop/alice", &topics);
     let policy =
         json!({ "pattern": "^o", "definition": { "max-length": 5 }, "priority": 2, "apply-to": "queues" });
@@ -39,7 +40,6 @@ fn furnish(broker: &Broker) {
         &json!({ "pattern": "", "definition": { "expires": 9_000_000 } }),
     );
     made(broker, "queues/shop/o.eu", &json!({ "durable": true, "arguments": { "x-max-priority": 3 } }));
-    made(broker, "exchanges/shop/orders", &json!({ "type": "topic", "durable": true }));
     made(broker, "exchanges/shop/inner", &json!({ "type": "fanout", "durable": true, "internal": true }));
     for path in ["bindings/shop/e/orders/q/o.eu", "bindings/shop/e/orders/e/inner"] {
         let body = json!({ "routing_key": "eu.#", "arguments": { "of": "test" } });

@@ -158,6 +158,9 @@ fn what_a_message_says_of_its_publisher_and_its_further_keys_is_judged_too() {
         status(&super::asking::send_as(&broker, USER, "POST", path, Some(&said)))
     };
     assert_eq!(publish(&json!({"user_id": "user", "headers": {"CC": ["mine.too"]}})).0, 200);
+    let strange = json!({"bogus": 1, "cluster_id": "c", "priority": 2});
+    assert_eq!(publish(&strange).0, 200, "what is no property means nothing");
+    assert_eq!(publish(&json!({"priority": "x"})).0, 400);
     for header in ["CC", "BCC"] {
         assert_eq!(publish(&json!({"headers": {header: ["mine.too", "other"]}})).0, 401, "{header}");
     }

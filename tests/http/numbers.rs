@@ -199,7 +199,7 @@ fn consumers_are_listed_with_what_they_said() {
         assert_eq!(queue["consumer_details"].as_array().unwrap().len(), 2);
         assert_eq!(
             (&queue["single_active_consumer_tag"], queue.get("exclusive_consumer_tag")),
-            (&json!("first"), None)
+            (&json!("first"), Some(&Value::Null))
         );
         assert_eq!(get_as(broker, Some(super::asking::GUEST), "consumers/none").status(), 404);
         channel.basic_cancel("first".into(), Default::default()).await.unwrap();
@@ -215,8 +215,11 @@ fn consumers_are_listed_with_what_they_said() {
         let queue = get(broker, "queues/%2F/mine");
         assert_eq!(
             (&queue["exclusive_consumer_tag"], queue.get("single_active_consumer_tag")),
-            (&json!("sole"), None)
+            (&json!("sole"), Some(&Value::Null))
         );
+        let listed = &get(broker, "queues/%2F")[0];
+        let tags = [listed.get("exclusive_consumer_tag"), listed.get("single_active_consumer_tag")];
+        assert_eq!(tags, [Some(&json!("sole")), None], "lists are shorter: {listed}");
         // Who may not look into the virtual host sees none of them, but for those who monitor.
         put(broker, "users/watcher", &json!({ "password": "w", "tags": "monitoring" }));
         let watcher = "Basic d2F0Y2hlcjp3";

@@ -124,6 +124,10 @@ fn exchanges_and_queues_have_rabbitmqs_json() {
         // What is of this run.
         queue["node"] = json!("leveret@127.0.0.1");
         assert_eq!(without_numbers(get(broker, "queues/%2F/fx.work")), queue);
+        // Lists of RabbitMQ's are shorter.
+        for field in ["exclusive_consumer_tag", "single_active_consumer_tag"] {
+            queue.as_object_mut().unwrap().remove(field);
+        }
         assert_eq!(without_numbers(get(broker, "queues")), json!([queue]));
         assert_eq!(without_numbers(get(broker, "queues/%2F")), json!([queue]));
     });

@@ -67,6 +67,9 @@ fn permissions_are_given_and_taken() {
         assert_eq!(get(&broker, path).1[1], shown, "{path}");
     }
     let topic = json!({ "exchange": "t", "write": "^a", "read": "^b" });
+    let why = "no_such_exchange: t".to_owned();
+    assert_eq!(put(&broker, "topic-permissions/%2F/u", &topic), (400, why));
+    put(&broker, "exchanges/%2F/t", &json!({ "type": "topic" }));
     assert_eq!(put(&broker, "topic-permissions/%2F/u", &topic).0, 201);
     let shown = json!([{ "user": "u", "vhost": "/", "exchange": "t", "write": "^a", "read": "^b" }]);
     for path in [
@@ -248,6 +251,7 @@ fn the_command_line_manages_users() {
     assert!(refuses(&broker, &["permission", "set", "u", "(", "", ""]).contains("invalid_regexp"));
     does(&broker, &["permission", "clear", "u"]);
     assert!(refuses(&broker, &["permission", "clear", "u"]).contains("has nothing of that"));
+    put(&broker, "exchanges/%2F/t", &json!({ "type": "topic" }));
     does(&broker, &["topic-permission", "set", "u", "t", "^a", "^b"]);
     let list = does(&broker, &["topic-permission", "list"]);
     assert_eq!(list, "u in /, exchange t: write \"^a\", read \"^b\"\n");

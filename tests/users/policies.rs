@@ -265,7 +265,7 @@ fn the_command_line_sets_policies() {
     let told: Value = serde_json::from_str(&does(&broker, &["policy", "list", "--json"])).unwrap();
     assert_eq!(told[0]["apply-to"], "queues");
     let why = refuses(&broker, &["policy", "set", "p", "^q", "{\"max-length\":-3}"]);
-    assert!(why.contains("-3 is not a valid maximum length"), "{why}");
+    assert!(why.contains("refuses: Validation failed; -3 is not a valid maximum length (400)"), "{why}");
     let why = refuses(&broker, &["policy", "set", "p", "^q", "max-length"]);
     assert!(why.contains("the definition must be a JSON object"), "{why}");
     assert_eq!(does(&broker, &["policy", "clear", "p"]), "policy p is gone\n");

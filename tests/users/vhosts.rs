@@ -146,8 +146,16 @@ fn virtual_hosts_have_limits() {
     client.does(durable_queue("two"));
     enter(&broker, "/").connection.expect_alive();
     assert_eq!(get(&broker, "vhost-limits"), (200, json!([])));
-    assert_eq!(put(&broker, "vhost-limits/nowhere/max-queues", &json!({ "value": 1 })).0, 404);
-    assert_eq!(put(&broker, "vhost-limits/%2F/foo", &json!({ "value": 1 })).0, 400);
+    let nowhere = (404, "vhost_not_found".to_owned());
+    assert_eq!(put(&broker, "vhost-limits/nowhere/max-queues", &json!({ "value": 1 })), nowhere);
+    for (limit, value, why) in [
+        ("foo", json!("x"), "Unrecognised terms [{<<\"foo\">>,<<\"x\">>}] in limits"),
+        ("max-queues", json!("x"), "max-queues should be a number, actually was <<\"x\">>"),
+        ("max-queues", json!(1.5), "max-queues should be a number, actually was 1.5"),
+    ] {
+        let refused = put(&broker, &format!("vhost-limits/%2F/{limit}"), &json!({ "value": value }));
+        assert_eq!(refused, (400, format!("Validation failed\n\n{why}\n")));
+    }
     assert_eq!(get(&broker, "vhosts/nowhere").0, 404);
 }
 

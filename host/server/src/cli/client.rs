@@ -153,6 +153,12 @@ impl BrokerArguments {
     }
 }
 
+/// A reason, which RabbitMQ gives several lines, in one that is fit for a terminal.
+fn in_a_line(why: &str) -> String {
+    let lines: Vec<String> = why.lines().map(printable).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
+}
+
 /// What a broker left in its data folder.
 fn read_token(data_dir: &Path) -> Result<TokenFile, ClientError> {
     let path = TokenFile::path(data_dir);
@@ -294,7 +300,7 @@ impl Client {
             _ => {
                 let why = serde_json::from_slice(&body).map(|ErrorJson { reason, .. }| reason);
                 let why = why.unwrap_or_else(|_| "without a reason".to_owned());
-                Err(ClientError::Refused { url: self.url.clone(), status, why: printable(&why) })
+                Err(ClientError::Refused { url: self.url.clone(), status, why: in_a_line(&why) })
             }
         }
     }

@@ -355,7 +355,7 @@ async fn put_permissions(api: &Arc<Api>, its: Object) -> Result<(), ApiError> {
 
 async fn put_topic_permissions(api: &Arc<Api>, its: Object) -> Result<(), ApiError> {
     let [vhost, user] = owned(&its, ["vhost", "user"])?;
-    permissions::put_topic(State(api.clone()), Names((vhost, user)), JsonBody(its)).await.map(|_| ())
+    permissions::set_topic(api, [&vhost, &user], &its).await.map(|_| ())
 }
 
 async fn put_parameter(api: &Arc<Api>, mut parameter: Object) -> Result<(), ApiError> {

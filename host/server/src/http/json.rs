@@ -258,12 +258,13 @@ pub struct QueueJson {
     pub delivery_limit: Option<i64>,
     /// How many consumers it has.
     pub consumers: u64,
-    /// The tag of its only consumer, if that admits no other.
+    /// The tag of its only consumer, if that admits no other. Null if there is none, where it is told of alone, as for the
+    /// next.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub exclusive_consumer_tag: Option<String>,
+    pub exclusive_consumer_tag: Option<Value>,
     /// The tag of the one that is served, if it has a single active consumer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub single_active_consumer_tag: Option<String>,
+    pub single_active_consumer_tag: Option<Value>,
     /// Where its replicas are, if it is a quorum queue.
     #[serde(flatten)]
     pub replicas: Option<ReplicasJson>,

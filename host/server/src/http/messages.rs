@@ -137,7 +137,8 @@ fn properties_of(body: &Map<String, Value>) -> Result<Vec<u8>, ApiError> {
         Some(Value::Object(headers)) => arguments::from_json(&headers).map_err(ApiError::BadRequest)?,
         _ => leveret_model::Table::new(),
     };
-    said.remove("cluster_id");
+    // What else somebody says means nothing, as in RabbitMQ.
+    said.retain(|said, _| PROPERTIES.iter().any(|(name, _)| *name == said.replace('-', "_")));
     let said: PropertiesJson = serde_json::from_value(Value::Object(said))
         .map_err(|error| ApiError::BadRequest(format!("properties: {error}")))?;
     properties(&said, headers)

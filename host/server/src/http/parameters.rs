@@ -135,6 +135,25 @@ fn object(name: &str, value: Value) -> Result<Object, ApiError> {
     Err(ApiError::BadRequest(format!("Validation failed\n\n{why}\n")))
 }
 
+/// Whether a parameter that is an operator policy says what it must and nothing else: stricter than the policy's own path,
+/// as RabbitMQ is.
+///
+/// # Errors
+/// It does not, in RabbitMQ's words.
+fn check_terms(name: &str, value: &Object) -> Result<(), ApiError> {
+    let strange = value.iter().filter(|(key, _)| !OF_OPERATOR_POLICY.contains(&key.as_str()));
+    let strange: Vec<String> =
+        strange.map(|(key, value)| format!("{{<<{key:?}>>,{}}}", term(value))).collect();
+    let mut why = String::new();
+    if !strange.is_empty() {
+        why.push_str(&format!("Unrecognised terms [{}] in {name}\n", strange.join(",")));
+    }
+    for key in ["priority", "definition", "pattern"].into_iter().filter(|key| !value.contains_key(*key)) {
+        why.push_str(&format!("Key \"{key}\" not found in {name}\n"));
+    }
+    if why.is_empty() { Ok(()) } else { Err(ApiError::BadRequest(format!("Validation failed\n\n{why}"))) }
+}
+
 /// Sets one of a component, a virtual host, and a name.
 ///
 /// # Errors
@@ -149,6 +168,7 @@ pub(super) async fn set(
     if component == LIMITS.0 {
         return put_limits(api, &vhost, value).await;
     }
+    check_terms(&name, &value)?;
     value.insert("vhost".to_owned(), json!(vhost));
     value.insert("name".to_owned(), json!(name));
     let names = Names((vhost, name));

@@ -105,13 +105,31 @@ pub(super) async fn read_topics(
     if its.is_empty() { Err(ApiError::NotFound) } else { Ok(Json(its)) }
 }
 
+/// Says which topics a user may use, of an exchange that is there.
 pub(super) async fn put_topic(
     State(api): State<Arc<Api>>,
     Names((vhost, user)): Names<(String, String)>,
     JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Result<Put, ApiError> {
-    let [exchange, write, read] = text_fields(&body, ["exchange", "write", "read"])?;
-    let (vhost, user) = names(&api, &vhost, &user)?;
+    let [exchange] = text_fields(&body, ["exchange"])?;
+    names(&api, &vhost, &user)?;
+    if api.vhost(&vhost)?.exchange(exchange.as_bytes()).is_none() {
+        return Err(ApiError::BadRequest(format!("no_such_exchange: {exchange}")));
+    }
+    set_topic(&api, [&vhost, &user], &body).await
+}
+
+/// The same, of any exchange: in a file of definitions exchanges come later.
+///
+/// # Errors
+/// There is no such user or virtual host, or what is said makes no sense.
+pub(super) async fn set_topic(
+    api: &Api,
+    [vhost, user]: [&str; 2],
+    body: &Map<String, Value>,
+) -> Result<Put, ApiError> {
+    let [exchange, write, read] = text_fields(body, ["exchange", "write", "read"])?;
+    let (vhost, user) = names(api, vhost, user)?;
     let permissions = TopicPermissions::new(write, read).map_err(no_pattern)?;
     let (done, kept) = kept::done();
     let access = &api.shared.access;

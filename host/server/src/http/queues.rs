@@ -14,6 +14,7 @@ use leveret_broker::{
     policy::Policy,
     queue::{DELIVERY_LIMIT, DeliveryLimit, Queue, QueueKind},
 };
+use serde_json::Value;
 use std::{iter::Sum, sync::Arc};
 
 pub(super) async fn list(
@@ -35,8 +36,14 @@ pub(super) async fn read(
     Names((vhost, queue)): Names<(String, String)>,
 ) -> Result<Json<QueueJson>, ApiError> {
     let (vhost, queue) = api.queue(&vhost, &queue)?;
-    let consumer_details = Some(consumers::of_queue(&api, &queue));
-    Ok(Json(QueueJson { consumer_details, ..describe(&api, &vhost, &queue) }))
+    let mut told = describe(&api, &vhost, &queue);
+    told.consumer_details = Some(consumers::of_queue(&api, &queue));
+    told.single_active_consumer_tag.get_or_insert(Value::Null);
+    // Quorum queues of RabbitMQ do not tell of it.
+    if queue.kind() == QueueKind::Classic {
+        told.exclusive_consumer_tag.get_or_insert(Value::Null);
+    }
+    Ok(Json(told))
 }
 
 /// By name.
@@ -68,8 +75,8 @@ fn describe(api: &Api, vhost: &Vhost, queue: &Queue) -> QueueJson {
         effective_policy_definition: arguments::to_json(&applied.definition()),
         delivery_limit: (queue.kind() == QueueKind::Quorum).then(|| limit(queue.settings().delivery_limit)),
         consumers: counts.consumers,
-        exclusive_consumer_tag: of_consumers.0,
-        single_active_consumer_tag: of_consumers.1,
+        exclusive_consumer_tag: of_consumers.0.map(Value::from),
+        single_active_consumer_tag: of_consumers.1.map(Value::from),
         replicas: (queue.kind() == QueueKind::Quorum).then(|| ReplicasJson::only(node())),
         messages_unreadable: counts.unreadable,
         messages: counts.into(),

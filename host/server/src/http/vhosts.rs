@@ -274,14 +274,15 @@ pub(super) async fn put_limit(
     JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Result<StatusCode, ApiError> {
     let value = field(&body, "value")?;
-    place(&api, &name)?;
+    let invalid = |why: String| ApiError::BadRequest(format!("Validation failed\n\n{why}\n"));
+    place(&api, &name).map_err(|_| ApiError::NoVhost)?;
     if limit != MAX_CONNECTIONS && limit != MAX_QUEUES {
-        let why = format!("Unrecognised terms [{{<<\"{limit}\">>,{value}}}] in limits");
-        return Err(ApiError::BadRequest(why));
+        let why = format!("Unrecognised terms [{{<<\"{limit}\">>,{}}}] in limits", kept::term(value));
+        return Err(invalid(why));
     }
-    let number = value.as_i64().ok_or_else(|| {
-        ApiError::BadRequest(format!("{limit} should be a number, actually was {}", kept::term(value)))
-    })?;
+    let number = value
+        .as_i64()
+        .ok_or_else(|| invalid(format!("{limit} should be a number, actually was {}", kept::term(value))))?;
     set_limit(&api, &name, limit, u64::try_from(number).ok()).await
 }
 
