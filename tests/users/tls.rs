@@ -1,6 +1,6 @@
 //! TLS: who is let in with which certificate, and certificates that change.
 
-use crate::{BINARY, client::plain};
+use crate::{BINARY, asking::get, client::plain};
 use leveret_testkit::{
     Broker, EVENT_WAIT_MAX, ScratchDirectory,
     wire::{Arguments, PROTOCOL_HEADER, Reader, Tune, id, method_bytes},
@@ -13,6 +13,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
 };
+use serde_json::{Value, json};
 use std::{
     fs,
     io::{Read, Write},
@@ -209,6 +210,56 @@ fn a_password_goes_through_tls_and_external_needs_a_certificate() {
     let _ = plain_text.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"AMQP") && answer.first() != Some(&1), "{answer:?}");
     bare.write_all(&[8, 0, 0, 0, 0, 0, 0, 0xce]).unwrap();
+}
+
+#[test]
+fn a_connection_tells_what_tls_came_to_and_which_certificate_was_shown() {
+    let world = World::new();
+    let (broker, address) = world.broker("tls-clients = \"optional\"");
+    let told = |of: &str| {
+        let listed = get(&broker, "connections").1;
+        let of = listed.as_array().unwrap().iter().find(|one| one["auth_mechanism"] == of).cloned();
+        let of = of.unwrap_or_else(|| panic!("{listed}"));
+        [
+            "ssl",
+            "ssl_protocol",
+            "ssl_key_exchange",
+            "ssl_cipher",
+            "ssl_hash",
+            "peer_cert_subject",
+            "peer_cert_issuer",
+            "peer_cert_validity",
+        ]
+        .map(|field| of.get(field).cloned().unwrap_or_else(|| panic!("no {field}: {of}")))
+    };
+    let mut shows = connect(&world, address, Some(&sign(&world.authority, "alice")));
+    assert!(is_let_in(&mut shows, "EXTERNAL", b""));
+    let mut bare = connect(&world, address, None);
+    assert!(is_let_in(&mut bare, "PLAIN", &plain("guest", "guest")));
+    let [cipher, key] = ["aes_256_gcm", "any"].map(Value::from);
+    let names = ["CN=alice", "CN=an authority"].map(Value::from);
+    let [ssl, protocol, exchange, encrypts, hash, subject, issuer, validity] = told("EXTERNAL");
+    assert_eq!((&ssl, &protocol, &hash), (&json!(true), &json!("tlsv1.3"), &json!("aead")));
+    assert_eq!(([&exchange, &encrypts], [&subject, &issuer]), ([&key, &cipher], names.each_ref()));
+    assert_eq!(validity, "1975-01-01T00:00:00Z - 4096-01-01T00:00:00Z");
+    let null = Value::Null;
+    let [ssl, protocol, .., subject, issuer, validity] = told("PLAIN");
+    assert_eq!((&ssl, &protocol), (&json!(true), &json!("tlsv1.3")));
+    assert_eq!([&subject, &issuer, &validity], [&null; 3], "it showed none");
+    drop(bare);
+    let mut unprotected = crate::client::log_in(broker.address(), "AMQPLAIN", &amqplain());
+    crate::client::open(&mut unprotected, "/");
+    unprotected.expect_method(0, id::CONNECTION_OPEN_OK);
+    let [ssl, rest @ ..] = told("AMQPLAIN");
+    assert_eq!((&ssl, rest.each_ref()), (&json!(false), [&null; 7]));
+}
+
+/// The log-in of guest as AMQPLAIN has it: a table without its length.
+fn amqplain() -> Vec<u8> {
+    let text = |name: &str, value: &str| {
+        Arguments::new().short_string(name).octet(b'S').long_string(value.as_bytes()).into_bytes()
+    };
+    [text("LOGIN", "guest"), text("PASSWORD", "guest")].concat()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use crate::{
     connection::ConnectionWake,
+    tls::Secured,
     traffic::{Churn, ConnectionTraffic, Totals},
 };
 use leveret_broker::traffic::{ChannelCounts, ChannelTraffic};
@@ -57,6 +58,8 @@ pub struct About {
     pub local: SocketAddr,
     /// Whether with TLS.
     pub with_tls: bool,
+    /// What that came to.
+    pub tls: Option<Arc<Secured>>,
     /// How it logged in.
     pub mechanism: String,
     /// What the client said of itself.

@@ -127,7 +127,7 @@ impl Connection {
 
     /// What is told of it.
     fn about(&self, (user, vhost): (&Name, &Name)) -> About {
-        let Ends { peer, local, with_tls } = self.ends;
+        let Ends { peer, local, with_tls, ref tls } = self.ends;
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         About {
             id: self.id.0,
@@ -138,6 +138,7 @@ impl Connection {
             peer,
             local,
             with_tls,
+            tls: tls.clone(),
             mechanism: self.session.mechanism().to_owned(),
             client: self.session.client().all.clone(),
             connected_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),

@@ -32,6 +32,7 @@ use crate::{
     connection::{ConnectionWake, Forced, LoginCheck, OUTPUT_BYTES_HARD_MAX, OnceWake},
     live::Place,
     store::Pressure,
+    tls::Secured,
     wiring::Shared,
 };
 use held::{ChannelWake, Held, Next, OpenChannel};
@@ -66,7 +67,7 @@ pub enum Reading {
 }
 
 /// The two ends of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ends {
     /// The client's.
     pub peer: SocketAddr,
@@ -74,6 +75,8 @@ pub struct Ends {
     pub local: SocketAddr,
     /// Whether with TLS.
     pub with_tls: bool,
+    /// What that came to, once it is there.
+    pub tls: Option<Arc<Secured>>,
 }
 
 /// The broker's side of one client.
@@ -167,8 +170,8 @@ impl Connection {
         let held = Held::new(stash::Share::of(shared.stash.clone()));
         Self {
             id: ConnectionId(id),
-            ends,
             peer: ends.peer.ip(),
+            ends,
             session: Session::new(shared.globals.session(&shared.session)),
             shared,
             memory_wake: OnceWake::new(wake.clone()),
@@ -194,6 +197,11 @@ impl Connection {
         if let Some(open) = &self.open {
             open.place.about().traffic.count_bytes(received, sent);
         }
+    }
+
+    /// TLS is there, before anything else.
+    pub fn secured(&mut self, tls: Option<Arc<Secured>>) {
+        self.ends.tls = tls;
     }
 
     /// The client showed a certificate that was verified; `user` is the name in it, if there is one. Before anything

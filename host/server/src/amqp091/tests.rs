@@ -34,7 +34,7 @@ struct Client {
 
 fn ends() -> super::Ends {
     let end = |port| std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    super::Ends { peer: end(1), local: end(5672), with_tls: false }
+    super::Ends { peer: end(1), local: end(5672), with_tls: false, tls: None }
 }
 
 /// A login of a client that wants to know when a consumer ends.

@@ -204,8 +204,8 @@ impl Connection {
         let config = settings.config(proved.is_some(), shared.access.offers_scram());
         Self {
             id: ConnectionId(id),
-            ends,
             peer: ends.peer.ip(),
+            ends,
             protocol: protocol::Connection::new(shared.globals.connection(config)),
             shared,
             memory_wake: OnceWake::new(wake.clone()),

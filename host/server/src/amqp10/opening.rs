@@ -97,6 +97,7 @@ impl Connection {
             peer: self.ends.peer,
             local: self.ends.local,
             with_tls: self.ends.with_tls,
+            tls: self.ends.tls.clone(),
             mechanism: self.login.mechanism.to_owned(),
             client: properties_of(asked),
             connected_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),

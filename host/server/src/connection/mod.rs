@@ -170,8 +170,8 @@ impl ConnectionTask {
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
         let wake = Arc::new(ConnectionWake::default());
-        let ends = Ends { peer, local: stream.local_addr()?, with_tls };
-        let connection = Spoken::new(id, ends, worker.shared.clone(), wake.clone());
+        let ends = Ends { peer, local: stream.local_addr()?, with_tls, tls: None };
+        let connection = Spoken::new(id, ends.clone(), worker.shared.clone(), wake.clone());
         let tls = if with_tls { worker.shared.tls.as_ref().map(|tls| tls.config()) } else { None };
         tracing::debug!(%peer, id, with_tls, "connection accepted");
         Ok(Self {
@@ -247,6 +247,8 @@ impl ConnectionTask {
 
     /// TLS is there: whoever showed a certificate may log in with that.
     fn tls_began(&mut self) {
+        self.ends.tls = self.stream.secured().map(Arc::new);
+        self.connection.secured(self.ends.tls.clone());
         let Some(certificate) = self.stream.client_certificate() else { return };
         let user = self.worker.shared.tls.as_ref().and_then(|tls| tls.user_of(&certificate));
         self.proved = Some(user.clone());
@@ -361,7 +363,7 @@ impl ConnectionTask {
         self.greeted = true;
         if header == Header::Amqp10 {
             let common = (self.worker.shared.clone(), self.wake.clone());
-            self.connection.turn_to_amqp10(self.id, self.ends, common, self.proved.take());
+            self.connection.turn_to_amqp10(self.id, self.ends.clone(), common, self.proved.take());
         } else if let Some(protocol) = foreign_protocol(bytes) {
             tracing::info!(
                 "a client at {} speaks {protocol}; what is spoken here is AMQP 0-9-1 and 1.0 without TLS",

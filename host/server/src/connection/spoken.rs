@@ -4,6 +4,7 @@ use super::{Ends, timers::Beats};
 use crate::{
     amqp10,
     amqp091::{self, Reading},
+    tls::Secured,
     wiring::Shared,
 };
 use leveret_broker::port::Router;
@@ -65,6 +66,13 @@ impl Spoken {
         proved: Option<Option<Vec<u8>>>,
     ) {
         *self = Self::Amqp10(Box::new(amqp10::Connection::new(id, ends, shared, wake, proved)));
+    }
+
+    /// TLS is there, before anything else.
+    pub(super) fn secured(&mut self, tls: Option<Arc<Secured>>) {
+        if let Self::Amqp091(connection) = self {
+            connection.secured(tls);
+        }
     }
 
     /// The client showed a certificate, before anything else.

@@ -3,7 +3,7 @@
 use super::{
     Api, arguments, consumers,
     error::ApiError,
-    json::connections::{ChannelJson, ConnectionJson, ConnectionOfChannelJson},
+    json::connections::{ChannelJson, ConnectionJson, ConnectionOfChannelJson, TlsJson},
     login::Caller,
     nodes,
     path::Names,
@@ -232,6 +232,7 @@ fn describe(api: &Api, about: &About) -> ConnectionJson {
         peer_host: about.peer.ip(),
         peer_port: about.peer.port(),
         ssl: about.with_tls,
+        tls: about.tls.as_deref().map(TlsJson::from).unwrap_or_default(),
         auth_mechanism: about.mechanism.clone(),
         channels: about.channels.lock().len(),
         channel_max: about.channel_max,

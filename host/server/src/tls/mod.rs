@@ -4,9 +4,11 @@
 //! Versions 1.2 and 1.3, by rustls with the cryptography of ring. What a connection began with it keeps.
 
 mod reload;
+mod secured;
 pub mod stream;
 
 pub use reload::Reload;
+pub use secured::{Secured, Shown};
 
 use anyhow::{Context, bail};
 use parking_lot::RwLock;

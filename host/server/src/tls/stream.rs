@@ -1,5 +1,6 @@
 //! The socket of a connection, with TLS or without.
 
+use super::Secured;
 use rustls::{ServerConfig, pki_types::CertificateDer};
 use std::{
     future::Future,
@@ -59,6 +60,13 @@ impl Stream {
     pub fn client_certificate(&self) -> Option<CertificateDer<'static>> {
         let Self::Tls(stream) = self else { return None };
         stream.get_ref().1.peer_certificates()?.first().cloned().map(CertificateDer::into_owned)
+    }
+
+    /// What TLS came to, where it is there.
+    #[must_use]
+    pub fn secured(&self) -> Option<Secured> {
+        let Self::Tls(stream) = self else { return None };
+        Some(Secured::of(stream.get_ref().1))
     }
 
     /// Reads what there is.

@@ -1,5 +1,6 @@
 //! Connections and channels.
 
+use crate::tls::{Secured, Shown};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
@@ -38,6 +39,9 @@ pub struct ConnectionJson {
     pub peer_port: u16,
     /// Whether with TLS.
     pub ssl: bool,
+    /// What TLS came to.
+    #[serde(flatten)]
+    pub tls: TlsJson,
     /// How it logged in.
     pub auth_mechanism: String,
     /// How many channels are open.
@@ -55,6 +59,35 @@ pub struct ConnectionJson {
     /// Bytes that came and went since it was opened, and how many a second.
     #[serde(flatten)]
     pub bytes: Map<String, Value>,
+}
+
+/// What TLS came to; null without, and where the client showed no certificate.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "the fields are RabbitMQ's")]
+pub struct TlsJson {
+    pub ssl_protocol: Option<&'static str>,
+    pub ssl_key_exchange: Option<&'static str>,
+    pub ssl_cipher: Option<&'static str>,
+    pub ssl_hash: Option<&'static str>,
+    pub peer_cert_subject: Option<String>,
+    pub peer_cert_issuer: Option<String>,
+    pub peer_cert_validity: Option<String>,
+}
+
+impl From<&Secured> for TlsJson {
+    fn from(tls: &Secured) -> Self {
+        let word = |word: &'static str| Some(word).filter(|word| !word.is_empty());
+        let of = |part: fn(&Shown) -> &String| tls.certificate.as_ref().map(|shown| part(shown).clone());
+        Self {
+            ssl_protocol: word(tls.protocol),
+            ssl_key_exchange: word(tls.key_exchange),
+            ssl_cipher: word(tls.cipher),
+            ssl_hash: word(tls.hash),
+            peer_cert_subject: of(|shown| &shown.subject),
+            peer_cert_issuer: of(|shown| &shown.issuer),
+            peer_cert_validity: of(|shown| &shown.validity),
+        }
+    }
 }
 
 /// A channel.
