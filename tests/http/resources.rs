@@ -240,6 +240,24 @@ fn what_is_not_there_is_404_and_other_methods_are_405() {
                 "{path}"
             );
         }
+        let message =
+            br#"{"properties": {}, "routing_key": "", "payload": "", "payload_encoding": "string"}"#;
+        let wanted = br#"{"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}"#;
+        for (path, body, why) in [
+            ("exchanges/%2F/none/publish", &message[..], "exchange_not_found"),
+            ("exchanges/none/none/publish", message, "vhost_not_found"),
+            ("queues/%2F/none/get", wanted, "queue_not_found"),
+            ("queues/none/none/get", wanted, "vhost_not_found"),
+            ("bindings/none/e/amq.direct/q/none", b"{}", "vhost_not_found"),
+        ] {
+            let answer = super::asking::post(broker, path, "application/json", body);
+            assert_eq!(answer.status(), 404, "{path}");
+            assert_eq!(json_of(&answer), json!({ "error": "not_found", "reason": why }), "{path}");
+        }
+        for path in ["queues/none/q", "exchanges/none/x"] {
+            let answer = super::asking::put(broker, path, &json!({}));
+            assert_eq!(json_of(&answer)["reason"], "vhost_not_found", "{path}");
+        }
         let answer = super::asking::post(broker, "exchanges", "application/json", b"{}");
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["allow"]),

@@ -65,6 +65,8 @@ fn each_tag_looks_at_what_it_may_look_at_in_rabbitmq() {
         for (path, statuses) in ANSWERS {
             assert_eq!(ask(&broker, U, "GET", path, None).0, statuses[at], "{tag:?} {path}");
         }
+        let glance = ask(&broker, U, "HEAD", "overview", None).0;
+        assert_eq!(glance, if tag.is_empty() { 401 } else { 200 }, "{tag:?}");
         let names = |path: &str, field: &str| -> Vec<Value> {
             let listed = ask(&broker, U, "GET", path, None).1;
             listed.as_array().into_iter().flatten().map(|one| one[field].clone()).collect()
@@ -114,6 +116,7 @@ fn balancers_of_load_need_no_password() {
     let nobody = "Basic bm9ib2R5Og==";
     for path in ["version", "health/checks/is-in-service", "health/checks/ready-to-serve-clients"] {
         assert_eq!(ask(&broker, nobody, "GET", path, None), get(&broker, path), "{path}");
+        assert_eq!(ask(&broker, nobody, "HEAD", path, None).0, 200, "{path}");
     }
     for (method, path) in [
         ("GET", "health/checks/alarms"),

@@ -61,7 +61,7 @@ const OPERATOR_POLICIES: &str = "operator-policies";
 
 /// Whether somebody whom the broker does not know may ask for that.
 pub(super) fn is_for_all(method: &Method, path: &str) -> bool {
-    method == Method::GET && FOR_ALL.contains(&path.strip_suffix('/').unwrap_or(path))
+    is_look(method) && FOR_ALL.contains(&path.strip_suffix('/').unwrap_or(path))
 }
 
 /// Whether a user may ask for that. Administrators may ask for everything.
@@ -82,12 +82,17 @@ pub(super) fn check(user: &User, method: &Method, path: &str) -> Result<(), ApiE
     let path = path.strip_prefix("/api/").unwrap_or_default();
     let (resource, rest) = path.split_once('/').unwrap_or((path, ""));
     let parts: Vec<&str> = if rest.is_empty() { Vec::new() } else { rest.split('/').collect() };
-    let looks = method == Method::GET;
+    let looks = is_look(method);
     check_tags(user, looks, resource, &parts)?;
     let Some(vhost) = vhost_in(resource, &parts) else { return Ok(()) };
     let vhost = percent_decode_str(vhost).collect::<Vec<u8>>();
     let watches = looks && user.has_tag(MONITORING) && WATCHED.contains(&resource);
     verdict(watches || user.permissions.contains_key(&*vhost), ApiError::NothingThere("Not Found".to_owned()))
+}
+
+/// Whether it changes nothing.
+fn is_look(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
 }
 
 fn verdict(may: bool, why_not: ApiError) -> Result<(), ApiError> {

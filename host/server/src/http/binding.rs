@@ -78,7 +78,7 @@ pub(super) async fn create(
     body: Option<JsonBody<Said>>,
 ) -> Result<Response, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let (mut entered, is_queue) = (api.enter(&caller, &vhost)?, kind == "q");
+    let (mut entered, is_queue) = (api.enter(&caller, &vhost).map_err(|_| ApiError::NoVhost)?, kind == "q");
     let to = if is_queue {
         BindTo::Queue(destination.as_bytes())
     } else {

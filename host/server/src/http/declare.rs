@@ -66,7 +66,7 @@ pub(super) async fn put_queue(
     body: Option<JsonBody<Declaration>>,
 ) -> Result<Put, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let (mut entered, queue) = (api.enter(&caller, &vhost)?, name(&queue)?);
+    let (mut entered, queue) = (api.enter(&caller, &vhost).map_err(|_| ApiError::NoVhost)?, name(&queue)?);
     let is_new = entered.vhost.queue(&declared_name(&queue)).is_none();
     let spec = QueueSpec {
         name: queue,
@@ -124,7 +124,8 @@ pub(super) async fn put_exchange(
     body: Option<JsonBody<Declaration>>,
 ) -> Result<Put, ApiError> {
     let said = body.map(|JsonBody(body)| body).unwrap_or_default();
-    let (mut entered, exchange) = (api.enter(&caller, &vhost)?, name(&exchange)?);
+    let (mut entered, exchange) =
+        (api.enter(&caller, &vhost).map_err(|_| ApiError::NoVhost)?, name(&exchange)?);
     let is_new = entered.vhost.exchange(&declared_name(&exchange)).is_none();
     let spec = ExchangeSpec {
         name: exchange,

@@ -54,8 +54,8 @@ pub(super) async fn publish(
     Names((vhost, exchange)): Names<(String, String)>,
     JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Result<Json<Value>, ApiError> {
-    let mut entered = api.enter(&caller, &vhost)?;
-    api.exchange(&vhost, &exchange)?;
+    let mut entered = api.enter(&caller, &vhost).map_err(|_| ApiError::NoVhost)?;
+    api.exchange(&vhost, &exchange).map_err(|_| ApiError::NothingThere("exchange_not_found".to_owned()))?;
     if api.shared.memory.over_watermark() {
         return Err(ApiError::NotNow(
             "the memory watermark is crossed: publishers wait until messages are consumed",
@@ -183,8 +183,8 @@ pub(super) async fn get(
         return Err(ApiError::BadRequest(format!("{{unsupported_encoding,{encoding:?}}}")));
     }
     let count = number("count").ok_or_else(|| ApiError::BadRequest("count is no number".into()))?;
-    let mut entered = api.enter(&caller, &vhost)?;
-    api.queue(&vhost, &queue)?;
+    let mut entered = api.enter(&caller, &vhost).map_err(|_| ApiError::NoVhost)?;
+    api.queue(&vhost, &queue).map_err(|_| ApiError::NothingThere("queue_not_found".to_owned()))?;
     entered.acting().demand_read(queue.as_bytes())?;
     let (vhost, place) = (entered.vhost.clone(), entered.vhost.name().clone());
     let store = api.shared.store.clone();
