@@ -45,6 +45,8 @@ fn a_policy_takes_the_delivery_limit_away() {
         "priority": 100
     });
     assert_eq!(put(&broker, "policies/%2F/nsb.work.delivery-limit", &unlimited).0, 201);
+    let tenants = json!({ "pattern": "^tenant\\.(?!system\\.)", "definition": { "max-length": 5 } });
+    assert_eq!(put(&broker, "policies/%2F/tenants", &tenants).0, 201);
     assert_eq!(get(&broker, "queues/%2F/work").1["delivery_limit"], -1);
     assert_eq!(applied(&broker, "work")[2], json!({ "delivery-limit": -1 }));
 }

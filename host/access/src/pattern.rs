@@ -1,7 +1,8 @@
 //! Patterns for names, as permissions have them.
 
-mod ahead;
+mod backtracking;
 
+use backtracking::Backtracking;
 use regex::bytes::{Regex, RegexBuilder};
 use std::{fmt, sync::Arc};
 
@@ -9,8 +10,6 @@ use std::{fmt, sync::Arc};
 const COMPILED_BYTES_MAX: usize = 1024 * 1024;
 /// How much memory a pattern may take for what it found out while it searched, in bytes.
 const SEARCH_BYTES_MAX: usize = 256 * 1024;
-/// The most that a pattern may look for ahead, and behind that.
-const PARTS_MAX: usize = 16;
 /// The longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 4096;
 
@@ -29,8 +28,8 @@ enum Kind {
     /// Matches the empty name alone.
     Empty,
     Regex(Arc<Regex>),
-    /// Begins with looking ahead: a name matches if each of these is found in it, or is not, as is said with it.
-    Ahead(Arc<[(Regex, bool)]>),
+    /// Looks around or refers back.
+    Backtracking(Arc<Backtracking>),
     /// Has words for which something is put in before it is searched for; matches nothing before that.
     Template,
 }
@@ -51,12 +50,20 @@ impl fmt::Display for PatternError {
 
 impl std::error::Error for PatternError {}
 
+impl PatternError {
+    fn of(text: &str, error: &dyn fmt::Display) -> Self {
+        // The library may draw a picture of where; its last line says what.
+        let whole = error.to_string();
+        let what = whole.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Self(format!("{text:?}: {what}"))
+    }
+}
+
 impl Pattern {
     /// The pattern of a text.
     ///
     /// # Errors
-    /// It is no regular expression, too large, or one that this kind cannot be: it looks back, or ahead elsewhere than at
-    /// the beginning, `^(?!…)` or `^(?=…)`.
+    /// It is no regular expression, or too large.
     pub fn new(text: &str) -> Result<Self, PatternError> {
         if text.len() > PATTERN_BYTES_MAX {
             return Err(PatternError(format!("a pattern has at most {PATTERN_BYTES_MAX} bytes")));
@@ -64,20 +71,12 @@ impl Pattern {
         let kind = match text {
             ".*" | "^.*$" => Kind::All,
             "" | "^$" => Kind::Empty,
-            _ => match ahead::split(text) {
-                Some(parts) if parts.len() > PARTS_MAX => {
-                    return Err(PatternError(format!(
-                        "a pattern looks ahead at most {} times",
-                        PARTS_MAX - 1
-                    )));
-                }
-                Some(parts) => {
-                    let bytes_max = COMPILED_BYTES_MAX / parts.len();
-                    let part =
-                        |(part, is_wanted): (String, bool)| Ok((compile(&part, bytes_max)?, is_wanted));
-                    Kind::Ahead(parts.into_iter().map(part).collect::<Result<_, _>>()?)
-                }
-                None => Kind::Regex(Arc::new(compile(text, COMPILED_BYTES_MAX)?)),
+            _ => match compile(text) {
+                Ok(regex) => Kind::Regex(Arc::new(regex)),
+                Err(error) => match Backtracking::new(text) {
+                    Ok(backtracking) => Kind::Backtracking(Arc::new(backtracking)),
+                    Err(other) => return Err(if has_more(text) { other } else { error }),
+                },
             },
         };
         Ok(Self { text: text.into(), kind })
@@ -103,7 +102,7 @@ impl Pattern {
             Kind::Empty => name.is_empty(),
             Kind::Template => false,
             Kind::Regex(regex) => regex.is_match(name),
-            Kind::Ahead(parts) => parts.iter().all(|(regex, is_wanted)| regex.is_match(name) == *is_wanted),
+            Kind::Backtracking(backtracking) => backtracking.is_match(name),
         }
     }
 
@@ -148,16 +147,17 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// Compiled, to so many bytes at most.
-fn compile(text: &str, bytes_max: usize) -> Result<Regex, PatternError> {
+/// Compiled.
+fn compile(text: &str) -> Result<Regex, PatternError> {
     let mut builder = RegexBuilder::new(text);
-    builder.size_limit(bytes_max).dfa_size_limit(SEARCH_BYTES_MAX);
-    builder.build().map_err(|error| {
-        // The library draws a picture of where; its last line says what.
-        let whole = error.to_string();
-        let what = whole.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        PatternError(format!("{text:?}: {what}"))
-    })
+    builder.size_limit(COMPILED_BYTES_MAX).dfa_size_limit(SEARCH_BYTES_MAX);
+    builder.build().map_err(|error| PatternError::of(text, &error))
+}
+
+/// Whether a pattern seems to look around or to refer back.
+fn has_more(text: &str) -> bool {
+    ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|begin| text.contains(begin))
+        || text.as_bytes().windows(2).any(|two| matches!(two, [b'\\', b'1'..=b'9']))
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_says_why_on_one_line() {
-        for (wrong, why) in [("(", "unclosed group"), ("a(?!x)", "look-around"), ("a{60000}{60000}", "limit")]
+        for (wrong, why) in [("(", "unclosed group"), ("a(?!x", "parenthesis"), ("a{60000}{60000}", "limit")]
         {
             let error = Pattern::new(wrong).unwrap_err().to_string();
             assert!(error.contains(why) && !error.contains('\n'), "{error}");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_may_look_ahead_at_its_beginning() {
+    fn a_pattern_may_look_around_and_refer_back() {
         for (pattern, matches, does_not) in [
             (r"^(?!amq\.).*", &["q", "amq", "x.amq.", ""][..], &["amq.", "amq.gen-x"][..]),
             ("^(?!.*(tmp|old)$)q", &["q", "q-tmp-1"], &["q-tmp", "qold", "x"]),
@@ -203,6 +203,11 @@ mod tests {
             ("^(?!x)", &["", "y"], &["x"]),
             ("^(?=ab)a", &["abc"], &["ac"]),
             ("^(?!a|b)(c|d|a)", &["c1", "d"], &["a", "b", "e"]),
+            (r"^tenant\.(?!system\.)", &["tenant.q", "tenant.systems"], &["tenant.system.q", "tenant"]),
+            ("^(?!a)b|c", &["b", "ac"], &["ab", "d"]),
+            (r"(?<!tmp)\.q$", &["a.q", ".q"], &["tmp.q"]),
+            (r"(?<=^a|^bc)-", &["a-", "bc-"], &["c-", "-"]),
+            (r"^(\w+)\.\1$", &["a.a", "ü.ü"], &["a.b", "a.ab"]),
         ] {
             for (names, found_in) in [(matches, true), (does_not, false)] {
                 for name in names {
@@ -210,16 +215,35 @@ mod tests {
                 }
             }
         }
-        // Where it begins with one of several.
-        for wrong in ["^(?!a)b|c", "^(?!a", "^(?!a)*", "^(?!(?!a))", "(?!a)b"] {
+        let pattern = Pattern::new("^q(?!x)").unwrap();
+        assert!(pattern.matches(b"q\xff") && !pattern.matches(b"qx\xff") && !pattern.matches(b"\xffq"));
+        for wrong in ["^(?!a", "(?<=a", r"(a)\2"] {
             assert!(Pattern::new(wrong).is_err(), "{wrong}");
         }
         assert!(Pattern::new(&format!("^(?!{})", "a".repeat(PATTERN_BYTES_MAX))).is_err());
         // All together they take no more than one that does not look ahead.
         let ahead =
             |times: usize, what: &str| Pattern::new(&format!("^{}", format!("(?!{what})").repeat(times)));
-        assert!(ahead(15, "a").is_ok() && ahead(16, "a").is_err());
+        assert!(ahead(100, "a").is_ok());
         assert!(ahead(1, r"\w{5}").is_ok() && ahead(15, r"\w{5}").is_err());
+    }
+
+    #[test]
+    fn a_pattern_that_would_take_for_ever_does_not_match() {
+        let name = [b"a".repeat(254), b"!".to_vec()].concat();
+        for hostile in [
+            r"^(?:a|a)*(?!.)b",
+            // Not even where it would in the end.
+            r"^(?:a|a)*(?!.)b|!",
+            r"(a*)*\1b",
+            "^(?:(?=(a+))a+)+$",
+            r"(.*)(.*)(.*)(.*)(.*)\5x$",
+        ] {
+            assert!(!Pattern::new(hostile).unwrap().matches(&name), "{hostile}");
+        }
+        // Where each byte is tried as the beginning it does not take that long.
+        assert!(found("(?:(?!b).)*!(?<!y)", &format!("{}!", "a".repeat(254))));
+        assert!(!found("(?:(?!b).)*x(?<!y)", &"a".repeat(255)));
     }
 
     #[test]
