@@ -10,7 +10,7 @@ use leveret_amqp10::{
     Condition,
     composite::Fields,
     performatives::Error,
-    refusal::condition,
+    refusal::{Extent, condition, extent},
     types::{MapBuilder, Symbol},
 };
 use leveret_broker::{NoRoom, Published, port::Router};
@@ -40,6 +40,8 @@ pub(super) struct Denied {
     pub(super) why: Why,
     /// Its link goes too.
     pub(super) detaches: bool,
+    /// How far it goes, of what the broker says.
+    pub(super) extent: Extent,
     /// What its sender calls it, where that is known here.
     pub(super) tag: Option<Box<[u8]>>,
 }
@@ -47,13 +49,13 @@ pub(super) struct Denied {
 impl Denied {
     pub(super) fn new(condition: Condition, description: impl Into<String>) -> Self {
         let why = Why { condition, description: description.into(), reason: None, queue: None };
-        Self { why, detaches: false, tag: None }
+        Self { why, detaches: false, extent: Extent::Link, tag: None }
     }
 }
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        Self::new(condition(&refusal), refusal.to_string())
+        Self { extent: extent(&refusal), ..Self::new(condition(&refusal), refusal.to_string()) }
     }
 }
 
@@ -140,7 +142,10 @@ impl Connection {
         if answer.is_gone {
             return;
         }
-        let Denied { why, detaches, tag } = denied;
+        let Denied { why, detaches, extent, tag } = denied;
+        if extent == Extent::Session {
+            return self.protocol.end_session(answer.channel, why.condition, &why.description);
+        }
         let is_over = answer.settled || detaches && answer.is_fixed;
         let outcome = if is_over { Outcome::Released } else { Outcome::Rejected(Box::new(why.clone())) };
         let told = if answer.settled { None } else { answer.offered.fit(outcome).ok() };
