@@ -37,8 +37,8 @@ pub(super) const EXIT_NOT_CONFINED: u8 = 13;
 pub(super) const ALLOCATION_FAILED: &str = "memory allocation of";
 /// The exit code of a process that panics.
 pub(super) const EXIT_PANICKED: i32 = 101;
-/// What the compiler's panic says where it does not pass on that there is no memory.
-pub(super) const OUT_OF_MEMORY_PANIC: &str = "unhandled out-of-memory error";
+/// What a panic of the compiler, or of a library of it, says where it does not pass on that there is no memory.
+pub(super) const OUT_OF_MEMORY_PANIC: &str = "out of memory";
 
 /// The lowest priority there is.
 const NICE: i32 = 19;

@@ -237,6 +237,7 @@ mod tests {
         for (status, said) in [
             (exited(EXIT_OUT_OF_MEMORY.into()), ""),
             (exited(EXIT_PANICKED), "map.rs:402:55: unhandled out-of-memory error: out of memory"),
+            (exited(EXIT_PANICKED), "bumpalo-3.20.3/src/lib.rs:2466:5: out of memory"),
             (Signal::ABORT.as_raw(), "memory allocation of 32769 bytes failed"),
         ] {
             let error = judged(status, said);
