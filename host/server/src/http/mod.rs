@@ -9,7 +9,8 @@
 //! reads through the same short locks as they do.
 //!
 //! *Invariants:* no handler runs before `guard` let the request through: a trusted `Host`, a known
-//! caller (but for the few checks that [`allowed`] has for all), a whole body that is JSON. No answer allows another origin (there are no CORS headers).
+//! caller (but for the few checks that `allowed` has for all), a whole body that is JSON. No answer allows another origin
+//! (there are no CORS headers).
 //! Whatever a client may make wait, grow or hold has a limit ([`server`], [`body`]).
 //!
 //! One file a resource; `router` is the list of paths. A resource that comes is a file beside,
